@@ -120,7 +120,8 @@ def _words_of(value: object) -> list[str]:
 
 def _converted(parameter: Any, ctx: Any, value: Any) -> Any:
     """A parameter's value, converted by Typer; without a value, its import of pydantic would double the start."""
-    if value is not None or parameter.required or parameter.multiple or parameter.nargs != 1:
+    is_list = parameter.multiple and parameter.default is not None
+    if value not in (None, ()) or parameter.required or is_list or parameter.nargs != 1:
         return type(parameter).process_value(parameter, ctx, value)
     return None if parameter.callback is None else parameter.callback(ctx, parameter, None)
 

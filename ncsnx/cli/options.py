@@ -39,6 +39,14 @@ ExperimentName = Annotated[
         metavar="EXPERIMENT", parser=a_name_or_path, help="A name (see `ncsnx list`), FILE.py or FILE.py:NAME."
     ),
 ]
+ExperimentOrRun = Annotated[
+    str,
+    typer.Argument(
+        metavar="EXPERIMENT|RUN",
+        parser=a_name_or_path,
+        help="An experiment (a name of `ncsnx list`, FILE.py or FILE.py:NAME), or a run (runs/NAME, or a path).",
+    ),
+]
 ExperimentChanges = Annotated[
     list[str] | None, typer.Argument(metavar="FIELD=VALUE", help="Changes to the experiment, such as model.width=64.")
 ]

@@ -1,4 +1,4 @@
-"""Differences between two experiments, value by value."""
+"""Differences between experiments, value by value."""
 
 from enum import Enum
 from typing import Any
@@ -14,7 +14,7 @@ class _Absent(Enum):
 
 
 ABSENT = _Absent.ABSENT
-"""Placeholder for a value that one of the two experiments doesn't have; also the same after pickling."""
+"""Placeholder for a value that an experiment doesn't have; also the same after pickling."""
 
 
 @attrs.frozen
@@ -34,10 +34,16 @@ class Difference:
 
 def differences(first: Experiment, second: Experiment) -> list[Difference]:
     """Every value that differs, in the order of the fields; ABSENT for a value that only one experiment has."""
-    ours, theirs = dict(flatten(unstructure(first))), dict(flatten(unstructure(second)))
-    identifying = identifying_paths(first) | identifying_paths(second)
-    paths = [path for path in dict.fromkeys([*ours, *theirs]) if ours.get(path, ABSENT) != theirs.get(path, ABSENT)]
-    return [Difference(path, ours.get(path, ABSENT), theirs.get(path, ABSENT), path in identifying) for path in paths]
+    return [Difference(path, ours, theirs, identity) for path, (ours, theirs), identity in differing(first, second)]
+
+
+def differing(*experiments: Experiment) -> list[tuple[str, list[Any], bool]]:
+    """(path, value in each experiment, whether it determines the trained weights) as in `differences`."""
+    columns = [dict(flatten(unstructure(one))) for one in experiments]
+    identifying = set[str]().union(*map(identifying_paths, experiments))
+    paths = dict.fromkeys(path for column in columns for path in column)
+    rows = ((path, [column.get(path, ABSENT) for column in columns], path in identifying) for path in paths)
+    return [(path, values, identity) for path, values, identity in rows if any(one != values[0] for one in values)]
 
 
 def shown(value: Any) -> str:

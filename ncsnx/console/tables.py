@@ -19,6 +19,8 @@ class Column:
 
     title: str
     align: Literal["left", "right"] = "left"
+    whole: bool = False
+    """Whether other columns are folded first, as long as this one takes less than half of a terminal."""
 
 
 def table(messages: Messages, columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
@@ -34,7 +36,8 @@ def table(messages: Messages, columns: Sequence[Column], rows: Sequence[Sequence
         if len(row) != len(columns):
             raise ValueError(f"expected a row of {counted(len(columns), 'cell')}, found {row}")
     if messages.stdout.is_terminal:
-        rich_console(messages.stdout).print(_drawn(columns, titles, cells))
+        console = rich_console(messages.stdout)
+        console.print(_drawn(columns, titles, cells, console.width))
     else:
         messages.data("\n".join(aligned(columns, [titles, *cells])))
 
@@ -54,14 +57,16 @@ def aligned(columns: Sequence[Column], lines: Sequence[Sequence[str]]) -> list[s
     return ["  ".join(map(padded, line, widths, columns)).rstrip() for line in lines]
 
 
-def _drawn(columns: Sequence[Column], titles: Sequence[str], cells: Sequence[Sequence[str]]) -> "Table":
+def _drawn(columns: Sequence[Column], titles: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> "Table":
     from rich import box
+    from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
     drawn = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for column, title in zip(columns, titles, strict=True):
-        drawn.add_column(Text(title), justify=column.align, overflow="fold")
+    for index, (column, title) in enumerate(zip(columns, titles, strict=True)):
+        is_whole = column.whole and all(2 * cell_len(row[index]) < width for row in cells)
+        drawn.add_column(Text(title), justify=column.align, overflow="fold", no_wrap=is_whole)
     for row in cells:
         drawn.add_row(*map(Text, row))
     return drawn

@@ -66,6 +66,13 @@ class Run:
         return shlex.quote(self.name) if self.path.parent == default_folder() else as_typed(self.path)
 
     @property
+    def path_typed(self) -> str:
+        """The run as a path in a command line, which no experiment's name is mistaken for: `runs/NAME`."""
+        if self.path.parent == default_folder():
+            return shlex.quote(f"runs/{self.name}")
+        return as_typed(Path.cwd() / self.path if self.path.parent == Path("runs") else self.path)
+
+    @property
     def origins_path(self) -> Path:
         """The origin of each value of the experiment."""
         return self.path / "origins.json"

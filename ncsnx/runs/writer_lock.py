@@ -130,26 +130,36 @@ def require_lock(folder: Path, ranks: RankGroup, check_stop: Callable[[], None])
 
 
 def writer_of(folder: Path) -> str | None:
-    """The holder of `folder`'s lock, in words; None if nobody holds it. Writes nothing, not even the lock file.
+    """The holder of `folder`'s lock, in words; None if nobody holds it. Writes nothing, as `is_being_written`."""
+    return _holder(folder / HOLDER) if is_being_written(folder) else None
+
+
+def is_being_written(folder: Path) -> bool:
+    """Whether a process holds `folder`'s lock. Writes nothing, not even the lock file.
 
     It takes a shared lock for a moment; a writer that starts just then waits longer than that.
     """
     try:
         descriptor = os.open(folder / LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
-        return None  # nobody ever locked it
+        return False  # nobody ever locked it
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError as error:
-        return _holder(folder / HOLDER) if error.errno in (errno.EAGAIN, errno.EACCES) else None
+        return error.errno in (errno.EAGAIN, errno.EACCES)
     finally:
         os.close(descriptor)
-    return _holder(folder / HOLDER) if _is_elsewhere(folder) else None
+    return _is_elsewhere(folder)
+
+
+def holder_note(folder: Path) -> HolderNote | None:
+    """The note of the process that holds or held `folder`'s lock; None if there is none that can be read."""
+    return find_document(folder / HOLDER, HolderNote)
 
 
 def _is_elsewhere(folder: Path) -> bool:
     """Whether the lock doesn't reach other machines, and one of them has left its note."""
-    note = find_document(folder / HOLDER, HolderNote)
+    note = holder_note(folder)
     return note is not None and note.host != socket.gethostname() and one_machine_reason(folder) is not None
 
 

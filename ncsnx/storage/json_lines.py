@@ -1,6 +1,7 @@
 """JSON-lines files, such as metrics and segments. A line counts only with its newline."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,9 @@ from typing import Any
 from ncsnx.errors import AdvisedError, NcsnxError
 from ncsnx.storage import atomic, reading
 from ncsnx.storage.parsing import parse_json
+
+TAIL_BYTES = 2**18
+"""Bytes that `last_records` and `first_record` read at most."""
 
 
 def append_record(path: Path, record: dict[str, Any]) -> None:
@@ -28,11 +32,8 @@ def records_with_lines(path: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
         raise NcsnxError(f"cannot read {path}: {error.strerror}") from error
     *lines, _torn = content.split(b"\n")
     for number, line in enumerate(lines, start=1):
-        try:
-            record = parse_json(line)
-        except ValueError:
-            record = None
-        if not isinstance(record, dict):
+        record = _record(line)
+        if record is None:
             raise AdvisedError(f"{path}, line {number}: expected a JSON object", "fix or remove that line")
         yield record, line + b"\n"
 
@@ -40,3 +41,36 @@ def records_with_lines(path: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
 def read_records(path: Path) -> list[dict[str, Any]]:
     """All records, without a torn last line. Raises as `records_with_lines`."""
     return [record for record, _ in records_with_lines(path)]
+
+
+def last_records(path: Path) -> list[dict[str, Any]]:
+    """The records in the last TAIL_BYTES, without a torn last line and lines that aren't JSON objects.
+
+    A missing file has no records. Raises OSError for a file that can't be read.
+    """
+    try:
+        with reading.opened(path) as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(size - TAIL_BYTES, 0))
+            lines = file.read(TAIL_BYTES).split(b"\n")[:-1]
+    except FileNotFoundError:
+        return []
+    found = [_record(line) for line in (lines[1:] if size > TAIL_BYTES else lines)]
+    return [record for record in found if record is not None]
+
+
+def first_record(path: Path) -> dict[str, Any] | None:
+    """The record in the first line; None if there is none, or the line isn't a JSON object of up to TAIL_BYTES.
+
+    Raises OSError for a file that can't be read.
+    """
+    with reading.opened(path) as file:
+        return _record(file.readline(TAIL_BYTES))
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = parse_json(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None

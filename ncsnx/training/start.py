@@ -39,14 +39,15 @@ def require_same_identity(run: Run, experiment: Experiment, fingerprint: str | N
         listed = "; ".join(str(change) for change in changes if change.identity)
         raise NcsnxError(
             f"{run.path} belongs to another experiment; these values change what is trained: {listed}",
-            Hint("start a new run", adds=argument("name", f"{experiment.name}-2")),
+            Hint("start a new run", adds=argument("name", f"{run.name}-2")),
+            Hint("or resume the run as it is", f"ncsnx train {run.path_typed}"),
         )
     data = run.data_fingerprint()
     if data is not None and fingerprint is not None and data != fingerprint:
         raise NcsnxError(
             f"{run.path} was trained on other data (fingerprint {data[:12]}…, now {fingerprint[:12]}…)",
             Hint("restore the data"),
-            Hint("or start a new run", adds=argument("name", f"{experiment.name}-2")),
+            Hint("or start a new run", adds=argument("name", f"{run.name}-2")),
         )
     return [change for change in changes if not change.identity]
 

@@ -225,10 +225,8 @@ TYPED: dict[str, tuple[list[str], str]] = {
     "a run that is not there": (["show", "runs/owned"], "there is no run 'owned' in runs; did you mean own-run?"),
     "a run's path that is not there": (["show", "else/where"], "there is no run at 'else/where'"),
     "a run that is mistyped": (["show", "own-rum"], "no experiment is named 'own-rum'; did you mean own"),
-    "overrides of a run": (
-        ["show", "runs/own-run", "steps=5"],
-        "runs/own-run is a run; only an experiment can be changed",
-    ),
+    "a field that a run lacks": (["show", "runs/own-run", "step=5"], "step: no such field in an experiment"),
+    "one to compare": (["diff", "own", "seed=1"], "expected 2 experiments or runs, or up to 26; found 1"),
     "a word without an equals sign": (["show", "own", "steps"], "'steps': expected FIELD=VALUE, such as steps=50k"),
     "an equals sign alone": (["show", "own", "="], "'=': expected FIELD=VALUE"),
     "a value given twice": (["show", "own", "seed=1", "seed=2"], "seed: given twice, as '1' and '2'"),

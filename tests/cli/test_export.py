@@ -303,9 +303,10 @@ def test_its_configuration_is_shown_and_compared_like_that_of_a_run(scored: Path
         == json.loads(command("show", "runs/digits", "--json", folder=scored).out)["experiment"]
     )
     assert "no value differs" in command("diff", "./model", "runs/digits", folder=scored).out
-    refused = command("show", "./model", "seed=1", folder=scored)
-    assert refused.code == 2
-    assert "model is an exported model; only an experiment can be changed" in error(refused)
+    assert json.loads(command("show", "./model", "seed=1", "--json", folder=scored).out)["experiment"]["seed"] == 1
+    refused = command("train", "./model", folder=scored)
+    assert refused.code == 1
+    assert "model is an exported model, which holds nothing to resume training from" in error(refused)
     rows = json.loads(command("list", "--json", "--runs", ".", folder=scored).out)["runs"]
     step = Export(scored / "model").config().step
     assert [(row["state"], row["step"]) for row in rows if row["run"] == "model"] == [("exported model", step)]

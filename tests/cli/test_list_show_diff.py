@@ -1,14 +1,16 @@
 """`list`, `show` and `diff`, on experiments and on runs, for people and as JSON."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
 from ncsnx.config import SGD
-from ncsnx.config.codec import from_json, identity
+from ncsnx.config.codec import from_json, identity, to_json
 from ncsnx.config.discovery import built_in_folder, resolve
 from ncsnx.runs.folder import Run
 from ncsnx.runs.writer_lock import HOLDER, writer_lock
@@ -47,7 +49,7 @@ def test_list_has_the_own_and_the_built_in_experiments_and_the_runs(own: Path, u
     rows = table(outcome.out)
     assert rows["own"] == ["digits", "8", "ncsnv2", "24", "128", "1,500", line_of(own, "= register(")]
     assert rows["ffhq256"] == ["ffhq", "256", "ncsnv2-deepest", "2,311", "32", "80,000", "built", "in"]
-    assert rows["first"] == ["minimal", "500", "1,500", "unfinished"]
+    assert rows["first"][:4] == ["minimal", "500", "1,500", "unfinished"]
     assert "broken" not in outcome.out
 
 
@@ -65,9 +67,19 @@ def test_list_as_json_has_the_same(own: Path, unfinished: Run) -> None:
         "where": line_of(own, "= register("),
         "error": None,
     }
-    assert listed["runs"] == [
-        {"run": "first", "experiment": "minimal", "step": 500, "steps": 1500, "state": "unfinished"}
-    ]
+    (row,) = listed["runs"]
+    assert row.pop("configuration") == to_json(minimal())["experiment"]
+    assert row.pop("bytes") == sum(path.stat().st_size for path in unfinished.path.rglob("*") if path.is_file())
+    assert row.pop("changed")
+    assert row == {
+        "run": "first",
+        "path": "runs/first",
+        "experiment": "minimal",
+        "step": 500,
+        "steps": 1500,
+        "state": "unfinished",
+        **dict.fromkeys(("error", "loss", "held_out", "best", "writer", "started")),
+    }
 
 
 def test_a_name_of_a_higher_rank_is_listed_once_and_what_it_hides_is_told_where_it_differs(here: Path) -> None:
@@ -104,7 +116,9 @@ def test_list_reads_the_runs_folder_that_is_named(here: Path, monkeypatch: pytes
 
 def test_list_says_running_while_a_writer_holds_the_lock_and_no_longer(unfinished: Run) -> None:
     with writer_lock(unfinished):
-        assert shown("list")["runs"][0]["state"] == "running"
+        row = shown("list")["runs"][0]
+        assert (row["state"], row["writer"]["pid"]) == ("running", os.getpid())
+        assert f"{row['writer']['host']}:{os.getpid()}" in run("list").out
         assert "running" in run("list").out
     (unfinished.path / HOLDER).write_text('{"pid": 1, "host": "here", "command": "ncsnx train", "started": "now"}')
     assert shown("list")["runs"][0]["state"] == "unfinished", "the note of a killed one is no lock"
@@ -113,6 +127,18 @@ def test_list_says_running_while_a_writer_holds_the_lock_and_no_longer(unfinishe
 def test_list_tells_a_complete_run(unfinished: Run) -> None:
     (unfinished.checkpoints / "step-00001500").mkdir()
     assert shown("list")["runs"][0]["state"] == "complete"
+
+
+def test_list_selects_and_orders_runs_without_the_experiments(unfinished: Run) -> None:
+    other = attrs.evolve(minimal(), seed=7)
+    Run.create(Path("runs"), "second", other, {}, None, "f" * 64)
+    assert [line.split()[0] for line in run("list", "--sort", "-seed").out.splitlines()] == ["run", "second", "first"]
+    assert [row["run"] for row in shown("list", "--where", "seed=7")["runs"]] == ["second"]
+    both = ["--where", "seed=0", "--where", "state=complete"]
+    assert run("list", *both).out == ""
+    assert run("list", *both).err == "no run matches\n"
+    refused = run("list", "--where", "sead=7")
+    assert (refused.code, refused.err) == (2, "error: no run has a column or field 'sead'; did you mean seed?\n")
 
 
 def test_show_has_every_value_and_the_identity(own: Path) -> None:
@@ -216,6 +242,24 @@ def test_diff_as_json_leaves_out_what_one_of_the_two_does_not_have(own: Path) ->
     assert found["optimizer.momentum"] == {"b": 0.9, "identity": True}
     assert "optimizer.lr" not in found
     assert table(run("diff", "own", "other").out)["optimizer.momentum"] == ["—", "0.9", "yes"]
+
+
+def test_diff_compares_any_number_each_with_its_own_changes(own: Path, unfinished: Run) -> None:
+    outcome = run("diff", "own", "own", "model.width=64", "runs/first", "steps=5")
+    rows = table(outcome.out)
+    assert rows["model.width"] == ["32", "64", "128", "yes"]
+    assert rows["steps"] == ["1500", "1500", "5"]
+    assert "own model.width=64  runs/first steps=5" in outcome.out.splitlines()[0]
+    found = {row.pop("path"): row for row in shown("diff", "own", "own", "optimizer=sgd", "own", "ema=none")}
+    assert found["optimizer.momentum"] == {"b": 0.9, "identity": True}
+    assert found["ema"] == {"c": None, "identity": True}
+    assert found["optimizer"] == {"a": "adam", "b": "sgd", "c": "adam", "identity": True}
+
+
+def test_a_run_is_shown_with_changes_and_keeps_its_origins(unfinished: Run) -> None:
+    origins = shown("show", "runs/first", "seed=3", "--origins")["origins"]
+    assert origins == {"seed": "command line", "steps": "/gone/minimal.py:9"}
+    assert unfinished.experiment() == minimal()
 
 
 def test_a_value_that_is_none_differs_from_one_that_is_not(own: Path) -> None:

@@ -191,7 +191,9 @@ def test_another_identity_is_refused_with_the_difference_and_the_way_out(workpla
     assert "optimizer.lr: 0.001 → 0.01" in line
     assert "seed: 1234 → 7" in line
     assert "steps" not in line
-    assert result.err.rstrip().endswith("--run digits-2")
+    *_, new, same = result.err.splitlines()
+    assert new.endswith("--run digits-2")
+    assert same.endswith("ncsnx train runs/digits")
     assert files(workplace) == before
     assert command(*training("optimizer.lr=0.01", "steps=1", "--run=digits-2"), folder=workplace).code == 0
     assert before.items() <= files(workplace).items()

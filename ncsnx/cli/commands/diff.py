@@ -1,6 +1,8 @@
-"""`ncsnx diff`: differences between two configurations."""
+"""`ncsnx diff`: differences between configurations."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+import re
+import shlex
+from typing import Annotated
 
 import typer
 
@@ -10,8 +12,9 @@ from ncsnx.cli.path_parameters import a_name_or_path
 from ncsnx.cli.session import FROM_THE_START, session
 from ncsnx.quantities import counted
 
-if TYPE_CHECKING:
-    from ncsnx.config.differences import Difference
+_CHANGE = re.compile(r"[\w.]+=")
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+"""Keys of the configurations in the JSON, in their order."""
 
 
 @command("diff", panel=RUNS_PANEL, place=150)
@@ -19,41 +22,68 @@ def diff_command(
     first: Annotated[
         str, typer.Argument(metavar="A", parser=a_name_or_path, help="An experiment or a run (runs/NAME).")
     ],
-    second: Annotated[str, typer.Argument(metavar="B", parser=a_name_or_path, help="Another experiment or run.")],
+    others: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="B",
+            parser=a_name_or_path,
+            help="More experiments or runs; FIELD=VALUE changes the one before it.",
+        ),
+    ],
     runs: options.Runs = None,
     json: options.Json = False,
     verbose: options.Verbose = False,
 ) -> None:
-    """Show what differs between two experiments or runs.
+    """Show what differs between experiments or runs.
 
-    Says for each value whether it changes the trained weights (identity).
+    Says for each value whether it changes the trained weights (identity). FIELD=VALUE changes the experiment or run
+    before it: `ncsnx diff digits digits model.width=64`.
     """
     with session(FROM_THE_START, verbose=verbose) as messages:
         from ncsnx.cli.parsing.targets import find_target
-        from ncsnx.config.differences import differences, shown
+        from ncsnx.config.differences import ABSENT, differing, shown
         from ncsnx.console.tables import Column, table
         from ncsnx.runs.names import runs_folder
 
-        folder = runs_folder(runs)
-        rows = differences(find_target(first, folder).experiment, find_target(second, folder).experiment)
+        folder, asked = runs_folder(runs), _asked([first, *others])
+        rows = differing(*(find_target(name, folder, changes).experiment for name, *changes in asked))
         if json:
-            messages.json([_as_json(row) for row in rows])
+            messages.json(
+                [
+                    {
+                        "path": path,
+                        **{key: value for key, value in zip(_LETTERS, values, strict=False) if value is not ABSENT},
+                        "identity": identity,
+                    }
+                    for path, values, identity in rows
+                ]
+            )
             return
         if rows:
+            titles = [shlex.join(one) for one in asked]
             table(
                 messages,
-                [Column("value"), Column(first), Column(second), Column("identity")],
-                [[row.path, shown(row.first), shown(row.second), "yes" if row.identity else ""] for row in rows],
+                [Column("value"), *map(Column, titles), Column("identity")],
+                [[path, *map(shown, values), "yes" if identity else ""] for path, values, identity in rows],
             )
             messages.data("")
         count = f"{counted(len(rows), 'value')} differ{'s' if len(rows) == 1 else ''}" if rows else "no value differs"
-        verdict = "would differ" if any(row.identity for row in rows) else "would be the same"
+        verdict = "would differ" if any(identity for _, _, identity in rows) else "would be the same"
         messages.data(f"{count}; the trained weights {verdict}")
 
 
-def _as_json(row: "Difference") -> dict[str, Any]:
-    """A difference with `a` and `b`; a side that lacks the value is left out."""
-    from ncsnx.config.differences import ABSENT
+def _asked(words: list[str]) -> list[list[str]]:
+    """The names, each with the changes that follow it. Raises UsageError unless there are 2 to 26."""
+    from ncsnx.errors import Hint, UsageError
 
-    values = {"path": row.path, "a": row.first, "b": row.second, "identity": row.identity}
-    return {key: value for key, value in values.items() if value is not ABSENT}
+    asked: list[list[str]] = []
+    for word in words:
+        if asked and _CHANGE.match(word):
+            asked[-1].append(word)
+        else:
+            asked.append([word])
+    if not 1 < len(asked) <= len(_LETTERS):
+        example = shlex.join(["ncsnx", "diff", asked[0][0], *asked[0]])
+        hints = [Hint("such as", example)] if len(asked) == 1 else []
+        raise UsageError(f"expected 2 experiments or runs, or up to {len(_LETTERS)}; found {len(asked)}", *hints)
+    return asked

@@ -1,6 +1,8 @@
 """`ncsnx list`: experiments and runs."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from ncsnx.cli import options
 from ncsnx.cli.command_registry import RUNS_PANEL, command
@@ -10,39 +12,109 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ncsnx.console.messages import Messages
+    from ncsnx.runs.summaries.run_summary import RunSummary
 
 
 @command("list", panel=RUNS_PANEL, place=130)
-def list_command(runs: options.Runs = None, json: options.Json = False, verbose: options.Verbose = False) -> None:
+def list_command(
+    where: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--where",
+            metavar="COLUMN=VALUE",
+            help="Only runs with this value of a column or field: state=running, model.width=64. Repeatable.",
+            rich_help_panel=options.OUTPUT_PANEL,
+        ),
+    ] = None,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            "--sort",
+            metavar="COLUMN",
+            help="Order runs by a column or field; -COLUMN from the largest.",
+            show_default="run",
+            rich_help_panel=options.OUTPUT_PANEL,
+        ),
+    ] = None,
+    runs: options.Runs = None,
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+) -> None:
     """List experiments and runs.
 
-    A broken file is listed with its error.
+    A run has the step of its newest checkpoint, its last training loss, its best score, size and age. With --where or
+    --sort, only runs are shown. A broken file is listed with its error.
     """
     with session(FROM_THE_START, verbose=verbose) as messages:
-        from ncsnx.console.tables import Column, table
         from ncsnx.runs.names import runs_folder
 
-        experiments, known_runs = _experiments(messages), _runs(runs_folder(runs))
+        found = _runs(runs_folder(runs), where or [], sort)
         if json:
-            messages.json({"experiments": experiments, "runs": known_runs})
+            experiments = _experiments(messages)
+            messages.json({"experiments": experiments, "runs": [one.as_json() for one in found]})
             return
-        good = [row for row in experiments if row["error"] is None]
-        columns = ("experiment", "data", "px", "network", "levels", "batch", "steps", "from")
-        right = ("px", "levels", "batch", "steps")
-        table(
-            messages,
-            [Column(title, "right" if title in right else "left") for title in columns],
-            [[_text(row[_KEYS.get(title, title)]) for title in columns] for row in good],
-        )
-        for error in dict.fromkeys(row["error"] for row in experiments if row["error"] is not None):
-            messages.data(f"broken: {error}")
-        if known_runs:
-            messages.data("")
-            table(
-                messages,
-                [Column("run"), Column("experiment"), Column("step", "right"), Column("of", "right"), Column("state")],
-                [[_text(row[key]) for key in ("run", "experiment", "step", "steps", "state")] for row in known_runs],
-            )
+        if where is None and sort is None:
+            _show_experiments(messages)
+            if found:
+                messages.data("")
+        if found:
+            _show_runs(messages, found)
+        elif where:
+            messages.info("no run matches")
+
+
+def _show_experiments(messages: "Messages") -> None:
+    from ncsnx.console.tables import Column, table
+
+    experiments = _experiments(messages)
+    good = [row for row in experiments if row["error"] is None]
+    columns = ("experiment", "data", "px", "network", "levels", "batch", "steps", "from")
+    right = ("px", "levels", "batch", "steps")
+    table(
+        messages,
+        [Column(title, "right" if title in right else "left") for title in columns],
+        [[_text(row[_KEYS.get(title, title)]) for title in columns] for row in good],
+    )
+    for error in dict.fromkeys(row["error"] for row in experiments if row["error"] is not None):
+        messages.data(f"broken: {error}")
+
+
+def _show_runs(messages: "Messages", found: "list[RunSummary]") -> None:
+    """The table of runs, without columns that are empty in all rows."""
+    from ncsnx.console.tables import Column, table
+
+    rows = [_cells(one) for one in found]
+    titles = [title for title in rows[0] if any(row[title] for row in rows)]
+    left = ("run", "experiment", "state", "protocol", "writer")
+    columns = [Column(title, "left" if title in left else "right", whole=title == "run") for title in titles]
+    table(messages, columns, [[row[title] for title in titles] for row in rows])
+
+
+def _cells(one: "RunSummary") -> dict[str, str]:
+    from ncsnx.quantities import byte_size, number
+    from ncsnx.runs.summaries.selecting import RUN_COLUMNS
+
+    value = {title: column(one) for title, column in RUN_COLUMNS.items()}
+    measured = {title: "" if value[title] is None else number(value[title]) for title in ("loss", "score")}
+    return {
+        **{title: _text(value[title]) for title in ("run", "experiment", "step", "of")},
+        "state": one.state if one.error is None else f"broken: {one.error}",
+        **measured,
+        "protocol": one.protocol or "",
+        "writer": "" if one.writer is None else f"{one.writer.host}:{one.writer.pid}",
+        "size": byte_size(one.size) if one.size else "",
+        "age": "" if value["age"] is None else _age(value["age"]),
+    }
+
+
+def _age(seconds: float) -> str:
+    """An age in one unit: '5 s', '12 min', '3 h', '40 days'."""
+    from ncsnx.quantities import counted
+
+    for unit, unit_s, most in (("s", 1, 120), ("min", 60, 120), ("h", 3_600, 48)):
+        if seconds < most * unit_s:
+            return f"{seconds / unit_s:.0f} {unit}"
+    return counted(int(seconds / 86_400), "day")
 
 
 _KEYS = {"experiment": "name", "px": "image_size", "batch": "batch_size", "from": "where"}
@@ -81,32 +153,11 @@ def _experiments(messages: "Messages") -> list[dict[str, Any]]:
     return rows + [{"name": None, "where": relative(str(one.path)), "error": one.error} for one in broken]
 
 
-def _runs(folder: "Path") -> list[dict[str, Any]]:
+def _runs(folder: "Path", where: list[str], sort: str | None) -> "list[RunSummary]":
     if not folder.is_dir():
         return []  # without the modules that read runs, which take longer to import than the rest of the command
-    from ncsnx.errors import NcsnxError
-    from ncsnx.runs.checkpoints.manifest import checkpoints
-    from ncsnx.runs.exported import Export
-    from ncsnx.runs.folder import Run, list_runs
-    from ncsnx.runs.writer_lock import writer_of
+    from ncsnx.runs.summaries.run_summary import summaries
+    from ncsnx.runs.summaries.selecting import ordered, selected
 
-    rows: list[dict[str, Any]] = []
-    for name, found in list_runs(folder):
-        try:
-            if isinstance(found, str):
-                raise NcsnxError(found)
-            experiment, steps = found.experiment(), checkpoints(found) if isinstance(found, Run) else []
-        except NcsnxError as error:
-            rows.append({"run": name, "experiment": None, "step": None, "steps": None, "state": f"broken: {error}"})
-            continue
-        step = steps[-1] if steps else 0
-        if isinstance(found, Export):
-            step, state = found.config().step, "exported model"
-        elif writer_of(found.path) is not None:  # a training, or an import
-            state = "running"
-        else:
-            state = "complete" if step >= experiment.steps else "unfinished"
-        rows.append(
-            {"run": name, "experiment": experiment.name, "step": step, "steps": experiment.steps, "state": state}
-        )
-    return rows
+    found = selected(summaries(folder), where)
+    return found if sort is None else ordered(found, sort)

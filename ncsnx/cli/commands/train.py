@@ -1,4 +1,4 @@
-"""`ncsnx train`: trains an experiment, or resumes its run."""
+"""`ncsnx train`: trains an experiment, or resumes a run."""
 
 import math
 import shlex
@@ -14,7 +14,7 @@ from ncsnx.cli.session import Shared, session, work_of
 from ncsnx.quantities import counted
 
 if TYPE_CHECKING:
-    from ncsnx.config.discovery import Resolved
+    from ncsnx.cli.parsing.targets import Target
     from ncsnx.config.experiment import Experiment
     from ncsnx.console.messages import Messages
     from ncsnx.data import Splits
@@ -50,7 +50,7 @@ def _refuse_fields(words: list[str]) -> None:
 
 @command("train", panel=TRAIN_PANEL, place=10, check_words=_refuse_fields)
 def train_command(
-    experiment: options.ExperimentName,
+    experiment: options.ExperimentOrRun,
     overrides: options.ExperimentChanges = None,
     runs: options.Runs = None,
     data: options.DataFolder = None,
@@ -111,8 +111,9 @@ def train_command(
 ) -> None:
     """Train an experiment; an existing run resumes.
 
-    A run resumes from its newest intact checkpoint. FIELD=VALUE changes the experiment: `ncsnx train digits
-    optimizer=sgd optimizer.momentum=0.8 steps=50k`.
+    FIELD=VALUE changes the experiment: `ncsnx train digits optimizer=sgd optimizer.momentum=0.8 steps=50k`. A run
+    resumes from its newest intact checkpoint, and needs none of these again: `ncsnx train runs/NAME`. With
+    `--run NEW` its configuration starts a new run.
 
     Ctrl-C, SIGTERM or a closed terminal (unless nohup is used) writes a checkpoint and ends with exit code 130, 143 or
     129. The same command resumes from there.
@@ -123,13 +124,12 @@ def train_command(
         quiet=quiet,
         shared=Shared(gpus=gpus, device=device),
     ) as messages:
+        from ncsnx.cli.parsing.targets import find_training
         from ncsnx.config.codec import flatten, unstructure
-        from ncsnx.config.discovery import resolve
         from ncsnx.ranks.joining import require_same
-        from ncsnx.runs.names import check_run_name, runs_folder
+        from ncsnx.runs.names import runs_folder
 
-        found = resolve(experiment, overrides)
-        name, folder = check_run_name(found.experiment.name if run is None else run), runs_folder(runs)
+        found, folder, name = find_training(experiment, runs_folder(runs), overrides, run)
         messages.detail(f"experiment {found.experiment.name} from {found.where}")
         ranks = messages.ranks
         require_same(ranks, "has another experiment", dict(flatten(unstructure(found.experiment))))
@@ -166,7 +166,7 @@ def train_command(
                 require_shareable(state.network, found.experiment, ranks.world)
             _announce(messages, compilation)
             place = ranks.first(lambda: _place(folder, name, found, splits.fingerprint))
-            source = GitSource(Path(found.file).parent, patch)
+            source = GitSource(Path.cwd() if found.file is None else Path(found.file).parent, patch)
             _train(messages, place, state, found.origins, splits, runtime, stop, note, source, report)
         _say_what_next(messages, place, runs)
 
@@ -203,7 +203,7 @@ def _announce(messages: "Messages", compilation: "Decision") -> None:
         messages.detail(compilation.reason)
 
 
-def _place(folder: Path, name: str, found: "Resolved", fingerprint: str) -> "Run":
+def _place(folder: Path, name: str, found: "Target", fingerprint: str) -> "Run":
     """The run, existing or new."""
     from ncsnx.runs.folder import Run, open_run
 
@@ -315,10 +315,14 @@ def _facts(place: "Run", state: "TrainingState", splits: "Splits", runtime: "Run
 def _say_what_next(messages: "Messages", place: "Run", runs: Path | None) -> None:
     """Lists what was written, and what to type next."""
     from ncsnx.runs.checkpoints.manifest import checkpoints
+    from ncsnx.runs.names import runs_folder
 
     option = f" --runs {shlex.quote(str(runs))}" if runs is not None else ""
     steps = checkpoints(place)
+    name = shlex.quote(place.name)
+    if place.path.parent != runs_folder(runs):  # a run that was named by its path
+        name, option = place.path_typed, ""
     if place.snapshots.is_dir():
         messages.info(f"grids of samples: {place.snapshots}")
     messages.info(f"checkpoints: {len(steps):,}, the newest at step {steps[-1]:,}" if steps else "no checkpoint")
-    messages.info(f"next: ncsnx sample {place.name} --ckpt latest --n 64{option}")
+    messages.info(f"next: ncsnx sample {name} --ckpt latest --n 64{option}")

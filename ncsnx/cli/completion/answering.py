@@ -123,7 +123,7 @@ def _arguments(
     if "=VALUE" in metavar:
         yield from _fields(known, declared[0][0], metavar, arguments, given, typed)
         return
-    both = metavar in ("NAME", "A", "B") and len(node["arguments"]) > 1
+    both = metavar == "EXPERIMENT|RUN" or (metavar in ("NAME", "A", "B") and len(node["arguments"]) > 1)
     if "EXPERIMENT" in metavar or both:
         yield from ((name, "experiment") for name in _experiments(known))
     if "RUN" in metavar or both:
@@ -141,7 +141,7 @@ def _fields(
     """Fields that can be changed, and after `=` their values."""
     fields: dict[str, Any] = known["fields"]
     roots = re.match(r"(\w+)\.FIELD", metavar)
-    allowed = [roots[1]] if roots else ["sampler", "features"] if "RUN" in first else []
+    allowed = [roots[1]] if roots else ["sampler", "features"] if _is_model(first) else []
     path, equals, _ = typed.partition("=")
     tags = _tags(known, first, arguments, given)
     if equals:
@@ -156,6 +156,11 @@ def _fields(
             yield f"{name}=", one["text"]
 
 
+def _is_model(metavar: str) -> bool:
+    """Whether an argument is a trained model, of which only the sampler and the features can be changed."""
+    return "RUN" in metavar and "EXPERIMENT" not in metavar
+
+
 def _has(of: list[str], tag: str | None) -> bool:
     return tag is None or tag in of or "" in of
 
@@ -166,7 +171,7 @@ def _tags(known: dict[str, Any], first: str, arguments: list[str], given: dict[s
         return {}
     name = arguments[0]
     found: dict[str, str] = {}
-    if "RUN" in first or name.startswith("runs/"):
+    if _is_model(first) or name.startswith("runs/"):
         found = _tags_of_run(_run(name.removeprefix("runs/"), given))
     else:
         found = _experiments(known, name).get(name.rpartition(":")[2] if ".py:" in name else name, {})

@@ -1,17 +1,25 @@
-"""Targets of `show` and `diff`: an experiment, a run or an exported model."""
+"""Targets of commands: an experiment, a run or an exported model, with overrides applied.
 
-import shlex
+A run's configuration comes from its config.json; nothing in the run is executed.
+"""
+
 from difflib import get_close_matches
 from pathlib import Path
 
 import attrs
 
-from ncsnx.config.discovery import UnknownExperimentError, file_and_name, is_file, resolve
+from ncsnx.config.codec import flatten, unstructure
+from ncsnx.config.discovery import BrokenExperimentError, UnknownExperimentError, file_and_name, is_file, resolve
 from ncsnx.config.experiment import Experiment
-from ncsnx.errors import Hint, UsageError
+from ncsnx.config.overrides import apply_overrides, parse_overrides
+from ncsnx.errors import Hint, NcsnxError, UsageError
+from ncsnx.runs.exported import Export
 from ncsnx.runs.folder import Run, list_runs, open_run
 from ncsnx.runs.model_source import Source, open_source
+from ncsnx.runs.names import as_typed, check_run_name
 from ncsnx.runs.origins import read_origins
+
+_CONFIG, _SNAPSHOT = Run(Path()).config_path.name, Run(Path()).source_path.name
 
 
 @attrs.frozen
@@ -20,47 +28,98 @@ class Target:
 
     experiment: Experiment
     origins: dict[str, str]
+    """Dotted path → origin; without values whose origin isn't recorded."""
     where: str
+    """FILE:LINE of the registration, or the folder of the run or exported model."""
     run: Run | None
+    source: str | None = None
+    """Text of the experiment's file; None for runs and exported models."""
+    file: str | None = None
+    """Path of the experiment's file; None for runs and exported models."""
 
 
 def find_target(name: str, runs_folder: Path, overrides: list[str] | None = None) -> Target:
-    """The experiment or the run that `name` means.
+    """The experiment, run or exported model that `name` means, with overrides (FIELD=VALUE) applied.
 
-    `runs/NAME` and any other path mean the run, or the exported model; a `.py` file and a registered name mean the
-    experiment; any other name means the run of that name. Raises UsageError where neither exists.
+    `runs/NAME`, any other path, and the path of its config.json mean the run or the exported model; a `.py` file and a
+    registered name mean the experiment; any other name means the run of that name. Raises UsageError where none exists,
+    NcsnxError for an invalid configuration.
     """
-    in_runs = name.rstrip("/").removeprefix("runs/")
-    if name.startswith("runs/") and in_runs and "/" not in in_runs:
-        return _of_run(open_run(runs_folder, in_runs), overrides)
-    if "/" in name and file_and_name(name)[0] is None:
-        return _of_source(open_source(runs_folder, name), overrides)
+    changes = overrides or []
+    if is_path(name):
+        return _of_source(_at_path(name, runs_folder), changes)
     try:
-        found = resolve(name, overrides)
+        found = resolve(name, changes)
     except UnknownExperimentError as error:
-        if is_file(runs_folder / name / "config.json"):
-            return _of_run(open_run(runs_folder, name), overrides)
+        if is_file(runs_folder / name / _CONFIG):
+            if isinstance(error, BrokenExperimentError):  # the run may have been trained with another version of it
+                raise UsageError(f"{error}; for the run of that name, write runs/{name}") from error
+            return _of_source(open_run(runs_folder, name), changes)
         near = get_close_matches(name, [other for other, _ in list_runs(runs_folder)], n=3)
         if near:
             raise UsageError(f"{error} Or the run {' or '.join(f'runs/{other}' for other in near)}?") from error
         raise
-    return Target(found.experiment, found.origins, found.where, None)
+    return Target(found.experiment, found.origins, found.where, None, found.source, found.file)
 
 
-def _of_source(source: Source, overrides: list[str] | None) -> Target:
-    if isinstance(source, Run):
-        return _of_run(source, overrides)
-    _refuse_overrides(source, overrides)
-    return Target(source.experiment(), {}, str(source.path), None)
+def find_training(
+    name: str, runs_folder: Path, overrides: list[str] | None, run_name: str | None
+) -> tuple[Target, Path, str]:
+    """The target of `train`, as in `find_target`; the folder of runs, and the name of the run in it.
+
+    A run is resumed in place; with a `run_name` of another, its configuration starts that one, and the origin of its
+    values is 'run NAME'. Raises UsageError for a run's snapshot of its experiment, too, and NcsnxError for an exported
+    model.
+    """
+    _refuse_snapshot(name)
+    if is_path(name):
+        source = _at_path(name, runs_folder)
+        if isinstance(source, Export):
+            raise NcsnxError(
+                f"{source.path} is an exported model, which holds nothing to resume training from",
+                Hint("train its experiment from the beginning", f"ncsnx train {source.experiment().name}"),
+            )
+    target = find_target(name, runs_folder, overrides)
+    if target.run is None:
+        return target, runs_folder, check_run_name(target.experiment.name if run_name is None else run_name)
+    path = target.run.path if target.run.path.name not in ("", "..") else target.run.path.resolve()
+    if run_name is None or runs_folder / run_name == path:
+        return target, path.parent, path.name
+    recorded = target.run.experiment()
+    theirs = {path: f"run {target.run.name}" for path, _ in flatten(unstructure(recorded))}
+    _, origins = apply_overrides(recorded, theirs, parse_overrides(overrides or []))
+    return attrs.evolve(target, origins=origins), runs_folder, check_run_name(run_name)
 
 
-def _of_run(run: Run, overrides: list[str] | None) -> Target:
-    _refuse_overrides(run, overrides)
-    return Target(run.experiment(), read_origins(run.origins_path), str(run.path), run)
+def is_path(name: str) -> bool:
+    """Whether the name is the path of a run or exported model, or of its config.json."""
+    return file_and_name(name)[0] is None and ("/" in name or name == _CONFIG)
 
 
-def _refuse_overrides(source: Source, overrides: list[str] | None) -> None:
-    if overrides:
-        kind = "a run" if isinstance(source, Run) else "an exported model"
-        changed = shlex.join(["ncsnx", "show", source.experiment().name, *overrides])
-        raise UsageError(f"{source.path} is {kind}; only an experiment can be changed", Hint("such as", changed))
+def _at_path(name: str, runs_folder: Path) -> Source:
+    path = str(Path(name).parent) if Path(name).name == _CONFIG and is_file(Path(name)) else name.rstrip("/") or "/"
+    in_runs = path.removeprefix("runs/")
+    if path != in_runs and in_runs and "/" not in in_runs:
+        return open_source(runs_folder, in_runs)
+    return open_source(runs_folder, Path(path))
+
+
+def _of_source(source: Source, overrides: list[str]) -> Target:
+    experiment, run = source.experiment(), source if isinstance(source, Run) else None
+    known = {} if run is None else read_origins(run.origins_path)
+    if not overrides:
+        return Target(experiment, known, str(source.path), run)
+    parsed = parse_overrides(overrides)
+    marked = {path: known.get(path, "") for path, _ in flatten(unstructure(experiment))}
+    changed, origins = apply_overrides(experiment, marked, parsed)
+    return Target(changed, {path: one for path, one in origins.items() if one}, str(source.path), run)
+
+
+def _refuse_snapshot(name: str) -> None:
+    """Raises UsageError for a run's copy of its experiment file, which lacks the changes of the command line."""
+    file, _ = file_and_name(name)
+    if file is not None and file.name == _SNAPSHOT and is_file(file.parent / _CONFIG):
+        raise UsageError(
+            f"{file} is a run's copy of its experiment file, without changes that were made on the command line",
+            Hint("resume the run", f"ncsnx train {as_typed(file.parent)}"),
+        )

@@ -1,0 +1,1 @@
+"""Summaries of runs, read quickly: without torch, and from the ends of the logs."""

@@ -1,0 +1,179 @@
+"""The summary of a run: progress, last losses, best score, writer, size and age.
+
+What can't be read is left out. Only a configuration that can't be read makes a run broken.
+"""
+
+import math
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import attrs
+
+from ncsnx.config.codec import unstructure
+from ncsnx.config.experiment import Experiment
+from ncsnx.errors import NcsnxError
+from ncsnx.runs.checkpoints.manifest import checkpoints, holds
+from ncsnx.runs.exported import Export
+from ncsnx.runs.folder import Run, list_runs
+from ncsnx.runs.score_files import Best, best_checkpoint
+from ncsnx.runs.writer_lock import HolderNote, holder_note, is_being_written
+from ncsnx.storage.json_lines import first_record, last_records
+
+T = TypeVar("T")
+RunState = Literal["running", "complete", "unfinished", "exported model", "broken"]
+
+_PICTURES = ("images", "frames")
+"""Folders of single pictures, which may be tens of thousands: their sizes aren't counted."""
+
+
+@attrs.frozen(kw_only=True)
+class RunSummary:
+    """A run or an exported model at one moment."""
+
+    name: str
+    path: Path
+    state: RunState
+    """'running': another process holds the writer's lock."""
+    error: str | None = None
+    """Why the configuration can't be read, for state 'broken'."""
+    experiment: Experiment | None = None
+    """None for state 'broken'."""
+    step: int | None = None
+    """Step of the newest checkpoint; 0 without one."""
+    loss: float | None = None
+    """Last training loss; NaN if it wasn't finite, None without one."""
+    held_out: float | None = None
+    """Last held-out loss, as `loss`."""
+    best: Best | None = None
+    """The best scored checkpoint, as the checkpoint `best`."""
+    writer: HolderNote | None = None
+    """The process that writes the run, where it is known."""
+    started: datetime | None = None
+    """First start of the training."""
+    changed: datetime | None = None
+    """Last change of a file at the top of the folder."""
+    size: int = 0
+    """Bytes of the files, without single pictures of samples."""
+
+    @property
+    def protocol(self) -> str | None:
+        """The metric of the best score and the number of images: 'FID, n=10000'."""
+        return None if self.best is None else f"{self.best.metric}, n={self.best.images}"
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it as JSON values; NaN for losses that weren't finite."""
+        return {
+            "run": self.name,
+            "path": str(self.path),
+            "experiment": None if self.experiment is None else self.experiment.name,
+            "step": self.step,
+            "steps": None if self.experiment is None else self.experiment.steps,
+            "state": self.state,
+            "error": self.error,
+            "loss": self.loss,
+            "held_out": self.held_out,
+            "best": None
+            if self.best is None
+            else {**attrs.asdict(self.best), "sweep": str(self.best.sweep), "protocol": self.protocol},
+            "writer": None if self.writer is None else attrs.asdict(self.writer),
+            "started": None if self.started is None else self.started.isoformat(),
+            "changed": None if self.changed is None else self.changed.isoformat(timespec="seconds"),
+            "bytes": self.size,
+            "configuration": None if self.experiment is None else unstructure(self.experiment),
+        }
+
+
+def summaries(runs_folder: Path) -> list[RunSummary]:
+    """Every run and exported model in the folder, by name. Raises NcsnxError if the folder can't be read."""
+    return [
+        RunSummary(name=name, path=runs_folder / name, state="broken", error=found)
+        if isinstance(found, str)
+        else summary_of(found)
+        for name, found in list_runs(runs_folder)
+    ]
+
+
+def summary_of(source: Run | Export) -> RunSummary:
+    """The summary of a run or exported model."""
+    state: RunState
+    try:
+        experiment = source.experiment()
+        if isinstance(source, Export):
+            step, state = source.config().step, "exported model"
+        else:
+            step = max(checkpoints(source), default=0)
+            running, complete = is_being_written(source.path), step >= experiment.steps
+            state = "running" if running else "complete" if complete else "unfinished"
+    except NcsnxError as error:
+        return RunSummary(name=source.name, path=source.path, state="broken", error=str(error))
+    found = RunSummary(
+        name=source.name,
+        path=source.path,
+        state=state,
+        experiment=experiment,
+        step=step,
+        changed=_changed(source.path),
+        size=_bytes_in(source.path),
+    )
+    if isinstance(source, Export):
+        return found
+    none: list[dict[str, Any]] = []
+    records = _tried(lambda: last_records(source.metrics_path), none)
+    return attrs.evolve(
+        found,
+        loss=_last(records, "loss"),
+        held_out=_last(records, "held_out"),
+        best=_tried(lambda: best_checkpoint(source, partial(holds, source)), None),
+        writer=holder_note(source.path) if state == "running" else None,
+        started=_time((_tried(lambda: first_record(source.segments_path), None) or {}).get("started")),
+    )
+
+
+def _tried(read: Callable[[], T], otherwise: T) -> T:
+    try:
+        return read()
+    except (NcsnxError, OSError):
+        return otherwise
+
+
+def _last(records: list[dict[str, Any]], key: str) -> float | None:
+    value = next((record[key] for record in reversed(records) if key in record), ...)
+    if value is ... or isinstance(value, bool):
+        return None
+    return float(value) if isinstance(value, int | float) and abs(value) < 1e300 else math.nan
+
+
+def _time(text: object) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
+    return None if found is None or found.tzinfo is None else found
+
+
+def _changed(folder: Path) -> datetime | None:
+    try:
+        with os.scandir(folder) as entries:
+            changed = max(entry.stat(follow_symlinks=False).st_mtime for entry in entries)
+        return datetime.fromtimestamp(changed, UTC)
+    except (OSError, OverflowError, ValueError):
+        return None
+
+
+def _bytes_in(folder: Path) -> int:
+    """Bytes of the files below a folder, without links, single pictures and what can't be read."""
+    total = 0
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    total += 0 if entry.name in _PICTURES else _bytes_in(Path(entry.path))
+                elif entry.is_file(follow_symlinks=False):
+                    total += entry.stat(follow_symlinks=False).st_size
+    except OSError:
+        pass  # a checkpoint that is being removed, for instance
+    return total

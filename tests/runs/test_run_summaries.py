@@ -1,0 +1,146 @@
+"""Summaries of runs: what they say, how they are selected and ordered, and that damage is left out."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import attrs
+import pytest
+
+from ncsnx.config import Ema
+from ncsnx.errors import UsageError
+from ncsnx.runs.checkpoints.manifest import holds, write_checkpoint
+from ncsnx.runs.folder import Run
+from ncsnx.runs.metrics_log import MetricsLog
+from ncsnx.runs.score_files import ScoreFile
+from ncsnx.runs.segments import append_segment
+from ncsnx.runs.summaries.run_summary import RunSummary, summaries, summary_of
+from ncsnx.runs.summaries.selecting import ordered, selected
+from ncsnx.storage.json_lines import TAIL_BYTES
+from tests.runs.kept import SMALL
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> list[RunSummary]:
+    """Runs a, b and c of widths 8, 32 and 16; the first two have a loss, and c is an experiment without EMA."""
+    for name, width, loss in (("a", 8, 2.0), ("b", 32, 1.0), ("c", 16, None)):
+        model = attrs.evolve(SMALL.model, width=width)
+        experiment = attrs.evolve(SMALL, model=model, ema=None if loss is None else Ema(rate=0.999))
+        run = Run.create(tmp_path / "runs", name, experiment, {}, None, None)
+        if loss is not None:
+            MetricsLog(run).append({"step": 1, "loss": loss})
+    return summaries(tmp_path / "runs")
+
+
+def names(found: list[RunSummary]) -> str:
+    return "".join(one.name for one in found)
+
+
+def test_a_summary_has_the_last_losses_and_the_first_start(run: Run) -> None:
+    log = MetricsLog(run)
+    for step in range(3):
+        log.append({"step": step, "loss": 3.0 - step})
+    log.append({"step": 2, "held_out": 0.5})
+    for _ in range(2):
+        append_segment(run, from_step=0, runtime={}, changes={})
+    found = summary_of(run)
+    first = json.loads(run.segments_path.read_text().splitlines()[0])
+    assert (found.loss, found.held_out) == (1.0, 0.5)
+    assert found.started is not None
+    assert found.started.isoformat() == first["started"]
+    assert (found.state, found.step, found.best) == ("unfinished", 0, None)
+
+
+def test_only_the_end_of_a_long_log_is_read(run: Run) -> None:
+    line = json.dumps({"step": 1, "loss": 9.0, "held_out": 9.0}) + "\n"
+    last = json.dumps({"step": 2, "loss": 1.0}) + "\n"
+    fill = json.dumps({"step": 2, "x": 0}) + "\n"
+    run.metrics_path.write_text(line + last + fill * (TAIL_BYTES // len(fill)))
+    assert summary_of(run).loss is None
+    run.metrics_path.write_text(line * (TAIL_BYTES // len(line)) + last + '{"step": 3, "loss": 0')
+    assert summary_of(run).loss == 1.0
+
+
+def test_a_loss_that_diverged_is_nan_and_comes_last(run: Run) -> None:
+    MetricsLog(run).append({"step": 1, "loss": float("nan")})
+    found = summary_of(run)
+    assert found.loss != found.loss
+    better = attrs.evolve(found, name="better", loss=4.0)
+    assert [one.name for one in ordered([found, better], "-loss")] == ["better", found.name]
+
+
+def test_the_best_score_comes_with_its_protocol(run: Run) -> None:
+    files = {name: name.encode() for name in ("model.safetensors", "ema.safetensors", "state.json")}
+    write_checkpoint(run.checkpoints, 2, files.items())
+    sha256 = hashlib.sha256(b"ema.safetensors").hexdigest()
+    assert holds(run, 2, sha256)
+    sweep = ScoreFile.open(run.fid / "n100-seed0-classifier-1a2b3c4d", {"n": 100, "ensemble": 1}, "FID")
+    sweep.add({"step": 2, "weights_sha256": sha256, "score": 7.5}, "2026-01-01T00:00:00+00:00")
+    found = summary_of(run)
+    assert found.best is not None
+    assert (found.best.score, found.best.step, found.protocol) == (7.5, 2, "FID, n=100")
+    json.dumps(found.as_json())
+
+
+def test_single_pictures_do_not_count_in_the_size(run: Run) -> None:
+    before = summary_of(run).size
+    for place in ("images", "kept"):
+        (run.samples / "n2" / place).mkdir(parents=True)
+        (run.samples / "n2" / place / "0.png").write_bytes(b"x" * 1000)
+    assert summary_of(run).size == before + 1000
+
+
+@pytest.mark.parametrize("content", [b"[1]\n", b"\xff\n", b'{"loss": "x", "started": 7}\n', b""])
+def test_damaged_logs_are_left_out(run: Run, content: bytes) -> None:
+    for path in (run.metrics_path, run.segments_path):
+        path.write_bytes(content)
+    found = summary_of(run)
+    assert (found.state, found.started) == ("unfinished", None)
+
+
+def test_links_and_folders_in_place_of_logs_are_left_out(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_text('{"step": 1, "loss": 1.0}\n')
+    run.metrics_path.symlink_to(tmp_path / "elsewhere")
+    run.segments_path.mkdir()
+    assert (summary_of(run).loss, summary_of(run).state) == (None, "unfinished")
+
+
+def test_runs_are_selected_by_fields_and_columns(three: list[RunSummary]) -> None:
+    assert names(selected(three, ["model.width=32"])) == "b"
+    assert names(selected(three, ["data=digits", "loss=2"])) == "a"
+    assert names(selected(three, ["ema=none"])) == "c"
+    assert names(selected(three, ["ema.rate=0.999"])) == "ab"
+    assert names(selected(three, ["state=unfinished", "run=c"])) == "c"
+    assert names(selected(three, ["state=running"])) == ""
+
+
+def test_runs_are_ordered_by_fields_and_columns_those_without_a_value_last(three: list[RunSummary]) -> None:
+    assert names(ordered(three, "model.width")) == "acb"
+    assert names(ordered(three, "-model.width")) == "bca"
+    assert names(ordered(three, "loss")) == "bac"
+    assert names(ordered(three, "-loss")) == "abc"
+    assert names(ordered(three, "-run")) == "cba"
+
+
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        ("model.widht=8", "no run has a column or field 'model.widht'; did you mean model.width"),
+        ("model.width=wide", "model.width: expected a whole number"),
+        ("running", "'running': expected FIELD=VALUE"),
+    ],
+)
+def test_wrong_conditions_are_refused(three: list[RunSummary], condition: str, expected: str) -> None:
+    with pytest.raises(UsageError, match=expected):
+        selected(three, [condition])
+    with pytest.raises(UsageError, match="no run has a column or field 'nothing'"):
+        ordered(three, "nothing")
+
+
+def test_a_run_whose_configuration_is_damaged_is_broken(three: list[RunSummary]) -> None:
+    (three[0].path / "config.json").write_text("{")
+    found = summaries(three[0].path.parent)
+    assert [one.state for one in found] == ["broken", "unfinished", "unfinished"]
+    assert names(ordered(found, "model.width")) == "cba"
+    assert names(selected(found, ["model.width=32"])) == "b"
+    assert names(selected(found, ["state=broken"])) == "a"
