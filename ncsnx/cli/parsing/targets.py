@@ -101,7 +101,7 @@ def _at_path(name: str, runs_folder: Path) -> Source:
     in_runs = path.removeprefix("runs/")
     if path != in_runs and in_runs and "/" not in in_runs:
         return open_source(runs_folder, in_runs)
-    return open_source(runs_folder, Path(path))
+    return open_source(runs_folder, path if "/" in path else f"./{path}")  # not a name in the runs folder
 
 
 def _of_source(source: Source, overrides: list[str]) -> Target:
