@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
+from ncsnx.evaluation.axis_ticks import log_ticks
 from ncsnx.quantities import with_error
 from ncsnx.storage.atomic import write_bytes
 
@@ -289,12 +290,7 @@ def _set_linear_ticks(axes: "Axes", low: float, high: float, most: int) -> None:
 def set_log_ticks(axis: "Axis", low: float, high: float) -> None:
     """Labels as many of 1, 2, 5, 10, 20 … as fit, with minor ticks in between."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)))
-    thinned = decades[:: 1 + len(decades) // _MOST_LOG_TICKS]
-    choices = [
-        _within(low, high, [digit * 10.0**decade for decade in thinned for digit in digits])
-        for digits in ((1, 2, 5), (1, 3), (1,))
-    ]
-    majors = next((ticks for ticks in choices if len(ticks) <= _MOST_LOG_TICKS), choices[-1])
+    majors = log_ticks(decades, low, high, _MOST_LOG_TICKS)
     minors = _within(low, high, [digit * 10.0**decade for decade in decades for digit in range(1, 10)])
     axis.set_ticks(majors, labels=[f"{tick:,g}" for tick in majors])
     axis.set_ticks(minors, labels=[""] * len(minors), minor=True)

@@ -22,6 +22,8 @@ from ncsnx.storage.atomic import write_bytes
 from ncsnx.storage.documents.document import document
 from ncsnx.storage.documents.document_files import write_document
 
+TASK_FILE = "task.json"
+
 
 @attrs.frozen(kw_only=True)
 class PictureRecord:
@@ -66,7 +68,7 @@ def record_task(task: Task, folder: Path, samples: Path, check_stop: Callable[[]
         samples_sha256 = reading.sha256(file)
     record = TaskRecord(task=task.name, misfit=max(misfits), samples_sha256=samples_sha256, pictures=tuple(records))
     write_bytes(folder / "grid.png", grid)
-    write_document(folder / "task.json", record)
+    write_document(folder / TASK_FILE, record)
     return record
 
 

@@ -6,6 +6,7 @@ from functools import cached_property
 
 import attrs
 
+from ncsnx.evaluation.axis_ticks import log_ticks
 from ncsnx.quantities import counted, number
 
 _WIDTH, _HEIGHT = 460.0, 270.0
@@ -171,8 +172,10 @@ class _Axis:
         low, high = scale(min(values)), scale(max(values))
         pad = 0.05 * (high - low) or 0.05 * (abs(low) or 1.0)  # equal values: a little around them
         low, high = low - pad, high + pad
-        ticks = _log_ticks(low, high) if log else _linear_ticks(low, high)
-        return cls(10**low if log else low, 10**high if log else high, log, ticks)
+        if not log:
+            return cls(low, high, log, _linear_ticks(low, high))
+        decades, first, last = range(math.floor(low), math.ceil(high) + 1), 10**low, 10**high
+        return cls(first, last, log, tuple(log_ticks(decades, first, last, _MOST_TICKS + 1)))
 
     def share(self, value: float) -> float:
         """Position of a value, 0 at the low end and 1 at the high end."""
@@ -211,17 +214,6 @@ def _linear_ticks(low: float, high: float) -> tuple[float, ...]:
     step = unit * next(factor for factor in _ROUND if unit * factor >= rough * (1 - 1e-9))
     first = math.ceil(low / step)
     return tuple(number_of * step for number_of in range(first, math.floor(high / step) + 1))
-
-
-def _log_ticks(low: float, high: float) -> tuple[float, ...]:
-    """low, high: decimal logarithms."""
-    decades = range(math.floor(low), math.ceil(high) + 1)
-    decades = decades[:: 1 + len(decades) // (_MOST_TICKS + 1)]
-    choices = [
-        tuple(d * 10.0**e for e in decades for d in digits if low <= math.log10(d) + e <= high)
-        for digits in ((1, 2, 5), (1, 3), (1,))
-    ]
-    return next((ticks for ticks in choices if len(ticks) <= _MOST_TICKS + 1), choices[-1])
 
 
 def _tick_label(value: float) -> str:

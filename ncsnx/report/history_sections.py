@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ncsnx.config.codec import flatten, identifying_paths, unstructure
-from ncsnx.config.differences import ABSENT, shown
+from ncsnx.config.codec import flatten, unstructure
+from ncsnx.config.differences import differing, shown
 from ncsnx.config.registry import relative
 from ncsnx.config.variants import tag_of
 from ncsnx.noise.levels import sigmas
@@ -25,20 +25,17 @@ def differences_section(runs: Sequence[RunFacts]) -> Section:
     known = [facts for facts in runs if facts.experiment is not None]
     if len(runs) < 2:
         return Section("Differences", "differences")
-    values = [dict(flatten(unstructure(facts.experiment))) for facts in known if facts.experiment is not None]
-    identifying = {path for facts in known if facts.experiment for path in identifying_paths(facts.experiment)}
-    rows = []
-    for path in dict.fromkeys(path for one in values for path in one):
-        found = [one.get(path, ABSENT) for one in values]
-        if any(value != found[0] for value in found):
-            rows.append((path, *map(shown, found), "yes" if path in identifying else "no"))
+    differing_values = differing(*(facts.experiment for facts in known if facts.experiment is not None))
+    rows = tuple(
+        (path, *map(shown, values), "yes" if identity else "no") for path, values, identity in differing_values
+    )
     same = len({facts.identity for facts in known}) == 1 and len({facts.data_fingerprint for facts in known}) == 1
     verdict = Paragraph(
         f"{counted(len(rows), 'value')} of the configurations differ{'s' if len(rows) == 1 else ''}. "
         f"The trained weights are determined by {'the same values and data' if same else 'different values or data'}."
     )
     head = ("value", *(facts.name for facts in known), "changes the weights")
-    table = (Table("Values that differ", head, tuple(rows)),) if rows else ()
+    table = (Table("Values that differ", head, rows),) if rows else ()
     return Section("Differences", "differences", (verdict, *table))
 
 

@@ -1,10 +1,11 @@
 """Sections of pictures: grids drawn while training, samples, and images that agree with measurements."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ncsnx.inverse.task_record import TaskRecord
+from ncsnx.inverse.task_record import TASK_FILE, TaskRecord
 from ncsnx.quantities import counted, number
 from ncsnx.report.chart import thinned_steps
 from ncsnx.report.embedded_pictures import PictureBudget
@@ -15,7 +16,6 @@ from ncsnx.runs.names import step_of
 from ncsnx.runs.records.sample_record import PROTOCOL_FILE, SampleRecord
 from ncsnx.runs.score_files import value
 from ncsnx.storage import reading
-from ncsnx.storage.documents.document_files import read_document
 
 MOST_FRAMES = 16
 """Most grids of a run's slider."""
@@ -32,7 +32,7 @@ def snapshot_blocks(facts: RunFacts, place: int, problems: Problems, budget: Pic
     for index in thinned_steps(len(entries), MOST_FRAMES):
         step, path = entries[index]
         alt = f"Grid of samples of {facts.name} at step {step:,}"
-        picture = problems.tried(lambda path=path, alt=alt: budget.embedded(path, alt), None)  # type: ignore[misc]
+        picture = problems.tried(partial(budget.embedded, path, alt), None)
         if picture is not None:
             frames.append(Frame(f"{step:,}", f"snapshot-{place}-{index}", picture, f"Step {step:,}."))
     if frames:
@@ -49,7 +49,7 @@ def sample_blocks(facts: RunFacts, tasks: bool, problems: Problems, budget: Pict
     folders = []
     for entry in folders_in(facts.run, "samples", problems):
         try:
-            is_task = (entry.path / "task.json").lstat() is not None
+            is_task = (entry.path / TASK_FILE).lstat() is not None
         except OSError:
             is_task = False
         if is_task == tasks:
@@ -58,7 +58,7 @@ def sample_blocks(facts: RunFacts, tasks: bool, problems: Problems, budget: Pict
         what = "tasks" if tasks else "folders of samples"
         problems.lines.append(f"{facts.run.samples}: the newest {_MOST_FOLDERS} of {len(folders):,} {what} are shown")
     for folder in reversed(folders[-_MOST_FOLDERS:]):
-        record = problems.tried(lambda folder=folder: _record(folder), None)  # type: ignore[misc]
+        record = problems.document(folder / PROTOCOL_FILE, SampleRecord)
         if record is not None:
             yield from _sample_folder(facts, folder, record, problems, budget)
 
@@ -67,7 +67,7 @@ def _sample_folder(
     facts: RunFacts, folder: Path, record: SampleRecord, problems: Problems, budget: PictureBudget
 ) -> Iterator[Block]:
     words = _protocol_words(record)
-    task = problems.tried(lambda: _task(folder), None)
+    task = problems.document(folder / TASK_FILE, TaskRecord)
     name = "Samples" if task is None else f"Task {task.task}"
     picture = problems.tried(lambda: _grid(folder, f"{name} of {facts.name}: {words}", budget), None)
     if picture is not None:
@@ -104,20 +104,6 @@ def _grid(folder: Path, alt: str, budget: PictureBudget) -> Any:
     except OSError:
         return None
     return budget.embedded(path, alt)
-
-
-def _record(folder: Path) -> SampleRecord | None:
-    try:
-        return read_document(folder / PROTOCOL_FILE, SampleRecord)
-    except FileNotFoundError:
-        return None
-
-
-def _task(folder: Path) -> TaskRecord | None:
-    try:
-        return read_document(folder / "task.json", TaskRecord)
-    except FileNotFoundError:
-        return None
 
 
 def _protocol_words(record: SampleRecord) -> str:

@@ -1,7 +1,8 @@
 """Sections about measurements of runs: losses, scores, likelihoods, samplers, neighbours, each with its protocol."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +13,32 @@ from ncsnx.quantities import byte_size, counted, percent, with_error
 from ncsnx.report.chart import Chart, ChartPoint, Series, thinned_steps
 from ncsnx.report.embedded_pictures import PictureBudget
 from ncsnx.report.history_sections import as_command
-from ncsnx.report.page_blocks import Block, ChartFigure, CommandLines, Details, Paragraph, PictureFigure, Table
+from ncsnx.report.page_blocks import (
+    LONGEST_TEXT,
+    Block,
+    ChartFigure,
+    CommandLines,
+    Details,
+    Paragraph,
+    PictureFigure,
+    Table,
+)
 from ncsnx.report.run_facts import Problems, RunFacts, folders_in
 from ncsnx.runs.fast_sampler import is_usable
 from ncsnx.runs.records.comparison_record import ComparedSampler, ComparisonRecord
 from ncsnx.runs.records.neighbor_record import NeighborRecord
 from ncsnx.runs.score_files import RESULTS, Row, ScoreFile, best_row, value, values
-from ncsnx.storage.documents.document_files import read_document
 
 _MOST_SWEEPS = 4
 """Most results of one measurement that are shown, the newest ones."""
 _MOST_ROWS = 40
 _MOST_CURVES = 6
-_MOST_PROTOCOL = 10_000
 
 
 def score_blocks(facts: RunFacts, place: str, problems: Problems) -> Iterator[Block]:
     """The sweeps in a folder of the run, `fid`, `loss` or `likelihood`: chart, numbers of the best, protocol."""
     for folder in _newest(facts, place, problems):
-        sweep = problems.tried(lambda folder=folder: _sweep(folder), None)  # type: ignore[misc]
+        sweep = problems.tried(partial(_sweep, folder), None)
         if sweep is not None and sweep.rows:
             yield from _sweep_blocks(facts, sweep)
 
@@ -100,7 +108,7 @@ def _level_chart(facts: RunFacts, rows: Sequence[Row]) -> Iterator[Block]:
 def comparison_blocks(facts: RunFacts, problems: Problems) -> Iterator[Block]:
     """Comparisons of samplers: distance against evaluations, and the settings that no other one beats in both."""
     for folder in _newest(facts, "compare", problems):
-        record = problems.tried(lambda folder=folder: _document(folder, ComparisonRecord), None)  # type: ignore[misc]
+        record = problems.document(folder / RESULTS, ComparisonRecord)
         if record is not None and record.rows:
             yield from _comparison(facts, record)
 
@@ -168,7 +176,7 @@ def _breaks(row: Row, own: Row, n: int) -> bool:
 def neighbor_blocks(facts: RunFacts, problems: Problems, budget: PictureBudget) -> Iterator[Block]:
     """Searches for neighbours: the verdict, the pictures, the protocol."""
     for folder in _newest(facts, "neighbors", problems):
-        record = problems.tried(lambda folder=folder: _document(folder, NeighborRecord), None)  # type: ignore[misc]
+        record = problems.document(folder / RESULTS, NeighborRecord)
         if record is None:
             continue
         if record.verdict is not None:
@@ -176,9 +184,8 @@ def neighbor_blocks(facts: RunFacts, problems: Problems, budget: PictureBudget) 
         yield Paragraph(f"Protocol: {record.caption}.")
         for name, words in (("grid.png", "Samples with their nearest images"), ("distances.png", "Distances")):
             if name in record.files:
-                path = folder / name
                 alt = f"{words}; {record.caption}"
-                picture = problems.tried(lambda path=path, alt=alt: budget.embedded(path, alt), None)  # type: ignore[misc]
+                picture = problems.tried(partial(budget.embedded, folder / name, alt), None)
                 if picture is not None:
                     yield PictureFigure(picture, f"{words}.")
         yield from _protocol(record.protocol)
@@ -196,23 +203,16 @@ def _newest(facts: RunFacts, place: str, problems: Problems) -> list[Path]:
     return [entry.path for entry in reversed(found[-_MOST_SWEEPS:])]
 
 
-def _document(folder: Path, kind: type[Any]) -> Any:
-    try:
-        return read_document(folder / RESULTS, kind)
-    except FileNotFoundError:
-        return None
-
-
 def _protocol(protocol: Mapping[str, Any]) -> Iterator[Block]:
     text = json.dumps(protocol, indent=2)
-    if len(text) <= _MOST_PROTOCOL:
+    if len(text) <= LONGEST_TEXT:
         yield Details("Full protocol", text)
     else:
         yield Paragraph(f"The full protocol, {byte_size(len(text))} of text, is not shown; it is in the run's files.")
 
 
 def _recorded_commands(rows: Sequence[Row]) -> Iterator[Block]:
-    read: Callable[[Row], Any] = lambda row: made.get("command") if isinstance(made := row.get("made"), dict) else None  # noqa: E731
-    found = dict.fromkeys(as_command(command) for row in rows if isinstance(command := read(row), str))
+    made = [row["made"] for row in rows if isinstance(row.get("made"), dict)]
+    found = dict.fromkeys(as_command(one["command"]) for one in made if isinstance(one.get("command"), str))
     if found:
         yield CommandLines("Repeat it", tuple(found)[-_MOST_SWEEPS:])

@@ -21,7 +21,7 @@ from ncsnx.report.history_sections import (
 )
 from ncsnx.report.image_sections import sample_blocks, snapshot_blocks
 from ncsnx.report.measured_sections import comparison_blocks, neighbor_blocks, score_blocks
-from ncsnx.report.page_blocks import Paragraph, Section, Table
+from ncsnx.report.page_blocks import LONGEST_TEXT, Paragraph, Section, Table
 from ncsnx.report.run_facts import Problems, RunFacts, read_facts
 from ncsnx.runs.doctor import Examination
 from ncsnx.runs.folder import Run
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 MOST_RUNS = 8
-_LONGEST = 10_000
-"""Most characters of one text of the page. The paths of a chart, which hold numbers only, are not cut."""
 
 
 def report_page(runs: Sequence[Run], examinations: Sequence[Examination] = ()) -> str:
@@ -123,5 +121,5 @@ def _plain(value: Any) -> Any:
     """Text with unprintable characters escaped, so that none can hide, reorder or break what is beside it."""
     if not isinstance(value, str) or hasattr(value, "__html__"):
         return value
-    text = value if len(value) <= _LONGEST or value.startswith("data:image/") else f"{value[:_LONGEST]}…"
+    text = value if len(value) <= LONGEST_TEXT or value.startswith("data:image/") else f"{value[:LONGEST_TEXT]}…"
     return "\n".join(printable(line) for line in text.split("\n"))

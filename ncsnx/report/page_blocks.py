@@ -7,6 +7,9 @@ import attrs
 from ncsnx.report.chart import Chart
 from ncsnx.report.embedded_pictures import EmbeddedPicture
 
+LONGEST_TEXT = 10_000
+"""Most characters of one text of the page. The paths of a chart, which hold numbers only, are not cut."""
+
 
 @attrs.frozen
 class Paragraph:

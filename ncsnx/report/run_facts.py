@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
@@ -16,6 +17,7 @@ from ncsnx.runs.origins import read_origins
 from ncsnx.runs.score_files import value
 from ncsnx.runs.segments import Segment, read_segments
 from ncsnx.storage import reading
+from ncsnx.storage.documents.document_files import read_document
 
 T = TypeVar("T")
 
@@ -35,6 +37,17 @@ class Problems:
         except NcsnxError as error:
             self.lines.append(str(error))
         return otherwise
+
+    def document(self, path: Path, kind: type[T], limit: int = reading.JSON_LIMIT) -> T | None:
+        """The document in a file; None if it is missing, and also, with a line, if it can't be read."""
+
+        def read() -> T | None:
+            try:
+                return read_document(path, kind, limit)
+            except FileNotFoundError:
+                return None
+
+        return self.tried(read, None)
 
 
 @attrs.frozen(kw_only=True)
