@@ -21,6 +21,7 @@ FLOORS = (
     ("data", "networks", "samplers", "images", "sampling", "inverse", "runtime", "runs"),
     ("exchange", "training", "features", "metrics", "evaluation", "planning", "benchmarking"),
     ("report",),
+    ("jobs",),
     ("console",),
     ("cli",),
 )

@@ -16,6 +16,7 @@ from ncsnx.stopping import signals_raise
 
 if TYPE_CHECKING:
     from ncsnx.console.messages import Messages
+    from ncsnx.jobs.training_job import TrainingConsole
     from ncsnx.stopping import StopRequest
     from ncsnx.work import Work
 
@@ -155,6 +156,14 @@ def work_of(messages: "Messages", stop: "StopRequest | None" = None) -> "Work":
         detail=messages.detail,
         ranks=ranks,
     )
+
+
+def training_console(messages: "Messages", stop: "StopRequest") -> "TrainingConsole":
+    """The console of a training of this command: messages, log and view."""
+    from ncsnx.console.training import TrainingView
+    from ncsnx.jobs.training_job import TrainingConsole
+
+    return TrainingConsole(work=work_of(messages, stop), attach=messages.attach, view=partial(TrainingView, messages))
 
 
 def _is_lost_connection(error: Exception) -> bool:

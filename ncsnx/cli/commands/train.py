@@ -1,6 +1,5 @@
 """`ncsnx train`: trains an experiment, or resumes a run."""
 
-import math
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,20 +9,11 @@ import typer
 from ncsnx.cli import options
 from ncsnx.cli.bad_values import a_count
 from ncsnx.cli.command_registry import TRAIN_PANEL, command
-from ncsnx.cli.session import Shared, session, work_of
-from ncsnx.quantities import counted
+from ncsnx.cli.session import Shared, session, training_console
 
 if TYPE_CHECKING:
-    from ncsnx.cli.parsing.targets import Target
-    from ncsnx.config.experiment import Experiment
     from ncsnx.console.messages import Messages
-    from ncsnx.data import Splits
     from ncsnx.runs.folder import Run
-    from ncsnx.runs.git_patches import GitSource
-    from ncsnx.runtime import Runtime
-    from ncsnx.stopping import StopRequest
-    from ncsnx.training.compiling.compilation import Decision
-    from ncsnx.training.training_state import TrainingState
 
 
 def _refuse_fields(words: list[str]) -> None:
@@ -125,191 +115,37 @@ def train_command(
         shared=Shared(gpus=gpus, device=device),
     ) as messages:
         from ncsnx.cli.parsing.targets import find_training
-        from ncsnx.config.codec import flatten, unstructure
-        from ncsnx.ranks.joining import require_same
+        from ncsnx.jobs.carrying_out import carry_out_training
+        from ncsnx.jobs.training_job import TrainingJob, TrainingOptions
         from ncsnx.runs.names import runs_folder
+        from ncsnx.stopping import StopRequest
 
         found, folder, name = find_training(experiment, runs_folder(runs), overrides, run)
         messages.detail(f"experiment {found.experiment.name} from {found.where}")
-        ranks = messages.ranks
-        require_same(ranks, "has another experiment", dict(flatten(unstructure(found.experiment))))
-        ranks.first(lambda: _require_unheld(folder, name))
-
-        from ncsnx.config.variants import load_plugins
-        from ncsnx.data import cache_in_memory, data_folder, open_data
-        from ncsnx.runs.git_patches import GitSource
-        from ncsnx.runtime import Runtime
-        from ncsnx.stopping import StopRequest
-        from ncsnx.training.steps.batch_gradients import require_shareable
-        from ncsnx.training.training_state import TrainingState
-
-        load_plugins("ncsnx.runtime")
-        with StopRequest() as stop:
-            with stop.at_once():
-                runtime = Runtime.choose(
-                    device=device,
-                    threads=threads,
-                    plain=plain,
-                    graphs=graphs,
-                    checkpointing=checkpointing,
-                    workers=workers,
-                    ranks=ranks,
-                )
-                runtime = runtime.for_training(found.experiment)  # before data is read
-                compilation = ranks.first(lambda: _compilation(compile, folder / name, found.experiment, runtime))
-                runtime = runtime.compiled() if compilation.compile else runtime
-                require_same(ranks, "chose another device", {"device": runtime.device.type})
-                splits = open_data(found.experiment.data, data_folder(data), work_of(messages, stop))
-                require_same(ranks, "has other data", {"fingerprint": splits.fingerprint})
-                splits = cache_in_memory(splits, runtime.device, processes=ranks.local_world)
-                state = TrainingState(found.experiment, runtime)
-                require_shareable(state.network, found.experiment, ranks.world)
-            _announce(messages, compilation)
-            place = ranks.first(lambda: _place(folder, name, found, splits.fingerprint))
-            source = GitSource(Path.cwd() if found.file is None else Path(found.file).parent, patch)
-            _train(messages, place, state, found.origins, splits, runtime, stop, note, source, report)
-        _say_what_next(messages, place, runs)
-
-
-def _require_unheld(folder: Path, name: str) -> None:
-    """Refuses a run that another process writes, at once: before torch is imported and data is opened."""
-    from ncsnx.runs.folder import open_run
-    from ncsnx.runs.writer_lock import writer_lock
-
-    if (folder / name).exists():
-        with writer_lock(open_run(folder, f"{folder}/{name}")):
-            pass  # the training takes the lock that counts
-
-
-def _compilation(compile: bool | None, run: Path, experiment: "Experiment", runtime: "Runtime") -> "Decision":
-    """Whether the training is compiled."""
-    from ncsnx.networks import meta_network
-    from ncsnx.runs.folder import open_run
-    from ncsnx.runs.segments import last_training
-    from ncsnx.training.compiling.compilation import decide
-
-    last = last_training(open_run(run.parent, str(run))) if run.exists() else None
-    recorded = None if last is None else last.runtime.get("compiled_gradients") is True
-    parameters = sum(parameter.numel() for parameter in meta_network(experiment).parameters())
-    return decide(compile, experiment, runtime, parameters, recorded)
-
-
-def _announce(messages: "Messages", compilation: "Decision") -> None:
-    if compilation.ends_identity:
-        messages.warning(compilation.reason)
-    elif compilation.compile:
-        messages.info(compilation.reason)
-    else:
-        messages.detail(compilation.reason)
-
-
-def _place(folder: Path, name: str, found: "Target", fingerprint: str) -> "Run":
-    """The run, existing or new."""
-    from ncsnx.runs.folder import Run, open_run
-
-    if (folder / name).exists():
-        return open_run(folder, f"{folder}/{name}")  # a path, so that no run of that name elsewhere is found
-    return Run.create(folder, name, found.experiment, found.origins, found.source, fingerprint)
-
-
-def _train(
-    messages: "Messages",
-    place: "Run",
-    state: "TrainingState",
-    origins: dict[str, str],
-    splits: "Splits",
-    runtime: "Runtime",
-    stop: "StopRequest",
-    note: str,
-    source: "GitSource",
-    report: bool,
-) -> None:
-    from contextlib import nullcontext
-
-    from ncsnx.console.training import TrainingView
-    from ncsnx.errors import Stopped
-    from ncsnx.ranks.rank_group import held_by_first
-    from ncsnx.report.renewal import renewed_report
-    from ncsnx.runs.checkpoints.manifest import checkpoints
-    from ncsnx.runs.writer_lock import writer_lock
-    from ncsnx.training.files.recording import TENSORBOARD_HINT, has_tensorboard
-    from ncsnx.training.loop import train
-    from ncsnx.training.pauses import pauses_of
-    from ncsnx.training.start import begin, require_same_identity
-    from ncsnx.training.steps.agreed_stop import AgreedStop
-
-    experiment, ranks = state.experiment, messages.ranks
-    with held_by_first(ranks, writer_lock(place, messages.warning)):
-        changes = ranks.first(lambda: require_same_identity(place, experiment, splits.fingerprint))
-        messages.attach(place.log_path)
-        with AgreedStop(stop, ranks).at_once():
-            warnings = begin(place, state, changes, origins, runtime, note, ranks, source)
-        for warning in (*warnings, *experiment.known_biases):
-            messages.warning(warning)
-        if ranks.first(place.data_fingerprint) is None:
-            ranks.first(lambda: place.adopt_data(splits.fingerprint))
-            messages.info(f"data: the run had none recorded, and resumes with fingerprint {splits.fingerprint[:12]}…")
-        view = TrainingView(
-            messages,
-            total_steps=experiment.steps,
-            start_step=state.step,
-            batch_size=experiment.batch_size,
-            folder=place.path,
-            pauses=pauses_of(experiment, held_out=len(splits.held_out) > 0),
-            losses=_earlier_losses(place, state.step),
+        job = TrainingJob(
+            experiment=found.experiment,
+            origins=found.origins,
+            source=found.source,
+            file=None if found.file is None else Path(found.file),
+            folder=folder,
+            name=name,
+            data=data,
+            options=TrainingOptions(
+                device=device,
+                threads=threads,
+                plain=plain,
+                compile=compile,
+                graphs=graphs,
+                checkpointing=checkpointing,
+                workers=workers,
+                report=report,
+                patch=patch,
+                note=note,
+            ),
         )
-        with view:
-            view.start(_facts(place, state, splits, runtime))
-            for change in changes:
-                messages.info(f"changed since the last start: {change}")
-            if state.step >= experiment.steps:
-                messages.info(f"complete: nothing to train; to train on, give more steps, as in steps={2 * state.step}")
-            if not has_tensorboard():
-                messages.info(TENSORBOARD_HINT)
-            renewed = renewed_report(place, view) if report and ranks.is_first else nullcontext(view)
-            try:
-                with renewed as observer:
-                    train(state, splits, place, runtime, observer, stop, ranks)
-            except Stopped as stopped:
-                if steps := checkpoints(place):
-                    stopped.then = f"the same command resumes from step {steps[-1]:,}"
-                view.finish("ended")  # the session gives the reason
-                raise
-            view.finish()
-
-
-def _earlier_losses(place: "Run", step: int) -> list[float]:
-    """The training losses logged up to a step; NaN for values that aren't numbers."""
-    from ncsnx.runs.metrics_log import MetricsLog
-
-    records = [record for record in MetricsLog(place).read() if isinstance(record.get("step"), int)]
-    losses = [record["loss"] for record in records if "loss" in record and record["step"] <= step]
-    return [loss if isinstance(loss, float) else math.nan for loss in losses]
-
-
-def _facts(place: "Run", state: "TrainingState", splits: "Splits", runtime: "Runtime") -> dict[str, str]:
-    """Summary of the configuration."""
-    from ncsnx.config.variants import tag_of
-    from ncsnx.runtime import device_name
-
-    experiment, schedule = state.experiment, state.experiment.schedule
-    parameters = sum(parameter.numel() for parameter in state.network.parameters())
-    channels, height, width = splits.train.shape
-    facts = {
-        "experiment": experiment.name,
-        "data": f"{tag_of(type(experiment.data))}: {counted(len(splits.train), 'image')} of "
-        f"{channels}×{height}×{width}, {len(splits.held_out):,} held out",
-        "network": f"{tag_of(type(experiment.model))}, {counted(parameters, 'parameter')}",
-        "noise": f"σ {schedule.sigma_max:g} → {schedule.sigma_min:g} in {counted(schedule.levels, 'level')}",
-        "training": f"{counted(experiment.steps, 'step')} of {counted(experiment.batch_size, 'image')}, "
-        f"{tag_of(type(experiment.optimizer))} at {experiment.optimizer.lr:g}, {experiment.precision}",
-        "device": f"{runtime.device} ({device_name(runtime.device)}), {counted(runtime.threads, 'thread')}",
-        **({"ranks": f"{runtime.ranks}, each with a part of every batch"} if runtime.ranks > 1 else {}),
-        "files": str(place.path),
-    }
-    if state.step:
-        facts["resuming"] = f"from step {state.step:,}"
-    return facts
+        with StopRequest() as stop:
+            result = carry_out_training(job, training_console(messages, stop), stop)
+        _say_what_next(messages, result.run, runs)
 
 
 def _say_what_next(messages: "Messages", place: "Run", runs: Path | None) -> None:

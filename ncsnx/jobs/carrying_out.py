@@ -1,0 +1,27 @@
+"""Carries out jobs: what can be refused at once is refused before torch, which takes seconds, is imported."""
+
+from ncsnx.config.codec import flatten, unstructure
+from ncsnx.jobs.training_job import TrainingConsole, TrainingJob, TrainingResult
+from ncsnx.ranks.joining import require_same
+from ncsnx.runs.writer_lock import writer_lock
+from ncsnx.stopping import StopRequest
+
+
+def carry_out_training(job: TrainingJob, console: TrainingConsole, stop: StopRequest) -> TrainingResult:
+    """Trains until the experiment's last step; an existing run resumes. All ranks of `console.work` call it.
+
+    Raises Stopped after a stop request, once a checkpoint of the step reached is written. Raises NcsnxError.
+    """
+    ranks = console.work.ranks
+    with stop.at_once():
+        require_same(ranks, "has another experiment", dict(flatten(unstructure(job.experiment))))
+        ranks.first(lambda: _require_unheld(job))
+        from ncsnx.jobs.training_work import train_run
+    return train_run(job, console, stop)
+
+
+def _require_unheld(job: TrainingJob) -> None:
+    """Refuses a run that another process writes, before data is opened."""
+    if (run := job.existing()) is not None:
+        with writer_lock(run):
+            pass  # the training takes the lock that counts

@@ -1,0 +1,192 @@
+"""The work of a training job: chooses the execution, opens the data, and trains or resumes the run."""
+
+import math
+from contextlib import nullcontext
+from pathlib import Path
+
+import attrs
+
+from ncsnx.config.variants import load_plugins, tag_of
+from ncsnx.data import Splits, cache_in_memory, data_folder, open_data
+from ncsnx.errors import Stopped
+from ncsnx.jobs.training_job import TrainingConsole, TrainingJob, TrainingResult
+from ncsnx.networks import meta_network
+from ncsnx.quantities import counted
+from ncsnx.ranks.joining import require_same
+from ncsnx.ranks.rank_group import held_by_first
+from ncsnx.report.renewal import renewed_report
+from ncsnx.runs.checkpoints.manifest import checkpoints
+from ncsnx.runs.folder import Run
+from ncsnx.runs.git_patches import GitSource
+from ncsnx.runs.metrics_log import MetricsLog
+from ncsnx.runs.segments import last_training
+from ncsnx.runs.writer_lock import writer_lock
+from ncsnx.runtime import Runtime, device_name
+from ncsnx.stopping import StopRequest
+from ncsnx.training.compiling.compilation import Decision, decide
+from ncsnx.training.files.recording import TENSORBOARD_HINT, has_tensorboard
+from ncsnx.training.loop import train
+from ncsnx.training.pauses import pauses_of
+from ncsnx.training.start import begin, require_same_identity
+from ncsnx.training.steps.agreed_stop import AgreedStop
+from ncsnx.training.steps.batch_gradients import require_shareable
+from ncsnx.training.training_state import TrainingState
+from ncsnx.work import Work
+
+
+def train_run(job: TrainingJob, console: TrainingConsole, stop: StopRequest) -> TrainingResult:
+    """See `ncsnx.jobs.carrying_out.carry_out_training`, which calls this."""
+    work = console.work
+    load_plugins("ncsnx.runtime")
+    with stop.at_once():
+        runtime, compilation = _execution(job, work)
+        splits = open_data(job.experiment.data, data_folder(job.data), work)
+        require_same(work.ranks, "has other data", {"fingerprint": splits.fingerprint})
+        splits = cache_in_memory(splits, runtime.device, processes=work.ranks.local_world)
+        state = TrainingState(job.experiment, runtime)
+        require_shareable(state.network, job.experiment, work.ranks.world)
+    _announce(work, compilation)
+    run = work.ranks.first(lambda: _run(job, splits.fingerprint))
+    return _Training(job, console, stop, run, state, splits, runtime).carry_out()
+
+
+def _execution(job: TrainingJob, work: Work) -> tuple[Runtime, Decision]:
+    """The runtime choices, and why they compile or don't; before data is read."""
+    chosen, ranks = job.options, work.ranks
+    runtime = Runtime.choose(
+        device=chosen.device,
+        threads=chosen.threads,
+        plain=chosen.plain,
+        graphs=chosen.graphs,
+        checkpointing=chosen.checkpointing,
+        workers=chosen.workers,
+        ranks=ranks,
+    )
+    runtime = runtime.for_training(job.experiment)
+    compilation = ranks.first(lambda: _compilation(job, runtime))
+    runtime = runtime.compiled() if compilation.compile else runtime
+    require_same(ranks, "chose another device", {"device": runtime.device.type})
+    return runtime, compilation
+
+
+def _compilation(job: TrainingJob, runtime: Runtime) -> Decision:
+    run = job.existing()
+    last = None if run is None else last_training(run)
+    recorded = None if last is None else last.runtime.get("compiled_gradients") is True
+    parameters = sum(parameter.numel() for parameter in meta_network(job.experiment).parameters())
+    return decide(job.options.compile, job.experiment, runtime, parameters, recorded)
+
+
+def _announce(work: Work, compilation: Decision) -> None:
+    if compilation.ends_identity:
+        work.warning(compilation.reason)
+    elif compilation.compile:
+        work.info(compilation.reason)
+    else:
+        work.detail(compilation.reason)
+
+
+def _run(job: TrainingJob, fingerprint: str) -> Run:
+    """The run, existing or new."""
+    if (run := job.existing()) is not None:
+        return run
+    return Run.create(job.folder, job.name, job.experiment, dict(job.origins), job.source, fingerprint)
+
+
+@attrs.frozen
+class _Training:
+    """A training whose data is open and whose run exists."""
+
+    job: TrainingJob
+    console: TrainingConsole
+    stop: StopRequest
+    run: Run
+    state: TrainingState
+    splits: Splits
+    runtime: Runtime
+
+    def carry_out(self) -> TrainingResult:
+        """Trains while this process, or rank 0, holds the run's lock."""
+        run, work = self.run, self.console.work
+        with held_by_first(work.ranks, writer_lock(run, work.warning)):
+            changes = self._begin()
+            start_step = self.state.step
+            view = self.console.view(
+                total_steps=self.state.experiment.steps,
+                start_step=start_step,
+                batch_size=self.state.experiment.batch_size,
+                folder=run.path,
+                pauses=pauses_of(self.state.experiment, held_out=len(self.splits.held_out) > 0),
+                losses=_logged_losses(run, start_step),
+            )
+            with view as display:
+                display.start(self._facts())
+                for line in (*changes, *self._remarks()):
+                    work.info(line)
+                renews = self.job.options.report and work.ranks.is_first
+                renewed = renewed_report(run, display) if renews else nullcontext(display)
+                try:
+                    with renewed as observer:
+                        train(self.state, self.splits, run, self.runtime, observer, self.stop, work.ranks)
+                except Stopped as stopped:
+                    if steps := checkpoints(run):
+                        stopped.then = f"the same command resumes from step {steps[-1]:,}"
+                    display.finish("ended")  # the caller gives the reason
+                    raise
+                display.finish()
+        losses = _logged_losses(run, self.state.step)
+        return TrainingResult(run=run, start_step=start_step, step=self.state.step, loss=losses[-1] if losses else None)
+
+    def _begin(self) -> list[str]:
+        """Loads the newest checkpoint and records this start; returns what changed since the last one."""
+        job, run, work, state = self.job, self.run, self.console.work, self.state
+        fingerprint = self.splits.fingerprint
+        changes = work.ranks.first(lambda: require_same_identity(run, state.experiment, fingerprint))
+        self.console.attach(run.log_path)
+        source = GitSource(Path.cwd() if job.file is None else job.file.parent, job.options.patch)
+        with AgreedStop(self.stop, work.ranks).at_once():
+            warnings = begin(run, state, changes, dict(job.origins), self.runtime, job.options.note, work.ranks, source)
+        for warning in (*warnings, *state.experiment.known_biases):
+            work.warning(warning)
+        if work.ranks.first(run.data_fingerprint) is None:
+            work.ranks.first(lambda: run.adopt_data(fingerprint))
+            work.info(f"data: the run had none recorded, and resumes with fingerprint {fingerprint[:12]}…")
+        return [f"changed since the last start: {change}" for change in changes]
+
+    def _remarks(self) -> list[str]:
+        """Hints before the first step."""
+        step, remarks = self.state.step, list[str]()
+        if step >= self.state.experiment.steps:
+            remarks.append(f"complete: nothing to train; to train on, give more steps, as in steps={2 * step}")
+        if not has_tensorboard():
+            remarks.append(TENSORBOARD_HINT)
+        return remarks
+
+    def _facts(self) -> dict[str, str]:
+        """Summary of the configuration."""
+        experiment, schedule = self.state.experiment, self.state.experiment.schedule
+        splits, runtime = self.splits, self.runtime
+        parameters = sum(parameter.numel() for parameter in self.state.network.parameters())
+        channels, height, width = splits.train.shape
+        facts = {
+            "experiment": experiment.name,
+            "data": f"{tag_of(type(experiment.data))}: {counted(len(splits.train), 'image')} of "
+            f"{channels}×{height}×{width}, {len(splits.held_out):,} held out",
+            "network": f"{tag_of(type(experiment.model))}, {counted(parameters, 'parameter')}",
+            "noise": f"σ {schedule.sigma_max:g} → {schedule.sigma_min:g} in {counted(schedule.levels, 'level')}",
+            "training": f"{counted(experiment.steps, 'step')} of {counted(experiment.batch_size, 'image')}, "
+            f"{tag_of(type(experiment.optimizer))} at {experiment.optimizer.lr:g}, {experiment.precision}",
+            "device": f"{runtime.device} ({device_name(runtime.device)}), {counted(runtime.threads, 'thread')}",
+            **({"ranks": f"{runtime.ranks}, each with a part of every batch"} if runtime.ranks > 1 else {}),
+            "files": str(self.run.path),
+        }
+        if self.state.step:
+            facts["resuming"] = f"from step {self.state.step:,}"
+        return facts
+
+
+def _logged_losses(run: Run, step: int) -> list[float]:
+    """The training losses logged up to a step; NaN for values that aren't numbers."""
+    records = [record for record in MetricsLog(run).read() if isinstance(record.get("step"), int)]
+    losses = [record["loss"] for record in records if "loss" in record and record["step"] <= step]
+    return [loss if isinstance(loss, float) else math.nan for loss in losses]
