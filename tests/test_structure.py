@@ -17,12 +17,13 @@ FLOORS = (
         *("errors", "spelling", "version", "quantities", "randomness", "stopping", "work", "registering"),
         *("capturing", "ranks", "tensorfloat"),
     ),
-    ("config", "noise", "paths", "storage"),
+    ("config", "noise", "paths", "storage", "notebooks"),
     ("data", "networks", "samplers", "images", "sampling", "inverse", "runtime", "runs"),
     ("exchange", "training", "features", "metrics", "evaluation", "planning", "benchmarking"),
     ("report",),
     ("jobs",),
     ("console",),
+    ("api",),
     ("cli",),
 )
 """Layers from the bottom up: a module imports nothing from a layer above its own."""

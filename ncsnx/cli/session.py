@@ -1,24 +1,22 @@
 """The session around every command: its messages, and errors as lines with an exit code."""
 
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NoReturn
 
 import attrs
 import typer
 
+from ncsnx.console.working import training_console as training_console
+from ncsnx.console.working import work_of as work_of
 from ncsnx.errors import NcsnxError, Stopped, UsageError
-from ncsnx.ranks.rank_group import ALONE, OtherRankError, rank_here, too_late
+from ncsnx.ranks.rank_group import OtherRankError, rank_here, too_late
 from ncsnx.spelling import spelled_by
 from ncsnx.stopping import signals_raise
 
 if TYPE_CHECKING:
     from ncsnx.console.messages import Messages
-    from ncsnx.jobs.training_job import TrainingConsole
-    from ncsnx.stopping import StopRequest
-    from ncsnx.work import Work
 
 
 FROM_THE_START = "the same command starts from the beginning"
@@ -132,38 +130,6 @@ def error_in_lines(error: NcsnxError) -> str:
         command = hint.command or (typed_with(hint.adds) if hint.adds else "")
         lines.append(f"{hint.label + ':':<{width}}  {command}" if command else hint.label)
     return "\n".join(lines)
-
-
-def work_of(messages: "Messages", stop: "StopRequest | None" = None) -> "Work":
-    """The Work of a long job of this command: progress and messages on the console, and its stop."""
-    from ncsnx.console.progress import progress
-    from ncsnx.console.sweep import sweep_view
-    from ncsnx.console.tables import Column
-    from ncsnx.work import SILENT, RowView, Work
-
-    ranks = messages.ranks
-
-    def rows(titles: Sequence[str], *, total: int, units: int) -> AbstractContextManager[RowView]:
-        return sweep_view(messages, columns=[Column(title, "right") for title in titles], total=total, units=units)
-
-    return Work(
-        progress=partial(progress, messages),
-        rows=rows,
-        check_stop=SILENT.check_stop if stop is None and ranks is ALONE else partial(ranks.check_stop, stop),
-        at_once=SILENT.at_once if stop is None else stop.at_once,
-        info=messages.info,
-        warning=messages.warning,
-        detail=messages.detail,
-        ranks=ranks,
-    )
-
-
-def training_console(messages: "Messages", stop: "StopRequest") -> "TrainingConsole":
-    """The console of a training of this command: messages, log and view."""
-    from ncsnx.console.training import TrainingView
-    from ncsnx.jobs.training_job import TrainingConsole
-
-    return TrainingConsole(work=work_of(messages, stop), attach=messages.attach, view=partial(TrainingView, messages))
 
 
 def _is_lost_connection(error: Exception) -> bool:

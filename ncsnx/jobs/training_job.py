@@ -8,6 +8,8 @@ from typing import Protocol
 import attrs
 
 from ncsnx.config.experiment import Experiment
+from ncsnx.notebooks.display import facts, heading
+from ncsnx.quantities import number
 from ncsnx.runs.folder import Run, open_run
 from ncsnx.training.observer import Pause, TrainingObserver
 from ncsnx.work import Work
@@ -115,3 +117,8 @@ class TrainingResult:
     """Step reached."""
     loss: float | None
     """The last training loss that was logged; None if none was."""
+
+    def _repr_html_(self) -> str:
+        loss = "none logged" if self.loss is None else number(self.loss)
+        steps = f"{self.step:,}" + (f" (from {self.start_step:,})" if self.start_step else "")
+        return heading("trained", self.run.name) + facts({"steps": steps, "loss": loss, "files": str(self.run.path)})

@@ -25,7 +25,7 @@ from ncsnx.runtime import Runtime, device_name
 from ncsnx.stopping import StopRequest
 from ncsnx.training.compiling.compilation import Decision, decide
 from ncsnx.training.files.recording import TENSORBOARD_HINT, has_tensorboard
-from ncsnx.training.loop import train
+from ncsnx.training.loop import train_steps
 from ncsnx.training.pauses import pauses_of
 from ncsnx.training.start import begin, require_same_identity
 from ncsnx.training.steps.agreed_stop import AgreedStop
@@ -127,7 +127,7 @@ class _Training:
                 renewed = renewed_report(run, display) if renews else nullcontext(display)
                 try:
                     with renewed as observer:
-                        train(self.state, self.splits, run, self.runtime, observer, self.stop, work.ranks)
+                        train_steps(self.state, self.splits, run, self.runtime, observer, self.stop, work.ranks)
                 except Stopped as stopped:
                     if steps := checkpoints(run):
                         stopped.then = f"the same command resumes from step {steps[-1]:,}"

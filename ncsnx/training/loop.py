@@ -36,7 +36,7 @@ _DRIFT = 1e-4
 """Largest relative difference between the norms of the ranks' weights."""
 
 
-def train(
+def train_steps(
     state: TrainingState,
     data: Splits,
     run: Run,

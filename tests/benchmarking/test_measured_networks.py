@@ -20,7 +20,7 @@ from ncsnx.networks import build_network
 from ncsnx.runs.folder import Run
 from ncsnx.runtime import Runtime
 from ncsnx.stopping import StopRequest
-from ncsnx.training.loop import train
+from ncsnx.training.loop import train_steps
 from ncsnx.training.training_state import TrainingState
 from ncsnx.work import SILENT
 from tests.training.test_stopping import _Unseen
@@ -57,7 +57,7 @@ def test_our_steps_are_those_of_the_training_loop(digits: Experiment, tmp_path: 
         ours.step(clock)
     state = TrainingState(digits, runtime)
     run = Run.create(tmp_path / "runs", "run", digits, {}, None, "f" * 64)
-    train(state, data, run, runtime, _Unseen(), StopRequest())
+    train_steps(state, data, run, runtime, _Unseen(), StopRequest())
     found, expected = ours.state.parts(), state.parts()
     assert list(found) == ["model", "ema", "optimizer"]
     assert all(torch.equal(found[part][name], tensor) for part in expected for name, tensor in expected[part].items())

@@ -20,7 +20,7 @@ from ncsnx.runs.folder import Run
 from ncsnx.runtime import Runtime
 from ncsnx.stopping import StopRequest
 from ncsnx.storage import atomic
-from ncsnx.training.loop import train
+from ncsnx.training.loop import train_steps
 from ncsnx.training.observer import CHECKPOINT, SAMPLING
 from ncsnx.training.training_state import TrainingState
 from tests.training.tiny import lines, overrides, saved, steps_of
@@ -91,7 +91,7 @@ class Training:
         self.state = TrainingState(self.config, self.runtime)
 
     def train(self, observer: Any, stop: StopRequest | None = None) -> None:
-        train(self.state, self.data, self.run, self.runtime, observer, stop or StopRequest())
+        train_steps(self.state, self.data, self.run, self.runtime, observer, stop or StopRequest())
 
     @property
     def debris(self) -> list[Path]:

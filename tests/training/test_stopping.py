@@ -18,7 +18,7 @@ from ncsnx.runs.checkpoints.manifest import resolve_checkpoint
 from ncsnx.runs.folder import Run
 from ncsnx.runtime import Runtime
 from ncsnx.stopping import StopRequest, signals_raise
-from ncsnx.training.loop import train
+from ncsnx.training.loop import train_steps
 from ncsnx.training.training_state import TrainingState
 from tests.cli.command import REPOSITORY
 from tests.training.tiny import overrides, saved, steps_of
@@ -274,7 +274,7 @@ def test_a_stop_is_heeded_after_the_pass_it_comes_in_and_costs_nothing(
         convolution = next(module for module in state.network.modules() if isinstance(module, Convolution))
         convolution.register_forward_hook(count)
         with contextlib.suppress(Stopped), StopRequest() as stop:
-            train(state, data, run, runtime, _Unseen(), stop)
+            train_steps(state, data, run, runtime, _Unseen(), stop)
         return passes
 
     straight, stopped = (Run.create(tmp_path, name, config, {}, None, data.fingerprint) for name in ("a", "b"))

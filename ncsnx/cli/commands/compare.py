@@ -1,6 +1,7 @@
 """`ncsnx compare`: quality against evaluations for every sampler, on one checkpoint of a run."""
 
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,15 +13,9 @@ from ncsnx.cli.command_registry import EVALUATE_PANEL, command
 from ncsnx.cli.session import BATCHES, Shared, session, work_of
 
 if TYPE_CHECKING:
-    from ncsnx.cli.parsing.distance_options import DistanceOptions
     from ncsnx.console.messages import Messages
-    from ncsnx.evaluation.comparing.outcome import ComparisonOutcome
-    from ncsnx.evaluation.comparing.recommendation import Recommendation
-    from ncsnx.evaluation.comparing.sampler_comparison import Comparison
+    from ncsnx.jobs.comparison_job import MeasuredComparison
     from ncsnx.runs.folder import Run
-    from ncsnx.runs.score_files import Row
-    from ncsnx.runtime import Runtime
-    from ncsnx.work import Work
 
 
 @command("compare", panel=EVALUATE_PANEL, place=70)
@@ -113,29 +108,36 @@ def compare_command(
         at_once = messages.ranks.batch_size(n, at_once)
         check_checkpoint(place, ckpt)
 
-        from ncsnx.cli.parsing.distance_options import DistanceOptions
-        from ncsnx.evaluation.comparing.comparison_candidates import comparison_candidates
-        from ncsnx.evaluation.comparing.outcome import compare
-        from ncsnx.evaluation.comparing.recommendation import store_recommendation
+        from ncsnx.cli.parsing.feature_options import parse_features
+        from ncsnx.jobs.comparison_job import ComparisonJob, carry_out_comparison
+        from ncsnx.jobs.distance_options import DistanceOptions
         from ncsnx.stopping import StopRequest
 
-        tried = comparison_candidates(place.experiment(), tags, counts, messages.warning)
-        distance = DistanceOptions(features, chosen, reference, data, cache)
+        job = ComparisonJob(
+            run=place,
+            ckpt=ckpt,
+            distance=DistanceOptions(
+                features=partial(parse_features, features, settings=chosen),
+                reference=reference,
+                data=data,
+                cache=cache,
+            ),
+            samplers=tags,
+            evaluations=counts,
+            n=n,
+            seeds=seeds,
+            batch_size=at_once,
+            runtime=lambda: options.weights_runtime(context, place.experiment(), messages.ranks),
+        )
         with StopRequest() as stop:
-            work = work_of(messages, stop)
-            with stop.at_once():
-                runtime = options.weights_runtime(context, place.experiment(), messages.ranks)
-                comparison = _comparison(place, ckpt, distance, n, seeds, at_once, runtime, work)
-            messages.info(f"{place.path}: {comparison.caption()}")
-            outcome = compare(place, comparison, tried, work)
-        if outcome is None:  # on ranks other than 0
+            measured = carry_out_comparison(job, work_of(messages, stop), stop)
+        if measured is None:  # on ranks other than 0
             return
-        store_recommendation(place, outcome.rows[0][1], outcome.verdict, work_of(messages))
         if json:
-            messages.json(outcome.to_json())
+            messages.json(measured.outcome.to_json())
         else:
-            _show(messages, outcome)
-        _say_what_next(messages, place, comparison, outcome.verdict, runs)
+            _show(messages, measured)
+        _say_what_next(messages, place, measured, runs)
 
 
 def _counts(text: str) -> list[int]:
@@ -147,74 +149,16 @@ def _counts(text: str) -> list[int]:
     return sorted({int(word) for word in words})
 
 
-def _comparison(
-    place: "Run",
-    ckpt: str,
-    distance: "DistanceOptions",
-    n: int,
-    seeds: int,
-    batch_size: int,
-    runtime: "Runtime",
-    work: "Work",
-) -> "Comparison":
-    from ncsnx.data import data_set_of
-    from ncsnx.evaluation.comparing.roughness import roughest
-    from ncsnx.evaluation.comparing.sampler_comparison import Comparison
-    from ncsnx.features.real_images import SplitImages
-    from ncsnx.runs.checkpoints.manifest import require_best
-    from ncsnx.runs.model_source import check_checkpoint
-    from ncsnx.sampling.score_model import load
-
-    step = work.ranks.first(lambda: check_checkpoint(place, ckpt))
-    if ckpt == "best":
-        work.info(f"best: {require_best(place)}")
-    experiment = place.experiment()
-    source, network, reference = distance.open(place, experiment, runtime, work)
-    real = SplitImages(source, data_set_of(experiment.data).reference)
-    return Comparison(
-        model=load(place, step, runtime=runtime),
-        folder=place.compare,
-        features=network,
-        reference=reference,
-        limit=work.ranks.in_turn(lambda: roughest(real, distance.cache, work), work.check_stop),
-        n=n,
-        seeds=seeds,
-        batch_size=batch_size,
-        data=distance.data,
-    )
-
-
-def _show(messages: "Messages", outcome: "ComparisonOutcome") -> None:
-    """Writes the table; a setting's second measurement stands below the first."""
+def _show(messages: "Messages", measured: "MeasuredComparison") -> None:
     from ncsnx.console.tables import Column, table
-    from ncsnx.quantities import number, percent, with_error
 
-    def cells(row: "Row", mark: str) -> list[str]:
-        distance = "diverged" if row["distance"] is None else with_error(row["distance"], row["spread"])
-        words = " ".join(word.removeprefix("sampler.") for word in row["words"].split()[1:])
-        evaluations = "" if row["evaluations"] is None else f"{row['evaluations']:,.0f}"
-        seconds = "" if row["seconds"] is None else number(row["seconds"])
-        return [row["sampler"], words, evaluations, distance, percent(row["broken"]), seconds, mark]
-
-    lines: list[list[str]] = []
-    verdict = outcome.verdict
-    for sampler, row in outcome.rows:
-        again = verdict.again.get(sampler)
-        lines.append(cells(row, "" if again is None or not lines else "chosen by"))
-        if again is not None:
-            is_fast = verdict.found is not None and sampler == verdict.found.sampler
-            result = "the run's own" if len(lines) == 1 else "fast" if is_fast else "rejected"
-            lines.append(cells(again, f"measured again: {result}"))
-    metric = outcome.rows[0][1]["metric"]
-    titles = ["sampler", "settings", "evaluations", f"{metric} ± spread", "broken", "s/image", ""]
-    right = {"evaluations", f"{metric} ± spread", "broken", "s/image"}
-    table(messages, [Column(title, "right" if title in right else "left") for title in titles], lines)
+    texts = {"sampler", "settings", ""}
+    columns = [Column(title, "left" if title in texts else "right") for title in measured.titles]
+    table(messages, columns, measured.table())
 
 
-def _say_what_next(
-    messages: "Messages", place: "Run", comparison: "Comparison", verdict: "Recommendation", runs: Path | None
-) -> None:
-    messages.info(f"results: {comparison.place}/results.json; plot: samplers.png, .svg")
-    if verdict.found is not None:
+def _say_what_next(messages: "Messages", place: "Run", measured: "MeasuredComparison", runs: Path | None) -> None:
+    messages.info(f"results: {measured.comparison.place}/results.json; plot: samplers.png, .svg")
+    if measured.outcome.verdict.found is not None:
         option = f" --runs {shlex.quote(str(runs))}" if runs is not None else ""
         messages.info(f"next: ncsnx sample {place.name} sampler=fast{option}")

@@ -1,18 +1,18 @@
 """`ncsnx fid`: scores the checkpoints of a run by the distance of their images to real images."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from functools import partial
+from typing import Annotated
 
 import typer
 
 from ncsnx.cli import options
 from ncsnx.cli.command_registry import EVALUATE_PANEL, command
-from ncsnx.cli.session import BATCHES, Shared, session
+from ncsnx.cli.session import BATCHES, Shared, session, work_of
 
-if TYPE_CHECKING:
-    from ncsnx.evaluation.sweeps.distance_sweep import DistanceSweep
-    from ncsnx.metrics.metric import Metric
-    from ncsnx.work import Work
+_SHORTER = (
+    "fewer images (--n), fewer checkpoints (a third part of --range), fewer evaluations per image (`ncsnx compare` "
+    "finds a sampler), larger batches (--batch-size), or a GPU (--device cuda)"
+)
 
 
 @command("fid", panel=EVALUATE_PANEL, place=40)
@@ -96,9 +96,9 @@ def fid_command(
     sweep with the most images.
     """
     with session(BATCHES, verbose=verbose, quiet=quiet, shared=Shared(gpus=gpus, device=device)) as messages:
-        from ncsnx.cli.parsing.sampler_options import FAST_OVERRIDE, with_sampler
         from ncsnx.config.overrides import parse_overrides, split_overrides
         from ncsnx.evaluation.sweeps.sweep_request import SweepRequest
+        from ncsnx.jobs.sampler_choice import FAST_OVERRIDE, with_sampler
         from ncsnx.runs.checkpoints.ranges import select
         from ncsnx.runs.folder import open_run
         from ncsnx.runs.names import runs_folder
@@ -106,75 +106,44 @@ def fid_command(
 
         place = open_run(runs_folder(runs), run)
         settings, others = split_overrides(parse_overrides(overrides or []), "features")
-        experiment = messages.ranks.first(lambda: with_sampler(messages, place, others))
+        experiment = messages.ranks.first(lambda: with_sampler(work_of(messages), place, others))
         at_once = messages.ranks.batch_size(n, images_at_once(experiment.data, batch_size))
         request = SweepRequest(n=n, seed=seed, batch_size=at_once, ensemble=ensemble, keep_images=keep_images)
         selection = messages.ranks.first(lambda: select(place, range_))
 
-        from ncsnx.cli.parsing.distance_options import DistanceOptions
-        from ncsnx.cli.sweeps import sweep_checkpoints
+        from ncsnx.cli.parsing.feature_options import parse_features
+        from ncsnx.cli.sweeps import show_sweep
         from ncsnx.evaluation.comparing.agreement import agreement_in_words
-        from ncsnx.evaluation.sweeps.distance_sweep import DistanceSweep
+        from ncsnx.jobs.distance_options import DistanceOptions
+        from ncsnx.jobs.scoring_job import ScoringJob, carry_out_scoring
+        from ncsnx.stopping import StopRequest
 
-        requested = _requested(metrics, precision_recall=precision_recall, inception_score=inception_score)
-        distance = DistanceOptions(features, settings, reference, data, cache)
-
-        def build(work: "Work") -> DistanceSweep:
-            runtime = options.weights_runtime(context, experiment, messages.ranks)
-            _, network, compared = distance.open(place, experiment, runtime, work)
-            sweep = DistanceSweep(
-                run=place,
-                experiment=experiment,
-                features=network,
-                reference=compared,
-                perfect_model=compared.perfect_model(request.n, work),
-                request=request,
-                runtime=runtime,
+        job = ScoringJob(
+            run=place,
+            experiment=experiment,
+            selection=selection,
+            request=request,
+            distance=DistanceOptions(
+                features=partial(parse_features, features, settings=settings),
+                reference=reference,
                 data=data,
-                requested=requested,
-                note=note,
-            )
-            _refuse(sweep, requested)
-            return sweep
-
-        sweep_checkpoints(
-            messages,
-            place,
-            selection,
-            build,
-            shorter=(
-                "fewer images (--n), fewer checkpoints (a third part of --range), fewer evaluations per image (`ncsnx "
-                "compare` finds a sampler), larger batches (--batch-size), or a GPU (--device cuda)"
+                cache=cache,
             ),
-            json=json,
-            ensemble=ensemble,
-            closing=lambda sweep: [agreement_in_words(sweep)] if FAST_OVERRIDE in others else [],
+            metrics=_tags(metrics, precision_recall=precision_recall, inception_score=inception_score),
+            runtime=lambda: options.weights_runtime(context, experiment, messages.ranks),
+            note=note,
         )
+        with StopRequest() as stop:
+            measured = carry_out_scoring(job, work_of(messages, stop), stop, _SHORTER)
+        if measured is None:  # on ranks other than 0
+            return
+        closing = [agreement_in_words(measured.sweep)] if FAST_OVERRIDE in others else []
+        show_sweep(messages, measured, json=json, closing=closing)
 
 
-def _requested(typed: str, *, precision_recall: bool, inception_score: bool) -> "list[Metric] | None":
-    """The metrics to show beside the distances; None: all. Raises UsageError."""
-    from ncsnx.config.checks import quoted
-    from ncsnx.config.variants import load_plugins
-    from ncsnx.errors import UsageError
-    from ncsnx.metrics.metric import all_metrics
-
+def _tags(typed: str, *, precision_recall: bool, inception_score: bool) -> list[str] | None:
+    """Tags of the metrics to show beside the distances; None: all."""
     if typed == "all":
         return None
-    load_plugins("ncsnx.runtime")
-    known = {one.tag: one for one in all_metrics()}
     tags = [tag.strip() for tag in typed.split(",") if tag.strip()]
-    tags += ["precision-recall"] * precision_recall + ["inception-score"] * inception_score
-    for tag in tags:
-        if tag not in known:
-            raise UsageError(f"--metrics {quoted(tag)}: expected all, or some of {', '.join(known)}")
-    return [known[tag] for tag in tags]
-
-
-def _refuse(sweep: "DistanceSweep", requested: "Sequence[Metric] | None") -> None:
-    """Raises UsageError for a metric that can't be measured with these images."""
-    from ncsnx.errors import UsageError
-
-    for metric in requested or ():
-        if (refusal := sweep.refusal(metric)) is not None:
-            raise UsageError(f"{refusal}; leave it out, or choose other images by --reference or --features")
+    return tags + ["precision-recall"] * precision_recall + ["inception-score"] * inception_score

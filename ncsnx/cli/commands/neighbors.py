@@ -1,5 +1,6 @@
 """`ncsnx neighbors`: the training images nearest to samples, and whether the samples are copies of them."""
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,10 +11,10 @@ from ncsnx.cli.path_parameters import a_file_behind_tag
 from ncsnx.cli.session import BATCHES, Shared, session, work_of
 
 if TYPE_CHECKING:
-    from ncsnx.cli.parsing.distance_options import DistanceOptions
     from ncsnx.config.experiment import Experiment
     from ncsnx.console.messages import Messages
     from ncsnx.evaluation.nearest.neighbor_search import NeighborSearch, NeighborsRequest
+    from ncsnx.jobs.distance_options import DistanceOptions
     from ncsnx.runs.folder import Run
     from ncsnx.runtime import Runtime
     from ncsnx.work import Work
@@ -97,8 +98,8 @@ def neighbors_command(
     run's neighbors/ gets a grid of samples with their neighbours, all distances, their distributions, and the numbers.
     """
     with session(BATCHES, verbose=verbose, quiet=quiet, shared=Shared(gpus=gpus, device=device)) as messages:
-        from ncsnx.cli.parsing.sampler_options import with_sampler
         from ncsnx.config.overrides import parse_overrides, split_overrides
+        from ncsnx.jobs.sampler_choice import with_sampler
         from ncsnx.runs.folder import open_run
         from ncsnx.runs.model_source import check_checkpoint
         from ncsnx.runs.names import runs_folder
@@ -106,23 +107,29 @@ def neighbors_command(
 
         place = open_run(runs_folder(runs), run)
         settings, others = split_overrides(parse_overrides(overrides or []), "features")
-        experiment = messages.ranks.first(lambda: with_sampler(messages, place, others))
+        experiment = messages.ranks.first(lambda: with_sampler(work_of(messages), place, others))
         at_once = images_at_once(experiment.data, batch_size)
         SampleRequest(n=n, seed=seed, batch_size=at_once)  # checks them before torch is imported
         at_once = messages.ranks.batch_size(n, at_once)
         check_checkpoint(place, ckpt)
 
-        from ncsnx.cli.parsing.distance_options import DistanceOptions
+        from ncsnx.cli.parsing.feature_options import parse_features
+        from ncsnx.errors import UsageError
         from ncsnx.evaluation.nearest.neighbor_search import NeighborsRequest
+        from ncsnx.jobs.distance_options import DistanceOptions
         from ncsnx.stopping import StopRequest
 
         request = NeighborsRequest(n=n, k=k, seed=seed, batch_size=at_once, held_out=held_out, flips=flips)
-        distance = DistanceOptions(features, settings, None, data, cache)
+        in_pixels_alone = features == NO_FEATURES
+        if in_pixels_alone and settings:
+            raise UsageError(f"{settings[0].path}: --features none has no settings; leave one of them out")
+        chosen = partial(parse_features, features, settings=settings)
+        distance = DistanceOptions(features=chosen, reference=None, data=data, cache=cache)
         with StopRequest() as stop:
             work = work_of(messages, stop)
             with stop.at_once():
                 runtime = options.weights_runtime(context, experiment, messages.ranks)
-                search = _search(place, experiment, ckpt, request, distance, runtime, work)
+                search = _search(place, experiment, ckpt, request, distance, in_pixels_alone, runtime, work)
             messages.info(f"{place.path}: {search.caption()}")
             results = search.carry_out(work)
         if results is None:  # on ranks other than 0
@@ -140,12 +147,12 @@ def _search(
     ckpt: str,
     request: "NeighborsRequest",
     distance: "DistanceOptions",
+    in_pixels_alone: bool,
     runtime: "Runtime",
     work: "Work",
 ) -> "NeighborSearch":
     import attrs
 
-    from ncsnx.errors import UsageError
     from ncsnx.evaluation.nearest.neighbor_search import NeighborSearch
     from ncsnx.runs.checkpoints.manifest import require_best
     from ncsnx.runs.model_source import check_checkpoint
@@ -155,9 +162,6 @@ def _search(
     if ckpt == "best":
         work.info(f"best: {require_best(place)}")
     source = distance.open_data(place, work)
-    in_pixels_alone = distance.features == NO_FEATURES
-    if in_pixels_alone and distance.settings:
-        raise UsageError(f"{distance.settings[0].path}: --features none has no settings; leave one of them out")
     return NeighborSearch(
         model=attrs.evolve(load(place, step, runtime=runtime), experiment=experiment),
         folder=place.neighbors,

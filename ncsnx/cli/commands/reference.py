@@ -106,11 +106,11 @@ def _find(
     name: str | None, reference: str | None, runs: Path | None, data: Path | None
 ) -> "tuple[DataSource | None, str | None]":
     """The named data set, if any, and the reference."""
-    from ncsnx.cli.parsing.targets import find_target
     from ncsnx.config.variants import load_plugins
     from ncsnx.data import data_folder
     from ncsnx.errors import Hint, UsageError
     from ncsnx.features.data_source import DataSource
+    from ncsnx.jobs.targets import find_target
     from ncsnx.runs.names import runs_folder
 
     load_plugins("ncsnx.runtime")

@@ -1,24 +1,13 @@
 """`ncsnx restore`: draws images that agree with a measurement, such as a part of a picture."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from ncsnx.cli import options
 from ncsnx.cli.command_registry import TRAIN_PANEL, command
 from ncsnx.cli.parsing import task_options as tasks
-from ncsnx.cli.session import BATCHES, Shared, session
-from ncsnx.quantities import counted, number
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ncsnx.console.messages import Messages
-    from ncsnx.inverse.task import Task
-    from ncsnx.sampling.sample_folder import SampleFolder
-
-_MOST_MISFIT = 0.05
-"""Maximum misfit explained by residual noise of the last level, without noise of the measurement."""
+from ncsnx.cli.session import BATCHES, Shared, session, work_of
 
 
 @command("restore", panel=TRAIN_PANEL, place=30)
@@ -78,17 +67,18 @@ def restore_command(
     well the images agree with the picture. An interrupted sampling resumes when the command is repeated.
     """
     with session(BATCHES, verbose=verbose, quiet=quiet, shared=Shared(gpus=gpus, device=device)) as messages:
-        import attrs
-
-        from ncsnx.cli.parsing.sampler_options import with_sampler
         from ncsnx.config.overrides import parse_overrides
+        from ncsnx.jobs.sampler_choice import with_sampler
+        from ncsnx.jobs.task_choice import TaskOptions
         from ncsnx.runs.model_source import check_checkpoint, open_source
         from ncsnx.runs.names import runs_folder
         from ncsnx.sampling.request import SampleRequest, images_at_once
 
         source = open_source(runs_folder(runs), run)
-        experiment = messages.ranks.first(lambda: with_sampler(messages, source, parse_overrides(overrides or [])))
-        typed = tasks.TaskOptions(
+        experiment = messages.ranks.first(
+            lambda: with_sampler(work_of(messages), source, parse_overrides(overrides or []))
+        )
+        chosen = TaskOptions(
             inpaint=inpaint,
             mask=mask,
             outpaint=outpaint,
@@ -104,62 +94,33 @@ def restore_command(
             noise=noise,
             truth=truth,
         )
-        typed.check()
+        chosen.check()
         at_once = images_at_once(experiment.data, batch_size)
         request = SampleRequest(seed=seed, batch_size=at_once, frames=frames, film=film or mp4, mp4=mp4)
         check_checkpoint(source, ckpt)
 
-        from ncsnx.cli.sample_drawing import FolderDrawing, load_model
         from ncsnx.inverse.task_pictures import range_of
-        from ncsnx.sampling.sample import count_images
+        from ncsnx.jobs.restoration_job import RestorationJob, carry_out_restoration
+        from ncsnx.jobs.task_building import build_task
         from ncsnx.stopping import StopRequest
+        from ncsnx.storage.documents.document import document_values
 
-        with StopRequest() as stop:
-            with stop.at_once():
-                task = typed.task(experiment.data, range_of(experiment.data, data, source))
-                _ = task.protocol  # reads all pictures
-            count = count_images(n, task)
-            request = attrs.evolve(request, n=count, batch_size=messages.ranks.batch_size(count, request.batch_size))
-            with stop.at_once():
-                runtime = options.weights_runtime(context, experiment, messages.ranks)
-                model = load_model(messages, source, experiment, ckpt, runtime)
-            drawing = FolderDrawing(
-                model=model,
-                request=request,
-                task=task,
-                images=f"{counted(request.n, 'image')}, {n:,} for each of {counted(task.count, 'picture')}",
-                out=out,
-                data=data,
-                overwrite=overwrite,
-                note=note,
-            )
-            output = drawing.carry_out(messages, stop)
-            if output is None:  # on ranks other than 0
-                return
-            agreement = _agreement(messages, output, task, stop.check)
-        if json:
-            messages.json({"folder": str(output.path), **output.protocol, "agreement": agreement})
-
-
-def _agreement(
-    messages: "Messages", output: "SampleFolder", task: "Task", check_stop: "Callable[[], None]"
-) -> dict[str, Any]:
-    """Reports, draws into the grid and records how well the images agree with the measurement and with the truth."""
-    from ncsnx.inverse.task_drawing import psnr_in_words
-    from ncsnx.inverse.task_record import record_task
-    from ncsnx.storage.documents.document import document_values
-
-    record = record_task(task, output.path, output.samples_path, check_stop)
-    misfit = f"maximum misfit to the measurement: {number(record.misfit)}, where black is 0 and white 1"
-    if record.misfit > _MOST_MISFIT + 6 * task.noise:
-        messages.warning(
-            f"{misfit}\nno image with values from black to white agrees better\n"
-            "check the values of the measurement; if it is noisy, say how much with --noise"
+        job = RestorationJob(
+            source=source,
+            experiment=experiment,
+            ckpt=ckpt,
+            task=lambda: build_task(chosen, experiment.data, range_of(experiment.data, data, source)),
+            n=n,
+            request=request,
+            runtime=lambda: options.weights_runtime(context, experiment, messages.ranks),
+            out=out,
+            data=data,
+            overwrite=overwrite,
+            note=note,
         )
-    else:
-        messages.info(misfit)
-    for found in record.pictures:
-        if found.psnr:
-            mean, one = (psnr_in_words(found.psnr[f"psnr_of_{which}"]) for which in ("mean", "one"))
-            messages.info(f"{found.picture}: PSNR {mean} of the mean image, {one} of a single image on average")
-    return document_values(record)
+        with StopRequest() as stop:
+            restored = carry_out_restoration(job, work_of(messages, stop), stop)
+        if json and restored is not None:  # on rank 0
+            output = restored.output
+            agreement = document_values(restored.record)
+            messages.json({"folder": str(output.path), **output.protocol, "agreement": agreement})

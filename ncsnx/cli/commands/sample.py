@@ -6,8 +6,8 @@ import typer
 
 from ncsnx.cli import options
 from ncsnx.cli.command_registry import TRAIN_PANEL, command
-from ncsnx.cli.parsing import task_options
-from ncsnx.cli.session import BATCHES, Shared, session
+from ncsnx.cli.parsing.task_options import task_options
+from ncsnx.cli.session import BATCHES, Shared, session, work_of
 from ncsnx.quantities import counted
 
 _ROWS = "Rows between images"
@@ -17,7 +17,7 @@ _ONLY_HERE = {"--interpolate": 1, "--between": 2, "--steps": 1}
 
 def _refuse_tasks(words: list[str]) -> None:
     """Raises UsageError for a task's option, with the same command for `ncsnx restore`."""
-    task = next((word.partition("=")[0] for word in words if word.partition("=")[0] in task_options.TASK_OPTIONS), None)
+    task = next((word.partition("=")[0] for word in words if word.partition("=")[0] in task_options()), None)
     if task is None:
         return
     from ncsnx.cli.retyping import typed_as
@@ -107,15 +107,17 @@ def sample_command(
     with session(BATCHES, verbose=verbose, quiet=quiet, shared=Shared(gpus=gpus, device=device)) as messages:
         import attrs
 
-        from ncsnx.cli.parsing.sampler_options import with_sampler
         from ncsnx.config.overrides import parse_overrides
         from ncsnx.errors import require_between
+        from ncsnx.jobs.sampler_choice import with_sampler
         from ncsnx.runs.model_source import check_checkpoint, open_source
         from ncsnx.runs.names import runs_folder
         from ncsnx.sampling.request import MOST_SEED, SampleRequest, images_at_once
 
         source = open_source(runs_folder(runs), run)
-        experiment = messages.ranks.first(lambda: with_sampler(messages, source, parse_overrides(overrides or [])))
+        experiment = messages.ranks.first(
+            lambda: with_sampler(work_of(messages), source, parse_overrides(overrides or []))
+        )
         first, other = (seed, None) if between is None else between
         columns = _columns(between, steps, interpolate, seed)
         if between is not None:  # which takes seeds and columns by other names
@@ -135,13 +137,13 @@ def sample_command(
         request = attrs.evolve(request, batch_size=messages.ranks.batch_size(images, per_batch))
         check_checkpoint(source, ckpt)
 
-        from ncsnx.cli.sample_drawing import FolderDrawing, load_model
+        from ncsnx.jobs.sample_drawing import FolderDrawing, load_model
         from ncsnx.stopping import StopRequest
 
         with StopRequest() as stop:
             with stop.at_once():
                 runtime = options.weights_runtime(context, experiment, messages.ranks)
-                model = load_model(messages, source, experiment, ckpt, runtime)
+                model = load_model(work_of(messages), source, experiment, ckpt, runtime)
             drawing = FolderDrawing(
                 model=model,
                 request=request,
@@ -151,7 +153,7 @@ def sample_command(
                 overwrite=overwrite,
                 note=note,
             )
-            output = drawing.carry_out(messages, stop)
+            output = drawing.carry_out(work_of(messages, stop))
         if output is None:  # on ranks other than 0
             return
         if json:

@@ -47,11 +47,11 @@ def show_command(
     the field accepts: `ncsnx show digits 'sampler=?'`.
     """
     with session(FROM_THE_START, verbose=verbose) as messages:
-        from ncsnx.cli.parsing.targets import find_target
         from ncsnx.config.codec import flatten, identifying_paths, identity, to_json, unstructure
         from ncsnx.config.differences import shown
         from ncsnx.config.registry import relative
         from ncsnx.console.tables import Column, table
+        from ncsnx.jobs.targets import find_target
         from ncsnx.runs.names import runs_folder
 
         paths = [word for word in overrides or [] if fields and "=" not in word]

@@ -114,8 +114,8 @@ def train_command(
         quiet=quiet,
         shared=Shared(gpus=gpus, device=device),
     ) as messages:
-        from ncsnx.cli.parsing.targets import find_training
         from ncsnx.jobs.carrying_out import carry_out_training
+        from ncsnx.jobs.targets import find_training
         from ncsnx.jobs.training_job import TrainingJob, TrainingOptions
         from ncsnx.runs.names import runs_folder
         from ncsnx.stopping import StopRequest

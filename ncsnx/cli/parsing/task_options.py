@@ -1,19 +1,12 @@
 """The tasks of `ncsnx restore`, as typed."""
 
-import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
-import attrs
 import typer
 
 from ncsnx.cli.options import MEASUREMENT_PANEL
 from ncsnx.cli.path_parameters import a_path
-
-if TYPE_CHECKING:
-    from ncsnx.config.data_sets import Data
-    from ncsnx.inverse.task import Task
-    from ncsnx.inverse.task_pictures import ValueRange
 
 _TASK = "Task (give one)"
 
@@ -140,145 +133,11 @@ Truth = Annotated[
     ),
 ]
 
-_NEEDED: dict[str, tuple[str, ...]] = {
-    "inpaint": ("mask",),
-    "outpaint": (),
-    "super_resolve": ("factor",),
-    "colorize": (),
-    "deblur": ("blur",),
-    "measure": (),
-    "operator": ("input",),
-}
-"""Task → the other options that it needs."""
 
+def task_options() -> list[str]:
+    """The options of all tasks."""
+    import attrs
 
-@attrs.frozen(kw_only=True)
-class TaskOptions:
-    """The options as typed; None: not given."""
+    from ncsnx.jobs.task_choice import TaskOptions
 
-    inpaint: Path | None
-    mask: Path | None
-    outpaint: Path | None
-    at: str | None
-    super_resolve: Path | None
-    factor: int | None
-    colorize: Path | None
-    deblur: Path | None
-    blur: float | None
-    measure: Path | None
-    operator: str | None
-    input: Path | None
-    noise: float | None
-    truth: Path | None
-
-    def check(self) -> None:
-        """Raises UsageError unless the options name one task and fit it."""
-        from ncsnx.errors import UsageError
-
-        typed = {name for name, value in attrs.asdict(self, recurse=False).items() if value is not None}
-        chosen = [task for task in _NEEDED if task in typed]
-        if not chosen and not typed - {"noise", "truth"}:
-            *tasks, last = map(_option, _NEEDED)
-            raise UsageError(f"expected one task, found none: give {', '.join(tasks)} or {last}")
-        if len(chosen) > 1:
-            raise UsageError(f"{_option(chosen[0])} and {_option(chosen[1])}: give one task at a time")
-        known = {"noise", "truth", *chosen, *(other for task in chosen for other in _NEEDED[task])}
-        known |= {"at"} if chosen == ["outpaint"] else set()
-        if stray := sorted(typed - known):
-            task = next((task for task, others in _NEEDED.items() if stray[0] in others), "outpaint")
-            raise UsageError(f"{_option(stray[0])} goes with {_option(task)}, which is not given")
-        for other in _NEEDED[chosen[0]]:
-            if other not in typed:
-                raise UsageError(f"{_option(chosen[0])} needs {_option(other)}, which is not given")
-        if self.noise is not None and not 0 <= self.noise <= 10:
-            raise UsageError(f"--noise must be between 0 and 10, not {self.noise:g}")
-        _corner(self.at)
-
-    def task(self, data: "Data", values: "ValueRange") -> "Task":
-        """The task for images of this data. values: black and white in the files of numbers.
-
-        Raises UsageError, NcsnxError.
-        """
-        from ncsnx.inverse.frequencies import range_in
-        from ncsnx.inverse.tasks import with_truth
-
-        self.check()
-        task = _task(self, data, values)
-        task.require_fit(data)
-        if self.noise is not None:
-            task = attrs.evolve(task, noise=self.noise)
-        of_truth = values if self.measure is None else range_in(self.measure, values)
-        return with_truth(task, self.truth, self._inputs, of_truth)
-
-    @property
-    def _inputs(self) -> Path | None:
-        """The file or folder of the task's pictures."""
-        given = (self.inpaint, self.outpaint, self.super_resolve, self.colorize, self.deblur, self.measure, self.input)
-        return next((path for path in given if path is not None), None)
-
-
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
-
-
-TASK_OPTIONS = tuple(_option(field.name) for field in attrs.fields(TaskOptions))
-
-
-def _corner(text: str | None) -> tuple[int, int] | None:
-    from ncsnx.errors import UsageError
-
-    if text is None:
-        return None
-    words = text.split(",")
-    if len(words) != 2 or not all(word.strip().isdecimal() and len(word) < 7 for word in words):
-        raise UsageError(f"--at {text[:80]!a}: expected two whole numbers with a comma, such as 2,3")
-    return int(words[0]), int(words[1])
-
-
-def _task(typed: TaskOptions, data: "Data", values: "ValueRange") -> "Task":
-    """The task that was typed. Raises UsageError, NcsnxError."""
-    from ncsnx.inverse import tasks
-
-    match typed:
-        case TaskOptions(inpaint=Path() as picture, mask=Path() as mask):
-            return tasks.inpaint(picture, mask, data.shape, values)
-        case TaskOptions(outpaint=Path() as picture):
-            return tasks.outpaint(picture, _corner(typed.at), data.shape, values)
-        case TaskOptions(super_resolve=Path() as picture, factor=int(factor)):
-            return tasks.super_resolve(picture, factor, data.shape, values)
-        case TaskOptions(colorize=Path() as picture):
-            return tasks.colorize(picture, data.shape, values)
-        case TaskOptions(deblur=Path() as picture, blur=float(sigma)):
-            return tasks.deblur(picture, sigma, data.shape, values)
-        case TaskOptions(measure=Path() as file):
-            return tasks.reconstruct(file, data.shape, values)
-        case TaskOptions(operator=str(tag), input=Path() as file):
-            return _task_of_package(tag, file, data)
-    raise AssertionError(f"no task: {typed}")
-
-
-def _task_of_package(tag: str, file: Path, data: "Data") -> "Task":
-    from ncsnx.config.variants import load_plugins
-    from ncsnx.errors import NcsnxError, UsageError
-    from ncsnx.inverse.operators import fingerprint
-    from ncsnx.inverse.task import Task
-    from ncsnx.inverse.task_registry import registered_tasks
-
-    load_plugins("ncsnx.runtime")
-    tasks = registered_tasks()
-    if tag not in tasks:
-        known = f"expected one of {', '.join(sorted(tasks))}" if tasks else "no installed package registers a task"
-        raise UsageError(f"--operator {tag[:80]!a}: unknown task; {known}")
-    maker = tasks[tag].make
-    try:
-        task = maker(file, data.shape)
-    except NcsnxError:
-        raise
-    except Exception as error:  # the package's code may raise anything
-        line = traceback.extract_tb(error.__traceback__)[-1]
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise NcsnxError(f"--operator {tag}: {line.filename}:{line.lineno}: {reason}") from error
-    if not isinstance(task, Task):
-        name = f"{maker.__module__}.{getattr(maker, '__qualname__', tag)}"
-        raise NcsnxError(f"--operator {tag}: expected {name} to return a Task, found {type(task).__name__}")
-    return attrs.evolve(task, facts={**task.facts, "operator": tag, "operator_sha256": fingerprint(task.operator)})
+    return [f"--{field.name.replace('_', '-')}" for field in attrs.fields(TaskOptions)]

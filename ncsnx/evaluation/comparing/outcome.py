@@ -43,7 +43,9 @@ class ComparisonOutcome:
         ]
 
 
-def compare(run: Run, comparison: Comparison, tried: Sequence[Sampler], work: Work) -> ComparisonOutcome | None:
+def measure_comparison(
+    run: Run, comparison: Comparison, tried: Sequence[Sampler], work: Work
+) -> ComparisonOutcome | None:
     """Measures missing trials and writes results and plot. tried: the run's own sampler first.
 
     Returns None on ranks other than 0. Raises NcsnxError.

@@ -1,4 +1,4 @@
-"""The work that `ncsnx sample` and `ncsnx restore` share: images of a model, drawn into a folder with progress."""
+"""Images of a model, drawn into a folder with progress: what sampling and restoring share."""
 
 import math
 from functools import partial
@@ -6,12 +6,10 @@ from pathlib import Path
 
 import attrs
 
-from ncsnx.cli.session import work_of
 from ncsnx.config.codec import flatten
 from ncsnx.config.experiment import Experiment
-from ncsnx.console.messages import Messages
-from ncsnx.console.progress import progress
 from ncsnx.inverse.task import Task
+from ncsnx.inverse.task_drawing import shown_in_words
 from ncsnx.quantities import counted
 from ncsnx.ranks.joining import require_same
 from ncsnx.ranks.shared_batches import runs_of
@@ -25,17 +23,16 @@ from ncsnx.sampling.request import SampleRequest
 from ncsnx.sampling.sample import default_folder, fill, open_output, output_folder, protocol
 from ncsnx.sampling.sample_folder import SampleFolder
 from ncsnx.sampling.score_model import ScoreModel, load
-from ncsnx.stopping import StopRequest
 from ncsnx.work import Advance, Work, ignore_progress
 
 
 def load_model(
-    messages: Messages, source: Source, experiment: Experiment, checkpoint: str | None, runtime: Runtime
+    work: Work, source: Source, experiment: Experiment, checkpoint: int | str | None, runtime: Runtime
 ) -> ScoreModel:
     """The model of a run or an exported model, with the sampler of `experiment`. Raises NcsnxError."""
-    step = messages.ranks.first(lambda: check_checkpoint(source, checkpoint))
+    step = work.ranks.first(lambda: check_checkpoint(source, checkpoint))
     if checkpoint == "best" and isinstance(source, Run):
-        messages.info(f"best: {require_best(source)}")
+        work.info(f"best: {require_best(source)}")
     return attrs.evolve(load(source, step, runtime=runtime), experiment=experiment)
 
 
@@ -55,33 +52,30 @@ class FolderDrawing:
     overwrite: bool
     note: str
 
-    def carry_out(self, messages: Messages, stop: StopRequest) -> SampleFolder | None:
+    def carry_out(self, work: Work) -> SampleFolder | None:
         """Draws the images that the folder lacks, and says where everything is; None on ranks other than 0.
 
         Raises NcsnxError.
         """
-        work = work_of(messages, stop)
         facts = {"device": self.model.runtime.device.type, **protocol(self.model, self.request, self.task)}
         require_same(work.ranks, "would not draw the same", dict(flatten(facts)), check_stop=work.check_stop)
-        return work.ranks.lead(partial(self._lead, messages, work), partial(self._follow, work), work.check_stop)
+        return work.ranks.lead(partial(self._lead, work), partial(self._follow, work), work.check_stop)
 
-    def _lead(self, messages: Messages, work: Work) -> SampleFolder:
+    def _lead(self, work: Work) -> SampleFolder:
         model, request, task = self.model, self.request, self.task
         folder = default_folder(model, request, task) if self.out is None else self.out
         output = open_output(folder, model, request, task=task, note=self.note, overwrite=self.overwrite)
         source = f"{model.source.path}, step {model.step:,} ({model.weights}), {model.evaluations_in_words} each"
         if output.complete:
-            messages.info(f"{self.images} from {source}: already sampled")
+            work.info(f"{self.images} from {source}: already sampled")
         else:
-            with folder_lock(output.path, str(output.path), messages.warning):
+            with folder_lock(output.path, str(output.path), work.warning):
                 output.open()  # another process may have resumed it meanwhile
                 missing = len(output.missing())
                 done = f", {request.n - missing:,} of them already sampled" if missing < request.n else ""
-                messages.info(
-                    f"{self.images}{done}, from {source}, on {model.runtime.device}{model.precision_in_words}"
-                )
-                self._fill(messages, output, work)
-        self._say_where(messages, output)
+                work.info(f"{self.images}{done}, from {source}, on {model.runtime.device}{model.precision_in_words}")
+                self._fill(output, work)
+        self._say_where(work, output)
         return output
 
     def _follow(self, work: Work, order: tuple[Path, list[range]]) -> None:
@@ -91,19 +85,19 @@ class FolderDrawing:
         output = output_folder(folder, self.model, self.request, task=self.task, note=self.note)
         self._draw(output, left, work, ignore_progress)
 
-    def _fill(self, messages: Messages, output: SampleFolder, work: Work) -> None:
+    def _fill(self, output: SampleFolder, work: Work) -> None:
         model, request = self.model, self.request
         left = output.missing()
         batches = math.ceil(len(left) / indices_per_batch(request.batch_size, request.columns))
         if batches:
             runs = runs_of(left)
             work.ranks.order((output.path, runs))
-            with progress(messages, "sampling", total=batches * model.states, unit="states") as advance:
+            with work.progress("sampling", total=batches * model.states, unit="states") as advance:
                 evaluations = self._draw(output, runs, work, advance)
             if model.evaluations is None:
-                messages.info(f"{counted(evaluations, 'evaluation')} per image, averaged over the images just drawn")
+                work.info(f"{counted(evaluations, 'evaluation')} per image, averaged over the images just drawn")
         images = request.n * request.columns
-        with progress(messages, "writing pictures", total=images, unit="images") as advance:
+        with work.progress("writing pictures", total=images, unit="images") as advance:
             output.finish(work.check_stop, advance)
 
     def _draw(self, output: SampleFolder, left: list[range], work: Work, advance: Advance) -> float:
@@ -119,11 +113,9 @@ class FolderDrawing:
             ranks=work.ranks,
         )
 
-    def _say_where(self, messages: Messages, output: SampleFolder) -> None:
-        from ncsnx.inverse.task_drawing import shown_in_words
-
-        messages.info(f"images: {output.path / 'images'}")
+    def _say_where(self, work: Work, output: SampleFolder) -> None:
+        work.info(f"images: {output.path / 'images'}")
         part = None if self.task is None else shown_in_words(self.task, self.request.n // self.task.count)
-        messages.info(f"grid:   {output.path / 'grid.png'}{f' ({part} only)' if part else ''}")
+        work.info(f"grid:   {output.path / 'grid.png'}{f' ({part} only)' if part else ''}")
         if output.protocol["film"]:
-            messages.info(f"film:   {output.film_path}")
+            work.info(f"film:   {output.film_path}")

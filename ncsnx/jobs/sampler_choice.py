@@ -1,33 +1,29 @@
-"""The sampler of a command: the run's own, another one, or the one that `ncsnx compare` stored."""
+"""The sampler of a job: the run's own, another one, or the one that `ncsnx compare` stored."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import attrs
 
+from ncsnx.config.command_words import typed
+from ncsnx.config.experiment import Experiment
 from ncsnx.config.overrides import Override, apply_sampler_overrides
-
-if TYPE_CHECKING:
-    from ncsnx.config.experiment import Experiment
-    from ncsnx.console.messages import Messages
-    from ncsnx.runs.model_source import Source
+from ncsnx.errors import UsageError
+from ncsnx.quantities import percent
+from ncsnx.runs.fast_sampler import MOST_BROKEN, read_fast
+from ncsnx.runs.folder import Run
+from ncsnx.runs.model_source import Source
+from ncsnx.work import Work
 
 FAST_OVERRIDE = Override("sampler", "fast")
 """`sampler=fast`."""
 
 
-def with_sampler(messages: "Messages", source: "Source", overrides: Sequence[Override]) -> "Experiment":
-    """The experiment of a run or exported model, with the typed sampler.
+def with_sampler(work: Work, source: Source, overrides: Sequence[Override]) -> Experiment:
+    """The experiment of a run or exported model, with the chosen sampler.
 
     Says what `sampler=fast` means, and warns of a sampler that is known to be biased. Raises NcsnxError where no fast
     sampler is stored, OverrideError for overrides of anything else.
     """
-    from ncsnx.config.command_words import typed
-    from ncsnx.errors import UsageError
-    from ncsnx.quantities import percent
-    from ncsnx.runs.fast_sampler import MOST_BROKEN, read_fast
-    from ncsnx.runs.folder import Run
-
     experiment = source.experiment()
     others = [override for override in overrides if override != FAST_OVERRIDE]
     if len(others) < len(overrides):
@@ -38,15 +34,15 @@ def with_sampler(messages: "Messages", source: "Source", overrides: Sequence[Ove
             )
         found = read_fast(source)
         experiment = attrs.evolve(experiment, sampler=found.sampler)
-        messages.info(f"sampler=fast: {typed(found.sampler)}, {found}")
+        work.info(f"sampler=fast: {typed(found.sampler)}, {found}")
         if found.is_useless:
-            messages.warning(
+            work.warning(
                 f"this sampler breaks more than {percent(MOST_BROKEN)} of its images\n"
                 f"find a better one:  ncsnx compare {source.typed}"
             )
         if others:
-            messages.info("the other overrides change this sampler; the result was not measured")
+            work.info("the other overrides change this sampler; the result was not measured")
     changed = apply_sampler_overrides(experiment, others)
     if bias := changed.bias_of(changed.sampler):
-        messages.warning(bias)
+        work.warning(bias)
     return changed

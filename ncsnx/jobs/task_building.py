@@ -1,0 +1,76 @@
+"""Builds the task that was chosen, from its files."""
+
+import traceback
+from pathlib import Path
+
+import attrs
+
+from ncsnx.config.data_sets import Data
+from ncsnx.config.variants import load_plugins
+from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.inverse import tasks
+from ncsnx.inverse.frequencies import range_in
+from ncsnx.inverse.operators import fingerprint
+from ncsnx.inverse.task import Task
+from ncsnx.inverse.task_pictures import ValueRange
+from ncsnx.inverse.task_registry import registered_tasks
+from ncsnx.inverse.tasks import with_truth
+from ncsnx.jobs.task_choice import TaskOptions, corner
+from ncsnx.spelling import parameter
+
+
+def build_task(chosen: TaskOptions, data: Data, values: ValueRange) -> Task:
+    """The chosen task for images of this data. values: black and white in the files of numbers.
+
+    Raises UsageError, NcsnxError.
+    """
+    chosen.check()
+    task = _task(chosen, data, values)
+    task.require_fit(data)
+    if chosen.noise is not None:
+        task = attrs.evolve(task, noise=chosen.noise)
+    of_truth = values if chosen.measure is None else range_in(chosen.measure, values)
+    return with_truth(task, chosen.truth, chosen.inputs, of_truth)
+
+
+def _task(chosen: TaskOptions, data: Data, values: ValueRange) -> Task:
+    """The task that was chosen. Raises UsageError, NcsnxError."""
+    match chosen:
+        case TaskOptions(inpaint=Path() as picture, mask=Path() as mask):
+            return tasks.inpaint(picture, mask, data.shape, values)
+        case TaskOptions(outpaint=Path() as picture):
+            return tasks.outpaint(picture, corner(chosen.at), data.shape, values)
+        case TaskOptions(super_resolve=Path() as picture, factor=int(factor)):
+            return tasks.super_resolve(picture, factor, data.shape, values)
+        case TaskOptions(colorize=Path() as picture):
+            return tasks.colorize(picture, data.shape, values)
+        case TaskOptions(deblur=Path() as picture, blur=float(sigma)):
+            return tasks.deblur(picture, sigma, data.shape, values)
+        case TaskOptions(measure=Path() as file):
+            return tasks.reconstruct(file, data.shape, values)
+        case TaskOptions(operator=str(tag), input=Path() as file):
+            return _task_of_package(tag, file, data)
+    raise AssertionError(f"no task: {chosen}")
+
+
+def _task_of_package(tag: str, file: Path, data: Data) -> Task:
+    load_plugins("ncsnx.runtime")
+    tasks = registered_tasks()
+    if tag not in tasks:
+        known = f"expected one of {', '.join(sorted(tasks))}" if tasks else "no installed package registers a task"
+        raise UsageError(f"{parameter('operator')} {tag[:80]!a}: unknown task; {known}")
+    maker = tasks[tag].make
+    try:
+        task = maker(file, data.shape)
+    except NcsnxError:
+        raise
+    except Exception as error:  # the package's code may raise anything
+        line = traceback.extract_tb(error.__traceback__)[-1]
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise NcsnxError(f"{parameter('operator')} {tag}: {line.filename}:{line.lineno}: {reason}") from error
+    if not isinstance(task, Task):
+        name = f"{maker.__module__}.{getattr(maker, '__qualname__', tag)}"
+        raise NcsnxError(
+            f"{parameter('operator')} {tag}: expected {name} to return a Task, found {type(task).__name__}"
+        )
+    return attrs.evolve(task, facts={**task.facts, "operator": tag, "operator_sha256": fingerprint(task.operator)})

@@ -1,0 +1,79 @@
+"""The tasks of `restore`, chosen by names and files: the command line types them, and Python passes them.
+
+Imports no torch, so that a choice that makes no sense is refused at once.
+"""
+
+from pathlib import Path
+
+import attrs
+
+from ncsnx.errors import UsageError
+from ncsnx.spelling import parameter
+
+_NEEDED: dict[str, tuple[str, ...]] = {
+    "inpaint": ("mask",),
+    "outpaint": (),
+    "super_resolve": ("factor",),
+    "colorize": (),
+    "deblur": ("blur",),
+    "measure": (),
+    "operator": ("input",),
+}
+"""Task → the other parameters that it needs."""
+
+
+@attrs.frozen(kw_only=True)
+class TaskOptions:
+    """A task and its details; None: not given."""
+
+    inpaint: Path | None = None
+    mask: Path | None = None
+    outpaint: Path | None = None
+    at: str | None = None
+    super_resolve: Path | None = None
+    factor: int | None = None
+    colorize: Path | None = None
+    deblur: Path | None = None
+    blur: float | None = None
+    measure: Path | None = None
+    operator: str | None = None
+    input: Path | None = None
+    noise: float | None = None
+    truth: Path | None = None
+
+    def check(self) -> None:
+        """Raises UsageError unless they name one task and fit it."""
+        typed = {name for name, value in attrs.asdict(self, recurse=False).items() if value is not None}
+        chosen = [task for task in _NEEDED if task in typed]
+        if not chosen and not typed - {"noise", "truth"}:
+            *tasks, last = map(parameter, _NEEDED)
+            raise UsageError(f"expected one task, found none: give {', '.join(tasks)} or {last}")
+        if len(chosen) > 1:
+            raise UsageError(f"{parameter(chosen[0])} and {parameter(chosen[1])}: give one task at a time")
+        known = {"noise", "truth", *chosen, *(other for task in chosen for other in _NEEDED[task])}
+        known |= {"at"} if chosen == ["outpaint"] else set()
+        if stray := sorted(typed - known):
+            task = next((task for task, others in _NEEDED.items() if stray[0] in others), "outpaint")
+            raise UsageError(f"{parameter(stray[0])} goes with {parameter(task)}, which is not given")
+        for other in _NEEDED[chosen[0]]:
+            if other not in typed:
+                raise UsageError(f"{parameter(chosen[0])} needs {parameter(other)}, which is not given")
+        if self.noise is not None and not 0 <= self.noise <= 10:
+            raise UsageError(f"{parameter('noise')} must be between 0 and 10, not {self.noise:g}")
+        corner(self.at)
+
+    @property
+    def inputs(self) -> Path | None:
+        """The file or folder of the task's pictures."""
+        given = (self.inpaint, self.outpaint, self.super_resolve, self.colorize, self.deblur, self.measure, self.input)
+        return next((path for path in given if path is not None), None)
+
+
+def corner(text: str | None) -> tuple[int, int] | None:
+    """X and Y of an `at`; None for None. Raises UsageError."""
+    if text is None:
+        return None
+    words = text.split(",")
+    if len(words) != 2 or not all(word.strip().isdecimal() and len(word) < 7 for word in words):
+        raise UsageError(f"{parameter('at')} {text[:80]!a}: expected two whole numbers with a comma, such as 2,3")
+    return int(words[0]), int(words[1])
