@@ -2,11 +2,13 @@
 
     import ncsnx
 
+    trained = ncsnx.train("digits")               # or an Experiment; an existing run resumes
     model = ncsnx.load("digits", ckpt="latest")   # a run; or an exported folder
     images = ncsnx.sample(model, n=16, seed=0)    # (16, 1, 8, 8) in [0, 1]
+    scores = ncsnx.fid("digits")                  # of all checkpoints
 
-The language of experiments (`Experiment` and its parts) is in `ncsnx.config`. torch is imported when `load`,
-`sample` or `ScoreModel` is first used.
+The language of experiments (`Experiment` and its parts) is in `ncsnx.config`. torch is imported when something that
+needs it is first used.
 """
 
 from ncsnx.version import __version__
@@ -14,20 +16,46 @@ from ncsnx.version import __version__
 # Nothing is imported before it is used: this file runs before the command line can handle Ctrl-C.
 TYPE_CHECKING = False  # as in typing, whose import takes longer than Python's start
 if TYPE_CHECKING:
+    from ncsnx.api.compared import compare
+    from ncsnx.api.found import experiment
+    from ncsnx.api.restored import restore
+    from ncsnx.api.sampled import sample
+    from ncsnx.api.scored import fid
+    from ncsnx.api.trained import train
     from ncsnx.config import Experiment, register
     from ncsnx.errors import NcsnxError
-    from ncsnx.sampling.sample import sample
+    from ncsnx.runtime import Runtime
     from ncsnx.sampling.score_model import ScoreModel, load
 
-__all__ = ["Experiment", "NcsnxError", "ScoreModel", "__version__", "load", "register", "sample"]
+__all__ = [
+    "Experiment",
+    "NcsnxError",
+    "Runtime",
+    "ScoreModel",
+    "__version__",
+    "compare",
+    "experiment",
+    "fid",
+    "load",
+    "register",
+    "restore",
+    "sample",
+    "train",
+]
 
 _MODULES = {
     "Experiment": "ncsnx.config",
     "register": "ncsnx.config",
     "NcsnxError": "ncsnx.errors",
+    "Runtime": "ncsnx.runtime",
     "ScoreModel": "ncsnx.sampling.score_model",
+    "compare": "ncsnx.api.compared",
+    "experiment": "ncsnx.api.found",
+    "fid": "ncsnx.api.scored",
     "load": "ncsnx.sampling.score_model",
-    "sample": "ncsnx.sampling.sample",
+    "restore": "ncsnx.api.restored",
+    "sample": "ncsnx.api.sampled",
+    "train": "ncsnx.api.trained",
 }
 
 

@@ -5,7 +5,7 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from ncsnx.notebooks.display import picture_html, remark
 from ncsnx.quantities import counted
 from ncsnx.sampling.request import require_mp4
 from ncsnx.storage.atomic import write_bytes
@@ -22,6 +23,38 @@ CELL_PIXELS = 64
 """Smallest side of an image in a grid, in pixels: smaller images are enlarged, so that 8×8 digits can be seen."""
 MOST_PIXELS = 8_192
 """Largest width and height of an enlarged picture, in pixels."""
+
+
+MOST_SHOWN = 100
+"""Most images that a batch shows in a notebook."""
+
+
+class ImageBatch(Tensor):
+    """Images (N, C, H, W) in [0, 1], as a tensor that shows itself as a grid in a notebook.
+
+    What is computed from it is a plain tensor; a slice of it that holds whole images is a batch again.
+    """
+
+    __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+
+    def __getitem__(self, index: Any) -> Tensor:
+        found = super().__getitem__(index)
+        return found.as_subclass(ImageBatch) if found.shape[1:] == self.shape[1:] else found
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "ImageBatch":
+        return self.clone().as_subclass(ImageBatch)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        plain = self.as_subclass(Tensor)  # it is saved and sent as such
+        return plain.__reduce_ex__(protocol)  # type: ignore[no-untyped-call]
+
+    def _repr_html_(self) -> str | None:
+        if self.dim() != 4 or len(self) == 0:
+            return None  # shown as text
+        shown = to_uint8(self.as_subclass(Tensor)[:MOST_SHOWN].detach().float())
+        images = f"{counted(len(self), 'image')} of {'×'.join(map(str, self.shape[1:]))}"
+        part = f"the first {len(shown):,} of {images}" if len(shown) < len(self) else images
+        return picture_html(png_bytes(grid(shown, square_columns(len(shown)))), part) + remark(part)
 
 
 def to_uint8(images: Tensor) -> Tensor:

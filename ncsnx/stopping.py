@@ -34,8 +34,11 @@ class StopRequest:
     as under nohup, stays ignored.
     """
 
-    def __init__(self) -> None:
-        self._handler = _Handler()
+    def __init__(self, *, ends_process: bool = True) -> None:
+        """ends_process: whether a second Ctrl-C ends the process, wherever it is; otherwise it raises
+        KeyboardInterrupt as soon as Python runs.
+        """
+        self._handler = _Handler(ends_process=ends_process)
         self._entered = contextlib.ExitStack()
 
     @property
@@ -81,9 +84,10 @@ class StopRequest:
             if isinstance(early, _Handler):
                 self._handler.adopt(early)
             entered.callback(self._handler.later.cancel)
-            watch = _Watch()
-            watch.start()
-            entered.callback(watch.end)
+            if self._handler.ends_process:
+                watch = _Watch()
+                watch.start()
+                entered.callback(watch.end)
             self._entered = entered.pop_all()
         return self
 
@@ -182,8 +186,8 @@ class _Handler:
     half-written files. Stopped may get caught, by an import that tries several alternatives.
     """
 
-    def __init__(self, *, raises: bool = False) -> None:
-        self.raises = raises
+    def __init__(self, *, raises: bool = False, ends_process: bool = True) -> None:
+        self.raises, self.ends_process = raises, ends_process
         self.signal_number: int | None = None
         self.interrupts = 0
         self.later = _Later()
@@ -213,7 +217,7 @@ class _Handler:
         if not is_second and (self._raised() is not None or not self.raises):
             return
         if _is_loading_native_code(frame):
-            if is_second:
+            if is_second and self.ends_process:
                 _end_now()
             self.later.come_again()
         elif is_second:

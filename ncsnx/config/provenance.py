@@ -7,6 +7,7 @@ its keywords give the line of each field. With `attrs.evolve(base, …)`, unchan
 import ast
 import os
 import sys
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -156,3 +157,17 @@ def record(instance: Any) -> None:
     provenance = _active.get()
     if provenance is not None:
         provenance.add(instance, sys._getframe(1))
+
+
+_remembered: dict[int, dict[str, str]] = {}
+
+
+def remember_origins(instance: Any, origins: dict[str, str]) -> None:
+    """Keeps the origins of an object's values, by dotted path, for as long as the object exists."""
+    _remembered[id(instance)] = origins
+    weakref.finalize(instance, _remembered.pop, id(instance), None).atexit = False
+
+
+def remembered_origins(instance: Any) -> dict[str, str]:
+    """The origins that `remember_origins` keeps for this very object; empty for others."""
+    return _remembered.get(id(instance), {})

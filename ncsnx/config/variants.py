@@ -5,13 +5,13 @@ path, so that a class may be renamed or moved. Installed packages add variants t
 `ncsnx.config` entry point names.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import attrs
 
 from ncsnx.config.foreign import ForeignError, error_in_words, foreign_code
-from ncsnx.config.provenance import is_recording, record
+from ncsnx.config.provenance import DEFAULT, is_default, is_recording, record, remembered_origins
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.registering import entry_points_of
 
@@ -36,6 +36,28 @@ class Config:
 
     def __attrs_post_init__(self) -> None:
         record(self)
+
+    def _repr_html_(self) -> str:
+        from ncsnx.notebooks.display import heading, html_table
+
+        known = remembered_origins(self)
+        rows = [
+            (path, value, known.get(path, DEFAULT if by_default else "")) for path, value, by_default in _values(self)
+        ]
+        titles = ("field", "value", "origin")
+        return heading(type(self).__name__) + html_table(titles, rows, ("left", "left", "left"))
+
+
+def _values(config: Config) -> Iterator[tuple[str, str, bool]]:
+    """(dotted path, value as text, whether it is the default) for every field, down to the parts of parts."""
+    for field in attrs.fields(type(config)):
+        value = getattr(config, field.name)
+        by_default = is_default(field, value)
+        if isinstance(value, Config):
+            yield field.name, tag_of(type(value)) or "", by_default
+            yield from ((f"{field.name}.{path}", text, inner) for path, text, inner in _values(value))
+        else:
+            yield field.name, value if isinstance(value, str) else repr(value), by_default
 
 
 def variant(family: type[Config], tag: str) -> Callable[[T], T]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import IntEnum
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Literal, cast
+from typing import IO, TYPE_CHECKING, Any, Literal, Protocol, cast
 
 from ncsnx.console.streams import Outlet, takes_no_more
 from ncsnx.console.text import UNSAFE, visible
@@ -22,9 +22,18 @@ from ncsnx.storage import atomic
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress
 
 Level = Literal["detail", "info", "warning", "error"]
+
+
+class LiveViews(Protocol):
+    """A live area, on a terminal or in a notebook."""
+
+    def add_task(self, description: str, *, total: int, view: Any) -> Any:
+        """Adds a view below the others; returns its number."""
+
+    def remove_task(self, number: Any, /) -> None:
+        """Removes the view of that number."""
 
 
 class Verbosity(IntEnum):
@@ -61,7 +70,8 @@ class Messages:
         self.verbosity = verbosity
         self.stdout = Outlet(sys.stdout)
         self.stderr = Outlet(sys.stderr)
-        self.live: Progress | None = None  # the live area at the bottom of the terminal
+        self.live: LiveViews | None = None  # the live area at the bottom of the terminal
+        self.in_notebook = False
         self._console: Console | None = None
         self._log_file: Path | None = None
         self._early: deque[str] = deque(maxlen=_EARLY_MESSAGES_KEPT)

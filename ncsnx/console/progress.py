@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from ncsnx.console.messages import Messages, Verbosity
 from ncsnx.console.pace import Pace
@@ -10,6 +11,10 @@ from ncsnx.console.text import visible
 from ncsnx.console.view import View
 from ncsnx.quantities import counted, duration
 from ncsnx.work import Advance
+
+if TYPE_CHECKING:
+    from ncsnx.console.live import LiveArea
+    from ncsnx.console.notebook_area import NotebookArea
 
 LINE_INTERVAL_S = 10.0
 _LEAST_INTERVAL_S = 1.0  # so that a job of a few seconds doesn't print ten lines
@@ -40,10 +45,7 @@ def displayed(messages: Messages, view: View, *, transient: bool = True) -> Iter
             yield
         finally:
             live.remove_task(bar)
-    elif messages.can_redraw and messages.verbosity > Verbosity.QUIET:
-        from ncsnx.console.live import LiveArea  # imports rich
-
-        area = LiveArea(messages, view, transient=transient)
+    elif (area := _area(messages, view, transient=transient)) is not None:
         try:
             area.start()  # inside the try: a signal may raise once the cursor is hidden
             yield
@@ -51,6 +53,21 @@ def displayed(messages: Messages, view: View, *, transient: bool = True) -> Iter
             area.stop()
     else:
         yield
+
+
+def _area(messages: Messages, view: View, *, transient: bool) -> "LiveArea | NotebookArea | None":
+    """The place where a view can be drawn; None if there is none."""
+    if messages.verbosity <= Verbosity.QUIET:
+        return None
+    if messages.in_notebook:
+        from ncsnx.console.notebook_area import NotebookArea  # imports IPython
+
+        return NotebookArea(messages, view, transient=transient)
+    if messages.can_redraw:
+        from ncsnx.console.live import LiveArea  # imports rich
+
+        return LiveArea(messages, view, transient=transient)
+    return None
 
 
 class Job(View):

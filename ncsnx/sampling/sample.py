@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
-import torch
 from torch import Tensor
 
 from ncsnx.config.canonical import digest
 from ncsnx.config.codec import identity, unstructure
-from ncsnx.config.sampler import Sampler
 from ncsnx.config.variants import tag_of
 from ncsnx.data import Dataset, Splits, data_folder, open_data, to_unit
 from ncsnx.data.places import require_own
@@ -32,7 +30,7 @@ from ncsnx.sampling.draws import Draws
 from ncsnx.sampling.experiments import between_rows, between_seeds, experiment_draws, starts_from_data
 from ncsnx.sampling.frames import FrameRecorder, frame_steps
 from ncsnx.sampling.generate import generate, ignore_state, indices_per_batch, never_stop
-from ncsnx.sampling.request import MOST_IMAGES, SampleRequest, images_at_once
+from ncsnx.sampling.request import MOST_IMAGES, SampleRequest
 from ncsnx.sampling.sample_folder import SampleFolder
 from ncsnx.sampling.score_model import ScoreModel
 from ncsnx.spelling import A_DIR, argument, parameter
@@ -45,37 +43,6 @@ if TYPE_CHECKING:
 
 FILM_FRAMES = 40
 """Default number of frames of an animation."""
-
-
-def sample(
-    model: ScoreModel,
-    n: int = 16,
-    seed: int = 0,
-    *,
-    batch_size: int | None = None,
-    sampler: Sampler | None = None,
-    interpolate: int | None = None,
-    between: int | None = None,
-    task: "Task | None" = None,
-    data: Path | str | None = None,
-) -> Tensor:
-    """n images, (n, C, H, W) float32 in [0, 1] on the CPU; image i depends only on the model, the sampler, seed and i.
-
-    batch_size: images at once, which change an image by rounding at most; default: 64, and more below 16 px.
-    sampler: default: the experiment's.
-    interpolate: number of columns K; then n counts rows, and the result is (n·K, C, H, W), flattened as
-    row · K + column. between: seed of the rows' other ends.
-    task: measurements of P pictures; then n counts alternatives of each, and the result is (P·n, C, H, W), flattened as
-    picture · n + alternative.
-    data: folder of the data sets, for a sampler that starts from training images; default: NCSNX_DATA, else ./data.
-    Raises NcsnxError.
-    """
-    count = count_images(n, task)
-    at_once = images_at_once(model.experiment.data, batch_size)
-    request = SampleRequest(n=count, seed=seed, batch_size=at_once, interpolate=interpolate, between=between)
-    place = None if data is None else Path(data)
-    batches = draw(_with_sampler(model, sampler), request, range(count), task=task, data=place)
-    return torch.cat([images.cpu() for _, images in batches])
 
 
 def count_images(n: int, task: "Task | None") -> int:
@@ -280,12 +247,6 @@ def _samples_place(source: Source) -> Path:
 
 def _frame_steps(model: ScoreModel, request: SampleRequest) -> tuple[int, ...]:
     return frame_steps(model.states, request.frames or (FILM_FRAMES if request.film and request.columns == 1 else 0))
-
-
-def _with_sampler(model: ScoreModel, sampler: Sampler | None) -> ScoreModel:
-    if sampler is None:
-        return model
-    return attrs.evolve(model, experiment=attrs.evolve(model.experiment, sampler=sampler))
 
 
 def _training_data(model: ScoreModel, data: Path | None) -> Splits:

@@ -17,6 +17,7 @@ from ncsnx.config.variants import load_plugins, tag_of
 from ncsnx.data import from_unit
 from ncsnx.errors import NcsnxError
 from ncsnx.networks import ScoreFunction, empty_network, load_weights, prepare
+from ncsnx.notebooks.display import heading, remark
 from ncsnx.quantities import counted
 from ncsnx.runs.checkpoints import checkpoint
 from ncsnx.runs.checkpoints.checkpoint import ImportedFrom
@@ -88,6 +89,10 @@ class ScoreModel:
             f"  {typed(experiment.sampler)}, {self.evaluations_in_words}; on {self.runtime.device}, "
             f"{counted(self.runtime.threads, 'thread')}{self.precision_in_words}"
         )
+
+    def _repr_html_(self) -> str:
+        title, *rest = repr(self).splitlines()
+        return heading(title) + "".join(map(remark, rest))
 
     @property
     def precision(self) -> Precision:

@@ -9,13 +9,13 @@ import torch
 from PIL import Image
 from safetensors.torch import load
 
+from ncsnx.api.sampled import sample
 from ncsnx.images import grid
 from ncsnx.runs.checkpoints.manifest import verify
 from ncsnx.runs.folder import Run
 from ncsnx.runs.segments import read_segments
 from ncsnx.runs.writer_lock import writer_lock
 from ncsnx.runtime import Runtime
-from ncsnx.sampling.sample import sample
 from ncsnx.sampling.score_model import load as load_model
 from ncsnx.training.start import begin
 from ncsnx.training.training_state import TrainingState

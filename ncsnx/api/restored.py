@@ -1,0 +1,176 @@
+"""Restores pictures from Python, as `ncsnx restore` does."""
+
+from pathlib import Path
+from typing import Literal
+
+import attrs
+import safetensors.torch
+
+from ncsnx.api.choices import experiment_with, runtime_or_default
+from ncsnx.api.python_call import python_call
+from ncsnx.config.sampler import Sampler
+from ncsnx.console.working import work_of
+from ncsnx.errors import UsageError
+from ncsnx.images import ImageBatch
+from ncsnx.inverse.task import Task
+from ncsnx.inverse.task_pictures import range_of
+from ncsnx.inverse.task_record import PictureRecord
+from ncsnx.jobs.restoration_job import Restoration, RestorationJob, carry_out_restoration
+from ncsnx.jobs.task_building import build_task
+from ncsnx.jobs.task_choice import TaskOptions
+from ncsnx.notebooks.display import heading, picture_html, remark
+from ncsnx.quantities import counted, number
+from ncsnx.runs.exported import Export
+from ncsnx.runs.folder import Run
+from ncsnx.runs.model_source import Source, open_source
+from ncsnx.runs.names import runs_folder
+from ncsnx.runtime import Runtime
+from ncsnx.sampling.request import SampleRequest, images_at_once
+from ncsnx.spelling import parameter
+
+
+@attrs.frozen(kw_only=True)
+class RestoredImages:
+    """Images that agree with measurements, in a folder with their protocol."""
+
+    source: Source
+    """The run or exported model that drew them."""
+    task: str
+    """Name of the task."""
+    folder: Path
+    """Folder of everything that was written."""
+    samples: Path
+    """File of all images: safetensors, one tensor `samples`, float32 in [0, 1]."""
+    grid: Path
+    """A PNG: each picture as given, its first images, their mean and their spread."""
+    images: tuple[Path, ...]
+    """A PNG for each image, those of one picture after the other."""
+    misfit: float
+    """Largest difference to the measurement, where black is 0 and white 1."""
+    pictures: tuple[PictureRecord, ...]
+    """The images of each picture, and their PSNR in dB if the truth is known."""
+
+    def tensor(self) -> ImageBatch:
+        """All images, (N, C, H, W) float32 in [0, 1], on the CPU; read at each call."""
+        return safetensors.torch.load_file(self.samples)["samples"].as_subclass(ImageBatch)
+
+    def _repr_html_(self) -> str:
+        title = f"{self.task}: {counted(len(self.images), 'image')} of {counted(len(self.pictures), 'picture')}"
+        shown = picture_html(self.grid.read_bytes(), title) if self.grid.is_file() else ""
+        return heading(title, str(self.folder)) + shown + remark(f"maximum misfit: {number(self.misfit)}")
+
+
+def restore(
+    source: Source | Path | str,
+    task: Task | None = None,
+    *,
+    inpaint: Path | str | None = None,
+    mask: Path | str | None = None,
+    outpaint: Path | str | None = None,
+    at: tuple[int, int] | None = None,
+    super_resolve: Path | str | None = None,
+    factor: int | None = None,
+    colorize: Path | str | None = None,
+    deblur: Path | str | None = None,
+    blur: float | None = None,
+    measure: Path | str | None = None,
+    operator: str | None = None,
+    input: Path | str | None = None,
+    noise: float | None = None,
+    truth: Path | str | None = None,
+    ckpt: int | str | None = None,
+    n: int = 4,
+    seed: int = 0,
+    sampler: Sampler | Literal["fast"] | None = None,
+    frames: int = 0,
+    film: bool = False,
+    out: Path | str | None = None,
+    overwrite: bool = False,
+    note: str = "",
+    runs: Path | str | None = None,
+    data: Path | str | None = None,
+    batch_size: int | None = None,
+    runtime: Runtime | None = None,
+    progress: bool | None = None,
+) -> RestoredImages:
+    """Draws images that agree with pictures or other measurements, into a folder; see `ncsnx restore`.
+
+    source: a Run, an Export, a name in the runs folder, or a path.
+    task: a task of your own (:doc:`/guides/inverse-problems`); else exactly one of inpaint (with mask), outpaint (with
+    at), super_resolve (with factor), colorize, deblur (with blur), measure, and operator (with input), which take what
+    the options of `ncsnx restore` take. at: the corner (x, y).
+    noise: standard deviation of the measurement's noise, where black is 0 and white 1. truth: true pictures, to compare
+    with. n: images per picture. ckpt: a step, 'latest' or 'best'; None for an exported model. sampler: default: the
+    experiment's; 'fast': the one that `compare` stored. frames, film: also write pictures or a film of the sampling.
+    out: default: a folder named after the protocol, in the run. overwrite: replace samples of another protocol there.
+    runs, data, batch_size, runtime, progress: as in `fid`.
+
+    Raises NcsnxError, UsageError. Ctrl-C raises KeyboardInterrupt; the same call resumes after the last finished batch.
+    """
+    files = {
+        "inpaint": inpaint,
+        "mask": mask,
+        "outpaint": outpaint,
+        "super_resolve": super_resolve,
+        "colorize": colorize,
+        "deblur": deblur,
+        "measure": measure,
+        "input": input,
+        "truth": truth,
+    }
+    chosen = TaskOptions(
+        **{name: None if path is None else Path(path) for name, path in files.items()},
+        at=None if at is None else f"{at[0]},{at[1]}",
+        factor=factor,
+        blur=blur,
+        operator=operator,
+        noise=noise,
+    )
+    _require_one(task, chosen)
+    place = source if isinstance(source, Run | Export) else open_source(runs_folder(runs), source)
+    folder = None if data is None else Path(data)
+    with python_call(progress) as (messages, stop):
+        work = work_of(messages, stop)
+        experiment = experiment_with(work, place, sampler)
+        values = range_of(experiment.data, folder, place)
+        job = RestorationJob(
+            source=place,
+            experiment=experiment,
+            ckpt=ckpt,
+            task=lambda: build_task(chosen, experiment.data, values) if task is None else task,
+            n=n,
+            request=SampleRequest(
+                seed=seed, batch_size=images_at_once(experiment.data, batch_size), frames=frames, film=film
+            ),
+            runtime=lambda: runtime_or_default(runtime, experiment),
+            out=None if out is None else Path(out),
+            data=folder,
+            overwrite=overwrite,
+            note=note,
+        )
+        restored = carry_out_restoration(job, work, stop)
+        assert restored is not None, "there are no other ranks"
+        return _restored(place, restored)
+
+
+def _require_one(task: Task | None, chosen: TaskOptions) -> None:
+    """Raises UsageError unless there is one task, as an object or by its parameters."""
+    if task is None:
+        chosen.check()
+    elif chosen != TaskOptions():
+        given = next(field.name for field in attrs.fields(TaskOptions) if getattr(chosen, field.name) is not None)
+        raise UsageError(f"{parameter('task')} and {parameter(given)}: give one of them")
+
+
+def _restored(source: Source, restored: Restoration) -> RestoredImages:
+    output, record = restored.output, restored.record
+    return RestoredImages(
+        source=source,
+        task=record.task,
+        folder=output.path,
+        samples=output.samples_path,
+        grid=output.path / "grid.png",
+        images=tuple(sorted((output.path / "images").glob("*.png"))),
+        misfit=record.misfit,
+        pictures=record.pictures,
+    )

@@ -1,0 +1,70 @@
+"""Draws images from Python, as tensors."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import attrs
+import torch
+
+from ncsnx.api.choices import experiment_with
+from ncsnx.api.python_messages import PythonMessages
+from ncsnx.config.experiment import Experiment
+from ncsnx.config.sampler import Sampler
+from ncsnx.console.progress import progress as shown_progress
+from ncsnx.console.working import work_of
+from ncsnx.images import ImageBatch
+from ncsnx.sampling.generate import indices_per_batch
+from ncsnx.sampling.request import SampleRequest, images_at_once
+from ncsnx.sampling.sample import count_images, draw
+from ncsnx.sampling.score_model import ScoreModel
+
+if TYPE_CHECKING:
+    from ncsnx.inverse.task import Task
+
+
+def sample(
+    model: ScoreModel,
+    n: int = 16,
+    seed: int = 0,
+    *,
+    batch_size: int | None = None,
+    sampler: Sampler | Literal["fast"] | None = None,
+    interpolate: int | None = None,
+    between: int | None = None,
+    task: "Task | None" = None,
+    data: Path | str | None = None,
+    progress: bool | None = None,
+) -> ImageBatch:
+    """n images, (n, C, H, W) float32 in [0, 1] on the CPU; image i depends only on the model, the sampler, seed and i.
+
+    In a notebook they show themselves as a grid.
+
+    batch_size: images at once, which change an image by rounding at most; default: 64, and more below 16 px.
+    sampler: default: the experiment's; 'fast': the one that `compare` stored.
+    interpolate: number of columns K; then n counts rows, and the result is (n·K, C, H, W), flattened as
+    row · K + column. between: seed of the rows' other ends.
+    task: measurements of P pictures; then n counts alternatives of each, and the result is (P·n, C, H, W), flattened as
+    picture · n + alternative.
+    data: folder of the data sets, for a sampler that starts from training images; default: NCSNX_DATA, else ./data.
+    progress: see :doc:`/guides/python`.
+    Raises NcsnxError.
+    """
+    messages = PythonMessages(progress)
+    if sampler is not None:
+        model = attrs.evolve(model, experiment=_with_sampler(messages, model, sampler))
+    count = count_images(n, task)
+    at_once = images_at_once(model.experiment.data, batch_size)
+    request = SampleRequest(n=count, seed=seed, batch_size=at_once, interpolate=interpolate, between=between)
+    place = None if data is None else Path(data)
+    batches = math.ceil(count / indices_per_batch(at_once, request.columns))
+    with shown_progress(messages, "sampling", total=batches * model.states, unit="states") as advance:
+        drawn = draw(model, request, range(count), task=task, data=place, on_state=lambda batch, state: advance())
+        return torch.cat([images.cpu() for _, images in drawn]).as_subclass(ImageBatch)
+
+
+def _with_sampler(messages: PythonMessages, model: ScoreModel, sampler: Sampler | Literal["fast"]) -> Experiment:
+    """The model's experiment with another sampler."""
+    if sampler == "fast":
+        return experiment_with(work_of(messages), model.source, sampler)
+    return attrs.evolve(model.experiment, sampler=sampler)
