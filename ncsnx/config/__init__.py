@@ -1,4 +1,4 @@
-"""Configuration classes of experiments: frozen, checked and registered. Nothing here imports torch."""
+"""Configuration classes of experiments and feature networks: frozen and checked. Nothing here imports torch."""
 
 from ncsnx.config.data_sets import (
     CIFAR10,
@@ -14,6 +14,7 @@ from ncsnx.config.data_sets import (
     Packed,
 )
 from ncsnx.config.experiment import Ema, Experiment, ScoreMatching, Snapshots
+from ncsnx.config.feature_networks import Classifier, Features, Inception, TorchScript
 from ncsnx.config.model import NCSN, Model, NCSNDeeper, NCSNv2, NCSNv2Deeper, NCSNv2Deepest
 from ncsnx.config.optimizer import SGD, Adam, Optimizer, RMSProp
 from ncsnx.config.registry import register
@@ -47,6 +48,7 @@ __all__ = [
     "AnnealedLangevin",
     "Arrays",
     "CelebA",
+    "Classifier",
     "Config",
     "ConsistentAnnealed",
     "DPMSolverPP",
@@ -58,11 +60,13 @@ __all__ = [
     "EulerAncestral",
     "Experiment",
     "Exponential",
+    "Features",
     "Geometric",
     "Grid",
     "GridSampler",
     "Heun",
     "Images",
+    "Inception",
     "Karras",
     "Model",
     "NCSNDeeper",
@@ -80,6 +84,7 @@ __all__ = [
     "Schedule",
     "ScoreMatching",
     "Snapshots",
+    "TorchScript",
     "TrainedLevels",
     "Uniform",
     "register",

@@ -1,0 +1,44 @@
+"""`import ncsnx` is cheap, and finding an experiment is too."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import attrs
+import pytest
+
+import ncsnx
+from tests.config.examples import write_file
+
+
+def test_an_experiment_is_found_and_shown_without_torch(tmp_path: Path) -> None:
+    code = """
+import sys
+import ncsnx
+assert {name.partition(".")[0] for name in sys.modules} & {"attrs", "cattrs", "rich", "torch"} == set()
+shown = ncsnx.experiment("digits", "steps=50")._repr_html_()
+assert "command line" in shown
+assert not {"IPython", "rich", "torch"} & set(sys.modules)
+"""
+    environment = {"PYTHONPATH": str(Path(ncsnx.__file__).parents[1]), "PATH": "/usr/bin:/bin"}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
+
+
+def test_every_public_name_is_there() -> None:
+    assert [name for name in ncsnx.__all__ if not hasattr(ncsnx, name)] == []
+
+
+def test_origins_are_shown_where_they_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = write_file(tmp_path / "own.py")
+    found = ncsnx.experiment(str(file), "steps=77")
+
+    shown = found._repr_html_()
+    assert f"{file}:" in shown
+    assert "command line" in shown
+    assert "command line" not in attrs.evolve(found, steps=78)._repr_html_()
+
+
+def test_a_change_that_is_wrong_is_refused_with_its_path() -> None:
+    with pytest.raises(ncsnx.NcsnxError, match=r"modle.width: no such field in an experiment; did you mean model\?"):
+        ncsnx.experiment("digits", "modle.width=3")

@@ -1,0 +1,121 @@
+"""What commands measure and draw, from Python: equal numbers, typed, shown without markup of others."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import ncsnx
+from ncsnx.config import Classifier, ConsistentAnnealed
+from ncsnx.images import ImageBatch
+from ncsnx.jobs.training_job import TrainingResult
+from ncsnx.runs.folder import Run
+from tests.training.tiny import command
+
+FEATURES = Classifier(steps=20, width=8)
+TYPED = ("features.steps=20", "features.width=8")
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def test_scores_are_those_that_the_command_keeps(run: Run, cache: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    found = ncsnx.fid(run, range="8:12", n=12, features=FEATURES, cache=cache)
+
+    assert tuple(capfd.readouterr()) == ("", "")
+    (file,) = run.fid.glob("*/scores.json")
+    rows = json.loads(file.read_text())["rows"]
+    assert [(one.step, one.score, one.weights_sha256) for one in found.scores] == [
+        (row["step"], row["score"], row["weights_sha256"]) for row in rows
+    ]
+    assert found.best == min(found.scores, key=lambda one: one.score)
+    assert found.folder == file.parent
+    assert found.protocol["n"] == 12
+    assert all(one.error is not None and one.error > 0 for one in found.scores)
+    typed = command(
+        "fid", str(run.path), *TYPED, "--range", "8:12", "--n", "12", "--cache", str(cache), folder=run.path
+    )
+    assert "all 2 checkpoints are already measured" in typed.err
+    shown = found._repr_html_()
+    assert all(cell in shown for cell in found.cells[0])
+    assert "perfect model" in shown
+
+
+def test_a_comparison_lists_the_runs_own_sampler_first(run: Run, cache: Path) -> None:
+    found = ncsnx.compare(run, n=10, seeds=1, samplers=["cas"], evaluations=[4], features=FEATURES, cache=cache)
+
+    assert found.scores[0].sampler == run.experiment().sampler
+    assert {type(one.sampler) for one in found.scores[1:]} == {ConsistentAnnealed}
+    assert found.recommended is None
+    assert "twelfth" in found.reason
+    assert (found.folder / "results.json").is_file()
+    assert found.titles[0] in found._repr_html_()
+
+
+def test_restored_images_agree_and_are_where_they_say(run: Run, tmp_path: Path) -> None:
+    picture, mask = np.full((8, 8), 200, np.uint8), np.zeros((8, 8), np.uint8)
+    mask[4:] = 255
+    Image.fromarray(picture).save(tmp_path / "picture.png")
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+
+    found = ncsnx.restore(run, inpaint=tmp_path / "picture.png", mask=tmp_path / "mask.png", n=3)
+
+    images = found.tensor()
+    assert images.shape == (3, 1, 8, 8)
+    assert torch.allclose(torch.Tensor(images[:, :, :4]), torch.tensor(200 / 255), atol=1e-5)
+    assert [path.is_file() for path in (*found.images, found.grid)] == [True] * 4
+    assert found.misfit < 1e-5
+    assert "data:image/png;base64," in found._repr_html_()
+
+
+def test_images_are_a_tensor_that_shows_itself(trained: TrainingResult) -> None:
+    model = ncsnx.load(trained.run)
+    images = ncsnx.sample(model, n=5, seed=3, progress=True)
+
+    assert isinstance(images, ImageBatch)
+    assert torch.equal(images, ncsnx.sample(model, n=5, seed=3))
+    assert isinstance(images[1:3], ImageBatch)
+    assert [type(other) for other in (images[0], images.mean(), images + 1)] == [torch.Tensor] * 3
+    shown = images._repr_html_()
+    assert shown is not None
+    assert 'alt="5 images of 1×8×8"' in shown
+    assert images[:0]._repr_html_() is None
+    assert "EMA weights" in model._repr_html_()
+
+
+def test_what_is_not_shown_goes_to_the_logger(trained: TrainingResult, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "ncsnx")
+    ncsnx.sample(ncsnx.load(trained.run), n=1)
+
+    assert [record.message.split(":")[0] for record in caplog.records] == ["sampling"]
+
+
+@pytest.mark.parametrize(
+    ("function", "wrong", "message"),
+    [
+        (ncsnx.fid, {"n": 3}, "^n must be between 10 and"),
+        (ncsnx.fid, {"range": "70"}, "has no checkpoint of step 70"),
+        (ncsnx.fid, {"metrics": ["taste"]}, "^metrics 'taste': expected all, or some of"),
+        (ncsnx.fid, {"sampler": "fast"}, "has no fast sampler yet"),
+        (ncsnx.compare, {"seeds": 0}, "^seeds must be between 1 and 100"),
+        (ncsnx.compare, {"evaluations": [0]}, "^evaluations must be between 1 and"),
+        (ncsnx.restore, {}, "^expected one task, found none: give inpaint, outpaint"),
+        (ncsnx.restore, {"mask": "m.png"}, "^mask goes with inpaint, which is not given"),
+        (ncsnx.restore, {"inpaint": "p.png", "mask": "m.png", "noise": 11}, "^noise must be between 0 and 10"),
+    ],
+    ids=str,
+)
+def test_a_mistake_is_named_by_its_argument(
+    function: Any, wrong: dict[str, Any], message: str, trained: TrainingResult
+) -> None:
+    before = sorted(trained.run.path.rglob("*"))
+    with pytest.raises(ncsnx.NcsnxError, match=message):
+        function(trained.run, **wrong)
+    assert sorted(trained.run.path.rglob("*")) == before

@@ -1,0 +1,144 @@
+"""`ncsnx.train` does what `ncsnx train` does, says nothing unasked, and ends well when it is stopped."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+import ncsnx
+from ncsnx.api.python_call import python_call
+from ncsnx.errors import Stopped
+from ncsnx.jobs.training_job import TrainingResult
+from ncsnx.runs.folder import Run
+from ncsnx.runs.metrics_log import MetricsLog
+from ncsnx.runs.origins import read_origins
+from tests.training.tiny import PATIENCE_S, command, overrides, saved, steps_of, training
+
+
+@pytest.fixture
+def interrupts() -> Iterator[Any]:
+    """Ctrl-C raises KeyboardInterrupt, as in a program of its own; yields the handler."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield signal.default_int_handler
+    signal.signal(signal.SIGINT, before)
+
+
+def test_the_checkpoints_are_those_of_the_command(trained: TrainingResult, tmp_path: Path) -> None:
+    typed = command(*training("snapshots=none", "eval_every=12"), folder=tmp_path)
+
+    assert typed.code == 0
+    for name in ("model.safetensors", "ema.safetensors", "optimizer.safetensors"):
+        assert saved(trained.run.path, 12)[name] == saved(tmp_path / "runs/digits", 12)[name]
+    assert trained.run.source_path.read_bytes() == (tmp_path / "runs/digits/experiment.py").read_bytes()
+    ours, theirs = (read_origins(one / "origins.json") for one in (trained.run.path, tmp_path / "runs/digits"))
+    assert {path: ours[path].split("/")[-1] for path in ours} == {path: theirs[path].split("/")[-1] for path in theirs}
+
+
+def test_the_result_says_what_was_reached(trained: TrainingResult) -> None:
+    losses = [record["loss"] for record in MetricsLog(trained.run).read() if "loss" in record]
+
+    assert (trained.start_step, trained.step, trained.loss) == (0, 12, losses[-1])
+
+
+def test_an_experiment_that_python_made_trains_and_resumes(run: Run, capfd: pytest.CaptureFixture[str]) -> None:
+    longer = attrs.evolve(run.experiment(), steps=14)
+    made = ncsnx.train(longer, runs=run.path.parent, device="cpu", threads=1)
+
+    assert (made.run, made.start_step, made.step) == (run, 12, 14)
+    assert read_origins(run.origins_path)["steps"] == "Python"
+    assert tuple(capfd.readouterr()) == ("", "")
+    assert "finished at step 14/14" in run.log_path.read_text()
+
+
+def test_progress_that_is_asked_for_is_what_the_command_prints(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    ncsnx.train(run, device="cpu", threads=1, progress=True)
+
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "resuming    from step 12\n" in err
+    assert "finished at step 12/12" in err
+
+
+def test_ctrl_c_raises_keyboard_interrupt_after_a_checkpoint(here: Path, interrupts: Any) -> None:
+    run, before = here / "runs" / "digits", signal.getsignal(signal.SIGTERM)
+    endless = overrides("snapshots=none", "steps=1000000", "checkpoint_every=500000", "log_every=5")
+
+    def interrupt() -> None:
+        limit_s = time.monotonic() + PATIENCE_S
+        while not (run / "metrics.jsonl").is_file() and time.monotonic() < limit_s:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt, daemon=True)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        ncsnx.train("digits", *endless, device="cpu", threads=1)
+    thread.join()
+
+    (step,) = steps_of(run)
+    assert step > 0
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == (interrupts, before)
+    assert "the same command resumes from step" in (run / "log.txt").read_text()
+    again = ncsnx.train(run, f"steps={step + 1}", device="cpu", threads=1)
+    assert (again.start_step, again.step) == (step, step + 1)
+
+
+def test_other_signals_reach_the_handler_of_the_program_once_the_work_has_ended() -> None:
+    got: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: got.append(number))
+    try:
+        with pytest.raises(Stopped):
+            _work_that_is_stopped(got)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert got == [signal.SIGTERM]
+
+
+def _work_that_is_stopped(got: list[int]) -> None:
+    with python_call(None) as (_, stop):
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert got == []
+        stop.check()
+
+
+def test_a_thread_that_cannot_handle_signals_trains_too(run: Run) -> None:
+    found: list[TrainingResult] = []
+    thread = threading.Thread(target=lambda: found.append(ncsnx.train(run, device="cpu", threads=1)))
+    thread.start()
+    thread.join()
+
+    assert found[0].step == 12
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"experiment": "digitz"}, "no experiment is named 'digitz'; did you mean digits"),
+        ({"experiment": "digits", "threads": 0}, "^threads must be between 1 and 1,024"),
+        ({"experiment": "digits", "workers": -1}, "^workers must be between 0 and 256"),
+        ({"experiment": "digits", "name": "a/b"}, r"'a/b' cannot name a run.*name=NAME"),
+        ({"experiment": "digits", "device": "abacus"}, "^device abacus: expected auto, cpu"),
+        ({"experiment": Path("none.py")}, "none.py: no such experiment file"),
+        ({"experiment": Path("none")}, "there is no run at"),
+    ],
+    ids=str,
+)
+def test_a_mistake_is_one_sentence_in_pythons_words_and_leaves_nothing(
+    wrong: dict[str, Any], message: str, here: Path
+) -> None:
+    with pytest.raises(ncsnx.NcsnxError, match=message):
+        ncsnx.train(**wrong)
+    assert list(here.iterdir()) == []
+
+
+def test_another_experiment_than_the_runs_is_refused_with_the_argument_to_pass(run: Run) -> None:
+    other = attrs.evolve(run.experiment(), batch_size=8)
+
+    with pytest.raises(ncsnx.NcsnxError, match=r"batch_size: 16 → 8; start a new run: name='digits-2'"):
+        ncsnx.train(other, runs=run.path.parent, device="cpu", threads=1)
