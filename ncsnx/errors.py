@@ -77,6 +77,15 @@ def require_between(name: str, value: int, low: int, high: int, unit: str = "") 
         raise UsageError(f"{parameter(name)} must be between {low:,} and {high:,}{unit}, not {value:,}")
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out, on the CPU or a GPU. Decided by names, since torch may not be imported."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
+    )
+
+
 class DivergedError(NcsnxError):
     """Sampling produced NaN or infinity."""
 

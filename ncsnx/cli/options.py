@@ -212,6 +212,51 @@ Compile = Annotated[
         rich_help_panel=EXECUTION_PANEL,
     ),
 ]
+TrainingCompile = Annotated[
+    bool | None,
+    typer.Option(
+        "--compile/--no-compile",
+        help="Compile the network (torch.compile).",
+        show_default="long trainings on CPUs; when resuming, as before",
+        rich_help_panel=EXECUTION_PANEL,
+    ),
+]
+Checkpointing = Annotated[
+    bool,
+    typer.Option(
+        "--checkpointing",
+        help="Compute activations again in the backward pass: a fifth of the memory, more time, the same bits.",
+        rich_help_panel=EXECUTION_PANEL,
+    ),
+]
+Workers = Annotated[
+    int,
+    typer.Option(
+        "--workers",
+        metavar="N",
+        parser=a_count(0, 256),
+        help="Processes that read data ahead.",
+        rich_help_panel=EXECUTION_PANEL,
+    ),
+]
+Patch = Annotated[
+    bool,
+    typer.Option(
+        "--patch/--no-patch",
+        envvar="NCSNX_PATCH",
+        help="Record uncommitted changes of the experiment file's git repository in the run.",
+        show_default="recorded, unless NCSNX_PATCH=0",
+        rich_help_panel=OUTPUT_PANEL,
+    ),
+]
+RenewedReport = Annotated[
+    bool,
+    typer.Option(
+        "--report/--no-report",
+        help="Renew the page RUN/report.html at checkpoints; see `ncsnx report`.",
+        rich_help_panel=OUTPUT_PANEL,
+    ),
+]
 
 
 def _precision(what: str, remark: str) -> Any:

@@ -10,7 +10,7 @@ import typer
 
 from ncsnx.console.working import training_console as training_console
 from ncsnx.console.working import work_of as work_of
-from ncsnx.errors import NcsnxError, Stopped, UsageError
+from ncsnx.errors import NcsnxError, Stopped, UsageError, is_out_of_memory
 from ncsnx.ranks.rank_group import OtherRankError, rank_here, too_late
 from ncsnx.spelling import spelled_by
 from ncsnx.stopping import signals_raise
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 FROM_THE_START = "the same command starts from the beginning"
 BATCHES = "finished batches are kept, and the same command resumes after them"
-_OPTIONS = {"count": "grid", "name": "run"}
+_OPTIONS = {"count": "grid", "name": "run", "sweep_name": "name"}
 """Parameter of the library → name of its option, where they differ."""
 
 
@@ -73,7 +73,7 @@ def session(
     except Exception as error:
         if (code := messages.ranks.failure()) is not None:
             raise typer.Exit(code) from None
-        if _is_out_of_memory(error):
+        if is_out_of_memory(error):
             _fail(
                 messages,
                 "not enough memory\n"
@@ -144,12 +144,3 @@ def _lost_connection(error: Exception, limit_s: float, then: str) -> str:
     if any(word in str(error).lower() for word in ("timed out", "timeout")):
         return error_in_lines(too_late("a rank did not answer", limit_s))
     return f"another rank ended without a message, or its connection was lost\n{then}"
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out, on the CPU or a GPU. Decided by names, since torch may not be imported."""
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
-    )

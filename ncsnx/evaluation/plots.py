@@ -446,7 +446,7 @@ def _lines_of(text: str, width_in: float, points: float, most: int | None = None
     More than `most` lines are cut, with an ellipsis at the end.
     """
     lines: list[str] = []
-    for word in _drawable(text).split():
+    for word in drawable(text).split():
         if lines and _width_in(f"{lines[-1]} {word}", points) <= width_in:
             lines[-1] += f" {word}"
             continue
@@ -466,7 +466,7 @@ def _characters_within(word: str, width_in: float, points: float) -> int:
     return 1 + bisect_right(counts, width_in, key=lambda count: _width_in(word[:count], points))
 
 
-def _drawable(text: str) -> str:
+def drawable(text: str) -> str:
     """Text with white space as blanks, without control characters, and with □ for characters that the font lacks.
 
     Names come from other people. Controls and characters that reorder text would break the plot or its XML; for a

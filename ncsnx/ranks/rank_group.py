@@ -269,6 +269,12 @@ class RankGroup:
         """A number that grows while a rank goes from evaluation to evaluation, or waits."""
         return self.store.add(f"alive/{rank}", 0)
 
+    def give_sign_of_life(self) -> None:
+        """Shows ranks that wait for this one that it works, twice a second at most; for work that ranks don't share."""
+        if self.world > 1 and time.monotonic() - self._looked > _LOOK_S:
+            self._looked = time.monotonic()
+            self.store.add(f"alive/{self.rank}", 1)
+
     def look(self) -> None:
         """Looks for the stop of another rank, and gives a sign of life. Raises OtherRankError if one failed."""
         self._looked = time.monotonic()

@@ -23,6 +23,7 @@ from ncsnx.runs.names import as_typed, check_file_name, check_run_name, near_mat
 from ncsnx.runs.names import runs_folder as default_folder
 from ncsnx.runs.origins import Origins
 from ncsnx.runs.plugins import Plugin, plugin_hints, plugins_of
+from ncsnx.runs.records.sweep_folder import is_sweep_folder
 from ncsnx.spelling import A_NAME, argument
 from ncsnx.storage import atomic
 from ncsnx.storage.documents.document import document, document_bytes
@@ -277,6 +278,9 @@ def locate(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool = 
         if not needs_config and exists(Run(path).checkpoints):
             return path
     for path in candidates:
+        if is_sweep_folder(path):
+            hint = Hint("list its runs", "ncsnx list")
+            raise NcsnxError(f"{path} is a parameter sweep, whose runs stand beside it", hint)
         if exists(path):
             kind = NcsnxError if path.is_dir() else UsageError  # a folder may have been a run; a file is a mistake
             raise kind(f"{path} is not a run: it has no config.json", Hint("list the runs", "ncsnx list"))
@@ -343,7 +347,8 @@ def _refuse_export(path: Path) -> None:
 
 def _run_names(runs_folder: Path) -> list[str]:
     try:
-        return sorted(path.name for path in runs_folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        folders = [path for path in runs_folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+        return sorted(path.name for path in folders if not is_sweep_folder(path))
     except FileNotFoundError:
         return []
     except OSError as error:

@@ -1,0 +1,218 @@
+"""`ncsnx sweep`: one run for each combination of values, trained, scored and compared."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ncsnx.cli import options
+from ncsnx.cli.bad_values import a_count
+from ncsnx.cli.command_registry import TRAIN_PANEL, command
+from ncsnx.cli.session import Shared, session
+
+if TYPE_CHECKING:
+    from ncsnx.cli.parsing.targets import Target
+    from ncsnx.config.overrides import Override
+    from ncsnx.jobs.parameter_sweep.beginning import ParameterSweep
+
+SWEEP_PANEL = "Sweep"
+COMPARISON_PANEL = "Comparison"
+
+
+@command("sweep", panel=TRAIN_PANEL, place=15)
+def sweep_command(
+    experiment: options.ExperimentOrRun,
+    values: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="FIELD=VALUE,VALUE",
+            help="Values that a field takes in turn, such as model.width=32,64; FIELD=VALUE is the same for all runs.",
+        ),
+    ] = None,
+    zipped: Annotated[
+        bool,
+        typer.Option(
+            "--zip",
+            help="Pair the fields' values one by one, instead of every combination.",
+            rich_help_panel=SWEEP_PANEL,
+        ),
+    ] = False,
+    seeds: Annotated[
+        int,
+        typer.Option(
+            "--seeds",
+            metavar="N",
+            parser=a_count(1, 1_000),
+            help="Train every setting N times, with the experiment's seed and those that follow it.",
+            rich_help_panel=SWEEP_PANEL,
+        ),
+    ] = 1,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            "--name",
+            metavar="NAME",
+            help="Name of the sweep, with which the names of its runs begin.",
+            show_default="the experiment's",
+            rich_help_panel=SWEEP_PANEL,
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Show the runs and how far they are, and train, score and write nothing.",
+            rich_help_panel=SWEEP_PANEL,
+        ),
+    ] = False,
+    fid: Annotated[
+        bool,
+        typer.Option(
+            "--fid",
+            help="Score the finished runs as `ncsnx fid` does, and compare them.",
+            rich_help_panel=COMPARISON_PANEL,
+        ),
+    ] = False,
+    loss: Annotated[
+        bool,
+        typer.Option(
+            "--loss",
+            help="Measure the held-out loss of the finished runs as `ncsnx loss` does, and compare them.",
+            rich_help_panel=COMPARISON_PANEL,
+        ),
+    ] = False,
+    n: Annotated[
+        int | None,
+        typer.Option(
+            "--n",
+            metavar="N",
+            parser=a_count(2, 1_000_000),
+            help="Images per run for --fid.",
+            show_default="1000",
+            rich_help_panel=COMPARISON_PANEL,
+        ),
+    ] = None,
+    features: options.FeaturesTag = None,
+    reference: options.ReferenceSet = None,
+    runs: options.Runs = None,
+    data: options.DataFolder = None,
+    cache: options.Cache = None,
+    device: options.Device = "auto",
+    threads: options.Threads = None,
+    compile: options.TrainingCompile = None,
+    graphs: options.Graphs = None,
+    plain: options.Plain = False,
+    checkpointing: options.Checkpointing = False,
+    gpus: Annotated[
+        int | None,
+        typer.Option(
+            "--gpus",
+            metavar="N",
+            parser=a_count(1, 1024),
+            help="GPUs of this machine, each of which trains runs of its own.",
+            show_default="one device",
+            rich_help_panel=options.EXECUTION_PANEL,
+        ),
+    ] = None,
+    workers: options.Workers = 0,
+    patch: options.Patch = True,
+    report: options.RenewedReport = True,
+    note: options.Note = "",
+    json: options.Json = False,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train a run for each combination of values, and compare them.
+
+    `ncsnx sweep digits model.width=32,64 optimizer.lr=1e-3,3e-4 --seeds 3` makes twelve runs, named by what differs:
+    digits-width_32-lr_0.001-seed_0. A value with a comma stands in quotation marks: data.path='"a,b.npy",c.npy'.
+
+    The same command resumes: finished runs are left as they are. A run that fails doesn't end the others. Under
+    torchrun and in the tasks of a Slurm array, each process trains its share of the runs.
+
+    With --fid or --loss the newest checkpoint of each run is scored. A table and a plot in NAME.sweep/ then compare
+    the settings, by mean and standard deviation over seeds.
+    """
+    with session(
+        "no step was trained; repeat the command to train",
+        verbose=verbose,
+        quiet=quiet,
+        shared=Shared(gpus=gpus, device=device),
+    ) as messages:
+        from ncsnx.jobs.training_job import TrainingOptions
+
+        _refuse_idle(fid=fid, n=n, features=features, reference=reference)
+        sweep, target, settings = _asked(experiment, values or [], runs, name=name, zipped=zipped, seeds=seeds)
+        training = TrainingOptions(
+            device=device,
+            threads=threads,
+            plain=plain,
+            compile=compile,
+            graphs=graphs,
+            checkpointing=checkpointing,
+            workers=workers,
+            report=report,
+            patch=patch,
+            note=note,
+        )
+
+        from ncsnx.cli.parameter_sweeps import SweepCommand
+        from ncsnx.cli.parsing.distance_options import DistanceOptions
+
+        SweepCommand(
+            messages=messages,
+            sweep=sweep,
+            target=target,
+            training=training,
+            data=data,
+            distance=DistanceOptions(features, settings, reference, data, cache) if fid else None,
+            images=1000 if n is None else n,
+            loss=loss,
+            json=json,
+        ).carry_out(dry_run=dry_run)
+
+
+def _refuse_idle(*, fid: bool, **given: object) -> None:
+    """Raises UsageError for an option of the score without the score."""
+    from ncsnx.errors import Hint, UsageError
+    from ncsnx.spelling import argument, parameter
+
+    if idle := [name for name, value in given.items() if value is not None and not fid]:
+        raise UsageError(f"{parameter(idle[0])} is for the score", Hint("compute it", adds=argument("fid")))
+
+
+def _asked(
+    typed: str, words: list[str], runs: Path | None, *, name: str | None, zipped: bool, seeds: int
+) -> "tuple[ParameterSweep, Target, list[Override]]":
+    """The sweep, its experiment or run, and the changes to the features. Raises UsageError."""
+    from ncsnx.cli.parsing.targets import find_training
+    from ncsnx.config.codec import flatten, unstructure
+    from ncsnx.config.overrides import split_overrides
+    from ncsnx.errors import UsageError
+    from ncsnx.jobs.parameter_sweep.axes import parse_axes
+    from ncsnx.jobs.parameter_sweep.beginning import ParameterSweep
+    from ncsnx.runs.names import runs_folder
+
+    folder = runs_folder(runs)
+    axes, fixed = parse_axes(words)
+    if measured := [axis.path for axis in axes if axis.path.partition(".")[0] == "features"]:
+        raise UsageError(f"{measured[0]}: runs are compared by the same features, so it takes one value")
+    settings, fixed_fields = split_overrides(list(fixed), "features")
+    target, _, _ = find_training(typed, folder, None, None)
+    origins, default = target.origins, target.experiment.name
+    if target.run is not None:
+        default = target.run.name
+        origins = {path: f"run {default}" for path, _ in flatten(unstructure(target.experiment))}
+    sweep = ParameterSweep.of(
+        name=default if name is None else name,
+        typed=typed,
+        base=target.experiment,
+        origins=origins,
+        where=target.where,
+        axes=axes,
+        fixed=fixed_fields,
+        zipped=zipped,
+        seeds=seeds,
+        runs_folder=folder,
+    )
+    return sweep, target, settings

@@ -1,0 +1,1 @@
+"""Parameter sweeps: one run for each combination of values, trained, scored and compared."""

@@ -1,0 +1,164 @@
+"""Compares the settings of a parameter sweep: mean and standard deviation over the seeds of each, the best first."""
+
+import csv
+import io
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from ncsnx.jobs.parameter_sweep.axes import SEED
+from ncsnx.jobs.parameter_sweep.points import Point
+from ncsnx.jobs.parameter_sweep.sweep_training import PointStatus
+from ncsnx.quantities import number, with_error
+
+
+@attrs.frozen(kw_only=True)
+class Measured:
+    """One number of each run, lower is better."""
+
+    key: str
+    """Its name in JSON and in the table of a spreadsheet: 'fid', 'loss' or 'held_out'."""
+    title: str
+    caption: str
+    """The protocol in words."""
+    by_run: Mapping[str, float]
+    """Name of a run → its number; runs without one are left out."""
+
+
+@attrs.frozen
+class Spread:
+    """Mean of a number over runs that differ in their seed only."""
+
+    mean: float
+    deviation: float | None
+    """Standard deviation of one run; None for a single one."""
+    count: int
+
+    @classmethod
+    def over(cls, values: Sequence[float]) -> "Spread | None":
+        """The spread of some values, None without any."""
+        if not values:
+            return None
+        deviation = statistics.stdev(values) if len(values) > 1 else None
+        return cls(statistics.fmean(values), deviation, len(values))
+
+    def __str__(self) -> str:
+        if self.count == 1:
+            return number(self.mean)
+        return f"{with_error(self.mean, self.deviation)} ({self.count})"
+
+    def as_json(self) -> dict[str, float | int | None]:
+        """The spread as plain values."""
+        return {"mean": self.mean, "deviation": self.deviation, "n": self.count}
+
+
+@attrs.frozen(kw_only=True)
+class Setting:
+    """The runs that differ in their seed only."""
+
+    values: dict[str, str]
+    """Dotted path → value, without the seed."""
+    points: tuple[Point, ...]
+    states: tuple[PointStatus, ...]
+    spreads: dict[str, Spread | None]
+    """Key of a measured number → its spread."""
+
+    @property
+    def finished(self) -> int:
+        """Number of runs that have reached their last step."""
+        return sum(one.state == "finished" for one in self.states)
+
+    @property
+    def name(self) -> str:
+        """The values in words; for seeds of a single setting, that there is nothing else."""
+        return " ".join(f"{path.rpartition('.')[2]}={value}" for path, value in self.values.items()) or "all seeds"
+
+
+def held_out_in_training(states: Iterable[PointStatus]) -> list[Measured]:
+    """The last held-out losses that the finished runs have on record; empty if none has one."""
+    by_run = {one.run: one.held_out for one in states if one.state == "finished" and one.held_out is not None}
+    caption = "on one batch, at the last evaluation of the training"
+    return [Measured(key="held_out", title="held-out loss", caption=caption, by_run=by_run)] if by_run else []
+
+
+def compared_settings(
+    points: Sequence[Point], states: Mapping[str, PointStatus], measured: Sequence[Measured]
+) -> list[Setting]:
+    """The settings of a sweep, by the mean of the first measured number, ascending; those without it last.
+
+    states: name of a run → how far it has come.
+    """
+    groups: dict[tuple[tuple[str, str], ...], list[Point]] = {}
+    for point in points:
+        groups.setdefault(tuple(point.setting.items()), []).append(point)
+    found = [
+        Setting(
+            values=dict(values),
+            points=tuple(group),
+            states=tuple(states[point.run] for point in group),
+            spreads={
+                one.key: Spread.over([one.by_run[point.run] for point in group if point.run in one.by_run])
+                for one in measured
+            },
+        )
+        for values, group in groups.items()
+    ]
+
+    def rank(setting: Setting) -> float:
+        spread = setting.spreads[measured[0].key] if measured else None
+        return math.inf if spread is None else spread.mean
+
+    return sorted(found, key=rank)  # stable: equal ones stay in the order of the sweep
+
+
+def as_table(settings: Sequence[Setting], measured: Sequence[Measured]) -> tuple[list[str], list[list[str]]]:
+    """Titles and rows of a table of the settings."""
+    paths = list(settings[0].values) if settings else []
+    titles = [*paths, "finished", *(one.title for one in measured)]
+    rows = [
+        [
+            *setting.values.values(),
+            f"{setting.finished}/{len(setting.points)}",
+            *("" if (spread := setting.spreads[one.key]) is None else str(spread) for one in measured),
+        ]
+        for setting in settings
+    ]
+    return titles, rows
+
+
+def comparison_values(settings: Sequence[Setting], measured: Sequence[Measured]) -> list[dict[str, Any]]:
+    """The settings with their runs, as JSON values."""
+    return [
+        {
+            "values": setting.values,
+            **{one.key: None if (found := setting.spreads[one.key]) is None else found.as_json() for one in measured},
+            "runs": [
+                {
+                    "run": point.run,
+                    "seed": point.experiment.seed,
+                    "state": status.state,
+                    "step": status.step,
+                    "training_loss": status.loss,
+                    **{one.key: one.by_run.get(point.run) for one in measured},
+                }
+                for point, status in zip(setting.points, setting.states, strict=True)
+            ],
+        }
+        for setting in settings
+    ]
+
+
+def comparison_csv(settings: Sequence[Setting], measured: Sequence[Measured]) -> bytes:
+    """A line for each run, best setting first."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    paths = list(settings[0].values) if settings else []
+    writer.writerow(["run", *paths, SEED, "state", "step", "training_loss", *(one.key for one in measured)])
+    for row in comparison_values(settings, measured):
+        for run in row["runs"]:
+            cells = [run["run"], *row["values"].values(), run["seed"], run["state"], run["step"], run["training_loss"]]
+            writer.writerow([*cells, *(run[one.key] for one in measured)])
+    return text.getvalue().encode("utf-8")
