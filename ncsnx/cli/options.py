@@ -229,7 +229,7 @@ Checkpointing = Annotated[
         rich_help_panel=EXECUTION_PANEL,
     ),
 ]
-Workers = Annotated[
+DataWorkers = Annotated[
     int,
     typer.Option(
         "--workers",

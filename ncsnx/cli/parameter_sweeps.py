@@ -1,4 +1,4 @@
-"""What `ncsnx sweep` does: trains this process's share of a parameter sweep, scores it, and shows the comparison."""
+"""The work of `ncsnx sweep`: trains this process's share of a parameter sweep, scores it, and shows the comparison."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -18,11 +18,11 @@ from ncsnx.console.progress import displayed
 from ncsnx.console.tables import Column, table
 from ncsnx.errors import NcsnxError
 from ncsnx.jobs.parameter_sweep.beginning import ParameterSweep, begin_sweep, require_free
-from ncsnx.jobs.parameter_sweep.points import Point
+from ncsnx.jobs.parameter_sweep.points import SweepPoint
 from ncsnx.jobs.parameter_sweep.shares import share_here
 from ncsnx.jobs.parameter_sweep.sweep_comparison import (
-    Measured,
-    Setting,
+    MeasuredRuns,
+    SweepSetting,
     as_table,
     compared_settings,
     comparison_csv,
@@ -57,7 +57,7 @@ class SweepCommand:
     training: TrainingOptions
     data: Path | None
     distance: DistanceOptions | None
-    """What `--fid` compares images by; None without it."""
+    """Features and reference of `--fid`; None without it."""
     images: int
     """Images per run for `--fid`."""
     loss: bool
@@ -91,7 +91,7 @@ class SweepCommand:
 
     # ------------------------------------------------------------------------------------------------------ training
 
-    def _prepare(self, points: Sequence[Point], stop: StopRequest) -> None:
+    def _prepare(self, points: Sequence[SweepPoint], stop: StopRequest) -> None:
         """Raises NcsnxError if this machine can't train a point, or data is missing, before anything is written."""
         from ncsnx.config.variants import load_plugins
         from ncsnx.data import data_folder, open_data
@@ -105,7 +105,7 @@ class SweepCommand:
         for point in {canonical(unstructure(point.experiment.data)): point for point in points}.values():
             open_data(point.experiment.data, data_folder(self.data), work)
 
-    def _train(self, own: Sequence[Point], left: Sequence[Point], stop: StopRequest) -> list[PointStatus]:
+    def _train(self, own: Sequence[SweepPoint], left: Sequence[SweepPoint], stop: StopRequest) -> list[PointStatus]:
         if not left:
             return []
         options = attrs.evolve(self.training, device=str(self._runtime().device))
@@ -153,7 +153,7 @@ class SweepCommand:
 
     # ------------------------------------------------------------------------------------------------------- scoring
 
-    def _score(self, own: Sequence[Point], stop: StopRequest) -> list[str]:
+    def _score(self, own: Sequence[SweepPoint], stop: StopRequest) -> list[str]:
         """Scores this rank's finished runs; returns a line for each that has no score."""
         runs, problems = self._finished(own), list[str]()
         if runs and (self.distance is not None or self.loss):
@@ -165,7 +165,7 @@ class SweepCommand:
                 problems += score_runs(runs, opened, work)
         return problems
 
-    def _finished(self, points: Sequence[Point]) -> list[Run]:
+    def _finished(self, points: Sequence[SweepPoint]) -> list[Run]:
         runs = ((self.sweep.run_of(point), point) for point in points)
         return [run for run, point in runs if status_of(run, point).state == "finished"]
 
@@ -204,7 +204,7 @@ class SweepCommand:
     def _states(self) -> dict[str, PointStatus]:
         return {point.run: status_of(self.sweep.run_of(point), point) for point in self.sweep.points}
 
-    def _measured(self, work: Work) -> list[Measured]:
+    def _measured(self, work: Work) -> list[MeasuredRuns]:
         runs = self._finished(self.sweep.points)
         if not runs or not (self.distance is not None or self.loss):
             return []
@@ -213,7 +213,7 @@ class SweepCommand:
         every = [measured_runs(runs, opened, key=key, work=work) for key, opened in self._measurements(work).items()]
         return [one for one in every if one is not None]
 
-    def _write(self, settings: Sequence[Setting], measured: Sequence[Measured]) -> None:
+    def _write(self, settings: Sequence[SweepSetting], measured: Sequence[MeasuredRuns]) -> None:
         """Writes table and plot into the sweep's folder. Raises NcsnxError."""
         from ncsnx.jobs.parameter_sweep.sweep_plot import plot_settings
 
@@ -222,7 +222,7 @@ class SweepCommand:
         plot_settings(stem, settings, measured, self.sweep.name)
         self.messages.info(f"table and plot: {stem}.csv, .png, .svg")
 
-    def _show(self, settings: Sequence[Setting], measured: Sequence[Measured]) -> None:
+    def _show(self, settings: Sequence[SweepSetting], measured: Sequence[MeasuredRuns]) -> None:
         if self.json:
             protocols = {one.key: {"title": one.title, "protocol": one.caption} for one in measured}
             compared = comparison_values(settings, measured)
@@ -247,7 +247,9 @@ class SweepCommand:
         table(self.messages, [Column("run"), Column("step", "right"), Column("state")], rows)
 
 
-def _what_comes(sweep: ParameterSweep, own: Sequence[Point], left: Sequence[Point], share: str, *, is_new: bool) -> str:
+def _what_comes(
+    sweep: ParameterSweep, own: Sequence[SweepPoint], left: Sequence[SweepPoint], share: str, *, is_new: bool
+) -> str:
     """The sweep in one line, and what this process has to train."""
     words = [f"sweep {sweep.name}: {counted(len(sweep.points), 'run')}"]
     if share:

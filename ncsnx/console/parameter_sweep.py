@@ -20,7 +20,7 @@ from ncsnx.training.observer import Pause
 from ncsnx.work import Work
 
 if TYPE_CHECKING:
-    from ncsnx.jobs.parameter_sweep.points import Point
+    from ncsnx.jobs.parameter_sweep.points import SweepPoint
     from ncsnx.runs.exported import Weights
 
 _ROOM_BELOW = 9
@@ -39,7 +39,7 @@ class ParameterSweepView(View, SweepDisplay):
     """
 
     def __init__(
-        self, messages: Messages, points: "Sequence[Point]", work: Work, alive: Callable[[], object] = lambda: None
+        self, messages: Messages, points: "Sequence[SweepPoint]", work: Work, alive: Callable[[], object] = lambda: None
     ) -> None:
         """points: those that this process trains. work: of a training, whose messages go to its log. alive: called at
         each step."""
@@ -55,7 +55,7 @@ class ParameterSweepView(View, SweepDisplay):
 
     # ------------------------------------------------------------------------------------------- the runs of the sweep
 
-    def begin(self, point: "Point") -> TrainingConsole:
+    def begin(self, point: "SweepPoint") -> TrainingConsole:
         self._current = point.run
         self._states[point.run] = "training"
         self._say(f"{self._place(point.run)} {point.run}: {self._settings(point)}")
@@ -97,7 +97,7 @@ class ParameterSweepView(View, SweepDisplay):
         place = next(place for place, point in enumerate(self._points, start=1) if point.run == run)
         return f"{place}/{len(self._points)}"
 
-    def _settings(self, point: "Point") -> str:
+    def _settings(self, point: "SweepPoint") -> str:
         return " ".join(f"{path}={value}" for path, value in point.values.items())
 
     # -------------------------------------------------------------------------------------------- the run that trains
@@ -167,7 +167,7 @@ class ParameterSweepView(View, SweepDisplay):
         place = next((place for place, row in enumerate(rows) if row[0] == self._current), len(rows) - 1)
         return [[(_OTHER + head, "bold")], *_around(lines, place, room - 1)]
 
-    def _row(self, point: "Point") -> tuple[str, str, str, str]:
+    def _row(self, point: "SweepPoint") -> tuple[str, str, str, str]:
         step, loss = self._steps[point.run], self._losses.get(point.run)
         steps = f"{step:,}/{point.experiment.steps:,}" if step else ""
         return point.run, steps, _shown(loss), self._states[point.run]
@@ -218,7 +218,7 @@ def _shown(value: float | None) -> str:
 
 
 def _around(lines: Sequence[Line], place: int, room: int) -> list[Line]:
-    """At most `room` lines: those around `place`, and counts of the others."""
+    """The lines that fit into `room`: those around `place`, and counts of the others."""
     if len(lines) <= room:
         return list(lines)
     first = min(max(place - (room - 2) // 2, 0), len(lines) - (room - 2))

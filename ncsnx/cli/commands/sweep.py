@@ -19,7 +19,14 @@ SWEEP_PANEL = "Sweep"
 COMPARISON_PANEL = "Comparison"
 
 
-@command("sweep", panel=TRAIN_PANEL, place=15)
+def _refuse_fields(words: list[str]) -> None:
+    """Raises UsageError for a field that is typed as an option (`--steps 900`), with the command for `steps=900`."""
+    from ncsnx.cli.parsing.fields_as_options import refuse_fields
+
+    refuse_fields("sweep", sweep_command, words)
+
+
+@command("sweep", panel=TRAIN_PANEL, place=15, check_words=_refuse_fields)
 def sweep_command(
     experiment: options.ExperimentOrRun,
     values: Annotated[
@@ -114,7 +121,7 @@ def sweep_command(
             rich_help_panel=options.EXECUTION_PANEL,
         ),
     ] = None,
-    workers: options.Workers = 0,
+    workers: options.DataWorkers = 0,
     patch: options.Patch = True,
     report: options.RenewedReport = True,
     note: options.Note = "",

@@ -2,12 +2,9 @@
 
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from ncsnx.cli import options
-from ncsnx.cli.bad_values import a_count
 from ncsnx.cli.command_registry import TRAIN_PANEL, command
 from ncsnx.cli.session import Shared, session, training_console
 
@@ -18,24 +15,9 @@ if TYPE_CHECKING:
 
 def _refuse_fields(words: list[str]) -> None:
     """Raises UsageError for a field that is typed as an option (`--steps 900`), with the command for `steps=900`."""
-    import inspect
+    from ncsnx.cli.parsing.fields_as_options import refuse_fields
 
-    import attrs
-
-    from ncsnx.config.experiment import Experiment
-    from ncsnx.errors import Hint, UsageError
-
-    fields = {field.name for field in attrs.fields(Experiment)}
-    options_of_train = inspect.signature(train_command).parameters
-    for place, word in enumerate(words):
-        option, equals, value = word.partition("=")
-        path = option.removeprefix("--").replace("-", "_")
-        if option.startswith("--") and path.partition(".")[0] in fields and path not in options_of_train:
-            after = words[place + 1 :]
-            if not equals and after:
-                value, *after = after
-            typed = shlex.join(["ncsnx", "train", *words[:place], f"{path}={value or 'VALUE'}", *after])
-            raise UsageError(f"{option} is not an option: {path} is a field of the experiment", Hint("type", typed))
+    refuse_fields("train", train_command, words)
 
 
 @command("train", panel=TRAIN_PANEL, place=10, check_words=_refuse_fields)
@@ -46,55 +28,15 @@ def train_command(
     data: options.DataFolder = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
-    compile: Annotated[
-        bool | None,
-        typer.Option(
-            "--compile/--no-compile",
-            help="Compile the network (torch.compile).",
-            show_default="long trainings on CPUs; when resuming, as before",
-            rich_help_panel=options.EXECUTION_PANEL,
-        ),
-    ] = None,
+    compile: options.TrainingCompile = None,
     graphs: options.Graphs = None,
     plain: options.Plain = False,
-    checkpointing: Annotated[
-        bool,
-        typer.Option(
-            "--checkpointing",
-            help="Compute activations again in the backward pass: a fifth of the memory, more time, the same bits.",
-            rich_help_panel=options.EXECUTION_PANEL,
-        ),
-    ] = False,
+    checkpointing: options.Checkpointing = False,
     gpus: options.Gpus = None,
-    workers: Annotated[
-        int,
-        typer.Option(
-            "--workers",
-            metavar="N",
-            parser=a_count(0, 256),
-            help="Processes that read data ahead.",
-            rich_help_panel=options.EXECUTION_PANEL,
-        ),
-    ] = 0,
-    patch: Annotated[
-        bool,
-        typer.Option(
-            "--patch/--no-patch",
-            envvar="NCSNX_PATCH",
-            help="Record uncommitted changes of the experiment file's git repository in the run.",
-            show_default="recorded, unless NCSNX_PATCH=0",
-            rich_help_panel=options.OUTPUT_PANEL,
-        ),
-    ] = True,
+    workers: options.DataWorkers = 0,
+    patch: options.Patch = True,
     run: options.NewRunName = None,
-    report: Annotated[
-        bool,
-        typer.Option(
-            "--report/--no-report",
-            help="Renew the page RUN/report.html at checkpoints; see `ncsnx report`.",
-            rich_help_panel=options.OUTPUT_PANEL,
-        ),
-    ] = True,
+    report: options.RenewedReport = True,
     note: options.Note = "",
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,

@@ -109,5 +109,5 @@ def combinations(axes: Sequence[Axis], *, zipped: bool, seeds: Sequence[int]) ->
         )
     choices = [[Override(axis.path, text) for text in axis.texts] for axis in axes]
     rows = zip(*choices, strict=True) if zipped and choices else product(*choices)
-    repeated = [(Override(SEED, str(seed)),) for seed in seeds] or [()]
+    repeated: list[tuple[Override, ...]] = [(Override(SEED, str(seed)),) for seed in seeds] or [()]
     return ((*row, *seed) for row in rows for seed in repeated)

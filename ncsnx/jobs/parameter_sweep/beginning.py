@@ -13,15 +13,15 @@ from ncsnx.config.overrides import Override
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.jobs.parameter_sweep.axes import Axis
 from ncsnx.jobs.parameter_sweep.point_names import MOST_IN_SWEEP
-from ncsnx.jobs.parameter_sweep.points import Point, points_of
+from ncsnx.jobs.parameter_sweep.points import SweepPoint, points_of
 from ncsnx.quantities import counted
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import check_file_name
 from ncsnx.runs.records.parameter_sweep_record import (
     MOST_SEEDS,
     ParameterSweepRecord,
+    RecordedPoint,
     SweepBase,
-    SweepPoint,
     SweptField,
 )
 from ncsnx.runs.records.sweep_folder import SweepFolder
@@ -46,7 +46,7 @@ class ParameterSweep:
     fixed: tuple[Override, ...]
     zipped: bool
     seeds: int
-    points: tuple[Point, ...]
+    points: tuple[SweepPoint, ...]
     runs_folder: Path
 
     @classmethod
@@ -70,7 +70,7 @@ class ParameterSweep:
         if len(name) > MOST_IN_SWEEP:
             raise UsageError(
                 f"{name!r} is too long for a sweep, whose runs have its name and their values: expected at most "
-                f"{MOST_IN_SWEEP} characters",
+                f"{counted(MOST_IN_SWEEP, 'character')}",
                 again,
             )
         if not 1 <= seeds <= MOST_SEEDS:
@@ -91,10 +91,10 @@ class ParameterSweep:
 
     @property
     def folder(self) -> SweepFolder:
-        """Where the record, the table and the plot are."""
+        """The folder of the record, the table and the plot."""
         return SweepFolder.named(self.runs_folder, self.name)
 
-    def run_of(self, point: Point) -> Run:
+    def run_of(self, point: SweepPoint) -> Run:
         """The run of a point, which need not exist."""
         return Run(self.runs_folder / point.run)
 
@@ -107,7 +107,7 @@ class ParameterSweep:
             fields=tuple(SweptField(path=axis.path, values=axis.texts) for axis in self.axes),
             zipped=self.zipped,
             seeds=self.seeds,
-            points=tuple(SweepPoint(run=one.run, values=one.values, identity=one.identity) for one in self.points),
+            points=tuple(RecordedPoint(run=one.run, values=one.values, identity=one.identity) for one in self.points),
             made=this_process(),
         )
 
@@ -166,7 +166,7 @@ def _require_same_sweep(sweep: ParameterSweep, found: ParameterSweepRecord) -> N
 def _differences(
     found: ParameterSweepRecord, asked: ParameterSweepRecord, identifying: Container[str]
 ) -> Iterator[str]:
-    """What differs between a sweep that was found and one that is asked for, a clause each.
+    """Differences between a sweep that was found and one that is asked for, a clause each.
 
     identifying: paths of the values that are part of the identity; others may differ.
     """

@@ -21,11 +21,11 @@ _ADVICE = {
     "sampler": "train one run, and compare samplers by `ncsnx compare`",
     "steps": "train the longest run, and compare its checkpoints by `ncsnx fid`",
 }
-"""What to do instead, for fields outside the identity."""
+"""Advice for fields outside the identity."""
 
 
 @attrs.frozen(kw_only=True)
-class Point:
+class SweepPoint:
     """One combination of values."""
 
     run: str
@@ -52,7 +52,7 @@ def points_of(
     *,
     zipped: bool = False,
     seeds: int = 1,
-) -> list[Point]:
+) -> list[SweepPoint]:
     """The points of a sweep named `sweep`: `base` with the `fixed` overrides and one value of each axis.
 
     origins: of the values of `base`. seeds: repetitions of each combination, with the seeds that follow the
@@ -73,7 +73,7 @@ def points_of(
     values = [_values(experiment, row) for (experiment, _), row in zip(made, varied, strict=True)]
     names = run_names(sweep, values)
     points = [
-        Point(run=name, values=one, experiment=experiment, origins=whence, identity=identity(experiment))
+        SweepPoint(run=name, values=one, experiment=experiment, origins=whence, identity=identity(experiment))
         for name, one, (experiment, whence) in zip(names, values, made, strict=True)
     ]
     _refuse_equal(points)
@@ -114,12 +114,12 @@ def _values(experiment: Experiment, overrides: Iterable[Override]) -> dict[str, 
     return {one.path: shown(found.get(one.path, ABSENT)) for one in overrides}
 
 
-def _refuse_equal(points: Sequence[Point]) -> None:
+def _refuse_equal(points: Sequence[SweepPoint]) -> None:
     """Raises UsageError for two points that would train the same weights.
 
     Where the data lies is not part of the identity, but may make the difference: what is there decides.
     """
-    known: dict[str, Point] = {}
+    known: dict[str, SweepPoint] = {}
     for point in points:
         other = known.setdefault(point.identity, point)
         if other is point:
@@ -136,5 +136,5 @@ def _refuse_equal(points: Sequence[Point]) -> None:
         )
 
 
-def _in_words(point: Point) -> str:
+def _in_words(point: SweepPoint) -> str:
     return shortened(printable(" ".join(f"{path}={value}" for path, value in point.values.items())))

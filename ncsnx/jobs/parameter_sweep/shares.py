@@ -21,7 +21,7 @@ class SweepShare:
     index: int
     count: int
     words: str
-    """What the process is, for messages: 'array task 3 of 8'; '' for the only one."""
+    """Name of the process in messages: 'array task 3 of 8'; '' for the only one."""
 
     def of(self, items: Sequence[T]) -> Sequence[T]:
         """The items of this share."""
@@ -48,7 +48,7 @@ def _task(environment: Mapping[str, str]) -> tuple[int, int]:
     if rest or not 0 <= place < count or first + (count - 1) * step != last:
         raise UsageError(
             f"the tasks of the Slurm array from {first} to {last} have gaps, so parts of the sweep would be left out",
-            Hint("number them without gaps, as in", "sbatch --array=0-7"),
+            Hint("number the tasks without gaps, such as 0-7"),
         )
     return place, count
 

@@ -10,17 +10,17 @@ from typing import Any
 import attrs
 
 from ncsnx.jobs.parameter_sweep.axes import SEED
-from ncsnx.jobs.parameter_sweep.points import Point
+from ncsnx.jobs.parameter_sweep.points import SweepPoint
 from ncsnx.jobs.parameter_sweep.sweep_training import PointStatus
 from ncsnx.quantities import number, with_error
 
 
 @attrs.frozen(kw_only=True)
-class Measured:
+class MeasuredRuns:
     """One number of each run, lower is better."""
 
     key: str
-    """Its name in JSON and in the table of a spreadsheet: 'fid', 'loss' or 'held_out'."""
+    """Key in JSON, and column of the CSV file: 'fid', 'loss' or 'held_out'."""
     title: str
     caption: str
     """The protocol in words."""
@@ -29,7 +29,7 @@ class Measured:
 
 
 @attrs.frozen
-class Spread:
+class SeedSpread:
     """Mean of a number over runs that differ in their seed only."""
 
     mean: float
@@ -38,7 +38,7 @@ class Spread:
     count: int
 
     @classmethod
-    def over(cls, values: Sequence[float]) -> "Spread | None":
+    def over(cls, values: Sequence[float]) -> "SeedSpread | None":
         """The spread of some values, None without any."""
         if not values:
             return None
@@ -56,14 +56,14 @@ class Spread:
 
 
 @attrs.frozen(kw_only=True)
-class Setting:
+class SweepSetting:
     """The runs that differ in their seed only."""
 
     values: dict[str, str]
     """Dotted path → value, without the seed."""
-    points: tuple[Point, ...]
+    points: tuple[SweepPoint, ...]
     states: tuple[PointStatus, ...]
-    spreads: dict[str, Spread | None]
+    spreads: dict[str, SeedSpread | None]
     """Key of a measured number → its spread."""
 
     @property
@@ -77,44 +77,44 @@ class Setting:
         return " ".join(f"{path.rpartition('.')[2]}={value}" for path, value in self.values.items()) or "all seeds"
 
 
-def held_out_in_training(states: Iterable[PointStatus]) -> list[Measured]:
+def held_out_in_training(states: Iterable[PointStatus]) -> list[MeasuredRuns]:
     """The last held-out losses that the finished runs have on record; empty if none has one."""
     by_run = {one.run: one.held_out for one in states if one.state == "finished" and one.held_out is not None}
     caption = "on one batch, at the last evaluation of the training"
-    return [Measured(key="held_out", title="held-out loss", caption=caption, by_run=by_run)] if by_run else []
+    return [MeasuredRuns(key="held_out", title="held-out loss", caption=caption, by_run=by_run)] if by_run else []
 
 
 def compared_settings(
-    points: Sequence[Point], states: Mapping[str, PointStatus], measured: Sequence[Measured]
-) -> list[Setting]:
+    points: Sequence[SweepPoint], states: Mapping[str, PointStatus], measured: Sequence[MeasuredRuns]
+) -> list[SweepSetting]:
     """The settings of a sweep, by the mean of the first measured number, ascending; those without it last.
 
     states: name of a run → how far it has come.
     """
-    groups: dict[tuple[tuple[str, str], ...], list[Point]] = {}
+    groups: dict[tuple[tuple[str, str], ...], list[SweepPoint]] = {}
     for point in points:
         groups.setdefault(tuple(point.setting.items()), []).append(point)
     found = [
-        Setting(
+        SweepSetting(
             values=dict(values),
             points=tuple(group),
             states=tuple(states[point.run] for point in group),
             spreads={
-                one.key: Spread.over([one.by_run[point.run] for point in group if point.run in one.by_run])
+                one.key: SeedSpread.over([one.by_run[point.run] for point in group if point.run in one.by_run])
                 for one in measured
             },
         )
         for values, group in groups.items()
     ]
 
-    def rank(setting: Setting) -> float:
+    def rank(setting: SweepSetting) -> float:
         spread = setting.spreads[measured[0].key] if measured else None
         return math.inf if spread is None else spread.mean
 
     return sorted(found, key=rank)  # stable: equal ones stay in the order of the sweep
 
 
-def as_table(settings: Sequence[Setting], measured: Sequence[Measured]) -> tuple[list[str], list[list[str]]]:
+def as_table(settings: Sequence[SweepSetting], measured: Sequence[MeasuredRuns]) -> tuple[list[str], list[list[str]]]:
     """Titles and rows of a table of the settings."""
     paths = list(settings[0].values) if settings else []
     titles = [*paths, "finished", *(one.title for one in measured)]
@@ -129,7 +129,7 @@ def as_table(settings: Sequence[Setting], measured: Sequence[Measured]) -> tuple
     return titles, rows
 
 
-def comparison_values(settings: Sequence[Setting], measured: Sequence[Measured]) -> list[dict[str, Any]]:
+def comparison_values(settings: Sequence[SweepSetting], measured: Sequence[MeasuredRuns]) -> list[dict[str, Any]]:
     """The settings with their runs, as JSON values."""
     return [
         {
@@ -151,7 +151,7 @@ def comparison_values(settings: Sequence[Setting], measured: Sequence[Measured])
     ]
 
 
-def comparison_csv(settings: Sequence[Setting], measured: Sequence[Measured]) -> bytes:
+def comparison_csv(settings: Sequence[SweepSetting], measured: Sequence[MeasuredRuns]) -> bytes:
     """A line for each run, best setting first."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ncsnx.evaluation.plots import drawable, new_figure, set_log_ticks, style, write
-from ncsnx.jobs.parameter_sweep.sweep_comparison import Measured, Setting
+from ncsnx.jobs.parameter_sweep.sweep_comparison import MeasuredRuns, SweepSetting
 from ncsnx.quantities import counted
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ _BLUE, _GREY = "#0072B2", "#999999"
 
 
 def plot_settings(
-    stem: Path, settings: Sequence[Setting], measured: Sequence[Measured], title: str
+    stem: Path, settings: Sequence[SweepSetting], measured: Sequence[MeasuredRuns], title: str
 ) -> tuple[Path, Path]:
     """Draws the measured numbers of the settings, a panel each, into `stem`.png and `stem`.svg.
 
@@ -41,7 +41,7 @@ def plot_settings(
         return write(stem, figure)
 
 
-def _draw(axes: "Axes", settings: Sequence[Setting], measured: Measured) -> None:
+def _draw(axes: "Axes", settings: Sequence[SweepSetting], measured: MeasuredRuns) -> None:
     found = [(place, spread) for place, one in enumerate(settings) if (spread := one.spreads[measured.key]) is not None]
     runs = [
         (place, measured.by_run[point.run])

@@ -10,7 +10,7 @@ from ncsnx.evaluation.engine.candidates import Candidate
 from ncsnx.evaluation.engine.checkpoint_sweep import CheckpointSweep
 from ncsnx.evaluation.engine.measuring import missing
 from ncsnx.evaluation.engine.sweeping import carry_out, choose
-from ncsnx.jobs.parameter_sweep.sweep_comparison import Measured
+from ncsnx.jobs.parameter_sweep.sweep_comparison import MeasuredRuns
 from ncsnx.runs.checkpoints.ranges import select
 from ncsnx.runs.folder import Run
 from ncsnx.runs.score_files import Row, value
@@ -67,7 +67,7 @@ def score_runs(runs: Sequence[Run], opened: Opened, work: Work) -> list[str]:
     return problems
 
 
-def measured_runs(runs: Sequence[Run], opened: Opened, *, key: str, work: Work) -> Measured | None:
+def measured_runs(runs: Sequence[Run], opened: Opened, *, key: str, work: Work) -> MeasuredRuns | None:
     """The scores of the newest checkpoints of runs, as far as they have been measured, by this process or another.
 
     None if no run has one. Runs whose checkpoint or scores are damaged are left out, with a warning.
@@ -81,7 +81,7 @@ def measured_runs(runs: Sequence[Run], opened: Opened, *, key: str, work: Work) 
     if not scores:
         return None
     sweep = next(one.sweep for name, one in found.items() if name in scores)
-    return Measured(key=key, title=sweep.metric, caption=sweep.caption(), by_run=scores)
+    return MeasuredRuns(key=key, title=sweep.metric, caption=sweep.caption(), by_run=scores)
 
 
 def _subject(run: Run, opened: Opened, work: Work, problems: list[str]) -> _Subject | None:

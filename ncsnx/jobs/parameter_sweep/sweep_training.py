@@ -9,7 +9,7 @@ import attrs
 from ncsnx.errors import NcsnxError, Stopped, is_out_of_memory
 from ncsnx.jobs.carrying_out import carry_out_training
 from ncsnx.jobs.parameter_sweep.beginning import ParameterSweep
-from ncsnx.jobs.parameter_sweep.points import Point
+from ncsnx.jobs.parameter_sweep.points import SweepPoint
 from ncsnx.jobs.training_job import TrainingConsole, TrainingJob, TrainingOptions
 from ncsnx.quantities import counted
 from ncsnx.runs.checkpoints.manifest import checkpoints
@@ -41,7 +41,7 @@ class PointStatus:
 class SweepDisplay(Protocol):
     """Shows a sweep while it is trained."""
 
-    def begin(self, point: Point) -> TrainingConsole:
+    def begin(self, point: SweepPoint) -> TrainingConsole:
         """The training of a point begins; returns what shows it."""
 
     def end(self, status: PointStatus) -> None:
@@ -60,7 +60,7 @@ class SweepTraining:
     """Folder of the data sets."""
     options: TrainingOptions
 
-    def carry_out(self, points: Sequence[Point], display: SweepDisplay, stop: StopRequest) -> list[PointStatus]:
+    def carry_out(self, points: Sequence[SweepPoint], display: SweepDisplay, stop: StopRequest) -> list[PointStatus]:
         """Trains the points whose runs aren't finished; returns how each of them stands afterwards.
 
         Raises Stopped after a stop request: the current run then has a checkpoint.
@@ -79,7 +79,7 @@ class SweepTraining:
             display.end(found[-1])
         return found
 
-    def _carry_out_point(self, point: Point, display: SweepDisplay, stop: StopRequest) -> PointStatus:
+    def _carry_out_point(self, point: SweepPoint, display: SweepDisplay, stop: StopRequest) -> PointStatus:
         before = status_of(self.sweep.run_of(point), point)
         if before.state in ("finished", "busy"):
             return before
@@ -92,7 +92,7 @@ class SweepTraining:
             return self._after(point, before, error, was_ours=bool(begun))
         return status_of(self.sweep.run_of(point), point)
 
-    def _job(self, point: Point) -> TrainingJob:
+    def _job(self, point: SweepPoint) -> TrainingJob:
         return TrainingJob(
             experiment=point.experiment,
             origins=point.origins,
@@ -104,7 +104,7 @@ class SweepTraining:
             options=self.options,
         )
 
-    def _after(self, point: Point, before: PointStatus, error: Exception, *, was_ours: bool) -> PointStatus:
+    def _after(self, point: SweepPoint, before: PointStatus, error: Exception, *, was_ours: bool) -> PointStatus:
         """The status of a point whose training raised an error. was_ours: whether this process had the run's lock."""
         run = self.sweep.run_of(point)
         now = status_of(run, point)
@@ -114,7 +114,7 @@ class SweepTraining:
         return attrs.evolve(now, state="failed", reason=reason)
 
 
-def status_of(run: Run, point: Point) -> PointStatus:
+def status_of(run: Run, point: SweepPoint) -> PointStatus:
     """How far a run has come, by its files; never 'failed'."""
     if not run.path.exists():
         return PointStatus(run=point.run, state="not begun", step=0)

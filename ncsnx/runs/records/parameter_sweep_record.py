@@ -24,7 +24,7 @@ class SweepBase:
     where: str
     """FILE:LINE of its registration, or the folder of a run."""
     identity: str = attrs.field(validator=checks.sha256_hex)
-    """Its identity, without any change."""
+    """Identity without any change."""
 
 
 @attrs.frozen(kw_only=True)
@@ -37,7 +37,7 @@ class SweptField:
 
 
 @attrs.frozen(kw_only=True)
-class SweepPoint:
+class RecordedPoint:
     """A run of the sweep, which need not exist yet."""
 
     run: str
@@ -62,7 +62,7 @@ class ParameterSweepRecord:
     """Whether the fields take their values together; otherwise every combination is a point."""
     seeds: int = attrs.field(validator=checks.between(1, MOST_SEEDS))
     """Repetitions of each setting, with consecutive seeds."""
-    points: tuple[SweepPoint, ...]
+    points: tuple[RecordedPoint, ...]
     made: dict[str, Any]
     """The process that began the sweep."""
 
@@ -72,4 +72,4 @@ class ParameterSweepRecord:
                 raise checks.FieldError("points", f"must have names of runs, not {checks.quoted(name)}")
         counts = Counter(point.run for point in self.points)
         if twice := [name for name, count in counts.items() if count > 1]:
-            raise checks.FieldError("points", f"must have names of their own, not {twice[0]} {counts[twice[0]]} times")
+            raise checks.FieldError("points", f"must have names of their own, but several are named {twice[0]}")

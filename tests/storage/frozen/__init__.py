@@ -25,6 +25,7 @@ from ncsnx.runs.folder import RunConfig
 from ncsnx.runs.origins import Origins
 from ncsnx.runs.records.comparison_record import ComparisonRecord
 from ncsnx.runs.records.neighbor_record import NeighborRecord
+from ncsnx.runs.records.parameter_sweep_record import ParameterSweepRecord
 from ncsnx.runs.records.sample_record import SampleRecord
 from ncsnx.runs.records.trial_record import TrialRecord
 from ncsnx.runs.score_files import SweepRecord
@@ -56,6 +57,7 @@ FILES: dict[str, type] = {
     "run/samples/*/protocol.json": SampleRecord,
     "run/segments.jsonl": Segment,
     "some.pack": PackedHeader,
+    "sweep/sweep.json": ParameterSweepRecord,
     "task*/protocol.json": SampleRecord,
     "task*/task.json": TaskRecord,
 }
