@@ -1,0 +1,221 @@
+"""`ncsnx sweep`: a run per combination of values, trained as `ncsnx train` does, scored, compared and resumed."""
+
+import csv
+import json
+import signal
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ncsnx.runs.folder import Run
+from ncsnx.runs.writer_lock import writer_lock
+from tests.forked import fork
+from tests.training.tiny import CPU, Result, command, files, lines, saved, steps_of, wait_until
+
+SMALL = (
+    *("batch_size=8", "schedule.levels=4", "sampler.steps_per_level=1", "snapshots=none"),
+    *("steps=2", "log_every=1", "eval_every=2", *CPU, "--no-report"),
+)
+AXES = ("model.width=4,8", "--seeds", "2")
+SCORES = ("--fid", "--n", "40", "features.steps=30", "features.width=8", "--loss")
+RUNS = [f"digits-width_{width}-seed_{seed}" for width in (4, 8) for seed in (1234, 1235)]
+
+
+def sweep(folder: Path, *words: str) -> Result:
+    return command("sweep", "digits", *words, *SMALL, folder=folder)
+
+
+def names(folder: Path) -> list[str]:
+    """Entries of the runs folder."""
+    return sorted(path.name for path in (folder / "runs").iterdir()) if (folder / "runs").exists() else []
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    """A folder with a sweep that was trained and scored, and what the command said."""
+    folder = tmp_path_factory.mktemp("swept")
+    told = sweep(folder, *AXES, *SCORES)
+    assert told.code == 0, told.err
+    return folder, told
+
+
+@pytest.fixture(scope="module")
+def compared(swept: tuple[Path, Result]) -> dict[str, Any]:
+    """The comparison as JSON, of the same command again."""
+    told = sweep(swept[0], *AXES, *SCORES, "--json")
+    assert told.code == 0, told.err
+    found: dict[str, Any] = json.loads(told.out)
+    return found
+
+
+def test_every_combination_has_a_run_beside_the_sweep(swept: tuple[Path, Result]) -> None:
+    folder, told = swept
+    assert names(folder) == [*RUNS, "digits.sweep"]
+    assert [steps_of(folder / "runs" / run) for run in RUNS] == [[2]] * 4
+    assert f"1/4 {RUNS[0]}: model.width=4 seed=1234\n" in told.err
+    listed = command("list", folder=folder)
+    assert (listed.code, listed.err) == (0, "")
+    assert "digits.sweep" not in listed.out
+    assert all(run in listed.out for run in RUNS)
+
+
+def test_a_run_is_the_one_that_train_makes(swept: tuple[Path, Result], tmp_path: Path) -> None:
+    words = [word for word in SMALL if word != "--no-report"]
+    assert command("train", "digits", "model.width=8", "seed=1235", *words, "--no-report", folder=tmp_path).code == 0
+    weights = {
+        name: saved(path, 2)[name]
+        for name in ("model.safetensors", "ema.safetensors", "optimizer.safetensors")
+        for path in [tmp_path / "runs" / "digits"]
+    }
+    ours = saved(swept[0] / "runs" / RUNS[3], 2)
+    assert {name: ours[name] for name in weights} == weights
+    assert "training" in (swept[0] / "runs" / RUNS[3] / "log.txt").read_text()
+
+
+def test_settings_are_compared_by_mean_and_spread_the_best_first(
+    swept: tuple[Path, Result], compared: dict[str, Any]
+) -> None:
+    folder, told = swept
+    assert [one["values"] for one in compared["settings"]] == [{"model.width": "8"}, {"model.width": "4"}]
+    for setting in compared["settings"]:
+        for key in ("fid", "loss"):
+            values = [run[key] for run in setting["runs"]]
+            assert setting[key]["mean"] == pytest.approx(statistics.fmean(values))
+            assert setting[key]["deviation"] == pytest.approx(statistics.stdev(values))
+            assert setting[key]["n"] == 2
+    assert compared["settings"][0]["fid"]["mean"] < compared["settings"][1]["fid"]["mean"]
+    assert "40 images per checkpoint" in compared["measured"]["fid"]["protocol"]
+    head, *rows = told.out.splitlines()
+    assert head.split() == ["model.width", "finished", "FD", "(classifier", "on", "digits)", "held-out", "loss"]
+    assert [row.split()[:2] for row in rows] == [["8", "2/2"], ["4", "2/2"]]
+    assert all(row.count("(2)") == 2 for row in rows)
+    with (folder / "runs/digits.sweep/scores.csv").open() as file:
+        assert [row["run"] for row in csv.DictReader(file)] == [*RUNS[2:], *RUNS[:2]]
+    assert {"scores.png", "scores.svg"} <= {path.name for path in (folder / "runs/digits.sweep").iterdir()}
+
+
+def test_scores_are_those_of_the_commands(swept: tuple[Path, Result], compared: dict[str, Any]) -> None:
+    words = ("--range", "latest", "--json", *CPU)
+    (row,) = json.loads(command("loss", RUNS[0], *words, folder=swept[0]).out)
+    assert row["score"] == compared["settings"][1]["runs"][0]["loss"]
+
+
+def test_the_same_command_trains_and_measures_nothing_again(swept: tuple[Path, Result]) -> None:
+    folder, _ = swept
+    before = {run: files(folder / "runs" / run) for run in RUNS}
+    told = sweep(folder, *AXES, *SCORES)
+    assert told.code == 0
+    assert "sweep digits: 4 runs, all finished\n" in told.err
+    assert told.err.count("4 of 4 already measured\n") == 2
+    assert {run: files(folder / "runs" / run) for run in RUNS} == before
+    assert [len(lines(folder / "runs" / run / "segments.jsonl")) for run in RUNS] == [1] * 4
+
+
+def test_another_sweep_of_that_name_is_refused_with_what_to_type(swept: tuple[Path, Result]) -> None:
+    told = sweep(swept[0], "model.width=4,16", "--seeds", "2")
+    assert (told.code, told.out) == (2, "")
+    where, other, resumed = told.err.splitlines()
+    assert where == "error: runs/digits.sweep is another sweep: model.width=4,8 there, model.width=4,16 here."
+    assert other.endswith("--no-report --name digits-2")
+    assert "ncsnx sweep digits model.width=4,8 batch_size=8 " in resumed
+    assert resumed.endswith("--seeds 2")
+    told = sweep(swept[0], *AXES, "--dry-run", "--name", "digits-2")
+    assert told.out.splitlines()[1].split() == ["digits-2-width_4-seed_1234", "0/2", "not", "begun"]
+    assert names(swept[0]) == [*RUNS, "digits.sweep"]
+
+
+def test_a_run_that_fails_does_not_end_the_others(tmp_path: Path) -> None:
+    told = sweep(tmp_path, "optimizer.lr=1e30,1e-3", "model.width=4")
+    assert told.code == 1
+    assert "warning: digits-lr_1e_30 failed: the loss is not finite at step 2" in told.err
+    assert told.err.splitlines()[-1].startswith("error: 1 run of the sweep failed: digits-lr_1e_30 (the loss is not")
+    assert steps_of(tmp_path / "runs/digits-lr_0.001") == [2]
+    assert [row.split()[:2] for row in told.out.splitlines()[1:]] == [["0.001", "1/1"], ["1e+30", "0/1"]]
+
+
+def test_a_run_that_another_process_writes_is_left_out(swept: tuple[Path, Result], tmp_path: Path) -> None:
+    words = ("model.width=4,8", "--name", "held", "steps=2")
+    words = tuple(word for word in words if word not in SMALL)
+    assert sweep(tmp_path, *words, "--dry-run").code == 0
+    assert command("train", "digits", "model.width=4", *SMALL, "--run", "held-width_4", folder=tmp_path).code == 0
+    with writer_lock(Run(tmp_path / "runs/held-width_4")):
+        told = sweep(tmp_path, *words)
+    assert told.code == 0
+    assert "held-width_4 is left out: it is being written by process " in told.err
+    assert steps_of(tmp_path / "runs/held-width_8") == [2]
+
+
+def test_a_task_of_an_array_trains_its_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"ID": "2", "COUNT": "2", "MIN": "1", "MAX": "2"}.items():
+        monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", value)
+    told = sweep(tmp_path, "model.width=4,8")
+    assert told.code == 0
+    assert "sweep digits: 2 runs, 1 of them for array task 2 of 2" in told.err
+    assert names(tmp_path) == ["digits-width_8", "digits.sweep"]
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "9")
+    told = sweep(tmp_path, "model.width=4,8")
+    assert told.code == 2
+    assert "have gaps" in told.err
+
+
+def test_a_stopped_sweep_resumes_in_the_run_that_it_was_in(tmp_path: Path) -> None:
+    words = [word for word in SMALL if word != "steps=2"]
+    words = ["sweep", "digits", "optimizer.lr=1e-3,1e-4", "model.width=4", "steps=400", *words]
+    with fork(*words, folder=tmp_path) as process:
+        metrics = tmp_path / "runs/digits-lr_0.001/metrics.jsonl"
+        wait_until(lambda: metrics.exists() and metrics.read_text().count("\n") > 3, process)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 143, err
+    assert err.endswith("stopped by SIGTERM; the same command resumes the sweep, which has 0 of 2 runs finished\n")
+    (step,) = steps_of(tmp_path / "runs/digits-lr_0.001")
+    assert not (tmp_path / "runs/digits-lr_0.0001").exists()
+    words[words.index("steps=400")] = f"steps={step + 1}"
+    told = command(*words, folder=tmp_path)
+    assert told.code == 0, told.err
+    assert steps_of(tmp_path / "runs/digits-lr_0.001") == [step, step + 1]
+    assert steps_of(tmp_path / "runs/digits-lr_0.0001") == [step + 1]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "a sweep needs a field with several values"),
+        (("model.width=4,8", "optimizer.lr=1,2,3", "--zip"), "--zip takes one value of each field at a time"),
+        (("model.width=4,8", "--n", "40"), "--n is for the score"),
+        (("model.width=4,8", "--name", "a b"), "'a b' cannot name a sweep"),
+        (("model.width=4,8", "--name", "x" * 61), "is too long for a sweep"),
+        (("features.width=4,8", "--fid"), "features.width: runs are compared by the same features"),
+        (("model.width=4,8", "--device", "cuda:63"), "--device cuda:63: is not on this machine"),
+        (("model.width=4,8", "precision=fp32,tf32"), "precision=tf32 runs on CUDA only"),
+        (("data=arrays", "data.path=a.npy,b.npy", "data.image_size=8", "data.channels=1"), "a.npy"),
+    ],
+)
+def test_a_bad_call_is_one_line_and_leaves_nothing(words: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    given = [word for word in SMALL if not (word in CPU and "--device" in words)]
+    told = command("sweep", "digits", *words, *given, folder=tmp_path)
+    assert told.code in (1, 2)
+    assert said in told.err
+    assert sum(line.startswith("error: ") for line in told.err.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_record_is_refused_and_a_run_of_another_experiment_too(tmp_path: Path) -> None:
+    (tmp_path / "runs/digits.sweep").mkdir(parents=True)
+    told = sweep(tmp_path, "model.width=4,8")
+    assert "runs/digits.sweep is not a parameter sweep: it has no sweep.json" in told.err
+    (tmp_path / "runs/digits.sweep/sweep.json").write_text('{"name": 3}')
+    told = sweep(tmp_path, "model.width=4,8")
+    assert (told.code, told.err.count("error: ")) == (1, 1)
+    assert "move its folder away and repeat the command" in told.err
+    shown = command("sample", "digits.sweep", folder=tmp_path)
+    assert "runs/digits.sweep is a parameter sweep, whose runs stand beside it" in shown.err
+    (tmp_path / "runs/digits.sweep/sweep.json").unlink()
+    (tmp_path / "runs/digits.sweep").rmdir()
+    assert command("train", "digits", "model.width=8", *SMALL, "--run", "digits-width_4", folder=tmp_path).code == 0
+    told = sweep(tmp_path, "model.width=4,8")
+    assert told.code == 2
+    assert "runs/digits-width_4 exists and belongs to another experiment" in told.err
+    assert names(tmp_path) == ["digits-width_4"]
