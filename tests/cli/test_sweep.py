@@ -19,7 +19,6 @@ SMALL = (
     *("steps=2", "log_every=1", "eval_every=2", *CPU, "--no-report"),
 )
 AXES = ("model.width=4,8", "--seeds", "2")
-SCORES = ("--fid", "--n", "40", "features.steps=30", "features.width=8", "--loss")
 RUNS = [f"digits-width_{width}-seed_{seed}" for width in (4, 8) for seed in (1234, 1235)]
 
 
@@ -36,7 +35,7 @@ def names(folder: Path) -> list[str]:
 def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
     """A folder with a sweep that was trained and scored, and what the command said."""
     folder = tmp_path_factory.mktemp("swept")
-    told = sweep(folder, *AXES, *SCORES)
+    told = sweep(folder, *AXES, "--loss")
     assert told.code == 0, told.err
     return folder, told
 
@@ -44,7 +43,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
 @pytest.fixture(scope="module")
 def compared(swept: tuple[Path, Result]) -> dict[str, Any]:
     """The comparison as JSON, of the same command again."""
-    told = sweep(swept[0], *AXES, *SCORES, "--json")
+    told = sweep(swept[0], *AXES, "--loss", "--json")
     assert told.code == 0, told.err
     found: dict[str, Any] = json.loads(told.out)
     return found
@@ -80,17 +79,16 @@ def test_settings_are_compared_by_mean_and_spread_the_best_first(
     folder, told = swept
     assert [one["values"] for one in compared["settings"]] == [{"model.width": "8"}, {"model.width": "4"}]
     for setting in compared["settings"]:
-        for key in ("fid", "loss"):
-            values = [run[key] for run in setting["runs"]]
-            assert setting[key]["mean"] == pytest.approx(statistics.fmean(values))
-            assert setting[key]["deviation"] == pytest.approx(statistics.stdev(values))
-            assert setting[key]["n"] == 2
-    assert compared["settings"][0]["fid"]["mean"] < compared["settings"][1]["fid"]["mean"]
-    assert "40 images per checkpoint" in compared["measured"]["fid"]["protocol"]
+        values = [run["loss"] for run in setting["runs"]]
+        assert setting["loss"]["mean"] == pytest.approx(statistics.fmean(values))
+        assert setting["loss"]["deviation"] == pytest.approx(statistics.stdev(values))
+        assert setting["loss"]["n"] == 2
+    assert compared["settings"][0]["loss"]["mean"] < compared["settings"][1]["loss"]["mean"]
+    assert "299 held-out images" in compared["measured"]["loss"]["protocol"]
     head, *rows = told.out.splitlines()
-    assert head.split() == ["model.width", "finished", "FD", "(classifier", "on", "digits)", "held-out", "loss"]
+    assert head.split() == ["model.width", "finished", "held-out", "loss"]
     assert [row.split()[:2] for row in rows] == [["8", "2/2"], ["4", "2/2"]]
-    assert all(row.count("(2)") == 2 for row in rows)
+    assert all(row.endswith(" (2)") for row in rows)
     with (folder / "runs/digits.sweep/scores.csv").open() as file:
         assert [row["run"] for row in csv.DictReader(file)] == [*RUNS[2:], *RUNS[:2]]
     assert {"scores.png", "scores.svg"} <= {path.name for path in (folder / "runs/digits.sweep").iterdir()}
@@ -105,12 +103,27 @@ def test_scores_are_those_of_the_commands(swept: tuple[Path, Result], compared: 
 def test_the_same_command_trains_and_measures_nothing_again(swept: tuple[Path, Result]) -> None:
     folder, _ = swept
     before = {run: files(folder / "runs" / run) for run in RUNS}
-    told = sweep(folder, *AXES, *SCORES)
+    told = sweep(folder, *AXES, "--loss")
     assert told.code == 0
     assert "sweep digits: 4 runs, all finished\n" in told.err
-    assert told.err.count("4 of 4 already measured\n") == 2
+    assert told.err.count("4 of 4 already measured\n") == 1
     assert {run: files(folder / "runs" / run) for run in RUNS} == before
     assert [len(lines(folder / "runs" / run / "segments.jsonl")) for run in RUNS] == [1] * 4
+
+
+@pytest.mark.slow
+def test_images_of_the_runs_are_compared_by_the_same_features(swept: tuple[Path, Result]) -> None:
+    features = ("--n", "40", "features.steps=30", "features.width=8")
+    told = sweep(swept[0], *AXES, "--fid", *features, "--loss", "--json")
+    assert told.code == 0, told.err
+    found = json.loads(told.out)
+    assert found["measured"]["fid"]["title"] == "FD (classifier on digits)"
+    assert "few images" in told.err or "40 images" in told.err
+    scores = [setting["fid"]["mean"] for setting in found["settings"]]
+    assert scores == sorted(scores)
+    again = command("fid", RUNS[0], *features, "--range", "latest", "--json", *CPU, folder=swept[0])
+    runs = {run["run"]: run["fid"] for setting in found["settings"] for run in setting["runs"]}
+    assert json.loads(again.out)[0]["score"] == runs[RUNS[0]]
 
 
 def test_another_sweep_of_that_name_is_refused_with_what_to_type(swept: tuple[Path, Result]) -> None:

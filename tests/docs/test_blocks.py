@@ -11,7 +11,9 @@ import typer
 from ncsnx.cli import app
 from ncsnx.config import Experiment
 from ncsnx.config.discovery import UnknownExperimentError, resolve
-from ncsnx.config.overrides import apply_overrides, parse_overrides
+from ncsnx.config.overrides import apply_overrides, parse_overrides, split_overrides
+from ncsnx.jobs.parameter_sweep.axes import parse_axes
+from ncsnx.jobs.parameter_sweep.points import points_of
 from tests.docs.blocks import PAGES, ROOT, SHOWN, Block, blocks_of
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
@@ -56,6 +58,11 @@ def test_fields_that_are_set_exist(block: Block) -> None:
         if any(name in word for word in overrides for name in INSTALLED_BY_PAGES):
             continue
         experiment = experiment_of(arguments)
+        if arguments[0] == "sweep":
+            axes, fixed = parse_axes(overrides)
+            fixed = split_overrides(list(fixed), "features")[1]
+            points_of("digits", experiment, {}, axes, fixed, zipped="--zip" in arguments, seeds=2)
+            continue
         sampler = [word for word in overrides if not word.startswith(("features", "metrics"))]
         if "sampler=fast" not in sampler:
             apply_overrides(experiment, {}, parse_overrides(sampler))

@@ -57,8 +57,8 @@ def score_runs(runs: Sequence[Run], opened: Opened, work: Work) -> list[str]:
     with work.rows(titles, total=len(left), units=units) as view:
         for one in left:
             try:
+                # without the plots of a single checkpoint, which `ncsnx fid` and `ncsnx loss` draw when they are asked
                 problems += carry_out(one.sweep, one.candidates, attrs.evolve(quiet, rows=_rows_of(one.run, view)), "")
-                one.sweep.draw_if_outdated()
             except NcsnxError as error:
                 if (writer := writer_of(one.sweep.place)) is not None:
                     work.info(f"{one.run.name} is left out: its scores are being written by {writer}")
