@@ -49,7 +49,7 @@ class ParameterSweepView(View, SweepDisplay):
         self._losses: dict[str, float | None] = {}
         self._states = {point.run: "waiting" for point in points}
         self._current: str | None = None
-        self._ended = 0
+        self._shown_place = self._ended = 0
         self._pace = Pace(_PACE_WINDOW_S)
         self._next_line_s = time.monotonic() + LINE_INTERVAL_S
 
@@ -57,6 +57,7 @@ class ParameterSweepView(View, SweepDisplay):
 
     def begin(self, point: "SweepPoint") -> TrainingConsole:
         self._current = point.run
+        self._shown_place = self._points.index(point)
         self._states[point.run] = "training"
         self._say(f"{self._place(point.run)} {point.run}: {self._settings(point)}")
         log = Messages(Verbosity.SILENT)
@@ -164,8 +165,7 @@ class ParameterSweepView(View, SweepDisplay):
             [(_CURRENT + text, "bold")] if row[0] == self._current else [(_OTHER + text, _STYLES.get(row[3], ""))]
             for text, row in zip(texts, rows, strict=True)
         ]
-        place = next((place for place, row in enumerate(rows) if row[0] == self._current), len(rows) - 1)
-        return [[(_OTHER + head, "bold")], *_around(lines, place, room - 1)]
+        return [[(_OTHER + head, "bold")], *_around(lines, self._shown_place, room - 1)]
 
     def _row(self, point: "SweepPoint") -> tuple[str, str, str, str]:
         step, loss = self._steps[point.run], self._losses.get(point.run)
