@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, TypeVar
 
 import attrs
 
-from ncsnx.cli.parsing.distance_options import DistanceOptions
-from ncsnx.cli.parsing.targets import Target
 from ncsnx.cli.session import work_of
 from ncsnx.config.canonical import canonical, digest
 from ncsnx.config.codec import unstructure
 from ncsnx.console.messages import Messages
-from ncsnx.console.parameter_sweep import ParameterSweepView
 from ncsnx.console.progress import displayed
+from ncsnx.console.sweeps.parameter_sweep import ParameterSweepView
 from ncsnx.console.tables import Column, table
 from ncsnx.errors import NcsnxError
+from ncsnx.jobs.distance_options import DistanceOptions
 from ncsnx.jobs.parameter_sweep.beginning import ParameterSweep, begin_sweep, require_free
 from ncsnx.jobs.parameter_sweep.points import SweepPoint
 from ncsnx.jobs.parameter_sweep.shares import share_here
@@ -30,6 +29,7 @@ from ncsnx.jobs.parameter_sweep.sweep_comparison import (
     held_out_in_training,
 )
 from ncsnx.jobs.parameter_sweep.sweep_training import PointStatus, SweepTraining, refuse_failed, status_of
+from ncsnx.jobs.targets import Target
 from ncsnx.jobs.training_job import TrainingOptions
 from ncsnx.quantities import counted
 from ncsnx.ranks.joining import require_same
@@ -185,7 +185,7 @@ class SweepCommand:
         if (distance := self.distance) is not None:
             at_once = images_at_once(self.sweep.base.data, None)
             request = SweepRequest(n=self.images, batch_size=at_once)
-            found["fid"] = lambda run: opening.distance(run, distance.open, request)
+            found["fid"] = lambda run: opening.distance(run, distance, request)
         if self.loss:
             found["loss"] = opening.held_out
         return found

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def work_of(messages: "Messages", stop: "StopRequest | None" = None) -> "Work":
     """The Work of a long job: progress and messages on the console, and its stop."""
     from ncsnx.console.progress import progress
-    from ncsnx.console.sweep import sweep_view
+    from ncsnx.console.sweeps.sweep import sweep_view
     from ncsnx.console.tables import Column
     from ncsnx.work import SILENT, RowView, Work
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import time
 from ncsnx.config.discovery import resolve
 from ncsnx.console.messages import Messages, Verbosity
-from ncsnx.console.parameter_sweep import ParameterSweepView
+from ncsnx.console.sweeps.parameter_sweep import ParameterSweepView
 from ncsnx.console.progress import displayed
 from ncsnx.jobs.parameter_sweep.axes import parse_axes
 from ncsnx.jobs.parameter_sweep.points import points_of

@@ -10,7 +10,7 @@ from .programs import BAR, HIDE_CURSOR, SHOW_CURSOR, frames, on_terminal, piped
 SWEEP = """
 from pathlib import Path
 from ncsnx.console.messages import Messages, Verbosity
-from ncsnx.console.sweep import sweep_view
+from ncsnx.console.sweeps.sweep import sweep_view
 from ncsnx.console.tables import Column
 
 messages = Messages(Verbosity.{verbosity}, Path({log!r}))
@@ -127,7 +127,7 @@ def test_long_sampling_is_told_now_and_then_between_checkpoints(tmp_path: Path) 
     done = piped("""
 import time
 from ncsnx.console.messages import Messages
-from ncsnx.console.sweep import sweep_view
+from ncsnx.console.sweeps.sweep import sweep_view
 from ncsnx.console.tables import Column
 with sweep_view(Messages(), columns=[Column("step")], total=1, units=1_000) as view:
     view.begin("step 1,000: sampling")
@@ -147,7 +147,7 @@ def test_what_comes_before_the_first_checkpoint_does_not_count_for_the_time_that
             """
 import time
 from ncsnx.console.messages import Messages
-from ncsnx.console.sweep import sweep_view
+from ncsnx.console.sweeps.sweep import sweep_view
 from ncsnx.console.tables import Column
 with sweep_view(Messages(), columns=[Column("step")], total=1, units=50) as view:
     time.sleep(2)
@@ -191,7 +191,7 @@ def test_a_thousand_units_a_second_redraw_at_most_four_times_a_second(tmp_path: 
 import time
 from pathlib import Path
 from ncsnx.console.messages import Messages
-from ncsnx.console.sweep import sweep_view
+from ncsnx.console.sweeps.sweep import sweep_view
 from ncsnx.console.tables import Column
 with sweep_view(Messages(), columns=[Column("step")], total=100, units=1_000) as view:
     started = time.monotonic()

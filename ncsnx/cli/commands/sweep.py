@@ -1,5 +1,6 @@
 """`ncsnx sweep`: one run for each combination of values, trained, scored and compared."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,9 +12,9 @@ from ncsnx.cli.command_registry import TRAIN_PANEL, command
 from ncsnx.cli.session import Shared, session
 
 if TYPE_CHECKING:
-    from ncsnx.cli.parsing.targets import Target
     from ncsnx.config.overrides import Override
     from ncsnx.jobs.parameter_sweep.beginning import ParameterSweep
+    from ncsnx.jobs.targets import Target
 
 SWEEP_PANEL = "Sweep"
 COMPARISON_PANEL = "Comparison"
@@ -164,15 +165,19 @@ def sweep_command(
         )
 
         from ncsnx.cli.parameter_sweeps import SweepCommand
-        from ncsnx.cli.parsing.distance_options import DistanceOptions
+        from ncsnx.cli.parsing.feature_options import parse_features
+        from ncsnx.jobs.distance_options import DistanceOptions
 
+        distance = DistanceOptions(
+            features=partial(parse_features, features, settings=settings), reference=reference, data=data, cache=cache
+        )
         SweepCommand(
             messages=messages,
             sweep=sweep,
             target=target,
             training=training,
             data=data,
-            distance=DistanceOptions(features, settings, reference, data, cache) if fid else None,
+            distance=distance if fid else None,
             images=1000 if n is None else n,
             loss=loss,
             json=json,
@@ -192,12 +197,12 @@ def _asked(
     typed: str, words: list[str], runs: Path | None, *, name: str | None, zipped: bool, seeds: int
 ) -> "tuple[ParameterSweep, Target, list[Override]]":
     """The sweep, its experiment or run, and the changes to the features. Raises UsageError."""
-    from ncsnx.cli.parsing.targets import find_training
     from ncsnx.config.codec import flatten, unstructure
     from ncsnx.config.overrides import split_overrides
     from ncsnx.errors import UsageError
     from ncsnx.jobs.parameter_sweep.axes import parse_axes
     from ncsnx.jobs.parameter_sweep.beginning import ParameterSweep
+    from ncsnx.jobs.targets import find_training
     from ncsnx.runs.names import runs_folder
 
     folder = runs_folder(runs)

@@ -1,6 +1,6 @@
 """The measurements of a parameter sweep's runs: of each run's own weights, but by the same features and reference."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import attrs
@@ -9,18 +9,14 @@ from ncsnx.config.canonical import canonical
 from ncsnx.config.codec import unstructure
 from ncsnx.config.experiment import Experiment
 from ncsnx.data import data_folder
-from ncsnx.evaluation.references.reference import Reference
 from ncsnx.evaluation.sweeps.distance_sweep import DistanceSweep
 from ncsnx.evaluation.sweeps.held_out_sweep import HeldOutSweep
 from ncsnx.evaluation.sweeps.sweep_request import SweepRequest
 from ncsnx.features.data_source import DataSource
-from ncsnx.features.feature_network import FeatureNetwork
+from ncsnx.jobs.distance_options import DistanceOptions
 from ncsnx.runs.folder import Run
 from ncsnx.runtime import Runtime
 from ncsnx.work import Work
-
-Comparing = Callable[[Run, Experiment, Runtime, Work], tuple[DataSource, FeatureNetwork, Reference]]
-"""Opens what images of a run are compared by. Raises NcsnxError."""
 
 
 @attrs.frozen(kw_only=True)
@@ -36,12 +32,12 @@ class RunMeasurements:
     _distances: dict[bytes, DistanceSweep] = attrs.field(factory=dict, init=False)
     _sources: dict[bytes, DataSource] = attrs.field(factory=dict, init=False)
 
-    def distance(self, run: Run, compare: Comparing, request: SweepRequest) -> DistanceSweep:
+    def distance(self, run: Run, compared: DistanceOptions, request: SweepRequest) -> DistanceSweep:
         """The distance of a run's images to real ones. Raises NcsnxError."""
         experiment, runtime = self._of(run)
         key = _data_of(run)
         if key not in self._distances:
-            _, network, reference = compare(run, experiment, runtime, self.work)
+            _, network, reference = compared.open(run, experiment, runtime, self.work)
             self._distances[key] = DistanceSweep(
                 run=run,
                 experiment=experiment,
