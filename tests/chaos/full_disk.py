@@ -403,7 +403,12 @@ def _is_at(what: str, site: str) -> bool:
 
 
 def _is_on_its_way(name: str, old: bytes, new: bytes, now: bytes) -> bool:
-    """Whether a file that grows, or is truncated and grows again, is between its old and new content."""
+    """Whether a file that grows, or is truncated and grows again, is between its old and new content.
+
+    A page about a run is another one at each renewal, but a whole one.
+    """
+    if name == "report.html":
+        return now.rstrip().endswith(b"</html>")
     if name == "metrics.jsonl":
         pairs = zip(old.splitlines(keepends=True), new.splitlines(keepends=True), strict=False)
         shared = b"".join(line for line, same in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
