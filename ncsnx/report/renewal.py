@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
+from ncsnx.errors import NcsnxError
 from ncsnx.report.page import report_page
 from ncsnx.runs.folder import Run
 from ncsnx.storage.atomic import write_bytes
@@ -93,9 +94,9 @@ class _RenewingObserver:
         except Exception as error:  # whatever is wrong with the page, the training matters more
             if not self._warned:
                 self._warned = True
-                self._observer.warning(
-                    f"no report: {str(error) or type(error).__name__}; training continues without it"
-                )
+                # without the hints of an NcsnxError: nothing has to be repeated
+                reason = error.message if isinstance(error, NcsnxError) else str(error) or type(error).__name__
+                self._observer.warning(f"no report: {reason}; training continues without it")
         else:
             self._took_s = took_s
             self._not_before = time.monotonic() + took_s / _SHARE

@@ -189,8 +189,8 @@ class Hit:
 
     @property
     def is_borne(self) -> bool:
-        """Whether training continues: a lost message doesn't end it."""
-        return self.has_bytes and self.site == "log.txt"
+        """Whether training continues: a lost message or page doesn't end it."""
+        return self.has_bytes and self.site in ("log.txt", "report.html")
 
     @classmethod
     def all_of(cls, result: Result) -> "list[Hit]":
@@ -205,7 +205,7 @@ class Hit:
         during: Literal["", "repair"] = ""
         if match is not None and match["before"].endswith("cannot be repaired: "):
             during = "repair"
-        elif match is None or match["before"] not in ("error: ", "warning: "):
+        elif match is None or match["before"] not in ("error: ", "warning: ", "warning: no report: "):
             return cls(f"another line: {line[:200]}", False)
         path = re.sub(r"(?<=tensorboard/).+", "*", re.sub("^runs/(digits|cifar10)/", "", match["path"]))
         return cls(path, match["bytes"] is not None, match["reason"], during)
@@ -286,10 +286,10 @@ class Trials:
             self.gone_on.add(mark)
             problems += _gone_on(job, room, place)
             self.tally.count("commands that were repeated with space, to their ends")
-        self.tally.trial(f"{job.name}, {room}: {hits[-1]}", problems)
+        self.tally.trial(f"{job.name}, {room}: {_decisive(hits)}", problems)
         for hit in hits:
             self.tally.count(f"{job.name}: {hit.site}")
-        return str(hits[-1])
+        return str(_decisive(hits))
 
 
 def trials(tally: Tally, folder: Path) -> None:
@@ -403,7 +403,12 @@ def _is_at(what: str, site: str) -> bool:
 
 
 def _is_on_its_way(name: str, old: bytes, new: bytes, now: bytes) -> bool:
-    """Whether a file that grows, or is truncated and grows again, is between its old and new content."""
+    """Whether a file that grows, or is truncated and grows again, is between its old and new content.
+
+    A page about a run is another one at each renewal, but a whole one.
+    """
+    if name == "report.html":
+        return now.rstrip().endswith(b"</html>")
     if name == "metrics.jsonl":
         pairs = zip(old.splitlines(keepends=True), new.splitlines(keepends=True), strict=False)
         shared = b"".join(line for line, same in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
@@ -424,6 +429,11 @@ def _with_little(job: Job, room: Room, place: Path) -> Result:
     return finish(*job.command, folder=place)
 
 
+def _decisive(hits: list[Hit]) -> Hit:
+    """The last one that ended the command, whenever its page was tried; else the last."""
+    return next((hit for hit in reversed(hits) if not hit.is_borne), hits[-1])
+
+
 def _problems(job: Job, room: Room, result: Result, hits: list[Hit], place: Path) -> list[str]:
     """Problems after the command ended, while there is still no space."""
     ended = [hit for hit in hits if not hit.is_borne]
@@ -438,7 +448,7 @@ def _problems(job: Job, room: Room, result: Result, hits: list[Hit], place: Path
     problems += [f"no bytes in the line about {hit}" for hit in hits if not hit.has_bytes and Path(hit.path).suffix]
     problems += [*debris(place), *(one for run in sorted(place.glob("runs/*")) for one in _worsened(job, run))]
     problems += job.lost(place)
-    last = hits[-1].path
+    last = _decisive(hits).path
     if job.name == "train" and "checkpoints/step-00000006" in last and steps_of(place / "runs/digits") != [3]:
         problems.append("the checkpoint of step 3 is not there")
     return problems
