@@ -1,4 +1,4 @@
-"""What one rank wrote is waited for on a disk that shows it to another one later."""
+"""A rank waits for what another one wrote, on a disk that shows it later."""
 
 import threading
 import time
