@@ -42,7 +42,7 @@ class FailureWatch:
     def __enter__(self) -> Self:
         if self._ranks.world > 1:
             # of its own, since a wait of another thread locks the store
-            store = self._ranks.store.clone()
+            store = self._ranks.store.clone()  # type: ignore[attr-defined]  # torch's, whose types lack it
             self._thread = threading.Thread(target=self._watch, args=(store,), name="failure watch", daemon=True)
             self._thread.start()
         return self

@@ -87,7 +87,7 @@ class _Training:
         self.step = TrainingStep(
             state,
             data.train.value_range,
-            graphs=runtime.graphs,
+            graphs=runtime.graphs if ranks.world == 1 else runtime.shared_graphs,
             compiled=runtime.compile,
             report=observer.warning,
             ranks=ranks,

@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import attrs
 import typer
 
 from ncsnx.cli import options
@@ -141,6 +142,7 @@ def train_command(
         from ncsnx.runtime import Runtime
         from ncsnx.stopping import StopRequest
         from ncsnx.training.steps.batch_gradients import require_shareable
+        from ncsnx.training.steps.shared_step import captures_shared_step
         from ncsnx.training.training_state import TrainingState
 
         load_plugins("ncsnx.runtime")
@@ -164,6 +166,7 @@ def train_command(
                 splits = cache_in_memory(splits, runtime.device, processes=ranks.local_world)
                 state = TrainingState(found.experiment, runtime)
                 require_shareable(state.network, found.experiment, ranks.world)
+                runtime = attrs.evolve(runtime, shared_graphs=captures_shared_step(state, runtime, graphs))
             _announce(messages, compilation)
             place = ranks.first(lambda: _place(folder, name, found, splits.fingerprint))
             source = GitSource(Path.cwd() if found.file is None else Path(found.file).parent, patch)
