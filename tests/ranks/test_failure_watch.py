@@ -22,11 +22,11 @@ def _short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Watched:
-    """Rank 0 of two, and how its watch ended it."""
+    """Rank 1 of two, and how its watch ended it."""
 
     def __init__(self, limit_s: float = 60.0) -> None:
         self.store = HashStore()
-        self.ranks, self.other = (RankGroup(self.store, rank, 2, limit_s=limit_s) for rank in range(2))
+        self.other, self.ranks = (RankGroup(self.store, rank, 2, limit_s=limit_s) for rank in range(2))
         self.ended: list[tuple[int, str]] = []
         self.has_ended = threading.Event()
         self.watch = FailureWatch(self.ranks, self._end)
@@ -40,7 +40,7 @@ def test_a_rank_that_stays_blocked_ends_with_the_exit_code_and_the_message_of_th
     watched = Watched()
     with watched.watch:
         begun = time.monotonic()
-        threading.Thread(target=watched.other.fail, args=(2, "picture 12 is gone\nfix the data")).start()
+        watched.other.fail(2, "picture 12 is gone\nfix the data")
         assert watched.has_ended.wait(20)
     ((exit_code, text),) = watched.ended
     assert exit_code == 2
@@ -54,7 +54,7 @@ def test_a_rank_that_leaves_in_time_is_not_ended() -> None:
         watched = Watched()
         with watched.watch:
             if fails:
-                watched.store.set("failure", "1 rank 1: no")
+                watched.store.set("failure", "1 rank 0: no")
         time.sleep(2 * GRACE_S)
         assert watched.ended == []
         assert "failure watch" not in [thread.name for thread in threading.enumerate()]
@@ -63,7 +63,7 @@ def test_a_rank_that_leaves_in_time_is_not_ended() -> None:
 def test_a_rank_that_writes_is_spared_but_not_beyond_the_limit_of_the_group() -> None:
     watched = Watched(limit_s=1.0)
     watched.watch.is_writing = lambda: True
-    watched.store.set("failure", "1 rank 1: no")
+    watched.store.set("failure", "1 rank 0: no")
     with watched.watch:
         assert not watched.has_ended.wait(2 * GRACE_S)
         assert watched.has_ended.wait(20)
