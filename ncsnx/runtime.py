@@ -26,7 +26,7 @@ from ncsnx.tensorfloat import allow_tf32
 
 _FP32_FIELD = "precision=fp32"
 
-UNRECORDED = {"graphs": False, "compiled_gradients": False, "ranks": 1}
+UNRECORDED = {"graphs": False, "compiled_gradients": False, "ranks": 1, "shared_graphs": False}
 """Values of the facts that a record from before they existed lacks."""
 
 
@@ -43,6 +43,8 @@ class Runtime:
     """Run the network through `torch.compile`."""
     graphs: bool = False
     """Replay training steps and evaluations as CUDA graphs."""
+    shared_graphs: bool = False
+    """Replay training steps that ranks share too, and sum gradients between two graphs."""
     checkpointing: bool = attrs.field(default=False)
     """Compute the activations of blocks again in the backward pass; saves memory, and the bits are the same."""
     workers: int = 0
@@ -165,6 +167,7 @@ class Runtime:
             "checkpointing": self.checkpointing,
             "workers": self.workers,
             "ranks": self.ranks,
+            **({} if self.ranks == 1 else {"shared_graphs": self.shared_graphs}),
             **({} if self.precision is None else {"precision": self.precision}),
         }
 

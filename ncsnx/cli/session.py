@@ -83,7 +83,7 @@ def session(
         if messages.ranks.world > 1 and _is_lost_connection(error):
             _fail(messages, _lost_connection(error, messages.ranks.limit_s, then))
         messages.record("error", f"{type(error).__name__}: {error}\n{traceback.format_exc().rstrip()}")
-        messages.ranks.fail(1)
+        messages.ranks.fail(1, f"{type(error).__name__}: {error}")
         raise
 
 
@@ -104,7 +104,7 @@ def _share(messages: "Messages", shared: Shared) -> None:
 
 def _fail(messages: "Messages", text: str, exit_code: int = 1) -> NoReturn:
     """Ends the command with a message, which is shown by one rank only."""
-    if messages.ranks.fail(exit_code):
+    if messages.ranks.fail(exit_code, text):
         messages.speak()
         messages.error(text if messages.ranks.is_first else f"{messages.ranks.name}: {text}")
         messages.detail(traceback.format_exc().rstrip())

@@ -30,6 +30,7 @@ from ncsnx.training.pauses import pauses_of
 from ncsnx.training.start import begin, require_same_identity
 from ncsnx.training.steps.agreed_stop import AgreedStop
 from ncsnx.training.steps.batch_gradients import require_shareable
+from ncsnx.training.steps.shared_step import captures_shared_step
 from ncsnx.training.training_state import TrainingState
 from ncsnx.work import Work
 
@@ -45,6 +46,7 @@ def train_run(job: TrainingJob, console: TrainingConsole, stop: StopRequest) -> 
         splits = cache_in_memory(splits, runtime.device, processes=work.ranks.local_world)
         state = TrainingState(job.experiment, runtime)
         require_shareable(state.network, job.experiment, work.ranks.world)
+        runtime = attrs.evolve(runtime, shared_graphs=captures_shared_step(state, runtime, job.options.graphs))
     _announce(work, compilation)
     run = work.ranks.first(lambda: _run(job, splits.fingerprint))
     return _Training(job, console, stop, run, state, splits, runtime).carry_out()

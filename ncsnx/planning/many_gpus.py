@@ -24,10 +24,10 @@ from ncsnx.planning.timing import Timing
 from ncsnx.quantities import percent
 from ncsnx.samplers.building import expected_evaluations
 from ncsnx.training.snapshots import BATCH_SIZE
-from ncsnx.training.steps.batch_gradients import most_ranks, require_enough_images
+from ncsnx.training.steps.batch_gradients import BUCKET_BYTES, most_ranks, require_enough_images
 
-FIRST_BUCKET_BYTES, BUCKET_BYTES = 2**20, 25 * 2**20
-"""Gradients that are reduced together: the defaults of DistributedDataParallel."""
+FIRST_BUCKET_BYTES = 2**20
+"""Gradients that DistributedDataParallel sums first, before buckets of `BUCKET_BYTES`."""
 LINK_SHARE = 0.5
 """Share of a link's bandwidth that an all-reduce of one bucket reaches; assumed."""
 LINK_LATENCY_S, NETWORK_LATENCY_S = 30e-6, 60e-6

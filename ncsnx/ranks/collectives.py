@@ -8,17 +8,19 @@ import torch
 import torch.distributed as dist
 
 from ncsnx.errors import Stopped
+from ncsnx.ranks.failure_watch import FailureWatch
 from ncsnx.ranks.rank_group import RankGroup
 
 
 @contextmanager
-def process_group(ranks: RankGroup, device: torch.device) -> Iterator[None]:
+def process_group(ranks: RankGroup, device: torch.device) -> Iterator[FailureWatch]:
     """Within the block collectives run between all ranks, on tensors of the CPU and of the device.
 
-    One that takes longer than the group's limit raises an error. Does nothing for a single rank.
+    One that takes longer than the group's limit raises an error. A rank that stays blocked in one after another rank
+    failed is ended by the watch, which the block gets. Does nothing for a single rank.
     """
     if ranks.world == 1:
-        yield
+        yield FailureWatch(ranks)
         return
     is_cuda = device.type == "cuda"
     dist.init_process_group(
@@ -30,7 +32,8 @@ def process_group(ranks: RankGroup, device: torch.device) -> Iterator[None]:
         device_id=device if is_cuda else None,
     )
     try:
-        yield
+        with FailureWatch(ranks) as watch:
+            yield watch
     except Stopped:  # on all ranks
         dist.destroy_process_group()
         raise

@@ -66,6 +66,15 @@ class OtherRankError(Exception):
 
 
 @attrs.frozen
+class Failure:
+    """The first failure of a rank, as the others find it in the store."""
+
+    exit_code: int
+    text: str
+    """The rank and its message, in one line."""
+
+
+@attrs.frozen
 class _Outcome:
     """Result of a rank's function: a value or an exception."""
 
@@ -279,15 +288,16 @@ class RankGroup:
         """Looks for the stop of another rank, and gives a sign of life. Raises OtherRankError if one failed."""
         self._looked = time.monotonic()
         self.store.add(f"alive/{self.rank}", 1)
-        if self.store.check([_FAILURE]):
-            raise OtherRankError(self._failure())
+        if (found := failure_in(self.store)) is not None:
+            raise OtherRankError(found.exit_code)
         if self._stop is None and self.store.check([_STOP]):
             self._stop, self._stop_seen = int(self.store.get(_STOP)), time.monotonic()
 
-    def fail(self, exit_code: int) -> bool:
+    def fail(self, exit_code: int, text: str = "") -> bool:
         """Tells the other ranks that this one failed; returns whether it is the one to say why.
 
-        Where all ranks fail for the same reason, rank 0 speaks, so the others give it a moment.
+        text: the message, of which the first line is told. Where all ranks fail for the same reason, rank 0 speaks, so
+        the others give it a moment.
         """
         if self.world == 1:
             return True
@@ -297,7 +307,8 @@ class RankGroup:
                 time.sleep(0.05)
             if self.store.add(_CLAIM, 1) > 1:
                 return False
-            self.store.set(_FAILURE, str(exit_code))
+            line = text.strip().partition("\n")[0]
+            self.store.set(_FAILURE, f"{exit_code} {self.name}: {line}")
         except Exception:  # the store ended with its process
             return self.is_first
         return True
@@ -311,11 +322,11 @@ class RankGroup:
             return None
         limit = time.monotonic() + grace_s
         try:
-            while not self.store.check([_FAILURE]):
+            while (found := failure_in(self.store)) is None:
                 if time.monotonic() >= limit:
                     return None
                 time.sleep(0.05)
-            return self._failure()
+            return found.exit_code
         except Exception:  # the store ended with its process
             return None if self.is_first else 1
 
@@ -409,8 +420,13 @@ class RankGroup:
             time.sleep(pause)
             pause = min(2 * pause, 0.1)
 
-    def _failure(self) -> int:
-        return int(self.store.get(_FAILURE))
+
+def failure_in(store: Store) -> Failure | None:
+    """The failure that a rank has told; None if none has."""
+    if not store.check([_FAILURE]):
+        return None
+    exit_code, _, text = store.get(_FAILURE).decode().partition(" ")
+    return Failure(int(exit_code), text)
 
 
 def too_late(what: str, limit_s: float) -> NcsnxError:

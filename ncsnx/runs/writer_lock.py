@@ -9,7 +9,6 @@ import fcntl
 import os
 import shlex
 import socket
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -22,6 +21,7 @@ from ncsnx.config.checks import printable, shortened
 from ncsnx.config.strict.fields import versioned
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.ranks.rank_group import RankGroup
+from ncsnx.ranks.shared_disk import wait_for_file
 from ncsnx.runs.folder import Run
 from ncsnx.storage import atomic, reading
 from ncsnx.storage.documents.document import document, document_bytes
@@ -34,8 +34,6 @@ LOCK, HOLDER = ".lock", ".holder.json"
 
 # Long enough for a new holder to overwrite the note of a killed one, and for `writer_of` to release its shared lock.
 _PATIENCE_S = 0.5
-_SHARED_DISK_S = 60.0
-"""Time in seconds after which a shared disk shows a new file on other machines."""
 
 
 @document("a note of who writes")
@@ -118,15 +116,7 @@ def _refusal(what: str, holder_path: Path, reason: str | None = None) -> NcsnxEr
 
 def require_lock(folder: Path, ranks: RankGroup, check_stop: Callable[[], None]) -> None:
     """Returns once this rank sees the lock that rank 0 holds. Raises NcsnxError if it doesn't, on another disk."""
-    limit = time.monotonic() + _SHARED_DISK_S
-    while not (folder / HOLDER).exists():
-        check_stop()
-        if time.monotonic() > limit:
-            raise NcsnxError(
-                f"{ranks.name} does not see {folder / HOLDER}, which rank 0 has written",
-                Hint("put the runs on a disk that all machines share"),
-            )
-        time.sleep(0.2)
+    wait_for_file(folder / HOLDER, "rank 0", ranks, check_stop)
 
 
 def writer_of(folder: Path) -> str | None:

@@ -39,9 +39,25 @@ def write_part(folder: Path, part: Part) -> None:
     """Adds a part to the folder, durably and atomically. Raises NcsnxError."""
     with reporting(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    name = f"{int(part.indices[0]):08d}-{int(part.indices[-1]):08d}.safetensors"
     tensors = {_INDICES: part.indices, **part.tensors}
-    write_bytes(folder / name, safetensors.torch.save({key: t.contiguous() for key, t in tensors.items()}))
+    path = part_path(folder, int(part.indices[0]), int(part.indices[-1]))
+    write_bytes(path, safetensors.torch.save({key: t.contiguous() for key, t in tensors.items()}))
+
+
+def part_path(folder: Path, first: int, last: int) -> Path:
+    """The file of the part with these first and last indices."""
+    return folder / f"{first:08d}-{last:08d}.safetensors"
+
+
+def read_part(path: Path) -> Part | None:
+    """One part; None if there is none, or it is torn. Its indices and tensors are unchecked."""
+    try:
+        with opened(path):  # refuses symbolic links and pipes
+            pass
+        tensors = safetensors.torch.load_file(path)
+    except (SafetensorError, OSError, RuntimeError):
+        return None
+    return Part(tensors.pop(_INDICES), tensors) if _INDICES in tensors else None
 
 
 def read_parts(folder: Path) -> Iterator[Part]:

@@ -51,9 +51,10 @@ def train_steps(
     current step. Raises NcsnxError if a loss or weight becomes NaN or infinite, which is never saved, and if writing
     fails.
     """
-    with process_group(ranks, runtime.device):
+    with process_group(ranks, runtime.device) as watch:
         with AgreedStop(stop, ranks).at_once():
             training = _Training(state, data, run, runtime, observer, stop, ranks)
+        watch.is_writing = training.files.is_writing
         try:
             with training.files:
                 training.run()
@@ -86,7 +87,7 @@ class _Training:
         self.step = TrainingStep(
             state,
             data.train.value_range,
-            graphs=runtime.graphs,
+            graphs=runtime.graphs if ranks.world == 1 else runtime.shared_graphs,
             compiled=runtime.compile,
             report=observer.warning,
             ranks=ranks,

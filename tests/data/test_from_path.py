@@ -125,6 +125,7 @@ def test_stored_images_are_cropped_to_a_smaller_size(here: Path) -> None:
     assert described(path, image_size=8, random_crop=10, held_out=0.0).stored_size == 10
     data = described(path)
     packed = pack(open_data(data, here, Work()), here / "x.pack", settings=settings_of(data), work=Work())
+    assert packed is not None
     assert described(packed.path) == Packed(path="x.pack", image_size=10, channels=1)
     assert described(packed.path, image_size=8) == Packed(path="x.pack", image_size=8, random_crop=10, channels=1)
 

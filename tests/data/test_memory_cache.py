@@ -137,7 +137,9 @@ def test_the_type_counts_for_the_size() -> None:
 
 def test_splits_in_memory_or_mapped_are_unchanged(tmp_path: Path) -> None:
     in_memory = Splits(images(TRAIN), images(0), "")
-    mapped = splits_of(pack(in_memory, tmp_path / "a.pack", settings={}, work=Work()))
+    packed = pack(in_memory, tmp_path / "a.pack", settings={}, work=Work())
+    assert packed is not None
+    mapped = splits_of(packed)
     for splits in (in_memory, mapped):
         kept = cache_in_memory(splits, CPU)
         assert kept.train is splits.train

@@ -77,7 +77,9 @@ def source(seed: int = 0) -> Splits:
 
 def packed(out: Path, splits: Splits | None = None, work: Work | None = None, **options: Any) -> PackedFile:
     settings = options.pop("settings", {"size": 4})
-    return pack(splits or source(), out, settings=settings, work=work or Work(), chunk_images=CHUNK, **options)
+    made = pack(splits or source(), out, settings=settings, work=work or Work(), chunk_images=CHUNK, **options)
+    assert made is not None
+    return made
 
 
 def reads(splits: Splits) -> list[int]:

@@ -1,7 +1,6 @@
 """Steps as on CUDA, as far as a CPU shows them: optimizers with tensors, recorded steps, and what crosses devices."""
 
 import contextlib
-import importlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -21,16 +20,18 @@ from ncsnx.config.discovery import resolve
 from ncsnx.data import TrainingBatches, open_data
 from ncsnx.data.prefetch import prefetched
 from ncsnx.networks import ScoreFunction
+from ncsnx.ranks.rank_group import ALONE, RankGroup
 from ncsnx.runtime import Runtime
 from ncsnx.samplers.building import build_sampler
 from ncsnx.sampling.noise_sources import SeededNoise
-from ncsnx.training import loop, optimizers
+from ncsnx.training import loop
 from ncsnx.training.ema import WeightAverage
 from ncsnx.training.optimizers import is_capturable
 from ncsnx.training.steps.pending_losses import PendingLosses
 from ncsnx.training.steps.training_step import TrainingStep
 from ncsnx.training.training_state import TrainingState
 from tests.golden_networks import relative_error
+from tests.training.recorded import build_optimizers_as_on_cuda, call_again
 from tests.training.tiny import command, lines, overrides, saved, steps_of, training
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -41,15 +42,7 @@ EVERYTHING = ("clip_norm=1", "accumulation=2", "warmup_steps=5", "data.random_fl
 
 @pytest.fixture
 def as_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Optimizers are built as for parameters on CUDA, with the learning rate in a tensor."""
-
-    def at(lr: float, parameters: list[nn.Parameter], on_cuda: dict[str, bool]) -> dict[str, Any]:
-        return {"lr": torch.tensor(lr), **on_cuda}
-
-    monkeypatch.setattr(optimizers, "_at", at)
-    for module in map(importlib.import_module, ("torch.optim.adam", "torch.optim.rmsprop", "torch.optim.sgd")):
-        for check in ("_get_capturable_supported_devices", "_device_dtype_check_for_fused"):
-            monkeypatch.setattr(module, check, lambda *_, **__: ["cpu", "meta"], raising=False)
+    build_optimizers_as_on_cuda(monkeypatch)
 
 
 def experiment(*changes: str) -> Experiment:
@@ -57,11 +50,11 @@ def experiment(*changes: str) -> Experiment:
 
 
 def steps_of_training(
-    config: Experiment, device: torch.device, count: int, *, graphs: bool = False
+    config: Experiment, device: torch.device, count: int, *, graphs: bool = False, ranks: RankGroup = ALONE
 ) -> tuple[TrainingState, list[Tensor]]:
     """The state and the losses after some steps."""
     state, data = TrainingState(config, Runtime(device=device, threads=1)), open_data(config.data, Path())
-    step = TrainingStep(state, data.train.value_range, graphs=graphs, report=pytest.fail)
+    step = TrainingStep(state, data.train.value_range, graphs=graphs, report=pytest.fail, ranks=ranks)
     batches = TrainingBatches(data.train, config.batch_size, config.seed).between(0, count)
     losses = []
     for batch in prefetched(batches, device):
@@ -103,12 +96,6 @@ def test_a_checkpoint_goes_from_cpu_to_cuda_and_back(
     assert shapes[0] == shapes[1] == shapes[2]
     counts = {name: float(value) for name, value in back.items() if name.startswith("step/")}
     assert set(counts.values()) == (set() if kind == "optimizer=sgd" else {6.0})
-
-
-def call_again(function: Callable[..., Tensor], inputs: Sequence[Tensor | None]) -> Recording:
-    """A recording that calls the function on its inputs, so that state must be put back as for a graph."""
-    result = function(*inputs)
-    return result, lambda: result.copy_(function(*inputs))
 
 
 @pytest.mark.usefixtures("as_on_cuda")

@@ -12,7 +12,7 @@ from ncsnx.cli.bad_values import a_count
 from ncsnx.cli.command_registry import DATA_PANEL, group
 from ncsnx.cli.parsing import data_sources as sources
 from ncsnx.cli.path_parameters import a_folder, a_name_or_path, a_path
-from ncsnx.cli.session import FROM_THE_START, session, work_of
+from ncsnx.cli.session import FROM_THE_START, Shared, session, work_of
 from ncsnx.quantities import byte_size, counted
 
 if TYPE_CHECKING:
@@ -44,6 +44,17 @@ Workers = Annotated[
         rich_help_panel=options.EXECUTION_PANEL,
     ),
 ]
+PackingRanks = Annotated[
+    int | None,
+    typer.Option(
+        "--gpus",
+        metavar="N",
+        parser=a_count(1, 1024),
+        help="Ranks of this machine that share the images. They need no GPU. For several machines use torchrun.",
+        show_default="one",
+        rich_help_panel=options.EXECUTION_PANEL,
+    ),
+]
 _SHEET, _FORMAT = "Contact sheet", "Data set"
 _WORTH_WORKERS = 256
 """Fewer images are decoded before the processes have started."""
@@ -63,6 +74,7 @@ def pack_command(
     random_crop_from: sources.RandomCropFrom = None,
     array: sources.ArrayName = None,
     data: options.DataFolder = None,
+    gpus: PackingRanks = None,
     workers: Workers = None,
     *,
     out: Annotated[
@@ -83,7 +95,8 @@ def pack_command(
     Training reads the file without decoding. The file keeps the split into training and held-out images. An interrupted
     packing resumes when the command is repeated.
     """
-    with session(FROM_THE_START, verbose=verbose, quiet=quiet) as messages:
+    shared = Shared(gpus=gpus, device="cpu")  # decoding needs no GPU
+    with session(FROM_THE_START, verbose=verbose, quiet=quiet, shared=shared) as messages:
         from ncsnx.errors import UsageError
 
         if out.is_dir():
@@ -109,8 +122,10 @@ def pack_command(
             what = _meant(source, changes, said, data_folder(data), work, must_say_size=True)
             splits = _opened(what, work)
             settings = settings_of(what.data)
-            count = _workers(workers, splits)
+            count = _workers(workers, splits, messages.ranks.local_world)
             packed = pack(splits, out, settings=settings, work=work, workers=count, overwrite=overwrite)
+        if packed is None:
+            return  # rank 0 says it
         if json:
             messages.json(_packed_facts(packed))
         _say_how_to_train(messages, packed, what.data)
@@ -369,13 +384,15 @@ def _opened(what: _Meant, work: "Work") -> "Splits":
     return open_data(what.data, what.folder, work)
 
 
-def _workers(given: int | None, splits: "Splits") -> int:
+def _workers(given: int | None, splits: "Splits", processes: int = 1) -> int:
+    """Processes that decode. processes: ranks of this machine, which share its processors."""
     from ncsnx.data.read_ahead import processors
 
     if given is not None:
         return given
     is_worth_it = len(splits.train) + len(splits.held_out) >= _WORTH_WORKERS
-    return processors() if is_worth_it and processors() > 1 else 0
+    own = processors() // processes
+    return own if is_worth_it and own > 1 else 0
 
 
 def _packed_facts(packed: "PackedFile") -> dict[str, Any]:

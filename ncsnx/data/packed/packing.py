@@ -3,12 +3,15 @@
 The file is written as FILE.part, with its final size and header from the beginning, but zeros in place of the magic
 number. The checksum of a chunk is written after the chunk. An interrupted packing resumes by comparing each chunk with
 its checksum, which also finds chunks torn by a power cut.
+
+With several ranks, rank 0 writes the file. The others save the chunks that they decode in the folder FILE.chunks, from
+which it takes them in the order of a single process.
 """
 
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -17,9 +20,10 @@ from typing import Any
 import attrs
 import torch
 
-from ncsnx.config.codec import unstructure
+from ncsnx.config.codec import flatten, unstructure
 from ncsnx.config.data_sets import Data
 from ncsnx.data.dataset import StoredImages
+from ncsnx.data.packed.chunk_parts import ChunkParts
 from ncsnx.data.packed.packed_file import (
     CHECKSUM_BYTES,
     NUMBER_BYTES,
@@ -35,8 +39,11 @@ from ncsnx.data.read_ahead import read_ahead
 from ncsnx.data.splits import Splits
 from ncsnx.errors import NcsnxError, Stopped, UsageError
 from ncsnx.quantities import counted
+from ncsnx.ranks.joining import require_same
+from ncsnx.ranks.shared_disk import wait_for_file
 from ncsnx.spelling import argument
 from ncsnx.storage import atomic
+from ncsnx.storage.documents.document import document_values
 from ncsnx.work import Work
 
 _BLOCK_BYTES = 512  # the unit of st_blocks, whatever the file system
@@ -65,34 +72,109 @@ def pack(
     workers: int = 0,
     overwrite: bool = False,
     chunk_images: int | None = None,
-) -> PackedFile:
+) -> PackedFile | None:
     """Writes the images of a data set to the file `out`, or resumes an interrupted packing.
 
-    settings: JSON of `settings_of`, which tells readings of the same files apart. A resumed packing gives the same
-    bytes as an uninterrupted one. If `out` already holds these images, it is returned unchanged. Raises UsageError if
-    another file is at `out`, unless `overwrite`; NcsnxError for images that can't be read or aren't 8 bits deep, and
-    for a failed write. Finished chunks then stay in FILE.part.
+    settings: JSON of `settings_of`, which tells readings of the same files apart. workers: decoding processes of this
+    rank. A resumed packing, and one that ranks share, gives the same bytes as an uninterrupted one of one process. If
+    `out` already holds these images, it is returned unchanged. Returns None on ranks other than 0. Raises UsageError if
+    another file is at `out`, unless `overwrite`, or if the ranks have different images; NcsnxError for images that
+    can't be read or aren't 8 bits deep, and for a failed write. Finished chunks then stay in FILE.part.
     """
     header = _header(splits, settings, chunk_images)
-    if not overwrite and (packed := _already_packed(out, header)) is not None:
-        return packed
-    with _Part.opened(out, header, overwrite) as part:
-        missing = part.missing_chunks(work)
-        images = sum(len(header.chunk(number)) for number in missing)
-        pieces = [piece for number in missing for piece in _pieces(header, number)]
-        try:
-            with work.progress("packing", total=images, unit="images") as advance:
-                for piece, read in zip(pieces, read_ahead(partial(_read, splits), pieces, workers), strict=True):
-                    work.check_stop()
-                    part.write(piece, read)
+    require_same(work.ranks, "has other images", dict(flatten(document_values(header))), check_stop=work.check_stop)
+    packing = _Packing(splits=splits, out=out, header=header, work=work, workers=workers)
+    return work.ranks.lead(lambda: packing.lead(overwrite), packing.follow, work.check_stop)
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class _Packing:
+    """A packing that ranks share: each decodes every `world`-th of the missing chunks, and rank 0 writes the file."""
+
+    splits: Splits
+    out: Path
+    header: PackedHeader
+    work: Work
+    workers: int
+
+    def lead(self, overwrite: bool) -> PackedFile:
+        """Writes the file, on rank 0."""
+        if not overwrite and (packed := _already_packed(self.out, self.header)) is not None:
+            return packed
+        with _Part.opened(self.out, self.header, overwrite) as part:
+            missing = self._take_left(part, part.missing_chunks(self.work))
+            try:
+                self._write(part, self.work.ranks.order(missing))
+            except Stopped as stopped:
+                stopped.then = f"finished chunks are kept in {part.path}, and the same command resumes after them"
+                raise
+            if not overwrite:
+                _already_packed(self.out, self.header)  # another file may have appeared meanwhile
+            part.finish()
+        return PackedFile.open(self.out)
+
+    def follow(self, missing: list[int]) -> None:
+        """Decodes and saves this rank's chunks, on ranks other than 0."""
+        ranks, chunks = self.work.ranks, ChunkParts(chunks_folder(self.out), self.header)
+        wait_for_file(part_of(self.out), "rank 0", ranks, self.work.check_stop)
+
+        def own() -> Iterator[int]:
+            for number, images in self._decoded(missing[ranks.rank :: ranks.world]):
+                chunks.add(number, images)
+                yield number
+
+        for _ in ranks.merged(own(), self.work.check_stop):
+            pass  # it sends them to rank 0
+
+    def _take_left(self, part: "_Part", missing: list[int]) -> list[int]:
+        """Takes the missing chunks that ranks of an interrupted packing have saved; returns the others."""
+        taken = {number for number in missing if part.takes(number)}
+        part.chunks.discard()
+        return [number for number in missing if number not in taken]
+
+    def _write(self, part: "_Part", missing: list[int]) -> None:
+        """Writes the missing chunks, its own and those of the other ranks, in order."""
+        ranks, header = self.work.ranks, self.header
+        with self.work.progress("packing", total=_count(header, missing), unit="images") as advance:
+
+            def own() -> Iterator[int]:
+                for piece, images in self._pieces(missing[:: ranks.world]):
+                    part.write(piece, images)
                     advance(len(piece))
-        except Stopped as stopped:
-            stopped.then = f"finished chunks are kept in {part.path}, and the same command resumes after them"
-            raise
-        if not overwrite:
-            _already_packed(out, header)  # another file may have appeared meanwhile
-        part.finish()
-    return PackedFile.open(out)
+                    if _ends_chunk(header, piece):
+                        yield piece.start // header.chunk_images
+
+            for place, number in enumerate(ranks.merged(own(), self.work.check_stop)):
+                if place % ranks.world:
+                    writer, path = f"rank {place % ranks.world}", part.chunks.path(number)
+                    wait_for_file(path, writer, ranks, self.work.check_stop, is_seen=partial(part.takes, number))
+                    advance(len(header.chunk(number)))
+
+    def _decoded(self, chunks: Sequence[int]) -> Iterator[tuple[int, StoredImages]]:
+        """(number, images) of each of these chunks."""
+        read: list[StoredImages] = []
+        for piece, images in self._pieces(chunks):
+            read.append(images)
+            if _ends_chunk(self.header, piece):
+                yield piece.start // self.header.chunk_images, _joined(read)
+                read = []
+
+    def _pieces(self, chunks: Sequence[int]) -> Iterator[tuple[range, StoredImages]]:
+        """Each piece of these chunks, decoded."""
+        pieces = [piece for number in chunks for piece in _pieces(self.header, number)]
+        for piece, read in zip(pieces, read_ahead(partial(_read, self.splits), pieces, self.workers), strict=True):
+            self.work.check_stop()
+            yield piece, read
+
+
+def part_of(out: Path) -> Path:
+    """The unfinished file, which is renamed to `out`."""
+    return out.with_name(f"{out.name}.part")
+
+
+def chunks_folder(out: Path) -> Path:
+    """The folder of the chunks that other ranks have decoded for `out`."""
+    return out.with_name(f"{out.name}.chunks")
 
 
 def _header(splits: Splits, settings: dict[str, Any], chunk_images: int | None) -> PackedHeader:
@@ -155,7 +237,20 @@ def _read(splits: Splits, piece: range) -> StoredImages:
         )
         if len(chosen)
     ]
+    return _joined(parts)
+
+
+def _joined(parts: Sequence[StoredImages]) -> StoredImages:
     return StoredImages(*(torch.cat([getattr(part, name) for part in parts]) for name in ("pixels", "labels", "ids")))
+
+
+def _count(header: PackedHeader, chunks: Sequence[int]) -> int:
+    """Number of images in these chunks."""
+    return sum(len(header.chunk(number)) for number in chunks)
+
+
+def _ends_chunk(header: PackedHeader, piece: range) -> bool:
+    return piece.stop == header.chunk(piece.start // header.chunk_images).stop
 
 
 class _Part:
@@ -163,6 +258,7 @@ class _Part:
 
     def __init__(self, out: Path, path: Path, descriptor: int, header: PackedHeader) -> None:
         self._out, self.path, self._descriptor, self._header = out, path, descriptor, header
+        self.chunks = ChunkParts(chunks_folder(out), header)
         self._encoded = header.encoded()
         self._layout = PackedLayout.of(header, len(self._encoded))
 
@@ -170,7 +266,7 @@ class _Part:
     @contextmanager
     def opened(cls, out: Path, header: PackedHeader, overwrite: bool) -> "Iterator[_Part]":
         """FILE.part, created if needed and locked against other processes during the block."""
-        path = out.with_name(f"{out.name}.part")
+        path = part_of(out)
         with atomic.reporting(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
@@ -192,6 +288,8 @@ class _Part:
                         "repeat that command to finish it, or remove the file"
                     )
                 os.ftruncate(self._descriptor, 0)
+            if os.fstat(self._descriptor).st_size == 0:
+                self.chunks.discard()  # of another packing
             self._require_space()
             self._put(head, 0)
             os.ftruncate(self._descriptor, self._layout.end)
@@ -235,9 +333,17 @@ class _Part:
             self._put(images.pixels.contiguous().numpy().tobytes(), layout.pixels + header.image_bytes * piece.start)
             for numbers, part in ((images.labels, layout.labels), (images.ids, layout.ids)):
                 self._put(numbers.numpy().astype("<i8").tobytes(), part + NUMBER_BYTES * piece.start)
-            chunk = piece.start // header.chunk_images
-            if piece.stop == header.chunk(chunk).stop:
+            if _ends_chunk(header, piece):
+                chunk = piece.start // header.chunk_images
                 self._put(self._checksum(chunk), layout.checksums + CHECKSUM_BYTES * chunk)
+
+    def takes(self, number: int) -> bool:
+        """Writes a chunk that another rank has saved, and removes what it saved; False if it isn't seen."""
+        images = self.chunks.read(number)
+        if images is not None:
+            self.write(self._header.chunk(number), images)
+            self.chunks.remove(number)
+        return images is not None
 
     def finish(self) -> None:
         """Completes the file and renames it to its final name, durably."""
@@ -246,6 +352,7 @@ class _Part:
             os.fsync(self._descriptor)
             self._put(preamble(self._encoded, checksums), 0)
             os.fsync(self._descriptor)
+            self.chunks.discard()
             self.path.replace(self._out)
             atomic.sync_folder(self._out.parent)
 

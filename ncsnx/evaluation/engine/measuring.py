@@ -21,6 +21,7 @@ from ncsnx.evaluation.engine.measurement import Measurement, PartLayout, Subject
 from ncsnx.ranks.joining import require_same
 from ncsnx.ranks.rank_group import RankGroup
 from ncsnx.ranks.shared_batches import SharedBatches, runs_of
+from ncsnx.ranks.shared_disk import wait_for_file
 from ncsnx.runs.checkpoints.leftovers import remove_debris_in
 from ncsnx.runs.checkpoints.manifest import UnsoundError
 from ncsnx.runs.folder import open_results
@@ -221,6 +222,18 @@ class _Failures:
 def whole_of(job: WorkInParts[Subject], subject: Subject) -> dict[str, Tensor]:
     """The tensors of all parts of a subject, (count, …) each. Raises NcsnxError if parts are missing."""
     return assembled(parts_of(job, subject), job.count)
+
+
+def wait_for_parts(job: WorkInParts[Subject], subject: Subject, work: Work) -> None:
+    """Returns once this rank sees all parts of a subject, which rank 0 does already. Raises NcsnxError."""
+    parts = parts_of(job, subject)
+    new, seen = NewParts(parts), set[int]()
+
+    def is_whole() -> bool:
+        seen.update(new.indices())
+        return len(seen) >= job.count
+
+    wait_for_file(parts, "all ranks", work.ranks, work.check_stop, is_seen=is_whole)
 
 
 def rows_of(job: WorkInParts[Subject], subject: Subject, name: str) -> PartRows:

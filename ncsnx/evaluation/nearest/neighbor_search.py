@@ -29,6 +29,7 @@ from ncsnx.evaluation.engine.measuring import (
     make_parts,
     require_same_protocol,
     rows_of,
+    wait_for_parts,
     writing,
 )
 from ncsnx.evaluation.nearest.memorizing import (
@@ -280,6 +281,7 @@ class NeighborSearch(WorkInParts[None]):
     def _follow(self, work: Work, order: Plan[None] | str) -> None:
         """Draws this rank's share of the samples, or searches its share of the training images."""
         if order == _SEARCH:
+            wait_for_parts(self, None, work)  # a machine may still have an older listing of the folder
             with work.at_once():
                 images = _Joined(*self._given())
             self._nearest(images, work)

@@ -46,6 +46,9 @@ class TrainingFiles(Protocol):
     def poll(self) -> None:
         """Raises NcsnxError if the checkpoint that was being written failed. Costs nothing otherwise."""
 
+    def is_writing(self) -> bool:
+        """Whether a checkpoint is being written. May be called by any thread."""
+
     def finish(self) -> None:
         """Waits for the checkpoint that is being written. Raises NcsnxError if it failed."""
 
@@ -101,6 +104,9 @@ class RunFiles(TrainingFiles):
     def poll(self) -> None:
         self._writer.poll()
 
+    def is_writing(self) -> bool:
+        return self._writer.is_writing
+
     def finish(self) -> None:
         self._writer.finish()
 
@@ -135,6 +141,9 @@ class NoFiles(TrainingFiles):
 
     def checkpoint(self, state: TrainingState) -> None: ...
     def poll(self) -> None: ...
+    def is_writing(self) -> bool:
+        return False
+
     def finish(self) -> None: ...
     def __enter__(self) -> Self:
         return self

@@ -1,7 +1,8 @@
 """Gradients of a batch whose parts are computed one after another, and side by side on several ranks.
 
-With several ranks it is torch's DistributedDataParallel, which sums while the backward pass still runs. The loss of a
-part is a share of the batch's mean, so gradients are added up, not averaged: ranks may have parts of different sizes.
+With several ranks it is torch's DistributedDataParallel, which sums while the backward pass still runs, unless graphs
+repeat the steps (see `ncsnx.training.steps.shared_step`). The loss of a part is a share of the batch's mean, so
+gradients are added up, not averaged: ranks may have parts of different sizes.
 """
 
 import warnings
@@ -21,6 +22,9 @@ from ncsnx.quantities import counted
 from ncsnx.ranks.rank_group import RankGroup
 from ncsnx.training.score_matching import add_gradients
 
+BUCKET_BYTES = 25 * 2**20
+"""Gradients that DistributedDataParallel sums at once by default, but for a first MiB, in bytes."""
+
 PartLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(clean images, levels, noise) → their contribution to the batch's mean loss, 0-dim."""
 
@@ -28,13 +32,16 @@ PartLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 class BatchGradients:
     """Adds the gradients of a batch to those of the network's weights."""
 
-    def __init__(self, network: ScoreFunction, loss: PartLoss, ranks: RankGroup, passes: int = 1) -> None:
+    def __init__(
+        self, network: ScoreFunction, loss: PartLoss, ranks: RankGroup, passes: int = 1, *, sums: bool = True
+    ) -> None:
         """ranks: those that share the batch; if there are several, `process_group` must be open on all of them. passes:
-        parts of a rank's share."""
+        parts of a rank's share. sums: whether the gradients of all ranks are summed; otherwise they stay this rank's.
+        """
         self._network, self._ranks = network, ranks
         self._loss: PartLoss = loss
         self._parallel: DistributedDataParallel | None = None
-        if ranks.world > 1:
+        if sums and ranks.world > 1:
             self._parallel = _parallel(_LossModule(network, loss), passes)
             self._loss = self._parallel
 
@@ -50,7 +57,7 @@ class BatchGradients:
 
     def total(self, losses: Tensor) -> Tensor:
         """The sum over all ranks of losses, (n,) on the device; all ranks call it after the same step."""
-        if self._parallel is not None:
+        if self._ranks.world > 1:
             dist.all_reduce(losses)
         return losses
 

@@ -1,7 +1,7 @@
 """One step of training: gradients of a batch, clipping, optimizer, moving average.
 
 Nothing in it waits for the device, and all that changes from step to step comes as a tensor. So it can be recorded as
-one CUDA graph.
+one CUDA graph, or as two if several ranks share it.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,6 +17,7 @@ from ncsnx.training.ema import WeightAverage
 from ncsnx.training.optimizers import is_capturable, learning_rate, set_learning_rate
 from ncsnx.training.score_matching import score_matching_loss
 from ncsnx.training.steps.batch_gradients import BatchGradients
+from ncsnx.training.steps.shared_step import SharedStep
 from ncsnx.training.training_state import TrainingState
 
 
@@ -33,19 +34,26 @@ class TrainingStep:
         compiled: bool = False,
         ranks: RankGroup = ALONE,
     ) -> None:
-        """value_range: the stored values that mean black and white. graphs: whether steps are replayed as a CUDA graph,
-        if the optimizer can be captured and one rank trains. report: called with one line if they can't. compiled:
-        whether one compiled kernel draws the noise. ranks: those that share each batch."""
+        """value_range: the stored values that mean black and white. graphs: whether steps are replayed as CUDA graphs,
+        if the optimizer can be captured. report: called with one line if they can't. compiled: whether one compiled
+        kernel draws the noise. ranks: those that share each batch."""
         experiment = state.experiment
         self._state, self._experiment = state, experiment
         self._preprocessing = Preprocessing(experiment.data, value_range, experiment.seed)
         self._levels = Stream(experiment.seed, Purpose.NOISE_LEVEL)
         self._noise = Stream(experiment.seed, Purpose.TRAINING_NOISE, compiled)
-        self._gradients = BatchGradients(state.network, self.loss_at, ranks, experiment.accumulation)
+        is_captured = graphs and is_capturable(state.optimizer)
+        self._gradients = BatchGradients(
+            state.network, self.loss_at, ranks, experiment.accumulation, sums=not is_captured
+        )
         self.total_loss = self._gradients.total
-        self._graph: CapturedFunction | None = None
-        if graphs and ranks.world == 1 and is_capturable(state.optimizer):
-            self._graph = CapturedFunction(self._whole, "a training step", changes=self._changes, report=report)
+        self._captured: Callable[[Tensor, Tensor, float], Tensor] | None = None
+        if is_captured and ranks.world == 1:
+            self._captured = CapturedFunction(self._whole, "a training step", changes=self._changes, report=report)
+        elif is_captured:
+            self._captured = SharedStep(
+                state.network, self._without_stops, self._updated, changes=self._changes, report=report
+            )
 
     def __call__(self, pixels: Tensor, positions: Tensor, stopped: Callable[[], bool]) -> Tensor | None:
         """Takes a step on one batch, on the device. Returns its mean loss, 0-dim on the device.
@@ -56,7 +64,7 @@ class TrainingStep:
         requested, asked before each forward pass, but only once before a graph; then the result is None and nothing is
         changed.
         """
-        if self._graph is None:
+        if self._captured is None:
             total = self._accumulated(pixels, positions, stopped)
             if total is None:
                 return None
@@ -64,7 +72,7 @@ class TrainingStep:
         elif stopped():
             return None
         else:
-            total = self._graph(pixels, positions, self.learning_rate)
+            total = self._captured(pixels, positions, self.learning_rate)
         self._state.step += 1
         return total
 
@@ -93,17 +101,26 @@ class TrainingStep:
 
     def update(self, lr: float | Tensor) -> None:
         """Updates the weights and their average by the gradients, which are dropped. The step is not counted."""
+        self._updated(lr)
+        self._state.optimizer.zero_grad(set_to_none=True)
+
+    def _updated(self, lr: float | Tensor) -> None:
+        """Updates the weights and their average. lr: a number, or a tensor that a graph reads."""
         state = self._state
         set_learning_rate(state.optimizer, lr)
         update_weights(state.network, state.optimizer, state.average, self._experiment.clip_norm)
-        state.optimizer.zero_grad(set_to_none=True)
 
     def _whole(self, pixels: Tensor, positions: Tensor, lr: float | Tensor) -> Tensor:
         """A step without stops. lr: a number, or a tensor that a graph reads."""
         self._state.optimizer.zero_grad(set_to_none=True)  # what a failed recording may have left
+        total = self._without_stops(pixels, positions)
+        self.update(lr)
+        return total
+
+    def _without_stops(self, pixels: Tensor, positions: Tensor) -> Tensor:
+        """Computes the batch's gradients; returns its mean loss, or this rank's share of it."""
         total = self._accumulated(pixels, positions, lambda: False)
         assert total is not None
-        self.update(lr)
         return total
 
     def _accumulated(self, pixels: Tensor, positions: Tensor, stopped: Callable[[], bool]) -> Tensor | None:
