@@ -81,7 +81,7 @@ class ScoreModel:
         schedule, parameters = experiment.schedule, sum(tensor.numel() for tensor in self.network.parameters())
         network = f"{tag_of(type(experiment.model))}, {counted(parameters, 'parameter')}"
         return (
-            f"ScoreModel of {self.source.path}, step {self.step:,}, "
+            f"ScoreModel of {self.source.where}, step {self.step:,}, "
             f"{weights_in_words(self.weights)} {self.weights_sha256[:8]}\n"
             f"  {network}; {channels}×{height}×{width} images; "
             f"σ {schedule.sigma_max:g} → {schedule.sigma_min:g} in {counted(schedule.levels, 'level')}\n"

@@ -7,7 +7,7 @@ import typer
 from ncsnx.cli import options
 from ncsnx.cli.command_registry import TRAIN_PANEL, command
 from ncsnx.cli.parsing import task_options
-from ncsnx.cli.session import BATCHES, Shared, session
+from ncsnx.cli.session import BATCHES, Shared, session, work_of
 from ncsnx.quantities import counted
 
 _ROWS = "Rows between images"
@@ -114,7 +114,7 @@ def sample_command(
         from ncsnx.runs.names import runs_folder
         from ncsnx.sampling.request import MOST_SEED, SampleRequest, images_at_once
 
-        source = open_source(runs_folder(runs), run)
+        source = open_source(runs_folder(runs), run, work_of(messages))
         experiment = messages.ranks.first(lambda: with_sampler(messages, source, parse_overrides(overrides or [])))
         first, other = (seed, None) if between is None else between
         columns = _columns(between, steps, interpolate, seed)

@@ -7,7 +7,7 @@ import typer
 from ncsnx.cli import options
 from ncsnx.cli.command_registry import RUNS_PANEL, command
 from ncsnx.cli.path_parameters import a_name_or_path
-from ncsnx.cli.session import FROM_THE_START, session
+from ncsnx.cli.session import FROM_THE_START, session, work_of
 
 if TYPE_CHECKING:
     from ncsnx.config.experiment import Experiment
@@ -56,7 +56,7 @@ def show_command(
 
         paths = [word for word in overrides or [] if fields and "=" not in word]
         changes = [word for word in overrides or [] if word not in paths]
-        target = find_target(name, runs_folder(runs), changes)
+        target = find_target(name, runs_folder(runs), changes, work_of(messages))
         if fields:
             _show_fields(messages, target.experiment, paths, json)
             return
