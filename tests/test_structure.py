@@ -31,7 +31,7 @@ CROWDED = {"config": 20}
 """Folders with more modules, and their current number, which may not grow."""
 COMMANDS = "|".join([*(one.name for one in built_in_commands()), r"\{\}"])
 COMMAND = re.compile(
-    rf"\bncsnx (?:{COMMANDS})(?![a-z])[^`\n]*|hf (?:download|auth) [^`\n]*|git (?:rev-parse|status|diff|ls-files) [^`\n]*"
+    rf"\bncsnx (?:{COMMANDS})(?![a-z])[^`\n]*|hf download [^`\n]*|git (?:rev-parse|status|diff|ls-files) [^`\n]*"
 )
 """A complete command to type, up to the end of its line or code span."""
 OPTION = re.compile(r"(?<![\w-])--(?:[a-z]|\{\})")

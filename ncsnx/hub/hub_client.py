@@ -59,7 +59,8 @@ def authorization() -> str | None:
     """The Authorization header with the token that huggingface_hub finds; None without a token."""
     from huggingface_hub.utils import build_hf_headers
 
-    return build_hf_headers().get("authorization")
+    found: str | None = build_hf_headers().get("authorization")
+    return found
 
 
 def hub_host(api: "HfApi") -> str:

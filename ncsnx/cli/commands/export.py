@@ -104,6 +104,7 @@ def export_command(
     USER/MODEL`. The token is that of `hf auth login`, or HF_TOKEN.
     """
     with session(FROM_THE_START, verbose=verbose, quiet=quiet) as messages:
+        from ncsnx.cli import publishing
         from ncsnx.exchange.card import UNKNOWN_LICENSE, check_license
         from ncsnx.runs.checkpoints.manifest import require_best
         from ncsnx.runs.exported import Export
@@ -124,8 +125,6 @@ def export_command(
             _check_target(messages, out)
         destination = None
         if push is not None:
-            from ncsnx.cli import publishing
-
             experiment = place.experiment()
             destination = publishing.find_push(push, private)
             contents = publishing.Contents(
