@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @attrs.frozen(kw_only=True)
 class Contents:
-    """What an export says to whoever can read it."""
+    """Facts in an export, for everybody who can read it."""
 
     run: str
     step: int

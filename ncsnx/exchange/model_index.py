@@ -82,7 +82,7 @@ def _metric(each: ScoreValue, score: CardScore) -> Iterator[str]:
 
 
 def _short(protocol: Mapping[str, Any]) -> str:
-    """What a score means at the least: ' (10,000 images, ald, 121 evaluations)'."""
+    """The protocol in brief: ' (10,000 images, ald, 121 evaluations)'."""
     sampler, facts = protocol.get("sampler"), []
     if isinstance(n := protocol.get("n"), int):
         facts.append(counted(n, "image"))

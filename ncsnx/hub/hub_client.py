@@ -65,7 +65,8 @@ def authorization() -> str | None:
 
 def hub_host(api: "HfApi") -> str:
     """The endpoint's host, for messages."""
-    return urlsplit(api.endpoint).netloc or api.endpoint
+    endpoint = str(api.endpoint)
+    return urlsplit(endpoint).netloc or endpoint
 
 
 def page_of(api: "HfApi", address: HubAddress) -> str:

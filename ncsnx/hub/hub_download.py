@@ -56,7 +56,7 @@ class RemoteFile:
     """Git's sha1 of any other file, in hexadecimal."""
 
     def problem(self, path: Path) -> str | None:
-        """What is wrong with the file's downloaded copy, if the Hub gives Git's hash; None otherwise."""
+        """The problem with a downloaded copy by Git's hash; None if it is right, or the Hub gives another hash."""
         if self.sha256 is not None or self.blob is None:
             return None
         content = path.read_bytes()
@@ -70,7 +70,7 @@ class RemoteModel:
 
     api: "HfApi"
     address: HubAddress
-    """With the commit."""
+    """Address with the commit."""
     files: dict[str, RemoteFile]
     """The files of an exported model by name, as far as they are there."""
     others: tuple[str, ...]
@@ -134,7 +134,7 @@ def fetch_model(address: HubAddress, work: Work = SILENT) -> Export:
 
 
 def look_up_model(address: HubAddress) -> RemoteModel:
-    """What the Hub has at the address. Raises UsageError."""
+    """The repository at the address, as the Hub describes it. Raises UsageError."""
     api = hub_api()
     with hub_errors(api, address):
         info = api.model_info(address.repository, revision=address.revision, files_metadata=True, timeout=ANSWER_S)

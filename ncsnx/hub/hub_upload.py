@@ -33,11 +33,11 @@ class Destination:
 
     api: "HfApi"
     address: HubAddress
-    """Without a revision."""
+    """Address without a revision."""
     is_private: bool
     """Whether it is private, or will be made so."""
     found: RemoteModel | None
-    """What it holds now; None if it is still to be made."""
+    """The repository as it is; None if it is still to be made."""
 
     @property
     def page(self) -> str:
@@ -55,7 +55,7 @@ class Published:
     """A published export."""
 
     address: HubAddress
-    """With the commit."""
+    """Address with the commit."""
     page: str
     """Web address of the repository's page."""
     is_new: bool

@@ -112,7 +112,7 @@ class Export:
 
     @property
     def where(self) -> str:
-        """Where the model is, for messages: the address on the Hub, else the path."""
+        """Place of the model, for messages: the address on the Hub, else the path."""
         return str(self.path) if self.hub is None else self.hub
 
     @property
@@ -160,7 +160,7 @@ class Export:
         return content
 
     def _remedy(self, advice: str) -> Hint:
-        """What to do about a damaged file. advice: for a folder that somebody copied."""
+        """Advice on a damaged file. advice: for a folder that somebody copied."""
         if self.hub is None:
             return Hint(advice)
         return Hint("remove the copy; the next use downloads it again", f"rm -r {shlex.quote(str(self.path))}")

@@ -58,7 +58,7 @@ class Run:
 
     @property
     def where(self) -> str:
-        """Where the run is, for messages."""
+        """Place of the run, for messages: its path."""
         return str(self.path)
 
     @property

@@ -151,12 +151,14 @@ def load(
     runtime: Runtime | None = None,
     precision: Precision | None = None,
 ) -> ScoreModel:
-    """Loads the model of a run's checkpoint or of an exported folder: averaged weights, or raw ones without EMA.
+    """Loads the model of a run's checkpoint or of an exported model: averaged weights, or raw ones without EMA.
 
     Reads only JSON and safetensors, and checks the hash of each file.
 
-    source: name of a run in the runs folder, path of a run or an exported folder, a Run or an Export.
-    ckpt: checkpoint of a run: a step (150000, '150k'), 'latest' (the default) or 'best'; None for an exported folder.
+    source: name of a run in the runs folder, path of a run or an exported folder, a Run or an Export; or the address of
+    an exported model on the Hugging Face Hub, 'hf://USER/MODEL' or 'hf://USER/MODEL@REVISION', which is downloaded into
+    the cache (NCSNX_CACHE) unless its commit is there.
+    ckpt: checkpoint of a run: a step (150000, '150k'), 'latest' (the default) or 'best'; None for an exported model.
     runs: the runs folder; default: NCSNX_RUNS, else ./runs.
     precision: number format of the evaluations: 'fp32', 'tf32' (CUDA only) or 'bf16'; default: the runtime's, else the
     experiment's.

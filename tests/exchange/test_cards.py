@@ -146,10 +146,10 @@ def test_the_model_index_has_the_scores_with_their_protocols_as_the_hub_reads_th
         (
             "fid",
             8.25,
-            "FID (10,000 images, ald, 121 evaluations)",
+            f"FID {short}",
             {"standard_error": 0.5, "protocol": "10,000 images"},
         ),
-        ("kid", 1e-05, "KID (10,000 images, ald, 121 evaluations)", {"protocol": "10,000 images"}),
+        ("kid", 1e-05, f"KID {short}", {"protocol": "10,000 images"}),
         ("bits_per_dimension", 3e30, "bits per dimension", {"standard_error": 1e-9, "protocol": "exact"}),
     ]
     (one, *_) = data.eval_results

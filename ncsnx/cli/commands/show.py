@@ -21,7 +21,8 @@ def show_command(
         typer.Argument(
             metavar="NAME",
             parser=a_name_or_path,
-            help="An experiment (or FILE.py, FILE.py:NAME), a run (runs/NAME) or an exported model (./DIR).",
+            help="An experiment (or FILE.py, FILE.py:NAME), a run (runs/NAME) or an exported model (./DIR or "
+            "hf://USER/MODEL).",
         ),
     ],
     overrides: options.ExperimentChanges = None,
