@@ -109,6 +109,8 @@ def publish(export: Export, destination: Destination, work: Work = SILENT, *, ba
     with hub_errors(api, address), _calm(work, bars):
         if destination.found is None:
             api.create_repo(address.repository, private=destination.is_private, exist_ok=True)
+        for add in adds:  # each by itself is sent by this thread, which signals interrupt
+            api.preupload_lfs_files(address.repository, [add], free_memory=False)
         commit = api.create_commit(
             address.repository,
             [*adds, *removes],
