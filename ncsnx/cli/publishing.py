@@ -15,7 +15,7 @@ from ncsnx.runs.exported import CARD, CONFIG, MODEL, PICTURE, Export
 from ncsnx.runs.names import as_typed
 
 if TYPE_CHECKING:
-    from ncsnx.hub.hub_upload import Destination, Published
+    from ncsnx.hub.hub_upload import Destination, PublishedExport
     from ncsnx.stopping import StopRequest
 
 
@@ -71,7 +71,7 @@ def agree(messages: Messages, destination: "Destination", contents: Contents, ye
 
 def push(
     messages: Messages, stop: "StopRequest", export: Export, destination: "Destination", *, is_kept: bool
-) -> "Published":
+) -> "PublishedExport":
     """Publishes the export, and says where it is and what loads it. Raises NcsnxError.
 
     is_kept: whether the folder stays, so that the upload alone can be repeated.
@@ -95,7 +95,7 @@ def push(
     return published
 
 
-def published_facts(published: "Published", destination: "Destination") -> dict[str, Any]:
+def published_facts(published: "PublishedExport", destination: "Destination") -> dict[str, Any]:
     """JSON of a published export."""
     return {
         "address": str(published.address),

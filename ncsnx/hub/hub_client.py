@@ -69,7 +69,7 @@ def hub_host(api: "HfApi") -> str:
     return urlsplit(endpoint).netloc or endpoint
 
 
-def page_of(api: "HfApi", address: HubAddress) -> str:
+def web_page(api: "HfApi", address: HubAddress) -> str:
     """Web address of the repository's page."""
     return f"{api.endpoint}/{address.repository}"
 
@@ -106,7 +106,7 @@ def _in_our_words(error: BaseException, api: "HfApi", address: HubAddress) -> Us
         case errors.GatedRepoError():
             return UsageError(
                 f"the authors of {repository} give access on request only, and this account has none",
-                Hint("ask for it on", page_of(api, address)),
+                Hint("ask for it on", web_page(api, address)),
                 *_log_in_hints(),
             )
         case errors.RepositoryNotFoundError():
@@ -117,7 +117,7 @@ def _in_our_words(error: BaseException, api: "HfApi", address: HubAddress) -> Us
         case errors.RevisionNotFoundError():
             return UsageError(
                 f"{repository} has no branch, tag or commit {address.revision!r}",
-                Hint("they are listed on", f"{page_of(api, address)}/tree/main"),
+                Hint("they are listed on", f"{web_page(api, address)}/tree/main"),
             )
         case errors.DisabledRepoError():
             return UsageError(f"{repository} has been disabled on {host}")

@@ -12,7 +12,7 @@ import attrs
 
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.hub.hub_address import HubAddress, is_commit
-from ncsnx.hub.hub_client import ANSWER_S, authorization, hub_api, hub_errors, hub_host, page_of, unexpected_answer
+from ncsnx.hub.hub_client import ANSWER_S, authorization, hub_api, hub_errors, hub_host, unexpected_answer, web_page
 from ncsnx.hub.hub_download import RemoteModel, describe_model
 from ncsnx.quantities import byte_size, counted
 from ncsnx.runs.exported import CARD, CONFIG, MODEL, MOST_CONFIG_BYTES, PICTURE, PLACEHOLDER, Export, is_export
@@ -42,7 +42,7 @@ class Destination:
     @property
     def page(self) -> str:
         """Web address of the repository's page."""
-        return page_of(self.api, self.address)
+        return web_page(self.api, self.address)
 
     @property
     def replaces(self) -> tuple[str, ...]:
@@ -51,7 +51,7 @@ class Destination:
 
 
 @attrs.frozen(kw_only=True)
-class Published:
+class PublishedExport:
     """A published export."""
 
     address: HubAddress
@@ -84,14 +84,14 @@ def find_destination(address: HubAddress, *, private: bool) -> Destination:
     if private and not info.private:
         raise UsageError(
             f"{address.repository} exists and is public, so {parameter('private')} would change nothing",
-            Hint("make it private on", f"{page_of(api, address)}/settings"),
+            Hint("make it private on", f"{web_page(api, address)}/settings"),
             Hint("or choose another repository", adds=argument("push", "USER/MODEL")),
         )
     _require_ours(found)
     return Destination(api=api, address=address, is_private=bool(info.private), found=found)
 
 
-def publish(export: Export, destination: Destination, work: Work = SILENT, *, bars: bool = False) -> Published:
+def publish(export: Export, destination: Destination, work: Work = SILENT, *, bars: bool = False) -> PublishedExport:
     """Makes the repository if it is missing, and commits the export's files at once. Interrupted, it can be repeated.
 
     bars: whether huggingface_hub shows its progress bars. Raises UsageError for what the Hub refuses, NcsnxError for a
@@ -120,7 +120,7 @@ def publish(export: Export, destination: Destination, work: Work = SILENT, *, ba
     if not is_commit(commit):
         raise unexpected_answer(api, "the new commit has no hash")
     is_new = destination.found is None or destination.found.commit != commit
-    return Published(address=address.at(commit), page=destination.page, is_new=is_new)
+    return PublishedExport(address=address.at(commit), page=destination.page, is_new=is_new)
 
 
 def _contents(export: Export, address: HubAddress) -> dict[str, bytes]:

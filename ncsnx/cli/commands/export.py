@@ -16,7 +16,9 @@ from ncsnx.quantities import counted
 if TYPE_CHECKING:
     from ncsnx.console.messages import Messages
     from ncsnx.exchange.exporting import Exported
+    from ncsnx.hub.hub_upload import Destination
     from ncsnx.runs.exported import Export
+    from ncsnx.runs.folder import Run
     from ncsnx.runs.model_source import Source
 
 _HUB_PANEL = "Hugging Face Hub"
@@ -123,14 +125,7 @@ def export_command(
         check_license(license)
         if out is not None:
             _check_target(messages, out)
-        destination = None
-        if push is not None:
-            experiment = place.experiment()
-            destination = publishing.find_push(push, private)
-            contents = publishing.Contents(
-                run=place.name, step=step or 0, experiment=experiment.name, note=experiment.note, license=license
-            )
-            publishing.agree(messages, destination, contents, yes)
+        destination = None if push is None else _agreed(messages, place, step, push, private, yes, license)
         if ckpt == "best":
             messages.info(f"best: {require_best(place)}")
 
@@ -189,6 +184,21 @@ def _source(context: typer.Context, runs_folder: Path, run: str, push: str | Non
         if given is not None and given.name == "COMMANDLINE":
             raise UsageError(f"{path} is an exported model, which is published as it is; leave --{name} out")
     return Export(path)
+
+
+def _agreed(
+    messages: "Messages", run: "Run", step: int | None, push: str, private: bool, yes: bool, license: str
+) -> "Destination":
+    """The repository to publish in, after what will be published was said and agreed to. Raises NcsnxError."""
+    from ncsnx.cli import publishing
+
+    experiment = run.experiment()
+    destination = publishing.find_push(push, private)
+    contents = publishing.Contents(
+        run=run.name, step=step or 0, experiment=experiment.name, note=experiment.note, license=license
+    )
+    publishing.agree(messages, destination, contents, yes)
+    return destination
 
 
 def _push_folder(messages: "Messages", export: "Export", push: str, private: bool, yes: bool) -> dict[str, Any]:
