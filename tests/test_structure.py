@@ -18,7 +18,7 @@ FLOORS = (
         *("capturing", "ranks", "tensorfloat"),
     ),
     ("config", "noise", "paths", "storage", "notebooks"),
-    ("data", "networks", "samplers", "images", "sampling", "inverse", "runtime", "runs"),
+    ("data", "networks", "samplers", "images", "sampling", "inverse", "runtime", "runs", "hub"),
     ("exchange", "training", "features", "metrics", "evaluation", "planning", "benchmarking"),
     ("report",),
     ("jobs",),

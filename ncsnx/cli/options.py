@@ -30,7 +30,8 @@ ModelName = Annotated[
     typer.Argument(
         metavar="RUN",
         parser=a_name_or_path,
-        help="A run (its name in the runs folder, or a path), or the folder of an exported model.",
+        help="A run (its name in the runs folder, or a path), or an exported model: its folder, or hf://USER/MODEL on "
+        "the Hugging Face Hub (hf://USER/MODEL@REVISION).",
     ),
 ]
 ExperimentName = Annotated[

@@ -5,8 +5,8 @@ Names, notes and captions may come from other people. In the card they are plain
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -15,16 +15,15 @@ from ncsnx.config.differences import shown
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import UsageError
+from ncsnx.exchange.model_index import TASK, CardScore, model_index
 from ncsnx.quantities import counted, with_error
-from ncsnx.runs.exported import CONFIG, MODEL, PICTURE, ExportConfig
+from ncsnx.runs.exported import CONFIG, MODEL, PICTURE, PLACEHOLDER, ExportConfig
 from ncsnx.spelling import parameter
 
 if TYPE_CHECKING:
     from ncsnx.runs.checkpoints.checkpoint import ImportedFrom
 
 UNKNOWN_LICENSE = "unknown"
-PLACEHOLDER = "path/to/this/folder"
-"""Placeholder for the folder's path in the examples."""
 
 _LICENSE = re.compile("[a-z][a-z0-9.+-]{1,63}")
 _YAML_WORDS = {"yes", "no", "on", "off", "true", "false", "null"}
@@ -40,28 +39,6 @@ _SECTIONS = (
                   "seed", "steps")),
     ("Sampler", ("sampler",)),
 )  # fmt: skip
-
-
-@attrs.frozen
-class ScoreValue:
-    """One number of a sweep's row."""
-
-    name: str
-    """Name of the score, such as FID."""
-    value: float
-    error: float | None = None
-    """Standard error, if estimated; for a perfect model, the standard deviation over draws."""
-
-
-@attrs.frozen
-class CardScore:
-    """The model's scores from one sweep."""
-
-    measured: tuple[ScoreValue, ...]
-    caption: str
-    """The protocol in words."""
-    protocol: Mapping[str, Any]
-    """The full protocol, as JSON."""
 
 
 @attrs.frozen(kw_only=True)
@@ -101,7 +78,7 @@ def card(
     """
     experiment = config.experiment
     paragraphs = [
-        *_front(experiment, check_license(license)),
+        *_front(config, check_license(license), scores),
         f"# {text(experiment.name)}",
         _summary(config, parameters, evaluations),
         *([f"Note: {text(experiment.note)}"] if experiment.note else []),
@@ -124,7 +101,8 @@ def text(value: str) -> str:
     return _MARKUP.sub(r"\\\g<0>", visible)
 
 
-def _front(experiment: Experiment, license: str) -> Iterator[str]:
+def _front(config: ExportConfig, license: str, scores: Sequence[CardScore]) -> Iterator[str]:
+    experiment = config.experiment
     tags = ["ncsnx", "score-based-generative-modeling", "langevin-dynamics"]
     network = tag_of(type(experiment.model)) or ""
     # a package's network may have any name, and YAML reads some words as other types
@@ -133,9 +111,10 @@ def _front(experiment: Experiment, license: str) -> Iterator[str]:
         "---",
         f"license: {license}",
         "library_name: ncsnx",
-        "pipeline_tag: unconditional-image-generation",
+        f"pipeline_tag: {TASK}",
         "tags:",
         *(f"- {tag}" for tag in tags),
+        *model_index(experiment, config.data_fingerprint, scores),
         "---",
     ]
     yield "\n".join(lines)

@@ -65,7 +65,7 @@ class FolderDrawing:
         model, request, task = self.model, self.request, self.task
         folder = default_folder(model, request, task) if self.out is None else self.out
         output = open_output(folder, model, request, task=task, note=self.note, overwrite=self.overwrite)
-        source = f"{model.source.path}, step {model.step:,} ({model.weights}), {model.evaluations_in_words} each"
+        source = f"{model.source.where}, step {model.step:,} ({model.weights}), {model.evaluations_in_words} each"
         if output.complete:
             work.info(f"{self.images} from {source}: already sampled")
         else:

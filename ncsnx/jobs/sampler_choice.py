@@ -29,7 +29,7 @@ def with_sampler(work: Work, source: Source, overrides: Sequence[Override]) -> E
     if len(others) < len(overrides):
         if not isinstance(source, Run):
             raise UsageError(
-                f"sampler=fast needs a run, where `ncsnx compare` stores it, and {source.path} is an exported model; "
+                f"sampler=fast needs a run, where `ncsnx compare` stores it, and {source.where} is an exported model; "
                 "type the sampler itself"
             )
         found = read_fast(source)

@@ -13,11 +13,13 @@ from ncsnx.config.discovery import BrokenExperimentError, UnknownExperimentError
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.overrides import apply_overrides, parse_overrides
 from ncsnx.errors import Hint, NcsnxError, UsageError
+from ncsnx.hub.hub_address import is_hub_address, parse_hub_address
 from ncsnx.runs.exported import Export
 from ncsnx.runs.folder import Run, list_runs, open_run
 from ncsnx.runs.model_source import Source, open_source
 from ncsnx.runs.names import as_typed, check_run_name
 from ncsnx.runs.origins import read_origins
+from ncsnx.work import SILENT, Work
 
 _CONFIG, _SNAPSHOT = Run(Path()).config_path.name, Run(Path()).source_path.name
 
@@ -30,7 +32,7 @@ class Target:
     origins: dict[str, str]
     """Dotted path → origin; without values whose origin isn't recorded."""
     where: str
-    """FILE:LINE of the registration, or the folder of the run or exported model."""
+    """FILE:LINE of the registration; the folder of the run or exported model, or its address on the Hub."""
     run: Run | None
     source: str | None = None
     """Text of the experiment's file; None for runs and exported models."""
@@ -38,16 +40,17 @@ class Target:
     """Path of the experiment's file; None for runs and exported models."""
 
 
-def find_target(name: str, runs_folder: Path, overrides: list[str] | None = None) -> Target:
+def find_target(name: str, runs_folder: Path, overrides: list[str] | None = None, work: Work = SILENT) -> Target:
     """The experiment, run or exported model that `name` means, with overrides (FIELD=VALUE) applied.
 
-    `runs/NAME`, any other path, and the path of its config.json mean the run or the exported model; a `.py` file and a
+    `runs/NAME`, any other path, and the path of its config.json mean the run or the exported model; so does an address
+    on the Hub (hf://USER/MODEL), from which `work` shows the download; a `.py` file and a
     registered name mean the experiment; any other name means the run of that name. Raises UsageError where none exists,
     NcsnxError for an invalid configuration.
     """
     changes = overrides or []
     if is_path(name):
-        return _of_source(_at_path(name, runs_folder), changes)
+        return _of_source(_at_path(name, runs_folder, work), changes)
     try:
         found = resolve(name, changes)
     except UnknownExperimentError as error:
@@ -72,6 +75,8 @@ def find_training(
     model.
     """
     _refuse_snapshot(name)
+    if is_hub_address(name):
+        raise UsageError(f"{parse_hub_address(name)} is an exported model, which holds nothing to resume training from")
     if is_path(name):
         source = _at_path(name, runs_folder)
         if isinstance(source, Export):
@@ -92,11 +97,13 @@ def find_training(
 
 
 def is_path(name: str) -> bool:
-    """Whether the name is the path of a run or exported model, or of its config.json."""
-    return file_and_name(name)[0] is None and ("/" in name or name == _CONFIG)
+    """Whether the name is the path of a run or exported model, of its config.json, or an address on the Hub."""
+    return is_hub_address(name) or (file_and_name(name)[0] is None and ("/" in name or name == _CONFIG))
 
 
-def _at_path(name: str, runs_folder: Path) -> Source:
+def _at_path(name: str, runs_folder: Path, work: Work = SILENT) -> Source:
+    if is_hub_address(name):
+        return open_source(runs_folder, name, work)
     path = str(Path(name).parent) if Path(name).name == _CONFIG and is_file(Path(name)) else name.rstrip("/") or "/"
     in_runs = path.removeprefix("runs/")
     if path != in_runs and in_runs and "/" not in in_runs:
@@ -108,11 +115,11 @@ def _of_source(source: Source, overrides: list[str]) -> Target:
     experiment, run = source.experiment(), source if isinstance(source, Run) else None
     known = {} if run is None else read_origins(run.origins_path)
     if not overrides:
-        return Target(experiment, known, str(source.path), run)
+        return Target(experiment, known, source.where, run)
     parsed = parse_overrides(overrides)
     marked = {path: known.get(path, "") for path, _ in flatten(unstructure(experiment))}
     changed, origins = apply_overrides(experiment, marked, parsed)
-    return Target(changed, {path: one for path, one in origins.items() if one}, str(source.path), run)
+    return Target(changed, {path: one for path, one in origins.items() if one}, source.where, run)
 
 
 def _refuse_snapshot(name: str) -> None:

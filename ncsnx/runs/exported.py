@@ -10,6 +10,7 @@ card and the picture are for people and may be edited. Nothing in the folder is 
 import errno
 import hashlib
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,8 @@ from ncsnx.storage.parsing import read_json
 from ncsnx.version import __version__
 
 CONFIG, MODEL, CARD, PICTURE = "config.json", "model.safetensors", "README.md", "samples.png"
+PLACEHOLDER = "path/to/this/folder"
+"""Placeholder for the folder's path in the card's examples."""
 FORMAT: Literal["ncsnx-export"] = "ncsnx-export"
 FORMAT_VERSION = 1
 MOST_CONFIG_BYTES = 1 << 20
@@ -90,8 +93,9 @@ class ExportConfig:
         return document_bytes(self)
 
     @classmethod
-    def from_bytes(cls, written: bytes, path: Path) -> "ExportConfig":
-        """Parses the output of `to_bytes`. path: named in errors. Raises NcsnxError for anything else."""
+    def from_bytes(cls, written: bytes, path: Path | str) -> "ExportConfig":
+        """Parses the output of `to_bytes`. path: the file, or where it comes from, for errors. Raises NcsnxError for
+        anything else."""
         config = parse_document(written, cls, path)
         if paths := _paths(config.experiment):
             raise NcsnxError(f"{path}: experiment.data.{paths[0]}: expected a plain name, found a path to elsewhere")
@@ -103,10 +107,19 @@ class Export:
     """An exported folder. Like a run, it has an experiment and a data fingerprint, but only one checkpoint."""
 
     path: Path
+    hub: str | None = None
+    """Address on the Hugging Face Hub, with the commit, of a model that comes from there."""
+
+    @property
+    def where(self) -> str:
+        """Place of the model, for messages: the address on the Hub, else the path."""
+        return str(self.path) if self.hub is None else self.hub
 
     @property
     def name(self) -> str:
-        """The folder's own name, whatever path led to it; always a plain name."""
+        """The name of the repository on the Hub, else the folder's own, whatever path led to it; always plain."""
+        if self.hub is not None:
+            return self.hub.partition("@")[0].rpartition("/")[2]
         name = self.path.name if self.path.name not in ("", "..") else self.path.resolve().name
         return name or "model"
 
@@ -134,17 +147,23 @@ class Export:
         """Content of model.safetensors, read once and checked against its sha256 in `config`. Raises NcsnxError."""
         path = self.path / MODEL
         if (problem := size_problem(config.experiment, MODEL, config.model_bytes)) is not None:
-            raise NcsnxError(f"{path} {problem}", Hint(_UNCHANGED_COPY))
+            raise NcsnxError(f"{path} {problem}", self._remedy(_UNCHANGED_COPY))
         with _readable(path), reading.opened(path) as file:
             size = os.fstat(file.fileno()).st_size
             if size != config.model_bytes:
                 raise NcsnxError(
-                    f"{path} has {counted(size, 'byte')} instead of {config.model_bytes:,}", Hint(_NEW_COPY)
+                    f"{path} has {counted(size, 'byte')} instead of {config.model_bytes:,}", self._remedy(_NEW_COPY)
                 )
             content = file.read(size)
         if hashlib.sha256(content).hexdigest() != config.model_sha256:
-            raise NcsnxError(f"{path} is damaged: its sha256 is not the one in {CONFIG}", Hint(_UNCHANGED_COPY))
+            raise NcsnxError(f"{path} is damaged: its sha256 is not the one in {CONFIG}", self._remedy(_UNCHANGED_COPY))
         return content
+
+    def _remedy(self, advice: str) -> Hint:
+        """Advice on a damaged file. advice: for a folder that somebody copied."""
+        if self.hub is None:
+            return Hint(advice)
+        return Hint("remove the copy; the next use downloads it again", f"rm -r {shlex.quote(str(self.path))}")
 
 
 def is_export(path: Path) -> bool:

@@ -16,6 +16,7 @@ from ncsnx.config.experiment import Experiment
 from ncsnx.config.strict.complaints import StructureError
 from ncsnx.config.strict.fields import OMITTED
 from ncsnx.errors import Hint, NcsnxError, UsageError
+from ncsnx.hub.hub_address import is_hub_address, parse_hub_address
 from ncsnx.paths import exists, typed_name_or_path
 from ncsnx.ranks.rank_group import RANK_LOGS
 from ncsnx.runs.exported import Export, is_export
@@ -55,6 +56,11 @@ class Run:
     def name(self) -> str:
         """The folder's own name, whatever path led to it."""
         return self.path.name or self.path.resolve().name
+
+    @property
+    def where(self) -> str:
+        """Place of the run, for messages: its path."""
+        return str(self.path)
 
     @property
     def config_path(self) -> Path:
@@ -270,6 +276,8 @@ def locate(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool = 
     needs_config as in `open_run`. Raises UsageError with near matches for an unknown name, UsageError for a file and
     NcsnxError for a folder that is neither.
     """
+    if is_hub_address(str(name_or_path)):
+        raise _is_on_the_hub(str(name_or_path))
     typed = typed_name_or_path(name_or_path) if isinstance(name_or_path, str) else str(name_or_path)
     candidates = [Path(typed)] if "/" in typed or typed in ("", ".", "..") else [runs_folder / typed, Path(typed)]
     for path in candidates:
@@ -288,6 +296,14 @@ def locate(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool = 
         raise UsageError(f"there is no run at {shortened(typed)!a}", Hint("list the runs", "ncsnx list"))
     check_file_name(typed, "a run", Hint("list the runs", "ncsnx list"))
     raise _no_run(typed, runs_folder)
+
+
+def _is_on_the_hub(text: str) -> UsageError:
+    """The error for an address on the Hub where only a run will do."""
+    address = parse_hub_address(text)
+    return UsageError(
+        f"{address} is an exported model, not a run", Hint("draw images from it", f"ncsnx sample {address}")
+    )
 
 
 def _no_run(name: str, runs_folder: Path) -> UsageError:

@@ -19,6 +19,7 @@ from ncsnx.noise.levels import sigmas
 from ncsnx.quantities import counted
 from ncsnx.ranks.rank_group import ALONE, RankGroup
 from ncsnx.ranks.shared_batches import SharedBatches, runs_of
+from ncsnx.runs.exported import Export
 from ncsnx.runs.folder import Run
 from ncsnx.runs.model_source import Source
 from ncsnx.runs.names import step_name
@@ -121,6 +122,8 @@ def protocol(model: ScoreModel, request: SampleRequest, task: "Task | None" = No
     """JSON values that determine the images."""
     experiment = model.experiment
     given: dict[str, Any] = {} if request.between is None else {"between": request.between}
+    if isinstance(model.source, Export) and model.source.hub is not None:
+        given["source"] = model.source.hub
     if task is not None:
         given["task"] = task.protocol
         given |= measured_facts(experiment.sampler, noisy=task.noise > 0)
@@ -260,7 +263,7 @@ def _training_data(model: ScoreModel, data: Path | None) -> Splits:
         got = [hint for hint in error.hints if not hint.adds]  # a run's data can't be moved by an override
         raise NcsnxError(f"{start}: {error.message}", *got, place, noise) from error
     if model.source.data_fingerprint() not in (None, splits.fingerprint):
-        raise NcsnxError(f"{start}, but the data is not that of {model.source.path}", place, noise)
+        raise NcsnxError(f"{start}, but the data is not that of {model.source.where}", place, noise)
     return splits
 
 

@@ -82,7 +82,7 @@ class ScoreModel:
         schedule, parameters = experiment.schedule, sum(tensor.numel() for tensor in self.network.parameters())
         network = f"{tag_of(type(experiment.model))}, {counted(parameters, 'parameter')}"
         return (
-            f"ScoreModel of {self.source.path}, step {self.step:,}, "
+            f"ScoreModel of {self.source.where}, step {self.step:,}, "
             f"{weights_in_words(self.weights)} {self.weights_sha256[:8]}\n"
             f"  {network}; {channels}×{height}×{width} images; "
             f"σ {schedule.sigma_max:g} → {schedule.sigma_min:g} in {counted(schedule.levels, 'level')}\n"
@@ -156,12 +156,14 @@ def load(
     runtime: Runtime | None = None,
     precision: Precision | None = None,
 ) -> ScoreModel:
-    """Loads the model of a run's checkpoint or of an exported folder: averaged weights, or raw ones without EMA.
+    """Loads the model of a run's checkpoint or of an exported model: averaged weights, or raw ones without EMA.
 
     Reads only JSON and safetensors, and checks the hash of each file.
 
-    source: name of a run in the runs folder, path of a run or an exported folder, a Run or an Export.
-    ckpt: checkpoint of a run: a step (150000, '150k'), 'latest' (the default) or 'best'; None for an exported folder.
+    source: name of a run in the runs folder, path of a run or an exported folder, a Run or an Export; or the address of
+    an exported model on the Hugging Face Hub, 'hf://USER/MODEL' or 'hf://USER/MODEL@REVISION', which is downloaded into
+    the cache (NCSNX_CACHE) unless its commit is there.
+    ckpt: checkpoint of a run: a step (150000, '150k'), 'latest' (the default) or 'best'; None for an exported model.
     runs: the runs folder; default: NCSNX_RUNS, else ./runs.
     precision: number format of the evaluations: 'fp32', 'tf32' (CUDA only) or 'bf16'; default: the runtime's, else the
     experiment's.

@@ -9,7 +9,8 @@ from markdown_it.token import Token
 
 from ncsnx.config import ConsistentAnnealed, Experiment, Images
 from ncsnx.errors import UsageError
-from ncsnx.exchange.card import CardScore, Picture, ScoreValue, card, check_license, text
+from ncsnx.exchange.card import Picture, card, check_license, text
+from ncsnx.exchange.model_index import CardScore, ScoreValue
 from tests.config.examples import every_variant, minimal
 from tests.runs.test_exports import HASH, config_of
 
@@ -124,6 +125,56 @@ def test_scores_stand_with_their_protocol_in_words_and_in_full() -> None:
     assert "recall0.5000" in said
     assert "Protocol: 10,000 images a checkpoint from seed 0." in said
     assert '```json\n{\n  "n": 10000,\n  "reference": {\n    "kind": "split"\n  }\n}\n```' in written
+
+
+def test_the_model_index_has_the_scores_with_their_protocols_as_the_hub_reads_them() -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    measured = (
+        ScoreValue("FID", 8.25, 0.5, "fid"),
+        ScoreValue("FID of a perfect model", 1.0),
+        ScoreValue("KID", 1e-05, None, "kid"),
+        ScoreValue("x", float("inf"), None, "infinite"),
+        ScoreValue("x", 1.0, None, "Not An Identifier"),
+    )
+    protocol = {"n": 10_000, "sampler": {"type": "ald"}, "evaluations": 121}
+    short = "(10,000 images, ald, 121 evaluations)"
+    likelihood = ScoreValue("bits per dimension", 3e30, 1e-9, "bits_per_dimension")
+    scores = (CardScore(measured, "10,000 images", protocol), CardScore((likelihood,), "exact", {}))
+    data = hub.ModelCard(card_of(scores=scores), ignore_metadata_errors=False).data
+    assert (data.license, data.library_name, data.model_name) == ("mit", "ncsnx", "minimal")
+    assert [(one.metric_type, one.metric_value, one.metric_name, one.metric_args) for one in data.eval_results] == [
+        (
+            "fid",
+            8.25,
+            f"FID {short}",
+            {"standard_error": 0.5, "protocol": "10,000 images"},
+        ),
+        ("kid", 1e-05, f"KID {short}", {"protocol": "10,000 images"}),
+        ("bits_per_dimension", 3e30, "bits per dimension", {"standard_error": 1e-9, "protocol": "exact"}),
+    ]
+    (one, *_) = data.eval_results
+    assert (one.task_type, one.dataset_type, one.dataset_name) == (
+        "unconditional-image-generation",
+        "digits",
+        "digits 8×8",
+    )
+    assert one.dataset_args == {"fingerprint": "f" * 64}
+    assert hub.repocard_data.eval_results_to_model_index("minimal", data.eval_results) == data.to_dict()["model-index"]
+
+
+@pytest.mark.parametrize(
+    "words", [*HOSTILE, "ünï \U0001f600", "\ud800", "x" * 5_000, "a: b # c", "'\"", "%TAG ! x", "\x85"]
+)
+def test_no_text_of_other_people_ends_a_value_of_the_model_index(words: str) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    scores = (CardScore((ScoreValue(words, 1.0, None, "fid"),), words, {"sampler": {"type": words}, "n": True}),)
+    front, _ = front_and_body(card_of(scores=scores).replace("# minimal", "# m"))
+    assert all(line.isascii() and line.isprintable() for line in front)
+    data = hub.ModelCard("---\n" + "\n".join(front) + "\n---\n", ignore_metadata_errors=False).data
+    (one,) = data.eval_results
+    clean = words.replace("\ud800", "\ufffd")
+    assert one.metric_args == {"protocol": clean if len(clean) <= 1_000 else f"{clean[:1000]}…"}
+    assert data.license == "mit"
 
 
 def test_the_picture_is_shown_where_there_is_one() -> None:

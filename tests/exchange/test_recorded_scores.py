@@ -9,7 +9,7 @@ import pytest
 from ncsnx.config.codec import identity
 from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.references.perfect_model import PerfectModel
-from ncsnx.exchange.recorded_scores import recorded_scores
+from ncsnx.exchange.recorded_scores import recorded_scores, without_folders
 from ncsnx.quantities import with_error
 from ncsnx.runs.folder import Run
 from ncsnx.runs.score_files import ScoreFile
@@ -100,3 +100,15 @@ def test_a_folder_of_scores_that_leads_elsewhere_is_not_followed(run: Run, tmp_p
     run.fid.symlink_to(tmp_path)
     with pytest.raises(NcsnxError, match="symbolic link"):
         recorded_scores(run, minimal(), 10, OWN)
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+@pytest.mark.parametrize("path", ["/home/ada/patients (2) (0123abcd)/scans", "../scans", "scans"])
+def test_a_caption_names_a_folder_without_its_path(kind: str, path: str) -> None:
+    def caption(place: str) -> str:
+        why = f"unknown, since {kind} {place} holds mean and covariance only"
+        return f"10 images; features: Inception (1a2b3c4d); reference: {kind} {place} (4d3c2b1a); perfect model: {why}"
+
+    assert without_folders(caption(path)) == caption("scans")
+    split = "10 images; reference: digits, training images (1,498) (4d3c2b1a); perfect model: 1.2"
+    assert without_folders(split) == split

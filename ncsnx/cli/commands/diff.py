@@ -9,7 +9,7 @@ import typer
 from ncsnx.cli import options
 from ncsnx.cli.command_registry import RUNS_PANEL, command
 from ncsnx.cli.path_parameters import a_name_or_path
-from ncsnx.cli.session import FROM_THE_START, session
+from ncsnx.cli.session import FROM_THE_START, session, work_of
 from ncsnx.quantities import counted
 
 _CHANGE = re.compile(r"[\w.]+=")
@@ -45,8 +45,8 @@ def diff_command(
         from ncsnx.jobs.targets import find_target
         from ncsnx.runs.names import runs_folder
 
-        folder, asked = runs_folder(runs), _asked([first, *others])
-        rows = differing(*(find_target(name, folder, changes).experiment for name, *changes in asked))
+        folder, asked, work = runs_folder(runs), _asked([first, *others]), work_of(messages)
+        rows = differing(*(find_target(name, folder, changes, work).experiment for name, *changes in asked))
         if json:
             messages.json(
                 [

@@ -1,6 +1,7 @@
-"""`ncsnx export`: a self-contained folder with one checkpoint of a run."""
+"""`ncsnx export`: a self-contained folder with one checkpoint of a run, published or not."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -8,19 +9,32 @@ import typer
 from ncsnx.cli import options
 from ncsnx.cli.bad_values import a_count
 from ncsnx.cli.command_registry import RUNS_PANEL, command
-from ncsnx.cli.path_parameters import a_path
+from ncsnx.cli.path_parameters import a_name_or_path, a_path
 from ncsnx.cli.session import FROM_THE_START, session, work_of
 from ncsnx.quantities import counted
 
 if TYPE_CHECKING:
     from ncsnx.console.messages import Messages
     from ncsnx.exchange.exporting import Exported
+    from ncsnx.hub.hub_upload import Destination
+    from ncsnx.runs.exported import Export
+    from ncsnx.runs.folder import Run
+    from ncsnx.runs.model_source import Source
+
+_HUB_PANEL = "Hugging Face Hub"
 
 
 @command("export", panel=RUNS_PANEL, place=180)
 def export_command(
     context: typer.Context,
-    run: options.RunName,
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN",
+            parser=a_name_or_path,
+            help="A run: its name in the runs folder, or a path. With --push also an exported folder.",
+        ),
+    ],
     ckpt: options.CheckpointStep = "latest",
     runs: options.Runs = None,
     data: options.DataFolder = None,
@@ -30,17 +44,32 @@ def export_command(
     graphs: options.EvaluationGraphs = None,
     plain: options.Plain = False,
     precision: options.PicturePrecisionName = None,
-    *,
     out: Annotated[
-        Path,
+        Path | None,
         typer.Option(
             "--out",
             metavar="DIR",
             parser=a_path,
             help="The folder to make; it must not exist yet.",
+            show_default="with --push, a temporary folder",
             rich_help_panel=options.OUTPUT_PANEL,
         ),
-    ],
+    ] = None,
+    push: Annotated[
+        str | None,
+        typer.Option(
+            "--push",
+            metavar="USER/MODEL",
+            help="Publish the export on the Hugging Face Hub (pip install 'ncsnx[hub]').",
+            rich_help_panel=_HUB_PANEL,
+        ),
+    ] = None,
+    private: Annotated[
+        bool, typer.Option("--private", help="Make a new repository private.", rich_help_panel=_HUB_PANEL)
+    ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Publish without a question.", rich_help_panel=_HUB_PANEL)
+    ] = False,
     license: Annotated[
         str,
         typer.Option(
@@ -65,37 +94,45 @@ def export_command(
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Export a checkpoint as a self-contained folder.
+    """Export a checkpoint as a self-contained folder, or publish it.
 
     The folder holds weights, configuration, a model card and a picture of samples. It needs neither the run nor its
-    data: `ncsnx sample DIR` and `ncsnx.load("DIR")` work from it anywhere. It has the form of a model repository of the
-    Hugging Face Hub and can be uploaded as it is. The weights are the averaged ones (EMA), or the raw ones of a run
-    without EMA.
+    data: `ncsnx sample DIR` and `ncsnx.load("DIR")` work from it anywhere. The weights are the averaged ones (EMA), or
+    the raw ones of a run without EMA.
+
+    --push USER/MODEL makes a repository of it on the Hugging Face Hub, public unless --private, or a commit in one of
+    yours, which `ncsnx sample hf://USER/MODEL` draws from. It says first what is published, and asks on a terminal. To
+    look at the card before, or to edit it, export with --out DIR, then publish with `ncsnx export DIR --push
+    USER/MODEL`. The token is that of `hf auth login`, or HF_TOKEN.
     """
     with session(FROM_THE_START, verbose=verbose, quiet=quiet) as messages:
+        from ncsnx.cli import publishing
         from ncsnx.exchange.card import UNKNOWN_LICENSE, check_license
         from ncsnx.runs.checkpoints.manifest import require_best
-        from ncsnx.runs.exported import check_target, unfinished
-        from ncsnx.runs.folder import open_run
+        from ncsnx.runs.exported import Export
         from ncsnx.runs.model_source import check_checkpoint
         from ncsnx.runs.names import runs_folder
         from ncsnx.stopping import StopRequest
 
-        place = open_run(runs_folder(runs), run)
-        check_checkpoint(place, ckpt)
+        _check_options(out, push, private, yes)
+        place = _source(context, runs_folder(runs), run, push)
+        if isinstance(place, Export):
+            facts = _push_folder(messages, place, str(push), private, yes)
+            if json:
+                messages.json(facts)
+            return
+        step = check_checkpoint(place, ckpt)
         check_license(license)
-        check_target(out)
-        for entry in unfinished(out):
-            messages.warning(
-                f"{entry} was left by an export that was killed or is still running; once none runs, it can be removed"
-            )
+        if out is not None:
+            _check_target(messages, out)
+        destination = None if push is None else _agreed(messages, place, step, push, private, yes, license)
         if ckpt == "best":
             messages.info(f"best: {require_best(place)}")
 
         from ncsnx.exchange.exporting import affordable_samples, draw_samples, export_checkpoint
         from ncsnx.sampling.score_model import build_model, read_weights
 
-        with StopRequest() as stop:
+        with StopRequest() as stop, TemporaryDirectory(prefix="ncsnx-export-") as scratch:
             work = work_of(messages, stop)
             with stop.at_once():
                 runtime = options.weights_runtime(context, place.experiment())
@@ -106,29 +143,118 @@ def export_command(
                 count = affordable_samples(model, work) if grid is None else grid
             samples = draw_samples(model, count, data, work)
             stop.check()
-            exported = export_checkpoint(place, saved, model, out, license=license, samples=samples, work=work)
-        if license == UNKNOWN_LICENSE:
-            messages.info("the model card says `license: unknown`; name the licence there, or with --license")
-        _say(messages, exported)
+            folder = Path(scratch) / "model" if out is None else out
+            exported = export_checkpoint(place, saved, model, folder, license=license, samples=samples, work=work)
+            if license == UNKNOWN_LICENSE:
+                messages.info("the model card says `license: unknown`; name the licence there, or with --license")
+            _say(messages, exported, out)
+            facts = _facts(exported, out, license, count)
+            if destination is not None:
+                published = publishing.push(messages, stop, exported.export, destination, is_kept=out is not None)
+                facts["hub"] = publishing.published_facts(published, destination)
         if json:
-            messages.json(_facts(exported, license, count))
+            messages.json(facts)
 
 
-def _say(messages: "Messages", exported: "Exported") -> None:
-    """Says what was exported, and what to type next."""
+def _check_options(out: Path | None, push: str | None, private: bool, yes: bool) -> None:
+    """Raises UsageError for options that lack the one that they belong to."""
+    from ncsnx.errors import Hint, UsageError
+
+    if out is None and push is None:
+        raise UsageError(
+            "an export needs a place",
+            Hint("write a folder", adds="--out DIR"),
+            Hint("or publish it", adds="--push USER/MODEL"),
+        )
+    for name, is_given in (("--private", private), ("--yes", yes)):
+        if push is None and is_given:
+            raise UsageError(f"{name} goes with --push, which is not given")
+
+
+def _source(context: typer.Context, runs_folder: Path, run: str, push: str | None) -> "Source":
+    """The run, or with --push the exported folder. Raises UsageError, NcsnxError."""
+    from ncsnx.errors import UsageError
+    from ncsnx.runs.exported import Export, is_export
+    from ncsnx.runs.folder import locate, open_run
+
+    if push is None or not is_export(path := locate(runs_folder, run)):
+        return open_run(runs_folder, run)
+    for name in ("ckpt", "data", "out", "license", "grid", *options.EXECUTION):
+        given = context.get_parameter_source(name)
+        if given is not None and given.name == "COMMANDLINE":
+            raise UsageError(f"{path} is an exported model, which is published as it is; leave --{name} out")
+    return Export(path)
+
+
+def _agreed(
+    messages: "Messages", run: "Run", step: int | None, push: str, private: bool, yes: bool, license: str
+) -> "Destination":
+    """The repository to publish in, after what will be published was said and agreed to. Raises NcsnxError."""
+    from ncsnx.cli import publishing
+
+    experiment = run.experiment()
+    destination = publishing.find_push(push, private)
+    contents = publishing.Contents(
+        run=run.name, step=step or 0, experiment=experiment.name, note=experiment.note, license=license
+    )
+    publishing.agree(messages, destination, contents, yes)
+    return destination
+
+
+def _push_folder(messages: "Messages", export: "Export", push: str, private: bool, yes: bool) -> dict[str, Any]:
+    """Publishes an exported folder; returns the facts for --json. Raises NcsnxError."""
+    from ncsnx.cli import publishing
+    from ncsnx.stopping import StopRequest
+
+    config = export.config()
+    experiment = config.experiment
+    destination = publishing.find_push(push, private)
+    contents = publishing.Contents(
+        run=config.run, step=config.step, experiment=experiment.name, note=experiment.note, license=None
+    )
+    publishing.agree(messages, destination, contents, yes)
+    with StopRequest() as stop:
+        published = publishing.push(messages, stop, export, destination, is_kept=True)
+    return {
+        "folder": str(export.path),
+        "run": config.run,
+        "step": config.step,
+        "weights": config.weights,
+        "model_sha256": config.model_sha256,
+        "model_bytes": config.model_bytes,
+        "hub": publishing.published_facts(published, destination),
+    }
+
+
+def _check_target(messages: "Messages", out: Path) -> None:
+    """Checks that the folder can be made, and warns of what killed exports left beside it."""
+    from ncsnx.runs.exported import check_target, unfinished
+
+    check_target(out)
+    for entry in unfinished(out):
+        messages.warning(
+            f"{entry} was left by an export that was killed or is still running; once none runs, it can be removed"
+        )
+
+
+def _say(messages: "Messages", exported: "Exported", out: Path | None) -> None:
+    """Says what was exported, and what to type next. out: the folder, None for a temporary one."""
     from ncsnx.runs.names import as_typed
 
-    path, size = exported.export.path, exported.config.model_bytes
     sweeps = len(exported.scores)
     scores = f"scores of {counted(sweeps, 'sweep')}" if sweeps else "no scores recorded"
-    messages.info(f"exported: {path} ({counted(size, 'byte')} of weights; {scores})")
-    messages.info(f"next: ncsnx sample {as_typed(path)} --n 16")
+    what = f"{counted(exported.config.model_bytes, 'byte')} of weights; {scores}"
+    if out is None:
+        messages.info(f"exported: {what}")
+        return
+    messages.info(f"exported: {out} ({what})")
+    messages.info(f"next: ncsnx sample {as_typed(out)} --n 16")
 
 
-def _facts(exported: "Exported", license: str, count: int) -> dict[str, Any]:
+def _facts(exported: "Exported", out: Path | None, license: str, count: int) -> dict[str, Any]:
     config = exported.config
     return {
-        "folder": str(exported.export.path),
+        "folder": None if out is None else str(out),
         "run": config.run,
         "step": config.step,
         "weights": config.weights,

@@ -74,7 +74,7 @@ def restore_command(
         from ncsnx.runs.names import runs_folder
         from ncsnx.sampling.request import SampleRequest, images_at_once
 
-        source = open_source(runs_folder(runs), run)
+        source = open_source(runs_folder(runs), run, work_of(messages))
         experiment = messages.ranks.first(
             lambda: with_sampler(work_of(messages), source, parse_overrides(overrides or []))
         )

@@ -7,7 +7,7 @@ import typer
 from ncsnx.cli import options
 from ncsnx.cli.command_registry import RUNS_PANEL, command
 from ncsnx.cli.path_parameters import a_name_or_path
-from ncsnx.cli.session import FROM_THE_START, session
+from ncsnx.cli.session import FROM_THE_START, session, work_of
 
 if TYPE_CHECKING:
     from ncsnx.config.experiment import Experiment
@@ -21,7 +21,8 @@ def show_command(
         typer.Argument(
             metavar="NAME",
             parser=a_name_or_path,
-            help="An experiment (or FILE.py, FILE.py:NAME), a run (runs/NAME) or an exported model (./DIR).",
+            help="An experiment (or FILE.py, FILE.py:NAME), a run (runs/NAME) or an exported model (./DIR or "
+            "hf://USER/MODEL).",
         ),
     ],
     overrides: options.ExperimentChanges = None,
@@ -56,7 +57,7 @@ def show_command(
 
         paths = [word for word in overrides or [] if fields and "=" not in word]
         changes = [word for word in overrides or [] if word not in paths]
-        target = find_target(name, runs_folder(runs), changes)
+        target = find_target(name, runs_folder(runs), changes, work_of(messages))
         if fields:
             _show_fields(messages, target.experiment, paths, json)
             return

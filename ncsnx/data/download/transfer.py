@@ -14,11 +14,13 @@ import os
 import re
 import shutil
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from http.client import HTTPMessage
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 import attrs
 
@@ -33,6 +35,7 @@ MIB = 2**20
 _Check = Callable[[Path], str | None]
 """File → what is wrong with it; None if it is valid."""
 _TIMEOUT_S = 60.0
+_AUTHORIZATION = "Authorization"
 _HINTS = {
     401: ": it requires a login",
     403: ": it requires a login, or has a quota",
@@ -58,6 +61,19 @@ class _Changed(Exception):
     """The server's file is no longer the one that the part belongs to."""
 
 
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects; the authorization stays with the server that it was given for."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> urllib.request.Request | None:
+        redirected = super().redirect_request(req, fp, code, msg, headers, newurl)
+        authorization = req.unredirected_hdrs.get(_AUTHORIZATION)
+        if redirected is not None and authorization is not None and _server(newurl) == _server(req.full_url):
+            redirected.add_unredirected_header(_AUTHORIZATION, authorization)
+        return redirected
+
+
 @document("a note of what a part belongs to")
 @attrs.frozen(kw_only=True)
 class PartNote:
@@ -74,6 +90,8 @@ class _Part:
 
     target: Path
     address: str
+    authorization: str | None = attrs.field(default=None, repr=False)
+    """The Authorization header for the address's server, which is written nowhere."""
 
     @property
     def path(self) -> Path:
@@ -133,11 +151,13 @@ def download(
     md5: str | None = None,
     check: _Check = lambda path: None,
     otherwise: str = "",
+    authorization: str | None = None,
 ) -> None:
     """Downloads the file at `address` to `path` atomically; resumes where an earlier call stopped.
 
     size, sha256, md5: the published ones, where known. check: says what is wrong with a file, None if it is valid.
-    otherwise: other ways to get the file, for the error. If `path` already exists, it is only checked. Raises
+    otherwise: other ways to get the file, for the error. authorization: value of the Authorization header, which only
+    the server in `address` gets, also after redirects. If `path` already exists, it is only checked. Raises
     DownloadError.
     """
     known = _Known(size, {"sha256": sha256, "md5": md5}, check)
@@ -146,7 +166,7 @@ def download(
         if wrong is not None:
             raise DownloadError(f"{path} {wrong}; remove it, then repeat the command")
         return
-    part = _Part(path, address)
+    part = _Part(path, address, authorization)
     with atomic.reporting(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -236,8 +256,10 @@ def _attempt(part: _Part, file: BinaryIO, work: Work, size: int | None) -> None:
     if mark is not None:
         headers |= {"Range": f"bytes={have}-", "If-Range": mark}
     request = urllib.request.Request(part.address, headers=headers)
+    if part.authorization is not None:
+        request.add_unredirected_header(_AUTHORIZATION, part.authorization)
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
+        with urllib.request.build_opener(_Redirects).open(request, timeout=_TIMEOUT_S) as answer:
             if answer.headers.get_content_type() == "text/html":
                 raise _Failure("the server sent a web page instead of the file, such as a login")
             have, total = _beginning(part, file, answer, mark)
@@ -324,6 +346,11 @@ def _next(answer: http.client.HTTPResponse, have: int, total: int | None) -> byt
 def _broke_off(have: int, total: int | None, why: str = "") -> _BrokeOff:
     whole = "an unknown number of bytes" if total is None else counted(total, "byte")
     return _BrokeOff(f"the connection ended after {have:,} of {whole}{why}")
+
+
+def _server(address: str) -> tuple[str, str]:
+    parts = urllib.parse.urlsplit(address)
+    return parts.scheme, parts.netloc
 
 
 def _reason(error: Exception) -> str:

@@ -1,0 +1,317 @@
+"""A local server that speaks the part of the Hugging Face Hub's API that ncsnx uses, and can misbehave.
+
+Files are stored like on the Hub: large ones (*.safetensors, *.png) by Git LFS, which `resolve` redirects to another
+host without authorization; others as Git blobs.
+"""
+
+import base64
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import attrs
+
+WRITER, READER = "hf_writer_secret", "hf_reader_secret"
+"""Tokens of ada, who may write and read her repositories, or read only."""
+_LARGE = (".safetensors", ".png", ".bin")
+
+
+@attrs.define
+class Repository:
+    """A model repository."""
+
+    private: bool = False
+    gated: bool = False
+    commits: dict[str, dict[str, bytes]] = attrs.Factory(dict)
+    """Files by name, by commit; the last is that of main."""
+    messages: list[str] = attrs.Factory(list)
+    """Summary of each commit that was uploaded."""
+    tags: dict[str, str] = attrs.Factory(dict)
+    """Commit by tag."""
+
+    @property
+    def head(self) -> str:
+        """The newest commit."""
+        return list(self.commits)[-1]
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """The files of the newest commit."""
+        return self.commits[self.head]
+
+    def add(self, files: dict[str, bytes]) -> str:
+        """Commits these files, and returns the commit's hash."""
+        content = json.dumps([len(self.commits), {name: hashlib.sha1(files[name]).hexdigest() for name in files}])
+        commit = hashlib.sha1(content.encode()).hexdigest()
+        self.commits[commit] = files
+        return commit
+
+
+@attrs.define
+class LocalHub:
+    """The server's repositories, and a record of its requests."""
+
+    repositories: dict[str, Repository] = attrs.Factory(dict)
+    objects: dict[str, bytes] = attrs.Factory(dict)
+    """LFS objects by sha256."""
+    change: Callable[[dict[str, Any]], Any] = lambda info: info
+    """Changes what the API says of a repository."""
+    before: Callable[[str, str], None] = lambda method, path: None
+    """Called with each request."""
+    break_off_after: list[int] = attrs.Factory(list)
+    """Number of bytes after which large files break off, for each of the first requests."""
+    refusals: dict[str, int] = attrs.Factory(dict)
+    """Status with which the next request to a path that contains the key is refused."""
+    requests: list[tuple[str, str, str | None]] = attrs.Factory(list)
+    """(method, path, Authorization) of each request, with the host in front for files of LFS."""
+    ranges: list[str] = attrs.Factory(list)
+    """Range headers of requests for large files."""
+    address: str = ""
+
+    def repository(self, name: str, files: dict[str, bytes] | None = None, **facts: bool) -> Repository:
+        """A new repository with one commit."""
+        made = self.repositories[name] = Repository(**facts)
+        made.add({".gitattributes": b"*.safetensors filter=lfs\n", **(files or {})})
+        return made
+
+    def asked(self, method: str) -> list[str]:
+        """Paths of all requests by a method."""
+        return [path for one, path, _ in self.requests if one == method]
+
+
+class _Refused(Exception):
+    def __init__(self, status: int, code: str = "", message: str = "") -> None:
+        self.status, self.code, self.message = status, code, message
+
+
+class _Handler(BaseHTTPRequestHandler):
+    hub: LocalHub
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self._answer("GET")
+
+    def do_POST(self) -> None:
+        self._answer("POST")
+
+    def do_PUT(self) -> None:
+        self._answer("PUT")
+
+    def log_message(self, *words: object) -> None:
+        pass
+
+    def _answer(self, method: str) -> None:
+        length = int(self.headers.get("Content-Length") or 0)
+        self.body = self._chunks() if self.headers.get("Transfer-Encoding") == "chunked" else self.rfile.read(length)
+        path = unquote(urlsplit(self.path).path)
+        host = f"{self.headers['Host']} " if path.startswith("/cdn/") else ""
+        self.hub.requests.append((method, host + path, self.headers.get("Authorization")))
+        try:
+            self.hub.before(method, path)
+            for part in [part for part in self.hub.refusals if part in path]:
+                raise _Refused(self.hub.refusals.pop(part), message="said no")
+            self._route(method, path.strip("/").split("/"))
+        except _Refused as refused:
+            self._send(refused.status, json.dumps({"error": refused.message}).encode(), code=refused.code)
+
+    def _chunks(self) -> bytes:
+        content = b""
+        while size := int(self.rfile.readline(), 16):
+            content += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return content
+
+    def _route(self, method: str, parts: list[str]) -> None:
+        match method, parts:
+            case "GET", ["api", "whoami-v2"]:
+                token = self._token() or self._refuse(401)
+                self._json({"name": "ada", "auth": {"accessToken": {"role": "write" if token == WRITER else "read"}}})
+            case "GET", ["api", "models", owner, name, "auth-check"]:
+                self._found(owner, name)
+                self._json({})
+            case "GET", ["api", "models", owner, name, *revision]:
+                repository = self._found(owner, name, gate=False)
+                commit = self._commit(repository, "/".join(revision[1:]) or "main")
+                self._json(self.hub.change(_described(f"{owner}/{name}", repository, commit)))
+            case "POST", ["api", "repos", "create"]:
+                self._create(json.loads(self.body))
+            case "POST", ["api", "validate-yaml"]:
+                bad = "bad metadata" in json.loads(self.body)["content"]
+                errors = [{"message": '"license" must be a known one'}] if bad else []
+                self._json({"errors": errors, "warnings": []}, 400 if bad else 200)
+            case "POST", ["api", "models", owner, name, "preupload", *_]:
+                files = self._found(owner, name, write=True).files
+                self._json({"files": [_upload_mode(one, files) for one in json.loads(self.body)["files"]]})
+            case "POST", [owner, name, "info", "lfs", "objects", "batch"]:
+                self._found(owner, name.removesuffix(".git"), write=True)
+                self._json(
+                    {"transfer": "basic", "objects": [self._action(one) for one in json.loads(self.body)["objects"]]}
+                )
+            case "PUT", ["cdn", oid]:
+                if hashlib.sha256(self.body).hexdigest() != oid:
+                    raise _Refused(400)
+                self.hub.objects[oid] = self.body
+                self._send(200, b"")
+            case "POST", ["api", "models", owner, name, "commit", _]:
+                self._change(self._found(owner, name, write=True), f"{owner}/{name}")
+            case "GET", ["cdn", oid]:
+                self._large(self.hub.objects[oid], oid)
+            case "GET", [owner, name, "resolve", commit, file]:
+                self._resolve(self._found(owner, name), commit, file)
+            case _:
+                raise _Refused(404, "EntryNotFound")
+
+    def _token(self) -> str | None:
+        given = self.headers.get("Authorization")
+        if given is None:
+            return None
+        token = given.removeprefix("Bearer ")
+        if token not in (WRITER, READER):
+            raise _Refused(401, message="Invalid credentials in Authorization header")
+        return token
+
+    def _refuse(self, status: int) -> str:
+        raise _Refused(status)
+
+    def _found(self, owner: str, name: str, *, write: bool = False, gate: bool = True) -> Repository:
+        token, repository = self._token(), self.hub.repositories.get(f"{owner}/{name}")
+        if repository is None or (repository.private and (token is None or owner != "ada")):
+            raise _Refused(401 if token is None else 404, "RepoNotFound", "Repository not found")
+        if gate and repository.gated and owner != "ada":
+            raise _Refused(403, "GatedRepo", "Access is restricted")
+        if write and (token != WRITER or owner != "ada"):
+            raise _Refused(403, message="You don't have the rights")
+        return repository
+
+    def _commit(self, repository: Repository, revision: str) -> str:
+        commit = repository.head if revision == "main" else repository.tags.get(revision, revision)
+        if commit not in repository.commits:
+            raise _Refused(404, "RevisionNotFound", "Invalid rev id")
+        return commit
+
+    def _create(self, asked: dict[str, Any]) -> None:
+        if self._token() != WRITER or asked["organization"] != "ada":
+            raise _Refused(403, message="You don't have the rights to create a model under this namespace")
+        name = f"ada/{asked['name']}"
+        is_there = name in self.hub.repositories
+        if not is_there:
+            self.hub.repository(name, private=asked.get("private", False) or asked.get("visibility") == "private")
+        self._json({"url": f"{self.hub.address}/{name}", "id": name}, 409 if is_there else 200)
+
+    def _action(self, one: dict[str, Any]) -> dict[str, Any]:
+        if one["oid"] in self.hub.objects:
+            return one
+        return {**one, "actions": {"upload": {"href": f"{self.hub.address}/cdn/{one['oid']}"}}}
+
+    def _change(self, repository: Repository, name: str) -> None:
+        header, *operations = (json.loads(line) for line in self.body.splitlines())
+        files = dict(repository.files)
+        parent = header["value"].get("parentCommit")
+        if parent is not None and parent != repository.head:
+            raise _Refused(412, message="The branch has changed")
+        for operation in operations:
+            value = operation["value"]
+            if operation["key"] == "deletedFile":
+                del files[value["path"]]
+            elif operation["key"] == "lfsFile":
+                files[value["path"]] = self.hub.objects[value["oid"]]
+            else:
+                files[value["path"]] = base64.b64decode(value["content"])
+        repository.messages.append(header["value"]["summary"])
+        commit = repository.add(files)
+        self._json({"commitUrl": f"{self.hub.address}/{name}/commit/{commit}", "commitOid": commit})
+
+    def _resolve(self, repository: Repository, commit: str, file: str) -> None:
+        content = repository.commits[self._commit(repository, commit)].get(file)
+        if content is None:
+            raise _Refused(404, "EntryNotFound")
+        if not file.endswith(_LARGE):
+            return self._send(200, content, ETag=f'"{hashlib.sha1(content).hexdigest()}"')
+        oid = hashlib.sha256(content).hexdigest()
+        self.hub.objects[oid] = content
+        elsewhere = self.hub.address.replace("127.0.0.1", "localhost")
+        return self._send(302, b"", Location=f"{elsewhere}/cdn/{oid}?signature=1")
+
+    def _large(self, content: bytes, oid: str) -> None:
+        asked = self.headers.get("Range")
+        self.hub.ranges.append(asked or "")
+        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0
+        headers = {"ETag": f'"{oid}"', "Content-Length": str(len(content) - start)}
+        if start:
+            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+        if self.hub.break_off_after:
+            self._send(206 if start else 200, content[start:][: self.hub.break_off_after.pop(0)], **headers)
+            self.close_connection = True
+            return
+        self._send(206 if start else 200, content[start:], **headers)
+
+    def _json(self, value: object, status: int = 200) -> None:
+        self._send(status, json.dumps(value).encode(), **{"Content-Type": "application/json"})
+
+    def _send(self, status: int, content: bytes, *, code: str = "", **headers: str) -> None:
+        self.send_response(status)
+        if code:
+            headers["X-Error-Code"] = code
+        for name, value in {"Content-Type": "text/plain", "Content-Length": str(len(content)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+
+def _described(name: str, repository: Repository, commit: str) -> dict[str, Any]:
+    files = repository.commits[commit]
+    return {
+        "id": name,
+        "sha": commit,
+        "private": repository.private,
+        "gated": "manual" if repository.gated else False,
+        "siblings": [_sibling(file, content) for file, content in files.items()],
+    }
+
+
+def _sibling(name: str, content: bytes) -> dict[str, Any]:
+    found = {"rfilename": name, "size": len(content), "blobId": hashlib.sha1(b"pointer").hexdigest()}
+    if name.endswith(_LARGE):
+        return {**found, "lfs": {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 9}}
+    return {**found, "blobId": _blob(content)}
+
+
+def _blob(content: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+def _upload_mode(asked: dict[str, Any], files: dict[str, bytes]) -> dict[str, Any]:
+    name, is_large = asked["path"], asked["path"].endswith(_LARGE)
+    found = {"path": name, "uploadMode": "lfs" if is_large else "regular", "shouldIgnore": False}
+    if name in files:
+        content = files[name]
+        found["oid"] = hashlib.sha256(content).hexdigest() if is_large else _blob(content)
+    return found
+
+
+@contextmanager
+def serving_hub(hub: LocalHub) -> Iterator[LocalHub]:
+    """The server in a thread, at `hub.address`."""
+
+    class Handler(_Handler):
+        pass
+
+    Handler.hub = hub
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    http.daemon_threads = True  # clients keep connections open
+    http.block_on_close = False
+    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    hub.address = f"http://127.0.0.1:{http.server_port}"
+    try:
+        yield hub
+    finally:
+        http.shutdown()
+        thread.join()
+        http.server_close()
