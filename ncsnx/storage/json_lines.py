@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,46 @@ def first_record(path: Path) -> dict[str, Any] | None:
     """
     with reading.opened(path) as file:
         return _record(file.readline(TAIL_BYTES))
+
+
+class RecordFollower:
+    """Reads what a JSON-lines file has gained since the last look. After the file was replaced, it begins again."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: BufferedReader | None = None
+
+    def new_records(self) -> Iterator[dict[str, Any]]:
+        """The new records, without a torn last line. A missing file has none. Raises as `records_with_lines`."""
+        try:
+            if self._is_other():
+                self.close()
+                self._file = reading.open_regular(self._path)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise NcsnxError(f"cannot read {self._path}: {error.strerror}") from error
+        assert self._file is not None
+        while (line := self._file.readline()).endswith(b"\n"):
+            record = _record(line)
+            if record is None:
+                raise AdvisedError(f"{self._path}: expected a JSON object in each line", "fix or remove the other line")
+            yield record
+        self._file.seek(-len(line), os.SEEK_CUR)
+
+    def close(self) -> None:
+        """Closes the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _is_other(self) -> bool:
+        """Whether the path leads to another file than the one that is open. Raises OSError."""
+        now = self._path.lstat()
+        if self._file is None:
+            return True
+        before = os.fstat(self._file.fileno())
+        return (now.st_dev, now.st_ino) != (before.st_dev, before.st_ino) or now.st_size < self._file.tell()
 
 
 def _record(line: bytes) -> dict[str, Any] | None:

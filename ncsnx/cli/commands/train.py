@@ -105,6 +105,24 @@ def train_command(
             rich_help_panel=options.OUTPUT_PANEL,
         ),
     ] = True,
+    track: Annotated[
+        str | None,
+        typer.Option(
+            "--track",
+            metavar="TAGS",
+            help="Send losses, samples and scores to experiment trackers: wandb, trackio, mlflow.",
+            show_default="when resuming, as before",
+            rich_help_panel=options.OUTPUT_PANEL,
+        ),
+    ] = None,
+    no_track: Annotated[
+        bool,
+        typer.Option(
+            "--no-track",
+            help="Send nothing to trackers, now and when the run resumes.",
+            rich_help_panel=options.OUTPUT_PANEL,
+        ),
+    ] = False,
     note: options.Note = "",
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
@@ -134,6 +152,9 @@ def train_command(
         ranks = messages.ranks
         require_same(ranks, "has another experiment", dict(flatten(unstructure(found.experiment))))
         ranks.first(lambda: _require_unheld(folder, name))
+        trackers, warnings = ranks.first(lambda: _trackers(folder / name, track, no_track))
+        for warning in warnings:
+            messages.warning(warning)
 
         from ncsnx.config.variants import load_plugins
         from ncsnx.data import cache_in_memory, data_folder, open_data
@@ -167,7 +188,7 @@ def train_command(
             _announce(messages, compilation)
             place = ranks.first(lambda: _place(folder, name, found, splits.fingerprint))
             source = GitSource(Path.cwd() if found.file is None else Path(found.file).parent, patch)
-            _train(messages, place, state, found.origins, splits, runtime, stop, note, source, report)
+            _train(messages, place, state, found.origins, splits, runtime, stop, note, source, report, trackers)
         _say_what_next(messages, place, runs)
 
 
@@ -179,6 +200,19 @@ def _require_unheld(folder: Path, name: str) -> None:
     if (folder / name).exists():
         with writer_lock(open_run(folder, f"{folder}/{name}")):
             pass  # the training takes the lock that counts
+
+
+def _trackers(run: Path, track: str | None, no_track: bool) -> tuple[tuple[str, ...], list[str]]:
+    """The trackers to use, which are installed, and warnings. Raises NcsnxError before anything is trained."""
+    from ncsnx.errors import UsageError
+    from ncsnx.runs.folder import Run
+    from ncsnx.tracking.choosing import parse_trackers, recorded_trackers
+
+    if track is not None and no_track:
+        raise UsageError("--track and --no-track exclude each other")
+    if track is not None:
+        return parse_trackers(track, "track"), []
+    return ((), []) if no_track else recorded_trackers(Run(run))
 
 
 def _compilation(compile: bool | None, run: Path, experiment: "Experiment", runtime: "Runtime") -> "Decision":
@@ -223,8 +257,9 @@ def _train(
     note: str,
     source: "GitSource",
     report: bool,
+    trackers: tuple[str, ...],
 ) -> None:
-    from contextlib import nullcontext
+    from contextlib import ExitStack
 
     from ncsnx.console.training import TrainingView
     from ncsnx.errors import Stopped
@@ -232,8 +267,11 @@ def _train(
     from ncsnx.report.renewal import renewed_report
     from ncsnx.runs.checkpoints.manifest import checkpoints
     from ncsnx.runs.writer_lock import writer_lock
+    from ncsnx.tracking.choosing import record_trackers
+    from ncsnx.tracking.tracked_training import tracked
     from ncsnx.training.files.recording import TENSORBOARD_HINT, has_tensorboard
     from ncsnx.training.loop import train
+    from ncsnx.training.observer import TrainingObserver
     from ncsnx.training.pauses import pauses_of
     from ncsnx.training.start import begin, require_same_identity
     from ncsnx.training.steps.agreed_stop import AgreedStop
@@ -259,16 +297,21 @@ def _train(
             losses=_earlier_losses(place, state.step),
         )
         with view:
-            view.start(_facts(place, state, splits, runtime))
+            view.start(_facts(place, state, splits, runtime, trackers))
             for change in changes:
                 messages.info(f"changed since the last start: {change}")
             if state.step >= experiment.steps:
                 messages.info(f"complete: nothing to train; to train on, give more steps, as in steps={2 * state.step}")
             if not has_tensorboard():
                 messages.info(TENSORBOARD_HINT)
-            renewed = renewed_report(place, view) if report and ranks.is_first else nullcontext(view)
             try:
-                with renewed as observer:
+                with ExitStack() as watching:
+                    observer: TrainingObserver = view
+                    if ranks.is_first:
+                        record_trackers(place, trackers)
+                        observer = watching.enter_context(tracked(place, observer, trackers, lambda: stop.requested))
+                    if report and ranks.is_first:
+                        observer = watching.enter_context(renewed_report(place, observer))
                     train(state, splits, place, runtime, observer, stop, ranks)
             except Stopped as stopped:
                 if steps := checkpoints(place):
@@ -287,7 +330,9 @@ def _earlier_losses(place: "Run", step: int) -> list[float]:
     return [loss if isinstance(loss, float) else math.nan for loss in losses]
 
 
-def _facts(place: "Run", state: "TrainingState", splits: "Splits", runtime: "Runtime") -> dict[str, str]:
+def _facts(
+    place: "Run", state: "TrainingState", splits: "Splits", runtime: "Runtime", trackers: tuple[str, ...]
+) -> dict[str, str]:
     """Summary of the configuration."""
     from ncsnx.config.variants import tag_of
     from ncsnx.runtime import device_name
@@ -306,6 +351,7 @@ def _facts(place: "Run", state: "TrainingState", splits: "Splits", runtime: "Run
         "device": f"{runtime.device} ({device_name(runtime.device)}), {counted(runtime.threads, 'thread')}",
         **({"ranks": f"{runtime.ranks}, each with a part of every batch"} if runtime.ranks > 1 else {}),
         "files": str(place.path),
+        **({"trackers": ", ".join(trackers)} if trackers else {}),
     }
     if state.step:
         facts["resuming"] = f"from step {state.step:,}"

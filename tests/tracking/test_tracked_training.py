@@ -1,0 +1,109 @@
+"""Trainings with trackers in processes of their own: nothing is doubled, and no tracker stops a training."""
+
+import importlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ncsnx.tracking import tracked_training, tracker
+from ncsnx.tracking.tracker_output import LIMIT_BYTES
+from tests.tracking.installed import install_trackers, kill_while_sending
+from tests.training.tiny import Result, command, lines, overrides, training
+
+SECRET = "abcdefgh12345678"
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder to work in, where the trackers of `install_trackers` are installed."""
+    monkeypatch.syspath_prepend(install_trackers(tmp_path / "site"))
+    monkeypatch.setattr(tracker, "_trackers", dict(tracker._trackers))
+    for module in ("json_lines_tracker", "faulty_trackers"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+        importlib.import_module(module)
+    monkeypatch.setenv("SOME_API_KEY", SECRET)
+    yield tmp_path
+    for module in ("json_lines_tracker", "faulty_trackers"):
+        sys.modules.pop(module, None)
+
+
+def rows(place: Path) -> list[dict[str, object]]:
+    """What the one record of json-lines holds."""
+    (record,) = (place / "json-lines").iterdir()
+    return lines(record)
+
+
+def steps(place: Path, name: str) -> list[object]:
+    return [row["step"] for row in rows(place) if name in row]
+
+
+def warnings(result: Result) -> list[str]:
+    return [line for line in result.err.splitlines() if line.startswith("warning: ")]
+
+
+def test_a_resumed_run_continues_its_record_without_doubled_steps(place: Path) -> None:
+    first = command(*training("steps=6"), "--track", "json-lines", folder=place)
+    assert (first.code, warnings(first)) == (0, [])
+    run = place / "runs" / "digits"
+    with (run / "metrics.jsonl").open("a") as metrics:  # rows of a process that was killed before its checkpoint
+        metrics.write(json.dumps({"step": 8, "loss": 1.5, "weights": "raw", "lr": 0.001}) + "\n")
+    assert command("track", "digits", folder=place).code == 0
+    resumed = command("train", "runs/digits", *overrides("steps=12"), "--threads", "1", folder=place)
+    assert (resumed.code, warnings(resumed)) == (0, [])
+    assert steps(place, "loss/training_raw") == [2, 4, 6, 8, 10, 12]
+    assert [record["step"] for record in lines(run / "metrics.jsonl") if "loss" in record] == [2, 4, 6, 8, 10, 12]
+    assert steps(place, "loss/held_out_ema") == steps(place, "held_out_level_ema/0") == [3, 6, 9, 12]
+    assert steps(place, "samples") == [4, 6, 8, 12]
+    (config, *_) = (row["config"] for row in rows(place) if "config" in row)
+    assert isinstance(config, dict)
+    assert (config["optimizer"], config["optimizer.lr"], config["data"]) == ("adam", 0.001, "digits")
+    stopped = command(*training("steps=16"), "--no-track", folder=place)
+    again = command(*training("steps=18"), folder=place)
+    assert (stopped.code, again.code, steps(place, "lr")) == (0, 0, [2, 4, 6, 8, 10, 12])
+    assert command("doctor", "digits", folder=place).code == 0
+
+
+def test_trackers_that_fail_are_said_once_and_the_training_is_the_same(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracked_training, "LIMIT_S", 4)
+    tags = "raising,hanging,flooding,crashing,forgetting,json-lines"
+    tracked = command(*training("steps=6"), "--track", tags, folder=place)
+    assert tracked.code == 0
+    said = {line.split()[1]: line for line in warnings(tracked)}
+    assert said.keys() == {"raising", "hanging", "crashing", "forgetting"}
+    assert len(warnings(tracked)) == 4
+    assert "ConnectionError: https://***@example.org has gone and so on" in said["raising"]
+    assert "was not done 4 s after training" in said["hanging"]
+    assert "exit code 3" in said["crashing"]
+    assert "did not store loss/held_out_ema of step 6" in said["forgetting"]
+    assert all(line.endswith(f"this sends the rest: ncsnx track digits --to {tag}") for tag, line in said.items())
+    assert steps(place, "lr") == [2, 4, 6]
+    kept = place / "runs" / "digits" / "trackers"
+    assert LIMIT_BYTES < (kept / "flooding.log").stat().st_size < LIMIT_BYTES + 1_000
+    assert "opened digits with ***" in (kept / "raising.log").read_text()
+    assert not any(SECRET.encode() in path.read_bytes() for path in kept.iterdir())
+    assert "much to say" not in tracked.out + tracked.err
+    monkeypatch.delenv("SOME_API_KEY")
+    command(*training("steps=6"), "--run", "other", folder=place)
+    weights = "checkpoints/step-00000006/model.safetensors"
+    assert (kept.parent / weights).read_bytes() == (place / "runs" / "other" / weights).read_bytes()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the process as Linux shows it")
+def test_a_process_that_was_killed_while_it_sent_leaves_no_gap_and_no_double(place: Path) -> None:
+    assert command(*training("steps=2", "snapshots=none", "eval_every=2"), folder=place).code == 0
+    many = [{"step": step, "loss": 1.0, "weights": "raw", "lr": 0.1} for step in range(1, 20_001)]
+    (place / "runs/digits/metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in many))
+    kill_while_sending(place, "json-lines", lambda: len(rows_text(place)) > 9)
+    assert len(rows_text(place)) < 20_000
+    finished = command("track", "digits", "--to", "json-lines", folder=place)
+    assert finished.code == 0, finished.err
+    assert steps(place, "lr") == list(range(1, 20_001))
+
+
+def rows_text(place: Path) -> list[str]:
+    return [line for record in place.glob("json-lines/*") for line in record.read_text().splitlines()]
