@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Iterator
-from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -70,43 +69,32 @@ def first_record(path: Path) -> dict[str, Any] | None:
 
 
 class RecordFollower:
-    """Reads what a JSON-lines file has gained since the last look. After the file was replaced, it begins again."""
+    """Reads what a JSON-lines file has gained since the last look. Where the file was replaced, it begins again."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file: BufferedReader | None = None
+        self._file: tuple[int, int] | None = None
+        self._offset = 0
 
     def new_records(self) -> Iterator[dict[str, Any]]:
         """The new records, without a torn last line. A missing file has none. Raises as `records_with_lines`."""
         try:
-            if self._is_other():
-                self.close()
-                self._file = reading.open_regular(self._path)
+            with reading.opened(self._path) as file:
+                status = os.fstat(file.fileno())
+                if (status.st_dev, status.st_ino) != self._file or status.st_size < self._offset:
+                    self._file, self._offset = (status.st_dev, status.st_ino), 0
+                file.seek(self._offset)
+                while (line := file.readline()).endswith(b"\n"):
+                    record = _record(line)
+                    if record is None:
+                        what = f"{self._path}: expected a JSON object in each line"
+                        raise AdvisedError(what, "fix or remove the other lines")
+                    yield record
+                    self._offset += len(line)
         except FileNotFoundError:
             return
         except OSError as error:
             raise NcsnxError(f"cannot read {self._path}: {error.strerror}") from error
-        assert self._file is not None
-        while (line := self._file.readline()).endswith(b"\n"):
-            record = _record(line)
-            if record is None:
-                raise AdvisedError(f"{self._path}: expected a JSON object in each line", "fix or remove the other line")
-            yield record
-        self._file.seek(-len(line), os.SEEK_CUR)
-
-    def close(self) -> None:
-        """Closes the file."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-    def _is_other(self) -> bool:
-        """Whether the path leads to another file than the one that is open. Raises OSError."""
-        now = self._path.lstat()
-        if self._file is None:
-            return True
-        before = os.fstat(self._file.fileno())
-        return (now.st_dev, now.st_ino) != (before.st_dev, before.st_ino) or now.st_size < self._file.tell()
 
 
 def _record(line: bytes) -> dict[str, Any] | None:

@@ -64,7 +64,7 @@ class Replica:
 
     @property
     def hint(self) -> str:
-        """What a person types to see the record."""
+        """The command or address that shows the record."""
         return self._tracker.hint
 
     def send(self) -> None:
@@ -87,7 +87,6 @@ class Replica:
 
     def close(self) -> None:
         """Closes the record. Raises whatever the tracker raises, and NcsnxError if it hasn't stored the newest row."""
-        self._rows.close()
         self._tracker.close()
         if self._newest is not None:
             name, step = self._newest

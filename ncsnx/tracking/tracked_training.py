@@ -1,5 +1,6 @@
 """Keeps trackers up while a run trains: in processes of their own, never in its way, and never fatally."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -7,18 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from ncsnx.errors import NcsnxError, Stopped
 from ncsnx.runs.folder import Run
-from ncsnx.tracking.tracker_child import TrackerChild, wait_for
+from ncsnx.tracking.tracker_child import TrackerChild, wait_for_children
 from ncsnx.training.observer import TrainingObserver
 
 if TYPE_CHECKING:
     from ncsnx.runs.exported import Weights
 
-LIMIT_S = 30
+REST_LIMIT_S = 30
 """Time in seconds that trackers have for the rest after training."""
 _STOP_LIMIT_S = 5
 """The same after a stop, when the process must end soon."""
 _PATIENCE_S = 60.0
-"""Time in seconds that a tracker's process waits for that of a killed training, which has LIMIT_S."""
+"""Time in seconds that a tracker's process waits for that of a killed training, which has REST_LIMIT_S."""
 
 
 @contextmanager
@@ -34,9 +35,9 @@ def tracked(
     try:
         yield tracking
     except BaseException as error:
-        tracking.finish(_STOP_LIMIT_S if isinstance(error, Stopped) else LIMIT_S, lambda: False)
+        tracking.finish(_STOP_LIMIT_S if isinstance(error, Stopped) else REST_LIMIT_S, lambda: False)
         raise
-    tracking.finish(LIMIT_S, is_stopping)
+    tracking.finish(REST_LIMIT_S, is_stopping)
 
 
 def command_for_the_rest(run: Run, tag: str) -> str:
@@ -53,7 +54,7 @@ class _TrackingObserver:
         self._children: list[TrackerChild] = []
         for tag in tags:
             try:
-                self._children.append(TrackerChild(run, tag, limit_s=LIMIT_S, patience_s=_PATIENCE_S))
+                self._children.append(TrackerChild(run, tag, limit_s=REST_LIMIT_S, patience_s=_PATIENCE_S))
             except NcsnxError as error:
                 self._warn(tag, str(error))
 
@@ -78,13 +79,15 @@ class _TrackingObserver:
             child.end()
         if self._children:
             self._observer.phase(f"sending the rest to {', '.join(child.tag for child in self._children)}")
-        wait_for(self._children, limit_s, is_stopping)
+        begun_s = time.monotonic()
+        wait_for_children(self._children, limit_s, is_stopping)
+        waited_s = time.monotonic() - begun_s
         for child in self._children:
             if child.has_ended:
                 self._conclude(child)
             else:
                 child.kill()
-                self._warn(child.tag, f"it was not done {limit_s:g} s after training")
+                self._warn(child.tag, f"it was not done {waited_s:.0f} s after training")
         self._children = []
 
     def _wake(self) -> None:

@@ -33,7 +33,7 @@ _TAG = re.compile("(?!active$)[a-z][a-z0-9-]{0,30}")
 
 @attrs.frozen(kw_only=True)
 class TrackedRun:
-    """What a tracker is told about the run when it opens its record."""
+    """A run, as a tracker sees it when it opens its record."""
 
     name: str
     """Name of the run when the record was begun."""
@@ -52,7 +52,7 @@ class Tracker(ABC):
     """
 
     hint: str = ""
-    """What a person types to see the record or to send it on, or its address; one line."""
+    """The address of the record, or a command that shows it or sends it on; one line."""
 
     @abstractmethod
     def __init__(self, run: TrackedRun) -> None: ...
@@ -91,7 +91,7 @@ class RegisteredTracker:
     requires: str | None
     """Module that must be installed."""
     install: str | None
-    """What `pip install` installs it with."""
+    """The package that `pip install` takes."""
     startup_s: float
     """Computing time in seconds until its record is open."""
 

@@ -13,7 +13,7 @@ from ncsnx.runs.records.tracker_records import tracker_log_path
 from ncsnx.storage import atomic
 from ncsnx.tracking.tracker_process import MOST_OUTCOME_BYTES
 
-_PROGRAM = "from ncsnx.tracking.tracker_process import main; main()"
+_PROGRAM = "from ncsnx.tracking.tracker_process import send_run; send_run()"
 _POLL_S = 0.02
 
 
@@ -29,9 +29,8 @@ class TrackerChild:
         self._log = tracker_log_path(run, tag)
         arguments = [str(run.path.absolute()), tag, str(limit_s), str(patience_s)]
         with atomic.reporting(self._log):
-            descriptor = os.open(
-                self._log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666
-            )
+            self._log.unlink(missing_ok=True)  # it may be a link
+            descriptor = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
             try:
                 self._process = subprocess.Popen(
                     [sys.executable, "-P", "-c", _PROGRAM, *arguments],
@@ -89,7 +88,7 @@ class TrackerChild:
         return f"its process ended with {how}; see {self._log}", ""
 
 
-def wait_for(children: Sequence[TrackerChild], limit_s: float | None, is_stopping: Callable[[], bool]) -> None:
+def wait_for_children(children: Sequence[TrackerChild], limit_s: float | None, is_stopping: Callable[[], bool]) -> None:
     """Returns when all have ended, after `limit_s` seconds, or as soon as a stop is requested."""
     end = None if limit_s is None else time.monotonic() + limit_s
     while not all(child.has_ended for child in children) and not is_stopping():

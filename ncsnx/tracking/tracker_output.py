@@ -1,4 +1,4 @@
-"""What a tracker's process prints: into a log of limited size, without the secrets of the environment."""
+"""Output of a tracker's process: into a log of limited size, without the secrets of the environment."""
 
 import os
 import re
@@ -27,7 +27,7 @@ def without_secrets(text: str, environment: Mapping[str, str] = os.environ) -> s
 class CapturedOutput:
     """Standard output and error of this process, and of those that it starts, by way of a thread into a log.
 
-    The thread reads even after the log has reached its limit, so that whoever prints doesn't have to wait.
+    The thread reads even after the log has reached its limit, so that printing never waits.
     """
 
     def __init__(self) -> None:
@@ -68,5 +68,5 @@ class CapturedOutput:
         try:
             os.write(self._log, kept)
             self._left -= len(kept)
-        except OSError:  # a full disk: the tracker goes on without a log
+        except OSError:  # a full disk: the tracker continues without a log
             self._left = 0

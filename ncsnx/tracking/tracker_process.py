@@ -1,6 +1,6 @@
 """The process of a tracker: sends what the run gains until its standard input ends, then the rest.
 
-    python -c '… main()' RUN TAG LIMIT_S PATIENCE_S
+    python -c 'from … import send_run; send_run()' RUN TAG LIMIT_S PATIENCE_S
 
 Each byte on standard input says that the run has gained something. Its end says that the training has ended, however it
 did. Standard output gets one line in the end: 'sent HINT' or 'failed WHY'. Standard error is the tracker's log.
@@ -29,7 +29,7 @@ MOST_OUTCOME_BYTES = 2_048
 """Longest outcome; pipes take as much at once."""
 
 
-def main() -> None:
+def send_run() -> None:
     """Runs the process for the arguments of the command line."""
     run, tag, limit_s, patience_s = Run(Path(sys.argv[1])), sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the end of standard input says when to end

@@ -31,7 +31,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def rows(place: Path) -> list[dict[str, object]]:
-    """What the one record of json-lines holds."""
+    """The rows of the one record of json-lines."""
     (record,) = (place / "json-lines").iterdir()
     return lines(record)
 
@@ -45,13 +45,13 @@ def warnings(result: Result) -> list[str]:
 
 
 def test_a_resumed_run_continues_its_record_without_doubled_steps(place: Path) -> None:
-    first = command(*training("steps=6"), "--track", "json-lines", folder=place)
+    first = command(*training("steps=6", "--no-report"), "--track", "json-lines", folder=place)
     assert (first.code, warnings(first)) == (0, [])
     run = place / "runs" / "digits"
     with (run / "metrics.jsonl").open("a") as metrics:  # rows of a process that was killed before its checkpoint
         metrics.write(json.dumps({"step": 8, "loss": 1.5, "weights": "raw", "lr": 0.001}) + "\n")
     assert command("track", "digits", folder=place).code == 0
-    resumed = command("train", "runs/digits", *overrides("steps=12"), "--threads", "1", folder=place)
+    resumed = command("train", "runs/digits", *overrides("steps=12"), "--threads", "1", "--no-report", folder=place)
     assert (resumed.code, warnings(resumed)) == (0, [])
     assert steps(place, "loss/training_raw") == [2, 4, 6, 8, 10, 12]
     assert [record["step"] for record in lines(run / "metrics.jsonl") if "loss" in record] == [2, 4, 6, 8, 10, 12]
@@ -60,18 +60,26 @@ def test_a_resumed_run_continues_its_record_without_doubled_steps(place: Path) -
     (config, *_) = (row["config"] for row in rows(place) if "config" in row)
     assert isinstance(config, dict)
     assert (config["optimizer"], config["optimizer.lr"], config["data"]) == ("adam", 0.001, "digits")
-    stopped = command(*training("steps=16"), "--no-track", folder=place)
-    again = command(*training("steps=18"), folder=place)
-    assert (stopped.code, again.code, steps(place, "lr")) == (0, 0, [2, 4, 6, 8, 10, 12])
     assert command("doctor", "digits", folder=place).code == 0
+
+
+def test_a_run_forgets_its_trackers_where_none_are_wanted(place: Path, workplace: Path) -> None:
+    def trackers(*words: str) -> bool:
+        """Whether a start of the complete run uses trackers."""
+        started = command(*training("--no-report"), *words, folder=workplace)
+        assert started.code == 0, started.err
+        return "trackers    json-lines" in started.err
+
+    assert [trackers(), trackers("--track", "json-lines"), trackers()] == [False, True, True]
+    assert [trackers("--no-track"), trackers()] == [False, False]
 
 
 def test_trackers_that_fail_are_said_once_and_the_training_is_the_same(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracked_training, "LIMIT_S", 4)
+    monkeypatch.setattr(tracked_training, "REST_LIMIT_S", 4)
     tags = "raising,hanging,flooding,crashing,forgetting,json-lines"
-    tracked = command(*training("steps=6"), "--track", tags, folder=place)
+    tracked = command(*training("steps=6", "--no-report"), "--track", tags, folder=place)
     assert tracked.code == 0
     said = {line.split()[1]: line for line in warnings(tracked)}
     assert said.keys() == {"raising", "hanging", "crashing", "forgetting"}
@@ -88,7 +96,7 @@ def test_trackers_that_fail_are_said_once_and_the_training_is_the_same(
     assert not any(SECRET.encode() in path.read_bytes() for path in kept.iterdir())
     assert "much to say" not in tracked.out + tracked.err
     monkeypatch.delenv("SOME_API_KEY")
-    command(*training("steps=6"), "--run", "other", folder=place)
+    command(*training("steps=6", "--no-report"), "--run", "other", folder=place)
     weights = "checkpoints/step-00000006/model.safetensors"
     assert (kept.parent / weights).read_bytes() == (place / "runs" / "other" / weights).read_bytes()
 

@@ -17,7 +17,13 @@ def track_command(
     run: options.RunName,
     to: Annotated[
         str | None,
-        typer.Option("--to", metavar="TAGS", help="Trackers: wandb, trackio, mlflow.", show_default="those of the run"),
+        typer.Option(
+            "--to",
+            metavar="TAGS",
+            help="Trackers: wandb, trackio, mlflow.",
+            show_default="those of the run",
+            rich_help_panel=options.OUTPUT_PANEL,
+        ),
     ] = None,
     runs: options.Runs = None,
     verbose: options.Verbose = False,
@@ -33,7 +39,7 @@ def track_command(
         from ncsnx.runs.names import runs_folder
         from ncsnx.stopping import StopRequest
         from ncsnx.tracking.choosing import open_trackers
-        from ncsnx.tracking.tracker_child import TrackerChild, wait_for
+        from ncsnx.tracking.tracker_child import TrackerChild, wait_for_children
 
         place = open_run(runs_folder(runs), run)
         tags, warnings = _tags(place, to)
@@ -45,7 +51,7 @@ def track_command(
             children = [TrackerChild(place, tag, limit_s=0, patience_s=0) for tag in tags]
             for child in children:
                 child.end()
-            wait_for(children, None, lambda: stop.requested)
+            wait_for_children(children, None, lambda: stop.requested)
             if stop.requested:
                 for child in children:
                     child.kill()

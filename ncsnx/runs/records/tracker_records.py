@@ -1,4 +1,4 @@
-"""What a run keeps about its trackers: which ones it uses, and what each has been sent.
+"""Records of a run about its trackers: which ones it uses, and what each has been sent.
 
     trackers/active.json  wandb.json  wandb.log
 

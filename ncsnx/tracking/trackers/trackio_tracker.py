@@ -43,7 +43,7 @@ class TrackioTracker(Tracker):
         self._run.log({name: self._image(str(file))}, step=step)
 
     def steps(self, name: str) -> Collection[int] | None:
-        """What the local database holds. Only there can a failure be seen: trackio prints errors and goes on."""
+        """Steps in the local database. Only there does a failure show: trackio prints errors and continues."""
         if not self._is_local:
             return None
         from trackio.sqlite_storage import SQLiteStorage
