@@ -36,13 +36,9 @@ class MlflowTracker(Tracker):
             self._client.log_batch(self._id, params=params[start : start + _MOST_PARAMS])
         self._client.log_dict(self._id, dict(run.config), "config.json")
         self._names = set(opened.data.metrics)
-        self._address = get_tracking_uri()
-
-    @property
-    def hint(self) -> str:
-        if not self._address.startswith("sqlite:"):  # it may have a login
-            return ""
-        return f"mlflow ui --backend-store-uri {shlex.quote(self._address)}"
+        address = get_tracking_uri()
+        if address.startswith("sqlite:"):  # another may have a login
+            self.hint = f"mlflow ui --backend-store-uri {shlex.quote(address)}"
 
     def numbers(self, step: int, values: Mapping[str, float]) -> None:
         now_ms = time.time_ns() // 10**6

@@ -21,6 +21,7 @@ class TrackioTracker(Tracker):
         self._image = trackio.Image
         self._project = os.environ.get("TRACKIO_PROJECT", PROJECT)
         self._name = f"{run.name}-{run.record[:6]}"
+        self.hint = f"trackio show --project {shlex.quote(self._project)}"
         self._is_local = not any(map(os.environ.get, _REMOTE))
         self._run = trackio.init(
             project=self._project,
@@ -31,10 +32,6 @@ class TrackioTracker(Tracker):
             auto_log_cpu=False,
             auto_log_gpu=False,
         )
-
-    @property
-    def hint(self) -> str:
-        return f"trackio show --project {shlex.quote(self._project)}"
 
     def numbers(self, step: int, values: Mapping[str, float]) -> None:
         self._run.log(dict(values), step=step)

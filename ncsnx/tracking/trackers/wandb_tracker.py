@@ -16,7 +16,7 @@ STEP = "step"
 class WandbTracker(Tracker):
     """A run of wandb. Console, code, git state and machine aren't sent: the run's segments have them.
 
-    Offline, each process writes a folder of its own, since wandb doesn't resume there; `wandb sync` puts them together.
+    Offline, each process writes a folder of its own, since wandb doesn't resume there; all have the same id.
     """
 
     def __init__(self, run: TrackedRun) -> None:
@@ -35,15 +35,11 @@ class WandbTracker(Tracker):
         self._run.define_metric(STEP, hidden=True)
         self._run.define_metric("*", step_metric=STEP)
         self._folder = Path(self._run.dir).parent
+        to_sync = f"wandb sync {shlex.quote(str(self._folder.parent))}/*-{run.record}"
+        self.hint = to_sync if self._run.offline else self._run.url or ""
         # after a kill, its files tell what it had written; otherwise the run's notes are exact
         earlier = [file for file in self._files() if file.parent != self._folder] if run.was_interrupted else []
         self._on_disk = logged_steps(earlier, STEP) if earlier else None
-
-    @property
-    def hint(self) -> str:
-        if self._run.offline:
-            return f"wandb sync {shlex.quote(str(self._folder.parent))}/*-{self._record}"
-        return self._run.url or ""
 
     def numbers(self, step: int, values: Mapping[str, float]) -> None:
         self._run.log({**values, STEP: step})
@@ -52,7 +48,9 @@ class WandbTracker(Tracker):
         self._run.log({name: self._image(str(file)), STEP: step})
 
     def steps(self, name: str) -> Collection[int] | None:
-        return None if self._on_disk is None else self._on_disk.get(name, set())
+        return (
+            None if self._on_disk is None else self._on_disk.get(name)
+        )  # older files may have been synced and removed
 
     def close(self) -> None:
         self._run.finish()
