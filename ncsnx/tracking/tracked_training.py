@@ -18,6 +18,8 @@ REST_LIMIT_S = 30
 """Time in seconds that trackers have for the rest after training."""
 _STOP_LIMIT_S = 5
 """The same after a stop, when the process must end soon."""
+_SHARE = 0.01
+"""Largest share of one processor's time that all trackers take, while none is idle."""
 _PATIENCE_S = 60.0
 """Time in seconds that a tracker's process waits for that of a killed training, which has REST_LIMIT_S."""
 
@@ -54,7 +56,8 @@ class _TrackingObserver:
         self._children: list[TrackerChild] = []
         for tag in tags:
             try:
-                self._children.append(TrackerChild(run, tag, limit_s=REST_LIMIT_S, patience_s=_PATIENCE_S))
+                child = TrackerChild(run, tag, limit_s=REST_LIMIT_S, patience_s=_PATIENCE_S, share=_SHARE / len(tags))
+                self._children.append(child)
             except NcsnxError as error:
                 self._warn(tag, str(error))
 

@@ -20,14 +20,15 @@ _POLL_S = 0.02
 class TrackerChild:
     """The process that sends a run to one tracker."""
 
-    def __init__(self, run: Run, tag: str, *, limit_s: int, patience_s: float) -> None:
+    def __init__(self, run: Run, tag: str, *, limit_s: int, patience_s: float, share: float = 1.0) -> None:
         """Starts it. limit_s: seconds that it may take for the rest after `end`; 0 for any number.
 
-        patience_s: seconds for which it waits for another process that sends the same. Raises NcsnxError.
+        patience_s: seconds for which it waits for another process that sends the same. share: largest share of the time
+        until `end` that it computes, while no processor is idle. Raises NcsnxError.
         """
         self.tag = tag
         self._log = tracker_log_path(run, tag)
-        arguments = [str(run.path.absolute()), tag, str(limit_s), str(patience_s)]
+        arguments = [str(run.path.absolute()), tag, str(limit_s), str(patience_s), str(share)]
         with atomic.reporting(self._log):
             self._log.unlink(missing_ok=True)  # it may be a link
             descriptor = os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)

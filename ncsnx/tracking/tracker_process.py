@@ -1,6 +1,6 @@
 """The process of a tracker: sends what the run gains until its standard input ends, then the rest.
 
-    python -c 'from … import send_run; send_run()' RUN TAG LIMIT_S PATIENCE_S
+    python -c 'from … import send_run; send_run()' RUN TAG LIMIT_S PATIENCE_S SHARE
 
 Each byte on standard input says that the run has gained something. Its end says that the training has ended, however it
 did. Standard output gets one line in the end: 'sent HINT' or 'failed WHY'. Standard error is the tracker's log.
@@ -31,13 +31,14 @@ MOST_OUTCOME_BYTES = 2_048
 
 def send_run() -> None:
     """Runs the process for the arguments of the command line."""
-    run, tag, limit_s, patience_s = Run(Path(sys.argv[1])), sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
+    run, tag, limit_s = Run(Path(sys.argv[1])), sys.argv[2], int(sys.argv[3])
+    patience_s, share = map(float, sys.argv[4:6])
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the end of standard input says when to end
         signal.signal(number, signal.SIG_IGN)
     outcome = os.dup(1)
     output = CapturedOutput()
     try:
-        said = f"sent {_follow(run, tag, limit_s, patience_s)}"
+        said = f"sent {_follow(run, tag, limit_s, patience_s, share)}"
     except NcsnxError as error:
         said = f"failed {error}"
     except BaseException as error:
@@ -52,15 +53,15 @@ def send_run() -> None:
     os._exit(0)  # threads that a package leaves behind don't hold up the end
 
 
-def _follow(run: Run, tag: str, limit_s: int, patience_s: float) -> str:
-    """Sends the run until the end of standard input; returns the tracker's hint. limit_s: as for `Turns`.
+def _follow(run: Run, tag: str, limit_s: int, patience_s: float, share: float) -> str:
+    """Sends the run until the end of standard input; returns the tracker's hint. limit_s, share: as for `Turns`.
 
     patience_s: seconds for which it waits for another process that sends the same.
     """
     found = find_tracker(tag)
     if found is None:
         raise NcsnxError(f"there is no tracker {tag!r}")
-    turns = Turns(limit_s=limit_s, startup_s=found.startup_s)
+    turns = Turns(limit_s=limit_s, share=share, startup_s=found.startup_s)
     turns.wait()
     with _lock(run, tag, patience_s):
         replica = Replica(run, tag, found.open)

@@ -1,4 +1,4 @@
-"""When a tracker's process works: while a processor is idle or for a hundredth of the time; after training, at once.
+"""When a tracker's process works: while a processor is idle or for a share of the time; after training, at once.
 
 A low priority wouldn't do. A process can't raise it again, so on a busy machine nothing would be sent after training.
 """
@@ -11,8 +11,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-_SHARE = 0.01
-"""Largest share of the time since the process began that it computes, while no processor is idle."""
 _PACE_S = 1.0
 """Shortest time in seconds between two looks at the run."""
 _LOOK_S = 5.0
@@ -31,15 +29,17 @@ class Turns:
         self,
         *,
         limit_s: int,
+        share: float,
         startup_s: float,
         spent_s: Callable[[], float] = time.process_time,
         has_idle_processor: Callable[[], bool] | None = None,
     ) -> None:
         """limit_s: seconds from the end of standard input to that of the process; 0 for any number.
 
-        startup_s: computing time that the tracker takes to open its record.
+        share: largest share of the time since now that the process computes, while no processor is idle. startup_s:
+        computing time that the tracker takes to open its record.
         """
-        self._limit_s, self._startup_s, self._spent_s = limit_s, startup_s, spent_s
+        self._limit_s, self._share, self._startup_s, self._spent_s = limit_s, share, startup_s, spent_s
         self._has_idle_processor = has_idle_processor or IdleProcessors()
         self._begun_s = time.monotonic()
         self._parent = os.getppid()
@@ -61,7 +61,7 @@ class Turns:
 
     def _may_begin(self) -> bool:
         needed = self._spent_s() + self._startup_s
-        is_affordable = needed <= _SHARE * (time.monotonic() - self._begun_s)
+        is_affordable = needed <= self._share * (time.monotonic() - self._begun_s)
         return self._has_idle_processor() or is_affordable
 
     def _watch(self) -> None:

@@ -29,7 +29,7 @@ def news(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 
 
 def test_it_begins_at_once_where_a_processor_is_idle_and_looks_again_for_news(news: int) -> None:
-    found = Turns(limit_s=30, startup_s=100, spent_s=lambda: 50.0, has_idle_processor=lambda: True)
+    found = Turns(limit_s=30, share=0.01, startup_s=100, spent_s=lambda: 50.0, has_idle_processor=lambda: True)
     assert found.wait()
     os.write(news, b"...")
     assert found.wait()
@@ -40,7 +40,7 @@ def test_it_begins_at_once_where_a_processor_is_idle_and_looks_again_for_news(ne
 
 def test_it_works_for_a_hundredth_of_the_time_where_none_is(news: int) -> None:
     spent_s = [0.001]
-    found = Turns(limit_s=30, startup_s=0.003, spent_s=lambda: spent_s[0], has_idle_processor=lambda: False)
+    found = Turns(limit_s=30, share=0.01, startup_s=0.003, spent_s=lambda: spent_s[0], has_idle_processor=lambda: False)
     begun = time.monotonic()
     assert found.wait()
     assert time.monotonic() - begun >= 0.39
