@@ -20,6 +20,8 @@ QUICK = (
 )
 """Tests that use every dependency, in a few minutes."""
 PROJECT = nox.project.load_toml("pyproject.toml")["project"]
+TRACKERS = ("mlflow", "trackio", "wandb")
+"""Extras that only the session of this name installs."""
 GROUPS = nox.project.load_toml("pyproject.toml")["dependency-groups"]
 
 
@@ -58,6 +60,13 @@ def ranks(session: nox.Session) -> None:
     """Commands in several processes: equal results, kills, stops, full disks, two hosts; arguments go to pytest."""
     session.install(".", *GROUPS["tests"])
     session.run("pytest", "-m", "ranks", "tests/ranks", *session.posargs)
+
+
+@nox.session
+def trackers(session: nox.Session) -> None:
+    """Experiment trackers as they are, offline: resumed, killed, without a login; arguments go to pytest."""
+    session.install(f".[{','.join(TRACKERS)}]", *GROUPS["tests"])
+    session.run("pytest", "tests/tracking/packages.py", *session.posargs)
 
 
 @nox.session
@@ -107,7 +116,7 @@ def chaos(session: nox.Session) -> None:
 @nox.session(python=PROJECT["requires-python"].removeprefix(">="))
 def oldest(session: nox.Session) -> None:
     """A quick part of the tests with the oldest supported Python and dependencies; arguments go to pytest."""
-    extras = [requirement for extra in PROJECT["optional-dependencies"].values() for requirement in extra]
+    extras = [one for name, extra in PROJECT["optional-dependencies"].items() if name not in TRACKERS for one in extra]
     admitted = [*PROJECT["dependencies"], *extras, *GROUPS["tests"]]
     session.install(".", *(requirement.replace(">=", "==") for requirement in admitted))
     # old packages use features that newer dependencies deprecate; the deselected test turns these warnings into errors

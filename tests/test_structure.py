@@ -20,7 +20,7 @@ FLOORS = (
     ("config", "noise", "paths", "storage", "notebooks"),
     ("data", "networks", "samplers", "images", "sampling", "inverse", "runtime", "runs", "hub"),
     ("exchange", "training", "features", "metrics", "evaluation", "planning", "benchmarking"),
-    ("report",),
+    ("report", "tracking"),
     ("jobs",),
     ("console",),
     ("api",),
@@ -34,6 +34,7 @@ CROWDED = {"config": 20}
 COMMANDS = "|".join([*(one.name for one in built_in_commands()), r"\{\}"])
 COMMAND = re.compile(
     rf"\bncsnx (?:{COMMANDS})(?![a-z])[^`\n]*|hf download [^`\n]*|git (?:rev-parse|status|diff|ls-files) [^`\n]*"
+    r"|(?:trackio show|mlflow ui) [^`\n]*"
 )
 """A complete command to type, up to the end of its line or code span."""
 OPTION = re.compile(r"(?<![\w-])--(?:[a-z]|\{\})")

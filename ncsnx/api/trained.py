@@ -1,6 +1,7 @@
 """Trains from Python what `ncsnx train` trains."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from ncsnx.api.python_call import python_call
@@ -35,6 +36,7 @@ def train(
     checkpointing: bool = False,
     workers: int = 0,
     report: bool = True,
+    track: Sequence[str] | None = None,
     patch: bool | None = None,
     note: str = "",
     progress: bool | None = None,
@@ -46,7 +48,8 @@ def train(
     name: name of the run; default: the experiment's. runs: the runs folder; default: NCSNX_RUNS, else ./runs.
     data: folder of the data sets; default: NCSNX_DATA, else ./data.
     device: 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'. threads: CPU threads, which stay as they are set.
-    plain, compile, graphs, checkpointing, workers, report, note: see `TrainingOptions`, which has the same defaults.
+    plain, compile, graphs, checkpointing, workers, report, track, note: see `TrainingOptions`, which has the same
+    defaults.
     patch: whether to record uncommitted changes of the git repository that holds the experiment's file; default: yes,
     unless NCSNX_PATCH=0.
     progress: see :doc:`/guides/python`.
@@ -66,6 +69,7 @@ def train(
         checkpointing=checkpointing,
         workers=workers,
         report=report,
+        track=track,
         patch=os.environ.get("NCSNX_PATCH", "").lower() not in _OFF if patch is None else patch,
         note=note,
     )

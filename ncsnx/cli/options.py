@@ -258,6 +258,33 @@ RenewedReport = Annotated[
         rich_help_panel=OUTPUT_PANEL,
     ),
 ]
+Track = Annotated[
+    str | None,
+    typer.Option(
+        "--track",
+        metavar="TAGS",
+        help="Send losses, samples and scores to experiment trackers: wandb, trackio, mlflow.",
+        show_default="when resuming, as before",
+        rich_help_panel=OUTPUT_PANEL,
+    ),
+]
+NoTrack = Annotated[
+    bool,
+    typer.Option(
+        "--no-track",
+        help="Send nothing to trackers, now and when the run resumes.",
+        rich_help_panel=OUTPUT_PANEL,
+    ),
+]
+
+
+def tracker_tags(track: str | None, *, no_track: bool) -> tuple[str, ...] | None:
+    """The tags of the typed trackers, none for `--no-track`, None where nothing was typed. Raises UsageError."""
+    from ncsnx.errors import UsageError
+
+    if track is not None and no_track:
+        raise UsageError("--track and --no-track exclude each other")
+    return () if no_track else None if track is None else tuple(tag.strip() for tag in track.split(","))
 
 
 def _precision(what: str, remark: str) -> Any:

@@ -34,6 +34,8 @@ class TrainingOptions:
     """Processes that read data ahead; 0: the main process reads."""
     report: bool = True
     """Renew the run's report.html at checkpoints."""
+    track: Sequence[str] | None = None
+    """Tags of the trackers that the run is sent to; None: those of its last start."""
     patch: bool = True
     """Record uncommitted changes of the git repository that holds the experiment's file."""
     note: str = ""

@@ -1,7 +1,8 @@
 """The work of a training job: chooses the execution, opens the data, and trains or resumes the run."""
 
 import math
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 import attrs
@@ -23,9 +24,12 @@ from ncsnx.runs.segments import last_training
 from ncsnx.runs.writer_lock import writer_lock
 from ncsnx.runtime import Runtime, device_name
 from ncsnx.stopping import StopRequest
+from ncsnx.tracking.choosing import record_trackers
+from ncsnx.tracking.tracked_training import tracked
 from ncsnx.training.compiling.compilation import Decision, decide
 from ncsnx.training.files.recording import TENSORBOARD_HINT, has_tensorboard
 from ncsnx.training.loop import train_steps
+from ncsnx.training.observer import TrainingObserver
 from ncsnx.training.pauses import pauses_of
 from ncsnx.training.start import begin, require_same_identity
 from ncsnx.training.steps.agreed_stop import AgreedStop
@@ -139,6 +143,18 @@ class _Training:
         losses = _logged_losses(run, self.state.step)
         return TrainingResult(run=run, start_step=start_step, step=self.state.step, loss=losses[-1] if losses else None)
 
+    @contextmanager
+    def _followed(self, observer: TrainingObserver) -> Iterator[TrainingObserver]:
+        """The observer of a training that trackers and the run's page follow."""
+        options, trackers = self.job.options, tuple(self.job.options.track or ())
+        record_trackers(self.run, trackers)
+        with ExitStack() as following:
+            if trackers:
+                observer = following.enter_context(tracked(self.run, observer, trackers, lambda: self.stop.requested))
+            if options.report:
+                observer = following.enter_context(renewed_report(self.run, observer))
+            yield observer
+
     def _begin(self) -> list[str]:
         """Loads the newest checkpoint and records this start; returns what changed since the last one."""
         job, run, work, state = self.job, self.run, self.console.work, self.state
@@ -181,6 +197,7 @@ class _Training:
             "device": f"{runtime.device} ({device_name(runtime.device)}), {counted(runtime.threads, 'thread')}",
             **({"ranks": f"{runtime.ranks}, each with a part of every batch"} if runtime.ranks > 1 else {}),
             "files": str(self.run.path),
+            **({"trackers": ", ".join(trackers)} if (trackers := self.job.options.track) else {}),
         }
         if self.state.step:
             facts["resuming"] = f"from step {self.state.step:,}"

@@ -155,6 +155,11 @@ class Run:
         return self.path / "neighbors"
 
     @property
+    def trackers(self) -> Path:
+        """Which experiment trackers the run uses, and what each has been sent."""
+        return self.path / "trackers"
+
+    @property
     def unsound(self) -> Path:
         """Checkpoints that `ncsnx doctor --repair` moved aside."""
         return self.path / "unsound"

@@ -46,6 +46,7 @@ _EVERYTHING = (
     (
         *("config.json", "origins.json", "experiment.py", "segments.jsonl", "metrics.jsonl", "log.txt", ".lock"),
         *(f"{LATEST}/manifest.json", f"{LATEST}/optimizer.safetensors", "snapshots/step-00000013.png", "report.html"),
+        *("trackers/active.json", "trackers/wandb.json"),
     ),
     (
         "checkpoints",
@@ -58,6 +59,7 @@ _EVERYTHING = (
         "likelihood",
         "compare",
         "neighbors",
+        "trackers",
         "unsound",
     ),
 )
@@ -111,7 +113,7 @@ COMMANDS = (
             f"{LATEST}/optimizer.safetensors",
             "snapshots/step-00000013.png",
         ),
-        folders=("checkpoints", LATEST, "snapshots", "tensorboard"),
+        folders=("checkpoints", LATEST, "snapshots", "tensorboard", "trackers"),
     ),
     Attack(
         "import",

@@ -51,6 +51,8 @@ def sound(run: Run) -> Run:
     run.log_path.write_text("log\n")
     run.report_path.write_text("<!DOCTYPE html>\n")
     run.tensorboard.mkdir()
+    shutil.copytree(V1 / "trackers", run.trackers)
+    (run.trackers / "wandb.log").write_text("wandb: Tracking run\n")
     score(run, {10: 3.0, 20: 2.0, 30: 1.0})
     sampling = run.samples / "step-00000030-n1-seed0"
     (sampling / "images").mkdir(parents=True)

@@ -125,6 +125,8 @@ def sweep_command(
     workers: options.DataWorkers = 0,
     patch: options.Patch = True,
     report: options.RenewedReport = True,
+    track: options.Track = None,
+    no_track: options.NoTrack = False,
     note: options.Note = "",
     json: options.Json = False,
     verbose: options.Verbose = False,
@@ -160,6 +162,7 @@ def sweep_command(
             checkpointing=checkpointing,
             workers=workers,
             report=report,
+            track=options.tracker_tags(track, no_track=no_track),
             patch=patch,
             note=note,
         )

@@ -37,6 +37,8 @@ def train_command(
     patch: options.Patch = True,
     run: options.NewRunName = None,
     report: options.RenewedReport = True,
+    track: options.Track = None,
+    no_track: options.NoTrack = False,
     note: options.Note = "",
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
@@ -64,6 +66,7 @@ def train_command(
 
         found, folder, name = find_training(experiment, runs_folder(runs), overrides, run)
         messages.detail(f"experiment {found.experiment.name} from {found.where}")
+        trackers = options.tracker_tags(track, no_track=no_track)
         job = TrainingJob(
             experiment=found.experiment,
             origins=found.origins,
@@ -81,6 +84,7 @@ def train_command(
                 checkpointing=checkpointing,
                 workers=workers,
                 report=report,
+                track=trackers,
                 patch=patch,
                 note=note,
             ),

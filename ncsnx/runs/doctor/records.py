@@ -17,10 +17,13 @@ from ncsnx.runs.git_patches import is_patch_name, is_sound_patch
 from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.origins import read_origins
 from ncsnx.runs.records.sweep_folder import SWEEP_SUFFIX, SweepFolder, is_sweep_folder
+from ncsnx.runs.records.tracker_records import CHOICE, TrackerChoice, TrackerNotes
 from ncsnx.runs.segments import read_segments
 from ncsnx.runs.writer_lock import HOLDER, LOCK
 from ncsnx.spelling import argument
 from ncsnx.storage import atomic, reading
+from ncsnx.storage.documents.document import DOCUMENTS
+from ncsnx.storage.documents.document_files import read_document
 
 _FROM_BACKUP = "restore it from a backup"
 
@@ -38,6 +41,7 @@ def examine_records(found: Examination) -> None:
     with found.reading(run.metrics_path, "damaged", f"{_FROM_BACKUP}, or fix that line; training refuses it"):
         _examine_metrics(found)
     _examine_patches(found)
+    _examine_trackers(found)
     for path in (run.segments_path, run.metrics_path):
         _examine_end(found, path)
     for path in (run.log_path, run.source_path, run.report_path):
@@ -54,7 +58,7 @@ def examine_places(found: Examination) -> None:
             ("file", (run.config_path, run.origins_path, run.source_path, run.segments_path, run.metrics_path)),
             ("file", (run.log_path, run.report_path, run.path / LOCK, run.path / HOLDER)),
             ("folder", (run.rank_logs, run.patches, run.tensorboard, run.checkpoints, run.snapshots, run.samples)),
-            ("folder", (run.unsound, run.fid, run.loss, run.likelihood, run.compare, run.neighbors)),
+            ("folder", (run.unsound, run.fid, run.loss, run.likelihood, run.compare, run.neighbors, run.trackers)),
         )
         for path in paths
     }
@@ -146,6 +150,19 @@ def _examine_patches(found: Examination) -> None:
         elif not is_sound_patch(entry.path):
             what = "is damaged or unreadable: its sha256 is not its name"
             found.add("damaged", entry.path, what, f"{_FROM_BACKUP}; the run can be used without it")
+
+
+def _examine_trackers(found: Examination) -> None:
+    """Examines the choice of trackers and their notes; logs may hold anything."""
+    for entry in found.entries(found.run.trackers):
+        if atomic.is_temporary(entry.name):
+            found.add_leftover(entry.path)
+        elif entry.path.suffix == ".json":
+            kind = TrackerChoice if entry.name == CHOICE else TrackerNotes
+            with found.reading(entry.path, "damaged", f"{DOCUMENTS[kind].advice}; training continues without it"):
+                read_document(entry.path, kind)
+        elif entry.path.suffix != ".log" and not entry.name.startswith("."):
+            found.add("unknown", entry.path, "is not a tracker's file", "nothing to do: ncsnx ignores it")
 
 
 def _examine_metrics(found: Examination) -> None:

@@ -2,14 +2,14 @@
 
 import importlib.util
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from ncsnx.images import save_png
 from ncsnx.runs.exported import Weights
 from ncsnx.runs.folder import Run
-from ncsnx.runs.metrics_log import MetricsLog
+from ncsnx.runs.metrics_log import MetricsLog, series_of
 from ncsnx.storage.atomic import reporting
 from ncsnx.storage.reading import refuse_links
 from ncsnx.training.held_out_batch import HeldOutLoss
@@ -37,15 +37,12 @@ class Recorder:
 
     def training(self, step: int, loss: float, lr: float) -> None:
         """Records the mean loss of the steps since the last record, each with the raw weights before its update."""
-        self._metrics.append({"step": step, "loss": loss, "weights": "raw", "lr": lr})
-        self._scalars(step, {"loss/training_raw": loss, "lr": lr})
+        self._record({"step": step, "loss": loss, "weights": "raw", "lr": lr})
 
     def held_out(self, step: int, loss: HeldOutLoss, weights: Weights) -> None:
         """Records the held-out loss of `weights`, overall and per level."""
         levels = {str(level): value for level, value in loss.levels.items()}
-        self._metrics.append({"step": step, "held_out": loss.mean, "weights": weights, "held_out_levels": levels})
-        self._scalars(step, {f"loss/held_out_{weights}": loss.mean})
-        self._scalars(step, {f"held_out_level_{weights}/{level}": value for level, value in levels.items()})
+        self._record({"step": step, "held_out": loss.mean, "weights": weights, "held_out_levels": levels})
 
     def snapshot(self, step: int, path: Path, grid: Tensor) -> None:
         """Saves a grid of samples, (C, H, W) uint8."""
@@ -66,9 +63,10 @@ class Recorder:
         """Syncs everything to disk at the end of training."""
         self.flush()
 
-    def _scalars(self, step: int, values: dict[str, float]) -> None:
+    def _record(self, record: dict[str, Any]) -> None:
+        self._metrics.append(record)
         if (events := self._events()) is not None:
-            events.scalars(step, values)
+            events.scalars(record["step"], series_of(record, averaged=record["weights"]))
 
     def _events(self) -> "EventFile | None":
         """The event file, created for the first event, so that a complete run gets no further file."""

@@ -27,6 +27,7 @@ from ncsnx.runs.records.comparison_record import ComparisonRecord
 from ncsnx.runs.records.neighbor_record import NeighborRecord
 from ncsnx.runs.records.parameter_sweep_record import ParameterSweepRecord
 from ncsnx.runs.records.sample_record import SampleRecord
+from ncsnx.runs.records.tracker_records import TrackerChoice, TrackerNotes
 from ncsnx.runs.records.trial_record import TrialRecord
 from ncsnx.runs.score_files import SweepRecord
 from ncsnx.runs.segments import Segment
@@ -60,6 +61,8 @@ FILES: dict[str, type] = {
     "sweep/sweep.json": ParameterSweepRecord,
     "task*/protocol.json": SampleRecord,
     "task*/task.json": TaskRecord,
+    "trackers/active.json": TrackerChoice,
+    "trackers/wandb.json": TrackerNotes,
 }
 
 

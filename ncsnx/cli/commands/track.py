@@ -1,0 +1,83 @@
+"""`ncsnx track`: sends a run to experiment trackers, after training."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ncsnx.cli import options
+from ncsnx.cli.command_registry import RUNS_PANEL, command
+from ncsnx.cli.session import session
+
+if TYPE_CHECKING:
+    from ncsnx.runs.folder import Run
+
+
+@command("track", panel=RUNS_PANEL, place=155)
+def track_command(
+    run: options.RunName,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to",
+            metavar="TAGS",
+            help="Trackers: wandb, trackio, mlflow.",
+            show_default="those of the run",
+            rich_help_panel=options.OUTPUT_PANEL,
+        ),
+    ] = None,
+    runs: options.Runs = None,
+    verbose: options.Verbose = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Send to experiment trackers what they lack of a run.
+
+    Configuration, losses, grids of samples and scores, each once: what `ncsnx train --track` couldn't send, scores that
+    were measured later, or all of a run that wasn't tracked. What a tracker's package prints is in the run's trackers/.
+    """
+    with session("the same command sends the rest", verbose=verbose, quiet=quiet) as messages:
+        from ncsnx.runs.folder import open_run
+        from ncsnx.runs.names import runs_folder
+        from ncsnx.stopping import StopRequest
+        from ncsnx.tracking.choosing import open_trackers
+        from ncsnx.tracking.tracker_child import TrackerChild, wait_for_children
+
+        place = open_run(runs_folder(runs), run)
+        tags, warnings = _tags(place, to)
+        for warning in warnings:
+            messages.warning(warning)
+        open_trackers(place)
+        failed = False
+        with StopRequest() as stop:
+            children = [TrackerChild(place, tag, limit_s=0, patience_s=0) for tag in tags]
+            for child in children:
+                child.end()
+            wait_for_children(children, None, lambda: stop.requested)
+            if stop.requested:
+                for child in children:
+                    child.kill()
+            stop.check()
+        for child in children:
+            why, hint = child.outcome()
+            failed = failed or why is not None
+            if why is not None:
+                messages.error(f"{child.tag}: {why}")
+            else:
+                messages.info(f"{child.tag} has everything{f': {hint}' if hint else ''}")
+        if failed:
+            raise typer.Exit(1)
+
+
+def _tags(place: "Run", to: str | None) -> tuple[tuple[str, ...], list[str]]:
+    """The trackers, and warnings. Raises NcsnxError if there are none."""
+    from ncsnx.errors import Hint, UsageError
+    from ncsnx.tracking.choosing import parse_trackers, recorded_trackers
+
+    if to is not None:
+        return parse_trackers(to, "to"), []
+    tags, warnings = recorded_trackers(place)
+    if not tags:
+        why = "".join(f"; {warning}" for warning in warnings)
+        raise UsageError(
+            f"{place.path} uses no trackers{why}", Hint("name some", f"ncsnx track {place.typed} --to TAGS")
+        )
+    return tags, warnings

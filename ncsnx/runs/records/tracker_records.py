@@ -1,0 +1,68 @@
+"""Records of a run about its trackers: which ones it uses, and what each has been sent.
+
+    trackers/active.json  wandb.json  wandb.log
+
+The file of a tracker is written by the process that sends, under the lock of its own.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from ncsnx.config import checks
+from ncsnx.config.strict.fields import versioned
+from ncsnx.runs.folder import Run
+from ncsnx.storage.documents.document import document
+
+CHOICE = "active.json"
+MOST_TRACKERS = 16
+
+
+def _record_key(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+    if isinstance(value, str) and not re.fullmatch("[0-9a-f]{16}", value):
+        raise checks.FieldError(attribute.name, f"must be 16 hexadecimal digits, not {checks.quoted(value)}")
+
+
+@document("a run's choice of trackers", advice="remove it, and choose the trackers again")
+@attrs.frozen(kw_only=True)
+class TrackerChoice:
+    """Content of active.json."""
+
+    schema_version: int = attrs.field(default=1, metadata=versioned())
+    trackers: tuple[str, ...]
+    """Tags of the trackers that the next start uses."""
+
+
+@document("the notes of a tracker", advice="remove it to begin a new record")
+@attrs.frozen(kw_only=True)
+class TrackerNotes:
+    """Content of TAG.json."""
+
+    schema_version: int = attrs.field(default=1, metadata=versioned())
+    name: str = attrs.field(validator=checks.name)
+    """Name of the run when the record was begun."""
+    record: str = attrs.field(validator=_record_key)
+    """Key of the record in the tracker."""
+    is_open: bool
+    """Whether a process has the record open, or ended without closing it."""
+    sent: dict[str, int] = attrs.field(factory=dict)
+    """Series → the last step that was sent."""
+    scores: dict[str, tuple[int, ...]] = attrs.field(factory=dict)
+    """Series of a sweep → the steps that were sent."""
+
+
+def choice_path(run: Run) -> Path:
+    """The file with the run's choice of trackers."""
+    return run.trackers / CHOICE
+
+
+def notes_path(run: Run, tag: str) -> Path:
+    """The file with a tracker's notes."""
+    return run.trackers / f"{tag}.json"
+
+
+def tracker_log_path(run: Run, tag: str) -> Path:
+    """The file with what a tracker's newest process printed."""
+    return run.trackers / f"{tag}.log"

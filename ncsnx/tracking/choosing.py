@@ -1,0 +1,90 @@
+"""Which trackers a run uses: as typed, or as the run's last start used them."""
+
+import shlex
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+from ncsnx.config.checks import shortened
+from ncsnx.errors import Hint, NcsnxError, UsageError
+from ncsnx.runs.folder import Run, open_results
+from ncsnx.runs.records.tracker_records import MOST_TRACKERS, TrackerChoice, choice_path
+from ncsnx.spelling import argument, parameter
+from ncsnx.storage.documents.document_files import read_document, write_document
+from ncsnx.storage.reading import refuse_links
+from ncsnx.tracking.tracker import RegisteredTracker, all_trackers, find_tracker
+
+
+def parse_trackers(text: str, name: str) -> tuple[str, ...]:
+    """The tags in a list such as 'wandb,trackio', each known and installed. name: the parameter, for errors.
+
+    Raises UsageError.
+    """
+    return known_trackers([tag.strip() for tag in text.split(",")], name)
+
+
+def known_trackers(tags: Sequence[str], name: str) -> tuple[str, ...]:
+    """The tags without repetitions, each known and installed. name: the parameter, for errors. Raises UsageError."""
+    tags = tuple(dict.fromkeys(tags))
+    if len(tags) > MOST_TRACKERS:
+        raise UsageError(f"{parameter(name)} must be at most {MOST_TRACKERS} trackers, not {len(tags):,}")
+    for tag in tags:
+        _require_installed(_known(tag, name))
+    return tags
+
+
+def recorded_trackers(run: Run) -> tuple[tuple[str, ...], list[str]]:
+    """The trackers that the run's last start used and that are installed, and a warning for each other.
+
+    Raises NcsnxError for a link.
+    """
+    path = choice_path(run)
+    refuse_links(run.trackers, path)
+    try:
+        tags = read_document(path, TrackerChoice).trackers
+    except FileNotFoundError:
+        return (), []
+    except NcsnxError as error:
+        return (), [f"no tracker is used: {error}"]
+    usable, warnings = [], []
+    for tag in tags[:MOST_TRACKERS]:
+        try:
+            _require_installed(_known(tag, "track"))
+            usable.append(tag)
+        except UsageError as error:
+            warnings.append(f"the run is not tracked: {error}")
+    return tuple(usable), warnings
+
+
+def record_trackers(run: Run, tags: Sequence[str]) -> None:
+    """Makes these the run's trackers, for this start and later ones. Raises NcsnxError."""
+    if tags or choice_path(run).exists():
+        open_trackers(run)
+        write_document(choice_path(run), TrackerChoice(trackers=tuple(tags)))
+
+
+def open_trackers(run: Run) -> None:
+    """Makes the folder of the run's trackers, if it doesn't exist. Raises NcsnxError."""
+    open_results(run.trackers, run.trackers)
+
+
+def _known(tag: str, name: str) -> RegisteredTracker:
+    found = find_tracker(tag)
+    if found is not None:
+        return found
+    known, errors = all_trackers()
+    tags = [one.tag for one in known]
+    near = get_close_matches(tag, tags, 1)
+    raise UsageError(
+        f"there is no tracker {shortened(tag)!a}; expected {', '.join(tags[:-1])} or {tags[-1]}"
+        + "".join(f"; {error}" for error in errors),
+        *(Hint("did you mean", adds=argument(name, one)) for one in near),
+    )
+
+
+def _require_installed(found: RegisteredTracker) -> None:
+    if not found.is_installed:
+        install = shlex.quote(found.install or "")
+        raise UsageError(
+            f"{found.tag} is not installed: the module {found.requires} is missing",
+            Hint("install it", f"pip install {install}"),
+        )

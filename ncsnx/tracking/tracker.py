@@ -1,0 +1,147 @@
+"""The contract of trackers: a class that opens a record of a run in some package and adds to it.
+
+    @tracker("wandb", requires="wandb", install="ncsnx[wandb]")
+    class WandbTracker(Tracker):
+        ...
+
+The files of the run are the truth, and the record is their copy: `ncsnx.tracking.replica` decides what is sent, and
+sends nothing twice. A tracker runs in a process of its own, so it may be slow, fail or hang. Modules of
+`ncsnx.tracking.trackers` are found automatically; those of installed packages by their entry point in the group
+`ncsnx.trackers`, and are imported when a tracker is named that ncsnx doesn't have.
+"""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TypeAlias, TypeVar
+
+import attrs
+
+from ncsnx.config.variants import plugin_errors
+from ncsnx.registering import import_modules_of
+
+PROJECT = "ncsnx"
+"""Project of the records, where the tracker's own environment variable names none."""
+PLUGIN_GROUP = "ncsnx.trackers"
+"""The group of entry points."""
+Scalar: TypeAlias = str | int | float | bool | None
+_TAG = re.compile("(?!active$)[a-z][a-z0-9-]{0,30}")
+"""Tags name files; `active.json` has the choice."""
+
+
+@attrs.frozen(kw_only=True)
+class TrackedRun:
+    """A run, as a tracker sees it when it opens its record."""
+
+    name: str
+    """Name of the run when the record was begun."""
+    record: str
+    """Key of the record: 16 hexadecimal digits that no other run has, the same in every process that continues it."""
+    config: Mapping[str, Scalar]
+    """Dotted path → value of the experiment; path of a sweep, such as fid/n1000-…, → its protocol in words."""
+    was_interrupted: bool
+    """Whether the last process that had the record open ended without closing it."""
+
+
+class Tracker(ABC):
+    """An open record. The constructor opens it: a new one, or the one that `run.record` is the key of.
+
+    Any exception ends the tracker, not the training. What a method prints goes into a log.
+    """
+
+    hint: str = ""
+    """The address of the record, or a command that shows it or sends it on; one line."""
+
+    @abstractmethod
+    def __init__(self, run: TrackedRun) -> None: ...
+
+    @abstractmethod
+    def numbers(self, step: int, values: Mapping[str, float]) -> None:
+        """Adds finite numbers of a training step, by series, such as 'loss/training_raw'.
+
+        Steps of a series ascend; those of scores (fid/…, likelihood/…, loss/n…) come in any order.
+        """
+
+    @abstractmethod
+    def image(self, step: int, name: str, file: Path) -> None:
+        """Adds a PNG of a training step. Steps ascend."""
+
+    def steps(self, name: str) -> Collection[int] | None:
+        """The steps of a series of numbers that are stored; None if the tracker can't tell.
+
+        Called after the constructor and after `close`. If it can tell, no number is doubled or left out, however a
+        process ended. Otherwise, as for images, a note is written before each row, and a row is lost if the process is
+        killed between the two.
+        """
+        return None
+
+    @abstractmethod
+    def close(self) -> None:
+        """Stores everything that is on its way and closes the record."""
+
+
+@attrs.frozen(kw_only=True)
+class RegisteredTracker:
+    """A tracker, and what it needs."""
+
+    tag: str
+    open: Callable[[TrackedRun], Tracker]
+    requires: str | None
+    """Module that must be installed."""
+    install: str | None
+    """The package that `pip install` takes."""
+    startup_s: float
+    """Computing time in seconds until its record is open."""
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether the module it requires can be imported. Doesn't import it."""
+        if self.requires is None:
+            return True
+        found = find_spec(self.requires)
+        return found is not None and found.origin is not None  # a folder ./wandb is a module too, without an origin
+
+
+T = TypeVar("T", bound=type[Tracker])
+_trackers: dict[str, RegisteredTracker] = {}
+
+
+def tracker(
+    tag: str, *, requires: str | None = None, install: str | None = None, startup_s: float = 3.0
+) -> Callable[[T], T]:
+    """Class decorator: registers a Tracker as `tag` and returns it unchanged.
+
+    requires: module that must be installed; import it in the constructor, not at the top. install: what `pip install`
+    installs it with, by default `requires`. startup_s: computing time that it takes, in seconds, until the record is
+    open; while no processor is idle, the training has taken a hundred times as long before it begins. Raises ValueError
+    for a tag that is taken, or isn't lower-case letters, digits and '-'.
+    """
+    if not _TAG.fullmatch(tag):
+        raise ValueError(f"a tracker cannot have the tag {tag!r}")
+    if tag in _trackers:
+        raise ValueError(f"a tracker {tag!r} already exists")
+
+    def register_tracker(cls: T) -> T:
+        _trackers[tag] = RegisteredTracker(
+            tag=tag, open=cls, requires=requires, install=install or requires, startup_s=startup_s
+        )
+        return cls
+
+    return register_tracker
+
+
+def find_tracker(tag: str) -> RegisteredTracker | None:
+    """The tracker with this tag; None if neither ncsnx nor an installed package has one."""
+    import_modules_of("ncsnx.tracking.trackers")
+    if tag not in _trackers:
+        plugin_errors(PLUGIN_GROUP)
+    return _trackers.get(tag)
+
+
+def all_trackers() -> tuple[list[RegisteredTracker], list[str]]:
+    """All trackers by tag, and a line for each package whose module can't be imported."""
+    import_modules_of("ncsnx.tracking.trackers")
+    errors = plugin_errors(PLUGIN_GROUP)
+    return [_trackers[tag] for tag in sorted(_trackers)], errors

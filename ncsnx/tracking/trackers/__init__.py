@@ -1,0 +1,1 @@
+"""The trackers that ncsnx brings, a file for each."""

@@ -1,0 +1,80 @@
+"""Choices of trackers that are refused before anything is trained or sent."""
+
+from pathlib import Path
+
+import pytest
+
+from ncsnx.tracking.tracker import RegisteredTracker
+from tests.training.tiny import command, training
+
+
+@pytest.mark.parametrize(
+    "words", [training("--track=wandv"), ["track", "digits", "--to", "wandv"]], ids=["train", "track"]
+)
+def test_an_unknown_tracker_is_refused_with_a_near_match(words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "runs" / "digits").mkdir(parents=True)
+    (tmp_path / "runs" / "digits" / "config.json").write_text("{}")
+    result = command(*words, folder=tmp_path)
+    assert result.code == 2
+    assert "there is no tracker 'wandv'; expected mlflow, trackio or wandb." in result.err
+    assert "wandb" in result.err.splitlines()[-1]
+    assert {path.name for path in (tmp_path / "runs" / "digits").iterdir()} <= {"config.json", ".lock"}
+
+
+@pytest.mark.parametrize("tag", ["wandb", "trackio", "mlflow"])
+def test_a_package_that_is_missing_is_said_with_how_to_install_it(
+    tag: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RegisteredTracker, "is_installed", property(lambda self: False))
+    (tmp_path / tag).mkdir()  # such as ./wandb, which is there once wandb has written something
+    result = command(*training(), "--track", tag, folder=tmp_path)
+    assert result.code == 2
+    assert f"error: {tag} is not installed: the module {tag} is missing." in result.err
+    assert f"pip install 'ncsnx[{tag}]'" in result.err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_folder_of_a_packages_name_is_not_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "some_tracker").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    found = RegisteredTracker(tag="some", open=None, requires="some_tracker", install=None, startup_s=0)  # type: ignore[arg-type]
+    assert not found.is_installed
+    (tmp_path / "some_tracker" / "__init__.py").touch()
+    assert found.is_installed
+
+
+def test_track_and_no_track_exclude_each_other(tmp_path: Path) -> None:
+    result = command(*training(), "--track", "wandb", "--no-track", folder=tmp_path)
+    assert (result.code, result.err) == (2, "error: --track and --no-track exclude each other\n")
+
+
+def test_a_run_without_trackers_says_what_to_type(workplace: Path) -> None:
+    result = command("track", "digits", folder=workplace)
+    assert result.code == 2
+    assert "runs/digits uses no trackers." in result.err
+    assert "name some:  ncsnx track digits --to TAGS" in result.err
+    assert not (workplace / "runs/digits/trackers").exists()
+
+
+def test_a_choice_that_cannot_be_used_stops_no_training(workplace: Path) -> None:
+    folder = workplace / "runs" / "digits" / "trackers"
+    folder.mkdir()
+    for content, said in (
+        ('{"schema_version": 1, "trackers": ["gone"]}', "there is no tracker 'gone'"),
+        ("{", "remove it, and choose the trackers again"),
+    ):
+        (folder / "active.json").write_text(content)
+        result = command(*training(), folder=workplace)
+        assert result.code == 0
+        assert result.err.count("warning: ") == 1
+        assert said in result.err
+
+
+def test_a_link_in_place_of_the_folder_is_not_followed(workplace: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (workplace / "runs/digits/trackers").symlink_to(outside)
+    for words in (training(), ["track", "digits", "--to", "wandb"], ["track", "digits"]):
+        result = command(*words, folder=workplace)
+        assert result.code in (1, 2), words
+    assert list(outside.iterdir()) == []

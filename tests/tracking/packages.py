@@ -1,0 +1,186 @@
+"""wandb, trackio and MLflow as they are, without a network: `nox -s trackers`.
+
+What each holds afterwards is read by its own means: trackio's and MLflow's databases, wandb's files.
+"""
+
+import contextlib
+import json
+import sqlite3
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+import attrs
+import pytest
+
+from ncsnx.tracking import tracked_training
+from ncsnx.tracking.tracker import find_tracker
+from ncsnx.tracking.wandb_files import records_in
+from tests.tracking.installed import kill_while_sending
+from tests.training.tiny import CPU, command, training
+
+STEPS = [2, 4, 6, 8, 10, 12]
+PACKAGES = ("mlflow", "trackio", "wandb")
+OFFLINE = {
+    "WANDB_MODE": "offline",
+    "WANDB_DIR": "wandb-files",
+    "TRACKIO_DIR": "trackio-files",
+    "MLFLOW_TRACKING_URI": "sqlite:///mlflow.db",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "HF_HUB_OFFLINE": "1",
+}
+
+
+@attrs.frozen
+class Held:
+    """The content of a record."""
+
+    config: dict[str, object]
+    steps: dict[str, list[int]]
+    """Steps by series, in the order in which they came."""
+
+
+def in_trackio(folder: Path) -> Held:
+    program = """
+import json
+from trackio.sqlite_storage import SQLiteStorage as storage
+(run,) = storage.get_runs("ncsnx")
+rows = storage.get_logs("ncsnx", run)
+names = {name for row in rows for name in row} - {"step", "timestamp"}
+steps = {name: [row["step"] for row in storage.get_metric_values("ncsnx", run, name)] for name in names}
+print(json.dumps([storage.get_run_config("ncsnx", run), steps]))
+"""
+    return Held(*asked(program, folder))
+
+
+def in_mlflow(folder: Path) -> Held:
+    program = """
+import json
+from mlflow import MlflowClient
+client = MlflowClient()
+(run,) = client.search_runs([client.get_experiment_by_name("ncsnx").experiment_id])
+number = run.info.run_id
+steps = {name: [one.step for one in client.get_metric_history(number, name)] for name in run.data.metrics}
+pictures = [one.path for one in client.list_artifacts(number, "images") if one.path.endswith(".png")]
+steps["samples"] = sorted(int(path.split("+step+")[1].split("+")[0]) for path in pictures)
+print(json.dumps([run.data.params, steps]))
+"""
+    return Held(*asked(program, folder))
+
+
+def in_wandb(folder: Path) -> Held:
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    config: dict[str, object] = {}
+    steps: dict[str, list[int]] = defaultdict(list)
+    for file in sorted(folder.glob("wandb-files/wandb/offline-run-*/run-*.wandb")):
+        for content in records_in(file.read_bytes()):
+            record = Record.FromString(content)
+            config |= {one.key: json.loads(one.value_json) for one in record.run.config.update}
+            row = {one.key or one.nested_key[0]: json.loads(one.value_json) for one in record.history.item}
+            for name in row.keys() - {"step", "_step", "_timestamp", "_runtime"}:
+                steps[name].append(row["step"])
+    return Held(config, dict(steps))
+
+
+READERS: dict[str, Callable[[Path], Held]] = {"trackio": in_trackio, "mlflow": in_mlflow, "wandb": in_wandb}
+
+
+def rows_of(database: Path, table: str) -> int:
+    """Rows of a table; 0 before it exists."""
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=5)) as opened:
+            return int(opened.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0])
+    except sqlite3.OperationalError:
+        return 0
+
+
+def noted_step(folder: Path) -> int:
+    """The step that wandb's notes say was sent last; 0 before there are any."""
+    notes = folder / "runs/digits/trackers/wandb.json"
+    return int(json.loads(notes.read_text())["sent"].get("loss/training_raw", 0)) if notes.exists() else 0
+
+
+BEGUN: dict[str, Callable[[Path], bool]] = {
+    "trackio": lambda folder: rows_of(folder / "trackio-files/ncsnx.db", "metrics") > 0,
+    "mlflow": lambda folder: rows_of(folder / "mlflow.db", "metrics") > 40,
+    "wandb": lambda folder: noted_step(folder) > 700,
+}
+"""Whether a record has some of the rows."""
+
+
+def asked(program: str, folder: Path) -> list[dict[str, object]]:
+    """The JSON that a program prints, in a process of its own, since packages keep what they have read."""
+    done = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=True)
+    found: list[dict[str, object]] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+@pytest.fixture(params=PACKAGES)
+def package(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A package that is installed, with an environment in which it stays on this machine."""
+    found = find_tracker(request.param)
+    assert found is not None
+    if not found.is_installed:
+        pytest.skip(f"{request.param} is not installed")
+    for name, value in OFFLINE.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(tracked_training, "REST_LIMIT_S", 300)  # MLflow's first start takes long on a busy machine
+    return str(request.param)
+
+
+def test_a_record_resumes_with_every_step_once(package: str, tmp_path: Path) -> None:
+    (tmp_path / "wandb-files").mkdir()
+    begun = command(*training("steps=6"), "--track", package, folder=tmp_path)
+    assert (begun.code, begun.err.count("warning")) == (0, 0), begun.err
+    assert command("loss", "digits", "--range", "4", *CPU, folder=tmp_path).code == 0
+    resumed = command(*training("steps=12"), folder=tmp_path)
+    assert (resumed.code, resumed.err.count("warning")) == (0, 0), resumed.err
+    held = READERS[package](tmp_path)
+    assert held.steps["loss/training_raw"] == held.steps["lr"] == STEPS
+    assert held.steps["loss/held_out_ema"] == held.steps["held_out_level_ema/0"] == [3, 6, 9, 12]
+    assert held.steps["samples"] == [4, 6, 8, 12]
+    (score,) = (name for name in held.steps if name.startswith("loss/") and name.endswith("/score"))
+    assert held.steps[score] == [4]
+    assert str(held.config["optimizer.lr"]) == "0.001"
+    assert "held-out" in str(held.config[score.removesuffix("/score")])
+
+
+def test_after_a_kill_no_step_is_doubled_and_none_is_missing(package: str, tmp_path: Path) -> None:
+    (tmp_path / "wandb-files").mkdir()
+    assert command(*training("log_every=1", "snapshots=none", "eval_every=12"), folder=tmp_path).code == 0
+    metrics = tmp_path / "runs" / "digits" / "metrics.jsonl"
+    rows = [json.loads(line) for line in metrics.read_text().splitlines() if '"loss"' in line]
+    count = 300 if package == "mlflow" else 1_500
+    many = [{**rows[0], "step": step} for step in range(1, count + 1)]
+    metrics.write_text("".join(json.dumps(row) + "\n" for row in many))
+    kill_while_sending(tmp_path, package, lambda: BEGUN[package](tmp_path))
+    finished = command("track", "digits", "--to", package, folder=tmp_path)
+    assert finished.code == 0, finished.err
+    steps = READERS[package](tmp_path).steps["loss/training_raw"]
+    assert steps == list(range(1, count + 1))
+
+
+def test_a_record_that_is_complete_gets_nothing_more(package: str, tmp_path: Path) -> None:
+    (tmp_path / "wandb-files").mkdir()
+    assert command(*training("steps=4"), "--track", package, folder=tmp_path).code == 0
+    before = READERS[package](tmp_path).steps
+    assert command("track", "digits", folder=tmp_path).code == 0
+    assert READERS[package](tmp_path).steps == before
+
+
+def test_wandb_without_a_login_is_said_once_and_training_ends_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("wandb")
+    for name in ("WANDB_MODE", "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    trained = command(*training("steps=4"), "--track", "wandb", folder=tmp_path)
+    assert trained.code == 0
+    (line,) = (line for line in trained.err.splitlines() if line.startswith("warning: "))
+    assert "wandb" in line
+    assert "ncsnx track digits --to wandb" in line

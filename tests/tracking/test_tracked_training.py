@@ -1,0 +1,144 @@
+"""Trainings with trackers in processes of their own: nothing is doubled, and no tracker stops a training."""
+
+import importlib
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from ncsnx.runs.folder import Run
+from ncsnx.tracking import tracked_training, tracker
+from ncsnx.tracking.choosing import recorded_trackers
+from ncsnx.tracking.tracker import all_trackers
+from ncsnx.tracking.tracker_child import TrackerChild, wait_for_children
+from ncsnx.tracking.tracker_output import LIMIT_BYTES
+from tests.tracking.installed import install_trackers, kill_while_sending
+from tests.training.tiny import Result, command, lines, overrides, training
+
+SECRET = "abcdefgh12345678"
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder to work in, where the trackers of `install_trackers` are installed."""
+    all_trackers()  # in this process, those of installed packages are looked for once
+    monkeypatch.syspath_prepend(install_trackers(tmp_path / "site"))
+    monkeypatch.setattr(tracker, "_trackers", dict(tracker._trackers))
+    for module in ("json_lines_tracker", "faulty_trackers"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+        importlib.import_module(module)
+    monkeypatch.setenv("SOME_API_KEY", SECRET)
+    yield tmp_path
+    for module in ("json_lines_tracker", "faulty_trackers"):
+        sys.modules.pop(module, None)
+
+
+def rows(place: Path) -> list[dict[str, object]]:
+    """The rows of the one record of json-lines."""
+    (record,) = (place / "json-lines").iterdir()
+    return lines(record)
+
+
+def steps(place: Path, name: str) -> list[object]:
+    return [row["step"] for row in rows(place) if name in row]
+
+
+def wait_for_all_but_one(
+    children: Sequence[TrackerChild], limit_s: float | None, is_stopping: Callable[[], bool]
+) -> None:
+    """Waits without a limit, so that a busy machine fails no test, and leaves out the one that hangs."""
+    wait_for_children([child for child in children if child.tag != "hanging"], None, is_stopping)
+
+
+def warnings(result: Result) -> list[str]:
+    return [line for line in result.err.splitlines() if line.startswith("warning: ")]
+
+
+def test_a_resumed_run_continues_its_record_without_doubled_steps(place: Path) -> None:
+    first = command(*training("steps=6", "--no-report"), "--track", "json-lines", folder=place)
+    assert (first.code, warnings(first)) == (0, [])
+    run = place / "runs" / "digits"
+    with (run / "metrics.jsonl").open("a") as metrics:  # rows of a process that was killed before its checkpoint
+        metrics.write(json.dumps({"step": 8, "loss": 1.5, "weights": "raw", "lr": 0.001}) + "\n")
+    assert command("track", "digits", folder=place).code == 0
+    resumed = command("train", "runs/digits", *overrides("steps=12"), "--threads", "1", "--no-report", folder=place)
+    assert (resumed.code, warnings(resumed)) == (0, [])
+    assert steps(place, "loss/training_raw") == [2, 4, 6, 8, 10, 12]
+    assert [record["step"] for record in lines(run / "metrics.jsonl") if "loss" in record] == [2, 4, 6, 8, 10, 12]
+    assert steps(place, "loss/held_out_ema") == steps(place, "held_out_level_ema/0") == [3, 6, 9, 12]
+    assert steps(place, "samples") == [4, 6, 8, 12]
+    (config, *_) = (row["config"] for row in rows(place) if "config" in row)
+    assert isinstance(config, dict)
+    assert (config["optimizer"], config["optimizer.lr"], config["data"]) == ("adam", 0.001, "digits")
+    assert command("doctor", "digits", folder=place).code == 0
+    assert command(*training("--no-report"), "--no-track", folder=place).code == 0
+    assert recorded_trackers(Run(run)) == ((), [])
+
+
+def test_trackers_that_fail_are_said_once_and_the_training_is_the_same(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracked_training, "wait_for_children", wait_for_all_but_one)
+    tags = "raising,hanging,flooding,crashing,forgetting,json-lines"
+    tracked = command(*training("steps=6", "--no-report"), "--track", tags, folder=place)
+    assert tracked.code == 0
+    said = {line.split()[1]: line for line in warnings(tracked)}
+    assert said.keys() == {"raising", "hanging", "crashing", "forgetting"}
+    assert len(warnings(tracked)) == 4
+    assert "ConnectionError: https://***@example.org has gone and so on" in said["raising"]
+    assert "s after training" in said["hanging"]
+    assert "exit code 3" in said["crashing"]
+    assert "did not store loss/held_out_ema of step 6" in said["forgetting"]
+    assert all(line.endswith(f"this sends the rest: ncsnx track digits --to {tag}") for tag, line in said.items())
+    assert steps(place, "lr") == [2, 4, 6]
+    kept = place / "runs" / "digits" / "trackers"
+    assert LIMIT_BYTES < (kept / "flooding.log").stat().st_size < LIMIT_BYTES + 1_000
+    assert "opened digits with ***" in (kept / "raising.log").read_text()
+    assert not any(SECRET.encode() in path.read_bytes() for path in kept.iterdir())
+    assert "much to say" not in tracked.out + tracked.err
+    monkeypatch.delenv("SOME_API_KEY")
+    command(*training("steps=6", "--no-report"), "--run", "other", folder=place)
+    weights = "checkpoints/step-00000006/model.safetensors"
+    assert (kept.parent / weights).read_bytes() == (place / "runs" / "other" / weights).read_bytes()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the process as Linux shows it")
+def test_a_process_that_was_killed_while_it_sent_leaves_no_gap_and_no_double(place: Path) -> None:
+    assert command(*training("steps=2", "snapshots=none", "eval_every=2"), folder=place).code == 0
+    many = [{"step": step, "loss": 1.0, "weights": "raw", "lr": 0.1} for step in range(1, 20_001)]
+    (place / "runs/digits/metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in many))
+    kill_while_sending(place, "json-lines", lambda: len(rows_text(place)) > 9)
+    assert len(rows_text(place)) < 20_000
+    finished = command("track", "digits", "--to", "json-lines", folder=place)
+    assert finished.code == 0, finished.err
+    assert steps(place, "lr") == list(range(1, 20_001))
+
+
+class Ending:
+    """The process of a tracker that ends when it is asked for the third time, or never."""
+
+    def __init__(self, ends: bool) -> None:
+        self._ends, self._asked = ends, 0
+
+    @property
+    def has_ended(self) -> bool:
+        self._asked += 1
+        return self._ends and self._asked > 2
+
+
+@pytest.mark.parametrize(
+    ("ends", "limit_s", "is_stopping"), [(True, None, False), (False, 0.05, False), (False, None, True)]
+)
+def test_the_wait_ends_with_the_processes_or_the_limit_or_a_stop(
+    ends: bool, limit_s: float | None, is_stopping: bool
+) -> None:
+    begun = time.monotonic()
+    wait_for_children([Ending(ends)], limit_s, lambda: is_stopping)  # type: ignore[list-item]
+    assert time.monotonic() - begun >= (limit_s or 0)
+
+
+def rows_text(place: Path) -> list[str]:
+    return [line for record in place.glob("json-lines/*") for line in record.read_text().splitlines()]
