@@ -1,4 +1,4 @@
-"""What a type checker finds in an experiment file before anything runs; `nox -s types` reads this, nothing executes it.
+"""Mistakes in an experiment file that a type checker finds before anything runs; only `nox -s types` reads this file.
 
 mypy is strict here, so an `ignore` that hides no error is an error itself: each line below is refused by its code.
 """

@@ -1,4 +1,4 @@
-"""What commands measure and draw, from Python: equal numbers, typed, shown without markup of others."""
+"""Measurements and images from Python: the numbers of the commands, typed, shown without markup of others."""
 
 import json
 import logging
