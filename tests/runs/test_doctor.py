@@ -886,3 +886,18 @@ def test_what_cannot_be_read_is_not_called_lost(run: Run) -> None:
     result = as_nobody(UNREADABLE, run.path.name, place=run.path.parent)
     assert "unreadable" in result.stdout.split(), result.stderr
     assert "untrainable" not in result.stdout
+
+
+def test_damaged_notes_of_a_tracker_are_found_and_what_else_is_there_is_a_note(sound: Run) -> None:
+    (sound.trackers / "wandb.json").write_text("{}")
+    (sound.trackers / "active.json").write_text('{"schema_version": 1, "trackers": "wandb"}')
+    (sound.trackers / "more.txt").touch()
+    found = doctor.examine(sound)
+    assert kinds(found) == [
+        ("damaged", "trackers/active.json"),
+        ("damaged", "trackers/wandb.json"),
+        ("unknown", "trackers/more.txt"),
+    ]
+    assert [finding.advice.rpartition("; ")[2] for finding in found.findings[:2]] == [
+        "training continues without it"
+    ] * 2

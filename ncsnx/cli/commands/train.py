@@ -2,6 +2,8 @@
 
 import math
 import shlex
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from ncsnx.runtime import Runtime
     from ncsnx.stopping import StopRequest
     from ncsnx.training.compiling.compilation import Decision
+    from ncsnx.training.observer import TrainingObserver
     from ncsnx.training.training_state import TrainingState
 
 
@@ -259,19 +262,15 @@ def _train(
     report: bool,
     trackers: tuple[str, ...],
 ) -> None:
-    from contextlib import ExitStack
+    from contextlib import nullcontext
 
     from ncsnx.console.training import TrainingView
     from ncsnx.errors import Stopped
     from ncsnx.ranks.rank_group import held_by_first
-    from ncsnx.report.renewal import renewed_report
     from ncsnx.runs.checkpoints.manifest import checkpoints
     from ncsnx.runs.writer_lock import writer_lock
-    from ncsnx.tracking.choosing import record_trackers
-    from ncsnx.tracking.tracked_training import tracked
     from ncsnx.training.files.recording import TENSORBOARD_HINT, has_tensorboard
     from ncsnx.training.loop import train
-    from ncsnx.training.observer import TrainingObserver
     from ncsnx.training.pauses import pauses_of
     from ncsnx.training.start import begin, require_same_identity
     from ncsnx.training.steps.agreed_stop import AgreedStop
@@ -305,13 +304,9 @@ def _train(
             if not has_tensorboard():
                 messages.info(TENSORBOARD_HINT)
             try:
-                with ExitStack() as watching:
-                    observer: TrainingObserver = view
-                    if ranks.is_first:
-                        record_trackers(place, trackers)
-                        observer = watching.enter_context(tracked(place, observer, trackers, lambda: stop.requested))
-                    if report and ranks.is_first:
-                        observer = watching.enter_context(renewed_report(place, observer))
+                with (
+                    _followed(place, view, trackers, report, stop) if ranks.is_first else nullcontext(view) as observer
+                ):
                     train(state, splits, place, runtime, observer, stop, ranks)
             except Stopped as stopped:
                 if steps := checkpoints(place):
@@ -319,6 +314,24 @@ def _train(
                 view.finish("ended")  # the session gives the reason
                 raise
             view.finish()
+
+
+@contextmanager
+def _followed(
+    place: "Run", observer: "TrainingObserver", trackers: tuple[str, ...], report: bool, stop: "StopRequest"
+) -> Iterator["TrainingObserver"]:
+    """The observer for a training that trackers and the run's page follow."""
+    from ncsnx.report.renewal import renewed_report
+    from ncsnx.tracking.choosing import record_trackers
+    from ncsnx.tracking.tracked_training import tracked
+
+    record_trackers(place, trackers)
+    with ExitStack() as following:
+        if trackers:
+            observer = following.enter_context(tracked(place, observer, trackers, lambda: stop.requested))
+        if report:
+            observer = following.enter_context(renewed_report(place, observer))
+        yield observer
 
 
 def _earlier_losses(place: "Run", step: int) -> list[float]:
