@@ -38,6 +38,7 @@ def without_torch(tmp_path: Path) -> Path:
         ["reference", "--help"],
         ["export", "--help"],
         ["doctor", "--help"],
+        ["track", "--help"],
         ["bench", "--help"],
         ["plan", "--help"],
         ["import", "--help"],
