@@ -1,4 +1,4 @@
-"""What commands measure and draw, from Python: equal numbers, typed, shown without markup of others."""
+"""Measured and drawn from Python as by commands: equal numbers, typed, shown without markup of others."""
 
 import json
 import logging
