@@ -4,13 +4,15 @@ Imports IPython, so it is itself imported only in a notebook.
 """
 
 import threading
+from typing import Any
 
-from IPython.display import HTML, display
+import IPython.display
 
 from ncsnx.console.messages import Messages
 from ncsnx.console.view import Line, View
 from ncsnx.notebooks.display import escaped
 
+_IPYTHON: Any = IPython.display  # in some versions its functions have types, in others not
 _INTERVAL_S = 0.5
 _WIDTH, _ROOM = 100, 30
 """Characters and lines for a view's text."""
@@ -29,7 +31,7 @@ class NotebookArea:
     def start(self) -> None:
         """Opens the display in the output of the running cell."""
         self._messages.live = self
-        self._handle = display(HTML(self._html()), display_id=True)
+        self._handle = _IPYTHON.display(_IPYTHON.HTML(self._html()), display_id=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -38,7 +40,7 @@ class NotebookArea:
         self._messages.live = None
         if self._thread.ident is not None:
             self._thread.join()
-            self._handle.update(HTML("" if self._transient else self._html()))
+            self._handle.update(_IPYTHON.HTML("" if self._transient else self._html()))
 
     def add_task(self, description: str, *, total: int, view: View) -> int:
         """Adds a view below the others; returns its number."""
@@ -54,7 +56,7 @@ class NotebookArea:
         before = ""
         while not self._over.wait(_INTERVAL_S):
             if (now := self._html()) != before:
-                self._handle.update(HTML(now))
+                self._handle.update(_IPYTHON.HTML(now))
                 before = now
 
     def _html(self) -> str:

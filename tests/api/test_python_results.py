@@ -1,4 +1,4 @@
-"""Measurements and images from Python: the numbers of the commands, typed, shown without markup of others."""
+"""Measured and drawn from Python as by commands: equal numbers, typed, shown without markup of others."""
 
 import json
 import logging
@@ -110,7 +110,7 @@ def test_what_is_not_shown_goes_to_the_logger(trained: TrainingResult, caplog: p
         (ncsnx.restore, {"mask": "m.png"}, "^mask goes with inpaint, which is not given"),
         (ncsnx.restore, {"inpaint": "p.png", "mask": "m.png", "noise": 11}, "^noise must be between 0 and 10"),
     ],
-    ids=str,
+    ids=lambda value: value.__name__ if callable(value) else str(value),
 )
 def test_a_mistake_is_named_by_its_argument(
     function: Any, wrong: dict[str, Any], message: str, trained: TrainingResult

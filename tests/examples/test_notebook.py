@@ -1,35 +1,65 @@
-"""examples/notebook.ipynb, executed by a kernel: as it is, and with a training of seconds."""
+"""examples/notebook.ipynb: its code with a training of seconds; and by a kernel, also as it is."""
 
+import json
 from pathlib import Path
 
 import nbclient
 import nbformat
 import pytest
 
+from ncsnx.images import ImageBatch
+
 ROOT = Path(__file__).parents[2]
 NOTEBOOK = ROOT / "examples" / "notebook.ipynb"
 SMALL = {
-    "model.width=32": "model.width=4",
-    "steps=600": "steps=6",
-    "checkpoint_every=200": "checkpoint_every=3",
+    '\\"model.width=32\\", \\"steps=600\\", \\"checkpoint_every=200\\"': '\\"model.width=4\\", \\"steps=6\\", '
+    '\\"checkpoint_every=3\\", \\"schedule.levels=4\\", \\"sampler.steps_per_level=1\\"',
     "n=36": "n=4",
     "n=200": "n=12, features=ncsnx.config.Classifier(steps=20, width=8)",
     "n=50, seeds=2": "n=10, seeds=1, features=ncsnx.config.Classifier(steps=20, width=8)",
 }
-"""Text of the notebook → text for a quick test."""
+"""Text of the notebook's file → text for a quick test."""
 
 
-def executed(folder: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str]) -> list[nbformat.NotebookNode]:
-    """The code cells with their outputs. Raises CellExecutionError with the traceback of a cell that fails."""
+def made_small() -> str:
+    """The notebook's file with small numbers."""
     text = NOTEBOOK.read_text()
-    for before, after in changes.items():
+    for before, after in SMALL.items():
         assert before in text
         text = text.replace(before, after)
+    return text
+
+
+def test_the_code_runs_in_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NCSNX_CACHE", str(tmp_path / "cache"))
+    values: dict[str, object] = {}
+    for cell in json.loads(made_small())["cells"]:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), values)
+
+    assert isinstance(values["images"], ImageBatch)
+    assert {path.name for path in (tmp_path / "runs/notebook").iterdir()} >= {
+        "checkpoints",
+        "fid",
+        "compare",
+        "samples",
+    }
+
+
+def test_the_notebook_is_kept_without_outputs() -> None:
+    cells = nbformat.read(NOTEBOOK, 4).cells
+
+    assert [cell.outputs for cell in cells if cell.cell_type == "code" and cell.outputs] == []
+
+
+def executed(text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[nbformat.NotebookNode]:
+    """The code cells with their outputs. Raises CellExecutionError with the traceback of a cell that fails."""
     notebook = nbformat.reads(text, 4)
     nbformat.validate(notebook)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("NCSNX_CACHE", str(folder / "cache"))
-    client = nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(folder)}})
+    client = nbclient.NotebookClient(notebook, timeout=1200, resources={"metadata": {"path": str(folder)}})
     client.execute()
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
@@ -39,8 +69,9 @@ def shown(cell: nbformat.NotebookNode) -> str:
     return "".join(output.data.get("text/html", "") for output in cell.outputs if "data" in output)
 
 
-def test_the_notebook_runs_and_shows_what_it_promises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    experiment, _, trained, model, images, *_, restored = executed(tmp_path, monkeypatch, SMALL)
+@pytest.mark.slow
+def test_a_kernel_shows_progress_and_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment, _, trained, model, images, *_, restored = executed(made_small(), tmp_path, monkeypatch)
 
     assert "experiments/digits.py:" in shown(experiment)
     assert "6/6  100 %" in shown(trained)
@@ -48,19 +79,12 @@ def test_the_notebook_runs_and_shows_what_it_promises(tmp_path: Path, monkeypatc
     assert "EMA weights" in shown(model)
     assert "data:image/png;base64," in shown(images)
     assert "maximum misfit" in shown(restored)
-    errors = [output.text for output in trained.outputs if output.output_type == "stream"]
-    assert errors == []
-
-
-def test_the_notebook_is_kept_without_outputs() -> None:
-    cells = nbformat.read(NOTEBOOK, 4).cells
-
-    assert [cell.outputs for cell in cells if cell.cell_type == "code" and cell.outputs] == []
+    assert [output for output in trained.outputs if output.output_type == "stream"] == []
 
 
 @pytest.mark.slow
 def test_the_notebook_runs_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    *_, compared, restored = executed(tmp_path, monkeypatch, {})
+    *_, compared, restored = executed(NOTEBOOK.read_text(), tmp_path, monkeypatch)
 
     assert "samplers" in shown(compared)
     assert "data:image/png;base64," in shown(restored)
