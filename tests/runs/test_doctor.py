@@ -888,7 +888,6 @@ def test_what_cannot_be_read_is_not_called_lost(run: Run) -> None:
     assert "untrainable" not in result.stdout
 
 
-<<<<<<< HEAD
 def test_a_sweep_that_was_being_begun_is_removed_on_request(sound: Run) -> None:
     path = sound.path.parent / f".digits.sweep.{TOKEN}"
     path.mkdir()
@@ -907,7 +906,8 @@ def test_a_damaged_record_of_the_sweep_that_a_run_belongs_to_is_a_note(sound: Ru
     run = Run(sound.path.rename(sound.path.with_name(f"{sound.name}-width_4")))
     found = doctor.examine(run)
     assert (only(found).kind, only(found).path.name, found.is_sound) == ("unknown", f"{sound.name}.sweep", True)
-=======
+
+
 def test_damaged_notes_of_a_tracker_are_found_and_what_else_is_there_is_a_note(sound: Run) -> None:
     (sound.trackers / "wandb.json").write_text("{}")
     (sound.trackers / "active.json").write_text('{"schema_version": 1, "trackers": "wandb"}')
@@ -920,4 +920,3 @@ def test_damaged_notes_of_a_tracker_are_found_and_what_else_is_there_is_a_note(s
     ]
     damaged = [finding.advice for finding in found.findings if finding.kind == "damaged"]
     assert all(advice.endswith("; training continues without it") for advice in damaged)
->>>>>>> 88570ec86eca30dffdecb780df6d5bff9adb72ac
