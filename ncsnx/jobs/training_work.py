@@ -129,10 +129,8 @@ class _Training:
                 display.start(self._facts())
                 for line in (*changes, *self._remarks()):
                     work.info(line)
-                renews = self.job.options.report and work.ranks.is_first
-                renewed = renewed_report(run, display) if renews else nullcontext(display)
                 try:
-                    with renewed as observer:
+                    with self._followed(display) if work.ranks.is_first else nullcontext(display) as observer:
                         train_steps(self.state, self.splits, run, self.runtime, observer, self.stop, work.ranks)
                 except Stopped as stopped:
                     if steps := checkpoints(run):
