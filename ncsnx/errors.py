@@ -72,7 +72,9 @@ class UsageError(NcsnxError):
 
 
 def require_between(name: str, value: int, low: int, high: int, unit: str = "") -> None:
-    """Raises UsageError unless low <= value <= high. name: the parameter; unit: text after the range."""
+    """Raises UsageError unless value is an int with low <= value <= high. name: the parameter; unit: text behind."""
+    if type(value) is not int:  # Python code may give anything
+        raise UsageError(f"{parameter(name)} must be an int, not {value!r}")
     if not low <= value <= high:
         raise UsageError(f"{parameter(name)} must be between {low:,} and {high:,}{unit}, not {value:,}")
 

@@ -5,6 +5,7 @@ from typing import Literal
 
 import attrs
 
+from ncsnx.api.arguments import require_kind, require_sampler
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.feature_networks import Features
 from ncsnx.config.sampler import Sampler
@@ -19,6 +20,7 @@ def experiment_with(work: Work, source: Source, sampler: Sampler | Literal["fast
     """The experiment of a run or exported model, with another sampler if one is given. Raises NcsnxError."""
     if sampler is None or sampler == "fast":
         return with_sampler(work, source, [] if sampler is None else [FAST_OVERRIDE])
+    require_sampler(sampler)
     experiment = attrs.evolve(source.experiment(), sampler=sampler)
     if bias := experiment.bias_of(sampler):
         work.warning(bias)
@@ -33,7 +35,9 @@ def runtime_or_default(runtime: Runtime | None, experiment: Experiment) -> Runti
 def distance_options(
     features: Features | None, reference: str | None, data: Path | str | None, cache: Path | str | None
 ) -> DistanceOptions:
-    """The choice of features and reference; None: the defaults."""
+    """The choice of features and reference; None: the defaults. Raises UsageError."""
+    if features is not None:
+        require_kind("features", features, Features, "a configuration such as ncsnx.config.Inception()")
     return DistanceOptions(
         features=lambda default: default if features is None else features,
         reference=reference,

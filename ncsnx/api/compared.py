@@ -6,6 +6,7 @@ from typing import Any
 
 import attrs
 
+from ncsnx.api.arguments import as_tags
 from ncsnx.api.choices import distance_options, runtime_or_default
 from ncsnx.api.python_call import python_call
 from ncsnx.config.feature_networks import Features
@@ -121,7 +122,7 @@ def compare(
         run=place,
         ckpt=ckpt,
         distance=distance_options(features, reference, data, cache),
-        samplers=samplers,
+        samplers=None if samplers is None else as_tags(samplers),
         evaluations=None if evaluations is None else sorted(set(evaluations)),
         n=n,
         seeds=seeds,

@@ -120,7 +120,7 @@ def restore(
     }
     chosen = TaskOptions(
         **{name: None if path is None else Path(path) for name, path in files.items()},
-        at=None if at is None else f"{at[0]},{at[1]}",
+        at=None if at is None else ",".join(map(str, at)),
         factor=factor,
         blur=blur,
         operator=operator,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import attrs
 import torch
 
+from ncsnx.api.arguments import require_kind, require_sampler
 from ncsnx.api.choices import experiment_with
 from ncsnx.api.python_messages import PythonMessages
 from ncsnx.config.experiment import Experiment
@@ -50,6 +51,7 @@ def sample(
     progress: see :doc:`/guides/python`.
     Raises NcsnxError.
     """
+    require_kind("model", model, ScoreModel, "a ScoreModel, such as ncsnx.load('digits')")
     messages = PythonMessages(progress)
     if sampler is not None:
         model = attrs.evolve(model, experiment=_with_sampler(messages, model, sampler))
@@ -67,4 +69,5 @@ def _with_sampler(messages: PythonMessages, model: ScoreModel, sampler: Sampler 
     """The model's experiment with another sampler."""
     if sampler == "fast":
         return experiment_with(work_of(messages), model.source, sampler)
+    require_sampler(sampler)
     return attrs.evolve(model.experiment, sampler=sampler)

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import attrs
 
+from ncsnx.api.arguments import as_tags
 from ncsnx.api.choices import distance_options, experiment_with, runtime_or_default
 from ncsnx.api.python_call import python_call
 from ncsnx.config.feature_networks import Features
@@ -132,7 +133,7 @@ def fid(
             selection=select(place, str(range)),
             request=SweepRequest(n=n, seed=seed, batch_size=at_once, ensemble=ensemble, keep_images=keep_images),
             distance=distance_options(features, reference, data, cache),
-            metrics=None if metrics == "all" else metrics,
+            metrics=None if metrics == "all" else as_tags(metrics),
             runtime=lambda: runtime_or_default(runtime, experiment),
             note=note,
         )

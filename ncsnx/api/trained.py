@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from ncsnx.api.arguments import as_tags, typed_target
 from ncsnx.api.python_call import python_call
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.overrides import apply_overrides, parse_overrides
@@ -69,7 +70,7 @@ def train(
         checkpointing=checkpointing,
         workers=workers,
         report=report,
-        track=track,
+        track=None if track is None else as_tags(track),
         patch=os.environ.get("NCSNX_PATCH", "").lower() not in _OFF if patch is None else patch,
         note=note,
     )
@@ -92,7 +93,7 @@ def _job(
         changed, origins = apply_overrides(experiment, known, parse_overrides(changes))
         name = check_run_name(changed.name if name is None else name)
         return TrainingJob(experiment=changed, origins=origins, folder=runs, name=name, data=data, options=options)
-    found, folder, name = find_training(_typed(experiment), runs, changes, name)
+    found, folder, name = find_training(typed_target(experiment), runs, changes, name)
     return TrainingJob(
         experiment=found.experiment,
         origins=found.origins,
@@ -103,11 +104,3 @@ def _job(
         data=data,
         options=options,
     )
-
-
-def _typed(target: Run | Path | str) -> str:
-    """The target as it is typed; a path never means a name."""
-    if isinstance(target, str):
-        return target
-    path = target.path if isinstance(target, Run) else target
-    return str(path) if path.suffix == ".py" else str(path.absolute())

@@ -10,11 +10,13 @@ import attrs
 from ncsnx.cli.session import work_of
 from ncsnx.config.canonical import canonical, digest
 from ncsnx.config.codec import unstructure
+from ncsnx.config.data_sets import Data
 from ncsnx.console.messages import Messages
 from ncsnx.console.progress import displayed
 from ncsnx.console.sweeps.parameter_sweep import ParameterSweepView
 from ncsnx.console.tables import Column, table
 from ncsnx.errors import NcsnxError
+from ncsnx.evaluation.sweeps.sweep_request import SweepRequest
 from ncsnx.jobs.distance_options import DistanceOptions
 from ncsnx.jobs.parameter_sweep.beginning import ParameterSweep, begin_sweep, require_free
 from ncsnx.jobs.parameter_sweep.points import SweepPoint
@@ -58,8 +60,8 @@ class SweepCommand:
     data: Path | None
     distance: DistanceOptions | None
     """Features and reference of `--fid`; None without it."""
-    images: int
-    """Images per run for `--fid`."""
+    images: SweepRequest
+    """Images of each run for `--fid`."""
     loss: bool
     json: bool
 
@@ -76,6 +78,7 @@ class SweepCommand:
                 if dry_run:
                     self._show_runs()
                     return
+                self._check_distance(stop)
                 left = [point for point in own if status_of(sweep.run_of(point), point).state != "finished"]
                 if left:
                     self._prepare(left, stop)
@@ -95,15 +98,17 @@ class SweepCommand:
         """Raises NcsnxError if this machine can't train a point, or data is missing, before anything is written."""
         from ncsnx.config.variants import load_plugins
         from ncsnx.data import data_folder, open_data
+        from ncsnx.tracking.choosing import known_trackers
 
         load_plugins("ncsnx.runtime")
+        known_trackers(self.training.track or (), "track")
         for point in {point.experiment.precision: point for point in points}.values():
             runtime = self._runtime().for_training(point.experiment)
             if self.training.compile:
                 runtime.compiled()
         work = work_of(self.messages, stop)
-        for point in {canonical(unstructure(point.experiment.data)): point for point in points}.values():
-            open_data(point.experiment.data, data_folder(self.data), work)
+        for data in _data_of(points):
+            open_data(data, data_folder(self.data), work)
 
     def _train(self, own: Sequence[SweepPoint], left: Sequence[SweepPoint], stop: StopRequest) -> list[PointStatus]:
         if not left:
@@ -153,6 +158,13 @@ class SweepCommand:
 
     # ------------------------------------------------------------------------------------------------------- scoring
 
+    def _check_distance(self, stop: StopRequest) -> None:
+        """Raises NcsnxError for features or a reference that don't exist, before anything is trained."""
+        if self.distance is not None:
+            runtime, work = self._runtime(), work_of(self.messages, stop)
+            for data in _data_of(self.sweep.points):
+                self.distance.check(data, runtime, work)
+
     def _score(self, own: Sequence[SweepPoint], stop: StopRequest) -> list[str]:
         """Scores this rank's finished runs; returns a line for each that has no score."""
         runs, problems = self._finished(own), list[str]()
@@ -171,9 +183,7 @@ class SweepCommand:
 
     def _measurements(self, work: Work) -> "dict[str, Opened]":
         """Key of each number that was asked for → what opens its measurement."""
-        from ncsnx.evaluation.sweeps.sweep_request import SweepRequest
         from ncsnx.jobs.parameter_sweep.sweep_measurements import RunMeasurements
-        from ncsnx.sampling.request import images_at_once
 
         opening = RunMeasurements(
             experiments={point.run: point.experiment for point in self.sweep.points},
@@ -183,9 +193,7 @@ class SweepCommand:
         )
         found: dict[str, Opened] = {}
         if (distance := self.distance) is not None:
-            at_once = images_at_once(self.sweep.base.data, None)
-            request = SweepRequest(n=self.images, batch_size=at_once)
-            found["fid"] = lambda run: opening.distance(run, distance, request)
+            found["fid"] = lambda run: opening.distance(run, distance, self.images)
         if self.loss:
             found["loss"] = opening.held_out
         return found
@@ -245,6 +253,11 @@ class SweepCommand:
             for one in (states[point.run],)
         ]
         table(self.messages, [Column("run"), Column("step", "right"), Column("state")], rows)
+
+
+def _data_of(points: Sequence[SweepPoint]) -> list[Data]:
+    """The data sets that differ."""
+    return list({canonical(unstructure(point.experiment.data)): point.experiment.data for point in points}.values())
 
 
 def _what_comes(

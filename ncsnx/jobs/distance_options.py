@@ -5,8 +5,9 @@ from pathlib import Path
 
 import attrs
 
+from ncsnx.config.data_sets import Data
 from ncsnx.config.experiment import Experiment
-from ncsnx.config.feature_networks import Features
+from ncsnx.config.feature_networks import Features, Inception, TorchScript
 from ncsnx.data import data_folder, data_set_of
 from ncsnx.evaluation.references.reference import Reference, check_reference, open_reference
 from ncsnx.features.data_source import DataSource
@@ -30,6 +31,14 @@ class DistanceOptions:
     """Folder of the data sets; None: as `ncsnx.data.data_folder` finds it."""
     cache: Path | None
     """Folder of expensive, reproducible artifacts; None: as `ncsnx.storage.cache` finds it."""
+
+    def check(self, data: Data, runtime: Runtime, work: Work) -> None:
+        """Checks the choice for a data set before any expensive work. Raises NcsnxError as `open`, as far as it can."""
+        source = DataSource(data=data, folder=data_folder(self.data))
+        chosen = self.features(data_set_of(data).features)
+        check_reference(self.reference, source)
+        if isinstance(chosen, Inception | TorchScript) and chosen.file is not None:
+            build_features(chosen, source, cache_folder(self.cache), runtime, work)
 
     def open(
         self, place: Run, experiment: Experiment, runtime: Runtime, work: Work

@@ -31,7 +31,7 @@ def test_every_public_name_is_there() -> None:
 def test_origins_are_shown_where_they_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     file = write_file(tmp_path / "own.py")
-    found = ncsnx.experiment(str(file), "steps=77")
+    found = ncsnx.experiment(file, "steps=77")
 
     shown = found._repr_html_()
     assert f"{file}:" in shown

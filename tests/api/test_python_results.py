@@ -101,6 +101,17 @@ def test_what_is_not_shown_goes_to_the_logger(trained: TrainingResult, caplog: p
     ("function", "wrong", "message"),
     [
         (ncsnx.fid, {"n": 3}, "^n must be between 10 and"),
+        (ncsnx.fid, {"n": 16.5}, "^n must be an int, not 16.5"),
+        (
+            ncsnx.fid,
+            {"sampler": "heun"},
+            r"^sampler must be a configuration such as ncsnx.config.Heun\(\), or",
+        ),
+        (ncsnx.fid, {"features": "inception"}, "^features must be a configuration such as"),
+        (ncsnx.fid, {"metrics": "taste"}, "^metrics 'taste': expected all, or some of"),
+        (ncsnx.compare, {"samplers": "taste"}, "^samplers 'taste': expected all, or some of"),
+        (ncsnx.sample, {}, r"^model must be a ScoreModel, such as ncsnx.load\('digits'\), not Run"),
+        (ncsnx.restore, {"outpaint": "p.png", "at": (1,)}, "^at '1': expected two whole numbers"),
         (ncsnx.fid, {"range": "70"}, "has no checkpoint of step 70"),
         (ncsnx.fid, {"metrics": ["taste"]}, "^metrics 'taste': expected all, or some of"),
         (ncsnx.fid, {"sampler": "fast"}, "has no fast sampler yet"),

@@ -94,7 +94,6 @@ def sweep_command(
         typer.Option(
             "--n",
             metavar="N",
-            parser=a_count(2, 1_000_000),
             help="Images per run for --fid.",
             show_default="1000",
             rich_help_panel=COMPARISON_PANEL,
@@ -135,7 +134,7 @@ def sweep_command(
     """Train a run for each combination of values, and compare them.
 
     `ncsnx sweep digits model.width=32,64 optimizer.lr=1e-3,3e-4 --seeds 3` makes twelve runs, named by what differs:
-    digits-width_32-lr_0.001-seed_0. A value with a comma stands in quotation marks: data.path='"a,b.npy",c.npy'.
+    digits-width_32-lr_0.001-seed_1234. A value with a comma stands in quotation marks: data.path='"a,b.npy",c.npy'.
 
     The same command resumes: finished runs are left as they are. A run that fails doesn't end the others. Under
     torchrun and in the tasks of a Slurm array, each process trains its share of the runs.
@@ -151,8 +150,9 @@ def sweep_command(
     ) as messages:
         from ncsnx.jobs.training_job import TrainingOptions
 
-        _refuse_idle(fid=fid, n=n, features=features, reference=reference)
         sweep, target, settings = _asked(experiment, values or [], runs, name=name, zipped=zipped, seeds=seeds)
+        if not fid:
+            _refuse_idle(settings, n=n, features=features, reference=reference)
         training = TrainingOptions(
             device=device,
             threads=threads,
@@ -169,7 +169,9 @@ def sweep_command(
 
         from ncsnx.cli.parameter_sweeps import SweepCommand
         from ncsnx.cli.parsing.feature_options import parse_features
+        from ncsnx.evaluation.sweeps.sweep_request import SweepRequest
         from ncsnx.jobs.distance_options import DistanceOptions
+        from ncsnx.sampling.request import images_at_once
 
         distance = DistanceOptions(
             features=partial(parse_features, features, settings=settings), reference=reference, data=data, cache=cache
@@ -181,19 +183,20 @@ def sweep_command(
             training=training,
             data=data,
             distance=distance if fid else None,
-            images=1000 if n is None else n,
+            images=SweepRequest(n=1000 if n is None else n, batch_size=images_at_once(sweep.base.data, None)),
             loss=loss,
             json=json,
         ).carry_out(dry_run=dry_run)
 
 
-def _refuse_idle(*, fid: bool, **given: object) -> None:
-    """Raises UsageError for an option of the score without the score."""
+def _refuse_idle(settings: "list[Override]", **given: object) -> None:
+    """Raises UsageError for settings of the features, or options of the score, if no score is asked for."""
     from ncsnx.errors import Hint, UsageError
     from ncsnx.spelling import argument, parameter
 
-    if idle := [name for name, value in given.items() if value is not None and not fid]:
-        raise UsageError(f"{parameter(idle[0])} is for the score", Hint("compute it", adds=argument("fid")))
+    idle = [parameter(name) for name, value in given.items() if value is not None]
+    if idle := [*idle, *(one.path for one in settings)]:
+        raise UsageError(f"{idle[0]} is for the score", Hint("compute it", adds=argument("fid")))
 
 
 def _asked(

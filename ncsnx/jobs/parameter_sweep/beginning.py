@@ -10,7 +10,7 @@ from ncsnx.config.checks import printable, shortened
 from ncsnx.config.codec import identifying_paths, identity
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.overrides import Override
-from ncsnx.errors import Hint, NcsnxError, UsageError
+from ncsnx.errors import Hint, NcsnxError, UsageError, require_between
 from ncsnx.jobs.parameter_sweep.axes import Axis
 from ncsnx.jobs.parameter_sweep.point_names import MOST_IN_SWEEP
 from ncsnx.jobs.parameter_sweep.points import SweepPoint, points_of
@@ -25,7 +25,7 @@ from ncsnx.runs.records.parameter_sweep_record import (
     SweptField,
 )
 from ncsnx.runs.records.sweep_folder import SweepFolder
-from ncsnx.spelling import A_NAME, argument, parameter
+from ncsnx.spelling import A_NAME, argument
 from ncsnx.storage import atomic
 from ncsnx.storage.documents.document import document_bytes
 from ncsnx.storage.process import this_process
@@ -73,8 +73,7 @@ class ParameterSweep:
                 f"{counted(MOST_IN_SWEEP, 'character')}",
                 again,
             )
-        if not 1 <= seeds <= MOST_SEEDS:
-            raise UsageError(f"{parameter('seeds')} must be between 1 and {MOST_SEEDS:,}, not {seeds:,}")
+        require_between("seeds", seeds, 1, MOST_SEEDS)
         points = points_of(name, base, dict(origins), axes, fixed, zipped=zipped, seeds=seeds)
         return cls(
             name=name,

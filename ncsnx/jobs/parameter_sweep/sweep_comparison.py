@@ -10,9 +10,13 @@ from typing import Any
 import attrs
 
 from ncsnx.jobs.parameter_sweep.axes import SEED
+from ncsnx.jobs.parameter_sweep.point_names import short_paths
 from ncsnx.jobs.parameter_sweep.points import SweepPoint
 from ncsnx.jobs.parameter_sweep.sweep_training import PointStatus
 from ncsnx.quantities import number, with_error
+
+_MOST_IN_VALUE = 24
+"""Most characters of a value in the name of a setting."""
 
 
 @attrs.frozen(kw_only=True)
@@ -73,8 +77,13 @@ class SweepSetting:
 
     @property
     def name(self) -> str:
-        """The values in words; for seeds of a single setting, that there is nothing else."""
-        return " ".join(f"{path.rpartition('.')[2]}={value}" for path, value in self.values.items()) or "all seeds"
+        """The values in words, long ones by their end; for seeds of a single setting, that there is nothing else."""
+        labels = short_paths(list(self.values))
+        return " ".join(f"{labels[path]}={_end(value)}" for path, value in self.values.items()) or "all seeds"
+
+
+def _end(value: str) -> str:
+    return value if len(value) <= _MOST_IN_VALUE else f"…{value[1 - _MOST_IN_VALUE :]}"
 
 
 def held_out_in_training(states: Iterable[PointStatus]) -> list[MeasuredRuns]:

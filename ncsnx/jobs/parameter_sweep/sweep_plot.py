@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 MOST_DRAWN = 40
 """Most settings in a plot, the best ones."""
-_PANEL_IN, _LABELS_IN, _ROW_IN, _AROUND_IN = 2.6, 2.2, 0.2, 1.3
+_PANEL_IN, _ROW_IN, _AROUND_IN = 2.6, 0.2, 1.3
+_LEAST_LABELS_IN, _CHARACTER_IN = 2.2, 0.063
 _LOG_FROM = 10.0
 """Ratio of the largest to the smallest number from which an axis is logarithmic."""
 _BLUE, _GREY = "#0072B2", "#999999"
@@ -30,13 +31,15 @@ def plot_settings(
     drawn = settings[:MOST_DRAWN]
     left_out = f" The best {len(drawn):,} of {counted(len(settings), 'setting')}." if len(drawn) < len(settings) else ""
     caption = " ".join(f"{one.title}: {one.caption}." for one in measured) + left_out
+    labels = [drawable(setting.name) for setting in drawn]
+    beside = max(_LEAST_LABELS_IN, _CHARACTER_IN * max(map(len, labels)))
     with style():
         height = _AROUND_IN + _ROW_IN * max(len(drawn), 3)
-        figure = new_figure(_LABELS_IN + _PANEL_IN * len(measured), height, title, caption)
+        figure = new_figure(beside + _PANEL_IN * len(measured), height, title, caption)
         panels = figure.subplots(1, len(measured), squeeze=False, sharey=True)[0]
         for axes, one in zip(panels, measured, strict=True):
             _draw(axes, drawn, one)
-        panels[0].set_yticks(range(len(drawn)), labels=[drawable(setting.name) for setting in drawn], parse_math=False)
+        panels[0].set_yticks(range(len(drawn)), labels=labels, parse_math=False)
         panels[0].set_ylim(len(drawn) - 0.5, -0.5)
         return write(stem, figure)
 

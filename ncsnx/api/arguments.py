@@ -1,0 +1,34 @@
+"""Arguments of the Python interface: what may be given in several forms, and what has the wrong class."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ncsnx.config.checks import quoted
+from ncsnx.config.sampler import Sampler
+from ncsnx.errors import UsageError
+from ncsnx.runs.folder import Run
+
+
+def require_kind(name: str, value: object, kind: type, expected: str) -> None:
+    """Raises UsageError for an argument of another class. expected: what it must be, in words."""
+    if not isinstance(value, kind):
+        raise UsageError(f"{name} must be {expected}, not {quoted(value)}")
+
+
+def require_sampler(sampler: object) -> None:
+    """Raises UsageError for what isn't a sampler, such as its tag."""
+    require_kind("sampler", sampler, Sampler, "a configuration such as ncsnx.config.Heun(), or 'fast'")
+
+
+def typed_target(target: Run | Path | str) -> str:
+    """An experiment or a run as it is typed; a path never means a name. Raises UsageError for anything else."""
+    if isinstance(target, str):
+        return target
+    path = target.path if isinstance(target, Run) else target
+    require_kind("experiment", path, Path, "an Experiment, a Run, a path or a name")
+    return str(path) if path.suffix == ".py" else str(path.absolute())
+
+
+def as_tags(given: Sequence[str]) -> Sequence[str]:
+    """Tags, of which a single one may be given as a string."""
+    return (given,) if isinstance(given, str) else given
