@@ -150,5 +150,14 @@ def test_another_packing_forgets_the_chunks_of_the_last(tmp_path: Path) -> None:
     out, chunks = tmp_path / "b.pack", tmp_path / "b.pack.chunks"
     chunks.mkdir()
     (chunks / "00000000-00000007.safetensors").write_bytes(b"left")
+    (chunks / ".00000000-00000007.safetensors.tmp-12-0123abcd").write_bytes(b"killed")
     packed(out, work=Work())
     assert names(tmp_path) == ["b.pack"]
+
+
+def test_a_folder_of_that_name_keeps_what_is_not_of_a_packing(tmp_path: Path) -> None:
+    mine = tmp_path / "b.pack.chunks" / "mine.safetensors"
+    mine.parent.mkdir()
+    mine.write_bytes(b"mine")
+    packed(tmp_path / "b.pack")
+    assert mine.read_bytes() == b"mine"
