@@ -51,7 +51,7 @@ def is_commit(text: str) -> bool:
 
 def is_hub_address(text: str) -> bool:
     """Whether the text means a model on the Hub, valid or not. A folder of such a name is written with ./ in front."""
-    return text.startswith("hf:/")  # pathlib makes one slash of two
+    return text.startswith("hf:")  # pathlib makes one slash of two
 
 
 def parse_hub_address(text: str) -> HubAddress:

@@ -108,7 +108,8 @@ def publish(export: Export, destination: Destination, work: Work = SILENT, *, ba
     config = export.config()
     with hub_errors(api, address), _calm(work, bars):
         if destination.found is None:
-            api.create_repo(address.repository, private=destination.is_private, exist_ok=True)
+            # one that has appeared since the question may be public, or somebody's work
+            api.create_repo(address.repository, private=destination.is_private)
         for add in adds:  # each by itself is sent by this thread, which signals interrupt
             api.preupload_lfs_files(address.repository, [add], free_memory=False)
         commit = api.create_commit(

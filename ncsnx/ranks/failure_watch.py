@@ -25,7 +25,7 @@ wait.
 """
 _LOOKS = 12
 """Looks within the time of grace: each is one request to the store."""
-_LOST = Failure(1, "the store of the ranks ended with its process")
+_LOST = Failure(1, "the process that holds the store of the ranks")
 
 
 @attrs.define(eq=False)

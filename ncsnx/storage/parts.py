@@ -49,6 +49,11 @@ def part_path(folder: Path, first: int, last: int) -> Path:
     return folder / f"{first:08d}-{last:08d}.safetensors"
 
 
+def is_part(name: str) -> bool:
+    """Whether a file of this name is a part."""
+    return _OURS.fullmatch(name) is not None
+
+
 def read_part(path: Path) -> Part | None:
     """One part; None if there is none, or it is torn. Its indices and tensors are unchecked."""
     try:
@@ -198,7 +203,7 @@ class _Head:
 
 def _parts(folder: Path) -> list[Path]:
     """The files of parts in the folder, sorted; other files are ignored."""
-    return sorted(path for path in folder.glob("*.safetensors") if _OURS.fullmatch(path.name))
+    return sorted(path for path in folder.glob("*.safetensors") if is_part(path.name))
 
 
 def _indices(path: Path) -> Tensor:

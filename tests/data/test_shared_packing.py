@@ -9,9 +9,11 @@ import torch
 
 from ncsnx.data import Splits
 from ncsnx.data.dataset import StoredImages
+from ncsnx.data.packed import packing
 from ncsnx.data.packed.packed_file import PackedFile
 from ncsnx.data.packed.packing import pack
 from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.ranks import shared_disk
 from ncsnx.ranks.rank_group import OtherRankError, RankGroup
 from ncsnx.storage.parts import Part, write_part
 from ncsnx.work import Work
@@ -46,6 +48,24 @@ def test_ranks_write_the_bytes_of_one_process_and_decode_each_image_once(
     again = [source() for _ in range(world)]
     in_ranks(world, lambda ranks: shared(out, ranks, again[ranks.rank]))
     assert [reads(one) for one in again] == [[]] * world, "it is already packed"
+
+
+def test_a_rank_without_a_chunk_may_come_when_the_file_is_complete(
+    tmp_path: Path, alone: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last of six ranks, for four chunks, is slow."""
+    out, wait = tmp_path / "b.pack", packing.wait_for_file
+
+    def late(path: Path, written_by: str, ranks: RankGroup, *words: Any, **options: Any) -> None:
+        while ranks.rank == 5 and not out.exists():
+            time.sleep(0.01)
+        wait(path, written_by, ranks, *words, **options)
+
+    monkeypatch.setattr(packing, "wait_for_file", late)
+    monkeypatch.setattr(shared_disk, "_SHARED_DISK_S", 1.0)
+    first, *others = in_ranks(6, lambda ranks: shared(out, ranks, source()))
+    assert (first.path, others) == (out, [None] * 5)
+    assert out.read_bytes() == alone
 
 
 class _Dying(Counted):
@@ -130,5 +150,14 @@ def test_another_packing_forgets_the_chunks_of_the_last(tmp_path: Path) -> None:
     out, chunks = tmp_path / "b.pack", tmp_path / "b.pack.chunks"
     chunks.mkdir()
     (chunks / "00000000-00000007.safetensors").write_bytes(b"left")
+    (chunks / ".00000000-00000007.safetensors.tmp-12-0123abcd").write_bytes(b"killed")
     packed(out, work=Work())
     assert names(tmp_path) == ["b.pack"]
+
+
+def test_a_folder_of_that_name_keeps_what_is_not_of_a_packing(tmp_path: Path) -> None:
+    mine = tmp_path / "b.pack.chunks" / "mine.safetensors"
+    mine.parent.mkdir()
+    mine.write_bytes(b"mine")
+    packed(tmp_path / "b.pack")
+    assert mine.read_bytes() == b"mine"

@@ -64,7 +64,15 @@ def test_an_address_is_a_repository_and_a_revision(text: str, repository: str, r
 @pytest.mark.parametrize(
     "text",
     [
-        *("hf://", "hf://ada", "hf:/ada/digits", "hf://ada/digits/", "hf://ada/digits/folder", "hf://../etc"),
+        *(
+            "hf://",
+            "hf://ada",
+            "hf:ada/digits",
+            "hf:/ada/digits",
+            "hf://ada/digits/",
+            "hf://ada/digits/folder",
+            "hf://../etc",
+        ),
         *("hf://ada/..", "hf://ada/.digits", "hf://ada/a--b", "hf://ada/a..b", "hf://ada/x.git", "hf://ada/digits@"),
         *("hf://ada/digits@../x", "hf://ada/digits@a//b", "hf://ada/digits@-x", "hf://ada/di gits", "hf://ada/\x1b[2J"),
         *("hf://ada/digits@a@b", "hf://" + "a" * 97 + "/digits", "hf://ada/digits@" + "a" * 300, "hf://ada/dígits"),

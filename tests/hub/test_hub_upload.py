@@ -63,6 +63,14 @@ def test_a_new_export_replaces_the_files_of_the_one_before(hub: LocalHub, export
         publish(export, before)
 
 
+def test_a_repository_that_appears_after_the_question_gets_nothing(hub: LocalHub, export: Export) -> None:
+    destination = find_destination(ADDRESS, private=True)
+    repository = hub.repository("ada/digits", {"model.safetensors": b"another's"})
+    with pytest.raises(UsageError, match="status 409"):
+        publish(export, destination)
+    assert not repository.messages
+
+
 def test_what_is_already_published_makes_no_commit(
     hub: LocalHub, export: Export, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -47,6 +47,7 @@ def track_command(
             messages.warning(warning)
         open_trackers(place)
         failed = False
+        messages.info(f"sending {place.path} to {', '.join(tags)}")
         with StopRequest() as stop:
             children = [TrackerChild(place, tag, limit_s=0, patience_s=0) for tag in tags]
             for child in children:

@@ -1,7 +1,7 @@
 """Chunks of a packed file that ranks other than 0 decode: each a file, which rank 0 then takes into the packed one."""
 
 import hashlib
-import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import attrs
@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ncsnx.data.dataset import StoredImages
 from ncsnx.data.packed.packed_file import PackedHeader
-from ncsnx.storage.atomic import reporting
-from ncsnx.storage.parts import Part, part_path, read_part, write_part
+from ncsnx.storage.atomic import is_temporary, reporting
+from ncsnx.storage.parts import Part, is_part, part_path, read_part, write_part
 from ncsnx.storage.reading import refuse_links
 
 _FIELDS = [field.name for field in attrs.fields(StoredImages)]
@@ -52,9 +52,13 @@ class ChunkParts:
             self.path(number).unlink(missing_ok=True)
 
     def discard(self) -> None:
-        """Removes all that is left."""
+        """Removes what packings have left. A folder with other files stays, and so do they."""
         refuse_links(self.folder)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        with suppress(OSError):  # most often there is no folder
+            for path in self.folder.iterdir():
+                if is_part(path.name) or is_temporary(path.name):
+                    path.unlink(missing_ok=True)
+            self.folder.rmdir()
 
     def _is_ours(self, part: Part, number: int) -> bool:
         if part.tensors.keys() != {_PACKING, *_FIELDS} or not torch.equal(part.tensors[_PACKING], self._packing()):

@@ -116,10 +116,12 @@ class _Packing:
     def follow(self, missing: list[int]) -> None:
         """Decodes and saves this rank's chunks, on ranks other than 0."""
         ranks, chunks = self.work.ranks, ChunkParts(chunks_folder(self.out), self.header)
-        wait_for_file(part_of(self.out), "rank 0", ranks, self.work.check_stop)
+        numbers = missing[ranks.rank :: ranks.world]
+        if numbers:  # without any, rank 0 may already have renamed the file
+            wait_for_file(part_of(self.out), "rank 0", ranks, self.work.check_stop)
 
         def own() -> Iterator[int]:
-            for number, images in self._decoded(missing[ranks.rank :: ranks.world]):
+            for number, images in self._decoded(numbers):
                 chunks.add(number, images)
                 yield number
 
