@@ -112,6 +112,7 @@ COMMANDS = (
             f"{LATEST}/model.safetensors",
             f"{LATEST}/optimizer.safetensors",
             "snapshots/step-00000013.png",
+            "trackers/active.json",
         ),
         folders=("checkpoints", LATEST, "snapshots", "tensorboard", "trackers"),
     ),

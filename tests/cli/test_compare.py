@@ -169,6 +169,7 @@ def test_where_every_sampler_breaks_its_images_it_says_so_and_stores_nothing(hop
     assert "e+" not in result.out
 
 
+@pytest.mark.slow
 def test_a_winner_is_measured_again_with_seeds_that_chose_nothing(
     hopeless: tuple[Path, Result], tmp_path: Path
 ) -> None:

@@ -183,6 +183,7 @@ def test_a_sweep_of_an_earlier_version_goes_on_and_is_told_of_a_perfect_model(wo
     assert measured(rows(workplace)) == measured(expected)
 
 
+@pytest.mark.slow
 def test_what_a_solver_that_chooses_its_steps_took_is_in_the_row_and_its_tolerance_in_the_caption(
     workplace: Path,
 ) -> None:

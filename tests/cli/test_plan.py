@@ -157,6 +157,7 @@ def test_times_are_measured_and_add_up() -> None:
     assert "at 8 px, on cpu" in found["timed"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_the_announced_time_has_the_snapshots_in_it() -> None:
     fields = ("model.width=4", "steps=20", "checkpoint_every=1", "snapshots.n=64")
@@ -169,6 +170,7 @@ def test_the_announced_time_has_the_snapshots_in_it() -> None:
     assert "grids of 64 images, 121 evaluations per image: 20" in rows
 
 
+@pytest.mark.slow
 def test_a_training_without_snapshots_is_planned_for(here: Path) -> None:
     write_pictures(here / "photos", 12)
     fields = ("snapshots=none", "model.width=4", "steps=20")

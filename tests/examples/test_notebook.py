@@ -30,6 +30,7 @@ def made_small() -> str:
     return text
 
 
+@pytest.mark.slow
 def test_the_code_runs_in_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NCSNX_CACHE", str(tmp_path / "cache"))

@@ -147,6 +147,7 @@ def test_a_training_that_fails_after_the_signal_is_not_queued_again(cluster: Clu
     assert cluster.calls("scontrol") == []
 
 
+@pytest.mark.slow
 def test_several_gpus_are_started_by_torchrun_and_stopped_alike(cluster: Cluster, port: str) -> None:
     words = ("digits", ENDLESS, *TINY, "--run", "many")
     job = {"SLURM_NNODES": "2", "SLURM_GPUS_ON_NODE": "4", "PORT": port}
@@ -195,6 +196,7 @@ def test_the_tasks_of_an_array_share_a_parameter_sweep(cluster: Cluster) -> None
     assert cluster.calls("srun") == [f"python -m ncsnx sweep {' '.join(words)}"]
 
 
+@pytest.mark.slow
 def test_a_stopped_task_of_a_parameter_sweep_is_queued_again(cluster: Cluster) -> None:
     words = ("digits", "optimizer.lr=1e-3,1e-4", ENDLESS, *TINY)
     task = {"SLURM_ARRAY_JOB_ID": "77", "SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_TASK_COUNT": "2"}

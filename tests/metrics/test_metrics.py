@@ -73,6 +73,7 @@ def test_a_model_that_is_further_off_is_judged_worse(one: Metric) -> None:
         assert (after > before) == (quantity.better == "lower"), quantity.key
 
 
+@pytest.mark.slow
 def test_a_standard_error_is_the_spread_over_other_images_of_the_model_or_somewhat_more(one: Metric) -> None:
     found = [one.measure(sets(seed)) for seed in range(TIMES)]
     for quantity in one.quantities:
