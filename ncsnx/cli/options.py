@@ -12,6 +12,7 @@ from ncsnx.ranks.rank_group import ALONE, RankGroup
 
 if TYPE_CHECKING:
     from ncsnx.config.experiment import Experiment
+    from ncsnx.jobs.training_job import TrainingOptions
     from ncsnx.runtime import Runtime
 
 IMAGES_PANEL = "Checkpoints and images"
@@ -278,15 +279,6 @@ NoTrack = Annotated[
 ]
 
 
-def tracker_tags(track: str | None, *, no_track: bool) -> tuple[str, ...] | None:
-    """The tags of the typed trackers, none for `--no-track`, None where nothing was typed. Raises UsageError."""
-    from ncsnx.errors import UsageError
-
-    if track is not None and no_track:
-        raise UsageError("--track and --no-track exclude each other")
-    return () if no_track else None if track is None else tuple(tag.strip() for tag in track.split(","))
-
-
 def _precision(what: str, remark: str) -> Any:
     return typer.Option(
         "--precision",
@@ -361,6 +353,29 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.",
 
 EXECUTION = ("device", "threads", "plain", "compile", "graphs", "precision")
 """Parameters that choose how weights are executed."""
+
+
+def training_options(context: typer.Context) -> "TrainingOptions":
+    """How a command's options say to train. Raises UsageError.
+
+    The command must have a parameter for each field of TrainingOptions, and `no_track`.
+    """
+    import attrs
+
+    from ncsnx.jobs.training_job import TrainingOptions
+
+    chosen = {field.name: context.params[field.name] for field in attrs.fields(TrainingOptions)}
+    return TrainingOptions(**chosen | {"track": _tracker_tags(chosen["track"], no_track=context.params["no_track"])})
+
+
+def _tracker_tags(track: str | None, *, no_track: bool) -> list[str] | None:
+    """The typed tags, none for `--no-track`, None where nothing was typed. Raises UsageError."""
+    from ncsnx.errors import UsageError
+    from ncsnx.tracking.choosing import split_tags
+
+    if track is not None and no_track:
+        raise UsageError("--track and --no-track exclude each other")
+    return [] if no_track else None if track is None else split_tags(track)
 
 
 def weights_runtime(context: typer.Context, experiment: "Experiment", ranks: RankGroup = ALONE) -> "Runtime":

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 import attrs
 
-from ncsnx.cli.session import work_of
 from ncsnx.config.canonical import canonical, digest
 from ncsnx.config.codec import unstructure
 from ncsnx.config.data_sets import Data
@@ -15,9 +14,9 @@ from ncsnx.console.messages import Messages
 from ncsnx.console.progress import displayed
 from ncsnx.console.sweeps.parameter_sweep import ParameterSweepView
 from ncsnx.console.tables import Column, table
+from ncsnx.console.working import work_of
 from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.sweeps.sweep_request import SweepRequest
-from ncsnx.jobs.distance_options import DistanceOptions
 from ncsnx.jobs.parameter_sweep.beginning import ParameterSweep, begin_sweep, require_free
 from ncsnx.jobs.parameter_sweep.points import SweepPoint
 from ncsnx.jobs.parameter_sweep.shares import share_here
@@ -30,7 +29,7 @@ from ncsnx.jobs.parameter_sweep.sweep_comparison import (
     comparison_values,
     held_out_in_training,
 )
-from ncsnx.jobs.parameter_sweep.sweep_training import PointStatus, SweepTraining, refuse_failed, status_of
+from ncsnx.jobs.parameter_sweep.sweep_training import PointStatus, SweepTraining, is_finished, refuse_failed, status_of
 from ncsnx.jobs.targets import Target
 from ncsnx.jobs.training_job import TrainingOptions
 from ncsnx.quantities import counted
@@ -43,6 +42,7 @@ from ncsnx.storage import atomic
 from ncsnx.work import Work
 
 if TYPE_CHECKING:
+    from ncsnx.jobs.distance_options import DistanceOptions
     from ncsnx.jobs.parameter_sweep.sweep_scoring import Opened
     from ncsnx.runtime import Runtime
 
@@ -58,7 +58,7 @@ class SweepCommand:
     target: Target
     training: TrainingOptions
     data: Path | None
-    distance: DistanceOptions | None
+    distance: "DistanceOptions | None"
     """Features and reference of `--fid`; None without it."""
     images: SweepRequest
     """Images of each run for `--fid`."""
@@ -79,7 +79,7 @@ class SweepCommand:
                     self._show_runs()
                     return
                 self._check_distance(stop)
-                left = [point for point in own if status_of(sweep.run_of(point), point).state != "finished"]
+                left = [point for point in own if not is_finished(sweep.run_of(point), point)]
                 if left:
                     self._prepare(left, stop)
             is_new = ranks.first(lambda: begin_sweep(sweep))
@@ -127,18 +127,7 @@ class SweepCommand:
 
     def _runtime(self) -> "Runtime":
         """The runtime of this process, on a GPU of its own where there are several ranks. Raises UsageError."""
-        from ncsnx.runtime import Runtime
-
-        chosen = self.training
-        return Runtime.choose(
-            device=chosen.device,
-            threads=chosen.threads,
-            plain=chosen.plain,
-            graphs=chosen.graphs,
-            checkpointing=chosen.checkpointing,
-            workers=chosen.workers,
-            ranks=self.messages.ranks,
-        )
+        return self.training.runtime(self.messages.ranks)
 
     def _own_work(self, stop: StopRequest) -> Work:
         """The Work of this rank alone: no other rank shares its runs."""
@@ -179,7 +168,7 @@ class SweepCommand:
 
     def _finished(self, points: Sequence[SweepPoint]) -> list[Run]:
         runs = ((self.sweep.run_of(point), point) for point in points)
-        return [run for run, point in runs if status_of(run, point).state == "finished"]
+        return [run for run, point in runs if is_finished(run, point)]
 
     def _measurements(self, work: Work) -> "dict[str, Opened]":
         """Key of each number that was asked for → what opens its measurement."""

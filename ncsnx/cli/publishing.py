@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from ncsnx.cli.session import work_of
 from ncsnx.config.checks import printable
 from ncsnx.console.messages import Messages, Verbosity
+from ncsnx.console.working import work_of
 from ncsnx.errors import Hint, NcsnxError, Stopped
 from ncsnx.hub.hub_address import parse_repository
 from ncsnx.hub.hub_client import require_hub_package

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, NoReturn
 import attrs
 import typer
 
-from ncsnx.console.working import training_console as training_console
-from ncsnx.console.working import work_of as work_of
 from ncsnx.errors import NcsnxError, Stopped, UsageError, is_out_of_memory
 from ncsnx.ranks.rank_group import OtherRankError, rank_here, too_late
 from ncsnx.spelling import spelled_by

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from ncsnx.cli.session import work_of
 from ncsnx.console.messages import Messages
 from ncsnx.console.tables import Column, table
+from ncsnx.console.working import work_of
 from ncsnx.evaluation.engine.checkpoint_sweep import CheckpointSweep
 from ncsnx.evaluation.engine.sweeping import refuse_left_out
 from ncsnx.jobs.sweep_work import MeasuredSweep, measure_checkpoints

@@ -3,16 +3,20 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
 from ncsnx.config.experiment import Experiment
 from ncsnx.notebooks.display import facts, heading
 from ncsnx.quantities import number
+from ncsnx.ranks.rank_group import RankGroup
 from ncsnx.runs.folder import Run, open_run
 from ncsnx.training.observer import Pause, TrainingObserver
 from ncsnx.work import Work
+
+if TYPE_CHECKING:
+    from ncsnx.runtime import Runtime
 
 
 @attrs.frozen(kw_only=True)
@@ -39,6 +43,20 @@ class TrainingOptions:
     patch: bool = True
     """Record uncommitted changes of the git repository that holds the experiment's file."""
     note: str = ""
+
+    def runtime(self, ranks: RankGroup) -> "Runtime":
+        """The chosen runtime, before it is decided whether to compile. Raises UsageError."""
+        from ncsnx.runtime import Runtime
+
+        return Runtime.choose(
+            device=self.device,
+            threads=self.threads,
+            plain=self.plain,
+            graphs=self.graphs,
+            checkpointing=self.checkpointing,
+            workers=self.workers,
+            ranks=ranks,
+        )
 
 
 @attrs.frozen(kw_only=True)

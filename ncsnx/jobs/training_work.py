@@ -58,17 +58,8 @@ def train_run(job: TrainingJob, console: TrainingConsole, stop: StopRequest) -> 
 
 def _execution(job: TrainingJob, work: Work) -> tuple[Runtime, Decision]:
     """The runtime choices, and why they compile or don't; before data is read."""
-    chosen, ranks = job.options, work.ranks
-    runtime = Runtime.choose(
-        device=chosen.device,
-        threads=chosen.threads,
-        plain=chosen.plain,
-        graphs=chosen.graphs,
-        checkpointing=chosen.checkpointing,
-        workers=chosen.workers,
-        ranks=ranks,
-    )
-    runtime = runtime.for_training(job.experiment)
+    ranks = work.ranks
+    runtime = job.options.runtime(ranks).for_training(job.experiment)
     compilation = ranks.first(lambda: _compilation(job, runtime))
     runtime = runtime.compiled() if compilation.compile else runtime
     require_same(ranks, "chose another device", {"device": runtime.device.type})

@@ -15,7 +15,7 @@ from ncsnx.report.page import report_page
 from ncsnx.runs.folder import Run
 from ncsnx.storage.atomic import write_bytes
 from ncsnx.storage.reading import refuse_links
-from ncsnx.training.observer import TrainingObserver
+from ncsnx.training.observer import ForwardingObserver, TrainingObserver
 
 _QUICK_S = 1.0
 """Longest time in seconds that a renewal may take at a stop, by the one before it."""
@@ -46,19 +46,17 @@ def renewed_report(
     renewing.finish()
 
 
-class _RenewingObserver:
+class _RenewingObserver(ForwardingObserver):
     """Passes all events on, and renews the page after checkpoints."""
 
     def __init__(self, run: Run, observer: TrainingObserver, write: Callable[[Run], None]) -> None:
-        self._run, self._observer, self._write = run, observer, write
+        super().__init__(observer)
+        self._run, self._write = run, write
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="report")
         self._renewal: Future[float] | None = None
         self._not_before = 0.0
         self._warned = False
         self._took_s = 0.0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._observer, name)
 
     def checkpoint(self, step: int, path: Any) -> None:
         self._observer.checkpoint(step, path)

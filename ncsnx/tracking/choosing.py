@@ -14,12 +14,9 @@ from ncsnx.storage.reading import refuse_links
 from ncsnx.tracking.tracker import RegisteredTracker, all_trackers, find_tracker
 
 
-def parse_trackers(text: str, name: str) -> tuple[str, ...]:
-    """The tags in a list such as 'wandb,trackio', each known and installed. name: the parameter, for errors.
-
-    Raises UsageError.
-    """
-    return known_trackers([tag.strip() for tag in text.split(",")], name)
+def split_tags(text: str) -> list[str]:
+    """The tags in a list such as 'wandb,trackio'."""
+    return [tag.strip() for tag in text.split(",")]
 
 
 def known_trackers(tags: Sequence[str], name: str) -> tuple[str, ...]:

@@ -4,12 +4,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ncsnx.errors import NcsnxError, Stopped
 from ncsnx.runs.folder import Run
 from ncsnx.tracking.tracker_child import TrackerChild, wait_for_children
-from ncsnx.training.observer import TrainingObserver
+from ncsnx.training.observer import ForwardingObserver, TrainingObserver
 
 if TYPE_CHECKING:
     from ncsnx.runs.exported import Weights
@@ -47,11 +47,12 @@ def command_for_the_rest(run: Run, tag: str) -> str:
     return f"ncsnx track {run.typed} --to {tag}"
 
 
-class _TrackingObserver:
+class _TrackingObserver(ForwardingObserver):
     """Passes all events on, and wakes the trackers' processes after those that write something."""
 
     def __init__(self, run: Run, observer: TrainingObserver, tags: Sequence[str]) -> None:
-        self._run, self._observer = run, observer
+        super().__init__(observer)
+        self._run = run
         self.step = observer.step  # called at every step, so without a detour
         self._children: list[TrackerChild] = []
         for tag in tags:
@@ -60,9 +61,6 @@ class _TrackingObserver:
                 self._children.append(child)
             except NcsnxError as error:
                 self._warn(tag, str(error))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._observer, name)
 
     def logged(self, step: int, loss: float, device_memory_bytes: int | None = None) -> None:
         self._observer.logged(step, loss, device_memory_bytes=device_memory_bytes)

@@ -1,7 +1,7 @@
 """Events that the training loop reports to an observer."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 
@@ -66,3 +66,13 @@ class TrainingObserver(Protocol):
 
     def sampling(self, done: int, total: int, evaluations: int) -> None:
         """The sample grid is at state `done` of `total`, after `evaluations` network evaluations."""
+
+
+class ForwardingObserver:
+    """Passes the events of a training on to another observer; a subclass takes some of them itself."""
+
+    def __init__(self, observer: TrainingObserver) -> None:
+        self._observer = observer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._observer, name)

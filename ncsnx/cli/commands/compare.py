@@ -10,7 +10,8 @@ import typer
 from ncsnx.cli import options
 from ncsnx.cli.bad_values import a_count
 from ncsnx.cli.command_registry import EVALUATE_PANEL, command
-from ncsnx.cli.session import BATCHES, Shared, session, work_of
+from ncsnx.cli.session import BATCHES, Shared, session
+from ncsnx.console.working import work_of
 
 if TYPE_CHECKING:
     from ncsnx.console.messages import Messages

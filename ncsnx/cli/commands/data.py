@@ -12,7 +12,8 @@ from ncsnx.cli.bad_values import a_count
 from ncsnx.cli.command_registry import DATA_PANEL, group
 from ncsnx.cli.parsing import data_sources as sources
 from ncsnx.cli.path_parameters import a_folder, a_name_or_path, a_path
-from ncsnx.cli.session import FROM_THE_START, Shared, session, work_of
+from ncsnx.cli.session import FROM_THE_START, Shared, session
+from ncsnx.console.working import work_of
 from ncsnx.quantities import byte_size, counted
 
 if TYPE_CHECKING:

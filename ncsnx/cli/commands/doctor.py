@@ -6,7 +6,8 @@ import typer
 
 from ncsnx.cli import options
 from ncsnx.cli.command_registry import RUNS_PANEL, command
-from ncsnx.cli.session import FROM_THE_START, session, work_of
+from ncsnx.cli.session import FROM_THE_START, session
+from ncsnx.console.working import work_of
 from ncsnx.quantities import byte_size, counted
 
 if TYPE_CHECKING:

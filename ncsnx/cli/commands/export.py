@@ -10,7 +10,8 @@ from ncsnx.cli import options
 from ncsnx.cli.bad_values import a_count
 from ncsnx.cli.command_registry import RUNS_PANEL, command
 from ncsnx.cli.path_parameters import a_name_or_path, a_path
-from ncsnx.cli.session import FROM_THE_START, session, work_of
+from ncsnx.cli.session import FROM_THE_START, session
+from ncsnx.console.working import work_of
 from ncsnx.quantities import counted
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ import typer
 
 from ncsnx.cli import options
 from ncsnx.cli.command_registry import EVALUATE_PANEL, command
-from ncsnx.cli.session import BATCHES, Shared, session, work_of
+from ncsnx.cli.session import BATCHES, Shared, session
+from ncsnx.console.working import work_of
 
 _SHORTER = (
     "fewer images (--n), fewer checkpoints (a third part of --range), fewer evaluations per image (`ncsnx compare` "

@@ -8,7 +8,8 @@ import typer
 from ncsnx.cli import options
 from ncsnx.cli.command_registry import EVALUATE_PANEL, command
 from ncsnx.cli.path_parameters import a_file_behind_tag
-from ncsnx.cli.session import BATCHES, Shared, session, work_of
+from ncsnx.cli.session import BATCHES, Shared, session
+from ncsnx.console.working import work_of
 
 if TYPE_CHECKING:
     from ncsnx.config.experiment import Experiment

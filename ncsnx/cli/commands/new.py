@@ -15,7 +15,8 @@ from ncsnx.cli.commands.plan import TIME_PANEL, Exact, NoTiming, Overlap, PlanSe
 from ncsnx.cli.parsing import data_sources as sources
 from ncsnx.cli.path_parameters import a_folder, a_name_or_path
 from ncsnx.cli.retyping import typed_again
-from ncsnx.cli.session import FROM_THE_START, session, work_of
+from ncsnx.cli.session import FROM_THE_START, session
+from ncsnx.console.working import work_of
 from ncsnx.errors import Hint, UsageError
 from ncsnx.noise.techniques import OVERLAP
 from ncsnx.quantities import counted

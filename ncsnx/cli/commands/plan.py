@@ -12,7 +12,8 @@ from ncsnx.cli.command_registry import DATA_PANEL, command
 from ncsnx.cli.parsing import data_sources as sources
 from ncsnx.cli.parsing import gpu_options
 from ncsnx.cli.path_parameters import a_name_or_path
-from ncsnx.cli.session import FROM_THE_START, session, work_of
+from ncsnx.cli.session import FROM_THE_START, session
+from ncsnx.console.working import work_of
 from ncsnx.noise.techniques import OVERLAP
 from ncsnx.quantities import counted
 

@@ -7,7 +7,8 @@ import typer
 from ncsnx.cli import options
 from ncsnx.cli.command_registry import TRAIN_PANEL, command
 from ncsnx.cli.parsing import task_options as tasks
-from ncsnx.cli.session import BATCHES, Shared, session, work_of
+from ncsnx.cli.session import BATCHES, Shared, session
+from ncsnx.console.working import work_of
 
 
 @command("restore", panel=TRAIN_PANEL, place=30)

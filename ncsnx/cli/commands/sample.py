@@ -7,7 +7,8 @@ import typer
 from ncsnx.cli import options
 from ncsnx.cli.command_registry import TRAIN_PANEL, command
 from ncsnx.cli.parsing.task_options import task_options
-from ncsnx.cli.session import BATCHES, Shared, session, work_of
+from ncsnx.cli.session import BATCHES, Shared, session
+from ncsnx.console.working import work_of
 from ncsnx.quantities import counted
 
 _ROWS = "Rows between images"

@@ -13,6 +13,7 @@ from ncsnx.cli.session import Shared, session
 
 if TYPE_CHECKING:
     from ncsnx.config.overrides import Override
+    from ncsnx.jobs.distance_options import DistanceOptions
     from ncsnx.jobs.parameter_sweep.beginning import ParameterSweep
     from ncsnx.jobs.targets import Target
 
@@ -29,6 +30,7 @@ def _refuse_fields(words: list[str]) -> None:
 
 @command("sweep", panel=TRAIN_PANEL, place=15, check_words=_refuse_fields)
 def sweep_command(
+    context: typer.Context,
     experiment: options.ExperimentOrRun,
     values: Annotated[
         list[str] | None,
@@ -148,45 +150,37 @@ def sweep_command(
         quiet=quiet,
         shared=Shared(gpus=gpus, device=device),
     ) as messages:
-        from ncsnx.jobs.training_job import TrainingOptions
-
         sweep, target, settings = _asked(experiment, values or [], runs, name=name, zipped=zipped, seeds=seeds)
         if not fid:
             _refuse_idle(settings, n=n, features=features, reference=reference)
-        training = TrainingOptions(
-            device=device,
-            threads=threads,
-            plain=plain,
-            compile=compile,
-            graphs=graphs,
-            checkpointing=checkpointing,
-            workers=workers,
-            report=report,
-            track=options.tracker_tags(track, no_track=no_track),
-            patch=patch,
-            note=note,
-        )
+        training = options.training_options(context)
 
         from ncsnx.cli.parameter_sweeps import SweepCommand
-        from ncsnx.cli.parsing.feature_options import parse_features
         from ncsnx.evaluation.sweeps.sweep_request import SweepRequest
-        from ncsnx.jobs.distance_options import DistanceOptions
         from ncsnx.sampling.request import images_at_once
 
-        distance = DistanceOptions(
-            features=partial(parse_features, features, settings=settings), reference=reference, data=data, cache=cache
-        )
         SweepCommand(
             messages=messages,
             sweep=sweep,
             target=target,
             training=training,
             data=data,
-            distance=distance if fid else None,
+            distance=_distance(features, settings, reference, data, cache) if fid else None,
             images=SweepRequest(n=1000 if n is None else n, batch_size=images_at_once(sweep.base.data, None)),
             loss=loss,
             json=json,
         ).carry_out(dry_run=dry_run)
+
+
+def _distance(
+    features: str | None, settings: "list[Override]", reference: str | None, data: Path | None, cache: Path | None
+) -> "DistanceOptions":
+    from ncsnx.cli.parsing.feature_options import parse_features
+    from ncsnx.jobs.distance_options import DistanceOptions  # here, since it imports torch
+
+    return DistanceOptions(
+        features=partial(parse_features, features, settings=settings), reference=reference, data=data, cache=cache
+    )
 
 
 def _refuse_idle(settings: "list[Override]", **given: object) -> None:

@@ -71,10 +71,10 @@ def track_command(
 def _tags(place: "Run", to: str | None) -> tuple[tuple[str, ...], list[str]]:
     """The trackers, and warnings. Raises NcsnxError if there are none."""
     from ncsnx.errors import Hint, UsageError
-    from ncsnx.tracking.choosing import parse_trackers, recorded_trackers
+    from ncsnx.tracking.choosing import known_trackers, recorded_trackers, split_tags
 
     if to is not None:
-        return parse_trackers(to, "to"), []
+        return known_trackers(split_tags(to), "to"), []
     tags, warnings = recorded_trackers(place)
     if not tags:
         why = "".join(f"; {warning}" for warning in warnings)

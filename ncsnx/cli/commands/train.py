@@ -4,9 +4,12 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
 from ncsnx.cli import options
 from ncsnx.cli.command_registry import TRAIN_PANEL, command
-from ncsnx.cli.session import Shared, session, training_console
+from ncsnx.cli.session import Shared, session
+from ncsnx.console.working import training_console
 
 if TYPE_CHECKING:
     from ncsnx.console.messages import Messages
@@ -22,6 +25,7 @@ def _refuse_fields(words: list[str]) -> None:
 
 @command("train", panel=TRAIN_PANEL, place=10, check_words=_refuse_fields)
 def train_command(
+    context: typer.Context,
     experiment: options.ExperimentOrRun,
     overrides: options.ExperimentChanges = None,
     runs: options.Runs = None,
@@ -60,13 +64,12 @@ def train_command(
     ) as messages:
         from ncsnx.jobs.carrying_out import carry_out_training
         from ncsnx.jobs.targets import find_training
-        from ncsnx.jobs.training_job import TrainingJob, TrainingOptions
+        from ncsnx.jobs.training_job import TrainingJob
         from ncsnx.runs.names import runs_folder
         from ncsnx.stopping import StopRequest
 
         found, folder, name = find_training(experiment, runs_folder(runs), overrides, run)
         messages.detail(f"experiment {found.experiment.name} from {found.where}")
-        trackers = options.tracker_tags(track, no_track=no_track)
         job = TrainingJob(
             experiment=found.experiment,
             origins=found.origins,
@@ -75,19 +78,7 @@ def train_command(
             folder=folder,
             name=name,
             data=data,
-            options=TrainingOptions(
-                device=device,
-                threads=threads,
-                plain=plain,
-                compile=compile,
-                graphs=graphs,
-                checkpointing=checkpointing,
-                workers=workers,
-                report=report,
-                track=trackers,
-                patch=patch,
-                note=note,
-            ),
+            options=options.training_options(context),
         )
         with StopRequest() as stop:
             result = carry_out_training(job, training_console(messages, stop), stop)

@@ -123,8 +123,14 @@ def status_of(run: Run, point: SweepPoint) -> PointStatus:
     reason = None
     if is_being_written(run.path):
         state, reason = "busy", writer_of(run.path)
-    loss, held_out = (_last_logged(run, key) for key in ("loss", "held_out"))
+    loss, held_out = _last_logged(run, "loss", "held_out")
     return PointStatus(run=point.run, state=state, step=step, loss=loss, held_out=held_out, reason=reason)
+
+
+def is_finished(run: Run, point: SweepPoint) -> bool:
+    """Whether the status of a run is 'finished', without reading its losses."""
+    is_trained = run.path.exists() and max(checkpoints(run), default=0) >= point.experiment.steps
+    return is_trained and not is_being_written(run.path)
 
 
 def refuse_failed(found: Sequence[PointStatus]) -> None:
@@ -145,10 +151,11 @@ def _noting(console: TrainingConsole) -> tuple[TrainingConsole, list[Path]]:
     return attrs.evolve(console, attach=attach), begun
 
 
-def _last_logged(run: Run, key: str) -> float | None:
+def _last_logged(run: Run, *keys: str) -> list[float | None]:
+    """The last number on record under each key."""
     try:
         records = MetricsLog(run).read()
     except NcsnxError:
-        return None
-    found = next((record[key] for record in reversed(records) if key in record), None)
-    return float(found) if isinstance(found, int | float) and not isinstance(found, bool) else None
+        records = []
+    found = (next((record[key] for record in reversed(records) if key in record), None) for key in keys)
+    return [float(one) if isinstance(one, int | float) and not isinstance(one, bool) else None for one in found]
