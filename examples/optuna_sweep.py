@@ -3,12 +3,13 @@
     pip install optuna
     python optuna_sweep.py digits --trials 20 steps=1k
 
-Words of the form FIELD=VALUE are the same for all trials. The study is runs/optuna.db: the same command continues it,
-and several processes may work on it at once. Change `suggest` to what you want to search over.
+Words of the form FIELD=VALUE are the same for all trials. The study is optuna.db in the runs folder: the same command
+continues it, and several processes may work on it at once. Change `suggest` to what you want to search over.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -47,8 +48,9 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=20)
     arguments = parser.parse_intermixed_args()
 
-    Path("runs").mkdir(exist_ok=True)
-    study = optuna.create_study(study_name="ncsnx", storage="sqlite:///runs/optuna.db", load_if_exists=True)
+    runs = Path(os.environ.get("NCSNX_RUNS", "runs"))
+    runs.mkdir(parents=True, exist_ok=True)
+    study = optuna.create_study(study_name="ncsnx", storage=f"sqlite:///{runs}/optuna.db", load_if_exists=True)
     study.optimize(
         lambda trial: held_out_loss(trial, arguments.experiment, arguments.fixed),
         n_trials=arguments.trials,

@@ -29,6 +29,13 @@ def typed_target(target: Run | Path | str) -> str:
     return str(path) if path.suffix == ".py" else str(path.absolute())
 
 
+def checked_changes(changes: Sequence[str]) -> list[str]:
+    """The changes of an experiment, each a word FIELD=VALUE. Raises UsageError for anything else, such as a list."""
+    for change in changes:
+        require_kind("a change", change, str, 'a string of its own, as in "digits", "steps=50", "seed=1"')
+    return list(changes)
+
+
 def as_tags(given: Sequence[str]) -> Sequence[str]:
     """Tags, of which a single one may be given as a string."""
     return (given,) if isinstance(given, str) else given

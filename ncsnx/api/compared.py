@@ -89,7 +89,7 @@ def compare(
     n: int = 1000,
     seeds: int = 3,
     samplers: Sequence[str] | None = None,
-    evaluations: Sequence[int] | None = None,
+    evaluations: int | Sequence[int] | None = None,
     features: Features | None = None,
     reference: str | None = None,
     runs: Path | str | None = None,
@@ -104,8 +104,9 @@ def compare(
     Trials are kept in the run, so nothing is measured twice.
 
     run: a Run, a name in the runs folder, or a path. ckpt: a step, 'latest' or 'best'.
-    n: images per trial. seeds: trials per setting, 1 to 100. samplers: tags; default: all. evaluations: evaluations per
-    image that each sampler is tried with; default: a few from 4 to 20, and a twelfth of the run's own sampler's.
+    n: images per trial. seeds: trials per setting, 1 to 100. samplers: tags; default: all.
+    evaluations: one or several numbers of evaluations per image that each sampler is tried with; default: a few from 4
+    to 20, and a twelfth of the run's own sampler's.
     features, reference, runs, data, cache, batch_size, runtime, progress: as in `fid`.
 
     Raises NcsnxError, UsageError. Ctrl-C raises KeyboardInterrupt; the same call resumes after the last finished batch.
@@ -113,7 +114,8 @@ def compare(
     place = run if isinstance(run, Run) else open_run(runs_folder(runs), run)
     require_between("n", n, LEAST_SCORED, MOST_IMAGES)
     require_between("seeds", seeds, 1, 100)
-    for count in evaluations or ():
+    tried = (evaluations,) if isinstance(evaluations, int) else evaluations
+    for count in tried or ():
         require_between("evaluations", count, 1, 100_000)
     experiment = place.experiment()
     at_once = images_at_once(experiment.data, batch_size)
@@ -123,7 +125,7 @@ def compare(
         ckpt=ckpt,
         distance=distance_options(features, reference, data, cache),
         samplers=None if samplers is None else as_tags(samplers),
-        evaluations=None if evaluations is None else sorted(set(evaluations)),
+        evaluations=None if tried is None else sorted(set(tried)),
         n=n,
         seeds=seeds,
         batch_size=at_once,

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ncsnx.api.arguments import typed_target
+from ncsnx.api.arguments import checked_changes, typed_target
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.provenance import remember_origins
 from ncsnx.jobs.targets import find_target
@@ -20,6 +20,6 @@ def experiment(name: Run | Path | str, *changes: str, runs: Path | str | None = 
     In a notebook an experiment shows its fields, with their origins if it comes from here. Imports no torch. Raises
     UsageError for an unknown name or field, NcsnxError for a broken file.
     """
-    found = find_target(typed_target(name), runs_folder(runs), list(changes))
+    found = find_target(typed_target(name), runs_folder(runs), checked_changes(changes))
     remember_origins(found.experiment, found.origins)
     return found.experiment

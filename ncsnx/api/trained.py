@@ -4,11 +4,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from ncsnx.api.arguments import as_tags, typed_target
+from ncsnx.api.arguments import as_tags, checked_changes, typed_target
 from ncsnx.api.python_call import python_call
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.overrides import apply_overrides, parse_overrides
-from ncsnx.config.provenance import Provenance, remembered_origins
+from ncsnx.config.provenance import PYTHON, Provenance, remembered_origins
 from ncsnx.config.registry import origins_of
 from ncsnx.console.working import training_console
 from ncsnx.errors import require_between
@@ -18,8 +18,6 @@ from ncsnx.jobs.training_job import TrainingJob, TrainingOptions, TrainingResult
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import check_run_name, runs_folder
 
-_HERE = "Python"
-"""Origin of a value that was given in a program or a notebook."""
 _OFF = ("0", "false", "no", "off", "n", "f")
 
 
@@ -75,7 +73,7 @@ def train(
         note=note,
     )
     place = None if data is None else Path(data)
-    job = _job(experiment, list(changes), name, runs_folder(runs), place, options)
+    job = _job(experiment, checked_changes(changes), name, runs_folder(runs), place, options)
     with python_call(progress) as (messages, stop):
         return carry_out_training(job, training_console(messages, stop), stop)
 
@@ -89,7 +87,7 @@ def _job(
     options: TrainingOptions,
 ) -> TrainingJob:
     if isinstance(experiment, Experiment):
-        known = remembered_origins(experiment) or origins_of(experiment, Provenance(), _HERE)
+        known = origins_of(experiment, Provenance(), PYTHON) | remembered_origins(experiment)
         changed, origins = apply_overrides(experiment, known, parse_overrides(changes))
         name = check_run_name(changed.name if name is None else name)
         return TrainingJob(experiment=changed, origins=origins, folder=runs, name=name, data=data, options=options)

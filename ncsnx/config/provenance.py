@@ -21,6 +21,8 @@ from ncsnx.storage import reading
 
 DEFAULT = "default"
 COMMAND_LINE = "command line"
+PYTHON = "Python"
+"""Origin of a value that was given in a program or a notebook."""
 
 _LARGEST = 2**20  # bytes; calls in larger source files aren't looked up
 _CONFIG_FOLDER = f"{Path(__file__).parent}{os.sep}"
@@ -157,15 +159,47 @@ def record(instance: Any) -> None:
     provenance = _active.get()
     if provenance is not None:
         provenance.add(instance, sys._getframe(1))
+    elif _remembered:
+        _inherit(instance, sys._getframe(1))
 
 
 _remembered: dict[int, dict[str, str]] = {}
 
 
 def remember_origins(instance: Any, origins: dict[str, str]) -> None:
-    """Keeps the origins of an object's values, by dotted path, for as long as the object exists."""
+    """Keeps the origins of an object's values, by dotted path, for as long as the object exists.
+
+    Its parts keep theirs, and so do the values that `attrs.evolve` takes over from them.
+    """
     _remembered[id(instance)] = origins
     weakref.finalize(instance, _remembered.pop, id(instance), None).atexit = False
+    for name in attrs.fields_dict(type(instance)):
+        if attrs.has(type(part := getattr(instance, name))):
+            remember_origins(part, _below(origins, name))
+
+
+def _inherit(instance: Any, frame: FrameType | None) -> None:
+    """Remembers the origins of the values that `instance` has from the object that it is evolved from."""
+    base = None
+    while frame is not None and _is_machinery(frame.f_code):
+        if frame.f_code.co_name == "evolve":
+            base = frame.f_locals.get("inst")
+        frame = frame.f_back
+    if not (known := remembered_origins(base)):
+        return
+    kept: dict[str, str] = {}
+    for name in attrs.fields_dict(type(instance)):
+        value = getattr(instance, name)
+        if value is getattr(base, name, None):
+            kept |= {path: origin for path, origin in known.items() if path == name or path.startswith(f"{name}.")}
+        else:
+            kept |= {f"{name}.{path}": origin for path, origin in remembered_origins(value).items()}
+    remember_origins(instance, kept)
+
+
+def _below(origins: dict[str, str], name: str) -> dict[str, str]:
+    """The origins of the values of a part, by their paths in it."""
+    return {path.removeprefix(f"{name}."): origin for path, origin in origins.items() if path.startswith(f"{name}.")}
 
 
 def remembered_origins(instance: Any) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import TypeVar
 import attrs
 
 from ncsnx.config.foreign import ForeignError, error_in_words, foreign_code
-from ncsnx.config.provenance import DEFAULT, is_default, is_recording, record, remembered_origins
+from ncsnx.config.provenance import DEFAULT, PYTHON, is_default, is_recording, record, remembered_origins
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.registering import entry_points_of
 
@@ -41,8 +41,10 @@ class Config:
         from ncsnx.notebooks.display import heading, html_table
 
         known = remembered_origins(self)
+        given = PYTHON if known else ""
         rows = [
-            (path, value, known.get(path, DEFAULT if by_default else "")) for path, value, by_default in _values(self)
+            (path, value, known.get(path, DEFAULT if by_default else given))
+            for path, value, by_default in _values(self)
         ]
         titles = ("field", "value", "origin")
         return heading(type(self).__name__) + html_table(titles, rows, ("left", "left", "left"))

@@ -9,6 +9,7 @@ from ncsnx.errors import UsageError
 from ncsnx.spelling import parameter
 
 _SCHEME = "hf://"
+_PAGE = re.compile("https?:/{1,2}huggingface[.]co/")  # pathlib makes one slash of two
 _WORD = "[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?"
 _REPOSITORY = re.compile(f"({_WORD})/({_WORD})")
 _REVISION = re.compile("[A-Za-z0-9_](?:[A-Za-z0-9._/+-]{0,198}[A-Za-z0-9_+-])?")
@@ -51,11 +52,15 @@ def is_commit(text: str) -> bool:
 
 def is_hub_address(text: str) -> bool:
     """Whether the text means a model on the Hub, valid or not. A folder of such a name is written with ./ in front."""
-    return text.startswith("hf:")  # pathlib makes one slash of two
+    return text.startswith("hf:") or _PAGE.match(text) is not None
 
 
 def parse_hub_address(text: str) -> HubAddress:
-    """The address in `hf://USER/MODEL` or `hf://USER/MODEL@REVISION`. Raises UsageError for anything else."""
+    """The address in `hf://USER/MODEL`, `hf://USER/MODEL@REVISION` or the address of the model's page.
+
+    Raises UsageError for anything else.
+    """
+    text = _of_page(text)
     place, is_given, revision = text.removeprefix(_SCHEME).partition("@")
     found = _REPOSITORY.fullmatch(place) if text.startswith(_SCHEME) else None
     if found is None or _is_forbidden(place) or (is_given and not _is_revision(revision)):
@@ -76,6 +81,13 @@ def parse_repository(text: str, of: str) -> HubAddress:
             "'_', '-' and '.'"
         )
     return HubAddress(found[1], found[2])
+
+
+def _of_page(text: str) -> str:
+    """The address of a model's page, at a revision (`/tree/REVISION`) or not, as `hf://…`; other texts as they are."""
+    if (page := _PAGE.match(text)) is None:
+        return text
+    return _SCHEME + text[page.end() :].rstrip("/").replace("/tree/", "@", 1)
 
 
 def _is_forbidden(place: str) -> bool:

@@ -8,6 +8,7 @@ import attrs
 import pytest
 
 import ncsnx
+from ncsnx.config.provenance import remembered_origins
 from tests.config.examples import write_file
 
 
@@ -39,6 +40,20 @@ def test_origins_are_shown_where_they_are_known(tmp_path: Path, monkeypatch: pyt
     assert "command line" not in attrs.evolve(found, steps=78)._repr_html_()
 
 
+def test_what_evolve_takes_over_keeps_its_origin(tmp_path: Path) -> None:
+    file = write_file(tmp_path / "own.py")
+    found = ncsnx.experiment(file, "seed=5", "optimizer.beta1=0.8")
+    slower = attrs.evolve(found, steps=78, optimizer=attrs.evolve(found.optimizer, lr=0.5))
+
+    origins = remembered_origins(slower)
+    assert (origins["seed"], origins["optimizer.beta1"]) == ("command line", "command line")
+    assert origins["model.width"] == remembered_origins(found)["model.width"]
+    assert {"steps", "optimizer.lr"} & set(origins) == set()
+    assert "Python" in slower._repr_html_()
+
+
 def test_a_change_that_is_wrong_is_refused_with_its_path() -> None:
     with pytest.raises(ncsnx.NcsnxError, match=r"modle.width: no such field in an experiment; did you mean model\?"):
         ncsnx.experiment("digits", "modle.width=3")
+    with pytest.raises(ncsnx.NcsnxError, match=r"^a change must be a string of its own"):
+        ncsnx.experiment("digits", ["steps=50"])  # type: ignore[arg-type]

@@ -117,6 +117,7 @@ def test_what_is_not_shown_goes_to_the_logger(trained: TrainingResult, caplog: p
         (ncsnx.fid, {"sampler": "fast"}, "has no fast sampler yet"),
         (ncsnx.compare, {"seeds": 0}, "^seeds must be between 1 and 100"),
         (ncsnx.compare, {"evaluations": [0]}, "^evaluations must be between 1 and"),
+        (ncsnx.compare, {"evaluations": 0}, "^evaluations must be between 1 and"),
         (ncsnx.restore, {}, "^expected one task, found none: give inpaint, outpaint"),
         (ncsnx.restore, {"mask": "m.png"}, "^mask goes with inpaint, which is not given"),
         (ncsnx.restore, {"inpaint": "p.png", "mask": "m.png", "noise": 11}, "^noise must be between 0 and 10"),

@@ -71,6 +71,7 @@ def test_a_published_model_gives_the_images_of_its_run(writer: LocalHub, workpla
     ("words", "code", "expected"),
     [
         (["sample", "hf://ada", *CPU], 2, "'hf://ada' is not the address of a model on the Hub"),
+        (["train", "https://huggingface.co/ada/digits/tree/v1", *CPU], 2, "hf://ada/digits@v1 is an exported model,"),
         (["sample", "hf://ada/digits", *CPU], 2, "there is no model ada/digits on 127.0.0.1:"),
         (["train", "hf://ada/digits", *CPU], 2, "hf://ada/digits is an exported model, which holds nothing to resume"),
         (["fid", "hf://ada/digits", *CPU], 2, "hf://ada/digits is an exported model, not a run"),

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.conftest import TOY_PACKAGE
-from tests.training.tiny import wait_until
+from tests.training.tiny import PATIENCE_S, wait_until
 
 FAULTY = '''\
 """Trackers that do what the environment's trackers may do one day."""
@@ -87,9 +87,9 @@ def kill_while_sending(folder: Path, tag: str, has_begun: Callable[[], bool]) ->
         stderr=subprocess.PIPE,
         text=True,
     )
-    wait_until(has_begun, process)
+    wait_until(has_begun, process, poll_s=0.01)
     (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.killpg(int(child), signal.SIGKILL)
-    _, told = process.communicate(timeout=60)
+    _, told = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1, told
     assert "its process ended with signal 9" in told

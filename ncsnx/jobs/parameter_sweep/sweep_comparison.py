@@ -49,8 +49,9 @@ class SeedSpread:
         deviation = statistics.stdev(values) if len(values) > 1 else None
         return cls(statistics.fmean(values), deviation, len(values))
 
-    def __str__(self) -> str:
-        if self.count == 1:
+    def in_words(self, runs: int) -> str:
+        """The mean with its error and the number of values; the mean alone if the setting has a single run."""
+        if runs == 1:
             return number(self.mean)
         return f"{with_error(self.mean, self.deviation)} ({self.count})"
 
@@ -131,7 +132,10 @@ def as_table(settings: Sequence[SweepSetting], measured: Sequence[MeasuredRuns])
         [
             *setting.values.values(),
             f"{setting.finished}/{len(setting.points)}",
-            *("" if (spread := setting.spreads[one.key]) is None else str(spread) for one in measured),
+            *(
+                "" if (spread := setting.spreads[one.key]) is None else spread.in_words(len(setting.points))
+                for one in measured
+            ),
         ]
         for setting in settings
     ]
