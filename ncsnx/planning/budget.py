@@ -80,16 +80,16 @@ class Fit:
     @property
     def reductions(self) -> list[tuple[str, str, str]]:
         """(name, reduced value, published value) of each reduced value."""
-        found = []
+        found: list[tuple[str, str, str]] = []
         if long_side(self.data) < long_side(self.published_data):
-            sizes = (size_in_words(data.shape[1:]) for data in (self.data, self.published_data))
-            found.append(("image size", *sizes))
+            now, before = size_in_words(self.data.shape[1:]), size_in_words(self.published_data.shape[1:])
+            found.append(("image size", now, before))
         rows = [
             ("width", self.scale.width, self.published.width),
             ("batch size", self.scale.batch_size, self.published.batch_size),
             ("steps", self.scale.steps, self.published.steps),
         ]
-        return [*found, *((name, f"{now:,}", f"{before:,}") for name, now, before in rows if now < before)]
+        return [*found, *((name, f"{less:,}", f"{most:,}") for name, less, most in rows if less < most)]
 
 
 @attrs.frozen
