@@ -98,9 +98,9 @@ def _refine_blocks(layout: NetworkLayout, width: int, config: BlockConfig) -> It
 def _unfitting(size: tuple[int, int], network: str, layout: NetworkLayout) -> NcsnxError:
     divisor, smallest = layout.divisor, layout.smallest
     smaller = tuple(max(smallest, side // divisor * divisor) for side in size)
-    larger = tuple(near if near == side else near + divisor for near, side in zip(smaller, size, strict=True))
+    larger = tuple(near if near >= side else near + divisor for near, side in zip(smaller, size, strict=True))
     what = "an image size that is" if size[0] == size[1] else "images whose height and width are each"
-    near = " or ".join(size_as_typed((height, width)) for height, width in (smaller, larger))
+    near = " or ".join(dict.fromkeys(size_as_typed((height, width)) for height, width in (smaller, larger)))
     return NcsnxError(
         f"{network} needs {what} a multiple of {divisor} and at least {smallest}, since it halves the image "
         f"{counted(sum(stage.pool for stage in layout.stages), 'time')}; found {size_in_words(size)}",

@@ -121,8 +121,8 @@ class ScoreModel:
         require_size(self.network, size)
         if self.experiment.sampler.start == "data":
             raise UsageError(
-                f"{parameter('size')} {size_as_typed(size)}: the sampler starts from training images (data_init), which "
-                f"have {size_in_words(self.experiment.data.shape[1:])} pixels",
+                f"{parameter('size')} {size_as_typed(size)}: the sampler starts from training images (data_init), "
+                f"which have {size_in_words(self.experiment.data.shape[1:])} pixels",
                 Hint("start from noise", adds="sampler.data_init=false"),
             )
         return attrs.evolve(self, size=size)
@@ -132,10 +132,11 @@ class ScoreModel:
         """A warning that the network was trained on another size; None for the size of the data."""
         if self.size is None:
             return None
-        trained = size_in_words(self.experiment.data.shape[1:])
+        height, width = self.shape[1:]
+        data_height, data_width = self.experiment.data.shape[1:]
         return (
-            f"the images have {size_in_words(self.size)} pixels, but the network was trained on {trained}: nothing says "
-            "how good they are"
+            f"the images have {height}×{width} pixels, but the network was trained on {data_height}×{data_width}: look "
+            "at them before you rely on them"
         )
 
     @property
