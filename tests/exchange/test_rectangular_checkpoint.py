@@ -25,7 +25,7 @@ TRAINED, OTHERS = (64, 48), ((48, 64), (158, 48), (40, 40))
 
 
 def two_channels(states: list[Any]) -> list[Any]:
-    """A published checkpoint of colour images, with 2 channels in the first and the last layer, as of complex images."""
+    """A published checkpoint of colour images, with the 2 channels of complex images in its first and last layer."""
     generator = torch.Generator().manual_seed(0)
 
     def changed(name: str, tensor: Tensor) -> Tensor:
