@@ -88,14 +88,14 @@ class ScoreModel:
 
     def __repr__(self) -> str:
         experiment = self.experiment
-        size = "×".join(map(str, self.shape))
+        channels, height, width = self.shape
         trained = "" if self.size is None else f", trained on {size_in_words(experiment.data.shape[1:])} px"
         schedule, parameters = experiment.schedule, sum(tensor.numel() for tensor in self.network.parameters())
         network = f"{tag_of(type(experiment.model))}, {counted(parameters, 'parameter')}"
         return (
             f"ScoreModel of {self.source.where}, step {self.step:,}, "
             f"{weights_in_words(self.weights)} {self.weights_sha256[:8]}\n"
-            f"  {network}; {size} images{trained}; "
+            f"  {network}; {channels}×{height}×{width} images{trained}; "
             f"σ {schedule.sigma_max:g} → {schedule.sigma_min:g} in {counted(schedule.levels, 'level')}\n"
             f"  {typed(experiment.sampler)}, {self.evaluations_in_words}; on {self.runtime.device}, "
             f"{counted(self.runtime.threads, 'thread')}{self.precision_in_words}"

@@ -26,7 +26,7 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         data = ("data=arrays", "data.path=digits.npy", "data.image_size=8,12", "data.high=16")
-        trained = run(*training(*data, "steps=4", "snapshots.n=2"), "--run", "wide")
+        trained = run(*training(*data, "steps=2", "checkpoint_every=2", "snapshots=none"), "--run", "wide")
         assert trained.code == 0, trained.err
         assert "arrays: 111 images of 1×8×12" in trained.err
     return folder
@@ -124,6 +124,7 @@ def test_an_experiment_is_written_for_rectangles_and_its_commands_can_be_typed(t
     assert (planned["image_size"], planned["dimensions"]) == ([8, 12], 96)
 
 
+@pytest.mark.slow
 def test_a_run_on_rectangles_is_measured_reported_and_exported(there: Path) -> None:
     for words in (
         ("loss", "wide", "--range", "latest"),
