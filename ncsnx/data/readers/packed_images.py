@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ncsnx.config.data_sets import Packed
 from ncsnx.data.data_set import data_set
+from ncsnx.data.magnitudes import scaled_splits
 from ncsnx.data.missing import OWN
 from ncsnx.data.packed.packed_file import PackedError, PackedFile, declaration, splits_of
 from ncsnx.data.places import own_path
@@ -21,4 +22,4 @@ def open_packed(data: Packed, folder: Path, work: Work = SILENT) -> Splits:
             f"{file.path}: expected images of {data.channels}×{data.stored_size}×{data.stored_size} as declared, found "
             f"{header.channels}×{header.size}×{header.size}; declare {declaration(header)}"
         )
-    return splits_of(file)
+    return scaled_splits(splits_of(file), data, str(file.path), file.fingerprint, work)
