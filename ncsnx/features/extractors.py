@@ -31,7 +31,6 @@ def _(config: Inception, source: DataSource | None, cache: Path, runtime: Runtim
         raise NcsnxError(
             "Inception compares pictures between black and white, and the data is unbounded (data.range)",
             Hint("compare by a classifier, if the data has labels", adds=argument("features", "classifier")),
-            Hint("or measure the held-out loss", "ncsnx loss RUN"),
         )
     from ncsnx.features.inception import open_inception
 
