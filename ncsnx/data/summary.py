@@ -1,8 +1,6 @@
 """Summary of a data set: counts, labels, channel statistics, and a contact sheet."""
 
 from collections import Counter
-from collections.abc import Iterator
-from functools import partial
 
 import attrs
 import torch
@@ -10,15 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ncsnx.data.dataset import NO_LABEL, Dataset, StoredImages
-from ncsnx.data.read_ahead import read_ahead
+from ncsnx.data.read_ahead import read_all
 from ncsnx.data.splits import Splits
 from ncsnx.errors import NcsnxError
-from ncsnx.images import grid, square_columns, to_uint8
+from ncsnx.images import Window, grid, square_columns, to_uint8
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.work import Work
 
-_AT_ONCE_BYTES = 1 << 20
-_MOST_AT_ONCE = 64
 _CELL_PIXELS = 256
 """Larger images are shrunk to this side on the contact sheet."""
 
@@ -35,23 +31,26 @@ class Summary:
     """(C, H, W)."""
     dtype: str
     value_range: tuple[float, float]
-    """The stored values that mean black and white."""
+    """The stored values that become 0 and 1: black and white or, in unbounded data, 0 and its scale."""
     least: float
     """Smallest stored value."""
     most: float
     """Largest stored value."""
     mean: tuple[float, ...]
-    """Mean of each channel, with black 0 and white 1."""
+    """Mean of each channel, with black 0 and white 1; of unbounded data in its own values."""
     standard_deviation: tuple[float, ...]
-    """Standard deviation of each channel over all pixels, with black 0 and white 1."""
+    """Standard deviation of each channel over all pixels, as `mean`."""
     pixel_bytes: int
     """Bytes of all pixels in their stored type."""
     fingerprint: str
 
 
-def summarize(splits: Splits, work: Work, workers: int = 0) -> Summary:
-    """Reads every image once. Raises NcsnxError for an empty data set and for an image that can't be read."""
-    tally = _Tally(splits.train)
+def summarize(splits: Splits, work: Work, workers: int = 0, *, is_bounded: bool = True) -> Summary:
+    """Reads every image once. is_bounded: as the configuration's.
+
+    Raises NcsnxError for an empty data set and for an image that can't be read.
+    """
+    tally = _Tally(splits.train, splits.train.value_range if is_bounded else (0, 1))
     count = len(splits.train) + len(splits.held_out)
     if count == 0:
         raise NcsnxError("the data set has no images; check its files")
@@ -78,23 +77,12 @@ def summarize(splits: Splits, work: Work, workers: int = 0) -> Summary:
     )
 
 
-def read_all(split: Dataset, workers: int = 0) -> Iterator[StoredImages]:
-    """The images of a split in order, in batches of at most 1 MiB or 64 images."""
-    channels, height, width = split.shape
-    most = max(1, min(_MOST_AT_ONCE, _AT_ONCE_BYTES // (channels * height * width)))
-    pieces = [range(start, min(len(split), start + most)) for start in range(0, len(split), most)]
-    return read_ahead(partial(_read, split), pieces, workers)
-
-
-def _read(split: Dataset, piece: range) -> StoredImages:
-    return split.read(torch.arange(piece.start, piece.stop))
-
-
 class _Tally:
     """Sums over all pixels."""
 
-    def __init__(self, split: Dataset) -> None:
-        self._low, self._high = split.value_range
+    def __init__(self, split: Dataset, limits: tuple[float, float]) -> None:
+        """limits: stored values that count as 0 and 1 in the statistics."""
+        self._low, self._high = limits
         self._sums = torch.zeros(2, split.shape[0], dtype=torch.float64)  # sums of values and of their squares
         self._pixels = 0
         self.dtype: torch.dtype | None = None
@@ -122,12 +110,14 @@ class _Tally:
         return tuple(mean.tolist()), tuple(deviation.tolist())
 
 
-def contact_sheet(split: Dataset, n: int, seed: int = 0) -> Tensor:
-    """A grid of n images (or all, if fewer) of a split, chosen by the seed: (C, H', W') uint8."""
+def contact_sheet(split: Dataset, n: int, seed: int = 0, window: Window | None = None) -> Tensor:
+    """A grid of n images (or all, if fewer) of a split, chosen by the seed: (C, H', W') uint8.
+
+    window: stored values that are shown as black and white; None: as the data set says.
+    """
     count = min(n, len(split))
     chosen = Stream(seed, Purpose.SUBSETS).permutation(len(split), epoch=0)[:count].sort().values
-    low, high = split.value_range
-    unit = (split.read(chosen).pixels.to(torch.float32) - low) / (high - low)
+    unit = (Window(*split.value_range) if window is None else window)(split.read(chosen).pixels.to(torch.float32))
     if max(unit.shape[-2:]) > _CELL_PIXELS:
         unit = F.interpolate(unit, size=(_CELL_PIXELS, _CELL_PIXELS), mode="bilinear", antialias=True)
     return grid(to_uint8(unit), square_columns(count))

@@ -4,7 +4,7 @@ import keyword
 import unicodedata
 from collections.abc import Sequence
 
-from ncsnx.config import Adam, Arrays, ConsistentAnnealed, Experiment, Karras, OwnData, Packed, Snapshots
+from ncsnx.config import Adam, Arrays, ConsistentAnnealed, Experiment, Karras, NumericData, OwnData, Packed, Snapshots
 from ncsnx.config.data_sets import Images
 from ncsnx.config.image_sizes import size_in_words
 from ncsnx.config.model import RefineNetModel
@@ -135,7 +135,13 @@ def _fields(data: OwnData) -> list[str]:
     lines.append(f"channels={data.channels},")
     if isinstance(data, Arrays) and data.array is not None:
         lines += _text_field("array", data.array)
-    if isinstance(data, Arrays):
+    if isinstance(data, NumericData) and not data.is_bounded:
+        lines += [
+            *comment("The values have no bounds. scale, which becomes 1, is the 99th percentile of their magnitudes."),
+            f"range={literal(data.range)},",
+            f"scale={data.scale!r},",
+        ]
+    if isinstance(data, Arrays) and data.is_bounded:
         lines += [
             *comment("Values of black and white: the usual range that contains the values in the file."),
             f"low={data.low!r},",

@@ -5,7 +5,7 @@
     16    32 bytes     sha256 of header and checksums; its hexadecimal form is the data set's fingerprint
     48    header       UTF-8 JSON: `PackedHeader`
     then  checksums    32 bytes per chunk: sha256 of its pixels, labels and ids, in this order
-    then  pixels       N×C×H×W uint8, the training images first, then the held-out ones
+    then  pixels       N×C×H×W of the header's dtype, uint8 unless unbounded; the training images first, then the others
     then  labels       N int64, NO_LABEL for unlabelled images
     then  ids          N int64, each image's index in the whole data set
 
@@ -19,7 +19,7 @@ import math
 import os
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 import numpy as np
@@ -29,9 +29,10 @@ from torch import Tensor
 
 from ncsnx.config import checks
 from ncsnx.config.canonical import canonical
+from ncsnx.config.data_sets import Bounds
 from ncsnx.config.image_sizes import ImageSize, as_image_size, height_and_width, image_size_between, size_as_typed
 from ncsnx.config.strict.complaints import NewerVersionError, StructureError
-from ncsnx.config.strict.fields import versioned
+from ncsnx.config.strict.fields import OMITTED, versioned
 from ncsnx.data.dataset import StoredImages
 from ncsnx.data.splits import Splits
 from ncsnx.errors import Hint, NcsnxError
@@ -52,8 +53,18 @@ _MOST_HEADER_BYTES = 1 << 20
 _MOST_IMAGES = 1 << 40
 _REPEAT = "get a complete copy, or pack the images again with `ncsnx data pack`"
 
-Bytes = npt.NDArray[np.uint8]
+Pixels = npt.NDArray[Any]
 Numbers = npt.NDArray[np.int64]
+
+
+PixelType = Literal["uint8", "int16", "int32", "float32"]
+PIXEL_TYPES: dict[str, torch.dtype] = {
+    "uint8": torch.uint8,
+    "int16": torch.int16,
+    "int32": torch.int32,
+    "float32": torch.float32,
+}
+"""Types of stored values; all but the first need unbounded data."""
 
 
 class PackedError(NcsnxError):
@@ -74,9 +85,13 @@ class PackedHeader:
     size: ImageSize = attrs.field(converter=as_image_size, validator=image_size_between(1, 16_384))
     """Height and width in pixels: one number, or the pair (height, width)."""
     low: float = attrs.field(validator=checks.within(0, 255))
-    """The stored value that is black."""
+    """The stored value that is black; 0 for unbounded data."""
     high: float = attrs.field(validator=checks.within(0, 255))
-    """The stored value that is white."""
+    """The stored value that is white; 1 for unbounded data."""
+    range: Bounds = attrs.field(default="bounded", metadata=OMITTED)
+    """'unbounded': the stored values are the data's own."""
+    dtype: PixelType = attrs.field(default="uint8", metadata=OMITTED)
+    """Type of the stored values, little-endian; other than uint8 for unbounded data only."""
     chunk_images: int = attrs.field(validator=checks.between(1, _MOST_IMAGES))
     source: dict[str, Any]
     """Provenance: fingerprint of the packed data set and the settings it was read with, without paths."""
@@ -86,11 +101,23 @@ class PackedHeader:
             raise checks.FieldError("train", f"must be at most count={self.count:,}, not {self.train:,}")
         if self.low >= self.high:
             raise checks.FieldError("high", f"must be above low={self.low}, not {self.high}")
+        if self.range == "bounded" and self.dtype != "uint8":
+            raise checks.FieldError("dtype", f"must be uint8 for bounded data, not {self.dtype}")
 
     @property
     def image_bytes(self) -> int:
         """Bytes of one image's pixels."""
-        return math.prod(self.shape)
+        return math.prod(self.shape) * self.numpy_dtype.itemsize
+
+    @property
+    def numpy_dtype(self) -> "np.dtype[Any]":
+        """Type of the stored values."""
+        return np.dtype(self.dtype).newbyteorder("<")
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """Type of the values that are read."""
+        return PIXEL_TYPES[self.dtype]
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -218,12 +245,12 @@ class _Mapped:
 
     def __init__(self, file: PackedFile) -> None:
         self._file = file
-        self._arrays: tuple[Bytes, Numbers, Numbers] | None = None
+        self._arrays: tuple[Pixels, Numbers, Numbers] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_file": self._file, "_arrays": None}  # pickling a mapping would copy all of its bytes
 
-    def arrays(self) -> tuple[Bytes, Numbers, Numbers]:
+    def arrays(self) -> tuple[Pixels, Numbers, Numbers]:
         """Pixels (N, C, H, W), labels (N,) and ids (N,)."""
         if self._arrays is None:
             self._arrays = _map(self._file)
@@ -231,7 +258,7 @@ class _Mapped:
         return self._arrays
 
 
-def _map(file: PackedFile) -> tuple[Bytes, Numbers, Numbers]:
+def _map(file: PackedFile) -> tuple[Pixels, Numbers, Numbers]:
     # a spawned worker gets only the path, where there may be another file by now
     if PackedFile.open(file.path).fingerprint != file.fingerprint:
         raise PackedError(f"{file.path}: has been replaced by another file since it was opened; repeat the command")
@@ -241,7 +268,7 @@ def _map(file: PackedFile) -> tuple[Bytes, Numbers, Numbers]:
     labels, ids = (
         mapped[start : start + header.count * NUMBER_BYTES].view("<i8") for start in (layout.labels, layout.ids)
     )
-    return pixels.reshape(header.count, *header.shape), labels, ids
+    return pixels.view(header.numpy_dtype).reshape(header.count, *header.shape), labels, ids
 
 
 @attrs.frozen(eq=False)
@@ -263,7 +290,7 @@ class PackedImages:
         split = slice(self.first, self.first + self.count)
         chosen = indices.numpy()
         return StoredImages(
-            torch.from_numpy(pixels[split][chosen]),
+            torch.from_numpy(pixels[split][chosen].astype(pixels.dtype.newbyteorder("="), copy=False)),
             torch.from_numpy(labels[split][chosen].astype(np.int64, copy=False)),
             torch.from_numpy(ids[split][chosen].astype(np.int64, copy=False)),
         )
@@ -282,7 +309,8 @@ def declaration(header: PackedHeader) -> str:
     """The fields of `Packed` that match a file, for messages."""
     channels = "" if header.channels == 3 else f", channels={header.channels}"
     size = size_as_typed(header.size)
-    return f"image_size={size}{channels} (or random_crop={size} and a smaller image_size)"
+    kept = "" if header.range == "bounded" else ", range=unbounded"
+    return f"image_size={size}{channels}{kept} (or random_crop={size} and a smaller image_size)"
 
 
 @attrs.frozen

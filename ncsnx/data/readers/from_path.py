@@ -71,7 +71,7 @@ def _packed(path: Path, said: Reading) -> Packed:
     if said.channels not in (None, header.channels):
         raise FieldError("channels", f"must be {header.channels}, as {path} was packed, not {said.channels}")
     size, crop = _within(header.size, said)
-    return Packed(path=declared(path), image_size=size, random_crop=crop, channels=header.channels)
+    return Packed(path=declared(path), image_size=size, random_crop=crop, channels=header.channels, range=header.range)
 
 
 def _arrays(path: Path, said: Reading, work: Work) -> Arrays:
@@ -86,16 +86,15 @@ def _arrays(path: Path, said: Reading, work: Work) -> Arrays:
         found = " or ".join(str(channels) for channels, _ in usual_forms(array.shape))
         raise FieldError("channels", f"must be {found} for {path} with shape {shape}, not {said.channels}")
     channels, stored = fitting[0]
-    low, high = usual_range(array, values_of(array, array_fingerprint(array), work))
+    limits = usual_range(array, values_of(array, array_fingerprint(array), work))
     size, crop = _within(stored, said)
     data = Arrays(
         path=declared(path),
         image_size=size,
         random_crop=crop,
         channels=channels,
-        low=low,
-        high=high,
         array=said.array,
+        **({"range": "unbounded"} if limits is None else {"low": limits[0], "high": limits[1]}),
     )
     return data if said.held_out is None else attrs.evolve(data, held_out=said.held_out)
 

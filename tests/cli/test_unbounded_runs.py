@@ -1,0 +1,145 @@
+"""Commands on unbounded data, from an array of negative and positive floats to samples in its own values."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from PIL import Image
+
+import ncsnx
+from ncsnx.data.window import window_of
+from ncsnx.runs.checkpoints.manifest import checkpoints
+from ncsnx.runs.folder import Run
+from ncsnx.runs.origins import read_origins
+from tests.cli.command import run
+from tests.published import golden_path
+from tests.training.tiny import CPU, command, overrides
+
+DATA = ("data=arrays", "data.path=x.npy", "data.image_size=8", "data.range=unbounded")
+STEPS = ("steps=4", "eval_every=4")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with x.npy, of 60 smooth fields from about −90 to 90, and the run digits, trained on it."""
+    folder = tmp_path_factory.mktemp("unbounded")
+    generator = np.random.default_rng(0)
+    phases = generator.uniform(0, 2 * np.pi, (60, 2, 1, 1))
+    rows, columns = np.mgrid[:8, :8]
+    fields = 90 * np.sin(rows / 2 + phases[:, 0]) * np.cos(columns / 3 + phases[:, 1])
+    np.save(folder / "x.npy", fields.astype("f4"))
+    trained = command("train", "digits", *overrides(*DATA, *STEPS), *CPU, folder=folder)
+    assert trained.code == 0, trained.err
+    return folder
+
+
+@pytest.fixture
+def copied(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the folder, which is the current one."""
+    shutil.copytree(folder, tmp_path / "copied")
+    monkeypatch.chdir(tmp_path / "copied")
+    return tmp_path / "copied"
+
+
+def test_a_run_records_the_measured_scale_and_its_origin_and_keeps_both_when_it_resumes(copied: Path) -> None:
+    trained = Run(copied / "runs" / "digits")
+    data = json.loads(trained.config_path.read_text())["experiment"]["data"]
+    assert 80 < data["scale"] < 91
+    assert (data["window_low"], data["window_high"]) == (-data["scale"], data["scale"])
+    assert read_origins(trained.origins_path)["data.scale"] == "measured on the training set"
+
+    for again in (["digits", *overrides(*DATA, *STEPS, "steps=8")], ["runs/digits", "steps=8"]):
+        resumed = command("train", *again, *CPU, folder=copied)
+        assert resumed.code == 0, resumed.err
+        assert "data.scale" not in resumed.err
+        assert checkpoints(trained) == [4, 8]
+        assert json.loads(trained.config_path.read_text())["experiment"]["data"] == data
+        assert read_origins(trained.origins_path)["data.scale"] == "measured on the training set"
+
+    other = command("train", "digits", *overrides(*DATA, *STEPS, "data.scale=2"), *CPU, folder=copied)
+    assert other.code == 1
+    assert "data.scale" in other.err
+
+
+def test_samples_are_in_own_values_and_pictures_show_a_window_that_is_said(copied: Path) -> None:
+    sampled = run("sample", "digits", "--n", "3", "--frames", "2", "--film", "--out", "drawn", *CPU)
+    assert sampled.code == 0, sampled.err
+    values = safetensors.torch.load_file(copied / "drawn" / "samples.safetensors")["samples"]
+    data = Run(copied / "runs" / "digits").experiment().data
+    window = window_of(data)
+    assert f"pictures show {window}" in sampled.err
+    protocol = json.loads((copied / "drawn" / "protocol.json").read_text())
+    assert (protocol["values"], protocol["scale"]) == ("own", window.high)
+    assert protocol["window"] == [window.low, window.high]
+    assert values.dtype == torch.float32
+    assert float(values.min()) < window.low  # an untrained network's samples leave the window, unclamped
+    shown = np.asarray(Image.open(copied / "drawn" / "images" / "00000.png"))
+    expected = ((values[0, 0] - window.low) / (window.high - window.low)).clamp(0, 1) * 255
+    assert np.array_equal(shown, expected.round().numpy().astype("u1"))
+
+
+def test_python_draws_the_same_values_and_shows_them_in_the_window(copied: Path) -> None:
+    model = ncsnx.load("digits", runtime=None)
+    drawn = ncsnx.sample(model, 3, progress=False)
+    assert run("sample", "digits", "--n", "3", "--out", "drawn", "--device", "cpu").code == 0
+    values = safetensors.torch.load_file(copied / "drawn" / "samples.safetensors")["samples"]
+    assert torch.equal(drawn.as_subclass(torch.Tensor), values)
+    assert drawn.window == window_of(model.experiment.data)
+    shown = drawn._repr_html_()
+    assert shown is not None
+    assert "black to white" in shown
+    torch.testing.assert_close(model.from_network(model.to_network(values)), values)
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["fid", "digits", "--n", "20"], "Inception compares pictures between black and white"),
+        (["compare", "digits", "--n", "20"], "Inception compares pictures between black and white"),
+        (["likelihood", "digits", "--n", "5"], "the data is unbounded (data.range), so it has no grey levels"),
+    ],
+)
+def test_what_needs_black_and_white_is_refused_in_one_line(copied: Path, words: list[str], complaint: str) -> None:
+    before = sorted(path for path in copied.rglob("*") if path.is_file())
+    outcome = run(*words, *CPU)
+    assert outcome.code == 1
+    assert outcome.err.splitlines()[-1 if words[0] == "likelihood" else -2].startswith(f"error: {complaint}")
+    assert [path for path in copied.rglob("*") if path.is_file() and path not in before] == []
+
+
+def test_an_array_of_any_floats_is_packed_as_it_is_and_read_alike(copied: Path) -> None:
+    packed = run("data", "pack", "x.npy", "--out", "x.pack")
+    assert packed.code == 0, packed.err
+    assert packed.err.endswith("data.image_size=8 data.channels=1 data.range=unbounded\n")
+    assert run("data", "check", "x.pack").code == 0
+    shown = [json.loads(run("data", "show", name, "--json", "--out", "s.png").out) for name in ("x.npy", "x.pack")]
+    for fact in ("least", "most", "mean", "value_range", "dtype", "train"):
+        assert shown[0][fact] == shown[1][fact]
+    wrong = run("data", "show", "digits", "data=packed", "data.path=x.pack", "data.image_size=8", "data.channels=1")
+    assert wrong.code == 1
+    assert "its values are unbounded" in wrong.err
+    written = run("new", "mine", "--from", "x.pack", "--no-timing", "--budget", "none")
+    assert written.code == 0, written.err
+    scale = shown[0]["value_range"][1]
+    assert f'range="unbounded",\n            scale={scale!r},' in (copied / "experiments" / "mine.py").read_text()
+
+
+def test_an_imported_network_of_own_values_gives_the_scores_of_the_bounded_import(copied: Path) -> None:
+    small = ("model.width=4", "schedule.levels=10")
+    own = ("data=arrays", "data.path=k.npy", "data.image_size=32", "data.channels=3", "data.range=unbounded")
+    file = str(golden_path("ncsnv2"))
+    without = run("import", file, "cifar10", *small, *own, "--run", "own")
+    assert without.code == 1
+    assert "the scale of the unbounded data is not known" in without.err
+    assert not (copied / "runs" / "own").exists()
+    assert run("import", file, "cifar10", *small, *own, "data.scale=1", "--run", "own").code == 0
+    assert run("import", file, "cifar10", *small, "--run", "pictures").code == 0
+    x = 100 * torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    theirs, ours = ncsnx.load("pictures"), ncsnx.load("own")
+    assert torch.equal(ours.to_network(x), x)
+    assert torch.equal(ours.score(ours.to_network(x), 1.0), theirs.score(x, 1.0))
+    assert torch.equal(ours.from_network(x), x)
