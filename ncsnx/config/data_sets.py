@@ -5,10 +5,22 @@ from typing import Literal
 import attrs
 
 from ncsnx.config import checks
+from ncsnx.config.image_sizes import (
+    ImageSize,
+    as_image_size,
+    height_and_width,
+    image_size_between,
+    is_image_size,
+    size_as_typed,
+)
 from ncsnx.config.variants import OUTSIDE_IDENTITY, Config, variant
 
 Dequantization = Literal["none", "uniform", "gaussian"]
 Transform = Literal["none", "rescaled", "logit"]
+
+LARGEST_SIDE = 16_384
+"""Largest height and width of images, in pixels."""
+MOST_CHANNELS = 1_024
 
 
 @attrs.frozen(kw_only=True)
@@ -25,15 +37,15 @@ class Data(Config):
     u = λ + (1 − 2λ)x with λ = 1e-6; 'none': x itself, which the network maps to 2x − 1."""
 
     @property
-    def image_size(self) -> int:
-        """Height and width in pixels."""
+    def image_size(self) -> ImageSize:
+        """Height and width in pixels: one number for squares, the pair (height, width) for rectangles."""
         raise NotImplementedError(f"{type(self).__name__} does not say its image_size")
 
     @property
-    def stored_size(self) -> int:
-        """Height and width in pixels of the images that the reader gives. If larger than `image_size`, they are
-        cropped: at random in training, from the centre elsewhere."""
-        return self.image_size
+    def stored_size(self) -> tuple[int, int]:
+        """(height, width) in pixels of the images that the reader gives. If larger than `image_size`, they are cropped:
+        at random in training, from the centre elsewhere."""
+        return self.shape[1:]
 
     @property
     def channels(self) -> int:
@@ -43,7 +55,7 @@ class Data(Config):
     @property
     def shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of an image."""
-        return self.channels, self.image_size, self.image_size
+        return self.channels, *height_and_width(self.image_size)
 
 
 def place_fields(data: Data) -> list[str]:
@@ -98,10 +110,15 @@ class CIFAR10(DataOnDisk):
 class CelebA(DataOnDisk):
     """CelebA, aligned and cropped (Liu et al. 2015): centre crop, then resized; the data set's own split."""
 
-    image_size: int = attrs.field(default=64, validator=checks.between(1, 16_384))
-    """Height and width of the images in pixels, 1 to 16,384."""
-    crop: int = attrs.field(default=140, validator=checks.between(1, 178))
-    """Side of the centre crop before resizing, in pixels of the original 178×218 pictures, 1 to 178."""
+    image_size: ImageSize = attrs.field(
+        default=64, converter=as_image_size, validator=image_size_between(1, LARGEST_SIDE)
+    )
+    """Height and width of the images in pixels, 1 to 16,384: one number, or the pair (height, width)."""
+    crop: ImageSize = attrs.field(
+        default=140, converter=as_image_size, validator=image_size_between(1, 178, most=(218, 178))
+    )
+    """Height and width of the centre crop before resizing, in pixels of the original pictures, which are 218 high and
+    178 wide: one number, or the pair (height, width)."""
 
 
 @variant(Data, "lsun")
@@ -111,8 +128,8 @@ class LSUN(DataOnDisk):
 
     category: str = attrs.field(validator=checks.plain_word)
     """Name of the category, such as bedroom, tower or church_outdoor: 1 to 64 letters, digits, _ or -."""
-    image_size: int = attrs.field(validator=checks.between(1, 16_384))
-    """Height and width of the images in pixels, 1 to 16,384."""
+    image_size: ImageSize = attrs.field(converter=as_image_size, validator=image_size_between(1, LARGEST_SIDE))
+    """Height and width of the images in pixels, 1 to 16,384: one number, or the pair (height, width)."""
 
 
 @variant(Data, "ffhq")
@@ -120,33 +137,36 @@ class LSUN(DataOnDisk):
 class FFHQ(DataOnDisk):
     """FFHQ (Karras et al. 2019) as an LMDB or as image folders, at one resolution; 90/10 split of a fixed shuffle."""
 
-    image_size: int = attrs.field(default=256, validator=checks.between(1, 16_384))
-    """Height and width of the images in pixels, 1 to 16,384."""
+    image_size: ImageSize = attrs.field(
+        default=256, converter=as_image_size, validator=image_size_between(1, LARGEST_SIDE)
+    )
+    """Height and width of the images in pixels, 1 to 16,384: one number, or the pair (height, width), which is cropped
+    from squares."""
 
 
 @attrs.frozen(kw_only=True)
 class OwnData(Data):
-    """Your own images: square, with a declared size and number of channels."""
+    """Your own images, with a declared size and number of channels."""
 
-    image_size: int = attrs.field(validator=checks.between(1, 16_384))
-    """Height and width of the images in pixels, 1 to 16,384."""
-    random_crop: int | None = attrs.field(default=None, validator=checks.when_given(checks.between(1, 16_384)))
-    """Side in pixels, at least `image_size`, of the pictures that squares of `image_size` are cropped from: at random
-    in training, from the centre elsewhere. None: pictures are brought to `image_size` directly."""
+    image_size: ImageSize = attrs.field(converter=as_image_size, validator=image_size_between(1, LARGEST_SIDE))
+    """Height and width of the images in pixels, 1 to 16,384: one number, or the pair (height, width)."""
+    random_crop: ImageSize | None = attrs.field(
+        default=None, converter=as_image_size, validator=checks.when_given(image_size_between(1, LARGEST_SIDE))
+    )
+    """Height and width in pixels, at least those of `image_size`, of the pictures that images are cropped from: at
+    random in training, from the centre elsewhere. None: pictures are brought to `image_size` directly."""
 
     @property
-    def stored_size(self) -> int:
-        return self.random_crop or self.image_size
+    def stored_size(self) -> tuple[int, int]:
+        return height_and_width(self.random_crop or self.image_size)
 
     @random_crop.validator
-    def _is_large_enough(self, attribute: "attrs.Attribute[int | None]", value: int | None) -> None:
-        if (
-            value is not None
-            and checks.is_whole(value)
-            and checks.is_whole(self.image_size)
-            and value < self.image_size
-        ):
-            raise checks.FieldError("random_crop", f"must be at least image_size={self.image_size}, not {value}")
+    def _is_large_enough(self, attribute: "attrs.Attribute[ImageSize | None]", value: ImageSize | None) -> None:
+        if value is None or not (is_image_size(value) and is_image_size(self.image_size)):
+            return
+        if any(stored < side for stored, side in zip(height_and_width(value), self.shape[1:], strict=True)):
+            least, found = size_as_typed(self.image_size), size_as_typed(value)
+            raise checks.FieldError("random_crop", f"must be at least image_size={least}, not {found}")
 
 
 @variant(Data, "images")
@@ -183,7 +203,7 @@ class Arrays(OwnData):
 
     path: str = attrs.field(validator=checks.one_line, metadata=OUTSIDE_IDENTITY)
     """File of the array. A relative path is looked up in the current folder, then in the data folder."""
-    channels: int = attrs.field(default=1, validator=checks.between(1, 1_024))
+    channels: int = attrs.field(default=1, validator=checks.between(1, MOST_CHANNELS))
     """Number of channels C of the array, 1 to 1,024."""
     low: float = attrs.field(default=0.0, validator=checks.finite)
     """Value of the array that becomes 0 (black)."""
@@ -209,5 +229,5 @@ class Packed(OwnData):
 
     path: str = attrs.field(validator=checks.one_line, metadata=OUTSIDE_IDENTITY)
     """The packed file. A relative path is looked up in the current folder, then in the data folder."""
-    channels: int = attrs.field(default=3, validator=checks.between(1, 1_024))
+    channels: int = attrs.field(default=3, validator=checks.between(1, MOST_CHANNELS))
     """Number of channels of the packed images, 1 to 1,024."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ncsnx.config.data_sets import Data
+from ncsnx.config.image_sizes import height_and_width
 from ncsnx.errors import NcsnxError
 from ncsnx.randomness import Purpose, Stream
 
@@ -103,23 +104,31 @@ class Preprocessing:
         return int(high - low) + 1
 
     def unit(self, pixels: Tensor) -> Tensor:
-        """Stored pixels → float32 in [0, 1], with a centre crop if they are larger than `data.image_size`."""
+        """Stored pixels → float32 in [0, 1], with a centre crop if they are larger than `data.shape`."""
         return self._scaled(self._cropped(pixels))
 
     def _cropped(self, pixels: Tensor) -> Tensor:
-        size, start = self.data.image_size, self._spare // 2
-        return pixels[..., start : start + size, start : start + size] if self._spare > 0 else pixels
+        _, height, width = self.data.shape
+        top, left = (spare // 2 for spare in self._spare)
+        return pixels[..., top : top + height, left : left + width] if any(self._spare) else pixels
 
     @property
-    def _spare(self) -> int:
-        """Rows (and columns) that a crop removes."""
-        return self.data.stored_size - self.data.image_size
+    def _spare(self) -> tuple[int, int]:
+        """Rows and columns that a crop removes."""
+        _, height, width = self.data.shape
+        stored_height, stored_width = height_and_width(self.data.stored_size)
+        return stored_height - height, stored_width - width
 
     def _cropped_at_random(self, pixels: Tensor, positions: Tensor) -> Tensor:
-        if self._spare == 0:
+        if not any(self._spare):
             return pixels
-        corners = Stream(self.seed, Purpose.CROP).integers(positions, self._spare + 1, (2, 1))
-        rows, columns = (corners + torch.arange(self.data.image_size, device=positions.device)).unbind(1)
+        stream = Stream(self.seed, Purpose.CROP)
+        # both draws are numbered alike for every size: the first is the row's, the second the column's
+        corners = [stream.integers(positions, spare + 1, (2, 1))[:, axis] for axis, spare in enumerate(self._spare)]
+        rows, columns = (
+            corner + torch.arange(side, device=positions.device)
+            for corner, side in zip(corners, self.data.shape[1:], strict=True)
+        )
         images = torch.arange(len(pixels), device=positions.device)
         # advanced indices around the channels move these to the last axis
         return pixels[images[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

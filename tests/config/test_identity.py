@@ -10,6 +10,7 @@ from ncsnx.config import Adam, Config, Experiment
 from ncsnx.config.canonical import canonical, digest
 from ncsnx.config.codec import TAG, identity, structure, unstructure
 from ncsnx.config.discovery import discover
+from ncsnx.config.image_sizes import ImageSize
 from ncsnx.config.strict.converter import optional_of
 from ncsnx.config.variants import is_family, tag_of, variants
 from tests.config.examples import every_variant, minimal
@@ -60,6 +61,10 @@ def _another(value: Any, declared: Any) -> Any:
     inner = optional_of(declared)
     if is_family(inner) and value is None:
         return {TAG: "cas"}
+    if declared == ImageSize:
+        return value // 2 or value + 1
+    if inner == ImageSize:
+        return [9_999, 10_000] if value is None else None
     if inner is not None and value is None:
         return {} if issubclass(inner, Config) else _another({float: 1.0, int: 1}.get(inner, "x"), inner)
     if inner is not None:

@@ -16,9 +16,10 @@ def open_packed(data: Packed, folder: Path, work: Work = SILENT) -> Splits:
     """The images of a packed file. Raises PackedError if the file is invalid or not as declared."""
     file = PackedFile.open(own_path(data.path, folder))
     header = file.header
-    if (header.channels, header.size) != (data.channels, data.stored_size):
+    declared = (data.channels, *data.stored_size)
+    if header.shape != declared:
+        expected, found = ("×".join(map(str, shape)) for shape in (declared, header.shape))
         raise PackedError(
-            f"{file.path}: expected images of {data.channels}×{data.stored_size}×{data.stored_size} as declared, found "
-            f"{header.channels}×{header.size}×{header.size}; declare {declaration(header)}"
+            f"{file.path}: expected images of {expected} as declared, found {found}; declare {declaration(header)}"
         )
     return splits_of(file)
