@@ -1,4 +1,4 @@
-"""Complex images as pairs of real channels: complex channel k is channels 2k (real part) and 2k + 1 (imaginary part)."""
+"""Complex images as real ones: complex channel k is the channels 2k (real part) and 2k + 1 (imaginary part)."""
 
 import torch
 from torch import Tensor
@@ -22,8 +22,9 @@ def require_declared(title: str, data: Data, *, is_complex: bool, type_name: str
     if is_complex == data.is_complex:
         return
     found, declared = ("complex", "real") if is_complex else ("real", "complex")
+    declared_as = "data.complex=true data.range=unbounded" if is_complex else "data.complex=false"
     channels = 2 * data.channels if is_complex else max(1, data.channels // 2)
     raise NcsnxError(
         f"{title}: holds {found} numbers ({type_name}), but the data set is declared {declared}",
-        Hint("declare it", adds=f"data.complex={str(is_complex).lower()} data.channels={channels}"),
+        Hint("declare it", adds=f"{declared_as} data.channels={channels}"),
     )

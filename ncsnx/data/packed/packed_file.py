@@ -5,7 +5,7 @@
     16    32 bytes     sha256 of header and checksums; its hexadecimal form is the data set's fingerprint
     48    header       UTF-8 JSON: `PackedHeader`
     then  checksums    32 bytes per chunk: sha256 of its pixels, labels and ids, in this order
-    then  pixels       N×C×H×W uint8, the training images first, then the held-out ones
+    then  pixels       N×C×H×W uint8, or float32, the training images first, then the held-out ones
     then  labels       N int64, NO_LABEL for unlabelled images
     then  ids          N int64, each image's index in the whole data set
 
@@ -19,7 +19,7 @@ import math
 import os
 from io import BufferedReader
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 import numpy as np
@@ -31,7 +31,7 @@ from ncsnx.config import checks
 from ncsnx.config.canonical import canonical
 from ncsnx.config.image_sizes import ImageSize, as_image_size, height_and_width, image_size_between, size_as_typed
 from ncsnx.config.strict.complaints import NewerVersionError, StructureError
-from ncsnx.config.strict.fields import versioned
+from ncsnx.config.strict.fields import OMITTED, versioned
 from ncsnx.data.dataset import StoredImages
 from ncsnx.data.splits import Splits
 from ncsnx.errors import Hint, NcsnxError
@@ -52,7 +52,7 @@ _MOST_HEADER_BYTES = 1 << 20
 _MOST_IMAGES = 1 << 40
 _REPEAT = "get a complete copy, or pack the images again with `ncsnx data pack`"
 
-Bytes = npt.NDArray[np.uint8]
+Pixels = npt.NDArray[np.uint8 | np.float32]
 Numbers = npt.NDArray[np.int64]
 
 
@@ -73,10 +73,16 @@ class PackedHeader:
     channels: int = attrs.field(validator=checks.between(1, 1_024))
     size: ImageSize = attrs.field(converter=as_image_size, validator=image_size_between(1, 16_384))
     """Height and width in pixels: one number, or the pair (height, width)."""
-    low: float = attrs.field(validator=checks.within(0, 255))
+    stored: Literal["uint8", "float32"] = attrs.field(default="uint8", metadata=OMITTED)
+    """Type of the pixels."""
+    low: float = attrs.field(validator=checks.finite)
     """The stored value that is black."""
-    high: float = attrs.field(validator=checks.within(0, 255))
+    high: float = attrs.field(validator=checks.finite)
     """The stored value that is white."""
+    unbounded: bool = attrs.field(default=False, metadata=OMITTED)
+    """Whether the values have no bounds; `low` and `high` are 0 and 1 then."""
+    complex: bool = attrs.field(default=False, metadata=OMITTED)
+    """Whether pairs of channels are real and imaginary parts."""
     chunk_images: int = attrs.field(validator=checks.between(1, _MOST_IMAGES))
     source: dict[str, Any]
     """Provenance: fingerprint of the packed data set and the settings it was read with, without paths."""
@@ -86,11 +92,19 @@ class PackedHeader:
             raise checks.FieldError("train", f"must be at most count={self.count:,}, not {self.train:,}")
         if self.low >= self.high:
             raise checks.FieldError("high", f"must be above low={self.low}, not {self.high}")
+        for name, value in (("low", self.low), ("high", self.high)):
+            if self.stored == "uint8" and not self.unbounded and not 0 <= value <= 255:
+                raise checks.FieldError(name, f"must be between 0 and 255, not {value}")
 
     @property
     def image_bytes(self) -> int:
         """Bytes of one image's pixels."""
-        return math.prod(self.shape)
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def dtype(self) -> "np.dtype[Any]":
+        """Type of the pixels as stored, little-endian."""
+        return np.dtype(self.stored).newbyteorder("<")
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -218,12 +232,12 @@ class _Mapped:
 
     def __init__(self, file: PackedFile) -> None:
         self._file = file
-        self._arrays: tuple[Bytes, Numbers, Numbers] | None = None
+        self._arrays: tuple[Pixels, Numbers, Numbers] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_file": self._file, "_arrays": None}  # pickling a mapping would copy all of its bytes
 
-    def arrays(self) -> tuple[Bytes, Numbers, Numbers]:
+    def arrays(self) -> tuple[Pixels, Numbers, Numbers]:
         """Pixels (N, C, H, W), labels (N,) and ids (N,)."""
         if self._arrays is None:
             self._arrays = _map(self._file)
@@ -231,7 +245,7 @@ class _Mapped:
         return self._arrays
 
 
-def _map(file: PackedFile) -> tuple[Bytes, Numbers, Numbers]:
+def _map(file: PackedFile) -> tuple[Pixels, Numbers, Numbers]:
     # a spawned worker gets only the path, where there may be another file by now
     if PackedFile.open(file.path).fingerprint != file.fingerprint:
         raise PackedError(f"{file.path}: has been replaced by another file since it was opened; repeat the command")
@@ -241,7 +255,7 @@ def _map(file: PackedFile) -> tuple[Bytes, Numbers, Numbers]:
     labels, ids = (
         mapped[start : start + header.count * NUMBER_BYTES].view("<i8") for start in (layout.labels, layout.ids)
     )
-    return pixels.reshape(header.count, *header.shape), labels, ids
+    return pixels.view(header.dtype).reshape(header.count, *header.shape), labels, ids
 
 
 @attrs.frozen(eq=False)
@@ -263,7 +277,7 @@ class PackedImages:
         split = slice(self.first, self.first + self.count)
         chosen = indices.numpy()
         return StoredImages(
-            torch.from_numpy(pixels[split][chosen]),
+            torch.from_numpy(pixels[split][chosen].astype(pixels.dtype.newbyteorder("="), copy=False)),
             torch.from_numpy(labels[split][chosen].astype(np.int64, copy=False)),
             torch.from_numpy(ids[split][chosen].astype(np.int64, copy=False)),
         )
@@ -281,6 +295,8 @@ def splits_of(file: PackedFile) -> Splits:
 def declaration(header: PackedHeader) -> str:
     """The fields of `Packed` that match a file, for messages."""
     channels = "" if header.channels == 3 else f", channels={header.channels}"
+    channels += ", range=unbounded" if header.unbounded else ""
+    channels += ", complex=true" if header.complex else ""
     size = size_as_typed(header.size)
     return f"image_size={size}{channels} (or random_crop={size} and a smaller image_size)"
 

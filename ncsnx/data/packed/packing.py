@@ -48,6 +48,7 @@ from ncsnx.storage import atomic
 from ncsnx.storage.documents.document import document_values
 from ncsnx.work import Work
 
+_STORED = ("uint8", "float32")
 _BLOCK_BYTES = 512  # the unit of st_blocks, whatever the file system
 CHUNK_BYTES, CHUNK_IMAGES = 16 << 20, 1024
 """Largest chunk, in bytes of pixels and in images. An interruption loses at most one chunk."""
@@ -81,7 +82,7 @@ def pack(
     rank. A resumed packing, and one that ranks share, gives the same bytes as an uninterrupted one of one process. If
     `out` already holds these images, it is returned unchanged. Returns None on ranks other than 0. Raises UsageError if
     another file is at `out`, unless `overwrite`, or if the ranks have different images; NcsnxError for images that
-    can't be read or aren't 8 bits deep, and for a failed write. Finished chunks then stay in FILE.part.
+    can't be read or have another type, and for a failed write. Finished chunks then stay in FILE.part.
     """
     header = _header(splits, settings, chunk_images)
     require_same(work.ranks, "has other images", dict(flatten(document_values(header))), check_stop=work.check_stop)
@@ -186,21 +187,26 @@ def _header(splits: Splits, settings: dict[str, Any], chunk_images: int | None) 
     if train == 0:
         raise NcsnxError("the data set has no training images to pack; hold out a smaller share")
     dtype = _read(splits, range(1)).pixels.dtype
-    if dtype != torch.uint8:
+    stored = str(dtype).removeprefix("torch.")
+    if stored not in _STORED:
         raise UsageError(
-            f"only 8-bit images can be packed, and these are {str(dtype).removeprefix('torch.')}; train on the arrays "
-            "directly (data=arrays), which need no decoding"
+            f"only images of 8 bits or float32 can be packed, and these are {stored}; train on the arrays directly "
+            "(data=arrays), which need no decoding"
         )
+    is_unbounded = settings.get("range") == "unbounded"
     channels, *size = splits.train.shape
-    low, high = map(float, splits.train.value_range)
-    most = max(1, min(CHUNK_IMAGES, CHUNK_BYTES // math.prod(splits.train.shape)))
+    low, high = (0.0, 1.0) if is_unbounded else map(float, splits.train.value_range)
+    most = max(1, min(CHUNK_IMAGES, CHUNK_BYTES // (math.prod(splits.train.shape) * dtype.itemsize)))
     return PackedHeader(
         count=train + held_out,
         train=train,
         channels=channels,
         size=as_image_size(size),
+        stored="uint8" if stored == "uint8" else "float32",
         low=low,
         high=high,
+        unbounded=is_unbounded,
+        complex=settings.get("complex") is True,
         chunk_images=chunk_images or most,
         source={"fingerprint": splits.fingerprint, "settings": settings},
     )
@@ -326,13 +332,14 @@ class _Part:
         """Writes images, and the checksum of their chunk after its last images."""
         header, layout = self._header, self._layout
         expected = (len(piece), *header.shape)
-        if images.pixels.dtype != torch.uint8 or images.pixels.shape != expected:
+        if str(images.pixels.dtype) != f"torch.{header.stored}" or images.pixels.shape != expected:
             raise NcsnxError(
-                f"images {piece.start:,} to {piece.stop - 1:,}: expected 8-bit values of shape {expected}, found "
+                f"images {piece.start:,} to {piece.stop - 1:,}: expected {header.stored} of shape {expected}, found "
                 f"{tuple(images.pixels.shape)} of {images.pixels.dtype}; fix the source"
             )
         with atomic.reporting(self._out, layout.end):
-            self._put(images.pixels.contiguous().numpy().tobytes(), layout.pixels + header.image_bytes * piece.start)
+            content = images.pixels.contiguous().numpy().astype(header.dtype, copy=False).tobytes()
+            self._put(content, layout.pixels + header.image_bytes * piece.start)
             for numbers, part in ((images.labels, layout.labels), (images.ids, layout.ids)):
                 self._put(numbers.numpy().astype("<i8").tobytes(), part + NUMBER_BYTES * piece.start)
             if _ends_chunk(header, piece):

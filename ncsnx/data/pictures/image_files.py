@@ -63,7 +63,8 @@ class ImageFiles:
     def open(cls, path: Path, suffixes: tuple[str, ...] = SUFFIXES, what: str = "pictures") -> "ImageFiles":
         """Finds pictures by suffix, in any case. Skips hidden files and folders, and __MACOSX.
 
-        what: the files that the suffixes mean, for messages. Raises NcsnxError if there are no pictures, or if the folder or zip can't be read or has entries to refuse.
+        what: the files that the suffixes mean, for messages. Raises NcsnxError if there are none, or if the folder or
+        zip can't be read or has entries to refuse.
         """
         try:
             source, found = _source(path, suffixes)

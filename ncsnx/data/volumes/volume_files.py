@@ -1,4 +1,4 @@
-"""Volumes in a folder or one file: HDF5 (fastMRI's layout, MATLAB 7.3), NIfTI, MATLAB and NumPy; headers alone are read.
+"""Volumes in a folder or one file: HDF5 (fastMRI's layout, MATLAB 7.3), NIfTI, MATLAB and NumPy, by their headers.
 
 fastMRI (Zbontar et al. 2018, arXiv 1811.08839): a file per volume with `kspace` (slices, coils, H, W), complex, and
 `reconstruction_rss` (slices, h, w), whose slices are along the first axis.
