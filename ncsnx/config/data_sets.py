@@ -13,10 +13,11 @@ from ncsnx.config.image_sizes import (
     is_image_size,
     size_as_typed,
 )
-from ncsnx.config.variants import OUTSIDE_IDENTITY, Config, variant
+from ncsnx.config.variants import OUTSIDE_IDENTITY, OUTSIDE_IDENTITY_AT_DEFAULT, Config, variant
 
 Dequantization = Literal["none", "uniform", "gaussian"]
 Transform = Literal["none", "rescaled", "logit"]
+Bounds = Literal["bounded", "unbounded"]
 
 LARGEST_SIDE = 16_384
 """Largest height and width of images, in pixels."""
@@ -56,6 +57,16 @@ class Data(Config):
     def shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of an image."""
         return self.channels, *height_and_width(self.image_size)
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether the images lie between black and white, which are 0 and 1. Other data keeps its own values."""
+        return True
+
+    @property
+    def is_complex(self) -> bool:
+        """Whether each pair of channels is the real and the imaginary part of complex values."""
+        return False
 
 
 def place_fields(data: Data) -> list[str]:
@@ -196,9 +207,55 @@ class Images(OwnData):
     """Whether HEIC and HEIF files are read too; needs the extra `heic`."""
 
 
+@attrs.frozen(kw_only=True)
+class NumericData(OwnData):
+    """Your own images as numbers: between a black and a white value, or unbounded, with values of their own."""
+
+    range: Bounds = attrs.field(default="bounded", metadata=OUTSIDE_IDENTITY_AT_DEFAULT)
+    """Range of the values. 'bounded': they lie between black and white, and so do the samples; 'unbounded': any finite
+    numbers v, which the network sees as v / `scale`. Nothing is clamped then, and samples are in the data's own
+    values."""
+    scale: float | None = attrs.field(
+        default=None, validator=checks.when_given(checks.positive), metadata=OUTSIDE_IDENTITY_AT_DEFAULT
+    )
+    """Value that becomes 1 in unbounded data, > 0. None: the 99th percentile of |v| over the training set (of complex
+    values: of their magnitude), which is measured when a run starts, and recorded in it."""
+    window_low: float | None = attrs.field(
+        default=None, validator=checks.when_given(checks.finite), metadata=OUTSIDE_IDENTITY
+    )
+    """Value that pictures of unbounded data show as black. None: 0 if the training set has no negative value, else
+    −`scale`; complex data is shown as magnitude, from 0, and phase."""
+    window_high: float | None = attrs.field(
+        default=None, validator=checks.when_given(checks.finite), metadata=OUTSIDE_IDENTITY
+    )
+    """Value that pictures of unbounded data show as white, above `window_low`. None: `scale`."""
+
+    @property
+    def is_bounded(self) -> bool:
+        return self.range == "bounded"
+
+    @range.validator
+    def _suits_the_other_fields(self, attribute: "attrs.Attribute[Bounds]", value: Bounds) -> None:
+        if value == "unbounded" and self.dequantization != "none":
+            raise checks.FieldError(
+                "dequantization",
+                f"must be none with range=unbounded, which has no grey levels, not {self.dequantization}",
+            )
+        if value == "unbounded" and self.transform == "logit":
+            raise checks.FieldError("transform", "must be none or rescaled with range=unbounded, not logit")
+        for name in ("scale", "window_low", "window_high"):
+            if value == "bounded" and getattr(self, name) is not None:
+                raise checks.FieldError(name, f"needs range=unbounded, found {value}; leave it out")
+
+    @window_high.validator
+    def _is_above_window_low(self, attribute: "attrs.Attribute[float | None]", value: object) -> None:
+        if isinstance(value, int | float) and isinstance(self.window_low, int | float) and not value > self.window_low:
+            raise checks.FieldError("window_high", f"must be above window_low={self.window_low}, not {value}")
+
+
 @variant(Data, "arrays")
 @attrs.frozen(kw_only=True)
-class Arrays(OwnData):
+class Arrays(NumericData):
     """Images as an array in a `.npy`, `.npz` or safetensors file: N×C×H×W or N×H×W(×C), any number of channels."""
 
     path: str = attrs.field(validator=checks.one_line, metadata=OUTSIDE_IDENTITY)
@@ -206,9 +263,9 @@ class Arrays(OwnData):
     channels: int = attrs.field(default=1, validator=checks.between(1, MOST_CHANNELS))
     """Number of channels C of the array, 1 to 1,024."""
     low: float = attrs.field(default=0.0, validator=checks.finite)
-    """Value of the array that becomes 0 (black)."""
+    """Value of the array that becomes 0 (black), in bounded data."""
     high: float = attrs.field(default=255.0, validator=checks.finite)
-    """Value of the array that becomes 1 (white); above `low`."""
+    """Value of the array that becomes 1 (white), in bounded data; above `low`."""
     array: str | None = attrs.field(default=None, validator=checks.when_given(checks.one_line))
     """Name of the array in a file that holds several; labels are read from an array called 'labels'. None: the only
     array of images."""
@@ -220,11 +277,17 @@ class Arrays(OwnData):
     def _is_above_low(self, attribute: "attrs.Attribute[float]", value: object) -> None:
         if isinstance(value, int | float) and not value > self.low:
             raise checks.FieldError("high", f"must be above low={self.low}, not {value}")
+        for name in ("low", "high"):
+            declared = getattr(self, name)
+            if not self.is_bounded and declared != attrs.fields_dict(Arrays)[name].default:
+                raise checks.FieldError(
+                    name, f"needs range=bounded, found {self.range}, whose values have no bounds; leave {declared} out"
+                )
 
 
 @variant(Data, "packed")
 @attrs.frozen(kw_only=True)
-class Packed(OwnData):
+class Packed(NumericData):
     """A file written by `ncsnx data pack`: images decoded once, with their split."""
 
     path: str = attrs.field(validator=checks.one_line, metadata=OUTSIDE_IDENTITY)

@@ -478,7 +478,7 @@ def _check_pictures(files: "ImageFiles", work: "Work") -> str:
 
 
 def _check_by_reading(what: _Meant, workers: int | None, work: "Work") -> str:
-    from ncsnx.data.summary import read_all
+    from ncsnx.data.read_ahead import read_all
 
     splits = _opened(what, work)
     count = len(splits.train) + len(splits.held_out)

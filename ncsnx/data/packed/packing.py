@@ -21,7 +21,7 @@ from typing import Any
 import attrs
 import torch
 
-from ncsnx.config.codec import flatten, unstructure
+from ncsnx.config.codec import flatten, identifying_values
 from ncsnx.config.data_sets import Data
 from ncsnx.config.image_sizes import as_image_size
 from ncsnx.data.dataset import StoredImages
@@ -61,9 +61,8 @@ def settings_of(data: Data) -> dict[str, Any]:
 
     Without paths, and without settings that apply after reading, such as flips.
     """
-    later = {field.name for field in attrs.fields(Data)}
-    places = {field.name for field in attrs.fields(type(data)) if not field.metadata.get("identity", True)}
-    return {name: value for name, value in unstructure(data).items() if name not in later | places}
+    later = {*attrs.fields_dict(Data), "scale"}
+    return {name: value for name, value in identifying_values(data).items() if name not in later}
 
 
 def pack(

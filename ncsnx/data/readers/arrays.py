@@ -24,6 +24,7 @@ from ncsnx.config.image_sizes import ImageSize, size_as_typed
 from ncsnx.data import fingerprint
 from ncsnx.data.data_set import data_set
 from ncsnx.data.dataset import NO_LABEL, StoredImages
+from ncsnx.data.magnitudes import scaled_splits
 from ncsnx.data.missing import OWN
 from ncsnx.data.places import own_path
 from ncsnx.data.readers.hashed_split import held_out_by_hash
@@ -177,7 +178,8 @@ def open_arrays(data: Arrays, folder: Path, work: Work) -> Splits:
     def split(chosen: Tensor) -> ArrayImages:
         return ArrayImages(array, layout, shape, (data.low, data.high), labels[chosen], chosen.nonzero().flatten())
 
-    return Splits(split(~held_out), split(held_out), mark)
+    splits = Splits(split(~held_out), split(held_out), mark)
+    return scaled_splits(splits, data, array.title, [*_key_of(array, mark), layout, data.held_out], work)
 
 
 def open_array(path: Path, name: str | None = None) -> tuple[StoredArray, list[str]]:
@@ -363,10 +365,14 @@ class Values:
 
 def values_of(array: StoredArray, mark: str, work: Work) -> Values:
     """Statistics of the array's values, cached. mark: the fingerprint of its file."""
-    # the modification time is in the key: a changed value may be outside the fingerprint's sample
-    key = [mark, array.path.stat().st_mtime_ns, array.name]
-    place = findings.finding_place(_FOLDER, key)
+    place = findings.finding_place(_FOLDER, _key_of(array, mark))
     return findings.found(place, Values, partial(_scanned, array, work), f"the scan of {array.title}", work)
+
+
+def _key_of(array: StoredArray, mark: str) -> list[Any]:
+    """JSON that identifies the values of an array. mark: the fingerprint of its file."""
+    # the modification time is in it: a changed value may be outside the fingerprint's sample
+    return [mark, array.path.stat().st_mtime_ns, array.name]
 
 
 def usual_range(array: StoredArray, values: Values) -> tuple[float, float]:
@@ -386,9 +392,14 @@ def usual_range(array: StoredArray, values: Values) -> tuple[float, float]:
 
 
 def _check_values(array: StoredArray, data: Arrays, mark: str, work: Work) -> None:
-    """Raises NcsnxError unless all values are finite and in the declared range; warns if they hardly use it."""
+    """Raises NcsnxError unless all values are finite and, if `data` is bounded, in the declared range.
+
+    Warns if they hardly use it.
+    """
     values = values_of(array, mark, work)
     _check_numbers(array, values)
+    if not data.is_bounded:
+        return
     span = f"from {values.least:.9g} to {values.most:.9g}"
     declare = f"data.low={values.least:.9g} data.high={values.most:.9g}"
     # bounds are rounded like values: a float32 may be slightly beyond the declared double
@@ -397,7 +408,8 @@ def _check_values(array: StoredArray, data: Arrays, mark: str, work: Work) -> No
         outside = sum(int(((block < low) | (block > high)).sum()) for block in _blocks(array, work))
         raise NcsnxError(
             f"{array.title}: found {outside:,} of {counted(values.count, 'value')} outside the declared range, "
-            f"low={data.low:.9g} to high={data.high:.9g}; the values are {span}; declare {declare}, or a wider range"
+            f"low={data.low:.9g} to high={data.high:.9g}; the values are {span}; declare {declare}, or a wider range; "
+            "or keep values that have no bounds as they are, with data.range=unbounded"
         )
     if 0 < values.most - values.least < _USED_SHARE * (data.high - data.low):
         work.warning(

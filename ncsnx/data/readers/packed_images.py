@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ncsnx.config.data_sets import Packed
 from ncsnx.data.data_set import data_set
+from ncsnx.data.magnitudes import scaled_splits
 from ncsnx.data.missing import OWN
 from ncsnx.data.packed.packed_file import PackedError, PackedFile, declaration, splits_of
 from ncsnx.data.places import own_path
@@ -22,4 +23,4 @@ def open_packed(data: Packed, folder: Path, work: Work = SILENT) -> Splits:
         raise PackedError(
             f"{file.path}: expected images of {expected} as declared, found {found}; declare {declaration(header)}"
         )
-    return splits_of(file)
+    return scaled_splits(splits_of(file), data, str(file.path), file.fingerprint, work)
