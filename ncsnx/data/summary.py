@@ -11,7 +11,7 @@ from ncsnx.data.dataset import NO_LABEL, Dataset, StoredImages
 from ncsnx.data.read_ahead import read_all
 from ncsnx.data.splits import Splits
 from ncsnx.errors import NcsnxError
-from ncsnx.images import grid, square_columns, to_uint8
+from ncsnx.images import Window, grid, square_columns, to_uint8
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.work import Work
 
@@ -106,12 +106,15 @@ class _Tally:
         return tuple(mean.tolist()), tuple(deviation.tolist())
 
 
-def contact_sheet(split: Dataset, n: int, seed: int = 0) -> Tensor:
-    """A grid of n images (or all, if fewer) of a split, chosen by the seed: (C, H', W') uint8."""
+def contact_sheet(split: Dataset, n: int, seed: int = 0, *, is_complex: bool = False) -> Tensor:
+    """A grid of n images (or all, if fewer) of a split, chosen by the seed: (C, H', W') uint8.
+
+    is_complex: whether pairs of channels are complex values, which are shown as magnitude and phase.
+    """
     count = min(n, len(split))
     chosen = Stream(seed, Purpose.SUBSETS).permutation(len(split), epoch=0)[:count].sort().values
     low, high = split.value_range
     unit = (split.read(chosen).pixels.to(torch.float32) - low) / (high - low)
     if max(unit.shape[-2:]) > _CELL_PIXELS:
         unit = F.interpolate(unit, size=(_CELL_PIXELS, _CELL_PIXELS), mode="bilinear", antialias=True)
-    return grid(to_uint8(unit), square_columns(count))
+    return grid(to_uint8(Window(0, 1, is_complex).picture(unit)), square_columns(count))

@@ -239,7 +239,8 @@ def data_show_command(
             summary = summarize(splits, work, _workers(workers, splits))
             scan, unread = _scan(what, work), _unread(what, work)
             sheet = out or Path(f"{what.name}-sheet.png")
-            save_png(sheet, contact_sheet(splits.train if len(splits.train) else splits.held_out, n, seed))
+            shown = splits.train if len(splits.train) else splits.held_out
+            save_png(sheet, contact_sheet(shown, n, seed, is_complex=what.data.is_complex))
         if json:
             messages.json(_facts(what, summary, scan, unread, sheet))
         else:
@@ -429,6 +430,10 @@ def _overrides(packed: "PackedFile", data: "Data") -> list[str]:
         fields["random_crop"] = size_as_typed(stored)
     if packed.header.channels != 3:
         fields["channels"] = packed.header.channels
+    if packed.header.unbounded:
+        fields["range"] = "unbounded"
+    if packed.header.complex:
+        fields["complex"] = "true"
     for field in attrs.fields(Data):
         value = getattr(data, field.name)
         if value != field.default:

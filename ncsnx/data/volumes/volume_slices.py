@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ncsnx.data.complex_values import as_channels
 from ncsnx.data.dataset import NO_LABEL, StoredImages
+from ncsnx.data.readers.complex_values import as_channels
 from ncsnx.data.volumes.volume_files import Volume
 from ncsnx.storage.array_formats.array_file import LazyArray
 from ncsnx.storage.array_formats.named_arrays import open_array_file

@@ -14,16 +14,15 @@ def as_channels(values: Tensor) -> Tensor:
     return torch.view_as_real(values).movedim(-1, 2).flatten(1, 2)
 
 
-def require_declared(title: str, data: Data, *, is_complex: bool, type_name: str) -> None:
+def require_declared(title: str, data: Data, *, is_complex: bool, type_name: str, channels: int) -> None:
     """Raises NcsnxError unless the data set is declared complex where its values are, and only there.
 
-    title: the values, for messages. type_name: their type.
+    title: the values, for messages. type_name: their type. channels: of the images as they are read.
     """
     if is_complex == data.is_complex:
         return
     found, declared = ("complex", "real") if is_complex else ("real", "complex")
     declared_as = "data.complex=true data.range=unbounded" if is_complex else "data.complex=false"
-    channels = 2 * data.channels if is_complex else max(1, data.channels // 2)
     raise NcsnxError(
         f"{title}: holds {found} numbers ({type_name}), but the data set is declared {declared}",
         Hint("declare it", adds=f"{declared_as} data.channels={channels}"),
