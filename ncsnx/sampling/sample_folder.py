@@ -188,7 +188,7 @@ class SampleFolder:
         image = [self.columns, *self.shape]
 
         def fits(indices: list[int], shapes: Mapping[str, list[int]]) -> bool:
-            frames = [self.frames, self._shown_of(indices), *image]
+            frames = [self.frames, self._shown_of(indices), self.columns, *self.picture_shape]
             return shapes == {"images": [len(indices), *image], "frames": frames}
 
         return done_indices(self._parts, self.count, fits)

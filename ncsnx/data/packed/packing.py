@@ -62,7 +62,8 @@ def settings_of(data: Data) -> dict[str, Any]:
     Without paths, and without settings that apply after reading, such as flips.
     """
     later = {*attrs.fields_dict(Data), "scale"}
-    return {name: value for name, value in identifying_values(data).items() if name not in later}
+    bounds = {} if data.is_bounded else {"range": "unbounded"}  # also where that is the default
+    return {name: value for name, value in identifying_values(data).items() if name not in later} | bounds
 
 
 def pack(

@@ -21,7 +21,7 @@ from ncsnx.storage.array_formats.named_arrays import open_array_file
 from ncsnx.storage.array_formats.nifti_file import NiftiFile
 from ncsnx.storage.numpy_files import COMPLEX, REAL, listed
 from ncsnx.storage.process import in_utf8
-from ncsnx.work import Work
+from ncsnx.work import Work, silent_progress
 
 VOLUME_SUFFIXES = (".h5", ".hdf5", ".nii", ".nii.gz", ".mat")
 """Suffixes of files that hold volumes."""
@@ -30,6 +30,7 @@ NUMPY_SUFFIXES = (".npy", ".npz")
 RECONSTRUCTION = "reconstruction_rss"
 """Name of the images in fastMRI's files."""
 _MOST_BITS = 64
+_MANY_FILES = 100  # whose headers take a second or more
 
 
 @attrs.frozen
@@ -83,7 +84,8 @@ class VolumeFiles:
             names, mark = (path.name,), fingerprint.of_files(path.parent, [path])
         folder = path if path.is_dir() else path.parent
         volumes = []
-        with work.progress(f"reading headers of {path.name}", total=len(names), unit="files") as advance:
+        shown = work.progress if len(names) >= _MANY_FILES else silent_progress
+        with shown(f"reading headers of {path.name}", total=len(names), unit="files") as advance:
             for name in names:
                 work.check_stop()
                 volumes.append(_volume(folder / name, dataset, axis))
