@@ -77,12 +77,14 @@ def magnitude_and_phase(images: Tensor, window: Window) -> Tensor:
     """Pairs of real and imaginary channels (…, 2K, H, W) → pictures (…, 3, H, 2K·W), in [0, 1] within the window.
 
     For each complex channel the magnitude in grey, from black at `window.low` to white at `window.high`, and to the
-    right of it the phase φ in cyclic colours of equal sum: red (1 + cos φ)/2, green and blue the same at φ ∓ 2π/3.
+    right of it the phase φ in cyclic colours of equal sum: red (1 + cos φ)/2, green and blue the same at φ ∓ 2π/3. It
+    is black where the value is 0.
     """
     real, imaginary = images.unflatten(-3, (-1, 2)).unbind(-3)
     magnitude = (torch.hypot(real, imaginary) - window.low) / (window.high - window.low)
     shifts = torch.tensor([0.0, -2.0, 2.0], device=images.device, dtype=images.dtype) * (math.pi / 3)
     phase = (1 + torch.cos(torch.atan2(imaginary, real)[..., None, :, :] + shifts[:, None, None])) / 2
+    phase = phase * ((real != 0) | (imaginary != 0))[..., None, :, :]
     pairs = torch.stack([magnitude[..., None, :, :].expand_as(phase), phase], dim=-4)  # (…, K, 2, 3, H, W)
     return pairs.movedim((-3, -2), (-5, -4)).flatten(-3, -1)
 

@@ -1,6 +1,6 @@
 """Configuration of data sets. Their readers are in `ncsnx.data`."""
 
-from typing import Literal
+from typing import Literal, Self
 
 import attrs
 
@@ -249,6 +249,15 @@ class NumericData(OwnData):
             raise checks.FieldError(
                 "channels", f"must be even with complex=true, two for each complex value, not {self.channels}"
             )
+
+    def completed_by(self, recorded: Data) -> Self:
+        """This data set with the scale and window of `recorded`, that of its run, where it leaves them open."""
+        if self.is_bounded or recorded.is_bounded or not isinstance(recorded, NumericData):
+            return self
+        scale = recorded.scale if self.scale is None else self.scale
+        if self.window_low is None and self.window_high is None:
+            return attrs.evolve(self, scale=scale, window_low=recorded.window_low, window_high=recorded.window_high)
+        return attrs.evolve(self, scale=scale)
 
     @range.validator
     def _suits_the_other_fields(self, attribute: "attrs.Attribute[Bounds]", value: Bounds) -> None:

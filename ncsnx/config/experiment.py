@@ -1,12 +1,12 @@
 """An experiment: everything that determines a trained network, and how it is trained, monitored and sampled."""
 
 import math
-from typing import Literal
+from typing import Literal, Self
 
 import attrs
 
 from ncsnx.config import checks
-from ncsnx.config.data_sets import Data
+from ncsnx.config.data_sets import Data, NumericData
 from ncsnx.config.model import Model
 from ncsnx.config.optimizer import Adam, Optimizer
 from ncsnx.config.retention import Retention
@@ -99,6 +99,12 @@ class Experiment(Config):
     """Rules that prune checkpoints."""
     note: str = attrs.field(default="", validator=checks.one_line, metadata=OUTSIDE_IDENTITY)
     """Remark that is shown with the run: one line of printable text."""
+
+    def completed_by(self, recorded: "Experiment") -> Self:
+        """This experiment with the measured values of `recorded`, that of its run, where it leaves them open."""
+        if not isinstance(self.data, NumericData):
+            return self
+        return attrs.evolve(self, data=self.data.completed_by(recorded.data))
 
     def bias_of(self, sampler: Sampler) -> str | None:
         """`Sampler.known_bias` for images of this size."""

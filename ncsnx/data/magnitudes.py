@@ -22,7 +22,7 @@ from ncsnx.data.window import window_of
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted, them
 from ncsnx.storage import findings
-from ncsnx.work import Work
+from ncsnx.work import Advance, Work
 
 PERCENTILE = 99
 """Percentile of the magnitudes that is the scale of data without a declared one."""
@@ -86,37 +86,48 @@ def magnitude(values: Tensor, is_complex: bool) -> Tensor:
 
 
 def _measured(is_complex: bool, train: Dataset, title: str, work: Work) -> Magnitudes:
-    least, no_numbers, count = math.inf, 0, 0
-    upper = torch.zeros(2 ** (31 - _LOWER_BITS), dtype=torch.int64)
-    for values in _all_values(train, title, work):
-        no_numbers += int((~torch.isfinite(values)).sum())
-        if no_numbers == 0:
-            bits = _bits(values, is_complex)
-            upper += torch.bincount(bits >> _LOWER_BITS, minlength=len(upper))
-            least, count = min(least, float(values.min())), count + len(bits)
-    if no_numbers:
-        found = counted(no_numbers, "NaN or infinite value")
-        raise NcsnxError(f"{title}: expected finite values, found {found}; replace {them(no_numbers)}")
-    rank = math.ceil(count * PERCENTILE / 100)  # of the percentile among all magnitudes, from 1
-    chosen = int(torch.searchsorted(upper.cumsum(0), rank))
-    lower = torch.zeros(2**_LOWER_BITS, dtype=torch.int64)
-    largest = 0
-    for values in _all_values(train, title, work):
-        bits = _bits(values, is_complex)
-        largest = max(largest, int(bits.max()))
-        lower += torch.bincount(bits[bits >> _LOWER_BITS == chosen] & (2**_LOWER_BITS - 1), minlength=len(lower))
+    with work.progress(f"measuring {title} in two passes", total=2 * len(train), unit="images") as advance:
+        upper, least = _coarse(_all_values(train, work, advance), is_complex, title)
+        rank = math.ceil(int(upper.sum()) * PERCENTILE / 100)  # of the percentile among all magnitudes, from 1
+        chosen = int(torch.searchsorted(upper.cumsum(0), rank))
+        lower, largest = _fine(_all_values(train, work, advance), is_complex, chosen)
     within = int(torch.searchsorted(lower.cumsum(0), rank - int(upper[:chosen].sum())))
     percentile = _number(chosen << _LOWER_BITS | within)
     return Magnitudes(float(f"{percentile:.{_DIGITS}g}"), _number(largest), least)
 
 
-def _all_values(train: Dataset, title: str, work: Work) -> Iterator[Tensor]:
-    """The values of all images, (n, C, H, W) float32, with progress."""
-    with work.progress(f"measuring {title}", total=len(train), unit="images") as advance:
-        for images in read_all(train):
-            work.check_stop()
-            yield images.pixels.float()
-            advance(len(images.pixels))
+def _coarse(batches: Iterator[Tensor], is_complex: bool, title: str) -> tuple[Tensor, float]:
+    """Counts of magnitudes by their upper bits, and the least value. Raises NcsnxError for NaN and infinity."""
+    least, no_numbers = math.inf, 0
+    counts = torch.zeros(2 ** (31 - _LOWER_BITS), dtype=torch.int64)
+    for values in batches:
+        no_numbers += int((~torch.isfinite(values)).sum())
+        if no_numbers == 0:
+            counts += torch.bincount(_bits(values, is_complex) >> _LOWER_BITS, minlength=len(counts))
+            least = min(least, float(values.min()))
+    if no_numbers:
+        found = counted(no_numbers, "NaN or infinite value")
+        raise NcsnxError(f"{title}: expected finite values, found {found}; replace {them(no_numbers)}")
+    return counts, least
+
+
+def _fine(batches: Iterator[Tensor], is_complex: bool, chosen: int) -> tuple[Tensor, int]:
+    """Counts by their lower bits of magnitudes whose upper bits are `chosen`, and the bits of the largest one."""
+    largest = 0
+    counts = torch.zeros(2**_LOWER_BITS, dtype=torch.int64)
+    for values in batches:
+        bits = _bits(values, is_complex)
+        largest = max(largest, int(bits.max()))
+        counts += torch.bincount(bits[bits >> _LOWER_BITS == chosen] & (2**_LOWER_BITS - 1), minlength=len(counts))
+    return counts, largest
+
+
+def _all_values(train: Dataset, work: Work, advance: Advance) -> Iterator[Tensor]:
+    """The values of all images, (n, C, H, W) float32."""
+    for images in read_all(train):
+        work.check_stop()
+        yield images.pixels.float()
+        advance(len(images.pixels))
 
 
 def _bits(values: Tensor, is_complex: bool) -> Tensor:

@@ -31,23 +31,26 @@ class Summary:
     """(C, H, W)."""
     dtype: str
     value_range: tuple[float, float]
-    """The stored values that mean black and white."""
+    """The stored values that become 0 and 1: black and white or, in unbounded data, 0 and its scale."""
     least: float
     """Smallest stored value."""
     most: float
     """Largest stored value."""
     mean: tuple[float, ...]
-    """Mean of each channel, with black 0 and white 1."""
+    """Mean of each channel, with black 0 and white 1; of unbounded data in its own values."""
     standard_deviation: tuple[float, ...]
-    """Standard deviation of each channel over all pixels, with black 0 and white 1."""
+    """Standard deviation of each channel over all pixels, as `mean`."""
     pixel_bytes: int
     """Bytes of all pixels in their stored type."""
     fingerprint: str
 
 
-def summarize(splits: Splits, work: Work, workers: int = 0) -> Summary:
-    """Reads every image once. Raises NcsnxError for an empty data set and for an image that can't be read."""
-    tally = _Tally(splits.train)
+def summarize(splits: Splits, work: Work, workers: int = 0, *, is_bounded: bool = True) -> Summary:
+    """Reads every image once. is_bounded: as the configuration's.
+
+    Raises NcsnxError for an empty data set and for an image that can't be read.
+    """
+    tally = _Tally(splits.train, splits.train.value_range if is_bounded else (0, 1))
     count = len(splits.train) + len(splits.held_out)
     if count == 0:
         raise NcsnxError("the data set has no images; check its files")
@@ -77,8 +80,9 @@ def summarize(splits: Splits, work: Work, workers: int = 0) -> Summary:
 class _Tally:
     """Sums over all pixels."""
 
-    def __init__(self, split: Dataset) -> None:
-        self._low, self._high = split.value_range
+    def __init__(self, split: Dataset, limits: tuple[float, float]) -> None:
+        """limits: stored values that count as 0 and 1 in the statistics."""
+        self._low, self._high = limits
         self._sums = torch.zeros(2, split.shape[0], dtype=torch.float64)  # sums of values and of their squares
         self._pixels = 0
         self.dtype: torch.dtype | None = None
@@ -106,15 +110,18 @@ class _Tally:
         return tuple(mean.tolist()), tuple(deviation.tolist())
 
 
-def contact_sheet(split: Dataset, n: int, seed: int = 0, *, is_complex: bool = False) -> Tensor:
+def contact_sheet(split: Dataset, n: int, seed: int = 0, window: Window | None = None) -> Tensor:
     """A grid of n images (or all, if fewer) of a split, chosen by the seed: (C, H', W') uint8.
 
-    is_complex: whether pairs of channels are complex values, which are shown as magnitude and phase.
+    window: stored values that are shown as black and white; None: as the data set says.
     """
     count = min(n, len(split))
     chosen = Stream(seed, Purpose.SUBSETS).permutation(len(split), epoch=0)[:count].sort().values
-    low, high = split.value_range
-    unit = (split.read(chosen).pixels.to(torch.float32) - low) / (high - low)
-    if max(unit.shape[-2:]) > _CELL_PIXELS:
-        unit = F.interpolate(unit, size=(_CELL_PIXELS, _CELL_PIXELS), mode="bilinear", antialias=True)
-    return grid(to_uint8(Window(0, 1, is_complex).picture(unit)), square_columns(count))
+    window = Window(*split.value_range) if window is None else window
+    values = split.read(chosen).pixels.to(torch.float32)
+    if not window.is_complex:
+        values = window(values)
+    if max(values.shape[-2:]) > _CELL_PIXELS:
+        values = F.interpolate(values, size=(_CELL_PIXELS, _CELL_PIXELS), mode="bilinear", antialias=True)
+    shown = window.picture(values) if window.is_complex else values
+    return grid(to_uint8(shown), square_columns(count))

@@ -70,6 +70,12 @@ def to_values(x: Tensor, data: Data) -> Tensor:
     return unit if data.is_bounded else unit * scale_of(data)
 
 
+def require_scale(data: Data) -> None:
+    """Raises NcsnxError for unbounded data whose scale is neither declared nor measured."""
+    if not data.is_bounded:
+        scale_of(data)
+
+
 def scale_of(data: Data) -> float:
     """The value of unbounded data that becomes 1. Raises NcsnxError if it is neither declared nor measured."""
     scale: float | None = getattr(data, "scale", None)

@@ -27,6 +27,12 @@ def build_features(
 
 @build_features.register
 def _(config: Inception, source: DataSource | None, cache: Path, runtime: Runtime, work: Work) -> FeatureNetwork:
+    if source is not None and not source.data.is_bounded:
+        raise NcsnxError(
+            "Inception compares pictures between black and white, and the data is unbounded (data.range)",
+            Hint("compare by a classifier, if the data has labels", adds=argument("features", "classifier")),
+            Hint("or measure the held-out loss", "ncsnx loss RUN"),
+        )
     from ncsnx.features.inception import open_inception
 
     return open_inception(config, cache, runtime.device, work)

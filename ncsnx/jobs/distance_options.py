@@ -37,7 +37,7 @@ class DistanceOptions:
         source = DataSource(data=data, folder=data_folder(self.data))
         chosen = self.features(data_set_of(data).features)
         check_reference(self.reference, source)
-        if isinstance(chosen, Inception | TorchScript) and chosen.file is not None:
+        if isinstance(chosen, Inception | TorchScript) and (chosen.file is not None or not data.is_bounded):
             build_features(chosen, source, cache_folder(self.cache), runtime, work)
 
     def open(

@@ -115,6 +115,8 @@ class FolderDrawing:
 
     def _say_where(self, work: Work, output: SampleFolder) -> None:
         work.info(f"images: {output.path / 'images'}")
+        if not self.model.experiment.data.is_bounded:
+            work.info(f"values: {output.samples_path}, the data's own; pictures show {output.window}")
         part = None if self.task is None else shown_in_words(self.task, self.request.n // self.task.count)
         work.info(f"grid:   {output.path / 'grid.png'}{f' ({part} only)' if part else ''}")
         if output.protocol["film"]:

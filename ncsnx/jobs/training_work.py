@@ -1,14 +1,20 @@
 """The work of a training job: chooses the execution, opens the data, and trains or resumes the run."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 import attrs
 
+from ncsnx.config.data_sets import NumericData
+from ncsnx.config.differences import differences
+from ncsnx.config.experiment import Experiment
 from ncsnx.config.variants import load_plugins, tag_of
 from ncsnx.data import Splits, cache_in_memory, data_folder, open_data
+from ncsnx.data.magnitudes import measured_data
+from ncsnx.data.transforms import scale_of
+from ncsnx.data.window import window_of
 from ncsnx.errors import Stopped
 from ncsnx.jobs.training_job import TrainingConsole, TrainingJob, TrainingResult
 from ncsnx.networks import meta_network
@@ -20,6 +26,7 @@ from ncsnx.runs.checkpoints.manifest import checkpoints
 from ncsnx.runs.folder import Run
 from ncsnx.runs.git_patches import GitSource
 from ncsnx.runs.metrics_log import MetricsLog
+from ncsnx.runs.origins import read_origins
 from ncsnx.runs.segments import last_training
 from ncsnx.runs.writer_lock import writer_lock
 from ncsnx.runtime import Runtime, device_name
@@ -38,6 +45,9 @@ from ncsnx.training.steps.shared_step import captures_shared_step
 from ncsnx.training.training_state import TrainingState
 from ncsnx.work import Work
 
+_MEASURED = "measured on the training set"
+"""Origin of values that an experiment leaves open."""
+
 
 def train_run(job: TrainingJob, console: TrainingConsole, stop: StopRequest) -> TrainingResult:
     """See `ncsnx.jobs.carrying_out.carry_out_training`, which calls this."""
@@ -45,8 +55,10 @@ def train_run(job: TrainingJob, console: TrainingConsole, stop: StopRequest) -> 
     load_plugins("ncsnx.runtime")
     with stop.at_once():
         runtime, compilation = _execution(job, work)
+        job = work.ranks.first(lambda: _with_recorded_values(job))
         splits = open_data(job.experiment.data, data_folder(job.data), work)
         require_same(work.ranks, "has other data", {"fingerprint": splits.fingerprint})
+        job = _with_measured_values(job, splits)
         splits = cache_in_memory(splits, runtime.device, processes=work.ranks.local_world)
         state = TrainingState(job.experiment, runtime)
         require_shareable(state.network, job.experiment, work.ranks.world)
@@ -72,6 +84,29 @@ def _compilation(job: TrainingJob, runtime: Runtime) -> Decision:
     recorded = None if last is None else last.runtime.get("compiled_gradients") is True
     parameters = sum(parameter.numel() for parameter in meta_network(job.experiment).parameters())
     return decide(job.options.compile, job.experiment, runtime, parameters, recorded)
+
+
+def _with_recorded_values(job: TrainingJob) -> TrainingJob:
+    """The job of a resumed run, with the values that were measured when the run started."""
+    if (run := job.existing()) is None:
+        return job
+    recorded = read_origins(run.origins_path)
+    return _completed(job, job.experiment.completed_by(run.experiment()), lambda path: recorded.get(path, _MEASURED))
+
+
+def _with_measured_values(job: TrainingJob, splits: Splits) -> TrainingJob:
+    """The job with the values that were measured on opening its data, so that a new run records them."""
+    data = job.experiment.data
+    if not isinstance(data, NumericData):
+        return job
+    measured = attrs.evolve(job.experiment, data=measured_data(data, splits.magnitudes))
+    return _completed(job, measured, lambda path: _MEASURED)
+
+
+def _completed(job: TrainingJob, experiment: Experiment, origin: Callable[[str], str]) -> TrainingJob:
+    """The job with further values of its experiment. origin: of a value by its dotted path."""
+    changed = {one.path: origin(one.path) for one in differences(job.experiment, experiment)}
+    return attrs.evolve(job, experiment=experiment, origins={**job.origins, **changed})
 
 
 def _announce(work: Work, compilation: Decision) -> None:
@@ -179,6 +214,7 @@ class _Training:
             "experiment": experiment.name,
             "data": f"{tag_of(type(experiment.data))}: {counted(len(splits.train), 'image')} of "
             f"{channels}×{height}×{width}, {len(splits.held_out):,} held out",
+            **({} if experiment.data.is_bounded else {"values": _values_in_words(experiment)}),
             "network": f"{tag_of(type(experiment.model))}, {counted(parameters, 'parameter')}",
             "noise": f"σ {schedule.sigma_max:g} → {schedule.sigma_min:g} in {counted(schedule.levels, 'level')}",
             "training": f"{counted(experiment.steps, 'step')} of {counted(experiment.batch_size, 'image')}, "
@@ -191,6 +227,11 @@ class _Training:
         if self.state.step:
             facts["resuming"] = f"from step {self.state.step:,}"
         return facts
+
+
+def _values_in_words(experiment: Experiment) -> str:
+    """How unbounded values reach the network, and how pictures show them."""
+    return f"unbounded, in units of {scale_of(experiment.data):g}; pictures show {window_of(experiment.data)}"
 
 
 def _logged_losses(run: Run, step: int) -> list[float]:

@@ -7,13 +7,15 @@ from typing import Any
 
 import attrs
 
-from ncsnx.config.data_sets import Data, Images
+from ncsnx.config.data_sets import Data, Images, NumericData
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.image_sizes import as_image_size
 from ncsnx.config.variants import tag_of
 from ncsnx.data import DataMissingError, Dataset, open_data
+from ncsnx.data.magnitudes import measured_data
 from ncsnx.data.pictures.unread import Unread
 from ncsnx.data.readers.own_images import PictureFiles, unread_by
+from ncsnx.data.splits import Magnitudes
 from ncsnx.errors import UsageError, require_between
 from ncsnx.noise.level_plan import NoisePlan, plan_noise
 from ncsnx.noise.techniques import MOST_OVERLAP, OVERLAP
@@ -41,6 +43,8 @@ class MeasuredData:
     """Number of held-out images."""
     unread: tuple[Unread, ...] = ()
     """Files, pages and frames in a folder or zip that aren't read."""
+    magnitudes: Magnitudes | None = None
+    """Those of unbounded data."""
 
 
 @attrs.frozen(kw_only=True)
@@ -155,7 +159,13 @@ def measure_data(data: Data, folder: Path, *, seed: int, exact: bool | None, wor
     distances = measure_distances(splits.train, data, seed=seed, exact=exact, work=work)
     first, second = (image_name(splits.train, number) for number in distances.pair)
     unread = tuple(unread_by(data, folder, work)) if isinstance(data, Images) else ()
-    return MeasuredData(distances=distances, names=(first, second), held_out=len(splits.held_out), unread=unread)
+    return MeasuredData(
+        distances=distances,
+        names=(first, second),
+        held_out=len(splits.held_out),
+        unread=unread,
+        magnitudes=splits.magnitudes,
+    )
 
 
 def survey(experiment: Experiment, folder: Path, choices: Choices, work: Work) -> Survey:
@@ -167,6 +177,9 @@ def survey(experiment: Experiment, folder: Path, choices: Choices, work: Work) -
     try:
         measured = measure_data(experiment.data, folder, seed=choices.seed, exact=choices.exact, work=work)
         sigma_max, source = measured.distances.largest, measured.distances.source
+        if isinstance(experiment.data, NumericData):
+            scaled = measured_data(experiment.data, measured.magnitudes)
+            experiment = attrs.evolve(experiment, data=attrs.evolve(experiment.data, scale=scaled.scale))
     except DataMissingError as error:
         lines = [f"{error.message}, so σ_1 = {sigma_max:g} is the experiment's own", *map(str, error.hints)]
         work.warning("\n".join(lines))

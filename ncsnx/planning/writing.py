@@ -4,8 +4,8 @@ import keyword
 import unicodedata
 from collections.abc import Sequence
 
-from ncsnx.config import Adam, Arrays, ConsistentAnnealed, Experiment, Karras, OwnData, Packed, Snapshots
-from ncsnx.config.data_sets import Images, NumericData, Volumes
+from ncsnx.config import Adam, Arrays, ConsistentAnnealed, Experiment, Karras, NumericData, OwnData, Packed, Snapshots
+from ncsnx.config.data_sets import Images, Volumes
 from ncsnx.config.image_sizes import size_in_words
 from ncsnx.config.model import RefineNetModel
 from ncsnx.data.pictures.decoding import HEIC_EXTRA
@@ -143,8 +143,9 @@ def _fields(data: OwnData) -> list[str]:
         lines += [*comment("Real and imaginary parts are two channels."), "complex=True,"]
     if isinstance(data, NumericData) and not data.is_bounded:
         lines += [
-            *comment("Values as they are, which the network sees in units of a scale: the 99th percentile of |v|."),
-            'range="unbounded",',
+            *comment("The values have no bounds. scale, which becomes 1, is the 99th percentile of their magnitudes."),
+            f"range={literal(data.range)},",
+            f"scale={data.scale!r},",
         ]
     if isinstance(data, Arrays) and data.is_bounded:
         lines += [

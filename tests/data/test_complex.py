@@ -107,7 +107,7 @@ def test_a_packed_file_without_bounds_is_declared_so(tmp_path: Path) -> None:
     real = Arrays(path="real.npy", image_size=(6, 8), channels=3, range="unbounded")
     np.save(tmp_path / "real.npy", np.stack([VALUES.real] * 3, axis=1))
     pack(open_data(real, tmp_path), tmp_path / "unbounded.pack", settings=settings_of(real), work=SILENT)
-    with pytest.raises(NcsnxError, match="holds values without bounds; declare image_size=6,8, range=unbounded"):
+    with pytest.raises(NcsnxError, match="its values are unbounded, expected values between black and white"):
         open_data(Packed(path="unbounded.pack", image_size=(6, 8)), tmp_path)
 
 

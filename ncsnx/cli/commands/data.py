@@ -216,6 +216,7 @@ def data_show_command(
         from ncsnx.data import data_folder
         from ncsnx.data.readers.from_path import Reading
         from ncsnx.data.summary import contact_sheet, summarize
+        from ncsnx.data.window import window_of
         from ncsnx.errors import UsageError
         from ncsnx.images import save_png
         from ncsnx.stopping import StopRequest
@@ -236,11 +237,12 @@ def data_show_command(
             work = work_of(messages, stop)
             what = _meant(source, changes, said, data_folder(data), work)
             splits = _opened(what, attrs.evolve(work, info=ignore_message))  # the table lists unread files
-            summary = summarize(splits, work, _workers(workers, splits))
+            what = _measured(what, splits)
+            summary = summarize(splits, work, _workers(workers, splits), is_bounded=what.data.is_bounded)
             scan, unread = _scan(what, work), _unread(what, work)
             sheet = out or Path(f"{what.name}-sheet.png")
             shown = splits.train if len(splits.train) else splits.held_out
-            save_png(sheet, contact_sheet(shown, n, seed, is_complex=what.data.is_complex))
+            save_png(sheet, contact_sheet(shown, n, seed, None if what.data.is_bounded else window_of(what.data)))
         if json:
             messages.json(_facts(what, summary, scan, unread, sheet))
         else:
@@ -386,6 +388,16 @@ def _opened(what: _Meant, work: "Work") -> "Splits":
     return open_data(what.data, what.folder, work)
 
 
+def _measured(what: _Meant, splits: "Splits") -> _Meant:
+    """The data set of a command, with its measured scale and window if it is unbounded."""
+    from ncsnx.config.data_sets import NumericData
+    from ncsnx.data.magnitudes import measured_data
+
+    if not isinstance(what.data, NumericData):
+        return what
+    return attrs.evolve(what, data=measured_data(what.data, splits.magnitudes))
+
+
 def _workers(given: int | None, splits: "Splits", processes: int = 1) -> int:
     """Processes that decode. processes: ranks of this machine, which share its processors."""
     from ncsnx.data.read_ahead import processors
@@ -430,8 +442,8 @@ def _overrides(packed: "PackedFile", data: "Data") -> list[str]:
         fields["random_crop"] = size_as_typed(stored)
     if packed.header.channels != 3:
         fields["channels"] = packed.header.channels
-    if packed.header.unbounded:
-        fields["range"] = "unbounded"
+    if packed.header.range == "unbounded":
+        fields["range"] = packed.header.range
     if packed.header.complex:
         fields["complex"] = "true"
     for field in attrs.fields(Data):
@@ -520,6 +532,15 @@ def _unread(what: _Meant, work: "Work") -> "list[Unread]":
     return unread_by(what.data, what.folder, work) if isinstance(what.data, Images) else []
 
 
+def _range_in_words(what: _Meant, summary: "Summary") -> str:
+    from ncsnx.data.window import window_of
+
+    low, high = summary.value_range
+    if what.data.is_bounded:
+        return f"{low:g} is black, {high:g} white"
+    return f"unbounded, with scale {high:g}; pictures show {window_of(what.data)}"
+
+
 def _facts(
     what: _Meant, summary: "Summary", scan: "Scan | None", unread: "list[Unread]", sheet: Path
 ) -> dict[str, Any]:
@@ -543,13 +564,12 @@ def _show(messages: "Messages", what: _Meant, summary: "Summary", scan: "Scan | 
     from ncsnx.console.tables import Column, table
     from ncsnx.quantities import number
 
-    low, high = summary.value_range
     rows = {
         "training images": f"{summary.train:,}",
         "held out": f"{summary.held_out:,}",
         "labels": _listed([f"{label}: {count:,}" for label, count in summary.labels.items()], ", ") or "none",
         "shape": "×".join(map(str, summary.shape)),
-        "values": f"{summary.dtype} from {summary.least:g} to {summary.most:g}; {low:g} is black, {high:g} white",
+        "values": f"{summary.dtype} from {summary.least:g} to {summary.most:g}; {_range_in_words(what, summary)}",
         "mean": "  ".join(map(number, summary.mean)),
         "standard deviation": "  ".join(map(number, summary.standard_deviation)),
         "size in memory": byte_size(summary.pixel_bytes),

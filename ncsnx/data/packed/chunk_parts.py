@@ -66,7 +66,7 @@ class ChunkParts:
         chunk, pixels = self.header.chunk(number), part.tensors["pixels"]
         shape = (len(chunk), *self.header.shape)
         numbers = (part.indices, part.tensors["labels"], part.tensors["ids"])
-        is_of_shape = str(pixels.dtype) == f"torch.{self.header.stored}" and pixels.shape == shape
+        is_of_shape = pixels.dtype == self.header.torch_dtype and pixels.shape == shape
         is_of_shape &= all(one.dtype == torch.int64 and one.shape == (len(chunk),) for one in numbers)
         return is_of_shape and part.indices.tolist() == list(chunk)
 

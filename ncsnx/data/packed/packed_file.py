@@ -5,7 +5,7 @@
     16    32 bytes     sha256 of header and checksums; its hexadecimal form is the data set's fingerprint
     48    header       UTF-8 JSON: `PackedHeader`
     then  checksums    32 bytes per chunk: sha256 of its pixels, labels and ids, in this order
-    then  pixels       N×C×H×W uint8, or float32, the training images first, then the held-out ones
+    then  pixels       N×C×H×W of the header's dtype, uint8 unless unbounded; the training images first, then the others
     then  labels       N int64, NO_LABEL for unlabelled images
     then  ids          N int64, each image's index in the whole data set
 
@@ -29,6 +29,7 @@ from torch import Tensor
 
 from ncsnx.config import checks
 from ncsnx.config.canonical import canonical
+from ncsnx.config.data_sets import Bounds
 from ncsnx.config.image_sizes import ImageSize, as_image_size, height_and_width, image_size_between, size_as_typed
 from ncsnx.config.strict.complaints import NewerVersionError, StructureError
 from ncsnx.config.strict.fields import OMITTED, versioned
@@ -52,8 +53,18 @@ _MOST_HEADER_BYTES = 1 << 20
 _MOST_IMAGES = 1 << 40
 _REPEAT = "get a complete copy, or pack the images again with `ncsnx data pack`"
 
-Pixels = npt.NDArray[np.uint8 | np.float32]
+Pixels = npt.NDArray[Any]
 Numbers = npt.NDArray[np.int64]
+
+
+PixelType = Literal["uint8", "int16", "int32", "float32"]
+PIXEL_TYPES: dict[str, torch.dtype] = {
+    "uint8": torch.uint8,
+    "int16": torch.int16,
+    "int32": torch.int32,
+    "float32": torch.float32,
+}
+"""Types of stored values; all but the first need unbounded data."""
 
 
 class PackedError(NcsnxError):
@@ -73,16 +84,16 @@ class PackedHeader:
     channels: int = attrs.field(validator=checks.between(1, 1_024))
     size: ImageSize = attrs.field(converter=as_image_size, validator=image_size_between(1, 16_384))
     """Height and width in pixels: one number, or the pair (height, width)."""
-    stored: Literal["uint8", "float32"] = attrs.field(default="uint8", metadata=OMITTED)
-    """Type of the pixels."""
-    low: float = attrs.field(validator=checks.finite)
-    """The stored value that is black."""
-    high: float = attrs.field(validator=checks.finite)
-    """The stored value that is white."""
-    unbounded: bool = attrs.field(default=False, metadata=OMITTED)
-    """Whether the values have no bounds; `low` and `high` are 0 and 1 then."""
+    low: float = attrs.field(validator=checks.within(0, 255))
+    """The stored value that is black; 0 for unbounded data."""
+    high: float = attrs.field(validator=checks.within(0, 255))
+    """The stored value that is white; 1 for unbounded data."""
+    range: Bounds = attrs.field(default="bounded", metadata=OMITTED)
+    """'unbounded': the stored values are the data's own."""
+    dtype: PixelType = attrs.field(default="uint8", metadata=OMITTED)
+    """Type of the stored values, little-endian; other than uint8 for unbounded data only."""
     complex: bool = attrs.field(default=False, metadata=OMITTED)
-    """Whether pairs of channels are real and imaginary parts."""
+    """Whether pairs of channels are real and imaginary parts; for unbounded data only."""
     chunk_images: int = attrs.field(validator=checks.between(1, _MOST_IMAGES))
     source: dict[str, Any]
     """Provenance: fingerprint of the packed data set and the settings it was read with, without paths."""
@@ -92,19 +103,25 @@ class PackedHeader:
             raise checks.FieldError("train", f"must be at most count={self.count:,}, not {self.train:,}")
         if self.low >= self.high:
             raise checks.FieldError("high", f"must be above low={self.low}, not {self.high}")
-        for name, value in (("low", self.low), ("high", self.high)):
-            if self.stored == "uint8" and not self.unbounded and not 0 <= value <= 255:
-                raise checks.FieldError(name, f"must be between 0 and 255, not {value}")
+        if self.range == "bounded" and self.dtype != "uint8":
+            raise checks.FieldError("dtype", f"must be uint8 for bounded data, not {self.dtype}")
+        if self.complex and (self.range == "bounded" or self.channels % 2):
+            raise checks.FieldError("complex", "needs range=unbounded and pairs of channels")
 
     @property
     def image_bytes(self) -> int:
         """Bytes of one image's pixels."""
-        return math.prod(self.shape) * self.dtype.itemsize
+        return math.prod(self.shape) * self.numpy_dtype.itemsize
 
     @property
-    def dtype(self) -> "np.dtype[Any]":
-        """Type of the pixels as stored, little-endian."""
-        return np.dtype(self.stored).newbyteorder("<")
+    def numpy_dtype(self) -> "np.dtype[Any]":
+        """Type of the stored values."""
+        return np.dtype(self.dtype).newbyteorder("<")
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        """Type of the values that are read."""
+        return PIXEL_TYPES[self.dtype]
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -255,7 +272,7 @@ def _map(file: PackedFile) -> tuple[Pixels, Numbers, Numbers]:
     labels, ids = (
         mapped[start : start + header.count * NUMBER_BYTES].view("<i8") for start in (layout.labels, layout.ids)
     )
-    return pixels.view(header.dtype).reshape(header.count, *header.shape), labels, ids
+    return pixels.view(header.numpy_dtype).reshape(header.count, *header.shape), labels, ids
 
 
 @attrs.frozen(eq=False)
@@ -295,10 +312,10 @@ def splits_of(file: PackedFile) -> Splits:
 def declaration(header: PackedHeader) -> str:
     """The fields of `Packed` that match a file, for messages."""
     channels = "" if header.channels == 3 else f", channels={header.channels}"
-    channels += ", range=unbounded" if header.unbounded else ""
-    channels += ", complex=true" if header.complex else ""
     size = size_as_typed(header.size)
-    return f"image_size={size}{channels} (or random_crop={size} and a smaller image_size)"
+    kept = "" if header.range == "bounded" else ", range=unbounded"
+    kept += ", complex=true" if header.complex else ""
+    return f"image_size={size}{channels}{kept} (or random_crop={size} and a smaller image_size)"
 
 
 @attrs.frozen

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import attrs
 import torch
@@ -29,11 +29,13 @@ from ncsnx.data.packed.chunk_parts import ChunkParts
 from ncsnx.data.packed.packed_file import (
     CHECKSUM_BYTES,
     NUMBER_BYTES,
+    PIXEL_TYPES,
     PREAMBLE_BYTES,
     PackedError,
     PackedFile,
     PackedHeader,
     PackedLayout,
+    PixelType,
     chunk_checksum,
     preamble,
 )
@@ -48,7 +50,6 @@ from ncsnx.storage import atomic
 from ncsnx.storage.documents.document import document_values
 from ncsnx.work import Work
 
-_STORED = ("uint8", "float32")
 _BLOCK_BYTES = 512  # the unit of st_blocks, whatever the file system
 CHUNK_BYTES, CHUNK_IMAGES = 16 << 20, 1024
 """Largest chunk, in bytes of pixels and in images. An interruption loses at most one chunk."""
@@ -82,7 +83,7 @@ def pack(
     rank. A resumed packing, and one that ranks share, gives the same bytes as an uninterrupted one of one process. If
     `out` already holds these images, it is returned unchanged. Returns None on ranks other than 0. Raises UsageError if
     another file is at `out`, unless `overwrite`, or if the ranks have different images; NcsnxError for images that
-    can't be read or have another type, and for a failed write. Finished chunks then stay in FILE.part.
+    can't be read or packed, and for a failed write. Finished chunks then stay in FILE.part.
     """
     header = _header(splits, settings, chunk_images)
     require_same(work.ranks, "has other images", dict(flatten(document_values(header))), check_stop=work.check_stop)
@@ -186,29 +187,38 @@ def _header(splits: Splits, settings: dict[str, Any], chunk_images: int | None) 
     train, held_out = len(splits.train), len(splits.held_out)
     if train == 0:
         raise NcsnxError("the data set has no training images to pack; hold out a smaller share")
-    dtype = _read(splits, range(1)).pixels.dtype
-    stored = str(dtype).removeprefix("torch.")
-    if stored not in _STORED:
-        raise UsageError(
-            f"only images of 8 bits or float32 can be packed, and these are {stored}; train on the arrays directly "
-            "(data=arrays), which need no decoding"
-        )
     is_unbounded = settings.get("range") == "unbounded"
+    dtype = _stored_type(splits, is_unbounded)
     channels, *size = splits.train.shape
     low, high = (0.0, 1.0) if is_unbounded else map(float, splits.train.value_range)
-    most = max(1, min(CHUNK_IMAGES, CHUNK_BYTES // (math.prod(splits.train.shape) * dtype.itemsize)))
+    image_bytes = math.prod(splits.train.shape) * PIXEL_TYPES[dtype].itemsize
+    most = max(1, min(CHUNK_IMAGES, CHUNK_BYTES // image_bytes))
     return PackedHeader(
         count=train + held_out,
         train=train,
         channels=channels,
         size=as_image_size(size),
-        stored="uint8" if stored == "uint8" else "float32",
         low=low,
         high=high,
-        unbounded=is_unbounded,
+        range="unbounded" if is_unbounded else "bounded",
+        dtype=dtype,
         complex=settings.get("complex") is True,
         chunk_images=chunk_images or most,
         source={"fingerprint": splits.fingerprint, "settings": settings},
+    )
+
+
+def _stored_type(splits: Splits, is_unbounded: bool) -> PixelType:
+    """Type of the stored values. Raises UsageError for one that can't be packed."""
+    found = str(_read(splits, range(1)).pixels.dtype).removeprefix("torch.")
+    types: tuple[PixelType, ...] = get_args(PixelType) if is_unbounded else ("uint8",)
+    for dtype in types:
+        if found == dtype:
+            return dtype
+    what = f"unbounded values of type {', '.join(types)}" if is_unbounded else "8-bit images"
+    raise UsageError(
+        f"only {what} can be packed, and these are {found}; train on the arrays directly (data=arrays), which need no "
+        "decoding"
     )
 
 
@@ -332,14 +342,15 @@ class _Part:
         """Writes images, and the checksum of their chunk after its last images."""
         header, layout = self._header, self._layout
         expected = (len(piece), *header.shape)
-        if str(images.pixels.dtype) != f"torch.{header.stored}" or images.pixels.shape != expected:
+        if images.pixels.dtype != header.torch_dtype or images.pixels.shape != expected:
+            kind = "8-bit" if header.dtype == "uint8" else header.dtype
             raise NcsnxError(
-                f"images {piece.start:,} to {piece.stop - 1:,}: expected {header.stored} of shape {expected}, found "
+                f"images {piece.start:,} to {piece.stop - 1:,}: expected {kind} values of shape {expected}, found "
                 f"{tuple(images.pixels.shape)} of {images.pixels.dtype}; fix the source"
             )
         with atomic.reporting(self._out, layout.end):
-            content = images.pixels.contiguous().numpy().astype(header.dtype, copy=False).tobytes()
-            self._put(content, layout.pixels + header.image_bytes * piece.start)
+            pixels = images.pixels.contiguous().numpy().astype(header.numpy_dtype, copy=False)
+            self._put(pixels.tobytes(), layout.pixels + header.image_bytes * piece.start)
             for numbers, part in ((images.labels, layout.labels), (images.ids, layout.ids)):
                 self._put(numbers.numpy().astype("<i8").tobytes(), part + NUMBER_BYTES * piece.start)
             if _ends_chunk(header, piece):

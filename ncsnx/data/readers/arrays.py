@@ -430,11 +430,12 @@ def _key_of(array: ScannedArray, mark: str) -> list[Any]:
     return [mark, array.path.stat().st_mtime_ns, array.name]
 
 
-def usual_range(array: ScannedArray, values: Values) -> tuple[float, float]:
-    """(black, white) for an array without a declared range: a usual range that contains its values, or their own.
+def usual_range(array: ScannedArray, values: Values) -> tuple[float, float] | None:
+    """(black, white) for an array without a declared range: a usual range that contains its values.
 
-    Integers: [0, 1], or [0, 2^bits − 1] with 8, 10, 12, 14 or 16 bits. Floating-point numbers: [0, 1], [−1, 1] or
-    [0, 255]. Raises NcsnxError for NaN or infinity, and if all values are equal.
+    Integers: [0, 1], or [0, 2^bits − 1] with 8, 10, 12, 14 or 16 bits, else their own range. Floating-point numbers:
+    [0, 1], [−1, 1] or [0, 255], else None: they are unbounded. Raises NcsnxError for NaN or infinity, and if all values
+    are equal.
     """
     _check_numbers(array, values)
     whole = tuple((0.0, float(most)) for most in (1, 255, 1023, 4095, 16383, 65535))
@@ -443,7 +444,7 @@ def usual_range(array: ScannedArray, values: Values) -> tuple[float, float]:
             return low, high
     if values.least == values.most:
         raise NcsnxError(f"{array.title}: expected different values, found only {values.least:g}")
-    return values.least, values.most
+    return (values.least, values.most) if values.whole else None
 
 
 def check_values(array: ScannedArray, data: Arrays | Volumes, mark: str, work: Work) -> None:

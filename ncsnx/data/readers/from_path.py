@@ -84,7 +84,7 @@ def _packed(path: Path, said: Reading) -> Packed:
         image_size=size,
         random_crop=crop,
         channels=header.channels,
-        range="unbounded" if header.unbounded else "bounded",
+        range=header.range,
         complex=header.complex,
     )
 
@@ -123,6 +123,7 @@ def _arrays(path: Path, said: Reading, work: Work) -> Arrays:
         found = " or ".join(str(per_value * channels) for channels, _ in usual_forms(array.shape))
         raise FieldError("channels", f"must be {found} for {path} with shape {shape}, not {said.channels}")
     channels, stored = fitting[0]
+    limits = None if array.is_complex else usual_range(array, values_of(array, array_fingerprint(array), work))
     size, crop = _within(stored, said)
     data = Arrays(
         path=declared(path),
@@ -130,12 +131,9 @@ def _arrays(path: Path, said: Reading, work: Work) -> Arrays:
         random_crop=crop,
         channels=channels,
         array=said.array,
-        range="unbounded" if array.is_complex else "bounded",
         complex=array.is_complex,
+        **({"range": "unbounded"} if limits is None else {"low": limits[0], "high": limits[1]}),
     )
-    if not array.is_complex:
-        low, high = usual_range(array, values_of(array, array_fingerprint(array), work))
-        data = attrs.evolve(data, low=low, high=high)
     return data if said.held_out is None else attrs.evolve(data, held_out=said.held_out)
 
 

@@ -24,7 +24,10 @@ def open_packed(data: Packed, folder: Path, work: Work = SILENT) -> Splits:
         raise PackedError(
             f"{file.path}: expected images of {expected} as declared, found {found}; declare {declaration(header)}"
         )
-    require_declared(str(file.path), data, is_complex=header.complex, type_name=header.stored, channels=header.channels)
-    if header.unbounded and data.is_bounded:
-        raise PackedError(f"{file.path}: holds values without bounds; declare {declaration(header)}")
+    require_declared(str(file.path), data, is_complex=header.complex, type_name=header.dtype, channels=header.channels)
+    if header.range == "unbounded" and data.is_bounded:
+        raise PackedError(
+            f"{file.path}: its values are unbounded, expected values between black and white; declare range=unbounded "
+            "(data.range)"
+        )
     return scaled_splits(splits_of(file), data, str(file.path), file.fingerprint, work)

@@ -12,6 +12,7 @@ from ncsnx.config import Experiment
 from ncsnx.config.codec import identity
 from ncsnx.config.differences import Difference
 from ncsnx.config.discovery import Resolved
+from ncsnx.data.transforms import require_scale
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.exchange.importing.conversion import parts
 from ncsnx.exchange.published_files import PublishedCheckpoint
@@ -52,7 +53,7 @@ class ImportTarget:
     """The run to import into. It is created and locked for the first checkpoint that fits.
 
     An existing run is opened and locked on entering, before gigabytes are read. Raises NcsnxError if it belongs to
-    another experiment or another process is writing it.
+    another experiment or another process is writing it, and for unbounded data without a scale.
     """
 
     def __init__(self, runs_folder: Path, name: str, found: Resolved, note: str = "") -> None:
@@ -64,8 +65,11 @@ class ImportTarget:
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
-        if self.path.exists():
+        if not self.path.exists():
+            require_scale(self._found.experiment.data)
+        else:
             run = open_run(self.path.parent, f"{self.path.parent}/{self.path.name}")
+            self._found = attrs.evolve(self._found, experiment=self._found.experiment.completed_by(run.experiment()))
             self.kept = require_same_identity(run, self._found.experiment, None)
             self._hold(run)
         return self

@@ -139,13 +139,19 @@ def require_free(sweep: ParameterSweep) -> ParameterSweepRecord | None:
         _require_same_sweep(sweep, found)
     for point in sweep.points:
         run = sweep.run_of(point)
-        if run.path.exists() and identity(run.experiment()) != point.identity:
+        if run.path.exists() and not _trains(run, point):
             raise UsageError(
                 f"{run.path} exists and belongs to another experiment, so it cannot be a run of this sweep",
                 Hint("give the sweep another name", adds=argument("sweep_name", _free_name(sweep))),
                 Hint("or see what differs", f"ncsnx diff {run.path_typed} {shlex.quote(sweep.typed)}"),
             )
     return found
+
+
+def _trains(run: Run, point: SweepPoint) -> bool:
+    """Whether a run has the experiment of a point, with measured values where that leaves them open."""
+    recorded = run.experiment()
+    return identity(recorded) == identity(point.experiment.completed_by(recorded))
 
 
 def _require_same_sweep(sweep: ParameterSweep, found: ParameterSweepRecord) -> None:
