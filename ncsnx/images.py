@@ -41,6 +41,15 @@ class Window:
     is_complex: bool = False
     """Whether pairs of channels are real and imaginary parts, which are shown as magnitude and phase."""
 
+    def picture(self, values: Tensor) -> Tensor:
+        """(…, C, H, W) → what is shown, in [0, 1] within the window: see `magnitude_and_phase` for complex values."""
+        return magnitude_and_phase(values, self) if self.is_complex else self(values)
+
+    def picture_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+        """(C, H, W) of an image → that of its picture."""
+        channels, height, width = shape
+        return (3, height, channels * width) if self.is_complex else shape
+
     def __call__(self, values: Tensor) -> Tensor:
         """(…, C, H, W) → (…, C, H, W) in [0, 1] within the window and beyond it outside.
 
@@ -55,11 +64,29 @@ class Window:
 
     def __str__(self) -> str:
         span = f"{self.low:g} to {self.high:g}"
-        return f"magnitude {span}, beside it the phase from −π to π" if self.is_complex else span
+        return f"magnitude {span}, beside it the phase ({PHASE_COLOURS})" if self.is_complex else span
 
 
 UNIT = Window()
 """The window of images in [0, 1]."""
+PHASE_COLOURS = "red 0, green 2π/3, blue −2π/3"
+"""The cyclic colours of the phase, in words."""
+
+
+def magnitude_and_phase(images: Tensor, window: Window) -> Tensor:
+    """Pairs of real and imaginary channels (…, 2K, H, W) → pictures (…, 3, H, 2K·W), in [0, 1] within the window.
+
+    For each complex channel the magnitude in grey, from black at `window.low` to white at `window.high`, and to the
+    right of it the phase φ in cyclic colours of equal sum: red (1 + cos φ)/2, green and blue the same at φ ∓ 2π/3. It
+    is black where the value is 0.
+    """
+    real, imaginary = images.unflatten(-3, (-1, 2)).unbind(-3)
+    magnitude = (torch.hypot(real, imaginary) - window.low) / (window.high - window.low)
+    shifts = torch.tensor([0.0, -2.0, 2.0], device=images.device, dtype=images.dtype) * (math.pi / 3)
+    phase = (1 + torch.cos(torch.atan2(imaginary, real)[..., None, :, :] + shifts[:, None, None])) / 2
+    phase = phase * ((real != 0) | (imaginary != 0))[..., None, :, :]
+    pairs = torch.stack([magnitude[..., None, :, :].expand_as(phase), phase], dim=-4)  # (…, K, 2, 3, H, W)
+    return pairs.movedim((-3, -2), (-5, -4)).flatten(-3, -1)
 
 
 class ImageBatch(Tensor):
@@ -98,7 +125,7 @@ class ImageBatch(Tensor):
     def _repr_html_(self) -> str | None:
         if self.dim() != 4 or len(self) == 0:
             return None  # shown as text
-        shown = to_uint8(self.window(self.as_subclass(Tensor)[:MOST_SHOWN].detach().float()))
+        shown = to_uint8(self.window.picture(self.as_subclass(Tensor)[:MOST_SHOWN].detach().float()))
         images = f"{counted(len(self), 'image')} of {'×'.join(map(str, self.shape[1:]))}"
         part = f"the first {len(shown):,} of {images}" if len(shown) < len(self) else images
         part += "" if self.window == UNIT else f"; black to white: {self.window}"

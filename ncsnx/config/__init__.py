@@ -13,6 +13,7 @@ from ncsnx.config.data_sets import (
     NumericData,
     OwnData,
     Packed,
+    Volumes,
 )
 from ncsnx.config.experiment import Ema, Experiment, ScoreMatching, Snapshots
 from ncsnx.config.feature_networks import Classifier, Features, Inception, TorchScript
@@ -89,6 +90,7 @@ __all__ = [
     "TorchScript",
     "TrainedLevels",
     "Uniform",
+    "Volumes",
     "register",
     "variant",
 ]

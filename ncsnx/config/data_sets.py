@@ -229,10 +229,26 @@ class NumericData(OwnData):
         default=None, validator=checks.when_given(checks.finite), metadata=OUTSIDE_IDENTITY
     )
     """Value that pictures of unbounded data show as white, above `window_low`. None: `scale`."""
+    complex: bool = attrs.field(default=False, metadata=OUTSIDE_IDENTITY_AT_DEFAULT)
+    """Whether the values are complex numbers. Each becomes two channels, the real and the imaginary part, so that
+    `channels` is even; `range` is unbounded then. Pictures show magnitude and phase."""
 
     @property
     def is_bounded(self) -> bool:
         return self.range == "bounded"
+
+    @property
+    def is_complex(self) -> bool:
+        return self.complex
+
+    @complex.validator
+    def _has_pairs_without_bounds(self, attribute: "attrs.Attribute[bool]", value: bool) -> None:
+        if value is True and self.is_bounded:
+            raise checks.FieldError("range", f"must be unbounded with complex=true, not {self.range}")
+        if value is True and checks.is_whole(self.channels) and self.channels % 2:
+            raise checks.FieldError(
+                "channels", f"must be even with complex=true, two for each complex value, not {self.channels}"
+            )
 
     def completed_by(self, recorded: Data) -> Self:
         """This data set with the scale and window of `recorded`, that of its run, where it leaves them open."""
@@ -284,14 +300,55 @@ class Arrays(NumericData):
 
     @high.validator
     def _is_above_low(self, attribute: "attrs.Attribute[float]", value: object) -> None:
-        if isinstance(value, int | float) and not value > self.low:
-            raise checks.FieldError("high", f"must be above low={self.low}, not {value}")
-        for name in ("low", "high"):
-            declared = getattr(self, name)
-            if not self.is_bounded and declared != attrs.fields_dict(Arrays)[name].default:
-                raise checks.FieldError(
-                    name, f"needs range=bounded, found {self.range}, whose values have no bounds; leave {declared} out"
-                )
+        _check_bounds(self)
+
+
+def _check_bounds(data: "Arrays | Volumes") -> None:
+    """Raises FieldError for bounds in the wrong order, and for bounds of unbounded data."""
+    if isinstance(data.high, int | float) and not data.high > data.low:
+        raise checks.FieldError("high", f"must be above low={data.low}, not {data.high}")
+    for name in ("low", "high"):
+        declared = getattr(data, name)
+        if not data.is_bounded and declared != attrs.fields_dict(type(data))[name].default:
+            raise checks.FieldError(
+                name, f"needs range=bounded, found {data.range}, whose values have no bounds; leave {declared} out"
+            )
+
+
+@variant(Data, "volumes")
+@attrs.frozen(kw_only=True)
+class Volumes(NumericData):
+    """Slices of volumes in HDF5 (fastMRI, MATLAB 7.3), NIfTI, MATLAB or NumPy files, a folder, split by file, or one
+    file. Slices are cropped, or padded with 0, around their centre. HDF5 and NIfTI need the extra
+    `science`."""
+
+    path: str = attrs.field(validator=checks.one_line, metadata=OUTSIDE_IDENTITY)
+    """Folder of the files, or one file. A relative path is looked up in the current folder, then in the data folder."""
+    dataset: str | None = attrs.field(default=None, validator=checks.when_given(checks.one_line))
+    """Name of the array in each file, with the groups that it is in, such as 'scan/rss'; a NIfTI has no names. None:
+    'reconstruction_rss' (fastMRI), or else the only array."""
+    axis: int | None = attrs.field(default=None, validator=checks.when_given(checks.between(0, 3)))
+    """Axis of the slices, 0 to 3. None: the third (2) in NIfTI and MATLAB, the first (0) in other formats."""
+    channels: int = attrs.field(default=1, validator=checks.between(1, MOST_CHANNELS))
+    """Number of channels of a slice, 1 to 1,024; two for each complex value."""
+    range: Bounds = attrs.field(default="unbounded", metadata=OUTSIDE_IDENTITY_AT_DEFAULT)
+    """Range of the values. 'unbounded': as they are, which the network sees divided by `scale`; 'bounded': between
+    `low` and `high`, and so are the samples."""
+    low: float = attrs.field(default=0.0, validator=checks.finite)
+    """Value that becomes 0 (black), in bounded data."""
+    high: float = attrs.field(default=1.0, validator=checks.finite)
+    """Value that becomes 1 (white), in bounded data; above `low`."""
+    held_out: float = attrs.field(default=0.1, validator=checks.fraction)
+    """Share that is held out, at least 0 and below 1: of the files, by a hash of each name, so that no volume is on
+    both sides; of a single file, a block of slices around the middle."""
+
+    @range.validator
+    def _suits_the_further_fields(self, attribute: "attrs.Attribute[Bounds]", value: Bounds) -> None:
+        self._suits_the_other_fields(attribute, value)
+
+    @high.validator
+    def _is_above_low(self, attribute: "attrs.Attribute[float]", value: object) -> None:
+        _check_bounds(self)
 
 
 @variant(Data, "packed")

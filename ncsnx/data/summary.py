@@ -117,7 +117,11 @@ def contact_sheet(split: Dataset, n: int, seed: int = 0, window: Window | None =
     """
     count = min(n, len(split))
     chosen = Stream(seed, Purpose.SUBSETS).permutation(len(split), epoch=0)[:count].sort().values
-    unit = (Window(*split.value_range) if window is None else window)(split.read(chosen).pixels.to(torch.float32))
-    if max(unit.shape[-2:]) > _CELL_PIXELS:
-        unit = F.interpolate(unit, size=(_CELL_PIXELS, _CELL_PIXELS), mode="bilinear", antialias=True)
-    return grid(to_uint8(unit), square_columns(count))
+    window = Window(*split.value_range) if window is None else window
+    values = split.read(chosen).pixels.to(torch.float32)
+    if not window.is_complex:
+        values = window(values)
+    if max(values.shape[-2:]) > _CELL_PIXELS:
+        values = F.interpolate(values, size=(_CELL_PIXELS, _CELL_PIXELS), mode="bilinear", antialias=True)
+    shown = window.picture(values) if window.is_complex else values
+    return grid(to_uint8(shown), square_columns(count))

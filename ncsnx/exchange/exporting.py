@@ -84,7 +84,7 @@ def draw_samples(model: ScoreModel, count: int, data: Path | None = None, work: 
                 on_state=lambda batch, state: advance(1),
             )
             window = window_of(model.experiment.data)
-            images = torch.cat([to_uint8(window(drawn)).cpu() for _, drawn in batches])
+            images = torch.cat([to_uint8(window.picture(drawn)).cpu() for _, drawn in batches])
     except NcsnxError as error:
         hints = [hint for hint in error.hints if not hint.adds.startswith("sampler.")]  # an export takes no overrides
         raise NcsnxError(

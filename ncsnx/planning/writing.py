@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from ncsnx.config import Adam, Arrays, ConsistentAnnealed, Experiment, Karras, NumericData, OwnData, Packed, Snapshots
-from ncsnx.config.data_sets import Images
+from ncsnx.config.data_sets import Images, Volumes
 from ncsnx.config.image_sizes import size_in_words
 from ncsnx.config.model import RefineNetModel
 from ncsnx.data.pictures.decoding import HEIC_EXTRA
@@ -106,6 +106,8 @@ def _data(experiment: Experiment, measured: MeasuredData) -> list[str]:
     assert isinstance(data, OwnData)
     key = "index" if isinstance(data, Arrays) else "name"
     split = f"chosen by a hash of each {key}, so that the choice stays when images are added"
+    if isinstance(data, Volumes):
+        split = "whole volumes, chosen by a hash of each name, or a block of slices of a single volume"
     if isinstance(data, Packed):
         split = "as packed"
     text = f"{counted(distances.images, 'training image')}; {measured.held_out:,} held out, {split}."
@@ -126,7 +128,7 @@ def _fields(data: OwnData) -> list[str]:
     if isinstance(data, Images):
         place, path = "root", data.root
     else:
-        assert isinstance(data, Arrays | Packed)
+        assert isinstance(data, Arrays | Packed | Volumes)
         place, path = "path", data.path
     lines = [*_text_field(place, path), f"image_size={data.image_size!r},"]
     if data.random_crop is not None:
@@ -135,6 +137,10 @@ def _fields(data: OwnData) -> list[str]:
     lines.append(f"channels={data.channels},")
     if isinstance(data, Arrays) and data.array is not None:
         lines += _text_field("array", data.array)
+    if isinstance(data, Volumes) and data.dataset is not None:
+        lines += _text_field("dataset", data.dataset)
+    if isinstance(data, NumericData) and data.complex:
+        lines += [*comment("Real and imaginary parts are two channels."), "complex=True,"]
     if isinstance(data, NumericData) and not data.is_bounded:
         lines += [
             *comment("The values have no bounds. scale, which becomes 1, is the 99th percentile of their magnitudes."),

@@ -225,7 +225,9 @@ def fill(
     steps = _frame_steps(model, request)
     data_set, window = model.experiment.data, window_of(model.experiment.data)
     taken = EvaluationCounter()
-    recorder = FrameRecorder(steps, output.shown, lambda x: window(to_values(x, data_set)), look=lambda state: state.x)
+    recorder = FrameRecorder(
+        steps, output.shown, lambda x: window.picture(to_values(x, data_set)), look=lambda state: state.x
+    )
     left = runs_of(output.missing()) if left is None else left
     size = indices_per_batch(request.batch_size, request.columns)
     batches = SharedBatches(ranks=ranks, mark=output.path.name, left=left, size=size)

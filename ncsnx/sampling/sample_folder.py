@@ -84,6 +84,7 @@ class SampleFolder:
         self.count, self.columns, self.frames = count, columns, frames
         self.window = window
         self.shape = tuple(shape)
+        self.picture_shape = window.picture_shape(shape)
         self.complete = False
         self._done: set[int] = set()
 
@@ -131,10 +132,10 @@ class SampleFolder:
         """
         shown = self._shown_of(indices)
         if frames is None:
-            frames = torch.empty((0, shown * self.columns, *self.shape), dtype=torch.uint8)
+            frames = torch.empty((0, shown * self.columns, *self.picture_shape), dtype=torch.uint8)
         tensors = {
             "images": images.float().cpu().reshape(len(indices), self.columns, *self.shape),
-            "frames": frames.cpu().reshape(self.frames, shown, self.columns, *self.shape),
+            "frames": frames.cpu().reshape(self.frames, shown, self.columns, *self.picture_shape),
         }
         write_part(self._parts, Part(torch.tensor(indices, dtype=torch.int64), tensors))
         self._done.update(indices)
@@ -187,7 +188,7 @@ class SampleFolder:
         image = [self.columns, *self.shape]
 
         def fits(indices: list[int], shapes: Mapping[str, list[int]]) -> bool:
-            frames = [self.frames, self._shown_of(indices), *image]
+            frames = [self.frames, self._shown_of(indices), self.columns, *self.picture_shape]
             return shapes == {"images": [len(indices), *image], "frames": frames}
 
         return done_indices(self._parts, self.count, fits)
@@ -296,9 +297,9 @@ class SampleFolder:
     def _write_pictures(self, check_stop: Callable[[], None], progress: Callable[[], None]) -> None:
         """Writes images, grid and frames. Holds one part, the shown images, and one frame of them."""
         self._make("images")
-        shown = torch.empty((self.shown, self.columns, *self.shape), dtype=torch.uint8)
+        shown = torch.empty((self.shown, self.columns, *self.picture_shape), dtype=torch.uint8)
         for part in read_parts(self._parts):
-            images, kept = to_uint8(self.window(part.tensors["images"].float())), part.indices < self.shown
+            images, kept = to_uint8(self.window.picture(part.tensors["images"].float())), part.indices < self.shown
             for index, rows in zip(part.indices.tolist(), images, strict=True):
                 for column, image in enumerate(rows):
                     check_stop()

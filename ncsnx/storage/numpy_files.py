@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any, Literal, cast
+from typing import IO, Any, Literal, Protocol, cast
 
 import attrs
 import numpy as np
@@ -122,7 +122,7 @@ class NumpyFile:
     @classmethod
     def open(cls, path: Path) -> "NumpyFile":
         """Reads the array names. Raises NcsnxError for other files, and for a file that can't be read."""
-        with _opened(path) as file:
+        with opened_arrays(path) as file:
             begin = file.read(len(NPY_MAGIC))
             if begin == NPY_MAGIC:
                 return cls(path, None)
@@ -139,12 +139,12 @@ class NumpyFile:
 
     def header(self, name: str | None = None) -> ArrayHeader:
         """The header of an array. Raises NcsnxError unless it is a plain array whose size matches the file."""
-        with _opened(self.path) as file, self._values(file, name) as (header, _):
+        with opened_arrays(self.path) as file, self._values(file, name) as (header, _):
             return header
 
     def read(self, name: str | None = None) -> NDArray[Any]:
         """The array in memory. Raises NcsnxError."""
-        with _opened(self.path) as file, self._values(file, name) as (header, stream):
+        with opened_arrays(self.path) as file, self._values(file, name) as (header, stream):
             header.require_memory()
             stream.seek(0)
             with _unwarned():
@@ -153,7 +153,7 @@ class NumpyFile:
 
     def mapped(self, name: str | None = None) -> NDArray[Any]:
         """The array, memory-mapped; a compressed array is read. Raises NcsnxError."""
-        with _opened(self.path) as file, self._values(file, name) as (header, _):
+        with opened_arrays(self.path) as file, self._values(file, name) as (header, _):
             if header.start is not None and header.nbytes > 0:
                 order: Literal["C", "F"] = "F" if header.fortran_order else "C"
                 # NumPy's type stubs don't accept an open file
@@ -193,12 +193,45 @@ def require_arrays(
     path: Path, expected: Mapping[str, ExpectedArray], how: str, *, ignored: Collection[str] = ()
 ) -> NumpyFile:
     """The `.npz` file, with names and headers checked and no values read. Raises NcsnxError as `read_arrays`."""
-    file, place = NumpyFile.open(path), in_utf8(path)
+    file = NumpyFile.open(path)
+    require_named(file, expected, how, ignored=ignored)
+    return file
+
+
+class NamedArrays(Protocol):
+    """A file of arrays, of which only the names have been read."""
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """Names of the arrays; None for a format whose one array has no name."""
+
+    def header(self, name: str | None = None) -> ArrayHeader:
+        """The header of an array. Raises NcsnxError unless it is a plain array of numbers."""
+
+
+def require_named(
+    file: NamedArrays,
+    expected: Mapping[str, ExpectedArray],
+    how: str,
+    *,
+    ignored: Collection[str] = (),
+    of: str = "a .npz with ",
+    nameless: str = "a .npy, which holds one array",
+) -> None:
+    """Raises NcsnxError unless the file holds the expected arrays and no others, as `read_arrays` says.
+
+    of, nameless: the expected file, and one whose array has no name, for messages.
+    """
+    place = in_utf8(file.path)
     optional = [name for name, array in expected.items() if array.optional]
     required = [name for name in expected if name not in optional]
     accepted = f"the arrays {' and '.join(required)}" + (f" (optional: {', '.join(optional)})" if optional else "")
     if file.names is None:
-        raise NcsnxError(f"{place}: expected a .npz with {accepted}, found a .npy, which holds one array; {how}")
+        raise NcsnxError(f"{place}: expected {of}{accepted}, found {nameless}; {how}")
     unknown = [name for name in file.names if name not in expected and name not in ignored]
     missing = [name for name in required if name not in file.names]
     if unknown or missing:
@@ -208,12 +241,11 @@ def require_arrays(
     for name in expected:
         if name in file.names:
             expected[name].require(file.header(name))
-    return file
 
 
 def array_file_sha256(path: Path) -> str:
     """The sha256 (hexadecimal) of the whole file. Raises NcsnxError if it can't be read."""
-    with _opened(path) as file:
+    with opened_arrays(path) as file:
         return sha256(file)
 
 
@@ -297,7 +329,8 @@ def _unwarned() -> Iterator[None]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[BufferedReader]:
+def opened_arrays(path: Path) -> Iterator[BufferedReader]:
+    """A regular file, opened and closed again. Raises NcsnxError if it can't be read."""
     try:
         with opened(path, follows_links=True) as file:
             yield file

@@ -40,6 +40,7 @@ from ncsnx.config import (
     Snapshots,
     TrainedLevels,
     Uniform,
+    Volumes,
 )
 
 FILE = """\
@@ -249,6 +250,54 @@ def every_variant() -> dict[str, Experiment]:
                 scale=2.5,
                 window_low=-1.0,
                 window_high=3.0,
+            ),
+            schedule=Geometric(sigma_max=30.0, levels=200),
+            model=NCSNv2(),
+            sampler=AnnealedLangevin(step_size=6e-6, steps_per_level=5),
+            steps=10_000,
+        ),
+        "complex": Experiment(
+            name="complex",
+            data=Arrays(path="scans.npy", image_size=32, channels=2, range="unbounded", complex=True),
+            schedule=Geometric(sigma_max=30.0, levels=200),
+            model=NCSNv2(),
+            sampler=AnnealedLangevin(step_size=6e-6, steps_per_level=5),
+            steps=10_000,
+        ),
+        "complex packed": Experiment(
+            name="complex-packed",
+            data=Packed(path="scans.packed", image_size=32, channels=2, range="unbounded", complex=True),
+            schedule=Geometric(sigma_max=30.0, levels=200),
+            model=NCSNv2(),
+            sampler=AnnealedLangevin(step_size=6e-6, steps_per_level=5),
+            steps=10_000,
+        ),
+        "volumes": Experiment(
+            name="volumes",
+            data=Volumes(
+                path="scans",
+                image_size=32,
+                random_crop=40,
+                random_flip=True,
+                dataset="scan/rss",
+                axis=1,
+                channels=4,
+                held_out=0.2,
+                transform="rescaled",
+                scale=2.5,
+                window_low=0.0,
+                window_high=3.0,
+                complex=True,
+            ),
+            schedule=Geometric(sigma_max=30.0, levels=200),
+            model=NCSNv2(),
+            sampler=AnnealedLangevin(step_size=6e-6, steps_per_level=5),
+            steps=10_000,
+        ),
+        "bounded volumes": Experiment(
+            name="bounded-volumes",
+            data=Volumes(
+                path="scans", image_size=32, range="bounded", low=-1000.0, high=3000.0, dequantization="uniform"
             ),
             schedule=Geometric(sigma_max=30.0, levels=200),
             model=NCSNv2(),

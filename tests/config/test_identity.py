@@ -75,7 +75,9 @@ def test_a_new_field_is_in_the_identity_once_it_differs_from_its_default() -> No
     bounded = attrs.evolve(minimal(), data=Arrays(path="scans.npy", image_size=8))
     unbounded = attrs.evolve(bounded, data=attrs.evolve(bounded.data, range="unbounded"))
     scaled = attrs.evolve(bounded, data=attrs.evolve(unbounded.data, scale=2.0))
-    assert len({identity(one) for one in (bounded, unbounded, scaled)}) == 3
+    pairs = attrs.evolve(bounded, data=attrs.evolve(unbounded.data, channels=2))
+    complex_ones = attrs.evolve(bounded, data=attrs.evolve(pairs.data, complex=True))
+    assert len({identity(one) for one in (bounded, unbounded, scaled, pairs, complex_ones)}) == 5
     assert "range" not in identifying_values(bounded.data)
     assert identifying_values(scaled.data)["scale"] == 2.0
 
@@ -122,8 +124,8 @@ def _bound_to_others(config: Config) -> set[str]:
     if not isinstance(config, NumericData):
         return set()
     if config.is_bounded:
-        return {"range", "scale", "window_low", "window_high"}
-    return {"range", "dequantization", "low", "high"}
+        return {"range", "complex", "scale", "window_low", "window_high"}
+    return {"range", "complex", "dequantization", "low", "high", *(["channels"] if config.is_complex else [])}
 
 
 def _required(cls: type[Config], before: dict[str, Any]) -> dict[str, Any]:

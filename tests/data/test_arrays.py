@@ -141,12 +141,10 @@ def test_bfloat16_becomes_float32(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [np.zeros((4, 3, 5, 5), dtype=kind) for kind in ("complex64", "uint64", "U3", "M8[s]")]
+    "values", [np.zeros((4, 3, 5, 5), dtype=kind) for kind in ("complex256", "uint64", "U3", "M8[s]")]
 )
 def test_unsupported_types_are_refused(tmp_path: Path, values: "NDArray[Any]") -> None:
-    with pytest.raises(
-        NcsnxError, match=f"x.npy: expected whole or floating.*found {values.dtype}".replace("[s]", ".*")
-    ):
+    with pytest.raises(NcsnxError, match=f"x.npy: expected whole, floating.*found {values.dtype}".replace("[s]", ".*")):
         opened(written(tmp_path / "x.npy", values))
 
 

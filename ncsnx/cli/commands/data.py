@@ -444,6 +444,8 @@ def _overrides(packed: "PackedFile", data: "Data") -> list[str]:
         fields["channels"] = packed.header.channels
     if packed.header.range == "unbounded":
         fields["range"] = packed.header.range
+    if packed.header.complex:
+        fields["complex"] = "true"
     for field in attrs.fields(Data):
         value = getattr(data, field.name)
         if value != field.default:

@@ -92,6 +92,8 @@ class PackedHeader:
     """'unbounded': the stored values are the data's own."""
     dtype: PixelType = attrs.field(default="uint8", metadata=OMITTED)
     """Type of the stored values, little-endian; other than uint8 for unbounded data only."""
+    complex: bool = attrs.field(default=False, metadata=OMITTED)
+    """Whether pairs of channels are real and imaginary parts; for unbounded data only."""
     chunk_images: int = attrs.field(validator=checks.between(1, _MOST_IMAGES))
     source: dict[str, Any]
     """Provenance: fingerprint of the packed data set and the settings it was read with, without paths."""
@@ -103,6 +105,8 @@ class PackedHeader:
             raise checks.FieldError("high", f"must be above low={self.low}, not {self.high}")
         if self.range == "bounded" and self.dtype != "uint8":
             raise checks.FieldError("dtype", f"must be uint8 for bounded data, not {self.dtype}")
+        if self.complex and (self.range == "bounded" or self.channels % 2):
+            raise checks.FieldError("complex", "needs range=unbounded and pairs of channels")
 
     @property
     def image_bytes(self) -> int:
@@ -310,6 +314,7 @@ def declaration(header: PackedHeader) -> str:
     channels = "" if header.channels == 3 else f", channels={header.channels}"
     size = size_as_typed(header.size)
     kept = "" if header.range == "bounded" else ", range=unbounded"
+    kept += ", complex=true" if header.complex else ""
     return f"image_size={size}{channels}{kept} (or random_crop={size} and a smaller image_size)"
 
 

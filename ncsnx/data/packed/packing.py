@@ -63,7 +63,8 @@ def settings_of(data: Data) -> dict[str, Any]:
     Without paths, and without settings that apply after reading, such as flips.
     """
     later = {*attrs.fields_dict(Data), "scale"}
-    return {name: value for name, value in identifying_values(data).items() if name not in later}
+    bounds = {} if data.is_bounded else {"range": "unbounded"}  # also where that is the default
+    return {name: value for name, value in identifying_values(data).items() if name not in later} | bounds
 
 
 def pack(
@@ -201,6 +202,7 @@ def _header(splits: Splits, settings: dict[str, Any], chunk_images: int | None) 
         high=high,
         range="unbounded" if is_unbounded else "bounded",
         dtype=dtype,
+        complex=settings.get("complex") is True,
         chunk_images=chunk_images or most,
         source={"fingerprint": splits.fingerprint, "settings": settings},
     )

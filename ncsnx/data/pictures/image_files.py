@@ -60,10 +60,11 @@ class ImageFiles:
     _source: _Source
 
     @classmethod
-    def open(cls, path: Path, suffixes: tuple[str, ...] = SUFFIXES) -> "ImageFiles":
+    def open(cls, path: Path, suffixes: tuple[str, ...] = SUFFIXES, what: str = "pictures") -> "ImageFiles":
         """Finds pictures by suffix, in any case. Skips hidden files and folders, and __MACOSX.
 
-        Raises NcsnxError if there are no pictures, or if the folder or zip can't be read or has entries to refuse.
+        what: the files that the suffixes mean, for messages. Raises NcsnxError if there are none, or if the folder or
+        zip can't be read or has entries to refuse.
         """
         try:
             source, found = _source(path, suffixes)
@@ -72,7 +73,7 @@ class ImageFiles:
         ordered = sorted(found, key=lambda name: name.split("/"))
         names = tuple(name for name in ordered if _is_picture(name, suffixes))
         if not names:
-            raise NcsnxError(_nothing(path, found, suffixes))
+            raise NcsnxError(_nothing(path, found, suffixes, what))
         return cls(path, names, tuple(name for name in ordered if not _is_picture(name, suffixes)), source)
 
     def __len__(self) -> int:
@@ -298,11 +299,11 @@ def _is_picture(name: str, suffixes: tuple[str, ...]) -> bool:
     return name.lower().endswith(suffixes)
 
 
-def _nothing(root: Path, others: Collection[str], suffixes: tuple[str, ...]) -> str:
+def _nothing(root: Path, others: Collection[str], suffixes: tuple[str, ...], what: str) -> str:
     counts = Counter(PurePosixPath(name).suffix.lower() or "no suffix" for name in others)
     found = ", ".join(f"{count:,} with {suffix}" for suffix, count in counts.most_common(5))
     return (
-        f"{root}: expected pictures ({', '.join(suffixes)}), in subfolders too, found "
+        f"{root}: expected {what} ({', '.join(suffixes)}), in subfolders too, found "
         f"{f'only other files ({found})' if found else 'none'}"
     )
 

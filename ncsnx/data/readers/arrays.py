@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import attrs
 import numpy as np
@@ -19,7 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ncsnx.config.data_sets import LARGEST_SIDE, MOST_CHANNELS, Arrays
+from ncsnx.config.data_sets import LARGEST_SIDE, MOST_CHANNELS, Arrays, Volumes
 from ncsnx.config.image_sizes import ImageSize, size_as_typed
 from ncsnx.data import fingerprint
 from ncsnx.data.data_set import data_set
@@ -27,6 +27,7 @@ from ncsnx.data.dataset import NO_LABEL, StoredImages
 from ncsnx.data.magnitudes import scaled_splits
 from ncsnx.data.missing import OWN
 from ncsnx.data.places import own_path
+from ncsnx.data.readers.complex_values import as_channels, require_declared
 from ncsnx.data.readers.hashed_split import held_out_by_hash
 from ncsnx.data.splits import Splits
 from ncsnx.errors import NcsnxError
@@ -64,9 +65,35 @@ _STORED = {
     torch.bfloat16: torch.float32,
     torch.float32: torch.float32,
     torch.float64: torch.float32,
+    torch.complex64: torch.complex64,
+    torch.complex128: torch.complex64,
 }
 """Type in the file → type that the reader returns, with which torch computes on every device."""
+_COMPLEX = ("complex64", "complex128", "C64")
 _NAMES = frozenset(str(dtype).removeprefix("torch.") for dtype in _STORED)
+
+
+class ScannedArray(Protocol):
+    """Values that are checked block by block."""
+
+    @property
+    def path(self) -> Path:
+        """The file or folder."""
+
+    @property
+    def name(self) -> str | None:
+        """What tells these values apart from others in it."""
+
+    @property
+    def title(self) -> str:
+        """File and array name, for messages."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """All axes, images first."""
+
+    def block(self, start: int, stop: int) -> Tensor:
+        """(stop − start, …): consecutive entries along the first axis."""
 
 
 @attrs.define(eq=False, slots=False)
@@ -80,16 +107,32 @@ class StoredArray:
     _size: int = attrs.field(default=0, init=False)
     """Bytes of the file when it was mapped; 0 if the array is in memory."""
 
-    @cached_property
+    @property
     def shape(self) -> tuple[int, ...]:
         """All axes, images first. Raises NcsnxError for an unsupported type."""
+        return self._header[0]
+
+    @property
+    def type_name(self) -> str:
+        """Type in the file."""
+        return self._header[1]
+
+    @property
+    def is_complex(self) -> bool:
+        """Whether the values are complex."""
+        return self.type_name in _COMPLEX
+
+    @cached_property
+    def _header(self) -> tuple[tuple[int, ...], str]:
+        """(shape, type name)."""
         if self.kind == "safetensors":
             with reading(self.path):
-                return tensor_headers(self.path)[self.name or ""].shape
+                found = tensor_headers(self.path)[self.name or ""]
+                return found.shape, found.dtype
         header = NumpyFile.open(self.path).header(self.name)
         if header.dtype.name not in _NAMES:
             raise NcsnxError(_unknown_type(self.title, str(header.dtype)))
-        return header.shape
+        return header.shape, header.dtype.name
 
     def rows(self, indices: list[int]) -> Tensor:
         """(n, …): entries along the first axis, in a type of `_STORED`. Raises NcsnxError for unsupported types."""
@@ -150,7 +193,9 @@ class ArrayImages:
         values = self.array.rows(ids.tolist())
         if self.layout == "N×H×W×C":
             values = values.permute(0, 3, 1, 2).contiguous()
-        return StoredImages(values.view(len(ids), *self.shape), self.labels[indices], ids)
+        if self.layout == "N×H×W":
+            values = values[:, None]
+        return StoredImages(as_channels(values), self.labels[indices], ids)
 
 
 @data_set(Arrays, no_download=OWN)
@@ -161,9 +206,17 @@ def open_arrays(data: Arrays, folder: Path, work: Work) -> Splits:
     for values that are NaN, infinite or outside the declared range.
     """
     array, names = open_array(own_path(data.path, folder), data.array)
+    channels = [channels * (2 if array.is_complex else 1) for channels, _ in usual_forms(array.shape)]
+    require_declared(
+        array.title,
+        data,
+        is_complex=array.is_complex,
+        type_name=array.type_name,
+        channels=(channels or [data.channels])[0],
+    )
     layout = _layout(array, data, work)
     mark = array_fingerprint(array)
-    _check_values(array, data, mark, work)
+    check_values(array, data, mark, work)
     count = array.shape[0]
     labels = (
         _labels(StoredArray(array.path, array.kind, LABELS), count)
@@ -279,7 +332,8 @@ def _chosen(path: Path, names: list[str], wanted: str | None) -> str | None:
 
 
 def _layout(array: StoredArray, data: Arrays, work: Work) -> _Layout:
-    channels, size, shape = data.channels, data.stored_size, array.shape
+    size, shape = data.stored_size, array.shape
+    channels = data.channels // 2 if data.is_complex else data.channels
     expected: dict[_Layout, tuple[int, ...]] = {"N×C×H×W": (channels, *size), "N×H×W×C": (*size, channels)}
     if channels == 1:
         expected["N×H×W"] = size
@@ -304,7 +358,8 @@ def _hint(shape: tuple[int, ...], data: Arrays) -> str:
     if fitting := usual_forms(shape):
         field = "image_size" if data.random_crop is None else "random_crop"
         return "; it fits " + " or ".join(
-            f"data.channels={channels} data.{field}={size_as_typed(size)}" for channels, size in fitting
+            f"data.channels={channels * (2 if data.is_complex else 1)} data.{field}={size_as_typed(size)}"
+            for channels, size in fitting
         )
     return "; reshape it"
 
@@ -338,13 +393,13 @@ def _labels(array: StoredArray, count: int) -> Tensor:
     if array.shape != (count,):
         raise NcsnxError(f"{wanted} {_product(array.shape) or 'a single number'}")
     labels = array.block(0, count)
-    if labels.is_floating_point():
+    if labels.is_floating_point() or labels.is_complex():
         raise NcsnxError(f"{wanted} {str(labels.dtype).removeprefix('torch.')}")
     return labels.to(torch.int64)
 
 
 def _unknown_type(title: str, found: str) -> str:
-    return f"{title}: expected whole or floating-point numbers of up to 64 bits, found {found}; convert it"
+    return f"{title}: expected whole, floating-point or complex numbers of up to 64 bits, found {found}; convert it"
 
 
 @document("the statistics of an array", sealed=True)
@@ -363,19 +418,19 @@ class Values:
     """Whether the type is an integer type."""
 
 
-def values_of(array: StoredArray, mark: str, work: Work) -> Values:
+def values_of(array: ScannedArray, mark: str, work: Work) -> Values:
     """Statistics of the array's values, cached. mark: the fingerprint of its file."""
     place = findings.finding_place(_FOLDER, _key_of(array, mark))
     return findings.found(place, Values, partial(_scanned, array, work), f"the scan of {array.title}", work)
 
 
-def _key_of(array: StoredArray, mark: str) -> list[Any]:
+def _key_of(array: ScannedArray, mark: str) -> list[Any]:
     """JSON that identifies the values of an array. mark: the fingerprint of its file."""
     # the modification time is in it: a changed value may be outside the fingerprint's sample
     return [mark, array.path.stat().st_mtime_ns, array.name]
 
 
-def usual_range(array: StoredArray, values: Values) -> tuple[float, float] | None:
+def usual_range(array: ScannedArray, values: Values) -> tuple[float, float] | None:
     """(black, white) for an array without a declared range: a usual range that contains its values.
 
     Integers: [0, 1], or [0, 2^bits − 1] with 8, 10, 12, 14 or 16 bits, else their own range. Floating-point numbers:
@@ -392,7 +447,7 @@ def usual_range(array: StoredArray, values: Values) -> tuple[float, float] | Non
     return (values.least, values.most) if values.whole else None
 
 
-def _check_values(array: StoredArray, data: Arrays, mark: str, work: Work) -> None:
+def check_values(array: ScannedArray, data: Arrays | Volumes, mark: str, work: Work) -> None:
     """Raises NcsnxError unless all values are finite and, if `data` is bounded, in the declared range.
 
     Warns if they hardly use it.
@@ -419,13 +474,13 @@ def _check_values(array: StoredArray, data: Arrays, mark: str, work: Work) -> No
         )
 
 
-def _check_numbers(array: StoredArray, values: Values) -> None:
+def _check_numbers(array: ScannedArray, values: Values) -> None:
     if values.no_numbers:
         found = counted(values.no_numbers, "NaN or infinite value")
         raise NcsnxError(f"{array.title}: expected finite values, found {found}; replace {them(values.no_numbers)}")
 
 
-def _scanned(array: StoredArray, work: Work) -> Values:
+def _scanned(array: ScannedArray, work: Work) -> Values:
     count = no_numbers = 0
     least, most, whole = math.inf, -math.inf, False
     for block in _blocks(array, work):
@@ -440,7 +495,7 @@ def _scanned(array: StoredArray, work: Work) -> Values:
     return Values(count, no_numbers, least, most, whole)
 
 
-def _blocks(array: StoredArray, work: Work) -> Iterator[Tensor]:
+def _blocks(array: ScannedArray, work: Work) -> Iterator[Tensor]:
     """The whole array in blocks of images, with progress."""
     count, each = array.shape[0], math.prod(array.shape[1:])
     step = max(1, _BLOCK_VALUES // max(1, each))
@@ -448,5 +503,5 @@ def _blocks(array: StoredArray, work: Work) -> Iterator[Tensor]:
         for start in range(0, count, step):
             work.check_stop()
             values = array.block(start, min(start + step, count))
-            yield values
+            yield torch.view_as_real(values) if values.is_complex() else values
             advance(len(values))

@@ -1,8 +1,9 @@
-"""The data set at a path: a folder or zip of pictures, a file of arrays, or a packed file.
+"""The data set at a path: a folder or zip of pictures, a file of arrays, volumes, or a packed file.
 
 Channels, size and value range are read from the files unless they are given.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +11,7 @@ from typing import Any, Literal
 import attrs
 
 from ncsnx.config.checks import FieldError
-from ncsnx.config.data_sets import Arrays, Images, OwnData, Packed
+from ncsnx.config.data_sets import Arrays, Images, OwnData, Packed, Volumes
 from ncsnx.config.image_sizes import ImageSize, as_image_size, height_and_width, size_as_typed
 from ncsnx.data.packed.packed_file import PackedFile, is_packed
 from ncsnx.data.pictures.decoding import GIF_SUFFIXES, HEIC_EXTRA, HEIC_SUFFIXES, SUFFIXES, decodes_heic
@@ -19,6 +20,7 @@ from ncsnx.data.pictures.scan import Scan, scan_of, sound_files
 from ncsnx.data.places import declared
 from ncsnx.data.readers.arrays import array_fingerprint, array_forms, open_array, usual_forms, usual_range, values_of
 from ncsnx.data.readers.own_images import picture_files
+from ncsnx.data.volumes.volume_files import VolumeFiles, holds_volumes
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.work import Work, ignore_message
 
@@ -54,14 +56,20 @@ def own_data(path: Path, said: Reading, work: Work) -> OwnData:
     colours; GIFs are read if there are any, HEIC if it can be decoded too. Arrays and packed files
     aren't resized: with a smaller `image_size` they get a `random_crop`. Raises FieldError for options that don't suit
     the data; NcsnxError for files that can't be read, naming every broken picture unless they are skipped.
+
+    Volumes, and complex arrays, keep their values. The default size of slices is the most frequent one.
     """
+    if holds_volumes(path):
+        return _volumes(path, said, work)
     if holds_pictures(path):
         return _pictures(path, said, work)
     return _packed(path, said) if is_packed(path) else _arrays(path, said, work)
 
 
 def holds_pictures(path: Path) -> bool:
-    """Whether a folder or file is read as pictures: it is neither a packed file nor named like an array file."""
+    """Whether a folder or file is read as pictures: it is neither a packed file nor named like arrays or volumes."""
+    if holds_volumes(path):
+        return False
     return path.is_dir() or not (path.suffix.lower() in ARRAY_SUFFIXES or is_packed(path))
 
 
@@ -71,22 +79,51 @@ def _packed(path: Path, said: Reading) -> Packed:
     if said.channels not in (None, header.channels):
         raise FieldError("channels", f"must be {header.channels}, as {path} was packed, not {said.channels}")
     size, crop = _within(header.size, said)
-    return Packed(path=declared(path), image_size=size, random_crop=crop, channels=header.channels, range=header.range)
+    return Packed(
+        path=declared(path),
+        image_size=size,
+        random_crop=crop,
+        channels=header.channels,
+        range=header.range,
+        complex=header.complex,
+    )
+
+
+def _volumes(path: Path, said: Reading, work: Work) -> Volumes:
+    _expect(said, Volumes, "volumes", also="array")
+    files = VolumeFiles.open(path, said.array, None, work)
+    first, shapes = files.volumes[0], Counter(volume.slice_shape for volume in files.volumes)
+    per_value = 2 if first.is_complex else 1
+    forms = usual_forms((1, *shapes.most_common(1)[0][0]))
+    if not forms:
+        raise NcsnxError(f"{first.title}: expected slices of at most 16,384 pixels a side, found {first.slice_shape}")
+    channels = said.channels or per_value * forms[0][0]
+    fitting = [size for count, size in forms if per_value * count == channels]
+    data = Volumes(
+        path=declared(path),
+        image_size=said.image_size or (fitting or [forms[0][1]])[0],
+        random_crop=said.random_crop,
+        dataset=first.name,
+        channels=channels,
+        complex=first.is_complex,
+    )
+    return data if said.held_out is None else attrs.evolve(data, held_out=said.held_out)
 
 
 def _arrays(path: Path, said: Reading, work: Work) -> Arrays:
     _expect(said, Arrays, "arrays")
     array, _ = open_array(path, said.array)
-    forms = array_forms(array.shape)
+    per_value = 2 if array.is_complex else 1
+    forms = [(per_value * channels, size) for channels, size in array_forms(array.shape)]
     shape = "×".join(map(str, array.shape))
     if not forms:
         raise NcsnxError(f"{array.title}: expected images, N×C×H×W or N×H×W(×C), found {shape}")
     fitting = [form for form in forms if said.channels in (None, form[0])]
     if not fitting:
-        found = " or ".join(str(channels) for channels, _ in usual_forms(array.shape))
+        found = " or ".join(str(per_value * channels) for channels, _ in usual_forms(array.shape))
         raise FieldError("channels", f"must be {found} for {path} with shape {shape}, not {said.channels}")
     channels, stored = fitting[0]
-    limits = usual_range(array, values_of(array, array_fingerprint(array), work))
+    limits = None if array.is_complex else usual_range(array, values_of(array, array_fingerprint(array), work))
     size, crop = _within(stored, said)
     data = Arrays(
         path=declared(path),
@@ -94,6 +131,7 @@ def _arrays(path: Path, said: Reading, work: Work) -> Arrays:
         random_crop=crop,
         channels=channels,
         array=said.array,
+        complex=array.is_complex,
         **({"range": "unbounded"} if limits is None else {"low": limits[0], "high": limits[1]}),
     )
     return data if said.held_out is None else attrs.evolve(data, held_out=said.held_out)
@@ -173,9 +211,9 @@ def _usual_side(scan: Scan) -> int:
     raise AssertionError("sound_files refuses empty sets")
 
 
-def _expect(said: Reading, kind: type[OwnData], what: str) -> None:
-    """Raises FieldError for an option that this kind of data set doesn't have."""
-    known = {field.name for field in attrs.fields(kind)}
+def _expect(said: Reading, kind: type[OwnData], what: str, also: str = "") -> None:
+    """Raises FieldError for an option that this kind of data set doesn't have. also: a further one that it has."""
+    known = {also, *(field.name for field in attrs.fields(kind))}
     for name in said.given():
         if name not in known:
             raise FieldError(name, f"does not apply to {what}; leave it out")

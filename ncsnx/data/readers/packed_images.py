@@ -8,6 +8,7 @@ from ncsnx.data.magnitudes import scaled_splits
 from ncsnx.data.missing import OWN
 from ncsnx.data.packed.packed_file import PackedError, PackedFile, declaration, splits_of
 from ncsnx.data.places import own_path
+from ncsnx.data.readers.complex_values import require_declared
 from ncsnx.data.splits import Splits
 from ncsnx.work import SILENT, Work
 
@@ -23,6 +24,7 @@ def open_packed(data: Packed, folder: Path, work: Work = SILENT) -> Splits:
         raise PackedError(
             f"{file.path}: expected images of {expected} as declared, found {found}; declare {declaration(header)}"
         )
+    require_declared(str(file.path), data, is_complex=header.complex, type_name=header.dtype, channels=header.channels)
     if header.range == "unbounded" and data.is_bounded:
         raise PackedError(
             f"{file.path}: its values are unbounded, expected values between black and white; declare range=unbounded "

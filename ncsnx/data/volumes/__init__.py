@@ -1,0 +1,1 @@
+"""Volumes: files of slices, which a data set reads one by one."""
