@@ -6,12 +6,17 @@ from pathlib import Path
 import attrs
 
 from ncsnx.config.experiment import Experiment
+from ncsnx.errors import NcsnxError
+from ncsnx.inverse.posterior.calibration_table import calibration_in_words
+from ncsnx.inverse.posterior.own_values import OwnValues
+from ncsnx.inverse.posterior.posterior_maps import POSTERIOR_FILE
 from ncsnx.inverse.task import Task
-from ncsnx.inverse.task_drawing import psnr_in_words
+from ncsnx.inverse.task_pictures import ValueRange, unit_range
 from ncsnx.inverse.task_record import TaskRecord, record_task
 from ncsnx.jobs.sample_drawing import FolderDrawing, load_model
 from ncsnx.quantities import counted, number
 from ncsnx.runs.model_source import Source
+from ncsnx.runs.writer_lock import folder_lock
 from ncsnx.runtime import Runtime
 from ncsnx.sampling.request import SampleRequest
 from ncsnx.sampling.sample import count_images
@@ -42,6 +47,8 @@ class RestorationJob:
     out: Path | None
     """None: the folder named after the protocol."""
     data: Path | None
+    values: ValueRange = unit_range
+    """Black and white in the data's own values, in which the maps of the posterior are written."""
     overwrite: bool = False
     note: str = ""
 
@@ -63,6 +70,7 @@ def carry_out_restoration(job: RestorationJob, work: Work, stop: StopRequest) ->
     with stop.at_once():
         task = job.task()
         _ = task.protocol  # reads all pictures
+        own = _own_values(job, work)
     count = count_images(job.n, task)
     at_once = work.ranks.batch_size(count, job.request.batch_size)
     with stop.at_once():
@@ -80,9 +88,22 @@ def carry_out_restoration(job: RestorationJob, work: Work, stop: StopRequest) ->
     output = drawing.carry_out(work)
     if output is None:
         return None
-    record = record_task(task, output.path, output.samples_path, stop.check)
+    with folder_lock(output.path, str(output.path), work.warning):
+        record = record_task(task, output.path, output.samples_path, own, stop.check)
     _report(record, task, work)
     return Restoration(task=task, output=output, record=record)
+
+
+def _own_values(job: RestorationJob, work: Work) -> OwnValues:
+    """The data's own values; 0 to 1, with a warning, if a packed data set has them and isn't here."""
+    try:
+        return OwnValues.of_data(job.experiment.data, *job.values())
+    except NcsnxError as error:
+        own = OwnValues.of_data(job.experiment.data, 0.0, 1.0)
+        if not own.is_bounded:
+            raise
+        work.warning(f"{POSTERIOR_FILE} will have values from 0 (black) to 1 (white): {error}")
+        return own
 
 
 def _report(record: TaskRecord, task: Task, work: Work) -> None:
@@ -97,5 +118,7 @@ def _report(record: TaskRecord, task: Task, work: Work) -> None:
         work.info(misfit)
     for found in record.pictures:
         if found.psnr:
-            mean, one = (psnr_in_words(found.psnr[f"psnr_of_{which}"]) for which in ("mean", "one"))
-            work.info(f"{found.picture}: PSNR {mean} of the mean image, {one} of a single image on average")
+            mean, one = found.in_words("mean"), found.in_words("one")
+            work.info(f"{found.picture}: {mean} of the mean image; {one} of a single image on average")
+    if record.calibration is not None:
+        work.info(f"calibration: {calibration_in_words(record.calibration)}")
