@@ -128,8 +128,8 @@ def record_task(
         pictures=tuple(records),
     )
     write_bytes(folder / _GRID_FILE, grid)
-    if calibration is not None and (curve := coverage.curve()):
-        write_bytes(folder / CALIBRATION_FILE, draw_calibration(calibration, curve))
+    if calibration is not None and calibration.is_known:
+        write_bytes(folder / CALIBRATION_FILE, draw_calibration(calibration, coverage.curve()))
     else:  # of an earlier truth
         with reporting(folder / CALIBRATION_FILE):
             (folder / CALIBRATION_FILE).unlink(missing_ok=True)

@@ -60,6 +60,11 @@ class Calibration:
     """Values that don't vary, such as measured pixels."""
     intervals: tuple[Interval, ...]
 
+    @property
+    def is_known(self) -> bool:
+        """Whether the share of at least one interval is known."""
+        return any(interval.share is not None for interval in self.intervals)
+
 
 @attrs.frozen(kw_only=True)
 class CoveragePoint:

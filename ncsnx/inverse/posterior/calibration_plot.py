@@ -13,7 +13,7 @@ _LINE, _BAND, _POINTS, _SMALL_POINTS = "#0072B2", "#BBBBBB", 8, 7
 def draw_calibration(calibration: Calibration, curve: Sequence[CoveragePoint]) -> bytes:
     """The plot as a PNG: diagonal, band of ± 2 standard errors around it, curve, and marks at 50, 80 and 95 %.
 
-    curve: at least one point, by expected share.
+    calibration: with an interval whose share is known. curve: points by expected share.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter

@@ -68,6 +68,7 @@ def test_the_expected_share_is_that_of_order_statistics_and_too_few_alternatives
     assert [row[2] for row in calibration_rows(few)[1:]] == ["needs 9 alternatives", "needs 39 alternatives"]
     none = measured(np.zeros((1, 2)), np.ones((1, 2, 2)))
     assert [one.share for one in none.result().intervals] == [None] * 3
+    assert (few.is_known, none.result().is_known) == (True, False)
     assert Coverage.of(2, 1).curve() == []
 
 
