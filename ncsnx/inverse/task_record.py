@@ -31,12 +31,12 @@ from ncsnx.inverse.posterior.posterior_maps import POSTERIOR_FILE, Sorted, write
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_drawing import draw_task, psnr_in_words
 from ncsnx.quantities import number
+from ncsnx.runs.records.sample_record import TASK_FILE
 from ncsnx.storage import reading
 from ncsnx.storage.atomic import debris, is_temporary, reporting, write_bytes
 from ncsnx.storage.documents.document import document
 from ncsnx.storage.documents.document_files import write_document
 
-TASK_FILE = "task.json"
 CALIBRATION_FILE = "calibration.png"
 _GRID_FILE = "grid.png"
 
@@ -59,7 +59,7 @@ class PictureRecord:
     nmse_of_mean: float | None = attrs.field(default=None, metadata=OMITTED)
     """‖x − t‖² / ‖t‖² of the mean image; None for a truth of zeros too."""
     nmse_of_one: float | None = attrs.field(default=None, metadata=OMITTED)
-    """Its mean over single images."""
+    """Mean of ‖x − t‖² / ‖t‖² over single images."""
     psnr: dict[str, float | None] = attrs.field(metadata=REST)
     """psnr_of_mean and psnr_of_one, in dB; empty without a truth, or with one of zeros that has no range."""
 

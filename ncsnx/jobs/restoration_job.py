@@ -5,6 +5,7 @@ from pathlib import Path
 
 import attrs
 
+from ncsnx.config.data_sets import Data
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError
 from ncsnx.inverse.posterior.calibration_table import calibration_in_words
@@ -70,7 +71,7 @@ def carry_out_restoration(job: RestorationJob, work: Work, stop: StopRequest) ->
     with stop.at_once():
         task = job.task()
         _ = task.protocol  # reads all pictures
-        own = _own_values(job, work)
+        own = own_values(job.experiment.data, job.values, work.warning)
     count = count_images(job.n, task)
     at_once = work.ranks.batch_size(count, job.request.batch_size)
     with stop.at_once():
@@ -94,15 +95,18 @@ def carry_out_restoration(job: RestorationJob, work: Work, stop: StopRequest) ->
     return Restoration(task=task, output=output, record=record)
 
 
-def _own_values(job: RestorationJob, work: Work) -> OwnValues:
-    """The data's own values; 0 to 1, with a warning, if a packed data set has them and isn't here."""
+def own_values(data: Data, values: ValueRange, warn: Callable[[str], object]) -> OwnValues:
+    """The data's own values; 0 to 1, with a warning, if they are bounded and can't be known without a packed file.
+
+    Raises NcsnxError for unbounded data whose values aren't known.
+    """
     try:
-        return OwnValues.of_data(job.experiment.data, *job.values())
+        return OwnValues.of_data(data, *values())
     except NcsnxError as error:
-        own = OwnValues.of_data(job.experiment.data, 0.0, 1.0)
+        own = OwnValues.of_data(data, 0.0, 1.0)
         if not own.is_bounded:
             raise
-        work.warning(f"{POSTERIOR_FILE} will have values from 0 (black) to 1 (white): {error}")
+        warn(f"{POSTERIOR_FILE} will have values from 0 (black) to 1 (white): {error}")
         return own
 
 

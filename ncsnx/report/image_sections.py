@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ncsnx.inverse.posterior.calibration_table import CALIBRATION_TITLES, calibration_in_words, calibration_rows
-from ncsnx.inverse.task_record import CALIBRATION_FILE, TASK_FILE, TaskRecord
+from ncsnx.inverse.task_record import CALIBRATION_FILE, TaskRecord
 from ncsnx.quantities import counted, number
 from ncsnx.report.chart import thinned_steps
 from ncsnx.report.embedded_pictures import PictureBudget
@@ -14,7 +14,7 @@ from ncsnx.report.history_sections import as_command
 from ncsnx.report.page_blocks import Block, CommandLines, Frame, Paragraph, PictureFigure, Slider, Table
 from ncsnx.report.run_facts import Problems, RunFacts, folders_in
 from ncsnx.runs.names import step_of
-from ncsnx.runs.records.sample_record import PROTOCOL_FILE, SampleRecord
+from ncsnx.runs.records.sample_record import PROTOCOL_FILE, TASK_FILE, SampleRecord
 from ncsnx.runs.score_files import value
 from ncsnx.storage import reading
 
@@ -86,7 +86,7 @@ def _sample_folder(
 def _truth_blocks(
     facts: RunFacts, folder: Path, task: TaskRecord, problems: Problems, budget: PictureBudget
 ) -> Iterator[Block]:
-    """What compares a task's images with the truth."""
+    """Comparison of a task's images with the truth."""
     rows = tuple(
         (one.picture, _psnr(one.psnr, "psnr_of_mean"), _psnr(one.psnr, "psnr_of_one"))
         for one in task.pictures[:_MOST_PICTURES]

@@ -19,7 +19,7 @@ from ncsnx.inverse.posterior.posterior_maps import read_posterior
 from tests.cli.drawing import error
 from tests.cli.test_task_inputs import draw, drawn, right_half
 from tests.forked import fork
-from tests.training.tiny import CPU
+from tests.training.tiny import CPU, command
 
 WORDS = ("--inpaint", "digits", "--mask", "mask.png")
 
@@ -89,6 +89,21 @@ def test_maps_and_calibration_stand_beside_the_samples(place: Path) -> None:
     assert {path.name: path.read_bytes() for path in out.glob("*.*")} == kept
     assert draw(place, *words, "--overwrite", "--seed", "1").code == 0
     assert (out / "posterior.safetensors").read_bytes() != kept["posterior.safetensors"]
+
+
+def test_the_page_shows_calibration_and_damaged_maps_are_found(place: Path) -> None:
+    drawn = command("restore", "digits", *WORDS, "--truth", "digits", "--n", "3", "--quiet", *CPU, folder=place)
+    assert drawn.code == 0, drawn.err
+    assert command("report", "digits", "--no-doctor", folder=place).code == 0
+    page = (place / "runs/digits/report.html").read_text()
+    assert all(words in page for words in ("Truths within the central part", "needs 39 alternatives", "SSIM of one"))
+    assert page.count("Calibration: ") == 2, "a caption and the picture's text"
+    (maps,) = (place / "runs/digits/samples").glob("*/posterior.safetensors")
+    maps.write_bytes(maps.read_bytes()[:-1] + b"x")
+    examined = command("doctor", "digits", folder=place)
+    assert examined.code == 1
+    assert "posterior.safetensors is damaged: its sha256 is not the one" in examined.out
+    assert "repeat the same `ncsnx restore`" in examined.out
 
 
 def test_grid_and_record_show_the_truth_that_was_named_last(place: Path) -> None:

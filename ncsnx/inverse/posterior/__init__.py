@@ -1,1 +1,1 @@
-"""What the alternatives of a task say together: maps of the posterior, distances to the truth, calibration."""
+"""Posteriors from the alternatives of a task: maps, distances to the truth, calibration."""

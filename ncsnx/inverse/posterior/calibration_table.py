@@ -12,13 +12,13 @@ def calibration_rows(calibration: Calibration) -> list[tuple[str, str, str]]:
 
 
 def compared_in_words(calibration: Calibration) -> str:
-    """What was compared: '128 values of 2 pictures, 40 alternatives of each'."""
+    """Compared values in words: '128 values of 2 pictures, 40 alternatives of each'."""
     values, pictures = counted(calibration.values, "value"), counted(calibration.pictures, "picture")
     return f"{values} of {pictures}, {counted(calibration.alternatives, 'alternative')} of each"
 
 
 def calibration_in_words(calibration: Calibration) -> str:
-    """What was compared and left out, and where the errors come from, a sentence on each line."""
+    """Values that were compared and left out, and the origin of the errors, each on a line."""
     lines = [compared_in_words(calibration)]
     if calibration.left_out:
         lines.append(f"left out: {counted(calibration.left_out, 'value')} in which truth and alternatives are the same")
@@ -32,7 +32,7 @@ def calibration_in_words(calibration: Calibration) -> str:
 def _row(interval: Interval) -> tuple[str, str, str]:
     central = percent(interval.central)
     if interval.expected is None:
-        return central, "", f"needs {interval.least_alternatives} alternatives"
+        return central, "", f"needs {counted(interval.least_alternatives, 'alternative')}"
     if interval.share is None:
         return central, _share(interval.expected), "nothing varies"
     error = "" if interval.error is None else f" ± {_share(interval.error)}"

@@ -38,7 +38,7 @@ _PART_BYTES = 2**23
 
 Sorted = NDArray[np.float32]
 """Values (V, n) of V pixels in n alternatives, as sampled, ascending along the second axis."""
-Watch = Callable[[slice, Sorted], None]
+PartWatch = Callable[[slice, Sorted], None]
 """Gets places in the flattened image of a picture, and the sorted values there."""
 
 
@@ -50,7 +50,7 @@ class PosteriorMaps:
     deviation: Tensor
     """Standard deviation, with n − 1 in the denominator; NaN for a single alternative."""
     quantiles: dict[float, Tensor]
-    """By probability: 0.025, 0.1, 0.25, 0.5, 0.75, 0.9 and 0.975."""
+    """Quantiles by probability: 0.025, 0.1, 0.25, 0.5, 0.75, 0.9 and 0.975."""
     alternatives: int
     """n, the number of alternatives per picture."""
     low: float
@@ -82,7 +82,7 @@ def write_posterior(
     own: OwnValues,
     samples_sha256: str,
     *,
-    watch: Callable[[int], Watch] = lambda picture: lambda pixels, ordered: None,
+    watch: Callable[[int], PartWatch] = lambda picture: lambda pixels, ordered: None,
     check_stop: Callable[[], None] = lambda: None,
 ) -> str:
     """Writes the file for the alternatives of each picture, part by part, and returns its sha256.

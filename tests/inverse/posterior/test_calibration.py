@@ -73,7 +73,7 @@ def test_the_expected_share_is_that_of_order_statistics_and_too_few_alternatives
 
 
 def test_ties_neither_add_to_the_share_nor_take_from_it() -> None:
-    """As where pictures are black, and alternatives too."""
+    """Pictures and alternatives are black in many pixels."""
     generator, count, pixels = np.random.default_rng(1), 19, 5_000
     values = generator.choice([0.0, 0.0, 0.5, 1.0], size=(2, pixels, count + 1))
     found = measured(values[..., 0], values[..., 1:]).result()
