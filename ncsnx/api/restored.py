@@ -15,13 +15,16 @@ from ncsnx.console.working import work_of
 from ncsnx.data.window import window_of
 from ncsnx.errors import UsageError
 from ncsnx.images import ImageBatch
+from ncsnx.inverse.posterior.calibration import Calibration
+from ncsnx.inverse.posterior.calibration_table import CALIBRATION_TITLES, calibration_in_words, calibration_rows
+from ncsnx.inverse.posterior.posterior_maps import POSTERIOR_FILE, PosteriorMaps, read_posterior
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_pictures import range_of
-from ncsnx.inverse.task_record import PictureRecord
+from ncsnx.inverse.task_record import CALIBRATION_FILE, PictureRecord
 from ncsnx.jobs.restoration_job import Restoration, RestorationJob, carry_out_restoration
-from ncsnx.jobs.task_building import build_task
+from ncsnx.jobs.task_building import build_task, own_range
 from ncsnx.jobs.task_choice import TaskOptions
-from ncsnx.notebooks.display import heading, picture_html, remark
+from ncsnx.notebooks.display import heading, html_table, picture_html, remark
 from ncsnx.quantities import counted, number
 from ncsnx.runs.exported import Export
 from ncsnx.runs.folder import Run
@@ -51,17 +54,32 @@ class RestoredImages:
     misfit: float
     """Largest difference to the measurement, where black is 0 and white 1."""
     pictures: tuple[PictureRecord, ...]
-    """The images of each picture, and their PSNR in dB if the truth is known."""
+    """The images of each picture, and their distances to the truth if it is known."""
+    posterior: Path
+    """File of the maps: safetensors, tensors (P, C, H, W) float32 in the data's own values."""
+    calibration: Calibration | None
+    """Shares of truths within the central 50, 80 and 95 % of their alternatives; None without a truth."""
+    calibration_plot: Path | None
+    """A PNG of these shares; None if there is no truth, or too few alternatives."""
 
     def tensor(self) -> ImageBatch:
         """All images, (N, C, H, W) float32 on the CPU: in [0, 1], or unbounded; read at each call."""
         images = safetensors.torch.load_file(self.samples)["samples"]
         return ImageBatch.of(images, window_of(self.source.experiment().data))
 
+    def maps(self) -> PosteriorMaps:
+        """Mean, deviation and quantiles of the images of each picture; read at each call."""
+        return read_posterior(self.posterior)
+
     def _repr_html_(self) -> str:
         title = f"{self.task}: {counted(len(self.images), 'image')} of {counted(len(self.pictures), 'picture')}"
         shown = picture_html(self.grid.read_bytes(), title) if self.grid.is_file() else ""
-        return heading(title, str(self.folder)) + shown + remark(f"maximum misfit: {number(self.misfit)}")
+        told = heading(title, str(self.folder)) + shown + remark(f"maximum misfit: {number(self.misfit)}")
+        if self.calibration is None:
+            return told
+        rows = calibration_rows(self.calibration)
+        words = "; ".join(calibration_in_words(self.calibration).splitlines())
+        return told + html_table(CALIBRATION_TITLES, rows, ["right"] * 3) + remark(words)
 
 
 def restore(
@@ -145,6 +163,7 @@ def restore(
             experiment=experiment,
             ckpt=ckpt,
             task=lambda: build_task(chosen, experiment.data, values, shape) if task is None else task,
+            values=own_range(chosen, values),
             n=n,
             size=size,
             request=SampleRequest(
@@ -172,6 +191,7 @@ def _require_one(task: Task | None, chosen: TaskOptions) -> None:
 
 def _restored(source: Source, restored: Restoration) -> RestoredImages:
     output, record = restored.output, restored.record
+    plot = output.path / CALIBRATION_FILE
     return RestoredImages(
         source=source,
         task=record.task,
@@ -181,4 +201,7 @@ def _restored(source: Source, restored: Restoration) -> RestoredImages:
         images=tuple(sorted((output.path / "images").glob("*.png"))),
         misfit=record.misfit,
         pictures=record.pictures,
+        posterior=output.path / POSTERIOR_FILE,
+        calibration=record.calibration,
+        calibration_plot=plot if plot.is_file() else None,
     )

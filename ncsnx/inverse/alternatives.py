@@ -44,9 +44,14 @@ class Alternatives:
 
     def reduced(self, function: Callable[[Tensor], Tensor]) -> Tensor:
         """(C, H, W): a function of the values of a pixel in all images, (count, V) → (V,) for V pixels."""
-        step = max(1, _READ_BYTES // (_TYPE.itemsize * self.count))
-        pixels = (slice(begin, min(begin + step, self._size)) for begin in range(0, self._size, step))
-        return torch.cat([function(self._read(range(self.count), some)) for some in pixels]).view(self.shape)
+        return torch.cat([function(values) for _, values in self.by_pixel()]).view(self.shape)
+
+    def by_pixel(self, most_bytes: int = _READ_BYTES) -> Iterator[tuple[slice, Tensor]]:
+        """Places in the flattened image and the values there in all images, (count, V), of at most `most_bytes`."""
+        step = max(1, most_bytes // (_TYPE.itemsize * self.count))
+        for begin in range(0, self._size, step):
+            pixels = slice(begin, min(begin + step, self._size))
+            yield pixels, self._read(range(self.count), pixels)
 
     @property
     def _size(self) -> int:

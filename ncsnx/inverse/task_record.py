@@ -1,28 +1,44 @@
-"""task.json, beside the samples of a task: their misfit to the measurement, and PSNR to the truth.
+"""task.json, beside the samples of a task: their misfit to the measurement, and how they compare with the truth.
 
-    {"task": "inpaint", "misfit": 1e-8, "samples_sha256": "…", "pictures": [
-        {"picture": "a.png", "images": [0, 4], "psnr_of_mean": 21.5, "psnr_of_one": 18.9}, …]}
+    {"schema_version": 2, "task": "inpaint", "misfit": 1e-8, "samples_sha256": "…", "posterior_sha256": "…",
+     "calibration": {…}, "pictures": [
+        {"picture": "a.png", "images": [0, 4], "range": 1.0, "psnr_of_mean": 21.5, "psnr_of_one": 18.9,
+         "ssim_of_mean": 0.81, "ssim_of_one": 0.75, "nmse_of_mean": 0.03, "nmse_of_one": 0.05}, …]}
 
-`images` is the half-open range of a picture's images. PSNRs, in dB, exist if the truth is known; null means equal.
+`images` is the half-open range of a picture's images. What compares with the truth (see
+`ncsnx.inverse.posterior.image_quality` and `calibration`) exists if it is known. PSNRs are in dB; null means equal.
+`of_one` is the mean over single images. Version 1 had neither posterior nor calibration, and PSNR as the only
+distance.
 """
 
 import math
-import statistics
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any, Literal, Self
 
 import attrs
+import torch
+from torch import Tensor
 
-from ncsnx.config.strict.fields import REST, versioned
+from ncsnx.config.strict.fields import OMITTED, REST, versioned
 from ncsnx.inverse.alternatives import Alternatives, open_alternatives
-from ncsnx.inverse.task import Task, psnr
-from ncsnx.inverse.task_drawing import draw_task
+from ncsnx.inverse.posterior.calibration import Calibration, Coverage
+from ncsnx.inverse.posterior.calibration_plot import draw_calibration
+from ncsnx.inverse.posterior.image_quality import image_distances
+from ncsnx.inverse.posterior.own_values import OwnValues
+from ncsnx.inverse.posterior.posterior_maps import POSTERIOR_FILE, Sorted, write_posterior
+from ncsnx.inverse.task import Task
+from ncsnx.inverse.task_drawing import draw_task, psnr_in_words
+from ncsnx.quantities import number
+from ncsnx.runs.records.sample_record import TASK_FILE
 from ncsnx.storage import reading
-from ncsnx.storage.atomic import write_bytes
+from ncsnx.storage.atomic import debris, is_temporary, reporting, write_bytes
 from ncsnx.storage.documents.document import document
 from ncsnx.storage.documents.document_files import write_document
 
-TASK_FILE = "task.json"
+CALIBRATION_FILE = "calibration.png"
+_GRID_FILE = "grid.png"
 
 
 @attrs.frozen(kw_only=True)
@@ -33,8 +49,26 @@ class PictureRecord:
     """Name of the picture."""
     images: tuple[int, int]
     """Half-open range of indices of its images."""
+    range: float | None = attrs.field(default=None, metadata=OMITTED)
+    """Range of the values for PSNR and SSIM: that of the data; for unbounded or complex data, the truth's largest
+    magnitude. None, like what follows, without a truth."""
+    ssim_of_mean: float | None = attrs.field(default=None, metadata=OMITTED)
+    """Structural similarity of the mean image; None for images smaller than 7×7 too."""
+    ssim_of_one: float | None = attrs.field(default=None, metadata=OMITTED)
+    """Mean structural similarity of single images."""
+    nmse_of_mean: float | None = attrs.field(default=None, metadata=OMITTED)
+    """‖x − t‖² / ‖t‖² of the mean image; None for a truth of zeros too."""
+    nmse_of_one: float | None = attrs.field(default=None, metadata=OMITTED)
+    """Mean of ‖x − t‖² / ‖t‖² over single images."""
     psnr: dict[str, float | None] = attrs.field(metadata=REST)
-    """psnr_of_mean and psnr_of_one, in dB; empty without a truth."""
+    """psnr_of_mean and psnr_of_one, in dB; empty without a truth, or with one of zeros that has no range."""
+
+    def in_words(self, which: Literal["mean", "one"]) -> str:
+        """The distances of the mean image, or of a single one: 'PSNR 21.5 dB, SSIM 0.8100, NMSE 0.03000'."""
+        known = {"SSIM": (self.ssim_of_mean, self.ssim_of_one), "NMSE": (self.nmse_of_mean, self.nmse_of_one)}
+        place = ("mean", "one").index(which)
+        others = [f", {name} {number(value)}" for name, pair in known.items() if (value := pair[place]) is not None]
+        return f"PSNR {psnr_in_words(self.psnr[f'psnr_of_{which}'])}{''.join(others)}"
 
 
 @document("the record of a task")
@@ -42,52 +76,133 @@ class PictureRecord:
 class TaskRecord:
     """Content of task.json."""
 
-    schema_version: int = attrs.field(default=1, metadata=versioned(since=2))
+    schema_version: int = attrs.field(default=2, metadata=versioned({1: lambda record: record}, since=2))
     task: str
     misfit: float
     samples_sha256: str
+    posterior_sha256: str | None = attrs.field(default=None, metadata=OMITTED)
+    """Hash of posterior.safetensors; None in version 1."""
+    calibration: Calibration | None = attrs.field(default=None, metadata=OMITTED)
+    """None without a truth."""
     pictures: tuple[PictureRecord, ...]
 
 
-def record_task(task: Task, folder: Path, samples: Path, check_stop: Callable[[], None] = lambda: None) -> TaskRecord:
-    """Writes task.json and the task's grid.png into the folder of the samples, and returns the record.
+def record_task(
+    task: Task,
+    folder: Path,
+    samples: Path,
+    own: OwnValues | None = None,
+    check_stop: Callable[[], None] = lambda: None,
+) -> TaskRecord:
+    """Writes posterior.safetensors, calibration.png, the task's grid.png and, last, task.json beside the samples.
 
-    Both compare with the truth if the task has one. Reads one picture and some of its images at a time; check_stop is
-    called before each picture and raises to stop. Raises NcsnxError.
+    They compare with the truth if the task has one; calibration.png takes one, and alternatives enough for an interval.
+    own: the data's own values; by default 0 to 1. Reads one picture and some of its images at a time; check_stop is
+    called between them and raises to stop, and what is unfinished is then removed. Removes what killed processes left
+    unfinished, so the caller holds the folder's lock. Raises NcsnxError.
     """
+    own = own or OwnValues()
+    _remove_unfinished(folder)
+    with reading.opened(samples) as file:
+        samples_sha256 = reading.sha256(file)
     with open_alternatives(samples, task.count) as images:
         misfits: list[float] = []
         records: list[PictureRecord] = []
         for place, alternatives in enumerate(images):
             check_stop()
-            misfit, compared = _compared(task.of(place), place, alternatives)
+            misfit, compared = _compared(task.of(place), place, alternatives, own)
             misfits.append(misfit)
             records.append(compared)
+        coverage = Coverage.of(task.count, images[0].count)
+        watch = partial(_counted_truth, task, own, coverage)
+        maps = folder / POSTERIOR_FILE
+        posterior_sha256 = write_posterior(maps, images, own, samples_sha256, watch=watch, check_stop=check_stop)
         grid = draw_task(task, images)
-    with reading.opened(samples) as file:
-        samples_sha256 = reading.sha256(file)
-    record = TaskRecord(task=task.name, misfit=max(misfits), samples_sha256=samples_sha256, pictures=tuple(records))
-    write_bytes(folder / "grid.png", grid)
+    calibration = None if coverage.is_empty else coverage.result()
+    record = TaskRecord(
+        task=task.name,
+        misfit=max(misfits),
+        samples_sha256=samples_sha256,
+        posterior_sha256=posterior_sha256,
+        calibration=calibration,
+        pictures=tuple(records),
+    )
+    write_bytes(folder / _GRID_FILE, grid)
+    if calibration is not None and calibration.is_known:
+        write_bytes(folder / CALIBRATION_FILE, draw_calibration(calibration, coverage.curve()))
+    else:  # of an earlier truth
+        with reporting(folder / CALIBRATION_FILE):
+            (folder / CALIBRATION_FILE).unlink(missing_ok=True)
     write_document(folder / TASK_FILE, record)
     return record
 
 
-def _compared(task: Task, place: int, images: Alternatives) -> tuple[float, PictureRecord]:
+def _remove_unfinished(folder: Path) -> None:
+    """Removes what killed processes left of the files that are written here."""
+    ours = (POSTERIOR_FILE, CALIBRATION_FILE, _GRID_FILE, TASK_FILE)
+    with reporting(folder):
+        for path in debris(folder):
+            if any(is_temporary(path.name, of=name) for name in ours):
+                path.unlink(missing_ok=True)
+
+
+def _counted_truth(task: Task, own: OwnValues, coverage: Coverage, picture: int) -> Callable[[slice, Sorted], None]:
+    """Counts the truth of a picture within its alternatives, part by part; does nothing without a truth."""
+    truth = task.of(picture).truth
+    if truth is None:
+        return lambda pixels, ordered: None
+    sampled = own.as_sampled(truth).flatten()
+    reach = 1.0 if own.is_bounded else float(sampled.abs().max())
+    values = sampled.numpy()
+    return lambda pixels, ordered: coverage.add(picture, ordered, values[pixels], reach)
+
+
+def _compared(task: Task, place: int, images: Alternatives, own: OwnValues) -> tuple[float, PictureRecord]:
     """The largest difference between Uᵀ y and its value for the images of a task with one picture, and the record."""
-    operator, values, truth = task.operator, task.values, task.truth
+    operator, values = task.operator, task.values
+    quality = _QualityOfAll.of(task, own)
     misfits: list[float] = []
-    psnrs: list[float] = []
     for some in images.batches():
-        away = operator.coefficients(some.double()) - values
+        away = operator.coefficients(own.to_unit(some).double()) - values
         misfits.append(float((operator.singular_values * away).abs().max()))
-        psnrs += [] if truth is None else psnr(some, truth)
-    found: dict[str, float | None] = {}
-    if truth is not None:
-        mean = images.reduced(lambda values: values.mean(dim=0))
-        found = {"psnr_of_mean": _finite(psnr(mean[None], truth)[0]), "psnr_of_one": _finite(statistics.fmean(psnrs))}
+        quality.add(some)
+    found = quality.found(images)
     each = images.count
-    return max(misfits), PictureRecord(picture=task.names[0], images=(place * each, (place + 1) * each), psnr=found)
+    return max(misfits), PictureRecord(picture=task.names[0], images=(place * each, (place + 1) * each), **found)
 
 
-def _finite(psnr: float) -> float | None:
-    return psnr if math.isfinite(psnr) else None
+@attrs.define(eq=False)
+class _QualityOfAll:
+    """Sums the distances of single images to the truth, if there is one with a range of values."""
+
+    own: OwnValues
+    truth: Tensor | None
+    """(1, C, H, W) in own values, as it is compared."""
+    data_range: float
+    total: Tensor
+
+    @classmethod
+    def of(cls, task: Task, own: OwnValues) -> Self:
+        truth = None if task.truth is None else own.compared(own.of_truth(task.truth))
+        data_range = 0.0 if truth is None else own.data_range(truth)
+        return cls(own, truth if data_range > 0 else None, data_range, torch.zeros(3, dtype=torch.float64))
+
+    def add(self, images: Tensor) -> None:
+        """Adds images (B, C, H, W), as sampled."""
+        if self.truth is not None:
+            self.total += self._distances(images, self.truth).sum(dim=0)
+
+    def found(self, images: Alternatives) -> dict[str, Any]:
+        """Fields of the record, for the images that were added."""
+        if self.truth is None:
+            return {"psnr": {}}
+        mean = images.reduced(lambda values: values.mean(dim=0))
+        fields: dict[str, Any] = {"range": self.data_range, "psnr": {}}
+        for which, row in (("mean", self._distances(mean[None], self.truth)[0]), ("one", self.total / images.count)):
+            psnr, ssim, nmse = (value if math.isfinite(value) else None for value in row.tolist())
+            fields["psnr"][f"psnr_of_{which}"] = psnr
+            fields |= {f"ssim_of_{which}": ssim, f"nmse_of_{which}": nmse}
+        return fields
+
+    def _distances(self, images: Tensor, truth: Tensor) -> Tensor:
+        return image_distances(self.own.compared(self.own.of_samples(images)), truth, self.data_range)

@@ -5,16 +5,22 @@ from pathlib import Path
 
 import attrs
 
+from ncsnx.config.data_sets import Data
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.image_sizes import ImageSize
 from ncsnx.config.variants import load_plugins
+from ncsnx.errors import NcsnxError
+from ncsnx.inverse.posterior.calibration_table import calibration_in_words
+from ncsnx.inverse.posterior.own_values import OwnValues
+from ncsnx.inverse.posterior.posterior_maps import POSTERIOR_FILE
 from ncsnx.inverse.task import Task
-from ncsnx.inverse.task_drawing import psnr_in_words
+from ncsnx.inverse.task_pictures import ValueRange, unit_range
 from ncsnx.inverse.task_record import TaskRecord, record_task
 from ncsnx.jobs.sample_drawing import FolderDrawing, load_model
 from ncsnx.networks import meta_network
 from ncsnx.quantities import counted, number
 from ncsnx.runs.model_source import Source
+from ncsnx.runs.writer_lock import folder_lock
 from ncsnx.runtime import Runtime
 from ncsnx.sampling.request import SampleRequest
 from ncsnx.sampling.sample import count_images
@@ -48,6 +54,8 @@ class RestorationJob:
     out: Path | None
     """None: the folder named after the protocol."""
     data: Path | None
+    values: ValueRange = unit_range
+    """Black and white in the data's own values, in which the maps of the posterior are written."""
     overwrite: bool = False
     note: str = ""
 
@@ -72,6 +80,7 @@ def carry_out_restoration(job: RestorationJob, work: Work, stop: StopRequest) ->
             require_size(meta_network(job.experiment), job.size)
         task = job.task()
         _ = task.protocol  # reads all pictures
+        own = own_values(job.experiment.data, job.values, work.warning)
     count = count_images(job.n, task)
     at_once = work.ranks.batch_size(count, job.request.batch_size)
     with stop.at_once():
@@ -89,9 +98,25 @@ def carry_out_restoration(job: RestorationJob, work: Work, stop: StopRequest) ->
     output = drawing.carry_out(work)
     if output is None:
         return None
-    record = record_task(task, output.path, output.samples_path, stop.check)
+    with folder_lock(output.path, str(output.path), work.warning):
+        record = record_task(task, output.path, output.samples_path, own, stop.check)
     _report(record, task, work)
     return Restoration(task=task, output=output, record=record)
+
+
+def own_values(data: Data, values: ValueRange, warn: Callable[[str], object]) -> OwnValues:
+    """The data's own values; 0 to 1, with a warning, if they are bounded and can't be known without a packed file.
+
+    Raises NcsnxError for unbounded data whose values aren't known.
+    """
+    try:
+        return OwnValues.of_data(data, *values())
+    except NcsnxError as error:
+        own = OwnValues.of_data(data, 0.0, 1.0)
+        if not own.is_bounded:
+            raise
+        warn(f"{POSTERIOR_FILE} will have values from 0 (black) to 1 (white): {error}")
+        return own
 
 
 def _report(record: TaskRecord, task: Task, work: Work) -> None:
@@ -106,5 +131,7 @@ def _report(record: TaskRecord, task: Task, work: Work) -> None:
         work.info(misfit)
     for found in record.pictures:
         if found.psnr:
-            mean, one = (psnr_in_words(found.psnr[f"psnr_of_{which}"]) for which in ("mean", "one"))
-            work.info(f"{found.picture}: PSNR {mean} of the mean image, {one} of a single image on average")
+            mean, one = found.in_words("mean"), found.in_words("one")
+            work.info(f"{found.picture}: {mean} of the mean image; {one} of a single image on average")
+    if record.calibration is not None:
+        work.info(f"calibration: {calibration_in_words(record.calibration)}")

@@ -32,8 +32,12 @@ def build_task(chosen: TaskOptions, data: Data, values: ValueRange, shape: tuple
     task.require_fit(data, shape)
     if chosen.noise is not None:
         task = attrs.evolve(task, noise=chosen.noise)
-    of_truth = values if chosen.measure is None else range_in(chosen.measure, values)
-    return with_truth(task, chosen.truth, chosen.inputs, of_truth)
+    return with_truth(task, chosen.truth, chosen.inputs, own_range(chosen, values))
+
+
+def own_range(chosen: TaskOptions, values: ValueRange) -> ValueRange:
+    """Black and white in the data's own values, for truths and results. values: as in `build_task`."""
+    return values if chosen.measure is None else range_in(chosen.measure, values)
 
 
 def _task(chosen: TaskOptions, shape: tuple[int, int, int], values: ValueRange) -> Task:

@@ -5,7 +5,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ncsnx.inverse.task_record import TASK_FILE, TaskRecord
+from ncsnx.inverse.posterior.calibration_table import CALIBRATION_TITLES, calibration_in_words, calibration_rows
+from ncsnx.inverse.task_record import CALIBRATION_FILE, TaskRecord
 from ncsnx.quantities import counted, number
 from ncsnx.report.chart import thinned_steps
 from ncsnx.report.embedded_pictures import PictureBudget
@@ -13,7 +14,7 @@ from ncsnx.report.history_sections import as_command
 from ncsnx.report.page_blocks import Block, CommandLines, Frame, Paragraph, PictureFigure, Slider, Table
 from ncsnx.report.run_facts import Problems, RunFacts, folders_in
 from ncsnx.runs.names import step_of
-from ncsnx.runs.records.sample_record import PROTOCOL_FILE, SampleRecord
+from ncsnx.runs.records.sample_record import PROTOCOL_FILE, TASK_FILE, SampleRecord
 from ncsnx.runs.score_files import value
 from ncsnx.storage import reading
 
@@ -69,23 +70,45 @@ def _sample_folder(
     words = _protocol_words(record)
     task = problems.document(folder / TASK_FILE, TaskRecord)
     name = "Samples" if task is None else f"Task {task.task}"
-    picture = problems.tried(lambda: _grid(folder, f"{name} of {facts.name}: {words}", budget), None)
+    picture = problems.tried(lambda: _picture(folder / "grid.png", f"{name} of {facts.name}: {words}", budget), None)
     if picture is not None:
         yield PictureFigure(picture, f"{name}: {words}.")
     else:
         yield Paragraph(f"{name}: {words}; without a picture.")
     if task is not None:
         yield Paragraph(f"Largest misfit to the measurement: {number(task.misfit)}, where black is 0 and white 1.")
-        rows = tuple(
-            (one.picture, _psnr(one.psnr, "psnr_of_mean"), _psnr(one.psnr, "psnr_of_one"))
-            for one in task.pictures[:_MOST_PICTURES]
-            if one.psnr
-        )
-        if rows:
-            yield Table("PSNR to the truth, dB", ("picture", "of the mean of its images", "of one"), rows)
+        yield from _truth_blocks(facts, folder, task, problems, budget)
     command = record.made.get("command")
     if isinstance(command, str):
         yield CommandLines("Repeat it", (as_command(command),))
+
+
+def _truth_blocks(
+    facts: RunFacts, folder: Path, task: TaskRecord, problems: Problems, budget: PictureBudget
+) -> Iterator[Block]:
+    """Comparison of a task's images with the truth."""
+    rows = tuple(
+        (one.picture, _psnr(one.psnr, "psnr_of_mean"), _psnr(one.psnr, "psnr_of_one"))
+        for one in task.pictures[:_MOST_PICTURES]
+        if one.psnr
+    )
+    if rows:
+        yield Table("PSNR to the truth, dB", ("picture", "of the mean of its images", "of one"), rows)
+    others = tuple(
+        (one.picture, *map(_distance, (one.ssim_of_mean, one.ssim_of_one, one.nmse_of_mean, one.nmse_of_one)))
+        for one in task.pictures[:_MOST_PICTURES]
+        if one.range is not None
+    )
+    if others:
+        head = ("picture", "SSIM of the mean", "SSIM of one", "NMSE of the mean", "NMSE of one")
+        yield Table("Structural similarity and normalized error", head, others)
+    if task.calibration is not None:
+        caption = "Truths within the central part of their alternatives"
+        yield Table(caption, CALIBRATION_TITLES, tuple(calibration_rows(task.calibration)))
+        words = f"Calibration: {'; '.join(calibration_in_words(task.calibration).splitlines())}."
+        alt = f"Task {task.task} of {facts.name}. {words}"
+        picture = problems.tried(lambda: _picture(folder / CALIBRATION_FILE, alt, budget), None)
+        yield Paragraph(words) if picture is None else PictureFigure(picture, words)
 
 
 def _grids(facts: RunFacts) -> list[tuple[int, Path]]:
@@ -97,8 +120,7 @@ def _grids(facts: RunFacts) -> list[tuple[int, Path]]:
     return sorted((step, path) for step, path in steps if step is not None)
 
 
-def _grid(folder: Path, alt: str, budget: PictureBudget) -> Any:
-    path = folder / "grid.png"
+def _picture(path: Path, alt: str, budget: PictureBudget) -> Any:
     try:
         path.lstat()
     except OSError:
@@ -121,3 +143,7 @@ def _protocol_words(record: SampleRecord) -> str:
 
 def _psnr(found: dict[str, float | None], key: str) -> str:
     return "equal" if found.get(key) is None else f"{found[key]:.2f}"
+
+
+def _distance(value: float | None) -> str:
+    return "unknown" if value is None else number(value)

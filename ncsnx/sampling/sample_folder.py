@@ -1,7 +1,7 @@
 """The folder of samples: it survives interruption and never mixes two protocols.
 
     protocol.json  samples.safetensors  images/00000.png …  grid.png  frames/000.png …  film.gif (or .mp4)  .parts/
-    task.json (misfit and PSNR of a task, see `ncsnx.inverse.task_record`)
+    task.json  posterior.safetensors  calibration.png (of a task, see `ncsnx.inverse.task_record`)
 
 Finished batches are kept under `.parts/`. When all are done, samples.safetensors (one tensor `samples`, float32,
 N×C×H×W, in [0, 1] or in the own values of unbounded data) and the pictures are made from them, `protocol.json` gets
@@ -38,7 +38,8 @@ GRID_IMAGES = 100
 """Most images that the grid and the frames show."""
 
 _OURS = re.compile(
-    r"protocol\.json|task\.json|grid\.png|film\.(gif|mp4)|samples\.safetensors|images/\d{5,}\.png|frames/\d{3,}\.png"
+    r"protocol\.json|task\.json|(grid|calibration)\.png|film\.(gif|mp4)|(samples|posterior)\.safetensors"
+    r"|images/\d{5,}\.png|frames/\d{3,}\.png"
 )
 _TEMPORARY = re.compile(r"\.(?P<name>[^/]+)\.tmp-[^/]+$")
 """Temporary file that a killed process may leave: see `atomic.temporary_sibling`."""

@@ -72,6 +72,18 @@ def test_restored_images_agree_and_are_where_they_say(run: Run, tmp_path: Path) 
     assert torch.allclose(torch.Tensor(images[:, :, :4]), torch.tensor(200 / 255), atol=1e-5)
     assert [path.is_file() for path in (*found.images, found.grid)] == [True] * 4
     assert found.misfit < 1e-5
+    maps = found.maps()
+    assert torch.allclose(maps.quantiles[0.5], torch.Tensor(images).median(dim=0).values, atol=1e-6)
+    assert (found.calibration, found.calibration_plot) == (None, None)
+    truth = ncsnx.restore(
+        run, inpaint=tmp_path / "picture.png", mask=tmp_path / "mask.png", truth=tmp_path / "picture.png", n=3
+    )
+    assert truth.calibration is not None
+    assert (truth.calibration.values, truth.calibration.left_out) == (32, 32)
+    assert truth.calibration_plot is not None
+    assert truth.calibration_plot.is_file()
+    assert truth.pictures[0].ssim_of_mean is not None
+    assert "truths inside" in truth._repr_html_()
     assert "data:image/png;base64," in found._repr_html_()
 
 

@@ -60,6 +60,7 @@ def test_known_pixels_come_out_as_they_went_in_and_the_others_differ(photos: Pat
         "samples.safetensors",
         "grid.png",
         "task.json",
+        "posterior.safetensors",
         *(f"images/{number:05d}.png" for number in range(6)),
     }
     for number in range(6):

@@ -1,6 +1,6 @@
 """`ncsnx restore`: draws images that agree with a measurement, such as a part of a picture."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,6 +9,10 @@ from ncsnx.cli.command_registry import TRAIN_PANEL, command
 from ncsnx.cli.parsing import task_options as tasks
 from ncsnx.cli.session import BATCHES, Shared, session
 from ncsnx.console.working import work_of
+
+if TYPE_CHECKING:
+    from ncsnx.console.messages import Messages
+    from ncsnx.inverse.posterior.calibration import Calibration
 
 
 @command("restore", panel=TRAIN_PANEL, place=30)
@@ -65,8 +69,9 @@ def restore_command(
     mask.png`. A PICTURE is a file or a folder of files: images such as PNGs, or .npy files of H×W×C numbers with any
     number of channels, in the data's own values (see --measure).
 
-    Writes what `ncsnx sample` writes, a grid with the given picture, the images, their mean and their spread, and how
-    well the images agree with the picture. An interrupted sampling resumes when the command is repeated.
+    Writes what `ncsnx sample` writes, a grid with the given picture, the images, their mean and their spread, maps of
+    mean, deviation and quantiles, and how well the images agree with the picture; with --truth also PSNR, SSIM,
+    NMSE and calibration. An interrupted sampling resumes when the command is repeated.
     """
     with session(BATCHES, verbose=verbose, quiet=quiet, shared=Shared(gpus=gpus, device=device)) as messages:
         from ncsnx.config.overrides import parse_overrides
@@ -103,17 +108,17 @@ def restore_command(
 
         from ncsnx.inverse.task_pictures import range_of
         from ncsnx.jobs.restoration_job import RestorationJob, carry_out_restoration
-        from ncsnx.jobs.task_building import build_task
+        from ncsnx.jobs.task_building import build_task, own_range
         from ncsnx.stopping import StopRequest
         from ncsnx.storage.documents.document import document_values
 
+        values = range_of(experiment.data, data, source)
         job = RestorationJob(
             source=source,
             experiment=experiment,
             ckpt=ckpt,
-            task=lambda: build_task(
-                chosen, experiment.data, range_of(experiment.data, data, source), shape_at(experiment.data, size)
-            ),
+            task=lambda: build_task(chosen, experiment.data, values, shape_at(experiment.data, size)),
+            values=own_range(chosen, values),
             n=n,
             size=size,
             request=request,
@@ -129,3 +134,12 @@ def restore_command(
             output = restored.output
             agreement = document_values(restored.record)
             messages.json({"folder": str(output.path), **output.protocol, "agreement": agreement})
+        elif restored is not None and restored.record.calibration is not None:
+            _show(restored.record.calibration, messages)
+
+
+def _show(calibration: "Calibration", messages: "Messages") -> None:
+    from ncsnx.console.tables import Column, table
+    from ncsnx.inverse.posterior.calibration_table import CALIBRATION_TITLES, calibration_rows
+
+    table(messages, [Column(title, "right") for title in CALIBRATION_TITLES], calibration_rows(calibration))

@@ -128,7 +128,7 @@ Truth = Annotated[
         "--truth",
         metavar="PICTURE",
         parser=a_path,
-        help="The true picture, to compare with (PSNR). Folders are matched by file name.",
+        help="The true picture, to compare with: PSNR, SSIM, NMSE, calibration. Folders are matched by file name.",
         rich_help_panel=MEASUREMENT_PANEL,
     ),
 ]

@@ -20,7 +20,7 @@ from ncsnx.runs.fast_sampler import FAST_FILE, TRIALS, read_fast
 from ncsnx.runs.names import step_of
 from ncsnx.runs.records.comparison_record import ComparisonRecord
 from ncsnx.runs.records.neighbor_record import FILE_LIMIT, NeighborRecord
-from ncsnx.runs.records.sample_record import PROTOCOL_FILE, SAMPLES_FILE, SampleRecord
+from ncsnx.runs.records.sample_record import PROTOCOL_FILE, SAMPLES_FILE, TASK_FILE, SampleRecord
 from ncsnx.runs.records.trial_record import TrialRecord
 from ncsnx.runs.score_files import FEATURES, MOST_FEATURES_BYTES, RESULTS, SCORES, TABLE_OF_IMAGES, ScoreFile, kept_file
 from ncsnx.runs.writer_lock import writer_of
@@ -179,6 +179,23 @@ def _examine_images(found: Examination, folder: Path, record: SampleRecord, agai
         found.add("missing", folder / "images", f"holds {there:,} of {counted(expected, 'image')}", again)
     if (problem := _picture_problem(folder / "grid.png")) is not None:
         found.add("damaged", folder / "grid.png", problem, again)
+    if any(entry.name == TASK_FILE for entry in found.entries(folder)):
+        _examine_posterior(found, folder, _most_bytes(record.protocol))
+
+
+def _examine_posterior(found: Examination, folder: Path, samples_bytes: int | None) -> None:
+    # these import torch, which only a task needs
+    from ncsnx.inverse.posterior.posterior_maps import POSTERIOR_FILE, QUANTILES
+    from ncsnx.inverse.task_record import TaskRecord
+
+    most = None if samples_bytes is None else (len(QUANTILES) + 2) * samples_bytes  # at most as many pictures as images
+    again = "repeat the same `ncsnx restore`"
+    with found.reading(folder / TASK_FILE, "damaged", again):
+        record = read_document(folder / TASK_FILE, TaskRecord)
+        if record.posterior_sha256 is not None:
+            path = folder / POSTERIOR_FILE
+            if (problem := _hash_problem(found, path, record.posterior_sha256, most)) is not None:
+                found.add("damaged", path, problem, again)
 
 
 def _examine_weights(found: Examination, folder: Path, protocol: dict[str, Any]) -> None:

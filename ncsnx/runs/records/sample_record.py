@@ -8,6 +8,7 @@ from ncsnx.config.strict.fields import OMITTED, REST, versioned
 from ncsnx.storage.documents.document import document
 
 PROTOCOL_FILE, SAMPLES_FILE = "protocol.json", "samples.safetensors"
+TASK_FILE = "task.json"
 
 
 @document("the record of a sampling")

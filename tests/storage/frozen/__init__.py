@@ -1,5 +1,7 @@
 """One file of every kind of document, written by ncsnx 0.1.0: version 1, for manifests and holders' notes 2.
 
+Files of later versions stand beside them, as task2/task.json of version 2.
+
 These files are never written again, since they test the readers of later versions. If you increase the version of a
 kind, or add a kind, add a file written by that version of the program.
 """

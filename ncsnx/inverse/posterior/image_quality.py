@@ -1,0 +1,58 @@
+"""Distances of images to the truth: PSNR, SSIM and NMSE.
+
+SSIM is Wang et al. 2004 (IEEE Trans. Image Process. 13, 600–612) as `skimage.metrics.structural_similarity` computes it
+by default: uniform windows of 7×7 pixels, K₁ = 0.01, K₂ = 0.03, sample covariances (divided by 48), the mean over the
+windows that lie inside the image, and over channels. NMSE is ‖x − t‖² / ‖t‖², as in fastMRI (arXiv 1811.08839).
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+WINDOW = 7
+"""Height and width of the windows of SSIM, in pixels."""
+_K1, _K2 = 0.01, 0.03
+_AT_ONCE = 2**19
+"""Values of the images whose SSIM is computed at once, in some ten arrays of float64."""
+
+
+def image_distances(images: Tensor, truth: Tensor, data_range: float) -> Tensor:
+    """PSNR (dB, infinite for an equal image), SSIM and NMSE of each image, (B, 3) float64.
+
+    SSIM is NaN for images smaller than a window, NMSE is infinite or NaN for a truth of zeros. images: (B, C, H, W);
+    truth: (1, C, H, W); data_range: difference between the largest and the smallest possible value, positive.
+    """
+    images, truth = images.double(), truth.double()
+    step = max(1, _AT_ONCE // truth.numel())
+    return torch.cat([_distances(images[at : at + step], truth, data_range) for at in range(0, len(images), step)])
+
+
+def _distances(images: Tensor, truth: Tensor, data_range: float) -> Tensor:
+    errors = (images - truth).square().flatten(1).mean(dim=1)
+    psnr = [math.inf if error == 0 else -10 * math.log10(error / data_range**2) for error in errors.tolist()]
+    similar = ssim(images, truth, data_range)
+    return torch.stack([torch.tensor(psnr, dtype=torch.float64), similar, errors / truth.square().mean()], dim=1)
+
+
+def ssim(images: Tensor, truth: Tensor, data_range: float) -> Tensor:
+    """Structural similarity of each image, (B,) float64; arguments as in `image_distances`."""
+    if min(images.shape[2:]) < WINDOW:
+        return torch.full((len(images),), math.nan, dtype=torch.float64)
+    unbiased = WINDOW**2 / (WINDOW**2 - 1)
+    x, t = images.double(), truth.double()
+    mean_x, mean_t = _windows(x), _windows(t)
+    variance_x = unbiased * (_windows(x * x) - mean_x * mean_x)
+    variance_t = unbiased * (_windows(t * t) - mean_t * mean_t)
+    covariance = unbiased * (_windows(x * t) - mean_x * mean_t)
+    c1, c2 = (_K1 * data_range) ** 2, (_K2 * data_range) ** 2
+    luminance = (2 * mean_x * mean_t + c1) / (mean_x**2 + mean_t**2 + c1)
+    structure = (2 * covariance + c2) / (variance_x + variance_t + c2)
+    return (luminance * structure).flatten(1).mean(dim=1)
+
+
+def _windows(x: Tensor) -> Tensor:
+    """The mean in each window inside the images."""
+    rows = functional.avg_pool2d(x, (WINDOW, 1), stride=1)  # in two steps, of 7 values each instead of 49
+    return functional.avg_pool2d(rows, (1, WINDOW), stride=1)

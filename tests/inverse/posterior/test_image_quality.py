@@ -1,0 +1,96 @@
+"""PSNR, SSIM and NMSE, against scikit-image and fastMRI's definitions."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from ncsnx.config import Digits
+from ncsnx.inverse import psnr
+from ncsnx.inverse.posterior.image_quality import image_distances, ssim
+from ncsnx.inverse.posterior.own_values import OwnValues
+
+GENERATOR = torch.Generator().manual_seed(0)
+RECORDED = [-0.834759739, 0.849373008, 0.019593126]
+"""SSIM by scikit-image 0.26.0, for where it isn't installed."""
+
+
+@pytest.mark.parametrize(
+    ("shape", "low", "high"),
+    [((1, 8, 8), 0, 1), ((3, 16, 9), 0, 255), ((2, 7, 7), -1, 3), ((1, 6, 8), 0, 1)],
+    ids=["grey", "colours", "one window", "too small"],
+)
+def test_ssim_is_scikit_images_in_any_range(shape: tuple[int, int, int], low: float, high: float) -> None:
+    skimage = pytest.importorskip("skimage.metrics")
+    truth = low + (high - low) * torch.rand(1, *shape, dtype=torch.float64, generator=GENERATOR)
+    images = truth + 0.2 * (high - low) * torch.randn(5, *shape, dtype=torch.float64, generator=GENERATOR)
+    images[0] = truth[0]
+    images[1] = low
+    found = ssim(images, truth, high - low)
+    if min(shape[1:]) < 7:
+        assert found.isnan().all()
+        return
+    expected = [
+        skimage.structural_similarity(truth[0].numpy(), image.numpy(), data_range=high - low, channel_axis=0)
+        for image in images
+    ]
+    np.testing.assert_allclose(found, expected, atol=1e-9, rtol=0)
+
+
+def test_ssim_has_the_recorded_values_of_scikit_image() -> None:
+    rows, columns = torch.meshgrid(torch.arange(12.0), torch.arange(9.0), indexing="ij")
+    truth = (torch.sin(rows / 2) * torch.cos(columns / 3) + 1)[None, None] / 2
+    images = torch.cat([truth.flip(3), truth**2, truth * 0 + 0.5])
+    np.testing.assert_allclose(ssim(images.double(), truth.double(), 1.0), RECORDED, atol=1e-6, rtol=0)
+
+
+def test_psnr_and_nmse_are_their_definitions() -> None:
+    truth = torch.rand(1, 2, 8, 8, generator=GENERATOR)
+    images = truth + 0.1 * torch.randn(3, 2, 8, 8, generator=GENERATOR)
+    images[2] = truth[0]
+    found = image_distances(images, truth, 1.0)
+    assert found[:, 0].tolist() == psnr(images, truth)
+    expected = [float((image - truth[0]).norm() ** 2 / truth.norm() ** 2) for image in images]
+    np.testing.assert_allclose(found[:, 2], expected, rtol=1e-5)
+    scaled = image_distances(-10 + 50 * images.double(), -10 + 50 * truth.double(), 50.0)
+    np.testing.assert_allclose(scaled[:2, 0], found[:2, 0], rtol=1e-9)
+    assert math.isinf(scaled[2, 0])
+
+
+def test_many_images_are_compared_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = torch.rand(1, 1, 8, 8, generator=GENERATOR)
+    images = torch.rand(7, 1, 8, 8, generator=GENERATOR)
+    whole = image_distances(images, truth, 1.0)
+    monkeypatch.setattr("ncsnx.inverse.posterior.image_quality._AT_ONCE", 150)
+    assert torch.equal(image_distances(images, truth, 1.0), whole)
+
+
+def test_a_truth_of_zeros_has_no_nmse() -> None:
+    zeros = torch.zeros(1, 1, 8, 8)
+    assert not image_distances(zeros + 0.5, zeros, 1.0)[0, 2].isfinite()
+    assert not image_distances(zeros, zeros, 1.0)[0, 2].isfinite()
+
+
+def test_complex_images_are_compared_by_their_magnitudes_in_the_truths_range() -> None:
+    own = OwnValues(low=0.0, high=5.0, is_bounded=False, is_complex=True)
+    truth = own.of_truth(torch.tensor([0.6, 0.8]).view(1, 2, 1, 1).expand(1, 2, 8, 8))
+    compared = own.compared(truth)
+    assert compared.shape == (1, 1, 8, 8)
+    torch.testing.assert_close(compared, torch.full((1, 1, 8, 8), 5.0, dtype=torch.float64))
+    assert own.data_range(compared) == pytest.approx(5.0)
+    turned = own.of_samples(torch.tensor([-5.0, 0.0]).view(1, 2, 1, 1).expand(1, 2, 8, 8))
+    assert image_distances(own.compared(turned), compared, 5.0)[0, 2] < 1e-12
+
+
+def test_bounded_data_have_their_own_range_and_unbounded_samples_are_left_as_they_are() -> None:
+    own = OwnValues.of_data(Digits(), -1.0, 3.0)
+    x = torch.rand(2, 1, 8, 8, generator=GENERATOR)
+    torch.testing.assert_close(own.of_samples(x), -1 + 4 * x.double())
+    assert own.data_range(own.of_truth(x)) == 4
+    assert torch.equal(own.to_unit(x), x)
+    free = OwnValues(low=0.0, high=20.0, is_bounded=False)
+    assert torch.equal(free.of_samples(x), x.double())
+    torch.testing.assert_close(free.to_unit(20 * x), x)
+    torch.testing.assert_close(free.as_sampled(x), 20 * x)
+    assert free.data_range(free.of_truth(x)) == pytest.approx(20 * float(x.max()))

@@ -1,0 +1,147 @@
+"""posterior.safetensors: its numbers, streamed, and what a kill leaves."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ncsnx.errors import NcsnxError
+from ncsnx.inverse import Masking, Task
+from ncsnx.inverse.alternatives import Alternatives, open_alternatives
+from ncsnx.inverse.posterior import posterior_maps
+from ncsnx.inverse.posterior.own_values import OwnValues
+from ncsnx.inverse.posterior.posterior_maps import POSTERIOR_FILE, QUANTILES, read_posterior, write_posterior
+from ncsnx.inverse.task_record import record_task
+from tests.forked import FORKS
+
+SHAPE = (1, 8, 8)
+KNOWN = torch.arange(64).view(SHAPE) < 32
+
+
+class Killed(Exception):
+    """Stands for a stop."""
+
+
+@contextmanager
+def alternatives(folder: Path, samples: Tensor, pictures: int) -> Iterator[list[Alternatives]]:
+    save_file({"samples": samples}, folder / "samples.safetensors")
+    with open_alternatives(folder / "samples.safetensors", pictures) as found:
+        yield found
+
+
+@given(
+    pictures=st.integers(1, 3),
+    count=st.integers(1, 45),
+    shape=st.tuples(st.integers(1, 2), st.integers(1, 4), st.integers(1, 5)),
+    part_bytes=st.integers(1, 2_000),
+    seed=st.integers(0, 2**31),
+)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_parts_give_the_mean_deviation_and_quantiles_of_all(
+    tmp_path: Path, pictures: int, count: int, shape: tuple[int, int, int], part_bytes: int, seed: int
+) -> None:
+    samples = torch.rand(pictures * count, *shape, generator=torch.Generator().manual_seed(seed))
+    with pytest.MonkeyPatch.context() as patch, alternatives(tmp_path, samples, pictures) as images:
+        patch.setattr(posterior_maps, "_PART_BYTES", part_bytes)
+        written = write_posterior(tmp_path / POSTERIOR_FILE, images, OwnValues(low=-2.0, high=3.0), "a")
+    assert written == sha256((tmp_path / POSTERIOR_FILE).read_bytes()).hexdigest()
+    found = read_posterior(tmp_path / POSTERIOR_FILE)
+    assert (found.alternatives, found.low, found.high) == (count, -2, 3)
+    own = -2 + 5 * samples.double().view(pictures, count, *shape).numpy()
+    np.testing.assert_allclose(found.mean, own.mean(axis=1), atol=1e-5)
+    for share in QUANTILES:
+        expected = np.quantile(own, share, axis=1, method="weibull")
+        np.testing.assert_allclose(found.quantiles[share], expected, atol=1e-5)
+    if count == 1:
+        assert found.deviation.isnan().all()
+    else:
+        np.testing.assert_allclose(found.deviation, own.std(axis=1, ddof=1), atol=1e-5)
+
+
+def test_the_file_says_what_its_numbers_are(tmp_path: Path) -> None:
+    with alternatives(tmp_path, torch.rand(6, *SHAPE), 2) as images:
+        write_posterior(tmp_path / POSTERIOR_FILE, images, OwnValues(low=0.0, high=255.0), "hash")
+    with safe_open(tmp_path / POSTERIOR_FILE, "np") as file:
+        assert set(file.keys()) == {"mean", "deviation", *(f"quantile_{100 * share:g}" for share in QUANTILES)}
+        assert {file.get_slice(name).get_shape() == [2, *SHAPE] for name in file.keys()} == {True}  # noqa: SIM118
+        said = json.loads(file.metadata()["posterior"])
+    assert (said["low"], said["high"], said["samples_sha256"], said["deviation_ddof"]) == (0, 255, "hash", 1)
+    assert said["quantiles"]["quantile_97.5"] == 0.975
+
+
+def test_unbounded_samples_are_in_their_own_values_already(tmp_path: Path) -> None:
+    samples = 300 * torch.randn(6, *SHAPE, generator=torch.Generator().manual_seed(0))
+    with alternatives(tmp_path, samples, 2) as images:
+        write_posterior(tmp_path / POSTERIOR_FILE, images, OwnValues(high=20.0, is_bounded=False), "hash")
+    found = read_posterior(tmp_path / POSTERIOR_FILE)
+    torch.testing.assert_close(found.mean, samples.view(2, 3, *SHAPE).mean(dim=1), atol=1e-3, rtol=1e-4)
+
+
+def test_a_file_of_something_else_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    place = tmp_path / POSTERIOR_FILE
+    for make in (lambda: None, lambda: place.write_bytes(b"no"), lambda: save_file({"mean": torch.zeros(1)}, place)):
+        make()
+        with pytest.raises(NcsnxError, match=r"cannot read .*; restore the pictures again"):
+            read_posterior(place)
+
+
+def task() -> Task:
+    truth = torch.rand(3, *SHAPE, generator=torch.Generator().manual_seed(5))
+    return Task(name="mine", operator=Masking(KNOWN), values=truth.flatten(1)[:, :32], truth=truth)
+
+
+def record_until_killed(folder: Path) -> None:
+    """Records the task, and is killed while the maps are written."""
+
+    def check() -> None:
+        if any(path.name.startswith(f".{POSTERIOR_FILE}.tmp-") for path in folder.iterdir()):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    record_task(task(), folder, folder / "samples.safetensors", check_stop=check)
+
+
+def test_a_killed_record_leaves_no_half_file_and_the_next_is_as_if_nothing_had_been(tmp_path: Path) -> None:
+    samples = torch.rand(12, *SHAPE, generator=torch.Generator().manual_seed(6))
+    for name in ("killed", "whole"):
+        (tmp_path / name).mkdir()
+        save_file({"samples": samples}, tmp_path / name / "samples.safetensors")
+    process = FORKS.Process(target=record_until_killed, args=(tmp_path / "killed",))
+    process.start()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
+    (left,) = {path.name for path in (tmp_path / "killed").iterdir()} - {"samples.safetensors"}
+    assert left.startswith(f".{POSTERIOR_FILE}.tmp-")
+    for name in ("killed", "whole"):
+        record_task(task(), tmp_path / name, tmp_path / name / "samples.safetensors")
+    killed, whole = (
+        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("killed", "whole")
+    )
+    assert killed == whole
+    assert set(whole) == {"samples.safetensors", POSTERIOR_FILE, "calibration.png", "grid.png", "task.json"}
+
+
+def test_a_stop_between_parts_keeps_the_earlier_file(tmp_path: Path) -> None:
+    calls = []
+
+    def stop() -> None:
+        calls.append(1)
+        if len(calls) > 1:
+            raise Killed
+
+    (tmp_path / POSTERIOR_FILE).write_bytes(b"earlier")
+    with alternatives(tmp_path, torch.rand(6, *SHAPE), 2) as images, pytest.raises(Killed):
+        write_posterior(tmp_path / POSTERIOR_FILE, images, OwnValues(), "a", check_stop=stop)
+    assert {path.name for path in tmp_path.iterdir()} == {"samples.safetensors", POSTERIOR_FILE}
+    assert (tmp_path / POSTERIOR_FILE).read_bytes() == b"earlier"
