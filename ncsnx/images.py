@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
+import attrs
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -29,20 +30,66 @@ MOST_SHOWN = 100
 """Most images that a batch shows in a notebook."""
 
 
+@attrs.frozen
+class Window:
+    """The values that pictures show as black and white. Called with values, it gives what `to_uint8` takes."""
+
+    low: float = 0.0
+    """Value that is black; of complex values, magnitude that is black."""
+    high: float = 1.0
+    """Value that is white; of complex values, magnitude that is white."""
+    is_complex: bool = False
+    """Whether pairs of channels are real and imaginary parts, which are shown as magnitude and phase."""
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """(…, C, H, W) → (…, C, H, W) in [0, 1] within the window and beyond it outside.
+
+        A pair of channels of complex values becomes its magnitude and its phase, of which −π is 0 and π is 1.
+        """
+        if not self.is_complex:
+            return values if (self.low, self.high) == (0, 1) else (values - self.low) / (self.high - self.low)
+        real, imaginary = values.unflatten(-3, (-1, 2)).unbind(-3)
+        magnitude = (torch.hypot(real, imaginary) - self.low) / (self.high - self.low)
+        phase = (torch.atan2(imaginary, real) / math.pi + 1) / 2
+        return torch.stack([magnitude, phase], dim=-3).flatten(-4, -3)
+
+    def __str__(self) -> str:
+        span = f"{self.low:g} to {self.high:g}"
+        return f"magnitude {span}, beside it the phase from −π to π" if self.is_complex else span
+
+
+UNIT = Window()
+"""The window of images in [0, 1]."""
+
+
 class ImageBatch(Tensor):
-    """Images (N, C, H, W) in [0, 1], as a tensor that shows itself as a grid in a notebook.
+    """Images (N, C, H, W), in [0, 1] or in the own values of unbounded data, as a tensor that shows itself as a grid in
+    a notebook, within its window.
 
     What is computed from it is a plain tensor; a slice of it that holds whole images is a batch again.
     """
 
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
+    _window: Window
+
+    @classmethod
+    def of(cls, images: Tensor, window: Window = UNIT) -> "ImageBatch":
+        """The images as a batch. window: values that are shown as black and white."""
+        batch = images.as_subclass(cls)
+        batch._window = window
+        return batch
+
+    @property
+    def window(self) -> Window:
+        """Values that are shown as black and white: 0 and 1 unless the data is unbounded."""
+        return getattr(self, "_window", UNIT)
 
     def __getitem__(self, index: Any) -> Tensor:
         found = super().__getitem__(index)
-        return found.as_subclass(ImageBatch) if found.shape[1:] == self.shape[1:] else found
+        return ImageBatch.of(found, self.window) if found.shape[1:] == self.shape[1:] else found
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "ImageBatch":
-        return self.clone().as_subclass(ImageBatch)
+        return ImageBatch.of(self.clone(), self.window)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         plain = self.as_subclass(Tensor)  # it is saved and sent as such
@@ -51,9 +98,10 @@ class ImageBatch(Tensor):
     def _repr_html_(self) -> str | None:
         if self.dim() != 4 or len(self) == 0:
             return None  # shown as text
-        shown = to_uint8(self.as_subclass(Tensor)[:MOST_SHOWN].detach().float())
+        shown = to_uint8(self.window(self.as_subclass(Tensor)[:MOST_SHOWN].detach().float()))
         images = f"{counted(len(self), 'image')} of {'×'.join(map(str, self.shape[1:]))}"
         part = f"the first {len(shown):,} of {images}" if len(shown) < len(self) else images
+        part += "" if self.window == UNIT else f"; black to white: {self.window}"
         return picture_html(png_bytes(grid(shown, square_columns(len(shown)))), part) + remark(part)
 
 

@@ -10,6 +10,7 @@ from ncsnx.api.choices import experiment_with, runtime_or_default
 from ncsnx.api.python_call import python_call
 from ncsnx.config.sampler import Sampler
 from ncsnx.console.working import work_of
+from ncsnx.data.window import window_of
 from ncsnx.errors import UsageError
 from ncsnx.images import ImageBatch
 from ncsnx.inverse.task import Task
@@ -40,7 +41,7 @@ class RestoredImages:
     folder: Path
     """Folder of everything that was written."""
     samples: Path
-    """File of all images: safetensors, one tensor `samples`, float32 in [0, 1]."""
+    """File of all images: safetensors, one tensor `samples`, float32 in [0, 1], or own values of unbounded data."""
     grid: Path
     """A PNG: each picture as given, its first images, their mean and their spread."""
     images: tuple[Path, ...]
@@ -51,8 +52,9 @@ class RestoredImages:
     """The images of each picture, and their PSNR in dB if the truth is known."""
 
     def tensor(self) -> ImageBatch:
-        """All images, (N, C, H, W) float32 in [0, 1], on the CPU; read at each call."""
-        return safetensors.torch.load_file(self.samples)["samples"].as_subclass(ImageBatch)
+        """All images, (N, C, H, W) float32 on the CPU: in [0, 1], or unbounded; read at each call."""
+        images = safetensors.torch.load_file(self.samples)["samples"]
+        return ImageBatch.of(images, window_of(self.source.experiment().data))
 
     def _repr_html_(self) -> str:
         title = f"{self.task}: {counted(len(self.images), 'image')} of {counted(len(self.pictures), 'picture')}"

@@ -14,6 +14,7 @@ from ncsnx.config.experiment import Experiment
 from ncsnx.config.sampler import Sampler
 from ncsnx.console.progress import progress as shown_progress
 from ncsnx.console.working import work_of
+from ncsnx.data.window import window_of
 from ncsnx.images import ImageBatch
 from ncsnx.sampling.generate import indices_per_batch
 from ncsnx.sampling.request import SampleRequest, images_at_once
@@ -39,7 +40,8 @@ def sample(
 ) -> ImageBatch:
     """n images, (n, C, H, W) float32 in [0, 1] on the CPU; image i depends only on the model, the sampler, seed and i.
 
-    In a notebook they show themselves as a grid.
+    A model of unbounded data gives the data's own values, without limits. In a notebook images show themselves as a
+    grid, in the window of the data.
 
     batch_size: images at once, which change an image by rounding at most; default: 64, and more below 16 px.
     sampler: default: the experiment's; 'fast': the one that `compare` stored.
@@ -62,7 +64,8 @@ def sample(
     batches = math.ceil(count / indices_per_batch(at_once, request.columns))
     with shown_progress(messages, "sampling", total=batches * model.states, unit="states") as advance:
         drawn = draw(model, request, range(count), task=task, data=place, on_state=lambda batch, state: advance())
-        return torch.cat([images.cpu() for _, images in drawn]).as_subclass(ImageBatch)
+        images = torch.cat([images.cpu() for _, images in drawn])
+        return ImageBatch.of(images, window_of(model.experiment.data))
 
 
 def _with_sampler(messages: PythonMessages, model: ScoreModel, sampler: Sampler | Literal["fast"]) -> Experiment:

@@ -28,6 +28,7 @@ from ncsnx.benchmarking.rounds import Spread, in_rounds
 from ncsnx.benchmarking.sampling_times import SamplerTime, sampler_times
 from ncsnx.benchmarking.tracing import kernel_count, peak_bytes, saved_bytes, shares_by_kind
 from ncsnx.config.experiment import Experiment
+from ncsnx.config.image_sizes import ImageSize, as_image_size, size_in_words
 from ncsnx.data import DataMissingError, open_data
 from ncsnx.data.dataset import Dataset
 from ncsnx.errors import NcsnxError, Stopped
@@ -43,7 +44,7 @@ _WARM_UP = 2
 class BenchmarkSettings:
     """Choices of a benchmark."""
 
-    sizes: tuple[int, ...] = ()
+    sizes: tuple[ImageSize, ...] = ()
     """Image sizes; empty: the experiment's own."""
     batch_size: int = 8
     rounds: int = 5
@@ -102,7 +103,7 @@ class ExecutionResult:
 class SizeResult:
     """All executions at one image size."""
 
-    image_size: int
+    image_size: ImageSize
     batch_size: int
     parameters: int
     pixels: str
@@ -160,7 +161,7 @@ def run_benchmark(
     """
     machine = machine_facts(device)
     experiment = attrs.evolve(experiment, batch_size=settings.batch_size, accumulation=1, precision="fp32")
-    sizes = settings.sizes or (experiment.data.image_size,)
+    sizes = settings.sizes or (_own_size(experiment),)
     for size in sizes:
         meta_network(with_random_pixels(experiment, size)[0])  # the network may not support a size
     results: list[SizeResult] = []
@@ -183,7 +184,7 @@ def run_benchmark(
 
 
 def _measure_size(
-    experiment: Experiment, size: int, settings: BenchmarkSettings, folder: Path, device: torch.device, work: Work
+    experiment: Experiment, size: ImageSize, settings: BenchmarkSettings, folder: Path, device: torch.device, work: Work
 ) -> tuple[SizeResult, Stopped | None]:
     experiment, images, pixels = _images(experiment, size, folder, work)
     network = build_network(experiment).to(device)
@@ -202,7 +203,7 @@ def _measure_size(
             left_out[one.name] = error.message
     facts = _facts_of(measured, probe, device, work)
     convolutions = _convolutions(measured, named, probe, device)
-    label = f"{settings.rounds} rounds at {size} px"
+    label = f"{settings.rounds} rounds at {size_in_words(size)} px"
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         times, stopped = in_rounds(
             _jobs(measured, convolutions, probe),
@@ -264,9 +265,14 @@ def _result(
     )
 
 
-def _images(experiment: Experiment, size: int, folder: Path, work: Work) -> tuple[Experiment, Dataset, str]:
+def _own_size(experiment: Experiment) -> ImageSize:
+    size: ImageSize = as_image_size(experiment.data.shape[1:])
+    return size
+
+
+def _images(experiment: Experiment, size: ImageSize, folder: Path, work: Work) -> tuple[Experiment, Dataset, str]:
     """The experiment at this size, its images, and where they come from."""
-    if size == experiment.data.image_size:
+    if size == _own_size(experiment):
         try:
             return experiment, open_data(experiment.data, folder, work).train, "the data set"
         except DataMissingError:

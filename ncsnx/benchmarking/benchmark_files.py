@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ncsnx.benchmarking.benchmark import Benchmark
 from ncsnx.benchmarking.plot_benchmark import plot_time
+from ncsnx.config.image_sizes import size_in_words
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.storage.atomic import write_json
@@ -26,6 +27,6 @@ def write_files(folder: Path, found: Benchmark) -> list[Path]:
             f"{counted(len(size.executions[0].step_s), 'round')}; load {machine['load']:.1f}. The black line is the "
             "time of the same convolutions by themselves, forward and backward."
         )
-        title = f"A training step of {found.experiment} at {size.image_size} px"
-        written += plot_time(folder / f"time-{size.image_size}px", size, title=title, caption=caption)
+        title = f"A training step of {found.experiment} at {size_in_words(size.image_size)} px"
+        written += plot_time(folder / f"time-{size_in_words(size.image_size)}px", size, title=title, caption=caption)
     return written

@@ -7,6 +7,7 @@ import torch
 
 from ncsnx.config.data_sets import Data
 from ncsnx.config.experiment import Experiment
+from ncsnx.config.image_sizes import ImageSize
 from ncsnx.data.dataset import InMemory, StoredImages
 
 _IMAGES = 256
@@ -16,11 +17,11 @@ _IMAGES = 256
 class RandomPixels(Data):
     """Random pixels of a size. It isn't registered, so that no experiment can have it."""
 
-    image_size: int
+    image_size: ImageSize
     channels: int
 
 
-def with_random_pixels(experiment: Experiment, image_size: int) -> tuple[Experiment, InMemory]:
+def with_random_pixels(experiment: Experiment, image_size: ImageSize) -> tuple[Experiment, InMemory]:
     """The experiment at another image size, and random images for it. The way of the images stays the same."""
     data = experiment.data
     random = RandomPixels(

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ncsnx.config.image_sizes import size_in_words
 from ncsnx.planning.spans import in_short, span_of_time
 from ncsnx.quantities import counted
 
@@ -21,7 +22,7 @@ def say_reductions(messages: "Messages", found: "Survey", variant: Variant) -> N
     fit = found.fit
     if fit is None or not fit.reductions:
         return
-    reduced = ", ".join(f"{what} {now:,} instead of {before:,}" for what, now, before in fit.reductions)
+    reduced = ", ".join(f"{what} {now} instead of {before}" for what, now, before in fit.reductions)
     if fit.budget_s is None:
         messages.warning(
             "nothing was timed (--no-timing), so no budget could be applied, and this is a small training: "
@@ -76,7 +77,7 @@ def warn_if_busy(messages: "Messages", found: "Survey") -> None:
 
 
 def _published(fit: "Fit") -> str:
-    scale, size = fit.published, fit.published_data.image_size
+    scale, size = fit.published, size_in_words(fit.published_data.shape[1:])
     steps = f"{counted(scale.steps, 'step')} of {counted(scale.batch_size, 'image')}"
     return f"the published training ({size} px, width {scale.width}, {steps})"
 

@@ -10,6 +10,7 @@ from ncsnx.config.data_sets import (
     DataOnDisk,
     Digits,
     Images,
+    NumericData,
     OwnData,
     Packed,
 )
@@ -73,6 +74,7 @@ __all__ = [
     "NCSNv2",
     "NCSNv2Deeper",
     "NCSNv2Deepest",
+    "NumericData",
     "Optimizer",
     "OwnData",
     "Packed",

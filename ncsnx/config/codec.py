@@ -9,6 +9,7 @@ import attrs
 
 from ncsnx.config.canonical import digest
 from ncsnx.config.experiment import Experiment
+from ncsnx.config.provenance import is_default
 from ncsnx.config.strict.complaints import StructureError, entitle
 from ncsnx.config.strict.converter import structured, unstructured
 from ncsnx.config.strict.fields import Migration, inside_of, versioned
@@ -74,12 +75,12 @@ def identity(experiment: Experiment) -> str:
 
     Computed from the canonical JSON after a round trip, so that 1 and 1.0 count as the same float.
     """
-    return digest(_identifying(structure(unstructure(experiment), Experiment)))
+    return digest(identifying_values(structure(unstructure(experiment), Experiment)))
 
 
 def identifying_paths(experiment: Experiment) -> set[str]:
     """The dotted paths of all values that are part of the identity."""
-    return {path for path, _ in flatten(_identifying(experiment))}
+    return {path for path, _ in flatten(identifying_values(experiment))}
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
@@ -96,12 +97,16 @@ def flatten(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     return rows
 
 
-def _identifying(config: Config) -> dict[str, Any]:
+def identifying_values(config: Config) -> dict[str, Any]:
+    """The JSON values of a configuration object that are part of the identity, variants with their tag under 'type'."""
     values: dict[str, Any] = {}
     if (tag := tag_of(type(config))) is not None:
         values[TAG] = tag
     for field in attrs.fields(type(config)):
-        if field.metadata.get("identity", True):
-            value = getattr(config, field.name)
-            values[field.name] = _identifying(value) if isinstance(value, Config) else unstructured(value)
+        value = getattr(config, field.name)
+        if not field.metadata.get("identity", True):
+            continue
+        if "outside_identity_at_default" in field.metadata and is_default(field, value):
+            continue
+        values[field.name] = identifying_values(value) if isinstance(value, Config) else unstructured(value)
     return values

@@ -5,10 +5,23 @@ from typing import Literal
 import attrs
 
 from ncsnx.config import checks
-from ncsnx.config.variants import OUTSIDE_IDENTITY, Config, variant
+from ncsnx.config.image_sizes import (
+    ImageSize,
+    as_image_size,
+    height_and_width,
+    image_size_between,
+    is_image_size,
+    size_as_typed,
+)
+from ncsnx.config.variants import OUTSIDE_IDENTITY, OUTSIDE_IDENTITY_AT_DEFAULT, Config, variant
 
 Dequantization = Literal["none", "uniform", "gaussian"]
 Transform = Literal["none", "rescaled", "logit"]
+Bounds = Literal["bounded", "unbounded"]
+
+LARGEST_SIDE = 16_384
+"""Largest height and width of images, in pixels."""
+MOST_CHANNELS = 1_024
 
 
 @attrs.frozen(kw_only=True)
@@ -25,15 +38,15 @@ class Data(Config):
     u = λ + (1 − 2λ)x with λ = 1e-6; 'none': x itself, which the network maps to 2x − 1."""
 
     @property
-    def image_size(self) -> int:
-        """Height and width in pixels."""
+    def image_size(self) -> ImageSize:
+        """Height and width in pixels: one number for squares, the pair (height, width) for rectangles."""
         raise NotImplementedError(f"{type(self).__name__} does not say its image_size")
 
     @property
-    def stored_size(self) -> int:
-        """Height and width in pixels of the images that the reader gives. If larger than `image_size`, they are
-        cropped: at random in training, from the centre elsewhere."""
-        return self.image_size
+    def stored_size(self) -> tuple[int, int]:
+        """(height, width) in pixels of the images that the reader gives. If larger than `image_size`, they are cropped:
+        at random in training, from the centre elsewhere."""
+        return self.shape[1:]
 
     @property
     def channels(self) -> int:
@@ -43,7 +56,17 @@ class Data(Config):
     @property
     def shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of an image."""
-        return self.channels, self.image_size, self.image_size
+        return self.channels, *height_and_width(self.image_size)
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether the images lie between black and white, which are 0 and 1. Other data keeps its own values."""
+        return True
+
+    @property
+    def is_complex(self) -> bool:
+        """Whether each pair of channels is the real and the imaginary part of complex values."""
+        return False
 
 
 def place_fields(data: Data) -> list[str]:
@@ -98,10 +121,15 @@ class CIFAR10(DataOnDisk):
 class CelebA(DataOnDisk):
     """CelebA, aligned and cropped (Liu et al. 2015): centre crop, then resized; the data set's own split."""
 
-    image_size: int = attrs.field(default=64, validator=checks.between(1, 16_384))
-    """Height and width of the images in pixels, 1 to 16,384."""
-    crop: int = attrs.field(default=140, validator=checks.between(1, 178))
-    """Side of the centre crop before resizing, in pixels of the original 178×218 pictures, 1 to 178."""
+    image_size: ImageSize = attrs.field(
+        default=64, converter=as_image_size, validator=image_size_between(1, LARGEST_SIDE)
+    )
+    """Height and width of the images in pixels, 1 to 16,384: one number, or the pair (height, width)."""
+    crop: ImageSize = attrs.field(
+        default=140, converter=as_image_size, validator=image_size_between(1, 178, most=(218, 178))
+    )
+    """Height and width of the centre crop before resizing, in pixels of the original pictures, which are 218 high and
+    178 wide: one number, or the pair (height, width)."""
 
 
 @variant(Data, "lsun")
@@ -111,8 +139,8 @@ class LSUN(DataOnDisk):
 
     category: str = attrs.field(validator=checks.plain_word)
     """Name of the category, such as bedroom, tower or church_outdoor: 1 to 64 letters, digits, _ or -."""
-    image_size: int = attrs.field(validator=checks.between(1, 16_384))
-    """Height and width of the images in pixels, 1 to 16,384."""
+    image_size: ImageSize = attrs.field(converter=as_image_size, validator=image_size_between(1, LARGEST_SIDE))
+    """Height and width of the images in pixels, 1 to 16,384: one number, or the pair (height, width)."""
 
 
 @variant(Data, "ffhq")
@@ -120,33 +148,36 @@ class LSUN(DataOnDisk):
 class FFHQ(DataOnDisk):
     """FFHQ (Karras et al. 2019) as an LMDB or as image folders, at one resolution; 90/10 split of a fixed shuffle."""
 
-    image_size: int = attrs.field(default=256, validator=checks.between(1, 16_384))
-    """Height and width of the images in pixels, 1 to 16,384."""
+    image_size: ImageSize = attrs.field(
+        default=256, converter=as_image_size, validator=image_size_between(1, LARGEST_SIDE)
+    )
+    """Height and width of the images in pixels, 1 to 16,384: one number, or the pair (height, width), which is cropped
+    from squares."""
 
 
 @attrs.frozen(kw_only=True)
 class OwnData(Data):
-    """Your own images: square, with a declared size and number of channels."""
+    """Your own images, with a declared size and number of channels."""
 
-    image_size: int = attrs.field(validator=checks.between(1, 16_384))
-    """Height and width of the images in pixels, 1 to 16,384."""
-    random_crop: int | None = attrs.field(default=None, validator=checks.when_given(checks.between(1, 16_384)))
-    """Side in pixels, at least `image_size`, of the pictures that squares of `image_size` are cropped from: at random
-    in training, from the centre elsewhere. None: pictures are brought to `image_size` directly."""
+    image_size: ImageSize = attrs.field(converter=as_image_size, validator=image_size_between(1, LARGEST_SIDE))
+    """Height and width of the images in pixels, 1 to 16,384: one number, or the pair (height, width)."""
+    random_crop: ImageSize | None = attrs.field(
+        default=None, converter=as_image_size, validator=checks.when_given(image_size_between(1, LARGEST_SIDE))
+    )
+    """Height and width in pixels, at least those of `image_size`, of the pictures that images are cropped from: at
+    random in training, from the centre elsewhere. None: pictures are brought to `image_size` directly."""
 
     @property
-    def stored_size(self) -> int:
-        return self.random_crop or self.image_size
+    def stored_size(self) -> tuple[int, int]:
+        return height_and_width(self.random_crop or self.image_size)
 
     @random_crop.validator
-    def _is_large_enough(self, attribute: "attrs.Attribute[int | None]", value: int | None) -> None:
-        if (
-            value is not None
-            and checks.is_whole(value)
-            and checks.is_whole(self.image_size)
-            and value < self.image_size
-        ):
-            raise checks.FieldError("random_crop", f"must be at least image_size={self.image_size}, not {value}")
+    def _is_large_enough(self, attribute: "attrs.Attribute[ImageSize | None]", value: ImageSize | None) -> None:
+        if value is None or not (is_image_size(value) and is_image_size(self.image_size)):
+            return
+        if any(stored < side for stored, side in zip(height_and_width(value), self.shape[1:], strict=True)):
+            least, found = size_as_typed(self.image_size), size_as_typed(value)
+            raise checks.FieldError("random_crop", f"must be at least image_size={least}, not {found}")
 
 
 @variant(Data, "images")
@@ -176,19 +207,65 @@ class Images(OwnData):
     """Whether HEIC and HEIF files are read too; needs the extra `heic`."""
 
 
+@attrs.frozen(kw_only=True)
+class NumericData(OwnData):
+    """Your own images as numbers: between a black and a white value, or unbounded, with values of their own."""
+
+    range: Bounds = attrs.field(default="bounded", metadata=OUTSIDE_IDENTITY_AT_DEFAULT)
+    """Range of the values. 'bounded': they lie between black and white, and so do the samples; 'unbounded': any finite
+    numbers v, which the network sees as v / `scale`. Nothing is clamped then, and samples are in the data's own
+    values."""
+    scale: float | None = attrs.field(
+        default=None, validator=checks.when_given(checks.positive), metadata=OUTSIDE_IDENTITY_AT_DEFAULT
+    )
+    """Value that becomes 1 in unbounded data, > 0. None: the 99th percentile of |v| over the training set (of complex
+    values: of their magnitude), which is measured when a run starts, and recorded in it."""
+    window_low: float | None = attrs.field(
+        default=None, validator=checks.when_given(checks.finite), metadata=OUTSIDE_IDENTITY
+    )
+    """Value that pictures of unbounded data show as black. None: 0 if the training set has no negative value, else
+    −`scale`; complex data is shown as magnitude, from 0, and phase."""
+    window_high: float | None = attrs.field(
+        default=None, validator=checks.when_given(checks.finite), metadata=OUTSIDE_IDENTITY
+    )
+    """Value that pictures of unbounded data show as white, above `window_low`. None: `scale`."""
+
+    @property
+    def is_bounded(self) -> bool:
+        return self.range == "bounded"
+
+    @range.validator
+    def _suits_the_other_fields(self, attribute: "attrs.Attribute[Bounds]", value: Bounds) -> None:
+        if value == "unbounded" and self.dequantization != "none":
+            raise checks.FieldError(
+                "dequantization",
+                f"must be none with range=unbounded, which has no grey levels, not {self.dequantization}",
+            )
+        if value == "unbounded" and self.transform == "logit":
+            raise checks.FieldError("transform", "must be none or rescaled with range=unbounded, not logit")
+        for name in ("scale", "window_low", "window_high"):
+            if value == "bounded" and getattr(self, name) is not None:
+                raise checks.FieldError(name, f"needs range=unbounded, found {value}; leave it out")
+
+    @window_high.validator
+    def _is_above_window_low(self, attribute: "attrs.Attribute[float | None]", value: object) -> None:
+        if isinstance(value, int | float) and isinstance(self.window_low, int | float) and not value > self.window_low:
+            raise checks.FieldError("window_high", f"must be above window_low={self.window_low}, not {value}")
+
+
 @variant(Data, "arrays")
 @attrs.frozen(kw_only=True)
-class Arrays(OwnData):
+class Arrays(NumericData):
     """Images as an array in a `.npy`, `.npz` or safetensors file: N×C×H×W or N×H×W(×C), any number of channels."""
 
     path: str = attrs.field(validator=checks.one_line, metadata=OUTSIDE_IDENTITY)
     """File of the array. A relative path is looked up in the current folder, then in the data folder."""
-    channels: int = attrs.field(default=1, validator=checks.between(1, 1_024))
+    channels: int = attrs.field(default=1, validator=checks.between(1, MOST_CHANNELS))
     """Number of channels C of the array, 1 to 1,024."""
     low: float = attrs.field(default=0.0, validator=checks.finite)
-    """Value of the array that becomes 0 (black)."""
+    """Value of the array that becomes 0 (black), in bounded data."""
     high: float = attrs.field(default=255.0, validator=checks.finite)
-    """Value of the array that becomes 1 (white); above `low`."""
+    """Value of the array that becomes 1 (white), in bounded data; above `low`."""
     array: str | None = attrs.field(default=None, validator=checks.when_given(checks.one_line))
     """Name of the array in a file that holds several; labels are read from an array called 'labels'. None: the only
     array of images."""
@@ -200,14 +277,20 @@ class Arrays(OwnData):
     def _is_above_low(self, attribute: "attrs.Attribute[float]", value: object) -> None:
         if isinstance(value, int | float) and not value > self.low:
             raise checks.FieldError("high", f"must be above low={self.low}, not {value}")
+        for name in ("low", "high"):
+            declared = getattr(self, name)
+            if not self.is_bounded and declared != attrs.fields_dict(Arrays)[name].default:
+                raise checks.FieldError(
+                    name, f"needs range=bounded, found {self.range}, whose values have no bounds; leave {declared} out"
+                )
 
 
 @variant(Data, "packed")
 @attrs.frozen(kw_only=True)
-class Packed(OwnData):
+class Packed(NumericData):
     """A file written by `ncsnx data pack`: images decoded once, with their split."""
 
     path: str = attrs.field(validator=checks.one_line, metadata=OUTSIDE_IDENTITY)
     """The packed file. A relative path is looked up in the current folder, then in the data folder."""
-    channels: int = attrs.field(default=3, validator=checks.between(1, 1_024))
+    channels: int = attrs.field(default=3, validator=checks.between(1, MOST_CHANNELS))
     """Number of channels of the packed images, 1 to 1,024."""

@@ -52,4 +52,6 @@ def shown(value: Any) -> str:
         return "—"
     if value is None:
         return "none"
+    if isinstance(value, list | tuple):
+        return ",".join(map(shown, value))
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -17,6 +17,7 @@ import attrs
 from ncsnx.config.checks import printable, quoted, shortened
 from ncsnx.config.codec import ConfigError, flatten, structure, unstructure
 from ncsnx.config.experiment import Experiment
+from ncsnx.config.image_sizes import ImageSize, as_image_size
 from ncsnx.config.provenance import COMMAND_LINE, DEFAULT
 from ncsnx.config.sampler import Sampler
 from ncsnx.config.strict.converter import optional_of
@@ -156,6 +157,8 @@ def parse_text(text: str, declared: Any, path: str) -> Any:
         return text == "true"
     if declared is int:
         return _integer(text, path)
+    if declared == ImageSize:
+        return _image_size(text, path)
     if declared is float:
         if not _NUMBER.fullmatch(text):
             raise OverrideError(f"{path}: expected a finite number such as 0.8 or 1e-4, found {quoted(text)}")
@@ -172,6 +175,23 @@ def _integer(text: str, path: str) -> int:
         if number == number.to_integral_value():
             return int(number)
     raise OverrideError(f"{path}: expected a whole number such as 500, 50k or 1.5M, found {quoted(text)}")
+
+
+def _image_size(text: str, path: str) -> ImageSize:
+    """'64' → 64, '8,12' → (8, 12): height, then width."""
+    sides = text.split(",")
+    try:
+        numbers = tuple(_integer(side, path) for side in sides)
+    except OverrideError:
+        numbers = ()
+    match numbers:
+        case (number,):
+            return number
+        case (height, width):
+            size: ImageSize = as_image_size((height, width))
+            return size
+    expected = "a whole number such as 64, or height and width such as 8,12"
+    raise OverrideError(f"{path}: expected {expected}, found {quoted(text)}")
 
 
 def _one_of(text: str, accepted: list[str], path: str, missing: str = "") -> str:

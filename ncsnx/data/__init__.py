@@ -7,7 +7,7 @@ from ncsnx.data.memory_cache import cache_in_memory
 from ncsnx.data.missing import DataMissingError
 from ncsnx.data.places import data_folder
 from ncsnx.data.splits import Splits
-from ncsnx.data.transforms import Preprocessing, from_unit, log_slope, to_unit
+from ncsnx.data.transforms import Preprocessing, from_unit, from_values, log_slope, to_unit, to_values
 
 __all__ = [
     "DataMissingError",
@@ -24,7 +24,9 @@ __all__ = [
     "data_set_of",
     "data_sets",
     "from_unit",
+    "from_values",
     "log_slope",
     "open_data",
     "to_unit",
+    "to_values",
 ]

@@ -30,7 +30,7 @@ class Dataset(Protocol):
 
     @property
     def value_range(self) -> tuple[float, float]:
-        """The stored values that mean black and white."""
+        """The stored values that become 0 and 1: black and white or, in unbounded data, 0 and its scale."""
 
     def __len__(self) -> int: ...
 

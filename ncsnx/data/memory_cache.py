@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 
+import attrs
 import torch
 from torch import Tensor
 
@@ -30,7 +31,7 @@ def cache_in_memory(
     budgets = {torch.device("cpu"): _given(budget_bytes, available_memory() // processes)}
     if device.type == "cuda":
         budgets = {device: _given(budget_bytes, torch.cuda.mem_get_info(device)[0]), **budgets}
-    return Splits(_cached(splits.train, budgets), _cached(splits.held_out, budgets), splits.fingerprint)
+    return attrs.evolve(splits, train=_cached(splits.train, budgets), held_out=_cached(splits.held_out, budgets))
 
 
 def _given(budget_bytes: int | None, available: int) -> int:

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Generic, TypeVar
 
 import attrs
@@ -10,11 +11,27 @@ import torch
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as MapStyle
 
+from ncsnx.data.dataset import Dataset, StoredImages
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.spelling import argument
 
 K = TypeVar("K")
 V = TypeVar("V")
+
+_AT_ONCE_BYTES = 1 << 20
+_MOST_AT_ONCE = 64
+
+
+def read_all(split: Dataset, workers: int = 0) -> Iterator[StoredImages]:
+    """The images of a split in order, in batches of at most 1 MiB or 64 images."""
+    channels, height, width = split.shape
+    most = max(1, min(_MOST_AT_ONCE, _AT_ONCE_BYTES // (channels * height * width)))
+    pieces = [range(start, min(len(split), start + most)) for start in range(0, len(split), most)]
+    return read_ahead(partial(_read, split), pieces, workers)
+
+
+def _read(split: Dataset, piece: range) -> StoredImages:
+    return split.read(torch.arange(piece.start, piece.stop))
 
 
 def read_ahead(read: Callable[[K], V], keys: Sequence[K], workers: int) -> Iterator[V]:

@@ -5,8 +5,22 @@ from typing import Literal
 import attrs
 
 from ncsnx.data.dataset import Dataset
+from ncsnx.storage.documents.document import document
 
 Split = Literal["train", "held-out"]
+
+
+@document("the magnitudes of a data set", sealed=True)
+@attrs.frozen
+class Magnitudes:
+    """Measured values of training images, from which the scale and the window of unbounded data follow."""
+
+    percentile: float
+    """The smallest magnitude that 99 % of all magnitudes don't exceed, to six significant digits."""
+    largest: float
+    """The largest magnitude."""
+    least: float
+    """The smallest value; of complex data, of real and imaginary parts."""
 
 
 @attrs.frozen(eq=False)
@@ -17,3 +31,5 @@ class Splits:
     held_out: Dataset
     fingerprint: str
     """sha256 (hexadecimal) of names, sizes and a sample of the bytes; no path is in it."""
+    magnitudes: Magnitudes | None = None
+    """Those of the training images, if the data is unbounded and doesn't declare its scale and window; else None."""

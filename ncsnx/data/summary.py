@@ -1,8 +1,6 @@
 """Summary of a data set: counts, labels, channel statistics, and a contact sheet."""
 
 from collections import Counter
-from collections.abc import Iterator
-from functools import partial
 
 import attrs
 import torch
@@ -10,15 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ncsnx.data.dataset import NO_LABEL, Dataset, StoredImages
-from ncsnx.data.read_ahead import read_ahead
+from ncsnx.data.read_ahead import read_all
 from ncsnx.data.splits import Splits
 from ncsnx.errors import NcsnxError
 from ncsnx.images import grid, square_columns, to_uint8
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.work import Work
 
-_AT_ONCE_BYTES = 1 << 20
-_MOST_AT_ONCE = 64
 _CELL_PIXELS = 256
 """Larger images are shrunk to this side on the contact sheet."""
 
@@ -76,18 +72,6 @@ def summarize(splits: Splits, work: Work, workers: int = 0) -> Summary:
         pixel_bytes=tally.pixel_bytes,
         fingerprint=splits.fingerprint,
     )
-
-
-def read_all(split: Dataset, workers: int = 0) -> Iterator[StoredImages]:
-    """The images of a split in order, in batches of at most 1 MiB or 64 images."""
-    channels, height, width = split.shape
-    most = max(1, min(_MOST_AT_ONCE, _AT_ONCE_BYTES // (channels * height * width)))
-    pieces = [range(start, min(len(split), start + most)) for start in range(0, len(split), most)]
-    return read_ahead(partial(_read, split), pieces, workers)
-
-
-def _read(split: Dataset, piece: range) -> StoredImages:
-    return split.read(torch.arange(piece.start, piece.stop))
 
 
 class _Tally:

@@ -1,7 +1,8 @@
 """Stored pixels → network input, and back: batched, on the device.
 
 The order is that of the published code: crop (if the stored images are larger), scale to [0, 1], random flip,
-dequantization, then the 'rescaled' or logit transform.
+dequantization, then the 'rescaled' or logit transform. Unbounded values v become v / scale instead, and nothing is
+clamped.
 """
 
 import math
@@ -11,7 +12,8 @@ import torch
 from torch import Tensor
 
 from ncsnx.config.data_sets import Data
-from ncsnx.errors import NcsnxError
+from ncsnx.config.image_sizes import height_and_width
+from ncsnx.errors import Hint, NcsnxError
 from ncsnx.randomness import Purpose, Stream
 
 LOGIT_MARGIN = 1e-6
@@ -21,7 +23,7 @@ GAUSSIAN_SIGMA = 0.01
 
 
 def from_unit(x: Tensor, data: Data) -> Tensor:
-    """Images in [0, 1] → the network's range, by `data.transform`."""
+    """Images in [0, 1], or v / scale of unbounded values v → the network's range, by `data.transform`."""
     if data.transform == "rescaled":
         return 2 * x - 1
     if data.transform == "logit":
@@ -43,12 +45,40 @@ def log_slope(x: Tensor, data: Data) -> Tensor:
 
 
 def to_unit(x: Tensor, data: Data) -> Tensor:
-    """Inverse of `from_unit`, clamped to [0, 1]. The logit's margin is ignored, as in the published code."""
+    """Inverse of `from_unit`, clamped to [0, 1] if the data is bounded.
+
+    The logit's margin is ignored, as in the published code.
+    """
     if data.transform == "rescaled":
         x = (x + 1) / 2
     elif data.transform == "logit":
         x = torch.sigmoid(x)
-    return x.clamp(0, 1)
+    return x.clamp(0, 1) if data.is_bounded else x
+
+
+def from_values(values: Tensor, data: Data) -> Tensor:
+    """Values as in samples and results → the network's range: [0, 1] in bounded data, the data's own in unbounded.
+
+    Raises NcsnxError for unbounded data whose scale hasn't been measured.
+    """
+    return from_unit(values if data.is_bounded else values / scale_of(data), data)
+
+
+def to_values(x: Tensor, data: Data) -> Tensor:
+    """Inverse of `from_values`; bounded data is clamped to [0, 1]. Raises as `from_values`."""
+    unit = to_unit(x, data)
+    return unit if data.is_bounded else unit * scale_of(data)
+
+
+def scale_of(data: Data) -> float:
+    """The value of unbounded data that becomes 1. Raises NcsnxError if it is neither declared nor measured."""
+    scale: float | None = getattr(data, "scale", None)
+    if scale is None:
+        raise NcsnxError(
+            "the scale of the unbounded data is not known",
+            Hint("declare it, 1 for a network that takes the values as they are", adds="data.scale=1"),
+        )
+    return scale
 
 
 @attrs.frozen
@@ -57,7 +87,7 @@ class Preprocessing:
 
     data: Data
     value_range: tuple[float, float]
-    """The stored values that mean black and white."""
+    """The stored values that become 0 and 1: see `Dataset.value_range`."""
     seed: int
 
     def training(self, pixels: Tensor, positions: Tensor) -> Tensor:
@@ -94,6 +124,11 @@ class Preprocessing:
     def grey_levels(self, pixels: Tensor) -> int:
         """Number of values that a stored pixel can have. Raises NcsnxError for data that isn't stored as integers."""
         low, high = self.value_range
+        if not self.data.is_bounded:
+            raise NcsnxError(
+                "the data is unbounded (data.range), so it has no grey levels, and a density in its own units is not "
+                "comparable; likelihoods need a run that was trained on integers between black and white"
+            )
         if pixels.dtype.is_floating_point or not (float(low).is_integer() and float(high).is_integer()):
             raise NcsnxError(
                 f"the data has no grey levels: expected integers in a range of integers, found "
@@ -103,23 +138,38 @@ class Preprocessing:
         return int(high - low) + 1
 
     def unit(self, pixels: Tensor) -> Tensor:
-        """Stored pixels → float32 in [0, 1], with a centre crop if they are larger than `data.image_size`."""
+        """Stored pixels → float32 in [0, 1], with a centre crop if they are larger than `data.shape`.
+
+        Unbounded values become v / scale.
+        """
         return self._scaled(self._cropped(pixels))
 
+    def values(self, pixels: Tensor) -> Tensor:
+        """Stored pixels → values as in samples and results, with a centre crop: float32, in [0, 1] if bounded."""
+        return self.unit(pixels) if self.data.is_bounded else self._cropped(pixels).to(torch.float32)
+
     def _cropped(self, pixels: Tensor) -> Tensor:
-        size, start = self.data.image_size, self._spare // 2
-        return pixels[..., start : start + size, start : start + size] if self._spare > 0 else pixels
+        _, height, width = self.data.shape
+        top, left = (spare // 2 for spare in self._spare)
+        return pixels[..., top : top + height, left : left + width] if any(self._spare) else pixels
 
     @property
-    def _spare(self) -> int:
-        """Rows (and columns) that a crop removes."""
-        return self.data.stored_size - self.data.image_size
+    def _spare(self) -> tuple[int, int]:
+        """Rows and columns that a crop removes."""
+        _, height, width = self.data.shape
+        stored_height, stored_width = height_and_width(self.data.stored_size)
+        return stored_height - height, stored_width - width
 
     def _cropped_at_random(self, pixels: Tensor, positions: Tensor) -> Tensor:
-        if self._spare == 0:
+        if not any(self._spare):
             return pixels
-        corners = Stream(self.seed, Purpose.CROP).integers(positions, self._spare + 1, (2, 1))
-        rows, columns = (corners + torch.arange(self.data.image_size, device=positions.device)).unbind(1)
+        stream = Stream(self.seed, Purpose.CROP)
+        # both draws are numbered alike for every size: the first is the row's, the second the column's
+        corners = [stream.integers(positions, spare + 1, (2, 1))[:, axis] for axis, spare in enumerate(self._spare)]
+        rows, columns = (
+            corner + torch.arange(side, device=positions.device)
+            for corner, side in zip(corners, self.data.shape[1:], strict=True)
+        )
         images = torch.arange(len(pixels), device=positions.device)
         # advanced indices around the channels move these to the last axis
         return pixels[images[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)

@@ -6,6 +6,7 @@ from pathlib import Path
 import attrs
 import torch
 
+from ncsnx.data.window import window_of
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.evaluation.engine.estimate import seconds_per_image
 from ncsnx.exchange.card import UNKNOWN_LICENSE, Picture, card
@@ -82,7 +83,8 @@ def draw_samples(model: ScoreModel, count: int, data: Path | None = None, work: 
                 check_stop=work.check_stop,
                 on_state=lambda batch, state: advance(1),
             )
-            images = torch.cat([to_uint8(drawn).cpu() for _, drawn in batches])
+            window = window_of(model.experiment.data)
+            images = torch.cat([to_uint8(window(drawn)).cpu() for _, drawn in batches])
     except NcsnxError as error:
         hints = [hint for hint in error.hints if not hint.adds.startswith("sampler.")]  # an export takes no overrides
         raise NcsnxError(

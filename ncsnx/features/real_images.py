@@ -10,11 +10,12 @@ import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.config.codec import unstructure
+from ncsnx.config.codec import identifying_values
 from ncsnx.config.data_sets import Data
 from ncsnx.config.variants import tag_of
 from ncsnx.data import Dataset, Preprocessing, StoredImages
 from ncsnx.data.splits import Split
+from ncsnx.data.window import window_of
 from ncsnx.features.data_source import DataSource
 from ncsnx.images import to_uint8
 
@@ -57,11 +58,13 @@ class SplitImages:
     @property
     def facts(self) -> dict[str, Any]:
         """JSON that identifies these images. Reads the data only if no run has recorded its fingerprint."""
+        data = self.source.data
         return {
             "kind": "split",
-            "data": _content(self.source.data),
+            "data": _content(data),
             "split": self.split,
             "fingerprint": self.source.fingerprint,
+            **({} if data.is_bounded else {"window": str(window_of(data))}),
         }
 
     def __len__(self) -> int:
@@ -77,11 +80,11 @@ class SplitImages:
             yield self.at(torch.arange(first, min(first + size, len(self)))).pixels
 
     def at(self, indices: Tensor) -> StoredImages:
-        """The images at `indices`, (n,) int64 in [0, len), with pixels (n, C, H, W) uint8."""
+        """The images at `indices`, (n,) int64 in [0, len), with pixels (n, C, H, W) uint8, as in the data's window."""
         dataset = self._dataset
         found = dataset.read(indices)
         preprocessing = Preprocessing(self.source.data, dataset.value_range, seed=0)
-        return attrs.evolve(found, pixels=to_uint8(preprocessing.unit(found.pixels)))
+        return attrs.evolve(found, pixels=to_uint8(window_of(self.source.data)(preprocessing.values(found.pixels))))
 
     @property
     def _dataset(self) -> Dataset:
@@ -91,8 +94,5 @@ class SplitImages:
 
 def _content(data: Data) -> dict[str, Any]:
     """The fields of the configuration that select images, without those on transforms and location."""
-    values = unstructure(data)
-    for field in attrs.fields(type(data)):
-        if field.name in attrs.fields_dict(Data) or not field.metadata.get("identity", True):
-            del values[field.name]
-    return values
+    transforms = attrs.fields_dict(Data)
+    return {name: value for name, value in identifying_values(data).items() if name not in transforms}

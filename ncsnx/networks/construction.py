@@ -55,7 +55,7 @@ def meta_network(experiment: Experiment) -> ScoreFunction:
 def _spec(experiment: Experiment) -> NetworkSpec:
     return NetworkSpec(
         channels=experiment.data.channels,
-        image_size=experiment.data.image_size,
+        image_size=experiment.data.shape[1:],
         sigmas=sigmas(experiment.schedule),
         centered_input=experiment.data.transform == "none",
     )

@@ -33,8 +33,17 @@ class NetworkLayout:
 
     @property
     def divisor(self) -> int:
-        """Number that the image size must be a multiple of."""
+        """Number that the height and the width of images must be multiples of."""
         return int(2 ** sum(stage.pool for stage in self.stages))
+
+    @property
+    def smallest(self) -> int:
+        """Smallest height and width, since a single pixel has no variance to normalize by."""
+        return 2 * self.divisor
+
+    def fits(self, side: int) -> bool:
+        """Whether the stages can halve a height or width of so many pixels."""
+        return side % self.divisor == 0 and side >= self.smallest
 
 
 NCSNV2 = NetworkLayout(

@@ -11,6 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from ncsnx.config.image_sizes import size_as_typed, size_in_words
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.networks.blocks import BlockConfig, RefineBlock, ResidualBlock
 from ncsnx.networks.convolution import Convolution
@@ -32,13 +33,18 @@ class RefineNet(ScoreFunction):
         self, config: BlockConfig, last_normalization: NormalizationLayer, width: int, spec: NetworkSpec
     ) -> None:
         super().__init__(spec)
-        _require_fitting(spec.image_size, type(self).__name__, self.layout)
+        self.require_size(spec.height, spec.width)
         self.activation = config.activation
         self.begin = Convolution(spec.channels, width)
         self.stages = nn.ModuleList(_stages(self.layout, width, config))
         self.refine = nn.ModuleList(_refine_blocks(self.layout, width, config))
         self.norm = last_normalization
         self.end = Convolution(width, spec.channels)
+
+    def require_size(self, height: int, width: int) -> None:
+        """Raises NcsnxError for a size that the stages can't halve; any other is fine, whatever it was built for."""
+        if any(not self.layout.fits(side) for side in (height, width)):
+            raise _unfitting((height, width), type(self).__name__, self.layout)
 
     def lower_precision(self, device: torch.device) -> contextlib.AbstractContextManager[object]:
         """No context: only the body runs in bfloat16. Rounding the input would cost 4 % of the noise at σ = 0.01."""
@@ -86,16 +92,14 @@ def _refine_blocks(layout: NetworkLayout, width: int, config: BlockConfig) -> It
         deeper = [multiple * width]
 
 
-def _require_fitting(image_size: int, network: str, layout: NetworkLayout) -> None:
-    smallest = 2 * layout.divisor  # a single pixel has no variance to normalize by
-    if image_size % layout.divisor or image_size < smallest:
-        below = image_size // layout.divisor * layout.divisor
-        raise NcsnxError(
-            f"{network} needs an image size that is a multiple of {layout.divisor} and at least {smallest}, since it "
-            f"halves the image {counted(sum(stage.pool for stage in layout.stages), 'time')}, but the data's is "
-            f"{image_size}",
-            Hint(
-                f"choose size {max(smallest, below)} or {max(smallest, below) + layout.divisor}, or a model with fewer "
-                "stages"
-            ),
-        )
+def _unfitting(size: tuple[int, int], network: str, layout: NetworkLayout) -> NcsnxError:
+    divisor, smallest = layout.divisor, layout.smallest
+    smaller = tuple(max(smallest, side // divisor * divisor) for side in size)
+    larger = tuple(near if near == side else near + divisor for near, side in zip(smaller, size, strict=True))
+    what = "an image size that is" if size[0] == size[1] else "images with a height and a width that are each"
+    near = " or ".join(size_as_typed((height, width)) for height, width in (smaller, larger))
+    return NcsnxError(
+        f"{network} needs {what} a multiple of {divisor} and at least {smallest}, since it halves the image "
+        f"{counted(sum(stage.pool for stage in layout.stages), 'time')}, but the data's is {size_in_words(size)}",
+        Hint(f"choose size {near}, or a model with fewer stages"),
+    )

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from ncsnx.capturing import CapturedFunction
 from ncsnx.config.experiment import Precision
+from ncsnx.config.image_sizes import ImageSize, as_image_size, height_and_width
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.networks.normalization import at_least_float32
 from ncsnx.quantities import counted
@@ -41,18 +42,28 @@ class NetworkSpec:
     """Properties of the data and the noise that a network is built for."""
 
     channels: int
-    image_size: int
-    """Height and width in pixels."""
+    image_size: ImageSize = attrs.field(converter=as_image_size)
+    """Height and width in pixels: one number for squares, the pair (height, width) for rectangles."""
     sigmas: tuple[float, ...]
     """Noise levels, descending."""
     centered_input: bool
     """Whether images are in [0, 1] and the network maps them to 2x − 1 first."""
 
+    @property
+    def height(self) -> int:
+        """Height in pixels."""
+        return height_and_width(self.image_size)[0]
+
+    @property
+    def width(self) -> int:
+        """Width in pixels."""
+        return height_and_width(self.image_size)[1]
+
 
 class ScoreFunction(nn.Module, ABC):
     """s(x, σ), the score of the data perturbed by noise of standard deviation σ; x is (B, C, H, W).
 
-    Public attributes: channels, image_size, noise_levels (descending).
+    Public attributes: channels, height, width, image_size, noise_levels (descending).
     """
 
     any_sigma: ClassVar[bool] = True
@@ -64,6 +75,7 @@ class ScoreFunction(nn.Module, ABC):
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
         self.channels = spec.channels
+        self.height, self.width = spec.height, spec.width
         self.image_size = spec.image_size
         self.noise_levels = spec.sigmas
         self.centered_input = spec.centered_input
@@ -98,6 +110,17 @@ class ScoreFunction(nn.Module, ABC):
             levels = [self._level(one) for one in sigma.expand(len(x), 1, 1, 1).flatten().tolist()]
             return self.output(x, torch.tensor(levels, device=x.device))
         return self.output(x, torch.full((len(x),), self._level(sigma), device=x.device))
+
+    def require_size(self, height: int, width: int) -> None:
+        """Raises NcsnxError if the network can't take images of this size.
+
+        By default it takes only the size that it was built for. A fully convolutional network may take others.
+        """
+        if (height, width) != (self.height, self.width):
+            raise NcsnxError(
+                f"{type(self).__name__} takes only images of {self.height}×{self.width} pixels, for which it was "
+                f"built, not {height}×{width}"
+            )
 
     def centered(self, x: Tensor) -> Tensor:
         """The input of the first layer: 2x − 1 for images in [0, 1], else x."""

@@ -5,15 +5,26 @@ unless the user chose it, the image size. Each stage is the smallest training of
 spent on more steps.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import attrs
 
 from ncsnx.config import ConsistentAnnealed, Experiment, Karras, Sampler, Snapshots
 from ncsnx.config.data_sets import Data, Images, OwnData
+from ncsnx.config.image_sizes import ImageSize, as_image_size, size_in_words
 from ncsnx.errors import Hint, UsageError
+from ncsnx.networks.layouts import NCSNV2
 from ncsnx.planning.cost import Cost, cost_of
-from ncsnx.planning.experiment_proposal import Scale, checkpoint_cadence, draft, rounded, usual_scale, usual_steps
+from ncsnx.planning.experiment_proposal import (
+    Scale,
+    checkpoint_cadence,
+    draft,
+    long_side,
+    rounded,
+    usual_scale,
+    usual_steps,
+)
 from ncsnx.planning.spans import in_short
 from ncsnx.planning.timing import Timing
 from ncsnx.quantities import counted
@@ -67,15 +78,18 @@ class Fit:
     """Seconds that the published training's steps would take on this machine."""
 
     @property
-    def reductions(self) -> list[tuple[str, int, int]]:
+    def reductions(self) -> list[tuple[str, str, str]]:
         """(name, reduced value, published value) of each reduced value."""
+        found: list[tuple[str, str, str]] = []
+        if long_side(self.data) < long_side(self.published_data):
+            now, before = size_in_words(self.data.shape[1:]), size_in_words(self.published_data.shape[1:])
+            found.append(("image size", now, before))
         rows = [
-            ("image size", self.data.image_size, self.published_data.image_size),
             ("width", self.scale.width, self.published.width),
             ("batch size", self.scale.batch_size, self.published.batch_size),
             ("steps", self.scale.steps, self.published.steps),
         ]
-        return [row for row in rows if row[1] < row[2]]
+        return [*found, *((name, f"{less:,}", f"{most:,}") for name, less, most in rows if less < most)]
 
 
 @attrs.frozen
@@ -105,7 +119,7 @@ def fit(
     usual = usual_scale(data, images)
     usable_s = budget_s * (1 - RESERVE)
     stages = _stages(data, images, steps, size_is_free and steps is None)
-    timings: dict[tuple[int, int], Timing] = {}
+    timings: dict[tuple[ImageSize, int], Timing] = {}
 
     def timing_of(stage: _Stage) -> Timing:
         key = (stage.data.image_size, stage.width)
@@ -121,7 +135,7 @@ def fit(
     if chosen is None and steps is None:
         raise _too_short(stages[-1], timing_of(stages[-1]), held_out, budget_s, size_is_free)
     stage = chosen or stages[-1]
-    most = usual_steps(stage.data.image_size, images, stage.batch_size)
+    most = usual_steps(long_side(stage.data), images, stage.batch_size)
     fitting = steps or min(most, _round_down(most_steps(stage)))
     return Fit(
         data=stage.data,
@@ -176,7 +190,7 @@ def quick_sampler(experiment: Experiment) -> Sampler:
 def gpu_seconds(data: Data, scale: Scale) -> float:
     """Seconds of a training's steps on a GPU with `GPU_FLOPS`; a step costs three forward passes."""
     model = type(draft("x", data).model).__name__
-    forward = _GFLOP_PER_PIXEL[model] * 1e9 * data.image_size**2 * (scale.width / 128) ** 2
+    forward = _GFLOP_PER_PIXEL[model] * 1e9 * math.prod(data.shape[1:]) * (scale.width / 128) ** 2
     return 3 * forward * scale.batch_size * scale.steps / GPU_FLOPS
 
 
@@ -191,14 +205,21 @@ def _stages(data: OwnData, images: int, steps: int | None, size_is_free: bool) -
     widths = [width for width in (128, 64, 32) if width <= usual.width]
     found = [stage(data, width, batch, WIDE_STEPS if width > _NARROW else NARROW_STEPS) for width in widths]
     found += [stage(data, narrow, smaller, NARROW_STEPS) for smaller in (64, _SMALLEST_BATCH) if smaller < batch]
-    smaller_ones = [attrs.evolve(data, image_size=size) for size in _SIZES if size < data.image_size]
+    smaller_ones = [_reduced(data, side) for side in _SIZES if side < long_side(data)]
     if not (size_is_free and isinstance(data, Images)) or not smaller_ones:
         return [*found, stage(data, _NARROWEST, _SMALLEST_BATCH, LEAST_STEPS)]
     found += [
-        stage(of, _NARROW, _SMALLEST_BATCH, NARROW_STEPS) for of in smaller_ones if of.image_size >= _NARROWEST_SIZE
+        stage(of, _NARROW, _SMALLEST_BATCH, NARROW_STEPS) for of in smaller_ones if long_side(of) >= _NARROWEST_SIZE
     ]
-    smallest = [of for of in (data, *smaller_ones) if of.image_size <= _NARROWEST_SIZE]
+    smallest = [of for of in (data, *smaller_ones) if long_side(of) <= _NARROWEST_SIZE]
     return [*found, *(stage(of, _NARROWEST, _SMALLEST_BATCH, LEAST_STEPS) for of in smallest)]
+
+
+def _reduced(data: OwnData, side: int) -> OwnData:
+    """The data set with a longer side of so many pixels, in about its proportions."""
+    sides = [side * each / long_side(data) for each in data.shape[1:]]
+    even = [max(NCSNV2.smallest, round(each / NCSNV2.divisor) * NCSNV2.divisor) for each in sides]
+    return attrs.evolve(data, image_size=as_image_size(even))
 
 
 def _first(stages: Sequence[_Stage], fits: Callable[[_Stage], bool]) -> _Stage | None:
@@ -226,9 +247,9 @@ def _draft_cost(stage: _Stage, timing: Timing, held_out: int, steps: int) -> Cos
 def _too_short(stage: _Stage, timing: Timing, held_out: int, budget_s: float, size_is_free: bool) -> UsageError:
     cost = _draft_cost(stage, timing, held_out, stage.least_steps)
     needed_s = (cost.total + SNAPSHOT_SHARE * cost.steps) / (1 - RESERVE)
-    size, budget = stage.data.image_size, parameter("budget")
+    size, budget = size_in_words(stage.data.shape[1:]), parameter("budget")
     smaller = []
-    if not size_is_free and size > _SIZES[-1] and isinstance(stage.data, Images):
+    if not size_is_free and long_side(stage.data) > _SIZES[-1] and isinstance(stage.data, Images):
         smaller = [Hint(f"or, for smaller images, leave out {parameter('size')}")]
     return UsageError(
         f"{budget} {in_short(budget_s)} is too short for anything usable on this machine: "

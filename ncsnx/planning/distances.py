@@ -94,7 +94,7 @@ def measure_distances(
     sample and of the dequantization. Raises NcsnxError for fewer than two images, and if all are equal.
     """
     work = work or Work()
-    images, dimensions = len(dataset), data.channels * data.image_size**2
+    images, dimensions = len(dataset), math.prod(data.shape)
     if images < 2:
         raise NcsnxError(f"distances need at least two training images, but there is {'one' if images else 'none'}")
     is_drawn = data.dequantization != "none"
@@ -174,7 +174,7 @@ class _Points:
         self._first = dataset.read(compared[:1]).pixels
         self._preprocessing = Preprocessing(data, dataset.value_range, seed)
         self._is_drawn = data.dequantization != "none"
-        dimensions = data.channels * data.image_size**2
+        dimensions = math.prod(data.shape)
         self.block = max(1, min(_BLOCK_IMAGES, _BLOCK_BYTES // (4 * dimensions)))
         self._drawn_at_once = max(1, _DRAWN_AT_ONCE // dimensions)
         self._held: dict[int, Tensor] = {}

@@ -19,6 +19,7 @@ from ncsnx.config import (
     Snapshots,
 )
 from ncsnx.config.data_sets import Data, Images, OwnData
+from ncsnx.config.image_sizes import ImageSize, as_image_size, height_and_width, size_as_typed, size_in_words
 from ncsnx.config.model import RefineNetModel
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.networks.layouts import DEEPER, DEEPEST, NCSNV2, NetworkLayout
@@ -33,17 +34,28 @@ NARROW_BELOW = 32
 """Image size, in pixels, below which a network of width 32 is enough, as for the digits."""
 
 
-def network_for(size: int) -> tuple[type[RefineNetModel], NetworkLayout]:
-    """The network published for images of about this size in pixels, and its layout."""
-    if size <= 64:
-        return NCSNv2, NCSNV2
-    return (NCSNv2Deeper, DEEPER) if size <= 128 else (NCSNv2Deepest, DEEPEST)
+def long_side(data: Data) -> int:
+    """The longer of height and width, in pixels: what a network has to see decides which one is proposed."""
+    return max(data.shape[1:])
 
 
-def fitting_size(size: int) -> int:
-    """The largest image size ≤ `size` that its network accepts, but at least the network's smallest size."""
+def network_for(size: ImageSize) -> tuple[type[RefineNetModel], NetworkLayout]:
+    """The network published for images of about this size in pixels, and its layout.
+
+    The longer side decides, unless the shorter one can't be halved so often.
+    """
+    short, long = sorted(height_and_width(size))
+    if long > 128 and short >= DEEPEST.smallest:
+        return NCSNv2Deepest, DEEPEST
+    return (NCSNv2Deeper, DEEPER) if long > 64 and short >= DEEPER.smallest else (NCSNv2, NCSNV2)
+
+
+def fitting_size(size: ImageSize) -> ImageSize:
+    """The largest size within `size` that its network accepts, but at least the network's smallest size."""
     _, layout = network_for(size)
-    return max(2 * layout.divisor, size // layout.divisor * layout.divisor)
+    sides = [max(layout.smallest, side // layout.divisor * layout.divisor) for side in height_and_width(size)]
+    fitting: ImageSize = as_image_size(sides)
+    return fitting
 
 
 def fitted_to_network(data: OwnData) -> OwnData:
@@ -56,20 +68,30 @@ def fitted_to_network(data: OwnData) -> OwnData:
         return data
     if isinstance(data, Images):
         return attrs.evolve(data, image_size=size)
-    if size > data.stored_size:
-        raise NcsnxError(f"images of {data.stored_size} pixels are too small: the networks need at least {size}")
+    if any(side > most for side, most in zip(height_and_width(size), data.stored_size, strict=True)):
+        found, least = size_in_words(data.stored_size), size_in_words(size)
+        raise NcsnxError(f"images of {found} pixels are too small: the networks need at least {least}")
     return attrs.evolve(data, image_size=size, random_crop=data.stored_size)
 
 
-def check_size(size: int) -> None:
+def check_size(size: ImageSize) -> None:
     """Raises UsageError for an image size that its network doesn't accept."""
     model, layout = network_for(size)
     if size != fitting_size(size):
-        near = sorted({fitting_size(size), fitting_size(size + layout.divisor)})
+        below, above = fitting_size(size), fitting_size(_enlarged(size, layout.divisor))
+        near = dict.fromkeys(map(size_as_typed, (below, above)))
+        what = "a multiple" if isinstance(size, int) else "multiples"
         raise UsageError(
-            f"{parameter('size')} {size}: {model.__name__} halves its images repeatedly, so it needs a multiple of "
-            f"{layout.divisor}, such as {' or '.join(map(str, near))}"
+            f"{parameter('size')} {size_as_typed(size)}: {model.__name__} halves its images repeatedly, so it needs "
+            f"{what} of {layout.divisor}, such as {' or '.join(near)}"
         )
+
+
+def _enlarged(size: ImageSize, divisor: int) -> ImageSize:
+    """The size with `divisor` added to each side that isn't a multiple of it."""
+    sides = [side + divisor if side % divisor else side for side in height_and_width(size)]
+    enlarged: ImageSize = as_image_size(sides)
+    return enlarged
 
 
 def draft(name: str, data: Data, *, width: int | None = None, batch_size: int = 128) -> Experiment:
@@ -81,7 +103,7 @@ def draft(name: str, data: Data, *, width: int | None = None, batch_size: int = 
         name=name,
         data=data,
         schedule=Geometric(sigma_max=1.0, levels=2),
-        model=_model(data, width or usual_width(data.image_size)),
+        model=_model(data, width or usual_width(long_side(data))),
         sampler=AnnealedLangevin(step_size=1e-6, steps_per_level=1),
         batch_size=batch_size,
         steps=1,
@@ -99,14 +121,14 @@ class Scale:
 
 def usual_scale(data: Data, images: int) -> Scale:
     """The published scale for images of about this size, with fewer steps for small data sets."""
-    size = data.image_size
+    size = long_side(data)
     batch = usual_batch(size, images)
     return Scale(width=usual_width(size), batch_size=batch, steps=usual_steps(size, images, batch))
 
 
 def propose(name: str, data: Data, plan: NoisePlan, images: int, scale: Scale | None = None) -> Experiment:
     """The proposed experiment for a data set of `images` training images. scale: by default `usual_scale`."""
-    size, scale = data.image_size, scale or usual_scale(data, images)
+    size, scale = long_side(data), scale or usual_scale(data, images)
     return Experiment(
         name=name,
         data=data,
@@ -170,5 +192,5 @@ def rounded(value: float, digits: int) -> float:
 
 
 def _model(data: Data, width: int) -> RefineNetModel:
-    kind, _ = network_for(data.image_size)
+    kind, _ = network_for(data.shape[1:])
     return attrs.evolve(kind(), width=width)

@@ -45,7 +45,7 @@ def network_work(experiment: Experiment) -> NetworkWork:
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
         network.to_empty(device="cpu").eval()  # autocast knows no meta device
         prepare(network, Execution(memory_format="channels_last", fused=True))
-        x = torch.empty(1, data.channels, data.image_size, data.image_size)
+        x = torch.empty(1, *data.shape)
         with _WorkCounter() as count:
             network.score(x, network.noise_levels[0])
     with FakeTensorMode(allow_non_fake_inputs=True):

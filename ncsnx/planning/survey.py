@@ -1,5 +1,6 @@
 """Plan for an experiment: σ_1 from its data if available, noise levels and sampler, and the cost on this machine."""
 
+import math
 import statistics
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import attrs
 
 from ncsnx.config.data_sets import Data, Images
 from ncsnx.config.experiment import Experiment
+from ncsnx.config.image_sizes import as_image_size
 from ncsnx.config.variants import tag_of
 from ncsnx.data import DataMissingError, Dataset, open_data
 from ncsnx.data.pictures.unread import Unread
@@ -112,7 +114,7 @@ class Survey:
         return {
             "experiment": self.experiment.name,
             "data": tag_of(type(data)),
-            "image_size": data.image_size,
+            "image_size": as_image_size(data.shape[1:]),
             "channels": data.channels,
             "dimensions": plan.dimensions,
             "images": distances.images if distances else None,
@@ -168,7 +170,7 @@ def survey(experiment: Experiment, folder: Path, choices: Choices, work: Work) -
     except DataMissingError as error:
         lines = [f"{error.message}, so σ_1 = {sigma_max:g} is the experiment's own", *map(str, error.hints)]
         work.warning("\n".join(lines))
-    dimensions = experiment.data.channels * experiment.data.image_size**2
+    dimensions = math.prod(experiment.data.shape)
     plan = plan_noise(
         dimensions,
         sigma_max,

@@ -1,6 +1,7 @@
 """Timing of a network evaluation and a training step on this machine, including random draws and updates.
 
-Images above 64 px are timed at 64 px and scaled, since the work of these networks is proportional to the pixels.
+Images of more than 64×64 pixels are timed at about that size and scaled, since the work of these networks is
+proportional to the pixels.
 """
 
 import math
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ncsnx.config.experiment import Experiment
+from ncsnx.config.image_sizes import size_in_words
 from ncsnx.networks import ScoreFunction, empty_network, prepare
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
@@ -27,7 +29,9 @@ from ncsnx.training.steps.training_step import update_weights
 from ncsnx.work import Work
 
 TIMED_PIXELS = 64
-"""Side of the largest image that is timed."""
+"""Side of the largest square that is timed; rectangles are timed with at most as many pixels."""
+_TIMED_MULTIPLE = 32
+"""A side that is a multiple can be halved and is still fit for every built-in network."""
 _AIM_S = 1.0
 """Aim for the duration of a timed call, long enough that the clock and the start of a call don't matter."""
 _MOST_S = 4 * _AIM_S
@@ -89,14 +93,16 @@ def time_experiment(experiment: Experiment, runtime: Runtime, work: Work) -> Tim
     """
     runtime.for_training(experiment)
     network = _filled(experiment).to(runtime.device)
-    side = min(experiment.data.image_size, TIMED_PIXELS)
-    scale = (experiment.data.image_size / side) ** 2
+    size = timed_size(experiment)
+    scale = math.prod(experiment.data.shape[1:]) / math.prod(size)
     network = prepare(network.eval(), training_execution(experiment.optimizer, runtime.execution(experiment)))
-    evaluation = _line(_evaluating(experiment, network, side, runtime), BATCH_SIZE, work)
+    evaluation = _line(_evaluating(experiment, network, size, runtime), BATCH_SIZE, work)
     most = experiment.batch_size // experiment.accumulation
-    training = _line(_learning(experiment, network, side, runtime), most, work)
+    training = _line(_learning(experiment, network, size, runtime), most, work)
     update = _updating(experiment, network)
-    size = f"{side} px, scaled to {experiment.data.image_size}" if scale > 1 else f"{side} px"
+    pixels = f"{size_in_words(size)} px"
+    if scale > 1:
+        pixels += f", scaled to {size_in_words(experiment.data.shape[1:])}"
     return Timing(
         seconds_per_evaluation=evaluation.slope * scale,
         seconds_per_call=evaluation.constant,
@@ -104,10 +110,24 @@ def time_experiment(experiment: Experiment, runtime: Runtime, work: Work) -> Tim
         seconds_per_update=training.constant * experiment.accumulation + _median(update),
         batch_size=experiment.batch_size,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
-        timed=f"batches of {evaluation.batch} (evaluation) and {training.batch} (training) at {size}, "
+        timed=f"batches of {evaluation.batch} (evaluation) and {training.batch} (training) at {pixels}, "
         f"on {runtime.device}",
         device=runtime.device.type,
     )
+
+
+def timed_size(experiment: Experiment) -> tuple[int, int]:
+    """(height, width) of the images that are timed: the experiment's, or smaller ones that the networks can halve.
+
+    Squares above 64 px are timed at 64 px. Longer sides of rectangles are halved until no more pixels are left than
+    that, as long as the network can take it.
+    """
+    height, width = experiment.data.shape[1:]
+    if height == width:
+        return min(height, TIMED_PIXELS), min(width, TIMED_PIXELS)
+    while height * width > TIMED_PIXELS**2 and max(height, width) % _TIMED_MULTIPLE == 0:
+        height, width = (height // 2, width) if height >= width else (height, width // 2)
+    return height, width
 
 
 def bf16_speedups(experiment: Experiment, runtime: Runtime, timing: Timing, work: Work) -> tuple[float, ...]:
@@ -118,9 +138,9 @@ def bf16_speedups(experiment: Experiment, runtime: Runtime, timing: Timing, work
     if experiment.precision != "fp32" or not has_fast_bf16(runtime.device):
         return ()
     network = _filled(experiment).to(runtime.device)
-    side = min(experiment.data.image_size, TIMED_PIXELS)
-    learn = _learning(experiment, network, side, runtime)
-    share = (experiment.data.image_size / side) ** 2
+    size = timed_size(experiment)
+    learn = _learning(experiment, network, size, runtime)
+    share = math.prod(experiment.data.shape[1:]) / math.prod(size)
     fitting = int(_QUICK_S * share / max(timing.seconds_per_training_image, 1e-9))
     count = min(max(1, fitting), experiment.batch_size // experiment.accumulation)
     executions = [attrs.evolve(runtime.execution(experiment), precision=precision) for precision in ("fp32", "bf16")]
@@ -148,13 +168,15 @@ def why_slow(threads: int) -> str | None:
     )
 
 
-def _evaluating(experiment: Experiment, network: ScoreFunction, side: int, runtime: Runtime) -> Callable[[int], None]:
+def _evaluating(
+    experiment: Experiment, network: ScoreFunction, size: tuple[int, int], runtime: Runtime
+) -> Callable[[int], None]:
     """The job of a sampler step: an evaluation, and noise for each image."""
     stream = Stream(0, Purpose.SAMPLER_NOISE)
 
     @torch.no_grad()
     def evaluate(count: int) -> None:
-        x = _images(experiment, count, side, runtime.device)
+        x = _images(experiment, count, size, runtime.device)
         network.eval()
         score = network.score(x, network.noise_levels[0])
         noise = stream.normal(torch.arange(count, device=runtime.device), tuple(x.shape[1:]))
@@ -163,12 +185,14 @@ def _evaluating(experiment: Experiment, network: ScoreFunction, side: int, runti
     return evaluate
 
 
-def _learning(experiment: Experiment, network: ScoreFunction, side: int, runtime: Runtime) -> Callable[[int], None]:
+def _learning(
+    experiment: Experiment, network: ScoreFunction, size: tuple[int, int], runtime: Runtime
+) -> Callable[[int], None]:
     """The job of computing gradients, including the noise for each image."""
     stream = Stream(0, Purpose.TRAINING_NOISE)
 
     def learn(count: int) -> None:
-        images = _images(experiment, count, side, runtime.device)
+        images = _images(experiment, count, size, runtime.device)
         levels = torch.zeros(count, dtype=torch.int64, device=runtime.device)
         network.train()
         noise = stream.normal(torch.arange(count, device=runtime.device), tuple(images.shape[1:]))
@@ -241,9 +265,9 @@ def _finish(result: Tensor | None) -> None:
         _ = result.sum().item()
 
 
-def _images(experiment: Experiment, count: int, side: int, device: torch.device) -> Tensor:
-    """(count, C, side, side) of arbitrary values."""
-    shape = (count, experiment.data.channels, side, side)
+def _images(experiment: Experiment, count: int, size: tuple[int, int], device: torch.device) -> Tensor:
+    """(count, C, *size) of arbitrary values."""
+    shape = (count, experiment.data.channels, *size)
     return torch.arange(math.prod(shape), device=device).sin().reshape(shape)
 
 

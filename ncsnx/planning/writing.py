@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from ncsnx.config import Adam, Arrays, ConsistentAnnealed, Experiment, Karras, OwnData, Packed, Snapshots
 from ncsnx.config.data_sets import Images
+from ncsnx.config.image_sizes import size_in_words
 from ncsnx.config.model import RefineNetModel
 from ncsnx.data.pictures.decoding import HEIC_EXTRA
-from ncsnx.planning.experiment_proposal import EPOCHS, SMALL_SET, network_for, usual_width
+from ncsnx.planning.experiment_proposal import EPOCHS, SMALL_SET, long_side, network_for, usual_width
 from ncsnx.planning.spans import in_short
 from ncsnx.planning.survey import MeasuredData, Survey
 from ncsnx.quantities import counted
@@ -127,10 +128,10 @@ def _fields(data: OwnData) -> list[str]:
     else:
         assert isinstance(data, Arrays | Packed)
         place, path = "path", data.path
-    lines = [*_text_field(place, path), f"image_size={data.image_size},"]
+    lines = [*_text_field(place, path), f"image_size={data.image_size!r},"]
     if data.random_crop is not None:
-        lines += comment("Side of the stored images. Training crops squares of image_size from them at random.")
-        lines.append(f"random_crop={data.random_crop},")
+        lines += comment("Size of the stored images. Training crops images of image_size from them at random.")
+        lines.append(f"random_crop={data.random_crop!r},")
     lines.append(f"channels={data.channels},")
     if isinstance(data, Arrays) and data.array is not None:
         lines += _text_field("array", data.array)
@@ -194,24 +195,25 @@ def _scale_of(survey: Survey) -> list[str]:
     else:
         budget = in_short(fit.budget_s)
         why = f"The training is smaller than those in that paper, to fit {budget} on the machine that wrote this file:"
-    reduced = ", ".join(f"{what} {now:,} instead of {before:,}" for what, now, before in fit.reductions)
+    reduced = ", ".join(f"{what} {now} instead of {before}" for what, now, before in fit.reductions)
     return [why, f"{reduced}.", "For the published size: ncsnx new OTHER_NAME … --budget none"]
 
 
 def _network(survey: Survey) -> list[str]:
     experiment = survey.experiment
-    size, model = experiment.data.image_size, experiment.model
+    side, model = long_side(experiment.data), experiment.model
     assert isinstance(model, RefineNetModel)  # the model of every proposal
     published = {"NCSNv2": "up to 64", "NCSNv2Deeper": "up to 128", "NCSNv2Deepest": "256"}
-    kind, _ = network_for(size)
+    kind, _ = network_for(experiment.data.shape[1:])
     text = f"The network published for {published[kind.__name__]} px"
-    if model.width < usual_width(size):
+    if model.width < usual_width(side):
         text += (
-            f", narrower than its usual width of {usual_width(size)} to fit the time. With a GPU or more time, a wider "
+            f", narrower than its usual width of {usual_width(side)} to fit the time. With a GPU or more time, a wider "
             "one gives finer images."
         )
     elif model.width < 128:
-        text += f", narrower than the published width of 128: {size} px need less, and a CPU can train it."
+        pixels = size_in_words(experiment.data.shape[1:])
+        text += f", narrower than the published width of 128: {pixels} px need less, and a CPU can train it."
     else:
         text += ", at its published width. width=64 takes a quarter of the time and gives less detailed images."
     return [*comment(text), f"model={type(model).__name__}(width={model.width}),"]

@@ -29,8 +29,8 @@ class FrameRecorder:
     """Indices of the states to keep, from `frame_steps`."""
     shown: int
     """Number of images (rows, for interpolation) to keep, from index 0: those of the grid."""
-    to_unit: Callable[[Tensor], Tensor]
-    """Map from the network's range to [0, 1]."""
+    to_picture: Callable[[Tensor], Tensor]
+    """Map from the network's range to [0, 1], black to white."""
     look: Callable[[State], Tensor]
     """Tensor of a state to show: its x (from noise to image) or its denoised image (from blur to image)."""
     _kept: list[Tensor] = attrs.field(factory=list, init=False)
@@ -41,7 +41,7 @@ class FrameRecorder:
             images = self.look(state)
             shown = torch.tensor([index < self.shown for index in indices])
             mask = shown.repeat_interleave(len(images) // len(indices)).to(images.device)
-            self._kept.append(to_uint8(self.to_unit(images[mask])).cpu())
+            self._kept.append(to_uint8(self.to_picture(images[mask])).cpu())
 
     def take(self) -> Tensor:
         """Returns and clears the frames of the last batch: (frames, images shown, C, H, W) uint8."""

@@ -1,6 +1,7 @@
 """A request for samples, validated before torch is imported."""
 
 import importlib.util
+import math
 
 import attrs
 
@@ -26,7 +27,7 @@ def images_at_once(data: Data, asked: int | None = None) -> int:
 
     The default follows from the size of the images alone, so that a repeated command has the same batches.
     """
-    return min(_MOST_AT_ONCE, max(_AT_ONCE, _PIXELS_AT_ONCE // data.image_size**2)) if asked is None else asked
+    return min(_MOST_AT_ONCE, max(_AT_ONCE, _PIXELS_AT_ONCE // math.prod(data.shape[1:]))) if asked is None else asked
 
 
 @attrs.frozen(kw_only=True)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +10,12 @@ from torch import Tensor
 
 from ncsnx.config.canonical import digest
 from ncsnx.config.codec import identity, unstructure
+from ncsnx.config.data_sets import Data
 from ncsnx.config.variants import tag_of
-from ncsnx.data import Dataset, Splits, data_folder, open_data, to_unit
+from ncsnx.data import Dataset, Splits, data_folder, open_data, to_values
 from ncsnx.data.places import require_own
+from ncsnx.data.transforms import scale_of
+from ncsnx.data.window import window_of
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.noise.levels import sigmas
 from ncsnx.quantities import counted
@@ -70,7 +72,9 @@ def draw(
     check_stop: Callable[[], None] = never_stop,
     on_state: Callable[[Sequence[int], State], None] = ignore_state,
 ) -> Iterator[tuple[Sequence[int], Tensor]]:
-    """Yields (indices of a batch, its images: (len · columns, C, H, W) in [0, 1], on the model's device).
+    """Yields (indices of a batch, its images: (len · columns, C, H, W) on the model's device).
+
+    Images are in [0, 1], those of a model of unbounded data in the data's own values, without limits.
 
     indices: indices of the request's images (rows, with `interpolate`). score: default: the model's. task:
     measurements; its number of pictures divides the request's n. data: the data folder, for samplers that start from
@@ -88,7 +92,7 @@ def draw(
         on_state=on_state,
     )
     for batch, x in batches:
-        yield batch, to_unit(x, model.experiment.data)
+        yield batch, to_values(x, model.experiment.data)
 
 
 def default_folder(model: ScoreModel, request: SampleRequest, task: "Task | None" = None) -> Path:
@@ -140,8 +144,17 @@ def protocol(model: ScoreModel, request: SampleRequest, task: "Task | None" = No
         "seed": request.seed,
         "interpolate": request.interpolate,
         "precision": model.precision,
+        **_values_facts(experiment.data),
         **given,
     }
+
+
+def _values_facts(data: Data) -> dict[str, Any]:
+    """What the values of unbounded samples are, and how pictures show them; empty for images in [0, 1]."""
+    if data.is_bounded:
+        return {}
+    window = window_of(data)
+    return {"values": "own", "scale": scale_of(data), "window": [window.low, window.high]}
 
 
 def open_output(
@@ -176,6 +189,7 @@ def output_folder(
         frame_files=request.frames > 0,
         film=request.film,
         mp4=request.mp4,
+        window=window_of(model.experiment.data),
         made={
             **this_process(),
             "note": note,
@@ -207,9 +221,9 @@ def fill(
     new images, on rank 0. Raises NcsnxError.
     """
     steps = _frame_steps(model, request)
-    to_pixels = partial(to_unit, data=model.experiment.data)
+    data_set, window = model.experiment.data, window_of(model.experiment.data)
     taken = EvaluationCounter()
-    recorder = FrameRecorder(steps, output.shown, to_pixels, look=lambda state: state.x)
+    recorder = FrameRecorder(steps, output.shown, lambda x: window(to_values(x, data_set)), look=lambda state: state.x)
     left = runs_of(output.missing()) if left is None else left
     size = indices_per_batch(request.batch_size, request.columns)
     batches = SharedBatches(ranks=ranks, mark=output.path.name, left=left, size=size)

@@ -3,9 +3,9 @@
     protocol.json  samples.safetensors  images/00000.png …  grid.png  frames/000.png …  film.gif (or .mp4)  .parts/
     task.json (misfit and PSNR of a task, see `ncsnx.inverse.task_record`)
 
-Finished batches are kept under `.parts/`. When all are done, samples.safetensors (one tensor `samples`, float32 in
-[0, 1], N×C×H×W) and the pictures are made from them, `protocol.json` gets "complete" and the sha256 of the samples, and
-the parts are removed.
+Finished batches are kept under `.parts/`. When all are done, samples.safetensors (one tensor `samples`, float32,
+N×C×H×W, in [0, 1] or in the own values of unbounded data) and the pictures are made from them, `protocol.json` gets
+"complete" and the sha256 of the samples, and the parts are removed.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ from torch import Tensor
 from ncsnx.config.canonical import canonical
 from ncsnx.config.strict.complaints import NewerVersionError, StructureError
 from ncsnx.errors import Hint, NcsnxError
-from ncsnx.images import grid, save_film, save_mp4, save_png, square_columns, to_uint8
+from ncsnx.images import UNIT, Window, grid, save_film, save_mp4, save_png, square_columns, to_uint8
 from ncsnx.quantities import counted
 from ncsnx.runs.checkpoints.tensor_file import header_bytes
 from ncsnx.runs.records.sample_record import PROTOCOL_FILE, SAMPLES_FILE, SampleRecord
@@ -50,8 +50,8 @@ class SampleFolder:
     path: the folder, which `open` creates. protocol: JSON values that determine the images. shape: (C, H, W) of an
     image. columns: images per index, flattened as row · columns + column. frames: number of frames per batch.
     frame_files, film: whether frames are written as files, and as an animation (of rows: from the first image to the
-    last and back). mp4: the animation is an MP4, not a GIF. made: provenance (machine, note, pictures), which may
-    differ when sampling is resumed.
+    last and back). mp4: the animation is an MP4, not a GIF. window: values that pictures show as black and white.
+    made: provenance (machine, note, pictures), which may differ when sampling is resumed.
     """
 
     def __init__(
@@ -66,6 +66,7 @@ class SampleFolder:
         frame_files: bool = True,
         film: bool = True,
         mp4: bool = False,
+        window: Window = UNIT,
         made: Mapping[str, Any] | None = None,
     ) -> None:
         layout = {
@@ -81,6 +82,7 @@ class SampleFolder:
         self.made = dict(made or {})
         self.protocol: dict[str, Any] = {**protocol, **layout}
         self.count, self.columns, self.frames = count, columns, frames
+        self.window = window
         self.shape = tuple(shape)
         self.complete = False
         self._done: set[int] = set()
@@ -124,8 +126,8 @@ class SampleFolder:
     def add(self, indices: Sequence[int], images: Tensor, frames: Tensor | None = None) -> None:
         """Stores a finished batch durably: an interrupted sampling resumes after it.
 
-        images: (len(indices)·columns, C, H, W) float in [0, 1]. frames: (frames, b·columns, C, H, W) uint8 of the b
-        indices below `shown`, if the folder has frames.
+        images: (len(indices)·columns, C, H, W) float, in [0, 1] or own values. frames: (frames, b·columns, C, H, W)
+        uint8 of the b indices below `shown`, if the folder has frames.
         """
         shown = self._shown_of(indices)
         if frames is None:
@@ -296,7 +298,7 @@ class SampleFolder:
         self._make("images")
         shown = torch.empty((self.shown, self.columns, *self.shape), dtype=torch.uint8)
         for part in read_parts(self._parts):
-            images, kept = to_uint8(part.tensors["images"].float()), part.indices < self.shown
+            images, kept = to_uint8(self.window(part.tensors["images"].float())), part.indices < self.shown
             for index, rows in zip(part.indices.tolist(), images, strict=True):
                 for column, image in enumerate(rows):
                     check_stop()

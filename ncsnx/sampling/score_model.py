@@ -14,7 +14,7 @@ from ncsnx.config.codec import identity
 from ncsnx.config.command_words import typed
 from ncsnx.config.experiment import Experiment, Precision
 from ncsnx.config.variants import load_plugins, tag_of
-from ncsnx.data import from_unit
+from ncsnx.data import from_values, to_values
 from ncsnx.errors import NcsnxError
 from ncsnx.networks import ScoreFunction, empty_network, load_weights, prepare
 from ncsnx.notebooks.display import heading, remark
@@ -125,8 +125,15 @@ class ScoreModel:
         return state_count(self.experiment.sampler, self.experiment.schedule.levels)
 
     def to_network(self, images: Tensor) -> Tensor:
-        """Images (B, C, H, W) in [0, 1] → the network's range (see `data.transform`), on the model's device."""
-        return from_unit(images.to(self.runtime.device), self.experiment.data)
+        """Images (B, C, H, W) → the network's range (see `data.transform`), on the model's device.
+
+        images: in [0, 1] or, for a model of unbounded data, the data's own values.
+        """
+        return from_values(images.to(self.runtime.device), self.experiment.data)
+
+    def from_network(self, x: Tensor) -> Tensor:
+        """Inverse of `to_network`, on the device of x; clamped to [0, 1] unless the data is unbounded."""
+        return to_values(x, self.experiment.data)
 
     @torch.no_grad()
     def score(self, x: Tensor, sigma: float | Tensor) -> Tensor:

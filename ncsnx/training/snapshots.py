@@ -8,7 +8,8 @@ from torch import Tensor
 
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.sampler import Sampler
-from ncsnx.data import Dataset, to_unit
+from ncsnx.data import Dataset, to_values
+from ncsnx.data.window import window_of
 from ncsnx.images import grid, square_columns, to_uint8
 from ncsnx.networks import ScoreFunction
 from ncsnx.ranks.rank_group import ALONE, RankGroup
@@ -69,5 +70,6 @@ def sample_grid(
         check_stop=check_stop,
         on_state=report,
     )
-    images = ranks.together(lambda: [to_uint8(to_unit(x, experiment.data)).cpu() for _, x in batches])
+    window = window_of(experiment.data)
+    images = ranks.together(lambda: [to_uint8(window(to_values(x, experiment.data))).cpu() for _, x in batches])
     return grid(torch.cat([image for share in images for image in share]), square_columns(n))

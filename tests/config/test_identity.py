@@ -6,10 +6,11 @@ from typing import Any, Literal, get_args, get_origin
 import attrs
 import pytest
 
-from ncsnx.config import Adam, Config, Experiment
+from ncsnx.config import Adam, Arrays, Config, Experiment, NumericData
 from ncsnx.config.canonical import canonical, digest
-from ncsnx.config.codec import TAG, identity, structure, unstructure
+from ncsnx.config.codec import TAG, identifying_values, identity, structure, unstructure
 from ncsnx.config.discovery import discover
+from ncsnx.config.image_sizes import ImageSize
 from ncsnx.config.strict.converter import optional_of
 from ncsnx.config.variants import is_family, tag_of, variants
 from tests.config.examples import every_variant, minimal
@@ -25,6 +26,14 @@ FROZEN = {
     "tower128": "a5b5ed44b80de1bcfee15a445ccfcaf2bd00630a4fd1b0831297013c13a184b0",
 }
 """Frozen identities: if one changed, a later ncsnx couldn't resume existing runs."""
+
+FROZEN_OF_OWN_DATA = {
+    "images": "1ca8a8006b3feb988801ca74c53a8e61eadfcf34738029a9828ccc0259842b7e",
+    "formats": "536bc47eca9f293506e9992598879e862993354e424258b1f7cccc9bdce92975",
+    "arrays": "7242af56c437b3bd742fdbd2826bfde3a64dcc6f546d4984319705ba88be18f6",
+    "packed": "3f7e13c532a5adff5c16957c10af25d9032a179ef0bf61624f39b5173c110fd0",
+}
+"""Frozen identities of experiments of `every_variant`, from before their data sets got further fields."""
 
 OUTSIDE = {
     "name",
@@ -46,6 +55,8 @@ OUTSIDE = {
     "data.on_error",
     "data.gif",
     "data.heic",
+    "data.window_low",
+    "data.window_high",
     "sampler",
 }
 
@@ -55,11 +66,29 @@ def test_the_identities_of_the_eight_experiments_are_frozen() -> None:
     assert {name: identity(experiment) for name, experiment in found.items()} == FROZEN
 
 
+def test_new_fields_at_their_defaults_leave_the_identity_of_earlier_experiments() -> None:
+    found = {name: identity(experiment) for name, experiment in every_variant().items() if name in FROZEN_OF_OWN_DATA}
+    assert found == FROZEN_OF_OWN_DATA
+
+
+def test_a_new_field_is_in_the_identity_once_it_differs_from_its_default() -> None:
+    bounded = attrs.evolve(minimal(), data=Arrays(path="scans.npy", image_size=8))
+    unbounded = attrs.evolve(bounded, data=attrs.evolve(bounded.data, range="unbounded"))
+    scaled = attrs.evolve(bounded, data=attrs.evolve(unbounded.data, scale=2.0))
+    assert len({identity(one) for one in (bounded, unbounded, scaled)}) == 3
+    assert "range" not in identifying_values(bounded.data)
+    assert identifying_values(scaled.data)["scale"] == 2.0
+
+
 def _another(value: Any, declared: Any) -> Any:
     """An accepted value of the declared type that isn't `value`."""
     inner = optional_of(declared)
     if is_family(inner) and value is None:
         return {TAG: "cas"}
+    if declared == ImageSize:
+        return value // 2 or value + 1
+    if inner == ImageSize:
+        return [9_999, 10_000] if value is None else None
     if inner is not None and value is None:
         return {} if issubclass(inner, Config) else _another({float: 1.0, int: 1}.get(inner, "x"), inner)
     if inner is not None:
@@ -75,6 +104,8 @@ def _changes(config: Config, values: dict[str, Any], prefix: str = "") -> Iterat
     """(path, the dict that contains it, its new value) for every field of an experiment and its parts."""
     for field in attrs.fields(type(config)):
         path, value = f"{prefix}{field.name}", getattr(config, field.name)
+        if field.name in _bound_to_others(config):
+            continue
         if is_family(field.type):
             tags = [tag for tag in variants(field.type) if tag != tag_of(type(value))]
             for tag in tags:
@@ -84,6 +115,15 @@ def _changes(config: Config, values: dict[str, Any], prefix: str = "") -> Iterat
             yield path, values, 3 if is_grey else _another(value, field.type)
         if isinstance(value, Config):
             yield from _changes(value, values[field.name], f"{path}.")
+
+
+def _bound_to_others(config: Config) -> set[str]:
+    """Fields of numeric data that can't change alone: its range, and the fields of the other range."""
+    if not isinstance(config, NumericData):
+        return set()
+    if config.is_bounded:
+        return {"range", "scale", "window_low", "window_high"}
+    return {"range", "dequantization", "low", "high"}
 
 
 def _required(cls: type[Config], before: dict[str, Any]) -> dict[str, Any]:

@@ -45,7 +45,9 @@ not_negative = st.one_of(positive, st.sampled_from([0, 0.0, -0.0]))
 fraction = st.floats(min_value=0, max_value=1, exclude_max=True)
 count = st.integers(1, 10**6)
 steps = st.integers(1, 10**9)
-pixels = st.integers(1, 16_384)
+side = st.integers(1, 16_384)
+pixels = st.one_of(side, st.tuples(side, side))
+crop = st.one_of(st.integers(1, 178), st.tuples(st.integers(1, 178), st.integers(1, 178)))
 line = st.text(st.characters(exclude_categories=["C", "Z"]), max_size=20)
 word = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)
 name = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", fullmatch=True)
@@ -61,7 +63,12 @@ def data() -> st.SearchStrategy[Data]:
     return st.one_of(
         st.builds(Digits, **common),
         st.builds(CIFAR10, **disk),
-        st.builds(CelebA, **disk, image_size=pixels, crop=st.integers(1, 178)),
+        st.builds(
+            CelebA,
+            **disk,
+            image_size=pixels,
+            crop=crop,
+        ),
         st.builds(LSUN, **disk, category=word, image_size=pixels),
         st.builds(FFHQ, **disk, image_size=pixels),
     )

@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import functional
 
-from ncsnx.data.pictures.decoding import BrokenImageError, as_array, decode, fitted, flattened, is_grey, rgb, square
+from ncsnx.data.pictures.decoding import (
+    BrokenImageError,
+    as_array,
+    decode,
+    fitted,
+    fitted_pixels,
+    flattened,
+    is_grey,
+    rgb,
+)
 
 WHITE, BLUE = (255, 255, 255), (0, 0, 255)
 VALUES = np.random.default_rng(3).integers(0, 256, (5, 7, 4), dtype=np.uint8)
@@ -204,13 +213,13 @@ def test_a_broken_picture_is_named_with_the_reason_in_one_line(case: str) -> Non
 def test_transparent_pixels_do_not_bleed_when_resized() -> None:
     values = np.zeros((8, 8, 4), dtype=np.uint8)
     values[:, :4] = (255, 255, 255, 255)  # white beside transparent black, on white: white
-    assert (square(saved(Image.fromarray(values)), "x", size=4, channels=3, background=WHITE) == 255).all()
+    assert (fitted_pixels(saved(Image.fromarray(values)), "x", size=4, channels=3, background=WHITE) == 255).all()
 
 
 def test_a_palette_is_resized_by_its_colours() -> None:
     board = Image.fromarray(np.indices((8, 8), dtype=np.uint8).sum(axis=0, dtype=np.uint8) % 2, mode="P")
     board.putpalette([0, 0, 0, 255, 255, 255])
-    pixels = square(saved(board), "x", size=4, channels=3, background=WHITE).astype(int)
+    pixels = fitted_pixels(saved(board), "x", size=4, channels=3, background=WHITE).astype(int)
     assert np.abs(pixels - 127.5).max() < 16  # the mean of black and white, except at the border
 
 
@@ -233,11 +242,11 @@ def test_an_extremely_long_picture_needs_little_memory() -> None:
 
 def test_a_square_has_its_channels_first() -> None:
     content = saved(COLOURS.resize((9, 6)))
-    pixels = square(content, "x", size=4, channels=3, background=WHITE)
+    pixels = fitted_pixels(content, "x", size=4, channels=3, background=WHITE)
     assert pixels.shape == (3, 4, 4)
     assert pixels.dtype == np.uint8
     assert np.array_equal(pixels.transpose(1, 2, 0), np.array(fitted(flattened(decode(content, "x"), 3, WHITE), 4)))
-    assert square(content, "x", size=4, channels=1, background=WHITE).shape == (1, 4, 4)
+    assert fitted_pixels(content, "x", size=4, channels=1, background=WHITE).shape == (1, 4, 4)
 
 
 def test_colours_are_named_or_written_in_hexadecimal() -> None:

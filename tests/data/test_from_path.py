@@ -45,9 +45,9 @@ def noise(*shape: int, dtype: Any = np.uint8, most: int = 255) -> Any:
 
 def test_pictures_keep_their_size_and_are_in_colour_if_one_is(here: Path) -> None:
     mixed(here / "x", 8, size=(22, 20))
-    assert described(Path("x")) == Images(root="x", image_size=20, channels=3)
+    assert described(Path("x")) == Images(root="x", image_size=(20, 22), channels=3)
     zip_of(here / "x.zip", here / "x")
-    assert described(here / "x.zip") == Images(root="x.zip", image_size=20, channels=3)
+    assert described(here / "x.zip") == Images(root="x.zip", image_size=(20, 22), channels=3)
     said = {"image_size": 8, "channels": 1, "held_out": 0.5, "background": "black"}
     assert described(Path("x"), **said) == Images(root="x", **said)
 
@@ -58,18 +58,20 @@ def test_a_format_with_only_broken_files_is_not_declared_and_they_are_reported(h
     (here / "x" / name).write_bytes(b"no picture")
     told: list[str] = []
     data = own_data(Path("x"), Reading(on_error="skip"), Work(warning=told.append))
-    assert data == Images(root="x", image_size=20, channels=3)
+    assert data == Images(root="x", image_size=(20, 22), channels=3)
     assert all(f"1 of 9 pictures cannot be used: {name}: " in line for line in told)
     assert len(told) == (1 if name == "a.gif" or decodes_heic() else 0)
     (here / "x" / "cut.png").write_bytes(b"no picture")
     data = described(Path("x"), on_error="skip")
-    assert data == Images(root="x", image_size=20, channels=3, on_error="skip")
+    assert data == Images(root="x", image_size=(20, 22), channels=3, on_error="skip")
 
 
 def test_the_default_size_is_at_most_64(here: Path) -> None:
     save(here / "x" / "a.png", size=(200, 100))
-    assert described(Path("x")).image_size == 64
+    assert described(Path("x")).image_size == (32, 64)
     assert described(Path("x"), image_size=100).image_size == 100
+    save(here / "x" / "b.png", size=(100, 200))
+    assert described(Path("x")).image_size == 64
 
 
 @pytest.mark.parametrize(("kind", "mode"), [("png", "RGB"), ("webp", "L"), ("png", "RGBA"), ("png", "LA")])
@@ -122,7 +124,7 @@ def test_values_lie_in_the_usual_range_or_in_their_own(here: Path, values: Any, 
 def test_stored_images_are_cropped_to_a_smaller_size(here: Path) -> None:
     path = save_array(here / "x.npy", noise(9, 1, 10, 10))
     assert described(path, image_size=8) == Arrays(path="x.npy", image_size=8, random_crop=10)
-    assert described(path, image_size=8, random_crop=10, held_out=0.0).stored_size == 10
+    assert described(path, image_size=8, random_crop=10, held_out=0.0).stored_size == (10, 10)
     data = described(path)
     packed = pack(open_data(data, here, Work()), here / "x.pack", settings=settings_of(data), work=Work())
     assert packed is not None
@@ -169,7 +171,7 @@ def test_other_arrays_are_refused_with_a_message(here: Path) -> None:
     for values, complaint in (
         (np.full((4, 8, 8), np.nan), "found 256 NaN or infinite values"),
         (np.full((4, 8, 8), 3000.0), "expected different values, found only 3000"),
-        (noise(4, 8, 9), "expected square images"),
+        (noise(4, 8, 1, 1, 1), "expected images, N×C×H×W"),
         (np.zeros((0, 8, 8)), "expected images, found 0×8×8"),
         (np.float32(3), "expected images, found a single number"),
     ):

@@ -13,7 +13,7 @@ from PIL import Image
 from ncsnx.config.data_sets import Images
 from ncsnx.data import DataMissingError, Splits, TrainingBatches
 from ncsnx.data.dataset import NO_LABEL
-from ncsnx.data.pictures.decoding import square
+from ncsnx.data.pictures.decoding import fitted_pixels
 from ncsnx.data.places import own_path
 from ncsnx.data.readers.own_images import PictureFiles, open_images
 from ncsnx.errors import NcsnxError
@@ -55,7 +55,7 @@ def test_every_picture_is_in_one_split_as_it_is_decoded(tmp_path: Path, channels
         assert (images.pixels.dtype, images.labels.dtype, images.ids.dtype) == (torch.uint8, torch.int64, torch.int64)
         for name, pixels, number in zip(split.names, images.pixels, images.ids, strict=True):
             content = (tmp_path / "x" / name).read_bytes()
-            expected = square(content, name, size=4, channels=channels, background=(1, 2, 255))
+            expected = fitted_pixels(content, name, size=4, channels=channels, background=(1, 2, 255))
             assert np.array_equal(pixels.numpy(), expected)
             assert written[number] == name
             seen[name] = number

@@ -38,12 +38,14 @@ def test_modes_and_sizes_are_counted(tmp_path: Path) -> None:
         broken={},
         modes={"L": 1, "P": 1, "RGB": 6, "RGBA": 2},  # WebP has no grey mode
         grey=3,
-        short_sides=((2, 1), (5, 8), (20, 1)),
+        sizes=((6, 5, 8), (30, 20, 1), (40, 2, 1)),
         smallest=(6, 5),
         largest=(30, 20),
     )
     assert found.sound == 10
-    assert [found.smaller_than(size) for size in (2, 3, 6, 20, 21)] == [0, 1, 9, 9, 10]
+    assert [found.smaller_than((side, side)) for side in (2, 3, 6, 20, 21)] == [0, 1, 9, 9, 10]
+    assert [found.smaller_than(size) for size in ((2, 41), (5, 7), (3, 6))] == [10, 9, 1]
+    assert found.short_sides == ((2, 1), (5, 8), (20, 1))
 
 
 def test_the_second_scan_comes_from_the_cache_and_is_equal(tmp_path: Path) -> None:

@@ -165,6 +165,7 @@ def bench_command(
 
 
 def _show(messages: "Messages", found: "Benchmark") -> None:
+    from ncsnx.config.image_sizes import size_in_words
     from ncsnx.quantities import counted
 
     machine = found.machine
@@ -176,8 +177,9 @@ def _show(messages: "Messages", found: "Benchmark") -> None:
     for size in found.sizes:
         rounds = len(size.executions[0].step_s)
         messages.data(
-            f"\n{size.image_size} px, batches of {size.batch_size}, {counted(size.parameters, 'parameter')}, pixels: "
-            f"{size.pixels}; median (range) of {counted(rounds, 'round')}; ratios to {size.baseline}\n"
+            f"\n{size_in_words(size.image_size)} px, batches of {size.batch_size}, "
+            f"{counted(size.parameters, 'parameter')}, pixels: {size.pixels}; median (range) of "
+            f"{counted(rounds, 'round')}; ratios to {size.baseline}\n"
         )
         _show_speed(messages, size)
         messages.data("")

@@ -330,7 +330,7 @@ def _build(kind: str, source: Path, out: Path, category: str | None, split: str,
 
     try:
         if kind == "ffhq":
-            return build_ffhq_lmdb(source, out, FFHQ(image_size=size).image_size, work)
+            return build_ffhq_lmdb(source, out, max(FFHQ(image_size=size).shape[1:]), work)
         if kind != "lsun":
             raise UsageError(f"expected lsun or ffhq, found {kind!r}")
         if category is None:
@@ -413,7 +413,7 @@ def _say_how_to_train(messages: "Messages", packed: "PackedFile", data: "Data") 
     header = packed.header
     messages.info(
         f"{packed.path}: {counted(header.train, 'training image')} and {header.count - header.train:,} held out, of "
-        f"{header.channels}×{header.size}×{header.size}, {byte_size(packed.layout.end)}"
+        f"{'×'.join(map(str, header.shape))}, {byte_size(packed.layout.end)}"
     )
     messages.info(f"to train from it:  ncsnx train EXPERIMENT {shlex.join(_overrides(packed, data))}")
 
@@ -421,10 +421,12 @@ def _say_how_to_train(messages: "Messages", packed: "PackedFile", data: "Data") 
 def _overrides(packed: "PackedFile", data: "Data") -> list[str]:
     """Overrides with which an experiment reads the packed file, and treats its pixels as those of the source."""
     from ncsnx.config.data_sets import Data
+    from ncsnx.config.image_sizes import size_as_typed
 
-    fields = {"path": packed.path, "image_size": data.image_size}
-    if data.stored_size != data.image_size:
-        fields["random_crop"] = data.stored_size
+    size, stored = data.shape[1:], data.stored_size
+    fields: dict[str, Any] = {"path": packed.path, "image_size": size_as_typed(size)}
+    if stored != size:
+        fields["random_crop"] = size_as_typed(stored)
     if packed.header.channels != 3:
         fields["channels"] = packed.header.channels
     for field in attrs.fields(Data):
@@ -476,7 +478,7 @@ def _check_pictures(files: "ImageFiles", work: "Work") -> str:
 
 
 def _check_by_reading(what: _Meant, workers: int | None, work: "Work") -> str:
-    from ncsnx.data.summary import read_all
+    from ncsnx.data.read_ahead import read_all
 
     splits = _opened(what, work)
     count = len(splits.train) + len(splits.held_out)

@@ -121,11 +121,16 @@ _KEYS = {"experiment": "name", "px": "image_size", "batch": "batch_size", "from"
 
 
 def _text(value: object) -> str:
+    from ncsnx.config.image_sizes import size_in_words
+
+    if isinstance(value, tuple):
+        return size_in_words((value[0], value[1]))
     return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _experiments(messages: "Messages") -> list[dict[str, Any]]:
     from ncsnx.config.discovery import RANKS, discover, known_names
+    from ncsnx.config.image_sizes import as_image_size
     from ncsnx.config.registry import relative
     from ncsnx.config.variants import tag_of
 
@@ -137,7 +142,7 @@ def _experiments(messages: "Messages") -> list[dict[str, Any]]:
             {
                 "name": experiment.name,
                 "data": tag_of(type(experiment.data)),
-                "image_size": experiment.data.image_size,
+                "image_size": as_image_size(experiment.data.shape[1:]),
                 "network": tag_of(type(experiment.model)),
                 "levels": experiment.schedule.levels,
                 "batch_size": experiment.batch_size,

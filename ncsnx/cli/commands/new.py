@@ -158,6 +158,7 @@ def _place(source: str, folder: Path) -> Path:
 
 def _clock(draft: "Experiment", device: str, threads: int | None, work: "Work") -> "TimeOf":
     """Times a network on this machine."""
+    from ncsnx.config.image_sizes import size_in_words
     from ncsnx.planning.experiment_proposal import draft as drafted
     from ncsnx.planning.timing import time_experiment
     from ncsnx.runtime import Runtime
@@ -165,7 +166,7 @@ def _clock(draft: "Experiment", device: str, threads: int | None, work: "Work") 
     runtime = Runtime.choose(device=device, threads=threads)
 
     def time_of(data: "OwnData", width: int, batch_size: int) -> "Timing":
-        work.info(f"timing a network of width {width} at {data.image_size} px")
+        work.info(f"timing a network of width {width} at {size_in_words(data.shape[1:])} px")
         return time_experiment(drafted(draft.name, data, width=width, batch_size=batch_size), runtime, work)
 
     return time_of

@@ -170,15 +170,17 @@ def plan_command(
 
 def experiment_for(name: str, path: Path, said: "Reading", work: "Work") -> "Experiment":
     """A draft for a person's own images, at a size that the networks accept."""
+    from ncsnx.config.image_sizes import size_as_typed, size_in_words
     from ncsnx.planning.experiment_proposal import check_size, draft, fitted_to_network
 
     if said.image_size is not None:
         check_size(said.image_size)
     data = fitted_to_network(sources.own(path, said, work))
     if data.random_crop is not None:
+        stored, size = size_in_words(data.random_crop), size_in_words(data.image_size)
         work.info(
-            f"{path} holds images of {data.random_crop} pixels, which are not resized; training sees random crops of "
-            f"{data.image_size} pixels (data.random_crop={data.random_crop})"
+            f"{path} holds images of {stored} pixels, which are not resized; training sees random crops of {size} "
+            f"pixels (data.random_crop={size_as_typed(data.random_crop)})"
         )
     return draft(name, data)
 

@@ -1,10 +1,11 @@
 """The SOURCE of commands that take data: an experiment, or a file or folder of a person's own data."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from ncsnx.cli.bad_values import a_size
 from ncsnx.cli.path_parameters import a_name_or_path
 
 if TYPE_CHECKING:
@@ -27,11 +28,12 @@ Changes = Annotated[
     list[str] | None, typer.Argument(metavar="data.FIELD=VALUE", help="Changes to the data set of an experiment.")
 ]
 Size = Annotated[
-    int | None,
+    Any | None,
     typer.Option(
         "--size",
-        metavar="PIXELS",
-        help="Height and width of the images.",
+        metavar="PX|H,W",
+        parser=a_size,
+        help="Height and width of the images: one number, or both, as in 48,64.",
         show_default="the pictures', at most 64",
         rich_help_panel=READING_PANEL,
     ),
@@ -86,11 +88,12 @@ OnError = Annotated[
     ),
 ]
 RandomCropFrom = Annotated[
-    int | None,
+    Any | None,
     typer.Option(
         "--random-crop-from",
-        metavar="PIXELS",
-        help="Keep squares of this size, which training crops at random.",
+        metavar="PX|H,W",
+        parser=a_size,
+        help="Keep images of this larger size, which training crops at random.",
         rich_help_panel=READING_PANEL,
     ),
 ]
@@ -160,12 +163,13 @@ def refuse_options(source: str, data: "Data", said: "Reading") -> None:
     import attrs
 
     from ncsnx.cli.retyping import typed_instead
+    from ncsnx.config.differences import shown
     from ncsnx.errors import Hint, UsageError
 
     for field, value in said.given().items():
         hints = [Hint(f"for a folder of that name, write ./{source}")]
         if field in attrs.fields_dict(type(data)):
-            instead = typed_instead(OPTIONS[field], f"data.{field}={value}")
+            instead = typed_instead(OPTIONS[field], f"data.{field}={shown(value)}")
             hints.insert(0, Hint("change the experiment instead", instead))
         raise UsageError(f"{OPTIONS[field]} goes with your own images, but {source} is an experiment", *hints)
 

@@ -17,7 +17,14 @@ from ncsnx.config.variants import Config, is_family, tag_of, variants
 
 _REFUSED: dict[type, Any] = {float: float("nan"), int: float("nan"), str: "\n"}
 """A value of each type that no check accepts. The complaint about it says what is accepted."""
-_TYPES = {int: "a whole number", float: "a number", str: "text", bool: "true or false", NoneType: "none"}
+_TYPES: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    bool: "true or false",
+    tuple[int, int]: "HEIGHT,WIDTH",
+    NoneType: "none",
+}
 
 
 @attrs.frozen(kw_only=True)

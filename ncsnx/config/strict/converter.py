@@ -6,6 +6,8 @@ refused. Values declared as Any are accepted as they are.
 
 import sys
 from collections.abc import Callable, Iterable
+from functools import reduce
+from operator import or_
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -13,7 +15,8 @@ import attrs
 from cattrs import BaseValidationError, Converter, IterableValidationError, IterableValidationNote
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
-from ncsnx.config.checks import quoted
+from ncsnx.config.checks import is_whole, quoted
+from ncsnx.config.image_sizes import ImageSize, as_image_size
 from ncsnx.config.strict.complaints import RefusedError, StructureError, did_you_mean, structure_error
 from ncsnx.config.strict.fields import is_omitted, rest_field
 from ncsnx.config.strict.migrating import migrated
@@ -46,8 +49,8 @@ def optional_of(declared: Any) -> Any:
     """X for the declared type `X | None`, else None."""
     if get_origin(declared) in (Union, UnionType):
         others = [option for option in get_args(declared) if option is not NoneType]
-        if len(others) == 1 and len(get_args(declared)) == 2:
-            return others[0]
+        if len(others) < len(get_args(declared)):
+            return reduce(or_, others)
     return None
 
 
@@ -97,6 +100,20 @@ def _structure_tuple(value: Any, declared: Any) -> tuple[Any, ...]:
     elif len(kinds) != len(value):
         raise RefusedError(f"a list of {counted(len(kinds), 'item')}", value)
     return tuple(_structure_each(zip(range(len(value)), value, kinds, strict=True), declared))
+
+
+def _structure_image_size(value: Any, _: Any) -> ImageSize:
+    if isinstance(value, list | tuple):
+        pair: tuple[int, int] = _structure_tuple(value, tuple[int, int])
+        size: ImageSize = as_image_size(pair)
+        return size
+    if not is_whole(value):
+        raise RefusedError("a whole number, or a list of height and width", value)
+    return int(value)
+
+
+def _unstructure_sequence(value: Any) -> list[Any]:
+    return [_converter.unstructure(item) for item in value]
 
 
 def _structure_dict(value: Any, declared: Any) -> dict[str, Any]:
@@ -202,11 +219,13 @@ def _make_converter() -> Converter:
     converter.register_structure_hook(str, _structure_str)
     converter.register_structure_hook_func(_has_origin(Literal), _structure_literal)
     converter.register_structure_hook_func(_has_origin(tuple), _structure_tuple)
+    converter.register_structure_hook_func(lambda t: t == ImageSize, _structure_image_size)
     converter.register_structure_hook_func(_has_origin(dict), _structure_dict)
     converter.register_structure_hook_func(lambda t: optional_of(t) is not None, _structure_optional)
     converter.register_structure_hook_factory(attrs.has, _structure_class)
     converter.register_structure_hook_func(is_family, _structure_variant)
     converter.register_unstructure_hook_factory(attrs.has, _unstructure_class)
+    converter.register_unstructure_hook(tuple, _unstructure_sequence)
     return converter
 
 

@@ -64,7 +64,7 @@ class ChunkParts:
         if part.tensors.keys() != {_PACKING, *_FIELDS} or not torch.equal(part.tensors[_PACKING], self._packing()):
             return False
         chunk, pixels = self.header.chunk(number), part.tensors["pixels"]
-        shape = (len(chunk), self.header.channels, self.header.size, self.header.size)
+        shape = (len(chunk), *self.header.shape)
         numbers = (part.indices, part.tensors["labels"], part.tensors["ids"])
         is_of_shape = pixels.dtype == torch.uint8 and pixels.shape == shape
         is_of_shape &= all(one.dtype == torch.int64 and one.shape == (len(chunk),) for one in numbers)

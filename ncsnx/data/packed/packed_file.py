@@ -5,7 +5,7 @@
     16    32 bytes     sha256 of header and checksums; its hexadecimal form is the data set's fingerprint
     48    header       UTF-8 JSON: `PackedHeader`
     then  checksums    32 bytes per chunk: sha256 of its pixels, labels and ids, in this order
-    then  pixels       N×C×S×S uint8, the training images first, then the held-out ones
+    then  pixels       N×C×H×W uint8, the training images first, then the held-out ones
     then  labels       N int64, NO_LABEL for unlabelled images
     then  ids          N int64, each image's index in the whole data set
 
@@ -29,6 +29,7 @@ from torch import Tensor
 
 from ncsnx.config import checks
 from ncsnx.config.canonical import canonical
+from ncsnx.config.image_sizes import ImageSize, as_image_size, height_and_width, image_size_between, size_as_typed
 from ncsnx.config.strict.complaints import NewerVersionError, StructureError
 from ncsnx.config.strict.fields import versioned
 from ncsnx.data.dataset import StoredImages
@@ -70,8 +71,8 @@ class PackedHeader:
     train: int = attrs.field(validator=checks.between(1, _MOST_IMAGES))
     """Number of training images, which come first; the others are held out."""
     channels: int = attrs.field(validator=checks.between(1, 1_024))
-    size: int = attrs.field(validator=checks.between(1, 16_384))
-    """Height and width in pixels."""
+    size: ImageSize = attrs.field(converter=as_image_size, validator=image_size_between(1, 16_384))
+    """Height and width in pixels: one number, or the pair (height, width)."""
     low: float = attrs.field(validator=checks.within(0, 255))
     """The stored value that is black."""
     high: float = attrs.field(validator=checks.within(0, 255))
@@ -89,7 +90,12 @@ class PackedHeader:
     @property
     def image_bytes(self) -> int:
         """Bytes of one image's pixels."""
-        return self.channels * self.size**2
+        return math.prod(self.shape)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of an image."""
+        return self.channels, *height_and_width(self.size)
 
     @property
     def chunks(self) -> int:
@@ -218,7 +224,7 @@ class _Mapped:
         return {"_file": self._file, "_arrays": None}  # pickling a mapping would copy all of its bytes
 
     def arrays(self) -> tuple[Bytes, Numbers, Numbers]:
-        """Pixels (N, C, S, S), labels (N,) and ids (N,)."""
+        """Pixels (N, C, H, W), labels (N,) and ids (N,)."""
         if self._arrays is None:
             self._arrays = _map(self._file)
         require_whole(self._file.path, self._file.layout.end)
@@ -235,7 +241,7 @@ def _map(file: PackedFile) -> tuple[Bytes, Numbers, Numbers]:
     labels, ids = (
         mapped[start : start + header.count * NUMBER_BYTES].view("<i8") for start in (layout.labels, layout.ids)
     )
-    return pixels.reshape(header.count, header.channels, header.size, header.size), labels, ids
+    return pixels.reshape(header.count, *header.shape), labels, ids
 
 
 @attrs.frozen(eq=False)
@@ -266,7 +272,7 @@ class PackedImages:
 def splits_of(file: PackedFile) -> Splits:
     """The training and held-out images of a packed file."""
     header, mapped = file.header, _Mapped(file)
-    shape, limits = (header.channels, header.size, header.size), (header.low, header.high)
+    shape, limits = header.shape, (header.low, header.high)
     train = PackedImages(mapped, 0, header.train, shape, limits)
     held_out = PackedImages(mapped, header.train, header.count - header.train, shape, limits)
     return Splits(train, held_out, file.fingerprint)
@@ -275,7 +281,8 @@ def splits_of(file: PackedFile) -> Splits:
 def declaration(header: PackedHeader) -> str:
     """The fields of `Packed` that match a file, for messages."""
     channels = "" if header.channels == 3 else f", channels={header.channels}"
-    return f"image_size={header.size}{channels} (or random_crop={header.size} and a smaller image_size)"
+    size = size_as_typed(header.size)
+    return f"image_size={size}{channels} (or random_crop={size} and a smaller image_size)"
 
 
 @attrs.frozen

@@ -9,6 +9,7 @@ which it takes them in the order of a single process.
 """
 
 import fcntl
+import math
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -20,8 +21,9 @@ from typing import Any
 import attrs
 import torch
 
-from ncsnx.config.codec import flatten, unstructure
+from ncsnx.config.codec import flatten, identifying_values
 from ncsnx.config.data_sets import Data
+from ncsnx.config.image_sizes import as_image_size
 from ncsnx.data.dataset import StoredImages
 from ncsnx.data.packed.chunk_parts import ChunkParts
 from ncsnx.data.packed.packed_file import (
@@ -58,9 +60,8 @@ def settings_of(data: Data) -> dict[str, Any]:
 
     Without paths, and without settings that apply after reading, such as flips.
     """
-    later = {field.name for field in attrs.fields(Data)}
-    places = {field.name for field in attrs.fields(type(data)) if not field.metadata.get("identity", True)}
-    return {name: value for name, value in unstructure(data).items() if name not in later | places}
+    later = {*attrs.fields_dict(Data), "scale"}
+    return {name: value for name, value in identifying_values(data).items() if name not in later}
 
 
 def pack(
@@ -189,16 +190,14 @@ def _header(splits: Splits, settings: dict[str, Any], chunk_images: int | None) 
             f"only 8-bit images can be packed, and these are {str(dtype).removeprefix('torch.')}; train on the arrays "
             "directly (data=arrays), which need no decoding"
         )
-    channels, size, width = splits.train.shape
-    if size != width:
-        raise NcsnxError(f"only square images can be packed, and these are {size}×{width}")
+    channels, *size = splits.train.shape
     low, high = map(float, splits.train.value_range)
-    most = max(1, min(CHUNK_IMAGES, CHUNK_BYTES // (channels * size**2)))
+    most = max(1, min(CHUNK_IMAGES, CHUNK_BYTES // math.prod(splits.train.shape)))
     return PackedHeader(
         count=train + held_out,
         train=train,
         channels=channels,
-        size=size,
+        size=as_image_size(size),
         low=low,
         high=high,
         chunk_images=chunk_images or most,
@@ -325,7 +324,7 @@ class _Part:
     def write(self, piece: range, images: StoredImages) -> None:
         """Writes images, and the checksum of their chunk after its last images."""
         header, layout = self._header, self._layout
-        expected = (len(piece), header.channels, header.size, header.size)
+        expected = (len(piece), *header.shape)
         if images.pixels.dtype != torch.uint8 or images.pixels.shape != expected:
             raise NcsnxError(
                 f"images {piece.start:,} to {piece.stop - 1:,}: expected 8-bit values of shape {expected}, found "

@@ -1,8 +1,8 @@
-"""Bytes of a picture (PNG, JPEG, WebP, TIFF, BMP, GIF or HEIC) → square 8-bit pixels.
+"""Bytes of a picture (PNG, JPEG, WebP, TIFF, BMP, GIF or HEIC) → 8-bit pixels of one size.
 
 The steps: decode the whole picture and rotate it by EXIF; composite it on a background and convert it to grey or RGB at
-full size; resize the short side; crop the centre. Transparent pixels are composited before resizing, since the colours
-stored under full transparency are arbitrary and would bleed into their neighbours.
+full size; resize until it covers the size; crop the centre. Transparent pixels are composited before resizing, since
+the colours stored under full transparency are arbitrary and would bleed into their neighbours.
 
 Pillow's warnings are silenced while decoding. That is a process-wide setting, so decode in several processes, not in
 several threads.
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageChops, UnidentifiedImageError
 
 from ncsnx.config.checks import COLOURS
+from ncsnx.config.image_sizes import ImageSize, height_and_width
 from ncsnx.errors import NcsnxError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
@@ -31,7 +32,7 @@ GIF named .png has always counted as broken, and the files of a data set must st
 HEIC_EXTRA = "pip install 'ncsnx[heic]'"
 """Command that installs the HEIC decoder."""
 LONGEST = 20
-"""Largest aspect ratio: longer pictures are cropped to it, from the centre, before resizing."""
+"""Longest side of a picture, relative to the part of it that is used: longer ones are cropped before resizing."""
 
 _CODEC_NOISE = 2
 _WITH_FRAMES = ("TIFF", "GIF", "PNG", "WEBP", "HEIF")
@@ -176,25 +177,36 @@ def as_array(image: Image.Image, channels: int, background: tuple[int, int, int]
     return np.array(flattened(image, channels, background), dtype=np.uint8)
 
 
-def fitted(image: Image.Image, size: int) -> Image.Image:
-    """The picture as `size`×`size`: short side resized (bilinear, antialiased), then a centre crop.
+def fitted(image: Image.Image, size: ImageSize) -> Image.Image:
+    """The picture at a size: resized (bilinear, antialiased) until it just covers it, then a centre crop.
 
-    The pixels equal those of torchvision's Resize and CenterCrop. Smaller pictures are enlarged. `image` must be
-    flattened.
+    For squares, the short side is resized, and the pixels equal those of torchvision's Resize and CenterCrop. Smaller
+    pictures are enlarged. `image` must be flattened.
     """
-    short = min(image.size)
-    width, height = (min(side, LONGEST * short) for side in image.size)
-    image = _centre(image, width, height)
-    if short != size:
-        resized = (size, int(size * height / width)) if width <= height else (int(size * width / height), size)
+    height, width = height_and_width(size)
+    image = _centre(image, *_without_excess(image.size, height, width))
+    is_narrow = image.width * height <= image.height * width
+    resized = (
+        (width, int(width * image.height / image.width))
+        if is_narrow
+        else (int(height * image.width / image.height), height)
+    )
+    if resized != image.size:
         image = image.resize(resized, Image.Resampling.BILINEAR)
-    return _centre(image, size, size)
+    return _centre(image, width, height)
 
 
-def square(
-    content: bytes, name: str, *, size: int, channels: int, background: tuple[int, int, int]
+def _without_excess(found: tuple[int, int], height: int, width: int) -> tuple[int, int]:
+    """(width, height) of a picture after cropping it to `LONGEST` times the part that will be left of it."""
+    if found[0] * height <= found[1] * width:
+        return found[0], min(found[1], max(1, LONGEST * found[0] * height // width))
+    return min(found[0], max(1, LONGEST * found[1] * width // height)), found[1]
+
+
+def fitted_pixels(
+    content: bytes, name: str, *, size: ImageSize, channels: int, background: tuple[int, int, int]
 ) -> NDArray[np.uint8]:
-    """The picture in `content` as (channels, size, size) uint8. Raises BrokenImageError."""
+    """The picture in `content` as (channels, height, width) uint8. Raises BrokenImageError."""
     pixels = np.array(fitted(flattened(decode(content, name), channels, background), size), dtype=np.uint8)
     return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 

@@ -27,7 +27,7 @@ _FOLDER, LIST = "scans", "broken.txt"
 MOST_NAMED = 20
 """Number of broken files that an error names; the list in the cache has all."""
 
-_VERSION = 2
+_VERSION = 3
 """Increased when scans record more than before, so that cached scans of earlier versions are repeated."""
 _PIECE = 32  # pictures that a process scans in one call
 _ALONE_BYTES = 32 * 2**20  # what one process decodes while others would start
@@ -45,8 +45,8 @@ class Scan:
     """Pillow's mode (L, RGB, RGBA, P, I;16 …) → number of sound pictures."""
     grey: int
     """Number of sound pictures without colours."""
-    short_sides: tuple[tuple[int, int], ...]
-    """(short side in pixels, number of sound pictures)."""
+    sizes: tuple[tuple[int, int, int], ...]
+    """(width, height, number of sound pictures)."""
     smallest: tuple[int, int] | None
     """(width, height) with the fewest pixels; None if no picture is sound."""
     largest: tuple[int, int] | None
@@ -60,9 +60,22 @@ class Scan:
         """Number of sound pictures."""
         return sum(self.modes.values())
 
-    def smaller_than(self, size: int) -> int:
-        """Number of sound pictures whose short side is below `size`, which would be enlarged."""
-        return sum(count for side, count in self.short_sides if side < size)
+    @property
+    def short_sides(self) -> tuple[tuple[int, int], ...]:
+        """(short side in pixels, number of sound pictures)."""
+        found: Counter[int] = Counter()
+        for width, height, count in self.sizes:
+            found[min(width, height)] += count
+        return tuple(sorted(found.items()))
+
+    @property
+    def only_size(self) -> tuple[int, int] | None:
+        """(height, width) of the sound pictures if all have one size, else None."""
+        return (self.sizes[0][1], self.sizes[0][0]) if len(self.sizes) == 1 else None
+
+    def smaller_than(self, size: tuple[int, int]) -> int:
+        """Number of sound pictures with less than this (height, width), which would be enlarged."""
+        return sum(count for width, height, count in self.sizes if height < size[0] or width < size[1])
 
 
 def scan_of(files: ImageFiles, work: Work, *, refresh: bool = False) -> Scan:
@@ -158,7 +171,7 @@ def _scan(files: ImageFiles, work: Work) -> Scan:
         broken={look.name: look.reason for look in looks if look.reason is not None},
         modes=dict(sorted(Counter(look.mode for look in sound).items())),
         grey=sum(look.grey for look in sound),
-        short_sides=tuple(sorted(Counter(min(size) for size in sizes).items())),
+        sizes=tuple((*size, count) for size, count in sorted(Counter(sizes).items())),
         smallest=sizes[0] if sizes else None,
         largest=sizes[-1] if sizes else None,
         further={kind: (count, more[kind]) for kind, count in sorted(files_with_more.items())},

@@ -19,10 +19,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ncsnx.config.data_sets import Arrays
+from ncsnx.config.data_sets import LARGEST_SIDE, MOST_CHANNELS, Arrays
+from ncsnx.config.image_sizes import ImageSize, size_as_typed
 from ncsnx.data import fingerprint
 from ncsnx.data.data_set import data_set
 from ncsnx.data.dataset import NO_LABEL, StoredImages
+from ncsnx.data.magnitudes import scaled_splits
 from ncsnx.data.missing import OWN
 from ncsnx.data.places import own_path
 from ncsnx.data.readers.hashed_split import held_out_by_hash
@@ -171,12 +173,13 @@ def open_arrays(data: Arrays, folder: Path, work: Work) -> Splits:
     held_out = held_out_by_hash([str(index) for index in range(count)], data.held_out)
     if bool(held_out.all()):
         raise NcsnxError(f"{array.title}: all of its images ({count:,}) are held out, and none is left to train on")
-    shape = (data.channels, data.stored_size, data.stored_size)
+    shape = (data.channels, *data.stored_size)
 
     def split(chosen: Tensor) -> ArrayImages:
         return ArrayImages(array, layout, shape, (data.low, data.high), labels[chosen], chosen.nonzero().flatten())
 
-    return Splits(split(~held_out), split(held_out), mark)
+    splits = Splits(split(~held_out), split(held_out), mark)
+    return scaled_splits(splits, data, array.title, [*_key_of(array, mark), layout, data.held_out], work)
 
 
 def open_array(path: Path, name: str | None = None) -> tuple[StoredArray, list[str]]:
@@ -277,9 +280,9 @@ def _chosen(path: Path, names: list[str], wanted: str | None) -> str | None:
 
 def _layout(array: StoredArray, data: Arrays, work: Work) -> _Layout:
     channels, size, shape = data.channels, data.stored_size, array.shape
-    expected: dict[_Layout, tuple[int, ...]] = {"N×C×H×W": (channels, size, size), "N×H×W×C": (size, size, channels)}
+    expected: dict[_Layout, tuple[int, ...]] = {"N×C×H×W": (channels, *size), "N×H×W×C": (*size, channels)}
     if channels == 1:
-        expected["N×H×W"] = (size, size)
+        expected["N×H×W"] = size
     fitting = [layout for layout, rest in expected.items() if shape[1:] == rest]
     if not fitting:
         forms = " or ".join(_product(("N", *rest)) for rest in dict.fromkeys(expected.values()))
@@ -298,23 +301,36 @@ def _product(factors: tuple[Any, ...]) -> str:
 
 def _hint(shape: tuple[int, ...], data: Arrays) -> str:
     """Advice for an array of another shape than the declared one."""
-    fitting = dict.fromkeys(square_forms(shape))
-    if fitting:
+    if fitting := usual_forms(shape):
         field = "image_size" if data.random_crop is None else "random_crop"
-        return "; it fits " + " or ".join(f"data.channels={channels} data.{field}={size}" for channels, size in fitting)
-    return "; crop or pad the images to squares" if len(shape) in (3, 4) else "; reshape it"
+        return "; it fits " + " or ".join(
+            f"data.channels={channels} data.{field}={size_as_typed(size)}" for channels, size in fitting
+        )
+    return "; reshape it"
 
 
-def square_forms(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
-    """(channels, size) pairs that an array of this shape could have."""
+def usual_forms(shape: tuple[int, ...]) -> list[tuple[int, ImageSize]]:
+    """The (channels, size) that an array of this shape most probably has: squares if they fit, else few channels."""
+    forms = array_forms(shape)
+    return [form for form in forms if isinstance(form[1], int)] or forms[:1]
+
+
+def array_forms(shape: tuple[int, ...]) -> list[tuple[int, ImageSize]]:
+    """The (channels, size) that an array of this shape could have: squares first, then rectangles of few channels."""
+    found: list[tuple[int, tuple[int, int]]] = []
     match shape:
-        case (_, height, width) if height == width:
-            yield 1, height
+        case (_, height, width):
+            found = [(1, (height, width))]
         case (_, first, middle, last):
-            if middle == last:
-                yield first, last
-            if first == middle:
-                yield last, first
+            found = [(first, (middle, last)), (last, (first, middle))]
+    possible = [
+        (channels, size)
+        for channels, size in found
+        if 0 < channels <= MOST_CHANNELS and all(0 < side <= LARGEST_SIDE for side in size)
+    ]
+    squares = [(channels, size[0]) for channels, size in possible if size[0] == size[1]]
+    rectangles = sorted((channels, size) for channels, size in possible if size[0] != size[1])
+    return list(dict.fromkeys([*squares, *rectangles]))
 
 
 def _labels(array: StoredArray, count: int) -> Tensor:
@@ -349,10 +365,14 @@ class Values:
 
 def values_of(array: StoredArray, mark: str, work: Work) -> Values:
     """Statistics of the array's values, cached. mark: the fingerprint of its file."""
-    # the modification time is in the key: a changed value may be outside the fingerprint's sample
-    key = [mark, array.path.stat().st_mtime_ns, array.name]
-    place = findings.finding_place(_FOLDER, key)
+    place = findings.finding_place(_FOLDER, _key_of(array, mark))
     return findings.found(place, Values, partial(_scanned, array, work), f"the scan of {array.title}", work)
+
+
+def _key_of(array: StoredArray, mark: str) -> list[Any]:
+    """JSON that identifies the values of an array. mark: the fingerprint of its file."""
+    # the modification time is in it: a changed value may be outside the fingerprint's sample
+    return [mark, array.path.stat().st_mtime_ns, array.name]
 
 
 def usual_range(array: StoredArray, values: Values) -> tuple[float, float]:
@@ -372,9 +392,14 @@ def usual_range(array: StoredArray, values: Values) -> tuple[float, float]:
 
 
 def _check_values(array: StoredArray, data: Arrays, mark: str, work: Work) -> None:
-    """Raises NcsnxError unless all values are finite and in the declared range; warns if they hardly use it."""
+    """Raises NcsnxError unless all values are finite and, if `data` is bounded, in the declared range.
+
+    Warns if they hardly use it.
+    """
     values = values_of(array, mark, work)
     _check_numbers(array, values)
+    if not data.is_bounded:
+        return
     span = f"from {values.least:.9g} to {values.most:.9g}"
     declare = f"data.low={values.least:.9g} data.high={values.most:.9g}"
     # bounds are rounded like values: a float32 may be slightly beyond the declared double
@@ -383,7 +408,8 @@ def _check_values(array: StoredArray, data: Arrays, mark: str, work: Work) -> No
         outside = sum(int(((block < low) | (block > high)).sum()) for block in _blocks(array, work))
         raise NcsnxError(
             f"{array.title}: found {outside:,} of {counted(values.count, 'value')} outside the declared range, "
-            f"low={data.low:.9g} to high={data.high:.9g}; the values are {span}; declare {declare}, or a wider range"
+            f"low={data.low:.9g} to high={data.high:.9g}; the values are {span}; declare {declare}, or a wider range; "
+            "or keep values that have no bounds as they are, with data.range=unbounded"
         )
     if 0 < values.most - values.least < _USED_SHARE * (data.high - data.low):
         work.warning(

@@ -13,8 +13,10 @@ from PIL import Image
 
 from ncsnx.config.canonical import digest
 from ncsnx.config.data_sets import CelebA
+from ncsnx.config.image_sizes import height_and_width
 from ncsnx.data.data_set import data_set
 from ncsnx.data.missing import by_hand, missing_data, root_of
+from ncsnx.data.pictures.decoding import fitted
 from ncsnx.data.pictures.image_files import ImageFiles
 from ncsnx.data.readers.encoded_pictures import EncodedPictures
 from ncsnx.data.splits import Splits
@@ -65,30 +67,35 @@ def read_celeba(data: CelebA, folder: Path, work: Work = SILENT) -> Splits:
     names, parts = _partition(root / PARTITION)
     files = _NamedFiles(ImageFiles.open(pictures), "" if pictures.is_dir() else f"{_PICTURES}/", names)
     _require_all(files, root / PARTITION, pictures)
-    transform, part = CropAndResize(data.crop, data.image_size), torch.tensor(parts)
+    transform, part = CropAndResize(height_and_width(data.crop), data.stored_size), torch.tensor(parts)
 
     def split(number: int) -> EncodedPictures:
-        return EncodedPictures(files, torch.nonzero(part == number).flatten(), transform, data.image_size)
+        return EncodedPictures(files, torch.nonzero(part == number).flatten(), transform, data.stored_size)
 
     return Splits(split(_TRAINING), split(_TEST), _fingerprint(files, parts))
 
 
 @attrs.frozen
 class CropAndResize:
-    """Crops a square from the centre, then resizes it (bilinear, antialiased): torchvision's CenterCrop and Resize."""
+    """Crops the centre, then resizes it (bilinear, antialiased): torchvision's CenterCrop and Resize.
 
-    crop: int
-    size: int
+    A crop of other proportions than the size is resized until it covers the size, and cropped again.
+    """
+
+    crop: tuple[int, int]
+    """(height, width)."""
+    size: tuple[int, int]
+    """(height, width)."""
 
     def __call__(self, image: Image.Image) -> Image.Image:
         """Raises ValueError for a picture smaller than the crop."""
-        if min(image.size) < self.crop:
+        height, width = self.crop
+        if image.height < height or image.width < width:
             raise ValueError(
-                f"has {image.width}×{image.height} pixels, fewer than the crop of {self.crop}×{self.crop} (data.crop)"
+                f"has {image.width}×{image.height} pixels, fewer than the crop of {width}×{height} (data.crop)"
             )
-        left, top = round((image.width - self.crop) / 2), round((image.height - self.crop) / 2)
-        image = image.crop((left, top, left + self.crop, top + self.crop))
-        return image.resize((self.size, self.size), Image.Resampling.BILINEAR)
+        left, top = round((image.width - width) / 2), round((image.height - height) / 2)
+        return fitted(image.crop((left, top, left + width, top + height)), self.size)
 
 
 @attrs.frozen(eq=False)

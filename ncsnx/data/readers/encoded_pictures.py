@@ -26,7 +26,7 @@ class Encoded(Protocol):
 
 
 class PictureTransform(Protocol):
-    """An RGB picture of any size → a square one. Raises ValueError for a picture that it can't transform."""
+    """An RGB picture of any size → one of the data set's size. Raises ValueError for one that it can't transform."""
 
     def __call__(self, image: Image.Image) -> Image.Image: ...
 
@@ -39,14 +39,15 @@ class EncodedPictures:
     places: Tensor
     """(N,) int64: index in the data set of each picture of this split."""
     transform: PictureTransform
-    image_size: int
+    image_size: tuple[int, int]
+    """(height, width)."""
     first_id: int = 0
     """Added to the places, gives the ids."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W) of every image."""
-        return 3, self.image_size, self.image_size
+        return 3, *self.image_size
 
     @property
     def value_range(self) -> tuple[float, float]:

@@ -1,7 +1,8 @@
 """FFHQ (Karras et al. 2019): an LMDB of encoded pictures at one or more sizes, or the image folders of NVlabs.
 
 The LMDB maps `{size}-{index:05d}` to a picture, and `length` to the number of pictures in digits. Pictures of the LMDB
-are read at their size, as published; those of a folder are resized. The split is the published one: the indices are
+are read at their size, as published; those of a folder are resized. A rectangle is the centre of the square whose side
+is its longer one. The split is the published one: the indices are
 shuffled by NumPy's legacy generator with seed 2019, and the first 90 % are the training split.
 """
 
@@ -15,6 +16,7 @@ import torch
 from PIL import Image
 
 from ncsnx.config.data_sets import FFHQ
+from ncsnx.config.image_sizes import size_as_typed
 from ncsnx.data import fingerprint
 from ncsnx.data.data_set import data_set
 from ncsnx.data.lmdb.lmdb_building import as_square, build
@@ -42,7 +44,7 @@ def download_ffhq(data: FFHQ, folder: Path, work: Work) -> Path:
     if (root / DATA).exists() or any((root / name).is_dir() for name in (LARGE, THUMBNAILS)):
         return root
     source, target = shlex.quote(str(root / LARGE)), shlex.quote(str(root))
-    build = f"ncsnx data build ffhq {source} --size {data.image_size} --out {target}"
+    build = f"ncsnx data build ffhq {source} --size {max(data.stored_size)} --out {target}"
     raise by_hand(
         "FFHQ",
         f"the folder {LARGE} (89 GB), or {THUMBNAILS} (2 GB) for 128 px and less,",
@@ -64,13 +66,14 @@ def read_ffhq(data: FFHQ, folder: Path, work: Work = SILENT) -> Splits:
     An LMDB is preferred to folders. Of the folders, the thumbnails are preferred at 128 px, the large images otherwise.
     """
     root = root_of(data, folder, _FOLDER)
-    size = data.image_size
+    size = data.stored_size
+    side = max(size)
     if (root / DATA).exists():
         store = LmdbStore(root)
-        pictures = _Numbered(store, size)
+        pictures = _Numbered(store, side)
         mark = fingerprint.of_files(root, [store.path])
-        return _splits(pictures, _length(store, size), OfSize(size), size, mark)
-    files = ImageFiles.open(_image_folder(root, size))
+        return _splits(pictures, _length(store, side), CentreOf(side, size), size, mark)
+    files = ImageFiles.open(_image_folder(root, side))
     return _splits(_Sorted(files), len(files), Shrink(size), size, files.fingerprint)
 
 
@@ -93,28 +96,34 @@ def build_ffhq_lmdb(source: Path, root: Path, image_size: int, work: Work) -> Pa
 
 
 @attrs.frozen
-class OfSize:
-    """Accepts pictures that already have the size."""
+class CentreOf:
+    """The centre of squares of one size."""
 
-    size: int
+    side: int
+    size: tuple[int, int]
+    """(height, width), at most `side`."""
 
     def __call__(self, image: Image.Image) -> Image.Image:
-        """Raises ValueError for a picture of another size."""
-        if image.size != (self.size, self.size):
-            raise ValueError(f"expected {self.size}×{self.size} pixels, found {image.width}×{image.height}")
-        return image
+        """Raises ValueError for a picture that isn't such a square."""
+        if image.size != (self.side, self.side):
+            raise ValueError(f"expected {self.side}×{self.side} pixels, found {image.width}×{image.height}")
+        return fitted(image, self.size)
 
 
 @attrs.frozen
 class Shrink:
-    """Resizes the short side (bilinear, antialiased), then crops the centre."""
+    """Resizes (bilinear, antialiased) until the size is covered, then crops the centre."""
 
-    size: int
+    size: tuple[int, int]
+    """(height, width)."""
 
     def __call__(self, image: Image.Image) -> Image.Image:
         """Raises ValueError for a picture that would have to be enlarged."""
-        if min(image.size) < self.size:
-            raise ValueError(f"has {image.width}×{image.height} pixels, fewer than data.image_size={self.size}")
+        height, width = self.size
+        if image.height < height or image.width < width:
+            raise ValueError(
+                f"has {image.width}×{image.height} pixels, fewer than data.image_size={size_as_typed(self.size)}"
+            )
         return fitted(image, self.size)
 
 
@@ -152,7 +161,7 @@ def _key(size: int, place: int) -> bytes:
     return f"{size}-{place:05d}".encode("ascii")
 
 
-def _splits(pictures: Encoded, count: int, transform: PictureTransform, size: int, mark: str) -> Splits:
+def _splits(pictures: Encoded, count: int, transform: PictureTransform, size: tuple[int, int], mark: str) -> Splits:
     order = list(range(count))
     np.random.RandomState(SPLIT_SEED).shuffle(order)
     training = int(count * TRAINING_SHARE)

@@ -11,19 +11,20 @@ import attrs
 
 from ncsnx.config.checks import FieldError
 from ncsnx.config.data_sets import Arrays, Images, OwnData, Packed
+from ncsnx.config.image_sizes import ImageSize, as_image_size, height_and_width, size_as_typed
 from ncsnx.data.packed.packed_file import PackedFile, is_packed
 from ncsnx.data.pictures.decoding import GIF_SUFFIXES, HEIC_EXTRA, HEIC_SUFFIXES, SUFFIXES, decodes_heic
 from ncsnx.data.pictures.image_files import ImageFiles
 from ncsnx.data.pictures.scan import Scan, scan_of, sound_files
 from ncsnx.data.places import declared
-from ncsnx.data.readers.arrays import array_fingerprint, open_array, square_forms, usual_range, values_of
+from ncsnx.data.readers.arrays import array_fingerprint, array_forms, open_array, usual_forms, usual_range, values_of
 from ncsnx.data.readers.own_images import picture_files
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.work import Work, ignore_message
 
 ARRAY_SUFFIXES = (".npy", ".npz", ".safetensors")
 LARGEST_UNASKED = 64
-"""Largest size chosen by default, since training takes days rather than weeks up to it."""
+"""Largest side chosen by default, since training takes days rather than weeks up to it."""
 _SMALL_SHARE = 0.1  # of the pictures may be smaller than the default size
 
 
@@ -31,13 +32,13 @@ _SMALL_SHARE = 0.1  # of the pictures may be smaller than the default size
 class Reading:
     """Options for reading images, named as the data sets' fields; None where not given."""
 
-    image_size: int | None = None
+    image_size: ImageSize | None = None
     channels: int | None = None
     background: str | None = None
     held_out: float | None = None
     held_out_folder: str | None = None
     on_error: Literal["refuse", "skip"] | None = None
-    random_crop: int | None = None
+    random_crop: ImageSize | None = None
     array: str | None = None
 
     def given(self) -> dict[str, Any]:
@@ -48,8 +49,9 @@ class Reading:
 def own_data(path: Path, said: Reading, work: Work) -> OwnData:
     """The data set at `path`, which must exist.
 
-    Pictures: the default size is the largest that nine in ten of them have, at most 64; the default is one channel if
-    no picture has colours; GIFs are read if there are any, HEIC if it can be decoded too. Arrays and packed files
+    Pictures: the default size is the largest square that nine in ten of them cover, at most 64; if all have one size
+    that isn't square, it is that size, reduced to at most 64 pixels. The default is one channel if no picture has
+    colours; GIFs are read if there are any, HEIC if it can be decoded too. Arrays and packed files
     aren't resized: with a smaller `image_size` they get a `random_crop`. Raises FieldError for options that don't suit
     the data; NcsnxError for files that can't be read, naming every broken picture unless they are skipped.
     """
@@ -75,13 +77,13 @@ def _packed(path: Path, said: Reading) -> Packed:
 def _arrays(path: Path, said: Reading, work: Work) -> Arrays:
     _expect(said, Arrays, "arrays")
     array, _ = open_array(path, said.array)
-    forms = list(square_forms(array.shape))
+    forms = array_forms(array.shape)
     shape = "×".join(map(str, array.shape))
     if not forms:
-        raise NcsnxError(f"{array.title}: expected square images, N×C×H×W or N×H×W(×C), found {shape}")
+        raise NcsnxError(f"{array.title}: expected images, N×C×H×W or N×H×W(×C), found {shape}")
     fitting = [form for form in forms if said.channels in (None, form[0])]
     if not fitting:
-        found = " or ".join(str(channels) for channels, _ in forms)
+        found = " or ".join(str(channels) for channels, _ in usual_forms(array.shape))
         raise FieldError("channels", f"must be {found} for {path} with shape {shape}, not {said.channels}")
     channels, stored = fitting[0]
     low, high = usual_range(array, values_of(array, array_fingerprint(array), work))
@@ -98,14 +100,16 @@ def _arrays(path: Path, said: Reading, work: Work) -> Arrays:
     return data if said.held_out is None else attrs.evolve(data, held_out=said.held_out)
 
 
-def _within(stored: int, said: Reading) -> tuple[int, int | None]:
-    """(image_size, random_crop) for stored images with sides of `stored` pixels, which are cropped, not resized."""
-    size = stored if said.image_size is None else said.image_size
-    if size > stored:
-        raise FieldError("image_size", f"must be at most {stored} (stored images are not enlarged), not {size}")
+def _within(stored: ImageSize, said: Reading) -> tuple[ImageSize, ImageSize | None]:
+    """(image_size, random_crop) for stored images of size `stored`, which are cropped, not resized."""
+    size, shown = stored if said.image_size is None else said.image_size, size_as_typed(stored)
+    if any(side > most for side, most in zip(height_and_width(size), height_and_width(stored), strict=True)):
+        complaint = f"must be at most {shown} (stored images are not enlarged), not {size_as_typed(size)}"
+        raise FieldError("image_size", complaint)
     if said.random_crop not in (None, stored):
-        raise FieldError("random_crop", f"must be {stored}, the size of the stored images, not {said.random_crop}")
-    return size, stored if size < stored else said.random_crop
+        found = size_as_typed(said.random_crop)
+        raise FieldError("random_crop", f"must be {shown}, the size of the stored images, not {found}")
+    return size, stored if size != stored else said.random_crop
 
 
 def _pictures(path: Path, said: Reading, work: Work) -> Images:
@@ -120,7 +124,7 @@ def _pictures(path: Path, said: Reading, work: Work) -> Images:
     if scan.broken.keys().isdisjoint(picture_files(data, path).names):
         sound_files(files, scan, "skip", work)  # warns here, since the opened data set won't have the broken files
         fields.pop("on_error", None)
-    fields.setdefault("image_size", min(LARGEST_UNASKED, _usual_side(scan)))
+    fields.setdefault("image_size", _usual_size(scan))
     return attrs.evolve(data, **fields)
 
 
@@ -148,6 +152,16 @@ def draft_of_pictures(path: Path) -> Images:
 def _has(names: Iterable[str], suffixes: tuple[str, ...]) -> bool:
     """Whether one of the names has one of the suffixes."""
     return any(name.lower().endswith(suffixes) for name in names)
+
+
+def _usual_size(scan: Scan) -> ImageSize:
+    """The default size; see `own_data`."""
+    if scan.only_size is None or scan.only_size[0] == scan.only_size[1]:
+        return min(LARGEST_UNASKED, _usual_side(scan))
+    height, width = scan.only_size
+    scale = min(1.0, LARGEST_UNASKED / max(height, width))
+    size: ImageSize = as_image_size((max(1, round(scale * height)), max(1, round(scale * width))))
+    return size
 
 
 def _usual_side(scan: Scan) -> int:

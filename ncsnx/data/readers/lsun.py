@@ -118,9 +118,13 @@ def lmdb_name(category: str, split: str) -> str:
 
 @attrs.frozen
 class ResizeAndCrop:
-    """Resizes the short side (bilinear, antialiased), then crops the centre: torchvision's Resize and CenterCrop."""
+    """Resizes (bilinear, antialiased) until the size is covered, then crops the centre.
 
-    size: int
+    For squares these are torchvision's Resize of the short side, and CenterCrop.
+    """
+
+    size: tuple[int, int]
+    """(height, width)."""
 
     def __call__(self, image: Image.Image) -> Image.Image:
         return fitted(image, self.size)
@@ -152,7 +156,7 @@ def _opened(folder: Path, work: Work) -> _Listed:
 
 def _split(pictures: _Listed, data: LSUN, first_id: int) -> EncodedPictures:
     places = torch.arange(len(pictures.keys))
-    return EncodedPictures(pictures, places, ResizeAndCrop(data.image_size), data.image_size, first_id)
+    return EncodedPictures(pictures, places, ResizeAndCrop(data.stored_size), data.stored_size, first_id)
 
 
 def _key(name: str) -> bytes:

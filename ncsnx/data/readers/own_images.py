@@ -1,4 +1,4 @@
-"""A folder or zip of the user's own pictures as a data set of square 8-bit images, decoded when they are read.
+"""A folder or zip of the user's own pictures as a data set of 8-bit images of one size, decoded when they are read.
 
 The top folder of a picture is the topmost one below the folders that all pictures share, so that a zip of a folder has
 the same labels as the folder. (Its split and fingerprint differ, since they go by whole names: a run resumes only with
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ncsnx.config.data_sets import Images as OwnImages
+from ncsnx.config.image_sizes import size_in_words
 from ncsnx.data.data_set import data_set
 from ncsnx.data.dataset import NO_LABEL, StoredImages
 from ncsnx.data.missing import OWN
@@ -28,8 +29,8 @@ from ncsnx.data.pictures.decoding import (
     SUFFIXES,
     BrokenImageError,
     decodes_heic,
+    fitted_pixels,
     rgb,
-    square,
 )
 from ncsnx.data.pictures.image_files import ImageFiles
 from ncsnx.data.pictures.scan import scan_of, sound_files
@@ -59,7 +60,7 @@ class PictureFiles:
     @property
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W) of every picture."""
-        return self.data.channels, self.data.stored_size, self.data.stored_size
+        return self.data.channels, *self.data.stored_size
 
     def __len__(self) -> int:
         return len(self.names)
@@ -68,14 +69,14 @@ class PictureFiles:
         """The pictures at `indices`, uint8. Raises NcsnxError for a picture damaged or removed after the scan."""
         pixels = torch.empty((len(indices), *self.shape), dtype=torch.uint8)
         for place, index in enumerate(indices.tolist()):
-            pixels[place] = torch.from_numpy(self._square(self.names[index]))
+            pixels[place] = torch.from_numpy(self._pixels(self.names[index]))
         return StoredImages(pixels, self.labels[indices], self.ids[indices])
 
-    def _square(self, name: str) -> NDArray[np.uint8]:
+    def _pixels(self, name: str) -> NDArray[np.uint8]:
         background, data = rgb(self.data.background), self.data
         try:
             content = self.files.read(name)
-            return square(content, name, size=data.stored_size, channels=data.channels, background=background)
+            return fitted_pixels(content, name, size=data.stored_size, channels=data.channels, background=background)
         except BrokenImageError as error:
             raise NcsnxError(f"{self.files.root}: {error}; it has changed since the scan") from error
 
@@ -94,7 +95,8 @@ def open_images(data: OwnImages, folder: Path, work: Work) -> Splits:
         work.info(f"{files.root} holds files that are not read:\n{unread_lines(unread)}")
     sound = sound_files(files, scan, data.on_error, work)
     if smaller := scan.smaller_than(data.stored_size):
-        work.warning(f"{counted(smaller, 'picture')} of less than {data.stored_size} pixels will be enlarged")
+        size = size_in_words(data.stored_size)
+        work.warning(f"{counted(smaller, 'picture')} of less than {size} pixels will be enlarged")
     held_out = _held_out(data, sound)
     if bool(held_out.all()):
         raise NcsnxError(

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ncsnx.config.data_sets import Packed
 from ncsnx.data.data_set import data_set
+from ncsnx.data.magnitudes import scaled_splits
 from ncsnx.data.missing import OWN
 from ncsnx.data.packed.packed_file import PackedError, PackedFile, declaration, splits_of
 from ncsnx.data.places import own_path
@@ -16,9 +17,10 @@ def open_packed(data: Packed, folder: Path, work: Work = SILENT) -> Splits:
     """The images of a packed file. Raises PackedError if the file is invalid or not as declared."""
     file = PackedFile.open(own_path(data.path, folder))
     header = file.header
-    if (header.channels, header.size) != (data.channels, data.stored_size):
+    declared = (data.channels, *data.stored_size)
+    if header.shape != declared:
+        expected, found = ("×".join(map(str, shape)) for shape in (declared, header.shape))
         raise PackedError(
-            f"{file.path}: expected images of {data.channels}×{data.stored_size}×{data.stored_size} as declared, found "
-            f"{header.channels}×{header.size}×{header.size}; declare {declaration(header)}"
+            f"{file.path}: expected images of {expected} as declared, found {found}; declare {declaration(header)}"
         )
-    return splits_of(file)
+    return scaled_splits(splits_of(file), data, str(file.path), file.fingerprint, work)

@@ -23,6 +23,7 @@ from ncsnx.config.codec import unstructure
 from ncsnx.config.command_words import typed
 from ncsnx.config.sampler import GridSampler, Sampler
 from ncsnx.config.variants import tag_of
+from ncsnx.data.window import window_of
 from ncsnx.errors import DivergedError, NcsnxError
 from ncsnx.evaluation.comparing.roughness import is_broken
 from ncsnx.evaluation.comparing.trials import Trials, is_trial
@@ -169,8 +170,9 @@ class Comparison(Measurement[Setting]):
 
         begun_s = time.perf_counter()
         drawn = draw(model, request, indices, data=self.data, check_stop=work.check_stop, on_state=on_state)
+        window = window_of(model.experiment.data)
         for batch, images in drawn:
-            pixels = to_uint8(images).cpu()
+            pixels = to_uint8(window(images)).cpu()
             seconds = (time.perf_counter() - begun_s) / len(batch)
             broken = is_broken(pixels, self.limit).float()
             each = torch.tensor([taken.of(batch), seconds]).expand(len(batch), 2)

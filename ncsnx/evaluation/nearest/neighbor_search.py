@@ -20,6 +20,7 @@ from torch import Tensor
 from ncsnx.config.canonical import digest
 from ncsnx.config.codec import identity, unstructure
 from ncsnx.config.variants import tag_of
+from ncsnx.data.window import window_of
 from ncsnx.errors import UsageError, require_between
 from ncsnx.evaluation.engine.measurement import PartLayout, WorkInParts
 from ncsnx.evaluation.engine.measuring import (
@@ -267,8 +268,9 @@ class NeighborSearch(WorkInParts[None]):
             check_stop=work.check_stop,
             on_state=lambda batch, state: advance(),
         )
+        window = window_of(self.model.experiment.data)
         for batch, drawn in batches:
-            yield Part(torch.tensor(batch, dtype=torch.int64), {"images": to_uint8(drawn).cpu()})
+            yield Part(torch.tensor(batch, dtype=torch.int64), {"images": to_uint8(window(drawn)).cpu()})
 
     def carry_out(self, work: Work) -> dict[str, Any] | None:
         """Returns the saved results, searching first if there are none; None on ranks other than 0.

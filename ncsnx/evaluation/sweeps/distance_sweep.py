@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ncsnx.config.codec import identity, unstructure
 from ncsnx.config.variants import tag_of
+from ncsnx.data.window import window_of
 from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.engine.candidates import Candidate
 from ncsnx.evaluation.engine.checkpoint_sweep import CheckpointSweep
@@ -202,8 +203,9 @@ class DistanceSweep(CheckpointSweep):
             check_stop=work.check_stop,
             on_state=on_state,
         )
+        window = window_of(self.experiment.data)
         for batch, drawn in batches:
-            pixels = to_uint8(drawn)
+            pixels = to_uint8(window(drawn))
             if self.request.keep_images:
                 write_images(unfinished_images(parts_of(self, subject)), batch, pixels)
             found = self.features(pixels)

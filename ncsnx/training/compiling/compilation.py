@@ -3,6 +3,8 @@
 A timing would decide differently on a busy day, and the weights of compiled and eager training differ by rounding.
 """
 
+import math
+
 import attrs
 
 from ncsnx.config.experiment import Experiment
@@ -64,7 +66,7 @@ def _obstacle(runtime: Runtime) -> str | None:
 
 def estimated_seconds(experiment: Experiment, threads: int, parameters: int) -> float:
     """Rough seconds of a whole training on a CPU, from sizes alone."""
-    pixels = experiment.data.image_size**2
+    pixels = math.prod(experiment.data.shape[1:])
     images = experiment.steps * experiment.batch_size
     flops = 6 * _SHARE_OF_FULL_SIZE * parameters * pixels * images  # forward 2, backward 4 per weight and pixel
     return flops / (threads * _FLOPS_PER_THREAD[experiment.precision])

@@ -1,0 +1,66 @@
+"""Sizes of images: one number for squares, the pair (height, width) for rectangles."""
+
+import re
+from typing import Any, TypeAlias
+
+from ncsnx.config.checks import Check, FieldError, is_whole, quoted
+
+ImageSize: TypeAlias = int | tuple[int, int]
+"""Height and width in pixels: one number if they are equal, else the pair (height, width)."""
+
+
+def height_and_width(size: ImageSize) -> tuple[int, int]:
+    """(height, width) in pixels."""
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def is_image_size(value: object) -> bool:
+    """Whether a value is a whole number or a pair of them (constructors don't check types)."""
+    return is_whole(value) or (isinstance(value, tuple) and len(value) == 2 and all(map(is_whole, value)))
+
+
+def as_image_size(value: Any) -> Any:
+    """The converter of fields: a pair of equal numbers becomes the one number, so that squares have one form.
+
+    Other values pass unchanged: the codec checks types, and validators check values.
+    """
+    if isinstance(value, list | tuple) and len(value) == 2 and all(map(is_whole, value)):
+        return value[0] if value[0] == value[1] else tuple(value)
+    return value
+
+
+def image_size_between(low: int, high: int, most: tuple[int, int] | None = None) -> Check:
+    """A validator: both sides are in [low, high]; those of a pair in [low, most], by default the same."""
+
+    def check(instance: Any, attribute: Any, value: Any) -> None:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            if not low <= value <= high:
+                found = f"{value:,}" if is_whole(value) and abs(value) < 10**18 else quoted(value)
+                raise FieldError(attribute.name, f"must be between {low:,} and {high:,}, not {found}")
+        elif isinstance(value, tuple) and is_image_size(value):
+            for side, number, bound in zip(("height", "width"), value, most or (high, high), strict=True):
+                if not low <= number <= bound:
+                    complaint = f"must have a {side} between {low:,} and {bound:,}, not {quoted(number)}"
+                    raise FieldError(attribute.name, complaint)
+
+    return check
+
+
+def parsed_size(text: str) -> ImageSize | None:
+    """The size of a text such as '64' or '8,12' (height, then width); None for any other text."""
+    if not re.fullmatch("[0-9]{1,9}(,[0-9]{1,9})?", text):
+        return None
+    sides = tuple(map(int, text.split(",")))
+    return sides[0] if len(set(sides)) == 1 else (sides[0], sides[1])
+
+
+def size_as_typed(size: ImageSize) -> str:
+    """A size as on the command line: '64' for squares, '8,12' for height 8 and width 12."""
+    height, width = height_and_width(size)
+    return str(height) if height == width else f"{height},{width}"
+
+
+def size_in_words(size: ImageSize) -> str:
+    """A size in messages: '64' for squares, '8×12' (height × width) for rectangles."""
+    height, width = height_and_width(size)
+    return f"{height:,}" if height == width else f"{height:,}×{width:,}"
