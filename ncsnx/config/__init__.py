@@ -13,6 +13,7 @@ from ncsnx.config.data_sets import (
     NumericData,
     OwnData,
     Packed,
+    Phantoms,
 )
 from ncsnx.config.experiment import Ema, Experiment, ScoreMatching, Snapshots
 from ncsnx.config.feature_networks import Classifier, Features, Inception, TorchScript
@@ -78,6 +79,7 @@ __all__ = [
     "Optimizer",
     "OwnData",
     "Packed",
+    "Phantoms",
     "PredictorCorrector",
     "ProbabilityFlowODE",
     "RMSProp",

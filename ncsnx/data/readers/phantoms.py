@@ -4,18 +4,55 @@ An image is a body, an ellipse with a bright rim, with up to nine ellipses of ot
 with a phase that varies slowly, as coil-combined images of magnetic resonance have it. Edges are one pixel wide.
 """
 
+import json
 import math
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from ncsnx.config.data_sets import Phantoms
+from ncsnx.data import fingerprint
+from ncsnx.data.data_set import data_set
+from ncsnx.data.dataset import NO_LABEL, InMemory, StoredImages
+from ncsnx.data.splits import Splits
 from ncsnx.randomness import Purpose, Stream
+from ncsnx.work import SILENT, Work
 
-REVISION = 1
+_REVISION = 1
 """Increased whenever the images change."""
 _INNER = 9
 _ELLIPSE = 6  # words per ellipse: centre, semi-axes, angle, intensity
 _WORDS = 16 + _ELLIPSE * _INNER
+
+
+_HELD_OUT_MODULUS, _HELD_OUT_REMAINDER = 16, 15
+_AT_ONCE = 256
+
+
+@data_set(
+    Phantoms,
+    no_download="the phantoms are drawn from a seed, so there is nothing to download",
+    files="nothing: they are drawn from a seed",
+)
+def read_phantoms(data: Phantoms, folder: Path, work: Work = SILENT) -> Splits:
+    """Draws the phantoms; those whose index is 15 modulo 16 are held out.
+
+    Machines agree on them to the accuracy of their square root, sine and cosine, so the fingerprint is that of what
+    determines them.
+    """
+    _, height, width = data.shape
+    ids = torch.arange(data.count)
+    parts = []
+    with work.progress("drawing phantoms", total=data.count, unit="images") as advance:
+        for some in ids.split(_AT_ONCE):
+            work.check_stop()
+            parts.append(phantoms(some, height, width, data.seed))
+            advance(len(some))
+    whole = InMemory(StoredImages(torch.cat(parts), torch.full_like(ids, NO_LABEL), ids), value_range=(0, data.scale))
+    held_out = ids % _HELD_OUT_MODULUS == _HELD_OUT_REMAINDER
+    mark = fingerprint.of_bytes("phantoms", json.dumps([_REVISION, height, width, data.count, data.seed]).encode())
+    return Splits(whole.subset(~held_out), whole.subset(held_out), mark)
 
 
 def phantoms(indices: Tensor, height: int, width: int, seed: int) -> Tensor:
@@ -57,9 +94,7 @@ def _body(words: Tensor, y: Tensor, x: Tensor) -> Tensor:
     return found
 
 
-def _covered(
-    y: Tensor, x: Tensor, centre: tuple[Tensor, Tensor], axes: tuple[Tensor, Tensor], angle: Tensor
-) -> Tensor:
+def _covered(y: Tensor, x: Tensor, centre: tuple[Tensor, Tensor], axes: tuple[Tensor, Tensor], angle: Tensor) -> Tensor:
     """(B, H, W): share of each pixel that lies in an ellipse, to first order in the distance from its edge."""
     down, across = y - centre[0].view(-1, 1, 1), x - centre[1].view(-1, 1, 1)
     cosine, sine = angle.cos().view(-1, 1, 1), angle.sin().view(-1, 1, 1)
