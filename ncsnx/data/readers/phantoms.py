@@ -1,7 +1,7 @@
 """Phantoms: complex images of ellipses, drawn from counter-based random numbers.
 
-An image is a body, an ellipse with a bright rim, with up to nine ellipses of other intensities inside, slowly shaded, and
-with a phase that varies slowly, as coil-combined images of magnetic resonance have it. Edges are one pixel wide.
+An image is a body, an ellipse with a bright rim, with up to nine ellipses of other intensities inside. It is slowly
+shaded and has a slowly varying phase, as coil-combined images of magnetic resonance have. Edges are one pixel wide.
 """
 
 import json
