@@ -13,6 +13,7 @@ from ncsnx.config.data_sets import (
     NumericData,
     OwnData,
     Packed,
+    Phantoms,
     Volumes,
 )
 from ncsnx.config.experiment import Ema, Experiment, ScoreMatching, Snapshots
@@ -79,6 +80,7 @@ __all__ = [
     "Optimizer",
     "OwnData",
     "Packed",
+    "Phantoms",
     "PredictorCorrector",
     "ProbabilityFlowODE",
     "RMSProp",

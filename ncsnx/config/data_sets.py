@@ -155,6 +155,42 @@ class FFHQ(DataOnDisk):
     from squares."""
 
 
+@variant(Data, "phantoms")
+@attrs.frozen(kw_only=True)
+class Phantoms(Data):
+    """Synthetic complex images, drawn from a seed: ellipses with a phase that varies slowly, as in magnetic resonance.
+
+    The channels are real and imaginary part, unbounded; magnitudes are below 1 almost everywhere. One image in sixteen
+    is held out.
+    """
+
+    image_size: ImageSize = attrs.field(
+        default=(64, 48), converter=as_image_size, validator=image_size_between(8, 1_024)
+    )
+    """Height and width of the images in pixels, 8 to 1,024: one number, or the pair (height, width)."""
+    count: int = attrs.field(default=4_096, validator=checks.between(16, 1_000_000))
+    """Number of images, 16 to 1,000,000, training and held-out ones together."""
+    seed: int = attrs.field(default=0, validator=checks.between(0, 2**32 - 1))
+    """Seed of the images, 0 to 4,294,967,295."""
+
+    @property
+    def channels(self) -> int:
+        return 2
+
+    @property
+    def is_bounded(self) -> bool:
+        return False
+
+    @property
+    def is_complex(self) -> bool:
+        return True
+
+    @property
+    def scale(self) -> float:
+        """Value that becomes 1."""
+        return 1.0
+
+
 @attrs.frozen(kw_only=True)
 class OwnData(Data):
     """Your own images, with a declared size and number of channels."""
