@@ -46,6 +46,7 @@ class Purpose(IntEnum):
     PAIRS = 17
     PROBES = 18
     CONDITION_NOISE = 19
+    SIMULATED_COILS = 20
 
 
 def _in_one_word(_: object, attribute: "attrs.Attribute[int]", value: int) -> None:

@@ -74,12 +74,11 @@ def record_task(task: Task, folder: Path, samples: Path, check_stop: Callable[[]
 
 def _compared(task: Task, place: int, images: Alternatives) -> tuple[float, PictureRecord]:
     """The largest difference between Uᵀ y and its value for the images of a task with one picture, and the record."""
-    operator, values, truth = task.operator, task.values, task.truth
+    truth = task.truth
     misfits: list[float] = []
     psnrs: list[float] = []
     for some in images.batches():
-        away = operator.coefficients(some.double()) - values
-        misfits.append(float((operator.singular_values * away).abs().max()))
+        misfits.append(task.misfit(some))
         psnrs += [] if truth is None else psnr(some, truth)
     found: dict[str, float | None] = {}
     if truth is not None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import attrs
 
 from ncsnx.config.experiment import Experiment
+from ncsnx.inverse.rules.rule_choice import EXACT, rule_in_words
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_drawing import psnr_in_words
 from ncsnx.inverse.task_record import TaskRecord, record_task
@@ -63,6 +64,8 @@ def carry_out_restoration(job: RestorationJob, work: Work, stop: StopRequest) ->
     with stop.at_once():
         task = job.task()
         _ = task.protocol  # reads all pictures
+    if task.rule != EXACT:
+        work.info(f"rule: {rule_in_words(task.rule)}")
     count = count_images(job.n, task)
     at_once = work.ranks.batch_size(count, job.request.batch_size)
     with stop.at_once():
@@ -88,9 +91,10 @@ def carry_out_restoration(job: RestorationJob, work: Work, stop: StopRequest) ->
 def _report(record: TaskRecord, task: Task, work: Work) -> None:
     """Says how well the images agree with the measurement and with the truth."""
     misfit = f"maximum misfit to the measurement: {number(record.misfit)}, where black is 0 and white 1"
-    if record.misfit > _MOST_MISFIT + 6 * task.noise:
+    if record.misfit > _MOST_MISFIT * max(1.0, task.gain) + 6 * task.noise:
+        best = "no image with values from black to white agrees better\n" if task.rule == EXACT else ""
         work.warning(
-            f"{misfit}\nno image with values from black to white agrees better\n"
+            f"{misfit}\n{best}"
             f"check the values of the measurement; if it is noisy, say how much with {parameter('noise')}"
         )
     else:
