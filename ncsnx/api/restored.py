@@ -16,6 +16,7 @@ from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_pictures import range_of
 from ncsnx.inverse.task_record import PictureRecord
 from ncsnx.jobs.restoration_job import Restoration, RestorationJob, carry_out_restoration
+from ncsnx.jobs.start_choice import StartOptions
 from ncsnx.jobs.task_building import build_task
 from ncsnx.jobs.task_choice import TaskOptions
 from ncsnx.notebooks.display import heading, picture_html, remark
@@ -74,6 +75,8 @@ def restore(
     deblur: Path | str | None = None,
     blur: float | None = None,
     measure: Path | str | None = None,
+    maps: Path | str | None = None,
+    rule: str | None = None,
     operator: str | None = None,
     input: Path | str | None = None,
     noise: float | None = None,
@@ -81,6 +84,8 @@ def restore(
     ckpt: int | str | None = None,
     n: int = 4,
     seed: int = 0,
+    start: Path | str | None = None,
+    start_sigma: float | None = None,
     sampler: Sampler | Literal["fast"] | None = None,
     frames: int = 0,
     film: bool = False,
@@ -100,8 +105,11 @@ def restore(
     at), super_resolve (with factor), colorize, deblur (with blur), measure, and operator (with input), which take what
     the options of `ncsnx restore` take. at: the corner (x, y).
     noise: standard deviation of the measurement's noise, where black is 0 and white 1. truth: true pictures, to compare
-    with. n: images per picture. ckpt: a step, 'latest' or 'best'; None for an exported model. sampler: default: the
-    experiment's; 'fast': the one that `compare` stored. frames, film: also write pictures or a film of the sampling.
+    with. maps: coil maps for `measure`: a file, or 'estimate'. rule: 'exact', 'cg', 'langevin' or 'dps'; default: exact
+    if possible, else cg, else dps. start_sigma: begin at this level, from the image `start`: a picture, or 'adjoint',
+    the default, an image of the measurement alone. n: images per picture. ckpt: a step, 'latest' or 'best'; None for an
+    exported model. sampler: default: the experiment's; 'fast': the one that `compare` stored. frames, film: also write
+    pictures or a film of the sampling.
     out: default: a folder named after the protocol, in the run. overwrite: replace samples of another protocol there.
     runs, data, batch_size, runtime, progress: as in `fid`.
 
@@ -123,10 +131,14 @@ def restore(
         at=None if at is None else ",".join(map(str, at)),
         factor=factor,
         blur=blur,
+        maps=None if maps is None else str(maps),
+        rule=rule,
         operator=operator,
         noise=noise,
     )
     _require_one(task, chosen)
+    beginning = StartOptions(sigma=start_sigma, image=None if start is None else str(start))
+    beginning.check(measured=True)
     place = source if isinstance(source, Run | Export) else open_source(runs_folder(runs), source)
     folder = None if data is None else Path(data)
     with python_call(progress) as (messages, stop):
@@ -138,6 +150,7 @@ def restore(
             experiment=experiment,
             ckpt=ckpt,
             task=lambda: build_task(chosen, experiment.data, values) if task is None else task,
+            start=lambda model, task: beginning.applied(model, task, values),
             n=n,
             request=SampleRequest(
                 seed=seed, batch_size=images_at_once(experiment.data, batch_size), frames=frames, film=film

@@ -267,7 +267,7 @@ class Task:
         operator = self.operator
         black, white = (float(from_unit(torch.tensor(value), data)) for value in (0.0, 1.0))
         if self.rule != EXACT:
-            return self._guidance((black, white), alternatives)
+            return self._guidance((black, white), lowest, getattr(data, "is_bounded", True), alternatives)
         assert isinstance(operator, LinearOperator), "chosen_rule"
         scale = white - black
         middle = operator.coefficients(torch.full((1, *operator.shape), black, dtype=torch.float64))
@@ -282,12 +282,15 @@ class Task:
 
         return condition
 
-    def _guidance(self, ends: tuple[float, float], alternatives: int) -> Callable[[Tensor], Constrain]:
+    def _guidance(
+        self, ends: tuple[float, float], lowest: float, bounded: bool, alternatives: int
+    ) -> Callable[[Tensor], Constrain]:
         """The conditions of a rule for maps. ends: black and white in the network's range."""
         operator, values, rule = self.operator, self._values, GUIDANCE[self.rule]
         if isinstance(operator, LinearOperator):
-            operator, singular = OperatorMap(operator), operator.singular_values.double()
-            values = self._values.map(lambda c: singular * c) if isinstance(values, LazyStack) else singular * values
+            singular = operator.singular_values.double()
+            operator = OperatorMap(operator)
+            values = values.map(lambda c: singular * c) if isinstance(values, LazyStack) else singular * values
         whole, norm, (black, white) = operator, operator.norm, ends
 
         def condition(indices: Tensor) -> Constrain:
@@ -302,6 +305,8 @@ class Task:
                 norm=norm,
                 black=black,
                 white=white,
+                lowest=lowest / (white - black),
+                bounded=bounded,
             )
 
         return condition

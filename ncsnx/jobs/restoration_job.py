@@ -6,6 +6,7 @@ from pathlib import Path
 import attrs
 
 from ncsnx.config.experiment import Experiment
+from ncsnx.inverse.measured_files import ESTIMATED
 from ncsnx.inverse.rules.rule_choice import EXACT, rule_in_words
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_drawing import psnr_in_words
@@ -17,6 +18,7 @@ from ncsnx.runtime import Runtime
 from ncsnx.sampling.request import SampleRequest
 from ncsnx.sampling.sample import count_images
 from ncsnx.sampling.sample_folder import SampleFolder
+from ncsnx.sampling.score_model import ScoreModel
 from ncsnx.spelling import parameter
 from ncsnx.stopping import StopRequest
 from ncsnx.work import Work
@@ -43,6 +45,8 @@ class RestorationJob:
     out: Path | None
     """None: the folder named after the protocol."""
     data: Path | None
+    start: Callable[[ScoreModel, Task], ScoreModel] = lambda model, task: model
+    """(model, task) → the model with a start of its own."""
     overwrite: bool = False
     note: str = ""
 
@@ -66,10 +70,12 @@ def carry_out_restoration(job: RestorationJob, work: Work, stop: StopRequest) ->
         _ = task.protocol  # reads all pictures
     if task.rule != EXACT:
         work.info(f"rule: {rule_in_words(task.rule)}")
+    if task.facts.get("maps") == ESTIMATED:
+        work.info("coil maps: estimated from the fully sampled centre of the frequencies")
     count = count_images(job.n, task)
     at_once = work.ranks.batch_size(count, job.request.batch_size)
     with stop.at_once():
-        model = load_model(work, job.source, job.experiment, job.ckpt, job.runtime())
+        model = job.start(load_model(work, job.source, job.experiment, job.ckpt, job.runtime()), task)
     drawing = FolderDrawing(
         model=model,
         request=attrs.evolve(job.request, n=count, batch_size=at_once),

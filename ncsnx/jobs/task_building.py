@@ -10,7 +10,9 @@ from ncsnx.config.variants import load_plugins
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.inverse import tasks
 from ncsnx.inverse.frequencies import range_in
-from ncsnx.inverse.operators import fingerprint
+from ncsnx.inverse.maps.measurement_map import MeasurementMap, map_fingerprint
+from ncsnx.inverse.measured_files import read_measured
+from ncsnx.inverse.operators import LinearOperator, fingerprint
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_pictures import ValueRange
 from ncsnx.inverse.task_registry import registered_tasks
@@ -29,6 +31,8 @@ def build_task(chosen: TaskOptions, data: Data, values: ValueRange) -> Task:
     task.require_fit(data)
     if chosen.noise is not None:
         task = attrs.evolve(task, noise=chosen.noise)
+    if chosen.rule is not None:
+        task = attrs.evolve(task, rule=chosen.rule)
     of_truth = values if chosen.measure is None else range_in(chosen.measure, values)
     return with_truth(task, chosen.truth, chosen.inputs, of_truth)
 
@@ -47,7 +51,8 @@ def _task(chosen: TaskOptions, data: Data, values: ValueRange) -> Task:
         case TaskOptions(deblur=Path() as picture, blur=float(sigma)):
             return tasks.deblur(picture, sigma, data.shape, values)
         case TaskOptions(measure=Path() as file):
-            return tasks.reconstruct(file, data.shape, values)
+            bounded = getattr(data, "is_bounded", True)
+            return read_measured(file, data.shape, values, maps=chosen.maps, bounded=bounded)
         case TaskOptions(operator=str(tag), input=Path() as file):
             return _task_of_package(tag, file, data)
     raise AssertionError(f"no task: {chosen}")
@@ -73,4 +78,8 @@ def _task_of_package(tag: str, file: Path, data: Data) -> Task:
         raise NcsnxError(
             f"{parameter('operator')} {tag}: expected {name} to return a Task, found {type(task).__name__}"
         )
-    return attrs.evolve(task, facts={**task.facts, "operator": tag, "operator_sha256": fingerprint(task.operator)})
+    return attrs.evolve(task, facts={**task.facts, "operator": tag, "operator_sha256": _fingerprint(task.operator)})
+
+
+def _fingerprint(operator: LinearOperator | MeasurementMap) -> str:
+    return map_fingerprint(operator) if isinstance(operator, MeasurementMap) else fingerprint(operator)

@@ -151,9 +151,7 @@ class _Batch:
     def _measured(x: Tensor, sigma: float | Tensor, constrain: Constrain | None, step: int) -> Tensor:
         return x if constrain is None else constrain(x, sigma, step)
 
-    def _scored(
-        self, x: Tensor, sigma: float | Tensor, constrain: Constrain | None
-    ) -> tuple[Tensor, Tensor | None]:
+    def _scored(self, x: Tensor, sigma: float | Tensor, constrain: Constrain | None) -> tuple[Tensor, Tensor | None]:
         """(score, likelihood score or None): one evaluation."""
         self.evaluated += len(x)
         return (self.score(x, sigma), None) if constrain is None else constrain.guided(self.score, x, sigma)

@@ -28,6 +28,7 @@ from ncsnx.config import (
     ProbabilityFlowODE,
     Sampler,
 )
+from ncsnx.errors import NcsnxError
 from ncsnx.inverse.maps.coils import Sense, simulated_maps
 from ncsnx.inverse.maps.measurement_map import LinearMap
 from ncsnx.inverse.rules.diffusion_posterior import DiffusionPosterior
@@ -172,7 +173,11 @@ def rows(count: int, rules: Mapping[str, type[Guidance]] = RULES) -> Iterator[st
     for name, rule in rules.items():
         for title, sampler in SAMPLERS.items():
             begin = time.perf_counter()
-            images, evaluations = problem.drawn(rule, sampler, count)
+            try:
+                images, evaluations = problem.drawn(rule, sampler, count)
+            except NcsnxError:
+                yield f"| `{name}` | {title} | refused | | | | |"
+                continue
             took = time.perf_counter() - begin
             judged = problem.judged(images)
             yield (

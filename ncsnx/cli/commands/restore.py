@@ -28,6 +28,8 @@ def restore_command(
     measure: tasks.MeasureFile = None,
     operator: tasks.Operator = None,
     input: tasks.Input = None,
+    maps: tasks.Maps = None,
+    rule: tasks.Rule = None,
     noise: tasks.NoiseDeviation = None,
     truth: tasks.Truth = None,
     ckpt: options.ModelCheckpoint = None,
@@ -35,6 +37,8 @@ def restore_command(
         int, typer.Option("--n", metavar="N", help="Images per picture.", rich_help_panel=options.IMAGES_PANEL)
     ] = 4,
     seed: options.SampleSeed = 0,
+    start: options.Start = None,
+    start_sigma: options.StartSigma = None,
     frames: options.Frames = 0,
     film: Annotated[
         bool,
@@ -70,6 +74,7 @@ def restore_command(
     with session(BATCHES, verbose=verbose, quiet=quiet, shared=Shared(gpus=gpus, device=device)) as messages:
         from ncsnx.config.overrides import parse_overrides
         from ncsnx.jobs.sampler_choice import with_sampler
+        from ncsnx.jobs.start_choice import StartOptions
         from ncsnx.jobs.task_choice import TaskOptions
         from ncsnx.runs.model_source import check_checkpoint, open_source
         from ncsnx.runs.names import runs_folder
@@ -90,12 +95,16 @@ def restore_command(
             deblur=deblur,
             blur=blur,
             measure=measure,
+            maps=maps,
+            rule=rule,
             operator=operator,
             input=input,
             noise=noise,
             truth=truth,
         )
         chosen.check()
+        beginning = StartOptions(sigma=start_sigma, image=start)
+        beginning.check(measured=True)
         at_once = images_at_once(experiment.data, batch_size)
         request = SampleRequest(seed=seed, batch_size=at_once, frames=frames, film=film or mp4, mp4=mp4)
         check_checkpoint(source, ckpt)
@@ -106,11 +115,13 @@ def restore_command(
         from ncsnx.stopping import StopRequest
         from ncsnx.storage.documents.document import document_values
 
+        values = range_of(experiment.data, data, source)
         job = RestorationJob(
             source=source,
             experiment=experiment,
             ckpt=ckpt,
-            task=lambda: build_task(chosen, experiment.data, range_of(experiment.data, data, source)),
+            task=lambda: build_task(chosen, experiment.data, values),
+            start=lambda model, task: beginning.applied(model, task, values),
             n=n,
             request=request,
             runtime=lambda: options.weights_runtime(context, experiment, messages.ranks),

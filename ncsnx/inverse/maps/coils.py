@@ -132,7 +132,8 @@ class Sense(LinearMap):
 
 def root_sum_of_squares(coils: Tensor) -> Tensor:
     """√(Σ_c |x_c|²): (…, coils, H, W) → (…, H, W)."""
-    return coils.abs().square().sum(dim=-3).sqrt()
+    total: Tensor = coils.abs().square().sum(dim=-3)
+    return total.sqrt()
 
 
 def simulated_maps(size: tuple[int, int], coils: int, seed: int = 0) -> Tensor:

@@ -14,7 +14,7 @@ from ncsnx.quantities import counted
 
 @attrs.frozen(eq=False)
 class MatrixMap(LinearMap):
-    """A dense matrix (m, C·H·W) that isn't decomposed, real or complex, for one that is too large for `MatrixOperator`."""
+    """A dense matrix (m, C·H·W), real or complex, that isn't decomposed; for one too large for `MatrixOperator`."""
 
     shape: tuple[int, int, int]
     matrix: Tensor = attrs.field(converter=torch.as_tensor)

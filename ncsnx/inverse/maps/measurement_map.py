@@ -63,7 +63,8 @@ class MeasurementMap(ABC):
 
     def _norm_at(self, x: Tensor) -> float:
         x = x.float()
-        y, pull = torch.func.vjp(self.apply, x)
+        y: Tensor
+        y, pull = torch.func.vjp(self.apply, x)  # type: ignore[misc]
 
         def normal(v: Tensor) -> Tensor:
             length = float(v.norm())
@@ -112,8 +113,8 @@ class LinearMap(MeasurementMap):
         size = _length(measured) * _length(y)
         if not abs(of_measurements - of_images) <= _ADJOINT_TOLERANCE * size:
             raise NcsnxError(
-                f"{name}: adjoint is not the adjoint of apply: for random x and y, ⟨A x, y⟩ is {of_measurements:.6g} and "
-                f"⟨x, Aᴴ y⟩ is {of_images:.6g}"
+                f"{name}: adjoint is not the adjoint of apply: for random x and y, ⟨A x, y⟩ is "
+                f"{of_measurements:.6g} and ⟨x, Aᴴ y⟩ is {of_images:.6g}"
             )
         if self.norm == 0:
             raise NcsnxError(f"{name}: measures nothing: A x is 0 for every x")

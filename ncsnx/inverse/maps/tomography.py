@@ -1,11 +1,13 @@
 """Radial tomography: the Radon transform of an image, with parallel beams.
 
-Conventions are those of `skimage.transform.radon(image, angles, circle=True)`: the axis of rotation is at row H // 2 and
-column W // 2, at an angle of 0 the columns are summed, and values are interpolated bilinearly along each ray, in steps
-of one pixel. A value is thus the line integral in units of pixels.
+Conventions are those of `skimage.transform.radon(image, angles, circle=True)`: the axis of rotation is at row H // 2
+and column W // 2, at an angle of 0 the columns are summed, and values are interpolated bilinearly along each ray, in
+steps of one pixel. A value is thus the line integral in units of pixels.
 """
 
 import math
+import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -16,6 +18,10 @@ from ncsnx.errors import NcsnxError
 from ncsnx.inverse.maps.measurement_map import LinearMap, PlacedTensor
 
 
+def _in_float64(numbers: Tensor | Sequence[float]) -> Tensor:
+    return torch.as_tensor(numbers, dtype=torch.float64)
+
+
 @attrs.frozen(eq=False)
 class Radon(LinearMap):
     """Sinograms of the channels of an image, as a sparse matrix with its transpose.
@@ -24,7 +30,7 @@ class Radon(LinearMap):
     """
 
     shape: tuple[int, int, int]
-    angles: Tensor = attrs.field(converter=lambda angles: torch.as_tensor(angles, dtype=torch.float64))
+    angles: Tensor = attrs.field(converter=_in_float64)
     """Angles in degrees, (A,)."""
     detectors: int = attrs.field(default=0)
     """Number of detectors, a pixel apart, of which number D // 2 sees the axis; 0: the longer side of the image."""
@@ -39,9 +45,8 @@ class Radon(LinearMap):
             raise NcsnxError(f"expected at least 1 detector, found {self.detectors}")
         rows, columns, weights = _entries(self.shape[1:], self.angles, self.detectors)
         size = len(self.angles) * self.detectors, math.prod(self.shape[1:])
-        matrix = torch.sparse_coo_tensor(torch.stack([rows, columns]), weights, size).coalesce()
-        object.__setattr__(self, "_matrix", PlacedTensor(matrix.to_sparse_csr()))
-        object.__setattr__(self, "_transpose", PlacedTensor(matrix.t().coalesce().to_sparse_csr()))
+        object.__setattr__(self, "_matrix", PlacedTensor(_sparse(rows, columns, weights, size)))
+        object.__setattr__(self, "_transpose", PlacedTensor(_sparse(columns, rows, weights, size[::-1])))
 
     @property
     def measured_shape(self) -> tuple[int, ...]:  # type: ignore[override]
@@ -72,10 +77,17 @@ class _Product(torch.autograd.Function):
         context.matrices = inputs[1:]
 
     @staticmethod
-    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         matrix, transpose = context.matrices
         found: Tensor = _Product.apply(gradient, transpose, matrix)  # type: ignore[no-untyped-call]
         return found, None, None
+
+
+def _sparse(rows: Tensor, columns: Tensor, weights: Tensor, size: tuple[int, ...]) -> Tensor:
+    """A sparse matrix by its rows (CSR); weights of one place add up."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch calls the format a beta, and its checks optional
+        return torch.sparse_coo_tensor(torch.stack([rows, columns]), weights, size).coalesce().to_sparse_csr()
 
 
 def _entries(size: tuple[int, int], angles: Tensor, detectors: int) -> tuple[Tensor, Tensor, Tensor]:

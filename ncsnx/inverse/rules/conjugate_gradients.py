@@ -16,8 +16,8 @@ def solved(
 ) -> Tensor:
     """x from 0 after at most `iterations` steps: (B, C, H, W), the shape of b.
 
-    normal: Aᴴ A. ridge: λ >= 0 of each image, (B, 1, 1, 1). right: b. An image stops on its own, once its residual is at
-    most `tolerance` times b, so that it doesn't depend on its batch.
+    normal: Aᴴ A. ridge: λ >= 0 of each image, (B, 1, 1, 1). right: b. An image stops on its own, once its residual is
+    at most `tolerance` times b, so that it doesn't depend on its batch.
     """
     x, residual = torch.zeros_like(right), right
     direction, square = right, _square(right)

@@ -48,6 +48,10 @@ class Guidance(ABC):
     """White in the network's range."""
     spread: float = SPREAD
     """Standard deviation of the data, where black is 0 and white 1."""
+    lowest: float = 0.0
+    """σ of the last level, where black is 0 and white 1."""
+    bounded: bool = False
+    """Whether images lie between black and white."""
 
     transports: ClassVar[bool] = False
 

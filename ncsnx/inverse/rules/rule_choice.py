@@ -28,7 +28,7 @@ _IN_WORDS = {
 def chosen_rule(name: str, operator: LinearOperator | MeasurementMap) -> str:
     """The rule of this name; for 'auto' the default of the operator.
 
-    `exact` for an operator with singular values. `cg` for a linear map: on Gaussian data it was nearest to the posterior
+    `exact` for an operator with singular values. `cg` for a linear map: on Gaussian data it is nearest to the posterior
     with every sampler (docs/guides/inverse-problems.md). `dps` for any other map. Raises UsageError for an unknown rule
     and for one that the operator doesn't support.
     """
