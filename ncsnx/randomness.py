@@ -46,6 +46,7 @@ class Purpose(IntEnum):
     PAIRS = 17
     PROBES = 18
     CONDITION_NOISE = 19
+    SIMULATED_COILS = 20
     PHANTOMS = 21
 
 

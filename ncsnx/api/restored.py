@@ -22,6 +22,7 @@ from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_pictures import range_of
 from ncsnx.inverse.task_record import CALIBRATION_FILE, PictureRecord
 from ncsnx.jobs.restoration_job import Restoration, RestorationJob, carry_out_restoration
+from ncsnx.jobs.start_choice import StartOptions
 from ncsnx.jobs.task_building import build_task, own_range
 from ncsnx.jobs.task_choice import TaskOptions
 from ncsnx.notebooks.display import heading, html_table, picture_html, remark
@@ -96,6 +97,8 @@ def restore(
     deblur: Path | str | None = None,
     blur: float | None = None,
     measure: Path | str | None = None,
+    maps: Path | str | None = None,
+    rule: str | None = None,
     operator: str | None = None,
     input: Path | str | None = None,
     noise: float | None = None,
@@ -104,6 +107,8 @@ def restore(
     n: int = 4,
     size: ImageSize | None = None,
     seed: int = 0,
+    start: Path | str | None = None,
+    start_sigma: float | None = None,
     sampler: Sampler | Literal["fast"] | None = None,
     frames: int = 0,
     film: bool = False,
@@ -123,10 +128,12 @@ def restore(
     at), super_resolve (with factor), colorize, deblur (with blur), measure, and operator (with input), which take what
     the options of `ncsnx restore` take. at: the corner (x, y).
     noise: standard deviation of the measurement's noise, where black is 0 and white 1. truth: true pictures, to compare
-    with. n: images per picture. size: height and width of the images, as in `sample`. ckpt: a step, 'latest' or 'best';
-    None for an exported model. sampler: default: the experiment's; 'fast': the one that `compare` stored. frames, film:
-    also write pictures or a film of the sampling. out: default: a folder named after the protocol, in the run.
-    overwrite: replace samples of another protocol there.
+    with. maps: coil maps for `measure`: a file, or 'estimate'. rule: 'exact', 'cg', 'langevin' or 'dps'; default: exact
+    if possible, else cg, else dps. start_sigma: begin at this level, from the image `start`: a picture, or 'adjoint',
+    the default, an image of the measurement alone. n: images per picture. size: height and width of the images, as in
+    `sample`. ckpt: a step, 'latest' or 'best'; None for an exported model. sampler: default: the experiment's; 'fast':
+    the one that `compare` stored. frames, film: also write pictures or a film of the sampling.
+    out: default: a folder named after the protocol, in the run. overwrite: replace samples of another protocol there.
     runs, data, batch_size, runtime, progress: as in `fid`.
 
     Raises NcsnxError, UsageError. Ctrl-C raises KeyboardInterrupt; the same call resumes after the last finished batch.
@@ -147,11 +154,15 @@ def restore(
         at=None if at is None else ",".join(map(str, at)),
         factor=factor,
         blur=blur,
+        maps=None if maps is None else str(maps),
+        rule=rule,
         operator=operator,
         noise=noise,
     )
     _require_one(task, chosen)
     size = image_size_of(size)
+    beginning = StartOptions(sigma=start_sigma, image=None if start is None else str(start))
+    beginning.check(measured=True)
     place = source if isinstance(source, Run | Export) else open_source(runs_folder(runs), source)
     folder = None if data is None else Path(data)
     with python_call(progress) as (messages, stop):
@@ -164,6 +175,7 @@ def restore(
             ckpt=ckpt,
             task=lambda: build_task(chosen, experiment.data, values, shape) if task is None else task,
             values=own_range(chosen, values),
+            start=lambda model, task: beginning.applied(model, task, values),
             n=n,
             size=size,
             request=SampleRequest(

@@ -16,11 +16,15 @@ from ncsnx.config.sampler import Sampler
 from ncsnx.console.progress import progress as shown_progress
 from ncsnx.console.working import work_of
 from ncsnx.data.window import window_of
+from ncsnx.errors import UsageError
 from ncsnx.images import ImageBatch
+from ncsnx.jobs.start_choice import ADJOINT, StartOptions
 from ncsnx.sampling.generate import indices_per_batch
 from ncsnx.sampling.request import SampleRequest, images_at_once
 from ncsnx.sampling.sample import count_images, draw
 from ncsnx.sampling.score_model import ScoreModel
+from ncsnx.sampling.start_images import StartImages, sha256_of_images
+from ncsnx.spelling import parameter
 
 if TYPE_CHECKING:
     from ncsnx.inverse.task import Task
@@ -37,6 +41,8 @@ def sample(
     between: int | None = None,
     task: "Task | None" = None,
     size: ImageSize | None = None,
+    start: "torch.Tensor | Literal['adjoint'] | None" = None,
+    start_sigma: float | None = None,
     data: Path | str | None = None,
     progress: bool | None = None,
 ) -> ImageBatch:
@@ -53,6 +59,9 @@ def sample(
     picture · n + alternative.
     size: height and width of the images, one number or (height, width): any that the network's stages can halve;
     default: those of the model. A warning says what it was trained on.
+    start_sigma: begin at this level instead of the first, from images `start` (P, C, H, W) in [0, 1] with noise of it:
+    image i begins with start[i % P], or those of a picture with the one of its place. 'adjoint', the default with a
+    task: an image of the measurement alone.
     data: folder of the data sets, for a sampler that starts from training images; default: NCSNX_DATA, else ./data.
     progress: see :doc:`/guides/python`.
     Raises NcsnxError.
@@ -67,6 +76,7 @@ def sample(
             messages.warning(remark)
     count = count_images(n, task)
     at_once = images_at_once(model.experiment.data, batch_size, model.size)
+    model = _starting(model, start, start_sigma, task)
     request = SampleRequest(n=count, seed=seed, batch_size=at_once, interpolate=interpolate, between=between)
     place = None if data is None else Path(data)
     batches = math.ceil(count / indices_per_batch(at_once, request.columns))
@@ -74,6 +84,28 @@ def sample(
         drawn = draw(model, request, range(count), task=task, data=place, on_state=lambda batch, state: advance())
         images = torch.cat([images.cpu() for _, images in drawn])
         return ImageBatch.of(images, window_of(model.experiment.data))
+
+
+def _starting(
+    model: ScoreModel, start: "torch.Tensor | str | None", start_sigma: float | None, task: "Task | None"
+) -> ScoreModel:
+    """The model with this start. Raises UsageError."""
+    options = StartOptions(sigma=start_sigma, image=None if start is None else "a tensor")
+    if not isinstance(start, torch.Tensor):
+        options = StartOptions(sigma=start_sigma, image=start)
+        options.check(measured=task is not None)
+        if options.image not in (None, ADJOINT):
+            raise UsageError(f"{parameter('start')} must be a tensor of images or 'adjoint', not {start!a}")
+        return options.applied(model, task, lambda: (0.0, 1.0))
+    options.check(measured=task is not None)
+    images = start if start.dim() == 4 else start[None]
+    if tuple(images.shape[1:]) != tuple(model.shape):
+        raise UsageError(
+            f"{parameter('start')} must be images (P, {', '.join(map(str, model.shape))}), not {tuple(start.shape)}"
+        )
+    assert start_sigma is not None, "options.check"
+    facts = {"images_sha256": sha256_of_images(images)}
+    return model.starting(StartImages(sigma=start_sigma, images=images.cpu(), facts=facts))
 
 
 def _with_sampler(messages: PythonMessages, model: ScoreModel, sampler: Sampler | Literal["fast"]) -> Experiment:

@@ -102,6 +102,28 @@ SampleSeed = Annotated[
     ),
 ]
 
+Start = Annotated[
+    str | None,
+    typer.Option(
+        "--start",
+        metavar="PICTURE|adjoint",
+        help="With --start-sigma: the picture that images start from, a file or a folder; adjoint is an image of the "
+        "measurement alone.",
+        show_default="adjoint, if there is a measurement",
+        rich_help_panel=IMAGES_PANEL,
+    ),
+]
+StartSigma = Annotated[
+    float | None,
+    typer.Option(
+        "--start-sigma",
+        metavar="SIGMA",
+        help="Start from an image with noise of this level, and leave out the levels above it.",
+        show_default="noise of the first level alone",
+        rich_help_panel=IMAGES_PANEL,
+    ),
+]
+
 FILES_RUN_CODE = "A FILE is TorchScript, which runs code: name only files that you trust."
 FeaturesTag = Annotated[
     str | None,

@@ -34,7 +34,7 @@ too similar there.
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Self
+from typing import ClassVar, Self
 
 import attrs
 import torch
@@ -43,7 +43,7 @@ from torch import Tensor
 from ncsnx.config.sampler import Sampler
 from ncsnx.inverse.operators import LinearOperator, Masking
 from ncsnx.samplers.exam import require_passed
-from ncsnx.samplers.state import Noise
+from ncsnx.samplers.state import Noise, Score
 
 _REFLECTIONS = 500
 _LIKELY = 4.0
@@ -80,6 +80,7 @@ class Condition:
     """σ of the last level. Coefficients with a smaller deviation count as exact in a result."""
     ends: tuple[float, float] | None = None
     """Black and white in the network's range, which limit the values of an image; None: no limits."""
+    transports: ClassVar[bool] = True
     _held: Noise = attrs.field(init=False, repr=False)
     """Cached last draw of the batch: adaptive samplers use it for every evaluation inside a step."""
 
@@ -140,6 +141,10 @@ class Condition:
         variance = (tau**2 - level**2).maximum(least)
         away = self.measured.values.to(x) - operator.coefficients(x)
         return operator.images(torch.where(tau > level, away / variance, 0.0))
+
+    def guided(self, score: Score, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, Tensor]:
+        """The score and the likelihood score at x."""
+        return score(x, sigma), self.likelihood_score(x, sigma)
 
     def of(self, rows: slice | Tensor) -> Self:
         """The measurements of some of the images. rows: a slice, or indices (B',) int64."""

@@ -33,12 +33,15 @@ class Frequencies:
     """Values of black and white in these images."""
 
 
-def read_frequencies(path: Path, shape: tuple[int, int, int], values: ValueRange) -> Frequencies:
+def read_frequencies(
+    path: Path, shape: tuple[int, int, int], values: ValueRange, *, bounded: bool = True
+) -> Frequencies:
     """Reads the arrays `kspace` and `mask` of a file, and the optional `range` (black, white), else `values`.
 
     kspace is complex, (H, W) or (P, H, W), in the order and scale of `numpy.fft.fft2(image, norm="ortho")`; values
-    outside the mask are ignored. mask is (H, W), 1 where kspace was measured. shape: (C, H, W) of the images. Raises
-    NcsnxError for other arrays, and for frequencies that no image between black and white can have.
+    outside the mask are ignored. mask is (H, W), 1 where kspace was measured. shape: (C, H, W) of the images. bounded:
+    whether they lie between black and white. Raises NcsnxError for other arrays, and for frequencies that no such image
+    can have.
     """
     name, size = in_utf8(path), shape[1:]
     expected = {
@@ -57,7 +60,8 @@ def read_frequencies(path: Path, shape: tuple[int, int, int], values: ValueRange
     if not np.isfinite(whole).all():
         raise NcsnxError(f"{name}: kspace contains NaN or infinity where mask is 1")
     measured = Frequencies(torch.from_numpy(whole), torch.from_numpy(mask.astype(bool)), (black, white))
-    _check_scale(name, measured, shape[0])
+    if bounded:
+        _check_scale(name, measured, shape[0])
     return measured
 
 

@@ -52,5 +52,7 @@ def sha256_of_values(stack: Stack) -> str:
 def _sha256(stack: Stack) -> str:
     hasher = hashlib.sha256()
     for index in range(len(stack)):
-        hasher.update(stack[index : index + 1].detach().cpu().double().contiguous().numpy().tobytes())
+        one = stack[index : index + 1].detach().cpu()
+        values = torch.view_as_real(one.resolve_conj()) if one.is_complex() else one
+        hasher.update(values.double().contiguous().numpy().tobytes())
     return hasher.hexdigest()

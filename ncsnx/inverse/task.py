@@ -14,16 +14,22 @@ from ncsnx.data import from_unit
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.inverse.condition import Condition, Measured
 from ncsnx.inverse.lazy_stack import LazyStack, Stack, sha256_of_values
+from ncsnx.inverse.maps.matrices import OperatorMap
+from ncsnx.inverse.maps.measurement_map import LinearMap, MeasurementMap, inner
 from ncsnx.inverse.operators import LinearOperator, in_any_precision
+from ncsnx.inverse.rules.rule_choice import EXACT, GUIDANCE, chosen_rule
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose
 from ncsnx.runs.names import names_a_file_everywhere
+from ncsnx.samplers.state import Constrain
 from ncsnx.sampling.noise_sources import SeededNoise
 
 
-def _operator(given: LinearOperator) -> LinearOperator:
+def _operator(given: LinearOperator | MeasurementMap) -> LinearOperator | MeasurementMap:
+    if isinstance(given, MeasurementMap):
+        return given
     if not isinstance(given, LinearOperator):
-        raise NcsnxError(f"a task needs a LinearOperator, not {type(given).__name__}")
+        raise NcsnxError(f"a task needs a LinearOperator or a MeasurementMap, not {type(given).__name__}")
     if not isinstance(given.singular_values, Tensor):
         raise NcsnxError(f"{type(given).__name__}.singular_values must be a tensor (M,)")
     return in_any_precision(given)
@@ -43,12 +49,16 @@ class Task:
 
     name: str
     """Name of the task: 'inpaint', 'super-resolve', …"""
-    operator: LinearOperator = attrs.field(converter=_operator)
-    """A, an operator of rank M."""
+    operator: LinearOperator | MeasurementMap = attrs.field(converter=_operator)
+    """A: an operator of rank M, or a map of images with values from 0 to 1."""
     _values: Stack = attrs.field(converter=_stack)
-    """Measured coefficients Σ⁻¹ Uᵀ y, (P, M), real and finite; `of_measurement` computes them from y."""
+    """Measured coefficients Σ⁻¹ Uᵀ y, (P, M), real and finite; `of_measurement` computes them from y. For a map, y
+    itself, (P, *measured_shape)."""
     noise: float = 0.0
-    """γ, the standard deviation of the noise in y, finite and >= 0."""
+    """γ, the standard deviation of the noise in y, finite and >= 0; of complex values, that of each part."""
+    rule: str = "auto"
+    """How samplers use the measurement: 'exact', 'cg', 'langevin' or 'dps' (see `ncsnx.inverse.rules`); 'auto': the
+    default of the operator."""
     _inputs: Stack | None = attrs.field(default=None, converter=attrs.converters.optional(_stack))
     """Measurements as pictures, (P, C, H, W) in [0, 1]. None: the pseudo-inverse."""
     _truth: Stack | None = attrs.field(default=None, converter=attrs.converters.optional(_stack))
@@ -67,15 +77,8 @@ class Task:
             json.dumps(self.facts, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise NcsnxError(f"{self.name}: expected facts that are JSON: {error}") from error
-        rank = len(self.operator.singular_values)
-        shape = self._values.shape
-        if len(shape) != 2 or shape[0] == 0 or shape[1] != rank:
-            raise NcsnxError(
-                f"{self.name}: expected values (P, {rank}), for P pictures and an operator of rank {rank}; found "
-                f"{tuple(shape)}"
-            )
-        if isinstance(self._values, Tensor) and (self._values.is_complex() or not _is_finite(self._values)):
-            raise NcsnxError(f"{self.name}: expected values that are finite real numbers, but one is not")
+        self._check_values()
+        object.__setattr__(self, "rule", chosen_rule(self.rule, self.operator))
         if not 0 <= self.noise < math.inf:
             raise NcsnxError(f"{self.name}: expected noise >= 0, the standard deviation, found {self.noise}")
         whole = (self.count, *self.operator.shape)
@@ -90,13 +93,34 @@ class Task:
                 f"{counted(len(self.pictures), 'name')}"
             )
 
+    def _check_values(self) -> None:
+        shape, of_map = tuple(self._values.shape), isinstance(self.operator, MeasurementMap)
+        if isinstance(self.operator, MeasurementMap):
+            each, own = tuple(self.operator.measured_shape), self.operator.pictures
+            expected, what = f"({', '.join(map(str, ('P', *each)))})", "for P pictures and this map"
+            if own is not None and shape[1:] == each and shape[0] != own:
+                raise NcsnxError(
+                    f"{self.name}: the map is of {counted(own, 'picture')}, but there are values of {shape[0]}"
+                )
+        else:
+            rank = len(self.operator.singular_values)
+            each, expected, what = (rank,), f"(P, {rank})", f"for P pictures and an operator of rank {rank}"
+        if shape[1:] != each or not shape or shape[0] == 0:
+            raise NcsnxError(f"{self.name}: expected values {expected}, {what}; found {shape}")
+        if isinstance(self._values, Tensor) and (
+            not _is_finite(self._values) or (self._values.is_complex() and not of_map)
+        ):
+            kind = "numbers" if of_map else "real numbers"
+            raise NcsnxError(f"{self.name}: expected values that are finite {kind}, but one is not")
+
     @classmethod
     def of_measurement(
         cls,
-        operator: LinearOperator,
+        operator: LinearOperator | MeasurementMap,
         y: Tensor,
         *,
         noise: float = 0.0,
+        rule: str = "auto",
         name: str = "measured",
         inputs: Tensor | None = None,
         truth: Tensor | None = None,
@@ -107,17 +131,22 @@ class Task:
 
         y: (P, …), as operator.of_measurement expects it: for a `MatrixOperator` (P, m), in the order of its rows; for a
         `Blurring` blurred pictures (P, C, H, W); for others M values per picture. Convert complex frequencies by
-        `Fourier.of_spectrum` first. Raises NcsnxError.
+        `Fourier.of_spectrum` first. A map takes (P, *measured_shape), real or complex. rule: see `Task`. Raises
+        NcsnxError.
         """
-        y = torch.as_tensor(y)
-        if y.is_complex():
+        y, usable = torch.as_tensor(y), _operator(operator)
+        if isinstance(usable, MeasurementMap):
+            values = y
+        elif y.is_complex():
             raise NcsnxError(f"{name}: expected measurements that are real numbers, found complex ones")
-        usable = _operator(operator)
+        else:
+            values = usable.of_measurement(y.double()) / usable.singular_values.to(y.device).double()
         return cls(
             name=name,
             operator=usable,
-            values=usable.of_measurement(y.double()) / usable.singular_values.to(y.device).double(),
+            values=values,
             noise=noise,
+            rule=rule,
             inputs=inputs,
             truth=truth,
             pictures=pictures,
@@ -126,7 +155,7 @@ class Task:
 
     @property
     def values(self) -> Tensor:
-        """Measured coefficients Σ⁻¹ Uᵀ y, (P, M)."""
+        """Measured coefficients Σ⁻¹ Uᵀ y, (P, M); for a map y, (P, *measured_shape)."""
         return self._values[:]
 
     @property
@@ -156,14 +185,16 @@ class Task:
             "name": self.name,
             "noise": self.noise,
             "values_sha256": sha256_of_values(self._values),
+            **({} if self.rule == EXACT else {"rule": self.rule}),
             **self.facts,
         }
 
     def of(self, picture: int) -> Self:
         """The task of one of the pictures."""
-        one = slice(picture, picture + 1)
+        one, operator = slice(picture, picture + 1), self.operator
         return attrs.evolve(
             self,
+            operator=operator.of(torch.tensor([picture])) if isinstance(operator, MeasurementMap) else operator,
             values=self._values[one],
             inputs=None if self._inputs is None else self._inputs[one],
             truth=None if self._truth is None else self._truth[one],
@@ -173,8 +204,43 @@ class Task:
     def shown(self) -> Tensor:
         """The measurements as pictures, (P, C, H, W) in [0, 1]."""
         inputs = self.inputs
-        given = self.operator.images(self.values) if inputs is None else inputs
+        given = self.adjoint_images() if inputs is None else inputs
         return given.float().clamp(0, 1)
+
+    def adjoint_images(self) -> Tensor:
+        """An image of each measurement alone, (P, C, H, W), where black is 0 and white 1.
+
+        A⁺ y for an operator, which is 0 where nothing was measured. For a linear map c Aᴴ y with the factor that brings
+        A c Aᴴ y nearest to y: the first step of conjugate gradients. Grey for a map that isn't linear.
+        """
+        operator = self.operator
+        if isinstance(operator, LinearOperator):
+            return operator.images(self.values)
+        if not isinstance(operator, LinearMap):
+            return torch.full((self.count, *operator.shape), 0.5)
+        return torch.cat([self._of_adjoint(operator, place) for place in range(self.count)])
+
+    def _of_adjoint(self, operator: LinearMap, place: int) -> Tensor:
+        one = operator.of(torch.tensor([place]))
+        back = one.adjoint(self._values[place : place + 1])
+        return back * (inner(back, back) / max(inner(back, one.normal(back)), torch.finfo(torch.float32).tiny))
+
+    def misfit(self, images: Tensor) -> float:
+        """Largest difference between the measurement and that of images of one picture, (B, C, H, W) in [0, 1].
+
+        The task has one picture. For an operator, the difference of Uᵀ y.
+        """
+        operator, values, images = self.operator, self.values, images.double()
+        if isinstance(operator, LinearOperator):
+            away = operator.coefficients(images) - values
+            return float((operator.singular_values * away).abs().max())
+        found = (torch.as_tensor(operator.apply(image[None]) - values) for image in images)
+        return max(float(away.abs().max()) for away in found)
+
+    @property
+    def gain(self) -> float:
+        """Largest factor from an error of an image to that of its measurement; 1 for an operator."""
+        return self.operator.norm if isinstance(self.operator, MeasurementMap) else 1.0
 
     def require_fit(self, data: Data, shape: tuple[int, int, int] | None = None) -> None:
         """Raises UsageError for images of another shape, NcsnxError for a nonlinear data transform and for an invalid
@@ -199,7 +265,7 @@ class Task:
         alternatives: int,
         *,
         shape: tuple[int, int, int] | None = None,
-    ) -> Callable[[Tensor], Condition]:
+    ) -> Callable[[Tensor], Constrain]:
         """Function from indices to their condition; image i is an alternative of picture i // alternatives.
 
         lowest: σ of the last level. shape: as in `require_fit`, whose errors it raises.
@@ -207,6 +273,9 @@ class Task:
         self.require_fit(data, shape)
         operator = self.operator
         black, white = (float(from_unit(torch.tensor(value), data)) for value in (0.0, 1.0))
+        if self.rule != EXACT:
+            return self._guidance((black, white), lowest, data.is_bounded, alternatives)
+        assert isinstance(operator, LinearOperator), "chosen_rule"
         scale = white - black
         middle = operator.coefficients(torch.full((1, *operator.shape), black, dtype=torch.float64))
 
@@ -215,7 +284,37 @@ class Task:
             values = (scale * self._values[pictures.cpu()].double() + middle).float()
             chosen = values.to(indices.device)[places]
             noise = SeededNoise(seed, indices, operator.shape, Purpose.CONDITION_NOISE)
-            return Condition(Measured(operator, chosen, scale * self.noise), noise, lowest, (black, white))
+            ends = (black, white) if data.is_bounded else None
+            return Condition(Measured(operator, chosen, scale * self.noise), noise, lowest, ends)
+
+        return condition
+
+    def _guidance(
+        self, ends: tuple[float, float], lowest: float, bounded: bool, alternatives: int
+    ) -> Callable[[Tensor], Constrain]:
+        """The conditions of a rule for maps. ends: black and white in the network's range."""
+        operator, values, rule = self.operator, self._values, GUIDANCE[self.rule]
+        if isinstance(operator, LinearOperator):
+            singular = operator.singular_values.double()
+            operator = OperatorMap(operator)
+            values = values.map(lambda c: singular * c) if isinstance(values, LazyStack) else singular * values
+        whole, norm, (black, white) = operator, operator.norm, ends
+
+        def condition(indices: Tensor) -> Constrain:
+            each = (indices // alternatives).cpu()
+            pictures, places = torch.unique(each, return_inverse=True)
+            given = rule.prepared(whole.of(pictures), values[pictures])
+            narrow = given.to(torch.complex64 if given.is_complex() else torch.float32)
+            return rule(
+                map=whole.of(each),
+                given=narrow[places].to(indices.device),
+                deviation=self.noise,
+                norm=norm,
+                black=black,
+                white=white,
+                lowest=lowest / (white - black),
+                bounded=bounded,
+            )
 
         return condition
 
@@ -227,7 +326,8 @@ def psnr(images: Tensor, truth: Tensor) -> list[float]:
 
 
 def _is_finite(values: Tensor) -> bool:
-    return bool(torch.isfinite(values).all())
+    parts = torch.view_as_real(values.resolve_conj()) if values.is_complex() else values
+    return bool(torch.isfinite(parts).all())
 
 
 def _size(shape: tuple[int, ...]) -> str:

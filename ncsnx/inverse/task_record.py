@@ -159,12 +159,10 @@ def _counted_truth(task: Task, own: OwnValues, coverage: Coverage, picture: int)
 
 def _compared(task: Task, place: int, images: Alternatives, own: OwnValues) -> tuple[float, PictureRecord]:
     """The largest difference between Uᵀ y and its value for the images of a task with one picture, and the record."""
-    operator, values = task.operator, task.values
     quality = _QualityOfAll.of(task, own)
     misfits: list[float] = []
     for some in images.batches():
-        away = operator.coefficients(own.to_unit(some).double()) - values
-        misfits.append(float((operator.singular_values * away).abs().max()))
+        misfits.append(task.misfit(own.to_unit(some)))
         quality.add(some)
     found = quality.found(images)
     each = images.count

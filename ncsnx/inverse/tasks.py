@@ -146,9 +146,11 @@ def deblur(path: Path, sigma: float, shape: tuple[int, int, int], values: ValueR
     return _task("deblur", operator, measured, pictures.names, pictures.stack, noise=_ROUNDING, blur=sigma)
 
 
-def reconstruct(path: Path, shape: tuple[int, int, int], values: ValueRange = unit_range) -> Task:
+def reconstruct(
+    path: Path, shape: tuple[int, int, int], values: ValueRange = unit_range, *, bounded: bool = True
+) -> Task:
     """Reconstruction of images with one or two channels from frequencies in a .npz (see `read_frequencies`)."""
-    found = read_frequencies(path, shape, values)
+    found = read_frequencies(path, shape, values, bounded=bounded)
     operator = Fourier(shape, found.mask)
     names = tuple(f"{in_utf8(Path(path.name))}[{number}]" for number in range(len(found.kspace)))
     black, white = found.values

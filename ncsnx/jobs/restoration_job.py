@@ -10,9 +10,11 @@ from ncsnx.config.experiment import Experiment
 from ncsnx.config.image_sizes import ImageSize
 from ncsnx.config.variants import load_plugins
 from ncsnx.errors import NcsnxError
+from ncsnx.inverse.measured_files import ESTIMATED
 from ncsnx.inverse.posterior.calibration_table import calibration_in_words
 from ncsnx.inverse.posterior.own_values import OwnValues
 from ncsnx.inverse.posterior.posterior_maps import POSTERIOR_FILE
+from ncsnx.inverse.rules.rule_choice import EXACT, rule_in_words
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_pictures import ValueRange, unit_range
 from ncsnx.inverse.task_record import TaskRecord, record_task
@@ -25,7 +27,7 @@ from ncsnx.runtime import Runtime
 from ncsnx.sampling.request import SampleRequest
 from ncsnx.sampling.sample import count_images
 from ncsnx.sampling.sample_folder import SampleFolder
-from ncsnx.sampling.score_model import require_size
+from ncsnx.sampling.score_model import ScoreModel, require_size
 from ncsnx.spelling import parameter
 from ncsnx.stopping import StopRequest
 from ncsnx.work import Work
@@ -56,6 +58,8 @@ class RestorationJob:
     data: Path | None
     values: ValueRange = unit_range
     """Black and white in the data's own values, in which the maps of the posterior are written."""
+    start: Callable[[ScoreModel, Task], ScoreModel] = lambda model, task: model
+    """(model, task) → the model with a start of its own."""
     overwrite: bool = False
     note: str = ""
 
@@ -81,10 +85,14 @@ def carry_out_restoration(job: RestorationJob, work: Work, stop: StopRequest) ->
         task = job.task()
         _ = task.protocol  # reads all pictures
         own = own_values(job.experiment.data, job.values, work.warning)
+    if task.rule != EXACT:
+        work.info(f"rule: {rule_in_words(task.rule)}")
+    if task.facts.get("maps") == ESTIMATED:
+        work.info("coil maps: estimated from the fully sampled centre of the frequencies")
     count = count_images(job.n, task)
     at_once = work.ranks.batch_size(count, job.request.batch_size)
     with stop.at_once():
-        model = load_model(work, job.source, job.experiment, job.ckpt, job.runtime(), job.size)
+        model = job.start(load_model(work, job.source, job.experiment, job.ckpt, job.runtime(), job.size), task)
     drawing = FolderDrawing(
         model=model,
         request=attrs.evolve(job.request, n=count, batch_size=at_once),
@@ -122,9 +130,10 @@ def own_values(data: Data, values: ValueRange, warn: Callable[[str], object]) ->
 def _report(record: TaskRecord, task: Task, work: Work) -> None:
     """Says how well the images agree with the measurement and with the truth."""
     misfit = f"maximum misfit to the measurement: {number(record.misfit)}, where black is 0 and white 1"
-    if record.misfit > _MOST_MISFIT + 6 * task.noise:
+    if record.misfit > _MOST_MISFIT * max(1.0, task.gain) + 6 * task.noise:
+        best = "no image with values from black to white agrees better\n" if task.rule == EXACT else ""
         work.warning(
-            f"{misfit}\nno image with values from black to white agrees better\n"
+            f"{misfit}\n{best}"
             f"check the values of the measurement; if it is noisy, say how much with {parameter('noise')}"
         )
     else:

@@ -10,7 +10,9 @@ from ncsnx.config.variants import load_plugins
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.inverse import tasks
 from ncsnx.inverse.frequencies import range_in
-from ncsnx.inverse.operators import fingerprint
+from ncsnx.inverse.maps.measurement_map import MeasurementMap, map_fingerprint
+from ncsnx.inverse.measured_files import read_measured
+from ncsnx.inverse.operators import LinearOperator, fingerprint
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_pictures import ValueRange
 from ncsnx.inverse.task_registry import registered_tasks
@@ -28,10 +30,12 @@ def build_task(chosen: TaskOptions, data: Data, values: ValueRange, shape: tuple
     """
     chosen.check()
     shape = data.shape if shape is None else shape
-    task = _task(chosen, shape, values)
+    task = _task(chosen, data, shape, values)
     task.require_fit(data, shape)
     if chosen.noise is not None:
         task = attrs.evolve(task, noise=chosen.noise)
+    if chosen.rule is not None:
+        task = attrs.evolve(task, rule=chosen.rule)
     return with_truth(task, chosen.truth, chosen.inputs, own_range(chosen, values))
 
 
@@ -40,7 +44,7 @@ def own_range(chosen: TaskOptions, values: ValueRange) -> ValueRange:
     return values if chosen.measure is None else range_in(chosen.measure, values)
 
 
-def _task(chosen: TaskOptions, shape: tuple[int, int, int], values: ValueRange) -> Task:
+def _task(chosen: TaskOptions, data: Data, shape: tuple[int, int, int], values: ValueRange) -> Task:
     """The task that was chosen. Raises UsageError, NcsnxError."""
     match chosen:
         case TaskOptions(inpaint=Path() as picture, mask=Path() as mask):
@@ -54,7 +58,7 @@ def _task(chosen: TaskOptions, shape: tuple[int, int, int], values: ValueRange) 
         case TaskOptions(deblur=Path() as picture, blur=float(sigma)):
             return tasks.deblur(picture, sigma, shape, values)
         case TaskOptions(measure=Path() as file):
-            return tasks.reconstruct(file, shape, values)
+            return read_measured(file, shape, values, maps=chosen.maps, bounded=data.is_bounded)
         case TaskOptions(operator=str(tag), input=Path() as file):
             return _task_of_package(tag, file, shape)
     raise AssertionError(f"no task: {chosen}")
@@ -80,4 +84,8 @@ def _task_of_package(tag: str, file: Path, shape: tuple[int, int, int]) -> Task:
         raise NcsnxError(
             f"{parameter('operator')} {tag}: expected {name} to return a Task, found {type(task).__name__}"
         )
-    return attrs.evolve(task, facts={**task.facts, "operator": tag, "operator_sha256": fingerprint(task.operator)})
+    return attrs.evolve(task, facts={**task.facts, "operator": tag, "operator_sha256": _fingerprint(task.operator)})
+
+
+def _fingerprint(operator: LinearOperator | MeasurementMap) -> str:
+    return map_fingerprint(operator) if isinstance(operator, MeasurementMap) else fingerprint(operator)

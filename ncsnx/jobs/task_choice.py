@@ -20,6 +20,9 @@ _NEEDED: dict[str, tuple[str, ...]] = {
     "operator": ("input",),
 }
 """Task → the other parameters that it needs."""
+_OPTIONAL: dict[str, tuple[str, ...]] = {"outpaint": ("at",), "measure": ("maps",)}
+"""Task → further parameters that it takes."""
+_ANYWHERE = {"noise", "truth", "rule"}
 
 
 @attrs.frozen(kw_only=True)
@@ -36,6 +39,8 @@ class TaskOptions:
     deblur: Path | None = None
     blur: float | None = None
     measure: Path | None = None
+    maps: str | None = None
+    rule: str | None = None
     operator: str | None = None
     input: Path | None = None
     noise: float | None = None
@@ -45,15 +50,15 @@ class TaskOptions:
         """Raises UsageError unless they name one task and fit it."""
         typed = {name for name, value in attrs.asdict(self, recurse=False).items() if value is not None}
         chosen = [task for task in _NEEDED if task in typed]
-        if not chosen and not typed - {"noise", "truth"}:
+        if not chosen and not typed - _ANYWHERE:
             *tasks, last = map(parameter, _NEEDED)
             raise UsageError(f"expected one task, found none: give {', '.join(tasks)} or {last}")
         if len(chosen) > 1:
             raise UsageError(f"{parameter(chosen[0])} and {parameter(chosen[1])}: give one task at a time")
-        known = {"noise", "truth", *chosen, *(other for task in chosen for other in _NEEDED[task])}
-        known |= {"at"} if chosen == ["outpaint"] else set()
+        details = [*_NEEDED.items(), *_OPTIONAL.items()]
+        known = {*_ANYWHERE, *chosen, *(other for task, others in details if task in chosen for other in others)}
         if stray := sorted(typed - known):
-            task = next((task for task, others in _NEEDED.items() if stray[0] in others), "outpaint")
+            task = next(task for task, others in details if stray[0] in others)
             raise UsageError(f"{parameter(stray[0])} goes with {parameter(task)}, which is not given")
         for other in _NEEDED[chosen[0]]:
             if other not in typed:

@@ -10,6 +10,10 @@ A sampler that gets the score s + g accounts for the second term, whatever noise
 first, the transport x ← x + (σ'² − σ²) g, on arrival at σ'. In total, a Langevin step, which stays at its σ, moves by
 all of g. The reverse Markov chain, x + (σ² − σ'²) s + √(σ² − σ'²) z, doesn't move by g, since x already contains all
 information of the noisier measurement. Solvers of the flow move by −g/2.
+
+That is so where the noise of the level contains the measurement's (`Constrain.transports`). Where the two are
+independent, x at σ given y is x_0 given y with noise of σ, as for images without a measurement: the score is s + g, and
+there is no transport.
 """
 
 from collections.abc import Callable, Iterator
@@ -98,11 +102,11 @@ class _Batch:
     def arrive(self, x: Tensor, sigma: float) -> tuple[State, Reply]:
         """The state at the beginning of a step, and the reply to the sampler."""
         x = self._measured(self._transported(x, sigma), sigma, self.constrain, self.states)
-        state, s = self._evaluate(x, sigma)
-        if self.constrain is None:
+        state, s, guidance = self._evaluate(x, sigma)
+        if guidance is None:
             return state, (x, state.denoised, s)
-        self.sigma, self.guidance = sigma, self.constrain.likelihood_score(x, sigma)
-        return state, (x, state.denoised + sigma**2 * self.guidance, s + self.guidance)
+        self.sigma, self.guidance = sigma, guidance
+        return state, (x, state.denoised + sigma**2 * guidance, s + guidance)
 
     def inside(self, states: list[State], x: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
         """(denoised, score) inside a step; measurements are put into a copy of x.
@@ -110,9 +114,9 @@ class _Batch:
         states: list that the state is appended to.
         """
         at = self._measured(self._transported(x, sigma), sigma, self.constrain, self.states)
-        state, s = self._evaluate(at, sigma)
+        state, s, guidance = self._evaluate(at, sigma)
         states.append(state)
-        return (state.denoised, s) if self.constrain is None else self._guided(self.constrain, x, at, sigma, s)
+        return (state.denoised, s) if guidance is None else self._guided(x, sigma, s + guidance)
 
     def inside_adaptive(
         self, x: Tensor, sigma: float | Tensor, rows: Tensor | slice = slice(None)
@@ -123,9 +127,8 @@ class _Batch:
         """
         constrain = None if self.constrain is None else self.constrain.of(rows)
         at = self._measured(self._transported(x, sigma, rows), sigma, constrain, self.states - 1)
-        s = self.score(at, sigma)
-        self.evaluated += len(x)
-        return (x + sigma**2 * s, s) if constrain is None else self._guided(constrain, x, at, sigma, s)
+        s, guidance = self._scored(at, sigma, constrain)
+        return self._guided(x, sigma, s if guidance is None else s + guidance)
 
     def result(self, x: Tensor, sigma: float) -> State:
         """The last state: x with the remaining noise of σ. If σ is 0, exact measurements are put in place."""
@@ -135,21 +138,26 @@ class _Batch:
         return State(self.states, sigma, x, denoised=x, evaluations=self.evaluated / self.images)
 
     @staticmethod
-    def _guided(constrain: Constrain, x: Tensor, at: Tensor, sigma: float | Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        """(denoised image of the sampler's x, score) with the likelihood score at the x that was evaluated."""
-        s = s + constrain.likelihood_score(at, sigma)
+    def _guided(x: Tensor, sigma: float | Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """(denoised image of the sampler's x, score), with a score that contains the likelihood score."""
         return x + sigma**2 * s, s
 
     def _transported(self, x: Tensor, sigma: float | Tensor, rows: Tensor | slice = slice(None)) -> Tensor:
-        return x if self.guidance is None else x + (sigma**2 - self.sigma**2) * self.guidance[rows]
+        if self.guidance is None or self.constrain is None or not self.constrain.transports:
+            return x
+        return x + (sigma**2 - self.sigma**2) * self.guidance[rows]
 
     @staticmethod
     def _measured(x: Tensor, sigma: float | Tensor, constrain: Constrain | None, step: int) -> Tensor:
         return x if constrain is None else constrain(x, sigma, step)
 
-    def _evaluate(self, x: Tensor, sigma: float) -> tuple[State, Tensor]:
-        s = self.score(x, sigma)
+    def _scored(self, x: Tensor, sigma: float | Tensor, constrain: Constrain | None) -> tuple[Tensor, Tensor | None]:
+        """(score, likelihood score or None): one evaluation."""
         self.evaluated += len(x)
+        return (self.score(x, sigma), None) if constrain is None else constrain.guided(self.score, x, sigma)
+
+    def _evaluate(self, x: Tensor, sigma: float) -> tuple[State, Tensor, Tensor | None]:
+        s, guidance = self._scored(x, sigma, self.constrain)
         state = State(self.states, sigma, x, denoised=x + sigma**2 * s, evaluations=self.evaluated / self.images)
         self.states += 1
-        return state, s
+        return state, s, guidance

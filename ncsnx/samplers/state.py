@@ -30,8 +30,16 @@ class Constrain(Protocol):
         step: number of the noise draw.
         """
 
-    def likelihood_score(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        """∇ log p(measurement | x) at σ, of the shape of x, for the part of the measurement that isn't put in place."""
+    @property
+    def transports(self) -> bool:
+        """Whether the noise of a level contains that of the measurement, so that the driver transports x; see
+        `ncsnx.samplers.driver`."""
+
+    def guided(self, score: Score, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, Tensor]:
+        """The score s(x, σ), by one call of `score`, and the likelihood score ∇ log p(measurement | x) at σ.
+
+        Both have the shape of x. The likelihood score is that of the part of the measurement that isn't put in place.
+        """
 
     def of(self, rows: slice | Tensor) -> Self:
         """The measurement of some of the images. rows: a slice, or indices (B',) int64."""

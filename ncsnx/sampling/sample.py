@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from ncsnx.config.canonical import digest
 from ncsnx.config.codec import identity, unstructure
 from ncsnx.config.data_sets import Data
 from ncsnx.config.variants import tag_of
-from ncsnx.data import Dataset, Splits, data_folder, open_data, to_values
+from ncsnx.data import Dataset, Splits, data_folder, from_unit, open_data, to_values
 from ncsnx.data.places import require_own
 from ncsnx.data.transforms import scale_of
 from ncsnx.data.window import window_of
@@ -26,16 +27,17 @@ from ncsnx.runs.folder import Run
 from ncsnx.runs.model_source import Source
 from ncsnx.runs.names import step_name
 from ncsnx.runs.segments import versions
-from ncsnx.samplers.building import build_sampler, measured_facts, revision_facts
+from ncsnx.samplers.building import build_sampler, first_sigma, measured_facts, revision_facts
 from ncsnx.samplers.state import Score, State
 from ncsnx.sampling.counting import EvaluationCounter
-from ncsnx.sampling.draws import Draws
+from ncsnx.sampling.draws import Draws, seeded_draws
 from ncsnx.sampling.experiments import between_rows, between_seeds, experiment_draws, starts_from_data
 from ncsnx.sampling.frames import FrameRecorder, frame_steps
 from ncsnx.sampling.generate import generate, ignore_state, indices_per_batch, never_stop
 from ncsnx.sampling.request import MOST_IMAGES, SampleRequest
 from ncsnx.sampling.sample_folder import SampleFolder
 from ncsnx.sampling.score_model import ScoreModel
+from ncsnx.sampling.start_images import StartImages
 from ncsnx.spelling import A_DIR, argument, parameter
 from ncsnx.storage.process import this_process
 from ncsnx.storage.reading import refuse_links
@@ -83,7 +85,7 @@ def draw(
     batches = generate(
         build_sampler(model.experiment.sampler),
         model.score if score is None else score,
-        model.network.noise_levels,
+        model.levels,
         _draws(model, request, data, task),
         indices,
         batch_size=request.batch_size,
@@ -130,9 +132,11 @@ def protocol(model: ScoreModel, request: SampleRequest, task: "Task | None" = No
         given["source"] = model.source.hub
     if model.size is not None:
         given["size"] = list(model.shape[1:])
+    if model.start is not None:
+        given["start"] = {"sigma": first_sigma(experiment.sampler, model.levels), **model.start.facts}
     if task is not None:
         given["task"] = task.protocol
-        given |= measured_facts(experiment.sampler, noisy=task.noise > 0)
+        given |= measured_facts(experiment.sampler, noisy=task.noise > 0) if task.rule == "exact" else {}
     return {
         "run": model.run_name,
         "experiment": experiment.name,
@@ -270,6 +274,16 @@ def _frame_steps(model: ScoreModel, request: SampleRequest) -> tuple[int, ...]:
     return frame_steps(model.states, request.frames or (FILM_FRAMES if request.film and request.columns == 1 else 0))
 
 
+def _from_start(model: ScoreModel, start: StartImages, request: SampleRequest, task: "Task | None") -> Draws:
+    """Draws that begin with the start images and noise of the first level."""
+    data, runtime = model.experiment.data, model.runtime
+    pixels = partial(from_unit, data=data)
+    draws = seeded_draws(request.seed, model.shape, pixels, graphs=runtime.graphs, compiled=runtime.compile)
+    sigma = first_sigma(model.experiment.sampler, model.levels)
+    alternatives = None if task is None else request.n // task.count
+    return attrs.evolve(draws, initial=start.initial(request.seed, sigma, pixels, alternatives))
+
+
 def _training_data(model: ScoreModel, data: Path | None) -> Splits:
     start = "the sampler starts from training images (data_init)"
     place = Hint("say where they are", adds=argument("data", A_DIR))
@@ -288,12 +302,17 @@ def _training_data(model: ScoreModel, data: Path | None) -> Splits:
 def _draws(model: ScoreModel, request: SampleRequest, data: Path | None, task: "Task | None") -> Draws:
     config, runtime, shape = model.experiment, model.runtime, model.shape
     dataset: Dataset | None = None
-    if starts_from_data(config):
+    if model.start is not None and request.interpolate is not None:
+        raise UsageError(f"{parameter('interpolate')} cannot be combined with {parameter('start')}")
+    if starts_from_data(config) and model.start is None:
         splits = _training_data(model, data)
         dataset = splits.train
-    draws = experiment_draws(
-        config, request.seed, dataset, graphs=runtime.graphs, compiled=runtime.compile, shape=shape
-    )
+    if model.start is None:
+        draws = experiment_draws(
+            config, request.seed, dataset, graphs=runtime.graphs, compiled=runtime.compile, shape=shape
+        )
+    else:
+        draws = _from_start(model, model.start, request, task)
     if task is not None:
         if request.interpolate is not None:
             raise UsageError(f"{parameter('interpolate')} cannot be combined with {task.name}")

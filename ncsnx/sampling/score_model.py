@@ -19,6 +19,7 @@ from ncsnx.config.image_sizes import (
     size_as_typed,
     size_in_words,
 )
+from ncsnx.config.sampler import FreeGrid, GridSampler
 from ncsnx.config.variants import load_plugins, tag_of
 from ncsnx.data import from_values, to_values
 from ncsnx.errors import Hint, NcsnxError, UsageError
@@ -35,7 +36,9 @@ from ncsnx.runs.model_source import Source, check_checkpoint, open_source
 from ncsnx.runs.names import runs_folder
 from ncsnx.runtime import Runtime
 from ncsnx.samplers.building import evaluations, evaluations_in_words, expected_evaluations, state_count
+from ncsnx.sampling.denoiser import Denoiser
 from ncsnx.sampling.request import shape_at
+from ncsnx.sampling.start_images import StartImages
 from ncsnx.spelling import parameter
 
 
@@ -85,6 +88,8 @@ class ScoreModel:
     runtime: Runtime
     size: ImageSize | None = None
     """Height and width of the images that are drawn, where they aren't those of the data; see `at_size`."""
+    start: StartImages | None = None
+    """Images and level that sampling starts from; None: the first level, as the sampler starts."""
 
     def __repr__(self) -> str:
         experiment = self.experiment
@@ -152,22 +157,37 @@ class ScoreModel:
     @property
     def evaluations(self) -> int | None:
         """Network evaluations per image with the experiment's sampler; None for adaptive samplers."""
-        return evaluations(self.experiment.sampler, self.experiment.schedule.levels)
+        return evaluations(self.experiment.sampler, len(self.levels))
 
     @property
     def expected_evaluations(self) -> int:
         """`evaluations`, or a guess for adaptive samplers."""
-        return expected_evaluations(self.experiment.sampler, self.experiment.schedule.levels)
+        return expected_evaluations(self.experiment.sampler, len(self.levels))
 
     @property
     def evaluations_in_words(self) -> str:
         """`evaluations` as text."""
-        return evaluations_in_words(self.experiment.sampler, self.experiment.schedule.levels)
+        return evaluations_in_words(self.experiment.sampler, len(self.levels))
 
     @property
     def states(self) -> int:
         """Number of states that the experiment's sampler yields."""
-        return state_count(self.experiment.sampler, self.experiment.schedule.levels)
+        return state_count(self.experiment.sampler, len(self.levels))
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """The levels that samplers use: the trained ones, or those from `start` on."""
+        trained = self.network.noise_levels
+        return trained if self.start is None else self.start.levels(trained, any_sigma=self.network.any_sigma)
+
+    def starting(self, start: StartImages) -> "ScoreModel":
+        """The model whose samples start there. Raises UsageError for a level outside the trained ones."""
+        model = attrs.evolve(self, start=start)
+        first, sampler = model.levels[0], self.experiment.sampler
+        grid = sampler.grid if isinstance(sampler, GridSampler) else None
+        if isinstance(grid, FreeGrid) and grid.sigma_max is not None and grid.sigma_max > first:
+            sampler = attrs.evolve(sampler, grid=attrs.evolve(grid, sigma_max=first))
+        return attrs.evolve(model, experiment=attrs.evolve(self.experiment, sampler=sampler))
 
     def to_network(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) → the network's range (see `data.transform`), on the model's device.
@@ -180,14 +200,26 @@ class ScoreModel:
         """Inverse of `to_network`, on the device of x; clamped to [0, 1] unless the data is unbounded."""
         return to_values(x, self.experiment.data)
 
-    @torch.no_grad()
     def score(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """s(x, σ), the gradient of the log density of the data with noise of σ; (B, C, H, W), the shape of x.
 
-        x: in the network's range, on the model's device (`to_network`). sigma: σ of all images, or (B, 1, 1, 1). Raises
-        NcsnxError for a σ that the network doesn't accept (NCSN accepts its trained levels only).
+        x: in the network's range, on the model's device (`to_network`); if it requires a gradient, the score has one.
+        sigma: σ of all images, or (B, 1, 1, 1). Raises NcsnxError for a σ that the network doesn't accept (NCSN accepts
+        its trained levels only).
         """
-        return self.network.score(x, sigma)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and x.requires_grad):
+            return self.network.score(x, sigma)
+
+    def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        """x + σ² s(x, σ), the mean of the images without noise (Tweedie's formula); arguments as in `score`."""
+        return x + sigma**2 * self.score(x, sigma)
+
+    def as_denoiser(self) -> Denoiser:
+        """The model as a denoiser (y, sigma) → x of images in [0, 1], such as those of deepinv.
+
+        Raises NcsnxError for a model of logits.
+        """
+        return Denoiser(self)
 
 
 def require_size(network: ScoreFunction, size: ImageSize) -> None:

@@ -116,7 +116,7 @@ VALUES = torch.zeros(2, 32)
         ({"truth": torch.zeros(2, 8, 8)}, r"expected truth of \(2, 1, 8, 8\), found \(2, 8, 8\)"),
         ({"truth": torch.full((2, *SHAPE), math.nan)}, "expected truth of finite numbers"),
         ({"pictures": ("a",)}, "a name for each of 2 pictures, found 1 name"),
-        ({"operator": HALF}, "a task needs a LinearOperator, not Tensor"),
+        ({"operator": HALF}, "a task needs a LinearOperator or a MeasurementMap, not Tensor"),
     ],
 )
 def test_what_does_not_go_together_is_refused(change: dict[str, Any], told: str) -> None:

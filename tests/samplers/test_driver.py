@@ -11,6 +11,7 @@ from torch import Tensor
 from ncsnx.config import Sampler
 from ncsnx.samplers.contract import DenoisingModel, Draw, Steps
 from ncsnx.samplers.driver import drive
+from ncsnx.samplers.state import Score
 
 G, S = 3.0, -2.0
 
@@ -20,12 +21,13 @@ class Guiding:
     """A measurement that adds a tenth of σ to x, with the likelihood score G, times a factor of each image."""
 
     factors: Tensor
+    transports: bool = True
 
     def __call__(self, x: Tensor, sigma: float | Tensor, step: int) -> Tensor:
         return x + sigma / 10
 
-    def likelihood_score(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        return torch.full_like(x, G) * self.factors.view(-1, 1, 1, 1)
+    def guided(self, score: Score, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, Tensor]:
+        return score(x, sigma), torch.full_like(x, G) * self.factors.view(-1, 1, 1, 1)
 
     def of(self, rows: slice | Tensor) -> Self:
         return attrs.evolve(self, factors=self.factors[rows])

@@ -32,6 +32,8 @@ def restore_command(
     measure: tasks.MeasureFile = None,
     operator: tasks.Operator = None,
     input: tasks.Input = None,
+    maps: tasks.Maps = None,
+    rule: tasks.Rule = None,
     noise: tasks.NoiseDeviation = None,
     truth: tasks.Truth = None,
     ckpt: options.ModelCheckpoint = None,
@@ -40,6 +42,8 @@ def restore_command(
     ] = 4,
     size: options.ImagesSize = None,
     seed: options.SampleSeed = 0,
+    start: options.Start = None,
+    start_sigma: options.StartSigma = None,
     frames: options.Frames = 0,
     film: Annotated[
         bool,
@@ -76,6 +80,7 @@ def restore_command(
     with session(BATCHES, verbose=verbose, quiet=quiet, shared=Shared(gpus=gpus, device=device)) as messages:
         from ncsnx.config.overrides import parse_overrides
         from ncsnx.jobs.sampler_choice import with_sampler
+        from ncsnx.jobs.start_choice import StartOptions
         from ncsnx.jobs.task_choice import TaskOptions
         from ncsnx.runs.model_source import check_checkpoint, open_source
         from ncsnx.runs.names import runs_folder
@@ -96,12 +101,16 @@ def restore_command(
             deblur=deblur,
             blur=blur,
             measure=measure,
+            maps=maps,
+            rule=rule,
             operator=operator,
             input=input,
             noise=noise,
             truth=truth,
         )
         chosen.check()
+        beginning = StartOptions(sigma=start_sigma, image=start)
+        beginning.check(measured=True)
         at_once = images_at_once(experiment.data, batch_size, size)
         request = SampleRequest(seed=seed, batch_size=at_once, frames=frames, film=film or mp4, mp4=mp4)
         check_checkpoint(source, ckpt)
@@ -119,6 +128,7 @@ def restore_command(
             ckpt=ckpt,
             task=lambda: build_task(chosen, experiment.data, values, shape_at(experiment.data, size)),
             values=own_range(chosen, values),
+            start=lambda model, task: beginning.applied(model, task, values),
             n=n,
             size=size,
             request=request,

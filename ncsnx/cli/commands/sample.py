@@ -46,6 +46,8 @@ def sample_command(
     ] = None,
     size: options.ImagesSize = None,
     seed: options.SampleSeed = 0,
+    start: options.Start = None,
+    start_sigma: options.StartSigma = None,
     interpolate: Annotated[
         int | None,
         typer.Option(
@@ -112,6 +114,7 @@ def sample_command(
         from ncsnx.config.overrides import parse_overrides
         from ncsnx.errors import require_between
         from ncsnx.jobs.sampler_choice import with_sampler
+        from ncsnx.jobs.start_choice import StartOptions
         from ncsnx.runs.model_source import check_checkpoint, open_source
         from ncsnx.runs.names import runs_folder
         from ncsnx.sampling.request import MOST_SEED, SampleRequest, images_at_once
@@ -138,7 +141,10 @@ def sample_command(
         images, per_batch = request.n * request.columns, request.batch_size
         request = attrs.evolve(request, batch_size=messages.ranks.batch_size(images, per_batch))
         check_checkpoint(source, ckpt)
+        beginning = StartOptions(sigma=start_sigma, image=start)
+        beginning.check(measured=False)
 
+        from ncsnx.inverse.task_pictures import range_of
         from ncsnx.jobs.sample_drawing import FolderDrawing, load_model
         from ncsnx.stopping import StopRequest
 
@@ -146,6 +152,7 @@ def sample_command(
             with stop.at_once():
                 runtime = options.weights_runtime(context, experiment, messages.ranks)
                 model = load_model(work_of(messages), source, experiment, ckpt, runtime, size)
+                model = beginning.applied(model, None, range_of(experiment.data, data, source))
             drawing = FolderDrawing(
                 model=model,
                 request=request,

@@ -93,11 +93,35 @@ MeasureFile = Annotated[
         "--measure",
         metavar="FILE.npz",
         parser=a_path,
-        help="Reconstruct images from Fourier measurements: the arrays kspace and mask, in the order and scale of "
-        'numpy.fft.fft2(image, norm="ortho"), of images in the data\'s own values. Those run from low to high for '
-        "arrays, are as packed for a packed set, and run from 0 to 1 for others; an optional array range (black, "
+        help="Reconstruct images from measurements, by the file's arrays: kspace and mask, in the order and scale of "
+        'numpy.fft.fft2(image, norm="ortho"), with an axis of coils and the array maps for several coils; sinogram and '
+        "angles in degrees; or matrix and y. They are of images in the data's own values. Those run from low to high "
+        "for arrays, are as packed for a packed set, and run from 0 to 1 for others; an optional array range (black, "
         "white) says otherwise.",
         rich_help_panel=_TASK,
+    ),
+]
+Maps = Annotated[
+    str | None,
+    typer.Option(
+        "--maps",
+        metavar="FILE|estimate",
+        help="For --measure with several coils: their sensitivity maps, as a .npy or the array maps of a .npz, or "
+        "estimated from the fully sampled centre of kspace.",
+        show_default="in the file, else estimated",
+        rich_help_panel=MEASUREMENT_PANEL,
+    ),
+]
+Rule = Annotated[
+    str | None,
+    typer.Option(
+        "--rule",
+        metavar="NAME",
+        help="How the measurement guides the sampler: exact (by singular values), cg (data consistency by conjugate "
+        "gradients), langevin (annealed likelihood score, for Langevin samplers) or dps (gradients through the "
+        "network, for what is not linear).",
+        show_default="auto: exact if possible, else cg, else dps",
+        rich_help_panel=MEASUREMENT_PANEL,
     ),
 ]
 Operator = Annotated[

@@ -1,0 +1,62 @@
+"""Operators of the library deepinv (https://deepinv.github.io) as maps."""
+
+from typing import Any
+
+import attrs
+import torch
+from torch import Tensor
+
+from ncsnx.errors import NcsnxError
+from ncsnx.inverse.maps.measurement_map import LinearMap, MeasurementMap
+
+
+@attrs.frozen(eq=False)
+class PhysicsMap(MeasurementMap):
+    """A physics of deepinv, differentiated by autograd. Its noise model isn't used; noise belongs to the task."""
+
+    shape: tuple[int, int, int]
+    physics: Any
+    measured_shape: tuple[int, ...]
+
+    def apply(self, x: Tensor) -> Tensor:
+        """`physics.A` in float32."""
+        return _computed(self.physics.A, x)
+
+
+@attrs.frozen(eq=False)
+class LinearPhysicsMap(PhysicsMap, LinearMap):
+    """A linear physics of deepinv, with its `A_adjoint`."""
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """`physics.A_adjoint` in float32."""
+        return _computed(self.physics.A_adjoint, y)
+
+
+def from_deepinv(physics: Any, shape: tuple[int, int, int]) -> MeasurementMap:
+    """A physics of deepinv as a map: a `LinearMap` if it has `A_adjoint`, else one for the rule `dps`.
+
+    shape: (C, H, W) of the images. Images have values from 0 to 1. Raises NcsnxError for another object, one that fails
+    on images of this shape, and one that gives a list of tensors.
+    """
+    if not callable(getattr(physics, "A", None)):
+        raise NcsnxError(f"expected a physics of deepinv, with a method A, found {type(physics).__name__}")
+    x = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0))
+    try:
+        with torch.no_grad():
+            y = physics.A(x)
+    except Exception as error:  # the library's code may raise anything
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise NcsnxError(f"{type(physics).__name__}.A fails on an image of {shape}: {reason}") from error
+    if not isinstance(y, Tensor):
+        raise NcsnxError(f"{type(physics).__name__}.A gave {type(y).__name__}, expected one tensor")
+    kind = LinearPhysicsMap if callable(getattr(physics, "A_adjoint", None)) else PhysicsMap
+    return kind(shape, physics, tuple(y.shape[1:]))
+
+
+def _computed(function: Any, x: Tensor) -> Tensor:
+    """The function's result for float32, in the precision of x."""
+    narrow = torch.complex64 if x.is_complex() else torch.float32
+    found: Tensor = function(x.to(narrow))
+    if x.dtype in (torch.float64, torch.complex128):
+        return found.to(torch.complex128 if found.is_complex() else torch.float64)
+    return found

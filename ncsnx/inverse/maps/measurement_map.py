@@ -1,0 +1,218 @@
+"""Measurements as functions of images: linear ones with an adjoint, and others that can be differentiated.
+
+An operator whose singular value decomposition doesn't fit in memory, such as the coils of magnetic resonance or a
+tomograph, is a `LinearMap`: A and its adjoint Aᴴ are all that the rules of `ncsnx.inverse.rules` need. Measurements may
+be complex; images are real, and ⟨y, y'⟩ = Re Σ ȳ y' is the inner product, so that Aᴴ is the transpose of A from the
+values of the image to the real and imaginary parts of the measurements.
+
+A map of your own has `shape`, `measured_shape`, `apply` and, if it is linear, `adjoint`.
+"""
+
+import hashlib
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import cached_property
+from typing import Self
+
+import attrs
+import torch
+from torch import Tensor
+
+from ncsnx.errors import NcsnxError
+
+_POWER_STEPS = 100
+_POWER_TOLERANCE = 1e-4
+_ADJOINT_TOLERANCE = 1e-5
+_DIFFERENCE = 1e-3
+"""Step of the difference quotients of a nonlinear map, for images in [0, 1]."""
+
+
+class MeasurementMap(ABC):
+    """A differentiable function from images (C, H, W) with values from 0 (black) to 1 (white) to measurements."""
+
+    shape: tuple[int, int, int]
+    """(C, H, W) of the images."""
+    measured_shape: tuple[int, ...]
+    """Shape of the measurements of one image."""
+
+    @abstractmethod
+    def apply(self, x: Tensor) -> Tensor:
+        """Measurements of images: (B, C, H, W) → (B, *measured_shape), real or complex, in the precision of x."""
+
+    def of(self, pictures: Tensor) -> Self:
+        """The map for images of these pictures, (B,) int64: the map itself, unless pictures have maps of their own."""
+        return self
+
+    @property
+    def pictures(self) -> int | None:
+        """Number of pictures that have maps of their own; None: one map for any number of images."""
+        return None
+
+    @cached_property
+    def norm(self) -> float:
+        """Largest factor by which a small change of an image grows in its measurements.
+
+        Estimated by power iteration on the derivative at three seeded images of noise.
+        """
+        return max(self._norm_at(_random(self, seed, uniform=True)) for seed in range(3))
+
+    def check(self) -> None:
+        """Raises NcsnxError if the map fails, returns another shape, or values that aren't finite."""
+        _checked(self)
+
+    def _norm_at(self, x: Tensor) -> float:
+        x = x.float()
+        y: Tensor
+        y, pull = torch.func.vjp(self.apply, x)  # type: ignore[misc]
+
+        def normal(v: Tensor) -> Tensor:
+            length = float(v.norm())
+            step = _DIFFERENCE * math.sqrt(v.numel()) / length
+            change = (self.apply(x + step * v) - self.apply(x - step * v)) / (2 * step)
+            found: Tensor = pull(change.to(y))[0]
+            return found.detach()
+
+        return math.sqrt(_largest_eigenvalue(normal, _random(self, 1).float()))
+
+
+class LinearMap(MeasurementMap):
+    """A linear map A from images to measurements, by A and its adjoint.
+
+    Raises NcsnxError in `check` unless ⟨A x, y⟩ = ⟨x, Aᴴ y⟩ to 1e-5 of ‖A x‖ ‖y‖.
+    """
+
+    @abstractmethod
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Aᴴ y: (B, *measured_shape) → (B, C, H, W)."""
+
+    def normal(self, x: Tensor) -> Tensor:
+        """Aᴴ A x, (B, C, H, W). Override it if A x takes much more memory than x."""
+        return self.adjoint(self.apply(x))
+
+    @cached_property
+    def norm(self) -> float:
+        """‖A‖, the largest singular value, estimated by at most 100 steps of power iteration from seeded noise."""
+        with torch.no_grad():
+            return math.sqrt(_largest_eigenvalue(self.normal, _random(self, 1).float()))
+
+    def check(self) -> None:
+        """Raises NcsnxError if a function fails, returns another shape, or if `adjoint` isn't the adjoint."""
+        name, (x, measured) = type(self).__name__, _checked(self)
+        y = _noise_like(measured)
+        try:
+            back = self.adjoint(y)
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise NcsnxError(f"{name}.adjoint fails on measurements of {tuple(y.shape)}: {_line(error)}") from error
+        if back.shape != x.shape or back.is_complex():
+            kind = "complex" if back.is_complex() else "real"
+            raise NcsnxError(
+                f"{name}.adjoint gave {kind} images {tuple(back.shape)}, expected real ones {tuple(x.shape)}"
+            )
+        of_measurements, of_images = inner(measured, y), inner(x, back)
+        size = _length(measured) * _length(y)
+        if not abs(of_measurements - of_images) <= _ADJOINT_TOLERANCE * size:
+            raise NcsnxError(
+                f"{name}: adjoint is not the adjoint of apply: for random x and y, ⟨A x, y⟩ is "
+                f"{of_measurements:.6g} and ⟨x, Aᴴ y⟩ is {of_images:.6g}"
+            )
+        if self.norm == 0:
+            raise NcsnxError(f"{name}: measures nothing: A x is 0 for every x")
+
+
+@attrs.define(eq=False)
+class PlacedTensor:
+    """A tensor with copies on the devices and in the precisions in which it was asked for."""
+
+    tensor: Tensor
+    _copies: dict[tuple[torch.device, torch.dtype], Tensor] = attrs.field(factory=dict, init=False)
+
+    def like(self, x: Tensor) -> Tensor:
+        """The tensor on the device of x; float32 values of x make it float32 or complex64."""
+        wide = x.dtype in (torch.float64, torch.complex128)
+        kinds = (torch.complex64, torch.complex128) if self.tensor.is_complex() else (torch.float32, torch.float64)
+        key = (x.device, kinds[wide])
+        if key not in self._copies:
+            self._copies[key] = self.tensor.to(*key)
+        return self._copies[key]
+
+
+def inner(x: Tensor, y: Tensor) -> float:
+    """Re Σ x̄ y over all values, in float64."""
+    return float((_real(x) * _real(y)).sum())
+
+
+def map_fingerprint(of: MeasurementMap) -> str:
+    """Fingerprint of a map: sha256 of its measurements of fixed images, to four digits; machines differ in further
+    digits."""
+    found = _real(of.apply(_random(of, 0, uniform=True).float()))
+    digits = (1e4 * found / found.abs().max().clamp_min(1e-300)).round().to(torch.int32)
+    return hashlib.sha256(digits.cpu().contiguous().numpy().tobytes()).hexdigest()
+
+
+def _checked(of: MeasurementMap) -> tuple[Tensor, Tensor]:
+    """Images of noise and their measurements, checked. Raises NcsnxError."""
+    name, x = type(of).__name__, _random(of, 0, uniform=True)
+    try:
+        measured = of.apply(x)
+    except (RuntimeError, ValueError, TypeError):
+        measured = _in_float32(of, x := x.float())
+    count = len(x)
+    if tuple(measured.shape) != (count, *of.measured_shape):
+        raise NcsnxError(
+            f"{name}.apply gave {tuple(measured.shape)} for {count} images of {tuple(of.shape)}, expected "
+            f"{(count, *of.measured_shape)}, with its measured_shape"
+        )
+    if not bool(torch.isfinite(_real(measured)).all()):
+        raise NcsnxError(f"{name}.apply gave NaN or infinity for images in [0, 1]")
+    return x, measured
+
+
+def _in_float32(of: MeasurementMap, x: Tensor) -> Tensor:
+    try:
+        return of.apply(x)
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise NcsnxError(
+            f"{type(of).__name__}.apply fails on {len(x)} images of {tuple(of.shape)}: {_line(error)}"
+        ) from error
+
+
+def _random(of: MeasurementMap, seed: int, *, uniform: bool = False) -> Tensor:
+    """Seeded images (B, C, H, W) in float64, of as many pictures as the map has: two for any number."""
+    generator = torch.Generator().manual_seed(seed)
+    size = (2 if of.pictures is None else of.pictures, *of.shape)
+    draw = torch.rand if uniform else torch.randn
+    return draw(size, generator=generator, dtype=torch.float64)
+
+
+def _noise_like(y: Tensor) -> Tensor:
+    generator = torch.Generator().manual_seed(2)
+    noise = torch.randn(y.shape, generator=generator, dtype=torch.complex128 if y.is_complex() else torch.float64)
+    return noise.to(y)
+
+
+def _largest_eigenvalue(normal: Callable[[Tensor], Tensor], v: Tensor) -> float:
+    """Of a symmetric map on images that is positive semidefinite, from v."""
+    found = 0.0
+    for _ in range(_POWER_STEPS):
+        length = float(v.norm())
+        if length == 0:
+            return 0.0
+        v = normal(v / length)
+        before, found = found, float(v.norm())
+        if abs(found - before) <= _POWER_TOLERANCE * found:
+            break
+    return found
+
+
+def _real(x: Tensor) -> Tensor:
+    """Real and imaginary parts in float64."""
+    return (torch.view_as_real(x.resolve_conj()) if x.is_complex() else x).detach().double()
+
+
+def _length(x: Tensor) -> float:
+    return float(_real(x).norm())
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,244 @@
+"""Measurements in a .npz file, recognized by its arrays.
+
+| arrays | measurement |
+|---|---|
+| kspace (H, W) or (P, H, W), mask | Fourier values of the image (`ncsnx.inverse.frequencies`) |
+| kspace (coils, H, W) or (P, coils, H, W), mask, maps | of the image seen by coils (`ncsnx.inverse.maps.coils`) |
+| sinogram, angles | radial tomography (`ncsnx.inverse.maps.tomography`) |
+| matrix, y | any linear measurement |
+
+`task_of_arrays` takes the same arrays from anywhere.
+"""
+
+import hashlib
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ncsnx.errors import Hint, NcsnxError, UsageError
+from ncsnx.inverse.frequencies import range_in
+from ncsnx.inverse.maps.coils import Sense, estimated_maps
+from ncsnx.inverse.maps.matrices import MatrixMap
+from ncsnx.inverse.maps.measurement_map import LinearMap
+from ncsnx.inverse.maps.tomography import Radon
+from ncsnx.inverse.operators import MatrixOperator
+from ncsnx.inverse.task import Task
+from ncsnx.inverse.task_pictures import ValueRange
+from ncsnx.inverse.tasks import reconstruct
+from ncsnx.quantities import number
+from ncsnx.spelling import argument, parameter
+from ncsnx.storage.numpy_files import COMPLEX, REAL, ExpectedArray, NumpyFile, read_arrays
+from ncsnx.storage.process import in_utf8
+
+ESTIMATE = "estimate"
+"""In place of a file of coil maps: estimate them from the measured frequencies."""
+ESTIMATED = "estimated"
+"""Value of the fact `maps` of a task whose coil maps were estimated."""
+Shape = tuple[int, int, int]
+_COPIES = 6  # of kspace in memory: as read, in double precision, masked, and as parts
+_DECOMPOSED = 10**10
+"""Most multiplications of the decomposition of a matrix, some seconds; a larger one is used as it is."""
+_OPTIONAL = {"range": ExpectedArray("real numbers (black, white)", REAL, ((2,),), optional=True)}
+
+
+def read_measured(
+    path: Path, shape: Shape, values: ValueRange, *, maps: str | None = None, bounded: bool = True
+) -> Task:
+    """The task of a .npz file's measurement. shape: (C, H, W) of the images.
+
+    maps: file of coil maps, or 'estimate'; None: in the file. values: black and white, unless the file has an array
+    `range`. bounded: whether images lie between black and white. Raises UsageError, NcsnxError.
+    """
+    file = NumpyFile.open(path)
+    names = file.names or ()
+    if "sinogram" in names:
+        expected, how = _sinogram_arrays(shape), "numpy.savez(FILE, sinogram=…, angles=…)"
+    elif "matrix" in names:
+        expected, how = _matrix_arrays(shape), "numpy.savez(FILE, matrix=…, y=…)"
+    elif maps is not None or "maps" in names or ("kspace" in names and len(file.header("kspace").shape) == 4):
+        expected, how = _coil_arrays(shape), "numpy.savez(FILE, kspace=…, mask=…, maps=…)"
+    else:
+        return reconstruct(path, shape, values, bounded=bounded)
+    if maps is not None and "kspace" not in names:
+        raise UsageError(f"{parameter('maps')} goes with measurements by coils (kspace), found {', '.join(names)}")
+    arrays = read_arrays(path, {**expected, **_OPTIONAL}, f"save it with {how}")
+    if maps not in (None, ESTIMATE):
+        arrays["maps"] = _maps_in(Path(maps), shape)
+    elif maps == ESTIMATE:
+        arrays.pop("maps", None)
+    return task_of_arrays(arrays, in_utf8(path), shape, range_in(path, values), bounded=bounded)
+
+
+def task_of_arrays(
+    arrays: Mapping[str, NDArray[Any]], name: str, shape: Shape, values: ValueRange, *, bounded: bool = True
+) -> Task:
+    """The task of kspace, mask and maps (estimated if missing), of sinogram and angles, or of matrix and y.
+
+    name: name of the file, for messages and pictures. values: black and white of the images that were measured.
+    Raises NcsnxError.
+    """
+    for key, array in arrays.items():
+        if key != "kspace" and not np.isfinite(array).all():
+            raise NcsnxError(f"{name}: {key} contains NaN or infinity")
+    if "sinogram" in arrays:
+        return _of_sinogram(arrays, name, shape, values)
+    if "matrix" in arrays:
+        return _of_matrix(arrays, name, shape, values)
+    return _of_coils(arrays, name, shape, values, bounded=bounded)
+
+
+def _coil_arrays(shape: Shape) -> dict[str, ExpectedArray]:
+    size = shape[1:]
+    several = (("coils", *size), ("P", "coils", *size))
+    return {
+        "kspace": ExpectedArray("complex numbers", COMPLEX, several, copies=_COPIES),
+        "mask": ExpectedArray("zeros and ones", REAL, (size, ("P", *size))),
+        "maps": ExpectedArray("complex numbers", COMPLEX, several, optional=True, copies=3),
+    }
+
+
+def _sinogram_arrays(shape: Shape) -> dict[str, ExpectedArray]:
+    each = ("angles", "detectors") if shape[0] == 1 else (shape[0], "angles", "detectors")
+    return {
+        "sinogram": ExpectedArray("real numbers", REAL, (each, ("P", *each)), copies=3),
+        "angles": ExpectedArray("degrees", REAL, (("angles",),)),
+    }
+
+
+def _matrix_arrays(shape: Shape) -> dict[str, ExpectedArray]:
+    return {
+        "matrix": ExpectedArray("real numbers", REAL, (("m", math.prod(shape)),), copies=3),
+        "y": ExpectedArray("real numbers", REAL, (("m",), ("P", "m")), copies=3),
+    }
+
+
+def _of_coils(
+    arrays: Mapping[str, NDArray[Any]], name: str, shape: Shape, values: ValueRange, *, bounded: bool
+) -> Task:
+    kspace, mask = arrays["kspace"], arrays["mask"]
+    if shape[0] not in (1, 2):
+        raise NcsnxError(
+            f"{name}: measurements by coils are of complex images, with 2 channels, or of real ones, with 1; the "
+            f"model's images have {shape[0]}"
+        )
+    if not np.isin(mask, (0, 1)).all() or not mask.any():
+        found = "other values" if mask.any() else "only zeros"
+        raise NcsnxError(f"{name}: expected mask to be 1 where kspace was measured and else 0, found {found}")
+    kspace = kspace if kspace.ndim == 4 else kspace[None]
+    count, coils = kspace.shape[:2]
+    if mask.ndim == 3 and len(mask) != count:
+        raise NcsnxError(f"{name}: kspace is of {count} pictures, but there are {len(mask)} masks")
+    known = torch.from_numpy(mask.astype(bool))
+    with np.errstate(all="ignore"):  # overflow gives infinity, which is refused below
+        measured = np.where(mask.astype(bool)[..., None, :, :], kspace, 0).astype(np.complex128)
+    if not np.isfinite(measured).all():
+        raise NcsnxError(f"{name}: kspace contains NaN or infinity where mask is 1")
+    y, facts = torch.from_numpy(measured), {"mask_sha256": _sha256(known)}
+    if "maps" in arrays:
+        maps = torch.from_numpy(arrays["maps"])
+        if maps.shape[-3] != coils or (maps.dim() == 4 and len(maps) not in (1, count)):
+            raise NcsnxError(
+                f"{name}: expected coil maps ({coils}, {shape[1]}, {shape[2]}), alone or for each of {count} pictures, "
+                f"as in kspace; found {tuple(maps.shape)}"
+            )
+    else:
+        maps = _estimated(y, known, name)
+        facts["maps"] = ESTIMATED
+    operator = Sense(maps, known, channels=shape[0])
+    if bounded:
+        _check_energy(name, y, operator, values())
+    return _task(operator, y, values(), name, {**facts, "maps_sha256": _sha256(torch.view_as_real(maps))})
+
+
+def _estimated(y: Tensor, mask: Tensor, name: str) -> Tensor:
+    """Coil maps of each picture, (P, coils, H, W)."""
+    masks = mask.expand(len(y), *mask.shape[-2:])
+    try:
+        return torch.stack([estimated_maps(one, known) for one, known in zip(y, masks, strict=True)])
+    except NcsnxError as error:
+        raise NcsnxError(
+            f"{name}: {error.message}", Hint("say where they are", adds=argument("maps", "FILE"))
+        ) from error
+
+
+def _check_energy(name: str, y: Tensor, operator: Sense, values: tuple[float, float]) -> None:
+    """Raises NcsnxError for kspace in another scale: its energy is at most that of the images, times ‖A‖²."""
+    low, high = values
+    largest = max(abs(low), abs(high)) + (high - low)  # noise may exceed black and white on average
+    most = operator.norm**2 * math.prod(operator.shape) * largest**2
+    energies = torch.view_as_real(y).square().flatten(1).sum(dim=1)
+    if bool((energies > most).any()):
+        raise NcsnxError(
+            f'{name}: expected kspace in the scale of numpy.fft.fft2(maps * image, norm="ortho"), of images with '
+            f"values from {low:g} to {high:g}; found a sum of squares of {number(float(energies.max()))}, where images "
+            f"have at most {number(most)}"
+        )
+
+
+def _of_sinogram(arrays: Mapping[str, NDArray[Any]], name: str, shape: Shape, values: ValueRange) -> Task:
+    angles = torch.from_numpy(arrays["angles"].astype(np.float64))
+    y = torch.from_numpy(arrays["sinogram"].astype(np.float64))
+    if shape[0] == 1:
+        y = y.unsqueeze(-3)
+    y = y if y.dim() == 4 else y[None]
+    if y.shape[2] != len(angles):
+        raise NcsnxError(f"{name}: sinogram is of {y.shape[2]} angles, but there are {len(angles)} angles")
+    operator = Radon(shape, angles, y.shape[3])
+    return _task(operator, y, values(), name, {"angles_sha256": _sha256(angles), "detectors": y.shape[3]})
+
+
+def _of_matrix(arrays: Mapping[str, NDArray[Any]], name: str, shape: Shape, values: ValueRange) -> Task:
+    matrix = torch.from_numpy(arrays["matrix"].astype(np.float64))
+    y = torch.from_numpy(arrays["y"].astype(np.float64))
+    y = y if y.dim() == 2 else y[None]
+    rows, columns = matrix.shape
+    if y.shape[1] != rows:
+        raise NcsnxError(f"{name}: matrix has {rows} rows, but y has {y.shape[1]} values")
+    facts = {"matrix_sha256": _sha256(matrix)}
+    if rows * columns * min(rows, columns) > _DECOMPOSED:
+        return _task(MatrixMap(shape, matrix), y, values(), name, facts)
+    black, white = values()
+    y = (y - black * matrix.sum(dim=1)) / (white - black)
+    names = _names(name, len(y))
+    return Task.of_measurement(MatrixOperator(shape, matrix), y, name="measure", pictures=names, facts=facts)
+
+
+def _task(operator: LinearMap, y: Tensor, values: tuple[float, float], name: str, facts: dict[str, Any]) -> Task:
+    """The task of measurements of images with these values of black and white."""
+    black, white = values
+    if black != 0:
+        count = 1 if operator.pictures is None else operator.pictures
+        y = y - operator.apply(torch.full((count, *operator.shape), black, dtype=torch.float64))
+    return Task(
+        name="measure",
+        operator=operator,
+        values=y / (white - black),
+        pictures=_names(name, len(y)),
+        facts=facts,
+    )
+
+
+def _names(name: str, count: int) -> tuple[str, ...]:
+    return tuple(f"{Path(name).name}[{place}]" for place in range(count))
+
+
+def _maps_in(path: Path, shape: Shape) -> NDArray[Any]:
+    """Coil maps in a .npy, or in the array `maps` of a .npz."""
+    file, expected = NumpyFile.open(path), _coil_arrays(shape)["maps"]
+    if file.names is None:
+        expected.require(file.header())
+        return file.read()
+    if "maps" not in file.names:
+        raise NcsnxError(f"{in_utf8(path)}: expected an array maps, found {', '.join(file.names)}")
+    expected.require(file.header("maps"))
+    return file.read("maps")
+
+
+def _sha256(values: Tensor) -> str:
+    return hashlib.sha256(values.contiguous().numpy().tobytes()).hexdigest()

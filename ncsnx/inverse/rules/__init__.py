@@ -1,0 +1,1 @@
+"""Rules that turn a measurement map into a likelihood score of noisy images."""

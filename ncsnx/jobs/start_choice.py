@@ -1,0 +1,70 @@
+"""Where sampling starts, chosen by a level and an image: the command line types them, and Python passes them.
+
+Imports no torch, so that a choice that makes no sense is refused at once.
+"""
+
+from math import isfinite
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+
+from ncsnx.errors import Hint, UsageError
+from ncsnx.quantities import counted
+from ncsnx.spelling import argument, parameter
+
+if TYPE_CHECKING:
+    from ncsnx.inverse.task import Task
+    from ncsnx.inverse.task_pictures import ValueRange
+    from ncsnx.sampling.score_model import ScoreModel
+
+ADJOINT = "adjoint"
+"""The image of the measurement alone."""
+
+
+@attrs.frozen(kw_only=True)
+class StartOptions:
+    """A level to start at and an image to start from; None: not given."""
+
+    sigma: float | None = None
+    """σ in the network's range."""
+    image: str | None = None
+    """'adjoint', or the file or folder of a picture."""
+
+    def check(self, *, measured: bool) -> None:
+        """Raises UsageError for one without the other. measured: whether there is a measurement."""
+        start, sigma = parameter("start"), parameter("start_sigma")
+        if self.sigma is None:
+            if self.image is not None:
+                raise UsageError(f"{start} needs {sigma}, which is not given", _level_hint())
+            return
+        if not isfinite(self.sigma) or self.sigma <= 0:
+            raise UsageError(f"{sigma} must be above 0, not {self.sigma:g}")
+        if not measured and self.image in (None, ADJOINT):
+            raise UsageError(f"{sigma} needs {start} with a picture, since there is no measurement to start from")
+
+    def applied(self, model: "ScoreModel", task: "Task | None", values: "ValueRange") -> "ScoreModel":
+        """The model with this start. values: black and white of numbers in .npy files. Raises NcsnxError."""
+        if self.sigma is None:
+            return model
+        from ncsnx.inverse.task_pictures import read_pictures
+        from ncsnx.sampling.start_images import StartImages, sha256_of_images
+
+        if self.image in (None, ADJOINT):
+            assert task is not None, "check"
+            start = StartImages(sigma=self.sigma, images=task.adjoint_images(), facts={"image": ADJOINT})
+            return model.starting(start)
+        channels, height, width = model.shape
+        images = read_pictures(Path(str(self.image)), channels, (height, width), "a picture to start from", values)
+        pixels = images.pixels
+        if task is not None and len(pixels) not in (1, task.count):
+            raise UsageError(
+                f"{parameter('start')} {self.image}: expected one picture, or one for each of "
+                f"{counted(task.count, 'input')}, found {len(pixels)}"
+            )
+        facts = {"images_sha256": sha256_of_images(pixels)}
+        return model.starting(StartImages(sigma=self.sigma, images=pixels, facts=facts))
+
+
+def _level_hint() -> Hint:
+    return Hint("say how much noise it gets", adds=argument("start_sigma", 1.0))

@@ -1,0 +1,38 @@
+"""A model as a denoiser of images, in the form that the library deepinv expects."""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from ncsnx.data import from_unit
+from ncsnx.errors import NcsnxError
+
+if TYPE_CHECKING:
+    from ncsnx.sampling.score_model import ScoreModel
+
+
+class Denoiser(nn.Module):
+    """D(y, σ) = y + σ² s(y, σ) of images in [0, 1], and noise in the same units, with gradients if y requires them.
+
+    Raises NcsnxError for a model of logits, where noise of the images isn't Gaussian.
+    """
+
+    def __init__(self, model: "ScoreModel") -> None:
+        super().__init__()
+        if model.experiment.data.transform == "logit":
+            raise NcsnxError("a model of logits (data.transform=logit) is no denoiser of images in [0, 1]")
+        self.model = model
+        self.network = model.network
+        black, white = (float(from_unit(torch.tensor(value), model.experiment.data)) for value in (0.0, 1.0))
+        self.black, self.scale = black, white - black
+
+    def forward(self, y: Tensor, sigma: float | Tensor, **ignored: object) -> Tensor:
+        """The mean of the clean images, (B, C, H, W), not clamped. sigma: σ of all images, or (B,), one of each.
+
+        Raises NcsnxError for a σ that the network doesn't accept. Other arguments are ignored.
+        """
+        if isinstance(sigma, Tensor):
+            sigma = float(sigma) if sigma.numel() == 1 else sigma.to(y).view(-1, 1, 1, 1)
+        denoised = self.model.denoise(self.black + self.scale * y, self.scale * sigma)
+        return (denoised - self.black) / self.scale
