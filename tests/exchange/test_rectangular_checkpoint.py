@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import ncsnx
-from ncsnx.config import Arrays, Experiment
+from ncsnx.config import AnnealedLangevin, Arrays, Experiment
 from ncsnx.errors import UsageError
 from ncsnx.exchange.importing.target import import_checkpoint
 from ncsnx.exchange.published_files import read_published
@@ -75,7 +75,7 @@ def test_every_size_has_the_published_score(model: ScoreModel, states: list[Any]
 
 
 def test_samples_of_another_size_are_drawn_with_a_warning(model: ScoreModel, caplog: pytest.LogCaptureFixture) -> None:
-    quick = attrs.evolve(model.experiment.sampler, steps_per_level=1)
+    quick = AnnealedLangevin(step_size=1e-5, steps_per_level=1)
     drawn = ncsnx.sample(model, n=2, size=(16, 24), sampler=quick)
     assert drawn.shape == (2, 2, 16, 24)
     assert "the images have 16×24 pixels, but the network was trained on 64×48" in caplog.text
