@@ -34,7 +34,7 @@ D = TypeVar("D", bound=NumericData)
 
 
 def scaled_splits(splits: Splits, data: NumericData, title: str, key: Any, work: Work) -> Splits:
-    """What a reader of numeric data returns: `splits` with, if `data` is unbounded, the value range (0, scale).
+    """The splits for a reader of numeric data to return: with the value range (0, scale) if `data` is unbounded.
 
     The first time, the training images are measured for what `data` doesn't declare. splits: of attrs classes with a
     field `value_range`. title: name of the data for messages. key: JSON that tells these training images apart. Raises
