@@ -81,7 +81,8 @@ def magnitude(values: Tensor, is_complex: bool) -> Tensor:
     """|v| of (N, C, H, W) in the type of the values; of complex data (N, C/2, H, W), from pairs of channels."""
     if not is_complex:
         return values.abs()
-    real, imaginary = values.unflatten(1, (-1, 2)).unbind(2)
+    n, channels, height, width = values.shape
+    real, imaginary = values.reshape(n, channels // 2, 2, height, width).unbind(2)
     return torch.hypot(real, imaginary).clamp(max=torch.finfo(values.dtype).max)
 
 

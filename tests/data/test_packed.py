@@ -559,7 +559,7 @@ def test_unbounded_values_are_packed_in_their_type_and_read_back(tmp_path: Path,
     splits = Splits(whole.subset(torch.arange(7) < 5), whole.subset(torch.arange(7) >= 5), "mark")
     packed = pack(splits, tmp_path / "x.pack", settings={"range": "unbounded"}, work=Work(), chunk_images=2)
     assert packed is not None
-    assert (packed.header.range, packed.header.torch_dtype) == ("unbounded", dtype)
+    assert (packed.header.bounds, packed.header.torch_dtype) == ("unbounded", dtype)
     assert damage(PackedFile.open(packed.path), Work()).images == ()
     data = Packed(path=str(packed.path), image_size=(3, 5), channels=2, range="unbounded", scale=2.0)
     opened = open_packed(data, tmp_path)

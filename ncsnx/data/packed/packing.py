@@ -199,7 +199,7 @@ def _header(splits: Splits, settings: dict[str, Any], chunk_images: int | None) 
         size=as_image_size(size),
         low=low,
         high=high,
-        range="unbounded" if is_unbounded else "bounded",
+        bounds="unbounded" if is_unbounded else "bounded",
         dtype=dtype,
         chunk_images=chunk_images or most,
         source={"fingerprint": splits.fingerprint, "settings": settings},

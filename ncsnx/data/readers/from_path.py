@@ -71,7 +71,7 @@ def _packed(path: Path, said: Reading) -> Packed:
     if said.channels not in (None, header.channels):
         raise FieldError("channels", f"must be {header.channels}, as {path} was packed, not {said.channels}")
     size, crop = _within(header.size, said)
-    return Packed(path=declared(path), image_size=size, random_crop=crop, channels=header.channels, range=header.range)
+    return Packed(path=declared(path), image_size=size, random_crop=crop, channels=header.channels, range=header.bounds)
 
 
 def _arrays(path: Path, said: Reading, work: Work) -> Arrays:
