@@ -57,7 +57,8 @@ class Window:
         """
         if not self.is_complex:
             return values if (self.low, self.high) == (0, 1) else (values - self.low) / (self.high - self.low)
-        real, imaginary = values.unflatten(-3, (-1, 2)).unbind(-3)
+        *batch, channels, height, width = values.shape
+        real, imaginary = values.reshape(*batch, channels // 2, 2, height, width).unbind(-3)
         magnitude = (torch.hypot(real, imaginary) - self.low) / (self.high - self.low)
         phase = (torch.atan2(imaginary, real) / math.pi + 1) / 2
         return torch.stack([magnitude, phase], dim=-3).flatten(-4, -3)

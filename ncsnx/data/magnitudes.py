@@ -34,7 +34,7 @@ D = TypeVar("D", bound=NumericData)
 
 
 def scaled_splits(splits: Splits, data: NumericData, title: str, key: Any, work: Work) -> Splits:
-    """What a reader of numeric data returns: `splits` with, if `data` is unbounded, the value range (0, scale).
+    """The splits for a reader of numeric data to return: with the value range (0, scale) if `data` is unbounded.
 
     The first time, the training images are measured for what `data` doesn't declare. splits: of attrs classes with a
     field `value_range`. title: name of the data for messages. key: JSON that tells these training images apart. Raises
@@ -81,7 +81,8 @@ def magnitude(values: Tensor, is_complex: bool) -> Tensor:
     """|v| of (N, C, H, W) in the type of the values; of complex data (N, C/2, H, W), from pairs of channels."""
     if not is_complex:
         return values.abs()
-    real, imaginary = values.unflatten(1, (-1, 2)).unbind(2)
+    n, channels, height, width = values.shape
+    real, imaginary = values.reshape(n, channels // 2, 2, height, width).unbind(2)
     return torch.hypot(real, imaginary).clamp(max=torch.finfo(values.dtype).max)
 
 

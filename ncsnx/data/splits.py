@@ -32,4 +32,4 @@ class Splits:
     fingerprint: str
     """sha256 (hexadecimal) of names, sizes and a sample of the bytes; no path is in it."""
     magnitudes: Magnitudes | None = None
-    """Those of the training images, if the data is unbounded and doesn't declare its scale and window; else None."""
+    """Magnitudes of the training images; None unless the data is unbounded and leaves its scale or window open."""

@@ -14,6 +14,7 @@ from ncsnx.config.codec import flatten, identity, unstructure
 from ncsnx.config.differences import shown
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.variants import tag_of
+from ncsnx.data.window import window_of
 from ncsnx.errors import UsageError
 from ncsnx.exchange.model_index import TASK, CardScore, model_index
 from ncsnx.quantities import counted, with_error
@@ -82,7 +83,7 @@ def card(
         f"# {text(experiment.name)}",
         _summary(config, parameters, evaluations),
         *([f"Note: {text(experiment.note)}"] if experiment.note else []),
-        *(_sample_grid(picture) if picture else []),
+        *(_sample_grid(picture, experiment) if picture else []),
         *_usage(experiment),
         *_scores(scores),
         *_settings(experiment),
@@ -133,21 +134,23 @@ def _summary(config: ExportConfig, parameters: int, evaluations: str) -> str:
     )
 
 
-def _sample_grid(picture: Picture) -> Iterator[str]:
+def _sample_grid(picture: Picture, experiment: Experiment) -> Iterator[str]:
     yield f"![{counted(picture.images, 'sample')}]({PICTURE})"
     images = f"images 0 to {picture.images - 1} of seed {picture.seed}"
-    yield f"Uncurated samples: {images}, drawn by the sampler below{picture.precision}."
+    window = "" if experiment.data.is_bounded else f" Black to white: {window_of(experiment.data)}."
+    yield f"Uncurated samples: {images}, drawn by the sampler below{picture.precision}.{window}"
 
 
 def _usage(experiment: Experiment) -> Iterator[str]:
     channels, height, width = experiment.data.shape
+    values = "in [0, 1]" if experiment.data.is_bounded else "in the data's own values"
     yield "## Use"
     yield "With ncsnx installed, in Python:"
     yield (
         "```python\n"
         "import ncsnx\n\n"
         f'model = ncsnx.load("{PLACEHOLDER}")\n'
-        f"images = ncsnx.sample(model, n=16, seed=0)  # (16, {channels}, {height}, {width}), in [0, 1]\n"
+        f"images = ncsnx.sample(model, n=16, seed=0)  # (16, {channels}, {height}, {width}), {values}\n"
         "x = model.to_network(images)  # in the network's range, on its device\n"
         "score = model.score(x, sigma=model.network.noise_levels[0])\n"
         "```"

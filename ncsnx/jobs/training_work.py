@@ -1,7 +1,7 @@
 """The work of a training job: chooses the execution, opens the data, and trains or resumes the run."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
@@ -55,7 +55,8 @@ def train_run(job: TrainingJob, console: TrainingConsole, stop: StopRequest) -> 
     load_plugins("ncsnx.runtime")
     with stop.at_once():
         runtime, compilation = _execution(job, work)
-        job = work.ranks.first(lambda: _with_recorded_values(job))
+        experiment, origins = work.ranks.first(lambda: _recorded(job))
+        job = attrs.evolve(job, experiment=experiment, origins=origins)
         splits = open_data(job.experiment.data, data_folder(job.data), work)
         require_same(work.ranks, "has other data", {"fingerprint": splits.fingerprint})
         job = _with_measured_values(job, splits)
@@ -86,12 +87,12 @@ def _compilation(job: TrainingJob, runtime: Runtime) -> Decision:
     return decide(job.options.compile, job.experiment, runtime, parameters, recorded)
 
 
-def _with_recorded_values(job: TrainingJob) -> TrainingJob:
-    """The job of a resumed run, with the values that were measured when the run started."""
+def _recorded(job: TrainingJob) -> tuple[Experiment, dict[str, str]]:
+    """The experiment of a job and its origins; of a resumed run with the values that were measured at its start."""
     if (run := job.existing()) is None:
-        return job
-    recorded = read_origins(run.origins_path)
-    return _completed(job, job.experiment.completed_by(run.experiment()), lambda path: recorded.get(path, _MEASURED))
+        return job.experiment, dict(job.origins)
+    recorded, known = job.experiment.completed_by(run.experiment()), read_origins(run.origins_path)
+    return recorded, {**job.origins, **_origins_of_added(job.experiment, recorded, known)}
 
 
 def _with_measured_values(job: TrainingJob, splits: Splits) -> TrainingJob:
@@ -100,13 +101,14 @@ def _with_measured_values(job: TrainingJob, splits: Splits) -> TrainingJob:
     if not isinstance(data, NumericData):
         return job
     measured = attrs.evolve(job.experiment, data=measured_data(data, splits.magnitudes))
-    return _completed(job, measured, lambda path: _MEASURED)
+    return attrs.evolve(
+        job, experiment=measured, origins={**job.origins, **_origins_of_added(job.experiment, measured, {})}
+    )
 
 
-def _completed(job: TrainingJob, experiment: Experiment, origin: Callable[[str], str]) -> TrainingJob:
-    """The job with further values of its experiment. origin: of a value by its dotted path."""
-    changed = {one.path: origin(one.path) for one in differences(job.experiment, experiment)}
-    return attrs.evolve(job, experiment=experiment, origins={**job.origins, **changed})
+def _origins_of_added(before: Experiment, after: Experiment, known: Mapping[str, str]) -> dict[str, str]:
+    """Origins, as `known`, of the values that `after` has and `before` leaves open."""
+    return {one.path: known.get(one.path, _MEASURED) for one in differences(before, after)}
 
 
 def _announce(work: Work, compilation: Decision) -> None:

@@ -44,7 +44,7 @@ class MeasuredData:
     unread: tuple[Unread, ...] = ()
     """Files, pages and frames in a folder or zip that aren't read."""
     magnitudes: Magnitudes | None = None
-    """Those of unbounded data."""
+    """Magnitudes of the training images; None as in `Splits`."""
 
 
 @attrs.frozen(kw_only=True)

@@ -156,7 +156,7 @@ def protocol(model: ScoreModel, request: SampleRequest, task: "Task | None" = No
 
 
 def _values_facts(data: Data) -> dict[str, Any]:
-    """What the values of unbounded samples are, and how pictures show them; empty for images in [0, 1]."""
+    """Scale and window of unbounded samples, for the protocol; empty for images in [0, 1]."""
     if data.is_bounded:
         return {}
     window = window_of(data)

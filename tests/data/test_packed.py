@@ -549,3 +549,31 @@ def test_settings_contain_no_path_and_nothing_applied_after_reading() -> None:
         "random_crop": 40,
         "channels": 3,
     }
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32, torch.float32])
+def test_unbounded_values_are_packed_in_their_type_and_read_back(tmp_path: Path, dtype: torch.dtype) -> None:
+    values = torch.randint(0, 200, (7, 2, 3, 5), generator=torch.Generator().manual_seed(0)) - 50
+    pixels = values.abs().to(dtype) if dtype == torch.uint8 else (values * 7).to(dtype)
+    whole = InMemory(StoredImages(pixels, torch.arange(7), torch.arange(7)), (0.0, 3.0))
+    splits = Splits(whole.subset(torch.arange(7) < 5), whole.subset(torch.arange(7) >= 5), "mark")
+    packed = pack(splits, tmp_path / "x.pack", settings={"range": "unbounded"}, work=Work(), chunk_images=2)
+    assert packed is not None
+    assert (packed.header.bounds, packed.header.torch_dtype) == ("unbounded", dtype)
+    assert damage(PackedFile.open(packed.path), Work()).images == ()
+    data = Packed(path=str(packed.path), image_size=(3, 5), channels=2, range="unbounded", scale=2.0)
+    opened = open_packed(data, tmp_path)
+    assert opened.train.value_range == (0, 2)
+    read = opened.train.read(torch.arange(5)).pixels
+    assert read.dtype == dtype
+    assert torch.equal(read, pixels[:5])
+
+
+def test_other_types_need_unbounded_data(tmp_path: Path) -> None:
+    whole = InMemory(StoredImages(torch.zeros(4, 1, 3, 3), torch.arange(4), torch.arange(4)), (0.0, 1.0))
+    with pytest.raises(UsageError, match="only 8-bit images can be packed, and these are float32"):
+        pack(Splits(whole, whole, "mark"), tmp_path / "x.pack", settings={}, work=Work())
+    wide = InMemory(StoredImages(torch.zeros(4, 1, 3, 3).double(), torch.arange(4), torch.arange(4)), (0.0, 1.0))
+    with pytest.raises(UsageError, match="type uint8, int16, int32, float32 can be packed, and these are float64"):
+        pack(Splits(wide, wide, "mark"), tmp_path / "x.pack", settings={"range": "unbounded"}, work=Work())
+    assert list(tmp_path.iterdir()) == []

@@ -442,8 +442,8 @@ def _overrides(packed: "PackedFile", data: "Data") -> list[str]:
         fields["random_crop"] = size_as_typed(stored)
     if packed.header.channels != 3:
         fields["channels"] = packed.header.channels
-    if packed.header.range == "unbounded":
-        fields["range"] = packed.header.range
+    if packed.header.bounds == "unbounded":
+        fields["range"] = packed.header.bounds
     if packed.header.complex:
         fields["complex"] = "true"
     for field in attrs.fields(Data):

@@ -88,7 +88,7 @@ class PackedHeader:
     """The stored value that is black; 0 for unbounded data."""
     high: float = attrs.field(validator=checks.within(0, 255))
     """The stored value that is white; 1 for unbounded data."""
-    range: Bounds = attrs.field(default="bounded", metadata=OMITTED)
+    bounds: Bounds = attrs.field(default="bounded", metadata=OMITTED)
     """'unbounded': the stored values are the data's own."""
     dtype: PixelType = attrs.field(default="uint8", metadata=OMITTED)
     """Type of the stored values, little-endian; other than uint8 for unbounded data only."""
@@ -103,9 +103,9 @@ class PackedHeader:
             raise checks.FieldError("train", f"must be at most count={self.count:,}, not {self.train:,}")
         if self.low >= self.high:
             raise checks.FieldError("high", f"must be above low={self.low}, not {self.high}")
-        if self.range == "bounded" and self.dtype != "uint8":
+        if self.bounds == "bounded" and self.dtype != "uint8":
             raise checks.FieldError("dtype", f"must be uint8 for bounded data, not {self.dtype}")
-        if self.complex and (self.range == "bounded" or self.channels % 2):
+        if self.complex and (self.bounds == "bounded" or self.channels % 2):
             raise checks.FieldError("complex", "needs range=unbounded and pairs of channels")
 
     @property
@@ -313,7 +313,7 @@ def declaration(header: PackedHeader) -> str:
     """The fields of `Packed` that match a file, for messages."""
     channels = "" if header.channels == 3 else f", channels={header.channels}"
     size = size_as_typed(header.size)
-    kept = "" if header.range == "bounded" else ", range=unbounded"
+    kept = "" if header.bounds == "bounded" else ", range=unbounded"
     kept += ", complex=true" if header.complex else ""
     return f"image_size={size}{channels}{kept} (or random_crop={size} and a smaller image_size)"
 

@@ -200,7 +200,7 @@ def _header(splits: Splits, settings: dict[str, Any], chunk_images: int | None) 
         size=as_image_size(size),
         low=low,
         high=high,
-        range="unbounded" if is_unbounded else "bounded",
+        bounds="unbounded" if is_unbounded else "bounded",
         dtype=dtype,
         complex=settings.get("complex") is True,
         chunk_images=chunk_images or most,
@@ -343,9 +343,9 @@ class _Part:
         header, layout = self._header, self._layout
         expected = (len(piece), *header.shape)
         if images.pixels.dtype != header.torch_dtype or images.pixels.shape != expected:
-            kind = "8-bit" if header.dtype == "uint8" else header.dtype
+            width = "8-bit" if header.dtype == "uint8" else header.dtype
             raise NcsnxError(
-                f"images {piece.start:,} to {piece.stop - 1:,}: expected {kind} values of shape {expected}, found "
+                f"images {piece.start:,} to {piece.stop - 1:,}: expected {width} numbers of shape {expected}, found "
                 f"{tuple(images.pixels.shape)} of {images.pixels.dtype}; fix the source"
             )
         with atomic.reporting(self._out, layout.end):

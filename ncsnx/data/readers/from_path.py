@@ -84,7 +84,7 @@ def _packed(path: Path, said: Reading) -> Packed:
         image_size=size,
         random_crop=crop,
         channels=header.channels,
-        range=header.range,
+        range=header.bounds,
         complex=header.complex,
     )
 

@@ -25,7 +25,7 @@ def open_packed(data: Packed, folder: Path, work: Work = SILENT) -> Splits:
             f"{file.path}: expected images of {expected} as declared, found {found}; declare {declaration(header)}"
         )
     require_declared(str(file.path), data, is_complex=header.complex, type_name=header.dtype, channels=header.channels)
-    if header.range == "unbounded" and data.is_bounded:
+    if header.bounds == "unbounded" and data.is_bounded:
         raise PackedError(
             f"{file.path}: its values are unbounded, expected values between black and white; declare range=unbounded "
             "(data.range)"
