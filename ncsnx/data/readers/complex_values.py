@@ -24,6 +24,6 @@ def require_declared(title: str, data: Data, *, is_complex: bool, type_name: str
     held, declared = ("complex", "real") if is_complex else ("real", "complex")
     declared_as = "data.complex=true data.range=unbounded" if is_complex else "data.complex=false"
     raise NcsnxError(
-        f"{title}: holds {held} values ({type_name}), but the data set is declared {declared}",
+        f"{title}: the type of the values is {held} ({type_name}), but the data set is declared {declared}",
         Hint("declare it", adds=f"{declared_as} data.channels={channels}"),
     )
