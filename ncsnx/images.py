@@ -3,7 +3,7 @@
 import io
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -45,10 +45,10 @@ class Window:
         """(…, C, H, W) → what is shown, in [0, 1] within the window: see `magnitude_and_phase` for complex values."""
         return magnitude_and_phase(values, self) if self.is_complex else self(values)
 
-    def picture_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
+    def picture_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         """(C, H, W) of an image → that of its picture."""
         channels, height, width = shape
-        return (3, height, channels * width) if self.is_complex else shape
+        return (3, height, channels * width) if self.is_complex else tuple(shape)
 
     def __call__(self, values: Tensor) -> Tensor:
         """(…, C, H, W) → (…, C, H, W) in [0, 1] within the window and beyond it outside.
@@ -81,7 +81,7 @@ def magnitude_and_phase(images: Tensor, window: Window) -> Tensor:
     right of it the phase φ in cyclic colours of equal sum: red (1 + cos φ)/2, green and blue the same at φ ∓ 2π/3. It
     is black where the value is 0.
     """
-    real, imaginary = images.unflatten(-3, (-1, 2)).unbind(-3)
+    real, imaginary = images[..., 0::2, :, :], images[..., 1::2, :, :]
     magnitude = (torch.hypot(real, imaginary) - window.low) / (window.high - window.low)
     shifts = torch.tensor([0.0, -2.0, 2.0], device=images.device, dtype=images.dtype) * (math.pi / 3)
     phase = (1 + torch.cos(torch.atan2(imaginary, real)[..., None, :, :] + shifts[:, None, None])) / 2

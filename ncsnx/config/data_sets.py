@@ -336,13 +336,13 @@ class Arrays(NumericData):
 
     @high.validator
     def _is_above_low(self, attribute: "attrs.Attribute[float]", value: object) -> None:
-        _check_bounds(self)
+        _check_bounds(self, value)
 
 
-def _check_bounds(data: "Arrays | Volumes") -> None:
+def _check_bounds(data: "Arrays | Volumes", high: object) -> None:
     """Raises FieldError for bounds in the wrong order, and for bounds of unbounded data."""
-    if isinstance(data.high, int | float) and not data.high > data.low:
-        raise checks.FieldError("high", f"must be above low={data.low}, not {data.high}")
+    if isinstance(high, int | float) and not high > data.low:
+        raise checks.FieldError("high", f"must be above low={data.low}, not {high}")
     for name in ("low", "high"):
         declared = getattr(data, name)
         if not data.is_bounded and declared != attrs.fields_dict(type(data))[name].default:
@@ -384,7 +384,7 @@ class Volumes(NumericData):
 
     @high.validator
     def _is_above_low(self, attribute: "attrs.Attribute[float]", value: object) -> None:
-        _check_bounds(self)
+        _check_bounds(self, value)
 
 
 @variant(Data, "packed")

@@ -60,12 +60,12 @@ def test_a_declaration_that_does_not_suit_the_values_says_what_does(tmp_path: Pa
     np.save(tmp_path / "scans.npy", VALUES)
     np.save(tmp_path / "real.npy", VALUES.real)
     with pytest.raises(
-        NcsnxError, match=r"holds complex numbers \(complex64\), but the data set is declared real"
+        NcsnxError, match=r"the type of the values is complex \(complex64\), but the data set is declared real"
     ) as one:
         open_data(Arrays(path="scans.npy", image_size=(6, 8)), tmp_path)
     assert one.value.hints[0].adds == "data.complex=true data.range=unbounded data.channels=2"
     with pytest.raises(
-        NcsnxError, match=r"holds real numbers \(float32\), but the data set is declared complex"
+        NcsnxError, match=r"the type of the values is real \(float32\), but the data set is declared complex"
     ) as one:
         open_data(attrs.evolve(DATA, path="real.npy"), tmp_path)
     assert one.value.hints[0].adds == "data.complex=false data.channels=1"

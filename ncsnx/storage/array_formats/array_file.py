@@ -1,4 +1,4 @@
-"""What readers of array files share: the interface, headers that are checked, and errors in one line.
+"""Parts that readers of array files share: the interface, headers that are checked, and errors in one line.
 
 A reader reads names and headers first, and values only where they are asked for. Nothing is executed or unpickled, and
 no other file is read, whatever the file refers to.

@@ -148,7 +148,7 @@ def _names(content: "h5py.File", is_matlab: bool) -> list[str]:
             elif isinstance(item, h5py.Dataset) and _is_array(item, is_matlab):
                 found.append(inner)
             if len(found) > _MOST_NAMES:
-                raise ValueError(f"it holds more than {_MOST_NAMES:,} arrays")
+                raise ValueError(f"it holds more than {counted(_MOST_NAMES, 'array')}")
 
     walk(content, "", 0)
     return found

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import attrs
 import numpy as np
@@ -141,7 +141,7 @@ def _unpacked(file: BufferedReader) -> Iterator[tuple[IO[bytes], bool]]:
         yield file, False
         return
     with gzip.GzipFile(fileobj=file, mode="rb") as stream:
-        yield stream, True
+        yield cast("IO[bytes]", stream), True
 
 
 def _kind(begin: bytes) -> int | None:
@@ -158,7 +158,8 @@ def _parsed(title: str, begin: bytes, size: int, is_packed: bool) -> _Found:
     length = _kind(begin)
     if length is None:
         raise ValueError("its header has another magic number (pairs of .hdr and .img are not read)")
-    parsed = (Nifti1Header if length == 348 else Nifti2Header)(begin[:length], check=False)
+    kind: Any = Nifti1Header if length == 348 else Nifti2Header  # without types
+    parsed = kind(begin[:length], check=False)
     stored, shape = parsed.get_data_dtype(), tuple(map(int, parsed.get_data_shape()))
     while len(shape) > 1 and shape[-1] == 1:
         shape = shape[:-1]
