@@ -90,7 +90,7 @@ def _starting(
     images = start if start.dim() == 4 else start[None]
     if tuple(images.shape[1:]) != tuple(model.experiment.data.shape):
         raise UsageError(
-            f"{parameter('start')} must be images (P, {', '.join(map(str, model.experiment.data.shape))}), not "
+            f"{parameter('start')} must have the shape (P, {', '.join(map(str, model.experiment.data.shape))}), not "
             f"{tuple(start.shape)}"
         )
     assert start_sigma is not None, "options.check"

@@ -91,7 +91,7 @@ SampleSeed = Annotated[
     ),
 ]
 
-Start = Annotated[
+StartPicture = Annotated[
     str | None,
     typer.Option(
         "--start",

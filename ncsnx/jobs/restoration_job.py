@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import attrs
+import torch
 
 from ncsnx.config.experiment import Experiment
 from ncsnx.inverse.measured_files import ESTIMATED
@@ -76,6 +77,9 @@ def carry_out_restoration(job: RestorationJob, work: Work, stop: StopRequest) ->
     at_once = work.ranks.batch_size(count, job.request.batch_size)
     with stop.at_once():
         model = job.start(load_model(work, job.source, job.experiment, job.ckpt, job.runtime()), task)
+        if task.rule != EXACT:  # before a folder is made
+            data, sampler = model.experiment.data, model.experiment.sampler
+            task.conditions(data, model.levels[-1], 0, job.n)(torch.tensor([0])).admit(sampler, model.levels)
     drawing = FolderDrawing(
         model=model,
         request=attrs.evolve(job.request, n=count, batch_size=at_once),

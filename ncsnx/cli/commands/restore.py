@@ -37,7 +37,7 @@ def restore_command(
         int, typer.Option("--n", metavar="N", help="Images per picture.", rich_help_panel=options.IMAGES_PANEL)
     ] = 4,
     seed: options.SampleSeed = 0,
-    start: options.Start = None,
+    start: options.StartPicture = None,
     start_sigma: options.StartSigma = None,
     frames: options.Frames = 0,
     film: Annotated[

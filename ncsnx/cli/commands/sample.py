@@ -45,7 +45,7 @@ def sample_command(
         ),
     ] = None,
     seed: options.SampleSeed = 0,
-    start: options.Start = None,
+    start: options.StartPicture = None,
     start_sigma: options.StartSigma = None,
     interpolate: Annotated[
         int | None,

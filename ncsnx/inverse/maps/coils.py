@@ -132,8 +132,8 @@ class Sense(LinearMap):
 
 def root_sum_of_squares(coils: Tensor) -> Tensor:
     """√(Σ_c |x_c|²): (…, coils, H, W) → (…, H, W)."""
-    total: Tensor = coils.abs().square().sum(dim=-3)
-    return total.sqrt()
+    total: Tensor = coils.abs().square().sum(dim=-3).sqrt()
+    return total
 
 
 def simulated_maps(size: tuple[int, int], coils: int, seed: int = 0) -> Tensor:
