@@ -103,6 +103,10 @@ FROZEN = {
         [[2731855734, 864295661], [193918176, 3280213044], [1326675074, 1439341274]],
         [[0.2869343, 0.9069699], [0.2145268, -2.4798193], [-0.7812856, 1.3187604]],
     ),
+    Purpose.SIMULATED_COILS: (
+        [[625753373, 673578462], [3504208458, 3908336354], [1088431794, 3392859150]],
+        [[1.0845082, 1.6359485], [0.5385826, -0.3418879], [0.4116743, -1.6049725]],
+    ),
 }
 FROZEN_POSITIONS = torch.tensor([0, 1, 2**40 + 5])
 
@@ -158,7 +162,7 @@ def test_the_first_values_of_every_purpose_are_frozen(purpose: Purpose, device: 
 
 def test_the_numbers_of_the_purposes_are_frozen() -> None:
     assert [purpose.name for purpose in Purpose] == [purpose.name for purpose in FROZEN]
-    assert [int(purpose) for purpose in Purpose] == list(range(1, 20))
+    assert [int(purpose) for purpose in Purpose] == list(range(1, 21))
 
 
 @pytest.mark.parametrize("device", DEVICES)

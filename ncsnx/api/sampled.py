@@ -101,7 +101,8 @@ def _starting(
     images = start if start.dim() == 4 else start[None]
     if tuple(images.shape[1:]) != tuple(model.shape):
         raise UsageError(
-            f"{parameter('start')} must be images (P, {', '.join(map(str, model.shape))}), not {tuple(start.shape)}"
+            f"{parameter('start')} must have the shape (P, {', '.join(map(str, model.shape))}), not "
+            f"{tuple(start.shape)}"
         )
     assert start_sigma is not None, "options.check"
     facts = {"images_sha256": sha256_of_images(images)}

@@ -102,7 +102,7 @@ SampleSeed = Annotated[
     ),
 ]
 
-Start = Annotated[
+StartPicture = Annotated[
     str | None,
     typer.Option(
         "--start",

@@ -1,13 +1,19 @@
-"""Linear measurements of images, and sampling of images that agree with them.
+"""Linear and other measurements of images, and sampling of images that agree with them.
 
 For a task of your own, choose an operator (`MatrixOperator`, another one below, or your own subclass of
-`LinearOperator`), make the task from a measurement (`Task.of_measurement`) and call
-`ncsnx.sample(model, n=4, task=task)`; docs/guides/inverse-problems.md has an example. A package registers a task for
-the command line with `register_task`, and reads pictures with `read_pictures`.
+`LinearOperator`) or, where a singular value decomposition can't be had, a `LinearMap` by A and its adjoint. Make the
+task from a measurement (`Task.of_measurement`) and call `ncsnx.sample(model, n=4, task=task)`;
+docs/guides/inverse-problems.md has examples. A package registers a task for the command line with `register_task`, and
+reads pictures with `read_pictures`.
 """
 
 from ncsnx.inverse.condition import Condition, Measured
 from ncsnx.inverse.lazy_stack import LazyStack
+from ncsnx.inverse.maps.coils import Sense, estimated_maps, simulated_maps
+from ncsnx.inverse.maps.deepinv_bridge import from_deepinv
+from ncsnx.inverse.maps.matrices import MatrixMap, OperatorMap
+from ncsnx.inverse.maps.measurement_map import LinearMap, MeasurementMap
+from ncsnx.inverse.maps.tomography import Radon
 from ncsnx.inverse.operators import (
     Averaging,
     Blurring,
@@ -37,21 +43,30 @@ __all__ = [
     "Fourier",
     "Graying",
     "LazyStack",
+    "LinearMap",
     "LinearOperator",
     "Masking",
+    "MatrixMap",
     "MatrixOperator",
     "Measured",
+    "MeasurementMap",
+    "OperatorMap",
     "Pictures",
+    "Radon",
+    "Sense",
     "Task",
     "TaskMaker",
     "colorize",
     "deblur",
+    "estimated_maps",
+    "from_deepinv",
     "inpaint",
     "outpaint",
     "psnr",
     "read_pictures",
     "reconstruct",
     "register_task",
+    "simulated_maps",
     "super_resolve",
     "value_range",
     "with_truth",

@@ -31,13 +31,13 @@ from ncsnx.inverse.operators import MatrixOperator
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_pictures import ValueRange
 from ncsnx.inverse.tasks import reconstruct
-from ncsnx.quantities import number
+from ncsnx.quantities import counted, number
 from ncsnx.spelling import argument, parameter
 from ncsnx.storage.numpy_files import COMPLEX, REAL, ExpectedArray, NumpyFile, read_arrays
 from ncsnx.storage.process import in_utf8
 
 ESTIMATE = "estimate"
-"""In place of a file of coil maps: estimate them from the measured frequencies."""
+"""Stands for a file of coil maps, which are then estimated from the measured frequencies."""
 ESTIMATED = "estimated"
 """Value of the fact `maps` of a task whose coil maps were estimated."""
 Shape = tuple[int, int, int]
@@ -133,7 +133,7 @@ def _of_coils(
     kspace = kspace if kspace.ndim == 4 else kspace[None]
     count, coils = kspace.shape[:2]
     if mask.ndim == 3 and len(mask) != count:
-        raise NcsnxError(f"{name}: kspace is of {count} pictures, but there are {len(mask)} masks")
+        raise NcsnxError(f"{name}: kspace is of {counted(count, 'picture')}, mask of {len(mask)}")
     known = torch.from_numpy(mask.astype(bool))
     with np.errstate(all="ignore"):  # overflow gives infinity, which is refused below
         measured = np.where(mask.astype(bool)[..., None, :, :], kspace, 0).astype(np.complex128)
@@ -144,8 +144,8 @@ def _of_coils(
         maps = torch.from_numpy(arrays["maps"])
         if maps.shape[-3] != coils or (maps.dim() == 4 and len(maps) not in (1, count)):
             raise NcsnxError(
-                f"{name}: expected coil maps ({coils}, {shape[1]}, {shape[2]}), alone or for each of {count} pictures, "
-                f"as in kspace; found {tuple(maps.shape)}"
+                f"{name}: expected coil maps ({coils}, {shape[1]}, {shape[2]}), alone or for each of "
+                f"{counted(count, 'picture')}, as in kspace; found {tuple(maps.shape)}"
             )
     else:
         maps = _estimated(y, known, name)
@@ -199,7 +199,7 @@ def _of_matrix(arrays: Mapping[str, NDArray[Any]], name: str, shape: Shape, valu
     y = y if y.dim() == 2 else y[None]
     rows, columns = matrix.shape
     if y.shape[1] != rows:
-        raise NcsnxError(f"{name}: matrix has {rows} rows, but y has {y.shape[1]} values")
+        raise NcsnxError(f"{name}: matrix has {counted(rows, 'row')}, but y has {counted(y.shape[1], 'value')}")
     facts = {"matrix_sha256": _sha256(matrix)}
     if rows * columns * min(rows, columns) > _DECOMPOSED:
         return _task(MatrixMap(shape, matrix), y, values(), name, facts)

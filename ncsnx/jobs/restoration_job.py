@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import attrs
+import torch
 
 from ncsnx.config.data_sets import Data
 from ncsnx.config.experiment import Experiment
@@ -93,6 +94,10 @@ def carry_out_restoration(job: RestorationJob, work: Work, stop: StopRequest) ->
     at_once = work.ranks.batch_size(count, job.request.batch_size)
     with stop.at_once():
         model = job.start(load_model(work, job.source, job.experiment, job.ckpt, job.runtime(), job.size), task)
+        if task.rule != EXACT:  # before a folder is made
+            data, sampler = model.experiment.data, model.experiment.sampler
+            condition = task.conditions(data, model.levels[-1], 0, job.n, shape=model.shape)(torch.tensor([0]))
+            condition.admit(sampler, model.levels)
     drawing = FolderDrawing(
         model=model,
         request=attrs.evolve(job.request, n=count, batch_size=at_once),

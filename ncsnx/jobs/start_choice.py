@@ -1,4 +1,4 @@
-"""Where sampling starts, chosen by a level and an image: the command line types them, and Python passes them.
+"""The start of sampling, chosen by a level and an image: the command line types them, and Python passes them.
 
 Imports no torch, so that a choice that makes no sense is refused at once.
 """

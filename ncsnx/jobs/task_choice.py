@@ -23,6 +23,8 @@ _NEEDED: dict[str, tuple[str, ...]] = {
 _OPTIONAL: dict[str, tuple[str, ...]] = {"outpaint": ("at",), "measure": ("maps",)}
 """Task → further parameters that it takes."""
 _ANYWHERE = {"noise", "truth", "rule"}
+RULES = ("auto", "exact", "cg", "langevin", "dps")
+"""Names of the rules by which a measurement guides the sampler."""
 
 
 @attrs.frozen(kw_only=True)
@@ -65,6 +67,8 @@ class TaskOptions:
                 raise UsageError(f"{parameter(chosen[0])} needs {parameter(other)}, which is not given")
         if self.noise is not None and not 0 <= self.noise <= 10:
             raise UsageError(f"{parameter('noise')} must be between 0 and 10, not {self.noise:g}")
+        if self.rule is not None and self.rule not in RULES:
+            raise UsageError(f"{parameter('rule')} must be one of {', '.join(RULES)}, not {self.rule[:40]!a}")
         corner(self.at)
 
     @property

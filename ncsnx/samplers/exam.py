@@ -5,8 +5,7 @@
 2. An image doesn't depend on the others of its batch.
 3. It draws from the known posterior of Gaussian data: 16 pixels with correlated neighbours, some of them measured with
    low or high noise. The exam checks the mean, as a fraction of the way from the posterior's to the data's, and the
-   variance of the measured pixels, unless the sampler draws no noise: the flow alone can't restore a variance where
-   the measurement's noise is part of the level's (`Constrain.transports`).
+   variance of the measured pixels, unless the sampler draws no noise: the flow alone can't restore a variance.
 """
 
 import math
@@ -79,7 +78,7 @@ def fault(definition: Definition, config: Sampler, sigmas: Sequence[float], meas
     levels = sampler_levels(config, sigmas)
     for deviation in NOISES:
         problem = _Problem.of(deviation)
-        together, restores = problem.sample(definition, config, levels, slice(0, count), measured)
+        together, drawn = problem.sample(definition, config, levels, slice(0, count), measured)
         split = [problem.sample(definition, config, levels, rows, measured)[0] for rows in (slice(0, 1), slice(1, 3))]
         if not torch.allclose(torch.cat(split), together[:3], rtol=0, atol=1e-3):
             return "an image depends on the others of its batch"
@@ -87,7 +86,7 @@ def fault(definition: Definition, config: Sampler, sigmas: Sequence[float], meas
         where = f"with noise of {deviation:g}, images of Gaussian data have"
         if not error <= LARGEST_MEAN_ERROR:
             return f"{where} a mean that is {error:.2f} of the way from the posterior's to the prior's"
-        if restores and not VARIANCE_BOUNDS[0] <= spread <= VARIANCE_BOUNDS[1]:
+        if drawn and not VARIANCE_BOUNDS[0] <= spread <= VARIANCE_BOUNDS[1]:
             return f"{where} a variance ratio of {spread:.2f} to the posterior"
     return None
 
@@ -182,8 +181,8 @@ class _Problem:
 
     def sample(
         self, definition: Definition, config: Sampler, levels: Sequence[float], rows: slice, measured: MeasuredPixels
-    ) -> tuple[Tensor, bool]:
-        """(B, 16) images of the rows, and whether their variance should be the posterior's."""
+    ) -> tuple[Tensor, int]:
+        """(B, 16) images of the rows, and the number of draws of noise."""
         variances, axes = (part.float() for part in torch.linalg.eigh(self.prior))
         middle, drawn = self.prior_mean.float(), 0
 
@@ -205,7 +204,7 @@ class _Problem:
         constrain = measured(self.known.view(_SHAPE), self.values.expand(count, -1).float(), self.deviation, normal(1))
         x = 0.5 + levels[0] * normal(0)(0)
         *_, last = run(definition, config, score, x, levels, noise=noise, constrain=constrain)
-        return last.x.double().flatten(1), drawn > 0 or not constrain.transports
+        return last.x.double().flatten(1), drawn
 
     def judge(self, images: Tensor) -> tuple[float, float]:
         """Error of the mean, and variance of the measured pixels; units as in the accepted bounds."""

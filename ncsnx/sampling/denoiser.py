@@ -1,15 +1,13 @@
 """A model as a denoiser of images, in the form that the library deepinv expects."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from ncsnx.config.data_sets import Data
 from ncsnx.data import from_unit
 from ncsnx.errors import NcsnxError
-
-if TYPE_CHECKING:
-    from ncsnx.sampling.score_model import ScoreModel
 
 
 class Denoiser(nn.Module):
@@ -18,13 +16,13 @@ class Denoiser(nn.Module):
     Raises NcsnxError for a model of logits, where noise of the images isn't Gaussian.
     """
 
-    def __init__(self, model: "ScoreModel") -> None:
+    def __init__(self, network: nn.Module, denoise: Callable[[Tensor, float | Tensor], Tensor], data: Data) -> None:
+        """denoise: (x, σ) → the denoised images, in the network's range."""
         super().__init__()
-        if model.experiment.data.transform == "logit":
+        if data.transform == "logit":
             raise NcsnxError("a model of logits (data.transform=logit) is no denoiser of images in [0, 1]")
-        self.model = model
-        self.network = model.network
-        black, white = (float(from_unit(torch.tensor(value), model.experiment.data)) for value in (0.0, 1.0))
+        self.network, self.denoise = network, denoise
+        black, white = (float(from_unit(torch.tensor(value), data)) for value in (0.0, 1.0))
         self.black, self.scale = black, white - black
 
     def forward(self, y: Tensor, sigma: float | Tensor, **ignored: object) -> Tensor:
@@ -34,5 +32,5 @@ class Denoiser(nn.Module):
         """
         if isinstance(sigma, Tensor):
             sigma = float(sigma) if sigma.numel() == 1 else sigma.to(y).view(-1, 1, 1, 1)
-        denoised = self.model.denoise(self.black + self.scale * y, self.scale * sigma)
+        denoised = self.denoise(self.black + self.scale * y, self.scale * sigma)
         return (denoised - self.black) / self.scale

@@ -184,10 +184,12 @@ class ScoreModel:
         """The model whose samples start there. Raises UsageError for a level outside the trained ones."""
         model = attrs.evolve(self, start=start)
         first, sampler = model.levels[0], self.experiment.sampler
-        grid = sampler.grid if isinstance(sampler, GridSampler) else None
-        if isinstance(grid, FreeGrid) and grid.sigma_max is not None and grid.sigma_max > first:
-            sampler = attrs.evolve(sampler, grid=attrs.evolve(grid, sigma_max=first))
-        return attrs.evolve(model, experiment=attrs.evolve(self.experiment, sampler=sampler))
+        if not isinstance(sampler, GridSampler) or not isinstance(sampler.grid, FreeGrid):
+            return model
+        if sampler.grid.sigma_max is None or sampler.grid.sigma_max <= first:
+            return model
+        lower = attrs.evolve(sampler, grid=attrs.evolve(sampler.grid, sigma_max=first))
+        return attrs.evolve(model, experiment=attrs.evolve(self.experiment, sampler=lower))
 
     def to_network(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) → the network's range (see `data.transform`), on the model's device.
@@ -219,7 +221,7 @@ class ScoreModel:
 
         Raises NcsnxError for a model of logits.
         """
-        return Denoiser(self)
+        return Denoiser(self.network, self.denoise, self.experiment.data)
 
 
 def require_size(network: ScoreFunction, size: ImageSize) -> None:

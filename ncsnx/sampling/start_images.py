@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ncsnx.errors import UsageError
-from ncsnx.quantities import number
+from ncsnx.quantities import counted, number
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.spelling import parameter
 
@@ -65,11 +65,11 @@ class StartImages:
 
 
 def level_in_words(start: StartImages, levels: Sequence[float], trained: Sequence[float]) -> str:
-    """Where sampling starts, as text."""
+    """The level that sampling starts at, as text."""
     begin = f"starts at σ = {number(levels[0])}"
     if abs(levels[0] - start.sigma) > _SAME * start.sigma:
         begin += f", the trained level nearest to {number(start.sigma)}"
-    return f"{begin}, with {len(levels):,} of {len(trained):,} levels"
+    return f"{begin}, with {len(levels):,} of {counted(len(trained), 'level')}"
 
 
 def sha256_of_images(images: Tensor) -> str:

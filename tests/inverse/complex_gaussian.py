@@ -45,7 +45,7 @@ RULES: Mapping[str, type[Guidance]] = {
     "dps": DiffusionPosterior,
 }
 SAMPLERS: Mapping[str, Sampler] = {
-    "`ald`, 120 levels × 10": AnnealedLangevin(step_size=0.3 * LEVELS[-1] ** 2, steps_per_level=10),
+    "`ald`, 120 levels × 3": AnnealedLangevin(step_size=0.3 * LEVELS[-1] ** 2, steps_per_level=3),
     "`pc`": PredictorCorrector(steps=100),
     "`cas`": ConsistentAnnealed(steps=100),
     "`euler-ancestral`": EulerAncestral(steps=100),
@@ -103,8 +103,8 @@ class Problem:
         truth = MEAN + (drawn @ axes.T).view(1, channels, height, width)
         clean = self.map.apply(truth)
         parts = torch.randn(*clean.shape, 2, generator=generator, dtype=torch.float64)
-        noise = torch.view_as_complex(parts) * (clean != 0)
-        return clean + self.noise * noise
+        noise = torch.view_as_complex(parts) if clean.is_complex() else parts[..., 0]
+        return clean + self.noise * noise * (clean != 0)
 
     @cached_property
     def posterior(self) -> tuple[Tensor, Tensor]:
@@ -118,7 +118,8 @@ class Problem:
     def drawn(self, rule: type[Guidance], sampler: Sampler, count: int, seed: int = 0) -> tuple[Tensor, float]:
         """Images (count, N), and the evaluations of each."""
         indices = torch.arange(count)
-        given = rule.prepared(self.map, self.y).expand(count, *[-1] * (self.y.dim() - 1))
+        given = rule.prepared(self.map, self.y)
+        given = given.expand(count, *[-1] * (given.dim() - 1))
         given = given.to(torch.complex64 if given.is_complex() else torch.float32)
         constrain = rule(map=self.map, given=given, deviation=self.noise, norm=self.map.norm)
         x = initial_normal(seed, indices, self.map.shape, mean=MEAN, sigma=first_sigma(sampler, LEVELS))
@@ -156,9 +157,8 @@ class Judgement:
     """The same along the other directions."""
 
 
-def coils_problem(seed: int = 0) -> Problem:
-    """The problem of the table."""
-    size = (24, 16)
+def coils_problem(size: tuple[int, int] = (24, 16), seed: int = 0) -> Problem:
+    """The problem of the table, or a smaller one."""
     mask = torch.zeros(size, dtype=torch.bool)
     mask[:, ::3] = True
     mask[:, [0, 1, -1, -2]] = True

@@ -42,7 +42,7 @@ def restore_command(
     ] = 4,
     size: options.ImagesSize = None,
     seed: options.SampleSeed = 0,
-    start: options.Start = None,
+    start: options.StartPicture = None,
     start_sigma: options.StartSigma = None,
     frames: options.Frames = 0,
     film: Annotated[

@@ -46,7 +46,7 @@ def sample_command(
     ] = None,
     size: options.ImagesSize = None,
     seed: options.SampleSeed = 0,
-    start: options.Start = None,
+    start: options.StartPicture = None,
     start_sigma: options.StartSigma = None,
     interpolate: Annotated[
         int | None,

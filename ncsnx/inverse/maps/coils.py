@@ -132,8 +132,8 @@ class Sense(LinearMap):
 
 def root_sum_of_squares(coils: Tensor) -> Tensor:
     """√(Σ_c |x_c|²): (…, coils, H, W) → (…, H, W)."""
-    total: Tensor = coils.abs().square().sum(dim=-3)
-    return total.sqrt()
+    total: Tensor = coils.abs().square().sum(dim=-3).sqrt()
+    return total
 
 
 def simulated_maps(size: tuple[int, int], coils: int, seed: int = 0) -> Tensor:
@@ -175,9 +175,10 @@ def estimated_maps(kspace: Tensor, mask: Tensor) -> Tensor:
             f"{2 * reach[0]}×{2 * reach[1]}; give the maps"
         )
     window = _hann(height, reach[0])[:, None] * _hann(width, reach[1])
-    low = torch.fft.ifft2(kspace * torch.fft.ifftshift(window, dim=(-2, -1)), norm="ortho")
+    low: Tensor = torch.fft.ifft2(kspace * torch.fft.ifftshift(window, dim=(-2, -1)), norm="ortho")
     total = root_sum_of_squares(low)
-    return low / total.clamp_min(1e-6 * float(total.max())).unsqueeze(-3)
+    maps: Tensor = low / total.clamp_min(1e-6 * float(total.max())).unsqueeze(-3)
+    return maps
 
 
 def _centre(measured: Tensor) -> tuple[int, int]:

@@ -106,9 +106,7 @@ class LinearMap(MeasurementMap):
             raise NcsnxError(f"{name}.adjoint fails on measurements of {tuple(y.shape)}: {_line(error)}") from error
         if back.shape != x.shape or back.is_complex():
             kind = "complex" if back.is_complex() else "real"
-            raise NcsnxError(
-                f"{name}.adjoint gave {kind} images {tuple(back.shape)}, expected real ones {tuple(x.shape)}"
-            )
+            raise NcsnxError(f"{name}.adjoint gave {tuple(back.shape)}, {kind}; expected {tuple(x.shape)}, real")
         of_measurements, of_images = inner(measured, y), inner(x, back)
         size = _length(measured) * _length(y)
         if not abs(of_measurements - of_images) <= _ADJOINT_TOLERANCE * size:
@@ -160,7 +158,7 @@ def _checked(of: MeasurementMap) -> tuple[Tensor, Tensor]:
     count = len(x)
     if tuple(measured.shape) != (count, *of.measured_shape):
         raise NcsnxError(
-            f"{name}.apply gave {tuple(measured.shape)} for {count} images of {tuple(of.shape)}, expected "
+            f"{name}.apply gave {tuple(measured.shape)} for images {(count, *of.shape)}, expected "
             f"{(count, *of.measured_shape)}, with its measured_shape"
         )
     if not bool(torch.isfinite(_real(measured)).all()):
@@ -172,9 +170,7 @@ def _in_float32(of: MeasurementMap, x: Tensor) -> Tensor:
     try:
         return of.apply(x)
     except (RuntimeError, ValueError, TypeError) as error:
-        raise NcsnxError(
-            f"{type(of).__name__}.apply fails on {len(x)} images of {tuple(of.shape)}: {_line(error)}"
-        ) from error
+        raise NcsnxError(f"{type(of).__name__}.apply fails on images {tuple(x.shape)}: {_line(error)}") from error
 
 
 def _random(of: MeasurementMap, seed: int, *, uniform: bool = False) -> Tensor:
@@ -192,7 +188,7 @@ def _noise_like(y: Tensor) -> Tensor:
 
 
 def _largest_eigenvalue(normal: Callable[[Tensor], Tensor], v: Tensor) -> float:
-    """Of a symmetric map on images that is positive semidefinite, from v."""
+    """Largest eigenvalue of a symmetric map that is positive semidefinite, by power iteration from v."""
     found = 0.0
     for _ in range(_POWER_STEPS):
         length = float(v.norm())

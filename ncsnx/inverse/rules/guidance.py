@@ -1,4 +1,4 @@
-"""What all rules for measurement maps share: the target, the units, and the place of the driver's calls.
+"""The common part of all rules for measurement maps: the target, the units, and the calls of the driver.
 
 The target at σ is p(x_σ | y) with x_σ = x_0 + σ z and noise z that is independent of the measurement's. Its score is
 s(x, σ) + g(x, σ) with the likelihood score g = ∇ log p(y | x_σ), and a sampler with this score needs no more. (The
@@ -37,7 +37,7 @@ class Guidance(ABC):
     map: MeasurementMap
     """The map of the images of the batch."""
     given: Tensor
-    """What the rule needs of the measurements of each image, see `prepared`."""
+    """The measurements of each image, as `prepared` returns them."""
     deviation: float
     """γ, the standard deviation of the noise in y; of its real and of its imaginary part."""
     norm: float
@@ -57,7 +57,7 @@ class Guidance(ABC):
 
     @classmethod
     def prepared(cls, map: MeasurementMap, y: Tensor) -> Tensor:
-        """What the rule needs of measurements (P, *measured_shape) of images in [0, 1], (P, …)."""
+        """Measurements (P, *measured_shape) of images in [0, 1] in the form that the rule needs, (P, …)."""
         return y
 
     @abstractmethod

@@ -1,0 +1,168 @@
+"""`ncsnx restore --measure` of coils, rays and matrices, rules, and samples that start below the first level."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+import ncsnx
+from ncsnx.errors import NcsnxError
+from ncsnx.inverse import Masking, Radon, Task, simulated_maps
+from tests.cli.drawing import draw, drawn, error
+from tests.training.tiny import CPU, command
+
+NOISE = 0.02
+
+
+@pytest.fixture
+def measured(workplace: Path) -> Path:
+    """A working folder with measurements of two digits."""
+    digits = load_digits().images[:2] / 16
+    maps = simulated_maps((8, 8), 3).numpy()
+    mask = np.zeros((8, 8))
+    mask[:, [0, 1, 2, 3, -1, -2, -3]] = 1
+    kspace = np.fft.fft2(maps * digits[:, None], norm="ortho") * mask
+    rays = Radon((1, 8, 8), [0.0, 45.0, 90.0, 135.0])
+    sinogram = rays.apply(torch.from_numpy(digits)[:, None])[:, 0].numpy()
+    matrix = np.random.default_rng(0).normal(size=(30, 64)) / 8
+    np.savez(workplace / "coils.npz", kspace=kspace, mask=mask, maps=maps)
+    np.savez(workplace / "no-maps.npz", kspace=kspace, mask=mask)
+    np.save(workplace / "maps.npy", maps)
+    np.savez(workplace / "narrow.npz", kspace=kspace, mask=mask, maps=maps[:, :6])
+    np.savez(workplace / "few.npz", kspace=kspace, mask=mask, maps=maps[:2])
+    np.savez(workplace / "other-mask.npz", kspace=kspace, mask=mask[:6], maps=maps)
+    np.savez(workplace / "nan.npz", kspace=np.where(mask == 1, np.nan, kspace), mask=mask, maps=maps)
+    np.savez(workplace / "large.npz", kspace=1000 * kspace, mask=mask, maps=maps)
+    np.savez(workplace / "rays.npz", sinogram=sinogram, angles=np.array([0.0, 45.0, 90.0, 135.0]))
+    np.savez(workplace / "few-angles.npz", sinogram=sinogram, angles=np.array([0.0, 45.0]))
+    np.savez(workplace / "matrix.npz", matrix=matrix, y=digits.reshape(2, 64) @ matrix.T)
+    np.savez(workplace / "rows.npz", matrix=matrix, y=digits.reshape(2, 64)[:, :5])
+    (workplace / "truth").mkdir()
+    for number, digit in enumerate(digits):
+        np.save(workplace / f"truth/{number}.npy", digit)
+    return workplace
+
+
+@pytest.mark.parametrize(
+    ("words", "rule"),
+    [
+        (("coils.npz", "--noise", NOISE), "cg"),
+        (("no-maps.npz", "--maps", "maps.npy", "--noise", NOISE, "--rule", "dps"), "dps"),
+        (("rays.npz", "--noise", NOISE), "cg"),
+        (("matrix.npz",), None),
+        (("matrix.npz", "--rule", "langevin", "--noise", NOISE), "langevin"),
+    ],
+    ids=str,
+)
+def test_images_agree_with_what_was_measured(measured: Path, words: tuple[object, ...], rule: str | None) -> None:
+    """The network is barely trained, so only the measurement tells the images apart."""
+    result = command("restore", "digits", "--measure", *map(str, words), "--n", "1", "--json", *CPU, folder=measured)
+    assert result.code == 0, result.err
+    assert ("rule: " in result.err) == (rule is not None)
+    found = json.loads(result.out)
+    assert found["task"].get("rule") == rule
+    assert len(found["agreement"]["pictures"]) == 2
+    plain = ncsnx.load(measured / "runs/digits")
+    truth = torch.from_numpy(load_digits().images[:2] / 16).float()
+    images = ncsnx.sample(plain, n=2)[:, 0]
+    samples = torch.from_numpy(_samples(measured / found["folder"] / "samples.safetensors"))
+    assert float((samples[:, 0] - truth).square().mean()) < float((images - truth).square().mean())
+
+
+def _samples(path: Path) -> "np.typing.NDArray[np.float32]":
+    from safetensors.numpy import load_file
+
+    return load_file(path)["samples"]
+
+
+def test_estimated_coil_maps_are_said(measured: Path) -> None:
+    result = draw(measured, "--measure", "no-maps.npz", "--n", "1", "--noise", "0.1")
+    assert result.code == 0
+    assert "coil maps: estimated from the fully sampled centre" in result.err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--measure", "narrow.npz"), r"expected complex numbers of shape (coils, 8, 8) or (P, coils, 8, 8), found"),
+        (
+            ("--measure", "few.npz"),
+            "expected coil maps (3, 8, 8), alone or for each of 2 pictures, as in kspace; found",
+        ),
+        (("--measure", "other-mask.npz"), "expected zeros and ones of shape (8, 8) or (P, 8, 8), found"),
+        (("--measure", "nan.npz"), "kspace contains NaN or infinity where mask is 1"),
+        (("--measure", "large.npz"), "expected kspace in the scale of numpy.fft.fft2(maps * image"),
+        (("--measure", "few-angles.npz"), "sinogram is of 4 angles, but there are 2 angles"),
+        (("--measure", "rows.npz"), "matrix has 30 rows, but y has 5 values"),
+        (("--measure", "rays.npz", "--maps", "maps.npy"), "--maps goes with measurements by coils"),
+        (("--measure", "coils.npz", "--rule", "exact"), "rule exact does not fit a linear map"),
+        (("--measure", "coils.npz", "--rule", "best"), "--rule must be one of auto, exact, cg, langevin, dps"),
+        (("--measure", "coils.npz", "--rule", "langevin", "sampler=cas"), "cannot be used with rule langevin"),
+        (("--measure", "coils.npz", "--start", "adjoint"), "--start needs --start-sigma, which is not given"),
+        (("--measure", "coils.npz", "--start-sigma", "0"), "--start-sigma must be above 0, not 0"),
+        (("--measure", "coils.npz", "--start-sigma", "900"), "--start-sigma must be from 0.01"),
+    ],
+    ids=str,
+)
+def test_what_does_not_fit_is_refused_in_one_line(measured: Path, words: tuple[str, ...], told: str) -> None:
+    assert told in error(draw(measured, *words, "--n", "1"))
+    assert not (measured / "out").exists()
+
+
+def test_samples_start_from_a_picture_at_a_chosen_level(measured: Path) -> None:
+    """Under little noise they still are the picture; levels above it take no evaluations."""
+    model = ncsnx.load(measured / "runs/digits")
+    truth = torch.from_numpy(load_digits().images[:2] / 16).float()[:, None]
+    images = ncsnx.sample(model, n=4, start=truth, start_sigma=0.02)
+    assert float((images - truth.repeat(2, 1, 1, 1)).abs().mean()) < 0.1
+    assert not torch.equal(images[0], images[2])
+    words = ("sample", "digits", "--n", "2", "--start", "truth", "--start-sigma", "0.02", "--json", *CPU)
+    result = command(*words, folder=measured)
+    assert result.code == 0, result.err
+    found = json.loads(result.out)
+    assert found["start"]["sigma"] == 0.02
+    assert 0 < found["evaluations"] < model.evaluations
+    assert "starts at σ = 0.02000, with" in result.err
+    samples = torch.from_numpy(_samples(measured / found["folder"] / "samples.safetensors"))
+    torch.testing.assert_close(samples, ncsnx.sample(model, n=2, start=truth, start_sigma=0.02))
+
+
+def test_alternatives_start_from_their_own_measurement(measured: Path) -> None:
+    model = ncsnx.load(measured / "runs/digits")
+    truth = torch.from_numpy(load_digits().images[:2] / 16).float()[:, None]
+    operator = Masking(torch.arange(64).view(1, 8, 8) < 60)
+    task = Task.of_measurement(operator, truth.flatten(1)[:, :60])
+    images = ncsnx.sample(model, n=2, task=task, start_sigma=0.02)
+    assert float((images.view(2, 2, 1, 8, 8) - truth[:, None]).abs()[..., :7, :].max()) < 1e-6
+    found = drawn(measured, "--measure", "coils.npz", "--noise", "0.02", "--n", "1", "--start-sigma", "0.1")
+    assert float((found - truth).square().mean()) < 0.05
+
+
+def test_a_conditional_network_starts_at_its_nearest_level(measured: Path) -> None:
+    model = ncsnx.load(measured / "runs/digits")
+    model.network.any_sigma = False  # type: ignore[misc]
+    levels = model.network.noise_levels
+    near = (levels[2] * levels[3]) ** 0.5 * 1.01
+    from ncsnx.sampling.start_images import StartImages, level_in_words
+
+    start = StartImages(sigma=near, images=torch.zeros(1, 1, 8, 8), facts={})
+    assert model.starting(start).levels == levels[2:]
+    assert "the trained level nearest to" in level_in_words(start, levels[2:], levels)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ({"start_sigma": 0.1}, "needs start with a picture, since there is no measurement"),
+        ({"start": torch.zeros(1, 1, 8, 8)}, "start needs start_sigma"),
+        ({"start": torch.zeros(1, 8, 6), "start_sigma": 0.1}, r"must have the shape \(P, 1, 8, 8\), not \(1, 8, 6\)"),
+        ({"start": "adjoint", "start_sigma": 0.1}, "there is no measurement"),
+        ({"start": torch.zeros(1, 8, 8), "start_sigma": 0.1, "interpolate": 3}, "cannot be combined with start"),
+    ],
+)
+def test_a_start_that_makes_no_sense_is_refused(trained: Path, arguments: dict[str, object], told: str) -> None:
+    with pytest.raises(NcsnxError, match=told):
+        ncsnx.sample(ncsnx.load(trained / "runs/digits"), n=1, **arguments)  # type: ignore[arg-type]

@@ -1,0 +1,246 @@
+"""Measurement maps: adjoints, norms, known transforms, and what is refused."""
+
+import math
+import subprocess
+import sys
+
+import attrs
+import pytest
+import torch
+from torch import Tensor
+
+from ncsnx.errors import NcsnxError
+from ncsnx.inverse import (
+    Averaging,
+    Fourier,
+    LinearMap,
+    MatrixMap,
+    MeasurementMap,
+    OperatorMap,
+    Radon,
+    Sense,
+    estimated_maps,
+    from_deepinv,
+    simulated_maps,
+)
+from ncsnx.inverse.maps.coils import root_sum_of_squares
+
+GENERATOR = torch.Generator().manual_seed(0)
+SIZE = (12, 8)
+COILS = simulated_maps(SIZE, 4)
+SOME = torch.rand(SIZE, generator=GENERATOR) < 0.4
+MAPS: dict[str, LinearMap] = {
+    "coils": Sense(COILS, SOME),
+    "coils, real": Sense(COILS, SOME, channels=1),
+    "coils of pictures": Sense(torch.stack([COILS, COILS.conj()]), torch.stack([SOME, ~SOME])),
+    "radon": Radon((1, *SIZE), [0.0, 30.0, 75.0, 90.0, 140.0]),
+    "radon, few detectors": Radon((2, 7, 9), [10.0, 100.0], 5),
+    "matrix": MatrixMap((1, 3, 4), torch.randn(5, 12, generator=GENERATOR)),
+    "complex matrix": MatrixMap((2, 3, 2), torch.randn(7, 12, dtype=torch.complex64, generator=GENERATOR)),
+    "operator": OperatorMap(Averaging((3, 6, 8), 2)),
+}
+
+
+def images(of: MeasurementMap, seed: int = 1) -> Tensor:
+    count = of.pictures or 2
+    return torch.rand(count, *of.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(params=MAPS.values(), ids=MAPS.keys())
+def linear(request: pytest.FixtureRequest) -> LinearMap:
+    found = request.param
+    assert isinstance(found, LinearMap)
+    return found
+
+
+def test_a_map_of_ncsnx_has_the_adjoint_that_it_says(linear: LinearMap) -> None:
+    linear.check()
+    x = images(linear)
+    assert linear.adjoint(linear.apply(x)).dtype == x.dtype
+    assert linear.adjoint(linear.apply(x.float())).dtype == torch.float32
+    torch.testing.assert_close(linear.normal(x), linear.adjoint(linear.apply(x)))
+
+
+def test_the_norm_is_the_largest_singular_value(linear: LinearMap) -> None:
+    size, count = math.prod(linear.shape), linear.pictures or 1
+    largest = 0.0
+    for place in range(count):
+        one = linear.of(torch.full((size,), place))
+        rows = one.normal(torch.eye(size).double().view(size, *linear.shape)).flatten(1)
+        largest = max(largest, float(torch.linalg.eigvalsh(rows)[-1].sqrt()))
+    assert linear.norm >= largest * (1 - 2e-3)
+    assert linear.norm <= largest * (1 + 1e-3) or isinstance(linear, Sense), "coils have an upper bound"
+
+
+def test_an_image_is_measured_alike_in_any_batch(linear: LinearMap) -> None:
+    x = images(linear)
+    alone = [linear.of(torch.tensor([place])).apply(x[place : place + 1]) for place in range(len(x))]
+    torch.testing.assert_close(linear.apply(x), torch.cat(alone))
+
+
+def test_a_gradient_goes_through_a_map(linear: LinearMap) -> None:
+    x = images(linear).requires_grad_()
+    y = linear.apply(x)
+    (y.abs() ** 2).sum().backward()
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad, 2 * linear.normal(x.detach()))
+
+
+def test_one_coil_of_ones_measures_what_the_fourier_operator_does() -> None:
+    x = images(MAPS["coils"])
+    one = Sense(torch.ones(1, *SIZE, dtype=torch.complex64), SOME)
+    operator = Fourier((2, *SIZE), SOME)
+    torch.testing.assert_close(operator.of_spectrum(one.apply(x)[:, 0]), operator.coefficients(x))
+
+
+def test_a_ray_through_a_disc_is_as_long_as_its_chord() -> None:
+    size, radius = 64, 20.0
+    places = torch.arange(size) - size // 2
+    disc = (places.view(-1, 1) ** 2 + places**2 <= radius**2).double()
+    sinogram = Radon((1, size, size), [0.0, 17.0, 45.0, 133.0]).apply(disc.view(1, 1, size, size))[0, 0]
+    chords = 2 * (radius**2 - places.double() ** 2).clamp_min(0).sqrt()
+    inner = places.abs() < 17  # at the edge, pixels are coarse
+    assert float((sinogram - chords)[:, inner].abs().max()) < 2
+    torch.testing.assert_close(sinogram.sum(dim=1), disc.sum().expand(4), rtol=2e-3, atol=0)
+
+
+def test_a_sinogram_is_that_of_scikit_image() -> None:
+    transform = pytest.importorskip("skimage.transform")
+    size = 32
+    places = torch.arange(size) - size // 2
+    x = torch.rand(size, size, generator=GENERATOR).double() * (places.view(-1, 1) ** 2 + places**2 < 15**2)
+    angles = [0.0, 20.0, 90.0, 121.0]
+    found = Radon((1, size, size), angles).apply(x.view(1, 1, size, size))[0, 0]
+    expected = torch.from_numpy(transform.radon(x.numpy(), angles, circle=True)).T
+    assert float((found - expected).abs().max()) < 2e-3 * float(expected.max())
+
+
+def test_simulated_maps_are_smooth_and_of_unit_power() -> None:
+    maps = simulated_maps((32, 24), 6, seed=2)
+    torch.testing.assert_close(root_sum_of_squares(maps), torch.ones(32, 24))
+    assert float((maps[:, 1:] - maps[:, :-1]).abs().max()) < 0.3
+    assert torch.equal(maps, simulated_maps((32, 24), 6, seed=2))
+    assert not torch.equal(maps, simulated_maps((32, 24), 6, seed=3))
+
+
+def test_maps_are_estimated_from_the_measured_centre() -> None:
+    """Up to a phase for each pixel, which all coils share and which the image then has."""
+    size = (48, 32)
+    maps = simulated_maps(size, 4)
+    rows, columns = torch.meshgrid(torch.linspace(-1, 1, size[0]), torch.linspace(-1, 1, size[1]), indexing="ij")
+    image = torch.exp(-2 * (rows**2 + columns**2)) + 0.2
+    mask = torch.zeros(size, dtype=torch.bool)
+    mask[:, ::4] = True
+    mask[:, [*range(6), *range(-6, 0)]] = True
+    kspace = mask * torch.fft.fft2(maps * image, norm="ortho")
+    found = estimated_maps(kspace, mask)
+    middle = (rows.abs() < 0.7) & (columns.abs() < 0.7)
+    alike = (found.conj() * maps).sum(dim=0).abs()[middle]
+    assert float(alike.min()) > 0.98
+    mask[:, [1, -1]] = False
+    with pytest.raises(NcsnxError, match=r"fully sampled frequencies around 0, at least 4×4, found .*; give the maps"):
+        estimated_maps(kspace, mask)
+
+
+class Doubled(Sense):
+    def adjoint(self, y: Tensor) -> Tensor:
+        return 2 * super().adjoint(y)
+
+
+class Failing(MatrixMap):
+    def apply(self, x: Tensor) -> Tensor:
+        return x @ torch.zeros(3, 3)
+
+
+class Longer(MatrixMap):
+    def apply(self, x: Tensor) -> Tensor:
+        return super().apply(x)[:, :-1]
+
+
+ONES = torch.ones(5, 12)
+
+
+@pytest.mark.parametrize(
+    ("of", "told"),
+    [
+        (Doubled(COILS, SOME), r"Doubled: adjoint is not the adjoint of apply: for random x and y, ⟨A x, y⟩ is"),
+        (Failing((1, 3, 4), ONES), r"Failing.apply fails on images \(2, 1, 3, 4\)"),
+        (Longer((1, 3, 4), ONES), r"Longer.apply gave \(2, 4\) for images \(2, 1, 3, 4\), expected \(2, 5\)"),
+        (MatrixMap((1, 3, 4), 0 * ONES), "measures nothing"),
+        (MatrixMap((1, 3, 4), math.nan * ONES), "gave NaN or infinity"),
+    ],
+)
+def test_a_map_that_is_none_is_found_out(of: LinearMap, told: str) -> None:
+    with pytest.raises(NcsnxError, match=told):
+        of.check()
+
+
+@pytest.mark.parametrize(
+    ("maps", "mask", "told"),
+    [
+        (COILS.real, SOME, r"expected complex coil maps \(coils, H, W\) or \(P, coils, H, W\), found real"),
+        (COILS[0], SOME, r"found complex \(12, 8\)"),
+        (COILS, SOME.T, r"expected a mask of shape \(12, 8\) or \(P, 12, 8\), as the coil maps, found \(8, 12\)"),
+        (COILS, 2.0 * SOME, "a mask of zeros and ones"),
+        (COILS, torch.zeros(SIZE), "with a 1 where"),
+        (COILS * math.nan, SOME, "coil maps contain NaN"),
+        (torch.stack([COILS] * 2), torch.stack([SOME] * 3), "as many pictures, found 2 and 3 masks"),
+    ],
+)
+def test_coils_that_do_not_fit_are_refused(maps: Tensor, mask: Tensor, told: str) -> None:
+    with pytest.raises(NcsnxError, match=told):
+        Sense(maps, mask)
+
+
+def test_a_map_that_is_not_linear_has_the_norm_of_its_derivative() -> None:
+    @attrs.frozen(eq=False)
+    class Magnitudes(MeasurementMap):
+        shape: tuple[int, int, int] = (1, 6, 4)
+        measured_shape: tuple[int, ...] = (6, 4)
+
+        def apply(self, x: Tensor) -> Tensor:
+            return 3 * torch.fft.fft2(x[:, 0], norm="ortho").abs()
+
+    magnitudes = Magnitudes()
+    magnitudes.check()
+    assert magnitudes.norm == pytest.approx(3 * math.sqrt(2), rel=0.35), "3 for each, √2 for a pair of mirrored ones"
+
+
+def test_fifteen_coils_take_memory_in_the_order_of_the_images() -> None:
+    """Aᴴ A of 8 images of 158×320 pixels: the frequencies of all coils alone would take 48 MB."""
+    code = """
+import resource, torch
+from ncsnx.inverse.maps.coils import Sense, simulated_maps
+torch.set_num_threads(1)
+sense = Sense(simulated_maps((158, 320), 15), torch.rand(158, 320) < 0.25)
+x = torch.rand(8, 2, 158, 320)
+sense.normal(x[:1])
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+sense.normal(x)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    kilobytes = 1 if sys.platform == "darwin" else 1024
+    assert int(found.stdout) * kilobytes < 10 * 8 * 2 * 158 * 320 * 4
+
+
+def test_a_physics_of_deepinv_is_a_map() -> None:
+    deepinv = pytest.importorskip("deepinv")
+    filter = torch.rand(1, 1, 3, 3)
+    blur = from_deepinv(deepinv.physics.Blur(filter=filter, padding="circular"), (1, 8, 8))
+    assert isinstance(blur, LinearMap)
+    blur.check()
+    coils = from_deepinv(
+        deepinv.physics.MultiCoilMRI(mask=SOME[None, None].float(), coil_maps=COILS[None], img_size=SIZE), (2, *SIZE)
+    )
+    coils.check()
+    phases = from_deepinv(deepinv.physics.Denoising(), (1, 8, 8))
+    phases.check()
+
+
+@pytest.mark.parametrize(
+    ("physics", "told"), [(3, "a method A, found int"), (MAPS["radon"], "a method A, found Radon")]
+)
+def test_what_is_no_physics_is_refused(physics: object, told: str) -> None:
+    with pytest.raises(NcsnxError, match=told):
+        from_deepinv(physics, (1, 8, 8))

@@ -1,0 +1,180 @@
+"""Rules for measurement maps: the posterior of Gaussian data, and what they do not support."""
+
+import attrs
+import pytest
+import torch
+from torch import Tensor
+
+from ncsnx.config import AnnealedLangevin, Sampler
+from ncsnx.config.sampler import GridSampler
+from ncsnx.errors import NcsnxError
+from ncsnx.inverse import Averaging, LinearMap, Masking, MatrixMap, MeasurementMap, OperatorMap, Task
+from ncsnx.inverse.rules.conjugate_gradients import solved
+from ncsnx.inverse.rules.guidance import Guidance
+from ncsnx.inverse.rules.linear_rules import DataConsistency
+from ncsnx.inverse.rules.rule_choice import GUIDANCE, chosen_rule
+from ncsnx.jobs.task_choice import RULES
+from ncsnx.samplers.building import build_sampler
+from ncsnx.samplers.contract import definition_of
+from ncsnx.samplers.exam import fault
+from ncsnx.samplers.state import Noise
+from tests.cli.command import REPOSITORY
+from tests.inverse.complex_gaussian import RULES as TABLE_RULES
+from tests.inverse.complex_gaussian import SAMPLERS, Problem, coils_problem, rows
+from tests.samplers.registry import usual_settings
+from tests.samplers.test_conformance import levels_for
+
+
+@attrs.frozen(eq=False)
+class Squares(MeasurementMap):
+    """Squares of some pixels."""
+
+    shape: tuple[int, int, int] = (1, 4, 4)
+    measured_shape: tuple[int, ...] = (2, 4)
+
+    def apply(self, x: Tensor) -> Tensor:
+        return x[:, 0, :2] ** 2
+
+
+def consistent_pixels(known: Tensor, values: Tensor, deviation: float, noise: Noise) -> Guidance:
+    pixels = OperatorMap(Masking(known))
+    return DataConsistency(map=pixels, given=pixels.adjoint(values), deviation=deviation, norm=1.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", list(usual_settings(9)), ids=repr)
+def test_conjugate_gradients_pass_the_exam_with_every_sampler(config: Sampler) -> None:
+    """First-order `cas` has half of any variance, and passes with that too."""
+    definition = definition_of(type(config))
+    assert fault(definition, config, levels_for(config), consistent_pixels) is None
+
+
+@pytest.mark.parametrize("title", ["`cas`", "`dpmpp-sde`", "`heun`"])
+def test_conjugate_gradients_draw_from_the_posterior_of_a_complex_gaussian_seen_by_coils(title: str) -> None:
+    """The guide's table on a smaller image; 40 images of 192 values have a relative error of 0.02 in a variance."""
+    problem, sampler = coils_problem((12, 8)), SAMPLERS[title]
+    images, _ = problem.drawn(DataConsistency, attrs.evolve(sampler, steps=60), 40)
+    judged = problem.judged(images)
+    assert judged.mean < 0.15
+    assert 0.75 < judged.measured < 1.25
+    assert 0.75 < judged.rest < 1.25
+
+
+@pytest.mark.slow
+def test_the_guides_table_is_what_the_rules_do_and_its_best_rule_is_the_default() -> None:
+    guide = (REPOSITORY / "docs/guides/inverse-problems.md").read_text().splitlines()
+    begin = guide.index(
+        "| rule | sampler | evaluations | error of the mean | variance, measured | variance, rest | s |"
+    )
+    for said, found in zip(guide[begin:], rows(100), strict=False):
+        cells, others = (line.strip("| ").split(" | ") for line in (said, found))
+        assert cells[:3] == others[:3]
+        for one, other in zip(cells[3:6], others[3:6], strict=True):
+            if one.replace(".", "").isdecimal():
+                assert float(one) == pytest.approx(float(other), abs=0.011, rel=0.01)
+    default = chosen_rule("auto", coils_problem().map)
+    for title, sampler in SAMPLERS.items():
+        if isinstance(sampler, GridSampler):
+            errors = {}
+            for name, rule in TABLE_RULES.items():
+                try:
+                    errors[name] = coils_problem().judged(coils_problem().drawn(rule, sampler, 40)[0]).mean
+                except NcsnxError:
+                    continue
+            assert min(errors, key=lambda name: errors[name]) == default, title
+
+
+def test_many_langevin_steps_reach_the_posterior_by_every_rule() -> None:
+    """Eight pixels, so that the exact posterior is near after few levels."""
+    matrix = torch.randn(5, 8, generator=torch.Generator().manual_seed(1))
+    problem = Problem(MatrixMap((1, 4, 2), matrix), noise=0.3)
+    sampler = AnnealedLangevin(step_size=0.3 * 0.005**2, steps_per_level=5)
+    for rule in GUIDANCE.values():
+        judged = problem.judged(problem.drawn(rule, sampler, 200)[0])
+        assert judged.mean < 0.2
+        assert 0.7 < judged.measured < 1.4
+
+
+def test_conjugate_gradients_solve_for_each_image_alone() -> None:
+    generator = torch.Generator().manual_seed(0)
+    matrix = torch.randn(6, 12, generator=generator, dtype=torch.float64)
+    of, b = MatrixMap((1, 3, 4), matrix), torch.randn(3, 1, 3, 4, generator=generator, dtype=torch.float64)
+    ridge = torch.tensor([0.1, 1.0, 10.0]).double().view(-1, 1, 1, 1)
+    found = solved(of.normal, ridge, b, iterations=50, tolerance=1e-10)
+    torch.testing.assert_close(of.normal(found) + ridge * found, b)
+    loose = solved(of.normal, ridge, b, iterations=50, tolerance=1e-2)
+    each = [(ridge[place : place + 1], b[place : place + 1]) for place in range(3)]
+    alone = [solved(of.normal, one, y, iterations=50, tolerance=1e-2) for one, y in each]
+    torch.testing.assert_close(loose, torch.cat(alone))
+    assert torch.equal(solved(of.normal, ridge, 0 * b, iterations=3, tolerance=1e-2), 0 * b)
+
+
+def test_the_units_of_a_measurement_do_not_matter() -> None:
+    """y in other units, such as a scanner's, with its noise in these units."""
+    matrix = torch.randn(5, 8, generator=torch.Generator().manual_seed(1))
+    x = torch.rand(1, 1, 4, 2)
+    for rule in GUIDANCE.values():
+        found = []
+        for unit in (1.0, 1000.0):
+            of = MatrixMap((1, 4, 2), unit * matrix)
+            given = rule.prepared(of, unit * torch.ones(1, 5))
+            one = rule(map=of, given=given, deviation=0.1 * unit, norm=of.norm)
+            found.append(one.guided(lambda x, sigma: -x / (1 + sigma**2), x, 0.5)[1])
+        torch.testing.assert_close(*found, rtol=1e-3, atol=1e-3)
+
+
+def test_a_measurement_that_is_not_linear_is_followed_by_gradients() -> None:
+    task = Task.of_measurement(Squares(), torch.full((1, 2, 4), 0.49), noise=0.01)
+    assert task.rule == "dps"
+    of = task.operator
+    assert isinstance(of, MeasurementMap)
+    given = task.values.expand(20, -1, -1)
+    dps = GUIDANCE["dps"](map=of, given=given, deviation=task.noise, norm=of.norm)
+    levels = tuple(1.0 * (0.01 / 1.0) ** (number / 29) for number in range(30))
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(k: int) -> Tensor:
+        return torch.randn(20, 1, 4, 4, generator=generator)
+
+    def score(x: Tensor, sigma: float | Tensor) -> Tensor:
+        return (0.5 - x) / (0.09 + sigma**2)
+
+    sampler = AnnealedLangevin(step_size=0.5 * levels[-1] ** 2, steps_per_level=10)
+    *_, last = build_sampler(sampler)(score, 0.5 + draw(0), levels, noise=draw, constrain=dps)
+    assert not last.x.requires_grad
+    assert float((of.apply(last.x) - 0.49).abs().mean()) < 0.05
+    assert 0.2 < float(last.x[:, 0, 2:].std()) < 0.4, "the rest is as in the data"
+
+
+LINEAR = MatrixMap((1, 4, 4), torch.ones(2, 16))
+
+
+@pytest.mark.parametrize(
+    ("operator", "default", "fitting"),
+    [
+        (Averaging((1, 4, 4), 2), "exact", {"exact", "cg", "langevin", "dps"}),
+        (LINEAR, "cg", {"cg", "langevin", "dps"}),
+        (Squares(), "dps", {"dps"}),
+    ],
+)
+def test_the_measurement_decides_on_the_rule(operator: LinearMap, default: str, fitting: set[str]) -> None:
+    assert chosen_rule("auto", operator) == default
+    for rule in ("exact", *GUIDANCE):
+        if rule in fitting:
+            assert chosen_rule(rule, operator) == rule
+        else:
+            with pytest.raises(NcsnxError, match=f"rule {rule} does not fit .*; expected one of"):
+                chosen_rule(rule, operator)
+    with pytest.raises(NcsnxError, match="unknown rule; expected one of auto, exact, cg, langevin, dps"):
+        chosen_rule("ddrm", operator)
+
+
+def test_the_annealed_likelihood_refuses_samplers_that_it_does_not_suit() -> None:
+    problem = coils_problem()
+    for title, told in (("`cas`", "diverge"), ("`heun`", "draws no noise"), ("`ode`", "draws no noise")):
+        with pytest.raises(NcsnxError, match=f"cannot be used with rule langevin: .*{told}"):
+            problem.drawn(GUIDANCE["langevin"], SAMPLERS[title], 1)
+
+
+def test_the_commands_know_the_rules_without_torch() -> None:
+    assert set(RULES) == {"auto", "exact", *GUIDANCE}

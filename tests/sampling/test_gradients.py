@@ -1,0 +1,86 @@
+"""Gradients of scores and denoisers: those of a function of x, however the network runs."""
+
+from pathlib import Path
+
+import attrs
+import pytest
+import torch
+from torch import Tensor
+
+import ncsnx
+from ncsnx.errors import NcsnxError
+from ncsnx.networks import prepare
+from ncsnx.networks.execution import Execution
+from ncsnx.sampling.score_model import ScoreModel
+
+EXECUTIONS = {
+    "plain": Execution(),
+    "fused": Execution(memory_format="channels_last", fused=True),
+    "recomputed": Execution(fused=True, checkpointing=True),
+    "graphs": Execution(graphs=True),
+}
+
+
+@pytest.fixture
+def model(trained: Path) -> ScoreModel:
+    return ncsnx.load(trained / "runs/digits")
+
+
+def slope(model: ScoreModel, x: Tensor, weights: Tensor, sigma: float) -> Tensor:
+    at = x.clone().requires_grad_()
+    (found,) = torch.autograd.grad((weights * model.score(at, sigma)).sum(), at)
+    return found
+
+
+def test_a_score_has_a_gradient_if_x_requires_one_and_only_then(model: ScoreModel) -> None:
+    x = torch.rand(2, 1, 8, 8)
+    assert not model.score(x, 0.3).requires_grad
+    with torch.no_grad():
+        assert not model.score(x.clone().requires_grad_(), 0.3).requires_grad
+    assert model.score(x.clone().requires_grad_(), 0.3).requires_grad
+    assert model.denoise(x.clone().requires_grad_(), torch.full((2, 1, 1, 1), 0.3)).requires_grad
+    assert all(not parameter.requires_grad for parameter in model.network.parameters())
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS.values(), ids=EXECUTIONS.keys())
+def test_the_gradient_is_the_difference_quotient(model: ScoreModel, execution: Execution) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, weights, direction = torch.randn(3, 2, 1, 8, 8, generator=generator)
+    prepare(model.network, execution)
+    expected_score = model.score(x, 0.3)
+    found = (slope(model, x, weights, 0.3) * direction).sum()
+    wide = attrs.evolve(model, network=model.network.double())
+    ends = [(weights * wide.score((x + step * direction).double(), 0.3)).sum() for step in (1e-4, -1e-4)]
+    torch.testing.assert_close(found.double(), (ends[0] - ends[1]) / 2e-4, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(expected_score.double(), wide.score(x.double(), 0.3), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_the_compiled_gradient_is_the_eager_one(model: ScoreModel) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, weights = torch.randn(2, 2, 1, 8, 8, generator=generator)
+    expected = slope(model, x, weights, 0.3)
+    for memory_format in ("contiguous", "channels_last"):
+        prepare(model.network, Execution(memory_format=memory_format, fused=True, compile=True))
+        assert not model.score(x, 0.3).requires_grad
+        torch.testing.assert_close(slope(model, x, weights, 0.3), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_denoiser_is_the_mean_of_clean_images_in_0_to_1(model: ScoreModel) -> None:
+    denoiser, y = model.as_denoiser(), torch.rand(2, 1, 8, 8)
+    torch.testing.assert_close(denoiser(y, 0.2), model.denoise(y, 0.2))
+    each = denoiser(y, torch.tensor([0.2, 0.4]))
+    torch.testing.assert_close(each, torch.cat([denoiser(y[:1], 0.2), denoiser(y[1:], 0.4)]))
+    data = attrs.evolve(model.experiment.data, transform="rescaled")
+    rescaled = attrs.evolve(model, experiment=attrs.evolve(model.experiment, data=data))
+    expected = (rescaled.denoise(2 * y - 1, 0.4) + 1) / 2
+    torch.testing.assert_close(rescaled.as_denoiser()(y, 0.2), expected)
+    logit = attrs.evolve(model.experiment, data=attrs.evolve(model.experiment.data, transform="logit"))
+    with pytest.raises(NcsnxError, match="a model of logits"):
+        attrs.evolve(model, experiment=logit).as_denoiser()
+
+
+def test_a_denoiser_is_one_of_deepinv(model: ScoreModel) -> None:
+    deepinv = pytest.importorskip("deepinv")
+    prior, y = deepinv.optim.PnP(denoiser=model.as_denoiser()), torch.rand(2, 1, 8, 8)
+    torch.testing.assert_close(prior.prox(y, 0.2), model.denoise(y, 0.2))
