@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ncsnx.config.checks import quoted
+from ncsnx.config.image_sizes import ImageSize, as_image_size, height_and_width, is_image_size
 from ncsnx.config.sampler import Sampler
 from ncsnx.errors import UsageError
 from ncsnx.runs.folder import Run
+from ncsnx.spelling import parameter
 
 
 def require_kind(name: str, value: object, kind: type, expected: str) -> None:
@@ -32,3 +35,12 @@ def typed_target(target: Run | Path | str) -> str:
 def as_tags(given: Sequence[str]) -> Sequence[str]:
     """Tags, of which a single one may be given as a string."""
     return (given,) if isinstance(given, str) else given
+
+
+def image_size_of(size: Any) -> ImageSize | None:
+    """A size that was given; a pair of equal numbers becomes the one number. Raises UsageError for other values."""
+    found = as_image_size(size)
+    if found is not None and not (is_image_size(found) and min(height_and_width(found)) >= 1):
+        raise UsageError(f"{parameter('size')} {quoted(size)}: expected a number of pixels, or (height, width)")
+    checked: ImageSize | None = found
+    return checked

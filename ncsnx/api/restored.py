@@ -6,8 +6,10 @@ from typing import Literal
 import attrs
 import safetensors.torch
 
+from ncsnx.api.arguments import image_size_of
 from ncsnx.api.choices import experiment_with, runtime_or_default
 from ncsnx.api.python_call import python_call
+from ncsnx.config.image_sizes import ImageSize
 from ncsnx.config.sampler import Sampler
 from ncsnx.console.working import work_of
 from ncsnx.data.window import window_of
@@ -26,7 +28,7 @@ from ncsnx.runs.folder import Run
 from ncsnx.runs.model_source import Source, open_source
 from ncsnx.runs.names import runs_folder
 from ncsnx.runtime import Runtime
-from ncsnx.sampling.request import SampleRequest, images_at_once
+from ncsnx.sampling.request import SampleRequest, images_at_once, shape_at
 from ncsnx.spelling import parameter
 
 
@@ -82,6 +84,7 @@ def restore(
     truth: Path | str | None = None,
     ckpt: int | str | None = None,
     n: int = 4,
+    size: ImageSize | None = None,
     seed: int = 0,
     sampler: Sampler | Literal["fast"] | None = None,
     frames: int = 0,
@@ -102,9 +105,10 @@ def restore(
     at), super_resolve (with factor), colorize, deblur (with blur), measure, and operator (with input), which take what
     the options of `ncsnx restore` take. at: the corner (x, y).
     noise: standard deviation of the measurement's noise, where black is 0 and white 1. truth: true pictures, to compare
-    with. n: images per picture. ckpt: a step, 'latest' or 'best'; None for an exported model. sampler: default: the
-    experiment's; 'fast': the one that `compare` stored. frames, film: also write pictures or a film of the sampling.
-    out: default: a folder named after the protocol, in the run. overwrite: replace samples of another protocol there.
+    with. n: images per picture. size: height and width of the images, as in `sample`. ckpt: a step, 'latest' or 'best';
+    None for an exported model. sampler: default: the experiment's; 'fast': the one that `compare` stored. frames, film:
+    also write pictures or a film of the sampling. out: default: a folder named after the protocol, in the run.
+    overwrite: replace samples of another protocol there.
     runs, data, batch_size, runtime, progress: as in `fid`.
 
     Raises NcsnxError, UsageError. Ctrl-C raises KeyboardInterrupt; the same call resumes after the last finished batch.
@@ -129,20 +133,22 @@ def restore(
         noise=noise,
     )
     _require_one(task, chosen)
+    size = image_size_of(size)
     place = source if isinstance(source, Run | Export) else open_source(runs_folder(runs), source)
     folder = None if data is None else Path(data)
     with python_call(progress) as (messages, stop):
         work = work_of(messages, stop)
         experiment = experiment_with(work, place, sampler)
-        values = range_of(experiment.data, folder, place)
+        values, shape = range_of(experiment.data, folder, place), shape_at(experiment.data, size)
         job = RestorationJob(
             source=place,
             experiment=experiment,
             ckpt=ckpt,
-            task=lambda: build_task(chosen, experiment.data, values) if task is None else task,
+            task=lambda: build_task(chosen, experiment.data, values, shape) if task is None else task,
             n=n,
+            size=size,
             request=SampleRequest(
-                seed=seed, batch_size=images_at_once(experiment.data, batch_size), frames=frames, film=film
+                seed=seed, batch_size=images_at_once(experiment.data, batch_size, size), frames=frames, film=film
             ),
             runtime=lambda: runtime_or_default(runtime, experiment),
             out=None if out is None else Path(out),

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Literal
 import attrs
 import torch
 
-from ncsnx.api.arguments import require_kind, require_sampler
+from ncsnx.api.arguments import image_size_of, require_kind, require_sampler
 from ncsnx.api.choices import experiment_with
 from ncsnx.api.python_messages import PythonMessages
 from ncsnx.config.experiment import Experiment
+from ncsnx.config.image_sizes import ImageSize
 from ncsnx.config.sampler import Sampler
 from ncsnx.console.progress import progress as shown_progress
 from ncsnx.console.working import work_of
@@ -35,6 +36,7 @@ def sample(
     interpolate: int | None = None,
     between: int | None = None,
     task: "Task | None" = None,
+    size: ImageSize | None = None,
     data: Path | str | None = None,
     progress: bool | None = None,
 ) -> ImageBatch:
@@ -49,6 +51,8 @@ def sample(
     row · K + column. between: seed of the rows' other ends.
     task: measurements of P pictures; then n counts alternatives of each, and the result is (P·n, C, H, W), flattened as
     picture · n + alternative.
+    size: height and width of the images, one number or (height, width): any that the network's stages can halve;
+    default: those of the model. A warning says what it was trained on.
     data: folder of the data sets, for a sampler that starts from training images; default: NCSNX_DATA, else ./data.
     progress: see :doc:`/guides/python`.
     Raises NcsnxError.
@@ -57,8 +61,12 @@ def sample(
     messages = PythonMessages(progress)
     if sampler is not None:
         model = attrs.evolve(model, experiment=_with_sampler(messages, model, sampler))
+    if size is not None:
+        model = model.at_size(image_size_of(size))
+        if (remark := model.size_remark) is not None:
+            messages.warning(remark)
     count = count_images(n, task)
-    at_once = images_at_once(model.experiment.data, batch_size)
+    at_once = images_at_once(model.experiment.data, batch_size, model.size)
     request = SampleRequest(n=count, seed=seed, batch_size=at_once, interpolate=interpolate, between=between)
     place = None if data is None else Path(data)
     batches = math.ceil(count / indices_per_batch(at_once, request.columns))

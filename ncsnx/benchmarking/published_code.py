@@ -164,7 +164,7 @@ def published_config(experiment: Experiment, device: torch.device) -> SimpleName
     return SimpleNamespace(
         device=device,
         data=SimpleNamespace(
-            image_size=data.image_size,
+            image_size=max(data.shape[1:]),  # the published networks only ask whether it is 28
             channels=data.channels,
             logit_transform=data.transform == "logit",
             rescaled=data.transform == "rescaled",

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ncsnx.cli.bad_values import a_count, a_device, a_precision
+from ncsnx.cli.bad_values import a_count, a_device, a_precision, a_size
 from ncsnx.cli.help_pages import HELP_PANEL
 from ncsnx.cli.path_parameters import a_file_behind_tag, a_folder, a_name_or_path
 from ncsnx.ranks.rank_group import ALONE, RankGroup
@@ -81,6 +81,17 @@ ModelCheckpoint = Annotated[
         metavar="STEP",
         help="Checkpoint of a run: a step (150000 or 150k), latest or best.",
         show_default="latest",
+        rich_help_panel=IMAGES_PANEL,
+    ),
+]
+ImagesSize = Annotated[
+    Any | None,
+    typer.Option(
+        "--size",
+        metavar="PX|H,W",
+        parser=a_size,
+        help="Height and width of the images: any that the network's stages can halve.",
+        show_default="those of the data",
         rich_help_panel=IMAGES_PANEL,
     ),
 ]

@@ -67,6 +67,8 @@ def typed_again(context: typer.Context, **changes: object) -> str:
         value = changes[name] if name in changes else context.params.get(name) if was_typed else None
         if value is None or value is False:
             continue
+        if isinstance(value, tuple) and parameter.nargs == 1 and not getattr(parameter, "multiple", False):
+            value = ",".join(map(str, value))  # a size
         values = list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
         if parameter.param_type_name == "argument":
             arguments += values

@@ -176,15 +176,14 @@ class Task:
         given = self.operator.images(self.values) if inputs is None else inputs
         return given.float().clamp(0, 1)
 
-    def require_fit(self, data: Data) -> None:
+    def require_fit(self, data: Data, shape: tuple[int, int, int] | None = None) -> None:
         """Raises UsageError for images of another shape, NcsnxError for a nonlinear data transform and for an invalid
-        operator (see `LinearOperator.check`).
+        operator (see `LinearOperator.check`). shape: (C, H, W) of the images; default: that of the data.
         """
         operator = self.operator
-        if tuple(operator.shape) != tuple(data.shape):
-            raise UsageError(
-                f"{self.name}: the images of the model are {_size(data.shape)}, not {_size(operator.shape)}"
-            )
+        shape = data.shape if shape is None else shape
+        if tuple(operator.shape) != tuple(shape):
+            raise UsageError(f"{self.name}: the images of the model are {_size(shape)}, not {_size(operator.shape)}")
         if data.transform == "logit":
             raise NcsnxError(
                 f"{self.name}: measurements must be linear, but this model works on logits of the images "
@@ -192,12 +191,20 @@ class Task:
             )
         operator.check()
 
-    def conditions(self, data: Data, lowest: float, seed: int, alternatives: int) -> Callable[[Tensor], Condition]:
+    def conditions(
+        self,
+        data: Data,
+        lowest: float,
+        seed: int,
+        alternatives: int,
+        *,
+        shape: tuple[int, int, int] | None = None,
+    ) -> Callable[[Tensor], Condition]:
         """Function from indices to their condition; image i is an alternative of picture i // alternatives.
 
-        lowest: σ of the last level. Raises errors as `require_fit` does.
+        lowest: σ of the last level. shape: as in `require_fit`, whose errors it raises.
         """
-        self.require_fit(data)
+        self.require_fit(data, shape)
         operator = self.operator
         black, white = (float(from_unit(torch.tensor(value), data)) for value in (0.0, 1.0))
         scale = white - black

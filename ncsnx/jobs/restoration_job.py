@@ -6,16 +6,20 @@ from pathlib import Path
 import attrs
 
 from ncsnx.config.experiment import Experiment
+from ncsnx.config.image_sizes import ImageSize
+from ncsnx.config.variants import load_plugins
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_drawing import psnr_in_words
 from ncsnx.inverse.task_record import TaskRecord, record_task
 from ncsnx.jobs.sample_drawing import FolderDrawing, load_model
+from ncsnx.networks import meta_network
 from ncsnx.quantities import counted, number
 from ncsnx.runs.model_source import Source
 from ncsnx.runtime import Runtime
 from ncsnx.sampling.request import SampleRequest
 from ncsnx.sampling.sample import count_images
 from ncsnx.sampling.sample_folder import SampleFolder
+from ncsnx.sampling.score_model import require_size
 from ncsnx.spelling import parameter
 from ncsnx.stopping import StopRequest
 from ncsnx.work import Work
@@ -36,6 +40,8 @@ class RestorationJob:
     """Gives the task; it may read files."""
     n: int
     """Images per picture."""
+    size: ImageSize | None = None
+    """Size of the images; None: that of the data. The task is for the same size."""
     request: SampleRequest
     """Seed, frames and images per batch; its number of images doesn't count."""
     runtime: Callable[[], Runtime]
@@ -61,12 +67,15 @@ def carry_out_restoration(job: RestorationJob, work: Work, stop: StopRequest) ->
     Raises NcsnxError.
     """
     with stop.at_once():
+        if job.size is not None:  # before pictures are read
+            load_plugins("ncsnx.runtime")
+            require_size(meta_network(job.experiment), job.size)
         task = job.task()
         _ = task.protocol  # reads all pictures
     count = count_images(job.n, task)
     at_once = work.ranks.batch_size(count, job.request.batch_size)
     with stop.at_once():
-        model = load_model(work, job.source, job.experiment, job.ckpt, job.runtime())
+        model = load_model(work, job.source, job.experiment, job.ckpt, job.runtime(), job.size)
     drawing = FolderDrawing(
         model=model,
         request=attrs.evolve(job.request, n=count, batch_size=at_once),

@@ -8,6 +8,7 @@ import attrs
 
 from ncsnx.config.codec import flatten
 from ncsnx.config.experiment import Experiment
+from ncsnx.config.image_sizes import ImageSize
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_drawing import shown_in_words
 from ncsnx.quantities import counted
@@ -27,13 +28,24 @@ from ncsnx.work import Advance, Work, ignore_progress
 
 
 def load_model(
-    work: Work, source: Source, experiment: Experiment, checkpoint: int | str | None, runtime: Runtime
+    work: Work,
+    source: Source,
+    experiment: Experiment,
+    checkpoint: int | str | None,
+    runtime: Runtime,
+    size: ImageSize | None = None,
 ) -> ScoreModel:
-    """The model of a run or an exported model, with the sampler of `experiment`. Raises NcsnxError."""
+    """The model of a run or an exported model, with the sampler of `experiment`, for images of a size.
+
+    size: None for the size of the data; warns of any other. Raises NcsnxError.
+    """
     step = work.ranks.first(lambda: check_checkpoint(source, checkpoint))
     if checkpoint == "best" and isinstance(source, Run):
         work.info(f"best: {require_best(source)}")
-    return attrs.evolve(load(source, step, runtime=runtime), experiment=experiment)
+    model = attrs.evolve(load(source, step, runtime=runtime), experiment=experiment).at_size(size)
+    if (remark := model.size_remark) is not None:
+        work.warning(remark)
+    return model
 
 
 @attrs.frozen(kw_only=True)

@@ -19,41 +19,44 @@ from ncsnx.jobs.task_choice import TaskOptions, corner
 from ncsnx.spelling import parameter
 
 
-def build_task(chosen: TaskOptions, data: Data, values: ValueRange) -> Task:
+def build_task(chosen: TaskOptions, data: Data, values: ValueRange, shape: tuple[int, int, int] | None = None) -> Task:
     """The chosen task for images of this data. values: black and white in the files of numbers.
+
+    shape: (C, H, W) of the images; default: that of the data.
 
     Raises UsageError, NcsnxError.
     """
     chosen.check()
-    task = _task(chosen, data, values)
-    task.require_fit(data)
+    shape = data.shape if shape is None else shape
+    task = _task(chosen, shape, values)
+    task.require_fit(data, shape)
     if chosen.noise is not None:
         task = attrs.evolve(task, noise=chosen.noise)
     of_truth = values if chosen.measure is None else range_in(chosen.measure, values)
     return with_truth(task, chosen.truth, chosen.inputs, of_truth)
 
 
-def _task(chosen: TaskOptions, data: Data, values: ValueRange) -> Task:
+def _task(chosen: TaskOptions, shape: tuple[int, int, int], values: ValueRange) -> Task:
     """The task that was chosen. Raises UsageError, NcsnxError."""
     match chosen:
         case TaskOptions(inpaint=Path() as picture, mask=Path() as mask):
-            return tasks.inpaint(picture, mask, data.shape, values)
+            return tasks.inpaint(picture, mask, shape, values)
         case TaskOptions(outpaint=Path() as picture):
-            return tasks.outpaint(picture, corner(chosen.at), data.shape, values)
+            return tasks.outpaint(picture, corner(chosen.at), shape, values)
         case TaskOptions(super_resolve=Path() as picture, factor=int(factor)):
-            return tasks.super_resolve(picture, factor, data.shape, values)
+            return tasks.super_resolve(picture, factor, shape, values)
         case TaskOptions(colorize=Path() as picture):
-            return tasks.colorize(picture, data.shape, values)
+            return tasks.colorize(picture, shape, values)
         case TaskOptions(deblur=Path() as picture, blur=float(sigma)):
-            return tasks.deblur(picture, sigma, data.shape, values)
+            return tasks.deblur(picture, sigma, shape, values)
         case TaskOptions(measure=Path() as file):
-            return tasks.reconstruct(file, data.shape, values)
+            return tasks.reconstruct(file, shape, values)
         case TaskOptions(operator=str(tag), input=Path() as file):
-            return _task_of_package(tag, file, data)
+            return _task_of_package(tag, file, shape)
     raise AssertionError(f"no task: {chosen}")
 
 
-def _task_of_package(tag: str, file: Path, data: Data) -> Task:
+def _task_of_package(tag: str, file: Path, shape: tuple[int, int, int]) -> Task:
     load_plugins("ncsnx.runtime")
     tasks = registered_tasks()
     if tag not in tasks:
@@ -61,7 +64,7 @@ def _task_of_package(tag: str, file: Path, data: Data) -> Task:
         raise UsageError(f"{parameter('operator')} {tag[:80]!a}: unknown task; {known}")
     maker = tasks[tag].make
     try:
-        task = maker(file, data.shape)
+        task = maker(file, shape)
     except NcsnxError:
         raise
     except Exception as error:  # the package's code may raise anything

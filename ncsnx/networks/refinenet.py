@@ -33,7 +33,10 @@ class RefineNet(ScoreFunction):
         self, config: BlockConfig, last_normalization: NormalizationLayer, width: int, spec: NetworkSpec
     ) -> None:
         super().__init__(spec)
-        self.require_size(spec.height, spec.width)
+        try:
+            self.require_size(spec.height, spec.width)
+        except NcsnxError as error:
+            raise NcsnxError(error.message, *error.hints, Hint("or choose a model with fewer stages")) from error
         self.activation = config.activation
         self.begin = Convolution(spec.channels, width)
         self.stages = nn.ModuleList(_stages(self.layout, width, config))
@@ -95,11 +98,11 @@ def _refine_blocks(layout: NetworkLayout, width: int, config: BlockConfig) -> It
 def _unfitting(size: tuple[int, int], network: str, layout: NetworkLayout) -> NcsnxError:
     divisor, smallest = layout.divisor, layout.smallest
     smaller = tuple(max(smallest, side // divisor * divisor) for side in size)
-    larger = tuple(near if near == side else near + divisor for near, side in zip(smaller, size, strict=True))
-    what = "an image size that is" if size[0] == size[1] else "images with a height and a width that are each"
-    near = " or ".join(size_as_typed((height, width)) for height, width in (smaller, larger))
+    larger = tuple(near if near >= side else near + divisor for near, side in zip(smaller, size, strict=True))
+    what = "an image size that is" if size[0] == size[1] else "images whose height and width are each"
+    near = " or ".join(dict.fromkeys(size_as_typed((height, width)) for height, width in (smaller, larger)))
     return NcsnxError(
         f"{network} needs {what} a multiple of {divisor} and at least {smallest}, since it halves the image "
-        f"{counted(sum(stage.pool for stage in layout.stages), 'time')}, but the data's is {size_in_words(size)}",
-        Hint(f"choose size {near}, or a model with fewer stages"),
+        f"{counted(sum(stage.pool for stage in layout.stages), 'time')}; found {size_in_words(size)}",
+        Hint(f"choose size {near}"),
     )

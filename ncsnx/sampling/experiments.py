@@ -32,15 +32,18 @@ def experiment_draws(
     *,
     graphs: bool = False,
     compiled: bool = False,
+    shape: tuple[int, int, int] | None = None,
 ) -> Draws:
     """Initial state and noise of image i under `seed`. graphs, compiled: as in `seeded_draws`.
 
+    shape: (C, H, W) of the images; default: that of the data, which a sampler that starts from training images needs.
     Raises NcsnxError if the sampler starts from training images and `training_data` is None.
     """
     data = experiment.data
-    draws = seeded_draws(seed, data.shape, lambda x: from_unit(x, data), graphs=graphs, compiled=compiled)
+    shape = data.shape if shape is None else shape
+    draws = seeded_draws(seed, shape, lambda x: from_unit(x, data), graphs=graphs, compiled=compiled)
     if experiment.sampler.start == "noise":
-        return attrs.evolve(draws, initial=_noise(experiment, seed))
+        return attrs.evolve(draws, initial=_noise(experiment, seed, shape))
     if not starts_from_data(experiment):
         return draws
     if training_data is None:
@@ -56,7 +59,7 @@ def experiment_draws(
         return initial_from_data(
             seed,
             indices,
-            data.shape,
+            shape,
             sigma_max=experiment.schedule.sigma_max,
             data_size=len(dataset),
             data=images,
@@ -65,13 +68,17 @@ def experiment_draws(
     return Draws(initial=initial, noise=draws.noise)
 
 
-def between_rows(experiment: Experiment, draws: Draws, seed: int, columns: int) -> Draws:
+def between_rows(
+    experiment: Experiment, draws: Draws, seed: int, columns: int, shape: tuple[int, int, int] | None = None
+) -> Draws:
     """Rows from the images of `draws` (under `seed`) to images of separate noise.
 
     Initial noise of the first level is interpolated too, since otherwise all images of a row would be equal for a
-    sampler without further noise. Uniform starts and training images stay the same along a row, as published.
+    sampler without further noise. Uniform starts and training images stay the same along a row, as published. shape: as
+    in `experiment_draws`.
     """
-    shape, (sigma, middle) = experiment.data.shape, _first_level(experiment)
+    shape = experiment.data.shape if shape is None else shape
+    sigma, middle = _first_level(experiment)
     other = None
     if experiment.sampler.start == "noise":
         stream = Stream(seed, Purpose.INTERPOLATION_NOISE)
@@ -88,10 +95,10 @@ def between_seeds(experiment: Experiment, first: Draws, second: Draws, columns: 
     return interpolated(first, second.noise, columns, other=second.initial, middle=middle)
 
 
-def _noise(experiment: Experiment, seed: int) -> Callable[[Tensor], Tensor]:
+def _noise(experiment: Experiment, seed: int, shape: tuple[int, int, int]) -> Callable[[Tensor], Tensor]:
     """Normal noise of the sampler's first level around the middle of the data's range."""
     sigma, middle = _first_level(experiment)
-    return lambda indices: initial_normal(seed, indices, experiment.data.shape, mean=middle, sigma=sigma)
+    return lambda indices: initial_normal(seed, indices, shape, mean=middle, sigma=sigma)
 
 
 def _first_level(experiment: Experiment) -> tuple[float, float]:

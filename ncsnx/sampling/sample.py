@@ -128,6 +128,8 @@ def protocol(model: ScoreModel, request: SampleRequest, task: "Task | None" = No
     given: dict[str, Any] = {} if request.between is None else {"between": request.between}
     if isinstance(model.source, Export) and model.source.hub is not None:
         given["source"] = model.source.hub
+    if model.size is not None:
+        given["size"] = list(model.shape[1:])
     if task is not None:
         given["task"] = task.protocol
         given |= measured_facts(experiment.sampler, noisy=task.noise > 0)
@@ -183,7 +185,7 @@ def output_folder(
         out,
         protocol(model, request, task),
         count=request.n,
-        shape=model.experiment.data.shape,
+        shape=model.shape,
         columns=request.columns,
         frames=len(_frame_steps(model, request)),
         frame_files=request.frames > 0,
@@ -282,19 +284,25 @@ def _training_data(model: ScoreModel, data: Path | None) -> Splits:
 
 
 def _draws(model: ScoreModel, request: SampleRequest, data: Path | None, task: "Task | None") -> Draws:
-    config, runtime = model.experiment, model.runtime
+    config, runtime, shape = model.experiment, model.runtime, model.shape
     dataset: Dataset | None = None
     if starts_from_data(config):
         splits = _training_data(model, data)
         dataset = splits.train
-    draws = experiment_draws(config, request.seed, dataset, graphs=runtime.graphs, compiled=runtime.compile)
+    draws = experiment_draws(
+        config, request.seed, dataset, graphs=runtime.graphs, compiled=runtime.compile, shape=shape
+    )
     if task is not None:
         if request.interpolate is not None:
             raise UsageError(f"{parameter('interpolate')} cannot be combined with {task.name}")
-        condition = task.conditions(config.data, sigmas(config.schedule)[-1], request.seed, request.n // task.count)
+        condition = task.conditions(
+            config.data, sigmas(config.schedule)[-1], request.seed, request.n // task.count, shape=shape
+        )
         return attrs.evolve(draws, condition=condition)
     if request.interpolate is None:
         return draws
     if request.between is None:
-        return between_rows(config, draws, request.seed, request.interpolate)
-    return between_seeds(config, draws, experiment_draws(config, request.between, dataset), request.interpolate)
+        return between_rows(config, draws, request.seed, request.interpolate, shape)
+    return between_seeds(
+        config, draws, experiment_draws(config, request.between, dataset, shape=shape), request.interpolate
+    )

@@ -13,9 +13,15 @@ from torch import Tensor
 from ncsnx.config.codec import identity
 from ncsnx.config.command_words import typed
 from ncsnx.config.experiment import Experiment, Precision
+from ncsnx.config.image_sizes import (
+    ImageSize,
+    height_and_width,
+    size_as_typed,
+    size_in_words,
+)
 from ncsnx.config.variants import load_plugins, tag_of
 from ncsnx.data import from_values, to_values
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.networks import ScoreFunction, empty_network, load_weights, prepare
 from ncsnx.notebooks.display import heading, remark
 from ncsnx.quantities import counted
@@ -29,6 +35,8 @@ from ncsnx.runs.model_source import Source, check_checkpoint, open_source
 from ncsnx.runs.names import runs_folder
 from ncsnx.runtime import Runtime
 from ncsnx.samplers.building import evaluations, evaluations_in_words, expected_evaluations, state_count
+from ncsnx.sampling.request import shape_at
+from ncsnx.spelling import parameter
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -75,16 +83,19 @@ class ScoreModel:
     weights_sha256: str
     """sha256 of the file of the weights, in hexadecimal."""
     runtime: Runtime
+    size: ImageSize | None = None
+    """Height and width of the images that are drawn, where they aren't those of the data; see `at_size`."""
 
     def __repr__(self) -> str:
         experiment = self.experiment
-        channels, height, width = experiment.data.shape
+        channels, height, width = self.shape
+        trained = "" if self.size is None else f", trained on {size_in_words(experiment.data.shape[1:])} px"
         schedule, parameters = experiment.schedule, sum(tensor.numel() for tensor in self.network.parameters())
         network = f"{tag_of(type(experiment.model))}, {counted(parameters, 'parameter')}"
         return (
             f"ScoreModel of {self.source.where}, step {self.step:,}, "
             f"{weights_in_words(self.weights)} {self.weights_sha256[:8]}\n"
-            f"  {network}; {channels}×{height}×{width} images; "
+            f"  {network}; {channels}×{height}×{width} images{trained}; "
             f"σ {schedule.sigma_max:g} → {schedule.sigma_min:g} in {counted(schedule.levels, 'level')}\n"
             f"  {typed(experiment.sampler)}, {self.evaluations_in_words}; on {self.runtime.device}, "
             f"{counted(self.runtime.threads, 'thread')}{self.precision_in_words}"
@@ -93,6 +104,40 @@ class ScoreModel:
     def _repr_html_(self) -> str:
         title, *rest = repr(self).splitlines()
         return heading(title) + "".join(map(remark, rest))
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the images that are drawn: those of the data, or of another size."""
+        return shape_at(self.experiment.data, self.size)
+
+    def at_size(self, size: ImageSize | None) -> "ScoreModel":
+        """The model for images of another size: one number, or (height, width); None: the size of the data.
+
+        The weights stay the same: a convolutional network takes any size that its stages can halve. Raises UsageError
+        for a size that the network can't take, and for a sampler that starts from training images.
+        """
+        if size is None or shape_at(self.experiment.data, size) == self.experiment.data.shape:
+            return attrs.evolve(self, size=None)
+        require_size(self.network, size)
+        if self.experiment.sampler.start == "data":
+            raise UsageError(
+                f"{parameter('size')} {size_as_typed(size)}: the sampler starts from training images (data_init), "
+                f"which have {size_in_words(self.experiment.data.shape[1:])} pixels",
+                Hint("start from noise", adds="sampler.data_init=false"),
+            )
+        return attrs.evolve(self, size=size)
+
+    @property
+    def size_remark(self) -> str | None:
+        """A warning that the network was trained on another size; None for the size of the data."""
+        if self.size is None:
+            return None
+        height, width = self.shape[1:]
+        data_height, data_width = self.experiment.data.shape[1:]
+        return (
+            f"the images have {height}×{width} pixels, but the network was trained on {data_height}×{data_width}: look "
+            "at them before you rely on them"
+        )
 
     @property
     def precision(self) -> Precision:
@@ -143,6 +188,14 @@ class ScoreModel:
         NcsnxError for a σ that the network doesn't accept (NCSN accepts its trained levels only).
         """
         return self.network.score(x, sigma)
+
+
+def require_size(network: ScoreFunction, size: ImageSize) -> None:
+    """Raises UsageError for a size that the network can't take."""
+    try:
+        network.require_size(*height_and_width(size))
+    except NcsnxError as error:
+        raise UsageError(f"{parameter('size')} {size_as_typed(size)}: {error.message}", *error.hints) from error
 
 
 def weights_of(experiment: Experiment) -> tuple[Weights, Literal["model", "ema"]]:

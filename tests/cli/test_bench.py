@@ -129,7 +129,7 @@ def test_the_table_names_its_columns_and_what_was_left_out(
     ("words", "message"),
     [
         (["--sizes", "8,x"], "--sizes: expected image sizes up to 4,096 with commas, such as 32,64,128"),
-        (["--sizes", "9"], "the data's is 9"),
+        (["--sizes", "9"], "found 9"),
         (["--against", "."], "not a checkout of the published implementation"),
         (["--rounds", "0"], "--rounds: expected a whole number between 1 and"),
     ],

@@ -390,7 +390,7 @@ def test_an_lmdb_is_built_from_pictures(place: Path) -> None:
     [
         (["pack", "pics", "--out", "p"], "pics: the size of the images is not given"),
         (["pack", "pics", "--out", "pics", "--size", "8"], "--out pics is a folder: name the file to write, such as"),
-        (["pack", "pics", "--out", "p", "--size", "0"], "--size must be between 1 and 16,384, not 0"),
+        (["pack", "pics", "--out", "p", "--size", "0"], "--size: expected a size between 1 and 16,384, such as 64"),
         (["pack", "pics", "--out", "p", "--size", "8", "--channels", "2"], "--channels must be 1 or 3, not 2"),
         (["pack", "pics", "--out", "p", "--size", "8", "--held-out", "1"], "--held-out must be at least 0"),
         (["pack", "pics", "--out", "p", "--size", "8", "--background", "mauve"], "--background must be white"),

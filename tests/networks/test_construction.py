@@ -114,7 +114,7 @@ def test_an_image_size_that_the_stages_cannot_halve_is_refused(model: Model, bad
     def spec(size: int) -> NetworkSpec:
         return NetworkSpec(channels=1, image_size=size, sigmas=(1.0, 0.1), centered_input=True)
 
-    with pytest.raises(NcsnxError, match=f"the data's is {bad}; choose .*{good}"):
+    with pytest.raises(NcsnxError, match=f"found {bad}; choose .*{good}"):
         construct(model, spec(bad))
     assert construct(model, spec(good)).image_size == good
 

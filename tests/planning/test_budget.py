@@ -1,5 +1,6 @@
 """Fitting a training into a budget, on simulated machines of a given speed."""
 
+import math
 import re
 
 import attrs
@@ -14,7 +15,7 @@ from ncsnx.noise.level_plan import plan_noise
 from ncsnx.planning import budget
 from ncsnx.planning.budget import Fit, TimeOf, fit, gpu_seconds, quick_sampler, untimed, with_affordable_snapshots
 from ncsnx.planning.cost import Cost, cost_of
-from ncsnx.planning.experiment_proposal import propose, usual_scale
+from ncsnx.planning.experiment_proposal import network_for, propose, usual_scale
 from ncsnx.planning.spans import parse_budget
 from ncsnx.planning.timing import Timing
 from ncsnx.samplers.building import build_sampler
@@ -27,7 +28,7 @@ def machine(gflops: float, call_s: float = 0.01) -> TimeOf:
     """Timings of networks whose work is proportional to the pixels and to the square of the width."""
 
     def time_of(data: OwnData, width: int, batch_size: int) -> Timing:
-        forward = 79 * (data.image_size / 64) ** 2 * (width / 128) ** 2 / gflops
+        forward = 79 * math.prod(data.shape[1:]) / 64**2 * (width / 128) ** 2 / gflops
         return Timing(
             seconds_per_evaluation=forward,
             seconds_per_call=call_s,
@@ -50,7 +51,7 @@ def written(found: Fit) -> tuple[Experiment, Cost]:
     """The resulting experiment and the cost of its training."""
     data, timing = found.data, found.timing
     assert timing is not None
-    plan = plan_noise(data.channels * data.image_size**2, 0.4 * data.image_size)
+    plan = plan_noise(math.prod(data.shape), 0.4 * math.sqrt(math.prod(data.shape[1:])))
     experiment = with_affordable_snapshots(propose("x", data, plan, IMAGES, found.scale), timing)
     return experiment, cost_of(experiment, timing, HELD_OUT)
 
@@ -109,6 +110,28 @@ def test_steps_go_first_then_the_width_then_the_batch_then_the_size() -> None:
     assert list(first) == sorted(first, key=first.__getitem__)
     assert seen[0] == set()
     assert seen[-1] >= {"width", "batch size", "image size"}
+
+
+def test_a_rectangle_is_reduced_in_its_proportions_to_what_the_network_can_halve() -> None:
+    published = Images(root="slices", image_size=(96, 64))
+    assert fitted(1e9, 1e6, published).reductions == []
+    small = fitted(100.0, 3_600.0, published)
+    height, width = small.data.shape[1:]
+    assert height < 96
+    assert height % 2 == width % 2 == 0
+    assert abs(height / width - 1.5) < 0.2
+    assert small.reductions[0] == ("image size", f"{height}×{width}", "96×64")
+    assert type(written(small)[0].model).__name__ == "NCSNv2"
+
+
+def test_a_thin_rectangle_gets_a_network_that_can_halve_its_short_side() -> None:
+    assert [network_for(size)[0].__name__ for size in (200, (200, 16), (200, 8), (8, 200), (200, 4))] == [
+        "NCSNv2Deepest",
+        "NCSNv2Deepest",
+        "NCSNv2Deeper",
+        "NCSNv2Deeper",
+        "NCSNv2",
+    ]
 
 
 def test_the_users_choices_are_kept() -> None:

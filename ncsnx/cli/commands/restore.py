@@ -34,6 +34,7 @@ def restore_command(
     n: Annotated[
         int, typer.Option("--n", metavar="N", help="Images per picture.", rich_help_panel=options.IMAGES_PANEL)
     ] = 4,
+    size: options.ImagesSize = None,
     seed: options.SampleSeed = 0,
     frames: options.Frames = 0,
     film: Annotated[
@@ -73,7 +74,7 @@ def restore_command(
         from ncsnx.jobs.task_choice import TaskOptions
         from ncsnx.runs.model_source import check_checkpoint, open_source
         from ncsnx.runs.names import runs_folder
-        from ncsnx.sampling.request import SampleRequest, images_at_once
+        from ncsnx.sampling.request import SampleRequest, images_at_once, shape_at
 
         source = open_source(runs_folder(runs), run, work_of(messages))
         experiment = messages.ranks.first(
@@ -96,7 +97,7 @@ def restore_command(
             truth=truth,
         )
         chosen.check()
-        at_once = images_at_once(experiment.data, batch_size)
+        at_once = images_at_once(experiment.data, batch_size, size)
         request = SampleRequest(seed=seed, batch_size=at_once, frames=frames, film=film or mp4, mp4=mp4)
         check_checkpoint(source, ckpt)
 
@@ -110,8 +111,11 @@ def restore_command(
             source=source,
             experiment=experiment,
             ckpt=ckpt,
-            task=lambda: build_task(chosen, experiment.data, range_of(experiment.data, data, source)),
+            task=lambda: build_task(
+                chosen, experiment.data, range_of(experiment.data, data, source), shape_at(experiment.data, size)
+            ),
             n=n,
+            size=size,
             request=request,
             runtime=lambda: options.weights_runtime(context, experiment, messages.ranks),
             out=out,

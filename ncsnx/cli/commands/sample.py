@@ -44,6 +44,7 @@ def sample_command(
             rich_help_panel=options.IMAGES_PANEL,
         ),
     ] = None,
+    size: options.ImagesSize = None,
     seed: options.SampleSeed = 0,
     interpolate: Annotated[
         int | None,
@@ -127,7 +128,7 @@ def sample_command(
         request = SampleRequest(
             n=n if n is not None else 64 if between is None else 1,
             seed=first,
-            batch_size=images_at_once(experiment.data, batch_size),
+            batch_size=images_at_once(experiment.data, batch_size, size),
             interpolate=columns,
             between=other,
             frames=frames,
@@ -144,7 +145,7 @@ def sample_command(
         with StopRequest() as stop:
             with stop.at_once():
                 runtime = options.weights_runtime(context, experiment, messages.ranks)
-                model = load_model(work_of(messages), source, experiment, ckpt, runtime)
+                model = load_model(work_of(messages), source, experiment, ckpt, runtime, size)
             drawing = FolderDrawing(
                 model=model,
                 request=request,

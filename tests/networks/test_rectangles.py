@@ -1,0 +1,80 @@
+"""Networks on rectangles give the scores of the published architectures, computed by plain torch."""
+
+import json
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from ncsnx.config import Arrays, Model, NCSNv2, NCSNv2Deeper, NCSNv2Deepest
+from ncsnx.errors import NcsnxError
+from ncsnx.networks import NetworkSpec, ScoreFunction, build_network, construct, to_published
+from tests.golden_networks import FOLDER, TOLERANCE, relative_error, small_experiment
+from tests.plain_ncsnv2 import STAGES, plain_score
+
+PLAIN_GOLDEN = ("ncsnv2", "ncsnv2_28px", "ncsnv2_deeper", "ncsnv2_deepest")
+
+
+@pytest.mark.parametrize("name", PLAIN_GOLDEN)
+def test_the_plain_network_gives_the_published_scores(name: str) -> None:
+    with safe_open(FOLDER / f"{name}.safetensors", "pt") as file:
+        network = json.loads(file.metadata()["config"])["network"]
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+    weights = {key.removeprefix("state."): value for key, value in tensors.items() if key.startswith("state.")}
+    sigma = tensors["sigmas"][tensors["labels"]].float()
+    assert relative_error(plain_score(network, weights, tensors["x"], sigma), tensors["score"]) < TOLERANCE
+
+
+@pytest.mark.parametrize("model", [NCSNv2(width=4), NCSNv2Deeper(width=4), NCSNv2Deepest(width=4)], ids=str)
+@pytest.mark.parametrize("size", [(16, 48), (32, 16)])
+@torch.no_grad()
+def test_a_rectangle_has_the_published_score_whatever_size_it_was_built_for(
+    model: Model, size: tuple[int, int]
+) -> None:
+    sigma = torch.tensor([5.0, 0.3])
+    generator = torch.Generator().manual_seed(3)
+    x = torch.rand(2, 2, *size, generator=generator)
+    for built in (size, (16, 16)):
+        experiment = small_experiment(model, Arrays(path="x.npy", image_size=built, channels=2))
+        network = build_network(experiment).eval()
+        network.require_size(*size)
+        names = to_published(network)
+        weights = {names[name]: tensor for name, tensor in network.state_dict().items()}
+        expected = plain_score(type(model).__name__, weights, x, sigma)
+        assert type(model).__name__ in STAGES
+        assert relative_error(network.score(x, sigma.view(-1, 1, 1, 1)), expected) < TOLERANCE
+
+
+def spec(height: int, width: int) -> NetworkSpec:
+    return NetworkSpec(channels=1, image_size=(height, width), sigmas=(1.0, 0.1), centered_input=True)
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "near"),
+    [
+        (NCSNv2(width=4), (8, 9), "choose size 8 or 8,10"),
+        (NCSNv2Deeper(width=4), (30, 48), "choose size 28,48 or 32,48"),
+        (NCSNv2Deepest(width=4), (8, 20), "choose size 16 or 16,24"),
+    ],
+    ids=str,
+)
+def test_a_rectangle_that_the_stages_cannot_halve_is_refused_with_what_fits(
+    model: Model, size: tuple[int, int], near: str
+) -> None:
+    with pytest.raises(
+        NcsnxError, match=f"height and width are each a multiple of .* found {size[0]}×{size[1]}"
+    ) as raised:
+        construct(model, spec(*size))
+    assert near in str(raised.value)
+
+
+def test_a_network_that_does_not_say_so_takes_only_its_own_size() -> None:
+    class Foreign(ScoreFunction):
+        def forward(self, x: torch.Tensor, levels: torch.Tensor | None) -> torch.Tensor:
+            return x
+
+    network = Foreign(spec(8, 12))
+    assert (network.height, network.width) == (8, 12)
+    network.require_size(8, 12)
+    with pytest.raises(NcsnxError, match="Foreign takes only images of 8×12 pixels, for which it was built, not 8×8"):
+        network.require_size(8, 8)
