@@ -30,12 +30,24 @@ class Data(Config):
 
     random_flip: bool = False
     """Mirrors each training image left to right with probability ½, drawn again in every epoch."""
-    dequantization: Dequantization = "none"
+    dequantization: Dequantization = attrs.field(default="none")
     """Noise added to pixels x in [0, 1]. 'uniform': x·(q−1)/q + u/q for q grey levels (255/256 and u/256 for 8 bits)
     and u uniform in [0, 1); 'gaussian': x + 0.01·z with z standard normal; 'none': no noise."""
-    transform: Transform = "none"
+    transform: Transform = attrs.field(default="none")
     """Map from pixels x in [0, 1] to the range of the network. 'rescaled': 2x − 1; 'logit': ln u − ln(1 − u) for
     u = λ + (1 − 2λ)x with λ = 1e-6; 'none': x itself, which the network maps to 2x − 1."""
+
+    @dequantization.validator
+    def _has_grey_levels(self, attribute: "attrs.Attribute[Dequantization]", value: Dequantization) -> None:
+        if value != "none" and not self.is_bounded:
+            raise checks.FieldError(
+                "dequantization", f"must be none for unbounded data, which has no grey levels, not {value}"
+            )
+
+    @transform.validator
+    def _takes_any_value(self, attribute: "attrs.Attribute[Transform]", value: Transform) -> None:
+        if value == "logit" and not self.is_bounded:
+            raise checks.FieldError("transform", "must be none or rescaled for unbounded data, not logit")
 
     @property
     def image_size(self) -> ImageSize:
@@ -297,13 +309,6 @@ class NumericData(OwnData):
 
     @range.validator
     def _suits_the_other_fields(self, attribute: "attrs.Attribute[Bounds]", value: Bounds) -> None:
-        if value == "unbounded" and self.dequantization != "none":
-            raise checks.FieldError(
-                "dequantization",
-                f"must be none with range=unbounded, which has no grey levels, not {self.dequantization}",
-            )
-        if value == "unbounded" and self.transform == "logit":
-            raise checks.FieldError("transform", "must be none or rescaled with range=unbounded, not logit")
         for name in ("scale", "window_low", "window_high"):
             if value == "bounded" and getattr(self, name) is not None:
                 raise checks.FieldError(name, f"needs range=unbounded, found {value}; leave it out")

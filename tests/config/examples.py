@@ -31,6 +31,7 @@ from ncsnx.config import (
     NCSNv2Deeper,
     NCSNv2Deepest,
     Packed,
+    Phantoms,
     PredictorCorrector,
     ProbabilityFlowODE,
     Retention,
@@ -299,6 +300,14 @@ def every_variant() -> dict[str, Experiment]:
             data=Volumes(
                 path="scans", image_size=32, range="bounded", low=-1000.0, high=3000.0, dequantization="uniform"
             ),
+            schedule=Geometric(sigma_max=30.0, levels=200),
+            model=NCSNv2(),
+            sampler=AnnealedLangevin(step_size=6e-6, steps_per_level=5),
+            steps=10_000,
+        ),
+        "phantoms": Experiment(
+            name="phantoms",
+            data=Phantoms(image_size=(32, 24), count=1_000, seed=5, random_flip=True, transform="rescaled"),
             schedule=Geometric(sigma_max=30.0, levels=200),
             model=NCSNv2(),
             sampler=AnnealedLangevin(step_size=6e-6, steps_per_level=5),

@@ -3,7 +3,8 @@
 Files of later versions stand beside them, as task2/task.json of version 2.
 
 These files are never written again, since they test the readers of later versions. If you increase the version of a
-kind, or add a kind, add a file written by that version of the program.
+kind, or add a kind, add a file written by that version of the program. The exception are caches whose key has a version,
+such as scans of pictures: earlier ones are never looked up.
 """
 
 import pkgutil
@@ -15,6 +16,7 @@ from ncsnx.data.download.transfer import PartNote
 from ncsnx.data.packed.packed_file import PREAMBLE_BYTES, PackedHeader
 from ncsnx.data.pictures.scan import Scan
 from ncsnx.data.readers.arrays import Values
+from ncsnx.data.splits import Magnitudes
 from ncsnx.evaluation.comparing.roughness import Roughest
 from ncsnx.evaluation.references.reference_cache import PerfectModelRecord, ReferenceRecord
 from ncsnx.features.classifier import ClassifierRecord
@@ -42,6 +44,7 @@ FILES: dict[str, type] = {
     "cache/holder.json": HolderNote,
     "cache/holder-2.json": HolderNote,
     "cache/inception-2015-12-05.json": InceptionRecord,
+    "cache/magnitudes/found.json": Magnitudes,
     "cache/perfect-model-n40.json": PerfectModelRecord,
     "cache/ranges/found.json": Values,
     "cache/reference.json": ReferenceRecord,
