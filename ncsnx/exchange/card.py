@@ -14,7 +14,6 @@ from ncsnx.config.codec import flatten, identity, unstructure
 from ncsnx.config.differences import shown
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.variants import tag_of
-from ncsnx.data.window import window_of
 from ncsnx.errors import UsageError
 from ncsnx.exchange.model_index import TASK, CardScore, model_index
 from ncsnx.quantities import counted, with_error
@@ -135,6 +134,8 @@ def _summary(config: ExportConfig, parameters: int, evaluations: str) -> str:
 
 
 def _sample_grid(picture: Picture, experiment: Experiment) -> Iterator[str]:
+    from ncsnx.data.window import window_of  # imports torch, and licenses are checked before
+
     yield f"![{counted(picture.images, 'sample')}]({PICTURE})"
     images = f"images 0 to {picture.images - 1} of seed {picture.seed}"
     window = "" if experiment.data.is_bounded else f" Black to white: {window_of(experiment.data)}."
