@@ -41,7 +41,7 @@ ESTIMATE = "estimate"
 ESTIMATED = "estimated"
 """Value of the fact `maps` of a task whose coil maps were estimated."""
 Shape = tuple[int, int, int]
-_COPIES = 6  # of kspace in memory: as read, in double precision, masked, and as parts
+_COPIES = 5  # of kspace in memory: as read, masked, and as parts in double precision
 _DECOMPOSED = 10**10
 """Most multiplications of the decomposition of a matrix, some seconds; a larger one is used as it is."""
 _OPTIONAL = {"range": ExpectedArray("real numbers (black, white)", REAL, ((2,),), optional=True)}
@@ -136,7 +136,7 @@ def _of_coils(
         raise NcsnxError(f"{name}: kspace is of {counted(count, 'picture')}, mask of {len(mask)}")
     known = torch.from_numpy(mask.astype(bool))
     with np.errstate(all="ignore"):  # overflow gives infinity, which is refused below
-        measured = np.where(mask.astype(bool)[..., None, :, :], kspace, 0).astype(np.complex128)
+        measured = np.where(mask.astype(bool)[..., None, :, :], kspace, 0).astype(np.complex64)
     if not np.isfinite(measured).all():
         raise NcsnxError(f"{name}: kspace contains NaN or infinity where mask is 1")
     y, facts = torch.from_numpy(measured), {"mask_sha256": _sha256(known)}
@@ -172,7 +172,7 @@ def _check_energy(name: str, y: Tensor, operator: Sense, values: tuple[float, fl
     low, high = values
     largest = max(abs(low), abs(high)) + (high - low)  # noise may exceed black and white on average
     most = operator.norm**2 * math.prod(operator.shape) * largest**2
-    energies = torch.view_as_real(y).square().flatten(1).sum(dim=1)
+    energies = torch.view_as_real(y).double().square().flatten(1).sum(dim=1)
     if bool((energies > most).any()):
         raise NcsnxError(
             f'{name}: expected kspace in the scale of numpy.fft.fft2(maps * image, norm="ortho"), of images with '
@@ -214,7 +214,7 @@ def _task(operator: LinearMap, y: Tensor, values: tuple[float, float], name: str
     black, white = values
     if black != 0:
         count = 1 if operator.pictures is None else operator.pictures
-        y = y - operator.apply(torch.full((count, *operator.shape), black, dtype=torch.float64))
+        y = y - operator.apply(torch.full((count, *operator.shape), black, dtype=torch.float64)).to(y)
     return Task(
         name="measure",
         operator=operator,
