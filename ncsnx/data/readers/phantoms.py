@@ -45,7 +45,7 @@ def read_phantoms(data: Phantoms, folder: Path, work: Work = SILENT) -> Splits:
     ids = torch.arange(data.count)
     parts = []
     with work.progress("drawing phantoms", total=data.count, unit="images") as advance:
-        for some in ids.split(_AT_ONCE):
+        for some in torch.split(ids, _AT_ONCE):
             work.check_stop()
             parts.append(phantoms(some, height, width, data.seed))
             advance(len(some))

@@ -3,8 +3,8 @@
 Files of later versions stand beside them, as task2/task.json of version 2.
 
 These files are never written again, since they test the readers of later versions. If you increase the version of a
-kind, or add a kind, add a file written by that version of the program. The exception are caches whose key has a version,
-such as scans of pictures: earlier ones are never looked up.
+kind, or add a kind, add a file written by that version of the program. Scans of pictures are the exception: the key of
+a cached one has a version, so that earlier ones are never looked up.
 """
 
 import pkgutil
