@@ -74,7 +74,7 @@ FILES: dict[str, tuple[bytes, str]] = {
     "a list for a number": (_with("width=32", "width=[32]"), "model.width: expected a whole number, found list [32]"),
     "none for a part": (
         _with("Digits()", "None"),
-        "data: expected one of digits, cifar10, celeba, lsun, ffhq, images, arrays, packed, found none",
+        "data: expected one of digits, cifar10, celeba, lsun, ffhq, phantoms, images, arrays, volumes, packed, found none",
     ),
     "a number for a part": (
         _with("batch_size=128", "ema=0.99"),
@@ -82,12 +82,12 @@ FILES: dict[str, tuple[bytes, str]] = {
     ),
     "a class for an object": (
         _with("Digits()", "Digits"),
-        "data: expected one of digits, cifar10, celeba, lsun, ffhq, images, arrays, packed, "
+        "data: expected one of digits, cifar10, celeba, lsun, ffhq, phantoms, images, arrays, volumes, packed, "
         "found the class itself; write Digits(…)",
     ),
     "a variant of another family": (
         _with("Digits()", "Adam()"),
-        "data: expected one of digits, cifar10, celeba, lsun, ffhq, images, arrays, packed, found type 'adam'",
+        "data: expected one of digits, cifar10, celeba, lsun, ffhq, phantoms, images, arrays, volumes, packed, found type 'adam'",
     ),
     "an unknown choice": (
         _with("width=32", 'width=32, activation="relo"'),
