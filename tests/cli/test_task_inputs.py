@@ -223,7 +223,7 @@ def test_another_packed_file_says_nothing(packed: Path) -> None:
         ("scale.npz", "found a sum of squares of"),
         ("range.npz", "expected range to be two numbers (black, white) with white above black"),
         ("short.npz", "array range: expected real numbers (black, white) of shape (2,), found float64 of shape (1,)"),
-        ("coils.npz", "maps is not understood"),
+        ("coils.npz", "array maps: expected complex numbers of shape (coils, 8, 8)"),
         ("two.npz", "array kspace: expected complex numbers of shape (8, 8) or (P, 8, 8), found complex128 of shape"),
         ("zeros.npz", "expected mask to be 1 where kspace was measured and else 0, found only zeros"),
         ("mask.npz", "array mask: expected zeros and ones of shape (8, 8), found <U32"),
@@ -243,7 +243,7 @@ def test_frequencies_that_are_none_get_one_line(packed: Path, words: str, told: 
     np.savez(packed / "mask.npz", kspace=kspace, mask=mask.astype(str))
     coils = np.stack([kspace] * 4)
     np.savez(packed / "coils.npz", kspace=coils, mask=mask, maps=np.ones((4, 8, 8)))
-    np.savez(packed / "two.npz", kspace=coils[None], mask=mask)
+    np.savez(packed / "two.npz", kspace=coils[None, None], mask=mask)
     np.savez(packed / "zeros.npz", kspace=kspace, mask=0 * mask)
     assert told in error(draw(packed, "--measure", words))
     assert not (packed / "out").exists()
