@@ -107,6 +107,10 @@ FROZEN = {
         [[625753373, 673578462], [3504208458, 3908336354], [1088431794, 3392859150]],
         [[1.0845082, 1.6359485], [0.5385826, -0.3418879], [0.4116743, -1.6049725]],
     ),
+    Purpose.PHANTOMS: (
+        [[2258676215, 688668390], [2672128326, 3874886991], [56214020, 1178248378]],
+        [[0.605415, 0.958542], [0.7959874, -0.5617307], [-0.4484675, 2.9104884]],
+    ),
 }
 FROZEN_POSITIONS = torch.tensor([0, 1, 2**40 + 5])
 
@@ -162,7 +166,7 @@ def test_the_first_values_of_every_purpose_are_frozen(purpose: Purpose, device: 
 
 def test_the_numbers_of_the_purposes_are_frozen() -> None:
     assert [purpose.name for purpose in Purpose] == [purpose.name for purpose in FROZEN]
-    assert [int(purpose) for purpose in Purpose] == list(range(1, 21))
+    assert [int(purpose) for purpose in Purpose] == list(range(1, 22))
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -12,6 +12,8 @@ from ncsnx.runs.folder import Run
 from tests.cli.command import run, run_process
 from tests.config.examples import FILE, minimal, write_file
 
+DATA_SETS = "digits, cifar10, celeba, lsun, ffhq, phantoms, images, arrays, volumes, packed"
+
 BAD = Path("experiments") / "bad.py"
 GOOD_BYTES = FILE.replace("NAME", "bad").encode()
 
@@ -74,7 +76,7 @@ FILES: dict[str, tuple[bytes, str]] = {
     "a list for a number": (_with("width=32", "width=[32]"), "model.width: expected a whole number, found list [32]"),
     "none for a part": (
         _with("Digits()", "None"),
-        "data: expected one of digits, cifar10, celeba, lsun, ffhq, phantoms, images, arrays, volumes, packed, found none",
+        f"data: expected one of {DATA_SETS}, found none",
     ),
     "a number for a part": (
         _with("batch_size=128", "ema=0.99"),
@@ -87,7 +89,7 @@ FILES: dict[str, tuple[bytes, str]] = {
     ),
     "a variant of another family": (
         _with("Digits()", "Adam()"),
-        "data: expected one of digits, cifar10, celeba, lsun, ffhq, phantoms, images, arrays, volumes, packed, found type 'adam'",
+        f"data: expected one of {DATA_SETS}, found type 'adam'",
     ),
     "an unknown choice": (
         _with("width=32", 'width=32, activation="relo"'),
