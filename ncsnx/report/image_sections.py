@@ -142,7 +142,7 @@ def _protocol_words(record: SampleRecord) -> str:
 
 
 def _window_words(protocol: dict[str, Any]) -> str:
-    """What pictures of unbounded data show as black and white."""
+    """Values that pictures of unbounded data show as black and white; empty for bounded data."""
     match protocol.get("window"):
         case [int() | float() as low, int() | float() as high]:
             return f", black {low:g} and white {high:g}"
