@@ -6,8 +6,6 @@ from typing import IO, Any
 
 import typer
 
-_LARGEST_SIDE = 16_384
-
 
 class BadValue(typer.BadParameter):
     """A value that isn't accepted: shown in one line, and what to type below it."""
@@ -33,14 +31,15 @@ def a_count(low: int, high: int) -> Callable[[str], int]:
 
 def a_size(text: str) -> "int | tuple[int, int]":
     """The `parser` of an image size: 64, or 48,64 for height 48 and width 64."""
-    from ncsnx.config.image_sizes import parsed_size
+    from ncsnx.config.data_sets import LARGEST_SIDE
+    from ncsnx.config.image_sizes import height_and_width, parsed_size
 
     size = parsed_size(str(text))
-    if size is None or not all(1 <= side <= _LARGEST_SIDE for side in ((size,) if isinstance(size, int) else size)):
+    if size is None or not all(1 <= side <= LARGEST_SIDE for side in height_and_width(size)):
         from ncsnx.config.checks import quoted
 
         raise BadValue(
-            f"expected a size between 1 and {_LARGEST_SIDE:,}, such as 64, or height and width, such as 48,64, found "
+            f"expected a size between 1 and {LARGEST_SIDE:,}, such as 64, or height and width, such as 48,64, found "
             f"{quoted(str(text))}"
         )
     return size

@@ -71,7 +71,8 @@ def measured_data(data: D, magnitudes: Magnitudes | None) -> D:
     if magnitudes is None:
         return data
     scaled = attrs.evolve(data, scale=magnitudes.percentile if data.scale is None else data.scale)
-    if data.window_low is None and data.window_high is None and magnitudes.least >= 0:
+    white = scaled.window_high
+    if scaled.window_low is None and magnitudes.least >= 0 and (white is None or white > 0):
         scaled = attrs.evolve(scaled, window_low=0.0)
     window = window_of(scaled)
     return attrs.evolve(scaled, window_low=window.low, window_high=window.high)

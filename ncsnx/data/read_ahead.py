@@ -1,5 +1,6 @@
 """Reading ahead in several processes."""
 
+import math
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -18,14 +19,13 @@ from ncsnx.spelling import argument
 K = TypeVar("K")
 V = TypeVar("V")
 
-_AT_ONCE_BYTES = 1 << 20
+_AT_ONCE_VALUES = 1 << 20
 _MOST_AT_ONCE = 64
 
 
 def read_all(split: Dataset, workers: int = 0) -> Iterator[StoredImages]:
-    """The images of a split in order, in batches of at most 1 MiB or 64 images."""
-    channels, height, width = split.shape
-    most = max(1, min(_MOST_AT_ONCE, _AT_ONCE_BYTES // (channels * height * width)))
+    """The images of a split in order, in batches of at most 2^20 values or 64 images."""
+    most = max(1, min(_MOST_AT_ONCE, _AT_ONCE_VALUES // math.prod(split.shape)))
     pieces = [range(start, min(len(split), start + most)) for start in range(0, len(split), most)]
     return read_ahead(partial(_read, split), pieces, workers)
 

@@ -16,7 +16,7 @@ from ncsnx.randomness import Purpose, Stream
 from ncsnx.work import Work
 
 _CELL_PIXELS = 256
-"""Larger images are shrunk to this side on the contact sheet."""
+"""Larger images are shrunk until their longer side is this on the contact sheet."""
 
 
 @attrs.frozen(kw_only=True)
@@ -121,7 +121,9 @@ def contact_sheet(split: Dataset, n: int, seed: int = 0, window: Window | None =
     values = split.read(chosen).pixels.to(torch.float32)
     if not window.is_complex:
         values = window(values)
-    if max(values.shape[-2:]) > _CELL_PIXELS:
-        values = F.interpolate(values, size=(_CELL_PIXELS, _CELL_PIXELS), mode="bilinear", antialias=True)
+    height, width = values.shape[-2:]
+    if (long := max(height, width)) > _CELL_PIXELS:
+        cell = [max(1, round(side * _CELL_PIXELS / long)) for side in (height, width)]
+        values = F.interpolate(values, size=cell, mode="bilinear", antialias=True)
     shown = window.picture(values) if window.is_complex else values
     return grid(to_uint8(shown), square_columns(count))

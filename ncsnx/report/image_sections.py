@@ -137,8 +137,16 @@ def _protocol_words(record: SampleRecord) -> str:
     unfinished = "" if record.complete else "; unfinished"
     return (
         f"{counted(round(n), 'image')} from seed {seed:.0f}, step {step:,.0f}, {weights} weights, sampler {tag} with "
-        f"{counted(round(evaluations), 'evaluation')} per image{unfinished}"
+        f"{counted(round(evaluations), 'evaluation')} per image{_window_words(protocol)}{unfinished}"
     )
+
+
+def _window_words(protocol: dict[str, Any]) -> str:
+    """Values that pictures of unbounded data show as black and white; empty for bounded data."""
+    match protocol.get("window"):
+        case [int() | float() as low, int() | float() as high]:
+            return f", black {low:g} and white {high:g}"
+    return ""
 
 
 def _psnr(found: dict[str, float | None], key: str) -> str:

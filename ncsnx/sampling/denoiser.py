@@ -6,14 +6,15 @@ import torch
 from torch import Tensor, nn
 
 from ncsnx.config.data_sets import Data
-from ncsnx.data import from_unit
+from ncsnx.data import from_values
 from ncsnx.errors import NcsnxError
 
 
 class Denoiser(nn.Module):
-    """D(y, σ) = y + σ² s(y, σ) of images in [0, 1], and noise in the same units, with gradients if y requires them.
+    """D(y, σ) = y + σ² s(y, σ) with gradients if y requires them.
 
-    Raises NcsnxError for a model of logits, where noise of the images isn't Gaussian.
+    Images are in [0, 1] or, for a model of unbounded data, in the data's own values; noise is in the same units. Raises
+    NcsnxError for a model of logits, where noise of the images isn't Gaussian.
     """
 
     def __init__(self, network: nn.Module, denoise: Callable[[Tensor, float | Tensor], Tensor], data: Data) -> None:
@@ -22,7 +23,7 @@ class Denoiser(nn.Module):
         if data.transform == "logit":
             raise NcsnxError("a model of logits (data.transform=logit) is no denoiser of images in [0, 1]")
         self.network, self.denoise = network, denoise
-        black, white = (float(from_unit(torch.tensor(value), data)) for value in (0.0, 1.0))
+        black, white = (float(from_values(torch.tensor(value, dtype=torch.float64), data)) for value in (0.0, 1.0))
         self.black, self.scale = black, white - black
 
     def forward(self, y: Tensor, sigma: float | Tensor, **ignored: object) -> Tensor:

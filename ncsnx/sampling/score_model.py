@@ -217,7 +217,7 @@ class ScoreModel:
         return x + sigma**2 * self.score(x, sigma)
 
     def as_denoiser(self) -> Denoiser:
-        """The model as a denoiser (y, sigma) → x of images in [0, 1], such as those of deepinv.
+        """The model as a denoiser (y, sigma) → x of images as in `to_network`, such as those of deepinv.
 
         Raises NcsnxError for a model of logits.
         """

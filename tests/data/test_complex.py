@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ncsnx.config import Arrays, Packed
+from ncsnx.config import Arrays, Packed, Phantoms
 from ncsnx.config.checks import FieldError
 from ncsnx.data import open_data
 from ncsnx.data.packed.packing import pack, settings_of
@@ -101,6 +101,14 @@ def test_packed_complex_values_are_those_of_the_array(tmp_path: Path, monkeypatc
     with pytest.raises(NcsnxError, match="declared real") as error:
         open_data(attrs.evolve(declared, complex=False), tmp_path)
     assert error.value.hints[0].adds == "data.complex=true data.range=unbounded data.channels=2"
+
+
+def test_packed_phantoms_stay_complex(tmp_path: Path) -> None:
+    data = Phantoms(image_size=8, count=16)
+    packed = pack(open_data(data, tmp_path), tmp_path / "p.pack", settings=settings_of(data), work=SILENT)
+    assert packed is not None
+    assert (packed.header.complex, packed.header.bounds) == (True, "unbounded")
+    assert own_data(tmp_path / "p.pack", Reading(), SILENT).is_complex
 
 
 def test_a_packed_file_without_bounds_is_declared_so(tmp_path: Path) -> None:

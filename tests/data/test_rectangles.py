@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ncsnx.benchmarking.random_images import RandomPixels
 from ncsnx.config import Arrays, Data, Images, Packed
-from ncsnx.data import Preprocessing, open_data
+from ncsnx.data import InMemory, Preprocessing, StoredImages, open_data
 from ncsnx.data.packed.packed_file import PackedFile, damage
 from ncsnx.data.packed.packing import pack, settings_of
 from ncsnx.data.pictures.decoding import fitted
@@ -20,6 +20,7 @@ from ncsnx.data.readers.celeba import CropAndResize
 from ncsnx.data.readers.ffhq import CentreOf, Shrink
 from ncsnx.data.readers.from_path import Reading, own_data
 from ncsnx.data.readers.lsun import ResizeAndCrop
+from ncsnx.data.summary import contact_sheet
 from ncsnx.work import Work
 
 VALUES = np.random.default_rng(5).integers(0, 256, (12, 2, 8, 12), dtype=np.uint8)
@@ -64,6 +65,11 @@ def test_packed_rectangles_are_the_same_pixels(tmp_path: Path) -> None:
     assert torch.equal(all_pixels(whole, tmp_path).sort(dim=0).values, all_pixels(data, tmp_path).sort(dim=0).values)
     with pytest.raises(Exception, match="expected images of 2×12×8 as declared, found 2×8×12; declare image_size=8,12"):
         all_pixels(attrs.evolve(whole, image_size=(12, 8)), tmp_path)
+
+
+def test_a_contact_sheet_keeps_the_proportions_of_large_rectangles() -> None:
+    large = InMemory(StoredImages(torch.zeros(1, 1, 512, 128), torch.zeros(1), torch.zeros(1)), (0, 1))
+    assert contact_sheet(large, 1).shape == (1, 256 + 4, 64 + 4)
 
 
 def test_own_pictures_cover_the_size_and_are_cropped(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from ncsnx.config import Arrays, Data, Images, Packed
 from ncsnx.config.checks import FieldError
 from ncsnx.data import InMemory, Preprocessing, StoredImages, from_values, open_data, to_values
 from ncsnx.data.magnitudes import magnitudes_of, measured_data
+from ncsnx.data.splits import Magnitudes
 from ncsnx.data.window import window_of
 from ncsnx.errors import NcsnxError
 from ncsnx.work import SILENT
@@ -115,6 +116,12 @@ def test_a_declared_window_holds_and_the_other_end_is_beyond_it() -> None:
     assert window_of(unbounded(scale=2.0, window_low=5.0)).high == 7.0
     assert window_of(unbounded(scale=2.0, window_high=-5.0)).low == -7.0
     assert window_of(unbounded(scale=2.0, window_high=1.0)).low == -2.0
+
+
+@pytest.mark.parametrize(("white", "black"), [(30.0, 0.0), (-1.0, -10.0)])
+def test_a_declared_white_leaves_black_at_zero_for_data_without_negative_values(white: float, black: float) -> None:
+    data = measured_data(unbounded(window_high=white), Magnitudes(percentile=10.0, largest=50.0, least=0.0))
+    assert (data.window_low, data.window_high) == (black, white)
 
 
 def test_complex_values_are_shown_as_magnitude_and_phase() -> None:

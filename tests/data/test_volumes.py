@@ -148,12 +148,21 @@ def test_nan_and_files_of_other_kinds_are_refused(scans: Path) -> None:
     fastmri(scans / "a.h5", values)
     with pytest.raises(NcsnxError, match="found 1 NaN or infinite value"):
         open_data(attrs.evolve(DATA, held_out=0.0), scans.parent)
+    with pytest.raises(NcsnxError, match="found 1 NaN or infinite value"):
+        open_data(attrs.evolve(DATA, held_out=0.3, scale=1.0, window_low=0.0, window_high=1.0), scans.parent)
     (scans / "a.h5").unlink()
     (scans / "notes.txt").write_text("x")
     with pytest.raises(NcsnxError, match=r"expected volumes \(.h5, .*found only other files \(1 with .txt\)"):
         open_data(DATA, scans.parent)
     (scans / "b.nii").write_text("x")
     with pytest.raises(NcsnxError, match=r"b\.nii: expected a .npy, .npz, HDF5, MATLAB or NIfTI file"):
+        open_data(DATA, scans.parent)
+
+
+def test_slices_that_do_not_fit_in_memory_are_refused_before_one_is_read(scans: Path) -> None:
+    with h5py.File(scans / "a.h5", "w") as file:
+        file.create_dataset("x", (2, 2**20, 2**20), "f4", chunks=(1, 64, 64))
+    with pytest.raises(NcsnxError, match="declares 2 images of 1,099,511,627,776 values, but memory here allows only"):
         open_data(DATA, scans.parent)
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 import ncsnx
+from ncsnx.config import Arrays
 from ncsnx.errors import NcsnxError
 from ncsnx.networks import prepare
 from ncsnx.networks.execution import Execution
@@ -75,6 +76,9 @@ def test_a_denoiser_is_the_mean_of_clean_images_in_0_to_1(model: ScoreModel) -> 
     rescaled = attrs.evolve(model, experiment=attrs.evolve(model.experiment, data=data))
     expected = (rescaled.denoise(2 * y - 1, 0.4) + 1) / 2
     torch.testing.assert_close(rescaled.as_denoiser()(y, 0.2), expected)
+    own = attrs.evolve(model.experiment, data=Arrays(path="x", image_size=8, range="unbounded", scale=50.0))
+    unbounded = attrs.evolve(model, experiment=own)
+    torch.testing.assert_close(unbounded.as_denoiser()(50 * y, 10.0), 50 * model.denoise(y, 0.2))
     logit = attrs.evolve(model.experiment, data=attrs.evolve(model.experiment.data, transform="logit"))
     with pytest.raises(NcsnxError, match="a model of logits"):
         attrs.evolve(model, experiment=logit).as_denoiser()

@@ -446,6 +446,8 @@ def _overrides(packed: "PackedFile", data: "Data") -> list[str]:
         fields["range"] = packed.header.bounds
     if packed.header.complex:
         fields["complex"] = "true"
+    if (scale := getattr(data, "scale", None)) is not None:
+        fields["scale"] = f"{scale:.9g}"
     for field in attrs.fields(Data):
         value = getattr(data, field.name)
         if value != field.default:

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from ncsnx.config import checks
 from ncsnx.config.canonical import canonical
-from ncsnx.config.data_sets import Bounds
+from ncsnx.config.data_sets import LARGEST_SIDE, MOST_CHANNELS, Bounds
 from ncsnx.config.image_sizes import ImageSize, as_image_size, height_and_width, image_size_between, size_as_typed
 from ncsnx.config.strict.complaints import NewerVersionError, StructureError
 from ncsnx.config.strict.fields import OMITTED, versioned
@@ -81,8 +81,8 @@ class PackedHeader:
     """Number of images."""
     train: int = attrs.field(validator=checks.between(1, _MOST_IMAGES))
     """Number of training images, which come first; the others are held out."""
-    channels: int = attrs.field(validator=checks.between(1, 1_024))
-    size: ImageSize = attrs.field(converter=as_image_size, validator=image_size_between(1, 16_384))
+    channels: int = attrs.field(validator=checks.between(1, MOST_CHANNELS))
+    size: ImageSize = attrs.field(converter=as_image_size, validator=image_size_between(1, LARGEST_SIDE))
     """Height and width in pixels: one number, or the pair (height, width)."""
     low: float = attrs.field(validator=checks.within(0, 255))
     """The stored value that is black; 0 for unbounded data."""

@@ -63,8 +63,10 @@ def settings_of(data: Data) -> dict[str, Any]:
     Without paths, and without settings that apply after reading, such as flips.
     """
     later = {*attrs.fields_dict(Data), "scale"}
-    bounds = {} if data.is_bounded else {"range": "unbounded"}  # also where that is the default
-    return {name: value for name, value in identifying_values(data).items() if name not in later} | bounds
+    kind: dict[str, Any] = {} if data.is_bounded else {"range": "unbounded"}  # also where that is the default
+    if data.is_complex:
+        kind["complex"] = True  # also where it isn't a field
+    return {name: value for name, value in identifying_values(data).items() if name not in later} | kind
 
 
 def pack(

@@ -247,17 +247,19 @@ def open_array(path: Path, name: str | None = None) -> tuple[StoredArray, list[s
     array = StoredArray(path, kind, _chosen(path, names, name))
     if len(array.shape) == 0 or array.shape[0] == 0:
         raise NcsnxError(f"{array.title}: expected images, found {_product(array.shape) or 'a single number'}")
-    _require_memory(array)
+    require_memory_for(array.title, array.shape[0], math.prod(array.shape[1:]))
     return array, names
 
 
-def _require_memory(array: StoredArray) -> None:
-    """Raises NcsnxError if one image, or what is kept per image, doesn't fit in memory (headers may declare it)."""
+def require_memory_for(title: str, count: int, values: int) -> None:
+    """Raises NcsnxError if one image of so many values, or what is kept of `count` images, doesn't fit in memory.
+
+    Headers may declare any. title: the images, for messages.
+    """
     most = available_memory() // SHARE
-    count, values = array.shape[0], math.prod(array.shape[1:])
     if max(count * _BYTES_PER_IMAGE, values * torch.float64.itemsize) > most:
         raise NcsnxError(
-            f"{array.title}: declares {counted(count, 'image')} of {counted(values, 'value')}, but memory here allows "
+            f"{title}: declares {counted(count, 'image')} of {counted(values, 'value')}, but memory here allows "
             f"only {counted(most // _BYTES_PER_IMAGE, 'image')} of {counted(most // torch.float64.itemsize, 'value')}"
         )
 

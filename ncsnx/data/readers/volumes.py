@@ -4,6 +4,7 @@ The split is by file, by the hash of its name, since neighbouring slices are nea
 file, one block of slices around the middle is held out.
 """
 
+import math
 from pathlib import Path
 
 import attrs
@@ -17,7 +18,7 @@ from ncsnx.data.data_set import data_set
 from ncsnx.data.magnitudes import scaled_splits
 from ncsnx.data.missing import OWN
 from ncsnx.data.places import own_path
-from ncsnx.data.readers.arrays import check_values
+from ncsnx.data.readers.arrays import check_values, require_memory_for
 from ncsnx.data.readers.complex_values import require_declared
 from ncsnx.data.readers.hashed_split import held_out_by_hash
 from ncsnx.data.splits import Splits
@@ -32,12 +33,15 @@ from ncsnx.work import Work
 def open_volumes(data: Volumes, folder: Path, work: Work) -> Splits:
     """The slices of the volumes at `data.path`, split. folder: the data folder.
 
-    Headers are read, and the training slices once to measure the scale. Raises DataMissingError for a missing file or
-    folder; NcsnxError for volumes of another kind or shape than declared, and for NaN and infinity.
+    The first time, every slice is read to check its values, and the training slices to measure the scale. Raises
+    DataMissingError for a missing file or folder; NcsnxError for volumes of another kind or shape than declared, and
+    for NaN and infinity.
     """
     files = VolumeFiles.open(own_path(data.path, folder), data.dataset, data.axis, work)
     for volume in files.volumes:
         _require_as_declared(volume, data)
+    slices = sum(volume.count for volume in files.volumes)
+    require_memory_for(str(files.root), slices, max(map(_slice_values, files.volumes)))
     _say_what_changes(files, data, work)
     held_out = _held_out(files, data.held_out, work)
     if bool(held_out.all()):
@@ -51,8 +55,7 @@ def open_volumes(data: Volumes, folder: Path, work: Work) -> Splits:
         return VolumeSlices(source, shape, (data.low, data.high), fill, chosen.nonzero().flatten())
 
     key = [files.fingerprint, [volume.path.stat().st_mtime_ns for volume in files.volumes], data.dataset, data.axis]
-    if data.is_bounded:
-        check_values(_AllSlices(files.root, digest([*key, list(shape)]), split(held_out | ~held_out)), data, "", work)
+    check_values(_AllSlices(files.root, digest([*key, list(shape)]), split(held_out | ~held_out)), data, "", work)
     splits = Splits(split(~held_out), split(held_out), files.fingerprint)
     return scaled_splits(splits, data, str(files.root), [*key, data.held_out, list(shape)], work)
 
@@ -97,6 +100,11 @@ def _require_as_declared(volume: Volume, data: Volumes) -> None:
         f"{found}",
         Hint("declare what fits", adds=" or ".join(f"data.channels={per_value * count}" for count in fitting)),
     )
+
+
+def _slice_values(volume: Volume) -> int:
+    """Number of real values in a slice."""
+    return math.prod(volume.slice_shape) * (2 if volume.is_complex else 1)
 
 
 def _say_what_changes(files: VolumeFiles, data: Volumes, work: Work) -> None:

@@ -4,6 +4,12 @@ After "MAT-File Format" (MathWorks, R2023b), level 5: a header of 128 bytes, the
 packed by zlib. A variable has flags, dimensions, a name, real parts and perhaps imaginary parts, which may be stored in
 a smaller type than the variable's. Values that aren't packed are memory-mapped. Cells, structures, text, sparse arrays
 and objects aren't read. MATLAB 7.3 writes HDF5: see `hdf5_file`.
+
+Why not `scipy.io.loadmat`: it looks up the type of a variable's values in a table of 20 without checking the number, so
+that a single wrong byte ends the whole process by a segmentation fault (SciPy 1.17.1: savemat({"x": numpy.eye(4)}) with
+type 20 instead of 9 in the tag of the values), and an element that is packed is unpacked up to the 4 GiB that its tag
+declares, whatever the variable's dimensions. `whosmat` doesn't say whether a variable is complex, either. The tests
+compare this reader with files that SciPy writes.
 """
 
 import os
