@@ -121,10 +121,10 @@ _KEYS = {"experiment": "name", "px": "image_size", "batch": "batch_size", "from"
 
 
 def _text(value: object) -> str:
-    from ncsnx.config.image_sizes import size_in_words
+    from ncsnx.config.image_sizes import size_as_typed
 
     if isinstance(value, tuple):
-        return size_in_words((value[0], value[1]))
+        return size_as_typed((value[0], value[1]))  # in ASCII, so that a table needs no widths of other characters
     return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
 
 
