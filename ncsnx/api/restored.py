@@ -19,11 +19,11 @@ from ncsnx.inverse.posterior.calibration import Calibration
 from ncsnx.inverse.posterior.calibration_table import CALIBRATION_TITLES, calibration_in_words, calibration_rows
 from ncsnx.inverse.posterior.posterior_maps import POSTERIOR_FILE, PosteriorMaps, read_posterior
 from ncsnx.inverse.task import Task
-from ncsnx.inverse.task_pictures import range_of
 from ncsnx.inverse.task_record import CALIBRATION_FILE, PictureRecord
+from ncsnx.inverse.value_ranges import range_of
 from ncsnx.jobs.restoration_job import Restoration, RestorationJob, carry_out_restoration
 from ncsnx.jobs.start_choice import StartOptions
-from ncsnx.jobs.task_building import build_task, own_range
+from ncsnx.jobs.task_building import build_task, result_range
 from ncsnx.jobs.task_choice import TaskOptions
 from ncsnx.notebooks.display import heading, html_table, picture_html, remark
 from ncsnx.quantities import counted, number
@@ -53,7 +53,7 @@ class RestoredImages:
     images: tuple[Path, ...]
     """A PNG for each image, those of one picture after the other."""
     misfit: float
-    """Largest difference to the measurement, where black is 0 and white 1."""
+    """Largest difference to the measurement, where black is 0 and white 1; in own values of unbounded data."""
     pictures: tuple[PictureRecord, ...]
     """The images of each picture, and their distances to the truth if it is known."""
     posterior: Path
@@ -98,6 +98,7 @@ def restore(
     blur: float | None = None,
     measure: Path | str | None = None,
     maps: Path | str | None = None,
+    centred: bool | None = None,
     rule: str | None = None,
     operator: str | None = None,
     input: Path | str | None = None,
@@ -127,10 +128,12 @@ def restore(
     task: a task of your own (:doc:`/guides/inverse-problems`); else exactly one of inpaint (with mask), outpaint (with
     at), super_resolve (with factor), colorize, deblur (with blur), measure, and operator (with input), which take what
     the options of `ncsnx restore` take. at: the corner (x, y).
-    noise: standard deviation of the measurement's noise, where black is 0 and white 1. truth: true pictures, to compare
-    with. maps: coil maps for `measure`: a file, or 'estimate'. rule: 'exact', 'cg', 'langevin' or 'dps'; default: exact
-    if possible, else cg, else dps. start_sigma: begin at this level, from the image `start`: a picture, or 'adjoint',
-    the default, an image of the measurement alone. n: images per picture. size: height and width of the images, as in
+    noise: standard deviation of the measurement's noise, where black is 0 and white 1; of unbounded data in own values.
+    truth: true pictures, to compare with. maps: coil maps for `measure`: a file, or 'estimate'. centred: whether
+    frequency 0 of kspace is in the middle, as in fastMRI's files. rule: 'exact', 'cg', 'langevin' or 'dps'; default:
+    exact if possible, else cg, else dps. start_sigma: begin at this level, from the image `start`: a picture, or
+    'adjoint', the default, an image of the measurement alone. n: images per picture. size: height and width of the
+    images, as in
     `sample`. ckpt: a step, 'latest' or 'best'; None for an exported model. sampler: default: the experiment's; 'fast':
     the one that `compare` stored. frames, film: also write pictures or a film of the sampling.
     out: default: a folder named after the protocol, in the run. overwrite: replace samples of another protocol there.
@@ -155,15 +158,16 @@ def restore(
         factor=factor,
         blur=blur,
         maps=None if maps is None else str(maps),
+        centred=centred,
         rule=rule,
         operator=operator,
         noise=noise,
     )
-    _require_one(task, chosen)
     size = image_size_of(size)
     beginning = StartOptions(sigma=start_sigma, image=None if start is None else str(start))
     beginning.check(measured=True)
     place = source if isinstance(source, Run | Export) else open_source(runs_folder(runs), source)
+    _require_one(task, chosen, bounded=place.experiment().data.is_bounded)
     folder = None if data is None else Path(data)
     with python_call(progress) as (messages, stop):
         work = work_of(messages, stop)
@@ -174,7 +178,7 @@ def restore(
             experiment=experiment,
             ckpt=ckpt,
             task=lambda: build_task(chosen, experiment.data, values, shape) if task is None else task,
-            values=own_range(chosen, values),
+            values=result_range(chosen, values),
             start=lambda model, task: beginning.applied(model, task, values),
             n=n,
             size=size,
@@ -192,10 +196,10 @@ def restore(
         return _restored(place, restored)
 
 
-def _require_one(task: Task | None, chosen: TaskOptions) -> None:
+def _require_one(task: Task | None, chosen: TaskOptions, *, bounded: bool) -> None:
     """Raises UsageError unless there is one task, as an object or by its parameters."""
     if task is None:
-        chosen.check()
+        chosen.check(bounded=bounded)
     elif chosen != TaskOptions():
         given = next(field.name for field in attrs.fields(TaskOptions) if getattr(chosen, field.name) is not None)
         raise UsageError(f"{parameter('task')} and {parameter(given)}: give one of them")

@@ -24,7 +24,7 @@ from ncsnx.inverse.operators import (
     MatrixOperator,
 )
 from ncsnx.inverse.task import Task, psnr
-from ncsnx.inverse.task_pictures import Pictures, read_pictures, value_range
+from ncsnx.inverse.task_pictures import Pictures, read_pictures
 from ncsnx.inverse.task_registry import TaskMaker, register_task
 from ncsnx.inverse.tasks import (
     colorize,
@@ -35,6 +35,7 @@ from ncsnx.inverse.tasks import (
     super_resolve,
     with_truth,
 )
+from ncsnx.inverse.value_ranges import value_range
 
 __all__ = [
     "Averaging",

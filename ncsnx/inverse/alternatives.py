@@ -21,7 +21,7 @@ _TYPE = np.dtype("<f4")
 
 @attrs.frozen(eq=False)
 class Alternatives:
-    """The images of one picture, (count, C, H, W) float32 in [0, 1], of which at most 32 MiB are in memory at once."""
+    """The images of one picture, (count, C, H, W) float32 as sampled, of which at most 32 MiB are in memory at once."""
 
     path: Path
     descriptor: int
@@ -52,6 +52,19 @@ class Alternatives:
         for begin in range(0, self._size, step):
             pixels = slice(begin, min(begin + step, self._size))
             yield pixels, self._read(range(self.count), pixels)
+
+    def magnitudes(self, most_bytes: int = _READ_BYTES) -> Iterator[tuple[slice, Tensor]]:
+        """As `by_pixel`, for the magnitudes (C/2, H, W) of pairs of channels, real and imaginary part."""
+        plane = math.prod(self.shape[1:])
+        step = max(1, most_bytes // (2 * _TYPE.itemsize * self.count))
+        for channel in range(self.shape[0] // 2):
+            for begin in range(0, plane, step):
+                end = min(begin + step, plane)
+                real, imaginary = (
+                    self._read(range(self.count), slice(part * plane + begin, part * plane + end))
+                    for part in (2 * channel, 2 * channel + 1)
+                )
+                yield slice(channel * plane + begin, channel * plane + end), torch.hypot(real, imaginary)
 
     @property
     def _size(self) -> int:

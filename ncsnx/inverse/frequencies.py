@@ -1,4 +1,4 @@
-"""Measured frequencies (magnetic resonance) in a .npz file."""
+"""Measured frequencies (magnetic resonance) in a .npz, HDF5 or MATLAB file."""
 
 import math
 from functools import cache
@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ncsnx.errors import NcsnxError
-from ncsnx.inverse.task_pictures import ValueRange
+from ncsnx.inverse.kspace_order import in_fft_order
+from ncsnx.inverse.value_ranges import OwnRange, ValueRange
 from ncsnx.quantities import number
-from ncsnx.storage.numpy_files import COMPLEX, REAL, ExpectedArray, NumpyFile, read_arrays
+from ncsnx.storage.array_formats.named_arrays import open_array_file, read_named_arrays
+from ncsnx.storage.numpy_files import COMPLEX, REAL, ExpectedArray
 from ncsnx.storage.process import in_utf8
 
 _SAVED = "save it with numpy.savez(FILE, kspace=…, mask=…)"
@@ -34,23 +36,28 @@ class Frequencies:
 
 
 def read_frequencies(
-    path: Path, shape: tuple[int, int, int], values: ValueRange, *, bounded: bool = True
+    path: Path,
+    shape: tuple[int, int, int],
+    values: ValueRange,
+    *,
+    centred: bool | None = None,
+    bounded: bool = True,
 ) -> Frequencies:
     """Reads the arrays `kspace` and `mask` of a file, and the optional `range` (black, white), else `values`.
 
     kspace is complex, (H, W) or (P, H, W), in the order and scale of `numpy.fft.fft2(image, norm="ortho")`; values
-    outside the mask are ignored. mask is (H, W), 1 where kspace was measured. shape: (C, H, W) of the images. bounded:
-    whether they lie between black and white. Raises NcsnxError for other arrays, and for frequencies that no such image
-    can have.
+    outside the mask are ignored. mask is (H, W), 1 where kspace was measured, or (W,) for whole columns. shape: (C, H,
+    W) of the images. centred: whether frequency 0 is in the middle (`in_fft_order`). bounded: whether the images lie
+    between black and white. Raises NcsnxError for other arrays, and for frequencies that no such image can have.
     """
     name, size = in_utf8(path), shape[1:]
     expected = {
         "kspace": ExpectedArray("complex numbers", COMPLEX, (size, ("P", *size)), copies=_COPIES),
-        "mask": ExpectedArray("zeros and ones", REAL, (size,)),
+        "mask": ExpectedArray("zeros and ones", REAL, (size, (size[1],), (1, size[1]))),
         "range": _RANGE,
     }
-    arrays = read_arrays(path, expected, _SAVED)
-    kspace, mask = arrays["kspace"], arrays["mask"]
+    arrays = read_named_arrays(path, expected, _SAVED)
+    kspace, mask = in_fft_order(arrays["kspace"], arrays["mask"], centred, name)
     if not np.isin(mask, (0, 1)).all() or not mask.any():
         found = "other values" if mask.any() else "only zeros"
         raise NcsnxError(f"{name}: expected mask to be 1 where kspace was measured and else 0, found {found}")
@@ -72,13 +79,13 @@ def range_in(path: Path, values: ValueRange) -> ValueRange:
     """
 
     def found() -> tuple[float, float]:
-        file = NumpyFile.open(path)
+        file = open_array_file(path)
         if "range" not in (file.names or ()):
             return values()
         _RANGE.require(file.header("range"))
         return _range(in_utf8(path), file.read("range"))
 
-    return cache(found)
+    return attrs.evolve(OwnRange.of(values), find=cache(found))
 
 
 def _range(name: str, array: NDArray[np.generic]) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Measurements in a .npz file, recognized by its arrays.
+"""Measurements in a .npz, HDF5 or MATLAB file, recognized by its arrays.
 
 | arrays | measurement |
 |---|---|
@@ -6,6 +6,8 @@
 | kspace (coils, H, W) or (P, coils, H, W), mask, maps | of the image seen by coils (`ncsnx.inverse.maps.coils`) |
 | sinogram, angles | radial tomography (`ncsnx.inverse.maps.tomography`) |
 | matrix, y | any linear measurement |
+
+mask is (H, W), or (W,) for columns that are measured whole; several coils may have one for each picture, (P, H, W).
 
 `task_of_arrays` takes the same arrays from anywhere.
 """
@@ -23,17 +25,19 @@ from torch import Tensor
 
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.inverse.frequencies import range_in
+from ncsnx.inverse.kspace_order import in_fft_order, mask_shapes
 from ncsnx.inverse.maps.coils import Sense, estimated_maps
 from ncsnx.inverse.maps.matrices import MatrixMap
 from ncsnx.inverse.maps.measurement_map import LinearMap
 from ncsnx.inverse.maps.tomography import Radon
 from ncsnx.inverse.operators import MatrixOperator
 from ncsnx.inverse.task import Task
-from ncsnx.inverse.task_pictures import ValueRange
 from ncsnx.inverse.tasks import reconstruct
+from ncsnx.inverse.value_ranges import ValueRange
 from ncsnx.quantities import counted, number
 from ncsnx.spelling import argument, parameter
-from ncsnx.storage.numpy_files import COMPLEX, REAL, ExpectedArray, NumpyFile, read_arrays
+from ncsnx.storage.array_formats.named_arrays import open_array_file, read_named_arrays
+from ncsnx.storage.numpy_files import COMPLEX, REAL, ExpectedArray
 from ncsnx.storage.process import in_utf8
 
 ESTIMATE = "estimate"
@@ -48,14 +52,21 @@ _OPTIONAL = {"range": ExpectedArray("real numbers (black, white)", REAL, ((2,),)
 
 
 def read_measured(
-    path: Path, shape: Shape, values: ValueRange, *, maps: str | None = None, bounded: bool = True
+    path: Path,
+    shape: Shape,
+    values: ValueRange,
+    *,
+    maps: str | None = None,
+    centred: bool | None = None,
+    bounded: bool = True,
 ) -> Task:
-    """The task of a .npz file's measurement. shape: (C, H, W) of the images.
+    """The task of a file's measurement. shape: (C, H, W) of the images.
 
-    maps: file of coil maps, or 'estimate'; None: in the file. values: black and white, unless the file has an array
-    `range`. bounded: whether images lie between black and white. Raises UsageError, NcsnxError.
+    maps: file of coil maps, or 'estimate'; None: in the file. centred: whether frequency 0 of kspace is in the middle;
+    None: it is first, and a file that contradicts that is refused. values: black and white, unless the file has an
+    array `range`. bounded: whether images lie between black and white. Raises UsageError, NcsnxError.
     """
-    file = NumpyFile.open(path)
+    file = open_array_file(path)
     names = file.names or ()
     if "sinogram" in names:
         expected, how = _sinogram_arrays(shape), "numpy.savez(FILE, sinogram=…, angles=…)"
@@ -64,14 +75,19 @@ def read_measured(
     elif maps is not None or "maps" in names or ("kspace" in names and len(file.header("kspace").shape) == 4):
         expected, how = _coil_arrays(shape), "numpy.savez(FILE, kspace=…, mask=…, maps=…)"
     else:
-        return reconstruct(path, shape, values, bounded=bounded)
+        return reconstruct(path, shape, values, centred=centred, bounded=bounded)
+    if centred is not None and "kspace" not in names:
+        raise UsageError(f"{parameter('centred')} goes with frequencies (kspace), found {', '.join(names)}")
     if maps is not None and "kspace" not in names:
         raise UsageError(f"{parameter('maps')} goes with measurements by coils (kspace), found {', '.join(names)}")
-    arrays = read_arrays(path, {**expected, **_OPTIONAL}, f"save it with {how}")
+    arrays = read_named_arrays(path, {**expected, **_OPTIONAL}, f"save it with {how}")
     if maps not in (None, ESTIMATE):
         arrays["maps"] = _maps_in(Path(maps), shape)
     elif maps == ESTIMATE:
         arrays.pop("maps", None)
+    if "kspace" in arrays:
+        kspace, mask = in_fft_order(arrays["kspace"], arrays["mask"], centred, in_utf8(path))
+        arrays |= {"kspace": kspace, "mask": mask}
     return task_of_arrays(arrays, in_utf8(path), shape, range_in(path, values), bounded=bounded)
 
 
@@ -98,7 +114,7 @@ def _coil_arrays(shape: Shape) -> dict[str, ExpectedArray]:
     several = (("coils", *size), ("P", "coils", *size))
     return {
         "kspace": ExpectedArray("complex numbers", COMPLEX, several, copies=_COPIES),
-        "mask": ExpectedArray("zeros and ones", REAL, (size, ("P", *size))),
+        "mask": ExpectedArray("zeros and ones", REAL, mask_shapes(shape[1:])),
         "maps": ExpectedArray("complex numbers", COMPLEX, several, optional=True, copies=3),
     }
 
@@ -229,8 +245,8 @@ def _names(name: str, count: int) -> tuple[str, ...]:
 
 
 def _maps_in(path: Path, shape: Shape) -> NDArray[Any]:
-    """Coil maps in a .npy, or in the array `maps` of a .npz."""
-    file, expected = NumpyFile.open(path), _coil_arrays(shape)["maps"]
+    """Coil maps in a .npy, or in the array `maps` of another file."""
+    file, expected = open_array_file(path), _coil_arrays(shape)["maps"]
     if file.names is None:
         expected.require(file.header())
         return file.read()

@@ -43,6 +43,8 @@ def _stack(given: Any) -> Stack:
 class Task:
     """Measurements of P pictures, with values of images in [0, 1]: 0 is black, 1 is white.
 
+    Images of unbounded data have values v / scale instead, wherever [0, 1] stands here.
+
     Values, inputs and truth may be a `LazyStack` of finite values in place of a tensor. Raises NcsnxError for values,
     noise or pictures that don't match.
     """
@@ -202,10 +204,10 @@ class Task:
         )
 
     def shown(self) -> Tensor:
-        """The measurements as pictures, (P, C, H, W) in [0, 1]."""
+        """The measurements as pictures, (P, C, H, W) float32; values beyond 0 and 1 aren't clamped."""
         inputs = self.inputs
         given = self.adjoint_images() if inputs is None else inputs
-        return given.float().clamp(0, 1)
+        return given.float()
 
     def adjoint_images(self) -> Tensor:
         """An image of each measurement alone, (P, C, H, W), where black is 0 and white 1.

@@ -1,14 +1,20 @@
-"""The picture of a task: the measurement, its alternatives, their mean and spread, and the truth, with PSNR."""
+"""The picture of a task: the measurement, its alternatives, their mean and spread, and the truth, with PSNR.
+
+Values are shown in the window of the data; complex ones as magnitude, in grey, beside the phase, in colours.
+"""
 
 import io
 from collections.abc import Sequence
 
+import attrs
 from torch import Tensor
 
-from ncsnx.images import picture, to_uint8
+from ncsnx.images import UNIT, Window, picture, to_uint8
 from ncsnx.inverse.alternatives import Alternatives
-from ncsnx.inverse.task import Task, psnr
-from ncsnx.quantities import counted
+from ncsnx.inverse.posterior.image_quality import image_distances
+from ncsnx.inverse.posterior.own_values import OwnValues
+from ncsnx.inverse.task import Task
+from ncsnx.quantities import counted, number
 
 _ROWS, _COLUMNS = 12, 6
 """Most pictures, and most alternatives of each, that are shown."""
@@ -27,12 +33,19 @@ def shown_in_words(task: Task, alternatives: int) -> str | None:
     return " and ".join(parts) or None
 
 
-def draw_task(task: Task, images: Sequence[Alternatives]) -> bytes:
-    """The picture as a PNG. images: of each picture of the task."""
+def draw_task(task: Task, images: Sequence[Alternatives], own: OwnValues | None = None, window: Window = UNIT) -> bytes:
+    """The picture as a PNG. images: of each picture of the task. own: the data's own values; default: 0 to 1.
+
+    window: the values, as sampled, that are black and white.
+    """
     from matplotlib.figure import Figure
 
-    cells = [_row(task.of(picture), alternatives) for picture, alternatives in enumerate(images[:_ROWS])]
-    width, height = len(cells[0]) * (_CELL_IN + _GAP_IN), len(cells) * (_CELL_IN + 1.6 * _GAP_IN)
+    own = own or OwnValues()
+    cells = [
+        _Row(task.of(place), alternatives, own, window).cells() for place, alternatives in enumerate(images[:_ROWS])
+    ]
+    cell_in = 2 * _CELL_IN if window.is_complex else _CELL_IN
+    width, height = len(cells[0]) * (cell_in + _GAP_IN), len(cells) * (_CELL_IN + 1.6 * _GAP_IN)
     figure = Figure(figsize=(width, height + _GAP_IN), dpi=_DOTS_PER_INCH)
     places = figure.subplots(len(cells), len(cells[0]), squeeze=False).flat
     for axes, (title, image, below) in zip(places, [cell for row in cells for cell in row], strict=True):
@@ -46,16 +59,48 @@ def draw_task(task: Task, images: Sequence[Alternatives]) -> bytes:
     return content.getvalue()
 
 
-def _row(task: Task, alternatives: Alternatives) -> list[tuple[str, Tensor, str]]:
-    """(title, image, PSNR) of each cell of a picture's row."""
-    truth = task.truth
+@attrs.frozen(eq=False)
+class _Row:
+    """What is shown of one picture."""
 
-    def cell(title: str, image: Tensor) -> tuple[str, Tensor, str]:
-        return title, image, "" if truth is None else psnr_in_words(psnr(image[None], truth)[0])
+    task: Task
+    """The task of the picture alone."""
+    alternatives: Alternatives
+    own: OwnValues
+    window: Window
 
-    spread = alternatives.reduced(lambda values: values.std(dim=0, correction=0))
-    mean = alternatives.reduced(lambda values: values.mean(dim=0))
-    # the standard deviation of values in [0, 1] is at most ½
-    ends = [cell("mean", mean), ("spread × 2", 2 * spread, "")]
-    shown = [cell(str(place), image) for place, image in enumerate(alternatives.first(_COLUMNS))]
-    return [("measured", task.shown()[0], ""), *shown, *ends, *([] if truth is None else [("truth", truth[0], "")])]
+    def cells(self) -> list[tuple[str, Tensor, str]]:
+        """(title, picture in [0, 1], what stands below it) of each cell."""
+        truth = self.task.truth
+        shown = [self._cell(str(place), image) for place, image in enumerate(self.alternatives.first(_COLUMNS))]
+        return [
+            ("measured", self._of_task(self.task.shown()), ""),
+            *shown,
+            self._cell("mean", self.alternatives.reduced(lambda values: values.mean(dim=0))),
+            self._spread(),
+            *([] if truth is None else [("truth", self._of_task(truth), "")]),
+        ]
+
+    def _cell(self, title: str, image: Tensor) -> tuple[str, Tensor, str]:
+        """The cell of an image, as sampled, with its PSNR."""
+        truth, below = self.task.truth, ""
+        if truth is not None:
+            known = self.own.compared(self.own.as_sampled(truth))
+            reach = 1.0 if self.own.is_bounded else self.own.data_range(known)
+            if reach > 0:
+                found = image_distances(self.own.compared(image[None]), known, reach)
+                below = psnr_in_words(float(found[0, 0]))
+        return title, self.window.picture(image), below
+
+    def _of_task(self, images: Tensor) -> Tensor:
+        """The picture of the task's one image, in its values."""
+        return self.window.picture(self.own.as_sampled(images)[0])
+
+    def _spread(self) -> tuple[str, Tensor, str]:
+        deviation = self.alternatives.reduced(lambda values: values.std(dim=0, correction=0))
+        if self.own.is_bounded:
+            return "spread × 2", 2 * deviation, ""  # the standard deviation of values in [0, 1] is at most ½
+        if self.own.is_complex:  # of the complex value: E |v − E v|² is the sum of both variances
+            deviation = deviation.unflatten(0, (-1, 2)).square().sum(dim=1).sqrt()
+        most = float(deviation.max())
+        return "deviation", deviation / most if most > 0 else deviation, f"white: {number(most)}"

@@ -2,8 +2,8 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
-from functools import cache, lru_cache
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import attrs
@@ -11,68 +11,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ncsnx.config.data_sets import Arrays, Data, Packed
-from ncsnx.data.packed.packed_file import PackedFile
 from ncsnx.data.pictures.decoding import SUFFIXES, as_array, decode, is_grey, opened_picture
-from ncsnx.data.places import data_folder, own_path, require_own
-from ncsnx.errors import Hint, NcsnxError
+from ncsnx.data.readers.complex_values import as_channels
+from ncsnx.errors import NcsnxError
 from ncsnx.inverse.lazy_stack import LazyStack
+from ncsnx.inverse.value_ranges import OwnRange, ValueRange, unit_range
 from ncsnx.quantities import counted
-from ncsnx.runs.model_source import Source
-from ncsnx.spelling import A_DIR, argument
 from ncsnx.storage import reading
-from ncsnx.storage.numpy_files import NPY_MAGIC, REAL, NumpyFile
+from ncsnx.storage.numpy_files import COMPLEX, NPY_MAGIC, REAL, ArrayHeader, NumpyFile
 from ncsnx.storage.process import in_utf8
 
 NUMBERS = ".npy"
 _WHITE = (255, 255, 255)
 _HELD_BYTES = 2**27  # of decoded pictures: a folder beyond that is read again where a picture is needed
 _FILE_BYTES, _BYTES_PER_PIXEL = 2**26, 64  # largest file of a picture: for metadata, and per pixel
-
-ValueRange = Callable[[], tuple[float, float]]
-"""Returns the values of black and white, when numbers are read; raises NcsnxError if they aren't known."""
-
-
-def unit_range() -> tuple[float, float]:
-    """0 and 1."""
-    return 0.0, 1.0
-
-
-def value_range(data: Data, folder: Path | str | None = None, source: Source | None = None) -> tuple[float, float]:
-    """The values of black and white in a model's data.
-
-    Arrays declare them, packed files contain them, and all other data have 0 and 1. folder: the data folder; default:
-    NCSNX_DATA, else ./data. source: the run or exported model; a packed file must be the one it was trained on. Raises
-    NcsnxError for a packed file that is missing or another one.
-    """
-    if isinstance(data, Arrays):
-        return data.low, data.high
-    if not isinstance(data, Packed):
-        return unit_range()
-    try:
-        header = _packed(data, data_folder(None if folder is None else Path(folder)), source).header
-    except NcsnxError as error:
-        raise NcsnxError(
-            f"the values of black and white are in the packed data set, which cannot be used: {error.message}",
-            Hint("say where it is", adds=argument("data", A_DIR)),
-            Hint("or add the two values to a .npz as the array range, or give pictures as PNGs"),
-        ) from error
-    return header.low, header.high
-
-
-def range_of(data: Data, folder: Path | None, source: Source) -> ValueRange:
-    """`value_range`, looked up at the first call and cached."""
-    return cache(lambda: value_range(data, folder, source))
-
-
-def _packed(data: Packed, folder: Path, source: Source | None) -> PackedFile:
-    fingerprint = None if source is None else source.data_fingerprint()
-    if source is not None:
-        require_own(data, fingerprint, source.path)
-    file = PackedFile.open(own_path(data.path, folder))
-    if fingerprint not in (None, file.fingerprint):
-        raise NcsnxError(f"{file.path} is not the file that the model was trained on")
-    return file
 
 
 @attrs.frozen(eq=False)
@@ -102,7 +54,7 @@ class _Size:
 
     def require(self, name: str, height: int, width: int, *, turned: bool = False) -> None:
         """Raises NcsnxError for another size. turned: height and width may be exchanged."""
-        if self._fits(height, width) or (turned and self._fits(width, height)):
+        if self.admits(height, width) or (turned and self.admits(width, height)):
             return
         high, wide = self.pixels
         raise NcsnxError(
@@ -110,7 +62,8 @@ class _Size:
             f"width), found {height}×{width}; resize or crop it first"
         )
 
-    def _fits(self, height: int, width: int) -> bool:
+    def admits(self, height: int, width: int) -> bool:
+        """Whether a picture may have this size."""
         high, wide = self.pixels
         return (height <= high and width <= wide) and self.smaller != ((height, width) == self.pixels)
 
@@ -127,25 +80,35 @@ def read_pictures(
     """Reads a picture, or all pictures of a folder in the order of their names.
 
     channels, size: number of channels, and (height, width); with `smaller`, pictures are smaller than that, all of one
-    size. what: kind of picture for messages, such as 'a picture'. values: black and white of numbers in .npy files.
-    Raises NcsnxError for files that can't be read or have another size; the size is checked before pixels are read.
-    All files are checked at once; 128 MiB of pictures are held, and others are read again where they are needed.
+    size. what: kind of picture for messages, such as 'a picture'. values: black and white of numbers in .npy files, or
+    an `OwnRange`. A .npy that is named itself may hold several pictures, (P, H, W) or (P, H, W, C); what can be read as
+    one picture is one. Raises NcsnxError for files that can't be read or have another size; the size is checked before
+    pixels are read. All files are checked at once; 128 MiB of pictures are held, and others are read again where they
+    are needed.
     """
-    files = _picture_files(path)
+    files, own = _picture_files(path), OwnRange.of(values)
     digests: list[bytes] = []
+    count = None if path.is_dir() or not _is_numbers(path) else _stacked(path, channels, _Size(what, size, smaller))
+    if count is not None:
+        files = [path] * count
 
-    def pixels_of(file: Path, wanted: _Size) -> Tensor:
-        name = in_utf8(file)
-        if _read(file, len(NPY_MAGIC))[0] == NPY_MAGIC or file.suffix.lower() == NUMBERS:
-            return _of_numbers(file, name, channels, wanted, values)
-        return _of_picture(_content(file, wanted), name, channels, wanted)
+    def pixels_of(index: int, wanted: _Size) -> Tensor:
+        file = files[index]
+        if _is_numbers(file):
+            return _of_numbers(file, channels, wanted, own, None if count is None else index)
+        if not own.is_bounded:
+            raise NcsnxError(
+                f"{in_utf8(file)}: image files have values from black to white, and this model's data is unbounded; "
+                f"give a {NUMBERS} of {_form(channels, own)} numbers in the data's own values"
+            )
+        return _of_picture(_content(file, wanted), in_utf8(file), channels, wanted)
 
-    first = pixels_of(files[0], _Size(what, size, smaller))
+    first = pixels_of(0, _Size(what, size, smaller))
     same = _Size(what, (first.shape[1], first.shape[2]), smaller=False)
 
     @lru_cache(maxsize=max(1, _HELD_BYTES // first.nbytes))
     def pixels_at(index: int) -> Tensor:
-        pixels = first if index == 0 and not digests else pixels_of(files[index], same)
+        pixels = first if index == 0 and not digests else pixels_of(index, same)
         digest = hashlib.sha256(pixels.numpy().tobytes()).digest()
         if index == len(digests):
             digests.append(digest)
@@ -155,7 +118,10 @@ def read_pictures(
 
     for index in range(len(files)):
         pixels_at(index)
-    return Pictures(tuple(in_utf8(Path(file.name)) for file in files), LazyStack(len(files), pixels_at))
+    names = [in_utf8(Path(file.name)) for file in files]
+    if count is not None:
+        names = [f"{name}[{place}]" for place, name in enumerate(names)]
+    return Pictures(tuple(names), LazyStack(len(files), pixels_at))
 
 
 def _picture_files(path: Path) -> Sequence[Path]:
@@ -178,14 +144,14 @@ def _picture_files(path: Path) -> Sequence[Path]:
     return found
 
 
-def in_range(numbers: Tensor, values: tuple[float, float], name: str) -> Tensor:
-    """Numbers scaled to float64 with black 0 and white 1. Raises NcsnxError for results outside [−1, 2]."""
-    black, white = values
+def in_range(numbers: Tensor, values: ValueRange, name: str) -> Tensor:
+    """Numbers scaled to float64 with black 0 and white 1. Raises NcsnxError for bounded results outside [−1, 2]."""
+    black, white = values()
     scaled = (numbers - black) / (white - black)
     if not bool(torch.isfinite(scaled).all()):
         raise NcsnxError(f"{name}: contains NaN or infinity; replace these values")
     least, most = float(numbers.min()), float(numbers.max())
-    if float(scaled.min()) < -1 or float(scaled.max()) > 2:
+    if OwnRange.of(values).is_bounded and (float(scaled.min()) < -1 or float(scaled.max()) > 2):
         raise NcsnxError(
             f"{name}: expected values from {black:g} (black) to {white:g} (white), as in the model's data; found "
             f"{least:.6g} to {most:.6g}"
@@ -234,22 +200,60 @@ def _of_picture(content: bytes, name: str, channels: int, size: _Size) -> Tensor
     return pixels.view(image.height, image.width, channels).permute(2, 0, 1)
 
 
-def _of_numbers(path: Path, name: str, channels: int, size: _Size, values: ValueRange) -> Tensor:
-    """(C, H, W) float64 of a .npy file; 0 is black, 1 is white."""
-    form = "H×W or H×W×1" if channels == 1 else f"H×W×{channels}"
+def _is_numbers(path: Path) -> bool:
+    return _read(path, len(NPY_MAGIC))[0] == NPY_MAGIC or path.suffix.lower() == NUMBERS
+
+
+def _form(channels: int, own: OwnRange) -> str:
+    """The numbers of one picture in words."""
+    if own.is_complex:
+        pairs = channels // 2
+        return f"complex {'H×W' if pairs == 1 else f'H×W×{pairs}'}, or real H×W×{channels},"
+    return "H×W or H×W×1" if channels == 1 else f"H×W×{channels}"
+
+
+def _channels_fit(header: ArrayHeader, axes: tuple[int, ...], channels: int) -> bool:
+    """Whether an array with these axes behind height and width is of pictures with this number of channels."""
+    each = channels // 2 if header.dtype.kind in COMPLEX else channels
+    return axes == (each,) or (axes == () and each == 1)
+
+
+def _stacked(path: Path, channels: int, size: _Size) -> int | None:
+    """The number of pictures (P, H, W) or (P, H, W, C) in a .npy; None for one that isn't such a stack."""
     file = NumpyFile.open(path)
+    if file.names is not None:
+        return None
+    header = file.header()
+    shape = header.shape
+    is_one = _channels_fit(header, shape[2:], channels) and len(shape) > 1 and size.admits(*shape[:2])
+    if is_one or len(shape) not in (3, 4) or 0 in shape or not _channels_fit(header, shape[3:], channels):
+        return None
+    return shape[0] if size.admits(*shape[1:3]) else None
+
+
+def _of_numbers(path: Path, channels: int, size: _Size, own: OwnRange, place: int | None) -> Tensor:
+    """(C, H, W) float64 of a .npy file; 0 is black, 1 is white.
+
+    place: index of the picture in a stack; None: the file is one picture. Complex numbers become the channels real and
+    imaginary part.
+    """
+    name, form, file = in_utf8(path), _form(channels, own), NumpyFile.open(path)
     if file.names is not None:
         raise NcsnxError(f"{name}: expected a {NUMBERS} of {form} numbers, found a .npz; save it with numpy.save")
     header = file.header()
-    shape = header.shape
-    fits = shape[2:] == (channels,) if len(shape) == 3 else len(shape) == 2 and channels == 1
-    if header.dtype.kind not in REAL or not fits or 0 in shape:
+    shape = header.shape if place is None else header.shape[1:]
+    kinds = REAL + COMPLEX if own.is_complex else REAL
+    fits = len(shape) > 1 and 0 not in shape and _channels_fit(header, shape[2:], channels)
+    if header.dtype.kind not in kinds or not fits:
         found = f"{header.dtype} {'×'.join(map(str, shape))}"
-        raise NcsnxError(f"{name}: expected {size.what} as {form} numbers, found {found}")
+        real = ", since the model's data is real" if header.dtype.kind in COMPLEX and not own.is_complex else ""
+        raise NcsnxError(f"{name}: expected {size.what} as {form} numbers{real}, found {found}")
     size.require(name, *shape[:2])
+    values = file.read() if place is None else np.array(file.mapped()[place])
     with np.errstate(all="ignore"):  # overflow gives infinity, which is refused below
-        numbers = torch.from_numpy(file.read().astype(np.float64).reshape(*shape[:2], channels))
-    return in_range(numbers, values(), name).permute(2, 0, 1)
+        wide = values.astype(np.complex128 if header.dtype.kind in COMPLEX else np.float64)
+    numbers = as_channels(torch.from_numpy(wide).reshape(1, *shape[:2], -1).permute(0, 3, 1, 2))[0]
+    return in_range(numbers, own, name)
 
 
 def _unreadable(path: Path, error: OSError) -> NcsnxError:

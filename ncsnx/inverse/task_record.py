@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from ncsnx.config.strict.fields import OMITTED, REST, versioned
+from ncsnx.images import UNIT, Window
 from ncsnx.inverse.alternatives import Alternatives, open_alternatives
 from ncsnx.inverse.posterior.calibration import Calibration, Coverage
 from ncsnx.inverse.posterior.calibration_plot import draw_calibration
@@ -79,6 +80,7 @@ class TaskRecord:
     schema_version: int = attrs.field(default=2, metadata=versioned({1: lambda record: record}, since=2))
     task: str
     misfit: float
+    """Largest difference to the measurement, where black is 0 and white 1; in own values of unbounded data."""
     samples_sha256: str
     posterior_sha256: str | None = attrs.field(default=None, metadata=OMITTED)
     """Hash of posterior.safetensors; None in version 1."""
@@ -92,14 +94,16 @@ def record_task(
     folder: Path,
     samples: Path,
     own: OwnValues | None = None,
+    window: Window = UNIT,
     check_stop: Callable[[], None] = lambda: None,
 ) -> TaskRecord:
     """Writes posterior.safetensors, calibration.png, the task's grid.png and, last, task.json beside the samples.
 
     They compare with the truth if the task has one; calibration.png takes one, and alternatives enough for an interval.
-    own: the data's own values; by default 0 to 1. Reads one picture and some of its images at a time; check_stop is
-    called between them and raises to stop, and what is unfinished is then removed. Removes what killed processes left
-    unfinished, so the caller holds the folder's lock. Raises NcsnxError.
+    own: the data's own values; by default 0 to 1. window: values that grid.png shows as black and white. Reads one
+    picture and some of its images at a time; check_stop is called between them and raises to stop, and what is
+    unfinished is then removed. Removes what killed processes left unfinished, so the caller holds the folder's lock.
+    Raises NcsnxError.
     """
     own = own or OwnValues()
     _remove_unfinished(folder)
@@ -117,11 +121,11 @@ def record_task(
         watch = partial(_counted_truth, task, own, coverage)
         maps = folder / POSTERIOR_FILE
         posterior_sha256 = write_posterior(maps, images, own, samples_sha256, watch=watch, check_stop=check_stop)
-        grid = draw_task(task, images)
+        grid = draw_task(task, images, own, window)
     calibration = None if coverage.is_empty else coverage.result()
     record = TaskRecord(
         task=task.name,
-        misfit=max(misfits),
+        misfit=own.span * max(misfits),
         samples_sha256=samples_sha256,
         posterior_sha256=posterior_sha256,
         calibration=calibration,

@@ -1,7 +1,7 @@
 """Tasks from files: inpainting, outpainting, super-resolution, colorization, deblurring, reconstruction.
 
-In all of them `shape` is (C, H, W) of the model's images, and `values` returns the values of black and white in .npy
-and .npz files.
+In all of them `shape` is (C, H, W) of the model's images, and `values` returns the values of black and white in
+files of numbers; an `OwnRange` also says whether the data is bounded, and complex.
 """
 
 import hashlib
@@ -21,7 +21,8 @@ from ncsnx.inverse.frequencies import read_frequencies
 from ncsnx.inverse.lazy_stack import LazyStack, Stack
 from ncsnx.inverse.operators import Averaging, Blurring, Fourier, Graying, LinearOperator, Masking
 from ncsnx.inverse.task import Task
-from ncsnx.inverse.task_pictures import ValueRange, read_pictures, unit_range
+from ncsnx.inverse.task_pictures import read_pictures
+from ncsnx.inverse.value_ranges import OwnRange, ValueRange, unit_range
 from ncsnx.quantities import counted, percent
 from ncsnx.spelling import parameter
 from ncsnx.storage.process import in_utf8
@@ -86,7 +87,7 @@ def inpaint(path: Path, mask: Path, shape: tuple[int, int, int], values: ValueRa
         colour, meaning = ("black", "nothing is to be filled in") if hole[0, 0] == 0 else ("white", "nothing is known")
         raise NcsnxError(f"{mask}: the mask is all {colour}, so {meaning}")
     operator = Masking((hole == 0).expand(shape))
-    shown = pictures.stack.map(lambda pixels: pixels * (hole == 0) + 0.5 * (hole == 1))
+    shown = pictures.stack.map(lambda pixels: pixels * (hole == 0) + _unknown(values) * (hole == 1))
     measured = pictures.stack.map(operator.coefficients)
     return _task("inpaint", operator, measured, pictures.names, shown, mask_sha256=_sha256(hole == 1))
 
@@ -107,7 +108,7 @@ def outpaint(
     known = functional.pad(torch.ones(height, width), around).bool()
     operator = Masking(known.expand(shape))
     whole = pictures.stack.map(lambda pixels: functional.pad(pixels, around))
-    shown = whole.map(lambda pixels: pixels + 0.5 * ~known)
+    shown = whole.map(lambda pixels: pixels + _unknown(values) * ~known)
     # with the size, since pictures of other sizes may have as many pixels
     place: dict[str, Any] = {"at": [left, top], "size": [height, width]}
     return _task("outpaint", operator, whole.map(operator.coefficients), pictures.names, shown, **place)
@@ -139,24 +140,38 @@ def colorize(path: Path, shape: tuple[int, int, int], values: ValueRange = unit_
 
 
 def deblur(path: Path, sigma: float, shape: tuple[int, int, int], values: ValueRange = unit_range) -> Task:
-    """Deblurring of pictures blurred by a Gaussian of `sigma` pixels, with 8-bit rounding errors as noise."""
+    """Deblurring of pictures blurred by a Gaussian of `sigma` pixels.
+
+    Bounded pictures have 8-bit rounding errors as noise, unbounded ones none.
+    """
     operator = Blurring(shape, sigma)
     pictures = read_pictures(path, shape[0], shape[1:], "a picture", values)
     measured = pictures.stack.map(lambda y: operator.of_measurement(y) / operator.singular_values.double())
-    return _task("deblur", operator, measured, pictures.names, pictures.stack, noise=_ROUNDING, blur=sigma)
+    noise = _ROUNDING if OwnRange.of(values).is_bounded else 0.0
+    return _task("deblur", operator, measured, pictures.names, pictures.stack, noise=noise, blur=sigma)
 
 
 def reconstruct(
-    path: Path, shape: tuple[int, int, int], values: ValueRange = unit_range, *, bounded: bool = True
+    path: Path,
+    shape: tuple[int, int, int],
+    values: ValueRange = unit_range,
+    *,
+    centred: bool | None = None,
+    bounded: bool = True,
 ) -> Task:
-    """Reconstruction of images with one or two channels from frequencies in a .npz (see `read_frequencies`)."""
-    found = read_frequencies(path, shape, values, bounded=bounded)
+    """Reconstruction of images with one or two channels from frequencies in a file (see `read_frequencies`)."""
+    found = read_frequencies(path, shape, values, centred=centred, bounded=bounded)
     operator = Fourier(shape, found.mask)
     names = tuple(f"{in_utf8(Path(path.name))}[{number}]" for number in range(len(found.kspace)))
     black, white = found.values
     middle = operator.coefficients(torch.full((1, *shape), black, dtype=torch.float64))
     measured = (operator.of_spectrum(found.kspace) - middle) / (white - black)
     return _task("measure", operator, measured, names, None, mask_sha256=_sha256(found.mask))
+
+
+def _unknown(values: ValueRange) -> float:
+    """What shows pixels that weren't measured: grey, or 0 of unbounded data."""
+    return 0.5 if OwnRange.of(values).is_bounded else 0.0
 
 
 def _sha256(mask: Tensor) -> str:

@@ -10,6 +10,7 @@ from ncsnx.config.data_sets import Data
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.image_sizes import ImageSize
 from ncsnx.config.variants import load_plugins
+from ncsnx.data.window import window_of
 from ncsnx.errors import NcsnxError
 from ncsnx.inverse.measured_files import ESTIMATED
 from ncsnx.inverse.posterior.calibration_table import calibration_in_words
@@ -17,8 +18,8 @@ from ncsnx.inverse.posterior.own_values import OwnValues
 from ncsnx.inverse.posterior.posterior_maps import POSTERIOR_FILE
 from ncsnx.inverse.rules.rule_choice import EXACT, rule_in_words
 from ncsnx.inverse.task import Task
-from ncsnx.inverse.task_pictures import ValueRange, unit_range
 from ncsnx.inverse.task_record import TaskRecord, record_task
+from ncsnx.inverse.value_ranges import ValueRange, unit_range
 from ncsnx.jobs.sample_drawing import FolderDrawing, load_model
 from ncsnx.networks import meta_network
 from ncsnx.quantities import counted, number
@@ -58,7 +59,7 @@ class RestorationJob:
     """None: the folder named after the protocol."""
     data: Path | None
     values: ValueRange = unit_range
-    """Black and white in the data's own values, in which the maps of the posterior are written."""
+    """Black and white in the data's own values, in which the maps of the posterior are written: see `result_range`."""
     start: Callable[[ScoreModel, Task], ScoreModel] = lambda model, task: model
     """(model, task) → the model with a start of its own."""
     overwrite: bool = False
@@ -112,8 +113,8 @@ def carry_out_restoration(job: RestorationJob, work: Work, stop: StopRequest) ->
     if output is None:
         return None
     with folder_lock(output.path, str(output.path), work.warning):
-        record = record_task(task, output.path, output.samples_path, own, stop.check)
-    _report(record, task, work)
+        record = record_task(task, output.path, output.samples_path, own, window_of(job.experiment.data), stop.check)
+    _report(record, task, own, work)
     return Restoration(task=task, output=output, record=record)
 
 
@@ -132,11 +133,13 @@ def own_values(data: Data, values: ValueRange, warn: Callable[[str], object]) ->
         return own
 
 
-def _report(record: TaskRecord, task: Task, work: Work) -> None:
+def _report(record: TaskRecord, task: Task, own: OwnValues, work: Work) -> None:
     """Says how well the images agree with the measurement and with the truth."""
-    misfit = f"maximum misfit to the measurement: {number(record.misfit)}, where black is 0 and white 1"
-    if record.misfit > _MOST_MISFIT * max(1.0, task.gain) + 6 * task.noise:
-        best = "no image with values from black to white agrees better\n" if task.rule == EXACT else ""
+    said = "where black is 0 and white 1" if own.is_bounded else "in the data's own values"
+    misfit = f"maximum misfit to the measurement: {number(record.misfit)}, {said}"
+    if record.misfit > own.span * (_MOST_MISFIT * max(1.0, task.gain) + 6 * task.noise):
+        is_best = task.rule == EXACT and own.is_bounded
+        best = "no image with values from black to white agrees better\n" if is_best else ""
         work.warning(
             f"{misfit}\n{best}"
             f"check the values of the measurement; if it is noisy, say how much with {parameter('noise')}"

@@ -15,7 +15,7 @@ from ncsnx.spelling import argument, parameter
 
 if TYPE_CHECKING:
     from ncsnx.inverse.task import Task
-    from ncsnx.inverse.task_pictures import ValueRange
+    from ncsnx.inverse.value_ranges import ValueRange
     from ncsnx.sampling.score_model import ScoreModel
 
 ADJOINT = "adjoint"

@@ -14,9 +14,9 @@ from ncsnx.inverse.maps.measurement_map import MeasurementMap, map_fingerprint
 from ncsnx.inverse.measured_files import read_measured
 from ncsnx.inverse.operators import LinearOperator, fingerprint
 from ncsnx.inverse.task import Task
-from ncsnx.inverse.task_pictures import ValueRange
 from ncsnx.inverse.task_registry import registered_tasks
 from ncsnx.inverse.tasks import with_truth
+from ncsnx.inverse.value_ranges import OwnRange, ValueRange
 from ncsnx.jobs.task_choice import TaskOptions, corner
 from ncsnx.spelling import parameter
 
@@ -28,20 +28,33 @@ def build_task(chosen: TaskOptions, data: Data, values: ValueRange, shape: tuple
 
     Raises UsageError, NcsnxError.
     """
-    chosen.check()
+    chosen.check(bounded=data.is_bounded)
     shape = data.shape if shape is None else shape
     task = _task(chosen, data, shape, values)
     task.require_fit(data, shape)
     if chosen.noise is not None:
-        task = attrs.evolve(task, noise=chosen.noise)
+        task = attrs.evolve(task, noise=_noise(chosen.noise, data, own_range(chosen, values)))
     if chosen.rule is not None:
         task = attrs.evolve(task, rule=chosen.rule)
     return with_truth(task, chosen.truth, chosen.inputs, own_range(chosen, values))
 
 
 def own_range(chosen: TaskOptions, values: ValueRange) -> ValueRange:
-    """Black and white in the data's own values, for truths and results. values: as in `build_task`."""
+    """Black and white in the values of the measurement and the truth. values: as in `build_task`."""
     return values if chosen.measure is None else range_in(chosen.measure, values)
+
+
+def result_range(chosen: TaskOptions, values: ValueRange) -> ValueRange:
+    """Black and white in the values of results: those of the measurement; of unbounded data those of the model's."""
+    return own_range(chosen, values) if OwnRange.of(values).is_bounded else values
+
+
+def _noise(noise: float, data: Data, values: ValueRange) -> float:
+    """The deviation of noise where black is 0 and white 1; of unbounded data it is given in own values."""
+    if data.is_bounded:
+        return noise
+    black, white = values()
+    return noise / (white - black)
 
 
 def _task(chosen: TaskOptions, data: Data, shape: tuple[int, int, int], values: ValueRange) -> Task:
@@ -58,7 +71,7 @@ def _task(chosen: TaskOptions, data: Data, shape: tuple[int, int, int], values: 
         case TaskOptions(deblur=Path() as picture, blur=float(sigma)):
             return tasks.deblur(picture, sigma, shape, values)
         case TaskOptions(measure=Path() as file):
-            return read_measured(file, shape, values, maps=chosen.maps, bounded=data.is_bounded)
+            return read_measured(file, shape, values, maps=chosen.maps, centred=chosen.centred, bounded=data.is_bounded)
         case TaskOptions(operator=str(tag), input=Path() as file):
             return _task_of_package(tag, file, shape)
     raise AssertionError(f"no task: {chosen}")

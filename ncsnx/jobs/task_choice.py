@@ -3,6 +3,7 @@
 Imports no torch, so that a choice that makes no sense is refused at once.
 """
 
+import math
 from pathlib import Path
 
 import attrs
@@ -20,7 +21,7 @@ _NEEDED: dict[str, tuple[str, ...]] = {
     "operator": ("input",),
 }
 """Task → the other parameters that it needs."""
-_OPTIONAL: dict[str, tuple[str, ...]] = {"outpaint": ("at",), "measure": ("maps",)}
+_OPTIONAL: dict[str, tuple[str, ...]] = {"outpaint": ("at",), "measure": ("maps", "centred")}
 """Task → further parameters that it takes."""
 _ANYWHERE = {"noise", "truth", "rule"}
 RULES = ("auto", "exact", "cg", "langevin", "dps")
@@ -42,14 +43,15 @@ class TaskOptions:
     blur: float | None = None
     measure: Path | None = None
     maps: str | None = None
+    centred: bool | None = None
     rule: str | None = None
     operator: str | None = None
     input: Path | None = None
     noise: float | None = None
     truth: Path | None = None
 
-    def check(self) -> None:
-        """Raises UsageError unless they name one task and fit it."""
+    def check(self, *, bounded: bool = True) -> None:
+        """Raises UsageError unless they name one task and fit it. bounded: whether the model's data is."""
         typed = {name for name, value in attrs.asdict(self, recurse=False).items() if value is not None}
         chosen = [task for task in _NEEDED if task in typed]
         if not chosen and not typed - _ANYWHERE:
@@ -65,7 +67,9 @@ class TaskOptions:
         for other in _NEEDED[chosen[0]]:
             if other not in typed:
                 raise UsageError(f"{parameter(chosen[0])} needs {parameter(other)}, which is not given")
-        if self.noise is not None and not 0 <= self.noise <= 10:
+        if self.noise is not None and not bounded and not 0 <= self.noise < math.inf:
+            raise UsageError(f"{parameter('noise')} must be at least 0, in the data's own values, not {self.noise:g}")
+        if self.noise is not None and bounded and not 0 <= self.noise <= 10:
             raise UsageError(f"{parameter('noise')} must be between 0 and 10, not {self.noise:g}")
         if self.rule is not None and self.rule not in RULES:
             raise UsageError(f"{parameter('rule')} must be one of {', '.join(RULES)}, not {self.rule[:40]!a}")

@@ -33,6 +33,7 @@ def restore_command(
     operator: tasks.Operator = None,
     input: tasks.Input = None,
     maps: tasks.Maps = None,
+    centred: tasks.Centred = None,
     rule: tasks.Rule = None,
     noise: tasks.NoiseDeviation = None,
     truth: tasks.Truth = None,
@@ -71,7 +72,8 @@ def restore_command(
 
     Draws several images for each picture, all of which agree with it: `ncsnx restore digits --inpaint photo.png --mask
     mask.png`. A PICTURE is a file or a folder of files: images such as PNGs, or .npy files of H×W×C numbers with any
-    number of channels, in the data's own values (see --measure).
+    number of channels, in the data's own values (see --measure), or of complex H×W for a model of complex data. One
+    .npy may hold several pictures, P×H×W or P×H×W×C.
 
     Writes what `ncsnx sample` writes, a grid with the given picture, the images, their mean and their spread, maps of
     mean, deviation and quantiles, and how well the images agree with the picture; with --truth also PSNR, SSIM,
@@ -102,22 +104,23 @@ def restore_command(
             blur=blur,
             measure=measure,
             maps=maps,
+            centred=centred,
             rule=rule,
             operator=operator,
             input=input,
             noise=noise,
             truth=truth,
         )
-        chosen.check()
+        chosen.check(bounded=experiment.data.is_bounded)
         beginning = StartOptions(sigma=start_sigma, image=start)
         beginning.check(measured=True)
         at_once = images_at_once(experiment.data, batch_size, size)
         request = SampleRequest(seed=seed, batch_size=at_once, frames=frames, film=film or mp4, mp4=mp4)
         check_checkpoint(source, ckpt)
 
-        from ncsnx.inverse.task_pictures import range_of
+        from ncsnx.inverse.value_ranges import range_of
         from ncsnx.jobs.restoration_job import RestorationJob, carry_out_restoration
-        from ncsnx.jobs.task_building import build_task, own_range
+        from ncsnx.jobs.task_building import build_task, result_range
         from ncsnx.stopping import StopRequest
         from ncsnx.storage.documents.document import document_values
 
@@ -127,7 +130,7 @@ def restore_command(
             experiment=experiment,
             ckpt=ckpt,
             task=lambda: build_task(chosen, experiment.data, values, shape_at(experiment.data, size)),
-            values=own_range(chosen, values),
+            values=result_range(chosen, values),
             start=lambda model, task: beginning.applied(model, task, values),
             n=n,
             size=size,

@@ -91,13 +91,13 @@ MeasureFile = Annotated[
     Path | None,
     typer.Option(
         "--measure",
-        metavar="FILE.npz",
+        metavar="FILE",
         parser=a_path,
-        help="Reconstruct images from measurements, by the file's arrays: kspace and mask, in the order and scale of "
-        'numpy.fft.fft2(image, norm="ortho"), with an axis of coils and the array maps for several coils; sinogram and '
-        "angles in degrees; or matrix and y. They are of images in the data's own values. Those run from low to high "
-        "for arrays, are as packed for a packed set, and run from 0 to 1 for others; an optional array range (black, "
-        "white) says otherwise.",
+        help="Reconstruct images from measurements, by the arrays of a .npz, HDF5 or MATLAB file: kspace and mask, in "
+        'the order and scale of numpy.fft.fft2(image, norm="ortho"), with an axis of coils and the array maps for '
+        "several coils; sinogram and angles in degrees; or matrix and y. They are of images in the data's own values. "
+        "Those run from low to high for arrays, are as packed for a packed set, have no limits if unbounded, and run "
+        "from 0 to 1 for others; an optional array range (black, white) says otherwise.",
         rich_help_panel=_TASK,
     ),
 ]
@@ -109,6 +109,16 @@ Maps = Annotated[
         help="For --measure with several coils: their sensitivity maps, as a .npy or the array maps of a .npz, or "
         "estimated from the fully sampled centre of kspace.",
         show_default="in the file, else estimated",
+        rich_help_panel=MEASUREMENT_PANEL,
+    ),
+]
+Centred = Annotated[
+    bool | None,
+    typer.Option(
+        "--centred/--no-centred",
+        help="For --measure: whether frequency 0 of kspace and mask is in the middle, as in fastMRI's files, or comes "
+        "first.",
+        show_default="it comes first; energy in the middle is refused",
         rich_help_panel=MEASUREMENT_PANEL,
     ),
 ]
@@ -141,7 +151,8 @@ NoiseDeviation = Annotated[
     typer.Option(
         "--noise",
         metavar="STD",
-        help="Standard deviation of the measurement's noise, where black is 0 and white 1.",
+        help="Standard deviation of the measurement's noise, where black is 0 and white 1; for unbounded data in "
+        "its own values.",
         show_default="0; 8-bit rounding for --deblur",
         rich_help_panel=MEASUREMENT_PANEL,
     ),
@@ -152,7 +163,8 @@ Truth = Annotated[
         "--truth",
         metavar="PICTURE",
         parser=a_path,
-        help="The true picture, to compare with: PSNR, SSIM, NMSE, calibration. Folders are matched by file name.",
+        help="The true picture, to compare with: PSNR, SSIM, NMSE, calibration. Folders are matched by file name; one "
+        ".npy may hold the truths of all pictures.",
         rich_help_panel=MEASUREMENT_PANEL,
     ),
 ]

@@ -32,8 +32,8 @@ class OwnValues:
         return cls(
             low=low,
             high=high,
-            is_bounded=getattr(data, "is_bounded", True),
-            is_complex=getattr(data, "is_complex", False),
+            is_bounded=data.is_bounded,
+            is_complex=data.is_complex,
         )
 
     def of_samples(self, samples: Tensor) -> Tensor:
@@ -53,14 +53,22 @@ class OwnValues:
         return samples if self.is_bounded else (samples - self.low) / (self.high - self.low)
 
     def compared(self, own: Tensor) -> Tensor:
-        """The real images to compare, (B, C, H, W), of images in own values: complex ones by their magnitudes."""
-        return torch.hypot(own[:, :1], own[:, 1:]) if self.is_complex else own
+        """The real images to compare, (B, C, H, W), of images in own values; of complex ones magnitudes."""
+        if not self.is_complex:
+            return own
+        real, imaginary = own.unflatten(1, (-1, 2)).unbind(2)
+        return torch.hypot(real, imaginary)
 
     def data_range(self, compared: Tensor) -> float:
         """The range of values for PSNR and SSIM: high − low; else, as fastMRI does, the truth's largest magnitude."""
         if self.is_bounded and not self.is_complex:
             return self.high - self.low
         return float(compared.abs().max())
+
+    @property
+    def span(self) -> float:
+        """Factor from differences of a task's values to those that are reported: own ones of unbounded data."""
+        return 1.0 if self.is_bounded else self.high - self.low
 
     def _own(self, unit: Tensor) -> Tensor:
         return self.low + unit.double() * (self.high - self.low)

@@ -7,6 +7,10 @@ interpolated ("weibull" in NumPy, Hyndman & Fan 1996, type 6): another draw from
 value of rank k with probability k / (n + 1). Ranks below 1 and above n give the smallest and the largest value, so with
 fewer than 39 alternatives the outermost quantiles are these.
 
+For complex data the channels are real and imaginary parts, and the same summaries of the magnitudes follow, (P, C/2, H,
+W): `magnitude_mean`, `magnitude_deviation`, and `magnitude_quantile_2.5` … `magnitude_quantile_97.5`. The mean of the
+magnitudes is larger than the magnitude of the mean where the phase is uncertain.
+
 The one entry of metadata, `posterior`, is JSON that says so: number of alternatives, own values of black and white,
 and the sha256 of the samples.
 """
@@ -33,6 +37,7 @@ from ncsnx.storage.atomic import replacement
 
 POSTERIOR_FILE = "posterior.safetensors"
 QUANTILES = (0.025, 0.1, 0.25, 0.5, 0.75, 0.9, 0.975)
+_MAGNITUDE = "magnitude_"
 _PART_BYTES = 2**23
 """Values of pixels that are summarized at once; several times that is in memory."""
 
@@ -57,6 +62,19 @@ class PosteriorMaps:
     """Own value of black."""
     high: float
     """Own value of white."""
+    magnitude: "MagnitudeMaps | None" = None
+    """Of complex data, the same for the magnitudes."""
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class MagnitudeMaps:
+    """Summaries of the magnitudes of complex alternatives; tensors (P, C/2, H, W) float32 in the data's own values."""
+
+    mean: Tensor
+    deviation: Tensor
+    """Standard deviation, with n − 1 in the denominator; NaN for a single alternative."""
+    quantiles: dict[float, Tensor]
+    """Quantiles by probability, as in `PosteriorMaps`."""
 
 
 def read_posterior(path: Path) -> PosteriorMaps:
@@ -65,15 +83,23 @@ def read_posterior(path: Path) -> PosteriorMaps:
         with safe_open(path, "pt") as file:
             said = json.loads(file.metadata()["posterior"])
             return PosteriorMaps(
-                mean=file.get_tensor("mean"),
-                deviation=file.get_tensor("deviation"),
-                quantiles={share: file.get_tensor(_name(share)) for share in QUANTILES},
+                **_tensors(file, ""),
+                magnitude=MagnitudeMaps(**_tensors(file, _MAGNITUDE)) if said["complex"] else None,
                 alternatives=said["alternatives"],
                 low=said["low"],
                 high=said["high"],
             )
     except (OSError, SafetensorError, ValueError, TypeError, LookupError) as error:
         raise NcsnxError(f"cannot read {path} as maps of a posterior: {error}; restore the pictures again") from error
+
+
+def _tensors(file: Any, prefix: str) -> dict[str, Any]:
+    """Mean, deviation and quantiles whose names begin so."""
+    return {
+        "mean": file.get_tensor(f"{prefix}mean"),
+        "deviation": file.get_tensor(f"{prefix}deviation"),
+        "quantiles": {share: file.get_tensor(f"{prefix}{_name(share)}") for share in QUANTILES},
+    }
 
 
 def write_posterior(
@@ -90,23 +116,34 @@ def write_posterior(
     watch: gets the index of a picture, and returns what sees each part of it. check_stop: called before each part;
     raises to stop, which leaves an earlier file as it was. Raises NcsnxError.
     """
-    shape = images[0].shape
-    size = 4 * len(images) * math.prod(shape)
+    channels, *size = images[0].shape
     names = ["mean", "deviation", *map(_name, QUANTILES)]
-    header = _header(names, [len(images), *shape], _facts(images[0].count, own, samples_sha256))
-    with replacement(path, len(header) + size * len(names)) as file:
+    shapes = {name: [len(images), channels, *size] for name in names}
+    if own.is_complex:
+        shapes |= {f"{_MAGNITUDE}{name}": [len(images), channels // 2, *size] for name in names}
+    header = _header(shapes, _facts(images[0].count, own, samples_sha256))
+    start = len(header)
+    with replacement(path, start + sum(map(_bytes_of, shapes.values()))) as file:
+
+        def write(summaries: Sequence[NDArray[np.float64]], begin: int, apart: int) -> None:
+            for number, row in enumerate(summaries):
+                file.seek(begin + number * apart)
+                file.write(row.astype("<f4").tobytes())
+
         file.write(header)
+        each = math.prod(images[0].shape)
+        apart = 4 * len(images) * each
         for picture, alternatives in enumerate(images):
             seen = watch(picture)
             for pixels, values in alternatives.by_pixel(_PART_BYTES):
                 check_stop()
                 ordered = np.sort(values.numpy().T, axis=1)
                 seen(pixels, ordered)
-                place = len(header) + 4 * (picture * math.prod(shape) + pixels.start)
-                for row in _summaries(ordered, own):
-                    file.seek(place)
-                    file.write(row.astype("<f4").tobytes())
-                    place += size
+                write(_summaries(ordered, own), start + 4 * (picture * each + pixels.start), apart)
+            for pixels, values in alternatives.magnitudes(_PART_BYTES) if own.is_complex else ():
+                check_stop()
+                begin = start + len(names) * apart + 4 * (picture * each // 2 + pixels.start)
+                write(_summaries(np.sort(values.numpy().T, axis=1), own), begin, apart // 2)
         file.seek(0)
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -150,10 +187,16 @@ def _facts(count: int, own: OwnValues, samples_sha256: str) -> dict[str, Any]:
     }
 
 
-def _header(names: Sequence[str], shape: list[int], facts: dict[str, Any]) -> bytes:
+def _bytes_of(shape: Sequence[int]) -> int:
+    return 4 * math.prod(shape)
+
+
+def _header(shapes: dict[str, list[int]], facts: dict[str, Any]) -> bytes:
     """Length and header of the file, with one entry of metadata, so that equal contents give equal files."""
-    size = 4 * math.prod(shape)
     entries: dict[str, dict[str, Any]] = {"__metadata__": {"posterior": canonical(facts).decode()}}
-    for number, name in enumerate(names):
-        entries[name] = {"dtype": "F32", "shape": shape, "data_offsets": [size * number, size * (number + 1)]}
+    begin = 0
+    for name, shape in shapes.items():
+        end = begin + _bytes_of(shape)
+        entries[name] = {"dtype": "F32", "shape": shape, "data_offsets": [begin, end]}
+        begin = end
     return header_bytes(entries)

@@ -1,0 +1,75 @@
+"""The order of measured frequencies: frequency 0 first, as in `numpy.fft.fft2`, or in the middle, as fastMRI stores it.
+
+A file with frequency 0 in the middle holds fftshift(fft2(ifftshift(image))), so that the middle of the image is the
+origin (fastMRI, arXiv 1811.08839). The order can't be read off a file, so it is said, or frequency 0 is first; a file
+whose energy contradicts that is refused.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ncsnx.errors import Hint, NcsnxError
+from ncsnx.spelling import argument
+
+_SHARE = 8
+"""One part in this many of the frequencies, on each side, is compared around both places."""
+_CLEARLY = 9.0
+"""Ratio of energies that images don't have the wrong way round."""
+
+Kspace = tuple[NDArray[Any], NDArray[Any]]
+
+
+def mask_shapes(size: tuple[int, int]) -> tuple[tuple[int | str, ...], ...]:
+    """Accepted shapes of masks for images of this height and width: one for all pictures, for each, or of columns."""
+    return size, ("P", *size), (size[1],), (1, size[1])
+
+
+def in_fft_order(kspace: NDArray[Any], mask: NDArray[Any], centred: bool | None, name: str) -> Kspace:
+    """kspace (…, H, W) and mask with frequency 0 first; a mask of columns, (W,) or (1, W), becomes (H, W).
+
+    centred: whether frequency 0 is in the middle; None: it is first, unless the energy says otherwise. name: of the
+    file, for messages. Raises NcsnxError.
+    """
+    size = kspace.shape[-2:]
+    if mask.ndim == 1 or mask.shape == (1, size[1]):
+        mask = np.broadcast_to(mask, size)
+    if centred:
+        return _moved(kspace), np.fft.ifftshift(mask, axes=(-2, -1))
+    if centred is None and min(size) >= _SHARE and _is_in_the_middle(kspace, mask):
+        raise NcsnxError(
+            f"{name}: expected frequency 0 of kspace first, as numpy.fft.fft2 has it; found the energy in the middle",
+            Hint("if frequency 0 is in the middle, as in fastMRI's files", adds=argument("centred", True)),
+            Hint("if it is not", adds=argument("centred", False)),
+        )
+    return kspace, mask
+
+
+def _moved(kspace: NDArray[Any]) -> NDArray[Any]:
+    """Frequencies of the image itself, frequency 0 first, from those of the image with its middle as the origin."""
+    moved = np.fft.ifftshift(kspace, axes=(-2, -1))
+    with np.errstate(all="ignore"):  # NaN where nothing was measured
+        for axis in (-2, -1):
+            size = moved.shape[axis]
+            turn = np.exp(-2j * np.pi * np.arange(size) * (size // 2) / size)
+            moved = moved * (turn[:, None] if axis == -2 else turn)
+    return moved
+
+
+def _is_in_the_middle(kspace: NDArray[Any], mask: NDArray[Any]) -> bool:
+    """Whether measured frequencies around the middle have far more energy than those around the first."""
+    near = [np.arange(-(length // _SHARE), length // _SHARE + 1) for length in kspace.shape[-2:]]
+
+    def energy(down: int, across: int) -> float:
+        rows, columns = (near[0] + down) % kspace.shape[-2], (near[1] + across) % kspace.shape[-1]
+        known = mask[..., rows[:, None], columns].astype(bool)
+        known = known[:, None] if known.ndim == 3 and kspace.ndim == 4 else known
+        with np.errstate(all="ignore"):
+            squares = np.square(np.abs(kspace[..., rows[:, None], columns].astype(np.complex128)))
+            try:
+                return float(np.where(known, squares, 0).sum())
+            except ValueError:  # masks of another number of pictures, which is refused elsewhere
+                return 0.0
+
+    return energy(kspace.shape[-2] // 2, kspace.shape[-1] // 2) > _CLEARLY * energy(0, 0)
