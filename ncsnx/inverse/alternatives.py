@@ -54,7 +54,7 @@ class Alternatives:
             yield pixels, self._read(range(self.count), pixels)
 
     def magnitudes(self, most_bytes: int = _READ_BYTES) -> Iterator[tuple[slice, Tensor]]:
-        """As `by_pixel`, for the magnitudes (C/2, H, W) of pairs of channels, real and imaginary part."""
+        """Magnitudes (C/2, H, W) of pairs of channels, real and imaginary part, by pixel: see `by_pixel`."""
         plane = math.prod(self.shape[1:])
         step = max(1, most_bytes // (2 * _TYPE.itemsize * self.count))
         for channel in range(self.shape[0] // 2):

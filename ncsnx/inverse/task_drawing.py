@@ -61,7 +61,7 @@ def draw_task(task: Task, images: Sequence[Alternatives], own: OwnValues | None 
 
 @attrs.frozen(eq=False)
 class _Row:
-    """What is shown of one picture."""
+    """A row of the picture: what is shown of one picture of the task."""
 
     task: Task
     """The task of the picture alone."""
@@ -101,6 +101,6 @@ class _Row:
         if self.own.is_bounded:
             return "spread × 2", 2 * deviation, ""  # the standard deviation of values in [0, 1] is at most ½
         if self.own.is_complex:  # of the complex value: E |v − E v|² is the sum of both variances
-            deviation = deviation.unflatten(0, (-1, 2)).square().sum(dim=1).sqrt()
+            deviation = (deviation[0::2].square() + deviation[1::2].square()).sqrt()
         most = float(deviation.max())
         return "deviation", deviation / most if most > 0 else deviation, f"white: {number(most)}"

@@ -99,7 +99,7 @@ def read_pictures(
         if not own.is_bounded:
             raise NcsnxError(
                 f"{in_utf8(file)}: image files have values from black to white, and this model's data is unbounded; "
-                f"give a {NUMBERS} of {_form(channels, own)} numbers in the data's own values"
+                f"give a {NUMBERS} in the data's own values, as {_form(channels, own)}"
             )
         return _of_picture(_content(file, wanted), in_utf8(file), channels, wanted)
 

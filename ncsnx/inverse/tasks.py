@@ -170,7 +170,7 @@ def reconstruct(
 
 
 def _unknown(values: ValueRange) -> float:
-    """What shows pixels that weren't measured: grey, or 0 of unbounded data."""
+    """Value in which pixels that weren't measured are shown: grey, or 0 for unbounded data."""
     return 0.5 if OwnRange.of(values).is_bounded else 0.0
 
 

@@ -151,7 +151,10 @@ def test_python_restores_and_reads_the_magnitudes(place: Path, monkeypatch: pyte
         (("--measure", "maps.npz"), "array maps: expected complex numbers of shape (coils, 16, 16)"),
         (("--measure", "nan.npz"), "nan.npz: kspace contains NaN or infinity where mask is 1"),
         (("--measure", "middle.npz"), "found the energy in the middle"),
-        (("--inpaint", "hole.png", "--mask", "hole.png"), "this model's data is unbounded; give a .npy of complex H×W"),
+        (
+            ("--inpaint", "hole.png", "--mask", "hole.png"),
+            "this model's data is unbounded; give a .npy in the data's own",
+        ),
         (
             ("--inpaint", "real.npy", "--mask", "hole.png"),
             "complex H×W, or real H×W×2, numbers, found float64 16×16",

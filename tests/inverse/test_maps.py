@@ -279,6 +279,7 @@ def test_a_map_that_is_not_linear_has_the_norm_of_its_derivative() -> None:
     assert magnitudes.norm == pytest.approx(3 * math.sqrt(2), rel=0.35), "3 for each, √2 for a pair of mirrored ones"
 
 
+@pytest.mark.slow
 def test_fifteen_coils_take_memory_in_the_order_of_the_images() -> None:
     """Aᴴ A of 8 images of 158×320 pixels: the frequencies of all coils alone would take 48 MB."""
     code = """

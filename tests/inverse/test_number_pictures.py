@@ -76,5 +76,7 @@ def test_other_numbers_are_refused(
 
 def test_image_files_are_refused_where_data_has_no_black_and_white(tmp_path: Path) -> None:
     Image.new("L", (6, 4)).save(tmp_path / "x.png")
-    with pytest.raises(NcsnxError, match=r"this model's data is unbounded; give a \.npy of H×W or H×W×1 numbers"):
+    with pytest.raises(
+        NcsnxError, match=r"this model's data is unbounded; give a \.npy in the data's own values, as H×W or H×W×1"
+    ):
         read_pictures(tmp_path / "x.png", 1, SIZE, "a picture", REAL)

@@ -56,8 +56,7 @@ class OwnValues:
         """The real images to compare, (B, C, H, W), of images in own values; of complex ones magnitudes."""
         if not self.is_complex:
             return own
-        real, imaginary = own.unflatten(1, (-1, 2)).unbind(2)
-        return torch.hypot(real, imaginary)
+        return torch.hypot(own[:, 0::2], own[:, 1::2])
 
     def data_range(self, compared: Tensor) -> float:
         """The range of values for PSNR and SSIM: high − low; else, as fastMRI does, the truth's largest magnitude."""

@@ -63,7 +63,7 @@ class PosteriorMaps:
     high: float
     """Own value of white."""
     magnitude: "MagnitudeMaps | None" = None
-    """Of complex data, the same for the magnitudes."""
+    """The same maps of the magnitudes; None unless the data is complex."""
 
 
 @attrs.frozen(kw_only=True, eq=False)
