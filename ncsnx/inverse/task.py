@@ -273,11 +273,11 @@ class Task:
     def _check_kind(self, operator: MeasurementMap) -> None:
         """Raises NcsnxError for real values of a map that measures complex ones, and the reverse."""
         measured = operator.of(torch.tensor([0])).apply(torch.zeros(1, *operator.shape))
-        kinds = ["complex" if values.is_complex() else "real" for values in (measured, self._values[:1])]
-        if len(set(kinds)) > 1:
+        kind, found = ("complex" if values.is_complex() else "real" for values in (measured, self._values[:1]))
+        if kind != found:
+            name = type(operator).__name__
             raise NcsnxError(
-                f"{self.name}: expected {kinds[0]} values, which {type(operator).__name__} measures, found {kinds[1]} "
-                "ones"
+                f"{self.name}: expected measurements that are {kind}, as those of {name}, found {found} ones"
             )
 
     def conditions(

@@ -221,8 +221,16 @@ def test_a_map_in_float32_serves_measurements_of_any_type() -> None:
 @pytest.mark.parametrize(
     ("of", "y", "told"),
     [
-        (MAPS["coils"], torch.rand(1, 4, *SIZE), "expected complex values, which Sense measures, found real ones"),
-        (MAPS["matrix"], torch.ones(1, 5) * 1j, "expected real values, which MatrixMap measures, found complex ones"),
+        (
+            MAPS["coils"],
+            torch.rand(1, 4, *SIZE),
+            "expected measurements that are complex, as those of Sense, found real ones",
+        ),
+        (
+            MAPS["matrix"],
+            torch.ones(1, 5) * 1j,
+            "expected measurements that are real, as those of MatrixMap, found complex ones",
+        ),
     ],
 )
 def test_measurements_of_another_kind_than_the_maps_are_refused(of: LinearMap, y: Tensor, told: str) -> None:
