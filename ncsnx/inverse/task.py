@@ -15,7 +15,13 @@ from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.inverse.condition import Condition, Measured
 from ncsnx.inverse.lazy_stack import LazyStack, Stack, sha256_of_values
 from ncsnx.inverse.maps.matrices import OperatorMap
-from ncsnx.inverse.maps.measurement_map import LinearMap, MeasurementMap, inner
+from ncsnx.inverse.maps.measurement_map import (
+    LinearMap,
+    MeasurementMap,
+    applied_precisely,
+    in_single_precision,
+    inner,
+)
 from ncsnx.inverse.operators import LinearOperator, in_any_precision
 from ncsnx.inverse.rules.rule_choice import EXACT, GUIDANCE, chosen_rule
 from ncsnx.quantities import counted
@@ -27,6 +33,9 @@ from ncsnx.sampling.noise_sources import SeededNoise
 
 def _operator(given: LinearOperator | MeasurementMap) -> LinearOperator | MeasurementMap:
     if isinstance(given, MeasurementMap):
+        for fact, form in (("shape", "(C, H, W) of the images"), ("measured_shape", "that of one measurement")):
+            if not hasattr(given, fact):
+                raise NcsnxError(f"{type(given).__name__} lacks {fact}: {form}")
         return given
     if not isinstance(given, LinearOperator):
         raise NcsnxError(f"a task needs a LinearOperator or a MeasurementMap, not {type(given).__name__}")
@@ -224,7 +233,7 @@ class Task:
 
     def _of_adjoint(self, operator: LinearMap, place: int) -> Tensor:
         one = operator.of(torch.tensor([place]))
-        back = one.adjoint(self._values[place : place + 1])
+        back = one.adjoint(in_single_precision(self._values[place : place + 1]))
         return back * (inner(back, back) / max(inner(back, one.normal(back)), torch.finfo(torch.float32).tiny))
 
     def misfit(self, images: Tensor) -> float:
@@ -232,11 +241,11 @@ class Task:
 
         The task has one picture. For an operator, the difference of Uᵀ y.
         """
-        operator, values, images = self.operator, self.values, images.double()
+        operator, values = self.operator, self.values
         if isinstance(operator, LinearOperator):
-            away = operator.coefficients(images) - values
+            away = operator.coefficients(images.double()) - values
             return float((operator.singular_values * away).abs().max())
-        found = (torch.as_tensor(operator.apply(image[None]) - values) for image in images)
+        found = (applied_precisely(operator, image[None]) - values for image in images)
         return max(float(away.abs().max()) for away in found)
 
     @property
@@ -258,6 +267,18 @@ class Task:
                 "(data.transform=logit); use a model with data.transform none or rescaled"
             )
         operator.check()
+        if isinstance(operator, MeasurementMap):
+            self._check_kind(operator)
+
+    def _check_kind(self, operator: MeasurementMap) -> None:
+        """Raises NcsnxError for real values of a map that measures complex ones, and the reverse."""
+        measured = operator.of(torch.tensor([0])).apply(torch.zeros(1, *operator.shape))
+        kind, found = ("complex" if values.is_complex() else "real" for values in (measured, self._values[:1]))
+        if kind != found:
+            name = type(operator).__name__
+            raise NcsnxError(
+                f"{self.name}: expected measurements that are {kind}, as those of {name}, found {found} ones"
+            )
 
     def conditions(
         self,
@@ -305,11 +326,10 @@ class Task:
         def condition(indices: Tensor) -> Constrain:
             each = (indices // alternatives).cpu()
             pictures, places = torch.unique(each, return_inverse=True)
-            given = rule.prepared(whole.of(pictures), values[pictures])
-            narrow = given.to(torch.complex64 if given.is_complex() else torch.float32)
+            given = rule.prepared(whole.of(pictures), in_single_precision(values[pictures]))
             return rule(
                 map=whole.of(each),
-                given=narrow[places].to(indices.device),
+                given=given[places].to(indices.device),
                 deviation=self.noise,
                 norm=norm,
                 black=black,

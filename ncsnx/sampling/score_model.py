@@ -25,7 +25,7 @@ from ncsnx.data import from_values, to_values
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.networks import ScoreFunction, empty_network, load_weights, prepare
 from ncsnx.notebooks.display import heading, remark
-from ncsnx.quantities import counted
+from ncsnx.quantities import counted, number
 from ncsnx.runs.checkpoints import checkpoint
 from ncsnx.runs.checkpoints.checkpoint import ImportedFrom
 from ncsnx.runs.checkpoints.manifest import read_manifest, resolve_checkpoint
@@ -181,11 +181,17 @@ class ScoreModel:
         return trained if self.start is None else self.start.levels(trained, any_sigma=self.network.any_sigma)
 
     def starting(self, start: StartImages) -> "ScoreModel":
-        """The model whose samples start there. Raises UsageError for a level outside the trained ones."""
+        """The model whose samples start there. Raises UsageError for a level outside the trained ones or the grid."""
         model = attrs.evolve(self, start=start)
         first, sampler = model.levels[0], self.experiment.sampler
         if not isinstance(sampler, GridSampler) or not isinstance(sampler.grid, FreeGrid):
             return model
+        last = self.levels[-1] if sampler.grid.sigma_min is None else sampler.grid.sigma_min
+        if first <= last:
+            raise UsageError(
+                f"{parameter('start_sigma')} must be above the last level of sampler.grid, {number(last)}, not "
+                f"{number(first)}"
+            )
         if sampler.grid.sigma_max is None or sampler.grid.sigma_max <= first:
             return model
         lower = attrs.evolve(sampler, grid=attrs.evolve(sampler.grid, sigma_max=first))

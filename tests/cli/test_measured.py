@@ -92,7 +92,7 @@ def test_estimated_coil_maps_are_said(measured: Path) -> None:
             ("--measure", "few.npz"),
             "expected coil maps (3, 8, 8), alone or for each of 2 pictures, as in kspace; found",
         ),
-        (("--measure", "other-mask.npz"), "expected zeros and ones of shape (8, 8) or (P, 8, 8) or (8,)"),
+        (("--measure", "other-mask.npz"), "of shape (8, 8) or (P, 8, 8) or (8,) or (1, 8), found"),
         (("--measure", "nan.npz"), "kspace contains NaN or infinity where mask is 1"),
         (("--measure", "large.npz"), "expected kspace in the scale of numpy.fft.fft2(maps * image"),
         (("--measure", "few-angles.npz"), "sinogram is of 4 angles, but there are 2 angles"),
@@ -104,6 +104,10 @@ def test_estimated_coil_maps_are_said(measured: Path) -> None:
         (("--measure", "coils.npz", "--start", "adjoint"), "--start needs --start-sigma, which is not given"),
         (("--measure", "coils.npz", "--start-sigma", "0"), "--start-sigma must be above 0, not 0"),
         (("--measure", "coils.npz", "--start-sigma", "900"), "--start-sigma must be from 0.01"),
+        (
+            ("--measure", "coils.npz", "--start-sigma", "0.1", "sampler=dpmpp", "sampler.grid.sigma_min=0.2"),
+            "--start-sigma must be above the last level of sampler.grid, 0.2000, not 0.1000",
+        ),
     ],
     ids=str,
 )

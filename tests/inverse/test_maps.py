@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from ncsnx.config import Arrays
 from ncsnx.errors import NcsnxError
 from ncsnx.inverse import (
     Averaging,
@@ -19,6 +20,7 @@ from ncsnx.inverse import (
     OperatorMap,
     Radon,
     Sense,
+    Task,
     estimated_maps,
     from_deepinv,
     simulated_maps,
@@ -147,6 +149,18 @@ class Doubled(Sense):
         return 2 * super().adjoint(y)
 
 
+class Rounded(Sense):
+    """An adjoint that is wrong by far less than what noise shows."""
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return 1.0001 * super().adjoint(y)
+
+
+class Unfinished(MatrixMap):
+    def apply(self, x: Tensor) -> Tensor:
+        raise KeyError("geometry")
+
+
 class Failing(MatrixMap):
     def apply(self, x: Tensor) -> Tensor:
         return x @ torch.zeros(3, 3)
@@ -164,6 +178,9 @@ ONES = torch.ones(5, 12)
     ("of", "told"),
     [
         (Doubled(COILS, SOME), r"Doubled: adjoint is not the adjoint of apply: for random x and y, ⟨A x, y⟩ is"),
+        (Rounded(COILS, SOME), r"Rounded: adjoint is not the adjoint of apply"),
+        (Rounded(torch.stack([COILS] * 3), SOME), r"Rounded: adjoint is not the adjoint of apply"),
+        (Unfinished((1, 3, 4), ONES), r"Unfinished.apply fails on images \(2, 1, 3, 4\): KeyError: 'geometry'"),
         (Failing((1, 3, 4), ONES), r"Failing.apply fails on images \(2, 1, 3, 4\)"),
         (Longer((1, 3, 4), ONES), r"Longer.apply gave \(2, 4\) for images \(2, 1, 3, 4\), expected \(2, 5\)"),
         (MatrixMap((1, 3, 4), 0 * ONES), "measures nothing"),
@@ -173,6 +190,70 @@ ONES = torch.ones(5, 12)
 def test_a_map_that_is_none_is_found_out(of: LinearMap, told: str) -> None:
     with pytest.raises(NcsnxError, match=told):
         of.check()
+
+
+class SinglePrecision(LinearMap):
+    """A map with a tensor of its own in float32, which fails for float64."""
+
+    shape = (1, 3, 4)
+    measured_shape = (5,)
+    matrix = torch.randn(5, 12, generator=GENERATOR)
+
+    def apply(self, x: Tensor) -> Tensor:
+        return x.flatten(1) @ self.matrix.T
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return (y @ self.matrix).view(-1, 1, 3, 4)
+
+
+def test_a_map_in_float32_serves_measurements_of_any_type() -> None:
+    of, x = SinglePrecision(), torch.rand(1, 1, 3, 4)
+    data = Arrays(path="x.npy", image_size=(3, 4), channels=1)
+    for y in (of.apply(x), of.apply(x).double(), of.apply(x).round().long()):
+        task = Task.of_measurement(of, y)
+        condition = task.conditions(data, lowest=0.01, seed=0, alternatives=2)(torch.arange(2))
+        _, guidance = condition.guided(lambda x, sigma: -x, x.expand(2, -1, -1, -1), 0.5)
+        assert guidance.dtype == torch.float32
+        assert task.adjoint_images().shape == x.shape
+        assert task.misfit(x) < 0.51
+
+
+@pytest.mark.parametrize(
+    ("of", "y", "told"),
+    [
+        (
+            MAPS["coils"],
+            torch.rand(1, 4, *SIZE),
+            "expected measurements that are complex, as those of Sense, found real ones",
+        ),
+        (
+            MAPS["matrix"],
+            torch.ones(1, 5) * 1j,
+            "expected measurements that are real, as those of MatrixMap, found complex ones",
+        ),
+    ],
+)
+def test_measurements_of_another_kind_than_the_maps_are_refused(of: LinearMap, y: Tensor, told: str) -> None:
+    task, (channels, *size) = Task.of_measurement(of, y), of.shape
+    with pytest.raises(NcsnxError, match=told):
+        task.require_fit(Arrays(path="x.npy", image_size=(size[0], size[1]), channels=channels))
+
+
+def test_alternatives_of_one_picture_share_its_maps() -> None:
+    each = MAPS["coils of pictures"]
+    assert isinstance(each, Sense)
+    assert each.of(torch.tensor([1, 1, 1])).maps.shape[0] == 1
+    assert each.of(torch.tensor([0, 1, 1])).maps.shape[0] == 3
+
+
+def test_a_map_without_its_shape_is_refused() -> None:
+    class Shapeless(SinglePrecision):
+        @property
+        def measured_shape(self) -> tuple[int, ...]:  # type: ignore[override]
+            raise AttributeError
+
+    with pytest.raises(NcsnxError, match="Shapeless lacks measured_shape: that of one measurement"):
+        Task.of_measurement(Shapeless(), torch.ones(1, 5))
 
 
 @pytest.mark.parametrize(
@@ -206,6 +287,7 @@ def test_a_map_that_is_not_linear_has_the_norm_of_its_derivative() -> None:
     assert magnitudes.norm == pytest.approx(3 * math.sqrt(2), rel=0.35), "3 for each, √2 for a pair of mirrored ones"
 
 
+@pytest.mark.slow
 def test_fifteen_coils_take_memory_in_the_order_of_the_images() -> None:
     """Aᴴ A of 8 images of 158×320 pixels: the frequencies of all coils alone would take 48 MB."""
     code = """

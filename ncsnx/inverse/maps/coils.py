@@ -85,12 +85,13 @@ class Sense(LinearMap):
         return None if count == 1 else count
 
     def of(self, pictures: Tensor) -> Self:
-        """The maps and masks of these pictures."""
+        """The maps and masks of these pictures; images of one picture share them."""
         if self.pictures is None:
             return self
+        which = torch.unique(pictures.cpu())
+        which = which if len(which) == 1 else pictures.cpu()
         maps, mask = (
-            placed.tensor[pictures.cpu()] if len(placed.tensor) > 1 else placed.tensor
-            for placed in (self._maps, self._mask)
+            placed.tensor[which] if len(placed.tensor) > 1 else placed.tensor for placed in (self._maps, self._mask)
         )
         return attrs.evolve(self, maps=maps, mask=mask)
 

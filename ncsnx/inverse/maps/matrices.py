@@ -1,6 +1,7 @@
 """Maps by a matrix, and by an operator with a singular value decomposition."""
 
 import math
+from functools import cached_property
 
 import attrs
 import torch
@@ -60,6 +61,11 @@ class OperatorMap(LinearMap):
     def measured_shape(self) -> tuple[int, ...]:  # type: ignore[override]
         """(M,)."""
         return (len(self.operator.singular_values),)
+
+    @cached_property
+    def norm(self) -> float:
+        """The largest singular value."""
+        return float(self.operator.singular_values.max())
 
     def apply(self, x: Tensor) -> Tensor:
         """Σ Vᵀ x, (B, C, H, W) → (B, M)."""

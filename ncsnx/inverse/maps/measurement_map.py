@@ -11,9 +11,9 @@ A map of your own has `shape`, `measured_shape`, `apply` and, if it is linear, `
 import hashlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import Self
+from typing import Self, TypeVar
 
 import attrs
 import torch
@@ -59,7 +59,8 @@ class MeasurementMap(ABC):
 
     def check(self) -> None:
         """Raises NcsnxError if the map fails, returns another shape, or values that aren't finite."""
-        _checked(self)
+        for one in _of_each_picture(self):
+            _checked(one)
 
     def _norm_at(self, x: Tensor) -> float:
         x = x.float()
@@ -74,6 +75,9 @@ class MeasurementMap(ABC):
             return found.detach()
 
         return math.sqrt(_largest_eigenvalue(normal, _random(self, 1).float()))
+
+
+_Map = TypeVar("_Map", bound=MeasurementMap)
 
 
 class LinearMap(MeasurementMap):
@@ -98,24 +102,10 @@ class LinearMap(MeasurementMap):
 
     def check(self) -> None:
         """Raises NcsnxError if a function fails, returns another shape, or if `adjoint` isn't the adjoint."""
-        name, (x, measured) = type(self).__name__, _checked(self)
-        y = _noise_like(measured)
-        try:
-            back = self.adjoint(y)
-        except (RuntimeError, ValueError, TypeError) as error:
-            raise NcsnxError(f"{name}.adjoint fails on measurements of {tuple(y.shape)}: {_line(error)}") from error
-        if back.shape != x.shape or back.is_complex():
-            kind = "complex" if back.is_complex() else "real"
-            raise NcsnxError(f"{name}.adjoint gave {tuple(back.shape)}, {kind}; expected {tuple(x.shape)}, real")
-        of_measurements, of_images = inner(measured, y), inner(x, back)
-        size = _length(measured) * _length(y)
-        if not abs(of_measurements - of_images) <= _ADJOINT_TOLERANCE * size:
-            raise NcsnxError(
-                f"{name}: adjoint is not the adjoint of apply: for random x and y, ⟨A x, y⟩ is "
-                f"{of_measurements:.6g} and ⟨x, Aᴴ y⟩ is {of_images:.6g}"
-            )
+        for one in _of_each_picture(self):
+            _check_adjoint(one)
         if self.norm == 0:
-            raise NcsnxError(f"{name}: measures nothing: A x is 0 for every x")
+            raise NcsnxError(f"{type(self).__name__}: measures nothing: A x is 0 for every x")
 
 
 @attrs.define(eq=False)
@@ -148,13 +138,36 @@ def map_fingerprint(of: MeasurementMap) -> str:
     return hashlib.sha256(digits.cpu().contiguous().numpy().tobytes()).hexdigest()
 
 
+def applied_precisely(of: MeasurementMap, x: Tensor) -> Tensor:
+    """Measurements of images in float64, or in float32 if that is all that the map computes in."""
+    try:
+        return of.apply(x.double())
+    except Exception:  # a map's code may raise anything; if it fails in float32 too, that says why
+        return of.apply(x.float())
+
+
+def in_single_precision(y: Tensor) -> Tensor:
+    """Measurements in float32 or complex64, in which every map computes."""
+    return y.to(torch.complex64 if y.is_complex() else torch.float32)
+
+
+def _of_each_picture(of: _Map) -> Iterator[_Map]:
+    """The maps of single pictures, one after the other, so that memory doesn't grow with their number."""
+    if of.pictures is None:
+        yield of
+    for place in range(of.pictures or 0):
+        yield of.of(torch.tensor([place]))
+
+
 def _checked(of: MeasurementMap) -> tuple[Tensor, Tensor]:
     """Images of noise and their measurements, checked. Raises NcsnxError."""
     name, x = type(of).__name__, _random(of, 0, uniform=True)
     try:
-        measured = of.apply(x)
-    except (RuntimeError, ValueError, TypeError):
-        measured = _in_float32(of, x := x.float())
+        measured = applied_precisely(of, x)
+    except NcsnxError:
+        raise
+    except Exception as error:  # the map's code may raise anything
+        raise NcsnxError(f"{name}.apply fails on images {tuple(x.shape)}: {_line(error)}") from error
     count = len(x)
     if tuple(measured.shape) != (count, *of.measured_shape):
         raise NcsnxError(
@@ -166,11 +179,29 @@ def _checked(of: MeasurementMap) -> tuple[Tensor, Tensor]:
     return x, measured
 
 
-def _in_float32(of: MeasurementMap, x: Tensor) -> Tensor:
+def _check_adjoint(of: LinearMap) -> None:
+    """Raises NcsnxError unless ⟨A x, y⟩ = ⟨x, Aᴴ y⟩ for images x of noise and y = A x + as much noise.
+
+    With noise alone both products would be near 0 for many measurements, and an adjoint with a wrong factor would pass.
+    """
+    name, (x, measured) = type(of).__name__, _checked(of)
+    noise = _noise_like(measured)
+    y = measured + noise * (_length(measured) / _length(noise))
     try:
-        return of.apply(x)
-    except (RuntimeError, ValueError, TypeError) as error:
-        raise NcsnxError(f"{type(of).__name__}.apply fails on images {tuple(x.shape)}: {_line(error)}") from error
+        back = of.adjoint(y)
+    except NcsnxError:
+        raise
+    except Exception as error:  # the map's code may raise anything
+        raise NcsnxError(f"{name}.adjoint fails on measurements of {tuple(y.shape)}: {_line(error)}") from error
+    if back.shape != x.shape or back.is_complex():
+        kind = "complex" if back.is_complex() else "real"
+        raise NcsnxError(f"{name}.adjoint gave {tuple(back.shape)}, {kind}; expected {tuple(x.shape)}, real")
+    of_measurements, of_images = inner(measured, y), inner(x, back)
+    if not abs(of_measurements - of_images) <= _ADJOINT_TOLERANCE * _length(measured) * _length(y):
+        raise NcsnxError(
+            f"{name}: adjoint is not the adjoint of apply: for random x and y, ⟨A x, y⟩ is "
+            f"{of_measurements:.6g} and ⟨x, Aᴴ y⟩ is {of_images:.6g}"
+        )
 
 
 def _random(of: MeasurementMap, seed: int, *, uniform: bool = False) -> Tensor:
@@ -211,4 +242,4 @@ def _length(x: Tensor) -> float:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]

@@ -71,14 +71,14 @@ class LinearGuidance(Guidance):
 class AnnealedLikelihood(LinearGuidance):
     """`langevin`: g = Aᴴ (y − A x) / (γ² + σ² ‖A‖²), the annealed likelihood score.
 
-    Source: Jalal et al. 2021 (arXiv 2108.01368), equation 4, whose σ² is here σ² ‖A‖²: for ‖A‖ = 1 it is theirs, and
-    other units of the measurement give the same images. So g never changes by more than 1/σ² of a change of x, and a
-    step that is stable without a measurement is stable with it.
+    Source: Jalal et al. 2021 (arXiv 2108.01368), equation 4, whose annealed variance is here σ² ‖A‖²: for ‖A‖ = 1 it is
+    theirs, and other units of the measurement give the same images. So g changes by at most 1/σ² of a change of x, like
+    the score, and both together by at most 2/σ².
 
     Limits: it is the likelihood score of a flat prior, and weaker than that along small singular values. At large σ,
     where the data's own spread counts, the measurement weighs too much. Langevin steps still reach the posterior if
     they are many at the last levels. Solvers of the flow would end without any spread along measured directions, and
-    `cas` diverges; they are refused.
+    the steps of `cas` are too long for a slope of 2/σ²; they are refused.
     """
 
     def guide(self, score: Score, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:

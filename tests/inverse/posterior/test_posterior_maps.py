@@ -112,6 +112,7 @@ def record_until_killed(folder: Path) -> None:
     record_task(task(), folder, folder / "samples.safetensors", check_stop=check)
 
 
+@pytest.mark.slow
 def test_a_killed_record_leaves_no_half_file_and_the_next_is_as_if_nothing_had_been(tmp_path: Path) -> None:
     samples = torch.rand(12, *SHAPE, generator=torch.Generator().manual_seed(6))
     for name in ("killed", "whole"):
