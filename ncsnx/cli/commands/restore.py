@@ -68,7 +68,7 @@ def restore_command(
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Inpaint, outpaint, enlarge, colorize, deblur or reconstruct pictures.
+    """Inpaint, enlarge, colorize, deblur or reconstruct pictures.
 
     Draws several images for each picture, all of which agree with it: `ncsnx restore digits --inpaint photo.png --mask
     mask.png`. A PICTURE is a file or a folder of files: images such as PNGs, or .npy files of H×W×C numbers with any
