@@ -103,6 +103,7 @@ def test_its_network_resumes_to_the_bit_on_its_data_set(toy: Path, place: Path) 
         assert (place / "runs/straight" / file).read_bytes() == (place / "runs/resumed" / file).read_bytes()
 
 
+@pytest.mark.slow
 def test_an_export_of_its_network_draws_the_images_of_the_run(toy: Path, place: Path) -> None:
     ncsnx(toy, place, "export", "straight", "--out", "exported", "--grid", "0", *CPU)
     for source, out in (("straight", "of-run"), ("./exported", "of-export")):

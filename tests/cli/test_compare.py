@@ -308,6 +308,7 @@ def test_fewer_images_replace_no_recommendation_and_none_leaves_the_one_before(c
     assert read_fast(run) == before
 
 
+@pytest.mark.slow
 def test_a_comparison_that_is_stopped_goes_on_where_it_was(workplace: Path) -> None:
     words = (
         "compare",

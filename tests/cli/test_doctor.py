@@ -298,6 +298,7 @@ def test_training_on_from_a_checkpoint_without_optimizer_state_is_refused_with_w
     assert saved(run, 12) == before
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_of_retention_a_run_ends_like_one_that_wasnt(workplace: Path) -> None:
     expected = workplace.parent / "expected"
     shutil.copytree(workplace, expected)

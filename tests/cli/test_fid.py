@@ -243,6 +243,7 @@ def test_batches_of_another_size_change_scores_by_rounding_only(trained: Path, s
         assert row["score"] == pytest.approx(other["score"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_sweep_killed_in_the_middle_ends_with_the_same_numbers(trained: Path, swept: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(trained, tmp_path / "work"))
     words = ("fid", "digits", "--batch-size", "8", *SMALL)
@@ -479,6 +480,7 @@ def test_an_ensemble_is_refused_with_ema_as_in_the_published_code(workplace: Pat
     assert "--ensemble is for runs without EMA" in error(result)
 
 
+@pytest.mark.slow
 def test_an_ensemble_averages_the_scores_of_the_last_checkpoints(tmp_path: Path) -> None:
     from ncsnx import load
     from ncsnx.evaluation.sweeps.distance_sweep import mean_score

@@ -149,6 +149,7 @@ def test_a_sweep_killed_in_the_middle_ends_with_the_same_numbers(trained: Path, 
     assert not [path for path in (folder / RUN / "likelihood").rglob("*") if ".tmp-" in path.name]
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_asked_to_stop_goes_on_after_its_last_batch(
     trained: Path, measured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

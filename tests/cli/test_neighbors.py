@@ -282,6 +282,7 @@ def test_features_that_do_not_fit_the_data_end_in_one_line(few: Path) -> None:
     assert error(result)
 
 
+@pytest.mark.slow
 def test_a_search_that_is_stopped_goes_on_after_its_last_finished_batch(searched: Path, workplace: Path) -> None:
     words = ("--n", "200", "--k", "3", "--batch-size", "4", *JUDGE, *CPU)
     with fork("neighbors", "digits", *words, folder=workplace) as process:

@@ -193,6 +193,7 @@ def test_what_was_typed_wrong_is_one_line(place: Path, words: list[str], complai
     assert hints == expected.get(words[0], [])
 
 
+@pytest.mark.slow
 def test_a_build_that_is_asked_to_stop_resumes_after_what_is_measured(place: Path) -> None:
     folder = pictures(place / "pics")
     for number in range(2_000):

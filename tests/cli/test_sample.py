@@ -389,6 +389,7 @@ def test_an_experiment_without_an_average_is_sampled_raw(tmp_path: Path) -> None
         model.score(images, 0.123)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
 def test_an_interrupted_sampling_goes_on_where_it_stopped(workplace: Path, number: int, code: int) -> None:
     # three batches of half a second, with frames

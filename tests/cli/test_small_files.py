@@ -72,6 +72,7 @@ def limited(
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits the addresses as Linux does")
 
 
+@pytest.mark.slow
 def test_small_files_that_declare_giants_are_one_line_that_names_them(workplace: Path) -> None:
     spectra, images = (VALUES // 128, 8, 8), (VALUES // 2500, 100, 100)
     zeros_npz(workplace / "mu.npz", mu=((VALUES,), "f4"), sigma=((64, 64), "f8"))
@@ -114,6 +115,7 @@ def test_small_files_that_declare_giants_are_one_line_that_names_them(workplace:
     assert sound[0] == 0, sound[2]
 
 
+@pytest.mark.slow
 def test_weights_of_another_size_than_the_configurations_are_neither_read_nor_hashed(workplace: Path) -> None:
     shutil.copytree(FROZEN / "v1" / "export", workplace / "export")
     run, export = workplace / "runs/digits", Export(workplace / "export")

@@ -72,6 +72,7 @@ def test_training_that_has_not_begun_says_so(pictures: Path) -> None:
     assert not (pictures / "runs").exists()
 
 
+@pytest.mark.slow
 def test_losses_resume_after_the_last_finished_batch(workplace: Path) -> None:
     words = ("loss", "digits", "--batch-size", "16", "--range", "latest", "--json", *CPU)
     parts = workplace / RUN / "loss"
@@ -88,6 +89,7 @@ def test_losses_resume_after_the_last_finished_batch(workplace: Path) -> None:
     assert values[0] == values[1] != []
 
 
+@pytest.mark.slow
 def test_samples_resume_after_the_last_finished_batch(workplace: Path) -> None:
     words = ("sample", "digits", "--n", "60", "--batch-size", "4", "--out", "out", "sampler.steps_per_level=5", *CPU)
     last = stopped(workplace, *words, at=lambda: list((workplace / "out").rglob("*.safetensors")))
@@ -97,6 +99,7 @@ def test_samples_resume_after_the_last_finished_batch(workplace: Path) -> None:
     assert 0 < int(told[1]) < 60
 
 
+@pytest.mark.slow
 def test_an_import_keeps_what_was_imported_and_imports_the_others(trained: Path, tmp_path: Path) -> None:
     ours = Run(trained / RUN)
     states = states_of(ours.checkpoints / "step-00000012", ours.experiment())

@@ -44,6 +44,7 @@ def test_no_stream_that_is_closed_gives_a_traceback(words: str, pipe: str, tmp_p
     assert "Traceback" not in bash(f"{NCSNX} {words} {pipe}", tmp_path).stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pipe", ["2>&1 | head -1", ">&- 2>&- <&-"])
 def test_a_run_outlives_who_reads_its_output(pipe: str, tmp_path: Path) -> None:
     done = bash(f"{NCSNX} {RUN} {pipe}", tmp_path)

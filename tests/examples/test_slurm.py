@@ -112,6 +112,7 @@ def test_scripts_are_valid_and_ask_for_the_signal_and_a_requeue(script: Path) ->
     assert {"--signal=B:USR1@120", "--requeue", "--open-mode=append"} <= set(options)
 
 
+@pytest.mark.slow
 def test_a_stopped_training_is_queued_again_and_resumes(cluster: Cluster) -> None:
     code, output = cluster.stopped("train.sbatch", "digits", ENDLESS, *TINY, run="digits")
     assert code == 143, output
@@ -178,6 +179,7 @@ def test_each_task_of_an_array_runs_its_own_line(cluster: Cluster) -> None:
     assert "sbatch --array=1-N" in output
 
 
+@pytest.mark.slow
 def test_a_stopped_task_of_an_array_is_queued_again(cluster: Cluster) -> None:
     (cluster.folder / "settings.txt").write_text(f"train digits {ENDLESS} {' '.join(TINY)} --run one\n")
     task = {"SLURM_ARRAY_JOB_ID": "77", "SLURM_ARRAY_TASK_ID": "1"}

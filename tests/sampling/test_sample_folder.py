@@ -282,6 +282,7 @@ def test_the_samples_are_those_bytes_that_safetensors_writes(tmp_path: Path) -> 
     assert path.read_bytes() == save({"samples": load_file(path)["samples"]}, metadata)
 
 
+@pytest.mark.slow
 @needs_linux
 @pytest.mark.parametrize(
     ("case", "whole"),

@@ -95,6 +95,7 @@ def test_the_rewrites_for_speed_change_nothing_but_rounding(tmp_path: Path) -> N
     assert distance(fast, plain, experiment(*sgd)) < 1e-3
 
 
+@pytest.mark.slow
 def test_checkpointed_activations_train_equal_bits_and_resuming_may_change_them(tmp_path: Path) -> None:
     spectral = ("model=ncsn", "model.spectral_norm=true")
     expected = trained_weights(tmp_path / "kept", *spectral)
