@@ -40,8 +40,8 @@ READ_LATE = 24
 """A step with a picture that is removed before the step is reached."""
 SLOWLY = """
 import time, ncsnx.training.loop as loop
-plain = loop._Training._update
-loop._Training._update = lambda *given: (time.sleep(0.15), plain(*given))[1]
+plain = loop._Training._report_if_due
+loop._Training._report_if_due = lambda *given: (time.sleep(0.15), plain(*given))[1]
 """
 """Slows steps down, so that there is time for mishaps between them."""
 
