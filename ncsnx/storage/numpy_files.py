@@ -14,7 +14,7 @@ import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol, cast
@@ -339,17 +339,24 @@ def opened_arrays(path: Path) -> Iterator[BufferedReader]:
 
 
 @contextmanager
-def _reporting(title: str) -> Iterator[None]:
-    """Turns errors in reading an untrusted file into NcsnxErrors."""
+def reporting_damage(title: str, form: str, *, passed: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """Turns errors in reading an untrusted file into NcsnxErrors.
+
+    form: what a valid file is, such as 'HDF5 file'. passed: errors that stay as they are.
+    """
+    kept: tuple[type[Exception], ...] = (NcsnxError, *passed)
     try:
         yield
-    except (NcsnxError, OSError):
+    except kept:
         raise
     except MemoryError as error:
         raise NcsnxError(f"{title}: does not fit in memory") from error
-    # a damaged file makes zipfile, zlib and NumPy raise almost anything
+    # a damaged file makes the libraries raise almost anything
     except Exception as error:
         reason = shortened(" ".join(str(error).split())) or type(error).__name__
-        raise NcsnxError(
-            f"{title}: is not a valid .npy or .npz: {reason}; get a complete copy, or save it again"
-        ) from error
+        raise NcsnxError(f"{title}: is not a valid {form}: {reason}; get a complete copy, or save it again") from error
+
+
+def _reporting(title: str) -> AbstractContextManager[None]:
+    """Damage of a `.npy` or `.npz`, for `opened_arrays`, which says what can't be read at all."""
+    return reporting_damage(title, ".npy or .npz", passed=(OSError,))

@@ -1,4 +1,4 @@
-"""Parts that readers of array files share: the interface, headers that are checked, and errors in one line.
+"""Parts that readers of array files share: the interface, and headers that are checked.
 
 A reader reads names and headers first, and values only where they are asked for. Nothing is executed or unpickled, and
 no other file is read, whatever the file refers to.
@@ -6,15 +6,13 @@ no other file is read, whatever the file refers to.
 
 import importlib.util
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ncsnx.config.checks import quoted, shortened
+from ncsnx.config.checks import quoted
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.storage.numpy_files import ArrayHeader, NamedArrays
 
@@ -67,20 +65,3 @@ def checked_header(
     if not is_possible or math.prod(shape) * dtype.itemsize >= 2**63:
         raise NcsnxError(f"{title}: declares the impossible shape {quoted(shape)}; save it again")
     return ArrayHeader(title, shape, dtype, fortran_order, start, stored_bytes)
-
-
-@contextmanager
-def reporting_damage(title: str, format_name: str) -> Iterator[None]:
-    """Turns errors in reading an untrusted file into NcsnxErrors."""
-    try:
-        yield
-    except NcsnxError:
-        raise
-    except MemoryError as error:
-        raise NcsnxError(f"{title}: does not fit in memory") from error
-    # a damaged file makes the libraries raise almost anything
-    except Exception as error:
-        reason = shortened(" ".join(str(error).split())) or type(error).__name__
-        raise NcsnxError(
-            f"{title}: is not a valid {format_name} file: {reason}; get a complete copy, or save it again"
-        ) from error

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from ncsnx.config.checks import shortened
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
-from ncsnx.storage.array_formats.array_file import checked_header, reporting_damage, require_extra
+from ncsnx.storage.array_formats.array_file import checked_header, require_extra
 from ncsnx.storage.free_memory import SHARE, available_memory
-from ncsnx.storage.numpy_files import COMPLEX, REAL, ArrayHeader, array_name, listed, opened_arrays
+from ncsnx.storage.numpy_files import COMPLEX, REAL, ArrayHeader, array_name, listed, opened_arrays, reporting_damage
 from ncsnx.storage.process import in_utf8
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Hdf5File:
         require_extra(path, "h5py", "HDF5")
         with opened_arrays(path) as file:
             is_matlab = file.read(len(_MATLAB)) == _MATLAB
-        with reporting_damage(in_utf8(path), "HDF5"), _opened(path) as content:
+        with reporting_damage(in_utf8(path), "HDF5 file"), _opened(path) as content:
             return cls(path, tuple(_names(content, is_matlab)), is_matlab)
 
     def header(self, name: str | None = None) -> ArrayHeader:
@@ -88,7 +88,7 @@ class Hdf5File:
     @contextmanager
     def _found(self, name: str | None) -> "Iterator[h5py.Dataset]":
         title = self._title(name)
-        with reporting_damage(title, "HDF5"), _opened(self.path) as content:
+        with reporting_damage(title, "HDF5 file"), _opened(self.path) as content:
             dataset = _followed(title, content, name, self.names)
             _require_inside(title, dataset)
             yield dataset

@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
-from ncsnx.storage.array_formats.array_file import LazyArray, checked_header, reporting_damage
-from ncsnx.storage.numpy_files import ArrayHeader, array_name, listed, opened_arrays
+from ncsnx.storage.array_formats.array_file import LazyArray, checked_header
+from ncsnx.storage.numpy_files import ArrayHeader, array_name, listed, opened_arrays, reporting_damage
 from ncsnx.storage.process import in_utf8
 
 MATLAB_HEADER = 128
@@ -89,7 +89,7 @@ class MatlabFile:
     @classmethod
     def open(cls, path: Path) -> "MatlabFile":
         """Reads the names. Raises NcsnxError for other files."""
-        with opened_arrays(path) as file, reporting_damage(in_utf8(path), "MATLAB"):
+        with opened_arrays(path) as file, reporting_damage(in_utf8(path), "MATLAB file"):
             begin = file.read(MATLAB_HEADER)
             if not is_matlab_5(begin):
                 raise ValueError("its header is of another version")
@@ -113,7 +113,7 @@ class MatlabFile:
         """The array in memory. Raises NcsnxError."""
         header, place = self.header(name), self._place(name)
         header.require_memory(2)
-        with opened_arrays(self.path) as file, reporting_damage(header.title, "MATLAB"):
+        with opened_arrays(self.path) as file, reporting_damage(header.title, "MATLAB file"):
             read = _reader(file, place)
             _variable(read, self.order)
             parts = [_part(read, self.order, place.variable) for _ in range(1 + place.variable.is_complex)]
@@ -124,7 +124,7 @@ class MatlabFile:
         header, place = self.header(name), self._place(name)
         if place.is_packed or header.nbytes == 0:
             return self.read(name)
-        with opened_arrays(self.path) as file, reporting_damage(header.title, "MATLAB"):
+        with opened_arrays(self.path) as file, reporting_damage(header.title, "MATLAB file"):
             read = _reader(file, place)
             _variable(read, self.order)
             parts = []

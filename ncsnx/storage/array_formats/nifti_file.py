@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
-from ncsnx.storage.array_formats.array_file import LazyArray, checked_header, reporting_damage, require_extra
-from ncsnx.storage.numpy_files import COMPLEX, REAL, ArrayHeader, opened_arrays
+from ncsnx.storage.array_formats.array_file import LazyArray, checked_header, require_extra
+from ncsnx.storage.numpy_files import COMPLEX, REAL, ArrayHeader, opened_arrays, reporting_damage
 from ncsnx.storage.process import in_utf8
 
 GZIP_MAGIC = b"\x1f\x8b"
@@ -108,7 +108,7 @@ class NiftiFile:
         title = in_utf8(self.path)
         with (
             opened_arrays(self.path) as file,
-            reporting_damage(title, "NIfTI"),
+            reporting_damage(title, "NIfTI file"),
             _unpacked(file) as (stream, is_packed),
         ):
             size = os.fstat(file.fileno()).st_size
