@@ -57,8 +57,7 @@ class Window:
         """
         if not self.is_complex:
             return values if (self.low, self.high) == (0, 1) else (values - self.low) / (self.high - self.low)
-        *batch, channels, height, width = values.shape
-        real, imaginary = values.reshape(*batch, channels // 2, 2, height, width).unbind(-3)
+        real, imaginary = complex_parts(values)
         magnitude = (torch.hypot(real, imaginary) - self.low) / (self.high - self.low)
         phase = (torch.atan2(imaginary, real) / math.pi + 1) / 2
         return torch.stack([magnitude, phase], dim=-3).flatten(-4, -3)
@@ -74,6 +73,11 @@ PHASE_COLOURS = "red 0, green 2π/3, blue −2π/3"
 """The cyclic colours of the phase, in words."""
 
 
+def complex_parts(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Real and imaginary parts (…, K, H, W) of complex values (…, 2K, H, W), of which channel 2k is a real part."""
+    return values[..., 0::2, :, :], values[..., 1::2, :, :]
+
+
 def magnitude_and_phase(images: Tensor, window: Window) -> Tensor:
     """Pairs of real and imaginary channels (…, 2K, H, W) → pictures (…, 3, H, 2K·W), in [0, 1] within the window.
 
@@ -81,7 +85,7 @@ def magnitude_and_phase(images: Tensor, window: Window) -> Tensor:
     right of it the phase φ in cyclic colours of equal sum: red (1 + cos φ)/2, green and blue the same at φ ∓ 2π/3. It
     is black where the value is 0.
     """
-    real, imaginary = images[..., 0::2, :, :], images[..., 1::2, :, :]
+    real, imaginary = complex_parts(images)
     magnitude = (torch.hypot(real, imaginary) - window.low) / (window.high - window.low)
     shifts = torch.tensor([0.0, -2.0, 2.0], device=images.device, dtype=images.dtype) * (math.pi / 3)
     phase = (1 + torch.cos(torch.atan2(imaginary, real)[..., None, :, :] + shifts[:, None, None])) / 2

@@ -20,6 +20,7 @@ from ncsnx.data.splits import Magnitudes, Splits
 from ncsnx.data.transforms import scale_of
 from ncsnx.data.window import window_of
 from ncsnx.errors import Hint, NcsnxError
+from ncsnx.images import complex_parts
 from ncsnx.quantities import counted, them
 from ncsnx.storage import findings
 from ncsnx.work import Advance, Work
@@ -82,9 +83,7 @@ def magnitude(values: Tensor, is_complex: bool) -> Tensor:
     """|v| of (N, C, H, W) in the type of the values; of complex data (N, C/2, H, W), from pairs of channels."""
     if not is_complex:
         return values.abs()
-    n, channels, height, width = values.shape
-    real, imaginary = values.reshape(n, channels // 2, 2, height, width).unbind(2)
-    return torch.hypot(real, imaginary).clamp(max=torch.finfo(values.dtype).max)
+    return torch.hypot(*complex_parts(values)).clamp(max=torch.finfo(values.dtype).max)
 
 
 def _measured(is_complex: bool, train: Dataset, title: str, work: Work) -> Magnitudes:

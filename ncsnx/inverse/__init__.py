@@ -23,7 +23,8 @@ from ncsnx.inverse.operators import (
     Masking,
     MatrixOperator,
 )
-from ncsnx.inverse.task import Task, psnr
+from ncsnx.inverse.posterior.image_quality import psnr
+from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_pictures import Pictures, read_pictures
 from ncsnx.inverse.task_registry import TaskMaker, register_task
 from ncsnx.inverse.tasks import (

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ncsnx.errors import NcsnxError
-from ncsnx.inverse.kspace_order import in_fft_order
+from ncsnx.inverse.kspace_order import in_fft_order, known_frequencies, measured_frequencies
 from ncsnx.inverse.value_ranges import OwnRange, ValueRange
 from ncsnx.quantities import number
 from ncsnx.storage.array_formats.named_arrays import open_array_file, read_named_arrays
@@ -19,7 +19,8 @@ from ncsnx.storage.numpy_files import COMPLEX, REAL, ExpectedArray
 from ncsnx.storage.process import in_utf8
 
 _SAVED = "save it with numpy.savez(FILE, kspace=…, mask=…)"
-_RANGE = ExpectedArray("real numbers (black, white)", REAL, ((2,),), optional=True)
+RANGE = ExpectedArray("real numbers (black, white)", REAL, ((2,),), optional=True)
+"""The array `range` of a measurement."""
 _COPIES = 8  # copies of kspace in memory while it is read: in double precision, masked, and as coefficients
 
 
@@ -54,19 +55,14 @@ def read_frequencies(
     expected = {
         "kspace": ExpectedArray("complex numbers", COMPLEX, (size, ("P", *size)), copies=_COPIES),
         "mask": ExpectedArray("zeros and ones", REAL, (size, (size[1],), (1, size[1]))),
-        "range": _RANGE,
+        "range": RANGE,
     }
     arrays = read_named_arrays(path, expected, _SAVED)
     kspace, mask = in_fft_order(arrays["kspace"], arrays["mask"], centred, name)
-    if not np.isin(mask, (0, 1)).all() or not mask.any():
-        found = "other values" if mask.any() else "only zeros"
-        raise NcsnxError(f"{name}: expected mask to be 1 where kspace was measured and else 0, found {found}")
-    with np.errstate(all="ignore"):  # overflow gives infinity, which is refused below
-        whole = np.where(mask.astype(bool), kspace.reshape(-1, *shape[1:]), 0).astype(np.complex128)
+    known = known_frequencies(mask, name)
     black, white = _range(name, arrays["range"]) if "range" in arrays else values()
-    if not np.isfinite(whole).all():
-        raise NcsnxError(f"{name}: kspace contains NaN or infinity where mask is 1")
-    measured = Frequencies(torch.from_numpy(whole), torch.from_numpy(mask.astype(bool)), (black, white))
+    whole = measured_frequencies(kspace.reshape(-1, *size), known, np.dtype(np.complex128), name)
+    measured = Frequencies(torch.from_numpy(whole), torch.from_numpy(known), (black, white))
     if bounded:
         _check_scale(name, measured, shape[0])
     return measured
@@ -82,7 +78,7 @@ def range_in(path: Path, values: ValueRange) -> ValueRange:
         file = open_array_file(path)
         if "range" not in (file.names or ()):
             return values()
-        _RANGE.require(file.header("range"))
+        RANGE.require(file.header("range"))
         return _range(in_utf8(path), file.read("range"))
 
     return attrs.evolve(OwnRange.of(values), find=cache(found))

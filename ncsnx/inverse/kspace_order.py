@@ -1,5 +1,6 @@
-"""The order of measured frequencies: frequency 0 first, as in `numpy.fft.fft2`, or in the middle, as fastMRI stores it.
+"""Measured frequencies as files hold them: their mask, and their order.
 
+Frequency 0 is first, as in `numpy.fft.fft2`, or in the middle, as fastMRI stores it.
 A file with frequency 0 in the middle holds fftshift(fft2(ifftshift(image))), so that the middle of the image is the
 origin (fastMRI, arXiv 1811.08839). The order can't be read off a file, so it is said, or frequency 0 is first; a file
 whose energy contradicts that is refused.
@@ -24,6 +25,28 @@ Kspace = tuple[NDArray[Any], NDArray[Any]]
 def mask_shapes(size: tuple[int, int]) -> tuple[tuple[int | str, ...], ...]:
     """Accepted shapes of masks for images of this height and width: one for all pictures, for each, or of columns."""
     return size, ("P", *size), (size[1],), (1, size[1])
+
+
+def known_frequencies(mask: NDArray[Any], name: str) -> NDArray[np.bool_]:
+    """The mask as booleans. name: of the file, for messages. Raises NcsnxError unless it has ones, and else zeros."""
+    if not np.isin(mask, (0, 1)).all() or not mask.any():
+        found = "other values" if mask.any() else "only zeros"
+        raise NcsnxError(f"{name}: expected mask to be 1 where kspace was measured and else 0, found {found}")
+    return mask.astype(bool)
+
+
+def measured_frequencies(
+    kspace: NDArray[Any], known: NDArray[np.bool_], dtype: "np.dtype[Any]", name: str
+) -> NDArray[Any]:
+    """kspace with 0 where it isn't known, in a complex type. known: of a shape that broadcasts to that of kspace.
+
+    Raises NcsnxError for NaN and infinity where it is known.
+    """
+    with np.errstate(all="ignore"):  # overflow gives infinity, which is refused
+        measured = np.where(known, kspace, 0).astype(dtype)
+    if not np.isfinite(measured).all():
+        raise NcsnxError(f"{name}: kspace contains NaN or infinity where mask is 1")
+    return measured
 
 
 def in_fft_order(kspace: NDArray[Any], mask: NDArray[Any], centred: bool | None, name: str) -> Kspace:

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ncsnx.errors import Hint, NcsnxError, UsageError
-from ncsnx.inverse.frequencies import range_in
-from ncsnx.inverse.kspace_order import in_fft_order, mask_shapes
+from ncsnx.inverse.frequencies import RANGE, range_in
+from ncsnx.inverse.kspace_order import in_fft_order, known_frequencies, mask_shapes, measured_frequencies
 from ncsnx.inverse.maps.coils import Sense, estimated_maps
 from ncsnx.inverse.maps.matrices import MatrixMap
 from ncsnx.inverse.maps.measurement_map import LinearMap
@@ -48,7 +48,6 @@ Shape = tuple[int, int, int]
 _COPIES = 5  # of kspace in memory: as read, masked, and as parts in double precision
 _DECOMPOSED = 10**10
 """Most multiplications of the decomposition of a matrix, some seconds; a larger one is used as it is."""
-_OPTIONAL = {"range": ExpectedArray("real numbers (black, white)", REAL, ((2,),), optional=True)}
 
 
 def read_measured(
@@ -80,7 +79,7 @@ def read_measured(
         raise UsageError(f"{parameter('centred')} goes with frequencies (kspace), found {', '.join(names)}")
     if maps is not None and "kspace" not in names:
         raise UsageError(f"{parameter('maps')} goes with measurements by coils (kspace), found {', '.join(names)}")
-    arrays = read_named_arrays(path, {**expected, **_OPTIONAL}, f"save it with {how}")
+    arrays = read_named_arrays(path, {**expected, "range": RANGE}, f"save it with {how}")
     if maps not in (None, ESTIMATE):
         arrays["maps"] = _maps_in(Path(maps), shape)
     elif maps == ESTIMATE:
@@ -143,19 +142,14 @@ def _of_coils(
             f"{name}: measurements by coils are of complex images, with 2 channels, or of real ones, with 1; the "
             f"model's images have {shape[0]}"
         )
-    if not np.isin(mask, (0, 1)).all() or not mask.any():
-        found = "other values" if mask.any() else "only zeros"
-        raise NcsnxError(f"{name}: expected mask to be 1 where kspace was measured and else 0, found {found}")
+    where = known_frequencies(mask, name)
     kspace = kspace if kspace.ndim == 4 else kspace[None]
     count, coils = kspace.shape[:2]
     if mask.ndim == 3 and len(mask) != count:
         raise NcsnxError(f"{name}: kspace is of {counted(count, 'picture')}, mask of {len(mask)}")
-    known = torch.from_numpy(mask.astype(bool))
-    with np.errstate(all="ignore"):  # overflow gives infinity, which is refused below
-        measured = np.where(mask.astype(bool)[..., None, :, :], kspace, 0).astype(np.complex64)
-    if not np.isfinite(measured).all():
-        raise NcsnxError(f"{name}: kspace contains NaN or infinity where mask is 1")
-    y, facts = torch.from_numpy(measured), {"mask_sha256": _sha256(known)}
+    measured = measured_frequencies(kspace, where[..., None, :, :], np.dtype(np.complex64), name)
+    y, known = torch.from_numpy(measured), torch.from_numpy(where)
+    facts = {"mask_sha256": _sha256(known)}
     if "maps" in arrays:
         maps = torch.from_numpy(arrays["maps"])
         if maps.shape[-3] != coils or (maps.dim() == 4 and len(maps) not in (1, count)):

@@ -328,12 +328,7 @@ class MatrixOperator(LinearOperator):
     _decomposed: tuple[Tensor, Tensor, Tensor] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        size = math.prod(self.shape)
-        if self.matrix.dim() != 2 or self.matrix.shape[1] != size or len(self.matrix) == 0:
-            raise NcsnxError(
-                f"expected a matrix (m, {size}) for images of {counted(size, 'value')}, found "
-                f"{tuple(self.matrix.shape)}"
-            )
+        require_matrix(self.matrix, self.shape)
         if self.matrix.is_complex() or not bool(torch.isfinite(self.matrix).all()):
             raise NcsnxError("expected a matrix of finite real numbers")
         if not bool(self.matrix.any()):
@@ -363,6 +358,15 @@ class MatrixOperator(LinearOperator):
                 f"{tuple(y.shape)}"
             )
         return y @ self._decomposed[0].to(y)
+
+
+def require_matrix(matrix: Tensor, shape: tuple[int, int, int]) -> None:
+    """Raises NcsnxError unless the matrix is (m, C·H·W) for images of this shape, with m above 0."""
+    size = math.prod(shape)
+    if matrix.dim() != 2 or matrix.shape[1] != size or len(matrix) == 0:
+        raise NcsnxError(
+            f"expected a matrix (m, {size}) for images of {counted(size, 'value')}, found {tuple(matrix.shape)}"
+        )
 
 
 def fingerprint(operator: LinearOperator) -> str:

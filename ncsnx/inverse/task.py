@@ -341,12 +341,6 @@ class Task:
         return condition
 
 
-def psnr(images: Tensor, truth: Tensor) -> list[float]:
-    """Peak signal-to-noise ratio of each image in dB, infinite for equal images. Both (B, C, H, W) in [0, 1]."""
-    errors = (images.double() - truth.double()).square().flatten(1).mean(dim=1)
-    return [math.inf if error == 0 else -10 * math.log10(error) for error in errors.tolist()]
-
-
 def _is_finite(values: Tensor) -> bool:
     parts = torch.view_as_real(values.resolve_conj()) if values.is_complex() else values
     return bool(torch.isfinite(parts).all())

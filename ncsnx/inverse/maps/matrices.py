@@ -1,16 +1,13 @@
 """Maps by a matrix, and by an operator with a singular value decomposition."""
 
-import math
 from functools import cached_property
 
 import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.errors import NcsnxError
 from ncsnx.inverse.maps.measurement_map import LinearMap, PlacedTensor
-from ncsnx.inverse.operators import LinearOperator
-from ncsnx.quantities import counted
+from ncsnx.inverse.operators import LinearOperator, require_matrix
 
 
 @attrs.frozen(eq=False)
@@ -22,12 +19,7 @@ class MatrixMap(LinearMap):
     _matrix: PlacedTensor = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        size = math.prod(self.shape)
-        if self.matrix.dim() != 2 or self.matrix.shape[1] != size or len(self.matrix) == 0:
-            raise NcsnxError(
-                f"expected a matrix (m, {size}) for images of {counted(size, 'value')}, found "
-                f"{tuple(self.matrix.shape)}"
-            )
+        require_matrix(self.matrix, self.shape)
         object.__setattr__(self, "_matrix", PlacedTensor(self.matrix))
 
     @property

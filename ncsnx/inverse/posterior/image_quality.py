@@ -30,10 +30,23 @@ def image_distances(images: Tensor, truth: Tensor, data_range: float) -> Tensor:
 
 
 def _distances(images: Tensor, truth: Tensor, data_range: float) -> Tensor:
-    errors = (images - truth).square().flatten(1).mean(dim=1)
-    psnr = [math.inf if error == 0 else -10 * math.log10(error / data_range**2) for error in errors.tolist()]
-    similar = ssim(images, truth, data_range)
-    return torch.stack([torch.tensor(psnr, dtype=torch.float64), similar, errors / truth.square().mean()], dim=1)
+    peaks = torch.tensor(psnr(images, truth, data_range), dtype=torch.float64)
+    errors = _squared_errors(images, truth)
+    return torch.stack([peaks, ssim(images, truth, data_range), errors / truth.square().mean()], dim=1)
+
+
+def psnr(images: Tensor, truth: Tensor, data_range: float = 1.0) -> list[float]:
+    """Peak signal-to-noise ratio of each image in dB, infinite for equal images.
+
+    Both (B, C, H, W), or one truth for all; data_range: as in `image_distances`, 1 for images in [0, 1].
+    """
+    errors = _squared_errors(images, truth).tolist()
+    return [math.inf if error == 0 else -10 * math.log10(error / data_range**2) for error in errors]
+
+
+def _squared_errors(images: Tensor, truth: Tensor) -> Tensor:
+    """Mean squared error of each image, (B,) float64."""
+    return (images.double() - truth.double()).square().flatten(1).mean(dim=1)
 
 
 def ssim(images: Tensor, truth: Tensor, data_range: float) -> Tensor:

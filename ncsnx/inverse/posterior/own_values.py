@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ncsnx.config.data_sets import Data
+from ncsnx.images import complex_parts
 
 
 @attrs.frozen(kw_only=True)
@@ -29,12 +30,7 @@ class OwnValues:
     @classmethod
     def of_data(cls, data: Data, low: float, high: float) -> Self:
         """The values of images of this data. low, high: own values of 0 and 1."""
-        return cls(
-            low=low,
-            high=high,
-            is_bounded=data.is_bounded,
-            is_complex=data.is_complex,
-        )
+        return cls(low=low, high=high, is_bounded=data.is_bounded, is_complex=data.is_complex)
 
     def of_samples(self, samples: Tensor) -> Tensor:
         """Own values of samples, float64."""
@@ -54,9 +50,7 @@ class OwnValues:
 
     def compared(self, own: Tensor) -> Tensor:
         """The real images to compare, (B, C, H, W), of images in own values; of complex ones magnitudes."""
-        if not self.is_complex:
-            return own
-        return torch.hypot(own[:, 0::2], own[:, 1::2])
+        return torch.hypot(*complex_parts(own)) if self.is_complex else own
 
     def data_range(self, compared: Tensor) -> float:
         """The range of values for PSNR and SSIM: high − low; else, as fastMRI does, the truth's largest magnitude."""
