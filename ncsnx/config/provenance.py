@@ -38,15 +38,15 @@ class Provenance:
 
     def add(self, instance: Any, frame: FrameType | None) -> None:
         """Records the origins of `instance`, which `frame` or one of its callers is constructing."""
-        base, is_written = None, True
-        while frame is not None and _is_machinery(frame.f_code):
-            if frame.f_code.co_name == "evolve":
-                base = frame.f_locals.get("inst")
-            if frame.f_code.co_name == "__init__" and frame.f_locals.get("self") is not instance:
-                is_written = False  # a default of another object: the call's keywords belong to that object
-            frame = frame.f_back
+        machinery = _machinery_above(frame)
+        frame = machinery[-1].f_back if machinery else frame
         if frame is None:
             return
+        base = _evolved_from(machinery)
+        # a default of another object is made in that one's constructor: the call's keywords belong to that object
+        is_written = not any(
+            one.f_code.co_name == "__init__" and one.f_locals.get("self") is not instance for one in machinery
+        )
         file, inherited, lines = (
             frame.f_code.co_filename,
             self.of(base),
@@ -119,6 +119,21 @@ def _is_machinery(code: CodeType) -> bool:
     return code.co_filename.startswith((_CONFIG_FOLDER, _ATTRS_FOLDER)) or not is_in_file(code)
 
 
+def _machinery_above(frame: FrameType | None) -> list[FrameType]:
+    """The frame and its callers, as far as they belong to attrs or to this package's configuration."""
+    found: list[FrameType] = []
+    while frame is not None and _is_machinery(frame.f_code):
+        found.append(frame)
+        frame = frame.f_back
+    return found
+
+
+def _evolved_from(machinery: list[FrameType]) -> object:
+    """The object that `attrs.evolve` makes a changed copy of; None if there is none."""
+    bases = [frame.f_locals.get("inst") for frame in machinery if frame.f_code.co_name == "evolve"]
+    return bases[-1] if bases else None
+
+
 def _running_position(frame: FrameType) -> tuple[int, int, int, int]:
     positions = list(frame.f_code.co_positions())[frame.f_lasti // 2]
     line, end_line, column, end_column = (value if value is not None else -1 for value in positions)
@@ -180,11 +195,7 @@ def remember_origins(instance: Any, origins: dict[str, str]) -> None:
 
 def _inherit(instance: Any, frame: FrameType | None) -> None:
     """Remembers the origins of the values that `instance` has from the object that it is evolved from."""
-    base = None
-    while frame is not None and _is_machinery(frame.f_code):
-        if frame.f_code.co_name == "evolve":
-            base = frame.f_locals.get("inst")
-        frame = frame.f_back
+    base = _evolved_from(_machinery_above(frame))
     if not (known := remembered_origins(base)):
         return
     kept: dict[str, str] = {}
