@@ -15,6 +15,7 @@ from ncsnx.config import (
     Arrays,
     CelebA,
     ConsistentAnnealed,
+    Data,
     Digits,
     DPMSolverPP,
     DPMSolverPPSDE,
@@ -168,9 +169,9 @@ def every_variant() -> dict[str, Experiment]:
             sampler=AnnealedLangevin(step_size=1e-5, steps_per_level=2),
             steps=100,
         ),
-        "images": Experiment(
-            name="images",
-            data=Images(
+        "images": of_own_data(
+            "images",
+            Images(
                 root="photographs.zip",
                 random_flip=True,
                 dequantization="uniform",
@@ -183,14 +184,10 @@ def every_variant() -> dict[str, Experiment]:
                 held_out_folder="held",
                 on_error="skip",
             ),
-            schedule=Geometric(sigma_max=30.0, levels=200),
-            model=NCSNv2(),
-            sampler=AnnealedLangevin(step_size=6e-6, steps_per_level=5),
-            steps=10_000,
         ),
-        "formats": Experiment(
-            name="formats",
-            data=Images(
+        "formats": of_own_data(
+            "formats",
+            Images(
                 root="photographs",
                 image_size=64,
                 random_crop=72,
@@ -199,14 +196,10 @@ def every_variant() -> dict[str, Experiment]:
                 gif=True,
                 heic=True,
             ),
-            schedule=Geometric(sigma_max=30.0, levels=200),
-            model=NCSNv2(),
-            sampler=AnnealedLangevin(step_size=6e-6, steps_per_level=5),
-            steps=10_000,
         ),
-        "arrays": Experiment(
-            name="arrays",
-            data=Arrays(
+        "arrays": of_own_data(
+            "arrays",
+            Arrays(
                 path="scans.npz",
                 random_flip=True,
                 dequantization="gaussian",
@@ -219,14 +212,10 @@ def every_variant() -> dict[str, Experiment]:
                 array="scans",
                 held_out=0.2,
             ),
-            schedule=Geometric(sigma_max=30.0, levels=200),
-            model=NCSNv2(),
-            sampler=AnnealedLangevin(step_size=6e-6, steps_per_level=5),
-            steps=10_000,
         ),
-        "unbounded": Experiment(
-            name="unbounded",
-            data=Arrays(
+        "unbounded": of_own_data(
+            "unbounded",
+            Arrays(
                 path="scans.npy",
                 image_size=32,
                 random_crop=40,
@@ -235,14 +224,10 @@ def every_variant() -> dict[str, Experiment]:
                 window_low=-2.0,
                 window_high=1.0,
             ),
-            schedule=Geometric(sigma_max=30.0, levels=200),
-            model=NCSNv2(),
-            sampler=AnnealedLangevin(step_size=6e-6, steps_per_level=5),
-            steps=10_000,
         ),
-        "windowed": Experiment(
-            name="windowed",
-            data=Packed(
+        "windowed": of_own_data(
+            "windowed",
+            Packed(
                 path="scans.packed",
                 image_size=32,
                 random_crop=40,
@@ -252,30 +237,16 @@ def every_variant() -> dict[str, Experiment]:
                 window_low=-1.0,
                 window_high=3.0,
             ),
-            schedule=Geometric(sigma_max=30.0, levels=200),
-            model=NCSNv2(),
-            sampler=AnnealedLangevin(step_size=6e-6, steps_per_level=5),
-            steps=10_000,
         ),
-        "complex": Experiment(
-            name="complex",
-            data=Arrays(path="scans.npy", image_size=32, channels=2, range="unbounded", complex=True),
-            schedule=Geometric(sigma_max=30.0, levels=200),
-            model=NCSNv2(),
-            sampler=AnnealedLangevin(step_size=6e-6, steps_per_level=5),
-            steps=10_000,
+        "complex": of_own_data(
+            "complex", Arrays(path="scans.npy", image_size=32, channels=2, range="unbounded", complex=True)
         ),
-        "complex packed": Experiment(
-            name="complex-packed",
-            data=Packed(path="scans.packed", image_size=32, channels=2, range="unbounded", complex=True),
-            schedule=Geometric(sigma_max=30.0, levels=200),
-            model=NCSNv2(),
-            sampler=AnnealedLangevin(step_size=6e-6, steps_per_level=5),
-            steps=10_000,
+        "complex packed": of_own_data(
+            "complex-packed", Packed(path="scans.packed", image_size=32, channels=2, range="unbounded", complex=True)
         ),
-        "volumes": Experiment(
-            name="volumes",
-            data=Volumes(
+        "volumes": of_own_data(
+            "volumes",
+            Volumes(
                 path="scans",
                 image_size=32,
                 random_crop=40,
@@ -290,28 +261,13 @@ def every_variant() -> dict[str, Experiment]:
                 window_high=3.0,
                 complex=True,
             ),
-            schedule=Geometric(sigma_max=30.0, levels=200),
-            model=NCSNv2(),
-            sampler=AnnealedLangevin(step_size=6e-6, steps_per_level=5),
-            steps=10_000,
         ),
-        "bounded volumes": Experiment(
-            name="bounded-volumes",
-            data=Volumes(
-                path="scans", image_size=32, range="bounded", low=-1000.0, high=3000.0, dequantization="uniform"
-            ),
-            schedule=Geometric(sigma_max=30.0, levels=200),
-            model=NCSNv2(),
-            sampler=AnnealedLangevin(step_size=6e-6, steps_per_level=5),
-            steps=10_000,
+        "bounded volumes": of_own_data(
+            "bounded-volumes",
+            Volumes(path="scans", image_size=32, range="bounded", low=-1000.0, high=3000.0, dequantization="uniform"),
         ),
-        "phantoms": Experiment(
-            name="phantoms",
-            data=Phantoms(image_size=(32, 24), count=1_000, seed=5, random_flip=True, transform="rescaled"),
-            schedule=Geometric(sigma_max=30.0, levels=200),
-            model=NCSNv2(),
-            sampler=AnnealedLangevin(step_size=6e-6, steps_per_level=5),
-            steps=10_000,
+        "phantoms": of_own_data(
+            "phantoms", Phantoms(image_size=(32, 24), count=1_000, seed=5, random_flip=True, transform="rescaled")
         ),
         "packed": Experiment(
             name="packed",
@@ -377,6 +333,18 @@ SAMPLERS: tuple[Sampler, ...] = (
     PredictorCorrector(corrector="langevin"),
 )
 """Samplers of few steps, with every field at a value other than its default or its first default."""
+
+
+def of_own_data(name: str, data: Data) -> Experiment:
+    """An experiment of other data, with the values that suit small images."""
+    return Experiment(
+        name=name,
+        data=data,
+        schedule=Geometric(sigma_max=30.0, levels=200),
+        model=NCSNv2(),
+        sampler=AnnealedLangevin(step_size=6e-6, steps_per_level=5),
+        steps=10_000,
+    )
 
 
 def sampled(sampler: Sampler) -> Experiment:
