@@ -133,9 +133,8 @@ def restore(
     frequency 0 of kspace is in the middle, as in fastMRI's files. rule: 'exact', 'cg', 'langevin' or 'dps'; default:
     exact if possible, else cg, else dps. start_sigma: begin at this level, from the image `start`: a picture, or
     'adjoint', the default, an image of the measurement alone. n: images per picture. size: height and width of the
-    images, as in
-    `sample`. ckpt: a step, 'latest' or 'best'; None for an exported model. sampler: default: the experiment's; 'fast':
-    the one that `compare` stored. frames, film: also write pictures or a film of the sampling.
+    images, as in `sample`. ckpt: a step, 'latest' or 'best'; None for an exported model. sampler: default: the
+    experiment's; 'fast': the one that `compare` stored. frames, film: also write pictures or a film of the sampling.
     out: default: a folder named after the protocol, in the run. overwrite: replace samples of another protocol there.
     runs, data, batch_size, runtime, progress: as in `fid`.
 

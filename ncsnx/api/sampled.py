@@ -90,14 +90,12 @@ def _starting(
     model: ScoreModel, start: "torch.Tensor | str | None", start_sigma: float | None, task: "Task | None"
 ) -> ScoreModel:
     """The model with this start. Raises UsageError."""
-    options = StartOptions(sigma=start_sigma, image=None if start is None else "a tensor")
+    options = StartOptions(sigma=start_sigma, image="a tensor" if isinstance(start, torch.Tensor) else start)
+    options.check(measured=task is not None)
     if not isinstance(start, torch.Tensor):
-        options = StartOptions(sigma=start_sigma, image=start)
-        options.check(measured=task is not None)
-        if options.image not in (None, ADJOINT):
+        if start not in (None, ADJOINT):
             raise UsageError(f"{parameter('start')} must be a tensor of images or 'adjoint', not {start!a}")
         return options.applied(model, task, lambda: (0.0, 1.0))
-    options.check(measured=task is not None)
     images = start if start.dim() == 4 else start[None]
     if tuple(images.shape[1:]) != tuple(model.shape):
         raise UsageError(

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import attrs
 
 from ncsnx.config.checks import FieldError
-from ncsnx.config.data_sets import Arrays, Images, OwnData, Packed, Volumes
+from ncsnx.config.data_sets import LARGEST_SIDE, Arrays, Images, OwnData, Packed, Volumes
 from ncsnx.config.image_sizes import ImageSize, as_image_size, height_and_width, size_as_typed
 from ncsnx.data.packed.packed_file import PackedFile, is_packed
 from ncsnx.data.pictures.decoding import GIF_SUFFIXES, HEIC_EXTRA, HEIC_SUFFIXES, SUFFIXES, decodes_heic
@@ -96,7 +96,9 @@ def _volumes(path: Path, said: Reading, work: Work) -> Volumes:
     per_value = 2 if first.is_complex else 1
     forms = usual_forms((1, *shapes.most_common(1)[0][0]))
     if not forms:
-        raise NcsnxError(f"{first.title}: expected slices of at most 16,384 pixels a side, found {first.slice_shape}")
+        raise NcsnxError(
+            f"{first.title}: expected slices of at most {LARGEST_SIDE:,} pixels a side, found {first.slice_shape}"
+        )
     channels = said.channels or per_value * forms[0][0]
     fitting = [size for count, size in forms if per_value * count == channels]
     data = Volumes(
