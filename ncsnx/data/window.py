@@ -1,8 +1,10 @@
 """The window in which pictures show the values of a data set."""
 
+from torch import Tensor
+
 from ncsnx.config.data_sets import Data
-from ncsnx.data.transforms import scale_of
-from ncsnx.images import UNIT, Window
+from ncsnx.data.transforms import Preprocessing, scale_of
+from ncsnx.images import UNIT, Window, to_uint8
 
 
 def window_of(data: Data) -> Window:
@@ -21,3 +23,8 @@ def window_of(data: Data) -> Window:
     if high is None:
         high = scale if low < scale else low + scale
     return Window(low, high, data.is_complex)
+
+
+def shown_pixels(images: Preprocessing, pixels: Tensor) -> Tensor:
+    """Stored pixels → (B, C, H, W) uint8 in the window of the data, with a centre crop, for features."""
+    return to_uint8(window_of(images.data)(images.values(pixels)))

@@ -17,10 +17,9 @@ from torch import Tensor, nn
 from ncsnx.config.feature_networks import Classifier
 from ncsnx.data import Dataset, Preprocessing
 from ncsnx.data.dataset import NO_LABEL
-from ncsnx.data.window import window_of
+from ncsnx.data.window import shown_pixels
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.features.data_source import DataSource
-from ncsnx.images import to_uint8
 from ncsnx.networks.convolution import Convolution
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.spelling import argument
@@ -152,14 +151,9 @@ def _classes(
     """Index of the predicted class of each image: (N,) int64 on the CPU."""
     seen = [torch.empty(0, dtype=torch.int64)]
     for indices in _chunks(len(dataset), work):
-        _, logits = network(_shown(images, dataset.read(indices).pixels).to(device))
+        _, logits = network(shown_pixels(images, dataset.read(indices).pixels).to(device))
         seen.append(logits.argmax(dim=1).cpu())
     return torch.cat(seen)
-
-
-def _shown(images: Preprocessing, pixels: Tensor) -> Tensor:
-    """Stored pixels → (B, C, H, W) uint8, in the window of the data."""
-    return to_uint8(window_of(images.data)(images.values(pixels)))
 
 
 def _fit(
@@ -175,7 +169,7 @@ def _fit(
             fraction = min(1.0, (step + 1) / _WARMUP_STEPS) * (1 + math.cos(math.pi * step / config.steps)) / 2
             for group in optimizer.param_groups:
                 group["lr"] = _LEARNING_RATE * fraction
-            pixels = _shown(images, dataset.read(indices).pixels).to(targets.device)
+            pixels = shown_pixels(images, dataset.read(indices).pixels).to(targets.device)
             positions = torch.arange(step * _BATCH, step * _BATCH + len(indices), device=targets.device)
             _, logits = network(shifted(pixels, shifts, positions))
             optimizer.zero_grad(set_to_none=True)

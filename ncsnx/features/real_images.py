@@ -15,9 +15,8 @@ from ncsnx.config.data_sets import Data
 from ncsnx.config.variants import tag_of
 from ncsnx.data import Dataset, Preprocessing, StoredImages
 from ncsnx.data.splits import Split
-from ncsnx.data.window import window_of
+from ncsnx.data.window import shown_pixels, window_of
 from ncsnx.features.data_source import DataSource
-from ncsnx.images import to_uint8
 
 
 class RealImages(Protocol):
@@ -84,7 +83,7 @@ class SplitImages:
         dataset = self._dataset
         found = dataset.read(indices)
         preprocessing = Preprocessing(self.source.data, dataset.value_range, seed=0)
-        return attrs.evolve(found, pixels=to_uint8(window_of(self.source.data)(preprocessing.values(found.pixels))))
+        return attrs.evolve(found, pixels=shown_pixels(preprocessing, found.pixels))
 
     @property
     def _dataset(self) -> Dataset:
