@@ -28,7 +28,7 @@ from ncsnx.benchmarking.rounds import Spread, in_rounds
 from ncsnx.benchmarking.sampling_times import SamplerTime, sampler_times
 from ncsnx.benchmarking.tracing import kernel_count, peak_bytes, saved_bytes, shares_by_kind
 from ncsnx.config.experiment import Experiment
-from ncsnx.config.image_sizes import ImageSize, as_image_size, size_in_words
+from ncsnx.config.image_sizes import ImageSize, size_in_words, size_of_sides
 from ncsnx.data import DataMissingError, open_data
 from ncsnx.data.dataset import Dataset
 from ncsnx.errors import NcsnxError, Stopped
@@ -266,8 +266,7 @@ def _result(
 
 
 def _own_size(experiment: Experiment) -> ImageSize:
-    size: ImageSize = as_image_size(experiment.data.shape[1:])
-    return size
+    return size_of_sides(experiment.data.shape[1:])
 
 
 def _images(experiment: Experiment, size: ImageSize, folder: Path, work: Work) -> tuple[Experiment, Dataset, str]:

@@ -1,6 +1,7 @@
 """Sizes of images: one number for squares, the pair (height, width) for rectangles."""
 
 import re
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from ncsnx.config.checks import Check, FieldError, is_whole, quoted
@@ -14,6 +15,12 @@ def height_and_width(size: ImageSize) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
+def size_of_sides(sides: Sequence[int]) -> ImageSize:
+    """The size with this height and width."""
+    height, width = sides
+    return height if height == width else (height, width)
+
+
 def is_image_size(value: object) -> bool:
     """Whether a value is a whole number or a pair of them (constructors don't check types)."""
     return is_whole(value) or (isinstance(value, tuple) and len(value) == 2 and all(map(is_whole, value)))
@@ -25,7 +32,7 @@ def as_image_size(value: Any) -> Any:
     Other values pass unchanged: the codec checks types, and validators check values.
     """
     if isinstance(value, list | tuple) and len(value) == 2 and all(map(is_whole, value)):
-        return value[0] if value[0] == value[1] else tuple(value)
+        return size_of_sides(value)
     return value
 
 
@@ -50,8 +57,8 @@ def parsed_size(text: str) -> ImageSize | None:
     """The size of a text such as '64' or '8,12' (height, then width); None for any other text."""
     if not re.fullmatch("[0-9]{1,9}(,[0-9]{1,9})?", text):
         return None
-    sides = tuple(map(int, text.split(",")))
-    return sides[0] if len(set(sides)) == 1 else (sides[0], sides[1])
+    sides = [int(side) for side in text.split(",")]
+    return sides[0] if len(sides) == 1 else size_of_sides(sides)
 
 
 def size_as_typed(size: ImageSize) -> str:

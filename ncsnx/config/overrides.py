@@ -17,7 +17,7 @@ import attrs
 from ncsnx.config.checks import printable, quoted, shortened
 from ncsnx.config.codec import ConfigError, flatten, structure, unstructure
 from ncsnx.config.experiment import Experiment
-from ncsnx.config.image_sizes import ImageSize, as_image_size
+from ncsnx.config.image_sizes import ImageSize, size_of_sides
 from ncsnx.config.provenance import COMMAND_LINE, DEFAULT
 from ncsnx.config.sampler import Sampler
 from ncsnx.config.strict.converter import optional_of
@@ -188,8 +188,7 @@ def _image_size(text: str, path: str) -> ImageSize:
         case (number,):
             return number
         case (height, width):
-            size: ImageSize = as_image_size((height, width))
-            return size
+            return size_of_sides((height, width))
     expected = "a whole number such as 64, or height and width such as 8,12"
     raise OverrideError(f"{path}: expected {expected}, found {quoted(text)}")
 

@@ -12,7 +12,7 @@ import attrs
 
 from ncsnx.config import ConsistentAnnealed, Experiment, Karras, Sampler, Snapshots
 from ncsnx.config.data_sets import Data, Images, OwnData
-from ncsnx.config.image_sizes import ImageSize, as_image_size, size_in_words
+from ncsnx.config.image_sizes import ImageSize, size_in_words, size_of_sides
 from ncsnx.errors import Hint, UsageError
 from ncsnx.networks.layouts import NCSNV2
 from ncsnx.planning.cost import Cost, cost_of
@@ -219,7 +219,7 @@ def _reduced(data: OwnData, side: int) -> OwnData:
     """The data set with a longer side of so many pixels, in about its proportions."""
     sides = [side * each / long_side(data) for each in data.shape[1:]]
     even = [max(NCSNV2.smallest, round(each / NCSNV2.divisor) * NCSNV2.divisor) for each in sides]
-    return attrs.evolve(data, image_size=as_image_size(even))
+    return attrs.evolve(data, image_size=size_of_sides(even))
 
 
 def _first(stages: Sequence[_Stage], fits: Callable[[_Stage], bool]) -> _Stage | None:

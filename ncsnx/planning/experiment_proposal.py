@@ -19,7 +19,7 @@ from ncsnx.config import (
     Snapshots,
 )
 from ncsnx.config.data_sets import Data, Images, OwnData
-from ncsnx.config.image_sizes import ImageSize, as_image_size, height_and_width, size_as_typed, size_in_words
+from ncsnx.config.image_sizes import ImageSize, height_and_width, size_as_typed, size_in_words, size_of_sides
 from ncsnx.config.model import RefineNetModel
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.networks.layouts import DEEPER, DEEPEST, NCSNV2, NetworkLayout
@@ -54,8 +54,7 @@ def fitting_size(size: ImageSize) -> ImageSize:
     """The largest size within `size` that its network accepts, but at least the network's smallest size."""
     _, layout = network_for(size)
     sides = [max(layout.smallest, side // layout.divisor * layout.divisor) for side in height_and_width(size)]
-    fitting: ImageSize = as_image_size(sides)
-    return fitting
+    return size_of_sides(sides)
 
 
 def fitted_to_network(data: OwnData) -> OwnData:
@@ -90,8 +89,7 @@ def check_size(size: ImageSize) -> None:
 def _enlarged(size: ImageSize, divisor: int) -> ImageSize:
     """The size with `divisor` added to each side that isn't a multiple of it."""
     sides = [side + divisor if side % divisor else side for side in height_and_width(size)]
-    enlarged: ImageSize = as_image_size(sides)
-    return enlarged
+    return size_of_sides(sides)
 
 
 def draft(name: str, data: Data, *, width: int | None = None, batch_size: int = 128) -> Experiment:

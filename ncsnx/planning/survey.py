@@ -9,7 +9,7 @@ import attrs
 
 from ncsnx.config.data_sets import Data, Images, NumericData
 from ncsnx.config.experiment import Experiment
-from ncsnx.config.image_sizes import as_image_size
+from ncsnx.config.image_sizes import size_of_sides
 from ncsnx.config.variants import tag_of
 from ncsnx.data import DataMissingError, Dataset, open_data
 from ncsnx.data.magnitudes import measured_data
@@ -118,7 +118,7 @@ class Survey:
         return {
             "experiment": self.experiment.name,
             "data": tag_of(type(data)),
-            "image_size": as_image_size(data.shape[1:]),
+            "image_size": size_of_sides(data.shape[1:]),
             "channels": data.channels,
             "dimensions": plan.dimensions,
             "images": distances.images if distances else None,

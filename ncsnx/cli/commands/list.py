@@ -130,7 +130,7 @@ def _text(value: object) -> str:
 
 def _experiments(messages: "Messages") -> list[dict[str, Any]]:
     from ncsnx.config.discovery import RANKS, discover, known_names
-    from ncsnx.config.image_sizes import as_image_size
+    from ncsnx.config.image_sizes import size_of_sides
     from ncsnx.config.registry import relative
     from ncsnx.config.variants import tag_of
 
@@ -142,7 +142,7 @@ def _experiments(messages: "Messages") -> list[dict[str, Any]]:
             {
                 "name": experiment.name,
                 "data": tag_of(type(experiment.data)),
-                "image_size": as_image_size(experiment.data.shape[1:]),
+                "image_size": size_of_sides(experiment.data.shape[1:]),
                 "network": tag_of(type(experiment.model)),
                 "levels": experiment.schedule.levels,
                 "batch_size": experiment.batch_size,

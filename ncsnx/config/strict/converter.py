@@ -16,7 +16,7 @@ from cattrs import BaseValidationError, Converter, IterableValidationError, Iter
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from ncsnx.config.checks import is_whole, quoted
-from ncsnx.config.image_sizes import ImageSize, as_image_size
+from ncsnx.config.image_sizes import ImageSize, size_of_sides
 from ncsnx.config.strict.complaints import RefusedError, StructureError, did_you_mean, structure_error
 from ncsnx.config.strict.fields import is_omitted, rest_field
 from ncsnx.config.strict.migrating import migrated
@@ -104,9 +104,7 @@ def _structure_tuple(value: Any, declared: Any) -> tuple[Any, ...]:
 
 def _structure_image_size(value: Any, _: Any) -> ImageSize:
     if isinstance(value, list | tuple):
-        pair: tuple[int, int] = _structure_tuple(value, tuple[int, int])
-        size: ImageSize = as_image_size(pair)
-        return size
+        return size_of_sides(_structure_tuple(value, tuple[int, int]))
     if not is_whole(value):
         raise RefusedError("a whole number, or a list of height and width", value)
     return int(value)

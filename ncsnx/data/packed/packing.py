@@ -23,7 +23,7 @@ import torch
 
 from ncsnx.config.codec import flatten, identifying_values
 from ncsnx.config.data_sets import Data
-from ncsnx.config.image_sizes import as_image_size
+from ncsnx.config.image_sizes import size_of_sides
 from ncsnx.data.dataset import StoredImages
 from ncsnx.data.packed.chunk_parts import ChunkParts
 from ncsnx.data.packed.packed_file import (
@@ -199,7 +199,7 @@ def _header(splits: Splits, settings: dict[str, Any], chunk_images: int | None) 
         count=train + held_out,
         train=train,
         channels=channels,
-        size=as_image_size(size),
+        size=size_of_sides(size),
         low=low,
         high=high,
         bounds="unbounded" if is_unbounded else "bounded",

@@ -12,7 +12,7 @@ import attrs
 
 from ncsnx.config.checks import FieldError
 from ncsnx.config.data_sets import LARGEST_SIDE, Arrays, Images, OwnData, Packed, Volumes
-from ncsnx.config.image_sizes import ImageSize, as_image_size, height_and_width, size_as_typed
+from ncsnx.config.image_sizes import ImageSize, height_and_width, size_as_typed, size_of_sides
 from ncsnx.data.packed.packed_file import PackedFile, is_packed
 from ncsnx.data.pictures.decoding import GIF_SUFFIXES, HEIC_EXTRA, HEIC_SUFFIXES, SUFFIXES, decodes_heic
 from ncsnx.data.pictures.image_files import ImageFiles
@@ -199,8 +199,7 @@ def _usual_size(scan: Scan) -> ImageSize:
         return min(LARGEST_UNASKED, _usual_side(scan))
     height, width = scan.only_size
     scale = min(1.0, LARGEST_UNASKED / max(height, width))
-    size: ImageSize = as_image_size((max(1, round(scale * height)), max(1, round(scale * width))))
-    return size
+    return size_of_sides([max(1, round(scale * side)) for side in (height, width)])
 
 
 def _usual_side(scan: Scan) -> int:
