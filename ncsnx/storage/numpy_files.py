@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any, Literal, Protocol, cast
+from typing import IO, Any, Literal, Protocol, Self, cast
 
 import attrs
 import numpy as np
@@ -59,6 +59,24 @@ class ArrayHeader:
     """Offset in the file of the first value; None for compressed values."""
     stored_bytes: int
     """Bytes in the file, possibly compressed."""
+
+    @classmethod
+    def checked(
+        cls,
+        title: str,
+        shape: tuple[int, ...],
+        dtype: "np.dtype[Any]",
+        start: int | None,
+        stored_bytes: int,
+        *,
+        fortran_order: bool = False,
+    ) -> Self:
+        """The header of an array. Raises NcsnxError for an impossible shape."""
+        # each axis is checked, since a 0 would hide a huge one in the product
+        is_possible = len(shape) <= _MOST_AXES and all(0 <= axis < 2**63 for axis in shape)
+        if not is_possible or math.prod(shape) * dtype.itemsize >= 2**63:
+            raise NcsnxError(f"{title}: declares the impossible shape {quoted(shape)}; save it again")
+        return cls(title, tuple(map(int, shape)), dtype, fortran_order, start, stored_bytes)
 
     @property
     def nbytes(self) -> int:
@@ -278,12 +296,8 @@ def _parsed(title: str, stream: IO[bytes], size: int, start: int | None, stored_
         raise NcsnxError(f"{title}: holds Python objects, which are never unpickled; save it as numbers")
     if dtype.fields is not None or dtype.subdtype is not None:
         raise NcsnxError(f"{title}: holds records of {shortened(str(dtype))}; save each field as a separate array")
-    # each axis is checked, since a 0 would hide a huge one in the product
-    is_possible = len(shape) <= _MOST_AXES and all(0 <= axis < 2**63 for axis in shape)
-    if not is_possible or math.prod(shape) * dtype.itemsize >= 2**63:
-        raise NcsnxError(f"{title}: declares the impossible shape {quoted(tuple(shape))}; save it again")
     place = None if start is None else start + head.tell()
-    header = ArrayHeader(title, tuple(map(int, shape)), dtype, fortran_order, place, stored_bytes)
+    header = ArrayHeader.checked(title, tuple(shape), dtype, place, stored_bytes, fortran_order=fortran_order)
     if size - head.tell() != header.nbytes:
         raise NcsnxError(
             f"{title}: declares {header}, but holds {counted(size - head.tell(), 'byte')}; get a complete copy"
@@ -330,9 +344,11 @@ def _unwarned() -> Iterator[None]:
 
 @contextmanager
 def opened_arrays(path: Path) -> Iterator[BufferedReader]:
-    """A regular file, opened and closed again. Raises NcsnxError if it can't be read."""
+    """A regular file, opened and closed again. Raises NcsnxError if it's empty or can't be read."""
     try:
         with opened(path, follows_links=True) as file:
+            if os.fstat(file.fileno()).st_size == 0:
+                raise NcsnxError(f"{in_utf8(path)}: is empty; get a complete copy")
             yield file
     except OSError as error:
         raise NcsnxError(f"{in_utf8(path)}: cannot be read: {error.strerror or error}") from error

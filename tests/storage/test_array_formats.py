@@ -233,6 +233,8 @@ def test_other_files_are_refused_with_what_is_read(tmp_path: Path) -> None:
     assert "dcm2niix" in complaint(tmp_path / "x.dcm")
     scipy.io.savemat(tmp_path / "x.mat", {"x": MASK}, format="4")
     assert "save(…, '-v7')" in complaint(tmp_path / "x.mat")
+    (tmp_path / "none.mat").touch()
+    assert complaint(tmp_path / "none.mat").endswith("none.mat: is empty; get a complete copy")
     os.mkfifo(tmp_path / "pipe")
     assert "is not a regular file" in complaint(tmp_path / "pipe")
     nifti(tmp_path / "x.nii", KSPACE)

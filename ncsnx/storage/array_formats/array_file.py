@@ -5,20 +5,16 @@ no other file is read, whatever the file refers to.
 """
 
 import importlib.util
-import math
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
-from ncsnx.config.checks import quoted
 from ncsnx.errors import Hint, NcsnxError
-from ncsnx.storage.numpy_files import ArrayHeader, NamedArrays
+from ncsnx.storage.numpy_files import NamedArrays
 
 SCIENCE_EXTRA = "pip install 'ncsnx[science]'"
 """Command that installs the readers of HDF5 and NIfTI."""
-_MOST_AXES = 64
 
 
 class LazyArray(Protocol):
@@ -48,20 +44,3 @@ def require_extra(path: Path, module: str, format_name: str) -> None:
         raise NcsnxError(
             f"{path}: {format_name} needs an extra that is not installed", Hint("install it", SCIENCE_EXTRA)
         )
-
-
-def checked_header(
-    title: str,
-    shape: tuple[int, ...],
-    dtype: "np.dtype[Any]",
-    start: int | None,
-    stored_bytes: int,
-    *,
-    fortran_order: bool = False,
-) -> ArrayHeader:
-    """The header of an array. Raises NcsnxError for an impossible shape. Parameters as in `ArrayHeader`."""
-    # each axis is checked, since a 0 would hide a huge one in the product
-    is_possible = len(shape) <= _MOST_AXES and all(0 <= axis < 2**63 for axis in shape)
-    if not is_possible or math.prod(shape) * dtype.itemsize >= 2**63:
-        raise NcsnxError(f"{title}: declares the impossible shape {quoted(shape)}; save it again")
-    return ArrayHeader(title, shape, dtype, fortran_order, start, stored_bytes)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ncsnx.config.checks import shortened
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
-from ncsnx.storage.array_formats.array_file import checked_header, require_extra
+from ncsnx.storage.array_formats.array_file import require_extra
 from ncsnx.storage.free_memory import SHARE, available_memory
 from ncsnx.storage.numpy_files import COMPLEX, REAL, ArrayHeader, array_name, listed, opened_arrays, reporting_damage
 from ncsnx.storage.process import in_utf8
@@ -201,7 +201,7 @@ def _header(title: str, dataset: "h5py.Dataset", is_matlab: bool) -> ArrayHeader
         raise NcsnxError(f"{title}: expected an array of numbers, found {found}; save it as numbers")
     shape = tuple(map(int, dataset.shape))
     offset = None if dataset.chunks else dataset.id.get_offset()  # None also for values that were never written
-    return checked_header(
+    return ArrayHeader.checked(
         title,
         shape[::-1] if is_matlab else shape,
         dtype,

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
-from ncsnx.storage.array_formats.array_file import LazyArray, checked_header
+from ncsnx.storage.array_formats.array_file import LazyArray
 from ncsnx.storage.numpy_files import ArrayHeader, array_name, listed, opened_arrays, reporting_damage
 from ncsnx.storage.process import in_utf8
 
@@ -107,7 +107,9 @@ class MatlabFile:
         place = self._place(name)
         dtype = _dtype_of(place.variable)
         start = None if place.is_packed else place.begin
-        return checked_header(self._title(name), place.variable.shape, dtype, start, place.size, fortran_order=True)
+        return ArrayHeader.checked(
+            self._title(name), place.variable.shape, dtype, start, place.size, fortran_order=True
+        )
 
     def read(self, name: str | None = None) -> NDArray[Any]:
         """The array in memory. Raises NcsnxError."""

@@ -61,13 +61,13 @@ def read_named_arrays(
         require_named(file, expected, how, ignored=others)
     else:
         if isinstance(file, MatlabFile) or (isinstance(file, Hdf5File) and file.is_matlab):
-            file = _WithVectors(file, [name for name, array in expected.items() if _is_vector(array)])
+            file = _WithVectors(file, [name for name, array in expected.items() if _may_be_vector(array)])
         require_named(file, expected, how, ignored=others, of="", nameless="a NIfTI, which holds one array")
     return {name: file.read(name) for name in expected if name in (file.names or ())}
 
 
-def _is_vector(expected: ExpectedArray) -> bool:
-    return all(len(shape) == 1 for shape in expected.shapes)
+def _may_be_vector(expected: ExpectedArray) -> bool:
+    return any(len(shape) == 1 for shape in expected.shapes)
 
 
 @attrs.frozen
@@ -76,7 +76,7 @@ class _WithVectors:
 
     file: MatlabFile | Hdf5File
     vectors: Collection[str]
-    """Names of the arrays that are expected with one axis."""
+    """Names of the arrays that may have one axis."""
 
     @property
     def path(self) -> Path:

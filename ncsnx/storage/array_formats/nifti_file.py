@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
-from ncsnx.storage.array_formats.array_file import LazyArray, checked_header, require_extra
+from ncsnx.storage.array_formats.array_file import LazyArray, require_extra
 from ncsnx.storage.numpy_files import COMPLEX, REAL, ArrayHeader, opened_arrays, reporting_damage
 from ncsnx.storage.process import in_utf8
 
@@ -173,7 +173,7 @@ def _parsed(title: str, begin: bytes, size: int, is_packed: bool) -> _Found:
         raise ValueError(f"its values begin at byte {offset:g}")
     is_scaled = (slope, inter) != (1.0, 0.0)
     dtype = np.dtype(np.complex64 if stored.kind == "c" else np.float32) if is_scaled else stored.newbyteorder("=")
-    header = checked_header(title, shape, dtype, None if is_packed else int(offset), size, fortran_order=True)
+    header = ArrayHeader.checked(title, shape, dtype, None if is_packed else int(offset), size, fortran_order=True)
     needed = int(offset) + math.prod(shape) * stored.itemsize
     if not is_packed and needed > size:
         raise NcsnxError(f"{title}: declares {header}, but holds {counted(size, 'byte')}; get a complete copy")
