@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Iterable
 
 _HISSING = re.compile("(s|x|ch|sh)$")
 _CONSONANT_Y = re.compile("(?<![aeiou])y$")
@@ -42,6 +43,11 @@ def with_error(value: float, error: float | None) -> str:
     decimals = 1 - math.floor(math.log10(error))
     shown = max(decimals, 0)
     return f"{round(value, decimals):,.{shown}f} ± {round(error, decimals):,.{shown}f}"
+
+
+def product(factors: Iterable[object]) -> str:
+    """Sizes of axes: '16×24'; 'a single number' without any."""
+    return "×".join(map(str, factors)) or "a single number"
 
 
 def percent(share: float) -> str:

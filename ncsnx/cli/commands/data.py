@@ -564,13 +564,13 @@ def _facts(
 
 def _show(messages: "Messages", what: _Meant, summary: "Summary", scan: "Scan | None", unread: "list[Unread]") -> None:
     from ncsnx.console.tables import Column, table
-    from ncsnx.quantities import number
+    from ncsnx.quantities import number, product
 
     rows = {
         "training images": f"{summary.train:,}",
         "held out": f"{summary.held_out:,}",
         "labels": _listed([f"{label}: {count:,}" for label, count in summary.labels.items()], ", ") or "none",
-        "shape": "×".join(map(str, summary.shape)),
+        "shape": product(summary.shape),
         "values": f"{summary.dtype} from {summary.least:g} to {summary.most:g}; {_range_in_words(what, summary)}",
         "mean": "  ".join(map(number, summary.mean)),
         "standard deviation": "  ".join(map(number, summary.standard_deviation)),

@@ -31,7 +31,7 @@ from ncsnx.data.readers.complex_values import as_channels, require_declared
 from ncsnx.data.readers.hashed_split import held_out_by_hash
 from ncsnx.data.splits import Splits
 from ncsnx.errors import NcsnxError
-from ncsnx.quantities import counted, them
+from ncsnx.quantities import counted, product, them
 from ncsnx.spelling import A_NAME, argument
 from ncsnx.storage import findings
 from ncsnx.storage.documents.document import document
@@ -41,7 +41,7 @@ from ncsnx.storage.numpy_files import NPY_MAGIC, NumpyFile, listed
 from ncsnx.storage.reading import opened
 from ncsnx.storage.tensor_headers import tensor_headers
 from ncsnx.storage.zips import ZIP_MAGIC
-from ncsnx.work import Work
+from ncsnx.work import SILENT, Work
 
 LABELS = "labels"
 """Name of the array of labels, in files of several arrays."""
@@ -95,6 +95,9 @@ class ScannedArray(Protocol):
     def block(self, start: int, stop: int) -> Tensor:
         """(stop − start, …): consecutive entries along the first axis."""
 
+    def place(self, index: int) -> str:
+        """The image at an index, for messages."""
+
 
 @attrs.define(eq=False, slots=False)
 class StoredArray:
@@ -146,6 +149,10 @@ class StoredArray:
         """(stop − start, …): as `rows`, for consecutive entries."""
         values = self._opened[start:stop]
         return self._as_stored(values if self.kind == "safetensors" else _native(values))
+
+    def place(self, index: int) -> str:
+        """The image at an index, for messages."""
+        return f"image {index:,}"
 
     @property
     def title(self) -> str:
@@ -246,7 +253,7 @@ def open_array(path: Path, name: str | None = None) -> tuple[StoredArray, list[s
         names = _names(path, kind)
     array = StoredArray(path, kind, _chosen(path, names, name))
     if len(array.shape) == 0 or array.shape[0] == 0:
-        raise NcsnxError(f"{array.title}: expected images, found {_product(array.shape) or 'a single number'}")
+        raise NcsnxError(f"{array.title}: expected images, found {product(array.shape)}")
     require_memory_for(array.title, array.shape[0], math.prod(array.shape[1:]))
     return array, names
 
@@ -289,7 +296,8 @@ def _kind(path: Path) -> _Kind:
         return "numpy"
     if path.suffix.lower() == ".safetensors" or begin[8:] == b"{":
         return "safetensors"
-    raise NcsnxError(f"{path}: expected a .npy, .npz or safetensors file, found another format")
+    found = "another format" if begin else "an empty file; get a complete copy"
+    raise NcsnxError(f"{path}: expected a .npy, .npz or safetensors file, found {found}")
 
 
 def _names(path: Path, kind: _Kind) -> list[str]:
@@ -341,18 +349,14 @@ def _layout(array: StoredArray, data: Arrays, work: Work) -> _Layout:
         expected["N×H×W"] = size
     fitting = [layout for layout, rest in expected.items() if shape[1:] == rest]
     if not fitting:
-        forms = " or ".join(_product(("N", *rest)) for rest in dict.fromkeys(expected.values()))
-        raise NcsnxError(f"{array.title}: expected {forms}, found {_product(shape)}{_hint(shape, data)}")
+        forms = " or ".join(product(("N", *rest)) for rest in dict.fromkeys(expected.values()))
+        raise NcsnxError(f"{array.title}: expected {forms}, found {product(shape)}{_hint(shape, data)}")
     if len(fitting) > 1 and channels > 1:
         work.warning(
-            f"{array.title}: {_product(shape)} is read as N×C×H×W; if it is N×H×W×C, save "
+            f"{array.title}: {product(shape)} is read as N×C×H×W; if it is N×H×W×C, save "
             "array.transpose(0, 3, 1, 2) instead"
         )
     return fitting[0]
-
-
-def _product(factors: tuple[Any, ...]) -> str:
-    return "×".join(map(str, factors))
 
 
 def _hint(shape: tuple[int, ...], data: Arrays) -> str:
@@ -393,7 +397,7 @@ def array_forms(shape: tuple[int, ...]) -> list[tuple[int, ImageSize]]:
 def _labels(array: StoredArray, count: int) -> Tensor:
     wanted = f"{array.title}: expected one whole number for each of the {counted(count, 'image')}, found"
     if array.shape != (count,):
-        raise NcsnxError(f"{wanted} {_product(array.shape) or 'a single number'}")
+        raise NcsnxError(f"{wanted} {product(array.shape)}")
     labels = array.block(0, count)
     if labels.is_floating_point() or labels.is_complex():
         raise NcsnxError(f"{wanted} {str(labels.dtype).removeprefix('torch.')}")
@@ -455,7 +459,7 @@ def check_values(array: ScannedArray, data: Arrays | Volumes, mark: str, work: W
     Warns if they hardly use it.
     """
     values = values_of(array, mark, work)
-    _check_numbers(array, values)
+    _check_numbers(array, values, work)
     if not data.is_bounded:
         return
     span = f"from {values.least:.9g} to {values.most:.9g}"
@@ -476,10 +480,17 @@ def check_values(array: ScannedArray, data: Arrays | Volumes, mark: str, work: W
         )
 
 
-def _check_numbers(array: ScannedArray, values: Values) -> None:
-    if values.no_numbers:
-        found = counted(values.no_numbers, "NaN or infinite value")
-        raise NcsnxError(f"{array.title}: expected finite values, found {found}; replace {them(values.no_numbers)}")
+def _check_numbers(array: ScannedArray, values: Values, work: Work = SILENT) -> None:
+    if not values.no_numbers:
+        return
+    found, images = counted(values.no_numbers, "NaN or infinite value"), 0
+    for block in _blocks(array, work):
+        wrong = (~torch.isfinite(block)).flatten(1).any(dim=1).nonzero()
+        if len(wrong):
+            found += f", the first in {array.place(images + int(wrong[0]))}"
+            break
+        images += len(block)
+    raise NcsnxError(f"{array.title}: expected finite values, found {found}; replace {them(values.no_numbers)}")
 
 
 def _scanned(array: ScannedArray, work: Work) -> Values:

@@ -22,6 +22,7 @@ from ncsnx.data.readers.arrays import array_fingerprint, array_forms, open_array
 from ncsnx.data.readers.own_images import picture_files
 from ncsnx.data.volumes.volume_files import VolumeFiles, holds_volumes
 from ncsnx.errors import Hint, NcsnxError
+from ncsnx.quantities import product
 from ncsnx.work import Work, ignore_message
 
 ARRAY_SUFFIXES = (".npy", ".npz", ".safetensors")
@@ -117,7 +118,7 @@ def _arrays(path: Path, said: Reading, work: Work) -> Arrays:
     array, _ = open_array(path, said.array)
     per_value = 2 if array.is_complex else 1
     forms = [(per_value * channels, size) for channels, size in array_forms(array.shape)]
-    shape = "×".join(map(str, array.shape))
+    shape = product(array.shape)
     if not forms:
         raise NcsnxError(f"{array.title}: expected images, N×C×H×W or N×H×W(×C), found {shape}")
     fitting = [form for form in forms if said.channels in (None, form[0])]

@@ -10,6 +10,7 @@ from ncsnx.data.packed.packed_file import PackedError, PackedFile, declaration, 
 from ncsnx.data.places import own_path
 from ncsnx.data.readers.complex_values import require_declared
 from ncsnx.data.splits import Splits
+from ncsnx.quantities import product
 from ncsnx.work import SILENT, Work
 
 
@@ -20,9 +21,9 @@ def open_packed(data: Packed, folder: Path, work: Work = SILENT) -> Splits:
     header = file.header
     declared = (data.channels, *data.stored_size)
     if header.shape != declared:
-        expected, found = ("×".join(map(str, shape)) for shape in (declared, header.shape))
         raise PackedError(
-            f"{file.path}: expected images of {expected} as declared, found {found}; declare {declaration(header)}"
+            f"{file.path}: expected images of {product(declared)} as declared, found {product(header.shape)}; "
+            f"declare {declaration(header)}"
         )
     require_declared(str(file.path), data, is_complex=header.complex, type_name=header.dtype, channels=header.channels)
     if header.bounds == "unbounded" and data.is_bounded:

@@ -25,7 +25,7 @@ from ncsnx.data.splits import Splits
 from ncsnx.data.volumes.volume_files import Volume, VolumeFiles
 from ncsnx.data.volumes.volume_slices import OpenVolumes, VolumeSlices
 from ncsnx.errors import Hint, NcsnxError
-from ncsnx.quantities import counted
+from ncsnx.quantities import counted, product
 from ncsnx.work import Work
 
 
@@ -79,6 +79,10 @@ class _AllSlices:
     def block(self, start: int, stop: int) -> Tensor:
         return self.slices.read(torch.arange(start, stop)).pixels
 
+    def place(self, index: int) -> str:
+        volume, along = self.slices.source.place(index)
+        return f"slice {along:,} of {volume.title}"
+
 
 def _require_as_declared(volume: Volume, data: Volumes) -> None:
     """Raises NcsnxError for real numbers where complex ones are declared, the reverse, and for other channels."""
@@ -94,10 +98,9 @@ def _require_as_declared(volume: Volume, data: Volumes) -> None:
     channels = data.channels // per_value
     if (len(plane) == 2 and channels == 1) or (len(plane) == 3 and channels in (plane[0], plane[2])):
         return
-    found = "×".join(map(str, volume.shape))
     raise NcsnxError(
         f"{volume.title}: expected slices of {counted(data.channels, 'channel')} along axis {volume.axis}, found "
-        f"{found}",
+        f"{product(volume.shape)}",
         Hint("declare what fits", adds=" or ".join(f"data.channels={per_value * count}" for count in fitting)),
     )
 

@@ -12,8 +12,7 @@ import attrs
 from ncsnx.data import fingerprint
 from ncsnx.data.pictures.image_files import ImageFiles
 from ncsnx.errors import NcsnxError
-from ncsnx.quantities import counted
-from ncsnx.spelling import A_NAME, argument
+from ncsnx.quantities import counted, product
 from ncsnx.storage.array_formats.array_file import ArrayFile
 from ncsnx.storage.array_formats.hdf5_file import Hdf5File
 from ncsnx.storage.array_formats.matlab_file import MatlabFile
@@ -119,12 +118,12 @@ def _volume(path: Path, dataset: str | None, axis: int | None) -> Volume:
         )
     if len(shape) not in (3, 4) or math.prod(shape) == 0:
         raise NcsnxError(
-            f"{title}: expected a volume of 3 axes (slices, height, width), or 4 with channels, found {_product(shape)}"
+            f"{title}: expected a volume of 3 axes (slices, height, width), or 4 with channels, found {product(shape)}"
         )
     is_third = isinstance(file, NiftiFile | MatlabFile) or (isinstance(file, Hdf5File) and file.is_matlab)
     along = (2 if is_third else 0) if axis is None else axis
     if along >= len(shape):
-        raise NcsnxError(f"{title}: has no axis {along} (data.axis); its axes are {_product(shape)}, counted from 0")
+        raise NcsnxError(f"{title}: has no axis {along} (data.axis); its axes are {product(shape)}, counted from 0")
     is_complex = header.dtype.kind in COMPLEX
     is_packed = header.start is None and not isinstance(file, Hdf5File)
     return Volume(path, title, name, shape, along, str(header.dtype), is_complex, is_packed)
@@ -144,10 +143,6 @@ def _chosen(file: ArrayFile, dataset: str | None) -> str | None:
     if len(names) != 1:
         raise NcsnxError(
             f"{in_utf8(file.path)}: expected one array, found {counted(len(names), 'array')}: {listed(names)}; choose "
-            f"one with data.dataset=NAME or {argument('array', A_NAME)}"
+            "one with data.dataset=NAME"
         )
     return names[0]
-
-
-def _product(factors: tuple[int, ...]) -> str:
-    return "×".join(map(str, factors)) or "a single number"
