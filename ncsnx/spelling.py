@@ -28,15 +28,19 @@ def parameter(name: str) -> str:
 def argument(name: str, value: object = None) -> str:
     """The argument to pass: `device='auto'`, or in a command its option with the value.
 
-    In a command the value is quoted for the shell. None leaves it open: `out=`, or the option alone. True is the
-    option alone too: `overwrite=True`. False is its negation: `compile=False`, or the option with 'no'.
+    In a command the value is quoted for the shell, and a tuple is joined by commas. None leaves it open: `out=`, or the
+    option alone. True is the option alone too: `overwrite=True`. False is its negation: `compile=False`, or the option
+    with 'no'.
     """
     option = _OPTION.get()
     if option is None:
         return f"{name}=" if value is None else f"{name}={value!r}"
     if value is False:
         return option(f"no_{name}")
-    return option(name) if value is None or value is True else f"{option(name)} {shlex.quote(str(value))}"
+    if value is None or value is True:
+        return option(name)
+    typed = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return f"{option(name)} {shlex.quote(typed)}"
 
 
 @contextmanager

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from ncsnx.config.checks import quoted
-from ncsnx.config.image_sizes import ImageSize, as_image_size, height_and_width, is_image_size
+from ncsnx.config.data_sets import LARGEST_SIDE, is_possible_size
+from ncsnx.config.image_sizes import ImageSize, as_image_size, is_image_size
 from ncsnx.config.sampler import Sampler
 from ncsnx.errors import UsageError
 from ncsnx.runs.folder import Run
@@ -47,7 +48,10 @@ def as_tags(given: Sequence[str]) -> Sequence[str]:
 def image_size_of(size: Any) -> ImageSize | None:
     """A size that was given; a pair of equal numbers becomes the one number. Raises UsageError for other values."""
     found = as_image_size(size)
-    if found is not None and not (is_image_size(found) and min(height_and_width(found)) >= 1):
-        raise UsageError(f"{parameter('size')} {quoted(size)}: expected a number of pixels, or (height, width)")
+    if found is not None and not (is_image_size(found) and is_possible_size(found)):
+        raise UsageError(
+            f"{parameter('size')} {quoted(size)}: expected a number of pixels, or (height, width), from 1 to "
+            f"{LARGEST_SIDE:,}"
+        )
     checked: ImageSize | None = found
     return checked

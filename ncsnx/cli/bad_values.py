@@ -31,11 +31,11 @@ def a_count(low: int, high: int) -> Callable[[str], int]:
 
 def a_size(text: str) -> "int | tuple[int, int]":
     """The `parser` of an image size: 64, or 48,64 for height 48 and width 64."""
-    from ncsnx.config.data_sets import LARGEST_SIDE
-    from ncsnx.config.image_sizes import height_and_width, parsed_size
+    from ncsnx.config.data_sets import LARGEST_SIDE, is_possible_size
+    from ncsnx.config.image_sizes import parsed_size
 
     size = parsed_size(str(text))
-    if size is None or not all(1 <= side <= LARGEST_SIDE for side in height_and_width(size)):
+    if size is None or not is_possible_size(size):
         from ncsnx.config.checks import quoted
 
         raise BadValue(

@@ -106,10 +106,8 @@ StartPicture = Annotated[
     str | None,
     typer.Option(
         "--start",
-        metavar="PICTURE|adjoint",
-        help="With --start-sigma: the picture that images start from, a file or a folder; adjoint is an image of the "
-        "measurement alone.",
-        show_default="adjoint, if there is a measurement",
+        metavar="PICTURE",
+        help="With --start-sigma: the picture that images start from, a file or a folder.",
         rich_help_panel=IMAGES_PANEL,
     ),
 ]

@@ -21,13 +21,14 @@ def typed_words(without: Mapping[str, int] | None = None) -> list[str]:
 
 
 def typed_with(addition: str) -> str:
-    """The command line as typed, followed by `addition`: an option or FIELD=VALUE, ready to be typed.
+    """The command line as typed, followed by `addition`: an option, or FIELD=VALUE once or several times.
 
-    An earlier use of the same option or field is left out.
+    Earlier uses of the same option, or of the same fields, are left out.
     """
-    name, *value = shlex.split(addition)
-    field, is_field, _ = name.partition("=")
-    kept = _rest(_typed.get(), {field: 1} if value or is_field else {})
+    words = shlex.split(addition)
+    fields = [name for name, is_field, _ in (word.partition("=") for word in words) if is_field]
+    is_option = words[0].startswith("-") and len(words) > 1
+    kept = _rest(_typed.get(), dict.fromkeys([words[0], *fields] if is_option else fields, 1))
     return f"{shlex.join(['ncsnx', *kept])} {addition}"
 
 

@@ -24,6 +24,11 @@ LARGEST_SIDE = 16_384
 MOST_CHANNELS = 1_024
 
 
+def is_possible_size(size: ImageSize) -> bool:
+    """Whether images may have this size: both sides are from 1 to `LARGEST_SIDE`."""
+    return all(1 <= side <= LARGEST_SIDE for side in height_and_width(size))
+
+
 @attrs.frozen(kw_only=True)
 class Data(Config):
     """A data set and the path of its images to the network: scaled to [0, 1], flipped, dequantized, transformed."""

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ncsnx.config.data_sets import Data
 from ncsnx.config.feature_networks import Classifier
 from ncsnx.data import Dataset, Preprocessing
 from ncsnx.data.dataset import NO_LABEL
@@ -103,13 +104,13 @@ def train_classifier(config: Classifier, source: DataSource, device: torch.devic
     if min(shape[1:]) < SMALLEST:
         raise NcsnxError(
             f"the classifier takes images of at least {SMALLEST}×{SMALLEST} pixels, not {shape[1]}×{shape[2]}",
-            _other_features(),
+            _other_features(source.data),
         )
     images = Preprocessing(source.data, splits.train.value_range, seed=0)
-    known, targets = torch.unique(_labels(splits.train, work), return_inverse=True)
-    held_out_labels = _labels(splits.held_out, work)
+    known, targets = torch.unique(_labels(splits.train, source.data, work), return_inverse=True)
+    held_out_labels = _labels(splits.held_out, source.data, work)
     if len(known) < 2:
-        raise NcsnxError("the data has images of one class only", _other_features())
+        raise NcsnxError("the data has images of one class only", _other_features(source.data))
     network = ClassifierNetwork(shape, config.width, len(known), config.seed).to(device)
     _fit(network, config, splits.train, images, targets.to(device), work)
     if not all(bool(parameter.isfinite().all()) for parameter in network.parameters()):
@@ -121,8 +122,10 @@ def train_classifier(config: Classifier, source: DataSource, device: torch.devic
     return Trained(network, shape, len(known), accuracy, len(answers))
 
 
-def _other_features() -> Hint:
-    return Hint("use other features", adds=argument("features", "inception"))
+def _other_features(data: Data) -> Hint:
+    if data.is_bounded:
+        return Hint("use other features", adds=argument("features", "inception"))
+    return Hint("use a network of your own, in TorchScript", adds=argument("features", "torchscript:FILE"))
 
 
 def _chunks(size: int, work: Work) -> Iterator[Tensor]:
@@ -131,14 +134,14 @@ def _chunks(size: int, work: Work) -> Iterator[Tensor]:
         yield torch.arange(start, min(start + _CHUNK, size))
 
 
-def _labels(dataset: Dataset, work: Work) -> Tensor:
+def _labels(dataset: Dataset, data: Data, work: Work) -> Tensor:
     """Labels of all images: (N,) int64. Raises NcsnxError at the first image without one."""
     found = [torch.empty(0, dtype=torch.int64)]
     with work.progress("reading labels", total=len(dataset), unit="images") as advance:
         for indices in _chunks(len(dataset), work):
             labels = dataset.read(indices).labels
             if bool((labels == NO_LABEL).any()):
-                raise NcsnxError("the data has no labels", _other_features())
+                raise NcsnxError("the data has no labels", _other_features(data))
             found.append(labels)
             advance(len(indices))
     return torch.cat(found)

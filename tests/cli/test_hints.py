@@ -18,6 +18,11 @@ from tests.cli.command import run
         (["train", "my run"], "--runs DIR", "ncsnx train 'my run' --runs DIR"),
         (["train", "a", "--runs", "x"], "--runs DIR", "ncsnx train a --runs DIR"),
         (["train", "a", "--runs=x"], "--runs DIR", "ncsnx train a --runs DIR"),
+        (
+            ["train", "a", "data.range=unbounded", "data.channels=1"],
+            "data.complex=true data.range=unbounded data.channels=2",
+            "ncsnx train a data.complex=true data.range=unbounded data.channels=2",
+        ),
         (["sample", "a", "--runs", "x"], "--overwrite", "ncsnx sample a --runs x --overwrite"),
     ],
 )

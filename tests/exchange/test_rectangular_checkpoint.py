@@ -82,6 +82,6 @@ def test_samples_of_another_size_are_drawn_with_a_warning(model: ScoreModel, cap
     with pytest.raises(UsageError, match="size 15,24: NCSNv2Network needs images whose height and width") as refused:
         model.at_size((15, 24))
     assert "choose size 14,24 or 16,24" in str(refused.value)
-    for wrong in ("16", (16,), (0, 8), (16, 24.0)):
+    for wrong in ("16", (16,), (0, 8), (8, 16_385), (16, 24.0)):
         with pytest.raises(UsageError, match=r"expected a number of pixels, or \(height, width\)"):
             ncsnx.sample(model, n=1, size=wrong)  # type: ignore[arg-type]

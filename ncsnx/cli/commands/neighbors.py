@@ -163,14 +163,17 @@ def _search(
     if ckpt == "best":
         work.info(f"best: {require_best(place)}")
     source = distance.open_data(place, work)
-    return NeighborSearch(
+    search = NeighborSearch(
         model=attrs.evolve(load(place, step, runtime=runtime), experiment=experiment),
         folder=place.neighbors,
         source=source,
-        features=None if in_pixels_alone else distance.open_features(source, experiment, runtime, work),
+        features=None,
         request=request,
         data=distance.data,
-    )
+    )  # checks what can be checked before a classifier is trained
+    if in_pixels_alone:
+        return search
+    return attrs.evolve(search, features=distance.open_features(source, experiment, runtime, work))
 
 
 def _show(messages: "Messages", results: "dict[str, Any]") -> None:

@@ -43,7 +43,17 @@ def restore_command(
     ] = 4,
     size: options.ImagesSize = None,
     seed: options.SampleSeed = 0,
-    start: options.StartPicture = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--start",
+            metavar="PICTURE|adjoint",
+            help="With --start-sigma: the picture that images start from, a file or a folder; adjoint is an image of "
+            "the measurement alone.",
+            show_default="adjoint",
+            rich_help_panel=options.IMAGES_PANEL,
+        ),
+    ] = None,
     start_sigma: options.StartSigma = None,
     frames: options.Frames = 0,
     film: Annotated[

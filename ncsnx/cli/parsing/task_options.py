@@ -105,8 +105,8 @@ Maps = Annotated[
     typer.Option(
         "--maps",
         metavar="FILE|estimate",
-        help="For --measure with several coils: their sensitivity maps, as a .npy or the array maps of a .npz, or "
-        "estimated from the fully sampled centre of kspace.",
+        help="For --measure with several coils: their sensitivity maps, as a .npy or the array maps of another file, "
+        "or estimated from the fully sampled centre of kspace.",
         show_default="in the file, else estimated",
         rich_help_panel=MEASUREMENT_PANEL,
     ),
