@@ -26,6 +26,7 @@ from ncsnx.inverse import (
     simulated_maps,
 )
 from ncsnx.inverse.maps.coils import root_sum_of_squares
+from ncsnx.inverse.maps.measurement_map import require_device
 
 GENERATOR = torch.Generator().manual_seed(0)
 SIZE = (12, 8)
@@ -239,13 +240,6 @@ def test_measurements_of_another_kind_than_the_maps_are_refused(of: LinearMap, y
         task.require_fit(Arrays(path="x.npy", image_size=(size[0], size[1]), channels=channels))
 
 
-def test_alternatives_of_one_picture_share_its_maps() -> None:
-    each = MAPS["coils of pictures"]
-    assert isinstance(each, Sense)
-    assert each.of(torch.tensor([1, 1, 1])).maps.shape[0] == 1
-    assert each.of(torch.tensor([0, 1, 1])).maps.shape[0] == 3
-
-
 def test_a_map_without_its_shape_is_refused() -> None:
     class Shapeless(SinglePrecision):
         @property
@@ -306,6 +300,70 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     assert int(found.stdout) * kilobytes < 10 * 8 * 2 * 158 * 320 * 4
 
 
+def test_images_of_several_pictures_share_the_maps_of_theirs() -> None:
+    """Copies for every image would take the memory of all coils."""
+    sense = MAPS["coils of pictures"]
+    assert isinstance(sense, Sense)
+    each = torch.tensor([1, 0, 1, 1])
+    chosen, x = sense.of(each), torch.rand(4, *sense.shape)
+    assert len(chosen.maps) == 2
+    assert chosen.pictures == 4
+    alone = torch.cat([sense.of(each[place : place + 1]).apply(x[place : place + 1]) for place in range(4)])
+    torch.testing.assert_close(chosen.apply(x), alone)
+    torch.testing.assert_close(chosen.normal(x), chosen.adjoint(alone))
+    torch.testing.assert_close(chosen.of(torch.tensor([1, 2])).apply(x[1:3]), alone[1:3])
+    assert len(chosen.of(torch.tensor([0, 2, 3])).maps) == 1
+
+
+class LinearPhysics(torch.nn.Module):
+    """A stand-in for the class of that name in deepinv."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("weights", torch.rand(1, 8, 8))
+
+    def A(self, x: Tensor) -> Tensor:  # noqa: N802
+        return self.weights * x
+
+    def A_adjoint(self, y: Tensor) -> Tensor:  # noqa: N802
+        return self.weights * y
+
+
+class PhaseRetrieval(torch.nn.Module):
+    """A stand-in for a physics that isn't linear, and has what it calls an adjoint."""
+
+    def A(self, x: Tensor) -> Tensor:  # noqa: N802
+        return x**2
+
+    def A_adjoint(self, y: Tensor) -> Tensor:  # noqa: N802
+        return y
+
+
+def test_a_physics_is_linear_only_if_its_class_says_so() -> None:
+    linear, other = from_deepinv(LinearPhysics(), (1, 8, 8)), from_deepinv(PhaseRetrieval(), (1, 8, 8))
+    assert isinstance(linear, LinearMap)
+    assert not isinstance(other, LinearMap)
+    for found in (linear, other):
+        found.check()
+        assert found.apply(torch.rand(2, 1, 8, 8, dtype=torch.float64)).dtype == torch.float64
+
+
+def test_a_map_whose_tensors_stay_on_the_cpu_is_refused_on_other_devices() -> None:
+    @attrs.frozen(eq=False)
+    class Own(MeasurementMap):
+        shape = (1, 4, 4)
+        measured_shape = (1, 4, 4)
+
+        def apply(self, x: Tensor) -> Tensor:
+            return x * torch.ones(4, 4)
+
+    require_device(Own(), torch.device("cpu"))
+    with pytest.raises(NcsnxError, match="Own works on the CPU, but fails on meta: "):
+        require_device(Own(), torch.device("meta"))
+    for found in MAPS.values():
+        require_device(found, torch.device("cpu"))
+
+
 def test_a_physics_of_deepinv_is_a_map() -> None:
     deepinv = pytest.importorskip("deepinv")
     filter = torch.rand(1, 1, 3, 3)
@@ -316,8 +374,9 @@ def test_a_physics_of_deepinv_is_a_map() -> None:
         deepinv.physics.MultiCoilMRI(mask=SOME[None, None].float(), coil_maps=COILS[None], img_size=SIZE), (2, *SIZE)
     )
     coils.check()
-    phases = from_deepinv(deepinv.physics.Denoising(), (1, 8, 8))
-    phases.check()
+    from_deepinv(deepinv.physics.Denoising(), (1, 8, 8)).check()
+    phases = from_deepinv(deepinv.physics.SpatialUnwrapping(), (1, 8, 8))
+    assert not isinstance(phases, LinearMap)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ as in SENSE (Pruessmann et al. 1999, Magn. Reson. Med. 42, 952–962). Frequenci
 """
 
 import math
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Self
 
@@ -34,6 +35,8 @@ class Sense(LinearMap):
     """1 or True where a frequency was measured, (H, W); (P, H, W) if each picture has its own."""
     channels: int = attrs.field(default=2, kw_only=True)
     """2 for complex images, 1 for real ones."""
+    _rows: Tensor | None = attrs.field(default=None, kw_only=True, repr=False)
+    """The picture of each image, (B,) int64; None: image i is of picture i, if pictures have maps of their own."""
     _maps: PlacedTensor = attrs.field(init=False)
     _mask: PlacedTensor = attrs.field(init=False)
 
@@ -81,6 +84,8 @@ class Sense(LinearMap):
     @property
     def pictures(self) -> int | None:
         """Number of pictures with maps or masks of their own."""
+        if self._rows is not None:
+            return len(self._rows)
         count = max(len(self._maps.tensor), len(self._mask.tensor))
         return None if count == 1 else count
 
@@ -88,32 +93,32 @@ class Sense(LinearMap):
         """The maps and masks of these pictures; images of one picture share them."""
         if self.pictures is None:
             return self
-        which = torch.unique(pictures.cpu())
-        which = which if len(which) == 1 else pictures.cpu()
+        each = pictures.cpu() if self._rows is None else self._rows[pictures.cpu()]
+        which, rows = torch.unique(each, return_inverse=True)
         maps, mask = (
             placed.tensor[which] if len(placed.tensor) > 1 else placed.tensor for placed in (self._maps, self._mask)
         )
-        return attrs.evolve(self, maps=maps, mask=mask)
+        return attrs.evolve(self, maps=maps, mask=mask, rows=None if len(which) == 1 else rows)
 
     def apply(self, x: Tensor) -> Tensor:
         """Frequencies, 0 where they aren't measured: (B, C, H, W) → (B, coils, H, W) complex."""
-        image, mask = self._complex(x), self._mask.like(x)
-        frequencies = [mask * torch.fft.fft2(coil * image, norm="ortho") for coil in self._maps.like(x).unbind(1)]
+        image, mask = self._complex(x), self._each(self._mask.like(x))
+        frequencies = [mask * torch.fft.fft2(coil * image, norm="ortho") for coil in self._coils(x)]
         return torch.stack(frequencies, dim=1)
 
     def adjoint(self, y: Tensor) -> Tensor:
         """Σ_c S̄_c F⁻¹ M y_c, (B, coils, H, W) complex → (B, C, H, W)."""
-        mask = self._mask.like(y)
+        mask = self._each(self._mask.like(y))
         found = torch.zeros_like(y[:, 0])
-        for place, coil in enumerate(self._maps.like(y).unbind(1)):
+        for place, coil in enumerate(self._coils(y)):
             found += coil.conj() * torch.fft.ifft2(mask * y[:, place], norm="ortho")
         return self._channels(found)
 
     def normal(self, x: Tensor) -> Tensor:
         """Aᴴ A x, one coil after the other."""
-        image, mask = self._complex(x), self._mask.like(x)
+        image, mask = self._complex(x), self._each(self._mask.like(x))
         found = torch.zeros_like(image)
-        for coil in self._maps.like(x).unbind(1):
+        for coil in self._coils(x):
             frequencies = mask * torch.fft.fft2(coil * image, norm="ortho")
             found += coil.conj() * torch.fft.ifft2(frequencies, norm="ortho")
         return self._channels(found)
@@ -122,6 +127,16 @@ class Sense(LinearMap):
     def norm(self) -> float:
         """An upper bound of ‖A‖, reached if all frequencies are measured: the largest √(Σ_c |S_c|²) of a pixel."""
         return float(root_sum_of_squares(self._maps.tensor).max())
+
+    def _coils(self, x: Tensor) -> Iterator[Tensor]:
+        """The maps of one coil after the other, (H, W) for each image: copies of all would need much memory."""
+        return map(self._each, self._maps.like(x).unbind(1))
+
+    def _each(self, of_pictures: Tensor) -> Tensor:
+        """The parts of each image, (B, …), of those of each picture."""
+        if self._rows is None or len(of_pictures) == 1:
+            return of_pictures
+        return of_pictures[self._rows.to(of_pictures.device)]
 
     def _complex(self, x: Tensor) -> Tensor:
         return torch.complex(x[:, 0], x[:, 1] if self.channels == 2 else torch.zeros_like(x[:, 0]))

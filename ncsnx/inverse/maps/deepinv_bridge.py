@@ -1,4 +1,7 @@
-"""Operators of the library deepinv (https://deepinv.github.io) as maps."""
+"""Operators of the library deepinv (https://deepinv.github.io) as maps.
+
+They compute on the device of their own tensors, to which images are moved and back: use `physics.to(device)` for speed.
+"""
 
 from typing import Any
 
@@ -20,7 +23,7 @@ class PhysicsMap(MeasurementMap):
 
     def apply(self, x: Tensor) -> Tensor:
         """`physics.A` in float32."""
-        return _computed(self.physics.A, x)
+        return _computed(self.physics, self.physics.A, x)
 
 
 @attrs.frozen(eq=False)
@@ -29,11 +32,11 @@ class LinearPhysicsMap(PhysicsMap, LinearMap):
 
     def adjoint(self, y: Tensor) -> Tensor:
         """`physics.A_adjoint` in float32."""
-        return _computed(self.physics.A_adjoint, y)
+        return _computed(self.physics, self.physics.A_adjoint, y)
 
 
 def from_deepinv(physics: Any, shape: tuple[int, int, int]) -> MeasurementMap:
-    """A physics of deepinv as a map: a `LinearMap` if it has `A_adjoint`, else one for the rule `dps`.
+    """A physics of deepinv as a map: a `LinearMap` if it is a `LinearPhysics`, else one for the rule `dps`.
 
     shape: (C, H, W) of the images. Images have values from 0 to 1. Raises NcsnxError for another object, one that fails
     on images of this shape, and one that gives a list of tensors.
@@ -43,20 +46,33 @@ def from_deepinv(physics: Any, shape: tuple[int, int, int]) -> MeasurementMap:
     x = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0))
     try:
         with torch.no_grad():
-            y = physics.A(x)
+            y = physics.A(x.to(_device(physics)))
     except Exception as error:  # the library's code may raise anything
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise NcsnxError(f"{type(physics).__name__}.A fails on an image of {shape}: {reason}") from error
     if not isinstance(y, Tensor):
         raise NcsnxError(f"{type(physics).__name__}.A gave {type(y).__name__}, expected one tensor")
-    kind = LinearPhysicsMap if callable(getattr(physics, "A_adjoint", None)) else PhysicsMap
+    kind = LinearPhysicsMap if _is_linear(physics) else PhysicsMap
     return kind(shape, physics, tuple(y.shape[1:]))
 
 
-def _computed(function: Any, x: Tensor) -> Tensor:
-    """The function's result for float32, in the precision of x."""
+def _is_linear(physics: Any) -> bool:
+    """Whether it is one of deepinv's `LinearPhysics`; `A_adjoint` alone is no sign, since phase retrieval has one."""
+    return any(kind.__name__ == "LinearPhysics" for kind in type(physics).__mro__)
+
+
+def _device(physics: Any) -> torch.device:
+    """The device of the physics' tensors; the CPU if it has none."""
+    if isinstance(physics, torch.nn.Module):
+        for tensor in (*physics.buffers(), *physics.parameters()):
+            return tensor.device
+    return torch.device("cpu")
+
+
+def _computed(physics: Any, function: Any, x: Tensor) -> Tensor:
+    """The function's result for float32 on the device of the physics, on the device and in the precision of x."""
     narrow = torch.complex64 if x.is_complex() else torch.float32
-    found: Tensor = function(x.to(narrow))
+    found: Tensor = function(x.to(_device(physics), narrow)).to(x.device)
     if x.dtype in (torch.float64, torch.complex128):
         return found.to(torch.complex128 if found.is_complex() else torch.float64)
     return found

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ncsnx.errors import NcsnxError
+from ncsnx.inverse.real_parts import real_parts
 
 _POWER_STEPS = 100
 _POWER_TOLERANCE = 1e-4
@@ -151,6 +152,19 @@ def in_single_precision(y: Tensor) -> Tensor:
     return y.to(torch.complex64 if y.is_complex() else torch.float32)
 
 
+def require_device(of: MeasurementMap, device: torch.device) -> None:
+    """Raises NcsnxError if a map that works on the CPU fails on another device."""
+    try:
+        y = of.apply(torch.zeros(of.pictures or 1, *of.shape, device=device))
+        if isinstance(of, LinearMap):
+            of.adjoint(y)
+    except Exception as error:  # the map's code may raise anything
+        raise NcsnxError(
+            f"{type(of).__name__} works on the CPU, but fails on {device}: {_line(error)}; its own tensors must be on "
+            "the device of the argument"
+        ) from error
+
+
 def _of_each_picture(of: _Map) -> Iterator[_Map]:
     """The maps of single pictures, one after the other, so that memory doesn't grow with their number."""
     if of.pictures is None:
@@ -234,7 +248,7 @@ def _largest_eigenvalue(normal: Callable[[Tensor], Tensor], v: Tensor) -> float:
 
 def _real(x: Tensor) -> Tensor:
     """Real and imaginary parts in float64."""
-    return (torch.view_as_real(x.resolve_conj()) if x.is_complex() else x).detach().double()
+    return real_parts(x).detach().double()
 
 
 def _length(x: Tensor) -> float:
