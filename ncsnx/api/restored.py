@@ -19,14 +19,14 @@ from ncsnx.inverse.posterior.calibration import Calibration
 from ncsnx.inverse.posterior.calibration_table import CALIBRATION_TITLES, calibration_in_words, calibration_rows
 from ncsnx.inverse.posterior.posterior_maps import POSTERIOR_FILE, PosteriorMaps, read_posterior
 from ncsnx.inverse.task import Task
-from ncsnx.inverse.task_record import CALIBRATION_FILE, PictureRecord
+from ncsnx.inverse.task_record import CALIBRATION_FILE, PictureRecord, misfit_in_words
 from ncsnx.inverse.value_ranges import range_of
 from ncsnx.jobs.restoration_job import Restoration, RestorationJob, carry_out_restoration
 from ncsnx.jobs.start_choice import StartOptions
 from ncsnx.jobs.task_building import build_task, result_range
 from ncsnx.jobs.task_choice import TaskOptions
 from ncsnx.notebooks.display import heading, html_table, picture_html, remark
-from ncsnx.quantities import counted, number
+from ncsnx.quantities import counted
 from ncsnx.runs.exported import Export
 from ncsnx.runs.folder import Run
 from ncsnx.runs.model_source import Source, open_source
@@ -74,8 +74,9 @@ class RestoredImages:
 
     def _repr_html_(self) -> str:
         title = f"{self.task}: {counted(len(self.images), 'image')} of {counted(len(self.pictures), 'picture')}"
+        misfit = misfit_in_words(self.misfit, bounded=self.source.experiment().data.is_bounded)
         shown = picture_html(self.grid.read_bytes(), title) if self.grid.is_file() else ""
-        told = heading(title, str(self.folder)) + shown + remark(f"maximum misfit: {number(self.misfit)}")
+        told = heading(title, str(self.folder)) + shown + remark(f"maximum misfit: {misfit}")
         if self.calibration is None:
             return told
         rows = calibration_rows(self.calibration)

@@ -15,6 +15,7 @@ from ncsnx.config.image_sizes import ImageSize
 from ncsnx.config.sampler import Sampler
 from ncsnx.console.progress import progress as shown_progress
 from ncsnx.console.working import work_of
+from ncsnx.data.transforms import scale_of
 from ncsnx.data.window import window_of
 from ncsnx.errors import UsageError
 from ncsnx.images import ImageBatch
@@ -23,7 +24,7 @@ from ncsnx.sampling.generate import indices_per_batch
 from ncsnx.sampling.request import SampleRequest, images_at_once
 from ncsnx.sampling.sample import count_images, draw
 from ncsnx.sampling.score_model import ScoreModel
-from ncsnx.sampling.start_images import StartImages, sha256_of_images
+from ncsnx.sampling.start_images import StartImages
 from ncsnx.spelling import parameter
 
 if TYPE_CHECKING:
@@ -59,9 +60,9 @@ def sample(
     picture · n + alternative.
     size: height and width of the images, one number or (height, width): any that the network's stages can halve;
     default: those of the model. A warning says what it was trained on.
-    start_sigma: begin at this level instead of the first, from images `start` (P, C, H, W) in [0, 1] with noise of it:
-    image i begins with start[i % P], or those of a picture with the one of its place. 'adjoint', the default with a
-    task: an image of the measurement alone.
+    start_sigma: begin at this level instead of the first, from images `start` (P, C, H, W) with noise of it, in [0, 1]
+    or, for a model of unbounded data, in the data's own values: image i begins with start[i % P], or those of a picture
+    with the one of its place. 'adjoint', the default with a task: an image of the measurement alone.
     data: folder of the data sets, for a sampler that starts from training images; default: NCSNX_DATA, else ./data.
     progress: see :doc:`/guides/python`.
     Raises NcsnxError.
@@ -95,6 +96,8 @@ def _starting(
     if not isinstance(start, torch.Tensor):
         if start not in (None, ADJOINT):
             raise UsageError(f"{parameter('start')} must be a tensor of images or 'adjoint', not {start!a}")
+        if task is not None:
+            task.require_fit(model.experiment.data, model.shape)
         return options.applied(model, task, lambda: (0.0, 1.0))
     images = start if start.dim() == 4 else start[None]
     if tuple(images.shape[1:]) != tuple(model.shape):
@@ -103,8 +106,12 @@ def _starting(
             f"{tuple(start.shape)}"
         )
     assert start_sigma is not None, "options.check"
-    facts = {"images_sha256": sha256_of_images(images)}
-    return model.starting(StartImages(sigma=start_sigma, images=images.cpu(), facts=facts))
+    from ncsnx.inverse.lazy_stack import sha256_of_values  # imports much
+
+    data = model.experiment.data
+    pixels = images.cpu() if data.is_bounded else images.cpu() / scale_of(data)
+    facts = {"images_sha256": sha256_of_values(pixels)}
+    return model.starting(StartImages(sigma=start_sigma, images=pixels, facts=facts))
 
 
 def _with_sampler(messages: PythonMessages, model: ScoreModel, sampler: Sampler | Literal["fast"]) -> Experiment:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ncsnx.errors import NcsnxError
-from ncsnx.inverse.kspace_order import in_fft_order, known_frequencies, measured_frequencies
+from ncsnx.inverse.kspace_order import in_fft_order, known_frequencies, measured_frequencies, size_advice
 from ncsnx.inverse.value_ranges import OwnRange, ValueRange
 from ncsnx.quantities import number
 from ncsnx.storage.array_formats.named_arrays import open_array_file, read_named_arrays
@@ -52,9 +52,21 @@ def read_frequencies(
     between black and white. Raises NcsnxError for other arrays, and for frequencies that no such image can have.
     """
     name, size = in_utf8(path), shape[1:]
+    if shape[0] not in (1, 2):
+        raise NcsnxError(
+            f"{name}: kspace is of complex images, with 2 channels, or of real ones, with 1; the model's images have "
+            f"{shape[0]}"
+        )
+    file = open_array_file(path)
+    has_own_masks = "mask" in (file.names or ()) and len(file.header("mask").shape) == 3
+    own_masks = "; for a mask of each picture give kspace (P, 1, H, W) with maps (1, H, W) of ones"
     expected = {
-        "kspace": ExpectedArray("complex numbers", COMPLEX, (size, ("P", *size)), copies=_COPIES),
-        "mask": ExpectedArray("zeros and ones", REAL, (size, (size[1],), (1, size[1]))),
+        "kspace": ExpectedArray(
+            "complex numbers", COMPLEX, (size, ("P", *size)), copies=_COPIES, advice=size_advice(file, shape)
+        ),
+        "mask": ExpectedArray(
+            "zeros and ones", REAL, (size, (size[1],), (1, size[1])), advice=own_masks if has_own_masks else ""
+        ),
         "range": RANGE,
     }
     arrays = read_named_arrays(path, expected, _SAVED)

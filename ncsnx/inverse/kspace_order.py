@@ -9,10 +9,14 @@ whose energy contradicts that is refused.
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from ncsnx.config.image_sizes import size_of_sides
 from ncsnx.errors import Hint, NcsnxError
+from ncsnx.inverse.real_parts import without_numbers
 from ncsnx.spelling import argument
+from ncsnx.storage.array_formats.array_file import ArrayFile
 
 _SHARE = 8
 """One part in this many of the frequencies, on each side, is compared around both places."""
@@ -27,10 +31,19 @@ def mask_shapes(size: tuple[int, int]) -> tuple[tuple[int | str, ...], ...]:
     return size, ("P", *size), (size[1],), (1, size[1])
 
 
+def size_advice(file: ArrayFile, shape: tuple[int, int, int]) -> str:
+    """Advice for a file whose kspace is of images of another size, as the end of a message. shape: (C, H, W)."""
+    found = file.header("kspace").shape if "kspace" in (file.names or ()) else ()
+    if len(found) < 2 or tuple(found[-2:]) == tuple(shape[1:]):
+        return ""
+    return f"; for images of that size add {argument('size', size_of_sides(found[-2:]))}"
+
+
 def known_frequencies(mask: NDArray[Any], name: str) -> NDArray[np.bool_]:
     """The mask as booleans. name: of the file, for messages. Raises NcsnxError unless it has ones, and else zeros."""
     if not np.isin(mask, (0, 1)).all() or not mask.any():
-        found = "other values" if mask.any() else "only zeros"
+        others = mask[~np.isin(mask, (0, 1))]
+        found = str(others[0]) if others.size else "only zeros"
         raise NcsnxError(f"{name}: expected mask to be 1 where kspace was measured and else 0, found {found}")
     return mask.astype(bool)
 
@@ -44,8 +57,11 @@ def measured_frequencies(
     """
     with np.errstate(all="ignore"):  # overflow gives infinity, which is refused
         measured = np.where(known, kspace, 0).astype(dtype)
-    if not np.isfinite(measured).all():
-        raise NcsnxError(f"{name}: kspace contains NaN or infinity where mask is 1")
+    if (wrong := without_numbers(torch.from_numpy(measured))) is not None:
+        raise NcsnxError(
+            f"{name}: found {wrong} in kspace of shape {kspace.shape} where mask is 1; replace them, or "
+            "set mask to 0 there"
+        )
     return measured
 
 

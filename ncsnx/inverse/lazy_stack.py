@@ -9,6 +9,8 @@ import attrs
 import torch
 from torch import Tensor
 
+from ncsnx.inverse.real_parts import real_parts
+
 
 @attrs.frozen(eq=False)
 class LazyStack:
@@ -53,6 +55,5 @@ def _sha256(stack: Stack) -> str:
     hasher = hashlib.sha256()
     for index in range(len(stack)):
         one = stack[index : index + 1].detach().cpu()
-        values = torch.view_as_real(one.resolve_conj()) if one.is_complex() else one
-        hasher.update(values.double().contiguous().numpy().tobytes())
+        hasher.update(real_parts(one).double().contiguous().numpy().tobytes())
     return hasher.hexdigest()

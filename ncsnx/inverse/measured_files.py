@@ -8,8 +8,6 @@
 | matrix, y | any linear measurement |
 
 mask is (H, W), or (W,) for columns that are measured whole; several coils may have one for each picture, (P, H, W).
-
-`task_of_arrays` takes the same arrays from anywhere.
 """
 
 import hashlib
@@ -25,13 +23,14 @@ from torch import Tensor
 
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.inverse.frequencies import RANGE, range_in
-from ncsnx.inverse.kspace_order import in_fft_order, known_frequencies, mask_shapes, measured_frequencies
+from ncsnx.inverse.kspace_order import in_fft_order, known_frequencies, mask_shapes, measured_frequencies, size_advice
 from ncsnx.inverse.maps.coils import Sense, estimated_maps
 from ncsnx.inverse.maps.matrices import MatrixMap
 from ncsnx.inverse.maps.measurement_map import LinearMap
 from ncsnx.inverse.maps.tomography import Radon
 from ncsnx.inverse.operators import MatrixOperator
-from ncsnx.inverse.task import Task
+from ncsnx.inverse.real_parts import without_numbers
+from ncsnx.inverse.task import MEASURE, Task
 from ncsnx.inverse.tasks import reconstruct
 from ncsnx.inverse.value_ranges import ValueRange
 from ncsnx.quantities import counted, number
@@ -72,7 +71,7 @@ def read_measured(
     elif "matrix" in names:
         expected, how = _matrix_arrays(shape), "numpy.savez(FILE, matrix=…, y=…)"
     elif maps is not None or "maps" in names or ("kspace" in names and len(file.header("kspace").shape) == 4):
-        expected, how = _coil_arrays(shape), "numpy.savez(FILE, kspace=…, mask=…, maps=…)"
+        expected, how = _coil_arrays(shape, size_advice(file, shape)), "numpy.savez(FILE, kspace=…, mask=…, maps=…)"
     else:
         return reconstruct(path, shape, values, centred=centred, bounded=bounded)
     if centred is not None and "kspace" not in names:
@@ -87,10 +86,10 @@ def read_measured(
     if "kspace" in arrays:
         kspace, mask = in_fft_order(arrays["kspace"], arrays["mask"], centred, in_utf8(path))
         arrays |= {"kspace": kspace, "mask": mask}
-    return task_of_arrays(arrays, in_utf8(path), shape, range_in(path, values), bounded=bounded)
+    return _task_of_arrays(arrays, in_utf8(path), shape, range_in(path, values), bounded=bounded)
 
 
-def task_of_arrays(
+def _task_of_arrays(
     arrays: Mapping[str, NDArray[Any]], name: str, shape: Shape, values: ValueRange, *, bounded: bool = True
 ) -> Task:
     """The task of kspace, mask and maps (estimated if missing), of sinogram and angles, or of matrix and y.
@@ -99,8 +98,13 @@ def task_of_arrays(
     Raises NcsnxError.
     """
     for key, array in arrays.items():
-        if key != "kspace" and not np.isfinite(array).all():
-            raise NcsnxError(f"{name}: {key} contains NaN or infinity")
+        if key == "kspace":  # of which only what was measured counts
+            continue
+        wide = torch.from_numpy(array.astype(np.complex128 if array.dtype.kind in COMPLEX else np.float64))
+        if (wrong := without_numbers(wide)) is not None:
+            raise NcsnxError(f"{name}: found {wrong} in {key} of shape {array.shape}; replace them")
+        if key in ("maps", "matrix") and not array.any():
+            raise NcsnxError(f"{name}: all values of {key} are 0, so that nothing was measured")
     if "sinogram" in arrays:
         return _of_sinogram(arrays, name, shape, values)
     if "matrix" in arrays:
@@ -108,11 +112,12 @@ def task_of_arrays(
     return _of_coils(arrays, name, shape, values, bounded=bounded)
 
 
-def _coil_arrays(shape: Shape) -> dict[str, ExpectedArray]:
+def _coil_arrays(shape: Shape, advice: str = "") -> dict[str, ExpectedArray]:
+    """advice: on kspace of another size."""
     size = shape[1:]
     several = (("coils", *size), ("P", "coils", *size))
     return {
-        "kspace": ExpectedArray("complex numbers", COMPLEX, several, copies=_COPIES),
+        "kspace": ExpectedArray("complex numbers", COMPLEX, several, copies=_COPIES, advice=advice),
         "mask": ExpectedArray("zeros and ones", REAL, mask_shapes(shape[1:])),
         "maps": ExpectedArray("complex numbers", COMPLEX, several, optional=True, copies=3),
     }
@@ -151,7 +156,8 @@ def _of_coils(
     y, known = torch.from_numpy(measured), torch.from_numpy(where)
     facts = {"mask_sha256": _sha256(known)}
     if "maps" in arrays:
-        maps = torch.from_numpy(arrays["maps"])
+        given = arrays["maps"]
+        maps = torch.from_numpy(given.astype(np.complex64 if given.dtype.itemsize <= 8 else np.complex128))
         if maps.shape[-3] != coils or (maps.dim() == 4 and len(maps) not in (1, count)):
             raise NcsnxError(
                 f"{name}: expected coil maps ({coils}, {shape[1]}, {shape[2]}), alone or for each of "
@@ -198,7 +204,8 @@ def _of_sinogram(arrays: Mapping[str, NDArray[Any]], name: str, shape: Shape, va
         y = y.unsqueeze(-3)
     y = y if y.dim() == 4 else y[None]
     if y.shape[2] != len(angles):
-        raise NcsnxError(f"{name}: sinogram is of {y.shape[2]} angles, but there are {len(angles)} angles")
+        turned = "; transpose it to (angles, detectors)" if y.shape[3] == len(angles) else ""
+        raise NcsnxError(f"{name}: sinogram is of {y.shape[2]} angles, but there are {len(angles)} angles{turned}")
     operator = Radon(shape, angles, y.shape[3])
     return _task(operator, y, values(), name, {"angles_sha256": _sha256(angles), "detectors": y.shape[3]})
 
@@ -216,7 +223,7 @@ def _of_matrix(arrays: Mapping[str, NDArray[Any]], name: str, shape: Shape, valu
     black, white = values()
     y = (y - black * matrix.sum(dim=1)) / (white - black)
     names = _names(name, len(y))
-    return Task.of_measurement(MatrixOperator(shape, matrix), y, name="measure", pictures=names, facts=facts)
+    return Task.of_measurement(MatrixOperator(shape, matrix), y, name=MEASURE, pictures=names, facts=facts)
 
 
 def _task(operator: LinearMap, y: Tensor, values: tuple[float, float], name: str, facts: dict[str, Any]) -> Task:
@@ -226,7 +233,7 @@ def _task(operator: LinearMap, y: Tensor, values: tuple[float, float], name: str
         count = 1 if operator.pictures is None else operator.pictures
         y = y - operator.apply(torch.full((count, *operator.shape), black, dtype=torch.float64)).to(y)
     return Task(
-        name="measure",
+        name=MEASURE,
         operator=operator,
         values=y / (white - black),
         pictures=_names(name, len(y)),

@@ -21,14 +21,19 @@ from ncsnx.inverse.maps.measurement_map import (
     applied_precisely,
     in_single_precision,
     inner,
+    require_device,
 )
 from ncsnx.inverse.operators import LinearOperator, in_any_precision
+from ncsnx.inverse.real_parts import without_numbers
 from ncsnx.inverse.rules.rule_choice import EXACT, GUIDANCE, chosen_rule
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose
 from ncsnx.runs.names import names_a_file_everywhere
 from ncsnx.samplers.state import Constrain
 from ncsnx.sampling.noise_sources import SeededNoise
+
+MEASURE = "measure"
+"""Name of the task of a file of measurements."""
 
 
 def _operator(given: LinearOperator | MeasurementMap) -> LinearOperator | MeasurementMap:
@@ -96,8 +101,8 @@ class Task:
         for what, images in (("inputs", self._inputs), ("truth", self._truth)):
             if images is not None and tuple(images.shape) != whole:
                 raise NcsnxError(f"{self.name}: expected {what} of {whole}, found {tuple(images.shape)}")
-            if isinstance(images, Tensor) and not _is_finite(images):
-                raise NcsnxError(f"{self.name}: expected {what} of finite numbers, but one is not")
+            if isinstance(images, Tensor) and (wrong := without_numbers(images)) is not None:
+                raise NcsnxError(f"{self.name}: found {wrong} in {what} of shape {whole}; replace them")
         if len(self.pictures) not in (0, self.count):
             raise NcsnxError(
                 f"{self.name}: expected a name for each of {counted(self.count, 'picture')}, found "
@@ -118,11 +123,12 @@ class Task:
             each, expected, what = (rank,), f"(P, {rank})", f"for P pictures and an operator of rank {rank}"
         if shape[1:] != each or not shape or shape[0] == 0:
             raise NcsnxError(f"{self.name}: expected values {expected}, {what}; found {shape}")
-        if isinstance(self._values, Tensor) and (
-            not _is_finite(self._values) or (self._values.is_complex() and not of_map)
-        ):
-            kind = "numbers" if of_map else "real numbers"
-            raise NcsnxError(f"{self.name}: expected values that are finite {kind}, but one is not")
+        if not isinstance(self._values, Tensor):
+            return
+        if self._values.is_complex() and not of_map:
+            raise NcsnxError(f"{self.name}: expected values that are real numbers, found complex ones")
+        if (wrong := without_numbers(self._values)) is not None:
+            raise NcsnxError(f"{self.name}: found {wrong} in values of shape {shape}; replace them")
 
     @classmethod
     def of_measurement(
@@ -139,6 +145,8 @@ class Task:
         facts: dict[str, Any] | None = None,
     ) -> Self:
         """The task of measurements y = A x of images x in [0, 1], with noise of this standard deviation.
+
+        Of unbounded data x = v / scale for images v in own values; divide y and the noise by the scale, for a linear A.
 
         y: (P, …), as operator.of_measurement expects it: for a `MatrixOperator` (P, m), in the order of its rows; for a
         `Blurring` blurred pictures (P, C, H, W); for others M values per picture. Convert complex frequencies by
@@ -190,13 +198,18 @@ class Task:
         return self.pictures or tuple(str(number) for number in range(self.count))
 
     @property
+    def is_exact(self) -> bool:
+        """Whether the rule is `exact`, by singular values."""
+        return self.rule == EXACT
+
+    @property
     def protocol(self) -> dict[str, Any]:
         """JSON values of the task that determine the images."""
         return {
             "name": self.name,
             "noise": self.noise,
             "values_sha256": sha256_of_values(self._values),
-            **({} if self.rule == EXACT else {"rule": self.rule}),
+            **({} if self.is_exact else {"rule": self.rule}),
             **self.facts,
         }
 
@@ -212,29 +225,41 @@ class Task:
             pictures=self.names[one],
         )
 
+    def divided(self, scale: float) -> Self:
+        """The task of the same images in units of `scale`. Raises NcsnxError unless the operator is linear."""
+        if not isinstance(self.operator, LinearOperator | LinearMap):
+            raise NcsnxError(f"{self.name}: {type(self.operator).__name__} is not linear, so its images have no units")
+
+        def divided(stack: Stack | None) -> Stack | None:
+            if isinstance(stack, LazyStack):
+                return stack.map(lambda one: one / scale)
+            return None if stack is None else stack / scale
+
+        values, inputs, truth = map(divided, (self._values, self._inputs, self._truth))
+        return attrs.evolve(self, values=values, inputs=inputs, truth=truth, noise=self.noise / scale)
+
     def shown(self) -> Tensor:
         """The measurements as pictures, (P, C, H, W) float32; values beyond 0 and 1 aren't clamped."""
-        inputs = self.inputs
-        given = self.adjoint_images() if inputs is None else inputs
-        return given.float()
+        inputs, operator = self.inputs, self.operator
+        if inputs is None:
+            inputs = operator.images(self.values) if isinstance(operator, LinearOperator) else self.adjoint_images()
+        return inputs.float()
 
     def adjoint_images(self) -> Tensor:
         """An image of each measurement alone, (P, C, H, W), where black is 0 and white 1.
 
-        A⁺ y for an operator, which is 0 where nothing was measured. For a linear map c Aᴴ y with the factor that brings
-        A c Aᴴ y nearest to y: the first step of conjugate gradients. Grey for a map that isn't linear.
+        c Aᴴ y with the factor that brings A c Aᴴ y nearest to y, the first step of conjugate gradients: 0 where nothing
+        was measured, and A⁺ y if all singular values are equal. Grey for a map that isn't linear.
         """
-        operator = self.operator
+        operator, values = self.operator, self._values
         if isinstance(operator, LinearOperator):
-            return operator.images(self.values)
+            singular = operator.singular_values.double()
+            if bool((singular == singular[0]).all()):
+                return operator.images(self.values)
+            operator, values = OperatorMap(operator), _times(singular, values)
         if not isinstance(operator, LinearMap):
             return torch.full((self.count, *operator.shape), 0.5)
-        return torch.cat([self._of_adjoint(operator, place) for place in range(self.count)])
-
-    def _of_adjoint(self, operator: LinearMap, place: int) -> Tensor:
-        one = operator.of(torch.tensor([place]))
-        back = one.adjoint(in_single_precision(self._values[place : place + 1]))
-        return back * (inner(back, back) / max(inner(back, one.normal(back)), torch.finfo(torch.float32).tiny))
+        return torch.cat([_of_adjoint(operator, values, place) for place in range(self.count)])
 
     def misfit(self, images: Tensor) -> float:
         """Largest difference between the measurement and that of images of one picture, (B, C, H, W) in [0, 1].
@@ -250,8 +275,10 @@ class Task:
 
     @property
     def gain(self) -> float:
-        """Largest factor from an error of an image to that of its measurement; 1 for an operator."""
-        return self.operator.norm if isinstance(self.operator, MeasurementMap) else 1.0
+        """Largest factor from an error of an image to that of its measurement; 1 for the rule `exact`."""
+        if self.is_exact:
+            return 1.0
+        return (self.operator if isinstance(self.operator, MeasurementMap) else OperatorMap(self.operator)).norm
 
     def require_fit(self, data: Data, shape: tuple[int, int, int] | None = None) -> None:
         """Raises UsageError for images of another shape, NcsnxError for a nonlinear data transform and for an invalid
@@ -296,7 +323,7 @@ class Task:
         self.require_fit(data, shape)
         operator = self.operator
         black, white = (float(from_unit(torch.tensor(value), data)) for value in (0.0, 1.0))
-        if self.rule != EXACT:
+        if not self.is_exact:
             return self._guidance((black, white), lowest, data.is_bounded, alternatives)
         assert isinstance(operator, LinearOperator), "chosen_rule"
         scale = white - black
@@ -319,13 +346,16 @@ class Task:
         operator, values, rule = self.operator, self._values, GUIDANCE[self.rule]
         if isinstance(operator, LinearOperator):
             singular = operator.singular_values.double()
-            operator = OperatorMap(operator)
-            values = values.map(lambda c: singular * c) if isinstance(values, LazyStack) else singular * values
+            operator, values = OperatorMap(operator), _times(singular, values)
         whole, norm, (black, white) = operator, operator.norm, ends
+        usable = {torch.device("cpu")}
 
         def condition(indices: Tensor) -> Constrain:
             each = (indices // alternatives).cpu()
             pictures, places = torch.unique(each, return_inverse=True)
+            if indices.device not in usable:
+                require_device(whole.of(pictures[:1]), indices.device)
+                usable.add(indices.device)
             given = rule.prepared(whole.of(pictures), in_single_precision(values[pictures]))
             return rule(
                 map=whole.of(each),
@@ -341,9 +371,16 @@ class Task:
         return condition
 
 
-def _is_finite(values: Tensor) -> bool:
-    parts = torch.view_as_real(values.resolve_conj()) if values.is_complex() else values
-    return bool(torch.isfinite(parts).all())
+def _times(singular: Tensor, values: Stack) -> Stack:
+    """Σ c of coefficients c, (P, M)."""
+    return values.map(lambda c: singular * c) if isinstance(values, LazyStack) else singular * values
+
+
+def _of_adjoint(map: LinearMap, values: Stack, place: int) -> Tensor:
+    """The scaled adjoint of one of the measurements: see `Task.adjoint_images`."""
+    one = map.of(torch.tensor([place]))
+    back = one.adjoint(in_single_precision(values[place : place + 1]))
+    return back * (inner(back, back) / max(inner(back, one.normal(back)), torch.finfo(torch.float32).tiny))
 
 
 def _size(shape: tuple[int, ...]) -> str:

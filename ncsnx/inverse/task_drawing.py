@@ -97,10 +97,13 @@ class _Row:
         return self.window.picture(self.own.as_sampled(images)[0])
 
     def _spread(self) -> tuple[str, Tensor, str]:
-        deviation = self.alternatives.reduced(lambda values: values.std(dim=0, correction=0))
-        if self.own.is_bounded:
-            return "spread × 2", 2 * deviation, ""  # the standard deviation of values in [0, 1] is at most ½
+        if self.own.is_bounded:  # the standard deviation of values in [0, 1] is at most ½
+            return "spread × 2", 2 * self._deviation(correction=0), ""
+        deviation = self._deviation(correction=min(1, self.alternatives.count - 1))  # as posterior.safetensors has it
         if self.own.is_complex:  # of the complex value: E |v − E v|² is the sum of both variances
             deviation = (deviation[0::2].square() + deviation[1::2].square()).sqrt()
         most = float(deviation.max())
         return "deviation", deviation / most if most > 0 else deviation, f"white: {number(most)}"
+
+    def _deviation(self, correction: int) -> Tensor:
+        return self.alternatives.reduced(lambda values: values.std(dim=0, correction=correction))

@@ -15,6 +15,7 @@ from ncsnx.data.pictures.decoding import SUFFIXES, as_array, decode, is_grey, op
 from ncsnx.data.readers.complex_values import as_channels
 from ncsnx.errors import NcsnxError
 from ncsnx.inverse.lazy_stack import LazyStack
+from ncsnx.inverse.real_parts import without_numbers
 from ncsnx.inverse.value_ranges import OwnRange, ValueRange, unit_range
 from ncsnx.quantities import counted
 from ncsnx.storage import reading
@@ -148,8 +149,8 @@ def in_range(numbers: Tensor, values: ValueRange, name: str) -> Tensor:
     """Numbers scaled to float64 with black 0 and white 1. Raises NcsnxError for bounded results outside [−1, 2]."""
     black, white = values()
     scaled = (numbers - black) / (white - black)
-    if not bool(torch.isfinite(scaled).all()):
-        raise NcsnxError(f"{name}: contains NaN or infinity; replace these values")
+    if (wrong := without_numbers(scaled)) is not None:
+        raise NcsnxError(f"{name}: found {wrong}; replace them")
     least, most = float(numbers.min()), float(numbers.max())
     if OwnRange.of(values).is_bounded and (float(scaled.min()) < -1 or float(scaled.max()) > 2):
         raise NcsnxError(
@@ -219,15 +220,22 @@ def _channels_fit(header: ArrayHeader, axes: tuple[int, ...], channels: int) -> 
 
 
 def _stacked(path: Path, channels: int, size: _Size) -> int | None:
-    """The number of pictures (P, H, W) or (P, H, W, C) in a .npy; None for one that isn't such a stack."""
+    """The number of pictures (P, H, W) or (P, H, W, C) in a .npy; None for one that isn't such a stack.
+
+    Raises NcsnxError for a stack of another size.
+    """
     file = NumpyFile.open(path)
     if file.names is not None:
         return None
     header = file.header()
     shape = header.shape
-    is_one = _channels_fit(header, shape[2:], channels) and len(shape) > 1 and size.admits(*shape[:2])
-    if is_one or len(shape) not in (3, 4) or 0 in shape or not _channels_fit(header, shape[3:], channels):
+    is_right, is_one = len(shape) > 1 and size.admits(*shape[:2]), _channels_fit(header, shape[2:], channels)
+    if (is_one and is_right) or len(shape) not in (3, 4) or 0 in shape:
         return None
+    if not _channels_fit(header, shape[3:], channels):
+        return None
+    if not (is_one or is_right):  # else a wrong size is that of one picture
+        size.require(in_utf8(path), *shape[1:3])
     return shape[0] if size.admits(*shape[1:3]) else None
 
 

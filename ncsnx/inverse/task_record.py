@@ -72,6 +72,12 @@ class PictureRecord:
         return f"PSNR {psnr_in_words(self.psnr[f'psnr_of_{which}'])}{''.join(others)}"
 
 
+def misfit_in_words(misfit: float, *, bounded: bool) -> str:
+    """The largest difference to a measurement with its unit. bounded: whether the data is."""
+    unit = "where black is 0 and white 1" if bounded else "in the data's own values"
+    return f"{number(misfit)}, {unit}"
+
+
 @document("the record of a task")
 @attrs.frozen(kw_only=True)
 class TaskRecord:

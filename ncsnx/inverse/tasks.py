@@ -20,7 +20,7 @@ from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.inverse.frequencies import read_frequencies
 from ncsnx.inverse.lazy_stack import LazyStack, Stack
 from ncsnx.inverse.operators import Averaging, Blurring, Fourier, Graying, LinearOperator, Masking
-from ncsnx.inverse.task import Task
+from ncsnx.inverse.task import MEASURE, Task
 from ncsnx.inverse.task_pictures import read_pictures
 from ncsnx.inverse.value_ranges import OwnRange, ValueRange, unit_range
 from ncsnx.quantities import counted, percent
@@ -166,7 +166,7 @@ def reconstruct(
     black, white = found.values
     middle = operator.coefficients(torch.full((1, *shape), black, dtype=torch.float64))
     measured = (operator.of_spectrum(found.kspace) - middle) / (white - black)
-    return _task("measure", operator, measured, names, None, mask_sha256=_sha256(found.mask))
+    return _task(MEASURE, operator, measured, names, None, mask_sha256=_sha256(found.mask))
 
 
 def _unknown(values: ValueRange) -> float:

@@ -12,17 +12,18 @@ from ncsnx.config.image_sizes import ImageSize
 from ncsnx.config.variants import load_plugins
 from ncsnx.data.window import window_of
 from ncsnx.errors import NcsnxError
-from ncsnx.inverse.measured_files import ESTIMATED
+from ncsnx.inverse.measured_files import ESTIMATE, ESTIMATED
+from ncsnx.inverse.operators import Fourier
 from ncsnx.inverse.posterior.calibration_table import calibration_in_words
 from ncsnx.inverse.posterior.own_values import OwnValues
 from ncsnx.inverse.posterior.posterior_maps import POSTERIOR_FILE
-from ncsnx.inverse.rules.rule_choice import EXACT, rule_in_words
-from ncsnx.inverse.task import Task
-from ncsnx.inverse.task_record import TaskRecord, record_task
+from ncsnx.inverse.rules.rule_choice import rule_in_words
+from ncsnx.inverse.task import MEASURE, Task
+from ncsnx.inverse.task_record import TaskRecord, misfit_in_words, record_task
 from ncsnx.inverse.value_ranges import ValueRange, unit_range
 from ncsnx.jobs.sample_drawing import FolderDrawing, load_model
 from ncsnx.networks import meta_network
-from ncsnx.quantities import counted, number
+from ncsnx.quantities import counted
 from ncsnx.runs.model_source import Source
 from ncsnx.runs.writer_lock import folder_lock
 from ncsnx.runtime import Runtime
@@ -30,7 +31,7 @@ from ncsnx.sampling.request import SampleRequest
 from ncsnx.sampling.sample import count_images
 from ncsnx.sampling.sample_folder import SampleFolder
 from ncsnx.sampling.score_model import ScoreModel, require_size
-from ncsnx.spelling import parameter
+from ncsnx.spelling import argument, parameter
 from ncsnx.stopping import StopRequest
 from ncsnx.work import Work
 
@@ -87,15 +88,22 @@ def carry_out_restoration(job: RestorationJob, work: Work, stop: StopRequest) ->
         task = job.task()
         _ = task.protocol  # reads all pictures
         own = own_values(job.experiment.data, job.values, work.warning)
-    if task.rule != EXACT:
+    if not task.is_exact:
         work.info(f"rule: {rule_in_words(task.rule)}")
     if task.facts.get("maps") == ESTIMATED:
         work.info("coil maps: estimated from the fully sampled centre of the frequencies")
+    if task.name == MEASURE and isinstance(task.operator, Fourier) and task.count > 1:
+        work.info(
+            f"kspace: {counted(task.count, 'picture')} of one coil; if the first axis is that of coils, give their "
+            f"{parameter('maps')}, or {argument('maps', ESTIMATE)}"
+        )
     count = count_images(job.n, task)
     at_once = work.ranks.batch_size(count, job.request.batch_size)
     with stop.at_once():
-        model = job.start(load_model(work, job.source, job.experiment, job.ckpt, job.runtime(), job.size), task)
-        if task.rule != EXACT:  # before a folder is made
+        model = load_model(work, job.source, job.experiment, job.ckpt, job.runtime(), job.size)
+        task.require_fit(model.experiment.data, model.shape)
+        model = job.start(model, task)
+        if not task.is_exact:  # before a folder is made
             data, sampler = model.experiment.data, model.experiment.sampler
             condition = task.conditions(data, model.levels[-1], 0, job.n, shape=model.shape)(torch.tensor([0]))
             condition.admit(sampler, model.levels)
@@ -135,15 +143,12 @@ def own_values(data: Data, values: ValueRange, warn: Callable[[str], object]) ->
 
 def _report(record: TaskRecord, task: Task, own: OwnValues, work: Work) -> None:
     """Says how well the images agree with the measurement and with the truth."""
-    said = "where black is 0 and white 1" if own.is_bounded else "in the data's own values"
-    misfit = f"maximum misfit to the measurement: {number(record.misfit)}, {said}"
-    if record.misfit > own.span * (_MOST_MISFIT * max(1.0, task.gain) + 6 * task.noise):
-        is_best = task.rule == EXACT and own.is_bounded
+    misfit = f"maximum misfit to the measurement: {misfit_in_words(record.misfit, bounded=own.is_bounded)}"
+    if record.misfit > own.span * (_MOST_MISFIT * task.gain + 6 * task.noise):
+        is_best = task.is_exact and own.is_bounded
         best = "no image with values from black to white agrees better\n" if is_best else ""
-        work.warning(
-            f"{misfit}\n{best}"
-            f"check the values of the measurement; if it is noisy, say how much with {parameter('noise')}"
-        )
+        noisy = "" if task.noise else f"; if it is noisy, say how much with {parameter('noise')}"
+        work.warning(f"{misfit}\n{best}check the values of the measurement{noisy}")
     else:
         work.info(misfit)
     for found in record.pictures:

@@ -24,7 +24,6 @@ from ncsnx.sampling.request import SampleRequest
 from ncsnx.sampling.sample import default_folder, fill, open_output, output_folder, protocol
 from ncsnx.sampling.sample_folder import SampleFolder
 from ncsnx.sampling.score_model import ScoreModel, load
-from ncsnx.sampling.start_images import level_in_words
 from ncsnx.work import Advance, Work, ignore_progress
 
 
@@ -88,7 +87,7 @@ class FolderDrawing:
                 done = f", {request.n - missing:,} of them already sampled" if missing < request.n else ""
                 work.info(f"{self.images}{done}, from {source}, on {model.runtime.device}{model.precision_in_words}")
                 if model.start is not None:
-                    work.info(level_in_words(model.start, model.levels, model.network.noise_levels))
+                    work.info(model.start_in_words)
                 self._fill(output, work)
         self._say_where(work, output)
         return output

@@ -47,8 +47,9 @@ class StartOptions:
         """The model with this start. values: black and white of numbers in .npy files. Raises NcsnxError."""
         if self.sigma is None:
             return model
+        from ncsnx.inverse.lazy_stack import sha256_of_values
         from ncsnx.inverse.task_pictures import read_pictures
-        from ncsnx.sampling.start_images import StartImages, sha256_of_images
+        from ncsnx.sampling.start_images import StartImages
 
         if self.image in (None, ADJOINT):
             assert task is not None, "check"
@@ -62,7 +63,7 @@ class StartOptions:
                 f"{parameter('start')} {self.image}: expected one picture, or one for each of "
                 f"{counted(task.count, 'input')}, found {len(pixels)}"
             )
-        facts = {"images_sha256": sha256_of_images(pixels)}
+        facts = {"images_sha256": sha256_of_values(pixels)}
         return model.starting(StartImages(sigma=self.sigma, images=pixels, facts=facts))
 
 

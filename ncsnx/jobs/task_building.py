@@ -7,6 +7,7 @@ import attrs
 
 from ncsnx.config.data_sets import Data
 from ncsnx.config.variants import load_plugins
+from ncsnx.data.transforms import scale_of
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.inverse import tasks
 from ncsnx.inverse.frequencies import range_in
@@ -73,7 +74,8 @@ def _task(chosen: TaskOptions, data: Data, shape: tuple[int, int, int], values: 
         case TaskOptions(measure=Path() as file):
             return read_measured(file, shape, values, maps=chosen.maps, centred=chosen.centred, bounded=data.is_bounded)
         case TaskOptions(operator=str(tag), input=Path() as file):
-            return _task_of_package(tag, file, shape)
+            task = _task_of_package(tag, file, shape)
+            return task if data.is_bounded else task.divided(scale_of(data))
     raise AssertionError(f"no task: {chosen}")
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ncsnx.inverse.posterior.calibration_table import CALIBRATION_TITLES, calibration_in_words, calibration_rows
-from ncsnx.inverse.task_record import CALIBRATION_FILE, TaskRecord
+from ncsnx.inverse.task_record import CALIBRATION_FILE, TaskRecord, misfit_in_words
 from ncsnx.quantities import counted, number
 from ncsnx.report.chart import thinned_steps
 from ncsnx.report.embedded_pictures import PictureBudget
@@ -76,7 +76,8 @@ def _sample_folder(
     else:
         yield Paragraph(f"{name}: {words}; without a picture.")
     if task is not None:
-        yield Paragraph(f"Largest misfit to the measurement: {number(task.misfit)}, where black is 0 and white 1.")
+        misfit = misfit_in_words(task.misfit, bounded=facts.experiment is None or facts.experiment.data.is_bounded)
+        yield Paragraph(f"Largest misfit to the measurement: {misfit}.")
         yield from _truth_blocks(facts, folder, task, problems, budget)
     command = record.made.get("command")
     if isinstance(command, str):

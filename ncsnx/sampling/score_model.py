@@ -35,10 +35,10 @@ from ncsnx.runs.folder import Run
 from ncsnx.runs.model_source import Source, check_checkpoint, open_source
 from ncsnx.runs.names import runs_folder
 from ncsnx.runtime import Runtime
-from ncsnx.samplers.building import evaluations, evaluations_in_words, expected_evaluations, state_count
+from ncsnx.samplers.building import evaluations, evaluations_in_words, expected_evaluations, first_sigma, state_count
 from ncsnx.sampling.denoiser import Denoiser
 from ncsnx.sampling.request import shape_at
-from ncsnx.sampling.start_images import StartImages
+from ncsnx.sampling.start_images import SAME, StartImages
 from ncsnx.spelling import parameter
 
 
@@ -196,6 +196,18 @@ class ScoreModel:
             return model
         lower = attrs.evolve(sampler, grid=attrs.evolve(sampler.grid, sigma_max=first))
         return attrs.evolve(model, experiment=attrs.evolve(self.experiment, sampler=lower))
+
+    @property
+    def start_in_words(self) -> str:
+        """The level that samples start at, of a model with a start."""
+        assert self.start is not None
+        sampler, wanted, trained = self.experiment.sampler, self.start.sigma, self.network.noise_levels
+        first = first_sigma(sampler, self.levels)
+        said, is_another = f"starts at σ = {number(first)}", abs(first - wanted) > SAME * wanted
+        if isinstance(sampler, GridSampler) and isinstance(sampler.grid, FreeGrid):
+            return f"{said}, the first level of sampler.grid" if is_another else said
+        nearest = f", the trained level nearest to {number(wanted)}" if is_another else ""
+        return f"{said}{nearest}, with {len(self.levels):,} of {counted(len(trained), 'level')}"
 
     def to_network(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) → the network's range (see `data.transform`), on the model's device.

@@ -4,21 +4,20 @@ As in SDEdit (Meng et al. 2021, arXiv 2108.01073) and the reconstruction of magn
 (arXiv 2108.01368): levels above the chosen one are left out.
 """
 
-import hashlib
 from collections.abc import Callable, Sequence
 from math import isfinite, log
 from typing import Any
 
 import attrs
-import torch
 from torch import Tensor
 
 from ncsnx.errors import UsageError
-from ncsnx.quantities import counted, number
+from ncsnx.quantities import number
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.spelling import parameter
 
-_SAME = 1e-6  # relative difference of levels that count as one
+SAME = 1e-6
+"""Largest relative difference of levels that count as one."""
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -36,13 +35,16 @@ class StartImages:
         """The trained levels below σ, after σ itself, or from the nearest trained level on unless the network takes any
         σ. Raises UsageError for σ outside the trained levels."""
         high, low = trained[0], trained[-1]
-        if not isfinite(self.sigma) or not low * (1 - _SAME) <= self.sigma <= high * (1 + _SAME):
+        if not isfinite(self.sigma) or not low * (1 - SAME) <= self.sigma <= high * (1 + SAME):
             raise UsageError(
                 f"{parameter('start_sigma')} must be from {number(low)} to {number(high)}, the trained levels, not "
                 f"{self.sigma:g}"
             )
         if any_sigma:
-            return self.sigma, *(level for level in trained if level < self.sigma * (1 - _SAME))
+            below = [level for level in trained if level < self.sigma * (1 - SAME)]
+            if len(below) > 1 and (self.sigma / below[0]) ** 2 < below[0] / below[1]:
+                below = below[1:]  # a step much shorter than the next one would be extrapolated far by `cas`
+            return self.sigma, *below
         nearest = min(range(len(trained)), key=lambda place: abs(log(trained[place] / self.sigma)))
         return tuple(trained[nearest:])
 
@@ -62,16 +64,3 @@ class StartImages:
             return chosen + sigma * noise
 
         return initial
-
-
-def level_in_words(start: StartImages, levels: Sequence[float], trained: Sequence[float]) -> str:
-    """The level that sampling starts at, as text."""
-    begin = f"starts at σ = {number(levels[0])}"
-    if abs(levels[0] - start.sigma) > _SAME * start.sigma:
-        begin += f", the trained level nearest to {number(start.sigma)}"
-    return f"{begin}, with {len(levels):,} of {counted(len(trained), 'level')}"
-
-
-def sha256_of_images(images: Tensor) -> str:
-    """sha256 of start images, for the protocol."""
-    return hashlib.sha256(torch.as_tensor(images).double().contiguous().numpy().tobytes()).hexdigest()

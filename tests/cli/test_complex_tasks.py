@@ -55,6 +55,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.savez(folder / "middle.npz", kspace=centred(coils), mask=np.fft.fftshift(mask), maps=maps)
     np.savez(folder / "mask.npz", kspace=kspace, mask=mask[:12], maps=maps)
     np.savez(folder / "maps.npz", kspace=kspace, mask=mask, maps=maps[:, :12])
+    np.savez(folder / "size.npz", kspace=kspace[..., :12, :], mask=mask, maps=maps[:, :12])
+    np.savez(folder / "zeros.npz", kspace=kspace, mask=mask, maps=0 * maps)
     np.savez(folder / "nan.npz", kspace=np.where(mask, np.nan, kspace), mask=mask, maps=maps)
     np.save(folder / "real.npy", truths()[0].real)
     Image.fromarray(np.tile(np.repeat(np.array([0, 255], "u1"), 8), (16, 1))).save(folder / "hole.png")
@@ -149,7 +151,9 @@ def test_python_restores_and_reads_the_magnitudes(place: Path, monkeypatch: pyte
     [
         (("--measure", "mask.npz"), "array mask: expected zeros and ones of shape (16, 16) or"),
         (("--measure", "maps.npz"), "array maps: expected complex numbers of shape (coils, 16, 16)"),
-        (("--measure", "nan.npz"), "nan.npz: kspace contains NaN or infinity where mask is 1"),
+        (("--measure", "size.npz"), "; for images of that size add --size 12,16"),
+        (("--measure", "zeros.npz"), "zeros.npz: all values of maps are 0, so that nothing was measured"),
+        (("--measure", "nan.npz"), "where mask is 1; replace them, or set mask to 0 there"),
         (("--measure", "middle.npz"), "found the energy in the middle"),
         (
             ("--inpaint", "hole.png", "--mask", "hole.png"),

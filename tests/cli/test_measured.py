@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.io
 import torch
 from sklearn.datasets import load_digits
 
@@ -39,6 +40,11 @@ def measured(workplace: Path) -> Path:
     np.savez(workplace / "rays.npz", sinogram=sinogram, angles=np.array([0.0, 45.0, 90.0, 135.0]))
     np.savez(workplace / "few-angles.npz", sinogram=sinogram, angles=np.array([0.0, 45.0]))
     np.savez(workplace / "matrix.npz", matrix=matrix, y=digits.reshape(2, 64) @ matrix.T)
+    scipy.io.savemat(workplace / "columns.mat", {"matrix": matrix, "y": matrix @ digits[0].reshape(64, 1)})
+    np.savez(workplace / "turned.npz", sinogram=sinogram.swapaxes(-1, -2), angles=np.array([0.0, 45.0, 90.0, 135.0]))
+    np.savez(workplace / "wide-maps.npz", kspace=kspace, mask=mask, maps=maps.astype(">c8"))
+    np.savez(workplace / "zeros.npz", matrix=0 * matrix, y=digits.reshape(2, 64) @ matrix.T)
+    np.savez(workplace / "tall.npz", kspace=np.tile(kspace, (1, 1, 2, 1)), mask=mask, maps=maps)
     np.savez(workplace / "rows.npz", matrix=matrix, y=digits.reshape(2, 64)[:, :5])
     (workplace / "truth").mkdir()
     for number, digit in enumerate(digits):
@@ -78,6 +84,30 @@ def _samples(path: Path) -> "np.typing.NDArray[np.float32]":
     return load_file(path)["samples"]
 
 
+def test_a_column_of_matlab_is_a_measurement(measured: Path) -> None:
+    found = drawn(measured, "--measure", "columns.mat", "--n", "1")
+    assert len(found) == 1
+    torch.testing.assert_close(found, drawn(measured, "--measure", "matrix.npz", "--n", "1", out="two")[:1])
+
+
+def test_maps_of_any_complex_type_are_the_same_maps(measured: Path) -> None:
+    words = ("--noise", "0.1", "--n", "1")
+    found = drawn(measured, "--measure", "wide-maps.npz", *words)
+    torch.testing.assert_close(found, drawn(measured, "--measure", "coils.npz", *words, out="usual"))
+
+
+def test_several_pictures_of_one_coil_may_be_several_coils(measured: Path) -> None:
+    kspace = np.fft.fft2(load_digits().images[:2] / 16, norm="ortho")
+    np.savez(measured / "two.npz", kspace=kspace, mask=np.ones((8, 8)))
+    result = draw(measured, "--measure", "two.npz", "--n", "1")
+    assert (
+        "kspace: 2 pictures of one coil; if the first axis is that of coils, give their --maps, or --maps" in result.err
+    )
+    np.savez(measured / "own.npz", kspace=kspace, mask=np.ones((2, 8, 8)))
+    refused = draw(measured, "--measure", "own.npz", "--n", "1", out="own")
+    assert "for a mask of each picture give kspace (P, 1, H, W) with maps (1, H, W) of ones" in error(refused)
+
+
 def test_estimated_coil_maps_are_said(measured: Path) -> None:
     result = draw(measured, "--measure", "no-maps.npz", "--n", "1", "--noise", "0.1")
     assert result.code == 0
@@ -93,9 +123,12 @@ def test_estimated_coil_maps_are_said(measured: Path) -> None:
             "expected coil maps (3, 8, 8), alone or for each of 2 pictures, as in kspace; found",
         ),
         (("--measure", "other-mask.npz"), "of shape (8, 8) or (P, 8, 8) or (8,) or (1, 8), found"),
-        (("--measure", "nan.npz"), "kspace contains NaN or infinity where mask is 1"),
+        (("--measure", "nan.npz"), "where mask is 1; replace them, or set mask to 0 there"),
         (("--measure", "large.npz"), "expected kspace in the scale of numpy.fft.fft2(maps * image"),
         (("--measure", "few-angles.npz"), "sinogram is of 4 angles, but there are 2 angles"),
+        (("--measure", "turned.npz"), "but there are 4 angles; transpose it to (angles, detectors)"),
+        (("--measure", "tall.npz"), "; for images of that size add --size 16,8"),
+        (("--measure", "zeros.npz"), "zeros.npz: all values of matrix are 0, so that nothing was measured"),
         (("--measure", "rows.npz"), "matrix has 30 rows, but y has 5 values"),
         (("--measure", "rays.npz", "--maps", "maps.npy"), "--maps goes with measurements by coils"),
         (("--measure", "coils.npz", "--rule", "exact"), "rule exact does not fit a linear map"),
@@ -150,11 +183,12 @@ def test_a_conditional_network_starts_at_its_nearest_level(measured: Path) -> No
     model.network.any_sigma = False  # type: ignore[misc]
     levels = model.network.noise_levels
     near = (levels[2] * levels[3]) ** 0.5 * 1.01
-    from ncsnx.sampling.start_images import StartImages, level_in_words
+    from ncsnx.sampling.start_images import StartImages
 
     start = StartImages(sigma=near, images=torch.zeros(1, 1, 8, 8), facts={})
-    assert model.starting(start).levels == levels[2:]
-    assert "the trained level nearest to" in level_in_words(start, levels[2:], levels)
+    starting = model.starting(start)
+    assert starting.levels == levels[2:]
+    assert "the trained level nearest to" in starting.start_in_words
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,7 @@ def test_what_was_measured_is_so_again(photos: Path, words: tuple[str, ...], cou
         (("--measure", "text.png"), "text.png: expected a .npy, .npz, HDF5, MATLAB or NIfTI file", 1),
         (("--measure", "other.npz"), "expected the arrays kspace and mask", 1),
         (("--measure", "real.npz"), "array kspace: expected complex numbers of shape (8, 8) or (P, 8, 8)", 1),
-        (("--measure", "nan.npz"), "kspace contains NaN or infinity where mask is 1", 1),
+        (("--measure", "nan.npz"), "where mask is 1; replace them, or set mask to 0 there", 1),
         (("--measure", "large.npz"), 'expected kspace in the scale of numpy.fft.fft2(image, norm="ortho")', 1),
         (("--operator", "mine", "--input", "digits"), "--operator 'mine': unknown task", 2),
         (

@@ -53,7 +53,7 @@ class OwnValues:
         return torch.hypot(*complex_parts(own)) if self.is_complex else own
 
     def data_range(self, compared: Tensor) -> float:
-        """The range of values for PSNR and SSIM: high − low; else, as fastMRI does, the truth's largest magnitude."""
+        """The range of values for PSNR and SSIM: high − low; else the truth's largest magnitude."""
         if self.is_bounded and not self.is_complex:
             return self.high - self.low
         return float(compared.abs().max())

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from ncsnx.inverse.real_parts import real_parts
 from ncsnx.inverse.rules.guidance import Guidance
 from ncsnx.samplers.state import Score
 
@@ -26,7 +27,6 @@ class DiffusionPosterior(Guidance):
             at = x.detach().requires_grad_(True)
             s = score(at, sigma)
             away = self.given.to(at.device) - self.map.apply(at + sigma**2 * s)
-            parts = torch.view_as_real(away.resolve_conj()) if away.is_complex() else away
-            (slope,) = torch.autograd.grad(parts.square().sum(), at)
+            (slope,) = torch.autograd.grad(real_parts(away).square().sum(), at)
         variance = self.deviation**2 + (sigma * self.norm) ** 2
         return s.detach(), -slope / (2 * variance)

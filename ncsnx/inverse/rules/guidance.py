@@ -46,8 +46,6 @@ class Guidance(ABC):
     """Black in the network's range."""
     white: float = 1.0
     """White in the network's range."""
-    spread: float = SPREAD
-    """Standard deviation of the data, where black is 0 and white 1."""
     lowest: float = 0.0
     """σ of the last level, where black is 0 and white 1."""
     bounded: bool = False
@@ -92,5 +90,5 @@ class Guidance(ABC):
         require_passed(config, sigmas, measured_pixels)
 
     def posterior_variance(self, sigma: Tensor) -> Tensor:
-        """r² = σ² s²/(σ² + s²), the variance of x_0 given x_σ for independent values of standard deviation s."""
-        return sigma**2 * self.spread**2 / (sigma**2 + self.spread**2)
+        """r² = σ² s²/(σ² + s²), the variance of x_0 given x_σ for independent values of standard deviation `SPREAD`."""
+        return sigma**2 * SPREAD**2 / (sigma**2 + SPREAD**2)
