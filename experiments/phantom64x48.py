@@ -1,4 +1,4 @@
-"""Complex phantoms of 64×48 pixels: a prior for magnetic resonance, trained in an hour or two on two CPU cores."""
+"""Complex phantoms of 64×48 pixels: a prior for magnetic resonance, trained in about an hour on two CPU cores."""
 
 from ncsnx.config import (
     Adam,
@@ -23,7 +23,7 @@ phantom64x48 = register(
         sampler=AnnealedLangevin(step_size=4.6e-6, steps_per_level=5),
         ema=Ema(rate=0.999),
         batch_size=8,
-        steps=8_000,
+        steps=4_500,
         checkpoint_every=500,
         snapshots=Snapshots(n=8, sampler=ConsistentAnnealed(steps=40)),
         seed=1234,

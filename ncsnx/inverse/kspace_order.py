@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ncsnx.config.image_sizes import size_of_sides
 from ncsnx.errors import Hint, NcsnxError
-from ncsnx.inverse.real_parts import without_numbers
+from ncsnx.inverse.maps.real_parts import without_numbers
 from ncsnx.spelling import argument
 from ncsnx.storage.array_formats.array_file import ArrayFile
 

@@ -27,9 +27,9 @@ from ncsnx.inverse.kspace_order import in_fft_order, known_frequencies, mask_sha
 from ncsnx.inverse.maps.coils import Sense, estimated_maps
 from ncsnx.inverse.maps.matrices import MatrixMap
 from ncsnx.inverse.maps.measurement_map import LinearMap
+from ncsnx.inverse.maps.real_parts import without_numbers
 from ncsnx.inverse.maps.tomography import Radon
 from ncsnx.inverse.operators import MatrixOperator
-from ncsnx.inverse.real_parts import without_numbers
 from ncsnx.inverse.task import MEASURE, Task
 from ncsnx.inverse.tasks import reconstruct
 from ncsnx.inverse.value_ranges import ValueRange

@@ -23,8 +23,8 @@ from ncsnx.inverse.maps.measurement_map import (
     inner,
     require_device,
 )
+from ncsnx.inverse.maps.real_parts import without_numbers
 from ncsnx.inverse.operators import LinearOperator, in_any_precision
-from ncsnx.inverse.real_parts import without_numbers
 from ncsnx.inverse.rules.rule_choice import EXACT, GUIDANCE, chosen_rule
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose

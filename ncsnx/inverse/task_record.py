@@ -12,9 +12,10 @@ distance.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal, Self
 
 import attrs
@@ -31,7 +32,7 @@ from ncsnx.inverse.posterior.own_values import OwnValues
 from ncsnx.inverse.posterior.posterior_maps import POSTERIOR_FILE, Sorted, write_posterior
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_drawing import draw_task, psnr_in_words
-from ncsnx.quantities import number
+from ncsnx.quantities import counted, number
 from ncsnx.runs.records.sample_record import TASK_FILE
 from ncsnx.storage import reading
 from ncsnx.storage.atomic import debris, is_temporary, reporting, write_bytes
@@ -93,6 +94,26 @@ class TaskRecord:
     calibration: Calibration | None = attrs.field(default=None, metadata=OMITTED)
     """None without a truth."""
     pictures: tuple[PictureRecord, ...]
+
+    @property
+    def average(self) -> PictureRecord | None:
+        """Means of the distances of all pictures; None for one picture, and where one has none or is exact."""
+        if len(self.pictures) < 2 or any(None in one.psnr.values() or not one.psnr for one in self.pictures):
+            return None
+
+        def mean(values: Iterable[float | None]) -> float | None:
+            known = [value for value in values if value is not None]
+            return fmean(known) if len(known) == len(self.pictures) else None
+
+        return PictureRecord(
+            picture=f"mean of {counted(len(self.pictures), 'picture')}",
+            images=(0, self.pictures[-1].images[1]),
+            ssim_of_mean=mean(one.ssim_of_mean for one in self.pictures),
+            ssim_of_one=mean(one.ssim_of_one for one in self.pictures),
+            nmse_of_mean=mean(one.nmse_of_mean for one in self.pictures),
+            nmse_of_one=mean(one.nmse_of_one for one in self.pictures),
+            psnr={key: mean(one.psnr[key] for one in self.pictures) for key in self.pictures[0].psnr},
+        )
 
 
 def record_task(

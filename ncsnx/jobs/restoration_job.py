@@ -151,7 +151,7 @@ def _report(record: TaskRecord, task: Task, own: OwnValues, work: Work) -> None:
         work.warning(f"{misfit}\n{best}check the values of the measurement{noisy}")
     else:
         work.info(misfit)
-    for found in record.pictures:
+    for found in (*record.pictures, *filter(None, [record.average])):
         if found.psnr:
             mean, one = found.in_words("mean"), found.in_words("one")
             work.info(f"{found.picture}: {mean} of the mean image; {one} of a single image on average")

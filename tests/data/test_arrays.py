@@ -305,7 +305,7 @@ def test_a_hardly_used_range_gives_a_warning(tmp_path: Path) -> None:
 def test_nan_and_infinity_are_refused(tmp_path: Path, value: float) -> None:
     values = np.zeros((12, 1, 5, 5), dtype=np.float32)
     values[3, 0, 0, :2] = value
-    with pytest.raises(NcsnxError, match="expected finite values, found 2 NaN or infinite values; replace them"):
+    with pytest.raises(NcsnxError, match="found 2 NaN or infinite values, the first in image 3; replace them"):
         opened(written(tmp_path / "x.npy", values), channels=1)
 
 

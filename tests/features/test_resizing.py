@@ -71,5 +71,7 @@ def test_an_image_of_the_right_size_stays_as_it_is() -> None:
 
 
 def test_two_channels_are_refused_with_what_to_use_instead() -> None:
-    with pytest.raises(NcsnxError, match=r"1 or 3 channels, not 2; use other features: features='classifier'"):
+    with pytest.raises(
+        NcsnxError, match="1 or 3 channels, not 2; take a classifier, if the data has labels, or a TorchScript"
+    ):
         CleanResizer()(pictures(1, 2))

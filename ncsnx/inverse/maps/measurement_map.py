@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ncsnx.errors import NcsnxError
-from ncsnx.inverse.real_parts import real_parts
+from ncsnx.inverse.maps.real_parts import real_parts
 
 _POWER_STEPS = 100
 _POWER_TOLERANCE = 1e-4
