@@ -6,6 +6,7 @@ origin (fastMRI, arXiv 1811.08839). The order can't be read off a file, so it is
 whose energy contradicts that is refused.
 """
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from ncsnx.config.image_sizes import size_of_sides
 from ncsnx.errors import Hint, NcsnxError
-from ncsnx.inverse.maps.real_parts import without_numbers
+from ncsnx.inverse.maps.real_parts import non_finite_in_words
 from ncsnx.spelling import argument
 from ncsnx.storage.array_formats.array_file import ArrayFile
 
@@ -34,8 +35,11 @@ def mask_shapes(size: tuple[int, int]) -> tuple[tuple[int | str, ...], ...]:
 def size_advice(file: ArrayFile, shape: tuple[int, int, int]) -> str:
     """Advice for a file whose kspace is of images of another size, as the end of a message. shape: (C, H, W)."""
     found = file.header("kspace").shape if "kspace" in (file.names or ()) else ()
-    if len(found) < 2 or tuple(found[-2:]) == tuple(shape[1:]):
+    size = tuple(shape[1:])
+    if len(found) < 2 or tuple(found[-2:]) == size:
         return ""
+    if len(found) > 2 and size in set(pairwise(found)):
+        return "; height and width come last"
     return f"; for images of that size add {argument('size', size_of_sides(found[-2:]))}"
 
 
@@ -57,11 +61,9 @@ def measured_frequencies(
     """
     with np.errstate(all="ignore"):  # overflow gives infinity, which is refused
         measured = np.where(known, kspace, 0).astype(dtype)
-    if (wrong := without_numbers(torch.from_numpy(measured))) is not None:
-        raise NcsnxError(
-            f"{name}: found {wrong} in kspace of shape {kspace.shape} where mask is 1; replace them, or "
-            "set mask to 0 there"
-        )
+    place = f" in kspace of shape {kspace.shape} where mask is 1"
+    if (wrong := non_finite_in_words(torch.from_numpy(measured), place)) is not None:
+        raise NcsnxError(f"{name}: {wrong}, or set mask to 0 there")
     return measured
 
 

@@ -27,7 +27,7 @@ from ncsnx.inverse.kspace_order import in_fft_order, known_frequencies, mask_sha
 from ncsnx.inverse.maps.coils import Sense, estimated_maps
 from ncsnx.inverse.maps.matrices import MatrixMap
 from ncsnx.inverse.maps.measurement_map import LinearMap
-from ncsnx.inverse.maps.real_parts import without_numbers
+from ncsnx.inverse.maps.real_parts import non_finite_in_words
 from ncsnx.inverse.maps.tomography import Radon
 from ncsnx.inverse.operators import MatrixOperator
 from ncsnx.inverse.task import MEASURE, Task
@@ -101,8 +101,8 @@ def _task_of_arrays(
         if key == "kspace":  # of which only what was measured counts
             continue
         wide = torch.from_numpy(array.astype(np.complex128 if array.dtype.kind in COMPLEX else np.float64))
-        if (wrong := without_numbers(wide)) is not None:
-            raise NcsnxError(f"{name}: found {wrong} in {key} of shape {array.shape}; replace them")
+        if (wrong := non_finite_in_words(wide, f" in {key} of shape {array.shape}")) is not None:
+            raise NcsnxError(f"{name}: {wrong}")
         if key in ("maps", "matrix") and not array.any():
             raise NcsnxError(f"{name}: all values of {key} are 0, so that nothing was measured")
     if "sinogram" in arrays:

@@ -23,9 +23,9 @@ from ncsnx.inverse.maps.measurement_map import (
     inner,
     require_device,
 )
-from ncsnx.inverse.maps.real_parts import without_numbers
+from ncsnx.inverse.maps.real_parts import non_finite_in_words
 from ncsnx.inverse.operators import LinearOperator, in_any_precision
-from ncsnx.inverse.rules.rule_choice import EXACT, GUIDANCE, chosen_rule
+from ncsnx.inverse.rules.rule_choice import EXACT, GUIDANCE, RULES_REVISION, chosen_rule
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose
 from ncsnx.runs.names import names_a_file_everywhere
@@ -34,6 +34,10 @@ from ncsnx.sampling.noise_sources import SeededNoise
 
 MEASURE = "measure"
 """Name of the task of a file of measurements."""
+
+
+_WELL_CONDITIONED = 0.5
+"""Ratio of the smallest to the largest singular value above which the pseudo-inverse is an image to start from."""
 
 
 def _operator(given: LinearOperator | MeasurementMap) -> LinearOperator | MeasurementMap:
@@ -101,8 +105,8 @@ class Task:
         for what, images in (("inputs", self._inputs), ("truth", self._truth)):
             if images is not None and tuple(images.shape) != whole:
                 raise NcsnxError(f"{self.name}: expected {what} of {whole}, found {tuple(images.shape)}")
-            if isinstance(images, Tensor) and (wrong := without_numbers(images)) is not None:
-                raise NcsnxError(f"{self.name}: found {wrong} in {what} of shape {whole}; replace them")
+            if isinstance(images, Tensor) and (wrong := non_finite_in_words(images, f" in {what} of shape {whole}")):
+                raise NcsnxError(f"{self.name}: {wrong}")
         if len(self.pictures) not in (0, self.count):
             raise NcsnxError(
                 f"{self.name}: expected a name for each of {counted(self.count, 'picture')}, found "
@@ -127,8 +131,8 @@ class Task:
             return
         if self._values.is_complex() and not of_map:
             raise NcsnxError(f"{self.name}: expected values that are real numbers, found complex ones")
-        if (wrong := without_numbers(self._values)) is not None:
-            raise NcsnxError(f"{self.name}: found {wrong} in values of shape {shape}; replace them")
+        if (wrong := non_finite_in_words(self._values, f" in values of shape {shape}")) is not None:
+            raise NcsnxError(f"{self.name}: {wrong}")
 
     @classmethod
     def of_measurement(
@@ -147,6 +151,7 @@ class Task:
         """The task of measurements y = A x of images x in [0, 1], with noise of this standard deviation.
 
         Of unbounded data x = v / scale for images v in own values; divide y and the noise by the scale, for a linear A.
+        A function of `register_task` doesn't: it is done for it.
 
         y: (P, …), as operator.of_measurement expects it: for a `MatrixOperator` (P, m), in the order of its rows; for a
         `Blurring` blurred pictures (P, C, H, W); for others M values per picture. Convert complex frequencies by
@@ -209,7 +214,7 @@ class Task:
             "name": self.name,
             "noise": self.noise,
             "values_sha256": sha256_of_values(self._values),
-            **({} if self.is_exact else {"rule": self.rule}),
+            **({} if self.is_exact else {"rule": self.rule, "rule_revision": RULES_REVISION}),
             **self.facts,
         }
 
@@ -227,8 +232,14 @@ class Task:
 
     def divided(self, scale: float) -> Self:
         """The task of the same images in units of `scale`. Raises NcsnxError unless the operator is linear."""
+        if scale == 1:
+            return self
         if not isinstance(self.operator, LinearOperator | LinearMap):
-            raise NcsnxError(f"{self.name}: {type(self.operator).__name__} is not linear, so its images have no units")
+            raise NcsnxError(
+                f"{self.name}: of unbounded data, packages measure by linear operators only, and "
+                f"{type(self.operator).__name__} is not one; in Python, a task takes it, with images in units of the "
+                f"scale, {scale:g}"
+            )
 
         def divided(stack: Stack | None) -> Stack | None:
             if isinstance(stack, LazyStack):
@@ -249,12 +260,13 @@ class Task:
         """An image of each measurement alone, (P, C, H, W), where black is 0 and white 1.
 
         c Aᴴ y with the factor that brings A c Aᴴ y nearest to y, the first step of conjugate gradients: 0 where nothing
-        was measured, and A⁺ y if all singular values are equal. Grey for a map that isn't linear.
+        was measured. A⁺ y if the singular values differ by a factor of less than 2, so that it hardly amplifies noise.
+        Grey for a map that isn't linear.
         """
         operator, values = self.operator, self._values
         if isinstance(operator, LinearOperator):
             singular = operator.singular_values.double()
-            if bool((singular == singular[0]).all()):
+            if float(singular.min()) > _WELL_CONDITIONED * float(singular.max()):
                 return operator.images(self.values)
             operator, values = OperatorMap(operator), _times(singular, values)
         if not isinstance(operator, LinearMap):

@@ -15,7 +15,7 @@ from ncsnx.data.pictures.decoding import SUFFIXES, as_array, decode, is_grey, op
 from ncsnx.data.readers.complex_values import as_channels
 from ncsnx.errors import NcsnxError
 from ncsnx.inverse.lazy_stack import LazyStack
-from ncsnx.inverse.maps.real_parts import without_numbers
+from ncsnx.inverse.maps.real_parts import non_finite_in_words
 from ncsnx.inverse.value_ranges import OwnRange, ValueRange, unit_range
 from ncsnx.quantities import counted
 from ncsnx.storage import reading
@@ -149,8 +149,8 @@ def in_range(numbers: Tensor, values: ValueRange, name: str) -> Tensor:
     """Numbers scaled to float64 with black 0 and white 1. Raises NcsnxError for bounded results outside [−1, 2]."""
     black, white = values()
     scaled = (numbers - black) / (white - black)
-    if (wrong := without_numbers(scaled)) is not None:
-        raise NcsnxError(f"{name}: found {wrong}; replace them")
+    if (wrong := non_finite_in_words(scaled)) is not None:
+        raise NcsnxError(f"{name}: {wrong}")
     least, most = float(numbers.min()), float(numbers.max())
     if OwnRange.of(values).is_bounded and (float(scaled.min()) < -1 or float(scaled.max()) > 2):
         raise NcsnxError(

@@ -13,7 +13,8 @@ from torch import Tensor
 from ncsnx.inverse.task import Task
 
 TaskMaker: TypeAlias = Callable[[Path, tuple[int, int, int]], Task]
-"""(file, shape (C, H, W) of the model's images) → the task. Raises NcsnxError for an unsupported file or shape."""
+"""(file, shape (C, H, W) of the model's images) → the task, of unbounded data in own values. Raises NcsnxError for an
+unsupported file or shape."""
 ExampleWriter: TypeAlias = Callable[[Tensor, Path], None]
 """(images (P, C, H, W) float64 in [0, 1], file): writes the measurement of the images, without noise, to the file."""
 T = TypeVar("T", bound=TaskMaker)

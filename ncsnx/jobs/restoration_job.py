@@ -100,13 +100,11 @@ def carry_out_restoration(job: RestorationJob, work: Work, stop: StopRequest) ->
     count = count_images(job.n, task)
     at_once = work.ranks.batch_size(count, job.request.batch_size)
     with stop.at_once():
-        model = load_model(work, job.source, job.experiment, job.ckpt, job.runtime(), job.size)
-        task.require_fit(model.experiment.data, model.shape)
-        model = job.start(model, task)
+        model = job.start(load_model(work, job.source, job.experiment, job.ckpt, job.runtime(), job.size), task)
         if not task.is_exact:  # before a folder is made
             data, sampler = model.experiment.data, model.experiment.sampler
-            condition = task.conditions(data, model.levels[-1], 0, job.n, shape=model.shape)(torch.tensor([0]))
-            condition.admit(sampler, model.levels)
+            first = torch.tensor([0], device=model.runtime.device)
+            task.conditions(data, model.levels[-1], 0, job.n, shape=model.shape)(first).admit(sampler, model.levels)
     drawing = FolderDrawing(
         model=model,
         request=attrs.evolve(job.request, n=count, batch_size=at_once),

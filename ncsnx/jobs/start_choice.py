@@ -53,6 +53,7 @@ class StartOptions:
 
         if self.image in (None, ADJOINT):
             assert task is not None, "check"
+            task.require_fit(model.experiment.data, model.shape)
             start = StartImages(sigma=self.sigma, images=task.adjoint_images(), facts={"image": ADJOINT})
             return model.starting(start)
         channels, height, width = model.shape

@@ -16,8 +16,14 @@ from ncsnx.quantities import number
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.spelling import parameter
 
+_REVISION = 2
+"""Increased whenever the images of a start change."""
 SAME = 1e-6
 """Largest relative difference of levels that count as one."""
+
+
+def _with_revision(facts: dict[str, Any]) -> dict[str, Any]:
+    return {"revision": _REVISION, **facts}
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -28,12 +34,15 @@ class StartImages:
     """σ of the noise, in the network's range."""
     images: Tensor
     """(P, C, H, W), where black is 0 and white 1."""
-    facts: dict[str, Any]
+    facts: dict[str, Any] = attrs.field(converter=_with_revision)
     """JSON values of the images, for the protocol."""
 
     def levels(self, trained: Sequence[float], *, any_sigma: bool) -> tuple[float, ...]:
-        """The trained levels below σ, after σ itself, or from the nearest trained level on unless the network takes any
-        σ. Raises UsageError for σ outside the trained levels."""
+        """The trained levels below σ, after σ itself; without the first of them if σ is nearer to it than half a step.
+
+        Unless the network takes any σ, those from the nearest trained level on. Raises UsageError for σ outside the
+        trained levels.
+        """
         high, low = trained[0], trained[-1]
         if not isfinite(self.sigma) or not low * (1 - SAME) <= self.sigma <= high * (1 + SAME):
             raise UsageError(
@@ -43,7 +52,7 @@ class StartImages:
         if any_sigma:
             below = [level for level in trained if level < self.sigma * (1 - SAME)]
             if len(below) > 1 and (self.sigma / below[0]) ** 2 < below[0] / below[1]:
-                below = below[1:]  # a step much shorter than the next one would be extrapolated far by `cas`
+                below = below[1:]  # that step would hardly change an image, and `cas` would extrapolate it far
             return self.sigma, *below
         nearest = min(range(len(trained)), key=lambda place: abs(log(trained[place] / self.sigma)))
         return tuple(trained[nearest:])

@@ -45,6 +45,8 @@ def measured(workplace: Path) -> Path:
     np.savez(workplace / "wide-maps.npz", kspace=kspace, mask=mask, maps=maps.astype(">c8"))
     np.savez(workplace / "zeros.npz", matrix=0 * matrix, y=digits.reshape(2, 64) @ matrix.T)
     np.savez(workplace / "tall.npz", kspace=np.tile(kspace, (1, 1, 2, 1)), mask=mask, maps=maps)
+    np.savez(workplace / "axes.npz", kspace=kspace[0].transpose(1, 2, 0), mask=mask)
+    scipy.io.savemat(workplace / "rows.mat", {"kspace": kspace, "mask": np.ones((8, 1))})
     np.savez(workplace / "rows.npz", matrix=matrix, y=digits.reshape(2, 64)[:, :5])
     (workplace / "truth").mkdir()
     for number, digit in enumerate(digits):
@@ -127,6 +129,8 @@ def test_estimated_coil_maps_are_said(measured: Path) -> None:
         (("--measure", "large.npz"), "expected kspace in the scale of numpy.fft.fft2(maps * image"),
         (("--measure", "few-angles.npz"), "sinogram is of 4 angles, but there are 2 angles"),
         (("--measure", "turned.npz"), "but there are 4 angles; transpose it to (angles, detectors)"),
+        (("--measure", "axes.npz", "--maps", "maps.npy"), "; height and width come last"),
+        (("--measure", "rows.mat", "--maps", "maps.npy"), "array mask: expected zeros and ones of shape"),
         (("--measure", "tall.npz"), "; for images of that size add --size 16,8"),
         (("--measure", "zeros.npz"), "zeros.npz: all values of matrix are 0, so that nothing was measured"),
         (("--measure", "rows.npz"), "matrix has 30 rows, but y has 5 values"),

@@ -12,7 +12,7 @@ import ncsnx
 from ncsnx.config import Arrays, ConsistentAnnealed, Exponential
 from ncsnx.config.sampler import Sampler
 from ncsnx.errors import NcsnxError
-from ncsnx.inverse import LinearMap, Sense, Task, simulated_maps
+from ncsnx.inverse import Blurring, Fourier, LazyStack, LinearMap, Masking, Sense, Task, simulated_maps
 from ncsnx.sampling.score_model import ScoreModel
 from ncsnx.sampling.start_images import StartImages
 from tests.samplers.registry import usual_settings
@@ -102,3 +102,32 @@ def test_no_trained_level_is_just_below_the_start() -> None:
     assert start.levels(trained, any_sigma=True) == (0.5001, 0.25)
     assert attrs.evolve(start, sigma=0.9).levels(trained, any_sigma=True) == (0.9, 0.5, 0.25)
     assert attrs.evolve(start, sigma=0.2501).levels(trained, any_sigma=True) == (0.2501, 0.25)
+
+
+def test_a_real_image_whose_measurement_is_complete_is_started_from_itself(digits: Tensor) -> None:
+    known = torch.zeros(8, 8, dtype=torch.bool)
+    known[:, :5] = True  # with their mirror images, all frequencies
+    operator = Fourier((1, 8, 8), known)
+    task = Task(name="t", operator=operator, values=operator.coefficients(digits.double()))
+    torch.testing.assert_close(task.adjoint_images(), digits.double())
+
+
+def test_a_blurred_image_is_started_from_without_its_amplified_noise(digits: Tensor) -> None:
+    operator = Blurring((1, 8, 8), 2.0)
+    singular, generator = operator.singular_values.double(), torch.Generator().manual_seed(0)
+    exact = operator.coefficients(digits.double())
+    noisy = exact + 0.01 * torch.randn(exact.shape, generator=generator, dtype=torch.float64) / singular
+    begun = [Task(name="t", operator=operator, values=values).adjoint_images() for values in (exact, noisy)]
+    inverted = [operator.images(values) for values in (exact, noisy)]
+    assert float((inverted[1] - inverted[0]).std()) > 5 * float((begun[1] - begun[0]).std())
+
+
+def test_a_task_in_units_of_the_scale_has_all_its_parts_in_them(digits: Tensor) -> None:
+    operator = Masking(torch.ones(1, 8, 8, dtype=torch.bool))
+    lazy = LazyStack(2, lambda index: 50 * digits[index])
+    whole = Task(name="t", operator=operator, values=50 * digits.flatten(1), inputs=lazy, truth=50 * digits, noise=5.0)
+    found = whole.divided(50.0)
+    assert found.noise == 0.1
+    for part in (found.values.view(2, 1, 8, 8), found.inputs, found.truth):
+        torch.testing.assert_close(part, digits)
+    assert whole.divided(1.0) is whole

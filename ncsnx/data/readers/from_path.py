@@ -23,6 +23,7 @@ from ncsnx.data.readers.own_images import picture_files
 from ncsnx.data.volumes.volume_files import VolumeFiles, holds_volumes
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import product
+from ncsnx.spelling import A_NAME, argument
 from ncsnx.work import Work, ignore_message
 
 ARRAY_SUFFIXES = (".npy", ".npz", ".safetensors")
@@ -92,7 +93,7 @@ def _packed(path: Path, said: Reading) -> Packed:
 
 def _volumes(path: Path, said: Reading, work: Work) -> Volumes:
     _expect(said, Volumes, "volumes", also="array")
-    files = VolumeFiles.open(path, said.array, None, work)
+    files = VolumeFiles.open(path, said.array, None, work, argument("array", A_NAME))
     first, shapes = files.volumes[0], Counter(volume.slice_shape for volume in files.volumes)
     per_value = 2 if first.is_complex else 1
     forms = usual_forms((1, *shapes.most_common(1)[0][0]))

@@ -70,11 +70,13 @@ class VolumeFiles:
     fingerprint: str
 
     @classmethod
-    def open(cls, path: Path, dataset: str | None, axis: int | None, work: Work) -> "VolumeFiles":
+    def open(
+        cls, path: Path, dataset: str | None, axis: int | None, work: Work, chosen_by: str = "data.dataset=NAME"
+    ) -> "VolumeFiles":
         """Reads the headers. Raises NcsnxError for files without the data set or that can't be read.
 
         dataset: name of the array in each file; default: `RECONSTRUCTION`, or else the only one. axis: of the slices;
-        default: the third in NIfTI and MATLAB, the first elsewhere.
+        default: the third in NIfTI and MATLAB, the first elsewhere. chosen_by: how the dataset is said, for messages.
         """
         if path.is_dir():
             files = ImageFiles.open(path, VOLUME_SUFFIXES + NUMPY_SUFFIXES, "volumes")
@@ -87,7 +89,7 @@ class VolumeFiles:
         with shown(f"reading headers of {path.name}", total=len(names), unit="files") as advance:
             for name in names:
                 work.check_stop()
-                volumes.append(_volume(folder / name, dataset, axis))
+                volumes.append(_volume(folder / name, dataset, axis, chosen_by))
                 advance()
         return cls(path, names, tuple(volumes), mark)
 
@@ -106,9 +108,9 @@ def holds_volumes(path: Path) -> bool:
     return False
 
 
-def _volume(path: Path, dataset: str | None, axis: int | None) -> Volume:
+def _volume(path: Path, dataset: str | None, axis: int | None, chosen_by: str) -> Volume:
     file = open_array_file(path)
-    name = _chosen(file, dataset)
+    name = _chosen(file, dataset, chosen_by)
     header = file.header(name)
     title, shape = header.title, header.shape
     itemsize = 8 * header.dtype.itemsize // (2 if header.dtype.kind in COMPLEX else 1)
@@ -129,7 +131,7 @@ def _volume(path: Path, dataset: str | None, axis: int | None) -> Volume:
     return Volume(path, title, name, shape, along, str(header.dtype), is_complex, is_packed)
 
 
-def _chosen(file: ArrayFile, dataset: str | None) -> str | None:
+def _chosen(file: ArrayFile, dataset: str | None, chosen_by: str) -> str | None:
     """The name of the array to read; None where the one array has no name."""
     names = file.names
     if names is None:
@@ -143,6 +145,6 @@ def _chosen(file: ArrayFile, dataset: str | None) -> str | None:
     if len(names) != 1:
         raise NcsnxError(
             f"{in_utf8(file.path)}: expected one array, found {counted(len(names), 'array')}: {listed(names)}; choose "
-            "one with data.dataset=NAME"
+            f"one with {chosen_by}"
         )
     return names[0]

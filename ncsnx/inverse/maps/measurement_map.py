@@ -160,8 +160,8 @@ def require_device(of: MeasurementMap, device: torch.device) -> None:
             of.adjoint(y)
     except Exception as error:  # the map's code may raise anything
         raise NcsnxError(
-            f"{type(of).__name__} works on the CPU, but fails on {device}: {_line(error)}; its own tensors must be on "
-            "the device of the argument"
+            f"{type(of).__name__} works on the CPU, but fails on {device}: {_line(error)}; perhaps "
+            "its own tensors stay on the CPU"
         ) from error
 
 

@@ -1,9 +1,9 @@
-"""Complex values as real ones."""
+"""Real and imaginary parts, and values that no float32 holds."""
 
 import torch
 from torch import Tensor
 
-from ncsnx.quantities import counted
+from ncsnx.quantities import counted, them
 
 
 def real_parts(x: Tensor) -> Tensor:
@@ -11,7 +11,12 @@ def real_parts(x: Tensor) -> Tensor:
     return torch.view_as_real(x.resolve_conj()) if x.is_complex() else x
 
 
-def without_numbers(x: Tensor) -> str | None:
-    """The values that are NaN or infinite in float32, as text: '3 NaN or infinite values'; None if there are none."""
+def non_finite_in_words(x: Tensor, place: str = "") -> str | None:
+    """The values that are NaN, infinite or too large for float32, and advice; None without such.
+
+    'found 3 NaN, infinite or too large values in y; replace them', for the place ' in y'.
+    """
     found = int((~torch.isfinite(x.to(torch.complex64 if x.is_complex() else torch.float32))).sum())
-    return counted(found, "NaN or infinite value") if found else None
+    if not found:
+        return None
+    return f"found {counted(found, 'NaN, infinite or too large value')}{place}; replace {them(found)}"

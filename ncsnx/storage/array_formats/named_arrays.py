@@ -67,7 +67,8 @@ def read_named_arrays(
 
 
 def _may_be_vector(expected: ExpectedArray) -> bool:
-    return any(len(shape) == 1 for shape in expected.shapes)
+    """Whether a column can only mean a vector: not if rows and columns mean different things, as in a mask."""
+    return all(len(shape) == 1 or shape[0] == "P" for shape in expected.shapes)
 
 
 @attrs.frozen
