@@ -4,9 +4,11 @@
 
 writes ./given/phantoms/ (scan.npz for `--measure`, truth.npy for `--truth`), and prints PSNR, SSIM, NMSE and the time
 per picture of three methods without a network: the zero-filled picture, SENSE by conjugate gradients, and total
-variation, whose strengths are those that do best on eight training images.
+variation, whose strengths are those that do best on eight training images. `undersampled.py brain` does the same in
+./given/brain/ for the slices that `docs/images/brain.py` wrote.
 """
 
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -17,38 +19,50 @@ import torch
 from skimage.restoration import denoise_tv_chambolle
 from torch import Tensor
 
-from ncsnx.config import Phantoms
+from ncsnx.config import Data, Phantoms, Volumes
 from ncsnx.data import open_data
+from ncsnx.data.dataset import Dataset
 from ncsnx.inverse.maps.coils import Sense, simulated_maps
 from ncsnx.inverse.posterior.image_quality import image_distances
 from ncsnx.inverse.rules.conjugate_gradients import solved
 
-FOLDER = Path("given", "phantoms")
+SETS: dict[str, Data] = {
+    "phantoms": Phantoms(),
+    "brain": Volumes(
+        path="given/brain/slices.npy", image_size=(48, 40), channels=2, complex=True, held_out=20 / 132, scale=1.0
+    ),
+}
 COILS, FASTER, CENTRE, NOISE, SEED = 4, 4, 6, 0.01, 0
 """Coils; columns per measured one; columns around frequency 0 that are all measured; noise of real and imaginary parts;
-seed of coils, columns and noise."""
+seed of coils and columns."""
 PICTURES, TUNED_ON = 16, 8
 STRENGTHS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 
 
-def main() -> None:
+def main(name: str) -> None:
     """Writes the measurement, and prints how well it is reconstructed without a network."""
-    splits = open_data(Phantoms(), Path())
-    truth = splits.held_out.read(torch.arange(PICTURES)).pixels.float()
+    splits = open_data(SETS[name], Path())
+    truth = some_of(splits.held_out, PICTURES)
     _, _, height, width = truth.shape
     sense = Sense(simulated_maps((height, width), COILS, SEED), columns(height, width))
     y = measured(sense, truth, seed=1)
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    np.savez(FOLDER / "scan.npz", kspace=y.numpy(), mask=sense.mask.numpy(), maps=sense.maps.numpy())
-    np.save(FOLDER / "truth.npy", torch.complex(truth[:, 0], truth[:, 1]).numpy())
+    folder = Path("given", name)
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savez(folder / "scan.npz", kspace=y.numpy(), mask=sense.mask.numpy(), maps=sense.maps.numpy())
+    np.save(folder / "truth.npy", torch.complex(truth[:, 0], truth[:, 1]).numpy())
 
-    some = splits.train.read(torch.arange(TUNED_ON)).pixels.float()
-    known = measured(sense, some, seed=2)
+    known = some_of(splits.train, TUNED_ON)
+    y_known = measured(sense, known, seed=2)
     row("zero-filled", sense.adjoint, y, truth)
     for title, method in (("SENSE", conjugate_gradients), ("total variation", total_variation)):
-        scores = {value: distances(method(sense, known, value), some)[0] for value in STRENGTHS}
+        scores = {value: distances(method(sense, y_known, value), known)[0] for value in STRENGTHS}
         best = max(scores, key=lambda value: scores[value])
         row(f"{title}, strength {best:g}", partial(method, sense, strength=best), y, truth)
+
+
+def some_of(split: Dataset, count: int) -> Tensor:
+    """Images (count, 2, H, W), evenly spaced in the split, so that neighbouring slices are few."""
+    return split.read(torch.arange(count) * (len(split) // count)).pixels.float()
 
 
 def columns(height: int, width: int) -> Tensor:
@@ -111,4 +125,4 @@ def row(title: str, method: Callable[[Tensor], Tensor], y: Tensor, truth: Tensor
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:] or ["phantoms"])
