@@ -58,6 +58,7 @@ def test_its_configurations_need_no_torch(toy: Path) -> None:
     subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, check=True)
 
 
+@pytest.mark.slow
 def test_each_thing_passes_all_tests_that_a_built_in_one_passes(toy: Path, tmp_path: Path) -> None:
     report = tmp_path / "report.xml"
     chosen = " or ".join(f"[{name.split()[0]}" for pair in CONTRACTS.values() for name in pair)

@@ -48,6 +48,7 @@ def facts(measured: tuple[Benchmark, Outcome]) -> dict[str, Any]:
     return dict(json.loads(measured[1].out))
 
 
+@pytest.mark.slow
 def test_every_execution_is_measured_against_the_published_code(facts: dict[str, Any]) -> None:
     (size,) = facts["sizes"]
     named = {one["name"]: one for one in size["executions"]}

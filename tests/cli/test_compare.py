@@ -105,6 +105,7 @@ def test_an_image_of_a_trial_is_that_of_sample_with_the_same_seed(compared: Path
     assert trial["distance"] == pytest.approx(row["score"], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_the_recommendation_is_what_fast_means_in_sample_and_fid(compared: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(compared, tmp_path / "work"))
     run = Run(folder / RUN)
@@ -154,6 +155,7 @@ def sound(row: dict[str, Any]) -> dict[str, Any]:
     return {"broken": 0.0, "distance": {"ald": 14.0, "dpmpp": 7.0}.get(row["sampler"]["type"], 9.0) + row["seed"] / 10}
 
 
+@pytest.mark.slow
 def test_where_every_sampler_breaks_its_images_it_says_so_and_stores_nothing(hopeless: tuple[Path, Result]) -> None:
     folder, result = hopeless
     assert result.code == 0, result.err

@@ -137,6 +137,7 @@ def test_what_an_experiment_does_to_pixels_goes_into_the_command_to_train(here: 
     assert f"{words}data.random_flip=true data.dequantization=uniform" in packed.err
 
 
+@pytest.mark.slow
 def test_a_packing_that_is_killed_again_and_again_ends_with_the_same_bytes(place: Path) -> None:
     many(place / "many", 200)
     words = ("data", "pack", "./many", "--size", "256", "--workers", "1")

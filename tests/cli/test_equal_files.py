@@ -68,6 +68,7 @@ def settled(value: Any) -> Any:
     return value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["config.json", "origins.json", "metrics.jsonl", "state.json", "manifest.json"])
 def test_what_says_no_time_is_equal_to_the_byte(twins: list[Path], name: str) -> None:
     first, second = twins

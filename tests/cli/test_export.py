@@ -136,6 +136,7 @@ def test_a_model_gives_the_images_of_its_run_to_the_bit(workplace: Path, ckpt: s
     assert torch.equal(model.score(x, 0.5), original.score(x, 0.5))
 
 
+@pytest.mark.slow
 def test_in_a_fresh_process_elsewhere_the_card_and_the_command_work_without_the_run(
     scored: Path, tmp_path: Path
 ) -> None:

@@ -237,6 +237,7 @@ def test_another_protocol_is_another_sweep(workplace: Path) -> None:
     assert len(sweeps(workplace)) == 3
 
 
+@pytest.mark.slow
 def test_batches_of_another_size_change_scores_by_rounding_only(trained: Path, swept: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(trained, tmp_path / "work"))
     for row, other in zip(rows(folder, "--batch-size", "7"), rows(swept), strict=True):
@@ -512,6 +513,7 @@ def rewrite(folder: Path, step: int, change: Callable[[Tensor], Tensor]) -> None
     checkpoint.save(place, step, saved.model, changed, saved.optimizer, saved.state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [("fid", *SMALL), ("loss", *CPU), ("likelihood", "--n", "4", "--tolerance", "0.1", *CPU)],
@@ -539,6 +541,7 @@ def test_scores_are_not_those_of_another_configuration_with_the_same_weights(wor
         assert "was trained by another experiment" in error(result)
 
 
+@pytest.mark.slow
 def test_images_are_all_kept_where_a_sweep_without_them_was_begun(trained: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(trained, tmp_path / "work"))
     process = fork("fid", "digits", "--batch-size", "8", *SMALL, folder=folder)

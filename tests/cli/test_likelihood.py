@@ -112,6 +112,7 @@ def test_an_image_keeps_its_value_in_other_batches_among_more_images_and_with_ot
         assert image["bits_per_dimension"] == pytest.approx(other["bits_per_dimension"], abs=0.1 / math.log(2))
 
 
+@pytest.mark.slow
 def test_a_damaged_table_of_images_is_found_by_the_doctor_and_made_again(measured: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(measured, tmp_path / "work"))
     (table,) = (folder / RUN / "likelihood").glob("*/step-00000008*.csv")

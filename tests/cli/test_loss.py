@@ -128,6 +128,7 @@ def test_fewer_passes_look_at_every_level_still(measured: Path, tmp_path: Path) 
     assert row["protocol"]["passes"] == 1
 
 
+@pytest.mark.slow
 def test_the_batch_size_changes_the_loss_by_rounding_only(measured: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(measured, tmp_path / "work"))
     shutil.rmtree(folder / RUN / "loss")

@@ -149,6 +149,7 @@ SPOILED: dict[str, tuple[str, Callable[[Path], object]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spoiled", SPOILED)
 def test_what_is_damaged_is_made_anew(spoiled: str, searched: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(searched, tmp_path / "work"))
@@ -307,6 +308,7 @@ def test_a_search_that_is_stopped_goes_on_after_its_last_finished_batch(searched
     assert shared == first, "samples are the same among more"
 
 
+@pytest.mark.slow
 def test_batches_that_somebody_else_wrote_are_not_taken(workplace: Path) -> None:
     assert neighbors(workplace, *SMALL).code == 0
     before = files(place(workplace))

@@ -127,6 +127,7 @@ def test_a_training_is_timed_and_fitted_to_the_budget(here: Path) -> None:
     assert (resolve("photos").experiment.steps, "instead of" in outcome.err) == (5_000, False)
 
 
+@pytest.mark.slow
 def test_a_budget_that_is_too_short_is_refused_with_one_that_is_not(here: Path) -> None:
     write_pictures(here / "photos", 8, size=8)
     outcome = run("new", "photos", "--from", "photos", "--budget", "1s", *CPU)
@@ -136,6 +137,7 @@ def test_a_budget_that_is_too_short_is_refused_with_one_that_is_not(here: Path) 
     assert not (here / "experiments").exists()
 
 
+@pytest.mark.slow
 def test_steps_that_are_asked_for_are_kept_with_a_warning_where_they_exceed_the_budget(here: Path) -> None:
     write_pictures(here / "photos", 8, size=8)
     outcome = run("new", "photos", "--from", "photos", "--budget", "1s", "--steps", "70000", *CPU)

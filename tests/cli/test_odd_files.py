@@ -103,6 +103,7 @@ def outcomes(folder: Path, commands: list[list[str]]) -> list[tuple[int, str]]:
     return [(code, err) for code, err in json.loads(finished.stdout)]
 
 
+@pytest.mark.slow
 def test_every_parameter_that_names_a_place_refuses_what_is_odd_in_one_line_at_once(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

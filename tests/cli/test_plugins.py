@@ -128,6 +128,7 @@ def test_a_run_of_a_plug_in_that_is_gone_says_what_is_missing(here: Path, lion: 
     )
 
 
+@pytest.mark.slow
 def test_a_run_says_which_package_to_install(here: Path, lion: Path) -> None:
     (lion / "make.py").write_text(
         "from pathlib import Path\n"

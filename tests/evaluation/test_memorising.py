@@ -57,6 +57,7 @@ def test_near_counts_the_samples_below_the_nearest_twentieth_of_held_out_images(
     assert nearness(samples, held_out).near.value == 0.5, "5 is the fifth of a hundred, and not below itself"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "m"), [(64, 300), (64, 20), (200, 200), (30, 10)])
 @pytest.mark.parametrize("shift", [0.0, 0.7, 2.5])
 def test_the_interval_of_pairs_holds_the_probability_in_95_of_100_cases(n: int, m: int, shift: float) -> None:
@@ -71,6 +72,7 @@ def test_the_interval_of_pairs_holds_the_probability_in_95_of_100_cases(n: int, 
     assert covered(holds) >= LEAST
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "m"), [(64, 300), (64, 80), (300, 1_000), (64, 10)])
 @pytest.mark.parametrize("copies", [0.0, 0.3])
 def test_the_interval_of_near_samples_holds_their_share_in_95_of_100_cases_at_least(
@@ -118,6 +120,7 @@ def wrong(limit: Limit, n: int, m: int, shares: list[float]) -> list[float]:
     return totals
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("limit", "n", "m"), [(near_upper_limit, 64, 50), (near_upper_limit, 30, 80), (near_lower_limit, 20, 100)]
 )
@@ -155,6 +158,7 @@ def most(share: float) -> float:
     return share + 3 * math.sqrt(share * (1 - share) / TRIALS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "m"), [(64, 300), (64, 50), (20, 10), (256, 50)])
 def test_samples_like_held_out_images_are_rarely_called_nearer(n: int, m: int) -> None:
     """Two tests, each wrong in at most 1.25 % of cases."""
@@ -240,6 +244,7 @@ def kinds(n: int, m: int, copies: float = 0.0, farther: float = 0.0, trials: int
     return Counter(simulated(generator, n, m, copies, farther).kind for _ in range(trials))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "m"), [(64, 300), (64, 50), (256, 100)])
 def test_a_perfect_model_is_suspected_in_5_of_100_cases_at_most(n: int, m: int) -> None:
     """Any suspicion counts; "memorising" has half that rate."""

@@ -191,6 +191,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(
     content=JSON
     | st.fixed_dictionaries(

@@ -298,6 +298,7 @@ def test_steps_are_labelled_in_thousands_and_millions(tmp_path: Path, steps: lis
     assert set(labels) <= set(drawing.texts(points=7.5))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "values",
     [

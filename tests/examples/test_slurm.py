@@ -163,6 +163,7 @@ def test_several_gpus_are_started_by_torchrun_and_stopped_alike(cluster: Cluster
     )
 
 
+@pytest.mark.slow
 def test_each_task_of_an_array_runs_its_own_line(cluster: Cluster) -> None:
     tiny = " ".join(TINY)
     lines = [f"train digits steps=2 {tiny} --run one", f"train digits steps=2 seed=2 {tiny} --run two"]
@@ -189,6 +190,7 @@ def test_a_stopped_task_of_an_array_is_queued_again(cluster: Cluster) -> None:
     assert len(cluster.steps("one")) == 1
 
 
+@pytest.mark.slow
 def test_the_tasks_of_an_array_share_a_parameter_sweep(cluster: Cluster) -> None:
     words = ("digits", "optimizer.lr=1e-3,1e-4,1e-5", "steps=2", *TINY)
     task = {"SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_TASK_COUNT": "2", "SLURM_ARRAY_TASK_MIN": "0"}

@@ -124,6 +124,7 @@ def along(operator: LinearOperator, covariance: Tensor) -> Tensor:
     return (directions @ covariance @ directions.T).diagonal()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", [0.0, 0.1, 0.5])
 @pytest.mark.parametrize("operator", OPERATORS.values(), ids=OPERATORS.keys())
 def test_langevin_dynamics_draw_from_the_posterior_of_gaussian_data(operator: LinearOperator, noise: float) -> None:
@@ -202,6 +203,7 @@ def documented() -> list[tuple[Sampler, str]]:
     return [*found, (resolve("cifar10").experiment.sampler, own[1])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sampler", "ratios"), documented(), ids=repr)
 def test_few_steps_spread_along_a_noisy_measurement_as_the_guide_says(sampler: Sampler, ratios: str) -> None:
     count, noise, levels, found = 1000, 0.1, sigmas(resolve("cifar10").experiment.schedule), []

@@ -161,6 +161,7 @@ def test_the_type_and_order_of_features_do_not_matter() -> None:
     assert frechet_distance_of_images(features.flip(0), mean, sigma) == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dimensions", "count", "differs", "expected"),
     # ratios to the truth, as documented: 1 if linear in the moments; up to 1.2 for fewer images than features; 1.4 to

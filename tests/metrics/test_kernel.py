@@ -76,6 +76,7 @@ def test_equal_distributions_are_at_distance_zero_on_average() -> None:
     assert min(values) < 0 < max(values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shift", "count", "most", "subsets", "expected"),
     [

@@ -84,6 +84,7 @@ def test_a_standard_error_is_the_spread_over_other_images_of_the_model_or_somewh
             assert 0.75 < told / true < 2.2, quantity.key
 
 
+@pytest.mark.slow
 def test_what_a_perfect_model_has_is_as_declared(one: Metric) -> None:
     found = [one.measure(attrs.evolve(sets(seed, 0.0), sample=normal(2_000 + seed, M, D))) for seed in range(TIMES)]
     for quantity in one.quantities:

@@ -312,6 +312,7 @@ except Stopped as stopped:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "number"),
     [
