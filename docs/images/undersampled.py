@@ -19,19 +19,15 @@ import torch
 from skimage.restoration import denoise_tv_chambolle
 from torch import Tensor
 
-from ncsnx.config import Data, Phantoms, Volumes
+import ncsnx
 from ncsnx.data import open_data
 from ncsnx.data.dataset import Dataset
+from ncsnx.data.magnitudes import magnitude
 from ncsnx.inverse.maps.coils import Sense, simulated_maps
 from ncsnx.inverse.posterior.image_quality import image_distances
 from ncsnx.inverse.rules.conjugate_gradients import solved
 
-SETS: dict[str, Data] = {
-    "phantoms": Phantoms(),
-    "brain": Volumes(
-        path="given/brain/slices.npy", image_size=(48, 40), channels=2, complex=True, held_out=20 / 132, scale=1.0
-    ),
-}
+EXPERIMENTS = {"phantoms": "phantom64x48", "brain": "docs/images/brain48x40.py"}
 COILS, FASTER, CENTRE, NOISE, SEED = 4, 4, 6, 0.01, 0
 """Coils; columns per measured one; columns around frequency 0 that are all measured; noise of real and imaginary parts;
 seed of coils and columns."""
@@ -41,7 +37,7 @@ STRENGTHS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 
 def main(name: str) -> None:
     """Writes the measurement, and prints how well it is reconstructed without a network."""
-    splits = open_data(SETS[name], Path())
+    splits = open_data(ncsnx.experiment(EXPERIMENTS[name]).data, Path())
     truth = some_of(splits.held_out, PICTURES)
     _, _, height, width = truth.shape
     sense = Sense(simulated_maps((height, width), COILS, SEED), columns(height, width))
@@ -105,14 +101,9 @@ def total_variation(sense: Sense, y: Tensor, strength: float) -> Tensor:
 
 def distances(images: Tensor, truth: Tensor) -> list[float]:
     """Means of PSNR, SSIM and NMSE of the magnitudes, with the range of each true picture."""
-    pairs = zip(magnitude(images), magnitude(truth), strict=True)
+    pairs = zip(magnitude(images, is_complex=True), magnitude(truth, is_complex=True), strict=True)
     found = [image_distances(one[None], true[None], float(true.max())) for one, true in pairs]
     return [float(value) for value in torch.cat(found).mean(dim=0)]
-
-
-def magnitude(images: Tensor) -> Tensor:
-    """(P, 1, H, W)."""
-    return torch.linalg.vector_norm(images, dim=1, keepdim=True)
 
 
 def row(title: str, method: Callable[[Tensor], Tensor], y: Tensor, truth: Tensor) -> None:
