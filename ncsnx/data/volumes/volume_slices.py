@@ -38,18 +38,20 @@ class OpenVolumes:
 
     def place(self, index: int) -> tuple[Volume, int]:
         """The volume of a slice, and the slice's number in it."""
-        place = self._volume_at(index)
-        return self.volumes[place], index - int(self._first[place])
+        place, along = self._located(index)
+        return self.volumes[place], along
 
     def slice(self, index: int) -> NDArray[Any]:
         """A slice, in the shape and type of its volume. Raises NcsnxError if it can't be read."""
-        volume, along = self.place(index)
-        values = self._values(self._volume_at(index))
+        place, along = self._located(index)
+        volume, values = self.volumes[place], self._values(place)
         key = tuple(along if axis == volume.axis else slice(None) for axis in range(len(volume.shape)))
         return np.asarray(values[key])
 
-    def _volume_at(self, index: int) -> int:
-        return int(np.searchsorted(self._first, index, side="right")) - 1
+    def _located(self, index: int) -> tuple[int, int]:
+        """The index of a slice's volume, and the slice's number in it."""
+        place = int(np.searchsorted(self._first, index, side="right")) - 1
+        return place, index - int(self._first[place])
 
     def _values(self, place: int) -> LazyArray:
         volume = self.volumes[place]
