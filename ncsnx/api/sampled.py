@@ -19,12 +19,11 @@ from ncsnx.data.transforms import scale_of
 from ncsnx.data.window import window_of
 from ncsnx.errors import UsageError
 from ncsnx.images import ImageBatch
-from ncsnx.jobs.start_choice import ADJOINT, StartOptions
+from ncsnx.jobs.start_choice import ADJOINT, StartOptions, starting_from
 from ncsnx.sampling.generate import indices_per_batch
 from ncsnx.sampling.request import SampleRequest, images_at_once
 from ncsnx.sampling.sample import count_images, draw
 from ncsnx.sampling.score_model import ScoreModel
-from ncsnx.sampling.start_images import StartImages
 from ncsnx.spelling import parameter
 
 if TYPE_CHECKING:
@@ -104,12 +103,9 @@ def _starting(
             f"{tuple(start.shape)}"
         )
     assert start_sigma is not None, "options.check"
-    from ncsnx.inverse.lazy_stack import sha256_of_values  # imports much
-
     data = model.experiment.data
     pixels = images.cpu() if data.is_bounded else images.cpu() / scale_of(data)
-    facts = {"images_sha256": sha256_of_values(pixels)}
-    return model.starting(StartImages(sigma=start_sigma, images=pixels, facts=facts))
+    return starting_from(pixels, start_sigma, model)
 
 
 def _with_sampler(messages: PythonMessages, model: ScoreModel, sampler: Sampler | Literal["fast"]) -> Experiment:

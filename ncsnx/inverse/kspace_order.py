@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ncsnx.config.image_sizes import size_of_sides
 from ncsnx.errors import Hint, NcsnxError
-from ncsnx.inverse.maps.real_parts import non_finite_in_words
+from ncsnx.inverse.maps.finite_values import non_finite_in_words
 from ncsnx.spelling import argument
 from ncsnx.storage.array_formats.array_file import ArrayFile
 
@@ -45,8 +45,8 @@ def size_advice(file: ArrayFile, shape: tuple[int, int, int]) -> str:
 
 def known_frequencies(mask: NDArray[Any], name: str) -> NDArray[np.bool_]:
     """The mask as booleans. name: of the file, for messages. Raises NcsnxError unless it has ones, and else zeros."""
-    if not np.isin(mask, (0, 1)).all() or not mask.any():
-        others = mask[~np.isin(mask, (0, 1))]
+    others = mask[~np.isin(mask, (0, 1))]
+    if others.size or not mask.any():
         found = str(others[0]) if others.size else "only zeros"
         raise NcsnxError(f"{name}: expected mask to be 1 where kspace was measured and else 0, found {found}")
     return mask.astype(bool)

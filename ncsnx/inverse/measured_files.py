@@ -25,9 +25,9 @@ from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.inverse.frequencies import RANGE, range_in
 from ncsnx.inverse.kspace_order import in_fft_order, known_frequencies, mask_shapes, measured_frequencies, size_advice
 from ncsnx.inverse.maps.coils import Sense, estimated_maps
+from ncsnx.inverse.maps.finite_values import non_finite_in_words
 from ncsnx.inverse.maps.matrices import MatrixMap
 from ncsnx.inverse.maps.measurement_map import LinearMap
-from ncsnx.inverse.maps.real_parts import non_finite_in_words
 from ncsnx.inverse.maps.tomography import Radon
 from ncsnx.inverse.operators import MatrixOperator
 from ncsnx.inverse.task import MEASURE, Task

@@ -14,6 +14,7 @@ from ncsnx.data import from_unit
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.inverse.condition import Condition, Measured
 from ncsnx.inverse.lazy_stack import LazyStack, Stack, sha256_of_values
+from ncsnx.inverse.maps.finite_values import non_finite_in_words
 from ncsnx.inverse.maps.matrices import OperatorMap
 from ncsnx.inverse.maps.measurement_map import (
     LinearMap,
@@ -23,7 +24,6 @@ from ncsnx.inverse.maps.measurement_map import (
     inner,
     require_device,
 )
-from ncsnx.inverse.maps.real_parts import non_finite_in_words
 from ncsnx.inverse.operators import LinearOperator, in_any_precision
 from ncsnx.inverse.rules.rule_choice import EXACT, GUIDANCE, RULES_REVISION, chosen_rule
 from ncsnx.quantities import counted
@@ -34,8 +34,6 @@ from ncsnx.sampling.noise_sources import SeededNoise
 
 MEASURE = "measure"
 """Name of the task of a file of measurements."""
-
-
 _WELL_CONDITIONED = 0.5
 """Ratio of the smallest to the largest singular value above which the pseudo-inverse is an image to start from."""
 

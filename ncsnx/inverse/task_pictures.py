@@ -15,7 +15,7 @@ from ncsnx.data.pictures.decoding import SUFFIXES, as_array, decode, is_grey, op
 from ncsnx.data.readers.complex_values import as_channels
 from ncsnx.errors import NcsnxError
 from ncsnx.inverse.lazy_stack import LazyStack
-from ncsnx.inverse.maps.real_parts import non_finite_in_words
+from ncsnx.inverse.maps.finite_values import non_finite_in_words
 from ncsnx.inverse.value_ranges import OwnRange, ValueRange, unit_range
 from ncsnx.quantities import counted
 from ncsnx.storage import reading

@@ -14,6 +14,8 @@ from ncsnx.quantities import counted
 from ncsnx.spelling import argument, parameter
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ncsnx.inverse.task import Task
     from ncsnx.inverse.value_ranges import ValueRange
     from ncsnx.sampling.score_model import ScoreModel
@@ -47,7 +49,6 @@ class StartOptions:
         """The model with this start. values: black and white of numbers in .npy files. Raises NcsnxError."""
         if self.sigma is None:
             return model
-        from ncsnx.inverse.lazy_stack import sha256_of_values
         from ncsnx.inverse.task_pictures import read_pictures
         from ncsnx.sampling.start_images import StartImages
 
@@ -64,8 +65,16 @@ class StartOptions:
                 f"{parameter('start')} {self.image}: expected one picture, or one for each of "
                 f"{counted(task.count, 'input')}, found {len(pixels)}"
             )
-        facts = {"images_sha256": sha256_of_values(pixels)}
-        return model.starting(StartImages(sigma=self.sigma, images=pixels, facts=facts))
+        return starting_from(pixels, self.sigma, model)
+
+
+def starting_from(images: "Tensor", sigma: float, model: "ScoreModel") -> "ScoreModel":
+    """The model whose samples start at σ from images (P, C, H, W), where black is 0 and white 1. Raises UsageError."""
+    from ncsnx.inverse.lazy_stack import sha256_of_values
+    from ncsnx.sampling.start_images import StartImages
+
+    facts = {"images_sha256": sha256_of_values(images)}
+    return model.starting(StartImages(sigma=sigma, images=images, facts=facts))
 
 
 def _level_hint() -> Hint:

@@ -27,7 +27,7 @@ from ncsnx.data.dataset import NO_LABEL, StoredImages
 from ncsnx.data.magnitudes import scaled_splits
 from ncsnx.data.missing import OWN
 from ncsnx.data.places import own_path
-from ncsnx.data.readers.complex_values import as_channels, require_declared
+from ncsnx.data.readers.complex_values import as_channels, real_parts, require_declared
 from ncsnx.data.readers.hashed_split import held_out_by_hash
 from ncsnx.data.splits import Splits
 from ncsnx.errors import NcsnxError
@@ -516,5 +516,5 @@ def _blocks(array: ScannedArray, work: Work) -> Iterator[Tensor]:
         for start in range(0, count, step):
             work.check_stop()
             values = array.block(start, min(start + step, count))
-            yield torch.view_as_real(values) if values.is_complex() else values
+            yield real_parts(values)
             advance(len(values))

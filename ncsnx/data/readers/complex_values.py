@@ -14,6 +14,11 @@ def as_channels(values: Tensor) -> Tensor:
     return torch.view_as_real(values).movedim(-1, 2).flatten(1, 2)
 
 
+def real_parts(values: Tensor) -> Tensor:
+    """Values as they are, or of complex ones the real and imaginary parts in a further, last axis."""
+    return torch.view_as_real(values.resolve_conj()) if values.is_complex() else values
+
+
 def require_declared(title: str, data: Data, *, is_complex: bool, type_name: str, channels: int) -> None:
     """Raises NcsnxError unless the data set is declared complex where its values are, and only there.
 

@@ -23,7 +23,15 @@ class PhysicsMap(MeasurementMap):
 
     def apply(self, x: Tensor) -> Tensor:
         """`physics.A` in float32."""
-        return _computed(self.physics, self.physics.A, x)
+        return self._computed(self.physics.A, x)
+
+    def _computed(self, function: Any, x: Tensor) -> Tensor:
+        """The function's result for float32 on the device of the physics, on the device and in the precision of x."""
+        narrow = torch.complex64 if x.is_complex() else torch.float32
+        found: Tensor = function(x.to(_device(self.physics), narrow)).to(x.device)
+        if x.dtype in (torch.float64, torch.complex128):
+            return found.to(torch.complex128 if found.is_complex() else torch.float64)
+        return found
 
 
 @attrs.frozen(eq=False)
@@ -32,7 +40,7 @@ class LinearPhysicsMap(PhysicsMap, LinearMap):
 
     def adjoint(self, y: Tensor) -> Tensor:
         """`physics.A_adjoint` in float32."""
-        return _computed(self.physics, self.physics.A_adjoint, y)
+        return self._computed(self.physics.A_adjoint, y)
 
 
 def from_deepinv(physics: Any, shape: tuple[int, int, int]) -> MeasurementMap:
@@ -63,16 +71,5 @@ def _is_linear(physics: Any) -> bool:
 
 def _device(physics: Any) -> torch.device:
     """The device of the physics' tensors; the CPU if it has none."""
-    if isinstance(physics, torch.nn.Module):
-        for tensor in (*physics.buffers(), *physics.parameters()):
-            return tensor.device
-    return torch.device("cpu")
-
-
-def _computed(physics: Any, function: Any, x: Tensor) -> Tensor:
-    """The function's result for float32 on the device of the physics, on the device and in the precision of x."""
-    narrow = torch.complex64 if x.is_complex() else torch.float32
-    found: Tensor = function(x.to(_device(physics), narrow)).to(x.device)
-    if x.dtype in (torch.float64, torch.complex128):
-        return found.to(torch.complex128 if found.is_complex() else torch.float64)
-    return found
+    tensors = (*physics.buffers(), *physics.parameters()) if isinstance(physics, torch.nn.Module) else ()
+    return tensors[0].device if tensors else torch.device("cpu")

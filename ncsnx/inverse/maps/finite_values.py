@@ -1,14 +1,9 @@
-"""Real and imaginary parts, and values that no float32 holds."""
+"""Values that no float32 holds."""
 
 import torch
 from torch import Tensor
 
 from ncsnx.quantities import counted, them
-
-
-def real_parts(x: Tensor) -> Tensor:
-    """x itself, or of complex values their real and imaginary parts in a further, last axis."""
-    return torch.view_as_real(x.resolve_conj()) if x.is_complex() else x
 
 
 def non_finite_in_words(x: Tensor, place: str = "") -> str | None:

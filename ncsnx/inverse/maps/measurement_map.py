@@ -19,8 +19,8 @@ import attrs
 import torch
 from torch import Tensor
 
+from ncsnx.data.readers.complex_values import real_parts
 from ncsnx.errors import NcsnxError
-from ncsnx.inverse.maps.real_parts import real_parts
 
 _POWER_STEPS = 100
 _POWER_TOLERANCE = 1e-4

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ncsnx.inverse.maps.real_parts import real_parts
+from ncsnx.data.readers.complex_values import real_parts
 from ncsnx.inverse.rules.guidance import Guidance
 from ncsnx.samplers.state import Score
 
