@@ -1,12 +1,9 @@
-"""Structure of the package: no import cycles, layers, unique names, no crowded folders."""
+"""Structure of the package: no import cycles, layers, folders that the architecture page names."""
 
 import ast
 import re
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 import ncsnx
 from ncsnx.cli.command_registry import built_in_commands
@@ -27,10 +24,6 @@ FLOORS = (
     ("cli",),
 )
 """Layers from the bottom up: a module imports nothing from a layer above its own."""
-MOST_FILES = 14
-"""Most modules of a folder."""
-CROWDED = {"config": 21}
-"""Folders with more modules, and their current number, which may not grow."""
 COMMANDS = "|".join([*(one.name for one in built_in_commands()), r"\{\}"])
 COMMAND = re.compile(
     rf"\bncsnx (?:{COMMANDS})(?![a-z])[^`\n]*|hf download [^`\n]*|git (?:rev-parse|status|diff|ls-files) [^`\n]*"
@@ -106,44 +99,6 @@ def test_a_module_looks_down() -> None:
             if room in floor and target in floor and floor[target] > floor[room]:
                 upward.add((room, target))
     assert upward == set()
-
-
-def test_no_two_modules_share_a_name_but_for_commands() -> None:
-    names = Counter(path.name for path in ROOT.rglob("*.py") if path.parent.name != "commands")
-    assert [name for name, count in names.items() if count > 1 and name != "__init__.py"] == []
-
-
-def public_names(path: Path) -> Iterator[str]:
-    """Public functions, classes and constants of a file, without type variables."""
-    for node in ast.parse(path.read_text()).body:
-        match node:
-            case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
-                names = [name]
-            case ast.Assign(value=ast.Call(func=ast.Name(id="TypeVar"))):
-                continue
-            case ast.Assign(targets=targets):
-                names = [part.id for one in targets for part in ast.walk(one) if isinstance(part, ast.Name)]
-            case ast.AnnAssign(target=ast.Name(id=name)):
-                names = [name]
-            case _:
-                continue
-        yield from (name for name in names if not name.startswith("_"))
-
-
-def test_no_two_modules_share_a_public_name() -> None:
-    names = Counter(name for path in MODULES.values() for name in set(public_names(path)))
-    del names["TYPE_CHECKING"]  # defined in the two files that must not import typing
-    assert {name for name, count in names.items() if count > 1} == set()
-
-
-@pytest.mark.parametrize("folder", sorted({path.parent for path in ROOT.rglob("*.py")}), ids=str)
-def test_a_folder_is_seen_at_a_glance(folder: Path) -> None:
-    files = [path for path in folder.glob("*.py") if path.name != "__init__.py"]
-    name = folder.relative_to(ROOT).as_posix()
-    if name in CROWDED:
-        assert len(files) == CROWDED[name]
-    elif name != "cli/commands":  # one file per command
-        assert len(files) <= MOST_FILES
 
 
 def test_the_architecture_page_has_every_floor_and_folder() -> None:
