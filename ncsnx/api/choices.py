@@ -13,6 +13,7 @@ from ncsnx.jobs.distance_options import DistanceOptions
 from ncsnx.jobs.sampler_choice import FAST_OVERRIDE, with_sampler
 from ncsnx.runs.model_source import Source
 from ncsnx.runtime import Runtime
+from ncsnx.samplers.bias import known_bias
 from ncsnx.work import Work
 
 
@@ -22,8 +23,8 @@ def experiment_with(work: Work, source: Source, sampler: Sampler | Literal["fast
         return with_sampler(work, source, [] if sampler is None else [FAST_OVERRIDE])
     require_sampler(sampler)
     experiment = attrs.evolve(source.experiment(), sampler=sampler)
-    if bias := experiment.bias_of(sampler):
-        work.warning(bias)
+    if bias := known_bias(sampler, experiment):
+        work.info(bias)
     return experiment
 
 

@@ -14,6 +14,7 @@ from ncsnx.config.image_sizes import (
     size_as_typed,
 )
 from ncsnx.config.variants import OUTSIDE_IDENTITY, OUTSIDE_IDENTITY_AT_DEFAULT, Config, variant
+from ncsnx.quantities import counted
 
 Dequantization = Literal["none", "uniform", "gaussian"]
 Transform = Literal["none", "rescaled", "logit"]
@@ -41,6 +42,17 @@ class Data(Config):
     transform: Transform = attrs.field(default="none")
     """Map from pixels x in [0, 1] to the range of the network. 'rescaled': 2x − 1; 'logit': ln u − ln(1 − u) for
     u = λ + (1 − 2λ)x with λ = 1e-6; 'none': x itself, which the network maps to 2x − 1."""
+    mean: tuple[float, ...] | None = attrs.field(default=None, metadata=OUTSIDE_IDENTITY)
+    """Mean of each channel in the range of the network, around which samplers that start from normal noise begin. None:
+    measured on up to 1,024 training images when a run starts, and recorded in it. A run of imported checkpoints has
+    none, and its samples start around the middle of the range."""
+
+    @mean.validator
+    def _has_each_channel(self, attribute: "attrs.Attribute[tuple[float, ...] | None]", value: object) -> None:
+        if isinstance(value, tuple) and len(value) != self.channels:
+            raise checks.FieldError(
+                "mean", f"must have {counted(self.channels, 'number')}, one per channel, not {len(value)}"
+            )
 
     @dequantization.validator
     def _has_grey_levels(self, attribute: "attrs.Attribute[Dequantization]", value: Dequantization) -> None:
@@ -84,6 +96,10 @@ class Data(Config):
     def is_complex(self) -> bool:
         """Whether each pair of channels is the real and the imaginary part of complex values."""
         return False
+
+    def completed_by(self, recorded: "Data") -> Self:
+        """This data set with the measured values of `recorded`, that of its run, where it leaves them open."""
+        return attrs.evolve(self, mean=recorded.mean if self.mean is None else self.mean)
 
 
 def place_fields(data: Data) -> list[str]:
@@ -304,13 +320,13 @@ class NumericData(OwnData):
             )
 
     def completed_by(self, recorded: Data) -> Self:
-        """This data set with the scale and window of `recorded`, that of its run, where it leaves them open."""
+        completed = super().completed_by(recorded)
         if self.is_bounded or recorded.is_bounded or not isinstance(recorded, NumericData):
-            return self
-        scale = recorded.scale if self.scale is None else self.scale
+            return completed
+        completed = attrs.evolve(completed, scale=recorded.scale if self.scale is None else self.scale)
         if self.window_low is None and self.window_high is None:
-            return attrs.evolve(self, scale=scale, window_low=recorded.window_low, window_high=recorded.window_high)
-        return attrs.evolve(self, scale=scale)
+            return attrs.evolve(completed, window_low=recorded.window_low, window_high=recorded.window_high)
+        return completed
 
     @range.validator
     def _suits_the_other_fields(self, attribute: "attrs.Attribute[Bounds]", value: Bounds) -> None:

@@ -1,12 +1,11 @@
 """An experiment: everything that determines a trained network, and how it is trained, monitored and sampled."""
 
-import math
 from typing import Literal, Self
 
 import attrs
 
 from ncsnx.config import checks
-from ncsnx.config.data_sets import Data, NumericData
+from ncsnx.config.data_sets import Data
 from ncsnx.config.model import Model
 from ncsnx.config.optimizer import Adam, Optimizer
 from ncsnx.config.retention import Retention
@@ -102,20 +101,7 @@ class Experiment(Config):
 
     def completed_by(self, recorded: "Experiment") -> Self:
         """This experiment with the measured values of `recorded`, that of its run, where it leaves them open."""
-        if not isinstance(self.data, NumericData):
-            return self
         return attrs.evolve(self, data=self.data.completed_by(recorded.data))
-
-    def bias_of(self, sampler: Sampler) -> str | None:
-        """`Sampler.known_bias` for images of this size."""
-        return sampler.known_bias(math.prod(self.data.shape))
-
-    @property
-    def known_biases(self) -> tuple[str, ...]:
-        """Known biases of the experiment's own sampler and of the sampler of its snapshots."""
-        grids = None if self.snapshots is None else self.snapshots.sampler
-        own, of_grids = self.bias_of(self.sampler), None if grids is None else self.bias_of(grids)
-        return *([own] if own else []), *([f"snapshots: {of_grids}"] if of_grids else [])
 
     @accumulation.validator
     def _divides_the_batch(self, attribute: "attrs.Attribute[int]", value: int) -> None:

@@ -9,9 +9,6 @@ from ncsnx.config.variants import Config, variant
 
 Start = Literal["uniform", "data", "noise"]
 
-_SMALL_BIAS = 0.05
-"""Relative error of the variance up to which no bias is reported: that of `cas` of order 1 with η = 0.1."""
-
 
 @attrs.frozen(kw_only=True)
 class Grid(Config):
@@ -59,16 +56,9 @@ class Sampler(Config):
         """Initial state of the images.
 
         'uniform': uniform noise in the data's range; 'data': training images + σ_1 z; 'noise': normal noise of the
-        first level around the middle of the data's range.
+        first level around the mean of the data, where the run has it (`data.mean`), else the middle of its range.
         """
         return "uniform"
-
-    def known_bias(self, dimensions: int) -> str | None:
-        """A sentence on how the limit distribution differs from the data's; None if the difference is small.
-
-        dimensions: numbers per image, C·H·W.
-        """
-        return None
 
 
 @variant(Sampler, "ald")
@@ -77,6 +67,9 @@ class AnnealedLangevin(Sampler):
     """Annealed Langevin dynamics (Song & Ermon 2020, algorithm 1).
 
     NFE: L · steps_per_level, and one more with `denoise`.
+
+    Biased: x lags behind the levels, so that Gaussian data comes out with too large a variance, at the limit of many
+    levels with the step size of technique 4 2.00, 1.20, 1.11 and 1.03 times its own for T = 1, 3, 5 and 20.
     """
 
     step_size: float = attrs.field(validator=checks.positive)
@@ -127,16 +120,6 @@ class ConsistentAnnealed(GridSampler):
     in 400 steps, 0.30 in 1,600), faster for η = 0.5 (0.296 in 100).
     """
 
-    def known_bias(self, dimensions: int) -> str | None:
-        """The bias of order 1, unless η is small."""
-        if self.order == 2 or self.eta / 2 <= _SMALL_BIAS:
-            return None
-        left = 100 * (1 - self.eta / 2)
-        return (
-            f"sampler=cas with order=1 and eta={self.eta:g} gives Gaussian data {left:.3g} % of its variance, however "
-            "many steps it takes; sampler.order=2 gives all of it"
-        )
-
 
 @variant(Sampler, "pc")
 @attrs.frozen(kw_only=True)
@@ -162,21 +145,6 @@ class PredictorCorrector(GridSampler):
     """Langevin steps per level, 0 to 1,000,000; at least 1 without a predictor."""
     snr: float = attrs.field(default=0.16, validator=checks.within(1e-6, 1000))
     """r, the signal-to-noise ratio of a Langevin step, 1e-6 to 1,000."""
-
-    def known_bias(self, dimensions: int) -> str | None:
-        """The bias of the 'langevin' corrector, if images are small or `snr` is large."""
-        if self.corrector == "ald" or self.corrector_steps == 0:
-            return None
-        begin = (
-            f"sampler=pc with corrector=langevin and snr={self.snr:g} gives Gaussian data of dimension {dimensions:,}"
-        )
-        end = "; sampler.corrector=ald gives all of it, and no more"
-        if self.snr >= 1:
-            return f"{begin} a variance without bound{end}"
-        factor = (1 + 2 / dimensions) / (1 - self.snr**2)
-        if factor <= 1 + _SMALL_BIAS:
-            return None
-        return f"{begin} about {100 * factor:.3g} % of its variance, however many steps it takes{end}"
 
     @corrector_steps.validator
     def _does_something(self, attribute: "attrs.Attribute[int]", value: int) -> None:

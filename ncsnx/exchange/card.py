@@ -18,6 +18,7 @@ from ncsnx.errors import UsageError
 from ncsnx.exchange.model_index import TASK, CardScore, model_index
 from ncsnx.quantities import counted, with_error
 from ncsnx.runs.exported import CONFIG, MODEL, PICTURE, PLACEHOLDER, ExportConfig
+from ncsnx.samplers.bias import known_bias
 from ncsnx.spelling import parameter
 
 if TYPE_CHECKING:
@@ -196,7 +197,7 @@ def _settings(experiment: Experiment) -> Iterator[str]:
     for title, fields in _SECTIONS:
         rows = flatten({field: values[field] for field in fields})
         yield f"## {title}"
-        if "sampler" in fields and (bias := experiment.bias_of(experiment.sampler)):
+        if "sampler" in fields and (bias := known_bias(experiment.sampler, experiment)):
             yield f"Known bias: {text(bias)}."
         yield "\n".join(
             ["| setting | value |", "|---|---|", *(f"| `{path}` | {text(shown(value))} |" for path, value in rows)]

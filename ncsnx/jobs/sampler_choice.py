@@ -12,6 +12,7 @@ from ncsnx.quantities import percent
 from ncsnx.runs.fast_sampler import MOST_BROKEN, read_fast
 from ncsnx.runs.folder import Run
 from ncsnx.runs.model_source import Source
+from ncsnx.samplers.bias import known_bias
 from ncsnx.work import Work
 
 FAST_OVERRIDE = Override("sampler", "fast")
@@ -21,7 +22,7 @@ FAST_OVERRIDE = Override("sampler", "fast")
 def with_sampler(work: Work, source: Source, overrides: Sequence[Override]) -> Experiment:
     """The experiment of a run or exported model, with the chosen sampler.
 
-    Says what `sampler=fast` means, and warns of a sampler that is known to be biased. Raises NcsnxError where no fast
+    Says what `sampler=fast` means, and how a sampler is known to be biased. Raises NcsnxError where no fast
     sampler is stored, OverrideError for overrides of anything else.
     """
     experiment = source.experiment()
@@ -43,6 +44,6 @@ def with_sampler(work: Work, source: Source, overrides: Sequence[Override]) -> E
         if others:
             work.info("the other overrides change this sampler; the result was not measured")
     changed = apply_sampler_overrides(experiment, others)
-    if bias := changed.bias_of(changed.sampler):
-        work.warning(bias)
+    if bias := known_bias(changed.sampler, changed):
+        work.info(bias)
     return changed

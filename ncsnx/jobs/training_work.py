@@ -7,11 +7,12 @@ from pathlib import Path
 
 import attrs
 
-from ncsnx.config.data_sets import NumericData
+from ncsnx.config.data_sets import Data, NumericData
 from ncsnx.config.differences import differences
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.variants import load_plugins, tag_of
 from ncsnx.data import Splits, cache_in_memory, data_folder, open_data
+from ncsnx.data.channel_mean import measured_mean
 from ncsnx.data.magnitudes import measured_data
 from ncsnx.data.transforms import scale_of
 from ncsnx.data.window import window_of
@@ -20,7 +21,7 @@ from ncsnx.jobs.training_job import TrainingConsole, TrainingJob, TrainingResult
 from ncsnx.networks import meta_network
 from ncsnx.quantities import counted
 from ncsnx.ranks.joining import require_same
-from ncsnx.ranks.rank_group import held_by_first
+from ncsnx.ranks.rank_group import RankGroup, held_by_first
 from ncsnx.report.renewal import renewed_report
 from ncsnx.runs.checkpoints.manifest import checkpoints
 from ncsnx.runs.folder import Run
@@ -59,7 +60,7 @@ def train_run(job: TrainingJob, console: TrainingConsole, stop: StopRequest) -> 
         job = attrs.evolve(job, experiment=experiment, origins=origins)
         splits = open_data(job.experiment.data, data_folder(job.data), work)
         require_same(work.ranks, "has other data", {"fingerprint": splits.fingerprint})
-        job = _with_measured_values(job, splits)
+        job = _with_measured_values(job, splits, work.ranks)
         splits = cache_in_memory(splits, runtime.device, processes=work.ranks.local_world)
         state = TrainingState(job.experiment, runtime)
         require_shareable(state.network, job.experiment, work.ranks.world)
@@ -95,15 +96,22 @@ def _recorded(job: TrainingJob) -> tuple[Experiment, dict[str, str]]:
     return recorded, {**job.origins, **_origins_of_added(job.experiment, recorded, known)}
 
 
-def _with_measured_values(job: TrainingJob, splits: Splits) -> TrainingJob:
-    """The job with the values that were measured on opening its data, so that a new run records them."""
-    data = job.experiment.data
-    if not isinstance(data, NumericData):
-        return job
-    measured = attrs.evolve(job.experiment, data=measured_data(data, splits.magnitudes))
+def _with_measured_values(job: TrainingJob, splits: Splits, ranks: RankGroup) -> TrainingJob:
+    """The job with the values that are measured on its data, so that a new run records them."""
+    measured = attrs.evolve(job.experiment, data=ranks.first(lambda: _measured_values(job, splits)))
     return attrs.evolve(
         job, experiment=measured, origins={**job.origins, **_origins_of_added(job.experiment, measured, {})}
     )
+
+
+def _measured_values(job: TrainingJob, splits: Splits) -> Data:
+    """The data with measured values in place of what it leaves open."""
+    data = job.experiment.data
+    if isinstance(data, NumericData):
+        data = measured_data(data, splits.magnitudes)
+    if data.mean is None and job.existing() is None:  # an existing run keeps the start of its samples
+        data = attrs.evolve(data, mean=measured_mean(data, splits))
+    return data
 
 
 def _origins_of_added(before: Experiment, after: Experiment, known: Mapping[str, str]) -> dict[str, str]:
@@ -190,7 +198,7 @@ class _Training:
         source = GitSource(Path.cwd() if job.file is None else job.file.parent, job.options.patch)
         with AgreedStop(self.stop, work.ranks).at_once():
             warnings = begin(run, state, changes, dict(job.origins), self.runtime, job.options.note, work.ranks, source)
-        for warning in (*warnings, *state.experiment.known_biases):
+        for warning in warnings:
             work.warning(warning)
         if work.ranks.first(run.data_fingerprint) is None:
             work.ranks.first(lambda: run.adopt_data(fingerprint))

@@ -1,10 +1,11 @@
-"""Techniques 2 and 4 of Song & Ermon 2020 (arXiv 2006.09011, sections 3.2 and 3.4): levels and step size from σ_1.
+"""Techniques 2 and 4 of Song & Ermon 2020 (arXiv 2006.09011, sections 3.2 and 3.4): levels and step size from σ_1, and
+what annealed Langevin dynamics makes of Gaussian data with them.
 
 D is the number of pixels times channels. All computations are in float64 with `math` alone.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
@@ -93,6 +94,26 @@ def best_step_size(sigma_min: float, ratio: float, steps_per_level: int) -> floa
         )
 
     return sigma_min**2 * _sign_change(slope, 0.0, math.nextafter(1.0, 0.0))
+
+
+def langevin_variance(sigmas: Sequence[float], step_size: float, steps_per_level: int, *, denoise: bool) -> float:
+    """Variance that annealed Langevin dynamics gives Gaussian data with an exact score, relative to the data's.
+
+    For data of variance s² a step at level σ takes the variance v of x to (1 − α/d)² v + 2α, with d = s² + σ² and
+    α = ε σ²/σ_L². Its fixed point is 2d/(2 − α/d), above d, and x lags behind it from level to level. The result hardly
+    depends on s unless s is near σ_1 or σ_L. Here s = 100 σ_L, and x starts with variance s² + σ_1². Infinite where
+    steps are too long to converge.
+    """
+    data, share = (100 * sigmas[-1]) ** 2, step_size / sigmas[-1] ** 2
+    variance = data + sigmas[0] ** 2
+    for sigma in sigmas:
+        total = data + sigma**2
+        pull = share * sigma**2 / total
+        if pull >= 2:
+            return math.inf
+        kept, limit = (1 - pull) ** (2 * steps_per_level), 2 * total / (2 - pull)
+        variance = kept * (variance - limit) + limit
+    return variance / data * ((data / (data + sigmas[-1] ** 2)) ** 2 if denoise else 1)
 
 
 def signal_to_noise(step_size: float, sigma_min: float) -> float:

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 
 import attrs
-import torch
 from torch import Tensor
 
 from ncsnx.config.experiment import Experiment
 from ncsnx.data import Dataset, Preprocessing, from_unit
+from ncsnx.data.channel_mean import start_mean
 from ncsnx.errors import NcsnxError
 from ncsnx.noise.levels import sigmas
 from ncsnx.randomness import Purpose, Stream
@@ -78,30 +78,28 @@ def between_rows(
     in `experiment_draws`.
     """
     shape = experiment.data.shape if shape is None else shape
-    sigma, middle = _first_level(experiment)
+    sigma, middle = _first_level(experiment), start_mean(experiment.data)
     other = None
     if experiment.sampler.start == "noise":
         stream = Stream(seed, Purpose.INTERPOLATION_NOISE)
 
         def other(rows: Tensor) -> Tensor:
-            return middle + sigma * stream.normal(rows, shape, step=_START)
+            return middle.to(rows.device) + sigma * stream.normal(rows, shape, step=_START)
 
     return interpolated(draws, second_noise(seed, shape), columns, other=other, middle=middle)
 
 
 def between_seeds(experiment: Experiment, first: Draws, second: Draws, columns: int) -> Draws:
     """Rows from the image of the first draws to the image of the second draws with the same index."""
-    middle = _first_level(experiment)[1]
-    return interpolated(first, second.noise, columns, other=second.initial, middle=middle)
+    return interpolated(first, second.noise, columns, other=second.initial, middle=start_mean(experiment.data))
 
 
 def _noise(experiment: Experiment, seed: int, shape: tuple[int, int, int]) -> Callable[[Tensor], Tensor]:
-    """Normal noise of the sampler's first level around the middle of the data's range."""
-    sigma, middle = _first_level(experiment)
-    return lambda indices: initial_normal(seed, indices, shape, mean=middle, sigma=sigma)
+    """Normal noise of the sampler's first level around the mean of the data."""
+    sigma, mean = _first_level(experiment), start_mean(experiment.data)
+    return lambda indices: initial_normal(seed, indices, shape, mean=mean.to(indices.device), sigma=sigma)
 
 
-def _first_level(experiment: Experiment) -> tuple[float, float]:
-    """σ of the sampler's first level, and the middle of the data's range."""
-    sigma = first_sigma(experiment.sampler, sigmas(experiment.schedule))
-    return sigma, float(from_unit(torch.tensor(0.5), experiment.data))
+def _first_level(experiment: Experiment) -> float:
+    """σ of the sampler's first level."""
+    return first_sigma(experiment.sampler, sigmas(experiment.schedule))

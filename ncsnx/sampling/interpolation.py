@@ -38,11 +38,12 @@ def repeat_rows(x: Tensor, columns: int) -> Tensor:
     return x.repeat_interleave(columns, dim=0)
 
 
-def slerp_rows(x: Tensor, y: Tensor, columns: int, middle: float = 0.0) -> Tensor:
+def slerp_rows(x: Tensor, y: Tensor, columns: int, middle: Tensor | float = 0.0) -> Tensor:
     """x and y, both (R, C, H, W) → (R·columns, C, H, W): from x to y in equal steps of angle around `middle`.
 
     Normal noise around the middle keeps its distribution. The first column is x exactly.
     """
+    middle = torch.as_tensor(middle, device=x.device)
     angles = torch.linspace(0, math.pi / 2, columns, dtype=x.dtype, device=x.device)
     theta = angles.view(1, -1, *[1] * (x.dim() - 1))
     between = theta.cos() * (x - middle).unsqueeze(1) + theta.sin() * (y - middle).unsqueeze(1) + middle
@@ -51,12 +52,17 @@ def slerp_rows(x: Tensor, y: Tensor, columns: int, middle: float = 0.0) -> Tenso
 
 
 def interpolated(
-    draws: Draws, q: Callable[[Tensor], Noise], columns: int, *, other: _Start | None = None, middle: float = 0.0
+    draws: Draws,
+    q: Callable[[Tensor], Noise],
+    columns: int,
+    *,
+    other: _Start | None = None,
+    middle: Tensor | float = 0.0,
 ) -> Draws:
     """Draws whose rows go from the noise of `draws` (column 0) to the noise of q (last column), in `columns` columns.
 
     q: (R,) int64 indices of rows → their noise. other: initial states of the last column; None: all columns start from
-    the same state, as published. middle: middle of the range, around which initial states are interpolated.
+    the same state, as published. middle: mean of the data, around which initial states are interpolated.
     """
 
     def initial(rows: Tensor) -> Tensor:

@@ -51,8 +51,8 @@ def initial_uniform(
     return from_unit(Stream(seed, Purpose.INITIAL_SAMPLE).uniform(indices, shape))
 
 
-def initial_normal(seed: int, indices: Tensor, shape: tuple[int, ...], *, mean: float, sigma: float) -> Tensor:
-    """mean + σ z: (B, C, H, W) float32 on the device of `indices`, (B,) int64 of the images."""
+def initial_normal(seed: int, indices: Tensor, shape: tuple[int, ...], *, mean: Tensor | float, sigma: float) -> Tensor:
+    """mean + σ z: (B, C, H, W) float32 on the device of `indices`, (B,) int64 of the images. mean: one or (C, 1, 1)."""
     return mean + sigma * Stream(seed, Purpose.INITIAL_SAMPLE).normal(indices, shape)
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load
+from sklearn.datasets import load_digits
 
 from ncsnx.api.sampled import sample
 from ncsnx.images import grid
@@ -213,16 +214,14 @@ def test_other_data_is_refused(tmp_path: Path) -> None:
     assert steps_of(tmp_path / "runs/cifar10") == [1]
 
 
-def test_samplers_that_draw_another_distribution_are_warned_of(workplace: Path) -> None:
-    biased = ("sampler=pc", "sampler.corrector=langevin", "snapshots.sampler=cas", "snapshots.sampler.order=1")
-    words = [word for word in training() if not word.startswith("sampler.")]
-    result = command(*words, *biased, folder=workplace)
-    assert result.code == 0, result.err
-    own, grids = [line for line in result.err.splitlines() if line.startswith("warning: ")]
-    assert own.startswith("warning: sampler=pc with corrector=langevin and snr=0.16 gives Gaussian data")
-    assert "dimension 64 about 106 % of its variance" in own
-    assert grids.startswith("warning: snapshots: sampler=cas with order=1 and eta=1 gives Gaussian data 50 %")
-    assert own.removeprefix("warning: ") in (run_in(workplace) / "log.txt").read_text()
+def test_a_new_run_records_the_mean_of_its_data_and_a_resumed_one_keeps_what_it_has(workplace: Path) -> None:
+    path = run_in(workplace) / "config.json"
+    config = json.loads(path.read_text())
+    assert config["experiment"]["data"]["mean"] == [pytest.approx(load_digits().images.mean() / 16, abs=0.01)]
+    config["experiment"]["data"]["mean"] = None  # as in a run of imported checkpoints
+    path.write_text(json.dumps(config))
+    assert command(*training("steps=14"), folder=workplace).code == 0
+    assert json.loads(path.read_text())["experiment"]["data"]["mean"] is None
 
 
 def test_an_unsound_newest_checkpoint_is_named_set_aside_and_made_again(workplace: Path) -> None:

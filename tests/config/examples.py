@@ -262,6 +262,7 @@ def every_variant() -> dict[str, Experiment]:
                 complex=True,
             ),
         ),
+        "measured": of_own_data("measured", Digits(mean=(0.25,))),
         "bounded volumes": of_own_data(
             "bounded-volumes",
             Volumes(path="scans", image_size=32, range="bounded", low=-1000.0, high=3000.0, dequantization="uniform"),

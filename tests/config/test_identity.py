@@ -21,7 +21,7 @@ FROZEN = {
     "church96": "48f9769a3d18d48aad6c3c1db840b2086248ac0c971a69a9e39c17a0758ea9b4",
     "cifar10": "ac4e0e6ba1894ea214d8c9b350239e9e7d8dd9e4d2a1a911286153affd349369",
     "cifar10_ncsn": "7294c5be79f658815e5785d514f065824fc1272af27c1f2b86031b2d24886dae",
-    "digits": "8ee6d37c9ed36598187898dd9e5a9d765294899a6940c99e37cb0c97eb0f911a",
+    "digits": "d5f764edb2a1c6e8f2d2fefc057e04ccaa7d8c73191d0036f49ad75275ccee8b",
     "ffhq256": "2c193b79f7db50d1ab9178271c74975673245117098edbc5acc1bece40220357",
     "phantom64x48": "7d392470bdc90b3fca98f0cfbb3dfd6bdd6b623e606b258b669efcb6fe21ff7f",
     "tower128": "a5b5ed44b80de1bcfee15a445ccfcaf2bd00630a4fd1b0831297013c13a184b0",
@@ -51,6 +51,7 @@ OUTSIDE = {
     "retention.keep_best",
     "retention.optimizer_last",
     "note",
+    "data.mean",
     "data.root",
     "data.path",
     "data.on_error",
@@ -115,7 +116,10 @@ def _changes(config: Config, values: dict[str, Any], prefix: str = "") -> Iterat
                 yield path, values, {**_required(variants(field.type)[tag], values[field.name]), TAG: tag}
         elif not isinstance(value, Config) or optional_of(field.type) is not None:
             is_grey = field.name == "channels" and value == 1  # pictures have 1 or 3
-            yield path, values, 3 if is_grey else _another(value, field.type)
+            if isinstance(config, Data) and field.name == "mean":
+                yield path, values, [0.5] * config.channels
+            else:
+                yield path, values, 3 if is_grey else _another(value, field.type)
         if isinstance(value, Config):
             yield from _changes(value, values[field.name], f"{path}.")
 

@@ -95,12 +95,12 @@ def test_the_digits_are_small_enough_for_any_machine() -> None:
     experiment = built_in("digits")
     assert experiment.data == Digits()
     assert (experiment.data.image_size, experiment.data.channels) == (8, 1)
-    assert experiment.model == NCSNv2(width=32)
+    assert experiment.model == NCSNv2(width=16)
     assert experiment.schedule == Geometric(sigma_max=5.0, sigma_min=0.01, levels=24)
     assert experiment.sampler == AnnealedLangevin(step_size=2.4e-5, steps_per_level=5)
-    assert experiment.optimizer == Adam(lr=1e-3)
+    assert experiment.optimizer == Adam(lr=2e-3)
     assert experiment.ema == Ema(rate=0.995)
-    assert (experiment.batch_size, experiment.steps, experiment.checkpoint_every) == (128, 1_500, 150)
+    assert (experiment.batch_size, experiment.steps, experiment.checkpoint_every) == (64, 2_000, 200)
 
 
 def test_each_file_registers_one_experiment_of_its_own_name() -> None:

@@ -215,7 +215,16 @@ def test_a_predictor_takes_the_difference_of_the_variances_and_adds_its_noise(
     torch.testing.assert_close(predicted.x, corrected.x + 0.75 * gaussian_score(corrected.x, 1.0) + added * 2 * Z)
 
 
-def test_images_start_from_noise_of_the_first_level_around_the_middle_of_the_range() -> None:
+def test_images_start_from_noise_of_the_first_level_around_the_recorded_mean() -> None:
+    experiment = minimal()
+    data = attrs.evolve(experiment.data, mean=tuple(0.1 * (channel + 1) for channel in range(experiment.data.channels)))
+    experiment = attrs.evolve(experiment, data=data, sampler=ConsistentAnnealed(grid=Karras(sigma_max=2.0)))
+    x = experiment_draws(experiment, 3, None).initial(torch.arange(2_000)).double()
+    for channel, mean in enumerate(data.mean or ()):
+        assert float(x[:, channel].mean()) == pytest.approx(mean, abs=5 * 2 / math.sqrt(x[:, channel].numel()))
+
+
+def test_images_start_around_the_middle_of_the_range_where_no_mean_is_known() -> None:
     for transform, middle in (("none", 0.5), ("rescaled", 0.0), ("logit", 0.0)):
         experiment = minimal()
         data = attrs.evolve(experiment.data, transform=transform)

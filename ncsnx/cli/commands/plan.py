@@ -119,6 +119,7 @@ def plan_command(
         from ncsnx.planning.survey import Choices, data_remarks, survey
         from ncsnx.planning.timing import bf16_speedups, time_experiment
         from ncsnx.runtime import Runtime
+        from ncsnx.samplers.bias import known_bias
         from ncsnx.stopping import StopRequest
 
         choices = Choices(overlap=overlap, steps_per_level=steps_per_level, exact=exact or None, seed=seed)
@@ -153,8 +154,8 @@ def plan_command(
                 found = attrs.evolve(found, timing=timing, bf16_speedups=speedups)
         for remark in data_remarks(found.measured) if found.measured else []:
             messages.warning(remark)
-        for bias in found.experiment.known_biases:
-            messages.warning(bias)
+        if bias := known_bias(found.experiment.sampler, found.experiment):
+            messages.info(bias)
         warn_if_busy(messages, found)
         if json:
             messages.json(found.facts())

@@ -13,6 +13,7 @@ from ncsnx.quantities import counted, number, percent
 from ncsnx.runs.fast_sampler import MOST_BROKEN, FastSampler, is_no_worse, is_usable, read_fast, write_fast
 from ncsnx.runs.folder import Run
 from ncsnx.runs.score_files import Row
+from ncsnx.samplers.bias import known_bias
 from ncsnx.work import Work
 
 
@@ -129,5 +130,5 @@ def store_recommendation(run: Run, own: Row, verdict: Recommendation, work: Work
         luck = "" if sampler in verdict.again else ", by the first seeds (not measured again)"
         work.info(f"the smallest distance was {number(row['distance'])} with {effort}{luck}: {typed(sampler)}")
     # only measurements decide: with few steps no sampler has converged, and even a biased one may come out best
-    if bias := run.experiment().bias_of(found.sampler):
-        work.warning(bias)
+    if bias := known_bias(found.sampler, run.experiment()):
+        work.info(bias)
