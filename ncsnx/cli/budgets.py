@@ -92,15 +92,13 @@ def _on_a_gpu(fit: "Fit") -> str:
 
 
 def _images(found: "Survey") -> str:
-    from ncsnx.planning.budget import quick_sampler
     from ncsnx.samplers.building import expected_evaluations
 
     assert found.timing is not None
     assert found.seconds_per_image is not None
-    timing, per_image = found.timing, found.seconds_per_image
-    quick = expected_evaluations(quick_sampler(found.experiment), found.experiment.schedule.levels)
-    quickly = span_of_time(quick * timing.seconds_per_evaluation)
+    own = expected_evaluations(found.experiment.sampler, found.experiment.schedule.levels)
+    quickly = span_of_time(own * found.timing.seconds_per_evaluation)
     return (
-        f"an image takes about {span_of_time(per_image)} with the experiment's sampler, and {quickly} with one of "
-        f"{counted(quick, 'evaluation')} (`ncsnx compare` finds such samplers)"
+        f"an image takes about {quickly} with the experiment's sampler of {counted(own, 'evaluation')}, and "
+        f"{span_of_time(found.seconds_per_image)} with the published one"
     )

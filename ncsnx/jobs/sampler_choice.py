@@ -7,9 +7,10 @@ import attrs
 from ncsnx.config.command_words import typed
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.overrides import Override, apply_sampler_overrides
+from ncsnx.config.sampler import AnnealedLangevin
 from ncsnx.errors import UsageError
 from ncsnx.quantities import percent
-from ncsnx.runs.fast_sampler import MOST_BROKEN, read_fast
+from ncsnx.runs.fast_sampler import FAST_FILE, MOST_BROKEN, read_fast
 from ncsnx.runs.folder import Run
 from ncsnx.runs.model_source import Source
 from ncsnx.samplers.bias import known_bias
@@ -22,8 +23,8 @@ FAST_OVERRIDE = Override("sampler", "fast")
 def with_sampler(work: Work, source: Source, overrides: Sequence[Override]) -> Experiment:
     """The experiment of a run or exported model, with the chosen sampler.
 
-    Says what `sampler=fast` means, and how a sampler is known to be biased. Raises NcsnxError where no fast
-    sampler is stored, OverrideError for overrides of anything else.
+    Says what `sampler=fast` means, how a sampler is known to be biased, and how to find one with fewer evaluations.
+    Raises NcsnxError where no fast sampler is stored, OverrideError for overrides of anything else.
     """
     experiment = source.experiment()
     others = [override for override in overrides if override != FAST_OVERRIDE]
@@ -46,4 +47,9 @@ def with_sampler(work: Work, source: Source, overrides: Sequence[Override]) -> E
     changed = apply_sampler_overrides(experiment, others)
     if bias := known_bias(changed.sampler, changed):
         work.info(bias)
+    if not overrides and isinstance(experiment.sampler, AnnealedLangevin) and isinstance(source, Run):
+        if (source.compare / FAST_FILE).exists():
+            work.info("sampler=fast takes fewer evaluations")
+        else:
+            work.info(f"find a sampler with fewer evaluations:  ncsnx compare {source.typed}")
     return changed

@@ -6,11 +6,11 @@ spent on more steps.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import attrs
 
-from ncsnx.config import ConsistentAnnealed, Experiment, Karras, Sampler, Snapshots
+from ncsnx.config import Experiment, Snapshots
 from ncsnx.config.data_sets import Data, Images, OwnData
 from ncsnx.config.image_sizes import ImageSize, size_in_words, size_of_sides
 from ncsnx.errors import Hint, UsageError
@@ -21,7 +21,6 @@ from ncsnx.planning.experiment_proposal import (
     checkpoint_cadence,
     draft,
     long_side,
-    rounded,
     usual_scale,
     usual_steps,
 )
@@ -41,7 +40,10 @@ _NARROW, _NARROWEST, _SMALLEST_BATCH = 32, 16, 32
 _SIZES = (48, 32, 24, 16, 12, 8)
 _NARROWEST_SIZE = 16
 """Largest size, in pixels, for which a network of width 16 is chosen if the size is free."""
-_FEW_STEPS = 20
+_SNAPSHOTS = tuple(
+    Snapshots(n=n, every=every) for n, every in ((36, 1), (16, 1), (16, 2), (16, 4), (9, 4), (9, 10), (4, 10))
+)
+"""Choices of snapshots, best first."""
 GPU_FLOPS = 10e12
 """Assumed throughput of a GPU in float32 training (operations per second), such as an A100."""
 _GFLOP_PER_PIXEL = {"NCSNv2": 19.8 / 32**2, "NCSNv2Deeper": 302 / 128**2, "NCSNv2Deepest": 839 / 256**2}
@@ -170,21 +172,14 @@ def untimed(data: OwnData, images: int, steps: int | None) -> Fit:
 def with_affordable_snapshots(experiment: Experiment, timing: Timing = NOMINAL) -> Experiment:
     """The experiment with the best snapshots that take at most a tenth of the time of its steps.
 
-    The choices: its own sampler, a sampler of few steps, fewer images, fewer grids, none.
+    The choices: fewer images, fewer grids, none.
     """
 
-    def is_affordable(way: Snapshots | None) -> bool:
+    def is_affordable(way: Snapshots) -> bool:
         cost = cost_of(attrs.evolve(experiment, snapshots=way), timing, held_out=0)
         return cost.snapshots <= SNAPSHOT_SHARE * cost.steps
 
-    return attrs.evolve(experiment, snapshots=next(filter(is_affordable, _snapshots(experiment))))
-
-
-def quick_sampler(experiment: Experiment) -> Sampler:
-    """Second-order `cas` of 20 steps, mostly at small σ, over the range of levels where images take shape."""
-    high, low = rounded(experiment.schedule.sigma_max / 4, 3), 5 * experiment.schedule.sigma_min
-    grid = Karras(rho=9.0, sigma_max=high, sigma_min=low) if high > 2 * low else Karras(rho=9.0)
-    return ConsistentAnnealed(steps=_FEW_STEPS, order=2, grid=grid)
+    return attrs.evolve(experiment, snapshots=next(filter(is_affordable, _SNAPSHOTS), None))
 
 
 def gpu_seconds(data: Data, scale: Scale) -> float:
@@ -264,13 +259,3 @@ def _round_down(steps: int) -> int:
     """`steps` rounded down to two significant digits."""
     digits = int(10 ** max(0, len(str(steps)) - 2))
     return steps // digits * digits
-
-
-def _snapshots(experiment: Experiment) -> Iterator[Snapshots | None]:
-    """Choices of snapshots, best first."""
-    quick = quick_sampler(experiment)
-    yield Snapshots(n=36)
-    yield Snapshots(n=16)
-    for n, every in ((36, 1), (16, 1), (16, 2), (16, 4), (9, 4), (9, 10), (4, 10)):
-        yield Snapshots(n=n, every=every, sampler=quick)
-    yield None

@@ -16,9 +16,9 @@ from ncsnx.config.codec import unstructure
 from ncsnx.config.experiment import Experiment, Precision
 from ncsnx.config.sampler import Sampler
 from ncsnx.errors import Hint, UsageError
-from ncsnx.planning.budget import quick_sampler
 from ncsnx.planning.cards import Card
 from ncsnx.planning.cost import Cost, cost_of
+from ncsnx.planning.experiment_proposal import quick_sampler
 from ncsnx.planning.network_work import NetworkWork
 from ncsnx.planning.timing import Timing
 from ncsnx.quantities import percent
@@ -290,7 +290,9 @@ def plan_gpus(experiment: Experiment, speed: GpuSpeed, machines: Machines, param
         timed=speed.source,
         device="cuda",
     )
-    samplers = dict.fromkeys((experiment.sampler, quick_sampler(experiment)))
+    samplers = dict.fromkeys(
+        (experiment.sampler, quick_sampler(experiment.schedule.sigma_max, experiment.schedule.sigma_min))
+    )
     return GpuPlan(
         experiment=experiment,
         speed=speed,

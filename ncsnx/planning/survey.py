@@ -87,7 +87,7 @@ class Survey:
 
     @property
     def seconds_per_image(self) -> float | None:
-        """Seconds of sampling per image by the plan; None without a timing."""
+        """Seconds per image with the published sampler, as planned; None without a timing."""
         return None if self.timing is None else self.timing.seconds_per_evaluation * self.plan.evaluations
 
     @property

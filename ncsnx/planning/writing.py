@@ -9,7 +9,14 @@ from ncsnx.config.data_sets import Images, Volumes
 from ncsnx.config.image_sizes import size_in_words
 from ncsnx.config.model import RefineNetModel
 from ncsnx.data.pictures.decoding import HEIC_EXTRA
-from ncsnx.planning.experiment_proposal import EPOCHS, SMALL_SET, long_side, network_for, usual_width
+from ncsnx.planning.experiment_proposal import (
+    EPOCHS,
+    SMALL_SET,
+    long_side,
+    network_for,
+    published_sampler,
+    usual_width,
+)
 from ncsnx.planning.spans import in_short
 from ncsnx.planning.survey import MeasuredData, Survey
 from ncsnx.quantities import counted
@@ -41,8 +48,7 @@ def experiment_source(survey: Survey, measured: MeasuredData) -> str:
         [
             '"""An experiment on your own images, written by `ncsnx new`. Change it as you like.',
             "",
-            "Noise levels and sampler are those of `ncsnx plan` (techniques 1, 2 and 4 of Song & Ermon 2020, arXiv "
-            "2006.09011).",
+            "The noise levels are those of `ncsnx plan` (techniques 1 and 2 of Song & Ermon 2020, arXiv 2006.09011).",
             *_scale_of(survey),
             '"""',
             "",
@@ -93,9 +99,7 @@ def _is_free(name: str) -> bool:
 def _import(experiment: Experiment) -> list[str]:
     parts = (experiment.data, experiment.model, experiment.schedule, experiment.sampler, experiment.optimizer)
     classes = {type(part).__name__ for part in parts} | {"Ema", "Experiment"}
-    if (snapshots := experiment.snapshots) is not None:
-        quick = snapshots.sampler
-        classes |= {type(snapshots).__name__, *(() if quick is None else (type(quick).__name__, "Karras"))}
+    classes |= {"Karras"} | ({"Snapshots"} if experiment.snapshots is not None else set())
     names = [*sorted(classes), "register"]
     # one name per line, which formatters keep whatever their line length
     return ["from ncsnx.config import (", *(f"    {name}," for name in names), ")"]
@@ -233,13 +237,23 @@ def _network(survey: Survey) -> list[str]:
 
 def _sampler(survey: Survey) -> list[str]:
     plan, sampler = survey.plan, survey.experiment.sampler
+    assert isinstance(sampler, ConsistentAnnealed)
+    assert isinstance(sampler.grid, Karras)
+    ends = [f"{name}={value!r}" for name in ("sigma_max", "sigma_min") if (value := getattr(sampler.grid, name))]
     reasons = [
-        f'T (technique 4) is "as large as the compute allows": {plan.steps_per_level}, as published for similar '
-        f"numbers of levels. Sampling takes {counted(plan.evaluations, 'network evaluation')} per image.",
-        "ε (technique 4): the noise's variance after a level, in units of σ², is as close to 1 as possible, "
-        f"{plan.remaining_variance:.4f}.",
+        f"Consistent annealed sampling, with {counted(sampler.steps, 'network evaluation')} per image. A sampler may "
+        "change after training: `ncsnx compare` measures which comes nearest to the images.",
+        f"The published one takes {counted(plan.evaluations, 'evaluation')} per image. Its T (technique 4) is as large "
+        "as the compute allows, as published for similar numbers of levels; its ε brings the noise's variance after a "
+        f"level, in units of σ², as close to 1 as possible, {plan.remaining_variance:.4f}:",
     ]
-    return [*_lines(reasons), f"sampler={_call(sampler, 'step_size', 'steps_per_level')},"]
+    grid = f"Karras({', '.join([f'rho={sampler.grid.rho!r}', *ends])})"
+    published = _call(published_sampler(plan), "step_size", "steps_per_level")
+    return [
+        *_lines(reasons),
+        f"# sampler={published},",
+        f"sampler=ConsistentAnnealed(steps={sampler.steps}, grid={grid}),",
+    ]
 
 
 def _training(survey: Survey, measured: MeasuredData) -> list[str]:
@@ -277,25 +291,10 @@ def _snapshots(snapshots: Snapshots | None) -> list[str]:
     if snapshots is None:
         return [*comment("Drawing grids of samples would take more than a tenth of the training."), "snapshots=None,"]
     when = "at every checkpoint" if snapshots.every == 1 else f"every {counted(snapshots.every, 'checkpoint')}"
-    lines = comment(f"A grid of n samples is drawn {when}, and at the end of the training.")
-    if (quick := snapshots.sampler) is None:
-        every = "" if snapshots.every == 1 else f", every={snapshots.every}"
-        return [*lines, f"snapshots=Snapshots(n={snapshots.n}{every}),"]
-    assert isinstance(quick, ConsistentAnnealed)
-    assert isinstance(quick.grid, Karras)
-    lines += comment(
-        f"It is drawn by a faster sampler of {counted(quick.steps, 'evaluation')}: with the experiment's own, grids "
-        "would take more than a tenth of the training."
-    )
-    ends = [f"{name}={value!r}" for name in ("sigma_max", "sigma_min") if (value := getattr(quick.grid, name))]
-    grid = f"Karras({', '.join([f'rho={quick.grid.rho!r}', *ends])})"
+    every = "" if snapshots.every == 1 else f", every={snapshots.every}"
     return [
-        *lines,
-        "snapshots=Snapshots(",
-        f"    n={snapshots.n},",
-        *([f"    every={snapshots.every},"] if snapshots.every > 1 else []),
-        f"    sampler=ConsistentAnnealed(steps={quick.steps}, order={quick.order}, grid={grid}),",
-        "),",
+        *comment(f"A grid of n samples is drawn {when}, and at the end of the training."),
+        f"snapshots=Snapshots(n={snapshots.n}{every}),",
     ]
 
 

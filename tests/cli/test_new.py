@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ncsnx.config import AnnealedLangevin, Arrays, Experiment, Images, NCSNv2, NCSNv2Deeper, NCSNv2Deepest, Packed
+from ncsnx.config import Arrays, Experiment, Images, NCSNv2, NCSNv2Deeper, NCSNv2Deepest, Packed
 from ncsnx.config.codec import flatten, unstructure
 from ncsnx.config.discovery import resolve
 from ncsnx.config.loading import load_file
@@ -25,7 +25,15 @@ from ncsnx.data.places import declared
 from ncsnx.noise.level_plan import NoisePlan, plan_noise
 from ncsnx.planning.budget import NOMINAL, Fit, with_affordable_snapshots
 from ncsnx.planning.distances import Distances
-from ncsnx.planning.experiment_proposal import Scale, fitting_size, propose, rounded_up, usual_scale, usual_steps
+from ncsnx.planning.experiment_proposal import (
+    Scale,
+    fitting_size,
+    propose,
+    quick_sampler,
+    rounded_up,
+    usual_scale,
+    usual_steps,
+)
 from ncsnx.planning.survey import MeasuredData, Survey
 from ncsnx.planning.writing import experiment_source, literal
 from tests.cli.command import Outcome, run
@@ -84,7 +92,7 @@ def test_a_folder_of_mixed_pictures_becomes_an_experiment_that_trains_and_sample
         write_pictures(here / "photos" / place, 12, mode=mode, seed=len(place))
     experiment = made("photos", "--from", "photos")
     assert experiment.data == Images(root="photos", image_size=12, channels=3)
-    small = ("model.width=4", "schedule.levels=3", "sampler.steps_per_level=1", "snapshots.n=1", "batch_size=4")
+    small = ("model.width=4", "schedule.levels=3", "sampler.steps=2", "snapshots.n=1", "batch_size=4")
     trained = run("train", "photos", *small, "steps=2", "--threads", "1", "--device", "cpu")
     assert trained.code == 0, trained.err
     sampled = run("sample", "photos", "--n", "2", "--threads", "1", "--device", "cpu")
@@ -96,12 +104,14 @@ def test_the_file_has_the_values_of_the_plan(here: Path) -> None:
     write_pictures(here / "photos", 40)
     planned = json.loads(run("plan", "photos", "--json", "--no-timing").out)
     experiment = made("photos2", "--from", "photos")
-    schedule, sampler = experiment.schedule, experiment.sampler
-    assert isinstance(sampler, AnnealedLangevin)
+    schedule = experiment.schedule
     assert schedule.levels == planned["levels"]
     assert planned["sigma_max"] <= schedule.sigma_max <= planned["sigma_max"] * 1.001
-    assert sampler.step_size == pytest.approx(planned["step_size"], rel=5e-3)
-    assert sampler.steps_per_level == planned["steps_per_level"]
+    text = (here / "experiments/photos2.py").read_text()
+    step_size, steps = re.findall(r"# sampler=AnnealedLangevin\(step_size=(.*), steps_per_level=(.*)\),", text)[0]
+    assert float(step_size) == pytest.approx(planned["step_size"], rel=5e-3)
+    assert int(steps) == planned["steps_per_level"]
+    assert experiment.sampler == quick_sampler(schedule.sigma_max, schedule.sigma_min)
     assert json.loads(run("plan", "photos2", "--json", "--no-timing").out)["differences"] == []
 
 

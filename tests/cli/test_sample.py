@@ -249,6 +249,13 @@ def test_frames_go_from_noise_to_the_final_grid(workplace: Path) -> None:
     assert not (workplace / "frames/film.gif").exists()
 
 
+def test_a_sampling_says_the_bias_of_the_published_sampler_and_how_to_find_another(workplace: Path) -> None:
+    plain = command("sample", "digits", "--n", "1", folder=workplace).err
+    assert "sampler=ald with steps_per_level=" in plain
+    assert "ncsnx compare digits" in plain
+    assert "ncsnx compare" not in command("sample", "digits", "--n", "1", "sampler=cas", folder=workplace).err
+
+
 def test_the_sampler_can_be_changed_and_nothing_else(workplace: Path) -> None:
     images = drawn(workplace, "--n", "2", "sampler.steps_per_level=3", "sampler.denoise=false")
     protocol = json.loads((workplace / "out/protocol.json").read_text())

@@ -258,7 +258,7 @@ def _say_what_next(messages: "Messages", found: "Survey", path: Path, variant: "
     messages.info(
         f"{counted(measured.distances.images, 'training image')} of {'×'.join(map(str, experiment.data.shape))}, "
         f"{measured.held_out:,} held out; σ {experiment.schedule.sigma_max:g} → {plan.sigma_min:g} in "
-        f"{counted(plan.levels, 'level')}, {counted(plan.evaluations, 'evaluation')} per image; width "
+        f"{counted(plan.levels, 'level')}; width "
         f"{model.width}, {counted(experiment.steps, 'step')} of {counted(experiment.batch_size, 'image')}"
     )
     for remark in data_remarks(measured):
