@@ -1,6 +1,6 @@
 """A classifier of a data set's own classes as feature network, for data where Inception is unavailable or unsuitable.
 
-It is trained once (see `classifier_training`) and cached:
+Images without labels get classes by clustering. It is trained once (see `classifier_training`) and cached:
 
     classifier/DIGEST/weights.safetensors  classifier.json
 
@@ -21,7 +21,7 @@ from ncsnx.config.canonical import digest
 from ncsnx.config.codec import unstructure
 from ncsnx.config.data_sets import Data
 from ncsnx.config.feature_networks import Classifier
-from ncsnx.config.strict.fields import versioned
+from ncsnx.config.strict.fields import OMITTED, versioned
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.features.classifier_training import DIMENSIONS, ClassifierNetwork, Trained, train_classifier
@@ -59,6 +59,8 @@ class ClassifierRecord:
     shape: tuple[int, int, int]
     """Shape (C, H, W) of an image."""
     classes: int
+    of_clusters: bool = attrs.field(default=False, metadata=OMITTED)
+    """Whether the classes are clusters, since the images have no labels."""
     accuracy: float | None
     """Share of held-out images classified correctly; None without held-out images."""
     held_out_images: int
@@ -74,7 +76,8 @@ class ClassifierFeatures:
         self._network = network
         self._device = device
         self._shape = record.shape
-        self.name = f"classifier on {tag_of(type(data)) or type(data).__name__}"
+        clusters = f" of {counted(record.classes, 'cluster')}" if record.of_clusters else ""
+        self.name = f"classifier{clusters} on {tag_of(type(data)) or type(data).__name__}"
         self.facts: dict[str, Any] = {
             "type": "classifier",
             "dimensions": self.dimensions,
@@ -100,7 +103,7 @@ def open_classifier(
 ) -> ClassifierFeatures:
     """The classifier of the training images of `source`: from the cache, which doesn't need the data, or trained now.
 
-    Raises NcsnxError for data that is missing, has no labels or one class only, or has images that are too small.
+    Raises NcsnxError for data that is missing, has one class only, or has images that are too small.
     """
     images = SplitImages(source, "train").facts
     key = {"schema_version": _SCHEMA_VERSION, "features": unstructure(config), "images": images}
@@ -116,6 +119,8 @@ def open_classifier(
         trained = train_classifier(config, source, device, work)
         _write(folder, config, trained, images)
         opened = _read(folder, source.data, device)
+    if trained.of_clusters:
+        work.info("the images have no labels, so the classifier learned to tell clusters of similar images")
     work.info(f"{opened.name}: {_accuracy(trained)}; saved in {folder}")
     return opened
 
@@ -141,6 +146,7 @@ def _write(folder: Path, config: Classifier, trained: Trained, images: dict[str,
         trained_on=images,
         shape=trained.shape,
         classes=trained.classes,
+        of_clusters=trained.of_clusters,
         accuracy=trained.accuracy,
         held_out_images=trained.held_out,
     )

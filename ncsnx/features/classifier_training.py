@@ -1,4 +1,4 @@
-"""A small convolutional classifier and its training on a labelled data set.
+"""A small convolutional classifier and its training on the labels of a data set, or on clusters of its images.
 
 It is designed for features that judge images rather than for accuracy: no normalization, so that it is sensitive to
 contrast; no noise as augmentation, so that it stays sensitive to noise; and features before the nonlinearity, which are
@@ -6,7 +6,7 @@ closer to the normal distribution that a Fréchet distance assumes.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count, islice
 
 import attrs
@@ -26,6 +26,8 @@ from ncsnx.randomness import Purpose, Stream
 from ncsnx.spelling import argument
 from ncsnx.work import Work
 
+CLUSTERS = 10
+"""Number of clusters that stand in for the classes of images without labels."""
 DIMENSIONS = 64
 """Length of a feature vector: well below 1,000, a typical number of images for a score."""
 SMALLEST = 8
@@ -33,6 +35,8 @@ SMALLEST = 8
 _MOST_STAGES = 4
 _BATCH = 128
 _CHUNK = 512
+_CLUSTERED, _CLUSTER_SIDE = 10_000, 8
+"""Number of images that clusters are found on at most, and height and width that their pixels are averaged to."""
 _LEARNING_RATE = 3e-3
 _WARMUP_STEPS = 20
 _LARGEST_GRADIENT = 1.0
@@ -88,6 +92,8 @@ class Trained:
     shape: tuple[int, int, int]
     """Shape (C, H, W) of an image."""
     classes: int
+    of_clusters: bool
+    """Whether the classes are clusters, since the images have no labels."""
     accuracy: float | None
     """Share of held-out images classified correctly; None without held-out images."""
     held_out: int
@@ -97,7 +103,8 @@ class Trained:
 def train_classifier(config: Classifier, source: DataSource, device: torch.device, work: Work) -> Trained:
     """Trains a classifier on the training images of `source`; reproducible on one machine.
 
-    Raises NcsnxError for images without labels, of one class only, or smaller than SMALLEST.
+    The classes are the labels or, of images without, k-means clusters of their coarse pixels. Raises NcsnxError for
+    images of one class only, or smaller than SMALLEST.
     """
     splits = source.splits()
     shape = splits.train.shape
@@ -107,8 +114,11 @@ def train_classifier(config: Classifier, source: DataSource, device: torch.devic
             _other_features(source.data),
         )
     images = Preprocessing(source.data, splits.train.value_range, seed=0)
-    known, targets = torch.unique(_labels(splits.train, source.data, work), return_inverse=True)
-    held_out_labels = _labels(splits.held_out, source.data, work)
+    labels, held_out_labels = _labels(splits.train, work), _labels(splits.held_out, work)
+    of_clusters = bool((torch.cat([labels, held_out_labels]) == NO_LABEL).any())
+    if of_clusters:
+        labels, held_out_labels = _clusters([splits.train, splits.held_out], images, config.seed, work)
+    known, targets = torch.unique(labels, return_inverse=True)
     if len(known) < 2:
         raise NcsnxError("the data has images of one class only", _other_features(source.data))
     network = ClassifierNetwork(shape, config.width, len(known), config.seed).to(device)
@@ -119,7 +129,7 @@ def train_classifier(config: Classifier, source: DataSource, device: torch.devic
         )
     answers = known[_classes(network.eval(), splits.held_out, images, device, work)]
     accuracy = float((answers == held_out_labels).double().mean()) if len(answers) else None
-    return Trained(network, shape, len(known), accuracy, len(answers))
+    return Trained(network, shape, len(known), of_clusters, accuracy, len(answers))
 
 
 def _other_features(data: Data) -> Hint:
@@ -134,15 +144,40 @@ def _chunks(size: int, work: Work) -> Iterator[Tensor]:
         yield torch.arange(start, min(start + _CHUNK, size))
 
 
-def _labels(dataset: Dataset, data: Data, work: Work) -> Tensor:
-    """Labels of all images: (N,) int64. Raises NcsnxError at the first image without one."""
+def _labels(dataset: Dataset, work: Work) -> Tensor:
+    """Labels of all images: (N,) int64."""
     found = [torch.empty(0, dtype=torch.int64)]
     with work.progress("reading labels", total=len(dataset), unit="images") as advance:
         for indices in _chunks(len(dataset), work):
-            labels = dataset.read(indices).labels
-            if bool((labels == NO_LABEL).any()):
-                raise NcsnxError("the data has no labels", _other_features(data))
-            found.append(labels)
+            found.append(dataset.read(indices).labels)
+            advance(len(indices))
+    return torch.cat(found)
+
+
+def _clusters(splits: Sequence[Dataset], images: Preprocessing, seed: int, work: Work) -> list[Tensor]:
+    """The cluster of each image, (N,) int64 for each split, by k-means on up to 10,000 images of the first.
+
+    Images are compared by their pixels, averaged to at most 8×8.
+    """
+    from sklearn.cluster import KMeans
+
+    coarse = [_coarse_pixels(split, images, work) for split in splits]
+    step = -(-len(coarse[0]) // _CLUSTERED)
+    means = KMeans(min(CLUSTERS, len(coarse[0])), n_init=4, random_state=seed).fit(coarse[0][::step].numpy())
+    return [
+        torch.from_numpy(means.predict(split.numpy())).long() if len(split) else split[:, 0].long() for split in coarse
+    ]
+
+
+def _coarse_pixels(dataset: Dataset, images: Preprocessing, work: Work) -> Tensor:
+    """(N, C·h·w) float32 with h and w at most 8, in [0, 1]."""
+    channels, height, width = dataset.shape
+    side = min(_CLUSTER_SIDE, height), min(_CLUSTER_SIDE, width)
+    found = [torch.empty(0, channels * math.prod(side))]
+    with work.progress("finding clusters", total=len(dataset), unit="images") as advance:
+        for indices in _chunks(len(dataset), work):
+            pixels = shown_pixels(images, dataset.read(indices).pixels).float() / 255
+            found.append(F.adaptive_avg_pool2d(pixels, side).flatten(1))
             advance(len(indices))
     return torch.cat(found)
 

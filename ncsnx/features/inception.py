@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ncsnx.config.feature_networks import Inception
-from ncsnx.data.download.transfer import download
+from ncsnx.data.download.transfer import DownloadError, download
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.features.feature_network import Extracted
 from ncsnx.features.naming import INCEPTION, distance_name
@@ -127,7 +127,13 @@ def _cached(path: Path, device: torch.device, work: Work, source: str, published
         downloading = not path.exists()
         if downloading:
             otherwise = f", or name it with {parameter('features')} inception:FILE"
-            download(source, path, work, check=_contradiction, otherwise=otherwise)
+            try:
+                download(source, path, work, check=_contradiction, otherwise=otherwise)
+            except DownloadError as error:
+                own = Hint(
+                    "or compare by a classifier of the run's own images", adds=argument("features", "classifier")
+                )
+                raise DownloadError(error.message, *error.hints, own) from error
         content = read_file(path)
         recorded = _recorded_sha256(folder / INCEPTION_RECORD)
         if recorded is not None:

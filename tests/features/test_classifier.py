@@ -243,6 +243,16 @@ def test_the_seed_determines_the_first_weights() -> None:
     assert not torch.equal(weights[0], weights[2])
 
 
+def test_images_without_labels_are_told_apart_by_clusters(tmp_path: Path) -> None:
+    said: list[str] = []
+    found = stripes(tmp_path, Work(info=said.append), labels="one missing", steps=60)
+    assert found.name == "classifier of 10 clusters on Stripes"
+    assert found.facts["of_clusters"]
+    assert found.facts["accuracy"] > 0.5  # of ten clusters
+    assert any("no labels" in line for line in said)
+    assert found.facts == stripes(tmp_path / "again", labels="one missing", steps=60).facts
+
+
 def test_other_data_gets_a_classifier_of_its_own(tmp_path: Path) -> None:
     first = stripes(tmp_path)
     other = stripes(tmp_path, brightness=50)
@@ -267,7 +277,6 @@ def test_a_damaged_classifier_is_trained_again_and_that_is_said(name: str, tmp_p
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ("one missing", "the data has no labels"),
         ("one class", "images of one class only"),
         ("too small", "at least 8×8 pixels, not 12×7"),
     ],

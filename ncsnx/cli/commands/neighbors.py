@@ -154,6 +154,8 @@ def _search(
 ) -> "NeighborSearch":
     import attrs
 
+    from ncsnx.data.download.transfer import DownloadError
+    from ncsnx.errors import Hint
     from ncsnx.evaluation.nearest.neighbor_search import NeighborSearch
     from ncsnx.runs.checkpoints.manifest import require_best
     from ncsnx.runs.model_source import check_checkpoint
@@ -173,7 +175,12 @@ def _search(
     )  # checks what can be checked before a classifier is trained
     if in_pixels_alone:
         return search
-    return attrs.evolve(search, features=distance.open_features(source, experiment, runtime, work))
+    try:
+        return attrs.evolve(search, features=distance.open_features(source, experiment, runtime, work))
+    except DownloadError as error:
+        raise DownloadError(
+            error.message, *error.hints, Hint("or search in pixels alone", adds="--features none")
+        ) from error
 
 
 def _show(messages: "Messages", results: "dict[str, Any]") -> None:
