@@ -74,7 +74,7 @@ class ClassifierFeatures:
         self._network = network
         self._device = device
         self._shape = record.shape
-        self.name = f"classifier on {tag_of(type(data)) or type(data).__name__}"
+        self.name = f"{tag_of(type(data)) or type(data).__name__} classifier {record.sha256[:8]}"
         self.facts: dict[str, Any] = {
             "type": "classifier",
             "dimensions": self.dimensions,

@@ -31,7 +31,7 @@ def list_command(
         typer.Option(
             "--sort",
             metavar="COLUMN",
-            help="Order runs by a column or field; -COLUMN from the largest.",
+            help="Order runs by a column or field, scores within each protocol; -COLUMN from the largest.",
             show_default="run",
             rich_help_panel=options.OUTPUT_PANEL,
         ),

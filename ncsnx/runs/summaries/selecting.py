@@ -62,15 +62,17 @@ def selected(found: Sequence[RunSummary], conditions: list[str]) -> list[RunSumm
 def ordered(found: Sequence[RunSummary], column: str) -> list[RunSummary]:
     """The runs by a column or a field of the configuration, ascending; descending with '-' before it.
 
-    Runs without a value come last. Raises UsageError for a field that no run has.
+    Scores are ordered within each protocol, since those of different features, references or numbers of images can't be
+    compared. Runs without a value come last. Raises UsageError for a field that no run has.
     """
     path = column.removeprefix("-")
     values = dict(zip((one.name for one in found), _values(found, path), strict=True))
     known = [one for one in found if not _is_unknown(values[one.name])]
 
-    def key(one: RunSummary) -> tuple[bool, Any]:
-        value = values[one.name]
-        return (False, value) if isinstance(value, int | float) else (True, shown(value))
+    def key(one: RunSummary) -> tuple[Any, ...]:
+        value, best = values[one.name], one.best
+        protocol = (best.metric, best.images, best.reference) if path == "score" and best else ()
+        return (*protocol, False, value) if isinstance(value, int | float) else (*protocol, True, shown(value))
 
     return [
         *sorted(known, key=key, reverse=column.startswith("-")),
