@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+import ncsnx
 from ncsnx.config import Grid, Sampler
 from ncsnx.config.discovery import resolve
 from ncsnx.config.variants import variants
@@ -27,6 +28,18 @@ def guide(name: str) -> str:
 
 def test_the_experiment_shown_is_the_one_that_is_trained() -> None:
     assert (ROOT / "experiments/bedroom128.py").read_text() in guide("configuration")
+
+
+def test_the_page_on_versions_lists_the_python_api() -> None:
+    page = (ROOT / "docs/project/versions.md").read_text()
+    listed = re.search(r"What `ncsnx.__all__` lists: (.*?)\.\n", page, re.S)
+    assert listed is not None
+    assert re.findall(r"`(\w+)`", listed[1]) == ncsnx.__all__
+
+
+def test_docstrings_hold_no_markup_of_the_site() -> None:
+    texts = {path: path.read_text() for path in (ROOT / "ncsnx").rglob("*.py")}
+    assert [path for path, text in texts.items() if ":doc:" in text] == []
 
 
 def test_an_override_that_is_refused_is_refused_in_the_words_shown() -> None:

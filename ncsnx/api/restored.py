@@ -126,7 +126,7 @@ def restore(
     """Draws images that agree with pictures or other measurements, into a folder; see `ncsnx restore`.
 
     source: a Run, an Export, a name in the runs folder, or a path.
-    task: a task of your own (:doc:`/guides/inverse-problems`); else exactly one of inpaint (with mask), outpaint (with
+    task: a task of your own, a Task; else exactly one of inpaint (with mask), outpaint (with
     at), super_resolve (with factor), colorize, deblur (with blur), measure, and operator (with input), which take what
     the options of `ncsnx restore` take. at: the corner (x, y).
     noise: standard deviation of the measurement's noise, where black is 0 and white 1; of unbounded data in own values.

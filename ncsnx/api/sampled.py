@@ -63,7 +63,7 @@ def sample(
     or, for a model of unbounded data, in the data's own values: image i begins with start[i % P], or those of a picture
     with the one of its place. 'adjoint', the default with a task: an image of the measurement alone.
     data: folder of the data sets, for a sampler that starts from training images; default: NCSNX_DATA, else ./data.
-    progress: see :doc:`/guides/python`.
+    progress: whether to show it; default: in notebooks and on terminals.
     Raises NcsnxError.
     """
     require_kind("model", model, ScoreModel, "a ScoreModel, such as ncsnx.load('digits')")

@@ -118,7 +118,7 @@ def fid(
     stored. features: default: those of the data set. reference: real images, as `ncsnx fid` takes them; default: the
     data set's. ensemble: K for an average of the scores of the last K checkpoints. metrics: tags of further metrics.
     runs, data, cache: folders, as for the commands. batch_size: images at once. runtime: default: `Runtime.choose()`.
-    keep_images: write every image as a PNG. progress: see :doc:`/guides/python`.
+    keep_images: write every image as a PNG. progress: whether to show it; default: in notebooks and on terminals.
 
     Raises NcsnxError, UsageError. Ctrl-C raises KeyboardInterrupt; the same call resumes after the last finished batch.
     """

@@ -1,8 +1,9 @@
 """Trains from Python what `ncsnx train` trains."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Never
 
 from ncsnx.api.arguments import as_tags, checked_changes, typed_target
 from ncsnx.api.python_call import python_call
@@ -11,7 +12,7 @@ from ncsnx.config.overrides import apply_overrides, parse_overrides
 from ncsnx.config.provenance import PYTHON, Provenance, remembered_origins
 from ncsnx.config.registry import origins_of
 from ncsnx.console.working import training_console
-from ncsnx.errors import require_between
+from ncsnx.errors import Hint, UsageError, require_between
 from ncsnx.jobs.carrying_out import carry_out_training
 from ncsnx.jobs.targets import find_training
 from ncsnx.jobs.training_job import TrainingJob, TrainingOptions, TrainingResult
@@ -39,11 +40,12 @@ def train(
     patch: bool | None = None,
     note: str = "",
     progress: bool | None = None,
+    **fields: Never,
 ) -> TrainingResult:
     """Trains an experiment to its last step; an existing run resumes from its newest intact checkpoint.
 
     experiment: an Experiment; or a name, file or run, as `ncsnx train` takes it.
-    changes: FIELD=VALUE, as on the command line.
+    changes: FIELD=VALUE, as on the command line; fields are refused as keywords, with what to write instead.
     name: name of the run; default: the experiment's. runs: the runs folder; default: NCSNX_RUNS, else ./runs.
     data: folder of the data sets; default: NCSNX_DATA, else ./data.
     device: 'auto', 'cpu', 'cuda', 'cuda:N' or 'mps'. threads: CPU threads, which stay as they are set.
@@ -51,11 +53,18 @@ def train(
     defaults.
     patch: whether to record uncommitted changes of the git repository that holds the experiment's file; default: yes,
     unless NCSNX_PATCH=0.
-    progress: see :doc:`/guides/python`.
+    progress: whether to show it; default: in notebooks and on terminals.
 
     Ctrl-C raises KeyboardInterrupt once a checkpoint of the step reached is written; the same call then resumes. Raises
     NcsnxError, UsageError.
     """
+    given: Mapping[str, object] = fields
+    if given:
+        changed = ", ".join(repr(f"{path}={value}") for path, value in given.items())
+        raise UsageError(
+            f"train has no argument {next(iter(given))}",
+            Hint("give changes of fields as text", f"train(experiment, {changed})"),
+        )
     if threads is not None:
         require_between("threads", threads, 1, 1_024)
     require_between("workers", workers, 0, 256)

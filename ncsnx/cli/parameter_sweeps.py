@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import attrs
 
+from ncsnx.cli.retyping import typed_with
 from ncsnx.config.canonical import canonical, digest
 from ncsnx.config.codec import unstructure
 from ncsnx.config.data_sets import Data
@@ -37,6 +38,7 @@ from ncsnx.ranks.joining import require_same
 from ncsnx.ranks.rank_group import RankGroup
 from ncsnx.runs.folder import Run
 from ncsnx.runs.records.sweep_folder import COMPARISON
+from ncsnx.spelling import argument
 from ncsnx.stopping import StopRequest
 from ncsnx.storage import atomic
 from ncsnx.work import Work
@@ -228,7 +230,10 @@ class SweepCommand:
         titles, rows = as_table(settings, measured)
         table(self.messages, [Column(title, "right") for title in titles], rows)
         if measured and (best := settings[0].spreads[measured[0].key]) is not None:
-            self.messages.info(f"best: {settings[0].name}, {measured[0].title} {best}")
+            score = best.in_words(len(settings[0].points))
+            self.messages.info(f"best: {settings[0].name}, {measured[0].title} {score}")
+        elif not (self.loss or self.distance) and any(one.finished for one in settings):
+            self.messages.info(f"compare their held-out losses:  {typed_with(argument('loss'))}")
 
     def _show_runs(self) -> None:
         """Shows each run and how far it is."""

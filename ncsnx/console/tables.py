@@ -12,6 +12,11 @@ from ncsnx.quantities import counted
 if TYPE_CHECKING:
     from rich.table import Table
 
+_GAP = 2
+"""Spaces between two columns."""
+_LEAST_FOLDED = 16
+"""Width down to which a column is folded before the next one is."""
+
 
 @attrs.frozen
 class Column:
@@ -19,14 +24,15 @@ class Column:
 
     title: str
     align: Literal["left", "right"] = "left"
-    whole: bool = False
-    """Whether other columns are folded first, as long as this one takes less than half of a terminal."""
+    left_out: int = 0
+    """Place in the order in which columns are left out where a terminal is too narrow for all; 0: never left out."""
 
 
 def table(messages: Messages, columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
     """Writes a table to standard output; control characters in cells are escaped.
 
-    On a terminal, long cells are folded, never cut. Elsewhere each row is one line with two or more spaces between
+    On a terminal that is too narrow, columns are left out in their order; then the widest ones are folded, and none is
+    cut. Elsewhere each row is one line with two or more spaces between
     cells, without box drawing or escape codes. Raises ValueError unless every row has as many cells as there are
     columns, NcsnxError if standard output can't be written (a full disk).
     """
@@ -63,10 +69,37 @@ def _drawn(columns: Sequence[Column], titles: Sequence[str], cells: Sequence[Seq
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for index, (column, title) in enumerate(zip(columns, titles, strict=True)):
-        is_whole = column.whole and all(2 * cell_len(row[index]) < width for row in cells)
-        drawn.add_column(Text(title), justify=column.align, overflow="fold", no_wrap=is_whole)
+    widths = [max(map(cell_len, column)) for column in zip(titles, *cells, strict=True)]
+    shown = _fitting(columns, widths, width)
+    folded = _folded(shown, widths, width)
+    drawn = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
+    for index in shown:
+        drawn.add_column(
+            Text(titles[index]), justify=columns[index].align, overflow="fold", no_wrap=index not in folded
+        )
     for row in cells:
-        drawn.add_row(*map(Text, row))
+        drawn.add_row(*(Text(row[index]) for index in shown))
     return drawn
+
+
+def _fitting(columns: Sequence[Column], widths: Sequence[int], width: int) -> list[int]:
+    """The columns that a terminal has room for, and those that are never left out."""
+    shown = list(range(len(columns)))
+    for index in sorted(shown, key=lambda index: columns[index].left_out):
+        if columns[index].left_out and _total(shown, widths) > width:
+            shown.remove(index)
+    return shown
+
+
+def _folded(shown: Sequence[int], widths: Sequence[int], width: int) -> set[int]:
+    """The columns that are folded so that the others can stay whole: the widest ones."""
+    folded, missing = set[int](), _total(shown, widths) - width
+    for index in sorted(shown, key=lambda index: -widths[index]):
+        if missing > 0:
+            folded.add(index)
+            missing -= widths[index] - _LEAST_FOLDED
+    return folded
+
+
+def _total(shown: Sequence[int], widths: Sequence[int]) -> int:
+    return sum(widths[index] for index in shown) + _GAP * (len(shown) - 1)

@@ -76,8 +76,8 @@ class ClassifierFeatures:
         self._network = network
         self._device = device
         self._shape = record.shape
-        clusters = f" of {counted(record.classes, 'cluster')}" if record.of_clusters else ""
-        self.name = f"classifier{clusters} on {tag_of(type(data)) or type(data).__name__}"
+        kind = "cluster classifier" if record.of_clusters else "classifier"
+        self.name = f"{tag_of(type(data)) or type(data).__name__} {kind} {record.sha256[:8]}"
         self.facts: dict[str, Any] = {
             "type": "classifier",
             "dimensions": self.dimensions,

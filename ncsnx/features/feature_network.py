@@ -25,7 +25,8 @@ class FeatureNetwork(Protocol):
 
     @property
     def name(self) -> str:
-        """Name for messages, not an identity: 'Inception', 'classifier on digits', 'TorchScript net.pt'."""
+        """Name that no other network has, since it ends in the beginning of the weights' sha256: 'digits classifier
+        1a2b3c4d', 'TorchScript net.pt 1a2b3c4d'. Only Inception's published weights are named 'Inception'."""
 
     @property
     def dimensions(self) -> int:

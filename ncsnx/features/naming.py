@@ -1,17 +1,14 @@
 """Names of features and distances, unique to the feature network."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from ncsnx.features.feature_network import FeatureNetwork
+from typing import Any
 
 INCEPTION = "Inception"
 """The name of the features that FID, KID and the Inception score are defined by."""
 
 
 def name_with(features: str, title: str, of_inception: str) -> str:
-    """`of_inception` for Inception's features, such as 'FID'; otherwise a name like 'FD (classifier on digits)'."""
+    """`of_inception` for Inception's features, such as 'FID'; else one like 'FD (digits classifier 1a2b3c4d)'."""
     return of_inception if features == INCEPTION else f"{title} ({features})"
 
 
@@ -25,11 +22,6 @@ def features_of(distance: str) -> str:
     if distance.startswith("FD (") and distance.endswith(")"):
         return distance[len("FD (") : -1]
     return INCEPTION if distance == "FID" else distance
-
-
-def features_in_words(network: "FeatureNetwork") -> str:
-    """The network's name with the beginning of its hash: 'classifier on digits (1a2b3c4d)'."""
-    return f"{network.name} ({network.facts['sha256'][:8]})"
 
 
 def unnamed(facts: Mapping[str, Any]) -> dict[str, Any]:

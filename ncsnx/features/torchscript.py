@@ -67,7 +67,6 @@ class TorchScriptNetwork:
     def __init__(
         self, content: bytes, path: Path, image_size: int | None, shape: tuple[int, int, int], device: torch.device
     ) -> None:
-        self.name = f"TorchScript {path.name}"
         self._path = path
         self._device = device
         self._module = load_script(content, path, device)
@@ -75,9 +74,11 @@ class TorchScriptNetwork:
         seen = self._tried(_patterns(shape))
         self.dimensions = seen.features.shape[1]
         self.has_logits = seen.logits is not None
+        sha256 = hashlib.sha256(content).hexdigest()
+        self.name = f"TorchScript {path.name} {sha256[:8]}"
         self.facts: dict[str, Any] = {
             "type": "torchscript",
-            "sha256": hashlib.sha256(content).hexdigest(),
+            "sha256": sha256,
             "dimensions": self.dimensions,
             "images": self._resizer.description if self._resizer else AS_THEY_ARE,
         }

@@ -60,7 +60,7 @@ def summary_section(runs: Sequence[RunFacts]) -> Section:
 
 
 def curves_section(runs: Sequence[RunFacts]) -> Section:
-    """Training loss, held-out loss and learning rate, a line for each run."""
+    """Training loss, held-out loss and a learning rate that changes, a line for each run."""
     charts = []
     for title, key, label in (
         ("Training loss, of the raw weights", "loss", "loss"),
@@ -76,7 +76,8 @@ def curves_section(runs: Sequence[RunFacts]) -> Section:
             for one in runs
         )
         chart = Chart(title, "training step", label, series)
-        charts += [] if chart.is_empty else [ChartFigure(chart)]
+        is_constant = key == "lr" and len({point.y for one in series for point in one.points}) == 1
+        charts += [] if chart.is_empty or is_constant else [ChartFigure(chart)]
     return Section("Training", "training", tuple(charts))
 
 

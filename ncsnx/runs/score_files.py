@@ -17,6 +17,7 @@ from typing import Any, Self
 import attrs
 
 from ncsnx.config import checks
+from ncsnx.config.canonical import digest
 from ncsnx.config.checks import shortened
 from ncsnx.config.experiment import MOST_STEPS
 from ncsnx.config.strict.converter import structured, unstructured
@@ -184,6 +185,8 @@ class Best:
     score: float
     metric: str
     images: int
+    reference: str
+    """Digest of the facts of the real images that the score compares with."""
     sweep: Path
     among: int
     """Number of checkpoints that the sweep scored and that still exist."""
@@ -273,6 +276,7 @@ def _ranked(sweep: ScoreFile, is_there: Callable[[int, str], bool]) -> tuple[tup
                     score=score,
                     metric=sweep.metric,
                     images=images,
+                    reference=digest(sweep.protocol.get("reference"))[:8],
                     sweep=sweep.folder,
                     among=len(there),
                     gone=gone,

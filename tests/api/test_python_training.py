@@ -128,6 +128,10 @@ def test_a_thread_that_cannot_handle_signals_trains_too(run: Run) -> None:
         ({"experiment": "digits", "name": "a/b"}, r"'a/b' cannot name a run.*name=NAME"),
         ({"experiment": "digits", "device": "abacus"}, "^device abacus: expected auto, cpu"),
         ({"experiment": Path("none.py")}, "none.py: no such experiment file"),
+        (
+            {"experiment": "digits", "steps": 80, "seed": 3},
+            r"^train has no argument steps; give changes .*: train\(experiment, 'steps=80', 'seed=3'\)$",
+        ),
         ({"experiment": Path("none")}, "there is no run at"),
     ],
     ids=str,

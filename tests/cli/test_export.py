@@ -110,7 +110,7 @@ def test_the_card_has_the_scores_of_these_weights_and_no_others(scored: Path, tm
     card = (scored / "model/README.md").read_text()
     row = best_row(scored)
     assert "license: cc-by-4.0" in card
-    assert "| FD (classifier on digits) |" in card
+    assert "| FD (digits classifier " in card
     assert (
         "Protocol: 20 images per checkpoint from seed 0, EMA weights, sampler ald with 5 evaluations per image" in card
     )
@@ -201,9 +201,10 @@ def test_json_says_what_was_exported(scored: Path, tmp_path: Path) -> None:
     config = Export(folder / "new/place").config()
     assert (found["folder"], found["run"], found["step"]) == ("new/place", "digits", config.step)
     assert (found["model_sha256"], found["license"], found["grid"]) == (config.model_sha256, "unknown", 3)
-    (score,) = [score for score in found["scores"] if "FD (classifier on digits)" in score["measured"]]
     row = best_row(folder)
-    assert score["measured"]["FD (classifier on digits)"] == {"value": row["score"], "error": row["error"]}
+    (score,) = [score for score in found["scores"] if score["protocol"]["measure"] == "distance"]
+    metric = f"FD (digits classifier {score['protocol']['features']['sha256'][:8]})"
+    assert score["measured"][metric] == {"value": row["score"], "error": row["error"]}
     assert score["protocol"]["n"] == 20
     assert "license: unknown" in result.err
     with Image.open(folder / "new/place/samples.png") as picture:
@@ -279,7 +280,7 @@ def test_scores_that_cannot_be_read_are_left_out_with_a_warning(scored: Path, tm
     assert result.code == 0
     assert "warning: scores left out: " in result.err
     card = (folder / "other/README.md").read_text()
-    assert "FD (classifier on digits)" in card
+    assert "FD (digits classifier " in card
     assert "held-out loss" not in card
 
 

@@ -95,8 +95,8 @@ def test_every_checkpoint_gets_a_row_in_json_csv_and_pictures(swept: Path) -> No
 
 def test_a_row_says_what_was_measured_and_by_which_protocol(swept: Path) -> None:
     row = rows(swept)[0]
-    assert row["metric"] == "FD (classifier on digits)"
     protocol = row["protocol"]
+    assert row["metric"] == f"FD (digits classifier {protocol['features']['sha256'][:8]})"
     assert (protocol["n"], protocol["seed"], protocol["weights"], protocol["ensemble"]) == (40, 0, "ema", 1)
     assert protocol["sampler"]["type"] == "ald"
     assert protocol["evaluations"] == 4 * 1 + 1
@@ -139,7 +139,8 @@ def test_a_perfect_model_stands_beside_the_scores_wherever_they_are_shown(workpl
     assert words == perfect["words"]
     result = fid(workplace)
     (told,) = [line for line in result.err.splitlines() if line.startswith("perfect model: ")]
-    number = told.removeprefix("perfect model: FD (classifier on digits) ").removesuffix(f" ({words})")
+    metric = rows(workplace)[0]["metric"]
+    number = told.removeprefix(f"perfect model: {metric} ").removesuffix(f" ({words})")
     assert re.fullmatch(r"[0-9.]+ ± [0-9.]+", number)
     assert re.split(" {2,}", result.out.splitlines()[-1].strip()) == ["perfect model", number, "0"]
     assert f"perfect model: {words}" in rows(workplace)[0]["protocol"]["caption"]
@@ -150,7 +151,7 @@ def test_a_perfect_model_stands_beside_the_scores_wherever_they_are_shown(workpl
 
     assert command("export", "digits", "--out", "exported", "--grid", "0", *CPU, folder=workplace).code == 0
     card = (workplace / "exported/README.md").read_text()
-    assert f"| FD (classifier on digits) of a perfect model ({words}) | {number} |" in card
+    assert f"| {metric} of a perfect model ({words}) | {number} |" in card
 
 
 def test_of_a_reference_without_images_a_perfect_model_is_said_to_be_unknown(trained: Path, tmp_path: Path) -> None:
@@ -207,7 +208,7 @@ def test_a_second_call_measures_nothing_and_prints_equal_numbers(workplace: Path
     assert result.code == 0
     assert "all 3 checkpoints are already measured" in result.err
     assert (sweep / "scores.json").read_bytes() == before
-    assert "FD (classifier on digits)" in result.out
+    assert rows(workplace)[0]["metric"] in result.out
     assert result.out.count("best") == 1
 
 
@@ -275,7 +276,7 @@ def test_best_is_what_the_sweep_says_and_sample_names_it(swept: Path, workplace:
     best = min(rows(swept), key=lambda row: float(row["score"]))
     result = command("sample", "digits", "--ckpt", "best", "--n", "1", "--out", "out", *CPU, folder=workplace)
     assert result.code == 0
-    assert f"best: step {best['step']}, FD (classifier on digits)" in result.err
+    assert f"best: step {best['step']}, {best['metric']}" in result.err
     assert json.loads((workplace / "out" / "protocol.json").read_text())["step"] == best["step"]
     assert [row["step"] for row in rows(workplace, "--range", "best")] == [best["step"]]
 
@@ -296,7 +297,7 @@ def test_precision_recall_and_class_score_are_shown_on_request_without_new_image
     assert "already measured" in result.err
     head = result.out.splitlines()[0]
     assert "precision" in head
-    assert "class score (classifier on digits)" in head
+    assert "class score (digits classifier " in head
     assert "FID" not in result.out + result.err.replace("--ckpt", "")
 
 

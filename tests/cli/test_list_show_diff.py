@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,13 @@ def test_list_selects_and_orders_runs_without_the_experiments(unfinished: Run) -
     assert (refused.code, refused.err) == (2, "error: no run has a column or field 'sead'; did you mean seed?\n")
 
 
+def test_list_shows_the_column_or_field_that_runs_are_sorted_by(unfinished: Run) -> None:
+    unfinished.metrics_path.write_text('{"step": 500, "held_out": 7.25}\n')
+    for column, value in (("held_out", "7.250"), ("-model.width", "128")):
+        head, row = (re.split("  +", line) for line in run("list", "--sort", column).out.splitlines())
+        assert dict(zip(head, row, strict=True))[column.removeprefix("-")] == value
+
+
 def test_show_has_every_value_and_the_identity(own: Path) -> None:
     outcome = run("show", "own")
     rows = table(outcome.out)
@@ -183,14 +191,14 @@ def test_show_with_origins_says_where_each_value_was_written(own: Path) -> None:
 def test_origins_inside_the_current_folder_are_relative_to_it(own: Path) -> None:
     absolute = own.resolve()
     assert shown("show", str(absolute), "--origins")["origins"]["model.width"] == line_of(own, "width=32")
-    assert run("show", "digits", "--origins").out.count("experiments/digits.py:") > 10
+    assert run("show", "digits", "--origins").out.count("  digits.py:") > 10
 
 
 def test_show_of_a_run_has_its_experiment_and_recorded_origins(unfinished: Run) -> None:
     for target in ("runs/first", "first", "./runs/first", str(unfinished.path.resolve()), "runs/first/"):
         assert from_json({k: v for k, v in shown("show", target).items() if k != "identity"}) == minimal()
     rows = table(run("show", "runs/first", "--origins").out)
-    assert rows["steps"] == ["1500", "/gone/minimal.py:9"]
+    assert (rows["steps"], rows["minimal.py"]) == (["1500", "minimal.py:9"], ["/gone/minimal.py"])
     assert rows["seed"] == ["0", "yes", "unknown"]
     assert rows["from"] == ["runs/first"]
 

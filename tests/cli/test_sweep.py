@@ -91,6 +91,8 @@ def test_settings_are_compared_by_mean_and_spread_the_best_first(
     assert all(row.endswith(" (2)") for row in rows)
     with (folder / "runs/digits.sweep/scores.csv").open() as file:
         assert [row["run"] for row in csv.DictReader(file)] == [*RUNS[2:], *RUNS[:2]]
+    best = rows[0].split("  ")[-1]
+    assert told.err.splitlines()[-1] == f"best: width=8, held-out loss {best}"
     assert {"scores.png", "scores.svg"} <= {path.name for path in (folder / "runs/digits.sweep").iterdir()}
 
 
@@ -117,7 +119,7 @@ def test_images_of_the_runs_are_compared_by_the_same_features(swept: tuple[Path,
     told = sweep(swept[0], *AXES, "--fid", *features, "--loss", "--json")
     assert told.code == 0, told.err
     found = json.loads(told.out)
-    assert found["measured"]["fid"]["title"] == "FD (classifier on digits)"
+    assert found["measured"]["fid"]["title"].startswith("FD (digits classifier ")
     assert "few images" in told.err or "40 images" in told.err
     scores = [setting["fid"]["mean"] for setting in found["settings"]]
     assert scores == sorted(scores)
@@ -146,6 +148,14 @@ def test_a_run_that_fails_does_not_end_the_others(tmp_path: Path) -> None:
     assert told.err.splitlines()[-1].startswith("error: 1 run of the sweep failed: digits-lr_1e_30 (the loss is not")
     assert steps_of(tmp_path / "runs/digits-lr_0.001") == [2]
     assert [row.split()[:2] for row in told.out.splitlines()[1:]] == [["0.001", "1/1"], ["1e+30", "0/1"]]
+
+
+def test_runs_without_any_score_are_followed_by_what_compares_them(tmp_path: Path) -> None:
+    words = ["sweep", "digits", "model.width=4,8", *(word for word in SMALL if word != "eval_every=2")]
+    told = command(*words, folder=tmp_path)
+    *_, advice = told.err.splitlines()
+    assert advice.startswith("compare their held-out losses:  ncsnx sweep digits model.width=4,8 ")
+    assert advice.endswith(" --loss")
 
 
 def test_a_run_that_another_process_writes_is_left_out(swept: tuple[Path, Result], tmp_path: Path) -> None:

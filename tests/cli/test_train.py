@@ -384,7 +384,9 @@ def test_quiet_verbose_and_notes(tmp_path: Path) -> None:
 
 def test_the_next_command_is_named(tmp_path: Path) -> None:
     result = command(*training("steps=4", "--runs=mine"), folder=tmp_path)
-    assert "next: ncsnx sample digits --ckpt latest --n 64 --runs mine" in result.err
+    assert result.err.endswith(
+        "report: mine/digits/report.html\nnext: ncsnx sample digits --ckpt latest --n 64 --runs mine\n"
+    )
     assert result.out == ""
 
 

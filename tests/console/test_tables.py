@@ -48,6 +48,26 @@ table(Messages(), [Column("path"), Column("FID")], [[{"abcdefghij" * 10!r}, "10.
     assert "10.87" in text
 
 
+def test_a_narrow_terminal_leaves_columns_out_before_it_folds_the_widest() -> None:
+    program = """
+from ncsnx.console.messages import Messages
+from ncsnx.console.tables import Column, table
+columns = [Column("run"), Column("size", left_out=1), Column("age", left_out=2), Column("protocol")]
+table(Messages(), columns, [["width_128-lr_0.001", "22 MiB", "3 days", "FD of a classifier on digits"]])
+"""
+    titles = {
+        "64": ["run", "size", "age", "protocol"],
+        "60": ["run", "age", "protocol"],
+        "40": ["run", "protocol"],
+    }
+    for width, expected in titles.items():
+        head, _, *rows = on_terminal(program, NO_COLOR="1", COLUMNS=width).text.splitlines()
+        assert head.split() == expected
+        words = " ".join(rows).split()
+        assert {"width_128-lr_0.001", "FD", "classifier", "digits"} <= set(words)
+        assert max(map(len, rows)) <= int(width)
+
+
 def test_a_table_without_rows_shows_its_columns(capsys: pytest.CaptureFixture[str]) -> None:
     table(Messages(), [Column("run"), Column("steps", align="right")], [])
     assert capsys.readouterr().out == "run  steps\n"

@@ -32,7 +32,7 @@ def sweep(place: Path, metric: str, row: dict[str, Any], **protocol: object) -> 
 def test_the_numbers_of_every_sweep_are_found_those_of_the_most_images_first(run: Run) -> None:
     sweep(run.loss / "one", "held-out loss", {"score": 12.5, "levels": [1.0]}, measure="loss", n=99_999)
     sweep(run.likelihood / "one", "bits per dimension", {"score": 2.5, "error": 0.25}, measure="likelihood", n=99_999)
-    sweep(run.fid / "few", "FD (classifier on digits)", {"error": 0.25, "kernel_distance": 0.5}, n=100)
+    sweep(run.fid / "few", "FD (digits classifier 1a2b3c4d)", {"error": 0.25, "kernel_distance": 0.5}, n=100)
     covered = {"precision": 0.5, "recall": 0.25, "inception_score": 2.0, "inception_score_spread": 0.125}
     sweep(run.fid / "many", "FID", {"error": 0.25, "kernel_distance": 0.5, **covered}, n=1_000)
     found = recorded_scores(run, minimal(), 10, OWN)
@@ -46,7 +46,7 @@ def test_the_numbers_of_every_sweep_are_found_those_of_the_most_images_first(run
             ("recall", "0.2500"),
             ("IS", "2.00 ± 0.12"),
         ),
-        (("FD (classifier on digits)", "5.00 ± 0.25"), ("KD (classifier on digits)", "0.5000")),
+        (("FD (digits classifier 1a2b3c4d)", "5.00 ± 0.25"), ("KD (digits classifier 1a2b3c4d)", "0.5000")),
         (("bits per dimension", "2.50 ± 0.25"),),
         (("held-out loss", "12.50"),),
     ]

@@ -112,7 +112,7 @@ def digits() -> Tensor:
 
 
 def test_it_tells_digits_apart_and_says_how_well(judge: FeatureNetwork) -> None:
-    assert judge.name == "classifier on digits"
+    assert judge.name == f"digits classifier {judge.facts['sha256'][:8]}"
     assert (judge.dimensions, judge.has_logits) == (64, True)
     assert 0.85 < judge.facts["accuracy"] <= 1
     held_out = open_data(Digits(), Path()).held_out
@@ -194,7 +194,7 @@ def test_shifts_move_an_image_by_up_to_an_eighth_and_repeat_its_edge() -> None:
 def test_it_is_trained_once_and_then_read_from_the_cache_without_the_data(tmp_path: Path) -> None:
     said: list[str] = []
     first = stripes(tmp_path, Work(info=said.append))
-    assert [text.split(":")[0] for text in said] == ["classifier on Stripes"]
+    assert [text.split(":")[0] for text in said] == [first.name]
     assert "% on 10 held-out images" in said[0]
     before, images = Stripes.opened, torch.zeros(2, 2, 12, 12, dtype=torch.uint8)
     config = Classifier(width=4, steps=12)
@@ -246,7 +246,7 @@ def test_the_seed_determines_the_first_weights() -> None:
 def test_images_without_labels_are_told_apart_by_clusters(tmp_path: Path) -> None:
     said: list[str] = []
     found = stripes(tmp_path, Work(info=said.append), labels="one missing", steps=60)
-    assert found.name == "classifier of 10 clusters on Stripes"
+    assert found.name == f"Stripes cluster classifier {found.facts['sha256'][:8]}"
     assert found.facts["of_clusters"]
     assert found.facts["accuracy"] > 0.5  # of ten clusters
     assert any("no labels" in line for line in said)

@@ -29,7 +29,11 @@ def test_a_network_gets_images_resized_by_clean_fid_and_its_features_come_back(t
     network = opened(scripted(PooledFeatures(features=5), tmp_path / "net.pt"), tmp_path)
     images = pictures(3, 1)
     seen = network(images)
-    assert (network.name, network.dimensions, network.has_logits) == ("TorchScript net.pt", 5, False)
+    assert (network.name, network.dimensions, network.has_logits) == (
+        f"TorchScript net.pt {network.facts['sha256'][:8]}",
+        5,
+        False,
+    )
     assert torch.equal(seen.features, PooledFeatures(features=5)(CleanResizer(24)(images)))
     assert seen.logits is None
 
@@ -48,7 +52,7 @@ def test_a_renamed_file_is_the_same_network(tmp_path: Path) -> None:
     path = scripted(PooledFeatures(features=5), tmp_path / "net.pt")
     facts = opened(path, tmp_path).facts
     renamed = opened(path.rename(tmp_path / "judge.pt"), tmp_path)
-    assert (renamed.name, renamed.facts) == ("TorchScript judge.pt", facts)
+    assert (renamed.name, renamed.facts) == (f"TorchScript judge.pt {facts['sha256'][:8]}", facts)
 
 
 def test_a_tuple_is_features_and_logits(tmp_path: Path) -> None:

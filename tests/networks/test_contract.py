@@ -197,3 +197,13 @@ def test_a_configuration_has_one_network() -> None:
     kind = next(iter(variants(Model).values()))
     with pytest.raises(ValueError, match="already has a network"):
         network(kind)(lambda model, spec: None)  # type: ignore[arg-type, return-value]
+
+
+def test_a_module_without_a_score_is_refused_with_what_it_lacks() -> None:
+    kind = type("Unregistered", (Model,), {})
+    lacks = "is not a score network: it lacks score and scaled_score; derive it from "
+    with pytest.raises(TypeError, match=f"^Module {lacks}"):
+        network(kind)(nn.Module)  # type: ignore[type-var]
+    network(kind)(lambda model, spec: nn.Identity())  # type: ignore[arg-type, return-value]
+    with pytest.raises(TypeError, match=f"^Identity {lacks}"):
+        construct(kind(), spec(8))

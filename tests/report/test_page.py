@@ -248,3 +248,11 @@ def test_the_page_of_the_documentation_is_small_and_shows_everything() -> None:
     shown = [one["id"] for one in page.all("section")]
     assert {"training", "snapshots", "scores", "losses", "likelihoods", "samplers", "neighbours", "tasks"} <= {*shown}
     assert "left-out" not in shown
+
+
+def test_a_constant_learning_rate_has_no_curve(run: Run) -> None:
+    for step in range(3):
+        MetricsLog(run).append({"step": step, "loss": 3.0, "lr": 1e-3})
+    assert "learning rate against" not in report_page([run])
+    MetricsLog(run).append({"step": 3, "loss": 3.0, "lr": 5e-4})
+    assert "learning rate against" in report_page([run])

@@ -12,7 +12,7 @@ from ncsnx.errors import UsageError
 from ncsnx.runs.checkpoints.manifest import holds, write_checkpoint
 from ncsnx.runs.folder import Run
 from ncsnx.runs.metrics_log import MetricsLog
-from ncsnx.runs.score_files import ScoreFile
+from ncsnx.runs.score_files import Best, ScoreFile
 from ncsnx.runs.segments import append_segment
 from ncsnx.runs.summaries.run_summary import RunSummary, summaries, summary_of
 from ncsnx.runs.summaries.selecting import ordered, selected
@@ -120,6 +120,19 @@ def test_runs_are_ordered_by_fields_and_columns_those_without_a_value_last(three
     assert names(ordered(three, "loss")) == "bac"
     assert names(ordered(three, "-loss")) == "abc"
     assert names(ordered(three, "-run")) == "cba"
+
+
+def test_scores_of_other_features_references_or_numbers_of_images_are_not_ranked_together(
+    three: list[RunSummary],
+) -> None:
+    best = Best(
+        step=1, weights_sha256="a", score=5.0, metric="FID", images=100, reference="a", sweep=Path(), among=1, gone=0
+    )
+    for other in ({"metric": "FD (digits classifier 1a2b3c4d)"}, {"images": 50}, {"reference": "b"}):
+        scores = (best, attrs.evolve(best, score=4.0, **other), attrs.evolve(best, score=3.0))
+        found = [attrs.evolve(one, best=score) for one, score in zip(three, scores, strict=True)]
+        for column, expected in (("score", "ca"), ("-score", "ac")):
+            assert expected in names(ordered(found, column))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from ncsnx.runs.folder import Run
 from ncsnx.runs.score_files import SCORES, ScoreFile, value, values
 from tests.runs.kept import weights
 
-METRIC = "FD (classifier on digits)"
+METRIC = "FD (digits classifier 1a2b3c4d)"
 PROTOCOL = {"n": 100, "seed": 0, "ensemble": 1}
 
 
@@ -130,7 +130,7 @@ def test_best_is_the_lowest_score_of_the_sweep_with_the_most_images(run: Run) ->
     best = require_best(run)
     assert resolve_checkpoint(run, "best").name == "step-00000020"
     assert str(best) == (
-        f"step 20, FD (classifier on digits) 4.000 on 5,000 images, the best of 3 scored in {run.fid / 'many'}"
+        f"step 20, FD (digits classifier 1a2b3c4d) 4.000 on 5,000 images, the best of 3 scored in {run.fid / 'many'}"
     )
 
 

@@ -31,7 +31,7 @@ def list_command(
         typer.Option(
             "--sort",
             metavar="COLUMN",
-            help="Order runs by a column or field; -COLUMN from the largest.",
+            help="Order runs by a column or field, scores within each protocol; -COLUMN from the largest.",
             show_default="run",
             rich_help_panel=options.OUTPUT_PANEL,
         ),
@@ -43,7 +43,9 @@ def list_command(
     """List experiments and runs.
 
     A run has the step of its newest checkpoint, its last training loss, its best score, size and age. With --where or
-    --sort, only runs are shown. A broken file is listed with its error.
+    --sort, only runs are shown, with the column that they are sorted by. A broken file is listed with its error.
+
+    A narrow terminal shows fewer columns; `ncsnx list | cat` and --json have all of them.
     """
     with session(FROM_THE_START, verbose=verbose) as messages:
         from ncsnx.runs.names import runs_folder
@@ -58,7 +60,7 @@ def list_command(
             if found:
                 messages.data("")
         if found:
-            _show_runs(messages, found)
+            _show_runs(messages, found, sort)
         elif where:
             messages.info("no run matches")
 
@@ -70,33 +72,39 @@ def _show_experiments(messages: "Messages") -> None:
     good = [row for row in experiments if row["error"] is None]
     columns = ("experiment", "data", "px", "network", "levels", "batch", "steps", "from")
     right = ("px", "levels", "batch", "steps")
+    left_out = {"batch": 1, "levels": 2}
     table(
         messages,
-        [Column(title, "right" if title in right else "left") for title in columns],
+        [Column(title, "right" if title in right else "left", left_out.get(title, 0)) for title in columns],
         [[_text(row[_KEYS.get(title, title)]) for title in columns] for row in good],
     )
     for error in dict.fromkeys(row["error"] for row in experiments if row["error"] is not None):
         messages.data(f"broken: {error}")
 
 
-def _show_runs(messages: "Messages", found: "list[RunSummary]") -> None:
-    """The table of runs, without columns that are empty in all rows."""
+def _show_runs(messages: "Messages", found: "list[RunSummary]", sort: str | None) -> None:
+    """The table of runs, without columns that are empty in all rows. sort: what the runs are ordered by."""
     from ncsnx.console.tables import Column, table
 
-    rows = [_cells(one) for one in found]
+    by = (sort or "").removeprefix("-")
+    rows = [_cells(one, by) for one in found]
     titles = [title for title in rows[0] if any(row[title] for row in rows)]
     left = ("run", "experiment", "state", "protocol", "writer")
-    columns = [Column(title, "left" if title in left else "right", whole=title == "run") for title in titles]
+    left_out = {title: place for place, title in enumerate(("writer", "size", "of", "age", "experiment", "loss"), 1)}
+    left_out.pop(by, None)
+    columns = [Column(title, "left" if title in left else "right", left_out.get(title, 0)) for title in titles]
     table(messages, columns, [[row[title] for title in titles] for row in rows])
 
 
-def _cells(one: "RunSummary") -> dict[str, str]:
+def _cells(one: "RunSummary", by: str) -> dict[str, str]:
+    from ncsnx.config.differences import ABSENT, shown
     from ncsnx.quantities import byte_size, number
-    from ncsnx.runs.summaries.selecting import RUN_COLUMNS
+    from ncsnx.runs.summaries.selecting import RUN_COLUMNS, value_of
 
     value = {title: column(one) for title, column in RUN_COLUMNS.items()}
-    measured = {title: "" if value[title] is None else number(value[title]) for title in ("loss", "score")}
-    return {
+    losses = ("loss", "held_out") if by == "held_out" else ("loss",)
+    measured = {title: "" if value[title] is None else number(value[title]) for title in (*losses, "score")}
+    cells = {
         **{title: _text(value[title]) for title in ("run", "experiment", "step", "of")},
         "state": one.state if one.error is None else f"broken: {one.error}",
         **measured,
@@ -105,6 +113,9 @@ def _cells(one: "RunSummary") -> dict[str, str]:
         "size": byte_size(one.size) if one.size else "",
         "age": "" if value["age"] is None else _age(value["age"]),
     }
+    if by and by not in cells:
+        cells[by] = "" if value_of(one, by) is ABSENT else shown(value_of(one, by))
+    return cells
 
 
 def _age(seconds: float) -> str:

@@ -21,7 +21,7 @@ def report_command(
     names: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN...", parser=a_name_or_path, help="Runs: their names in the runs folder, or paths; 8 at most."
+            metavar="RUN", parser=a_name_or_path, help="Runs: their names in the runs folder, or paths; 8 at most."
         ),
     ],
     runs: options.Runs = None,

@@ -1,5 +1,6 @@
 """`ncsnx show`: a configuration, value by value, with the origin of each on request."""
 
+from collections import Counter
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -67,6 +68,7 @@ def show_command(
             saved = {**to_json(target.experiment), "identity": identity(target.experiment)}
             messages.json({**saved, "origins": known} if origins else saved)
             return
+        known, files = _shortened(known)
         identifying = identifying_paths(target.experiment)
         columns = [Column("value"), Column(""), Column("identity"), *([Column("origin")] if origins else [])]
         rows = []
@@ -74,7 +76,28 @@ def show_command(
             row = [path, shown(value), "yes" if path in identifying else ""]
             rows.append([*row, known.get(path, "unknown")] if origins else row)
         table(messages, columns, rows)
-        messages.data(f"\nidentity {identity(target.experiment)}\nfrom     {relative(target.where)}")
+        facts = {"identity": identity(target.experiment), "from": relative(target.where), **(files if origins else {})}
+        width = max(map(len, facts))
+        messages.data("\nvalues marked yes are the identity: they determine the trained weights")
+        messages.data("\n".join(f"{name:<{width}}  {fact}" for name, fact in facts.items()))
+
+
+def _shortened(origins: "dict[str, str]") -> "tuple[dict[str, str], dict[str, str]]":
+    """The origins with absolute paths shortened to their file's name, and file name → path.
+
+    Files of equal names keep their paths.
+    """
+    from pathlib import Path
+
+    paths = {origin.rpartition(":")[0] for origin in origins.values() if origin.startswith("/")}
+    names = Counter(Path(path).name for path in paths)
+    files = {name: path for path in sorted(paths) for name in [Path(path).name] if names[name] == 1}
+    found = {}
+    for path, origin in origins.items():
+        file, _, line = origin.rpartition(":")
+        name = Path(file).name
+        found[path] = f"{name}:{line}" if files.get(name) == file else origin
+    return found, files
 
 
 def _show_fields(messages: "Messages", experiment: "Experiment", paths: list[str], json: bool) -> None:

@@ -82,10 +82,10 @@ def train_command(
         )
         with StopRequest() as stop:
             result = carry_out_training(job, training_console(messages, stop), stop)
-        _say_what_next(messages, result.run, runs)
+        _say_what_next(messages, result.run, runs, report=report)
 
 
-def _say_what_next(messages: "Messages", place: "Run", runs: Path | None) -> None:
+def _say_what_next(messages: "Messages", place: "Run", runs: Path | None, *, report: bool) -> None:
     """Lists what was written, and what to type next."""
     from ncsnx.runs.checkpoints.manifest import checkpoints
     from ncsnx.runs.names import runs_folder
@@ -98,4 +98,6 @@ def _say_what_next(messages: "Messages", place: "Run", runs: Path | None) -> Non
     if place.snapshots.is_dir():
         messages.info(f"grids of samples: {place.snapshots}")
     messages.info(f"checkpoints: {len(steps):,}, the newest at step {steps[-1]:,}" if steps else "no checkpoint")
+    if report and place.report_path.is_file():
+        messages.info(f"report: {place.report_path}")
     messages.info(f"next: ncsnx sample {name} --ckpt latest --n 64{option}")

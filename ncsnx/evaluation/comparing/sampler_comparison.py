@@ -31,7 +31,7 @@ from ncsnx.evaluation.engine.measurement import Measurement, PartLayout
 from ncsnx.evaluation.engine.measuring import parts_of
 from ncsnx.evaluation.references.reference import Reference
 from ncsnx.features.feature_network import FeatureNetwork
-from ncsnx.features.naming import distance_name, features_in_words, unnamed
+from ncsnx.features.naming import distance_name, unnamed
 from ncsnx.images import to_uint8
 from ncsnx.metrics.frechet import frechet_distance_of_images
 from ncsnx.quantities import counted
@@ -113,7 +113,7 @@ class Comparison(Measurement[Setting]):
         return (
             f"step {self.model.step:,}, {weights_in_words(self.model.weights)}{self.model.precision_in_words}, "
             f"{counted(self.n, 'image')} from each of {counted(self.seeds, 'seed')}; "
-            f"features: {features_in_words(self.features)}; reference: {self.reference.name}; "
+            f"features: {self.features.name}; reference: {self.reference.name}; "
             "broken: rougher than any real image"
         )
 

@@ -53,7 +53,7 @@ from ncsnx.evaluation.nearest.neighbor_pictures import GridRow, Neighbor, draw_g
 from ncsnx.evaluation.nearest.neighbor_results import read_results, write_results
 from ncsnx.features.data_source import DataSource
 from ncsnx.features.feature_network import FeatureNetwork
-from ncsnx.features.naming import features_in_words, unnamed
+from ncsnx.features.naming import unnamed
 from ncsnx.features.real_images import SplitImages
 from ncsnx.images import to_uint8
 from ncsnx.quantities import counted
@@ -218,7 +218,7 @@ class NeighborSearch(WorkInParts[None]):
         sampler = tag_of(type(model.experiment.sampler))
         seen = "pixels only"
         if self.features is not None:
-            seen = f"pixels and features: {features_in_words(self.features)}"
+            seen = f"pixels and features: {self.features.name}"
         mirrored = " and their mirror images" if self.flips else ""
         return (
             f"step {model.step:,}, {weights_in_words(model.weights)}{model.precision_in_words}, "

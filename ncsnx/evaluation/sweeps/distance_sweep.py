@@ -29,7 +29,7 @@ from ncsnx.evaluation.sweeps.kept_images import finish_images, has_images, unfin
 from ncsnx.evaluation.sweeps.score_plot import draw_metrics, draw_scores
 from ncsnx.evaluation.sweeps.sweep_request import SweepRequest
 from ncsnx.features.feature_network import FeatureNetwork
-from ncsnx.features.naming import features_in_words, unnamed
+from ncsnx.features.naming import unnamed
 from ncsnx.images import to_uint8
 from ncsnx.metrics.frechet import FRECHET_DISTANCE
 from ncsnx.metrics.metric import VERSIONS, FeatureSets, Metric, Quantity, all_metrics, measured_by, versions_in
@@ -131,7 +131,7 @@ class DistanceSweep(CheckpointSweep):
         return (
             f"{counted(self.request.n, 'image')} per checkpoint from seed {self.request.seed}, "
             f"{self.weights_and_precision}{members}, sampler {sampler} with {each} per image; "
-            f"features: {features_in_words(self.features)}; reference: {self.reference.name} "
+            f"features: {self.features.name}; reference: {self.reference.name} "
             f"({self.reference.facts['fingerprint'][:8]}); perfect model: {perfect}"
         )
 
@@ -244,9 +244,9 @@ class DistanceSweep(CheckpointSweep):
 
     def update_description(self) -> bool:
         scores, found = self.scores, None if self.perfect_model is None else self.perfect_model.to_json()
-        changes = (scores.perfect_model, scores.caption) != (found, self.caption())
-        scores.perfect_model, scores.caption = found, self.caption()
-        return changes
+        before = scores.perfect_model, scores.caption, scores.metric
+        scores.perfect_model, scores.caption, scores.metric = found, self.caption(), self.metric
+        return before != (scores.perfect_model, scores.caption, scores.metric)
 
     def lacks(self, row: Row) -> bool:
         return bool(self._lacking(row))

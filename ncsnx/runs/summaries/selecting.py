@@ -37,6 +37,11 @@ def age_s(one: RunSummary) -> float | None:
     return None if since is None else max((datetime.now(UTC) - since).total_seconds(), 0.0)
 
 
+def value_of(one: RunSummary, path: str) -> Any:
+    """The value of a column, or of a field of the configuration; ABSENT where it lacks the field."""
+    return RUN_COLUMNS[path](one) if path in RUN_COLUMNS else _fields(one).get(path, ABSENT)
+
+
 def selected(found: Sequence[RunSummary], conditions: list[str]) -> list[RunSummary]:
     """The runs that meet every condition, each COLUMN=VALUE or FIELD=VALUE, such as state=running or model.width=64.
 
@@ -57,15 +62,17 @@ def selected(found: Sequence[RunSummary], conditions: list[str]) -> list[RunSumm
 def ordered(found: Sequence[RunSummary], column: str) -> list[RunSummary]:
     """The runs by a column or a field of the configuration, ascending; descending with '-' before it.
 
-    Runs without a value come last. Raises UsageError for a field that no run has.
+    Scores are ordered within each protocol, since those of different features, references or numbers of images can't be
+    compared. Runs without a value come last. Raises UsageError for a field that no run has.
     """
     path = column.removeprefix("-")
     values = dict(zip((one.name for one in found), _values(found, path), strict=True))
     known = [one for one in found if not _is_unknown(values[one.name])]
 
-    def key(one: RunSummary) -> tuple[bool, Any]:
-        value = values[one.name]
-        return (False, value) if isinstance(value, int | float) else (True, shown(value))
+    def key(one: RunSummary) -> tuple[Any, ...]:
+        value, best = values[one.name], one.best
+        protocol = (best.metric, best.images, best.reference) if path == "score" and best else ()
+        return (*protocol, False, value) if isinstance(value, int | float) else (*protocol, True, shown(value))
 
     return [
         *sorted(known, key=key, reverse=column.startswith("-")),
@@ -79,15 +86,16 @@ def _is_unknown(value: Any) -> bool:
 
 def _values(found: Sequence[RunSummary], path: str) -> list[Any]:
     """The value of each run, ABSENT where its configuration lacks the field. Raises UsageError if all of them do."""
-    if path in RUN_COLUMNS:
-        return [RUN_COLUMNS[path](one) for one in found]
-    fields = [{} if one.experiment is None else dict(flatten(unstructure(one.experiment))) for one in found]
-    known = [*RUN_COLUMNS, *dict.fromkeys(name for values in fields for name in values)]
+    known = [*RUN_COLUMNS, *dict.fromkeys(name for one in found for name in _fields(one))]
     if found and path not in known:
         near = get_close_matches(path, known, n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else f"expected a field, or one of {', '.join(RUN_COLUMNS)}"
         raise UsageError(f"no run has a column or field {quoted(path)}; {hint}")
-    return [values.get(path, ABSENT) for values in fields]
+    return [value_of(one, path) for one in found]
+
+
+def _fields(one: RunSummary) -> dict[str, Any]:
+    return {} if one.experiment is None else dict(flatten(unstructure(one.experiment)))
 
 
 def _matches(value: Any, text: str, path: str) -> bool | OverrideError:

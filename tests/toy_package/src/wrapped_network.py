@@ -1,0 +1,33 @@
+"""An existing module as a score network."""
+
+from torch import Tensor, nn
+from wrapped_config import Wrapped
+
+from ncsnx.networks import NetworkSpec, ScoreFunction, network
+
+
+class NoisePredictor(nn.Module):
+    """The existing module: it predicts the noise in x, given σ."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, width, 3, padding=1)
+        self.last = nn.Conv2d(width, channels, 3, padding=1)
+
+    def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return self.last(self.first(x / (1 + sigma**2).sqrt()).relu())
+
+
+@network(Wrapped)
+class WrappedNetwork(ScoreFunction):
+    """s(x, σ) = −ε(x, σ)/σ of a predictor ε of the noise, at the trained levels."""
+
+    any_sigma = False
+
+    def __init__(self, model: Wrapped, spec: NetworkSpec) -> None:
+        super().__init__(spec)
+        self.predictor = NoisePredictor(spec.channels, model.width)
+
+    def forward(self, x: Tensor, levels: Tensor | None) -> Tensor:
+        sigma = self.sigmas[levels].view(-1, 1, 1, 1)
+        return -self.predictor(x, sigma) / sigma
