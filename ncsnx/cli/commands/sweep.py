@@ -136,7 +136,7 @@ def sweep_command(
     """Train a run for each combination of values, and compare them.
 
     `ncsnx sweep digits model.width=32,64 optimizer.lr=1e-3,3e-4 --seeds 3` makes twelve runs, named by what differs:
-    digits-width_32-lr_0.001-seed_1234. A value with a comma stands in quotation marks: data.path='"a,b.npy",c.npy'.
+    digits-width_32-lr_0.001-seed_1234. Put a value with a comma in quotation marks: data.path='"a,b.npy",c.npy'.
 
     The same command resumes: finished runs are left as they are. A run that fails doesn't end the others. Under
     torchrun and in the tasks of a Slurm array, each process trains its share of the runs.

@@ -50,8 +50,8 @@ def train_command(
     """Train an experiment; an existing run resumes.
 
     FIELD=VALUE changes the experiment: `ncsnx train digits optimizer=sgd optimizer.momentum=0.8 steps=50k`. A run
-    resumes from its newest intact checkpoint, and needs none of these again: `ncsnx train runs/NAME`. With
-    `--run NEW` its configuration starts a new run.
+    resumes from its newest intact checkpoint. `ncsnx train runs/NAME` resumes it without repeating the changes; with
+    `--run NEW` it starts a new run from that configuration.
 
     Ctrl-C, SIGTERM or a closed terminal (unless nohup is used) writes a checkpoint and ends with exit code 130, 143 or
     129. The same command resumes from there.
