@@ -99,10 +99,9 @@ def browser(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Benchmarks: `ncsnx bench digits`, start-up, console, distances, reading; arguments go to `ncsnx bench`."""
+    """Benchmarks, as ratios: executions of a network (arguments say which), start-up, console, distances, reading."""
     session.install("-e", ".")
-    out = Path(session.create_tmp(), "bench")
-    session.run("ncsnx", "bench", *(session.posargs or ("digits", "--batch-size", "128", "--out", str(out))))
+    session.run("python", "-m", "tests.benchmarks.executions", *(session.posargs or ("digits", "--batch-size", "128")))
     session.run("python", "-m", "tests.benchmarks")
 
 

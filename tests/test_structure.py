@@ -16,7 +16,7 @@ FLOORS = (
     ),
     ("config", "noise", "paths", "storage", "notebooks"),
     ("data", "networks", "samplers", "images", "sampling", "inverse", "runtime", "runs", "hub"),
-    ("exchange", "training", "features", "metrics", "evaluation", "planning", "benchmarking"),
+    ("exchange", "training", "features", "metrics", "evaluation", "planning"),
     ("report", "tracking"),
     ("jobs",),
     ("console",),

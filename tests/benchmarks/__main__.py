@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks`: what `ncsnx bench` doesn't measure: start-up, console, distances, reading.
+"""`python -m tests.benchmarks`: start-up, console, distances, reading.
 
 Each line has the times of two alternating actions and their ratio, first / second.
 """
@@ -11,13 +11,12 @@ from pathlib import Path
 
 import torch
 
-from ncsnx.benchmarking.measured_network import OwnNetwork
 from ncsnx.config.discovery import resolve
 from ncsnx.console.messages import Messages, Verbosity
 from ncsnx.console.training import TrainingView
-from ncsnx.data import open_data
 from ncsnx.runtime import Runtime
 from tests.benchmarks.distances import distances
+from tests.benchmarks.executions import executions
 from tests.benchmarks.pairs import Pair, alternate
 from tests.benchmarks.reading import reading
 
@@ -44,18 +43,17 @@ def start_up() -> None:
 def console() -> None:
     """The console's work of a training step of the digits, as a share of the step."""
     experiment = resolve("digits").experiment
-    images = open_data(experiment.data, Path("data")).train
-    step = OwnNetwork("default", experiment, Runtime.choose(device="cpu"), images)
+    _, step = executions(experiment, Runtime.choose(device="cpu"), compiles=False, against=None)["default"]
     with tempfile.TemporaryDirectory() as folder:
         # quiet, so that lines go to the log only: the cost of a terminal isn't measured
         messages = Messages(Verbosity.QUIET, Path(folder) / "log.txt")
         view = TrainingView(messages, total_steps=10**9, start_step=0, batch_size=128)
 
         def watch() -> None:
-            view.step(step.state.step, 128)
-            view.logged(step.state.step, 1.0)  # every step here, every tenth step in training
+            view.step(1, 128)
+            view.logged(1, 1.0)  # every step here, every tenth step in training
 
-        report("console / step", alternate(watch, step.step, rounds=15))
+        report("console / step", alternate(watch, step, rounds=15))
 
 
 if __name__ == "__main__":

@@ -40,7 +40,6 @@ def without_torch(tmp_path: Path) -> Path:
         ["export", "--help"],
         ["doctor", "--help"],
         ["track", "--help"],
-        ["bench", "--help"],
         ["plan", "--help"],
         ["import", "--help"],
         ["new", "--help"],

@@ -45,10 +45,10 @@ def write_pictures(folder: Path, count: int, *, size: int = 12, mode: str = "RGB
 
 
 @pytest.mark.usefixtures("here")
-def test_a_sampler_that_draws_another_distribution_is_warned_of() -> None:
-    outcome = plan("digits", "snapshots.sampler=cas", "snapshots.sampler.order=1", "--no-timing")
+def test_the_bias_of_the_sampler_is_told() -> None:
+    outcome = plan("digits", "--no-timing")
     assert outcome.code == 0, outcome.err
-    assert "warning: snapshots: sampler=cas with order=1 and eta=1 gives Gaussian data 50 %" in outcome.err
+    assert "sampler=ald with steps_per_level=5 gives Gaussian data 132 %" in outcome.err
 
 
 @pytest.mark.usefixtures("here")

@@ -5,7 +5,6 @@ from typing import Any
 import attrs
 import pytest
 
-from ncsnx.benchmarking.random_images import RandomPixels
 from ncsnx.config import Arrays, CelebA, Data, Experiment, NCSNv2, register
 from ncsnx.config.codec import ConfigError, from_json, identity, structure, to_json, unstructure
 from ncsnx.config.differences import differences
@@ -105,4 +104,3 @@ def test_a_class_that_knows_only_one_number_has_squares() -> None:
 
     assert Old().shape == (3, 6, 6)
     assert Old().stored_size == (6, 6)
-    assert RandomPixels(image_size=(4, 6), channels=2).shape == (2, 4, 6)

@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ncsnx.benchmarking.random_images import RandomPixels
 from ncsnx.config import Arrays, Data, Images, Packed
 from ncsnx.data import InMemory, Preprocessing, StoredImages, open_data
 from ncsnx.data.packed.packed_file import PackedFile, damage
@@ -110,7 +109,9 @@ def test_published_pictures_are_cut_to_rectangles() -> None:
 
 def test_crops_of_rectangles_move_in_both_directions_and_squares_keep_their_draws() -> None:
     @attrs.frozen(kw_only=True)
-    class Stored(RandomPixels):
+    class Stored(Data):
+        image_size: tuple[int, int]
+        channels: int
         stored: tuple[int, int]
 
         @property

@@ -23,11 +23,18 @@ def test_as_many_grids_are_counted_as_a_training_draws(
 
 
 def test_costs_follow_from_the_samplers_evaluations_and_the_held_out_images() -> None:
-    words = ("steps=1000", "checkpoint_every=300", "eval_every=100", "batch_size=16", "snapshots.n=4")
-    experiment = resolve("digits", overrides(*words, "schedule.levels=10", "sampler.steps_per_level=3")).experiment
+    words = (
+        "steps=1000",
+        "checkpoint_every=300",
+        "eval_every=100",
+        "batch_size=16",
+        "snapshots.n=4",
+        "snapshots.every=1",
+    )
+    experiment = resolve("digits", overrides(*words, "snapshots.sampler.steps=31")).experiment
     cost = cost_of(experiment, NOMINAL, held_out=9)  # in units of an evaluation; a training image takes three
     assert cost.steps == 1000 * 16 * 3
-    assert cost.snapshots == 4 * 4 * 31  # four grids of four images, by 10 · 3 + 1 evaluations
+    assert cost.snapshots == 4 * 4 * 31  # four grids of four images, by 31 evaluations
     assert cost.held_out == 10 * 9
     assert cost.total == pytest.approx(cost.steps + cost.snapshots + cost.checkpoints + cost.held_out)
     assert list(cost.parts()) == ["steps", "snapshots"]

@@ -115,7 +115,7 @@ def test_consistent_annealing_of_first_order_lacks_half_of_eta_of_a_variance_and
 
 @pytest.mark.parametrize(("steps_per_level", "levels"), [(1, 200), (3, 400), (20, 100)])
 def test_the_variance_of_annealed_langevin_dynamics_is_that_of_the_recursion(steps_per_level: int, levels: int) -> None:
-    """By linear response: x is a linear function of its start and its draws, whose squared coefficients sum up."""
+    """Linear response: x is a linear function of its start and its draws, so the variance is a sum of squares."""
     ratio = spaced_ratio(5.0, 0.01, levels)
     schedule = sigmas(Geometric(sigma_max=5.0, sigma_min=0.01, levels=levels))
     config = AnnealedLangevin(step_size=best_step_size(0.01, ratio, steps_per_level), steps_per_level=steps_per_level)

@@ -10,7 +10,6 @@ from ncsnx.cli import options
 from ncsnx.cli.bad_values import a_count
 from ncsnx.cli.command_registry import DATA_PANEL, command
 from ncsnx.cli.parsing import data_sources as sources
-from ncsnx.cli.parsing import gpu_options
 from ncsnx.cli.path_parameters import a_name_or_path
 from ncsnx.cli.session import FROM_THE_START, session
 from ncsnx.console.working import work_of
@@ -85,10 +84,6 @@ def plan_command(
     exact: Exact = False,
     seed: PlanSeed = 0,
     no_timing: NoTiming = False,
-    gpus: gpu_options.PlannedGpus = None,
-    nodes: gpu_options.Nodes = None,
-    card: gpu_options.CardName = None,
-    bandwidth: gpu_options.Bandwidth = None,
     size: sources.Size = None,
     on_error: sources.OnError = None,
     array: sources.ArrayName = None,
@@ -104,9 +99,6 @@ def plan_command(
     Uses techniques 1, 2 and 4 of Song & Ermon (2020), and measures how long training and sampling take. For an
     experiment, lists what differs from its own values. Where its data isn't at hand, uses the experiment's σ_1 and
     says so.
-
-    With --gpus, plans the experiment's training on several GPUs instead: time, communication, efficiency and GPU
-    hours, from the speed of this machine's GPU or of a --card.
     """
     with session(FROM_THE_START, verbose=verbose, quiet=quiet) as messages:
         import attrs
@@ -125,14 +117,6 @@ def plan_command(
         choices = Choices(overlap=overlap, steps_per_level=steps_per_level, exact=exact or None, seed=seed)
         load_plugins("ncsnx.runtime")
         with StopRequest() as stop:
-            has_other = choices != Choices() or any(value is not None for value in (size, on_error, array))
-            request = gpu_options.request_of(gpus, nodes, card, bandwidth, has_other=has_other, no_timing=no_timing)
-            if request is not None:
-                asked = gpu_options.experiment_among(source, sources.meant(source, overrides, data_folder(data)))
-                runtime = Runtime.choose(device=device, threads=threads)
-                plan = request.plan(asked, runtime, work_of(messages, stop))
-                gpu_options.show_gpu_plan(messages, plan, json=json)
-                return
             work, folder = work_of(messages, stop), data_folder(data)
             said = Reading(image_size=size, on_error=on_error, array=array)
             meant = sources.meant(source, overrides, folder)

@@ -31,8 +31,9 @@ def track_command(
 ) -> None:
     """Send a run to experiment trackers.
 
-    Sends configuration, losses, grids of samples and scores, each once: what `ncsnx train --track` couldn't send, scores
-    that were measured later, or all of a run that wasn't tracked. What a tracker's package prints is in the run's trackers/.
+    Sends configuration, losses, grids of samples and scores, each once: what `ncsnx train --track` couldn't send,
+    scores that were measured later, or all of a run that wasn't tracked. What a tracker's package prints is in the
+    run's trackers/.
     """
     with session("the same command sends the rest", verbose=verbose, quiet=quiet) as messages:
         from ncsnx.runs.folder import open_run

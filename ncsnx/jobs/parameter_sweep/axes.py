@@ -1,7 +1,7 @@
 """The words of a parameter sweep: `model.width=32,64` gives a field several values, `steps=50k` fixes one.
 
-Values are written as for `ncsnx train` and separated by commas. Put a value that has a comma, or begins with a quotation
-mark, in quotation marks, with a backslash before each quotation mark or backslash within: `note="a,b",c`.
+Values are written as for `ncsnx train` and separated by commas. A value that has a comma or begins with a quotation
+mark is put in quotation marks, with a backslash before each quotation mark or backslash in it: `note="a,b",c`.
 """
 
 import re
