@@ -46,7 +46,7 @@ from ncsnx.training.training_state import TrainingState
 from ncsnx.work import Work
 
 _WEIGHTS_IN_WORDS = "raw: of the weights in training; EMA: of their moving average, which is sampled"
-"""What the marks behind losses mean."""
+"""Meaning of the marks behind losses."""
 _MEASURED = "measured on the training set"
 """Origin of values that an experiment leaves open."""
 
