@@ -80,7 +80,7 @@ def sample(
     request = SampleRequest(n=count, seed=seed, batch_size=at_once, interpolate=interpolate, between=between)
     place = None if data is None else Path(data)
     batches = math.ceil(count / indices_per_batch(at_once, request.columns))
-    with shown_progress(messages, "sampling", total=batches * model.states, unit="states") as advance:
+    with shown_progress(messages, "sampling", total=batches * model.states, unit="sampler steps") as advance:
         drawn = draw(model, request, range(count), task=task, data=place, on_state=lambda batch, state: advance())
         images = torch.cat([images.cpu() for _, images in drawn])
         return ImageBatch.of(images, window_of(model.experiment.data))

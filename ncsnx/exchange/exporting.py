@@ -74,7 +74,7 @@ def draw_samples(model: ScoreModel, count: int, data: Path | None = None, work: 
     request = SampleRequest(n=count, seed=_SEED, batch_size=_BATCH_SIZE)
     states = math.ceil(count / _BATCH_SIZE) * model.states
     try:
-        with work.progress("sampling", total=states, unit="states") as advance:
+        with work.progress("sampling", total=states, unit="sampler steps") as advance:
             batches = draw(
                 model,
                 request,

@@ -141,7 +141,7 @@ def own_values(data: Data, values: ValueRange, warn: Callable[[str], object]) ->
 
 def _report(record: TaskRecord, task: Task, own: OwnValues, work: Work) -> None:
     """Says how well the images agree with the measurement and with the truth."""
-    misfit = f"maximum misfit to the measurement: {misfit_in_words(record.misfit, bounded=own.is_bounded)}"
+    misfit = f"largest difference from the measurement: {misfit_in_words(record.misfit, bounded=own.is_bounded)}"
     if record.misfit > own.span * (_MOST_MISFIT * task.gain + 6 * task.noise):
         is_best = task.is_exact and own.is_bounded
         best = "no image with values from black to white agrees better\n" if is_best else ""

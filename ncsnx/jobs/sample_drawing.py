@@ -106,7 +106,7 @@ class FolderDrawing:
         if batches:
             runs = runs_of(left)
             work.ranks.order((output.path, runs))
-            with work.progress("sampling", total=batches * model.states, unit="states") as advance:
+            with work.progress("sampling", total=batches * model.states, unit="sampler steps") as advance:
                 evaluations = self._draw(output, runs, work, advance)
             if model.evaluations is None:
                 work.info(f"{counted(evaluations, 'evaluation')} per image, averaged over the images just drawn")

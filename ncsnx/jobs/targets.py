@@ -15,7 +15,7 @@ from ncsnx.config.overrides import apply_overrides, parse_overrides
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.hub.hub_address import is_hub_address, parse_hub_address
 from ncsnx.runs.exported import Export
-from ncsnx.runs.folder import Run, list_runs, open_run
+from ncsnx.runs.folder import Run, list_runs, open_run, pictures_hint
 from ncsnx.runs.model_source import Source, open_source
 from ncsnx.runs.names import as_typed, check_run_name
 from ncsnx.runs.origins import read_origins
@@ -58,6 +58,8 @@ def find_target(name: str, runs_folder: Path, overrides: list[str] | None = None
             if isinstance(error, BrokenExperimentError):  # the run may have been trained with another version of it
                 raise UsageError(f"{error}; for the run of that name, write runs/{name}") from error
             return _of_source(open_run(runs_folder, name), changes)
+        if Path(name).is_dir():
+            raise UsageError(f"{name} is a folder, not an experiment", pictures_hint(Path(name))) from error
         near = get_close_matches(name, [other for other, _ in list_runs(runs_folder)], n=3)
         if near:
             raise UsageError(f"{error} Or the run {' or '.join(f'runs/{other}' for other in near)}?") from error

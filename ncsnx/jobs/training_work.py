@@ -46,6 +46,8 @@ from ncsnx.training.steps.shared_step import captures_shared_step
 from ncsnx.training.training_state import TrainingState
 from ncsnx.work import Work
 
+_WEIGHTS_IN_WORDS = "raw: of the weights in training; EMA: of their moving average, which is sampled"
+"""Meaning of the marks behind losses."""
 _MEASURED = "measured on the training set"
 """Origin of values that an experiment leaves open."""
 
@@ -229,6 +231,7 @@ class _Training:
             "noise": f"σ {schedule.sigma_max:g} → {schedule.sigma_min:g} in {counted(schedule.levels, 'level')}",
             "training": f"{counted(experiment.steps, 'step')} of {counted(experiment.batch_size, 'image')}, "
             f"{tag_of(type(experiment.optimizer))} at {experiment.optimizer.lr:g}, {experiment.precision}",
+            **({} if experiment.ema is None else {"losses": _WEIGHTS_IN_WORDS}),
             "device": f"{runtime.device} ({device_name(runtime.device)}), {counted(runtime.threads, 'thread')}",
             **({"ranks": f"{runtime.ranks}, each with a part of every batch"} if runtime.ranks > 1 else {}),
             "files": str(self.run.path),

@@ -296,11 +296,17 @@ def locate(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool = 
             raise NcsnxError(f"{path} is a parameter sweep, whose runs stand beside it", hint)
         if exists(path):
             kind = NcsnxError if path.is_dir() else UsageError  # a folder may have been a run; a file is a mistake
-            raise kind(f"{path} is not a run: it has no config.json", Hint("list the runs", "ncsnx list"))
+            hints = [Hint("list the runs", "ncsnx list"), *([pictures_hint(path)] if path.is_dir() else [])]
+            raise kind(f"{path} is not a run: it has no config.json", *hints)
     if candidates == [Path(typed)]:
         raise UsageError(f"there is no run at {shortened(typed)!a}", Hint("list the runs", "ncsnx list"))
     check_file_name(typed, "a run", Hint("list the runs", "ncsnx list"))
     raise _no_run(typed, runs_folder)
+
+
+def pictures_hint(folder: Path) -> Hint:
+    """The hint for a folder where an experiment or run was expected."""
+    return Hint("if it holds pictures, make an experiment of them", f"ncsnx new {A_NAME} --from {as_typed(folder)}")
 
 
 def _is_on_the_hub(text: str) -> UsageError:

@@ -403,3 +403,11 @@ def test_a_real_process_ends_with_the_same_codes(here: Path) -> None:
     assert (broken.code, typed.code) == (1, 2)
     assert broken.err == "error: experiments/bad.py:15: ZeroDivisionError: division by zero\n"
     assert (broken.out, typed.out) == ("", "")
+
+
+@pytest.mark.parametrize("typed", ["photos", "photos/"])
+def test_a_folder_of_pictures_in_the_place_of_an_experiment_leads_to_new(typed: str, here: Path) -> None:
+    Path("photos").mkdir()
+    outcome = run("train", typed)
+    assert outcome.code in (1, 2)
+    assert outcome.err.endswith("make an experiment of them:  ncsnx new NAME --from ./photos\n")

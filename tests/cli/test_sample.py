@@ -418,7 +418,7 @@ def test_an_interrupted_sampling_goes_on_where_it_stopped(workplace: Path, numbe
     assert result.code == 0
     assert "2 of them already sampled" in result.err
     # the two batches that were left, of 33 evaluations each
-    assert "sampling: 68 states" in result.err
+    assert "sampling: 68 sampler steps" in result.err
     assert draw(workplace, *words, out="whole").code == 0
     made, whole = (files(workplace / name) for name in ("out", "whole"))
     # beside the protocol stands who made the samples, and when

@@ -258,7 +258,7 @@ def test_a_folder_that_sample_began_when_it_had_the_tasks_is_taken_up(
 def test_values_that_no_image_has_are_warned_of(photos: Path) -> None:
     np.save(photos / "dark.npy", np.full((8, 8), -0.9))
     told = draw(photos, "--inpaint", "dark.npy", "--mask", "masks/0.png", "--n", "1").err
-    assert "warning: maximum misfit to the measurement: 0.9000, where black is 0 and white 1\n" in told
+    assert "warning: largest difference from the measurement: 0.9000, where black is 0 and white 1\n" in told
 
 
 @pytest.mark.slow

@@ -382,6 +382,12 @@ def test_quiet_verbose_and_notes(tmp_path: Path) -> None:
     assert command(*training("--verbose", "--quiet"), folder=tmp_path).code == 2
 
 
+def test_the_marks_behind_losses_are_explained_once(tmp_path: Path) -> None:
+    told = command(*training("steps=2"), folder=tmp_path).err
+    assert told.count("losses      raw: of the weights in training; EMA: of their moving average") == 1
+    assert "losses" not in command(*training("steps=2", "ema=none", "--run=raw"), folder=tmp_path).err
+
+
 def test_the_next_command_is_named(tmp_path: Path) -> None:
     result = command(*training("steps=4", "--runs=mine"), folder=tmp_path)
     assert result.err.endswith(

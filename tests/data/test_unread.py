@@ -9,6 +9,7 @@ import pytest
 from PIL import Image, TiffImagePlugin
 
 from ncsnx.config.data_sets import Images
+from ncsnx.data import open_data
 from ncsnx.data.pictures.decoding import decode, further_frames
 from ncsnx.data.readers.own_images import unread_by
 from ncsnx.work import Work
@@ -104,3 +105,18 @@ def test_a_damaged_page_leaves_the_first_as_it_is() -> None:
     assert kind == "TIFF"
     assert count < 2
     assert decode(whole[: len(whole) // 2], "x.tif").size == (8, 8)
+
+
+def test_unread_files_are_one_line_and_only_when_the_pictures_are_scanned(tmp_path: Path) -> None:
+    root = tmp_path / "x"
+    save(root / "a.png")
+    save(root / "b.png", 1)
+    for name in ("a.svg", "b.svg", "c.mp4"):
+        (root / name).write_bytes(b"?")
+    said: list[str] = []
+    data = Images(root=str(root), image_size=4, held_out=0)
+    for _ in range(2):
+        open_data(data, tmp_path, Work(info=said.append))
+    assert [line for line in said if "not read" in line] == [
+        f"{root}: not read: 2 .svg, 1 .mp4; `ncsnx data show` says why"
+    ]

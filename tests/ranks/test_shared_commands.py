@@ -60,7 +60,7 @@ def test_samples_with_frames_are_those_of_one_process(workplace: Path, sharing: 
     words = ("sample", "digits", "--n", "10", "--batch-size", "4", "--frames", "3", "--out", "out", *CPU)
     succeeded(command(*words, folder=workplace))
     result = succeeded(finish(*words, folder=sharing))
-    assert "sampling: 18 states" in result.err
+    assert "sampling: 18 sampler steps" in result.err
     assert result.err.count("10 images, from") == 1, "one rank speaks"
     assert without_remarks(files(sharing / "out")) == without_remarks(files(workplace / "out"))
     assert not (sharing / "out/.parts").exists()

@@ -226,7 +226,12 @@ def _noise_rows(found: "Survey") -> list[tuple[str, str, str, str]]:
         ("L", f"{plan.levels:,}", f"{schedule.levels:,}", "levels"),
         ("T", str(plan.steps_per_level), str(langevin.steps_per_level) if langevin else "", "steps per level"),
         ("ε", _value(plan.step_size), _value(langevin.step_size) if langevin else "", "step size"),
-        ("remaining variance", f"{plan.remaining_variance:.4f}", "", "relative to the level's; technique 4 aims at 1"),
+        (
+            "remaining variance",
+            f"{plan.remaining_variance:.4f}",
+            "",
+            "relative to the level's, ideally 1: technique 4 of NCSNv2",
+        ),
         ("signal to noise", f"{plan.snr:.4f}", "", "√(ε/2)/σ_L, the snr of the Langevin corrector of score SDEs"),
         ("evaluations", f"{plan.evaluations:,}", _own_evaluations(found), "of the network, per image"),
     ]

@@ -1,7 +1,7 @@
 """Files in a folder or zip of pictures that aren't read: counts by kind, with the reason and what to do."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import PurePosixPath
 
 import attrs
@@ -52,11 +52,6 @@ def unread_in(others: Collection[str], scan: Scan) -> list[Unread]:
     Files that operating systems create are ignored.
     """
     return [*_files(others), *_pages(scan)]
-
-
-def unread_lines(unread: Iterable[Unread]) -> str:
-    """One line per kind."""
-    return "\n".join(map(str, unread))
 
 
 def _files(others: Collection[str]) -> Iterator[Unread]:

@@ -33,8 +33,8 @@ from ncsnx.data.pictures.decoding import (
     rgb,
 )
 from ncsnx.data.pictures.image_files import ImageFiles
-from ncsnx.data.pictures.scan import scan_of, sound_files
-from ncsnx.data.pictures.unread import Unread, unread_in, unread_lines
+from ncsnx.data.pictures.scan import scan_folder, scan_of, sound_files
+from ncsnx.data.pictures.unread import Unread, unread_in
 from ncsnx.data.places import own_path
 from ncsnx.data.readers.hashed_split import held_out_by_hash
 from ncsnx.data.splits import Splits
@@ -90,9 +90,11 @@ def open_images(data: OwnImages, folder: Path, work: Work) -> Splits:
     pictures, unless they are skipped, and if every picture is held out.
     """
     files = picture_files(data, own_path(data.root, folder, field="root"))
+    is_new = not scan_folder(files).exists()
     scan = scan_of(files, work)
-    if unread := unread_in(files.others, scan):
-        work.info(f"{files.root} holds files that are not read:\n{unread_lines(unread)}")
+    if is_new and (unread := unread_in(files.others, scan)):
+        kinds = ", ".join(f"{kind.count:,} {kind.kind}" for kind in unread)
+        work.info(f"{files.root}: not read: {kinds}; `ncsnx data show` says why")
     sound = sound_files(files, scan, data.on_error, work)
     if smaller := scan.smaller_than(data.stored_size):
         size = size_in_words(data.stored_size)

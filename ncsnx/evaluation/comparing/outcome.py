@@ -90,7 +90,7 @@ def _measured_again(comparison: Comparison, work: Work, sampler: Sampler) -> Row
 
 
 def _measure(comparison: Comparison, left: Sequence[Setting], work: Work) -> None:
-    with work.progress("comparing", total=sum(map(comparison.units, left)), unit="states") as advance:
+    with work.progress("comparing", total=sum(map(comparison.units, left)), unit="sampler steps") as advance:
         problems = measure_all(
             comparison, left, work, advance, begun=lambda subject: work.detail(comparison.name(subject))
         )

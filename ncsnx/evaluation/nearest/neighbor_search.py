@@ -303,7 +303,7 @@ class NeighborSearch(WorkInParts[None]):
 
     def _find_all(self, work: Work) -> dict[str, Any]:
         """Draws samples, searches, and writes the results."""
-        with work.progress("sampling", total=self.units(None), unit="states") as advance:
+        with work.progress("sampling", total=self.units(None), unit="sampler steps") as advance:
             make_parts(self, None, work, advance)
         with work.at_once():
             given = self._given()
