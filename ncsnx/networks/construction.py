@@ -10,7 +10,7 @@ from ncsnx.config import Experiment
 from ncsnx.config.foreign import error_in_words
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.networks import ncsn, ncsnv2  # noqa: F401  registers the built-in networks
-from ncsnx.networks.initialization import CounterBasedDraws, initialize, require_values
+from ncsnx.networks.initialization import initialize
 from ncsnx.networks.makers import construct
 from ncsnx.networks.score_function import NetworkSpec, ScoreFunction
 from ncsnx.noise.levels import sigmas
@@ -20,21 +20,21 @@ from ncsnx.quantities import byte_size
 def build_network(experiment: Experiment) -> ScoreFunction:
     """The untrained network of an experiment, on the CPU in float32, in training mode.
 
-    Its weights depend only on the experiment, including its seed; no global generator is used. Raises NcsnxError if the
-    network doesn't support the image size, the model isn't registered, a parameter is complex, or a tensor has no
-    initial values.
+    Its weights depend only on the experiment, including its seed. Raises NcsnxError if the network doesn't support the
+    image size, the model isn't registered, or a parameter is complex.
     """
     network = empty_network(experiment)
     _require_real(network)
     initialize(network, experiment.seed)
-    require_values(network)
     return network
 
 
 def empty_network(experiment: Experiment) -> ScoreFunction:
     """The same network for loading a state into, with weights as its constructor leaves them. Raises NcsnxError."""
     _require_memory(meta_network(experiment))
-    with torch.device("cpu"), CounterBasedDraws(experiment.seed):
+    # modules of packages draw from torch's generator
+    with torch.device("cpu"), torch.random.fork_rng(devices=()):
+        torch.manual_seed(experiment.seed)
         return construct(experiment.model, _spec(experiment))
 
 

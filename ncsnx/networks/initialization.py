@@ -1,20 +1,17 @@
 """Initial weights: one initializer per tensor, drawn from the counter-based generator.
 
 Convolutions follow torch's default; the initializers of the normalizations are in `normalization.py`. Modules of ncsnx
-list one initializer per tensor in their attribute `initializers`. Any other module starts as its constructor leaves it,
-with draws from `CounterBasedDraws`.
+list one initializer per tensor in their attribute `initializers`. Any other module starts as its constructor leaves it.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Mapping
+from typing import Protocol
 
 import attrs
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from ncsnx.errors import Hint, NcsnxError
 from ncsnx.randomness import Purpose, Stream
 
 
@@ -100,93 +97,3 @@ def initialize(network: nn.Module, seed: int) -> None:
     for position, (name, tensor) in enumerate(sorted(network.state_dict().items())):
         if name in initializers:
             tensor.copy_(initializers[name](stream, position, tuple(tensor.shape)))
-
-
-def require_values(network: nn.Module) -> None:
-    """Raises NcsnxError for an uninitialized tensor, which `CounterBasedDraws` fills with NaN."""
-    for name, tensor in network.state_dict().items():
-        if bool(torch.isnan(tensor).any()):
-            raise NcsnxError(
-                f"the network {type(network).__name__} has an uninitialized tensor, {name[:80]!a}",
-                Hint("set it in the constructor, or list it in the attribute `initializers` of its module"),
-            )
-
-
-_WITHOUT_VALUES = (
-    torch.ops.aten.empty,
-    torch.ops.aten.empty_like,
-    torch.ops.aten.empty_permuted,
-    torch.ops.aten.empty_strided,
-    torch.ops.aten.new_empty,
-    torch.ops.aten.new_empty_strided,
-)
-"""Operators that allocate uninitialized memory."""
-_Draw: TypeAlias = Callable[[Tensor, tuple[int, ...]], Tensor]
-
-
-class CounterBasedDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Context in which torch's uniform and normal draws come from the counter-based generator, in order of use.
-
-    Modules from elsewhere are initialized as torch does it, but their numbers depend only on the seed, and no global
-    generator is used. Uninitialized memory is filled with NaN. Raises NcsnxError for any other random draw.
-    """
-
-    _FIRST = 2**32  # beyond the ranks of names, which are the positions of tensors with initializers
-
-    def __init__(self, seed: int) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._stream = Stream(seed, Purpose.WEIGHTS)
-        self._position = self._FIRST
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Whether torch.compile must skip the draws: constructors aren't compiled, and to skip, torch imports
-        torch._dynamo, which takes as long as importing torch."""
-        return False
-
-    def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
-        kwargs = dict(kwargs or {})
-        aten = torch.ops.aten
-        if func is aten.uniform_.default:
-            low, high = _with_defaults(args[1:])
-            unit = self._draw(self._stream.uniform, args[0].shape, args[0].dtype)
-            return args[0].copy_(low + (high - low) * unit)
-        if func is aten.normal_.default:
-            mean, deviation = _with_defaults(args[1:])
-            unit = self._draw(self._stream.normal, args[0].shape, args[0].dtype)
-            return args[0].copy_(mean + deviation * unit)
-        if func in (aten.rand.default, aten.randn.default):
-            draw = self._stream.uniform if func is aten.rand.default else self._stream.normal
-            dtype = kwargs.get("dtype") or torch.get_default_dtype()
-            return self._draw(draw, args[0], dtype).to(dtype)
-        if torch.Tag.nondeterministic_seeded in func.tags:
-            raise NcsnxError(
-                f"a network's constructor drew numbers by {func.overloadpacket.__name__}, which cannot be reproduced "
-                "from the seed",
-                Hint("use uniform_, normal_, rand or randn, or the functions of torch.nn.init built on them"),
-            )
-        result = func(*args, **kwargs)
-        if func.overloadpacket in _WITHOUT_VALUES and (result.is_floating_point() or result.is_complex()):
-            result.fill_(torch.nan)
-        return result
-
-    def _draw(self, draw: _Draw, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-        """Draws float32 numbers of this shape for a tensor of type `dtype`. Raises NcsnxError for complex types."""
-        if dtype.is_complex:
-            raise NcsnxError(f"a network's constructor drew numbers of {dtype}; expected a real type")
-        if 0 in shape:
-            return torch.empty(tuple(shape))
-        self._position += 1
-        return draw(torch.tensor([self._position]), tuple(shape))[0]
-
-
-def _with_defaults(given: tuple[float, ...]) -> tuple[float, float]:
-    """Both parameters of a draw, with torch's defaults of 0 and 1 for missing ones."""
-    low, high = (*given, *(0.0, 1.0)[len(given) :])
-    return low, high

@@ -1,6 +1,5 @@
 """The contract of networks, tested on every registered network, built in or from a package."""
 
-from collections.abc import Callable
 from typing import cast
 
 import attrs
@@ -11,8 +10,9 @@ from torch import Tensor, nn
 from ncsnx.config import Model
 from ncsnx.config.variants import variants
 from ncsnx.errors import NcsnxError
-from ncsnx.networks import NetworkSpec, ScoreFunction, construct, network
-from ncsnx.networks.initialization import Constant, CounterBasedDraws, initialize, require_values
+from ncsnx.networks import NetworkSpec, ScoreFunction, build_network, construct, network
+from ncsnx.networks.initialization import Constant, initialize
+from tests.config.examples import minimal
 
 KINDS = [kind for _, kind in sorted(variants(Model).items())]
 SIZES = (8, 16, 32, 64)
@@ -33,12 +33,10 @@ def made(request: pytest.FixtureRequest) -> ScoreFunction:
     """An initialized network of the smallest image size that it takes."""
     for size in SIZES:
         try:
-            with CounterBasedDraws(seed=0):
-                found = construct(small(request.param), spec(size))
+            found = construct(small(request.param), spec(size))
         except NcsnxError:
             continue
         initialize(found, 0)
-        require_values(found)
         return found.eval()
     raise AssertionError(f"{request.param.__name__} takes no image of {SIZES} pixels")
 
@@ -90,107 +88,27 @@ class Plain(ScoreFunction):
         return cast(Tensor, self.last(self.norm(self.first(self.centered(x)))))
 
 
-def built(seed: int) -> Plain:
-    with CounterBasedDraws(seed):
-        return Plain(spec(8))
+def test_the_network_of_a_package_starts_as_torch_starts_it_from_the_seed_alone() -> None:
+    @attrs.frozen(kw_only=True)
+    class PlainModel(Model):
+        pass
 
-
-def test_an_ordinary_module_starts_as_torch_starts_it_from_the_seed_alone() -> None:
+    network(PlainModel)(lambda model, spec: Plain(spec))
     before = torch.random.get_rng_state()
-    state, same, differs = (built(seed).state_dict() for seed in (0, 0, 1))
+    experiments = (attrs.evolve(minimal(), model=PlainModel(), seed=seed) for seed in (0, 0, 1))
+    state, same, differs = (build_network(experiment).state_dict() for experiment in experiments)
     assert torch.equal(torch.random.get_rng_state(), before), "the global generator was not moved"
     drawn = {"first.weight", "first.bias", "last.weight", "last.bias"}
     assert all(torch.equal(state[name], same[name]) for name in state)
     assert {name for name in state if not torch.equal(state[name], differs[name])} == drawn
-    assert (state["norm.weight"] == 1).all()
-    weight = state["last.weight"]  # uniform within ±1/√fan_in; 144 numbers determine the standard deviation to 4 %
-    bound = 1 / (16 * 9) ** 0.5
-    assert weight.abs().max() <= bound
-    assert weight.std() == pytest.approx(bound / 3**0.5, rel=0.16)
-
-
-def test_buffers_outside_the_state_keep_their_values() -> None:
-    class Waves(ScoreFunction):
-        def __init__(self, spec: NetworkSpec) -> None:
-            super().__init__(spec)
-            self.register_buffer("frequencies", torch.arange(4.0), persistent=False)
-            self.scale = nn.Parameter(torch.randn(1))
-
-        def forward(self, x: Tensor, levels: Tensor | None) -> Tensor:
-            return x * self.scale
-
-    with CounterBasedDraws(seed=0):
-        made = Waves(spec(8))
-    assert made.get_buffer("frequencies").tolist() == [0.0, 1.0, 2.0, 3.0]
-    assert made.sigmas.tolist() == pytest.approx([3.0, 1.0, 0.1])
-
-
-@pytest.mark.parametrize(
-    "allocate",
-    [
-        lambda: torch.empty(2, 2),
-        lambda: torch.empty(2, 2, dtype=torch.complex64),
-        lambda: torch.empty(2, 2, dtype=torch.float64),
-        lambda: torch.empty_like(torch.zeros(2, 2)),
-        lambda: torch.empty_permuted((2, 2), (1, 0)),
-        lambda: torch.empty_strided((2, 2), (1, 2)),
-        lambda: torch.zeros(1).new_empty(2, 2),
-        lambda: torch.zeros(1).new_empty_strided((2, 2), (1, 2)),
-    ],
-)
-def test_a_tensor_without_values_is_refused_by_name(allocate: Callable[[], Tensor]) -> None:
-    with CounterBasedDraws(seed=0):
-        module = nn.Module()
-        module.weight = nn.Parameter(allocate())
-    with pytest.raises(NcsnxError, match="the network Module has an uninitialized tensor, 'weight'"):
-        require_values(module)
-
-
-def test_a_mask_of_infinities_has_values() -> None:
-    with CounterBasedDraws(seed=0):
-        module = nn.Module()
-        module.register_buffer("mask", torch.full((2, 2), -torch.inf).triu(1))
-    require_values(module)
 
 
 def test_an_initializer_of_the_network_itself_fills_its_tensor() -> None:
-    with CounterBasedDraws(seed=0):
-        module = nn.Module()
-        module.scale = nn.Parameter(torch.empty(2))
+    module = nn.Module()
+    module.scale = nn.Parameter(torch.empty(2))
     module.initializers = {"scale": Constant(3.0)}  # type: ignore[assignment]
     initialize(module, 0)
     assert module.scale.tolist() == [3.0, 3.0]
-
-
-def test_a_draw_that_no_seed_determines_is_refused() -> None:
-    with CounterBasedDraws(seed=0), pytest.raises(NcsnxError, match="drew numbers by bernoulli"):
-        torch.empty(3).bernoulli_(0.5)
-
-
-@pytest.mark.parametrize(
-    "draw",
-    [
-        lambda: torch.randn(3, dtype=torch.complex64),
-        lambda: torch.rand(3, dtype=torch.complex64),
-        lambda: torch.zeros(3, dtype=torch.complex64).normal_(),
-    ],
-)
-def test_complex_draws_are_refused(draw: Callable[[], Tensor]) -> None:
-    with (
-        CounterBasedDraws(seed=0),
-        pytest.raises(NcsnxError, match=r"drew numbers of torch\.complex64; expected a real type"),
-    ):
-        draw()
-
-
-def test_draws_of_no_numbers_change_no_later_ones() -> None:
-    with CounterBasedDraws(seed=0):
-        expected = torch.randn(3)
-    with CounterBasedDraws(seed=0):
-        assert torch.randn(0, 2).shape == torch.rand(2, 0).shape[::-1] == (0, 2)
-        torch.empty(0).uniform_()
-        torch.empty(0, 4).normal_()
-        assert torch.equal(torch.randn(3), expected)
 
 
 def test_a_configuration_has_one_network() -> None:
