@@ -22,6 +22,7 @@ from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_record import CALIBRATION_FILE, PictureRecord, misfit_in_words
 from ncsnx.inverse.value_ranges import range_of
 from ncsnx.jobs.restoration_job import Restoration, RestorationJob, carry_out_restoration
+from ncsnx.jobs.sampler_choice import with_restoring_sampler
 from ncsnx.jobs.start_choice import StartOptions
 from ncsnx.jobs.task_building import build_task, result_range
 from ncsnx.jobs.task_choice import TaskOptions
@@ -134,8 +135,9 @@ def restore(
     frequency 0 of kspace is in the middle, as in fastMRI's files. rule: 'exact', 'cg', 'langevin' or 'dps'; default:
     exact if possible, else cg, else dps. start_sigma: begin at this level, from the image `start`: a picture, or
     'adjoint', the default, an image of the measurement alone. n: images per picture. size: height and width of the
-    images, as in `sample`. ckpt: a step, 'latest' or 'best'; None for an exported model. sampler: default: the
-    experiment's; 'fast': the one that `compare` stored. frames, film: also write pictures or a film of the sampling.
+    images, as in `sample`. ckpt: a step, 'latest' or 'best'; None for an exported model. sampler: default: 100 steps of
+    `cas`, which reaches the posterior; 'fast': the one that `compare` stored. frames, film: also write pictures or a
+    film of the sampling.
     out: default: a folder named after the protocol, in the run. overwrite: replace samples of another protocol there.
     runs, data, batch_size, runtime, progress: as in `fid`.
 
@@ -171,7 +173,10 @@ def restore(
     folder = None if data is None else Path(data)
     with python_call(progress) as (messages, stop):
         work = work_of(messages, stop)
-        experiment = experiment_with(work, place, sampler)
+        if sampler is None:
+            experiment = with_restoring_sampler(work, place, [], chosen.rule if task is None else task.rule)
+        else:
+            experiment = experiment_with(work, place, sampler)
         values, shape = range_of(experiment.data, folder, place), shape_at(experiment.data, size)
         job = RestorationJob(
             source=place,

@@ -22,6 +22,7 @@ from ncsnx.inverse.task import MEASURE, Task
 from ncsnx.inverse.task_record import TaskRecord, misfit_in_words, record_task
 from ncsnx.inverse.value_ranges import ValueRange, unit_range
 from ncsnx.jobs.sample_drawing import FolderDrawing, load_model
+from ncsnx.jobs.sampler_choice import measurement_warnings
 from ncsnx.networks import meta_network
 from ncsnx.quantities import counted
 from ncsnx.runs.model_source import Source
@@ -88,6 +89,8 @@ def carry_out_restoration(job: RestorationJob, work: Work, stop: StopRequest) ->
         task = job.task()
         _ = task.protocol  # reads all pictures
         own = own_values(job.experiment.data, job.values, work.warning)
+    for warning in measurement_warnings(job.experiment.sampler, noisy=task.is_exact and task.noise > 0):
+        work.warning(warning)
     if not task.is_exact:
         work.info(f"rule: {rule_in_words(task.rule)}")
     if task.facts.get("maps") == ESTIMATED:

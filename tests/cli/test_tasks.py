@@ -76,6 +76,24 @@ def test_known_pixels_come_out_as_they_went_in_and_the_others_differ(photos: Pat
         assert min(grid.size) > 200
 
 
+def test_restore_takes_a_sampler_and_steps_that_reach_the_posterior_and_warns_of_others(photos: Path) -> None:
+    words = ("--inpaint", "digits/0.png", "--mask", "masks/0.png", "--n", "1", "--noise", "0.1", "--overwrite")
+
+    def said(*more: str) -> tuple[str, int | None, str]:
+        result = draw(photos, *words, *more)
+        assert result.code == 0, result.err
+        sampler = json.loads((photos / "out/protocol.json").read_text())["sampler"]
+        return sampler["type"], sampler.get("steps"), result.err
+
+    default, other = said(), said("sampler=dpmpp-sde")
+    assert default[:2] == ("cas", 100)
+    assert "warning" not in default[2]
+    assert other[:2] == ("dpmpp-sde", 100)
+    assert "sampler=dpmpp-sde does not reach the posterior" in other[2]
+    assert "sampler.steps=10 is too few for a noisy measurement" in said("sampler.steps=10")[2]
+    assert said("sampler=ald", "--noise", "0")[0] == said("--rule", "langevin")[0] == "ald"
+
+
 def test_what_a_noisy_measurement_makes_isnt_mixed_with_that_of_an_earlier_rule(photos: Path) -> None:
     """Exact measurements are as they were, but for adaptive samplers, which know them inside a step now."""
     words = ("--inpaint", "digits", "--mask", "masks/0.png", "--n", "1")

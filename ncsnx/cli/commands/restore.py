@@ -91,7 +91,7 @@ def restore_command(
     """
     with session(BATCHES, verbose=verbose, quiet=quiet, shared=Shared(gpus=gpus, device=device)) as messages:
         from ncsnx.config.overrides import parse_overrides
-        from ncsnx.jobs.sampler_choice import with_sampler
+        from ncsnx.jobs.sampler_choice import with_restoring_sampler
         from ncsnx.jobs.start_choice import StartOptions
         from ncsnx.jobs.task_choice import TaskOptions
         from ncsnx.runs.model_source import check_checkpoint, open_source
@@ -100,7 +100,7 @@ def restore_command(
 
         source = open_source(runs_folder(runs), run, work_of(messages))
         experiment = messages.ranks.first(
-            lambda: with_sampler(work_of(messages), source, parse_overrides(overrides or []))
+            lambda: with_restoring_sampler(work_of(messages), source, parse_overrides(overrides or []), rule)
         )
         chosen = TaskOptions(
             inpaint=inpaint,
