@@ -22,6 +22,7 @@ def restore_command(
     overrides: options.SamplerChanges = None,
     inpaint: tasks.Inpaint = None,
     mask: tasks.Mask = None,
+    fit: tasks.FitPictures = False,
     outpaint: tasks.Outpaint = None,
     at: tasks.At = None,
     super_resolve: tasks.SuperResolve = None,
@@ -93,7 +94,7 @@ def restore_command(
         from ncsnx.config.overrides import parse_overrides
         from ncsnx.jobs.sampler_choice import with_restoring_sampler
         from ncsnx.jobs.start_choice import StartOptions
-        from ncsnx.jobs.task_choice import TaskOptions
+        from ncsnx.jobs.task_choice import TaskOptions, mask_of
         from ncsnx.runs.model_source import check_checkpoint, open_source
         from ncsnx.runs.names import runs_folder
         from ncsnx.sampling.request import SampleRequest, images_at_once, shape_at
@@ -104,7 +105,8 @@ def restore_command(
         )
         chosen = TaskOptions(
             inpaint=inpaint,
-            mask=mask,
+            mask=mask_of(mask),
+            fit=fit or None,
             outpaint=outpaint,
             at=at,
             super_resolve=super_resolve,
