@@ -23,7 +23,7 @@ from ncsnx.inverse.posterior.posterior_maps import POSTERIOR_FILE, PosteriorMaps
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_record import CALIBRATION_FILE, PictureRecord, misfit_in_words
 from ncsnx.inverse.tasks import Rectangle
-from ncsnx.inverse.value_ranges import range_of, unit_range
+from ncsnx.inverse.value_ranges import range_of
 from ncsnx.jobs.restoration_job import Restoration, RestorationJob, carry_out_restoration
 from ncsnx.jobs.sampler_choice import with_restoring_sampler
 from ncsnx.jobs.start_choice import StartOptions
@@ -151,7 +151,6 @@ def restore(
     """
     pictures = {
         "inpaint": inpaint,
-        "mask": None if isinstance(mask, tuple) else mask,
         "outpaint": outpaint,
         "super_resolve": super_resolve,
         "colorize": colorize,
@@ -166,12 +165,11 @@ def restore(
     values = range_of(place.experiment().data, folder, place)
     with TemporaryDirectory(prefix="ncsnx-") as made:
         files = {
-            name: as_file(name, given, Path(made), unit_range if name == "mask" else values)
-            for name, given in pictures.items()
-            if given is not None
+            name: as_file(name, given, Path(made), values) for name, given in pictures.items() if given is not None
         }
         chosen = TaskOptions(
-            **(files | ({"mask": mask} if isinstance(mask, tuple) else {})),
+            **files,
+            mask=mask if mask is None or isinstance(mask, tuple) else as_file("mask", mask, Path(made)),
             measure=file_of_arrays("measure", measure),
             input=file_of_arrays("input", input),
             fit=fit or None,

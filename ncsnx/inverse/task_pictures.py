@@ -193,8 +193,8 @@ def _of_picture(content: bytes, name: str, channels: int, size: _Size) -> Tensor
     """(C, H, W) float64 in [0, 1] of an image file, grey or coloured."""
     with opened_picture(content, name) as picture:
         width, height = picture.size
+    hints = [] if size.fit is None else [Hint("resize and crop it", adds=argument("fit", True))]
     if not size.fit:
-        hints = [] if size.fit is None else [Hint("resize and crop it so", adds=argument("fit", True))]
         size.require(name, height, width, turned=True, hints=hints)
     image = decode(content, name)
     if not size.fit:

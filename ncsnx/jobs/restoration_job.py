@@ -154,8 +154,8 @@ def seen_truths(task: Task, job: RestorationJob) -> list[str]:
     if not is_own or train.shape != truth.shape[1:] or len(train) * math.prod(train.shape) > _MOST_SEARCHED:
         return []
     seen = torch.zeros(len(truth), dtype=torch.bool)
-    for indices in torch.arange(len(train)).split(256):
-        known = (train.read(indices).pixels.float() - black) / (white - black)
+    for first in range(0, len(train), 256):
+        known = (train.read(torch.arange(first, min(first + 256, len(train)))).pixels.float() - black) / (white - black)
         away = torch.cdist(truth.float().flatten(1), known.flatten(1), p=math.inf)
         seen |= (away < _SAME).any(dim=1)
     return [name for name, is_seen in zip(task.names, seen.tolist(), strict=True) if is_seen]

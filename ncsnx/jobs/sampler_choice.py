@@ -68,7 +68,7 @@ def with_restoring_sampler(
     is_own = tag_of(type(experiment.sampler)) in named and not isinstance(experiment.sampler, GridSampler)
     if FAST_OVERRIDE in overrides or is_own or not experiment.model.any_sigma or rule == "langevin":
         return with_sampler(work, source, overrides)
-    chosen = apply_sampler_overrides(attrs.evolve(experiment, sampler=RESTORING), overrides)
+    chosen = apply_sampler_overrides(attrs.evolve(experiment, sampler=RESTORING), list(overrides))
     is_counted = any(override.path == "sampler.steps" for override in overrides)
     # those of `ode` are where it restarts: its precision doesn't depend on them
     if (
