@@ -91,8 +91,8 @@ def inpaint(
     fit: bool | None = None,
 ) -> Task:
     """Inpainting of the pixels where the mask is white (1 in a .npy), or in a rectangle. fit: as in `read_pictures`."""
-    hole = _hole_of(mask, shape, fit) if isinstance(mask, Path) else _rectangular(mask, shape)
     pictures = read_pictures(path, shape[0], shape[1:], "a picture", values, fit=fit)
+    hole = _hole_of(mask, shape, fit) if isinstance(mask, Path) else _rectangular(mask, shape)
     operator = Masking((hole == 0).expand(shape))
     shown = pictures.stack.map(lambda pixels: pixels * (hole == 0) + _unknown(values) * (hole == 1))
     measured = pictures.stack.map(operator.coefficients)
