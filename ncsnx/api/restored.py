@@ -1,6 +1,7 @@
 """Restores pictures from Python, as `ncsnx restore` does."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
 
 import attrs
@@ -8,6 +9,7 @@ import safetensors.torch
 
 from ncsnx.api.arguments import image_size_of
 from ncsnx.api.choices import experiment_with, runtime_or_default
+from ncsnx.api.given_pictures import GivenPictures, as_file, file_of_arrays
 from ncsnx.api.python_call import python_call
 from ncsnx.config.image_sizes import ImageSize
 from ncsnx.config.sampler import Sampler
@@ -20,8 +22,10 @@ from ncsnx.inverse.posterior.calibration_table import CALIBRATION_TITLES, calibr
 from ncsnx.inverse.posterior.posterior_maps import POSTERIOR_FILE, PosteriorMaps, read_posterior
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_record import CALIBRATION_FILE, PictureRecord, misfit_in_words
+from ncsnx.inverse.tasks import Rectangle
 from ncsnx.inverse.value_ranges import range_of
 from ncsnx.jobs.restoration_job import Restoration, RestorationJob, carry_out_restoration
+from ncsnx.jobs.sampler_choice import with_restoring_sampler
 from ncsnx.jobs.start_choice import StartOptions
 from ncsnx.jobs.task_building import build_task, result_range
 from ncsnx.jobs.task_choice import TaskOptions
@@ -88,14 +92,15 @@ def restore(
     source: Source | Path | str,
     task: Task | None = None,
     *,
-    inpaint: Path | str | None = None,
-    mask: Path | str | None = None,
-    outpaint: Path | str | None = None,
+    inpaint: GivenPictures | None = None,
+    mask: GivenPictures | Rectangle | None = None,
+    fit: bool = False,
+    outpaint: GivenPictures | None = None,
     at: tuple[int, int] | None = None,
-    super_resolve: Path | str | None = None,
+    super_resolve: GivenPictures | None = None,
     factor: int | None = None,
-    colorize: Path | str | None = None,
-    deblur: Path | str | None = None,
+    colorize: GivenPictures | None = None,
+    deblur: GivenPictures | None = None,
     blur: float | None = None,
     measure: Path | str | None = None,
     maps: Path | str | None = None,
@@ -104,7 +109,7 @@ def restore(
     operator: str | None = None,
     input: Path | str | None = None,
     noise: float | None = None,
-    truth: Path | str | None = None,
+    truth: GivenPictures | None = None,
     ckpt: int | str | None = None,
     n: int = 4,
     size: ImageSize | None = None,
@@ -128,72 +133,84 @@ def restore(
     source: a Run, an Export, a name in the runs folder, or a path.
     task: a task of your own, a Task; else exactly one of inpaint (with mask), outpaint (with
     at), super_resolve (with factor), colorize, deblur (with blur), measure, and operator (with input), which take what
-    the options of `ncsnx restore` take. at: the corner (x, y).
+    the options of `ncsnx restore` take; pictures, mask and truth also as Pillow images, arrays or tensors (see
+    `GivenPictures`). at: the corner (x, y). mask: also the rectangle (left, top, right, bottom) that is filled in, in
+    pixels, right and bottom not included. fit: resize and crop image files of other sizes.
     noise: standard deviation of the measurement's noise, where black is 0 and white 1; of unbounded data in own values.
     truth: true pictures, to compare with. maps: coil maps for `measure`: a file, or 'estimate'. centred: whether
     frequency 0 of kspace is in the middle, as in fastMRI's files. rule: 'exact', 'cg', 'langevin' or 'dps'; default:
     exact if possible, else cg, else dps. start_sigma: begin at this level, from the image `start`: a picture, or
     'adjoint', the default, an image of the measurement alone. n: images per picture. size: height and width of the
-    images, as in `sample`. ckpt: a step, 'latest' or 'best'; None for an exported model. sampler: default: the
-    experiment's; 'fast': the one that `compare` stored. frames, film: also write pictures or a film of the sampling.
+    images, as in `sample`. ckpt: a step, 'latest' or 'best'; None for an exported model. sampler: default: 100 steps of
+    `cas`, which reaches the posterior; 'fast': the one that `compare` stored. frames, film: also write pictures or a
+    film of the sampling.
     out: default: a folder named after the protocol, in the run. overwrite: replace samples of another protocol there.
     runs, data, batch_size, runtime, progress: as in `fid`.
 
     Raises NcsnxError, UsageError. Ctrl-C raises KeyboardInterrupt; the same call resumes after the last finished batch.
     """
-    files = {
+    pictures = {
         "inpaint": inpaint,
-        "mask": mask,
         "outpaint": outpaint,
         "super_resolve": super_resolve,
         "colorize": colorize,
         "deblur": deblur,
-        "measure": measure,
-        "input": input,
         "truth": truth,
     }
-    chosen = TaskOptions(
-        **{name: None if path is None else Path(path) for name, path in files.items()},
-        at=None if at is None else ",".join(map(str, at)),
-        factor=factor,
-        blur=blur,
-        maps=None if maps is None else str(maps),
-        centred=centred,
-        rule=rule,
-        operator=operator,
-        noise=noise,
-    )
     size = image_size_of(size)
     beginning = StartOptions(sigma=start_sigma, image=None if start is None else str(start))
     beginning.check(measured=True)
     place = source if isinstance(source, Run | Export) else open_source(runs_folder(runs), source)
-    _require_one(task, chosen, bounded=place.experiment().data.is_bounded)
     folder = None if data is None else Path(data)
-    with python_call(progress) as (messages, stop):
-        work = work_of(messages, stop)
-        experiment = experiment_with(work, place, sampler)
-        values, shape = range_of(experiment.data, folder, place), shape_at(experiment.data, size)
-        job = RestorationJob(
-            source=place,
-            experiment=experiment,
-            ckpt=ckpt,
-            task=lambda: build_task(chosen, experiment.data, values, shape) if task is None else task,
-            values=result_range(chosen, values),
-            start=lambda model, task: beginning.applied(model, task, values),
-            n=n,
-            size=size,
-            request=SampleRequest(
-                seed=seed, batch_size=images_at_once(experiment.data, batch_size, size), frames=frames, film=film
-            ),
-            runtime=lambda: runtime_or_default(runtime, experiment),
-            out=None if out is None else Path(out),
-            data=folder,
-            overwrite=overwrite,
-            note=note,
+    values = range_of(place.experiment().data, folder, place)
+    with TemporaryDirectory(prefix="ncsnx-") as made:
+        files = {
+            name: as_file(name, given, Path(made), values) for name, given in pictures.items() if given is not None
+        }
+        chosen = TaskOptions(
+            **files,
+            mask=mask if mask is None or isinstance(mask, tuple) else as_file("mask", mask, Path(made)),
+            measure=file_of_arrays("measure", measure),
+            input=file_of_arrays("input", input),
+            fit=fit or None,
+            at=None if at is None else ",".join(map(str, at)),
+            factor=factor,
+            blur=blur,
+            maps=None if maps is None else str(maps),
+            centred=centred,
+            rule=rule,
+            operator=operator,
+            noise=noise,
         )
-        restored = carry_out_restoration(job, work, stop)
-        assert restored is not None, "there are no other ranks"
-        return _restored(place, restored)
+        _require_one(task, chosen, bounded=place.experiment().data.is_bounded)
+        with python_call(progress) as (messages, stop):
+            work = work_of(messages, stop)
+            if sampler is None:
+                experiment = with_restoring_sampler(work, place, [], chosen.rule if task is None else task.rule)
+            else:
+                experiment = experiment_with(work, place, sampler)
+            shape = shape_at(experiment.data, size)
+            job = RestorationJob(
+                source=place,
+                experiment=experiment,
+                ckpt=ckpt,
+                task=lambda: build_task(chosen, experiment.data, values, shape) if task is None else task,
+                values=result_range(chosen, values),
+                start=lambda model, task: beginning.applied(model, task, values),
+                n=n,
+                size=size,
+                request=SampleRequest(
+                    seed=seed, batch_size=images_at_once(experiment.data, batch_size, size), frames=frames, film=film
+                ),
+                runtime=lambda: runtime_or_default(runtime, experiment),
+                out=None if out is None else Path(out),
+                data=folder,
+                overwrite=overwrite,
+                note=note,
+            )
+            restored = carry_out_restoration(job, work, stop)
+            assert restored is not None, "there are no other ranks"
+            return _restored(place, restored)
 
 
 def _require_one(task: Task | None, chosen: TaskOptions, *, bounded: bool) -> None:

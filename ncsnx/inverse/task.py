@@ -328,13 +328,13 @@ class Task:
     ) -> Callable[[Tensor], Constrain]:
         """Function from indices to their condition; image i is an alternative of picture i // alternatives.
 
-        lowest: σ of the last level. shape: as in `require_fit`, whose errors it raises.
+        lowest: σ of the last level, for the rule `exact`. shape: as in `require_fit`, whose errors it raises.
         """
         self.require_fit(data, shape)
         operator = self.operator
         black, white = (float(from_unit(torch.tensor(value), data)) for value in (0.0, 1.0))
         if not self.is_exact:
-            return self._guidance((black, white), lowest, data.is_bounded, alternatives)
+            return self._guidance((black, white), data.is_bounded, alternatives)
         assert isinstance(operator, LinearOperator), "chosen_rule"
         scale = white - black
         middle = operator.coefficients(torch.full((1, *operator.shape), black, dtype=torch.float64))
@@ -349,9 +349,7 @@ class Task:
 
         return condition
 
-    def _guidance(
-        self, ends: tuple[float, float], lowest: float, bounded: bool, alternatives: int
-    ) -> Callable[[Tensor], Constrain]:
+    def _guidance(self, ends: tuple[float, float], bounded: bool, alternatives: int) -> Callable[[Tensor], Constrain]:
         """The conditions of a rule for maps. ends: black and white in the network's range."""
         operator, values, rule = self.operator, self._values, GUIDANCE[self.rule]
         if isinstance(operator, LinearOperator):
@@ -374,7 +372,6 @@ class Task:
                 norm=norm,
                 black=black,
                 white=white,
-                lowest=lowest / (white - black),
                 bounded=bounded,
             )
 

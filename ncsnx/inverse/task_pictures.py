@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ncsnx.data.pictures.decoding import SUFFIXES, as_array, decode, is_grey, opened_picture
+from ncsnx.data.pictures.decoding import SUFFIXES, as_array, decode, fitted, flattened, is_grey, opened_picture
 from ncsnx.data.readers.complex_values import as_channels
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import Hint, NcsnxError
 from ncsnx.inverse.lazy_stack import LazyStack
 from ncsnx.inverse.maps.finite_values import non_finite_in_words
 from ncsnx.inverse.value_ranges import OwnRange, ValueRange, unit_range
 from ncsnx.quantities import counted
+from ncsnx.spelling import argument
 from ncsnx.storage import reading
 from ncsnx.storage.numpy_files import COMPLEX, NPY_MAGIC, REAL, ArrayHeader, NumpyFile
 from ncsnx.storage.process import in_utf8
@@ -52,15 +53,18 @@ class _Size:
     """Height and width in pixels."""
     smaller: bool
     """Whether pictures must be smaller than that instead of equal."""
+    fit: bool | None = None
+    """Whether image files of other sizes are resized and cropped; None: that isn't offered."""
 
-    def require(self, name: str, height: int, width: int, *, turned: bool = False) -> None:
+    def require(self, name: str, height: int, width: int, *, turned: bool = False, hints: Sequence[Hint] = ()) -> None:
         """Raises NcsnxError for another size. turned: height and width may be exchanged."""
         if self.admits(height, width) or (turned and self.admits(width, height)):
             return
         high, wide = self.pixels
         raise NcsnxError(
             f"{name}: expected {self.what} {'smaller than' if self.smaller else 'of'} {high}×{wide} pixels (height × "
-            f"width), found {height}×{width}; resize or crop it first"
+            f"width), found {height}×{width}; resize or crop it first",
+            *hints,
         )
 
     def admits(self, height: int, width: int) -> bool:
@@ -77,15 +81,17 @@ def read_pictures(
     values: ValueRange = unit_range,
     *,
     smaller: bool = False,
+    fit: bool | None = None,
 ) -> Pictures:
     """Reads a picture, or all pictures of a folder in the order of their names.
 
     channels, size: number of channels, and (height, width); with `smaller`, pictures are smaller than that, all of one
-    size. what: kind of picture for messages, such as 'a picture'. values: black and white of numbers in .npy files, or
-    an `OwnRange`. A .npy that is named itself may hold several pictures, (P, H, W) or (P, H, W, C); what can be read as
-    one picture is one. Raises NcsnxError for files that can't be read or have another size; the size is checked before
-    pixels are read. All files are checked at once; 128 MiB of pictures are held, and others are read again where they
-    are needed.
+    size. fit: resize image files of other sizes until they just cover this one, and crop the middle, as training images
+    are; False offers that in the error, None does not. what: kind of picture for messages, such as 'a picture'. values:
+    black and white of numbers in .npy files, or an `OwnRange`. A .npy that is named itself may hold several pictures,
+    (P, H, W) or (P, H, W, C); what can be read as one picture is one. Raises NcsnxError for files that can't be read or
+    have another size; the size is checked before pixels are read. All files are checked at once; 128 MiB of pictures
+    are held, and others are read again where they are needed.
     """
     files, own = _picture_files(path), OwnRange.of(values)
     digests: list[bytes] = []
@@ -104,8 +110,8 @@ def read_pictures(
             )
         return _of_picture(_content(file, wanted), in_utf8(file), channels, wanted)
 
-    first = pixels_of(0, _Size(what, size, smaller))
-    same = _Size(what, (first.shape[1], first.shape[2]), smaller=False)
+    first = pixels_of(0, _Size(what, size, smaller, fit))
+    same = _Size(what, (first.shape[1], first.shape[2]), smaller=False, fit=fit)
 
     @lru_cache(maxsize=max(1, _HELD_BYTES // first.nbytes))
     def pixels_at(index: int) -> Tensor:
@@ -187,9 +193,12 @@ def _of_picture(content: bytes, name: str, channels: int, size: _Size) -> Tensor
     """(C, H, W) float64 in [0, 1] of an image file, grey or coloured."""
     with opened_picture(content, name) as picture:
         width, height = picture.size
-    size.require(name, height, width, turned=True)
+    hints = [] if size.fit is None else [Hint("resize and crop it", adds=argument("fit", True))]
+    if not size.fit:
+        size.require(name, height, width, turned=True, hints=hints)
     image = decode(content, name)
-    size.require(name, image.height, image.width)
+    if not size.fit:
+        size.require(name, image.height, image.width, hints=hints)
     if channels not in (1, 3):
         raise NcsnxError(
             f"{name}: expected {size.what} of {counted(channels, 'channel')}, but image files have 1 or 3; "
@@ -197,6 +206,8 @@ def _of_picture(content: bytes, name: str, channels: int, size: _Size) -> Tensor
         )
     if channels == 1 and not is_grey(image):
         raise NcsnxError(f"{name}: expected {size.what} in grey, found colours")
+    if size.fit:
+        image = fitted(flattened(image, channels, _WHITE), size.pixels)
     pixels = torch.from_numpy(as_array(image, channels, _WHITE).copy()).double() / 255
     return pixels.view(image.height, image.width, channels).permute(2, 0, 1)
 

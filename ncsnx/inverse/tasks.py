@@ -31,16 +31,28 @@ _ROUNDING = 1 / (255 * math.sqrt(12))
 """Standard deviation of the rounding error of 8 bits."""
 
 
-def with_truth(task: Task, path: Path | None, inputs: Path | None = None, values: ValueRange = unit_range) -> Task:
+Rectangle = tuple[int, int, int, int]
+"""Left, top, right and bottom of a part of an image in pixels, right and bottom not included, as in Pillow."""
+
+
+def with_truth(
+    task: Task,
+    path: Path | None,
+    inputs: Path | None = None,
+    values: ValueRange = unit_range,
+    *,
+    fit: bool | None = None,
+) -> Task:
     """The task with the true pictures in the file or folder `path`.
 
     inputs: file or folder of the task's own pictures. Pictures in two folders are matched by name without suffix;
-    otherwise there must be as many truths as pictures, in the same order. Raises NcsnxError.
+    otherwise there must be as many truths as pictures, in the same order. fit: as in `read_pictures`. Raises
+    NcsnxError.
     """
     if path is None:
         return task
     channels, height, width = task.operator.shape
-    truth = read_pictures(path, channels, (height, width), "a true picture", values)
+    truth = read_pictures(path, channels, (height, width), "a true picture", values, fit=fit)
     places: Sequence[int] = range(len(truth.names))
     if inputs is not None and inputs.is_dir() and path.is_dir() and task.pictures:
         places = _by_name(path, task.pictures, truth.names)
@@ -70,13 +82,31 @@ def _by_name(path: Path, pictures: tuple[str, ...], truths: tuple[str, ...]) -> 
     return [places[name] for name in wanted]
 
 
-def inpaint(path: Path, mask: Path, shape: tuple[int, int, int], values: ValueRange = unit_range) -> Task:
-    """Inpainting of the pixels where the mask is white (1 in a .npy)."""
-    pictures = read_pictures(path, shape[0], shape[1:], "a picture", values)
-    holes = read_pictures(mask, 1, shape[1:], "a mask")
+def inpaint(
+    path: Path,
+    mask: Path | Rectangle,
+    shape: tuple[int, int, int],
+    values: ValueRange = unit_range,
+    *,
+    fit: bool | None = None,
+) -> Task:
+    """Inpainting of the pixels where the mask is white (1 in a .npy), or in a rectangle. fit: as in `read_pictures`."""
+    pictures = read_pictures(path, shape[0], shape[1:], "a picture", values, fit=fit)
+    hole = _hole_of(mask, shape, fit) if isinstance(mask, Path) else _rectangular(mask, shape)
+    operator = Masking((hole == 0).expand(shape))
+    shown = pictures.stack.map(lambda pixels: pixels * (hole == 0) + _unknown(values) * (hole == 1))
+    measured = pictures.stack.map(operator.coefficients)
+    return _task("inpaint", operator, measured, pictures.names, shown, mask_sha256=_sha256(hole == 1))
+
+
+def _hole_of(mask: Path, shape: tuple[int, int, int], fit: bool | None) -> Tensor:
+    """(H, W) of 0 and 1, the pixels to be filled in."""
+    holes = read_pictures(mask, 1, shape[1:], "a mask", fit=fit)
     if len(holes.names) > 1:
         raise UsageError(f"{parameter('mask')} {mask}: expected one mask for all pictures, found {len(holes.names)}")
     hole = holes.pixels[0, 0]
+    if fit:
+        hole = (hole > 0.5).double()
     grey = float(((hole != 0) & (hole != 1)).double().mean())
     if grey > 0:
         raise NcsnxError(
@@ -86,10 +116,21 @@ def inpaint(path: Path, mask: Path, shape: tuple[int, int, int], values: ValueRa
     if bool((hole == 0).all()) or bool((hole == 1).all()):
         colour, meaning = ("black", "nothing is to be filled in") if hole[0, 0] == 0 else ("white", "nothing is known")
         raise NcsnxError(f"{mask}: the mask is all {colour}, so {meaning}")
-    operator = Masking((hole == 0).expand(shape))
-    shown = pictures.stack.map(lambda pixels: pixels * (hole == 0) + _unknown(values) * (hole == 1))
-    measured = pictures.stack.map(operator.coefficients)
-    return _task("inpaint", operator, measured, pictures.names, shown, mask_sha256=_sha256(hole == 1))
+    return hole
+
+
+def _rectangular(inside: Rectangle, shape: tuple[int, int, int]) -> Tensor:
+    """`_hole_of` a rectangle."""
+    left, top, right, bottom = inside
+    _, height, width = shape
+    if not (0 <= left < right <= width and 0 <= top < bottom <= height) or inside == (0, 0, width, height):
+        raise UsageError(
+            f"{parameter('mask')} {','.join(map(str, inside))}: expected left, top, right and bottom of a part of "
+            f"0,0,{width},{height}, right and bottom not included"
+        )
+    hole = torch.zeros(height, width, dtype=torch.float64)
+    hole[top:bottom, left:right] = 1
+    return hole
 
 
 def outpaint(
@@ -114,26 +155,37 @@ def outpaint(
     return _task("outpaint", operator, whole.map(operator.coefficients), pictures.names, shown, **place)
 
 
-def super_resolve(path: Path, factor: int, shape: tuple[int, int, int], values: ValueRange = unit_range) -> Task:
-    """Super-resolution of pictures whose pixels are means of blocks."""
+def super_resolve(
+    path: Path,
+    factor: int,
+    shape: tuple[int, int, int],
+    values: ValueRange = unit_range,
+    *,
+    fit: bool | None = None,
+) -> Task:
+    """Super-resolution of pictures whose pixels are means of blocks. fit: as in `read_pictures`."""
     if factor < 2:
         raise UsageError(f"{parameter('factor')} must be at least 2, not {factor}")
     operator = Averaging(shape, factor)
-    pictures = read_pictures(path, shape[0], operator.small[1:], f"a picture to be enlarged by {factor}", values)
+    pictures = read_pictures(
+        path, shape[0], operator.small[1:], f"a picture to be enlarged by {factor}", values, fit=fit
+    )
     # y are the means; the coefficients are the means times the factor
     means = pictures.stack.map(lambda pixels: factor * pixels.flatten(1))
     shown = pictures.stack.map(lambda pixels: pixels.repeat_interleave(factor, 2).repeat_interleave(factor, 3))
     return _task("super-resolve", operator, means, pictures.names, shown, factor=factor)
 
 
-def colorize(path: Path, shape: tuple[int, int, int], values: ValueRange = unit_range) -> Task:
-    """Colorization of grey pictures, which are 0.299 R + 0.587 G + 0.114 B."""
+def colorize(
+    path: Path, shape: tuple[int, int, int], values: ValueRange = unit_range, *, fit: bool | None = None
+) -> Task:
+    """Colorization of grey pictures, which are 0.299 R + 0.587 G + 0.114 B. fit: as in `read_pictures`."""
     if shape[0] != 3:
         raise UsageError(
             f"{parameter('colorize')} needs a model of images with 3 channels, but this model's images have {shape[0]}"
         )
     operator = Graying(shape)
-    pictures = read_pictures(path, 1, shape[1:], "a picture", values)
+    pictures = read_pictures(path, 1, shape[1:], "a picture", values, fit=fit)
     measured = pictures.stack.map(lambda y: operator.of_measurement(y) / operator.singular_values.double())
     shown = pictures.stack.map(lambda pixels: pixels.expand(-1, 3, -1, -1))
     return _task("colorize", operator, measured, pictures.names, shown)

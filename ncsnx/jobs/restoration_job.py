@@ -1,5 +1,6 @@
 """Draws images that agree with measurements, such as parts of pictures, and says how well they agree."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from ncsnx.config.data_sets import Data
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.image_sizes import ImageSize
 from ncsnx.config.variants import load_plugins
+from ncsnx.data import data_folder, open_data
 from ncsnx.data.window import window_of
 from ncsnx.errors import NcsnxError
 from ncsnx.inverse.measured_files import ESTIMATE, ESTIMATED
@@ -22,6 +24,7 @@ from ncsnx.inverse.task import MEASURE, Task
 from ncsnx.inverse.task_record import TaskRecord, misfit_in_words, record_task
 from ncsnx.inverse.value_ranges import ValueRange, unit_range
 from ncsnx.jobs.sample_drawing import FolderDrawing, load_model
+from ncsnx.jobs.sampler_choice import measurement_warnings
 from ncsnx.networks import meta_network
 from ncsnx.quantities import counted
 from ncsnx.runs.model_source import Source
@@ -35,6 +38,10 @@ from ncsnx.spelling import argument, parameter
 from ncsnx.stopping import StopRequest
 from ncsnx.work import Work
 
+_SAME = 1 / 255
+"""Largest difference of a value between a true picture and the training image that it is."""
+_MOST_SEARCHED = 2**28
+"""Values of a training set that is searched for true pictures: that of CIFAR-10 has half of it."""
 _MOST_MISFIT = 0.05
 """Maximum misfit explained by residual noise of the last level, without noise of the measurement."""
 
@@ -88,6 +95,15 @@ def carry_out_restoration(job: RestorationJob, work: Work, stop: StopRequest) ->
         task = job.task()
         _ = task.protocol  # reads all pictures
         own = own_values(job.experiment.data, job.values, work.warning)
+        seen = seen_truths(task, job)
+    if seen:
+        more = f" and {len(seen) - 1:,} more" if len(seen) > 1 else ""
+        work.warning(
+            f"{seen[0]}{more}: the truth is a training image, so distances and calibration tell nothing of other "
+            "pictures\ncompare with pictures that were held out"
+        )
+    for warning in measurement_warnings(job.experiment.sampler, noisy=task.is_exact and task.noise > 0):
+        work.warning(warning)
     if not task.is_exact:
         work.info(f"rule: {rule_in_words(task.rule)}")
     if task.facts.get("maps") == ESTIMATED:
@@ -122,6 +138,27 @@ def carry_out_restoration(job: RestorationJob, work: Work, stop: StopRequest) ->
         record = record_task(task, output.path, output.samples_path, own, window_of(job.experiment.data), stop.check)
     _report(record, task, own, work)
     return Restoration(task=task, output=output, record=record)
+
+
+def seen_truths(task: Task, job: RestorationJob) -> list[str]:
+    """Names of the pictures whose truth is a training image, to 8 bits; none where the data is large or not at hand."""
+    truth, data = task.truth, job.experiment.data
+    if truth is None:
+        return []
+    try:
+        splits = open_data(data, data_folder(job.data))
+    except NcsnxError:
+        return []
+    train, (black, white) = splits.train, splits.train.value_range
+    is_own = job.source.data_fingerprint() in (None, splits.fingerprint)
+    if not is_own or train.shape != truth.shape[1:] or len(train) * math.prod(train.shape) > _MOST_SEARCHED:
+        return []
+    seen = torch.zeros(len(truth), dtype=torch.bool)
+    for first in range(0, len(train), 256):
+        known = (train.read(torch.arange(first, min(first + 256, len(train)))).pixels.float() - black) / (white - black)
+        away = torch.cdist(truth.float().flatten(1), known.flatten(1), p=math.inf)
+        seen |= (away < _SAME).any(dim=1)
+    return [name for name, is_seen in zip(task.names, seen.tolist(), strict=True) if is_seen]
 
 
 def own_values(data: Data, values: ValueRange, warn: Callable[[str], object]) -> OwnValues:

@@ -37,7 +37,7 @@ def build_task(chosen: TaskOptions, data: Data, values: ValueRange, shape: tuple
         task = attrs.evolve(task, noise=_noise(chosen.noise, data, own_range(chosen, values)))
     if chosen.rule is not None:
         task = attrs.evolve(task, rule=chosen.rule)
-    return with_truth(task, chosen.truth, chosen.inputs, own_range(chosen, values))
+    return with_truth(task, chosen.truth, chosen.inputs, own_range(chosen, values), fit=chosen.fits)
 
 
 def own_range(chosen: TaskOptions, values: ValueRange) -> ValueRange:
@@ -61,14 +61,14 @@ def _noise(noise: float, data: Data, values: ValueRange) -> float:
 def _task(chosen: TaskOptions, data: Data, shape: tuple[int, int, int], values: ValueRange) -> Task:
     """The task that was chosen. Raises UsageError, NcsnxError."""
     match chosen:
-        case TaskOptions(inpaint=Path() as picture, mask=Path() as mask):
-            return tasks.inpaint(picture, mask, shape, values)
+        case TaskOptions(inpaint=Path() as picture, mask=(Path() | tuple()) as mask):
+            return tasks.inpaint(picture, mask, shape, values, fit=chosen.fits)
         case TaskOptions(outpaint=Path() as picture):
             return tasks.outpaint(picture, corner(chosen.at), shape, values)
         case TaskOptions(super_resolve=Path() as picture, factor=int(factor)):
-            return tasks.super_resolve(picture, factor, shape, values)
+            return tasks.super_resolve(picture, factor, shape, values, fit=chosen.fits)
         case TaskOptions(colorize=Path() as picture):
-            return tasks.colorize(picture, shape, values)
+            return tasks.colorize(picture, shape, values, fit=chosen.fits)
         case TaskOptions(deblur=Path() as picture, blur=float(sigma)):
             return tasks.deblur(picture, sigma, shape, values)
         case TaskOptions(measure=Path() as file):

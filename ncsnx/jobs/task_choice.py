@@ -4,6 +4,7 @@ Imports no torch, so that a choice that makes no sense is refused at once.
 """
 
 import math
+import re
 from pathlib import Path
 
 import attrs
@@ -21,7 +22,13 @@ _NEEDED: dict[str, tuple[str, ...]] = {
     "operator": ("input",),
 }
 """Task → the other parameters that it needs."""
-_OPTIONAL: dict[str, tuple[str, ...]] = {"outpaint": ("at",), "measure": ("maps", "centred")}
+_OPTIONAL: dict[str, tuple[str, ...]] = {
+    "inpaint": ("fit",),
+    "outpaint": ("at",),
+    "super_resolve": ("fit",),
+    "colorize": ("fit",),
+    "measure": ("maps", "centred"),
+}
 """Task → further parameters that it takes."""
 _ANYWHERE = {"noise", "truth", "rule"}
 RULES = ("auto", "exact", "cg", "langevin", "dps")
@@ -33,7 +40,8 @@ class TaskOptions:
     """A task and its details; None: not given."""
 
     inpaint: Path | None = None
-    mask: Path | None = None
+    mask: Path | tuple[int, int, int, int] | None = None
+    """A picture, or the rectangle that is filled in: left, top, right, bottom."""
     outpaint: Path | None = None
     at: str | None = None
     super_resolve: Path | None = None
@@ -49,6 +57,7 @@ class TaskOptions:
     input: Path | None = None
     noise: float | None = None
     truth: Path | None = None
+    fit: bool | None = None
 
     def check(self, *, bounded: bool = True) -> None:
         """Raises UsageError unless they name one task and fit it. bounded: whether the model's data is."""
@@ -76,10 +85,23 @@ class TaskOptions:
         corner(self.at)
 
     @property
+    def fits(self) -> bool | None:
+        """Whether pictures of other sizes are resized and cropped; None if the task doesn't offer that."""
+        return bool(self.fit) if self.inpaint or self.super_resolve or self.colorize else None
+
+    @property
     def inputs(self) -> Path | None:
         """The file or folder of the task's pictures."""
         given = (self.inpaint, self.outpaint, self.super_resolve, self.colorize, self.deblur, self.measure, self.input)
         return next((path for path in given if path is not None), None)
+
+
+def mask_of(typed: Path | None) -> Path | tuple[int, int, int, int] | None:
+    """The mask as typed: a rectangle if it is four whole numbers with commas and no file has this name."""
+    if typed is None or not re.fullmatch(r"[0-9]{1,6}(,[0-9]{1,6}){3}", str(typed)) or typed.exists():
+        return typed
+    left, top, right, bottom = map(int, str(typed).split(","))
+    return left, top, right, bottom
 
 
 def corner(text: str | None) -> tuple[int, int] | None:

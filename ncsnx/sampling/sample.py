@@ -27,7 +27,7 @@ from ncsnx.runs.folder import Run
 from ncsnx.runs.model_source import Source
 from ncsnx.runs.names import step_name
 from ncsnx.runs.segments import versions
-from ncsnx.samplers.building import build_sampler, first_sigma, measured_facts, revision_facts, sampler_levels
+from ncsnx.samplers.building import build_sampler, first_sigma, measured_facts, revision_facts
 from ncsnx.samplers.state import Score, State
 from ncsnx.sampling.counting import EvaluationCounter
 from ncsnx.sampling.draws import Draws, seeded_draws
@@ -316,8 +316,7 @@ def _draws(model: ScoreModel, request: SampleRequest, data: Path | None, task: "
     if task is not None:
         if request.interpolate is not None:
             raise UsageError(f"{parameter('interpolate')} cannot be combined with {task.name}")
-        # of the sampler's own grid for the rules of maps; for exact ones always the trained one, as ever
-        lowest = sigmas(config.schedule)[-1] if task.is_exact else sampler_levels(config.sampler, model.levels)[-1]
+        lowest = sigmas(config.schedule)[-1]
         condition = task.conditions(config.data, lowest, request.seed, request.n // task.count, shape=shape)
         return attrs.evolve(draws, condition=condition)
     if request.interpolate is None:

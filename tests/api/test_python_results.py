@@ -12,6 +12,7 @@ from PIL import Image
 
 import ncsnx
 from ncsnx.config import Classifier, ConsistentAnnealed
+from ncsnx.errors import UsageError
 from ncsnx.images import ImageBatch
 from ncsnx.jobs.training_job import TrainingResult
 from ncsnx.runs.folder import Run
@@ -85,6 +86,32 @@ def test_restored_images_agree_and_are_where_they_say(run: Run, tmp_path: Path) 
     assert truth.pictures[0].ssim_of_mean is not None
     assert "truths inside" in truth._repr_html_()
     assert "data:image/png;base64," in found._repr_html_()
+
+
+def test_pictures_are_files_or_objects_in_memory(run: Run, tmp_path: Path) -> None:
+    pixels, mask = np.arange(64, dtype=np.uint8).reshape(8, 8), np.zeros((8, 8), np.uint8)
+    mask[:, 4:] = 255
+    Image.fromarray(pixels).save(tmp_path / "picture.png")
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    tensor = torch.from_numpy(pixels / 255)
+    few = ConsistentAnnealed(steps=2)
+    forms: list[tuple[Any, Any]] = [
+        (tmp_path / "picture.png", tmp_path / "mask.png"),
+        (Image.fromarray(pixels), Image.fromarray(mask)),
+        (pixels / 255, mask / 255),
+        (tensor[None], torch.from_numpy(mask) > 0),
+        (tensor[None, None], (4, 0, 8, 8)),
+    ]
+    drawn = [
+        ncsnx.restore(run, inpaint=picture, mask=hole, truth=picture, n=1, sampler=few, out=tmp_path / str(place))
+        for place, (picture, hole) in enumerate(forms)
+    ]
+    for other in drawn[1:]:
+        assert torch.equal(other.tensor(), drawn[0].tensor())
+    with pytest.raises(UsageError, match=r"^inpaint must be a path, a Pillow image, an array or a tensor, not 3"):
+        ncsnx.restore(run, inpaint=3, mask=mask)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"^measure must be the path of a file"):
+        ncsnx.restore(run, measure=tensor)  # type: ignore[arg-type]
 
 
 def test_images_are_a_tensor_that_shows_itself(trained: TrainingResult) -> None:

@@ -67,7 +67,7 @@ def test_pictures_of_another_size_are_restored(there: Path) -> None:
     picture = np.concatenate(list(np.load("digits.npy")[:2] * 15), axis=0)
     Image.fromarray(picture).save("two.png")
     Image.fromarray((np.indices((16, 12))[1] >= 8).astype(np.uint8) * 255).save("mask.png")
-    task = ("restore", "wide", "--inpaint", "two.png", "--mask", "mask.png", "--n", "2", *QUICK)
+    task = ("restore", "wide", "--inpaint", "two.png", "--mask", "mask.png", "--n", "2", "sampler=ald", *QUICK)
     refused = run(*task)
     assert refused.code == 1
     assert "two.png: expected a picture of 8×12 pixels (height × width), found 16×12" in refused.err

@@ -14,7 +14,9 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
 import ncsnx
-from ncsnx.config import ConsistentAnnealed
+from ncsnx.config import ConsistentAnnealed, Digits
+from ncsnx.data import open_data
+from ncsnx.data.pictures.decoding import fitted
 from ncsnx.inverse import Blurring, Masking, task_registry
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_registry import register_task
@@ -74,6 +76,61 @@ def test_known_pixels_come_out_as_they_went_in_and_the_others_differ(photos: Pat
     assert "2.png: PSNR" in said
     with Image.open(out / "grid.png") as grid:
         assert min(grid.size) > 200
+
+
+def test_restore_takes_a_sampler_and_steps_that_reach_the_posterior_and_warns_of_others(photos: Path) -> None:
+    words = ("--inpaint", "digits/0.png", "--mask", "masks/0.png", "--n", "1", "--noise", "0.1", "--overwrite")
+
+    def said(*more: str) -> tuple[str, int | None, str]:
+        result = draw(photos, *words, *more)
+        assert result.code == 0, result.err
+        sampler = json.loads((photos / "out/protocol.json").read_text())["sampler"]
+        return sampler["type"], sampler.get("steps"), result.err
+
+    default, other = said(), said("sampler=dpmpp-sde")
+    assert default[:2] == ("cas", 100)
+    assert "warning" not in default[2]
+    assert other[:2] == ("dpmpp-sde", 100)
+    assert "sampler=dpmpp-sde does not reach the posterior" in other[2]
+    assert "sampler.steps=10 is too few for a noisy measurement" in said("sampler.steps=10")[2]
+    assert said("sampler=ald", "--noise", "0")[0] == said("--rule", "langevin")[0] == "ald"
+
+
+QUICK = ("--n", "1", "sampler.steps=2", "--overwrite")
+
+
+def test_a_rectangle_is_filled_in_from_left_and_top_up_to_right_and_bottom(photos: Path) -> None:
+    truth = torch.from_numpy(load_digits().images[:3] / 16)[:, None]
+    filled = drawn(photos, "--inpaint", "digits", "--mask", "5,0,8,2", *QUICK)
+    changed = (filled - truth).abs() > 1 / 255
+    assert changed[:, :, :2, 5:].any()
+    changed[:, :, :2, 5:] = False
+    assert not changed.any()
+    refused = draw(photos, "--inpaint", "digits", "--mask", "5,0,9,2", *QUICK)
+    assert "--mask 5,0,9,2: expected left, top, right and bottom of a part of 0,0,8,8" in error(refused)
+
+
+def test_pictures_of_another_size_are_fitted_on_demand(photos: Path) -> None:
+    large = torch.zeros(24, 20, dtype=torch.uint8)
+    large[4:20, 2:18] = pixels(photos / "digits/0.png").repeat_interleave(2, 0).repeat_interleave(2, 1)
+    right_half = (255 * (torch.arange(20) >= 10)).to(torch.uint8).expand(24, 20)
+    for name, picture in (("large", large), ("large-mask", right_half)):
+        Image.fromarray(picture.numpy()).save(photos / f"{name}.png")
+    words = ("--inpaint", "large.png", "--mask", "large-mask.png", "--truth", "large.png", *QUICK)
+    assert "--fit" in draw(photos, *words).err
+    filled = drawn(photos, *words, "--fit")
+    expected = torch.from_numpy(np.asarray(fitted(Image.fromarray(large.numpy()), 8)) / 255)
+    torch.testing.assert_close(filled[0, 0, :, :4].double(), expected[:, :4], rtol=0, atol=1e-6)
+    refused = draw(photos, "--outpaint", "middles", *QUICK, "--fit")
+    assert "--fit goes with --inpaint, which is not given" in error(refused)
+
+
+def test_a_truth_that_is_a_training_image_is_warned_of_and_a_held_out_one_is_not(photos: Path) -> None:
+    splits = open_data(Digits(), photos)
+    for name, split in (("seen", splits.train), ("unseen", splits.held_out)):
+        save(photos / name, split.read(torch.tensor([4])).pixels[0].double() / split.value_range[1])
+        said = draw(photos, "--inpaint", name, "--mask", "masks/0.png", "--truth", name, *QUICK).err
+        assert ("the truth is a training image" in said) == (name == "seen")
 
 
 def test_what_a_noisy_measurement_makes_isnt_mixed_with_that_of_an_earlier_rule(photos: Path) -> None:
@@ -193,7 +250,7 @@ def test_a_task_of_ones_own_is_registered_or_given_in_python(photos: Path, monke
 
     monkeypatch.setattr(task_registry, "_tasks", {})
     register_task("top-half")(top_half)
-    images = drawn(photos, "--operator", "top-half", "--input", "digits/1.png", "--n", "3")
+    images = drawn(photos, "--operator", "top-half", "--input", "digits/1.png", "--n", "3", "sampler=ald")
     given = pixels(photos / "digits/1.png") / 255
     torch.testing.assert_close(images[:, 0, :4], given[:4].expand(3, 4, 8), atol=1e-6, rtol=0)
     model = ncsnx.load(photos / "runs/digits")

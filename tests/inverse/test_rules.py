@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from ncsnx.config import AnnealedLangevin, Sampler
+from ncsnx.config import AnnealedLangevin, ConsistentAnnealed, Digits, Sampler
 from ncsnx.config.sampler import GridSampler
 from ncsnx.errors import NcsnxError
 from ncsnx.inverse import Averaging, LinearMap, Masking, MatrixMap, MeasurementMap, OperatorMap, Task
 from ncsnx.inverse.rules.conjugate_gradients import solved
-from ncsnx.inverse.rules.guidance import Guidance
+from ncsnx.inverse.rules.guidance import SPREAD, Guidance
 from ncsnx.inverse.rules.linear_rules import DataConsistency
 from ncsnx.inverse.rules.rule_choice import GUIDANCE, chosen_rule
 from ncsnx.jobs.task_choice import RULES
@@ -21,6 +21,7 @@ from ncsnx.samplers.state import Noise
 from tests.cli.command import REPOSITORY
 from tests.inverse.complex_gaussian import RULES as TABLE_RULES
 from tests.inverse.complex_gaussian import SAMPLERS, Problem, coils_problem, rows
+from tests.inverse.linear_response import Source, law
 from tests.samplers.registry import usual_settings
 from tests.samplers.test_conformance import levels_for
 
@@ -82,6 +83,40 @@ def test_the_guides_table_is_what_the_rules_do_and_its_best_rule_is_the_default(
                 except NcsnxError:
                     continue
             assert min(errors, key=lambda name: errors[name]) == default, title
+
+
+@pytest.mark.parametrize("ratio", [2.5, 1.0, 0.4])
+def test_a_noisy_measurement_counts_once_whether_the_last_level_is_above_or_below_its_noise(ratio: float) -> None:
+    """Independent values of the deviation that `cg` assumes, for which its likelihood score is exact.
+
+    A result is the denoised image of a draw with noise of σ_L: of a variance p of the posterior p²/(p + σ_L²) are left,
+    times 0.79 to 1.11 by 60 steps. Brought to the measurement once more, it had a third of that, or less.
+    """
+    levels = tuple(30.0 * (0.02 / 30.0) ** (number / 119) for number in range(120))
+    matrix = torch.randn(3, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    of, y = MatrixMap((1, 3, 2), matrix), torch.tensor([[0.3, -0.5, 0.9]], dtype=torch.float64)
+    deviation = ratio * levels[-1] * of.norm
+    task = Task.of_measurement(of, y, noise=deviation)
+
+    def score(x: Tensor, sigma: float | Tensor) -> Tensor:
+        return (0.5 - x) / (SPREAD**2 + sigma**2)
+
+    def drawn(count: int, source: Source) -> Tensor:
+        constrain = task.conditions(Digits(), levels[-1], 0, count, shape=of.shape)(torch.arange(count))
+        x = 0.5 + levels[0] * source("start")(0)
+        sampler = build_sampler(ConsistentAnnealed(steps=60))
+        *_, last = sampler(score, x, levels, noise=source("steps"), constrain=constrain)
+        return last.x.flatten(1)
+
+    mean, covariance = law(drawn, of.shape)
+    exact = torch.linalg.inv(torch.eye(6) / SPREAD**2 + matrix.T @ matrix / deviation**2)
+    exact_mean = 0.5 + exact @ matrix.T @ (y[0] - 0.5 * matrix.sum(dim=1)) / deviation**2
+    torch.testing.assert_close(mean, exact_mean, rtol=0, atol=1e-3)
+    axes = torch.linalg.eigh(exact)[1]
+    variances, found = (((axes.T @ each) * axes.T).sum(dim=1) for each in (exact, covariance))
+    left = found / (variances**2 / (variances + levels[-1] ** 2))
+    assert bool((left > 0.75).all())
+    assert bool((left < 1.15).all())
 
 
 def test_many_langevin_steps_reach_the_posterior_by_every_rule() -> None:

@@ -43,6 +43,11 @@ def test_a_score_has_a_gradient_if_x_requires_one_and_only_then(model: ScoreMode
     assert all(not parameter.requires_grad for parameter in model.network.parameters())
 
 
+def test_a_score_of_images_that_the_network_cannot_halve_is_refused(model: ScoreModel) -> None:
+    with pytest.raises(NcsnxError, match="needs images whose height and width"):
+        model.score(torch.rand(1, 1, 7, 8), 0.3)
+
+
 @pytest.mark.parametrize("execution", EXECUTIONS.values(), ids=EXECUTIONS.keys())
 def test_the_gradient_is_the_difference_quotient(model: ScoreModel, execution: Execution) -> None:
     generator = torch.Generator().manual_seed(0)

@@ -22,6 +22,7 @@ def restore_command(
     overrides: options.SamplerChanges = None,
     inpaint: tasks.Inpaint = None,
     mask: tasks.Mask = None,
+    fit: tasks.FitPictures = False,
     outpaint: tasks.Outpaint = None,
     at: tasks.At = None,
     super_resolve: tasks.SuperResolve = None,
@@ -85,26 +86,29 @@ def restore_command(
     number of channels, in the data's own values (see --measure), or of complex H×W for a model of complex data. One
     .npy may hold several pictures, P×H×W or P×H×W×C.
 
+    Draws by 100 steps of cas, which reaches the posterior, unless the sampler is changed; sampler=ald is the run's own.
+
     Writes what `ncsnx sample` writes, a grid with the given picture, the images, their mean and their spread, maps of
     mean, deviation and quantiles, and how well the images agree with the picture; with --truth also PSNR, SSIM,
     NMSE and calibration. An interrupted sampling resumes when the command is repeated.
     """
     with session(BATCHES, verbose=verbose, quiet=quiet, shared=Shared(gpus=gpus, device=device)) as messages:
         from ncsnx.config.overrides import parse_overrides
-        from ncsnx.jobs.sampler_choice import with_sampler
+        from ncsnx.jobs.sampler_choice import with_restoring_sampler
         from ncsnx.jobs.start_choice import StartOptions
-        from ncsnx.jobs.task_choice import TaskOptions
+        from ncsnx.jobs.task_choice import TaskOptions, mask_of
         from ncsnx.runs.model_source import check_checkpoint, open_source
         from ncsnx.runs.names import runs_folder
         from ncsnx.sampling.request import SampleRequest, images_at_once, shape_at
 
         source = open_source(runs_folder(runs), run, work_of(messages))
         experiment = messages.ranks.first(
-            lambda: with_sampler(work_of(messages), source, parse_overrides(overrides or []))
+            lambda: with_restoring_sampler(work_of(messages), source, parse_overrides(overrides or []), rule)
         )
         chosen = TaskOptions(
             inpaint=inpaint,
-            mask=mask,
+            mask=mask_of(mask),
+            fit=fit or None,
             outpaint=outpaint,
             at=at,
             super_resolve=super_resolve,

@@ -24,9 +24,19 @@ Mask = Annotated[
     Path | None,
     typer.Option(
         "--mask",
-        metavar="PICTURE",
+        metavar="PICTURE|RECTANGLE",
         parser=a_path,
-        help="For --inpaint: black is known, white is filled in.",
+        help="For --inpaint: black is known, white is filled in; or the rectangle that is filled in, "
+        "LEFT,TOP,RIGHT,BOTTOM in pixels, right and bottom not included.",
+        rich_help_panel=_TASK,
+    ),
+]
+FitPictures = Annotated[
+    bool,
+    typer.Option(
+        "--fit",
+        help="For --inpaint, --super-resolve and --colorize: resize and crop image files of other sizes, mask and "
+        "truth too, as training images are.",
         rich_help_panel=_TASK,
     ),
 ]

@@ -46,8 +46,6 @@ class Guidance(ABC):
     """Black in the network's range."""
     white: float = 1.0
     """White in the network's range."""
-    lowest: float = 0.0
-    """σ of the last level, where black is 0 and white 1."""
     bounded: bool = False
     """Whether images lie between black and white."""
 

@@ -52,15 +52,15 @@ class LinearGuidance(Guidance):
         return (self.deviation**2 / variance).clamp_min((_LEAST_NOISE * self.norm) ** 2)
 
     def __call__(self, x: Tensor, sigma: float | Tensor, step: int) -> Tensor:
-        """x as it is; but a result (σ = 0) under a measurement that is finer than the last level is brought to it.
+        """x as it is; but a result (σ = 0) under an exact measurement is brought to it.
 
-        The result is taken to have an error of the last level's σ. For bounded data, images between black and white and
-        images that agree are approached in turns.
+        A noisy measurement isn't used again: the result is a draw from the posterior already. For bounded data, images
+        between black and white and images that agree are approached in turns.
         """
-        if isinstance(sigma, Tensor) or sigma > 0 or self.deviation > self.lowest * self.norm:
+        if isinstance(sigma, Tensor) or sigma > 0 or self.deviation > 0:
             return x
         scale = self.white - self.black
-        u, ridge = (x - self.black) / scale, self._ridge(torch.full((len(x), 1, 1, 1), self.lowest**2).to(x))
+        u, ridge = (x - self.black) / scale, self._ridge(x.new_ones(len(x), 1, 1, 1))
         for _ in range(_TURNS if self.bounded else 1):
             u = u.clamp(0, 1) if self.bounded else u
             change = solved(self.linear.normal, ridge, self.back(u), iterations=_LAST_ITERATIONS, tolerance=_TOLERANCE)

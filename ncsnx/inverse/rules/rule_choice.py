@@ -10,7 +10,7 @@ from ncsnx.inverse.rules.guidance import Guidance
 from ncsnx.inverse.rules.linear_rules import AnnealedLikelihood, DataConsistency
 from ncsnx.spelling import argument, parameter
 
-RULES_REVISION = 2
+RULES_REVISION = 3
 """Revision of all rules but `exact`; increased whenever images change, and part of their protocol."""
 AUTO, EXACT = "auto", "exact"
 GUIDANCE: Mapping[str, type[Guidance]] = {
@@ -30,9 +30,10 @@ _IN_WORDS = {
 def chosen_rule(name: str, operator: LinearOperator | MeasurementMap) -> str:
     """The rule of this name; for 'auto' the default of the operator.
 
-    `exact` for an operator with singular values. `cg` for a linear map: on Gaussian data it is nearest to the posterior
-    with every sampler (docs/guides/inverse-problems.md). `dps` for any other map. Raises UsageError for an unknown rule
-    and for one that the operator doesn't support.
+    `exact` for an operator with singular values. `cg` for a linear map: of Gaussian data seen by coils it is nearest to
+    the posterior with every sampler (docs/guides/inverse-problems.md), and it takes no gradient of the network; of
+    masks and averages, `dps` with `cas` has the nearer mean. `dps` for any other map. Raises UsageError for an unknown
+    rule and for one that the operator doesn't support.
     """
     kind, fitting = _fitting(operator)
     if name == AUTO:
