@@ -41,8 +41,8 @@ import torch
 from torch import Tensor
 
 from ncsnx.config.sampler import Sampler
-from ncsnx.inverse.operators import LinearOperator, Masking
-from ncsnx.samplers.exam import require_passed
+from ncsnx.inverse.operators import LinearOperator
+from ncsnx.samplers.contract import require_noisy
 from ncsnx.samplers.state import Noise, Score
 
 _REFLECTIONS = 500
@@ -152,16 +152,11 @@ class Condition:
         return attrs.evolve(self, measured=measured, noise=lambda step: held(step)[rows])
 
     def admit(self, config: Sampler, sigmas: Sequence[float]) -> None:
-        """Raises NcsnxError for a sampler that fails the exam for noisy measurements (`ncsnx.samplers.exam`)."""
+        """Raises NcsnxError for a sampler that doesn't support noisy measurements, if this one is noisy."""
         if self.measured.deviation > 0:
-            require_passed(config, sigmas, measured_pixels)
+            require_noisy(config)
 
 
 def _of_coefficients(sigma: float | Tensor) -> float | Tensor:
     """σ in the shape of coefficients: (B, 1) for one of each image."""
     return sigma.view(-1, 1) if isinstance(sigma, Tensor) else sigma
-
-
-def measured_pixels(known: Tensor, values: Tensor, deviation: float, noise: Noise) -> Condition:
-    """A noisy measurement of some pixels. known: mask (C, H, W) bool; values: (B, M)."""
-    return Condition(Measured(Masking(known), values, deviation), noise)

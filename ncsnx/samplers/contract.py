@@ -91,11 +91,6 @@ class Definition:
     noisy: bool
     """Whether noisy measurements are supported. Every sampler supports exact ones."""
 
-    @property
-    def is_built_in(self) -> bool:
-        """Whether the function comes with ncsnx."""
-        return self.function.__module__.partition(".")[0] == __name__.partition(".")[0]
-
     def start(self, config: Sampler, x: Tensor, sigmas: Sequence[float], noise: Draw, model: DenoisingModel) -> Steps:
         """A call of the sampler, before its first step."""
         given = {"x": x, "sigmas": sigmas, "noise": noise, "model": model}
@@ -167,6 +162,12 @@ def definition_of(config: type[Sampler]) -> Definition:
         if cls in _definitions:
             return _definitions[cls]
     raise unregistered("sampler", config, "ncsnx.samplers.sampler")
+
+
+def require_noisy(config: Sampler) -> None:
+    """Raises NcsnxError for a sampler that doesn't support noisy measurements."""
+    if not definition_of(type(config)).noisy:
+        raise NcsnxError(f"sampler={sampler_name(config)} does not support noisy measurements; use another sampler")
 
 
 def sampler_name(config: Sampler) -> str:

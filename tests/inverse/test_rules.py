@@ -16,12 +16,12 @@ from ncsnx.inverse.rules.rule_choice import GUIDANCE, chosen_rule
 from ncsnx.jobs.task_choice import RULES
 from ncsnx.samplers.building import build_sampler
 from ncsnx.samplers.contract import definition_of
-from ncsnx.samplers.exam import fault
 from ncsnx.samplers.state import Noise
 from tests.cli.command import REPOSITORY
 from tests.inverse.complex_gaussian import RULES as TABLE_RULES
 from tests.inverse.complex_gaussian import SAMPLERS, Problem, coils_problem, rows
 from tests.inverse.linear_response import Source, law
+from tests.samplers.exam import fault
 from tests.samplers.registry import usual_settings
 from tests.samplers.test_conformance import levels_for
 

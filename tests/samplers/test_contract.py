@@ -1,5 +1,6 @@
 """The contract of samplers: errors at import and before a measurement, and how the driver runs them."""
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
@@ -11,10 +12,10 @@ from torch import Tensor
 
 from ncsnx.config import EulerAncestral, GridSampler, Sampler
 from ncsnx.errors import NcsnxError
-from ncsnx.inverse.condition import measured_pixels
-from ncsnx.samplers import DenoisingModel, Draw, Steps, append_zero, contract, exam, sampler
+from ncsnx.samplers import DenoisingModel, Draw, Steps, append_zero, contract, sampler
 from ncsnx.samplers.building import build_sampler, evaluations
 from ncsnx.samplers.state import State
+from tests.samplers.exam import fault, measured_pixels
 from tests.samplers.toy import SHAPE, SIGMAS, gaussian_score
 
 KNOWN = torch.ones(SHAPE, dtype=torch.bool)
@@ -93,7 +94,7 @@ def too_noisy(x: Tensor, sigmas: Sequence[float], noise: Draw) -> Steps:
 
 
 @pytest.mark.parametrize(
-    ("function", "fault"),
+    ("function", "expected"),
     [
         (on_its_own, "it continues from its own x instead of the x that yield returns"),
         (on_its_own_in_a_corrector, "it continues from its own x instead of the x that yield returns"),
@@ -102,23 +103,12 @@ def too_noisy(x: Tensor, sigmas: Sequence[float], noise: Draw) -> Steps:
         (too_noisy, r"with noise of 0\.1, images of Gaussian data have a variance ratio of .* to the posterior"),
     ],
 )
-def test_a_packages_sampler_that_is_wrong_is_refused_for_noisy_measurements_alone(
-    function: Callable[..., Steps], fault: str
-) -> None:
+def test_a_wrong_sampler_fails_the_exam_for_noisy_measurements(function: Callable[..., Steps], expected: str) -> None:
     config = of_a_package(function)
     assert len(states_of(config, noise_deviation=0.0)) == len(states_of(config)) == evaluations(config, 5) + 1  # type: ignore[operator]
-    with pytest.raises(NcsnxError, match=f"^sampler=Packaged cannot be used with a noisy measurement: {fault}$"):
-        states_of(config, noise_deviation=0.1)
-
-
-def test_a_packages_sampler_that_is_right_is_examined_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    examined = []
-    real = exam.fault
-    monkeypatch.setattr(exam, "fault", lambda *arguments: examined.append(1) or real(*arguments))
-    config = of_a_package(ancestral)
-    for _ in range(2):
-        states_of(config, noise_deviation=0.1)
-    assert examined == [1]
+    found = fault(contract.definition_of(type(config)), config, SIGMAS, measured_pixels)
+    assert found is not None
+    assert re.fullmatch(expected, found)
 
 
 def test_a_sampler_that_isnt_for_noisy_measurements_is_refused_for_them() -> None:
@@ -232,22 +222,3 @@ def test_draws_are_numbered_by_their_use() -> None:
 
     list(build_sampler(config)(gaussian_score, torch.zeros(1, *SHAPE), SIGMAS, noise=noise))
     assert asked == list(range(9))
-
-
-@pytest.mark.parametrize(
-    ("kind", "told"), [(NcsnxError, "no more than 50 levels"), (ValueError, "sampler=Packaged raised ValueError: no m")]
-)
-def test_a_packages_sampler_that_the_exam_cannot_run_is_refused_with_what_it_says(
-    kind: type[Exception], told: str
-) -> None:
-    def careful(x: Tensor, sigmas: Sequence[float]) -> Steps:
-        for sigma, sigma_next in append_zero(sigmas):
-            if sigma > 2 * sigma_next > 0 or len(sigmas) > 50:
-                raise kind("no more than 50 levels")
-            x, _, score = yield x, sigma
-            x = x - (sigma_next - sigma) * sigma * score
-        return x
-
-    refused = "cannot be used with a noisy measurement: it fails with Gaussian data"
-    with pytest.raises(NcsnxError, match=f"{refused}: {told}"):
-        states_of(of_a_package(careful), noise_deviation=0.1)

@@ -20,9 +20,8 @@ import torch
 from torch import Tensor
 
 from ncsnx.config.sampler import Sampler
-from ncsnx.inverse.condition import measured_pixels
 from ncsnx.inverse.maps.measurement_map import MeasurementMap
-from ncsnx.samplers.exam import require_passed
+from ncsnx.samplers.contract import require_noisy
 from ncsnx.samplers.state import Score
 
 SPREAD = 0.5
@@ -84,8 +83,8 @@ class Guidance(ABC):
         return attrs.evolve(self, map=self.map.of(places), given=self.given[rows])
 
     def admit(self, config: Sampler, sigmas: Sequence[float]) -> None:
-        """Raises NcsnxError for a sampler that fails the exam for noisy measurements (`ncsnx.samplers.exam`)."""
-        require_passed(config, sigmas, measured_pixels)
+        """Raises NcsnxError for a sampler that doesn't support noisy measurements."""
+        require_noisy(config)
 
     def posterior_variance(self, sigma: Tensor) -> Tensor:
         """r² = σ² s²/(σ² + s²), the variance of x_0 given x_σ for independent values of standard deviation `SPREAD`."""

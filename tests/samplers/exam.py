@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 from ncsnx.config.sampler import Exponential, GridSampler, Sampler
-from ncsnx.errors import NcsnxError
+from ncsnx.inverse import Masking, Measured
+from ncsnx.inverse.condition import Condition
 from ncsnx.samplers.building import run, sampler_levels
-from ncsnx.samplers.contract import Definition, definition_of, sampler_code, sampler_name
+from ncsnx.samplers.contract import Definition
 from ncsnx.samplers.state import Constrain, Noise
 
 STEPS = 60
@@ -38,34 +39,16 @@ a sampler that ignores a measurement with low noise has 39."""
 MeasuredPixels = Callable[[Tensor, Tensor, float, Noise], Constrain]
 """(mask of the measured pixels, their values (B, M), standard deviation of the noise, draws) → the measurement."""
 
+
+def measured_pixels(known: Tensor, values: Tensor, deviation: float, noise: Noise) -> Condition:
+    """A noisy measurement of some pixels. known: mask (C, H, W) bool; values: (B, M)."""
+    return Condition(Measured(Masking(known), values, deviation), noise)
+
+
 _SHAPE, _COUNT, _FEW = (1, 4, 4), 400, 12
 _PIXEL, _FEW_LEVELS, _MOST_STEPS, _EXACT = (1, 1, 1, 1), 5, 60, 1e-6
 _LEVELS = tuple(3.0 * (0.02 / 3.0) ** (number / 59) for number in range(60))
 _DEVIATION = 0.6
-
-
-def require_passed(config: Sampler, sigmas: Sequence[float], measured: MeasuredPixels) -> None:
-    """Raises NcsnxError if the sampler doesn't support noisy measurements, or if a package's sampler fails the exam.
-
-    sigmas: the trained levels, for samplers without a grid. Each exam is taken once per process.
-    """
-    definition = definition_of(type(config))
-    if not definition.noisy:
-        raise NcsnxError(f"sampler={sampler_name(config)} does not support noisy measurements; use another sampler")
-    if definition.is_built_in:  # the tests check these
-        return
-    key = (config, tuple(sigmas))
-    if key not in _faults:
-        try:
-            with sampler_code(type(config)):
-                _faults[key] = fault(definition, config, sigmas, measured)
-        except NcsnxError as error:
-            _faults[key] = f"it fails with Gaussian data: {error}"
-    if (found := _faults[key]) is not None:
-        raise NcsnxError(f"sampler={sampler_name(config)} cannot be used with a noisy measurement: {found}")
-
-
-_faults: dict[tuple[Sampler, tuple[float, ...]], str | None] = {}
 
 
 def fault(definition: Definition, config: Sampler, sigmas: Sequence[float], measured: MeasuredPixels) -> str | None:
