@@ -15,7 +15,6 @@ QUICK = (
     *(f"tests/cli/test_{name}.py" for name in ("list_show_diff", "train")),
     *(f"tests/data/test_{name}.py" for name in ("data_sets", "download")),
     *(f"tests/evaluation/test_{name}.py" for name in ("plots", "probability_flow")),
-    "tests/training/test_events.py",
     "tests/test_installed.py",
 )
 """Tests that use every dependency, in a few minutes."""

@@ -60,7 +60,7 @@ class Runtime:
             raise UsageError(
                 f"{parameter('checkpointing')} and {parameter('compile')} exclude each other: a compiler decides by "
                 "itself what it computes again",
-                Hint("run without compilation", adds=argument("compile", False)),
+                Hint(f"leave out {parameter('compile')}"),
             )
 
     @precision.validator
@@ -115,7 +115,7 @@ class Runtime:
             raise UsageError(
                 f"{parameter('compile')}: no C++ compiler was found (g++, or the program that CXX names)",
                 Hint("install one, such as g++"),
-                Hint("or run without compilation", adds=argument("compile", False)),
+                Hint(f"or leave out {parameter('compile')}"),
             )
         keep_compiled_code()
         return attrs.evolve(self, compile=True)

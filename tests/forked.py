@@ -25,12 +25,12 @@ PRELOADED = [
     "ncsnx.cli.application",
     "ncsnx.console.training",
     "ncsnx.training.loop",
-    "ncsnx.training.files.events",
     "ncsnx.training.start",
     "ncsnx.sampling.sample",
     "ncsnx.evaluation.sweeps.held_out_sweep",
     "ncsnx.evaluation.sweeps.distance_sweep",
     "ncsnx.evaluation.plots",
+    "torch.utils.tensorboard",
     "matplotlib.figure",
     "matplotlib.backends.backend_agg",
     "torch.fx.experimental.symbolic_shapes",  # a backward pass imports it

@@ -31,7 +31,7 @@ def train(
     device: str = "auto",
     threads: int | None = None,
     plain: bool = False,
-    compile: bool | None = None,
+    compile: bool = False,
     graphs: bool | None = None,
     checkpointing: bool = False,
     workers: int = 0,

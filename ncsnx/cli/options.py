@@ -240,17 +240,8 @@ Threads = Annotated[
 Compile = Annotated[
     bool,
     typer.Option(
-        "--compile/--no-compile",
+        "--compile",
         help="Compile the network (torch.compile): a minute at first, then faster.",
-        rich_help_panel=EXECUTION_PANEL,
-    ),
-]
-TrainingCompile = Annotated[
-    bool | None,
-    typer.Option(
-        "--compile/--no-compile",
-        help="Compile the network (torch.compile).",
-        show_default="long trainings on CPUs; when resuming, as before",
         rich_help_panel=EXECUTION_PANEL,
     ),
 ]

@@ -105,9 +105,7 @@ class SweepCommand:
         load_plugins("ncsnx.runtime")
         known_trackers(self.training.track or (), "track")
         for point in {point.experiment.precision: point for point in points}.values():
-            runtime = self._runtime().for_training(point.experiment)
-            if self.training.compile:
-                runtime.compiled()
+            self._runtime().for_training(point.experiment)
         work = work_of(self.messages, stop)
         for data in _data_of(points):
             open_data(data, data_folder(self.data), work)

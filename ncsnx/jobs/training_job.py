@@ -28,8 +28,7 @@ class TrainingOptions:
     """CPU threads of torch; None: as many as torch chooses."""
     plain: bool = False
     """Run the network as it is written, without the exact rewrites."""
-    compile: bool | None = None
-    """None: long trainings on CPUs are compiled, and a resumed run is as before."""
+    compile: bool = False
     graphs: bool | None = None
     """Replay training steps as CUDA graphs; None: on CUDA devices."""
     checkpointing: bool = False
@@ -45,13 +44,14 @@ class TrainingOptions:
     note: str = ""
 
     def runtime(self, ranks: RankGroup) -> "Runtime":
-        """The chosen runtime, before it is decided whether to compile. Raises UsageError."""
+        """The chosen runtime. Raises UsageError."""
         from ncsnx.runtime import Runtime
 
         return Runtime.choose(
             device=self.device,
             threads=self.threads,
             plain=self.plain,
+            compile=self.compile,
             graphs=self.graphs,
             checkpointing=self.checkpointing,
             workers=self.workers,

@@ -18,7 +18,6 @@ from ncsnx.data.transforms import scale_of
 from ncsnx.data.window import window_of
 from ncsnx.errors import Stopped
 from ncsnx.jobs.training_job import TrainingConsole, TrainingJob, TrainingResult
-from ncsnx.networks import meta_network
 from ncsnx.quantities import counted
 from ncsnx.ranks.joining import require_same
 from ncsnx.ranks.rank_group import RankGroup, held_by_first
@@ -28,13 +27,11 @@ from ncsnx.runs.folder import Run
 from ncsnx.runs.git_patches import GitSource
 from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.origins import read_origins
-from ncsnx.runs.segments import last_training
 from ncsnx.runs.writer_lock import writer_lock
 from ncsnx.runtime import Runtime, device_name
 from ncsnx.stopping import StopRequest
 from ncsnx.tracking.choosing import record_trackers
 from ncsnx.tracking.tracked_training import tracked
-from ncsnx.training.compiling.compilation import Decision, decide
 from ncsnx.training.files.recording import TENSORBOARD_HINT, has_tensorboard
 from ncsnx.training.loop import train_steps
 from ncsnx.training.observer import TrainingObserver
@@ -44,7 +41,6 @@ from ncsnx.training.steps.agreed_stop import AgreedStop
 from ncsnx.training.steps.batch_gradients import require_shareable
 from ncsnx.training.steps.shared_step import captures_shared_step
 from ncsnx.training.training_state import TrainingState
-from ncsnx.work import Work
 
 _WEIGHTS_IN_WORDS = "raw: of the weights in training; EMA: of their moving average, which is sampled"
 """Meaning of the marks behind losses."""
@@ -57,7 +53,7 @@ def train_run(job: TrainingJob, console: TrainingConsole, stop: StopRequest) -> 
     work = console.work
     load_plugins("ncsnx.runtime")
     with stop.at_once():
-        runtime, compilation = _execution(job, work)
+        runtime = _runtime(job, work.ranks)
         experiment, origins = work.ranks.first(lambda: _recorded(job))
         job = attrs.evolve(job, experiment=experiment, origins=origins)
         splits = open_data(job.experiment.data, data_folder(job.data), work)
@@ -67,27 +63,15 @@ def train_run(job: TrainingJob, console: TrainingConsole, stop: StopRequest) -> 
         state = TrainingState(job.experiment, runtime)
         require_shareable(state.network, job.experiment, work.ranks.world)
         runtime = attrs.evolve(runtime, shared_graphs=captures_shared_step(state, runtime, job.options.graphs))
-    _announce(work, compilation)
     run = work.ranks.first(lambda: _run(job, splits.fingerprint))
     return _Training(job, console, stop, run, state, splits, runtime).carry_out()
 
 
-def _execution(job: TrainingJob, work: Work) -> tuple[Runtime, Decision]:
-    """The runtime choices, and why they compile or don't; before data is read."""
-    ranks = work.ranks
+def _runtime(job: TrainingJob, ranks: RankGroup) -> Runtime:
+    """The runtime choices; before data is read."""
     runtime = job.options.runtime(ranks).for_training(job.experiment)
-    compilation = ranks.first(lambda: _compilation(job, runtime))
-    runtime = runtime.compiled() if compilation.compile else runtime
     require_same(ranks, "chose another device", {"device": runtime.device.type})
-    return runtime, compilation
-
-
-def _compilation(job: TrainingJob, runtime: Runtime) -> Decision:
-    run = job.existing()
-    last = None if run is None else last_training(run)
-    recorded = None if last is None else last.runtime.get("compiled_gradients") is True
-    parameters = sum(parameter.numel() for parameter in meta_network(job.experiment).parameters())
-    return decide(job.options.compile, job.experiment, runtime, parameters, recorded)
+    return runtime
 
 
 def _recorded(job: TrainingJob) -> tuple[Experiment, dict[str, str]]:
@@ -119,15 +103,6 @@ def _measured_values(job: TrainingJob, splits: Splits) -> Data:
 def _origins_of_added(before: Experiment, after: Experiment, known: Mapping[str, str]) -> dict[str, str]:
     """Origins, as `known`, of the values that `after` has and `before` leaves open."""
     return {one.path: known.get(one.path, _MEASURED) for one in differences(before, after)}
-
-
-def _announce(work: Work, compilation: Decision) -> None:
-    if compilation.ends_identity:
-        work.warning(compilation.reason)
-    elif compilation.compile:
-        work.info(compilation.reason)
-    else:
-        work.detail(compilation.reason)
 
 
 def _run(job: TrainingJob, fingerprint: str) -> Run:

@@ -189,7 +189,7 @@ def test_another_identity_is_refused_with_the_difference_and_the_way_out(workpla
     result = command(*training("optimizer.lr=0.01", "seed=7", "steps=50"), folder=workplace)
     assert result.code == 1
     (line,) = errors(result.err)
-    assert "optimizer.lr: 0.001 → 0.01" in line
+    assert "optimizer.lr: 0.002 → 0.01" in line
     assert "seed: 1234 → 7" in line
     assert "steps" not in line
     *_, new, same = result.err.splitlines()

@@ -5,10 +5,9 @@ import pytest
 import torch
 
 from ncsnx import runtime as runtimes
-from ncsnx.config import Experiment, NCSNv2
+from ncsnx.config import NCSNv2
 from ncsnx.errors import UsageError
 from ncsnx.runtime import Runtime
-from ncsnx.training.compiling.compilation import decide
 from tests.golden_networks import small_experiment
 
 CPU = Runtime(device=torch.device("cpu"), threads=2)
@@ -20,41 +19,6 @@ PARAMETERS = 100_000
 @pytest.fixture(autouse=True)
 def with_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "sh")  # any program: these tests compile nothing
-
-
-def decided(experiment: Experiment, recorded: bool | None = None) -> bool:
-    return decide(None, experiment, CPU, PARAMETERS, recorded).compile
-
-
-def test_long_trainings_are_compiled_and_short_ones_are_not() -> None:
-    assert decided(LONG)
-    assert not decided(SHORT)
-
-
-def test_the_reason_gives_the_cost_and_the_gain() -> None:
-    reason = decide(None, LONG, CPU, PARAMETERS, None).reason
-    assert reason.startswith("compiling: some 0:01:40, saves some 54:36:48 of ")
-
-
-def test_resuming_follows_the_record() -> None:
-    assert not decided(LONG, recorded=False)
-    assert decided(SHORT, recorded=True)
-
-
-def test_a_choice_outweighs_the_record() -> None:
-    assert decide(True, SHORT, CPU, PARAMETERS, False).compile
-    assert not decide(False, LONG, CPU, PARAMETERS, True).compile
-
-
-def test_a_run_that_cannot_be_compiled_any_more_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    beside = attrs.evolve(CPU, checkpointing=True)
-    decision = decide(None, LONG, beside, PARAMETERS, True)
-    assert (decision.compile, decision.ends_identity) == (False, True)
-    assert decision.reason == "not compiling, although the run was compiled before: checkpointing excludes it"
-    monkeypatch.setenv("CXX", "/no/such/compiler")
-    decision = decide(None, LONG, CPU, PARAMETERS, True)
-    assert (decision.compile, decision.ends_identity) == (False, True)
-    assert not decided(LONG)
 
 
 def test_compilation_is_refused_without_a_compiler_on_a_cpu_and_with_checkpointing(

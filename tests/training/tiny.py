@@ -25,7 +25,10 @@ FIELDS = {
     "batch_size": "16",
     "schedule.levels": "4",
     "sampler.steps_per_level": "1",
+    "warmup_steps": "0",
     "snapshots.n": "4",
+    "snapshots.every": "1",
+    "snapshots.sampler": "none",
     "steps": "12",
     "checkpoint_every": "4",
     "eval_every": "3",
@@ -39,7 +42,7 @@ def overrides(*changes: str) -> list[str]:
     """FIELDS with changes, each FIELD=VALUE; the last value of a field counts."""
     fields = FIELDS | dict(change.split("=", 1) for change in changes)
     if fields.get("snapshots") == "none":
-        del fields["snapshots.n"]
+        fields = {path: value for path, value in fields.items() if not path.startswith("snapshots.")}
     return [f"{field}={value}" for field, value in fields.items()]
 
 

@@ -108,7 +108,7 @@ def sweep_command(
     cache: options.Cache = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
-    compile: options.TrainingCompile = None,
+    compile: options.Compile = False,
     graphs: options.Graphs = None,
     plain: options.Plain = False,
     checkpointing: options.Checkpointing = False,

@@ -32,7 +32,7 @@ def train_command(
     data: options.DataFolder = None,
     device: options.Device = "auto",
     threads: options.Threads = None,
-    compile: options.TrainingCompile = None,
+    compile: options.Compile = False,
     graphs: options.Graphs = None,
     plain: options.Plain = False,
     checkpointing: options.Checkpointing = False,

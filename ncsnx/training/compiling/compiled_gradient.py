@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ncsnx.errors import Hint, NcsnxError
-from ncsnx.spelling import argument
+from ncsnx.spelling import parameter
 from ncsnx.training.score_matching import add_gradients
 from ncsnx.training.training_state import TrainingState
 
@@ -34,7 +34,7 @@ def require_equal_gradient(state: TrainingState, loss: Callable[[], Tensor]) -> 
         raise NcsnxError(
             f"the compiled gradient differs from the eager one by {difference:.2g} of its norm, "
             f"which rounding does not explain (torch {torch.__version__})",
-            Hint("train without compilation", adds=argument("compile", False)),
+            Hint(f"leave out {parameter('compile')}"),
         )
     return difference
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from ncsnx.images import save_png
+from ncsnx.images import save_png, side_by_side
 from ncsnx.runs.exported import Weights
 from ncsnx.runs.folder import Run
 from ncsnx.runs.metrics_log import MetricsLog, series_of
@@ -15,7 +15,7 @@ from ncsnx.storage.reading import refuse_links
 from ncsnx.training.held_out_batch import HeldOutLoss
 
 if TYPE_CHECKING:
-    from ncsnx.training.files.events import EventFile
+    from torch.utils.tensorboard import SummaryWriter
 
 TENSORBOARD_HINT = "no TensorBoard events: for them, pip install 'ncsnx[tensorboard]'"
 
@@ -33,7 +33,7 @@ class Recorder:
         self._metrics = MetricsLog(run)
         self._metrics.truncate(start_step)
         self._start_step = start_step
-        self._file: EventFile | None = None
+        self._writer: SummaryWriter | None = None
 
     def training(self, step: int, loss: float, lr: float) -> None:
         """Records the mean loss of the steps since the last record, each with the raw weights before its update."""
@@ -51,28 +51,30 @@ class Recorder:
             path.parent.mkdir(exist_ok=True)
         save_png(path, grid)
         if (events := self._events()) is not None:
-            events.image(step, "samples", grid)
+            events.add_image("samples", side_by_side(grid), step)
         self.flush()
 
     def flush(self) -> None:
-        """Syncs everything to disk; called before a checkpoint, since earlier steps are never recorded again."""
-        if self._file is not None:
-            self._file.flush()
+        """Writes everything to disk; called before a checkpoint, since earlier steps are never recorded again."""
+        if self._writer is not None:
+            self._writer.flush()
 
     def close(self) -> None:
-        """Syncs everything to disk at the end of training."""
-        self.flush()
+        """Writes everything to disk at the end of training."""
+        if self._writer is not None:
+            self._writer.close()
 
     def _record(self, record: dict[str, Any]) -> None:
         self._metrics.append(record)
         if (events := self._events()) is not None:
-            events.scalars(record["step"], series_of(record, averaged=record["weights"]))
+            for name, value in series_of(record, averaged=record["weights"]).items():
+                events.add_scalar(name, value, record["step"])
 
-    def _events(self) -> "EventFile | None":
-        """The event file, created for the first event, so that a complete run gets no further file."""
-        if self._file is None and has_tensorboard():
-            from ncsnx.training.files.events import EventFile
+    def _events(self) -> "SummaryWriter | None":
+        """TensorBoard's writer, made for the first event, so that a complete run gets no further file."""
+        if self._writer is None and has_tensorboard():
+            from torch.utils.tensorboard import SummaryWriter
 
-            refuse_links(self._run.tensorboard)
-            self._file = EventFile(self._run.tensorboard, purge_step=self._start_step + 1)
-        return self._file
+            # TensorBoard hides events of earlier files from this step on
+            self._writer = SummaryWriter(str(self._run.tensorboard), purge_step=self._start_step + 1)
+        return self._writer
