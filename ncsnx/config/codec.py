@@ -12,18 +12,12 @@ from ncsnx.config.experiment import Experiment
 from ncsnx.config.provenance import is_default
 from ncsnx.config.strict.complaints import StructureError, entitle
 from ncsnx.config.strict.converter import structured, unstructured
-from ncsnx.config.strict.fields import Migration, inside_of, versioned
+from ncsnx.config.strict.fields import VERSION
 from ncsnx.config.variants import TAG, Config, tag_of
 
 T = TypeVar("T", bound=Config)
 
 CONFIG_VERSION = 1
-
-MIGRATIONS: dict[int, Migration] = {}
-"""Version n → a pure function from the experiment's dict of version n to that of version n + 1."""
-
-EXPERIMENT_VERSION = versioned(inside_of("experiment", MIGRATIONS))
-"""Metadata of the field `schema_version` beside a field `experiment`, with CONFIG_VERSION as its default."""
 
 
 class ConfigError(StructureError):
@@ -34,7 +28,7 @@ class ConfigError(StructureError):
 class SavedExperiment:
     """The saved form of an experiment."""
 
-    schema_version: int = attrs.field(default=CONFIG_VERSION, metadata=EXPERIMENT_VERSION)
+    schema_version: int = attrs.field(default=CONFIG_VERSION, metadata=VERSION)
     experiment: Experiment
 
 
@@ -48,7 +42,7 @@ def to_json(experiment: Experiment) -> dict[str, Any]:
 
 
 def from_json(saved: object) -> Experiment:
-    """The experiment of a saved form of this or an earlier version. Raises ConfigError, for newer versions too."""
+    """The experiment of a saved form of this version. Raises ConfigError, for newer versions too."""
     try:
         return structured(saved, SavedExperiment).experiment
     except StructureError as error:

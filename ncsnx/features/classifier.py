@@ -21,7 +21,7 @@ from ncsnx.config.canonical import digest
 from ncsnx.config.codec import unstructure
 from ncsnx.config.data_sets import Data
 from ncsnx.config.feature_networks import Classifier
-from ncsnx.config.strict.fields import OMITTED, versioned
+from ncsnx.config.strict.fields import OMITTED, VERSION
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.features.classifier_training import DIMENSIONS, ClassifierNetwork, Trained, train_classifier
@@ -48,7 +48,7 @@ _SCHEMA_VERSION = 1
 class ClassifierRecord:
     """Content of classifier.json."""
 
-    schema_version: int = attrs.field(default=_SCHEMA_VERSION, metadata=versioned())
+    schema_version: int = attrs.field(default=_SCHEMA_VERSION, metadata=VERSION)
     sha256: str
     """sha256 of the weights, in hexadecimal."""
     width: int

@@ -25,7 +25,7 @@ from ncsnx.inverse.maps.measurement_map import (
     require_device,
 )
 from ncsnx.inverse.operators import LinearOperator, in_any_precision
-from ncsnx.inverse.rules.rule_choice import EXACT, GUIDANCE, RULES_REVISION, chosen_rule
+from ncsnx.inverse.rules.rule_choice import EXACT, GUIDANCE, chosen_rule
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose
 from ncsnx.runs.names import names_a_file_everywhere
@@ -212,7 +212,7 @@ class Task:
             "name": self.name,
             "noise": self.noise,
             "values_sha256": sha256_of_values(self._values),
-            **({} if self.is_exact else {"rule": self.rule, "rule_revision": RULES_REVISION}),
+            **({} if self.is_exact else {"rule": self.rule}),
             **self.facts,
         }
 

@@ -1,6 +1,6 @@
 """task.json, beside the samples of a task: their misfit to the measurement, and how they compare with the truth.
 
-    {"schema_version": 2, "task": "inpaint", "misfit": 1e-8, "samples_sha256": "…", "posterior_sha256": "…",
+    {"schema_version": 1, "task": "inpaint", "misfit": 1e-8, "samples_sha256": "…", "posterior_sha256": "…",
      "calibration": {…}, "pictures": [
         {"picture": "a.png", "images": [0, 4], "range": 1.0, "psnr_of_mean": 21.5, "psnr_of_one": 18.9,
          "ssim_of_mean": 0.81, "ssim_of_one": 0.75, "nmse_of_mean": 0.03, "nmse_of_one": 0.05}, …]}
@@ -22,7 +22,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.config.strict.fields import OMITTED, REST, versioned
+from ncsnx.config.strict.fields import OMITTED, REST, VERSION
 from ncsnx.images import UNIT, Window
 from ncsnx.inverse.alternatives import Alternatives, open_alternatives
 from ncsnx.inverse.posterior.calibration import Calibration, Coverage
@@ -84,13 +84,13 @@ def misfit_in_words(misfit: float, *, bounded: bool) -> str:
 class TaskRecord:
     """Content of task.json."""
 
-    schema_version: int = attrs.field(default=2, metadata=versioned({1: lambda record: record}, since=2))
+    schema_version: int = attrs.field(default=1, metadata=VERSION)
     task: str
     misfit: float
     """Largest difference to the measurement, where black is 0 and white 1; in own values of unbounded data."""
     samples_sha256: str
     posterior_sha256: str | None = attrs.field(default=None, metadata=OMITTED)
-    """Hash of posterior.safetensors; None in version 1."""
+    """Hash of posterior.safetensors."""
     calibration: Calibration | None = attrs.field(default=None, metadata=OMITTED)
     """None without a truth."""
     pictures: tuple[PictureRecord, ...]

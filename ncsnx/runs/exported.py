@@ -23,7 +23,7 @@ from ncsnx.config.checks import NAME
 from ncsnx.config.data_sets import place_fields
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.strict.complaints import StructureError
-from ncsnx.config.strict.fields import OMITTED, versioned
+from ncsnx.config.strict.fields import OMITTED, VERSION
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.quantities import counted
 from ncsnx.runs.checkpoints.weight_sizes import size_problem
@@ -66,7 +66,7 @@ class ExportConfig:
     """Content of `config.json` in an exported model."""
 
     format: Literal["ncsnx-export"]
-    format_version: int = attrs.field(default=FORMAT_VERSION, metadata=versioned())
+    format_version: int = attrs.field(default=FORMAT_VERSION, metadata=VERSION)
     ncsnx_version: str = attrs.field(validator=checks.short_ascii)
     """Version of ncsnx that exported the model."""
     run: str = attrs.field(validator=checks.name)
@@ -83,7 +83,7 @@ class ExportConfig:
     """Size of model.safetensors."""
     data_fingerprint: str | None = attrs.field(validator=checks.when_given(checks.short_ascii))
     """Fingerprint of the training data; None if unknown."""
-    schema_version: int = attrs.field(default=codec.CONFIG_VERSION, metadata=codec.EXPERIMENT_VERSION)
+    schema_version: int = attrs.field(default=codec.CONFIG_VERSION, metadata=VERSION)
     experiment: Experiment
     plugins: tuple[Plugin, ...] = attrs.field(default=(), metadata=OMITTED)
     """Installed packages that the experiment needs."""

@@ -9,7 +9,7 @@ import attrs
 from ncsnx.config import checks
 from ncsnx.config.experiment import MOST_STEPS
 from ncsnx.config.sampler import Sampler
-from ncsnx.config.strict.fields import versioned
+from ncsnx.config.strict.fields import VERSION
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted, percent, with_error
 from ncsnx.runs.folder import Run
@@ -30,7 +30,7 @@ _ERRORS = 2
 class FastSampler:
     """A recommended sampler with its measurements."""
 
-    schema_version: int = attrs.field(default=1, kw_only=True, metadata=versioned())
+    schema_version: int = attrs.field(default=1, kw_only=True, metadata=VERSION)
     sampler: Sampler
     step: int = attrs.field(validator=checks.between(0, MOST_STEPS))
     """Step of the checkpoint that was measured."""

@@ -14,7 +14,7 @@ from ncsnx.config.data_sets import Digits
 from ncsnx.config.discovery import file_and_name, is_built_in, resolve
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.strict.complaints import StructureError
-from ncsnx.config.strict.fields import OMITTED
+from ncsnx.config.strict.fields import OMITTED, VERSION
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.hub.hub_address import is_hub_address, parse_hub_address
 from ncsnx.paths import exists, typed_name_or_path
@@ -38,7 +38,7 @@ from ncsnx.storage.reading import refuse_links
 class RunConfig:
     """Content of a run's config.json."""
 
-    schema_version: int = attrs.field(default=codec.CONFIG_VERSION, metadata=codec.EXPERIMENT_VERSION)
+    schema_version: int = attrs.field(default=codec.CONFIG_VERSION, metadata=VERSION)
     experiment: Experiment
     data_fingerprint: str | None
     """Fingerprint of the data that the run was trained on; None for a run that was only imported."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import attrs
 
-from ncsnx.config.strict.fields import REST, versioned
+from ncsnx.config.strict.fields import REST, VERSION
 from ncsnx.storage.documents.document import document
 from ncsnx.storage.documents.document_files import read_document
 
@@ -14,7 +14,7 @@ from ncsnx.storage.documents.document_files import read_document
 class Origins:
     """Content of a run's origins.json."""
 
-    schema_version: int = attrs.field(default=1, metadata=versioned(since=2))
+    schema_version: int = attrs.field(default=1, metadata=VERSION)
     by_path: dict[str, str] = attrs.field(metadata=REST)
     """Dotted path of a value → where it came from."""
 

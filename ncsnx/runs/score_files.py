@@ -21,12 +21,11 @@ from ncsnx.config.canonical import digest
 from ncsnx.config.checks import shortened
 from ncsnx.config.experiment import MOST_STEPS
 from ncsnx.config.strict.converter import structured, unstructured
-from ncsnx.config.strict.fields import OMITTED, REST, versioned
+from ncsnx.config.strict.fields import OMITTED, REST, VERSION
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted, number
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import names_a_file_everywhere
-from ncsnx.runs.protocols import current
 from ncsnx.storage import atomic, reading
 from ncsnx.storage.documents.document import document
 from ncsnx.storage.documents.document_files import read_document, write_document
@@ -69,7 +68,7 @@ class ScoreRow:
 class SweepRecord:
     """Content of scores.json."""
 
-    schema_version: int = attrs.field(default=1, metadata=versioned())
+    schema_version: int = attrs.field(default=1, metadata=VERSION)
     metric: str = ""
     caption: str = ""
     protocol: dict[str, Any]
@@ -128,9 +127,9 @@ class ScoreFile:
     def read(cls, folder: Path) -> Self:
         """The sweep in `folder`. Raises FileNotFoundError if there is none, NcsnxError for a damaged file."""
         found = read_document(folder / SCORES, SweepRecord, reading.RECORDS_LIMIT)
-        rows, protocol = [unstructured(row) for row in found.rows], current(found.protocol)
+        rows = [unstructured(row) for row in found.rows]
         metric = shortened(found.metric)
-        return cls(folder, protocol, metric, found.caption, rows, found.changed, found.perfect_model)
+        return cls(folder, found.protocol, metric, found.caption, rows, found.changed, found.perfect_model)
 
     def reload(self) -> None:
         """Reads rows that another process has added. Raises NcsnxError."""

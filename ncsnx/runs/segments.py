@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from ncsnx.config.strict.fields import OMITTED, versioned
+from ncsnx.config.strict.fields import OMITTED, VERSION
 from ncsnx.runs.folder import Run, appending
 from ncsnx.runs.git_patches import GitSource, GitState, recorded_state
 from ncsnx.runs.plugins import Plugin, plugins_of
@@ -48,7 +48,7 @@ class ImportRecord:
 class Segment(ProcessNote):
     """A start of training, or an import."""
 
-    schema_version: int = attrs.field(default=1, metadata=versioned(since=2))
+    schema_version: int = attrs.field(default=1, metadata=VERSION)
     from_step: int
     """Step that training started from; 0 for a new run."""
     note: str = ""

@@ -18,7 +18,7 @@ import attrs
 from filelock import FileLock, Timeout
 
 from ncsnx.config.checks import printable, shortened
-from ncsnx.config.strict.fields import versioned
+from ncsnx.config.strict.fields import VERSION
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.ranks.rank_group import RankGroup
 from ncsnx.ranks.shared_disk import wait_for_file
@@ -41,7 +41,7 @@ _PATIENCE_S = 0.5
 class HolderNote(ProcessNote):
     """The process that holds a folder's lock."""
 
-    schema_version: int = attrs.field(default=2, metadata=versioned({1: lambda note: {**note, "job": None}}, since=2))
+    schema_version: int = attrs.field(default=1, metadata=VERSION)
     job: str | None
     """The batch job of the process, such as 'Slurm job 1234'."""
 

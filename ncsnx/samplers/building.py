@@ -14,8 +14,6 @@ from ncsnx.samplers.driver import drive
 from ncsnx.samplers.grids import levels_of
 from ncsnx.samplers.state import Constrain, Noise, SamplerFunction, Score, State
 
-REVISION = "sampler_revision"
-"""Key of a sampler's revision in a protocol."""
 _GUESSED_EVALUATIONS = 100
 
 
@@ -127,26 +125,3 @@ def evaluations_in_words(config: Sampler, levels: int) -> str:
     if (field := definition_of(type(config)).adaptive) is not None:
         return f"an adaptive number of evaluations ({field} {getattr(config, field):g})"
     return counted(expected_evaluations(config, levels), "evaluation")
-
-
-def revision(config: Sampler) -> int:
-    """Revision of the sampler's algorithm: 1, increased whenever its images change permanently.
-
-    Protocols of everything that uses its images contain it, so that images of two revisions are never mixed.
-    """
-    return definition_of(type(config)).revision(config)
-
-
-def revision_facts(config: Sampler) -> dict[str, int]:
-    """The sampler's revision as entries of a protocol: empty for revision 1."""
-    number = revision(config)
-    return {} if number == 1 else {REVISION: number}
-
-
-def measured_facts(config: Sampler, *, noisy: bool) -> dict[str, int]:
-    """The revision of the driver's rule for measurements, as entries of a protocol: empty for revision 1.
-
-    Revision 2: the likelihood score is added to the score, the driver does the transport, and evaluations inside a step
-    of an adaptive sampler include the measurement too.
-    """
-    return {"measurement_revision": 2} if noisy or definition_of(type(config)).adaptive else {}

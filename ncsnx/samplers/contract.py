@@ -81,8 +81,6 @@ class Definition:
     """Fewest evaluations per image that `ncsnx compare` tries unless it is told how many."""
     evaluations: Callable[[Any, int], int] | None
     """(configuration, levels) → evaluations per image; None: counted in a dry run."""
-    revision: Callable[[Any], int]
-    """configuration → revision of the algorithm: 1, increased whenever its images change permanently."""
     order: int | None
     """Order of convergence of the defaults to the solution of the probability-flow ODE; None: not declared."""
     adaptive: str | None
@@ -108,7 +106,6 @@ def sampler(
     tried: Callable[[int, Grids], Sequence[Sampler]] | None = None,
     fewest: int = 6,
     evaluations: Callable[[Any, int], int] | None = None,
-    revision: Callable[[Any], int] = lambda config: 1,
     order: int | None = None,
     adaptive: str | None = None,
     noisy: bool = True,
@@ -139,7 +136,6 @@ def sampler(
             tried=tried,
             fewest=fewest,
             evaluations=evaluations,
-            revision=revision,
             order=order,
             adaptive=adaptive,
             noisy=noisy,

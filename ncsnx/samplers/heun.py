@@ -14,12 +14,7 @@ def _tried(evaluations: int, grids: Grids) -> list[Heun]:
     return [Heun(steps=steps, grid=grids.whole), Heun(steps=steps, churn=float(evaluations), grid=grids.whole)]
 
 
-def _revision(config: Heun) -> int:
-    """2 since draws are numbered in order of use, even if the first steps draw none."""
-    return 2 if config.churn > 0 and config.churn_max is not None else 1
-
-
-@sampler(Heun, tried=_tried, revision=_revision, order=2)
+@sampler(Heun, tried=_tried, order=2)
 def stochastic_heun(
     x: Tensor,
     sigmas: Sequence[float],

@@ -29,12 +29,7 @@ def _tried(evaluations: int, grids: Grids) -> list[PredictorCorrector]:
     return [PredictorCorrector(steps=max(1, evaluations // 2), snr=grids.snr, grid=grids.even)]
 
 
-def _revision(config: PredictorCorrector) -> int:
-    """2 since the step size of the Langevin corrector has the expected norm of the noise instead of the drawn one."""
-    return 2 if config.corrector == "langevin" and config.corrector_steps > 0 else 1
-
-
-@sampler(PredictorCorrector, tried=_tried, revision=_revision)
+@sampler(PredictorCorrector, tried=_tried)
 def predictor_corrector(
     x: Tensor, sigmas: Sequence[float], noise: Draw, *, predictor: str, corrector: str, corrector_steps: int, snr: float
 ) -> Steps:

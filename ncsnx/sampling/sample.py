@@ -27,7 +27,7 @@ from ncsnx.runs.folder import Run
 from ncsnx.runs.model_source import Source
 from ncsnx.runs.names import step_name
 from ncsnx.runs.segments import versions
-from ncsnx.samplers.building import build_sampler, first_sigma, measured_facts, revision_facts
+from ncsnx.samplers.building import build_sampler, first_sigma
 from ncsnx.samplers.state import Score, State
 from ncsnx.sampling.counting import EvaluationCounter
 from ncsnx.sampling.draws import Draws, seeded_draws
@@ -100,9 +100,8 @@ def draw(
 def default_folder(model: ScoreModel, request: SampleRequest, task: "Task | None" = None) -> Path:
     """Default folder of the samples, named by step, number, seed, sampler and a hash of the protocol.
 
-    It is in samples/ of a run or, since an exported model is never changed, in ./samples/NAME. An existing folder of an
-    earlier version, whose name lacks the sampler, is used. Raises NcsnxError if the run's samples/ is a symbolic link,
-    or if ./samples is inside the exported folder.
+    It is in samples/ of a run or, since an exported model is never changed, in ./samples/NAME. Raises NcsnxError if the
+    run's samples/ is a symbolic link, or if ./samples is inside the exported folder.
     """
     mark = digest(
         {
@@ -117,9 +116,8 @@ def default_folder(model: ScoreModel, request: SampleRequest, task: "Task | None
     if task is not None:
         kind = f"{task.name}-{kind}"
     place = _samples_place(model.source)
-    begins, sampler = f"{step_name(model.step)}-{kind}-seed{request.seed}", tag_of(type(model.experiment.sampler))
-    earlier = place / f"{begins}-{mark}"
-    folder = earlier if earlier.is_dir() else place / f"{begins}-{sampler}-{mark}"
+    sampler = tag_of(type(model.experiment.sampler))
+    folder = place / f"{step_name(model.step)}-{kind}-seed{request.seed}-{sampler}-{mark}"
     refuse_links(place, folder)
     return folder
 
@@ -136,7 +134,6 @@ def protocol(model: ScoreModel, request: SampleRequest, task: "Task | None" = No
         given["start"] = {"sigma": first_sigma(experiment.sampler, model.levels), **model.start.facts}
     if task is not None:
         given["task"] = task.protocol
-        given |= measured_facts(experiment.sampler, noisy=task.noise > 0) if task.rule == "exact" else {}
     return {
         "run": model.run_name,
         "experiment": experiment.name,
@@ -145,7 +142,6 @@ def protocol(model: ScoreModel, request: SampleRequest, task: "Task | None" = No
         "weights": model.weights,
         "weights_sha256": model.weights_sha256,
         "sampler": unstructure(experiment.sampler),
-        **revision_facts(experiment.sampler),
         "evaluations": model.evaluations,
         "seed": request.seed,
         "interpolate": request.interpolate,

@@ -16,14 +16,8 @@ from ncsnx.quantities import number
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.spelling import parameter
 
-_REVISION = 2
-"""Increased whenever the images of a start change."""
 SAME = 1e-6
 """Largest relative difference of levels that count as one."""
-
-
-def _with_revision(facts: dict[str, Any]) -> dict[str, Any]:
-    return {"revision": _REVISION, **facts}
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -34,7 +28,7 @@ class StartImages:
     """σ of the noise, in the network's range."""
     images: Tensor
     """(P, C, H, W), where black is 0 and white 1."""
-    facts: dict[str, Any] = attrs.field(converter=_with_revision)
+    facts: dict[str, Any]
     """JSON values of the images, for the protocol."""
 
     def levels(self, trained: Sequence[float], *, any_sigma: bool) -> tuple[float, ...]:

@@ -16,8 +16,8 @@ from typing import Any
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
 
-# see temporary_sibling; earlier versions of ncsnx named files to be removed `.NAME.removed-…`
-_TEMPORARY = re.compile(r"\.(.+)\.(?:tmp|removed)-[0-9]+-[0-9a-f]{8}")
+# see temporary_sibling
+_TEMPORARY = re.compile(r"\.(.+)\.tmp-[0-9]+-[0-9a-f]{8}")
 # names under which NFS and FUSE keep a removed file while a process on this machine has it open ("silly rename")
 _STILL_OPEN = re.compile(r"\.(?:nfs|fuse_hidden)[0-9a-f]{8,}")
 _UNSYNCED = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}

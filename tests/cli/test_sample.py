@@ -164,21 +164,6 @@ def test_rows_of_an_interpolation_start_with_the_plain_sample(workplace: Path) -
         assert grid.size == (4 * 66 + 2, 3 * 66 + 2)
 
 
-def test_images_of_an_earlier_revision_of_a_sampler_are_not_gone_on_with(workplace: Path) -> None:
-    """The step of the Langevin corrector had the norm of the drawn noise at first."""
-    words = ("--n", "2", "sampler=pc", "sampler.steps=2")
-    drawn(workplace, *words, "sampler.corrector=ald", out="ald")
-    assert "sampler_revision" not in json.loads((workplace / "ald/protocol.json").read_text())
-    drawn(workplace, *words, "sampler.corrector=langevin")
-    record = workplace / "out/protocol.json"
-    protocol = json.loads(record.read_text())
-    assert protocol.pop("sampler_revision") == 2
-    record.write_text(json.dumps({**protocol, "complete": False}))
-    result = draw(workplace, *words, "sampler.corrector=langevin")
-    assert result.code == 1
-    assert "samples of another protocol: sampler_revision is absent there, 2 here" in message(result)
-
-
 @pytest.mark.parametrize("sampler", ["sampler.denoise=true", "sampler=dpmpp", "sampler=cas"])
 def test_the_ends_between_two_seeds_are_their_images_and_the_film_goes_there_and_back(
     workplace: Path, sampler: str
@@ -324,22 +309,6 @@ def test_without_a_place_each_protocol_has_a_folder_of_its_own_in_the_run(workpl
     assert made[0].name.startswith("step-00000008-n1-seed0-ald-")
     other = command("sample", "digits", "--n", "1", "sampler=dpmpp", "sampler.steps=2", *CPU, folder=workplace)
     assert "samples/step-00000012-n1-seed0-dpmpp-" in other.err
-
-
-def test_a_folder_of_an_earlier_version_without_the_sampler_in_its_name_is_found_and_resumed(workplace: Path) -> None:
-    words = ("sample", "digits", "--n", "2", *CPU)
-    assert command(*words, folder=workplace).code == 0
-    (new,) = (workplace / ROOT / "samples").iterdir()
-    old = new.rename(new.with_name(new.name.replace("-ald-", "-")))
-    again = command(*words, folder=workplace)
-    assert (again.code, "already sampled" in again.err) == (0, True)
-    record = json.loads((old / "protocol.json").read_text())
-    (old / "protocol.json").write_text(json.dumps({**record, "complete": False}))  # as a killed one left it
-    before = (old / "samples.safetensors").read_bytes()
-    assert command(*words, folder=workplace).code == 0
-    assert (old / "samples.safetensors").read_bytes() == before
-    assert json.loads((old / "protocol.json").read_text())["complete"]
-    assert [*(workplace / ROOT / "samples").iterdir()] == [old]
 
 
 @pytest.mark.parametrize(

@@ -16,9 +16,8 @@ from PIL import Image
 from ncsnx.runs.exported import Export
 from tests.cli.command import REPOSITORY
 from tests.cli.hostile import LATEST, reseal
-from tests.runs.frozen.__main__ import FROZEN
 from tests.storage.giants import header, sparse_npy, sparse_safetensors, zeros_npz
-from tests.training.tiny import CPU, training
+from tests.training.tiny import CPU, command, training
 
 SPARE_BYTES = 160 * 2**20
 """Memory left to the commands. Sampling and training take less; each giant, unpacked once, takes more."""
@@ -117,7 +116,7 @@ def test_small_files_that_declare_giants_are_one_line_that_names_them(workplace:
 
 @pytest.mark.slow
 def test_weights_of_another_size_than_the_configurations_are_neither_read_nor_hashed(workplace: Path) -> None:
-    shutil.copytree(FROZEN / "v1" / "export", workplace / "export")
+    assert command("export", "digits", "--out", "export", "--grid", "0", folder=workplace).code == 0
     run, export = workplace / "runs/digits", Export(workplace / "export")
     expected = (run / LATEST / "ema.safetensors").stat().st_size
     for name in ("model", "ema", "optimizer"):

@@ -133,16 +133,6 @@ def test_a_truth_that_is_a_training_image_is_warned_of_and_a_held_out_one_is_not
         assert ("the truth is a training image" in said) == (name == "seen")
 
 
-def test_what_a_noisy_measurement_makes_isnt_mixed_with_that_of_an_earlier_rule(photos: Path) -> None:
-    """Exact measurements are as they were, but for adaptive samplers, which know them inside a step now."""
-    words = ("--inpaint", "digits", "--mask", "masks/0.png", "--n", "1")
-    revisions = []
-    for more in ((), ("--noise", "0.1"), ("sampler=ode", "sampler.steps=2", "sampler.tolerance=0.1")):
-        drawn(photos, *words, *more, "--overwrite")
-        revisions.append(json.loads((photos / "out/protocol.json").read_text()).get("measurement_revision"))
-    assert revisions == [None, 2, 2]
-
-
 def test_an_alternative_depends_on_its_place_alone_and_other_pictures_are_another_protocol(photos: Path) -> None:
     words = ("--inpaint", "digits", "--mask", "masks/0.png", "--n", "2")
     whole = drawn(photos, *words)

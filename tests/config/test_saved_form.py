@@ -24,8 +24,6 @@ from ncsnx.config import (
     Snapshots,
 )
 from ncsnx.config.codec import (
-    CONFIG_VERSION,
-    MIGRATIONS,
     TAG,
     ConfigError,
     from_json,
@@ -83,10 +81,6 @@ def test_every_built_in_variant_and_every_field_off_its_default_is_in_the_frozen
         fixed = {"dequantization"} if cls is Phantoms else set()  # which are unbounded, so it has one value
         shared = {"mean"} & written[Digits] if issubclass(cls, Data) else set()
         assert {field.name for field in attrs.fields(cls)} == written[cls] | fixed | shared, cls
-
-
-def test_every_version_but_the_newest_has_a_migration() -> None:
-    assert set(MIGRATIONS) == set(range(1, CONFIG_VERSION))
 
 
 def test_every_default_is_written_out_and_variants_are_tagged() -> None:

@@ -9,7 +9,7 @@ import pytest
 from ncsnx.config.strict import complaints
 from ncsnx.config.strict.complaints import NewerVersionError, StructureError
 from ncsnx.config.strict.converter import structured, unstructured
-from ncsnx.config.strict.fields import OMITTED, REST, inside_of, versioned
+from ncsnx.config.strict.fields import OMITTED, REST, VERSION
 from tests.config.examples import minimal
 
 HOSTILE = "[red]\x1b[31m\nerror: fake\u202e\x07"
@@ -23,7 +23,7 @@ class Part:
 
 @attrs.frozen(kw_only=True)
 class Whole:
-    version: int = attrs.field(default=3, metadata=versioned({1: lambda old: {**old, "part": old.pop("old")}}, since=2))
+    version: int = attrs.field(default=3, metadata=VERSION)
     part: Part
     by_name: dict[str, Part] = attrs.field(factory=dict)
     open: dict[str, Any] = attrs.field(factory=dict)
@@ -98,34 +98,13 @@ def test_what_stands_beside_the_fields_never_replaces_one() -> None:
         unstructured(Open(True, {"complete": False}))
 
 
-def test_an_old_version_is_migrated_step_by_step_or_refused() -> None:
-    @attrs.frozen(kw_only=True)
-    class Migrated:
-        version: int = attrs.field(
-            default=3,
-            metadata=versioned(
-                {1: lambda old: {"new": old["old"]}, **inside_of("new", {2: lambda new: {"names": [new["name"]]}})},
-                since=2,
-            ),
-        )
-        new: Part
-
-    wanted = Migrated(new=Part(("a",)))
-    assert structured({"old": {"name": "a"}}, Migrated) == wanted, "written before there was a number"
-    assert structured({"version": 2, "new": {"name": "a"}}, Migrated) == wanted
-    assert structured(unstructured(wanted), Migrated) == wanted
+def test_another_version_is_refused() -> None:
+    assert complaint({"part": {}}).startswith("version: is required")
     assert "version: expected 3, found 2, which is no longer supported" in complaint({"version": 2, "part": {}})
-    not_of_it = "but the other fields are not those of version"
-    assert complaint({"version": 1}, Migrated) == f"version: is 1, {not_of_it} 1: 'old' is missing"
-    assert complaint({}, Migrated) == f"version: is missing, which means 1, {not_of_it} 1: 'old' is missing"
-    assert complaint({"version": 2, "new": {"names": []}}, Migrated) == (
-        f"version: is 2, {not_of_it} 2: 'name' is missing"
-    )
-    assert complaint({"version": 2, "new": 5}, Migrated) == f"version: is 2, {not_of_it} 2"
     with pytest.raises(NewerVersionError, match=r"^version: is 4, newer than this ncsnx reads \(3\); update ncsnx$"):
-        structured({"version": 4, "anything": "else"}, Migrated)
+        structured({"version": 4, "anything": "else"}, Whole)
     for number in (0, -1, 1.0, "1", True, None, [1]):
-        assert "version: expected a whole number from 1 on, found" in complaint({"version": number}, Migrated)
+        assert "version: expected a whole number from 1 on, found" in complaint({"version": number})
 
 
 def test_a_newer_part_is_told_as_such_wherever_it_is_and_whatever_else_is_wrong() -> None:

@@ -13,18 +13,13 @@ from ncsnx.networks import build_network
 from ncsnx.runs.checkpoints.checkpoint import optimizer_state
 from ncsnx.runs.checkpoints.manifest import (
     UnsoundError,
-    checkpoints,
-    read_manifest,
     resolve_checkpoint,
     write_checkpoint,
 )
 from ncsnx.runs.checkpoints.weight_sizes import WeightSizes, size_problem, weight_sizes
-from ncsnx.runs.exported import Export
 from ncsnx.runs.folder import Run
-from ncsnx.runs.names import step_name
 from ncsnx.runs.resuming import resumption
 from ncsnx.training.optimizers import build_optimizer
-from tests.runs.frozen.__main__ import FROZEN
 from tests.runs.kept import SMALL, contents, weights, write
 
 
@@ -64,17 +59,6 @@ def test_what_is_saved_of_an_optimizer_is_within_its_size(config: Optimizer) -> 
     written = len(save(optimizer_state(optimizer, network)))
     assert size_problem(experiment, "optimizer.safetensors", written) is None
     assert size_problem(experiment, "optimizer.safetensors", 100 * written) is not None
-
-
-def test_a_run_and_an_export_of_the_first_version_have_their_sizes() -> None:
-    run = Run(FROZEN / "v1" / "run")
-    (step,) = checkpoints(run)
-    sizes = weight_sizes(run.experiment())
-    assert sizes is not None
-    assert resolve_checkpoint(run) == run.checkpoints / step_name(step)
-    assert read_manifest(run.checkpoints / step_name(step), sizes).is_trainable
-    export = Export(FROZEN / "v1" / "export")
-    assert len(export.model_content(export.config())) == export.config().model_bytes
 
 
 @pytest.mark.parametrize("name", ["model", "ema", "optimizer"])

@@ -17,9 +17,15 @@ from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, overrid
 
 from ncsnx.config.checks import is_whole, quoted
 from ncsnx.config.image_sizes import ImageSize, size_of_sides
-from ncsnx.config.strict.complaints import RefusedError, StructureError, did_you_mean, structure_error
-from ncsnx.config.strict.fields import is_omitted, rest_field
-from ncsnx.config.strict.migrating import migrated
+from ncsnx.config.strict.complaints import (
+    NewerVersionError,
+    RefusedError,
+    StructureError,
+    did_you_mean,
+    missing_key,
+    structure_error,
+)
+from ncsnx.config.strict.fields import is_omitted, rest_field, version_fields
 from ncsnx.config.variants import TAG, Config, is_family, plugin_errors, tag_of, variants
 from ncsnx.quantities import counted
 
@@ -169,7 +175,7 @@ def _structure_class(cls: type[Any]) -> Callable[[Any, Any], Any]:
     def structure_class(value: Any, declared: Any) -> Any:
         if not isinstance(value, dict):
             raise RefusedError(expected, value)
-        value = migrated(value, cls)
+        _require_version(value, cls)
         if rest is not None:
             others = {key: held for key, held in value.items() if key not in names or key == rest}
             value = {**{key: held for key, held in value.items() if key not in others}, rest: others}
@@ -178,12 +184,29 @@ def _structure_class(cls: type[Any]) -> Callable[[Any, Any], Any]:
     return structure_class
 
 
+def _require_version(values: dict[str, Any], cls: type[Any]) -> None:
+    """Raises StructureError for an object without a valid version, NewerVersionError for one of a newer ncsnx."""
+    for field in version_fields(cls):
+        if field.name not in values:
+            raise StructureError([(field.name, missing_key(cls))])
+        version, newest = values[field.name], field.default
+        if type(version) is not int or version < 1:
+            raise StructureError([(field.name, f"expected a whole number from 1 on, found {quoted(version)}")])
+        assert isinstance(newest, int)
+        if version > newest:
+            what = f"is {quoted(version)}, newer than this ncsnx reads ({newest})"
+            raise NewerVersionError([(field.name, what)])
+        if version < newest:
+            complaint = f"expected {newest}, found {version}, which is no longer supported"
+            raise StructureError([(field.name, complaint)])
+
+
 def _unstructure_class(cls: type[Any]) -> Callable[[Any], dict[str, Any]]:
     # by the value's own class, so that a field declared as a family keeps the fields of its variant
     by_value = {field.name: override(unstruct_hook=_converter.unstructure) for field in attrs.fields(cls)}
     dump = make_dict_unstructure_fn(cls, _converter, **by_value)  # type: ignore[arg-type]
     rest = rest_field(cls)
-    may_be_omitted = [field for field in attrs.fields(cls) if field.metadata.keys() & {"omitted", "since"}]
+    may_be_omitted = [field for field in attrs.fields(cls) if "omitted" in field.metadata]
     tag = tag_of(cls)
 
     def unstructure_class(value: Any) -> dict[str, Any]:

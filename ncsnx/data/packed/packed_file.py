@@ -32,7 +32,7 @@ from ncsnx.config.canonical import canonical
 from ncsnx.config.data_sets import LARGEST_SIDE, MOST_CHANNELS, Bounds
 from ncsnx.config.image_sizes import ImageSize, as_image_size, height_and_width, image_size_between, size_as_typed
 from ncsnx.config.strict.complaints import NewerVersionError, StructureError
-from ncsnx.config.strict.fields import OMITTED, versioned
+from ncsnx.config.strict.fields import OMITTED, VERSION
 from ncsnx.data.dataset import StoredImages
 from ncsnx.data.splits import Splits
 from ncsnx.errors import Hint, NcsnxError
@@ -76,7 +76,7 @@ class PackedError(NcsnxError):
 class PackedHeader:
     """Header of a packed file. Every offset in the file follows from it."""
 
-    version: int = attrs.field(default=_VERSION, metadata=versioned())
+    version: int = attrs.field(default=_VERSION, metadata=VERSION)
     count: int = attrs.field(validator=checks.between(1, _MOST_IMAGES))
     """Number of images."""
     train: int = attrs.field(validator=checks.between(1, _MOST_IMAGES))

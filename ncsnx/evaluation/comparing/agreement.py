@@ -10,7 +10,6 @@ from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.sweeps.distance_sweep import DistanceSweep
 from ncsnx.quantities import counted, number
 from ncsnx.runs.score_files import Row, ScoreFile, sweep_folders
-from ncsnx.samplers.building import REVISION, revision_facts
 
 LEAST = 3
 """Fewest checkpoints for a meaningful rank correlation."""
@@ -45,9 +44,9 @@ def rank_agreement(rows: Sequence[Row], others: Sequence[Row]) -> Agreement | No
 
 def scores_of_own_sampler(sweep: DistanceSweep) -> ScoreFile | None:
     """The run's sweep with the experiment's own sampler and otherwise the same protocol; None if there is none."""
-    others = {key: value for key, value in sweep.protocol().items() if key != REVISION}
+    others = sweep.protocol()
     own = sweep.run.experiment().sampler
-    wanted = {**others, "sampler": unstructure(own), **revision_facts(own), "evaluations": None}
+    wanted = {**others, "sampler": unstructure(own), "evaluations": None}
     for folder in sweep_folders(sweep.run.fid):
         with suppress(NcsnxError, FileNotFoundError):
             found = ScoreFile.read(folder)

@@ -37,9 +37,8 @@ from ncsnx.metrics.frechet import frechet_distance_of_images
 from ncsnx.quantities import counted
 from ncsnx.runs.fast_sampler import TRIALS
 from ncsnx.runs.names import step_name
-from ncsnx.runs.protocols import place_of
-from ncsnx.runs.score_files import RESULTS, Row, value
-from ncsnx.samplers.building import evaluations, revision_facts, state_count
+from ncsnx.runs.score_files import Row, value
+from ncsnx.samplers.building import evaluations, state_count
 from ncsnx.samplers.state import State
 from ncsnx.sampling.counting import EvaluationCounter
 from ncsnx.sampling.request import SampleRequest
@@ -121,7 +120,7 @@ class Comparison(Measurement[Setting]):
     def place(self) -> Path:
         protocol = self.protocol()
         name = f"{step_name(self.model.step)}-n{self.n}-{self.features.facts['type']}-{digest(protocol)[:8]}"
-        return place_of(self.folder, name, protocol, RESULTS)
+        return self.folder / name
 
     @cached_property
     def trials(self) -> Trials:
@@ -153,7 +152,7 @@ class Comparison(Measurement[Setting]):
 
     def mark(self, subject: Setting) -> str:
         sampler, seed = subject
-        return f"{digest({**unstructure(sampler), **revision_facts(sampler)})[:16]}-seed{seed}"
+        return f"{digest(unstructure(sampler))[:16]}-seed{seed}"
 
     def units(self, subject: Setting) -> int:
         """Sampler states, over all batches."""
@@ -203,7 +202,7 @@ class Comparison(Measurement[Setting]):
 
     def _begun(self, subject: Setting) -> Row:
         sampler, seed = subject
-        kind = {"sampler": unstructure(sampler), **revision_facts(sampler)}
+        kind = {"sampler": unstructure(sampler)}
         return {**kind, "seed": seed, "runtime": self.model.runtime.facts()}
 
     # -------------------------------------------------------------------------------------------- trials together

@@ -9,7 +9,6 @@ from ncsnx.config.sampler import Sampler
 from ncsnx.config.strict.complaints import StructureError
 from ncsnx.runs.records.trial_record import TrialRecord
 from ncsnx.runs.score_files import Row
-from ncsnx.samplers.building import revision
 from ncsnx.storage.documents.document import document_of
 from ncsnx.storage.documents.document_files import append_document
 from ncsnx.storage.json_lines import read_records
@@ -59,11 +58,9 @@ def is_trial(row: Row) -> bool:
 
 
 def _trial(row: Row) -> Trial | None:
-    """The trial of a line; None if it isn't valid, or was measured with another revision of the sampler."""
+    """The trial of a line; None if it isn't valid."""
     try:
         record = document_of(row, TrialRecord, "a trial")
     except StructureError:
-        return None
-    if record.sampler_revision != revision(record.sampler):
         return None
     return Trial(record.sampler, record.seed, row)

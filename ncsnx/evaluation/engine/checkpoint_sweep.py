@@ -20,8 +20,7 @@ from ncsnx.runs.checkpoints.manifest import UnsoundError
 from ncsnx.runs.exported import Weights
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
-from ncsnx.runs.protocols import place_of
-from ncsnx.runs.score_files import SCORES, TABLE, Row, ScoreFile, value
+from ncsnx.runs.score_files import TABLE, Row, ScoreFile, value
 from ncsnx.runs.segments import versions
 from ncsnx.runtime import Runtime
 from ncsnx.sampling.score_model import ScoreModel, weights_in_words, weights_of
@@ -97,8 +96,8 @@ class CheckpointSweep(Measurement[Candidate]):
 
     @cached_property
     def place(self) -> Path:
-        protocol, (folder, begins) = self.protocol(), self.kept_in
-        return place_of(folder, f"{begins}-{digest(protocol)[:8]}", protocol, SCORES)
+        folder, begins = self.kept_in
+        return folder / f"{begins}-{digest(self.protocol())[:8]}"
 
     @cached_property
     def scores(self) -> ScoreFile:

@@ -60,7 +60,6 @@ from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs.names import step_name
 from ncsnx.runs.records.neighbor_record import Verdict
-from ncsnx.samplers.building import revision_facts
 from ncsnx.sampling.request import SampleRequest
 from ncsnx.sampling.sample import draw
 from ncsnx.sampling.score_model import ScoreModel, weights_in_words
@@ -204,7 +203,6 @@ class NeighborSearch(WorkInParts[None]):
             "k": request.k,
             "seed": request.seed,
             "sampler": unstructure(model.experiment.sampler),
-            **revision_facts(model.experiment.sampler),
             "evaluations": model.evaluations,
             "precision": model.precision,
             "features": None if self.features is None else unnamed(self.features.facts),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from ncsnx.config.canonical import digest
-from ncsnx.config.strict.fields import REST, versioned
+from ncsnx.config.strict.fields import REST, VERSION
 from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.references.perfect_model import PerfectModel
 from ncsnx.storage import atomic, reading
@@ -64,7 +64,7 @@ class ReferenceRecord:
     facts: dict[str, Any] = attrs.field(metadata=REST)
     """Facts that identify its images."""
     features: FeatureFacts
-    schema_version: int = attrs.field(default=_SCHEMA_VERSION, metadata=versioned())
+    schema_version: int = attrs.field(default=_SCHEMA_VERSION, metadata=VERSION)
     images: int
     """Number of images."""
     dimensions: int

@@ -35,7 +35,7 @@ from ncsnx.metrics.frechet import FRECHET_DISTANCE
 from ncsnx.metrics.metric import VERSIONS, FeatureSets, Metric, Quantity, all_metrics, measured_by, versions_in
 from ncsnx.quantities import counted, with_error
 from ncsnx.runs.score_files import FEATURES, Row, value
-from ncsnx.samplers.building import evaluations, evaluations_in_words, revision_facts, state_count
+from ncsnx.samplers.building import evaluations, evaluations_in_words, state_count
 from ncsnx.samplers.state import Score, State
 from ncsnx.sampling.counting import EvaluationCounter
 from ncsnx.sampling.sample import draw
@@ -110,7 +110,6 @@ class DistanceSweep(CheckpointSweep):
             "n": self.request.n,
             "seed": self.request.seed,
             "sampler": unstructure(self.experiment.sampler),
-            **revision_facts(self.experiment.sampler),
             "evaluations": self.evaluations,
             "weights": self.weights,
             "ensemble": self.request.ensemble,

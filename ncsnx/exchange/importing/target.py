@@ -19,7 +19,6 @@ from ncsnx.exchange.published_files import PublishedCheckpoint
 from ncsnx.runs.checkpoints import checkpoint
 from ncsnx.runs.checkpoints.leftovers import remove_debris
 from ncsnx.runs.checkpoints.manifest import (
-    OPTIMIZER,
     STATE,
     FileRecord,
     Manifest,
@@ -159,9 +158,7 @@ def _differing(there: Manifest, files: Iterable[tuple[str, bytes | TensorFile]])
     names = []
     for name, content in files:
         record = (there.files | there.absent).get(name)
-        # a version 1 manifest doesn't record a removed optimizer's state
-        same = name == OPTIMIZER if record is None else record == FileRecord.of(content)
-        if name != STATE and not same:
+        if name != STATE and record != FileRecord.of(content):
             names.append(name)
         del content  # freed before the next is made
     return names

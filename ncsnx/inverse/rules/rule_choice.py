@@ -10,8 +10,6 @@ from ncsnx.inverse.rules.guidance import Guidance
 from ncsnx.inverse.rules.linear_rules import AnnealedLikelihood, DataConsistency
 from ncsnx.spelling import argument, parameter
 
-RULES_REVISION = 3
-"""Revision of all rules but `exact`; increased whenever images change, and part of their protocol."""
 AUTO, EXACT = "auto", "exact"
 GUIDANCE: Mapping[str, type[Guidance]] = {
     "cg": DataConsistency,

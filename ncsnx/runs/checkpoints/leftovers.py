@@ -26,10 +26,6 @@ def remove_debris(run: Run) -> None:
     checkpoints stay, since an export is written into a run without that lock.
     """
     remove_debris_in((run.path, run.checkpoints, run.snapshots))
-    with suppress(OSError):  # reading the checkpoints reports what is wrong
-        # where a manifest was being rewritten, by an earlier version or to upgrade it from version 1
-        folders = [entry.path for entry in reading.entries(run.checkpoints) if step_of(entry.name) is not None]
-        remove_debris_in(folders)
 
 
 def remove_debris_in(folders: Iterable[Path]) -> None:

@@ -22,7 +22,7 @@ import attrs
 from ncsnx.config import checks
 from ncsnx.config.experiment import MOST_STEPS
 from ncsnx.config.strict.complaints import NewerVersionError, StructureError
-from ncsnx.config.strict.fields import versioned
+from ncsnx.config.strict.fields import VERSION
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.quantities import counted
 from ncsnx.runs.checkpoints.weight_sizes import WeightSizes, weight_sizes
@@ -39,7 +39,6 @@ STATE = "state.json"
 OPTIMIZER = part_file("optimizer")
 CHECKPOINT_FILES = frozenset({part_file("model"), part_file("ema"), OPTIMIZER, STATE, MANIFEST})
 """Names of the files in a checkpoint's folder."""
-SCHEMA_VERSION = 2
 T = TypeVar("T")
 # System errors that mean a fault of the checkpoint, not of permissions or the process.
 _FAULTS = {
@@ -88,15 +87,6 @@ class FileRecord:
         return cls(found.hexdigest(), len(content))
 
 
-def _from_version_1(content: dict[str, Any]) -> dict[str, Any]:
-    """Migrates a manifest from version 1 to version 2.
-
-    While version 1 removed an optimizer's state, it listed it under `removing` instead of `files`; a killed process may
-    have left it there.
-    """
-    return {"step": content["step"], **_by_need(content["files"] | content.get("removing", {}))}
-
-
 def _by_need(files: dict[str, T]) -> dict[str, dict[str, T]]:
     """Splits files into those that must exist and those that may be missing."""
     return {
@@ -110,7 +100,7 @@ def _by_need(files: dict[str, T]) -> dict[str, dict[str, T]]:
 class ManifestRecord:
     """Content of manifest.json."""
 
-    schema_version: int = attrs.field(default=SCHEMA_VERSION, metadata=versioned({1: _from_version_1}))
+    schema_version: int = attrs.field(default=1, metadata=VERSION)
     step: int = attrs.field(validator=checks.between(0, MOST_STEPS))
     files: dict[str, FileRecord]
     """Files that must exist, by name."""
@@ -205,18 +195,6 @@ def read_manifest(folder: Path, sizes: WeightSizes | None = None) -> Manifest:
             if (problem := sizes.problem(name, record.bytes)) is not None:
                 raise UnsoundError(f"{folder / name} {problem}")
     return manifest
-
-
-def renew_manifest(folder: Path) -> None:
-    """Upgrades the manifest of an earlier version atomically; a current one stays as it is.
-
-    Raises UnsoundError, and NcsnxError if writing fails.
-    """
-    path = folder / MANIFEST
-    written = _read(path)
-    manifest = _parsed(path, written)
-    if parse_json(written)["schema_version"] != SCHEMA_VERSION:
-        atomic.write_bytes(path, manifest.to_bytes())
 
 
 def read_verified(folder: Path, manifest: Manifest, name: str) -> bytes:

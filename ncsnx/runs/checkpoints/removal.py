@@ -1,7 +1,7 @@
 """Removes checkpoints and optimizer states atomically: after a kill, each is either complete or gone.
 
 A checkpoint is first renamed to a temporary name, which marks it as debris; an optimizer's state is unlinked. Neither
-needs disk space, follows a link or touches anything else, except that a manifest of an earlier version is upgraded.
+needs disk space, follows a link or touches anything else.
 """
 
 import errno
@@ -10,10 +10,8 @@ from pathlib import Path
 
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.runs.checkpoints.leftovers import remove_leftover
-from ncsnx.runs.checkpoints.manifest import OPTIMIZER, read_manifest, renew_manifest, strangers
+from ncsnx.runs.checkpoints.manifest import OPTIMIZER, read_manifest, strangers
 from ncsnx.storage import atomic, reading
-
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def remove_checkpoint(folder: Path) -> str | None:
@@ -60,17 +58,8 @@ def _is_begun(folder: Path, gone: Path, count: int) -> bool:
 
 
 def remove_optimizer_state(folder: Path) -> None:
-    """Removes the optimizer's state of a checkpoint that stays. Raises NcsnxError.
-
-    A version 1 manifest is upgraded first, unless the disk is full: programs that know only version 1 would report the
-    checkpoint as damaged and move it away, but they refuse later versions.
-    """
+    """Removes the optimizer's state of a checkpoint that stays. Raises NcsnxError."""
     reading.refuse_links(folder.parent, folder)
-    try:
-        renew_manifest(folder)
-    except NcsnxError as error:
-        if getattr(error.__cause__, "errno", None) not in _NO_ROOM:
-            raise
     try:
         (folder / OPTIMIZER).unlink()
         atomic.sync_folder(folder)

@@ -4,7 +4,7 @@ from typing import Any
 
 import attrs
 
-from ncsnx.config.strict.fields import REST, versioned
+from ncsnx.config.strict.fields import REST, VERSION
 from ncsnx.runs.score_files import Row
 from ncsnx.storage.documents.document import document
 
@@ -30,7 +30,7 @@ class ComparedSampler:
 class ComparisonRecord:
     """Content of results.json."""
 
-    schema_version: int = attrs.field(default=1, metadata=versioned(since=2))
+    schema_version: int = attrs.field(default=1, metadata=VERSION)
     protocol: dict[str, Any]
     caption: str
     rows: tuple[ComparedSampler, ...]

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import attrs
 
 from ncsnx.config.checks import FieldError, quoted
-from ncsnx.config.strict.fields import versioned
+from ncsnx.config.strict.fields import VERSION
 from ncsnx.storage.documents.document import document
 
 FILE_LIMIT = 2**30
@@ -57,7 +57,7 @@ class SpaceRecord:
 class NeighborRecord:
     """Content of results.json."""
 
-    schema_version: int = attrs.field(default=1, metadata=versioned(since=2))
+    schema_version: int = attrs.field(default=1, metadata=VERSION)
     protocol: dict[str, Any]
     caption: str
     verdict: Verdict | None

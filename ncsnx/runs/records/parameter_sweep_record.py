@@ -6,7 +6,7 @@ from typing import Any
 import attrs
 
 from ncsnx.config import checks
-from ncsnx.config.strict.fields import versioned
+from ncsnx.config.strict.fields import VERSION
 from ncsnx.runs.names import names_a_file_everywhere
 from ncsnx.storage.documents.document import document
 
@@ -52,7 +52,7 @@ class RecordedPoint:
 class ParameterSweepRecord:
     """Content of sweep.json; it never changes."""
 
-    schema_version: int = attrs.field(default=1, metadata=versioned())
+    schema_version: int = attrs.field(default=1, metadata=VERSION)
     name: str
     base: SweepBase
     fixed: dict[str, str]

@@ -4,7 +4,7 @@ from typing import Any
 
 import attrs
 
-from ncsnx.config.strict.fields import OMITTED, REST, versioned
+from ncsnx.config.strict.fields import OMITTED, REST, VERSION
 from ncsnx.storage.documents.document import document
 
 PROTOCOL_FILE, SAMPLES_FILE = "protocol.json", "samples.safetensors"
@@ -16,7 +16,7 @@ TASK_FILE = "task.json"
 class SampleRecord:
     """Content of protocol.json."""
 
-    schema_version: int = attrs.field(default=1, metadata=versioned(since=2))
+    schema_version: int = attrs.field(default=1, metadata=VERSION)
     protocol: dict[str, Any] = attrs.field(metadata=REST)
     """Everything that determines the images."""
     made: dict[str, Any] = attrs.field(factory=dict)

@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 
 from ncsnx.config import checks
-from ncsnx.config.strict.fields import versioned
+from ncsnx.config.strict.fields import VERSION
 from ncsnx.runs.folder import Run
 from ncsnx.storage.documents.document import document
 
@@ -30,7 +30,7 @@ def _record_key(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) ->
 class TrackerChoice:
     """Content of active.json."""
 
-    schema_version: int = attrs.field(default=1, metadata=versioned())
+    schema_version: int = attrs.field(default=1, metadata=VERSION)
     trackers: tuple[str, ...]
     """Tags of the trackers that the next start uses."""
 
@@ -40,7 +40,7 @@ class TrackerChoice:
 class TrackerNotes:
     """Content of TAG.json."""
 
-    schema_version: int = attrs.field(default=1, metadata=versioned())
+    schema_version: int = attrs.field(default=1, metadata=VERSION)
     name: str = attrs.field(validator=checks.name)
     """Name of the run when the record was begun."""
     record: str = attrs.field(validator=_record_key)

@@ -4,7 +4,7 @@ import attrs
 
 from ncsnx.config import checks
 from ncsnx.config.sampler import Sampler
-from ncsnx.config.strict.fields import OMITTED, REST, versioned
+from ncsnx.config.strict.fields import REST, VERSION
 from ncsnx.runs.score_files import Row, value
 from ncsnx.storage.documents.document import document
 
@@ -17,10 +17,8 @@ _LEAST = {"distance": 0, "evaluations": 1, "seconds": 0}
 class TrialRecord:
     """A line of the file of trials."""
 
-    schema_version: int = attrs.field(default=1, metadata=versioned(since=2))
+    schema_version: int = attrs.field(default=1, metadata=VERSION)
     sampler: Sampler
-    sampler_revision: int = attrs.field(default=1, metadata=OMITTED)
-    """Revision of the sampler's draws; see `ncsnx.samplers.building.revision`."""
     seed: int = attrs.field(validator=checks.between(0, 2**63 - 1))
     measured: Row = attrs.field(metadata=REST)
     """Measured values and the runtime."""

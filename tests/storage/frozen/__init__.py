@@ -1,11 +1,4 @@
-"""One file of every kind of document, written by ncsnx 0.1.0: version 1, for manifests and holders' notes 2.
-
-Files of later versions stand beside them, as task2/task.json of version 2.
-
-These files are never written again, since they test the readers of later versions. If you increase the version of a
-kind, or add a kind, add a file written by that version of the program. Scans of pictures are the exception: the key of
-a cached one has a version, so that earlier ones are never looked up.
-"""
+"""One file of every kind of document, as examples for the tests of their reader."""
 
 import pkgutil
 from importlib import import_module
@@ -42,7 +35,6 @@ FILES: dict[str, type] = {
     "cache/classifier.json": ClassifierRecord,
     "cache/file.part.json": PartNote,
     "cache/holder.json": HolderNote,
-    "cache/holder-2.json": HolderNote,
     "cache/inception-2015-12-05.json": InceptionRecord,
     "cache/magnitudes/found.json": Magnitudes,
     "cache/perfect-model-n40.json": PerfectModelRecord,
