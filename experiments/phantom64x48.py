@@ -1,4 +1,4 @@
-"""Complex phantoms of 64×48 pixels: a prior for magnetic resonance, trained in about an hour on two CPU cores."""
+"""Complex phantoms of 64×48 pixels: a prior for magnetic resonance, trained in half an hour on two CPU cores."""
 
 from ncsnx.config import (
     Adam,

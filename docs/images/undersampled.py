@@ -4,11 +4,9 @@
 
 writes ./given/phantoms/ (scan.npz for `--measure`, truth.npy for `--truth`), and prints PSNR, SSIM, NMSE and the time
 per picture of three methods without a network: the zero-filled picture, SENSE by conjugate gradients, and total
-variation, whose strengths are those that do best on eight training images. `undersampled.py brain` does the same in
-./given/brain/ for the slices that `docs/images/brain.py` wrote.
+variation, whose strengths are those that do best on eight training images.
 """
 
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -27,7 +25,7 @@ from ncsnx.inverse.maps.coils import Sense, simulated_maps
 from ncsnx.inverse.posterior.image_quality import image_distances
 from ncsnx.inverse.rules.conjugate_gradients import solved
 
-EXPERIMENTS = {"phantoms": "phantom64x48", "brain": "docs/images/brain48x40.py"}
+EXPERIMENT, FOLDER = "phantom64x48", Path("given", "phantoms")
 COILS, FASTER, CENTRE, NOISE, SEED = 4, 4, 6, 0.01, 0
 """Coils; columns per measured one; columns around frequency 0 that are all measured; noise of real and imaginary parts;
 seed of coils and columns."""
@@ -35,17 +33,16 @@ PICTURES, TUNED_ON = 16, 8
 STRENGTHS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 
 
-def main(name: str) -> None:
+def main() -> None:
     """Writes the measurement, and prints how well it is reconstructed without a network."""
-    splits = open_data(ncsnx.experiment(EXPERIMENTS[name]).data, Path())
+    splits = open_data(ncsnx.experiment(EXPERIMENT).data, Path())
     truth = some_of(splits.held_out, PICTURES)
     _, _, height, width = truth.shape
     sense = Sense(simulated_maps((height, width), COILS, SEED), columns(height, width))
     y = measured(sense, truth, seed=1)
-    folder = Path("given", name)
-    folder.mkdir(parents=True, exist_ok=True)
-    np.savez(folder / "scan.npz", kspace=y.numpy(), mask=sense.mask.numpy(), maps=sense.maps.numpy())
-    np.save(folder / "truth.npy", torch.complex(truth[:, 0], truth[:, 1]).numpy())
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    np.savez(FOLDER / "scan.npz", kspace=y.numpy(), mask=sense.mask.numpy(), maps=sense.maps.numpy())
+    np.save(FOLDER / "truth.npy", torch.complex(truth[:, 0], truth[:, 1]).numpy())
 
     known = some_of(splits.train, TUNED_ON)
     y_known = measured(sense, known, seed=2)
@@ -116,4 +113,4 @@ def row(title: str, method: Callable[[Tensor], Tensor], y: Tensor, truth: Tensor
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:] or ["phantoms"])
+    main()
