@@ -117,8 +117,7 @@ def test_a_version_that_is_no_whole_number_from_one_is_refused(version: object) 
     ("form", "message"),
     [
         ([], "expected an object, found list"),
-        ({}, "schema_version: is required by a saved experiment, but missing"),
-        ({"experiment": {}}, "schema_version: is required by a saved experiment, but missing"),
+        ({}, "experiment: is required by a saved experiment, but missing"),
         ({"schema_version": 1}, "experiment: is required by a saved experiment, but missing"),
         ({"schema_version": 1, "experiment": None}, "experiment: expected an object, found none"),
         ({"schema_version": 1, "experiment": "digits"}, "experiment: expected an object, found text 'digits'"),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from ncsnx.config import AnnealedLangevin, ConsistentAnnealed, DPMSolverPP, Heun, PredictorCorrector
+from ncsnx.config import AnnealedLangevin, ConsistentAnnealed, DPMSolverPP, Heun
 from ncsnx.config.codec import unstructure
 from ncsnx.config.sampler import Sampler
 from ncsnx.errors import NcsnxError
@@ -18,7 +18,6 @@ from ncsnx.evaluation.comparing.recommendation import Recommendation, recommend
 from ncsnx.evaluation.comparing.roughness import is_broken, roughest, roughness
 from ncsnx.evaluation.comparing.trials import Trial, Trials
 from ncsnx.runs.fast_sampler import MOST_BROKEN, is_usable
-from ncsnx.samplers.building import revision_facts
 
 
 def test_roughness_is_the_mean_square_of_neighbours_differences() -> None:
@@ -243,21 +242,6 @@ def test_a_line_that_is_no_trial_is_left_out(tmp_path: Path, changes: dict[str, 
     older = {**sound, "sampler": {key: value for key, value in unstructure(known).items() if key != "order"}}
     path.write_text(json.dumps(older) + "\n")
     assert Trials.read(path).find(known, 0) == older
-
-
-def test_a_trial_of_a_sampler_that_now_draws_other_images_is_left_out(tmp_path: Path) -> None:
-    """The Langevin corrector first used the norm of the drawn noise for its step."""
-    langevin, other = PredictorCorrector(corrector="langevin"), PredictorCorrector(corrector="ald")
-    path = tmp_path / "trials.jsonl"
-    first = {"seed": 0, "distance": 3.0, "broken": 0.0, "seconds": 0.1, "evaluations": 20}
-    second = {**first, "distance": 2.0, **revision_facts(langevin)}
-    lines = [{"sampler": unstructure(langevin), **first}, {"sampler": unstructure(other), **first}]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert Trials.read(path).samplers(range(1)) == [other]
-    path.write_text("".join(json.dumps(line) + "\n" for line in [*lines, {**lines[0], **second}]))
-    found = Trials.read(path).find(langevin, 0)
-    assert found is not None
-    assert found["distance"] == 2.0
 
 
 def test_no_real_image_is_an_error(tmp_path: Path) -> None:

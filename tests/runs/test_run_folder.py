@@ -35,7 +35,7 @@ except NcsnxError as error:
 def test_a_new_run_holds_its_experiment_origins_and_source(run: Run, experiment: Experiment) -> None:
     assert run.experiment() == experiment
     assert run.data_fingerprint() == "f" * 64
-    assert json.loads(run.origins_path.read_bytes()) == {"steps": "small.py:9"}
+    assert json.loads(run.origins_path.read_bytes()) == {"schema_version": 1, "steps": "small.py:9"}
     assert run.source_path.read_text() == "# source\n"
     assert sorted(path.name for path in run.path.iterdir()) == [
         "checkpoints",

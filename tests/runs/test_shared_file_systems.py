@@ -55,7 +55,7 @@ def one_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def note_of(run: Run, **changes: Any) -> None:
     """Leaves a holder's note, by default of another machine."""
     values = {"started": "2026-01-01T00:00:00+00:00", "command": "ncsnx train", "pid": 7, "host": "node9"}
-    (run.path / HOLDER).write_text(json.dumps({**values, "schema_version": 2, "job": "Slurm job 12", **changes}))
+    (run.path / HOLDER).write_text(json.dumps({**values, "schema_version": 1, "job": "Slurm job 12", **changes}))
 
 
 @pytest.mark.parametrize(("variable", "job"), [*zip(JOBS, ("Slurm job 77", "PBS job 77", "LSF job 77"), strict=True)])
@@ -74,8 +74,8 @@ def test_a_note_without_a_job_is_still_read(run: Run, monkeypatch: pytest.Monkey
     for name in JOBS:
         monkeypatch.delenv(name, raising=False)
     with writer_lock(run):
-        old = {"started": "then", "command": "ncsnx train", "pid": 7, "host": "node9"}
-        (run.path / HOLDER).write_text(json.dumps(old))
+        note = {"started": "then", "command": "ncsnx train", "pid": 7, "host": "node9", "job": None}
+        (run.path / HOLDER).write_text(json.dumps(note))
         assert writer_of(run.path) == "process 7 on node9 (ncsnx train, since then)"
 
 

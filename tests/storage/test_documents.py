@@ -131,7 +131,7 @@ def test_a_field_that_is_missing_is_named(cls: type, values: dict[str, Any]) -> 
         if field.name not in inner:
             continue
         without = changed(values, place, ...)
-        if field.default is attrs.NOTHING or "version" in field.metadata:
+        if field.default is attrs.NOTHING:
             said = complaint(without, cls)
             assert said.startswith(f"a/file.json: {in_words(place)}: is required")
             assert ", but missing" in said

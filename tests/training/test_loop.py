@@ -140,9 +140,9 @@ def test_warm_up_rises_linearly_and_is_recorded(tmp_path: Path) -> None:
     rates = [
         (record["step"], record["lr"]) for record in lines(tmp_path / "runs/digits/metrics.jsonl") if "lr" in record
     ]
-    expected = [(step, pytest.approx(1e-3 * min(1, step / 8))) for step in range(2, 13, 2)]
+    expected = [(step, pytest.approx(2e-3 * min(1, step / 8))) for step in range(2, 13, 2)]
     assert rates == expected
-    assert learning_rate(experiment().optimizer, 0, warmup_steps=0) == 1e-3
+    assert learning_rate(experiment().optimizer, 0, warmup_steps=0) == 2e-3
 
 
 def test_a_logged_loss_is_the_mean_of_the_steps_since_the_last(tmp_path: Path) -> None:
@@ -448,11 +448,12 @@ def test_optimizers_have_the_settings_they_are_given() -> None:
 
 
 def test_a_sampler_of_their_own_draws_the_grids_and_changes_nothing_else(tmp_path: Path) -> None:
-    quick = ("snapshots.sampler=cas", "snapshots.sampler.steps=3", "snapshots.sampler.order=2")
+    fields = ("steps=3", "grid.sigma_max=1.0", "grid.sigma_min=0.1", "grid.rho=7")
+    quick = ("snapshots.sampler=cas", *(f"snapshots.sampler.{field}" for field in fields))
     cases = {
         "own": training("steps=4"),
         "quick": training("steps=4", *quick),
-        "as_quick": training("steps=4", "sampler=cas", "sampler.steps=3", "sampler.order=2"),
+        "as_quick": training("steps=4", "sampler=cas", *(f"sampler.{field}" for field in fields)),
     }
     cases["as_quick"].remove("sampler.steps_per_level=1")
     grids, weights = {}, set()

@@ -22,7 +22,6 @@ from ncsnx.config.strict.complaints import (
     RefusedError,
     StructureError,
     did_you_mean,
-    missing_key,
     structure_error,
 )
 from ncsnx.config.strict.fields import is_omitted, rest_field, version_fields
@@ -185,11 +184,9 @@ def _structure_class(cls: type[Any]) -> Callable[[Any, Any], Any]:
 
 
 def _require_version(values: dict[str, Any], cls: type[Any]) -> None:
-    """Raises StructureError for an object without a valid version, NewerVersionError for one of a newer ncsnx."""
+    """Raises StructureError for an invalid version, NewerVersionError for one of a newer ncsnx."""
     for field in version_fields(cls):
-        if field.name not in values:
-            raise StructureError([(field.name, missing_key(cls))])
-        version, newest = values[field.name], field.default
+        version, newest = values.get(field.name, field.default), field.default
         if type(version) is not int or version < 1:
             raise StructureError([(field.name, f"expected a whole number from 1 on, found {quoted(version)}")])
         assert isinstance(newest, int)
