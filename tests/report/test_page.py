@@ -269,3 +269,14 @@ def test_training_writes_the_page_unless_told_not_to(tmp_path: Path) -> None:
     assert not (tmp_path / "runs/other/report.html").exists()
     weights = [tmp_path / "runs" / name / "checkpoints/step-00000012/model.safetensors" for name in ("digits", "other")]
     assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_the_page_of_the_documentation_is_small_and_shows_everything() -> None:
+    path = Path(__file__).parents[2] / "docs" / "static" / "digits-report.html"
+    page = Page(path.read_bytes())
+
+    assert path.stat().st_size < 2**20
+    assert page.open == []
+    shown = {one["id"] for one in page.all("section")}
+    assert shown >= {"training", "scores", "held-out-losses", "likelihoods", "samplers", "neighbours", "tasks"}
+    assert "what-is-not-shown" not in shown
