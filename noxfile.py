@@ -90,13 +90,6 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session
-def browser(session: nox.Session) -> None:
-    """Reports in headless Chromium, where it is installed: console, requests, contrast, keys, paper."""
-    session.install("-e", ".", *GROUPS["tests"])
-    session.run("pytest", "tests/report/browsing.py", *session.posargs)
-
-
-@nox.session
 def bench(session: nox.Session) -> None:
     """Benchmarks, as ratios: executions of a network (arguments say which), start-up, console, distances, reading."""
     session.install("-e", ".")

@@ -80,7 +80,7 @@ class RestoredImages:
         title = f"{self.task}: {counted(len(self.images), 'image')} of {counted(len(self.pictures), 'picture')}"
         misfit = misfit_in_words(self.misfit, bounded=self.source.experiment().data.is_bounded)
         shown = picture_html(self.grid.read_bytes(), title) if self.grid.is_file() else ""
-        told = heading(title, str(self.folder)) + shown + remark(f"maximum misfit: {misfit}")
+        told = heading(title, str(self.folder)) + shown + remark(f"largest difference from the measurement: {misfit}")
         if self.calibration is None:
             return told
         rows = calibration_rows(self.calibration)

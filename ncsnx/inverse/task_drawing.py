@@ -74,7 +74,7 @@ class _Row:
         truth = self.task.truth
         shown = [self._cell(str(place), image) for place, image in enumerate(self.alternatives.first(_COLUMNS))]
         return [
-            ("measured", self._of_task(self.task.shown()), ""),
+            ("measurement", self._of_task(self.task.shown()), ""),
             *shown,
             self._cell("mean", self.alternatives.reduced(lambda values: values.mean(dim=0))),
             self._spread(),

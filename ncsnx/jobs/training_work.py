@@ -21,7 +21,7 @@ from ncsnx.jobs.training_job import TrainingConsole, TrainingJob, TrainingResult
 from ncsnx.quantities import counted
 from ncsnx.ranks.joining import require_same
 from ncsnx.ranks.rank_group import RankGroup, held_by_first
-from ncsnx.report.renewal import renewed_report
+from ncsnx.report.page import renewed_report
 from ncsnx.runs.checkpoints.manifest import checkpoints
 from ncsnx.runs.folder import Run
 from ncsnx.runs.git_patches import GitSource

@@ -1,1 +1,1 @@
-"""The page about runs: facts from their folders, charts, pictures, and one HTML file without scripts."""
+"""The page about runs: facts from their folders, plots, pictures, and one HTML file without scripts."""

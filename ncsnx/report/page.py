@@ -1,125 +1,146 @@
-"""Renders runs as one HTML page that loads and runs nothing; its own security policy forbids both."""
+"""Renders runs as one HTML page without scripts and requests, and renews the page of a run while it trains."""
 
-import base64
-import hashlib
-from collections.abc import Sequence
-from functools import cache
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ncsnx.config.checks import printable
-from ncsnx.report.embedded_pictures import PictureBudget, omitted_words
-from ncsnx.report.history_sections import (
-    columns,
-    configuration_blocks,
-    curves_section,
-    differences_section,
-    doctor_blocks,
-    history_blocks,
-    levels_blocks,
-    summary_section,
-)
-from ncsnx.report.image_sections import sample_blocks, snapshot_blocks
-from ncsnx.report.measured_sections import comparison_blocks, neighbor_blocks, score_blocks
-from ncsnx.report.page_blocks import LONGEST_TEXT, Paragraph, Section, Table
-from ncsnx.report.run_facts import Problems, RunFacts, read_facts
+from markupsafe import Markup
+
+from ncsnx.errors import NcsnxError
+from ncsnx.report import history, html, measurements
+from ncsnx.report.curves import level_curves, training_curves
+from ncsnx.report.run_facts import RunFacts
 from ncsnx.runs.doctor import Examination
 from ncsnx.runs.folder import Run
+from ncsnx.storage.atomic import write_bytes
+from ncsnx.training.observer import ForwardingObserver, TrainingObserver
 from ncsnx.version import __version__
 
-if TYPE_CHECKING:
-    from jinja2 import Template
-
 MOST_RUNS = 8
+_SHARE = 0.01
+"""Largest share of the training's time that renewals take, but for the last one."""
+
+_PAGE = Markup("""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<link rel="icon" href="data:,">
+<title>{names}: ncsnx report</title>
+<style>
+{style}</style>
+</head>
+<body>
+<h1>{names}</h1>
+<nav><ul>
+{links}</ul></nav>
+<main>
+{sections}</main>
+<footer>
+<p>Made by ncsnx {version} from the files of the run. Numbers compare only where their protocols agree.</p>
+<p>Make it again: <code>{command}</code></p>
+</footer>
+</body>
+</html>
+""")
 
 
-def report_page(runs: Sequence[Run], examinations: Sequence[Examination] = ()) -> str:
-    """The page about runs, the same for the same folders. examinations: the doctor's, of some of the runs.
+def write_report(run: Run) -> None:
+    """Writes the page about a run into its folder. Raises NcsnxError."""
+    write_bytes(run.report_path, report_page([run]))
 
-    Files that can't be read become lines of the page.
+
+def report_page(runs: Sequence[Run], examinations: Sequence[Examination] = ()) -> bytes:
+    """The page about runs. examinations: the doctor's, of some of the runs.
+
+    Parts that runs lack are left out; files that can't be read become lines of the page.
     """
-    problems, budget = Problems(), PictureBudget()
-    facts = [read_facts(run, problems) for run in runs]
-    sections = [*_sections(facts, examinations, problems, budget), _left_out(problems, budget)]
-    names = ", ".join(one.name for one in facts)
-    style = resources.files("ncsnx.report").joinpath("templates", "style.css").read_text("utf-8")
-    return _template().render(
-        title=f"{names}: ncsnx report",
-        heading=names,
-        kind="run" if len(facts) == 1 else "runs",
-        sections=[section for section in sections if not section.is_empty],
-        style=style,
-        style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode("ascii"),
+    facts = [RunFacts.read(run) for run in runs]
+    sections = {title: part for title, part in _sections(facts, examinations).items() if part}
+    problems = dict.fromkeys(line for one in facts for line in one.problems)
+    if problems:
+        caption = "Files that could not be read, and results left out"
+        sections["What is not shown"] = html.table(caption, ("what",), [(line,) for line in problems])
+    link = Markup('<li><a href="#{}">{}</a></li>\n')
+    page = _PAGE.format(
+        names=", ".join(one.name for one in facts),
+        style=Markup(resources.files("ncsnx.report").joinpath("style.css").read_text("utf-8")),
+        links=html.joined(link.format(html.identifier(title), title) for title in sections),
+        sections=html.joined(html.section(title, part) for title, part in sections.items()),
         version=__version__,
-        reproduce=" ".join(["ncsnx report", *(one.run.typed for one in facts)]),
+        command=" ".join(["ncsnx report", *(one.run.typed for one in facts)]),
     )
+    return page.encode("utf-8", "backslashreplace")  # names of folders may have bytes that aren't UTF-8
 
 
-def _sections(
-    runs: Sequence[RunFacts], examinations: Sequence[Examination], problems: Problems, budget: PictureBudget
-) -> list[Section]:
-    doctors = {found.run.path: found for found in examinations}
-    place = {one.run.path: number for number, one in enumerate(runs)}
-    return [
-        differences_section(runs),
-        summary_section(runs),
-        curves_section(runs),
-        Section("Loss per level", "levels", columns=columns(runs, levels_blocks)),
-        Section(
-            "Samples while training",
-            "snapshots",
-            columns=columns(runs, lambda one: snapshot_blocks(one, place[one.run.path], problems, budget)),
-        ),
-        Section("Samples", "samples", columns=columns(runs, lambda one: sample_blocks(one, False, problems, budget))),
-        Section("Scores", "scores", columns=columns(runs, lambda one: score_blocks(one, "fid", problems))),
-        Section("Held-out losses", "losses", columns=columns(runs, lambda one: score_blocks(one, "loss", problems))),
-        Section(
-            "Likelihoods", "likelihoods", columns=columns(runs, lambda one: score_blocks(one, "likelihood", problems))
-        ),
-        Section("Samplers", "samplers", columns=columns(runs, lambda one: comparison_blocks(one, problems))),
-        Section("Neighbours", "neighbours", columns=columns(runs, lambda one: neighbor_blocks(one, problems, budget))),
-        Section("Tasks", "tasks", columns=columns(runs, lambda one: sample_blocks(one, True, problems, budget))),
-        Section(
-            "Verification",
-            "verification",
-            columns=columns(runs, lambda one: doctor_blocks(doctors[one.run.path]) if one.run.path in doctors else ()),
-        ),
-        Section("History", "history", columns=columns(runs, history_blocks)),
-        Section("Configuration", "configuration", columns=columns(runs, configuration_blocks)),
-    ]
+def _sections(runs: Sequence[RunFacts], examinations: Sequence[Examination]) -> dict[str, Markup]:
+    """The parts of the page by title, empty where no run has anything to show."""
+
+    def each(parts: Callable[[RunFacts], Iterable[Markup]]) -> Markup:
+        return html.columns(((one.name, html.joined(parts(one))) for one in runs), titled=len(runs) > 1)
+
+    verdicts = {found.run.path: found for found in examinations}
+    return {
+        "Differences": html.joined(history.differences(runs)),
+        "Summary": history.summary(runs),
+        "Training": html.plots(training_curves(runs)),
+        "Loss by noise level": each(level_curves),
+        "Samples while training": each(measurements.snapshots),
+        "Samples": each(measurements.samples),
+        "Scores": each(lambda one: measurements.scores(one, one.run.fid)),
+        "Held-out losses": each(lambda one: measurements.scores(one, one.run.loss)),
+        "Likelihoods": each(lambda one: measurements.scores(one, one.run.likelihood)),
+        "Samplers": each(measurements.samplers),
+        "Neighbours": each(measurements.neighbours),
+        "Tasks": each(measurements.tasks),
+        "Verification": each(lambda one: history.verdict(verdicts[one.run.path]) if one.run.path in verdicts else ()),
+        "History": each(history.starts),
+        "Configuration": each(history.configuration),
+    }
 
 
-def _left_out(problems: Problems, budget: PictureBudget) -> Section:
-    omitted = omitted_words(budget)
-    lines = tuple((line,) for line in dict.fromkeys(problems.lines))
-    return Section(
-        "What is not shown",
-        "left-out",
-        (
-            *((Paragraph(omitted),) if omitted else ()),
-            *((Table("Files that could not be read, and results left out", ("what",), lines),) if lines else ()),
-        ),
-    )
+@contextmanager
+def renewed_report(
+    run: Run, observer: TrainingObserver, write: Callable[[Run], None] = write_report
+) -> Iterator[TrainingObserver]:
+    """The observer for a training whose page is renewed at checkpoints and, with the last files, at the end.
+
+    A page takes less than a second; after one that took t seconds there is none for 100 t. One that can't be written is
+    a warning of the observer, once.
+    """
+    renewing = _RenewingObserver(run, observer, write)
+    try:
+        yield renewing
+    finally:
+        renewing.renew()
 
 
-@cache
-def _template() -> "Template":
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+class _RenewingObserver(ForwardingObserver):
+    """Passes all events on, and renews the page after checkpoints."""
 
-    environment = Environment(
-        loader=PackageLoader("ncsnx.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_plain,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html.j2")
+    def __init__(self, run: Run, observer: TrainingObserver, write: Callable[[Run], None]) -> None:
+        super().__init__(observer)
+        self._run, self._write = run, write
+        self._not_before = 0.0
+        self._has_warned = False
 
+    def checkpoint(self, step: int, path: Any) -> None:
+        self._observer.checkpoint(step, path)
+        if time.monotonic() >= self._not_before:
+            self.renew()
 
-def _plain(value: Any) -> Any:
-    """Text with unprintable characters escaped, so that none can hide, reorder or break what is beside it."""
-    if not isinstance(value, str) or hasattr(value, "__html__"):
-        return value
-    text = value if len(value) <= LONGEST_TEXT or value.startswith("data:image/") else f"{value[:LONGEST_TEXT]}…"
-    return "\n".join(printable(line) for line in text.split("\n"))
+    def renew(self) -> None:
+        begun = time.monotonic()
+        try:
+            self._write(self._run)
+        except Exception as error:  # whatever is wrong with the page, the training matters more
+            if not self._has_warned:
+                self._has_warned = True
+                reason = error.message if isinstance(error, NcsnxError) else str(error) or type(error).__name__
+                self._observer.warning(f"no report: {reason}; training continues without it")
+        now = time.monotonic()
+        self._not_before = now + (now - begun) / _SHARE

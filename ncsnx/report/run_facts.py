@@ -1,53 +1,28 @@
-"""The records of a run's folder. What can't be read becomes a problem of the page, never an error."""
+"""Facts about a run from its folder; a file that can't be read becomes a line in place of its facts."""
 
-import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import attrs
+from markupsafe import Markup
 
 from ncsnx.config.codec import identity
-from ncsnx.config.experiment import MOST_STEPS, Experiment
+from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError
+from ncsnx.report import html
 from ncsnx.runs.checkpoints.manifest import checkpoints
 from ncsnx.runs.folder import Run
 from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.origins import read_origins
-from ncsnx.runs.score_files import value
 from ncsnx.runs.segments import Segment, read_segments
 from ncsnx.storage import reading
 from ncsnx.storage.documents.document_files import read_document
 
 T = TypeVar("T")
 
-
-@attrs.define
-class Problems:
-    """Lines about files that couldn't be read, and about what was left out."""
-
-    lines: list[str] = attrs.field(factory=list)
-
-    def tried(self, read: Callable[[], T], otherwise: T) -> T:
-        """The result of `read`; `otherwise`, and a line, if it raises NcsnxError or OSError."""
-        try:
-            return read()
-        except OSError as error:
-            self.lines.append(f"{error.filename or 'a file'}: {error.strerror or error}")
-        except NcsnxError as error:
-            self.lines.append(str(error))
-        return otherwise
-
-    def document(self, path: Path, kind: type[T], limit: int = reading.JSON_LIMIT) -> T | None:
-        """The document in a file; None if it is missing, and also, with a line, if it can't be read."""
-
-        def read() -> T | None:
-            try:
-                return read_document(path, kind, limit)
-            except FileNotFoundError:
-                return None
-
-        return self.tried(read, None)
+_MOST_FOLDERS = 4
+"""Most results of one kind that are shown, the newest ones."""
 
 
 @attrs.frozen(kw_only=True)
@@ -55,60 +30,84 @@ class RunFacts:
     """A run with its records, as far as they can be read."""
 
     run: Run
+    problems: list[str]
+    """Lines about files that can't be read, and about results that are left out."""
     experiment: Experiment | None
-    identity: str
-    """Identity of the experiment; empty if its configuration can't be read."""
     data_fingerprint: str | None
     origins: dict[str, str]
-    segments: tuple[Segment, ...]
-    metrics: tuple[dict[str, Any], ...]
-    """Records with a step, in the file's order."""
-    steps: tuple[int, ...]
+    segments: list[Segment]
+    metrics: list[dict[str, Any]]
+    """Records in the file's order."""
+    steps: list[int]
     """Steps of the checkpoints, ascending."""
+
+    @classmethod
+    def read(cls, run: Run) -> "RunFacts":
+        """Reads a run's records."""
+        problems: list[str] = []
+        experiment = tried(run.experiment, None, problems)
+        metrics: list[dict[str, Any]] = tried(MetricsLog(run).read, [], problems)
+        return cls(
+            run=run,
+            problems=problems,
+            experiment=experiment,
+            data_fingerprint=None if experiment is None else tried(run.data_fingerprint, None, problems),
+            origins=tried(lambda: read_origins(run.origins_path), {}, problems),
+            segments=tried(lambda: read_segments(run), [], problems),
+            metrics=[record for record in metrics if isinstance(record.get("step"), int)],
+            steps=tried(lambda: checkpoints(run), [], problems),
+        )
 
     @property
     def name(self) -> str:
         """The run's name."""
         return self.run.name
 
+    @property
+    def identity(self) -> str:
+        """Identity of the experiment; empty if its configuration can't be read."""
+        return "" if self.experiment is None else identity(self.experiment)
 
-def read_facts(run: Run, problems: Problems) -> RunFacts:
-    """Reads a run's records."""
-    experiment = problems.tried(run.experiment, None)
-    none: list[dict[str, Any]] = []
-    records = problems.tried(MetricsLog(run).read, none)
-    return RunFacts(
-        run=run,
-        experiment=experiment,
-        identity="" if experiment is None else identity(experiment),
-        data_fingerprint=None if experiment is None else problems.tried(run.data_fingerprint, None),
-        origins=problems.tried(lambda: read_origins(run.origins_path), {}),
-        segments=tuple(problems.tried(lambda: read_segments(run), [])),
-        metrics=tuple(record for record in records if _has_step(record)),
-        steps=tuple(problems.tried(lambda: checkpoints(run), [])),
-    )
+    def tried(self, read: Callable[[], T], otherwise: T) -> T:
+        """The result of `read`; `otherwise`, and a line, if it raises NcsnxError or OSError."""
+        return tried(read, otherwise, self.problems)
 
+    def document(self, path: Path, kind: type[T]) -> T | None:
+        """The document in a file; None if it is missing, and also, with a line, if it can't be read."""
+        return self.tried(lambda: read_document(path, kind, reading.RECORDS_LIMIT), None) if path.exists() else None
 
-def _has_step(record: dict[str, Any]) -> bool:
-    step = record.get("step")
-    return type(step) is int and 0 <= step <= MOST_STEPS
-
-
-def measured(record: dict[str, Any], key: str) -> float:
-    """A number of a metrics record; NaN if it isn't there or isn't a valid number."""
-    found = value(record, key)
-    return math.nan if found is None else found
-
-
-def folders_in(run: Run, place: str, problems: Problems) -> list[reading.Entry]:
-    """The folders in a run's folder `place`, in the order of their last change; empty if it doesn't exist."""
-    folder = run.path / place
-
-    def found() -> list[reading.Entry]:
+    def picture(self, path: Path, caption: str, style: Literal["images", "plot"] = "images") -> Markup:
+        """The picture in a PNG; empty if it is missing, and also, with a line, if it can't be read."""
+        if not path.exists():
+            return Markup()
         try:
-            there = [entry for entry in reading.entries(folder) if entry.kind == "folder"]
-        except FileNotFoundError:
-            return []
-        return sorted(there, key=lambda entry: entry.path.lstat().st_mtime_ns)
+            return html.figure(path.read_bytes(), caption, style)
+        except (NcsnxError, OSError) as error:
+            self.problems.append(f"{path}: {error}")
+            return Markup()
 
-    return problems.tried(found, [])
+    def newest(self, folders: list[Path], what: str) -> list[Path]:
+        """The folders that changed last, the newest first, with a line about the others."""
+        folders = sorted(folders, key=lambda folder: folder.stat().st_mtime_ns, reverse=True)
+        if len(folders) > _MOST_FOLDERS:
+            self.problems.append(f"{self.name}: {what}: the newest {_MOST_FOLDERS} of {len(folders):,} are shown")
+        return folders[:_MOST_FOLDERS]
+
+
+def tried(read: Callable[[], T], otherwise: T, problems: list[str]) -> T:
+    """The result of `read`; `otherwise`, and a line in `problems`, if it raises NcsnxError or OSError."""
+    try:
+        return read()
+    except OSError as error:
+        problems.append(f"{error.filename or 'a file'}: {error.strerror or error}")
+    except NcsnxError as error:
+        problems.append(str(error))
+    return otherwise
+
+
+def as_command(recorded: str) -> str:
+    """A recorded command line that begins with `ncsnx`, wherever that was installed."""
+    program, _, rest = recorded.partition(" ")
+    if Path(program).name in ("ncsnx", "__main__.py"):
+        return f"ncsnx {rest}".rstrip()
+    return recorded

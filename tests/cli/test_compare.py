@@ -77,7 +77,9 @@ def test_json_has_a_row_for_each_setting_and_nothing_is_measured_twice(compared:
         assert 0 <= row["broken"] <= 1
         assert row["seconds"] > 0
     (place,) = [path for path in (compared / RUN / "compare").iterdir() if path.is_dir()]
-    assert json.loads((place / "results.json").read_text())["rows"] == rows
+    kept = json.loads((place / "results.json").read_text())
+    assert kept["rows"] == rows
+    assert kept["made"].keys() >= {"started", "command"}
     assert {path.name for path in place.iterdir()} >= {"trials.jsonl", "samplers.png", "samplers.svg"}
 
 

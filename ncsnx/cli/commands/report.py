@@ -67,7 +67,6 @@ def report_command(
         from ncsnx.runs.writer_lock import writer_of
         from ncsnx.stopping import StopRequest
         from ncsnx.storage.atomic import write_bytes
-        from ncsnx.storage.reading import refuse_links
 
         if len(names) > MOST_RUNS:
             raise UsageError(f"a page shows {MOST_RUNS} runs at most, not {len(names):,}")
@@ -81,9 +80,7 @@ def report_command(
             work = work_of(messages, stop)
             examinations = [examine(place, work, writer_of(place.path)) for place in found] if doctor else []
             with stop.at_once():
-                page = report_page(found, examinations).encode("utf-8")
-        if out is None:
-            refuse_links(path)
+                page = report_page(found, examinations)
         write_bytes(path, page)
         messages.info(f"report: {path} ({byte_size(len(page))})")
         if open:

@@ -20,6 +20,7 @@ from ncsnx.runs.records.comparison_record import ComparisonRecord
 from ncsnx.runs.score_files import RESULTS, Row
 from ncsnx.storage.documents.document import document_of
 from ncsnx.storage.documents.document_files import write_document
+from ncsnx.storage.process import this_process
 from ncsnx.work import Work
 
 _OF_SEEDS = ("evaluations", "distance", "spread", "broken", "seconds", "seeds")
@@ -110,7 +111,8 @@ def _of_seeds(row: Row | None) -> Mapping[str, Any] | None:
 def _write(comparison: Comparison, outcome: ComparisonOutcome, title: str) -> None:
     """Writes results and plot. The plot shows the numbers from fresh seeds where they exist."""
     protocol, caption, verdict = comparison.protocol(), comparison.caption(), outcome.verdict
-    path, content = comparison.place / RESULTS, {"protocol": protocol, "caption": caption, "rows": outcome.to_json()}
+    path = comparison.place / RESULTS
+    content = {"protocol": protocol, "caption": caption, "made": this_process(), "rows": outcome.to_json()}
     write_document(path, document_of(content, ComparisonRecord, path))
     shown = [(sampler, verdict.again.get(sampler, row)) for sampler, row in outcome.rows]
     own = shown[0][1]

@@ -104,7 +104,7 @@ def plot_distances(
     quantile NEAR_QUANTILE of the held-out distances. For the rest see `plot_scores`. Raises NcsnxError.
     """
     with plots.style():
-        figure = plots.new_figure(3.2 * len(spaces) + 0.2, 3.0, title, caption)
+        figure = plots.new_figure(3.2 * len(spaces) + 0.2, 3.5, title, caption)
         panels = figure.subplots(1, len(spaces), squeeze=False)[0]
         for axes, (name, (samples, held_out)) in zip(panels, spaces.items(), strict=True):
             if len(held_out):
@@ -118,7 +118,7 @@ def plot_distances(
             axes.set_xlim(left=0)
             axes.set_ylim(0, 1)
             axes.set_xlabel(f"distance in {name}")
-            axes.legend(loc="best")
+            axes.legend(loc="lower left", bbox_to_anchor=(0, 1))  # above the axes, where it covers no curve
         panels[0].set_ylabel("cumulative share of images")
         return plots.write(stem, figure)
 

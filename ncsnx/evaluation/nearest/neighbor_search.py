@@ -66,6 +66,7 @@ from ncsnx.sampling.score_model import ScoreModel, weights_in_words
 from ncsnx.spelling import parameter
 from ncsnx.storage import atomic
 from ncsnx.storage.parts import Part
+from ncsnx.storage.process import this_process
 from ncsnx.work import SILENT, Advance, Work
 
 _VERSION = 3
@@ -336,6 +337,7 @@ class NeighborSearch(WorkInParts[None]):
         return {
             "protocol": self.protocol(),
             "caption": self.caption(),
+            "made": this_process(),
             "verdict": None if outcome is None else attrs.asdict(outcome),
             "spaces": {
                 name: {

@@ -38,7 +38,7 @@ def draw_calibration(calibration: Calibration, curve: Sequence[CoveragePoint]) -
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     axes.tick_params(labelsize=_POINTS)
-    axes.legend(fontsize=_POINTS, frameon=False, loc="upper left")
+    figure.legend(fontsize=_POINTS, frameon=False, loc="outside lower left", ncols=3)  # covers no curve
     axes.set_title(_caption(calibration), fontsize=_SMALL_POINTS, loc="left")
     content = io.BytesIO()
     figure.savefig(content, format="png", metadata={"Software": None})

@@ -4,7 +4,7 @@ from typing import Any
 
 import attrs
 
-from ncsnx.config.strict.fields import REST, VERSION
+from ncsnx.config.strict.fields import OMITTED, REST, VERSION
 from ncsnx.runs.score_files import Row
 from ncsnx.storage.documents.document import document
 
@@ -33,5 +33,7 @@ class ComparisonRecord:
     schema_version: int = attrs.field(default=1, metadata=VERSION)
     protocol: dict[str, Any]
     caption: str
+    made: dict[str, Any] = attrs.field(factory=dict, metadata=OMITTED)
+    """The process that measured last."""
     rows: tuple[ComparedSampler, ...]
     """The run's own sampler first."""

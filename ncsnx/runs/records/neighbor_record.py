@@ -6,7 +6,7 @@ from typing import Any, Literal
 import attrs
 
 from ncsnx.config.checks import FieldError, quoted
-from ncsnx.config.strict.fields import VERSION
+from ncsnx.config.strict.fields import OMITTED, VERSION
 from ncsnx.storage.documents.document import document
 
 FILE_LIMIT = 2**30
@@ -60,6 +60,8 @@ class NeighborRecord:
     schema_version: int = attrs.field(default=1, metadata=VERSION)
     protocol: dict[str, Any]
     caption: str
+    made: dict[str, Any] = attrs.field(factory=dict, metadata=OMITTED)
+    """The process that searched."""
     verdict: Verdict | None
     """The conclusion; None without held-out images."""
     spaces: dict[str, SpaceRecord]
