@@ -79,7 +79,7 @@ def test_a_kernel_shows_progress_and_results(tmp_path: Path, monkeypatch: pytest
     assert "checkpoint" in shown(trained)
     assert "EMA weights" in shown(model)
     assert "data:image/png;base64," in shown(images)
-    assert "maximum misfit" in shown(restored)
+    assert "largest difference from the measurement" in shown(restored)
     assert [output for output in trained.outputs if output.output_type == "stream"] == []
 
 
