@@ -11,9 +11,9 @@ from ncsnx.config.feature_networks import Features
 from ncsnx.config.sampler import Sampler
 from ncsnx.jobs.distance_options import DistanceOptions
 from ncsnx.jobs.sampler_choice import FAST_OVERRIDE, with_sampler
+from ncsnx.noise.bias import known_bias
 from ncsnx.runs.model_source import Source
 from ncsnx.runtime import Runtime
-from ncsnx.samplers.bias import known_bias
 from ncsnx.work import Work
 
 
@@ -38,7 +38,7 @@ def distance_options(
 ) -> DistanceOptions:
     """The choice of features and reference; None: the defaults. Raises UsageError."""
     if features is not None:
-        require_kind("features", features, Features, "a configuration such as ncsnx.config.Inception()")
+        require_kind("features", features, Features, "a configuration such as ncsnx.config.Classifier()")
     return DistanceOptions(
         features=lambda default: default if features is None else features,
         reference=reference,

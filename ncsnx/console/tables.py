@@ -95,7 +95,7 @@ def _folded(shown: Sequence[int], widths: Sequence[int], width: int) -> set[int]
     """The columns that are folded so that the others can stay whole: the widest ones."""
     folded, missing = set[int](), _total(shown, widths) - width
     for index in sorted(shown, key=lambda index: -widths[index]):
-        if missing > 0:
+        if missing > 0 and widths[index] > _LEAST_FOLDED:
             folded.add(index)
             missing -= widths[index] - _LEAST_FOLDED
     return folded

@@ -16,9 +16,9 @@ from ncsnx.config.experiment import Experiment
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import UsageError
 from ncsnx.exchange.model_index import TASK, CardScore, model_index
+from ncsnx.noise.bias import known_bias
 from ncsnx.quantities import counted, with_error
 from ncsnx.runs.exported import CONFIG, MODEL, PICTURE, PLACEHOLDER, ExportConfig
-from ncsnx.samplers.bias import known_bias
 from ncsnx.spelling import parameter
 
 if TYPE_CHECKING:

@@ -120,7 +120,7 @@ def open_classifier(
         _write(folder, config, trained, images)
         opened = _read(folder, source.data, device)
     if trained.of_clusters:
-        work.info("the images have no labels, so the classifier learned to tell clusters of similar images")
+        work.info("not all images have labels, so the classifier learned to tell clusters of similar images")
     work.info(f"{opened.name}: {_accuracy(trained)}; saved in {folder}")
     return opened
 

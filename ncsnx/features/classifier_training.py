@@ -30,7 +30,7 @@ CLUSTERS = 10
 """Number of clusters that stand in for the classes of images without labels."""
 DIMENSIONS = 64
 """Length of a feature vector: well below 1,000, a typical number of images for a score."""
-SMALLEST = 8
+SMALLEST = 4
 """Smallest height and width of an image, in pixels."""
 _MOST_STAGES = 4
 _BATCH = 128

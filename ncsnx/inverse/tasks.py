@@ -121,8 +121,10 @@ def _hole_of(mask: Path, shape: tuple[int, int, int], fit: bool | None) -> Tenso
 
 def _rectangular(inside: Rectangle, shape: tuple[int, int, int]) -> Tensor:
     """`_hole_of` a rectangle."""
-    left, top, right, bottom = inside
     _, height, width = shape
+    if len(inside) != 4:
+        raise UsageError(f"{parameter('mask')}: expected left, top, right and bottom, found {inside}")
+    left, top, right, bottom = inside
     if not (0 <= left < right <= width and 0 <= top < bottom <= height) or inside == (0, 0, width, height):
         raise UsageError(
             f"{parameter('mask')} {','.join(map(str, inside))}: expected left, top, right and bottom of a part of "

@@ -38,8 +38,9 @@ from ncsnx.spelling import argument, parameter
 from ncsnx.stopping import StopRequest
 from ncsnx.work import Work
 
-_SAME = 1 / 255
-"""Largest difference of a value between a true picture and the training image that it is."""
+_SAME, _SAME_SHARE = 1 / 255, 0.01
+"""Largest difference of a value between a true picture and the training image that it is: a grey level, or a hundredth
+of the standard deviation of the data where that is less."""
 _MOST_SEARCHED = 2**28
 """Values of a training set that is searched for true pictures: that of CIFAR-10 has half of it."""
 _MOST_MISFIT = 0.05
@@ -95,7 +96,7 @@ def carry_out_restoration(job: RestorationJob, work: Work, stop: StopRequest) ->
         task = job.task()
         _ = task.protocol  # reads all pictures
         own = own_values(job.experiment.data, job.values, work.warning)
-        seen = seen_truths(task, job)
+        seen = seen_truths(task, job, work)
     if seen:
         more = f" and {len(seen) - 1:,} more" if len(seen) > 1 else ""
         work.warning(
@@ -140,7 +141,7 @@ def carry_out_restoration(job: RestorationJob, work: Work, stop: StopRequest) ->
     return Restoration(task=task, output=output, record=record)
 
 
-def seen_truths(task: Task, job: RestorationJob) -> list[str]:
+def seen_truths(task: Task, job: RestorationJob, work: Work) -> list[str]:
     """Names of the pictures whose truth is a training image, to 8 bits; none where the data is large or not at hand."""
     truth, data = task.truth, job.experiment.data
     if truth is None:
@@ -154,10 +155,12 @@ def seen_truths(task: Task, job: RestorationJob) -> list[str]:
     if not is_own or train.shape != truth.shape[1:] or len(train) * math.prod(train.shape) > _MOST_SEARCHED:
         return []
     seen = torch.zeros(len(truth), dtype=torch.bool)
-    for first in range(0, len(train), 256):
-        known = (train.read(torch.arange(first, min(first + 256, len(train)))).pixels.float() - black) / (white - black)
-        away = torch.cdist(truth.float().flatten(1), known.flatten(1), p=math.inf)
-        seen |= (away < _SAME).any(dim=1)
+    with work.progress("looking for the truth in the training set", total=len(train), unit="images") as advance:
+        for images in torch.split(torch.arange(len(train)), 256):
+            known = (train.read(images).pixels.float() - black) / (white - black)
+            most = min(_SAME, _SAME_SHARE * float(known.std()))
+            seen |= (torch.cdist(truth.float().flatten(1), known.flatten(1), p=math.inf) <= most).any(dim=1)
+            advance(len(images))
     return [name for name, is_seen in zip(task.names, seen.tolist(), strict=True) if is_seen]
 
 

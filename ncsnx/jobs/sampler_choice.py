@@ -20,11 +20,11 @@ from ncsnx.config.sampler import (
 )
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import UsageError
+from ncsnx.noise.bias import known_bias
 from ncsnx.quantities import percent
 from ncsnx.runs.fast_sampler import FAST_FILE, MOST_BROKEN, read_fast
 from ncsnx.runs.folder import Run
 from ncsnx.runs.model_source import Source
-from ncsnx.samplers.bias import known_bias
 from ncsnx.work import Work
 
 FAST_OVERRIDE = Override("sampler", "fast")
@@ -45,13 +45,13 @@ def measurement_warnings(sampler: Sampler, *, noisy: bool) -> Iterator[str]:
     if isinstance(sampler, DPMSolverPP | DPMSolverPPSDE | EulerAncestral | Heun | ProbabilityFlowODE):
         yield (
             f"sampler={tag_of(type(sampler))} does not reach the posterior, however many steps it takes: on Gaussian "
-            "data, up to 27 % of the way from the data's mean to the posterior's are left\n"
+            "data, the mean stays up to 27 % short of the posterior's\n"
             "use one that does:  sampler=cas"
         )
-    if noisy and isinstance(sampler, GridSampler) and sampler.steps < FEWEST_STEPS:
+    elif noisy and isinstance(sampler, GridSampler) and sampler.steps < FEWEST_STEPS:
         yield (
-            f"sampler.steps={sampler.steps} is too few for a noisy measurement: below {FEWEST_STEPS}, images vary too "
-            "much along it, with 10 steps ten times as much as the posterior\n"
+            f"sampler.steps={sampler.steps} is too few for a noisy measurement: below {FEWEST_STEPS}, images vary far "
+            "more than the posterior along what was measured\n"
             f"take more:  sampler.steps={RESTORING.steps}"
         )
 

@@ -18,7 +18,7 @@ from ncsnx.runs.exported import Export
 from ncsnx.runs.folder import Run, list_runs, open_run, pictures_hint
 from ncsnx.runs.model_source import Source, open_source
 from ncsnx.runs.names import as_typed, check_run_name
-from ncsnx.runs.origins import read_origins
+from ncsnx.runs.origins import MEASURED, read_origins
 from ncsnx.work import SILENT, Work
 
 _CONFIG, _SNAPSHOT = Run(Path()).config_path.name, Run(Path()).source_path.name
@@ -86,16 +86,28 @@ def find_training(
                 f"{source.path} is an exported model, which holds nothing to resume training from",
                 Hint("train its experiment from the beginning", f"ncsnx train {source.experiment().name}"),
             )
+    run = None if run_name is None else find_target(name, runs_folder).run
+    if run is not None and run_name is not None and runs_folder / run_name != _whole_path(run):
+        return _derived(run, overrides or []), runs_folder, check_run_name(run_name)
     target = find_target(name, runs_folder, overrides)
     if target.run is None:
         return target, runs_folder, check_run_name(target.experiment.name if run_name is None else run_name)
-    path = target.run.path if target.run.path.name not in ("", "..") else target.run.path.resolve()
-    if run_name is None or runs_folder / run_name == path:
-        return target, path.parent, path.name
-    recorded = target.run.experiment()
-    theirs = {path: f"run {target.run.name}" for path, _ in flatten(unstructure(recorded))}
-    _, origins = apply_overrides(recorded, theirs, parse_overrides(overrides or []))
-    return attrs.evolve(target, origins=origins), runs_folder, check_run_name(run_name)
+    path = _whole_path(target.run)
+    return target, path.parent, path.name
+
+
+def _whole_path(run: Run) -> Path:
+    return run.path if run.path.name not in ("", "..") else run.path.resolve()
+
+
+def _derived(run: Run, overrides: list[str]) -> Target:
+    """The target of a new run that begins from the configuration of another."""
+    recorded = run.experiment()
+    if read_origins(run.origins_path).get("data.mean") == MEASURED:  # the new run measures its own data
+        recorded = attrs.evolve(recorded, data=attrs.evolve(recorded.data, mean=None))
+    theirs = {path: f"run {run.name}" for path, _ in flatten(unstructure(recorded))}
+    changed, origins = apply_overrides(recorded, theirs, parse_overrides(overrides))
+    return Target(changed, origins, run.where, run)
 
 
 def is_path(name: str) -> bool:

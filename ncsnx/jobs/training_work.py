@@ -18,6 +18,7 @@ from ncsnx.data.transforms import scale_of
 from ncsnx.data.window import window_of
 from ncsnx.errors import Stopped
 from ncsnx.jobs.training_job import TrainingConsole, TrainingJob, TrainingResult
+from ncsnx.networks import meta_network
 from ncsnx.quantities import counted
 from ncsnx.ranks.joining import require_same
 from ncsnx.ranks.rank_group import RankGroup, held_by_first
@@ -26,7 +27,7 @@ from ncsnx.runs.checkpoints.manifest import checkpoints
 from ncsnx.runs.folder import Run
 from ncsnx.runs.git_patches import GitSource
 from ncsnx.runs.metrics_log import MetricsLog
-from ncsnx.runs.origins import read_origins
+from ncsnx.runs.origins import MEASURED, read_origins
 from ncsnx.runs.writer_lock import writer_lock
 from ncsnx.runtime import Runtime, device_name
 from ncsnx.stopping import StopRequest
@@ -44,8 +45,6 @@ from ncsnx.training.training_state import TrainingState
 
 _WEIGHTS_IN_WORDS = "raw: of the weights in training; EMA: of their moving average, which is sampled"
 """Meaning of the marks behind losses."""
-_MEASURED = "measured on the training set"
-"""Origin of values that an experiment leaves open."""
 
 
 def train_run(job: TrainingJob, console: TrainingConsole, stop: StopRequest) -> TrainingResult:
@@ -56,6 +55,7 @@ def train_run(job: TrainingJob, console: TrainingConsole, stop: StopRequest) -> 
         runtime = _runtime(job, work.ranks)
         experiment, origins = work.ranks.first(lambda: _recorded(job))
         job = attrs.evolve(job, experiment=experiment, origins=origins)
+        meta_network(experiment)  # refuses what the network can't take before data is read
         splits = open_data(job.experiment.data, data_folder(job.data), work)
         require_same(work.ranks, "has other data", {"fingerprint": splits.fingerprint})
         job = _with_measured_values(job, splits, work.ranks)
@@ -102,7 +102,7 @@ def _measured_values(job: TrainingJob, splits: Splits) -> Data:
 
 def _origins_of_added(before: Experiment, after: Experiment, known: Mapping[str, str]) -> dict[str, str]:
     """Origins, as `known`, of the values that `after` has and `before` leaves open."""
-    return {one.path: known.get(one.path, _MEASURED) for one in differences(before, after)}
+    return {one.path: known.get(one.path, MEASURED) for one in differences(before, after)}
 
 
 def _run(job: TrainingJob, fingerprint: str) -> Run:

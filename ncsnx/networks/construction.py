@@ -34,7 +34,7 @@ def empty_network(experiment: Experiment) -> ScoreFunction:
     _require_memory(meta_network(experiment))
     # modules of packages draw from torch's generator
     with torch.device("cpu"), torch.random.fork_rng(devices=()):
-        torch.manual_seed(experiment.seed)
+        torch.default_generator.manual_seed(experiment.seed)
         return construct(experiment.model, _spec(experiment))
 
 

@@ -7,7 +7,6 @@ from ncsnx.config import Model
 from ncsnx.networks.score_function import NetworkSpec, ScoreFunction
 from ncsnx.registering import unregistered
 
-_METHODS = ("score", "scaled_score")
 Maker = Callable[[Any, NetworkSpec], ScoreFunction]
 T = TypeVar("T", bound=Maker)
 
@@ -46,8 +45,9 @@ def construct(model: Model, spec: NetworkSpec) -> ScoreFunction:
 
 def _require_score(cls: type) -> None:
     """Raises TypeError that names what a class lacks to be a score network."""
-    if lacking := [name for name in _METHODS if not hasattr(cls, name)]:
+    if not issubclass(cls, ScoreFunction):
+        lacking = [name for name in ("score", "scaled_score", "noise_levels", "require_size") if not hasattr(cls, name)]
         raise TypeError(
-            f"{cls.__qualname__} is not a score network: it lacks {' and '.join(lacking)}; derive it from "
-            "ncsnx.networks.ScoreFunction, or wrap it in one (docs/adding/network.md)"
+            f"{cls.__qualname__} is not a score network: it lacks {' and '.join(lacking) or 'parts of the contract'}; "
+            "derive it from ncsnx.networks.ScoreFunction, or wrap it in one"
         )

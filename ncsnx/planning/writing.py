@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from ncsnx.config import Adam, Arrays, ConsistentAnnealed, Experiment, Karras, NumericData, OwnData, Packed, Snapshots
+from ncsnx.config.command_words import typed
 from ncsnx.config.data_sets import Images, Volumes
 from ncsnx.config.image_sizes import size_in_words
 from ncsnx.config.model import RefineNetModel
@@ -245,13 +246,12 @@ def _sampler(survey: Survey) -> list[str]:
         "change after training: `ncsnx compare` measures which comes nearest to the images.",
         f"The published one takes {counted(plan.evaluations, 'evaluation')} per image. Its T (technique 4) is as large "
         "as the compute allows, as published for similar numbers of levels; its ε brings the noise's variance after a "
-        f"level, in units of σ², as close to 1 as possible, {plan.remaining_variance:.4f}:",
+        f"level, in units of σ², as close to 1 as possible, {plan.remaining_variance:.4f}. On the command line:",
     ]
     grid = f"Karras({', '.join([f'rho={sampler.grid.rho!r}', *ends])})"
-    published = _call(published_sampler(plan), "step_size", "steps_per_level")
     return [
         *_lines(reasons),
-        f"# sampler={published},",
+        f"#   {typed(published_sampler(plan))}",
         f"sampler=ConsistentAnnealed(steps={sampler.steps}, grid={grid}),",
     ]
 

@@ -8,6 +8,9 @@ from ncsnx.config.strict.fields import REST, VERSION
 from ncsnx.storage.documents.document import document
 from ncsnx.storage.documents.document_files import read_document
 
+MEASURED = "measured on the training set"
+"""Origin of values that an experiment leaves open."""
+
 
 @document("the origins of a run's values", advice="fix it or remove it")
 @attrs.frozen(kw_only=True)

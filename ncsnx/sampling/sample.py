@@ -128,6 +128,8 @@ def protocol(model: ScoreModel, request: SampleRequest, task: "Task | None" = No
     given: dict[str, Any] = {} if request.between is None else {"between": request.between}
     if isinstance(model.source, Export) and model.source.hub is not None:
         given["source"] = model.source.hub
+    if experiment.sampler.start == "noise" and experiment.data.mean is not None:
+        given["start_mean"] = list(experiment.data.mean)
     if model.size is not None:
         given["size"] = list(model.shape[1:])
     if model.start is not None:

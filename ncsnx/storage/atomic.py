@@ -215,15 +215,6 @@ def append(path: Path, content: bytes) -> None:
         os.close(descriptor)
 
 
-def sync_file(path: Path) -> None:
-    """Syncs a file to disk. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def append_line(path: Path, line: str) -> None:
     """Appends and syncs `line` (without line breaks); creates the file if needed. Raises NcsnxError.
 

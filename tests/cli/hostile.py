@@ -52,7 +52,6 @@ _EVERYTHING = (
         "checkpoints",
         LATEST,
         "snapshots",
-        "tensorboard",
         "samples",
         "fid",
         "loss",
@@ -114,7 +113,7 @@ COMMANDS = (
             "snapshots/step-00000013.png",
             "trackers/active.json",
         ),
-        folders=("checkpoints", LATEST, "snapshots", "tensorboard", "trackers"),
+        folders=("checkpoints", LATEST, "snapshots", "trackers"),
     ),
     Attack(
         "import",

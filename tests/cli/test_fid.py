@@ -21,7 +21,6 @@ from PIL import Image
 from safetensors.torch import save
 from torch import Tensor
 
-from ncsnx.config.canonical import digest
 from ncsnx.images import to_uint8
 from ncsnx.metrics.frechet import frechet_distance_of_images, standard_error
 from ncsnx.metrics.kernel import kernel_distance
@@ -162,26 +161,6 @@ def test_of_a_reference_without_images_a_perfect_model_is_said_to_be_unknown(tra
     assert len(result.out.splitlines()) == 2
     (row,) = rows(folder, "--range", "12", "--reference", "stats.npz")
     assert row["perfect_model"] is None
-
-
-def test_a_sweep_of_an_earlier_version_goes_on_and_is_told_of_a_perfect_model(workplace: Path) -> None:
-    """The old protocol held the distance between halves of the reference, and the folder's name its digest."""
-    (sweep,) = sweeps(workplace)
-    expected = rows(workplace)
-    content = json.loads((sweep / "scores.json").read_text())
-    del content["perfect_model"]
-    content["protocol"]["reference"] |= {"floor": 1.5, "floor_halves": [749, 749]}
-    content["rows"] = content["rows"][:2]
-    (sweep / "scores.json").write_text(json.dumps(content, indent=2))
-    former = sweep.rename(sweep.with_name(f"{sweep.name.rpartition('-')[0]}-{digest(content['protocol'])[:8]}"))
-    assert former.name != sweep.name
-
-    seen = fid(workplace, "--range", "4:8")
-    assert "all 2 checkpoints are already measured" in seen.err
-    assert json.loads((former / "scores.json").read_text())["perfect_model"] == expected[0]["perfect_model"]
-    assert fid(workplace).code == 0
-    assert sweeps(workplace) == [former]
-    assert measured(rows(workplace)) == measured(expected)
 
 
 @pytest.mark.slow

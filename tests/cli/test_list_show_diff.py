@@ -94,7 +94,7 @@ def test_a_name_of_a_higher_rank_is_listed_once_and_what_it_hides_is_told_where_
     outcome = run("list")
     assert outcome.out.count("digits ") == 2  # a name, and its kind of data
     assert outcome.err.startswith("digits is experiments/digits.py:3; ")
-    assert outcome.err.endswith("experiments/digits.py:5 is not used\n")
+    assert outcome.err.endswith("experiments/digits.py:17 is not used\n")
 
 
 def test_two_files_with_one_name_are_listed_as_a_contradiction_with_both_places(own: Path) -> None:

@@ -284,12 +284,6 @@ def test_more_neighbours_than_training_images_are_a_mistake(few: Path) -> None:
     assert neighbors(few, "--k", "20", "--n", "1", "--features", "none", *CPU, run="none").code == 0
 
 
-def test_features_that_do_not_fit_the_data_end_in_one_line(few: Path) -> None:
-    result = neighbors(few, "--features", "classifier", *CPU, run="none")
-    assert result.code == 1
-    assert error(result)
-
-
 @pytest.mark.slow
 def test_a_search_that_is_stopped_goes_on_after_its_last_finished_batch(searched: Path, workplace: Path) -> None:
     words = ("--n", "200", "--k", "3", "--batch-size", "4", *JUDGE, *CPU)

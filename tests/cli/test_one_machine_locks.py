@@ -25,7 +25,7 @@ def test_training_and_sampling_warn_and_are_refused_while_another_machine_writes
     assert sampled.code == 0, sampled.err
     assert sampled.err.count(WARNING) == 1
 
-    note = {"started": "then", "command": "ncsnx train digits", "pid": 7, "host": "node9"}
+    note = {"started": "then", "command": "ncsnx train digits", "pid": 7, "host": "node9", "job": None}
     (here / "runs" / "digits" / HOLDER).write_text(json.dumps(note))
     refused = run("train", "digits", "steps=4", *SMALL, *CPU)
     assert refused.code == 1

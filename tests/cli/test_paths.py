@@ -216,7 +216,7 @@ def test_the_home_is_expanded_wherever_a_path_is_taken(place: Path, monkeypatch:
     assert run("show", "~/mine.py:mine").code == 0
     Run.create(home / "runs", "one", minimal(), {}, None, "f" * 64)
     assert "one" in run("list", "--runs=~/runs").out
-    assert "from     home/runs/one" in run("show", "~/runs/one").out
+    assert "from      home/runs/one" in run("show", "~/runs/one").out
     assert run("diff", "~/mine.py", "~/runs/one").code == 0
     assert run("data", "pack", "digits", "--out=~/digits.pack", "--quiet").code == 0
     assert run("data", "check", "~/digits.pack").code == 0

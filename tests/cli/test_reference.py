@@ -170,7 +170,7 @@ def test_a_file_of_statistics_is_checked_and_shown(place: Path) -> None:
     [
         (["nothing"], "no experiment is named 'nothing'"),
         (["./nothing"], "there is no run at './nothing'"),
-        (["pics"], "no experiment is named 'pics'"),
+        (["pics"], "pics is a folder, not an experiment"),
         (["pics.zip"], "there is no folder or zip 'pics.zip' for the reference; expected train, held-out"),
         (
             ["digits", "--reference", "tain"],

@@ -8,7 +8,7 @@ import pytest
 
 from ncsnx.runs.checkpoints.manifest import checkpoints
 from ncsnx.runs.folder import Run
-from ncsnx.runs.origins import read_origins
+from ncsnx.runs.origins import MEASURED, read_origins
 from tests.training.tiny import CPU, command, overrides
 
 WITHOUT_GRIDS = overrides("snapshots=none", "steps=4")
@@ -67,13 +67,14 @@ def test_changes_of_the_identity_are_refused_with_the_name_to_use_and_that_start
     words = ["train", "runs/first", "optimizer.lr=5e-4"]
     refused = command(*words, *CPU, folder=folder)
     assert refused.code == 1
-    assert "optimizer.lr: 0.001 → 0.0005" in refused.err
+    assert "optimizer.lr: 0.002 → 0.0005" in refused.err
     assert "--run first-2" in refused.err
     assert "resume the run as it is:  ncsnx train runs/first\n" in refused.err
     assert command(*words, "--run", "first-2", *CPU, folder=folder).code == 0
     new = Run(folder / "runs" / "first-2")
     origins = read_origins(new.origins_path)
     assert origins.pop("optimizer.lr") == "command line"
+    assert origins.pop("data.mean") == MEASURED
     assert set(origins.values()) == {"run first"}
     assert new.experiment().model == named.experiment().model
     assert not new.source_path.exists()
@@ -82,11 +83,19 @@ def test_changes_of_the_identity_are_refused_with_the_name_to_use_and_that_start
     assert "complete: nothing to train" in again.err
 
 
+def test_a_run_from_the_configuration_of_another_measures_the_mean_of_its_own_data(named: Run) -> None:
+    folder = named.path.parent.parent
+    words = ["train", "runs/first", "data.transform=rescaled", "steps=1", "--run", "rescaled"]
+    assert command(*words, *CPU, folder=folder).code == 0
+    (before,), (after,) = (run.experiment().data.mean or () for run in (named, Run(folder / "runs" / "rescaled")))
+    assert after == pytest.approx(2 * before - 1, abs=1e-3)
+
+
 def test_a_name_is_the_experiment_before_the_run_whose_resumption_is_offered(tmp_path: Path) -> None:
     assert command("train", "digits", *WITHOUT_GRIDS, *CPU, folder=tmp_path).code == 0
     refused = command("train", "digits", *CPU, folder=tmp_path)
     assert refused.code == 1
-    assert "model.width: 4 → 32" in refused.err
+    assert "model.width: 4 → 16" in refused.err
     assert "resume the run as it is:  ncsnx train runs/digits\n" in refused.err
     assert command("train", "runs/digits", *CPU, folder=tmp_path).code == 0
 

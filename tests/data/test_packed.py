@@ -275,7 +275,6 @@ def test_the_base_of_the_hostile_headers_is_valid(tmp_path: Path) -> None:
         changed(offset=10**12),
         changed(version=2),
         changed(version="[red]1[/red]"),
-        b"{}",
         b"[]",
         b"null",
         b"",

@@ -14,7 +14,12 @@ from ncsnx.config.overrides import apply_sampler_overrides, parse_overrides
 from ncsnx.config.sampler import ConsistentAnnealed, GridSampler, Sampler, TrainedLevels
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.evaluation.comparing.comparison_candidates import _grids, comparison_candidates, default_counts
+from ncsnx.evaluation.comparing.comparison_candidates import (
+    _grids,
+    comparison_candidates,
+    default_counts,
+    most_evaluations,
+)
 from ncsnx.samplers import Steps, contract
 from ncsnx.samplers.building import evaluations
 from ncsnx.samplers.contract import definition_of
@@ -38,6 +43,10 @@ def test_every_setting_can_be_typed_and_takes_no_more_evaluations_than_were_aske
 def test_a_twelfth_of_the_own_evaluations_is_tried_too() -> None:
     counts = {name: default_counts(resolve(name).experiment) for name in ("digits", "cifar10")}
     assert counts == {"digits": [4, 5, 6, 8, 10, 20], "cifar10": [4, 5, 6, 8, 10, 20, 1161 // 12]}
+
+
+def test_a_run_whose_own_sampler_takes_few_evaluations_may_get_another_with_as_many() -> None:
+    assert [most_evaluations(own) for own in (20, 47, 48, 121, 1161)] == [20, 47, 4, 10, 96]
 
 
 def test_few_evaluations_are_tried_on_a_narrow_grid_where_a_sampler_says_so() -> None:

@@ -63,7 +63,7 @@ def test_a_published_model_gives_the_images_of_its_run(writer: LocalHub, workpla
     again = command("sample", address, "--n", "2", "--seed", "3", *CPU, folder=workplace)
     assert "already sampled" in again.err
     shown = command("show", "hf://ada/digits@main", folder=workplace)
-    assert f"from     {address}" in shown.out
+    assert f"from      {address}" in shown.out
     assert "no value differs" in command("diff", address, "runs/digits", folder=workplace).out
 
 

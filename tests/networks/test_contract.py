@@ -119,9 +119,11 @@ def test_a_configuration_has_one_network() -> None:
 
 def test_a_module_without_a_score_is_refused_with_what_it_lacks() -> None:
     kind = type("Unregistered", (Model,), {})
-    lacks = "is not a score network: it lacks score and scaled_score; derive it from "
+    lacks = "is not a score network: it lacks score and scaled_score and noise_levels and require_size; derive it from "
     with pytest.raises(TypeError, match=f"^Module {lacks}"):
         network(kind)(nn.Module)  # type: ignore[type-var]
+    with pytest.raises(TypeError, match="it lacks noise_levels and require_size"):
+        network(kind)(type("Half", (nn.Module,), {"score": None, "scaled_score": None}))  # type: ignore[type-var]
     network(kind)(lambda model, spec: nn.Identity())  # type: ignore[arg-type, return-value]
     with pytest.raises(TypeError, match=f"^Identity {lacks}"):
         construct(kind(), spec(8))

@@ -31,7 +31,7 @@ def test_costs_follow_from_the_samplers_evaluations_and_the_held_out_images() ->
         "snapshots.n=4",
         "snapshots.every=1",
     )
-    experiment = resolve("digits", overrides(*words, "snapshots.sampler.steps=31")).experiment
+    experiment = resolve("digits", overrides(*words, "snapshots.sampler=cas", "snapshots.sampler.steps=31")).experiment
     cost = cost_of(experiment, NOMINAL, held_out=9)  # in units of an evaluation; a training image takes three
     assert cost.steps == 1000 * 16 * 3
     assert cost.snapshots == 4 * 4 * 31  # four grids of four images, by 31 evaluations

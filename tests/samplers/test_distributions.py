@@ -10,10 +10,10 @@ from torch import Tensor
 from ncsnx.config import AnnealedLangevin, Arrays, ConsistentAnnealed, Geometric, Heun, PredictorCorrector, Sampler
 from ncsnx.config.discovery import resolve
 from ncsnx.config.sampler import GridSampler
+from ncsnx.noise.bias import known_bias
 from ncsnx.noise.level_plan import NoisePlan
 from ncsnx.noise.levels import sigmas
 from ncsnx.noise.techniques import best_step_size, langevin_variance, spaced_ratio
-from ncsnx.samplers.bias import known_bias
 from ncsnx.samplers.building import build_sampler
 from ncsnx.samplers.contract import definition_of
 from ncsnx.sampling.experiments import experiment_draws

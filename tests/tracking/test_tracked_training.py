@@ -72,7 +72,7 @@ def test_a_resumed_run_continues_its_record_without_doubled_steps(place: Path) -
     assert steps(place, "samples") == [4, 6, 8, 12]
     (config, *_) = (row["config"] for row in rows(place) if "config" in row)
     assert isinstance(config, dict)
-    assert (config["optimizer"], config["optimizer.lr"], config["data"]) == ("adam", 0.001, "digits")
+    assert (config["optimizer"], config["optimizer.lr"], config["data"]) == ("adam", 0.002, "digits")
     assert command("doctor", "digits", folder=place).code == 0
     assert command(*training("--no-report"), "--no-track", folder=place).code == 0
     assert recorded_trackers(Run(run)) == ((), [])

@@ -82,10 +82,11 @@ def compare_command(
     evaluations and seconds per image. The run's own sampler comes first, then settings of every other sampler.
 
     The recommended setting takes the fewest evaluations whose measured distance is no larger than the run's own
-    sampler's, and at most a twelfth of its evaluations. If there is none, it is the usable one with the smallest
-    distance. Since a choice among many measurements is partly luck, it is measured again with fresh seeds, and so is
-    the run's own sampler. It is stored in the run, and sampler=fast selects it in `sample`, `restore` and `fid`. Where
-    no setting is usable, nothing is stored, and the exit code is still 0. An interrupted comparison resumes.
+    sampler's, and at most a twelfth of its evaluations (as many, if it takes fewer than 48). If there is none, it is
+    the usable one with the smallest distance. Since a choice among many measurements is partly luck, it is measured
+    again with fresh seeds, and so is the run's own sampler. It is stored in the run, and sampler=fast selects it in
+    `sample`, `restore` and `fid`. Where no setting is usable, nothing is stored, and the exit code is still 0. An
+    interrupted comparison resumes.
     """
     with session(BATCHES, verbose=verbose, quiet=quiet, shared=Shared(gpus=gpus, device=device)) as messages:
         from ncsnx.config.overrides import parse_overrides, split_overrides

@@ -50,7 +50,7 @@ StepsPerLevel = Annotated[
         "--steps-per-level",
         metavar="T",
         parser=a_count(1, _MOST_STEPS),
-        help="Langevin steps per level.",
+        help="Steps per level of the published sampler.",
         show_default="3 to 5, by the number of levels",
         rich_help_panel=NOISE_PANEL,
     ),
@@ -107,11 +107,11 @@ def plan_command(
         from ncsnx.config.variants import load_plugins
         from ncsnx.data import data_folder
         from ncsnx.data.readers.from_path import Reading
+        from ncsnx.noise.bias import known_bias
         from ncsnx.planning.differing import plan_differences
         from ncsnx.planning.survey import Choices, data_remarks, survey
         from ncsnx.planning.timing import bf16_speedups, time_experiment
         from ncsnx.runtime import Runtime
-        from ncsnx.samplers.bias import known_bias
         from ncsnx.stopping import StopRequest
 
         choices = Choices(overlap=overlap, steps_per_level=steps_per_level, exact=exact or None, seed=seed)

@@ -129,7 +129,7 @@ def _find(
         if not Path(name).is_dir():
             raise
         folder = Hint("for the folder of images of that name", f"ncsnx reference {shlex.quote(f'./{name}')}")
-        raise UsageError(error.message, *error.hints, folder) from error
+        raise UsageError(error.message, folder) from error
     if target.run is not None:
         return DataSource.of_run(target.run, data_folder(data)), reference
     return DataSource(data=target.experiment.data, folder=data_folder(data)), reference

@@ -86,7 +86,8 @@ def restore_command(
     number of channels, in the data's own values (see --measure), or of complex H×W for a model of complex data. One
     .npy may hold several pictures, P×H×W or P×H×W×C.
 
-    Draws by 100 steps of cas, which reaches the posterior, unless the sampler is changed; sampler=ald is the run's own.
+    Draws by 100 steps of cas, which reaches the posterior, unless the sampler is changed: sampler=ald takes
+    the published one of a run that has it.
 
     Writes what `ncsnx sample` writes, a grid with the given picture, the images, their mean and their spread, maps of
     mean, deviation and quantiles, and how well the images agree with the picture; with --truth also PSNR, SSIM,

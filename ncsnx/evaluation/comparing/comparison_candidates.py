@@ -20,8 +20,7 @@ _EVALUATIONS = (4, 5, 6, 8, 10, 20)
 """Numbers of evaluations that are always tried, of each sampler from its own fewest on."""
 _LONGEST_STEP = 2.0
 """Mean factor between neighbouring levels of the narrow grid, at most."""
-LEAST_SAVING = 12
-"""A sampler counts as fast if it takes at most this fraction (1/12) of the run's own sampler's evaluations."""
+_LEAST_SAVING = 12
 
 
 def comparison_candidates(
@@ -58,10 +57,18 @@ def comparison_candidates(
     return found
 
 
+def most_evaluations(own: int) -> int:
+    """Most evaluations of a setting that counts as fast: a twelfth of those of the run's own sampler.
+
+    Where that is fewer than any sampler is tried with, as many as the run's own.
+    """
+    return own // _LEAST_SAVING if own // _LEAST_SAVING >= _EVALUATIONS[0] else own
+
+
 def default_counts(experiment: Experiment) -> list[int]:
     """Numbers of evaluations to try: a few small ones, and the largest that counts as fast."""
     own = evaluations(experiment.sampler, experiment.schedule.levels) or 0
-    return sorted({*_EVALUATIONS, max(own // LEAST_SAVING, _EVALUATIONS[0])})
+    return sorted({*_EVALUATIONS, max(most_evaluations(own), _EVALUATIONS[0])})
 
 
 def _possible(experiment: Experiment, tag: str, counts: Sequence[int] | None) -> list[Sampler]:

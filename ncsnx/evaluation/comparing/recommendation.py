@@ -8,12 +8,12 @@ import attrs
 from ncsnx.config.command_words import typed
 from ncsnx.config.sampler import Sampler
 from ncsnx.errors import NcsnxError
-from ncsnx.evaluation.comparing.comparison_candidates import LEAST_SAVING
+from ncsnx.evaluation.comparing.comparison_candidates import most_evaluations
+from ncsnx.noise.bias import known_bias
 from ncsnx.quantities import counted, number, percent
 from ncsnx.runs.fast_sampler import MOST_BROKEN, FastSampler, is_no_worse, is_usable, read_fast, write_fast
 from ncsnx.runs.folder import Run
 from ncsnx.runs.score_files import Row
-from ncsnx.samplers.bias import known_bias
 from ncsnx.work import Work
 
 
@@ -42,7 +42,7 @@ def recommend(
     protocol: dict[str, Any],
     measured_again: Callable[[Sampler], Row],
 ) -> Recommendation:
-    """The recommended one of the usable settings with at most a twelfth of the run's own sampler's evaluations.
+    """The recommended one of the usable settings with few enough evaluations (see `most_evaluations`).
 
     It is the setting with the fewest evaluations of those that measured no worse than the run's own sampler; if there
     is none, the setting with the smallest distance. own: the run's own sampler. measured_again: returns the row of a
@@ -61,7 +61,7 @@ def recommend(
         for sampler, row in rows
         if row["seeds"] == own_row["seeds"]
         and row["evaluations"] is not None
-        and row["evaluations"] * LEAST_SAVING <= own_row["evaluations"]
+        and row["evaluations"] <= most_evaluations(int(own_row["evaluations"]))
     ]
     usable = [pair for pair in fast if is_usable(pair[1], own_row, n)]
     usable.sort(key=lambda pair: float(pair[1]["distance"]))
@@ -89,7 +89,7 @@ def recommend(
 
 
 def _why_nothing(own: Row, fast: Sequence[tuple[Sampler, Row]], again: Mapping[Sampler, Row]) -> str:
-    few = f"at most a twelfth of the run's own sampler's {counted(own['evaluations'], 'evaluation')}"
+    few = f"at most {counted(most_evaluations(int(own['evaluations'])), 'evaluation')}"
     if not fast:
         return f"no measured setting takes {few}"
     shares = [again.get(sampler, row)["broken"] for sampler, row in fast]

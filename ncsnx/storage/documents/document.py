@@ -1,7 +1,6 @@
 """Kinds of JSON documents, each declared as a frozen attrs class with `@document`.
 
-Unknown keys are refused, except in fields declared as `dict[str, Any]`. When the form of a kind changes, increase the
-default of its version field and add a migration from the previous form there (see `ncsnx.config.strict.fields`).
+Unknown keys are refused, except in fields declared as `dict[str, Any]`. A form of a newer version is refused.
 """
 
 from collections.abc import Callable
