@@ -21,6 +21,7 @@ from ncsnx.storage.documents.document_files import read_document
 
 T = TypeVar("T")
 
+_LARGEST_PICTURE = 2**26
 _MOST_FOLDERS = 4
 """Most results of one kind that are shown, the newest ones."""
 
@@ -81,7 +82,8 @@ class RunFacts:
         if not path.exists():
             return Markup()
         try:
-            return html.figure(path.read_bytes(), caption, style)
+            reading.refuse_links(path.parent)
+            return html.figure(reading.read_bytes(path, _LARGEST_PICTURE), caption, style)
         except (NcsnxError, OSError) as error:
             self.problems.append(f"{path}: {error}")
             return Markup()
