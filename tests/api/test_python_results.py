@@ -55,7 +55,7 @@ def test_a_comparison_lists_the_runs_own_sampler_first(run: Run, cache: Path) ->
     assert found.scores[0].sampler == run.experiment().sampler
     assert {type(one.sampler) for one in found.scores[1:]} == {ConsistentAnnealed}
     assert found.recommended is None
-    assert "twelfth" in found.reason
+    assert "no setting with at most" in found.reason
     assert (found.folder / "results.json").is_file()
     assert found.titles[0] in found._repr_html_()
 

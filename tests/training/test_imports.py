@@ -10,7 +10,7 @@ from tests.training.tiny import CPU, training
 PROGRAM = f"""
 import sys
 from ncsnx.cli import app
-for words in {[training("steps=2"), ["sample", "digits", "--n", "2", *CPU]]!r}:
+for words in {[training("steps=2", "--no-report"), ["sample", "digits", "--n", "2", *CPU]]!r}:
     app(words, standalone_mode=False)
 assert not {{"sklearn", "torch._dynamo", "torch._inductor", "matplotlib"}} & set(sys.modules)
 """
