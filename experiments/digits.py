@@ -1,4 +1,4 @@
-"""Handwritten digits at 8 px: trains in three to four minutes on two CPU cores, on images that ship with scikit-learn."""
+"""Handwritten digits at 8 px: trains in minutes on two CPU cores, on images that ship with scikit-learn."""
 
 from ncsnx.config import (
     Adam,
