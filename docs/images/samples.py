@@ -1,8 +1,8 @@
 """Joins the grids of two samplings into the picture at the top of the README.
 
-    ncsnx sample digits --ckpt latest --n 64
-    ncsnx sample phantom64x48 --n 16 sampler=cas sampler.steps=40
-    python docs/images/samples.py DIGITS/grid.png PHANTOMS/grid.png docs/images/samples.png
+ncsnx sample digits --ckpt latest --n 64
+ncsnx sample phantom64x48 --n 16 sampler=cas sampler.steps=40
+python docs/images/samples.py DIGITS/grid.png PHANTOMS/grid.png docs/images/samples.png
 """
 
 import sys
