@@ -44,7 +44,7 @@ BUDGET = {
     "notebooks": 60,
     "planning": 1_844,
     "ranks": 961,
-    "report": 779,
+    "report": 781,
     "runs": 5_242,
     "samplers": 1_160,
     "sampling": 1_725,
