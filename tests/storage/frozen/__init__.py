@@ -22,7 +22,6 @@ from ncsnx.runs.folder import RunConfig
 from ncsnx.runs.origins import Origins
 from ncsnx.runs.records.comparison_record import ComparisonRecord
 from ncsnx.runs.records.neighbor_record import NeighborRecord
-from ncsnx.runs.records.parameter_sweep_record import ParameterSweepRecord
 from ncsnx.runs.records.sample_record import SampleRecord
 from ncsnx.runs.records.tracker_records import TrackerChoice, TrackerNotes
 from ncsnx.runs.records.trial_record import TrialRecord
@@ -55,7 +54,6 @@ FILES: dict[str, type] = {
     "run/samples/*/protocol.json": SampleRecord,
     "run/segments.jsonl": Segment,
     "some.pack": PackedHeader,
-    "sweep/sweep.json": ParameterSweepRecord,
     "task*/protocol.json": SampleRecord,
     "task*/task.json": TaskRecord,
     "trackers/active.json": TrackerChoice,
