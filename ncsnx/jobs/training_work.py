@@ -32,7 +32,7 @@ from ncsnx.runs.writer_lock import writer_lock
 from ncsnx.runtime import Runtime, device_name
 from ncsnx.stopping import StopRequest
 from ncsnx.tracking.choosing import record_trackers
-from ncsnx.tracking.tracked_training import tracked
+from ncsnx.tracking.sending import tracked
 from ncsnx.training.files.recording import TENSORBOARD_HINT, has_tensorboard
 from ncsnx.training.loop import train_steps
 from ncsnx.training.observer import TrainingObserver
@@ -161,7 +161,9 @@ class _Training:
         record_trackers(self.run, trackers)
         with ExitStack() as following:
             if trackers:
-                observer = following.enter_context(tracked(self.run, observer, trackers, lambda: self.stop.requested))
+                following.enter_context(
+                    tracked(self.run, trackers, observer.warning, observer.note, lambda: self.stop.requested)
+                )
             if options.report:
                 observer = following.enter_context(renewed_report(self.run, observer))
             yield observer
