@@ -26,10 +26,10 @@ FLOORS = (
 )
 """Layers from the bottom up: a module imports nothing from a layer above its own."""
 BUDGET = {
-    ".": 1_855,
+    ".": 1_854,
     "api": 1_096,
-    "cli": 6_903,
-    "config": 3_636,
+    "cli": 6_123,
+    "config": 3_539,
     "console": 1_379,
     "data": 6_141,
     "evaluation": 5_947,

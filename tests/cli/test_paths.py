@@ -12,7 +12,7 @@ import pytest
 import typer
 
 from ncsnx.cli import app
-from ncsnx.cli.path_parameters import PARSERS, a_file_behind_tag
+from ncsnx.cli.parameters import a_file_behind_tag, a_folder, a_name_or_path, a_path
 from ncsnx.config.data_sets import Data
 from ncsnx.config.feature_networks import Features
 from ncsnx.config.variants import Config, variants
@@ -84,6 +84,7 @@ def _parameters(command: tuple[str, ...], function: Callable[..., Any], built: A
         yield Parameter(command, name, kind, info.parser, one.required, is_option)
 
 
+PARSERS = (a_path, a_folder, a_name_or_path, a_file_behind_tag)
 BUILT: Any = typer.main.get_command(app)  # once: it takes longer than all that is tried below
 COMMANDS = {command: list(_parameters(command, *found)) for command, *found in _commands(BUILT)}
 PATHS = [one for parameters in COMMANDS.values() for one in parameters if one.parser in PARSERS]

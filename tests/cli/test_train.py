@@ -326,7 +326,7 @@ def test_missing_data_says_what_to_type_and_leaves_no_run(tmp_path: Path) -> Non
     assert err.splitlines() == [
         "error: LSUN bedroom is not here: data/lsun/bedroom_train_lmdb/data.mdb is missing.",
         "  download it (43 GB):  ncsnx data download bedroom128",
-        "  or say where it is:   ncsnx train bedroom128 data.root=DIR",
+        "  or say where it is:   data.root=DIR",
     ]
     assert list(tmp_path.iterdir()) == []
 

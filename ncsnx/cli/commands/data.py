@@ -8,10 +8,9 @@ import attrs
 import typer
 
 from ncsnx.cli import options
-from ncsnx.cli.bad_values import a_count
 from ncsnx.cli.command_registry import DATA_PANEL, group
+from ncsnx.cli.parameters import a_folder, a_name_or_path, a_path
 from ncsnx.cli.parsing import data_sources as sources
-from ncsnx.cli.path_parameters import a_folder, a_name_or_path, a_path
 from ncsnx.cli.session import FROM_THE_START, Shared, session
 from ncsnx.console.working import work_of
 from ncsnx.quantities import byte_size, counted
@@ -39,7 +38,8 @@ Workers = Annotated[
     typer.Option(
         "--workers",
         metavar="N",
-        parser=a_count(0, 256),
+        min=0,
+        max=256,
         help="Processes that decode images.",
         show_default="one per processor",
         rich_help_panel=options.EXECUTION_PANEL,
@@ -50,7 +50,8 @@ PackingRanks = Annotated[
     typer.Option(
         "--gpus",
         metavar="N",
-        parser=a_count(1, 1024),
+        min=1,
+        max=1024,
         help="Ranks of this machine that share the images. They need no GPU. For several machines use torchrun.",
         show_default="one",
         rich_help_panel=options.EXECUTION_PANEL,
@@ -179,14 +180,15 @@ def data_show_command(
     array: sources.ArrayName = None,
     n: Annotated[
         int,
-        typer.Option("--n", metavar="N", parser=a_count(1, 1_024), help="Images on the sheet.", rich_help_panel=_SHEET),
+        typer.Option("--n", metavar="N", min=1, max=1_024, help="Images on the sheet.", rich_help_panel=_SHEET),
     ] = 64,
     seed: Annotated[
         int,
         typer.Option(
             "--seed",
             metavar="SEED",
-            parser=a_count(0, 2**32 - 1),
+            min=0,
+            max=2**32 - 1,
             help="Determines which images those are.",
             rich_help_panel=_SHEET,
         ),

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ncsnx.cli import options
-from ncsnx.cli.bad_values import a_count
 from ncsnx.cli.command_registry import TRAIN_PANEL, command
+from ncsnx.cli.completion import complete_field
 from ncsnx.cli.session import Shared, session
 
 if TYPE_CHECKING:
@@ -17,14 +17,7 @@ SWEEP_PANEL = "Sweep"
 COMPARISON_PANEL = "Comparison"
 
 
-def _refuse_fields(words: list[str]) -> None:
-    """Raises UsageError for a field that is typed as an option (`--steps 900`), with the command for `steps=900`."""
-    from ncsnx.cli.parsing.fields_as_options import refuse_fields
-
-    refuse_fields("sweep", sweep_command, words)
-
-
-@command("sweep", panel=TRAIN_PANEL, place=15, check_words=_refuse_fields)
+@command("sweep", panel=TRAIN_PANEL, place=15)
 def sweep_command(
     context: typer.Context,
     experiment: options.ExperimentOrRun,
@@ -32,6 +25,7 @@ def sweep_command(
         list[str] | None,
         typer.Argument(
             metavar="FIELD=VALUE,VALUE",
+            autocompletion=complete_field,
             help="Values that a field takes in turn, such as model.width=32,64; FIELD=VALUE is the same for all runs.",
         ),
     ] = None,
@@ -48,7 +42,8 @@ def sweep_command(
         typer.Option(
             "--seeds",
             metavar="N",
-            parser=a_count(1, 1_000),
+            min=1,
+            max=1_000,
             help="Train every setting N times, with the experiment's seed and those that follow it.",
             rich_help_panel=SWEEP_PANEL,
         ),
@@ -113,7 +108,8 @@ def sweep_command(
         typer.Option(
             "--gpus",
             metavar="N",
-            parser=a_count(1, 1024),
+            min=1,
+            max=1024,
             help="GPUs of this machine, each of which trains runs of its own.",
             show_default="one device",
             rich_help_panel=options.EXECUTION_PANEL,

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ncsnx.cli.bad_values import a_size
-from ncsnx.cli.path_parameters import a_name_or_path
+from ncsnx.cli.parameters import a_name_or_path, a_size
 
 if TYPE_CHECKING:
     from ncsnx.config.data_sets import Data, OwnData
@@ -162,15 +161,13 @@ def refuse_options(source: str, data: "Data", said: "Reading") -> None:
     """Raises UsageError for an option about reading images, where the source is an experiment on `data`."""
     import attrs
 
-    from ncsnx.cli.retyping import typed_instead
     from ncsnx.config.differences import shown
     from ncsnx.errors import Hint, UsageError
 
     for field, value in said.given().items():
         hints = [Hint(f"for a folder of that name, write ./{source}")]
         if field in attrs.fields_dict(type(data)):
-            instead = typed_instead(OPTIONS[field], f"data.{field}={shown(value)}")
-            hints.insert(0, Hint("change the experiment instead", instead))
+            hints.insert(0, Hint("change the experiment instead", adds=f"data.{field}={shown(value)}"))
         raise UsageError(f"{OPTIONS[field]} goes with your own images, but {source} is an experiment", *hints)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ncsnx.cli.options import MEASUREMENT_PANEL
-from ncsnx.cli.path_parameters import a_path
+from ncsnx.cli.parameters import a_path
 
 _TASK = "Task (give one)"
 
@@ -177,12 +177,3 @@ Truth = Annotated[
         rich_help_panel=MEASUREMENT_PANEL,
     ),
 ]
-
-
-def task_options() -> list[str]:
-    """The options of all tasks."""
-    import attrs
-
-    from ncsnx.jobs.task_choice import TaskOptions
-
-    return [f"--{field.name.replace('_', '-')}" for field in attrs.fields(TaskOptions)]
