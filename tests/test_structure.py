@@ -31,7 +31,7 @@ BUDGET = {
     "cli": 6_867,
     "config": 3_636,
     "console": 1_610,
-    "data": 6_141,
+    "data": 6_132,
     "evaluation": 5_947,
     "exchange": 1_541,
     "features": 1_265,
@@ -48,7 +48,7 @@ BUDGET = {
     "runs": 5_242,
     "samplers": 1_160,
     "sampling": 1_725,
-    "storage": 2_790,
+    "storage": 2_095,
     "tracking": 1_159,
     "training": 1_977,
 }
