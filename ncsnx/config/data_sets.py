@@ -419,6 +419,6 @@ class Packed(NumericData):
     """A file written by `ncsnx data pack`: images decoded once, with their split."""
 
     path: str = attrs.field(validator=checks.one_line, metadata=OUTSIDE_IDENTITY)
-    """The packed file. A relative path is looked up in the current folder, then in the data folder."""
+    """The packed data set, a folder. A relative path is looked up in the current folder, then in the data folder."""
     channels: int = attrs.field(default=3, validator=checks.between(1, MOST_CHANNELS))
     """Number of channels of the packed images, 1 to 1,024."""

@@ -210,7 +210,7 @@ def test_another_packed_file_says_nothing(packed: Path) -> None:
     np.save(packed / "other.npy", np.arange(9 * 8 * 8, dtype=np.uint8).reshape(9, 8, 8))
     other = command("data", "pack", "other.npy", "--size", "8", "--out", "d.pack", "--overwrite", folder=packed)
     assert other.code == 0, other.err
-    assert "is not the file that the model was trained on" in error(draw(packed, "--measure", "kspace.npz"))
+    assert "is not the data set that the model was trained on" in error(draw(packed, "--measure", "kspace.npz"))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from ncsnx.cli.bad_values import a_count
 from ncsnx.cli.command_registry import DATA_PANEL, group
 from ncsnx.cli.parsing import data_sources as sources
 from ncsnx.cli.path_parameters import a_folder, a_name_or_path, a_path
-from ncsnx.cli.session import FROM_THE_START, Shared, session
+from ncsnx.cli.session import FROM_THE_START, session
 from ncsnx.console.working import work_of
 from ncsnx.quantities import byte_size, counted
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from ncsnx.config.experiment import Experiment
     from ncsnx.console.messages import Messages
     from ncsnx.data import Splits
-    from ncsnx.data.packed.packed_file import PackedFile
     from ncsnx.data.pictures.image_files import ImageFiles
     from ncsnx.data.pictures.scan import Scan
     from ncsnx.data.pictures.unread import Unread
     from ncsnx.data.readers.from_path import Reading
+    from ncsnx.data.readers.packed import PackedFolder
     from ncsnx.data.summary import Summary
     from ncsnx.work import Work
 
@@ -42,17 +42,6 @@ Workers = Annotated[
         parser=a_count(0, 256),
         help="Processes that decode images.",
         show_default="one per processor",
-        rich_help_panel=options.EXECUTION_PANEL,
-    ),
-]
-PackingRanks = Annotated[
-    int | None,
-    typer.Option(
-        "--gpus",
-        metavar="N",
-        parser=a_count(1, 1024),
-        help="Ranks of this machine that share the images. They need no GPU. For several machines use torchrun.",
-        show_default="one",
         rich_help_panel=options.EXECUTION_PANEL,
     ),
 ]
@@ -75,37 +64,29 @@ def pack_command(
     random_crop_from: sources.RandomCropFrom = None,
     array: sources.ArrayName = None,
     data: options.DataFolder = None,
-    gpus: PackingRanks = None,
     workers: Workers = None,
     *,
     out: Annotated[
         Path,
         typer.Option(
-            "--out", metavar="FILE", parser=a_path, help="The file to write.", rich_help_panel=options.OUTPUT_PANEL
+            "--out", metavar="FOLDER", parser=a_path, help="The folder to write.", rich_help_panel=options.OUTPUT_PANEL
         ),
     ],
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace another file.", rich_help_panel=options.OUTPUT_PANEL)
+        bool, typer.Option("--overwrite", help="Replace another packed data set.", rich_help_panel=options.OUTPUT_PANEL)
     ] = False,
     json: options.Json = False,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Decode every image once, into one file for training.
+    """Decode every image once, into a folder for training.
 
-    Training reads the file without decoding. The file keeps the split into training and held-out images. An interrupted
-    packing resumes when the command is repeated.
+    Training reads it without decoding. The folder keeps the split into training and held-out images.
     """
-    shared = Shared(gpus=gpus, device="cpu")  # decoding needs no GPU
-    with session(FROM_THE_START, verbose=verbose, quiet=quiet, shared=shared) as messages:
-        from ncsnx.errors import UsageError
-
-        if out.is_dir():
-            raise UsageError(f"--out {out} is a folder: name the file to write, such as {out / 'images.pack'}")
-
+    with session(FROM_THE_START, verbose=verbose, quiet=quiet) as messages:
         from ncsnx.data import data_folder
-        from ncsnx.data.packed.packing import pack, settings_of
         from ncsnx.data.readers.from_path import Reading
+        from ncsnx.data.readers.packed import pack, settings_of
         from ncsnx.stopping import StopRequest
 
         said = Reading(
@@ -122,11 +103,8 @@ def pack_command(
             work = work_of(messages, stop)
             what = _meant(source, changes, said, data_folder(data), work, must_say_size=True)
             splits = _opened(what, work)
-            settings = settings_of(what.data)
-            count = _workers(workers, splits, messages.ranks.local_world)
+            settings, count = settings_of(what.data), _workers(workers, splits)
             packed = pack(splits, out, settings=settings, work=work, workers=count, overwrite=overwrite)
-        if packed is None:
-            return  # rank 0 says it
         if json:
             messages.json(_packed_facts(packed))
         _say_how_to_train(messages, packed, what.data)
@@ -144,7 +122,7 @@ def check_command(
 ) -> None:
     """Read a whole data set and report damage.
 
-    Compares a packed file with its checksums, and decodes pictures. Exits with 1 for damage.
+    Compares packed images with their checksums, and decodes pictures. Exits with 1 for damage.
     """
     with session(FROM_THE_START, verbose=verbose, quiet=quiet) as messages:
         from ncsnx.config.data_sets import Packed
@@ -398,41 +376,40 @@ def _measured(what: _Meant, splits: "Splits") -> _Meant:
     return attrs.evolve(what, data=measured_data(what.data, splits.magnitudes))
 
 
-def _workers(given: int | None, splits: "Splits", processes: int = 1) -> int:
-    """Processes that decode. processes: ranks of this machine, which share its processors."""
+def _workers(given: int | None, splits: "Splits") -> int:
+    """Processes that decode."""
     from ncsnx.data.read_ahead import processors
 
     if given is not None:
         return given
     is_worth_it = len(splits.train) + len(splits.held_out) >= _WORTH_WORKERS
-    own = processors() // processes
-    return own if is_worth_it and own > 1 else 0
+    return processors() if is_worth_it and processors() > 1 else 0
 
 
-def _packed_facts(packed: "PackedFile") -> dict[str, Any]:
-    header = packed.header
+def _packed_facts(packed: "PackedFolder") -> dict[str, Any]:
+    record = packed.record
     return {
         "path": str(packed.path),
         "fingerprint": packed.fingerprint,
-        "train": header.train,
-        "held_out": header.count - header.train,
-        "channels": header.channels,
-        "size": header.size,
-        "bytes": packed.layout.end,
+        "train": record.train,
+        "held_out": record.count - record.train,
+        "channels": record.channels,
+        "size": record.size,
+        "bytes": packed.nbytes,
     }
 
 
-def _say_how_to_train(messages: "Messages", packed: "PackedFile", data: "Data") -> None:
-    header = packed.header
+def _say_how_to_train(messages: "Messages", packed: "PackedFolder", data: "Data") -> None:
+    record = packed.record
     messages.info(
-        f"{packed.path}: {counted(header.train, 'training image')} and {header.count - header.train:,} held out, of "
-        f"{'×'.join(map(str, header.shape))}, {byte_size(packed.layout.end)}"
+        f"{packed.path}: {counted(record.train, 'training image')} and {record.count - record.train:,} held out, of "
+        f"{'×'.join(map(str, record.shape))}, {byte_size(packed.nbytes)}"
     )
     messages.info(f"to train from it:  ncsnx train EXPERIMENT {shlex.join(_overrides(packed, data))}")
 
 
-def _overrides(packed: "PackedFile", data: "Data") -> list[str]:
-    """Overrides with which an experiment reads the packed file, and treats its pixels as those of the source."""
+def _overrides(packed: "PackedFolder", data: "Data") -> list[str]:
+    """Overrides with which an experiment reads the packed images, and treats its pixels as those of the source."""
     from ncsnx.config.data_sets import Data
     from ncsnx.config.image_sizes import size_as_typed
 
@@ -440,11 +417,11 @@ def _overrides(packed: "PackedFile", data: "Data") -> list[str]:
     fields: dict[str, Any] = {"path": packed.path, "image_size": size_as_typed(size)}
     if stored != size:
         fields["random_crop"] = size_as_typed(stored)
-    if packed.header.channels != 3:
-        fields["channels"] = packed.header.channels
-    if packed.header.bounds == "unbounded":
-        fields["range"] = packed.header.bounds
-    if packed.header.complex:
+    if packed.record.channels != 3:
+        fields["channels"] = packed.record.channels
+    if packed.record.bounds == "unbounded":
+        fields["range"] = packed.record.bounds
+    if packed.record.complex:
         fields["complex"] = "true"
     if (scale := getattr(data, "scale", None)) is not None:
         fields["scale"] = f"{scale:.9g}"
@@ -456,24 +433,18 @@ def _overrides(packed: "PackedFile", data: "Data") -> list[str]:
 
 
 def _check_packed(data: "Packed", folder: Path, work: "Work") -> str:
-    from ncsnx.data.packed.packed_file import PackedFile, damage
     from ncsnx.data.places import own_path
-    from ncsnx.data.readers.packed_images import open_packed
+    from ncsnx.data.readers.packed import PackedFolder, open_packed
     from ncsnx.errors import Hint, NcsnxError
 
     open_packed(data, folder)
-    file = PackedFile.open(own_path(data.path, folder))
-    found = damage(file, work)
-    damaged = [f"images {images.start:,} to {images.stop - 1:,}" for images in found.images]
-    if found.padding:
-        damaged.append("the gaps between its parts")
-    if damaged:
+    packed = PackedFolder.open(own_path(data.path, folder))
+    if damaged := packed.damaged(work):
         raise NcsnxError(
-            f"{file.path}: found damage in {_listed(damaged)} ({len(found.images):,} of "
-            f"{counted(file.header.chunks, 'chunk')}; images are counted from 0, the training images first)",
-            Hint("copy the file again, or pack the images again"),
+            f"{packed.path}: found damage in {' and '.join(damaged)}",
+            Hint("copy the folder again, or pack the images again"),
         )
-    return f"{counted(file.header.count, 'packed image')}, chunks: {file.header.chunks:,}"
+    return counted(packed.record.count, "packed image")
 
 
 def _picture_files(found: "Experiment | Path", folder: Path) -> "ImageFiles | None":

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import ncsnx
 from ncsnx.data.download.transfer import PartNote
-from ncsnx.data.packed.packed_file import PREAMBLE_BYTES, PackedHeader
 from ncsnx.data.pictures.scan import Scan
 from ncsnx.data.readers.arrays import Values
+from ncsnx.data.readers.packed import PackedRecord
 from ncsnx.data.splits import Magnitudes
 from ncsnx.evaluation.comparing.roughness import Roughest
 from ncsnx.evaluation.references.reference_cache import PerfectModelRecord, ReferenceRecord
@@ -54,7 +54,7 @@ FILES: dict[str, type] = {
     "run/origins.json": Origins,
     "run/samples/*/protocol.json": SampleRecord,
     "run/segments.jsonl": Segment,
-    "some.pack": PackedHeader,
+    "packed/packed.json": PackedRecord,
     "sweep/sweep.json": ParameterSweepRecord,
     "task*/protocol.json": SampleRecord,
     "task*/task.json": TaskRecord,
@@ -69,9 +69,6 @@ def frozen_documents() -> list[tuple[str, type, bytes]]:
     for pattern, cls in FILES.items():
         for path in sorted(V1.glob(pattern)):
             content = path.read_bytes()
-            if path.suffix == ".pack":
-                length = int.from_bytes(content[8:16], "little")
-                content = content[PREAMBLE_BYTES : PREAMBLE_BYTES + length]
             pieces = content.splitlines() if path.suffix == ".jsonl" else [content]
             found += [(f"{path.relative_to(V1)} {number}", cls, piece) for number, piece in enumerate(pieces)]
     return found
