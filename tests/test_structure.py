@@ -31,7 +31,7 @@ BUDGET = {
     "cli": 6_867,
     "config": 3_636,
     "console": 1_610,
-    "data": 5_634,
+    "data": 4_908,
     "evaluation": 5_947,
     "exchange": 1_541,
     "features": 1_265,

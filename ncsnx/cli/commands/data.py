@@ -1,4 +1,4 @@
-"""`ncsnx data`: packs, checks, shows, downloads and builds data sets."""
+"""`ncsnx data`: packs, checks, shows and downloads data sets."""
 
 import shlex
 from pathlib import Path
@@ -11,7 +11,7 @@ from ncsnx.cli import options
 from ncsnx.cli.bad_values import a_count
 from ncsnx.cli.command_registry import DATA_PANEL, group
 from ncsnx.cli.parsing import data_sources as sources
-from ncsnx.cli.path_parameters import a_folder, a_name_or_path, a_path
+from ncsnx.cli.path_parameters import a_name_or_path, a_path
 from ncsnx.cli.session import FROM_THE_START, session
 from ncsnx.console.working import work_of
 from ncsnx.quantities import byte_size, counted
@@ -23,15 +23,12 @@ if TYPE_CHECKING:
     from ncsnx.data import Splits
     from ncsnx.data.pictures.image_files import ImageFiles
     from ncsnx.data.pictures.scan import Scan
-    from ncsnx.data.pictures.unread import Unread
     from ncsnx.data.readers.from_path import Reading
     from ncsnx.data.readers.packed import PackedFolder
     from ncsnx.data.summary import Summary
     from ncsnx.work import Work
 
-data_app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Inspect, check, pack, download and build data sets."
-)
+data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Inspect, check, pack and download data sets.")
 group("data", data_app, panel=DATA_PANEL, place=100)
 
 Workers = Annotated[
@@ -45,7 +42,7 @@ Workers = Annotated[
         rich_help_panel=options.EXECUTION_PANEL,
     ),
 ]
-_SHEET, _FORMAT = "Contact sheet", "Data set"
+_SHEET = "Contact sheet"
 _WORTH_WORKERS = 256
 """Fewer images are decoded before the processes have started."""
 _MOST_NAMED = 20
@@ -192,6 +189,7 @@ def data_show_command(
     """
     with session(FROM_THE_START, verbose=verbose, quiet=quiet) as messages:
         from ncsnx.data import data_folder
+        from ncsnx.data.pictures.scan import scan_of
         from ncsnx.data.readers.from_path import Reading
         from ncsnx.data.summary import contact_sheet, summarize
         from ncsnx.data.window import window_of
@@ -217,14 +215,15 @@ def data_show_command(
             splits = _opened(what, attrs.evolve(work, info=ignore_message))  # the table lists unread files
             what = _measured(what, splits)
             summary = summarize(splits, work, _workers(workers, splits), is_bounded=what.data.is_bounded)
-            scan, unread = _scan(what, work), _unread(what, work)
+            files = _own_files(what)
+            scan = None if files is None else scan_of(files, work)
             sheet = out or Path(f"{what.name}-sheet.png")
             shown = splits.train if len(splits.train) else splits.held_out
             save_png(sheet, contact_sheet(shown, n, seed, None if what.data.is_bounded else window_of(what.data)))
         if json:
-            messages.json(_facts(what, summary, scan, unread, sheet))
+            messages.json(_facts(what, summary, files, scan, sheet))
         else:
-            _show(messages, what, summary, scan, unread)
+            _show(messages, what, summary, files, scan)
         messages.info(f"contact sheet: {sheet}")
 
 
@@ -240,12 +239,9 @@ def data_download_command(
 ) -> None:
     """Download the data set of an experiment.
 
-    For a data set without a stable address, says what to download and where to put it. An interrupted download resumes
-    when the command is repeated.
+    For a data set that ncsnx can't download, says what to download and where to put it.
     """
-    with session(
-        "complete files are kept, and the same command downloads the others", verbose=verbose, quiet=quiet
-    ) as messages:
+    with session(FROM_THE_START, verbose=verbose, quiet=quiet) as messages:
         from ncsnx.config.discovery import resolve
         from ncsnx.config.variants import load_plugins
         from ncsnx.data import data_folder
@@ -257,68 +253,6 @@ def data_download_command(
         with StopRequest() as stop:
             download_data(config, data_folder(data), work_of(messages, stop))
         messages.info(f"next: ncsnx data show {shlex.join([experiment, *(changes or [])])}")
-
-
-@data_app.command("build")
-def build_command(
-    kind: Annotated[str, typer.Argument(metavar="lsun|ffhq", help="The format of the data set.")],
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", parser=a_path, help="A folder or zip of pictures.")],
-    category: Annotated[
-        str | None,
-        typer.Option(
-            "--category", metavar="NAME", help="For lsun: a category such as bedroom.", rich_help_panel=_FORMAT
-        ),
-    ] = None,
-    split: Annotated[
-        str, typer.Option("--split", metavar="SPLIT", help="For lsun: train or val.", rich_help_panel=_FORMAT)
-    ] = "train",
-    size: Annotated[
-        int,
-        typer.Option(
-            "--size", metavar="PIXELS", help="For ffhq: height and width of the images.", rich_help_panel=_FORMAT
-        ),
-    ] = 256,
-    *,
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out",
-            metavar="ROOT",
-            parser=a_folder,
-            help="The data set's folder (data.root).",
-            rich_help_panel=options.OUTPUT_PANEL,
-        ),
-    ],
-    verbose: options.Verbose = False,
-    quiet: options.Quiet = False,
-) -> None:
-    """Build an LMDB in the format of LSUN or FFHQ from pictures."""
-    with session(FROM_THE_START, verbose=verbose, quiet=quiet) as messages:
-        from ncsnx.stopping import StopRequest
-
-        with StopRequest() as stop:
-            work = work_of(messages, stop)
-            made = _build(kind, source, out, category, split, size, work)
-        messages.info(f"built: {made}")
-
-
-def _build(kind: str, source: Path, out: Path, category: str | None, split: str, size: int, work: "Work") -> Path:
-    from ncsnx.config.checks import FieldError
-    from ncsnx.config.data_sets import FFHQ, LSUN
-    from ncsnx.data.readers.ffhq import build_ffhq_lmdb
-    from ncsnx.data.readers.lsun import build_lsun_lmdb
-    from ncsnx.errors import Hint, UsageError
-
-    try:
-        if kind == "ffhq":
-            return build_ffhq_lmdb(source, out, max(FFHQ(image_size=size).shape[1:]), work)
-        if kind != "lsun":
-            raise UsageError(f"expected lsun or ffhq, found {kind!r}")
-        if category is None:
-            raise UsageError("lsun needs a category", Hint("for example", adds="--category bedroom"))
-        return build_lsun_lmdb(source, out, LSUN(category=category, image_size=size).category, split, work)
-    except FieldError as error:
-        raise UsageError(f"--{'size' if error.field == 'image_size' else error.field} {error.complaint}") from error
 
 
 @attrs.frozen
@@ -485,24 +419,15 @@ def _listed(names: list[str], separator: str = "; ") -> str:
     return separator.join([*names[:_MOST_NAMED], *more])
 
 
-def _scan(what: _Meant, work: "Work") -> "Scan | None":
-    """The scan of a person's own picture files, None for other data."""
+def _own_files(what: _Meant) -> "ImageFiles | None":
+    """A person's own picture files, None for other data."""
     from ncsnx.config.data_sets import Images
-    from ncsnx.data.pictures.scan import scan_of
     from ncsnx.data.places import own_path
     from ncsnx.data.readers.own_images import picture_files
 
     if not isinstance(what.data, Images):
         return None
-    return scan_of(picture_files(what.data, own_path(what.data.root, what.folder, field="root")), work)
-
-
-def _unread(what: _Meant, work: "Work") -> "list[Unread]":
-    """Files beside the pictures, and parts of pictures, that aren't read."""
-    from ncsnx.config.data_sets import Images
-    from ncsnx.data.readers.own_images import unread_by
-
-    return unread_by(what.data, what.folder, work) if isinstance(what.data, Images) else []
+    return picture_files(what.data, own_path(what.data.root, what.folder, field="root"))
 
 
 def _range_in_words(what: _Meant, summary: "Summary") -> str:
@@ -515,26 +440,29 @@ def _range_in_words(what: _Meant, summary: "Summary") -> str:
 
 
 def _facts(
-    what: _Meant, summary: "Summary", scan: "Scan | None", unread: "list[Unread]", sheet: Path
+    what: _Meant, summary: "Summary", files: "ImageFiles | None", scan: "Scan | None", sheet: Path
 ) -> dict[str, Any]:
     from ncsnx.config.codec import unstructure
+    from ncsnx.data.readers.own_images import unread_files
 
-    files = None
-    if scan is not None:
-        files = {"modes": scan.modes, "grey": scan.grey, "smallest": scan.smallest, "largest": scan.largest}
-        files["broken"] = len(scan.broken)
-        files["not_read"] = [attrs.asdict(kind) for kind in unread]
+    facts = None
+    if files is not None and scan is not None:
+        facts = {"modes": scan.modes, "grey": scan.grey, "smallest": scan.smallest, "largest": scan.largest}
+        facts |= {"broken": len(scan.broken), "not_read": unread_files(files)}
     return {
         "name": what.name,
         "data": unstructure(what.data),
         **attrs.asdict(summary),
-        "files": files,
+        "files": facts,
         "contact_sheet": str(sheet),
     }
 
 
-def _show(messages: "Messages", what: _Meant, summary: "Summary", scan: "Scan | None", unread: "list[Unread]") -> None:
+def _show(
+    messages: "Messages", what: _Meant, summary: "Summary", files: "ImageFiles | None", scan: "Scan | None"
+) -> None:
     from ncsnx.console.tables import Column, table
+    from ncsnx.data.readers.own_images import unread_files, unread_in_words
     from ncsnx.quantities import number, product
 
     rows = {
@@ -548,10 +476,10 @@ def _show(messages: "Messages", what: _Meant, summary: "Summary", scan: "Scan | 
         "size in memory": byte_size(summary.pixel_bytes),
         "fingerprint": summary.fingerprint,
     }
-    if scan is not None:
+    if files is not None and scan is not None:
         modes = ", ".join(f"{count:,} {mode}" for mode, count in scan.modes.items())
         sizes = [f"{size[0]}×{size[1]}" for size in (scan.smallest, scan.largest) if size is not None]
         rows["files"] = f"{modes}; from {' to '.join(sizes)} pixels; {scan.grey:,} grey"
-    listed = [list(row) for row in rows.items()]
-    listed += [["" if number else "not read", str(kind)] for number, kind in enumerate(unread)]
-    table(messages, [Column("data"), Column(what.name)], listed)
+        if unread := unread_in_words(unread_files(files), scan):
+            rows["not read"] = unread
+    table(messages, [Column("data"), Column(what.name)], [list(row) for row in rows.items()])

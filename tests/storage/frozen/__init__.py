@@ -5,7 +5,6 @@ from importlib import import_module
 from pathlib import Path
 
 import ncsnx
-from ncsnx.data.download.transfer import PartNote
 from ncsnx.data.pictures.scan import Scan
 from ncsnx.data.readers.arrays import Values
 from ncsnx.data.readers.packed import PackedRecord
@@ -33,7 +32,6 @@ from ncsnx.runs.writer_lock import HolderNote
 V1 = Path(__file__).parent / "v1"
 FILES: dict[str, type] = {
     "cache/classifier.json": ClassifierRecord,
-    "cache/file.part.json": PartNote,
     "cache/holder.json": HolderNote,
     "cache/inception-2015-12-05.json": InceptionRecord,
     "cache/magnitudes/found.json": Magnitudes,
