@@ -14,7 +14,7 @@ import attrs
 
 from ncsnx.config.checks import shortened
 from ncsnx.config.strict.complaints import StructureError
-from ncsnx.data.download.transfer import DownloadError, download
+from ncsnx.data.download import DownloadError, download
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.hub.hub_address import HubAddress, is_commit
 from ncsnx.hub.hub_client import (

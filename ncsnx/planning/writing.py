@@ -124,8 +124,7 @@ def _data(experiment: Experiment, measured: MeasuredData) -> list[str]:
     text += " random_flip=True doubles the training images, if mirror images are plausible."
     lines = comment(text)
     if measured.unread:
-        lines += comment("Not read from the folder or zip:")
-        lines += [line for kind in measured.unread for line in comment(f"- {shown_text(str(kind))}")]
+        lines += comment(shown_text(f"In the folder or zip, {measured.unread}."))
     return [*lines, f"data={type(data).__name__}(", *("    " + line for line in _fields(data)), "),"]
 
 

@@ -232,7 +232,7 @@ def test_the_home_is_expanded_wherever_a_path_is_taken(place: Path, monkeypatch:
 
 def test_a_name_that_begins_with_a_tilde_is_typed_with_a_dot(place: Path) -> None:
     assert run("data", "pack", "digits", "--out", "./~digits.pack", "--quiet").code == 0
-    assert (place / "~digits.pack").is_file()
+    assert (place / "~digits.pack").is_dir()
     assert run("data", "check", "./~digits.pack").code == 0
 
 

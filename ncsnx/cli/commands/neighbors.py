@@ -154,7 +154,7 @@ def _search(
 ) -> "NeighborSearch":
     import attrs
 
-    from ncsnx.data.download.transfer import DownloadError
+    from ncsnx.data.download import DownloadError
     from ncsnx.errors import Hint
     from ncsnx.evaluation.nearest.neighbor_search import NeighborSearch
     from ncsnx.runs.checkpoints.manifest import require_best

@@ -41,7 +41,7 @@ def new_command(
             "--from",
             metavar="PATH",
             parser=a_name_or_path,
-            help="Pictures (a folder or zip), a file of arrays, or a packed file.",
+            help="Pictures (a folder or zip), a file of arrays, or a packed data set.",
             rich_help_panel=sources.READING_PANEL,
         ),
     ],
@@ -152,7 +152,7 @@ def _place(source: str, folder: Path) -> Path:
     except DataMissingError as error:
         raise UsageError(
             f"--from {source} does not exist, here or in {folder}; expected pictures (a folder or zip), a file of "
-            "arrays, or a packed file"
+            "arrays, or a packed data set"
         ) from error
 
 

@@ -75,7 +75,7 @@ def plan_command(
             metavar="EXPERIMENT|FOLDER",
             parser=a_name_or_path,
             help="An experiment (a name, FILE.py or FILE.py:NAME), or your own images: a folder, a zip, a file of "
-            "arrays, or a packed file.",
+            "arrays, or a packed data set.",
         ),
     ],
     overrides: options.ExperimentChanges = None,

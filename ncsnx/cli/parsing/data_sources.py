@@ -20,7 +20,7 @@ SourceArgument = Annotated[
     typer.Argument(
         metavar="SOURCE",
         parser=a_name_or_path,
-        help="An experiment, a folder or zip of pictures, a file of arrays, or a packed file.",
+        help="An experiment, a folder or zip of pictures, a file of arrays, or a packed data set.",
     ),
 ]
 Changes = Annotated[
@@ -133,7 +133,7 @@ def meant(source: str, changes: list[str] | None, folder: Path) -> "Experiment |
     if "/" in source and file_and_name(source)[0] is None:
         raise UsageError(
             f"{source} does not exist, here or in {folder}; expected a folder or zip of pictures, a file of arrays, or "
-            "a packed file"
+            "a packed data set"
         )
     try:
         return resolve(source, changes).experiment

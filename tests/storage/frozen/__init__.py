@@ -5,10 +5,9 @@ from importlib import import_module
 from pathlib import Path
 
 import ncsnx
-from ncsnx.data.download.transfer import PartNote
-from ncsnx.data.packed.packed_file import PREAMBLE_BYTES, PackedHeader
 from ncsnx.data.pictures.scan import Scan
 from ncsnx.data.readers.arrays import Values
+from ncsnx.data.readers.packed import PackedRecord
 from ncsnx.data.splits import Magnitudes
 from ncsnx.evaluation.comparing.roughness import Roughest
 from ncsnx.evaluation.references.reference_cache import PerfectModelRecord, ReferenceRecord
@@ -32,7 +31,6 @@ from ncsnx.runs.writer_lock import HolderNote
 V1 = Path(__file__).parent / "v1"
 FILES: dict[str, type] = {
     "cache/classifier.json": ClassifierRecord,
-    "cache/file.part.json": PartNote,
     "cache/holder.json": HolderNote,
     "cache/inception-2015-12-05.json": InceptionRecord,
     "cache/magnitudes/found.json": Magnitudes,
@@ -53,7 +51,7 @@ FILES: dict[str, type] = {
     "run/origins.json": Origins,
     "run/samples/*/protocol.json": SampleRecord,
     "run/segments.jsonl": Segment,
-    "some.pack": PackedHeader,
+    "packed/packed.json": PackedRecord,
     "task*/protocol.json": SampleRecord,
     "task*/task.json": TaskRecord,
     "trackers/active.json": TrackerChoice,
@@ -67,9 +65,6 @@ def frozen_documents() -> list[tuple[str, type, bytes]]:
     for pattern, cls in FILES.items():
         for path in sorted(V1.glob(pattern)):
             content = path.read_bytes()
-            if path.suffix == ".pack":
-                length = int.from_bytes(content[8:16], "little")
-                content = content[PREAMBLE_BYTES : PREAMBLE_BYTES + length]
             pieces = content.splitlines() if path.suffix == ".jsonl" else [content]
             found += [(f"{path.relative_to(V1)} {number}", cls, piece) for number, piece in enumerate(pieces)]
     return found

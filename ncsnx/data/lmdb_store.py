@@ -1,30 +1,32 @@
-"""Reading and writing of LMDB folders: encoded pictures by key in a file `data.mdb`, the format of LSUN and FFHQ.
+"""Reading of LMDB folders: encoded pictures by key in a file `data.mdb`, the format of LSUN and FFHQ.
 
 LMDB maps the file into memory, and reading a page beyond its end kills the process. A file shorter than its header says
 is therefore refused when it is opened. LMDB also forbids opening a file twice in one process, and using an environment
 after a fork, so environments are shared within a process and each process opens its own.
 """
 
+import io
 import os
-import shutil
 import threading
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 
 import attrs
 import lmdb
+import numpy as np
+from numpy.typing import NDArray
 
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.storage import atomic
+from ncsnx.storage.cache import cache_folder
+from ncsnx.work import Work
 
 DATA = "data.mdb"
 _LISTED_AT_ONCE = 10_000
-_WRITTEN_AT_ONCE = 256
-_LARGEST_BYTES = 1 << 40  # address space reserved for a growing file; takes no disk space
 
 _opening = threading.Lock()
 _opened: "weakref.WeakValueDictionary[tuple[int, int], lmdb.Environment]" = weakref.WeakValueDictionary()
@@ -98,6 +100,34 @@ class LmdbStore:
         self.folder, self._environment = folder, None
 
 
+def listed_keys(store: LmdbStore, fingerprint: str, work: Work) -> NDArray[np.bytes_]:
+    """All keys of `store` in LMDB's order, which finds values by key but not by index; cached.
+
+    They are one array: millions of Python objects would be copied into every worker. fingerprint: the LMDB's. Warns if
+    the cache can't be written.
+    """
+    path, count = cache_folder() / "lmdb-keys" / f"{fingerprint}.npy", len(store)
+    with suppress(OSError, ValueError, EOFError):
+        keys: NDArray[np.bytes_] = np.load(path, allow_pickle=False)
+        if keys.dtype.kind == "S" and keys.shape == (count,):
+            return keys
+    batches: list[NDArray[np.bytes_]] = []
+    with work.progress(f"listing {store.folder.name}", total=count, unit="keys") as advance:
+        for batch in store.keys_in_batches():
+            work.check_stop()
+            batches.append(np.array(batch))
+            advance(len(batch))
+    keys, content = np.concatenate(batches), io.BytesIO()
+    np.save(content, keys)
+    try:
+        with atomic.reporting(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        atomic.write_bytes(path, content.getvalue())
+    except NcsnxError as error:
+        work.warning(f"the keys of {store.folder} will be listed again next time: {error}")
+    return keys
+
+
 def damaged(path: Path, found: str) -> NcsnxError:
     """The error for a damaged LMDB file."""
     return NcsnxError(f"{path}: expected a valid LMDB file, found {found}; get a complete copy")
@@ -125,67 +155,3 @@ def _environment(folder: Path, size: int) -> lmdb.Environment:
         environment.close()
         raise damaged(folder / DATA, f"only {size:,} of {counted(needed, 'byte')}")
     return environment
-
-
-@contextmanager
-def new_lmdb(folder: Path) -> "Iterator[Writer]":
-    """Yields a writer of a new LMDB in `folder`. If the block fails, nothing is left behind.
-
-    `folder` may hold other files. Raises NcsnxError if it can't be written or already has an LMDB.
-    """
-    check_new(folder)
-    is_new = not folder.exists()
-    temporary = atomic.temporary_sibling(folder / DATA)
-    try:
-        with atomic.reporting(folder):
-            temporary.mkdir(parents=True)
-        with _reporting_writes(folder):
-            # no lock file is needed: no other process knows of the folder
-            environment = lmdb.open(str(temporary), map_size=_LARGEST_BYTES, lock=False, sync=False, mode=0o644)
-        try:
-            yield Writer(folder, environment)
-            with _reporting_writes(folder):
-                environment.sync(True)
-        finally:
-            environment.close()
-        with atomic.reporting(folder / DATA):
-            (temporary / DATA).rename(folder / DATA)
-            atomic.sync_folder(folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if is_new:
-            with suppress(OSError):
-                folder.rmdir()
-        raise
-    shutil.rmtree(temporary, ignore_errors=True)
-
-
-def check_new(folder: Path) -> None:
-    """Raises NcsnxError if `folder` already has an LMDB."""
-    if (folder / DATA).exists():
-        raise NcsnxError(f"{folder / DATA} already exists; choose another folder, or remove it")
-
-
-@attrs.frozen(eq=False)
-class Writer:
-    """Writer of a new LMDB."""
-
-    folder: Path
-    _environment: lmdb.Environment
-
-    def put(self, entries: Iterable[tuple[bytes, bytes]]) -> None:
-        """Adds (key, value) pairs. Raises NcsnxError for a key that already exists or that LMDB can't store."""
-        entries = iter(entries)
-        while batch := list(islice(entries, _WRITTEN_AT_ONCE)):
-            with _reporting_writes(self.folder), self._environment.begin(write=True) as transaction:
-                for key, value in batch:
-                    if not transaction.put(key, value, overwrite=False):
-                        raise NcsnxError(f"{self.folder}: two entries have the key {key.decode(errors='replace')!r}")
-
-
-@contextmanager
-def _reporting_writes(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except lmdb.Error as error:
-        raise NcsnxError(f"cannot write {folder}: {error}") from error
