@@ -13,10 +13,10 @@ from ncsnx.config.feature_networks import Features
 from ncsnx.config.sampler import Sampler
 from ncsnx.console.working import work_of
 from ncsnx.errors import NcsnxError
-from ncsnx.evaluation.engine.sweeping import refuse_left_out
-from ncsnx.evaluation.references.perfect_model import PerfectModel
-from ncsnx.evaluation.sweeps.distance_sweep import DistanceSweep
-from ncsnx.evaluation.sweeps.sweep_request import SweepRequest
+from ncsnx.evaluation.distance_sweep import DistanceSweep
+from ncsnx.evaluation.perfect_model import PerfectModel
+from ncsnx.evaluation.sweep_request import SweepRequest
+from ncsnx.evaluation.sweeping import refuse_left_out
 from ncsnx.jobs.scoring_job import ScoringJob, carry_out_scoring
 from ncsnx.jobs.sweep_work import MeasuredSweep
 from ncsnx.notebooks.display import heading, html_table, remark

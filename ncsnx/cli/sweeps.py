@@ -6,8 +6,8 @@ from typing import TypeVar
 from ncsnx.console.messages import Messages
 from ncsnx.console.tables import Column, table
 from ncsnx.console.working import work_of
-from ncsnx.evaluation.engine.checkpoint_sweep import CheckpointSweep
-from ncsnx.evaluation.engine.sweeping import refuse_left_out
+from ncsnx.evaluation.checkpoint_sweep import CheckpointSweep
+from ncsnx.evaluation.sweeping import refuse_left_out
 from ncsnx.jobs.sweep_work import MeasuredSweep, measure_checkpoints
 from ncsnx.runs.checkpoints.ranges import Selection
 from ncsnx.runs.folder import Run

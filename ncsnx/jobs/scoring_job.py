@@ -8,8 +8,8 @@ from ncsnx.config.checks import quoted
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.variants import load_plugins
 from ncsnx.errors import UsageError
-from ncsnx.evaluation.sweeps.distance_sweep import DistanceSweep
-from ncsnx.evaluation.sweeps.sweep_request import SweepRequest
+from ncsnx.evaluation.distance_sweep import DistanceSweep
+from ncsnx.evaluation.sweep_request import SweepRequest
 from ncsnx.jobs.distance_options import DistanceOptions
 from ncsnx.jobs.sweep_work import MeasuredSweep, measure_checkpoints
 from ncsnx.metrics.metric import Metric, all_metrics

@@ -6,10 +6,10 @@ from typing import Generic, TypeVar
 import attrs
 
 from ncsnx.errors import NcsnxError
-from ncsnx.evaluation.engine.candidates import Candidate
-from ncsnx.evaluation.engine.checkpoint_sweep import CheckpointSweep
-from ncsnx.evaluation.engine.measuring import shared
-from ncsnx.evaluation.engine.sweeping import carry_out, choose
+from ncsnx.evaluation.candidates import Candidate
+from ncsnx.evaluation.checkpoint_sweep import CheckpointSweep
+from ncsnx.evaluation.measuring import shared
+from ncsnx.evaluation.sweeping import carry_out, choose
 from ncsnx.runs.checkpoints.ranges import Selection
 from ncsnx.runs.folder import Run
 from ncsnx.runs.score_files import Row, best_row

@@ -13,10 +13,10 @@ from ncsnx.config import AnnealedLangevin, ConsistentAnnealed, DPMSolverPP, Heun
 from ncsnx.config.codec import unstructure
 from ncsnx.config.sampler import Sampler
 from ncsnx.errors import NcsnxError
-from ncsnx.evaluation.comparing.agreement import rank_agreement
-from ncsnx.evaluation.comparing.recommendation import Recommendation, recommend
-from ncsnx.evaluation.comparing.roughness import is_broken, roughest, roughness
-from ncsnx.evaluation.comparing.trials import Trial, Trials
+from ncsnx.evaluation.agreement import rank_agreement
+from ncsnx.evaluation.recommendation import Recommendation, recommend
+from ncsnx.evaluation.roughness import is_broken, roughest, roughness
+from ncsnx.evaluation.trials import Trial, Trials
 from ncsnx.runs.fast_sampler import MOST_BROKEN, is_usable
 
 

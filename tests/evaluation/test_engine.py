@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from ncsnx.errors import DivergedError, NcsnxError
-from ncsnx.evaluation.engine.measurement import Measurement, PartLayout
-from ncsnx.evaluation.engine.measuring import fits, make_parts, measure_all, missing, whole_of, writing
+from ncsnx.evaluation.measurement import Measurement, PartLayout
+from ncsnx.evaluation.measuring import fits, make_parts, measure_all, missing, whole_of, writing
 from ncsnx.runs.checkpoints.manifest import UnsoundError
 from ncsnx.storage.parts import Part, PartRows, assembled, write_part
 from ncsnx.work import SILENT, Advance, Work

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ncsnx.evaluation.references.perfect_model import (
+from ncsnx.evaluation.perfect_model import (
     ACCURACY,
     LEAST_DRAWS,
     MOST_DRAWS,

@@ -20,7 +20,7 @@ from PIL import Image
 from ncsnx.config import AnnealedLangevin, Sampler
 from ncsnx.config.variants import variants
 from ncsnx.errors import NcsnxError
-from ncsnx.evaluation.comparing import plot_samplers
+from ncsnx.evaluation import plot_samplers
 from ncsnx.evaluation.plots import LossSeries, MetricSeries, ScoreSeries, plot_losses, plot_metrics, plot_scores
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -23,7 +23,7 @@ from ncsnx.config.canonical import digest
 from ncsnx.config.data_sets import CIFAR10, FFHQ, LSUN, CelebA, Data, Digits
 from ncsnx.data import data_set_of
 from ncsnx.errors import NcsnxError, Stopped, UsageError
-from ncsnx.evaluation.references.reference import SAMPLE, Reference, list_references, open_reference
+from ncsnx.evaluation.reference import SAMPLE, Reference, list_references, open_reference
 from ncsnx.features.data_source import DataSource
 from ncsnx.features.feature_network import Extracted
 from ncsnx.features.moments import Moments
@@ -429,7 +429,7 @@ def test_a_build_that_is_killed_loses_a_minute_at_most(tmp_path: Path, monkeypat
                 raise Killed
             return super().__call__(images)
 
-    monkeypatch.setattr("ncsnx.evaluation.references.gathering._EVERY_S", 0.0)
+    monkeypatch.setattr("ncsnx.evaluation.gathering._EVERY_S", 0.0)
     with pytest.raises(Killed):
         opened(tmp_path, "held-out", Mortal())
     network = Means()
@@ -447,7 +447,7 @@ def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path) -> None:
 BUILDER = """
 import sys, time
 from pathlib import Path
-from ncsnx.evaluation.references.reference import open_reference
+from ncsnx.evaluation.reference import open_reference
 from ncsnx.work import Work
 from tests.evaluation.test_reference import Means, digits
 class Waiting(Means):

@@ -8,7 +8,7 @@ import pytest
 
 from ncsnx.config.codec import identity
 from ncsnx.errors import NcsnxError
-from ncsnx.evaluation.references.perfect_model import PerfectModel
+from ncsnx.evaluation.perfect_model import PerfectModel
 from ncsnx.exchange.recorded_scores import recorded_scores, without_folders
 from ncsnx.quantities import with_error
 from ncsnx.runs.folder import Run

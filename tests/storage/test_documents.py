@@ -273,8 +273,8 @@ def test_a_document_is_replaced_whole(tmp_path: Path) -> None:
 
 
 BY_HAND = {
-    "evaluation/comparing/trials.py",  # skips lines that aren't trials
-    "evaluation/nearest/neighbor_results.py",  # returns the results as JSON
+    "evaluation/trials.py",  # skips lines that aren't trials
+    "evaluation/neighbor_search.py",  # returns the results as JSON
     "runs/checkpoints/manifest.py",  # state of the loop
     "runs/doctor/artifacts.py",  # lines that aren't trials
     "runs/exported.py",  # whether a folder is an export, valid or not

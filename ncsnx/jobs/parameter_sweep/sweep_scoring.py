@@ -6,10 +6,10 @@ from contextlib import contextmanager
 import attrs
 
 from ncsnx.errors import NcsnxError
-from ncsnx.evaluation.engine.candidates import Candidate
-from ncsnx.evaluation.engine.checkpoint_sweep import CheckpointSweep
-from ncsnx.evaluation.engine.measuring import missing
-from ncsnx.evaluation.engine.sweeping import carry_out, choose
+from ncsnx.evaluation.candidates import Candidate
+from ncsnx.evaluation.checkpoint_sweep import CheckpointSweep
+from ncsnx.evaluation.measuring import missing
+from ncsnx.evaluation.sweeping import carry_out, choose
 from ncsnx.jobs.parameter_sweep.sweep_comparison import MeasuredRuns
 from ncsnx.runs.checkpoints.ranges import select
 from ncsnx.runs.folder import Run

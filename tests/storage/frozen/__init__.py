@@ -10,8 +10,8 @@ from ncsnx.data.packed.packed_file import PREAMBLE_BYTES, PackedHeader
 from ncsnx.data.pictures.scan import Scan
 from ncsnx.data.readers.arrays import Values
 from ncsnx.data.splits import Magnitudes
-from ncsnx.evaluation.comparing.roughness import Roughest
-from ncsnx.evaluation.references.reference_cache import PerfectModelRecord, ReferenceRecord
+from ncsnx.evaluation.reference_cache import PerfectModelRecord, ReferenceRecord
+from ncsnx.evaluation.roughness import Roughest
 from ncsnx.features.classifier import ClassifierRecord
 from ncsnx.features.inception import InceptionRecord
 from ncsnx.inverse.task_record import TaskRecord

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ncsnx.config.codec import flatten
 from ncsnx.errors import DivergedError, Hint, NcsnxError
-from ncsnx.evaluation.engine.measurement import Measurement, PartLayout, Subject, WorkInParts
+from ncsnx.evaluation.measurement import Measurement, PartLayout, Subject, WorkInParts
 from ncsnx.ranks.joining import require_same
 from ncsnx.ranks.rank_group import RankGroup
 from ncsnx.ranks.shared_batches import SharedBatches, runs_of

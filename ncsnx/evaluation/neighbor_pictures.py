@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from ncsnx.evaluation import plots
-from ncsnx.evaluation.nearest.memorizing import NEAR_QUANTILE
+from ncsnx.evaluation.memorizing import NEAR_QUANTILE
 from ncsnx.images import enlargement, picture
 from ncsnx.quantities import percent
 from ncsnx.storage.atomic import write_bytes

@@ -17,17 +17,17 @@ from ncsnx.config.codec import identity, unstructure
 from ncsnx.config.variants import tag_of
 from ncsnx.data.window import window_of
 from ncsnx.errors import NcsnxError
-from ncsnx.evaluation.engine.candidates import Candidate
-from ncsnx.evaluation.engine.checkpoint_sweep import CheckpointSweep
-from ncsnx.evaluation.engine.estimate import seconds_per_features, seconds_per_image
-from ncsnx.evaluation.engine.measurement import PartLayout
-from ncsnx.evaluation.engine.measuring import fits, parts_of
-from ncsnx.evaluation.references.perfect_model import PerfectModel
-from ncsnx.evaluation.references.reference import Reference
-from ncsnx.evaluation.sweeps.kept_features import has_features, load_features, make_room, save_features
-from ncsnx.evaluation.sweeps.kept_images import finish_images, has_images, unfinished_images, write_images
-from ncsnx.evaluation.sweeps.score_plot import draw_metrics, draw_scores
-from ncsnx.evaluation.sweeps.sweep_request import SweepRequest
+from ncsnx.evaluation.candidates import Candidate
+from ncsnx.evaluation.checkpoint_sweep import CheckpointSweep
+from ncsnx.evaluation.estimate import seconds_per_features, seconds_per_image
+from ncsnx.evaluation.kept_features import has_features, load_features, make_room, save_features
+from ncsnx.evaluation.kept_images import finish_images, has_images, unfinished_images, write_images
+from ncsnx.evaluation.measurement import PartLayout
+from ncsnx.evaluation.measuring import fits, parts_of
+from ncsnx.evaluation.perfect_model import PerfectModel
+from ncsnx.evaluation.reference import Reference
+from ncsnx.evaluation.score_plot import draw_metrics, draw_scores
+from ncsnx.evaluation.sweep_request import SweepRequest
 from ncsnx.features.feature_network import FeatureNetwork
 from ncsnx.features.naming import unnamed
 from ncsnx.images import to_uint8

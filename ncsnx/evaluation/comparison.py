@@ -25,11 +25,11 @@ from ncsnx.config.sampler import GridSampler, Sampler
 from ncsnx.config.variants import tag_of
 from ncsnx.data.window import window_of
 from ncsnx.errors import DivergedError, NcsnxError
-from ncsnx.evaluation.comparing.roughness import is_broken
-from ncsnx.evaluation.comparing.trials import Trials, is_trial
-from ncsnx.evaluation.engine.measurement import Measurement, PartLayout
-from ncsnx.evaluation.engine.measuring import parts_of
-from ncsnx.evaluation.references.reference import Reference
+from ncsnx.evaluation.measurement import Measurement, PartLayout
+from ncsnx.evaluation.measuring import parts_of
+from ncsnx.evaluation.reference import Reference
+from ncsnx.evaluation.roughness import is_broken
+from ncsnx.evaluation.trials import Trials, is_trial
 from ncsnx.features.feature_network import FeatureNetwork
 from ncsnx.features.naming import distance_name, unnamed
 from ncsnx.images import to_uint8

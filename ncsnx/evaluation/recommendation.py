@@ -8,7 +8,7 @@ import attrs
 from ncsnx.config.command_words import typed
 from ncsnx.config.sampler import Sampler
 from ncsnx.errors import NcsnxError
-from ncsnx.evaluation.comparing.comparison_candidates import most_evaluations
+from ncsnx.evaluation.comparison_candidates import most_evaluations
 from ncsnx.noise.bias import known_bias
 from ncsnx.quantities import counted, number, percent
 from ncsnx.runs.fast_sampler import MOST_BROKEN, FastSampler, is_no_worse, is_usable, read_fast, write_fast

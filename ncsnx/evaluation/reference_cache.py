@@ -15,7 +15,7 @@ import attrs
 from ncsnx.config.canonical import digest
 from ncsnx.config.strict.fields import REST, VERSION
 from ncsnx.errors import NcsnxError
-from ncsnx.evaluation.references.perfect_model import PerfectModel
+from ncsnx.evaluation.perfect_model import PerfectModel
 from ncsnx.storage import atomic, reading
 from ncsnx.storage.documents.document import document, document_bytes, document_of
 from ncsnx.storage.documents.document_files import find_document, read_document, write_document

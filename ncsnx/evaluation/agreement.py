@@ -7,7 +7,7 @@ import attrs
 
 from ncsnx.config.codec import unstructure
 from ncsnx.errors import NcsnxError
-from ncsnx.evaluation.sweeps.distance_sweep import DistanceSweep
+from ncsnx.evaluation.distance_sweep import DistanceSweep
 from ncsnx.quantities import counted, number
 from ncsnx.runs.score_files import Row, ScoreFile, sweep_folders
 

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from ncsnx.errors import NcsnxError, Stopped
-from ncsnx.evaluation.engine.candidates import Candidate, find_candidates
-from ncsnx.evaluation.engine.checkpoint_sweep import CheckpointSweep
-from ncsnx.evaluation.engine.measuring import discard_needless_parts, measure_all, missing, parts_of, writing
+from ncsnx.evaluation.candidates import Candidate, find_candidates
+from ncsnx.evaluation.checkpoint_sweep import CheckpointSweep
+from ncsnx.evaluation.measuring import discard_needless_parts, measure_all, missing, parts_of, writing
 from ncsnx.quantities import counted, duration
 from ncsnx.runs.checkpoints.manifest import UnsoundError, require_best
 from ncsnx.runs.checkpoints.ranges import Selection

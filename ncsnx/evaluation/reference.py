@@ -12,10 +12,10 @@ from ncsnx.config.canonical import digest
 from ncsnx.data import data_set_of
 from ncsnx.data.splits import Split
 from ncsnx.errors import Hint, NcsnxError, UsageError
-from ncsnx.evaluation.references.gathering import Gathering
-from ncsnx.evaluation.references.image_folder import ImageFolder
-from ncsnx.evaluation.references.perfect_model import LEAST_IMAGES, PerfectModel, measure_perfect_model
-from ncsnx.evaluation.references.reference_cache import (
+from ncsnx.evaluation.gathering import Gathering
+from ncsnx.evaluation.image_folder import ImageFolder
+from ncsnx.evaluation.perfect_model import LEAST_IMAGES, PerfectModel, measure_perfect_model
+from ncsnx.evaluation.reference_cache import (
     REFERENCES,
     CachedReference,
     DamagedReferenceError,
@@ -27,7 +27,7 @@ from ncsnx.evaluation.references.reference_cache import (
     write_perfect_model,
     write_reference,
 )
-from ncsnx.evaluation.references.statistics_file import SUFFIX, check_statistics, read_statistics
+from ncsnx.evaluation.statistics_file import SUFFIX, check_statistics, read_statistics
 from ncsnx.features.data_source import DataSource
 from ncsnx.features.feature_network import FeatureNetwork
 from ncsnx.features.real_images import RealImages, SplitImages

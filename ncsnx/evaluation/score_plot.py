@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ncsnx.evaluation.engine.checkpoint_sweep import CheckpointSweep
+from ncsnx.evaluation.checkpoint_sweep import CheckpointSweep
+from ncsnx.evaluation.perfect_model import PerfectModel
 from ncsnx.evaluation.plots import MetricSeries, ScoreSeries, plot_metrics, plot_scores
-from ncsnx.evaluation.references.perfect_model import PerfectModel
 from ncsnx.metrics.metric import Quantity
 from ncsnx.runs.score_files import Row, best_place, value
 

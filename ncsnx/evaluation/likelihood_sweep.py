@@ -29,11 +29,11 @@ from ncsnx.evaluation.bits_per_dimension import (
     prior_mean,
     probe,
 )
-from ncsnx.evaluation.engine.candidates import Candidate
-from ncsnx.evaluation.engine.checkpoint_sweep import CheckpointSweep
-from ncsnx.evaluation.engine.measurement import PartLayout
+from ncsnx.evaluation.candidates import Candidate
+from ncsnx.evaluation.checkpoint_sweep import CheckpointSweep
+from ncsnx.evaluation.measurement import PartLayout
 from ncsnx.evaluation.probability_flow import Probes
-from ncsnx.evaluation.sweeps.score_plot import draw_scores
+from ncsnx.evaluation.score_plot import draw_scores
 from ncsnx.features.data_source import DataSource
 from ncsnx.metrics.metric import Quantity
 from ncsnx.networks import ScoreFunction, prepare

@@ -9,10 +9,10 @@ import attrs
 from ncsnx.config.command_words import typed
 from ncsnx.config.sampler import Sampler
 from ncsnx.errors import NcsnxError
-from ncsnx.evaluation.comparing.plot_samplers import Point, plot_samplers
-from ncsnx.evaluation.comparing.recommendation import Recommendation, recommend
-from ncsnx.evaluation.comparing.sampler_comparison import Comparison, Setting
-from ncsnx.evaluation.engine.measuring import discard_needless_parts, measure_all, missing, shared, writing
+from ncsnx.evaluation.comparison import Comparison, Setting
+from ncsnx.evaluation.measuring import discard_needless_parts, measure_all, missing, shared, writing
+from ncsnx.evaluation.plot_samplers import Point, plot_samplers
+from ncsnx.evaluation.recommendation import Recommendation, recommend
 from ncsnx.quantities import counted
 from ncsnx.runs.fast_sampler import is_usable
 from ncsnx.runs.folder import Run, appending

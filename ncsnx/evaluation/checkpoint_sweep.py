@@ -13,8 +13,8 @@ import attrs
 
 from ncsnx.config.canonical import digest
 from ncsnx.config.experiment import Experiment, Precision
-from ncsnx.evaluation.engine.candidates import Candidate, load_member
-from ncsnx.evaluation.engine.measurement import Measurement
+from ncsnx.evaluation.candidates import Candidate, load_member
+from ncsnx.evaluation.measurement import Measurement
 from ncsnx.metrics.metric import Quantity
 from ncsnx.runs.checkpoints.manifest import UnsoundError
 from ncsnx.runs.exported import Weights

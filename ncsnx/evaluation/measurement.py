@@ -1,4 +1,4 @@
-"""The contract of a measurement, which `ncsnx.evaluation.engine.measuring` carries out.
+"""The contract of a measurement, which `ncsnx.evaluation.measuring` carries out.
 
 A measurement has subjects: checkpoints, sampler settings, or a single one. It processes `count` images of each, batch
 by batch. A batch depends on its subject and indices only, so any process can make a missing one, and ranks can share
