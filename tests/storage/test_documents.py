@@ -188,7 +188,7 @@ def test_long_lived_documents_have_a_version() -> None:
     """Others can be computed again, or last as long as a process."""
     assert {cls.__name__ for cls, _ in KINDS if not version_fields(cls)} == {
         *("PartNote", "InceptionRecord"),
-        *("PerfectModelRecord", "Magnitudes", "Roughest", "Scan", "Values"),  # the version is in their cache key
+        *("PerfectModel", "Magnitudes", "Roughest", "Scan", "Values"),  # the version is in their cache key
     }
 
 

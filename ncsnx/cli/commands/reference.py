@@ -62,12 +62,8 @@ def reference_command(
     with it is what a perfect model would score: the distance of --n real images to the rest. Without a name, all
     references are listed.
     """
-    with session(
-        "measured images are kept, and the same command resumes after them",
-        verbose=verbose,
-        quiet=quiet,
-        shared=Shared(gpus=gpus, device=device),
-    ) as messages:
+    then, shared = "the same command measures the images again", Shared(gpus=gpus, device=device)
+    with session(then, verbose=verbose, quiet=quiet, shared=shared) as messages:
         from ncsnx.storage.cache import cache_folder
 
         place = cache_folder(cache)

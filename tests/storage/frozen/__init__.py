@@ -10,7 +10,8 @@ from ncsnx.data.packed.packed_file import PREAMBLE_BYTES, PackedHeader
 from ncsnx.data.pictures.scan import Scan
 from ncsnx.data.readers.arrays import Values
 from ncsnx.data.splits import Magnitudes
-from ncsnx.evaluation.reference_cache import PerfectModelRecord, ReferenceRecord
+from ncsnx.evaluation.perfect_model import PerfectModel
+from ncsnx.evaluation.reference_cache import ReferenceRecord
 from ncsnx.evaluation.roughness import Roughest
 from ncsnx.features.classifier import ClassifierRecord
 from ncsnx.features.inception import InceptionRecord
@@ -37,7 +38,7 @@ FILES: dict[str, type] = {
     "cache/holder.json": HolderNote,
     "cache/inception-2015-12-05.json": InceptionRecord,
     "cache/magnitudes/found.json": Magnitudes,
-    "cache/perfect-model-n40.json": PerfectModelRecord,
+    "cache/perfect-model-n40.json": PerfectModel,
     "cache/ranges/found.json": Values,
     "cache/reference.json": ReferenceRecord,
     "cache/roughness/found.json": Roughest,
