@@ -15,6 +15,7 @@ from ncsnx.config.canonical import digest
 from ncsnx.config.experiment import Experiment, Precision
 from ncsnx.evaluation.candidates import Candidate, load_member
 from ncsnx.evaluation.measurement import Measurement
+from ncsnx.evaluation.plots import plot_scores
 from ncsnx.metrics.metric import Quantity
 from ncsnx.runs.checkpoints.manifest import UnsoundError
 from ncsnx.runs.exported import Weights
@@ -84,9 +85,21 @@ class CheckpointSweep(Measurement[Candidate]):
         """Names of the files that `draw` makes."""
         return ("scores.png", "scores.svg")
 
-    @abstractmethod
-    def draw(self) -> object:
+    def draw(self) -> None:
         """Draws all rows into `pictures`. Raises NcsnxError."""
+        plot_scores(
+            self.place / "scores",
+            self.scores.rows,
+            metric=self.metric,
+            title=self.run.name,
+            caption=self.caption(),
+            perfect=self.perfect_score,
+        )
+
+    @property
+    def perfect_score(self) -> tuple[float, float] | None:
+        """Score of a perfect model and its spread; None if they are unknown."""
+        return None
 
     @abstractmethod
     def conclusion(self, best: Row) -> list[str]:

@@ -25,8 +25,8 @@ from ncsnx.evaluation.kept_images import finish_images, has_images, unfinished_i
 from ncsnx.evaluation.measurement import PartLayout
 from ncsnx.evaluation.measuring import fits, parts_of
 from ncsnx.evaluation.perfect_model import PerfectModel
+from ncsnx.evaluation.plots import plot_metrics
 from ncsnx.evaluation.reference import Reference
-from ncsnx.evaluation.score_plot import draw_metrics, draw_scores
 from ncsnx.evaluation.sweep_request import SweepRequest
 from ncsnx.features.feature_network import FeatureNetwork
 from ncsnx.features.naming import unnamed
@@ -141,10 +141,15 @@ class DistanceSweep(CheckpointSweep):
     def pictures(self) -> list[str]:
         return [*super().pictures, *(("metrics.png", "metrics.svg") if self._others else ())]
 
-    def draw(self) -> object:
-        rows = [self._current(row) for row in self.scores.rows]
-        others = self._others
-        return draw_scores(self, self.perfect_model), draw_metrics(self, rows, others) if others else ()
+    @property
+    def perfect_score(self) -> tuple[float, float] | None:
+        return None if self.perfect_model is None else (self.perfect_model.score, self.perfect_model.spread)
+
+    def draw(self) -> None:
+        super().draw()
+        if others := self._others:
+            rows, caption = [self._current(row) for row in self.scores.rows], self.caption()
+            plot_metrics(self.place / "metrics", rows, others, title=self.run.name, caption=caption)
 
     @property
     def _others(self) -> list[Quantity]:

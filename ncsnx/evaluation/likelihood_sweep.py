@@ -33,7 +33,6 @@ from ncsnx.evaluation.candidates import Candidate
 from ncsnx.evaluation.checkpoint_sweep import CheckpointSweep
 from ncsnx.evaluation.measurement import PartLayout
 from ncsnx.evaluation.probability_flow import Probes
-from ncsnx.evaluation.score_plot import draw_scores
 from ncsnx.features.data_source import DataSource
 from ncsnx.metrics.metric import Quantity
 from ncsnx.networks import ScoreFunction, prepare
@@ -209,9 +208,6 @@ class LikelihoodSweep(CheckpointSweep):
             f"what it means: {MEANING}",
             f"values: {self.place}/scores.json, .csv; per image: step-….csv; plots: {self.pictures_in_words}",
         ]
-
-    def draw(self) -> object:
-        return draw_scores(self)
 
     def seconds(self, candidate: Candidate) -> float:
         """Times one evaluation; the number of evaluations is a guess."""

@@ -1,20 +1,39 @@
-"""The recommended sampler of a comparison: the fewest evaluations that measured no worse than the run's own sampler."""
+"""Runs a comparison of samplers, and recommends the fewest evaluations that measured no worse than the run's own."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import attrs
+from scipy.stats import spearmanr
 
+from ncsnx.config.codec import unstructure
 from ncsnx.config.command_words import typed
 from ncsnx.config.sampler import Sampler
+from ncsnx.config.variants import variants
 from ncsnx.errors import NcsnxError
+from ncsnx.evaluation.comparison import Comparison, Setting
 from ncsnx.evaluation.comparison_candidates import most_evaluations
+from ncsnx.evaluation.distance_sweep import DistanceSweep
+from ncsnx.evaluation.measuring import discard_needless_parts, measure_all, missing, shared, writing
+from ncsnx.evaluation.plots import Point, plot_samplers
 from ncsnx.noise.bias import known_bias
 from ncsnx.quantities import counted, number, percent
 from ncsnx.runs.fast_sampler import MOST_BROKEN, FastSampler, is_no_worse, is_usable, read_fast, write_fast
-from ncsnx.runs.folder import Run
-from ncsnx.runs.score_files import Row
+from ncsnx.runs.folder import Run, appending
+from ncsnx.runs.records.comparison_record import ComparisonRecord
+from ncsnx.runs.score_files import RESULTS, Row, ScoreFile, sweep_folders
+from ncsnx.samplers.contract import definition_of
+from ncsnx.storage.documents.document import document_of
+from ncsnx.storage.documents.document_files import write_document
+from ncsnx.storage.process import this_process
 from ncsnx.work import Work
+
+_OF_SEEDS = ("evaluations", "distance", "spread", "broken", "seconds", "seeds")
+"""Fields that are saved from the row with fresh seeds."""
+LEAST_RANKED = 3
+"""Fewest checkpoints for a meaningful rank correlation."""
 
 
 @attrs.frozen
@@ -132,3 +151,162 @@ def store_recommendation(run: Run, own: Row, verdict: Recommendation, work: Work
     # only measurements decide: with few steps no sampler has converged, and even a biased one may come out best
     if bias := known_bias(found.sampler, run.experiment()):
         work.info(bias)
+
+
+@attrs.frozen(eq=False)
+class ComparisonOutcome:
+    """The rows of a comparison and its recommendation."""
+
+    rows: Sequence[tuple[Sampler, Row]]
+    """Samplers with their rows; the run's own sampler first."""
+    verdict: Recommendation
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """The rows as saved, each with its numbers from fresh seeds if it was measured again."""
+        recommended = None if self.verdict.found is None else self.verdict.found.sampler
+        return [
+            {**row, "recommended": sampler == recommended, "measured_again": _of_seeds(self.verdict.again.get(sampler))}
+            for sampler, row in self.rows
+        ]
+
+
+def measure_comparison(
+    run: Run, comparison: Comparison, tried: Sequence[Sampler], work: Work
+) -> ComparisonOutcome | None:
+    """Measures missing trials and writes results and plot. tried: the run's own sampler first.
+
+    Returns None on ranks other than 0. Raises NcsnxError.
+    """
+    return shared(comparison, work, lambda: _compare(run, comparison, tried, work))
+
+
+def _compare(run: Run, comparison: Comparison, tried: Sequence[Sampler], work: Work) -> ComparisonOutcome:
+    with writing(comparison), appending(run):
+        discard_needless_parts(comparison, [(trial.sampler, trial.seed) for trial in comparison.trials.found])
+        _measure_all(comparison, tried, work)
+        # samplers that only an earlier comparison tried stay in the results
+        seeds = comparison.first_seeds
+        known = [*tried, *(one for one in comparison.trials.samplers(seeds) if one not in tried)]
+        rows = [(sampler, comparison.summary(sampler, seeds)) for sampler in known]
+        again = partial(_measured_again, comparison, work)
+        verdict = recommend(rows[0], rows[1:], comparison.model.step, comparison.protocol(), again)
+        outcome = ComparisonOutcome(rows, verdict)
+        _write(comparison, outcome, run.name)
+    return outcome
+
+
+def _measure_all(comparison: Comparison, tried: Sequence[Sampler], work: Work) -> None:
+    """Measures the missing trials with the first seeds, by which a setting is chosen."""
+    left = missing(comparison, _settings(tried, comparison.first_seeds))
+    if not left:
+        work.info("every trial is already measured")
+        return
+    measured = len(tried) * comparison.seeds - len(left)
+    more = f" ({measured:,} more already measured)" if measured else ""
+    work.info(f"{counted(len(left), 'trial')} of {counted(len(tried), 'setting')}{more}")
+    _measure(comparison, left, work)
+
+
+def _measured_again(comparison: Comparison, work: Work, sampler: Sampler) -> Row:
+    """The row of a sampler from fresh seeds. Trials that already exist aren't repeated."""
+    left = missing(comparison, _settings([sampler], comparison.fresh_seeds))
+    if left:
+        work.info(f"measuring again with {counted(len(left), 'fresh seed')}: {typed(sampler)}")
+        _measure(comparison, left, work)
+    return comparison.summary(sampler, comparison.fresh_seeds)
+
+
+def _measure(comparison: Comparison, left: Sequence[Setting], work: Work) -> None:
+    with work.progress("comparing", total=sum(map(comparison.units, left)), unit="sampler steps") as advance:
+        problems = measure_all(
+            comparison, left, work, advance, begun=lambda subject: work.detail(comparison.name(subject))
+        )
+    if problems:
+        raise NcsnxError(f"trials are missing: {'; '.join(problems)}")
+
+
+def _settings(samplers: Sequence[Sampler], seeds: Iterable[int]) -> list[Setting]:
+    """All trials, seed by seed, so that every sampler has a first number early."""
+    return [(sampler, seed) for seed in seeds for sampler in samplers]
+
+
+def _of_seeds(row: Row | None) -> Mapping[str, Any] | None:
+    return None if row is None else {key: row[key] for key in _OF_SEEDS}
+
+
+def _write(comparison: Comparison, outcome: ComparisonOutcome, title: str) -> None:
+    """Writes results and plot. The plot shows the numbers from fresh seeds where they exist."""
+    protocol, caption, verdict = comparison.protocol(), comparison.caption(), outcome.verdict
+    path = comparison.place / RESULTS
+    content = {"protocol": protocol, "caption": caption, "made": this_process(), "rows": outcome.to_json()}
+    write_document(path, document_of(content, ComparisonRecord, path))
+    shown = [(sampler, verdict.again.get(sampler, row)) for sampler, row in outcome.rows]
+    own = shown[0][1]
+    drawn = [(sampler, row) for sampler, row in shown if row["distance"] is not None]
+    if not drawn:
+        return
+    best = None if verdict.found is None else [sampler for sampler, _ in drawn].index(verdict.found.sampler)
+    ringed = "" if best is None else "; ringed: measured again with fresh seeds"
+    plot_samplers(
+        comparison.place / "samplers",
+        [_point(sampler, row, breaks_more=not is_usable(row, own, comparison.n)) for sampler, row in drawn],
+        metric=comparison.metric,
+        title=title,
+        caption=f"{caption}; hollow: too many broken images{ringed}",
+        best=best,
+    )
+
+
+def _point(sampler: Sampler, row: Row, *, breaks_more: bool) -> Point:
+    tag = row["sampler"]
+    return Point(
+        label=definition_of(type(sampler)).label or tag,
+        number=list(variants(Sampler)).index(tag),
+        evaluations=row["evaluations"],
+        distance=row["distance"],
+        spread=row["spread"],
+        breaks_more=breaks_more,
+    )
+
+
+# The order of checkpoints by sampler=fast
+
+
+def rank_agreement(rows: Sequence[Row], others: Sequence[Row]) -> tuple[float, int] | None:
+    """Rank correlation (Spearman 1904) of two sweeps' scores, and the number of checkpoints that both have.
+
+    It is 1 for the same order and −1 for the reverse. None for fewer than LEAST_RANKED checkpoints, step and weights
+    alike, and where all scores of a sweep are equal, so that there is no order.
+    """
+    theirs = {(row["step"], row["weights_sha256"]): float(row["score"]) for row in others}
+    pairs = [(row["score"], theirs[key]) for row in rows if (key := (row["step"], row["weights_sha256"])) in theirs]
+    if len(pairs) < LEAST_RANKED or 1 in (len(set(scores)) for scores in zip(*pairs, strict=True)):
+        return None
+    return float(spearmanr(pairs).statistic), len(pairs)
+
+
+def agreement_in_words(sweep: DistanceSweep) -> str:
+    """A sentence on how the sweep's order of checkpoints agrees with the order by the experiment's own sampler."""
+    own = _scores_of_own_sampler(sweep)
+    found = None if own is None else rank_agreement(sweep.scores.rows, own.rows)
+    if found is None:
+        return (
+            "made with sampler=fast; to see whether the run's own sampler orders checkpoints the same way, score "
+            f"{LEAST_RANKED} or more of them without sampler=fast too"
+        )
+    return (
+        f"made with sampler=fast: over {counted(found[1], 'checkpoint')}, the rank correlation with the run's own "
+        f"sampler is {number(found[0])} (1: the same order)"
+    )
+
+
+def _scores_of_own_sampler(sweep: DistanceSweep) -> ScoreFile | None:
+    """The run's sweep with the experiment's own sampler and otherwise the same protocol; None if there is none."""
+    own = sweep.run.experiment().sampler
+    wanted = {**sweep.protocol(), "sampler": unstructure(own), "evaluations": None}
+    for folder in sweep_folders(sweep.run.fid):
+        with suppress(NcsnxError, FileNotFoundError):
+            found = ScoreFile.read(folder)
+            if {**found.protocol, "evaluations": None} == wanted:
+                return found
+    return None

@@ -273,7 +273,7 @@ def test_a_document_is_replaced_whole(tmp_path: Path) -> None:
 
 
 BY_HAND = {
-    "evaluation/trials.py",  # skips lines that aren't trials
+    "evaluation/comparison.py",  # skips lines that aren't trials
     "evaluation/neighbor_search.py",  # returns the results as JSON
     "runs/checkpoints/manifest.py",  # state of the loop
     "runs/doctor/artifacts.py",  # lines that aren't trials

@@ -114,7 +114,7 @@ def fid_command(
 
         from ncsnx.cli.parsing.feature_options import parse_features
         from ncsnx.cli.sweeps import show_sweep
-        from ncsnx.evaluation.agreement import agreement_in_words
+        from ncsnx.evaluation.recommendation import agreement_in_words
         from ncsnx.jobs.distance_options import DistanceOptions
         from ncsnx.jobs.scoring_job import ScoringJob, carry_out_scoring
         from ncsnx.stopping import StopRequest

@@ -20,9 +20,7 @@ _LOG_FROM = 10.0
 _BLUE, _GREY = "#0072B2", "#999999"
 
 
-def plot_settings(
-    stem: Path, settings: Sequence[SweepSetting], measured: Sequence[MeasuredRuns], title: str
-) -> tuple[Path, Path]:
+def plot_settings(stem: Path, settings: Sequence[SweepSetting], measured: Sequence[MeasuredRuns], title: str) -> None:
     """Draws the measured numbers of the settings, a panel each, into `stem`.png and `stem`.svg.
 
     Settings stand below each other in the given order: the mean as a large mark with a bar of one standard deviation,
@@ -41,7 +39,7 @@ def plot_settings(
             _draw(axes, drawn, one)
         panels[0].set_yticks(range(len(drawn)), labels=labels, parse_math=False)
         panels[0].set_ylim(len(drawn) - 0.5, -0.5)
-        return write(stem, figure)
+        write(stem, figure)
 
 
 def _draw(axes: "Axes", settings: Sequence[SweepSetting], measured: MeasuredRuns) -> None:
@@ -66,8 +64,7 @@ def _draw(axes: "Axes", settings: Sequence[SweepSetting], measured: MeasuredRuns
     values = [value for _, value in runs]
     if values and min(values) > 0 and max(values) > _LOG_FROM * min(values):
         axes.set_xscale("log", nonpositive="clip")
-        low, high = axes.get_xlim()
-        set_log_ticks(axes.xaxis, low, high)
+        set_log_ticks(axes.xaxis)
     axes.set_xlabel(drawable(measured.title), parse_math=False)
     axes.grid(axis="y", linewidth=0.3, color="#dddddd")
     axes.set_axisbelow(True)

@@ -1,4 +1,4 @@
-"""Results of a sampler comparison, written by `ncsnx.evaluation.outcome`."""
+"""Results of a sampler comparison, written by `ncsnx.evaluation.recommendation`."""
 
 from typing import Any
 

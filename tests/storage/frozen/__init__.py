@@ -10,9 +10,9 @@ from ncsnx.data.packed.packed_file import PREAMBLE_BYTES, PackedHeader
 from ncsnx.data.pictures.scan import Scan
 from ncsnx.data.readers.arrays import Values
 from ncsnx.data.splits import Magnitudes
+from ncsnx.evaluation.comparison import Roughest
 from ncsnx.evaluation.perfect_model import PerfectModel
 from ncsnx.evaluation.reference_cache import ReferenceRecord
-from ncsnx.evaluation.roughness import Roughest
 from ncsnx.features.classifier import ClassifierRecord
 from ncsnx.features.inception import InceptionRecord
 from ncsnx.inverse.task_record import TaskRecord
