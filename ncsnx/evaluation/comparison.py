@@ -27,7 +27,7 @@ from ncsnx.config.strict.complaints import StructureError
 from ncsnx.config.variants import tag_of
 from ncsnx.data.window import window_of
 from ncsnx.errors import DivergedError, NcsnxError
-from ncsnx.evaluation.measurement import Measurement, PartLayout
+from ncsnx.evaluation.engine import Measurement, PartLayout
 from ncsnx.evaluation.reference import Reference
 from ncsnx.features.feature_network import FeatureNetwork
 from ncsnx.features.naming import distance_name, unnamed

@@ -16,9 +16,8 @@ from ncsnx.config.codec import identity
 from ncsnx.data import Preprocessing
 from ncsnx.errors import DivergedError, NcsnxError, UsageError, require_between
 from ncsnx.evaluation.candidates import Candidate
-from ncsnx.evaluation.checkpoint_sweep import CheckpointSweep
-from ncsnx.evaluation.estimate import seconds_per_image
-from ncsnx.evaluation.measurement import PartLayout
+from ncsnx.evaluation.checkpoint_sweep import CheckpointSweep, seconds_per_image
+from ncsnx.evaluation.engine import PartLayout
 from ncsnx.evaluation.plots import plot_losses
 from ncsnx.features.data_source import DataSource
 from ncsnx.metrics.metric import Quantity

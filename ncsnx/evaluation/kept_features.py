@@ -2,29 +2,24 @@
 
     fid/n1000-seed0-classifier-1a2b3c4d/features/step-00001500-5e6f7a8b.safetensors
 
-A row names its file and sha256. The files are expendable: a run keeps at most MOST_FEATURES_BYTES of them. Beyond that,
-files of the oldest sweep are removed first, within a sweep those of the worst scores first, and the file of each
-sweep's best row last. A missing or damaged file is no error; its row just keeps the numbers it has.
+A row names its file and sha256. The files are expendable: a run keeps at most MOST_FEATURES_BYTES of them, the newest.
+A missing or damaged file is no error; its row just keeps the numbers it has.
 """
 
 import contextlib
 import hashlib
-import math
 import re
 from collections.abc import Mapping
-from io import BytesIO
 from pathlib import Path
 
-import torch
+import safetensors.torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from ncsnx.errors import NcsnxError
-from ncsnx.runs.checkpoints.tensor_file import TensorFile
 from ncsnx.runs.folder import Run
 from ncsnx.runs.score_files import FEATURES, MOST_FEATURES_BYTES, Row, ScoreFile, kept_file, sweep_folders
 from ncsnx.storage import atomic, reading
-from ncsnx.storage.reading import HEADER_LIMIT
-from ncsnx.storage.tensor_headers import headers_in
 
 _OURS = re.compile(r"step-\d{8,}-[0-9a-f]{8}\.safetensors")
 
@@ -37,91 +32,49 @@ def save_features(scores: ScoreFile, name: str, tensors: Mapping[str, Tensor]) -
     if sum(tensor.nbytes for tensor in tensors.values()) > MOST_FEATURES_BYTES:
         return None
     path = scores.folder / FEATURES / f"{name}.safetensors"
-    content = TensorFile(tensors)
+    content = safetensors.torch.save({key: tensor.contiguous() for key, tensor in tensors.items()})
     try:
         reading.refuse_links(path.parent)
         with atomic.reporting(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic.replacement(path, len(content)) as file:
-            for piece in content:
-                file.write(piece)
-            file.seek(0)
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        atomic.write_bytes(path, content)
     except NcsnxError:
         return None
-    return {"file": path.name, "sha256": sha256}
+    return {"file": path.name, "sha256": hashlib.sha256(content).hexdigest()}
 
 
 def has_features(scores: ScoreFile, row: Row) -> bool:
     """Whether the file that the row names exists."""
     record = kept_file(row, FEATURES)
-    return record is not None and record.name in _files(scores.folder)
+    return record is not None and (scores.folder / FEATURES / record.name).is_file()
 
 
 def load_features(scores: ScoreFile, row: Row) -> dict[str, Tensor] | None:
-    """The tensors in the file that the row names; None if it is missing or was changed.
-
-    They share the memory that was hashed, so that no other process can change them.
-    """
+    """The tensors in the file that the row names; None if it is missing or was changed."""
     record = kept_file(row, FEATURES)
-    if record is None or not has_features(scores, row):
+    if record is None:
         return None
     try:
-        path = scores.folder / FEATURES / record.name
-        content = reading.read_buffer(path, MOST_FEATURES_BYTES)
-        if hashlib.sha256(content).hexdigest() != record.sha256:
-            return None
-        headers = headers_in(BytesIO(memoryview(content)[: HEADER_LIMIT + 8]), len(content), path)
-        if any(header.dtype != "F32" or not math.prod(header.shape) for header in headers.values()):
-            return None  # written by another program
-        return {
-            name: torch.frombuffer(
-                content, dtype=torch.float32, count=math.prod(header.shape), offset=header.begin
-            ).reshape(header.shape)
-            for name, header in headers.items()
-        }
-    except (OSError, NcsnxError):
+        reading.refuse_links(scores.folder / FEATURES)
+        content = reading.read_bytes(scores.folder / FEATURES / record.name, MOST_FEATURES_BYTES + reading.HEADER_LIMIT)
+        return safetensors.torch.load(content) if hashlib.sha256(content).hexdigest() == record.sha256 else None
+    except (OSError, NcsnxError, SafetensorError):
         return None
 
 
 def make_room(run: Run, most_bytes: int = MOST_FEATURES_BYTES) -> None:
-    """Removes kept files of the run's sweeps, in the order above, until they have at most `most_bytes` if possible.
+    """Removes the oldest kept files of the run's sweeps until the others have at most `most_bytes`.
 
-    Counts and removes only regular files with our names, in folders that aren't links; rows only rank them.
+    Counts and removes only regular files with our names, in folders that aren't links.
     """
-    found = _in_order(run)
-    excess = sum(size for _, size in found) - most_bytes
-    for path, size in found:
-        if excess <= 0:
-            break
-        with contextlib.suppress(OSError):
-            path.unlink()
-            excess -= size
-
-
-def _in_order(run: Run) -> list[tuple[Path, int]]:
-    """The kept files with their sizes, in order of removal: files that no row names, then by sweep and row."""
-    ranked = []
+    files: list[Path] = []
     for folder in sweep_folders(run.fid):
-        try:
-            sweep = ScoreFile.read(folder)
-        except (FileNotFoundError, NcsnxError):  # leave the files of an unreadable sweep alone
-            continue
-        best_first = sorted(sweep.rows, key=lambda row: float(row["score"]))
-        names = [None if (record := kept_file(row, FEATURES)) is None else record.name for row in best_first]
-        for name, size in _files(folder).items():
-            place = names.index(name) if name in names else None
-            # best rows of all sweeps come last
-            rank = (0, "", 0) if place is None else (2 if place == 0 else 1, sweep.changed, -place)
-            ranked.append((rank, folder / FEATURES / name, size))
-    return [(path, size) for _, path, size in sorted(ranked, key=lambda one: one[0])]
-
-
-def _files(folder: Path) -> dict[str, int]:
-    """Sizes of a sweep's kept feature files by name."""
-    found = {}
-    with contextlib.suppress(OSError):  # the folder is missing or a link
-        for entry in reading.entries(folder / FEATURES):
-            if entry.kind == "file" and _OURS.fullmatch(entry.name):
-                found[entry.name] = entry.path.lstat().st_size
-    return found
+        with contextlib.suppress(OSError):  # the folder is missing or a link
+            entries = reading.entries(folder / FEATURES)
+            files += [entry.path for entry in entries if entry.kind == "file" and _OURS.fullmatch(entry.name)]
+    total = 0
+    with contextlib.suppress(OSError):  # another process removes some too
+        for path in sorted(files, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+            total += path.stat().st_size
+            if total > most_bytes:
+                path.unlink()

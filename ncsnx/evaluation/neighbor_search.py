@@ -23,9 +23,10 @@ from ncsnx.config.codec import identity, unstructure
 from ncsnx.config.variants import tag_of
 from ncsnx.data.window import window_of
 from ncsnx.errors import UsageError, require_between
-from ncsnx.evaluation.measurement import PartLayout, WorkInParts
-from ncsnx.evaluation.measuring import (
+from ncsnx.evaluation.engine import (
+    PartLayout,
     Plan,
+    WorkInParts,
     discard_parts,
     follow,
     make_parts,

@@ -16,7 +16,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.comparison import Comparison, Setting
 from ncsnx.evaluation.comparison_candidates import most_evaluations
 from ncsnx.evaluation.distance_sweep import DistanceSweep
-from ncsnx.evaluation.measuring import discard_needless_parts, measure_all, missing, shared, writing
+from ncsnx.evaluation.engine import discard_needless_parts, measure_all, missing, shared, writing
 from ncsnx.evaluation.plots import Point, plot_samplers
 from ncsnx.noise.bias import known_bias
 from ncsnx.quantities import counted, number, percent

@@ -318,18 +318,20 @@ def test_where_features_are_gone_rows_keep_what_they_have_and_it_is_said(workpla
     assert sum("density" in row for row in rows(workplace)) == len(kept) - 2
 
 
-def test_kept_features_have_a_limit_and_the_best_ones_stay_longest(workplace: Path) -> None:
+def test_kept_features_have_a_limit_and_the_newest_stay_longest(workplace: Path) -> None:
     from ncsnx.evaluation.kept_features import make_room
 
     run = Run(workplace / "runs/digits")
     sweep = scores_file(workplace).parent
-    scores = {row["features"]["file"]: row["score"] for row in json.loads((sweep / "scores.json").read_text())["rows"]}
-    size = max(path.stat().st_size for path in (sweep / "features").iterdir())
-    for count in range(len(scores) - 1, -1, -1):
+    kept = sorted((sweep / "features").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    (sweep / "features" / "notes.txt").write_text("mine")
+    size = max(path.stat().st_size for path in kept)
+    for count in range(len(kept) - 1, -1, -1):
         make_room(run, size * count)
-        assert sorted(path.name for path in (sweep / "features").iterdir()) == sorted(
-            sorted(scores, key=scores.__getitem__)[:count]
-        )
+        assert {path.name for path in (sweep / "features").iterdir()} == {
+            *(path.name for path in kept[len(kept) - count :]),
+            "notes.txt",
+        }
     assert measured(rows(workplace))  # nothing else needs them
 
 
@@ -378,7 +380,7 @@ def test_kept_features_are_those_that_were_hashed_whatever_happens_to_the_file(w
     assert load_features(scores, scores.rows[0]) is None
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff" * 40, save({"features": torch.zeros(4, dtype=torch.uint8)})])
+@pytest.mark.parametrize("content", [b"", b"\xff" * 40])
 def test_kept_features_of_another_program_are_left_alone(content: bytes, tmp_path: Path) -> None:
     from ncsnx.evaluation.kept_features import load_features
     from ncsnx.runs.score_files import ScoreFile
@@ -389,27 +391,16 @@ def test_kept_features_of_another_program_are_left_alone(content: bytes, tmp_pat
     assert load_features(ScoreFile(tmp_path, {}), {"features": record}) is None
 
 
-def test_features_that_no_row_names_go_first(workplace: Path) -> None:
-    from ncsnx.evaluation.kept_features import make_room
-
-    kept = scores_file(workplace).parent / "features"
-    named = sorted(kept.iterdir())
-    (kept / "step-00000004-00000000.safetensors").write_bytes(b"0" * 100)
-    (kept / "notes.txt").write_text("mine")
-    make_room(Run(workplace / "runs/digits"), sum(path.stat().st_size for path in named))
-    assert sorted(kept.iterdir()) == sorted([*named, kept / "notes.txt"])
-
-
 def test_scores_are_shown_where_the_run_cannot_be_written(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from ncsnx.errors import NcsnxError
-    from ncsnx.evaluation import measuring
+    from ncsnx.evaluation import engine
 
     as_an_earlier_version_left_them(scores_file(workplace))
 
     def refused(*given: object) -> None:
         raise NcsnxError("cannot write .lock: Read-only file system")
 
-    monkeypatch.setattr(measuring, "folder_lock", refused)
+    monkeypatch.setattr(engine, "folder_lock", refused)
     result = fid(workplace)
     assert result.code == 0
     assert "best" in result.out
@@ -420,10 +411,10 @@ def test_a_disk_without_room_for_features_costs_no_score(workplace: Path, monkey
     from ncsnx.errors import NcsnxError
     from ncsnx.evaluation import kept_features
 
-    def full(path: Path, size: int) -> None:
+    def full(path: Path, content: bytes) -> None:
         raise NcsnxError(f"cannot write {path}: No space left on device")
 
-    monkeypatch.setattr(kept_features.atomic, "replacement", full)
+    monkeypatch.setattr(kept_features.atomic, "write_bytes", full)
     from ncsnx.evaluation.kept_features import save_features
     from ncsnx.runs.score_files import ScoreFile
 

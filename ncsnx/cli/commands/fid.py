@@ -98,7 +98,7 @@ def fid_command(
     """
     with session(BATCHES, verbose=verbose, quiet=quiet, shared=Shared(gpus=gpus, device=device)) as messages:
         from ncsnx.config.overrides import parse_overrides, split_overrides
-        from ncsnx.evaluation.sweep_request import SweepRequest
+        from ncsnx.evaluation.distance_sweep import SweepRequest
         from ncsnx.jobs.sampler_choice import FAST_OVERRIDE, with_sampler
         from ncsnx.runs.checkpoints.ranges import select
         from ncsnx.runs.folder import open_run
@@ -135,7 +135,7 @@ def fid_command(
             note=note,
         )
         with StopRequest() as stop:
-            measured = carry_out_scoring(job, work_of(messages, stop), stop, _SHORTER)
+            measured = carry_out_scoring(job, work_of(messages, stop), _SHORTER)
         if measured is None:  # on ranks other than 0
             return
         closing = [agreement_in_words(measured.sweep)] if FAST_OVERRIDE in others else []

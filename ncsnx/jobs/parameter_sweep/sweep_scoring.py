@@ -6,10 +6,9 @@ from contextlib import contextmanager
 import attrs
 
 from ncsnx.errors import NcsnxError
-from ncsnx.evaluation.candidates import Candidate
-from ncsnx.evaluation.checkpoint_sweep import CheckpointSweep
-from ncsnx.evaluation.measuring import missing
-from ncsnx.evaluation.sweeping import carry_out, choose
+from ncsnx.evaluation.candidates import Candidate, choose
+from ncsnx.evaluation.checkpoint_sweep import CheckpointSweep, carry_out
+from ncsnx.evaluation.engine import missing
 from ncsnx.jobs.parameter_sweep.sweep_comparison import MeasuredRuns
 from ncsnx.runs.checkpoints.ranges import select
 from ncsnx.runs.folder import Run
