@@ -14,8 +14,9 @@ from ncsnx.config.sampler import Sampler
 from ncsnx.console.working import work_of
 from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.checkpoint_sweep import MeasuredSweep, refuse_left_out
-from ncsnx.evaluation.distance_sweep import DistanceSweep, SweepRequest
+from ncsnx.evaluation.distance_sweep import DistanceSweep
 from ncsnx.evaluation.perfect_model import PerfectModel
+from ncsnx.evaluation.sweep_request import SweepRequest
 from ncsnx.jobs.scoring_job import ScoringJob, carry_out_scoring
 from ncsnx.notebooks.display import heading, html_table, remark
 from ncsnx.quantities import with_error

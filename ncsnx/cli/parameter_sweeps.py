@@ -17,7 +17,7 @@ from ncsnx.console.sweeps.parameter_sweep import ParameterSweepView
 from ncsnx.console.tables import Column, table
 from ncsnx.console.working import work_of
 from ncsnx.errors import NcsnxError
-from ncsnx.evaluation.distance_sweep import SweepRequest
+from ncsnx.evaluation.sweep_request import SweepRequest
 from ncsnx.jobs.parameter_sweep.beginning import ParameterSweep, begin_sweep, require_free
 from ncsnx.jobs.parameter_sweep.points import SweepPoint
 from ncsnx.jobs.parameter_sweep.shares import share_here

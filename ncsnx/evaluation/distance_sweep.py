@@ -16,13 +16,13 @@ from torch import Tensor
 from ncsnx.config.codec import identity, unstructure
 from ncsnx.config.variants import tag_of
 from ncsnx.data.window import window_of
-from ncsnx.errors import require_between
 from ncsnx.evaluation.candidates import Candidate
 from ncsnx.evaluation.checkpoint_sweep import CheckpointSweep, fastest_s, seconds_per_image
 from ncsnx.evaluation.engine import PartLayout
 from ncsnx.evaluation.kept_features import has_features, load_features, make_room, save_features
 from ncsnx.evaluation.plots import plot_metrics
 from ncsnx.evaluation.reference import Reference
+from ncsnx.evaluation.sweep_request import SweepRequest
 from ncsnx.features.feature_network import FeatureNetwork
 from ncsnx.features.naming import unnamed
 from ncsnx.images import save_png, to_uint8
@@ -33,7 +33,6 @@ from ncsnx.runs.score_files import FEATURES, Row, value
 from ncsnx.samplers.building import evaluations, evaluations_in_words, state_count
 from ncsnx.samplers.state import Score, State
 from ncsnx.sampling.counting import EvaluationCounter
-from ncsnx.sampling.request import LEAST_SCORED, MOST_IMAGES, SampleRequest
 from ncsnx.sampling.sample import draw
 from ncsnx.sampling.score_model import ScoreModel
 from ncsnx.storage.atomic import reporting
@@ -46,31 +45,6 @@ _TAKEN = "evaluations"
 _VERSION = 1
 """Version of the measurement and the metrics' settings; raised when any number changes, so that rows of different
 versions are kept apart."""
-
-
-@attrs.frozen(kw_only=True)
-class SweepRequest:
-    """Parameters of scoring checkpoints. Raises UsageError for numbers out of range."""
-
-    n: int = 1000
-    """Images per checkpoint."""
-    seed: int = 0
-    batch_size: int = 64
-    """Images per batch; changes them by rounding at most."""
-    ensemble: int = 1
-    """K for an ensemble: the scores of the last K checkpoints up to each are averaged."""
-    keep_images: bool = False
-    """Whether to write every image as a PNG."""
-
-    def __attrs_post_init__(self) -> None:
-        require_between("n", self.n, LEAST_SCORED, MOST_IMAGES)
-        _ = self.images  # checks seed and batch_size
-        require_between("ensemble", self.ensemble, 1, 1_000, " checkpoints")
-
-    @property
-    def images(self) -> SampleRequest:
-        """Request for the images of a checkpoint."""
-        return SampleRequest(n=self.n, seed=self.seed, batch_size=self.batch_size)
 
 
 @attrs.frozen(eq=False, kw_only=True)

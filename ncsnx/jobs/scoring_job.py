@@ -9,7 +9,8 @@ from ncsnx.config.experiment import Experiment
 from ncsnx.config.variants import load_plugins
 from ncsnx.errors import UsageError
 from ncsnx.evaluation.checkpoint_sweep import MeasuredSweep, measure_checkpoints
-from ncsnx.evaluation.distance_sweep import DistanceSweep, SweepRequest
+from ncsnx.evaluation.distance_sweep import DistanceSweep
+from ncsnx.evaluation.sweep_request import SweepRequest
 from ncsnx.jobs.distance_options import DistanceOptions
 from ncsnx.metrics.metric import Metric, all_metrics
 from ncsnx.runs.checkpoints.ranges import Selection

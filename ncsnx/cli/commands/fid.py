@@ -98,6 +98,7 @@ def fid_command(
     """
     with session(BATCHES, verbose=verbose, quiet=quiet, shared=Shared(gpus=gpus, device=device)) as messages:
         from ncsnx.config.overrides import parse_overrides, split_overrides
+        from ncsnx.evaluation.sweep_request import SweepRequest
         from ncsnx.jobs.sampler_choice import FAST_OVERRIDE, with_sampler
         from ncsnx.runs.checkpoints.ranges import select
         from ncsnx.runs.folder import open_run
@@ -108,17 +109,16 @@ def fid_command(
         settings, others = split_overrides(parse_overrides(overrides or []), "features")
         experiment = messages.ranks.first(lambda: with_sampler(work_of(messages), place, others))
         at_once = messages.ranks.batch_size(n, images_at_once(experiment.data, batch_size))
+        request = SweepRequest(n=n, seed=seed, batch_size=at_once, ensemble=ensemble, keep_images=keep_images)
         selection = messages.ranks.first(lambda: select(place, range_))
 
         from ncsnx.cli.parsing.feature_options import parse_features
         from ncsnx.cli.sweeps import show_sweep
-        from ncsnx.evaluation.distance_sweep import SweepRequest
         from ncsnx.evaluation.recommendation import agreement_in_words
         from ncsnx.jobs.distance_options import DistanceOptions
         from ncsnx.jobs.scoring_job import ScoringJob, carry_out_scoring
         from ncsnx.stopping import StopRequest
 
-        request = SweepRequest(n=n, seed=seed, batch_size=at_once, ensemble=ensemble, keep_images=keep_images)
         job = ScoringJob(
             run=place,
             experiment=experiment,

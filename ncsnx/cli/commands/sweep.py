@@ -156,7 +156,7 @@ def sweep_command(
         training = options.training_options(context)
 
         from ncsnx.cli.parameter_sweeps import SweepCommand
-        from ncsnx.evaluation.distance_sweep import SweepRequest
+        from ncsnx.evaluation.sweep_request import SweepRequest
         from ncsnx.sampling.request import images_at_once
 
         SweepCommand(

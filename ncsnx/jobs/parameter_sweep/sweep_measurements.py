@@ -9,8 +9,9 @@ from ncsnx.config.canonical import canonical
 from ncsnx.config.codec import unstructure
 from ncsnx.config.experiment import Experiment
 from ncsnx.data import data_folder
-from ncsnx.evaluation.distance_sweep import DistanceSweep, SweepRequest
+from ncsnx.evaluation.distance_sweep import DistanceSweep
 from ncsnx.evaluation.held_out_sweep import HeldOutSweep
+from ncsnx.evaluation.sweep_request import SweepRequest
 from ncsnx.features.data_source import DataSource
 from ncsnx.jobs.distance_options import DistanceOptions
 from ncsnx.runs.folder import Run
