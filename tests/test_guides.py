@@ -14,7 +14,7 @@ from ncsnx.config import Grid, Sampler
 from ncsnx.config.discovery import resolve
 from ncsnx.config.variants import variants
 from ncsnx.errors import UsageError
-from ncsnx.evaluation.nearest.memorizing import verdict
+from ncsnx.evaluation.memorizing import verdict
 from tests.chaos import damage, kills, signals, writers
 from tests.cli.command import run
 from tests.docs.execution import write_photographs
@@ -87,7 +87,7 @@ def test_what_new_and_pack_write_is_what_is_shown(tmp_path: Path, monkeypatch: p
 
 
 def test_the_verdict_shown_is_in_the_words_of_neighbors() -> None:
-    plain = SimpleNamespace(is_nearer=False, near=SimpleNamespace(high=0.062))
+    plain = SimpleNamespace(is_nearer=False, near=SimpleNamespace(high=0.056))
     space: Any = SimpleNamespace(is_nearer=False, distance=plain)
 
     assert f"*{verdict({'pixels': space}, 64, 299).words}*" in " ".join(guide("neighbors").split())

@@ -13,12 +13,11 @@ from ncsnx.config.feature_networks import Features
 from ncsnx.config.sampler import Sampler
 from ncsnx.console.working import work_of
 from ncsnx.errors import NcsnxError
-from ncsnx.evaluation.engine.sweeping import refuse_left_out
-from ncsnx.evaluation.references.perfect_model import PerfectModel
-from ncsnx.evaluation.sweeps.distance_sweep import DistanceSweep
-from ncsnx.evaluation.sweeps.sweep_request import SweepRequest
+from ncsnx.evaluation.checkpoint_sweep import MeasuredSweep, refuse_left_out
+from ncsnx.evaluation.distance_sweep import DistanceSweep
+from ncsnx.evaluation.perfect_model import PerfectModel
+from ncsnx.evaluation.sweep_request import SweepRequest
 from ncsnx.jobs.scoring_job import ScoringJob, carry_out_scoring
-from ncsnx.jobs.sweep_work import MeasuredSweep
 from ncsnx.notebooks.display import heading, html_table, remark
 from ncsnx.quantities import with_error
 from ncsnx.runs.checkpoints.ranges import select
@@ -137,7 +136,7 @@ def fid(
             runtime=lambda: runtime_or_default(runtime, experiment),
             note=note,
         )
-        measured = carry_out_scoring(job, work, stop, _SHORTER)
+        measured = carry_out_scoring(job, work, _SHORTER)
         assert measured is not None, "there are no other ranks"
         if (failure := measured.draw(work)) is not None:
             raise failure

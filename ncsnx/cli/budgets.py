@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ncsnx.config.image_sizes import size_in_words
-from ncsnx.planning.spans import in_short, span_of_time
+from ncsnx.planning.budget import in_short, span_of_time
 from ncsnx.quantities import counted
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def say_reductions(messages: "Messages", found: "Survey", variant: Variant) -> N
     messages.info(f"reduced to fit {in_short(fit.budget_s)} on this machine: {reduced}")
     if fit.published_seconds is not None:
         messages.info(
-            f"{_published(fit)} takes about {span_of_time(fit.published_seconds)} here{_on_a_gpu(fit)}\n"
+            f"{_published(fit)} takes about {span_of_time(fit.published_seconds)} here\n"
             f"to write that one:  {variant('published', budget='none', steps=None)}"
         )
 
@@ -80,15 +80,6 @@ def _published(fit: "Fit") -> str:
     scale, size = fit.published, size_in_words(fit.published_data.shape[1:])
     steps = f"{counted(scale.steps, 'step')} of {counted(scale.batch_size, 'image')}"
     return f"the published training ({size} px, width {scale.width}, {steps})"
-
-
-def _on_a_gpu(fit: "Fit") -> str:
-    from ncsnx.planning.budget import GPU_FLOPS, gpu_seconds
-
-    if fit.timing is None or fit.timing.device != "cpu":
-        return ""
-    seconds = gpu_seconds(fit.published_data, fit.published)
-    return f", and {span_of_time(seconds)} on a GPU (assumed {GPU_FLOPS / 1e12:g} TFLOP/s)"
 
 
 def _images(found: "Survey") -> str:

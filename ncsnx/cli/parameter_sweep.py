@@ -43,9 +43,9 @@ from ncsnx.storage import atomic
 from ncsnx.work import Work
 
 if TYPE_CHECKING:
-    from ncsnx.evaluation.sweeps.sweep_request import SweepRequest
+    from ncsnx.evaluation.checkpoint_sweep import MeasuredSweep
+    from ncsnx.evaluation.sweep_request import SweepRequest
     from ncsnx.jobs.distance_options import DistanceOptions
-    from ncsnx.jobs.sweep_work import MeasuredSweep
     from ncsnx.runtime import Runtime
 
 
@@ -216,7 +216,7 @@ class ParameterSweep:
                     continue
                 self.messages.detail(f"{key} of {point.run}")
                 try:
-                    result = measure(point, work, stop)
+                    result = measure(point, work)
                 except NcsnxError as error:
                     problems.append(f"{point.run}: {error}")
                     continue
@@ -232,7 +232,7 @@ class ParameterSweep:
         runtime = attrs.evolve(self._runtime(), checkpointing=False, workers=0, ranks=1)
         return runtime.for_weights_of(point.experiment)
 
-    def _distance(self, point: SweepPoint, work: Work, stop: StopRequest) -> "MeasuredSweep[Any] | None":
+    def _distance(self, point: SweepPoint, work: Work) -> "MeasuredSweep[Any] | None":
         from ncsnx.jobs.scoring_job import ScoringJob, carry_out_scoring
 
         assert self.distance is not None
@@ -245,13 +245,13 @@ class ParameterSweep:
             distance=self.distance,
             runtime=lambda: self._weights_runtime(point),
         )
-        return carry_out_scoring(job, work, stop, "")
+        return carry_out_scoring(job, work, "")
 
-    def _held_out(self, point: SweepPoint, work: Work, stop: StopRequest) -> "MeasuredSweep[Any] | None":
+    def _held_out(self, point: SweepPoint, work: Work) -> "MeasuredSweep[Any] | None":
         from ncsnx.data import data_folder
-        from ncsnx.evaluation.sweeps.held_out_sweep import HeldOutSweep
+        from ncsnx.evaluation.checkpoint_sweep import measure_checkpoints
+        from ncsnx.evaluation.held_out_sweep import HeldOutSweep
         from ncsnx.features.data_source import DataSource
-        from ncsnx.jobs.sweep_work import measure_checkpoints
 
         run = self._run(point)
 
@@ -261,7 +261,7 @@ class ParameterSweep:
                 run=run, experiment=point.experiment, source=source, runtime=self._weights_runtime(point)
             )
 
-        return measure_checkpoints(run, select(run, "latest"), build, work, stop, shorter="")
+        return measure_checkpoints(run, select(run, "latest"), build, work, shorter="")
 
     # ---------------------------------------------------------------------------------------------------- comparison
 

@@ -6,9 +6,7 @@ from typing import TypeVar
 from ncsnx.console.messages import Messages
 from ncsnx.console.tables import Column, table
 from ncsnx.console.working import work_of
-from ncsnx.evaluation.engine.checkpoint_sweep import CheckpointSweep
-from ncsnx.evaluation.engine.sweeping import refuse_left_out
-from ncsnx.jobs.sweep_work import MeasuredSweep, measure_checkpoints
+from ncsnx.evaluation.checkpoint_sweep import CheckpointSweep, MeasuredSweep, measure_checkpoints, refuse_left_out
 from ncsnx.runs.checkpoints.ranges import Selection
 from ncsnx.runs.folder import Run
 from ncsnx.stopping import StopRequest
@@ -25,7 +23,7 @@ def sweep_checkpoints(
     Raises NcsnxError, also where checkpoints had to be left out.
     """
     with StopRequest() as stop:
-        measured = measure_checkpoints(run, selection, build, work_of(messages, stop), stop, shorter=shorter)
+        measured = measure_checkpoints(run, selection, build, work_of(messages, stop), shorter=shorter)
     if measured is not None:
         show_sweep(messages, measured, json=json)
 

@@ -8,7 +8,6 @@ import attrs
 from ncsnx.config.codec import identity
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError
-from ncsnx.evaluation.references.perfect_model import PerfectModel
 from ncsnx.exchange.model_index import CardScore, ScoreValue
 from ncsnx.features.naming import INCEPTION, features_of
 from ncsnx.metrics.metric import all_metrics
@@ -81,9 +80,7 @@ def measured_scores(sweep: ScoreFile, row: Row) -> tuple[ScoreValue, ...]:
         for one in metric.quantities
         if (measured := value(row, one.key)) is not None
     ]
-    perfect = PerfectModel.from_json(sweep.perfect_model)
-    if perfect is not None:
-        found.insert(
-            1, ScoreValue(f"{sweep.metric} of a perfect model ({perfect.words})", perfect.score, perfect.spread)
-        )
+    if (perfect := sweep.perfect_model) is not None:
+        title = f"{sweep.metric} of a perfect model ({perfect['words']})"
+        found.insert(1, ScoreValue(title, perfect["score"], perfect["spread"]))
     return tuple(found)

@@ -61,20 +61,8 @@ class Moments:
         self.mean = self.mean + shift * (len(batch) / total)
         self.count = total
 
-    def merged(self, other: "Moments") -> "Moments":
-        """Moments of both sets together, as a new object. Raises NcsnxError if the dimensions differ."""
-        require_dimensions(len(other.mean), len(self.mean), "those before")
-        total = max(self.count + other.count, 1)
-        shift = other.mean - self.mean
-        between = torch.outer(shift, shift) * (self.count * other.count / total)
-        return Moments(
-            count=self.count + other.count,
-            mean=self.mean + shift * (other.count / total),
-            scatter=self.scatter + other.scatter + between,
-        )
-
     def without(self, part: "Moments") -> "Moments":
-        """Moments of the images that aren't in `part`, a subset, as a new object: the inverse of `merged`.
+        """Moments of the images that aren't in `part`, a subset, as a new object.
 
         Errors are a few roundings of this scatter, however few images remain. Raises ValueError if `part` has more
         images, NcsnxError if the dimensions differ.

@@ -5,11 +5,9 @@ from collections.abc import Callable, Sequence
 import attrs
 
 from ncsnx.data import data_set_of
-from ncsnx.evaluation.comparing.comparison_candidates import comparison_candidates
-from ncsnx.evaluation.comparing.outcome import ComparisonOutcome, measure_comparison
-from ncsnx.evaluation.comparing.recommendation import store_recommendation
-from ncsnx.evaluation.comparing.roughness import roughest
-from ncsnx.evaluation.comparing.sampler_comparison import Comparison
+from ncsnx.evaluation.comparison import Comparison, roughest
+from ncsnx.evaluation.comparison_candidates import comparison_candidates
+from ncsnx.evaluation.recommendation import ComparisonOutcome, measure_comparison, store_recommendation
 from ncsnx.features.real_images import SplitImages
 from ncsnx.jobs.distance_options import DistanceOptions
 from ncsnx.quantities import number, percent, with_error

@@ -9,7 +9,7 @@ from ncsnx.config.data_sets import Data
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.feature_networks import Features, Inception, TorchScript
 from ncsnx.data import data_folder, data_set_of
-from ncsnx.evaluation.references.reference import Reference, check_reference, open_reference
+from ncsnx.evaluation.reference import Reference, check_reference, open_reference
 from ncsnx.features.data_source import DataSource
 from ncsnx.features.extractors import build_features
 from ncsnx.features.feature_network import FeatureNetwork

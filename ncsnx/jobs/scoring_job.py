@@ -8,16 +8,15 @@ from ncsnx.config.checks import quoted
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.variants import load_plugins
 from ncsnx.errors import UsageError
-from ncsnx.evaluation.sweeps.distance_sweep import DistanceSweep
-from ncsnx.evaluation.sweeps.sweep_request import SweepRequest
+from ncsnx.evaluation.checkpoint_sweep import MeasuredSweep, measure_checkpoints
+from ncsnx.evaluation.distance_sweep import DistanceSweep
+from ncsnx.evaluation.sweep_request import SweepRequest
 from ncsnx.jobs.distance_options import DistanceOptions
-from ncsnx.jobs.sweep_work import MeasuredSweep, measure_checkpoints
 from ncsnx.metrics.metric import Metric, all_metrics
 from ncsnx.runs.checkpoints.ranges import Selection
 from ncsnx.runs.folder import Run
 from ncsnx.runtime import Runtime
 from ncsnx.spelling import parameter
-from ncsnx.stopping import StopRequest
 from ncsnx.work import Work
 
 
@@ -37,9 +36,7 @@ class ScoringJob:
     note: str = ""
 
 
-def carry_out_scoring(
-    job: ScoringJob, work: Work, stop: StopRequest, shorter: str
-) -> MeasuredSweep[DistanceSweep] | None:
+def carry_out_scoring(job: ScoringJob, work: Work, shorter: str) -> MeasuredSweep[DistanceSweep] | None:
     """Measures the scores that the run lacks; None on ranks other than 0.
 
     shorter: advice against long sweeps. Raises NcsnxError, UsageError for a metric that is unknown or can't be
@@ -65,9 +62,7 @@ def carry_out_scoring(
         _refuse(sweep, requested)
         return sweep
 
-    return measure_checkpoints(
-        job.run, job.selection, build, work, stop, shorter=shorter, ensemble=job.request.ensemble
-    )
+    return measure_checkpoints(job.run, job.selection, build, work, shorter=shorter, ensemble=job.request.ensemble)
 
 
 def _requested(tags: Sequence[str] | None) -> list[Metric] | None:

@@ -5,17 +5,17 @@ unless the user chose it, the image size. Each stage is the smallest training of
 spent on more steps.
 """
 
-import math
+import re
 from collections.abc import Callable, Sequence
 
 import attrs
 
 from ncsnx.config import Experiment, Snapshots
-from ncsnx.config.data_sets import Data, Images, OwnData
+from ncsnx.config.checks import shortened
+from ncsnx.config.data_sets import Images, OwnData
 from ncsnx.config.image_sizes import ImageSize, size_in_words, size_of_sides
 from ncsnx.errors import Hint, UsageError
 from ncsnx.networks.layouts import NCSNV2
-from ncsnx.planning.cost import Cost, cost_of
 from ncsnx.planning.experiment_proposal import (
     Scale,
     checkpoint_cadence,
@@ -24,9 +24,8 @@ from ncsnx.planning.experiment_proposal import (
     usual_scale,
     usual_steps,
 )
-from ncsnx.planning.spans import in_short
-from ncsnx.planning.timing import Timing
-from ncsnx.quantities import counted
+from ncsnx.planning.timing import Cost, Timing, cost_of
+from ncsnx.quantities import counted, duration
 from ncsnx.spelling import argument, parameter
 
 RESERVE = 0.1
@@ -44,11 +43,6 @@ _SNAPSHOTS = tuple(
     Snapshots(n=n, every=every) for n, every in ((36, 1), (16, 1), (16, 2), (16, 4), (9, 4), (9, 10), (4, 10))
 )
 """Choices of snapshots, best first."""
-GPU_FLOPS = 10e12
-"""Assumed throughput of a GPU in float32 training (operations per second), such as an A100."""
-_GFLOP_PER_PIXEL = {"NCSNv2": 19.8 / 32**2, "NCSNv2Deeper": 302 / 128**2, "NCSNv2Deepest": 839 / 256**2}
-"""Cost of a forward pass of the published networks at width 128."""
-
 NOMINAL = Timing(
     seconds_per_evaluation=1.0,
     seconds_per_training_image=3.0,
@@ -60,6 +54,10 @@ NOMINAL = Timing(
 )
 """Times in units of an evaluation, for use without a timing: a forward and backward pass takes three."""
 
+_TIME = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhd])")
+_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_LONGEST_S = 366 * 86_400
+
 TimeOf = Callable[[OwnData, int, int], Timing]
 """(data, width, batch size) → timing on this machine."""
 
@@ -70,13 +68,13 @@ class Fit:
 
     data: OwnData
     scale: Scale
-    budget_s: float | None
-    """None if nothing was timed, so that there is no budget."""
-    timing: Timing | None
-    """Timing of this training."""
     published: Scale
     published_data: OwnData
-    published_seconds: float | None
+    budget_s: float | None = None
+    """None if nothing was timed, so that there is no budget."""
+    timing: Timing | None = None
+    """Timing of this training."""
+    published_seconds: float | None = None
     """Seconds that the published training's steps would take on this machine."""
 
     @property
@@ -153,20 +151,9 @@ def fit(
 def untimed(data: OwnData, images: int, steps: int | None) -> Fit:
     """A small training for use without a timing: narrow network, small batches and few steps."""
     usual = usual_scale(data, images)
-    small = Scale(
-        width=min(usual.width, _NARROW),
-        batch_size=min(usual.batch_size, _SMALLEST_BATCH),
-        steps=steps or NARROW_STEPS,
-    )
-    return Fit(
-        data=data,
-        scale=small,
-        budget_s=None,
-        timing=None,
-        published=usual,
-        published_data=data,
-        published_seconds=None,
-    )
+    width, batch_size = min(usual.width, _NARROW), min(usual.batch_size, _SMALLEST_BATCH)
+    small = Scale(width=width, batch_size=batch_size, steps=steps or NARROW_STEPS)
+    return Fit(data=data, scale=small, published=usual, published_data=data)
 
 
 def with_affordable_snapshots(experiment: Experiment, timing: Timing = NOMINAL) -> Experiment:
@@ -180,13 +167,6 @@ def with_affordable_snapshots(experiment: Experiment, timing: Timing = NOMINAL) 
         return cost.snapshots <= SNAPSHOT_SHARE * cost.steps
 
     return attrs.evolve(experiment, snapshots=next(filter(is_affordable, _SNAPSHOTS), None))
-
-
-def gpu_seconds(data: Data, scale: Scale) -> float:
-    """Seconds of a training's steps on a GPU with `GPU_FLOPS`; a step costs three forward passes."""
-    model = type(draft("x", data).model).__name__
-    forward = _GFLOP_PER_PIXEL[model] * 1e9 * math.prod(data.shape[1:]) * (scale.width / 128) ** 2
-    return 3 * forward * scale.batch_size * scale.steps / GPU_FLOPS
 
 
 def _stages(data: OwnData, images: int, steps: int | None, size_is_free: bool) -> list[_Stage]:
@@ -259,3 +239,42 @@ def _round_down(steps: int) -> int:
     """`steps` rounded down to two significant digits."""
     digits = int(10 ** max(0, len(str(steps)) - 2))
     return steps // digits * digits
+
+
+# Durations as users type and read them
+
+
+def parse_budget(text: str) -> float | None:
+    """Seconds of a duration such as 90s, 30m, 2h or 1d; None for 'none'. Raises UsageError for anything else."""
+    if text == "none":
+        return None
+    match = _TIME.fullmatch(text)
+    if match is None or not 1 <= (seconds := float(match[1]) * _UNITS[match[2]]) <= _LONGEST_S:
+        raise UsageError(
+            f"{parameter('budget')} {shortened(text)}: expected a time such as 90s, 30m, 2h or 1d (at most a year), or "
+            "none for the published training"
+        )
+    return seconds
+
+
+def in_short(seconds: float) -> str:
+    """Seconds in the form of `parse_budget`, rounded up to two digits: 90s, 12m, 2.5h, 3d."""
+    unit = next(unit for unit in ("d", "h", "m", "s") if _suits(seconds, _UNITS[unit]))
+    value = seconds / _UNITS[unit]
+    shown = float(f"{value:.1e}")
+    if shown < value:
+        shown = float(f"{value * 1.05:.1e}") if value < 10 else float(int(value) + 1)
+    return f"{shown:g}{unit}"
+
+
+def _suits(seconds: float, unit_s: int) -> bool:
+    return unit_s == 1 or seconds >= 2 * unit_s or (seconds >= unit_s and seconds % unit_s == 0)
+
+
+def span_of_time(seconds: float) -> str:
+    """A duration in a suitable unit: '12 ms', '3.4 s', '1:02:03', '3.5 days'."""
+    if seconds < 1:
+        return f"{1000 * seconds:.3g} ms"
+    if seconds < 100:
+        return f"{seconds:.3g} s"
+    return duration(seconds) if seconds < 48 * 3600 else f"{seconds / 86400:,.1f} days"

@@ -10,25 +10,33 @@ import attrs
 from ncsnx.config.data_sets import Data, Images, NumericData
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.image_sizes import size_of_sides
+from ncsnx.config.sampler import AnnealedLangevin
+from ncsnx.config.schedule import Geometric
 from ncsnx.config.variants import tag_of
 from ncsnx.data import DataMissingError, Dataset, open_data
 from ncsnx.data.magnitudes import measured_data
 from ncsnx.data.readers.own_images import PictureFiles, unread_by
 from ncsnx.data.splits import Magnitudes
 from ncsnx.errors import UsageError, require_between
+from ncsnx.noise import techniques
 from ncsnx.noise.level_plan import NoisePlan, plan_noise
 from ncsnx.noise.techniques import MOST_OVERLAP, OVERLAP
 from ncsnx.planning.budget import Fit
-from ncsnx.planning.cost import Cost, cost_of
-from ncsnx.planning.differing import PlanDifference
 from ncsnx.planning.distances import Distances, measure_distances
 from ncsnx.planning.experiment_proposal import SMALL_SET
-from ncsnx.planning.timing import LEAST_BF16_SPEEDUP, Timing
+from ncsnx.planning.timing import LEAST_BF16_SPEEDUP, Cost, Timing, cost_of
+from ncsnx.quantities import counted
 from ncsnx.spelling import parameter
 from ncsnx.work import Work
 
 OUTLIER = 1.25
 """σ_1 above this multiple of the 99.9 % quantile is probably caused by one outlier."""
+SIGMA_TOLERANCE = 0.01
+"""Relative tolerance of σ_1, and of L beyond one level."""
+STEP_TOLERANCE = 0.03
+"""Relative tolerance of ε; published values have two digits."""
+_CHURCH = (788, 4, 4.9e-6)
+"""L, T and ε as published for LSUN church."""
 
 
 @attrs.frozen(kw_only=True)
@@ -54,8 +62,6 @@ class Choices:
     """Overlap of neighbouring levels (technique 2)."""
     steps_per_level: int | None = None
     """T; by default as published for a similar number of levels."""
-    exact: bool | None = None
-    """Whether all pairs of images are measured: see `measure_distances`."""
     seed: int = 0
     """Seed of the sample of images and of their dequantization."""
 
@@ -65,6 +71,16 @@ class Choices:
                 f"{parameter('overlap')} must be above 0 and below {MOST_OVERLAP:.4f}, not {self.overlap:g}"
             )
         require_between("seed", self.seed, 0, 2**32 - 1)
+
+
+@attrs.frozen
+class PlanDifference:
+    """A value of an experiment that differs from the plan."""
+
+    field: str
+    own: float | int | str
+    planned: float | int | str
+    meaning: str
 
 
 @attrs.frozen(kw_only=True)
@@ -111,9 +127,10 @@ class Survey:
 
     def facts(self) -> dict[str, Any]:
         """The survey as JSON values."""
-        data, plan, timing = self.experiment.data, self.plan, self.timing
-        distances = self.measured.distances if self.measured else None
-        per_image, cost = self.seconds_per_image, self.cost
+        data, plan, timing, cost = self.experiment.data, self.plan, self.timing, self.cost
+        distances, per_image = self.measured.distances if self.measured else None, self.seconds_per_image
+        times = {} if cost is None else attrs.asdict(cost)
+        named = ("steps", "snapshots", "checkpoints", "held_out")
         return {
             "experiment": self.experiment.name,
             "data": tag_of(type(data)),
@@ -121,41 +138,28 @@ class Survey:
             "channels": data.channels,
             "dimensions": plan.dimensions,
             "images": distances.images if distances else None,
-            "levels": plan.levels,
-            "sigma_max": plan.sigma_max,
             "sigma_max_source": self.source,
-            "sigma_max_exact": distances.exact if distances else None,
-            "sigma_max_bound": distances.bound if distances else None,
+            "sigma_max_exact": distances.is_exact if distances else None,
             "largest_pair": list(self.measured.names) if self.measured else None,
             "quantile_999": distances.quantile if distances else None,
-            "quantile_999_interval": list(distances.quantile_interval) if distances else None,
-            "sigma_min": plan.sigma_min,
-            "ratio": plan.ratio,
-            "overlap": plan.overlap,
-            "step_size": plan.step_size,
-            "steps_per_level": plan.steps_per_level,
-            "evaluations": plan.evaluations,
-            "snr": plan.snr,
-            "remaining_variance": plan.remaining_variance,
+            **attrs.asdict(plan),
+            **{name: getattr(plan, name) for name in ("evaluations", "snr", "remaining_variance")},
             "seconds_per_evaluation": timing.seconds_per_evaluation if timing else None,
             "seconds_per_image": per_image,
             "seconds_per_1000_images": 1000 * per_image if per_image is not None else None,
             "seconds_per_step": timing.seconds_per_step if timing else None,
             "seconds_of_training": cost.total if cost else None,
-            "seconds_of_steps": cost.steps if cost else None,
-            "seconds_of_snapshots": cost.snapshots if cost else None,
-            "seconds_of_checkpoints": cost.checkpoints if cost else None,
-            "seconds_of_held_out_losses": cost.held_out if cost else None,
+            **{f"seconds_of_{name.replace('held_out', 'held_out_losses')}": times.get(name) for name in named},
             "timed": timing.timed if timing else None,
             "bf16_speedup": self.bf16_speedup,
             "differences": [attrs.asdict(difference) for difference in self.differences],
         }
 
 
-def measure_data(data: Data, folder: Path, *, seed: int, exact: bool | None, work: Work) -> MeasuredData:
+def measure_data(data: Data, folder: Path, *, seed: int, work: Work) -> MeasuredData:
     """Measures a data set. Raises DataMissingError if it isn't available."""
     splits = open_data(data, folder, work)
-    distances = measure_distances(splits.train, data, seed=seed, exact=exact, work=work)
+    distances = measure_distances(splits.train, data, seed=seed, work=work)
     first, second = (image_name(splits.train, number) for number in distances.pair)
     unread = unread_by(data, folder, work) if isinstance(data, Images) else ""
     return MeasuredData(
@@ -174,7 +178,7 @@ def survey(experiment: Experiment, folder: Path, choices: Choices, work: Work) -
     """
     sigma_max, source, measured = experiment.schedule.sigma_max, "the experiment (its data is not here)", None
     try:
-        measured = measure_data(experiment.data, folder, seed=choices.seed, exact=choices.exact, work=work)
+        measured = measure_data(experiment.data, folder, seed=choices.seed, work=work)
         sigma_max, source = measured.distances.largest, measured.distances.source
         if isinstance(experiment.data, NumericData):
             scaled = measured_data(experiment.data, measured.magnitudes)
@@ -221,3 +225,59 @@ def data_remarks(measured: MeasuredData) -> list[str]:
             "crop images at random from larger ones:                              data.random_crop=SIDE"
         )
     return found
+
+
+def plan_differences(experiment: Experiment, plan: NoisePlan) -> list[PlanDifference]:
+    """Values in which the experiment differs from the plan by more than rounding, with their meaning."""
+    schedule, sampler, found = experiment.schedule, experiment.sampler, list[PlanDifference]()
+    if not isinstance(schedule, Geometric):
+        tag = tag_of(type(schedule)) or type(schedule).__name__
+        meaning = "technique 2 uses a constant ratio of neighbouring levels"
+        found.append(PlanDifference("schedule", tag, "geometric", meaning))
+    if abs(schedule.sigma_max / plan.sigma_max - 1) > SIGMA_TOLERANCE:
+        meaning = "above the largest distance found: safe, at the cost of a few more levels than needed"
+        if schedule.sigma_max < plan.sigma_max:
+            meaning = "the largest noise does not bridge images that are farther apart, so samples may lack diversity"
+        found.append(PlanDifference("sigma_max", schedule.sigma_max, plan.sigma_max, meaning))
+    if abs(schedule.levels - plan.levels) > max(1, SIGMA_TOLERANCE * plan.levels):
+        found.append(PlanDifference("levels", schedule.levels, plan.levels, _levels_meaning(experiment, plan)))
+    if not isinstance(sampler, AnnealedLangevin):
+        return found
+    if sampler.steps_per_level != plan.steps_per_level:
+        meaning = "more steps are better (technique 4), with proportionally more evaluations"
+        if sampler.steps_per_level > plan.steps_per_level:
+            meaning = "better but slower: more evaluations than in the published experiments"
+        found.append(PlanDifference("steps_per_level", sampler.steps_per_level, plan.steps_per_level, meaning))
+    if (step_meaning := _step_meaning(experiment, sampler, plan)) is not None:
+        found.append(PlanDifference("step_size", sampler.step_size, plan.step_size, step_meaning))
+    return found
+
+
+def _levels_meaning(experiment: Experiment, plan: NoisePlan) -> str:
+    own = experiment.schedule
+    if not isinstance(own, Geometric):
+        return f"{'more' if own.levels > plan.levels else 'fewer'} than needed from σ_1 to σ_L"
+    ratio = techniques.spaced_ratio(own.sigma_max, own.sigma_min, own.levels)
+    share = techniques.level_overlap(plan.dimensions, ratio)
+    if abs(share / plan.overlap - 1) <= STEP_TOLERANCE:
+        return "follows from σ_1: the levels overlap as in the plan"
+    effect = "safe, with more evaluations" if share > plan.overlap else "faster, but samples may suffer"
+    return f"its levels overlap by {share:.3g}, those of the plan by {plan.overlap:.3g}: {effect}"
+
+
+def _step_meaning(experiment: Experiment, sampler: AnnealedLangevin, plan: NoisePlan) -> str | None:
+    """Compares ε with the optimum for the experiment's own levels and T, so that their differences aren't counted."""
+    own, schedule, steps = sampler.step_size, experiment.schedule, sampler.steps_per_level
+    is_planned = abs(own / plan.step_size - 1) <= STEP_TOLERANCE
+    if not isinstance(schedule, Geometric):
+        return None if is_planned else "follows from γ, T"
+    ratio = techniques.spaced_ratio(schedule.sigma_max, schedule.sigma_min, schedule.levels)
+    best = techniques.best_step_size(schedule.sigma_min, ratio, steps)
+    if abs(own / best - 1) <= STEP_TOLERANCE:
+        return None if is_planned else "the optimum for the experiment's own levels and steps"
+    reached, reachable = (techniques.remaining_variance(step, schedule.sigma_min, ratio, steps) for step in (own, best))
+    published = "the published value " if (schedule.levels, steps, own) == _CHURCH else ""
+    return (
+        f"{published}is not the optimum of technique 4, which is {best:.3g} for {counted(schedule.levels, 'level')} "
+        f"and T = {steps}: the variance after a level is {reached:.4f} of σ², not {reachable:.4f} (ideally 1)"
+    )

@@ -1,4 +1,4 @@
-"""Timing of a network evaluation and a training step on this machine, including random draws and updates.
+"""Timing of a network on this machine, and the estimated duration of a training.
 
 Images of more than 64×64 pixels are timed at about that size and scaled, since the work of these networks is
 proportional to the pixels.
@@ -6,25 +6,26 @@ proportional to the pixels.
 
 import math
 import os
-import statistics
 import time
 from collections.abc import Callable
 
 import attrs
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from ncsnx.config import Adam
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.image_sizes import size_in_words
 from ncsnx.networks import ScoreFunction, empty_network, prepare
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runtime import Runtime, has_fast_bf16
+from ncsnx.samplers.building import expected_evaluations
 from ncsnx.spelling import argument
 from ncsnx.training.ema import WeightAverage
 from ncsnx.training.optimizers import checked_optimizer, training_execution
 from ncsnx.training.score_matching import add_gradients, score_matching_loss
-from ncsnx.training.snapshots import BATCH_SIZE
+from ncsnx.training.snapshots import BATCH_SIZE, snapshot_sampler
 from ncsnx.training.steps.training_step import update_weights
 from ncsnx.work import Work
 
@@ -34,17 +35,14 @@ _TIMED_MULTIPLE = 32
 """A side that is a multiple can be halved and is still fit for every built-in network."""
 _AIM_S = 1.0
 """Aim for the duration of a timed call, long enough that the clock and the start of a call don't matter."""
-_MOST_S = 4 * _AIM_S
-"""Calls that are expected to take longer aren't made."""
-_REPEATS = 3
-_QUICK_S = 0.3
-"""Aim for the duration of a call that is compared with one in another precision."""
-_ROUNDS = 3
-"""Alternating calls in each precision."""
+_QUICK_S, _ROUNDS = 0.3, 3
+"""Aim for the duration of a call that is compared with one in another precision, and the number of such pairs."""
 LEAST_BF16_SPEEDUP = 1.1
 """Ratio of times from which bf16 is proposed, in every round."""
 _BUSY = 1.5
 """Load per processor from which a machine counts as busy."""
+CHECKPOINT_S, CHECKPOINT_BYTES_PER_S = 0.1, 100e6
+"""Assumed cost of a checkpoint: constant seconds, and bytes copied, hashed and written per second."""
 
 
 @attrs.frozen(kw_only=True)
@@ -86,33 +84,108 @@ class Timing:
         return evaluations * (calls * self.seconds_per_call + images * self.seconds_per_evaluation)
 
 
+@attrs.frozen(kw_only=True)
+class Cost:
+    """Seconds that a training takes, by activity, estimated from a timing of the network."""
+
+    steps: float
+    snapshots: float
+    checkpoints: float
+    held_out: float
+
+    @property
+    def total(self) -> float:
+        """Seconds from the first step to the end."""
+        return self.steps + self.snapshots + self.checkpoints + self.held_out
+
+    def parts(self) -> dict[str, float]:
+        """Activity → seconds, for activities that take at least 1 % of the total."""
+        named = {name.replace("held_out", "held-out losses"): seconds for name, seconds in attrs.asdict(self).items()}
+        return {name: seconds for name, seconds in named.items() if seconds >= self.total / 100}
+
+
+def cost_of(experiment: Experiment, timing: Timing, held_out: int) -> Cost:
+    """The cost of training the experiment. held_out: number of held-out images."""
+    images, steps, grid_s = min(held_out, experiment.batch_size), experiment.steps, 0.0
+    if experiment.snapshots is not None:
+        evaluations = expected_evaluations(snapshot_sampler(experiment), experiment.schedule.levels)
+        grid_s = timing.evaluations_of(experiment.snapshots.n, evaluations)
+    # a checkpoint holds weights, their average and the optimizer's state, in float32
+    copies = 1 + (experiment.ema is not None) + (2 if isinstance(experiment.optimizer, Adam) else 1)
+    checkpoint_s = CHECKPOINT_S + 4 * copies * timing.parameters / CHECKPOINT_BYTES_PER_S
+    return Cost(
+        steps=steps * timing.step_of(experiment.batch_size),
+        snapshots=grids(experiment) * grid_s,
+        checkpoints=math.ceil(steps / experiment.checkpoint_every) * checkpoint_s,
+        held_out=steps // experiment.eval_every * timing.evaluations_of(images, 1, at_once=images) if images else 0.0,
+    )
+
+
+def grids(experiment: Experiment) -> int:
+    """Number of grids of samples that a training draws: every `snapshots.every` checkpoints, and at the end."""
+    if experiment.snapshots is None:
+        return 0
+    return math.ceil(experiment.steps / (experiment.checkpoint_every * experiment.snapshots.every))
+
+
 def time_experiment(experiment: Experiment, runtime: Runtime, work: Work) -> Timing:
-    """Times an evaluation and a training step.
+    """Times an evaluation and a training step by a few calls each.
 
     Raises NcsnxError if the network doesn't suit the images, and UsageError if its precision needs another device.
     """
     runtime.for_training(experiment)
-    network = _filled(experiment).to(runtime.device)
-    size = timed_size(experiment)
-    scale = math.prod(experiment.data.shape[1:]) / math.prod(size)
-    network = prepare(network.eval(), training_execution(experiment.optimizer, runtime.execution(experiment)))
-    evaluation = _line(_evaluating(experiment, network, size, runtime), BATCH_SIZE, work)
-    most = experiment.batch_size // experiment.accumulation
-    training = _line(_learning(experiment, network, size, runtime), most, work)
-    update = _updating(experiment, network)
-    pixels = f"{size_in_words(size)} px"
-    if scale > 1:
+    timed = _Timed.of(experiment, runtime)
+    prepare(timed.network, training_execution(experiment.optimizer, runtime.execution(experiment)))
+    work.check_stop()
+    call, evaluation, evaluated = _line(timed.evaluate, BATCH_SIZE)
+    work.check_stop()
+    step, image, trained = _line(timed.learn, experiment.batch_size // experiment.accumulation)
+    update = _fastest(timed.updating())
+    pixels = f"{size_in_words(timed.size)} px"
+    if timed.scale > 1:
         pixels += f", scaled to {size_in_words(experiment.data.shape[1:])}"
     return Timing(
-        seconds_per_evaluation=evaluation.slope * scale,
-        seconds_per_call=evaluation.constant,
-        seconds_per_training_image=training.slope * scale,
-        seconds_per_update=training.constant * experiment.accumulation + _median(update),
+        seconds_per_evaluation=evaluation * timed.scale,
+        seconds_per_call=call,
+        seconds_per_training_image=image * timed.scale,
+        seconds_per_update=step * experiment.accumulation + update,
         batch_size=experiment.batch_size,
-        parameters=sum(parameter.numel() for parameter in network.parameters()),
-        timed=f"batches of {evaluation.batch} (evaluation) and {training.batch} (training) at {pixels}, "
-        f"on {runtime.device}",
+        parameters=sum(parameter.numel() for parameter in timed.network.parameters()),
+        timed=f"batches of {evaluated} (evaluation) and {trained} (training) at {pixels}, on {runtime.device}",
         device=runtime.device.type,
+    )
+
+
+def bf16_speedups(experiment: Experiment, runtime: Runtime, timing: Timing, work: Work) -> tuple[float, ...]:
+    """Time of a step's passes in fp32, relative to bf16, in each of a few rounds of alternating calls.
+
+    Empty for an experiment in another precision, where the device has no fast bf16, and on a busy machine.
+    """
+    is_busy = runtime.device.type == "cpu" and why_slow(runtime.threads) is not None
+    if experiment.precision != "fp32" or not has_fast_bf16(runtime.device) or is_busy:
+        return ()
+    timed, ratios = _Timed.of(experiment, runtime), []
+    fitting = int(_QUICK_S * timed.scale / max(timing.seconds_per_training_image, 1e-9))
+    count = min(max(1, fitting), experiment.batch_size // experiment.accumulation)
+    for _ in range(1 + _ROUNDS):
+        work.check_stop()
+        seconds = []
+        for precision in ("fp32", "bf16"):
+            prepare(timed.network, attrs.evolve(runtime.execution(experiment), precision=precision))
+            seconds.append(_seconds(lambda: timed.learn(count)))
+        ratios.append(seconds[0] / seconds[1])
+    return tuple(ratios[1:])  # the first calls are slower
+
+
+def why_slow(threads: int) -> str | None:
+    """A warning that other work slows this machine and its timings down; None if the machine isn't busy."""
+    load, processors = os.getloadavg()[0], os.cpu_count() or 1
+    if load < _BUSY * processors:
+        return None
+    advice = f", and try {argument('threads', 1)}, here and in training" if threads > 1 else ""
+    return (
+        f"other work keeps this machine busy (load {load:.1f} on {counted(processors, 'processor')}), so these times "
+        f"are unreliable; wait until that work ends{advice}"
     )
 
 
@@ -130,132 +203,89 @@ def timed_size(experiment: Experiment) -> tuple[int, int]:
     return height, width
 
 
-def bf16_speedups(experiment: Experiment, runtime: Runtime, timing: Timing, work: Work) -> tuple[float, ...]:
-    """Time of a step's passes in fp32, relative to bf16, in each of a few rounds of alternating calls.
+@attrs.frozen(eq=False)
+class _Timed:
+    """The network of an experiment, and what is timed of it."""
 
-    Empty for an experiment in another precision, where the device has no fast bf16, and on a busy machine.
-    """
-    if experiment.precision != "fp32" or not has_fast_bf16(runtime.device):
-        return ()
-    network = _filled(experiment).to(runtime.device)
-    size = timed_size(experiment)
-    learn = _learning(experiment, network, size, runtime)
-    share = math.prod(experiment.data.shape[1:]) / math.prod(size)
-    fitting = int(_QUICK_S * share / max(timing.seconds_per_training_image, 1e-9))
-    count = min(max(1, fitting), experiment.batch_size // experiment.accumulation)
-    executions = [attrs.evolve(runtime.execution(experiment), precision=precision) for precision in ("fp32", "bf16")]
-    ratios = []
-    for _ in range(1 + _ROUNDS):
-        seconds = []
-        for execution in executions:
-            work.check_stop()
-            prepare(network, execution)
-            seconds.append(_seconds(lambda: learn(count)))
-        ratios.append(seconds[0] / seconds[1])
-    is_busy = runtime.device.type == "cpu" and why_slow(runtime.threads) is not None
-    return () if is_busy else tuple(ratios[1:])  # the first calls are slower
+    experiment: Experiment
+    network: ScoreFunction
+    device: torch.device
+    size: tuple[int, int]
 
+    @classmethod
+    def of(cls, experiment: Experiment, runtime: Runtime) -> "_Timed":
+        """The network with weights of a usual magnitude: uninitialized memory could hold subnormal, slow numbers."""
+        network = empty_network(experiment)
+        with torch.no_grad():
+            for parameter in network.parameters():
+                values = torch.arange(parameter.numel(), dtype=torch.float32).sin_().reshape(parameter.shape)
+                parameter.copy_(values.div_(math.sqrt(max(1, parameter[0].numel()))))
+            for name, buffer in network.named_buffers():
+                if name != "sigmas" and buffer.is_floating_point():
+                    buffer.fill_(1.0)
+        return cls(experiment, network.to(runtime.device), runtime.device, timed_size(experiment))
 
-def why_slow(threads: int) -> str | None:
-    """A warning that other work slows this machine and its timings down; None if the machine isn't busy."""
-    load, processors = os.getloadavg()[0], os.cpu_count() or 1
-    if load < _BUSY * processors:
-        return None
-    advice = f", and try {argument('threads', 1)}, here and in training" if threads > 1 else ""
-    return (
-        f"other work keeps this machine busy (load {load:.1f} on {counted(processors, 'processor')}), so these times "
-        f"are unreliable; wait until that work ends{advice}"
-    )
-
-
-def _evaluating(
-    experiment: Experiment, network: ScoreFunction, size: tuple[int, int], runtime: Runtime
-) -> Callable[[int], None]:
-    """The job of a sampler step: an evaluation, and noise for each image."""
-    stream = Stream(0, Purpose.SAMPLER_NOISE)
+    @property
+    def scale(self) -> float:
+        """Pixels of an image relative to those of a timed one."""
+        return math.prod(self.experiment.data.shape[1:]) / math.prod(self.size)
 
     @torch.no_grad()
-    def evaluate(count: int) -> None:
-        x = _images(experiment, count, size, runtime.device)
-        network.eval()
-        score = network.score(x, network.noise_levels[0])
-        noise = stream.normal(torch.arange(count, device=runtime.device), tuple(x.shape[1:]))
-        _finish(x + score + noise)
+    def evaluate(self, count: int) -> None:
+        """The work of a sampler step: an evaluation, and noise for each image."""
+        x = self._images(count)
+        score = self.network.eval().score(x, self.network.noise_levels[0])
+        _finish(x + score + self._noise(x, Purpose.SAMPLER_NOISE))
 
-    return evaluate
+    def learn(self, count: int) -> None:
+        """The work of computing gradients, including the noise for each image."""
+        x, power = self._images(count), self.experiment.loss.power
+        levels = torch.zeros(count, dtype=torch.int64, device=self.device)
+        noise = self._noise(x, Purpose.TRAINING_NOISE)
+        self.network.train()
+        add_gradients(self.network, score_matching_loss(self.network, x, levels, noise, power).mean())
+        _finish(next(self.network.parameters()).grad)
 
+    def updating(self) -> Callable[[], None]:
+        """The work of updating the weights and their average; gradients must exist."""
+        experiment, network = self.experiment, self.network
+        optimizer = checked_optimizer(experiment.optimizer, network.parameters())
+        average = None if experiment.ema is None else WeightAverage(network, experiment.ema.rate)
 
-def _learning(
-    experiment: Experiment, network: ScoreFunction, size: tuple[int, int], runtime: Runtime
-) -> Callable[[int], None]:
-    """The job of computing gradients, including the noise for each image."""
-    stream = Stream(0, Purpose.TRAINING_NOISE)
+        def update() -> None:
+            update_weights(network, optimizer, average, experiment.clip_norm)
+            _finish(next(network.parameters()))
 
-    def learn(count: int) -> None:
-        images = _images(experiment, count, size, runtime.device)
-        levels = torch.zeros(count, dtype=torch.int64, device=runtime.device)
-        network.train()
-        noise = stream.normal(torch.arange(count, device=runtime.device), tuple(images.shape[1:]))
-        add_gradients(network, score_matching_loss(network, images, levels, noise, experiment.loss.power).mean())
-        _finish(next(network.parameters()).grad)
+        return update
 
-    return learn
+    def _images(self, count: int) -> Tensor:
+        """(count, C, *size) of arbitrary values."""
+        shape = (count, self.experiment.data.channels, *self.size)
+        return torch.arange(math.prod(shape), device=self.device).sin().reshape(shape)
 
-
-def _updating(experiment: Experiment, network: ScoreFunction) -> Callable[[], None]:
-    """The job of updating the weights and their average; gradients must exist."""
-    optimizer = checked_optimizer(experiment.optimizer, network.parameters())
-    average = None if experiment.ema is None else WeightAverage(network, experiment.ema.rate)
-
-    def update() -> None:
-        update_weights(network, optimizer, average, experiment.clip_norm)
-        _finish(next(network.parameters()))
-
-    return update
+    def _noise(self, x: Tensor, purpose: Purpose) -> Tensor:
+        return Stream(0, purpose).normal(torch.arange(len(x), device=self.device), tuple(x.shape[1:]))
 
 
-@attrs.frozen
-class _Line:
-    """Seconds of a job on n images, as constant + n · slope."""
-
-    constant: float
-    slope: float
-    batch: int
-    """The largest n that was timed."""
-
-
-def _line(job: Callable[[int], None], most: int, work: Work) -> _Line:
-    """Times a job on one image, and on more (up to `most`) until it takes about `_AIM_S`."""
-    one = _median(lambda: job(1))
-    line = _Line(0.0, one, 1)
-    while line.batch < most:
-        batch = min(4 * line.batch, most)
-        if line.constant + batch * line.slope > _MOST_S:
-            break
-        work.check_stop()
-        seconds = _median(lambda: job(batch))  # noqa: B023 (called at once)
-        slope = max(0.0, seconds - one) / (batch - 1)
-        line = _Line(max(0.0, seconds - batch * slope), slope, batch)
-        if seconds > _AIM_S:
-            break
-    return line
+def _line(work: Callable[[int], None], most: int) -> tuple[float, float, int]:
+    """Seconds of work on n images as (constant, seconds per image), and the larger n that was timed, at most `most`."""
+    one = _fastest(lambda: work(1))
+    count = max(1, min(most, int(_AIM_S / one)))
+    if count == 1:
+        return 0.0, one, 1
+    many = _fastest(lambda: work(count))
+    slope = (many - one) / (count - 1) if many > one else many / count  # other work made the first call slower
+    return max(0.0, many - count * slope), slope, count
 
 
-def _median(job: Callable[[], None]) -> float:
-    """Median seconds of a job, without the slower first call.
-
-    A single disturbance doesn't affect the median; constant other work does.
-    """
-    first = _seconds(job)
-    times = [_seconds(job)]
-    while len(times) < _REPEATS and first + sum(times) < _AIM_S:
-        times.append(_seconds(job))
-    return statistics.median(times)
+def _fastest(work: Callable[[], None]) -> float:
+    """Seconds of the fastest of two calls after one for warm-up: other work can only slow them down."""
+    return min([_seconds(work) for _ in range(3)][1:])
 
 
-def _seconds(job: Callable[[], None]) -> float:
+def _seconds(work: Callable[[], None]) -> float:
     start = time.perf_counter()
-    job()
+    work()
     return time.perf_counter() - start
 
 
@@ -263,32 +293,3 @@ def _finish(result: Tensor | None) -> None:
     """Waits for the device."""
     if result is not None:
         _ = result.sum().item()
-
-
-def _images(experiment: Experiment, count: int, size: tuple[int, int], device: torch.device) -> Tensor:
-    """(count, C, *size) of arbitrary values."""
-    shape = (count, experiment.data.channels, *size)
-    return torch.arange(math.prod(shape), device=device).sin().reshape(shape)
-
-
-def _filled(experiment: Experiment) -> ScoreFunction:
-    """The experiment's network with weights of a usual magnitude, filled faster than by initialization.
-
-    Uninitialized memory could hold subnormal numbers, which slow processors down.
-    """
-    network = empty_network(experiment)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            _fill(parameter)
-        for name, buffer in network.named_buffers():
-            if name != "sigmas" and buffer.is_floating_point():
-                buffer.fill_(1.0)
-    return network
-
-
-def _fill(parameter: nn.Parameter) -> None:
-    if parameter.dim() < 2:
-        parameter.fill_(0.5)
-        return
-    values = torch.arange(parameter.numel(), dtype=torch.float32).sin_().reshape(parameter.shape)
-    parameter.copy_(values.div_(math.sqrt(parameter[0].numel())))

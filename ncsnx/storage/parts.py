@@ -4,7 +4,6 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Self
 
 import attrs
 import safetensors.torch
@@ -95,46 +94,6 @@ def done_indices(folder: Path, count: int, fits: Fits) -> set[int]:
         with reporting(path):
             path.unlink()
     return done
-
-
-@attrs.frozen(eq=False)
-class PartRows:
-    """One tensor of all parts, (count, …) in the order of the indices, of which only the chosen rows are read."""
-
-    paths: list[Path]
-    places: Tensor
-    """(count, 2) int64: of each row the part, and the row in it."""
-    name: str
-
-    @classmethod
-    def of(cls, folder: Path, count: int, name: str) -> Self:
-        """The tensor `name` of the parts in a folder. Raises NcsnxError if indices are missing, beyond
-        `count`, or occur twice."""
-        paths, places = _parts(folder), torch.zeros(count, 2, dtype=torch.int64)
-        times = torch.zeros(count, dtype=torch.int64)
-        for number, path in enumerate(paths):
-            indices = _indices(path)
-            _require_within(folder, indices, count)
-            places[indices] = torch.stack([torch.full_like(indices, number), torch.arange(len(indices))], dim=1)
-            times[indices] += 1
-        _require_all(folder, times)
-        return cls(paths, places, name)
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def __getitem__(self, chosen: slice | Tensor) -> Tensor:
-        """The rows of a slice, or at indices (n,): at least one."""
-        places = self.places[chosen]
-        rows: Tensor | None = None
-        for number in places[:, 0].unique().tolist():  # type: ignore[no-untyped-call]
-            here = places[:, 0] == number
-            with safe_open(self.paths[number], framework="pt") as file:
-                found = file.get_tensor(self.name)[places[here, 1]]
-            rows = found.new_empty((len(places), *found.shape[1:])) if rows is None else rows
-            rows[here] = found
-        assert rows is not None
-        return rows
 
 
 class NewParts:

@@ -109,7 +109,7 @@ def test_the_scores_are_those_of_the_images_that_sample_draws(swept: Path, tmp_p
     """The same seed, checkpoint and sampler through `ncsnx sample`, and the distances computed by hand."""
     from ncsnx import load, sample
     from ncsnx.config.feature_networks import Classifier
-    from ncsnx.evaluation.references.reference import open_reference
+    from ncsnx.evaluation.reference import open_reference
     from ncsnx.features.data_source import DataSource
     from ncsnx.features.extractors import build_features
     from ncsnx.work import Work
@@ -318,24 +318,26 @@ def test_where_features_are_gone_rows_keep_what_they_have_and_it_is_said(workpla
     assert sum("density" in row for row in rows(workplace)) == len(kept) - 2
 
 
-def test_kept_features_have_a_limit_and_the_best_ones_stay_longest(workplace: Path) -> None:
-    from ncsnx.evaluation.sweeps.kept_features import make_room
+def test_kept_features_have_a_limit_and_the_newest_stay_longest(workplace: Path) -> None:
+    from ncsnx.evaluation.kept_features import make_room
 
     run = Run(workplace / "runs/digits")
     sweep = scores_file(workplace).parent
-    scores = {row["features"]["file"]: row["score"] for row in json.loads((sweep / "scores.json").read_text())["rows"]}
-    size = max(path.stat().st_size for path in (sweep / "features").iterdir())
-    for count in range(len(scores) - 1, -1, -1):
+    kept = sorted((sweep / "features").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    (sweep / "features" / "notes.txt").write_text("mine")
+    size = max(path.stat().st_size for path in kept)
+    for count in range(len(kept) - 1, -1, -1):
         make_room(run, size * count)
-        assert sorted(path.name for path in (sweep / "features").iterdir()) == sorted(
-            sorted(scores, key=scores.__getitem__)[:count]
-        )
+        assert {path.name for path in (sweep / "features").iterdir()} == {
+            *(path.name for path in kept[len(kept) - count :]),
+            "notes.txt",
+        }
     assert measured(rows(workplace))  # nothing else needs them
 
 
 def test_kept_features_of_strangers_are_neither_removed_nor_read_nor_believed(workplace: Path) -> None:
     """A run's rows may name anything, its folders may be links, and its features may be no numbers."""
-    from ncsnx.evaluation.sweeps.kept_features import make_room
+    from ncsnx.evaluation.kept_features import make_room
     from ncsnx.runs.score_files import kept_file
 
     sweep = scores_file(workplace).parent
@@ -364,7 +366,7 @@ def test_kept_features_of_strangers_are_neither_removed_nor_read_nor_believed(wo
 def test_kept_features_are_those_that_were_hashed_whatever_happens_to_the_file(workplace: Path) -> None:
     from safetensors.torch import load
 
-    from ncsnx.evaluation.sweeps.kept_features import load_features
+    from ncsnx.evaluation.kept_features import load_features
     from ncsnx.runs.score_files import ScoreFile
 
     scores = ScoreFile.read(scores_file(workplace).parent)
@@ -378,9 +380,9 @@ def test_kept_features_are_those_that_were_hashed_whatever_happens_to_the_file(w
     assert load_features(scores, scores.rows[0]) is None
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff" * 40, save({"features": torch.zeros(4, dtype=torch.uint8)})])
+@pytest.mark.parametrize("content", [b"", b"\xff" * 40])
 def test_kept_features_of_another_program_are_left_alone(content: bytes, tmp_path: Path) -> None:
-    from ncsnx.evaluation.sweeps.kept_features import load_features
+    from ncsnx.evaluation.kept_features import load_features
     from ncsnx.runs.score_files import ScoreFile
 
     (tmp_path / "features").mkdir()
@@ -389,27 +391,16 @@ def test_kept_features_of_another_program_are_left_alone(content: bytes, tmp_pat
     assert load_features(ScoreFile(tmp_path, {}), {"features": record}) is None
 
 
-def test_features_that_no_row_names_go_first(workplace: Path) -> None:
-    from ncsnx.evaluation.sweeps.kept_features import make_room
-
-    kept = scores_file(workplace).parent / "features"
-    named = sorted(kept.iterdir())
-    (kept / "step-00000004-00000000.safetensors").write_bytes(b"0" * 100)
-    (kept / "notes.txt").write_text("mine")
-    make_room(Run(workplace / "runs/digits"), sum(path.stat().st_size for path in named))
-    assert sorted(kept.iterdir()) == sorted([*named, kept / "notes.txt"])
-
-
 def test_scores_are_shown_where_the_run_cannot_be_written(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from ncsnx.errors import NcsnxError
-    from ncsnx.evaluation.engine import measuring
+    from ncsnx.evaluation import engine
 
     as_an_earlier_version_left_them(scores_file(workplace))
 
     def refused(*given: object) -> None:
         raise NcsnxError("cannot write .lock: Read-only file system")
 
-    monkeypatch.setattr(measuring, "folder_lock", refused)
+    monkeypatch.setattr(engine, "folder_lock", refused)
     result = fid(workplace)
     assert result.code == 0
     assert "best" in result.out
@@ -418,13 +409,13 @@ def test_scores_are_shown_where_the_run_cannot_be_written(workplace: Path, monke
 
 def test_a_disk_without_room_for_features_costs_no_score(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from ncsnx.errors import NcsnxError
-    from ncsnx.evaluation.sweeps import kept_features
+    from ncsnx.evaluation import kept_features
 
-    def full(path: Path, size: int) -> None:
+    def full(path: Path, content: bytes) -> None:
         raise NcsnxError(f"cannot write {path}: No space left on device")
 
-    monkeypatch.setattr(kept_features.atomic, "replacement", full)
-    from ncsnx.evaluation.sweeps.kept_features import save_features
+    monkeypatch.setattr(kept_features.atomic, "write_bytes", full)
+    from ncsnx.evaluation.kept_features import save_features
     from ncsnx.runs.score_files import ScoreFile
 
     assert save_features(ScoreFile(workplace, {}), "step-00000004-00000000", {"features": torch.zeros(2, 2)}) is None
@@ -464,7 +455,7 @@ def test_an_ensemble_is_refused_with_ema_as_in_the_published_code(workplace: Pat
 @pytest.mark.slow
 def test_an_ensemble_averages_the_scores_of_the_last_checkpoints(tmp_path: Path) -> None:
     from ncsnx import load
-    from ncsnx.evaluation.sweeps.distance_sweep import mean_score
+    from ncsnx.evaluation.distance_sweep import mean_score
 
     assert command(*training("ema=none", "--run=plain"), folder=tmp_path).code == 0
     models = [load(tmp_path / "runs/plain", ckpt=step) for step in (8, 12)]

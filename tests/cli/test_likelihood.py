@@ -163,7 +163,7 @@ def test_a_sweep_that_is_asked_to_stop_goes_on_after_its_last_batch(
         if len(written) == 2:
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr("ncsnx.evaluation.engine.measuring.write_part", write_and_be_asked_to_stop)
+    monkeypatch.setattr("ncsnx.evaluation.engine.write_part", write_and_be_asked_to_stop)
     result = likelihood(folder, "--ckpt", "8")
     assert result.code == 143
     assert "stopped by SIGTERM; finished batches are kept, and the same command resumes after them" in result.err

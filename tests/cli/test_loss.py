@@ -12,7 +12,7 @@ from PIL import Image
 from ncsnx import load
 from ncsnx.data import open_data
 from ncsnx.errors import NcsnxError
-from ncsnx.evaluation.sweeps.held_out_sweep import HeldOutSweep, level_of
+from ncsnx.evaluation.held_out_sweep import HeldOutSweep, level_of
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.storage.parts import Part, write_part
 from tests.training.tiny import CPU, Result, command

@@ -24,7 +24,7 @@ ODD = ("pipe.zip", "link.npz", "socket", "zeros.npy", "forged.zip")
 LIMITED = """
 import json, os, resource, signal, sys
 from pathlib import Path
-import ncsnx.data.summary, ncsnx.evaluation.sweeps.distance_sweep, ncsnx.exchange.published_files
+import ncsnx.data.summary, ncsnx.evaluation.distance_sweep, ncsnx.exchange.published_files
 from ncsnx.registering import import_modules_of
 import_modules_of("ncsnx.samplers")
 from tests.training.tiny import command

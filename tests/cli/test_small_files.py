@@ -28,7 +28,7 @@ LIMITED = """
 import json, os, resource, sys
 from pathlib import Path
 import numpy as np
-import ncsnx.data.summary, ncsnx.evaluation.sweeps.distance_sweep
+import ncsnx.data.summary, ncsnx.evaluation.distance_sweep
 from ncsnx.registering import import_modules_of
 import_modules_of("ncsnx.samplers")
 from tests.training.tiny import command

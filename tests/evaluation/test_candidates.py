@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ncsnx.evaluation.engine.candidates import load_member
+from ncsnx.evaluation.candidates import load_member
 from ncsnx.runs.checkpoints.manifest import UnsoundError
 from ncsnx.runs.folder import Run
 from ncsnx.runtime import Runtime

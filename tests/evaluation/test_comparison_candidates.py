@@ -14,7 +14,7 @@ from ncsnx.config.overrides import apply_sampler_overrides, parse_overrides
 from ncsnx.config.sampler import ConsistentAnnealed, GridSampler, Sampler, TrainedLevels
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.evaluation.comparing.comparison_candidates import (
+from ncsnx.evaluation.comparison_candidates import (
     _grids,
     comparison_candidates,
     default_counts,

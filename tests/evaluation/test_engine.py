@@ -1,7 +1,6 @@
 """The engine of measurements: parts survive interruptions, rows are saved at once, subjects fail alone, one writer."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,10 +10,9 @@ import torch
 from torch import Tensor
 
 from ncsnx.errors import DivergedError, NcsnxError
-from ncsnx.evaluation.engine.measurement import Measurement, PartLayout
-from ncsnx.evaluation.engine.measuring import fits, make_parts, measure_all, missing, whole_of, writing
+from ncsnx.evaluation.engine import Measurement, PartLayout, fits, make_parts, measure_all, missing, whole_of, writing
 from ncsnx.runs.checkpoints.manifest import UnsoundError
-from ncsnx.storage.parts import Part, PartRows, assembled, write_part
+from ncsnx.storage.parts import Part, assembled, write_part
 from ncsnx.work import SILENT, Advance, Work
 
 
@@ -145,26 +143,14 @@ def test_parts_with_another_layout_are_made_again(tmp_path: Path) -> None:
     assert not fits(sums.layout, range(4), {"values": (4, 1)})
 
 
-def test_rows_are_read_from_the_parts_that_hold_them(tmp_path: Path) -> None:
-    order = torch.tensor([4, 1, 7, 0, 2, 6, 3, 5])
-    for indices in order.split(3):  # type: ignore[no-untyped-call]
-        write_part(tmp_path, Part(indices, {"images": 10 * indices[:, None].float()}))
-    whole, rows = assembled(tmp_path, 8)["images"], PartRows.of(tmp_path, 8, "images")
-    for chosen in (slice(2, 7), slice(None), torch.tensor([6, 0, 6, 3])):
-        assert torch.equal(rows[chosen], whole[chosen])
-    with pytest.raises(NcsnxError, match="holds 8 images instead of 9"):
-        PartRows.of(tmp_path, 9, "images")
-
-
 @pytest.mark.parametrize("index", [8, 10**12, -1])
 def test_a_part_with_an_index_that_does_not_exist_is_refused(index: int, tmp_path: Path) -> None:
     for first, indices in ((0, torch.arange(7)), (index, torch.tensor([index]))):
         write_part(tmp_path / str(first), Part(indices, {"images": torch.zeros(len(indices), 1)}))
     (stray,) = (tmp_path / str(index)).iterdir()
     stray.rename(tmp_path / "0" / "00000007-00000007.safetensors")
-    for read in (assembled, partial(PartRows.of, name="images")):
-        with pytest.raises(NcsnxError, match=rf"holds image {index:,}, but the images are 0 to 7; remove it and"):
-            read(tmp_path / "0", 8)
+    with pytest.raises(NcsnxError, match=rf"holds image {index:,}, but the images are 0 to 7; remove it and"):
+        assembled(tmp_path / "0", 8)
 
 
 def test_two_writers_exclude_each_other(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from ncsnx.errors import NcsnxError
-from ncsnx.evaluation.references.image_folder import ImageFolder
+from ncsnx.evaluation.image_folder import ImageFolder
 from ncsnx.work import Advance, Work
 
 
@@ -136,7 +136,7 @@ def test_batches_hold_neighbours_of_one_size_and_keep_the_order(tmp_path: Path) 
 
 
 def test_large_pictures_come_in_smaller_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ncsnx.evaluation.references.image_folder._BATCH_BYTES", 2 * 12 * 12)
+    monkeypatch.setattr("ncsnx.evaluation.image_folder._BATCH_BYTES", 2 * 12 * 12)
     for place in range(3):
         save(tmp_path / f"a{place}.png", place, (12, 12), "L")
         save(tmp_path / f"b{place}.png", place, (40, 40), "L")

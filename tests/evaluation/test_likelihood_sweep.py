@@ -9,7 +9,7 @@ import pytest
 
 from ncsnx.config import NCSN, Digits
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.evaluation.sweeps.likelihood_sweep import LikelihoodRequest, LikelihoodSweep
+from ncsnx.evaluation.likelihood_sweep import LikelihoodRequest, LikelihoodSweep
 from ncsnx.features.data_source import DataSource
 from ncsnx.runs.folder import Run
 from ncsnx.runtime import Runtime

@@ -6,11 +6,9 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
 
-from ncsnx.evaluation.references.perfect_model import (
+from ncsnx.evaluation.perfect_model import (
     ACCURACY,
     LEAST_DRAWS,
     MOST_DRAWS,
@@ -95,8 +93,8 @@ def test_images_are_compared_with_those_that_are_left() -> None:
         ways.append(frechet_distance(means[0], covariances[0], means[1], covariances[1]))
     found = measured(real, 10)
     assert found.drawn == 2
-    assert min(ways) * found.scale <= found.score <= max(ways) * found.scale
-    assert found.scale == pytest.approx((1 / 10 + 1 / 4) / (1 / 2 + 1 / 2))
+    scale = (1 / 10 + 1 / 4) / (1 / 2 + 1 / 2)
+    assert min(ways) * scale <= found.score <= max(ways) * scale
 
 
 @pytest.mark.parametrize(
@@ -116,43 +114,6 @@ def test_as_many_are_drawn_as_leave_a_reference_and_it_is_said_where_these_are_f
     assert images_to_draw(n, reference, kept) == drawn
     found = PerfectModel(score=9.7412, spread=0.1234, n=n, reference_images=reference, drawn=drawn, draws=5)
     assert str(found) == f"9.74 ± 0.12 ({words})"
-
-
-@pytest.mark.parametrize(
-    ("n", "reference"), [(48, 24), (24, 24), (96, 48), (24, 48), (288, 72), (72, 96), (192, 96), (64, 128), (128, 144)]
-)
-def test_where_a_reference_has_few_images_it_says_by_how_much_it_may_be_too_small(n: int, reference: int) -> None:
-    """The worst case: 96 features of equal variances."""
-
-    def equal(generator: torch.Generator, count: int) -> Tensor:
-        return torch.randn(count, 96, generator=generator, dtype=torch.float64)
-
-    generator = torch.Generator().manual_seed(14)
-    fresh = [distance(equal(generator, n), equal(generator, reference)) for _ in range(8)]
-    found = [measured(equal(generator, reference), n) for _ in range(8)]
-    share = 1 - statistics.fmean(one.score for one in found) / statistics.fmean(fresh)
-    # distances in 96 dimensions have a standard deviation of 5 %: four standard errors of a mean of 8 are 7 %
-    assert share <= found[0].too_small + 0.07
-    assert found[0].too_small <= share + 0.2, "not an empty warning"
-    assert f"; may be up to {100 * found[0].too_small:.0f} % too small, for a ratio of distinct " in found[0].words
-
-
-def test_images_that_a_reference_has_twice_count_once() -> None:
-    real = images(torch.Generator().manual_seed(15), 40)
-    found = measured(torch.cat([real, real]), 80)
-    assert found.images_per_feature == 40 / D
-    assert "up to 15 % too small, for a ratio of distinct reference images to features of 1.2" in found.words
-    assert PerfectModel.from_json(found.to_json()) == found
-    whole = measured(images(torch.Generator().manual_seed(16), 80), 80)
-    assert (whole.images_per_feature, whole.too_small) == (80 / D, 0)
-    assert "too small" not in whole.words
-
-
-def test_the_scale_takes_back_what_a_smaller_rest_adds() -> None:
-    """The scale for n against N − n is 1 − 1/r² with r = N/n."""
-    for ratio in (4, 20):
-        found = PerfectModel(score=1.0, spread=0.1, n=100, reference_images=100 * ratio, drawn=100, draws=5)
-        assert found.scale == pytest.approx(1 - 1 / ratio**2)
 
 
 def test_features_that_vary_in_one_direction_take_more_draws() -> None:
@@ -175,31 +136,3 @@ def test_draws_are_the_same_every_time_and_differ_from_each_other() -> None:
     first, second = measured(real, 50), measured(real, 50)
     assert first == second
     assert first.spread > 0
-
-
-def test_it_is_read_as_it_was_written() -> None:
-    found = measured(images(torch.Generator().manual_seed(12), 200), 50)
-    content = found.to_json()
-    assert PerfectModel.from_json(content) == found
-    assert (content["draws"], content["words"]) == (found.draws, "50 real images against the rest")
-    assert PerfectModel.from_json({**content, "version": 2}) is None
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-)
-
-
-@pytest.mark.slow
-@given(
-    content=JSON
-    | st.fixed_dictionaries(
-        dict.fromkeys(("score", "spread", "n", "reference_images", "drawn", "draws"), JSON) | {"version": st.just(1)}
-    )
-)
-def test_what_somebody_else_wrote_is_none_or_has_a_scale(content: object) -> None:
-    found = PerfectModel.from_json(content)
-    if found is not None:
-        assert math.isfinite(found.scale)
-        assert str(found)

@@ -19,17 +19,13 @@ from PIL import Image
 from torch import Tensor
 
 import ncsnx
-from ncsnx.config.canonical import digest
 from ncsnx.config.data_sets import CIFAR10, FFHQ, LSUN, CelebA, Data, Digits
 from ncsnx.data import data_set_of
 from ncsnx.errors import NcsnxError, Stopped, UsageError
-from ncsnx.evaluation.references.reference import SAMPLE, Reference, list_references, open_reference
+from ncsnx.evaluation.reference import SAMPLE, Reference, list_references, open_reference
 from ncsnx.features.data_source import DataSource
 from ncsnx.features.feature_network import Extracted
-from ncsnx.features.moments import Moments
-from ncsnx.features.torchscript import AS_THEY_ARE
 from ncsnx.metrics.frechet import frechet_distance
-from ncsnx.storage import atomic
 from ncsnx.work import Advance, Work
 from tests.data.miniature import write_cifar10
 from tests.ranks.thread_ranks import in_ranks, work_in
@@ -187,13 +183,6 @@ def test_a_damaged_measurement_of_a_perfect_model_is_made_again(tmp_path: Path, 
     assert path.read_bytes() == before
 
 
-def test_a_measurement_of_other_statistics_does_not_count(tmp_path: Path) -> None:
-    first, second = opened(tmp_path, "held-out"), opened(tmp_path)
-    of_first = first.perfect_model(50, Work())
-    shutil.copy(first.path / "perfect-model-n50.json", second.path)
-    assert second.perfect_model(50, Work()) != of_first
-
-
 def test_a_cache_that_cannot_be_written_to_costs_the_keeping_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,20 +190,6 @@ def test_a_cache_that_cannot_be_written_to_costs_the_keeping_only(
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
     assert reference.perfect_model(50, Work()) is not None
     assert not list(reference.path.glob("perfect-model-*"))
-
-
-def test_a_reference_that_an_earlier_version_kept_is_read_and_stays_as_it_is(tmp_path: Path) -> None:
-    """Earlier versions stored the distance between its halves."""
-    path = opened(tmp_path, "held-out").path / "reference.json"
-    record = json.loads(path.read_text())
-    del record["digest"]
-    record |= {"floor": 1.5, "halves": [149, 150]}
-    path.write_bytes(atomic.json_bytes({**record, "digest": digest(record)}))
-    before, network, heard = files(path.parent), Means(), Heard()
-    reference = open_reference("held-out", digits(tmp_path), network, tmp_path / "cache", heard.work())
-    assert (network.seen, heard.warnings, files(path.parent)) == ([], [], before)
-    assert "floor" not in json.dumps(reference.facts)
-    assert [one.images for one in list_references(tmp_path / "cache")] == [299]
 
 
 def test_the_sample_is_a_choice_of_the_images_in_their_order(tmp_path: Path) -> None:
@@ -289,20 +264,6 @@ def test_a_damaged_reference_is_said_to_be_so_and_built_again(
     assert again.facts == first.facts
 
 
-@pytest.mark.parametrize("place", ["a file", "a pipe", "a dangling link"])
-def test_what_lies_in_the_place_of_a_reference_is_replaced(tmp_path: Path, place: str) -> None:
-    path = opened(tmp_path, "held-out").path
-    path.rename(tmp_path / "away")
-    if place == "a file":
-        path.write_bytes(b"")
-    elif place == "a pipe":
-        os.mkfifo(path)
-    else:
-        path.symlink_to(tmp_path / "nowhere")
-    assert opened(tmp_path, "held-out").path == path
-    assert files(path) == files(tmp_path / "away")
-
-
 def test_progress_counts_images(tmp_path: Path) -> None:
     heard = Heard()
     open_reference("held-out", digits(tmp_path), Means(), tmp_path / "cache", heard.work())
@@ -321,133 +282,20 @@ def stopping_at(poll: int) -> Callable[[], None]:
     return check_stop
 
 
-def stopped(cache: Path, poll: int, wanted: str = "held-out", network: Means | None = None) -> str | None:
-    """Message of a build of the digits' reference, in batches of 64, that is stopped at check `poll`."""
-    work = Heard().work(stopping_at(poll))
-    with pytest.raises(Stopped) as stop:
-        open_reference(wanted, digits(cache.parent), network or Means(), cache, work)
-    return stop.value.then
-
-
-@pytest.mark.parametrize(("poll", "measured"), [(1, 0), (3, 128), (6, 299)])
-def test_a_build_that_was_stopped_resumes_and_ends_with_the_same_bytes(
-    tmp_path: Path, poll: int, measured: int
-) -> None:
-    cache = tmp_path / "cache"
-    then = stopped(cache, poll)
-    assert list_references(cache) == []
-    assert [Path(name).name for name in files(cache)] == (["gathered"] if measured else [])
-    assert then == (f"{measured} images measured, and the same command resumes after them" if measured else None)
-    heard, network = Heard(), Means()
-    open_reference("held-out", digits(tmp_path), network, cache, heard.work())
-    assert sum(map(len, network.seen)) == 299 - measured
-    assert heard.info == [f"digits, held-out images: {measured} of 299 images already measured"] * bool(measured)
-    opened(tmp_path / "straight", "held-out")
-    assert files(cache) == files(tmp_path / "straight" / "cache")
-
-
-def test_a_build_may_be_stopped_again_and_again(tmp_path: Path) -> None:
-    for _ in range(4):
-        stopped(tmp_path / "cache", 2)
-    network = Means()
-    opened(tmp_path, "held-out", network)
-    assert sum(map(len, network.seen)) == 299 - 4 * 64
-    opened(tmp_path / "straight", "held-out")
-    assert files(tmp_path / "cache") == files(tmp_path / "straight" / "cache")
-
-
-def test_a_damaged_beginning_is_not_resumed(tmp_path: Path) -> None:
-    stopped(tmp_path / "cache", 3)
-    ((name, _),) = files(tmp_path / "cache").items()
-    damage(tmp_path / "cache" / name)
-    network = Means()
-    opened(tmp_path, "held-out", network)
-    assert sum(map(len, network.seen)) == 299
-    opened(tmp_path / "straight", "held-out")
-    assert files(tmp_path / "cache") == files(tmp_path / "straight" / "cache")
-
-
-def test_other_images_and_other_features_start_from_the_beginning(tmp_path: Path) -> None:
-    stopped(tmp_path / "cache", 3)
-    for wanted, network, count in (("train", Means(), 1498), ("held-out", Means(name="others", other=1), 299)):
-        opened(tmp_path, wanted, network)
-        assert sum(map(len, network.seen)) == count
-
-
-def test_a_folder_resumes_at_a_change_of_size_too(tmp_path: Path) -> None:
-    folder = pictures(tmp_path / "pics", [6, 6, 6, 8, 8, 8, 8, 5])
-    for poll in (8 + 4, 8 + 5):  # the first 8 checks look for grey images; then the first three are measured
-        work = Heard().work(stopping_at(8 + poll))  # and 8 more for the fingerprint
-        with pytest.raises(Stopped):
-            open_reference(str(folder), None, Means(), tmp_path / "cache", work, batch_size=3)
-    assert files(tmp_path / "cache") != {}
-    for cache in ("cache", "straight"):
-        open_reference(str(folder), None, Means(), tmp_path / cache, Work(), batch_size=3)
-    assert files(tmp_path / "cache") == files(tmp_path / "straight")
-
-
-def test_features_as_they_are_refuse_another_size_also_after_a_stop(tmp_path: Path) -> None:
-    folder = pictures(tmp_path / "pics", [6, 6, 6, 8, 8])
-    network = Means(images=AS_THEY_ARE)
+@pytest.mark.parametrize("poll", [1, 3])
+def test_a_build_that_was_stopped_leaves_nothing(tmp_path: Path, poll: int) -> None:
     with pytest.raises(Stopped):
-        open_reference(
-            str(folder), None, network, tmp_path / "cache", Heard().work(stopping_at(5 + 5 + 4)), batch_size=2
-        )
-    assert files(tmp_path / "cache") != {}
-    with pytest.raises(NcsnxError, match=r"found images of 6×6 and 8×8 pixels"):
-        open_reference(str(folder), None, network, tmp_path / "cache", Work(), batch_size=2)
-    assert files(tmp_path / "cache") == {}, "resuming is impossible"
-
-
-def test_a_signal_in_the_midst_of_adding_keeps_no_half_of_a_batch(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    add, calls = Moments.add, iter(range(100))
-
-    def add_and_be_stopped(self: Moments, features: Tensor) -> None:
-        if next(calls) == 5:  # the second image of the third batch
-            raise Stopped("stopped by SIGTERM")
-        add(self, features)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Moments, "add", add_and_be_stopped)
-        with pytest.raises(Stopped):
-            opened(tmp_path, "held-out")
+        open_reference("held-out", digits(tmp_path), Means(), tmp_path / "cache", Heard().work(stopping_at(poll)))
     assert files(tmp_path / "cache") == {}
     opened(tmp_path, "held-out")
     opened(tmp_path / "straight", "held-out")
     assert files(tmp_path / "cache") == files(tmp_path / "straight" / "cache")
 
 
-def test_a_build_that_is_killed_loses_a_minute_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Killed(BaseException):
-        pass
-
-    class Mortal(Means):
-        def __call__(self, images: Tensor) -> Extracted:
-            if len(self.seen) == 3:
-                raise Killed
-            return super().__call__(images)
-
-    monkeypatch.setattr("ncsnx.evaluation.references.gathering._EVERY_S", 0.0)
-    with pytest.raises(Killed):
-        opened(tmp_path, "held-out", Mortal())
-    network = Means()
-    opened(tmp_path, "held-out", network)
-    assert sum(map(len, network.seen)) == 299 - 3 * 64
-
-
-def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path) -> None:
-    path = opened(tmp_path, "held-out").path
-    path.rename(path.with_name(f".{path.name}.tmp-123-0a1b2c3d"))
-    opened(tmp_path, "held-out")
-    assert [left.name for left in path.parent.iterdir() if not (left / ".lock").exists()] == [path.name]
-
-
 BUILDER = """
 import sys, time
 from pathlib import Path
-from ncsnx.evaluation.references.reference import open_reference
+from ncsnx.evaluation.reference import open_reference
 from ncsnx.work import Work
 from tests.evaluation.test_reference import Means, digits
 class Waiting(Means):
@@ -501,26 +349,6 @@ def test_ranks_that_share_the_images_build_the_same_bytes(tmp_path: Path, world:
         assert max(batches[:-1]) - min(batches[:-1]) <= 1
         assert found[0].perfect_model(5, Work()) == expected.perfect_model(5, Work())
     assert files(tmp_path / "many") == files(tmp_path / "one")
-
-
-def test_a_build_in_ranks_resumes_after_that_of_one_process(tmp_path: Path) -> None:
-    left = iter(range(6))
-
-    def check_stop() -> None:
-        if next(left, None) is None:
-            raise Stopped("stopped by SIGTERM")
-
-    with pytest.raises(Stopped):
-        open_reference("train", digits(tmp_path), Means(), tmp_path / "cache", Work(check_stop=check_stop))
-    networks = [Means(), Means()]
-    found = in_ranks(
-        2,
-        lambda ranks: open_reference(
-            "train", digits(tmp_path), networks[ranks.rank], tmp_path / "cache", work_in(ranks)
-        ),
-    )
-    assert found[0].facts == opened(tmp_path / "alone").facts
-    assert sum(len(images) for network in networks for images in network.seen) < 1498
 
 
 def test_a_folder_of_pictures_of_any_sizes_is_a_reference(tmp_path: Path) -> None:

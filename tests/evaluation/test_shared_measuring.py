@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ncsnx.errors import DivergedError, NcsnxError, UsageError
-from ncsnx.evaluation.engine.measuring import measure_all, missing, shared, writing
+from ncsnx.evaluation.engine import measure_all, missing, shared, writing
 from ncsnx.ranks.rank_group import ALONE, RankGroup
 from ncsnx.runs.checkpoints.manifest import UnsoundError
 from ncsnx.storage.parts import Part

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from ncsnx.errors import NcsnxError
-from ncsnx.evaluation.references.reference import check_reference, open_reference
-from ncsnx.evaluation.references.statistics_file import StatisticsFile, read_statistics
+from ncsnx.evaluation.reference import check_reference, open_reference
+from ncsnx.evaluation.statistics_file import StatisticsFile, read_statistics
 from ncsnx.features.feature_network import Extracted
 from ncsnx.work import Work
 

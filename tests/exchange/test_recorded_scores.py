@@ -1,6 +1,5 @@
 """A checkpoint's recorded scores are those of its weights and its experiment, and no others."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ import pytest
 
 from ncsnx.config.codec import identity
 from ncsnx.errors import NcsnxError
-from ncsnx.evaluation.references.perfect_model import PerfectModel
+from ncsnx.evaluation.perfect_model import PerfectModel
 from ncsnx.exchange.recorded_scores import recorded_scores, without_folders
 from ncsnx.quantities import with_error
 from ncsnx.runs.folder import Run
@@ -68,15 +67,6 @@ def test_a_perfect_model_comes_after_the_score_that_it_is_held_beside(run: Run) 
         "KID",
     ]
     assert (score.measured[1].value, score.measured[1].error) == (1.25, 0.125)
-
-
-@pytest.mark.parametrize("content", [{}, {"version": 1, "score": "9"}, None])
-def test_a_perfect_model_that_somebody_else_wrote_is_left_out(run: Run, content: object) -> None:
-    sweep(run.fid / "one", "FID", {})
-    path = run.fid / "one" / "scores.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "perfect_model": content}))
-    (score,) = recorded_scores(run, minimal(), 10, OWN).scores
-    assert [one.name for one in score.measured] == ["FID"]
 
 
 def test_scores_of_other_weights_another_step_or_another_experiment_are_not_its_own(run: Run) -> None:

@@ -47,19 +47,6 @@ def test_any_batches_give_the_moments_of_all_images(
     check(gathered(features, sizes), features)
 
 
-@settings(deadline=None, max_examples=60)
-@given(cut=st.integers(0, 20), batch=st.integers(1, 20), seed=st.integers(0, 2**31))
-def test_merging_gives_the_moments_of_both_sets_in_either_order(cut: int, batch: int, seed: int) -> None:
-    features = torch.randn(20, 3, generator=torch.Generator().manual_seed(seed)) + 10
-    left, right = gathered(features[:cut], [1] * cut), Moments.empty(3)
-    for part in features[cut:].split(batch):
-        right.add(part)
-    check(left.merged(right), features)
-    check(right.merged(left), features)
-    assert left.count == cut  # unchanged
-    assert right.count == 20 - cut
-
-
 @settings(deadline=None, max_examples=100)
 @given(
     part=st.integers(0, 20),
@@ -147,9 +134,3 @@ def test_features_that_are_no_rows_are_refused(shape: tuple[int, ...]) -> None:
 def test_features_of_another_network_are_refused() -> None:
     with pytest.raises(NcsnxError, match="have 4 numbers per image, but those before have 3"):
         Moments.empty(3).add(torch.ones(2, 4))
-    with pytest.raises(NcsnxError, match="have 4 numbers per image, but those before have 3"):
-        Moments.empty(3).merged(Moments.empty(4))
-
-
-def test_nothing_and_nothing_is_nothing() -> None:
-    assert Moments.empty(2).merged(Moments.empty(2)).count == 0

@@ -6,7 +6,7 @@ import pytest
 
 from ncsnx.config.discovery import resolve
 from ncsnx.planning.budget import NOMINAL
-from ncsnx.planning.cost import cost_of, grids
+from ncsnx.planning.timing import cost_of, grids
 from tests.training.tiny import command, overrides, training
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ncsnx.errors import UsageError
-from ncsnx.planning.spans import in_short, parse_budget
+from ncsnx.planning.budget import in_short, parse_budget
 
 
 @pytest.mark.parametrize(

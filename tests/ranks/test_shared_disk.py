@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ncsnx.errors import NcsnxError
-from ncsnx.evaluation.engine.measuring import parts_of, wait_for_parts
+from ncsnx.evaluation.engine import parts_of, wait_for_parts
 from ncsnx.ranks import shared_disk
 from ncsnx.ranks.rank_group import RankGroup
 from ncsnx.ranks.shared_disk import wait_for_file

@@ -188,7 +188,7 @@ def test_long_lived_documents_have_a_version() -> None:
     """Others can be computed again, or last as long as a process."""
     assert {cls.__name__ for cls, _ in KINDS if not version_fields(cls)} == {
         "InceptionRecord",
-        *("PerfectModelRecord", "Magnitudes", "Roughest", "Scan", "Values"),  # the version is in their cache key
+        *("PerfectModel", "Magnitudes", "Roughest", "Scan", "Values"),  # the version is in their cache key
     }
 
 
@@ -273,8 +273,8 @@ def test_a_document_is_replaced_whole(tmp_path: Path) -> None:
 
 
 BY_HAND = {
-    "evaluation/comparing/trials.py",  # skips lines that aren't trials
-    "evaluation/nearest/neighbor_results.py",  # returns the results as JSON
+    "evaluation/comparison.py",  # skips lines that aren't trials
+    "evaluation/neighbor_search.py",  # returns the results as JSON
     "runs/checkpoints/manifest.py",  # state of the loop
     "runs/doctor/artifacts.py",  # lines that aren't trials
     "runs/exported.py",  # whether a folder is an export, valid or not

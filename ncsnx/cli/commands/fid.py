@@ -98,7 +98,7 @@ def fid_command(
     """
     with session(BATCHES, verbose=verbose, quiet=quiet, shared=Shared(gpus=gpus, device=device)) as messages:
         from ncsnx.config.overrides import parse_overrides, split_overrides
-        from ncsnx.evaluation.sweeps.sweep_request import SweepRequest
+        from ncsnx.evaluation.sweep_request import SweepRequest
         from ncsnx.jobs.sampler_choice import FAST_OVERRIDE, with_sampler
         from ncsnx.runs.checkpoints.ranges import select
         from ncsnx.runs.folder import open_run
@@ -114,7 +114,7 @@ def fid_command(
 
         from ncsnx.cli.parsing.feature_options import parse_features
         from ncsnx.cli.sweeps import show_sweep
-        from ncsnx.evaluation.comparing.agreement import agreement_in_words
+        from ncsnx.evaluation.recommendation import agreement_in_words
         from ncsnx.jobs.distance_options import DistanceOptions
         from ncsnx.jobs.scoring_job import ScoringJob, carry_out_scoring
         from ncsnx.stopping import StopRequest
@@ -135,7 +135,7 @@ def fid_command(
             note=note,
         )
         with StopRequest() as stop:
-            measured = carry_out_scoring(job, work_of(messages, stop), stop, _SHORTER)
+            measured = carry_out_scoring(job, work_of(messages, stop), _SHORTER)
         if measured is None:  # on ranks other than 0
             return
         closing = [agreement_in_words(measured.sweep)] if FAST_OVERRIDE in others else []

@@ -109,7 +109,7 @@ def likelihood_command(
 
         from ncsnx.cli.sweeps import sweep_checkpoints
         from ncsnx.data import data_folder
-        from ncsnx.evaluation.sweeps.likelihood_sweep import LikelihoodRequest, LikelihoodSweep
+        from ncsnx.evaluation.likelihood_sweep import LikelihoodRequest, LikelihoodSweep
         from ncsnx.features.data_source import DataSource
         from ncsnx.runtime import Runtime
 

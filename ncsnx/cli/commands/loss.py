@@ -76,7 +76,7 @@ def loss_command(
 
         from ncsnx.cli.sweeps import sweep_checkpoints
         from ncsnx.data import data_folder
-        from ncsnx.evaluation.sweeps.held_out_sweep import HeldOutSweep
+        from ncsnx.evaluation.held_out_sweep import HeldOutSweep
         from ncsnx.features.data_source import DataSource
 
         def build(work: "Work") -> HeldOutSweep:

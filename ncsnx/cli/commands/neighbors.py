@@ -14,7 +14,7 @@ from ncsnx.console.working import work_of
 if TYPE_CHECKING:
     from ncsnx.config.experiment import Experiment
     from ncsnx.console.messages import Messages
-    from ncsnx.evaluation.nearest.neighbor_search import NeighborSearch, NeighborsRequest
+    from ncsnx.evaluation.neighbor_search import NeighborSearch, NeighborsRequest
     from ncsnx.jobs.distance_options import DistanceOptions
     from ncsnx.runs.folder import Run
     from ncsnx.runtime import Runtime
@@ -116,7 +116,7 @@ def neighbors_command(
 
         from ncsnx.cli.parsing.feature_options import parse_features
         from ncsnx.errors import UsageError
-        from ncsnx.evaluation.nearest.neighbor_search import NeighborsRequest
+        from ncsnx.evaluation.neighbor_search import NeighborsRequest
         from ncsnx.jobs.distance_options import DistanceOptions
         from ncsnx.stopping import StopRequest
 
@@ -156,7 +156,7 @@ def _search(
 
     from ncsnx.data.download import DownloadError
     from ncsnx.errors import Hint
-    from ncsnx.evaluation.nearest.neighbor_search import NeighborSearch
+    from ncsnx.evaluation.neighbor_search import NeighborSearch
     from ncsnx.runs.checkpoints.manifest import require_best
     from ncsnx.runs.model_source import check_checkpoint
     from ncsnx.sampling.score_model import load
@@ -196,7 +196,7 @@ def _show(messages: "Messages", results: "dict[str, Any]") -> None:
         for measure, one in measures.items():
             row = [space if measure == "distance" else f"{space}, relative", number(one["median"])]
             if is_compared:
-                row += [number(one["held_out_median"]), share(one["nearer"]), share(one["near"])]
+                row += [number(one["held_out_median"]), percent(one["nearer"]), share(one["near"])]
             rows.append(row)
     titles = ["nearest, in the median", "samples"]
     if is_compared:

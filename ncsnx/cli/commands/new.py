@@ -10,7 +10,7 @@ import typer
 
 from ncsnx.cli import options
 from ncsnx.cli.command_registry import DATA_PANEL, command
-from ncsnx.cli.commands.plan import TIME_PANEL, Exact, NoTiming, Overlap, PlanSeed, StepsPerLevel, experiment_for
+from ncsnx.cli.commands.plan import TIME_PANEL, NoTiming, Overlap, PlanSeed, StepsPerLevel, experiment_for
 from ncsnx.cli.parameters import a_folder, a_name_or_path
 from ncsnx.cli.parsing import data_sources as sources
 from ncsnx.cli.retyping import typed_again
@@ -72,7 +72,6 @@ def new_command(
     no_timing: NoTiming = False,
     overlap: Overlap = OVERLAP,
     steps_per_level: StepsPerLevel = None,
-    exact: Exact = False,
     seed: PlanSeed = 0,
     data: options.DataFolder = None,
     device: options.Device = "auto",
@@ -93,7 +92,7 @@ def new_command(
     is, and is yours to change. Nothing is overwritten. Then type `ncsnx train NAME`.
     """
     with session(FROM_THE_START, verbose=verbose, quiet=quiet) as messages:
-        from ncsnx.planning.spans import parse_budget
+        from ncsnx.planning.budget import parse_budget
 
         path = _free_place(name, out)
         budget_s = parse_budget(budget)
@@ -106,7 +105,7 @@ def new_command(
         from ncsnx.stopping import StopRequest
         from ncsnx.storage import atomic
 
-        choices = Choices(overlap=overlap, steps_per_level=steps_per_level, exact=exact or None, seed=seed)
+        choices = Choices(overlap=overlap, steps_per_level=steps_per_level, seed=seed)
         said = Reading(image_size=size, on_error=on_error, array=array)
         with StopRequest() as stop:
             work, folder = work_of(messages, stop), data_folder(data)

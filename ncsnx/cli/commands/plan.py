@@ -25,15 +25,6 @@ if TYPE_CHECKING:
 _MOST_STEPS = 1_000_000
 NOISE_PANEL, TIME_PANEL = "Noise levels", "Training time"
 """Panels of the help."""
-Exact = Annotated[
-    bool,
-    typer.Option(
-        "--exact",
-        help="Measure every pair of images, however many. By default only sets of up to 20,000 images are measured so, "
-        "and fewer of large images.",
-        rich_help_panel=NOISE_PANEL,
-    ),
-]
 Overlap = Annotated[
     float,
     typer.Option(
@@ -81,7 +72,6 @@ def plan_command(
     overrides: options.ExperimentChanges = None,
     overlap: Overlap = OVERLAP,
     steps_per_level: StepsPerLevel = None,
-    exact: Exact = False,
     seed: PlanSeed = 0,
     no_timing: NoTiming = False,
     size: sources.Size = None,
@@ -108,13 +98,12 @@ def plan_command(
         from ncsnx.data import data_folder
         from ncsnx.data.readers.from_path import Reading
         from ncsnx.noise.bias import known_bias
-        from ncsnx.planning.differing import plan_differences
-        from ncsnx.planning.survey import Choices, data_remarks, survey
+        from ncsnx.planning.survey import Choices, data_remarks, plan_differences, survey
         from ncsnx.planning.timing import bf16_speedups, time_experiment
         from ncsnx.runtime import Runtime
         from ncsnx.stopping import StopRequest
 
-        choices = Choices(overlap=overlap, steps_per_level=steps_per_level, exact=exact or None, seed=seed)
+        choices = Choices(overlap=overlap, steps_per_level=steps_per_level, seed=seed)
         load_plugins("ncsnx.runtime")
         with StopRequest() as stop:
             work, folder = work_of(messages, stop), data_folder(data)
@@ -209,16 +198,10 @@ def _noise_rows(found: "Survey") -> list[tuple[str, str, str, str]]:
     rows = [("σ_1", _value(plan.sigma_max), _value(schedule.sigma_max), found.source)]
     if found.measured is not None:
         distances, (first, second) = found.measured.distances, found.measured.names
-        low, high = distances.quantile_interval
-        interval = (
-            "of all pairs" if distances.exact else f"95 %: {_value(low)} to {'?' if high is None else _value(high)}"
-        )
         rows += [
             ("", "", "", f"between {first} and {second}"),
-            ("99.9 % of pairs within", _value(distances.quantile), "", interval),
+            ("99.9 % of pairs within", _value(distances.quantile), "", ""),
         ]
-        if not distances.exact and distances.bound is not None:
-            rows.append(("no pair beyond", _value(distances.bound), "", "by the triangle inequality"))
     return [
         *rows,
         ("σ_L", _value(plan.sigma_min), _value(schedule.sigma_min), ""),
@@ -245,7 +228,7 @@ def _own_evaluations(found: "Survey") -> str:
 
 
 def _time_rows(found: "Survey") -> list[tuple[str, str, str, str]]:
-    from ncsnx.planning.spans import span_of_time
+    from ncsnx.planning.budget import span_of_time
 
     timing, per_image, cost = found.timing, found.seconds_per_image, found.cost
     if timing is None or per_image is None or cost is None:
@@ -267,7 +250,7 @@ def _time_rows(found: "Survey") -> list[tuple[str, str, str, str]]:
 
 
 def _grids(experiment: "Experiment", snapshots: "Snapshots") -> str:
-    from ncsnx.planning.cost import grids
+    from ncsnx.planning.timing import grids
     from ncsnx.samplers.building import evaluations_in_words
     from ncsnx.training.snapshots import snapshot_sampler
 

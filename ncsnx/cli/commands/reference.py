@@ -16,8 +16,8 @@ from ncsnx.quantities import byte_size
 if TYPE_CHECKING:
     from ncsnx.config.feature_networks import Features
     from ncsnx.console.messages import Messages
-    from ncsnx.evaluation.references.perfect_model import PerfectModel
-    from ncsnx.evaluation.references.reference import Reference
+    from ncsnx.evaluation.perfect_model import PerfectModel
+    from ncsnx.evaluation.reference import Reference
     from ncsnx.features.data_source import DataSource
     from ncsnx.features.feature_network import FeatureNetwork
 
@@ -62,12 +62,8 @@ def reference_command(
     with it is what a perfect model would score: the distance of --n real images to the rest. Without a name, all
     references are listed.
     """
-    with session(
-        "measured images are kept, and the same command resumes after them",
-        verbose=verbose,
-        quiet=quiet,
-        shared=Shared(gpus=gpus, device=device),
-    ) as messages:
+    then, shared = "the same command measures the images again", Shared(gpus=gpus, device=device)
+    with session(then, verbose=verbose, quiet=quiet, shared=shared) as messages:
         from ncsnx.storage.cache import cache_folder
 
         place = cache_folder(cache)
@@ -77,8 +73,8 @@ def reference_command(
             _list(messages, place, json)
             return
 
-        from ncsnx.evaluation.references.reference import check_reference, open_reference
-        from ncsnx.evaluation.sweeps.sweep_request import SweepRequest
+        from ncsnx.evaluation.reference import check_reference, open_reference
+        from ncsnx.evaluation.sweep_request import SweepRequest
         from ncsnx.features.extractors import build_features
         from ncsnx.runtime import Runtime
         from ncsnx.stopping import StopRequest
@@ -159,7 +155,7 @@ def _list(messages: "Messages", cache: Path, json: bool) -> None:
     import attrs
 
     from ncsnx.console.tables import Column, table
-    from ncsnx.evaluation.references.reference_cache import list_references
+    from ncsnx.evaluation.reference_cache import list_references
     from ncsnx.quantities import with_error
 
     found = list_references(cache)

@@ -146,7 +146,7 @@ def sweep_command(
         from ncsnx.cli.parsing.feature_options import parse_features
         from ncsnx.config.codec import flatten, unstructure
         from ncsnx.config.overrides import parse_overrides, split_overrides
-        from ncsnx.evaluation.sweeps.sweep_request import SweepRequest
+        from ncsnx.evaluation.sweep_request import SweepRequest
         from ncsnx.jobs.distance_options import DistanceOptions
         from ncsnx.jobs.sweep_points import LONGEST_SWEEP_NAME, sweep_points
         from ncsnx.jobs.targets import find_training

@@ -1,4 +1,4 @@
-"""Results of a sampler comparison, written by `ncsnx.evaluation.comparing.outcome`."""
+"""Results of a sampler comparison, written by `ncsnx.evaluation.recommendation`."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ class ComparedSampler:
     measured_again: dict[str, Any] | None
     """Measurement with fresh seeds, if any."""
     measured: Row = attrs.field(metadata=REST)
-    """See `ncsnx.evaluation.comparing.sampler_comparison.Comparison.summary`."""
+    """See `ncsnx.evaluation.comparison.Comparison.summary`."""
 
 
 @document("the results of a comparison")

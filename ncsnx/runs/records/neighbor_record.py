@@ -1,4 +1,4 @@
-"""Results of a neighbour search, written by `ncsnx.evaluation.nearest.neighbor_results`."""
+"""Results of a neighbour search, written by `ncsnx.evaluation.neighbor_search`."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -38,7 +38,7 @@ class MeasureRecord:
 
     median: float
     held_out_median: float | None
-    nearer: Share | None
+    nearer: float | None
     near: Share | None
     pairs_probability: float | None
     tail_probability: float | None

@@ -1,4 +1,4 @@
-"""A trial of a sampler comparison, as one line of its file, written by `ncsnx.evaluation.comparing.trials`."""
+"""A trial of a sampler comparison, as one line of its file, written by `ncsnx.evaluation.comparison`."""
 
 import attrs
 

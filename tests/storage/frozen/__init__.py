@@ -9,8 +9,9 @@ from ncsnx.data.pictures.scan import Scan
 from ncsnx.data.readers.arrays import Values
 from ncsnx.data.readers.packed import PackedRecord
 from ncsnx.data.splits import Magnitudes
-from ncsnx.evaluation.comparing.roughness import Roughest
-from ncsnx.evaluation.references.reference_cache import PerfectModelRecord, ReferenceRecord
+from ncsnx.evaluation.comparison import Roughest
+from ncsnx.evaluation.perfect_model import PerfectModel
+from ncsnx.evaluation.reference_cache import ReferenceRecord
 from ncsnx.features.classifier import ClassifierRecord
 from ncsnx.features.inception import InceptionRecord
 from ncsnx.inverse.task_record import TaskRecord
@@ -34,7 +35,7 @@ FILES: dict[str, type] = {
     "cache/holder.json": HolderNote,
     "cache/inception-2015-12-05.json": InceptionRecord,
     "cache/magnitudes/found.json": Magnitudes,
-    "cache/perfect-model-n40.json": PerfectModelRecord,
+    "cache/perfect-model-n40.json": PerfectModel,
     "cache/ranges/found.json": Values,
     "cache/reference.json": ReferenceRecord,
     "cache/roughness/found.json": Roughest,

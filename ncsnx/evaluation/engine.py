@@ -1,4 +1,10 @@
-"""Carries out measurements: only missing ones, under a writer lock, each part saved as soon as it is made.
+"""The engine of measurements: their contract, and the code that carries them out.
+
+A measurement has subjects: checkpoints, sampler settings, or a single one. It processes `count` images of each, batch
+by batch. A batch depends on its subject and indices only, so any process can make a missing one, and ranks can share
+them. Batches are saved as parts until their subject has a row. A new measurement is a subclass that defines the layout
+of a part, how to make one, and how to compute a row from all parts. The engine handles locks, interruptions, progress
+and ranks.
 
 With several ranks, rank 0 holds the lock, decides once which images of which subjects are missing, and makes the rows.
 All ranks make parts, each its own batches, one subject after the other and without waiting. So a result doesn't depend
@@ -7,17 +13,17 @@ on the number of ranks, and a rank that dies loses its unfinished batch only.
 
 import math
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from torch import Tensor
 
 from ncsnx.config.codec import flatten
 from ncsnx.errors import DivergedError, Hint, NcsnxError
-from ncsnx.evaluation.engine.measurement import Measurement, PartLayout, Subject, WorkInParts
 from ncsnx.ranks.joining import require_same
 from ncsnx.ranks.rank_group import RankGroup
 from ncsnx.ranks.shared_batches import SharedBatches, runs_of
@@ -28,13 +34,102 @@ from ncsnx.runs.folder import open_results
 from ncsnx.runs.score_files import FEATURES, Row
 from ncsnx.runs.writer_lock import folder_lock, require_lock
 from ncsnx.spelling import A_DIR, argument
-from ncsnx.storage.parts import NewParts, PartRows, assembled, done_indices, write_part
+from ncsnx.storage.parts import NewParts, Part, assembled, done_indices, write_part
 from ncsnx.storage.reading import refuse_links
 from ncsnx.work import Advance, Work, ignore_progress
 
 T = TypeVar("T")
+Subject = TypeVar("Subject")
 Plan = list[tuple[Subject, list[range]]]
 """Subjects to be measured, and of each the indices of the images that are missing."""
+PartLayout = Mapping[str, Sequence[int | None]]
+"""Shape of each tensor of a part, without the batch dimension; None stands for any length."""
+
+
+class WorkInParts(ABC, Generic[Subject]):
+    """Work on `count` images of each subject, batch by batch, under one protocol."""
+
+    label: ClassVar[str]
+    """Name in messages: 'the sweep'."""
+
+    @abstractmethod
+    def protocol(self) -> dict[str, Any]:
+        """Everything but the subject that determines its numbers, as JSON."""
+
+    @abstractmethod
+    def caption(self) -> str:
+        """The protocol in words, for messages and plots."""
+
+    @property
+    @abstractmethod
+    def place(self) -> Path:
+        """The folder of all files, which may not exist yet. Raises NcsnxError."""
+
+    @property
+    @abstractmethod
+    def count(self) -> int:
+        """Images per subject."""
+
+    @property
+    @abstractmethod
+    def batch_size(self) -> int:
+        """Images per batch."""
+
+    @property
+    @abstractmethod
+    def layout(self) -> PartLayout:
+        """Tensors of a part."""
+
+    @abstractmethod
+    def mark(self, subject: Subject) -> str:
+        """The name of the folder of a subject's parts, unique to the subject."""
+
+    @abstractmethod
+    def units(self, subject: Subject) -> int:
+        """Units of progress of a subject."""
+
+    @abstractmethod
+    def parts(self, subject: Subject, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Part]:
+        """Yields the parts of the images at `indices`, in batches of `batch_size`; the engine saves each at once.
+
+        Calls `work.check_stop` between evaluations and reports progress to `advance`. Raises NcsnxError: UnsoundError
+        for a subject that is damaged or was removed, DivergedError for NaN or infinity.
+        """
+
+    def reload(self) -> None:
+        """Reads results that another process saved in the meantime; does nothing by default. Raises NcsnxError."""
+
+    def has_extra_files(self, subject: Subject, indices: Iterable[int]) -> bool:
+        """Whether the files beside the parts of these images exist; True by default, since there are none."""
+        return True
+
+
+class Measurement(WorkInParts[Subject]):
+    """Work that gives a row for each subject."""
+
+    @abstractmethod
+    def is_done(self, subject: Subject) -> bool:
+        """Whether a subject is finished."""
+
+    @abstractmethod
+    def row(self, subject: Subject, whole: Mapping[str, Tensor]) -> Row:
+        """The row of a subject from the tensors of all its parts, (count, …) each. Raises NcsnxError."""
+
+    @abstractmethod
+    def add(self, subject: Subject, row: Row) -> None:
+        """Saves the row of a subject durably. Raises NcsnxError."""
+
+    def name(self, subject: Subject) -> str:
+        """The subject's name in messages; by default its mark."""
+        return self.mark(subject)
+
+    def problem(self, row: Row) -> str | None:
+        """Why a row is useless, so that its subject counts as diverged; None if it is fine."""
+        return None
+
+    def failed(self, subject: Subject, error: DivergedError) -> Row | None:
+        """The row of a subject that diverged; None, the default, if it gets none."""
+        return None
 
 
 @contextmanager
@@ -51,10 +146,10 @@ def writing(job: WorkInParts[Subject]) -> Iterator[None]:
 
 
 def discard_needless_parts(measurement: Measurement[Subject], subjects: Iterable[Subject]) -> None:
-    """Removes parts that a kill left behind after their row was saved. Call it within `writing`. Raises NcsnxError."""
+    """Removes parts of subjects that have a row. Call it within `writing`. Raises NcsnxError."""
     for subject in subjects:
         if measurement.is_done(subject):
-            shutil.rmtree(parts_of(measurement, subject), ignore_errors=True)
+            discard_parts(measurement, subject)
 
 
 def missing(measurement: Measurement[Subject], subjects: Iterable[Subject]) -> list[Subject]:
@@ -76,31 +171,38 @@ def measure_all(
     begun, added: called for each subject. Returns a line for each subject that can't be measured. Raises NcsnxError.
     """
     problems: list[str] = []
-    failed: list[Subject] = []
-    with _planned(measurement, subjects, work) as plan:
-        for subject, left in plan:
-            begun(subject)
-            try:
-                row, is_whole = _measure(measurement, subject, left, work, advance)
-            except (UnsoundError, DivergedError) as error:
-                problems.append(f"{measurement.name(subject)}: {error}")
-                work.warning(f"left out: {problems[-1]}")
-                continue
-            measurement.add(subject, row)
-            if is_whole:
-                discard_parts(measurement, subject)
-            else:
-                failed.append(subject)  # another rank may still be writing a part of it
-            added(subject, row)
-    for subject in failed:
-        discard_parts(measurement, subject)
+    plan = work.ranks.order([(subject, _missing_indices(measurement, subject)) for subject in subjects])
+    for subject, left in plan:
+        begun(subject)
+        row, problem, failed = None, None, False
+        try:
+            _make_share(measurement, subject, left, work, advance)
+            with work.at_once():  # distances of 10,000 images take minutes
+                row = measurement.row(subject, whole_of(measurement, subject))
+            problem = measurement.problem(row)
+        except UnsoundError as error:
+            problem = str(error)
+        except DivergedError as error:
+            row, failed = measurement.failed(subject, error), True
+            problem = str(error) if row is None else None
+        if row is None or problem is not None:
+            problems.append(f"{measurement.name(subject)}: {problem}")
+            work.warning(f"left out: {problems[-1]}")
+            continue
+        measurement.add(subject, row)
+        if not failed:
+            discard_parts(measurement, subject)
+        added(subject, row)
+    work.ranks.gather(None, work.check_stop)  # other ranks write nothing from here on
+    discard_needless_parts(measurement, subjects)
     return problems
 
 
 def make_parts(job: WorkInParts[Subject], subject: Subject, work: Work, advance: Advance) -> None:
     """Makes the missing parts of a subject; existing ones count as progress. Raises NcsnxError."""
-    with _planned(job, [subject], work) as ((_, left),):
-        _make_share(job, subject, left, work, advance)
+    ((_, left),) = work.ranks.order([(subject, _missing_indices(job, subject))])
+    _make_share(job, subject, left, work, advance)
+    work.ranks.gather(None, work.check_stop)
 
 
 def shared(job: WorkInParts[Subject], work: Work, lead: Callable[[], T]) -> T | None:
@@ -127,38 +229,13 @@ def follow(job: WorkInParts[Subject], work: Work, plan: Plan[Subject]) -> None:
     work.ranks.gather(None, work.check_stop)
 
 
-@contextmanager
-def _planned(job: WorkInParts[Subject], subjects: Sequence[Subject], work: Work) -> Iterator[Plan[Subject]]:
-    """Within the block the other ranks make their share of the parts of the subjects. Call it on rank 0."""
-    yield work.ranks.order([(subject, _missing_indices(job, subject)) for subject in subjects])
-    work.ranks.gather(None, work.check_stop)  # other ranks write nothing from here on
-
-
 def _missing_indices(job: WorkInParts[Subject], subject: Subject) -> list[range]:
     parts = parts_of(job, subject)
     done = done_indices(parts, job.count, partial(fits, job.layout))
-    if not job.has_extra_files(parts, done):
+    if not job.has_extra_files(subject, done):
         shutil.rmtree(parts, ignore_errors=True)
         done = set()
     return runs_of(index for index in range(job.count) if index not in done)
-
-
-def _measure(
-    measurement: Measurement[Subject], subject: Subject, left: Sequence[range], work: Work, advance: Advance
-) -> tuple[Row, bool]:
-    """The row of a subject, and whether all of its parts were made. They stay until `discard_parts`."""
-    try:
-        _make_share(measurement, subject, left, work, advance)
-    except DivergedError as error:
-        row = measurement.failed(subject, error)
-        if row is None:
-            raise
-        return row, False
-    with work.at_once():  # distances of 10,000 images take minutes
-        row = measurement.row(subject, whole_of(measurement, subject))
-    if (problem := measurement.problem(row)) is not None:
-        raise DivergedError(problem)
-    return row, True
 
 
 def _make_share(
@@ -236,16 +313,9 @@ def wait_for_parts(job: WorkInParts[Subject], subject: Subject, work: Work) -> N
     wait_for_file(parts, "all ranks", work.ranks, work.check_stop, is_seen=is_whole)
 
 
-def rows_of(job: WorkInParts[Subject], subject: Subject, name: str) -> PartRows:
-    """One tensor of all parts of a subject, read as it is needed. Raises NcsnxError if parts are missing."""
-    return PartRows.of(parts_of(job, subject), job.count, name)
-
-
 def discard_parts(job: WorkInParts[Subject], subject: Subject) -> None:
-    """Removes the parts of a subject whose row is saved. Raises NcsnxError."""
-    parts = parts_of(job, subject)
-    job.finish(subject, parts)
-    shutil.rmtree(parts, ignore_errors=True)
+    """Removes the parts of a subject whose result is saved."""
+    shutil.rmtree(parts_of(job, subject), ignore_errors=True)
 
 
 def parts_of(job: WorkInParts[Subject], subject: Subject) -> Path:

@@ -16,21 +16,16 @@ from torch import Tensor
 from ncsnx.config.codec import identity, unstructure
 from ncsnx.config.variants import tag_of
 from ncsnx.data.window import window_of
-from ncsnx.errors import NcsnxError
-from ncsnx.evaluation.engine.candidates import Candidate
-from ncsnx.evaluation.engine.checkpoint_sweep import CheckpointSweep
-from ncsnx.evaluation.engine.estimate import seconds_per_features, seconds_per_image
-from ncsnx.evaluation.engine.measurement import PartLayout
-from ncsnx.evaluation.engine.measuring import fits, parts_of
-from ncsnx.evaluation.references.perfect_model import PerfectModel
-from ncsnx.evaluation.references.reference import Reference
-from ncsnx.evaluation.sweeps.kept_features import has_features, load_features, make_room, save_features
-from ncsnx.evaluation.sweeps.kept_images import finish_images, has_images, unfinished_images, write_images
-from ncsnx.evaluation.sweeps.score_plot import draw_metrics, draw_scores
-from ncsnx.evaluation.sweeps.sweep_request import SweepRequest
+from ncsnx.evaluation.candidates import Candidate
+from ncsnx.evaluation.checkpoint_sweep import CheckpointSweep, fastest_s, seconds_per_image
+from ncsnx.evaluation.engine import PartLayout
+from ncsnx.evaluation.kept_features import has_features, load_features, make_room, save_features
+from ncsnx.evaluation.plots import plot_metrics
+from ncsnx.evaluation.reference import Reference
+from ncsnx.evaluation.sweep_request import SweepRequest
 from ncsnx.features.feature_network import FeatureNetwork
 from ncsnx.features.naming import unnamed
-from ncsnx.images import to_uint8
+from ncsnx.images import save_png, to_uint8
 from ncsnx.metrics.frechet import FRECHET_DISTANCE
 from ncsnx.metrics.metric import VERSIONS, FeatureSets, Metric, Quantity, all_metrics, measured_by, versions_in
 from ncsnx.quantities import counted, with_error
@@ -40,6 +35,7 @@ from ncsnx.samplers.state import Score, State
 from ncsnx.sampling.counting import EvaluationCounter
 from ncsnx.sampling.sample import draw
 from ncsnx.sampling.score_model import ScoreModel
+from ncsnx.storage.atomic import reporting
 from ncsnx.storage.parts import Part
 from ncsnx.storage.reading import refuse_links
 from ncsnx.work import Advance, Work
@@ -57,8 +53,6 @@ class DistanceSweep(CheckpointSweep):
 
     features: FeatureNetwork
     reference: Reference
-    perfect_model: PerfectModel | None
-    """Score of a perfect model, the noise floor; None if unknown."""
     request: SweepRequest
     data: Path | None = None
     """The data folder, for samplers that start from training images."""
@@ -141,10 +135,11 @@ class DistanceSweep(CheckpointSweep):
     def pictures(self) -> list[str]:
         return [*super().pictures, *(("metrics.png", "metrics.svg") if self._others else ())]
 
-    def draw(self) -> object:
-        rows = [self._current(row) for row in self.scores.rows]
-        others = self._others
-        return draw_scores(self, self.perfect_model), draw_metrics(self, rows, others) if others else ()
+    def draw(self) -> None:
+        super().draw()
+        if others := self._others:
+            rows, caption = [self._current(row) for row in self.scores.rows], self.caption()
+            plot_metrics(self.place / "metrics", rows, others, title=self.run.name, caption=caption)
 
     @property
     def _others(self) -> list[Quantity]:
@@ -157,7 +152,9 @@ class DistanceSweep(CheckpointSweep):
         model = self.load(candidate)[0]
         batch_size = min(self.request.batch_size, self.request.n)
         sampling = seconds_per_image(model, batch_size) * model.expected_evaluations * self.request.ensemble
-        return (sampling + seconds_per_features(self.features, self.experiment.data.shape)) * self.request.n
+        some = torch.zeros(8, *self.experiment.data.shape, dtype=torch.uint8)
+        features = fastest_s(lambda: self.features(some), times=1) / len(some)
+        return (sampling + features) * self.request.n
 
     # ----------------------------------------------------------------------------------------------- a checkpoint
 
@@ -181,8 +178,7 @@ class DistanceSweep(CheckpointSweep):
         return batches * state_count(self.experiment.sampler, self.experiment.schedule.levels)
 
     def is_done(self, subject: Candidate) -> bool:
-        has_images = not self.request.keep_images or _count_images(self._images(subject)) == self.request.n
-        return has_images and super().is_done(subject)
+        return super().is_done(subject) and self.has_extra_files(subject, range(self.request.n))
 
     def parts(self, subject: Candidate, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Part]:
         with work.at_once():
@@ -206,7 +202,7 @@ class DistanceSweep(CheckpointSweep):
         for batch, drawn in batches:
             pixels = to_uint8(window(drawn))
             if self.request.keep_images:
-                write_images(unfinished_images(parts_of(self, subject)), batch, pixels)
+                self._write_images(subject, batch, pixels)
             found = self.features(pixels)
             tensors = {"features": found.features} | ({} if found.logits is None else {"logits": found.logits})
             if self.evaluations is None:
@@ -214,9 +210,20 @@ class DistanceSweep(CheckpointSweep):
                 tensors[_TAKEN] = torch.full((len(batch), 1), float(count))
             yield Part(torch.tensor(batch, dtype=torch.int64), tensors)
 
-    def has_extra_files(self, parts: Path, indices: Iterable[int]) -> bool:
+    def has_extra_files(self, subject: Candidate, indices: Iterable[int]) -> bool:
         # parts made without saving images have to be drawn again
-        return not self.request.keep_images or has_images(unfinished_images(parts), indices)
+        return not self.request.keep_images or all(self._image(subject, index).is_file() for index in indices)
+
+    def _image(self, candidate: Candidate, index: int) -> Path:
+        return self.place / "images" / self.mark(candidate) / f"{index:05d}.png"
+
+    def _write_images(self, candidate: Candidate, indices: Sequence[int], pixels: Tensor) -> None:
+        folder = self._image(candidate, 0).parent
+        refuse_links(folder.parent, folder)
+        with reporting(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        for index, image in zip(indices, pixels, strict=True):
+            save_png(self._image(candidate, index), image)
 
     def row(self, subject: Candidate, whole: Mapping[str, Tensor]) -> Row:
         kinds = {name: tensor for name, tensor in whole.items() if name != _TAKEN}
@@ -227,40 +234,19 @@ class DistanceSweep(CheckpointSweep):
         }
         if (record := save_features(self.scores, self.mark(subject), kinds)) is not None:
             row[FEATURES] = record
+            make_room(self.run)
         return row if self.evaluations is not None else row | {_TAKEN: float(whole[_TAKEN].double().mean())}
-
-    def finish(self, subject: Candidate, parts: Path) -> None:
-        if self.request.keep_images:
-            finish_images(unfinished_images(parts), self._images(subject))
-        make_room(self.run)
-
-    def _images(self, candidate: Candidate) -> Path:
-        images = self.place / "images" / self.mark(candidate)
-        refuse_links(images.parent, images)
-        return images
 
     # ------------------------------------------------------------------------------------ rows and missing numbers
 
-    def update_description(self) -> bool:
-        scores, found = self.scores, None if self.perfect_model is None else self.perfect_model.to_json()
-        before = scores.perfect_model, scores.caption, scores.metric
-        scores.perfect_model, scores.caption, scores.metric = found, self.caption(), self.metric
-        return before != (scores.perfect_model, scores.caption, scores.metric)
-
-    def lacks(self, row: Row) -> bool:
-        return bool(self._lacking(row))
-
     def can_fill(self, row: Row) -> bool:
-        return self.lacks(row) and has_features(self.scores, row)
+        return bool(self._lacking(row)) and has_features(self.scores, row)
 
     def fill(self, row: Row) -> Row | None:
         tensors = load_features(self.scores, row)
-        if tensors is None or not self._are_ours(tensors):
+        if tensors is None:
             return None
-        try:
-            found = measured_by(self._lacking(row), self._sets(tensors))
-        except NcsnxError:  # invalid features, written with a matching hash by another program
-            return None
+        found = measured_by(self._lacking(row), self._sets(tensors))
         return {**row, **found, VERSIONS: versions_in(row) | found[VERSIONS]}
 
     def _lacking(self, row: Row) -> tuple[Metric, ...]:
@@ -282,13 +268,6 @@ class DistanceSweep(CheckpointSweep):
             seed=self.request.seed,
         )
 
-    def _are_ours(self, tensors: Mapping[str, Tensor]) -> bool:
-        """Whether kept tensors have the names, shapes and values of this sweep's features."""
-        layout = {name: shape for name, shape in self.layout.items() if name != _TAKEN}
-        shapes = {name: tensor.shape for name, tensor in tensors.items()}
-        sound = all(tensor.dtype == torch.float32 and bool(tensor.isfinite().all()) for tensor in tensors.values())
-        return sound and fits(layout, range(self.request.n), shapes)
-
     # ------------------------------------------------------------------------------------------------------ output
 
     def cells(self, row: Row) -> list[str]:
@@ -306,8 +285,11 @@ class DistanceSweep(CheckpointSweep):
         return {**super().context(), "perfect_model": self.scores.perfect_model}
 
     def conclusion(self, best: Row) -> list[str]:
-        perfect = self.perfect_model
+        perfect, lacking = self.perfect_model, sum(bool(self._lacking(row)) for row in self.scores.rows)
+        lack = " lacks" if lacking == 1 else " lack"
+        without = counted(lacking, "checkpoint") + lack + " numbers of newer metrics, since the features were not kept"
         return [
+            *([without] if lacking else []),
             f"best: step {best['step']:,}, {self.metric} {FRECHET_DISTANCE.shown(best)}",
             f"perfect model: {self.reference.why_unknown if perfect is None else f'{self.metric} {perfect}'}",
             f"scores: {self.place}/scores.json, .csv; plots: {self.pictures_in_words}",
@@ -336,7 +318,3 @@ def few_images(n: int, reference: int | None, dimensions: int) -> str | None:
         "the distance is too large by an amount that depends on n. Compare it between checkpoints and runs at this n "
         "only, not with published numbers (10,000 or 50,000 images). The kernel distance has no such bias"
     )
-
-
-def _count_images(folder: Path) -> int:
-    return sum(1 for _ in folder.glob("*.png"))

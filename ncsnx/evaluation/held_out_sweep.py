@@ -15,17 +15,16 @@ from torch import Tensor
 from ncsnx.config.codec import identity
 from ncsnx.data import Preprocessing
 from ncsnx.errors import DivergedError, NcsnxError, UsageError, require_between
-from ncsnx.evaluation.engine.candidates import Candidate
-from ncsnx.evaluation.engine.checkpoint_sweep import CheckpointSweep
-from ncsnx.evaluation.engine.estimate import seconds_per_image
-from ncsnx.evaluation.engine.measurement import PartLayout
-from ncsnx.evaluation.plots import LossSeries, plot_losses
+from ncsnx.evaluation.candidates import Candidate
+from ncsnx.evaluation.checkpoint_sweep import CheckpointSweep, seconds_per_image
+from ncsnx.evaluation.engine import PartLayout
+from ncsnx.evaluation.plots import plot_losses
 from ncsnx.features.data_source import DataSource
 from ncsnx.metrics.metric import Quantity
 from ncsnx.noise.levels import sigmas
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
-from ncsnx.runs.score_files import Row, best_place, values
+from ncsnx.runs.score_files import Row
 from ncsnx.spelling import parameter
 from ncsnx.storage.parts import Part
 from ncsnx.training.score_matching import score_matching_loss
@@ -122,20 +121,9 @@ class HeldOutSweep(CheckpointSweep):
     def pictures(self) -> Sequence[str]:
         return ("losses.png", "losses.svg")
 
-    def draw(self) -> object:
-        rows = self.scores.rows
-        return plot_losses(
-            self.place / "losses",
-            LossSeries(
-                steps=[row["step"] for row in rows],
-                means=[row["score"] for row in rows],
-                sigmas=self.sigmas,
-                by_level=[values(row, "levels", len(self.sigmas)) for row in rows],
-            ),
-            title=self.run.name,
-            caption=self.caption(),
-            best=best_place(rows),
-        )
+    def draw(self) -> None:
+        stem, caption = self.place / "losses", self.caption()
+        plot_losses(stem, self.scores.rows, self.sigmas, title=self.run.name, caption=caption)
 
     def seconds(self, candidate: Candidate) -> float:
         (model,) = self.load(candidate)

@@ -10,9 +10,10 @@ fresh seeds that play no part in the choice.
 import statistics
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import attrs
 import torch
@@ -22,21 +23,21 @@ from ncsnx.config.canonical import digest
 from ncsnx.config.codec import unstructure
 from ncsnx.config.command_words import typed
 from ncsnx.config.sampler import GridSampler, Sampler
+from ncsnx.config.strict.complaints import StructureError
 from ncsnx.config.variants import tag_of
 from ncsnx.data.window import window_of
 from ncsnx.errors import DivergedError, NcsnxError
-from ncsnx.evaluation.comparing.roughness import is_broken
-from ncsnx.evaluation.comparing.trials import Trials, is_trial
-from ncsnx.evaluation.engine.measurement import Measurement, PartLayout
-from ncsnx.evaluation.engine.measuring import parts_of
-from ncsnx.evaluation.references.reference import Reference
+from ncsnx.evaluation.engine import Measurement, PartLayout
+from ncsnx.evaluation.reference import Reference
 from ncsnx.features.feature_network import FeatureNetwork
 from ncsnx.features.naming import distance_name, unnamed
+from ncsnx.features.real_images import RealImages
 from ncsnx.images import to_uint8
 from ncsnx.metrics.frechet import frechet_distance_of_images
 from ncsnx.quantities import counted
 from ncsnx.runs.fast_sampler import TRIALS
 from ncsnx.runs.names import step_name
+from ncsnx.runs.records.trial_record import TrialRecord
 from ncsnx.runs.score_files import Row, value
 from ncsnx.samplers.building import evaluations, state_count
 from ncsnx.samplers.state import State
@@ -44,8 +45,12 @@ from ncsnx.sampling.counting import EvaluationCounter
 from ncsnx.sampling.request import SampleRequest
 from ncsnx.sampling.sample import draw
 from ncsnx.sampling.score_model import ScoreModel, weights_in_words
+from ncsnx.storage import findings
+from ncsnx.storage.documents.document import document, document_of
+from ncsnx.storage.documents.document_files import append_document
+from ncsnx.storage.json_lines import read_records
 from ncsnx.storage.parts import Part
-from ncsnx.work import Advance, Work
+from ncsnx.work import SILENT, Advance, Work
 
 _VERSION = 1
 """Version of the measured numbers; raised when any of them changes."""
@@ -53,9 +58,42 @@ _FRESH = 1_000
 """First of the seeds with which the chosen setting is measured again, above all seeds of the choice."""
 _VALUES = ("broken", "evaluations", "seconds")
 """Values per image of a trial."""
+_ROUGHNESS_BATCH = 256
 
 Setting = tuple[Sampler, int]
 """Sampler and seed of a trial."""
+
+
+@attrs.define
+class Trials:
+    """The trials in a JSON Lines file, one line each, saved as soon as they are measured."""
+
+    path: Path
+    found: list[TrialRecord]
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Reads a file, which may be missing; lines that aren't valid trials are skipped, such as those of a sampler
+        whose package isn't installed any more. Raises NcsnxError."""
+        trials = []
+        for record in read_records(path):
+            with suppress(StructureError):
+                trials.append(document_of(record, TrialRecord, path))
+        return cls(path, trials)
+
+    def find(self, sampler: Sampler, seed: int) -> Row | None:
+        """The measured values of a sampler with a seed; None if it wasn't measured."""
+        return next((one.measured for one in self.found if (one.sampler, one.seed) == (sampler, seed)), None)
+
+    def samplers(self, seeds: range) -> list[Sampler]:
+        """The samplers that were measured with any of the seeds, in the order of the trials."""
+        return list(dict.fromkeys(one.sampler for one in self.found if one.seed in seeds))
+
+    def add(self, row: Row) -> None:
+        """Saves a trial durably. Raises NcsnxError."""
+        trial = document_of(row, TrialRecord, self.path)
+        append_document(self.path, trial)
+        self.found.append(trial)
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -184,13 +222,7 @@ class Comparison(Measurement[Setting]):
         """The row of a trial: the distance, and the means of the values per image. Raises NcsnxError."""
         distance = frechet_distance_of_images(whole["features"], self.reference.mean, self.reference.covariance)
         means = dict(zip(_VALUES, whole["values"].double().mean(dim=0).tolist(), strict=True))
-        evaluations = _whole(means["evaluations"])
-        row = {**self._begun(subject), "distance": distance, **means, "evaluations": evaluations}
-        if not is_trial(row):  # the parts were written by another program
-            raise NcsnxError(
-                f"{parts_of(self, subject)} holds numbers that no trial produces; remove it and repeat the command"
-            )
-        return row
+        return {**self._begun(subject), "distance": distance, **means, "evaluations": _whole(means["evaluations"])}
 
     def failed(self, subject: Setting, error: DivergedError) -> Row:
         """The row of a sampler that diverged: no distance, and all images broken.
@@ -235,3 +267,47 @@ def _mean(found: Sequence[Row], key: str) -> float | None:
 def _whole(number: float | None) -> float | None:
     """The number, as an int if it is whole, as the mean of equal counts is."""
     return int(number) if number is not None and number.is_integer() else number
+
+
+# Broken images: rougher than every real image, for example because a sampler left noise in them. A few in a hundred
+# hardly change a distance between distributions, but people see them at once.
+
+
+@document("the roughness of real images", sealed=True)
+@attrs.frozen(kw_only=True)
+class Roughest:
+    """The cached result of `roughest`."""
+
+    roughest: float
+    """Roughness of the roughest real image."""
+
+
+def roughness(images: Tensor) -> Tensor:
+    """Mean squared difference of neighbouring pixels, down plus across: (B, C, H, W) uint8 → (B,) float32.
+
+    Pixel values are scaled to [0, 1].
+    """
+    x = images.float() / 255
+    return sum((x.diff(dim=axis) ** 2).mean(dim=(1, 2, 3)) for axis in (2, 3))  # type: ignore[return-value]
+
+
+def roughest(real: RealImages, cache: Path | None = None, work: Work = SILENT) -> float:
+    """The roughness of the roughest real image, computed once and cached. Raises NcsnxError."""
+
+    def find() -> Roughest:
+        most = 0.0
+        with work.progress("looking for the roughest image", total=len(real), unit="images") as advance:
+            for batch in real.batches(_ROUGHNESS_BATCH, work.check_stop):
+                most = max(most, float(roughness(batch).max()))
+                advance(len(batch))
+        return Roughest(roughest=most)
+
+    if len(real) == 0:
+        raise NcsnxError(f"{real.title}: there are no real images to compare with")
+    place = findings.finding_place("roughness", real.facts, cache)
+    return findings.found(place, Roughest, find, f"a look at {real.title}", work).roughest
+
+
+def is_broken(images: Tensor, limit: float) -> Tensor:
+    """Whether images, (B, C, H, W) uint8, are rougher than `limit`: (B,) bool."""
+    return roughness(images) > limit

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from ncsnx.evaluation import plots
-from ncsnx.evaluation.nearest.memorizing import NEAR_QUANTILE
+from ncsnx.evaluation.memorizing import NEAR_QUANTILE
 from ncsnx.images import enlargement, picture
 from ncsnx.quantities import percent
 from ncsnx.storage.atomic import write_bytes
@@ -95,9 +95,7 @@ def _panel(rows: Sequence[GridRow]) -> Image.Image:
     return panel
 
 
-def plot_distances(
-    stem: Path, spaces: Mapping[str, tuple[Tensor, Tensor]], *, title: str, caption: str
-) -> tuple[Path, Path]:
+def plot_distances(stem: Path, spaces: Mapping[str, tuple[Tensor, Tensor]], *, title: str, caption: str) -> None:
     """Draws cumulative distributions of distances into `stem`.png and `stem`.svg, one panel per space.
 
     spaces: (n,) distances of samples and (m,) of held-out images, m ≥ 0, by name of the space. A dotted line marks the
@@ -108,19 +106,17 @@ def plot_distances(
         panels = figure.subplots(1, len(spaces), squeeze=False)[0]
         for axes, (name, (samples, held_out)) in zip(panels, spaces.items(), strict=True):
             if len(held_out):
-                axes.ecdf(
-                    held_out.numpy(), color="#555555", linestyle=(0, (4, 1.5)), label=f"held out ({len(held_out):,})"
-                )
+                label = f"held out ({len(held_out):,})"
+                axes.ecdf(held_out.numpy(), color=plots.GREY, linestyle=plots.DASHED, label=label)
                 limit = float(held_out.quantile(NEAR_QUANTILE))
                 label = f"nearest {percent(NEAR_QUANTILE)} of held out"
-                axes.axvline(limit, color="#555555", linewidth=0.7, linestyle=":", zorder=1, label=label)
-            axes.ecdf(samples.numpy(), color="#D55E00", label=f"samples ({len(samples):,})")
+                axes.axvline(limit, color=plots.GREY, linewidth=0.7, linestyle=":", label=label)
+            axes.ecdf(samples.numpy(), color=plots.VERMILION, label=f"samples ({len(samples):,})")
             axes.set_xlim(left=0)
-            axes.set_ylim(0, 1)
             axes.set_xlabel(f"distance in {name}")
             axes.legend(loc="lower left", bbox_to_anchor=(0, 1))  # above the axes, where it covers no curve
         panels[0].set_ylabel("cumulative share of images")
-        return plots.write(stem, figure)
+        plots.write(stem, figure)
 
 
 def _short(distance: float) -> str:

@@ -8,7 +8,8 @@ Sample i is image i of the seed, as `ncsnx sample` draws it. Finished batches ar
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,18 +23,19 @@ from ncsnx.config.codec import identity, unstructure
 from ncsnx.config.variants import tag_of
 from ncsnx.data.window import window_of
 from ncsnx.errors import UsageError, require_between
-from ncsnx.evaluation.engine.measurement import PartLayout, WorkInParts
-from ncsnx.evaluation.engine.measuring import (
+from ncsnx.evaluation.engine import (
+    PartLayout,
     Plan,
+    WorkInParts,
     discard_parts,
     follow,
     make_parts,
     require_same_protocol,
-    rows_of,
     wait_for_parts,
+    whole_of,
     writing,
 )
-from ncsnx.evaluation.nearest.memorizing import (
+from ncsnx.evaluation.memorizing import (
     NEIGHBORHOOD,
     Nearness,
     SpaceNearness,
@@ -41,16 +43,8 @@ from ncsnx.evaluation.nearest.memorizing import (
     relative_distances,
     verdict,
 )
-from ncsnx.evaluation.nearest.nearest_images import (
-    GivenImages,
-    Nearest,
-    Space,
-    feature_space,
-    nearest,
-    pixel_space,
-)
-from ncsnx.evaluation.nearest.neighbor_pictures import GridRow, Neighbor, draw_grid, plot_distances
-from ncsnx.evaluation.nearest.neighbor_results import read_results, write_results
+from ncsnx.evaluation.nearest_images import Nearest, Space, feature_space, nearest, pixel_space
+from ncsnx.evaluation.neighbor_pictures import GridRow, Neighbor, draw_grid, plot_distances
 from ncsnx.features.data_source import DataSource
 from ncsnx.features.feature_network import FeatureNetwork
 from ncsnx.features.naming import unnamed
@@ -59,12 +53,16 @@ from ncsnx.images import to_uint8
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs.names import step_name
-from ncsnx.runs.records.neighbor_record import Verdict
+from ncsnx.runs.records.neighbor_record import FILE_LIMIT, NeighborRecord, Verdict
+from ncsnx.runs.score_files import RESULTS
 from ncsnx.sampling.request import SampleRequest
 from ncsnx.sampling.sample import draw
 from ncsnx.sampling.score_model import ScoreModel, weights_in_words
 from ncsnx.spelling import parameter
-from ncsnx.storage import atomic
+from ncsnx.storage import atomic, reading
+from ncsnx.storage.documents.document import document_bytes, document_of
+from ncsnx.storage.documents.document_files import find_document
+from ncsnx.storage.parsing import parse_json
 from ncsnx.storage.parts import Part
 from ncsnx.storage.process import this_process
 from ncsnx.work import SILENT, Advance, Work
@@ -136,7 +134,7 @@ class SpaceFound:
 class Found:
     """The result of a search."""
 
-    samples: GivenImages
+    samples: Tensor
     """(n, C, H, W) uint8."""
     spaces: Mapping[str, SpaceFound]
     nearness: Mapping[str, SpaceNearness]
@@ -284,8 +282,8 @@ class NeighborSearch(WorkInParts[None]):
         if order == _SEARCH:
             wait_for_parts(self, None, work)  # a machine may still have an older listing of the folder
             with work.at_once():
-                images = _Joined(*self._given())
-            self._nearest(images, work)
+                samples, held_out = self._given()
+            self._nearest(torch.cat([samples, held_out]), work)
         elif not isinstance(order, str):
             follow(self, work, order)
 
@@ -311,22 +309,24 @@ class NeighborSearch(WorkInParts[None]):
         with work.at_once():
             return self.write(found)
 
-    def _given(self) -> tuple[GivenImages, GivenImages]:
-        """The samples, and the held-out images to compare with."""
-        held_out = _Chosen(SplitImages(self.source, "held-out"), self._held_out_indices())
-        return rows_of(self, None, "images"), held_out
+    def _given(self) -> tuple[Tensor, Tensor]:
+        """The samples, and the held-out images to compare with, (n, C, H, W) and (m, C, H, W) uint8."""
+        samples = whole_of(self, None)["images"]
+        indices = self._held_out_indices()
+        held_out = SplitImages(self.source, "held-out")
+        return samples, held_out.at(indices).pixels if len(indices) else samples[:0]
 
-    def find(self, samples: GivenImages, held_out: GivenImages, work: Work = SILENT) -> Found:
+    def find(self, samples: Tensor, held_out: Tensor, work: Work = SILENT) -> Found:
         """Searches for the neighbours of all images. Raises NcsnxError."""
-        whole, n = self._nearest(_Joined(samples, held_out), work), len(samples)
+        n = len(samples)
         found = {
-            space.name: SpaceFound(_rows(one, slice(n)), _rows(one, slice(n, None)))
-            for space, one in zip(self._spaces, whole, strict=True)
+            space.name: SpaceFound(near[:n], near[n:])
+            for space, near in zip(self._spaces, self._nearest(torch.cat([samples, held_out]), work), strict=True)
         }
-        compared = {} if len(held_out) == 0 else {name: one.nearness() for name, one in found.items()}
+        compared = {name: near.nearness() for name, near in found.items()} if len(held_out) else {}
         return Found(samples, found, compared)
 
-    def _nearest(self, images: GivenImages, work: Work) -> list[Nearest]:
+    def _nearest(self, images: Tensor, work: Work) -> list[Nearest]:
         """The neighbours of all images in each space; those of a share of the training images on ranks other than 0."""
         k = min(max(self.request.k, NEIGHBORHOOD), len(self.training))
         return nearest(images, self.training, self._spaces, k, flips=self.flips, work=work)
@@ -342,11 +342,11 @@ class NeighborSearch(WorkInParts[None]):
             "spaces": {
                 name: {
                     measure: {
-                        "median": _median(mine),
-                        "held_out_median": _median(real),
-                        **_shares(found, name, measure),
+                        "median": _median(samples),
+                        "held_out_median": _median(held_out),
+                        **_nearness(found, name, measure),
                     }
-                    for measure, (mine, real) in space.measures.items()
+                    for measure, (samples, held_out) in space.measures.items()
                 }
                 for name, space in found.spaces.items()
             },
@@ -354,9 +354,8 @@ class NeighborSearch(WorkInParts[None]):
 
     def write(self, found: Found) -> dict[str, Any]:
         """Writes table, figures and, last, the results, which are returned as saved. Raises NcsnxError."""
-        neighbors = self._neighbors(found)
-        atomic.write_bytes(self.place / _TABLE, self._table(found, neighbors))
-        draw_grid(self.place / _GRID, self._grid(found, neighbors))
+        atomic.write_bytes(self.place / _TABLE, self._table(found))
+        draw_grid(self.place / _GRID, self._grid(found))
         plot_distances(
             self.place / _PLOT,
             {name: space.measures["distance"] for name, space in found.spaces.items()},
@@ -369,18 +368,7 @@ class NeighborSearch(WorkInParts[None]):
     def _spaces(self) -> list[Space]:
         return [pixel_space(), *([] if self.features is None else [feature_space(self.features)])]
 
-    def _neighbors(self, found: Found) -> "_Pictures":
-        """The training images of tables and grid, each read once."""
-        wanted = [one.samples.indices[:, : self.request.k] for one in found.spaces.values()]
-        wanted += [one.held_out.indices[:, :1] for one in found.spaces.values()]
-        shown = _shown(found)
-        return _Pictures.read(
-            self.training,
-            torch.cat([indices.flatten() for indices in wanted]),
-            torch.cat([one.samples.indices[shown, : self.request.k].flatten() for one in found.spaces.values()]),
-        )
-
-    def _table(self, found: Found, pictures: "_Pictures") -> bytes:
+    def _table(self, found: Found) -> bytes:
         """CSV with a line for each neighbour of a sample, and for the nearest neighbour of each held-out image."""
         text = io.StringIO()
         lines = csv.writer(text, lineterminator="\n")
@@ -390,32 +378,38 @@ class NeighborSearch(WorkInParts[None]):
                 ("sample", range(self.request.n), one.samples, self.request.k),
                 ("held-out", self._held_out_indices().tolist(), one.held_out, 1),
             ):
-                relative = relative_distances(near.distances)
+                relative, ids = relative_distances(near.distances), self._ids(near.indices[:, :k])
                 for row, image in enumerate(numbers):
                     for rank in range(k):
                         index = int(near.indices[row, rank])
                         distance = f"{float(near.distances[row, rank]):.9g}"
                         last = f"{float(relative[row]):.9g}" if rank == 0 else ""
                         flipped = int(near.flipped[row, rank])
-                        lines.writerow(
-                            [name, image, space, rank + 1, index, pictures.ids[index], flipped, distance, last]
-                        )
+                        lines.writerow([name, image, space, rank + 1, index, ids[index], flipped, distance, last])
         return text.getvalue().encode()
 
-    def _grid(self, found: Found, pictures: "_Pictures") -> Iterator[GridRow]:
-        for image in _shown(found).tolist():
+    def _ids(self, indices: Tensor) -> dict[int, int]:
+        """Identifiers in the data set of the training images at `indices`."""
+        ids: dict[int, int] = {}
+        for some in indices.unique().split(_READ_AT_ONCE):  # type: ignore[no-untyped-call]
+            ids.update(zip(some.tolist(), self.training.at(some).ids.tolist(), strict=True))
+        return ids
+
+    def _grid(self, found: Found) -> Iterator[GridRow]:
+        """The samples that are nearest in pixels, with their neighbours."""
+        first = next(iter(found.spaces.values())).samples.distances[:, 0]
+        for image in first.argsort(stable=True)[:GRID_ROWS].tolist():
             groups = {}
-            for space, one in found.spaces.items():
-                near = one.samples
-                groups[space] = [
-                    Neighbor(
-                        pictures.images[int(near.indices[image, rank])],
-                        float(near.distances[image, rank]),
-                        bool(near.flipped[image, rank]),
-                    )
-                    for rank in range(self.request.k)
-                ]
-            yield GridRow(image, found.samples[image : image + 1][0], groups)
+            for name, space in found.spaces.items():
+                near, k = space.samples, self.request.k
+                rows = zip(
+                    self.training.at(near.indices[image, :k]).pixels,
+                    near.distances[image, :k].tolist(),
+                    near.flipped[image, :k].tolist(),
+                    strict=True,
+                )
+                groups[name] = [Neighbor(*row) for row in rows]
+            yield GridRow(image, found.samples[image], groups)
 
     def _held_out_indices(self) -> Tensor:
         """Indices (m,) int64 of the held-out images to compare with, ascending: a fixed random choice if not all."""
@@ -424,61 +418,7 @@ class NeighborSearch(WorkInParts[None]):
         return order[: self.held_out_count].sort().values
 
 
-@attrs.frozen(eq=False)
-class _Chosen:
-    """Some images of a split, read as they are needed."""
-
-    images: SplitImages
-    indices: Tensor
-    """(m,) int64."""
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, rows: slice) -> Tensor:
-        return self.images.at(self.indices[rows]).pixels
-
-
-@attrs.frozen(eq=False)
-class _Joined:
-    """The images of two sets, one after the other."""
-
-    first: GivenImages
-    second: GivenImages
-
-    def __len__(self) -> int:
-        return len(self.first) + len(self.second)
-
-    def __getitem__(self, rows: slice) -> Tensor:
-        start, stop, _ = rows.indices(len(self))
-        n = len(self.first)
-        found = [self.first[start : min(stop, n)]] if start < n else []
-        return torch.cat(found + ([self.second[max(start - n, 0) : stop - n]] if stop > n else []))
-
-
-@attrs.frozen(eq=False)
-class _Pictures:
-    """Training images by index."""
-
-    ids: dict[int, int]
-    images: dict[int, Tensor]
-    """Pixels (C, H, W) uint8 of the images in the grid."""
-
-    @classmethod
-    def read(cls, training: SplitImages, wanted: Tensor, drawn: Tensor) -> "_Pictures":
-        ids: dict[int, int] = {}
-        images: dict[int, Tensor] = {}
-        keep = set(drawn.tolist())
-        for indices in wanted.unique().split(_READ_AT_ONCE):  # type: ignore[no-untyped-call]
-            found = training.at(indices)
-            for index, identifier, pixels in zip(indices.tolist(), found.ids.tolist(), found.pixels, strict=True):
-                ids[index] = identifier
-                if index in keep:
-                    images[index] = pixels.clone()
-        return cls(ids, images)
-
-
-def _shares(found: Found, space: str, measure: str) -> dict[str, Any]:
+def _nearness(found: Found, space: str, measure: str) -> dict[str, Any]:
     if space not in found.nearness:
         return dict.fromkeys(field.name for field in attrs.fields(Nearness))
     return attrs.asdict(found.nearness[space])[measure]  # type: ignore[no-any-return]
@@ -488,11 +428,28 @@ def _median(values: Tensor) -> float | None:
     return float(values.quantile(0.5)) if len(values) else None
 
 
-def _shown(found: Found) -> Tensor:
-    """Indices of the samples in the grid, the nearest in pixels first."""
-    first = next(iter(found.spaces.values())).samples.distances[:, 0]
-    return first.argsort(stable=True)[:GRID_ROWS]
+def write_results(folder: Path, results: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """Writes `results` with the sha256 of the existing files `names` and a digest of its own; returns the JSON values.
+
+    Raises NcsnxError.
+    """
+    with atomic.reporting(folder / RESULTS):
+        files = {name: reading.sha256_of(folder / name, FILE_LIMIT) for name in names}
+    content = document_bytes(document_of({**results, "files": files}, NeighborRecord, folder / RESULTS))
+    atomic.write_bytes(folder / RESULTS, content)
+    return parse_json(content)  # type: ignore[no-any-return]
 
 
-def _rows(found: Nearest, rows: slice) -> Nearest:
-    return Nearest(found.distances[rows], found.indices[rows], found.flipped[rows])
+def read_results(
+    folder: Path, protocol: Mapping[str, Any], spaces: Collection[str], names: Collection[str]
+) -> dict[str, Any] | None:
+    """The results that `write_results` wrote for this protocol and these spaces; None if any file was changed."""
+    record = find_document(folder / RESULTS, NeighborRecord)
+    if record is None or record.spaces.keys() != set(spaces) or record.protocol != json.loads(json.dumps(protocol)):
+        return None
+    try:
+        if record.files != {name: reading.sha256_of(folder / name, FILE_LIMIT) for name in names}:
+            return None
+    except OSError:  # missing, a link, or not a regular file
+        return None
+    return parse_json(document_bytes(record))  # type: ignore[no-any-return]

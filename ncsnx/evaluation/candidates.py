@@ -8,12 +8,14 @@ from ncsnx.config.canonical import digest
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.quantities import counted
-from ncsnx.runs.checkpoints.manifest import UnsoundError, checkpoints, read_manifest
+from ncsnx.runs.checkpoints.manifest import UnsoundError, checkpoints, read_manifest, require_best
+from ncsnx.runs.checkpoints.ranges import Selection
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
 from ncsnx.runtime import Runtime
 from ncsnx.sampling.score_model import ScoreModel, load, weights_of
 from ncsnx.spelling import parameter
+from ncsnx.work import Work
 
 
 @attrs.frozen
@@ -27,31 +29,26 @@ class Candidate:
     """sha256 of the weights file; for an ensemble, a digest of the members' sha256."""
 
 
-@attrs.frozen
-class FoundCandidates:
-    """The candidates of the requested steps, and the steps that have none."""
+def choose(run: Run, selection: Selection, work: Work, ensemble: int = 1) -> tuple[tuple[Candidate, ...], list[str]]:
+    """The candidates of a selection, and a line for each damaged checkpoint. Warns of everything left out.
 
-    candidates: tuple[Candidate, ...]
-    unsound: tuple[str, ...] = ()
-    """A message for each damaged checkpoint."""
-    without_enough_members: tuple[int, ...] = ()
-    """Steps with too few checkpoints up to them for the ensemble."""
-
-
-def find_candidates(run: Run, experiment: Experiment, steps: Sequence[int], ensemble: int = 1) -> FoundCandidates:
-    """The candidates of `steps`: each checkpoint, or with `ensemble` = K > 1 the last K checkpoints up to each.
-
-    The published code averages the scores of checkpoints to evaluate runs without EMA. Raises UsageError for an
-    ensemble of a run with EMA, which the published code refuses too, and if no step has K checkpoints up to it.
+    Each checkpoint is one, or with `ensemble` = K > 1 the last K checkpoints up to each, whose scores the published
+    code averages to evaluate runs without EMA. Raises UsageError for an ensemble of a run with EMA, which the published
+    code refuses too, and if no step has K checkpoints up to it.
     """
+    experiment = run.experiment()
     if ensemble > 1 and experiment.ema is not None:
         raise UsageError(
             f"{parameter('ensemble')} is for runs without EMA, and the weights of {run.name!r} are already averaged "
             f"(ema.rate={experiment.ema.rate}); leave it out"
         )
+    if selection.text == "best":
+        work.info(f"best: {require_best(run)}")
+    if selection.remark:
+        work.warning(selection.remark)
     available = checkpoints(run)
     candidates, unsound, without = [], [], []
-    for step in steps:
+    for step in selection.steps:
         members = tuple([other for other in available if other <= step][-ensemble:])
         if len(members) < ensemble:
             without.append(step)
@@ -64,7 +61,12 @@ def find_candidates(run: Run, experiment: Experiment, steps: Sequence[int], ense
         candidates.append(Candidate(step, members, hashes[0] if ensemble == 1 else digest(hashes)))
     if not candidates:
         _refuse_none(run, ensemble, unsound, available)
-    return FoundCandidates(tuple(candidates), tuple(unsound), tuple(without))
+    if without:
+        steps = ", ".join(f"{step:,}" for step in without)
+        work.warning(f"left out, since fewer than {counted(ensemble, 'checkpoint')} lead up to them: {steps}")
+    for line in unsound:
+        work.warning(f"left out: {line}")
+    return tuple(candidates), unsound
 
 
 def load_member(run: Run, step: int, runtime: Runtime) -> ScoreModel:

@@ -8,8 +8,7 @@ import hashlib
 import io
 import math
 import statistics
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -29,24 +28,23 @@ from ncsnx.evaluation.bits_per_dimension import (
     prior_mean,
     probe,
 )
-from ncsnx.evaluation.engine.candidates import Candidate
-from ncsnx.evaluation.engine.checkpoint_sweep import CheckpointSweep
-from ncsnx.evaluation.engine.measurement import PartLayout
+from ncsnx.evaluation.candidates import Candidate
+from ncsnx.evaluation.checkpoint_sweep import CheckpointSweep, fastest_s
+from ncsnx.evaluation.engine import PartLayout
 from ncsnx.evaluation.probability_flow import Probes
-from ncsnx.evaluation.sweeps.score_plot import draw_scores
 from ncsnx.features.data_source import DataSource
 from ncsnx.metrics.metric import Quantity
 from ncsnx.networks import ScoreFunction, prepare
 from ncsnx.noise.levels import sigmas
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
-from ncsnx.runs.score_files import TABLE_OF_IMAGES, Row, kept_file
+from ncsnx.runs.score_files import TABLE_OF_IMAGES, Row
 from ncsnx.samplers.dormand_prince import METHOD
 from ncsnx.sampling.score_model import weights_in_words
 from ncsnx.spelling import parameter
 from ncsnx.storage.atomic import write_bytes
 from ncsnx.storage.parts import Part
-from ncsnx.storage.reading import RECORDS_LIMIT, refuse_links, sha256_of
+from ncsnx.storage.reading import refuse_links
 from ncsnx.work import Advance, Work
 
 _VERSION = 2
@@ -210,19 +208,13 @@ class LikelihoodSweep(CheckpointSweep):
             f"values: {self.place}/scores.json, .csv; per image: step-….csv; plots: {self.pictures_in_words}",
         ]
 
-    def draw(self) -> object:
-        return draw_scores(self)
-
     def seconds(self, candidate: Candidate) -> float:
         """Times one evaluation; the number of evaluations is a guess."""
         network, count = self._network(candidate), min(self.request.batch_size, self.count)
         x = torch.zeros(count, *self.experiment.data.shape, device=self.runtime.device, requires_grad=True)
-        probes, times = self._probes(torch.arange(count)), []
-        for _ in range(2):
-            start = time.perf_counter()
-            probes.divergence(network.score(x, self.ends[1]), x)
-            times.append(time.perf_counter() - start)
-        return min(times) / count * _typical_evaluations(self.request.tolerance) * self.count
+        probes = self._probes(torch.arange(count))
+        evaluation = fastest_s(lambda: probes.divergence(network.score(x, self.ends[1]), x), times=1)
+        return evaluation / count * _typical_evaluations(self.request.tolerance) * self.count
 
     # ----------------------------------------------------------------------------------------------- a checkpoint
 
@@ -237,22 +229,12 @@ class LikelihoodSweep(CheckpointSweep):
     def units(self, subject: Candidate) -> int:
         return _UNITS * self.count
 
-    def is_done(self, subject: Candidate) -> bool:
-        """Whether the checkpoint has a row and an unchanged table of its images' values."""
-        row = self.scores.row(subject.step, subject.weights_sha256)
-        if row is None:
-            return False
-        table = self._table(subject)
-        if (record := kept_file(row, TABLE_OF_IMAGES)) is not None:
-            return _sha256(table) == record.sha256
-        return table.is_file()  # older rows have no hash of the table
-
     def parts(self, subject: Candidate, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Part]:
         """Yields the values of images, integrated to the prior. Raises DivergedError if the solver fails."""
         network, places = self._network(subject), self._places()
         for start in range(0, len(indices), self.request.batch_size):
             batch = torch.tensor(indices[start : start + self.request.batch_size])
-            progress = _Progress(len(batch), *self.ends, work.check_stop, advance)
+            progress = _Progress(_UNITS * len(batch), self.ends, work, advance)
             values = bits_per_dimension(
                 network.score,
                 self.source.splits().held_out.read(places[batch]).pixels,
@@ -264,7 +246,7 @@ class LikelihoodSweep(CheckpointSweep):
                 watch=progress.at,
             )
             yield Part(batch, {"values": values.float()})
-            progress.finish()
+            progress.at(self.ends[1])
 
     def row(self, subject: Candidate, whole: Mapping[str, Tensor]) -> Row:
         """The row of a checkpoint; also writes the table of its images' values.
@@ -324,26 +306,14 @@ class LikelihoodSweep(CheckpointSweep):
 class _Progress:
     """Progress of a batch: how far log σ has come from σ_min to σ_max."""
 
-    def __init__(
-        self, images: int, sigma_min: float, sigma_max: float, check_stop: Callable[[], None], advance: Advance
-    ) -> None:
-        self._units = _UNITS * images
-        self._sigma_min, self._span = sigma_min, math.log(sigma_max / sigma_min)
-        self._check_stop, self._advance = check_stop, advance
-        self._told = 0
+    def __init__(self, units: int, ends: tuple[float, float], work: Work, advance: Advance) -> None:
+        self._units, self._ends, self._work, self._advance, self._told = units, ends, work, advance, 0
 
     def at(self, sigma: float) -> None:
         """Reports progress at σ, before each evaluation. Raises after a stop request."""
-        self._check_stop()
-        share = math.log(sigma / self._sigma_min) / self._span
-        self._tell(int(share * self._units))
-
-    def finish(self) -> None:
-        """Reports the batch as done."""
-        self._tell(self._units)
-
-    def _tell(self, done: int) -> None:
-        done = min(done, self._units)
+        self._work.check_stop()
+        sigma_min, sigma_max = self._ends
+        done = int(self._units * math.log(sigma / sigma_min) / math.log(sigma_max / sigma_min))
         if done > self._told:
             self._advance(done - self._told)
             self._told = done
@@ -352,14 +322,6 @@ class _Progress:
 def _typical_evaluations(tolerance: float) -> float:
     """Typical number of evaluations, from a digits model; a guess for any other."""
     return 130 * math.pow(1e-4 / tolerance, 0.28)
-
-
-def _sha256(path: Path) -> str | None:
-    """sha256 of a table; None if it can't be read."""
-    try:
-        return sha256_of(path, RECORDS_LIMIT)
-    except OSError:
-        return None
 
 
 def _csv(places: Sequence[int], table: Tensor) -> bytes:

@@ -12,10 +12,9 @@ from ncsnx.config.canonical import digest
 from ncsnx.data import data_set_of
 from ncsnx.data.splits import Split
 from ncsnx.errors import Hint, NcsnxError, UsageError
-from ncsnx.evaluation.references.gathering import Gathering
-from ncsnx.evaluation.references.image_folder import ImageFolder
-from ncsnx.evaluation.references.perfect_model import LEAST_IMAGES, PerfectModel, measure_perfect_model
-from ncsnx.evaluation.references.reference_cache import (
+from ncsnx.evaluation.image_folder import ImageFolder
+from ncsnx.evaluation.perfect_model import LEAST_IMAGES, PerfectModel, measure_perfect_model
+from ncsnx.evaluation.reference_cache import (
     REFERENCES,
     CachedReference,
     DamagedReferenceError,
@@ -27,9 +26,10 @@ from ncsnx.evaluation.references.reference_cache import (
     write_perfect_model,
     write_reference,
 )
-from ncsnx.evaluation.references.statistics_file import SUFFIX, check_statistics, read_statistics
+from ncsnx.evaluation.statistics_file import SUFFIX, check_statistics, read_statistics
 from ncsnx.features.data_source import DataSource
 from ncsnx.features.feature_network import FeatureNetwork
+from ncsnx.features.moments import Moments
 from ncsnx.features.real_images import RealImages, SplitImages
 from ncsnx.features.torchscript import AS_THEY_ARE
 from ncsnx.paths import typed_path
@@ -47,8 +47,8 @@ __all__ = ["CachedReference", "Reference", "list_references", "open_reference"]
 
 SAMPLE = 10_000
 """Most feature vectors that are kept, for metrics that compare single images."""
-_PARTS, _CHOICE = 0, 1
-"""Epochs of the permutations that select the two parts of the images, and the sample."""
+_CHOICE = 1
+"""Epoch of the permutation that selects the sample."""
 
 
 @attrs.frozen(eq=False)
@@ -78,12 +78,11 @@ class Reference:
         """
         if not work.ranks.is_first or self.sample is None or self.count is None or self.count < LEAST_IMAGES:
             return None
-        sha256 = self.facts["statistics_sha256"]
-        found = read_perfect_model(self.path, n, sha256)
-        if found is None or found.images_per_feature is None:
-            found = measure_perfect_model(n, self.count, self.mean, self.covariance, self.sample, work)
-            write_perfect_model(self.path, found, sha256)
-        return found
+        perfect = read_perfect_model(self.path, n)
+        if perfect is None:
+            perfect = measure_perfect_model(n, self.count, self.mean, self.covariance, self.sample, work)
+            write_perfect_model(self.path, perfect)
+        return perfect
 
     @property
     def why_unknown(self) -> str:
@@ -116,8 +115,8 @@ def open_reference(
     hint = Hint("share one cache folder among the machines", adds=argument("cache", A_DIR))
     require_same(work.ranks, "has another reference", facts, hint, check_stop=work.check_stop)
 
-    def follow(start: int) -> None:
-        for _ in _measured(images, features, work, batch_size, start):
+    def follow(order: str) -> None:
+        for _ in _measured(images, features, work, batch_size):
             pass  # `merged` sends them to rank 0
 
     found = work.ranks.lead(lambda: _opened(images, features, cache, work, batch_size), follow, work.check_stop)
@@ -132,20 +131,19 @@ def _opened(images: RealImages, features: FeatureNetwork, cache: Path, work: Wor
         return _read(folder, images)
     except (FileNotFoundError, DamagedReferenceError):
         pass  # another process may be building or repairing it
-    unfinished = cache / REFERENCES / f".{folder.name}"
-    with cache_lock(unfinished, f"the reference of {images.title}", work):
+    with cache_lock(cache / REFERENCES / f".{folder.name}", f"the reference of {images.title}", work):
         try:
             return _read(folder, images)
         except FileNotFoundError:
             pass
         except DamagedReferenceError as error:
             work.warning(f"{error}; the reference is built again")
-        _clear(folder)
-        gathering = Gathering(unfinished, features.dimensions)
-        statistics = _measure(images, features, work, batch_size, gathering)
-        facts = {"name": _name(images, statistics.count), **images.facts}
-        write_reference(folder, {**facts, "features": {"name": features.name, **features.facts}}, statistics)
-        gathering.discard()
+            with atomic.reporting(folder):
+                atomic.remove_tree(folder)
+        statistics = _measure(images, features, work, batch_size)
+        facts = {**images.facts, "features": features.facts}
+        name = _name(images, statistics.count)
+        write_reference(folder, statistics, name=name, features=features.name, facts=facts)
         return _read(folder, images)
 
 
@@ -168,13 +166,8 @@ def _is_statistics_file(wanted: str) -> bool:
 def _of_file(path: Path, features: FeatureNetwork) -> Reference:
     found = read_statistics(path, features.dimensions, features.name)
     name = f"file {path.name}"
-    facts = {
-        "name": name,
-        "kind": "npz",
-        "images": None,
-        "fingerprint": found.sha256,
-        "statistics_sha256": found.sha256,
-    }
+    hashes = {"fingerprint": found.sha256, "statistics_sha256": found.sha256}
+    facts = {"name": name, "kind": "npz", "images": None, **hashes}
     return Reference(name, None, found.mean, found.covariance, None, facts, path)
 
 
@@ -201,78 +194,46 @@ def _name(images: RealImages, count: int) -> str:
 
 
 def _read(folder: Path, images: RealImages) -> Reference:
-    statistics, sha256 = read_reference(folder)
-    name = _name(images, statistics.count)
-    facts = {
-        "name": name,
-        **images.facts,
-        "images": statistics.count,
-        "sample": len(statistics.sample),
-        "statistics_sha256": sha256,
-    }
-    return Reference(
-        name,
-        statistics.count,
-        statistics.mean,
-        statistics.covariance,
-        statistics.sample,
-        facts,
-        folder,
-    )
+    found, sha256 = read_reference(folder)
+    name, sample = _name(images, found.count), len(found.sample)
+    facts = {"name": name, **images.facts, "images": found.count, "sample": sample, "statistics_sha256": sha256}
+    return Reference(name, found.count, found.mean, found.covariance, found.sample, facts, folder)
 
 
-def _clear(folder: Path) -> None:
-    """Removes a damaged reference or anything else at its path, and temporary folders of killed processes."""
-    with atomic.reporting(folder):
-        for left in (folder, *folder.parent.glob(f".{folder.name}.tmp-*")):
-            if left.is_dir() and not left.is_symlink():
-                atomic.remove_tree(left)
-            else:
-                left.unlink(missing_ok=True)
-
-
-def _measure(
-    images: RealImages, features: FeatureNetwork, work: Work, batch_size: int, gathering: Gathering
-) -> Statistics:
+def _measure(images: RealImages, features: FeatureNetwork, work: Work, batch_size: int) -> Statistics:
     """Computes the statistics in one pass; only the features of the sample are held in memory."""
     count = len(images)
     if count < 2:
         raise NcsnxError(f"{images.title}: expected at least 2 images, for a covariance; found {count}")
-    stream = Stream(0, Purpose.SUBSETS)
-    # summed in two parts, as in earlier versions: the bits of the sums, and so the sha256 of the statistics in the
-    # protocols of sweeps, depend on the order
-    in_first = _marked(stream.permutation(count, _PARTS)[: count // 2], count)
-    chosen = _marked(stream.permutation(count, _CHOICE)[:SAMPLE], count)
-    with gathering.kept() as gathered:
-        if gathered.done:
-            work.info(f"{images.title}: {gathered.done:,} of {counted(count, 'image')} already measured")
-        with work.progress(f"reference: {images.title}", total=count - gathered.done, unit="images") as advance:
-            start = work.ranks.order(gathered.done)
-            for seen, shape in _measured(images, features, work, batch_size, start):
-                _require_shape(shape, gathered.shape, images, features)
-                these = slice(gathered.done, gathered.done + len(seen))
-                gathered.add(seen, in_first[these], chosen[these], shape)
-                gathering.keep_at_times()
-                advance(len(seen))
-        work.check_stop()
-    if gathered.done != count:
-        raise NcsnxError(f"{images.title}: expected {counted(count, 'image')}, and read {gathered.done:,}")
-    first, second = gathered.parts
-    whole = first.merged(second)
-    return Statistics(count, whole.mean, whole.covariance, gathered.sample)
+    chosen = torch.zeros(count, dtype=torch.bool)
+    chosen[Stream(0, Purpose.SUBSETS).permutation(count, _CHOICE)[:SAMPLE]] = True
+    moments, sample = Moments.empty(features.dimensions), list[Tensor]()
+    shape: tuple[int, ...] = ()
+    done = 0
+    with work.progress(f"reference: {images.title}", total=count, unit="images") as advance:
+        work.ranks.order("measure")
+        for some, its_shape in _measured(images, features, work, batch_size):
+            _require_shape(its_shape, shape, images, features)
+            moments.add(some)
+            sample.append(some[chosen[done : done + len(some)]])
+            shape, done = its_shape, done + len(some)
+            advance(len(some))
+    if done != count:
+        raise NcsnxError(f"{images.title}: expected {counted(count, 'image')}, and read {done:,}")
+    return Statistics(count, moments.mean, moments.covariance, torch.cat(sample))
 
 
 def _measured(
-    images: RealImages, features: FeatureNetwork, work: Work, batch_size: int, start: int
+    images: RealImages, features: FeatureNetwork, work: Work, batch_size: int
 ) -> Iterator[tuple[Tensor, tuple[int, ...]]]:
-    """Features (b, D) and shape (C, H, W) of all batches of images from `start` on, in order, on rank 0.
+    """Features (b, D) and shape (C, H, W) of all batches of images, in order, on rank 0.
 
     The ranks share the batches; ranks other than 0 only send theirs.
     """
 
     def own() -> Iterator[tuple[Tensor, tuple[int, ...]]]:
         shape: tuple[int, ...] = ()
-        for batch in images.batches(batch_size, work.check_stop, start, (work.ranks.rank, work.ranks.world)):
+        for batch in images.batches(batch_size, work.check_stop, share=(work.ranks.rank, work.ranks.world)):
             before, shape = shape, tuple(batch.shape[1:])
             _require_shape(shape, before, images, features)
             yield features(batch).features.cpu(), shape
@@ -290,9 +251,3 @@ def _require_shape(
             f"{images.title}: found images of {first[0]}×{first[1]} and {other[0]}×{other[1]} pixels (height × "
             f"width), but {features.name} does not resize images and takes a single size; resize them"
         )
-
-
-def _marked(indices: Tensor, count: int) -> Tensor:
-    marks = torch.zeros(count, dtype=torch.bool)
-    marks[indices] = True
-    return marks

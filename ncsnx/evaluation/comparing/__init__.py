@@ -1,1 +1,0 @@
-"""Samplers compared on one checkpoint: quality against function evaluations."""

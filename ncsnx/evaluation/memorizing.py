@@ -1,0 +1,144 @@
+"""Tests whether a model reproduces training images: are its samples nearer to them than held-out images are?
+
+Two tests compare the distances of samples to their nearest training images with those of held-out images. The pairs
+test is that of Mann and Whitney, of the probability that a sample is nearer than a held-out image (as in Meehan,
+Chaudhuri & Dasgupta 2020, arXiv 2004.05675). A model that copies only a few training images shows in the lower tail
+only, so the tail test counts samples nearer than all but 5 % of held-out images (exact exceedance test).
+
+Being near doesn't make an image a copy. Smooth images, such as means of real ones, are nearer to training images than
+real ones are, but about equally near to many of them; a copy is near to one. So both tests also use a second measure,
+the distance relative to the mean distance to the nearest training images (as in Carlini et al. 2023, arXiv 2301.13188,
+who average over more of them).
+
+A perfect model draws new images from the data distribution. Each test of each measure is wrong about it in at most
+1.25 % of cases (SIGNIFICANCE_LEVEL), so the verdict is neither "no sign" nor "undecided" in at most 5 %.
+"""
+
+import math
+from collections.abc import Mapping
+
+import attrs
+from scipy.stats import betabinom, binomtest, mannwhitneyu
+from torch import Tensor
+
+from ncsnx.quantities import counted
+from ncsnx.runs.records.neighbor_record import Share, Verdict
+from ncsnx.spelling import argument
+
+NEAR_QUANTILE = 0.05
+"""Quantile of the held-out distances below which an image counts as near."""
+NEIGHBORHOOD = 3
+"""Nearest training images whose mean distance relative distances are divided by. With three, a training image that
+occurs twice doesn't hide a copy of it; with more, means of a few training images would look like copies."""
+SIGNIFICANCE_LEVEL = 0.0125
+"""Significance level of each test of each measure: a quarter of 5 %, for two tests in each of two spaces."""
+MOST_COPIES = 0.25
+"""The verdict is undecided unless a larger share of near samples is excluded: a model that copies one image in four
+must not pass."""
+
+
+@attrs.frozen
+class Nearness:
+    """How much nearer to training images samples are than held-out images, by one measure of distance."""
+
+    nearer: float
+    """Share of pairs of a sample and a held-out image where the sample is nearer, ties counting half."""
+    near: Share
+    """Share of samples nearer than all but 5 % of the held-out images, with its 95 % interval for these held-out images
+    (Clopper & Pearson 1934)."""
+    pairs_probability: float
+    """p-value of the pairs test: the probability of at least this share of pairs for samples like held-out images."""
+    tail_probability: float
+    """p-value of the tail test: the probability of at least this many near samples for samples like held-out images."""
+
+    @property
+    def is_nearer(self) -> bool:
+        """Whether either test is significant: too many nearer pairs, or too many near samples."""
+        return min(self.pairs_probability, self.tail_probability) <= SIGNIFICANCE_LEVEL
+
+
+@attrs.frozen
+class SpaceNearness:
+    """Nearness in one space: by the distance to the nearest training image, and by its relative distance."""
+
+    distance: Nearness
+    relative: Nearness
+
+    @property
+    def is_nearer(self) -> bool:
+        """Whether samples are nearer, and to single training images."""
+        return self.distance.is_nearer and self.relative.is_nearer
+
+
+def relative_distances(distances: Tensor) -> Tensor:
+    """Relative distances (Q,) from (Q, k) ascending ones: the first over the mean of NEIGHBORHOOD; 0 for 0/0."""
+    around = distances[:, :NEIGHBORHOOD].mean(dim=1)
+    return (distances[:, 0] / around).nan_to_num(nan=0.0)
+
+
+def nearness(samples: Tensor, held_out: Tensor) -> Nearness:
+    """Nearness from distances to the nearest training image: (n,) of samples and (m,) of held-out images; n, m ≥ 1.
+
+    The number of samples below the r-th smallest of the held-out distances is beta-binomial where both have one
+    distribution (Epstein 1954, Annals of Mathematical Statistics 25, 762–768); with ties, that is an upper bound.
+    """
+    n, m = len(samples), len(held_out)
+    pairs = mannwhitneyu(samples.numpy(), held_out.numpy(), alternative="less")
+    rank = max(1, round(NEAR_QUANTILE * m))
+    near = int((samples < held_out.sort().values[rank - 1]).sum())
+    limits = binomtest(near, n).proportion_ci(0.95, "exact")
+    return Nearness(
+        nearer=1 - float(pairs.statistic) / (n * m),
+        near=Share(near / n, float(limits.low), float(limits.high)),
+        pairs_probability=float(pairs.pvalue),
+        tail_probability=float(betabinom(n, rank, m + 1 - rank).sf(near - 1)),
+    )
+
+
+def verdict(spaces: Mapping[str, SpaceNearness], samples: int, held_out: int) -> Verdict:
+    """The verdict over all spaces: "memorising" if samples are nearer, and to single training images, in every space.
+
+    It is "no sign" if samples are nearer in none and a share of near samples above MOST_COPIES is excluded. samples,
+    held_out: numbers of compared images, at least 1. For error rates see the module.
+    """
+    nearer = [name for name, space in spaces.items() if space.is_nearer]
+    if nearer and len(nearer) == len(spaces):
+        alone = (
+            "" if len(spaces) > 1 else ", the only space compared; smooth images can be near there too, so look at them"
+        )
+        return Verdict(
+            "memorising",
+            "it reproduces training images: samples are nearer to single training images than held-out images are, in "
+            f"{' and in '.join(nearer)}{alone}",
+        )
+    if nearer:
+        why = {
+            "pixels": "as images that are too smooth would be",
+            "features": "so copies may be shifted or recoloured, or the features may not tell images apart",
+        }[nearer[0]]
+        return Verdict(
+            "pixels only" if nearer == ["pixels"] else "features only",
+            f"samples are nearer to training images than held-out images are, but in {nearer[0]} only, {why}; look at "
+            "the grid",
+        )
+    near = [name for name, space in spaces.items() if space.distance.is_nearer]
+    if near:
+        return Verdict(
+            "near to many",
+            f"samples are nearer to training images than held-out images are, in {' and in '.join(near)}, but most are "
+            "about equally near to many, as smooth images are; look for single copies in the grid, nearest first",
+        )
+    share = max(space.distance.near.high for space in spaces.values())
+    could_be = f"up to {math.ceil(100 * share)} % of its samples could be copies"
+    if share > MOST_COPIES:
+        return Verdict(
+            "undecided",
+            "undecided: samples are not significantly nearer to training images than held-out images are, but "
+            f"{could_be}. There are too few images to tell: {counted(samples, 'sample')} and "
+            f"{counted(held_out, 'held-out image')}; draw more with {argument('n')}",
+        )
+    return Verdict(
+        "no sign",
+        "no sign of memorising: samples are not significantly nearer to training images than held-out images are; "
+        f"still, {could_be}",
+    )

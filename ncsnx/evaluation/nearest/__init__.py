@@ -1,1 +1,0 @@
-"""Nearest training images of samples, and whether samples are copies of them."""

@@ -1,0 +1,139 @@
+"""Exact search for the k nearest training images of given images, in blocks, for training sets of any size.
+
+Distances are Euclidean, between 8-bit images scaled to [0, 1] or between features. One pass over the training images
+serves all spaces. Memory holds the given images in each space, one block of training images, and the k nearest so far.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import islice
+from typing import Self
+
+import attrs
+import torch
+from torch import Tensor
+
+from ncsnx.features.feature_network import FeatureNetwork
+from ncsnx.features.moments import usable
+from ncsnx.features.real_images import RealImages
+from ncsnx.metrics.manifold import squared_distances
+from ncsnx.work import SILENT, Work
+
+_BLOCK_IMAGES, _BLOCK_BYTES = 1_024, 64 * 2**20
+_FEATURE_BATCH = 64
+
+
+@attrs.frozen(eq=False)
+class Nearest:
+    """The k nearest training images of each of Q images, nearest first; ties are ordered by index.
+
+    A training image and its mirror image count as one, at the smaller distance. With fewer than k training images, the
+    last distances are infinite and their indices −1.
+    """
+
+    distances: Tensor
+    """(Q, k) float64."""
+    indices: Tensor
+    """(Q, k) int64, positions in the training set."""
+    flipped: Tensor
+    """(Q, k) bool: whether the mirror image is nearer than the image itself."""
+
+    @classmethod
+    def none(cls, queries: int, k: int) -> Self:
+        """The result before any training image was searched."""
+        return cls(
+            torch.full((queries, k), torch.inf, dtype=torch.float64),
+            torch.full((queries, k), -1, dtype=torch.int64),
+            torch.zeros((queries, k), dtype=torch.bool),
+        )
+
+    def __getitem__(self, rows: slice) -> "Nearest":
+        """The result for some of the images."""
+        return Nearest(self.distances[rows], self.indices[rows], self.flipped[rows])
+
+    def update(self, rows: slice, further: "Nearest") -> None:
+        """Merges further training images, with higher indices, into some rows."""
+        distances = torch.cat([self.distances[rows], further.distances], dim=1)
+        order = distances.argsort(dim=1, stable=True)[:, : self.distances.shape[1]]  # ties keep the lower index first
+        for mine, more in ((self.indices, further.indices), (self.flipped, further.flipped)):
+            mine[rows] = torch.cat([mine[rows], more], dim=1).gather(1, order)
+        self.distances[rows] = distances.gather(1, order)
+
+
+@attrs.frozen(eq=False)
+class Space:
+    """A space of distances."""
+
+    name: str
+    """Name in tables and plots: 'pixels', 'features'."""
+    points: Callable[[Tensor], Tensor]
+    """(B, C, H, W) uint8 → (B, D), in a compact dtype."""
+    unit: float = 1.0
+    """Divisor of distances."""
+
+
+def pixel_space() -> Space:
+    """The space of pixel values in [0, 1]. Sums are over integers in float64, and therefore exact."""
+    return Space("pixels", lambda images: images.flatten(1), unit=255.0)
+
+
+def feature_space(network: FeatureNetwork) -> Space:
+    """The space of a network's features. Its `points` raise NcsnxError for images that the network doesn't accept."""
+
+    def points(images: Tensor) -> Tensor:
+        batches = [usable(network(batch).features) for batch in images.split(_FEATURE_BATCH)]  # type: ignore[no-untyped-call]
+        return torch.cat(batches)
+
+    return Space("features", points)
+
+
+def nearest(
+    images: Tensor,
+    training: RealImages,
+    spaces: Sequence[Space],
+    k: int,
+    *,
+    flips: bool = False,
+    block: int | None = None,
+    work: Work = SILENT,
+) -> list[Nearest]:
+    """The k nearest training images of (Q, C, H, W) uint8 images, for each space.
+
+    flips: whether mirror images of training images count too. block: training images per block; by default as many as
+    fit into 64 MiB. The result depends on it by the rounding of features at most.
+
+    Each rank searches consecutive blocks; rank 0 merges what all have found, and only its result is whole. Raises
+    NcsnxError.
+    """
+    block = block or max(1, min(_BLOCK_IMAGES, _BLOCK_BYTES // (8 * images[0].numel())))
+    ranks = work.ranks
+    own = ranks.share(range(0, len(training), block))
+    given = [space.points(images) for space in spaces]
+    found = [Nearest.none(len(images), k) for _ in spaces]
+    total = sum(min(block, len(training) - start) for start in own)
+    name = "looking for neighbours" if ranks.world == 1 else "looking for neighbours, the share of rank 0"
+    with work.progress(name, total=total, unit="images") as advance:
+        start = own[0] if own else 0
+        for first, batch in zip(own, islice(training.batches(block, work.check_stop, start), len(own)), strict=True):
+            for place, space in enumerate(spaces):
+                plain = space.points(batch).double()
+                mirrored = space.points(batch.flip(-1)).double() if flips else None
+                for rows in (slice(row, row + block) for row in range(0, len(images), block)):
+                    work.check_stop()
+                    near = _nearest_of(given[place][rows].double(), plain, mirrored, first, space.unit)
+                    found[place].update(rows, near)
+            advance(len(batch))
+    for others in ranks.gather(found, work.check_stop)[1:]:
+        for mine, further in zip(found, others, strict=True):
+            mine.update(slice(None), further)
+    return found
+
+
+def _nearest_of(points: Tensor, plain: Tensor, mirrored: Tensor | None, first: int, unit: float) -> Nearest:
+    """All training images of a block that begins at index `first`, as neighbours of `points` in no order."""
+    squared = squared_distances(points, plain)
+    flipped = torch.zeros_like(squared, dtype=torch.bool)
+    if mirrored is not None:
+        other = squared_distances(points, mirrored)
+        flipped, squared = other < squared, torch.minimum(squared, other)
+    indices = torch.arange(first, first + len(plain)).expand(squared.shape)
+    return Nearest(squared.sqrt() / unit, indices, flipped)

@@ -1,1 +1,0 @@
-"""References: statistics of the real images that generated images are compared with."""

@@ -1,1 +1,0 @@
-"""Sweeps over checkpoints: distances to real images, held-out losses, likelihoods."""
