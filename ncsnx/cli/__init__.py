@@ -54,7 +54,7 @@ def _open_standard_streams() -> None:
 
 def _end_if_output_is_lost() -> None:
     """Ends with one line if help couldn't be written to standard output, as on a full disk."""
-    from ncsnx.console.streams import Outlet, takes_no_more
+    from ncsnx.console.messages import Outlet, takes_no_more
 
     try:
         Outlet(sys.stdout).write("")  # flushes the rest, or drops it

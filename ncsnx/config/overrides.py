@@ -312,7 +312,7 @@ def _unknown(override: Override, root: type[Config], parents: list[str], cls: ty
 
 
 def _near(path: str, root: type[Config], cls: type[Config]) -> str:
-    """What a mistyped path may mean: the same name elsewhere, a similar name in the class, a similar path."""
+    """Suggestion for a mistyped path: the same name elsewhere, a similar name in the class, a similar path."""
     *parents, name = path.split(".")
     fields = [field.name for field in attrs.fields(cls)]
     paths = list(dict.fromkeys(known for known, _ in _paths(root)))

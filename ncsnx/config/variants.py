@@ -39,7 +39,7 @@ class Config:
         record(self)
 
     def _repr_html_(self) -> str:
-        from ncsnx.notebooks.display import heading, html_table
+        from ncsnx.notebooks import heading, html_table
 
         known = remembered_origins(self)
         given = PYTHON if known else ""

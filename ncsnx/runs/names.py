@@ -10,6 +10,7 @@ from typing import Literal
 from ncsnx.config.checks import NAME, shortened
 from ncsnx.errors import Hint, UsageError
 from ncsnx.paths import folder_of
+from ncsnx.quantities import counted
 from ncsnx.spelling import A_NAME, argument
 
 RUNS_VARIABLE = "NCSNX_RUNS"
@@ -50,7 +51,9 @@ def check_sweep_name(name: str, longest: int) -> str:
     """Returns `name` if it can name a parameter sweep, else raises UsageError. longest: in characters."""
     hint = Hint("give another name", adds=argument("sweep_name", A_NAME))
     if len(name) > longest:
-        raise UsageError(f"{_typed(name)} is too long for a sweep: expected at most {longest} characters", hint)
+        raise UsageError(
+            f"{_typed(name)} is too long for a sweep: expected at most {counted(longest, 'character')}", hint
+        )
     return check_file_name(name, "a sweep", hint)
 
 

@@ -1,4 +1,4 @@
-"""What a run has gained is sent once, as long as no process is killed between a row and its note."""
+"""New rows of a run are sent once, as long as no process is killed between a row and its note."""
 
 import json
 import math

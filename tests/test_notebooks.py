@@ -7,7 +7,7 @@ import torch
 
 import ncsnx
 from ncsnx.images import MOST_SHOWN, ImageBatch
-from ncsnx.notebooks.display import heading, html_table, picture_html
+from ncsnx.notebooks import heading, html_table, picture_html
 
 HOSTILE = '<script>alert(\'1\')</script> " onload="x" \x1b[31m \u202e'
 
