@@ -9,8 +9,8 @@ from ncsnx.console.working import work_of
 from ncsnx.evaluation.engine.checkpoint_sweep import CheckpointSweep
 from ncsnx.evaluation.engine.sweeping import refuse_left_out
 from ncsnx.jobs.sweep_work import MeasuredSweep, measure_checkpoints
-from ncsnx.runs.checkpoints.ranges import Selection
 from ncsnx.runs.folder import Run
+from ncsnx.runs.ranges import Selection
 from ncsnx.stopping import StopRequest
 from ncsnx.work import Work
 

@@ -10,8 +10,8 @@ from ncsnx.evaluation.engine.candidates import Candidate
 from ncsnx.evaluation.engine.checkpoint_sweep import CheckpointSweep
 from ncsnx.evaluation.engine.measuring import shared
 from ncsnx.evaluation.engine.sweeping import carry_out, choose
-from ncsnx.runs.checkpoints.ranges import Selection
 from ncsnx.runs.folder import Run
+from ncsnx.runs.ranges import Selection
 from ncsnx.runs.score_files import Row, best_row
 from ncsnx.stopping import StopRequest
 from ncsnx.work import Work

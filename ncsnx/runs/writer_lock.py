@@ -23,9 +23,8 @@ from ncsnx.errors import Hint, NcsnxError
 from ncsnx.ranks.rank_group import RankGroup
 from ncsnx.ranks.shared_disk import wait_for_file
 from ncsnx.runs.folder import Run
-from ncsnx.storage import atomic, reading
-from ncsnx.storage.documents.document import document, document_bytes
-from ncsnx.storage.documents.document_files import find_document, write_document
+from ncsnx.storage import atomic
+from ncsnx.storage.documents import document, document_bytes, find_document, write_document
 from ncsnx.storage.locks.flock_support import one_machine_reason, require_flock
 from ncsnx.storage.process import ProcessNote, batch_job, this_process
 from ncsnx.work import ignore_message
@@ -60,7 +59,6 @@ def folder_lock(folder: Path, what: str, warn: Callable[[str], object] = ignore_
     however it ends; a killed holder's note is overwritten, but see above for notes of other machines.
     """
     lock_path, holder_path = folder / LOCK, folder / HOLDER
-    reading.refuse_links(lock_path)
     lock = FileLock(lock_path)
     with atomic.reporting(lock_path, 0):
         require_flock(lock_path)

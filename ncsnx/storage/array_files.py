@@ -542,7 +542,7 @@ def _in_words(shape: tuple[int | str, ...]) -> str:
 def _opened(path: Path) -> Iterator[BufferedReader]:
     """A regular file. Raises NcsnxError if it's empty or can't be read."""
     try:
-        with opened(path, follows_links=True) as file:
+        with opened(path) as file:
             if os.fstat(file.fileno()).st_size == 0:
                 raise NcsnxError(f"{in_utf8(path)}: is empty; get a complete copy")
             yield file

@@ -17,8 +17,7 @@ from ncsnx.runs.metrics_log import series_of
 from ncsnx.runs.names import step_of
 from ncsnx.runs.records.tracker_records import TrackerNotes, notes_path
 from ncsnx.runs.score_files import SCORES, Row, ScoreFile, sweep_folders, value
-from ncsnx.storage import reading
-from ncsnx.storage.documents.document_files import read_document, write_document
+from ncsnx.storage.documents import read_document, write_document
 from ncsnx.storage.json_lines import RecordFollower
 from ncsnx.tracking.tracker import Scalar, TrackedRun, Tracker
 
@@ -151,15 +150,15 @@ class Replica:
 
     def _grids(self) -> Iterator[tuple[int, Path]]:
         try:
-            entries = reading.entries(self._run.snapshots)
+            paths = sorted(self._run.snapshots.iterdir())
         except FileNotFoundError:
             return
         except OSError as error:
             raise NcsnxError(f"cannot read {self._run.snapshots}: {error.strerror}") from error
-        for entry in entries:
-            step = step_of(entry.name.removesuffix(".png"))
-            if entry.kind == "file" and entry.path.suffix == ".png" and step is not None:
-                yield step, entry.path
+        for path in paths:
+            step = step_of(path.name.removesuffix(".png"))
+            if path.suffix == ".png" and step is not None:
+                yield step, path
 
     def _sweeps(self, *, news: bool) -> Iterator[tuple[str, ScoreFile]]:
         """Sweeps with their path in the run, such as fid/n1000-…; news: those that changed since the last time."""

@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from ncsnx.config.foreign import error_in_words
 from ncsnx.errors import NcsnxError
 from ncsnx.runs.folder import Run
-from ncsnx.storage import atomic, reading
+from ncsnx.storage import atomic
 from ncsnx.tracking.replica import Replica
 from ncsnx.tracking.tracker import find_tracker
 from ncsnx.tracking.tracker_output import CapturedOutput, without_secrets
@@ -77,7 +77,6 @@ def _follow(run: Run, tag: str, limit_s: int, patience_s: float, share: float) -
 def _lock(run: Run, tag: str, patience_s: float) -> Iterator[None]:
     """Holds the tracker's lock: the process of a killed training may still be sending. Raises NcsnxError."""
     path = run.trackers / f".{tag}.lock"
-    reading.refuse_links(run.trackers, path)
     lock = FileLock(path)
     with atomic.reporting(path, 0):
         try:

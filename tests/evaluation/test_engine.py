@@ -13,7 +13,7 @@ from torch import Tensor
 from ncsnx.errors import DivergedError, NcsnxError
 from ncsnx.evaluation.engine.measurement import Measurement, PartLayout
 from ncsnx.evaluation.engine.measuring import fits, make_parts, measure_all, missing, whole_of, writing
-from ncsnx.runs.checkpoints.manifest import UnsoundError
+from ncsnx.runs.manifest import UnsoundError
 from ncsnx.storage.parts import Part, PartRows, assembled, write_part
 from ncsnx.work import SILENT, Advance, Work
 

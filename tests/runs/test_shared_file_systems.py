@@ -10,7 +10,7 @@ import os
 import socket
 import subprocess
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +18,11 @@ import pytest
 
 from ncsnx.config import Experiment
 from ncsnx.errors import NcsnxError
-from ncsnx.runs.checkpoints.leftovers import remove_debris, remove_leftover
-from ncsnx.runs.checkpoints.removal import remove_checkpoint
 from ncsnx.runs.folder import Run
-from ncsnx.runs.names import step_name
 from ncsnx.runs.writer_lock import HOLDER, LOCK, writer_lock, writer_of
-from ncsnx.storage import atomic, reading
+from ncsnx.storage import atomic
 from ncsnx.storage.cache import cache_lock
 from ncsnx.work import SILENT
-from tests.runs.kept import write
 
 StartPython = Callable[..., "subprocess.Popen[str]"]
 JOBS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID")
@@ -196,56 +192,6 @@ def test_files_that_cannot_be_synced_are_an_error(tmp_path: Path, monkeypatch: p
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.fixture
-def silly(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
-    """Files are open elsewhere: removing them renames them, as an NFS client does; the function closes them."""
-    unlink = os.unlink
-    hidden: list[Path] = []
-
-    def renaming(path: Any, *, dir_fd: int | None = None) -> None:
-        base = Path() if dir_fd is None else Path(f"/proc/self/fd/{dir_fd}").resolve()
-        found = base / os.fspath(path)
-        if found.name.startswith(".nfs"):
-            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
-        hidden.append(found.rename(found.with_name(f".nfs{len(hidden):024x}")))
-
-    def close() -> None:
-        for path in hidden:
-            unlink(path)
-
-    for name in ("unlink", "remove"):
-        monkeypatch.setattr(os, name, renaming)
-    yield close
-    monkeypatch.undo()
-
-
-def test_a_checkpoint_with_open_files_is_removed_when_they_are_closed(run: Run, silly: Callable[[], None]) -> None:
-    write(run, 1)
-    folder = run.checkpoints / step_name(1)
-    assert remove_checkpoint(folder) is None
-    assert not folder.exists()
-    (left,) = atomic.debris(run.checkpoints)
-    assert all(path.name.startswith(".nfs") for path in left.iterdir())
-    remove_leftover(left)
-    assert left.exists(), "its files are still open"
-    silly()
-    remove_debris(run)
-    assert not left.exists()
-
-
-def test_a_tree_with_open_files_frees_its_name_at_once(tmp_path: Path, silly: Callable[[], None]) -> None:
-    folder = tmp_path / "folder"
-    (folder / "inner").mkdir(parents=True)
-    (folder / "inner" / "file").touch()
-    atomic.remove_tree(folder)
-    assert not folder.exists()
-    (left,) = atomic.debris(tmp_path)
-    atomic.remove_tree(left)
-    silly()
-    atomic.remove_tree(left)
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_tree_that_cannot_be_removed_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "folder").mkdir()
 
@@ -255,26 +201,3 @@ def test_a_tree_that_cannot_be_removed_is_an_error(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(os, "rmdir", rmdir)
     with pytest.raises(PermissionError):
         atomic.remove_tree(tmp_path / "folder")
-
-
-@pytest.mark.parametrize("call", ["open", "fstat"])
-def test_a_file_that_another_machine_replaced_is_read_again_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
-) -> None:
-    path, real, left = tmp_path / "file", getattr(os, call), [1]
-    path.write_bytes(b"content")
-
-    def stale(*arguments: Any, **options: Any) -> Any:
-        if left[0]:
-            left[0] -= 1
-            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
-        return real(*arguments, **options)
-
-    monkeypatch.setattr(os, call, stale)
-    assert reading.read_bytes(path, 100) == b"content"
-    left[0] = 1
-    assert reading.sha256_of(path, 100).startswith("ed7002b4")
-    left[0] = 4
-    with pytest.raises(OSError, match="Stale file handle"):
-        reading.read_bytes(path, 100)
-    left[0] = 0

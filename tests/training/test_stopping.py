@@ -14,8 +14,8 @@ from ncsnx.config.discovery import resolve
 from ncsnx.data import open_data
 from ncsnx.errors import NcsnxError, Stopped
 from ncsnx.networks.convolution import Convolution
-from ncsnx.runs.checkpoints.manifest import resolve_checkpoint
 from ncsnx.runs.folder import Run
+from ncsnx.runs.manifest import resolve_checkpoint
 from ncsnx.runtime import Runtime
 from ncsnx.stopping import StopRequest, signals_raise
 from ncsnx.training.loop import train_steps

@@ -15,11 +15,10 @@ from ncsnx.evaluation.comparing.sampler_comparison import Comparison, Setting
 from ncsnx.evaluation.engine.measuring import discard_needless_parts, measure_all, missing, shared, writing
 from ncsnx.quantities import counted
 from ncsnx.runs.fast_sampler import is_usable
-from ncsnx.runs.folder import Run, appending
+from ncsnx.runs.folder import Run
 from ncsnx.runs.records.comparison_record import ComparisonRecord
 from ncsnx.runs.score_files import RESULTS, Row
-from ncsnx.storage.documents.document import document_of
-from ncsnx.storage.documents.document_files import write_document
+from ncsnx.storage.documents import document_of, write_document
 from ncsnx.storage.process import this_process
 from ncsnx.work import Work
 
@@ -55,7 +54,7 @@ def measure_comparison(
 
 
 def _compare(run: Run, comparison: Comparison, tried: Sequence[Sampler], work: Work) -> ComparisonOutcome:
-    with writing(comparison), appending(run):
+    with writing(comparison):
         discard_needless_parts(comparison, [(trial.sampler, trial.seed) for trial in comparison.trials.found])
         _measure_all(comparison, tried, work)
         # samplers that only an earlier comparison tried stay in the results

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ncsnx.errors import NcsnxError
 from ncsnx.features.real_images import RealImages
-from ncsnx.storage import findings
-from ncsnx.storage.documents.document import document
+from ncsnx.storage.cache import cached, finding_place
+from ncsnx.storage.documents import document
 from ncsnx.work import SILENT, Work
 
 _BATCH_SIZE = 256
@@ -48,8 +48,8 @@ def roughest(real: RealImages, cache: Path | None = None, work: Work = SILENT) -
 
     if len(real) == 0:
         raise NcsnxError(f"{real.title}: there are no real images to compare with")
-    place = findings.finding_place("roughness", real.facts, cache)
-    return findings.found(place, Roughest, find, f"a look at {real.title}", work).roughest
+    place = finding_place("roughness", real.facts, cache)
+    return cached(place, Roughest, find, f"a look at {real.title}", work).roughest
 
 
 def is_broken(images: Tensor, limit: float) -> Tensor:

@@ -8,8 +8,8 @@ from ncsnx.config.canonical import digest
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.quantities import counted
-from ncsnx.runs.checkpoints.manifest import UnsoundError, checkpoints, read_manifest
 from ncsnx.runs.folder import Run
+from ncsnx.runs.manifest import UnsoundError, checkpoints, read_manifest
 from ncsnx.runs.names import step_name
 from ncsnx.runtime import Runtime
 from ncsnx.sampling.score_model import ScoreModel, load, weights_of

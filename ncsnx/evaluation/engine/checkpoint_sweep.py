@@ -16,9 +16,9 @@ from ncsnx.config.experiment import Experiment, Precision
 from ncsnx.evaluation.engine.candidates import Candidate, load_member
 from ncsnx.evaluation.engine.measurement import Measurement
 from ncsnx.metrics.metric import Quantity
-from ncsnx.runs.checkpoints.manifest import UnsoundError
 from ncsnx.runs.exported import Weights
 from ncsnx.runs.folder import Run
+from ncsnx.runs.manifest import UnsoundError
 from ncsnx.runs.names import step_name
 from ncsnx.runs.score_files import TABLE, Row, ScoreFile, value
 from ncsnx.runs.segments import versions

@@ -7,9 +7,9 @@ from ncsnx.evaluation.engine.candidates import Candidate, find_candidates
 from ncsnx.evaluation.engine.checkpoint_sweep import CheckpointSweep
 from ncsnx.evaluation.engine.measuring import discard_needless_parts, measure_all, missing, parts_of, writing
 from ncsnx.quantities import counted, duration
-from ncsnx.runs.checkpoints.manifest import UnsoundError, require_best
-from ncsnx.runs.checkpoints.ranges import Selection
 from ncsnx.runs.folder import Run
+from ncsnx.runs.manifest import UnsoundError, require_best
+from ncsnx.runs.ranges import Selection
 from ncsnx.runs.score_files import Row, best_row
 from ncsnx.runs.writer_lock import writer_of
 from ncsnx.work import Work

@@ -5,12 +5,11 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from ncsnx.runs.records.neighbor_record import FILE_LIMIT, NeighborRecord
+from ncsnx.runs.records.neighbor_record import NeighborRecord
 from ncsnx.runs.score_files import RESULTS
 from ncsnx.storage import atomic, reading
-from ncsnx.storage.documents.document import document_bytes, document_of
-from ncsnx.storage.documents.document_files import find_document
-from ncsnx.storage.parsing import parse_json
+from ncsnx.storage.documents import document_bytes, document_of, find_document
+from ncsnx.storage.reading import parse_json
 
 
 def write_results(folder: Path, results: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
@@ -19,7 +18,7 @@ def write_results(folder: Path, results: Mapping[str, Any], names: Collection[st
     Raises NcsnxError.
     """
     with atomic.reporting(folder / RESULTS):
-        files = {name: reading.sha256_of(folder / name, FILE_LIMIT) for name in names}
+        files = {name: reading.sha256_of(folder / name) for name in names}
     content = document_bytes(document_of({**results, "files": files}, NeighborRecord, folder / RESULTS))
     atomic.write_bytes(folder / RESULTS, content)
     return parse_json(content)  # type: ignore[no-any-return]
@@ -33,7 +32,7 @@ def read_results(
     if found is None or found.spaces.keys() != set(spaces) or found.protocol != json.loads(json.dumps(protocol)):
         return None
     try:
-        if found.files != {name: reading.sha256_of(folder / name, FILE_LIMIT) for name in names}:
+        if found.files != {name: reading.sha256_of(folder / name) for name in names}:
             return None
     except OSError:  # missing, a link, or not a regular file
         return None

@@ -9,22 +9,19 @@ sweep's best row last. A missing or damaged file is no error; its row just keeps
 
 import contextlib
 import hashlib
-import math
 import re
 from collections.abc import Mapping
-from io import BytesIO
 from pathlib import Path
 
-import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as parse_tensors
 from torch import Tensor
 
 from ncsnx.errors import NcsnxError
-from ncsnx.runs.checkpoints.tensor_file import TensorFile
+from ncsnx.runs.checkpoint import TensorFile
 from ncsnx.runs.folder import Run
 from ncsnx.runs.score_files import FEATURES, MOST_FEATURES_BYTES, Row, ScoreFile, kept_file, sweep_folders
 from ncsnx.storage import atomic, reading
-from ncsnx.storage.reading import HEADER_LIMIT
-from ncsnx.storage.tensor_headers import headers_in
 
 _OURS = re.compile(r"step-\d{8,}-[0-9a-f]{8}\.safetensors")
 
@@ -39,7 +36,6 @@ def save_features(scores: ScoreFile, name: str, tensors: Mapping[str, Tensor]) -
     path = scores.folder / FEATURES / f"{name}.safetensors"
     content = TensorFile(tensors)
     try:
-        reading.refuse_links(path.parent)
         with atomic.reporting(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
         with atomic.replacement(path, len(content)) as file:
@@ -59,35 +55,23 @@ def has_features(scores: ScoreFile, row: Row) -> bool:
 
 
 def load_features(scores: ScoreFile, row: Row) -> dict[str, Tensor] | None:
-    """The tensors in the file that the row names; None if it is missing or was changed.
-
-    They share the memory that was hashed, so that no other process can change them.
-    """
+    """The tensors in the file that the row names; None if it is missing or was changed."""
     record = kept_file(row, FEATURES)
     if record is None or not has_features(scores, row):
         return None
     try:
         path = scores.folder / FEATURES / record.name
-        content = reading.read_buffer(path, MOST_FEATURES_BYTES)
-        if hashlib.sha256(content).hexdigest() != record.sha256:
-            return None
-        headers = headers_in(BytesIO(memoryview(content)[: HEADER_LIMIT + 8]), len(content), path)
-        if any(header.dtype != "F32" or not math.prod(header.shape) for header in headers.values()):
-            return None  # written by another program
-        return {
-            name: torch.frombuffer(
-                content, dtype=torch.float32, count=math.prod(header.shape), offset=header.begin
-            ).reshape(header.shape)
-            for name, header in headers.items()
-        }
-    except (OSError, NcsnxError):
+        content = reading.read_bytes(path, MOST_FEATURES_BYTES)
+        tensors = parse_tensors(content) if hashlib.sha256(content).hexdigest() == record.sha256 else None
+    except (OSError, SafetensorError):
         return None
+    return tensors
 
 
 def make_room(run: Run, most_bytes: int = MOST_FEATURES_BYTES) -> None:
     """Removes kept files of the run's sweeps, in the order above, until they have at most `most_bytes` if possible.
 
-    Counts and removes only regular files with our names, in folders that aren't links; rows only rank them.
+    Counts and removes only files with our names; rows only rank them.
     """
     found = _in_order(run)
     excess = sum(size for _, size in found) - most_bytes
@@ -120,8 +104,8 @@ def _in_order(run: Run) -> list[tuple[Path, int]]:
 def _files(folder: Path) -> dict[str, int]:
     """Sizes of a sweep's kept feature files by name."""
     found = {}
-    with contextlib.suppress(OSError):  # the folder is missing or a link
-        for entry in reading.entries(folder / FEATURES):
-            if entry.kind == "file" and _OURS.fullmatch(entry.name):
-                found[entry.name] = entry.path.lstat().st_size
+    with contextlib.suppress(OSError):  # the folder is missing
+        for path in (folder / FEATURES).iterdir():
+            if _OURS.fullmatch(path.name):
+                found[path.name] = path.stat().st_size
     return found

@@ -27,7 +27,7 @@ from ncsnx.runs.records.parameter_sweep_record import (
 from ncsnx.runs.records.sweep_folder import SweepFolder
 from ncsnx.spelling import A_NAME, argument
 from ncsnx.storage import atomic
-from ncsnx.storage.documents.document import document_bytes
+from ncsnx.storage.documents import document_bytes
 from ncsnx.storage.process import this_process
 
 _FIRST_FREE = range(2, 100)

@@ -12,8 +12,8 @@ from ncsnx.jobs.parameter_sweep.beginning import ParameterSweep
 from ncsnx.jobs.parameter_sweep.points import SweepPoint
 from ncsnx.jobs.training_job import TrainingConsole, TrainingJob, TrainingOptions
 from ncsnx.quantities import counted
-from ncsnx.runs.checkpoints.manifest import checkpoints
 from ncsnx.runs.folder import Run
+from ncsnx.runs.manifest import checkpoints
 from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.writer_lock import is_being_written, writer_of
 from ncsnx.stopping import StopRequest

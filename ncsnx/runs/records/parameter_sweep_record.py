@@ -8,7 +8,7 @@ import attrs
 from ncsnx.config import checks
 from ncsnx.config.strict.fields import VERSION
 from ncsnx.runs.names import names_a_file_everywhere
-from ncsnx.storage.documents.document import document
+from ncsnx.storage.documents import document
 
 MOST_SEEDS = 1_000
 """Most repetitions of one setting."""

@@ -7,7 +7,7 @@ import attrs
 from ncsnx.errors import NcsnxError
 from ncsnx.runs.records.parameter_sweep_record import ParameterSweepRecord
 from ncsnx.storage import reading
-from ncsnx.storage.documents.document_files import read_document
+from ncsnx.storage.documents import read_document
 
 SWEEP_SUFFIX = ".sweep"
 SWEEP_FILE = "sweep.json"
@@ -33,7 +33,6 @@ class SweepFolder:
 
     def record(self) -> ParameterSweepRecord | None:
         """The sweep's record; None if the folder doesn't exist. Raises NcsnxError if it isn't that of a sweep."""
-        reading.refuse_links(self.path)
         if not self.path.exists():
             return None
         try:
