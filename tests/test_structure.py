@@ -26,7 +26,7 @@ FLOORS = (
 )
 """Layers from the bottom up: a module imports nothing from a layer above its own."""
 BUDGET = {
-    ".": 1_855,
+    ".": 1_660,
     "api": 1_096,
     "cli": 6_867,
     "config": 3_636,
@@ -45,10 +45,10 @@ BUDGET = {
     "planning": 1_844,
     "ranks": 961,
     "report": 781,
-    "runs": 3_861,
+    "runs": 3_806,
     "samplers": 1_160,
     "sampling": 1_725,
-    "storage": 1_766,
+    "storage": 1_606,
     "tracking": 1_159,
     "training": 1_977,
 }

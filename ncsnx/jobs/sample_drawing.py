@@ -81,7 +81,7 @@ class FolderDrawing:
         if output.complete:
             work.info(f"{self.images} from {source}: already sampled")
         else:
-            with folder_lock(output.path, str(output.path), work.warning):
+            with folder_lock(output.path, str(output.path)):
                 output.open()  # another process may have resumed it meanwhile
                 missing = len(output.missing())
                 done = f", {request.n - missing:,} of them already sampled" if missing < request.n else ""

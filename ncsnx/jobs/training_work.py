@@ -127,7 +127,7 @@ class _Training:
     def carry_out(self) -> TrainingResult:
         """Trains while this process, or rank 0, holds the run's lock."""
         run, work = self.run, self.console.work
-        with held_by_first(work.ranks, writer_lock(run, work.warning)):
+        with held_by_first(work.ranks, writer_lock(run)):
             changes = self._begin()
             start_step = self.state.step
             view = self.console.view(

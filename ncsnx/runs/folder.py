@@ -26,7 +26,6 @@ from ncsnx.runs.records.sweep_folder import is_sweep_folder
 from ncsnx.spelling import A_NAME, argument
 from ncsnx.storage import atomic
 from ncsnx.storage.documents import document, document_bytes, read_document, write_document
-from ncsnx.storage.locks.flock_support import require_flock
 
 
 @document("a run's configuration")
@@ -207,7 +206,6 @@ class Run:
                     atomic.write_new(folder / path.name, content, shown=path)
                 with atomic.reporting(run.checkpoints):
                     (folder / run.checkpoints.name).mkdir()
-                    require_flock(folder / run.config_path.name, shown=run.path)  # before anything is left behind
         except NcsnxError as error:
             if run.path.exists():
                 raise NcsnxError(

@@ -27,8 +27,7 @@ from numpy.typing import NDArray
 from ncsnx.config.checks import quoted, shortened
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted
-from ncsnx.storage.free_memory import SHARE, available_memory
-from ncsnx.storage.process import in_utf8
+from ncsnx.storage.process import SHARE, available_memory, in_utf8
 from ncsnx.storage.reading import opened, sha256
 from ncsnx.storage.zips import FEW, ZIP_MAGIC, open_zip
 

@@ -16,7 +16,6 @@ from ncsnx.config.canonical import digest
 from ncsnx.paths import folder_of
 from ncsnx.storage import atomic, reading
 from ncsnx.storage.documents import find_document, write_document
-from ncsnx.storage.locks.flock_support import require_flock
 from ncsnx.work import Work
 
 T = TypeVar("T")
@@ -45,7 +44,6 @@ def cache_lock(folder: Path, what: str, work: Work) -> Iterator[None]:
     lock = FileLock(folder / _LOCK)
     with atomic.reporting(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        require_flock(folder / _LOCK)
         try:
             lock.acquire(timeout=0)
         except Timeout:

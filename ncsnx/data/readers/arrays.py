@@ -36,7 +36,7 @@ from ncsnx.spelling import A_NAME, argument
 from ncsnx.storage.array_files import NPY_MAGIC, listed, open_array_file
 from ncsnx.storage.cache import cached, finding_place
 from ncsnx.storage.documents import document
-from ncsnx.storage.free_memory import SHARE, available_memory
+from ncsnx.storage.process import SHARE, available_memory
 from ncsnx.storage.reading import opened, require_whole
 from ncsnx.storage.zips import ZIP_MAGIC
 from ncsnx.work import SILENT, Work
