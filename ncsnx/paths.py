@@ -1,21 +1,12 @@
 """Paths as people type them: on the command line, in an environment variable, in a field of an experiment."""
 
-import errno
 import os
-import unicodedata
 from pathlib import Path
 
 from ncsnx.config.checks import quoted
 from ncsnx.errors import UsageError
 
-_LINE_BREAKING = ("Cc", "Zl", "Zp")
-"""Unicode categories of control characters and of line and paragraph separators."""
 _RENAME = "rename it, or name it by a symbolic link"
-_REASONS = {
-    errno.ENAMETOOLONG: "is too long for a name or a path",
-    errno.ELOOP: "is a loop of symbolic links",
-    errno.EACCES: "cannot be reached: permission denied for a folder on the way",
-}
 
 
 def typed_path(text: str | Path, *, of: str = "") -> Path:
@@ -26,14 +17,19 @@ def typed_path(text: str | Path, *, of: str = "") -> Path:
     Linux allows them: messages, logs and records are lines of text, and LMDB and safetensors reject such names.
     """
     text = str(text)
-    _check_characters(text, of)
-    path = _expanded(text, of)
+    _require_printable(text, of)
+    try:
+        path = Path(text).expanduser() if text.startswith("~") else Path(text)
+    except RuntimeError:
+        raise _refused(text, "begins with the home of a user who is not here; expected ./~… or ~/…", of) from None
+    if str(path).startswith("~"):  # pathlib drops the ./ of ./~x, which would mean a home when it is read again
+        path = path.absolute()
     try:
         path.stat()
     except FileNotFoundError:
         pass
     except OSError as error:
-        raise _refused(text, _reason(path, error), of) from error
+        raise _refused(text, f"cannot be reached: {error.strerror or error}", of) from error
     return path
 
 
@@ -50,17 +46,12 @@ def typed_name_or_path(text: str) -> str:
 
     Raises UsageError as `typed_path` does.
     """
-    _check_characters(text)
-    if text.startswith("~"):
-        return str(typed_path(text))
-    try:
-        Path(text).stat()
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        # a name need not mean the file of that name in the current folder
-        if "/" in text or error.errno == errno.ENAMETOOLONG:
-            raise _refused(text, _reason(Path(text), error)) from error
+    if "/" in text or text.startswith("~"):
+        path = typed_path(text)
+        return str(path) if text.startswith("~") else text
+    _require_printable(text)
+    if len(os.fsencode(text)) > os.pathconf("/", "PC_NAME_MAX"):
+        raise _refused(text, "is too long for a name")
     return text
 
 
@@ -84,7 +75,7 @@ def _refused(text: str, reason: str, of: str = "") -> UsageError:
     return UsageError(f"{of}: {quoted(text)} {reason}" if of else f"{quoted(text)} {reason}")
 
 
-def _check_characters(text: str, of: str = "") -> None:
+def _require_printable(text: str, of: str = "") -> None:
     """Raises UsageError for empty text, invalid UTF-8 and control characters."""
     if not text:
         raise _refused(text, "is empty: expected a name or a path", of)
@@ -92,23 +83,5 @@ def _check_characters(text: str, of: str = "") -> None:
         text.encode()
     except UnicodeEncodeError:
         raise _refused(text, f"is not UTF-8; {_RENAME}", of) from None
-    if any(unicodedata.category(character) in _LINE_BREAKING for character in text):
+    if any(character < " " or character in "\x7f\u2028\u2029" or "\x80" <= character < "\xa0" for character in text):
         raise _refused(text, f"contains control characters; {_RENAME}", of)
-
-
-def _expanded(text: str, of: str) -> Path:
-    expanded = os.path.expanduser(text)  # noqa: PTH111 (pathlib takes ./~x for a home too)
-    if expanded.startswith("~"):
-        user = quoted(text[1:].partition("/")[0])
-        raise _refused(
-            text, f"begins with the home of {user}, but there is no such user here; expected ./~… or ~/…", of
-        )
-    path = Path(expanded)
-    return path.absolute() if str(path).startswith("~") else path  # Path drops the ./ before a ~
-
-
-def _reason(path: Path, error: OSError) -> str:
-    if error.errno == errno.ENOTDIR:
-        file = next((parent for parent in path.parents if parent.is_file()), path.parent)
-        return f"cannot exist: {quoted(str(file))} is a file, not a folder"
-    return _REASONS.get(error.errno or 0, f"cannot be reached: {error.strerror or error}")

@@ -1,13 +1,11 @@
-"""Clean shutdown: a signal sets a flag, which is read between network evaluations."""
+"""Clean shutdown: a signal sets a flag, which is read between network evaluations; a second Ctrl-C ends at once."""
 
 import contextlib
 import os
 import signal
 import threading
-import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.machinery import ExtensionFileLoader
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -15,36 +13,28 @@ from ncsnx.errors import NcsnxError, Stopped
 
 _SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 """SIGTERM of kill and of batch schedulers, SIGHUP of a terminal that is closed, SIGINT of Ctrl-C."""
-_GRACE_S = 0.5
-"""Time after a second Ctrl-C in which blocks can be left as usual, in seconds; then the process ends wherever it is."""
-_AGAIN_S = 0.02
-_NO_MORE = b"\0"
-_IMPORTER = "<frozen importlib._bootstrap_external>"
-_NATIVE = ("torch", "numpy")
-"""Packages that run their own native code while they are imported."""
+_OVER = b"\0"
 
 # A forked process shares the wakeup pipe: its signals would count as ours.
 os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
 
 
 class StopRequest:
-    """Turns SIGTERM, SIGHUP and the first Ctrl-C in its block into a request to stop; a second Ctrl-C ends the process.
+    """Turns SIGTERM, SIGHUP and the first Ctrl-C in its block into a request to stop.
 
-    A signal that arrived earlier, within `signals_raise`, counts. A SIGHUP that was ignored when the process started,
-    as under nohup, stays ignored.
+    A SIGHUP that was ignored when the process started, as under nohup, stays ignored.
     """
 
     def __init__(self, *, ends_process: bool = True) -> None:
         """ends_process: whether a second Ctrl-C ends the process, wherever it is; otherwise it raises
         KeyboardInterrupt as soon as Python runs.
         """
-        self._handler = _Handler(ends_process=ends_process)
-        self._entered = contextlib.ExitStack()
-
-    @property
-    def signal_number(self) -> int | None:
+        self.signal_number: int | None = None
         """The first signal that arrived; None before."""
-        return self._handler.signal_number
+        self._ends_process = ends_process
+        self._raises = False
+        self._interrupts = 0
+        self._entered = contextlib.ExitStack()
 
     @property
     def requested(self) -> bool:
@@ -53,41 +43,45 @@ class StopRequest:
 
     def request(self, signal_number: int) -> None:
         """Asks for a stop, as if this signal had arrived; for a signal that arrived at another rank."""
-        if self._handler.signal_number is None:
-            self._handler.signal_number = signal_number
+        if self.signal_number is None:
+            self.signal_number = signal_number
 
     def check(self) -> None:
         """Raises Stopped if a signal has arrived."""
-        self._handler.check()
+        if self.signal_number is not None:
+            raise Stopped(f"stopped by {signal_name(self.signal_number)}", self.signal_number)
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
         """Within the block a signal raises Stopped at once, not only in `check`.
 
-        For long work that doesn't call `check` and can be interrupted anywhere, since our writes are atomic.
+        For long work that doesn't call `check` and can be interrupted anywhere, since our writes are atomic. Signals
+        after the first raise nothing more: that would keep blocks from removing half-written files.
         """
-        self._handler.raises = True
+        self.check()
+        self._raises = True
         try:
-            self.check()
             yield
-        except Exception as error:
-            _raise_what_is_behind(error)
+        except NcsnxError:
+            raise
+        except Exception:
+            self.check()  # Python 3.11 wraps exceptions that are raised while a class is created
             raise
         finally:
-            self._handler.raises = False
+            self._raises = False
         self.check()  # code in the block that catches everything may have caught Stopped
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as entered:
-            before = entered.enter_context(_handled_by(self._handler))
-            early = before[signal.SIGTERM]
-            if isinstance(early, _Handler):
-                self._handler.adopt(early)
-            entered.callback(self._handler.later.cancel)
-            if self._handler.ends_process:
-                watch = _Watch()
-                watch.start()
-                entered.callback(watch.end)
+            for number in _SIGNALS:
+                before: Any = signal.getsignal(number)
+                if number != signal.SIGHUP or before is not signal.SIG_IGN:
+                    signal.signal(number, self._handle)
+                    entered.callback(signal.signal, number, before)
+                if isinstance(outer := getattr(before, "__self__", None), StopRequest) and outer.requested:
+                    self.signal_number = outer.signal_number  # something caught its Stopped
+            if self._ends_process:
+                entered.enter_context(_ending_at_second_interrupt())
             self._entered = entered.pop_all()
         return self
 
@@ -95,6 +89,15 @@ class StopRequest:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._entered.close()
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.request(number)
+        self._interrupts += number == signal.SIGINT
+        if self._interrupts > 1 and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        if self._raises:
+            self._raises = False
+            self.check()
 
 
 @contextmanager
@@ -107,215 +110,44 @@ def signals_raise() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    handler = _Handler(raises=True)
-    with _handled_by(handler):
-        try:
-            yield
-        except Exception as error:
-            _raise_what_is_behind(error)
-            raise
-        finally:
-            handler.raises = False  # the work is done: later signals only count
-            handler.later.cancel()
-        handler.check()  # code in the block that catches everything may have caught Stopped
+    with StopRequest(ends_process=False) as stop, stop.at_once():
+        yield
 
 
 @contextmanager
-def noticing_signals() -> Iterator[Callable[[], BaseException | None]]:
-    """Yields a function that returns the exception that a signal raised within the block, or None.
-
-    For blocks that run foreign code, which may catch that exception or replace it by another.
-    """
-    raised: list[BaseException] = []
-    if threading.current_thread() is not threading.main_thread():  # only the main thread handles signals
-        yield lambda: None
-        return
-    before = {number: handler for number in _SIGNALS if callable(handler := signal.getsignal(number))}
-
-    def note(number: int, frame: FrameType | None) -> None:
-        try:
-            before[signal.Signals(number)](number, frame)
-        except BaseException as error:
-            raised.append(error)
-            raise
-
-    for number in before:
-        signal.signal(number, note)
-    try:
-        yield lambda: raised[-1] if raised else None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _handled_by(handler: "_Handler") -> Iterator[Mapping[int, Any]]:
-    """Within the block the handler is called for the signals that stop a process; yields the previous handlers.
-
-    A SIGHUP that is ignored stays ignored: under nohup the work outlives its terminal.
-    """
-    before: dict[int, Any] = {}
-    try:
-        for number in _SIGNALS:
-            earlier = signal.getsignal(number)
-            if number != signal.SIGHUP or earlier is not signal.SIG_IGN:
-                before[number] = earlier
-                signal.signal(number, handler)
-        yield before
-    finally:
-        for taken, earlier in before.items():
-            signal.signal(taken, earlier)
-
-
-def _raise_what_is_behind(error: Exception) -> None:
-    """Raises the Stopped that caused the error: Python 3.11 wraps exceptions that are raised while a class is created.
-
-    Does nothing for an NcsnxError, which says what went wrong during the shutdown.
-    """
-    behind: BaseException | None = error
-    while behind is not None and not isinstance(error, NcsnxError):
-        if isinstance(behind, Stopped):
-            raise behind from None
-        behind = behind.__cause__ or behind.__context__
-
-
-class _Handler:
-    """Notes the first signal and, with `raises`, raises Stopped for it.
-
-    While that Stopped propagates, no second one is raised: it would keep the blocks on the way from removing
-    half-written files. Stopped may get caught, by an import that tries several alternatives.
-    """
-
-    def __init__(self, *, raises: bool = False, ends_process: bool = True) -> None:
-        self.raises, self.ends_process = raises, ends_process
-        self.signal_number: int | None = None
-        self.interrupts = 0
-        self.later = _Later()
-        self._raised: Callable[[], Stopped | None] = lambda: None
-        """Returns the Stopped that is propagating or still referenced, else None."""
-
-    def adopt(self, other: "_Handler") -> None:
-        """Takes over the signals that another handler counted."""
-        self.signal_number = other.signal_number
-        self.interrupts = other.interrupts
-
-    def check(self) -> None:
-        """Raises Stopped if a signal has arrived."""
-        if self.signal_number is not None:
-            error = Stopped(f"stopped by {signal_name(self.signal_number)}", self.signal_number)
-            self._raised = weakref.ref(error)
-            try:
-                raise error
-            finally:
-                del error  # otherwise its traceback keeps it alive through this frame
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        if self.signal_number is None:
-            self.signal_number = number
-        self.interrupts += number == signal.SIGINT
-        is_second = number == signal.SIGINT and self.interrupts > 1
-        if not is_second and (self._raised() is not None or not self.raises):
-            return
-        if _is_loading_native_code(frame):
-            if is_second and self.ends_process:
-                _end_now()
-            self.later.come_again()
-        elif is_second:
-            raise KeyboardInterrupt  # the terminal is still restored as it propagates
-        else:
-            self.check()
-
-
-class _Watch:
-    """A thread that counts Ctrl-C while the main thread is busy, and ends the process if the second has no effect.
+def _ending_at_second_interrupt() -> Iterator[None]:
+    """Within the block a second Ctrl-C ends the process, even while the main thread runs no Python.
 
     Python runs signal handlers between two bytecode instructions, and once for all signals that arrived meanwhile:
-    within one network evaluation, which may take a minute, a second Ctrl-C would be neither noticed nor counted. The
-    number of every signal is written into a pipe as it arrives, however busy the main thread is.
+    within one network evaluation, which may take a minute, a second Ctrl-C would be neither noticed nor counted. So a
+    thread reads the number of every signal from a pipe, into which it is written as it arrives.
     """
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    before = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
 
-    def __init__(self) -> None:
-        self._over = threading.Event()
-
-    def start(self) -> None:
-        self._read, self._write = os.pipe()
-        os.set_blocking(self._write, False)
-        self._before = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
-        self._thread = threading.Thread(target=self._count, name="Ctrl-C", daemon=True)
-        self._thread.start()
-
-    def end(self) -> None:
-        self._over.set()
-        signal.set_wakeup_fd(self._before)
-        os.write(self._write, _NO_MORE)
-        self._thread.join()
-        os.close(self._read)
-        os.close(self._write)
-
-    def _count(self) -> None:
+    def count() -> None:
         interrupts = 0
-        while (byte := os.read(self._read, 1)) != _NO_MORE:
+        while (byte := os.read(read, 1)) != _OVER:
             interrupts += byte[0] == signal.SIGINT
-            if interrupts > 1 and not self._over.wait(_GRACE_S):
-                _end_now()
+            if interrupts > 1:
+                shown = "\x1b[?25h\n" if os.isatty(2) else ""  # a live view hides the cursor
+                with contextlib.suppress(OSError):  # the terminal or the pipe's reader is closed
+                    os.write(2, f"{shown}error: interrupted\n".encode())
+                os._exit(128 + signal.SIGINT)
 
-
-def _end_now() -> None:
-    shown = "error: interrupted\n"
-    if os.isatty(2):
-        shown = f"\x1b[?25h\n{shown}"  # a live view hides the cursor
-    with contextlib.suppress(OSError):  # the terminal or the pipe's reader is closed
-        os.write(2, shown.encode())
-    os._exit(128 + signal.SIGINT)
-
-
-class _Later:
-    """Sends SIGTERM again after a moment, when code that must not be interrupted may be done.
-
-    The handler then raises for the signal that arrived first.
-    """
-
-    def __init__(self) -> None:
-        self._timer: threading.Timer | None = None
-        self._is_pending = False
-
-    def come_again(self) -> None:
-        """Schedules the signal. Called by a handler, so possibly within another call of itself."""
-        if self._is_pending:
-            return
-        self._is_pending = True
-        self._timer = threading.Timer(_AGAIN_S, self._send)
-        self._timer.daemon = True
-        self._timer.start()
-
-    def cancel(self) -> None:
-        """Cancels the scheduled signal, because another handler takes over."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer.join()
-            self._timer = None
-
-    def _send(self) -> None:
-        self._is_pending = False
-        os.kill(os.getpid(), signal.SIGTERM)
+    thread = threading.Thread(target=count, name="Ctrl-C", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.write(write, _OVER)
+        thread.join()
+        os.close(read)
+        os.close(write)
 
 
 def signal_name(number: int) -> str:
     """Common name of a signal: 'Ctrl-C' or 'SIGTERM'."""
     return "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-
-
-def _is_loading_native_code(frame: FrameType | None) -> bool:
-    """Whether an extension module, torch or NumPy is being imported.
-
-    An exception raised then passes through C and C++ code that doesn't expect it: the process aborts, or the module
-    counts as loaded but is unusable.
-    """
-    while frame is not None:
-        code = frame.f_code
-        if code.co_filename == _IMPORTER and isinstance(frame.f_locals.get("self"), ExtensionFileLoader):
-            return True
-        if code.co_name == "<module>" and frame.f_globals.get("__name__") in _NATIVE:
-            return True
-        frame = frame.f_back
-    return False

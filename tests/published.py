@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ncsnx.config import Adam, AnnealedLangevin, CelebA, Ema, Experiment, Geometric, Model
 from ncsnx.networks import meta_network, to_published
-from ncsnx.runs.checkpoints import checkpoint
+from ncsnx.runs import checkpoint
 from tests.golden_networks import FOLDER, model_of
 
 GOLDEN = ("ncsn", "ncsnv2", "ncsnv2_deeper")

@@ -8,7 +8,7 @@ from ncsnx.config.codec import ConfigError
 from ncsnx.config.strict.complaints import NewerVersionError, StructureError
 from ncsnx.data.pictures.decoding import BrokenImageError
 from ncsnx.errors import AdvisedError, Hint, NcsnxError, UsageError
-from ncsnx.runs.checkpoints.manifest import UnsoundError
+from ncsnx.runs.manifest import UnsoundError
 
 ERRORS = [
     NcsnxError("bedroom128 is missing", Hint("download it", "ncsnx data download bedroom128"), Hint("or", adds="a=1")),

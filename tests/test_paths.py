@@ -72,7 +72,7 @@ def test_a_bare_name_may_be_that_of_something_that_can_not_be_reached(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "digits").symlink_to("digits")
     assert typed_name_or_path("digits") == "digits"
-    with pytest.raises(UsageError, match=r"'\./digits' is a loop of symbolic links"):
+    with pytest.raises(UsageError, match=r"'\./digits' cannot be reached: Too many levels of symbolic links"):
         typed_name_or_path("./digits")
 
 

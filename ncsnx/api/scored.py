@@ -20,9 +20,9 @@ from ncsnx.evaluation.sweep_request import SweepRequest
 from ncsnx.jobs.scoring_job import ScoringJob, carry_out_scoring
 from ncsnx.notebooks import heading, html_table, remark
 from ncsnx.quantities import with_error
-from ncsnx.runs.checkpoints.ranges import select
 from ncsnx.runs.folder import Run, open_run
 from ncsnx.runs.names import runs_folder
+from ncsnx.runs.ranges import select
 from ncsnx.runs.score_files import Row, value
 from ncsnx.runtime import Runtime
 from ncsnx.sampling.request import images_at_once

@@ -32,9 +32,9 @@ from ncsnx.jobs.training_job import TrainingJob, TrainingOptions
 from ncsnx.quantities import counted
 from ncsnx.ranks.joining import require_same
 from ncsnx.ranks.rank_group import RankGroup
-from ncsnx.runs.checkpoints.ranges import select
 from ncsnx.runs.folder import Run, open_results
 from ncsnx.runs.names import SWEEP_SUFFIX
+from ncsnx.runs.ranges import select
 from ncsnx.runs.score_files import value
 from ncsnx.runs.writer_lock import is_being_written, writer_of
 from ncsnx.spelling import A_NAME, argument

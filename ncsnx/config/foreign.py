@@ -5,8 +5,8 @@ import sys
 from collections.abc import Iterator
 
 from ncsnx.config.checks import printable, shortened
+from ncsnx.errors import Stopped
 from ncsnx.quantities import counted
-from ncsnx.stopping import noticing_signals
 
 _LONGEST_MESSAGE = 400  # characters: a line or two; longer than any of our own messages
 _LOOKED_AT = 10_000
@@ -24,18 +24,15 @@ class ForeignError(Exception):
 def foreign_code() -> Iterator[None]:
     """Within the block, output goes to standard error, and every exception becomes a ForeignError.
 
-    That includes KeyboardInterrupt and SystemExit. Only an exception that a signal raised leaves the block unchanged,
-    even if the code caught or replaced it: somebody wants to end the program.
+    That includes SystemExit. Only Stopped and KeyboardInterrupt leave the block unchanged.
     """
-    with noticing_signals() as raised_by_signal:
-        try:
-            with contextlib.redirect_stdout(sys.stderr):  # stdout is for data
-                yield
-        except BaseException as error:
-            if raised_by_signal() is None:
-                raise ForeignError(error) from error
-        if (ending := raised_by_signal()) is not None:
-            raise ending from None
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # stdout is for data
+            yield
+    except (Stopped, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise ForeignError(error) from error
 
 
 def message_of(error: BaseException) -> str:

@@ -69,7 +69,7 @@ def load_file(path: Path) -> ExperimentFile:
 
 def _read(path: Path) -> str:
     try:
-        content = reading.read_bytes(path, LARGEST, follows_links=True)
+        content = reading.read_bytes(path, LARGEST)
     except OSError as error:
         raise ExperimentFileError(f"{path}: cannot be read: {error.strerror}") from error
     try:

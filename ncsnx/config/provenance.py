@@ -80,7 +80,7 @@ class Provenance:
     def _calls_of(self, filename: str) -> dict[tuple[int, int, int, int], ast.Call]:
         if filename not in self._calls:
             try:
-                tree = ast.parse(reading.read_bytes(Path(filename), _LARGEST, follows_links=True))
+                tree = ast.parse(reading.read_bytes(Path(filename), _LARGEST))
             except (OSError, SyntaxError, ValueError):
                 tree = ast.Module([], [])
             self._calls[filename] = {

@@ -22,19 +22,11 @@ class Retention(Config):
     keep_best: bool = False
     """Alone: keeps the best of the scored checkpoints and all without a score. With another rule it has no effect,
     since no rule removes the best."""
-    optimizer_last: int | None = attrs.field(default=None, validator=checks.when_given(checks.between(1, 1_000_000)))
-    """Number of latest checkpoints that keep the optimizer's state, which only training needs, 1 to 1,000,000. With 1,
-    a damaged last checkpoint leaves nothing to resume from. None: all keep it."""
 
     @property
     def removes_checkpoints(self) -> bool:
         """Whether a rule is set, so that checkpoints may be removed."""
         return self.keep_last is not None or self.keep_every is not None or self.keep_best
-
-    @property
-    def removes_anything(self) -> bool:
-        """Whether any file of a checkpoint may be removed."""
-        return self.removes_checkpoints or self.optimizer_last is not None
 
     def cautions(self, *, checkpoint_every: int, steps: int) -> list[str]:
         """Warnings about these rules in an experiment with these values."""
@@ -51,12 +43,7 @@ class Retention(Config):
                     f"retention.keep_every={self.keep_every} is not a multiple of checkpoint_every={checkpoint_every}: "
                     f"it keeps the multiples of {common:,} only"
                 )
-        if self.optimizer_last == 1:
-            found.append(
-                "with retention.optimizer_last=1, a damaged last checkpoint leaves nothing to resume from; 2 leaves "
-                "the one before"
-            )
-        if self.keep_last == 1 and self.optimizer_last != 1:
+        if self.keep_last == 1:
             found.append(
                 "with retention.keep_last=1, a damaged last checkpoint may leave nothing to resume from; 2 leaves "
                 "the one before"

@@ -17,7 +17,7 @@ from ncsnx.errors import Hint, NcsnxError
 from ncsnx.images import complex_parts
 from ncsnx.quantities import counted, them
 from ncsnx.randomness import Purpose, Stream
-from ncsnx.storage import findings
+from ncsnx.storage.cache import cached, finding_place
 from ncsnx.work import Work
 
 PERCENTILE = 99
@@ -51,9 +51,9 @@ def magnitudes_of(data: NumericData, train: Dataset, title: str, key: Any, work:
     is_declared = data.scale is not None and data.window_low is not None and data.window_high is not None
     if data.is_bounded or is_declared:
         return None
-    place = findings.finding_place(_FOLDER, [key, data.is_complex])
+    place = finding_place(_FOLDER, [key, data.is_complex])
     measure = partial(_measured, data.is_complex, train, title, work)
-    magnitudes = findings.found(place, Magnitudes, measure, f"the scale of {title}", work)
+    magnitudes = cached(place, Magnitudes, measure, f"the scale of {title}", work)
     if data.scale is None and not magnitudes.percentile > 0:
         if not magnitudes.largest > 0:
             raise NcsnxError(f"{title}: all values of the training images are 0, so there is nothing to learn")

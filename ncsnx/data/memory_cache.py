@@ -11,7 +11,7 @@ from ncsnx.data.dataset import Dataset, InMemory, StoredImages
 from ncsnx.data.prefetch import to_device
 from ncsnx.data.readers.packed import PackedImages
 from ncsnx.data.splits import Splits
-from ncsnx.storage.free_memory import SHARE, available_memory
+from ncsnx.storage.process import SHARE, available_memory
 
 _IN_MEMORY_ALREADY = (InMemory, PackedImages)
 """Splits that are in the CPU's memory or, if the file is memory-mapped, in the page cache."""

@@ -5,7 +5,7 @@ from typing import Literal
 import attrs
 
 from ncsnx.data.dataset import Dataset
-from ncsnx.storage.documents.document import document
+from ncsnx.storage.documents import document
 
 Split = Literal["train", "held-out"]
 

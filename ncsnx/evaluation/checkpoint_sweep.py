@@ -23,11 +23,11 @@ from ncsnx.evaluation.perfect_model import PerfectModel
 from ncsnx.evaluation.plots import plot_scores
 from ncsnx.metrics.metric import Quantity
 from ncsnx.quantities import counted, duration
-from ncsnx.runs.checkpoints.manifest import UnsoundError
-from ncsnx.runs.checkpoints.ranges import Selection
 from ncsnx.runs.exported import Weights
 from ncsnx.runs.folder import Run
+from ncsnx.runs.manifest import UnsoundError
 from ncsnx.runs.names import step_name
+from ncsnx.runs.ranges import Selection
 from ncsnx.runs.score_files import TABLE, Row, ScoreFile, best_row, value
 from ncsnx.runs.segments import versions
 from ncsnx.runs.writer_lock import writer_of

@@ -45,9 +45,8 @@ from ncsnx.sampling.counting import EvaluationCounter
 from ncsnx.sampling.request import SampleRequest
 from ncsnx.sampling.sample import draw
 from ncsnx.sampling.score_model import ScoreModel, weights_in_words
-from ncsnx.storage import findings
-from ncsnx.storage.documents.document import document, document_of
-from ncsnx.storage.documents.document_files import append_document
+from ncsnx.storage.cache import cached, finding_place
+from ncsnx.storage.documents import append_document, document, document_of
 from ncsnx.storage.json_lines import read_records
 from ncsnx.storage.parts import Part
 from ncsnx.work import SILENT, Advance, Work
@@ -304,8 +303,8 @@ def roughest(real: RealImages, cache: Path | None = None, work: Work = SILENT) -
 
     if len(real) == 0:
         raise NcsnxError(f"{real.title}: there are no real images to compare with")
-    place = findings.finding_place("roughness", real.facts, cache)
-    return findings.found(place, Roughest, find, f"a look at {real.title}", work).roughest
+    place = finding_place("roughness", real.facts, cache)
+    return cached(place, Roughest, find, f"a look at {real.title}", work).roughest
 
 
 def is_broken(images: Tensor, limit: float) -> Tensor:

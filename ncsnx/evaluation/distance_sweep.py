@@ -37,7 +37,6 @@ from ncsnx.sampling.sample import draw
 from ncsnx.sampling.score_model import ScoreModel
 from ncsnx.storage.atomic import reporting
 from ncsnx.storage.parts import Part
-from ncsnx.storage.reading import refuse_links
 from ncsnx.work import Advance, Work
 
 _TAKEN = "evaluations"
@@ -219,7 +218,6 @@ class DistanceSweep(CheckpointSweep):
 
     def _write_images(self, candidate: Candidate, indices: Sequence[int], pixels: Tensor) -> None:
         folder = self._image(candidate, 0).parent
-        refuse_links(folder.parent, folder)
         with reporting(folder):
             folder.mkdir(parents=True, exist_ok=True)
         for index, image in zip(indices, pixels, strict=True):

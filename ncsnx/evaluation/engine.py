@@ -28,14 +28,13 @@ from ncsnx.ranks.joining import require_same
 from ncsnx.ranks.rank_group import RankGroup
 from ncsnx.ranks.shared_batches import SharedBatches, runs_of
 from ncsnx.ranks.shared_disk import wait_for_file
-from ncsnx.runs.checkpoints.leftovers import remove_debris_in
-from ncsnx.runs.checkpoints.manifest import UnsoundError
 from ncsnx.runs.folder import open_results
+from ncsnx.runs.manifest import UnsoundError
+from ncsnx.runs.retention import remove_debris_in
 from ncsnx.runs.score_files import FEATURES, Row
 from ncsnx.runs.writer_lock import folder_lock, require_lock
 from ncsnx.spelling import A_DIR, argument
 from ncsnx.storage.parts import NewParts, Part, assembled, done_indices, write_part
-from ncsnx.storage.reading import refuse_links
 from ncsnx.work import Advance, Work, ignore_progress
 
 T = TypeVar("T")
@@ -319,10 +318,8 @@ def discard_parts(job: WorkInParts[Subject], subject: Subject) -> None:
 
 
 def parts_of(job: WorkInParts[Subject], subject: Subject) -> Path:
-    """The folder of a subject's parts. Raises NcsnxError if it is a link."""
-    parts = job.place / ".parts" / job.mark(subject)
-    refuse_links(parts.parent, parts)
-    return parts
+    """The folder of a subject's parts."""
+    return job.place / ".parts" / job.mark(subject)
 
 
 def fits(layout: PartLayout, indices: Sequence[int], shapes: Mapping[str, Sequence[int]]) -> bool:

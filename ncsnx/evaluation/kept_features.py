@@ -34,7 +34,6 @@ def save_features(scores: ScoreFile, name: str, tensors: Mapping[str, Tensor]) -
     path = scores.folder / FEATURES / f"{name}.safetensors"
     content = safetensors.torch.save({key: tensor.contiguous() for key, tensor in tensors.items()})
     try:
-        reading.refuse_links(path.parent)
         with atomic.reporting(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
         atomic.write_bytes(path, content)
@@ -55,8 +54,7 @@ def load_features(scores: ScoreFile, row: Row) -> dict[str, Tensor] | None:
     if record is None:
         return None
     try:
-        reading.refuse_links(scores.folder / FEATURES)
-        content = reading.read_bytes(scores.folder / FEATURES / record.name, MOST_FEATURES_BYTES + reading.HEADER_LIMIT)
+        content = reading.read_bytes(scores.folder / FEATURES / record.name, 2 * MOST_FEATURES_BYTES)
         return safetensors.torch.load(content) if hashlib.sha256(content).hexdigest() == record.sha256 else None
     except (OSError, NcsnxError, SafetensorError):
         return None
@@ -65,13 +63,12 @@ def load_features(scores: ScoreFile, row: Row) -> dict[str, Tensor] | None:
 def make_room(run: Run, most_bytes: int = MOST_FEATURES_BYTES) -> None:
     """Removes the oldest kept files of the run's sweeps until the others have at most `most_bytes`.
 
-    Counts and removes only regular files with our names, in folders that aren't links.
+    Counts and removes only files with our names.
     """
     files: list[Path] = []
     for folder in sweep_folders(run.fid):
-        with contextlib.suppress(OSError):  # the folder is missing or a link
-            entries = reading.entries(folder / FEATURES)
-            files += [entry.path for entry in entries if entry.kind == "file" and _OURS.fullmatch(entry.name)]
+        with contextlib.suppress(OSError):  # the folder is missing
+            files += [path for path in (folder / FEATURES).iterdir() if _OURS.fullmatch(path.name)]
     total = 0
     with contextlib.suppress(OSError):  # another process removes some too
         for path in sorted(files, key=lambda path: path.stat().st_mtime_ns, reverse=True):

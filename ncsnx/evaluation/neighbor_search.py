@@ -53,18 +53,17 @@ from ncsnx.images import to_uint8
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs.names import step_name
-from ncsnx.runs.records.neighbor_record import FILE_LIMIT, NeighborRecord, Verdict
+from ncsnx.runs.records.neighbor_record import NeighborRecord, Verdict
 from ncsnx.runs.score_files import RESULTS
 from ncsnx.sampling.request import SampleRequest
 from ncsnx.sampling.sample import draw
 from ncsnx.sampling.score_model import ScoreModel, weights_in_words
 from ncsnx.spelling import parameter
 from ncsnx.storage import atomic, reading
-from ncsnx.storage.documents.document import document_bytes, document_of
-from ncsnx.storage.documents.document_files import find_document
-from ncsnx.storage.parsing import parse_json
+from ncsnx.storage.documents import document_bytes, document_of, find_document
 from ncsnx.storage.parts import Part
 from ncsnx.storage.process import this_process
+from ncsnx.storage.reading import parse_json
 from ncsnx.work import SILENT, Advance, Work
 
 _VERSION = 3
@@ -434,7 +433,7 @@ def write_results(folder: Path, results: Mapping[str, Any], names: Collection[st
     Raises NcsnxError.
     """
     with atomic.reporting(folder / RESULTS):
-        files = {name: reading.sha256_of(folder / name, FILE_LIMIT) for name in names}
+        files = {name: reading.sha256_of(folder / name) for name in names}
     content = document_bytes(document_of({**results, "files": files}, NeighborRecord, folder / RESULTS))
     atomic.write_bytes(folder / RESULTS, content)
     return parse_json(content)  # type: ignore[no-any-return]
@@ -448,7 +447,7 @@ def read_results(
     if record is None or record.spaces.keys() != set(spaces) or record.protocol != json.loads(json.dumps(protocol)):
         return None
     try:
-        if record.files != {name: reading.sha256_of(folder / name, FILE_LIMIT) for name in names}:
+        if record.files != {name: reading.sha256_of(folder / name) for name in names}:
             return None
     except OSError:  # missing, a link, or not a regular file
         return None

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from ncsnx.quantities import counted, with_error
-from ncsnx.storage.documents.document import document, document_values
+from ncsnx.storage.documents import document, document_values
 
 if TYPE_CHECKING:
     from torch import Tensor

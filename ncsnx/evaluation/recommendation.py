@@ -21,12 +21,11 @@ from ncsnx.evaluation.plots import Point, plot_samplers
 from ncsnx.noise.bias import known_bias
 from ncsnx.quantities import counted, number, percent
 from ncsnx.runs.fast_sampler import MOST_BROKEN, FastSampler, is_no_worse, is_usable, read_fast, write_fast
-from ncsnx.runs.folder import Run, appending
+from ncsnx.runs.folder import Run
 from ncsnx.runs.records.comparison_record import ComparisonRecord
 from ncsnx.runs.score_files import RESULTS, Row, ScoreFile, sweep_folders
 from ncsnx.samplers.contract import definition_of
-from ncsnx.storage.documents.document import document_of
-from ncsnx.storage.documents.document_files import write_document
+from ncsnx.storage.documents import document_of, write_document
 from ncsnx.storage.process import this_process
 from ncsnx.work import Work
 
@@ -181,7 +180,7 @@ def measure_comparison(
 
 
 def _compare(run: Run, comparison: Comparison, tried: Sequence[Sampler], work: Work) -> ComparisonOutcome:
-    with writing(comparison), appending(run):
+    with writing(comparison):
         discard_needless_parts(comparison, [(trial.sampler, trial.seed) for trial in comparison.trials.found])
         _measure_all(comparison, tried, work)
         # samplers that only an earlier comparison tried stay in the results

@@ -17,8 +17,7 @@ from ncsnx.config.strict.fields import VERSION
 from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.perfect_model import PerfectModel
 from ncsnx.storage import atomic, reading
-from ncsnx.storage.documents.document import document, document_bytes
-from ncsnx.storage.documents.document_files import find_document, read_document, write_document
+from ncsnx.storage.documents import document, document_bytes, find_document, read_document, write_document
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -22,7 +22,7 @@ from ncsnx.runs.exported import CONFIG, MODEL, PICTURE, PLACEHOLDER, ExportConfi
 from ncsnx.spelling import parameter
 
 if TYPE_CHECKING:
-    from ncsnx.runs.checkpoints.checkpoint import ImportedFrom
+    from ncsnx.runs.checkpoint import ImportedFrom
 
 UNKNOWN_LICENSE = "unknown"
 

@@ -101,7 +101,7 @@ def read_published(path: Path) -> PublishedCheckpoint:
     Links are followed. Tensors of a file in torch's zip format are memory-mapped. Raises NcsnxError for any other
     structure than the published one, for a damaged file, and for a file that asks for code.
     """
-    with _reading(path), reading.opened(path, follows_links=True) as file:
+    with _reading(path), reading.opened(path) as file:
         head = file.peek(64)[:64]
         is_zip = head.startswith(_ZIP)
         if not is_zip and not _LEGACY.match(head):

@@ -33,8 +33,7 @@ from ncsnx.quantities import counted, percent
 from ncsnx.spelling import argument
 from ncsnx.storage import atomic
 from ncsnx.storage.cache import cache_lock
-from ncsnx.storage.documents.document import document, document_bytes, document_values
-from ncsnx.storage.documents.document_files import read_document
+from ncsnx.storage.documents import document, document_bytes, document_values, read_document
 from ncsnx.work import Work
 
 _FOLDER = "classifier"

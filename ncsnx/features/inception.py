@@ -35,8 +35,7 @@ from ncsnx.paths import typed_path
 from ncsnx.quantities import counted
 from ncsnx.spelling import argument, parameter
 from ncsnx.storage.cache import cache_lock
-from ncsnx.storage.documents.document import document
-from ncsnx.storage.documents.document_files import read_document, write_document
+from ncsnx.storage.documents import document, read_document, write_document
 from ncsnx.storage.zips import is_zip
 from ncsnx.work import Work
 

@@ -34,7 +34,7 @@ Float32 sums in another order differ by at most 1e-5; features that depend on th
 def read_file(path: Path) -> bytes:
     """Content of a network file, a regular file of at most `MOST_BYTES`. Raises NcsnxError."""
     try:
-        return read_bytes(path, MOST_BYTES, follows_links=True)
+        return read_bytes(path, MOST_BYTES)
     except OSError as error:
         raise NcsnxError(f"{path}: cannot be read: {error.strerror or error}; check the name of the file") from error
 

@@ -26,7 +26,6 @@ from ncsnx.hub.hub_client import (
     unexpected_answer,
 )
 from ncsnx.quantities import byte_size
-from ncsnx.runs.checkpoints.weight_sizes import size_problem
 from ncsnx.runs.exported import CARD, CONFIG, MODEL, MOST_CONFIG_BYTES, PICTURE, Export, ExportConfig, is_export
 from ncsnx.runs.plugins import plugin_hints
 from ncsnx.storage import atomic
@@ -217,6 +216,6 @@ def _download_config(found: RemoteModel, folder: Path, work: Work) -> ExportConf
             f"{found.address} is damaged: its {MODEL} ({byte_size(model.size)}) is not the one that its {CONFIG} "
             f"describes ({byte_size(config.model_bytes)})"
         )
-    if (problem := size_problem(config.experiment, MODEL, config.model_bytes)) is not None:
+    if (problem := config.size_problem()) is not None:
         raise NcsnxError(f"{MODEL} of {found.address} {problem}")
     return config

@@ -9,11 +9,11 @@ from pathlib import Path
 import attrs
 import numpy as np
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from ncsnx.errors import NcsnxError
 from ncsnx.storage import reading
-from ncsnx.storage.tensor_headers import tensor_headers
 
 _READ_BYTES = 2**25
 _TYPE = np.dtype("<f4")
@@ -83,7 +83,8 @@ class Alternatives:
 @contextmanager
 def open_alternatives(samples: Path, pictures: int) -> Iterator[list[Alternatives]]:
     """The alternatives of each picture in a samples.safetensors of pictures · n images. Raises NcsnxError."""
-    images, *shape = tensor_headers(samples)["samples"].shape
+    with safe_open(samples, "pt") as tensors:
+        images, *shape = tensors.get_slice("samples").get_shape()
     size = _TYPE.itemsize * math.prod(shape)
     each = images // pictures
     with reading.opened(samples) as file:

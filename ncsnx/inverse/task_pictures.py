@@ -169,7 +169,7 @@ def in_range(numbers: Tensor, values: ValueRange, name: str) -> Tensor:
 def _read(path: Path, most: int) -> tuple[bytes, int]:
     """The first `most` bytes of a regular file, and its size in bytes. Raises NcsnxError."""
     try:
-        with reading.opened(path, follows_links=True) as file:
+        with reading.opened(path) as file:
             size = os.fstat(file.fileno()).st_size
             return file.read(min(most, size)), size
     except OSError as error:

@@ -36,8 +36,7 @@ from ncsnx.quantities import counted, number
 from ncsnx.runs.records.sample_record import TASK_FILE
 from ncsnx.storage import reading
 from ncsnx.storage.atomic import debris, is_temporary, reporting, write_bytes
-from ncsnx.storage.documents.document import document
-from ncsnx.storage.documents.document_files import write_document
+from ncsnx.storage.documents import document, write_document
 
 CALIBRATION_FILE = "calibration.png"
 _GRID_FILE = "grid.png"

@@ -11,8 +11,8 @@ from ncsnx.evaluation.recommendation import ComparisonOutcome, measure_compariso
 from ncsnx.features.real_images import SplitImages
 from ncsnx.jobs.distance_options import DistanceOptions
 from ncsnx.quantities import number, percent, with_error
-from ncsnx.runs.checkpoints.manifest import require_best
 from ncsnx.runs.folder import Run
+from ncsnx.runs.manifest import require_best
 from ncsnx.runs.model_source import check_checkpoint
 from ncsnx.runs.score_files import Row
 from ncsnx.runtime import Runtime

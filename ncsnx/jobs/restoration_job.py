@@ -135,7 +135,7 @@ def carry_out_restoration(job: RestorationJob, work: Work, stop: StopRequest) ->
     output = drawing.carry_out(work)
     if output is None:
         return None
-    with folder_lock(output.path, str(output.path), work.warning):
+    with folder_lock(output.path, str(output.path)):
         record = record_task(task, output.path, output.samples_path, own, window_of(job.experiment.data), stop.check)
     _report(record, task, own, work)
     return Restoration(task=task, output=output, record=record)

@@ -14,8 +14,8 @@ from ncsnx.inverse.task_drawing import shown_in_words
 from ncsnx.quantities import counted
 from ncsnx.ranks.joining import require_same
 from ncsnx.ranks.shared_batches import runs_of
-from ncsnx.runs.checkpoints.manifest import require_best
 from ncsnx.runs.folder import Run
+from ncsnx.runs.manifest import require_best
 from ncsnx.runs.model_source import Source, check_checkpoint
 from ncsnx.runs.writer_lock import folder_lock, require_lock
 from ncsnx.runtime import Runtime
@@ -81,7 +81,7 @@ class FolderDrawing:
         if output.complete:
             work.info(f"{self.images} from {source}: already sampled")
         else:
-            with folder_lock(output.path, str(output.path), work.warning):
+            with folder_lock(output.path, str(output.path)):
                 output.open()  # another process may have resumed it meanwhile
                 missing = len(output.missing())
                 done = f", {request.n - missing:,} of them already sampled" if missing < request.n else ""

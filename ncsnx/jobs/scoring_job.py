@@ -13,8 +13,8 @@ from ncsnx.evaluation.distance_sweep import DistanceSweep
 from ncsnx.evaluation.sweep_request import SweepRequest
 from ncsnx.jobs.distance_options import DistanceOptions
 from ncsnx.metrics.metric import Metric, all_metrics
-from ncsnx.runs.checkpoints.ranges import Selection
 from ncsnx.runs.folder import Run
+from ncsnx.runs.ranges import Selection
 from ncsnx.runtime import Runtime
 from ncsnx.spelling import parameter
 from ncsnx.work import Work

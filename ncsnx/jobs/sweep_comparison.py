@@ -14,8 +14,8 @@ from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.plots import drawable, new_figure, style, write
 from ncsnx.jobs.sweep_points import SEED, SweepPoint, short_paths
 from ncsnx.quantities import counted, number, with_error
-from ncsnx.runs.checkpoints.manifest import checkpoints
 from ncsnx.runs.folder import Run
+from ncsnx.runs.manifest import checkpoints
 from ncsnx.runs.metrics_log import MetricsLog
 
 MOST_DRAWN = 40

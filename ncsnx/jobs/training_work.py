@@ -22,9 +22,9 @@ from ncsnx.quantities import counted
 from ncsnx.ranks.joining import require_same
 from ncsnx.ranks.rank_group import RankGroup, held_by_first
 from ncsnx.report.page import renewed_report
-from ncsnx.runs.checkpoints.manifest import checkpoints
 from ncsnx.runs.folder import Run
 from ncsnx.runs.git_patches import GitSource
+from ncsnx.runs.manifest import checkpoints
 from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.origins import MEASURED, read_origins
 from ncsnx.runs.writer_lock import writer_lock
@@ -126,7 +126,7 @@ class _Training:
     def carry_out(self) -> TrainingResult:
         """Trains while this process, or rank 0, holds the run's lock."""
         run, work = self.run, self.console.work
-        with held_by_first(work.ranks, writer_lock(run, work.warning)):
+        with held_by_first(work.ranks, writer_lock(run)):
             changes = self._begin()
             start_step = self.state.step
             view = self.console.view(

@@ -11,13 +11,13 @@ from ncsnx.config.codec import identity
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError
 from ncsnx.report import html
-from ncsnx.runs.checkpoints.manifest import checkpoints
 from ncsnx.runs.folder import Run
+from ncsnx.runs.manifest import checkpoints
 from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.origins import read_origins
 from ncsnx.runs.segments import Segment, read_segments
 from ncsnx.storage import reading
-from ncsnx.storage.documents.document_files import read_document
+from ncsnx.storage.documents import read_document
 
 T = TypeVar("T")
 
@@ -82,7 +82,6 @@ class RunFacts:
         if not path.exists():
             return Markup()
         try:
-            reading.refuse_links(path.parent)
             return html.figure(reading.read_bytes(path, _LARGEST_PICTURE), caption, style)
         except (NcsnxError, OSError) as error:
             self.problems.append(f"{path}: {error}")

@@ -4,7 +4,7 @@
 
 The layout is that of a model repository on the Hugging Face Hub, so the folder can be uploaded as it is. ncsnx reads
 only `config.json`, which carries a digest of itself, and `model.safetensors`, whose sha256 is in `config.json`. The
-card and the picture are for people and may be edited. Nothing in the folder is executed, and no link is followed.
+card and the picture are for people and may be edited. Nothing in the folder is executed.
 """
 
 import errno
@@ -26,12 +26,11 @@ from ncsnx.config.strict.complaints import StructureError
 from ncsnx.config.strict.fields import OMITTED, VERSION
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.quantities import counted
-from ncsnx.runs.checkpoints.weight_sizes import size_problem
 from ncsnx.runs.plugins import Plugin, plugin_hints, plugins_of
 from ncsnx.spelling import A_DIR, argument
 from ncsnx.storage import atomic, reading
-from ncsnx.storage.documents.document import document, document_bytes, parse_document
-from ncsnx.storage.parsing import read_json
+from ncsnx.storage.documents import document, document_bytes, parse_document
+from ncsnx.storage.reading import read_json
 from ncsnx.version import __version__
 
 CONFIG, MODEL, CARD, PICTURE = "config.json", "model.safetensors", "README.md", "samples.png"
@@ -41,6 +40,8 @@ FORMAT: Literal["ncsnx-export"] = "ncsnx-export"
 FORMAT_VERSION = 1
 MOST_CONFIG_BYTES = 1 << 20
 """Largest config.json that is read; real ones are far smaller."""
+_HEADER_BYTES = 2**20
+"""Largest header of a model file; it takes some 150 bytes per tensor."""
 
 Weights = Literal["ema", "raw"]
 
@@ -49,13 +50,6 @@ _UNCHANGED_COPY = "get an unchanged copy of the exported folder"
 _FAULTS = {
     errno.ENOENT: ("is missing", [Hint(_NEW_COPY)]),
     errno.ENOTDIR: ("is missing", [Hint(_NEW_COPY)]),
-    errno.ELOOP: (
-        "is a symbolic link, and those are not followed",
-        [
-            Hint("copy the folder without links", "cp -rL FOLDER COPY"),
-            Hint("or download it without links", "hf download REPOSITORY --local-dir DIR"),
-        ],
-    ),
     errno.ENODEV: ("is not a regular file", [Hint(_NEW_COPY)]),
 }
 
@@ -91,6 +85,24 @@ class ExportConfig:
     def to_bytes(self) -> bytes:
         """The file's content: readable JSON with a digest of its canonical form."""
         return document_bytes(self)
+
+    def size_problem(self) -> str | None:
+        """The problem with the declared size of model.safetensors, in words that follow its path, or None.
+
+        The bytes of a network follow from its experiment, so that a file that declares more is neither read nor hashed.
+        None also if the network can't be built here, which is reported where it is needed.
+        """
+        from ncsnx.config.variants import load_plugins
+        from ncsnx.networks.construction import meta_network  # here, since it imports torch
+
+        try:
+            load_plugins("ncsnx.runtime")
+            values = sum(tensor.nbytes for tensor in meta_network(self.experiment).state_dict().values())
+        except NcsnxError:
+            return None
+        if values <= self.model_bytes <= values + _HEADER_BYTES:
+            return None
+        return f"has {counted(self.model_bytes, 'byte')}; the weights of the experiment's network have {values:,}"
 
     @classmethod
     def from_bytes(cls, written: bytes, path: Path | str) -> "ExportConfig":
@@ -146,7 +158,7 @@ class Export:
     def model_content(self, config: ExportConfig) -> bytes:
         """Content of model.safetensors, read once and checked against its sha256 in `config`. Raises NcsnxError."""
         path = self.path / MODEL
-        if (problem := size_problem(config.experiment, MODEL, config.model_bytes)) is not None:
+        if (problem := config.size_problem()) is not None:
             raise NcsnxError(f"{path} {problem}", self._remedy(_UNCHANGED_COPY))
         with _readable(path), reading.opened(path) as file:
             size = os.fstat(file.fileno()).st_size

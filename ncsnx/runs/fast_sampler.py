@@ -14,9 +14,8 @@ from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted, percent, with_error
 from ncsnx.runs.folder import Run
 from ncsnx.runs.score_files import Row, value
-from ncsnx.storage import atomic, reading
-from ncsnx.storage.documents.document import document
-from ncsnx.storage.documents.document_files import read_document, write_document
+from ncsnx.storage import atomic
+from ncsnx.storage.documents import document, read_document, write_document
 
 FAST_FILE, TRIALS = "fast.json", "trials.jsonl"
 MOST_BROKEN = 0.1
@@ -87,7 +86,6 @@ def is_no_worse(row: Row, own: Row) -> bool:
 def write_fast(run: Run, found: FastSampler) -> Path:
     """Stores the recommendation in the run and replaces an earlier one. Raises NcsnxError."""
     path = run.compare / FAST_FILE
-    reading.refuse_links(run.compare)
     with atomic.reporting(run.compare):
         run.compare.mkdir(exist_ok=True)
     write_document(path, found)
@@ -97,7 +95,6 @@ def write_fast(run: Run, found: FastSampler) -> Path:
 def read_fast(run: Run) -> FastSampler:
     """The recommendation stored in the run. Raises NcsnxError if there is none or it is invalid."""
     path = run.compare / FAST_FILE
-    reading.refuse_links(run.compare)
     try:
         return read_document(path, FastSampler)
     except FileNotFoundError as error:

@@ -1,8 +1,6 @@
 """The folder of a run: its layout, how it is created and how it is found."""
 
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -26,10 +24,7 @@ from ncsnx.runs.origins import Origins
 from ncsnx.runs.plugins import Plugin, plugin_hints, plugins_of
 from ncsnx.spelling import A_NAME, argument
 from ncsnx.storage import atomic
-from ncsnx.storage.documents.document import document, document_bytes
-from ncsnx.storage.documents.document_files import read_document, write_document
-from ncsnx.storage.locks.flock_support import require_flock
-from ncsnx.storage.reading import refuse_links
+from ncsnx.storage.documents import document, document_bytes, read_document, write_document
 
 
 @document("a run's configuration")
@@ -210,7 +205,6 @@ class Run:
                     atomic.write_new(folder / path.name, content, shown=path)
                 with atomic.reporting(run.checkpoints):
                     (folder / run.checkpoints.name).mkdir()
-                    require_flock(folder / run.config_path.name, shown=run.path)  # before anything is left behind
         except NcsnxError as error:
             if run.path.exists():
                 raise NcsnxError(
@@ -251,16 +245,6 @@ class Run:
             if hints := plugin_hints(self.config_path):
                 raise NcsnxError(error.message, *hints) from error
             raise
-
-
-@contextmanager
-def appending(run: Run) -> Iterator[None]:
-    """Adds the command to type to the error of a block that can't append to a hard-linked file of the run."""
-    try:
-        yield
-    except atomic.HardLinkedError as error:
-        hint = Hint("make it a separate file", f"ncsnx doctor {run.typed} --repair")
-        raise NcsnxError(str(error), hint) from error
 
 
 def open_run(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool = True) -> Run:
@@ -357,8 +341,7 @@ def list_runs(runs_folder: Path) -> list[tuple[str, Run | Export | str]]:
 
 
 def open_results(folder: Path, place: Path) -> Path:
-    """Makes the folder `place` for results if it doesn't exist; links aren't followed. Raises NcsnxError."""
-    refuse_links(folder, place)
+    """Makes the folder `place` for results if it doesn't exist. Raises NcsnxError."""
     with atomic.reporting(place):
         place.mkdir(parents=True, exist_ok=True)
     return place

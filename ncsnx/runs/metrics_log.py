@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 
 from ncsnx.errors import NcsnxError
-from ncsnx.runs.folder import Run, appending
+from ncsnx.runs.folder import Run
 from ncsnx.storage import atomic
 from ncsnx.storage.json_lines import append_record, read_records, records_with_lines
 
@@ -27,8 +27,7 @@ class MetricsLog:
         plain = {name: _finite(value, name, nonfinite) for name, value in record.items()}
         if nonfinite:
             plain["nonfinite"] = nonfinite
-        with appending(self.run):
-            append_record(self.run.metrics_path, plain)
+        append_record(self.run.metrics_path, plain)
 
     def read(self) -> list[dict[str, Any]]:
         """All records in order, without a torn last line. Raises NcsnxError for any other invalid line."""

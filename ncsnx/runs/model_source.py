@@ -5,9 +5,9 @@ from typing import TypeAlias
 
 from ncsnx.errors import UsageError
 from ncsnx.hub.hub_address import is_hub_address, parse_hub_address
-from ncsnx.runs.checkpoints.manifest import wanted_step
 from ncsnx.runs.exported import Export, is_export
 from ncsnx.runs.folder import Run, locate
+from ncsnx.runs.manifest import wanted_step
 from ncsnx.spelling import parameter
 from ncsnx.work import SILENT, Work
 

@@ -5,8 +5,7 @@ from pathlib import Path
 import attrs
 
 from ncsnx.config.strict.fields import REST, VERSION
-from ncsnx.storage.documents.document import document
-from ncsnx.storage.documents.document_files import read_document
+from ncsnx.storage.documents import document, read_document
 
 MEASURED = "measured on the training set"
 """Origin of values that an experiment leaves open."""

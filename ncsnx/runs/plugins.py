@@ -13,7 +13,7 @@ from ncsnx.config.variants import Config
 from ncsnx.errors import Hint
 from ncsnx.registering import entry_points_of
 from ncsnx.storage import reading
-from ncsnx.storage.parsing import read_json
+from ncsnx.storage.reading import read_json
 
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+!-]{0,99}")
 """Names and versions of distributions, which mean nothing to a shell."""

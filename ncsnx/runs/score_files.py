@@ -27,8 +27,7 @@ from ncsnx.quantities import counted, number
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import names_a_file_everywhere
 from ncsnx.storage import atomic, reading
-from ncsnx.storage.documents.document import document
-from ncsnx.storage.documents.document_files import read_document, write_document
+from ncsnx.storage.documents import document, read_document, write_document
 
 SCORES = "scores.json"
 TABLE = "scores.csv"
@@ -112,7 +111,6 @@ class ScoreFile:
     @classmethod
     def open(cls, folder: Path, protocol: Mapping[str, Any], metric: str = "", caption: str = "") -> Self:
         """The sweep of this protocol in `folder`, which need not exist. Raises NcsnxError for a damaged file."""
-        reading.refuse_links(folder.parent, folder)
         try:
             found = cls.read(folder)
         except FileNotFoundError:
@@ -254,7 +252,7 @@ def best_checkpoint(run: Run, is_there: Callable[[int, str], bool]) -> Best | No
 def sweep_folders(place: Path) -> list[Path]:
     """Folders of sweeps in `place`, such as a run's fid/, by name; empty if it doesn't exist. Raises NcsnxError."""
     try:
-        return [entry.path for entry in reading.entries(place) if entry.kind == "folder"]
+        return sorted(path for path in place.iterdir() if path.is_dir())
     except FileNotFoundError:
         return []
     except OSError as error:

@@ -9,11 +9,10 @@ from typing import Any
 import attrs
 
 from ncsnx.config.strict.fields import OMITTED, VERSION
-from ncsnx.runs.folder import Run, appending
+from ncsnx.runs.folder import Run
 from ncsnx.runs.git_patches import GitSource, GitState, recorded_state
 from ncsnx.runs.plugins import Plugin, plugins_of
-from ncsnx.storage.documents.document import document
-from ncsnx.storage.documents.document_files import append_document, read_document_lines
+from ncsnx.storage.documents import append_document, document, read_document_lines
 from ncsnx.storage.process import ProcessNote, this_process
 
 _PACKAGES = (
@@ -93,8 +92,7 @@ def append_segment(
         plugins=plugins_of(run.experiment()),
         imported=imported,
     )
-    with appending(run):
-        append_document(run.segments_path, segment)
+    append_document(run.segments_path, segment)
 
 
 def read_segments(run: Run) -> list[Segment]:

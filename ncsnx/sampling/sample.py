@@ -40,7 +40,6 @@ from ncsnx.sampling.score_model import ScoreModel
 from ncsnx.sampling.start_images import StartImages
 from ncsnx.spelling import A_DIR, argument, parameter
 from ncsnx.storage.process import this_process
-from ncsnx.storage.reading import refuse_links
 from ncsnx.work import Advance, ignore_progress
 
 if TYPE_CHECKING:
@@ -100,8 +99,8 @@ def draw(
 def default_folder(model: ScoreModel, request: SampleRequest, task: "Task | None" = None) -> Path:
     """Default folder of the samples, named by step, number, seed, sampler and a hash of the protocol.
 
-    It is in samples/ of a run or, since an exported model is never changed, in ./samples/NAME. Raises NcsnxError if the
-    run's samples/ is a symbolic link, or if ./samples is inside the exported folder.
+    It is in samples/ of a run or, since an exported model is never changed, in ./samples/NAME. Raises UsageError if
+    ./samples is inside the exported folder.
     """
     mark = digest(
         {
@@ -117,9 +116,7 @@ def default_folder(model: ScoreModel, request: SampleRequest, task: "Task | None
         kind = f"{task.name}-{kind}"
     place = _samples_place(model.source)
     sampler = tag_of(type(model.experiment.sampler))
-    folder = place / f"{step_name(model.step)}-{kind}-seed{request.seed}-{sampler}-{mark}"
-    refuse_links(place, folder)
-    return folder
+    return place / f"{step_name(model.step)}-{kind}-seed{request.seed}-{sampler}-{mark}"
 
 
 def protocol(model: ScoreModel, request: SampleRequest, task: "Task | None" = None) -> dict[str, Any]:
@@ -253,11 +250,6 @@ def fill(
 
 def _samples_place(source: Source) -> Path:
     if isinstance(source, Run):
-        if source.samples.is_symlink():
-            raise NcsnxError(
-                f"{source.samples} is a symbolic link, which is not followed",
-                Hint("choose a folder", adds=argument("out", A_DIR)),
-            )
         return source.samples
     place = Path("samples") / source.name
     if place.resolve().is_relative_to(source.path.resolve()):

@@ -24,15 +24,14 @@ from ncsnx.config.strict.complaints import NewerVersionError, StructureError
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.images import UNIT, Window, grid, save_film, save_mp4, save_png, square_columns, to_uint8
 from ncsnx.quantities import counted
-from ncsnx.runs.checkpoints.tensor_file import header_bytes
+from ncsnx.runs.checkpoint import header_bytes
 from ncsnx.runs.records.sample_record import PROTOCOL_FILE, SAMPLES_FILE, SampleRecord
 from ncsnx.spelling import A_DIR, argument
 from ncsnx.storage import reading
 from ncsnx.storage.atomic import replacement, reporting, write_json
-from ncsnx.storage.documents.document import document_of
-from ncsnx.storage.documents.document_files import write_document
-from ncsnx.storage.parsing import read_json
+from ncsnx.storage.documents import document_of, write_document
 from ncsnx.storage.parts import NewParts, Part, done_indices, read_parts, read_row, write_part
+from ncsnx.storage.reading import read_json
 
 GRID_IMAGES = 100
 """Most images that the grid and the frames show."""
@@ -101,7 +100,6 @@ class SampleFolder:
         NcsnxError, without changing anything, for a folder with other files and, without `overwrite`, for samples of
         another protocol and a damaged record.
         """
-        self._refuse_links()
         there = self._recorded()
         if there is not None and overwrite:
             self._remove_ours(there)
@@ -198,12 +196,6 @@ class SampleFolder:
         """Number of the indices that are shown."""
         return sum(index < self.shown for index in indices)
 
-    def _refuse_links(self) -> None:
-        # links in a folder that somebody else made must not redirect our writes or removals
-        for path in (self._parts, self.path / "images", self.path / "frames"):
-            if path.is_symlink():
-                raise NcsnxError(f"{path} is a symbolic link, which is not followed", _another_folder())
-
     def _record(self, samples_sha256: str | None = None) -> SampleRecord:
         complete = samples_sha256 is not None
         return SampleRecord(protocol=self.protocol, made=self.made, complete=complete, samples_sha256=samples_sha256)
@@ -264,8 +256,7 @@ class SampleFolder:
                 path.unlink(missing_ok=True)
 
     def _verify(self, record: SampleRecord) -> None:
-        most = self.count * self.columns * math.prod(self.shape) * 4 + reading.HEADER_LIMIT
-        if _sha256(self.samples_path, most) != (record.samples_sha256 or ""):
+        if _sha256(self.samples_path) != (record.samples_sha256 or ""):
             raise NcsnxError(
                 f"{self.samples_path} is damaged: its sha256 is not the one in {self._record_path}",
                 Hint("make the samples again", adds=argument("overwrite", True)),
@@ -349,10 +340,10 @@ def _is_ours(relative: Path) -> bool:
     return _OURS.fullmatch(name.as_posix()) is not None
 
 
-def _sha256(path: Path, most_bytes: int) -> str | None:
-    """sha256 of a file; None if it can't be read: missing, a symbolic link, not a regular file, too large."""
+def _sha256(path: Path) -> str | None:
+    """sha256 of a file; None if it can't be read."""
     try:
-        return reading.sha256_of(path, most_bytes)
+        return reading.sha256_of(path)
     except OSError:
         return None
 

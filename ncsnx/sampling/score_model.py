@@ -26,12 +26,11 @@ from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.networks import ScoreFunction, empty_network, load_weights, prepare
 from ncsnx.notebooks import heading, remark
 from ncsnx.quantities import counted, number
-from ncsnx.runs.checkpoints import checkpoint
-from ncsnx.runs.checkpoints.checkpoint import ImportedFrom
-from ncsnx.runs.checkpoints.manifest import read_manifest, resolve_checkpoint
-from ncsnx.runs.checkpoints.weight_sizes import weight_sizes
+from ncsnx.runs import checkpoint
+from ncsnx.runs.checkpoint import ImportedFrom
 from ncsnx.runs.exported import MODEL, Export, Weights
 from ncsnx.runs.folder import Run
+from ncsnx.runs.manifest import read_manifest, resolve_checkpoint
 from ncsnx.runs.model_source import Source, check_checkpoint, open_source
 from ncsnx.runs.names import runs_folder
 from ncsnx.runtime import Runtime
@@ -319,7 +318,7 @@ def _of_run(run: Run, ckpt: int | str | None) -> SavedWeights:
     experiment = run.experiment()
     folder = resolve_checkpoint(run, "latest" if ckpt is None else ckpt)
     weights, part = weights_of(experiment)
-    saved = checkpoint.read_checkpoint(folder, [part], weight_sizes(experiment))
+    saved = checkpoint.read_checkpoint(folder, [part])
     if saved.state.get("identity") != identity(experiment):
         raise NcsnxError(f"{folder} does not belong to {run.config_path}: it was trained by another experiment")
     return SavedWeights(

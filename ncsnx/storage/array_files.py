@@ -27,8 +27,7 @@ from numpy.typing import NDArray
 from ncsnx.config.checks import quoted, shortened
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted
-from ncsnx.storage.free_memory import SHARE, available_memory
-from ncsnx.storage.process import in_utf8
+from ncsnx.storage.process import SHARE, available_memory, in_utf8
 from ncsnx.storage.reading import opened, sha256
 from ncsnx.storage.zips import FEW, ZIP_MAGIC, open_zip
 
@@ -542,7 +541,7 @@ def _in_words(shape: tuple[int | str, ...]) -> str:
 def _opened(path: Path) -> Iterator[BufferedReader]:
     """A regular file. Raises NcsnxError if it's empty or can't be read."""
     try:
-        with opened(path, follows_links=True) as file:
+        with opened(path) as file:
             if os.fstat(file.fileno()).st_size == 0:
                 raise NcsnxError(f"{in_utf8(path)}: is empty; get a complete copy")
             yield file

@@ -6,7 +6,6 @@ import os
 import re
 import secrets
 import shutil
-import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedRandom
@@ -18,8 +17,6 @@ from ncsnx.quantities import counted
 
 # see temporary_sibling
 _TEMPORARY = re.compile(r"\.(.+)\.tmp-[0-9]+-[0-9a-f]{8}")
-# names under which NFS and FUSE keep a removed file while a process on this machine has it open ("silly rename")
-_STILL_OPEN = re.compile(r"\.(?:nfs|fuse_hidden)[0-9a-f]{8,}")
 _UNSYNCED = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
 _ADVICE = {
     errno.ENOSPC: "free some space",
@@ -33,10 +30,6 @@ _ADVICE = {
 }
 
 
-class HardLinkedError(NcsnxError):
-    """Refusal to append to a file with several hard links, since its content would change under all names."""
-
-
 @contextmanager
 def reporting(path: Path, size: int | None = None) -> Iterator[None]:
     """Turns an OSError of the block into an NcsnxError with `path`, `size` (bytes to write) and the reason."""
@@ -44,8 +37,6 @@ def reporting(path: Path, size: int | None = None) -> Iterator[None]:
         yield
     except OSError as error:
         what = str(path) if size is None else f"{path} ({counted(size, 'byte')})"
-        if isinstance(error, _HardLinkedOSError):
-            raise HardLinkedError(f"cannot write {what}: {error.strerror}") from error
         advice = _ADVICE.get(error.errno or 0, "fix the cause")
         raise NcsnxError(
             f"cannot write {what}: {error.strerror or error}; {advice}, then repeat the command"
@@ -71,27 +62,15 @@ def whole_name(name: str) -> str | None:
 
 def debris(folder: Path) -> list[Path]:
     """Unfinished files and folders in `folder`, left by killed writers or being written now."""
-    return [entry for entry in sorted(folder.iterdir()) if is_temporary(entry.name)]
-
-
-def is_still_open(name: str) -> bool:
-    """Whether a network file system keeps a removed file under this name, until no process has it open."""
-    return _STILL_OPEN.fullmatch(name) is not None
+    return [path for path in sorted(folder.iterdir()) if is_temporary(path.name)] if folder.is_dir() else []
 
 
 def remove_tree(folder: Path) -> None:
-    """Removes a folder and all that it holds; its name is free afterwards. Raises OSError.
-
-    On network file systems, files that are still open may keep it under a temporary name: see `debris`.
-    """
+    """Removes a folder and all that it holds; its name is free at once. Raises OSError."""
     gone = folder if is_temporary(folder.name) else temporary_sibling(folder)
     if gone != folder:
         folder.rename(gone)
-    try:
-        shutil.rmtree(gone)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EBUSY):
-            raise
+    shutil.rmtree(gone)
 
 
 def sync_folder(folder: Path) -> None:
@@ -234,20 +213,8 @@ def append_line(path: Path, line: str) -> None:
             sync_folder(path.parent)
 
 
-class _HardLinkedOSError(OSError):
-    """See HardLinkedError."""
-
-
 def _open_to_append(path: Path) -> int:
-    # in an untrusted run, the file may be a symbolic link, or a pipe, which would wait for a reader
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
-    found = os.fstat(descriptor)
-    if stat.S_ISREG(found.st_mode) and found.st_nlink <= 1:
-        return descriptor
-    os.close(descriptor)
-    if not stat.S_ISREG(found.st_mode):
-        raise OSError(errno.ENODEV, "is not a regular file")
-    raise _HardLinkedOSError(errno.EMLINK, f"it has {counted(found.st_nlink, 'name')} (hard links)")
+    return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
 
 
 def _extend(descriptor: int, start: int, content: bytes, sync: bool = False) -> None:

@@ -1,18 +1,28 @@
-"""The cache folder, for expensive files that can be computed or downloaded again."""
+"""The cache folder, for expensive files that can be computed or downloaded again.
 
-from collections.abc import Iterator
+Results of a pass over a whole data set are in KIND/DIGEST/found.json, with a digest of their own; a damaged file counts
+as missing.
+"""
+
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
+from ncsnx.config.canonical import digest
 from ncsnx.paths import folder_of
-from ncsnx.storage import atomic
-from ncsnx.storage.locks.flock_support import require_flock
+from ncsnx.storage import atomic, reading
+from ncsnx.storage.documents import find_document, write_document
 from ncsnx.work import Work
 
+T = TypeVar("T")
+
 _LOCK = ".lock"
+_FILE = "found.json"
+_SCHEMA_VERSION = 1
 _POLL_S = 0.2
 
 
@@ -34,7 +44,6 @@ def cache_lock(folder: Path, what: str, work: Work) -> Iterator[None]:
     lock = FileLock(folder / _LOCK)
     with atomic.reporting(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        require_flock(folder / _LOCK)
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -49,3 +58,32 @@ def cache_lock(folder: Path, what: str, work: Work) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def finding_place(kind: str, key: Any, cache: Path | None = None) -> Path:
+    """Folder of the finding with `key` (JSON). cache: the cache folder, by default the user's."""
+    return cache_folder(cache) / kind / digest({"schema_version": _SCHEMA_VERSION, "key": key})
+
+
+def cached(
+    place: Path,
+    cls: type[T],
+    find: Callable[[], T],
+    what: str,
+    work: Work,
+    still_true: Callable[[T], bool] = lambda record: True,
+    *,
+    refresh: bool = False,
+) -> T:
+    """The document of class `cls` in the folder `place`, else the one that `find` returns, which is then cached.
+
+    A cached document is used only if `still_true` accepts it, and never with `refresh`. what: its name, for messages.
+    Raises NcsnxError if the cache can't be written.
+    """
+    with cache_lock(place, what, work):
+        known = None if refresh else find_document(place / _FILE, cls, reading.RECORDS_LIMIT)
+        if known is not None and still_true(known):
+            return known
+        record = find()
+        write_document(place / _FILE, record)
+        return record

@@ -8,7 +8,7 @@ from typing import Any
 
 from ncsnx.errors import AdvisedError, NcsnxError
 from ncsnx.storage import atomic, reading
-from ncsnx.storage.parsing import parse_json
+from ncsnx.storage.reading import parse_json
 
 TAIL_BYTES = 2**18
 """Bytes that `last_records` and `first_record` read at most."""

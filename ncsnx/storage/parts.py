@@ -56,7 +56,7 @@ def is_part(name: str) -> bool:
 def read_part(path: Path) -> Part | None:
     """One part; None if there is none, or it is torn. Its indices and tensors are unchecked."""
     try:
-        with opened(path):  # refuses symbolic links and pipes
+        with opened(path):  # refuses pipes
             pass
         tensors = safetensors.torch.load_file(path)
     except (SafetensorError, OSError, RuntimeError):
@@ -175,7 +175,7 @@ def _indices(path: Path) -> Tensor:
 def _read_head(path: Path, count: int) -> _Head | None:
     """Indices and shapes of a part; None if it is torn or has more than `count` indices."""
     try:
-        with opened(path):  # refuses symbolic links, and pipes, on which safetensors would wait forever
+        with opened(path):  # refuses pipes, on which safetensors would wait forever
             pass
         with safe_open(path, framework="pt") as file:  # refuses a file whose size doesn't match its header
             names = set(file.keys()) - {_INDICES}

@@ -34,7 +34,7 @@ def open_zip(file: BufferedReader, most: int) -> zipfile.ZipFile:
 def is_zip(path: Path) -> bool:
     """Whether a regular file has the end record of a zip; False also if it can't be read."""
     try:
-        with opened(path, follows_links=True) as file:
+        with opened(path) as file:
             return zipfile.is_zipfile(file)
     except OSError:
         return False

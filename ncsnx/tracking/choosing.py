@@ -9,8 +9,7 @@ from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.runs.folder import Run, open_results
 from ncsnx.runs.records.tracker_records import MOST_TRACKERS, TrackerChoice, choice_path
 from ncsnx.spelling import argument, parameter
-from ncsnx.storage.documents.document_files import read_document, write_document
-from ncsnx.storage.reading import refuse_links
+from ncsnx.storage.documents import read_document, write_document
 from ncsnx.tracking.tracker import RegisteredTracker, all_trackers, find_tracker
 
 
@@ -35,7 +34,6 @@ def recorded_trackers(run: Run) -> tuple[tuple[str, ...], list[str]]:
     Raises NcsnxError for a link.
     """
     path = choice_path(run)
-    refuse_links(run.trackers, path)
     try:
         tags = read_document(path, TrackerChoice).trackers
     except FileNotFoundError:

@@ -23,7 +23,7 @@ from ncsnx.runs.names import step_of
 from ncsnx.runs.records.tracker_records import TrackerNotes, notes_path
 from ncsnx.runs.score_files import ScoreFile, sweep_folders, value
 from ncsnx.storage import atomic
-from ncsnx.storage.documents.document_files import read_document, write_document
+from ncsnx.storage.documents import read_document, write_document
 from ncsnx.storage.json_lines import RecordFollower
 from ncsnx.tracking.choosing import known_tracker
 from ncsnx.tracking.tracker import Scalar, TrackedRun

@@ -12,18 +12,17 @@ from ncsnx.config.differences import ABSENT, Difference, differences, shown
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.ranks.rank_group import ALONE, RankGroup
-from ncsnx.runs.checkpoints.leftovers import remove_debris
-from ncsnx.runs.checkpoints.manifest import OPTIMIZER
 from ncsnx.runs.folder import Run
 from ncsnx.runs.git_patches import GitSource
 from ncsnx.runs.names import step_name
 from ncsnx.runs.origins import Origins
 from ncsnx.runs.plugins import plugins_of
 from ncsnx.runs.resuming import Resumption, resumption
+from ncsnx.runs.retention import remove_debris
 from ncsnx.runs.segments import append_segment, last_training, versions
 from ncsnx.runtime import UNRECORDED, Runtime
 from ncsnx.spelling import argument
-from ncsnx.storage.documents.document_files import write_document
+from ncsnx.storage.documents import write_document
 from ncsnx.training.training_state import TrainingState
 
 
@@ -65,9 +64,8 @@ def begin(
     """Loads the run's newest sound checkpoint, if any, into `state`. The caller holds the lock, or rank 0 of `ranks`.
 
     Removes what killed processes left half written or half removed. Records the segment, the changed values and their
-    origins, and the git state of `source`. Returns warnings: checkpoints that are unsound or have lost their optimizer
-    state, and a changed runtime, which ends bit-identity. Raises NcsnxError, with nothing else changed, if retention
-    removed the optimizer state of the newest sound checkpoint or if no sound checkpoint is left.
+    origins, and the git state of `source`. Returns warnings: unsound checkpoints, and a changed runtime, which ends
+    bit-identity. Raises NcsnxError, with nothing else changed, if no sound checkpoint is left.
     """
     found = ranks.first(lambda: _resumption(run))
     step = found.step
@@ -79,10 +77,6 @@ def begin(
             f"checkpoint of step {bad:,} is unsound ({why}); falling back to step {step:,}"
             for bad, why in found.unsound
         ]
-        warnings += [
-            f"checkpoint of step {bad:,} cannot be resumed from ({OPTIMIZER} is missing); falling back to step {step:,}"
-            for bad in found.untrainable
-        ]
         warnings += ranks.first(lambda: _runtime_warnings(run, runtime))
     ranks.first(lambda: _record(run, state, changes, origins, runtime, note, source))
     return warnings
@@ -90,10 +84,7 @@ def begin(
 
 def _resumption(run: Run) -> Resumption:
     remove_debris(run)
-    found = resumption(run)
-    if found.refusal is not None:
-        raise NcsnxError(found.refusal, *found.hints)
-    return found
+    return resumption(run)
 
 
 def _record(

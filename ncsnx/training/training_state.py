@@ -14,8 +14,7 @@ from ncsnx.config.codec import identity
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.networks import ScoreFunction, build_network, load_weights, prepare
-from ncsnx.runs.checkpoints import checkpoint
-from ncsnx.runs.checkpoints.weight_sizes import weight_sizes
+from ncsnx.runs import checkpoint
 from ncsnx.runtime import Runtime
 from ncsnx.spelling import A_NAME, argument
 from ncsnx.training.ema import WeightAverage
@@ -63,7 +62,7 @@ class TrainingState:
 
     def load(self, folder: Path) -> None:
         """Loads a checkpoint and verifies every file. Raises NcsnxError if it belongs to another experiment."""
-        saved = checkpoint.read_checkpoint(folder, sizes=weight_sizes(self.experiment))
+        saved = checkpoint.read_checkpoint(folder)
         if saved.state.get("identity") != identity(self.experiment):
             raise NcsnxError(f"{folder} belongs to another experiment: its identity is not this run's")
         load_weights(self.network, saved.model, str(folder))

@@ -23,8 +23,8 @@ from typing import Any
 import attrs
 
 from ncsnx.config.experiment import Experiment
-from ncsnx.runs.checkpoints.manifest import checkpoints
 from ncsnx.runs.folder import Run
+from ncsnx.runs.manifest import checkpoints
 
 FORMATS = ("fp32", "bf16")
 SAMPLERS = ("cas", "ald")

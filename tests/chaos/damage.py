@@ -8,9 +8,9 @@ from pathlib import Path
 import attrs
 
 from ncsnx.errors import NcsnxError
-from ncsnx.runs.checkpoints import checkpoint
-from ncsnx.runs.checkpoints.manifest import UnsoundError
+from ncsnx.runs import checkpoint
 from ncsnx.runs.folder import Run
+from ncsnx.runs.manifest import UnsoundError
 from ncsnx.runs.names import step_name
 from ncsnx.runs.resuming import resumption
 from ncsnx.sampling.score_model import load

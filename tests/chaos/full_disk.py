@@ -25,9 +25,9 @@ from tests.cli.command import REPOSITORY
 from tests.training.tiny import CPU, Result, damage, files, steps_of, training
 
 TRAIN = training("steps=6", "checkpoint_every=3")
-RETAIN = training("steps=9", "checkpoint_every=3", "retention.keep_last=2", "retention.optimizer_last=1")
+RETAIN = training("steps=9", "checkpoint_every=3", "retention.keep_last=2")
 RESUME = [
-    *training("steps=9", "checkpoint_every=3", "retention.optimizer_last=1", "snapshots=none"),
+    *training("steps=9", "checkpoint_every=3", "retention.keep_last=2", "snapshots=none"),
     f"note={'long ' * 1_000}",  # so that config.json takes more pages than origins.json, which is written before it
 ]
 """Overrides to resume a run of TRAIN: more steps, and other values that may change."""

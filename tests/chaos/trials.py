@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from ncsnx.errors import NcsnxError
-from ncsnx.runs.checkpoints.manifest import checkpoints, verify
 from ncsnx.runs.folder import Run
+from ncsnx.runs.manifest import checkpoints, verify
 from ncsnx.runs.names import step_name
 from tests.cli.command import REPOSITORY
 from tests.training.tiny import Result, events, files, saved, start, steps_of, training

@@ -205,14 +205,14 @@ TYPED: dict[str, tuple[list[str], str]] = {
         "no experiment is named 'zzz'; known experiments: own, two-a, two-b, bedroom128",
     ),
     "an empty name": (["show", ""], "NAME: '' is empty: expected a name or a path"),
-    "a name that is too long": (["show", "x" * 5000], "xx… (5,002 characters) is too long for a name or a path"),
+    "a name that is too long": (["show", "x" * 5000], "xx… (5,002 characters) is too long for a name"),
     "a file that is not there": (
         ["show", "experiments/owm.py"],
         "no such experiment file; did you mean experiments/own.py?",
     ),
     "a file whose name is too long": (
         ["show", "x" * 5000 + ".py"],
-        "xx… (5,005 characters) is too long for a name or a path",
+        "xx… (5,005 characters) is too long for a name",
     ),
     "a file with several": (
         ["show", "experiments/two.py"],

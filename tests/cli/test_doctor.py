@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ncsnx.runs.checkpoints.manifest import read_manifest, verify
-from ncsnx.runs.checkpoints.removal import remove_optimizer_state
 from ncsnx.runs.folder import Run
+from ncsnx.runs.manifest import verify
 from ncsnx.runs.writer_lock import writer_lock
 from tests.cli.command import REPOSITORY
 from tests.runs.kept import as_nobody, tree
@@ -28,7 +27,7 @@ from tests.training.tiny import (
     training,
 )
 
-KEEP = ("retention.keep_last=2", "retention.optimizer_last=1", "snapshots=none")
+KEEP = ("retention.keep_last=2", "snapshots=none")
 
 KILLED_IN_RETENTION = """
 import os, signal, sys
@@ -110,23 +109,6 @@ def test_what_was_repaired_is_counted_and_training_goes_on_as_if_nothing_had_bee
     assert saved(run, 12) == saved(run_in(trained), 12)
 
 
-def test_what_a_backup_linked_is_told_with_the_command_that_helps_and_repaired_notes_are_counted_once(
-    workplace: Path,
-) -> None:
-    run = run_in(workplace)
-    for name in ("segments.jsonl", "metrics.jsonl"):
-        os.link(run / name, workplace / name)
-    (run / "mine.txt").touch()
-    refused = command(*training(), folder=workplace)
-    assert refused.code == 1
-    first, to_type = refused.err.partition("error: ")[2].splitlines()
-    assert first.endswith("it has 2 names (hard links).")
-    assert to_type == "  make it a separate file:  ncsnx doctor digits --repair"
-    result = command(*to_type.split()[-3:], folder=workplace)
-    assert "runs/digits is sound: 2 findings repaired, 0 findings left, 1 note\n" in result.err
-    assert command(*training(), folder=workplace).code == 0
-
-
 def test_after_a_repair_took_the_only_checkpoint_training_is_refused_and_metrics_stay(workplace: Path) -> None:
     run = run_in(workplace)
     for step in (4, 8, 12):
@@ -165,14 +147,13 @@ def test_while_a_trainer_runs_it_is_named_and_repair_is_refused(workplace: Path)
 @pytest.mark.parametrize("name", ["[bold red]x", "[", "a\x1b[31mb", "two\nlines", "\udcff"])
 def test_names_in_a_run_stay_inert(workplace: Path, name: str) -> None:
     (run_in(workplace) / name).write_text("theirs")
-    (checkpoint(run_in(workplace), 4) / name).write_text("theirs")
     result = command("doctor", "digits", folder=workplace)
     assert result.code == 0
-    assert len(result.out.splitlines()) == 2
+    assert len(result.out.splitlines()) == 1
     assert "\x1b" not in result.out
     if name.startswith("["):
-        assert result.out.count(name) == 2
-    assert len(json.loads(command("doctor", "digits", "--json", folder=workplace).out)["findings"]) == 2
+        assert result.out.count(name) == 1
+    assert len(json.loads(command("doctor", "digits", "--json", folder=workplace).out)["findings"]) == 1
 
 
 def test_on_a_terminal_names_stay_inert_too(workplace: Path) -> None:
@@ -237,7 +218,7 @@ sys.exit(app(["doctor", "./runs/digits"], standalone_mode=False))
     assert "Traceback" not in result.stderr
     rows = [re.split(r"\s+", line)[:2] for line in result.stdout.splitlines()]
     for place in ("samples", "checkpoints/step-00000004", "fid/first"):
-        assert ["unreadable", place] in rows
+        assert ["damaged", place] in rows
 
 
 def test_retention_is_said_then_followed_and_changes_no_weight(trained: Path, tmp_path: Path) -> None:
@@ -245,11 +226,10 @@ def test_retention_is_said_then_followed_and_changes_no_weight(trained: Path, tm
     assert result.code == 0
     run = run_in(tmp_path)
     assert steps_of(run) == [12, 16]
-    assert not read_manifest(checkpoint(run, 12)).is_trainable
     warnings = [line for line in result.err.splitlines() if line.startswith("warning: ")]
     assert warnings[0].startswith("warning: retention removes nothing now; after each checkpoint it keeps ")
-    assert "the best checkpoint and the last 2, and only the last optimizer state" in warnings[0]
-    assert "retention removed the checkpoint of step 8 and the optimizer state of step 12" in result.err
+    assert "the best checkpoint and the last 2" in warnings[0]
+    assert "retention removed the checkpoint of step 8" in result.err
     model, ema = (saved(run, 12)[name] for name in ("model.safetensors", "ema.safetensors"))
     expected = saved(run_in(trained), 12)
     assert (model, ema) == (expected["model.safetensors"], expected["ema.safetensors"])
@@ -278,24 +258,10 @@ def test_a_run_of_before_retention_reads_as_keeping_everything(workplace: Path) 
 
 @pytest.mark.parametrize("text", ["0", "-1", "some"])
 def test_rules_that_keep_nothing_are_refused(tmp_path: Path, text: str) -> None:
-    result = command(*training(f"retention.optimizer_last={text}"), folder=tmp_path)
+    result = command(*training(f"retention.keep_last={text}"), folder=tmp_path)
     assert result.code == 2
-    assert "retention.optimizer_last" in result.err
+    assert "retention.keep_last" in result.err
     assert list(tmp_path.iterdir()) == []
-
-
-def test_training_on_from_a_checkpoint_without_optimizer_state_is_refused_with_what_to_type(workplace: Path) -> None:
-    run = run_in(workplace)
-    before = saved(run, 12)
-    remove_optimizer_state(checkpoint(run, 8))
-    damage(checkpoint(run, 12) / "model.safetensors")
-    result = command(*training(), folder=workplace)
-    assert result.code == 1
-    (line,) = [line for line in result.err.splitlines() if line.startswith("  move ")]
-    assert "resume from step 4, the nearest that has it" in line
-    subprocess.run(line.partition(":  ")[2], shell=True, check=True, cwd=workplace)
-    assert command(*training(), folder=workplace).code == 0
-    assert saved(run, 12) == before
 
 
 @pytest.mark.slow

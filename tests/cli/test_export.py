@@ -220,7 +220,7 @@ def test_json_says_what_was_exported(scored: Path, tmp_path: Path) -> None:
         (["--license", "My own"], 2, "--license 'My own': expected an identifier"),
         (["--out", "runs"], 1, "runs already exists, and nothing is overwritten"),
         (["--out", "."], 2, "'.' cannot be made"),
-        (["--out", "runs/digits/config.json/model"], 2, "config.json' is a file, not a folder"),
+        (["--out", "runs/digits/config.json/model"], 2, "config.json/model' cannot be reached: Not a directory"),
         (["--out", "m" * 250], 1, "File name too long; choose a shorter name"),
         (["--runs", "runs/digits/config.json"], 2, "config.json' is a file; give a folder"),
     ],

@@ -24,7 +24,7 @@ from torch import Tensor
 from ncsnx.images import to_uint8
 from ncsnx.metrics.frechet import frechet_distance_of_images, standard_error
 from ncsnx.metrics.kernel import kernel_distance
-from ncsnx.runs.checkpoints import checkpoint
+from ncsnx.runs import checkpoint
 from ncsnx.runs.folder import Run
 from tests.forked import fork
 from tests.training.tiny import CPU, Result, command, damage, training, wait_until

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import torch
 
-from ncsnx.runs.checkpoints.manifest import checkpoints, verify
 from ncsnx.runs.folder import Run
+from ncsnx.runs.manifest import checkpoints, verify
 from ncsnx.runs.segments import read_segments
 from tests.cli.command import REPOSITORY, Outcome, run
 from tests.published import STEP, golden_path, golden_states, states_of, write
@@ -55,12 +55,10 @@ def test_an_imported_run_samples_without_data(here: Path) -> None:
     assert "command line" in shown.out
 
 
-def test_a_file_imported_again_is_told_with_what_was_pruned(here: Path) -> None:
+def test_a_file_imported_again_is_told(here: Path) -> None:
     words = ("import", str(golden_path("ncsnv2")), "cifar10", *SMALL)
     assert run(*words).code == 0
     assert "pth: already there (raw and averaged weights, optimizer)\n" in run(*words).err
-    (here / "runs/cifar10/checkpoints/step-00005000/optimizer.safetensors").unlink()
-    assert "pth: already there, without its optimizer state (pruned)\n" in run(*words).err
 
 
 def test_where_an_imported_run_comes_from_is_kept(here: Path) -> None:
@@ -211,17 +209,6 @@ def test_a_run_that_was_trained_here_takes_no_other_training_in(series: Path, tr
     assert "runs/digits was trained here" in outcome.err
     assert "--run digits-published" in outcome.err
     assert files(ours / "checkpoints") == before
-
-
-def test_a_run_that_leads_elsewhere_is_not_followed(here: Path) -> None:
-    assert run("import", str(golden_path("ncsnv2")), "cifar10", *SMALL).code == 0
-    (here / "elsewhere").mkdir()
-    shutil.rmtree(here / "runs" / "cifar10" / "checkpoints")
-    (here / "runs" / "cifar10" / "checkpoints").symlink_to(here / "elsewhere")
-    outcome = run("import", str(golden_path("ncsnv2")), "cifar10", *SMALL)
-    assert outcome.code == 1
-    assert "is a symbolic link, which is not followed in a run" in outcome.err
-    assert list((here / "elsewhere").iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -206,7 +206,7 @@ def test_places_in_overrides_are_read_in_the_same_way(
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may enter every folder")
 def test_a_folder_that_may_not_be_entered_is_told(place: Path) -> None:
     (place / "closed").mkdir(mode=0)
-    assert "permission denied for a folder on the way" in run("doctor", "closed/run").err
+    assert "cannot be reached: Permission denied" in run("doctor", "closed/run").err
 
 
 def test_the_home_is_expanded_wherever_a_path_is_taken(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ncsnx.runs.checkpoints.manifest import checkpoints
 from ncsnx.runs.folder import Run
+from ncsnx.runs.manifest import checkpoints
 from tests.forked import fork
 from tests.published import states_of, write
 from tests.training.tiny import CPU, Result, command, files, overrides, training, wait_until

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ncsnx.runs.checkpoints.manifest import checkpoints, verify
 from ncsnx.runs.folder import Run
+from ncsnx.runs.manifest import checkpoints, verify
 from ncsnx.runs.names import step_name
 from tests.cli.command import REPOSITORY
 from tests.training.tiny import training

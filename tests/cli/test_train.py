@@ -12,8 +12,8 @@ from sklearn.datasets import load_digits
 
 from ncsnx.api.sampled import sample
 from ncsnx.images import grid
-from ncsnx.runs.checkpoints.manifest import verify
 from ncsnx.runs.folder import Run
+from ncsnx.runs.manifest import verify
 from ncsnx.runs.segments import read_segments
 from ncsnx.runs.writer_lock import writer_lock
 from ncsnx.runtime import Runtime

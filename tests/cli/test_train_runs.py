@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ncsnx.runs.checkpoints.manifest import checkpoints
 from ncsnx.runs.folder import Run
+from ncsnx.runs.manifest import checkpoints
 from ncsnx.runs.origins import MEASURED, read_origins
 from tests.training.tiny import CPU, command, overrides
 

@@ -293,7 +293,7 @@ def every_variant() -> dict[str, Experiment]:
             model=NCSNv2(),
             sampler=AnnealedLangevin(step_size=2e-5, steps_per_level=5),
             steps=1_500,
-            retention=Retention(keep_last=3, keep_every=50_000, keep_best=True, optimizer_last=2),
+            retention=Retention(keep_last=3, keep_every=50_000, keep_best=True),
         ),
         "quick-snapshots": Experiment(
             name="quick-snapshots",

@@ -49,7 +49,6 @@ OUTSIDE = {
     "retention.keep_last",
     "retention.keep_every",
     "retention.keep_best",
-    "retention.optimizer_last",
     "note",
     "data.mean",
     "data.root",

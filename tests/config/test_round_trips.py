@@ -138,7 +138,6 @@ def experiments(draw: st.DrawFn) -> Experiment:
                 keep_last=st.none() | count,
                 keep_every=st.none() | steps,
                 keep_best=st.booleans(),
-                optimizer_last=st.none() | count,
             )
         ),
         note=draw(line),

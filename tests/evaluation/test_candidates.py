@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from ncsnx.evaluation.candidates import load_member
-from ncsnx.runs.checkpoints.manifest import UnsoundError
 from ncsnx.runs.folder import Run
+from ncsnx.runs.manifest import UnsoundError
 from ncsnx.runtime import Runtime
 
 

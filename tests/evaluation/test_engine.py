@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ncsnx.errors import DivergedError, NcsnxError
 from ncsnx.evaluation.engine import Measurement, PartLayout, fits, make_parts, measure_all, missing, whole_of, writing
-from ncsnx.runs.checkpoints.manifest import UnsoundError
+from ncsnx.runs.manifest import UnsoundError
 from ncsnx.storage.parts import Part, assembled, write_part
 from ncsnx.work import SILENT, Advance, Work
 

@@ -13,7 +13,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.memorizing import Nearness, nearness
 from ncsnx.evaluation.neighbor_search import read_results, write_results
 from ncsnx.runs.score_files import RESULTS
-from ncsnx.storage.sealed import sealed
+from ncsnx.storage.documents import sealed
 
 PROTOCOL = {"measure": "neighbors", "shape": (1, 8, 8), "n": 2}
 SPACES = ("pixels", "features")

@@ -13,7 +13,7 @@ import torch
 from ncsnx.errors import DivergedError, NcsnxError, UsageError
 from ncsnx.evaluation.engine import measure_all, missing, shared, writing
 from ncsnx.ranks.rank_group import ALONE, RankGroup
-from ncsnx.runs.checkpoints.manifest import UnsoundError
+from ncsnx.runs.manifest import UnsoundError
 from ncsnx.storage.parts import Part
 from ncsnx.work import Advance, Work
 from tests.evaluation.test_engine import Sums

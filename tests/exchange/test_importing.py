@@ -20,10 +20,9 @@ from ncsnx.exchange.importing.proposals import Typed, require_fit
 from ncsnx.exchange.importing.target import import_checkpoint
 from ncsnx.exchange.published_files import read_published
 from ncsnx.networks import empty_network, meta_network, to_published
-from ncsnx.runs.checkpoints import checkpoint
-from ncsnx.runs.checkpoints.manifest import verify
-from ncsnx.runs.checkpoints.removal import remove_optimizer_state
+from ncsnx.runs import checkpoint
 from ncsnx.runs.folder import Run
+from ncsnx.runs.manifest import verify
 from ncsnx.runtime import Runtime
 from ncsnx.sampling.score_model import load
 from ncsnx.training.optimizers import build_optimizer
@@ -199,27 +198,18 @@ def test_our_own_checkpoint_comes_back_to_the_bit_and_trains_on_to_the_bit(
     assert run.data_fingerprint() == Run(trained / "runs" / "digits").data_fingerprint()
 
 
-@pytest.mark.parametrize("pruned", [False, True])
-def test_the_same_file_again_changes_nothing(own: tuple[Experiment, Path], tmp_path: Path, pruned: bool) -> None:
+def test_the_same_file_again_changes_nothing(own: tuple[Experiment, Path], tmp_path: Path) -> None:
     experiment, path = own
     run, folder = imported(tmp_path, experiment, path)
-    if pruned:
-        remove_optimizer_state(folder)
     before = files(run.path)
     again = import_checkpoint(run, experiment, read_published(path))
-    outcome = "already there, without its optimizer state (pruned)" if pruned else "already there"
-    assert (again.outcome, again.folder) == (outcome, folder)
+    assert (again.outcome, again.folder) == ("already there", folder)
     assert files(run.path) == before
 
 
-@pytest.mark.parametrize("pruned", [False, True])
-def test_another_optimizer_state_of_a_step_is_refused(
-    own: tuple[Experiment, Path], tmp_path: Path, pruned: bool
-) -> None:
+def test_another_optimizer_state_of_a_step_is_refused(own: tuple[Experiment, Path], tmp_path: Path) -> None:
     experiment, path = own
-    run, folder = imported(tmp_path, experiment, path)
-    if pruned:
-        remove_optimizer_state(folder)
+    run, _ = imported(tmp_path, experiment, path)
     states: list[Any] = torch.load(path, weights_only=True)
     states[1]["state"][3]["exp_avg"] += 1
     with pytest.raises(NcsnxError, match=r"already exists with other contents than .*\(optimizer\.safetensors\)"):

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from ncsnx.config.codec import identity
-from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.perfect_model import PerfectModel
 from ncsnx.exchange.recorded_scores import recorded_scores, without_folders
 from ncsnx.quantities import with_error
@@ -84,12 +83,6 @@ def test_a_sweep_that_cannot_be_read_is_named_and_hides_no_other(run: Run) -> No
     assert len(found.scores) == 1
     (line,) = found.unreadable
     assert "broken/scores.json: expected JSON" in line
-
-
-def test_a_folder_of_scores_that_leads_elsewhere_is_not_followed(run: Run, tmp_path: Path) -> None:
-    run.fid.symlink_to(tmp_path)
-    with pytest.raises(NcsnxError, match="symbolic link"):
-        recorded_scores(run, minimal(), 10, OWN)
 
 
 @pytest.mark.parametrize("kind", ["folder", "zip"])

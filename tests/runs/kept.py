@@ -10,9 +10,9 @@ import attrs
 
 from ncsnx.config import AnnealedLangevin, Digits, Experiment, Geometric, NCSNv2, Retention
 from ncsnx.config.codec import identity
-from ncsnx.runs.checkpoints.manifest import OPTIMIZER, FileRecord, checkpoints, write_checkpoint
-from ncsnx.runs.checkpoints.weight_sizes import weight_sizes
+from ncsnx.networks.construction import meta_network
 from ncsnx.runs.folder import Run
+from ncsnx.runs.manifest import FileRecord, write_checkpoint
 from ncsnx.runs.names import step_name
 from ncsnx.runs.score_files import ScoreFile
 from ncsnx.storage import atomic
@@ -41,9 +41,7 @@ def contents(experiment: Experiment, step: int) -> dict[str, bytes]:
 
 def weights(experiment: Experiment, content: bytes) -> bytes:
     """The content, padded to the size of the experiment's weights."""
-    sizes = weight_sizes(experiment)
-    assert sizes is not None
-    return content.ljust(sizes.values + 8, b"\0")
+    return content.ljust(sum(tensor.nbytes for tensor in meta_network(experiment).state_dict().values()) + 8, b"\0")
 
 
 def write(run: Run, *steps: int) -> None:
@@ -78,11 +76,6 @@ def score(run: Run, scores: dict[int, float], images: int = 100, name: str = "fi
         weights = FileRecord.of(contents(run.experiment(), step)["ema.safetensors"]).sha256
         sweep.add({"step": step, "weights_sha256": weights, "score": value}, now)
     return sweep.folder
-
-
-def whole(run: Run) -> list[int]:
-    """Steps of the checkpoints that hold their optimizer's state."""
-    return [step for step in checkpoints(run) if (folder(run, step) / OPTIMIZER).is_file()]
 
 
 def tree(place: Path) -> dict[str, bytes]:

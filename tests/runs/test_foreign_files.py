@@ -1,4 +1,4 @@
-"""A run's folder that somebody tampered with: no link is followed, nothing blocks, no foreign file is removed."""
+"""Strange files in a run: nothing blocks, and no foreign file is removed."""
 
 import json
 import os
@@ -11,9 +11,6 @@ import torch
 from ncsnx.errors import NcsnxError
 from ncsnx.runs.folder import Run, list_runs
 from ncsnx.runs.writer_lock import folder_lock
-from ncsnx.sampling.sample_folder import SampleFolder
-from ncsnx.storage import reading
-from ncsnx.storage.atomic import append_line
 from ncsnx.storage.parts import Part, done_indices, write_part
 
 
@@ -34,31 +31,6 @@ def test_a_named_pipe_in_the_place_of_a_configuration_makes_nobody_wait(tmp_path
     assert name == "strange"
     assert "config.json" in str(problem)
     assert not isinstance(problem, Run)
-
-
-def test_a_link_is_not_read_and_not_appended_to(tmp_path: Path) -> None:
-    target, link = tmp_path / "precious.txt", tmp_path / "metrics.jsonl"
-    target.write_text("precious, without a newline")
-    link.symlink_to(target)
-
-    with pytest.raises(OSError, match="symbolic"):
-        reading.read_bytes(link)
-    with pytest.raises(NcsnxError, match="cannot write"):
-        append_line(link, "{}")
-    assert target.read_text() == "precious, without a newline"
-
-
-def test_parts_behind_a_link_are_neither_read_nor_removed(tmp_path: Path) -> None:
-    victim = tmp_path / "victim"
-    victim.mkdir()
-    (victim / "00000000-00000001.safetensors").write_bytes(b"precious")
-    folder = SampleFolder(tmp_path / "out", {"seed": 0}, count=2, shape=(1, 2, 2))
-    folder.open()
-    (folder.path / ".parts").symlink_to(victim)
-
-    with pytest.raises(NcsnxError, match="symbolic link"):
-        SampleFolder(tmp_path / "out", {"seed": 0}, count=2, shape=(1, 2, 2)).open()
-    assert (victim / "00000000-00000001.safetensors").read_bytes() == b"precious"
 
 
 def test_files_of_another_name_among_the_parts_are_left_alone(tmp_path: Path) -> None:

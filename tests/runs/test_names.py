@@ -4,10 +4,9 @@ import contextlib
 import io
 import os
 import shutil
-import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,12 +17,10 @@ from ncsnx.cli.commands.new import _free_place
 from ncsnx.config import Experiment
 from ncsnx.config.codec import ConfigError, from_json, to_json
 from ncsnx.data import open_data
-from ncsnx.data.download.unpacking import unpack_tar, unpack_zip
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runs.exported import Export
 from ncsnx.runs.folder import Run, list_runs, open_run
 from ncsnx.runs.names import check_run_name
-from ncsnx.work import Work
 from tests.data.pictures import save
 
 # names that lead out of a folder, openly or not, and names that a system truncates, folds, reserves, hides or reorders
@@ -171,19 +168,6 @@ def test_samples_of_an_exported_model_stay_in_the_folder_samples_whatever_its_fo
             assert called not in ("", "..")
 
 
-def tar_of(members: list[str], wanted: str) -> bytes:
-    content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode="w:gz", format=tarfile.PAX_FORMAT) as archive:
-        for number, name in enumerate([*members, wanted]):
-            member = tarfile.TarInfo(name)
-            kinds = (tarfile.REGTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE)
-            member.type = tarfile.REGTYPE if name == wanted else kinds[number % len(kinds)]
-            member.linkname = "../precious.txt"
-            member.size = 1 if member.type == tarfile.REGTYPE else 0
-            archive.addfile(member, io.BytesIO(b"x"))
-    return content.getvalue()
-
-
 def zip_of(members: list[str], wanted: str) -> bytes:
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
@@ -198,26 +182,6 @@ def zip_of(members: list[str], wanted: str) -> bytes:
 
 def no_surrogates(name: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in name)
-
-
-@pytest.mark.filterwarnings("ignore:Duplicate name")
-@pytest.mark.parametrize("kind", ["tar", "zip"])
-@FEWER
-@given(members=st.lists(HOSTILE.filter(no_surrogates), max_size=4))
-def test_only_what_is_expected_is_unpacked_and_only_to_its_place(kind: str, members: list[str]) -> None:
-    make: Callable[[list[str], str], bytes] = tar_of if kind == "tar" else zip_of
-    with only_below("data") as base:
-        archive = base / "data" / "set"
-        archive.write_bytes(make(members, "set/a.bin"))
-        try:
-            if kind == "tar":
-                unpack_tar(archive, {"set/a.bin": "a.bin"}, base / "data/new", 10, Work())
-            else:
-                unpack_zip(archive, {"set/a.bin": "a.bin"}, base / "data/new", Work())
-        except NcsnxError:
-            assert [path.name for path in (base / "data").iterdir()] == ["set"]
-        else:
-            assert [str(path.relative_to(base)) for path in (base / "data/new").rglob("*")] == ["data/new/a.bin"]
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")

@@ -8,8 +8,8 @@ from torch import nn
 from torch.optim import SGD, Adam, Optimizer, RMSprop
 
 from ncsnx.errors import NcsnxError
-from ncsnx.runs.checkpoints import checkpoint
-from ncsnx.runs.checkpoints.checkpoint import load_optimizer_state, optimizer_state
+from ncsnx.runs import checkpoint
+from ncsnx.runs.checkpoint import load_optimizer_state, optimizer_state
 from ncsnx.runs.folder import Run
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], Optimizer]

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from ncsnx.config import AnnealedLangevin, Digits, Experiment, Geometric, NCSNv2
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.runs.checkpoints.manifest import UnsoundError, write_checkpoint
-from ncsnx.runs.checkpoints.ranges import select
 from ncsnx.runs.folder import Run
+from ncsnx.runs.manifest import UnsoundError, write_checkpoint
+from ncsnx.runs.ranges import select
 from tests.runs.kept import weights
 
 

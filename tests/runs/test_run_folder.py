@@ -167,7 +167,7 @@ def test_a_damaged_config_is_an_error_that_names_the_file_and_never_a_crash(run:
 
 def test_what_only_looks_at_runs_does_not_import_torch() -> None:
     modules = (
-        *("storage.atomic", "storage.json_lines", "runs.folder", "runs.writer_lock", "runs.checkpoints.manifest"),
+        *("storage.atomic", "storage.json_lines", "runs.folder", "runs.writer_lock", "runs.manifest"),
         *("runs.metrics_log", "runs.names", "runs.segments"),
     )
     code = "; ".join([*(f"import ncsnx.{module}" for module in modules), "import sys; print('torch' in sys.modules)"])

@@ -26,6 +26,7 @@ with writer_lock(Run(Path(sys.argv[1]))):
     sys.stdin.readline()
 """
 LIMIT_S = 2.0
+JOBS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID")
 
 
 def held_by_another(run: Run, start_python: StartPython, then: str = "pass") -> int:
@@ -117,3 +118,24 @@ def test_a_damaged_note_still_gives_a_clear_refusal(run: Run, note: bytes) -> No
         (run.path / HOLDER).write_bytes(note)
         with pytest.raises(NcsnxError, match="being written by another process"), writer_lock(run):
             pass
+
+
+@pytest.mark.parametrize(("variable", "job"), [*zip(JOBS, ("Slurm job 77", "PBS job 77", "LSF job 77"), strict=True)])
+def test_a_refusal_names_host_process_and_batch_job(
+    run: Run, monkeypatch: pytest.MonkeyPatch, variable: str, job: str
+) -> None:
+    for name in JOBS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, "77")
+    who = rf"process {os.getpid()} on {socket.gethostname()} \({job}, "
+    with writer_lock(run), pytest.raises(NcsnxError, match=who), writer_lock(run):
+        pass
+
+
+def test_a_note_without_a_job_is_still_read(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in JOBS:
+        monkeypatch.delenv(name, raising=False)
+    with writer_lock(run):
+        note = {"started": "then", "command": "ncsnx train", "pid": 7, "host": "node9", "job": None}
+        (run.path / HOLDER).write_text(json.dumps(note))
+        assert writer_of(run.path) == "process 7 on node9 (ncsnx train, since then)"

@@ -9,8 +9,8 @@ import pytest
 
 from ncsnx.config import Ema
 from ncsnx.errors import UsageError
-from ncsnx.runs.checkpoints.manifest import holds, write_checkpoint
 from ncsnx.runs.folder import Run
+from ncsnx.runs.manifest import holds, write_checkpoint
 from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.score_files import Best, ScoreFile
 from ncsnx.runs.segments import append_segment
@@ -96,13 +96,6 @@ def test_damaged_logs_are_left_out(run: Run, content: bytes) -> None:
         path.write_bytes(content)
     found = summary_of(run)
     assert (found.state, found.started) == ("unfinished", None)
-
-
-def test_links_and_folders_in_place_of_logs_are_left_out(run: Run, tmp_path: Path) -> None:
-    (tmp_path / "elsewhere").write_text('{"step": 1, "loss": 1.0}\n')
-    run.metrics_path.symlink_to(tmp_path / "elsewhere")
-    run.segments_path.mkdir()
-    assert (summary_of(run).loss, summary_of(run).state) == (None, "unfinished")
 
 
 def test_runs_are_selected_by_fields_and_columns(three: list[RunSummary]) -> None:

@@ -2,14 +2,13 @@
 
 import csv
 import os
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ncsnx.errors import NcsnxError
-from ncsnx.runs.checkpoints.manifest import require_best, resolve_checkpoint, verify, write_checkpoint
 from ncsnx.runs.folder import Run
+from ncsnx.runs.manifest import require_best, resolve_checkpoint, verify, write_checkpoint
 from ncsnx.runs.score_files import SCORES, ScoreFile, value, values
 from tests.runs.kept import weights
 
@@ -91,22 +90,6 @@ def test_a_file_that_is_none_is_refused_by_name(run: Run, content: bytes) -> Non
     with pytest.raises(NcsnxError, match=r"one/scores\.json.*move it away"):
         ScoreFile.open(folder, PROTOCOL)
     with pytest.raises(NcsnxError, match=r"one/scores\.json"):
-        require_best(run)
-
-
-def test_links_are_not_followed(run: Run, tmp_path: Path) -> None:
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    run.fid.mkdir()
-    (run.fid / "one").symlink_to(elsewhere)
-    with pytest.raises(NcsnxError, match="symbolic link"):
-        ScoreFile.open(run.fid / "one", PROTOCOL)
-    with pytest.raises(NcsnxError, match="no scores yet"):
-        require_best(run)
-    (run.fid / "one").unlink()
-    run.fid.rmdir()
-    run.fid.symlink_to(elsewhere)
-    with pytest.raises(NcsnxError, match="symbolic link"):
         require_best(run)
 
 

@@ -5,8 +5,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from ncsnx.runs.checkpoints.host_copy import HostCopy
-from ncsnx.runs.checkpoints.tensor_file import TensorFile
+from ncsnx.runs.checkpoint import HostCopy, TensorFile
 
 TYPES = ["float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool", "complex64"]
 

@@ -14,7 +14,7 @@ from ncsnx.runs.folder import Run
 from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.records.tracker_records import TrackerNotes, notes_path
 from ncsnx.runs.score_files import ScoreFile
-from ncsnx.storage.documents.document_files import read_document, write_document
+from ncsnx.storage.documents import read_document, write_document
 from ncsnx.tracking import tracker
 from ncsnx.tracking.sending import TrackerRecord
 from ncsnx.tracking.tracker import TrackedRun, Tracker

@@ -14,9 +14,9 @@ import torch
 from ncsnx.config.discovery import resolve
 from ncsnx.data import Splits, open_data
 from ncsnx.errors import NcsnxError, Stopped
-from ncsnx.runs.checkpoints import pruning
-from ncsnx.runs.checkpoints.manifest import verify_file
+from ncsnx.runs import retention
 from ncsnx.runs.folder import Run
+from ncsnx.runs.retention import remove_checkpoint
 from ncsnx.runtime import Runtime
 from ncsnx.stopping import StopRequest
 from ncsnx.storage import atomic
@@ -248,16 +248,14 @@ def test_a_grid_is_drawn_beside_the_write_and_saved_after_it(tmp_path: Path, dis
     assert events.seen.index(("phase", SAMPLING)) < events.seen.index(("checkpoint", 4))
 
 
-def test_retention_reads_and_removes_in_the_thread_of_the_writer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_retention_removes_in_the_thread_of_the_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     threads = set()
 
     def noted(*given: Any) -> None:
         threads.add(threading.current_thread().name)
-        verify_file(*given)
+        remove_checkpoint(*given)
 
-    monkeypatch.setattr(pruning, "verify_file", noted)
+    monkeypatch.setattr(retention, "remove_checkpoint", noted)
     events = Events()
     training = Training(tmp_path, "snapshots=none", "retention.keep_last=1")
     training.train(events)

@@ -17,7 +17,7 @@ from ncsnx.config.discovery import resolve
 from ncsnx.data import Dataset, StoredImages, TrainingBatches, open_data
 from ncsnx.errors import NcsnxError
 from ncsnx.networks import build_network
-from ncsnx.runs.checkpoints import checkpoint
+from ncsnx.runs import checkpoint
 from ncsnx.runs.folder import Run
 from ncsnx.runs.segments import read_segments
 from ncsnx.runtime import Runtime

@@ -26,8 +26,7 @@ def doctor_command(
         bool,
         typer.Option(
             "--repair",
-            help="Remove debris that is certainly ncsnx's own, move damaged checkpoints into unsound/, and separate "
-            "hard-linked logs from their other names. Deletes no checkpoint.",
+            help="Remove what killed processes left, and move damaged checkpoints into unsound/.",
             rich_help_panel="Repair",
         ),
     ] = False,

@@ -109,8 +109,8 @@ def export_command(
     with session(FROM_THE_START, verbose=verbose, quiet=quiet) as messages:
         from ncsnx.cli import publishing
         from ncsnx.exchange.card import UNKNOWN_LICENSE, check_license
-        from ncsnx.runs.checkpoints.manifest import require_best
         from ncsnx.runs.exported import Export
+        from ncsnx.runs.manifest import require_best
         from ncsnx.runs.model_source import check_checkpoint
         from ncsnx.runs.names import runs_folder
         from ncsnx.stopping import StopRequest

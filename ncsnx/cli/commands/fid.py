@@ -100,9 +100,9 @@ def fid_command(
         from ncsnx.config.overrides import parse_overrides, split_overrides
         from ncsnx.evaluation.sweep_request import SweepRequest
         from ncsnx.jobs.sampler_choice import FAST_OVERRIDE, with_sampler
-        from ncsnx.runs.checkpoints.ranges import select
         from ncsnx.runs.folder import open_run
         from ncsnx.runs.names import runs_folder
+        from ncsnx.runs.ranges import select
         from ncsnx.sampling.request import images_at_once
 
         place = open_run(runs_folder(runs), run)

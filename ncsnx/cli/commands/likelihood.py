@@ -99,9 +99,9 @@ def likelihood_command(
     weights and protocol. An interrupted measurement resumes after its last finished batch.
     """
     with session(BATCHES, verbose=verbose, quiet=quiet, shared=Shared(gpus=gpus, device=device)) as messages:
-        from ncsnx.runs.checkpoints.ranges import select
         from ncsnx.runs.folder import open_run
         from ncsnx.runs.names import runs_folder
+        from ncsnx.runs.ranges import select
 
         place = open_run(runs_folder(runs), run)
         experiment = place.experiment()

@@ -66,9 +66,9 @@ def loss_command(
     after its last finished batch. A low loss doesn't promise good images: for those see `ncsnx fid`.
     """
     with session(BATCHES, verbose=verbose, quiet=quiet, shared=Shared(gpus=gpus, device=device)) as messages:
-        from ncsnx.runs.checkpoints.ranges import select
         from ncsnx.runs.folder import open_run
         from ncsnx.runs.names import runs_folder
+        from ncsnx.runs.ranges import select
 
         place = open_run(runs_folder(runs), run)
         experiment = place.experiment()

@@ -157,7 +157,7 @@ def _search(
     from ncsnx.data.download import DownloadError
     from ncsnx.errors import Hint
     from ncsnx.evaluation.neighbor_search import NeighborSearch
-    from ncsnx.runs.checkpoints.manifest import require_best
+    from ncsnx.runs.manifest import require_best
     from ncsnx.runs.model_source import check_checkpoint
     from ncsnx.sampling.score_model import load
 

@@ -137,7 +137,7 @@ def restore_command(
         from ncsnx.jobs.restoration_job import RestorationJob, carry_out_restoration
         from ncsnx.jobs.task_building import build_task, result_range
         from ncsnx.stopping import StopRequest
-        from ncsnx.storage.documents.document import document_values
+        from ncsnx.storage.documents import document_values
 
         values = range_of(experiment.data, data, source)
         job = RestorationJob(

@@ -80,7 +80,7 @@ def train_command(
 
 def _say_what_next(messages: "Messages", place: "Run", runs: Path | None, *, report: bool) -> None:
     """Lists what was written, and what to type next."""
-    from ncsnx.runs.checkpoints.manifest import checkpoints
+    from ncsnx.runs.manifest import checkpoints
     from ncsnx.runs.names import runs_folder
 
     option = f" --runs {shlex.quote(str(runs))}" if runs is not None else ""

@@ -132,7 +132,7 @@ class _Folder:
             return "cannot be read"  # the scan names it together with all other broken files
 
     def read(self, name: str) -> bytes:
-        return reading.read_bytes(self.root / name, LARGEST_BYTES, follows_links=True)
+        return reading.read_bytes(self.root / name, LARGEST_BYTES)
 
 
 @attrs.frozen
@@ -163,7 +163,7 @@ class _Zip:
     def _archive(self) -> zipfile.ZipFile:
         """The zip, opened in this process: after a fork, parent and child would share one file position."""
         if self._opened is None or self._opened[0] != os.getpid():
-            file = reading.open_regular(self.path, follows_links=True)
+            file = reading.opened(self.path)
             weakref.finalize(self, file.close)  # zipfile closes only files that it opened itself
             self._opened = (os.getpid(), open_zip(file, MANY))
         return self._opened[1]
@@ -184,7 +184,7 @@ def _source(path: Path, suffixes: tuple[str, ...]) -> tuple[_Source, list[str]]:
         raise NcsnxError(f"{path}: expected a folder or a zip of pictures, found nothing")
     if not path.is_file():
         raise NcsnxError(f"{path}: expected a folder or a zip of pictures, found something else")
-    with reading.opened(path, follows_links=True) as file:
+    with reading.opened(path) as file:
         if not zipfile.is_zipfile(file):
             file.seek(0)
             found = "a truncated zip; get a complete copy" if file.read(2) == ZIP_MAGIC else "another file"

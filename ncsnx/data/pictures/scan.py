@@ -19,8 +19,9 @@ from ncsnx.data.read_ahead import processors, read_ahead
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted, them
 from ncsnx.spelling import argument
-from ncsnx.storage import atomic, findings
-from ncsnx.storage.documents.document import document
+from ncsnx.storage import atomic
+from ncsnx.storage.cache import cached, finding_place
+from ncsnx.storage.documents import document
 from ncsnx.work import Work
 
 _FOLDER, LIST = "scans", "broken.txt"
@@ -94,12 +95,12 @@ def scan_of(files: ImageFiles, work: Work, *, refresh: bool = False) -> Scan:
         return all(_look(files, [name])[0].reason for name in scan.broken)
 
     what = f"the scan of {files.root}"
-    return findings.found(scan_folder(files), Scan, find, what, work, still_true, refresh=refresh)
+    return cached(scan_folder(files), Scan, find, what, work, still_true, refresh=refresh)
 
 
 def scan_folder(files: ImageFiles) -> Path:
     """Cache folder of the scan of these pictures by this version of Pillow."""
-    return findings.finding_place(_FOLDER, {"pillow": PIL.__version__, "scan": _VERSION, "files": files.fingerprint})
+    return finding_place(_FOLDER, {"pillow": PIL.__version__, "scan": _VERSION, "files": files.fingerprint})
 
 
 def sound_files(files: ImageFiles, scan: Scan, on_error: Literal["refuse", "skip"], work: Work) -> ImageFiles:

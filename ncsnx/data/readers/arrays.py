@@ -33,13 +33,11 @@ from ncsnx.data.splits import Splits
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted, product, them
 from ncsnx.spelling import A_NAME, argument
-from ncsnx.storage import findings
 from ncsnx.storage.array_files import NPY_MAGIC, listed, open_array_file
-from ncsnx.storage.documents.document import document
-from ncsnx.storage.free_memory import SHARE, available_memory
-from ncsnx.storage.mapped import require_whole
-from ncsnx.storage.reading import opened
-from ncsnx.storage.tensor_headers import tensor_headers
+from ncsnx.storage.cache import cached, finding_place
+from ncsnx.storage.documents import document
+from ncsnx.storage.process import SHARE, available_memory
+from ncsnx.storage.reading import opened, require_whole
 from ncsnx.storage.zips import ZIP_MAGIC
 from ncsnx.work import SILENT, Work
 
@@ -129,9 +127,9 @@ class StoredArray:
     def _header(self) -> tuple[tuple[int, ...], str]:
         """(shape, type name)."""
         if self.kind == "safetensors":
-            with reading(self.path):
-                found = tensor_headers(self.path)[self.name or ""]
-                return found.shape, found.dtype
+            with reading(self.path), safe_open(self.path, framework="pt") as arrays:
+                values = arrays.get_slice(self.name)
+                return tuple(values.get_shape()), values.get_dtype()
         header = open_array_file(self.path).header(self.name)
         if header.dtype.name not in _NAMES:
             raise NcsnxError(_unknown_type(self.title, str(header.dtype)))
@@ -290,7 +288,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def _kind(path: Path) -> _Kind:
-    with opened(path, follows_links=True) as file:
+    with opened(path) as file:
         begin = file.read(9)
     if begin.startswith((NPY_MAGIC, ZIP_MAGIC)):
         return "numpy"
@@ -304,7 +302,8 @@ def _names(path: Path, kind: _Kind) -> list[str]:
     """Names of the arrays in a file; empty for a `.npy`, whose one array has no name."""
     if kind == "numpy":
         return list(open_array_file(path).names or ())
-    return list(tensor_headers(path))
+    with safe_open(path, framework="pt") as arrays:
+        return list(arrays.keys())
 
 
 def _values(path: Path, kind: _Kind, name: str | None) -> Any:
@@ -314,10 +313,9 @@ def _values(path: Path, kind: _Kind, name: str | None) -> Any:
         with safe_open(path, framework="pt") as arrays:
             return arrays.get_slice(name)
     except (OSError, RuntimeError) as error:  # the address space is exhausted
-        found = tensor_headers(path)[name or ""]
         raise NcsnxError(
-            f"{path}: declares {found.dtype} of shape {found.shape}, and {counted(path.stat().st_size, 'byte')} cannot "
-            "be mapped into memory here; raise the limit (ulimit -v), or save fewer images in a file"
+            f"{path}: {counted(path.stat().st_size, 'byte')} cannot be mapped into memory here; raise the limit "
+            "(ulimit -v), or save fewer images in a file"
         ) from error
 
 
@@ -426,8 +424,8 @@ class Values:
 
 def values_of(array: ScannedArray, mark: str, work: Work) -> Values:
     """Statistics of the array's values, cached. mark: the fingerprint of its file."""
-    place = findings.finding_place(_FOLDER, _key_of(array, mark))
-    return findings.found(place, Values, partial(_scanned, array, work), f"the scan of {array.title}", work)
+    place = finding_place(_FOLDER, _key_of(array, mark))
+    return cached(place, Values, partial(_scanned, array, work), f"the scan of {array.title}", work)
 
 
 def _key_of(array: ScannedArray, mark: str) -> list[Any]:

@@ -51,8 +51,8 @@ from ncsnx.quantities import counted, product
 from ncsnx.spelling import argument
 from ncsnx.storage import atomic, reading
 from ncsnx.storage.array_files import open_array_file
-from ncsnx.storage.documents.document import document, document_bytes, parse_document
-from ncsnx.storage.mapped import require_whole
+from ncsnx.storage.documents import document, document_bytes, parse_document
+from ncsnx.storage.reading import require_whole
 from ncsnx.work import SILENT, Work
 
 PixelType = Literal["uint8", "int16", "int32", "float32"]
@@ -159,7 +159,7 @@ class PackedFolder:
                 work.check_stop()
                 advance(count)
 
-            hashes = {name: reading.sha256_of(self.path / name, 1 << 62, watch) for name in (PIXELS, LABELS, IDS)}
+            hashes = {name: reading.sha256_of(self.path / name, watch) for name in (PIXELS, LABELS, IDS)}
         return [name for name, found in hashes.items() if found != self.record.sha256.get(name)]
 
 
@@ -274,7 +274,7 @@ def pack(
             )
         with atomic.reporting(out, needed):
             _write(folder, splits, record, work, workers)
-            hashes = {name: reading.sha256_of(folder / name, 1 << 62) for name in (PIXELS, LABELS, IDS)}
+            hashes = {name: reading.sha256_of(folder / name) for name in (PIXELS, LABELS, IDS)}
         atomic.write_new(folder / PACKED_RECORD, document_bytes(attrs.evolve(record, sha256=hashes)), shown=out)
         if overwrite and os.path.lexists(out):
             with atomic.reporting(out):

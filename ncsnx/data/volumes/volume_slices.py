@@ -13,7 +13,7 @@ from ncsnx.data.dataset import NO_LABEL, StoredImages
 from ncsnx.data.readers.complex_values import as_channels
 from ncsnx.data.volumes.volume_files import Volume
 from ncsnx.storage.array_files import LazyArray, open_array_file
-from ncsnx.storage.mapped import require_whole
+from ncsnx.storage.reading import require_whole
 
 _MOST_OPEN, _MOST_UNPACKED = 64, 1
 

@@ -14,8 +14,8 @@ from ncsnx.errors import NcsnxError
 from ncsnx.exchange.importing.fitting import kept_state, published_parameters
 from ncsnx.exchange.published_files import PublishedCheckpoint, number_in
 from ncsnx.networks import from_published, meta_network
-from ncsnx.runs.checkpoints import checkpoint
-from ncsnx.runs.checkpoints.checkpoint import Tensors
+from ncsnx.runs import checkpoint
+from ncsnx.runs.checkpoint import Tensors
 from ncsnx.training.optimizers import build_optimizer
 
 # Settings that don't change what a step computes; `initial_lr` only records the learning rate before a scheduler.

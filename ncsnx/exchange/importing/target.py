@@ -16,9 +16,10 @@ from ncsnx.data.transforms import require_scale
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.exchange.importing.conversion import parts
 from ncsnx.exchange.published_files import PublishedCheckpoint
-from ncsnx.runs.checkpoints import checkpoint
-from ncsnx.runs.checkpoints.leftovers import remove_debris
-from ncsnx.runs.checkpoints.manifest import (
+from ncsnx.runs import checkpoint
+from ncsnx.runs.checkpoint import TensorFile
+from ncsnx.runs.folder import Run, open_run
+from ncsnx.runs.manifest import (
     STATE,
     FileRecord,
     Manifest,
@@ -26,16 +27,14 @@ from ncsnx.runs.checkpoints.manifest import (
     verify,
     write_checkpoint,
 )
-from ncsnx.runs.checkpoints.tensor_file import TensorFile
-from ncsnx.runs.checkpoints.weight_sizes import WeightSizes, weight_sizes
-from ncsnx.runs.folder import Run, open_run
 from ncsnx.runs.names import step_name
+from ncsnx.runs.retention import remove_debris
 from ncsnx.runs.segments import ImportRecord, append_segment
 from ncsnx.runs.writer_lock import writer_lock
 from ncsnx.spelling import A_NAME, argument
 from ncsnx.training.start import require_same_identity
 
-ImportOutcome = Literal["imported", "already there", "already there, without its optimizer state (pruned)"]
+ImportOutcome = Literal["imported", "already there"]
 
 
 @attrs.frozen
@@ -104,7 +103,7 @@ def import_checkpoint(
     """Adds a checkpoint to the run atomically. The caller holds the lock and has checked that the checkpoint fits.
 
     The import is recorded in the run's segments, and in the state of every checkpoint trained from it. If the step
-    already exists with the same contents (except a removed optimizer's state), nothing is done. The weights in
+    already exists with the same contents, nothing is done. The weights in
     `published` are released on the way. check_stop: called before each part; may raise to stop.
 
     Raises NcsnxError if the step exists with other contents, if the run was trained (two trainings in one run couldn't
@@ -125,8 +124,7 @@ def import_checkpoint(
     def files() -> Iterator[tuple[str, bytes | TensorFile]]:
         return checkpoint.contents(published.step, parts(experiment, published, check_stop), state)
 
-    sizes = weight_sizes(experiment)
-    there = _sound(folder, sizes)
+    there = _sound(folder)
     if there is not None and (differing := _differing(there, files())):
         raise NcsnxError(
             f"{folder} already exists with other contents than {published.path} ({', '.join(differing)}), and nothing "
@@ -134,30 +132,29 @@ def import_checkpoint(
             Hint("import it into a new run", adds=argument("name", A_NAME)),
         )
     if there is not None:
-        pruned: ImportOutcome = "already there, without its optimizer state (pruned)"
-        return Imported(published.step, "already there" if there.is_trainable else pruned, folder)
+        return Imported(published.step, "already there", folder)
     if run.data_fingerprint() is not None:
         raise NcsnxError(
             f"{run.path} was trained here, and {published.path} belongs to another training",
             Hint("import it into a new run", adds=argument("name", f"{run.name}-published")),
         )
     append_segment(run, from_step=published.step, runtime={}, changes={}, note=note, imported=origin)
-    return Imported(published.step, "imported", write_checkpoint(run.checkpoints, published.step, files(), sizes))
+    return Imported(published.step, "imported", write_checkpoint(run.checkpoints, published.step, files()))
 
 
-def _sound(folder: Path, sizes: WeightSizes | None) -> Manifest | None:
+def _sound(folder: Path) -> Manifest | None:
     """The manifest of the checkpoint in `folder`; None if there is no sound one."""
     try:
-        return verify(folder, sizes=sizes)
+        return verify(folder)
     except UnsoundError:  # missing, or moved aside when the new one is written
         return None
 
 
 def _differing(there: Manifest, files: Iterable[tuple[str, bytes | TensorFile]]) -> list[str]:
-    """Names of files of a sound checkpoint that have (or had, if removed) other contents."""
+    """Names of files of a sound checkpoint that have other contents."""
     names = []
     for name, content in files:
-        record = (there.files | there.absent).get(name)
+        record = there.files.get(name)
         if name != STATE and record != FileRecord.of(content):
             names.append(name)
         del content  # freed before the next is made

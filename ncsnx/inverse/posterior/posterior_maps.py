@@ -32,7 +32,7 @@ from ncsnx.config.canonical import canonical
 from ncsnx.errors import NcsnxError
 from ncsnx.inverse.alternatives import Alternatives
 from ncsnx.inverse.posterior.own_values import OwnValues
-from ncsnx.runs.checkpoints.tensor_file import header_bytes
+from ncsnx.runs.checkpoint import header_bytes
 from ncsnx.storage.atomic import replacement
 
 POSTERIOR_FILE = "posterior.safetensors"

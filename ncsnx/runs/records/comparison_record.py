@@ -6,7 +6,7 @@ import attrs
 
 from ncsnx.config.strict.fields import OMITTED, REST, VERSION
 from ncsnx.runs.score_files import Row
-from ncsnx.storage.documents.document import document
+from ncsnx.storage.documents import document
 
 
 @attrs.frozen(kw_only=True)

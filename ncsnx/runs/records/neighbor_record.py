@@ -7,10 +7,7 @@ import attrs
 
 from ncsnx.config.checks import FieldError, quoted
 from ncsnx.config.strict.fields import OMITTED, VERSION
-from ncsnx.storage.documents.document import document
-
-FILE_LIMIT = 2**30
-"""Largest size of a file beside the results, in bytes."""
+from ncsnx.storage.documents import document
 
 Kind = Literal["memorising", "pixels only", "features only", "near to many", "no sign", "undecided"]
 

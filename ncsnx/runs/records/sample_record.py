@@ -5,7 +5,7 @@ from typing import Any
 import attrs
 
 from ncsnx.config.strict.fields import OMITTED, REST, VERSION
-from ncsnx.storage.documents.document import document
+from ncsnx.storage.documents import document
 
 PROTOCOL_FILE, SAMPLES_FILE = "protocol.json", "samples.safetensors"
 TASK_FILE = "task.json"

@@ -14,7 +14,7 @@ import attrs
 from ncsnx.config import checks
 from ncsnx.config.strict.fields import VERSION
 from ncsnx.runs.folder import Run
-from ncsnx.storage.documents.document import document
+from ncsnx.storage.documents import document
 
 CHOICE = "active.json"
 MOST_TRACKERS = 16

@@ -6,7 +6,7 @@ from ncsnx.config import checks
 from ncsnx.config.sampler import Sampler
 from ncsnx.config.strict.fields import REST, VERSION
 from ncsnx.runs.score_files import Row, value
-from ncsnx.storage.documents.document import document
+from ncsnx.storage.documents import document
 
 _LEAST = {"distance": 0, "evaluations": 1, "seconds": 0}
 """Smallest allowed value of each measured quantity."""

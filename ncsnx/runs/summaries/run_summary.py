@@ -16,9 +16,9 @@ import attrs
 from ncsnx.config.codec import unstructure
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError
-from ncsnx.runs.checkpoints.manifest import checkpoints, holds
 from ncsnx.runs.exported import Export
 from ncsnx.runs.folder import Run, list_runs
+from ncsnx.runs.manifest import checkpoints, holds
 from ncsnx.runs.score_files import Best, best_checkpoint
 from ncsnx.runs.writer_lock import HolderNote, holder_note, is_being_written
 from ncsnx.storage.json_lines import first_record, last_records

@@ -12,11 +12,10 @@ from typing import Any, Self
 import attrs
 
 from ncsnx.errors import NcsnxError, Stopped
-from ncsnx.runs.checkpoints import checkpoint
-from ncsnx.runs.checkpoints.checkpoint import Tensors
-from ncsnx.runs.checkpoints.host_copy import HostCopy
-from ncsnx.runs.checkpoints.pruning import CheckpointPruner, PruningResult
+from ncsnx.runs import checkpoint
+from ncsnx.runs.checkpoint import HostCopy, Tensors
 from ncsnx.runs.folder import Run
+from ncsnx.runs.retention import CheckpointPruner, PruningResult
 from ncsnx.training.observer import CHECKPOINT, TrainingObserver
 from ncsnx.training.training_state import TrainingState
 
@@ -114,7 +113,7 @@ class CheckpointWriter:
 
 def report_pruning(result: PruningResult, observer: TrainingObserver) -> None:
     """Tells what retention removed, and what couldn't be removed: that doesn't end training."""
-    if result.removed or result.stripped:
+    if result.removed:
         observer.note(str(result))
     for problem in result.problems:
         observer.warning(problem)

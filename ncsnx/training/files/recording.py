@@ -11,7 +11,6 @@ from ncsnx.runs.exported import Weights
 from ncsnx.runs.folder import Run
 from ncsnx.runs.metrics_log import MetricsLog, series_of
 from ncsnx.storage.atomic import reporting
-from ncsnx.storage.reading import refuse_links
 from ncsnx.training.held_out_batch import HeldOutLoss
 
 if TYPE_CHECKING:
@@ -46,7 +45,6 @@ class Recorder:
 
     def snapshot(self, step: int, path: Path, grid: Tensor) -> None:
         """Saves a grid of samples, (C, H, W) uint8."""
-        refuse_links(path.parent)
         with reporting(path.parent):
             path.parent.mkdir(exist_ok=True)
         save_png(path, grid)

@@ -7,11 +7,11 @@ from typing import Protocol, Self
 
 from torch import Tensor
 
-from ncsnx.runs.checkpoints.pruning import CheckpointPruner
 from ncsnx.runs.exported import Weights
 from ncsnx.runs.folder import Run
 from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.names import step_name
+from ncsnx.runs.retention import CheckpointPruner
 from ncsnx.training.files.checkpoint_writer import CheckpointWriter, report_pruning
 from ncsnx.training.files.recording import Recorder
 from ncsnx.training.held_out_batch import HeldOutLoss
@@ -67,14 +67,11 @@ class RunFiles(TrainingFiles):
     ) -> None:
         """is_stopping: whether a stop was requested, so that pruning is put off."""
         self._run, self._observer = run, observer
-        self._retention = state.experiment.retention
         self._recorder = Recorder(run, state.step)
         self._pruner = CheckpointPruner(run, state.experiment, is_stopping)
         self._writer = CheckpointWriter(run, self._pruner, observer)
 
     def announce_retention(self) -> None:
-        if self._retention.removes_anything:
-            self._observer.phase("verifying the checkpoints that retention relies on")
         for line in self._pruner.announcement():
             self._observer.warning(line)
         report_pruning(self._pruner.apply(), self._observer)

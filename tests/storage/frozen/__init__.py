@@ -15,10 +15,10 @@ from ncsnx.evaluation.reference_cache import ReferenceRecord
 from ncsnx.features.classifier import ClassifierRecord
 from ncsnx.features.inception import InceptionRecord
 from ncsnx.inverse.task_record import TaskRecord
-from ncsnx.runs.checkpoints.manifest import ManifestRecord
 from ncsnx.runs.exported import ExportConfig
 from ncsnx.runs.fast_sampler import FastSampler
 from ncsnx.runs.folder import RunConfig
+from ncsnx.runs.manifest import Manifest
 from ncsnx.runs.origins import Origins
 from ncsnx.runs.records.comparison_record import ComparisonRecord
 from ncsnx.runs.records.neighbor_record import NeighborRecord
@@ -48,7 +48,7 @@ FILES: dict[str, type] = {
     "run/fid/*/scores.json": SweepRecord,
     "run/loss/*/scores.json": SweepRecord,
     "run/neighbors/*/results.json": NeighborRecord,
-    "checkpoint/manifest.json": ManifestRecord,
+    "checkpoint/manifest.json": Manifest,
     "run/origins.json": Origins,
     "run/samples/*/protocol.json": SampleRecord,
     "run/segments.jsonl": Segment,

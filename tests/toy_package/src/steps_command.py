@@ -11,8 +11,8 @@ def steps_command(
 ) -> None:
     """List the steps of a run's checkpoints, one per line."""
     with session("it wrote nothing", verbose=verbose, quiet=quiet) as messages:
-        from ncsnx.runs.checkpoints.manifest import checkpoints
         from ncsnx.runs.folder import open_run
+        from ncsnx.runs.manifest import checkpoints
         from ncsnx.runs.names import runs_folder
 
         for step in checkpoints(open_run(runs_folder(runs), run)):

@@ -6,8 +6,8 @@ import attrs
 
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.quantities import counted
-from ncsnx.runs.checkpoints.manifest import checkpoints, resolve_checkpoint
 from ncsnx.runs.folder import Run
+from ncsnx.runs.manifest import checkpoints, resolve_checkpoint
 from ncsnx.runs.names import parse_step, step_of
 from ncsnx.spelling import parameter
 

@@ -3,9 +3,6 @@
 Files are written into a hidden sibling folder. The manifest, with the sha256 of each file and of itself, comes last;
 then the folder is renamed. So a folder named `step-00000150` is complete, whatever was killed, and its manifest tells
 whether its bytes are still those that were written.
-
-One file may be missing: the optimizer's state, which only training needs. A checkpoint without it is sound and can be
-sampled and scored. So retention can remove that file in one step, and the manifest still lists it.
 """
 
 import errno
@@ -15,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, Self
 
 import attrs
 
@@ -25,29 +22,23 @@ from ncsnx.config.strict.complaints import NewerVersionError, StructureError
 from ncsnx.config.strict.fields import VERSION
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.quantities import counted
-from ncsnx.runs.checkpoints.weight_sizes import WeightSizes, weight_sizes
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import parse_step, part_file, step_name, step_of
 from ncsnx.runs.score_files import Best, best_checkpoint
 from ncsnx.spelling import argument
 from ncsnx.storage import atomic, reading
-from ncsnx.storage.documents.document import document, document_bytes, parse_document
-from ncsnx.storage.parsing import parse_json
+from ncsnx.storage.documents import document, document_bytes, parse_document
+from ncsnx.storage.reading import parse_json
 
 MANIFEST = "manifest.json"
 STATE = "state.json"
-OPTIMIZER = part_file("optimizer")
-CHECKPOINT_FILES = frozenset({part_file("model"), part_file("ema"), OPTIMIZER, STATE, MANIFEST})
+CHECKPOINT_FILES = frozenset({*map(part_file, ("model", "ema", "optimizer")), STATE, MANIFEST})
 """Names of the files in a checkpoint's folder."""
-T = TypeVar("T")
 # System errors that mean a fault of the checkpoint, not of permissions or the process.
 _FAULTS = {
     errno.ENOENT: "is missing",
     errno.ENOTDIR: "is missing",
-    errno.ELOOP: "is a symbolic link, and those are not followed",
     errno.ENODEV: "is not a file",
-    errno.ENXIO: "is not a file",
-    errno.EFBIG: "is larger than any such file",
     errno.EIO: "cannot be read: the disk reports an error",
 }
 
@@ -87,69 +78,30 @@ class FileRecord:
         return cls(found.hexdigest(), len(content))
 
 
-def _by_need(files: dict[str, T]) -> dict[str, dict[str, T]]:
-    """Splits files into those that must exist and those that may be missing."""
-    return {
-        "files": {name: file for name, file in files.items() if name != OPTIMIZER},
-        "for_training": {name: file for name, file in files.items() if name == OPTIMIZER},
-    }
-
-
 @document("the manifest of a checkpoint", sealed=True)
-@attrs.frozen(kw_only=True)
-class ManifestRecord:
-    """Content of manifest.json."""
+@attrs.frozen
+class Manifest:
+    """Files of a checkpoint's folder, as recorded when it was written."""
 
-    schema_version: int = attrs.field(default=1, metadata=VERSION)
+    schema_version: int = attrs.field(default=1, kw_only=True, metadata=VERSION)
     step: int = attrs.field(validator=checks.between(0, MOST_STEPS))
     files: dict[str, FileRecord]
-    """Files that must exist, by name."""
-    for_training: dict[str, FileRecord]
-    """Files that may be missing, by name."""
+    """Files by name, without the manifest itself."""
 
     def __attrs_post_init__(self) -> None:
-        for key, files in _by_need(self.files | self.for_training).items():
-            if files != getattr(self, key):
-                raise checks.FieldError(key, f"must hold {checks.quoted(list(files))[1:-1] or 'nothing'} only")
         for name in self.files:
             if name not in CHECKPOINT_FILES - {MANIFEST}:
                 raise checks.FieldError("files", f"must be files of a checkpoint, not {checks.quoted(name)}")
 
 
-@attrs.frozen
-class Manifest:
-    """Files of a checkpoint's folder, as recorded when it was written."""
-
-    step: int
-    files: dict[str, FileRecord]
-    """Files that must exist, by name; without the manifest itself."""
-    absent: dict[str, FileRecord] = attrs.field(factory=dict)
-    """Files that only training needs and that retention removed or that were lost, by name."""
-
-    @property
-    def is_trainable(self) -> bool:
-        """Whether training can resume from the checkpoint, that is, whether it holds the optimizer's state."""
-        return OPTIMIZER in self.files
-
-    def to_bytes(self) -> bytes:
-        """The file's content: readable JSON with a digest of its canonical form."""
-        parted = _by_need(dict(sorted((self.files | self.absent).items())))
-        files, for_training = parted["files"], parted["for_training"]
-        return document_bytes(ManifestRecord(step=self.step, files=files, for_training=for_training))
-
-
-def write_checkpoint(
-    parent: Path, step: int, files: Iterable[tuple[str, bytes | PiecewiseContent]], sizes: WeightSizes | None = None
-) -> Path:
+def write_checkpoint(parent: Path, step: int, files: Iterable[tuple[str, bytes | PiecewiseContent]]) -> Path:
     """Writes the checkpoint of `step` into `parent` atomically; returns its folder.
 
-    files: names and contents; a generator keeps only one content in memory. An existing folder that is unsound or lacks
-    the optimizer's state is moved aside (`step-00000150.unsound-1`). sizes: as in `read_manifest`, for the existing
-    folder. Raises NcsnxError if a complete checkpoint already exists or if writing fails.
+    files: names and contents; a generator keeps only one content in memory. An existing unsound folder is moved aside
+    (`step-00000150.unsound-1`). Raises NcsnxError if a sound checkpoint already exists or if writing fails.
     """
-    reading.refuse_links(parent)
     final = parent / step_name(step)
-    _make_way(final, sizes)
+    _make_way(final)
     with atomic.new_folder(final) as folder:
         records: dict[str, FileRecord] = {}
         for name, content in files:
@@ -157,7 +109,7 @@ def write_checkpoint(
             atomic.write_pieces(folder / name, _hashed(content, found), len(content), shown=final / name)
             records[name] = FileRecord(found.hexdigest(), len(content))
             del content  # freed before the next is made: together they may not fit in memory
-        atomic.write_new(folder / MANIFEST, Manifest(step, records).to_bytes(), shown=final / MANIFEST)
+        atomic.write_new(folder / MANIFEST, document_bytes(Manifest(step, records)), shown=final / MANIFEST)
     return final
 
 
@@ -172,28 +124,22 @@ def _pieces(content: bytes | PiecewiseContent) -> Iterable[bytes | memoryview]:
     return [content] if isinstance(content, bytes) else content
 
 
-def read_manifest(folder: Path, sizes: WeightSizes | None = None) -> Manifest:
+def read_manifest(folder: Path) -> Manifest:
     """The manifest of a checkpoint's folder, checked by its digest and against the folder's name.
 
-    A missing optimizer's state is listed as absent. sizes: required sizes of the experiment's weights, so that files of
-    other sizes are neither read nor hashed. Raises UnsoundError for an invalid manifest or other sizes, NcsnxError for
-    a manifest of a newer ncsnx.
+    Raises UnsoundError for an invalid manifest, NcsnxError for a manifest of a newer ncsnx.
     """
-    reading.refuse_links(folder.parent)
-    with _reading(folder):
-        if folder.is_symlink():
-            raise UnsoundError(f"{folder} {_FAULTS[errno.ELOOP]}")
     path = folder / MANIFEST
-    manifest = _parsed(path, _read(path))
-    if not os.path.lexists(folder / OPTIMIZER):
-        parted = _by_need(manifest.files)
-        manifest = attrs.evolve(manifest, files=parted["files"], absent=parted["for_training"])
+    with _reading(path):
+        content = reading.read_bytes(path, reading.JSON_LIMIT)
+    try:
+        manifest = parse_document(content, Manifest, path)
+    except NewerVersionError:
+        raise
+    except StructureError as error:
+        raise UnsoundError(str(error)) from error
     if step_of(folder.name) not in (None, manifest.step):
         raise UnsoundError(f"{folder} holds the checkpoint of another step, {manifest.step}")
-    if sizes is not None:
-        for name, record in manifest.files.items():
-            if (problem := sizes.problem(name, record.bytes)) is not None:
-                raise UnsoundError(f"{folder / name} {problem}")
     return manifest
 
 
@@ -202,81 +148,43 @@ def read_verified(folder: Path, manifest: Manifest, name: str) -> bytes:
     record = _record(folder, manifest, name)
     with _reading(folder / name), reading.opened(folder / name) as file:
         _check_size(folder / name, record, os.fstat(file.fileno()).st_size)
-        content = file.read(record.bytes + 1)
-    _check_size(folder / name, record, len(content))
+        content = file.read()
     _check_hash(folder / name, record, hashlib.sha256(content).hexdigest())
     return content
 
 
 def read_state(folder: Path, manifest: Manifest) -> dict[str, Any]:
     """The state of the training loop, checked by its hash. Raises UnsoundError."""
-    path = folder / STATE
-    if _record(folder, manifest, STATE).bytes > reading.JSON_LIMIT:
-        raise UnsoundError(f"{path} {_FAULTS[errno.EFBIG]}")
     try:
         state = parse_json(read_verified(folder, manifest, STATE))
     except ValueError as error:
-        raise UnsoundError(f"{path} is not JSON: {error}") from error
+        raise UnsoundError(f"{folder / STATE} is not JSON: {error}") from error
     if not isinstance(state, dict):
-        raise UnsoundError(f"{path} is not a JSON object")
+        raise UnsoundError(f"{folder / STATE} is not a JSON object")
     return state
 
 
-def verify(folder: Path, names: Iterable[str] | None = None, sizes: WeightSizes | None = None) -> Manifest:
-    """Verifies a checkpoint's manifest and every file it lists, or only `names`.
+def verify(folder: Path, watch: reading.Watch = reading.unwatched) -> Manifest:
+    """Verifies a checkpoint's manifest and every file that it lists; returns the manifest.
 
-    Without `names`, files that the manifest doesn't list are an error too. sizes: as in `read_manifest`. Raises
-    UnsoundError.
+    watch: called with the number of bytes of each piece read; may raise to stop reading. Raises UnsoundError.
     """
-    manifest = read_manifest(folder, sizes)
-    _verify_files(folder, manifest, sorted(manifest.files) if names is None else names)
-    if names is None and (found := strangers(folder, manifest)):
-        raise UnsoundError(f"{folder} holds {', '.join(found)}, which its manifest does not list")
+    manifest = read_manifest(folder)
+    for name in sorted(manifest.files):
+        verify_file(folder, manifest, name, watch)
     return manifest
-
-
-def verify_own(folder: Path, sizes: WeightSizes | None = None) -> Manifest:
-    """Verifies every file that the manifest lists and ignores other files. Raises UnsoundError."""
-    manifest = read_manifest(folder, sizes)
-    _verify_files(folder, manifest, manifest.files)
-    return manifest
-
-
-def _verify_files(folder: Path, manifest: Manifest, names: Iterable[str]) -> None:
-    for name in names:
-        verify_file(folder, manifest, name)
 
 
 def verify_file(folder: Path, manifest: Manifest, name: str, watch: reading.Watch = reading.unwatched) -> None:
-    """Checks one file against its record. Raises UnsoundError.
-
-    An optimizer's state that has disappeared since the manifest was read is not an error: retention removed it.
-    watch: called with the number of bytes of each piece read; may raise to stop reading.
-    """
+    """Checks one file against its record. watch: as for `verify`. Raises UnsoundError."""
     record = _record(folder, manifest, name)
-    try:
-        with _reading(folder / name), reading.opened(folder / name) as file:
-            _check_size(folder / name, record, os.fstat(file.fileno()).st_size)
-            _check_hash(folder / name, record, reading.sha256(file, watch))
-    except UnsoundError:
-        if name != OPTIMIZER or os.path.lexists(folder / name):
-            raise
-
-
-def strangers(folder: Path, manifest: Manifest) -> list[str]:
-    """Names in a checkpoint's folder that aren't its files. Raises UnsoundError.
-
-    Hidden files are ignored: file systems and desktops put them anywhere, and ncsnx doesn't read them.
-    """
-    known = {*manifest.files, MANIFEST}
-    with _reading(folder):
-        there = [entry for entry in reading.entries(folder) if not entry.name.startswith(".")]
-    return [entry.name for entry in there if entry.kind != "file" or entry.name not in known]
+    with _reading(folder / name), reading.opened(folder / name) as file:
+        _check_size(folder / name, record, os.fstat(file.fileno()).st_size)
+        _check_hash(folder / name, record, reading.sha256(file, watch))
 
 
 def checkpoints(run: Run) -> list[int]:
     """Steps of the run's complete checkpoints, ascending, sound or not. Raises NcsnxError."""
-    reading.refuse_links(run.checkpoints)
     try:
         found = [step_of(entry.name) for entry in run.checkpoints.iterdir()]
     except FileNotFoundError:
@@ -342,7 +250,7 @@ def _sound(run: Run, steps: list[int], step: int, name: str) -> Path:
     """The folder of this step's checkpoint; `steps` are all. Raises UnsoundError with the previous one as a hint."""
     folder = run.checkpoints / step_name(step)
     try:
-        verify_own(folder, weight_sizes(run.experiment()))
+        verify(folder)
     except UnsoundError as error:
         if not os.path.lexists(folder):
             raise UnsoundError(
@@ -358,12 +266,12 @@ def _sound(run: Run, steps: list[int], step: int, name: str) -> Path:
     return folder
 
 
-def _make_way(folder: Path, sizes: WeightSizes | None) -> None:
+def _make_way(folder: Path) -> None:
     if not os.path.lexists(folder):
         return
     with suppress(UnsoundError):
-        if not verify(folder, sizes=sizes).absent:
-            raise NcsnxError(f"{folder} already exists and is sound; nothing is overwritten")
+        verify(folder)
+        raise NcsnxError(f"{folder} already exists and is sound; nothing is overwritten")
     number = 1
     while os.path.lexists(aside := folder.with_name(f"{folder.name}.unsound-{number}")):
         number += 1
@@ -371,20 +279,10 @@ def _make_way(folder: Path, sizes: WeightSizes | None) -> None:
         folder.rename(aside)
 
 
-def _parsed(path: Path, written: bytes) -> Manifest:
-    try:
-        found = parse_document(written, ManifestRecord, path)
-    except NewerVersionError:
-        raise
-    except StructureError as error:
-        raise UnsoundError(str(error)) from error
-    return Manifest(found.step, found.files | found.for_training)
-
-
 def _record(folder: Path, manifest: Manifest, name: str) -> FileRecord:
     if name in manifest.files:
         return manifest.files[name]
-    raise NcsnxError(f"{folder} holds no {name}; it holds {', '.join(sorted(manifest.files))}")
+    raise UnsoundError(f"{folder} holds no {name}; it holds {', '.join(sorted(manifest.files))}")
 
 
 def _check_size(path: Path, record: FileRecord, size: int) -> None:
@@ -395,11 +293,6 @@ def _check_size(path: Path, record: FileRecord, size: int) -> None:
 def _check_hash(path: Path, record: FileRecord, sha256: str) -> None:
     if sha256 != record.sha256:
         raise UnsoundError(f"{path} is damaged: its sha256 is not the one in the manifest")
-
-
-def _read(path: Path) -> bytes:
-    with _reading(path):
-        return reading.read_bytes(path, reading.JSON_LIMIT)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Checkpoints: network, EMA and optimizer state as safetensors, the state of the training loop as JSON."""
 
-import os
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -9,12 +9,14 @@ import attrs
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_tensors
+from safetensors.torch import save as tensor_bytes
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ncsnx.config.checks import shortened
 from ncsnx.errors import NcsnxError
-from ncsnx.runs.checkpoints.manifest import (
+from ncsnx.runs.folder import Run
+from ncsnx.runs.manifest import (
     STATE,
     UnsoundError,
     read_manifest,
@@ -22,16 +24,95 @@ from ncsnx.runs.checkpoints.manifest import (
     read_verified,
     write_checkpoint,
 )
-from ncsnx.runs.checkpoints.tensor_file import TensorFile
-from ncsnx.runs.checkpoints.weight_sizes import WeightSizes, weight_sizes
-from ncsnx.runs.folder import Run
-from ncsnx.runs.names import part_file, step_name
+from ncsnx.runs.names import part_file
 from ncsnx.storage import atomic
 
 Tensors = dict[str, Tensor]
 
+_LENGTH_BYTES = 8
 UNTOUCHED = "untouched"
 """Key for a parameter without optimizer state."""
+
+
+class TensorFile:
+    """The bytes that `safetensors.torch.save` gives for the same tensors, which may have any device and memory format.
+
+    `safetensors.torch.save` makes all of it in memory, and no other thread runs Python meanwhile: for a gigabyte,
+    training would stand still for seconds while a checkpoint is written in the background. `len` is their number; the
+    pieces are made as they are read. The tensors must not change before.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        empty = tensor_bytes({name: torch.empty(0, dtype=tensor.dtype) for name, tensor in tensors.items()})
+        entries = _header(empty)  # in the order of the file, and with the names of their types
+        end = 0
+        for name, entry in entries.items():
+            start, end = end, end + tensors[name].nbytes
+            entry |= {"shape": list(tensors[name].shape), "data_offsets": [start, end]}
+        self._header = header_bytes(entries)
+        self._size = len(self._header) + end
+        self._tensors = [tensors[name] for name in entries]
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[bytes | memoryview]:
+        yield self._header
+        for tensor in self._tensors:
+            plain = tensor.detach().to("cpu").contiguous()
+            yield plain.reshape(-1).view(torch.uint8).numpy().data
+
+
+def header_bytes(entries: Mapping[str, Mapping[str, object]]) -> bytes:
+    """Length and header of a file. entries: by name in the order of the file, metadata first."""
+    text = json.dumps(entries, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _LENGTH_BYTES)
+    return len(text).to_bytes(_LENGTH_BYTES, "little") + text
+
+
+def _header(content: bytes) -> dict[str, dict[str, object]]:
+    length = int.from_bytes(content[:_LENGTH_BYTES], "little")
+    entries: dict[str, dict[str, object]] = json.loads(content[_LENGTH_BYTES : _LENGTH_BYTES + length])
+    return entries
+
+
+class HostCopy:
+    """Copies the training state into main memory, from which a checkpoint is written in the background.
+
+    It keeps that memory for the next copy, since new memory takes longer to get.
+
+    From CUDA, tensors are copied to pinned memory, and only `wait` waits for them.
+    """
+
+    def __init__(self) -> None:
+        self._memory: dict[tuple[str, str], Tensor] = {}
+        self._copied: list[torch.cuda.Event] = []
+
+    @torch.no_grad()
+    def take(self, parts: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensors]:
+        """Copies of all tensors by part and name, as they are now; complete after `wait`, valid until the next call.
+
+        They keep their memory format, since a copy into another one takes ten times as long.
+        """
+        copies = {
+            part: {name: self._copy((part, name), tensor) for name, tensor in tensors.items()}
+            for part, tensors in parts.items()
+        }
+        devices = {tensor.device for tensors in parts.values() for tensor in tensors.values() if tensor.is_cuda}
+        self._copied = [torch.cuda.current_stream(device).record_event() for device in devices]
+        return copies
+
+    def wait(self) -> None:
+        """Waits until the copies are complete. May be called in another thread."""
+        for event in self._copied:
+            event.synchronize()
+
+    def _copy(self, key: tuple[str, str], tensor: Tensor) -> Tensor:
+        memory = self._memory.get(key)
+        if memory is None or (memory.shape, memory.dtype) != (tensor.shape, tensor.dtype):
+            memory = torch.empty_like(tensor, device="cpu", pin_memory=tensor.is_cuda, requires_grad=False)
+            self._memory[key] = memory
+        return memory.copy_(tensor, non_blocking=tensor.is_cuda)
 
 
 @attrs.frozen
@@ -82,9 +163,7 @@ def save(
     parts = {"model": model, "optimizer": optimizer}
     if ema is not None:
         parts["ema"] = ema
-    is_there = os.path.lexists(run.checkpoints / step_name(step))
-    sizes = weight_sizes(run.experiment()) if is_there else None
-    return write_checkpoint(run.checkpoints, step, contents(step, sorted(parts.items()), state), sizes)
+    return write_checkpoint(run.checkpoints, step, contents(step, sorted(parts.items()), state))
 
 
 def contents(
@@ -102,15 +181,12 @@ def contents(
     yield STATE, state_bytes
 
 
-def read_checkpoint(
-    folder: Path, names: Iterable[str] = ("model", "ema", "optimizer"), sizes: WeightSizes | None = None
-) -> Checkpoint:
+def read_checkpoint(folder: Path, names: Iterable[str] = ("model", "ema", "optimizer")) -> Checkpoint:
     """Reads the parts `names` of a checkpoint. Each file's hash is checked before it is parsed.
 
-    sizes: required sizes of the experiment's weights. Raises UnsoundError for damaged files, NcsnxError for a missing
-    part.
+    Raises UnsoundError for damaged files and for a missing part.
     """
-    manifest = read_manifest(folder, sizes)
+    manifest = read_manifest(folder)
     parts: dict[str, Tensors] = {}
     for name in names:
         # a run without EMA has no such file; the manifest confirms that

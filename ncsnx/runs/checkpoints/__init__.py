@@ -1,1 +1,0 @@
-"""Checkpoints of a run: their files, their manifests, and retention."""

@@ -1,0 +1,380 @@
+"""Examines a run: reads every record, verifies every hash, and finds what killed processes left.
+
+A table says what must open and which hashes it records. Only a repair changes anything: it removes half-written files
+and moves unsound checkpoints into `RUN/unsound/`.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import attrs
+
+from ncsnx.config.codec import identity
+from ncsnx.config.strict.complaints import NewerVersionError
+from ncsnx.errors import AdvisedError, NcsnxError
+from ncsnx.runs.exported import CONFIG, MODEL, Export, is_export
+from ncsnx.runs.fast_sampler import read_fast
+from ncsnx.runs.folder import Run
+from ncsnx.runs.git_patches import is_patch_name
+from ncsnx.runs.manifest import STATE, UnsoundError, checkpoints, read_state, verify
+from ncsnx.runs.metrics_log import MetricsLog
+from ncsnx.runs.names import step_name, step_of
+from ncsnx.runs.origins import read_origins
+from ncsnx.runs.ranges import in_words
+from ncsnx.runs.records.comparison_record import ComparisonRecord
+from ncsnx.runs.records.neighbor_record import NeighborRecord
+from ncsnx.runs.records.sample_record import SAMPLES_FILE, SampleRecord
+from ncsnx.runs.records.tracker_records import CHOICE, TrackerChoice, TrackerNotes
+from ncsnx.runs.resuming import CheckpointVerdict, resumption
+from ncsnx.runs.retention import CheckpointPruner, remove_leftover, was_checkpoint
+from ncsnx.runs.score_files import FEATURES, TABLE_OF_IMAGES, ScoreFile, kept_file
+from ncsnx.runs.segments import read_segments
+from ncsnx.runs.writer_lock import HOLDER, LOCK, is_being_written
+from ncsnx.spelling import argument
+from ncsnx.storage import atomic, reading
+from ncsnx.storage.documents import read_document
+from ncsnx.storage.json_lines import read_records
+from ncsnx.work import SILENT, Work
+
+FindingKind = Literal["unsound", "damaged", "missing", "leftover", "untrainable", "busy", "unknown", "set-aside", "due"]
+NOTES: frozenset[FindingKind] = frozenset({"busy", "unknown", "set-aside", "due"})
+"""Kinds of findings that leave the run sound."""
+CREATION_LIMIT_S = 600.0
+"""Age after which a half-written folder counts as abandoned; exports are written without the run's lock."""
+_NOTHING = "nothing to do: ncsnx ignores it"
+_FROM_BACKUP = "restore it from a backup"
+
+
+@attrs.frozen
+class Finding:
+    """A problem of a run, or a note about it."""
+
+    kind: FindingKind
+    path: Path
+    what: str
+    """The problem, in words that follow the path."""
+    advice: str
+    """Instructions, or that there is nothing to do."""
+    remedy: Callable[[], str | None] | None = None
+    """Repairs it and returns a remark, or None. Raises NcsnxError or OSError if it can't be repaired."""
+    repaired: bool = False
+
+    @property
+    def is_note(self) -> bool:
+        """Whether the run is sound despite the finding."""
+        return self.kind in NOTES
+
+
+Hashes = Iterable[tuple[Path, str]]
+"""Files that a record names, with their sha256."""
+
+
+@attrs.frozen
+class _Record:
+    """Files of one kind: where they are, how they are read, and what to do about damage."""
+
+    glob: str
+    read: Callable[[Run, Path], Hashes]
+    """Reads a file; returns the hashes that it records. Raises NcsnxError for damage."""
+    advice: str
+
+
+def _opens(read: Callable[[Run, Path], object]) -> Callable[[Run, Path], Hashes]:
+    """The reader of a record without hashes."""
+
+    def read_it(run: Run, path: Path) -> Hashes:
+        read(run, path)
+        return ()
+
+    return read_it
+
+
+def _patches(run: Run, path: Path) -> Hashes:
+    names = {segment.git.patch for segment in read_segments(run) if segment.git is not None and segment.git.patch}
+    return [(run.patches / name, Path(name).stem) for name in sorted(names) if is_patch_name(name)]
+
+
+def _metrics(run: Run, path: Path) -> None:
+    for number, record in enumerate(MetricsLog(run).read(), start=1):
+        if type(record.get("step")) is not int:
+            raise NcsnxError(f"{path}, line {number}: expected a whole number under step")
+
+
+def _scores(run: Run, path: Path) -> Hashes:
+    for row in ScoreFile.read(path.parent).rows:
+        if (table := kept_file(row, TABLE_OF_IMAGES)) is not None:
+            yield path.parent / table.name, table.sha256
+        kept = kept_file(row, FEATURES)
+        if kept is not None and (features := path.parent / FEATURES / kept.name).exists():  # else they made room
+            yield features, kept.sha256
+
+
+def _neighbors(run: Run, path: Path) -> Hashes:
+    return [(path.parent / name, sha256) for name, sha256 in read_document(path, NeighborRecord).files.items()]
+
+
+def _samples(run: Run, path: Path) -> Hashes:
+    record = read_document(path, SampleRecord)
+    return [(path.parent / SAMPLES_FILE, record.samples_sha256 or "")] if record.complete else []
+
+
+def _task(run: Run, path: Path) -> Hashes:
+    from ncsnx.inverse.posterior.posterior_maps import POSTERIOR_FILE  # these import torch, which only a task needs
+    from ncsnx.inverse.task_record import TaskRecord
+
+    sha256 = read_document(path, TaskRecord).posterior_sha256
+    return [] if sha256 is None else [(path.parent / POSTERIOR_FILE, sha256)]
+
+
+def _export(run: Run, path: Path) -> Hashes:
+    return [(path.parent / MODEL, Export(path.parent).config().model_sha256)] if is_export(path.parent) else []
+
+
+def _tracker(run: Run, path: Path) -> None:
+    read_document(path, TrackerChoice if path.name == CHOICE else TrackerNotes)
+
+
+_FIX_LINE = f"{_FROM_BACKUP}, or fix that line"
+_RECORDS = (
+    _Record("config.json", _opens(lambda run, path: run.experiment()), f"{_FROM_BACKUP}; the run needs it"),
+    _Record("origins.json", _opens(lambda run, path: read_origins(path)), f"{_FROM_BACKUP}, or remove it"),
+    _Record("segments.jsonl", _patches, _FIX_LINE),
+    _Record("metrics.jsonl", _opens(_metrics), f"{_FIX_LINE}; training refuses it"),
+    _Record("trackers/*.json", _opens(_tracker), "remove it, and choose the trackers again"),
+    _Record("fid/*/scores.json", _scores, "move its folder away, then repeat the same `ncsnx fid`"),
+    _Record("loss/*/scores.json", _scores, "move its folder away, then repeat the same `ncsnx loss`"),
+    _Record("likelihood/*/scores.json", _scores, "move its folder away, then repeat the same `ncsnx likelihood`"),
+    _Record(
+        "compare/*/results.json",
+        _opens(lambda run, path: read_document(path, ComparisonRecord, reading.RECORDS_LIMIT)),
+        "repeat the same `ncsnx compare`",
+    ),
+    _Record("compare/*/trials.jsonl", _opens(lambda run, path: read_records(path)), "fix or remove that line"),
+    _Record("compare/fast.json", _opens(lambda run, path: read_fast(run)), "remove it, then repeat `ncsnx compare`"),
+    _Record("neighbors/*/results.json", _neighbors, "repeat the same `ncsnx neighbors`"),
+    _Record("samples/*/protocol.json", _samples, f"repeat its `ncsnx sample` with {argument('overwrite', True)}"),
+    _Record("samples/*/task.json", _task, "repeat the same `ncsnx restore`"),
+    _Record(f"*/{CONFIG}", _export, "export it again"),
+)
+"""All records of a run but the checkpoints' own."""
+_REQUIRED = ("config.json", "origins.json", "segments.jsonl")
+
+
+@attrs.define
+class Examination:
+    """An examination of a run: its findings, and counts of what was read."""
+
+    run: Run
+    work: Work
+    writer: str | None = None
+    """The process that is writing the run now; half-written files may be its own."""
+    findings: list[Finding] = attrs.field(factory=list)
+    checkpoints: int = 0
+    files: int = 0
+    """Number of files that were hashed."""
+    bytes: int = 0
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether there are no problems, or all were repaired."""
+        return all(finding.is_note or finding.repaired for finding in self.findings)
+
+    def add(
+        self, kind: FindingKind, path: Path, what: str, advice: str, remedy: Callable[[], str | None] | None = None
+    ) -> None:
+        """Adds a finding."""
+        self.findings.append(Finding(kind, path, what, advice, remedy))
+
+    def watch(self, count: int) -> None:
+        """Counts hashed bytes; raises Stopped after a stop request."""
+        self.bytes += count
+        self.work.check_stop()
+
+
+def examine(run: Run, work: Work = SILENT, writer: str | None = None, *, repair: bool = False) -> Examination:
+    """Examines a run. writer: the process that is writing it now, if any.
+
+    repair: apply the findings' remedies; the caller holds the writer's lock. Otherwise nothing is changed. Raises
+    Stopped.
+    """
+    examination = Examination(run, work, writer)
+    if writer is not None:
+        examination.add("busy", run.path, f"is being written by {writer}", "repeat the command when that has ended")
+    _examine_records(examination)
+    verdicts = _examine_checkpoints(examination)
+    _examine_leftovers(examination)
+    _examine_unknown(examination)
+    if repair:
+        _repair(examination)
+        verdicts = [one for one in verdicts if (run.checkpoints / step_name(one[0])).exists()]
+    if writer is None:
+        _examine_training(examination, verdicts)
+    return examination
+
+
+def _examine_records(examination: Examination) -> None:
+    run = examination.run
+    for record in _RECORDS:
+        for path in sorted(run.path.glob(record.glob)):
+            examination.work.check_stop()
+            try:
+                for file, sha256 in record.read(run, path):
+                    _examine_hash(examination, file, sha256, record.advice)
+            except NcsnxError as error:
+                advice = error.advice if isinstance(error, NewerVersionError) else record.advice
+                examination.add("damaged", path, _without_path(error, path), advice)
+    for name in _REQUIRED:
+        if not (run.path / name).exists():
+            examination.add("missing", run.path / name, "is missing", _FROM_BACKUP)
+
+
+def _examine_hash(examination: Examination, path: Path, sha256: str, advice: str) -> None:
+    try:
+        found = reading.sha256_of(path, examination.watch)
+    except FileNotFoundError:
+        examination.add("missing", path, "is missing", advice)
+    except OSError as error:
+        examination.add("damaged", path, f"cannot be read: {error.strerror or error}", advice)
+    else:
+        examination.files += 1
+        if found != sha256:
+            examination.add("damaged", path, "is damaged: its sha256 is not the one that was recorded", advice)
+
+
+def _examine_checkpoints(examination: Examination) -> list[CheckpointVerdict]:
+    """Verifies all checkpoints, newest first; returns the verdicts on those that can be read."""
+    run, verdicts = examination.run, list[CheckpointVerdict]()
+    try:
+        expected, steps = identity(run.experiment()), checkpoints(run)
+    except NcsnxError:
+        expected, steps = None, sorted(filter(None, (step_of(path.name) for path in run.checkpoints.glob("step-*"))))
+    for step in reversed(steps):
+        folder = run.checkpoints / step_name(step)
+        examination.checkpoints += 1
+        try:
+            manifest = verify(folder, examination.watch)
+            state = read_state(folder, manifest)
+        except UnsoundError as error:
+            if examination.writer is not None and not folder.exists():
+                continue  # the writer's retention has removed it
+            verdicts.append((step, error))
+            advice = f"{_FROM_BACKUP}, or let {argument('repair', True)} move it into unsound/; ncsnx does not use it"
+            remedy = partial(_move_aside, run, folder) if examination.writer is None else None
+            examination.add("unsound", folder, _without_path(error, folder), advice, remedy)
+        except NcsnxError as error:
+            examination.add("damaged", folder, _without_path(error, folder), "fix that, then repeat the command")
+        else:
+            examination.files += len(manifest.files)
+            verdicts.append((step, manifest))
+            if expected not in (None, state.get("identity")):
+                advice = f"move it away, or restore {run.config_path} if that is the wrong file"
+                examination.add("damaged", folder / STATE, "belongs to another experiment", advice)
+    for path in (*run.checkpoints.glob("*.unsound-*"), *run.unsound.glob("*")):
+        examination.add("set-aside", path, "was moved aside", "nothing to do: it is not read and may be deleted")
+    return verdicts
+
+
+def _examine_leftovers(examination: Examination) -> None:
+    """Finds what killed processes left half written or half removed."""
+    run = examination.run
+
+    def unreadable(error: OSError) -> None:
+        advice = "make it readable, then repeat the command"
+        examination.add("damaged", Path(error.filename), f"cannot be read: {error.strerror}", advice)
+
+    temporary = []
+    for place, folders, files in os.walk(run.path, onerror=unreadable):
+        temporary += [Path(place, name) for name in (*folders, *files) if atomic.is_temporary(name)]
+        folders[:] = [name for name in folders if not atomic.is_temporary(name)]
+    for path in sorted(temporary):
+        within = [folder for folder in path.parents if folder.is_relative_to(run.path) and folder != run.path]
+        is_young = path.is_dir() and not was_checkpoint(path) and _age_s(path) < CREATION_LIMIT_S
+        if examination.writer is not None or is_young or any(map(is_being_written, within)):
+            what = "is being written or removed, or was left by a killed process"
+            examination.add("busy", path, what, "repeat the command in ten minutes")
+        else:
+            what = "was left half written or half removed by a killed process"
+            advice = f"{argument('repair', True)} removes it"
+            examination.add("leftover", path, what, advice, partial(remove_leftover, path))
+
+
+def _examine_unknown(examination: Examination) -> None:
+    """Notes entries of the run's folder that ncsnx doesn't know."""
+    run = examination.run
+    known = {path.name for path in _known(run)}
+    for path in sorted(run.path.iterdir()):
+        if path.name not in known and not path.name.startswith(".") and not is_export(path):
+            examination.add("unknown", path, "is not part of a run", _NOTHING)
+
+
+def _known(run: Run) -> Iterator[Path]:
+    yield from (run.config_path, run.origins_path, run.source_path, run.segments_path, run.metrics_path, run.log_path)
+    yield from (run.report_path, run.rank_logs, run.patches, run.tensorboard, run.checkpoints, run.snapshots)
+    yield from (run.samples, run.unsound, run.fid, run.loss, run.likelihood, run.compare, run.neighbors, run.trackers)
+    yield from (run.path / LOCK, run.path / HOLDER)
+
+
+def _examine_training(examination: Examination, verdicts: list[CheckpointVerdict]) -> None:
+    """Whether training can resume, and what retention should have removed: a disk was full, or the rules are new."""
+    run = examination.run
+    try:
+        resumption(run, verdicts)
+    except NcsnxError as error:
+        advice = "; ".join(f"{hint.label} {hint.adds}".strip() for hint in error.hints)
+        examination.add("untrainable", run.path, f"cannot be trained further: {error.message}", advice)
+    try:
+        due = CheckpointPruner(run, run.experiment()).due()
+    except NcsnxError:
+        return  # the problem is a separate finding
+    if due:
+        what = f"holds more than retention keeps: steps {in_words(due)}"
+        examination.add("due", run.checkpoints, what, "nothing to do: the next `ncsnx train` removes that")
+
+
+def _repair(examination: Examination) -> None:
+    """Applies the findings' remedies. A finding whose remedy fails stays, with the reason."""
+    for number, finding in enumerate(examination.findings):
+        if finding.remedy is None:
+            continue
+        examination.work.check_stop()
+        try:
+            remark = finding.remedy()
+        except (NcsnxError, OSError) as error:
+            why = getattr(error, "strerror", None) or str(error)
+            changed = attrs.evolve(finding, advice=f"cannot be repaired: {why}", remedy=None)
+        else:
+            changed = attrs.evolve(finding, advice=remark or "removed", repaired=True)
+        examination.findings[number] = changed
+
+
+def _move_aside(run: Run, folder: Path) -> str:
+    """Moves an unsound checkpoint into the run's `unsound/`, under an unused name. Raises NcsnxError."""
+    target, number = run.unsound / folder.name, 1
+    while os.path.lexists(target):
+        number += 1
+        target = run.unsound / f"{folder.name}-{number}"
+    with atomic.reporting(target):
+        run.unsound.mkdir(exist_ok=True)
+        folder.rename(target)
+        atomic.sync_folder(run.unsound)
+        atomic.sync_folder(folder.parent)
+    return f"moved to {target}, where it is not read; delete it once the run is sound"
+
+
+def _age_s(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return 0.0  # just removed
+
+
+def _without_path(error: NcsnxError, path: Path) -> str:
+    """The message of an error without the path at its beginning."""
+    text = error.message if isinstance(error, AdvisedError) else str(error)
+    for beginning in (f"{path}: ", f"{path} ", f"{path}, ", f"{path}/"):
+        text = text.removeprefix(beginning)
+    return text

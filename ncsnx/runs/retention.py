@@ -1,0 +1,171 @@
+"""Removes the checkpoints that no rule of `retention` keeps, and what killed processes left in a run.
+
+A checkpoint is first renamed to a temporary name, which marks it as debris: after a kill it is complete or gone.
+"""
+
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import attrs
+
+from ncsnx.config.experiment import Experiment
+from ncsnx.config.retention import Retention
+from ncsnx.errors import Hint, NcsnxError
+from ncsnx.runs.folder import Run
+from ncsnx.runs.manifest import CHECKPOINT_FILES, checkpoints, holds
+from ncsnx.runs.names import step_name, step_of
+from ncsnx.runs.ranges import in_words
+from ncsnx.runs.score_files import ScoreFile, best_checkpoint
+from ncsnx.storage import atomic
+
+
+@attrs.frozen
+class PruningResult:
+    """Removed checkpoints."""
+
+    removed: tuple[int, ...] = ()
+    """Steps of removed checkpoints."""
+    problems: tuple[str, ...] = ()
+    """Lines about what couldn't be removed."""
+
+    def __str__(self) -> str:
+        return f"retention removed {_checkpoints(self.removed)}"
+
+
+@attrs.frozen
+class CheckpointPruner:
+    """Applies the retention rules to one run, under the writer's lock."""
+
+    run: Run
+    experiment: Experiment
+    should_stop: Callable[[], bool] = lambda: False
+    """Asked before each removal; True leaves the rest to the next call."""
+    _reported: set[str] = attrs.field(factory=set, init=False)
+
+    def announcement(self) -> list[str]:
+        """Lines to show before anything is removed: the steps to remove now, the rules, and cautions."""
+        experiment, rules = self.experiment, self.experiment.retention
+        if not rules.removes_checkpoints:
+            return []
+        lines = rules.cautions(checkpoint_every=experiment.checkpoint_every, steps=experiment.steps)
+        try:
+            now = _checkpoints(self.due())
+        except NcsnxError as error:
+            now = "nothing"
+            lines += self._unreported([f"retention removes nothing for now: {error}"])
+        return [f"retention removes {now} now; after each checkpoint it keeps {_rules_in_words(rules)}", *lines]
+
+    def apply(self) -> PruningResult:
+        """Removes what the rules don't keep. Problems are in the result: they don't end training."""
+        removed: list[int] = []
+        problems: list[str] = []
+        try:
+            for step in self.due():
+                if self.should_stop():
+                    break
+                try:
+                    remove_checkpoint(self.run.checkpoints / step_name(step))
+                    removed.append(step)
+                except NcsnxError as error:
+                    problems.append(f"retention cannot remove {_checkpoints([step])}: {error}")
+        except NcsnxError as error:
+            problems.append(f"retention removes nothing for now: {error}")
+        return PruningResult(tuple(removed), tuple(self._unreported(problems)))
+
+    def due(self) -> list[int]:
+        """Steps of the checkpoints to remove now. Raises NcsnxError for unreadable scores: the best is unknown."""
+        rules = self.experiment.retention
+        if not rules.removes_checkpoints:
+            return []
+        best = best_checkpoint(self.run, lambda step, sha256: holds(self.run, step, sha256))
+        scored = {row["step"] for row in ScoreFile.read(best.sweep).rows} if best is not None else set()
+        return steps_to_remove(rules, checkpoints(self.run), None if best is None else best.step, scored)
+
+    def _unreported(self, lines: Iterable[str]) -> list[str]:
+        """The lines that weren't reported before: a full disk causes the same problem at every checkpoint."""
+        new = [line for line in lines if line not in self._reported]
+        self._reported.update(new)
+        return new
+
+
+def steps_to_remove(rules: Retention, steps: Sequence[int], best: int | None, scored: Iterable[int]) -> list[int]:
+    """The steps, of all checkpoints in ascending order, that no rule keeps. The best and the last always stay.
+
+    scored: steps with a score in the sweep that determines the best.
+    """
+    if not rules.removes_checkpoints:
+        return []
+    keep = {best, *steps[-(rules.keep_last or 1) :]}
+    if rules.keep_every is not None:
+        keep |= {step for step in steps if step % rules.keep_every == 0}
+    if rules.keep_last is None and rules.keep_every is None:  # keep_best alone
+        keep |= set(steps) - set(scored)
+    return [step for step in steps if step not in keep]
+
+
+def remove_checkpoint(folder: Path) -> None:
+    """Removes a whole checkpoint. Raises NcsnxError, also if its folder holds files that ncsnx didn't write."""
+    try:
+        names = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
+        if foreign := sorted(set(names) - CHECKPOINT_FILES):
+            raise NcsnxError(
+                f"{folder} stays, since it holds {', '.join(foreign)}, which ncsnx did not write there",
+                Hint("move that away"),
+            )
+        atomic.remove_tree(folder)
+        atomic.sync_folder(folder.parent)
+    except OSError as error:
+        raise NcsnxError(
+            f"cannot remove {folder}: {error.strerror or error}",
+            Hint("allow that (see `ls -la` and `lsattr` there), and the next start of `ncsnx train` removes it"),
+        ) from error
+
+
+def remove_debris(run: Run) -> None:
+    """Removes what killed processes left half written or half removed in the run, as far as possible.
+
+    Call it only under the writer's lock: files that another process is writing look the same. Folders other than
+    checkpoints stay, since an export is written into a run without that lock.
+    """
+    remove_debris_in((run.path, run.checkpoints, run.snapshots))
+
+
+def remove_debris_in(folders: Iterable[Path]) -> None:
+    """Like `remove_debris`, in these folders only."""
+    for folder in folders:
+        for path in atomic.debris(folder):
+            if was_checkpoint(path) or path.is_symlink() or not path.is_dir():
+                with suppress(OSError):  # `doctor` reports what could not be removed
+                    remove_leftover(path)
+
+
+def remove_leftover(path: Path) -> None:
+    """Removes a half-written or half-removed file or folder. Raises OSError."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def was_checkpoint(path: Path) -> bool:
+    """Whether a temporary path is the rest of a checkpoint, by its location and name."""
+    whole = atomic.whole_name(path.name)
+    return path.parent.name == "checkpoints" and whole is not None and step_of(whole) is not None
+
+
+def _rules_in_words(rules: Retention) -> str:
+    """Description of what the rules keep."""
+    if rules.keep_last is None and rules.keep_every is None:
+        return "the best checkpoint, the last and those that `ncsnx fid` has not scored"
+    last = "the last" if (rules.keep_last or 1) == 1 else f"the last {rules.keep_last:,}"
+    every = [] if rules.keep_every is None else [f"the multiples of {rules.keep_every:,}"]
+    *first, final = ["the best checkpoint", last, *every]
+    return f"{', '.join(first)} and {final}"
+
+
+def _checkpoints(steps: Sequence[int]) -> str:
+    if not steps:
+        return "nothing"
+    return f"the checkpoint{'s of steps' if len(steps) > 1 else ' of step'} {in_words(steps)}"

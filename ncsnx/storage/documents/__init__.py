@@ -1,1 +1,0 @@
-"""JSON documents: frozen attrs classes that are saved to files and read back by one mechanism."""
