@@ -21,7 +21,7 @@ from ncsnx.data.dataset import NO_LABEL
 from ncsnx.data.window import shown_pixels
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.features.data_source import DataSource
-from ncsnx.networks.convolution import Convolution
+from ncsnx.networks.layers import Convolution
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.spelling import argument
 from ncsnx.work import Work

@@ -10,10 +10,9 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from ncsnx.networks.activations import ActivationLayer
-from ncsnx.networks.convolution import Convolution, PooledConvolution
+from ncsnx.networks.layers import ActivationLayer, Convolution, PooledConvolution
 from ncsnx.networks.normalization import NormalizationFactory
-from ncsnx.networks.operators.resampling import resized
+from ncsnx.networks.resampling import resized
 
 
 @attrs.frozen

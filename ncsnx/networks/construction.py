@@ -9,10 +9,9 @@ from torch import Tensor
 from ncsnx.config import Experiment
 from ncsnx.config.foreign import error_in_words
 from ncsnx.errors import Hint, NcsnxError
-from ncsnx.networks import ncsn, ncsnv2  # noqa: F401  registers the built-in networks
+from ncsnx.networks import architectures  # noqa: F401  registers the built-in networks
 from ncsnx.networks.initialization import initialize
-from ncsnx.networks.makers import construct
-from ncsnx.networks.score_function import NetworkSpec, ScoreFunction
+from ncsnx.networks.score_function import NetworkSpec, ScoreFunction, construct
 from ncsnx.noise.levels import sigmas
 from ncsnx.quantities import byte_size
 

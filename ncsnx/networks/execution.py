@@ -4,28 +4,34 @@ A rewrite computes the same function of the same tensors in another order. `prep
 place, so parameters, their names and optimizers that hold them stay valid.
 """
 
-from collections.abc import Mapping
-from typing import Literal
+import contextlib
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any, Literal
 
 import attrs
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ncsnx.capturing import CapturedFunction
 from ncsnx.config.experiment import Precision
 from ncsnx.errors import Hint, NcsnxError
-from ncsnx.networks.activations import ActivationLayer
-from ncsnx.networks.convolution import Convolution, PooledConvolution
-from ncsnx.networks.normalization import InstanceNorm, InstanceNormPlus, VarianceNorm
-from ncsnx.networks.rewrites.folded_pooling import FoldedPooledConvolution
-from ncsnx.networks.rewrites.fused_normalization import (
+from ncsnx.networks.blocks import (
+    ChainedResidualPooling,
+    MultiScaleFusion,
+    ResidualBlock,
+    ResidualConvolutionUnits,
+)
+from ncsnx.networks.fused_normalization import (
     FusedActivation,
     FusedInstanceNorm,
     FusedInstanceNormPlus,
     FusedVarianceNorm,
 )
-from ncsnx.networks.rewrites.recomputation import RECOMPUTED
-from ncsnx.networks.rewrites.rounded_kernels import RoundedConvolution
+from ncsnx.networks.layers import ActivationLayer, Convolution, PooledConvolution, RoundedConvolution
+from ncsnx.networks.normalization import InstanceNorm, InstanceNormPlus, VarianceNorm
 from ncsnx.networks.score_function import ScoreFunction
 from ncsnx.spelling import parameter
 
@@ -56,6 +62,22 @@ class Execution:
     first and last convolution, statistics and division by σ stay in fp32."""
     checkpointing: bool = False
     """Keep only the inputs of blocks for the backward pass and compute the rest again; equal to the bit."""
+
+
+class FoldedPooledConvolution(PooledConvolution):
+    """The pool folded into the convolution: 3×3 and 2×2 mean become one 4×4 convolution of stride 2.
+
+    Its kernel is computed from the 3×3 kernel at every forward pass, so that gradients reach it. A 1×1 convolution
+    commutes with the pool, so it is applied after it, to fewer pixels.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.conv.size == 1:
+            out: Tensor = self.conv(F.avg_pool2d(x, 2))
+            return out
+        # The mean of the kernel at four places is its 2×2 mean pool of stride 1.
+        folded = F.avg_pool2d(F.pad(self.conv.kernel(), (1, 1, 1, 1)), 2, stride=1)
+        return F.conv2d(x, folded, self.conv.bias, stride=2, padding=self.conv.padding)
 
 
 _FUSED: Mapping[type[nn.Module], type[nn.Module]] = {
@@ -111,3 +133,67 @@ def _order_kernels(network: ScoreFunction, memory_format: torch.memory_format) -
             for kernel in module.parameters(recurse=False):
                 if kernel.dim() == 4:
                     kernel.data = kernel.data.contiguous(memory_format=memory_format)
+
+
+class _Recomputed(nn.Module):
+    """Mixin for a block: keeps its inputs, and computes the rest again in the backward pass."""
+
+    def forward(self, *inputs: Any) -> Tensor:
+        compute = super().forward
+        if not torch.is_grad_enabled():
+            out: Tensor = compute(*inputs)
+            return out
+        again = partial(_contexts, self)
+        recomputed: Tensor = checkpoint(
+            compute, *inputs, use_reentrant=False, preserve_rng_state=False, context_fn=again
+        )
+        return recomputed
+
+
+class RecomputedResidualBlock(_Recomputed, ResidualBlock):
+    """A residual block that is computed again in the backward pass."""
+
+
+class RecomputedUnits(_Recomputed, ResidualConvolutionUnits):
+    """Residual convolution units that are computed again in the backward pass."""
+
+
+class RecomputedPooling(_Recomputed, ChainedResidualPooling):
+    """Chained residual pooling that is computed again in the backward pass."""
+
+
+class RecomputedFusion(_Recomputed, MultiScaleFusion):
+    """Multi-scale fusion that is computed again in the backward pass."""
+
+
+RECOMPUTED: Mapping[type[nn.Module], type[nn.Module]] = {
+    ResidualBlock: RecomputedResidualBlock,
+    ResidualConvolutionUnits: RecomputedUnits,
+    ChainedResidualPooling: RecomputedPooling,
+    MultiScaleFusion: RecomputedFusion,
+}
+
+
+def _contexts(
+    block: nn.Module,
+) -> tuple[contextlib.AbstractContextManager[None], contextlib.AbstractContextManager[None]]:
+    """Contexts of the first pass, which starts now, and of the second one."""
+    before = [buffer.clone() for buffer in block.buffers()]
+    return contextlib.nullcontext(), _with_buffers(block, before)
+
+
+@contextlib.contextmanager
+def _with_buffers(block: nn.Module, values: list[Tensor]) -> Iterator[None]:
+    """Gives a block's buffers these values within the context, and restores the current ones after it."""
+    current = [buffer.clone() for buffer in block.buffers()]
+    _fill(block, values)
+    try:
+        yield
+    finally:
+        _fill(block, current)
+
+
+@torch.no_grad()
+def _fill(block: nn.Module, values: list[Tensor]) -> None:
+    for buffer, value in zip(block.buffers(), values, strict=True):
+        buffer.copy_(value)

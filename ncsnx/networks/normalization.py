@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ncsnx.networks.activations import ActivationLayer
 from ncsnx.networks.initialization import Columns, Constant, Initializer, Normal, UniformWeights
+from ncsnx.networks.layers import ActivationLayer
 
 EPSILON = 1e-5
 

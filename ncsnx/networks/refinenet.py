@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ncsnx.config.image_sizes import size_as_typed, size_in_words
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.networks.blocks import BlockConfig, RefineBlock, ResidualBlock
-from ncsnx.networks.convolution import Convolution
+from ncsnx.networks.layers import Convolution
 from ncsnx.networks.layouts import NetworkLayout
 from ncsnx.networks.normalization import NormalizationLayer, at_least_float32
 from ncsnx.networks.score_function import NetworkSpec, ScoreFunction

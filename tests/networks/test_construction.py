@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ncsnx.config import CIFAR10, NCSN, Digits, Experiment, Model, NCSNDeeper, NCSNv2, NCSNv2Deeper, NCSNv2Deepest
 from ncsnx.errors import NcsnxError
-from ncsnx.networks import NetworkSpec, ScoreFunction, build_network, construct, makers
+from ncsnx.networks import NetworkSpec, ScoreFunction, build_network, construct, score_function
 from tests.golden_networks import small_experiment
 
 EVERY_MODEL: list[Model] = [
@@ -140,7 +140,7 @@ def made_by(monkeypatch: pytest.MonkeyPatch, change: Callable[[ScoreFunction], A
         def forward(self, x: Tensor, levels: Tensor | None) -> Tensor:
             return x
 
-    monkeypatch.setitem(makers._makers, Foreign, ForeignNetwork)
+    monkeypatch.setitem(score_function._makers, Foreign, ForeignNetwork)
     return small_experiment(Foreign(), Digits())
 
 

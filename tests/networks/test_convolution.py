@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from ncsnx.networks.convolution import SpectralConvolution
 from ncsnx.networks.initialization import initialize
+from ncsnx.networks.layers import SpectralConvolution
 
 
 @pytest.fixture

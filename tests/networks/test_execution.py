@@ -16,7 +16,7 @@ from ncsnx.config import NCSN, Model, NCSNv2
 from ncsnx.config.model import Normalization
 from ncsnx.networks import Execution, NetworkSpec, ScoreFunction, build_network, prepare
 from ncsnx.networks.execution import MemoryFormat
-from ncsnx.networks.operators.resampling import max_pool, mean_pool
+from ncsnx.networks.resampling import max_pool, mean_pool
 from tests.golden_networks import NETWORKS, TOLERANCE, load_golden, relative_error, small_experiment
 from tests.networks.test_construction import EVERY_MODEL
 

@@ -11,15 +11,15 @@ from ncsnx.config import NCSNv2
 from ncsnx.config.model import Activation as ActivationName
 from ncsnx.config.model import Normalization
 from ncsnx.networks import Execution, NetworkSpec, construct, prepare
-from ncsnx.networks.activations import ActivationLayer
-from ncsnx.networks.initialization import initialize
-from ncsnx.networks.normalization import NormalizationLayer, conditional, unconditional
-from ncsnx.networks.rewrites.fused_normalization import (
+from ncsnx.networks.fused_normalization import (
     FusedActivation,
     FusedInstanceNorm,
     FusedInstanceNormPlus,
     FusedVarianceNorm,
 )
+from ncsnx.networks.initialization import initialize
+from ncsnx.networks.layers import ActivationLayer
+from ncsnx.networks.normalization import NormalizationLayer, conditional, unconditional
 from tests.networks.live_memory import LiveMemory
 
 FUSED = {"instance++": FusedInstanceNormPlus, "instance": FusedInstanceNorm, "variance": FusedVarianceNorm}

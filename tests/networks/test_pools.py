@@ -6,14 +6,14 @@ import attrs
 import pytest
 import torch
 import torch.nn.functional as F
+from ncsnx.networks import resampling
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ncsnx.config import Model
 from ncsnx.config.variants import variants
 from ncsnx.networks import Execution, build_network, prepare
-from ncsnx.networks.operators import resampling
-from ncsnx.networks.operators.resampling import mean_pool
+from ncsnx.networks.resampling import mean_pool
 from tests.golden_networks import small_experiment
 
 FORMATS = [torch.contiguous_format, torch.channels_last]

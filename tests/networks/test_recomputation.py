@@ -8,7 +8,7 @@ import torch
 from ncsnx.config import NCSN, Model, NCSNv2
 from ncsnx.errors import NcsnxError
 from ncsnx.networks import Execution, NetworkSpec, ScoreFunction, prepare
-from ncsnx.networks.rewrites.recomputation import RECOMPUTED
+from ncsnx.networks.execution import RECOMPUTED
 from tests.networks.test_execution import built, evaluated
 
 DEFAULT = Execution(memory_format="channels_last", fused=True)

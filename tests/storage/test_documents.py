@@ -273,8 +273,7 @@ def test_a_document_is_replaced_whole(tmp_path: Path) -> None:
 BY_HAND = {
     "evaluation/comparison.py",  # skips lines that aren't trials
     "evaluation/neighbor_search.py",  # returns the results as JSON
-    "runs/checkpoints/manifest.py",  # state of the loop
-    "runs/doctor/artifacts.py",  # lines that aren't trials
+    "runs/manifest.py",  # state of the loop
     "runs/exported.py",  # whether a folder is an export, valid or not
     "runs/doctor.py",  # lines that a comparison reads leniently
     "runs/metrics_log.py",  # records of arbitrary numbers

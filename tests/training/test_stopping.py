@@ -13,7 +13,7 @@ import pytest
 from ncsnx.config.discovery import resolve
 from ncsnx.data import open_data
 from ncsnx.errors import NcsnxError, Stopped
-from ncsnx.networks.convolution import Convolution
+from ncsnx.networks.layers import Convolution
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import resolve_checkpoint
 from ncsnx.runtime import Runtime

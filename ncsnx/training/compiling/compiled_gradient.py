@@ -1,6 +1,6 @@
 """The check before compiled training: one gradient of the compiled network against eager execution.
 
-Compilers have silently given wrong gradients (see `ncsnx.networks.operators.resampling`), which a training would not
+Compilers have silently given wrong gradients (see `ncsnx.networks.resampling`), which a training would not
 show.
 """
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from ncsnx.networks.activations import ActivationFunction, ActivationLayer
+from ncsnx.networks.layers import ActivationFunction, ActivationLayer
 from ncsnx.networks.normalization import (
     EPSILON,
     InstanceNorm,

@@ -1,0 +1,166 @@
+"""Layers of the networks: convolutions that keep the image size (plain, spectrally normalized, followed by a 2×2 mean
+pool, rounded), and activations."""
+
+from collections.abc import Callable, Mapping
+
+import attrs
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ncsnx.networks.initialization import Initializer, UnitVector, fan_in_uniform
+
+
+class Convolution(nn.Module):
+    """A size×size convolution, zero-padded to keep height and width. Its tensors start uninitialized."""
+
+    def __init__(
+        self, in_channels: int, out_channels: int, *, size: int = 3, dilation: int = 1, bias: bool = True
+    ) -> None:
+        super().__init__()
+        self.size = size
+        self.dilation = dilation
+        weight = torch.empty(out_channels, in_channels, size, size)
+        initializer = fan_in_uniform(in_channels * size**2)
+        self.initializers = self._hold(weight, initializer)
+        self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
+        if bias:
+            self.initializers["bias"] = initializer
+
+    def _hold(self, weight: Tensor, initializer: Initializer) -> dict[str, Initializer]:
+        self.weight = nn.Parameter(weight)
+        return {"weight": initializer}
+
+    @property
+    def padding(self) -> int:
+        """Number of zeros on each side."""
+        return self.dilation * (self.size // 2)
+
+    def kernel(self) -> Tensor:
+        """The kernel, (out, in, size, size)."""
+        return self.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x, self.kernel(), self.bias, padding=self.padding, dilation=self.dilation)
+
+
+class SpectralConvolution(Convolution):
+    """A convolution whose kernel, as a matrix (out, rest), is divided by an estimate of its largest singular value.
+
+    Spectral normalization (Miyato et al., arXiv 1802.05957, algorithm 1) as in torch's older implementation: one power
+    iteration per forward pass in training mode, the stored vectors in evaluation mode.
+    """
+
+    weight_u: Tensor
+    weight_v: Tensor
+
+    def _hold(self, weight: Tensor, initializer: Initializer) -> dict[str, Initializer]:
+        self.weight_orig = nn.Parameter(weight)
+        self.register_buffer("weight_u", torch.empty(weight.shape[0]))
+        self.register_buffer("weight_v", torch.empty(weight[0].numel()))
+        return {"weight_orig": initializer, "weight_u": UnitVector(), "weight_v": UnitVector()}
+
+    def kernel(self) -> Tensor:
+        with torch.autocast(self.weight_orig.device.type, enabled=False):
+            matrix = self.weight_orig.flatten(1)
+            if self.training:
+                self._power_iteration(matrix.detach())
+            # Copies, since a second forward pass would overwrite what the backward pass needs.
+            return self.weight_orig / torch.dot(self.weight_u.clone(), matrix @ self.weight_v.clone())
+
+    @torch.no_grad()
+    def _power_iteration(self, matrix: Tensor) -> None:
+        self.weight_v.copy_(F.normalize(matrix.T @ self.weight_u, dim=0, eps=1e-12))
+        self.weight_u.copy_(F.normalize(matrix @ self.weight_v, dim=0, eps=1e-12))
+
+
+class PooledConvolution(nn.Module):
+    """A convolution followed by a 2×2 mean pool; halves height and width, which must be even."""
+
+    def __init__(self, conv: Convolution) -> None:
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.avg_pool2d(self.conv(x), 2)
+
+
+_LEAK = 0.2  # slope of leaky_relu below zero
+_elu_backward = torch.ops.aten.elu_backward.default
+_leaky_relu_backward = torch.ops.aten.leaky_relu_backward.default
+
+
+@attrs.frozen
+class ActivationFunction:
+    """An activation function and what its derivative is computed from."""
+
+    function: Callable[[Tensor], Tensor]
+    in_place: Callable[[Tensor], Tensor]
+    """The same function; overwrites its argument."""
+    gradient: Callable[[Tensor, Tensor], Tensor]
+    """Gradient by the argument, from the gradient by the result and from result or argument (see `from_result`)."""
+    from_result: bool = True
+    """Whether `gradient` takes the result, not the argument, so that the argument needn't be kept."""
+
+
+ACTIVATIONS: Mapping[str, ActivationFunction] = {
+    "elu": ActivationFunction(
+        F.elu, lambda x: F.elu(x, inplace=True), lambda upstream, y: _elu_backward(upstream, 1, 1, 1, True, y)
+    ),
+    "relu": ActivationFunction(
+        F.relu, lambda x: F.relu(x, inplace=True), lambda upstream, y: torch.ops.aten.threshold_backward(upstream, y, 0)
+    ),
+    "leaky_relu": ActivationFunction(
+        lambda x: F.leaky_relu(x, _LEAK),
+        lambda x: F.leaky_relu(x, _LEAK, inplace=True),
+        lambda upstream, y: _leaky_relu_backward(upstream, y, _LEAK, True),
+    ),
+    "swish": ActivationFunction(
+        F.silu,
+        lambda x: F.silu(x, inplace=True),
+        lambda upstream, x: torch.ops.aten.silu_backward(upstream, x),
+        from_result=False,
+    ),
+}
+
+
+class ActivationLayer(nn.Module):
+    """An activation function by its name in a model's configuration."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.activation = ACTIVATIONS[name]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.activation.function(x)
+
+
+class RoundedConvolution(Convolution):
+    """A convolution that keeps its kernel in autocast's type between evaluations without gradients.
+
+    Autocast itself forgets its casts at the end of each evaluation. Only frozen kernels are kept, which no optimizer
+    changes: fused ones leave no mark. The kept kernel is renewed when the parameter was loaded or moved; writes through
+    `.data` aren't noticed. A captured CUDA graph casts at each replay, since it can't notice new values.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        device = x.device.type
+        if torch.is_grad_enabled() or self.weight.requires_grad or torch.compiler.is_compiling():
+            return super().forward(x)
+        if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
+            return super().forward(x)
+        if x.is_cuda and torch.cuda.is_current_stream_capturing():
+            return super().forward(x)
+        kernel = self._rounded(torch.get_autocast_dtype(device))
+        return F.conv2d(x, kernel, self.bias, padding=self.padding, dilation=self.dilation)
+
+    def _rounded(self, dtype: torch.dtype) -> Tensor:
+        kernel = self.kernel()
+        if kernel.is_inference():  # it doesn't count its changes
+            return kernel
+        mark = (kernel._version, kernel.data_ptr(), kernel.stride(), dtype)
+        kept: tuple[object, Tensor, Tensor] | None = self.__dict__.get("_kept")
+        if kept is None or kept[0] != mark:
+            # The alias keeps the memory from being used again, so that equal addresses mean the same kernel.
+            kept = self.__dict__["_kept"] = (mark, kernel.detach().to(dtype), kernel.detach())
+        return kept[1]

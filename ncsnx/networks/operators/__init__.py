@@ -1,1 +1,0 @@
-"""Operators that compiled code calls as a whole."""
