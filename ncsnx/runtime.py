@@ -26,9 +26,6 @@ from ncsnx.tensorfloat import allow_tf32
 
 _FP32_FIELD = "precision=fp32"
 
-UNRECORDED = {"graphs": False, "compiled_gradients": False, "ranks": 1, "shared_graphs": False}
-"""Values of the facts that a record from before they existed lacks."""
-
 
 @attrs.frozen(kw_only=True)
 class Runtime:
@@ -42,9 +39,7 @@ class Runtime:
     compile: bool = False
     """Run the network through `torch.compile`."""
     graphs: bool = False
-    """Replay training steps and evaluations as CUDA graphs."""
-    shared_graphs: bool = False
-    """Replay training steps that ranks share too, and sum gradients between two graphs."""
+    """Replay training steps that no ranks share, and evaluations, as CUDA graphs."""
     checkpointing: bool = attrs.field(default=False)
     """Compute the activations of blocks again in the backward pass; saves memory, and the bits are the same."""
     workers: int = 0
@@ -155,19 +150,17 @@ class Runtime:
         )
 
     def facts(self) -> dict[str, Any]:
-        """The choices and the device's name, as they are recorded; `UNRECORDED` has those that old records lack."""
+        """The choices and the device's name, as they are recorded."""
         return {
             "device": str(self.device),
             "device_name": device_name(self.device),
             "threads": self.threads,
             "plain": self.plain,
             "compile": self.compile,
-            "compiled_gradients": self.compile,  # before it was recorded, training was never compiled
             "graphs": self.graphs,
             "checkpointing": self.checkpointing,
             "workers": self.workers,
             "ranks": self.ranks,
-            **({} if self.ranks == 1 else {"shared_graphs": self.shared_graphs}),
             **({} if self.precision is None else {"precision": self.precision}),
         }
 

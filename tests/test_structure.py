@@ -26,7 +26,7 @@ FLOORS = (
 )
 """Layers from the bottom up: a module imports nothing from a layer above its own."""
 BUDGET = {
-    ".": 1_718,
+    ".": 1_711,
     "api": 1_095,
     "cli": 5_987,
     "config": 3_523,
@@ -37,19 +37,19 @@ BUDGET = {
     "features": 1_251,
     "hub": 684,
     "inverse": 4_520,
-    "jobs": 1_935,
+    "jobs": 1_932,
     "metrics": 745,
-    "networks": 1_866,
+    "networks": 1_812,
     "noise": 285,
     "planning": 1_415,
     "ranks": 961,
     "report": 780,
     "runs": 3_692,
     "samplers": 1_160,
-    "sampling": 1_707,
+    "sampling": 1_647,
     "storage": 1_565,
     "tracking": 559,
-    "training": 1_961,
+    "training": 1_658,
 }
 """Most lines of each folder of the package ("." holds its single modules). A number may fall, and not rise."""
 COMMANDS = "|".join([*(one.name for one in built_in_commands()), r"\{\}"])

@@ -41,7 +41,7 @@ from ncsnx.runs.records.trial_record import TrialRecord
 from ncsnx.runs.score_files import Row, value
 from ncsnx.samplers.building import evaluations, state_count
 from ncsnx.samplers.state import State
-from ncsnx.sampling.counting import EvaluationCounter
+from ncsnx.sampling.generate import EvaluationCounter
 from ncsnx.sampling.request import SampleRequest
 from ncsnx.sampling.sample import draw
 from ncsnx.sampling.score_model import ScoreModel, weights_in_words

@@ -32,7 +32,7 @@ from ncsnx.quantities import counted, with_error
 from ncsnx.runs.score_files import FEATURES, Row, value
 from ncsnx.samplers.building import evaluations, evaluations_in_words, state_count
 from ncsnx.samplers.state import Score, State
-from ncsnx.sampling.counting import EvaluationCounter
+from ncsnx.sampling.generate import EvaluationCounter
 from ncsnx.sampling.sample import draw
 from ncsnx.sampling.score_model import ScoreModel
 from ncsnx.storage.atomic import reporting

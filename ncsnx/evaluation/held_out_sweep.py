@@ -1,6 +1,6 @@
 """Held-out loss of checkpoints: over the whole held-out split, by noise level, always with the same noise.
 
-This is the denoising score-matching loss of training (`ncsnx.training.score_matching`) over all held-out images, with
+This is the denoising score-matching loss of training (`ncsnx.training.loss`) over all held-out images, with
 equal weight for each noise level: the training objective without the variance of a batch.
 """
 
@@ -27,7 +27,7 @@ from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs.score_files import Row
 from ncsnx.spelling import parameter
 from ncsnx.storage.parts import Part
-from ncsnx.training.score_matching import score_matching_loss
+from ncsnx.training.loss import score_matching_loss
 from ncsnx.work import Advance, Work
 
 _EVALUATIONS = 20_000

@@ -30,7 +30,7 @@ from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose
 from ncsnx.runs.names import names_a_file_everywhere
 from ncsnx.samplers.state import Constrain
-from ncsnx.sampling.noise_sources import SeededNoise
+from ncsnx.sampling.draws import SeededNoise
 
 MEASURE = "measure"
 """Name of the task of a file of measurements."""

@@ -50,7 +50,7 @@ class StartOptions:
         if self.sigma is None:
             return model
         from ncsnx.inverse.task_pictures import read_pictures
-        from ncsnx.sampling.start_images import StartImages
+        from ncsnx.sampling.draws import StartImages
 
         if self.image in (None, ADJOINT):
             assert task is not None, "check"
@@ -71,7 +71,7 @@ class StartOptions:
 def starting_from(images: "Tensor", sigma: float, model: "ScoreModel") -> "ScoreModel":
     """The model whose samples start at σ from images (P, C, H, W), where black is 0 and white 1. Raises UsageError."""
     from ncsnx.inverse.lazy_stack import sha256_of_values
-    from ncsnx.sampling.start_images import StartImages
+    from ncsnx.sampling.draws import StartImages
 
     facts = {"images_sha256": sha256_of_values(images)}
     return model.starting(StartImages(sigma=sigma, images=images, facts=facts))

@@ -32,15 +32,13 @@ from ncsnx.runtime import Runtime, device_name
 from ncsnx.stopping import StopRequest
 from ncsnx.tracking.choosing import record_trackers
 from ncsnx.tracking.sending import tracked
-from ncsnx.training.files.recording import TENSORBOARD_HINT, has_tensorboard
-from ncsnx.training.loop import train_steps
+from ncsnx.training.loop import AgreedStop, train_steps
 from ncsnx.training.observer import TrainingObserver
-from ncsnx.training.pauses import pauses_of
+from ncsnx.training.run_files import TENSORBOARD_HINT, has_tensorboard
+from ncsnx.training.snapshots import pauses_of
 from ncsnx.training.start import begin, require_same_identity
-from ncsnx.training.steps.agreed_stop import AgreedStop
-from ncsnx.training.steps.batch_gradients import require_shareable
-from ncsnx.training.steps.shared_step import captures_shared_step
 from ncsnx.training.training_state import TrainingState
+from ncsnx.training.training_step import require_shareable
 
 _WEIGHTS_IN_WORDS = "raw: of the weights in training; EMA: of their moving average, which is sampled"
 """Meaning of the marks behind losses."""
@@ -61,7 +59,6 @@ def train_run(job: TrainingJob, console: TrainingConsole, stop: StopRequest) -> 
         splits = cache_in_memory(splits, runtime.device, processes=work.ranks.local_world)
         state = TrainingState(job.experiment, runtime)
         require_shareable(state.network, job.experiment, work.ranks.world)
-        runtime = attrs.evolve(runtime, shared_graphs=captures_shared_step(state, runtime, job.options.graphs))
     run = work.ranks.first(lambda: _run(job, splits.fingerprint))
     return _Training(job, console, stop, run, state, splits, runtime).carry_out()
 

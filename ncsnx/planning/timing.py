@@ -23,10 +23,10 @@ from ncsnx.runtime import Runtime, has_fast_bf16
 from ncsnx.samplers.building import expected_evaluations
 from ncsnx.spelling import argument
 from ncsnx.training.ema import WeightAverage
+from ncsnx.training.loss import add_gradients, score_matching_loss
 from ncsnx.training.optimizers import checked_optimizer, training_execution
-from ncsnx.training.score_matching import add_gradients, score_matching_loss
 from ncsnx.training.snapshots import BATCH_SIZE, snapshot_sampler
-from ncsnx.training.steps.training_step import update_weights
+from ncsnx.training.training_step import update_weights
 from ncsnx.work import Work
 
 TIMED_PIXELS = 64

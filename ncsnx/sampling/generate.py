@@ -1,11 +1,14 @@
 """Sampling any number of images in batches: image i depends only on the seed of the draws and i."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Self
 
+import attrs
 import torch
 from torch import Tensor
 
 from ncsnx.errors import DivergedError, Hint, NcsnxError
+from ncsnx.images import to_uint8
 from ncsnx.samplers.state import SamplerFunction, Score, State
 from ncsnx.sampling.draws import Draws
 
@@ -70,3 +73,72 @@ def _final(states: Iterator[State], batch: Sequence[int], on_state: Callable[[Se
             Hint("try smaller or more steps (sampler.step_size, sampler.steps), another sampler or another checkpoint"),
         )
     return state.x
+
+
+def frame_steps(states: int, frames: int) -> tuple[int, ...]:
+    """Indices of `frames` of a sampler's `states` states, evenly spaced from the first to the last.
+
+    All states if there are fewer; only the last for one frame.
+    """
+    last = states - 1
+    if frames < 2:
+        return (last,)[:frames]
+    return tuple(sorted({round(i * last / (frames - 1)) for i in range(frames)}))
+
+
+@attrs.define(eq=False)
+class FrameRecorder:
+    """Records frames; pass it to `generate` as on_state and call `take` when the images of a batch arrive."""
+
+    steps: tuple[int, ...]
+    """Indices of the states to keep, from `frame_steps`."""
+    shown: int
+    """Number of images (rows, for interpolation) to keep, from index 0: those of the grid."""
+    to_picture: Callable[[Tensor], Tensor]
+    """Map from the network's range to [0, 1], black to white."""
+    look: Callable[[State], Tensor]
+    """Tensor of a state to show: its x (from noise to image) or its denoised image (from blur to image)."""
+    _kept: list[Tensor] = attrs.field(factory=list, init=False)
+
+    def __call__(self, indices: Sequence[int], state: State) -> None:
+        """Keeps the state if it is one of the steps."""
+        if state.step in self.steps:
+            images = self.look(state)
+            shown = torch.tensor([index < self.shown for index in indices])
+            mask = shown.repeat_interleave(len(images) // len(indices)).to(images.device)
+            self._kept.append(to_uint8(self.to_picture(images[mask])).cpu())
+
+    def take(self) -> Tensor:
+        """Returns and clears the frames of the last batch: (frames, images shown, C, H, W) uint8."""
+        frames = torch.stack(self._kept)
+        self._kept = []
+        return frames
+
+
+@attrs.define(eq=False)
+class EvaluationCounter:
+    """Evaluations per image of every batch; pass it to `generate` as on_state."""
+
+    _found: dict[int, tuple[int, float]] = attrs.field(factory=dict, init=False)
+
+    @classmethod
+    def of_all(cls, counters: Iterable["EvaluationCounter"]) -> Self:
+        """The batches of several counters together."""
+        whole = cls()
+        for one in counters:
+            whole._found.update(one._found)
+        return whole
+
+    def __call__(self, indices: Sequence[int], state: State) -> None:
+        """Records the evaluations so far of a batch."""
+        self._found[indices[0]] = len(indices), state.evaluations
+
+    def of(self, indices: Sequence[int]) -> float:
+        """Evaluations per image of a finished batch."""
+        return self._found[indices[0]][1]
+
+    @property
+    def mean(self) -> float:
+        """Mean evaluations per image; 0 without images."""
+        images = sum(count for count, _ in self._found.values())
+        return sum(count * evaluations for count, evaluations in self._found.values()) / max(images, 1)

@@ -29,15 +29,27 @@ from ncsnx.runs.names import step_name
 from ncsnx.runs.segments import versions
 from ncsnx.samplers.building import build_sampler, first_sigma
 from ncsnx.samplers.state import Score, State
-from ncsnx.sampling.counting import EvaluationCounter
-from ncsnx.sampling.draws import Draws, seeded_draws
-from ncsnx.sampling.experiments import between_rows, between_seeds, experiment_draws, starts_from_data
-from ncsnx.sampling.frames import FrameRecorder, frame_steps
-from ncsnx.sampling.generate import generate, ignore_state, indices_per_batch, never_stop
+from ncsnx.sampling.draws import (
+    Draws,
+    StartImages,
+    between_rows,
+    between_seeds,
+    experiment_draws,
+    seeded_draws,
+    starts_from_data,
+)
+from ncsnx.sampling.generate import (
+    EvaluationCounter,
+    FrameRecorder,
+    frame_steps,
+    generate,
+    ignore_state,
+    indices_per_batch,
+    never_stop,
+)
 from ncsnx.sampling.request import MOST_IMAGES, SampleRequest
 from ncsnx.sampling.sample_folder import SampleFolder
 from ncsnx.sampling.score_model import ScoreModel
-from ncsnx.sampling.start_images import StartImages
 from ncsnx.spelling import A_DIR, argument, parameter
 from ncsnx.storage.process import this_process
 from ncsnx.work import Advance, ignore_progress

@@ -1,6 +1,6 @@
 """A trained score model, loaded from a run or an exported folder."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -8,10 +8,11 @@ import attrs
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
 from ncsnx.config.codec import identity
 from ncsnx.config.command_words import typed
+from ncsnx.config.data_sets import Data
 from ncsnx.config.experiment import Experiment, Precision
 from ncsnx.config.image_sizes import (
     ImageSize,
@@ -35,9 +36,8 @@ from ncsnx.runs.model_source import Source, check_checkpoint, open_source
 from ncsnx.runs.names import runs_folder
 from ncsnx.runtime import Runtime
 from ncsnx.samplers.building import evaluations, evaluations_in_words, expected_evaluations, first_sigma, state_count
-from ncsnx.sampling.denoiser import Denoiser
+from ncsnx.sampling.draws import SAME, StartImages
 from ncsnx.sampling.request import shape_at
-from ncsnx.sampling.start_images import SAME, StartImages
 from ncsnx.spelling import parameter
 
 
@@ -234,7 +234,7 @@ class ScoreModel:
         """x + σ² s(x, σ), the mean of the images without noise (Tweedie's formula); arguments as in `score`."""
         return x + sigma**2 * self.score(x, sigma)
 
-    def as_denoiser(self) -> Denoiser:
+    def as_denoiser(self) -> "Denoiser":
         """The model as a denoiser (y, sigma) → x of images as in `to_network`, such as those of deepinv.
 
         Raises NcsnxError for a model of logits.
@@ -352,3 +352,30 @@ def _of_export(export: Export, ckpt: int | str | None) -> SavedWeights:
         tensors=tensors,
         where=path,
     )
+
+
+class Denoiser(nn.Module):
+    """D(y, σ) = y + σ² s(y, σ) with gradients if y requires them.
+
+    Images are in [0, 1] or, for a model of unbounded data, in the data's own values; noise is in the same units. Raises
+    NcsnxError for a model of logits, where noise of the images isn't Gaussian.
+    """
+
+    def __init__(self, network: nn.Module, denoise: Callable[[Tensor, float | Tensor], Tensor], data: Data) -> None:
+        """denoise: (x, σ) → the denoised images, in the network's range."""
+        super().__init__()
+        if data.transform == "logit":
+            raise NcsnxError("a model of logits (data.transform=logit) is no denoiser of images in [0, 1]")
+        self.network, self.denoise = network, denoise
+        black, white = (float(from_values(torch.tensor(value, dtype=torch.float64), data)) for value in (0.0, 1.0))
+        self.black, self.scale = black, white - black
+
+    def forward(self, y: Tensor, sigma: float | Tensor, **ignored: object) -> Tensor:
+        """The mean of the clean images, (B, C, H, W), not clamped. sigma: σ of all images, or (B,), one of each.
+
+        Raises NcsnxError for a σ that the network doesn't accept. Other arguments are ignored.
+        """
+        if isinstance(sigma, Tensor):
+            sigma = float(sigma) if sigma.numel() == 1 else sigma.to(y).view(-1, 1, 1, 1)
+        denoised = self.denoise(self.black + self.scale * y, self.scale * sigma)
+        return (denoised - self.black) / self.scale

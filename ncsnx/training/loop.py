@@ -5,8 +5,10 @@ infinity is found then, before anything is saved.
 """
 
 import math
+import signal
 from collections.abc import Iterator
-from typing import NoReturn
+from contextlib import contextmanager
+from typing import Any, NoReturn
 
 import torch
 
@@ -21,16 +23,14 @@ from ncsnx.runs.folder import Run
 from ncsnx.runtime import Runtime
 from ncsnx.sampling.score_model import weights_of
 from ncsnx.stopping import StopRequest
-from ncsnx.training.compiling.compiled_gradient import require_equal_gradient
-from ncsnx.training.files.training_files import NoFiles, RunFiles, TrainingFiles
-from ncsnx.training.held_out_batch import HeldOutBatch
+from ncsnx.training.compiled_gradient import require_equal_gradient
+from ncsnx.training.loss import HeldOutBatch, PendingLosses
 from ncsnx.training.observer import COMPILING, EVALUATING, SAMPLING, TRAINING, TrainingObserver
 from ncsnx.training.optimizers import learning_rate
+from ncsnx.training.run_files import NoFiles, RunFiles
 from ncsnx.training.snapshots import sample_grid
-from ncsnx.training.steps.agreed_stop import AgreedStop
-from ncsnx.training.steps.pending_losses import PendingLosses
-from ncsnx.training.steps.training_step import TrainingStep
 from ncsnx.training.training_state import TrainingState, non_finite
+from ncsnx.training.training_step import TrainingStep
 
 _DRIFT = 1e-4
 """Largest relative difference between the norms of the ranks' weights."""
@@ -87,15 +87,13 @@ class _Training:
         self.step = TrainingStep(
             state,
             data.train.value_range,
-            graphs=runtime.graphs if ranks.world == 1 else runtime.shared_graphs,
+            graphs=runtime.graphs and ranks.world == 1,
             compiled=runtime.compile,
             report=observer.warning,
             ranks=ranks,
         )
         self.held_out = HeldOutBatch(data.held_out, experiment, self.device, ranks) if len(data.held_out) else None
-        self.files: TrainingFiles = (
-            RunFiles(run, state, observer, lambda: stop.requested) if ranks.is_first else NoFiles()
-        )
+        self.files: Any = RunFiles(run, state, observer, lambda: stop.requested) if ranks.is_first else NoFiles()
         self.losses = PendingLosses(self.device, total=self.step.total_loss)
         self.saved_step = state.step
 
@@ -262,3 +260,47 @@ class _Training:
         """Raises Stopped after a stop request, and the error of a checkpoint that could not be written."""
         self.ranks.check_stop(self.own_stop)
         self.files.poll()
+
+
+_FAILED = 255
+"""Value of a rank that cannot continue; larger than the number of any signal."""
+
+
+class AgreedStop:
+    """A request to stop, as all ranks know it. With one rank it is that process's own."""
+
+    def __init__(self, stop: StopRequest, ranks: RankGroup) -> None:
+        self._stop, self._ranks = stop, ranks
+        self._signal_number = 0
+
+    @property
+    def requested(self) -> bool:
+        """Whether a stop was requested; with several ranks, as of their last agreement."""
+        return self._signal_number > 0 if self._ranks.world > 1 else self._stop.requested
+
+    def agree(self, *, failed: bool = False) -> bool:
+        """Asks all ranks, which call this at the same step; returns whether one of them failed."""
+        if self._ranks.world == 1:
+            return failed
+        own = torch.tensor(_FAILED if failed else self._stop.signal_number or 0, dtype=torch.int32)
+        torch.distributed.all_reduce(own, op=torch.distributed.ReduceOp.MAX)
+        found = int(own)
+        if 0 < found < _FAILED:
+            self._signal_number = found
+            self._stop.request(signal.Signals(found))
+        return found == _FAILED
+
+    def check(self) -> None:
+        """Raises Stopped on all ranks if a stop was requested on any; all ranks call this at the same step."""
+        self.agree()
+        if self.requested:
+            self._stop.check()
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Does with one rank what `StopRequest.at_once` does; several must not stop at different places."""
+        if self._ranks.world > 1:
+            yield
+            return
+        with self._stop.at_once():
+            yield

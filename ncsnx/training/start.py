@@ -20,7 +20,7 @@ from ncsnx.runs.plugins import plugins_of
 from ncsnx.runs.resuming import Resumption, resumption
 from ncsnx.runs.retention import remove_debris
 from ncsnx.runs.segments import append_segment, last_training, versions
-from ncsnx.runtime import UNRECORDED, Runtime
+from ncsnx.runtime import Runtime
 from ncsnx.spelling import argument
 from ncsnx.storage.documents import write_document
 from ncsnx.training.training_state import TrainingState
@@ -110,7 +110,7 @@ def _as_json(value: Any) -> Any:
 
 def _runtime_warnings(run: Run, runtime: Runtime) -> list[str]:
     last = last_training(run)
-    before = {} if last is None else {**UNRECORDED, **last.runtime, **last.versions}
+    before = {} if last is None else {**last.runtime, **last.versions}
     changed = [
         f"{key} {shortened(printable(str(before[key])))} → {value}"
         for key, value in {**runtime.facts(), "torch": versions()["torch"]}.items()

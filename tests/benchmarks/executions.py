@@ -22,8 +22,8 @@ from ncsnx.config.experiment import Experiment
 from ncsnx.config.overrides import apply_overrides, parse_overrides
 from ncsnx.data import from_unit
 from ncsnx.runtime import Runtime
-from ncsnx.training.steps.training_step import TrainingStep
 from ncsnx.training.training_state import TrainingState
+from ncsnx.training.training_step import TrainingStep
 from tests.benchmarks.pairs import timed
 from tests.benchmarks.published_code import AGREEMENT, PublishedNetwork
 

@@ -187,7 +187,7 @@ def test_a_conditional_network_starts_at_its_nearest_level(measured: Path) -> No
     model.network.any_sigma = False  # type: ignore[misc]
     levels = model.network.noise_levels
     near = (levels[2] * levels[3]) ** 0.5 * 1.01
-    from ncsnx.sampling.start_images import StartImages
+    from ncsnx.sampling.draws import StartImages
 
     start = StartImages(sigma=near, images=torch.zeros(1, 1, 8, 8), facts={})
     starting = model.starting(start)

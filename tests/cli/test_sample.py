@@ -17,7 +17,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs.folder import Run
 from ncsnx.samplers.building import build_sampler
-from ncsnx.sampling.noise_sources import SeededNoise, initial_uniform
+from ncsnx.sampling.draws import SeededNoise, initial_uniform
 from ncsnx.sampling.score_model import ScoreModel
 from tests.forked import fork
 from tests.training.tiny import CPU, Result, command, damage, files, training, wait_until

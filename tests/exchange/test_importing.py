@@ -25,8 +25,8 @@ from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import verify
 from ncsnx.runtime import Runtime
 from ncsnx.sampling.score_model import load
+from ncsnx.training.loss import score_matching_loss
 from ncsnx.training.optimizers import build_optimizer
-from ncsnx.training.score_matching import score_matching_loss
 from ncsnx.training.training_state import TrainingState
 from tests.golden_networks import FOLDER, TOLERANCE, load_golden, model_of, relative_error
 from tests.published import (

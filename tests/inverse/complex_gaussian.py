@@ -35,7 +35,7 @@ from ncsnx.inverse.rules.diffusion_posterior import DiffusionPosterior
 from ncsnx.inverse.rules.guidance import Guidance
 from ncsnx.inverse.rules.linear_rules import AnnealedLikelihood, DataConsistency
 from ncsnx.samplers.building import build_sampler, first_sigma
-from ncsnx.sampling.noise_sources import SeededNoise, initial_normal
+from ncsnx.sampling.draws import SeededNoise, initial_normal
 
 MEAN, DEVIATION, LENGTH, NOISE = 0.5, 0.25, 4.0, 0.02
 LEVELS = tuple(30.0 * (0.005 / 30.0) ** (number / 119) for number in range(120))

@@ -6,13 +6,12 @@ import attrs
 import pytest
 import torch
 import torch.nn.functional as F
-from ncsnx.networks import resampling
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ncsnx.config import Model
 from ncsnx.config.variants import variants
-from ncsnx.networks import Execution, build_network, prepare
+from ncsnx.networks import Execution, build_network, prepare, resampling
 from ncsnx.networks.resampling import mean_pool
 from tests.golden_networks import small_experiment
 

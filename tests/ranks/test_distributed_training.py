@@ -10,7 +10,7 @@ from ncsnx.config import NCSNv2
 from ncsnx.data import open_data
 from ncsnx.networks import build_network
 from ncsnx.storage.json_lines import read_records
-from ncsnx.training.held_out_batch import HeldOutBatch
+from ncsnx.training.loss import HeldOutBatch
 from tests.chaos.trials import unlike
 from tests.data.miniature import FOLDER, write_cifar10
 from tests.ranks.launched import finish, messages, small

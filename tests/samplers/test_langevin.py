@@ -9,8 +9,7 @@ from ncsnx.config import AnnealedLangevin, Sampler
 from ncsnx.errors import NcsnxError
 from ncsnx.samplers.building import build_sampler, evaluations
 from ncsnx.samplers.state import State
-from ncsnx.sampling.interpolation import InterpolatedNoise, repeat_rows
-from ncsnx.sampling.noise_sources import RecordedNoise, SeededNoise, initial_uniform
+from ncsnx.sampling.draws import InterpolatedNoise, RecordedNoise, SeededNoise, initial_uniform, repeat_rows
 from tests.golden_networks import Golden, load_golden, relative_error
 from tests.samplers.toy import DEVIATION, MEAN, SHAPE, SIGMAS, gaussian_score, unchanged
 

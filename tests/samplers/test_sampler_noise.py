@@ -4,9 +4,16 @@ import pytest
 import torch
 
 from ncsnx.randomness import Purpose, Stream
-from ncsnx.sampling.draws import seeded_draws
-from ncsnx.sampling.interpolation import InterpolatedNoise, interpolated, second_noise
-from ncsnx.sampling.noise_sources import RecordedNoise, SeededNoise, initial_from_data, initial_uniform
+from ncsnx.sampling.draws import (
+    InterpolatedNoise,
+    RecordedNoise,
+    SeededNoise,
+    initial_from_data,
+    initial_uniform,
+    interpolated,
+    second_noise,
+    seeded_draws,
+)
 from tests.samplers.toy import SHAPE, unchanged
 
 

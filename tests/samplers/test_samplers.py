@@ -29,8 +29,7 @@ from ncsnx.evaluation.probability_flow import Probes, flow_to_prior
 from ncsnx.samplers.building import build_sampler, evaluations, state_count
 from ncsnx.samplers.grids import grid_of
 from ncsnx.samplers.state import Score, State
-from ncsnx.sampling.experiments import experiment_draws
-from ncsnx.sampling.noise_sources import RecordedNoise, SeededNoise, initial_normal
+from ncsnx.sampling.draws import RecordedNoise, SeededNoise, experiment_draws, initial_normal
 from tests.config.examples import minimal
 from tests.samplers.toy import DEVIATION, MEAN, SHAPE, SIGMAS, Mixture, gaussian_score
 

@@ -4,8 +4,7 @@ from ncsnx.config import AnnealedLangevin
 from ncsnx.images import to_uint8
 from ncsnx.samplers.building import build_sampler, state_count
 from ncsnx.sampling.draws import seeded_draws
-from ncsnx.sampling.frames import FrameRecorder, frame_steps
-from ncsnx.sampling.generate import generate
+from ncsnx.sampling.generate import FrameRecorder, frame_steps, generate
 from tests.samplers.toy import CPU, SHAPE, SIGMAS, clamped, gaussian_score, unchanged
 
 

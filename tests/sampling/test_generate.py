@@ -10,9 +10,8 @@ from ncsnx.errors import NcsnxError, Stopped
 from ncsnx.images import to_uint8
 from ncsnx.samplers.building import build_sampler
 from ncsnx.samplers.state import State
-from ncsnx.sampling.draws import Draws, seeded_draws
+from ncsnx.sampling.draws import Draws, interpolated, second_noise, seeded_draws
 from ncsnx.sampling.generate import generate
-from ncsnx.sampling.interpolation import interpolated, second_noise
 from tests.golden_networks import load_golden
 from tests.samplers.toy import CPU, SHAPE, SIGMAS, clamped, gaussian_score, unchanged
 

@@ -13,8 +13,8 @@ from ncsnx.config import Arrays, ConsistentAnnealed, Exponential
 from ncsnx.config.sampler import Sampler
 from ncsnx.errors import NcsnxError
 from ncsnx.inverse import Blurring, Fourier, LazyStack, LinearMap, Masking, Sense, Task, simulated_maps
+from ncsnx.sampling.draws import StartImages
 from ncsnx.sampling.score_model import ScoreModel
-from ncsnx.sampling.start_images import StartImages
 from tests.samplers.registry import usual_settings
 
 LEVEL = 0.02

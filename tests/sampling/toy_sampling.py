@@ -9,8 +9,7 @@ from ncsnx.config import AnnealedLangevin
 from ncsnx.samplers.building import build_sampler, state_count
 from ncsnx.samplers.state import State
 from ncsnx.sampling.draws import seeded_draws
-from ncsnx.sampling.frames import FrameRecorder, frame_steps
-from ncsnx.sampling.generate import generate
+from ncsnx.sampling.generate import FrameRecorder, frame_steps, generate
 from ncsnx.sampling.sample_folder import SampleFolder
 from tests.samplers.toy import CPU, SHAPE, SIGMAS, clamped, gaussian_score, unchanged
 

@@ -12,7 +12,7 @@ from torch import Tensor, fx
 from ncsnx.config import NCSN
 from ncsnx.errors import NcsnxError
 from ncsnx.runtime import Runtime
-from ncsnx.training.compiling.compiled_gradient import require_equal_gradient
+from ncsnx.training.compiled_gradient import require_equal_gradient
 from ncsnx.training.training_state import TrainingState
 from tests.golden_networks import small_experiment
 

@@ -22,11 +22,11 @@ from ncsnx.runs.folder import Run
 from ncsnx.runs.segments import read_segments
 from ncsnx.runtime import Runtime
 from ncsnx.stopping import StopRequest
-from ncsnx.training.held_out_batch import HeldOutBatch
 from ncsnx.training.loop import train_steps
+from ncsnx.training.loss import HeldOutBatch
 from ncsnx.training.observer import SAMPLING, TRAINING
 from ncsnx.training.optimizers import build_optimizer, learning_rate
-from ncsnx.training.pauses import pauses_of
+from ncsnx.training.snapshots import pauses_of
 from ncsnx.training.training_state import TrainingState
 from tests.training.reference import reference_training
 from tests.training.tiny import command, events, lines, overrides, saved, steps_of, training

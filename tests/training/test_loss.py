@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from ncsnx.training.score_matching import score_matching_loss
+from ncsnx.training.loss import score_matching_loss
 from tests.golden_networks import NETWORKS, TOLERANCE, load_golden, relative_error
 
 

@@ -14,8 +14,8 @@ from ncsnx.data import open_data
 from ncsnx.errors import NcsnxError
 from ncsnx.runtime import Runtime
 from ncsnx.training.optimizers import build_optimizer, is_capturable
-from ncsnx.training.steps.training_step import TrainingStep
 from ncsnx.training.training_state import TrainingState
+from ncsnx.training.training_step import TrainingStep
 from tests.training.tiny import overrides
 
 

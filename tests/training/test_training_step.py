@@ -23,13 +23,13 @@ from ncsnx.networks import ScoreFunction
 from ncsnx.ranks.rank_group import ALONE, RankGroup
 from ncsnx.runtime import Runtime
 from ncsnx.samplers.building import build_sampler
-from ncsnx.sampling.noise_sources import SeededNoise
+from ncsnx.sampling.draws import SeededNoise
 from ncsnx.training import loop
 from ncsnx.training.ema import WeightAverage
+from ncsnx.training.loss import PendingLosses
 from ncsnx.training.optimizers import is_capturable
-from ncsnx.training.steps.pending_losses import PendingLosses
-from ncsnx.training.steps.training_step import TrainingStep
 from ncsnx.training.training_state import TrainingState
+from ncsnx.training.training_step import TrainingStep
 from tests.golden_networks import relative_error
 from tests.training.recorded import build_optimizers_as_on_cuda, call_again
 from tests.training.tiny import command, lines, overrides, saved, steps_of, training

@@ -1,23 +1,30 @@
 """One step of training: gradients of a batch, clipping, optimizer, moving average.
 
 Nothing in it waits for the device, and all that changes from step to step comes as a tensor. So it can be recorded as
-one CUDA graph, or as two if several ranks share it.
+one CUDA graph.
 """
 
+import warnings
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
 
 from ncsnx.capturing import CapturedFunction
+from ncsnx.config.experiment import Experiment
 from ncsnx.data import Preprocessing
+from ncsnx.errors import Hint, UsageError
+from ncsnx.networks import ScoreFunction
+from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.ranks.rank_group import ALONE, RankGroup
 from ncsnx.training.ema import WeightAverage
+from ncsnx.training.loss import add_gradients, score_matching_loss
 from ncsnx.training.optimizers import is_capturable, learning_rate, set_learning_rate
-from ncsnx.training.score_matching import score_matching_loss
-from ncsnx.training.steps.batch_gradients import BatchGradients
-from ncsnx.training.steps.shared_step import SharedStep
 from ncsnx.training.training_state import TrainingState
 
 
@@ -35,25 +42,18 @@ class TrainingStep:
         ranks: RankGroup = ALONE,
     ) -> None:
         """value_range: the stored values that mean black and white. graphs: whether steps are replayed as CUDA graphs,
-        if the optimizer can be captured. report: called with one line if they can't. compiled: whether one compiled
-        kernel draws the noise. ranks: those that share each batch."""
+        if the optimizer can be captured; not with several ranks. report: called with one line if they can't. compiled:
+        whether one compiled kernel draws the noise. ranks: those that share each batch."""
         experiment = state.experiment
         self._state, self._experiment = state, experiment
         self._preprocessing = Preprocessing(experiment.data, value_range, experiment.seed)
         self._levels = Stream(experiment.seed, Purpose.NOISE_LEVEL)
         self._noise = Stream(experiment.seed, Purpose.TRAINING_NOISE, compiled)
-        is_captured = graphs and is_capturable(state.optimizer)
-        self._gradients = BatchGradients(
-            state.network, self.loss_at, ranks, experiment.accumulation, sums=not is_captured
-        )
+        self._gradients = BatchGradients(state.network, self.loss_at, ranks, experiment.accumulation)
         self.total_loss = self._gradients.total
         self._captured: Callable[[Tensor, Tensor, float], Tensor] | None = None
-        if is_captured and ranks.world == 1:
+        if graphs and is_capturable(state.optimizer):
             self._captured = CapturedFunction(self._whole, "a training step", changes=self._changes, report=report)
-        elif is_captured:
-            self._captured = SharedStep(
-                state.network, self._without_stops, self._updated, changes=self._changes, report=report
-            )
 
     def __call__(self, pixels: Tensor, positions: Tensor, stopped: Callable[[], bool]) -> Tensor | None:
         """Takes a step on one batch, on the device. Returns its mean loss, 0-dim on the device.
@@ -100,27 +100,21 @@ class TrainingStep:
         return losses.sum() / self._experiment.batch_size
 
     def update(self, lr: float | Tensor) -> None:
-        """Updates the weights and their average by the gradients, which are dropped. The step is not counted."""
-        self._updated(lr)
-        self._state.optimizer.zero_grad(set_to_none=True)
+        """Updates the weights and their average by the gradients, which are dropped. The step is not counted.
 
-    def _updated(self, lr: float | Tensor) -> None:
-        """Updates the weights and their average. lr: a number, or a tensor that a graph reads."""
+        lr: a number, or a tensor that a graph reads.
+        """
         state = self._state
         set_learning_rate(state.optimizer, lr)
         update_weights(state.network, state.optimizer, state.average, self._experiment.clip_norm)
+        state.optimizer.zero_grad(set_to_none=True)
 
     def _whole(self, pixels: Tensor, positions: Tensor, lr: float | Tensor) -> Tensor:
         """A step without stops. lr: a number, or a tensor that a graph reads."""
         self._state.optimizer.zero_grad(set_to_none=True)  # what a failed recording may have left
-        total = self._without_stops(pixels, positions)
-        self.update(lr)
-        return total
-
-    def _without_stops(self, pixels: Tensor, positions: Tensor) -> Tensor:
-        """Computes the batch's gradients; returns its mean loss, or this rank's share of it."""
         total = self._accumulated(pixels, positions, lambda: False)
         assert total is not None
+        self.update(lr)
         return total
 
     def _accumulated(self, pixels: Tensor, positions: Tensor, stopped: Callable[[], bool]) -> Tensor | None:
@@ -159,3 +153,109 @@ def update_weights(
     optimizer.step()
     if average is not None:
         average.update()
+
+
+PartLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(clean images, levels, noise) → their contribution to the batch's mean loss, 0-dim."""
+
+
+class BatchGradients:
+    """Adds the gradients of a batch to those of the network's weights."""
+
+    def __init__(self, network: ScoreFunction, loss: PartLoss, ranks: RankGroup, passes: int = 1) -> None:
+        """ranks: those that share the batch; if there are several, `process_group` must be open on all of them. passes:
+        parts of a rank's share."""
+        self._network, self._ranks = network, ranks
+        self._loss: PartLoss = loss
+        self._parallel: DistributedDataParallel | None = None
+        if ranks.world > 1:
+            self._parallel = _parallel(_LossModule(network, loss), passes)
+            self._loss = self._parallel
+
+    def add(self, x: Tensor, levels: Tensor, noise: Tensor, *, is_last: bool) -> Tensor:
+        """Adds the gradients of a part's loss, and with the last part those of all ranks. Returns its loss, detached.
+
+        is_last: whether this is the rank's last part of its batch.
+        """
+        with nullcontext() if is_last else self._not_summed():
+            loss = self._loss(x, levels, noise)
+            add_gradients(self._network, loss)
+        return loss.detach()
+
+    def total(self, losses: Tensor) -> Tensor:
+        """The sum over all ranks of losses, (n,) on the device; all ranks call it after the same step."""
+        if self._ranks.world > 1:
+            dist.all_reduce(losses)
+        return losses
+
+    def _not_summed(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._parallel is None else self._parallel.no_sync()
+
+
+def require_shareable(network: nn.Module, experiment: Experiment, world: int) -> None:
+    """Raises UsageError if `world` ranks can't train on parts of one batch: it is too small, or each image's loss
+    depends on the whole batch."""
+    if world == 1:
+        return
+    if any(isinstance(module, _BatchNorm) for module in network.modules()):
+        raise UsageError(
+            "batch normalization takes its statistics over the whole batch, so one process trains this network",
+            Hint("train it in one process, without a launcher"),
+        )
+    require_enough_images(experiment, world)
+
+
+def most_ranks(experiment: Experiment) -> int:
+    """The largest number of ranks of which each has an image in each pass."""
+    return experiment.batch_size // experiment.accumulation
+
+
+def require_enough_images(experiment: Experiment, world: int) -> None:
+    """Raises UsageError unless each of `world` ranks has an image in each pass."""
+    if world > most_ranks(experiment):
+        raise UsageError(
+            f"batch_size={experiment.batch_size} with accumulation={experiment.accumulation} cannot be shared by "
+            f"{counted(world, 'rank')}: at most {counted(most_ranks(experiment), 'rank')} can have an image in each "
+            "pass",
+            Hint("take a larger batch", adds=f"batch_size={world * experiment.accumulation}"),
+        )
+
+
+class _LossModule(nn.Module):
+    """The loss of a part as a module, which is what DistributedDataParallel takes."""
+
+    def __init__(self, network: ScoreFunction, loss: PartLoss) -> None:
+        super().__init__()
+        self.network = network
+        self._loss = loss
+
+    def forward(self, x: Tensor, levels: Tensor, noise: Tensor) -> Tensor:
+        return self._loss(x, levels, noise)
+
+
+def _parallel(module: _LossModule, passes: int) -> DistributedDataParallel:
+    # the code that a compiler makes of the network stays one piece, which is the one that was checked
+    torch._dynamo.config.optimize_ddp = False
+    # kernels with one input channel have two equivalent strides
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides", UserWarning)
+    device = next(module.parameters()).device
+    with warnings.catch_warnings(action="ignore", category=FutureWarning):  # of torch 2.13, about newer names
+        parallel = DistributedDataParallel(
+            module,
+            device_ids=[device] if device.type == "cuda" else None,
+            broadcast_buffers=False,  # those that change do so equally on all ranks, or are refused
+            gradient_as_bucket_view=True,
+            # weights without a gradient are found either way; with a static graph torch 2.13 fails an assertion if a
+            # first pass isn't summed
+            static_graph=passes == 1,
+            find_unused_parameters=passes > 1,
+        )
+    parallel.register_comm_hook(None, _summed)
+    return parallel
+
+
+def _summed(state: None, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:  # type: ignore[name-defined]
+    """Sums a bucket of gradients over all ranks; without this hook they would be averaged."""
+    work = dist.all_reduce(bucket.buffer(), async_op=True)
+    summed: torch.futures.Future[Tensor] = work.get_future().then(lambda future: future.value()[0])
+    return summed

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.spelling import parameter
-from ncsnx.training.score_matching import add_gradients
+from ncsnx.training.loss import add_gradients
 from ncsnx.training.training_state import TrainingState
 
 TOLERANCE = {"fp32": 1e-3, "tf32": 2e-2, "bf16": 0.1}

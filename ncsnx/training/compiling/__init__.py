@@ -1,1 +1,0 @@
-"""Compilation of a training: the decision, and the check before the first step."""

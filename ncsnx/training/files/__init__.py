@@ -1,1 +1,0 @@
-"""The files of a training: checkpoints, metrics, grids of samples, events for TensorBoard."""

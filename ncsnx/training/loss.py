@@ -1,0 +1,141 @@
+"""Denoising score matching over noise levels (Vincent 2011; Song & Ermon 2019, arXiv 1907.05600, equation 5)."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+
+import attrs
+import torch
+from torch import Tensor
+
+from ncsnx.config.experiment import Experiment
+from ncsnx.data import Dataset, Preprocessing
+from ncsnx.networks import ScoreFunction
+from ncsnx.randomness import Purpose, Stream
+from ncsnx.ranks.rank_group import ALONE, RankGroup
+
+
+def score_matching_loss(network: ScoreFunction, x: Tensor, levels: Tensor, noise: Tensor, power: float = 2.0) -> Tensor:
+    """The loss of each image, (B,) float32: summed over pixels and channels, not averaged over the batch.
+
+    x: clean images (B, C, H, W) in the network's range. levels: (B,) int64, 0 is the largest σ. noise: z ~ N(0, 1), of
+    the shape of x. power: p. With x̃ = x + σz and the weight λ(σ) = σ^p:
+
+        ½ ‖s(x̃, σ) + z/σ‖² σ^p  =  ½ ‖σ s(x̃, σ) + z‖² σ^(p−2)
+
+    The right-hand side is computed: for p = 2, where all levels have equal weight, it needs no division by σ (NCSNv2's
+    network gives σ s directly).
+    """
+    sigmas = network.sigmas[levels]
+    perturbed = x + sigmas.view(-1, 1, 1, 1) * noise
+    residual = network.scaled_score(perturbed, levels) + noise
+    loss = 0.5 * residual.square().flatten(1).sum(dim=1)
+    return loss if power == 2 else loss * sigmas ** (power - 2)
+
+
+def add_gradients(network: ScoreFunction, loss: Tensor) -> None:
+    """Adds the gradients of a loss, 0-dim, to those of the network's weights, in the network's precision."""
+    with network.products():
+        loss.backward()  # type: ignore[no-untyped-call]
+
+
+@attrs.frozen
+class HeldOutLoss:
+    """The mean loss on held-out images, overall and per level."""
+
+    mean: float
+    levels: dict[int, float]
+    """Level (0 is the largest σ) → mean loss of its images."""
+
+
+class HeldOutBatch:
+    """One batch of held-out images at evenly spread levels, whose images the ranks share. The split must not be
+    empty."""
+
+    def __init__(
+        self, dataset: Dataset, experiment: Experiment, device: torch.device, ranks: RankGroup = ALONE
+    ) -> None:
+        size, levels = min(len(dataset), experiment.batch_size), experiment.schedule.levels
+        self._ranks = ranks
+        shared = torch.tensor(ranks.share(range(size)), dtype=torch.int64)
+        self._is_empty = not len(shared)
+        if self._is_empty:  # fewer images than ranks
+            return
+        positions = shared.to(device)
+        pixels = dataset.read(shared).pixels.to(device)
+        preprocessing = Preprocessing(experiment.data, dataset.value_range, experiment.seed)
+        self._power = experiment.loss.power
+        self._x = preprocessing.held_out(pixels, positions)
+        self._noise = Stream(experiment.seed, Purpose.HELD_OUT_NOISE).normal(positions, experiment.data.shape)
+        # image j is at level j mod L or, with fewer images than levels, at evenly spaced levels from first to last
+        self._levels = positions % levels if size >= levels else positions * (levels - 1) // max(1, size - 1)
+
+    @torch.no_grad()
+    def loss(self, network: ScoreFunction) -> HeldOutLoss:
+        """The loss of a network in evaluation mode, the same on all ranks; takes one evaluation."""
+        shares = self._ranks.together(lambda: self._share(network))
+        losses, levels = (torch.cat(parts) for parts in zip(*shares, strict=True))
+        by_level = {level: float(losses[levels == level].mean()) for level in sorted(set(levels.tolist()))}
+        return HeldOutLoss(float(losses.mean()), by_level)
+
+    def _share(self, network: ScoreFunction) -> tuple[Tensor, Tensor]:
+        """(losses, levels) of this rank's images, on the CPU."""
+        if self._is_empty:
+            return torch.empty(0, dtype=torch.float64), torch.empty(0, dtype=torch.int64)
+        losses = score_matching_loss(network, self._x, self._levels, self._noise, self._power)
+        return losses.cpu().double(), self._levels.cpu()
+
+
+@attrs.frozen(eq=False)
+class _Interval:
+    """The losses of consecutive steps."""
+
+    last: int
+    losses: Tensor
+    """(steps,) on the CPU; complete after `copied`."""
+    copied: "torch.cuda.Event | None"
+
+
+class PendingLosses:
+    """The losses of the steps since those that were read."""
+
+    def __init__(
+        self, device: torch.device, delay: int | None = None, total: Callable[[Tensor], Tensor] = lambda losses: losses
+    ) -> None:
+        """delay: number of ended intervals that stay unread; by default 1 on CUDA, else 0. total: sums losses, (n,),
+        over all ranks."""
+        self._total = total
+        self._delay = int(device.type == "cuda") if delay is None else delay
+        self._open: list[Tensor] = []
+        self._ended: deque[_Interval] = deque()
+
+    def add(self, loss: Tensor) -> None:
+        """The loss of the next step, a 0-dim tensor on the device."""
+        self._open.append(loss)
+
+    def end_interval(self, step: int) -> None:
+        """Ends the interval after `step`, and begins to copy its losses."""
+        if self._open:
+            losses, self._open = self._total(torch.stack(self._open)), []
+            self._ended.append(_Interval(step, *_copied(losses)))
+
+    def read(self, *, all: bool) -> Iterator[tuple[int, list[float]]]:
+        """Yields (last step, loss of each step) of the ended intervals, oldest first, but for the delayed ones.
+
+        all: the delayed ones too, which waits for the device.
+        """
+        while len(self._ended) > (0 if all else self._delay):
+            interval = self._ended.popleft()
+            if interval.copied is not None:
+                interval.copied.synchronize()
+            yield interval.last, interval.losses.tolist()
+
+
+def _copied(losses: Tensor) -> tuple[Tensor, "torch.cuda.Event | None"]:
+    """The losses on the CPU, and the event after which they are there."""
+    if losses.device.type != "cuda":
+        return losses.cpu(), None
+    pinned = torch.empty(losses.shape, dtype=losses.dtype, pin_memory=True)
+    pinned.copy_(losses, non_blocking=True)
+    event = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
+    event.record(torch.cuda.current_stream(losses.device))
+    return pinned, event

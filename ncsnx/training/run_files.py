@@ -1,0 +1,277 @@
+"""All that a training writes into its run. Only one rank does, and the others call nothing that needs the disk."""
+
+import importlib.util
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import attrs
+from torch import Tensor
+
+from ncsnx.errors import NcsnxError, Stopped
+from ncsnx.images import save_png, side_by_side
+from ncsnx.runs import checkpoint
+from ncsnx.runs.checkpoint import HostCopy, Tensors
+from ncsnx.runs.exported import Weights
+from ncsnx.runs.folder import Run
+from ncsnx.runs.metrics_log import MetricsLog, series_of
+from ncsnx.runs.names import step_name
+from ncsnx.runs.retention import CheckpointPruner, PruningResult
+from ncsnx.storage.atomic import reporting
+from ncsnx.training.loss import HeldOutLoss
+from ncsnx.training.observer import CHECKPOINT, TrainingObserver
+from ncsnx.training.training_state import TrainingState
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+
+class RunFiles:
+    """All that a training writes into its run, whose lock the caller holds.
+
+    Leaving its block waits for the checkpoint that is being written.
+    """
+
+    def __init__(
+        self, run: Run, state: TrainingState, observer: TrainingObserver, is_stopping: Callable[[], bool]
+    ) -> None:
+        """is_stopping: whether a stop was requested, so that pruning is put off."""
+        self._run, self._observer = run, observer
+        self._recorder = Recorder(run, state.step)
+        self._pruner = CheckpointPruner(run, state.experiment, is_stopping)
+        self._writer = CheckpointWriter(run, self._pruner, observer)
+
+    def announce_retention(self) -> None:
+        """Announces what retention will remove, then removes what is already due. Raises NcsnxError."""
+        for line in self._pruner.announcement():
+            self._observer.warning(line)
+        report_pruning(self._pruner.apply(), self._observer)
+
+    def training(self, step: int, loss: float, lr: float) -> None:
+        """Records the mean loss since the last record, of the raw weights. Raises NcsnxError."""
+        self._recorder.training(step, loss, lr)
+
+    def held_out(self, step: int, loss: HeldOutLoss, weights: Weights) -> None:
+        """Records the held-out loss of `weights`. Raises NcsnxError."""
+        self._recorder.held_out(step, loss, weights)
+
+    def lacks_held_out(self, step: int) -> bool:
+        """Whether no held-out loss of this step is recorded."""
+        records = MetricsLog(self._run).read()
+        return not any(record["step"] == step and "held_out" in record for record in records)
+
+    def snapshot(self, step: int, grid: Tensor) -> None:
+        """Saves a grid of samples, (C, H, W) uint8, once the checkpoint of its step is complete. Raises NcsnxError."""
+        self._writer.finish()
+        self._recorder.snapshot(step, self._snapshot_path(step), grid)
+
+    def lacks_snapshot(self, step: int) -> bool:
+        """Whether there is no grid of samples of this step."""
+        return not self._snapshot_path(step).exists()
+
+    def checkpoint(self, state: TrainingState) -> None:
+        """Copies the state and begins to write its checkpoint. Raises NcsnxError if an earlier one failed."""
+        self._recorder.flush()
+        self._observer.phase(CHECKPOINT)
+        self._writer.begin(state)
+
+    def poll(self) -> None:
+        """Raises NcsnxError if the checkpoint that was being written failed. Costs nothing otherwise."""
+        self._writer.poll()
+
+    def is_writing(self) -> bool:
+        """Whether a checkpoint is being written. May be called by any thread."""
+        return self._writer.is_writing
+
+    def finish(self) -> None:
+        """Waits for the checkpoint that is being written. Raises NcsnxError if it failed."""
+        self._writer.finish()
+
+    def __enter__(self) -> Self:
+        self._writer.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            self._recorder.close()
+        finally:
+            self._writer.__exit__(kind, error, traceback)
+
+    def _snapshot_path(self, step: int) -> Path:
+        return self._run.snapshots / f"{step_name(step)}.png"
+
+
+class NoFiles:
+    """The files of ranks other than 0, which write nothing: each method returns None."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *arguments: None
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+
+@attrs.frozen
+class _Written:
+    """A complete checkpoint, and what retention then removed."""
+
+    step: int
+    path: Path
+    pruned: PruningResult
+
+
+class CheckpointWriter:
+    """Writes the checkpoints of one training, within its block, under the lock that the caller holds.
+
+    Leaving the block waits for the write, however it is left, and raises its error. Beside another error than a stop,
+    the error of the write is a warning.
+    """
+
+    def __init__(self, run: Run, pruner: CheckpointPruner, observer: TrainingObserver) -> None:
+        """pruner: applied after each write, in the writer's thread."""
+        self._run, self._pruner, self._observer = run, pruner, observer
+        self._copy = HostCopy()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._write: Future[_Written] | None = None
+
+    def begin(self, state: TrainingState) -> None:
+        """Copies the state and begins to write it; the state may then change. Waits for an earlier write first.
+
+        Raises NcsnxError if that one failed.
+        """
+        self.finish()
+        copied = self._copy.take(state.parts())
+        self._write = self._thread.submit(self._written, state.step, copied, state.facts())
+
+    def poll(self) -> None:
+        """Tells the observer of a write that is complete. Raises NcsnxError if it failed. Costs nothing otherwise."""
+        if self._write is not None and self._write.done():
+            self.finish()
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether a write has begun and isn't complete. May be asked by any thread."""
+        write = self._write
+        return write is not None and not write.done()
+
+    def finish(self) -> None:
+        """Waits for the write, if there is one, and tells the observer. Raises NcsnxError if it failed."""
+        if self._write is None:
+            return
+        wait([self._write])
+        write, self._write = self._write, None
+        written = write.result()
+        self._observer.checkpoint(written.step, written.path)
+        report_pruning(written.pruned, self._observer)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is not None and self._write is not None and not self._write.done():
+            self._observer.phase(CHECKPOINT)
+        self._wait_despite_interrupts()
+        try:
+            self.finish()
+        except NcsnxError as failure:
+            if error is None or isinstance(error, Stopped):
+                raise
+            self._observer.warning(str(failure))
+
+    def _wait_despite_interrupts(self) -> None:
+        """Waits for the write, even if interrupted, since it needs the run's lock.
+
+        After a second Ctrl-C, `StopRequest` ends the process in the middle of it.
+        """
+        interrupt: KeyboardInterrupt | None = None
+        while self._write is not None and not self._write.done():
+            try:
+                wait([self._write])
+            except KeyboardInterrupt as error:
+                interrupt = error
+        self._thread.shutdown(wait=False)
+        if interrupt is not None:
+            raise interrupt
+
+    def _written(self, step: int, parts: dict[str, Tensors], facts: dict[str, Any]) -> _Written:
+        """Runs in the thread."""
+        self._copy.wait()
+        path = checkpoint.save(self._run, step, parts["model"], parts.get("ema"), parts["optimizer"], facts)
+        return _Written(step, path, self._pruner.apply())
+
+
+def report_pruning(result: PruningResult, observer: TrainingObserver) -> None:
+    """Tells what retention removed, and what couldn't be removed: that doesn't end training."""
+    if result.removed:
+        observer.note(str(result))
+    for problem in result.problems:
+        observer.warning(problem)
+
+
+TENSORBOARD_HINT = "no TensorBoard events: for them, pip install 'ncsnx[tensorboard]'"
+
+
+def has_tensorboard() -> bool:
+    """Whether TensorBoard is installed."""
+    return importlib.util.find_spec("tensorboard") is not None
+
+
+class Recorder:
+    """Records the metrics of a training. First it drops records after `start_step`, which a killed process left."""
+
+    def __init__(self, run: Run, start_step: int) -> None:
+        self._run = run
+        self._metrics = MetricsLog(run)
+        self._metrics.truncate(start_step)
+        self._start_step = start_step
+        self._writer: SummaryWriter | None = None
+
+    def training(self, step: int, loss: float, lr: float) -> None:
+        """Records the mean loss of the steps since the last record, each with the raw weights before its update."""
+        self._record({"step": step, "loss": loss, "weights": "raw", "lr": lr})
+
+    def held_out(self, step: int, loss: HeldOutLoss, weights: Weights) -> None:
+        """Records the held-out loss of `weights`, overall and per level."""
+        levels = {str(level): value for level, value in loss.levels.items()}
+        self._record({"step": step, "held_out": loss.mean, "weights": weights, "held_out_levels": levels})
+
+    def snapshot(self, step: int, path: Path, grid: Tensor) -> None:
+        """Saves a grid of samples, (C, H, W) uint8."""
+        with reporting(path.parent):
+            path.parent.mkdir(exist_ok=True)
+        save_png(path, grid)
+        if (events := self._events()) is not None:
+            events.add_image("samples", side_by_side(grid), step)
+        self.flush()
+
+    def flush(self) -> None:
+        """Writes everything to disk; called before a checkpoint, since earlier steps are never recorded again."""
+        if self._writer is not None:
+            self._writer.flush()
+
+    def close(self) -> None:
+        """Writes everything to disk at the end of training."""
+        if self._writer is not None:
+            self._writer.close()
+
+    def _record(self, record: dict[str, Any]) -> None:
+        self._metrics.append(record)
+        if (events := self._events()) is not None:
+            for name, value in series_of(record).items():
+                events.add_scalar(name, value, record["step"])
+
+    def _events(self) -> "SummaryWriter | None":
+        """TensorBoard's writer, made for the first event, so that a complete run gets no further file."""
+        if self._writer is None and has_tensorboard():
+            from torch.utils.tensorboard import SummaryWriter
+
+            # TensorBoard hides events of earlier files from this step on
+            self._writer = SummaryWriter(str(self._run.tensorboard), purge_step=self._start_step + 1)
+        return self._writer

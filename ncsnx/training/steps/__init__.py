@@ -1,1 +1,0 @@
-"""One step of training on the device, and the losses on their way from it."""
