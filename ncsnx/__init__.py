@@ -16,8 +16,8 @@ from ncsnx.version import __version__
 # Nothing is imported before it is used: this file runs before the command line can handle Ctrl-C.
 TYPE_CHECKING = False  # as in typing, whose import takes longer than Python's start
 if TYPE_CHECKING:
+    from ncsnx.api.arguments import experiment
     from ncsnx.api.compared import compare
-    from ncsnx.api.found import experiment
     from ncsnx.api.restored import restore
     from ncsnx.api.sampled import sample
     from ncsnx.api.scored import fid
@@ -50,7 +50,7 @@ _MODULES = {
     "Runtime": "ncsnx.runtime",
     "ScoreModel": "ncsnx.sampling.score_model",
     "compare": "ncsnx.api.compared",
-    "experiment": "ncsnx.api.found",
+    "experiment": "ncsnx.api.arguments",
     "fid": "ncsnx.api.scored",
     "load": "ncsnx.sampling.score_model",
     "restore": "ncsnx.api.restored",

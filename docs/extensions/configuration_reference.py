@@ -13,7 +13,7 @@ import attrs
 import ncsnx.config
 from ncsnx.config import Experiment
 from ncsnx.config.feature_networks import Features
-from ncsnx.config.reference.field_facts import accepted_by, alternatives, field_docstring
+from ncsnx.config.field_facts import accepted_by, alternatives, field_docstring
 from ncsnx.config.variants import Config, is_family, variants
 
 

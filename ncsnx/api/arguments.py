@@ -6,10 +6,14 @@ from typing import Any
 
 from ncsnx.config.checks import quoted
 from ncsnx.config.data_sets import LARGEST_SIDE, is_possible_size
+from ncsnx.config.experiment import Experiment
 from ncsnx.config.image_sizes import ImageSize, as_image_size, is_image_size
+from ncsnx.config.provenance import remember_origins
 from ncsnx.config.sampler import Sampler
 from ncsnx.errors import UsageError
+from ncsnx.jobs.targets import find_target
 from ncsnx.runs.folder import Run
+from ncsnx.runs.names import runs_folder
 from ncsnx.spelling import parameter
 
 
@@ -55,3 +59,18 @@ def image_size_of(size: Any) -> ImageSize | None:
         )
     checked: ImageSize | None = found
     return checked
+
+
+def experiment(name: Run | Path | str, *changes: str, runs: Path | str | None = None) -> Experiment:
+    """The experiment that a name means on the command line, with changes: `experiment("digits", "steps=50")`.
+
+    name: a registered name, `FILE.py`, `FILE.py:NAME`, or a run: its path, such as `runs/digits`, or a Run.
+    changes: FIELD=VALUE, converted to the field's type and checked; later, `attrs.evolve` does the same with values.
+    runs: the runs folder; default: NCSNX_RUNS, else ./runs.
+
+    In a notebook an experiment shows its fields, with their origins if it comes from here. Imports no torch. Raises
+    UsageError for an unknown name or field, NcsnxError for a broken file.
+    """
+    found = find_target(typed_target(name), runs_folder(runs), checked_changes(changes))
+    remember_origins(found.experiment, found.origins)
+    return found.experiment

@@ -9,7 +9,7 @@ import torch
 
 from ncsnx.api.arguments import image_size_of, require_kind, require_sampler
 from ncsnx.api.choices import experiment_with
-from ncsnx.api.python_messages import PythonMessages
+from ncsnx.api.python_call import PythonMessages
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.image_sizes import ImageSize
 from ncsnx.config.sampler import Sampler

@@ -40,7 +40,7 @@ class NcsnxCommand(_Parameters, TyperCommand):
         words = [word for value in arguments for word in (value if isinstance(value, list) else [value])]
         if any(isinstance(word, str) and word.endswith("=?") for word in words):
             from ncsnx.cli.session import FROM_THE_START, session
-            from ncsnx.config.reference.questions import answer, asked_path
+            from ncsnx.config.field_facts import answer, asked_path
 
             with session(FROM_THE_START) as messages:
                 for path in filter(None, map(asked_path, words)):

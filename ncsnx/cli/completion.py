@@ -58,8 +58,7 @@ def complete_step(ctx: typer.Context, incomplete: str) -> Candidates:
 
 def complete_field(incomplete: str) -> Candidates:
     """Fields of experiments, samplers and features, and after `=` their values."""
-    from ncsnx.config.reference.field_facts import first_sentence
-    from ncsnx.config.reference.questions import all_facts
+    from ncsnx.config.field_facts import all_facts, first_sentence
 
     path, prefix = _field_before(incomplete)
     words: dict[str, str] = {}

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from ncsnx.config.canonical import canonical
-from ncsnx.config.codec import identity, unstructure
+from ncsnx.config.codec import canonical, identity, unstructure
 from ncsnx.config.data_sets import Data
 from ncsnx.console.messages import Messages
 from ncsnx.console.tables import Column, table

@@ -18,10 +18,18 @@ from ncsnx.config.data_sets import (
 )
 from ncsnx.config.experiment import Ema, Experiment, ScoreMatching, Snapshots
 from ncsnx.config.feature_networks import Classifier, Features, Inception, TorchScript
-from ncsnx.config.model import NCSN, Model, NCSNDeeper, NCSNv2, NCSNv2Deeper, NCSNv2Deepest
-from ncsnx.config.optimizer import SGD, Adam, Optimizer, RMSProp
+from ncsnx.config.model import (
+    NCSN,
+    Geometric,
+    Model,
+    NCSNDeeper,
+    NCSNv2,
+    NCSNv2Deeper,
+    NCSNv2Deepest,
+    Schedule,
+    Uniform,
+)
 from ncsnx.config.registry import register
-from ncsnx.config.retention import Retention
 from ncsnx.config.sampler import (
     AnnealedLangevin,
     ConsistentAnnealed,
@@ -38,7 +46,7 @@ from ncsnx.config.sampler import (
     Sampler,
     TrainedLevels,
 )
-from ncsnx.config.schedule import Geometric, Schedule, Uniform
+from ncsnx.config.training import SGD, Adam, Optimizer, Retention, RMSProp
 from ncsnx.config.variants import Config, variant
 
 __all__ = [

@@ -3,17 +3,18 @@
 Every error names the full path of the value, what was found and what is accepted.
 """
 
+import hashlib
+import json
+from enum import Enum
 from typing import Any, TypeVar
 
 import attrs
 
-from ncsnx.config.canonical import digest
+from ncsnx.config.complaints import StructureError, entitle
+from ncsnx.config.converter import structured, unstructured
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.provenance import is_default
-from ncsnx.config.strict.complaints import StructureError, entitle
-from ncsnx.config.strict.converter import structured, unstructured
-from ncsnx.config.strict.fields import VERSION
-from ncsnx.config.variants import TAG, Config, tag_of
+from ncsnx.config.variants import TAG, VERSION, Config, tag_of
 
 T = TypeVar("T", bound=Config)
 
@@ -104,3 +105,62 @@ def identifying_values(config: Config) -> dict[str, Any]:
             continue
         values[field.name] = identifying_values(value) if isinstance(value, Config) else unstructured(value)
     return values
+
+
+def canonical(value: Any) -> bytes:
+    """UTF-8 JSON with sorted keys and no spaces. Raises ValueError for NaN and infinities, TypeError for non-JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8")
+
+
+def digest(value: Any) -> str:
+    """sha256 of the canonical bytes, in hexadecimal."""
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+class _Absent(Enum):
+    ABSENT = "absent"
+
+
+ABSENT = _Absent.ABSENT
+"""Placeholder for a value that an experiment doesn't have; also the same after pickling."""
+
+
+@attrs.frozen
+class Difference:
+    """A value that differs between two experiments."""
+
+    path: str
+    """Dotted path of the value."""
+    first: Any
+    second: Any
+    identity: bool
+    """Whether the value determines the trained weights."""
+
+    def __str__(self) -> str:
+        return f"{self.path}: {shown(self.first)} → {shown(self.second)}"
+
+
+def differences(first: Experiment, second: Experiment) -> list[Difference]:
+    """Every value that differs, in the order of the fields; ABSENT for a value that only one experiment has."""
+    return [Difference(path, ours, theirs, identity) for path, (ours, theirs), identity in differing(first, second)]
+
+
+def differing(*experiments: Experiment) -> list[tuple[str, list[Any], bool]]:
+    """(path, value in each experiment, whether it determines the trained weights) as in `differences`."""
+    columns = [dict(flatten(unstructure(one))) for one in experiments]
+    identifying = set[str]().union(*map(identifying_paths, experiments))
+    paths = dict.fromkeys(path for column in columns for path in column)
+    rows = ((path, [column.get(path, ABSENT) for column in columns], path in identifying) for path in paths)
+    return [(path, values, identity) for path, values, identity in rows if any(one != values[0] for one in values)]
+
+
+def shown(value: Any) -> str:
+    """A value as it is typed on the command line: none, true, 50000, 1e-05, adam; — for ABSENT."""
+    if value is ABSENT:
+        return "—"
+    if value is None:
+        return "none"
+    if isinstance(value, list | tuple):
+        return ",".join(map(shown, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -6,11 +6,9 @@ import attrs
 
 from ncsnx.config import checks
 from ncsnx.config.data_sets import Data
-from ncsnx.config.model import Model
-from ncsnx.config.optimizer import Adam, Optimizer
-from ncsnx.config.retention import Retention
+from ncsnx.config.model import Model, Schedule
 from ncsnx.config.sampler import Sampler
-from ncsnx.config.schedule import Schedule
+from ncsnx.config.training import Adam, Optimizer, Retention
 from ncsnx.config.variants import OUTSIDE_IDENTITY, Config
 
 MOST_STEPS = 1_000_000_000

@@ -21,9 +21,9 @@ import attrs
 from ncsnx.config import provenance
 from ncsnx.config.checks import FieldError
 from ncsnx.config.codec import ConfigError
+from ncsnx.config.complaints import unknown_key
 from ncsnx.config.foreign import ForeignError, foreign_code, kind_of, message_of
 from ncsnx.config.registry import Collector, Registered, collecting
-from ncsnx.config.strict.complaints import unknown_key
 from ncsnx.config.variants import Config, plugin_errors
 from ncsnx.errors import NcsnxError
 from ncsnx.storage import reading

@@ -6,7 +6,7 @@ when the spacing of the levels changes.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from decimal import Decimal
 from difflib import get_close_matches
 from typing import Any, Literal, TypeVar, get_args, get_origin
@@ -14,12 +14,12 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 import attrs
 
 from ncsnx.config.checks import printable, quoted, shortened
-from ncsnx.config.codec import ConfigError, flatten, structure, unstructure
+from ncsnx.config.codec import ConfigError, flatten, shown, structure, unstructure
+from ncsnx.config.converter import optional_of
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.image_sizes import ImageSize, size_of_sides
-from ncsnx.config.provenance import COMMAND_LINE, DEFAULT
+from ncsnx.config.provenance import COMMAND_LINE, DEFAULT, is_default
 from ncsnx.config.sampler import Sampler
-from ncsnx.config.strict.converter import optional_of
 from ncsnx.config.variants import TAG, Config, is_family, plugin_errors, tag_of, variants
 from ncsnx.errors import Hint, UsageError
 from ncsnx.quantities import them
@@ -279,6 +279,22 @@ def _forget(origins: dict[str, str], path: str, kept: Collection[str] = ()) -> N
         if inner.removeprefix(path + ".").partition(".")[0] in kept:
             continue
         del origins[inner]
+
+
+def typed(sampler: Sampler) -> str:
+    """The overrides that select a sampler: its tag, and every value that isn't its default."""
+    return " ".join([f"sampler={tag_of(type(sampler))}", *_changed(sampler, "sampler")])
+
+
+def _changed(config: Config, prefix: str) -> Iterator[str]:
+    for field in attrs.fields(type(config)):
+        path, value = f"{prefix}.{field.name}", getattr(config, field.name)
+        if isinstance(value, Config):
+            if type(value) is not type(field.default.factory()):
+                yield f"{path}={tag_of(type(value))}"
+            yield from _changed(value, path)
+        elif not is_default(field, value):
+            yield f"{path}={shown(value)}"
 
 
 # --------------------------------------------------------------------------------------------- error messages

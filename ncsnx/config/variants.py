@@ -6,7 +6,7 @@ path, so that a class may be renamed or moved. Installed packages add variants t
 """
 
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import attrs
 
@@ -134,3 +134,32 @@ def load_plugins(group: str) -> None:
 def registered_tags() -> dict[str, str]:
     """Class name → tag of every variant."""
     return {cls.__name__: tag for cls, tag in _tags.items()}
+
+
+REST = {"rest": True}
+"""Metadata of a `dict` field that takes all keys of the JSON object that no other field has."""
+
+OMITTED = {"omitted": True}
+"""Metadata of a field that isn't written while it has its default."""
+
+VERSION = {"version": True}
+"""Metadata of a field with the version of its object's form; its default is the version that is read."""
+
+
+def rest_field(cls: Any) -> str | None:
+    """The name of the field with REST, or None."""
+    return next((field.name for field in attrs.fields(cls) if "rest" in field.metadata), None)
+
+
+def version_fields(cls: Any) -> list["attrs.Attribute[int]"]:
+    """The fields with a version, in order."""
+    return [field for field in attrs.fields(cls) if "version" in field.metadata]
+
+
+def is_omitted(field: "attrs.Attribute[Any]", owner: Any) -> bool:
+    """Whether a field is omitted when `owner`, the object that has it, is written."""
+    value: Any = getattr(owner, field.name)
+    default: Any = field.default
+    if isinstance(default, attrs.Factory):  # type: ignore[arg-type]  # a class, which its stub calls a function
+        default = default.factory(owner) if default.takes_self else default.factory()
+    return "omitted" in field.metadata and bool(value == default)

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from ncsnx.config.canonical import digest
+from ncsnx.config.codec import digest
 from ncsnx.errors import NcsnxError
 from ncsnx.storage.reading import opened
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import attrs
 
-from ncsnx.config.canonical import digest
+from ncsnx.config.codec import digest
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.quantities import counted

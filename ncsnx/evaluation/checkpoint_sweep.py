@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import attrs
 import torch
 
-from ncsnx.config.canonical import digest
+from ncsnx.config.codec import digest
 from ncsnx.config.experiment import Experiment, Precision
 from ncsnx.errors import NcsnxError, Stopped
 from ncsnx.evaluation.candidates import Candidate, choose, load_member

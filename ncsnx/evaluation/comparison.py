@@ -19,11 +19,10 @@ import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.config.canonical import digest
-from ncsnx.config.codec import unstructure
-from ncsnx.config.command_words import typed
+from ncsnx.config.codec import digest, unstructure
+from ncsnx.config.complaints import StructureError
+from ncsnx.config.overrides import typed
 from ncsnx.config.sampler import GridSampler, Sampler
-from ncsnx.config.strict.complaints import StructureError
 from ncsnx.config.variants import tag_of
 from ncsnx.data.window import window_of
 from ncsnx.errors import DivergedError, NcsnxError

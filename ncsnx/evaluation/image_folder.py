@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ncsnx.config.canonical import digest
+from ncsnx.config.codec import digest
 from ncsnx.data.pictures.decoding import BrokenImageError, opened_picture
 from ncsnx.data.pictures.image_files import ImageFiles
 from ncsnx.errors import NcsnxError

@@ -18,8 +18,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.config.canonical import digest
-from ncsnx.config.codec import identity, unstructure
+from ncsnx.config.codec import digest, identity, unstructure
 from ncsnx.config.variants import tag_of
 from ncsnx.data.window import window_of
 from ncsnx.errors import UsageError, require_between

@@ -9,7 +9,7 @@ import attrs
 from scipy.stats import spearmanr
 
 from ncsnx.config.codec import unstructure
-from ncsnx.config.command_words import typed
+from ncsnx.config.overrides import typed
 from ncsnx.config.sampler import Sampler
 from ncsnx.config.variants import variants
 from ncsnx.errors import NcsnxError

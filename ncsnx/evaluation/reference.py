@@ -8,7 +8,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.config.canonical import digest
+from ncsnx.config.codec import digest
 from ncsnx.data import data_set_of
 from ncsnx.data.splits import Split
 from ncsnx.errors import Hint, NcsnxError, UsageError

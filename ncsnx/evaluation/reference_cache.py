@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from ncsnx.config.canonical import digest
-from ncsnx.config.strict.fields import VERSION
+from ncsnx.config.codec import digest
+from ncsnx.config.variants import VERSION
 from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.perfect_model import PerfectModel
 from ncsnx.storage import atomic, reading

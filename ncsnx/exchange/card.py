@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from ncsnx.config.codec import flatten, identity, unstructure
-from ncsnx.config.differences import shown
+from ncsnx.config.codec import flatten, identity, shown, unstructure
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import UsageError

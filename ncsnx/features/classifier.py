@@ -17,12 +17,10 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from ncsnx.config.canonical import digest
-from ncsnx.config.codec import unstructure
+from ncsnx.config.codec import digest, unstructure
 from ncsnx.config.data_sets import Data
 from ncsnx.config.feature_networks import Classifier
-from ncsnx.config.strict.fields import OMITTED, VERSION
-from ncsnx.config.variants import tag_of
+from ncsnx.config.variants import OMITTED, VERSION, tag_of
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.features.classifier_training import DIMENSIONS, ClassifierNetwork, Trained, train_classifier
 from ncsnx.features.data_source import DataSource

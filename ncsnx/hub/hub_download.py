@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from ncsnx.config.checks import shortened
-from ncsnx.config.strict.complaints import StructureError
+from ncsnx.config.complaints import StructureError
 from ncsnx.data.download import DownloadError, download
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.hub.hub_address import HubAddress, is_commit

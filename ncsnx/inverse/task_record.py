@@ -22,7 +22,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.config.strict.fields import OMITTED, REST, VERSION
+from ncsnx.config.variants import OMITTED, REST, VERSION
 from ncsnx.images import UNIT, Window
 from ncsnx.inverse.alternatives import Alternatives, open_alternatives
 from ncsnx.inverse.posterior.calibration import Calibration, Coverage

@@ -4,9 +4,8 @@ from collections.abc import Iterator, Sequence
 
 import attrs
 
-from ncsnx.config.command_words import typed
 from ncsnx.config.experiment import Experiment
-from ncsnx.config.overrides import Override, apply_sampler_overrides
+from ncsnx.config.overrides import Override, apply_sampler_overrides, typed
 from ncsnx.config.sampler import (
     AnnealedLangevin,
     ConsistentAnnealed,

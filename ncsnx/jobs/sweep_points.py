@@ -8,9 +8,7 @@ from itertools import product
 
 import attrs
 
-from ncsnx.config.canonical import digest
-from ncsnx.config.codec import flatten, identity, unstructure
-from ncsnx.config.differences import ABSENT, differing, shown
+from ncsnx.config.codec import ABSENT, differing, digest, flatten, identity, shown, unstructure
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.overrides import Override, OverrideError, apply_overrides
 from ncsnx.errors import Hint, UsageError

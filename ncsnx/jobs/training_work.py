@@ -6,8 +6,8 @@ from pathlib import Path
 
 import attrs
 
+from ncsnx.config.codec import differences
 from ncsnx.config.data_sets import Data, NumericData
-from ncsnx.config.differences import differences
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.variants import load_plugins, tag_of
 from ncsnx.data import Splits, cache_in_memory, data_folder, open_data

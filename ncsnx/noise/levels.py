@@ -3,7 +3,7 @@
 import math
 from functools import singledispatch
 
-from ncsnx.config.schedule import Geometric, Schedule, Uniform
+from ncsnx.config.model import Geometric, Schedule, Uniform
 from ncsnx.registering import unregistered
 
 

@@ -10,8 +10,8 @@ import attrs
 from ncsnx.config.data_sets import Data, Images, NumericData
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.image_sizes import size_of_sides
+from ncsnx.config.model import Geometric
 from ncsnx.config.sampler import AnnealedLangevin
-from ncsnx.config.schedule import Geometric
 from ncsnx.config.variants import tag_of
 from ncsnx.data import DataMissingError, Dataset, open_data
 from ncsnx.data.magnitudes import measured_data

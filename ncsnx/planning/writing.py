@@ -7,10 +7,10 @@ from typing import Any
 import attrs
 
 from ncsnx.config import Arrays, ConsistentAnnealed, OwnData, Packed
-from ncsnx.config.command_words import typed
 from ncsnx.config.data_sets import Volumes
 from ncsnx.config.image_sizes import size_in_words
 from ncsnx.config.model import RefineNetModel
+from ncsnx.config.overrides import typed
 from ncsnx.data.pictures.decoding import HEIC_EXTRA
 from ncsnx.planning.budget import in_short
 from ncsnx.planning.experiment_proposal import EPOCHS, SMALL_SET, long_side, published_sampler, usual_width

@@ -5,8 +5,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ncsnx.config.codec import flatten, unstructure
-from ncsnx.config.differences import differing, shown
+from ncsnx.config.codec import differing, flatten, shown, unstructure
 from ncsnx.config.registry import relative
 from ncsnx.config.variants import tag_of
 from ncsnx.quantities import counted, number

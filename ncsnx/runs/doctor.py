@@ -14,7 +14,7 @@ from typing import Literal
 import attrs
 
 from ncsnx.config.codec import identity
-from ncsnx.config.strict.complaints import NewerVersionError
+from ncsnx.config.complaints import NewerVersionError
 from ncsnx.errors import AdvisedError, NcsnxError
 from ncsnx.runs.exported import CONFIG, MODEL, Export, is_export
 from ncsnx.runs.fast_sampler import read_fast

@@ -20,10 +20,10 @@ import attrs
 
 from ncsnx.config import checks, codec
 from ncsnx.config.checks import NAME
+from ncsnx.config.complaints import StructureError
 from ncsnx.config.data_sets import place_fields
 from ncsnx.config.experiment import Experiment
-from ncsnx.config.strict.complaints import StructureError
-from ncsnx.config.strict.fields import OMITTED, VERSION
+from ncsnx.config.variants import OMITTED, VERSION
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.quantities import counted
 from ncsnx.runs.plugins import Plugin, plugin_hints, plugins_of

@@ -9,7 +9,7 @@ import attrs
 from ncsnx.config import checks
 from ncsnx.config.experiment import MOST_STEPS
 from ncsnx.config.sampler import Sampler
-from ncsnx.config.strict.fields import VERSION
+from ncsnx.config.variants import VERSION
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted, percent, with_error
 from ncsnx.runs.folder import Run

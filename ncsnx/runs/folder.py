@@ -8,11 +8,11 @@ import attrs
 
 from ncsnx.config import codec
 from ncsnx.config.checks import shortened
+from ncsnx.config.complaints import StructureError
 from ncsnx.config.data_sets import Digits
 from ncsnx.config.discovery import file_and_name, is_built_in, resolve
 from ncsnx.config.experiment import Experiment
-from ncsnx.config.strict.complaints import StructureError
-from ncsnx.config.strict.fields import OMITTED, VERSION
+from ncsnx.config.variants import OMITTED, VERSION
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.hub.hub_address import is_hub_address, parse_hub_address
 from ncsnx.paths import exists, typed_name_or_path

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from ncsnx.config.strict.fields import OMITTED
+from ncsnx.config.variants import OMITTED
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import byte_size
 from ncsnx.storage import atomic, reading

@@ -17,9 +17,9 @@ from typing import Any, Protocol, Self
 import attrs
 
 from ncsnx.config import checks
+from ncsnx.config.complaints import NewerVersionError, StructureError
 from ncsnx.config.experiment import MOST_STEPS
-from ncsnx.config.strict.complaints import NewerVersionError, StructureError
-from ncsnx.config.strict.fields import VERSION
+from ncsnx.config.variants import VERSION
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.quantities import counted
 from ncsnx.runs.folder import Run

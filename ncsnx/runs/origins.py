@@ -4,7 +4,7 @@ from pathlib import Path
 
 import attrs
 
-from ncsnx.config.strict.fields import REST, VERSION
+from ncsnx.config.variants import REST, VERSION
 from ncsnx.storage.documents import document, read_document
 
 MEASURED = "measured on the training set"

@@ -11,7 +11,7 @@ from pathlib import Path
 import attrs
 
 from ncsnx.config.experiment import Experiment
-from ncsnx.config.retention import Retention
+from ncsnx.config.training import Retention
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import CHECKPOINT_FILES, checkpoints, holds

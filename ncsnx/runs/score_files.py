@@ -17,11 +17,11 @@ from typing import Any, Self
 import attrs
 
 from ncsnx.config import checks
-from ncsnx.config.canonical import digest
 from ncsnx.config.checks import shortened
+from ncsnx.config.codec import digest
+from ncsnx.config.converter import structured, unstructured
 from ncsnx.config.experiment import MOST_STEPS
-from ncsnx.config.strict.converter import structured, unstructured
-from ncsnx.config.strict.fields import OMITTED, REST, VERSION
+from ncsnx.config.variants import OMITTED, REST, VERSION
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted, number
 from ncsnx.runs.folder import Run

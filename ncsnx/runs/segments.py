@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from ncsnx.config.strict.fields import OMITTED, VERSION
+from ncsnx.config.variants import OMITTED, VERSION
 from ncsnx.runs.folder import Run
 from ncsnx.runs.git_patches import GitSource, GitState, recorded_state
 from ncsnx.runs.plugins import Plugin, plugins_of

@@ -12,7 +12,7 @@ import attrs
 from filelock import FileLock, Timeout
 
 from ncsnx.config.checks import printable, shortened
-from ncsnx.config.strict.fields import VERSION
+from ncsnx.config.variants import VERSION
 from ncsnx.errors import NcsnxError
 from ncsnx.ranks.rank_group import RankGroup
 from ncsnx.ranks.shared_disk import wait_for_file

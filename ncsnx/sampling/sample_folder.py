@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ncsnx.config.canonical import canonical
-from ncsnx.config.strict.complaints import NewerVersionError, StructureError
+from ncsnx.config.codec import canonical
+from ncsnx.config.complaints import NewerVersionError, StructureError
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.images import UNIT, Window, grid, save_film, save_mp4, save_png, square_columns, to_uint8
 from ncsnx.quantities import counted

@@ -11,7 +11,6 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ncsnx.config.codec import identity
-from ncsnx.config.command_words import typed
 from ncsnx.config.data_sets import Data
 from ncsnx.config.experiment import Experiment, Precision
 from ncsnx.config.image_sizes import (
@@ -20,6 +19,7 @@ from ncsnx.config.image_sizes import (
     size_as_typed,
     size_in_words,
 )
+from ncsnx.config.overrides import typed
 from ncsnx.config.sampler import FreeGrid, GridSampler
 from ncsnx.config.variants import load_plugins, tag_of
 from ncsnx.data import from_values, to_values

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
-from ncsnx.config.canonical import digest
+from ncsnx.config.codec import digest
 from ncsnx.paths import folder_of
 from ncsnx.storage import atomic, reading
 from ncsnx.storage.documents import find_document, write_document

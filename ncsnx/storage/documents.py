@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 import attrs
 
-from ncsnx.config.canonical import digest
-from ncsnx.config.strict.complaints import StructureError, entitle
-from ncsnx.config.strict.converter import structured, unstructured
+from ncsnx.config.codec import digest
+from ncsnx.config.complaints import StructureError, entitle
+from ncsnx.config.converter import structured, unstructured
 from ncsnx.errors import AdvisedError
 from ncsnx.storage import atomic, reading
 from ncsnx.storage.json_lines import append_record, read_records

@@ -7,8 +7,7 @@ and note may change, and the change is recorded.
 from typing import Any
 
 from ncsnx.config.checks import printable, shortened
-from ncsnx.config.codec import identity
-from ncsnx.config.differences import ABSENT, Difference, differences, shown
+from ncsnx.config.codec import ABSENT, Difference, differences, identity, shown
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.ranks.rank_group import ALONE, RankGroup

@@ -13,8 +13,7 @@ import pytest
 import torch
 
 from ncsnx.config import ConsistentAnnealed, ProbabilityFlowODE
-from ncsnx.config.canonical import digest
-from ncsnx.config.codec import unstructure
+from ncsnx.config.codec import digest, unstructure
 from ncsnx.features.classifier_training import DIMENSIONS
 from ncsnx.runs.fast_sampler import FastSampler, read_fast, write_fast
 from ncsnx.runs.folder import Run

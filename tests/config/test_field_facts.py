@@ -4,9 +4,8 @@ import pytest
 
 from ncsnx.config import NCSNv2, Sampler
 from ncsnx.config.codec import flatten, identifying_paths, unstructure
+from ncsnx.config.field_facts import all_facts, answer, facts_within
 from ncsnx.config.overrides import OverrideError
-from ncsnx.config.reference.field_facts import facts_within
-from ncsnx.config.reference.questions import all_facts, answer
 from ncsnx.config.variants import variants
 from tests.config.examples import minimal
 

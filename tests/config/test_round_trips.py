@@ -33,9 +33,8 @@ from ncsnx.config import (
     Snapshots,
     Uniform,
 )
-from ncsnx.config.codec import flatten, from_json, identity, to_json, unstructure
+from ncsnx.config.codec import differences, flatten, from_json, identity, shown, to_json, unstructure
 from ncsnx.config.data_sets import Dequantization, Transform
-from ncsnx.config.differences import differences, shown
 from ncsnx.config.model import Activation, Normalization
 from ncsnx.config.overrides import OverrideError, apply_overrides, parse_overrides
 from tests.config.examples import every_variant, minimal

@@ -6,10 +6,10 @@ from typing import Any
 import attrs
 import pytest
 
-from ncsnx.config.strict import complaints
-from ncsnx.config.strict.complaints import NewerVersionError, StructureError
-from ncsnx.config.strict.converter import structured, unstructured
-from ncsnx.config.strict.fields import OMITTED, REST, VERSION
+from ncsnx.config import complaints
+from ncsnx.config.complaints import NewerVersionError, StructureError
+from ncsnx.config.converter import structured, unstructured
+from ncsnx.config.variants import OMITTED, REST, VERSION
 from tests.config.examples import minimal
 
 HOSTILE = "[red]\x1b[31m\nerror: fake\u202e\x07"

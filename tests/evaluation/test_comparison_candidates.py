@@ -8,9 +8,8 @@ import pytest
 from torch import Tensor
 
 from ncsnx.config import variants as registry
-from ncsnx.config.command_words import typed
 from ncsnx.config.discovery import resolve
-from ncsnx.config.overrides import apply_sampler_overrides, parse_overrides
+from ncsnx.config.overrides import apply_sampler_overrides, parse_overrides, typed
 from ncsnx.config.sampler import ConsistentAnnealed, GridSampler, Sampler, TrainedLevels
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import NcsnxError, UsageError

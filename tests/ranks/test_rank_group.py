@@ -11,7 +11,7 @@ import torch.distributed as dist
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ncsnx.config.differences import ABSENT
+from ncsnx.config.codec import ABSENT
 from ncsnx.errors import NcsnxError, Stopped, UsageError
 from ncsnx.ranks import joining, rank_group
 from ncsnx.ranks.rank_group import ALONE, OtherRankError, RankGroup, held_by_first

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ncsnx.config.canonical import digest
+from ncsnx.config.codec import digest
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import (

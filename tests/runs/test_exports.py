@@ -16,8 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ncsnx.config import Arrays, CelebA, Experiment, Images, NCSNv2
-from ncsnx.config.canonical import digest
-from ncsnx.config.codec import from_json, identity, to_json
+from ncsnx.config.codec import digest, from_json, identity, to_json
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runs.exported import (
     MOST_CONFIG_BYTES,

@@ -12,11 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import ncsnx
-from ncsnx.config.canonical import canonical, digest
-from ncsnx.config.strict.complaints import NewerVersionError, StructureError
-from ncsnx.config.strict.converter import optional_of
-from ncsnx.config.strict.fields import rest_field, version_fields
-from ncsnx.config.variants import Config
+from ncsnx.config.codec import canonical, digest
+from ncsnx.config.complaints import NewerVersionError, StructureError
+from ncsnx.config.converter import optional_of
+from ncsnx.config.variants import Config, rest_field, version_fields
 from ncsnx.data.readers.packed import PackedRecord
 from ncsnx.errors import NcsnxError
 from ncsnx.storage import atomic

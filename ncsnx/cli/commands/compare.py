@@ -110,7 +110,7 @@ def compare_command(
         at_once = messages.ranks.batch_size(n, at_once)
         check_checkpoint(place, ckpt)
 
-        from ncsnx.cli.parsing.feature_options import parse_features
+        from ncsnx.cli.feature_options import parse_features
         from ncsnx.jobs.comparison_job import ComparisonJob, carry_out_comparison
         from ncsnx.jobs.distance_options import DistanceOptions
         from ncsnx.stopping import StopRequest

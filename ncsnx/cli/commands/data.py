@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import attrs
 import typer
 
+from ncsnx.cli import data_sources as sources
 from ncsnx.cli import options
 from ncsnx.cli.command_registry import DATA_PANEL, group
 from ncsnx.cli.parameters import a_name_or_path, a_path
-from ncsnx.cli.parsing import data_sources as sources
 from ncsnx.cli.session import FROM_THE_START, session
 from ncsnx.console.working import work_of
 from ncsnx.quantities import byte_size, counted

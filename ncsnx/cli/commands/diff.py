@@ -49,7 +49,7 @@ def diff_command(
     before it: `ncsnx diff digits digits model.width=64`.
     """
     with session(FROM_THE_START, verbose=verbose) as messages:
-        from ncsnx.config.differences import ABSENT, differing, shown
+        from ncsnx.config.codec import ABSENT, differing, shown
         from ncsnx.console.tables import Column, table
         from ncsnx.jobs.targets import find_target
         from ncsnx.runs.names import runs_folder

@@ -112,7 +112,7 @@ def fid_command(
         request = SweepRequest(n=n, seed=seed, batch_size=at_once, ensemble=ensemble, keep_images=keep_images)
         selection = messages.ranks.first(lambda: select(place, range_))
 
-        from ncsnx.cli.parsing.feature_options import parse_features
+        from ncsnx.cli.feature_options import parse_features
         from ncsnx.cli.sweeps import show_sweep
         from ncsnx.evaluation.recommendation import agreement_in_words
         from ncsnx.jobs.distance_options import DistanceOptions

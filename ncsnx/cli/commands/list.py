@@ -97,7 +97,7 @@ def _show_runs(messages: "Messages", found: "list[RunSummary]", sort: str | None
 
 
 def _cells(one: "RunSummary", by: str) -> dict[str, str]:
-    from ncsnx.config.differences import ABSENT, shown
+    from ncsnx.config.codec import ABSENT, shown
     from ncsnx.quantities import byte_size, number
     from ncsnx.runs.summaries.selecting import RUN_COLUMNS, value_of
 

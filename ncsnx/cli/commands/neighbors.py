@@ -114,7 +114,7 @@ def neighbors_command(
         at_once = messages.ranks.batch_size(n, at_once)
         check_checkpoint(place, ckpt)
 
-        from ncsnx.cli.parsing.feature_options import parse_features
+        from ncsnx.cli.feature_options import parse_features
         from ncsnx.errors import UsageError
         from ncsnx.evaluation.neighbor_search import NeighborsRequest
         from ncsnx.jobs.distance_options import DistanceOptions

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ncsnx.cli import data_sources as sources
 from ncsnx.cli import options
 from ncsnx.cli.command_registry import DATA_PANEL, command
 from ncsnx.cli.commands.plan import TIME_PANEL, NoTiming, Overlap, PlanSeed, StepsPerLevel, experiment_for
 from ncsnx.cli.parameters import a_folder, a_name_or_path
-from ncsnx.cli.parsing import data_sources as sources
 from ncsnx.cli.retyping import typed_again
 from ncsnx.cli.session import FROM_THE_START, session
 from ncsnx.console.working import work_of

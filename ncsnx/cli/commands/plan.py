@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ncsnx.cli import data_sources as sources
 from ncsnx.cli import options
 from ncsnx.cli.command_registry import DATA_PANEL, command
 from ncsnx.cli.parameters import a_name_or_path
-from ncsnx.cli.parsing import data_sources as sources
 from ncsnx.cli.session import FROM_THE_START, session
 from ncsnx.console.working import work_of
 from ncsnx.noise.techniques import OVERLAP

@@ -142,7 +142,7 @@ def _is_images_or_file(name: str) -> bool:
 
 
 def _features(text: str | None, settings: list[str], source: "DataSource | None") -> "Features":
-    from ncsnx.cli.parsing.feature_options import parse_features
+    from ncsnx.cli.feature_options import parse_features
     from ncsnx.config.feature_networks import Inception
     from ncsnx.config.overrides import parse_overrides
     from ncsnx.data import data_set_of

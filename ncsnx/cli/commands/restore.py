@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ncsnx.cli import options
+from ncsnx.cli import task_options as tasks
 from ncsnx.cli.command_registry import TRAIN_PANEL, command
-from ncsnx.cli.parsing import task_options as tasks
 from ncsnx.cli.session import BATCHES, Shared, session
 from ncsnx.console.working import work_of
 

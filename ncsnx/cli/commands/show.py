@@ -52,8 +52,7 @@ def show_command(
     the field accepts: `ncsnx show digits 'sampler=?'`.
     """
     with session(FROM_THE_START, verbose=verbose) as messages:
-        from ncsnx.config.codec import flatten, identifying_paths, identity, to_json, unstructure
-        from ncsnx.config.differences import shown
+        from ncsnx.config.codec import flatten, identifying_paths, identity, shown, to_json, unstructure
         from ncsnx.config.registry import relative
         from ncsnx.console.tables import Column, table
         from ncsnx.jobs.targets import find_target
@@ -106,12 +105,10 @@ def _show_fields(messages: "Messages", experiment: "Experiment", paths: list[str
     """Writes the facts of all fields, or of those at and below some paths. Raises UsageError for an unknown path."""
     import attrs
 
-    from ncsnx.config.codec import flatten, unstructure
-    from ncsnx.config.differences import shown
+    from ncsnx.config.codec import flatten, shown, unstructure
     from ncsnx.config.experiment import Experiment
+    from ncsnx.config.field_facts import described, facts_within
     from ncsnx.config.overrides import Override, unknown_field
-    from ncsnx.config.reference.field_facts import facts_within
-    from ncsnx.config.reference.questions import described
 
     facts, values = list(facts_within(experiment)), dict(flatten(unstructure(experiment)))
     for path in paths:

@@ -142,8 +142,8 @@ def sweep_command(
         quiet=quiet,
         shared=Shared(gpus=gpus, device=device),
     ) as messages:
+        from ncsnx.cli.feature_options import parse_features
         from ncsnx.cli.parameter_sweep import ParameterSweep
-        from ncsnx.cli.parsing.feature_options import parse_features
         from ncsnx.config.codec import flatten, unstructure
         from ncsnx.config.overrides import parse_overrides, split_overrides
         from ncsnx.evaluation.sweep_request import SweepRequest

@@ -19,7 +19,7 @@ from typing import Protocol
 
 import attrs
 
-from ncsnx.config.canonical import digest
+from ncsnx.config.codec import digest
 from ncsnx.data import fingerprint
 from ncsnx.data.pictures.decoding import SUFFIXES, BrokenImageError
 from ncsnx.errors import NcsnxError

@@ -11,7 +11,7 @@ import attrs
 import torch
 from PIL import Image
 
-from ncsnx.config.canonical import digest
+from ncsnx.config.codec import digest
 from ncsnx.config.data_sets import CelebA
 from ncsnx.config.image_sizes import height_and_width
 from ncsnx.data.data_set import data_set

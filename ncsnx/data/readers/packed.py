@@ -37,7 +37,7 @@ from ncsnx.config.image_sizes import (
     size_as_typed,
     size_of_sides,
 )
-from ncsnx.config.strict.fields import OMITTED, VERSION
+from ncsnx.config.variants import OMITTED, VERSION
 from ncsnx.data.data_set import data_set
 from ncsnx.data.dataset import StoredImages
 from ncsnx.data.magnitudes import scaled_splits

@@ -11,7 +11,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.config.canonical import digest
+from ncsnx.config.codec import digest
 from ncsnx.config.data_sets import Volumes
 from ncsnx.config.image_sizes import size_in_words
 from ncsnx.data.data_set import data_set

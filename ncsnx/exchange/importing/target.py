@@ -9,8 +9,7 @@ from typing import Literal, Self
 import attrs
 
 from ncsnx.config import Experiment
-from ncsnx.config.codec import identity
-from ncsnx.config.differences import Difference
+from ncsnx.config.codec import Difference, identity
 from ncsnx.config.discovery import Resolved
 from ncsnx.data.transforms import require_scale
 from ncsnx.errors import Hint, NcsnxError

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ncsnx.config.canonical import canonical
+from ncsnx.config.codec import canonical
 from ncsnx.errors import NcsnxError
 from ncsnx.inverse.alternatives import Alternatives
 from ncsnx.inverse.posterior.own_values import OwnValues

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import attrs
 
 from ncsnx.config.checks import FieldError, quoted
-from ncsnx.config.strict.fields import OMITTED, VERSION
+from ncsnx.config.variants import OMITTED, VERSION
 from ncsnx.storage.documents import document
 
 Kind = Literal["memorising", "pixels only", "features only", "near to many", "no sign", "undecided"]

@@ -4,7 +4,7 @@ from typing import Any
 
 import attrs
 
-from ncsnx.config.strict.fields import OMITTED, REST, VERSION
+from ncsnx.config.variants import OMITTED, REST, VERSION
 from ncsnx.storage.documents import document
 
 PROTOCOL_FILE, SAMPLES_FILE = "protocol.json", "samples.safetensors"

@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 
 from ncsnx.config import checks
-from ncsnx.config.strict.fields import VERSION
+from ncsnx.config.variants import VERSION
 from ncsnx.runs.folder import Run
 from ncsnx.storage.documents import document
 

@@ -4,7 +4,7 @@ import attrs
 
 from ncsnx.config import checks
 from ncsnx.config.sampler import Sampler
-from ncsnx.config.strict.fields import REST, VERSION
+from ncsnx.config.variants import REST, VERSION
 from ncsnx.runs.score_files import Row, value
 from ncsnx.storage.documents import document
 

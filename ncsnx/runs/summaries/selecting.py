@@ -7,8 +7,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from ncsnx.config.checks import quoted
-from ncsnx.config.codec import flatten, unstructure
-from ncsnx.config.differences import ABSENT, shown
+from ncsnx.config.codec import ABSENT, flatten, shown, unstructure
 from ncsnx.config.overrides import OverrideError, parse_overrides, parse_text
 from ncsnx.errors import UsageError
 from ncsnx.runs.summaries.run_summary import RunSummary

@@ -161,7 +161,7 @@ def refuse_options(source: str, data: "Data", said: "Reading") -> None:
     """Raises UsageError for an option about reading images, where the source is an experiment on `data`."""
     import attrs
 
-    from ncsnx.config.differences import shown
+    from ncsnx.config.codec import shown
     from ncsnx.errors import Hint, UsageError
 
     for field, value in said.given().items():

@@ -20,8 +20,7 @@ from cattrs import (
 )
 
 from ncsnx.config.checks import FieldError, quoted
-from ncsnx.config.strict.fields import rest_field
-from ncsnx.config.variants import Config, tag_of
+from ncsnx.config.variants import Config, rest_field, tag_of
 from ncsnx.errors import AdvisedError
 
 Problem = tuple[str, str]

@@ -16,16 +16,25 @@ from cattrs import BaseValidationError, Converter, IterableValidationError, Iter
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from ncsnx.config.checks import is_whole, quoted
-from ncsnx.config.image_sizes import ImageSize, size_of_sides
-from ncsnx.config.strict.complaints import (
+from ncsnx.config.complaints import (
     NewerVersionError,
     RefusedError,
     StructureError,
     did_you_mean,
     structure_error,
 )
-from ncsnx.config.strict.fields import is_omitted, rest_field, version_fields
-from ncsnx.config.variants import TAG, Config, is_family, plugin_errors, tag_of, variants
+from ncsnx.config.image_sizes import ImageSize, size_of_sides
+from ncsnx.config.variants import (
+    TAG,
+    Config,
+    is_family,
+    is_omitted,
+    plugin_errors,
+    rest_field,
+    tag_of,
+    variants,
+    version_fields,
+)
 from ncsnx.quantities import counted
 
 T = TypeVar("T")

@@ -1,1 +1,0 @@
-"""Facts about the fields of the configuration, from their declarations: for `show`, completion and the pages."""
