@@ -37,7 +37,7 @@ from ncsnx.quantities import counted
 from ncsnx.ranks.joining import require_same
 from ncsnx.ranks.rank_group import RankGroup
 from ncsnx.runs.folder import Run
-from ncsnx.runs.records.sweep_folder import COMPARISON
+from ncsnx.runs.parameter_sweeps import COMPARISON
 from ncsnx.spelling import argument
 from ncsnx.stopping import StopRequest
 from ncsnx.storage import atomic

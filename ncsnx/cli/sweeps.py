@@ -10,7 +10,7 @@ from ncsnx.evaluation.engine.checkpoint_sweep import CheckpointSweep
 from ncsnx.evaluation.engine.sweeping import refuse_left_out
 from ncsnx.jobs.sweep_work import MeasuredSweep, measure_checkpoints
 from ncsnx.runs.folder import Run
-from ncsnx.runs.ranges import Selection
+from ncsnx.runs.selection import Selection
 from ncsnx.stopping import StopRequest
 from ncsnx.work import Work
 

@@ -11,8 +11,8 @@ from ncsnx.evaluation.engine.checkpoint_sweep import CheckpointSweep
 from ncsnx.evaluation.engine.measuring import shared
 from ncsnx.evaluation.engine.sweeping import carry_out, choose
 from ncsnx.runs.folder import Run
-from ncsnx.runs.ranges import Selection
 from ncsnx.runs.score_files import Row, best_row
+from ncsnx.runs.selection import Selection
 from ncsnx.stopping import StopRequest
 from ncsnx.work import Work
 

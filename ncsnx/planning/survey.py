@@ -12,9 +12,9 @@ from ncsnx.config.experiment import Experiment
 from ncsnx.config.image_sizes import size_of_sides
 from ncsnx.config.variants import tag_of
 from ncsnx.data import DataMissingError, Dataset, open_data
+from ncsnx.data.dataset import Magnitudes
 from ncsnx.data.magnitudes import measured_data
 from ncsnx.data.readers.own_images import PictureFiles, unread_by
-from ncsnx.data.splits import Magnitudes
 from ncsnx.errors import UsageError, require_between
 from ncsnx.noise.level_plan import NoisePlan, plan_noise
 from ncsnx.noise.techniques import MOST_OVERLAP, OVERLAP

@@ -9,7 +9,7 @@ from ncsnx.config.command_words import typed
 from ncsnx.config.data_sets import Images, Volumes
 from ncsnx.config.image_sizes import size_in_words
 from ncsnx.config.model import RefineNetModel
-from ncsnx.data.pictures.decoding import HEIC_EXTRA
+from ncsnx.data.decoding import HEIC_EXTRA
 from ncsnx.planning.experiment_proposal import (
     EPOCHS,
     SMALL_SET,

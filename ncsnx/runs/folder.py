@@ -21,8 +21,8 @@ from ncsnx.runs.exported import Export, is_export
 from ncsnx.runs.names import as_typed, check_file_name, check_run_name, near_matches
 from ncsnx.runs.names import runs_folder as default_folder
 from ncsnx.runs.origins import Origins
+from ncsnx.runs.parameter_sweeps import is_sweep_folder
 from ncsnx.runs.plugins import Plugin, plugin_hints, plugins_of
-from ncsnx.runs.records.sweep_folder import is_sweep_folder
 from ncsnx.spelling import A_NAME, argument
 from ncsnx.storage import atomic
 from ncsnx.storage.documents import document, document_bytes, read_document, write_document

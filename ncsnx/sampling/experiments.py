@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ncsnx.config.experiment import Experiment
 from ncsnx.data import Dataset, Preprocessing, from_unit
-from ncsnx.data.channel_mean import start_mean
+from ncsnx.data.transforms import start_mean
 from ncsnx.errors import NcsnxError
 from ncsnx.noise.levels import sigmas
 from ncsnx.randomness import Purpose, Stream

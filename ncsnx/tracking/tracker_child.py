@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from ncsnx.runs.folder import Run
-from ncsnx.runs.records.tracker_records import tracker_log_path
+from ncsnx.runs.tracker_records import tracker_log_path
 from ncsnx.storage import atomic
 from ncsnx.tracking.tracker_process import MOST_OUTCOME_BYTES
 

@@ -28,7 +28,7 @@ from ncsnx.evaluation.nearest.memorizing import (
     tail_rank,
     verdict,
 )
-from ncsnx.runs.records.neighbor_record import Share, Verdict
+from ncsnx.runs.result_records import Share, Verdict
 
 TRIALS = 400
 LEAST = 0.95 - 3 * math.sqrt(0.95 * 0.05 / TRIALS)

@@ -21,15 +21,11 @@ from torch import Tensor
 
 from ncsnx.config.data_sets import LARGEST_SIDE, MOST_CHANNELS, Arrays, Volumes
 from ncsnx.config.image_sizes import ImageSize, size_as_typed
-from ncsnx.data import fingerprint
 from ncsnx.data.data_set import data_set
-from ncsnx.data.dataset import NO_LABEL, StoredImages
+from ncsnx.data.dataset import NO_LABEL, Splits, StoredImages, held_out_by_hash
 from ncsnx.data.magnitudes import scaled_splits
-from ncsnx.data.missing import OWN
-from ncsnx.data.places import own_path
-from ncsnx.data.readers.complex_values import as_channels, real_parts, require_declared
-from ncsnx.data.readers.hashed_split import held_out_by_hash
-from ncsnx.data.splits import Splits
+from ncsnx.data.places import OWN, fingerprint_of_files, own_path
+from ncsnx.data.transforms import as_channels, real_parts, require_declared
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted, product, them
 from ncsnx.spelling import A_NAME, argument
@@ -271,7 +267,7 @@ def require_memory_for(title: str, count: int, values: int) -> None:
 
 def array_fingerprint(array: StoredArray) -> str:
     """The fingerprint of an array's file."""
-    return fingerprint.of_files(array.path.parent, [array.path])
+    return fingerprint_of_files(array.path.parent, [array.path])
 
 
 @contextmanager

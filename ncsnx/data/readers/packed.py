@@ -39,13 +39,11 @@ from ncsnx.config.image_sizes import (
 )
 from ncsnx.config.strict.fields import OMITTED, VERSION
 from ncsnx.data.data_set import data_set
-from ncsnx.data.dataset import StoredImages
+from ncsnx.data.dataset import Splits, StoredImages
 from ncsnx.data.magnitudes import scaled_splits
-from ncsnx.data.missing import OWN
-from ncsnx.data.places import own_path
+from ncsnx.data.places import OWN, own_path
 from ncsnx.data.read_ahead import read_ahead
-from ncsnx.data.readers.complex_values import require_declared
-from ncsnx.data.splits import Splits
+from ncsnx.data.transforms import require_declared
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.quantities import counted, product
 from ncsnx.spelling import argument

@@ -16,7 +16,7 @@ from ncsnx.evaluation.engine.measuring import discard_needless_parts, measure_al
 from ncsnx.quantities import counted
 from ncsnx.runs.fast_sampler import is_usable
 from ncsnx.runs.folder import Run
-from ncsnx.runs.records.comparison_record import ComparisonRecord
+from ncsnx.runs.result_records import ComparisonRecord
 from ncsnx.runs.score_files import RESULTS, Row
 from ncsnx.storage.documents import document_of, write_document
 from ncsnx.storage.process import this_process

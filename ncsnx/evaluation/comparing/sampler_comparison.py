@@ -23,7 +23,7 @@ from ncsnx.config.codec import unstructure
 from ncsnx.config.command_words import typed
 from ncsnx.config.sampler import GridSampler, Sampler
 from ncsnx.config.variants import tag_of
-from ncsnx.data.window import window_of
+from ncsnx.data.transforms import window_of
 from ncsnx.errors import DivergedError, NcsnxError
 from ncsnx.evaluation.comparing.roughness import is_broken
 from ncsnx.evaluation.comparing.trials import Trials, is_trial

@@ -7,7 +7,7 @@ import attrs
 
 from ncsnx.config.sampler import Sampler
 from ncsnx.config.strict.complaints import StructureError
-from ncsnx.runs.records.trial_record import TrialRecord
+from ncsnx.runs.result_records import TrialRecord
 from ncsnx.runs.score_files import Row
 from ncsnx.storage.documents import append_document, document_of
 from ncsnx.storage.json_lines import read_records

@@ -9,8 +9,8 @@ from ncsnx.evaluation.engine.measuring import discard_needless_parts, measure_al
 from ncsnx.quantities import counted, duration
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import UnsoundError, require_best
-from ncsnx.runs.ranges import Selection
 from ncsnx.runs.score_files import Row, best_row
+from ncsnx.runs.selection import Selection
 from ncsnx.runs.writer_lock import writer_of
 from ncsnx.work import Work
 

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from ncsnx.quantities import counted
-from ncsnx.runs.records.neighbor_record import Share, Verdict
+from ncsnx.runs.result_records import Share, Verdict
 from ncsnx.spelling import argument
 
 NEAR_QUANTILE = 0.05

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from ncsnx.runs.records.neighbor_record import NeighborRecord
+from ncsnx.runs.result_records import NeighborRecord
 from ncsnx.runs.score_files import RESULTS
 from ncsnx.storage import atomic, reading
 from ncsnx.storage.documents import document_bytes, document_of, find_document

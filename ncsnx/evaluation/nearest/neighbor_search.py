@@ -20,7 +20,7 @@ from torch import Tensor
 from ncsnx.config.canonical import digest
 from ncsnx.config.codec import identity, unstructure
 from ncsnx.config.variants import tag_of
-from ncsnx.data.window import window_of
+from ncsnx.data.transforms import window_of
 from ncsnx.errors import UsageError, require_between
 from ncsnx.evaluation.engine.measurement import PartLayout, WorkInParts
 from ncsnx.evaluation.engine.measuring import (
@@ -59,7 +59,7 @@ from ncsnx.images import to_uint8
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs.names import step_name
-from ncsnx.runs.records.neighbor_record import Verdict
+from ncsnx.runs.result_records import Verdict
 from ncsnx.sampling.request import SampleRequest
 from ncsnx.sampling.sample import draw
 from ncsnx.sampling.score_model import ScoreModel, weights_in_words

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ncsnx.config.canonical import digest
 from ncsnx.data import data_set_of
-from ncsnx.data.splits import Split
+from ncsnx.data.dataset import Split
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.evaluation.references.gathering import Gathering
 from ncsnx.evaluation.references.image_folder import ImageFolder

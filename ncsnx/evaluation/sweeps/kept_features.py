@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_tensors
 from torch import Tensor
@@ -62,10 +63,13 @@ def load_features(scores: ScoreFile, row: Row) -> dict[str, Tensor] | None:
     try:
         path = scores.folder / FEATURES / record.name
         content = reading.read_bytes(path, MOST_FEATURES_BYTES)
-        tensors = parse_tensors(content) if hashlib.sha256(content).hexdigest() == record.sha256 else None
+        if hashlib.sha256(content).hexdigest() != record.sha256:
+            return None
+        tensors: dict[str, Tensor] = parse_tensors(content)
     except (OSError, SafetensorError):
         return None
-    return tensors
+    is_ours = all(tensor.dtype == torch.float32 and tensor.numel() for tensor in tensors.values())
+    return tensors if is_ours else None
 
 
 def make_room(run: Run, most_bytes: int = MOST_FEATURES_BYTES) -> None:

@@ -17,14 +17,14 @@ from ncsnx.jobs.parameter_sweep.points import SweepPoint, points_of
 from ncsnx.quantities import counted
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import check_file_name
-from ncsnx.runs.records.parameter_sweep_record import (
+from ncsnx.runs.parameter_sweeps import (
     MOST_SEEDS,
     ParameterSweepRecord,
     RecordedPoint,
     SweepBase,
+    SweepFolder,
     SweptField,
 )
-from ncsnx.runs.records.sweep_folder import SweepFolder
 from ncsnx.spelling import A_NAME, argument
 from ncsnx.storage import atomic
 from ncsnx.storage.documents import document_bytes

@@ -12,8 +12,8 @@ from ncsnx.evaluation.engine.measuring import missing
 from ncsnx.evaluation.engine.sweeping import carry_out, choose
 from ncsnx.jobs.parameter_sweep.sweep_comparison import MeasuredRuns
 from ncsnx.runs.folder import Run
-from ncsnx.runs.ranges import select
 from ncsnx.runs.score_files import Row, value
+from ncsnx.runs.selection import select
 from ncsnx.runs.writer_lock import writer_of
 from ncsnx.work import Rows, RowView, Work, ignore_message
 
