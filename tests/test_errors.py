@@ -6,7 +6,7 @@ import pytest
 
 from ncsnx.config.codec import ConfigError
 from ncsnx.config.complaints import NewerVersionError, StructureError
-from ncsnx.data.pictures.decoding import BrokenImageError
+from ncsnx.data.decoding import BrokenImageError
 from ncsnx.errors import AdvisedError, Hint, NcsnxError, UsageError
 from ncsnx.runs.manifest import UnsoundError
 

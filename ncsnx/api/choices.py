@@ -12,7 +12,7 @@ from ncsnx.config.sampler import Sampler
 from ncsnx.jobs.distance_options import DistanceOptions
 from ncsnx.jobs.sampler_choice import FAST_OVERRIDE, with_sampler
 from ncsnx.noise.bias import known_bias
-from ncsnx.runs.model_source import Source
+from ncsnx.runs.selection import Source
 from ncsnx.runtime import Runtime
 from ncsnx.work import Work
 

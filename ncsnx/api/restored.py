@@ -14,7 +14,7 @@ from ncsnx.api.python_call import python_call
 from ncsnx.config.image_sizes import ImageSize
 from ncsnx.config.sampler import Sampler
 from ncsnx.console.working import work_of
-from ncsnx.data.window import window_of
+from ncsnx.data.transforms import window_of
 from ncsnx.errors import UsageError
 from ncsnx.images import ImageBatch
 from ncsnx.inverse.posterior.calibration import Calibration
@@ -33,8 +33,8 @@ from ncsnx.notebooks import heading, html_table, picture_html, remark
 from ncsnx.quantities import counted
 from ncsnx.runs.exported import Export
 from ncsnx.runs.folder import Run
-from ncsnx.runs.model_source import Source, open_source
 from ncsnx.runs.names import runs_folder
+from ncsnx.runs.selection import Source, open_source
 from ncsnx.runtime import Runtime
 from ncsnx.sampling.request import SampleRequest, images_at_once, shape_at
 from ncsnx.spelling import parameter

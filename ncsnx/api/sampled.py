@@ -15,8 +15,7 @@ from ncsnx.config.image_sizes import ImageSize
 from ncsnx.config.sampler import Sampler
 from ncsnx.console.progress import progress as shown_progress
 from ncsnx.console.working import work_of
-from ncsnx.data.transforms import scale_of
-from ncsnx.data.window import window_of
+from ncsnx.data.transforms import scale_of, window_of
 from ncsnx.errors import UsageError
 from ncsnx.images import ImageBatch
 from ncsnx.jobs.start_choice import ADJOINT, StartOptions, starting_from

@@ -22,8 +22,8 @@ from ncsnx.notebooks import heading, html_table, remark
 from ncsnx.quantities import with_error
 from ncsnx.runs.folder import Run, open_run
 from ncsnx.runs.names import runs_folder
-from ncsnx.runs.ranges import select
 from ncsnx.runs.score_files import Row, value
+from ncsnx.runs.selection import select
 from ncsnx.runtime import Runtime
 from ncsnx.sampling.request import images_at_once
 

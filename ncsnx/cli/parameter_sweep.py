@@ -33,8 +33,8 @@ from ncsnx.ranks.joining import require_same
 from ncsnx.ranks.rank_group import RankGroup
 from ncsnx.runs.folder import Run, open_results
 from ncsnx.runs.names import SWEEP_SUFFIX
-from ncsnx.runs.ranges import select
 from ncsnx.runs.score_files import value
+from ncsnx.runs.selection import select
 from ncsnx.runs.writer_lock import is_being_written, writer_of
 from ncsnx.spelling import A_NAME, argument
 from ncsnx.stopping import StopRequest

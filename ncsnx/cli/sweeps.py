@@ -8,7 +8,7 @@ from ncsnx.console.tables import Column, table
 from ncsnx.console.working import work_of
 from ncsnx.evaluation.checkpoint_sweep import CheckpointSweep, MeasuredSweep, measure_checkpoints, refuse_left_out
 from ncsnx.runs.folder import Run
-from ncsnx.runs.ranges import Selection
+from ncsnx.runs.selection import Selection
 from ncsnx.stopping import StopRequest
 from ncsnx.work import Work
 

@@ -16,7 +16,7 @@ import attrs
 
 from ncsnx.config.data_sets import Data
 from ncsnx.config.feature_networks import Features, Inception
-from ncsnx.data.splits import Split, Splits
+from ncsnx.data.dataset import Split, Splits
 from ncsnx.errors import NcsnxError
 from ncsnx.registering import import_modules_of, unregistered
 from ncsnx.work import SILENT, Work

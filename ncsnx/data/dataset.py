@@ -1,10 +1,14 @@
-"""Images read by index: pixels in their stored type with a declared range, labels and ids."""
+"""Images read by index, in their stored type with a declared range; an opened data set with its two splits."""
 
-from typing import Protocol
+import hashlib
+from collections.abc import Sequence
+from typing import Literal, Protocol
 
 import attrs
 import torch
 from torch import Tensor
+
+from ncsnx.storage.documents import document
 
 NO_LABEL = -1
 
@@ -61,3 +65,46 @@ class InMemory:
     def subset(self, chosen: Tensor) -> "InMemory":
         """The images selected by `chosen`, (N,) bool."""
         return InMemory(self.read(torch.nonzero(chosen).flatten()), self.value_range)
+
+
+Split = Literal["train", "held-out"]
+
+
+@document("the magnitudes of a data set", sealed=True)
+@attrs.frozen
+class Magnitudes:
+    """Measured values of training images, from which the scale and the window of unbounded data follow."""
+
+    percentile: float
+    """The smallest magnitude that 99 % of all magnitudes don't exceed, to six significant digits."""
+    largest: float
+    """The largest magnitude."""
+    least: float
+    """The smallest value; of complex data, of real and imaginary parts."""
+
+
+@attrs.frozen(eq=False)
+class Splits:
+    """An opened data set."""
+
+    train: Dataset
+    held_out: Dataset
+    fingerprint: str
+    """sha256 (hexadecimal) of names, sizes and a sample of the bytes; no path is in it."""
+    magnitudes: Magnitudes | None = None
+    """Magnitudes of the training images; None unless the data is unbounded and leaves its scale or window open."""
+
+
+_SCALE = 2**64
+
+
+def held_out_by_hash(names: Sequence[str], share: float) -> Tensor:
+    """(len(names),) bool: held-out images, about `share` of all, by the first 64 bits of the sha256 of each name.
+
+    If that selects none of two or more images although `share` > 0, the image with the smallest hash is held out.
+    """
+    hashes = [int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") for name in names]
+    chosen = torch.tensor([value < share * _SCALE for value in hashes], dtype=torch.bool)
+    if share > 0 and len(names) > 1 and not bool(chosen.any()):
+        chosen[hashes.index(min(hashes))] = True
+    return chosen

@@ -9,10 +9,8 @@ import torch
 from torch import Tensor
 
 from ncsnx.config.data_sets import NumericData
-from ncsnx.data.dataset import Dataset
-from ncsnx.data.splits import Magnitudes, Splits
-from ncsnx.data.transforms import scale_of
-from ncsnx.data.window import window_of
+from ncsnx.data.dataset import Dataset, Magnitudes, Splits
+from ncsnx.data.transforms import scale_of, window_of
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.images import complex_parts
 from ncsnx.quantities import counted, them

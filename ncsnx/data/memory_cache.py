@@ -7,10 +7,9 @@ import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.data.dataset import Dataset, InMemory, StoredImages
-from ncsnx.data.prefetch import to_device
+from ncsnx.data.batches import to_device
+from ncsnx.data.dataset import Dataset, InMemory, Splits, StoredImages
 from ncsnx.data.readers.packed import PackedImages
-from ncsnx.data.splits import Splits
 from ncsnx.storage.process import SHARE, available_memory
 
 _IN_MEMORY_ALREADY = (InMemory, PackedImages)

@@ -1,15 +1,58 @@
-"""Locations of data: the data folder, and paths of the user's own data."""
+"""Places of data: the data folder, paths of the user's own data, errors for missing data, and fingerprints.
 
+Fingerprints tell data sets apart whatever folder they are in.
+"""
+
+import hashlib
 import os
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 
 from ncsnx.config.checks import quoted
-from ncsnx.config.data_sets import Data, place_fields
+from ncsnx.config.codec import digest
+from ncsnx.config.data_sets import Data, DataOnDisk, place_fields
 from ncsnx.config.discovery import discover
-from ncsnx.data.missing import DataMissingError
 from ncsnx.errors import Hint, NcsnxError
-from ncsnx.paths import exists, folder_of, typed_path
+from ncsnx.paths import exists, folder_of, typed_folder, typed_path
+from ncsnx.spelling import A_DIR, argument
+from ncsnx.storage.reading import opened
+
+OWN = "this is your own data, so there is nothing to download"
+"""Reply to a download of the user's own data."""
+_OR_WHERE = Hint("or say where it is", adds="data.root=DIR")
+
+
+class DataMissingError(NcsnxError):
+    """A data set isn't on disk: says how to get it, where to put it, and how to say where it is."""
+
+
+def root_of(data: DataOnDisk, folder: Path, default: str) -> Path:
+    """The data set's folder: `data.root`, else `default` in the data folder. Raises UsageError."""
+    return typed_folder(data.root, of="data.root") if data.root is not None else folder / default
+
+
+def by_hand(
+    data_set: str, files: str, page: str, place: str, *, reason: str = "its servers require a login or limit downloads"
+) -> DataMissingError:
+    """The error for a data set that users download themselves. place: where to put the files, as an imperative."""
+    return DataMissingError(
+        f"{data_set} cannot be downloaded automatically: {reason}",
+        Hint(f"get {files} from {page} and {place}"),
+        _OR_WHERE,
+    )
+
+
+def by_data_folder(error: DataMissingError) -> DataMissingError:
+    """The same error for callers that accept another data folder, but no changes to the data set."""
+    hints = [hint for hint in error.hints if not hint.adds.startswith("data.")]
+    label = "or name the data folder" if hints else "name the data folder"
+    return DataMissingError(error.message, *hints, Hint(label, adds=argument("data", A_DIR)))
+
+
+def missing_data(data_set: str, path: Path, *ways: Hint) -> DataMissingError:
+    """The error for a data set whose file or folder `path` is missing. ways: how to get it."""
+    return DataMissingError(f"{data_set} is not here: {path} is missing", *ways, _OR_WHERE)
 
 
 def data_folder(given: Path | None = None) -> Path:
@@ -71,3 +114,30 @@ def declared(path: Path) -> str:
     if not text.isprintable():
         raise NcsnxError(f"{text!a} is not printable, so an experiment cannot name it; rename it")
     return text
+
+
+SAMPLED_BYTES = 64 * 1024
+"""Bytes read at the beginning, the middle and the end of each file."""
+
+
+def fingerprint_of_bytes(name: str, *contents: bytes) -> str:
+    """Fingerprint of data that isn't in a file. It covers every byte."""
+    return digest([name, *(hashlib.sha256(content).hexdigest() for content in contents)])
+
+
+def fingerprint_of_files(root: Path, files: Iterable[Path]) -> str:
+    """Fingerprint of files under `root`: relative names, sizes, and a sample of the bytes."""
+    return digest([[str(path.relative_to(root)), *_sampled(path)] for path in sorted(files)])
+
+
+def _sampled(path: Path) -> tuple[int, str]:
+    try:
+        content = hashlib.sha256()
+        with opened(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            for start in sorted({0, max(0, size // 2), max(0, size - SAMPLED_BYTES)}):
+                file.seek(start)
+                content.update(file.read(SAMPLED_BYTES))
+    except OSError as error:
+        raise NcsnxError(f"{path}: cannot be read: {error.strerror}") from error
+    return size, content.hexdigest()

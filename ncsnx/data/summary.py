@@ -7,9 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ncsnx.data.dataset import NO_LABEL, Dataset, StoredImages
+from ncsnx.data.dataset import NO_LABEL, Dataset, Splits, StoredImages
 from ncsnx.data.read_ahead import read_all
-from ncsnx.data.splits import Splits
 from ncsnx.errors import NcsnxError
 from ncsnx.images import Window, grid, square_columns, to_uint8
 from ncsnx.randomness import Purpose, Stream

@@ -13,7 +13,9 @@ from torch import Tensor
 
 from ncsnx.config.data_sets import Data
 from ncsnx.config.image_sizes import height_and_width
+from ncsnx.data.dataset import Splits
 from ncsnx.errors import Hint, NcsnxError
+from ncsnx.images import UNIT, Window, to_uint8
 from ncsnx.randomness import Purpose, Stream
 
 LOGIT_MARGIN = 1e-6
@@ -194,3 +196,77 @@ class Preprocessing:
         if self.data.dequantization == "gaussian":
             return x + GAUSSIAN_SIGMA * stream.normal(positions, shape, step)
         return x
+
+
+def as_channels(values: Tensor) -> Tensor:
+    """(N, C, H, W) complex → (N, 2C, H, W) real, each real part before its imaginary part; real ones unchanged."""
+    if not values.is_complex():
+        return values
+    return torch.view_as_real(values).movedim(-1, 2).flatten(1, 2)
+
+
+def real_parts(values: Tensor) -> Tensor:
+    """Values as they are, or of complex ones the real and imaginary parts in a further, last axis."""
+    return torch.view_as_real(values.resolve_conj()) if values.is_complex() else values
+
+
+def require_declared(title: str, data: Data, *, is_complex: bool, type_name: str, channels: int) -> None:
+    """Raises NcsnxError unless the data set is declared complex where its values are, and only there.
+
+    title: the values, for messages. type_name: their type. channels: of the images as they are read.
+    """
+    if is_complex == data.is_complex:
+        return
+    held, declared = ("complex", "real") if is_complex else ("real", "complex")
+    declared_as = "data.complex=true data.range=unbounded" if is_complex else "data.complex=false"
+    raise NcsnxError(
+        f"{title}: the type of the values is {held} ({type_name}), but the data set is declared {declared}",
+        Hint("declare it", adds=f"{declared_as} data.channels={channels}"),
+    )
+
+
+def window_of(data: Data) -> Window:
+    """The window of values as in samples and results: [0, 1] for bounded data.
+
+    For unbounded data `data.window_low` to `data.window_high`; by default −scale to scale, or for complex data its
+    magnitude from 0 to scale. Raises NcsnxError for unbounded data whose scale hasn't been measured.
+    """
+    if data.is_bounded:
+        return UNIT
+    scale = scale_of(data)
+    low, high = (getattr(data, name, None) for name in ("window_low", "window_high"))
+    if low is None:
+        low = 0.0 if data.is_complex else -scale
+        low = low if high is None or low < high else high - scale
+    if high is None:
+        high = scale if low < scale else low + scale
+    return Window(low, high, data.is_complex)
+
+
+def shown_pixels(images: Preprocessing, pixels: Tensor) -> Tensor:
+    """Stored pixels → (B, C, H, W) uint8 in the window of the data, with a centre crop, for features."""
+    return to_uint8(window_of(images.data)(images.values(pixels)))
+
+
+MOST_IMAGES, _CHUNK = 1_024, 64
+"""Number of images that are measured at most, and of those read at a time."""
+
+
+def measured_mean(data: Data, splits: Splits) -> tuple[float, ...]:
+    """Mean of each channel in the network's range, over at most 1,024 training images, evenly spread over the set.
+
+    To four significant digits, so that no rounding of a sum shows.
+    """
+    images = torch.linspace(0, len(splits.train) - 1, min(len(splits.train), MOST_IMAGES)).long()
+    preprocessing = Preprocessing(data, splits.train.value_range, seed=0)
+    total = torch.zeros(data.channels, dtype=torch.float64)
+    for chunk in torch.split(images, _CHUNK):
+        total += preprocessing.measured(splits.train.read(chunk).pixels, chunk).double().mean(dim=(2, 3)).sum(dim=0)
+    return tuple(float(f"{value:.4g}") for value in total / len(images))
+
+
+def start_mean(data: Data) -> torch.Tensor:
+    """(C, 1, 1): the recorded mean of each channel; without one, the middle of the network's range."""
+    if data.mean is None:
+        return from_unit(torch.full((data.channels, 1, 1), 0.5), data)
+    return torch.tensor(data.mean).view(-1, 1, 1)

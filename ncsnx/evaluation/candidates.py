@@ -11,7 +11,7 @@ from ncsnx.quantities import counted
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import UnsoundError, checkpoints, read_manifest, require_best
 from ncsnx.runs.names import step_name
-from ncsnx.runs.ranges import Selection
+from ncsnx.runs.selection import Selection
 from ncsnx.runtime import Runtime
 from ncsnx.sampling.score_model import ScoreModel, load, weights_of
 from ncsnx.spelling import parameter

@@ -27,9 +27,9 @@ from ncsnx.runs.exported import Weights
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import UnsoundError
 from ncsnx.runs.names import step_name
-from ncsnx.runs.ranges import Selection
 from ncsnx.runs.score_files import TABLE, Row, ScoreFile, best_row, value
 from ncsnx.runs.segments import versions
+from ncsnx.runs.selection import Selection
 from ncsnx.runs.writer_lock import writer_of
 from ncsnx.runtime import Runtime
 from ncsnx.sampling.score_model import ScoreModel, weights_in_words, weights_of

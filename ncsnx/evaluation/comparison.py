@@ -24,7 +24,7 @@ from ncsnx.config.complaints import StructureError
 from ncsnx.config.overrides import typed
 from ncsnx.config.sampler import GridSampler, Sampler
 from ncsnx.config.variants import tag_of
-from ncsnx.data.window import window_of
+from ncsnx.data.transforms import window_of
 from ncsnx.errors import DivergedError, NcsnxError
 from ncsnx.evaluation.engine import Measurement, PartLayout
 from ncsnx.evaluation.reference import Reference
@@ -36,7 +36,7 @@ from ncsnx.metrics.frechet import frechet_distance_of_images
 from ncsnx.quantities import counted
 from ncsnx.runs.fast_sampler import TRIALS
 from ncsnx.runs.names import step_name
-from ncsnx.runs.records.trial_record import TrialRecord
+from ncsnx.runs.result_records import TrialRecord
 from ncsnx.runs.score_files import Row, value
 from ncsnx.samplers.building import evaluations, state_count
 from ncsnx.samplers.state import State

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ncsnx.config.codec import identity, unstructure
 from ncsnx.config.variants import tag_of
-from ncsnx.data.window import window_of
+from ncsnx.data.transforms import window_of
 from ncsnx.evaluation.candidates import Candidate
 from ncsnx.evaluation.checkpoint_sweep import CheckpointSweep, fastest_s, seconds_per_image
 from ncsnx.evaluation.engine import PartLayout

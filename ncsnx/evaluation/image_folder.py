@@ -19,8 +19,8 @@ from PIL import Image
 from torch import Tensor
 
 from ncsnx.config.codec import digest
-from ncsnx.data.pictures.decoding import BrokenImageError, opened_picture
-from ncsnx.data.pictures.image_files import ImageFiles
+from ncsnx.data.decoding import BrokenImageError, opened_picture
+from ncsnx.data.image_files import ImageFiles
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted, them
 from ncsnx.work import SILENT, Work

@@ -22,7 +22,7 @@ from scipy.stats import betabinom, binomtest, mannwhitneyu
 from torch import Tensor
 
 from ncsnx.quantities import counted
-from ncsnx.runs.records.neighbor_record import Share, Verdict
+from ncsnx.runs.result_records import Share, Verdict
 from ncsnx.spelling import argument
 
 NEAR_QUANTILE = 0.05

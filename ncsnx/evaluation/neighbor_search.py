@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ncsnx.config.codec import digest, identity, unstructure
 from ncsnx.config.variants import tag_of
-from ncsnx.data.window import window_of
+from ncsnx.data.transforms import window_of
 from ncsnx.errors import UsageError, require_between
 from ncsnx.evaluation.engine import (
     PartLayout,
@@ -52,7 +52,7 @@ from ncsnx.images import to_uint8
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs.names import step_name
-from ncsnx.runs.records.neighbor_record import NeighborRecord, Verdict
+from ncsnx.runs.result_records import NeighborRecord, Verdict
 from ncsnx.runs.score_files import RESULTS
 from ncsnx.sampling.request import SampleRequest
 from ncsnx.sampling.sample import draw

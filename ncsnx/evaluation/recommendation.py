@@ -22,7 +22,7 @@ from ncsnx.noise.bias import known_bias
 from ncsnx.quantities import counted, number, percent
 from ncsnx.runs.fast_sampler import MOST_BROKEN, FastSampler, is_no_worse, is_usable, read_fast, write_fast
 from ncsnx.runs.folder import Run
-from ncsnx.runs.records.comparison_record import ComparisonRecord
+from ncsnx.runs.result_records import ComparisonRecord
 from ncsnx.runs.score_files import RESULTS, Row, ScoreFile, sweep_folders
 from ncsnx.samplers.contract import definition_of
 from ncsnx.storage.documents import document_of, write_document

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ncsnx.config.codec import digest
 from ncsnx.data import data_set_of
-from ncsnx.data.splits import Split
+from ncsnx.data.dataset import Split
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.evaluation.image_folder import ImageFolder
 from ncsnx.evaluation.perfect_model import LEAST_IMAGES, PerfectModel, measure_perfect_model

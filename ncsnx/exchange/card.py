@@ -134,7 +134,7 @@ def _summary(config: ExportConfig, parameters: int, evaluations: str) -> str:
 
 
 def _sample_grid(picture: Picture, experiment: Experiment) -> Iterator[str]:
-    from ncsnx.data.window import window_of  # imports torch, and licenses are checked before
+    from ncsnx.data.transforms import window_of  # imports torch, and licenses are checked before
 
     yield f"![{counted(picture.images, 'sample')}]({PICTURE})"
     images = f"images 0 to {picture.images - 1} of seed {picture.seed}"

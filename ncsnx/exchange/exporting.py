@@ -6,7 +6,7 @@ from pathlib import Path
 import attrs
 import torch
 
-from ncsnx.data.window import window_of
+from ncsnx.data.transforms import window_of
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.evaluation.checkpoint_sweep import seconds_per_image
 from ncsnx.exchange.card import UNKNOWN_LICENSE, Picture, card

@@ -18,7 +18,7 @@ from ncsnx.config.data_sets import Data
 from ncsnx.config.feature_networks import Classifier
 from ncsnx.data import Dataset, Preprocessing
 from ncsnx.data.dataset import NO_LABEL
-from ncsnx.data.window import shown_pixels
+from ncsnx.data.transforms import shown_pixels
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.features.data_source import DataSource
 from ncsnx.networks.layers import Convolution

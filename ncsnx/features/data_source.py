@@ -8,8 +8,7 @@ import attrs
 from ncsnx.config.data_sets import Data
 from ncsnx.config.variants import load_plugins
 from ncsnx.data import DataMissingError, Splits, open_data
-from ncsnx.data.missing import by_data_folder
-from ncsnx.data.places import require_own
+from ncsnx.data.places import by_data_folder, require_own
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.runs.folder import Run
 from ncsnx.spelling import A_DIR, argument

@@ -14,8 +14,8 @@ from ncsnx.config.codec import identifying_values
 from ncsnx.config.data_sets import Data
 from ncsnx.config.variants import tag_of
 from ncsnx.data import Dataset, Preprocessing, StoredImages
-from ncsnx.data.splits import Split
-from ncsnx.data.window import shown_pixels, window_of
+from ncsnx.data.dataset import Split
+from ncsnx.data.transforms import shown_pixels, window_of
 from ncsnx.features.data_source import DataSource
 
 

@@ -128,7 +128,8 @@ def _contents(export: Export, address: HubAddress) -> dict[str, bytes]:
     """The files to publish by name, verified; the card names the repository in its examples. Raises NcsnxError."""
     contents = {MODEL: export.model_content(export.config())}
     for name, most in ((CONFIG, MOST_CONFIG_BYTES), (CARD, _MOST_CARD), (PICTURE, _MOST_PICTURE)):
-        path = export.path / name
+        if (path := export.path / name).is_symlink():  # to any file of this machine
+            raise NcsnxError(f"{path} cannot be published: it is a symbolic link")
         try:
             contents[name] = reading.read_bytes(path, most)
         except FileNotFoundError:

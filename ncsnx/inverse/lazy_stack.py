@@ -9,7 +9,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.data.readers.complex_values import real_parts
+from ncsnx.data.transforms import real_parts
 
 
 @attrs.frozen(eq=False)

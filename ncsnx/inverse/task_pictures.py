@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ncsnx.data.pictures.decoding import SUFFIXES, as_array, decode, fitted, flattened, is_grey, opened_picture
-from ncsnx.data.readers.complex_values import as_channels
+from ncsnx.data.decoding import SUFFIXES, as_array, decode, fitted, flattened, is_grey, opened_picture
+from ncsnx.data.transforms import as_channels
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.inverse.lazy_stack import LazyStack
 from ncsnx.inverse.maps.finite_values import non_finite_in_words

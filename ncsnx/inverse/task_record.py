@@ -33,7 +33,7 @@ from ncsnx.inverse.posterior.posterior_maps import POSTERIOR_FILE, Sorted, write
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_drawing import draw_task, psnr_in_words
 from ncsnx.quantities import counted, number
-from ncsnx.runs.records.sample_record import TASK_FILE
+from ncsnx.runs.result_records import TASK_FILE
 from ncsnx.storage import reading
 from ncsnx.storage.atomic import debris, is_temporary, reporting, write_bytes
 from ncsnx.storage.documents import document, write_document

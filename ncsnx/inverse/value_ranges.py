@@ -12,7 +12,7 @@ from ncsnx.data.places import data_folder, own_path, require_own
 from ncsnx.data.readers.packed import PackedFolder
 from ncsnx.data.transforms import scale_of
 from ncsnx.errors import Hint, NcsnxError
-from ncsnx.runs.model_source import Source
+from ncsnx.runs.selection import Source
 from ncsnx.spelling import A_DIR, argument
 
 ValueRange = Callable[[], tuple[float, float]]

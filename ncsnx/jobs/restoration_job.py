@@ -12,7 +12,7 @@ from ncsnx.config.experiment import Experiment
 from ncsnx.config.image_sizes import ImageSize
 from ncsnx.config.variants import load_plugins
 from ncsnx.data import data_folder, open_data
-from ncsnx.data.window import window_of
+from ncsnx.data.transforms import window_of
 from ncsnx.errors import NcsnxError
 from ncsnx.inverse.measured_files import ESTIMATE, ESTIMATED
 from ncsnx.inverse.operators import Fourier
@@ -27,7 +27,7 @@ from ncsnx.jobs.sample_drawing import FolderDrawing, load_model
 from ncsnx.jobs.sampler_choice import measurement_warnings
 from ncsnx.networks import meta_network
 from ncsnx.quantities import counted
-from ncsnx.runs.model_source import Source
+from ncsnx.runs.selection import Source
 from ncsnx.runs.writer_lock import folder_lock
 from ncsnx.runtime import Runtime
 from ncsnx.sampling.request import SampleRequest

@@ -23,7 +23,7 @@ from ncsnx.noise.bias import known_bias
 from ncsnx.quantities import percent
 from ncsnx.runs.fast_sampler import FAST_FILE, MOST_BROKEN, read_fast
 from ncsnx.runs.folder import Run
-from ncsnx.runs.model_source import Source
+from ncsnx.runs.selection import Source
 from ncsnx.work import Work
 
 FAST_OVERRIDE = Override("sampler", "fast")

@@ -14,7 +14,7 @@ from ncsnx.evaluation.sweep_request import SweepRequest
 from ncsnx.jobs.distance_options import DistanceOptions
 from ncsnx.metrics.metric import Metric, all_metrics
 from ncsnx.runs.folder import Run
-from ncsnx.runs.ranges import Selection
+from ncsnx.runs.selection import Selection
 from ncsnx.runtime import Runtime
 from ncsnx.spelling import parameter
 from ncsnx.work import Work

@@ -11,7 +11,7 @@ from ncsnx.config.data_sets import Volumes
 from ncsnx.config.image_sizes import size_in_words
 from ncsnx.config.model import RefineNetModel
 from ncsnx.config.overrides import typed
-from ncsnx.data.pictures.decoding import HEIC_EXTRA
+from ncsnx.data.decoding import HEIC_EXTRA
 from ncsnx.planning.budget import in_short
 from ncsnx.planning.experiment_proposal import EPOCHS, SMALL_SET, long_side, published_sampler, usual_width
 from ncsnx.planning.survey import MeasuredData, Survey

@@ -15,10 +15,8 @@ from ncsnx.quantities import counted, percent, with_error
 from ncsnx.report import html
 from ncsnx.report.curves import evenly_spread
 from ncsnx.report.run_facts import RunFacts, as_command
+from ncsnx.runs import result_records as records
 from ncsnx.runs.names import step_of
-from ncsnx.runs.records.comparison_record import ComparedSampler, ComparisonRecord
-from ncsnx.runs.records.neighbor_record import NeighborRecord
-from ncsnx.runs.records.sample_record import PROTOCOL_FILE, TASK_FILE, SampleRecord
 from ncsnx.runs.score_files import RESULTS, SCORES, Row, ScoreFile, best_row, value
 
 _MOST_GRIDS = 16
@@ -39,15 +37,15 @@ def snapshots(facts: RunFacts) -> Iterator[Markup]:
 
 def samples(facts: RunFacts) -> Iterator[Markup]:
     """Folders of samples with their protocols."""
-    folders = [path.parent for path in facts.run.samples.glob(f"*/{PROTOCOL_FILE}")]
-    for folder in facts.newest([folder for folder in folders if not (folder / TASK_FILE).exists()], "samples"):
+    folders = [path.parent for path in facts.run.samples.glob(f"*/{records.PROTOCOL_FILE}")]
+    for folder in facts.newest([folder for folder in folders if not (folder / records.TASK_FILE).exists()], "samples"):
         yield from _sample_folder(facts, folder, "Samples", ())
 
 
 def tasks(facts: RunFacts) -> Iterator[Markup]:
     """Images that agree with measurements, with their distances to the truth."""
-    for folder in facts.newest([path.parent for path in facts.run.samples.glob(f"*/{TASK_FILE}")], "tasks"):
-        task = facts.document(folder / TASK_FILE, TaskRecord)
+    for folder in facts.newest([path.parent for path in facts.run.samples.glob(f"*/{records.TASK_FILE}")], "tasks"):
+        task = facts.document(folder / records.TASK_FILE, TaskRecord)
         if task is not None:
             yield from _sample_folder(facts, folder, f"Task {task.task}", _agreement(facts, folder, task))
 
@@ -63,7 +61,7 @@ def scores(facts: RunFacts, kind: Path) -> Iterator[Markup]:
 def samplers(facts: RunFacts) -> Iterator[Markup]:
     """Comparisons of samplers: distance against evaluations, of every setting."""
     for folder in facts.newest(_results(facts.run.compare), "compare"):
-        record = facts.document(folder / RESULTS, ComparisonRecord)
+        record = facts.document(folder / RESULTS, records.ComparisonRecord)
         if record is not None:
             yield html.paragraph(f"Protocol: {record.caption}.")
             yield html.plots([facts.picture(folder / "samplers.png", "Distance by network evaluations", "plot")])
@@ -76,7 +74,7 @@ def samplers(facts: RunFacts) -> Iterator[Markup]:
 def neighbours(facts: RunFacts) -> Iterator[Markup]:
     """Searches for the nearest training images: verdict, pictures, protocol."""
     for folder in facts.newest(_results(facts.run.neighbors), "neighbors"):
-        record = facts.document(folder / RESULTS, NeighborRecord)
+        record = facts.document(folder / RESULTS, records.NeighborRecord)
         if record is not None:
             verdict = "" if record.verdict is None else f"Verdict: {record.verdict.words}. "
             yield html.paragraph(f"{verdict}Protocol: {record.caption}.")
@@ -88,7 +86,7 @@ def neighbours(facts: RunFacts) -> Iterator[Markup]:
 
 
 def _sample_folder(facts: RunFacts, folder: Path, name: str, more: Iterator[Markup] | tuple[()]) -> Iterator[Markup]:
-    record = facts.document(folder / PROTOCOL_FILE, SampleRecord)
+    record = facts.document(folder / records.PROTOCOL_FILE, records.SampleRecord)
     if record is not None:
         words = f"{name}: {_protocol_in_words(record)}"
         yield facts.picture(folder / "grid.png", words) or html.paragraph(f"{words}; without a picture.")
@@ -137,7 +135,7 @@ def _sweep(facts: RunFacts, sweep: ScoreFile) -> Iterator[Markup]:
     yield _repeat([row.get("made", {}) for row in sweep.rows])
 
 
-def _settings(compared: Sequence[ComparedSampler]) -> list[tuple[str, ...]]:
+def _settings(compared: Sequence[records.ComparedSampler]) -> list[tuple[str, ...]]:
     """A row of cells for each setting that was measured, by evaluations; numbers from fresh seeds where they exist."""
     rows: list[tuple[float, tuple[str, ...]]] = []
     for one in compared:
@@ -165,7 +163,7 @@ def _repeat(made: Sequence[Mapping[str, Any]]) -> Markup:
     return html.commands("Repeat it", [as_command(one["command"]) for one in made if "command" in one])
 
 
-def _protocol_in_words(record: SampleRecord) -> str:
+def _protocol_in_words(record: records.SampleRecord) -> str:
     protocol = record.protocol
     sampler = protocol.get("sampler", {}).get("type", "unknown")
     n, step, seed, evaluations = (value(protocol, key) or 0.0 for key in ("n", "step", "seed", "evaluations"))

@@ -24,15 +24,13 @@ from ncsnx.runs.manifest import STATE, UnsoundError, checkpoints, read_state, ve
 from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.names import step_name, step_of
 from ncsnx.runs.origins import read_origins
-from ncsnx.runs.ranges import in_words
-from ncsnx.runs.records.comparison_record import ComparisonRecord
-from ncsnx.runs.records.neighbor_record import NeighborRecord
-from ncsnx.runs.records.sample_record import SAMPLES_FILE, SampleRecord
-from ncsnx.runs.records.tracker_records import CHOICE, TrackerChoice, TrackerNotes
+from ncsnx.runs.result_records import SAMPLES_FILE, ComparisonRecord, NeighborRecord, SampleRecord
 from ncsnx.runs.resuming import CheckpointVerdict, resumption
 from ncsnx.runs.retention import CheckpointPruner, remove_leftover, was_checkpoint
 from ncsnx.runs.score_files import FEATURES, TABLE_OF_IMAGES, ScoreFile, kept_file
 from ncsnx.runs.segments import read_segments
+from ncsnx.runs.selection import in_words
+from ncsnx.runs.tracker_records import CHOICE, TrackerChoice, TrackerNotes
 from ncsnx.runs.writer_lock import HOLDER, LOCK, is_being_written
 from ncsnx.spelling import argument
 from ncsnx.storage import atomic, reading

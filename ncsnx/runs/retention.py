@@ -16,8 +16,8 @@ from ncsnx.errors import Hint, NcsnxError
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import CHECKPOINT_FILES, checkpoints, holds
 from ncsnx.runs.names import step_name, step_of
-from ncsnx.runs.ranges import in_words
 from ncsnx.runs.score_files import ScoreFile, best_checkpoint
+from ncsnx.runs.selection import in_words
 from ncsnx.storage import atomic
 
 

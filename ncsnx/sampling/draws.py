@@ -13,7 +13,7 @@ from torch import Tensor
 from ncsnx.capturing import CapturedFunction
 from ncsnx.config.experiment import Experiment
 from ncsnx.data import Dataset, Preprocessing, from_unit
-from ncsnx.data.channel_mean import start_mean
+from ncsnx.data.transforms import start_mean
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.noise.levels import sigmas
 from ncsnx.quantities import number

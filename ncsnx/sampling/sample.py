@@ -14,8 +14,7 @@ from ncsnx.config.data_sets import Data
 from ncsnx.config.variants import tag_of
 from ncsnx.data import Dataset, Splits, data_folder, from_unit, open_data, to_values
 from ncsnx.data.places import require_own
-from ncsnx.data.transforms import scale_of
-from ncsnx.data.window import window_of
+from ncsnx.data.transforms import scale_of, window_of
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.noise.levels import sigmas
 from ncsnx.quantities import counted
@@ -23,9 +22,9 @@ from ncsnx.ranks.rank_group import ALONE, RankGroup
 from ncsnx.ranks.shared_batches import SharedBatches, runs_of
 from ncsnx.runs.exported import Export
 from ncsnx.runs.folder import Run
-from ncsnx.runs.model_source import Source
 from ncsnx.runs.names import step_name
 from ncsnx.runs.segments import versions
+from ncsnx.runs.selection import Source
 from ncsnx.samplers.building import build_sampler, first_sigma
 from ncsnx.samplers.state import Score, State
 from ncsnx.sampling.draws import (

@@ -25,7 +25,7 @@ from ncsnx.errors import Hint, NcsnxError
 from ncsnx.images import UNIT, Window, grid, save_film, save_mp4, save_png, square_columns, to_uint8
 from ncsnx.quantities import counted
 from ncsnx.runs.checkpoint import header_bytes
-from ncsnx.runs.records.sample_record import PROTOCOL_FILE, SAMPLES_FILE, SampleRecord
+from ncsnx.runs.result_records import PROTOCOL_FILE, SAMPLES_FILE, SampleRecord
 from ncsnx.spelling import A_DIR, argument
 from ncsnx.storage import reading
 from ncsnx.storage.atomic import replacement, reporting, write_json

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from ncsnx.config.checks import shortened
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.runs.folder import Run, open_results
-from ncsnx.runs.records.tracker_records import MOST_TRACKERS, TrackerChoice, choice_path
+from ncsnx.runs.tracker_records import MOST_TRACKERS, TrackerChoice, choice_path
 from ncsnx.spelling import argument, parameter
 from ncsnx.storage.documents import read_document, write_document
 from ncsnx.tracking.tracker import RegisteredTracker, all_trackers, find_tracker

@@ -20,8 +20,8 @@ from ncsnx.errors import NcsnxError
 from ncsnx.runs.folder import Run
 from ncsnx.runs.metrics_log import series_of
 from ncsnx.runs.names import step_of
-from ncsnx.runs.records.tracker_records import TrackerNotes, notes_path
 from ncsnx.runs.score_files import ScoreFile, sweep_folders, value
+from ncsnx.runs.tracker_records import TrackerNotes, notes_path
 from ncsnx.storage import atomic
 from ncsnx.storage.documents import read_document, write_document
 from ncsnx.storage.json_lines import RecordFollower

@@ -14,8 +14,7 @@ import torch
 
 from ncsnx.config.experiment import Experiment
 from ncsnx.data import Splits, TrainingBatches
-from ncsnx.data.batches import Batch
-from ncsnx.data.prefetch import prefetched
+from ncsnx.data.batches import Batch, prefetched
 from ncsnx.errors import DivergedError, Hint, NcsnxError, Stopped
 from ncsnx.ranks.collectives import process_group
 from ncsnx.ranks.rank_group import ALONE, RankGroup

@@ -9,7 +9,7 @@ from torch import Tensor
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.sampler import Sampler
 from ncsnx.data import Dataset, to_values
-from ncsnx.data.window import window_of
+from ncsnx.data.transforms import window_of
 from ncsnx.images import grid, square_columns, to_uint8
 from ncsnx.networks import ScoreFunction
 from ncsnx.ranks.rank_group import ALONE, RankGroup

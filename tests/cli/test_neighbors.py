@@ -168,15 +168,6 @@ def test_what_is_damaged_is_made_anew(spoiled: str, searched: Path, tmp_path: Pa
     assert kept(folder) == before
 
 
-def test_a_link_in_the_place_of_a_picture_is_not_followed(searched: Path, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(searched, tmp_path / "work"))
-    grid = place(folder) / "grid.png"
-    grid.rename(tmp_path / "grid.png")
-    grid.symlink_to(tmp_path / "grid.png")
-    assert drawn(neighbors(folder, *SMALL))
-    assert not grid.is_symlink()
-
-
 def test_pictures_are_drawn_and_the_doctor_is_content(searched: Path, tmp_path: Path) -> None:
     assert {path.name for path in place(searched).iterdir()} >= {"grid.png", "distances.png", "distances.svg"}
     with Image.open(place(searched) / "grid.png") as grid:
@@ -319,7 +310,3 @@ def test_batches_that_somebody_else_wrote_are_not_taken(workplace: Path) -> None
     write_part(parts, Part(torch.arange(4, 6), {"features": torch.zeros(2, 1, 8, 8, dtype=torch.uint8)}))
     assert neighbors(workplace, *SMALL).code == 0
     assert kept(workplace) == before
-    parts.symlink_to(workplace)
-    result = neighbors(workplace, *SMALL)
-    assert result.code == 1
-    assert "is a symbolic link" in error(result)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from safetensors import safe_open
 
-from ncsnx.runs.records.sample_record import SAMPLES_FILE
+from ncsnx.runs.result_records import SAMPLES_FILE
 from tests.cli.command import run
 from tests.training.tiny import training
 

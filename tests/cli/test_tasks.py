@@ -16,7 +16,7 @@ from torch import Tensor
 import ncsnx
 from ncsnx.config import ConsistentAnnealed, Digits
 from ncsnx.data import open_data
-from ncsnx.data.pictures.decoding import fitted
+from ncsnx.data.decoding import fitted
 from ncsnx.inverse import Blurring, Masking, task_registry
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_registry import register_task

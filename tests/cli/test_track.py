@@ -68,13 +68,3 @@ def test_a_choice_that_cannot_be_used_stops_no_training(workplace: Path) -> None
         assert result.code == 0
         assert result.err.count("warning: ") == 1
         assert said in result.err
-
-
-def test_a_link_in_place_of_the_folder_is_not_followed(workplace: Path, tmp_path: Path) -> None:
-    outside = tmp_path / "outside"
-    outside.mkdir()
-    (workplace / "runs/digits/trackers").symlink_to(outside)
-    for words in (training(), ["track", "digits", "--to", "wandb"], ["track", "digits"]):
-        result = command(*words, folder=workplace)
-        assert result.code in (1, 2), words
-    assert list(outside.iterdir()) == []

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import ncsnx
-from ncsnx.data.window import window_of
+from ncsnx.data.transforms import window_of
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import checkpoints
 from ncsnx.runs.origins import read_origins

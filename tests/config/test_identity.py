@@ -7,11 +7,11 @@ import attrs
 import pytest
 
 from ncsnx.config import Adam, Arrays, Config, Data, Experiment, NumericData
-from ncsnx.config.codec import TAG, canonical, digest, identifying_values, identity, structure, unstructure
+from ncsnx.config.codec import canonical, digest, identifying_values, identity, structure, unstructure
 from ncsnx.config.converter import optional_of
 from ncsnx.config.discovery import discover
 from ncsnx.config.image_sizes import ImageSize
-from ncsnx.config.variants import is_family, tag_of, variants
+from ncsnx.config.variants import TAG, is_family, tag_of, variants
 from tests.config.examples import every_variant, minimal
 
 FROZEN = {

@@ -23,16 +23,9 @@ from ncsnx.config import (
     ScoreMatching,
     Snapshots,
 )
-from ncsnx.config.codec import (
-    TAG,
-    ConfigError,
-    from_json,
-    identity,
-    to_json,
-    unstructure,
-)
+from ncsnx.config.codec import ConfigError, from_json, identity, to_json, unstructure
 from ncsnx.config.provenance import is_default
-from ncsnx.config.variants import variants
+from ncsnx.config.variants import TAG, variants
 from tests.config.examples import every_variant, minimal
 
 FROZEN = json.loads((Path(__file__).parent / "saved" / "v1.json").read_text())

@@ -6,7 +6,7 @@ import torch
 from torchvision import transforms
 
 from ncsnx.config.data_sets import CelebA
-from ncsnx.data.missing import DataMissingError
+from ncsnx.data.places import DataMissingError
 from ncsnx.data.readers.celeba import read_celeba
 from ncsnx.errors import NcsnxError
 from tests.data import published

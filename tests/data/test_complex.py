@@ -14,7 +14,7 @@ from ncsnx.config.checks import FieldError
 from ncsnx.data import open_data
 from ncsnx.data.readers.from_path import Reading, own_data
 from ncsnx.data.readers.packed import pack, settings_of
-from ncsnx.data.window import window_of
+from ncsnx.data.transforms import window_of
 from ncsnx.errors import NcsnxError
 from ncsnx.images import ImageBatch, Window, magnitude_and_phase
 from ncsnx.work import SILENT

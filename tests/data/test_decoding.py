@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import functional
 
-from ncsnx.data.pictures.decoding import (
+from ncsnx.data.decoding import (
     BrokenImageError,
     as_array,
     decode,

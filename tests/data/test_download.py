@@ -14,7 +14,7 @@ import pytest
 from ncsnx.config.data_sets import CIFAR10, FFHQ, LSUN, CelebA, Data, Digits, Images
 from ncsnx.data.data_set import download_data
 from ncsnx.data.download import download
-from ncsnx.data.missing import DataMissingError
+from ncsnx.data.places import DataMissingError
 from ncsnx.data.readers.cifar10 import Published, download_cifar10, read_cifar10
 from ncsnx.data.readers.lsun import read_lsun
 from ncsnx.errors import NcsnxError, Stopped

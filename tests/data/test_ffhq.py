@@ -7,7 +7,7 @@ from PIL import Image
 from torchvision import transforms
 
 from ncsnx.config.data_sets import FFHQ
-from ncsnx.data.missing import DataMissingError
+from ncsnx.data.places import DataMissingError
 from ncsnx.data.readers.ffhq import read_ffhq
 from ncsnx.errors import NcsnxError
 from tests.data import published

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from ncsnx.config.checks import FieldError
 from ncsnx.config.data_sets import Arrays, Images, OwnData, Packed
 from ncsnx.data import open_data
-from ncsnx.data.pictures.decoding import decodes_heic
+from ncsnx.data.decoding import decodes_heic
 from ncsnx.data.readers.from_path import Reading, holds_pictures, own_data
 from ncsnx.data.readers.packed import pack, settings_of
 from ncsnx.errors import NcsnxError

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ncsnx.data.pictures import image_files
-from ncsnx.data.pictures.decoding import BrokenImageError
-from ncsnx.data.pictures.image_files import ImageFiles, unsafe
+from ncsnx.data import image_files
+from ncsnx.data.decoding import BrokenImageError
+from ncsnx.data.image_files import ImageFiles, unsafe
 from ncsnx.errors import NcsnxError
 from tests.data.pictures import save, zip_of, zipped
 

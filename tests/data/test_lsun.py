@@ -11,10 +11,10 @@ from torchvision import transforms
 
 from ncsnx.config.data_sets import LSUN
 from ncsnx.data import TrainingBatches
+from ncsnx.data.dataset import Splits
 from ncsnx.data.lmdb_store import LmdbStore
-from ncsnx.data.missing import DataMissingError
+from ncsnx.data.places import DataMissingError
 from ncsnx.data.readers.lsun import read_lsun
-from ncsnx.data.splits import Splits
 from ncsnx.errors import NcsnxError
 from ncsnx.storage.cache import cache_folder
 from ncsnx.work import Advance, Work

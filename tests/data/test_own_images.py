@@ -13,7 +13,7 @@ from PIL import Image
 from ncsnx.config.data_sets import Images
 from ncsnx.data import DataMissingError, Splits, TrainingBatches
 from ncsnx.data.dataset import NO_LABEL
-from ncsnx.data.pictures.decoding import fitted_pixels
+from ncsnx.data.decoding import fitted_pixels
 from ncsnx.data.places import own_path
 from ncsnx.data.readers.own_images import PictureFiles, open_images
 from ncsnx.errors import NcsnxError

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ncsnx.config import Arrays, Data, Images, Packed
 from ncsnx.data import InMemory, Preprocessing, StoredImages, open_data
-from ncsnx.data.pictures.decoding import fitted
+from ncsnx.data.decoding import fitted
 from ncsnx.data.readers.celeba import CropAndResize
 from ncsnx.data.readers.ffhq import CentreOf, Shrink
 from ncsnx.data.readers.from_path import Reading, own_data

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from ncsnx.data.pictures import scan
-from ncsnx.data.pictures.image_files import ImageFiles
-from ncsnx.data.pictures.scan import Scan, scan_folder, scan_of, sound_files
+from ncsnx.data import scan
+from ncsnx.data.image_files import ImageFiles
+from ncsnx.data.scan import Scan, scan_folder, scan_of, sound_files
 from ncsnx.errors import NcsnxError
 from ncsnx.storage.cache import cache_folder
 from ncsnx.work import Work
@@ -158,7 +158,7 @@ def test_a_name_with_a_line_break_is_shown_on_one_line(tmp_path: Path) -> None:
 def test_a_refreshed_scan_finds_damage_outside_names_sizes_and_samples(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ncsnx.data.pictures.image_files.SAMPLED_FILES", 1)
+    monkeypatch.setattr("ncsnx.data.image_files.SAMPLED_FILES", 1)
     files = with_broken_ones(tmp_path / "x", broken=0)
     assert scan_of(files, Work()).broken == {}
     victim = tmp_path / "x" / files.names[-1]

@@ -13,9 +13,9 @@ from torch import Tensor
 from ncsnx.config import Arrays, Data, Images, Packed
 from ncsnx.config.checks import FieldError
 from ncsnx.data import InMemory, Preprocessing, StoredImages, from_values, open_data, to_values
+from ncsnx.data.dataset import Magnitudes
 from ncsnx.data.magnitudes import magnitudes_of, measured_data
-from ncsnx.data.splits import Magnitudes
-from ncsnx.data.window import window_of
+from ncsnx.data.transforms import window_of
 from ncsnx.errors import NcsnxError
 from ncsnx.work import SILENT
 

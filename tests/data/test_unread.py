@@ -9,7 +9,7 @@ from PIL import Image, TiffImagePlugin
 
 from ncsnx.config.data_sets import Images
 from ncsnx.data import open_data
-from ncsnx.data.pictures.decoding import decode, further_frames
+from ncsnx.data.decoding import decode, further_frames
 from ncsnx.data.readers.own_images import unread_by
 from ncsnx.work import Work
 from tests.data.pictures import save, zip_of

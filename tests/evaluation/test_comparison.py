@@ -16,7 +16,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.comparison import Trials, is_broken, roughest, roughness
 from ncsnx.evaluation.recommendation import Recommendation, rank_agreement, recommend
 from ncsnx.runs.fast_sampler import MOST_BROKEN, is_usable
-from ncsnx.runs.records.trial_record import TrialRecord
+from ncsnx.runs.result_records import TrialRecord
 
 
 def test_roughness_is_the_mean_square_of_neighbours_differences() -> None:

@@ -156,12 +156,3 @@ def test_a_part_with_an_index_that_does_not_exist_is_refused(index: int, tmp_pat
 def test_two_writers_exclude_each_other(tmp_path: Path) -> None:
     with writing(Sums(folder=tmp_path)), pytest.raises(NcsnxError, match=r"the sums .* is being written by"):
         carried_out(Sums(folder=tmp_path), ["a"])
-
-
-def test_a_link_in_the_place_of_parts_is_not_followed(tmp_path: Path) -> None:
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "sums").mkdir()
-    (tmp_path / "sums/.parts").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(NcsnxError, match="symbolic link"):
-        carried_out(Sums(folder=tmp_path), ["a"])
-    assert not list((tmp_path / "elsewhere").iterdir())

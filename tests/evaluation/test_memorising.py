@@ -19,7 +19,7 @@ from ncsnx.evaluation.memorizing import (
     relative_distances,
     verdict,
 )
-from ncsnx.runs.records.neighbor_record import Share, Verdict
+from ncsnx.runs.result_records import Share, Verdict
 
 TRIALS = 400
 LEAST = 0.95 - 3 * math.sqrt(0.95 * 0.05 / TRIALS)

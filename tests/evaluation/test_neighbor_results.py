@@ -13,7 +13,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.memorizing import Nearness, nearness
 from ncsnx.evaluation.neighbor_search import read_results, write_results
 from ncsnx.runs.score_files import RESULTS
-from ncsnx.storage.documents import sealed
+from ncsnx.storage.documents import sealed_bytes
 
 PROTOCOL = {"measure": "neighbors", "shape": (1, 8, 8), "n": 2}
 SPACES = ("pixels", "features")
@@ -66,15 +66,12 @@ def test_another_protocol_and_other_spaces_and_files_are_not_it(written: Json, t
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_that_is_gone_or_another_or_a_link_is_seen(name: str, written: Json, tmp_path: Path) -> None:
+def test_a_file_that_is_gone_or_another_is_seen(name: str, written: Json, tmp_path: Path) -> None:
     path = tmp_path / name
     content = path.read_bytes()
     path.write_bytes(content + b"x")
     assert read(tmp_path) is None
     path.unlink()
-    assert read(tmp_path) is None
-    (tmp_path / "elsewhere").write_bytes(content)
-    path.symlink_to(tmp_path / "elsewhere")
     assert read(tmp_path) is None
 
 
@@ -83,7 +80,7 @@ def test_a_file_that_is_gone_or_another_or_a_link_is_seen(name: str, written: Js
     [
         lambda content: content[:200],
         lambda content: content.replace(b"1.0", b"1.5", 1),
-        lambda content: sealed({}),
+        lambda content: sealed_bytes({}),
     ],
 )
 def test_results_that_are_damaged_are_seen(spoil: Callable[[bytes], bytes], written: Json, tmp_path: Path) -> None:
@@ -106,5 +103,5 @@ def test_what_somebody_else_wrote_in_their_form_is_not_taken(
     """The digest is right, but the content is invalid."""
     del written["digest"]
     change(written)
-    (tmp_path / RESULTS).write_bytes(sealed(written))
+    (tmp_path / RESULTS).write_bytes(sealed_bytes(written))
     assert read(tmp_path) is None

@@ -17,7 +17,7 @@ from ncsnx.evaluation.nearest_images import feature_space, nearest, pixel_space
 from ncsnx.evaluation.neighbor_pictures import GridRow, Neighbor, draw_grid, plot_distances
 from ncsnx.features.feature_network import Extracted
 from ncsnx.images import to_uint8
-from ncsnx.runs.records.neighbor_record import Verdict
+from ncsnx.runs.result_records import Verdict
 from tests.evaluation.test_nearest import Training
 from tests.features.scripted import PooledFeatures
 

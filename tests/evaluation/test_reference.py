@@ -22,7 +22,8 @@ import ncsnx
 from ncsnx.config.data_sets import CIFAR10, FFHQ, LSUN, CelebA, Data, Digits
 from ncsnx.data import data_set_of
 from ncsnx.errors import NcsnxError, Stopped, UsageError
-from ncsnx.evaluation.reference import SAMPLE, Reference, list_references, open_reference
+from ncsnx.evaluation.reference import SAMPLE, Reference, open_reference
+from ncsnx.evaluation.reference_cache import list_references
 from ncsnx.features.data_source import DataSource
 from ncsnx.features.feature_network import Extracted
 from ncsnx.metrics.frechet import frechet_distance

@@ -12,7 +12,7 @@ from ncsnx.hub.hub_address import HubAddress, is_hub_address, parse_hub_address,
 from ncsnx.hub.hub_download import fetch_model
 from ncsnx.runs.exported import Export
 from ncsnx.runs.folder import open_run
-from ncsnx.runs.model_source import open_source
+from ncsnx.runs.selection import open_source
 from ncsnx.work import Work
 from tests.hub.local_hub import READER, WRITER, LocalHub, Repository
 from tests.runs.test_exports import WEIGHTS, config_of, export_to, signed

@@ -19,7 +19,7 @@ from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import MANIFEST, checkpoints, write_checkpoint
 from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.names import step_name
-from ncsnx.runs.records.neighbor_record import MeasureRecord, NeighborRecord, SpaceRecord
+from ncsnx.runs.result_records import MeasureRecord, NeighborRecord, SpaceRecord
 from ncsnx.runs.resuming import resumption
 from ncsnx.runs.segments import append_segment
 from ncsnx.runs.writer_lock import folder_lock, writer_of

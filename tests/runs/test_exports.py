@@ -29,7 +29,7 @@ from ncsnx.runs.exported import (
     write_export,
 )
 from ncsnx.runs.folder import Run, open_run
-from ncsnx.runs.model_source import open_source
+from ncsnx.runs.selection import open_source
 from ncsnx.storage import atomic
 from tests.config.examples import minimal
 from tests.config.test_round_trips import experiments

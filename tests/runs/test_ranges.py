@@ -9,7 +9,7 @@ from ncsnx.config import AnnealedLangevin, Digits, Experiment, Geometric, NCSNv2
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import UnsoundError, write_checkpoint
-from ncsnx.runs.ranges import select
+from ncsnx.runs.selection import select
 from tests.runs.kept import weights
 
 

@@ -12,10 +12,10 @@ from ncsnx.config import Retention
 from ncsnx.errors import NcsnxError
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import MANIFEST, checkpoints, verify
-from ncsnx.runs.ranges import in_words
 from ncsnx.runs.resuming import resumption
 from ncsnx.runs.retention import CheckpointPruner, remove_checkpoint, remove_debris, steps_to_remove
 from ncsnx.runs.segments import append_segment
+from ncsnx.runs.selection import in_words
 from ncsnx.storage import atomic
 from tests.runs.kept import as_nobody, contents, damage, folder, python, score, tree, with_rules, write
 

@@ -14,8 +14,7 @@ from ncsnx.runs.manifest import holds, write_checkpoint
 from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.score_files import Best, ScoreFile
 from ncsnx.runs.segments import append_segment
-from ncsnx.runs.summaries.run_summary import RunSummary, summaries, summary_of
-from ncsnx.runs.summaries.selecting import ordered, selected
+from ncsnx.runs.summaries import RunSummary, ordered, selected, summaries, summary_of
 from ncsnx.storage.json_lines import TAIL_BYTES
 from tests.runs.kept import SMALL
 

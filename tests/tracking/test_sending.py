@@ -12,8 +12,8 @@ import pytest
 from ncsnx.errors import NcsnxError
 from ncsnx.runs.folder import Run
 from ncsnx.runs.metrics_log import MetricsLog
-from ncsnx.runs.records.tracker_records import TrackerNotes, notes_path
 from ncsnx.runs.score_files import ScoreFile
+from ncsnx.runs.tracker_records import TrackerNotes, notes_path
 from ncsnx.storage.documents import read_document, write_document
 from ncsnx.tracking import tracker
 from ncsnx.tracking.sending import TrackerRecord

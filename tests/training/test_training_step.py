@@ -18,7 +18,7 @@ from ncsnx.capturing import Recording
 from ncsnx.config import AnnealedLangevin, Experiment
 from ncsnx.config.discovery import resolve
 from ncsnx.data import TrainingBatches, open_data
-from ncsnx.data.prefetch import prefetched
+from ncsnx.data.batches import prefetched
 from ncsnx.networks import ScoreFunction
 from ncsnx.ranks.rank_group import ALONE, RankGroup
 from ncsnx.runtime import Runtime

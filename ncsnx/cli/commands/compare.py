@@ -92,8 +92,8 @@ def compare_command(
         from ncsnx.config.overrides import parse_overrides, split_overrides
         from ncsnx.errors import UsageError, require_between
         from ncsnx.runs.folder import open_run
-        from ncsnx.runs.model_source import check_checkpoint
         from ncsnx.runs.names import runs_folder
+        from ncsnx.runs.selection import check_checkpoint
         from ncsnx.sampling.request import LEAST_SCORED, MOST_IMAGES, SampleRequest, images_at_once
 
         place = open_run(runs_folder(runs), run)

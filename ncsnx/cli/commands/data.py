@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from ncsnx.config.experiment import Experiment
     from ncsnx.console.messages import Messages
     from ncsnx.data import Splits
-    from ncsnx.data.pictures.image_files import ImageFiles
-    from ncsnx.data.pictures.scan import Scan
+    from ncsnx.data.image_files import ImageFiles
     from ncsnx.data.readers.from_path import Reading
     from ncsnx.data.readers.packed import PackedFolder
+    from ncsnx.data.scan import Scan
     from ncsnx.data.summary import Summary
     from ncsnx.work import Work
 
@@ -190,10 +190,10 @@ def data_show_command(
     """
     with session(FROM_THE_START, verbose=verbose, quiet=quiet) as messages:
         from ncsnx.data import data_folder
-        from ncsnx.data.pictures.scan import scan_of
         from ncsnx.data.readers.from_path import Reading
+        from ncsnx.data.scan import scan_of
         from ncsnx.data.summary import contact_sheet, summarize
-        from ncsnx.data.window import window_of
+        from ncsnx.data.transforms import window_of
         from ncsnx.errors import UsageError
         from ncsnx.images import save_png
         from ncsnx.stopping import StopRequest
@@ -396,7 +396,7 @@ def _picture_files(found: "Experiment | Path", folder: Path) -> "ImageFiles | No
 
 
 def _check_pictures(files: "ImageFiles", work: "Work") -> str:
-    from ncsnx.data.pictures.scan import scan_of, sound_files
+    from ncsnx.data.scan import scan_of, sound_files
 
     sound_files(files, scan_of(files, work, refresh=True), "refuse", work)
     return counted(len(files), "picture")
@@ -432,7 +432,7 @@ def _own_files(what: _Meant) -> "ImageFiles | None":
 
 
 def _range_in_words(what: _Meant, summary: "Summary") -> str:
-    from ncsnx.data.window import window_of
+    from ncsnx.data.transforms import window_of
 
     low, high = summary.value_range
     if what.data.is_bounded:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ncsnx.hub.hub_upload import Destination
     from ncsnx.runs.exported import Export
     from ncsnx.runs.folder import Run
-    from ncsnx.runs.model_source import Source
+    from ncsnx.runs.selection import Source
 
 _HUB_PANEL = "Hugging Face Hub"
 
@@ -111,8 +111,8 @@ def export_command(
         from ncsnx.exchange.card import UNKNOWN_LICENSE, check_license
         from ncsnx.runs.exported import Export
         from ncsnx.runs.manifest import require_best
-        from ncsnx.runs.model_source import check_checkpoint
         from ncsnx.runs.names import runs_folder
+        from ncsnx.runs.selection import check_checkpoint
         from ncsnx.stopping import StopRequest
 
         _check_options(out, push, private, yes)

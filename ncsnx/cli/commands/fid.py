@@ -102,7 +102,7 @@ def fid_command(
         from ncsnx.jobs.sampler_choice import FAST_OVERRIDE, with_sampler
         from ncsnx.runs.folder import open_run
         from ncsnx.runs.names import runs_folder
-        from ncsnx.runs.ranges import select
+        from ncsnx.runs.selection import select
         from ncsnx.sampling.request import images_at_once
 
         place = open_run(runs_folder(runs), run)

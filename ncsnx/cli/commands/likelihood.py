@@ -101,7 +101,7 @@ def likelihood_command(
     with session(BATCHES, verbose=verbose, quiet=quiet, shared=Shared(gpus=gpus, device=device)) as messages:
         from ncsnx.runs.folder import open_run
         from ncsnx.runs.names import runs_folder
-        from ncsnx.runs.ranges import select
+        from ncsnx.runs.selection import select
 
         place = open_run(runs_folder(runs), run)
         experiment = place.experiment()

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ncsnx.console.messages import Messages
-    from ncsnx.runs.summaries.run_summary import RunSummary
+    from ncsnx.runs.summaries import RunSummary
 
 
 @command("list", panel=RUNS_PANEL, place=130)
@@ -99,7 +99,7 @@ def _show_runs(messages: "Messages", found: "list[RunSummary]", sort: str | None
 def _cells(one: "RunSummary", by: str) -> dict[str, str]:
     from ncsnx.config.codec import ABSENT, shown
     from ncsnx.quantities import byte_size, number
-    from ncsnx.runs.summaries.selecting import RUN_COLUMNS, value_of
+    from ncsnx.runs.summaries import RUN_COLUMNS, value_of
 
     value = {title: column(one) for title, column in RUN_COLUMNS.items()}
     losses = ("loss", "held_out") if by == "held_out" else ("loss",)
@@ -172,8 +172,7 @@ def _experiments(messages: "Messages") -> list[dict[str, Any]]:
 def _runs(folder: "Path", where: list[str], sort: str | None) -> "list[RunSummary]":
     if not folder.is_dir():
         return []  # without the modules that read runs, which take longer to import than the rest of the command
-    from ncsnx.runs.summaries.run_summary import summaries
-    from ncsnx.runs.summaries.selecting import ordered, selected
+    from ncsnx.runs.summaries import ordered, selected, summaries
 
     found = selected(summaries(folder), where)
     return found if sort is None else ordered(found, sort)

@@ -102,8 +102,8 @@ def neighbors_command(
         from ncsnx.config.overrides import parse_overrides, split_overrides
         from ncsnx.jobs.sampler_choice import with_sampler
         from ncsnx.runs.folder import open_run
-        from ncsnx.runs.model_source import check_checkpoint
         from ncsnx.runs.names import runs_folder
+        from ncsnx.runs.selection import check_checkpoint
         from ncsnx.sampling.request import SampleRequest, images_at_once
 
         place = open_run(runs_folder(runs), run)
@@ -158,7 +158,7 @@ def _search(
     from ncsnx.errors import Hint
     from ncsnx.evaluation.neighbor_search import NeighborSearch
     from ncsnx.runs.manifest import require_best
-    from ncsnx.runs.model_source import check_checkpoint
+    from ncsnx.runs.selection import check_checkpoint
     from ncsnx.sampling.score_model import load
 
     step = work.ranks.first(lambda: check_checkpoint(place, ckpt))

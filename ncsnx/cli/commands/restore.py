@@ -98,8 +98,8 @@ def restore_command(
         from ncsnx.jobs.sampler_choice import with_restoring_sampler
         from ncsnx.jobs.start_choice import StartOptions
         from ncsnx.jobs.task_choice import TaskOptions, mask_of
-        from ncsnx.runs.model_source import check_checkpoint, open_source
         from ncsnx.runs.names import runs_folder
+        from ncsnx.runs.selection import check_checkpoint, open_source
         from ncsnx.sampling.request import SampleRequest, images_at_once, shape_at
 
         source = open_source(runs_folder(runs), run, work_of(messages))

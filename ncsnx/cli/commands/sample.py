@@ -100,8 +100,8 @@ def sample_command(
         from ncsnx.errors import require_between
         from ncsnx.jobs.sampler_choice import with_sampler
         from ncsnx.jobs.start_choice import StartOptions
-        from ncsnx.runs.model_source import check_checkpoint, open_source
         from ncsnx.runs.names import runs_folder
+        from ncsnx.runs.selection import check_checkpoint, open_source
         from ncsnx.sampling.request import MOST_SEED, SampleRequest, images_at_once
 
         source = open_source(runs_folder(runs), run, work_of(messages))

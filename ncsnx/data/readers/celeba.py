@@ -15,11 +15,11 @@ from ncsnx.config.codec import digest
 from ncsnx.config.data_sets import CelebA
 from ncsnx.config.image_sizes import height_and_width
 from ncsnx.data.data_set import data_set
-from ncsnx.data.missing import by_hand, missing_data, root_of
-from ncsnx.data.pictures.decoding import fitted
-from ncsnx.data.pictures.image_files import ImageFiles
+from ncsnx.data.dataset import Splits
+from ncsnx.data.decoding import fitted
+from ncsnx.data.image_files import ImageFiles
+from ncsnx.data.places import by_hand, missing_data, root_of
 from ncsnx.data.readers.encoded_pictures import EncodedPictures
-from ncsnx.data.splits import Splits
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.storage import reading

@@ -8,10 +8,9 @@ import torch
 
 from ncsnx.config.data_sets import Digits
 from ncsnx.config.feature_networks import Classifier
-from ncsnx.data import fingerprint
 from ncsnx.data.data_set import data_set
-from ncsnx.data.dataset import InMemory, StoredImages
-from ncsnx.data.splits import Splits
+from ncsnx.data.dataset import InMemory, Splits, StoredImages
+from ncsnx.data.places import fingerprint_of_bytes
 from ncsnx.work import SILENT, Work
 
 HELD_OUT_MODULUS, HELD_OUT_REMAINDER = 6, 5
@@ -33,7 +32,7 @@ def read_digits(data: Digits, folder: Path, work: Work = SILENT) -> Splits:
     ids = torch.arange(len(pixels))
     whole = InMemory(StoredImages(pixels, labels, ids), value_range=(0, 16))
     held_out = ids % HELD_OUT_MODULUS == HELD_OUT_REMAINDER
-    mark = fingerprint.of_bytes("digits", values.tobytes(), labels.numpy().tobytes())
+    mark = fingerprint_of_bytes("digits", values.tobytes(), labels.numpy().tobytes())
     return Splits(whole.subset(~held_out), whole.subset(held_out), mark)
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from ncsnx.data.dataset import NO_LABEL, StoredImages
-from ncsnx.data.pictures.decoding import opened_picture
+from ncsnx.data.decoding import opened_picture
 
 
 class Encoded(Protocol):

@@ -15,14 +15,13 @@ from PIL import Image
 
 from ncsnx.config.data_sets import FFHQ
 from ncsnx.config.image_sizes import size_as_typed
-from ncsnx.data import fingerprint
 from ncsnx.data.data_set import data_set
+from ncsnx.data.dataset import Splits
+from ncsnx.data.decoding import SUFFIXES, fitted
+from ncsnx.data.image_files import ImageFiles
 from ncsnx.data.lmdb_store import DATA, LmdbStore, damaged
-from ncsnx.data.missing import by_hand, missing_data, root_of
-from ncsnx.data.pictures.decoding import SUFFIXES, fitted
-from ncsnx.data.pictures.image_files import ImageFiles
+from ncsnx.data.places import by_hand, fingerprint_of_files, missing_data, root_of
 from ncsnx.data.readers.encoded_pictures import Encoded, EncodedPictures, PictureTransform
-from ncsnx.data.splits import Splits
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.work import SILENT, Work
@@ -65,7 +64,7 @@ def read_ffhq(data: FFHQ, folder: Path, work: Work = SILENT) -> Splits:
     if (root / DATA).exists():
         store = LmdbStore(root)
         pictures = _Numbered(store, side)
-        mark = fingerprint.of_files(root, [store.path])
+        mark = fingerprint_of_files(root, [store.path])
         return _splits(pictures, _length(store, side), CentreOf(side, size), size, mark)
     files = ImageFiles.open(_image_folder(root, side))
     return _splits(_Sorted(files), len(files), Shrink(size), size, files.fingerprint)

@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ncsnx.config.data_sets import LSUN
-from ncsnx.data import fingerprint
 from ncsnx.data.data_set import data_set
+from ncsnx.data.dataset import Splits
+from ncsnx.data.decoding import fitted
 from ncsnx.data.lmdb_store import DATA, LmdbStore, damaged, listed_keys
-from ncsnx.data.missing import missing_data, root_of
-from ncsnx.data.pictures.decoding import fitted
+from ncsnx.data.places import fingerprint_of_files, missing_data, root_of
 from ncsnx.data.readers.encoded_pictures import EncodedPictures
-from ncsnx.data.splits import Splits
 from ncsnx.errors import Hint
 from ncsnx.work import Work
 
@@ -61,7 +60,7 @@ def read_lsun(data: LSUN, folder: Path, work: Work) -> Splits:
     root = root_of(data, folder, _FOLDER)
     names = _require(data, root)
     train, held_out = (_opened(root / name, work) for name in names)
-    mark = fingerprint.of_files(root, [root / name / DATA for name in names])
+    mark = fingerprint_of_files(root, [root / name / DATA for name in names])
     return Splits(_split(train, data, first_id=0), _split(held_out, data, first_id=len(train.keys)), mark)
 
 
@@ -117,7 +116,7 @@ def _opened(folder: Path, work: Work) -> _Listed:
     store = LmdbStore(folder)
     if len(store) == 0:
         raise damaged(store.path, "no entries")
-    return _Listed(store, listed_keys(store, fingerprint.of_files(folder, [store.path]), work))
+    return _Listed(store, listed_keys(store, fingerprint_of_files(folder, [store.path]), work))
 
 
 def _split(pictures: _Listed, data: LSUN, first_id: int) -> EncodedPictures:

@@ -21,9 +21,8 @@ from torch import Tensor
 from ncsnx.config.data_sets import Images as OwnImages
 from ncsnx.config.image_sizes import size_in_words
 from ncsnx.data.data_set import data_set
-from ncsnx.data.dataset import NO_LABEL, StoredImages
-from ncsnx.data.missing import OWN
-from ncsnx.data.pictures.decoding import (
+from ncsnx.data.dataset import NO_LABEL, Splits, StoredImages, held_out_by_hash
+from ncsnx.data.decoding import (
     GIF_SUFFIXES,
     HEIC_EXTRA,
     HEIC_SUFFIXES,
@@ -33,11 +32,9 @@ from ncsnx.data.pictures.decoding import (
     fitted_pixels,
     rgb,
 )
-from ncsnx.data.pictures.image_files import ImageFiles
-from ncsnx.data.pictures.scan import Scan, printable_name, scan_folder, scan_of, sound_files
-from ncsnx.data.places import own_path
-from ncsnx.data.readers.hashed_split import held_out_by_hash
-from ncsnx.data.splits import Splits
+from ncsnx.data.image_files import ImageFiles
+from ncsnx.data.places import OWN, own_path
+from ncsnx.data.scan import Scan, printable_name, scan_folder, scan_of, sound_files
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.work import Work
@@ -89,7 +86,7 @@ class PictureFiles:
 def open_images(data: OwnImages, folder: Path, work: Work) -> Splits:
     """The pictures at `data.root`, split. folder: the data folder.
 
-    The first time, every picture is scanned: see `ncsnx.data.pictures.scan`. A picture's id is its index among all
+    The first time, every picture is scanned: see `ncsnx.data.scan`. A picture's id is its index among all
     names, including broken pictures. Raises DataMissingError for a missing folder or zip; NcsnxError for broken
     pictures, unless they are skipped, and if every picture is held out.
     """

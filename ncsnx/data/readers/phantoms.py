@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 from ncsnx.config.data_sets import Phantoms
-from ncsnx.data import fingerprint
 from ncsnx.data.data_set import data_set
-from ncsnx.data.dataset import NO_LABEL, InMemory, StoredImages
-from ncsnx.data.splits import Splits
+from ncsnx.data.dataset import NO_LABEL, InMemory, Splits, StoredImages
+from ncsnx.data.places import fingerprint_of_bytes
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.work import SILENT, Work
 
@@ -51,7 +50,7 @@ def read_phantoms(data: Phantoms, folder: Path, work: Work = SILENT) -> Splits:
             advance(len(some))
     whole = InMemory(StoredImages(torch.cat(parts), torch.full_like(ids, NO_LABEL), ids), value_range=(0, data.scale))
     held_out = ids % _HELD_OUT_MODULUS == _HELD_OUT_REMAINDER
-    mark = fingerprint.of_bytes("phantoms", json.dumps([_REVISION, height, width, data.count, data.seed]).encode())
+    mark = fingerprint_of_bytes("phantoms", json.dumps([_REVISION, height, width, data.count, data.seed]).encode())
     return Splits(whole.subset(~held_out), whole.subset(held_out), mark)
 
 

@@ -15,15 +15,13 @@ from ncsnx.config.codec import digest
 from ncsnx.config.data_sets import Volumes
 from ncsnx.config.image_sizes import size_in_words
 from ncsnx.data.data_set import data_set
+from ncsnx.data.dataset import Splits, held_out_by_hash
 from ncsnx.data.magnitudes import scaled_splits
-from ncsnx.data.missing import OWN
-from ncsnx.data.places import own_path
-from ncsnx.data.readers.arrays import check_values, require_memory_for
-from ncsnx.data.readers.complex_values import require_declared
-from ncsnx.data.readers.hashed_split import held_out_by_hash
-from ncsnx.data.splits import Splits
-from ncsnx.data.volumes.volume_files import Volume, VolumeFiles
-from ncsnx.data.volumes.volume_slices import OpenVolumes, VolumeSlices
+from ncsnx.data.places import OWN, own_path
+from ncsnx.data.readers.arrays import require_memory_for
+from ncsnx.data.transforms import require_declared
+from ncsnx.data.value_scan import check_values
+from ncsnx.data.volumes import OpenVolumes, Volume, VolumeFiles, VolumeSlices
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted, product
 from ncsnx.work import Work

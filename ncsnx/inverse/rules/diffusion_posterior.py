@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ncsnx.data.readers.complex_values import real_parts
+from ncsnx.data.transforms import real_parts
 from ncsnx.inverse.rules.guidance import Guidance
 from ncsnx.samplers.state import Score
 

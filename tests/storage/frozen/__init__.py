@@ -5,10 +5,10 @@ from importlib import import_module
 from pathlib import Path
 
 import ncsnx
-from ncsnx.data.pictures.scan import Scan
-from ncsnx.data.readers.arrays import Values
+from ncsnx.data.dataset import Magnitudes
 from ncsnx.data.readers.packed import PackedRecord
-from ncsnx.data.splits import Magnitudes
+from ncsnx.data.scan import Scan
+from ncsnx.data.value_scan import Values
 from ncsnx.evaluation.comparison import Roughest
 from ncsnx.evaluation.perfect_model import PerfectModel
 from ncsnx.evaluation.reference_cache import ReferenceRecord
@@ -20,13 +20,10 @@ from ncsnx.runs.fast_sampler import FastSampler
 from ncsnx.runs.folder import RunConfig
 from ncsnx.runs.manifest import Manifest
 from ncsnx.runs.origins import Origins
-from ncsnx.runs.records.comparison_record import ComparisonRecord
-from ncsnx.runs.records.neighbor_record import NeighborRecord
-from ncsnx.runs.records.sample_record import SampleRecord
-from ncsnx.runs.records.tracker_records import TrackerChoice, TrackerNotes
-from ncsnx.runs.records.trial_record import TrialRecord
+from ncsnx.runs.result_records import ComparisonRecord, NeighborRecord, SampleRecord, TrialRecord
 from ncsnx.runs.score_files import SweepRecord
 from ncsnx.runs.segments import Segment
+from ncsnx.runs.tracker_records import TrackerChoice, TrackerNotes
 from ncsnx.runs.writer_lock import HolderNote
 
 V1 = Path(__file__).parent / "v1"

@@ -13,8 +13,8 @@ from typing import Literal
 import attrs
 import PIL
 
-from ncsnx.data.pictures.decoding import BrokenImageError, decode, further_frames, is_grey
-from ncsnx.data.pictures.image_files import ImageFiles
+from ncsnx.data.decoding import BrokenImageError, decode, further_frames, is_grey
+from ncsnx.data.image_files import ImageFiles
 from ncsnx.data.read_ahead import processors, read_ahead
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted, them

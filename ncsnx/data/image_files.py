@@ -20,8 +20,8 @@ from typing import Protocol
 import attrs
 
 from ncsnx.config.codec import digest
-from ncsnx.data import fingerprint
-from ncsnx.data.pictures.decoding import SUFFIXES, BrokenImageError
+from ncsnx.data.decoding import SUFFIXES, BrokenImageError
+from ncsnx.data.places import fingerprint_of_files
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted, them
 from ncsnx.storage import reading
@@ -127,7 +127,7 @@ class _Folder:
 
     def _sample(self, name: str) -> str:
         try:
-            return fingerprint.of_files(self.root, [self.root / name])
+            return fingerprint_of_files(self.root, [self.root / name])
         except NcsnxError:
             return "cannot be read"  # the scan names it together with all other broken files
 

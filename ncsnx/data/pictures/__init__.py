@@ -1,1 +1,0 @@
-"""Users' picture files: finding, decoding and scanning them."""

@@ -1,1 +1,0 @@
-"""Volumes: files of slices, which a data set reads one by one."""

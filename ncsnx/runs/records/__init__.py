@@ -1,1 +1,0 @@
-"""Documents that commands write into a run's folder; reading them needs no torch."""

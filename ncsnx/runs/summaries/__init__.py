@@ -1,1 +1,0 @@
-"""Summaries of runs, read quickly: without torch, and from the ends of the logs."""
