@@ -1,6 +1,7 @@
 """The folder of a run: its layout, how it is created and how it is found."""
 
 import shlex
+from functools import cache
 from pathlib import Path
 from typing import Self
 
@@ -238,13 +239,20 @@ class Run:
 
     def _config(self) -> RunConfig:
         try:
-            return read_document(self.config_path, RunConfig)
+            status = self.config_path.stat()
+            return _read_config(self.config_path, (status.st_ino, status.st_mtime_ns, status.st_size))
         except FileNotFoundError as error:
             raise NcsnxError(f"cannot read {self.config_path}: {error.strerror}") from error
         except StructureError as error:
             if hints := plugin_hints(self.config_path):
                 raise NcsnxError(error.message, *hints) from error
             raise
+
+
+@cache
+def _read_config(path: Path, version: tuple[int, int, int]) -> RunConfig:
+    """The configuration of a run, read once. version: changes with the file."""
+    return read_document(path, RunConfig)
 
 
 def open_run(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool = True) -> Run:

@@ -1,6 +1,6 @@
 """Which checkpoint training resumes from: the newest that verifies."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import attrs
 
@@ -36,6 +36,15 @@ def resumption(run: Run, verdicts: Iterable[CheckpointVerdict] | None = None) ->
         if not isinstance(verdict, UnsoundError):
             return Resumption(step, tuple(unsound))
         unsound.append((step, str(verdict)))
+    require_beginning(run, unsound)
+    return Resumption(None)
+
+
+def require_beginning(run: Run, unsound: Sequence[tuple[int, str]]) -> None:
+    """Raises NcsnxError if a run without a sound checkpoint had checkpoints, so that it can't begin.
+
+    unsound: its unsound checkpoints and their errors, newest first.
+    """
     if unsound:
         step, why = unsound[0]
         raise _without_checkpoint(run, f"none of {len(unsound)} is sound; step {step:,}: {why}")
@@ -43,7 +52,6 @@ def resumption(run: Run, verdicts: Iterable[CheckpointVerdict] | None = None) ->
         raise _without_checkpoint(run, f"its segments mention step {starts[-1]:,}")
     if run.unsound.exists():
         raise _without_checkpoint(run, f"set aside in {run.unsound}")
-    return Resumption(None)
 
 
 def _verdicts(run: Run) -> Iterator[CheckpointVerdict]:

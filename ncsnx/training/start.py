@@ -4,6 +4,7 @@ A run is resumed if its identity and the fingerprint of its data are unchanged. 
 and note may change, and the change is recorded.
 """
 
+from functools import partial
 from typing import Any
 
 from ncsnx.config.checks import printable, shortened
@@ -13,10 +14,11 @@ from ncsnx.errors import Hint, NcsnxError
 from ncsnx.ranks.rank_group import ALONE, RankGroup
 from ncsnx.runs.folder import Run
 from ncsnx.runs.git_patches import GitSource
+from ncsnx.runs.manifest import UnsoundError, checkpoints
 from ncsnx.runs.names import step_name
 from ncsnx.runs.origins import Origins
 from ncsnx.runs.plugins import plugins_of
-from ncsnx.runs.resuming import Resumption, resumption
+from ncsnx.runs.resuming import require_beginning
 from ncsnx.runs.retention import remove_debris
 from ncsnx.runs.segments import append_segment, last_training, versions
 from ncsnx.runtime import Runtime
@@ -66,24 +68,33 @@ def begin(
     origins, and the git state of `source`. Returns warnings: unsound checkpoints, and a changed runtime, which ends
     bit-identity. Raises NcsnxError, with nothing else changed, if no sound checkpoint is left.
     """
-    found = ranks.first(lambda: _resumption(run))
-    step = found.step
-    warnings: list[str] = []
-    if step is not None:
-        folder = run.checkpoints / step_name(step)
-        ranks.together(lambda: state.load(folder))
-        warnings += [
-            f"checkpoint of step {bad:,} is unsound ({why}); falling back to step {step:,}"
-            for bad, why in found.unsound
-        ]
+    unsound = _load_newest(run, state, ranks)
+    warnings = [
+        f"checkpoint of step {step:,} is unsound ({why}); falling back to step {state.step:,}" for step, why in unsound
+    ]
+    if state.step > 0:
         warnings += ranks.first(lambda: _runtime_warnings(run, runtime))
     ranks.first(lambda: _record(run, state, changes, origins, runtime, note, source))
     return warnings
 
 
-def _resumption(run: Run) -> Resumption:
+def _load_newest(run: Run, state: TrainingState, ranks: RankGroup) -> list[tuple[int, str]]:
+    """Loads the newest sound checkpoint, if any, and reads no file twice; returns newer ones and their errors."""
+    unsound: list[tuple[int, str]] = []
+    for step in ranks.first(lambda: _steps_without_debris(run)):
+        try:
+            ranks.together(partial(state.load, run.checkpoints / step_name(step)))
+            return unsound
+        except UnsoundError as error:
+            unsound.append((step, error.message))
+    ranks.first(lambda: require_beginning(run, unsound))
+    return []
+
+
+def _steps_without_debris(run: Run) -> list[int]:
+    """Steps of the checkpoints, newest first, once what killed processes left is removed."""
     remove_debris(run)
-    return resumption(run)
+    return checkpoints(run)[::-1]
 
 
 def _record(
