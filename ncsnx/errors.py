@@ -24,8 +24,7 @@ class Hint:
     command: str = ""
     """Complete command line to copy."""
     adds: str = ""
-    """Argument that the call lacks, as `ncsnx.spelling.argument` writes it. The command line shows it after the
-    command that was typed."""
+    """Argument that the call lacks, as `ncsnx.spelling.argument` writes it."""
 
     def __str__(self) -> str:
         text = self.command or self.adds

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from ncsnx.notebooks.display import picture_html, remark
+from ncsnx.notebooks import picture_html, remark
 from ncsnx.quantities import counted
 from ncsnx.sampling.request import require_mp4
 from ncsnx.storage.atomic import write_bytes

@@ -7,7 +7,6 @@ from typing import Any
 import typer
 
 from ncsnx.cli import app
-from ncsnx.cli.help_pages import COMMANDS_PANEL, HelpRow, page_of
 
 
 def markdown() -> str:
@@ -17,7 +16,7 @@ def markdown() -> str:
     for name in root.list_commands(context):
         command = root.get_command(context, name)
         if not command.hidden:
-            panel = getattr(command, "rich_help_panel", None) or COMMANDS_PANEL
+            panel = getattr(command, "rich_help_panel", None) or "Commands"
             panels.setdefault(panel, []).extend(_sections(command, name, context))
     return "\n".join(line for panel, lines in panels.items() for line in (f"## {panel}", "", *lines))
 
@@ -36,23 +35,38 @@ def _sections(command: Any, name: str, parent: Any) -> Iterator[str]:
     usage = f"{path} {' '.join(command.collect_usage_pieces(context))}"
     yield from ("```{code-block} text", ":class: usage", "", usage, "```", "")
     yield from (prose(command.help or ""), "")
-    for panel, rows in page_of(command, context).parameters.items():
-        shown = [row for row in rows if "--help" not in row.name]
-        if shown:
-            yield from (f":::{{rubric}} {panel}", ":::", "")
-        for row in shown:
-            yield from _entry(row)
+    panels: dict[str, list[Any]] = {}
+    for parameter in command.params:
+        default_panel = "Arguments" if parameter.param_type_name == "argument" else "Options"
+        panels.setdefault(parameter.rich_help_panel or default_panel, []).append(parameter)
+    for panel, parameters in panels.items():
+        yield from (f":::{{rubric}} {panel}", ":::", "")
+        for parameter in parameters:
+            yield from _entry(parameter)
     for inner, inner_command in getattr(command, "commands", {}).items():
         if not inner_command.hidden:
             yield from _sections(inner_command, inner, context)
 
 
-def _entry(row: HelpRow) -> Iterator[str]:
+def _entry(parameter: Any) -> Iterator[str]:
     """A parameter with its help; options have an anchor each."""
-    if row.name.startswith("-"):
-        yield from (f"::::{{option}} {row.head}", prose(row.body), "::::", "")
-    else:
-        yield from (f"`{row.name}`", f": {prose(row.body)}", "")
+    metavar = parameter.metavar or parameter.name.upper()
+    if parameter.param_type_name == "argument":
+        yield from (f"`{metavar}{'...' if parameter.nargs != 1 else ''}`", f": {prose(parameter.help or '')}", "")
+        return
+    names = " / ".join(
+        ", ".join(sorted(names, key=lambda name: name.startswith("--")))
+        for names in (parameter.opts, parameter.secondary_opts)
+        if names
+    )
+    text = parameter.help or ""
+    if parameter.required:
+        text += " [required]"
+    elif isinstance(parameter.show_default, str):
+        text += f" [default: {parameter.show_default}]"
+    elif parameter.show_default and parameter.default not in (None, "") and not isinstance(parameter.default, bool):
+        text += f" [default: {parameter.default}]"
+    yield from (f"::::{{option}} {names}{'' if parameter.is_flag else f' {metavar}'}", prose(text), "::::", "")
 
 
 def _context(command: Any, name: str, parent: Any = None) -> Any:

@@ -14,7 +14,7 @@ from ncsnx.config.sampler import Sampler
 from ncsnx.console.working import work_of
 from ncsnx.errors import require_between
 from ncsnx.jobs.comparison_job import ComparisonJob, MeasuredComparison, carry_out_comparison
-from ncsnx.notebooks.display import heading, html_table, remark
+from ncsnx.notebooks import heading, html_table, remark
 from ncsnx.runs.folder import Run, open_run
 from ncsnx.runs.names import runs_folder
 from ncsnx.runs.score_files import Row

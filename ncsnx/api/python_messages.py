@@ -33,7 +33,7 @@ class PythonMessages(Messages):
             logging.getLogger(LOGGER).log(_LEVELS[level], text)
 
     def _show(self, level: Level, text: str) -> None:
-        if not self.in_notebook or level != "info":  # the display has it
+        if level != "info" or not (self.in_notebook and self.can_redraw):  # otherwise the bars have it
             super()._show(level, text)
 
 

@@ -29,7 +29,7 @@ from ncsnx.jobs.sampler_choice import with_restoring_sampler
 from ncsnx.jobs.start_choice import StartOptions
 from ncsnx.jobs.task_building import build_task, result_range
 from ncsnx.jobs.task_choice import TaskOptions
-from ncsnx.notebooks.display import heading, html_table, picture_html, remark
+from ncsnx.notebooks import heading, html_table, picture_html, remark
 from ncsnx.quantities import counted
 from ncsnx.runs.exported import Export
 from ncsnx.runs.folder import Run

@@ -18,7 +18,7 @@ from ncsnx.evaluation.distance_sweep import DistanceSweep
 from ncsnx.evaluation.perfect_model import PerfectModel
 from ncsnx.evaluation.sweep_request import SweepRequest
 from ncsnx.jobs.scoring_job import ScoringJob, carry_out_scoring
-from ncsnx.notebooks.display import heading, html_table, remark
+from ncsnx.notebooks import heading, html_table, remark
 from ncsnx.quantities import with_error
 from ncsnx.runs.checkpoints.ranges import select
 from ncsnx.runs.folder import Run, open_run

@@ -19,10 +19,6 @@ def main() -> None:
     if sys.platform == "win32":
         sys.exit("error: ncsnx runs on Linux and macOS; on Windows, use it inside WSL 2")
     _open_standard_streams()
-    if sys.argv[1:2] == ["__complete"]:  # before typer is imported
-        from ncsnx.cli.completion.answering import print_completions
-
-        return print_completions(sys.argv[2:])
     _wait_politely()
     _keep_freed_memory()
     from ncsnx.cli.application import app
@@ -58,7 +54,7 @@ def _open_standard_streams() -> None:
 
 def _end_if_output_is_lost() -> None:
     """Ends with one line if help couldn't be written to standard output, as on a full disk."""
-    from ncsnx.console.streams import Outlet, takes_no_more
+    from ncsnx.console.messages import Outlet, takes_no_more
 
     try:
         Outlet(sys.stdout).write("")  # flushes the rest, or drops it

@@ -18,7 +18,6 @@ import attrs
 import typer
 
 from ncsnx.cli import commands
-from ncsnx.cli.help_pages import HelpCommand, HelpGroup
 from ncsnx.registering import entry_points_of, import_modules_of
 
 TRAIN_PANEL = "Train and sample"
@@ -45,17 +44,6 @@ class Command:
     """The panel of `ncsnx --help` that lists the command."""
     place: int
     """Orders the help, ascending; a panel stands where its first command does."""
-    check_words: Callable[[list[str]], None] | None = None
-    """Sees the words after the command's name before they are parsed. Raises UsageError."""
-
-    def add_to(self, app: typer.Typer) -> None:
-        """Makes it a command of the application."""
-        if isinstance(self.function, typer.Typer):
-            for one in self.function.registered_commands:
-                one.cls = HelpCommand
-            app.add_typer(self.function, name=self.name, cls=HelpGroup, rich_help_panel=self.panel)
-        else:
-            app.command(self.name, cls=HelpCommand, rich_help_panel=self.panel)(self.function)
 
 
 _commands: dict[str, Command] = {}
@@ -66,16 +54,15 @@ def command(
     *,
     panel: str = PACKAGES_PANEL,
     place: int = LAST,
-    check_words: Callable[[list[str]], None] | None = None,
 ) -> Callable[[T], T]:
     """Registers a function as the command `name`: its parameters are the options, its docstring is the help.
 
-    The docstring's first line stands in `ncsnx --help`. panel, place, check_words: as in `Command`. Raises ValueError
-    for a name that is taken.
+    The docstring's first line stands in `ncsnx --help`. panel, place: as in `Command`. Raises ValueError for a
+    name that is taken.
     """
 
     def register_command(function: T) -> T:
-        _register(Command(name, function, panel, place, check_words))
+        _register(Command(name, function, panel, place))
         return function
 
     return register_command

@@ -1,13 +1,18 @@
 """Options that several commands share: one wording, one panel of the help."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ncsnx.cli.bad_values import a_count, a_device, a_precision, a_size
-from ncsnx.cli.help_pages import HELP_PANEL
-from ncsnx.cli.path_parameters import a_file_behind_tag, a_folder, a_name_or_path
+from ncsnx.cli.completion import (
+    complete_experiment,
+    complete_experiment_or_run,
+    complete_field,
+    complete_run,
+    complete_step,
+)
+from ncsnx.cli.parameters import a_device, a_file_behind_tag, a_folder, a_name_or_path, a_size
 from ncsnx.ranks.rank_group import ALONE, RankGroup
 
 if TYPE_CHECKING:
@@ -20,17 +25,24 @@ MEASUREMENT_PANEL = "Measurement"
 FILMS_PANEL = "Frames and films"
 FOLDERS_PANEL = "Folders"
 EXECUTION_PANEL = "Execution"
-OUTPUT_PANEL = HELP_PANEL
+OUTPUT_PANEL = "Output"
 """Panels of the help. Options without a panel are shown under "Options"."""
 
 RunName = Annotated[
-    str, typer.Argument(metavar="RUN", parser=a_name_or_path, help="A run: its name in the runs folder, or a path.")
+    str,
+    typer.Argument(
+        metavar="RUN",
+        parser=a_name_or_path,
+        autocompletion=complete_run,
+        help="A run: its name in the runs folder, or a path.",
+    ),
 ]
 ModelName = Annotated[
     str,
     typer.Argument(
         metavar="RUN",
         parser=a_name_or_path,
+        autocompletion=complete_run,
         help="A run (its name in the runs folder, or a path), or an exported model: its folder, or hf://USER/MODEL on "
         "the Hugging Face Hub (hf://USER/MODEL@REVISION).",
     ),
@@ -38,7 +50,10 @@ ModelName = Annotated[
 ExperimentName = Annotated[
     str,
     typer.Argument(
-        metavar="EXPERIMENT", parser=a_name_or_path, help="A name (see `ncsnx list`), FILE.py or FILE.py:NAME."
+        metavar="EXPERIMENT",
+        parser=a_name_or_path,
+        autocompletion=complete_experiment,
+        help="A name (see `ncsnx list`), FILE.py or FILE.py:NAME.",
     ),
 ]
 ExperimentOrRun = Annotated[
@@ -46,20 +61,29 @@ ExperimentOrRun = Annotated[
     typer.Argument(
         metavar="EXPERIMENT|RUN",
         parser=a_name_or_path,
+        autocompletion=complete_experiment_or_run,
         help="An experiment (a name of `ncsnx list`, FILE.py or FILE.py:NAME), or a run (runs/NAME, or a path).",
     ),
 ]
 ExperimentChanges = Annotated[
-    list[str] | None, typer.Argument(metavar="FIELD=VALUE", help="Changes to the experiment, such as model.width=64.")
+    list[str] | None,
+    typer.Argument(
+        metavar="FIELD=VALUE", autocompletion=complete_field, help="Changes to the experiment, such as model.width=64."
+    ),
 ]
 SamplerChanges = Annotated[
     list[str] | None,
-    typer.Argument(metavar="sampler.FIELD=VALUE", help="Changes to the sampler; sampler=TAG swaps it."),
+    typer.Argument(
+        metavar="sampler.FIELD=VALUE",
+        autocompletion=complete_field,
+        help="Changes to the sampler; sampler=TAG swaps it.",
+    ),
 ]
 SamplerAndFeatureChanges = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="FIELD=VALUE",
+        autocompletion=complete_field,
         help="Changes to the sampler (sampler.FIELD=VALUE) and to the features (features.FIELD=VALUE).",
     ),
 ]
@@ -67,11 +91,20 @@ SamplerAndFeatureChanges = Annotated[
 RANGE_HELP = (
     "Checkpoints: all, latest, best, a step such as 150k, 50k:200k (ends included), or 50k:200k:10k (multiples of 10k)."
 )
-Range = Annotated[str, typer.Option("--range", metavar="RANGE", help=RANGE_HELP, rich_help_panel=IMAGES_PANEL)]
+Range = Annotated[
+    str,
+    typer.Option(
+        "--range", metavar="RANGE", autocompletion=complete_step, help=RANGE_HELP, rich_help_panel=IMAGES_PANEL
+    ),
+]
 CheckpointStep = Annotated[
     str,
     typer.Option(
-        "--ckpt", metavar="STEP", help="A step (150000 or 150k), latest or best.", rich_help_panel=IMAGES_PANEL
+        "--ckpt",
+        metavar="STEP",
+        autocompletion=complete_step,
+        help="A step (150000 or 150k), latest or best.",
+        rich_help_panel=IMAGES_PANEL,
     ),
 ]
 ModelCheckpoint = Annotated[
@@ -79,6 +112,7 @@ ModelCheckpoint = Annotated[
     typer.Option(
         "--ckpt",
         metavar="STEP",
+        autocompletion=complete_step,
         help="Checkpoint of a run: a step (150000 or 150k), latest or best.",
         show_default="latest",
         rich_help_panel=IMAGES_PANEL,
@@ -220,7 +254,8 @@ Gpus = Annotated[
     typer.Option(
         "--gpus",
         metavar="N",
-        parser=a_count(1, 1024),
+        min=1,
+        max=1024,
         help="GPUs of this machine that share the work, a process for each. For several machines use torchrun.",
         show_default="one device",
         rich_help_panel=EXECUTION_PANEL,
@@ -231,7 +266,8 @@ Threads = Annotated[
     typer.Option(
         "--threads",
         metavar="N",
-        parser=a_count(1, 1_024),
+        min=1,
+        max=1_024,
         help="CPU threads. Results are bit-identical at equal counts only.",
         show_default="chosen by torch",
         rich_help_panel=EXECUTION_PANEL,
@@ -258,7 +294,8 @@ DataWorkers = Annotated[
     typer.Option(
         "--workers",
         metavar="N",
-        parser=a_count(0, 256),
+        min=0,
+        max=256,
         help="Processes that read data ahead.",
         rich_help_panel=EXECUTION_PANEL,
     ),
@@ -305,15 +342,16 @@ def _precision(what: str, remark: str) -> Any:
     return typer.Option(
         "--precision",
         metavar="FORMAT",
-        parser=a_precision,
         help=f"Number format {what}: fp32, tf32 (CUDA only) or bf16. {remark}",
         show_default="the experiment's",
         rich_help_panel=EXECUTION_PANEL,
     )
 
 
-PrecisionName = Annotated[str | None, _precision("of the network", "Part of the protocol.")]
-PicturePrecisionName = Annotated[str | None, _precision("in which the picture is drawn", "Weights stay as they are.")]
+PrecisionName = Annotated[Literal["fp32", "tf32", "bf16"] | None, _precision("of the network", "Part of the protocol.")]
+PicturePrecisionName = Annotated[
+    Literal["fp32", "tf32", "bf16"] | None, _precision("in which the picture is drawn", "Weights stay as they are.")
+]
 
 
 def _graphs(what: str) -> Any:

@@ -1,5 +1,6 @@
 """The session around every command: its messages, and errors as lines with an exit code."""
 
+import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -87,7 +88,6 @@ def session(
 
 def _share(messages: "Messages", shared: Shared) -> None:
     """Joins the other ranks of the command, or starts them and ends with their exit code. Raises NcsnxError."""
-    from ncsnx.cli.retyping import typed_words
     from ncsnx.ranks.joining import join, require_same_start
 
     messages.join(join())
@@ -95,9 +95,21 @@ def _share(messages: "Messages", shared: Shared) -> None:
         from ncsnx.data.read_ahead import processors
         from ncsnx.ranks.launching import launch
 
-        words = typed_words({"--gpus": 1})
-        raise typer.Exit(launch(shared.gpus, words, device=shared.device, processors=processors()))
-    require_same_start(messages.ranks, typed_words())
+        raise typer.Exit(
+            launch(shared.gpus, _words_of_a_rank(sys.argv[1:]), device=shared.device, processors=processors())
+        )
+    require_same_start(messages.ranks, sys.argv[1:])
+
+
+def _words_of_a_rank(words: list[str]) -> list[str]:
+    """The command line without `--gpus N`."""
+    kept, rest = list[str](), iter(words)
+    for word in rest:
+        if word == "--gpus":
+            next(rest, None)
+        elif not word.startswith("--gpus="):
+            kept.append(word)
+    return kept
 
 
 def _fail(messages: "Messages", text: str, exit_code: int = 1) -> NoReturn:
@@ -118,14 +130,12 @@ def _option(name: str) -> str:
 
 def error_in_lines(error: NcsnxError) -> str:
     """The message and its hints, each on a line of its own so that it can be copied."""
-    from ncsnx.cli.retyping import typed_with
-
     if not error.hints:
         return str(error)
     width = max((len(hint.label) + 1 for hint in error.hints if hint.command or hint.adds), default=0)
     lines = [error.message if error.message.endswith((".", "?", "!")) else f"{error.message}."]
     for hint in error.hints:
-        command = hint.command or (typed_with(hint.adds) if hint.adds else "")
+        command = hint.command or hint.adds
         lines.append(f"{hint.label + ':':<{width}}  {command}" if command else hint.label)
     return "\n".join(lines)
 

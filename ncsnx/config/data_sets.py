@@ -380,7 +380,7 @@ def _check_bounds(data: "Arrays | Volumes", high: object) -> None:
 @variant(Data, "volumes")
 @attrs.frozen(kw_only=True)
 class Volumes(NumericData):
-    """Slices of volumes in HDF5 (fastMRI, MATLAB 7.3), NIfTI, MATLAB or NumPy files, a folder, split by file, or one
+    """Slices of volumes in HDF5 (fastMRI, MATLAB 7.3), NIfTI or NumPy files, a folder, split by file, or one
     file. Slices are cropped, or padded with 0, around their centre. HDF5 and NIfTI need the extra
     `science`."""
 
@@ -390,7 +390,7 @@ class Volumes(NumericData):
     """Name of the array in each file, with the groups that it is in, such as 'scan/rss'; a NIfTI has no names. None:
     'reconstruction_rss' (fastMRI), or else the only array."""
     axis: int | None = attrs.field(default=None, validator=checks.when_given(checks.between(0, 3)))
-    """Axis of the slices, 0 to 3. None: the third (2) in NIfTI and MATLAB, the first (0) in other formats."""
+    """Axis of the slices, 0 to 3. None: the third (2) in NIfTI and MATLAB 7.3, the first (0) in other formats."""
     channels: int = attrs.field(default=1, validator=checks.between(1, MOST_CHANNELS))
     """Number of channels of a slice, 1 to 1,024; two for each complex value."""
     range: Bounds = attrs.field(default="unbounded", metadata=OUTSIDE_IDENTITY_AT_DEFAULT)
@@ -419,6 +419,6 @@ class Packed(NumericData):
     """A file written by `ncsnx data pack`: images decoded once, with their split."""
 
     path: str = attrs.field(validator=checks.one_line, metadata=OUTSIDE_IDENTITY)
-    """The packed file. A relative path is looked up in the current folder, then in the data folder."""
+    """The packed data set, a folder. A relative path is looked up in the current folder, then in the data folder."""
     channels: int = attrs.field(default=3, validator=checks.between(1, MOST_CHANNELS))
     """Number of channels of the packed images, 1 to 1,024."""

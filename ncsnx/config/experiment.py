@@ -11,7 +11,7 @@ from ncsnx.config.optimizer import Adam, Optimizer
 from ncsnx.config.retention import Retention
 from ncsnx.config.sampler import Sampler
 from ncsnx.config.schedule import Schedule
-from ncsnx.config.variants import NONE_AT_ZERO, OUTSIDE_IDENTITY, Config
+from ncsnx.config.variants import OUTSIDE_IDENTITY, Config
 
 MOST_STEPS = 1_000_000_000
 Precision = Literal["fp32", "tf32", "bf16"]
@@ -38,7 +38,7 @@ class Ema(Config):
 class Snapshots(Config):
     """A grid of samples from the averaged weights, drawn when a checkpoint is written."""
 
-    n: int = attrs.field(default=36, validator=checks.between(1, 100_000), metadata=NONE_AT_ZERO)
+    n: int = attrs.field(default=36, validator=checks.between(1, 100_000))
     """Number of images in a grid, 1 to 100,000."""
     every: int = attrs.field(default=1, validator=checks.between(1, 1_000_000))
     """Number of checkpoints per grid, 1 to 1,000,000: 2 draws a grid at every second checkpoint."""

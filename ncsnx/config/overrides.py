@@ -6,7 +6,6 @@ when the spacing of the levels changes.
 """
 
 import re
-import shlex
 from collections.abc import Collection
 from decimal import Decimal
 from difflib import get_close_matches
@@ -29,21 +28,12 @@ T = TypeVar("T", bound=Config)
 
 _INTEGER = re.compile(r"([+-]?[0-9]+(?:_[0-9]+)*(?:\.[0-9]+)?)([kKmM]?)")
 _UNITS = {"": 1, "k": 1_000, "m": 1_000_000}
-_LONGEST_HINT = 200  # characters
 _LONGEST_INTEGER = 30  # characters; more than any count or seed has
 _NUMBER = re.compile(r"[+-]?([0-9]+(_[0-9]+)*(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 class OverrideError(UsageError):
     """An override that can't be applied; the message names its path."""
-
-
-class _OtherVariantError(OverrideError):
-    """A field that the current variant lacks; each of `remedies` selects a variant that has it."""
-
-    def __init__(self, message: str, remedies: "list[Override]") -> None:
-        super().__init__(message)
-        self.remedies = remedies
 
 
 @attrs.frozen
@@ -76,16 +66,6 @@ def parse_overrides(arguments: list[str]) -> list[Override]:
 def apply_overrides(config: T, origins: dict[str, str], overrides: list[Override]) -> tuple[T, dict[str, str]]:
     """A configuration with the overrides applied, and the origins of its values. Raises OverrideError."""
     plugin_errors()  # loads plug-ins, whose variants the overrides may name
-    try:
-        return _applied(config, origins, overrides)
-    except _OtherVariantError as error:
-        added = [override for override in _repaired(config, overrides, error.remedies) if override not in overrides]
-        words = shlex.join(f"{override.path}={override.text}" for override in added)
-        hints = [Hint("such as", adds=words)] if 0 < len(words) < _LONGEST_HINT else []
-        raise OverrideError(error.message, *hints) from error
-
-
-def _applied(config: T, origins: dict[str, str], overrides: list[Override]) -> tuple[T, dict[str, str]]:
     _refuse_contradictions(overrides)
     root = type(config)
     values = unstructure(config)
@@ -95,26 +75,8 @@ def _applied(config: T, origins: dict[str, str], overrides: list[Override]) -> t
     try:
         changed = structure(values, root)
     except ConfigError as error:
-        raise _explained(error, overrides, root) from error
+        raise _explained(error, overrides) from error
     return changed, {path: origins.get(path, DEFAULT) for path, _ in flatten(unstructure(changed))}
-
-
-def _repaired(config: Config, overrides: list[Override], remedies: list[Override]) -> list[Override]:
-    """The overrides preceded by the first of the remedies that makes them apply; empty if none does."""
-    given = {override.path for override in overrides}
-    for remedy in remedies:
-        if remedy.path in given:
-            continue
-        tried = [remedy, *overrides]
-        try:
-            _applied(config, {}, tried)
-        except _OtherVariantError as error:
-            tried = _repaired(config, tried, error.remedies)
-        except OverrideError:
-            continue
-        if tried:
-            return tried
-    return []
 
 
 def split_overrides(overrides: list[Override], root: str) -> tuple[list[Override], list[Override]]:
@@ -249,7 +211,7 @@ def _apply(override: Override, root: type[Config], values: dict[str, Any], origi
         elif isinstance(declared, type) and issubclass(declared, Config):
             held = values.get(part)
             if held is None and is_family(declared):
-                raise _undecided(override, ".".join(parts[: depth + 1]), parts[depth + 1], declared)
+                raise _unknown(override, root, parts[: depth + 1], None)
             if held is None:  # the part was turned off; it starts from its defaults
                 values[part] = {}
                 _forget(origins, ".".join(parts[: depth + 1]))
@@ -324,113 +286,57 @@ def _forget(origins: dict[str, str], path: str, kept: Collection[str] = ()) -> N
 
 def _paths(cls: type[Config], prefix: str = "") -> list[tuple[str, str]]:
     """Every (path, tag of the variant that has it) under a class, in all variants."""
-    found = []
+    paths = []
     for field in attrs.fields(cls):
         path, declared = f"{prefix}{field.name}", optional_of(field.type) or field.type
-        found.append((path, tag_of(cls) or ""))
+        paths.append((path, tag_of(cls) or ""))
         if is_family(declared):
-            found += [row for inner in variants(declared).values() for row in _paths(inner, path + ".")]
+            paths += [row for inner in variants(declared).values() for row in _paths(inner, path + ".")]
         elif isinstance(declared, type) and issubclass(declared, Config):
-            found += _paths(declared, path + ".")
-    return found
+            paths += _paths(declared, path + ".")
+    return paths
 
 
-def _elsewhere(name: str, root: type[Config], current: str | None) -> list[str]:
-    """Other paths of fields of this name, with the variants that have the field unless all do."""
-    found, places = _paths(root), []
-    for path in dict.fromkeys(path for path, _ in found if path.rpartition(".")[2] == name):
-        parent = path.rpartition(".")[0]
-        family = {tag for other, tag in found if other.rpartition(".")[0] == parent}
-        tags = [tag for other, tag in found if other == path and tag != current]
-        with_tags = f" (with {parent}={' or '.join(tags)})" if set(tags) != family else ""
-        if tags:
-            places.append(path + with_tags)
-    return places
-
-
-def _unknown(override: Override, root: type[Config], parents: list[str], cls: type[Config]) -> OverrideError:
-    prefix = "".join(f"{parent}." for parent in parents)
-    fields = [field.name for field in attrs.fields(cls)]
-    part = override.parts[len(parents)]
-    near = get_close_matches(part, fields, n=1)
-    elsewhere = _elsewhere(override.parts[-1], root, tag_of(cls))
-    under = f"{prefix[:-1]} ({tag_of(cls) or cls.__name__})" if prefix else "an experiment"
-    if remedies := _with_the_field(root, prefix, part):
-        tags = ", ".join(remedy.text for remedy in remedies)
-        return _OtherVariantError(f"{override.path}: no such field in {under}; it exists in {tags}", remedies)
-    if elsewhere and not (near and len(near[0]) == len(part)):
-        hint = f"did you mean {' or '.join(elsewhere)}?"
-    elif near:
-        hint = f"did you mean {prefix}{near[0]}?"
+def _unknown(override: Override, root: type[Config], parents: list[str], cls: type[Config] | None) -> OverrideError:
+    """The error for a field that the part at `parents` lacks. cls: the part's class; None: the part is none."""
+    parent = ".".join(parents)
+    if cls is None:
+        under, lacks = f"{parent} is none", ""
     else:
-        hint = f"{under} has {', '.join(fields)}"
-    return OverrideError(f"{override.path}: no such field in {under}; {hint}")
+        under, lacks = f"{parent} ({tag_of(cls) or cls.__name__})" if parent else "an experiment", "no such field in "
+    missing = ".".join(override.parts[: len(parents) + 1])
+    if tags := dict.fromkeys(tag for path, tag in _paths(root) if path == missing and tag):
+        hint = Hint("such as", adds=f"{parent}={next(iter(tags))}")
+        return OverrideError(f"{override.path}: {lacks}{under}; it exists in {', '.join(tags)}", hint)
+    return OverrideError(f"{override.path}: {lacks}{under}; {_near(override.path, root, cls or root)}")
+
+
+def _near(path: str, root: type[Config], cls: type[Config]) -> str:
+    """Suggestion for a mistyped path: the same name elsewhere, a similar name in the class, a similar path."""
+    *parents, name = path.split(".")
+    fields = [field.name for field in attrs.fields(cls)]
+    paths = list(dict.fromkeys(known for known, _ in _paths(root)))
+    near = (
+        [known for known in paths if known.rpartition(".")[2] == name]
+        or [".".join([*parents, field]) for field in get_close_matches(name, fields, n=1)]
+        or get_close_matches(path, paths, n=1, cutoff=0.85)
+    )
+    return f"did you mean {' or '.join(near)}?" if near else f"there is {', '.join(fields)}"
 
 
 def unknown_field(override: Override, root: type[Config]) -> OverrideError:
-    """The error for a path that no variant has, with near matches at the part that is wrong."""
-    classes, parents = [root], list[str]()
-    for part in override.parts:
-        fields = [field for cls in classes if (field := _field(cls, part)) is not None]
-        if not fields:
-            break
-        declared: Any = optional_of(fields[0].type) or fields[0].type
-        is_config = isinstance(declared, type) and issubclass(declared, Config)
-        if not is_config:
-            return OverrideError(f"{override.path}: {'.'.join([*parents, part])} is a single value without fields")
-        classes = [*variants(declared).values()] if is_family(declared) else [declared]
-        parents.append(part)
-    names = dict.fromkeys(".".join([*parents, field.name]) for cls in classes for field in attrs.fields(cls))
-    near = get_close_matches(".".join([*parents, override.parts[len(parents)]]), names, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"there is {', '.join(names)}"
-    return OverrideError(f"{override.path}: no such field; {hint}")
+    """The error for a path that no variant has."""
+    return OverrideError(f"{override.path}: no such field; {_near(override.path, root, root)}")
 
 
-def _undecided(override: Override, path: str, part: str, family: type[Config]) -> OverrideError:
-    """The error for a field of an optional variant that isn't set."""
-    if remedies := [Override(path, tag) for tag, cls in variants(family).items() if _field(cls, part)]:
-        tags = ", ".join(remedy.text for remedy in remedies)
-        return _OtherVariantError(f"{override.path}: {path} is none; choose one of {tags}", remedies)
-    fields = dict.fromkeys(field.name for cls in variants(family).values() for field in attrs.fields(cls))
-    near = get_close_matches(part, fields, n=1)
-    hint = f"; did you mean {path}.{near[0]}?" if near else ""
-    return OverrideError(f"{override.path}: no {path} has such a field{hint}")
-
-
-def _with_the_field(root: type[Config], prefix: str, part: str) -> list[Override]:
-    """The overrides that select a variant with the field `part` at `prefix`."""
-    tags = dict.fromkeys(tag for path, tag in _paths(root) if path == f"{prefix}{part}" and tag)
-    return [Override(prefix[:-1], tag) for tag in tags]
-
-
-def _explained(error: ConfigError, overrides: list[Override], root: type[Config]) -> OverrideError:
+def _explained(error: ConfigError, overrides: list[Override]) -> OverrideError:
     """The error of the changed configuration, each problem with the override that caused it."""
     given = {override.path: override.text for override in overrides}
     lines = []
     for path, complaint in error.problems:
         causes = [p for p in given if path == p or path.startswith(p + ".") or (path and p.startswith(path + "."))]
         cause = ", ".join(shortened(printable(f"{p}={given[p]}")) for p in causes or given)
-        off = _switched_off(path, root) if given.get(path) in ("0", "0.0") else None
-        none = f"; to turn it off: {off}=none" if off else ""
-        lines.append(f"{path or cause}: {complaint} (from {cause}){none}")
+        lines.append(f"{path or cause}: {complaint} (from {cause})")
     missing = [path for path, complaint in error.problems if "but missing" in complaint]
     hints = [Hint(f"add {them(len(missing))}", adds=" ".join(f"{path}=…" for path in missing))] if missing else []
     return OverrideError("; ".join(lines), *hints)
-
-
-def _switched_off(path: str, root: type[Config]) -> str | None:
-    """The optional part of the path that 0 was probably meant to turn off."""
-    found: str | None = None
-    parts, classes = path.split("."), [root]
-    for depth, part in enumerate(parts):
-        field = next((field for cls in classes if (field := _field(cls, part))), None)
-        if field is None:
-            return None
-        declared: Any = optional_of(field.type) or field.type
-        if declared is not field.type:
-            found = ".".join(parts[: depth + 1])
-        if depth == len(parts) - 1 and found != path and not field.metadata.get("none_at_zero"):
-            return None
-        is_config = isinstance(declared, type) and issubclass(declared, Config)
-        classes = [*variants(declared).values()] if is_family(declared) else [declared] if is_config else []
-    return found

@@ -27,9 +27,6 @@ OUTSIDE_IDENTITY_AT_DEFAULT = {"outside_identity_at_default": True}
 """Metadata of a field that is newer than its class, and whose default reproduces the earlier behaviour: the default is
 left out of the identity, so that earlier experiments keep theirs, and with it the hashes in their checkpoints."""
 
-NONE_AT_ZERO = {"none_at_zero": True}
-"""Metadata of a count where 0 would mean to turn off the part that has the field."""
-
 _families: "dict[type[Config], dict[str, type[Config]]]" = {}
 _tags: "dict[type[Config], str]" = {}
 
@@ -42,7 +39,7 @@ class Config:
         record(self)
 
     def _repr_html_(self) -> str:
-        from ncsnx.notebooks.display import heading, html_table
+        from ncsnx.notebooks import heading, html_table
 
         known = remembered_origins(self)
         given = PYTHON if known else ""

@@ -1,6 +1,8 @@
 """All console output: messages to standard error and log.txt, data to standard output."""
 
 import contextlib
+import errno
+import io
 import json
 import math
 import os
@@ -10,11 +12,10 @@ from collections import deque
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import IntEnum
+from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import IO, TYPE_CHECKING, Literal, TextIO, cast
 
-from ncsnx.console.streams import Outlet, takes_no_more
-from ncsnx.console.text import UNSAFE, visible
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.ranks.rank_group import ALONE, RANK_LOGS, RankGroup
@@ -22,18 +23,9 @@ from ncsnx.storage import atomic
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
 
 Level = Literal["detail", "info", "warning", "error"]
-
-
-class LiveViews(Protocol):
-    """A live area, on a terminal or in a notebook."""
-
-    def add_task(self, description: str, *, total: int, view: Any) -> Any:
-        """Adds a view below the others; returns its number."""
-
-    def remove_task(self, number: Any, /) -> None:
-        """Removes the view of that number."""
 
 
 class Verbosity(IntEnum):
@@ -59,6 +51,101 @@ _TEXT_STYLES: Mapping[Level, str] = {"detail": "dim", "info": "", "warning": "",
 _EARLY_MESSAGES_KEPT = 1_000  # messages from before the run folder, and so log.txt, exists
 
 
+# C0 and C1 controls, line and paragraph separators, bidirectional marks and overrides, lone surrogates, and invisible
+# characters: zero-width spaces, invisible operators, fillers, tags. These move the cursor, start a line, reorder their
+# neighbours, can't be encoded, or make two names look the same. Joiners and variation selectors stay, since scripts
+# and emoji need them.
+UNSAFE = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
+    r"\u3164\ufeff\uffa0\ufff0-\ufffb\ud800-\udfff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e007f]"
+)
+
+
+def visible(text: str, keep: str = "") -> str:
+    r"""Text with unsafe characters as readable escapes (``\x1b``, ``\n``), except those in `keep`.
+
+    Names of runs, files and experiments may come from other people, so they pass through here before they reach a
+    terminal or a log.
+    """
+
+    def escape(match: re.Match[str]) -> str:
+        character = match[0]
+        return character if character in keep else character.encode("unicode_escape").decode("ascii")
+
+    return UNSAFE.sub(escape, text)
+
+
+# EPIPE: `| head -1` has finished. EIO: the terminal of a background job was closed.
+_READER_HAS_LEFT = (errno.EPIPE, errno.EIO)
+
+
+def takes_no_more(error: OSError) -> str:
+    """The message for standard output on a full disk."""
+    return f"cannot write to standard output ({error.strerror}); free space and run again"
+
+
+class Outlet(io.TextIOBase):
+    """Standard output or standard error, as it was when this object was created.
+
+    Once its reader is gone, output is dropped without an error, so that a run outlives its terminal. Characters that
+    the stream's encoding lacks become backslash escapes.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        """stream: None in a process that was started with the descriptor closed."""
+        self._stream = stream
+        self.is_terminal = stream is not None and stream.isatty()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # typeshed declares a plain attribute
+        """The stream's encoding in lower case."""
+        return (getattr(self._stream, "encoding", None) or "utf-8").lower()
+
+    @property
+    def is_utf8(self) -> bool:
+        """Whether the encoding is UTF-8, which has every character."""
+        return self.encoding.replace("-", "").replace("_", "") == "utf8"
+
+    def isatty(self) -> bool:
+        """Whether the stream is a terminal according to the operating system."""
+        return self.is_terminal
+
+    def fileno(self) -> int:
+        """The stream's file descriptor. Raises io.UnsupportedOperation if it has none."""
+        if self._stream is None:
+            raise io.UnsupportedOperation("fileno")
+        return self._stream.fileno()
+
+    def write(self, text: str) -> int:
+        """Writes and flushes `text`; returns its length. Raises OSError, except if the reader is gone."""
+        if self._stream is not None:
+            try:
+                self._stream.write(self._encodable(text))
+                self._stream.flush()
+            except OSError as error:
+                self._abandon()
+                if error.errno not in _READER_HAS_LEFT:
+                    raise
+        return len(text)
+
+    def _encodable(self, text: str) -> str:
+        try:
+            text.encode(self.encoding)
+        except UnicodeEncodeError:
+            return text.encode(self.encoding, "backslashreplace").decode(self.encoding)
+        return text
+
+    def _abandon(self) -> None:
+        # At exit the interpreter flushes the buffer, which would report the same error again.
+        with contextlib.suppress(OSError, ValueError):
+            null = os.open(os.devnull, os.O_WRONLY)
+            try:
+                os.dup2(null, self.fileno())
+            finally:
+                os.close(null)
+        self._stream = None
+
+
 class Messages:
     """Writes messages to standard error and, at every verbosity, to log.txt; writes data to standard output.
 
@@ -70,7 +157,7 @@ class Messages:
         self.verbosity = verbosity
         self.stdout = Outlet(sys.stdout)
         self.stderr = Outlet(sys.stderr)
-        self.live: LiveViews | None = None  # the live area at the bottom of the terminal
+        self.live: Progress | None = None  # bars at the bottom of the terminal
         self.in_notebook = False
         self._console: Console | None = None
         self._log_file: Path | None = None
@@ -91,7 +178,9 @@ class Messages:
 
     @property
     def can_redraw(self) -> bool:
-        """Whether standard error is a terminal that can redraw lines."""
+        """Whether bars can be drawn: on a terminal that can redraw lines, or in a notebook with ipywidgets."""
+        if self.in_notebook:
+            return find_spec("ipywidgets") is not None
         is_dumb = os.environ.get("TERM", "").lower() in ("", "dumb", "unknown")
         return self.stderr.is_terminal and self.stderr.is_utf8 and not is_dumb
 
@@ -151,18 +240,17 @@ class Messages:
             self._write_data(shown + "\n")
 
     def json(self, value: object) -> None:
-        """Writes `value` to standard output as indented JSON in UTF-8, its keys in the given order.
+        """Writes `value` to standard output as indented JSON in ASCII, its keys in the given order.
 
         NaN and infinity become null. Raises NcsnxError if standard output can't be written (a full disk), TypeError
         for values that JSON can't express.
         """
-        text = json.dumps(_without_non_finite(value), indent=2, ensure_ascii=not self.stdout.is_utf8, allow_nan=False)
-        self._write_data(UNSAFE.sub(_json_escape, text) + "\n")
+        self._write_data(json.dumps(_without_non_finite(value), indent=2, allow_nan=False) + "\n")
 
     def console(self) -> "Console":
         """The rich console on standard error, shared so that messages appear above the live area."""
         if self._console is None:
-            self._console = rich_console(self.stderr)
+            self._console = rich_console(self.stderr, in_notebook=self.in_notebook)
         return self._console
 
     def _say(self, level: Level, text: str) -> None:
@@ -204,7 +292,7 @@ class Messages:
             raise NcsnxError(takes_no_more(error)) from error
 
 
-def rich_console(outlet: Outlet) -> "Console":
+def rich_console(outlet: Outlet, *, in_notebook: bool = False) -> "Console":
     """A rich console on `outlet`. Only the operating system decides whether it is a terminal.
 
     FORCE_COLOR and similar variables have no effect; NO_COLOR gives plain text.
@@ -215,7 +303,7 @@ def rich_console(outlet: Outlet) -> "Console":
         file=cast("IO[str]", outlet),
         force_terminal=outlet.is_terminal,
         force_interactive=outlet.is_terminal,
-        force_jupyter=False,
+        force_jupyter=in_notebook,
         color_system=None if os.environ.get("NO_COLOR") or not outlet.is_terminal else "auto",
         markup=False,
         emoji=False,
@@ -225,14 +313,6 @@ def rich_console(outlet: Outlet) -> "Console":
 
 def _inert(text: str) -> str:
     return visible(text, keep="\n").replace("\n", "\n  ")
-
-
-def _json_escape(match: re.Match[str]) -> str:
-    # Line breaks between values are layout; within strings they are already escaped.
-    if match[0] == "\n":
-        return match[0]
-    units = match[0].encode("utf-16-be", "surrogatepass").hex()  # JSON escapes UTF-16 code units
-    return "".join(f"\\u{units[start : start + 4]}" for start in range(0, len(units), 4))
 
 
 def _without_non_finite(value: object) -> object:

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 import attrs
 
-from ncsnx.console.messages import Messages, rich_console
-from ncsnx.console.text import visible
+from ncsnx.console.messages import Messages, rich_console, visible
 from ncsnx.quantities import counted
 
 if TYPE_CHECKING:
@@ -14,8 +13,6 @@ if TYPE_CHECKING:
 
 _GAP = 2
 """Spaces between two columns."""
-_LEAST_FOLDED = 16
-"""Width down to which a column is folded before the next one is."""
 
 
 @attrs.frozen
@@ -31,10 +28,9 @@ class Column:
 def table(messages: Messages, columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:
     """Writes a table to standard output; control characters in cells are escaped.
 
-    On a terminal that is too narrow, columns are left out in their order; then the widest ones are folded, and none is
-    cut. Elsewhere each row is one line with two or more spaces between
-    cells, without box drawing or escape codes. Raises ValueError unless every row has as many cells as there are
-    columns, NcsnxError if standard output can't be written (a full disk).
+    On a terminal that is too narrow, columns are left out in their order, and the rest is folded. Elsewhere each row is
+    one line with two or more spaces between cells, without box drawing or escape codes. Raises ValueError unless every
+    row has as many cells as there are columns, NcsnxError if standard output can't be written (a full disk).
     """
     titles = [visible(column.title) for column in columns]
     cells = [[visible(cell) for cell in row] for row in rows]
@@ -70,36 +66,14 @@ def _drawn(columns: Sequence[Column], titles: Sequence[str], cells: Sequence[Seq
     from rich.text import Text
 
     widths = [max(map(cell_len, column)) for column in zip(titles, *cells, strict=True)]
-    shown = _fitting(columns, widths, width)
-    folded = _folded(shown, widths, width)
+    shown = list(range(len(columns)))
+    for index in sorted(shown, key=lambda index: columns[index].left_out):
+        needed = sum(widths[one] for one in shown) + _GAP * (len(shown) - 1)
+        if columns[index].left_out and needed > width:
+            shown.remove(index)
     drawn = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
     for index in shown:
-        drawn.add_column(
-            Text(titles[index]), justify=columns[index].align, overflow="fold", no_wrap=index not in folded
-        )
+        drawn.add_column(Text(titles[index]), justify=columns[index].align, overflow="fold")
     for row in cells:
         drawn.add_row(*(Text(row[index]) for index in shown))
     return drawn
-
-
-def _fitting(columns: Sequence[Column], widths: Sequence[int], width: int) -> list[int]:
-    """The columns that a terminal has room for, and those that are never left out."""
-    shown = list(range(len(columns)))
-    for index in sorted(shown, key=lambda index: columns[index].left_out):
-        if columns[index].left_out and _total(shown, widths) > width:
-            shown.remove(index)
-    return shown
-
-
-def _folded(shown: Sequence[int], widths: Sequence[int], width: int) -> set[int]:
-    """The columns that are folded so that the others can stay whole: the widest ones."""
-    folded, missing = set[int](), _total(shown, widths) - width
-    for index in sorted(shown, key=lambda index: -widths[index]):
-        if missing > 0 and widths[index] > _LEAST_FOLDED:
-            folded.add(index)
-            missing -= widths[index] - _LEAST_FOLDED
-    return folded
-
-
-def _total(shown: Sequence[int], widths: Sequence[int]) -> int:
-    return sum(widths[index] for index in shown) + _GAP * (len(shown) - 1)

@@ -1,29 +1,75 @@
 """View of a training run: a live block on a terminal, lines for a batch log elsewhere."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from ncsnx.console.memory import resident_bytes
-from ncsnx.console.messages import Messages
-from ncsnx.console.pace import Clock, TrainingPace
-from ncsnx.console.progress import LINE_INTERVAL_S, displayed
-from ncsnx.console.sparkline import Course, sparkline
-from ncsnx.console.text import rate, visible
-from ncsnx.console.view import Line, View
+from ncsnx.console.messages import Messages, visible
+from ncsnx.console.progress import LINE_INTERVAL_S, Line, View, displayed
 from ncsnx.quantities import byte_size, counted, duration, number
-from ncsnx.training.observer import Pause, TrainingObserver
+from ncsnx.training.observer import TRAINING, Pause, TrainingObserver
 
 if TYPE_CHECKING:
     from ncsnx.runs.exported import Weights
 
-_SPARKLINE_WIDTH = 40
 _LABEL_WIDTH = 16
 _WEIGHTS = {"raw": "raw", "ema": "EMA"}
 """Names of weights beside their loss, since the training loss of the raw weights can't be compared with the others."""
+
+
+class TrainingPace:
+    """Speed of training steps without pauses, and an estimate of the time left with them."""
+
+    def __init__(self, step: int, total: int, pauses: Sequence[Pause], clock: Callable[[], float]) -> None:
+        self._step, self._total, self._clock = step, total, clock
+        self._pauses = {pause.phase: pause for pause in pauses}
+        self._trained_s = 0.0  # in earlier phases of training
+        self._phase, self._since_s = "", clock()
+        self._costs_s: dict[str, float] = {}
+        self._marks = deque[tuple[float, int]](maxlen=600)  # (time in training, step), at most ten a second
+
+    def phase(self, name: str) -> None:
+        """Notes the phase that begins now: training, a pause, or another one, which is ignored."""
+        now_s = self._clock()
+        if self._phase == TRAINING:
+            self._trained_s += now_s - self._since_s
+        elif self._phase in self._pauses:
+            self._costs_s[self._phase] = now_s - self._since_s  # the latest, since the first may include compilation
+        self._phase, self._since_s = name, now_s
+
+    def step(self, step: int) -> None:
+        """Notes that `step` is done. The time of the first step is ignored, since it loads and compiles."""
+        self._step = step
+        trained_s = self._trained_s + self._clock() - self._since_s
+        if not self._marks or trained_s >= self._marks[-1][0] + 0.1:
+            self._marks.append((trained_s, step))
+
+    def steps_per_second(self) -> float | None:
+        """Speed over the last minute of training; None before the second mark."""
+        if len(self._marks) < 2:
+            return None
+        (first_s, first), (last_s, last) = self._marks[0], self._marks[-1]
+        return (last - first) / (last_s - first_s)
+
+    def remaining_s(self) -> float | None:
+        """Estimated seconds until the end, all remaining pauses included, or None."""
+        if (speed := self.steps_per_second()) is None:
+            return None
+        seconds = (self._total - self._step) / speed
+        is_later = False
+        for pause in self._pauses.values():
+            cost_s = self._costs_s.get(pause.phase, pause.in_steps / speed)
+            # pauses that follow the current one after the same step are still to come
+            count = pause.count(self._step, self._total) + (is_later and pause.is_due(self._step, self._total))
+            seconds += count * cost_s
+            if pause.phase == self._phase:
+                seconds += max(cost_s - (self._clock() - self._since_s), 0.0)
+                is_later = True
+        return seconds or None
 
 
 class TrainingView(View, TrainingObserver):
@@ -42,17 +88,15 @@ class TrainingView(View, TrainingObserver):
         batch_size: int,
         folder: Path | None = None,
         pauses: Sequence[Pause] = (),
-        losses: Iterable[float] = (),
-        clock: Clock = time.monotonic,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """batch_size: images per optimizer step. folder: the run. losses: logged before this segment."""
+        """batch_size: images per optimizer step. folder: the run."""
         super().__init__(messages, "starting", total_steps, start_step)
         self._batch_size = batch_size
         self._folder = folder
         self._images = start_step * batch_size
         self._announced_phases: set[str] = set()
         self._loss: float | None = None
-        self._losses = Course(losses)
         self._device_memory_bytes: int | None = None
         self._held_out: tuple[int, float, str] | None = None
         self._checkpoint: tuple[int, Path] | None = None
@@ -119,7 +163,6 @@ class TrainingView(View, TrainingObserver):
         is_first = self._loss is None
         self.done = step
         self._loss = loss
-        self._losses.add(loss)
         self._device_memory_bytes = device_memory_bytes
         if is_first or self._clock() >= self._next_line_s:
             self._say_progress()
@@ -133,16 +176,15 @@ class TrainingView(View, TrainingObserver):
 
     def sampling(self, done: int, total: int, evaluations: int) -> None:
         self._sampling = (done, total, evaluations) if done < total else None
-        self._pace.progress(done, total)
         if self._clock() >= self._next_line_s:
             self._say_progress()
 
     def left_s(self) -> float | None:
         return None if self._is_over else self._pace.remaining_s()
 
-    def above(self, width: int, room: int) -> Sequence[Line]:
+    def above(self, room: int) -> Sequence[Line]:
         """Labels and values, for all values known so far."""
-        return [((f"{label:<{_LABEL_WIDTH}}", "dim"), value) for label, value in self._rows(width - _LABEL_WIDTH)]
+        return [(f"{label:<{_LABEL_WIDTH}}{value}", "") for label, value in self._rows()]
 
     def _close(self) -> None:
         self._is_over = True  # the last drawing shows no time left
@@ -157,14 +199,12 @@ class TrainingView(View, TrainingObserver):
         else:
             words += self._losses_in_words()
             if (speed := self._speed()) is not None:
-                words.append(f"{rate(speed)} images/s")
+                words.append(f"{number(speed)} images/s")
         self._say("  ".join(filter(None, [*words, left])))
 
     def _sampling_in_words(self, sampling: tuple[int, int, int]) -> str:
         done, total, evaluations = sampling
-        words = f"{done:,}/{total:,}, {counted(evaluations, 'evaluation')}"
-        left_s = self._pace.phase_remaining_s()
-        return words if left_s is None else f"{words}, {duration(left_s)} left"
+        return f"{done:,}/{total:,}, {counted(evaluations, 'evaluation')}"
 
     def _losses_in_words(self) -> list[str]:
         losses = [] if self._loss is None else [f"loss {number(self._loss)} ({_WEIGHTS['raw']})"]
@@ -178,29 +218,24 @@ class TrainingView(View, TrainingObserver):
         steps_per_second = self._pace.steps_per_second()
         return None if steps_per_second is None else steps_per_second * self._batch_size
 
-    def _rows(self, width: int) -> list[tuple[str, str]]:
+    def _rows(self) -> list[tuple[str, str]]:
         rows: list[tuple[str, str]] = []
         # Each is read once, since the training thread may replace it meanwhile.
         loss, held_out = self._loss, self._held_out
         checkpoint, sampling = self._checkpoint, self._sampling
         if loss is not None:
-            course = sparkline(self._losses.means(), min(_SPARKLINE_WIDTH, width - 10))
-            rows.append((f"loss ({_WEIGHTS['raw']})", f"{number(loss):<9} {course}"))
+            rows.append((f"loss ({_WEIGHTS['raw']})", number(loss)))
         if held_out is not None:
             step, loss, weights = held_out
             rows.append((f"held-out ({weights})", f"{number(loss):<9} at step {step:,}"))
         if (speed := self._speed()) is not None:
-            rows.append(("speed", f"{rate(speed)} images/s, {counted(self._images, 'image')} so far"))
+            rows.append(("speed", f"{number(speed)} images/s, {counted(self._images, 'image')} so far"))
         if sampling is not None:
             rows.append(("sampling", self._sampling_in_words(sampling)))
         if checkpoint is not None:
             rows.append(("checkpoint", f"step {checkpoint[0]:,} in {visible(checkpoint[1].name)}"))
-        rows.append(("memory", self._memory_in_words()))
+        if (memory := self._device_memory_bytes) is not None:
+            rows.append(("device memory", byte_size(memory)))
         if self._folder is not None:
             rows.append(("files", visible(str(self._folder))))
         return rows
-
-    def _memory_in_words(self) -> str:
-        device = self._device_memory_bytes
-        main = byte_size(resident_bytes())
-        return main if device is None else f"{main}, {byte_size(device)} on the device"

@@ -19,15 +19,14 @@ if TYPE_CHECKING:
 
 def work_of(messages: "Messages", stop: "StopRequest | None" = None) -> "Work":
     """The Work of a long job: progress and messages on the console, and its stop."""
-    from ncsnx.console.progress import progress
-    from ncsnx.console.sweeps.sweep import sweep_view
+    from ncsnx.console.progress import progress, rows_view
     from ncsnx.console.tables import Column
     from ncsnx.work import SILENT, RowView, Work
 
     ranks = messages.ranks
 
     def rows(titles: Sequence[str], *, total: int, units: int) -> AbstractContextManager[RowView]:
-        return sweep_view(messages, columns=[Column(title, "right") for title in titles], total=total, units=units)
+        return rows_view(messages, columns=[Column(title, "right") for title in titles], total=total, units=units)
 
     return Work(
         progress=partial(progress, messages),

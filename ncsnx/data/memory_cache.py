@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ncsnx.data.dataset import Dataset, InMemory, StoredImages
-from ncsnx.data.packed.packed_file import PackedImages
 from ncsnx.data.prefetch import to_device
+from ncsnx.data.readers.packed import PackedImages
 from ncsnx.data.splits import Splits
 from ncsnx.storage.free_memory import SHARE, available_memory
 

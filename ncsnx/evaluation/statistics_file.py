@@ -13,7 +13,7 @@ from torch import Tensor
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import number
 from ncsnx.spelling import argument
-from ncsnx.storage.numpy_files import ExpectedArray, array_file_sha256, read_arrays, require_arrays
+from ncsnx.storage.array_files import ExpectedArray, array_file_sha256, read_arrays, require_arrays
 
 SUFFIX = ".npz"
 _HOW = "save it with numpy.savez(FILE, mu=…, sigma=…)"

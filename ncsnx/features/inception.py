@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ncsnx.config.feature_networks import Inception
-from ncsnx.data.download.transfer import DownloadError, download
+from ncsnx.data.download import DownloadError, download
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.features.feature_network import Extracted
 from ncsnx.features.naming import INCEPTION, distance_name

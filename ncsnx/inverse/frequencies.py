@@ -1,4 +1,4 @@
-"""Measured frequencies (magnetic resonance) in a .npz, HDF5 or MATLAB file."""
+"""Measured frequencies (magnetic resonance) in a .npz, HDF5 or MATLAB 7.3 file."""
 
 import math
 from functools import cache
@@ -14,8 +14,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.inverse.kspace_order import in_fft_order, known_frequencies, measured_frequencies, size_advice
 from ncsnx.inverse.value_ranges import OwnRange, ValueRange
 from ncsnx.quantities import number
-from ncsnx.storage.array_formats.named_arrays import open_array_file, read_named_arrays
-from ncsnx.storage.numpy_files import COMPLEX, REAL, ExpectedArray
+from ncsnx.storage.array_files import COMPLEX, REAL, ExpectedArray, open_array_file, read_arrays
 from ncsnx.storage.process import in_utf8
 
 _SAVED = "save it with numpy.savez(FILE, kspace=…, mask=…)"
@@ -69,7 +68,7 @@ def read_frequencies(
         ),
         "range": RANGE,
     }
-    arrays = read_named_arrays(path, expected, _SAVED)
+    arrays = read_arrays(path, expected, _SAVED)
     kspace, mask = in_fft_order(arrays["kspace"], arrays["mask"], centred, name)
     known = known_frequencies(mask, name)
     black, white = _range(name, arrays["range"]) if "range" in arrays else values()

@@ -17,7 +17,7 @@ from ncsnx.config.image_sizes import size_of_sides
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.inverse.maps.finite_values import non_finite_in_words
 from ncsnx.spelling import argument
-from ncsnx.storage.array_formats.array_file import ArrayFile
+from ncsnx.storage.array_files import ArrayFile
 
 _SHARE = 8
 """One part in this many of the frequencies, on each side, is compared around both places."""

@@ -1,4 +1,4 @@
-"""Measurements in a .npz, HDF5 or MATLAB file, recognized by its arrays.
+"""Measurements in a .npz, HDF5 or MATLAB 7.3 file, recognized by its arrays.
 
 | arrays | measurement |
 |---|---|
@@ -35,8 +35,7 @@ from ncsnx.inverse.tasks import reconstruct
 from ncsnx.inverse.value_ranges import ValueRange
 from ncsnx.quantities import counted, number
 from ncsnx.spelling import argument, parameter
-from ncsnx.storage.array_formats.named_arrays import open_array_file, read_named_arrays
-from ncsnx.storage.numpy_files import COMPLEX, REAL, ExpectedArray
+from ncsnx.storage.array_files import COMPLEX, REAL, ExpectedArray, open_array_file, read_arrays
 from ncsnx.storage.process import in_utf8
 
 ESTIMATE = "estimate"
@@ -78,7 +77,7 @@ def read_measured(
         raise UsageError(f"{parameter('centred')} goes with frequencies (kspace), found {', '.join(names)}")
     if maps is not None and "kspace" not in names:
         raise UsageError(f"{parameter('maps')} goes with measurements by coils (kspace), found {', '.join(names)}")
-    arrays = read_named_arrays(path, {**expected, "range": RANGE}, f"save it with {how}")
+    arrays = read_arrays(path, {**expected, "range": RANGE}, f"save it with {how}")
     if maps not in (None, ESTIMATE):
         arrays["maps"] = _maps_in(Path(maps), shape)
     elif maps == ESTIMATE:

@@ -20,7 +20,7 @@ from ncsnx.inverse.value_ranges import OwnRange, ValueRange, unit_range
 from ncsnx.quantities import counted
 from ncsnx.spelling import argument
 from ncsnx.storage import reading
-from ncsnx.storage.numpy_files import COMPLEX, NPY_MAGIC, REAL, ArrayHeader, NumpyFile
+from ncsnx.storage.array_files import COMPLEX, NPY_MAGIC, REAL, ArrayHeader, open_array_file
 from ncsnx.storage.process import in_utf8
 
 NUMBERS = ".npy"
@@ -235,7 +235,7 @@ def _stacked(path: Path, channels: int, size: _Size) -> int | None:
 
     Raises NcsnxError for a stack of another size.
     """
-    file = NumpyFile.open(path)
+    file = open_array_file(path)
     if file.names is not None:
         return None
     header = file.header()
@@ -256,7 +256,7 @@ def _of_numbers(path: Path, channels: int, size: _Size, own: OwnRange, place: in
     place: index of the picture in a stack; None: the file is one picture. Complex numbers become the channels real and
     imaginary part.
     """
-    name, form, file = in_utf8(path), _form(channels, own), NumpyFile.open(path)
+    name, form, file = in_utf8(path), _form(channels, own), open_array_file(path)
     if file.names is not None:
         raise NcsnxError(f"{name}: expected a {NUMBERS} of {form} numbers, found a .npz; save it with numpy.save")
     header = file.header()
@@ -268,7 +268,7 @@ def _of_numbers(path: Path, channels: int, size: _Size, own: OwnRange, place: in
         real = ", since the model's data is real" if header.dtype.kind in COMPLEX and not own.is_complex else ""
         raise NcsnxError(f"{name}: expected {size.what} as {form} numbers{real}, found {found}")
     size.require(name, *shape[:2])
-    values = file.read() if place is None else np.array(file.mapped()[place])
+    values = file.read() if place is None else np.array(file.mapped()[(place,)])
     with np.errstate(all="ignore"):  # overflow gives infinity, which is refused below
         wide = values.astype(np.complex128 if header.dtype.kind in COMPLEX else np.float64)
     numbers = as_channels(torch.from_numpy(wide).reshape(1, *shape[:2], -1).permute(0, 3, 1, 2))[0]

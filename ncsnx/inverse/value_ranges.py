@@ -8,8 +8,8 @@ from typing import Self
 import attrs
 
 from ncsnx.config.data_sets import Arrays, Data, Packed, Volumes
-from ncsnx.data.packed.packed_file import PackedFile
 from ncsnx.data.places import data_folder, own_path, require_own
+from ncsnx.data.readers.packed import PackedFolder
 from ncsnx.data.transforms import scale_of
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.runs.model_source import Source
@@ -46,9 +46,9 @@ class OwnRange:
 def value_range(data: Data, folder: Path | str | None = None, source: Source | None = None) -> tuple[float, float]:
     """The values of black and white in a model's data; of unbounded data 0 and the scale.
 
-    Arrays and volumes declare them, packed files contain them, and all other data have 0 and 1. folder: the data
-    folder; default: NCSNX_DATA, else ./data. source: the run or exported model; a packed file must be the one it was
-    trained on. Raises NcsnxError for a packed file that is missing or another one, and for an unknown scale.
+    Arrays and volumes declare them, packed data sets contain them, and all other data have 0 and 1. folder: the data
+    folder; default: NCSNX_DATA, else ./data. source: the run or exported model; a packed data set must be the one that
+    it was trained on. Raises NcsnxError for a packed data set that is missing or another one, and for an unknown scale.
     """
     if not data.is_bounded:
         return 0.0, scale_of(data)
@@ -57,14 +57,14 @@ def value_range(data: Data, folder: Path | str | None = None, source: Source | N
     if not isinstance(data, Packed):
         return unit_range()
     try:
-        header = _packed(data, data_folder(None if folder is None else Path(folder)), source).header
+        record = _packed(data, data_folder(None if folder is None else Path(folder)), source).record
     except NcsnxError as error:
         raise NcsnxError(
             f"the values of black and white are in the packed data set, which cannot be used: {error.message}",
             Hint("say where it is", adds=argument("data", A_DIR)),
             Hint("or add the two values to a .npz as the array range, or give pictures as PNGs"),
         ) from error
-    return header.low, header.high
+    return record.low, record.high
 
 
 def range_of(data: Data, folder: Path | None, source: Source) -> OwnRange:
@@ -72,11 +72,11 @@ def range_of(data: Data, folder: Path | None, source: Source) -> OwnRange:
     return OwnRange(cache(lambda: value_range(data, folder, source)), data.is_bounded, data.is_complex)
 
 
-def _packed(data: Packed, folder: Path, source: Source | None) -> PackedFile:
+def _packed(data: Packed, folder: Path, source: Source | None) -> PackedFolder:
     fingerprint = None if source is None else source.data_fingerprint()
     if source is not None:
         require_own(data, fingerprint, source.path)
-    file = PackedFile.open(own_path(data.path, folder))
+    file = PackedFolder.open(own_path(data.path, folder))
     if fingerprint not in (None, file.fingerprint):
-        raise NcsnxError(f"{file.path} is not the file that the model was trained on")
+        raise NcsnxError(f"{file.path} is not the data set that the model was trained on")
     return file

@@ -165,7 +165,7 @@ def seen_truths(task: Task, job: RestorationJob, work: Work) -> list[str]:
 
 
 def own_values(data: Data, values: ValueRange, warn: Callable[[str], object]) -> OwnValues:
-    """The data's own values; 0 to 1, with a warning, if they are bounded and can't be known without a packed file.
+    """The data's own values; 0 to 1, with a warning, if they are bounded and can't be known without a packed data set.
 
     Raises NcsnxError for unbounded data whose values aren't known.
     """

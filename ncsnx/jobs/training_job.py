@@ -1,6 +1,6 @@
 """A training as a job: what is trained, how and where, what its caller shows, and its result. Imports no torch."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import attrs
 
 from ncsnx.config.experiment import Experiment
-from ncsnx.notebooks.display import facts, heading
+from ncsnx.notebooks import facts, heading
 from ncsnx.quantities import number
 from ncsnx.ranks.rank_group import RankGroup
 from ncsnx.runs.folder import Run, open_run
@@ -110,9 +110,8 @@ class TrainingViewer(Protocol):
         batch_size: int,
         folder: Path | None = None,
         pauses: Sequence[Pause] = (),
-        losses: Iterable[float] = (),
     ) -> AbstractContextManager[TrainingDisplay]:
-        """batch_size: images per optimizer step. folder: the run. losses: logged before this segment."""
+        """batch_size: images per optimizer step. folder: the run."""
 
 
 @attrs.frozen(kw_only=True)

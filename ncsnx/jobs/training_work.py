@@ -1,6 +1,5 @@
 """The work of a training job: chooses the execution, opens the data, and trains or resumes the run."""
 
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
@@ -32,7 +31,7 @@ from ncsnx.runs.writer_lock import writer_lock
 from ncsnx.runtime import Runtime, device_name
 from ncsnx.stopping import StopRequest
 from ncsnx.tracking.choosing import record_trackers
-from ncsnx.tracking.tracked_training import tracked
+from ncsnx.tracking.sending import tracked
 from ncsnx.training.files.recording import TENSORBOARD_HINT, has_tensorboard
 from ncsnx.training.loop import train_steps
 from ncsnx.training.observer import TrainingObserver
@@ -136,7 +135,6 @@ class _Training:
                 batch_size=self.state.experiment.batch_size,
                 folder=run.path,
                 pauses=pauses_of(self.state.experiment, held_out=len(self.splits.held_out) > 0),
-                losses=_logged_losses(run, start_step),
             )
             with view as display:
                 display.start(self._facts())
@@ -151,8 +149,9 @@ class _Training:
                     display.finish("ended")  # the caller gives the reason
                     raise
                 display.finish()
-        losses = _logged_losses(run, self.state.step)
-        return TrainingResult(run=run, start_step=start_step, step=self.state.step, loss=losses[-1] if losses else None)
+        records = MetricsLog(run).read()
+        loss = next((record["loss"] for record in reversed(records) if isinstance(record.get("loss"), float)), None)
+        return TrainingResult(run=run, start_step=start_step, step=self.state.step, loss=loss)
 
     @contextmanager
     def _followed(self, observer: TrainingObserver) -> Iterator[TrainingObserver]:
@@ -161,7 +160,9 @@ class _Training:
         record_trackers(self.run, trackers)
         with ExitStack() as following:
             if trackers:
-                observer = following.enter_context(tracked(self.run, observer, trackers, lambda: self.stop.requested))
+                following.enter_context(
+                    tracked(self.run, trackers, observer.warning, observer.note, lambda: self.stop.requested)
+                )
             if options.report:
                 observer = following.enter_context(renewed_report(self.run, observer))
             yield observer
@@ -220,10 +221,3 @@ class _Training:
 def _values_in_words(experiment: Experiment) -> str:
     """How unbounded values reach the network, and how pictures show them."""
     return f"unbounded, in units of {scale_of(experiment.data):g}; pictures show {window_of(experiment.data)}"
-
-
-def _logged_losses(run: Run, step: int) -> list[float]:
-    """The training losses logged up to a step; NaN for values that aren't numbers."""
-    records = [record for record in MetricsLog(run).read() if isinstance(record.get("step"), int)]
-    losses = [record["loss"] for record in records if "loss" in record and record["step"] <= step]
-    return [loss if isinstance(loss, float) else math.nan for loss in losses]

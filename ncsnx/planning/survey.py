@@ -15,7 +15,6 @@ from ncsnx.config.schedule import Geometric
 from ncsnx.config.variants import tag_of
 from ncsnx.data import DataMissingError, Dataset, open_data
 from ncsnx.data.magnitudes import measured_data
-from ncsnx.data.pictures.unread import Unread
 from ncsnx.data.readers.own_images import PictureFiles, unread_by
 from ncsnx.data.splits import Magnitudes
 from ncsnx.errors import UsageError, require_between
@@ -49,7 +48,7 @@ class MeasuredData:
     """Names of the two training images that are farthest apart."""
     held_out: int
     """Number of held-out images."""
-    unread: tuple[Unread, ...] = ()
+    unread: str = ""
     """Files, pages and frames in a folder or zip that aren't read."""
     magnitudes: Magnitudes | None = None
     """Magnitudes of the training images; None as in `Splits`."""
@@ -162,7 +161,7 @@ def measure_data(data: Data, folder: Path, *, seed: int, work: Work) -> Measured
     splits = open_data(data, folder, work)
     distances = measure_distances(splits.train, data, seed=seed, work=work)
     first, second = (image_name(splits.train, number) for number in distances.pair)
-    unread = tuple(unread_by(data, folder, work)) if isinstance(data, Images) else ()
+    unread = unread_by(data, folder, work) if isinstance(data, Images) else ""
     return MeasuredData(
         distances=distances,
         names=(first, second),

@@ -148,7 +148,7 @@ def _about_data(data: Any, measured: MeasuredData) -> str:
         text += " A network can memorise so few: watch the held-out loss (`ncsnx loss`)."
     text += " random_flip=True doubles the training images, if mirror images are plausible."
     if measured.unread:
-        text += "\n".join(["\nNot read from the folder or zip:", *(f"- {kind}" for kind in measured.unread)])
+        text += f"\nIn the folder or zip, {measured.unread}."
     return text
 
 

@@ -20,11 +20,10 @@ from ncsnx.paths import exists, typed_name_or_path
 from ncsnx.ranks.rank_group import RANK_LOGS
 from ncsnx.runs.exported import Export, is_export
 from ncsnx.runs.hub import is_hub_address, parse_hub_address
-from ncsnx.runs.names import as_typed, check_file_name, check_run_name, near_matches
+from ncsnx.runs.names import as_typed, check_file_name, check_run_name, is_sweep_folder, near_matches
 from ncsnx.runs.names import runs_folder as default_folder
 from ncsnx.runs.origins import Origins
 from ncsnx.runs.plugins import Plugin, plugin_hints, plugins_of
-from ncsnx.runs.records.sweep_folder import is_sweep_folder
 from ncsnx.spelling import A_NAME, argument
 from ncsnx.storage import atomic
 from ncsnx.storage.documents.document import document, document_bytes

@@ -48,16 +48,13 @@ class MetricsLog:
         atomic.write_bytes(path, b"".join(kept))
 
 
-def series_of(record: Mapping[str, Any], averaged: str) -> dict[str, float]:
-    """The numbers of a record by series, as TensorBoard and trackers name them; without null, and what is no number.
-
-    averaged: the weights of held-out losses in records that don't say ('ema' or 'raw'), which earlier versions wrote.
-    """
+def series_of(record: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a record by series, as TensorBoard and trackers name them; without null, and what is no number."""
     series: dict[str, Any] = {}
     if "loss" in record:
         series = {f"loss/training_{record.get('weights', 'raw')}": record["loss"], "lr": record.get("lr")}
     elif "held_out" in record:
-        weights = record.get("weights", averaged)
+        weights = record.get("weights", "raw")
         levels = record.get("held_out_levels", {})
         series = {f"loss/held_out_{weights}": record["held_out"]}
         series |= {f"held_out_level_{weights}/{level}": loss for level, loss in levels.items()}

@@ -10,9 +10,12 @@ from typing import Literal
 from ncsnx.config.checks import NAME, shortened
 from ncsnx.errors import Hint, UsageError
 from ncsnx.paths import folder_of
+from ncsnx.quantities import counted
 from ncsnx.spelling import A_NAME, argument
 
 RUNS_VARIABLE = "NCSNX_RUNS"
+SWEEP_SUFFIX = ".sweep"
+"""Ending of a parameter sweep's folder, which has the table and plot of its runs: `runs/NAME.sweep`."""
 _STEP_FOLDER = re.compile(r"step-([0-9]{8,})")
 _TYPED_STEP = re.compile(r"([0-9](?:_?[0-9]){0,11}(?:\.[0-9]{1,6})?)([kKmM]?)")
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10))}
@@ -42,6 +45,21 @@ def check_file_name(name: str, of: str, then: Hint) -> str:
 def check_run_name(name: str) -> str:
     """Returns `name` if it is a valid name for a run, else raises UsageError."""
     return check_file_name(name, "a run", Hint("give another name", adds=argument("name", A_NAME)))
+
+
+def check_sweep_name(name: str, longest: int) -> str:
+    """Returns `name` if it can name a parameter sweep, else raises UsageError. longest: in characters."""
+    hint = Hint("give another name", adds=argument("sweep_name", A_NAME))
+    if len(name) > longest:
+        raise UsageError(
+            f"{_typed(name)} is too long for a sweep: expected at most {counted(longest, 'character')}", hint
+        )
+    return check_file_name(name, "a sweep", hint)
+
+
+def is_sweep_folder(path: Path) -> bool:
+    """Whether this is the folder of a parameter sweep, not of a run."""
+    return path.name.endswith(SWEEP_SUFFIX) and path.is_dir() and not (path / "config.json").exists()
 
 
 def runs_folder(given: Path | str | None = None) -> Path:

@@ -24,7 +24,7 @@ from ncsnx.config.variants import load_plugins, tag_of
 from ncsnx.data import from_values, to_values
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.networks import ScoreFunction, empty_network, load_weights, prepare
-from ncsnx.notebooks.display import heading, remark
+from ncsnx.notebooks import heading, remark
 from ncsnx.quantities import counted, number
 from ncsnx.runs.checkpoints import checkpoint
 from ncsnx.runs.checkpoints.checkpoint import ImportedFrom

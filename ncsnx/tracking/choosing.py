@@ -25,7 +25,7 @@ def known_trackers(tags: Sequence[str], name: str) -> tuple[str, ...]:
     if len(tags) > MOST_TRACKERS:
         raise UsageError(f"{parameter(name)} must be at most {MOST_TRACKERS} trackers, not {len(tags):,}")
     for tag in tags:
-        _require_installed(_known(tag, name))
+        _require_installed(known_tracker(tag, name))
     return tags
 
 
@@ -45,7 +45,7 @@ def recorded_trackers(run: Run) -> tuple[tuple[str, ...], list[str]]:
     usable, warnings = [], []
     for tag in tags[:MOST_TRACKERS]:
         try:
-            _require_installed(_known(tag, "track"))
+            _require_installed(known_tracker(tag, "track"))
             usable.append(tag)
         except UsageError as error:
             warnings.append(f"the run is not tracked: {error}")
@@ -64,7 +64,8 @@ def open_trackers(run: Run) -> None:
     open_results(run.trackers, run.trackers)
 
 
-def _known(tag: str, name: str) -> RegisteredTracker:
+def known_tracker(tag: str, name: str) -> RegisteredTracker:
+    """The tracker of this tag. name: the parameter, for errors. Raises UsageError."""
     found = find_tracker(tag)
     if found is not None:
         return found

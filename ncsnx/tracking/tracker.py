@@ -4,15 +4,15 @@
     class WandbTracker(Tracker):
         ...
 
-The files of the run are the truth, and the record is their copy: `ncsnx.tracking.replica` decides what is sent, and
-sends nothing twice. A tracker runs in a process of its own, so it may be slow, fail or hang. Modules of
+The files of the run are the truth, and the record is their copy: `ncsnx.tracking.sending` decides what is sent. A
+tracker runs in a thread of its own, so it may be slow, fail or hang. Modules of
 `ncsnx.tracking.trackers` are found automatically; those of installed packages by their entry point in the group
 `ncsnx.trackers`, and are imported when a tracker is named that ncsnx doesn't have.
 """
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeAlias, TypeVar
@@ -41,14 +41,12 @@ class TrackedRun:
     """Key of the record: 16 hexadecimal digits that no other run has, the same in every process that continues it."""
     config: Mapping[str, Scalar]
     """Dotted path → value of the experiment; path of a sweep, such as fid/n1000-…, → its protocol in words."""
-    was_interrupted: bool
-    """Whether the last process that had the record open ended without closing it."""
 
 
 class Tracker(ABC):
     """An open record. The constructor opens it: a new one, or the one that `run.record` is the key of.
 
-    Any exception ends the tracker, not the training. What a method prints goes into a log.
+    Any exception ends the tracker, not the training.
     """
 
     hint: str = ""
@@ -68,15 +66,6 @@ class Tracker(ABC):
     def image(self, step: int, name: str, file: Path) -> None:
         """Adds a PNG of a training step. Steps ascend."""
 
-    def steps(self, name: str) -> Collection[int] | None:
-        """The steps of a series of numbers that are stored; None if the tracker can't tell.
-
-        Called after the constructor and after `close`. If it can tell, no number is doubled or left out, however a
-        process ended. Otherwise, as for images, a note is written before each row, and a row is lost if the process is
-        killed between the two.
-        """
-        return None
-
     @abstractmethod
     def close(self) -> None:
         """Stores everything that is on its way and closes the record."""
@@ -92,8 +81,6 @@ class RegisteredTracker:
     """Module that must be installed."""
     install: str | None
     """The package that `pip install` takes."""
-    startup_s: float
-    """Computing time in seconds until its record is open."""
 
     @property
     def is_installed(self) -> bool:
@@ -108,15 +95,12 @@ T = TypeVar("T", bound=type[Tracker])
 _trackers: dict[str, RegisteredTracker] = {}
 
 
-def tracker(
-    tag: str, *, requires: str | None = None, install: str | None = None, startup_s: float = 3.0
-) -> Callable[[T], T]:
+def tracker(tag: str, *, requires: str | None = None, install: str | None = None) -> Callable[[T], T]:
     """Class decorator: registers a Tracker as `tag` and returns it unchanged.
 
     requires: module that must be installed; import it in the constructor, not at the top. install: what `pip install`
-    installs it with, by default `requires`. startup_s: computing time that it takes, in seconds, until the record is
-    open; while no processor is idle, the training has taken a hundred times as long before it begins. Raises ValueError
-    for a tag that is taken, or isn't lower-case letters, digits and '-'.
+    installs it with, by default `requires`. Raises ValueError for a tag that is taken, or isn't lower-case letters,
+    digits and '-'.
     """
     if not _TAG.fullmatch(tag):
         raise ValueError(f"a tracker cannot have the tag {tag!r}")
@@ -124,9 +108,7 @@ def tracker(
         raise ValueError(f"a tracker {tag!r} already exists")
 
     def register_tracker(cls: T) -> T:
-        _trackers[tag] = RegisteredTracker(
-            tag=tag, open=cls, requires=requires, install=install or requires, startup_s=startup_s
-        )
+        _trackers[tag] = RegisteredTracker(tag=tag, open=cls, requires=requires, install=install or requires)
         return cls
 
     return register_tracker

@@ -10,9 +10,8 @@ from sklearn.datasets import load_sample_images
 
 from ncsnx.config.data_sets import Images, Packed
 from ncsnx.data import Dataset
-from ncsnx.data.packed.packing import pack, settings_of
 from ncsnx.data.readers.own_images import open_images
-from ncsnx.data.readers.packed_images import open_packed
+from ncsnx.data.readers.packed import open_packed, pack, settings_of
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.work import Work
 from tests.benchmarks.pairs import alternate

@@ -110,10 +110,14 @@ def vanishing(tally: Tally, folder: Path) -> None:
         tally, folder, expected, pictures, "the folder is moved", lambda place: (place / "pictures").rename(place / "x")
     )
     _vanish(tally, folder, expected, pictures, "a picture is cut in half", _halve_picture)
-    for source in (packed, array):
-        path = source.name
+    for source, path in ((packed, "packed.bin/pixels.npy"), (array, array.name)):
         _vanish(
-            tally, folder, expected, source, f"{path} is cut in half", lambda place, path=path: _halve(place / path)
+            tally,
+            folder,
+            expected,
+            source,
+            f"{source.name} is cut in half",
+            lambda place, path=path: _halve(place / path),
         )
         _removed_but_mapped(tally, folder, expected, source)
 
@@ -132,6 +136,11 @@ class Source:
 
     def run(self, place: Path) -> Path:
         return place / "runs" / self.name.split(".")[0]
+
+    def remove(self, place: Path) -> None:
+        """Removes the source."""
+        path = place / self.name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def bring(self, origin: Path, place: Path) -> None:
         """Restores the source, whatever is left of it."""
@@ -178,7 +187,7 @@ def _removed_but_mapped(tally: Tally, folder: Path, expected: Path, source: Sour
     place = folder / f"{source.name}-goes"
     source.bring(expected, place)
     run = source.run(place)
-    result = _while_training(source.command(), place, run, lambda place: (place / source.name).unlink())
+    result = _while_training(source.command(), place, run, source.remove)
     problems = [] if result.code == 0 else [f"it ended with {result.code}: {result.err[-1000:]}"]
     tally.trial(f"{source.name} is removed", [*problems, *unlike(run, source.run(expected))])
 

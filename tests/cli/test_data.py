@@ -1,4 +1,4 @@
-"""`ncsnx data`: packs, checks, shows, downloads and builds data sets."""
+"""`ncsnx data`: packs, checks, shows and downloads data sets."""
 
 import json
 import os
@@ -17,8 +17,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from ncsnx.config.data_sets import Packed
-from ncsnx.data.packed.packed_file import PackedFile, is_packed
-from ncsnx.data.readers.packed_images import open_packed
+from ncsnx.data.readers.packed import PackedFolder, is_packed, open_packed
 from tests.cli.command import REPOSITORY, run, run_process
 from tests.forked import fork
 from tests.training.tiny import command, damage, saved, training, wait_until
@@ -61,7 +60,7 @@ def facts(*arguments: str) -> Any:
 def test_a_folder_is_packed_checked_shown_and_read(place: Path) -> None:
     packed = run("data", "pack", "pics", "--size", "16", "--out", "p.pack", "--held-out", "0.3")
     assert (packed.code, packed.out) == (0, "")
-    header = PackedFile.open(place / "p.pack").header
+    header = PackedFolder.open(place / "p.pack").record
     assert (header.count, header.channels, header.size) == (COUNT, 3, 16)
     assert 0 < header.train < COUNT
     assert f"p.pack: {header.train} training images and {COUNT - header.train} held out, of 3×16×16" in packed.err
@@ -69,7 +68,7 @@ def test_a_folder_is_packed_checked_shown_and_read(place: Path) -> None:
 
     checked = run("data", "check", "p.pack")
     assert (checked.code, checked.out) == (0, "")
-    assert "p.pack: 12 packed images, chunks: 1; no damage found" in checked.err
+    assert "p.pack: 12 packed images; no damage found" in checked.err
 
     pixels = ("mean", "standard_deviation", "labels", "train", "held_out", "shape")
     from_files = facts("show", "pics", "--size", "16", "--held-out", "0.3")
@@ -79,15 +78,15 @@ def test_a_folder_is_packed_checked_shown_and_read(place: Path) -> None:
 
 def test_packing_says_in_json_what_it_made(place: Path) -> None:
     found = facts("pack", "pics", "--size", "16", "--out", "p.pack")
-    file = PackedFile.open(place / "p.pack")
+    file = PackedFolder.open(place / "p.pack")
     assert found == {
         "path": "p.pack",
         "fingerprint": file.fingerprint,
-        "train": file.header.train,
-        "held_out": COUNT - file.header.train,
+        "train": file.record.train,
+        "held_out": COUNT - file.record.train,
         "channels": 3,
         "size": 16,
-        "bytes": (place / "p.pack").stat().st_size,
+        "bytes": sum(path.stat().st_size for path in (place / "p.pack").iterdir()),
     }
 
 
@@ -104,15 +103,15 @@ def test_a_zip_gives_the_images_of_the_folder(place: Path) -> None:
 def test_a_set_whose_pictures_are_all_grey_gets_one_channel(place: Path) -> None:
     pictures(place / "grey", mode="L")
     packed = run("data", "pack", "grey", "--size", "16", "--out", "g.pack")
-    assert PackedFile.open(place / "g.pack").header.channels == 1
+    assert PackedFolder.open(place / "g.pack").record.channels == 1
     assert "data.channels=1" in packed.err
     assert run("data", "pack", "grey", "--size", "16", "--channels", "3", "--out", "c.pack").code == 0
-    assert PackedFile.open(place / "c.pack").header.channels == 3
+    assert PackedFolder.open(place / "c.pack").record.channels == 3
 
 
 def test_squares_that_are_to_be_cropped_later_are_kept_larger(place: Path) -> None:
     packed = run("data", "pack", "pics", "--size", "16", "--random-crop-from", "18", "--out", "p.pack")
-    assert PackedFile.open(place / "p.pack").header.size == 18
+    assert PackedFolder.open(place / "p.pack").record.size == 18
     assert "data.image_size=16 data.random_crop=18" in packed.err
 
 
@@ -137,47 +136,16 @@ def test_what_an_experiment_does_to_pixels_goes_into_the_command_to_train(here: 
     assert f"{words}data.random_flip=true data.dequantization=uniform" in packed.err
 
 
-@pytest.mark.slow
-def test_a_packing_that_is_killed_again_and_again_ends_with_the_same_bytes(place: Path) -> None:
-    many(place / "many", 200)
-    words = ("data", "pack", "./many", "--size", "256", "--workers", "1")
-    assert run(*words, "--out", "straight.pack").code == 0
-    part = place / "killed.pack.part"
-
-    def written() -> int:
-        return 512 * part.stat().st_blocks if part.exists() else 0
-
-    for least in (17_000_000, 34_000_000):  # beyond the first, the second chunk
-        with fork(*words, "--out", "killed.pack", folder=place) as process:
-            wait_until(lambda least=least: written() > least, process)
-            process.kill()
-        # the process that decodes notices in seconds, and has nothing that the next start needs
-        assert process.returncode == -signal.SIGKILL
-    assert not (place / "killed.pack").exists()
-    last = run(*words, "--out", "killed.pack")
-    assert last.code == 0
-    assert "resuming killed.pack.part after verifying its chunks" in last.err
-    assert (place / "killed.pack").read_bytes() == (place / "straight.pack").read_bytes()
-    assert not part.exists()
-
-
-def test_a_stop_signal_keeps_what_is_packed(place: Path) -> None:
+def test_a_stop_signal_leaves_nothing(place: Path) -> None:
     many(place / "many", 200)
     words = ("data", "pack", "./many", "--size", "256", "--out", "p.pack", "--workers", "2")
-    part = place / "p.pack.part"
     with fork(*words, folder=place) as process:
-        wait_until(lambda: part.exists() and 512 * part.stat().st_blocks > 17_000_000, process)
+        wait_until(lambda: any(path.stat().st_size > 1_000_000 for path in place.glob(".p.pack.tmp-*/*.npy")), process)
         process.terminate()
         out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (128 + signal.SIGTERM, "")
-    then = "finished chunks are kept in p.pack.part, and the same command resumes after them"
-    assert err.splitlines()[-1] == f"stopped by SIGTERM; {then}"
-    again = run(*words)
-    assert again.code == 0
-    packed = re.search(r"packing: (\d+) images", again.err)
-    assert packed is not None
-    assert int(packed[1]) < 200
-    assert run("data", "check", "p.pack").code == 0
+    assert err.splitlines()[-1].startswith("stopped by SIGTERM; ")
+    assert [path.name for path in place.iterdir() if "pack" in path.name] == []
 
 
 def many(folder: Path, count: int) -> None:
@@ -201,7 +169,7 @@ def test_a_disk_that_is_full_is_one_line(here: Path) -> None:
     )
     assert (finished.returncode, finished.stdout) == (1, "")
     (line,) = finished.stderr.splitlines()
-    assert re.match(r"error: cannot write d\.pack\.part \(\d+,\d+ bytes\): File too large; ", line)
+    assert re.match(r"error: cannot write d\.pack \(\d+,\d+ bytes\): File too large; ", line)
     assert not (here / "d.pack").exists()
 
 
@@ -211,7 +179,7 @@ def test_another_file_is_never_replaced_unasked(place: Path) -> None:
     outcome = run(*words, "[bold]mine\u202e.txt")
     assert outcome.code == 2
     (*_, line) = outcome.err.splitlines()
-    assert line.startswith(r"error: [bold]mine\u202e.txt already exists, and is not a valid packed file")
+    assert line.startswith(r"error: [bold]mine\u202e.txt already exists, and is not a packed data set")
     assert run(*words, "p.pack").code == 0
     before = (place / "p.pack").stat().st_mtime_ns
     assert run(*words, "p.pack").code == 0
@@ -230,20 +198,19 @@ def test_broken_pictures_refuse_the_set_or_are_skipped(place: Path) -> None:
     assert not (place / "p.pack").exists()
     skipped = run(*words, "--on-error", "skip")
     assert skipped.code == 0
-    assert PackedFile.open(place / "p.pack").header.count == COUNT
+    assert PackedFolder.open(place / "p.pack").record.count == COUNT
     assert "cat/[red]x.png" in skipped.err
 
 
 # ------------------------------------------------------------------------------------------------------ check
 
 
-def test_damaged_chunks_are_named_and_fail(here: Path) -> None:
+def test_damage_is_named_and_fails(here: Path) -> None:
     assert run("data", "pack", "digits", "--out", "d.pack").code == 0
-    damage(here / "d.pack")
+    damage(here / "d.pack/pixels.npy")
     outcome = run("data", "check", "d.pack")
     assert (outcome.code, outcome.out) == (1, "")
-    assert "error: " in outcome.err
-    assert re.search(r"d\.pack: found damage in images (0 to 1,023|1,024 to 1,796) \(1 of 2 chunks; ", outcome.err)
+    assert "d.pack: found damage in pixels.npy" in outcome.err
 
 
 def test_broken_pictures_are_all_named_and_fail(place: Path) -> None:
@@ -306,19 +273,16 @@ def test_a_folder_is_shown_with_its_original_sizes(place: Path) -> None:
         "smallest": [24, 20],
         "largest": [35, 31],
         "broken": 0,
-        "not_read": [],
+        "not_read": {},
     }
 
 
-def test_what_is_not_read_of_a_folder_is_shown_with_the_reason(place: Path) -> None:
+def test_what_is_not_read_of_a_folder_is_counted(place: Path) -> None:
     (place / "pics" / "logo.svg").write_bytes(b"<svg/>")
     (place / "pics" / "more.zip").write_bytes(b"PK")
     rows = [line.split("  ") for line in run("data", "show", "pics").out.splitlines()]
-    assert ["not read", "1 .svg: not a raster image; export it as PNG"] in [[row[0], row[-1].strip()] for row in rows]
-    assert facts("show", "pics")["files"]["not_read"] == [
-        {"count": 1, "kind": ".svg", "reason": "not a raster image; export it as PNG"},
-        {"count": 1, "kind": ".zip", "reason": "an archive, not opened; unpack it"},
-    ]
+    assert ["not read", "2 files were not read: 1 .svg, 1 .zip"] in [[row[0], row[-1].strip()] for row in rows]
+    assert facts("show", "pics")["files"]["not_read"] == {".svg": 1, ".zip": 1}
 
 
 def test_the_contact_sheet_shows_as_many_images_as_are_wanted_by_the_seed(here: Path) -> None:
@@ -359,7 +323,7 @@ def test_arrays_of_any_depth_are_shown_in_units_of_black_and_white(here: Path) -
     assert shown["labels"] == {}
 
 
-# ------------------------------------------------------------------------------------------- download and build
+# ------------------------------------------------------------------------------------------- download
 
 
 def test_what_cant_be_downloaded_says_why(here: Path) -> None:
@@ -371,18 +335,6 @@ def test_what_cant_be_downloaded_says_why(here: Path) -> None:
     assert str(Path("elsewhere") / "celeba") in outcome.err
 
 
-def test_an_lmdb_is_built_from_pictures(place: Path) -> None:
-    for split in ("train", "val"):
-        built = run("data", "build", "lsun", "pics", "--out", "lsun", "--category", "tower", "--split", split)
-        assert (built.code, built.out) == (0, "")
-        assert f"built: {Path('lsun') / f'tower_{split}_lmdb'}" in built.err
-    shown = facts("show", "tower128", "data.root=lsun", "data.image_size=16")
-    assert (shown["train"], shown["held_out"], shown["shape"]) == (COUNT, COUNT, [3, 16, 16])
-    assert run("data", "build", "ffhq", "pics", "--out", "ffhq", "--size", "16").code == 0
-    shown = facts("show", "ffhq256", "data.root=ffhq", "data.image_size=16")
-    assert shown["train"] + shown["held_out"] == COUNT
-
-
 # ------------------------------------------------------------------------------------------------------- usage
 
 
@@ -390,7 +342,7 @@ def test_an_lmdb_is_built_from_pictures(place: Path) -> None:
     ("words", "complaint"),
     [
         (["pack", "pics", "--out", "p"], "pics: the size of the images is not given"),
-        (["pack", "pics", "--out", "pics", "--size", "8"], "--out pics is a folder: name the file to write, such as"),
+        (["pack", "pics", "--out", "pics", "--size", "8"], "pics already exists, and is not a packed data set"),
         (["pack", "pics", "--out", "p", "--size", "0"], "--size: expected a size between 1 and 16,384, such as 64"),
         (["pack", "pics", "--out", "p", "--size", "8", "--channels", "2"], "--channels must be 1 or 3, not 2"),
         (["pack", "pics", "--out", "p", "--size", "8", "--held-out", "1"], "--held-out must be at least 0"),
@@ -403,10 +355,6 @@ def test_an_lmdb_is_built_from_pictures(place: Path) -> None:
         (["pack", "./nothing", "--out", "p", "--size", "8"], "./nothing"),
         (["show", "digits", "--out", "sheet.jpg"], "--out sheet.jpg: the contact sheet is a PNG"),
         (["show", "[b]x"], "no experiment is named '[b]x'"),
-        (["build", "cifar", "pics", "--out", "x"], "expected lsun or ffhq, found 'cifar'"),
-        (["build", "lsun", "pics", "--out", "x"], "lsun needs a category"),
-        (["build", "lsun", "pics", "--out", "x", "--category", "../x"], "--category must be 1 to 64 letters"),
-        (["build", "ffhq", "pics", "--out", "x", "--size", "-1"], "--size must be between 1 and 16,384"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
@@ -438,7 +386,7 @@ def test_options_of_pictures_dont_go_with_arrays_or_packed_files(here: Path) -> 
     assert (outcome.code, outcome.out) == (2, "")
     assert "--size must be at most 8 (stored images are not enlarged), not 9" in outcome.err
     outcome = run("data", "show", "a.pack", "--held-out", "0.5")
-    assert "--held-out does not apply to a packed file" in outcome.err
+    assert "--held-out does not apply to a packed data set" in outcome.err
 
 
 def test_help_and_usage_import_no_torch(here: Path) -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import scipy.io
 import torch
 from sklearn.datasets import load_digits
 
@@ -13,6 +12,7 @@ import ncsnx
 from ncsnx.errors import NcsnxError
 from ncsnx.inverse import Masking, Radon, Task, simulated_maps
 from tests.cli.drawing import draw, drawn, error
+from tests.storage.matlab import matlab_73
 from tests.training.tiny import CPU, command
 
 NOISE = 0.02
@@ -40,13 +40,13 @@ def measured(workplace: Path) -> Path:
     np.savez(workplace / "rays.npz", sinogram=sinogram, angles=np.array([0.0, 45.0, 90.0, 135.0]))
     np.savez(workplace / "few-angles.npz", sinogram=sinogram, angles=np.array([0.0, 45.0]))
     np.savez(workplace / "matrix.npz", matrix=matrix, y=digits.reshape(2, 64) @ matrix.T)
-    scipy.io.savemat(workplace / "columns.mat", {"matrix": matrix, "y": matrix @ digits[0].reshape(64, 1)})
+    matlab_73(workplace / "columns.mat", {"matrix": matrix, "y": matrix @ digits[0].reshape(64, 1)})
     np.savez(workplace / "turned.npz", sinogram=sinogram.swapaxes(-1, -2), angles=np.array([0.0, 45.0, 90.0, 135.0]))
     np.savez(workplace / "wide-maps.npz", kspace=kspace, mask=mask, maps=maps.astype(">c8"))
     np.savez(workplace / "zeros.npz", matrix=0 * matrix, y=digits.reshape(2, 64) @ matrix.T)
     np.savez(workplace / "tall.npz", kspace=np.tile(kspace, (1, 1, 2, 1)), mask=mask, maps=maps)
     np.savez(workplace / "axes.npz", kspace=kspace[0].transpose(1, 2, 0), mask=mask)
-    scipy.io.savemat(workplace / "rows.mat", {"kspace": kspace, "mask": np.ones((8, 1))})
+    matlab_73(workplace / "rows.mat", {"kspace": kspace, "mask": np.ones((8, 1))})
     np.savez(workplace / "rows.npz", matrix=matrix, y=digits.reshape(2, 64)[:, :5])
     (workplace / "truth").mkdir()
     for number, digit in enumerate(digits):

@@ -288,12 +288,11 @@ def test_what_is_not_read_is_said_and_written_down(here: Path) -> None:
     outcome = new("photos", "--from", "photos")
     assert outcome.code == 0, outcome.err
     text = (here / "experiments" / "photos.py").read_text()
-    for line in ("1 .svg: not a raster image; export it as PNG", "1 .zip: an archive, not opened; unpack it"):
-        assert f"# - {line}\n" in text
+    assert "# In the folder or zip, 2 files were not read: 1 .svg, 1 .zip.\n" in text
     data = resolve("photos").experiment.data
     assert isinstance(data, Images)
     assert (data.gif, data.heic) == (True, False)
-    assert "1 .svg: not a raster image" in run("data", "show", "photos").out
+    assert "2 files were not read: 1 .svg, 1 .zip" in run("data", "show", "photos").out
 
 
 # --------------------------------------------------------------------------------------------- what is refused

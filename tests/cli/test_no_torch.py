@@ -69,7 +69,7 @@ import sys
 from typer.testing import CliRunner
 from ncsnx.cli import app
 assert CliRunner().invoke(app, ["--help"]).exit_code == 0
-assert not {"ncsnx.config", "ncsnx.planning", "rich"} & set(sys.modules)
+assert not {"ncsnx.config", "ncsnx.planning"} & set(sys.modules)
 """
     environment = {"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin"}
     finished = subprocess.run([sys.executable, "-c", code], cwd=here, env=environment, capture_output=True, check=False)

@@ -12,7 +12,7 @@ import pytest
 import typer
 
 from ncsnx.cli import app
-from ncsnx.cli.path_parameters import PARSERS, a_file_behind_tag
+from ncsnx.cli.parameters import a_file_behind_tag, a_folder, a_name_or_path, a_path
 from ncsnx.config.data_sets import Data
 from ncsnx.config.feature_networks import Features
 from ncsnx.config.variants import Config, variants
@@ -84,6 +84,7 @@ def _parameters(command: tuple[str, ...], function: Callable[..., Any], built: A
         yield Parameter(command, name, kind, info.parser, one.required, is_option)
 
 
+PARSERS = (a_path, a_folder, a_name_or_path, a_file_behind_tag)
 BUILT: Any = typer.main.get_command(app)  # once: it takes longer than all that is tried below
 COMMANDS = {command: list(_parameters(command, *found)) for command, *found in _commands(BUILT)}
 PATHS = [one for parameters in COMMANDS.values() for one in parameters if one.parser in PARSERS]
@@ -231,7 +232,7 @@ def test_the_home_is_expanded_wherever_a_path_is_taken(place: Path, monkeypatch:
 
 def test_a_name_that_begins_with_a_tilde_is_typed_with_a_dot(place: Path) -> None:
     assert run("data", "pack", "digits", "--out", "./~digits.pack", "--quiet").code == 0
-    assert (place / "~digits.pack").is_file()
+    assert (place / "~digits.pack").is_dir()
     assert run("data", "check", "./~digits.pack").code == 0
 
 

@@ -222,7 +222,7 @@ def test_an_experiment_file_is_taken_as_train_takes_it(here: Path) -> None:
         (("digits", "--seed", "-1"), "--seed must be between 0 and 4,294,967,295, not -1"),
         (("digits", "--on-error", "skip"), "--on-error goes with your own images"),
         (("digits", "--size", "16"), "--size goes with your own images"),
-        (("digits", "modle.width=3"), "did you mean model?"),
+        (("digits", "modle.width=3"), "did you mean model.width?"),
     ],
 )
 @pytest.mark.usefixtures("here")

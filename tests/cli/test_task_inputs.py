@@ -127,7 +127,7 @@ def test_numbers_of_any_channels_are_pictures_in_the_datas_own_values(two: Path)
         (("--inpaint", "cut.npy", "--mask", "mask.png"), "(61,440 bytes), but holds 872 bytes; get a complete copy"),
         (
             ("--inpaint", "text.npy", "--mask", "mask.png"),
-            "text.npy: expected a .npy or .npz file, found something else",
+            "text.npy: expected a .npy, .npz, HDF5, MATLAB 7.3 or NIfTI file",
         ),
         (("--inpaint", "several.npy", "--mask", "mask.png"), "expected a .npy of H×W×2 numbers, found a .npz"),
         (("--inpaint", "large.npy", "--mask", "mask.png"), "of 8×8 pixels (height × width), found 80000×40000"),
@@ -210,13 +210,13 @@ def test_another_packed_file_says_nothing(packed: Path) -> None:
     np.save(packed / "other.npy", np.arange(9 * 8 * 8, dtype=np.uint8).reshape(9, 8, 8))
     other = command("data", "pack", "other.npy", "--size", "8", "--out", "d.pack", "--overwrite", folder=packed)
     assert other.code == 0, other.err
-    assert "is not the file that the model was trained on" in error(draw(packed, "--measure", "kspace.npz"))
+    assert "is not the data set that the model was trained on" in error(draw(packed, "--measure", "kspace.npz"))
 
 
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ("one.npy", "expected a .npz with the arrays kspace and mask (optional: range), found a .npy"),
+        ("one.npy", "expected the arrays kspace and mask (optional: range), found one array without a name"),
         ("cut.npz", "cut.npz: is not a valid .npy or .npz"),
         ("nan.npz", "where mask is 1; replace them, or set mask to 0 there"),
         ("huge.npz", "NaN, infinite or too large values in kspace of shape"),

@@ -37,7 +37,7 @@ def test_a_package_that_is_missing_is_said_with_how_to_install_it(
 def test_a_folder_of_a_packages_name_is_not_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "some_tracker").mkdir()
     monkeypatch.syspath_prepend(tmp_path)
-    found = RegisteredTracker(tag="some", open=None, requires="some_tracker", install=None, startup_s=0)  # type: ignore[arg-type]
+    found = RegisteredTracker(tag="some", open=None, requires="some_tracker", install=None)  # type: ignore[arg-type]
     assert not found.is_installed
     (tmp_path / "some_tracker" / "__init__.py").touch()
     assert found.is_installed

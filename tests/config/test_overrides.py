@@ -114,12 +114,12 @@ def test_a_variant_that_may_be_missing_is_put_in_changed_and_taken_out() -> None
     swapped = changed("snapshots.sampler=heun", experiment=experiment)
     assert swapped.snapshots == Snapshots(n=4, sampler=Heun())
     assert changed("snapshots.sampler=none", experiment=experiment).snapshots == Snapshots(n=4)
-    with pytest.raises(OverrideError, match=r"snapshots.sampler is none; choose one of cas, .*such as: ") as raised:
+    with pytest.raises(OverrideError, match=r"snapshots.sampler is none; it exists in cas, .*such as: ") as raised:
         changed("snapshots.sampler.steps=7", "snapshots.n=4")
     added = raised.value.hints[0].adds
     repaired = changed("snapshots.sampler.steps=7", "snapshots.n=4", *added.split())
     assert repaired.snapshots == Snapshots(n=4, sampler=ConsistentAnnealed(steps=7))
-    with pytest.raises(OverrideError, match=r"no snapshots.sampler has such a field; did you mean .*\.steps\?$"):
+    with pytest.raises(OverrideError, match=r"snapshots.sampler is none; did you mean snapshots.sampler.steps\?$"):
         changed("snapshots.sampler.stepz=7")
     with pytest.raises(OverrideError, match=r"snapshots.sampler: expected one of ald, cas.* did you mean 'cas'"):
         changed("snapshots.sampler=cass")
@@ -145,9 +145,9 @@ def test_a_variant_that_may_be_missing_is_put_in_changed_and_taken_out() -> None
         (["model.spectral_norm=true"], "it exists in ncsn, ncsn-deeper; such as: model=ncsn$"),
         (["sampler.grid.rho=3"], "it exists in cas, .*; such as: sampler=cas$"),
         (["data.root=a b"], "it exists in cifar10, .*; such as: data=cifar10$"),
-        (["data.category=tower"], "in data .digits.; it exists in lsun$"),
-        (["optimizer.zzz=0"], r"optimizer.zzz: no such field in optimizer \(adam\); .* has lr, weight_decay, beta1"),
-        (["zzzzz=0"], "zzzzz: no such field in an experiment; an experiment has name, data, schedule"),
+        (["data.category=tower"], "in data .digits.; it exists in lsun; such as: data=lsun$"),
+        (["optimizer.zzz=0"], r"optimizer.zzz: no such field in optimizer \(adam\); there is lr, weight_decay, beta1"),
+        (["zzzzz=0"], "zzzzz: no such field in an experiment; there is name, data, schedule"),
         (["steps.x=1"], "steps.x: steps is a single value without fields"),
         (["loss=2"], "loss: is a group of fields; set loss.power=…$"),
         (["ema=0.9"], "ema: is a group of fields; set ema.rate=…, or ema=none"),
@@ -190,24 +190,6 @@ def test_all_that_is_wrong_with_several_overrides_is_told_with_its_own_cause() -
     assert "batch_size" not in message
 
 
-@pytest.mark.parametrize(
-    ("word", "off"),
-    [
-        ("snapshots.n=0", "snapshots=none"),
-        ("retention.keep_last=0", "retention.keep_last=none"),
-        ("clip_norm=0", "clip_norm=none"),
-    ],
-)
-def test_nothing_of_what_can_be_left_out_points_to_none(word: str, off: str) -> None:
-    with pytest.raises(OverrideError, match=rf"\(from {word}\); to turn it off: {off}$"):
-        changed(word)
-    changed(off)
-    for other in ("snapshots.n=-1", "steps=0", "data.image_size=0", "snapshots.every=0"):
-        with pytest.raises(OverrideError) as raised:
-            changed(other)
-        assert "to turn it off" not in str(raised.value)
-
-
 def test_a_trained_run_can_change_its_sampler_only() -> None:
     experiment = apply_sampler_overrides(
         minimal(), parse_overrides(["sampler.steps_per_level=2", "sampler.denoise=false"])
@@ -222,19 +204,16 @@ def test_a_trained_run_can_change_its_sampler_only() -> None:
     [
         (["sampler.steps=3"], "sampler=cas"),
         (["sampler.eta=0.5", "sampler.order=2"], "sampler=cas"),
-        (["sampler.eta=-1"], None),
-        (["sampler=ald", "sampler.steps=3"], None),
     ],
 )
-def test_a_value_of_another_sampler_gets_a_hint_that_works(words: list[str], added: str | None) -> None:
+def test_a_value_of_another_sampler_gets_a_hint_that_works(words: list[str], added: str) -> None:
     with pytest.raises(OverrideError) as raised:
         apply_sampler_overrides(minimal(), parse_overrides(words))
     message = str(raised.value)
     assert "snapshots" not in message
-    assert [hint.adds for hint in raised.value.hints] == ([added] if added else [])
-    if added is not None:
-        changed = apply_sampler_overrides(minimal(), parse_overrides([*words, added]))
-        assert isinstance(changed.sampler, ConsistentAnnealed)
+    assert [hint.adds for hint in raised.value.hints] == [added]
+    changed = apply_sampler_overrides(minimal(), parse_overrides([*words, added]))
+    assert isinstance(changed.sampler, ConsistentAnnealed)
 
 
 def test_a_larger_change_at_once() -> None:

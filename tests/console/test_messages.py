@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ncsnx.console.messages import Messages, Verbosity
-from ncsnx.console.text import visible
+from ncsnx.console.messages import Messages, Verbosity, visible
 
 from .programs import LIMIT_S, REPOSITORY, environment, on_terminal, piped
 
@@ -167,8 +166,7 @@ def test_json_keeps_its_order_and_can_be_read_whatever_the_locale(encoding: str)
     read = json.loads(text)
     assert list(read) == ["z", "a"]
     assert read == {"z": "é\x9b\u202e\udcff\n", "a": [1, 2.5, None, None, [None, True]]}
-    assert ("é" in text) == (encoding == "utf-8")
-    assert "\x9b" not in text
+    assert text.isascii()
 
 
 def test_a_stream_that_lacks_a_character_shows_an_escape() -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ncsnx.console.pace import Pace, TrainingPace
+from ncsnx.console.training import TrainingPace
 from ncsnx.training.observer import CHECKPOINT, EVALUATING, SAMPLING, TRAINING, Pause
 
 STEP_S, EVALUATION_S, CHECKPOINT_S, GRID_S = 1.5, 2.0, 4.0, 60.0
@@ -59,9 +59,8 @@ class Run:
             self._look(phase, step)
             self.clock.now_s += COSTS_S[phase] / 2
             return
-        for state in range(1, STATES + 1):
+        for _ in range(STATES):
             self.clock.now_s += GRID_S / STATES
-            self.pace.progress(state, STATES)
             self._look(phase, step)
 
     def _look(self, phase: str, step: int) -> None:
@@ -83,39 +82,6 @@ def test_the_end_is_foreseen_to_the_second_once_every_pause_came_once() -> None:
             assert left_s == pytest.approx(run.clock() - time_s), (phase, step)
 
 
-def test_before_the_first_grid_its_guess_counts() -> None:
-    (left_s,) = [left_s for phase, step, _, left_s, _ in Run(120).go().seen if (phase, step) == (TRAINING, 5)]
-    # three grids at the cost of a hundred steps each; evaluations and checkpoints are still unknown
-    assert left_s == pytest.approx((115 + 300) * STEP_S)
-
-
-def test_within_the_first_grid_its_progress_counts_for_those_to_come() -> None:
-    seen = [row for row in Run(120).go().seen if row[:2] == (SAMPLING, 40)]
-    begun, first, second = seen[0][3], seen[1][3], seen[2][3]
-    others_s = 80 * STEP_S + 8 * EVALUATION_S + 4 * CHECKPOINT_S
-    guess_s = 100 * STEP_S
-    assert begun == pytest.approx(others_s + 3 * guess_s)
-    # the time of the first state may include compilation
-    assert first == pytest.approx(others_s + 3 * guess_s - GRID_S / STATES)
-    assert second == pytest.approx(others_s + 3 * GRID_S - 2 * GRID_S / STATES)
-
-
-def test_the_last_grid_is_waited_for_although_every_step_is_done() -> None:
-    last = [left_s for phase, step, _, left_s, _ in Run(120).go().seen if (phase, step) == (SAMPLING, 120)]
-    assert last[0] == pytest.approx(GRID_S)
-    assert last[STATES // 2] == pytest.approx(GRID_S / 2)
-    assert last[-1] is None
-
-
-def test_a_pause_that_takes_longer_than_the_last_one_has_no_known_end() -> None:
-    run = Run(120).go()
-    run.pace.phase(CHECKPOINT)
-    run.clock.now_s += CHECKPOINT_S / 2
-    assert run.pace.phase_remaining_s() == pytest.approx(CHECKPOINT_S / 2)
-    run.clock.now_s += CHECKPOINT_S
-    assert run.pace.phase_remaining_s() is None
-
-
 def test_nothing_is_foreseen_before_a_step_was_timed() -> None:
     clock = Clock()
     pace = TrainingPace(0, 100, PAUSES, clock)
@@ -123,17 +89,6 @@ def test_nothing_is_foreseen_before_a_step_was_timed() -> None:
     clock.now_s += 3
     pace.step(1)
     assert (pace.remaining_s(), pace.steps_per_second()) == (None, None)
-
-
-def test_a_complete_run_that_owes_a_grid_foresees_that_alone() -> None:
-    clock = Clock()
-    pace = TrainingPace(100, 100, PAUSES, clock)
-    assert pace.remaining_s() is None
-    pace.phase(SAMPLING)
-    for state in (1, 2, 3):
-        clock.now_s += 2
-        pace.progress(state, STATES)
-    assert pace.remaining_s() == pytest.approx(2 * (STATES - 3))
 
 
 def test_other_phases_are_neither_steps_nor_pauses_to_come() -> None:
@@ -151,23 +106,3 @@ def test_pauses_are_counted_as_they_fall_due(every: int, at_end: bool, steps: tu
     after, total = steps
     pause = Pause(phase=SAMPLING, every=every, at_end=at_end)
     assert pause.count(after, total) == sum(pause.is_due(step, total) for step in range(after + 1, total + 1))
-
-
-def test_a_rate_is_exact_and_takes_little_room_however_often_it_is_marked() -> None:
-    clock = Clock()
-    pace = Pace(60.0, clock)
-    for done in range(100_001):
-        pace.mark(done)
-        clock.now_s += 0.003
-    assert pace.per_second() == pytest.approx(1 / 0.003)
-    assert pace.remaining_s(100_000, 200_000) == pytest.approx(300)
-    assert len(pace._marks) < 300
-
-
-def test_a_rate_forgets_what_is_older_than_its_window() -> None:
-    clock = Clock()
-    pace = Pace(60.0, clock)
-    for done in range(200):
-        pace.mark(done)
-        clock.now_s += 10.0 if done < 100 else 1.0
-    assert pace.per_second() == pytest.approx(1.0)

@@ -2,7 +2,6 @@
 
 import re
 
-from ncsnx.console.text import rate
 from ncsnx.quantities import byte_size, duration, number, with_error
 
 from .programs import BAR, on_terminal, piped
@@ -37,7 +36,7 @@ def test_a_longer_job_in_a_pipe_tells_its_share_and_what_remains() -> None:
 
 def test_a_terminal_gets_a_bar_that_gives_way_to_one_line() -> None:
     text = on_terminal(job(20, 0.05), NO_COLOR="1").text
-    assert re.search(rf"sampling \[red\]  {BAR} \d+/20 images \d+ % eta 0:00:0\d", text)
+    assert re.search(rf"sampling \[red\] +{BAR} \d+/20 images +\d+ % +eta 0:00:0\d", text)
     assert re.search(r"\x1b\[2Ksampling \[red\]: 20 images in 0:00:0\d\r\n$", text)
     assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1
 
@@ -102,18 +101,8 @@ with progress(messages, "outer", total=4, unit="files") as advance:
     ).text
     assert re.search(rf"outer +{BAR} 1/4 files +25 %.*\r\ninner +{BAR} 5/10 MiB +50 %", text)
     _, after = text.split("inner: 5 MiB in 0:00:0")
-    assert re.search(rf"outer +{BAR} 2/4 files 50 %", after)
+    assert re.search(rf"outer +{BAR} 2/4 files +50 %", after)
     assert not re.search("inner +━", after.split("2/4 files")[-1])
-
-
-def test_on_a_narrow_terminal_the_bar_gives_way_first_then_the_name_and_numbers_stay_whole() -> None:
-    for columns, shown in [
-        ("60", rf"sampling \[red\] +{BAR} \d+/20 images \d+ % eta 0:00:0\d"),
-        ("34", r"sa\w*…  \d+/20 images \d+ % eta 0:00:0\d"),
-    ]:
-        text = on_terminal(job(20, 0.05), NO_COLOR="1", COLUMNS=columns).text
-        assert re.search(shown, text)
-        assert all(len(line) <= int(columns) for line in re.split(r"\r|\n|\x1b\[\S*?[A-Zhl]", text) if "eta" in line)
 
 
 def test_a_view_follows_the_size_of_its_terminal() -> None:
@@ -178,7 +167,6 @@ def test_quantities_keep_their_significant_digits() -> None:
         "3.000e+08",
         "nan",
     ]
-    assert [rate(value) for value in (1840.2, 12.345, 0.0123)] == ["1,840", "12.3", "0.0123"]
     assert [duration(value) for value in (69.6, 3 * 3600 + 5, 100 * 3600)] == [
         "0:01:10",
         "3:00:05",

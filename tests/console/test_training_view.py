@@ -71,13 +71,13 @@ def test_a_terminal_gets_a_live_block_with_everything_worth_knowing(tmp_path: Pa
     shown = on_terminal(program(tmp_path), NO_COLOR="1")
     assert shown.exit_code == 0
     for expected in (
-        rf"training +{BAR} 300/1,500 20 % eta 0:00:05",
-        r"loss \(raw\) +0\.1234 +▅▅",
+        rf"training +{BAR} 300/1,500 +20 % +eta 0:00:05",
+        r"loss \(raw\) +0\.1234",
         r"held-out \(EMA\) +0\.1301 +at step 300",
         r"speed +1,840 images/s, 2,400 images so far",
         r"sampling +2/10, 6 evaluations",
         r"checkpoint +step 1,300 in step-00001300",
-        r"memory +[\d.]+ [MG]iB, 3\.0 GiB on the device",
+        r"device memory +3\.0 GiB",
         r"files +runs/x",
     ):
         assert re.search(expected, shown.text)
@@ -86,8 +86,8 @@ def test_a_terminal_gets_a_live_block_with_everything_worth_knowing(tmp_path: Pa
 def test_messages_and_stray_output_appear_above_the_live_block(tmp_path: Path) -> None:
     text = on_terminal(program(tmp_path), NO_COLOR="1").text
     # Each is followed by the block, which is redrawn below it.
-    assert re.search(r"warning: a message above\r\n(?:\x1b\[\d*[A-Z]|\r)*loss \(raw\) +0\.1234 ", text)
-    assert re.search(r"stray output\r\n(?:\x1b\[\d*[A-Z]|\r)*loss \(raw\) +0\.1234 ", text)
+    assert re.search(r"warning: a message above\r\n(?:\x1b\[\d*[A-Z]|\r)*loss \(raw\) +0\.1234\r", text)
+    assert re.search(r"stray output\r\n(?:\x1b\[\d*[A-Z]|\r)*loss \(raw\) +0\.1234\r", text)
 
 
 def test_a_forked_data_worker_writes_past_the_live_view(tmp_path: Path) -> None:
@@ -164,7 +164,8 @@ def test_quiet_shows_nothing_and_the_log_gets_everything(tmp_path: Path) -> None
 def test_the_log_of_a_live_view_reads_like_the_plain_lines(tmp_path: Path) -> None:
     on_terminal(program(tmp_path))
     logged = (tmp_path / "log.txt").read_text().splitlines()
-    for line, text in zip(logged, PLAIN_LINES, strict=True):
+    lines = [line for line in PLAIN_LINES if line != "stray output"]  # other code's output isn't logged
+    for line, text in zip(logged, lines, strict=True):
         assert re.fullmatch(text.removeprefix("warning: "), line.split(maxsplit=2)[2])
 
 
@@ -200,7 +201,7 @@ with TrainingView(Messages(), total_steps=1000, start_step=0, batch_size=8, cloc
 """)
     first, second = done.stderr.splitlines()
     assert first == "step 1/1,000  loss 1.000 (raw)"
-    assert second == "step 35/1,000  loss 0.02941 (raw)  26.7 images/s  eta 0:04:50"
+    assert second == "step 35/1,000  loss 0.02941 (raw)  26.67 images/s  eta 0:04:50"
 
 
 PAUSES = """
@@ -230,40 +231,23 @@ def test_a_line_after_a_long_pause_tells_the_same_speed_and_what_is_to_come() ->
     lines = piped(PAUSES.format(grid="")).stderr.splitlines()
     training = [line for line in lines if "images/s" in line]
     assert len(training) > 40
-    assert {line.split("  ")[1] for line in training} == {"21 images/s"}
-    assert "step 310/600  21 images/s  eta 0:07:50" in training  # 290 steps and a grid of three minutes
+    assert {line.split("  ")[1] for line in training} == {"21.00 images/s"}
+    assert "step 310/600  21.00 images/s  eta 0:07:50" in training  # 290 steps and a grid of three minutes
 
 
-def test_while_a_grid_is_drawn_its_own_end_and_that_of_the_run_are_told() -> None:
+def test_while_a_grid_is_drawn_the_end_of_the_run_is_told() -> None:
     lines = [line for line in piped(PAUSES.format(grid="")).stderr.splitlines() if "sampling " in line]
-    assert "step 300/600  sampling 10/30, 50 evaluations, 0:02:00 left  eta 0:10:00" in lines
-    assert "step 600/600  sampling 10/30, 50 evaluations, 0:02:00 left  eta 0:02:00" in lines
+    assert "step 300/600  sampling 10/30, 50 evaluations  eta 0:05:00" in lines
+    assert "step 600/600  sampling 10/30, 50 evaluations  eta 0:02:00" in lines
     assert not any(line.endswith("eta 0:00:00") for line in lines)
 
 
 def test_a_terminal_shows_how_long_the_last_grid_takes_beside_a_full_bar() -> None:
     pause = "if step == 600 and state == 15: import time; time.sleep(0.6)"
     text = on_terminal(PAUSES.format(grid=pause), NO_COLOR="1").text
-    assert re.search(r"sampling +━+ 600/600 100 % eta 0:01:30", text)
-    assert re.search(r"sampling +15/30, 75 evaluations, 0:01:30 left", text)
-    assert re.search(r"speed +21 images/s", text)
-
-
-def test_the_course_of_the_loss_is_that_of_the_whole_run_also_after_a_resumption() -> None:
-    text = on_terminal(
-        """
-from ncsnx.console.messages import Messages
-from ncsnx.console.training import TrainingView
-earlier = [2.0 ** -(number // 100) for number in range(600)]
-with TrainingView(Messages(), total_steps=10, start_step=6, batch_size=8, losses=earlier) as view:
-    view.logged(7, 2.0 ** -6)
-    for _ in range(199):
-        view.logged(8, 2.0 ** -7)
-    view.finish()
-""",
-        NO_COLOR="1",
-    ).text
-    assert re.search(r"loss \(raw\) +0\.007812 +█{5}▇{5}▆{5}▅{5}▄{5}▃{5}▁{10}\s", text)
+    assert re.search(r"sampling +━+ 600/600 +100 % +eta 0:01:30", text)
+    assert re.search(r"sampling +15/30, 75 evaluations", text)
+    assert re.search(r"speed +21\.00 images/s", text)
 
 
 def test_losses_that_are_not_finite_are_shown_by_name() -> None:
@@ -278,4 +262,4 @@ with TrainingView(Messages(), total_steps=10, start_step=0, batch_size=8) as vie
     view.finish()
 """
     assert piped(text).stderr.startswith("step 1/10  loss nan (raw)\nfinished at step 3/10")
-    assert re.search(r"loss \(raw\) +inf +×▅×", on_terminal(text, NO_COLOR="1").text)
+    assert re.search(r"loss \(raw\) +inf", on_terminal(text, NO_COLOR="1").text)

@@ -13,12 +13,6 @@ class Server:
     """Configuration of the server, and a record of its requests."""
 
     files: dict[str, bytes]
-    etag: str | None = '"one"'
-    modified: str | None = None
-    knows_ranges: bool = True
-    """Whether it supports Range; otherwise it sends the whole file."""
-    minds_changes: bool = True
-    """Whether it sends the whole file if If-Range names another version."""
     breaks_off_after: list[int] = attrs.Factory(list)
     """Number of bytes after which the connection ends, for each of the first requests."""
     status: int = 200
@@ -37,27 +31,13 @@ class Server:
         if self.status != 200 or content is None:
             handler.send_error(404 if content is None else self.status)
             return
-        version = handler.headers.get("If-Range")
-        is_current = (version is not None and version in (self.etag, self.modified)) or not self.minds_changes
-        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and is_current and self.knows_ranges else 0
-        if start >= len(content) > 0:
-            handler.send_response(416)
-            handler.send_header("Content-Range", f"bytes */{len(content)}")
-            handler.send_header("Content-Length", "0")
-            handler.end_headers()
-            return
-        handler.send_response(206 if start else 200)
-        if start:
-            handler.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        self._send(handler, content[start:])
+        handler.send_response(200)
+        self._send(handler, content)
 
     def _send(self, handler: BaseHTTPRequestHandler, content: bytes) -> None:
         handler.send_header("Content-Type", self.content_type)
         if self.says_length:
             handler.send_header("Content-Length", str(len(content)))
-        for name, value in (("ETag", self.etag), ("Last-Modified", self.modified)):
-            if value is not None:
-                handler.send_header(name, value)
         handler.end_headers()
         handler.wfile.write(content[: self.breaks_off_after.pop(0)] if self.breaks_off_after else content)
         handler.close_connection = True

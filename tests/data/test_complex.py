@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from ncsnx.config import Arrays, Packed, Phantoms
 from ncsnx.config.checks import FieldError
 from ncsnx.data import open_data
-from ncsnx.data.packed.packing import pack, settings_of
 from ncsnx.data.readers.from_path import Reading, own_data
+from ncsnx.data.readers.packed import pack, settings_of
 from ncsnx.data.window import window_of
 from ncsnx.errors import NcsnxError
 from ncsnx.images import ImageBatch, Window, magnitude_and_phase
@@ -106,8 +106,7 @@ def test_packed_complex_values_are_those_of_the_array(tmp_path: Path, monkeypatc
 def test_packed_phantoms_stay_complex(tmp_path: Path) -> None:
     data = Phantoms(image_size=8, count=16)
     packed = pack(open_data(data, tmp_path), tmp_path / "p.pack", settings=settings_of(data), work=SILENT)
-    assert packed is not None
-    assert (packed.header.complex, packed.header.bounds) == (True, "unbounded")
+    assert (packed.record.complex, packed.record.bounds) == (True, "unbounded")
     assert own_data(tmp_path / "p.pack", Reading(), SILENT).is_complex
 
 

@@ -8,9 +8,8 @@ from torchvision import transforms
 
 from ncsnx.config.data_sets import FFHQ
 from ncsnx.data.missing import DataMissingError
-from ncsnx.data.readers.ffhq import build_ffhq_lmdb, read_ffhq
+from ncsnx.data.readers.ffhq import read_ffhq
 from ncsnx.errors import NcsnxError
-from ncsnx.work import Work
 from tests.data import published
 from tests.data.miniature import encoded, write_ffhq, write_ffhq_folder, write_lmdb
 
@@ -72,36 +71,6 @@ def test_thumbnails_are_used_only_for_their_own_size(tmp_path: Path, size: int, 
     places = published_order(10)[:9]
     split = read_ffhq(FFHQ(image_size=size), tmp_path).train
     published.check(split, [by_size[chosen][place] for place in places], places, transforms.Resize(size))
-
-
-def test_a_built_lmdb_gives_the_pixels_that_the_folder_gives(tmp_path: Path) -> None:
-    write_ffhq_folder(tmp_path / "ffhq", "images1024x1024", 41, COUNT)
-    folder = read_ffhq(SMALL, tmp_path)
-    made = build_ffhq_lmdb(tmp_path / "ffhq" / "images1024x1024", tmp_path / "ffhq", 16, Work())
-    assert {path.name for path in made.iterdir()} == {"data.mdb", "images1024x1024"}
-    built = read_ffhq(SMALL, tmp_path)
-    assert built.fingerprint != folder.fingerprint
-    for one, other in ((folder.train, built.train), (folder.held_out, built.held_out)):
-        a, b = one.read(torch.arange(len(one))), other.read(torch.arange(len(other)))
-        assert torch.equal(a.pixels, b.pixels)
-        assert torch.equal(a.ids, b.ids)
-    with pytest.raises(NcsnxError, match=r"ffhq/data\.mdb already exists"):
-        build_ffhq_lmdb(tmp_path / "ffhq" / "images1024x1024", tmp_path / "ffhq", 16, Work())
-
-
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
-def test_many_images_are_encoded_by_several_processes_in_their_order(tmp_path: Path) -> None:
-    pictures = write_ffhq_folder(tmp_path, "images", 8, 300)
-    build_ffhq_lmdb(tmp_path / "images", tmp_path / "ffhq", 8, Work())
-    split, places = read_ffhq(FFHQ(image_size=8), tmp_path).train, published_order(300)[:270]
-    published.check(split, [pictures[place] for place in places], places, unchanged)
-
-
-def test_images_that_are_too_small_are_not_built(tmp_path: Path) -> None:
-    write_ffhq_folder(tmp_path, "images", 15, 3)
-    with pytest.raises(NcsnxError, match=r"3 pictures cannot be used.*00002\.png: has 15×15 pixels, fewer than 16×16"):
-        build_ffhq_lmdb(tmp_path / "images", tmp_path / "ffhq", 16, Work())
-    assert not (tmp_path / "ffhq").exists()
 
 
 def test_a_size_missing_from_the_lmdb_is_refused_with_the_existing_sizes(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 from ncsnx.config.checks import FieldError
 from ncsnx.config.data_sets import Arrays, Images, OwnData, Packed
 from ncsnx.data import open_data
-from ncsnx.data.packed.packing import pack, settings_of
 from ncsnx.data.pictures.decoding import decodes_heic
 from ncsnx.data.readers.from_path import Reading, holds_pictures, own_data
+from ncsnx.data.readers.packed import pack, settings_of
 from ncsnx.errors import NcsnxError
 from ncsnx.work import Work
 from tests.data.pictures import mixed, save, zip_of
@@ -131,7 +131,6 @@ def test_stored_images_are_cropped_to_a_smaller_size(here: Path) -> None:
     assert described(path, image_size=8, random_crop=10, held_out=0.0).stored_size == (10, 10)
     data = described(path)
     packed = pack(open_data(data, here, Work()), here / "x.pack", settings=settings_of(data), work=Work())
-    assert packed is not None
     assert described(packed.path) == Packed(path="x.pack", image_size=10, channels=1)
     assert described(packed.path, image_size=8) == Packed(path="x.pack", image_size=8, random_crop=10, channels=1)
 

@@ -9,8 +9,7 @@ from torch import Tensor
 from ncsnx.data import InMemory, Splits, TrainingBatches
 from ncsnx.data.dataset import Dataset, StoredImages
 from ncsnx.data.memory_cache import CachedImages, cache_in_memory
-from ncsnx.data.packed.packed_file import splits_of
-from ncsnx.data.packed.packing import pack
+from ncsnx.data.readers.packed import pack
 from ncsnx.errors import NcsnxError
 from ncsnx.work import Work
 
@@ -138,8 +137,7 @@ def test_the_type_counts_for_the_size() -> None:
 def test_splits_in_memory_or_mapped_are_unchanged(tmp_path: Path) -> None:
     in_memory = Splits(images(TRAIN), images(0), "")
     packed = pack(in_memory, tmp_path / "a.pack", settings={}, work=Work())
-    assert packed is not None
-    mapped = splits_of(packed)
+    mapped = packed.splits()
     for splits in (in_memory, mapped):
         kept = cache_in_memory(splits, CPU)
         assert kept.train is splits.train

@@ -1,15 +1,11 @@
-import shlex
 from pathlib import Path
 
-import attrs
 import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from ncsnx.config.data_sets import CIFAR10, FFHQ, LSUN, CelebA, Data, DataOnDisk, Digits, Images
-from ncsnx.config.discovery import resolve
+from ncsnx.config.data_sets import CIFAR10, FFHQ, LSUN, CelebA, Data, Digits, Images
 from ncsnx.data import DataMissingError, Splits, data_folder, data_set, open_data
-from ncsnx.data.download.command import download_command
 from ncsnx.errors import NcsnxError
 from ncsnx.features.data_source import DataSource
 from ncsnx.work import Work
@@ -105,7 +101,7 @@ MISSING = [
     (CelebA(), "get img_align_celeba.zip (1.4 GB, unpacked or not) from https://", "celeba/img_align_celeba.zip"),
     (
         LSUN(category="bedroom", image_size=128),
-        "ncsnx data download bedroom128 --data",
+        "wget -c -P",
         "lsun/bedroom_train_lmdb/data.mdb",
     ),
     (FFHQ(), "an LMDB of 256-px images", "ffhq/data.mdb"),
@@ -130,28 +126,6 @@ def test_a_run_whose_data_is_missing_names_the_data_folder(tmp_path: Path) -> No
         DataSource(data=CIFAR10(), folder=tmp_path).splits()
     with pytest.raises(DataMissingError, match=r"your data is not at /nowhere; name the data folder: data=DIR$"):
         DataSource(data=Images(root="/nowhere", image_size=8), folder=tmp_path).splits()
-
-
-@pytest.mark.parametrize(
-    ("data", "command"),
-    [
-        (CIFAR10(random_flip=True), "cifar10"),
-        (CIFAR10(root="my data"), "cifar10 'data.root=my data'"),
-        (LSUN(category="kitchen", image_size=128), "bedroom128 data.category=kitchen"),
-        (LSUN(category="church_outdoor", image_size=128), "bedroom128 data.category=church_outdoor"),
-        (LSUN(category="church_outdoor", image_size=96), "church96"),
-    ],
-)
-def test_the_download_command_names_the_nearest_experiment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: DataOnDisk, command: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("NCSNX_DATA", str(tmp_path / "sets"))
-    line = download_command(data, data_folder())
-    assert line == f"ncsnx data download {command}"
-    name, *changes = shlex.split(line)[3:]
-    found = resolve(name, changes).experiment.data
-    assert attrs.evolve(found, random_flip=data.random_flip) == data
 
 
 @pytest.mark.parametrize(

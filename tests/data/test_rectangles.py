@@ -12,13 +12,12 @@ from torch import Tensor
 
 from ncsnx.config import Arrays, Data, Images, Packed
 from ncsnx.data import InMemory, Preprocessing, StoredImages, open_data
-from ncsnx.data.packed.packed_file import PackedFile, damage
-from ncsnx.data.packed.packing import pack, settings_of
 from ncsnx.data.pictures.decoding import fitted
 from ncsnx.data.readers.celeba import CropAndResize
 from ncsnx.data.readers.ffhq import CentreOf, Shrink
 from ncsnx.data.readers.from_path import Reading, own_data
 from ncsnx.data.readers.lsun import ResizeAndCrop
+from ncsnx.data.readers.packed import PackedFolder, pack, settings_of
 from ncsnx.data.summary import contact_sheet
 from ncsnx.work import Work
 
@@ -55,11 +54,10 @@ def test_packed_rectangles_are_the_same_pixels(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", VALUES)
     data = Arrays(path="x.npy", image_size=(4, 8), random_crop=(8, 12), channels=2)
     packed = pack(open_data(data, tmp_path, Work()), tmp_path / "x.pack", settings=settings_of(data), work=Work())
-    assert packed is not None
-    assert packed.header.shape == (2, 8, 12)
+    assert packed.record.shape == (2, 8, 12)
     again = pack(open_data(data, tmp_path, Work()), tmp_path / "x.pack", settings=settings_of(data), work=Work())
-    assert again == PackedFile.open(tmp_path / "x.pack") == packed
-    assert not damage(packed, Work()).images
+    assert again == PackedFolder.open(tmp_path / "x.pack") == packed
+    assert packed.damaged(Work()) == []
     whole = Packed(path="x.pack", image_size=(8, 12), channels=2)
     assert torch.equal(all_pixels(whole, tmp_path).sort(dim=0).values, all_pixels(data, tmp_path).sort(dim=0).values)
     with pytest.raises(Exception, match="expected images of 2×12×8 as declared, found 2×8×12; declare image_size=8,12"):

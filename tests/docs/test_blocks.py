@@ -12,8 +12,7 @@ from ncsnx.cli import app
 from ncsnx.config import Experiment
 from ncsnx.config.discovery import UnknownExperimentError, resolve
 from ncsnx.config.overrides import apply_overrides, parse_overrides, split_overrides
-from ncsnx.jobs.parameter_sweep.axes import parse_axes
-from ncsnx.jobs.parameter_sweep.points import points_of
+from ncsnx.jobs.sweep_points import sweep_points
 from tests.docs.blocks import PAGES, ROOT, SHOWN, Block, blocks_of
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
@@ -59,9 +58,8 @@ def test_fields_that_are_set_exist(block: Block) -> None:
             continue
         experiment = experiment_of(arguments)
         if arguments[0] == "sweep":
-            axes, fixed = parse_axes(overrides)
-            fixed = split_overrides(list(fixed), "features")[1]
-            points_of("digits", experiment, {}, axes, fixed, zipped="--zip" in arguments, seeds=2)
+            changes = split_overrides(parse_overrides(overrides), "features")[1]
+            sweep_points("digits", experiment, {}, changes, zipped="--zip" in arguments, seeds=2)
             continue
         sampler = [word for word in overrides if not word.startswith(("features", "metrics"))]
         if "sampler=fast" not in sampler:

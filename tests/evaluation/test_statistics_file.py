@@ -125,7 +125,7 @@ def test_a_bare_pickle_is_refused_and_not_executed(tmp_path: Path) -> None:
     objects = np.empty(1, dtype=object)
     objects[0] = Payload(target)
     objects.dump(tmp_path / "evil.npz")
-    with pytest.raises(NcsnxError, match=r"expected a \.npy or \.npz file"):
+    with pytest.raises(NcsnxError, match=r"expected a \.npy, \.npz"):
         read(tmp_path / "evil.npz")
     assert not target.exists()
 

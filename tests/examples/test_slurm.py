@@ -190,26 +190,6 @@ def test_a_stopped_task_of_an_array_is_queued_again(cluster: Cluster) -> None:
     assert len(cluster.steps("one")) == 1
 
 
-@pytest.mark.slow
-def test_the_tasks_of_an_array_share_a_parameter_sweep(cluster: Cluster) -> None:
-    words = ("digits", "optimizer.lr=1e-3,1e-4,1e-5", "steps=2", *TINY)
-    task = {"SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_TASK_COUNT": "2", "SLURM_ARRAY_TASK_MIN": "0"}
-    code, output = cluster.run("grid.sbatch", *words, **task)
-    assert code == 0, output
-    assert sorted(path.name for path in (cluster.folder / "runs").iterdir()) == ["digits-lr_0.0001", "digits.sweep"]
-    assert cluster.calls("srun") == [f"python -m ncsnx sweep {' '.join(words)}"]
-
-
-@pytest.mark.slow
-def test_a_stopped_task_of_a_parameter_sweep_is_queued_again(cluster: Cluster) -> None:
-    words = ("digits", "optimizer.lr=1e-3,1e-4", ENDLESS, *TINY)
-    task = {"SLURM_ARRAY_JOB_ID": "77", "SLURM_ARRAY_TASK_ID": "1", "SLURM_ARRAY_TASK_COUNT": "2"}
-    code, output = cluster.stopped("grid.sbatch", *words, run="digits-lr_0.0001", SLURM_ARRAY_TASK_MIN="0", **task)
-    assert code == 143, output
-    assert cluster.calls("scontrol") == ["requeue 77_1"]
-    assert len(cluster.steps("digits-lr_0.0001")) == 1
-
-
 def test_the_settings_are_commands_of_ncsnx_each_with_its_own_run() -> None:
     lines = [line.split() for line in (SCRIPTS / "settings.txt").read_text().splitlines()]
     for arguments in lines:

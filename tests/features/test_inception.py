@@ -241,7 +241,7 @@ def test_a_record_that_cannot_be_read_is_named(network_file: Path, tmp_path: Pat
     [
         (Server(b"gone", status=404), "the server answers 404 Not Found"),
         (Server(b"PK" * 50, announced=1000), "the connection ended after 100 of 1,000 bytes"),
-        (Server(b"<html>please log in</html>"), "the received file has 26 bytes and is not a TorchScript file"),
+        (Server(b"<html>please log in</html>"), "the received file (26 bytes) is not a TorchScript file"),
     ],
     ids=["server error", "truncated", "another page"],
 )

@@ -20,7 +20,7 @@ def test_ranks_train_and_score_what_one_process_does(tmp_path: Path) -> None:
     alone = sweep(tmp_path / "alone", *AXES, "--loss")
     shared = finish("sweep", "digits", *AXES, "--loss", *SMALL, folder=tmp_path / "shared")
     assert (shared.code, shared.out) == (0, alone.out), shared.err
-    assert "sweep digits: 4 runs, 2 of them for rank 0 of 2" in shared.err
+    assert "sweep digits: 4 runs, 2 of them for this rank" in shared.err
     for run in RUNS:
         ours, theirs = (saved(tmp_path / where / "runs" / run, 2) for where in ("alone", "shared"))
         assert {name: ours[name] for name in WEIGHTS} == {name: theirs[name] for name in WEIGHTS}

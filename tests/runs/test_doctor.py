@@ -888,26 +888,6 @@ def test_what_cannot_be_read_is_not_called_lost(run: Run) -> None:
     assert "untrainable" not in result.stdout
 
 
-def test_a_sweep_that_was_being_begun_is_removed_on_request(sound: Run) -> None:
-    path = sound.path.parent / f".digits.sweep.{TOKEN}"
-    path.mkdir()
-    (path / "sweep.json").write_text("{")
-    os.utime(path, (1, 1))
-    finding = only(doctor.examine(sound))
-    assert (finding.kind, finding.what) == ("begun", "is an incomplete parameter sweep whose process was killed")
-    assert only(repaired(sound)).repaired
-    assert not path.exists()
-
-
-def test_a_damaged_record_of_the_sweep_that_a_run_belongs_to_is_a_note(sound: Run) -> None:
-    for name in (sound.name.partition("-")[0], "another"):
-        (sound.path.parent / f"{name}.sweep").mkdir()
-        (sound.path.parent / f"{name}.sweep" / "sweep.json").write_text("{")
-    run = Run(sound.path.rename(sound.path.with_name(f"{sound.name}-width_4")))
-    found = doctor.examine(run)
-    assert (only(found).kind, only(found).path.name, found.is_sound) == ("unknown", f"{sound.name}.sweep", True)
-
-
 def test_damaged_notes_of_a_tracker_are_found_and_what_else_is_there_is_a_note(sound: Run) -> None:
     (sound.trackers / "wandb.json").write_text("{}")
     (sound.trackers / "active.json").write_text('{"schema_version": 1, "trackers": "wandb"}')

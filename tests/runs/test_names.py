@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from ncsnx.data.download.unpacking import unpack_tar, unpack_zip
 
 from ncsnx.cli.commands.new import _free_place
 from ncsnx.config import Experiment
 from ncsnx.config.codec import ConfigError, from_json, to_json
 from ncsnx.data import open_data
-from ncsnx.data.download.unpacking import unpack_tar, unpack_zip
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runs.exported import Export
 from ncsnx.runs.folder import Run, list_runs, open_run

@@ -17,7 +17,7 @@ from ncsnx.config.strict.complaints import NewerVersionError, StructureError
 from ncsnx.config.strict.converter import optional_of
 from ncsnx.config.strict.fields import rest_field, version_fields
 from ncsnx.config.variants import Config
-from ncsnx.data.packed.packed_file import PackedHeader
+from ncsnx.data.readers.packed import PackedRecord
 from ncsnx.errors import NcsnxError
 from ncsnx.storage import atomic
 from ncsnx.storage.documents.document import (
@@ -187,7 +187,7 @@ def test_a_newer_version_is_refused_with_what_to_do_whatever_it_holds(cls: type,
 def test_long_lived_documents_have_a_version() -> None:
     """Others can be computed again, or last as long as a process."""
     assert {cls.__name__ for cls, _ in KINDS if not version_fields(cls)} == {
-        *("PartNote", "InceptionRecord"),
+        "InceptionRecord",
         *("PerfectModel", "Magnitudes", "Roughest", "Scan", "Values"),  # the version is in their cache key
     }
 
@@ -241,16 +241,16 @@ def test_garbage_gives_a_message_or_none_and_never_another_exception(
 def test_a_missing_unreadable_or_too_large_file_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "file.json"
     with pytest.raises(FileNotFoundError):
-        read_document(path, PackedHeader)
-    assert find_document(path, PackedHeader) is None
+        read_document(path, PackedRecord)
+    assert find_document(path, PackedRecord) is None
     path.write_bytes(b" " * 100)
     with pytest.raises(NcsnxError, match=r"cannot read .*file\.json: it has 100 bytes"):
-        read_document(path, PackedHeader, limit=99)
-    assert find_document(path, PackedHeader, limit=99) is None
+        read_document(path, PackedRecord, limit=99)
+    assert find_document(path, PackedRecord, limit=99) is None
     path.unlink()
     path.symlink_to(tmp_path)
     with pytest.raises(NcsnxError, match=r"cannot read .*file\.json"):
-        read_document(path, PackedHeader)
+        read_document(path, PackedRecord)
 
 
 def test_documents_are_stored_one_per_line_and_a_bad_line_is_named(tmp_path: Path) -> None:

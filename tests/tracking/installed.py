@@ -1,8 +1,7 @@
-"""Trackers of a package as pip would install it, and kills of the processes that send."""
+"""Trackers of a package as pip would install it, and a kill of a process that sends."""
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,7 +13,6 @@ from tests.training.tiny import PATIENCE_S, wait_until
 FAULTY = '''\
 """Trackers that do what the environment's trackers may do one day."""
 
-import os
 import time
 
 from ncsnx.tracking.tracker import Tracker, tracker
@@ -22,7 +20,7 @@ from ncsnx.tracking.tracker import Tracker, tracker
 
 class Faulty(Tracker):
     def __init__(self, run):
-        print(f"opened {run.name} with {os.environ.get('SOME_API_KEY')}", flush=True)
+        pass
 
     def numbers(self, step, values):
         pass
@@ -34,35 +32,16 @@ class Faulty(Tracker):
         pass
 
 
-@tracker("raising", startup_s=0)
+@tracker("raising")
 class Raising(Faulty):
     def numbers(self, step, values):
-        raise ConnectionError(f"https://me:{os.environ['SOME_API_KEY']}@example.org has gone\\nand so on")
+        raise ConnectionError("example.org has gone\\nand so on")
 
 
-@tracker("hanging", startup_s=0)
+@tracker("hanging")
 class Hanging(Faulty):
     def close(self):
         time.sleep(600)
-
-
-@tracker("flooding", startup_s=0)
-class Flooding(Faulty):
-    def numbers(self, step, values):
-        for _ in range(400):
-            os.write(1, b"much to say\\n" * 1_000)
-
-
-@tracker("crashing", startup_s=0)
-class Crashing(Faulty):
-    def numbers(self, step, values):
-        os._exit(3)
-
-
-@tracker("forgetting", startup_s=0)
-class Forgetting(Faulty):
-    def steps(self, name):
-        return ()
 '''
 
 
@@ -79,17 +58,13 @@ def install_trackers(site: Path) -> Path:
 
 
 def kill_while_sending(folder: Path, tag: str, has_begun: Callable[[], bool]) -> None:
-    """Runs `ncsnx track` on the run digits, and kills the tracker's process and those that it started."""
+    """Runs `ncsnx track` on the run digits, and kills it."""
     process = subprocess.Popen(
         [sys.executable, "-m", "ncsnx", "track", "digits", "--to", tag],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         stderr=subprocess.PIPE,
-        text=True,
     )
     wait_until(has_begun, process, poll_s=0.01)
-    (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    os.killpg(int(child), signal.SIGKILL)
-    _, told = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 1, told
-    assert "its process ended with signal 9" in told
+    process.kill()
+    process.communicate(timeout=PATIENCE_S)

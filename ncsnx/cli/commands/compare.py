@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ncsnx.cli import options
-from ncsnx.cli.bad_values import a_count
 from ncsnx.cli.command_registry import EVALUATE_PANEL, command
 from ncsnx.cli.session import BATCHES, Shared, session
 from ncsnx.console.working import work_of
@@ -35,7 +34,8 @@ def compare_command(
         typer.Option(
             "--seeds",
             metavar="N",
-            parser=a_count(1, 100),
+            min=1,
+            max=100,
             help="Trials per setting, each with a seed of its own.",
             rich_help_panel=options.IMAGES_PANEL,
         ),

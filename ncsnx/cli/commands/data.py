@@ -1,4 +1,4 @@
-"""`ncsnx data`: packs, checks, shows, downloads and builds data sets."""
+"""`ncsnx data`: packs, checks, shows and downloads data sets."""
 
 import shlex
 from pathlib import Path
@@ -8,11 +8,10 @@ import attrs
 import typer
 
 from ncsnx.cli import options
-from ncsnx.cli.bad_values import a_count
 from ncsnx.cli.command_registry import DATA_PANEL, group
+from ncsnx.cli.parameters import a_name_or_path, a_path
 from ncsnx.cli.parsing import data_sources as sources
-from ncsnx.cli.path_parameters import a_folder, a_name_or_path, a_path
-from ncsnx.cli.session import FROM_THE_START, Shared, session
+from ncsnx.cli.session import FROM_THE_START, session
 from ncsnx.console.working import work_of
 from ncsnx.quantities import byte_size, counted
 
@@ -21,17 +20,14 @@ if TYPE_CHECKING:
     from ncsnx.config.experiment import Experiment
     from ncsnx.console.messages import Messages
     from ncsnx.data import Splits
-    from ncsnx.data.packed.packed_file import PackedFile
     from ncsnx.data.pictures.image_files import ImageFiles
     from ncsnx.data.pictures.scan import Scan
-    from ncsnx.data.pictures.unread import Unread
     from ncsnx.data.readers.from_path import Reading
+    from ncsnx.data.readers.packed import PackedFolder
     from ncsnx.data.summary import Summary
     from ncsnx.work import Work
 
-data_app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Inspect, check, pack, download and build data sets."
-)
+data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Inspect, check, pack and download data sets.")
 group("data", data_app, panel=DATA_PANEL, place=100)
 
 Workers = Annotated[
@@ -39,24 +35,14 @@ Workers = Annotated[
     typer.Option(
         "--workers",
         metavar="N",
-        parser=a_count(0, 256),
+        min=0,
+        max=256,
         help="Processes that decode images.",
         show_default="one per processor",
         rich_help_panel=options.EXECUTION_PANEL,
     ),
 ]
-PackingRanks = Annotated[
-    int | None,
-    typer.Option(
-        "--gpus",
-        metavar="N",
-        parser=a_count(1, 1024),
-        help="Ranks of this machine that share the images. They need no GPU. For several machines use torchrun.",
-        show_default="one",
-        rich_help_panel=options.EXECUTION_PANEL,
-    ),
-]
-_SHEET, _FORMAT = "Contact sheet", "Data set"
+_SHEET = "Contact sheet"
 _WORTH_WORKERS = 256
 """Fewer images are decoded before the processes have started."""
 _MOST_NAMED = 20
@@ -75,37 +61,29 @@ def pack_command(
     random_crop_from: sources.RandomCropFrom = None,
     array: sources.ArrayName = None,
     data: options.DataFolder = None,
-    gpus: PackingRanks = None,
     workers: Workers = None,
     *,
     out: Annotated[
         Path,
         typer.Option(
-            "--out", metavar="FILE", parser=a_path, help="The file to write.", rich_help_panel=options.OUTPUT_PANEL
+            "--out", metavar="FOLDER", parser=a_path, help="The folder to write.", rich_help_panel=options.OUTPUT_PANEL
         ),
     ],
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace another file.", rich_help_panel=options.OUTPUT_PANEL)
+        bool, typer.Option("--overwrite", help="Replace another packed data set.", rich_help_panel=options.OUTPUT_PANEL)
     ] = False,
     json: options.Json = False,
     verbose: options.Verbose = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Decode every image once, into one file for training.
+    """Decode every image once, into a folder for training.
 
-    Training reads the file without decoding. The file keeps the split into training and held-out images. An interrupted
-    packing resumes when the command is repeated.
+    Training reads it without decoding. The folder keeps the split into training and held-out images.
     """
-    shared = Shared(gpus=gpus, device="cpu")  # decoding needs no GPU
-    with session(FROM_THE_START, verbose=verbose, quiet=quiet, shared=shared) as messages:
-        from ncsnx.errors import UsageError
-
-        if out.is_dir():
-            raise UsageError(f"--out {out} is a folder: name the file to write, such as {out / 'images.pack'}")
-
+    with session(FROM_THE_START, verbose=verbose, quiet=quiet) as messages:
         from ncsnx.data import data_folder
-        from ncsnx.data.packed.packing import pack, settings_of
         from ncsnx.data.readers.from_path import Reading
+        from ncsnx.data.readers.packed import pack, settings_of
         from ncsnx.stopping import StopRequest
 
         said = Reading(
@@ -122,11 +100,8 @@ def pack_command(
             work = work_of(messages, stop)
             what = _meant(source, changes, said, data_folder(data), work, must_say_size=True)
             splits = _opened(what, work)
-            settings = settings_of(what.data)
-            count = _workers(workers, splits, messages.ranks.local_world)
+            settings, count = settings_of(what.data), _workers(workers, splits)
             packed = pack(splits, out, settings=settings, work=work, workers=count, overwrite=overwrite)
-        if packed is None:
-            return  # rank 0 says it
         if json:
             messages.json(_packed_facts(packed))
         _say_how_to_train(messages, packed, what.data)
@@ -144,7 +119,7 @@ def check_command(
 ) -> None:
     """Read a whole data set and report damage.
 
-    Compares a packed file with its checksums, and decodes pictures. Exits with 1 for damage.
+    Compares packed images with their checksums, and decodes pictures. Exits with 1 for damage.
     """
     with session(FROM_THE_START, verbose=verbose, quiet=quiet) as messages:
         from ncsnx.config.data_sets import Packed
@@ -179,14 +154,15 @@ def data_show_command(
     array: sources.ArrayName = None,
     n: Annotated[
         int,
-        typer.Option("--n", metavar="N", parser=a_count(1, 1_024), help="Images on the sheet.", rich_help_panel=_SHEET),
+        typer.Option("--n", metavar="N", min=1, max=1_024, help="Images on the sheet.", rich_help_panel=_SHEET),
     ] = 64,
     seed: Annotated[
         int,
         typer.Option(
             "--seed",
             metavar="SEED",
-            parser=a_count(0, 2**32 - 1),
+            min=0,
+            max=2**32 - 1,
             help="Determines which images those are.",
             rich_help_panel=_SHEET,
         ),
@@ -214,6 +190,7 @@ def data_show_command(
     """
     with session(FROM_THE_START, verbose=verbose, quiet=quiet) as messages:
         from ncsnx.data import data_folder
+        from ncsnx.data.pictures.scan import scan_of
         from ncsnx.data.readers.from_path import Reading
         from ncsnx.data.summary import contact_sheet, summarize
         from ncsnx.data.window import window_of
@@ -239,14 +216,15 @@ def data_show_command(
             splits = _opened(what, attrs.evolve(work, info=ignore_message))  # the table lists unread files
             what = _measured(what, splits)
             summary = summarize(splits, work, _workers(workers, splits), is_bounded=what.data.is_bounded)
-            scan, unread = _scan(what, work), _unread(what, work)
+            files = _own_files(what)
+            scan = None if files is None else scan_of(files, work)
             sheet = out or Path(f"{what.name}-sheet.png")
             shown = splits.train if len(splits.train) else splits.held_out
             save_png(sheet, contact_sheet(shown, n, seed, None if what.data.is_bounded else window_of(what.data)))
         if json:
-            messages.json(_facts(what, summary, scan, unread, sheet))
+            messages.json(_facts(what, summary, files, scan, sheet))
         else:
-            _show(messages, what, summary, scan, unread)
+            _show(messages, what, summary, files, scan)
         messages.info(f"contact sheet: {sheet}")
 
 
@@ -262,12 +240,9 @@ def data_download_command(
 ) -> None:
     """Download the data set of an experiment.
 
-    For a data set without a stable address, says what to download and where to put it. An interrupted download resumes
-    when the command is repeated.
+    For a data set that ncsnx can't download, says what to download and where to put it.
     """
-    with session(
-        "complete files are kept, and the same command downloads the others", verbose=verbose, quiet=quiet
-    ) as messages:
+    with session(FROM_THE_START, verbose=verbose, quiet=quiet) as messages:
         from ncsnx.config.discovery import resolve
         from ncsnx.config.variants import load_plugins
         from ncsnx.data import data_folder
@@ -279,68 +254,6 @@ def data_download_command(
         with StopRequest() as stop:
             download_data(config, data_folder(data), work_of(messages, stop))
         messages.info(f"next: ncsnx data show {shlex.join([experiment, *(changes or [])])}")
-
-
-@data_app.command("build")
-def build_command(
-    kind: Annotated[str, typer.Argument(metavar="lsun|ffhq", help="The format of the data set.")],
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", parser=a_path, help="A folder or zip of pictures.")],
-    category: Annotated[
-        str | None,
-        typer.Option(
-            "--category", metavar="NAME", help="For lsun: a category such as bedroom.", rich_help_panel=_FORMAT
-        ),
-    ] = None,
-    split: Annotated[
-        str, typer.Option("--split", metavar="SPLIT", help="For lsun: train or val.", rich_help_panel=_FORMAT)
-    ] = "train",
-    size: Annotated[
-        int,
-        typer.Option(
-            "--size", metavar="PIXELS", help="For ffhq: height and width of the images.", rich_help_panel=_FORMAT
-        ),
-    ] = 256,
-    *,
-    out: Annotated[
-        Path,
-        typer.Option(
-            "--out",
-            metavar="ROOT",
-            parser=a_folder,
-            help="The data set's folder (data.root).",
-            rich_help_panel=options.OUTPUT_PANEL,
-        ),
-    ],
-    verbose: options.Verbose = False,
-    quiet: options.Quiet = False,
-) -> None:
-    """Build an LMDB in the format of LSUN or FFHQ from pictures."""
-    with session(FROM_THE_START, verbose=verbose, quiet=quiet) as messages:
-        from ncsnx.stopping import StopRequest
-
-        with StopRequest() as stop:
-            work = work_of(messages, stop)
-            made = _build(kind, source, out, category, split, size, work)
-        messages.info(f"built: {made}")
-
-
-def _build(kind: str, source: Path, out: Path, category: str | None, split: str, size: int, work: "Work") -> Path:
-    from ncsnx.config.checks import FieldError
-    from ncsnx.config.data_sets import FFHQ, LSUN
-    from ncsnx.data.readers.ffhq import build_ffhq_lmdb
-    from ncsnx.data.readers.lsun import build_lsun_lmdb
-    from ncsnx.errors import Hint, UsageError
-
-    try:
-        if kind == "ffhq":
-            return build_ffhq_lmdb(source, out, max(FFHQ(image_size=size).shape[1:]), work)
-        if kind != "lsun":
-            raise UsageError(f"expected lsun or ffhq, found {kind!r}")
-        if category is None:
-            raise UsageError("lsun needs a category", Hint("for example", adds="--category bedroom"))
-        return build_lsun_lmdb(source, out, LSUN(category=category, image_size=size).category, split, work)
-    except FieldError as error:
-        raise UsageError(f"--{'size' if error.field == 'image_size' else error.field} {error.complaint}") from error
 
 
 @attrs.frozen
@@ -398,41 +311,40 @@ def _measured(what: _Meant, splits: "Splits") -> _Meant:
     return attrs.evolve(what, data=measured_data(what.data, splits.magnitudes))
 
 
-def _workers(given: int | None, splits: "Splits", processes: int = 1) -> int:
-    """Processes that decode. processes: ranks of this machine, which share its processors."""
+def _workers(given: int | None, splits: "Splits") -> int:
+    """Processes that decode."""
     from ncsnx.data.read_ahead import processors
 
     if given is not None:
         return given
     is_worth_it = len(splits.train) + len(splits.held_out) >= _WORTH_WORKERS
-    own = processors() // processes
-    return own if is_worth_it and own > 1 else 0
+    return processors() if is_worth_it and processors() > 1 else 0
 
 
-def _packed_facts(packed: "PackedFile") -> dict[str, Any]:
-    header = packed.header
+def _packed_facts(packed: "PackedFolder") -> dict[str, Any]:
+    record = packed.record
     return {
         "path": str(packed.path),
         "fingerprint": packed.fingerprint,
-        "train": header.train,
-        "held_out": header.count - header.train,
-        "channels": header.channels,
-        "size": header.size,
-        "bytes": packed.layout.end,
+        "train": record.train,
+        "held_out": record.count - record.train,
+        "channels": record.channels,
+        "size": record.size,
+        "bytes": packed.nbytes,
     }
 
 
-def _say_how_to_train(messages: "Messages", packed: "PackedFile", data: "Data") -> None:
-    header = packed.header
+def _say_how_to_train(messages: "Messages", packed: "PackedFolder", data: "Data") -> None:
+    record = packed.record
     messages.info(
-        f"{packed.path}: {counted(header.train, 'training image')} and {header.count - header.train:,} held out, of "
-        f"{'×'.join(map(str, header.shape))}, {byte_size(packed.layout.end)}"
+        f"{packed.path}: {counted(record.train, 'training image')} and {record.count - record.train:,} held out, of "
+        f"{'×'.join(map(str, record.shape))}, {byte_size(packed.nbytes)}"
     )
     messages.info(f"to train from it:  ncsnx train EXPERIMENT {shlex.join(_overrides(packed, data))}")
 
 
-def _overrides(packed: "PackedFile", data: "Data") -> list[str]:
-    """Overrides with which an experiment reads the packed file, and treats its pixels as those of the source."""
+def _overrides(packed: "PackedFolder", data: "Data") -> list[str]:
+    """Overrides with which an experiment reads the packed images, and treats its pixels as those of the source."""
     from ncsnx.config.data_sets import Data
     from ncsnx.config.image_sizes import size_as_typed
 
@@ -440,11 +352,11 @@ def _overrides(packed: "PackedFile", data: "Data") -> list[str]:
     fields: dict[str, Any] = {"path": packed.path, "image_size": size_as_typed(size)}
     if stored != size:
         fields["random_crop"] = size_as_typed(stored)
-    if packed.header.channels != 3:
-        fields["channels"] = packed.header.channels
-    if packed.header.bounds == "unbounded":
-        fields["range"] = packed.header.bounds
-    if packed.header.complex:
+    if packed.record.channels != 3:
+        fields["channels"] = packed.record.channels
+    if packed.record.bounds == "unbounded":
+        fields["range"] = packed.record.bounds
+    if packed.record.complex:
         fields["complex"] = "true"
     if (scale := getattr(data, "scale", None)) is not None:
         fields["scale"] = f"{scale:.9g}"
@@ -456,24 +368,18 @@ def _overrides(packed: "PackedFile", data: "Data") -> list[str]:
 
 
 def _check_packed(data: "Packed", folder: Path, work: "Work") -> str:
-    from ncsnx.data.packed.packed_file import PackedFile, damage
     from ncsnx.data.places import own_path
-    from ncsnx.data.readers.packed_images import open_packed
+    from ncsnx.data.readers.packed import PackedFolder, open_packed
     from ncsnx.errors import Hint, NcsnxError
 
     open_packed(data, folder)
-    file = PackedFile.open(own_path(data.path, folder))
-    found = damage(file, work)
-    damaged = [f"images {images.start:,} to {images.stop - 1:,}" for images in found.images]
-    if found.padding:
-        damaged.append("the gaps between its parts")
-    if damaged:
+    packed = PackedFolder.open(own_path(data.path, folder))
+    if damaged := packed.damaged(work):
         raise NcsnxError(
-            f"{file.path}: found damage in {_listed(damaged)} ({len(found.images):,} of "
-            f"{counted(file.header.chunks, 'chunk')}; images are counted from 0, the training images first)",
-            Hint("copy the file again, or pack the images again"),
+            f"{packed.path}: found damage in {' and '.join(damaged)}",
+            Hint("copy the folder again, or pack the images again"),
         )
-    return f"{counted(file.header.count, 'packed image')}, chunks: {file.header.chunks:,}"
+    return counted(packed.record.count, "packed image")
 
 
 def _picture_files(found: "Experiment | Path", folder: Path) -> "ImageFiles | None":
@@ -514,24 +420,15 @@ def _listed(names: list[str], separator: str = "; ") -> str:
     return separator.join([*names[:_MOST_NAMED], *more])
 
 
-def _scan(what: _Meant, work: "Work") -> "Scan | None":
-    """The scan of a person's own picture files, None for other data."""
+def _own_files(what: _Meant) -> "ImageFiles | None":
+    """A person's own picture files, None for other data."""
     from ncsnx.config.data_sets import Images
-    from ncsnx.data.pictures.scan import scan_of
     from ncsnx.data.places import own_path
     from ncsnx.data.readers.own_images import picture_files
 
     if not isinstance(what.data, Images):
         return None
-    return scan_of(picture_files(what.data, own_path(what.data.root, what.folder, field="root")), work)
-
-
-def _unread(what: _Meant, work: "Work") -> "list[Unread]":
-    """Files beside the pictures, and parts of pictures, that aren't read."""
-    from ncsnx.config.data_sets import Images
-    from ncsnx.data.readers.own_images import unread_by
-
-    return unread_by(what.data, what.folder, work) if isinstance(what.data, Images) else []
+    return picture_files(what.data, own_path(what.data.root, what.folder, field="root"))
 
 
 def _range_in_words(what: _Meant, summary: "Summary") -> str:
@@ -544,26 +441,29 @@ def _range_in_words(what: _Meant, summary: "Summary") -> str:
 
 
 def _facts(
-    what: _Meant, summary: "Summary", scan: "Scan | None", unread: "list[Unread]", sheet: Path
+    what: _Meant, summary: "Summary", files: "ImageFiles | None", scan: "Scan | None", sheet: Path
 ) -> dict[str, Any]:
     from ncsnx.config.codec import unstructure
+    from ncsnx.data.readers.own_images import unread_files
 
-    files = None
-    if scan is not None:
-        files = {"modes": scan.modes, "grey": scan.grey, "smallest": scan.smallest, "largest": scan.largest}
-        files["broken"] = len(scan.broken)
-        files["not_read"] = [attrs.asdict(kind) for kind in unread]
+    facts = None
+    if files is not None and scan is not None:
+        facts = {"modes": scan.modes, "grey": scan.grey, "smallest": scan.smallest, "largest": scan.largest}
+        facts |= {"broken": len(scan.broken), "not_read": unread_files(files)}
     return {
         "name": what.name,
         "data": unstructure(what.data),
         **attrs.asdict(summary),
-        "files": files,
+        "files": facts,
         "contact_sheet": str(sheet),
     }
 
 
-def _show(messages: "Messages", what: _Meant, summary: "Summary", scan: "Scan | None", unread: "list[Unread]") -> None:
+def _show(
+    messages: "Messages", what: _Meant, summary: "Summary", files: "ImageFiles | None", scan: "Scan | None"
+) -> None:
     from ncsnx.console.tables import Column, table
+    from ncsnx.data.readers.own_images import unread_files, unread_in_words
     from ncsnx.quantities import number, product
 
     rows = {
@@ -577,10 +477,10 @@ def _show(messages: "Messages", what: _Meant, summary: "Summary", scan: "Scan | 
         "size in memory": byte_size(summary.pixel_bytes),
         "fingerprint": summary.fingerprint,
     }
-    if scan is not None:
+    if files is not None and scan is not None:
         modes = ", ".join(f"{count:,} {mode}" for mode, count in scan.modes.items())
         sizes = [f"{size[0]}×{size[1]}" for size in (scan.smallest, scan.largest) if size is not None]
         rows["files"] = f"{modes}; from {' to '.join(sizes)} pixels; {scan.grey:,} grey"
-    listed = [list(row) for row in rows.items()]
-    listed += [["" if number else "not read", str(kind)] for number, kind in enumerate(unread)]
-    table(messages, [Column("data"), Column(what.name)], listed)
+        if unread := unread_in_words(unread_files(files), scan):
+            rows["not read"] = unread
+    table(messages, [Column("data"), Column(what.name)], [list(row) for row in rows.items()])

@@ -8,7 +8,8 @@ import typer
 
 from ncsnx.cli import options
 from ncsnx.cli.command_registry import RUNS_PANEL, command
-from ncsnx.cli.path_parameters import a_name_or_path
+from ncsnx.cli.completion import complete_experiment_or_run
+from ncsnx.cli.parameters import a_name_or_path
 from ncsnx.cli.session import FROM_THE_START, session
 from ncsnx.console.working import work_of
 from ncsnx.quantities import counted
@@ -21,13 +22,20 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 @command("diff", panel=RUNS_PANEL, place=150)
 def diff_command(
     first: Annotated[
-        str, typer.Argument(metavar="A", parser=a_name_or_path, help="An experiment or a run (runs/NAME).")
+        str,
+        typer.Argument(
+            metavar="A",
+            parser=a_name_or_path,
+            autocompletion=complete_experiment_or_run,
+            help="An experiment or a run (runs/NAME).",
+        ),
     ],
     others: Annotated[
         list[str],
         typer.Argument(
             metavar="B",
             parser=a_name_or_path,
+            autocompletion=complete_experiment_or_run,
             help="More experiments or runs; FIELD=VALUE changes the one before it.",
         ),
     ],

@@ -91,7 +91,7 @@ def _as_json(found: "Examination") -> dict[str, object]:
 
 def _show(messages: "Messages", found: "Examination") -> None:
     """Writes a line for each finding, notes last."""
-    from ncsnx.console.text import visible
+    from ncsnx.console.messages import visible
 
     ordered = sorted(found.findings, key=lambda finding: finding.is_note)
     width = max((len(_label(finding)) for finding in ordered), default=0)

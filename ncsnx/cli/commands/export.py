@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ncsnx.cli import options
-from ncsnx.cli.bad_values import a_count
 from ncsnx.cli.command_registry import RUNS_PANEL, command
-from ncsnx.cli.path_parameters import a_name_or_path, a_path
+from ncsnx.cli.parameters import a_name_or_path, a_path
 from ncsnx.cli.session import FROM_THE_START, session
 from ncsnx.console.working import work_of
 from ncsnx.quantities import counted
@@ -85,7 +84,8 @@ def export_command(
         typer.Option(
             "--grid",
             metavar="N",
-            parser=a_count(0, 100),
+            min=0,
+            max=100,
             help="Samples in the picture; 0 leaves it out.",
             show_default="16, if they take ten minutes at most",
             rich_help_panel=options.OUTPUT_PANEL,

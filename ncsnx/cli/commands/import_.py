@@ -9,7 +9,7 @@ import typer
 
 from ncsnx.cli import options
 from ncsnx.cli.command_registry import RUNS_PANEL, command
-from ncsnx.cli.path_parameters import a_path
+from ncsnx.cli.parameters import a_path
 from ncsnx.cli.session import session
 from ncsnx.quantities import counted
 

@@ -7,7 +7,7 @@ import typer
 
 from ncsnx.cli import options
 from ncsnx.cli.command_registry import EVALUATE_PANEL, command
-from ncsnx.cli.path_parameters import a_file_behind_tag
+from ncsnx.cli.parameters import a_file_behind_tag
 from ncsnx.cli.session import BATCHES, Shared, session
 from ncsnx.console.working import work_of
 
@@ -154,7 +154,7 @@ def _search(
 ) -> "NeighborSearch":
     import attrs
 
-    from ncsnx.data.download.transfer import DownloadError
+    from ncsnx.data.download import DownloadError
     from ncsnx.errors import Hint
     from ncsnx.evaluation.neighbor_search import NeighborSearch
     from ncsnx.runs.checkpoints.manifest import require_best

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ncsnx.cli import options
-from ncsnx.cli.bad_values import a_count
 from ncsnx.cli.command_registry import DATA_PANEL, command
 from ncsnx.cli.commands.plan import TIME_PANEL, NoTiming, Overlap, PlanSeed, StepsPerLevel, experiment_for
+from ncsnx.cli.parameters import a_folder, a_name_or_path
 from ncsnx.cli.parsing import data_sources as sources
-from ncsnx.cli.path_parameters import a_folder, a_name_or_path
 from ncsnx.cli.retyping import typed_again
 from ncsnx.cli.session import FROM_THE_START, session
 from ncsnx.console.working import work_of
@@ -42,7 +41,7 @@ def new_command(
             "--from",
             metavar="PATH",
             parser=a_name_or_path,
-            help="Pictures (a folder or zip), a file of arrays, or a packed file.",
+            help="Pictures (a folder or zip), a file of arrays, or a packed data set.",
             rich_help_panel=sources.READING_PANEL,
         ),
     ],
@@ -63,7 +62,8 @@ def new_command(
         typer.Option(
             "--steps",
             metavar="N",
-            parser=a_count(1, 1_000_000_000),
+            min=1,
+            max=1_000_000_000,
             help="Training steps, whatever the budget.",
             show_default="as many as fit the budget",
             rich_help_panel=TIME_PANEL,
@@ -151,7 +151,7 @@ def _place(source: str, folder: Path) -> Path:
     except DataMissingError as error:
         raise UsageError(
             f"--from {source} does not exist, here or in {folder}; expected pictures (a folder or zip), a file of "
-            "arrays, or a packed file"
+            "arrays, or a packed data set"
         ) from error
 
 

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ncsnx.cli import options
-from ncsnx.cli.bad_values import a_count
 from ncsnx.cli.command_registry import DATA_PANEL, command
+from ncsnx.cli.parameters import a_name_or_path
 from ncsnx.cli.parsing import data_sources as sources
-from ncsnx.cli.path_parameters import a_name_or_path
 from ncsnx.cli.session import FROM_THE_START, session
 from ncsnx.console.working import work_of
 from ncsnx.noise.techniques import OVERLAP
@@ -40,7 +39,8 @@ StepsPerLevel = Annotated[
     typer.Option(
         "--steps-per-level",
         metavar="T",
-        parser=a_count(1, _MOST_STEPS),
+        min=1,
+        max=_MOST_STEPS,
         help="Steps per level of the published sampler.",
         show_default="3 to 5, by the number of levels",
         rich_help_panel=NOISE_PANEL,
@@ -66,7 +66,7 @@ def plan_command(
             metavar="EXPERIMENT|FOLDER",
             parser=a_name_or_path,
             help="An experiment (a name, FILE.py or FILE.py:NAME), or your own images: a folder, a zip, a file of "
-            "arrays, or a packed file.",
+            "arrays, or a packed data set.",
         ),
     ],
     overrides: options.ExperimentChanges = None,

@@ -8,7 +8,7 @@ import typer
 
 from ncsnx.cli import options
 from ncsnx.cli.command_registry import EVALUATE_PANEL, command
-from ncsnx.cli.path_parameters import a_name_or_path
+from ncsnx.cli.parameters import a_name_or_path
 from ncsnx.cli.session import Shared, session
 from ncsnx.console.working import work_of
 from ncsnx.quantities import byte_size

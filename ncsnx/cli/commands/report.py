@@ -7,7 +7,7 @@ import typer
 
 from ncsnx.cli import options
 from ncsnx.cli.command_registry import RUNS_PANEL, command
-from ncsnx.cli.path_parameters import a_name_or_path, a_path
+from ncsnx.cli.parameters import a_name_or_path, a_path
 from ncsnx.cli.session import FROM_THE_START, session
 from ncsnx.console.working import work_of
 from ncsnx.quantities import byte_size

@@ -6,29 +6,14 @@ import typer
 
 from ncsnx.cli import options
 from ncsnx.cli.command_registry import TRAIN_PANEL, command
-from ncsnx.cli.parsing.task_options import task_options
 from ncsnx.cli.session import BATCHES, Shared, session
 from ncsnx.console.working import work_of
 from ncsnx.quantities import counted
 
 _ROWS = "Rows between images"
-_ONLY_HERE = {"--interpolate": 1, "--between": 2, "--steps": 1}
-"""Options that `restore` lacks, and the number of their values."""
 
 
-def _refuse_tasks(words: list[str]) -> None:
-    """Raises UsageError for a task's option, with the same command for `ncsnx restore`."""
-    task = next((word.partition("=")[0] for word in words if word.partition("=")[0] in task_options()), None)
-    if task is None:
-        return
-    from ncsnx.cli.retyping import typed_as
-    from ncsnx.errors import Hint, UsageError
-
-    typed = Hint("type", typed_as("restore", without=_ONLY_HERE))
-    raise UsageError(f"{task} is an option of `ncsnx restore`, not of `ncsnx sample`", typed)
-
-
-@command("sample", panel=TRAIN_PANEL, place=20, check_words=_refuse_tasks)
+@command("sample", panel=TRAIN_PANEL, place=20)
 def sample_command(
     context: typer.Context,
     run: options.ModelName,

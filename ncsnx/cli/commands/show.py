@@ -7,7 +7,8 @@ import typer
 
 from ncsnx.cli import options
 from ncsnx.cli.command_registry import RUNS_PANEL, command
-from ncsnx.cli.path_parameters import a_name_or_path
+from ncsnx.cli.completion import complete_experiment_or_run
+from ncsnx.cli.parameters import a_name_or_path
 from ncsnx.cli.session import FROM_THE_START, session
 from ncsnx.console.working import work_of
 
@@ -23,6 +24,7 @@ def show_command(
         typer.Argument(
             metavar="NAME",
             parser=a_name_or_path,
+            autocompletion=complete_experiment_or_run,
             help="An experiment (or FILE.py, FILE.py:NAME), a run (runs/NAME) or an exported model (./DIR or "
             "hf://USER/MODEL).",
         ),

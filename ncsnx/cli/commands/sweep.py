@@ -1,34 +1,23 @@
 """`ncsnx sweep`: one run for each combination of values, trained, scored and compared."""
 
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ncsnx.cli import options
-from ncsnx.cli.bad_values import a_count
 from ncsnx.cli.command_registry import TRAIN_PANEL, command
+from ncsnx.cli.completion import complete_field
 from ncsnx.cli.session import Shared, session
 
 if TYPE_CHECKING:
     from ncsnx.config.overrides import Override
-    from ncsnx.jobs.distance_options import DistanceOptions
-    from ncsnx.jobs.parameter_sweep.beginning import ParameterSweep
-    from ncsnx.jobs.targets import Target
 
 SWEEP_PANEL = "Sweep"
 COMPARISON_PANEL = "Comparison"
 
 
-def _refuse_fields(words: list[str]) -> None:
-    """Raises UsageError for a field that is typed as an option (`--steps 900`), with the command for `steps=900`."""
-    from ncsnx.cli.parsing.fields_as_options import refuse_fields
-
-    refuse_fields("sweep", sweep_command, words)
-
-
-@command("sweep", panel=TRAIN_PANEL, place=15, check_words=_refuse_fields)
+@command("sweep", panel=TRAIN_PANEL, place=15)
 def sweep_command(
     context: typer.Context,
     experiment: options.ExperimentOrRun,
@@ -36,6 +25,7 @@ def sweep_command(
         list[str] | None,
         typer.Argument(
             metavar="FIELD=VALUE,VALUE",
+            autocompletion=complete_field,
             help="Values that a field takes in turn, such as model.width=32,64; FIELD=VALUE is the same for all runs.",
         ),
     ] = None,
@@ -52,7 +42,8 @@ def sweep_command(
         typer.Option(
             "--seeds",
             metavar="N",
-            parser=a_count(1, 1_000),
+            min=1,
+            max=1_000,
             help="Train every setting N times, with the experiment's seed and those that follow it.",
             rich_help_panel=SWEEP_PANEL,
         ),
@@ -117,7 +108,8 @@ def sweep_command(
         typer.Option(
             "--gpus",
             metavar="N",
-            parser=a_count(1, 1024),
+            min=1,
+            max=1024,
             help="GPUs of this machine, each of which trains runs of its own.",
             show_default="one device",
             rich_help_panel=options.EXECUTION_PANEL,
@@ -136,10 +128,10 @@ def sweep_command(
     """Train a run for each combination of values, and compare them.
 
     `ncsnx sweep digits model.width=32,64 optimizer.lr=1e-3,3e-4 --seeds 3` makes twelve runs, named by what differs:
-    digits-width_32-lr_0.001-seed_1234. Put a value with a comma in quotation marks: data.path='"a,b.npy",c.npy'.
+    digits-width_32-lr_0.001-seed_1234.
 
-    The same command resumes: finished runs are left as they are. A run that fails doesn't end the others. Under
-    torchrun and in the tasks of a Slurm array, each process trains its share of the runs.
+    The same command resumes: finished runs are left as they are. A run that fails doesn't end the others. With --gpus
+    and under torchrun, each process trains its share of the runs.
 
     With --fid or --loss the newest checkpoint of each run is scored. A table and a plot in NAME.sweep/ then compare
     the settings, by mean and standard deviation over seeds.
@@ -150,37 +142,47 @@ def sweep_command(
         quiet=quiet,
         shared=Shared(gpus=gpus, device=device),
     ) as messages:
-        sweep, target, settings = _asked(experiment, values or [], runs, name=name, zipped=zipped, seeds=seeds)
-        if not fid:
-            _refuse_idle(settings, n=n, features=features, reference=reference)
-        training = options.training_options(context)
-
-        from ncsnx.cli.parameter_sweeps import SweepCommand
+        from ncsnx.cli.parameter_sweep import ParameterSweep
+        from ncsnx.cli.parsing.feature_options import parse_features
+        from ncsnx.config.codec import flatten, unstructure
+        from ncsnx.config.overrides import parse_overrides, split_overrides
         from ncsnx.evaluation.sweep_request import SweepRequest
+        from ncsnx.jobs.distance_options import DistanceOptions
+        from ncsnx.jobs.sweep_points import LONGEST_SWEEP_NAME, sweep_points
+        from ncsnx.jobs.targets import find_training
+        from ncsnx.runs.names import check_sweep_name, runs_folder
         from ncsnx.sampling.request import images_at_once
 
-        SweepCommand(
-            messages=messages,
-            sweep=sweep,
+        settings, changes = split_overrides(parse_overrides(values or []), "features")
+        if not fid:
+            _refuse_idle(settings, n=n, features=features, reference=reference)
+        folder = runs_folder(runs)
+        target, _, _ = find_training(experiment, folder, None, None)
+        sweep_name, origins = target.experiment.name, target.origins
+        if target.run is not None:
+            sweep_name = target.run.name
+            origins = {path: f"run {sweep_name}" for path, _ in flatten(unstructure(target.experiment))}
+        sweep_name = check_sweep_name(sweep_name if name is None else name, LONGEST_SWEEP_NAME)
+        ParameterSweep(
+            name=sweep_name,
+            points=sweep_points(sweep_name, target.experiment, origins, changes, zipped=zipped, seeds=seeds),
             target=target,
-            training=training,
+            folder=folder,
+            training=options.training_options(context),
             data=data,
-            distance=_distance(features, settings, reference, data, cache) if fid else None,
-            images=SweepRequest(n=1000 if n is None else n, batch_size=images_at_once(sweep.base.data, None)),
+            distance=DistanceOptions(
+                features=partial(parse_features, features, settings=settings),
+                reference=reference,
+                data=data,
+                cache=cache,
+            )
+            if fid
+            else None,
+            request=SweepRequest(n=1000 if n is None else n, batch_size=images_at_once(target.experiment.data, None)),
             loss=loss,
+            messages=messages,
             json=json,
         ).carry_out(dry_run=dry_run)
-
-
-def _distance(
-    features: str | None, settings: "list[Override]", reference: str | None, data: Path | None, cache: Path | None
-) -> "DistanceOptions":
-    from ncsnx.cli.parsing.feature_options import parse_features
-    from ncsnx.jobs.distance_options import DistanceOptions  # here, since it imports torch
-
-    return DistanceOptions(
-        features=partial(parse_features, features, settings=settings), reference=reference, data=data, cache=cache
-    )
 
 
 def _refuse_idle(settings: "list[Override]", **given: object) -> None:
@@ -188,43 +190,6 @@ def _refuse_idle(settings: "list[Override]", **given: object) -> None:
     from ncsnx.errors import Hint, UsageError
     from ncsnx.spelling import argument, parameter
 
-    idle = [parameter(name) for name, value in given.items() if value is not None]
-    if idle := [*idle, *(one.path for one in settings)]:
+    idle = [*(parameter(name) for name, given_value in given.items() if given_value is not None)]
+    if idle := [*idle, *(override.path for override in settings)]:
         raise UsageError(f"{idle[0]} is for the score", Hint("compute it", adds=argument("fid")))
-
-
-def _asked(
-    typed: str, words: list[str], runs: Path | None, *, name: str | None, zipped: bool, seeds: int
-) -> "tuple[ParameterSweep, Target, list[Override]]":
-    """The sweep, its experiment or run, and the changes to the features. Raises UsageError."""
-    from ncsnx.config.codec import flatten, unstructure
-    from ncsnx.config.overrides import split_overrides
-    from ncsnx.errors import UsageError
-    from ncsnx.jobs.parameter_sweep.axes import parse_axes
-    from ncsnx.jobs.parameter_sweep.beginning import ParameterSweep
-    from ncsnx.jobs.targets import find_training
-    from ncsnx.runs.names import runs_folder
-
-    folder = runs_folder(runs)
-    axes, fixed = parse_axes(words)
-    if measured := [axis.path for axis in axes if axis.path.partition(".")[0] == "features"]:
-        raise UsageError(f"{measured[0]}: runs are compared by the same features, so it takes one value")
-    settings, fixed_fields = split_overrides(list(fixed), "features")
-    target, _, _ = find_training(typed, folder, None, None)
-    origins, default = target.origins, target.experiment.name
-    if target.run is not None:
-        default = target.run.name
-        origins = {path: f"run {default}" for path, _ in flatten(unstructure(target.experiment))}
-    sweep = ParameterSweep.of(
-        name=default if name is None else name,
-        typed=typed,
-        base=target.experiment,
-        origins=origins,
-        where=target.where,
-        axes=axes,
-        fixed=fixed_fields,
-        zipped=zipped,
-        seeds=seeds,
-        runs_folder=folder,
-    )
-    return sweep, target, settings

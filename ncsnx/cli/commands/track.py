@@ -32,15 +32,16 @@ def track_command(
     """Send a run to experiment trackers.
 
     Sends configuration, losses, grids of samples and scores, each once: what `ncsnx train --track` couldn't send,
-    scores that were measured later, or all of a run that wasn't tracked. What a tracker's package prints is in the
-    run's trackers/.
+    scores that were measured later, or all of a run that wasn't tracked.
     """
     with session("the same command sends the rest", verbose=verbose, quiet=quiet) as messages:
+        from ncsnx.config.foreign import error_in_words
+        from ncsnx.errors import NcsnxError
         from ncsnx.runs.folder import open_run
         from ncsnx.runs.names import runs_folder
         from ncsnx.stopping import StopRequest
         from ncsnx.tracking.choosing import open_trackers
-        from ncsnx.tracking.tracker_child import TrackerChild, wait_for_children
+        from ncsnx.tracking.sending import send_run
 
         place = open_run(runs_folder(runs), run)
         tags, warnings = _tags(place, to)
@@ -49,22 +50,15 @@ def track_command(
         open_trackers(place)
         failed = False
         messages.info(f"sending {place.path} to {', '.join(tags)}")
-        with StopRequest() as stop:
-            children = [TrackerChild(place, tag, limit_s=0, patience_s=0) for tag in tags]
-            for child in children:
-                child.end()
-            wait_for_children(children, None, lambda: stop.requested)
-            if stop.requested:
-                for child in children:
-                    child.kill()
-            stop.check()
-        for child in children:
-            why, hint = child.outcome()
-            failed = failed or why is not None
-            if why is not None:
-                messages.error(f"{child.tag}: {why}")
-            else:
-                messages.info(f"{child.tag} has everything{f': {hint}' if hint else ''}")
+        with StopRequest() as stop, stop.at_once():
+            for tag in tags:
+                try:
+                    hint = send_run(place, tag)
+                except Exception as error:  # of any package
+                    failed = True
+                    messages.error(f"{tag}: {error if isinstance(error, NcsnxError) else error_in_words(error)}")
+                else:
+                    messages.info(f"{tag} has everything{f': {hint}' if hint else ''}")
         if failed:
             raise typer.Exit(1)
 

@@ -16,14 +16,7 @@ if TYPE_CHECKING:
     from ncsnx.runs.folder import Run
 
 
-def _refuse_fields(words: list[str]) -> None:
-    """Raises UsageError for a field that is typed as an option (`--steps 900`), with the command for `steps=900`."""
-    from ncsnx.cli.parsing.fields_as_options import refuse_fields
-
-    refuse_fields("train", train_command, words)
-
-
-@command("train", panel=TRAIN_PANEL, place=10, check_words=_refuse_fields)
+@command("train", panel=TRAIN_PANEL, place=10)
 def train_command(
     context: typer.Context,
     experiment: options.ExperimentOrRun,

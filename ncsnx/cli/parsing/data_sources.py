@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ncsnx.cli.bad_values import a_size
-from ncsnx.cli.path_parameters import a_name_or_path
+from ncsnx.cli.parameters import a_name_or_path, a_size
 
 if TYPE_CHECKING:
     from ncsnx.config.data_sets import Data, OwnData
@@ -21,7 +20,7 @@ SourceArgument = Annotated[
     typer.Argument(
         metavar="SOURCE",
         parser=a_name_or_path,
-        help="An experiment, a folder or zip of pictures, a file of arrays, or a packed file.",
+        help="An experiment, a folder or zip of pictures, a file of arrays, or a packed data set.",
     ),
 ]
 Changes = Annotated[
@@ -134,7 +133,7 @@ def meant(source: str, changes: list[str] | None, folder: Path) -> "Experiment |
     if "/" in source and file_and_name(source)[0] is None:
         raise UsageError(
             f"{source} does not exist, here or in {folder}; expected a folder or zip of pictures, a file of arrays, or "
-            "a packed file"
+            "a packed data set"
         )
     try:
         return resolve(source, changes).experiment
@@ -162,15 +161,13 @@ def refuse_options(source: str, data: "Data", said: "Reading") -> None:
     """Raises UsageError for an option about reading images, where the source is an experiment on `data`."""
     import attrs
 
-    from ncsnx.cli.retyping import typed_instead
     from ncsnx.config.differences import shown
     from ncsnx.errors import Hint, UsageError
 
     for field, value in said.given().items():
         hints = [Hint(f"for a folder of that name, write ./{source}")]
         if field in attrs.fields_dict(type(data)):
-            instead = typed_instead(OPTIONS[field], f"data.{field}={shown(value)}")
-            hints.insert(0, Hint("change the experiment instead", instead))
+            hints.insert(0, Hint("change the experiment instead", adds=f"data.{field}={shown(value)}"))
         raise UsageError(f"{OPTIONS[field]} goes with your own images, but {source} is an experiment", *hints)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ncsnx.cli.options import MEASUREMENT_PANEL
-from ncsnx.cli.path_parameters import a_path
+from ncsnx.cli.parameters import a_path
 
 _TASK = "Task (give one)"
 
@@ -103,7 +103,7 @@ MeasureFile = Annotated[
         "--measure",
         metavar="FILE",
         parser=a_path,
-        help="Reconstruct images from the arrays of a .npz, HDF5 or MATLAB file: kspace and mask, in the order and "
+        help="Reconstruct images from the arrays of a .npz, HDF5 or MATLAB 7.3 file: kspace and mask, in the order and "
         'scale of numpy.fft.fft2(image, norm="ortho"), with an axis of coils and their maps, if several; sinogram '
         "and angles in degrees; or matrix and y. Values are the data's own: from low to high for arrays, as packed, "
         "without limits if unbounded, else from 0 to 1; an array range (black, white) says otherwise.",
@@ -177,12 +177,3 @@ Truth = Annotated[
         rich_help_panel=MEASUREMENT_PANEL,
     ),
 ]
-
-
-def task_options() -> list[str]:
-    """The options of all tasks."""
-    import attrs
-
-    from ncsnx.jobs.task_choice import TaskOptions
-
-    return [f"--{field.name.replace('_', '-')}" for field in attrs.fields(TaskOptions)]

@@ -34,10 +34,10 @@ from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted, product, them
 from ncsnx.spelling import A_NAME, argument
 from ncsnx.storage import findings
+from ncsnx.storage.array_files import NPY_MAGIC, listed, open_array_file
 from ncsnx.storage.documents.document import document
 from ncsnx.storage.free_memory import SHARE, available_memory
 from ncsnx.storage.mapped import require_whole
-from ncsnx.storage.numpy_files import NPY_MAGIC, NumpyFile, listed
 from ncsnx.storage.reading import opened
 from ncsnx.storage.tensor_headers import tensor_headers
 from ncsnx.storage.zips import ZIP_MAGIC
@@ -132,7 +132,7 @@ class StoredArray:
             with reading(self.path):
                 found = tensor_headers(self.path)[self.name or ""]
                 return found.shape, found.dtype
-        header = NumpyFile.open(self.path).header(self.name)
+        header = open_array_file(self.path).header(self.name)
         if header.dtype.name not in _NAMES:
             raise NcsnxError(_unknown_type(self.title, str(header.dtype)))
         return header.shape, header.dtype.name
@@ -303,13 +303,13 @@ def _kind(path: Path) -> _Kind:
 def _names(path: Path, kind: _Kind) -> list[str]:
     """Names of the arrays in a file; empty for a `.npy`, whose one array has no name."""
     if kind == "numpy":
-        return list(NumpyFile.open(path).names or ())
+        return list(open_array_file(path).names or ())
     return list(tensor_headers(path))
 
 
 def _values(path: Path, kind: _Kind, name: str | None) -> Any:
     if kind == "numpy":
-        return NumpyFile.open(path).mapped(name)
+        return open_array_file(path).mapped(name)
     try:
         with safe_open(path, framework="pt") as arrays:
             return arrays.get_slice(name)

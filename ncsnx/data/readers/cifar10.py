@@ -3,6 +3,9 @@
 The Python version is a pickle and is never read.
 """
 
+import shlex
+import tarfile
+import zlib
 from pathlib import Path
 
 import attrs
@@ -13,13 +16,13 @@ from ncsnx.config.data_sets import CIFAR10
 from ncsnx.data import fingerprint
 from ncsnx.data.data_set import data_set
 from ncsnx.data.dataset import InMemory, StoredImages
-from ncsnx.data.download.command import download_command
-from ncsnx.data.download.transfer import download
-from ncsnx.data.download.unpacking import require_new, unpack_tar
+from ncsnx.data.download import download
 from ncsnx.data.missing import missing_data, root_of
+from ncsnx.data.places import data_folder
 from ncsnx.data.splits import Splits
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted
+from ncsnx.storage import atomic
 from ncsnx.work import SILENT, Work
 
 _FOLDER = "cifar-10-batches-bin"
@@ -30,7 +33,7 @@ RECORD_BYTES = 1 + 3 * 32 * 32
 CLASSES = 10
 _ARCHIVE = "cifar-10-binary.tar.gz"
 _LARGEST_BYTES = 64 * 2**20
-"""Size limit for unpacking; the files have 30,730,000 bytes."""
+"""Most bytes that are unpacked of a file; they have 30,730,000."""
 
 
 @attrs.frozen
@@ -54,12 +57,25 @@ def download_cifar10(data: CIFAR10, folder: Path, work: Work, published: Publish
     root = _root(data, folder)
     if all((root / name).exists() for name in FILES):
         return root
-    require_new(root)
+    if root.exists():
+        raise NcsnxError(f"{root} exists, but lacks files of the data set; remove it, then repeat the command")
     archive = root.parent / _ARCHIVE
     download(published.address, archive, work, size=published.size, md5=published.md5)
-    unpack_tar(archive, {f"{_FOLDER}/{name}": name for name in FILES}, root, _LARGEST_BYTES, work)
+    with atomic.new_folder(root) as folder, atomic.reporting(root):
+        _unpack(archive, folder)
     archive.unlink(missing_ok=True)
     return root
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """Writes the six files, whatever else the archive holds. Raises NcsnxError."""
+    try:
+        with tarfile.open(archive, "r:gz") as tar:
+            for name in FILES:
+                member = tar.extractfile(f"{_FOLDER}/{name}")
+                atomic.write_new(folder / name, member.read(_LARGEST_BYTES) if member is not None else b"")
+    except (tarfile.TarError, KeyError, EOFError, zlib.error) as error:
+        raise NcsnxError(f"{archive}: cannot be unpacked: {error}; remove it, then repeat the command") from error
 
 
 @data_set(
@@ -73,11 +89,19 @@ def read_cifar10(data: CIFAR10, folder: Path, work: Work = SILENT) -> Splits:
     root = _root(data, folder)
     for name in FILES:
         if not (root / name).exists():
-            raise missing_data("CIFAR-10", root / name, Hint("download it (170 MB)", download_command(data, folder)))
+            raise missing_data("CIFAR-10", root / name, Hint("download it (170 MB)", _command(data, folder)))
     files = [root / name for name in FILES]
     records = [_records(path) for path in files]
     training, test = np.concatenate(records[:-1]), records[-1]
     return Splits(_split(training, first_id=0), _split(test, first_id=len(training)), fingerprint.of_files(root, files))
+
+
+def _command(data: CIFAR10, folder: Path) -> str:
+    if data.root is not None:
+        return f"ncsnx data download cifar10 {shlex.quote(f'data.root={data.root}')}"
+    if folder == data_folder():
+        return "ncsnx data download cifar10"
+    return f"ncsnx data download cifar10 --data {shlex.quote(str(folder))}"
 
 
 def _root(data: CIFAR10, folder: Path) -> Path:

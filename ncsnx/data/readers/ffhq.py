@@ -6,8 +6,6 @@ is its longer one. The split is the published one: the indices are
 shuffled by NumPy's legacy generator with seed 2019, and the first 90 % are the training split.
 """
 
-import shlex
-from functools import partial
 from pathlib import Path
 
 import attrs
@@ -19,8 +17,7 @@ from ncsnx.config.data_sets import FFHQ
 from ncsnx.config.image_sizes import size_as_typed
 from ncsnx.data import fingerprint
 from ncsnx.data.data_set import data_set
-from ncsnx.data.lmdb.lmdb_building import as_square, build
-from ncsnx.data.lmdb.lmdb_store import DATA, LmdbStore, damaged
+from ncsnx.data.lmdb_store import DATA, LmdbStore, damaged
 from ncsnx.data.missing import by_hand, missing_data, root_of
 from ncsnx.data.pictures.decoding import SUFFIXES, fitted
 from ncsnx.data.pictures.image_files import ImageFiles
@@ -43,21 +40,18 @@ def download_ffhq(data: FFHQ, folder: Path, work: Work) -> Path:
     root = root_of(data, folder, _FOLDER)
     if (root / DATA).exists() or any((root / name).is_dir() for name in (LARGE, THUMBNAILS)):
         return root
-    source, target = shlex.quote(str(root / LARGE)), shlex.quote(str(root))
-    build = f"ncsnx data build ffhq {source} --size {max(data.stored_size)} --out {target}"
     raise by_hand(
         "FFHQ",
         f"the folder {LARGE} (89 GB), or {THUMBNAILS} (2 GB) for 128 px and less,",
         _PAGE,
         f"put it into {root}",
-        Hint("optional, an LMDB is read faster", build),
     )
 
 
 @data_set(
     FFHQ,
     download=download_ffhq,
-    files=f"the images of [FFHQ]({_PAGE}), as a folder or as an LMDB (`data build ffhq FOLDER`)",
+    files=f"the images of [FFHQ]({_PAGE}), as a folder or as an LMDB",
     place=f"data/{_FOLDER}",
 )
 def read_ffhq(data: FFHQ, folder: Path, work: Work = SILENT) -> Splits:
@@ -75,24 +69,6 @@ def read_ffhq(data: FFHQ, folder: Path, work: Work = SILENT) -> Splits:
         return _splits(pictures, _length(store, side), CentreOf(side, size), size, mark)
     files = ImageFiles.open(_image_folder(root, side))
     return _splits(_Sorted(files), len(files), Shrink(size), size, files.fingerprint)
-
-
-def build_ffhq_lmdb(source: Path, root: Path, image_size: int, work: Work) -> Path:
-    """Builds FFHQ's LMDB at one size in `root` from a folder or zip of images, numbered in the order of their names.
-
-    The short side is resized, the centre cropped, and the result stored as PNG, so that the LMDB gives the same pixels
-    as the folder. Returns `root`. The LMDB is written atomically. Raises NcsnxError, which names all pictures
-    that can't be used.
-    """
-    build(
-        source,
-        root,
-        lambda place, name: _key(image_size, place),
-        partial(as_square, size=image_size),
-        work,
-        more=lambda count: [(LENGTH, str(count).encode("ascii"))],
-    )
-    return root
 
 
 @attrs.frozen
@@ -185,7 +161,6 @@ def _length(store: LmdbStore, size: int) -> int:
                 f"{store.path}: expected pictures of {size}×{size} pixels, but there is no entry "
                 f"{_key(size, place).decode()}; sizes found: {sizes}",
                 Hint("choose one of them", adds="data.image_size=N"),
-                Hint("or build an LMDB", f"ncsnx data build ffhq SOURCE --size {size} --out ROOT"),
             )
     return int(declared)
 

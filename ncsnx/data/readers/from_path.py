@@ -1,4 +1,4 @@
-"""The data set at a path: a folder or zip of pictures, a file of arrays, volumes, or a packed file.
+"""The data set at a path: a folder or zip of pictures, a file of arrays, volumes, or a packed data set.
 
 Channels, size and value range are read from the files unless they are given.
 """
@@ -13,13 +13,13 @@ import attrs
 from ncsnx.config.checks import FieldError
 from ncsnx.config.data_sets import LARGEST_SIDE, Arrays, Images, OwnData, Packed, Volumes
 from ncsnx.config.image_sizes import ImageSize, height_and_width, size_as_typed, size_of_sides
-from ncsnx.data.packed.packed_file import PackedFile, is_packed
 from ncsnx.data.pictures.decoding import GIF_SUFFIXES, HEIC_EXTRA, HEIC_SUFFIXES, SUFFIXES, decodes_heic
 from ncsnx.data.pictures.image_files import ImageFiles
 from ncsnx.data.pictures.scan import Scan, scan_of, sound_files
 from ncsnx.data.places import declared
 from ncsnx.data.readers.arrays import array_fingerprint, array_forms, open_array, usual_forms, usual_range, values_of
 from ncsnx.data.readers.own_images import picture_files
+from ncsnx.data.readers.packed import PackedFolder, is_packed
 from ncsnx.data.volumes.volume_files import VolumeFiles, holds_volumes
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import product
@@ -55,39 +55,39 @@ def own_data(path: Path, said: Reading, work: Work) -> OwnData:
 
     Pictures: the default size is the largest square that nine in ten of them cover, at most 64; if all have one size
     that isn't square, it is that size, reduced to at most 64 pixels. The default is one channel if no picture has
-    colours; GIFs are read if there are any, HEIC if it can be decoded too. Arrays and packed files
+    colours; GIFs are read if there are any, HEIC if it can be decoded too. Arrays and packed data sets
     aren't resized: with a smaller `image_size` they get a `random_crop`. Raises FieldError for options that don't suit
     the data; NcsnxError for files that can't be read, naming every broken picture unless they are skipped.
 
     Volumes, and complex arrays, keep their values. The default size of slices is the most frequent one.
     """
+    if is_packed(path):
+        return _packed(path, said)
     if holds_volumes(path):
         return _volumes(path, said, work)
-    if holds_pictures(path):
-        return _pictures(path, said, work)
-    return _packed(path, said) if is_packed(path) else _arrays(path, said, work)
+    return _pictures(path, said, work) if holds_pictures(path) else _arrays(path, said, work)
 
 
 def holds_pictures(path: Path) -> bool:
-    """Whether a folder or file is read as pictures: it is neither a packed file nor named like arrays or volumes."""
-    if holds_volumes(path):
+    """Whether a folder or file is read as pictures: it is neither packed nor named like arrays or volumes."""
+    if is_packed(path) or holds_volumes(path):
         return False
-    return path.is_dir() or not (path.suffix.lower() in ARRAY_SUFFIXES or is_packed(path))
+    return path.is_dir() or path.suffix.lower() not in ARRAY_SUFFIXES
 
 
 def _packed(path: Path, said: Reading) -> Packed:
-    _expect(said, Packed, "a packed file, whose images are read as packed")
-    header = PackedFile.open(path).header
-    if said.channels not in (None, header.channels):
-        raise FieldError("channels", f"must be {header.channels}, as {path} was packed, not {said.channels}")
-    size, crop = _within(header.size, said)
+    _expect(said, Packed, "a packed data set, whose images are read as packed")
+    record = PackedFolder.open(path).record
+    if said.channels not in (None, record.channels):
+        raise FieldError("channels", f"must be {record.channels}, as {path} was packed, not {said.channels}")
+    size, crop = _within(record.size, said)
     return Packed(
         path=declared(path),
         image_size=size,
         random_crop=crop,
-        channels=header.channels,
-        range=header.bounds,
-        complex=header.complex,
+        channels=record.channels,
+        range=record.bounds,
+        complex=record.complex,
     )
 
 

@@ -7,8 +7,9 @@ or more, these are the classes: the label is the folder's index in sorted order.
 `test/cat` … and 'test' held out, the classes are the folders within `train` and `test`. Otherwise there are no labels.
 """
 
+from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 import attrs
@@ -33,14 +34,17 @@ from ncsnx.data.pictures.decoding import (
     rgb,
 )
 from ncsnx.data.pictures.image_files import ImageFiles
-from ncsnx.data.pictures.scan import scan_folder, scan_of, sound_files
-from ncsnx.data.pictures.unread import Unread, unread_in
+from ncsnx.data.pictures.scan import Scan, printable_name, scan_folder, scan_of, sound_files
 from ncsnx.data.places import own_path
 from ncsnx.data.readers.hashed_split import held_out_by_hash
 from ncsnx.data.splits import Splits
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.work import Work
+
+_BY_SYSTEMS = ("thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r")
+"""Files that operating systems create in every folder, in lower case; those of macOS are hidden."""
+_LONGEST_SUFFIX, _MOST_KINDS = 20, 10
 
 
 @attrs.frozen(eq=False)
@@ -92,9 +96,8 @@ def open_images(data: OwnImages, folder: Path, work: Work) -> Splits:
     files = picture_files(data, own_path(data.root, folder, field="root"))
     is_new = not scan_folder(files).exists()
     scan = scan_of(files, work)
-    if is_new and (unread := unread_in(files.others, scan)):
-        kinds = ", ".join(f"{kind.count:,} {kind.kind}" for kind in unread)
-        work.info(f"{files.root}: not read: {kinds}; `ncsnx data show` says why")
+    if is_new and (unread := unread_in_words(unread_files(files), scan)):
+        work.info(f"{files.root}: {unread}")
     sound = sound_files(files, scan, data.on_error, work)
     if smaller := scan.smaller_than(data.stored_size):
         size = size_in_words(data.stored_size)
@@ -133,10 +136,32 @@ def picture_files(data: OwnImages, path: Path) -> ImageFiles:
     return files
 
 
-def unread_by(data: OwnImages, folder: Path, work: Work) -> list[Unread]:
-    """Files, pages and frames in the data set's folder or zip that aren't read. folder: the data folder."""
+def unread_by(data: OwnImages, folder: Path, work: Work) -> str:
+    """Files, pages and frames of the data set's folder or zip that aren't read, in words. folder: the data folder."""
     files = picture_files(data, own_path(data.root, folder, field="root"))
-    return unread_in(files.others, scan_of(files, work))
+    return unread_in_words(unread_files(files), scan_of(files, work))
+
+
+def unread_files(files: ImageFiles) -> dict[str, int]:
+    """Numbers of files that aren't read by suffix, the most frequent first, without those of operating systems."""
+    paths = [PurePosixPath(name) for name in files.others]
+    suffixes = (path.suffix.lower() for path in paths if path.name.lower() not in _BY_SYSTEMS)
+    return dict(Counter(printable_name(suffix[:_LONGEST_SUFFIX]) for suffix in suffixes).most_common())
+
+
+def unread_in_words(unread: dict[str, int], scan: Scan) -> str:
+    """Files, pages and frames that aren't read in one line, such as '12 files were not read: 9 .heic, 3 .svg'."""
+    parts = []
+    if unread:
+        kinds = [f"{count:,} {suffix or 'without a suffix'}" for suffix, count in unread.items()]
+        more = ", …" if len(kinds) > _MOST_KINDS else ""
+        count = sum(unread.values())
+        was = "was" if count == 1 else "were"
+        parts.append(f"{counted(count, 'file')} {was} not read: {', '.join(kinds[:_MOST_KINDS])}{more}")
+    if further := sum(count for _, count in scan.further.values()):
+        files = sum(count for count, _ in scan.further.values())
+        parts.append(f"only the first page or frame of {counted(files, 'file')} was read, not {further:,} others")
+    return "; ".join(parts)
 
 
 def _held_out(data: OwnImages, files: ImageFiles) -> Tensor:

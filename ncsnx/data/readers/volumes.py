@@ -1,4 +1,4 @@
-"""Slices of volumes as a data set: HDF5 (fastMRI, MATLAB 7.3), NIfTI, MATLAB and NumPy files in a folder, or one file.
+"""Slices of volumes as a data set: HDF5 (fastMRI, MATLAB 7.3), NIfTI and NumPy files in a folder, or one file.
 
 The split is by file, by the hash of its name, since neighbouring slices are nearly copies of each other. Of a single
 file, one block of slices around the middle is held out.

@@ -1,4 +1,4 @@
-"""Volumes in a folder or one file: HDF5 (fastMRI's layout, MATLAB 7.3), NIfTI, MATLAB and NumPy, by their headers.
+"""Volumes in a folder or one file: HDF5 (fastMRI's layout, MATLAB 7.3), NIfTI and NumPy, by their headers.
 
 fastMRI (Zbontar et al. 2018, arXiv 1811.08839): a file per volume with `kspace` (slices, coils, H, W), complex, and
 `reconstruction_rss` (slices, h, w), whose slices are along the first axis.
@@ -13,12 +13,7 @@ from ncsnx.data import fingerprint
 from ncsnx.data.pictures.image_files import ImageFiles
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted, product
-from ncsnx.storage.array_formats.array_file import ArrayFile
-from ncsnx.storage.array_formats.hdf5_file import Hdf5File
-from ncsnx.storage.array_formats.matlab_file import MatlabFile
-from ncsnx.storage.array_formats.named_arrays import open_array_file
-from ncsnx.storage.array_formats.nifti_file import NiftiFile
-from ncsnx.storage.numpy_files import COMPLEX, REAL, listed
+from ncsnx.storage.array_files import COMPLEX, REAL, ArrayFile, listed, open_array_file
 from ncsnx.storage.process import in_utf8
 from ncsnx.work import Work, silent_progress
 
@@ -122,13 +117,11 @@ def _volume(path: Path, dataset: str | None, axis: int | None, chosen_by: str) -
         raise NcsnxError(
             f"{title}: expected a volume of 3 axes (slices, height, width), or 4 with channels, found {product(shape)}"
         )
-    is_third = isinstance(file, NiftiFile | MatlabFile) or (isinstance(file, Hdf5File) and file.is_matlab)
-    along = (2 if is_third else 0) if axis is None else axis
+    along = (2 if file.has_slices_last else 0) if axis is None else axis
     if along >= len(shape):
         raise NcsnxError(f"{title}: has no axis {along} (data.axis); its axes are {product(shape)}, counted from 0")
     is_complex = header.dtype.kind in COMPLEX
-    is_packed = header.start is None and not isinstance(file, Hdf5File)
-    return Volume(path, title, name, shape, along, str(header.dtype), is_complex, is_packed)
+    return Volume(path, title, name, shape, along, str(header.dtype), is_complex, header.is_packed)
 
 
 def _chosen(file: ArrayFile, dataset: str | None, chosen_by: str) -> str | None:

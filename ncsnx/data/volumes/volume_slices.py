@@ -12,8 +12,7 @@ from torch import Tensor
 from ncsnx.data.dataset import NO_LABEL, StoredImages
 from ncsnx.data.readers.complex_values import as_channels
 from ncsnx.data.volumes.volume_files import Volume
-from ncsnx.storage.array_formats.array_file import LazyArray
-from ncsnx.storage.array_formats.named_arrays import open_array_file
+from ncsnx.storage.array_files import LazyArray, open_array_file
 from ncsnx.storage.mapped import require_whole
 
 _MOST_OPEN, _MOST_UNPACKED = 64, 1
@@ -57,8 +56,7 @@ class OpenVolumes:
         volume = self.volumes[place]
         if place not in self._opened:
             values = open_array_file(volume.path).mapped(volume.name)
-            is_read = isinstance(values, np.ndarray) and not isinstance(values, np.memmap)
-            self._opened[place] = values, 0 if is_read else volume.path.stat().st_size
+            self._opened[place] = values, 0 if volume.is_packed else volume.path.stat().st_size
             unpacked = [other for other, (_, size) in self._opened.items() if size == 0]
             for other in unpacked[:-_MOST_UNPACKED]:
                 del self._opened[other]

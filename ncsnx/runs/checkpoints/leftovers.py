@@ -10,12 +10,11 @@ from ncsnx.runs import exported
 from ncsnx.runs.checkpoints.manifest import CHECKPOINT_FILES
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_of
-from ncsnx.runs.records.sweep_folder import SWEEP_FILE
 from ncsnx.storage import atomic, reading
 
 _CHECKPOINTS = "checkpoints"
-BEGINNING = frozenset({"config.json", "origins.json", "experiment.py", _CHECKPOINTS, SWEEP_FILE})
-"""Names in the folder of a run or a parameter sweep that is being created."""
+BEGINNING = frozenset({"config.json", "origins.json", "experiment.py", _CHECKPOINTS})
+"""Names in the folder of a run that is being created."""
 _EXPORT = frozenset({exported.CONFIG, exported.MODEL, exported.CARD, exported.PICTURE})
 
 

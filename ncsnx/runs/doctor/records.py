@@ -16,7 +16,6 @@ from ncsnx.runs.folder import Run
 from ncsnx.runs.git_patches import is_patch_name, is_sound_patch
 from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.origins import read_origins
-from ncsnx.runs.records.sweep_folder import SWEEP_SUFFIX, SweepFolder, is_sweep_folder
 from ncsnx.runs.records.tracker_records import CHOICE, TrackerChoice, TrackerNotes
 from ncsnx.runs.segments import read_segments
 from ncsnx.runs.writer_lock import HOLDER, LOCK
@@ -81,20 +80,15 @@ def examine_places(found: Examination) -> None:
 
 
 def examine_runs_folder(found: Examination) -> None:
-    """Finds what killed processes left beside the run, and a damaged record of the sweep that it may belong to.
-
-    Such processes left folders of runs and of parameter sweeps that were being created.
-    """
+    """Finds folders of runs that killed processes were creating beside the run."""
     try:
         beside = reading.entries(found.run.path.resolve().parent)
     except OSError:
         return  # the runs folder needn't be readable
     for entry in beside:
-        _examine_sweep_beside(found, entry)
         if not atomic.is_temporary(entry.name) or entry.kind != "folder" or not _is_begun_run(entry.path):
             continue
-        kind = "parameter sweep" if (atomic.whole_name(entry.name) or "").endswith(SWEEP_SUFFIX) else "run"
-        what = f"is an incomplete {kind} whose process was killed"
+        what = "is an incomplete run whose process was killed"
         if not is_long_gone(entry.path):
             found.add("begun", entry.path, f"{what}, or is being created now", "repeat the command in ten minutes")
         elif reading.entries(entry.path):
@@ -102,18 +96,6 @@ def examine_runs_folder(found: Examination) -> None:
             found.add("begun", entry.path, what, advice, partial(remove_leftover, entry.path))
         else:
             found.add("begun", entry.path, what, f"remove the empty folder: rmdir {quote(str(entry.path))}")
-
-
-def _examine_sweep_beside(found: Examination, entry: reading.Entry) -> None:
-    """Notes the record of a parameter sweep that can't be read, if its name is the beginning of the run's."""
-    beginning = f"{entry.name.removesuffix(SWEEP_SUFFIX)}-"
-    if entry.kind != "folder" or not is_sweep_folder(entry.path) or not found.run.name.startswith(beginning):
-        return
-    try:
-        SweepFolder(entry.path).record()
-    except NcsnxError as error:
-        what = f"has no valid record of its parameter sweep: {error}"
-        found.add("unknown", entry.path, what, "nothing to do for this run: it does not need it")
 
 
 def _is_begun_run(folder: Path) -> bool:

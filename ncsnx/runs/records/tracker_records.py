@@ -1,6 +1,6 @@
 """Records of a run about its trackers: which ones it uses, and what each has been sent.
 
-    trackers/active.json  wandb.json  wandb.log
+    trackers/active.json  wandb.json
 
 The file of a tracker is written by the process that sends, under the lock of its own.
 """
@@ -45,12 +45,10 @@ class TrackerNotes:
     """Name of the run when the record was begun."""
     record: str = attrs.field(validator=_record_key)
     """Key of the record in the tracker."""
-    is_open: bool
-    """Whether a process has the record open, or ended without closing it."""
     sent: dict[str, int] = attrs.field(factory=dict)
     """Series → the last step that was sent."""
     scores: dict[str, tuple[int, ...]] = attrs.field(factory=dict)
-    """Series of a sweep → the steps that were sent."""
+    """Path of a sweep over checkpoints in the run → the steps that were sent."""
 
 
 def choice_path(run: Run) -> Path:
@@ -61,8 +59,3 @@ def choice_path(run: Run) -> Path:
 def notes_path(run: Run, tag: str) -> Path:
     """The file with a tracker's notes."""
     return run.trackers / f"{tag}.json"
-
-
-def tracker_log_path(run: Run, tag: str) -> Path:
-    """The file with what a tracker's newest process printed."""
-    return run.trackers / f"{tag}.log"

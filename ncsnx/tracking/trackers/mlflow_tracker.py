@@ -3,7 +3,7 @@
 import os
 import shlex
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from ncsnx.tracking.tracker import PROJECT, TrackedRun, Tracker, tracker
@@ -13,7 +13,7 @@ _MOST_PARAMS, _MOST_METRICS = 100, 1_000
 """Parameters and metrics that MLflow takes at once."""
 
 
-@tracker("mlflow", requires="mlflow", install="ncsnx[mlflow]", startup_s=4.5)
+@tracker("mlflow", requires="mlflow", install="ncsnx[mlflow]")
 class MlflowTracker(Tracker):
     """A run of MLflow, found again by a tag. Its parameters can't change: config.json has the newest values."""
 
@@ -35,7 +35,6 @@ class MlflowTracker(Tracker):
         for start in range(0, len(params), _MOST_PARAMS):
             self._client.log_batch(self._id, params=params[start : start + _MOST_PARAMS])
         self._client.log_dict(self._id, dict(run.config), "config.json")
-        self._names = set(opened.data.metrics)
         address = get_tracking_uri()
         if address.startswith("sqlite:"):  # another may have a login
             self.hint = f"mlflow ui --backend-store-uri {shlex.quote(address)}"
@@ -45,18 +44,12 @@ class MlflowTracker(Tracker):
         metrics = [self._metric(name, one, now_ms, step) for name, one in values.items()]
         for start in range(0, len(metrics), _MOST_METRICS):
             self._client.log_batch(self._id, metrics=metrics[start : start + _MOST_METRICS])
-        self._names |= values.keys()
 
     def image(self, step: int, name: str, file: Path) -> None:
         from PIL import Image
 
         with Image.open(file) as picture:
             self._client.log_image(self._id, picture, key=name, step=step)
-
-    def steps(self, name: str) -> Collection[int] | None:
-        if name not in self._names:
-            return ()
-        return [metric.step for metric in self._client.get_metric_history(self._id, name)]
 
     def close(self) -> None:
         self._client.set_terminated(self._id)

@@ -2,16 +2,13 @@
 
 import os
 import shlex
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from ncsnx.tracking.tracker import PROJECT, TrackedRun, Tracker, tracker
 
-_REMOTE = ("TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL")
-"""Environment variables with which trackio sends to another machine."""
 
-
-@tracker("trackio", requires="trackio", install="ncsnx[trackio]", startup_s=1.0)
+@tracker("trackio", requires="trackio", install="ncsnx[trackio]")
 class TrackioTracker(Tracker):
     """A run of trackio, which resumes by its name; so that names don't clash, it ends with digits of the record."""
 
@@ -22,7 +19,6 @@ class TrackioTracker(Tracker):
         self._project = os.environ.get("TRACKIO_PROJECT", PROJECT)
         self._name = f"{run.name}-{run.record[:6]}"
         self.hint = f"trackio show --project {shlex.quote(self._project)}"
-        self._is_local = not any(map(os.environ.get, _REMOTE))
         self._run = trackio.init(
             project=self._project,
             name=self._name,
@@ -38,14 +34,6 @@ class TrackioTracker(Tracker):
 
     def image(self, step: int, name: str, file: Path) -> None:
         self._run.log({name: self._image(str(file))}, step=step)
-
-    def steps(self, name: str) -> Collection[int] | None:
-        """Steps in the local database. Only there does a failure show: trackio prints errors and continues."""
-        if not self._is_local:
-            return None
-        from trackio.sqlite_storage import SQLiteStorage
-
-        return [row["step"] for row in SQLiteStorage.get_metric_values(self._project, self._name, name)]
 
     def close(self) -> None:
         self._run.finish()

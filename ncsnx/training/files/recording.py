@@ -67,7 +67,7 @@ class Recorder:
     def _record(self, record: dict[str, Any]) -> None:
         self._metrics.append(record)
         if (events := self._events()) is not None:
-            for name, value in series_of(record, averaged=record["weights"]).items():
+            for name, value in series_of(record).items():
                 events.add_scalar(name, value, record["step"])
 
     def _events(self) -> "SummaryWriter | None":

@@ -5,10 +5,9 @@ from importlib import import_module
 from pathlib import Path
 
 import ncsnx
-from ncsnx.data.download.transfer import PartNote
-from ncsnx.data.packed.packed_file import PREAMBLE_BYTES, PackedHeader
 from ncsnx.data.pictures.scan import Scan
 from ncsnx.data.readers.arrays import Values
+from ncsnx.data.readers.packed import PackedRecord
 from ncsnx.data.splits import Magnitudes
 from ncsnx.evaluation.comparison import Roughest
 from ncsnx.evaluation.perfect_model import PerfectModel
@@ -23,7 +22,6 @@ from ncsnx.runs.folder import RunConfig
 from ncsnx.runs.origins import Origins
 from ncsnx.runs.records.comparison_record import ComparisonRecord
 from ncsnx.runs.records.neighbor_record import NeighborRecord
-from ncsnx.runs.records.parameter_sweep_record import ParameterSweepRecord
 from ncsnx.runs.records.sample_record import SampleRecord
 from ncsnx.runs.records.tracker_records import TrackerChoice, TrackerNotes
 from ncsnx.runs.records.trial_record import TrialRecord
@@ -34,7 +32,6 @@ from ncsnx.runs.writer_lock import HolderNote
 V1 = Path(__file__).parent / "v1"
 FILES: dict[str, type] = {
     "cache/classifier.json": ClassifierRecord,
-    "cache/file.part.json": PartNote,
     "cache/holder.json": HolderNote,
     "cache/inception-2015-12-05.json": InceptionRecord,
     "cache/magnitudes/found.json": Magnitudes,
@@ -55,8 +52,7 @@ FILES: dict[str, type] = {
     "run/origins.json": Origins,
     "run/samples/*/protocol.json": SampleRecord,
     "run/segments.jsonl": Segment,
-    "some.pack": PackedHeader,
-    "sweep/sweep.json": ParameterSweepRecord,
+    "packed/packed.json": PackedRecord,
     "task*/protocol.json": SampleRecord,
     "task*/task.json": TaskRecord,
     "trackers/active.json": TrackerChoice,
@@ -70,9 +66,6 @@ def frozen_documents() -> list[tuple[str, type, bytes]]:
     for pattern, cls in FILES.items():
         for path in sorted(V1.glob(pattern)):
             content = path.read_bytes()
-            if path.suffix == ".pack":
-                length = int.from_bytes(content[8:16], "little")
-                content = content[PREAMBLE_BYTES : PREAMBLE_BYTES + length]
             pieces = content.splitlines() if path.suffix == ".jsonl" else [content]
             found += [(f"{path.relative_to(V1)} {number}", cls, piece) for number, piece in enumerate(pieces)]
     return found

@@ -8,7 +8,7 @@ from pathlib import Path
 from ncsnx.tracking.tracker import TrackedRun, Tracker, tracker
 
 
-@tracker("json-lines", startup_s=0.1)
+@tracker("json-lines")
 class JsonLinesTracker(Tracker):
     """A row of JSON for the configuration, and for the numbers and the images of each step."""
 
@@ -24,10 +24,6 @@ class JsonLinesTracker(Tracker):
 
     def image(self, step: int, name: str, file: Path) -> None:
         self._write({"step": step, name: str(file)})
-
-    def steps(self, name: str) -> list[int]:
-        rows = map(json.loads, self.path.read_text().splitlines())
-        return [row["step"] for row in rows if name in row]
 
     def close(self) -> None:
         pass

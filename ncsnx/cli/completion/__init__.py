@@ -1,1 +1,0 @@
-"""Completion in shells: scripts, and answers to what they ask."""

@@ -1,0 +1,122 @@
+"""Downloads over HTTP: a file appears when it is complete and checked, or not at all."""
+
+import hashlib
+import http.client
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from ncsnx.errors import Hint, NcsnxError
+from ncsnx.quantities import counted
+from ncsnx.storage import atomic, reading
+from ncsnx.work import Work
+
+_TIMEOUT_S = 60.0
+_PIECE_BYTES = 2**20
+_MEANINGS = {401: "; it requires a login", 403: "; it requires a login, or has a quota", 404: "; the file has moved"}
+
+
+class DownloadError(NcsnxError):
+    """A failed download: names the file, its address, the reason, and where to put the file."""
+
+
+class _Failure(Exception):
+    """The reason why a download failed."""
+
+
+def download(
+    address: str,
+    path: Path,
+    work: Work,
+    *,
+    size: int | None = None,
+    sha256: str | None = None,
+    md5: str | None = None,
+    check: Callable[[Path], str | None] = lambda path: None,
+    otherwise: str = "",
+    authorization: str | None = None,
+) -> None:
+    """Downloads the file at `address` to `path` atomically.
+
+    size, sha256, md5: the published ones, where known. check: says what is wrong with a file, None if it is valid.
+    otherwise: other ways to get the file, for the error. authorization: value of the Authorization header, which only
+    the server in `address` gets. If `path` already exists, it is only checked. Raises DownloadError.
+    """
+
+    def contradiction(file: Path) -> str | None:
+        held = file.stat().st_size
+        if size not in (None, held):
+            return f"has {counted(held, 'byte')}, but the published file has {size:,}"
+        for name, published in (("sha256", sha256), ("md5", md5)):
+            if published is not None and (found := _digest(file, name)) != published:
+                return f"({counted(held, 'byte')}) has the {name} {found}, not the published {published}"
+        reason = check(file)
+        return None if reason is None else f"({counted(held, 'byte')}) {reason}"
+
+    if path.exists():
+        if (wrong := contradiction(path)) is not None:
+            raise DownloadError(f"{path} {wrong}; remove it, then repeat the command")
+        return
+    with atomic.reporting(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = atomic.temporary_sibling(path)
+    try:
+        with atomic.reporting(path):
+            file = temporary.open("xb")
+        with file:
+            _receive(address, file, path, work, size, authorization)
+        if (wrong := contradiction(temporary)) is not None:
+            raise _Failure(f"the received file {wrong}")
+        with atomic.reporting(path):
+            temporary.replace(path)
+            atomic.sync_folder(path.parent)
+    except _Failure as failure:
+        raise DownloadError(
+            f"cannot download {path.name} from {address}: {failure}",
+            Hint("repeat the command"),
+            Hint(f"or get the file elsewhere and put it into {path.parent}{otherwise}"),
+        ) from failure
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _receive(address: str, file: BinaryIO, path: Path, work: Work, size: int | None, authorization: str | None) -> None:
+    """Writes the server's file. Raises _Failure if it can't be had."""
+    request = urllib.request.Request(address, headers={"User-Agent": "ncsnx", "Accept-Encoding": "identity"})
+    if authorization is not None:
+        request.add_unredirected_header("Authorization", authorization)
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
+            if answer.headers.get_content_type() == "text/html":
+                raise _Failure("the server sent a web page instead of the file, such as a login")
+            total = size if answer.length is None else answer.length
+            if size is not None and total is not None and total != size:
+                raise _Failure(f"the server's file has {counted(total, 'byte')}, so it is another file")
+            received = 0
+            with work.progress(f"downloading {path.name}", total=total or 0, unit="bytes") as advance:
+                while piece := answer.read(_PIECE_BYTES):
+                    work.check_stop()
+                    with atomic.reporting(path, total):
+                        file.write(piece)
+                    received += len(piece)
+                    advance(len(piece))
+            if total is not None and received != total:
+                raise _Failure(f"the connection ended after {received:,} of {counted(total, 'byte')}")
+        with atomic.reporting(path, total):
+            file.flush()
+            os.fsync(file.fileno())
+    except urllib.error.HTTPError as error:
+        with error:  # the error is also the response, and holds the connection
+            meaning = _MEANINGS.get(error.code, "")
+            raise _Failure(f"the server answers {error.code} {error.reason}{meaning}") from error
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", None) or error
+        raise _Failure(getattr(reason, "strerror", None) or str(reason) or type(error).__name__) from error
+
+
+def _digest(path: Path, name: str) -> str:
+    with reading.opened(path) as file:
+        return hashlib.file_digest(file, name).hexdigest()

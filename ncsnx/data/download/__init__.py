@@ -1,1 +1,0 @@
-"""Downloading of data sets: the command for it, the transfer, and unpacking."""

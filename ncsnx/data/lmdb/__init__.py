@@ -1,1 +1,0 @@
-"""LMDB folders of encoded pictures, the format of LSUN and FFHQ."""

@@ -1,0 +1,157 @@
+"""Reading of LMDB folders: encoded pictures by key in a file `data.mdb`, the format of LSUN and FFHQ.
+
+LMDB maps the file into memory, and reading a page beyond its end kills the process. A file shorter than its header says
+is therefore refused when it is opened. LMDB also forbids opening a file twice in one process, and using an environment
+after a fork, so environments are shared within a process and each process opens its own.
+"""
+
+import io
+import os
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import islice
+from pathlib import Path
+
+import attrs
+import lmdb
+import numpy as np
+from numpy.typing import NDArray
+
+from ncsnx.errors import NcsnxError
+from ncsnx.quantities import counted
+from ncsnx.storage import atomic
+from ncsnx.storage.cache import cache_folder
+from ncsnx.work import Work
+
+DATA = "data.mdb"
+_LISTED_AT_ONCE = 10_000
+
+_opening = threading.Lock()
+_opened: "weakref.WeakValueDictionary[tuple[int, int], lmdb.Environment]" = weakref.WeakValueDictionary()
+
+
+def _forget() -> None:
+    """Closes the parent's environments in a forked process."""
+    for environment in list(_opened.values()):
+        environment.close()
+    _opened.clear()
+    _opening.release()
+
+
+os.register_at_fork(before=_opening.acquire, after_in_parent=_opening.release, after_in_child=_forget)
+
+
+@attrs.define(eq=False)
+class LmdbStore:
+    """An LMDB folder to read from, opened at the first access in each process."""
+
+    folder: Path
+    _environment: tuple[int, lmdb.Environment] | None = attrs.field(default=None, init=False)
+
+    @property
+    def path(self) -> Path:
+        """Path of data.mdb."""
+        return self.folder / DATA
+
+    def __len__(self) -> int:
+        """Number of entries."""
+        with self._reporting():
+            return int(self._open().stat()["entries"])
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value of a key; None if there is no such key. Raises NcsnxError for a damaged file."""
+        with self._reporting(), self._open().begin() as transaction:
+            value = transaction.get(key)
+            return None if value is None else bytes(value)
+
+    def keys(self, start: bytes = b"") -> Iterator[bytes]:
+        """The keys from `start` on, in LMDB's (bytewise) order."""
+        with self._reporting(), self._open().begin() as transaction, transaction.cursor() as cursor:
+            if cursor.set_range(start) if start else cursor.first():
+                for key in cursor.iternext(keys=True, values=False):
+                    yield bytes(key)
+
+    def keys_in_batches(self) -> Iterator[list[bytes]]:
+        """All keys in LMDB's order, 10,000 at a time."""
+        keys = self.keys()
+        while batch := list(islice(keys, _LISTED_AT_ONCE)):
+            yield batch
+
+    def _open(self) -> lmdb.Environment:
+        if self._environment is None or self._environment[0] != os.getpid():
+            self._environment = os.getpid(), _shared(self.folder)
+        return self._environment[1]
+
+    @contextmanager
+    def _reporting(self) -> Iterator[None]:
+        try:
+            yield
+        except lmdb.Error as error:
+            raise damaged(self.path, str(error)) from error
+        except OSError as error:
+            raise NcsnxError(f"{self.path}: cannot be read: {error.strerror or error}") from error
+
+    def __getstate__(self) -> Path:
+        return self.folder
+
+    def __setstate__(self, folder: Path) -> None:
+        self.folder, self._environment = folder, None
+
+
+def listed_keys(store: LmdbStore, fingerprint: str, work: Work) -> NDArray[np.bytes_]:
+    """All keys of `store` in LMDB's order, which finds values by key but not by index; cached.
+
+    They are one array: millions of Python objects would be copied into every worker. fingerprint: the LMDB's. Warns if
+    the cache can't be written.
+    """
+    path, count = cache_folder() / "lmdb-keys" / f"{fingerprint}.npy", len(store)
+    with suppress(OSError, ValueError, EOFError):
+        keys: NDArray[np.bytes_] = np.load(path, allow_pickle=False)
+        if keys.dtype.kind == "S" and keys.shape == (count,):
+            return keys
+    batches: list[NDArray[np.bytes_]] = []
+    with work.progress(f"listing {store.folder.name}", total=count, unit="keys") as advance:
+        for batch in store.keys_in_batches():
+            work.check_stop()
+            batches.append(np.array(batch))
+            advance(len(batch))
+    keys, content = np.concatenate(batches), io.BytesIO()
+    np.save(content, keys)
+    try:
+        with atomic.reporting(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        atomic.write_bytes(path, content.getvalue())
+    except NcsnxError as error:
+        work.warning(f"the keys of {store.folder} will be listed again next time: {error}")
+    return keys
+
+
+def damaged(path: Path, found: str) -> NcsnxError:
+    """The error for a damaged LMDB file."""
+    return NcsnxError(f"{path}: expected a valid LMDB file, found {found}; get a complete copy")
+
+
+def _shared(folder: Path) -> lmdb.Environment:
+    """This process's environment of the file."""
+    status = (folder / DATA).stat()
+    identity = status.st_dev, status.st_ino
+    with _opening:
+        environment = _opened.get(identity)
+        if environment is None:
+            environment = _opened[identity] = _environment(folder, status.st_size)
+    return environment
+
+
+def _environment(folder: Path, size: int) -> lmdb.Environment:
+    if size == 0:
+        raise damaged(folder / DATA, "an empty file")
+    environment = lmdb.open(
+        str(folder), readonly=True, create=False, lock=False, readahead=False, meminit=False, map_size=size
+    )
+    needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+    if size < needed:
+        environment.close()
+        raise damaged(folder / DATA, f"only {size:,} of {counted(needed, 'byte')}")
+    return environment

@@ -1,1 +1,0 @@
-"""Packed data sets: decoded images in one memory-mapped file."""

@@ -1,0 +1,381 @@
+"""Packed data sets: decoded images in one folder, memory-mapped, so that training reads without decoding.
+
+    pixels.npy    N×C×H×W of the record's dtype, uint8 unless unbounded; the training images first, then the others
+    labels.npy    N int64, NO_LABEL for unlabelled images
+    ids.npy       N int64, each image's index in the whole data set
+    packed.json   `PackedRecord`, with the sha256 of the other files; its own sha256 is the data set's fingerprint
+
+Packing decodes every image once, in several processes, into a temporary folder beside the final one. That gets the name
+when it is complete.
+"""
+
+import hashlib
+import io
+import math
+import os
+import shutil
+from collections.abc import Iterator
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import attrs
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ncsnx.config import checks
+from ncsnx.config.codec import identifying_values
+from ncsnx.config.data_sets import LARGEST_SIDE, MOST_CHANNELS, Bounds, Data, Packed
+from ncsnx.config.image_sizes import (
+    ImageSize,
+    as_image_size,
+    height_and_width,
+    image_size_between,
+    size_as_typed,
+    size_of_sides,
+)
+from ncsnx.config.strict.fields import OMITTED, VERSION
+from ncsnx.data.data_set import data_set
+from ncsnx.data.dataset import StoredImages
+from ncsnx.data.magnitudes import scaled_splits
+from ncsnx.data.missing import OWN
+from ncsnx.data.places import own_path
+from ncsnx.data.read_ahead import read_ahead
+from ncsnx.data.readers.complex_values import require_declared
+from ncsnx.data.splits import Splits
+from ncsnx.errors import Hint, NcsnxError, UsageError
+from ncsnx.quantities import counted, product
+from ncsnx.spelling import argument
+from ncsnx.storage import atomic, reading
+from ncsnx.storage.array_files import open_array_file
+from ncsnx.storage.documents.document import document, document_bytes, parse_document
+from ncsnx.storage.mapped import require_whole
+from ncsnx.work import SILENT, Work
+
+PixelType = Literal["uint8", "int16", "int32", "float32"]
+"""Types of stored values; all but the first need unbounded data."""
+PACKED_RECORD, PIXELS, LABELS, IDS = "packed.json", "pixels.npy", "labels.npy", "ids.npy"
+_MOST_IMAGES = 1 << 40
+_PIECE_BYTES, _PIECE_IMAGES = 1 << 20, 32
+"""Largest piece read at once by a process. Small, since pieces wait in shared memory, which is scarce in containers."""
+
+
+@document("the record of a packed data set", advice="pack the images again with `ncsnx data pack`")
+@attrs.frozen(kw_only=True)
+class PackedRecord:
+    """Facts about packed images."""
+
+    version: int = attrs.field(default=1, metadata=VERSION)
+    count: int = attrs.field(validator=checks.between(1, _MOST_IMAGES))
+    """Number of images."""
+    train: int = attrs.field(validator=checks.between(1, _MOST_IMAGES))
+    """Number of training images, which come first; the others are held out."""
+    channels: int = attrs.field(validator=checks.between(1, MOST_CHANNELS))
+    size: ImageSize = attrs.field(converter=as_image_size, validator=image_size_between(1, LARGEST_SIDE))
+    """Height and width in pixels: one number, or the pair (height, width)."""
+    low: float = attrs.field(validator=checks.within(0, 255))
+    """The stored value that is black; 0 for unbounded data."""
+    high: float = attrs.field(validator=checks.within(0, 255))
+    """The stored value that is white; 1 for unbounded data."""
+    bounds: Bounds = attrs.field(default="bounded", metadata=OMITTED)
+    """'unbounded': the stored values are the data's own."""
+    dtype: PixelType = attrs.field(default="uint8", metadata=OMITTED)
+    """Type of the stored values, little-endian."""
+    complex: bool = attrs.field(default=False, metadata=OMITTED)
+    """Whether pairs of channels are real and imaginary parts; for unbounded data only."""
+    source: dict[str, Any]
+    """Provenance: fingerprint of the packed data set and the settings it was read with, without paths."""
+    sha256: dict[str, Any]
+    """sha256 (hexadecimal) of the other files by name."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.train > self.count:
+            raise checks.FieldError("train", f"must be at most count={self.count:,}, not {self.train:,}")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of an image."""
+        return self.channels, *height_and_width(self.size)
+
+    @property
+    def numpy_dtype(self) -> "np.dtype[Any]":
+        """Type of the stored values."""
+        return np.dtype(self.dtype).newbyteorder("<")
+
+
+@attrs.frozen
+class PackedFolder:
+    """A packed data set with a valid record, and files of the declared shapes. Its pixels are unchecked."""
+
+    path: Path
+    record: PackedRecord
+    fingerprint: str
+
+    @classmethod
+    def open(cls, path: Path) -> "PackedFolder":
+        """Reads the record. Raises NcsnxError for other folders, and files of other sizes."""
+        try:
+            content = reading.read_bytes(path / PACKED_RECORD, reading.JSON_LIMIT)
+        except OSError as error:
+            raise NcsnxError(
+                f"{path}: is not a packed data set: {PACKED_RECORD}: {error.strerror or error}",
+                Hint("to pack images", "ncsnx data pack SOURCE --out FOLDER"),
+            ) from error
+        packed = cls(path, parse_document(content, PackedRecord, path / PACKED_RECORD), _sha256(content))
+        record, numbers = packed.record, np.dtype("<i8")
+        pixels = ((record.count, *record.shape), record.numpy_dtype)
+        for name, expected in (
+            (PIXELS, pixels),
+            (LABELS, ((record.count,), numbers)),
+            (IDS, ((record.count,), numbers)),
+        ):
+            header = open_array_file(path / name).header()
+            if (header.shape, header.dtype) != expected:
+                raise NcsnxError(
+                    f"{path / name}: expected {expected[1]} of shape {expected[0]}, as {PACKED_RECORD} says, found "
+                    f"{header}; get a complete copy, or pack the images again"
+                )
+        return packed
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all files."""
+        return sum((self.path / name).stat().st_size for name in (PACKED_RECORD, PIXELS, LABELS, IDS))
+
+    def splits(self) -> Splits:
+        """The training and held-out images."""
+        mapped, train, limits = _Mapped(self), self.record.train, (self.record.low, self.record.high)
+        held_out = PackedImages(mapped, train, self.record.count - train, limits)
+        return Splits(PackedImages(mapped, 0, train, limits), held_out, self.fingerprint)
+
+    def damaged(self, work: Work) -> list[str]:
+        """Names of the files that don't match their sha256. Reads everything."""
+        with work.progress("checking", total=self.nbytes, unit="bytes") as advance:
+
+            def watch(count: int) -> None:
+                work.check_stop()
+                advance(count)
+
+            hashes = {name: reading.sha256_of(self.path / name, 1 << 62, watch) for name in (PIXELS, LABELS, IDS)}
+        return [name for name, found in hashes.items() if found != self.record.sha256.get(name)]
+
+
+def is_packed(path: Path) -> bool:
+    """Whether a folder has the record of a packed data set."""
+    return (path / PACKED_RECORD).is_file()
+
+
+class _Mapped:
+    """The arrays of a packed data set, mapped at the first access in each process."""
+
+    def __init__(self, packed: PackedFolder) -> None:
+        self.packed = packed
+        self._arrays: tuple[NDArray[Any], ...] = ()
+        self._size = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_arrays": ()}  # pickling a mapping would copy all of its bytes
+
+    def arrays(self) -> tuple[NDArray[Any], ...]:
+        """Pixels (N, C, H, W), labels (N,) and ids (N,)."""
+        path = self.packed.path
+        if not self._arrays:
+            # a spawned worker gets only the path, where there may be other images by now
+            if PackedFolder.open(path).fingerprint != self.packed.fingerprint:
+                raise NcsnxError(f"{path}: has been replaced since it was opened; repeat the command")
+            self._arrays = tuple(
+                np.load(path / name, "r", allow_pickle=False).view(np.ndarray) for name in (PIXELS, LABELS, IDS)
+            )
+            self._size = (path / PIXELS).stat().st_size
+        require_whole(path / PIXELS, self._size)
+        return self._arrays
+
+
+@attrs.frozen(eq=False)
+class PackedImages:
+    """One split of a packed data set: the images from `first` on."""
+
+    _mapped: _Mapped
+    first: int
+    count: int
+    value_range: tuple[float, float]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of every image."""
+        return self._mapped.packed.record.shape
+
+    def __len__(self) -> int:
+        return self.count
+
+    def read(self, indices: Tensor) -> StoredImages:
+        """The images at `indices`, copied out of the files."""
+        chosen = (indices + self.first).numpy()
+        native = (array[chosen].astype(array.dtype.newbyteorder("="), copy=False) for array in self._mapped.arrays())
+        return StoredImages(*map(torch.from_numpy, native))
+
+
+@data_set(Packed, no_download=OWN)
+def open_packed(data: Packed, folder: Path, work: Work = SILENT) -> Splits:
+    """The images of a packed data set. Raises NcsnxError if it is invalid or not as declared."""
+    packed = PackedFolder.open(own_path(data.path, folder))
+    path, record, declared = packed.path, packed.record, (data.channels, *data.stored_size)
+    if record.shape != declared:
+        size = size_as_typed(record.size)
+        fields = f"image_size={size}" + ("" if record.channels == 3 else f", channels={record.channels}")
+        fields += "" if record.bounds == "bounded" else ", range=unbounded"
+        fields += ", complex=true" if record.complex else ""
+        raise NcsnxError(
+            f"{path}: expected images of {product(declared)} as declared, found {product(record.shape)}; "
+            f"declare {fields} (or random_crop={size} and a smaller image_size)"
+        )
+    require_declared(str(path), data, is_complex=record.complex, type_name=record.dtype, channels=record.channels)
+    if record.bounds == "unbounded" and data.is_bounded:
+        raise NcsnxError(
+            f"{path}: its values are unbounded, expected values between black and white; declare range=unbounded "
+            "(data.range)"
+        )
+    return scaled_splits(packed.splits(), data, str(path), packed.fingerprint, work)
+
+
+def settings_of(data: Data) -> dict[str, Any]:
+    """Settings that determine a data set's stored pixels, besides its files.
+
+    Without paths, and without settings that apply after reading, such as flips.
+    """
+    later = {*attrs.fields_dict(Data), "scale"}
+    kind: dict[str, Any] = {} if data.is_bounded else {"range": "unbounded"}  # also where that is the default
+    if data.is_complex:
+        kind["complex"] = True  # also where it isn't a field
+    return {name: value for name, value in identifying_values(data).items() if name not in later} | kind
+
+
+def pack(
+    splits: Splits, out: Path, *, settings: dict[str, Any], work: Work, workers: int = 0, overwrite: bool = False
+) -> PackedFolder:
+    """Writes the images of a data set to the folder `out`, completely or not at all.
+
+    settings: JSON of `settings_of`, which tells readings of the same files apart. workers: decoding processes. If `out`
+    already holds these images, it is returned unchanged. Raises UsageError for anything else at `out`, unless
+    `overwrite`; NcsnxError for images that can't be read or packed, and for a failed write.
+    """
+    record = _record(splits, settings)
+    if (packed := _already_packed(out, record, overwrite)) is not None:
+        return packed
+    needed = record.count * (math.prod(record.shape) * record.numpy_dtype.itemsize + 16)
+    with atomic.new_folder(out) as folder:
+        if needed > (free := shutil.disk_usage(folder).free):
+            raise NcsnxError(
+                f"cannot write {out}: it needs {counted(needed, 'byte')}, and {free:,} are free; free some space, then "
+                "repeat the command"
+            )
+        with atomic.reporting(out, needed):
+            _write(folder, splits, record, work, workers)
+            hashes = {name: reading.sha256_of(folder / name, 1 << 62) for name in (PIXELS, LABELS, IDS)}
+        atomic.write_new(folder / PACKED_RECORD, document_bytes(attrs.evolve(record, sha256=hashes)), shown=out)
+        if overwrite and os.path.lexists(out):
+            with atomic.reporting(out):
+                atomic.remove_tree(out) if out.is_dir() else out.unlink()
+    return PackedFolder.open(out)
+
+
+def _write(folder: Path, splits: Splits, record: PackedRecord, work: Work, workers: int) -> None:
+    """Writes pixels, labels and ids."""
+    numbers: list[tuple[Tensor, Tensor]] = []
+    described = np.lib.format.dtype_to_descr(record.numpy_dtype)
+    layout = {"descr": described, "fortran_order": False, "shape": (record.count, *record.shape)}
+    with (
+        (folder / PIXELS).open("xb") as file,
+        work.progress("packing", total=record.count, unit="images") as advance,
+    ):
+        np.lib.format.write_array_header_1_0(file, layout)
+        for piece, images in _decoded(splits, record, workers):
+            work.check_stop()
+            expected = (len(piece), *record.shape)
+            if images.pixels.shape != expected or _type_name(images) != record.dtype:
+                raise NcsnxError(
+                    f"images {piece.start:,} to {piece.stop - 1:,}: expected {record.dtype} of shape "
+                    f"{expected}, found {tuple(images.pixels.shape)} of {_type_name(images)}; fix the source"
+                )
+            file.write(images.pixels.contiguous().numpy().astype(record.numpy_dtype, copy=False).tobytes())
+            numbers.append((images.labels, images.ids))
+            advance(len(piece))
+        file.flush()
+        os.fsync(file.fileno())
+    for name, parts in zip((LABELS, IDS), zip(*numbers, strict=True), strict=True):
+        content = io.BytesIO()
+        np.save(content, torch.cat(parts).numpy().astype("<i8"))
+        atomic.write_new(folder / name, content.getvalue())
+
+
+def _decoded(splits: Splits, record: PackedRecord, workers: int) -> Iterator[tuple[range, StoredImages]]:
+    """Consecutive pieces of the images, the training images first."""
+    most = max(1, min(_PIECE_IMAGES, _PIECE_BYTES // (math.prod(record.shape) * record.numpy_dtype.itemsize)))
+    edges = [*range(0, record.train, most), *range(record.train, record.count, most), record.count]
+    pieces = [range(start, stop) for start, stop in pairwise(edges)]
+    yield from zip(pieces, read_ahead(partial(_read, splits), pieces, workers), strict=True)
+
+
+def _read(splits: Splits, piece: range) -> StoredImages:
+    """The images of a piece, which lies in one split."""
+    before = 0 if piece.start < len(splits.train) else len(splits.train)
+    split = splits.held_out if before else splits.train
+    return split.read(torch.arange(piece.start - before, piece.stop - before))
+
+
+def _record(splits: Splits, settings: dict[str, Any]) -> PackedRecord:
+    """The record, without hashes. Raises UsageError for images that can't be packed."""
+    train, held_out = len(splits.train), len(splits.held_out)
+    if train == 0:
+        raise NcsnxError("the data set has no training images to pack; hold out a smaller share")
+    is_unbounded = settings.get("range") == "unbounded"
+    dtype = _type_name(splits.train.read(torch.arange(1)))
+    types = get_args(PixelType) if is_unbounded else ("uint8",)
+    if dtype not in types:
+        what = f"unbounded values of type {', '.join(types)}" if is_unbounded else "8-bit images"
+        raise UsageError(
+            f"only {what} can be packed, and these are {dtype}; train on the arrays directly (data=arrays), which need "
+            "no decoding"
+        )
+    channels, *size = splits.train.shape
+    low, high = (0.0, 1.0) if is_unbounded else map(float, splits.train.value_range)
+    return PackedRecord(
+        count=train + held_out,
+        train=train,
+        channels=channels,
+        size=size_of_sides(size),
+        low=low,
+        high=high,
+        bounds="unbounded" if is_unbounded else "bounded",
+        dtype=dtype,
+        complex=settings.get("complex") is True,
+        source={"fingerprint": splits.fingerprint, "settings": settings},
+        sha256={},
+    )
+
+
+def _already_packed(out: Path, record: PackedRecord, overwrite: bool) -> PackedFolder | None:
+    """The data set at `out` if it holds these images; None if it may be written. Raises UsageError."""
+    if not os.path.lexists(out) or (overwrite and (is_packed(out) or not out.is_dir())):
+        return None
+    advice = f"choose another folder with {argument('out')}"
+    if not is_packed(out):
+        raise UsageError(f"{out} already exists, and is not a packed data set; {advice}")
+    packed = PackedFolder.open(out)
+    if attrs.evolve(packed.record, sha256={}) != record:
+        raise UsageError(
+            f"{out} already exists, with other images or the same ones read otherwise; {advice}, or give "
+            f"{argument('overwrite', True)} to replace it"
+        )
+    return packed
+
+
+def _type_name(images: StoredImages) -> Any:
+    return str(images.pixels.dtype).removeprefix("torch.")
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,1 +1,0 @@
-"""How objects show themselves in notebooks."""

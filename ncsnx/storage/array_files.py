@@ -1,0 +1,564 @@
+"""Files of arrays from others: `.npy`, `.npz`, HDF5 (MATLAB 7.3 included) and NIfTI, by numpy, h5py and nibabel.
+
+Names and headers are read first, and values only where they are asked for: a header of a hundred bytes may declare
+terabytes, and a small archive may unpack to them, so the declared size is compared with memory before values are read.
+Nothing is unpickled, only regular files are opened, and no other file is read, whatever the file refers to.
+"""
+
+import gzip
+import importlib.util
+import io
+import math
+import os
+import struct
+import warnings
+import zipfile
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from io import BufferedReader
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, ClassVar, Literal, Protocol, cast
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from ncsnx.config.checks import quoted, shortened
+from ncsnx.errors import Hint, NcsnxError
+from ncsnx.quantities import counted
+from ncsnx.storage.free_memory import SHARE, available_memory
+from ncsnx.storage.process import in_utf8
+from ncsnx.storage.reading import opened, sha256
+from ncsnx.storage.zips import FEW, ZIP_MAGIC, open_zip
+
+if TYPE_CHECKING:
+    import h5py
+
+NPY_MAGIC = b"\x93NUMPY"
+"""The first bytes of a `.npy`."""
+HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+"""The signature of HDF5, at byte 0 or, in MATLAB 7.3, behind 512 bytes of text."""
+REAL, COMPLEX = "buif", "c"
+"""NumPy's type kinds: real numbers (including booleans), and complex ones."""
+SCIENCE_EXTRA = "pip install 'ncsnx[science]'"
+"""Command that installs the readers of HDF5 and NIfTI."""
+FASTMRI_OTHERS = ("ismrmrd_header", "reconstruction_rss", "reconstruction_esc")
+"""Names in fastMRI's files beside kspace and mask, which measurements don't need."""
+
+_MATLAB_BLOCK = 512
+_HEADER_BYTES = 2**16  # NumPy writes about a hundred, and refuses more than 10,000 characters
+_LOCAL_HEADER = struct.Struct("<4s22xHH")  # a zip member's: magic, length of name, length of extras
+_PAIRS = (("r", "i"), ("real", "imag"))
+_MATLAB_OTHERS = (b"char", b"cell", b"struct", b"function_handle", b"canonical empty")  # classes that hold no numbers
+_NIFTI_BYTES = 540
+_MOST_NAMED = 8
+
+
+class LazyArray(Protocol):
+    """An array whose values are read where it is indexed."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """All axes."""
+
+    def __getitem__(self, key: tuple[int | slice, ...]) -> NDArray[Any]:
+        """The values at integers and slices, one per axis. Raises NcsnxError if they can't be read."""
+
+
+@attrs.frozen
+class ArrayHeader:
+    """Shape and type of an array, as declared by its file."""
+
+    title: str
+    """File and array name, for messages."""
+    shape: tuple[int, ...]
+    dtype: "np.dtype[Any]"
+    """Type of the values that are read."""
+    is_packed: bool = False
+    """Whether reading a part unpacks the whole array."""
+    copies: int = 1
+    """Number of copies that reading takes."""
+
+    def __attrs_post_init__(self) -> None:
+        # each axis is checked, since a 0 would hide a huge one in the product
+        is_possible = len(self.shape) <= 64 and all(0 <= axis < 2**63 for axis in self.shape)
+        if not is_possible or self.nbytes >= 2**63:
+            raise NcsnxError(f"{self.title}: declares the impossible shape {quoted(self.shape)}; save it again")
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the values in memory."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def __str__(self) -> str:
+        return f"{self.dtype} of shape {self.shape} ({counted(self.nbytes, 'byte')})"
+
+    def require_memory(self, copies: int = 1) -> None:
+        """Raises NcsnxError if `copies` of the values don't fit in memory."""
+        available = available_memory()
+        most = available // SHARE // max(copies, self.copies)
+        if self.nbytes > most:
+            raise NcsnxError(
+                f"{self.title}: declares {self}, but at most {most:,} are read into memory here, of "
+                f"{counted(available, 'byte')} available"
+            )
+
+
+@attrs.frozen
+class ExpectedArray:
+    """Type and shape that a reader accepts for an array."""
+
+    what: str
+    """The values in words, such as 'real numbers'."""
+    kinds: str
+    """Accepted NumPy type kinds (`dtype.kind`), one letter each."""
+    shapes: tuple[tuple[int | str, ...], ...]
+    """Accepted shapes; a letter stands for any size except 0."""
+    optional: bool = False
+    copies: int = 1
+    """Number of copies that must fit in memory; 0: the array isn't read."""
+    advice: str = ""
+    """Advice for arrays of another shape, appended to the message."""
+
+    def require(self, header: ArrayHeader) -> None:
+        """Raises NcsnxError, with the expected and the declared array, if `header` doesn't match."""
+        if header.dtype.kind not in self.kinds or not any(_fits(header.shape, shape) for shape in self.shapes):
+            raise NcsnxError(f"{header.title}: expected {self}, found {header}{self.advice}")
+        if self.copies:
+            header.require_memory(self.copies)
+
+    @property
+    def is_vector(self) -> bool:
+        """Whether a column can only mean a vector: not if rows and columns mean different things, as in a mask."""
+        return all(len(shape) == 1 or shape[0] == "P" for shape in self.shapes)
+
+    def __str__(self) -> str:
+        return f"{self.what} of shape {' or '.join(map(_in_words, self.shapes))}"
+
+
+@attrs.frozen
+class ArrayFile(ABC):
+    """A file of arrays, of which only the names have been read."""
+
+    form: ClassVar[str]
+    """Name of the format, for messages."""
+    path: Path
+    names: tuple[str, ...] | None
+    """Names of the arrays of numbers; None for a format whose one array has no name."""
+    is_matlab: bool = False
+    """Whether MATLAB 7.3 wrote it: its axes are reversed in the file, and no array has fewer than two."""
+    vectors: Collection[str] = ()
+    """Names of MATLAB's arrays whose rows and columns are read as vectors."""
+
+    @property
+    def has_slices_last(self) -> bool:
+        """Whether the slices of a volume lie along the third axis by convention, not along the first."""
+        return self.is_matlab or isinstance(self, _NiftiFile)
+
+    @abstractmethod
+    def header(self, name: str | None = None) -> ArrayHeader:
+        """The header of an array. Raises NcsnxError unless it is a plain array of numbers that the file can hold."""
+
+    @abstractmethod
+    def mapped(self, name: str | None = None) -> LazyArray:
+        """The array, read where it is indexed; a packed one may be read whole. Raises NcsnxError."""
+
+    def read(self, name: str | None = None) -> NDArray[Any]:
+        """The array in memory. Raises NcsnxError."""
+        header = self.header(name)
+        header.require_memory()
+        with _reporting(header.title, self.form):
+            values = np.array(self.mapped(name)[...])  # type: ignore[index]  # every array takes the ellipsis
+            return values.reshape(header.shape)
+
+    def title(self, name: str | None) -> str:
+        """File and array name, for messages."""
+        return in_utf8(self.path) if name is None else f"{in_utf8(self.path)}, array {_array_name(name)}"
+
+    def _require(self, name: str | None) -> None:
+        if name is not None and name not in (self.names or ()):
+            raise NcsnxError(f"{self.title(name)}: is not there; the file holds {listed(self.names or ())}")
+
+
+def open_array_file(path: Path) -> ArrayFile:
+    """The file of arrays, by what it begins with; NIfTI by its suffix.
+
+    Raises NcsnxError for other files, files that can't be read, and formats whose extra isn't installed.
+    """
+    with _opened(path) as file:
+        begin = file.read(_MATLAB_BLOCK + len(HDF5_MAGIC))
+        if begin.startswith((NPY_MAGIC, ZIP_MAGIC)):
+            return _NumpyFile(path, _numpy_names(path, file) if begin.startswith(ZIP_MAGIC) else None)
+    if HDF5_MAGIC in (begin[: len(HDF5_MAGIC)], begin[_MATLAB_BLOCK:]):
+        _require_extra(path, "h5py", "HDF5")
+        is_matlab = begin.startswith(b"MATLAB 7.3")
+        with _reporting(in_utf8(path), _Hdf5File.form), _opened_hdf5(path) as content:
+            return _Hdf5File(path, tuple(_hdf5_names(content, is_matlab)), is_matlab)
+    if path.name.lower().endswith((".nii", ".nii.gz")):
+        _require_extra(path, "nibabel", "NIfTI")
+        return _NiftiFile(path, None)
+    advice = ""
+    if path.suffix.lower() == ".mat":
+        advice = "; save it with save(…, '-v7.3') in MATLAB, or as .npy"
+    elif begin[128:132] == b"DICM":
+        advice = " (DICOM); convert it to NIfTI, with dcm2niix for example"
+    raise NcsnxError(
+        f"{in_utf8(path)}: expected a .npy, .npz, HDF5, MATLAB 7.3 or NIfTI file, found something else{advice}"
+    )
+
+
+def read_arrays(
+    path: Path, expected: Mapping[str, ExpectedArray], how: str, *, ignored: Collection[str] = ()
+) -> dict[str, NDArray[Any]]:
+    """The expected arrays of a file by name.
+
+    how: advice on saving such a file. ignored: names that are allowed but not read; in HDF5 also `FASTMRI_OTHERS`.
+    Raises NcsnxError for any other array before reading values: an unknown array may change the meaning of the others.
+    """
+    file = require_arrays(path, expected, how, ignored=ignored)
+    return {name: file.read(name) for name in expected if name in (file.names or ())}
+
+
+def require_arrays(
+    path: Path, expected: Mapping[str, ExpectedArray], how: str, *, ignored: Collection[str] = ()
+) -> ArrayFile:
+    """The file, with names and headers checked and no values read. Raises NcsnxError as `read_arrays`."""
+    file = open_array_file(path)
+    if file.is_matlab:
+        file = attrs.evolve(file, vectors=[name for name, array in expected.items() if array.is_vector])
+    optional = [name for name, array in expected.items() if array.optional]
+    required = [name for name in expected if name not in optional]
+    accepted = f"the arrays {' and '.join(required)}" + (f" (optional: {', '.join(optional)})" if optional else "")
+    if file.names is None:
+        raise NcsnxError(f"{in_utf8(path)}: expected {accepted}, found one array without a name; {how}")
+    others = {*ignored, *(FASTMRI_OTHERS if isinstance(file, _Hdf5File) else ())}
+    unknown = [name for name in file.names if name not in expected and name not in others]
+    missing = [name for name in required if name not in file.names]
+    if unknown or missing:
+        wrong = [f"{' and '.join(missing)} {_be(missing)} missing"] if missing else []
+        wrong += [f"{listed(unknown)} {_be(unknown)} not understood"] if unknown else []
+        found = f"{listed(file.names)}: {', and '.join(wrong)}"
+        raise NcsnxError(f"{in_utf8(path)}: expected {accepted}, found {found}; {how}")
+    for name in expected:
+        if name in file.names:
+            expected[name].require(file.header(name))
+    return file
+
+
+def array_file_sha256(path: Path) -> str:
+    """The sha256 (hexadecimal) of the whole file. Raises NcsnxError if it can't be read."""
+    with _opened(path) as file:
+        return sha256(file)
+
+
+def listed(names: Collection[str]) -> str:
+    """Names of arrays, for messages."""
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(map(_array_name, list(names)[:_MOST_NAMED])) + more or "none"
+
+
+class _NumpyFile(ArrayFile):
+    """A `.npy` or `.npz` file. Arrays that aren't compressed are memory-mapped."""
+
+    form = ".npy or .npz"
+
+    def header(self, name: str | None = None) -> ArrayHeader:
+        with self._array(name) as (header, *_):
+            return header
+
+    def mapped(self, name: str | None = None) -> NDArray[Any]:
+        with self._array(name) as (header, stream, start, order):
+            if start is not None and header.nbytes > 0:
+                return np.memmap(self.path, header.dtype, "r", start, header.shape, order)
+            header.require_memory()
+            content = stream.read(header.nbytes)
+            if stream.read(1):  # at the end, zipfile compares the checksum
+                raise ValueError("it holds more than it declares")
+            return np.frombuffer(content, header.dtype).reshape(header.shape, order=order)
+
+    @contextmanager
+    def _array(self, name: str | None) -> Iterator[tuple[ArrayHeader, IO[bytes], int | None, Literal["C", "F"]]]:
+        """(header, stream at the first value, its place in the file unless it is compressed, order of the axes)."""
+        self._require(name)
+        with _opened(self.path) as file, _reporting(self.title(name), self.form):
+            if name is None:
+                size = os.fstat(file.fileno()).st_size
+                yield self._parsed(None, file, size, 0)
+                return
+            with open_zip(file, FEW) as archive:
+                member = next(one for one in archive.infolist() if one.filename.removesuffix(".npy") == name)
+                start = _member_start(file, member)
+                with archive.open(member) as stream:
+                    yield self._parsed(name, stream, member.file_size, start)
+
+    def _parsed(
+        self, name: str | None, stream: IO[bytes], size: int, start: int | None
+    ) -> tuple[ArrayHeader, IO[bytes], int | None, Literal["C", "F"]]:
+        """`_array` of a `.npy` of `size` bytes that begins at `start`."""
+        title, head = self.title(name), io.BytesIO(stream.read(min(size, _HEADER_BYTES)))
+        with warnings.catch_warnings():  # about headers written by Python 2, which can be read anyway
+            warnings.simplefilter("ignore")
+            version = np.lib.format.read_magic(head)
+            if version not in ((1, 0), (2, 0), (3, 0)):
+                raise ValueError(f"the .npy version {version[0]}.{version[1]} is unknown")
+            # version 3 only adds field names in UTF-8, and plain arrays have no fields
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, fortran_order, dtype = read(head)
+        if dtype.hasobject:
+            raise NcsnxError(f"{title}: holds Python objects, which are never unpickled; save it as numbers")
+        if dtype.fields is not None or dtype.subdtype is not None:
+            raise NcsnxError(f"{title}: holds records of {shortened(str(dtype))}; save each field as a separate array")
+        begin = head.tell()
+        header = ArrayHeader(title, tuple(map(int, shape)), dtype, is_packed=start is None)
+        if size - begin != header.nbytes:
+            held = counted(size - begin, "byte")
+            raise NcsnxError(f"{title}: declares {header}, but holds {held}; get a complete copy")
+        stream.seek(begin)
+        return header, stream, None if start is None else start + begin, "F" if fortran_order else "C"
+
+
+def _numpy_names(path: Path, file: BufferedReader) -> tuple[str, ...]:
+    with _reporting(in_utf8(path), _NumpyFile.form), open_zip(file, FEW) as archive:
+        names = [member.filename.removesuffix(".npy") for member in archive.infolist()]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise NcsnxError(f"{in_utf8(path)}: holds several arrays called {_array_name(twice[0])}; save it again")
+    return tuple(names)
+
+
+def _member_start(file: BufferedReader, member: zipfile.ZipInfo) -> int | None:
+    """Offset in the file of a zip member's first byte; None for a compressed member."""
+    if member.compress_type != zipfile.ZIP_STORED:
+        return None
+    file.seek(member.header_offset)
+    _, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
+    if member.compress_size != member.file_size:
+        raise zipfile.BadZipFile("a size in it is wrong")
+    return cast("int", member.header_offset + _LOCAL_HEADER.size + name_bytes + extra_bytes)
+
+
+class _Hdf5File(ArrayFile):
+    """An HDF5 file: data sets of real or complex numbers by their paths.
+
+    A complex number is HDF5's own type, or a pair of r and i or of real and imag. The file is opened at each read, so
+    that it may be used in any process.
+    """
+
+    form = "HDF5 file"
+
+    def header(self, name: str | None = None) -> ArrayHeader:
+        with self._dataset(name) as dataset:
+            shape = tuple(map(int, dataset.shape))[:: -1 if self.is_matlab else 1]
+            if name in self.vectors and len(shape) == 2 and 1 in shape:
+                shape = (math.prod(shape),)
+            dtype = _number_type(dataset.dtype)
+            assert dtype is not None  # else it has no name
+            return ArrayHeader(self.title(name), shape, dtype)
+
+    def mapped(self, name: str | None = None) -> "_LazyHdf5":
+        with self._dataset(name) as dataset:
+            return _LazyHdf5(self, name, tuple(dataset.shape)[:: -1 if self.is_matlab else 1])
+
+    def part(self, name: str | None, key: Any) -> NDArray[Any]:
+        """The values at `key`, with the axes as the header has them."""
+        with self._dataset(name) as dataset:
+            if self.is_matlab and key is not ...:
+                whole = (*key, *[slice(None)] * (dataset.ndim - len(key)))
+                key = whole[::-1]
+            values = np.asarray(dataset[key])
+            wanted = _number_type(values.dtype)
+        values = values.T if self.is_matlab else values
+        if values.dtype.names is None:
+            return values.astype(wanted, copy=False)
+        joined = np.empty(values.shape, wanted)
+        joined.real, joined.imag = (values[part] for part in values.dtype.names)
+        return joined
+
+    @contextmanager
+    def _dataset(self, name: str | None) -> "Iterator[h5py.Dataset]":
+        self._require(name)
+        title = self.title(name)
+        with _reporting(title, self.form), _opened_hdf5(self.path) as content:
+            dataset = content[name]
+            if dataset.is_virtual or dataset.external:
+                raise NcsnxError(f"{title}: keeps its values in other files, which are not read; save the array itself")
+            chunk = ArrayHeader(f"{title}, one chunk", dataset.chunks or (0,), dataset.dtype)
+            chunk.require_memory()
+            yield dataset
+
+
+@attrs.frozen
+class _LazyHdf5:
+    """An array of an HDF5 file; of a compressed one, the chunks that hold the indexed values are read."""
+
+    file: _Hdf5File
+    name: str | None
+    shape: tuple[int, ...]
+
+    def __getitem__(self, key: tuple[int | slice, ...]) -> NDArray[Any]:
+        return self.file.part(self.name, key)
+
+
+@contextmanager
+def _opened_hdf5(path: Path) -> "Iterator[h5py.File]":
+    import h5py
+
+    with _opened(path):  # a regular file
+        pass
+    # without locking: a reader shouldn't stop a writer, and some file systems have no locks
+    with h5py.File(path, "r", locking=False) as content:
+        yield content
+
+
+def _hdf5_names(content: "h5py.File", is_matlab: bool) -> list[str]:
+    """Paths of the data sets of numbers, as h5py visits them: through hard links, so that no other file is opened."""
+    import h5py
+
+    names: list[str] = []
+
+    def visit(name: str, item: Any) -> None:
+        is_inner = is_matlab and name.startswith("#")  # where MATLAB keeps the contents of cells and objects
+        if not isinstance(item, h5py.Dataset) or is_inner or item.shape is None:
+            return
+        is_other = is_matlab and item.attrs.get("MATLAB_class", b"double") in _MATLAB_OTHERS
+        if not is_other and _number_type(item.dtype) is not None:
+            names.append(name)
+
+    content.visititems(visit)
+    return names
+
+
+def _number_type(dtype: "np.dtype[Any]") -> "np.dtype[Any] | None":
+    """The type of the numbers that are read from a type in the file; None if it holds no numbers."""
+    if dtype.names in _PAIRS:
+        parts = {dtype[name].newbyteorder("=") for name in dtype.names}
+        is_pair = len(parts) == 1 and parts <= {np.dtype("float32"), np.dtype("float64")}
+        return np.result_type(parts.pop(), np.complex64) if is_pair else None
+    is_plain = dtype.fields is None and dtype.subdtype is None and dtype.kind in REAL + COMPLEX
+    return dtype.newbyteorder("=") if is_plain else None
+
+
+class _NiftiFile(ArrayFile):
+    """A `.nii` or `.nii.gz`, versions 1 and 2, with its scale applied. Pairs of `.hdr` and `.img` aren't read."""
+
+    form = "NIfTI file"
+
+    def header(self, name: str | None = None) -> ArrayHeader:
+        """The header, without axes of length 1 at the end."""
+        return self._array()[0]
+
+    def mapped(self, name: str | None = None) -> LazyArray:
+        header, proxy = self._array()
+        if header.is_packed:
+            header.require_memory()
+        with _reporting(header.title, self.form):
+            # the proxy's own indexing takes 15 to 58 ms per slice
+            stored = proxy.get_unscaled().reshape(header.shape, order="F")
+        return _Scaled(stored, header.dtype, proxy.slope, proxy.inter)
+
+    def _array(self) -> tuple[ArrayHeader, Any]:
+        """(header, nibabel's proxy of the array)."""
+        from nibabel.arrayproxy import ArrayProxy
+        from nibabel.nifti1 import Nifti1Header
+        from nibabel.nifti2 import Nifti2Header
+
+        title = in_utf8(self.path)
+        is_packed = self.path.suffix.lower() == ".gz"
+        with _opened(self.path) as file, _reporting(title, self.form):
+            size = os.fstat(file.fileno()).st_size
+            with gzip.open(file) if is_packed else file as stream:
+                begin = stream.read(_NIFTI_BYTES)
+            if begin[344:348] != b"n+1\0" and begin[4:8] != b"n+2\0":
+                raise ValueError("its header has another magic number (pairs of .hdr and .img are not read)")
+            kind, length = (Nifti1Header, 348) if begin[344:348] == b"n+1\0" else (Nifti2Header, 540)
+            parsed = cast("Any", kind)(begin[:length], check=False)  # nibabel has no types
+            stored, shape = parsed.get_data_dtype(), tuple(map(int, parsed.get_data_shape()))
+            slope, inter = parsed.get_slope_inter()
+            slope, inter = (1.0, 0.0) if slope is None else (float(slope), float(inter))
+            offset = parsed.get_data_offset()
+            if not length <= offset < 2**31:
+                raise ValueError(f"its values begin at byte {offset}")
+        while len(shape) > 1 and shape[-1] == 1:
+            shape = shape[:-1]
+        if stored.names or stored.kind not in REAL + COMPLEX or stored.itemsize > (16 if stored.kind == "c" else 8):
+            raise NcsnxError(f"{title}: expected real or complex numbers of up to 64 bits, found {stored}; convert it")
+        is_scaled = (slope, inter) != (1.0, 0.0)
+        dtype = np.dtype(np.complex64 if stored.kind == "c" else np.float32) if is_scaled else stored.newbyteorder("=")
+        header = ArrayHeader(title, shape, dtype, is_packed, 2 if is_scaled else 1)
+        if not is_packed and offset + math.prod(shape) * stored.itemsize > size:
+            held = counted(size, "byte")
+            raise NcsnxError(f"{title}: declares {header}, but holds {held}; get a complete copy")
+        return header, cast("Any", ArrayProxy)(self.path, (shape, stored, offset, slope, inter))
+
+
+@attrs.frozen(eq=False)
+class _Scaled:
+    """An array whose values are scaled where it is indexed."""
+
+    stored: NDArray[Any]
+    dtype: "np.dtype[Any]"
+    slope: float
+    inter: float
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.stored.shape
+
+    def __getitem__(self, key: tuple[int | slice, ...]) -> NDArray[Any]:
+        values = self.stored[key]
+        if (self.slope, self.inter) == (1.0, 0.0):
+            return values.astype(self.dtype, copy=False)
+        wide = values.astype(np.result_type(values.dtype, np.float64))
+        return (wide * self.slope + self.inter).astype(self.dtype)
+
+
+def _require_extra(path: Path, module: str, format_name: str) -> None:
+    if importlib.util.find_spec(module) is None:
+        raise NcsnxError(
+            f"{path}: {format_name} needs an extra that is not installed", Hint("install it", SCIENCE_EXTRA)
+        )
+
+
+def _be(names: Collection[str]) -> str:
+    return "is" if len(names) == 1 else "are"
+
+
+def _array_name(name: str) -> str:
+    """A stranger's name of an array, for messages."""
+    return name if name.isascii() and name.isidentifier() and len(name) <= 80 else shortened(ascii(name))
+
+
+def _fits(shape: tuple[int, ...], expected: tuple[int | str, ...]) -> bool:
+    return len(shape) == len(expected) and all(
+        axis == wanted or (isinstance(wanted, str) and axis > 0) for axis, wanted in zip(shape, expected, strict=True)
+    )
+
+
+def _in_words(shape: tuple[int | str, ...]) -> str:
+    return f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BufferedReader]:
+    """A regular file. Raises NcsnxError if it's empty or can't be read."""
+    try:
+        with opened(path, follows_links=True) as file:
+            if os.fstat(file.fileno()).st_size == 0:
+                raise NcsnxError(f"{in_utf8(path)}: is empty; get a complete copy")
+            yield file
+    except OSError as error:
+        raise NcsnxError(f"{in_utf8(path)}: cannot be read: {error.strerror or error}") from error
+
+
+@contextmanager
+def _reporting(title: str, form: str) -> Iterator[None]:
+    """Turns errors in reading a stranger's file into NcsnxErrors. form: what a valid file is."""
+    try:
+        yield
+    except NcsnxError:
+        raise
+    except MemoryError as error:
+        raise NcsnxError(f"{title}: does not fit in memory") from error
+    except Exception as error:  # a damaged file makes the libraries raise almost anything
+        reason = shortened(" ".join(str(error).split())) or type(error).__name__
+        raise NcsnxError(f"{title}: is not a valid {form}: {reason}; get a complete copy, or save it again") from error

@@ -1,0 +1,484 @@
+"""Arrays from others, as their own libraries write them: read lazily, and refused in one line by their headers."""
+
+import gzip
+import io
+import os
+import random
+import struct
+import tracemalloc
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import nibabel
+import numpy as np
+import pytest
+import scipy.io
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ncsnx.errors import NcsnxError
+from ncsnx.storage import array_files
+from ncsnx.storage.array_files import COMPLEX, REAL, ExpectedArray, open_array_file, read_arrays
+from tests.storage.giants import forged_zip, header, sparse_npy, zeros_npz
+from tests.storage.matlab import matlab_73
+
+RANDOM = np.random.default_rng(0)
+KSPACE = (RANDOM.normal(size=(3, 4, 5)) + 1j * RANDOM.normal(size=(3, 4, 5))).astype("complex64")
+MASK = np.eye(4, 5)
+EXPECTED = {
+    "kspace": ExpectedArray("complex numbers", COMPLEX, (("P", 4, 5),)),
+    "mask": ExpectedArray("zeros and ones", REAL, ((4, 5),)),
+    "range": ExpectedArray("real numbers", REAL, ((2,),), optional=True),
+}
+ARRAYS = {"kspace": KSPACE, "mask": MASK, "range": np.array([0.0, 2.0])}
+
+
+def hdf5(path: Path, arrays: dict[str, Any], **options: Any) -> None:
+    with h5py.File(path, "w") as file:
+        for name, values in arrays.items():
+            file.create_dataset(name, data=values, **options)
+
+
+def nifti(path: Path, values: Any, kind: type = nibabel.Nifti1Image, dtype: Any = None) -> None:
+    image = kind(values, np.eye(4))
+    image.set_data_dtype(dtype or values.dtype)
+    image.to_filename(path)
+
+
+WRITERS: dict[str, tuple[str, Callable[[Path], None]]] = {
+    "npz": ("x.npz", lambda path: np.savez(path, **ARRAYS)),
+    "hdf5": ("x.h5", lambda path: hdf5(path, ARRAYS)),
+    "hdf5 packed": ("x.hdf5", lambda path: hdf5(path, ARRAYS, compression="gzip", chunks=True)),
+    "npz packed": ("x.npz", lambda path: np.savez_compressed(path, **ARRAYS)),
+    "matlab 7.3": ("x.mat", lambda path: matlab_73(path, ARRAYS)),
+}
+
+
+def complaint(path: Path, name: str | None = None) -> str:
+    with pytest.raises(NcsnxError) as error:
+        open_array_file(path).read(name)
+    text = str(error.value)
+    assert text.startswith(str(path))
+    assert "\n" not in text
+    assert len(text) < len(str(path)) + 400
+    return text
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_named_arrays_are_the_same_from_every_format(tmp_path: Path, kind: str) -> None:
+    name, write = WRITERS[kind]
+    write(tmp_path / name)
+
+    found = read_arrays(tmp_path / name, EXPECTED, "save it so")
+
+    assert {name: (values.shape, values.dtype) for name, values in found.items()} == {
+        name: (values.shape, values.dtype) for name, values in ARRAYS.items()
+    }
+    assert all(np.array_equal(values, ARRAYS[name]) for name, values in found.items())
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_slices_are_those_of_the_whole_array(tmp_path: Path, kind: str) -> None:
+    name, write = WRITERS[kind]
+    write(tmp_path / name)
+
+    mapped = open_array_file(tmp_path / name).mapped("kspace")
+
+    assert mapped.shape == KSPACE.shape
+    assert np.array_equal(mapped[:, :, 2], KSPACE[:, :, 2])
+    assert np.array_equal(mapped[1, 1:3, :], KSPACE[1, 1:3])
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("kind", [nibabel.Nifti1Image, nibabel.Nifti2Image])
+@pytest.mark.parametrize("dtype", ["f4", ">f4", "u1", "c8", "i2 scaled"])
+def test_a_nifti_is_read_as_nibabel_reads_it(tmp_path: Path, suffix: str, kind: type, dtype: str) -> None:
+    path = tmp_path / f"x{suffix}"
+    values = (KSPACE * 20).astype("c8") if dtype == "c8" else np.abs(KSPACE * 20)
+    stored = dtype.removesuffix(" scaled")
+    nifti(path, values if dtype == "i2 scaled" else values.astype(stored), kind, stored)
+    file = open_array_file(path)
+
+    expected = np.asarray(nibabel.load(path).dataobj)
+
+    assert file.names is None
+    np.testing.assert_allclose(file.read(), expected, rtol=1e-6)
+    assert file.read().dtype.isnative
+    assert np.array_equal(file.mapped()[:, 1, :], file.read()[:, 1])
+
+
+def test_groups_give_paths_and_other_data_sets_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "x.h5"
+    hdf5(path, {"scans/first/rss": MASK, "ismrmrd_header": "<xml/>", "names": np.array([b"a"], "S1")})
+
+    file = open_array_file(path)
+
+    assert file.names == ("scans/first/rss",)
+    assert np.array_equal(file.read("scans/first/rss"), MASK)
+    assert "is not there; the file holds 'scans/first/rss'" in complaint(path, "ismrmrd_header")
+
+
+def test_what_fastmri_adds_to_a_measurement_is_ignored(tmp_path: Path) -> None:
+    path = tmp_path / "x.h5"
+    hdf5(path, ARRAYS | {"reconstruction_rss": MASK, "ismrmrd_header": "<xml/>"})
+    assert set(read_arrays(path, EXPECTED, "")) == set(EXPECTED)
+
+
+def test_a_missing_name_lists_those_that_are_there(tmp_path: Path) -> None:
+    hdf5(tmp_path / "x.h5", {"kspace": KSPACE, "maps": MASK})
+    matlab_73(tmp_path / "x.mat", {"kspace": KSPACE, "maps": MASK})
+    for name in ("x.h5", "x.mat"):
+        assert "array rss: is not there; the file holds kspace, maps" in complaint(tmp_path / name, "rss")
+        with pytest.raises(NcsnxError, match="mask is missing, and maps is not understood; save it so"):
+            read_arrays(tmp_path / name, EXPECTED, "save it so")
+
+
+def test_values_in_other_files_are_never_read(tmp_path: Path) -> None:
+    secret, path = tmp_path / "secret.h5", tmp_path / "x.h5"
+    hdf5(secret, {"values": MASK})
+    (tmp_path / "secret.raw").write_bytes(bytes(64))
+    layout = h5py.VirtualLayout((4, 5), "f8")
+    layout[:] = h5py.VirtualSource(secret, "values", (4, 5))
+    with h5py.File(path, "w") as file:
+        file["own"] = MASK
+        file["external"] = h5py.ExternalLink(secret, "/values")
+        file["soft"] = h5py.SoftLink("/external")
+        file.create_dataset("raw", (8,), "f8", external=[(str(tmp_path / "secret.raw"), 0, 64)])
+        file.create_virtual_dataset("virtual", layout)
+        file["group/inside"] = h5py.ExternalLink(secret, "/values")
+
+    assert "own" in (open_array_file(path).names or ())
+    for name in ("external", "soft", "group/inside"):
+        assert f"array {name!r}: is not there" in complaint(path, name).replace(f"array {name}:", f"array {name!r}:")
+    for name in ("raw", "virtual"):
+        assert "keeps its values in other files, which are not read" in complaint(path, name)
+
+
+def test_a_group_that_contains_itself_ends(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["group/values"] = MASK
+        file["group/again"] = file["group"]
+    assert "group/values" in (open_array_file(tmp_path / "x.h5").names or ())
+
+
+def test_a_small_file_that_declares_terabytes_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("values", (2**24, 2**24), "f8", chunks=(64, 64), compression="gzip")
+    assert "declares" in complaint(tmp_path / "x.h5", "values")
+
+    nifti(tmp_path / "x.nii.gz", MASK.astype("f4"))
+    begin = bytearray(gzip.decompress((tmp_path / "x.nii.gz").read_bytes()))
+    begin[40:48] = struct.pack("<4h", 3, 32767, 32767, 32767)
+    (tmp_path / "x.nii.gz").write_bytes(gzip.compress(bytes(begin)))
+    (tmp_path / "x.nii").write_bytes(bytes(begin))
+    assert "declares" in complaint(tmp_path / "x.nii.gz")
+    assert "declares" in complaint(tmp_path / "x.nii")
+
+
+@pytest.mark.parametrize("kind", [*list(WRITERS)[1:], "nifti", "nifti packed"])
+def test_damage_gives_one_line(tmp_path: Path, kind: str) -> None:
+    name, write = WRITERS.get(kind) or ("x.nii" if kind == "nifti" else "x.nii.gz", lambda path: nifti(path, KSPACE))
+    path = tmp_path / name
+    write(path)
+    content, choice = path.read_bytes(), random.Random(0)
+    for _ in range(25):
+        damaged = bytearray(content[: choice.randrange(len(content))] if choice.random() < 0.4 else content)
+        for _ in range(choice.choice([1, 4]) if damaged else 0):
+            damaged[choice.randrange(len(damaged))] = choice.randrange(256)
+        path.write_bytes(damaged)
+        try:
+            file = open_array_file(path)
+            for array in file.names or [None]:
+                file.read(array)
+        except NcsnxError as error:
+            text = str(error)
+            assert text.startswith(str(path))
+            assert "\n" not in text
+            assert len(text) < len(str(path)) + 400
+
+
+def test_a_truncated_file_is_called_truncated(tmp_path: Path) -> None:
+    hdf5(tmp_path / "x.h5", ARRAYS)
+    (tmp_path / "x.h5").write_bytes((tmp_path / "x.h5").read_bytes()[:-300])
+    assert "truncated file" in complaint(tmp_path / "x.h5", "mask")
+
+
+def test_other_files_are_refused_with_what_is_read(tmp_path: Path) -> None:
+    (tmp_path / "x.h5").write_text("no")
+    assert "expected a .npy, .npz, HDF5, MATLAB 7.3 or NIfTI file, found something else" in complaint(tmp_path / "x.h5")
+    (tmp_path / "x.dcm").write_bytes(bytes(128) + b"DICM")
+    assert "dcm2niix" in complaint(tmp_path / "x.dcm")
+    scipy.io.savemat(tmp_path / "x.mat", {"x": MASK})
+    assert "save it with save(…, '-v7.3') in MATLAB, or as .npy" in complaint(tmp_path / "x.mat")
+    (tmp_path / "none.mat").touch()
+    assert complaint(tmp_path / "none.mat").endswith("none.mat: is empty; get a complete copy")
+    os.mkfifo(tmp_path / "pipe")
+    assert "is not a regular file" in complaint(tmp_path / "pipe")
+    nifti(tmp_path / "x.nii", KSPACE)
+    with pytest.raises(NcsnxError, match="found one array without a name; save it so"):
+        read_arrays(tmp_path / "x.nii", EXPECTED, "save it so")
+
+
+def test_a_missing_library_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hdf5(tmp_path / "x.h5", ARRAYS)
+    monkeypatch.setattr(array_files.importlib.util, "find_spec", lambda name: None)
+    text = complaint(tmp_path / "x.h5")
+    assert "HDF5 needs an extra that is not installed" in text
+    assert "pip install 'ncsnx[science]'" in text
+
+
+MEASURED = {
+    "kspace": ExpectedArray("complex numbers", COMPLEX, ((2, 2), ("P", 2, 2))),
+    "mask": ExpectedArray("numbers", REAL, ((2, 2),)),
+    "range": ExpectedArray("numbers", REAL, ((2,),), optional=True),
+}
+VALUES = np.arange(12, dtype=np.float32).reshape(3, 4)
+HUGE = 2**42
+"""More than four times the memory of any machine, but allowed as a file size on any file system."""
+
+
+def saved(path: Path, save: Callable[..., Any] = np.savez, **arrays: Any) -> Path:
+    save(path, **arrays)
+    return path
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("kind", [".npy", "stored", "compressed"])
+@pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
+def test_an_array_is_read_and_mapped_as_numpy_wrote_it(
+    tmp_path: Path, kind: str, order: Any, version: tuple[int, int]
+) -> None:
+    values = np.asarray(VALUES, order=order, dtype=">f4")
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, values, version=version)
+    path, name = tmp_path / "x", None if kind == ".npy" else "values"
+    if name is None:
+        path.write_bytes(stream.getvalue())
+    else:
+        with zipfile.ZipFile(
+            path, "w", zipfile.ZIP_DEFLATED if kind == "compressed" else zipfile.ZIP_STORED
+        ) as archive:
+            archive.writestr("first.npy", header((0,), "f4"))
+            archive.writestr("values.npy", stream.getvalue())
+    file = open_array_file(path)
+    assert file.names == (None if name is None else ("first", "values"))
+    found = file.header(name)
+    assert (found.shape, found.dtype, found.nbytes) == ((3, 4), np.dtype(">f4"), 48)
+    for read in (file.read(name), file.mapped(name)):
+        assert np.array_equal(read, VALUES)
+    assert found.is_packed == (kind == "compressed")
+
+
+def test_an_empty_array_is_read(tmp_path: Path) -> None:
+    path = saved(tmp_path / "x.npz", none=np.zeros((0, 4)), one=np.float64(3))
+    file = open_array_file(path)
+    for read in (file.read, file.mapped):
+        assert read("none").shape == (0, 4)
+        assert read("one") == 3
+
+
+HEADERS: dict[str, tuple[bytes, str]] = {
+    "more than follows": (header((100, 100), "f8") + bytes(800), r"declares float64 of shape \(100, 100\) \(80,000 by"),
+    "less than follows": (header((2,), "f8") + bytes(800), r"\(16 bytes\), but holds 800 bytes; get a complete copy"),
+    "negative": (header((-1, 8), "f8"), r"declares the impossible shape \(-1, 8\)"),
+    "overflow beside nothing": (header((10**30, 0), "f8"), "declares the impossible shape"),
+    "digits": (header((10**4200,), "u1"), "declares the impossible shape|is not a valid"),
+    "objects": (header((3,), "O") + bytes(24), "holds Python objects, which are never unpickled"),
+    "records": (header((3,), "f8,i4") + bytes(36), "holds records of .*; save each field as a separate array"),
+    "no magic": (b"\x93NUMPX" + header((3,), "f8")[6:], "expected a .npy, .npz, HDF5"),
+    "unknown version": (b"\x93NUMPY\x09\x00" + header((3,), "f8")[8:], "the .npy version 9.0 is unknown"),
+    "no header": (b"\x93NUMPY\x01\x00", "is not a valid .npy"),
+    "nothing": (b"", "is empty"),
+}
+
+
+@pytest.mark.parametrize("member", [False, True], ids=["npy", "npz"])
+@pytest.mark.parametrize("case", HEADERS)
+def test_an_invalid_header_is_one_line(tmp_path: Path, case: str, member: bool) -> None:
+    content, told = HEADERS[case]
+    path = tmp_path / "x"
+    if not member:
+        path.write_bytes(content)
+    else:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("values.npy", content)
+        told = "is not a valid .npy" if case in ("nothing", "no magic") else told
+    with pytest.raises(NcsnxError, match=told):
+        open_array_file(path).header("values" if member else None)
+    complaint(path, "values" if member else None)
+
+
+@pytest.mark.filterwarnings("ignore:Stored array in format 3.0")
+def test_fields_with_names_of_other_alphabets_are_records(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros(2, dtype=[("ф", "f8")]))  # version 3 of the format
+    assert "holds records of" in complaint(tmp_path / "x.npy")
+
+
+def patched(content: bytes, mark: bytes, place: int, new: bytes) -> bytes:
+    """The content with `new` at `place` after each `mark`."""
+    changed, at = bytearray(content), content.find(mark)
+    while at >= 0:
+        changed[at + place : at + place + len(new)] = new
+        at = content.find(mark, at + 1)
+    return bytes(changed)
+
+
+DIRECTORY, LOCAL, END = b"PK\x01\x02", b"PK\x03\x04", b"PK\x05\x06"
+NUMBER = struct.Struct("<I").pack
+ARCHIVES: dict[str, Callable[[bytes], bytes]] = {
+    "an offset elsewhere": lambda content: patched(content, DIRECTORY, 42, NUMBER(7)),
+    "another method": lambda content: patched(content, DIRECTORY, 10, b"\x0c\x00"),
+    "a directory longer than the file": lambda content: patched(content, END, 12, NUMBER(2**31)),
+    "no directory": lambda content: content[:-30],
+}
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("case", ARCHIVES)
+def test_a_forged_archive_is_one_line(tmp_path: Path, case: str, save: Callable[..., Any]) -> None:
+    path = saved(tmp_path / "x.npz", save, values=np.arange(200.0))
+    path.write_bytes(ARCHIVES[case](path.read_bytes()))
+    complaint(path, "values")
+
+
+def test_a_huge_sparse_list_of_arrays_is_not_read(tmp_path: Path) -> None:
+    path = forged_zip(tmp_path / "x.npz")
+    tracemalloc.start()
+    try:
+        assert "has 4,294,901,756 bytes, and the limit for such files is 4,194,304" in complaint(path)
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_two_arrays_of_one_name_are_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        for name in ("mu.npy", "mu.npy"):
+            archive.writestr(name, header((0,), "f8"))
+    assert "holds several arrays called mu" in complaint(tmp_path / "x.npz", "mu")
+
+
+def test_an_array_larger_than_memory_is_mapped_but_not_read(tmp_path: Path) -> None:
+    try:
+        path = sparse_npy(tmp_path / "x.npy", (HUGE // 8, 8), "u1")
+    except OSError:
+        pytest.skip("this file system has no files of such a size")
+    file = open_array_file(path)
+    assert f"declares uint8 of shape ({HUGE // 8}, 8) ({HUGE:,} bytes), but" in complaint(path)
+    assert file.mapped()[-1].tolist() == [0] * 8
+
+
+def test_a_compressed_array_that_unpacks_to_more_than_memory_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = zeros_npz(tmp_path / "x.npz", values=((2**27,), "u1"), few=((2**20,), "u1"))
+    monkeypatch.setattr(array_files, "available_memory", lambda: 2**28)
+    assert "declares uint8 of shape (134217728,) (134,217,728 bytes), but at most 67,108,864" in complaint(
+        path, "values"
+    )
+    assert open_array_file(path).read("few").sum() == 0
+
+
+def test_expected_arrays_are_read(tmp_path: Path) -> None:
+    kspace, mask = np.ones((3, 2, 2), dtype=np.complex64), np.eye(2, dtype=bool)
+    path = saved(tmp_path / "x.npz", kspace=kspace, mask=mask)
+    found = read_arrays(path, MEASURED, "save it so")
+    assert set(found) == {"kspace", "mask"}
+    assert np.array_equal(found["kspace"], kspace)
+    assert set(read_arrays(saved(path, kspace=kspace, mask=mask, range=[0, 1]), MEASURED, "")) == set(MEASURED)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "told"),
+    [
+        (
+            {"maps": np.ones((4, 2, 2))},
+            "mask (optional: range), found kspace, mask, maps: maps is not understood; save it so",
+        ),
+        (
+            {"kspace": np.ones((2, 2))},
+            "kspace: expected complex numbers of shape (2, 2) or (P, 2, 2), found float64",
+        ),
+        ({"kspace": np.ones((0, 2, 2)) * 1j}, "found complex128 of shape (0, 2, 2) (0 bytes)"),
+        ({"mask": np.ones((3, 2))}, "array mask: expected numbers of shape (2, 2), found float64 of shape (3, 2)"),
+        ({"mask": None}, "found kspace: mask is missing; save it so"),
+        ({"mask": None, "kspace": None}, "found none: kspace and mask are missing; save it so"),
+        (
+            {"mask": None, "kspace": None, "maps": np.ones(3)},
+            "found maps: kspace and mask are missing, and maps is not understood; save it so",
+        ),
+        ({"range": np.ones(3)}, "array range: expected numbers of shape (2,), found"),
+        ({"\x1b[31m": np.ones(3)}, r"'\x1b[31m' is not understood"),
+        ({"x" * 200: np.ones(3)}, "(202 characters) is not understood"),
+        ({f"x{number}": np.ones(3) for number in range(20)}, "x7 and 12 more are not understood"),
+    ],
+)
+def test_other_arrays_and_other_shapes_are_refused_by_name(tmp_path: Path, arrays: dict[str, Any], told: str) -> None:
+    sound = {"kspace": np.ones((2, 2)) * 1j, "mask": np.ones((2, 2))}
+    path = saved(tmp_path / "x.npz", **{name: array for name, array in (sound | arrays).items() if array is not None})
+    with pytest.raises(NcsnxError) as error:
+        read_arrays(path, MEASURED, "save it so")
+    assert told in str(error.value)
+    assert str(error.value).isprintable()
+
+
+def test_ignored_names_are_not_read(tmp_path: Path) -> None:
+    path = saved(tmp_path / "x.npz", kspace=np.ones((2, 2)) * 1j, mask=np.ones((2, 2)), other=np.array([object()]))
+    assert set(read_arrays(path, MEASURED, "", ignored=["other"])) == {"kspace", "mask"}
+
+
+def _files() -> list[bytes]:
+    contents = []
+    for save in (np.savez, np.savez_compressed):
+        stream = io.BytesIO()
+        save(stream, values=VALUES, other=np.arange(3))
+        contents.append(stream.getvalue())
+    stream = io.BytesIO()
+    np.save(stream, VALUES)
+    return [*contents, stream.getvalue()]
+
+
+FILES = _files()
+MUTATIONS = st.lists(
+    st.tuples(
+        st.integers(0, 2**16), st.one_of(st.binary(max_size=4), st.sampled_from([b"9" * 9, b"(-", b"|O", b"U9"]))
+    ),
+    max_size=6,
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=st.sampled_from(FILES), mutations=MUTATIONS, kept=st.one_of(st.none(), st.integers(0, 800)))
+def test_any_change_to_a_file_gives_at_most_one_line_and_takes_little_memory(
+    tmp_path: Path, content: bytes, mutations: list[tuple[int, bytes]], kept: int | None
+) -> None:
+    changed = bytearray(content)
+    for place, new in mutations:
+        place %= len(changed)
+        changed[place : place + len(new)] = new
+    path = tmp_path / "x.npz"
+    path.write_bytes(bytes(changed[:kept]))
+    tracemalloc.start()
+    try:
+        said = _reading_everything(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2**22
+    assert said is None or (said.startswith(str(path)) and "\n" not in said)
+
+
+def _reading_everything(path: Path) -> str | None:
+    """Reads all arrays; returns the error message, or None."""
+    try:
+        file = open_array_file(path)
+        for name in file.names if file.names is not None else [None]:
+            assert file.read(name).nbytes == file.header(name).nbytes
+            file.mapped(name)
+    except NcsnxError as error:
+        return str(error)
+    return None

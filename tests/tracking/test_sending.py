@@ -1,0 +1,139 @@
+"""New rows of a run are sent once, as long as no process is killed between a row and its note."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from ncsnx.errors import NcsnxError
+from ncsnx.runs.folder import Run
+from ncsnx.runs.metrics_log import MetricsLog
+from ncsnx.runs.records.tracker_records import TrackerNotes, notes_path
+from ncsnx.runs.score_files import ScoreFile
+from ncsnx.storage.documents.document_files import read_document, write_document
+from ncsnx.tracking import tracker
+from ncsnx.tracking.sending import TrackerRecord
+from ncsnx.tracking.tracker import TrackedRun, Tracker
+from tests.runs.kept import SMALL
+
+Stored = list[tuple[int, dict[str, Any]]]
+PROTOCOL = {"measure": "distance", "n": 40}
+opened: list[TrackedRun] = []
+
+
+@pytest.fixture
+def stored(monkeypatch: pytest.MonkeyPatch) -> Stored:
+    """The rows of the tracker 'kept', which outlive its records."""
+    rows: Stored = []
+    tracker.all_trackers()  # modules are imported once, so not while the registry is another
+    monkeypatch.setattr(tracker, "_trackers", dict(tracker._trackers))
+
+    @tracker.tracker("kept")
+    class Kept(Tracker):
+        def __init__(self, run: TrackedRun) -> None:
+            opened.append(run)
+
+        def numbers(self, step: int, values: Mapping[str, float]) -> None:
+            rows.append((step, dict(values)))
+
+        def image(self, step: int, name: str, file: Path) -> None:
+            rows.append((step, {name: file.name}))
+
+        def close(self) -> None:
+            pass
+
+    opened.clear()
+    return rows
+
+
+def record_of(run: Run) -> TrackerRecord:
+    """The record of a run, opened by another process."""
+    run.trackers.mkdir(exist_ok=True)
+    return TrackerRecord(run, "kept")
+
+
+def log(run: Run, *steps: int) -> None:
+    for step in steps:
+        MetricsLog(run).append({"step": step, "loss": 1 / step, "weights": "raw", "lr": 0.1})
+
+
+def steps(stored: Stored, name: str) -> list[int]:
+    return [step for step, values in stored if name in values]
+
+
+def test_rows_are_sent_once_while_the_file_grows_and_after_it_was_truncated(run: Run, stored: Stored) -> None:
+    log(run, 10, 20)
+    record = record_of(run)
+    record.send()
+    log(run, 30)
+    with run.metrics_path.open("a") as metrics:
+        metrics.write('{"step": 40, "lo')
+    record.send()
+    assert steps(stored, "lr") == [10, 20, 30]
+    MetricsLog(run).truncate(20)
+    log(run, 30, 35)
+    record.send()
+    MetricsLog(run).append({"step": 35, "held_out": 2.0, "weights": "ema", "held_out_levels": {"0": 3, "1": math.nan}})
+    record.send()
+    assert steps(stored, "lr") == [10, 20, 30, 35]
+    assert stored[-1] == (35, {"loss/held_out_ema": 2.0, "held_out_level_ema/0": 3.0})
+
+
+def test_the_next_process_continues_the_same_record(run: Run, stored: Stored) -> None:
+    log(run, 10, 20)
+    record_of(run).send()
+    log(run, 30)
+    record_of(Run(run.path.rename(run.path.with_name("renamed")))).send()
+    first, second = opened
+    assert steps(stored, "loss/training_raw") == [10, 20, 30]
+    assert (second.record, second.name) == (first.record, "small")
+    assert (second.config["optimizer"], second.config["batch_size"]) == ("adam", SMALL.batch_size)
+
+
+def test_a_score_of_an_earlier_checkpoint_is_sent_with_its_protocol(run: Run, stored: Stored) -> None:
+    log(run, 30)
+    sweep = ScoreFile(run.fid / "n40-x", PROTOCOL, "FD", "40 images")
+    sweep.add({"step": 20, "weights_sha256": "a" * 64, "score": 8.0, "recall": 0.0, "metrics": {"x": 1}}, "")
+    record = record_of(run)
+    record.send()
+    assert opened[0].config["fid/n40-x"] == "FD: 40 images"
+    sweep.add({"step": 10, "weights_sha256": "b" * 64, "score": 9.0}, "")
+    record.send()
+    record.send()
+    sweep.add({"step": 30, "weights_sha256": "c" * 64, "score": 7.0}, "")
+    record_of(run).send()
+    assert stored[1:] == [
+        (20, {"fid/n40-x/score": 8.0, "fid/n40-x/recall": 0.0}),
+        (10, {"fid/n40-x/score": 9.0}),
+        (30, {"fid/n40-x/score": 7.0}),
+    ]
+
+
+def test_damaged_scores_do_not_keep_losses_back(run: Run, stored: Stored) -> None:
+    log(run, 30)
+    (run.fid / "n40-x").mkdir(parents=True)
+    (run.fid / "n40-x" / "scores.json").write_text("{")
+    record_of(run).send()
+    assert steps(stored, "lr") == [30]
+
+
+@pytest.mark.parametrize("change", [{"record": "../x"}, {"name": "a/b"}, {"sent": {"lr": "x"}}, {"more": 1}])
+def test_damaged_notes_are_refused_with_what_to_do(run: Run, stored: Stored, change: dict[str, Any]) -> None:
+    record_of(run)
+    path = notes_path(run, "kept")
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(NcsnxError, match="remove it to begin a new record"):
+        record_of(run)
+
+
+def test_a_run_without_notes_begins_a_record_of_its_own(run: Run, stored: Stored, tmp_path: Path) -> None:
+    record_of(run)
+    notes = read_document(notes_path(run, "kept"), TrackerNotes)
+    write_document(tmp_path / "notes.json", attrs.evolve(notes, record="0" * 16))
+    notes_path(run, "kept").unlink()
+    record_of(run)
+    assert opened[0].record != opened[1].record
