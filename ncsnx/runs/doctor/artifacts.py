@@ -185,7 +185,7 @@ def _examine_images(found: Examination, folder: Path, record: SampleRecord, agai
 
 def _examine_posterior(found: Examination, folder: Path, samples_bytes: int | None) -> None:
     # these import torch, which only a task needs
-    from ncsnx.inverse.posterior.posterior_maps import POSTERIOR_FILE, QUANTILES
+    from ncsnx.inverse.posterior_maps import POSTERIOR_FILE, QUANTILES
     from ncsnx.inverse.task_record import TaskRecord
 
     most = None if samples_bytes is None else (len(QUANTILES) + 2) * samples_bytes  # at most as many pictures as images
