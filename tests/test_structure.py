@@ -34,7 +34,7 @@ BUDGET = {
     "data": 4_908,
     "evaluation": 4_663,
     "exchange": 1_266,
-    "features": 1_253,
+    "features": 1_249,
     "inverse": 4_414,
     "jobs": 1_935,
     "metrics": 745,

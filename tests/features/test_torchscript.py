@@ -11,7 +11,8 @@ from ncsnx.config import Digits
 from ncsnx.config.feature_networks import TorchScript
 from ncsnx.errors import NcsnxError
 from ncsnx.features.data_source import DataSource
-from ncsnx.features.extractors import FeatureNetwork, build_features
+from ncsnx.features.extractors import build_features
+from ncsnx.features.feature_network import FeatureNetwork
 from ncsnx.features.resizing import CleanResizer
 from ncsnx.features.torchscript import read_file
 from ncsnx.runtime import Runtime
