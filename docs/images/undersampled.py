@@ -21,9 +21,9 @@ import ncsnx
 from ncsnx.data import open_data
 from ncsnx.data.dataset import Dataset
 from ncsnx.data.magnitudes import magnitude
-from ncsnx.inverse.maps.coils import Sense, simulated_maps
-from ncsnx.inverse.posterior.image_quality import image_distances
-from ncsnx.inverse.rules.conjugate_gradients import solved
+from ncsnx.inverse.coils import Sense, simulated_maps
+from ncsnx.inverse.image_quality import image_distances
+from ncsnx.inverse.rules import solved
 
 EXPERIMENT, FOLDER = "phantom64x48", Path("given", "phantoms")
 COILS, FASTER, CENTRE, NOISE, SEED = 4, 4, 6, 0.01, 0

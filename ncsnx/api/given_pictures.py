@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ncsnx.config.checks import quoted
 from ncsnx.errors import UsageError
-from ncsnx.inverse.value_ranges import OwnRange, ValueRange, unit_range
+from ncsnx.inverse.values import UNIT, ValueRange
 from ncsnx.spelling import parameter
 
 GivenPictures: TypeAlias = Path | str | Tensor | NDArray[Any] | Image
@@ -18,7 +18,7 @@ GivenPictures: TypeAlias = Path | str | Tensor | NDArray[Any] | Image
 values; or a tensor as `sample` returns it, (H, W), (C, H, W) or (P, C, H, W)."""
 
 
-def as_file(name: str, given: GivenPictures, folder: Path, values: ValueRange = unit_range) -> Path:
+def as_file(name: str, given: GivenPictures, folder: Path, values: ValueRange = UNIT) -> Path:
     """The pictures of a parameter as a file: the path that was given, or a new file in `folder`.
 
     values: black and white in the data's own values. Raises UsageError for anything else.
@@ -55,8 +55,8 @@ def file_of_arrays(name: str, given: Path | str | None) -> Path | None:
 
 def _as_numbers(images: Tensor, values: ValueRange) -> NDArray[Any]:
     """Images with channels first, as `sample` returns them, as an array in the data's own values."""
-    if OwnRange.of(values).is_bounded:
-        black, white = values()
+    if values.is_bounded:
+        black, white = values.ends
         images = black + (white - black) * images.double()
     array: NDArray[Any] = (images.movedim(-3, -1) if images.dim() > 2 else images).numpy()
     return array

@@ -17,13 +17,12 @@ from ncsnx.console.working import work_of
 from ncsnx.data.transforms import window_of
 from ncsnx.errors import UsageError
 from ncsnx.images import ImageBatch
-from ncsnx.inverse.posterior.calibration import Calibration
-from ncsnx.inverse.posterior.calibration_table import CALIBRATION_TITLES, calibration_in_words, calibration_rows
-from ncsnx.inverse.posterior.posterior_maps import POSTERIOR_FILE, PosteriorMaps, read_posterior
+from ncsnx.inverse.calibration import CALIBRATION_TITLES, Calibration, calibration_in_words, calibration_rows
+from ncsnx.inverse.posterior_maps import POSTERIOR_FILE, PosteriorMaps, read_posterior
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_record import CALIBRATION_FILE, PictureRecord, misfit_in_words
 from ncsnx.inverse.tasks import Rectangle
-from ncsnx.inverse.value_ranges import range_of
+from ncsnx.inverse.values import range_of
 from ncsnx.jobs.restoration_job import Restoration, RestorationJob, carry_out_restoration
 from ncsnx.jobs.sampler_choice import with_restoring_sampler
 from ncsnx.jobs.start_choice import StartOptions

@@ -94,7 +94,7 @@ def _starting(
     if not isinstance(start, torch.Tensor):
         if start not in (None, ADJOINT):
             raise UsageError(f"{parameter('start')} must be a tensor of images or 'adjoint', not {start!a}")
-        return options.applied(model, task, lambda: (0.0, 1.0))
+        return options.applied(model, task)
     images = start if start.dim() == 4 else start[None]
     if tuple(images.shape[1:]) != tuple(model.shape):
         raise UsageError(

@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from ncsnx.config.checks import printable
-from ncsnx.console.messages import Messages, Verbosity
+from ncsnx.console.messages import Messages
 from ncsnx.console.working import work_of
 from ncsnx.errors import Hint, NcsnxError, Stopped
-from ncsnx.hub.hub_address import parse_repository
-from ncsnx.hub.hub_client import require_hub_package
 from ncsnx.runs.exported import CARD, CONFIG, MODEL, PICTURE, Export
+from ncsnx.runs.hub import parse_repository
 from ncsnx.runs.names import as_typed
 
 if TYPE_CHECKING:
-    from ncsnx.hub.hub_upload import Destination, PublishedExport
+    from ncsnx.exchange.hub_upload import Destination, PublishedExport
     from ncsnx.stopping import StopRequest
 
 
@@ -45,8 +44,7 @@ class Contents:
 def find_push(repository: str, private: bool) -> "Destination":
     """The repository of --push, checked before anything is exported. Raises UsageError."""
     address = parse_repository(repository, "push")
-    require_hub_package()
-    from ncsnx.hub.hub_upload import find_destination
+    from ncsnx.exchange.hub_upload import find_destination
 
     return find_destination(address, private=private)
 
@@ -57,7 +55,7 @@ def agree(messages: Messages, destination: "Destination", contents: Contents, ye
     yes: whether --yes answers the question.
     """
     kind = "private" if destination.is_private else "public"
-    place = f"{'a new' if destination.found is None else 'the'} {kind} repository {destination.page}"
+    place = f"{'a new' if destination.commit is None else 'the'} {kind} repository {destination.page}"
     readers = "those who may read it" if destination.is_private else "everybody"
     text = [f"publishing in {place}, for {readers}:", *contents.lines()]
     if destination.replaces:
@@ -76,13 +74,12 @@ def push(
 
     is_kept: whether the folder stays, so that the upload alone can be repeated.
     """
-    from ncsnx.hub.hub_upload import publish
+    from ncsnx.exchange.hub_upload import publish
 
     again = f"ncsnx export {as_typed(export.path)} --push {destination.address.repository}"
-    bars = messages.stderr.is_terminal and messages.verbosity > Verbosity.QUIET
     try:
         with stop.at_once():
-            published = publish(export, destination, work_of(messages, stop), bars=bars)
+            published = publish(export, destination, work_of(messages, stop))
     except Stopped as stopped:
         if is_kept:
             stopped.then = f"the export is complete; to upload it:  {again}"

@@ -28,8 +28,7 @@ from ncsnx.data.transforms import window_of
 from ncsnx.errors import DivergedError, NcsnxError
 from ncsnx.evaluation.engine import Measurement, PartLayout
 from ncsnx.evaluation.reference import Reference
-from ncsnx.features.feature_network import FeatureNetwork
-from ncsnx.features.naming import distance_name, unnamed
+from ncsnx.features.feature_network import FeatureNetwork, distance_name, unnamed
 from ncsnx.features.real_images import RealImages
 from ncsnx.images import to_uint8
 from ncsnx.metrics.frechet import frechet_distance_of_images

@@ -23,8 +23,7 @@ from ncsnx.evaluation.kept_features import has_features, load_features, make_roo
 from ncsnx.evaluation.plots import plot_metrics
 from ncsnx.evaluation.reference import Reference
 from ncsnx.evaluation.sweep_request import SweepRequest
-from ncsnx.features.feature_network import FeatureNetwork
-from ncsnx.features.naming import unnamed
+from ncsnx.features.feature_network import FeatureNetwork, unnamed
 from ncsnx.images import save_png, to_uint8
 from ncsnx.metrics.frechet import FRECHET_DISTANCE
 from ncsnx.metrics.metric import VERSIONS, FeatureSets, Metric, Quantity, all_metrics, measured_by, versions_in

@@ -45,8 +45,7 @@ from ncsnx.evaluation.memorizing import (
 from ncsnx.evaluation.nearest_images import Nearest, Space, feature_space, nearest, pixel_space
 from ncsnx.evaluation.neighbor_pictures import GridRow, Neighbor, draw_grid, plot_distances
 from ncsnx.features.data_source import DataSource
-from ncsnx.features.feature_network import FeatureNetwork
-from ncsnx.features.naming import unnamed
+from ncsnx.features.feature_network import FeatureNetwork, unnamed
 from ncsnx.features.real_images import SplitImages
 from ncsnx.images import to_uint8
 from ncsnx.quantities import counted

@@ -4,17 +4,18 @@ Names, notes and captions may come from other people. In the card they are plain
 """
 
 import json
+import math
 import re
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from ncsnx.config.checks import shortened
 from ncsnx.config.codec import flatten, identity, shown, unstructure
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import UsageError
-from ncsnx.exchange.model_index import TASK, CardScore, model_index
 from ncsnx.noise.bias import known_bias
 from ncsnx.quantities import counted, with_error
 from ncsnx.runs.exported import CONFIG, MODEL, PICTURE, PLACEHOLDER, ExportConfig
@@ -24,12 +25,16 @@ if TYPE_CHECKING:
     from ncsnx.runs.checkpoint import ImportedFrom
 
 UNKNOWN_LICENSE = "unknown"
+TASK = "unconditional-image-generation"
+"""The Hub's name of what a score model does without a condition."""
 
 _LICENSE = re.compile("[a-z][a-z0-9.+-]{1,63}")
 _YAML_WORDS = {"yes", "no", "on", "off", "true", "false", "null"}
 _PLAIN = re.compile("[a-z][a-z0-9-]{1,63}")
+_IDENTIFIER = re.compile("[a-z][a-z0-9_.-]{0,63}")
 # Characters that can start Markdown, HTML or a formula, and dots and colons inside words, which can make links.
 _MARKUP = re.compile(r"[\\`*_{}\[\]<>#|~&$!@^]|(?<=[^\W\d])\.(?=\S)|:(?=\S)")
+_PAIR, _LONE = re.compile(r"\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}"), re.compile(r"\\ud[89a-f][0-9a-f]{2}")
 _LONGEST = 1_000
 _LONGEST_PROTOCOL = 10_000
 _SECTIONS = (
@@ -39,6 +44,30 @@ _SECTIONS = (
                   "seed", "steps")),
     ("Sampler", ("sampler",)),
 )  # fmt: skip
+
+
+@attrs.frozen
+class ScoreValue:
+    """One number of a sweep's row."""
+
+    name: str
+    """Name of the score, such as FID."""
+    value: float
+    error: float | None = None
+    """Standard error, if estimated; for a perfect model, the standard deviation over draws."""
+    identifier: str | None = None
+    """Identifier of the score in a model-index, such as fid; None for a number that isn't a score of the model."""
+
+
+@attrs.frozen
+class CardScore:
+    """The model's scores from one sweep."""
+
+    measured: tuple[ScoreValue, ...]
+    caption: str
+    """The protocol in words."""
+    protocol: Mapping[str, Any]
+    """The full protocol, as JSON."""
 
 
 @attrs.frozen(kw_only=True)
@@ -96,7 +125,7 @@ def text(value: str) -> str:
     """Any text as one line of Markdown: markup is escaped, unprintable characters become escape sequences."""
     visible = "".join(
         character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
-        for character in (value if len(value) <= _LONGEST else f"{value[:_LONGEST]}…")
+        for character in _cut(value)
     )
     return _MARKUP.sub(r"\\\g<0>", visible)
 
@@ -114,10 +143,67 @@ def _front(config: ExportConfig, license: str, scores: Sequence[CardScore]) -> I
         f"pipeline_tag: {TASK}",
         "tags:",
         *(f"- {tag}" for tag in tags),
-        *model_index(experiment, config.data_fingerprint, scores),
+        *_model_index(experiment, config.data_fingerprint, scores),
         "---",
     ]
     yield "\n".join(lines)
+
+
+def _model_index(experiment: Experiment, fingerprint: str | None, scores: Sequence[CardScore]) -> Iterator[str]:
+    """Lines of YAML with the scores as the Hub reads them; none without scores. fingerprint: of the training data."""
+    metrics = [line for score in scores for one in score.measured for line in _metric(one, score)]
+    if not metrics:
+        return
+    _, height, width = experiment.data.shape
+    data, category = tag_of(type(experiment.data)) or "unknown", getattr(experiment.data, "category", None)
+    title = " ".join([data, *([category] if isinstance(category, str) else []), f"{height}×{width}"])
+    yield "model-index:"
+    yield f"- name: {_quoted(experiment.name)}"
+    yield "  results:"
+    yield f"  - task: {{type: {TASK}}}"
+    yield "    dataset:"
+    yield f"      {{type: {_quoted(data)}, name: {_quoted(title)}, args: {{fingerprint: {_quoted(fingerprint)}}}}}"
+    yield "    metrics:"
+    yield from metrics
+
+
+def _metric(one: ScoreValue, score: CardScore) -> Iterator[str]:
+    if one.identifier is None or _IDENTIFIER.fullmatch(one.identifier) is None or not math.isfinite(one.value):
+        return
+    sampler, count, images = (score.protocol.get(key) for key in ("sampler", "evaluations", "n"))
+    facts = [counted(images, "image")] if isinstance(images, int) else []
+    if isinstance(sampler, dict) and isinstance(tag := sampler.get("type"), str):
+        facts.append(shortened(tag))
+    if isinstance(count, int):
+        facts.append(counted(count, "evaluation"))
+    yield f"    - type: {_quoted(one.identifier)}"
+    yield f"      value: {_float(one.value)}"
+    name = f"{one.name} ({', '.join(facts)})" if facts else one.name
+    yield f"      name: {_quoted(name)}"
+    yield "      args:"
+    if one.error is not None and math.isfinite(one.error):
+        yield f"        standard_error: {_float(one.error)}"
+    yield f"        protocol: {_quoted(score.caption)}"
+
+
+def _quoted(text: str | None) -> str:
+    """Any text as a YAML string in printable ASCII: as in JSON, but for characters beyond 16 bits."""
+
+    def wide(pair: re.Match[str]) -> str:
+        return f"\\U{ord(json.loads(chr(34) + pair[0] + chr(34))):08X}"
+
+    pairs = _PAIR.sub(wide, json.dumps(text and _cut(text)))
+    return _LONE.sub(r"\\uFFFD", pairs)
+
+
+def _float(value: float) -> str:
+    """A finite number that every YAML parser reads as a float: YAML 1.1 takes 1e-05 for text."""
+    mantissa, exponent, power = repr(float(value)).partition("e")
+    return mantissa + ("" if "." in mantissa else ".0") + exponent + power
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 def _summary(config: ExportConfig, parameters: int, evaluations: str) -> str:

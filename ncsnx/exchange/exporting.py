@@ -9,8 +9,7 @@ import torch
 from ncsnx.data.transforms import window_of
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.evaluation.checkpoint_sweep import seconds_per_image
-from ncsnx.exchange.card import UNKNOWN_LICENSE, Picture, card
-from ncsnx.exchange.model_index import CardScore
+from ncsnx.exchange.card import UNKNOWN_LICENSE, CardScore, Picture, card
 from ncsnx.exchange.recorded_scores import recorded_scores
 from ncsnx.images import grid, png_bytes, square_columns, to_uint8
 from ncsnx.quantities import counted, duration

@@ -8,8 +8,8 @@ import attrs
 from ncsnx.config.codec import identity
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError
-from ncsnx.exchange.model_index import CardScore, ScoreValue
-from ncsnx.features.naming import INCEPTION, features_of
+from ncsnx.exchange.card import CardScore, ScoreValue
+from ncsnx.features.feature_network import INCEPTION, features_of
 from ncsnx.metrics.metric import all_metrics
 from ncsnx.runs.folder import Run
 from ncsnx.runs.score_files import Row, ScoreFile, sweep_folders, value

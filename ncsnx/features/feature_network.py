@@ -1,13 +1,17 @@
-"""The contract of feature networks, which map images to vectors with meaningful distances.
+"""Feature networks, which map images to vectors with meaningful distances: the contract and the names.
 
 A score is a distance between features, so it has a meaning only together with the network that computed them. `facts`
 identifies that network, down to the sha256 of its weights.
 """
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import attrs
 from torch import Tensor
+
+INCEPTION = "Inception"
+"""The name of the features that FID, KID and the Inception score are defined by."""
 
 
 @attrs.frozen(eq=False)
@@ -42,3 +46,25 @@ class FeatureNetwork(Protocol):
 
     def __call__(self, images: Tensor) -> Extracted:
         """Features of (B, C, H, W) uint8 images on any device. Raises NcsnxError for images that it doesn't accept."""
+
+
+def name_with(features: str, title: str, of_inception: str) -> str:
+    """`of_inception` for Inception's features, such as 'FID'; else one like 'FD (digits classifier 1a2b3c4d)'."""
+    return of_inception if features == INCEPTION else f"{title} ({features})"
+
+
+def distance_name(features: str) -> str:
+    """Name of the Fréchet distance in these features: 'FID' for Inception's."""
+    return name_with(features, "FD", "FID")
+
+
+def features_of(distance: str) -> str:
+    """The features in a name made by `distance_name`; any other name unchanged."""
+    if distance.startswith("FD (") and distance.endswith(")"):
+        return distance[len("FD (") : -1]
+    return INCEPTION if distance == "FID" else distance
+
+
+def unnamed(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts without the name, which may contain a path: a protocol must not change when a folder is moved."""
+    return {key: value for key, value in facts.items() if key != "name"}

@@ -7,13 +7,12 @@ docs/guides/inverse-problems.md has examples. A package registers a task for the
 reads pictures with `read_pictures`.
 """
 
+from ncsnx.inverse.coils import Sense, estimated_maps, simulated_maps
 from ncsnx.inverse.condition import Condition, Measured
+from ncsnx.inverse.deepinv_bridge import from_deepinv
+from ncsnx.inverse.image_quality import psnr
 from ncsnx.inverse.lazy_stack import LazyStack
-from ncsnx.inverse.maps.coils import Sense, estimated_maps, simulated_maps
-from ncsnx.inverse.maps.deepinv_bridge import from_deepinv
-from ncsnx.inverse.maps.matrices import MatrixMap, OperatorMap
-from ncsnx.inverse.maps.measurement_map import LinearMap, MeasurementMap
-from ncsnx.inverse.maps.tomography import Radon
+from ncsnx.inverse.measurement_map import LinearMap, MatrixMap, MeasurementMap, OperatorMap
 from ncsnx.inverse.operators import (
     Averaging,
     Blurring,
@@ -23,20 +22,21 @@ from ncsnx.inverse.operators import (
     Masking,
     MatrixOperator,
 )
-from ncsnx.inverse.posterior.image_quality import psnr
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_pictures import Pictures, read_pictures
-from ncsnx.inverse.task_registry import TaskMaker, register_task
 from ncsnx.inverse.tasks import (
+    TaskMaker,
     colorize,
     deblur,
     inpaint,
     outpaint,
     reconstruct,
+    register_task,
     super_resolve,
     with_truth,
 )
-from ncsnx.inverse.value_ranges import value_range
+from ncsnx.inverse.tomography import Radon
+from ncsnx.inverse.values import ValueRange, value_range
 
 __all__ = [
     "Averaging",
@@ -58,6 +58,7 @@ __all__ = [
     "Sense",
     "Task",
     "TaskMaker",
+    "ValueRange",
     "colorize",
     "deblur",
     "estimated_maps",

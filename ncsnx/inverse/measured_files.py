@@ -2,9 +2,9 @@
 
 | arrays | measurement |
 |---|---|
-| kspace (H, W) or (P, H, W), mask | Fourier values of the image (`ncsnx.inverse.frequencies`) |
-| kspace (coils, H, W) or (P, coils, H, W), mask, maps | of the image seen by coils (`ncsnx.inverse.maps.coils`) |
-| sinogram, angles | radial tomography (`ncsnx.inverse.maps.tomography`) |
+| kspace (H, W) or (P, H, W), mask | Fourier values of the image (`ncsnx.inverse.kspace`) |
+| kspace (coils, H, W) or (P, coils, H, W), mask, maps | of the image seen by coils (`ncsnx.inverse.coils`) |
+| sinogram, angles | radial tomography (`ncsnx.inverse.tomography`) |
 | matrix, y | any linear measurement |
 
 mask is (H, W), or (W,) for columns that are measured whole; several coils may have one for each picture, (P, H, W).
@@ -22,17 +22,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ncsnx.errors import Hint, NcsnxError, UsageError
-from ncsnx.inverse.frequencies import RANGE, range_in
-from ncsnx.inverse.kspace_order import in_fft_order, known_frequencies, mask_shapes, measured_frequencies, size_advice
-from ncsnx.inverse.maps.coils import Sense, estimated_maps
-from ncsnx.inverse.maps.finite_values import non_finite_in_words
-from ncsnx.inverse.maps.matrices import MatrixMap
-from ncsnx.inverse.maps.measurement_map import LinearMap
-from ncsnx.inverse.maps.tomography import Radon
+from ncsnx.inverse.coils import Sense, estimated_maps
+from ncsnx.inverse.kspace import (
+    RANGE,
+    in_fft_order,
+    known_frequencies,
+    mask_shapes,
+    measured_frequencies,
+    range_in,
+    size_advice,
+)
+from ncsnx.inverse.measurement_map import LinearMap, MatrixMap
 from ncsnx.inverse.operators import MatrixOperator
 from ncsnx.inverse.task import MEASURE, Task
 from ncsnx.inverse.tasks import reconstruct
-from ncsnx.inverse.value_ranges import ValueRange
+from ncsnx.inverse.tomography import Radon
+from ncsnx.inverse.values import ValueRange, non_finite_in_words
 from ncsnx.quantities import counted, number
 from ncsnx.spelling import argument, parameter
 from ncsnx.storage.array_files import COMPLEX, REAL, ExpectedArray, open_array_file, read_arrays
@@ -167,8 +172,8 @@ def _of_coils(
         facts["maps"] = ESTIMATED
     operator = Sense(maps, known, channels=shape[0])
     if bounded:
-        _check_energy(name, y, operator, values())
-    return _task(operator, y, values(), name, {**facts, "maps_sha256": _sha256(torch.view_as_real(maps))})
+        _check_energy(name, y, operator, values.ends)
+    return _task(operator, y, values.ends, name, {**facts, "maps_sha256": _sha256(torch.view_as_real(maps))})
 
 
 def _estimated(y: Tensor, mask: Tensor, name: str) -> Tensor:
@@ -206,7 +211,7 @@ def _of_sinogram(arrays: Mapping[str, NDArray[Any]], name: str, shape: Shape, va
         turned = "; transpose it to (angles, detectors)" if y.shape[3] == len(angles) else ""
         raise NcsnxError(f"{name}: sinogram is of {y.shape[2]} angles, but there are {len(angles)} angles{turned}")
     operator = Radon(shape, angles, y.shape[3])
-    return _task(operator, y, values(), name, {"angles_sha256": _sha256(angles), "detectors": y.shape[3]})
+    return _task(operator, y, values.ends, name, {"angles_sha256": _sha256(angles), "detectors": y.shape[3]})
 
 
 def _of_matrix(arrays: Mapping[str, NDArray[Any]], name: str, shape: Shape, values: ValueRange) -> Task:
@@ -218,8 +223,8 @@ def _of_matrix(arrays: Mapping[str, NDArray[Any]], name: str, shape: Shape, valu
         raise NcsnxError(f"{name}: matrix has {counted(rows, 'row')}, but y has {counted(y.shape[1], 'value')}")
     facts = {"matrix_sha256": _sha256(matrix)}
     if rows * columns * min(rows, columns) > _DECOMPOSED:
-        return _task(MatrixMap(shape, matrix), y, values(), name, facts)
-    black, white = values()
+        return _task(MatrixMap(shape, matrix), y, values.ends, name, facts)
+    black, white = values.ends
     y = (y - black * matrix.sum(dim=1)) / (white - black)
     names = _names(name, len(y))
     return Task.of_measurement(MatrixOperator(shape, matrix), y, name=MEASURE, pictures=names, facts=facts)

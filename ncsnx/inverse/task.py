@@ -14,18 +14,18 @@ from ncsnx.data import from_unit
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.inverse.condition import Condition, Measured
 from ncsnx.inverse.lazy_stack import LazyStack, Stack, sha256_of_values
-from ncsnx.inverse.maps.finite_values import non_finite_in_words
-from ncsnx.inverse.maps.matrices import OperatorMap
-from ncsnx.inverse.maps.measurement_map import (
+from ncsnx.inverse.measurement_map import (
     LinearMap,
     MeasurementMap,
+    OperatorMap,
     applied_precisely,
     in_single_precision,
     inner,
     require_device,
 )
 from ncsnx.inverse.operators import LinearOperator, in_any_precision
-from ncsnx.inverse.rules.rule_choice import EXACT, GUIDANCE, chosen_rule
+from ncsnx.inverse.rules import EXACT, GUIDANCE, chosen_rule
+from ncsnx.inverse.values import non_finite_in_words
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose
 from ncsnx.runs.names import names_a_file_everywhere

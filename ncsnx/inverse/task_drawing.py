@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ncsnx.images import UNIT, Window, picture, to_uint8
 from ncsnx.inverse.alternatives import Alternatives
-from ncsnx.inverse.posterior.image_quality import image_distances
-from ncsnx.inverse.posterior.own_values import OwnValues
+from ncsnx.inverse.image_quality import image_distances
 from ncsnx.inverse.task import Task
+from ncsnx.inverse.values import ValueRange
 from ncsnx.quantities import counted, number
 
 _ROWS, _COLUMNS = 12, 6
@@ -33,14 +33,16 @@ def shown_in_words(task: Task, alternatives: int) -> str | None:
     return " and ".join(parts) or None
 
 
-def draw_task(task: Task, images: Sequence[Alternatives], own: OwnValues | None = None, window: Window = UNIT) -> bytes:
+def draw_task(
+    task: Task, images: Sequence[Alternatives], own: ValueRange | None = None, window: Window = UNIT
+) -> bytes:
     """The picture as a PNG. images: of each picture of the task. own: the data's own values; default: 0 to 1.
 
     window: the values, as sampled, that are black and white.
     """
     from matplotlib.figure import Figure
 
-    own = own or OwnValues()
+    own = own or ValueRange()
     cells = [
         _Row(task.of(place), alternatives, own, window).cells() for place, alternatives in enumerate(images[:_ROWS])
     ]
@@ -66,7 +68,7 @@ class _Row:
     task: Task
     """The task of the picture alone."""
     alternatives: Alternatives
-    own: OwnValues
+    own: ValueRange
     window: Window
 
     def cells(self) -> list[tuple[str, Tensor, str]]:

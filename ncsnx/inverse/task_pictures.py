@@ -15,8 +15,7 @@ from ncsnx.data.decoding import SUFFIXES, as_array, decode, fitted, flattened, i
 from ncsnx.data.transforms import as_channels
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.inverse.lazy_stack import LazyStack
-from ncsnx.inverse.maps.finite_values import non_finite_in_words
-from ncsnx.inverse.value_ranges import OwnRange, ValueRange, unit_range
+from ncsnx.inverse.values import UNIT, ValueRange, non_finite_in_words
 from ncsnx.quantities import counted
 from ncsnx.spelling import argument
 from ncsnx.storage import reading
@@ -78,7 +77,7 @@ def read_pictures(
     channels: int,
     size: tuple[int, int],
     what: str,
-    values: ValueRange = unit_range,
+    values: ValueRange = UNIT,
     *,
     smaller: bool = False,
     fit: bool | None = None,
@@ -88,12 +87,12 @@ def read_pictures(
     channels, size: number of channels, and (height, width); with `smaller`, pictures are smaller than that, all of one
     size. fit: resize image files of other sizes until they just cover this one, and crop the middle, as training images
     are; False offers that in the error, None does not. what: kind of picture for messages, such as 'a picture'. values:
-    black and white of numbers in .npy files, or an `OwnRange`. A .npy that is named itself may hold several pictures,
+    black and white of numbers in .npy files, or an `ValueRange`. A .npy that is named itself may hold several pictures,
     (P, H, W) or (P, H, W, C); what can be read as one picture is one. Raises NcsnxError for files that can't be read or
     have another size; the size is checked before pixels are read. All files are checked at once; 128 MiB of pictures
     are held, and others are read again where they are needed.
     """
-    files, own = _picture_files(path), OwnRange.of(values)
+    files, own = _picture_files(path), values
     digests: list[bytes] = []
     count = None if path.is_dir() or not _is_numbers(path) else _stacked(path, channels, _Size(what, size, smaller))
     if count is not None:
@@ -153,12 +152,12 @@ def _picture_files(path: Path) -> Sequence[Path]:
 
 def in_range(numbers: Tensor, values: ValueRange, name: str) -> Tensor:
     """Numbers scaled to float64 with black 0 and white 1. Raises NcsnxError for bounded results outside [−1, 2]."""
-    black, white = values()
+    black, white = values.ends
     scaled = (numbers - black) / (white - black)
     if (wrong := non_finite_in_words(scaled)) is not None:
         raise NcsnxError(f"{name}: {wrong}")
     least, most = float(numbers.min()), float(numbers.max())
-    if OwnRange.of(values).is_bounded and (float(scaled.min()) < -1 or float(scaled.max()) > 2):
+    if values.is_bounded and (float(scaled.min()) < -1 or float(scaled.max()) > 2):
         raise NcsnxError(
             f"{name}: expected values from {black:g} (black) to {white:g} (white), as in the model's data; found "
             f"{least:.6g} to {most:.6g}"
@@ -216,7 +215,7 @@ def _is_numbers(path: Path) -> bool:
     return _read(path, len(NPY_MAGIC))[0] == NPY_MAGIC or path.suffix.lower() == NUMBERS
 
 
-def _form(channels: int, own: OwnRange) -> str:
+def _form(channels: int, own: ValueRange) -> str:
     """The numbers of one picture in words."""
     if own.is_complex:
         pairs = channels // 2
@@ -250,7 +249,7 @@ def _stacked(path: Path, channels: int, size: _Size) -> int | None:
     return shape[0] if size.admits(*shape[1:3]) else None
 
 
-def _of_numbers(path: Path, channels: int, size: _Size, own: OwnRange, place: int | None) -> Tensor:
+def _of_numbers(path: Path, channels: int, size: _Size, own: ValueRange, place: int | None) -> Tensor:
     """(C, H, W) float64 of a .npy file; 0 is black, 1 is white.
 
     place: index of the picture in a stack; None: the file is one picture. Complex numbers become the channels real and

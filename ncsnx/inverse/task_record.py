@@ -6,7 +6,7 @@
          "ssim_of_mean": 0.81, "ssim_of_one": 0.75, "nmse_of_mean": 0.03, "nmse_of_one": 0.05}, …]}
 
 `images` is the half-open range of a picture's images. What compares with the truth (see
-`ncsnx.inverse.posterior.image_quality` and `calibration`) exists if it is known. PSNRs are in dB; null means equal.
+`ncsnx.inverse.image_quality` and `calibration`) exists if it is known. PSNRs are in dB; null means equal.
 `of_one` is the mean over single images. Version 1 had neither posterior nor calibration, and PSNR as the only
 distance.
 """
@@ -25,13 +25,12 @@ from torch import Tensor
 from ncsnx.config.variants import OMITTED, REST, VERSION
 from ncsnx.images import UNIT, Window
 from ncsnx.inverse.alternatives import Alternatives, open_alternatives
-from ncsnx.inverse.posterior.calibration import Calibration, Coverage
-from ncsnx.inverse.posterior.calibration_plot import draw_calibration
-from ncsnx.inverse.posterior.image_quality import image_distances
-from ncsnx.inverse.posterior.own_values import OwnValues
-from ncsnx.inverse.posterior.posterior_maps import POSTERIOR_FILE, Sorted, write_posterior
+from ncsnx.inverse.calibration import Calibration, Coverage, draw_calibration
+from ncsnx.inverse.image_quality import image_distances
+from ncsnx.inverse.posterior_maps import POSTERIOR_FILE, Sorted, write_posterior
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_drawing import draw_task, psnr_in_words
+from ncsnx.inverse.values import ValueRange
 from ncsnx.quantities import counted, number
 from ncsnx.runs.result_records import TASK_FILE
 from ncsnx.storage import reading
@@ -119,7 +118,7 @@ def record_task(
     task: Task,
     folder: Path,
     samples: Path,
-    own: OwnValues | None = None,
+    own: ValueRange | None = None,
     window: Window = UNIT,
     check_stop: Callable[[], None] = lambda: None,
 ) -> TaskRecord:
@@ -131,7 +130,7 @@ def record_task(
     unfinished is then removed. Removes what killed processes left unfinished, so the caller holds the folder's lock.
     Raises NcsnxError.
     """
-    own = own or OwnValues()
+    own = own or ValueRange()
     _remove_unfinished(folder)
     with reading.opened(samples) as file:
         samples_sha256 = reading.sha256(file)
@@ -176,7 +175,7 @@ def _remove_unfinished(folder: Path) -> None:
                 path.unlink(missing_ok=True)
 
 
-def _counted_truth(task: Task, own: OwnValues, coverage: Coverage, picture: int) -> Callable[[slice, Sorted], None]:
+def _counted_truth(task: Task, own: ValueRange, coverage: Coverage, picture: int) -> Callable[[slice, Sorted], None]:
     """Counts the truth of a picture within its alternatives, part by part; does nothing without a truth."""
     truth = task.of(picture).truth
     if truth is None:
@@ -187,7 +186,7 @@ def _counted_truth(task: Task, own: OwnValues, coverage: Coverage, picture: int)
     return lambda pixels, ordered: coverage.add(picture, ordered, values[pixels], reach)
 
 
-def _compared(task: Task, place: int, images: Alternatives, own: OwnValues) -> tuple[float, PictureRecord]:
+def _compared(task: Task, place: int, images: Alternatives, own: ValueRange) -> tuple[float, PictureRecord]:
     """The largest difference between Uᵀ y and its value for the images of a task with one picture, and the record."""
     quality = _QualityOfAll.of(task, own)
     misfits: list[float] = []
@@ -203,14 +202,14 @@ def _compared(task: Task, place: int, images: Alternatives, own: OwnValues) -> t
 class _QualityOfAll:
     """Sums the distances of single images to the truth, if there is one with a range of values."""
 
-    own: OwnValues
+    own: ValueRange
     truth: Tensor | None
     """(1, C, H, W) in own values, as it is compared."""
     data_range: float
     total: Tensor
 
     @classmethod
-    def of(cls, task: Task, own: OwnValues) -> Self:
+    def of(cls, task: Task, own: ValueRange) -> Self:
         truth = None if task.truth is None else own.compared(own.of_truth(task.truth))
         data_range = 0.0 if truth is None else own.data_range(truth)
         return cls(own, truth if data_range > 0 else None, data_range, torch.zeros(3, dtype=torch.float64))

@@ -1,15 +1,14 @@
 """Tasks from files: inpainting, outpainting, super-resolution, colorization, deblurring, reconstruction.
 
-In all of them `shape` is (C, H, W) of the model's images, and `values` returns the values of black and white in
-files of numbers; an `OwnRange` also says whether the data is bounded, and complex.
+In all of them `shape` is (C, H, W) of the model's images, and `values` says which numbers in files are black and white.
 """
 
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
 import attrs
 import torch
@@ -17,12 +16,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.inverse.frequencies import read_frequencies
+from ncsnx.inverse.kspace import read_frequencies
 from ncsnx.inverse.lazy_stack import LazyStack, Stack
 from ncsnx.inverse.operators import Averaging, Blurring, Fourier, Graying, LinearOperator, Masking
 from ncsnx.inverse.task import MEASURE, Task
 from ncsnx.inverse.task_pictures import read_pictures
-from ncsnx.inverse.value_ranges import OwnRange, ValueRange, unit_range
+from ncsnx.inverse.values import UNIT, ValueRange
 from ncsnx.quantities import counted, percent
 from ncsnx.spelling import parameter
 from ncsnx.storage.process import in_utf8
@@ -39,7 +38,7 @@ def with_truth(
     task: Task,
     path: Path | None,
     inputs: Path | None = None,
-    values: ValueRange = unit_range,
+    values: ValueRange = UNIT,
     *,
     fit: bool | None = None,
 ) -> Task:
@@ -86,7 +85,7 @@ def inpaint(
     path: Path,
     mask: Path | Rectangle,
     shape: tuple[int, int, int],
-    values: ValueRange = unit_range,
+    values: ValueRange = UNIT,
     *,
     fit: bool | None = None,
 ) -> Task:
@@ -135,9 +134,7 @@ def _rectangular(inside: Rectangle, shape: tuple[int, int, int]) -> Tensor:
     return hole
 
 
-def outpaint(
-    path: Path, at: tuple[int, int] | None, shape: tuple[int, int, int], values: ValueRange = unit_range
-) -> Task:
+def outpaint(path: Path, at: tuple[int, int] | None, shape: tuple[int, int, int], values: ValueRange = UNIT) -> Task:
     """Outpainting around smaller pictures. at: column and row of their upper left corner; default: centred."""
     pictures = read_pictures(path, shape[0], shape[1:], "a picture", values, smaller=True)
     height, width = pictures.stack.shape[2:]
@@ -161,7 +158,7 @@ def super_resolve(
     path: Path,
     factor: int,
     shape: tuple[int, int, int],
-    values: ValueRange = unit_range,
+    values: ValueRange = UNIT,
     *,
     fit: bool | None = None,
 ) -> Task:
@@ -178,9 +175,7 @@ def super_resolve(
     return _task("super-resolve", operator, means, pictures.names, shown, factor=factor)
 
 
-def colorize(
-    path: Path, shape: tuple[int, int, int], values: ValueRange = unit_range, *, fit: bool | None = None
-) -> Task:
+def colorize(path: Path, shape: tuple[int, int, int], values: ValueRange = UNIT, *, fit: bool | None = None) -> Task:
     """Colorization of grey pictures, which are 0.299 R + 0.587 G + 0.114 B. fit: as in `read_pictures`."""
     if shape[0] != 3:
         raise UsageError(
@@ -193,7 +188,7 @@ def colorize(
     return _task("colorize", operator, measured, pictures.names, shown)
 
 
-def deblur(path: Path, sigma: float, shape: tuple[int, int, int], values: ValueRange = unit_range) -> Task:
+def deblur(path: Path, sigma: float, shape: tuple[int, int, int], values: ValueRange = UNIT) -> Task:
     """Deblurring of pictures blurred by a Gaussian of `sigma` pixels.
 
     Bounded pictures have 8-bit rounding errors as noise, unbounded ones none.
@@ -201,14 +196,14 @@ def deblur(path: Path, sigma: float, shape: tuple[int, int, int], values: ValueR
     operator = Blurring(shape, sigma)
     pictures = read_pictures(path, shape[0], shape[1:], "a picture", values)
     measured = pictures.stack.map(lambda y: operator.of_measurement(y) / operator.singular_values.double())
-    noise = _ROUNDING if OwnRange.of(values).is_bounded else 0.0
+    noise = _ROUNDING if values.is_bounded else 0.0
     return _task("deblur", operator, measured, pictures.names, pictures.stack, noise=noise, blur=sigma)
 
 
 def reconstruct(
     path: Path,
     shape: tuple[int, int, int],
-    values: ValueRange = unit_range,
+    values: ValueRange = UNIT,
     *,
     centred: bool | None = None,
     bounded: bool = True,
@@ -225,7 +220,7 @@ def reconstruct(
 
 def _unknown(values: ValueRange) -> float:
     """Value in which pixels that weren't measured are shown: grey, or 0 for unbounded data."""
-    return 0.5 if OwnRange.of(values).is_bounded else 0.0
+    return 0.5 if values.is_bounded else 0.0
 
 
 def _sha256(mask: Tensor) -> str:
@@ -251,3 +246,46 @@ def _task(
         pictures=pictures,
         facts=facts,
     )
+
+
+# Tasks of installed packages by tag. A package names the module of a `register_task` by an entry point of the group
+# `ncsnx.runtime`.
+
+TaskMaker: TypeAlias = Callable[[Path, tuple[int, int, int]], Task]
+"""(file, shape (C, H, W) of the model's images) → the task, of unbounded data in own values. Raises NcsnxError for an
+unsupported file or shape."""
+ExampleWriter: TypeAlias = Callable[[Tensor, Path], None]
+"""(images (P, C, H, W) float64 in [0, 1], file): writes the measurement of the images, without noise, to the file."""
+T = TypeVar("T", bound=TaskMaker)
+
+
+@attrs.frozen
+class RegisteredTask:
+    """A task registered by a package."""
+
+    make: TaskMaker
+    write_example: ExampleWriter | None
+    """Writes a file that `make` reads, for the conformance tests."""
+
+
+_tasks: dict[str, RegisteredTask] = {}
+
+
+def register_task(tag: str, *, example: ExampleWriter | None = None) -> Callable[[T], T]:
+    """Decorator of a `TaskMaker`: registers it as the task `tag`, and returns it unchanged.
+
+    example: writes a file that the maker reads. Raises ValueError if another task has the tag.
+    """
+
+    def register(make: T) -> T:
+        if tag in _tasks:
+            raise ValueError(f"a task {tag!r} already exists")
+        _tasks[tag] = RegisteredTask(make, example)
+        return make
+
+    return register
+
+
+def registered_tasks() -> dict[str, RegisteredTask]:
+    """Registered tasks by tag."""
+    return dict(_tasks)

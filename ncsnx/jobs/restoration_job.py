@@ -14,15 +14,14 @@ from ncsnx.config.variants import load_plugins
 from ncsnx.data import data_folder, open_data
 from ncsnx.data.transforms import window_of
 from ncsnx.errors import NcsnxError
+from ncsnx.inverse.calibration import calibration_in_words
 from ncsnx.inverse.measured_files import ESTIMATE, ESTIMATED
 from ncsnx.inverse.operators import Fourier
-from ncsnx.inverse.posterior.calibration_table import calibration_in_words
-from ncsnx.inverse.posterior.own_values import OwnValues
-from ncsnx.inverse.posterior.posterior_maps import POSTERIOR_FILE
-from ncsnx.inverse.rules.rule_choice import rule_in_words
+from ncsnx.inverse.posterior_maps import POSTERIOR_FILE
+from ncsnx.inverse.rules import rule_in_words
 from ncsnx.inverse.task import MEASURE, Task
 from ncsnx.inverse.task_record import TaskRecord, misfit_in_words, record_task
-from ncsnx.inverse.value_ranges import ValueRange, unit_range
+from ncsnx.inverse.values import UNIT, ValueRange
 from ncsnx.jobs.sample_drawing import FolderDrawing, load_model
 from ncsnx.jobs.sampler_choice import measurement_warnings
 from ncsnx.networks import meta_network
@@ -67,7 +66,7 @@ class RestorationJob:
     out: Path | None
     """None: the folder named after the protocol."""
     data: Path | None
-    values: ValueRange = unit_range
+    values: ValueRange = UNIT
     """Black and white in the data's own values, in which the maps of the posterior are written: see `result_range`."""
     start: Callable[[ScoreModel, Task], ScoreModel] = lambda model, task: model
     """(model, task) → the model with a start of its own."""
@@ -164,22 +163,22 @@ def seen_truths(task: Task, job: RestorationJob, work: Work) -> list[str]:
     return [name for name, is_seen in zip(task.names, seen.tolist(), strict=True) if is_seen]
 
 
-def own_values(data: Data, values: ValueRange, warn: Callable[[str], object]) -> OwnValues:
+def own_values(data: Data, values: ValueRange, warn: Callable[[str], object]) -> ValueRange:
     """The data's own values; 0 to 1, with a warning, if they are bounded and can't be known without a packed data set.
 
     Raises NcsnxError for unbounded data whose values aren't known.
     """
+    low, high = 0.0, 1.0
     try:
-        return OwnValues.of_data(data, *values())
+        low, high = values.ends
     except NcsnxError as error:
-        own = OwnValues.of_data(data, 0.0, 1.0)
-        if not own.is_bounded:
+        if not data.is_bounded:
             raise
         warn(f"{POSTERIOR_FILE} will have values from 0 (black) to 1 (white): {error}")
-        return own
+    return ValueRange(low, high, is_bounded=data.is_bounded, is_complex=data.is_complex)
 
 
-def _report(record: TaskRecord, task: Task, own: OwnValues, work: Work) -> None:
+def _report(record: TaskRecord, task: Task, own: ValueRange, work: Work) -> None:
     """Says how well the images agree with the measurement and with the truth."""
     misfit = f"largest difference from the measurement: {misfit_in_words(record.misfit, bounded=own.is_bounded)}"
     if record.misfit > own.span * (_MOST_MISFIT * task.gain + 6 * task.noise):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ncsnx.inverse.task import Task
-    from ncsnx.inverse.value_ranges import ValueRange
+    from ncsnx.inverse.values import ValueRange
     from ncsnx.sampling.score_model import ScoreModel
 
 ADJOINT = "adjoint"
@@ -45,11 +45,12 @@ class StartOptions:
         if not measured and self.image in (None, ADJOINT):
             raise UsageError(f"{sigma} needs {start} with a picture, since there is no measurement to start from")
 
-    def applied(self, model: "ScoreModel", task: "Task | None", values: "ValueRange") -> "ScoreModel":
-        """The model with this start. values: black and white of numbers in .npy files. Raises NcsnxError."""
+    def applied(self, model: "ScoreModel", task: "Task | None", values: "ValueRange | None" = None) -> "ScoreModel":
+        """The model with this start. values: of numbers in .npy files; default: 0 to 1. Raises NcsnxError."""
         if self.sigma is None:
             return model
         from ncsnx.inverse.task_pictures import read_pictures
+        from ncsnx.inverse.values import UNIT
         from ncsnx.sampling.draws import StartImages
 
         if self.image in (None, ADJOINT):
@@ -58,8 +59,8 @@ class StartOptions:
             start = StartImages(sigma=self.sigma, images=task.adjoint_images(), facts={"image": ADJOINT})
             return model.starting(start)
         channels, height, width = model.shape
-        images = read_pictures(Path(str(self.image)), channels, (height, width), "a picture to start from", values)
-        pixels = images.pixels
+        picture = Path(str(self.image))
+        pixels = read_pictures(picture, channels, (height, width), "a picture to start from", values or UNIT).pixels
         if task is not None and len(pixels) not in (1, task.count):
             raise UsageError(
                 f"{parameter('start')} {self.image}: expected one picture, or one for each of "

@@ -10,14 +10,13 @@ from ncsnx.config.variants import load_plugins
 from ncsnx.data.transforms import scale_of
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.inverse import tasks
-from ncsnx.inverse.frequencies import range_in
-from ncsnx.inverse.maps.measurement_map import MeasurementMap, map_fingerprint
+from ncsnx.inverse.kspace import range_in
 from ncsnx.inverse.measured_files import read_measured
+from ncsnx.inverse.measurement_map import MeasurementMap, map_fingerprint
 from ncsnx.inverse.operators import LinearOperator, fingerprint
 from ncsnx.inverse.task import Task
-from ncsnx.inverse.task_registry import registered_tasks
-from ncsnx.inverse.tasks import with_truth
-from ncsnx.inverse.value_ranges import OwnRange, ValueRange
+from ncsnx.inverse.tasks import registered_tasks, with_truth
+from ncsnx.inverse.values import ValueRange
 from ncsnx.jobs.task_choice import TaskOptions, corner
 from ncsnx.spelling import parameter
 
@@ -47,14 +46,14 @@ def own_range(chosen: TaskOptions, values: ValueRange) -> ValueRange:
 
 def result_range(chosen: TaskOptions, values: ValueRange) -> ValueRange:
     """Black and white in the values of results: those of the measurement; of unbounded data those of the model's."""
-    return own_range(chosen, values) if OwnRange.of(values).is_bounded else values
+    return own_range(chosen, values) if values.is_bounded else values
 
 
 def _noise(noise: float, data: Data, values: ValueRange) -> float:
     """The deviation of noise where black is 0 and white 1; of unbounded data it is given in own values."""
     if data.is_bounded:
         return noise
-    black, white = values()
+    black, white = values.ends
     return noise / (white - black)
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import attrs
 
 from ncsnx.errors import NcsnxError
-from ncsnx.features.naming import name_with
+from ncsnx.features.feature_network import name_with
 from ncsnx.quantities import counted, with_error
 from ncsnx.registering import import_modules_of
 from ncsnx.runs.score_files import FEATURES, TABLE_OF_IMAGES, item, value

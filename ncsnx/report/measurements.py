@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ncsnx.exchange.recorded_scores import measured_scores
-from ncsnx.inverse.posterior.calibration_table import CALIBRATION_TITLES, calibration_in_words, calibration_rows
+from ncsnx.inverse.calibration import CALIBRATION_TITLES, calibration_in_words, calibration_rows
 from ncsnx.inverse.task_record import CALIBRATION_FILE, TaskRecord, misfit_in_words
 from ncsnx.quantities import counted, percent, with_error
 from ncsnx.report import html

@@ -7,10 +7,10 @@ from typing import TypeAlias
 import attrs
 
 from ncsnx.errors import Hint, NcsnxError, UsageError
-from ncsnx.hub.hub_address import is_hub_address, parse_hub_address
 from ncsnx.quantities import counted
 from ncsnx.runs.exported import Export, is_export
 from ncsnx.runs.folder import Run, locate
+from ncsnx.runs.hub import is_hub_address, parse_hub_address
 from ncsnx.runs.manifest import checkpoints, resolve_checkpoint, wanted_step
 from ncsnx.runs.names import parse_step, step_of
 from ncsnx.spelling import parameter
@@ -149,7 +149,7 @@ def open_source(runs: Path, name_or_path: Path | str, work: Work = SILENT) -> So
     Raises UsageError, NcsnxError.
     """
     if is_hub_address(str(name_or_path)):
-        from ncsnx.hub.hub_download import fetch_model  # here, since HTTP takes a part of a command's start
+        from ncsnx.runs.hub import fetch_model  # here, since HTTP takes a part of a command's start
 
         return fetch_model(parse_hub_address(str(name_or_path)), work)
     path = locate(runs, name_or_path)

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 import ncsnx
 from ncsnx.data.readers.phantoms import phantoms
-from ncsnx.inverse.maps.coils import simulated_maps
+from ncsnx.inverse.coils import simulated_maps
 from tests.cli.drawing import draw, drawn, error
 from tests.training.tiny import command, training
 

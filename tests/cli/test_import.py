@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import checkpoints, verify
 from ncsnx.runs.segments import read_segments
 from tests.cli.command import REPOSITORY, Outcome, run
-from tests.published import STEP, golden_path, golden_states, states_of, write
+from tests.published import golden_path, golden_states, states_of, write
 from tests.training.tiny import files, overrides, training
 
 SMALL = ("model.width=4", "schedule.levels=10")
@@ -140,32 +139,8 @@ def test_a_file_that_is_refused_makes_no_run(here: Path) -> None:
     outcome = run("import", str(golden_path("ncsnv2")), "cifar10")
     assert outcome.code == 1
     assert len(messages(outcome)) == 1
-    assert f":  ncsnx import {golden_path('ncsnv2')} cifar10 model.width=4 schedule.levels=10\n" in outcome.err
+    assert "model.width is 4 in the file, not 128; schedule has 10 levels" in outcome.err
     assert list(here.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("ncsn", ["digits"]),
-        ("ncsnv2_deeper", ["digits"]),
-        ("ncsnv2", ["cifar10", "ema=none"]),
-        ("ncsn", ["cifar10_ncsn", "ema.rate=0.5"]),
-        ("ncsnv2", ["cifar10", "optimizer=sgd", "optimizer.momentum=0.5", "steps=7k"]),
-        ("ncsnv2", ["cifar10", "schedule=uniform", "schedule.levels=10"]),
-        ("ncsnv2", ["cifar10", "schedule.levels=12", "schedule.sigma_max=7", "model.width=8"]),
-    ],
-)
-def test_the_command_that_is_proposed_works(name: str, words: list[str], here: Path) -> None:
-    refused = run("import", str(golden_path(name)), *words, "--run", "proposed", "--note", "as it was")
-    assert refused.code == 1
-    command = shlex.split(refused.err.splitlines()[1].partition(":  ")[2])
-    assert run(*command[1:]).code == 0, command
-    verify(here / "runs" / "proposed" / "checkpoints" / f"step-{STEP:08d}")
-    (segment,) = read_segments(Run(here / "runs" / "proposed"))
-    assert segment.note == "as it was"
-    kept = {word for word in words if word.startswith(("steps", "model"))} - {"model.width=8"}
-    assert kept <= set(command)
 
 
 def test_another_experiment_s_run_is_refused_before_the_file_is_read(here: Path) -> None:
@@ -223,7 +198,7 @@ def test_a_run_that_was_trained_here_takes_no_other_training_in(series: Path, tr
         (["text.pth", "cifar1"], 2, "did you mean cifar10"),
         (["text.pth", "cifar10", "model.wdith=4"], 2, "model.width"),
         (["text.pth", "cifar10", "--run", "../out"], 2, "cannot name a run"),
-        (["text.pth", "cifar10"], 1, "was not written by torch.save"),
+        (["text.pth", "cifar10"], 1, "is damaged or not a published checkpoint"),
         (["evil.pth", "cifar10"], 1, "asks for 'posix.system'"),
         (["\x1b[31mred.pth", "cifar10"], 2, "contains control characters"),
     ],
@@ -252,7 +227,7 @@ def test_names_in_a_file_stay_inert(here: Path) -> None:
     outcome = run("import", str(write(here / "a.pth", states)), "cifar10", *SMALL)
     assert outcome.code == 1
     assert "\x1b" not in outcome.err
-    assert "1 surplus (" in outcome.err
+    assert "1 tensor surplus (" in outcome.err
     assert len(outcome.err) < 1_000
     assert all(line.isprintable() for line in outcome.err.splitlines())
     assert len(messages(outcome)) == 1

@@ -14,8 +14,8 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from ncsnx.inverse import psnr
-from ncsnx.inverse.posterior.image_quality import image_distances
-from ncsnx.inverse.posterior.posterior_maps import read_posterior
+from ncsnx.inverse.image_quality import image_distances
+from ncsnx.inverse.posterior_maps import read_posterior
 from tests.cli.drawing import error
 from tests.cli.test_task_inputs import draw, drawn, right_half
 from tests.forked import fork

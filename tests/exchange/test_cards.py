@@ -9,8 +9,7 @@ from markdown_it.token import Token
 
 from ncsnx.config import ConsistentAnnealed, Experiment, Images
 from ncsnx.errors import UsageError
-from ncsnx.exchange.card import Picture, card, check_license, text
-from ncsnx.exchange.model_index import CardScore, ScoreValue
+from ncsnx.exchange.card import CardScore, Picture, ScoreValue, card, check_license, text
 from tests.config.examples import every_variant, minimal
 from tests.runs.test_exports import HASH, config_of
 

@@ -106,9 +106,7 @@ def test_names_may_lack_the_prefix(tmp_path: Path) -> None:
 def test_a_prefix_on_some_names_only_is_refused(tmp_path: Path) -> None:
     states = golden_states("ncsnv2")
     states[0]["end_conv.bias"] = states[0].pop("module.end_conv.bias")
-    with pytest.raises(
-        NcsnxError, match=r"153 of the network's 154 names begin with 'module\.'.*'end_conv\.bias' do not"
-    ):
+    with pytest.raises(NcsnxError, match=r"network: expected all names or none to begin with 'module\.'"):
         read_published(write(tmp_path / "a.pth", states))
 
 
@@ -235,22 +233,6 @@ def test_lists_that_multiply_are_refused_at_once(position: int, tmp_path: Path) 
     assert time.monotonic() - started < 5
 
 
-@every_format
-def test_tuples_that_multiply_are_refused_before_they_are_hashed(legacy: bool, tmp_path: Path) -> None:
-    nested: tuple[Any, ...] = ("a",)
-    for _ in range(40):
-        nested = (nested, nested)
-    content = saved([{"a": nested}, {}, 0, 0], legacy=legacy)
-    # as a dictionary key, which can't be built here, since that would hash it
-    swapped = repickled(
-        content, lambda text: text.replace(b"aq\x02h\x02\x85", b"aq\x02\x85").replace(b"s}q", b"K\x00s}q")
-    )
-    for case in (content, swapped):
-        (tmp_path / "a.pth").write_bytes(case)
-        with pytest.raises(NcsnxError, match="it repeats tuples"):
-            read_published(tmp_path / "a.pth")
-
-
 DECLARATIONS = {"storage": rb"(cpuq.)K\n(tq|Ntq)", "tensor": rb"(QK\x00)K\n(\x85)"}
 """Places where the pickle declares the number of values: 10."""
 
@@ -310,7 +292,7 @@ def test_every_truncation_is_detected(legacy: bool, tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
     for part in (0, 1, 3, 4, 17, 64, 1000, *(len(content) * k // 8 for k in range(1, 8)), len(content) - 1):
         path.write_bytes(content[:part])
-        with pytest.raises(NcsnxError, match=r"damaged|was not written by") as refused:
+        with pytest.raises(NcsnxError, match="damaged") as refused:
             read_published(path)
         assert len(str(refused.value)) < 500
 
@@ -325,27 +307,27 @@ def test_a_bit_that_flipped_in_a_tensor_is_detected(tmp_path: Path) -> None:
         content[place] ^= 1
 
 
-def test_a_torchscript_archive_is_refused(tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:  # the layout of torch.jit.save
-        for name in ("data.pkl", "constants.pkl", "code/__torch__.py", "version"):
-            archive.writestr(f"a/{name}", b"")
-    with pytest.raises(NcsnxError, match="is a TorchScript archive"):
-        read_published(tmp_path / "a.pth")
-
-
 def test_other_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
     save_file({"a": torch.zeros(3)}, path)
-    with pytest.raises(NcsnxError, match=r"was not written by torch\.save"):
+    with pytest.raises(NcsnxError, match=r"damaged or not a published checkpoint"):
         read_published(path)
-    for content in (b"", b"text\n" * 100, pickle.dumps([{}, {}, 0, 0]), bytes(1000)):
+    for content in (b"", b"text\n" * 100, bytes(1000)):
         path.write_bytes(content)
-        with pytest.raises(NcsnxError, match=r"was not written by torch\.save"):
+        with pytest.raises(NcsnxError, match=r"damaged or not a published checkpoint"):
             read_published(path)
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("a.txt", b"text")
-    with pytest.raises(NcsnxError, match=r"is a zip that torch\.save did not write"):
-        read_published(path)
+    for names in (["a.txt"], ["a/data.pkl", "a/constants.pkl", "a/code/__torch__.py", "a/version"]):  # of torch.jit
+        with zipfile.ZipFile(path, "w") as archive:
+            for name in names:
+                archive.writestr(name, b"")
+        with pytest.raises(NcsnxError, match=r"damaged or not a published checkpoint"):
+            read_published(path)
+
+
+def test_a_file_beyond_the_limit_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ncsnx.exchange.published_files.MOST_BYTES", 100)
+    with pytest.raises(NcsnxError, match="has 720 KiB, and at most"):
+        read_published(golden_path("ncsn"))
 
 
 def test_what_isn_t_a_regular_file_is_refused_without_waiting(tmp_path: Path) -> None:
@@ -388,32 +370,19 @@ OPTIMIZER = {"state": {}, "param_groups": [{"params": [0, 1]}]}
     [
         (lambda: {"a": torch.zeros(1)}, "holds a dict of 1; expected a checkpoint of the published code"),
         (lambda: small_states()[:2], "holds a list of 2"),  # the format of the first code, of 2019
-        (lambda: tuple(small_states()), "holds a tuple of 5"),
-        (with_item(0, {}), "expected the network as tensors by name, found a dict of 0"),
-        (with_item(0, [torch.zeros(1)]), "found a list of 1"),
-        (with_item(0, {1: torch.zeros(1)}), "expected names in the network"),
-        (with_item(1, None), "expected the state of torch's optimizer"),
-        (with_item(1, {"state": {}, "param_groups": []}), "one group of parameters in the optimizer, found 0"),
-        (with_item(1, {**OPTIMIZER, "param_groups": [{"params": [0, 0]}]}), "expected the state of torch's optimizer"),
-        (with_item(1, {**OPTIMIZER, "param_groups": [{"params": "01"}]}), "expected the state of torch's optimizer"),
-        (with_item(1, {**OPTIMIZER, "state": {5: {}}}), "states for 1 parameter that it does not list"),
-        (
-            with_item(1, {**OPTIMIZER, "state": {0: {"exp_avg": "x"}}}),
-            "expected a tensor, found a value of type str",
-        ),
-        (with_item(1, {**OPTIMIZER, "state": {0: {"step": float("nan")}}}), "found a value of type float"),
-        (with_item(1, {**OPTIMIZER, "state": {0: {"a/b": 1}}}), "expected a name such as exp_avg, found 'a/b'"),
-        (with_item(2, None), "as the epoch"),
-        (with_item(3, "5000"), "expected a whole number from 0 to 1,000,000,000 as the step, found '5000'"),
-        (with_item(3, 5000.0), "as the step, found 5000.0"),
-        (with_item(3, float("nan")), "as the step, found nan"),
-        (with_item(3, True), "as the step, found True"),
-        (with_item(3, -1), "as the step, found -1"),
-        (with_item(3, 10**300), "as the step, found 1000"),
-        (with_item(3, torch.zeros(2)), r"as the step, found a tensor of shape \(2,\)"),
-        (with_tensor(3.0), "'module.b': expected a tensor, found a value of type float"),
+        (with_item(0, {}), "network: expected tensors by name, found a dict of 0"),
+        (with_item(0, {1: torch.zeros(1)}), "network: expected tensors by name"),
+        (with_item(1, None), "optimizer: expected the state of torch's optimizer"),
+        (with_item(1, {"state": {}, "param_groups": []}), "optimizer: expected the state"),
+        (with_item(1, {**OPTIMIZER, "state": {5: {}}}), "optimizer: expected the state"),
+        (with_item(1, {**OPTIMIZER, "state": {0: {"exp_avg": "x"}}}), "expected a tensor, found 'x'"),
+        (with_item(1, {**OPTIMIZER, "state": {0: {"a/b": 1}}}), "parameter 0: expected tensors by name"),
+        (with_item(2, None), "epoch: expected a whole number"),
+        (with_item(3, float("nan")), "step: expected a whole number from 0 to 1,000,000,000, found"),
+        (with_item(3, 10**300), "step: expected a whole number"),
+        (with_item(3, torch.zeros(2)), r"found a tensor of shape \(2,\)"),
+        (with_tensor(3.0), "'module.b': expected a tensor, found"),
         (with_tensor(torch.eye(3).to_sparse()), "expected plain numbers"),
-        (with_tensor(torch.zeros(3, dtype=torch.complex64)), "expected plain numbers"),
         (with_tensor(torch.zeros(3, device="meta")), "expected plain numbers"),
     ],
 )

@@ -10,7 +10,7 @@ from torch import Tensor
 import ncsnx
 from ncsnx.config import AnnealedLangevin, Arrays, Experiment
 from ncsnx.errors import UsageError
-from ncsnx.exchange.importing.target import import_checkpoint
+from ncsnx.exchange.importing import import_checkpoint
 from ncsnx.exchange.published_files import read_published
 from ncsnx.runs.folder import Run
 from ncsnx.runtime import Runtime

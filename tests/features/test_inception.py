@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from ncsnx.config.feature_networks import Inception
 from ncsnx.errors import NcsnxError, Stopped
 from ncsnx.features.extractors import build_features
+from ncsnx.features.feature_network import distance_name
 from ncsnx.features.inception import INCEPTION_FILE, INCEPTION_RECORD, SHA256, InceptionNetwork, open_inception
-from ncsnx.features.naming import distance_name
 from ncsnx.features.resizing import CleanResizer
 from ncsnx.runtime import Runtime
 from ncsnx.work import Work

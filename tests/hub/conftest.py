@@ -25,6 +25,8 @@ def hub(cache_here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> It
     with serving_hub(LocalHub()) as served:
         # what HF_ENDPOINT, HF_HUB_DISABLE_XET and HF_TOKEN_PATH set when huggingface_hub is imported
         monkeypatch.setattr(constants, "ENDPOINT", served.address)
+        template = served.address + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
         for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):

@@ -96,6 +96,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._answer("GET")
 
+    def do_HEAD(self) -> None:
+        self._answer("HEAD")
+
     def do_POST(self) -> None:
         self._answer("POST")
 
@@ -162,7 +165,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._change(self._found(owner, name, write=True), f"{owner}/{name}")
             case "GET", ["cdn", oid]:
                 self._large(self.hub.objects[oid], oid)
-            case "GET", [owner, name, "resolve", commit, file]:
+            case "GET" | "HEAD", [owner, name, "resolve", commit, file]:
                 self._resolve(self._found(owner, name), commit, file)
             case _:
                 raise _Refused(404, "EntryNotFound")
@@ -231,12 +234,14 @@ class _Handler(BaseHTTPRequestHandler):
         content = repository.commits[self._commit(repository, commit)].get(file)
         if content is None:
             raise _Refused(404, "EntryNotFound")
+        here = {"X-Repo-Commit": commit}
         if not file.endswith(_LARGE):
-            return self._send(200, content, ETag=f'"{hashlib.sha1(content).hexdigest()}"')
+            return self._send(200, content, ETag=f'"{_blob(content)}"', **here)
         oid = hashlib.sha256(content).hexdigest()
         self.hub.objects[oid] = content
         elsewhere = self.hub.address.replace("127.0.0.1", "localhost")
-        return self._send(302, b"", Location=f"{elsewhere}/cdn/{oid}?signature=1")
+        here |= {"X-Linked-Size": str(len(content)), "X-Linked-ETag": f'"{oid}"', "ETag": f'"{oid}"'}
+        return self._send(302, b"", Location=f"{elsewhere}/cdn/{oid}?signature=1", **here)
 
     def _large(self, content: bytes, oid: str) -> None:
         asked = self.headers.get("Range")
@@ -261,7 +266,8 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in {"Content-Type": "text/plain", "Content-Length": str(len(content)), **headers}.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(content)
+        if self.command != "HEAD":
+            self.wfile.write(content)
 
 
 def _described(name: str, repository: Repository, commit: str) -> dict[str, Any]:
@@ -271,6 +277,7 @@ def _described(name: str, repository: Repository, commit: str) -> dict[str, Any]
         "sha": commit,
         "private": repository.private,
         "gated": "manual" if repository.gated else False,
+        "library_name": "ncsnx" if "README.md" in files else None,
         "siblings": [_sibling(file, content) for file, content in files.items()],
     }
 

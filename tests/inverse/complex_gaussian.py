@@ -29,11 +29,9 @@ from ncsnx.config import (
     Sampler,
 )
 from ncsnx.errors import NcsnxError
-from ncsnx.inverse.maps.coils import Sense, simulated_maps
-from ncsnx.inverse.maps.measurement_map import LinearMap
-from ncsnx.inverse.rules.diffusion_posterior import DiffusionPosterior
-from ncsnx.inverse.rules.guidance import Guidance
-from ncsnx.inverse.rules.linear_rules import AnnealedLikelihood, DataConsistency
+from ncsnx.inverse.coils import Sense, simulated_maps
+from ncsnx.inverse.measurement_map import LinearMap
+from ncsnx.inverse.rules import AnnealedLikelihood, DataConsistency, DiffusionPosterior, Guidance
 from ncsnx.samplers.building import build_sampler, first_sigma
 from ncsnx.sampling.draws import SeededNoise, initial_normal
 

@@ -25,8 +25,8 @@ from ncsnx.inverse import (
     from_deepinv,
     simulated_maps,
 )
-from ncsnx.inverse.maps.coils import root_sum_of_squares
-from ncsnx.inverse.maps.measurement_map import require_device
+from ncsnx.inverse.coils import root_sum_of_squares
+from ncsnx.inverse.measurement_map import require_device
 
 GENERATOR = torch.Generator().manual_seed(0)
 SIZE = (12, 8)
@@ -286,7 +286,7 @@ def test_fifteen_coils_take_memory_in_the_order_of_the_images() -> None:
     """Aᴴ A of 8 images of 158×320 pixels: the frequencies of all coils alone would take 48 MB."""
     code = """
 import resource, torch
-from ncsnx.inverse.maps.coils import Sense, simulated_maps
+from ncsnx.inverse.coils import Sense, simulated_maps
 torch.set_num_threads(1)
 sense = Sense(simulated_maps((158, 320), 15), torch.rand(158, 320) < 0.25)
 x = torch.rand(8, 2, 158, 320)

@@ -11,11 +11,11 @@ from PIL import Image
 
 from ncsnx.errors import NcsnxError
 from ncsnx.inverse.task_pictures import read_pictures
-from ncsnx.inverse.value_ranges import OwnRange
+from ncsnx.inverse.values import ValueRange
 
 SIZE = (4, 6)
-COMPLEX = OwnRange(lambda: (0.0, 2.0), is_bounded=False, is_complex=True)
-REAL = OwnRange(lambda: (0.0, 2.0), is_bounded=False)
+COMPLEX = ValueRange(high=2.0, is_bounded=False, is_complex=True)
+REAL = ValueRange(high=2.0, is_bounded=False)
 X = 50 * np.random.default_rng(0).normal(size=(3, *SIZE, 2)).view(np.complex128)[..., 0]
 
 
@@ -43,7 +43,9 @@ def test_a_complex_picture_is_its_real_and_imaginary_part_over_the_scale(tmp_pat
         (np.stack([X.real, X.imag], axis=-1), 2, REAL),
     ],
 )
-def test_several_pictures_may_be_in_one_file(tmp_path: Path, array: NDArray[Any], channels: int, own: OwnRange) -> None:
+def test_several_pictures_may_be_in_one_file(
+    tmp_path: Path, array: NDArray[Any], channels: int, own: ValueRange
+) -> None:
     found = read_pictures(saved(tmp_path, array), channels, SIZE, "a picture", own)
     assert found.names == ("x.npy[0]", "x.npy[1]", "x.npy[2]")
     parts = [X.real, X.imag][:channels]
@@ -68,7 +70,7 @@ def test_what_can_be_one_picture_is_one(tmp_path: Path) -> None:
     ],
 )
 def test_other_numbers_are_refused(
-    tmp_path: Path, array: NDArray[Any], channels: int, own: OwnRange, complaint: str
+    tmp_path: Path, array: NDArray[Any], channels: int, own: ValueRange, complaint: str
 ) -> None:
     with np.errstate(invalid="ignore"), pytest.raises(NcsnxError, match=complaint):
         read_pictures(saved(tmp_path, array), channels, SIZE, "a picture", own)

@@ -9,10 +9,7 @@ from ncsnx.config import AnnealedLangevin, ConsistentAnnealed, Digits, Sampler
 from ncsnx.config.sampler import GridSampler
 from ncsnx.errors import NcsnxError
 from ncsnx.inverse import Averaging, LinearMap, Masking, MatrixMap, MeasurementMap, OperatorMap, Task
-from ncsnx.inverse.rules.conjugate_gradients import solved
-from ncsnx.inverse.rules.guidance import SPREAD, Guidance
-from ncsnx.inverse.rules.linear_rules import DataConsistency
-from ncsnx.inverse.rules.rule_choice import GUIDANCE, chosen_rule
+from ncsnx.inverse.rules import GUIDANCE, SPREAD, DataConsistency, Guidance, chosen_rule, solved
 from ncsnx.jobs.task_choice import RULES
 from ncsnx.samplers.building import build_sampler
 from ncsnx.samplers.contract import definition_of

@@ -2,7 +2,7 @@
 
 import math
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from ncsnx.inverse import Task, colorize, deblur, inpaint, outpaint, reconstruct, super_resolve, with_truth
+from ncsnx.inverse.values import ValueRange
 
 HALF_A_STEP = 0.5 / 255 + 1e-9
 EXACT = 1e-6
@@ -63,8 +64,8 @@ def channels_of(values: Range | None) -> st.SearchStrategy[int]:
     return st.sampled_from([1, 3] if values is None else [1, 2, 3, 5])
 
 
-def known(values: Range | None) -> Callable[[], Range]:
-    return lambda: (0.0, 1.0) if values is None else values
+def known(values: Range | None) -> ValueRange:
+    return ValueRange() if values is None else ValueRange(*values)
 
 
 @each
@@ -148,7 +149,7 @@ def test_measuring_holds_the_frequencies(values: Range, channels: int, count: in
         path = Path(name) / "kspace.npz"
         more = {"range": np.array(values)} if said else {}
         np.savez(path, kspace=kspace, mask=mask, **more)
-        task = reconstruct(path, tuple(truth.shape[1:]), (lambda: (3.0, 4.0)) if said else lambda: values)
+        task = reconstruct(path, tuple(truth.shape[1:]), ValueRange(3.0, 4.0) if said else ValueRange(*values))
     assert task.values.shape[0] == count
     assert float(differences(task, truth).max()) <= EXACT
     assert task.values.shape[1] >= channels * int(mask.sum())

@@ -8,9 +8,12 @@ from torch import Tensor
 
 from ncsnx.config import Arrays
 from ncsnx.errors import NcsnxError
-from ncsnx.inverse import Masking, MeasurementMap, Task, register_task, task_registry
+from ncsnx.inverse import Masking, MeasurementMap, Task, register_task, tasks
+from ncsnx.inverse.values import ValueRange
 from ncsnx.jobs.task_building import build_task
 from ncsnx.jobs.task_choice import TaskOptions
+
+FIFTY = ValueRange(high=50.0, is_bounded=False)
 
 
 class Squared(MeasurementMap):
@@ -24,15 +27,15 @@ class Squared(MeasurementMap):
 def test_a_task_of_unbounded_data_is_measured_in_own_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     operator = Masking(torch.ones(1, 8, 8, dtype=torch.bool))
     linear = Task(name="all", operator=operator, values=torch.full((1, 64), 100.0), noise=5.0)
-    monkeypatch.setattr(task_registry, "_tasks", {})
+    monkeypatch.setattr(tasks, "_tasks", {})
     register_task("all")(lambda path, shape: linear)
     data = Arrays(path="x.npy", image_size=8, range="unbounded", scale=50.0)
-    task = build_task(TaskOptions(operator="all", input=tmp_path), data, lambda: (0.0, 50.0))
+    task = build_task(TaskOptions(operator="all", input=tmp_path), data, FIFTY)
     assert task.noise == 0.1
     assert torch.equal(task.values, torch.full((1, 64), 2.0))
-    given = build_task(TaskOptions(operator="all", input=tmp_path, noise=20.0), data, lambda: (0.0, 50.0))
+    given = build_task(TaskOptions(operator="all", input=tmp_path, noise=20.0), data, FIFTY)
     assert given.noise == 0.4
     curved = Task(name="curved", operator=Squared(), values=torch.ones(1, 1, 8, 8))
     register_task("curved")(lambda path, shape: curved)
     with pytest.raises(NcsnxError, match="by linear operators only, and Squared is not one; in Python"):
-        build_task(TaskOptions(operator="curved", input=tmp_path), data, lambda: (0.0, 50.0))
+        build_task(TaskOptions(operator="curved", input=tmp_path), data, FIFTY)

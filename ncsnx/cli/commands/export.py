@@ -16,7 +16,7 @@ from ncsnx.quantities import counted
 if TYPE_CHECKING:
     from ncsnx.console.messages import Messages
     from ncsnx.exchange.exporting import Exported
-    from ncsnx.hub.hub_upload import Destination
+    from ncsnx.exchange.hub_upload import Destination
     from ncsnx.runs.exported import Export
     from ncsnx.runs.folder import Run
     from ncsnx.runs.selection import Source

@@ -16,8 +16,7 @@ from ncsnx.quantities import counted
 if TYPE_CHECKING:
     from ncsnx.config.experiment import Experiment
     from ncsnx.console.messages import Messages
-    from ncsnx.exchange.importing.proposals import Typed
-    from ncsnx.exchange.importing.target import Imported, ImportTarget
+    from ncsnx.exchange.importing import Imported, ImportTarget
     from ncsnx.exchange.published_files import PublishedCheckpoint
     from ncsnx.stopping import StopRequest
 
@@ -41,7 +40,7 @@ def import_command(
 
     The run can be sampled, scored and trained further: `ncsnx import checkpoint_150000.pth bedroom128 --run bedroom`
     makes `runs/bedroom`. Nothing in a file is executed, and every tensor must fit the experiment: where one doesn't,
-    the error says what differs and what the file fits. No data is needed. An interrupted import resumes when the
+    the error says what differs. No data is needed. An interrupted import resumes when the
     command is repeated.
     """
     with session(
@@ -55,20 +54,16 @@ def import_command(
         name, folder = check_run_name(found.experiment.name if run is None else run), runs_folder(runs)
 
         from ncsnx.config.variants import load_plugins
-        from ncsnx.exchange.importing.proposals import Typed
-        from ncsnx.exchange.importing.target import ImportTarget
+        from ncsnx.exchange.importing import ImportTarget
         from ncsnx.exchange.published_files import published_files
         from ncsnx.stopping import StopRequest
 
         load_plugins("ncsnx.runtime")
         files = published_files(place)
-        given = {"--run": run, "--runs": runs, "--note": note or None}
-        again = [word for option, value in given.items() if value is not None for word in (option, str(value))]
-        typed = Typed(str(place), experiment, tuple(overrides or ()), tuple(again))
         with StopRequest() as stop, ImportTarget(folder, name, found, note) as target:
             for change in target.kept:
                 messages.info(f"the run keeps its {change.path}: {change.first} (not {change.second})")
-            work = _Import(messages, found.experiment, typed, target, stop)
+            work = _Import(messages, found.experiment, target, stop)
             work.attach()
             rows = [work.one(place)] if files == [place] else list(work.all(files))
         if json:
@@ -97,12 +92,10 @@ class _Import:
         self,
         messages: "Messages",
         experiment: "Experiment",
-        typed: "Typed",
         target: "ImportTarget",
         stop: "StopRequest",
     ) -> None:
-        self.messages, self.experiment, self.typed = messages, experiment, typed
-        self.target, self.stop = target, stop
+        self.messages, self.experiment, self.target, self.stop = messages, experiment, target, stop
 
     def all(self, paths: list[Path]) -> Iterator[dict[str, Any]]:
         """Imports every file of a folder, and names those that can't be imported."""
@@ -120,15 +113,14 @@ class _Import:
 
     def one(self, path: Path) -> dict[str, Any]:
         """Imports a file and gives its row. Raises NcsnxError."""
-        from ncsnx.exchange.importing.conversion import import_remarks
-        from ncsnx.exchange.importing.proposals import require_fit
+        from ncsnx.exchange.importing import import_remarks, require_fit
         from ncsnx.exchange.published_files import read_published
 
         self.stop.check()
         self.messages.detail(f"reading {path}")
         published = read_published(path)
         self.stop.check()
-        require_fit(self.experiment, published, self.typed)
+        require_fit(self.experiment, published)
         for remark in import_remarks(self.experiment, published):
             self.messages.warning(remark)
         imported = self.target.add(published, self.stop.check)

@@ -199,7 +199,7 @@ def _show(
     messages: "Messages", reference: "Reference", network: "FeatureNetwork", perfect: "PerfectModel | None"
 ) -> None:
     from ncsnx.console.tables import Column, table
-    from ncsnx.features.naming import distance_name
+    from ncsnx.features.feature_network import distance_name
 
     score = reference.why_unknown if perfect is None else f"{distance_name(network.name)} {perfect}"
     rows = {

@@ -12,7 +12,7 @@ from ncsnx.console.working import work_of
 
 if TYPE_CHECKING:
     from ncsnx.console.messages import Messages
-    from ncsnx.inverse.posterior.calibration import Calibration
+    from ncsnx.inverse.calibration import Calibration
 
 
 @command("restore", panel=TRAIN_PANEL, place=30)
@@ -133,7 +133,7 @@ def restore_command(
         request = SampleRequest(seed=seed, batch_size=at_once, frames=frames, film=film or mp4, mp4=mp4)
         check_checkpoint(source, ckpt)
 
-        from ncsnx.inverse.value_ranges import range_of
+        from ncsnx.inverse.values import range_of
         from ncsnx.jobs.restoration_job import RestorationJob, carry_out_restoration
         from ncsnx.jobs.task_building import build_task, result_range
         from ncsnx.stopping import StopRequest
@@ -168,6 +168,6 @@ def restore_command(
 
 def _show(calibration: "Calibration", messages: "Messages") -> None:
     from ncsnx.console.tables import Column, table
-    from ncsnx.inverse.posterior.calibration_table import CALIBRATION_TITLES, calibration_rows
+    from ncsnx.inverse.calibration import CALIBRATION_TITLES, calibration_rows
 
     table(messages, [Column(title, "right") for title in CALIBRATION_TITLES], calibration_rows(calibration))

@@ -129,7 +129,7 @@ def sample_command(
         beginning = StartOptions(sigma=start_sigma, image=start)
         beginning.check(measured=False)
 
-        from ncsnx.inverse.value_ranges import range_of
+        from ncsnx.inverse.values import range_of
         from ncsnx.jobs.sample_drawing import FolderDrawing, load_model
         from ncsnx.stopping import StopRequest
 

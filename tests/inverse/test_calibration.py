@@ -7,9 +7,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ncsnx.inverse.posterior.calibration import Calibration, Coverage, least_alternatives, order_of
-from ncsnx.inverse.posterior.calibration_plot import draw_calibration
-from ncsnx.inverse.posterior.calibration_table import calibration_in_words, calibration_rows
+from ncsnx.inverse.calibration import (
+    Calibration,
+    Coverage,
+    calibration_in_words,
+    calibration_rows,
+    draw_calibration,
+    least_alternatives,
+    order_of,
+)
 
 MARGIN = 4.5
 """Standard errors that are exceeded once in 150,000 draws."""

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from ncsnx.config import Digits
 from ncsnx.inverse import psnr
-from ncsnx.inverse.posterior.image_quality import image_distances, ssim
-from ncsnx.inverse.posterior.own_values import OwnValues
+from ncsnx.inverse.image_quality import image_distances, ssim
+from ncsnx.inverse.values import ValueRange
 
 GENERATOR = torch.Generator().manual_seed(0)
 RECORDED = [-0.834759739, 0.849373008, 0.019593126]
@@ -62,7 +61,7 @@ def test_many_images_are_compared_a_few_at_a_time(monkeypatch: pytest.MonkeyPatc
     truth = torch.rand(1, 1, 8, 8, generator=GENERATOR)
     images = torch.rand(7, 1, 8, 8, generator=GENERATOR)
     whole = image_distances(images, truth, 1.0)
-    monkeypatch.setattr("ncsnx.inverse.posterior.image_quality._AT_ONCE", 150)
+    monkeypatch.setattr("ncsnx.inverse.image_quality._AT_ONCE", 150)
     assert torch.equal(image_distances(images, truth, 1.0), whole)
 
 
@@ -73,7 +72,7 @@ def test_a_truth_of_zeros_has_no_nmse() -> None:
 
 
 def test_complex_images_are_compared_by_their_magnitudes_in_the_truths_range() -> None:
-    own = OwnValues(low=0.0, high=5.0, is_bounded=False, is_complex=True)
+    own = ValueRange(low=0.0, high=5.0, is_bounded=False, is_complex=True)
     truth = own.of_truth(torch.tensor([0.6, 0.8]).view(1, 2, 1, 1).expand(1, 2, 8, 8))
     compared = own.compared(truth)
     assert compared.shape == (1, 1, 8, 8)
@@ -84,12 +83,12 @@ def test_complex_images_are_compared_by_their_magnitudes_in_the_truths_range() -
 
 
 def test_bounded_data_have_their_own_range_and_unbounded_samples_are_left_as_they_are() -> None:
-    own = OwnValues.of_data(Digits(), -1.0, 3.0)
+    own = ValueRange(-1.0, 3.0)
     x = torch.rand(2, 1, 8, 8, generator=GENERATOR)
     torch.testing.assert_close(own.of_samples(x), -1 + 4 * x.double())
     assert own.data_range(own.of_truth(x)) == 4
     assert torch.equal(own.to_unit(x), x)
-    free = OwnValues(low=0.0, high=20.0, is_bounded=False)
+    free = ValueRange(low=0.0, high=20.0, is_bounded=False)
     assert torch.equal(free.of_samples(x), x.double())
     torch.testing.assert_close(free.to_unit(20 * x), x)
     torch.testing.assert_close(free.as_sampled(x), 20 * x)

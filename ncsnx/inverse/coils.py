@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ncsnx.errors import NcsnxError
-from ncsnx.inverse.maps.measurement_map import LinearMap, PlacedTensor
+from ncsnx.inverse.measurement_map import LinearMap, PlacedTensor
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
 

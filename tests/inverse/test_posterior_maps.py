@@ -18,12 +18,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ncsnx.errors import NcsnxError
-from ncsnx.inverse import Masking, Task
+from ncsnx.inverse import Masking, Task, posterior_maps
 from ncsnx.inverse.alternatives import Alternatives, open_alternatives
-from ncsnx.inverse.posterior import posterior_maps
-from ncsnx.inverse.posterior.own_values import OwnValues
-from ncsnx.inverse.posterior.posterior_maps import POSTERIOR_FILE, QUANTILES, read_posterior, write_posterior
+from ncsnx.inverse.posterior_maps import POSTERIOR_FILE, QUANTILES, read_posterior, write_posterior
 from ncsnx.inverse.task_record import record_task
+from ncsnx.inverse.values import ValueRange
 from tests.forked import FORKS
 
 SHAPE = (1, 8, 8)
@@ -55,7 +54,7 @@ def test_parts_give_the_mean_deviation_and_quantiles_of_all(
     samples = torch.rand(pictures * count, *shape, generator=torch.Generator().manual_seed(seed))
     with pytest.MonkeyPatch.context() as patch, alternatives(tmp_path, samples, pictures) as images:
         patch.setattr(posterior_maps, "_PART_BYTES", part_bytes)
-        written = write_posterior(tmp_path / POSTERIOR_FILE, images, OwnValues(low=-2.0, high=3.0), "a")
+        written = write_posterior(tmp_path / POSTERIOR_FILE, images, ValueRange(low=-2.0, high=3.0), "a")
     assert written == sha256((tmp_path / POSTERIOR_FILE).read_bytes()).hexdigest()
     found = read_posterior(tmp_path / POSTERIOR_FILE)
     assert (found.alternatives, found.low, found.high) == (count, -2, 3)
@@ -72,7 +71,7 @@ def test_parts_give_the_mean_deviation_and_quantiles_of_all(
 
 def test_the_file_says_what_its_numbers_are(tmp_path: Path) -> None:
     with alternatives(tmp_path, torch.rand(6, *SHAPE), 2) as images:
-        write_posterior(tmp_path / POSTERIOR_FILE, images, OwnValues(low=0.0, high=255.0), "hash")
+        write_posterior(tmp_path / POSTERIOR_FILE, images, ValueRange(low=0.0, high=255.0), "hash")
     with safe_open(tmp_path / POSTERIOR_FILE, "np") as file:
         assert set(file.keys()) == {"mean", "deviation", *(f"quantile_{100 * share:g}" for share in QUANTILES)}
         assert {file.get_slice(name).get_shape() == [2, *SHAPE] for name in file.keys()} == {True}  # noqa: SIM118
@@ -84,7 +83,7 @@ def test_the_file_says_what_its_numbers_are(tmp_path: Path) -> None:
 def test_unbounded_samples_are_in_their_own_values_already(tmp_path: Path) -> None:
     samples = 300 * torch.randn(6, *SHAPE, generator=torch.Generator().manual_seed(0))
     with alternatives(tmp_path, samples, 2) as images:
-        write_posterior(tmp_path / POSTERIOR_FILE, images, OwnValues(high=20.0, is_bounded=False), "hash")
+        write_posterior(tmp_path / POSTERIOR_FILE, images, ValueRange(high=20.0, is_bounded=False), "hash")
     found = read_posterior(tmp_path / POSTERIOR_FILE)
     torch.testing.assert_close(found.mean, samples.view(2, 3, *SHAPE).mean(dim=1), atol=1e-3, rtol=1e-4)
 
@@ -143,6 +142,6 @@ def test_a_stop_between_parts_keeps_the_earlier_file(tmp_path: Path) -> None:
 
     (tmp_path / POSTERIOR_FILE).write_bytes(b"earlier")
     with alternatives(tmp_path, torch.rand(6, *SHAPE), 2) as images, pytest.raises(Killed):
-        write_posterior(tmp_path / POSTERIOR_FILE, images, OwnValues(), "a", check_stop=stop)
+        write_posterior(tmp_path / POSTERIOR_FILE, images, ValueRange(), "a", check_stop=stop)
     assert {path.name for path in tmp_path.iterdir()} == {"samples.safetensors", POSTERIOR_FILE}
     assert (tmp_path / POSTERIOR_FILE).read_bytes() == b"earlier"

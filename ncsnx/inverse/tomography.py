@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ncsnx.errors import NcsnxError
-from ncsnx.inverse.maps.measurement_map import LinearMap, PlacedTensor
+from ncsnx.inverse.measurement_map import LinearMap, PlacedTensor
 
 
 def _in_float64(numbers: Tensor | Sequence[float]) -> Tensor:

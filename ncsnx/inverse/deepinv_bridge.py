@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ncsnx.errors import NcsnxError
-from ncsnx.inverse.maps.measurement_map import LinearMap, MeasurementMap
+from ncsnx.inverse.measurement_map import LinearMap, MeasurementMap
 
 
 @attrs.frozen(eq=False)

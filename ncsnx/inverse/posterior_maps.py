@@ -31,7 +31,7 @@ from torch import Tensor
 from ncsnx.config.codec import canonical
 from ncsnx.errors import NcsnxError
 from ncsnx.inverse.alternatives import Alternatives
-from ncsnx.inverse.posterior.own_values import OwnValues
+from ncsnx.inverse.values import ValueRange
 from ncsnx.runs.checkpoint import header_bytes
 from ncsnx.storage.atomic import replacement
 
@@ -105,7 +105,7 @@ def _tensors(file: Any, prefix: str) -> dict[str, Any]:
 def write_posterior(
     path: Path,
     images: Sequence[Alternatives],
-    own: OwnValues,
+    own: ValueRange,
     samples_sha256: str,
     *,
     watch: Callable[[int], PartWatch] = lambda picture: lambda pixels, ordered: None,
@@ -148,7 +148,7 @@ def write_posterior(
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _summaries(ordered: Sorted, own: OwnValues) -> list[NDArray[np.float64]]:
+def _summaries(ordered: Sorted, own: ValueRange) -> list[NDArray[np.float64]]:
     """Mean, deviation and quantiles in own values, each (V,)."""
     values = ordered.astype(np.float64)
     count = values.shape[1]
@@ -173,7 +173,7 @@ def _name(share: float) -> str:
     return f"quantile_{100 * share:g}"
 
 
-def _facts(count: int, own: OwnValues, samples_sha256: str) -> dict[str, Any]:
+def _facts(count: int, own: ValueRange, samples_sha256: str) -> dict[str, Any]:
     return {
         "alternatives": count,
         "bounded": own.is_bounded,

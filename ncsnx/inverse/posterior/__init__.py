@@ -1,1 +1,0 @@
-"""Posteriors from the alternatives of a task: maps, distances to the truth, calibration."""

@@ -1,1 +1,0 @@
-"""Rules that turn a measurement map into a likelihood score of noisy images."""

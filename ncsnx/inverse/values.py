@@ -1,0 +1,134 @@
+"""The values of a task's images: black and white in the data's own numbers, and numbers that can be used at all."""
+
+from pathlib import Path
+
+import attrs
+import torch
+from torch import Tensor
+
+from ncsnx.config.data_sets import Arrays, Data, Packed, Volumes
+from ncsnx.data.places import data_folder, own_path, require_own
+from ncsnx.data.readers.packed import PackedFolder
+from ncsnx.data.transforms import scale_of
+from ncsnx.errors import Hint, NcsnxError
+from ncsnx.images import complex_parts
+from ncsnx.quantities import counted, them
+from ncsnx.runs.selection import Source
+from ncsnx.spelling import A_DIR, argument
+
+
+@attrs.frozen
+class ValueRange:
+    """The data's own values of 0 and 1 in a task, and which numbers are accepted; by default 0 to 1.
+
+    Bounded data: samples and truths have 0 for `low` and 1 for `high`. Unbounded data: `low` is 0 and `high` its scale;
+    truths are in units of it, and samples already in the data's own values.
+    """
+
+    low: float = 0.0
+    """Own value of 0 (black)."""
+    high: float = 1.0
+    """Own value of 1 (white), above `low`."""
+    is_bounded: bool = True
+    """Whether all values lie between `low` and `high`. Other numbers aren't limited, and image files are refused."""
+    is_complex: bool = False
+    """Whether pairs of channels are real and imaginary parts, so that complex numbers are accepted."""
+    problem: NcsnxError | None = attrs.field(default=None, eq=False)
+    """Why `low` and `high` aren't known; None if they are."""
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """`low` and `high`. Raises NcsnxError if they aren't known."""
+        if self.problem is not None:
+            raise self.problem
+        return self.low, self.high
+
+    @property
+    def span(self) -> float:
+        """Factor from differences of a task's values to those that are reported: own ones of unbounded data."""
+        return 1.0 if self.is_bounded else self.high - self.low
+
+    def of_samples(self, samples: Tensor) -> Tensor:
+        """Own values of samples, float64."""
+        return self.of_truth(samples) if self.is_bounded else samples.double()
+
+    def of_truth(self, truth: Tensor) -> Tensor:
+        """Own values of a task's truth, float64."""
+        return self.low + truth.double() * (self.high - self.low)
+
+    def as_sampled(self, truth: Tensor) -> Tensor:
+        """A task's truth in the values of the samples, float32."""
+        return (truth if self.is_bounded else self.of_truth(truth)).float()
+
+    def to_unit(self, samples: Tensor) -> Tensor:
+        """Samples in the values of a task, where `low` is 0 and `high` is 1."""
+        return samples if self.is_bounded else (samples - self.low) / (self.high - self.low)
+
+    def compared(self, own: Tensor) -> Tensor:
+        """The real images to compare, (B, C, H, W), of images in own values; of complex ones magnitudes."""
+        return torch.hypot(*complex_parts(own)) if self.is_complex else own
+
+    def data_range(self, compared: Tensor) -> float:
+        """The range of values for PSNR and SSIM: high − low; else the truth's largest magnitude."""
+        if self.is_bounded and not self.is_complex:
+            return self.high - self.low
+        return float(compared.abs().max())
+
+
+UNIT = ValueRange()
+"""0 to 1."""
+
+
+def value_range(data: Data, folder: Path | str | None = None, source: Source | None = None) -> tuple[float, float]:
+    """The values of black and white in a model's data; of unbounded data 0 and the scale.
+
+    Arrays and volumes declare them, packed data sets contain them, and all other data have 0 and 1. folder: the data
+    folder; default: NCSNX_DATA, else ./data. source: the run or exported model; a packed data set must be the one that
+    it was trained on. Raises NcsnxError for a packed data set that is missing or another one, and for an unknown scale.
+    """
+    if not data.is_bounded:
+        return 0.0, scale_of(data)
+    if isinstance(data, Arrays | Volumes):
+        return data.low, data.high
+    if not isinstance(data, Packed):
+        return 0.0, 1.0
+    try:
+        record = _packed(data, data_folder(None if folder is None else Path(folder)), source).record
+    except NcsnxError as error:
+        raise NcsnxError(
+            f"the values of black and white are in the packed data set, which cannot be used: {error.message}",
+            Hint("say where it is", adds=argument("data", A_DIR)),
+            Hint("or add the two values to a .npz as the array range, or give pictures as PNGs"),
+        ) from error
+    return record.low, record.high
+
+
+def range_of(data: Data, folder: Path | None, source: Source) -> ValueRange:
+    """The range of a model's data. If `value_range` fails, `ends` raises its error."""
+    kind = ValueRange(is_bounded=data.is_bounded, is_complex=data.is_complex)
+    try:
+        low, high = value_range(data, folder, source)
+    except NcsnxError as error:
+        return attrs.evolve(kind, problem=error)
+    return attrs.evolve(kind, low=low, high=high)
+
+
+def _packed(data: Packed, folder: Path, source: Source | None) -> PackedFolder:
+    fingerprint = None if source is None else source.data_fingerprint()
+    if source is not None:
+        require_own(data, fingerprint, source.path)
+    file = PackedFolder.open(own_path(data.path, folder))
+    if fingerprint not in (None, file.fingerprint):
+        raise NcsnxError(f"{file.path} is not the data set that the model was trained on")
+    return file
+
+
+def non_finite_in_words(x: Tensor, place: str = "") -> str | None:
+    """The values that are NaN, infinite or too large for float32, and advice; None without such.
+
+    'found 3 NaN, infinite or too large values in y; replace them', for the place ' in y'.
+    """
+    found = int((~torch.isfinite(x.to(torch.complex64 if x.is_complex() else torch.float32))).sum())
+    if not found:
+        return None
+    return f"found {counted(found, 'NaN, infinite or too large value')}{place}; replace {them(found)}"
