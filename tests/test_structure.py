@@ -31,7 +31,7 @@ BUDGET = {
     "cli": 6_867,
     "config": 3_636,
     "console": 1_610,
-    "data": 4_824,
+    "data": 4_825,
     "evaluation": 5_947,
     "exchange": 1_541,
     "features": 1_265,
@@ -48,7 +48,7 @@ BUDGET = {
     "runs": 3_763,
     "samplers": 1_160,
     "sampling": 1_725,
-    "storage": 1_606,
+    "storage": 1_595,
     "tracking": 1_159,
     "training": 1_977,
 }

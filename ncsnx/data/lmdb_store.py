@@ -73,12 +73,6 @@ class LmdbStore:
                 for key in cursor.iternext(keys=True, values=False):
                     yield bytes(key)
 
-    def keys_in_batches(self) -> Iterator[list[bytes]]:
-        """All keys in LMDB's order, 10,000 at a time."""
-        keys = self.keys()
-        while batch := list(islice(keys, _LISTED_AT_ONCE)):
-            yield batch
-
     def _open(self) -> lmdb.Environment:
         if self._environment is None or self._environment[0] != os.getpid():
             self._environment = os.getpid(), _shared(self.folder)
@@ -113,7 +107,8 @@ def listed_keys(store: LmdbStore, fingerprint: str, work: Work) -> NDArray[np.by
             return keys
     batches: list[NDArray[np.bytes_]] = []
     with work.progress(f"listing {store.folder.name}", total=count, unit="keys") as advance:
-        for batch in store.keys_in_batches():
+        listed = store.keys()
+        while batch := list(islice(listed, _LISTED_AT_ONCE)):
             work.check_stop()
             batches.append(np.array(batch))
             advance(len(batch))

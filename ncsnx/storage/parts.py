@@ -54,17 +54,6 @@ def is_part(name: str) -> bool:
     return _OURS.fullmatch(name) is not None
 
 
-def read_part(path: Path) -> Part | None:
-    """One part; None if there is none, or it is torn. Its indices and tensors are unchecked."""
-    try:
-        with opened(path):  # refuses pipes
-            pass
-        tensors = safetensors.torch.load_file(path)
-    except (SafetensorError, OSError, RuntimeError):
-        return None
-    return Part(tensors.pop(_INDICES), tensors) if _INDICES in tensors else None
-
-
 def read_parts(folder: Path) -> Iterator[Part]:
     """The parts of the folder, one at a time."""
     for path in _parts(folder):

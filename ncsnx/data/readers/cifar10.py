@@ -16,7 +16,7 @@ from ncsnx.config.data_sets import CIFAR10
 from ncsnx.data.data_set import data_set
 from ncsnx.data.dataset import InMemory, Splits, StoredImages
 from ncsnx.data.download import download
-from ncsnx.data.places import data_folder, fingerprint_of_files, missing_data, root_of
+from ncsnx.data.places import fingerprint_of_files, missing_data, root_of
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.storage import atomic
@@ -86,19 +86,12 @@ def read_cifar10(data: CIFAR10, folder: Path, work: Work = SILENT) -> Splits:
     root = _root(data, folder)
     for name in FILES:
         if not (root / name).exists():
-            raise missing_data("CIFAR-10", root / name, Hint("download it (170 MB)", _command(data, folder)))
+            command = f"ncsnx data download cifar10 {shlex.quote(f'data.root={root}')}"
+            raise missing_data("CIFAR-10", root / name, Hint("download it (170 MB)", command))
     files = [root / name for name in FILES]
     records = [_records(path) for path in files]
     training, test = np.concatenate(records[:-1]), records[-1]
     return Splits(_split(training, first_id=0), _split(test, first_id=len(training)), fingerprint_of_files(root, files))
-
-
-def _command(data: CIFAR10, folder: Path) -> str:
-    if data.root is not None:
-        return f"ncsnx data download cifar10 {shlex.quote(f'data.root={data.root}')}"
-    if folder == data_folder():
-        return "ncsnx data download cifar10"
-    return f"ncsnx data download cifar10 --data {shlex.quote(str(folder))}"
 
 
 def _root(data: CIFAR10, folder: Path) -> Path:

@@ -16,10 +16,11 @@ from ncsnx.config.image_sizes import ImageSize, height_and_width, size_as_typed,
 from ncsnx.data.decoding import GIF_SUFFIXES, HEIC_EXTRA, HEIC_SUFFIXES, SUFFIXES, decodes_heic
 from ncsnx.data.image_files import ImageFiles
 from ncsnx.data.places import declared
-from ncsnx.data.readers.arrays import array_fingerprint, array_forms, open_array, usual_forms, usual_range, values_of
+from ncsnx.data.readers.arrays import array_fingerprint, array_forms, open_array, usual_forms
 from ncsnx.data.readers.own_images import picture_files
 from ncsnx.data.readers.packed import PackedFolder, is_packed
 from ncsnx.data.scan import Scan, scan_of, sound_files
+from ncsnx.data.value_scan import usual_range, values_of
 from ncsnx.data.volumes import VolumeFiles, holds_volumes
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import product

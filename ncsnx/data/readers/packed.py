@@ -122,21 +122,16 @@ class PackedFolder:
                 f"{path}: is not a packed data set: {PACKED_RECORD}: {error.strerror or error}",
                 Hint("to pack images", "ncsnx data pack SOURCE --out FOLDER"),
             ) from error
-        packed = cls(path, parse_document(content, PackedRecord, path / PACKED_RECORD), _sha256(content))
-        record, numbers = packed.record, np.dtype("<i8")
-        pixels = ((record.count, *record.shape), record.numpy_dtype)
-        for name, expected in (
-            (PIXELS, pixels),
-            (LABELS, ((record.count,), numbers)),
-            (IDS, ((record.count,), numbers)),
-        ):
+        record = parse_document(content, PackedRecord, path / PACKED_RECORD)
+        pixels, numbers = ((record.count, *record.shape), record.numpy_dtype), ((record.count,), np.dtype("<i8"))
+        for name, expected in ((PIXELS, pixels), (LABELS, numbers), (IDS, numbers)):
             header = open_array_file(path / name).header()
             if (header.shape, header.dtype) != expected:
                 raise NcsnxError(
                     f"{path / name}: expected {expected[1]} of shape {expected[0]}, as {PACKED_RECORD} says, found "
                     f"{header}; get a complete copy, or pack the images again"
                 )
-        return packed
+        return cls(path, record, hashlib.sha256(content).hexdigest())
 
     @property
     def nbytes(self) -> int:
@@ -292,12 +287,8 @@ def _write(folder: Path, splits: Splits, record: PackedRecord, work: Work, worke
         np.lib.format.write_array_header_1_0(file, layout)
         for piece, images in _decoded(splits, record, workers):
             work.check_stop()
-            expected = (len(piece), *record.shape)
-            if images.pixels.shape != expected or _type_name(images) != record.dtype:
-                raise NcsnxError(
-                    f"images {piece.start:,} to {piece.stop - 1:,}: expected {record.dtype} of shape "
-                    f"{expected}, found {tuple(images.pixels.shape)} of {_type_name(images)}; fix the source"
-                )
+            if images.pixels.shape != (len(piece), *record.shape) or _type_name(images) != record.dtype:
+                raise NcsnxError(f"image {piece.start:,} and the next differ in shape or type; fix the source")
             file.write(images.pixels.contiguous().numpy().astype(record.numpy_dtype, copy=False).tobytes())
             numbers.append((images.labels, images.ids))
             advance(len(piece))
@@ -373,7 +364,3 @@ def _already_packed(out: Path, record: PackedRecord, overwrite: bool) -> PackedF
 
 def _type_name(images: StoredImages) -> Any:
     return str(images.pixels.dtype).removeprefix("torch.")
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

@@ -18,8 +18,9 @@ from ncsnx.data.data_set import data_set
 from ncsnx.data.dataset import Splits, held_out_by_hash
 from ncsnx.data.magnitudes import scaled_splits
 from ncsnx.data.places import OWN, own_path
-from ncsnx.data.readers.arrays import check_values, require_memory_for
+from ncsnx.data.readers.arrays import require_memory_for
 from ncsnx.data.transforms import require_declared
+from ncsnx.data.value_scan import check_values
 from ncsnx.data.volumes import OpenVolumes, Volume, VolumeFiles, VolumeSlices
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted, product

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import ncsnx
 from ncsnx.data.dataset import Magnitudes
-from ncsnx.data.readers.arrays import Values
 from ncsnx.data.readers.packed import PackedRecord
 from ncsnx.data.scan import Scan
+from ncsnx.data.value_scan import Values
 from ncsnx.evaluation.comparing.roughness import Roughest
 from ncsnx.evaluation.references.reference_cache import PerfectModelRecord, ReferenceRecord
 from ncsnx.features.classifier import ClassifierRecord
