@@ -45,7 +45,7 @@ BUDGET = {
     "planning": 1_844,
     "ranks": 961,
     "report": 781,
-    "runs": 3_763,
+    "runs": 3_754,
     "samplers": 1_160,
     "sampling": 1_725,
     "storage": 1_595,

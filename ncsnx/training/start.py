@@ -12,10 +12,9 @@ from ncsnx.config.differences import ABSENT, Difference, differences, shown
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.ranks.rank_group import ALONE, RankGroup
-from ncsnx.runs.folder import Run
+from ncsnx.runs.folder import Origins, Run
 from ncsnx.runs.git_patches import GitSource
 from ncsnx.runs.names import step_name
-from ncsnx.runs.origins import Origins
 from ncsnx.runs.plugins import plugins_of
 from ncsnx.runs.resuming import Resumption, resumption
 from ncsnx.runs.retention import remove_debris
