@@ -249,7 +249,8 @@ def test_training_falls_back_behind_a_checkpoint_that_lost_its_optimizer_state(w
     result = command(*training(), folder=workplace)
     assert result.code == 0, result.err
     (line,) = [line for line in result.err.splitlines() if line.startswith("warning: ")]
-    assert "step 12 cannot be resumed from (optimizer.safetensors is missing); falling back to step 8" in line
+    assert "checkpoint of step 12 is unsound" in line
+    assert "optimizer.safetensors is missing); falling back to step 8" in line
     assert saved(run, 12) == before
     assert (run / "checkpoints/step-00000012.unsound-1/model.safetensors").is_file()
 
@@ -325,7 +326,9 @@ def test_missing_data_says_what_to_type_and_leaves_no_run(tmp_path: Path) -> Non
     assert out == ""
     assert err.splitlines() == [
         "error: LSUN bedroom is not here: data/lsun/bedroom_train_lmdb/data.mdb is missing.",
-        "  download it (43 GB):  ncsnx data download bedroom128",
+        "  download it (43 GB):  wget -c -P data/lsun http://dl.yf.io/lsun/scenes/bedroom_train_lmdb.zip"
+        " http://dl.yf.io/lsun/scenes/bedroom_val_lmdb.zip",
+        "  then unpack it:       unzip -d data/lsun 'data/lsun/bedroom_*_lmdb.zip'",
         "  or say where it is:   ncsnx train bedroom128 data.root=DIR",
     ]
     assert list(tmp_path.iterdir()) == []
