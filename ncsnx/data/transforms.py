@@ -2,7 +2,7 @@
 
 The order is that of the published code: crop (if the stored images are larger), scale to [0, 1], random flip,
 dequantization, then the 'rescaled' or logit transform. Unbounded values v become v / scale instead, and nothing is
-clamped.
+clamped. Complex channel k is the channels 2k (real part) and 2k + 1 (imaginary part). Pictures show values in a window.
 """
 
 import math
@@ -266,7 +266,11 @@ def measured_mean(data: Data, splits: Splits) -> tuple[float, ...]:
 
 
 def start_mean(data: Data) -> torch.Tensor:
-    """(C, 1, 1): the recorded mean of each channel; without one, the middle of the network's range."""
+    """(C, 1, 1): the recorded mean of each channel, around which samplers start; without one, the range's middle.
+
+    σ_1 is only about the largest distance between two images, so that noise of σ_1 does not hide where it is centred: a
+    deterministic solver keeps a share of the offset between the start and the data.
+    """
     if data.mean is None:
         return from_unit(torch.full((data.channels, 1, 1), 0.5), data)
     return torch.tensor(data.mean).view(-1, 1, 1)

@@ -14,10 +14,9 @@ from ncsnx.config.experiment import Experiment
 from ncsnx.config.overrides import apply_overrides, parse_overrides
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.runs.exported import Export
-from ncsnx.runs.folder import Run, list_runs, open_run, pictures_hint
+from ncsnx.runs.folder import MEASURED, Run, list_runs, open_run, pictures_hint, read_origins
 from ncsnx.runs.hub import is_hub_address, parse_hub_address
 from ncsnx.runs.names import as_typed, check_run_name
-from ncsnx.runs.origins import MEASURED, read_origins
 from ncsnx.runs.selection import Source, open_source
 from ncsnx.work import SILENT, Work
 

@@ -11,10 +11,9 @@ from ncsnx.config.codec import identity
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError
 from ncsnx.report import html
-from ncsnx.runs.folder import Run
+from ncsnx.runs.folder import Run, read_origins
 from ncsnx.runs.manifest import checkpoints
 from ncsnx.runs.metrics_log import MetricsLog
-from ncsnx.runs.origins import read_origins
 from ncsnx.runs.segments import Segment, read_segments
 from ncsnx.storage import reading
 from ncsnx.storage.documents import read_document

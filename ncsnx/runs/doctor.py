@@ -18,12 +18,11 @@ from ncsnx.config.complaints import NewerVersionError
 from ncsnx.errors import AdvisedError, NcsnxError
 from ncsnx.runs.exported import CONFIG, MODEL, Export, is_export
 from ncsnx.runs.fast_sampler import read_fast
-from ncsnx.runs.folder import Run
+from ncsnx.runs.folder import Run, read_origins
 from ncsnx.runs.git_patches import is_patch_name
 from ncsnx.runs.manifest import STATE, UnsoundError, checkpoints, read_state, verify
 from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.names import step_name, step_of
-from ncsnx.runs.origins import read_origins
 from ncsnx.runs.result_records import SAMPLES_FILE, ComparisonRecord, NeighborRecord, SampleRecord
 from ncsnx.runs.resuming import CheckpointVerdict, resumption
 from ncsnx.runs.retention import CheckpointPruner, remove_leftover, was_checkpoint

@@ -13,7 +13,7 @@ from ncsnx.config.complaints import StructureError
 from ncsnx.config.data_sets import Digits
 from ncsnx.config.discovery import file_and_name, is_built_in, resolve
 from ncsnx.config.experiment import Experiment
-from ncsnx.config.variants import OMITTED, VERSION
+from ncsnx.config.variants import OMITTED, REST, VERSION
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.paths import exists, typed_name_or_path
 from ncsnx.ranks.rank_group import RANK_LOGS
@@ -21,7 +21,6 @@ from ncsnx.runs.exported import Export, is_export
 from ncsnx.runs.hub import is_hub_address, parse_hub_address
 from ncsnx.runs.names import as_typed, check_file_name, check_run_name, is_sweep_folder, near_matches
 from ncsnx.runs.names import runs_folder as default_folder
-from ncsnx.runs.origins import Origins
 from ncsnx.runs.plugins import Plugin, plugin_hints, plugins_of
 from ncsnx.spelling import A_NAME, argument
 from ncsnx.storage import atomic
@@ -370,3 +369,25 @@ def _run_names(runs_folder: Path) -> list[str]:
         return []
     except OSError as error:
         raise NcsnxError(f"cannot read the runs folder {runs_folder}: {error.strerror}") from error
+
+
+MEASURED = "measured on the training set"
+"""Origin of values that an experiment leaves open."""
+
+
+@document("the origins of a run's values", advice="fix it or remove it")
+@attrs.frozen(kw_only=True)
+class Origins:
+    """Content of a run's origins.json."""
+
+    schema_version: int = attrs.field(default=1, metadata=VERSION)
+    by_path: dict[str, str] = attrs.field(metadata=REST)
+    """Dotted path of a value → where it came from."""
+
+
+def read_origins(path: Path) -> dict[str, str]:
+    """Origins by dotted path; empty if there is no file. Raises NcsnxError for a damaged file."""
+    try:
+        return read_document(path, Origins).by_path
+    except FileNotFoundError:
+        return {}

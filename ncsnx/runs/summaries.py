@@ -1,4 +1,4 @@
-"""The summary of a run: progress, last losses, best score, writer, size and age.
+"""Summaries of runs (progress, last losses, best score, writer, size and age), and their selection and order.
 
 What can't be read is left out. Only a configuration that can't be read makes a run broken.
 """

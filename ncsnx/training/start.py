@@ -12,11 +12,10 @@ from ncsnx.config.codec import ABSENT, Difference, differences, identity, shown
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.ranks.rank_group import ALONE, RankGroup
-from ncsnx.runs.folder import Run
+from ncsnx.runs.folder import Origins, Run
 from ncsnx.runs.git_patches import GitSource
 from ncsnx.runs.manifest import UnsoundError, checkpoints
 from ncsnx.runs.names import step_name
-from ncsnx.runs.origins import Origins
 from ncsnx.runs.plugins import plugins_of
 from ncsnx.runs.resuming import require_beginning
 from ncsnx.runs.retention import remove_debris

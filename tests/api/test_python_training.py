@@ -15,9 +15,8 @@ import ncsnx
 from ncsnx.api.python_call import python_call
 from ncsnx.errors import Stopped
 from ncsnx.jobs.training_job import TrainingResult
-from ncsnx.runs.folder import Run
+from ncsnx.runs.folder import Run, read_origins
 from ncsnx.runs.metrics_log import MetricsLog
-from ncsnx.runs.origins import read_origins
 from tests.training.tiny import PATIENCE_S, command, overrides, saved, steps_of, training
 
 

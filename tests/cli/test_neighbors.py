@@ -177,12 +177,10 @@ def test_pictures_are_drawn_and_the_doctor_is_content(searched: Path, tmp_path: 
     assert (examined.code, examined.out) == (0, "")
     folder = Path(shutil.copytree(searched, tmp_path / "work"))
     results = place(folder) / "results.json"
-    (folder / RUN / "neighbors/more.txt").write_text("x")
     results.with_name("grid.png").write_bytes(b"")
     examined = command("doctor", "digits", folder=folder)
     assert examined.code == 1
-    for line in ("grid.png is damaged: its sha256 is not", "is not a neighbour search"):
-        assert line in examined.out
+    assert "grid.png is damaged: its sha256 is not" in examined.out
     results.write_text("{}")
     examined = command("doctor", "digits", folder=folder)
     assert examined.code == 1

@@ -249,7 +249,8 @@ def test_training_falls_back_behind_a_checkpoint_that_lost_its_optimizer_state(w
     result = command(*training(), folder=workplace)
     assert result.code == 0, result.err
     (line,) = [line for line in result.err.splitlines() if line.startswith("warning: ")]
-    assert "step 12 cannot be resumed from (optimizer.safetensors is missing); falling back to step 8" in line
+    assert "checkpoint of step 12 is unsound" in line
+    assert "optimizer.safetensors is missing); falling back to step 8" in line
     assert saved(run, 12) == before
     assert (run / "checkpoints/step-00000012.unsound-1/model.safetensors").is_file()
 
@@ -323,9 +324,10 @@ def test_missing_data_says_what_to_type_and_leaves_no_run(tmp_path: Path) -> Non
         out, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert out == ""
-    message, download, place = err.splitlines()
+    message, download, unpack, place = err.splitlines()
     assert message == "error: LSUN bedroom is not here: data/lsun/bedroom_train_lmdb/data.mdb is missing."
     assert download.startswith("  download it (43 GB):  wget -c -P data/lsun http")
+    assert unpack.startswith("  then unpack it:       unzip -d data/lsun ")
     assert place == "  or say where it is:   data.root=DIR"
     assert list(tmp_path.iterdir()) == []
 

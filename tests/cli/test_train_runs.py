@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ncsnx.runs.folder import Run
+from ncsnx.runs.folder import MEASURED, Run, read_origins
 from ncsnx.runs.manifest import checkpoints
-from ncsnx.runs.origins import MEASURED, read_origins
 from tests.training.tiny import CPU, command, overrides
 
 WITHOUT_GRIDS = overrides("snapshots=none", "steps=4")

@@ -12,9 +12,8 @@ from PIL import Image
 
 import ncsnx
 from ncsnx.data.transforms import window_of
-from ncsnx.runs.folder import Run
+from ncsnx.runs.folder import Run, read_origins
 from ncsnx.runs.manifest import checkpoints
-from ncsnx.runs.origins import read_origins
 from tests.cli.command import run
 from tests.published import golden_path
 from tests.training.tiny import CPU, command, overrides

@@ -17,9 +17,8 @@ from ncsnx.features.inception import InceptionRecord
 from ncsnx.inverse.task_record import TaskRecord
 from ncsnx.runs.exported import ExportConfig
 from ncsnx.runs.fast_sampler import FastSampler
-from ncsnx.runs.folder import RunConfig
+from ncsnx.runs.folder import Origins, RunConfig
 from ncsnx.runs.manifest import Manifest
-from ncsnx.runs.origins import Origins
 from ncsnx.runs.result_records import ComparisonRecord, NeighborRecord, SampleRecord, TrialRecord
 from ncsnx.runs.score_files import SweepRecord
 from ncsnx.runs.segments import Segment
