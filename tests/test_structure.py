@@ -35,7 +35,7 @@ BUDGET = {
     "evaluation": 4_663,
     "exchange": 1_266,
     "features": 1_249,
-    "inverse": 4_414,
+    "inverse": 4_390,
     "jobs": 1_935,
     "metrics": 745,
     "networks": 1_866,
