@@ -31,7 +31,7 @@ BUDGET = {
     "cli": 5_988,
     "config": 3_539,
     "console": 926,
-    "data": 4_908,
+    "data": 4_902,
     "evaluation": 4_663,
     "exchange": 1_266,
     "features": 1_249,
