@@ -1,6 +1,5 @@
 """Messages about a training's time, and about what was reduced to fit a budget."""
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ncsnx.config.image_sizes import size_in_words
@@ -13,12 +12,8 @@ if TYPE_CHECKING:
     from ncsnx.planning.survey import Survey
 
 
-Variant = Callable[..., str]
-"""variant(suffix, option=value, …): the command with those options, for an experiment whose name has that suffix."""
-
-
-def say_reductions(messages: "Messages", found: "Survey", variant: Variant) -> None:
-    """Says what was reduced, why, and which commands write other trainings."""
+def say_reductions(messages: "Messages", found: "Survey") -> None:
+    """Says what was reduced, why, and how to write other trainings."""
     fit = found.fit
     if fit is None or not fit.reductions:
         return
@@ -27,19 +22,18 @@ def say_reductions(messages: "Messages", found: "Survey", variant: Variant) -> N
         messages.warning(
             "nothing was timed (--no-timing), so no budget could be applied, and this is a small training: "
             f"{reduced}.\n"
-            f"one that fits a budget:  {variant('fitted', no_timing=None)}\n"
-            f"the published training:  {variant('published', budget='none', steps=None)}"
+            "for one that fits a budget, leave out --no-timing; for the published training, add --budget none"
         )
         return
     messages.info(f"reduced to fit {in_short(fit.budget_s)} on this machine: {reduced}")
     if fit.published_seconds is not None:
         messages.info(
             f"{_published(fit)} takes about {span_of_time(fit.published_seconds)} here\n"
-            f"to write that one:  {variant('published', budget='none', steps=None)}"
+            "to write that one, repeat the command with --budget none and another name"
         )
 
 
-def say_times(messages: "Messages", found: "Survey", variant: Variant) -> None:
+def say_times(messages: "Messages", found: "Survey") -> None:
     """Says how long the training, by its parts, and an image take, and whether the budget holds."""
     timing, cost = found.timing, found.cost
     if timing is None or cost is None:
@@ -53,9 +47,7 @@ def say_times(messages: "Messages", found: "Survey", variant: Variant) -> None:
     messages.info(_images(found))
     budget_s = None if found.fit is None else found.fit.budget_s
     if budget_s is not None and cost.total > budget_s:
-        messages.warning(
-            f"that exceeds the budget of {in_short(budget_s)}\none that fits:  {variant('fitted', steps=None)}"
-        )
+        messages.warning(f"that exceeds the budget of {in_short(budget_s)}; for one that fits, leave out --steps")
     warn_if_busy(messages, found)
 
 

@@ -33,26 +33,22 @@ def download(
     work: Work,
     *,
     size: int | None = None,
-    sha256: str | None = None,
     md5: str | None = None,
     check: Callable[[Path], str | None] = lambda path: None,
     otherwise: str = "",
-    authorization: str | None = None,
 ) -> None:
     """Downloads the file at `address` to `path` atomically.
 
-    size, sha256, md5: the published ones, where known. check: says what is wrong with a file, None if it is valid.
-    otherwise: other ways to get the file, for the error. authorization: value of the Authorization header, which only
-    the server in `address` gets. If `path` already exists, it is only checked. Raises DownloadError.
+    size, md5: the published ones, where known. check: says what is wrong with a file, None if it is valid. otherwise:
+    other ways to get the file, for the error. If `path` already exists, it is only checked. Raises DownloadError.
     """
 
     def contradiction(file: Path) -> str | None:
         held = file.stat().st_size
         if size not in (None, held):
             return f"has {counted(held, 'byte')}, but the published file has {size:,}"
-        for name, published in (("sha256", sha256), ("md5", md5)):
-            if published is not None and (found := _digest(file, name)) != published:
-                return f"({counted(held, 'byte')}) has the {name} {found}, not the published {published}"
+        if md5 is not None and (found := _digest(file)) != md5:
+            return f"({counted(held, 'byte')}) has the md5 {found}, not the published {md5}"
         reason = check(file)
         return None if reason is None else f"({counted(held, 'byte')}) {reason}"
 
@@ -67,7 +63,7 @@ def download(
         with atomic.reporting(path):
             file = temporary.open("xb")
         with file:
-            _receive(address, file, path, work, size, authorization)
+            _receive(address, file, path, work, size)
         if (wrong := contradiction(temporary)) is not None:
             raise _Failure(f"the received file {wrong}")
         with atomic.reporting(path):
@@ -83,11 +79,9 @@ def download(
         temporary.unlink(missing_ok=True)
 
 
-def _receive(address: str, file: BinaryIO, path: Path, work: Work, size: int | None, authorization: str | None) -> None:
+def _receive(address: str, file: BinaryIO, path: Path, work: Work, size: int | None) -> None:
     """Writes the server's file. Raises _Failure if it can't be had."""
     request = urllib.request.Request(address, headers={"User-Agent": "ncsnx", "Accept-Encoding": "identity"})
-    if authorization is not None:
-        request.add_unredirected_header("Authorization", authorization)
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
             if answer.headers.get_content_type() == "text/html":
@@ -117,6 +111,6 @@ def _receive(address: str, file: BinaryIO, path: Path, work: Work, size: int | N
         raise _Failure(getattr(reason, "strerror", None) or str(reason) or type(error).__name__) from error
 
 
-def _digest(path: Path, name: str) -> str:
+def _digest(path: Path) -> str:
     with reading.opened(path) as file:
-        return hashlib.file_digest(file, name).hexdigest()
+        return hashlib.file_digest(file, "md5").hexdigest()

@@ -180,7 +180,7 @@ def read_frequencies(
     whole = measured_frequencies(kspace.reshape(-1, *size), known, np.dtype(np.complex128), name)
     measured = Frequencies(torch.from_numpy(whole), torch.from_numpy(known), (black, white))
     if bounded:
-        _check_scale(name, measured, shape[0])
+        require_scale(name, measured.kspace, math.prod(shape), measured.values)
     return measured
 
 
@@ -207,29 +207,18 @@ def _range(name: str, array: NDArray[np.generic]) -> tuple[float, float]:
     )
 
 
-def _check_scale(name: str, found: Frequencies, channels: int) -> None:
-    """Raises NcsnxError for kspace in another scale: its energy is that of the images' values, which is bounded.
+def require_scale(name: str, kspace: Tensor, most: float, ends: tuple[float, float], image: str = "image") -> None:
+    """Raises NcsnxError for kspace (P, …) of another scale: its energy is at most that of images of these values.
 
-    With noise, values may exceed black and white by up to white − black on average; that allows four times the energy.
+    most: images with values of magnitude 1 have at most this sum of squares. Values may exceed black and white by up to
+    white − black on average, by noise. image: what is transformed, in numpy.
     """
-    low, high = found.values
-    reach, count = high - low, found.mask.numel()
-    root = math.sqrt(count)
-    expected = (
-        f'{name}: expected kspace in the scale of numpy.fft.fft2(image, norm="ortho"), of images with values from '
-        f"{low:g} to {high:g}; found "
-    )
-    parts = torch.view_as_real(found.kspace)  # (P, H, W, 2)
-    if bool(found.mask[0, 0]):
-        means = parts[:, 0, 0, :channels] / root
-        far = means[(means < low - reach) | (means > high + reach)]
-        if len(far):
-            raise NcsnxError(f"{expected}an image with a mean of {number(float(far[0]))}")
-    others = parts.flatten(1, 2)[:, 1:]  # all but frequency 0, which black shifts
-    energies = others.square().sum(dim=(1, 2))
-    most = channels * count * reach**2  # four times the most that values around their mean have
+    low, high = ends
+    most *= (max(abs(low), abs(high)) + (high - low)) ** 2
+    energies = torch.view_as_real(kspace).double().square().flatten(1).sum(dim=1)
     if bool((energies > most).any()):
         raise NcsnxError(
-            f"{expected}a sum of squares of {number(float(energies.max()))}, where images have at most "
-            f"{number(float(most) / 4)}"
+            f'{name}: expected kspace in the scale of numpy.fft.fft2({image}, norm="ortho"), of images with values '
+            f"from {low:g} to {high:g}; found a sum of squares of {number(float(energies.max()))}, where images have "
+            f"at most {number(most)}"
         )

@@ -30,6 +30,7 @@ from ncsnx.inverse.kspace import (
     mask_shapes,
     measured_frequencies,
     range_in,
+    require_scale,
     size_advice,
 )
 from ncsnx.inverse.measurement_map import LinearMap, MatrixMap
@@ -38,7 +39,7 @@ from ncsnx.inverse.task import MEASURE, Task
 from ncsnx.inverse.tasks import reconstruct
 from ncsnx.inverse.tomography import Radon
 from ncsnx.inverse.values import ValueRange, non_finite_in_words
-from ncsnx.quantities import counted, number
+from ncsnx.quantities import counted
 from ncsnx.spelling import argument, parameter
 from ncsnx.storage.array_files import COMPLEX, REAL, ExpectedArray, open_array_file, read_arrays
 from ncsnx.storage.process import in_utf8
@@ -172,7 +173,7 @@ def _of_coils(
         facts["maps"] = ESTIMATED
     operator = Sense(maps, known, channels=shape[0])
     if bounded:
-        _check_energy(name, y, operator, values.ends)
+        require_scale(name, y, operator.norm**2 * math.prod(shape), values.ends, "maps * image")
     return _task(operator, y, values.ends, name, {**facts, "maps_sha256": _sha256(torch.view_as_real(maps))})
 
 
@@ -185,20 +186,6 @@ def _estimated(y: Tensor, mask: Tensor, name: str) -> Tensor:
         raise NcsnxError(
             f"{name}: {error.message}", Hint("say where they are", adds=argument("maps", "FILE"))
         ) from error
-
-
-def _check_energy(name: str, y: Tensor, operator: Sense, values: tuple[float, float]) -> None:
-    """Raises NcsnxError for kspace in another scale: its energy is at most that of the images, times ‖A‖²."""
-    low, high = values
-    largest = max(abs(low), abs(high)) + (high - low)  # noise may exceed black and white on average
-    most = operator.norm**2 * math.prod(operator.shape) * largest**2
-    energies = torch.view_as_real(y).double().square().flatten(1).sum(dim=1)
-    if bool((energies > most).any()):
-        raise NcsnxError(
-            f'{name}: expected kspace in the scale of numpy.fft.fft2(maps * image, norm="ortho"), of images with '
-            f"values from {low:g} to {high:g}; found a sum of squares of {number(float(energies.max()))}, where images "
-            f"have at most {number(most)}"
-        )
 
 
 def _of_sinogram(arrays: Mapping[str, NDArray[Any]], name: str, shape: Shape, values: ValueRange) -> Task:

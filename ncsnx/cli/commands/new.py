@@ -2,7 +2,6 @@
 
 import os
 import shlex
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +12,6 @@ from ncsnx.cli import options
 from ncsnx.cli.command_registry import DATA_PANEL, command
 from ncsnx.cli.commands.plan import TIME_PANEL, NoTiming, Overlap, PlanSeed, StepsPerLevel, experiment_for
 from ncsnx.cli.parameters import a_folder, a_name_or_path
-from ncsnx.cli.retyping import typed_again
 from ncsnx.cli.session import FROM_THE_START, session
 from ncsnx.console.working import work_of
 from ncsnx.errors import Hint, UsageError
@@ -21,7 +19,6 @@ from ncsnx.noise.techniques import OVERLAP
 from ncsnx.quantities import counted
 
 if TYPE_CHECKING:
-    from ncsnx.cli.budgets import Variant
     from ncsnx.config.data_sets import OwnData
     from ncsnx.config.experiment import Experiment
     from ncsnx.console.messages import Messages
@@ -33,7 +30,6 @@ if TYPE_CHECKING:
 
 @command("new", panel=DATA_PANEL, place=120)
 def new_command(
-    context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the experiment, and of its file.")],
     source: Annotated[
         str,
@@ -119,12 +115,7 @@ def new_command(
         with atomic.reporting(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         atomic.write_new(path, text.encode())
-        _say_what_next(messages, found, path, partial(_variant, context, name))
-
-
-def _variant(context: typer.Context, name: str, suffix: str, **changes: object) -> str:
-    """The command that writes another experiment, whose name has a suffix."""
-    return typed_again(context, name=f"{name[:80]}-{suffix}", **changes)
+        _say_what_next(messages, found, path)
 
 
 def _free_place(name: str, out: Path) -> Path:
@@ -244,7 +235,7 @@ def _text(found: "Survey") -> str:
     return experiment_source(found, found.measured)
 
 
-def _say_what_next(messages: "Messages", found: "Survey", path: Path, variant: "Variant") -> None:
+def _say_what_next(messages: "Messages", found: "Survey", path: Path) -> None:
     from ncsnx.cli.budgets import propose_bf16, say_reductions, say_times
     from ncsnx.config.model import RefineNetModel
     from ncsnx.planning.survey import data_remarks
@@ -262,8 +253,8 @@ def _say_what_next(messages: "Messages", found: "Survey", path: Path, variant: "
     )
     for remark in data_remarks(measured):
         messages.warning(remark)
-    say_reductions(messages, found, variant)
-    say_times(messages, found, variant)
+    say_reductions(messages, found)
+    say_times(messages, found)
     target = shlex.quote(experiment.name if path.parent == Path("experiments") else str(path))
     propose_bf16(messages, found, f"ncsnx train {target}")
     messages.info(f"next: ncsnx train {target}")
