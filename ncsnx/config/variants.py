@@ -131,11 +131,6 @@ def load_plugins(group: str) -> None:
         raise NcsnxError("; ".join(errors))
 
 
-def registered_tags() -> dict[str, str]:
-    """Class name → tag of every variant."""
-    return {cls.__name__: tag for cls, tag in _tags.items()}
-
-
 REST = {"rest": True}
 """Metadata of a `dict` field that takes all keys of the JSON object that no other field has."""
 
