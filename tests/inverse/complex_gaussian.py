@@ -2,7 +2,7 @@
 
     python -m tests.inverse.complex_gaussian
 
-prints the table of docs/guides/inverse-problems.md. Images are 24×16 with real and imaginary part (768 values), smooth
+prints the table of docs/project/inverse-problems.md. Images are 24×16 with real and imaginary part (768 values), smooth
 (correlations e^{−d/4} at the distance d), with a standard deviation of 0.25 around 0.5 and the exact score; 4 simulated
 coils, every third column of frequencies and the middle four, noise of 0.02. The network's range is [0, 1].
 """

@@ -60,7 +60,7 @@ def test_conjugate_gradients_draw_from_the_posterior_of_a_complex_gaussian_seen_
 
 @pytest.mark.slow
 def test_the_guides_table_is_what_the_rules_do_and_its_best_rule_is_the_default() -> None:
-    guide = (REPOSITORY / "docs/guides/inverse-problems.md").read_text().splitlines()
+    guide = (REPOSITORY / "docs/project/inverse-problems.md").read_text().splitlines()
     begin = guide.index(
         "| rule | sampler | evaluations | error of the mean | variance, measured | variance, rest | s |"
     )
