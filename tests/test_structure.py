@@ -29,7 +29,7 @@ BUDGET = {
     ".": 1_711,
     "api": 1_084,
     "cli": 5_922,
-    "config": 3_487,
+    "config": 3_482,
     "console": 926,
     "data": 4_819,
     "evaluation": 4_643,

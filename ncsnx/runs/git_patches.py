@@ -29,7 +29,7 @@ MOST_UNTRACKED = 1_000
 _GIT_LIMIT_S = 2.0
 _PATCH_NAME = re.compile(r"([0-9a-f]{64})\.patch")
 _DIFF = (
-    "diff HEAD -U3 --inter-hunk-context=0 --submodule=short --binary --full-index --no-color --no-ext-diff "
+    "git diff HEAD -U3 --inter-hunk-context=0 --submodule=short --binary --full-index --no-color --no-ext-diff "
     "--no-textconv --no-relative --src-prefix=a/ --dst-prefix=b/"
 )
 """Options that make the patch independent of the user's settings."""
@@ -64,10 +64,10 @@ def git_state(folder: Path) -> GitState | None:
 
     None without git, repository or commit. Takes a few seconds at most.
     """
-    commit = _git(folder, "rev-parse --verify HEAD")
+    commit = _git(folder, "git rev-parse --verify HEAD")
     if commit is None:
         return None
-    status = _git(folder, "status --porcelain --untracked-files=no")
+    status = _git(folder, "git status --porcelain --untracked-files=no")
     return GitState(commit=commit.decode().strip(), dirty=None if status is None else status != b"")
 
 
@@ -76,8 +76,8 @@ def recorded_state(run: "Run", source: GitSource) -> GitState | None:
     state = git_state(source.folder)
     if state is None or not source.patch:
         return state if state is None or not state.dirty else attrs.evolve(state, no_patch="it was turned off")
-    top = os.fsdecode(_git(source.folder, "rev-parse --show-toplevel") or b"").rstrip("\n")
-    names = _git(Path(top), "ls-files --others --directory --exclude-standard -z") or b""
+    top = os.fsdecode(_git(source.folder, "git rev-parse --show-toplevel") or b"").rstrip("\n")
+    names = _git(Path(top), "git ls-files --others --directory --exclude-standard -z") or b""
     untracked = [in_utf8(os.fsdecode(name)) for name in names.split(b"\0") if name]
     state = attrs.evolve(state, untracked=tuple(untracked[:MOST_UNTRACKED]))
     content = b"" if state.dirty is False else _git(source.folder, _DIFF)
@@ -106,7 +106,7 @@ def _git(folder: Path, command: str) -> bytes | None:
     """Output of a git command; None if it fails or takes longer than _GIT_LIMIT_S."""
     try:
         done = subprocess.run(
-            ["git", "-c", "core.fsmonitor=false", *command.split()],
+            ["git", "-c", "core.fsmonitor=false", *command.split()[1:]],
             cwd=folder,
             env={**os.environ, "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"},  # the user's own git goes first
             stdin=subprocess.DEVNULL,
