@@ -42,10 +42,11 @@ class NcsnxCommand(_Parameters, TyperCommand):
             from ncsnx.cli.session import FROM_THE_START, session
             from ncsnx.config.field_facts import answer, asked_path
 
-            with session(FROM_THE_START) as messages:
-                for path in filter(None, map(asked_path, words)):
-                    messages.data("\n".join(answer(path)))
-            return None
+            if paths := [path for word in words if (path := asked_path(word)) is not None]:
+                with session(FROM_THE_START) as messages:
+                    for path in paths:
+                        messages.data("\n".join(answer(path)))
+                return None
         return super().invoke(ctx)
 
 

@@ -32,7 +32,8 @@ from ncsnx.quantities import counted
 from ncsnx.ranks.joining import require_same
 from ncsnx.ranks.rank_group import RankGroup
 from ncsnx.runs.folder import Run, open_results
-from ncsnx.runs.names import SWEEP_SUFFIX
+from ncsnx.runs.manifest import UnsoundError, verify
+from ncsnx.runs.names import SWEEP_SUFFIX, step_name
 from ncsnx.runs.score_files import value
 from ncsnx.runs.selection import select
 from ncsnx.runs.writer_lock import is_being_written, writer_of
@@ -81,7 +82,7 @@ class ParameterSweep:
                 if dry_run:
                     self._show_runs()
                     return
-                left = [point for point in own if not self._status(point).is_finished]
+                left = [point for point in own if not self._is_trained(point)]
                 self._check(left, stop)
             self.messages.info(self._announcement(own, left))
             failures = self._together(list(self._train(left, stop)), stop)
@@ -95,6 +96,14 @@ class ParameterSweep:
 
     def _run(self, point: SweepPoint) -> Run:
         return Run(self.folder / point.run)
+
+    def _is_trained(self, point: SweepPoint) -> bool:
+        """Whether the run of a point is finished, and its newest checkpoint sound."""
+        status = self._status(point)
+        try:
+            return status.is_finished and bool(verify(self._run(point).checkpoints / step_name(status.step)))
+        except UnsoundError:
+            return False
 
     def _status(self, point: SweepPoint) -> PointStatus:
         return PointStatus.of(self._run(point), point)

@@ -447,6 +447,6 @@ def read_results(
     try:
         if record.files != {name: reading.sha256_of(folder / name) for name in names}:
             return None
-    except OSError:  # missing, a link, or not a regular file
+    except OSError:  # missing, or not a regular file
         return None
     return parse_json(document_bytes(record))  # type: ignore[no-any-return]

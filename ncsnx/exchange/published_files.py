@@ -202,9 +202,8 @@ def _is_number(value: object) -> bool:
 
 
 def _is_setting(value: object) -> bool:
-    if isinstance(value, tuple):
-        return len(value) <= 8 and all(map(_is_setting, value))
-    return value is None or isinstance(value, bool | float) or _is_number(value)
+    values = value if isinstance(value, tuple) else (value,)  # flat: a nested one may be shared without end
+    return len(values) <= 8 and all(one is None or isinstance(one, bool | float) or _is_number(one) for one in values)
 
 
 def _count(path: Path, what: str, found: object) -> int:

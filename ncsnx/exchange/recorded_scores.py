@@ -37,8 +37,7 @@ class Recorded:
 def recorded_scores(run: Run, experiment: Experiment, step: int, weights_sha256: str) -> Recorded:
     """Results of `ncsnx fid`, `likelihood` and `loss` for these weights and this experiment's identity.
 
-    Scores of ensembles are left out, since they belong to no single checkpoint. Raises NcsnxError if a folder of the
-    run is a link.
+    Scores of ensembles are left out, since they belong to no single checkpoint.
     """
     wanted = identity(experiment)
     found: list[tuple[tuple[int, int], CardScore]] = []

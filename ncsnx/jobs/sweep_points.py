@@ -8,6 +8,7 @@ from itertools import product
 
 import attrs
 
+from ncsnx.config.checks import quoted
 from ncsnx.config.codec import ABSENT, differing, digest, flatten, identity, shown, unstructure
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.overrides import Override, OverrideError, apply_overrides
@@ -82,7 +83,10 @@ def sweep_points(
 
 def _values(override: Override) -> list[str]:
     """The comma-separated values of an override. Raises OverrideError for a value that is missing or given twice."""
-    texts = next(csv.reader([override.text]), [""])
+    try:
+        texts = next(csv.reader([override.text], strict=True), [""])
+    except csv.Error as error:
+        raise OverrideError(f"{override.path}: {error} in {quoted(override.text)}") from error
     if len(texts) > 1 and "" in texts:
         raise OverrideError(
             f"{override.path}: a value is missing in {override.text!r}; separate values by single commas"
@@ -127,11 +131,12 @@ def _refuse_equal(points: Sequence[SweepPoint]) -> None:
             pair = " and ".join(
                 " ".join(f"{path}={text}" for path, text in one.values.items()) for one in (other, point)
             )
-            raise UsageError(
-                f"{pair} train the same weights",
-                Hint("compare samplers of one run by", "ncsnx compare RUN"),
-                Hint("or checkpoints of one run by", "ncsnx fid RUN --range all"),
-            )
+            hints = {
+                "sampler": Hint("compare samplers of one run", "ncsnx compare RUN"),
+                "steps": Hint("compare checkpoints of one run", "ncsnx fid RUN --range all"),
+            }
+            hint = hints.get(paths[0].partition(".")[0], Hint("leave out one of them"))
+            raise UsageError(f"{pair} train the same weights", hint)
 
 
 def run_names(sweep: str, points: Sequence[Mapping[str, str]]) -> list[str]:

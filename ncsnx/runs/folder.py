@@ -240,7 +240,7 @@ class Run:
         try:
             status = self.config_path.stat()
             return _read_config(self.config_path, (status.st_ino, status.st_mtime_ns, status.st_size))
-        except FileNotFoundError as error:
+        except OSError as error:
             raise NcsnxError(f"cannot read {self.config_path}: {error.strerror}") from error
         except StructureError as error:
             if hints := plugin_hints(self.config_path):

@@ -207,7 +207,7 @@ def _fetch(api: "HfApi", address: HubAddress, sizes: dict[str, int | None], plac
     work.info(f"downloading {address} ({byte_size(config.model_bytes)}) to {place}")
     download(MODEL)
     for name in (CARD, PICTURE):
-        if (sizes.get(name) or 0) <= MOST_BYTES[name]:
+        if 0 < (sizes.get(name) or 0) <= MOST_BYTES[name]:
             download(name)
     shutil.rmtree(folder / ".cache", ignore_errors=True)  # huggingface_hub's notes
     with atomic.reporting(whole):

@@ -272,6 +272,11 @@ def _make_way(folder: Path) -> None:
     with suppress(UnsoundError):
         verify(folder)
         raise NcsnxError(f"{folder} already exists and is sound; nothing is overwritten")
+    set_aside(folder)
+
+
+def set_aside(folder: Path) -> None:
+    """Renames an unsound checkpoint, which then counts as none. Raises NcsnxError."""
     number = 1
     while os.path.lexists(aside := folder.with_name(f"{folder.name}.unsound-{number}")):
         number += 1

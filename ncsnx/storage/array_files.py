@@ -157,7 +157,7 @@ class ArrayFile(ABC):
 
     @abstractmethod
     def header(self, name: str | None = None) -> ArrayHeader:
-        """The header of an array. Raises NcsnxError unless it is a plain array of numbers that the file can hold."""
+        """The header of an array. Raises NcsnxError unless it is a plain array that the file can hold."""
 
     @abstractmethod
     def mapped(self, name: str | None = None) -> LazyArray:
@@ -431,7 +431,8 @@ def _number_type(dtype: "np.dtype[Any]") -> "np.dtype[Any] | None":
     """The type of the numbers that are read from a type in the file; None if it holds no numbers."""
     if dtype.names in _PAIRS:
         parts = {dtype[name].newbyteorder("=") for name in dtype.names}
-        is_pair = len(parts) == 1 and parts <= {np.dtype("float32"), np.dtype("float64")}
+        is_packed = dtype.itemsize == sum(dtype[name].itemsize for name in dtype.names)  # memory is compared by it
+        is_pair = is_packed and len(parts) == 1 and parts <= {np.dtype("float32"), np.dtype("float64")}
         return np.result_type(parts.pop(), np.complex64) if is_pair else None
     is_plain = dtype.fields is None and dtype.subdtype is None and dtype.kind in REAL + COMPLEX
     return dtype.newbyteorder("=") if is_plain else None

@@ -58,7 +58,8 @@ def available_memory() -> int:
     with suppress(OSError, ValueError):  # without a limit, memory.max is "max"
         container = Path("/sys/fs/cgroup")
         limit, used = ((container / f"memory.{name}").read_text() for name in ("max", "current"))
-        left.append(int(limit) - int(used))
+        statistics = dict(line.split() for line in (container / "memory.stat").read_text().splitlines())
+        left.append(int(limit) - int(used) + int(statistics.get("inactive_file", 0)))  # the page cache gives way
     with suppress(OSError):
         limit_of_addresses, _ = resource.getrlimit(resource.RLIMIT_AS)
         if limit_of_addresses != resource.RLIM_INFINITY:

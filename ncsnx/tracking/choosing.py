@@ -29,10 +29,7 @@ def known_trackers(tags: Sequence[str], name: str) -> tuple[str, ...]:
 
 
 def recorded_trackers(run: Run) -> tuple[tuple[str, ...], list[str]]:
-    """The trackers that the run's last start used and that are installed, and a warning for each other.
-
-    Raises NcsnxError for a link.
-    """
+    """The trackers that the run's last start used and that are installed, and a warning for each other."""
     path = choice_path(run)
     try:
         tags = read_document(path, TrackerChoice).trackers

@@ -14,7 +14,7 @@ from ncsnx.errors import Hint, NcsnxError
 from ncsnx.ranks.rank_group import ALONE, RankGroup
 from ncsnx.runs.folder import Origins, Run
 from ncsnx.runs.git_patches import GitSource
-from ncsnx.runs.manifest import UnsoundError, checkpoints
+from ncsnx.runs.manifest import UnsoundError, checkpoints, set_aside
 from ncsnx.runs.names import step_name
 from ncsnx.runs.plugins import plugins_of
 from ncsnx.runs.resuming import require_beginning
@@ -83,11 +83,19 @@ def _load_newest(run: Run, state: TrainingState, ranks: RankGroup) -> list[tuple
     for step in ranks.first(lambda: _steps_without_debris(run)):
         try:
             ranks.together(partial(state.load, run.checkpoints / step_name(step)))
+            ranks.first(lambda: _set_aside(run, unsound))
             return unsound
         except UnsoundError as error:
             unsound.append((step, error.message))
     ranks.first(lambda: require_beginning(run, unsound))
     return []
+
+
+def _set_aside(run: Run, unsound: list[tuple[int, str]]) -> None:
+    """Sets unsound checkpoints aside, so that retention doesn't keep them in place of sound ones."""
+    for step, _ in unsound:
+        if (folder := run.checkpoints / step_name(step)).exists():
+            set_aside(folder)
 
 
 def _steps_without_debris(run: Run) -> list[int]:

@@ -269,9 +269,13 @@ def pack(
             _write(folder, splits, record, work, workers)
             hashes = {name: reading.sha256_of(folder / name) for name in (PIXELS, LABELS, IDS)}
         atomic.write_new(folder / PACKED_RECORD, document_bytes(attrs.evolve(record, sha256=hashes)), shown=out)
-        if overwrite and os.path.lexists(out):
+        replaced = atomic.temporary_sibling(out) if out.exists() else None
+        if replaced is not None:
             with atomic.reporting(out):
-                atomic.remove_tree(out) if out.is_dir() else out.unlink()
+                out.rename(replaced)
+    if replaced is not None:
+        with atomic.reporting(replaced):
+            atomic.remove_tree(replaced)
     return PackedFolder.open(out)
 
 
@@ -348,11 +352,15 @@ def _record(splits: Splits, settings: dict[str, Any]) -> PackedRecord:
 
 def _already_packed(out: Path, record: PackedRecord, overwrite: bool) -> PackedFolder | None:
     """The data set at `out` if it holds these images; None if it may be written. Raises UsageError."""
-    if not os.path.lexists(out) or (overwrite and (is_packed(out) or not out.is_dir())):
+    if not os.path.lexists(out):
         return None
     advice = f"choose another folder with {argument('out')}"
-    if not is_packed(out):
+    if out.is_symlink() or not is_packed(out):
         raise UsageError(f"{out} already exists, and is not a packed data set; {advice}")
+    if overwrite:
+        if others := sorted({path.name for path in out.iterdir()} - {PIXELS, LABELS, IDS, PACKED_RECORD}):
+            raise UsageError(f"{out} also holds {', '.join(others[:4])}, which would go with it; {advice}")
+        return None
     packed = PackedFolder.open(out)
     if attrs.evolve(packed.record, sha256={}) != record:
         raise UsageError(
