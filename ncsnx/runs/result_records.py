@@ -118,7 +118,7 @@ class MeasureRecord:
 
     median: float
     held_out_median: float | None
-    nearer: Share | None
+    nearer: float | None
     near: Share | None
     pairs_probability: float | None
     tail_probability: float | None

@@ -117,7 +117,6 @@ def test_an_experiment_is_written_for_rectangles_and_its_commands_can_be_typed(t
     text = (there / "made" / "narrow.py").read_text()
     assert "image_size=(8, 10)," in text
     assert "random_crop=(8, 12)," in text
-    assert "--size 8,10" in made.err
     shown = run("show", "made/narrow.py", "--json")
     assert '"image_size": [' in shown.out
     planned = json.loads(run("plan", "digits.pack", "--no-timing", "--json").out)
