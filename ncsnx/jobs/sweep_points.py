@@ -135,7 +135,7 @@ def _refuse_equal(points: Sequence[SweepPoint]) -> None:
                 "sampler": Hint("compare samplers of one run", "ncsnx compare RUN"),
                 "steps": Hint("compare checkpoints of one run", "ncsnx fid RUN --range all"),
             }
-            hint = hints.get(paths[0].partition(".")[0], Hint("leave out one of them"))
+            hint = hints.get(next(iter(paths), "").partition(".")[0], Hint("leave out one of them"))
             raise UsageError(f"{pair} train the same weights", hint)
 
 

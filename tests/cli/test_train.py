@@ -16,10 +16,7 @@ from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import verify
 from ncsnx.runs.segments import read_segments
 from ncsnx.runs.writer_lock import writer_lock
-from ncsnx.runtime import Runtime
 from ncsnx.sampling.score_model import load as load_model
-from ncsnx.training.start import begin
-from ncsnx.training.training_state import TrainingState
 from tests.config.examples import write_file
 from tests.data.miniature import FOLDER, write_cifar10
 from tests.training.tiny import (
@@ -293,21 +290,6 @@ def test_another_way_to_run_is_a_warning(workplace: Path) -> None:
     assert "bit-identity with an uninterrupted run ends here: plain False → True" in result.err
     again = command(*training("steps=14", "--plain"), folder=workplace)
     assert "bit-identity" not in again.err
-
-
-def test_a_start_that_recorded_no_graphs_had_none(workplace: Path) -> None:
-    run = Run(run_in(workplace))
-    started = run.segments_path.read_text()
-    assert '"graphs": false' in started
-    run.segments_path.write_text(started.replace('"graphs": false, ', ""))  # as written before there were any
-    for graphs, found in (
-        (False, []),
-        (True, ["bit-identity with an uninterrupted run ends here: graphs False → True"]),
-    ):
-        runtime = Runtime(device=torch.device("cpu"), threads=1, graphs=graphs)
-        state = TrainingState(run.experiment(), runtime)
-        assert begin(run, state, [], {}, runtime, "") == found
-        run.segments_path.write_text(started.replace('"graphs": false, ', ""))
 
 
 def test_a_run_that_is_being_written_is_left_alone(workplace: Path) -> None:

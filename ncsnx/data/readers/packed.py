@@ -269,7 +269,7 @@ def pack(
             _write(folder, splits, record, work, workers)
             hashes = {name: reading.sha256_of(folder / name) for name in (PIXELS, LABELS, IDS)}
         atomic.write_new(folder / PACKED_RECORD, document_bytes(attrs.evolve(record, sha256=hashes)), shown=out)
-        replaced = atomic.temporary_sibling(out) if out.exists() else None
+        replaced = atomic.temporary_sibling(out) if overwrite and out.exists() else None
         if replaced is not None:
             with atomic.reporting(out):
                 out.rename(replaced)
