@@ -28,11 +28,11 @@ FLOORS = (
 BUDGET = {
     ".": 1_711,
     "api": 1_084,
-    "cli": 5_932,
+    "cli": 5_933,
     "config": 3_482,
     "console": 926,
-    "data": 4_827,
-    "evaluation": 4_643,
+    "data": 4_822,
+    "evaluation": 4_647,
     "exchange": 1_258,
     "features": 1_244,
     "inverse": 4_390,
@@ -46,7 +46,7 @@ BUDGET = {
     "runs": 3_844,
     "samplers": 1_160,
     "sampling": 1_645,
-    "storage": 1_556,
+    "storage": 1_559,
     "tracking": 556,
     "training": 1_674,
 }

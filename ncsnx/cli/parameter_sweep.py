@@ -217,11 +217,12 @@ class ParameterSweep:
         measured, problems = list[MeasuredRuns](), list[str]()
         work = self._own_work(self.messages, stop)
         work = attrs.evolve(work, info=work.detail)
-        for key, measure in (("fid", self._distance), ("loss", self._held_out)):
+        wanted = [("fid", self._distance)] if self.distance is not None else []
+        wanted += [("loss", self._held_out)] if self.loss else []
+        finished = [point for point in points if self._status(point).is_finished] if wanted else []
+        for key, measure in wanted:
             by_run, sweep = dict[str, float](), None
-            for point in points if (self.distance if key == "fid" else self.loss) else ():
-                if not self._status(point).is_finished:
-                    continue
+            for point in finished:
                 self.messages.detail(f"{key} of {point.run}")
                 try:
                     result = measure(point, work)

@@ -58,25 +58,20 @@ def download(
         return
     with atomic.reporting(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = atomic.temporary_sibling(path)
     try:
-        with atomic.reporting(path):
-            file = temporary.open("xb")
-        with file:
-            _receive(address, file, path, work, size)
-        if (wrong := contradiction(temporary)) is not None:
-            raise _Failure(f"the received file {wrong}")
-        with atomic.reporting(path):
-            temporary.replace(path)
-            atomic.sync_folder(path.parent)
+        with atomic.replacing(path) as temporary:
+            with atomic.reporting(path):
+                file = temporary.open("xb")
+            with file:
+                _receive(address, file, path, work, size)
+            if (wrong := contradiction(temporary)) is not None:
+                raise _Failure(f"the received file {wrong}")
     except _Failure as failure:
         raise DownloadError(
             f"cannot download {path.name} from {address}: {failure}",
             Hint("repeat the command"),
             Hint(f"or get the file elsewhere and put it into {path.parent}{otherwise}"),
         ) from failure
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _receive(address: str, file: BinaryIO, path: Path, work: Work, size: int | None) -> None:

@@ -191,7 +191,7 @@ class Comparison(Measurement[Setting]):
 
     def units(self, subject: Setting) -> int:
         """Sampler states, over all batches."""
-        return -(-self.n // self.batch_size) * state_count(subject[0], self.model.experiment.schedule.levels)
+        return self.batches * state_count(subject[0], self.model.experiment.schedule.levels)
 
     def parts(self, subject: Setting, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Part]:
         sampler, seed = subject

@@ -172,8 +172,7 @@ class DistanceSweep(CheckpointSweep):
 
     def units(self, subject: Candidate) -> int:
         """Sampler states, over all batches."""
-        batches = -(-self.request.n // self.request.batch_size)
-        return batches * state_count(self.experiment.sampler, self.experiment.schedule.levels)
+        return self.batches * state_count(self.experiment.sampler, self.experiment.schedule.levels)
 
     def is_done(self, subject: Candidate) -> bool:
         return super().is_done(subject) and self.has_extra_files(subject, range(self.request.n))

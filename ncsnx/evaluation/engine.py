@@ -75,6 +75,11 @@ class WorkInParts(ABC, Generic[Subject]):
         """Images per batch."""
 
     @property
+    def batches(self) -> int:
+        """Batches per subject."""
+        return math.ceil(self.count / self.batch_size)
+
+    @property
     @abstractmethod
     def layout(self) -> PartLayout:
         """Tensors of a part."""

@@ -251,7 +251,7 @@ class NeighborSearch(WorkInParts[None]):
 
     def units(self, subject: None) -> int:
         """Sampler states, over all batches."""
-        return -(-self.count // self.request.batch_size) * self.model.states
+        return self.batches * self.model.states
 
     def parts(self, subject: None, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Part]:
         batches = draw(

@@ -303,8 +303,8 @@ def import_checkpoint(
     """Adds a checkpoint to the run atomically. The caller holds the lock and has checked that the checkpoint fits.
 
     The import is recorded in the run's segments, and in the state of every checkpoint trained from it. If the step
-    already exists with the same contents, nothing is done. The weights in
-    `published` are released on the way. check_stop: called before each part; may raise to stop.
+    already exists with the same contents, nothing is done. The weights in `published` are released on the way.
+    check_stop: called before each part; may raise to stop.
 
     Raises NcsnxError if the step exists with other contents, if the run was trained (two trainings in one run couldn't
     be distinguished), for NaN or infinity, and if writing fails.

@@ -48,7 +48,7 @@ class ComparedSampler:
     measured_again: dict[str, Any] | None
     """Measurement with fresh seeds, if any."""
     measured: Row = attrs.field(metadata=REST)
-    """See `ncsnx.evaluation.comparing.sampler_comparison.Comparison.summary`."""
+    """See `ncsnx.evaluation.comparison.Comparison.summary`."""
 
 
 @document("the results of a comparison")

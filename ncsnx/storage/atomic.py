@@ -105,7 +105,7 @@ def write_pieces(path: Path, pieces: Iterable[bytes | memoryview], size: int, sh
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Replaces the file at `path`: readers see either the old or the new content. Raises NcsnxError."""
-    with _replacing(path, len(content)) as temporary:
+    with replacing(path, len(content)) as temporary:
         write_new(temporary, content, shown=path)
 
 
@@ -115,7 +115,7 @@ def replacement(path: Path, size: int) -> Iterator[BufferedRandom]:
 
     size: its bytes, all of which are zero at first. Raises NcsnxError for an OSError of the block.
     """
-    with _replacing(path, size) as temporary, reporting(path, size), temporary.open("x+b") as file:
+    with replacing(path, size) as temporary, reporting(path, size), temporary.open("x+b") as file:
         file.truncate(size)
         yield file
         file.flush()
@@ -123,8 +123,11 @@ def replacement(path: Path, size: int) -> Iterator[BufferedRandom]:
 
 
 @contextmanager
-def _replacing(path: Path, size: int) -> Iterator[Path]:
-    """A temporary name, whose file replaces the one at `path` at the end of the block, or is removed by an error."""
+def replacing(path: Path, size: int | None = None) -> Iterator[Path]:
+    """A temporary name, whose file replaces the one at `path` at the end of the block, or is removed by an error.
+
+    size: as in `reporting`. Raises NcsnxError if the file can't get its name.
+    """
     temporary = temporary_sibling(path)
     try:
         yield temporary
