@@ -26,7 +26,7 @@ PRELOADED = [
     "ncsnx.console.training",
     "ncsnx.training.loop",
     "ncsnx.training.start",
-    "ncsnx.sampling.sample",
+    "ncsnx.sampling.drawing",
     "ncsnx.evaluation.held_out_sweep",
     "ncsnx.evaluation.distance_sweep",
     "ncsnx.evaluation.plots",

@@ -1,6 +1,5 @@
 """Draws images from Python, as tensors."""
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -19,9 +18,8 @@ from ncsnx.data.transforms import scale_of, window_of
 from ncsnx.errors import UsageError
 from ncsnx.images import ImageBatch
 from ncsnx.jobs.start_choice import ADJOINT, StartOptions, starting_from
-from ncsnx.sampling.generate import indices_per_batch
+from ncsnx.sampling.drawing import Drawing, count_images
 from ncsnx.sampling.request import SampleRequest, images_at_once
-from ncsnx.sampling.sample import count_images, draw
 from ncsnx.sampling.score_model import ScoreModel
 from ncsnx.spelling import parameter
 
@@ -77,11 +75,10 @@ def sample(
     at_once = images_at_once(model.experiment.data, batch_size, model.size)
     model = _starting(model, start, start_sigma, task)
     request = SampleRequest(n=count, seed=seed, batch_size=at_once, interpolate=interpolate, between=between)
-    place = None if data is None else Path(data)
-    batches = math.ceil(count / indices_per_batch(at_once, request.columns))
-    with shown_progress(messages, "sampling", total=batches * model.states, unit="sampler steps") as advance:
-        drawn = draw(model, request, range(count), task=task, data=place, on_state=lambda batch, state: advance())
-        images = torch.cat([images.cpu() for _, images in drawn])
+    drawing = Drawing(model=model, request=request, task=task, data=None if data is None else Path(data))
+    with shown_progress(messages, "sampling", total=drawing.states(), unit="sampler steps") as advance:
+        batches = drawing.batches(on_state=lambda batch, state: advance())
+        images = torch.cat([images.cpu() for _, images in batches])
         return ImageBatch.of(images, window_of(model.experiment.data))
 
 

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+import attrs
+
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.storage import atomic, reading
@@ -23,34 +25,48 @@ class DownloadError(NcsnxError):
     """A failed download: names the file, its address, the reason, and where to put the file."""
 
 
+@attrs.frozen
+class PublishedFile:
+    """Address of a file, and the facts published with it."""
+
+    address: str
+    size: int | None = None
+    """Number of bytes."""
+    md5: str | None = None
+    """Digest in hexadecimal."""
+
+    def contradicted(self, file: Path) -> str | None:
+        """The difference of a local file from these facts, in words; None if there is none."""
+        held = file.stat().st_size
+        if self.size not in (None, held):
+            return f"has {counted(held, 'byte')}, but the published file has {self.size:,}"
+        if self.md5 is not None and (digest := _digest(file)) != self.md5:
+            return f"({counted(held, 'byte')}) has the md5 {digest}, not the published {self.md5}"
+        return None
+
+
 class _Failure(Exception):
     """The reason why a download failed."""
 
 
 def download(
-    address: str,
+    source: PublishedFile,
     path: Path,
     work: Work,
     *,
-    size: int | None = None,
-    md5: str | None = None,
     check: Callable[[Path], str | None] = lambda path: None,
     otherwise: str = "",
 ) -> None:
-    """Downloads the file at `address` to `path` atomically.
+    """Downloads a file to `path` atomically.
 
-    size, md5: the published ones, where known. check: says what is wrong with a file, None if it is valid. otherwise:
+    check: says what is wrong with a file, None if it is valid. otherwise:
     other ways to get the file, for the error. If `path` already exists, it is only checked. Raises DownloadError.
     """
 
     def contradiction(file: Path) -> str | None:
-        held = file.stat().st_size
-        if size not in (None, held):
-            return f"has {counted(held, 'byte')}, but the published file has {size:,}"
-        if md5 is not None and (found := _digest(file)) != md5:
-            return f"({counted(held, 'byte')}) has the md5 {found}, not the published {md5}"
-        reason = check(file)
-        return None if reason is None else f"({counted(held, 'byte')}) {reason}"
+        if (difference := source.contradicted(file)) is not None or (reason := check(file)) is None:
+            return difference
+        return f"({counted(file.stat().st_size, 'byte')}) {reason}"
 
     if path.exists():
         if (wrong := contradiction(path)) is not None:
@@ -63,20 +79,21 @@ def download(
             with atomic.reporting(path):
                 file = temporary.open("xb")
             with file:
-                _receive(address, file, path, work, size)
+                _receive(source, file, path, work)
             if (wrong := contradiction(temporary)) is not None:
                 raise _Failure(f"the received file {wrong}")
     except _Failure as failure:
         raise DownloadError(
-            f"cannot download {path.name} from {address}: {failure}",
+            f"cannot download {path.name} from {source.address}: {failure}",
             Hint("repeat the command"),
             Hint(f"or get the file elsewhere and put it into {path.parent}{otherwise}"),
         ) from failure
 
 
-def _receive(address: str, file: BinaryIO, path: Path, work: Work, size: int | None) -> None:
+def _receive(source: PublishedFile, file: BinaryIO, path: Path, work: Work) -> None:
     """Writes the server's file. Raises _Failure if it can't be had."""
-    request = urllib.request.Request(address, headers={"User-Agent": "ncsnx", "Accept-Encoding": "identity"})
+    size = source.size
+    request = urllib.request.Request(source.address, headers={"User-Agent": "ncsnx", "Accept-Encoding": "identity"})
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
             if answer.headers.get_content_type() == "text/html":

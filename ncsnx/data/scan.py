@@ -92,10 +92,10 @@ def scan_of(files: ImageFiles, work: Work, *, refresh: bool = False) -> Scan:
         return scan
 
     def still_true(scan: Scan) -> bool:
-        return all(_look(files, [name])[0].reason for name in scan.broken)
+        return not refresh and all(_look(files, [name])[0].reason for name in scan.broken)
 
     what = f"the scan of {files.root}"
-    return cached(scan_folder(files), Scan, find, what, work, still_true, refresh=refresh)
+    return cached(scan_folder(files), Scan, find, what, work, still_true)
 
 
 def scan_folder(files: ImageFiles) -> Path:

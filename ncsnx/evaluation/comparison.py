@@ -39,9 +39,9 @@ from ncsnx.runs.result_records import TrialRecord
 from ncsnx.runs.score_files import Row, value
 from ncsnx.samplers.building import evaluations, state_count
 from ncsnx.samplers.state import State
+from ncsnx.sampling.drawing import Drawing
 from ncsnx.sampling.generate import EvaluationCounter
 from ncsnx.sampling.request import SampleRequest
-from ncsnx.sampling.sample import draw
 from ncsnx.sampling.score_model import ScoreModel, weights_in_words
 from ncsnx.storage.cache import cached, finding_place
 from ncsnx.storage.documents import append_document, document, document_of
@@ -203,7 +203,8 @@ class Comparison(Measurement[Setting]):
             advance()
 
         begun_s = time.perf_counter()
-        drawn = draw(model, request, indices, data=self.data, check_stop=work.check_stop, on_state=on_state)
+        drawing = Drawing(model=model, request=request, data=self.data)
+        drawn = drawing.batches(indices, check_stop=work.check_stop, on_state=on_state)
         window = window_of(model.experiment.data)
         for batch, images in drawn:
             pixels = to_uint8(window(images)).cpu()

@@ -31,8 +31,8 @@ from ncsnx.quantities import counted, with_error
 from ncsnx.runs.score_files import FEATURES, Row, value
 from ncsnx.samplers.building import evaluations, evaluations_in_words, state_count
 from ncsnx.samplers.state import Score, State
+from ncsnx.sampling.drawing import Drawing
 from ncsnx.sampling.generate import EvaluationCounter
-from ncsnx.sampling.sample import draw
 from ncsnx.sampling.score_model import ScoreModel
 from ncsnx.storage.atomic import reporting
 from ncsnx.storage.parts import Part
@@ -186,15 +186,8 @@ class DistanceSweep(CheckpointSweep):
             taken(batch, state)
             advance()
 
-        batches = draw(
-            models[0],
-            self.request.images,
-            indices,
-            score=mean_score(models),
-            data=self.data,
-            check_stop=work.check_stop,
-            on_state=on_state,
-        )
+        drawing = Drawing(model=models[0], request=self.request.images, data=self.data)
+        batches = drawing.batches(indices, score=mean_score(models), check_stop=work.check_stop, on_state=on_state)
         window = window_of(self.experiment.data)
         for batch, drawn in batches:
             pixels = to_uint8(window(drawn))

@@ -53,8 +53,8 @@ from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs.names import step_name
 from ncsnx.runs.result_records import NeighborRecord, Verdict
 from ncsnx.runs.score_files import RESULTS
+from ncsnx.sampling.drawing import Drawing
 from ncsnx.sampling.request import SampleRequest
-from ncsnx.sampling.sample import draw
 from ncsnx.sampling.score_model import ScoreModel, weights_in_words
 from ncsnx.spelling import parameter
 from ncsnx.storage import atomic, reading
@@ -254,14 +254,8 @@ class NeighborSearch(WorkInParts[None]):
         return self.batches * self.model.states
 
     def parts(self, subject: None, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Part]:
-        batches = draw(
-            self.model,
-            self.request.images,
-            indices,
-            data=self.data,
-            check_stop=work.check_stop,
-            on_state=lambda batch, state: advance(),
-        )
+        drawing = Drawing(model=self.model, request=self.request.images, data=self.data)
+        batches = drawing.batches(indices, check_stop=work.check_stop, on_state=lambda batch, state: advance())
         window = window_of(self.model.experiment.data)
         for batch, drawn in batches:
             yield Part(torch.tensor(batch, dtype=torch.int64), {"images": to_uint8(window(drawn)).cpu()})

@@ -1,6 +1,5 @@
 """Exports a checkpoint as a portable folder: weights, model card with scores, and a grid of samples."""
 
-import math
 from pathlib import Path
 
 import attrs
@@ -15,9 +14,9 @@ from ncsnx.images import grid, png_bytes, square_columns, to_uint8
 from ncsnx.quantities import counted, duration
 from ncsnx.runs.exported import Export, ExportConfig, export_config, write_export
 from ncsnx.runs.folder import Run
+from ncsnx.sampling.drawing import Drawing
 from ncsnx.sampling.request import SampleRequest
-from ncsnx.sampling.sample import draw
-from ncsnx.sampling.score_model import SavedWeights, ScoreModel
+from ncsnx.sampling.score_model import ScoreModel
 from ncsnx.spelling import argument
 from ncsnx.work import SILENT, Work
 
@@ -71,17 +70,10 @@ def draw_samples(model: ScoreModel, count: int, data: Path | None = None, work: 
     if count == 0:
         return None
     request = SampleRequest(n=count, seed=_SEED, batch_size=_BATCH_SIZE)
-    states = math.ceil(count / _BATCH_SIZE) * model.states
+    drawing = Drawing(model=model, request=request, data=data)
     try:
-        with work.progress("sampling", total=states, unit="sampler steps") as advance:
-            batches = draw(
-                model,
-                request,
-                range(count),
-                data=data,
-                check_stop=work.check_stop,
-                on_state=lambda batch, state: advance(1),
-            )
+        with work.progress("sampling", total=drawing.states(), unit="sampler steps") as advance:
+            batches = drawing.batches(check_stop=work.check_stop, on_state=lambda batch, state: advance())
             window = window_of(model.experiment.data)
             images = torch.cat([to_uint8(window.picture(drawn)).cpu() for _, drawn in batches])
     except NcsnxError as error:
@@ -100,7 +92,6 @@ def _picture(model: ScoreModel, samples: Samples | None) -> Picture | None:
 
 def export_checkpoint(
     run: Run,
-    saved: SavedWeights,
     model: ScoreModel,
     out: Path,
     *,
@@ -108,21 +99,21 @@ def export_checkpoint(
     samples: Samples | None = None,
     work: Work = SILENT,
 ) -> Exported:
-    """Writes the folder `out` atomically. model: the network of `saved`. license: identifier on the Hub.
+    """Writes the folder `out` atomically. model: that of a checkpoint of the run. license: identifier on the Hub.
 
     Unreadable scores of the run are left out with a warning. Raises NcsnxError, UsageError.
     """
-    recorded = recorded_scores(run, saved.experiment, saved.step, saved.sha256)
+    recorded = recorded_scores(run, model.experiment, model.step, model.weights_sha256)
     for line in recorded.unreadable:
         work.warning(f"scores left out: {line}")
-    content = saved.to_safetensors()
-    is_foreign = saved.imported is not None and saved.imported.step == saved.step
+    content = model.to_safetensors()
+    is_foreign = model.imported is not None and model.imported.step == model.step
     config = export_config(
-        saved.experiment,
+        model.experiment,
         run=run.name,
-        step=saved.step,
-        weights=saved.weights,
-        checkpoint_sha256=saved.sha256,
+        step=model.step,
+        weights=model.weights,
+        checkpoint_sha256=model.weights_sha256,
         model=content,
         # the run's data isn't the data of imported weights, even if the run was trained further
         data_fingerprint=None if is_foreign else run.data_fingerprint(),
@@ -134,7 +125,7 @@ def export_checkpoint(
         license=license,
         scores=recorded.scores,
         picture=_picture(model, samples),
-        imported=saved.imported,
+        imported=model.imported,
     )
     export = write_export(out, config, content, text, None if samples is None else samples.png)
     return Exported(export, config, recorded.scores)

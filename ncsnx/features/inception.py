@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ncsnx.config.feature_networks import Inception
-from ncsnx.data.download import DownloadError, download
+from ncsnx.data.download import DownloadError, PublishedFile, download
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.features.feature_network import INCEPTION, Extracted, distance_name
 from ncsnx.features.resizing import INCEPTION_SIZE, CleanResizer
@@ -126,7 +126,7 @@ def _cached(path: Path, device: torch.device, work: Work, source: str, published
         if downloading:
             otherwise = f", or name it with {parameter('features')} inception:FILE"
             try:
-                download(source, path, work, check=_contradiction, otherwise=otherwise)
+                download(PublishedFile(source), path, work, check=_contradiction, otherwise=otherwise)
             except DownloadError as error:
                 own = Hint(
                     "or compare by a classifier of the run's own images", adds=argument("features", "classifier")

@@ -29,8 +29,8 @@ from ncsnx.quantities import counted
 from ncsnx.runs.selection import Source
 from ncsnx.runs.writer_lock import folder_lock
 from ncsnx.runtime import Runtime
+from ncsnx.sampling.drawing import Drawing, count_images
 from ncsnx.sampling.request import SampleRequest
-from ncsnx.sampling.sample import count_images
 from ncsnx.sampling.sample_folder import SampleFolder
 from ncsnx.sampling.score_model import ScoreModel, require_size
 from ncsnx.spelling import argument, parameter
@@ -122,12 +122,11 @@ def carry_out_restoration(job: RestorationJob, work: Work, stop: StopRequest) ->
             first = torch.tensor([0], device=model.runtime.device)
             task.conditions(data, model.levels[-1], 0, job.n, shape=model.shape)(first).admit(sampler, model.levels)
     drawing = FolderDrawing(
-        model=model,
-        request=attrs.evolve(job.request, n=count, batch_size=at_once),
-        task=task,
+        drawing=Drawing(
+            model=model, request=attrs.evolve(job.request, n=count, batch_size=at_once), task=task, data=job.data
+        ),
         images=f"{counted(count, 'image')}, {job.n:,} for each of {counted(task.count, 'picture')}",
         out=job.out,
-        data=job.data,
         overwrite=job.overwrite,
         note=job.note,
     )

@@ -33,7 +33,7 @@ from ncsnx.training.loop import AgreedStop, train_steps
 from ncsnx.training.observer import TrainingObserver
 from ncsnx.training.run_files import TENSORBOARD_HINT, has_tensorboard
 from ncsnx.training.snapshots import pauses_of
-from ncsnx.training.start import begin, require_same_identity
+from ncsnx.training.start import load_newest, record_start, require_same_identity
 from ncsnx.training.training_state import TrainingState
 from ncsnx.training.training_step import require_shareable
 
@@ -57,7 +57,7 @@ def train_run(job: TrainingJob, console: TrainingConsole, stop: StopRequest) -> 
         state = TrainingState(job.experiment, runtime)
         require_shareable(state.network, job.experiment, work.ranks.world)
     run = work.ranks.first(lambda: _run(job, splits.fingerprint))
-    return _Training(job, console, stop, run, state, splits, runtime).carry_out()
+    return _Training(job, console, stop, run, state, splits).carry_out()
 
 
 def _runtime(job: TrainingJob, ranks: RankGroup) -> Runtime:
@@ -115,7 +115,6 @@ class _Training:
     run: Run
     state: TrainingState
     splits: Splits
-    runtime: Runtime
 
     def carry_out(self) -> TrainingResult:
         """Trains while this process, or rank 0, holds the run's lock."""
@@ -136,7 +135,7 @@ class _Training:
                     work.info(line)
                 try:
                     with self._followed(display) if work.ranks.is_first else nullcontext(display) as observer:
-                        train_steps(self.state, self.splits, run, self.runtime, observer, self.stop, work.ranks)
+                        train_steps(self.state, self.splits, run, observer, self.stop, work.ranks)
                 except Stopped as stopped:
                     if steps := checkpoints(run):
                         stopped.then = f"the same command resumes from step {steps[-1]:,}"
@@ -169,7 +168,8 @@ class _Training:
         self.console.attach(run.log_path)
         source = GitSource(Path.cwd() if job.file is None else job.file.parent, job.options.patch)
         with AgreedStop(self.stop, work.ranks).at_once():
-            warnings = begin(run, state, changes, dict(job.origins), self.runtime, job.options.note, work.ranks, source)
+            warnings = load_newest(run, state, work.ranks)
+            work.ranks.first(lambda: record_start(run, state, changes, dict(job.origins), job.options.note, source))
         for warning in warnings:
             work.warning(warning)
         if work.ranks.first(run.data_fingerprint) is None:
@@ -189,7 +189,7 @@ class _Training:
     def _facts(self) -> dict[str, str]:
         """Summary of the configuration."""
         experiment, schedule = self.state.experiment, self.state.experiment.schedule
-        splits, runtime = self.splits, self.runtime
+        splits, runtime = self.splits, self.state.runtime
         parameters = sum(parameter.numel() for parameter in self.state.network.parameters())
         channels, height, width = splits.train.shape
         facts = {

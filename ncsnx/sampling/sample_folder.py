@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import torch
 from torch import Tensor
 
@@ -26,6 +27,7 @@ from ncsnx.images import UNIT, Window, grid, save_film, save_mp4, save_png, squa
 from ncsnx.quantities import counted
 from ncsnx.runs.checkpoint import header_bytes
 from ncsnx.runs.result_records import PROTOCOL_FILE, SAMPLES_FILE, SampleRecord
+from ncsnx.sampling.request import SampleRequest
 from ncsnx.spelling import A_DIR, argument
 from ncsnx.storage import reading
 from ncsnx.storage.atomic import replacement, reporting, write_json
@@ -44,47 +46,49 @@ _TEMPORARY = re.compile(r"\.(?P<name>[^/]+)\.tmp-[^/]+$")
 """Temporary file that a killed process may leave: see `atomic.temporary_sibling`."""
 
 
-class SampleFolder:
-    """A folder of `count` images (rows, if `columns` > 1) under one protocol.
+@attrs.frozen(kw_only=True)
+class SampleLayout:
+    """The content of a folder of samples: images under a protocol, and their pictures."""
 
-    path: the folder, which `open` creates. protocol: JSON values that determine the images. shape: (C, H, W) of an
-    image. columns: images per index, flattened as row · columns + column. frames: number of frames per batch.
-    frame_files, film: whether frames are written as files, and as an animation (of rows: from the first image to the
-    last and back). mp4: the animation is an MP4, not a GIF. window: values that pictures show as black and white.
-    made: provenance (machine, note, pictures), which may differ when sampling is resumed.
+    protocol: Mapping[str, Any]
+    """JSON values that determine the images."""
+    request: SampleRequest
+    shape: tuple[int, int, int]
+    """(C, H, W) of an image."""
+    frames: int = 0
+    """Number of frames of a batch."""
+    window: Window = UNIT
+    """Values that pictures show as black and white."""
+
+    def values(self) -> dict[str, Any]:
+        """JSON values of the protocol and of the files."""
+        request = self.request
+        return {
+            **self.protocol,
+            "n": request.n,
+            "columns": request.columns,
+            "shape": list(self.shape),
+            "frames": self.frames,
+            "frame_files": request.frames > 0 and self.frames > 0,
+            "film": request.film and (self.frames > 0 or request.columns > 1),
+            **({"mp4": True} if request.mp4 else {}),
+        }
+
+
+class SampleFolder:
+    """A folder of images (of rows, where they are interpolated) under one protocol.
+
+    path: the folder, which `open` creates. made: provenance (machine, note, pictures), which may differ when sampling
+    is resumed.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        protocol: Mapping[str, Any],
-        *,
-        count: int,
-        shape: Sequence[int],
-        columns: int = 1,
-        frames: int = 0,
-        frame_files: bool = True,
-        film: bool = True,
-        mp4: bool = False,
-        window: Window = UNIT,
-        made: Mapping[str, Any] | None = None,
-    ) -> None:
-        layout = {
-            "n": count,
-            "columns": columns,
-            "shape": list(shape),
-            "frames": frames,
-            "frame_files": frame_files and frames > 0,
-            "film": film and (frames > 0 or columns > 1),
-            **({"mp4": True} if mp4 else {}),
-        }
+    def __init__(self, path: Path, layout: SampleLayout, *, made: Mapping[str, Any] | None = None) -> None:
         self.path = path
         self.made = dict(made or {})
-        self.protocol: dict[str, Any] = {**protocol, **layout}
-        self.count, self.columns, self.frames = count, columns, frames
-        self.window = window
-        self.shape = tuple(shape)
-        self.picture_shape = window.picture_shape(shape)
+        self.protocol = layout.values()
+        self.count, self.columns = layout.request.n, layout.request.columns
+        self.shape, self.frames, self.window = layout.shape, layout.frames, layout.window
+        self.picture_shape = layout.window.picture_shape(layout.shape)
         self.complete = False
         self._done: set[int] = set()
 

@@ -41,33 +41,6 @@ from ncsnx.sampling.request import shape_at
 from ncsnx.spelling import parameter
 
 
-@attrs.frozen(eq=False, kw_only=True)
-class SavedWeights:
-    """The weights of a checkpoint with their run, step and hash."""
-
-    source: Source
-    experiment: Experiment
-    run_name: str
-    """Name of the run that trained the weights."""
-    step: int
-    """Step of the checkpoint."""
-    weights: Weights
-    """'ema' for averaged weights, 'raw' for those of the last update."""
-    sha256: str
-    """sha256 of the file of the weights, in hexadecimal."""
-    tensors: Mapping[str, Tensor]
-    """Weights by parameter name (CPU)."""
-    where: Path
-    """Path of the weights, for error messages."""
-    imported: ImportedFrom | None = None
-    """The published checkpoint that training started from; None if it started from random weights."""
-
-    def to_safetensors(self) -> bytes:
-        """Content of a safetensors file of the weights, as the Hub expects it; equal weights give equal bytes."""
-        # one metadata entry: safetensors would write several in random order
-        return safetensors.torch.save(dict(sorted(self.tensors.items())), {"format": "pt"})
-
-
 @attrs.frozen(eq=False, repr=False)
 class ScoreModel:
     """A score network with the experiment that trained it."""
@@ -85,6 +58,8 @@ class ScoreModel:
     weights_sha256: str
     """sha256 of the file of the weights, in hexadecimal."""
     runtime: Runtime
+    imported: ImportedFrom | None = None
+    """The published checkpoint that training started from; None if it started from random weights."""
     size: ImageSize | None = None
     """Height and width of the images that are drawn, where they aren't those of the data; see `at_size`."""
     start: StartImages | None = None
@@ -234,6 +209,12 @@ class ScoreModel:
         """x + σ² s(x, σ), the mean of the images without noise (Tweedie's formula); arguments as in `score`."""
         return x + sigma**2 * self.score(x, sigma)
 
+    def to_safetensors(self) -> bytes:
+        """Content of a safetensors file of the weights, as the Hub expects it; equal weights give equal bytes."""
+        tensors = {name: tensor.cpu().contiguous() for name, tensor in sorted(self.network.state_dict().items())}
+        # one metadata entry: safetensors would write several in random order
+        return safetensors.torch.save(tensors, {"format": "pt"})
+
     def as_denoiser(self) -> "Denoiser":
         """The model as a denoiser (y, sigma) → x of images as in `to_network`, such as those of deepinv.
 
@@ -281,60 +262,35 @@ def load(
     experiment's.
     Raises NcsnxError.
     """
-    if precision is not None:
-        runtime = attrs.evolve(Runtime.choose() if runtime is None else runtime, precision=precision)
     place = source if isinstance(source, Run | Export) else open_source(runs_folder(runs), source)
-    return build_model(read_weights(place, ckpt), runtime)
-
-
-def read_weights(source: Source, ckpt: int | str | None = None) -> SavedWeights:
-    """The weights that `load` loads, checked by hash. Raises UsageError, NcsnxError."""
-    return _of_export(source, ckpt) if isinstance(source, Export) else _of_run(source, ckpt)
-
-
-def build_model(saved: SavedWeights, runtime: Runtime | None = None) -> ScoreModel:
-    """The network with these weights, ready for evaluation.
-
-    Raises NcsnxError if they don't fit, and UsageError if the precision needs another device.
-    """
     load_plugins("ncsnx.runtime")
-    runtime = (Runtime.choose() if runtime is None else runtime).for_weights_of(saved.experiment)
-    network = empty_network(saved.experiment)
-    load_weights(network, saved.tensors, str(saved.where))
-    network = network.to(runtime.device).eval().requires_grad_(False)
-    return ScoreModel(
-        network=prepare(network, runtime.execution(saved.experiment)),
-        experiment=saved.experiment,
-        source=saved.source,
-        run_name=saved.run_name,
-        step=saved.step,
-        weights=saved.weights,
-        weights_sha256=saved.sha256,
-        runtime=runtime,
-    )
+    runtime = Runtime.choose() if runtime is None else runtime
+    if precision is not None:
+        runtime = attrs.evolve(runtime, precision=precision)
+    return _of_export(place, ckpt, runtime) if isinstance(place, Export) else _of_run(place, ckpt, runtime)
 
 
-def _of_run(run: Run, ckpt: int | str | None) -> SavedWeights:
+def _of_run(run: Run, ckpt: int | str | None, runtime: Runtime) -> ScoreModel:
     experiment = run.experiment()
     folder = resolve_checkpoint(run, "latest" if ckpt is None else ckpt)
     weights, part = weights_of(experiment)
     saved = checkpoint.read_checkpoint(folder, [part])
     if saved.state.get("identity") != identity(experiment):
         raise NcsnxError(f"{folder} does not belong to {run.config_path}: it was trained by another experiment")
-    return SavedWeights(
-        source=run,
+    return ScoreModel(
+        network=_network(experiment, (saved.model if weights == "raw" else saved.ema) or {}, folder, runtime),
         experiment=experiment,
+        source=run,
         run_name=run.name,
         step=saved.step,
         weights=weights,
-        sha256=read_manifest(folder).files[f"{part}.safetensors"].sha256,
-        tensors=(saved.model if weights == "raw" else saved.ema) or {},
-        where=folder,
+        weights_sha256=read_manifest(folder).files[f"{part}.safetensors"].sha256,
+        runtime=runtime,
         imported=ImportedFrom.of(saved.state),
     )
 
 
-def _of_export(export: Export, ckpt: int | str | None) -> SavedWeights:
+def _of_export(export: Export, ckpt: int | str | None, runtime: Runtime) -> ScoreModel:
     check_checkpoint(export, ckpt)
     config = export.config()
     path = export.path / MODEL
@@ -342,16 +298,28 @@ def _of_export(export: Export, ckpt: int | str | None) -> SavedWeights:
         tensors = safetensors.torch.load(export.model_content(config))
     except SafetensorError as error:
         raise NcsnxError(f"{path} is not a safetensors file: {error}") from error
-    return SavedWeights(
-        source=export,
+    return ScoreModel(
+        network=_network(config.experiment, tensors, path, runtime),
         experiment=config.experiment,
+        source=export,
         run_name=config.run,
         step=config.step,
         weights=config.weights,
-        sha256=config.model_sha256,
-        tensors=tensors,
-        where=path,
+        weights_sha256=config.model_sha256,
+        runtime=runtime,
     )
+
+
+def _network(experiment: Experiment, tensors: Mapping[str, Tensor], path: Path, runtime: Runtime) -> ScoreFunction:
+    """The network with these weights, ready for evaluation. path: that of the weights, for errors.
+
+    Raises NcsnxError if they don't fit, and UsageError if the precision needs another device.
+    """
+    execution = runtime.for_weights_of(experiment).execution(experiment)
+    network = empty_network(experiment)
+    load_weights(network, tensors, str(path))
+    network = network.to(runtime.device).eval().requires_grad_(False)
+    return prepare(network, execution)
 
 
 class Denoiser(nn.Module):

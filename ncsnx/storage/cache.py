@@ -72,16 +72,14 @@ def cached(
     what: str,
     work: Work,
     still_true: Callable[[T], bool] = lambda record: True,
-    *,
-    refresh: bool = False,
 ) -> T:
     """The document of class `cls` in the folder `place`, else the one that `find` returns, which is then cached.
 
-    A cached document is used only if `still_true` accepts it, and never with `refresh`. what: its name, for messages.
-    Raises NcsnxError if the cache can't be written.
+    A cached document is used only if `still_true` accepts it. what: its name, for messages. Raises NcsnxError if the
+    cache can't be written.
     """
     with cache_lock(place, what, work):
-        known = None if refresh else find_document(place / _FILE, cls, reading.RECORDS_LIMIT)
+        known = find_document(place / _FILE, cls, reading.RECORDS_LIMIT)
         if known is not None and still_true(known):
             return known
         record = find()

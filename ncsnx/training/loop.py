@@ -19,7 +19,6 @@ from ncsnx.errors import DivergedError, Hint, NcsnxError, Stopped
 from ncsnx.ranks.collectives import process_group
 from ncsnx.ranks.rank_group import ALONE, RankGroup
 from ncsnx.runs.folder import Run
-from ncsnx.runtime import Runtime
 from ncsnx.sampling.score_model import weights_of
 from ncsnx.stopping import StopRequest
 from ncsnx.training.compiled_gradient import require_equal_gradient
@@ -39,7 +38,6 @@ def train_steps(
     state: TrainingState,
     data: Splits,
     run: Run,
-    runtime: Runtime,
     observer: TrainingObserver,
     stop: StopRequest,
     ranks: RankGroup = ALONE,
@@ -50,9 +48,9 @@ def train_steps(
     current step. Raises NcsnxError if a loss or weight becomes NaN or infinite, which is never saved, and if writing
     fails.
     """
-    with process_group(ranks, runtime.device) as watch:
+    with process_group(ranks, state.runtime.device) as watch:
         with AgreedStop(stop, ranks).at_once():
-            training = _Training(state, data, run, runtime, observer, stop, ranks)
+            training = _Training(state, data, run, observer, stop, ranks)
         watch.is_writing = training.files.is_writing
         try:
             with training.files:
@@ -71,14 +69,13 @@ class _Training:
         state: TrainingState,
         data: Splits,
         run: Run,
-        runtime: Runtime,
         observer: TrainingObserver,
         stop: StopRequest,
         ranks: RankGroup,
     ) -> None:
-        experiment = state.experiment
+        experiment, runtime = state.experiment, state.runtime
         self.state, self.data = state, data
-        self.runtime, self.observer, self.ranks = runtime, observer, ranks
+        self.observer, self.ranks = observer, ranks
         self.experiment: Experiment = experiment
         self.device = runtime.device
         self.own_stop, self.stop = stop, AgreedStop(stop, ranks)
@@ -122,7 +119,7 @@ class _Training:
 
     def _check_compilation(self) -> None:
         """Compiles the network, if requested, and refuses a wrong gradient before anything is trained with it."""
-        if not self.runtime.compile or self.stop.requested:
+        if not self.state.runtime.compile or self.stop.requested:
             return
         self.observer.phase(COMPILING)
         with self.stop.at_once():  # compilation takes a minute
@@ -137,7 +134,7 @@ class _Training:
     def _batches(self) -> Iterator[Batch]:
         """The remaining batches, until a stop. If one can't be read, a checkpoint is written first."""
         batches = prefetched(
-            self.batches.between(self.state.step, self.experiment.steps, self.runtime.workers), self.device
+            self.batches.between(self.state.step, self.experiment.steps, self.state.runtime.workers), self.device
         )
         while True:
             batch, error = None, None
@@ -242,13 +239,7 @@ class _Training:
         self.observer.phase(SAMPLING)
         try:
             grid = sample_grid(
-                self.state.evaluation_network(),
-                self.experiment,
-                self.data.train,
-                self.runtime,
-                check_stop=self._check,
-                progress=self.observer.sampling,
-                ranks=self.ranks,
+                self.state, self.data.train, check_stop=self._check, progress=self.observer.sampling, ranks=self.ranks
             )
         except DivergedError as error:  # training continues, since later weights may not diverge
             self.observer.warning(f"no grid of samples for step {step:,}: {error}")

@@ -11,14 +11,13 @@ from ncsnx.config.sampler import Sampler
 from ncsnx.data import Dataset, to_values
 from ncsnx.data.transforms import window_of
 from ncsnx.images import grid, square_columns, to_uint8
-from ncsnx.networks import ScoreFunction
 from ncsnx.ranks.rank_group import ALONE, RankGroup
-from ncsnx.runtime import Runtime
 from ncsnx.samplers.building import build_sampler, expected_evaluations, state_count
 from ncsnx.samplers.state import State
 from ncsnx.sampling.draws import experiment_draws
 from ncsnx.sampling.generate import generate
 from ncsnx.training.observer import CHECKPOINT, EVALUATING, SAMPLING, Pause
+from ncsnx.training.training_state import TrainingState
 
 BATCH_SIZE = 64
 """Largest number of images sampled at once."""
@@ -31,20 +30,19 @@ def snapshot_sampler(experiment: Experiment) -> Sampler:
 
 
 def sample_grid(
-    network: ScoreFunction,
-    experiment: Experiment,
+    state: TrainingState,
     training_data: Dataset,
-    runtime: Runtime,
     *,
     check_stop: Callable[[], None],
     progress: Callable[[int, int, int], None],
     ranks: RankGroup = ALONE,
 ) -> Tensor:
-    """A grid of `snapshots.n` samples, (C, H, W) uint8: images 0 to n − 1 of the experiment's seed.
+    """A grid of `snapshots.n` samples of the averaged weights, (C, H, W) uint8: images 0 to n − 1 of the seed.
 
     progress: called with (states done, total states, evaluations so far), summed over this rank's batches. check_stop:
     called before each evaluation; may raise to stop. ranks: those that share the images; all get the grid.
     """
+    experiment, runtime, network = state.experiment, state.runtime, state.evaluation_network()
     assert experiment.snapshots is not None
     n = experiment.snapshots.n
     indices = ranks.share(range(n))
@@ -52,12 +50,12 @@ def sample_grid(
     total = state_count(experiment.sampler, len(network.noise_levels)) * -(-len(indices) // BATCH_SIZE)
     done, evaluations, earlier = 0, 0.0, 0.0
 
-    def report(batch: Sequence[int], state: State) -> None:
+    def report(batch: Sequence[int], current: State) -> None:
         nonlocal done, evaluations, earlier
         done += 1
-        if state.step == 0:
+        if current.step == 0:
             earlier = evaluations
-        evaluations = earlier + state.evaluations
+        evaluations = earlier + current.evaluations
         progress(done, total, round(evaluations))
 
     batches = generate(

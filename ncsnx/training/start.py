@@ -51,33 +51,23 @@ def require_same_identity(run: Run, experiment: Experiment, fingerprint: str | N
     return [change for change in changes if not change.identity]
 
 
-def begin(
-    run: Run,
-    state: TrainingState,
-    changes: list[Difference],
-    origins: dict[str, str],
-    runtime: Runtime,
-    note: str,
-    ranks: RankGroup = ALONE,
-    source: GitSource | None = None,
-) -> list[str]:
+def load_newest(run: Run, state: TrainingState, ranks: RankGroup = ALONE) -> list[str]:
     """Loads the run's newest sound checkpoint, if any, into `state`. The caller holds the lock, or rank 0 of `ranks`.
 
-    Removes what killed processes left half written or half removed. Records the segment, the changed values and their
-    origins, and the git state of `source`. Returns warnings: unsound checkpoints, and a changed runtime, which ends
-    bit-identity. Raises NcsnxError, with nothing else changed, if no sound checkpoint is left.
+    Removes what killed processes left half written or half removed. Returns warnings: unsound checkpoints, and a
+    changed runtime, which ends bit-identity. Raises NcsnxError, with nothing else changed, if no sound checkpoint is
+    left.
     """
-    unsound = _load_newest(run, state, ranks)
+    unsound = _newest_sound(run, state, ranks)
     warnings = [
         f"checkpoint of step {step:,} is unsound ({why}); falling back to step {state.step:,}" for step, why in unsound
     ]
     if state.step > 0:
-        warnings += ranks.first(lambda: _runtime_warnings(run, runtime))
-    ranks.first(lambda: _record(run, state, changes, origins, runtime, note, source))
+        warnings += ranks.first(lambda: _runtime_warnings(run, state.runtime))
     return warnings
 
 
-def _load_newest(run: Run, state: TrainingState, ranks: RankGroup) -> list[tuple[int, str]]:
+def _newest_sound(run: Run, state: TrainingState, ranks: RankGroup) -> list[tuple[int, str]]:
     """Loads the newest sound checkpoint, if any, and reads no file twice; returns newer ones and their errors."""
     unsound: list[tuple[int, str]] = []
     for step in ranks.first(lambda: _steps_without_debris(run)):
@@ -104,17 +94,18 @@ def _steps_without_debris(run: Run) -> list[int]:
     return checkpoints(run)[::-1]
 
 
-def _record(
+def record_start(
     run: Run,
     state: TrainingState,
     changes: list[Difference],
     origins: dict[str, str],
-    runtime: Runtime,
-    note: str,
-    source: GitSource | None,
+    note: str = "",
+    source: GitSource | None = None,
 ) -> None:
+    """Records a start at the step of `state`: the changed values and their origins, and the git state of `source`."""
     recorded = {change.path: [_as_json(change.first), _as_json(change.second)] for change in changes}
-    append_segment(run, from_step=state.step, runtime=runtime.facts(), changes=recorded, note=note, source=source)
+    runtime = state.runtime.facts()
+    append_segment(run, from_step=state.step, runtime=runtime, changes=recorded, note=note, source=source)
     if changes or run.has_other_plugins():
         # the experiment last, so that the changes are found again after a kill before it
         write_document(run.origins_path, Origins(by_path=origins))

@@ -27,7 +27,7 @@ class TrainingState:
     def __init__(self, experiment: Experiment, runtime: Runtime) -> None:
         """The state before the first step. Raises UsageError if the experiment's precision needs another device."""
         execution = runtime.for_training(experiment).execution(experiment)
-        self.experiment = experiment
+        self.experiment, self.runtime = experiment, runtime
         self.step = 0
         self.imported: Mapping[str, Any] | None = None
         """The imported checkpoint that training started from, if any; every later checkpoint records it."""

@@ -7,15 +7,16 @@ import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
 
 from ncsnx.config.data_sets import CIFAR10, FFHQ, LSUN, CelebA, Data, Digits, Images
 from ncsnx.data.data_set import download_data
-from ncsnx.data.download import download
+from ncsnx.data.download import PublishedFile, download
 from ncsnx.data.places import DataMissingError
-from ncsnx.data.readers.cifar10 import Published, download_cifar10, read_cifar10
+from ncsnx.data.readers.cifar10 import download_cifar10, read_cifar10
 from ncsnx.data.readers.lsun import read_lsun
 from ncsnx.errors import NcsnxError, Stopped
 from ncsnx.work import Advance, Work
@@ -30,9 +31,17 @@ def server(content: bytes = CONTENT, **changes: object) -> Server:
     return attrs.evolve(Server({NAME: content}), **changes)  # type: ignore[arg-type]
 
 
-def get(served: Server, folder: Path, work: Work | None = None, **known: object) -> bytes:
+def get(
+    served: Server,
+    folder: Path,
+    work: Work | None = None,
+    *,
+    size: int | None = None,
+    md5: str | None = None,
+    **more: Any,
+) -> bytes:
     """Downloads the file; returns its content."""
-    download(f"{served.address}/{NAME}", folder / NAME, work or Work(), **known)  # type: ignore[arg-type]
+    download(PublishedFile(f"{served.address}/{NAME}", size, md5), folder / NAME, work or Work(), **more)
     return (folder / NAME).read_bytes()
 
 
@@ -96,7 +105,7 @@ def test_a_size_and_a_digest_that_are_published_are_checked(tmp_path: Path) -> N
         ({"check": lambda path: f"is not {path.suffix}"}, r"the received file \(3,158,073 bytes\) is not \."),
     ],
 )
-def test_a_file_other_than_the_published_is_removed(tmp_path: Path, known: dict[str, object], reason: str) -> None:
+def test_a_file_other_than_the_published_is_removed(tmp_path: Path, known: dict[str, Any], reason: str) -> None:
     with serving(server()) as served, pytest.raises(NcsnxError, match=reason):
         get(served, tmp_path, **known)
     assert left(tmp_path) == set()
@@ -192,7 +201,7 @@ def cifar10_archive(folder: Path) -> bytes:
 def test_cifar10_is_downloaded_unpacked_and_read(tmp_path: Path) -> None:
     content = cifar10_archive(tmp_path / "source")
     with serving(Server({"cifar-10-binary.tar.gz": content})) as served:
-        published = Published(
+        published = PublishedFile(
             f"{served.address}/cifar-10-binary.tar.gz", len(content), hashlib.md5(content).hexdigest()
         )
         folder = download_cifar10(CIFAR10(), tmp_path / "data", Work(), published)
@@ -213,7 +222,7 @@ def test_cifar10_is_downloaded_unpacked_and_read(tmp_path: Path) -> None:
 def test_the_reader_reads_the_downloaded_data_set(tmp_path: Path) -> None:
     content = cifar10_archive(tmp_path / "source")
     with serving(Server({"cifar-10-binary.tar.gz": content})) as served:
-        published = Published(
+        published = PublishedFile(
             f"{served.address}/cifar-10-binary.tar.gz", len(content), hashlib.md5(content).hexdigest()
         )
         for data in (CIFAR10(), CIFAR10(root=str(tmp_path / "elsewhere"))):
@@ -224,7 +233,7 @@ def test_the_reader_reads_the_downloaded_data_set(tmp_path: Path) -> None:
 def test_a_damaged_archive_is_named_and_leaves_nothing(tmp_path: Path) -> None:
     for content in (tar({f"{FOLDER}/data_batch_1.bin": b"a"}), cifar10_archive(tmp_path / "source")[:-2000], b"PK"):
         with serving(Server({"cifar-10-binary.tar.gz": content})) as served:
-            published = Published(
+            published = PublishedFile(
                 f"{served.address}/cifar-10-binary.tar.gz", len(content), hashlib.md5(content).hexdigest()
             )
             with pytest.raises(NcsnxError, match=r"tar\.gz: cannot be unpacked: .*; remove it, then repeat"):

@@ -16,6 +16,7 @@ from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_record import record_task
 from ncsnx.runs.checkpoint import header_bytes
 from ncsnx.sampling import sample_folder
+from ncsnx.sampling.request import SampleRequest
 from ncsnx.storage.parts import Part, assembled, write_part
 
 SHAPE, BATCH, COUNT = (3, 128, 128), 8, 320
@@ -71,7 +72,9 @@ def _saved(path: Path, count: int) -> None:
 
 
 def _filled(path: Path, count: int, frames: int = 0) -> sample_folder.SampleFolder:
-    folder = sample_folder.SampleFolder(path, {"seed": 0}, count=count, shape=SHAPE, frames=frames, film=False)
+    request = SampleRequest(n=count, frames=frames)
+    layout = sample_folder.SampleLayout(protocol={"seed": 0}, request=request, shape=SHAPE, frames=frames)
+    folder = sample_folder.SampleFolder(path, layout)
     folder.open()
     for start in range(0, count, BATCH):
         seen = torch.zeros((frames, BATCH, *SHAPE), dtype=torch.uint8) if frames else None

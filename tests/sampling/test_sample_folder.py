@@ -5,8 +5,9 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,8 @@ from torch import Tensor
 
 from ncsnx.errors import NcsnxError
 from ncsnx.images import to_uint8
-from ncsnx.sampling.sample_folder import SampleFolder
+from ncsnx.sampling.request import SampleRequest
+from ncsnx.sampling.sample_folder import SampleFolder, SampleLayout
 from tests.samplers.toy import SHAPE
 from tests.sampling import peak_memory
 from tests.sampling.toy_sampling import PROTOCOL, STEPS, sample, sample_folder
@@ -46,6 +48,13 @@ def kill_when_added(path: Path, batch_size: int, batches: int) -> None:
         for _ in range(batches):
             assert process.stdout.readline().startswith("added")
         process.kill()
+
+
+def still_folder(
+    path: Path, count: int, protocol: Mapping[str, Any] = PROTOCOL, shape: tuple[int, int, int] = SHAPE
+) -> SampleFolder:
+    """A folder without frames."""
+    return SampleFolder(path, SampleLayout(protocol=protocol, request=SampleRequest(n=count), shape=shape))
 
 
 def files(path: Path) -> dict[str, bytes]:
@@ -118,7 +127,7 @@ def test_another_protocol_is_refused_with_what_differs_and_what_to_type(tmp_path
     sample(tmp_path, 5, COUNT)
     before = files(tmp_path)
     other = {"seed": 1, "sampler": {"type": "ald", "step_size": 1e-6}}
-    folder = SampleFolder(tmp_path, other, count=COUNT, shape=SHAPE, frames=len(STEPS))
+    folder = sample_folder(tmp_path, COUNT, other)
     with pytest.raises(NcsnxError) as caught:
         folder.open()
     message = str(caught.value)
@@ -136,7 +145,7 @@ def test_overwriting_removes_our_files_and_no_others(tmp_path: Path) -> None:
     sample(tmp_path, 5, COUNT)
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "images" / "favourite.png").write_bytes(b"mine")
-    folder = SampleFolder(tmp_path, {**PROTOCOL, "seed": 1}, count=2, shape=SHAPE)
+    folder = still_folder(tmp_path, 2, {**PROTOCOL, "seed": 1})
     folder.open(overwrite=True)
     assert set(files(tmp_path)) == {"protocol.json", "notes.txt", "images/favourite.png"}
     assert not folder.complete
@@ -210,7 +219,7 @@ def test_samples_that_are_overwritten_are_undeclared_before_any_goes(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(shutil, "rmtree", killed)
-    other = SampleFolder(tmp_path, {**PROTOCOL, "seed": 1}, count=COUNT, shape=SHAPE, frames=len(STEPS))
+    other = sample_folder(tmp_path, COUNT, {**PROTOCOL, "seed": 1})
     with pytest.raises(KeyboardInterrupt):
         other.open(overwrite=True)
     found = json.loads((tmp_path / "protocol.json").read_text())
@@ -238,7 +247,7 @@ def test_samples_that_changed_since_are_found_out(tmp_path: Path) -> None:
 
 
 def test_an_unfinished_folder_cant_be_declared_complete(tmp_path: Path) -> None:
-    folder = SampleFolder(tmp_path, PROTOCOL, count=3, shape=SHAPE)
+    folder = still_folder(tmp_path, 3)
     folder.open()
     folder.add([0, 2], torch.zeros(2, *SHAPE))
     assert folder.missing() == [1]
@@ -248,7 +257,8 @@ def test_an_unfinished_folder_cant_be_declared_complete(tmp_path: Path) -> None:
 
 
 def test_an_interpolation_is_laid_out_by_rows_and_columns(tmp_path: Path) -> None:
-    folder = SampleFolder(tmp_path, PROTOCOL, count=3, shape=(3, 32, 32), columns=4, frames=2)
+    request = SampleRequest(n=3, interpolate=4, frames=2)
+    folder = SampleFolder(tmp_path, SampleLayout(protocol=PROTOCOL, request=request, shape=(3, 32, 32), frames=2))
     folder.open()
     images = torch.linspace(0, 1, 12).view(12, 1, 1, 1).expand(12, 3, 32, 32)
     frames = to_uint8(images).expand(2, 12, 3, 32, 32)
@@ -264,7 +274,7 @@ def test_an_interpolation_is_laid_out_by_rows_and_columns(tmp_path: Path) -> Non
 
 
 def test_the_grid_of_many_images_shows_the_first_hundred(tmp_path: Path) -> None:
-    folder = SampleFolder(tmp_path, PROTOCOL, count=103, shape=(1, 32, 32))
+    folder = still_folder(tmp_path, 103, shape=(1, 32, 32))
     folder.open()
     assert folder.shown == 100
     folder.add(range(103), torch.zeros(103, 1, 32, 32))

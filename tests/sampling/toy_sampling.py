@@ -2,15 +2,17 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ncsnx.config import AnnealedLangevin
 from ncsnx.samplers.building import build_sampler, state_count
 from ncsnx.samplers.state import State
 from ncsnx.sampling.draws import seeded_draws
 from ncsnx.sampling.generate import FrameRecorder, frame_steps, generate
-from ncsnx.sampling.sample_folder import SampleFolder
+from ncsnx.sampling.request import SampleRequest
+from ncsnx.sampling.sample_folder import SampleFolder, SampleLayout
 from tests.samplers.toy import CPU, SHAPE, SIGMAS, clamped, gaussian_score, unchanged
 
 CONFIG = AnnealedLangevin(step_size=2e-4, steps_per_level=2)
@@ -18,8 +20,9 @@ PROTOCOL = {"seed": 0, "sampler": {"type": "ald", "step_size": 2e-4}}
 STEPS = frame_steps(state_count(CONFIG, len(SIGMAS)), 3)
 
 
-def sample_folder(path: Path, count: int) -> SampleFolder:
-    return SampleFolder(path, PROTOCOL, count=count, shape=SHAPE, frames=len(STEPS))
+def sample_folder(path: Path, count: int, protocol: Mapping[str, Any] = PROTOCOL) -> SampleFolder:
+    request = SampleRequest(n=count, frames=len(STEPS), film=True)
+    return SampleFolder(path, SampleLayout(protocol=protocol, request=request, shape=SHAPE, frames=len(STEPS)))
 
 
 def sample(path: Path, batch_size: int, count: int, pause_s: float = 0) -> list[int]:

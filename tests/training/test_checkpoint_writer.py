@@ -91,7 +91,7 @@ class Training:
         self.state = TrainingState(self.config, self.runtime)
 
     def train(self, observer: Any, stop: StopRequest | None = None) -> None:
-        train_steps(self.state, self.data, self.run, self.runtime, observer, stop or StopRequest())
+        train_steps(self.state, self.data, self.run, observer, stop or StopRequest())
 
     @property
     def debris(self) -> list[Path]:

@@ -246,7 +246,7 @@ def test_no_step_waits_for_the_device(tmp_path: Path, extra: tuple[str, ...]) ->
     run = Run.create(tmp_path, "watched", config, {}, None, data.fingerprint)
     with _Watch() as watch:
         steps = _Steps(watch)
-        train_steps(state, data, run, runtime, steps, StopRequest())
+        train_steps(state, data, run, steps, StopRequest())
     assert len(steps.waited) == 6
     assert steps.waited[0] == steps.waited[-1]
     assert watch.waited[len(steps.waited[-1]) :] != []  # the checkpoint does wait
@@ -266,7 +266,7 @@ def test_the_pauses_that_are_foreseen_are_those_that_come(tmp_path: Path, change
     runtime, data = Runtime(device=CPU_DEVICE, threads=1), open_data(config.data, tmp_path)
     run = Run.create(tmp_path, "paused", config, {}, None, data.fingerprint)
     phases = _Phases()
-    train_steps(TrainingState(config, runtime), data, run, runtime, phases, StopRequest())
+    train_steps(TrainingState(config, runtime), data, run, phases, StopRequest())
     pauses = pauses_of(config, held_out=True)
     assert Counter(name for _, name in phases.begun) == {
         pause.phase: count for pause in pauses if (count := pause.count(0, config.steps))
@@ -344,7 +344,7 @@ def test_the_backward_pass_of_a_tf32_network_multiplies_in_tf32_too(tmp_path: Pa
     seen = set[str]()
     for parameter in state.network.parameters():
         parameter.register_hook(lambda _: seen.add(torch.backends.cuda.matmul.fp32_precision))
-    train_steps(state, data, run, runtime, _Phases(), StopRequest())
+    train_steps(state, data, run, _Phases(), StopRequest())
     assert seen == {"tf32"}
     assert torch.backends.cuda.matmul.fp32_precision != "tf32"
 
@@ -361,7 +361,7 @@ def test_an_image_that_vanishes_in_the_middle_costs_no_step(tmp_path: Path, work
         _Watch() as watch,
         pytest.raises(NcsnxError, match=r"number 5 cannot.*; fix the data, .*it resumes from step 7$"),
     ):
-        train_steps(TrainingState(config, runtime), data, run, runtime, _Steps(watch), StopRequest())
+        train_steps(TrainingState(config, runtime), data, run, _Steps(watch), StopRequest())
     assert steps_of(run.path) == [7]
 
 

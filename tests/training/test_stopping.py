@@ -258,7 +258,7 @@ def test_a_stop_is_heeded_after_the_pass_it_comes_in_and_costs_nothing(
         convolution = next(module for module in state.network.modules() if isinstance(module, Convolution))
         convolution.register_forward_hook(count)
         with contextlib.suppress(Stopped), StopRequest() as stop:
-            train_steps(state, data, run, runtime, _Unseen(), stop)
+            train_steps(state, data, run, _Unseen(), stop)
         return passes
 
     straight, stopped = (Run.create(tmp_path, name, config, {}, None, data.fingerprint) for name in ("a", "b"))

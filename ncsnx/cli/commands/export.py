@@ -131,21 +131,20 @@ def export_command(
             messages.info(f"best: {require_best(place)}")
 
         from ncsnx.exchange.exporting import affordable_samples, draw_samples, export_checkpoint
-        from ncsnx.sampling.score_model import build_model, read_weights
+        from ncsnx.sampling.score_model import load
 
         with StopRequest() as stop, TemporaryDirectory(prefix="ncsnx-export-") as scratch:
             work = work_of(messages, stop)
             with stop.at_once():
                 runtime = options.weights_runtime(context, place.experiment())
-                saved = read_weights(place, ckpt)
-                which = "EMA weights" if saved.weights == "ema" else "raw weights, since the run has no EMA"
-                messages.info(f"{place.path}, step {saved.step:,}: {which}")
-                model = build_model(saved, runtime)
+                model = load(place, step, runtime=runtime)
+                which = "EMA weights" if model.weights == "ema" else "raw weights, since the run has no EMA"
+                messages.info(f"{place.path}, step {model.step:,}: {which}")
                 count = affordable_samples(model, work) if grid is None else grid
             samples = draw_samples(model, count, data, work)
             stop.check()
             folder = Path(scratch) / "model" if out is None else out
-            exported = export_checkpoint(place, saved, model, folder, license=license, samples=samples, work=work)
+            exported = export_checkpoint(place, model, folder, license=license, samples=samples, work=work)
             if license == UNKNOWN_LICENSE:
                 messages.info("the model card says `license: unknown`; name the licence there, or with --license")
             _say(messages, exported, out)

@@ -131,6 +131,7 @@ def sample_command(
 
         from ncsnx.inverse.values import range_of
         from ncsnx.jobs.sample_drawing import FolderDrawing, load_model
+        from ncsnx.sampling.drawing import Drawing
         from ncsnx.stopping import StopRequest
 
         with StopRequest() as stop:
@@ -139,11 +140,9 @@ def sample_command(
                 model = load_model(work_of(messages), source, experiment, ckpt, runtime, size)
                 model = beginning.applied(model, None, range_of(experiment.data, data, source))
             drawing = FolderDrawing(
-                model=model,
-                request=request,
+                drawing=Drawing(model=model, request=request, data=data),
                 images=f"{counted(request.n, 'row')} of {columns}" if columns else counted(request.n, "image"),
                 out=out,
-                data=data,
                 overwrite=overwrite,
                 note=note,
             )

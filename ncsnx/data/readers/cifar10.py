@@ -8,14 +8,13 @@ import tarfile
 import zlib
 from pathlib import Path
 
-import attrs
 import numpy as np
 import torch
 
 from ncsnx.config.data_sets import CIFAR10
 from ncsnx.data.data_set import data_set
 from ncsnx.data.dataset import InMemory, Splits, StoredImages
-from ncsnx.data.download import download
+from ncsnx.data.download import PublishedFile, download
 from ncsnx.data.places import fingerprint_of_files, missing_data, root_of
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted
@@ -33,20 +32,13 @@ _LARGEST_BYTES = 64 * 2**20
 """Most bytes that are unpacked of a file; they have 30,730,000."""
 
 
-@attrs.frozen
-class Published:
-    """Address, size in bytes and md5 of the published archive."""
-
-    address: str
-    size: int
-    md5: str
+PUBLISHED = PublishedFile(
+    f"https://www.cs.toronto.edu/~kriz/{_ARCHIVE}", 170_052_171, "c32a1d4ab5d03f1284b67883e8d87530"
+)
+"""The archive; address and md5 are from https://www.cs.toronto.edu/~kriz/cifar.html."""
 
 
-PUBLISHED = Published(f"https://www.cs.toronto.edu/~kriz/{_ARCHIVE}", 170_052_171, "c32a1d4ab5d03f1284b67883e8d87530")
-"""Address and md5 are from https://www.cs.toronto.edu/~kriz/cifar.html."""
-
-
-def download_cifar10(data: CIFAR10, folder: Path, work: Work, published: Published = PUBLISHED) -> Path:
+def download_cifar10(data: CIFAR10, folder: Path, work: Work, published: PublishedFile = PUBLISHED) -> Path:
     """Downloads and unpacks the archive unless the data set already exists; returns its folder.
 
     A published archive beside that folder is used instead of downloading it. Raises NcsnxError.
@@ -57,7 +49,7 @@ def download_cifar10(data: CIFAR10, folder: Path, work: Work, published: Publish
     if root.exists():
         raise NcsnxError(f"{root} exists, but lacks files of the data set; remove it, then repeat the command")
     archive = root.parent / _ARCHIVE
-    download(published.address, archive, work, size=published.size, md5=published.md5)
+    download(published, archive, work)
     with atomic.new_folder(root) as folder, atomic.reporting(root):
         _unpack(archive, folder)
     archive.unlink(missing_ok=True)

@@ -1,0 +1,293 @@
+"""Images to draw from a trained model: as tensors, or into a folder with their protocol."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+from torch import Tensor
+
+from ncsnx.config.codec import digest, identity, unstructure
+from ncsnx.config.data_sets import Data
+from ncsnx.config.variants import tag_of
+from ncsnx.data import Dataset, Splits, data_folder, from_unit, open_data, to_values
+from ncsnx.data.places import require_own
+from ncsnx.data.transforms import scale_of, window_of
+from ncsnx.errors import Hint, NcsnxError, UsageError
+from ncsnx.noise.levels import sigmas
+from ncsnx.quantities import counted
+from ncsnx.ranks.shared_batches import SharedBatches
+from ncsnx.runs.exported import Export
+from ncsnx.runs.folder import Run
+from ncsnx.runs.names import step_name
+from ncsnx.runs.segments import versions
+from ncsnx.runs.selection import Source
+from ncsnx.samplers.building import build_sampler, first_sigma
+from ncsnx.samplers.state import Score, State
+from ncsnx.sampling.draws import (
+    Draws,
+    StartImages,
+    between_rows,
+    between_seeds,
+    experiment_draws,
+    seeded_draws,
+    starts_from_data,
+)
+from ncsnx.sampling.generate import (
+    EvaluationCounter,
+    FrameRecorder,
+    frame_steps,
+    generate,
+    ignore_state,
+    indices_per_batch,
+    never_stop,
+)
+from ncsnx.sampling.request import MOST_IMAGES, SampleRequest
+from ncsnx.sampling.sample_folder import SampleFolder, SampleLayout
+from ncsnx.sampling.score_model import ScoreModel
+from ncsnx.spelling import A_DIR, argument, parameter
+from ncsnx.storage.process import this_process
+from ncsnx.work import Advance, Work
+
+if TYPE_CHECKING:
+    from ncsnx.inverse.task import Task
+
+FILM_FRAMES = 40
+"""Default number of frames of an animation."""
+
+
+def count_images(n: int, task: "Task | None") -> int:
+    """Number of images: n, or n alternatives of each of the task's pictures. Raises UsageError."""
+    if task is None:
+        return n  # SampleRequest checks its range
+    most = MOST_IMAGES // task.count
+    if not 1 <= n <= most:
+        raise UsageError(
+            f"{parameter('n')} must be between 1 and {counted(most, 'alternative')} of each of "
+            f"{counted(task.count, 'picture')}, not {n}"
+        )
+    return n * task.count
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Drawing:
+    """Images to draw, and all that determines them."""
+
+    model: ScoreModel
+    request: SampleRequest
+    """The images that are asked for; with a task, its number of pictures divides n."""
+    task: "Task | None" = None
+    """Measurements that the images agree with."""
+    data: Path | None = None
+    """The data folder, for samplers that start from training images."""
+
+    def batches(
+        self,
+        indices: Sequence[int] | None = None,
+        *,
+        score: Score | None = None,
+        check_stop: Callable[[], None] = never_stop,
+        on_state: Callable[[Sequence[int], State], None] = ignore_state,
+    ) -> Iterator[tuple[Sequence[int], Tensor]]:
+        """Yields (indices of a batch, its images: (len · columns, C, H, W) on the model's device).
+
+        Images are in [0, 1], those of a model of unbounded data in the data's own values, without limits.
+
+        indices: indices of the request's images (rows, with `interpolate`); default: all. score: default: the model's.
+        check_stop and on_state as in `generate`. Raises NcsnxError.
+        """
+        model = self.model
+        for batch, x in generate(
+            build_sampler(model.experiment.sampler),
+            model.score if score is None else score,
+            model.levels,
+            _draws(self),
+            range(self.request.n) if indices is None else indices,
+            batch_size=self.request.batch_size,
+            device=model.runtime.device,
+            check_stop=check_stop,
+            on_state=on_state,
+        ):
+            yield batch, to_values(x, model.experiment.data)
+
+    def states(self, images: int | None = None) -> int:
+        """States of the batches of so many of the request's images (rows, with `interpolate`); default: of all."""
+        count, size = self.request.n if images is None else images, self._indices_per_batch
+        return self.model.states * math.ceil(count / size)
+
+    def protocol(self) -> dict[str, Any]:
+        """JSON values that determine the images."""
+        model, request, experiment = self.model, self.request, self.model.experiment
+        given: dict[str, Any] = {} if request.between is None else {"between": request.between}
+        if isinstance(model.source, Export) and model.source.hub is not None:
+            given["source"] = model.source.hub
+        if experiment.sampler.start == "noise" and experiment.data.mean is not None:
+            given["start_mean"] = list(experiment.data.mean)
+        if model.size is not None:
+            given["size"] = list(model.shape[1:])
+        if model.start is not None:
+            given["start"] = {"sigma": first_sigma(experiment.sampler, model.levels), **model.start.facts}
+        if self.task is not None:
+            given["task"] = self.task.protocol
+        return {
+            "run": model.run_name,
+            "experiment": experiment.name,
+            "identity": identity(experiment),
+            "step": model.step,
+            "weights": model.weights,
+            "weights_sha256": model.weights_sha256,
+            "sampler": unstructure(experiment.sampler),
+            "evaluations": model.evaluations,
+            "seed": request.seed,
+            "interpolate": request.interpolate,
+            "precision": model.precision,
+            **_values_facts(experiment.data),
+            **given,
+        }
+
+    def default_folder(self) -> Path:
+        """Default folder of the samples, named by step, number, seed, sampler and a hash of the protocol.
+
+        It is in samples/ of a run or, since an exported model is never changed, in ./samples/NAME. Raises UsageError if
+        ./samples is inside the exported folder.
+        """
+        model, request = self.model, self.request
+        more = {"n": request.n, "frames": request.frames, "film": request.film}
+        mark = digest({**self.protocol(), **more, **({"mp4": True} if request.mp4 else {})})[:8]
+        kind = f"rows{request.n}x{request.columns}" if request.interpolate else f"n{request.n}"
+        if self.task is not None:
+            kind = f"{self.task.name}-{kind}"
+        sampler = tag_of(type(model.experiment.sampler))
+        return _samples_place(model.source) / f"{step_name(model.step)}-{kind}-seed{request.seed}-{sampler}-{mark}"
+
+    def folder(self, path: Path, note: str = "") -> SampleFolder:
+        """The folder `path` for the samples, not opened, which is enough to add images to it."""
+        return SampleFolder(
+            path,
+            SampleLayout(
+                protocol=self.protocol(),
+                request=self.request,
+                shape=self.model.shape,
+                frames=len(self._frame_steps),
+                window=window_of(self.model.experiment.data),
+            ),
+            made={
+                **this_process(),
+                "note": note,
+                "runtime": self.model.runtime.facts(),
+                "versions": versions(),
+                **({} if self.task is None else {"pictures": list(self.task.pictures)}),
+            },
+        )
+
+    def fill(self, folder: SampleFolder, left: Sequence[range], work: Work, advance: Advance) -> float:
+        """Draws images into the folder; its `finish` then writes the pictures.
+
+        left: indices of the images that it lacks. advance is called with the number of new states of batches. The ranks
+        share the images, each calling this with the same `left`; rank 0 returns when all are done. Returns the mean
+        evaluations per image over the new images, on rank 0. Raises NcsnxError.
+        """
+        steps, data = self._frame_steps, self.model.experiment.data
+        window, evaluations = window_of(data), EvaluationCounter()
+        recorder = FrameRecorder(
+            steps, folder.shown, lambda x: window.picture(to_values(x, data)), look=lambda state: state.x
+        )
+        batches = SharedBatches(ranks=work.ranks, mark=folder.path.name, left=left, size=self._indices_per_batch)
+        awaited = batches.awaited(folder.new_parts().indices, self.states(sum(map(len, left))), advance)
+
+        def on_state(batch: Sequence[int], state: State) -> None:
+            if steps:
+                recorder(batch, state)
+            evaluations(batch, state)
+            awaited.advance()
+
+        for batch, images in self.batches(batches.own, check_stop=work.check_stop, on_state=on_state):
+            folder.add(batch, images, recorder.take() if steps else None)
+            awaited.look()
+        awaited.wait(work.check_stop)
+        return EvaluationCounter.of_all(work.ranks.gather(evaluations, work.check_stop)).mean
+
+    @property
+    def _indices_per_batch(self) -> int:
+        return indices_per_batch(self.request.batch_size, self.request.columns)
+
+    @property
+    def _frame_steps(self) -> tuple[int, ...]:
+        request = self.request
+        film = FILM_FRAMES if request.film and request.columns == 1 else 0
+        return frame_steps(self.model.states, request.frames or film)
+
+
+def _values_facts(data: Data) -> dict[str, Any]:
+    """Scale and window of unbounded samples, for the protocol; empty for images in [0, 1]."""
+    if data.is_bounded:
+        return {}
+    window = window_of(data)
+    return {"values": "own", "scale": scale_of(data), "window": [window.low, window.high]}
+
+
+def _samples_place(source: Source) -> Path:
+    if isinstance(source, Run):
+        return source.samples
+    place = Path("samples") / source.name
+    if place.resolve().is_relative_to(source.path.resolve()):
+        raise UsageError(
+            f"{source.path} is an exported model, which is never changed, so samples cannot go there",
+            Hint("choose a folder", adds=argument("out", A_DIR)),
+        )
+    return place
+
+
+def _draws(drawing: Drawing) -> Draws:
+    """The random parts of the images. Raises NcsnxError."""
+    model, request, task = drawing.model, drawing.request, drawing.task
+    experiment, runtime, shape, columns = model.experiment, model.runtime, model.shape, request.interpolate
+    if columns is not None and (model.start is not None or task is not None):
+        other = parameter("start") if task is None else task.name
+        raise UsageError(f"{parameter('interpolate')} cannot be combined with {other}")
+    dataset: Dataset | None = None
+    if model.start is not None:
+        draws = _from_start(drawing, model.start)
+    else:
+        dataset = _training_data(model, drawing.data).train if starts_from_data(experiment) else None
+        draws = experiment_draws(
+            experiment, request.seed, dataset, graphs=runtime.graphs, compiled=runtime.compile, shape=shape
+        )
+    if task is not None:
+        lowest = sigmas(experiment.schedule)[-1]
+        condition = task.conditions(experiment.data, lowest, request.seed, request.n // task.count, shape=shape)
+        return attrs.evolve(draws, condition=condition)
+    if columns is None:
+        return draws
+    if request.between is None:
+        return between_rows(experiment, draws, request.seed, columns, shape)
+    second = experiment_draws(experiment, request.between, dataset, shape=shape)
+    return between_seeds(experiment, draws, second, columns)
+
+
+def _from_start(drawing: Drawing, start: StartImages) -> Draws:
+    """Draws that begin with the start images and noise of the first level."""
+    model, request, task = drawing.model, drawing.request, drawing.task
+    pixels = partial(from_unit, data=model.experiment.data)
+    graphs, compiled = model.runtime.graphs, model.runtime.compile
+    draws = seeded_draws(request.seed, model.shape, pixels, graphs=graphs, compiled=compiled)
+    sigma = first_sigma(model.experiment.sampler, model.levels)
+    alternatives = None if task is None else request.n // task.count
+    return attrs.evolve(draws, initial=start.initial(request.seed, sigma, pixels, alternatives))
+
+
+def _training_data(model: ScoreModel, data: Path | None) -> Splits:
+    start = "the sampler starts from training images (data_init)"
+    place = Hint("say where they are", adds=argument("data", A_DIR))
+    noise = Hint("or start from noise", adds="sampler.data_init=false")
+    try:
+        require_own(model.experiment.data, model.source.data_fingerprint(), model.source.path)
+        splits = open_data(model.experiment.data, data_folder(data))
+    except NcsnxError as error:
+        got = [hint for hint in error.hints if not hint.adds]  # a run's data can't be moved by an override
+        raise NcsnxError(f"{start}: {error.message}", *got, place, noise) from error
+    if model.source.data_fingerprint() not in (None, splits.fingerprint):
+        raise NcsnxError(f"{start}, but the data is not that of {model.source.where}", place, noise)
+    return splits
