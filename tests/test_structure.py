@@ -43,7 +43,7 @@ BUDGET = {
     "planning": 1_415,
     "ranks": 961,
     "report": 776,
-    "runs": 3_844,
+    "runs": 3_797,
     "samplers": 1_160,
     "sampling": 1_582,
     "storage": 1_557,

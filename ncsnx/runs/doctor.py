@@ -1,7 +1,7 @@
 """Examines a run: reads every record, verifies every hash, and finds what killed processes left.
 
 A table says what must open and which hashes it records. Only a repair changes anything: it removes half-written files
-and moves unsound checkpoints into `RUN/unsound/`.
+and renames unsound checkpoints.
 """
 
 import os
@@ -20,11 +20,11 @@ from ncsnx.runs.exported import CONFIG, MODEL, Export, is_export
 from ncsnx.runs.fast_sampler import read_fast
 from ncsnx.runs.folder import Run, read_origins
 from ncsnx.runs.git_patches import is_patch_name
-from ncsnx.runs.manifest import STATE, UnsoundError, checkpoints, read_state, verify
+from ncsnx.runs.manifest import SET_ASIDE, STATE, Manifest, UnsoundError, checkpoints, read_state, set_aside, verify
 from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.names import step_name, step_of
 from ncsnx.runs.result_records import SAMPLES_FILE, ComparisonRecord, NeighborRecord, SampleRecord
-from ncsnx.runs.resuming import CheckpointVerdict, resumption
+from ncsnx.runs.resuming import require_beginning
 from ncsnx.runs.retention import CheckpointPruner, remove_leftover, was_checkpoint
 from ncsnx.runs.score_files import FEATURES, TABLE_OF_IMAGES, ScoreFile, kept_file
 from ncsnx.runs.segments import read_segments
@@ -66,6 +66,8 @@ class Finding:
         return self.kind in NOTES
 
 
+Verdict = tuple[int, Manifest | UnsoundError]
+"""A step with its checkpoint's manifest if all files are sound, else with the error."""
 Hashes = Iterable[tuple[Path, str]]
 """Files that a record names, with their sha256."""
 
@@ -242,9 +244,9 @@ def _examine_hash(examination: Examination, path: Path, sha256: str, advice: str
             examination.add("damaged", path, "is damaged: its sha256 is not the one that was recorded", advice)
 
 
-def _examine_checkpoints(examination: Examination) -> list[CheckpointVerdict]:
+def _examine_checkpoints(examination: Examination) -> list[Verdict]:
     """Verifies all checkpoints, newest first; returns the verdicts on those that can be read."""
-    run, verdicts = examination.run, list[CheckpointVerdict]()
+    run, verdicts = examination.run, list[Verdict]()
     try:
         expected, steps = identity(run.experiment()), checkpoints(run)
     except NcsnxError:
@@ -259,8 +261,8 @@ def _examine_checkpoints(examination: Examination) -> list[CheckpointVerdict]:
             if examination.writer is not None and not folder.exists():
                 continue  # the writer's retention has removed it
             verdicts.append((step, error))
-            advice = f"{_FROM_BACKUP}, or let {argument('repair', True)} move it into unsound/; ncsnx does not use it"
-            remedy = partial(_move_aside, run, folder) if examination.writer is None else None
+            advice = f"{_FROM_BACKUP}, or let {argument('repair', True)} set it aside; ncsnx does not use it"
+            remedy = partial(_set_aside, folder) if examination.writer is None else None
             examination.add("unsound", folder, _without_path(error, folder), advice, remedy)
         except NcsnxError as error:
             examination.add("damaged", folder, _without_path(error, folder), "fix that, then repeat the command")
@@ -270,8 +272,8 @@ def _examine_checkpoints(examination: Examination) -> list[CheckpointVerdict]:
             if expected not in (None, state.get("identity")):
                 advice = f"move it away, or restore {run.config_path} if that is the wrong file"
                 examination.add("damaged", folder / STATE, "belongs to another experiment", advice)
-    for path in (*run.checkpoints.glob("*.unsound-*"), *run.unsound.glob("*")):
-        examination.add("set-aside", path, "was moved aside", "nothing to do: it is not read and may be deleted")
+    for path in run.checkpoints.glob(SET_ASIDE):
+        examination.add("set-aside", path, "was set aside", "nothing to do: it is not read and may be deleted")
     return verdicts
 
 
@@ -311,15 +313,16 @@ def _examine_unknown(examination: Examination) -> None:
 def _known(run: Run) -> Iterator[Path]:
     yield from (run.config_path, run.origins_path, run.source_path, run.segments_path, run.metrics_path, run.log_path)
     yield from (run.report_path, run.rank_logs, run.patches, run.tensorboard, run.checkpoints, run.snapshots)
-    yield from (run.samples, run.unsound, run.fid, run.loss, run.likelihood, run.compare, run.neighbors, run.trackers)
+    yield from (run.samples, run.fid, run.loss, run.likelihood, run.compare, run.neighbors, run.trackers)
     yield from (run.path / LOCK, run.path / HOLDER)
 
 
-def _examine_training(examination: Examination, verdicts: list[CheckpointVerdict]) -> None:
+def _examine_training(examination: Examination, verdicts: list[Verdict]) -> None:
     """Whether training can resume, and what retention should have removed: a disk was full, or the rules are new."""
     run = examination.run
     try:
-        resumption(run, verdicts)
+        if all(isinstance(verdict, UnsoundError) for _, verdict in verdicts):
+            require_beginning(run, [(step, str(verdict)) for step, verdict in verdicts])
     except NcsnxError as error:
         advice = "; ".join(f"{hint.label} {hint.adds}".strip() for hint in error.hints)
         examination.add("untrainable", run.path, f"cannot be trained further: {error.message}", advice)
@@ -348,18 +351,8 @@ def _repair(examination: Examination) -> None:
         examination.findings[number] = changed
 
 
-def _move_aside(run: Run, folder: Path) -> str:
-    """Moves an unsound checkpoint into the run's `unsound/`, under an unused name. Raises NcsnxError."""
-    target, number = run.unsound / folder.name, 1
-    while os.path.lexists(target):
-        number += 1
-        target = run.unsound / f"{folder.name}-{number}"
-    with atomic.reporting(target):
-        run.unsound.mkdir(exist_ok=True)
-        folder.rename(target)
-        atomic.sync_folder(run.unsound)
-        atomic.sync_folder(folder.parent)
-    return f"moved to {target}, where it is not read; delete it once the run is sound"
+def _set_aside(folder: Path) -> str:
+    return f"renamed to {set_aside(folder)}, which is not read; delete it once the run is sound"
 
 
 def _age_s(path: Path) -> float:

@@ -154,11 +154,6 @@ class Run:
         return self.path / "trackers"
 
     @property
-    def unsound(self) -> Path:
-        """Checkpoints that `ncsnx doctor --repair` moved aside."""
-        return self.path / "unsound"
-
-    @property
     def loss(self) -> Path:
         """Results of `ncsnx loss`."""
         return self.path / "loss"

@@ -34,6 +34,8 @@ MANIFEST = "manifest.json"
 STATE = "state.json"
 CHECKPOINT_FILES = frozenset({*map(part_file, ("model", "ema", "optimizer")), STATE, MANIFEST})
 """Names of the files in a checkpoint's folder."""
+SET_ASIDE = "step-*.unsound-*"
+"""Pattern of the names of unsound checkpoints that were set aside."""
 # System errors that mean a fault of the checkpoint, not of permissions or the process.
 _FAULTS = {
     errno.ENOENT: "is missing",
@@ -275,13 +277,15 @@ def _make_way(folder: Path) -> None:
     set_aside(folder)
 
 
-def set_aside(folder: Path) -> None:
-    """Renames an unsound checkpoint, which then counts as none. Raises NcsnxError."""
+def set_aside(folder: Path) -> Path:
+    """Renames an unsound checkpoint, which then counts as none; returns its new path. Raises NcsnxError."""
     number = 1
     while os.path.lexists(aside := folder.with_name(f"{folder.name}.unsound-{number}")):
         number += 1
     with atomic.reporting(aside):
         folder.rename(aside)
+        atomic.sync_folder(aside.parent)
+    return aside
 
 
 def _record(folder: Path, manifest: Manifest, name: str) -> FileRecord:

@@ -1,43 +1,12 @@
-"""Which checkpoint training resumes from: the newest that verifies."""
+"""Whether a run's training can go on: a run that had checkpoints needs a sound one."""
 
-from collections.abc import Iterable, Iterator, Sequence
-
-import attrs
+from collections.abc import Sequence
 
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.runs.folder import Run
-from ncsnx.runs.manifest import Manifest, UnsoundError, checkpoints, verify
-from ncsnx.runs.names import step_name
+from ncsnx.runs.manifest import SET_ASIDE
 from ncsnx.runs.segments import read_segments
 from ncsnx.spelling import argument
-
-CheckpointVerdict = tuple[int, Manifest | UnsoundError]
-"""A step with its checkpoint's manifest if all files are sound, else with the error."""
-
-
-@attrs.frozen
-class Resumption:
-    """The checkpoint that training resumes from."""
-
-    step: int | None
-    """Step of the checkpoint; None: from the beginning."""
-    unsound: tuple[tuple[int, str], ...] = ()
-    """Newer unsound checkpoints and their errors."""
-
-
-def resumption(run: Run, verdicts: Iterable[CheckpointVerdict] | None = None) -> Resumption:
-    """Decides where the training of `run` resumes: at its newest sound checkpoint.
-
-    verdicts: all checkpoints, newest first; by default they are verified now, as many as needed. Raises NcsnxError if
-    the run had checkpoints and has no sound one any more, and if a checkpoint can't be read.
-    """
-    unsound: list[tuple[int, str]] = []
-    for step, verdict in _verdicts(run) if verdicts is None else verdicts:
-        if not isinstance(verdict, UnsoundError):
-            return Resumption(step, tuple(unsound))
-        unsound.append((step, str(verdict)))
-    require_beginning(run, unsound)
-    return Resumption(None)
 
 
 def require_beginning(run: Run, unsound: Sequence[tuple[int, str]]) -> None:
@@ -50,16 +19,8 @@ def require_beginning(run: Run, unsound: Sequence[tuple[int, str]]) -> None:
         raise _without_checkpoint(run, f"none of {len(unsound)} is sound; step {step:,}: {why}")
     if starts := [segment.from_step for segment in read_segments(run) if segment.from_step]:
         raise _without_checkpoint(run, f"its segments mention step {starts[-1]:,}")
-    if run.unsound.exists():
-        raise _without_checkpoint(run, f"set aside in {run.unsound}")
-
-
-def _verdicts(run: Run) -> Iterator[CheckpointVerdict]:
-    for step in reversed(checkpoints(run)):
-        try:
-            yield step, verify(run.checkpoints / step_name(step))
-        except UnsoundError as error:
-            yield step, error
+    if aside := sorted(run.checkpoints.glob(SET_ASIDE)):
+        raise _without_checkpoint(run, f"set aside: {aside[-1].name}")
 
 
 def _without_checkpoint(run: Run, trace: str) -> NcsnxError:

@@ -51,7 +51,7 @@ SITES = {
         *(".holder.json", "log.txt", "segments.jsonl", "origins.json", "config.json", "metrics.jsonl"),
         *_CHECKPOINT[1:],
     ),
-    "repair": (".holder.json", "repair: unsound/*"),
+    "repair": (".holder.json", "repair: checkpoints/*"),
     "import": ("runs/cifar10", "runs/cifar10", *_NEW_RUN, "log.txt", *_CHECKPOINT),
     "sample": (
         *("images", "images/.lock", "images/.holder.json", "images/.parts", "images/.parts/*.safetensors"),
@@ -384,7 +384,7 @@ def _repairing(folder: Path, trained: Path) -> Job:
     before = Path(shutil.copytree(trained, folder / "ill"))
     _, last = sorted(before.glob("runs/digits/checkpoints/step-*"))
     damage(last / part_file("model"))
-    made = ("runs/digits/checkpoints/*/*", "runs/digits/unsound/*/*")
+    made = ("runs/digits/checkpoints/*/*",)
     return _done(Job("repair", ["doctor", "digits", "--repair"], before, folder / "repaired", made))
 
 

@@ -104,7 +104,8 @@ def test_what_was_repaired_is_counted_and_training_goes_on_as_if_nothing_had_bee
     result = command("doctor", "digits", "--repair", folder=workplace)
     assert "2 findings repaired, 0 findings left" in result.err
     assert steps_of(run) == [8]
-    assert sorted(path.name for path in (run / "unsound").iterdir()) == ["step-00000004", "step-00000012"]
+    aside = sorted(path.name for path in (run / "checkpoints").glob("*.unsound-*"))
+    assert aside == ["step-00000004.unsound-1", "step-00000012.unsound-1"]
     assert command(*training(), folder=workplace).code == 0
     assert saved(run, 12) == saved(run_in(trained), 12)
 
@@ -120,7 +121,7 @@ def test_after_a_repair_took_the_only_checkpoint_training_is_refused_and_metrics
     refused = command(*training(), folder=workplace)
     assert refused.code == 1
     (line,) = [line for line in refused.err.splitlines() if line.startswith("error: ")]
-    assert "set aside in runs/digits/unsound" in line
+    assert "set aside: step-00000012.unsound-1" in line
     assert "--run digits-2" in refused.err
     after = files(run)
     assert after.pop("log.txt").startswith(before.pop("log.txt"))

@@ -24,7 +24,6 @@ from ncsnx.runs.manifest import (
     write_checkpoint,
 )
 from ncsnx.runs.names import step_name
-from ncsnx.runs.resuming import Resumption, resumption
 from ncsnx.runs.retention import remove_debris
 from ncsnx.storage import atomic
 from tests.runs.kept import SMALL, weights
@@ -206,7 +205,7 @@ def test_a_checkpoint_of_a_newer_version_is_not_called_unsound(run: Run) -> None
     content = {"schema_version": 2, "anything": "else"}
     (folder / "manifest.json").write_bytes(atomic.json_bytes({**content, "digest": digest(content)}))
     with pytest.raises(NcsnxError, match="update ncsnx") as caught:
-        resumption(run)
+        verify(folder)
     assert not isinstance(caught.value, UnsoundError)
 
 
@@ -228,21 +227,6 @@ def test_a_sound_checkpoint_is_not_overwritten(run: Run) -> None:
     with pytest.raises(NcsnxError, match="nothing is overwritten"):
         write_checkpoint(run.checkpoints, 1, [("ema.safetensors", b"other")])
     assert (folder / "ema.safetensors").read_bytes() == FILES["ema.safetensors"]
-
-
-def test_the_latest_sound_checkpoint_is_found_behind_unsound_ones(run: Run) -> None:
-    assert resumption(run) == Resumption(None)
-    for step in (1, 2, 3):
-        write(run, step)
-    assert resumption(run) == Resumption(3)
-    damage(run.checkpoints / step_name(3))
-    (run.checkpoints / step_name(2) / "ema.safetensors").unlink()
-    found = resumption(run)
-    assert found.step == 1
-    assert [(step, reason.split(" ", 1)[1]) for step, reason in found.unsound] == [
-        (3, "is damaged: its sha256 is not the one in the manifest"),
-        (2, "is missing"),
-    ]
 
 
 def test_a_checkpoint_is_resolved_from_what_was_typed(run: Run) -> None:

@@ -20,7 +20,6 @@ from ncsnx.runs.manifest import MANIFEST, checkpoints, write_checkpoint
 from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.names import step_name
 from ncsnx.runs.result_records import MeasureRecord, NeighborRecord, SpaceRecord
-from ncsnx.runs.resuming import resumption
 from ncsnx.runs.segments import append_segment
 from ncsnx.runs.writer_lock import folder_lock, writer_of
 from ncsnx.storage.documents import write_document
@@ -216,8 +215,7 @@ def test_an_unsound_checkpoint_is_moved_aside_whole_and_never_deleted(sound: Run
     examination = repaired(sound)
     assert examination.is_sound
     assert checkpoints(sound) == [10]
-    assert tree(sound.unsound / folder(sound, 30).name) == content
-    assert resumption(sound).step == 10
+    assert tree(sound.checkpoints / f"{step_name(30)}.unsound-1") == content
     assert {finding.kind for finding in doctor.examine(sound).findings} == {"set-aside"}
 
 

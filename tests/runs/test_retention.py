@@ -11,19 +11,19 @@ from hypothesis import strategies as st
 from ncsnx.config import Retention
 from ncsnx.errors import NcsnxError
 from ncsnx.runs.folder import Run
-from ncsnx.runs.manifest import MANIFEST, checkpoints, verify
-from ncsnx.runs.resuming import resumption
+from ncsnx.runs.manifest import MANIFEST, checkpoints, set_aside, verify
+from ncsnx.runs.resuming import require_beginning
 from ncsnx.runs.retention import CheckpointPruner, remove_checkpoint, remove_debris, steps_to_remove
 from ncsnx.runs.segments import append_segment
 from ncsnx.runs.selection import in_words
 from ncsnx.storage import atomic
-from tests.runs.kept import as_nobody, contents, damage, folder, python, score, tree, with_rules, write
+from tests.runs.kept import as_nobody, contents, folder, python, score, tree, with_rules, write
 
 KILLED_AT_EACH_CALL = """
 import os, signal, shutil, sys
 from pathlib import Path
 from ncsnx.runs.folder import Run
-from ncsnx.runs.manifest import checkpoints, verify
+from ncsnx.runs.manifest import checkpoints, verify, set_aside
 from ncsnx.runs.names import step_name
 from ncsnx.runs.retention import remove_checkpoint, remove_debris
 from ncsnx.storage import atomic
@@ -246,25 +246,18 @@ def test_a_removal_that_is_refused_leaves_debris_that_the_next_start_removes(
     assert names_of(run) == ["step-00000020"]
 
 
-def test_training_resumes_from_the_newest_checkpoint_that_verifies(run: Run) -> None:
-    assert resumption(run).step is None
-    write(run, 10, 20, 30)
-    damage(folder(run, 30) / "optimizer.safetensors")
-    found = resumption(run)
-    assert found.step == 20
-    assert [step for step, _ in found.unsound] == [30]
-    for step in (10, 20):
-        (folder(run, step) / "model.safetensors").unlink()
-    with pytest.raises(NcsnxError, match=r"no sound checkpoint any more.*restore a sound checkpoint"):
-        resumption(run)
-
-
 def test_a_run_that_lost_all_its_checkpoints_does_not_start_over(run: Run) -> None:
     append_segment(run, from_step=0, runtime={}, changes={})
-    assert resumption(run).step is None
+    require_beginning(run, [])
+    with pytest.raises(NcsnxError, match=r"none of 1 is sound; step 30: damaged.*; restore a sound checkpoint"):
+        require_beginning(run, [(30, "damaged")])
+    write(run, 30)
+    set_aside(folder(run, 30))
+    with pytest.raises(NcsnxError, match=r"set aside: step-00000030\.unsound-1"):
+        require_beginning(run, [])
     append_segment(run, from_step=10, runtime={}, changes={})
-    with pytest.raises(NcsnxError, match="no sound checkpoint any more, but had some"):
-        resumption(run)
+    with pytest.raises(NcsnxError, match=r"had some \(its segments mention step 10\)"):
+        require_beginning(run, [])
 
 
 def names_of(run: Run) -> list[str]:

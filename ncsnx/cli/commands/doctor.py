@@ -26,7 +26,7 @@ def doctor_command(
         bool,
         typer.Option(
             "--repair",
-            help="Remove what killed processes left, and move damaged checkpoints into unsound/.",
+            help="Remove what killed processes left, and set damaged checkpoints aside.",
             rich_help_panel="Repair",
         ),
     ] = False,
