@@ -42,10 +42,6 @@ class DataSet:
     """Default feature network for scores."""
     reference: Split
     """Default reference images for scores: 'train' as published for CIFAR-10."""
-    files: str
-    """Files that users must get, in Markdown, for the table of data sets in docs/guides/published.md."""
-    place: str
-    """Folder for `files`, for the same table."""
 
 
 _data_sets: dict[type[Data], DataSet] = {}
@@ -58,8 +54,6 @@ def data_set(
     no_download: str | None = None,
     features: Features | None = None,
     reference: Split = "train",
-    files: str = "",
-    place: str = "",
 ) -> Callable[[T], T]:
     """Decorator that registers a reader; parameters as in `DataSet`.
 
@@ -73,8 +67,6 @@ def data_set(
             no_download=no_download,
             features=features or Inception(),
             reference=reference,
-            files=files,
-            place=place,
         )
         if _data_sets.setdefault(config, found).read is not read:
             raise ValueError(f"{config.__qualname__} already has a reader: {_data_sets[config].read!r}")

@@ -40,11 +40,60 @@ class RunConfig:
     """Installed packages that the experiment needs, as of the last start."""
 
 
+class _Entry:
+    """The path of a file or folder in a run's folder; it need not exist."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, run: "Run", kind: type) -> Path:
+        return run.path / self.name
+
+
 @attrs.frozen
 class Run:
-    """One run's folder. The properties are paths in it, which need not exist."""
+    """One run's folder."""
 
     path: Path
+
+    config_path = _Entry("config.json")
+    """The experiment and the fingerprint of its data."""
+    origins_path = _Entry("origins.json")
+    """The origin of each value of the experiment."""
+    source_path = _Entry("experiment.py")
+    """A copy of the experiment's file, for people; never executed."""
+    segments_path = _Entry("segments.jsonl")
+    """One JSON line for each start of the training."""
+    patches = _Entry("patches")
+    """Uncommitted changes at the starts of the training: see `ncsnx.runs.git_patches`."""
+    metrics_path = _Entry("metrics.jsonl")
+    """One JSON line for each step that was logged."""
+    log_path = _Entry("log.txt")
+    """Console output."""
+    report_path = _Entry("report.html")
+    """The page about the run, renewed while it trains."""
+    rank_logs = _Entry(RANK_LOGS)
+    """Logs of ranks other than 0."""
+    tensorboard = _Entry("tensorboard")
+    """TensorBoard event files."""
+    checkpoints = _Entry("checkpoints")
+    """One folder for each step that was saved."""
+    snapshots = _Entry("snapshots")
+    """Grids of samples drawn while training."""
+    samples = _Entry("samples")
+    """Samples of `ncsnx sample`."""
+    fid = _Entry("fid")
+    """Results of `ncsnx fid`."""
+    compare = _Entry("compare")
+    """Results of `ncsnx compare` and the recommended sampler."""
+    neighbors = _Entry("neighbors")
+    """Results of `ncsnx neighbors`."""
+    trackers = _Entry("trackers")
+    """Which experiment trackers the run uses, and what each has been sent."""
+    loss = _Entry("loss")
+    """Results of `ncsnx loss`."""
+    likelihood = _Entry("likelihood")
+    """Results of `ncsnx likelihood`."""
 
     @property
     def name(self) -> str:
@@ -57,11 +106,6 @@ class Run:
         return str(self.path)
 
     @property
-    def config_path(self) -> Path:
-        """The experiment and the fingerprint of its data."""
-        return self.path / "config.json"
-
-    @property
     def typed(self) -> str:
         """The run in a command line: its name if it is in the default runs folder, else its path."""
         return shlex.quote(self.name) if self.path.parent == default_folder() else as_typed(self.path)
@@ -72,96 +116,6 @@ class Run:
         if self.path.parent == default_folder():
             return shlex.quote(f"runs/{self.name}")
         return as_typed(Path.cwd() / self.path if self.path.parent == Path("runs") else self.path)
-
-    @property
-    def origins_path(self) -> Path:
-        """The origin of each value of the experiment."""
-        return self.path / "origins.json"
-
-    @property
-    def source_path(self) -> Path:
-        """A copy of the experiment's file, for people; never executed."""
-        return self.path / "experiment.py"
-
-    @property
-    def segments_path(self) -> Path:
-        """One JSON line for each start of the training."""
-        return self.path / "segments.jsonl"
-
-    @property
-    def patches(self) -> Path:
-        """Uncommitted changes at the starts of the training: see `ncsnx.runs.git_patches`."""
-        return self.path / "patches"
-
-    @property
-    def metrics_path(self) -> Path:
-        """One JSON line for each step that was logged."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def log_path(self) -> Path:
-        """Console output."""
-        return self.path / "log.txt"
-
-    @property
-    def report_path(self) -> Path:
-        """The page about the run, renewed while it trains."""
-        return self.path / "report.html"
-
-    @property
-    def rank_logs(self) -> Path:
-        """Logs of ranks other than 0."""
-        return self.path / RANK_LOGS
-
-    @property
-    def tensorboard(self) -> Path:
-        """TensorBoard event files."""
-        return self.path / "tensorboard"
-
-    @property
-    def checkpoints(self) -> Path:
-        """One folder for each step that was saved."""
-        return self.path / "checkpoints"
-
-    @property
-    def snapshots(self) -> Path:
-        """Grids of samples drawn while training."""
-        return self.path / "snapshots"
-
-    @property
-    def samples(self) -> Path:
-        """Samples of `ncsnx sample`."""
-        return self.path / "samples"
-
-    @property
-    def fid(self) -> Path:
-        """Results of `ncsnx fid`."""
-        return self.path / "fid"
-
-    @property
-    def compare(self) -> Path:
-        """Results of `ncsnx compare` and the recommended sampler."""
-        return self.path / "compare"
-
-    @property
-    def neighbors(self) -> Path:
-        """Results of `ncsnx neighbors`."""
-        return self.path / "neighbors"
-
-    @property
-    def trackers(self) -> Path:
-        """Which experiment trackers the run uses, and what each has been sent."""
-        return self.path / "trackers"
-
-    @property
-    def loss(self) -> Path:
-        """Results of `ncsnx loss`."""
-        return self.path / "loss"
-
-    @property
-    def likelihood(self) -> Path:
-        """Results of `ncsnx likelihood`."""
-        return self.path / "likelihood"
 
     @classmethod
     def create(

@@ -1,4 +1,4 @@
-"""Whether a run's training can go on: a run that had checkpoints needs a sound one."""
+"""Whether training a run can resume: one that had checkpoints needs a sound one."""
 
 from collections.abc import Sequence
 

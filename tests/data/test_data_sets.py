@@ -14,7 +14,6 @@ from ncsnx.data import DataMissingError, data_set, data_set_of, data_sets
 from ncsnx.data.data_set import _data_sets, download_data
 from ncsnx.errors import NcsnxError
 from ncsnx.work import Work
-from tests.cli.command import REPOSITORY
 from tests.config.examples import every_variant
 
 
@@ -62,13 +61,6 @@ def test_every_data_set_without_a_download_says_why(tmp_path: Path) -> None:
 def _any(kind: type[Data]) -> Data:
     """A configuration of the class with arbitrary fields."""
     return object.__new__(kind)
-
-
-def test_the_guide_has_a_row_for_each_data_set_with_files() -> None:
-    guide = (REPOSITORY / "docs/guides/published.md").read_text()
-    for found in data_sets().values():
-        if found.files:
-            assert f"| {found.files} | {f'`{found.place}`' if found.place else ''} |".replace("|  |", "| |") in guide
 
 
 def test_a_configuration_without_a_reader_says_how_to_register_one() -> None:

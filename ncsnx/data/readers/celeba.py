@@ -59,8 +59,6 @@ def download_celeba(data: CelebA, folder: Path, work: Work) -> Path:
     CelebA,
     download=download_celeba,
     reference="held-out",  # its test set, as published
-    files=f"`{_ARCHIVE}` (it need not be unpacked) and `{PARTITION}` from [CelebA's page]({_PAGE})",
-    place=f"data/{_FOLDER}",
 )
 def read_celeba(data: CelebA, folder: Path, work: Work = SILENT) -> Splits:
     """CelebA from `data.root` or the data folder. Raises DataMissingError; NcsnxError for invalid files."""

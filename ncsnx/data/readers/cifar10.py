@@ -70,8 +70,6 @@ def _unpack(archive: Path, folder: Path) -> None:
 @data_set(
     CIFAR10,
     download=download_cifar10,
-    files=f"[{_ARCHIVE}]({PUBLISHED.address}), unpacked (`data download` does it)",
-    place=f"data/{_FOLDER}",
 )
 def read_cifar10(data: CIFAR10, folder: Path, work: Work = SILENT) -> Splits:
     """CIFAR-10 from `data.root` or the data folder. Raises DataMissingError; NcsnxError for damaged files."""

@@ -21,7 +21,6 @@ HELD_OUT_MODULUS, HELD_OUT_REMAINDER = 6, 5
     Digits,
     features=Classifier(),
     no_download="the digits come with scikit-learn, so there is nothing to download",
-    files="nothing: it ships with scikit-learn",
 )
 def read_digits(data: Digits, folder: Path, work: Work = SILENT) -> Splits:
     """The digits, split into training and held-out images."""

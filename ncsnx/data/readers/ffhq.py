@@ -50,8 +50,6 @@ def download_ffhq(data: FFHQ, folder: Path, work: Work) -> Path:
 @data_set(
     FFHQ,
     download=download_ffhq,
-    files=f"the images of [FFHQ]({_PAGE}), as a folder or as an LMDB",
-    place=f"data/{_FOLDER}",
 )
 def read_ffhq(data: FFHQ, folder: Path, work: Work = SILENT) -> Splits:
     """FFHQ from `data.root` or the data folder. Raises DataMissingError; NcsnxError for invalid files.

@@ -52,8 +52,6 @@ def download_lsun(data: LSUN, folder: Path, work: Work) -> Path:
 @data_set(
     LSUN,
     download=download_lsun,
-    files=f"the LMDBs of [LSUN]({_PAGE}), training and validation; `data download` says how",
-    place=f"data/{_FOLDER}",
 )
 def read_lsun(data: LSUN, folder: Path, work: Work) -> Splits:
     """A category of LSUN from `data.root` or the data folder. Raises DataMissingError; NcsnxError for damaged files."""

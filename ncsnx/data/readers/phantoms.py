@@ -32,7 +32,6 @@ _AT_ONCE = 256
 @data_set(
     Phantoms,
     no_download="the phantoms are drawn from a seed, so there is nothing to download",
-    files="nothing: they are drawn from a seed",
 )
 def read_phantoms(data: Phantoms, folder: Path, work: Work = SILENT) -> Splits:
     """Draws the phantoms; those whose index is 15 modulo 16 are held out.
