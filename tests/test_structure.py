@@ -33,7 +33,7 @@ BUDGET = {
     "console": 926,
     "data": 4_813,
     "evaluation": 4_635,
-    "exchange": 1_249,
+    "exchange": 1_204,
     "features": 1_244,
     "inverse": 4_390,
     "jobs": 1_906,

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from ncsnx.config.checks import shortened
 from ncsnx.config.codec import flatten, identity, shown, unstructure
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.variants import tag_of
@@ -29,12 +28,9 @@ TASK = "unconditional-image-generation"
 """The Hub's name of what a score model does without a condition."""
 
 _LICENSE = re.compile("[a-z][a-z0-9.+-]{1,63}")
-_YAML_WORDS = {"yes", "no", "on", "off", "true", "false", "null"}
-_PLAIN = re.compile("[a-z][a-z0-9-]{1,63}")
-_IDENTIFIER = re.compile("[a-z][a-z0-9_.-]{0,63}")
+_WHOLE_MANTISSA = re.compile(r'(": -?\d+)e')
 # Characters that can start Markdown, HTML or a formula, and dots and colons inside words, which can make links.
 _MARKUP = re.compile(r"[\\`*_{}\[\]<>#|~&$!@^]|(?<=[^\W\d])\.(?=\S)|:(?=\S)")
-_PAIR, _LONE = re.compile(r"\\ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}"), re.compile(r"\\ud[89a-f][0-9a-f]{2}")
 _LONGEST = 1_000
 _LONGEST_PROTOCOL = 10_000
 _SECTIONS = (
@@ -82,7 +78,7 @@ class Picture:
 
 def check_license(text: str) -> str:
     """Returns `text` if it can be a license identifier on the Hub, else raises UsageError."""
-    if _LICENSE.fullmatch(text) and text not in _YAML_WORDS:
+    if _LICENSE.fullmatch(text):
         return text
     raise UsageError(
         f"{parameter('license')} {text[:80]!a}: expected an identifier from the Hub's list, such as mit, apache-2.0 or "
@@ -131,75 +127,34 @@ def text(value: str) -> str:
 
 
 def _front(config: ExportConfig, license: str, scores: Sequence[CardScore]) -> Iterator[str]:
+    """The metadata, as JSON, which is YAML; but YAML 1.1 takes 1e-05 for text."""
     experiment = config.experiment
-    tags = ["ncsnx", "score-based-generative-modeling", "langevin-dynamics"]
     network = tag_of(type(experiment.model)) or ""
-    # a package's network may have any name, and YAML reads some words as other types
-    tags += [network] if _PLAIN.fullmatch(network) and network not in _YAML_WORDS else []
-    lines = [
-        "---",
-        f"license: {license}",
-        "library_name: ncsnx",
-        f"pipeline_tag: {TASK}",
-        "tags:",
-        *(f"- {tag}" for tag in tags),
-        *_model_index(experiment, config.data_fingerprint, scores),
-        "---",
-    ]
-    yield "\n".join(lines)
+    tags = ["ncsnx", "score-based-generative-modeling", "langevin-dynamics", *filter(None, [network])]
+    values: dict[str, Any] = {"license": license, "library_name": "ncsnx", "pipeline_tag": TASK, "tags": tags}
+    if metrics := [_metric(one, score) for score in scores for one in score.measured if _is_metric(one)]:
+        data, category = tag_of(type(experiment.data)) or "unknown", getattr(experiment.data, "category", None)
+        title = " ".join([data, *filter(None, [category]), "×".join(map(str, experiment.data.shape[1:]))])
+        dataset = {"type": data, "name": title, "args": {"fingerprint": config.data_fingerprint}}
+        results = [{"task": {"type": TASK}, "dataset": dataset, "metrics": metrics}]
+        values["model-index"] = [{"name": experiment.name, "results": results}]
+    lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
+    yield "\n".join(["---", *(_WHOLE_MANTISSA.sub(r"\1.0e", line) for line in lines), "---"])
 
 
-def _model_index(experiment: Experiment, fingerprint: str | None, scores: Sequence[CardScore]) -> Iterator[str]:
-    """Lines of YAML with the scores as the Hub reads them; none without scores. fingerprint: of the training data."""
-    metrics = [line for score in scores for one in score.measured for line in _metric(one, score)]
-    if not metrics:
-        return
-    _, height, width = experiment.data.shape
-    data, category = tag_of(type(experiment.data)) or "unknown", getattr(experiment.data, "category", None)
-    title = " ".join([data, *([category] if isinstance(category, str) else []), f"{height}×{width}"])
-    yield "model-index:"
-    yield f"- name: {_quoted(experiment.name)}"
-    yield "  results:"
-    yield f"  - task: {{type: {TASK}}}"
-    yield "    dataset:"
-    yield f"      {{type: {_quoted(data)}, name: {_quoted(title)}, args: {{fingerprint: {_quoted(fingerprint)}}}}}"
-    yield "    metrics:"
-    yield from metrics
+def _is_metric(one: ScoreValue) -> bool:
+    return one.identifier is not None and math.isfinite(one.value)
 
 
-def _metric(one: ScoreValue, score: CardScore) -> Iterator[str]:
-    if one.identifier is None or _IDENTIFIER.fullmatch(one.identifier) is None or not math.isfinite(one.value):
-        return
+def _metric(one: ScoreValue, score: CardScore) -> dict[str, Any]:
+    """A score as the Hub reads it."""
     sampler, count, images = (score.protocol.get(key) for key in ("sampler", "evaluations", "n"))
     facts = [counted(images, "image")] if isinstance(images, int) else []
-    if isinstance(sampler, dict) and isinstance(tag := sampler.get("type"), str):
-        facts.append(shortened(tag))
-    if isinstance(count, int):
-        facts.append(counted(count, "evaluation"))
-    yield f"    - type: {_quoted(one.identifier)}"
-    yield f"      value: {_float(one.value)}"
+    facts += [sampler["type"]] if isinstance(sampler, dict) and "type" in sampler else []
+    facts += [counted(count, "evaluation")] if isinstance(count, int) else []
     name = f"{one.name} ({', '.join(facts)})" if facts else one.name
-    yield f"      name: {_quoted(name)}"
-    yield "      args:"
-    if one.error is not None and math.isfinite(one.error):
-        yield f"        standard_error: {_float(one.error)}"
-    yield f"        protocol: {_quoted(score.caption)}"
-
-
-def _quoted(text: str | None) -> str:
-    """Any text as a YAML string in printable ASCII: as in JSON, but for characters beyond 16 bits."""
-
-    def wide(pair: re.Match[str]) -> str:
-        return f"\\U{ord(json.loads(chr(34) + pair[0] + chr(34))):08X}"
-
-    pairs = _PAIR.sub(wide, json.dumps(text and _cut(text)))
-    return _LONE.sub(r"\\uFFFD", pairs)
-
-
-def _float(value: float) -> str:
-    """A finite number that every YAML parser reads as a float: YAML 1.1 takes 1e-05 for text."""
-    mantissa, exponent, power = repr(float(value)).partition("e")
-    return mantissa + ("" if "." in mantissa else ".0") + exponent + power
+    error = {} if one.error is None or not math.isfinite(one.error) else {"standard_error": one.error}
+    return {"type": one.identifier, "value": one.value, "name": name, "args": {**error, "protocol": score.caption}}
 
 
 def _cut(text: str) -> str:
