@@ -18,11 +18,12 @@ from ncsnx.config.codec import digest
 from ncsnx.config.experiment import Experiment, Precision
 from ncsnx.errors import NcsnxError, Stopped
 from ncsnx.evaluation.candidates import Candidate, choose, load_member
-from ncsnx.evaluation.engine import Measurement, discard_needless_parts, measure_all, missing, parts_of, shared, writing
+from ncsnx.evaluation.engine import Measurement, discard_needless_parts, measure_all, missing, parts_of, writing
 from ncsnx.evaluation.perfect_model import PerfectModel
 from ncsnx.evaluation.plots import plot_scores
 from ncsnx.metrics.metric import Quantity
 from ncsnx.quantities import counted, duration
+from ncsnx.ranks.rank_group import ALONE
 from ncsnx.runs.exported import Weights
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import UnsoundError
@@ -251,9 +252,10 @@ def measure_checkpoints(
     shorter: str,
     ensemble: int = 1,
 ) -> MeasuredSweep[Sweep] | None:
-    """Measures the selected checkpoints; None on ranks other than 0.
+    """Measures the selected checkpoints that have no row; None on ranks other than 0.
 
-    build: makes the sweep; a signal may end it anywhere. shorter: advice against long sweeps. Raises NcsnxError.
+    build: makes the sweep; a signal may end it anywhere. shorter: advice against long sweeps. Raises NcsnxError; rows
+    measured before are kept, and drawn after a stop request.
     """
     with work.at_once():
         candidates, problems = work.ranks.first(lambda: choose(run, selection, work, ensemble))
@@ -261,70 +263,64 @@ def measure_checkpoints(
     work.info(f"{run.path}: {sweep.caption()}")
     if (caution := sweep.caution()) is not None:
         work.warning(caution)
-
-    def measure() -> tuple[str, list[str]]:
-        return sweep.scores.changed, carry_out(sweep, candidates, work, shorter)
-
-    measured = shared(sweep, work, measure)
-    if measured is None:
+    before = sweep.scores.changed
+    if work.ranks.first(lambda: missing(sweep, candidates), check_stop=work.check_stop):
+        with writing(sweep, work):
+            problems += _measure(sweep, candidates, work, shorter)
+    else:
+        if work.ranks.is_first:
+            _refresh(sweep, candidates, work)
+        work.ranks.gather(None, work.check_stop)  # rank 0, which may hold the store of the ranks, ends last
+    if not work.ranks.is_first:
         return None
-    before, left_out = measured
-    return MeasuredSweep(
-        sweep=sweep,
-        candidates=candidates,
-        left_out=[*problems, *left_out],
-        is_new=sweep.scores.changed != before,
-    )
+    is_new = sweep.scores.changed != before
+    return MeasuredSweep(sweep=sweep, candidates=candidates, left_out=problems, is_new=is_new)
 
 
-def carry_out(sweep: CheckpointSweep, candidates: Sequence[Candidate], work: Work, shorter: str) -> list[str]:
-    """Measures missing rows and saves each; returns a line for each checkpoint that could not be scored.
+def _measure(sweep: CheckpointSweep, candidates: Sequence[Candidate], work: Work, shorter: str) -> list[str]:
+    """Measures missing rows and saves each; returns a line for each checkpoint that could not be scored."""
 
-    shorter: advice on shortening a long sweep. Raises NcsnxError; rows measured before are kept, and drawn after a stop
-    request.
-    """
-    if not missing(sweep, candidates):
-        several = f"all {counted(len(candidates), 'checkpoint')} are"
-        work.info(f"{several if len(candidates) > 1 else 'the checkpoint is'} already measured")
-        is_outdated = any(map(sweep.can_fill, sweep.rows(candidates))) or any(
-            parts_of(sweep, candidate).exists() for candidate in candidates
-        )
-        if is_outdated and writer_of(sweep.place) is None:
-            try:
-                with writing(sweep):
-                    _complete(sweep, candidates, work)
-            except NcsnxError as error:  # existing rows can still be shown
-                work.warning(str(error))
-        return []
-    with writing(sweep):
+    def begin() -> list[Candidate]:
         _complete(sweep, candidates, work)
         left = missing(sweep, candidates)  # another process may have measured some in the meantime
         _say_what_comes(sweep, left, len(candidates) - len(left), work, shorter)
-        shown: list[tuple[int, str]] = []
-        with work.rows(sweep.titles, total=len(left), units=sum(map(sweep.units, left))) as view:
+        return left
 
-            def added(candidate: Candidate, row: Row) -> None:
-                shown.append((candidate.step, candidate.weights_sha256))
-                best = best_row(sweep.rows(candidates))
-                key = None if best is None else (best["step"], best["weights_sha256"])
-                view.row(sweep.cells(row), shown.index(key) if key in shown else None)
+    left = work.ranks.first(begin, check_stop=work.check_stop)
+    shown: list[tuple[int, str]] = []
+    with work.rows(sweep.titles, total=len(left), units=sum(map(sweep.units, left))) as view:
 
-            def begun(candidate: Candidate) -> None:
-                view.begin(sweep.name(candidate))
+        def added(candidate: Candidate, row: Row) -> None:
+            shown.append((candidate.step, candidate.weights_sha256))
+            best = best_row(sweep.rows(candidates))
+            key = None if best is None else (best["step"], best["weights_sha256"])
+            view.row(sweep.cells(row), shown.index(key) if key in shown else None)
 
-            try:
-                return measure_all(sweep, left, work, view.advance, begun=begun, added=added)
-            except Stopped:
-                with suppress(NcsnxError):
+        def begun(candidate: Candidate) -> None:
+            view.begin(sweep.name(candidate))
+
+        try:
+            return measure_all(sweep, left, work, view.advance, begun=begun, added=added)
+        except Stopped:
+            with suppress(NcsnxError):
+                if work.ranks.is_first:
                     sweep.draw_if_outdated()
-                raise
+            raise
 
 
-def refuse_left_out(problems: Sequence[str]) -> None:
-    """Raises NcsnxError if any checkpoints were left out."""
-    if problems:
-        count = f"{counted(len(problems), 'checkpoint')} have" if len(problems) > 1 else "a checkpoint has"
-        raise NcsnxError(f"{count} no score: {'; '.join(problems)}")
+def _refresh(sweep: CheckpointSweep, candidates: Sequence[Candidate], work: Work) -> None:
+    """Completes a sweep that has all rows, unless it is being written."""
+    several = f"all {counted(len(candidates), 'checkpoint')} are"
+    work.info(f"{several if len(candidates) > 1 else 'the checkpoint is'} already measured")
+    is_outdated = any(map(sweep.can_fill, sweep.rows(candidates))) or any(
+        parts_of(sweep, candidate).exists() for candidate in candidates
+    )
+    if is_outdated and writer_of(sweep.place) is None:
+        try:
+            with writing(sweep, attrs.evolve(work, ranks=ALONE)):
+                _complete(sweep, candidates, work)
+        except NcsnxError as error:  # existing rows can still be shown
+            work.warning(str(error))
 
 
 def _complete(sweep: CheckpointSweep, candidates: Sequence[Candidate], work: Work) -> None:
@@ -352,6 +348,13 @@ def _say_what_comes(sweep: CheckpointSweep, left: Sequence[Candidate], done: int
         return
     if left:
         work.info(what)
+
+
+def refuse_left_out(problems: Sequence[str]) -> None:
+    """Raises NcsnxError if any checkpoints were left out."""
+    if problems:
+        count = f"{counted(len(problems), 'checkpoint')} have" if len(problems) > 1 else "a checkpoint has"
+        raise NcsnxError(f"{count} no score: {'; '.join(problems)}")
 
 
 @torch.no_grad()

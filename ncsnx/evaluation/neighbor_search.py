@@ -9,8 +9,8 @@ Sample i is image i of the seed, as `ncsnx sample` draws it. Finished batches ar
 import csv
 import io
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,27 +21,9 @@ from torch import Tensor
 from ncsnx.config.codec import digest, identity, unstructure
 from ncsnx.config.variants import tag_of
 from ncsnx.data.transforms import window_of
-from ncsnx.errors import UsageError, require_between
-from ncsnx.evaluation.engine import (
-    PartLayout,
-    Plan,
-    WorkInParts,
-    discard_parts,
-    follow,
-    make_parts,
-    require_same_protocol,
-    wait_for_parts,
-    whole_of,
-    writing,
-)
-from ncsnx.evaluation.memorizing import (
-    NEIGHBORHOOD,
-    Nearness,
-    SpaceNearness,
-    nearness,
-    relative_distances,
-    verdict,
-)
+from ncsnx.errors import NcsnxError, UsageError, require_between
+from ncsnx.evaluation.engine import PartLayout, WorkInParts, discard_parts, make_parts, whole_of, writing
+from ncsnx.evaluation.memorizing import NEIGHBORHOOD, compared, relative_distances, verdict
 from ncsnx.evaluation.nearest_images import Nearest, Space, feature_space, nearest, pixel_space
 from ncsnx.evaluation.neighbor_pictures import GridRow, Neighbor, draw_grid, plot_distances
 from ncsnx.features.data_source import DataSource
@@ -51,14 +33,14 @@ from ncsnx.images import to_uint8
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs.names import step_name
-from ncsnx.runs.result_records import NeighborRecord, Verdict
+from ncsnx.runs.result_records import NeighborRecord, SpaceRecord
 from ncsnx.runs.score_files import RESULTS
 from ncsnx.sampling.request import SampleRequest
 from ncsnx.sampling.sample import draw
 from ncsnx.sampling.score_model import ScoreModel, weights_in_words
 from ncsnx.spelling import parameter
 from ncsnx.storage import atomic, reading
-from ncsnx.storage.documents import document_bytes, document_of, find_document
+from ncsnx.storage.documents import document_bytes, find_document
 from ncsnx.storage.parts import Part
 from ncsnx.storage.process import this_process
 from ncsnx.storage.reading import parse_json
@@ -67,14 +49,12 @@ from ncsnx.work import SILENT, Advance, Work
 _VERSION = 3
 """Version of the measured numbers; raised when any of them changes."""
 _TABLE, _GRID, _PLOT = "distances.csv", "grid.png", "distances"
-_FILES = (_TABLE, _GRID, f"{_PLOT}.png", f"{_PLOT}.svg")
+FILES = (_TABLE, _GRID, f"{_PLOT}.png", f"{_PLOT}.svg")
 GRID_ROWS = 20
 """Most samples in the grid, the nearest ones first."""
 _HELD_OUT_CHOICE = 2
 """Epoch of the permutation that selects held-out images."""
 _READ_AT_ONCE = 256
-_SEARCH = "search"
-"""Order of rank 0 to search, once all samples are drawn."""
 
 
 @attrs.frozen(kw_only=True)
@@ -105,45 +85,20 @@ class NeighborsRequest:
 
 
 @attrs.frozen(eq=False)
-class SpaceFound:
+class Neighbors:
     """Neighbours in one space."""
 
     samples: Nearest
     held_out: Nearest
     """Neighbours of held-out images; no rows if there are none."""
 
-    @property
-    def measures(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """Nearest distances of samples, (n,), and held-out images, (m,), by measure: plain and relative."""
-        both = self.samples.distances, self.held_out.distances
-        return {
-            "distance": (both[0][:, 0], both[1][:, 0]),
-            "relative": (relative_distances(both[0]), relative_distances(both[1])),
-        }
-
-    def nearness(self) -> SpaceNearness:
-        """How much nearer samples are than held-out images; needs at least one of each."""
-        measures = self.measures
-        return SpaceNearness(distance=nearness(*measures["distance"]), relative=nearness(*measures["relative"]))
-
-
-@attrs.frozen(eq=False)
-class Found:
-    """The result of a search."""
-
-    samples: Tensor
-    """(n, C, H, W) uint8."""
-    spaces: Mapping[str, SpaceFound]
-    nearness: Mapping[str, SpaceNearness]
-    """Nearness by space; empty without held-out images."""
-
-    @property
-    def verdict(self) -> Verdict | None:
-        """The verdict; None without held-out images, since nothing then says what is near."""
-        if not self.nearness:
-            return None
-        held_out = next(iter(self.spaces.values())).held_out
-        return verdict(self.nearness, len(self.samples), len(held_out.distances))
+    def record(self) -> SpaceRecord:
+        """The distances of samples compared with those of held-out images."""
+        samples, held_out = self.samples.distances, self.held_out.distances
+        return SpaceRecord(
+            distance=compared(samples[:, 0], held_out[:, 0]),
+            relative=compared(relative_distances(samples), relative_distances(held_out)),
+        )
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -223,7 +178,7 @@ class NeighborSearch(WorkInParts[None]):
             f"{seen}; data {self.source.fingerprint[:8]}"
         )
 
-    @property
+    @cached_property
     def place(self) -> Path:
         request = self.request
         name = f"{step_name(self.model.step)}-n{request.n}-k{request.k}-seed{request.seed}"
@@ -231,7 +186,7 @@ class NeighborSearch(WorkInParts[None]):
 
     def known(self) -> dict[str, Any] | None:
         """The results that `write` returned earlier; None if they don't exist or any file was changed."""
-        return read_results(self.place, self.protocol(), [space.name for space in self._spaces], _FILES)
+        return read_results(self.place, self.protocol())
 
     @property
     def count(self) -> int:
@@ -271,106 +226,76 @@ class NeighborSearch(WorkInParts[None]):
 
         Raises NcsnxError.
         """
-        require_same_protocol(self, work)
-        return work.ranks.lead(partial(self._lead, work), partial(self._follow, work), work.check_stop)
-
-    def _follow(self, work: Work, order: Plan[None] | str) -> None:
-        """Draws this rank's share of the samples, or searches its share of the training images."""
-        if order == _SEARCH:
-            wait_for_parts(self, None, work)  # a machine may still have an older listing of the folder
+        with writing(self, work):
             with work.at_once():
-                samples, held_out = self._given()
-            self._nearest(torch.cat([samples, held_out]), work)
-        elif not isinstance(order, str):
-            follow(self, work, order)
-
-    def _lead(self, work: Work) -> dict[str, Any]:
-        with writing(self):
-            with work.at_once():
-                results = self.known()
+                results = work.ranks.first(self.known)
             if results is None:
-                results = self._find_all(work)
+                with work.progress("sampling", total=self.units(None), unit="sampler steps") as advance:
+                    make_parts(self, None, work, advance)
+                with work.at_once():
+                    images = self._images()
+                found = self.find(images, work)
+                if work.ranks.is_first:
+                    with work.at_once():
+                        results = self.write(images, found)
             else:
                 work.info("the neighbours are already known")
-            discard_parts(self, None)
-        return results
+            if work.ranks.is_first:
+                discard_parts(self, None)
+        return results if work.ranks.is_first else None
 
-    def _find_all(self, work: Work) -> dict[str, Any]:
-        """Draws samples, searches, and writes the results."""
-        with work.progress("sampling", total=self.units(None), unit="sampler steps") as advance:
-            make_parts(self, None, work, advance)
-        with work.at_once():
-            given = self._given()
-        work.ranks.order(_SEARCH)
-        found = self.find(*given, work)
-        with work.at_once():
-            return self.write(found)
+    def _images(self) -> Tensor:
+        """The samples, and the held-out images to compare with, (n + m, C, H, W) uint8."""
+        samples, indices = whole_of(self, None)["images"], self._held_out_indices()
+        return (
+            torch.cat([samples, SplitImages(self.source, "held-out").at(indices).pixels]) if len(indices) else samples
+        )
 
-    def _given(self) -> tuple[Tensor, Tensor]:
-        """The samples, and the held-out images to compare with, (n, C, H, W) and (m, C, H, W) uint8."""
-        samples = whole_of(self, None)["images"]
-        indices = self._held_out_indices()
-        held_out = SplitImages(self.source, "held-out")
-        return samples, held_out.at(indices).pixels if len(indices) else samples[:0]
+    def find(self, images: Tensor, work: Work = SILENT) -> dict[str, Neighbors]:
+        """Searches for the neighbours of samples and held-out images, (n + m, C, H, W) uint8; returns them by space.
 
-    def find(self, samples: Tensor, held_out: Tensor, work: Work = SILENT) -> Found:
-        """Searches for the neighbours of all images. Raises NcsnxError."""
-        n = len(samples)
-        found = {
-            space.name: SpaceFound(near[:n], near[n:])
-            for space, near in zip(self._spaces, self._nearest(torch.cat([samples, held_out]), work), strict=True)
-        }
-        compared = {name: near.nearness() for name, near in found.items()} if len(held_out) else {}
-        return Found(samples, found, compared)
+        The result is whole on rank 0; other ranks search their share of the training images. Raises NcsnxError.
+        """
+        k, n = min(max(self.request.k, NEIGHBORHOOD), len(self.training)), self.request.n
+        near = nearest(images, self.training, self._spaces, k, flips=self.flips, work=work)
+        return {space.name: Neighbors(one[:n], one[n:]) for space, one in zip(self._spaces, near, strict=True)}
 
-    def _nearest(self, images: Tensor, work: Work) -> list[Nearest]:
-        """The neighbours of all images in each space; those of a share of the training images on ranks other than 0."""
-        k = min(max(self.request.k, NEIGHBORHOOD), len(self.training))
-        return nearest(images, self.training, self._spaces, k, flips=self.flips, work=work)
+    def write(self, images: Tensor, found: Mapping[str, Neighbors]) -> dict[str, Any]:
+        """Writes table, figures and, last, the results, which are returned as saved. Raises NcsnxError.
 
-    def results(self, found: Found) -> dict[str, Any]:
-        """The results as JSON, without the hashes of files."""
-        outcome = found.verdict
-        return {
-            "protocol": self.protocol(),
-            "caption": self.caption(),
-            "made": this_process(),
-            "verdict": None if outcome is None else attrs.asdict(outcome),
-            "spaces": {
-                name: {
-                    measure: {
-                        "median": _median(samples),
-                        "held_out_median": _median(held_out),
-                        **_nearness(found, name, measure),
-                    }
-                    for measure, (samples, held_out) in space.measures.items()
-                }
-                for name, space in found.spaces.items()
-            },
-        }
-
-    def write(self, found: Found) -> dict[str, Any]:
-        """Writes table, figures and, last, the results, which are returned as saved. Raises NcsnxError."""
+        images, found: as in `find`.
+        """
         atomic.write_bytes(self.place / _TABLE, self._table(found))
-        draw_grid(self.place / _GRID, self._grid(found))
+        draw_grid(self.place / _GRID, self._grid(images, found))
         plot_distances(
             self.place / _PLOT,
-            {name: space.measures["distance"] for name, space in found.spaces.items()},
+            {name: (space.samples.distances[:, 0], space.held_out.distances[:, 0]) for name, space in found.items()},
             title=f"{self.model.run_name}: distance to the nearest training image",
             caption=self.caption(),
         )
-        return write_results(self.place, self.results(found), _FILES)
+        spaces = {name: space.record() for name, space in found.items()}
+        record = NeighborRecord(
+            protocol=self.protocol(),
+            caption=self.caption(),
+            made=this_process(),
+            verdict=verdict(spaces, self.request.n, self.held_out_count) if self.held_out_count else None,
+            spaces=spaces,
+            files=_sha256_of_files(self.place),
+        )
+        content = document_bytes(record)
+        atomic.write_bytes(self.place / RESULTS, content)
+        return parse_json(content)  # type: ignore[no-any-return]
 
     @property
     def _spaces(self) -> list[Space]:
         return [pixel_space(), *([] if self.features is None else [feature_space(self.features)])]
 
-    def _table(self, found: Found) -> bytes:
+    def _table(self, found: Mapping[str, Neighbors]) -> bytes:
         """CSV with a line for each neighbour of a sample, and for the nearest neighbour of each held-out image."""
         text = io.StringIO()
         lines = csv.writer(text, lineterminator="\n")
         lines.writerow(["set", "image", "space", "rank", "training_image", "id", "flipped", "distance", "relative"])
-        for space, one in found.spaces.items():
+        for space, one in found.items():
             for name, numbers, near, k in (
                 ("sample", range(self.request.n), one.samples, self.request.k),
                 ("held-out", self._held_out_indices().tolist(), one.held_out, 1),
@@ -392,12 +317,12 @@ class NeighborSearch(WorkInParts[None]):
             ids.update(zip(some.tolist(), self.training.at(some).ids.tolist(), strict=True))
         return ids
 
-    def _grid(self, found: Found) -> Iterator[GridRow]:
+    def _grid(self, images: Tensor, found: Mapping[str, Neighbors]) -> Iterator[GridRow]:
         """The samples that are nearest in pixels, with their neighbours."""
-        first = next(iter(found.spaces.values())).samples.distances[:, 0]
+        first = next(iter(found.values())).samples.distances[:, 0]
         for image in first.argsort(stable=True)[:GRID_ROWS].tolist():
             groups = {}
-            for name, space in found.spaces.items():
+            for name, space in found.items():
                 near, k = space.samples, self.request.k
                 rows = zip(
                     self.training.at(near.indices[image, :k]).pixels,
@@ -406,7 +331,7 @@ class NeighborSearch(WorkInParts[None]):
                     strict=True,
                 )
                 groups[name] = [Neighbor(*row) for row in rows]
-            yield GridRow(image, found.samples[image], groups)
+            yield GridRow(image, images[image], groups)
 
     def _held_out_indices(self) -> Tensor:
         """Indices (m,) int64 of the held-out images to compare with, ascending: a fixed random choice if not all."""
@@ -415,38 +340,21 @@ class NeighborSearch(WorkInParts[None]):
         return order[: self.held_out_count].sort().values
 
 
-def _nearness(found: Found, space: str, measure: str) -> dict[str, Any]:
-    if space not in found.nearness:
-        return dict.fromkeys(field.name for field in attrs.fields(Nearness))
-    return attrs.asdict(found.nearness[space])[measure]  # type: ignore[no-any-return]
-
-
-def _median(values: Tensor) -> float | None:
-    return float(values.quantile(0.5)) if len(values) else None
-
-
-def write_results(folder: Path, results: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
-    """Writes `results` with the sha256 of the existing files `names` and a digest of its own; returns the JSON values.
-
-    Raises NcsnxError.
-    """
-    with atomic.reporting(folder / RESULTS):
-        files = {name: reading.sha256_of(folder / name) for name in names}
-    content = document_bytes(document_of({**results, "files": files}, NeighborRecord, folder / RESULTS))
-    atomic.write_bytes(folder / RESULTS, content)
-    return parse_json(content)  # type: ignore[no-any-return]
-
-
-def read_results(
-    folder: Path, protocol: Mapping[str, Any], spaces: Collection[str], names: Collection[str]
-) -> dict[str, Any] | None:
-    """The results that `write_results` wrote for this protocol and these spaces; None if any file was changed."""
+def read_results(folder: Path, protocol: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The results of a search under this protocol; None if there are none, or if any file was changed."""
     record = find_document(folder / RESULTS, NeighborRecord)
-    if record is None or record.spaces.keys() != set(spaces) or record.protocol != json.loads(json.dumps(protocol)):
-        return None
     try:
-        if record.files != {name: reading.sha256_of(folder / name) for name in names}:
+        if (
+            record is None
+            or record.protocol != json.loads(json.dumps(protocol))
+            or record.files != _sha256_of_files(folder)
+        ):
             return None
-    except OSError:  # missing, or not a regular file
+    except NcsnxError:  # a file is missing
         return None
     return parse_json(document_bytes(record))  # type: ignore[no-any-return]
+
+
+def _sha256_of_files(folder: Path) -> dict[str, str]:
+    with atomic.reporting(folder):
+        return {name: reading.sha256_of(folder / name) for name in FILES}

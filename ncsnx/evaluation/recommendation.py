@@ -1,8 +1,7 @@
 """Runs a comparison of samplers, and recommends the fewest evaluations that measured no worse than the run's own."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 import attrs
@@ -13,10 +12,10 @@ from ncsnx.config.overrides import typed
 from ncsnx.config.sampler import Sampler
 from ncsnx.config.variants import variants
 from ncsnx.errors import NcsnxError
-from ncsnx.evaluation.comparison import Comparison, Setting
+from ncsnx.evaluation.comparison import Comparison
 from ncsnx.evaluation.comparison_candidates import most_evaluations
 from ncsnx.evaluation.distance_sweep import DistanceSweep
-from ncsnx.evaluation.engine import discard_needless_parts, measure_all, missing, shared, writing
+from ncsnx.evaluation.engine import discard_needless_parts, measure_all, missing, writing
 from ncsnx.evaluation.plots import Point, plot_samplers
 from ncsnx.noise.bias import known_bias
 from ncsnx.quantities import counted, number, percent
@@ -176,57 +175,50 @@ def measure_comparison(
 
     Returns None on ranks other than 0. Raises NcsnxError.
     """
-    return shared(comparison, work, lambda: _compare(run, comparison, tried, work))
+    seeds, ranks = comparison.first_seeds, work.ranks
 
-
-def _compare(run: Run, comparison: Comparison, tried: Sequence[Sampler], work: Work) -> ComparisonOutcome:
-    with writing(comparison):
-        discard_needless_parts(comparison, [(trial.sampler, trial.seed) for trial in comparison.trials.found])
-        _measure_all(comparison, tried, work)
+    def summaries() -> list[tuple[Sampler, Row]]:
         # samplers that only an earlier comparison tried stay in the results
-        seeds = comparison.first_seeds
-        known = [*tried, *(one for one in comparison.trials.samplers(seeds) if one not in tried)]
-        rows = [(sampler, comparison.summary(sampler, seeds)) for sampler in known]
-        again = partial(_measured_again, comparison, work)
-        verdict = recommend(rows[0], rows[1:], comparison.model.step, comparison.protocol(), again)
+        known = dict.fromkeys([*tried, *comparison.trials.samplers(seeds)])
+        return [(sampler, comparison.summary(sampler, seeds)) for sampler in known]
+
+    def measured_again(sampler: Sampler) -> Row:
+        _measure(comparison, [sampler], comparison.fresh_seeds, work)
+        return ranks.first(lambda: comparison.summary(sampler, comparison.fresh_seeds), check_stop=work.check_stop)
+
+    with writing(comparison, work):
+        if ranks.is_first:
+            discard_needless_parts(comparison, [(trial.sampler, trial.seed) for trial in comparison.trials.found])
+        _measure(comparison, tried, seeds, work)
+        rows = ranks.first(summaries, check_stop=work.check_stop)
+        verdict = recommend(rows[0], rows[1:], comparison.model.step, comparison.protocol(), measured_again)
         outcome = ComparisonOutcome(rows, verdict)
-        _write(comparison, outcome, run.name)
-    return outcome
+        if ranks.is_first:
+            _write(comparison, outcome, run.name)
+    return outcome if ranks.is_first else None
 
 
-def _measure_all(comparison: Comparison, tried: Sequence[Sampler], work: Work) -> None:
-    """Measures the missing trials with the first seeds, by which a setting is chosen."""
-    left = missing(comparison, _settings(tried, comparison.first_seeds))
-    if not left:
+def _measure(comparison: Comparison, samplers: Sequence[Sampler], seeds: Sequence[int], work: Work) -> None:
+    """Measures the missing trials, seed by seed, so that every sampler has a first number early."""
+    settings = [(sampler, seed) for seed in seeds for sampler in samplers]
+    left = work.ranks.first(lambda: missing(comparison, settings), check_stop=work.check_stop)
+    done = len(settings) - len(left)
+    if seeds == comparison.fresh_seeds:
+        if left:
+            work.info(f"measuring again with {counted(len(left), 'fresh seed')}: {typed(samplers[0])}")
+    elif left:
+        more = f" ({done:,} more already measured)" if done else ""
+        work.info(f"{counted(len(left), 'trial')} of {counted(len(samplers), 'setting')}{more}")
+    else:
         work.info("every trial is already measured")
+    if not left:
         return
-    measured = len(tried) * comparison.seeds - len(left)
-    more = f" ({measured:,} more already measured)" if measured else ""
-    work.info(f"{counted(len(left), 'trial')} of {counted(len(tried), 'setting')}{more}")
-    _measure(comparison, left, work)
-
-
-def _measured_again(comparison: Comparison, work: Work, sampler: Sampler) -> Row:
-    """The row of a sampler from fresh seeds. Trials that already exist aren't repeated."""
-    left = missing(comparison, _settings([sampler], comparison.fresh_seeds))
-    if left:
-        work.info(f"measuring again with {counted(len(left), 'fresh seed')}: {typed(sampler)}")
-        _measure(comparison, left, work)
-    return comparison.summary(sampler, comparison.fresh_seeds)
-
-
-def _measure(comparison: Comparison, left: Sequence[Setting], work: Work) -> None:
     with work.progress("comparing", total=sum(map(comparison.units, left)), unit="sampler steps") as advance:
         problems = measure_all(
             comparison, left, work, advance, begun=lambda subject: work.detail(comparison.name(subject))
         )
     if problems:
         raise NcsnxError(f"trials are missing: {'; '.join(problems)}")
-
-
-def _settings(samplers: Sequence[Sampler], seeds: Iterable[int]) -> list[Setting]:
-    """All trials, seed by seed, so that every sampler has a first number early."""
-    return [(sampler, seed) for seed in seeds for sampler in samplers]
 
 
 def _of_seeds(row: Row | None) -> Mapping[str, Any] | None:
