@@ -22,7 +22,7 @@ from ncsnx.evaluation.engine import PartLayout
 from ncsnx.evaluation.kept_features import has_features, load_features, make_room, save_features
 from ncsnx.evaluation.plots import plot_metrics
 from ncsnx.evaluation.reference import Reference
-from ncsnx.evaluation.sweep_request import SweepRequest
+from ncsnx.evaluation.requests import SweepRequest
 from ncsnx.features.feature_network import FeatureNetwork, unnamed
 from ncsnx.images import save_png, to_uint8
 from ncsnx.metrics.frechet import FRECHET_DISTANCE

@@ -21,11 +21,12 @@ from torch import Tensor
 from ncsnx.config.codec import digest, identity, unstructure
 from ncsnx.config.variants import tag_of
 from ncsnx.data.transforms import window_of
-from ncsnx.errors import NcsnxError, UsageError, require_between
+from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.evaluation.engine import PartLayout, WorkInParts, discard_parts, make_parts, whole_of, writing
 from ncsnx.evaluation.memorizing import NEIGHBORHOOD, compared, relative_distances, verdict
 from ncsnx.evaluation.nearest_images import Nearest, Space, feature_space, nearest, pixel_space
-from ncsnx.evaluation.neighbor_pictures import GridRow, Neighbor, draw_grid, plot_distances
+from ncsnx.evaluation.neighbor_pictures import GridRow, distance_in_words, draw_grid, plot_distances
+from ncsnx.evaluation.requests import NeighborsRequest
 from ncsnx.features.data_source import DataSource
 from ncsnx.features.feature_network import FeatureNetwork, unnamed
 from ncsnx.features.real_images import SplitImages
@@ -35,7 +36,6 @@ from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs.names import step_name
 from ncsnx.runs.result_records import NeighborRecord, SpaceRecord
 from ncsnx.runs.score_files import RESULTS
-from ncsnx.sampling.request import SampleRequest
 from ncsnx.sampling.sample import draw
 from ncsnx.sampling.score_model import ScoreModel, weights_in_words
 from ncsnx.spelling import parameter
@@ -55,33 +55,6 @@ GRID_ROWS = 20
 _HELD_OUT_CHOICE = 2
 """Epoch of the permutation that selects held-out images."""
 _READ_AT_ONCE = 256
-
-
-@attrs.frozen(kw_only=True)
-class NeighborsRequest:
-    """Parameters of a search. Raises UsageError for numbers out of range."""
-
-    n: int = 64
-    """Number of samples."""
-    k: int = 5
-    """Neighbours shown per sample."""
-    seed: int = 0
-    batch_size: int = 64
-    """Samples per batch; changes them by rounding at most."""
-    held_out: int = 1_000
-    """Most held-out images to compare with, chosen by a fixed seed."""
-    flips: bool | None = None
-    """Whether mirror images of training images count; None for the experiment's `random_flip`."""
-
-    def __attrs_post_init__(self) -> None:
-        _ = self.images  # checks n, seed and batch_size
-        for name, high in (("k", 100), ("held_out", 1_000_000)):
-            require_between(name, getattr(self, name), 1, high)
-
-    @property
-    def images(self) -> SampleRequest:
-        """The samples."""
-        return SampleRequest(n=self.n, seed=self.seed, batch_size=self.batch_size)
 
 
 @attrs.frozen(eq=False)
@@ -317,21 +290,21 @@ class NeighborSearch(WorkInParts[None]):
             ids.update(zip(some.tolist(), self.training.at(some).ids.tolist(), strict=True))
         return ids
 
-    def _grid(self, images: Tensor, found: Mapping[str, Neighbors]) -> Iterator[GridRow]:
-        """The samples that are nearest in pixels, with their neighbours."""
+    def _grid(self, images: Tensor, found: Mapping[str, Neighbors]) -> list[GridRow]:
+        """The samples that are nearest in pixels, with their neighbours; mirror images are shown and marked with ↔."""
         first = next(iter(found.values())).samples.distances[:, 0]
-        for image in first.argsort(stable=True)[:GRID_ROWS].tolist():
-            groups = {}
-            for name, space in found.items():
-                near, k = space.samples, self.request.k
-                rows = zip(
-                    self.training.at(near.indices[image, :k]).pixels,
-                    near.distances[image, :k].tolist(),
-                    near.flipped[image, :k].tolist(),
-                    strict=True,
-                )
-                groups[name] = [Neighbor(*row) for row in rows]
-            yield GridRow(image, images[image], groups)
+        return [self._grid_row(images, found, sample) for sample in first.argsort(stable=True)[:GRID_ROWS].tolist()]
+
+    def _grid_row(self, images: Tensor, found: Mapping[str, Neighbors], sample: int) -> GridRow:
+        row = {"sample": [(images[sample], str(sample))]}
+        for name, space in found.items():
+            near, group = space.samples, []
+            for rank, pixels in enumerate(self.training.at(near.indices[sample, : self.request.k]).pixels):
+                caption = distance_in_words(float(near.distances[sample, rank]))
+                is_flipped = bool(near.flipped[sample, rank])
+                group.append((pixels.flip(-1), f"{caption} ↔") if is_flipped else (pixels, caption))
+            row[f"nearest in {name}"] = group
+        return row
 
     def _held_out_indices(self) -> Tensor:
         """Indices (m,) int64 of the held-out images to compare with, ascending: a fixed random choice if not all."""
