@@ -18,7 +18,15 @@ from ncsnx.config.codec import digest
 from ncsnx.config.experiment import Experiment, Precision
 from ncsnx.errors import NcsnxError, Stopped
 from ncsnx.evaluation.candidates import Candidate, choose, load_member
-from ncsnx.evaluation.engine import Measurement, discard_needless_parts, measure_all, missing, parts_of, writing
+from ncsnx.evaluation.engine import (
+    Measurement,
+    discard_needless_parts,
+    end_together,
+    measure_all,
+    missing,
+    parts_of,
+    writing,
+)
 from ncsnx.evaluation.perfect_model import PerfectModel
 from ncsnx.evaluation.plots import plot_scores
 from ncsnx.metrics.metric import Quantity
@@ -270,7 +278,7 @@ def measure_checkpoints(
     else:
         if work.ranks.is_first:
             _refresh(sweep, candidates, work)
-        work.ranks.gather(None, work.check_stop)  # rank 0, which may hold the store of the ranks, ends last
+        end_together(work)
     if not work.ranks.is_first:
         return None
     is_new = sweep.scores.changed != before

@@ -24,13 +24,12 @@ from ncsnx.config.complaints import StructureError
 from ncsnx.config.overrides import typed
 from ncsnx.config.sampler import GridSampler, Sampler
 from ncsnx.config.variants import tag_of
-from ncsnx.data.transforms import window_of
 from ncsnx.errors import DivergedError, NcsnxError
 from ncsnx.evaluation.engine import Measurement, PartLayout
 from ncsnx.evaluation.reference import Reference
+from ncsnx.evaluation.seeded_images import SeededImages
 from ncsnx.features.feature_network import FeatureNetwork, distance_name, unnamed
 from ncsnx.features.real_images import RealImages
-from ncsnx.images import to_uint8
 from ncsnx.metrics.frechet import frechet_distance_of_images
 from ncsnx.quantities import counted
 from ncsnx.runs.fast_sampler import TRIALS
@@ -38,10 +37,7 @@ from ncsnx.runs.names import step_name
 from ncsnx.runs.result_records import TrialRecord
 from ncsnx.runs.score_files import Row, value
 from ncsnx.samplers.building import evaluations, state_count
-from ncsnx.samplers.state import State
-from ncsnx.sampling.generate import EvaluationCounter
 from ncsnx.sampling.request import SampleRequest
-from ncsnx.sampling.sample import draw
 from ncsnx.sampling.score_model import ScoreModel, weights_in_words
 from ncsnx.storage.cache import cached, finding_place
 from ncsnx.storage.documents import append_document, document, document_of
@@ -196,23 +192,14 @@ class Comparison(Measurement[Setting]):
     def parts(self, subject: Setting, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Part]:
         sampler, seed = subject
         model = attrs.evolve(self.model, experiment=attrs.evolve(self.model.experiment, sampler=sampler))
-        request, taken = SampleRequest(n=self.n, seed=seed, batch_size=self.batch_size), EvaluationCounter()
-
-        def on_state(batch: Sequence[int], state: State) -> None:
-            taken(batch, state)
-            advance()
-
+        request = SampleRequest(n=self.n, seed=seed, batch_size=self.batch_size)
         begun_s = time.perf_counter()
-        drawn = draw(model, request, indices, data=self.data, check_stop=work.check_stop, on_state=on_state)
-        window = window_of(model.experiment.data)
-        for batch, images in drawn:
-            pixels = to_uint8(window(images)).cpu()
+        for batch, pixels, taken in SeededImages(model, request, self.data).batches(indices, work, advance):
             seconds = (time.perf_counter() - begun_s) / len(batch)
             broken = is_broken(pixels, self.limit).float()
-            each = torch.tensor([taken.of(batch), seconds]).expand(len(batch), 2)
+            each = torch.tensor([taken, seconds]).expand(len(batch), 2)
             values = torch.cat([broken[:, None], each], dim=1)
-            tensors = {"features": self.features(pixels).features, "values": values}
-            yield Part(torch.tensor(batch, dtype=torch.int64), tensors)
+            yield Part(batch, {"features": self.features(pixels).features, "values": values})
             begun_s = time.perf_counter()
 
     def row(self, subject: Setting, whole: Mapping[str, Tensor]) -> Row:

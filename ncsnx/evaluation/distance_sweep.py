@@ -15,7 +15,6 @@ from torch import Tensor
 
 from ncsnx.config.codec import identity, unstructure
 from ncsnx.config.variants import tag_of
-from ncsnx.data.transforms import window_of
 from ncsnx.evaluation.candidates import Candidate
 from ncsnx.evaluation.checkpoint_sweep import CheckpointSweep, fastest_s, seconds_per_image
 from ncsnx.evaluation.engine import PartLayout
@@ -23,17 +22,14 @@ from ncsnx.evaluation.kept_features import has_features, load_features, make_roo
 from ncsnx.evaluation.plots import plot_metrics
 from ncsnx.evaluation.reference import Reference
 from ncsnx.evaluation.requests import SweepRequest
+from ncsnx.evaluation.seeded_images import SeededImages, mean_score
 from ncsnx.features.feature_network import FeatureNetwork, unnamed
-from ncsnx.images import save_png, to_uint8
+from ncsnx.images import save_png
 from ncsnx.metrics.frechet import FRECHET_DISTANCE
 from ncsnx.metrics.metric import VERSIONS, FeatureSets, Metric, Quantity, all_metrics, measured_by, versions_in
 from ncsnx.quantities import counted, with_error
 from ncsnx.runs.score_files import FEATURES, Row, value
 from ncsnx.samplers.building import evaluations, evaluations_in_words, state_count
-from ncsnx.samplers.state import Score, State
-from ncsnx.sampling.generate import EvaluationCounter
-from ncsnx.sampling.sample import draw
-from ncsnx.sampling.score_model import ScoreModel
 from ncsnx.storage.atomic import reporting
 from ncsnx.storage.parts import Part
 from ncsnx.work import Advance, Work
@@ -180,32 +176,17 @@ class DistanceSweep(CheckpointSweep):
     def parts(self, subject: Candidate, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Part]:
         with work.at_once():
             models = self.load(subject)
-        taken = EvaluationCounter()
-
-        def on_state(batch: Sequence[int], state: State) -> None:
-            taken(batch, state)
-            advance()
-
-        batches = draw(
-            models[0],
-            self.request.images,
-            indices,
-            score=mean_score(models),
-            data=self.data,
-            check_stop=work.check_stop,
-            on_state=on_state,
-        )
-        window = window_of(self.experiment.data)
-        for batch, drawn in batches:
-            pixels = to_uint8(window(drawn))
+        images = SeededImages(models[0], self.request.images, self.data, mean_score(models))
+        for batch, pixels, taken in images.batches(indices, work, advance):
             if self.request.keep_images:
-                self._write_images(subject, batch, pixels)
-            found = self.features(pixels)
-            tensors = {"features": found.features} | ({} if found.logits is None else {"logits": found.logits})
+                self._write_images(subject, batch.tolist(), pixels)
+            extracted = self.features(pixels)
+            tensors = {"features": extracted.features}
+            if extracted.logits is not None:
+                tensors["logits"] = extracted.logits
             if self.evaluations is None:
-                count = taken.of(batch) * self.request.ensemble
-                tensors[_TAKEN] = torch.full((len(batch), 1), float(count))
-            yield Part(torch.tensor(batch, dtype=torch.int64), tensors)
+                tensors[_TAKEN] = torch.full((len(batch), 1), float(taken * self.request.ensemble))
+            yield Part(batch, tensors)
 
     def has_extra_files(self, subject: Candidate, indices: Iterable[int]) -> bool:
         # parts made without saving images have to be drawn again
@@ -290,13 +271,6 @@ class DistanceSweep(CheckpointSweep):
             f"perfect model: {self.reference.why_unknown if perfect is None else f'{self.metric} {perfect}'}",
             f"scores: {self.place}/scores.json, .csv; plots: {self.pictures_in_words}",
         ]
-
-
-def mean_score(models: Sequence[ScoreModel]) -> Score:
-    """The mean score of several models, as the published code averages checkpoints; for one model, its own score."""
-    if len(models) == 1:
-        return models[0].score
-    return lambda x, sigma: torch.stack([model.score(x, sigma) for model in models]).mean(dim=0)
 
 
 def few_images(n: int, reference: int | None, dimensions: int) -> str | None:

@@ -148,7 +148,16 @@ def writing(job: WorkInParts[Subject], work: Work) -> Iterator[None]:
     with held_by_first(work.ranks, _writing(job)):
         require_lock(job.place, work.ranks, work.check_stop)
         yield
-        work.ranks.gather(None, work.check_stop)  # rank 0, which may hold the store of the ranks, ends last
+        end_together(work)
+
+
+def end_together(work: Work) -> None:
+    """Lets the ranks wait for rank 0, which may fail, and that for them, since it may hold their store.
+
+    Raises OtherRankError.
+    """
+    work.ranks.first(lambda: None, check_stop=work.check_stop)
+    work.ranks.gather(None, work.check_stop)
 
 
 @contextmanager

@@ -20,23 +20,21 @@ from torch import Tensor
 
 from ncsnx.config.codec import digest, identity, unstructure
 from ncsnx.config.variants import tag_of
-from ncsnx.data.transforms import window_of
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.evaluation.engine import PartLayout, WorkInParts, discard_parts, make_parts, whole_of, writing
 from ncsnx.evaluation.memorizing import NEIGHBORHOOD, compared, relative_distances, verdict
 from ncsnx.evaluation.nearest_images import Nearest, Space, feature_space, nearest, pixel_space
 from ncsnx.evaluation.neighbor_pictures import GridRow, distance_in_words, draw_grid, plot_distances
 from ncsnx.evaluation.requests import NeighborsRequest
+from ncsnx.evaluation.seeded_images import SeededImages
 from ncsnx.features.data_source import DataSource
 from ncsnx.features.feature_network import FeatureNetwork, unnamed
 from ncsnx.features.real_images import SplitImages
-from ncsnx.images import to_uint8
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs.names import step_name
 from ncsnx.runs.result_records import NeighborRecord, SpaceRecord
 from ncsnx.runs.score_files import RESULTS
-from ncsnx.sampling.sample import draw
 from ncsnx.sampling.score_model import ScoreModel, weights_in_words
 from ncsnx.spelling import parameter
 from ncsnx.storage import atomic, reading
@@ -182,17 +180,9 @@ class NeighborSearch(WorkInParts[None]):
         return self.batches * self.model.states
 
     def parts(self, subject: None, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Part]:
-        batches = draw(
-            self.model,
-            self.request.images,
-            indices,
-            data=self.data,
-            check_stop=work.check_stop,
-            on_state=lambda batch, state: advance(),
-        )
-        window = window_of(self.model.experiment.data)
-        for batch, drawn in batches:
-            yield Part(torch.tensor(batch, dtype=torch.int64), {"images": to_uint8(window(drawn)).cpu()})
+        images = SeededImages(self.model, self.request.images, self.data)
+        for batch, pixels, _ in images.batches(indices, work, advance):
+            yield Part(batch, {"images": pixels})
 
     def carry_out(self, work: Work) -> dict[str, Any] | None:
         """Returns the saved results, searching first if there are none; None on ranks other than 0.

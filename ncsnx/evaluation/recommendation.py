@@ -47,9 +47,6 @@ class Recommendation:
     """Why no sampler is recommended."""
     is_no_worse: bool = False
     """Whether the recommended sampler measured no worse than the run's own, with the first and with fresh seeds."""
-    nearest: tuple[Sampler, Row] | None = None
-    """The fast and usable setting with the smallest distance, and its row with the most recent seeds; None without a
-    recommendation."""
 
 
 def recommend(
@@ -80,28 +77,20 @@ def recommend(
         and row["evaluations"] is not None
         and row["evaluations"] <= most_evaluations(int(own_row["evaluations"]))
     ]
-    usable = [pair for pair in fast if is_usable(pair[1], own_row, n)]
-    usable.sort(key=lambda pair: float(pair[1]["distance"]))
-    candidates = [pair for pair in usable if is_no_worse(pair[1], own_row)]
-    candidates.sort(key=lambda pair: float(pair[1]["evaluations"]))
-    if candidates:
+    usable = sorted((pair for pair in fast if is_usable(pair[1], own_row, n)), key=lambda pair: pair[1]["distance"])
+    no_worse = sorted(
+        (pair for pair in usable if is_no_worse(pair[1], own_row)), key=lambda pair: pair[1]["evaluations"]
+    )
+    if no_worse:
         again[own_sampler] = own_row = measured_again(own_sampler)
-
-    def found(sampler: Sampler, chosen_by: Row, *, no_worse: bool) -> Recommendation:
-        fast_sampler = FastSampler(sampler, step, again[sampler], own_row, protocol, chosen_by=chosen_by)
-        left = (pair for pair in usable if pair[0] not in again or is_usable(again[pair[0]], own_row, n))
-        nearest, row = next(left)
-        return Recommendation(fast_sampler, again, is_no_worse=no_worse, nearest=(nearest, again.get(nearest, row)))
-
-    for sampler, row in candidates:
-        again[sampler] = measured_again(sampler)
-        if is_usable(again[sampler], own_row, n) and is_no_worse(again[sampler], own_row):
-            return found(sampler, row, no_worse=True)
-    for sampler, row in usable:
-        if sampler not in again:
-            again[sampler] = measured_again(sampler)
-        if is_usable(again[sampler], own_row, n):
-            return found(sampler, row, no_worse=False)
+    for must_be_no_worse, settings in ((True, no_worse), (False, usable)):
+        for sampler, row in settings:
+            if sampler not in again:
+                again[sampler] = measured_again(sampler)
+            fresh = again[sampler]
+            if is_usable(fresh, own_row, n) and (is_no_worse(fresh, own_row) or not must_be_no_worse):
+                fast_sampler = FastSampler(sampler, step, fresh, own_row, protocol, chosen_by=row)
+                return Recommendation(fast_sampler, again, is_no_worse=must_be_no_worse)
     return Recommendation(None, again, _why_nothing(own_row, fast, again))
 
 
@@ -141,11 +130,6 @@ def store_recommendation(run: Run, own: Row, verdict: Recommendation, work: Work
         write_fast(run, found)
         instead = "" if before is None or before.sampler == found.sampler else f" (replacing {typed(before.sampler)})"
         work.info(f"recommended, and stored as sampler=fast{instead}: {typed(found.sampler)}, {found}{chosen}")
-    if verdict.nearest is not None and verdict.nearest[0] != found.sampler:
-        sampler, row = verdict.nearest
-        effort = counted(row["evaluations"], "evaluation")
-        luck = "" if sampler in verdict.again else ", by the first seeds (not measured again)"
-        work.info(f"the smallest distance was {number(row['distance'])} with {effort}{luck}: {typed(sampler)}")
     # only measurements decide: with few steps no sampler has converged, and even a biased one may come out best
     if bias := known_bias(found.sampler, run.experiment()):
         work.info(bias)
@@ -231,33 +215,26 @@ def _write(comparison: Comparison, outcome: ComparisonOutcome, title: str) -> No
     path = comparison.place / RESULTS
     content = {"protocol": protocol, "caption": caption, "made": this_process(), "rows": outcome.to_json()}
     write_document(path, document_of(content, ComparisonRecord, path))
-    shown = [(sampler, verdict.again.get(sampler, row)) for sampler, row in outcome.rows]
-    own = shown[0][1]
-    drawn = [(sampler, row) for sampler, row in shown if row["distance"] is not None]
-    if not drawn:
-        return
-    best = None if verdict.found is None else [sampler for sampler, _ in drawn].index(verdict.found.sampler)
-    ringed = "" if best is None else "; ringed: measured again with fresh seeds"
-    plot_samplers(
-        comparison.place / "samplers",
-        [_point(sampler, row, breaks_more=not is_usable(row, own, comparison.n)) for sampler, row in drawn],
-        metric=comparison.metric,
-        title=title,
-        caption=f"{caption}; hollow: too many broken images{ringed}",
-        best=best,
-    )
-
-
-def _point(sampler: Sampler, row: Row, *, breaks_more: bool) -> Point:
-    tag = row["sampler"]
-    return Point(
-        label=definition_of(type(sampler)).label or tag,
-        number=list(variants(Sampler)).index(tag),
-        evaluations=row["evaluations"],
-        distance=row["distance"],
-        spread=row["spread"],
-        breaks_more=breaks_more,
-    )
+    own = verdict.again.get(outcome.rows[0][0], outcome.rows[0][1])
+    points = []
+    for sampler, row in outcome.rows:
+        shown, tag = verdict.again.get(sampler, row), row["sampler"]
+        if shown["distance"] is not None:
+            point = Point(
+                label=definition_of(type(sampler)).label or tag,
+                number=list(variants(Sampler)).index(tag),
+                evaluations=shown["evaluations"],
+                distance=shown["distance"],
+                spread=shown["spread"],
+                is_usable=is_usable(shown, own, comparison.n),
+                is_fast=verdict.found is not None and sampler == verdict.found.sampler,
+            )
+            points.append(point)
+    if points:
+        ringed = "; ringed: measured again with fresh seeds" if any(point.is_fast for point in points) else ""
+        caption += f"; hollow: too many broken images{ringed}"
+        stem = comparison.place / "samplers"
+        plot_samplers(stem, points, metric=comparison.metric, title=title, caption=caption)
 
 
 # The order of checkpoints by sampler=fast
@@ -278,26 +255,17 @@ def rank_agreement(rows: Sequence[Row], others: Sequence[Row]) -> tuple[float, i
 
 def agreement_in_words(sweep: DistanceSweep) -> str:
     """A sentence on how the sweep's order of checkpoints agrees with the order by the experiment's own sampler."""
-    own = _scores_of_own_sampler(sweep)
-    found = None if own is None else rank_agreement(sweep.scores.rows, own.rows)
-    if found is None:
-        return (
-            "made with sampler=fast; to see whether the run's own sampler orders checkpoints the same way, score "
-            f"{LEAST_RANKED} or more of them without sampler=fast too"
-        )
-    return (
-        f"made with sampler=fast: over {counted(found[1], 'checkpoint')}, the rank correlation with the run's own "
-        f"sampler is {number(found[0])} (1: the same order)"
-    )
-
-
-def _scores_of_own_sampler(sweep: DistanceSweep) -> ScoreFile | None:
-    """The run's sweep with the experiment's own sampler and otherwise the same protocol; None if there is none."""
-    own = sweep.run.experiment().sampler
-    wanted = {**sweep.protocol(), "sampler": unstructure(own), "evaluations": None}
+    wanted = {**sweep.protocol(), "sampler": unstructure(sweep.run.experiment().sampler), "evaluations": None}
     for folder in sweep_folders(sweep.run.fid):
         with suppress(NcsnxError, FileNotFoundError):
-            found = ScoreFile.read(folder)
-            if {**found.protocol, "evaluations": None} == wanted:
-                return found
-    return None
+            own = ScoreFile.read(folder)
+            agreement = rank_agreement(sweep.scores.rows, own.rows)
+            if {**own.protocol, "evaluations": None} == wanted and agreement is not None:
+                return (
+                    f"made with sampler=fast: over {counted(agreement[1], 'checkpoint')}, the rank correlation with "
+                    f"the run's own sampler is {number(agreement[0])} (1: the same order)"
+                )
+    return (
+        "made with sampler=fast; to see whether the run's own sampler orders checkpoints the same way, score "
+        f"{LEAST_RANKED} or more of them without sampler=fast too"
+    )

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Self, get_args
 
 import attrs
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +19,7 @@ from ncsnx.evaluation.reference_cache import (
     REFERENCES,
     CachedReference,
     DamagedReferenceError,
+    ReferenceRecord,
     Statistics,
     list_references,
     read_perfect_model,
@@ -26,25 +28,32 @@ from ncsnx.evaluation.reference_cache import (
     write_perfect_model,
     write_reference,
 )
-from ncsnx.evaluation.statistics_file import SUFFIX, check_statistics, read_statistics
 from ncsnx.features.data_source import DataSource
 from ncsnx.features.feature_network import FeatureNetwork
 from ncsnx.features.moments import Moments
 from ncsnx.features.real_images import RealImages, SplitImages
 from ncsnx.features.torchscript import AS_THEY_ARE
 from ncsnx.paths import typed_path
-from ncsnx.quantities import counted
+from ncsnx.quantities import counted, number
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.ranks.joining import require_same
 from ncsnx.ranks.rank_group import ALONE
 from ncsnx.spelling import A_DIR, argument
 from ncsnx.storage import atomic
+from ncsnx.storage.array_files import ExpectedArray, array_file_sha256, read_arrays, require_arrays
 from ncsnx.storage.cache import cache_lock
 from ncsnx.storage.zips import is_zip
 from ncsnx.work import SILENT, Work
 
 __all__ = ["CachedReference", "Reference", "list_references", "open_reference"]
 
+SUFFIX = ".npz"
+_HOW = "save it with numpy.savez(FILE, mu=…, sigma=…)"
+OTHERS = ("mu_s", "sigma_s", "arr_0")
+"""Other arrays in the reference batches of ADM (Dhariwal & Nichol 2021): spatial statistics, and images."""
+_ROUNDING = 1e-5
+"""Tolerance for rounding, since some files are float32: for |Σ − Σᵀ| relative to the largest entry of Σ, and for
+negative eigenvalues relative to the largest. Rounding moves an eigenvalue by at most 2⁻²⁴ √D, 3e-6 for D = 2,048."""
 SAMPLE = 10_000
 """Most feature vectors that are kept, for metrics that compare single images."""
 _CHOICE = 1
@@ -52,23 +61,21 @@ _CHOICE = 1
 
 
 @attrs.frozen(eq=False)
-class Reference:
-    """Statistics of real images in D features, on the CPU."""
+class Reference(Statistics):
+    """Statistics of real images, with what identifies them."""
 
     name: str
     """Name for messages: 'digits, training images (1,498)', 'folder /x/y', 'zip /x/y.zip', 'file stats.npz'."""
-    count: int | None
-    """Number of images; None for a statistics file, which doesn't say."""
-    mean: Tensor
-    """(D,) float64."""
-    covariance: Tensor
-    """(D, D) float64."""
-    sample: Tensor | None
-    """(m, D) float32: features of a seeded choice of up to SAMPLE images, in order; None for a statistics file."""
     facts: dict[str, Any]
     """JSON for protocols: name, kind, images, fingerprint, split, sha256 of the statistics …; no path in the cache."""
     path: Path
     """Folder or file of the statistics."""
+
+    @classmethod
+    def of(cls, statistics: Statistics, name: str, facts: dict[str, Any], path: Path) -> Self:
+        """Adds the name to statistics and to facts."""
+        known = attrs.asdict(statistics, recurse=False)
+        return cls(**known, name=name, facts={"name": name, **facts}, path=path)
 
     def perfect_model(self, n: int, work: Work) -> PerfectModel | None:
         """The score of n images of a perfect model, measured once for each n and saved beside the statistics.
@@ -141,9 +148,14 @@ def _opened(images: RealImages, features: FeatureNetwork, cache: Path, work: Wor
             with atomic.reporting(folder):
                 atomic.remove_tree(folder)
         statistics = _measure(images, features, work, batch_size)
-        facts = {**images.facts, "features": features.facts}
-        name = _name(images, statistics.count)
-        write_reference(folder, statistics, name=name, features=features.name, facts=facts)
+        record = ReferenceRecord(
+            name=_name(images, len(images)),
+            images=len(images),
+            features=features.name,
+            dimensions=features.dimensions,
+            facts={**images.facts, "features": features.facts},
+        )
+        write_reference(folder, statistics, record)
         return _read(folder, images)
 
 
@@ -164,11 +176,9 @@ def _is_statistics_file(wanted: str) -> bool:
 
 
 def _of_file(path: Path, features: FeatureNetwork) -> Reference:
-    found = read_statistics(path, features.dimensions, features.name)
-    name = f"file {path.name}"
-    hashes = {"fingerprint": found.sha256, "statistics_sha256": found.sha256}
-    facts = {"name": name, "kind": "npz", "images": None, **hashes}
-    return Reference(name, None, found.mean, found.covariance, None, facts, path)
+    statistics, sha256 = read_statistics(path, features.dimensions, features.name)
+    facts = {"kind": "npz", "images": None, "fingerprint": sha256, "statistics_sha256": sha256}
+    return Reference.of(statistics, f"file {path.name}", facts, path)
 
 
 def _images(wanted: str | None, source: DataSource | None, work: Work) -> RealImages:
@@ -189,15 +199,16 @@ def _images(wanted: str | None, source: DataSource | None, work: Work) -> RealIm
     return ImageFolder.open(path, work)
 
 
-def _name(images: RealImages, count: int) -> str:
+def _name(images: RealImages, count: int | None) -> str:
     return f"{images.title} ({count:,})" if images.facts["kind"] == "split" else images.title
 
 
 def _read(folder: Path, images: RealImages) -> Reference:
-    found, sha256 = read_reference(folder)
-    name, sample = _name(images, found.count), len(found.sample)
-    facts = {"name": name, **images.facts, "images": found.count, "sample": sample, "statistics_sha256": sha256}
-    return Reference(name, found.count, found.mean, found.covariance, found.sample, facts, folder)
+    statistics, sha256 = read_reference(folder)
+    assert statistics.sample is not None
+    sample = len(statistics.sample)
+    facts = {**images.facts, "images": statistics.count, "sample": sample, "statistics_sha256": sha256}
+    return Reference.of(statistics, _name(images, statistics.count), facts, folder)
 
 
 def _measure(images: RealImages, features: FeatureNetwork, work: Work, batch_size: int) -> Statistics:
@@ -250,4 +261,56 @@ def _require_shape(
         raise NcsnxError(
             f"{images.title}: found images of {first[0]}×{first[1]} and {other[0]}×{other[1]} pixels (height × "
             f"width), but {features.name} does not resize images and takes a single size; resize them"
+        )
+
+
+# Statistics from other programs: a `.npz` file with `mu` (D,) and `sigma` (D, D), as is common for FID. Nothing in such
+# a file is ever executed: object arrays, which are pickles, are refused.
+
+
+def check_statistics(path: Path) -> None:
+    """Checks by names and headers whether a file holds statistics of any features; reads no values.
+
+    Raises NcsnxError.
+    """
+    file = require_arrays(path, _expected("D", copies=0), _HOW, ignored=OTHERS)
+    dimensions = min(file.header(name).shape[0] for name in ("mu", "sigma"))  # the error names the larger array
+    require_arrays(path, _expected(dimensions), _HOW, ignored=OTHERS)
+
+
+def read_statistics(path: Path, dimensions: int, features: str) -> tuple[Statistics, str]:
+    """The statistics of `dimensions` features by the network named `features`, and the sha256 of the file.
+
+    Raises NcsnxError for an unreadable or invalid file, and for one that doesn't match the features.
+    """
+    advice = f"; the features here are {features}: choose those of the file with {argument('features')}"
+    arrays = read_arrays(path, _expected(dimensions, advice), _HOW, ignored=OTHERS)
+    mean, covariance = (torch.from_numpy(arrays[name].astype(np.float64)) for name in ("mu", "sigma"))
+    _check(path, mean, covariance)
+    symmetric = (covariance + covariance.T) / 2
+    return Statistics(None, mean, symmetric, None), array_file_sha256(path)
+
+
+def _expected(dimensions: int | str, advice: str = "", copies: int = 1) -> dict[str, ExpectedArray]:
+    shapes = {"mu": (dimensions,), "sigma": (dimensions, dimensions)}
+    return {
+        name: ExpectedArray("real numbers", "iuf", (shape,), advice=advice, copies=copies)
+        for name, shape in shapes.items()
+    }
+
+
+def _check(path: Path, mean: Tensor, covariance: Tensor) -> None:
+    if not (mean.isfinite().all() and covariance.isfinite().all()):
+        raise NcsnxError(f"{path}: expected finite numbers, found nan or infinity")
+    asymmetry = float((covariance - covariance.T).abs().max())
+    if asymmetry > _ROUNDING * float(covariance.abs().max()):
+        raise NcsnxError(f"{path}: expected a symmetric sigma, found entries that differ by {number(asymmetry)}")
+    if not covariance.any():
+        raise NcsnxError(f"{path}: expected a covariance, found only zeros in sigma")
+    eigenvalues = torch.linalg.eigvalsh((covariance + covariance.T) / 2)
+    smallest, largest = float(eigenvalues[0]), float(eigenvalues[-1])
+    if smallest < -_ROUNDING * largest:
+        raise NcsnxError(
+            f"{path}: sigma is not a covariance, since its eigenvalues are from {number(smallest)} to "
+            f"{number(largest)}; expected none below 0"
         )

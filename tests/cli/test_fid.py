@@ -445,7 +445,7 @@ def test_an_ensemble_is_refused_with_ema_as_in_the_published_code(workplace: Pat
 @pytest.mark.slow
 def test_an_ensemble_averages_the_scores_of_the_last_checkpoints(tmp_path: Path) -> None:
     from ncsnx import load
-    from ncsnx.evaluation.distance_sweep import mean_score
+    from ncsnx.evaluation.seeded_images import mean_score
 
     assert command(*training("ema=none", "--run=plain"), folder=tmp_path).code == 0
     models = [load(tmp_path / "runs/plain", ckpt=step) for step in (8, 12)]
