@@ -5,18 +5,18 @@ fid/n1000-seed0-classifier-1a2b3c4d/scores.json  scores.csv  scores.png  scores.
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import attrs
 import torch
+from torch import Tensor
 
 from ncsnx.config.codec import digest
 from ncsnx.config.experiment import Experiment, Precision
-from ncsnx.errors import NcsnxError, Stopped
+from ncsnx.errors import DivergedError, NcsnxError, Stopped
 from ncsnx.evaluation.candidates import Candidate, choose, load_member
 from ncsnx.evaluation.engine import (
     Measurement,
@@ -66,13 +66,13 @@ class CheckpointSweep(Measurement[Candidate]):
 
     @property
     @abstractmethod
-    def score(self) -> Quantity:
-        """The number that is lowest for the best checkpoint; 'score' in a row."""
-
-    @property
-    @abstractmethod
     def quantities(self) -> Sequence[Quantity]:
         """The columns of the table, the score first."""
+
+    @property
+    def score(self) -> Quantity:
+        """The number that is lowest for the best checkpoint; 'score' in a row."""
+        return self.quantities[0]
 
     @property
     def weights(self) -> Weights:
@@ -114,9 +114,18 @@ class CheckpointSweep(Measurement[Candidate]):
         texts = {"metric": self.metric, "title": self.run.name, "caption": self.caption()}
         plot_scores(self.place / "scores", self.scores.rows, perfect=perfect, **texts)
 
-    @abstractmethod
     def conclusion(self, best: Row) -> list[str]:
         """Closing messages, one line each."""
+        plots = ", ".join(name for name in self.pictures if (self.place / name).is_file())
+        return [
+            f"best: step {best['step']:,}, {self.metric} {self.score.shown(best)}",
+            *self.remarks(),
+            f"scores: {self.place}/scores.json, .csv; plots: {plots}",
+        ]
+
+    def remarks(self) -> list[str]:
+        """Closing messages on what the scores mean, one line each; by default none."""
+        return []
 
     # ------------------------------------------------------------------------------------ rows and missing numbers
 
@@ -148,11 +157,6 @@ class CheckpointSweep(Measurement[Candidate]):
         finished = this_process()["started"]
         self.scores.add({**row, "made": {**self._provenance, "finished": finished}}, finished)
 
-    def problem(self, row: Row) -> str | None:
-        if value(row, "score") is not None:
-            return None
-        return f"its {self.metric} is {row['score']:g}, which is out of range"
-
     def can_fill(self, row: Row) -> bool:
         """Whether a row lacks numbers of a current metric that can probably be computed from kept files."""
         return False
@@ -168,6 +172,16 @@ class CheckpointSweep(Measurement[Candidate]):
 
     def mark(self, subject: Candidate) -> str:
         return f"{step_name(subject.step)}-{subject.weights_sha256[:8]}"
+
+    def row(self, subject: Candidate, whole: Mapping[str, Tensor]) -> Row:
+        row = {"step": subject.step, "weights_sha256": subject.weights_sha256, **self.measured(subject, whole)}
+        if value(row, "score") is None:
+            raise DivergedError(f"its {self.metric} is {row['score']:g}, which is out of range")
+        return row
+
+    @abstractmethod
+    def measured(self, subject: Candidate, whole: Mapping[str, Tensor]) -> Row:
+        """The measured values of a checkpoint, 'score' among them; parameters and errors as in `row`."""
 
     def load(self, candidate: Candidate) -> list[ScoreModel]:
         """The models of a candidate. Raises UnsoundError for a checkpoint that is damaged, removed or replaced."""
@@ -199,16 +213,14 @@ class CheckpointSweep(Measurement[Candidate]):
         """Facts on the sweep that accompany each row in JSON output."""
         return {"metric": self.scores.metric, "protocol": {"caption": self.scores.caption, **self.scores.protocol}}
 
-    @property
-    def pictures_in_words(self) -> str:
-        """Names of the existing plots."""
-        return ", ".join(name for name in self.pictures if (self.place / name).is_file())
-
-    def draw_if_outdated(self) -> None:
-        """Writes the CSV and the plots of all rows, unless they are up to date. Raises NcsnxError."""
-        if self.scores.rows and self.scores.is_newer_than([TABLE, *self.pictures]):
-            self.scores.write_table()
-            self.draw()
+    def draw_if_outdated(self, work: Work) -> None:
+        """Writes the CSV and the plots of all rows, unless they are up to date; warns if they can't be written."""
+        try:
+            if self.scores.rows and self.scores.is_newer_than([TABLE, *self.pictures]):
+                self.scores.write_table()
+                self.draw()
+        except NcsnxError as error:
+            work.warning(str(error))
 
     @cached_property
     def _provenance(self) -> dict[str, Any]:
@@ -227,8 +239,6 @@ class MeasuredSweep(Generic[Sweep]):
     candidates: Sequence[Candidate]
     left_out: Sequence[str]
     """A line for each checkpoint that couldn't be scored."""
-    is_new: bool
-    """Whether any row was measured now."""
 
     @property
     def rows(self) -> list[Row]:
@@ -239,16 +249,6 @@ class MeasuredSweep(Generic[Sweep]):
     def best(self) -> Row | None:
         """The row with the lowest score."""
         return best_row(self.rows)
-
-    def draw(self, work: Work) -> NcsnxError | None:
-        """Draws the plots that are due. Returns the error if plots of new rows can't be written."""
-        try:
-            self.sweep.draw_if_outdated()
-        except NcsnxError as error:
-            if self.is_new:
-                return error
-            work.warning(str(error))  # nothing was measured, so the plot that exists will do
-        return None
 
 
 def measure_checkpoints(
@@ -271,7 +271,6 @@ def measure_checkpoints(
     work.info(f"{run.path}: {sweep.caption()}")
     if (caution := sweep.caution()) is not None:
         work.warning(caution)
-    before = sweep.scores.changed
     if work.ranks.first(lambda: missing(sweep, candidates), check_stop=work.check_stop):
         with writing(sweep, work):
             problems += _measure(sweep, candidates, work, shorter)
@@ -281,8 +280,7 @@ def measure_checkpoints(
         end_together(work)
     if not work.ranks.is_first:
         return None
-    is_new = sweep.scores.changed != before
-    return MeasuredSweep(sweep=sweep, candidates=candidates, left_out=problems, is_new=is_new)
+    return MeasuredSweep(sweep=sweep, candidates=candidates, left_out=problems)
 
 
 def _measure(sweep: CheckpointSweep, candidates: Sequence[Candidate], work: Work, shorter: str) -> list[str]:
@@ -310,9 +308,8 @@ def _measure(sweep: CheckpointSweep, candidates: Sequence[Candidate], work: Work
         try:
             return measure_all(sweep, left, work, view.advance, begun=begun, added=added)
         except Stopped:
-            with suppress(NcsnxError):
-                if work.ranks.is_first:
-                    sweep.draw_if_outdated()
+            if work.ranks.is_first:
+                sweep.draw_if_outdated(work)
             raise
 
 

@@ -165,7 +165,9 @@ class Comparison(Measurement[Setting]):
         return self.trials.find(*subject) is not None
 
     def add(self, subject: Setting, row: Row) -> None:
-        self.trials.add(row)
+        sampler, seed = subject
+        runtime = self.model.runtime.facts()
+        self.trials.add({"sampler": unstructure(sampler), "seed": seed, "runtime": runtime, **row})
 
     # ---------------------------------------------------------------------------------------------------- a trial
 
@@ -196,7 +198,7 @@ class Comparison(Measurement[Setting]):
         begun_s = time.perf_counter()
         for batch, pixels, taken in SeededImages(model, request, self.data).batches(indices, work, advance):
             seconds = (time.perf_counter() - begun_s) / len(batch)
-            broken = is_broken(pixels, self.limit).float()
+            broken = (roughness(pixels) > self.limit).float()
             each = torch.tensor([taken, seconds]).expand(len(batch), 2)
             values = torch.cat([broken[:, None], each], dim=1)
             yield Part(batch, {"features": self.features(pixels).features, "values": values})
@@ -206,7 +208,7 @@ class Comparison(Measurement[Setting]):
         """The row of a trial: the distance, and the means of the values per image. Raises NcsnxError."""
         distance = frechet_distance_of_images(whole["features"], self.reference.mean, self.reference.covariance)
         means = dict(zip(_VALUES, whole["values"].double().mean(dim=0).tolist(), strict=True))
-        return {**self._begun(subject), "distance": distance, **means, "evaluations": _whole(means["evaluations"])}
+        return {"distance": distance, **means, "evaluations": _whole(means["evaluations"])}
 
     def failed(self, subject: Setting, error: DivergedError) -> Row:
         """The row of a sampler that diverged: no distance, and all images broken.
@@ -214,12 +216,7 @@ class Comparison(Measurement[Setting]):
         The evaluations of an adaptive solver are None, since only a finished sampling shows them.
         """
         count = evaluations(subject[0], self.model.experiment.schedule.levels)
-        return {**self._begun(subject), "distance": None, "broken": 1.0, "evaluations": count, "seconds": None}
-
-    def _begun(self, subject: Setting) -> Row:
-        sampler, seed = subject
-        kind = {"sampler": unstructure(sampler)}
-        return {**kind, "seed": seed, "runtime": self.model.runtime.facts()}
+        return {"distance": None, "broken": 1.0, "evaluations": count, "seconds": None}
 
     # -------------------------------------------------------------------------------------------- trials together
 
@@ -290,8 +287,3 @@ def roughest(real: RealImages, cache: Path | None = None, work: Work = SILENT) -
         raise NcsnxError(f"{real.title}: there are no real images to compare with")
     place = finding_place("roughness", real.facts, cache)
     return cached(place, Roughest, find, f"a look at {real.title}", work).roughest
-
-
-def is_broken(images: Tensor, limit: float) -> Tensor:
-    """Whether images, (B, C, H, W) uint8, are rougher than `limit`: (B,) bool."""
-    return roughness(images) > limit

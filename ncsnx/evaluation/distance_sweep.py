@@ -64,10 +64,6 @@ class DistanceSweep(CheckpointSweep):
         return metric.refusal(features=self.features.name, sample=sample, has_logits=self.features.has_logits)
 
     @property
-    def score(self) -> Quantity:
-        return attrs.evolve(FRECHET_DISTANCE, title=FRECHET_DISTANCE.name(self.features.name))
-
-    @property
     def quantities(self) -> list[Quantity]:
         shown = [one for one in self.metrics if self.requested is None or one in self.requested or not one.on_request]
         found = self._named(shown)
@@ -123,7 +119,15 @@ class DistanceSweep(CheckpointSweep):
         )
 
     def caution(self) -> str | None:
-        return few_images(self.request.n, self.reference.count, self.features.dimensions)
+        n, real, dimensions = self.request.n, self.reference.count, self.features.dimensions
+        if n > dimensions and (real is None or real > dimensions):
+            return None
+        few = counted(n, "image") if n <= dimensions else f"a reference of {counted(real or 0, 'image')}"
+        return (
+            f"{few} for {counted(dimensions, 'feature')}: the covariance does not have full rank, and the distance is "
+            "too large by an amount that depends on their number. Compare it between checkpoints and runs at this "
+            "number only, not with published numbers (10,000 or 50,000 images). The kernel distance has no such bias"
+        )
 
     @property
     def pictures(self) -> list[str]:
@@ -202,14 +206,10 @@ class DistanceSweep(CheckpointSweep):
         for index, image in zip(indices, pixels, strict=True):
             save_png(self._image(candidate, index), image)
 
-    def row(self, subject: Candidate, whole: Mapping[str, Tensor]) -> Row:
-        kinds = {name: tensor for name, tensor in whole.items() if name != _TAKEN}
-        row = {
-            "step": subject.step,
-            "weights_sha256": subject.weights_sha256,
-            **measured_by(self.metrics, self._sets(kinds)),
-        }
-        if (record := save_features(self.scores, self.mark(subject), kinds)) is not None:
+    def measured(self, subject: Candidate, whole: Mapping[str, Tensor]) -> Row:
+        tensors = {name: tensor for name, tensor in whole.items() if name != _TAKEN}
+        row = measured_by(self.metrics, self._sets(tensors))
+        if (record := save_features(self.scores, self.mark(subject), tensors)) is not None:
             row[FEATURES] = record
             make_room(self.run)
         return row if self.evaluations is not None else row | {_TAKEN: float(whole[_TAKEN].double().mean())}
@@ -261,30 +261,11 @@ class DistanceSweep(CheckpointSweep):
     def context(self) -> dict[str, Any]:
         return {**super().context(), "perfect_model": self.scores.perfect_model}
 
-    def conclusion(self, best: Row) -> list[str]:
+    def remarks(self) -> list[str]:
         perfect, lacking = self.perfect_model, sum(bool(self._lacking(row)) for row in self.scores.rows)
-        lack = " lacks" if lacking == 1 else " lack"
-        without = counted(lacking, "checkpoint") + lack + " numbers of newer metrics, since the features were not kept"
+        lack = "lacks" if lacking == 1 else "lack"
+        without = f"{counted(lacking, 'checkpoint')} {lack} numbers of newer metrics, since the features were not kept"
         return [
-            *([without] if lacking else []),
-            f"best: step {best['step']:,}, {self.metric} {FRECHET_DISTANCE.shown(best)}",
             f"perfect model: {self.reference.why_unknown if perfect is None else f'{self.metric} {perfect}'}",
-            f"scores: {self.place}/scores.json, .csv; plots: {self.pictures_in_words}",
+            *([without] if lacking else []),
         ]
-
-
-def few_images(n: int, reference: int | None, dimensions: int) -> str | None:
-    """A caution if there are at most as many images, generated or real, as features; None otherwise."""
-    if n > dimensions:
-        if reference is None or reference > dimensions:
-            return None
-        return (
-            f"the reference has {counted(reference, 'image')} for {counted(dimensions, 'feature')}: its covariance "
-            "does not have full rank, and the distance depends on the choice of these images. Use it to compare "
-            "checkpoints only"
-        )
-    return (
-        f"{counted(n, 'image')} for {counted(dimensions, 'feature')}: their covariance does not have full rank, and "
-        "the distance is too large by an amount that depends on n. Compare it between checkpoints and runs at this n "
-        "only, not with published numbers (10,000 or 50,000 images). The kernel distance has no such bias"
-    )

@@ -116,7 +116,10 @@ class Measurement(WorkInParts[Subject]):
 
     @abstractmethod
     def row(self, subject: Subject, whole: Mapping[str, Tensor]) -> Row:
-        """The row of a subject from the tensors of all its parts, (count, …) each. Raises NcsnxError."""
+        """The row of a subject from the tensors of all its parts, (count, …) each.
+
+        Raises NcsnxError: DivergedError for values that are useless.
+        """
 
     @abstractmethod
     def add(self, subject: Subject, row: Row) -> None:
@@ -125,10 +128,6 @@ class Measurement(WorkInParts[Subject]):
     def name(self, subject: Subject) -> str:
         """The subject's name in messages; by default its mark."""
         return self.mark(subject)
-
-    def problem(self, row: Row) -> str | None:
-        """Why a row is useless, so that its subject counts as diverged; None if it is fine."""
-        return None
 
     def failed(self, subject: Subject, error: DivergedError) -> Row | None:
         """The row of a subject that diverged; None, the default, if it gets none."""
@@ -222,10 +221,7 @@ def _row(measurement: Measurement[Subject], subject: Subject, failure: NcsnxErro
         return row
     wait_for_parts(measurement, subject, work)
     with work.at_once():  # distances of 10,000 images take minutes
-        row = measurement.row(subject, whole_of(measurement, subject))
-    if (problem := measurement.problem(row)) is not None:
-        raise DivergedError(problem)
-    return row
+        return measurement.row(subject, whole_of(measurement, subject))
 
 
 def make_parts(job: WorkInParts[Subject], subject: Subject, work: Work, advance: Advance) -> None:

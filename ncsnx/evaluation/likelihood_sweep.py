@@ -101,13 +101,9 @@ class LikelihoodSweep(CheckpointSweep):
         return self._preprocessing().grey_levels(pixels)
 
     @property
-    def score(self) -> Quantity:
-        return Quantity("score", METRIC, error="error")
-
-    @property
     def quantities(self) -> list[Quantity]:
         bits = [Quantity(key, decimals=3) for key in ("prior", "flow", "scale")]
-        return [self.score, *bits, Quantity("evaluations", decimals=0)]
+        return [Quantity("score", METRIC, error="error"), *bits, Quantity("evaluations", decimals=0)]
 
     @property
     def kept_in(self) -> tuple[Path, str]:
@@ -155,13 +151,11 @@ class LikelihoodSweep(CheckpointSweep):
             f"{weights_in_words(self.weights)}; data {self.source.fingerprint[:8]}"
         )
 
-    def conclusion(self, best: Row) -> list[str]:
+    def remarks(self) -> list[str]:
         return [
-            f"lowest: step {best['step']:,}, {self.score.shown(best)} {METRIC}; uniform grey levels would take "
-            f"{math.log2(self.grey_levels):.2f}. The error is the standard error of the mean over images, including "
-            "the noise of the probes",
+            f"uniform grey levels would take {math.log2(self.grey_levels):.2f}. The error is the standard error of the "
+            "mean over images, including the noise of the probes; the values of each image are in step-….csv",
             f"what it means: {MEANING}",
-            f"values: {self.place}/scores.json, .csv; per image: step-….csv; plots: {self.pictures_in_words}",
         ]
 
     def seconds(self, candidate: Candidate) -> float:
@@ -197,8 +191,8 @@ class LikelihoodSweep(CheckpointSweep):
             yield Part(batch, {"values": values.float()})
             watch(flow.sigma_max)
 
-    def row(self, subject: Candidate, whole: Mapping[str, Tensor]) -> Row:
-        """The row of a checkpoint; also writes the table of its images' values.
+    def measured(self, subject: Candidate, whole: Mapping[str, Tensor]) -> Row:
+        """The means over images; also writes the table of the images' values.
 
         'score' is the mean over images, 'error' its standard error; 'prior', 'flow' and 'scale' add up to the score.
         TABLE_OF_IMAGES holds name and sha256 of the table.
@@ -209,8 +203,6 @@ class LikelihoodSweep(CheckpointSweep):
         bits = table[:, 0].tolist()
         means = dict(zip(COLUMNS, table.mean(dim=0).tolist(), strict=True))
         return {
-            "step": subject.step,
-            "weights_sha256": subject.weights_sha256,
             "score": means.pop(COLUMNS[0]),
             "error": statistics.stdev(bits) / math.sqrt(len(bits)),
             **means,

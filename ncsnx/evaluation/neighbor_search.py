@@ -136,9 +136,7 @@ class NeighborSearch(WorkInParts[None]):
     def caption(self) -> str:
         model, request = self.model, self.request
         sampler = tag_of(type(model.experiment.sampler))
-        seen = "pixels only"
-        if self.features is not None:
-            seen = f"pixels and features: {self.features.name}"
+        seen = "pixels only" if self.features is None else f"pixels and features: {self.features.name}"
         mirrored = " and their mirror images" if self.flips else ""
         return (
             f"step {model.step:,}, {weights_in_words(model.weights)}{model.precision_in_words}, "
@@ -154,10 +152,6 @@ class NeighborSearch(WorkInParts[None]):
         request = self.request
         name = f"{step_name(self.model.step)}-n{request.n}-k{request.k}-seed{request.seed}"
         return self.folder / f"{name}-{digest(self.protocol())[:8]}"
-
-    def known(self) -> dict[str, Any] | None:
-        """The results that `write` returned earlier; None if they don't exist or any file was changed."""
-        return read_results(self.place, self.protocol())
 
     @property
     def count(self) -> int:
@@ -191,7 +185,7 @@ class NeighborSearch(WorkInParts[None]):
         """
         with writing(self, work):
             with work.at_once():
-                results = work.ranks.first(self.known)
+                results = work.ranks.first(lambda: read_results(self.place, self.protocol()))
             if results is None:
                 with work.progress("sampling", total=self.units(None), unit="sampler steps") as advance:
                     make_parts(self, None, work, advance)
@@ -210,9 +204,9 @@ class NeighborSearch(WorkInParts[None]):
     def _images(self) -> Tensor:
         """The samples, and the held-out images to compare with, (n + m, C, H, W) uint8."""
         samples, indices = whole_of(self, None)["images"], self._held_out_indices()
-        return (
-            torch.cat([samples, SplitImages(self.source, "held-out").at(indices).pixels]) if len(indices) else samples
-        )
+        if not len(indices):
+            return samples
+        return torch.cat([samples, SplitImages(self.source, "held-out").at(indices).pixels])
 
     def find(self, images: Tensor, work: Work = SILENT) -> dict[str, Neighbors]:
         """Searches for the neighbours of samples and held-out images, (n + m, C, H, W) uint8; returns them by space.

@@ -163,7 +163,8 @@ def plot_samplers(stem: Path, points: Sequence[Point], *, metric: str, title: st
         axes = figure.add_subplot()
         named = set[str]()
         for point in points:
-            colour, marker = sampler_look(point.number)
+            row, place = divmod(point.number, len(_COLOURS))
+            colour, marker = _COLOURS[place], _MARKERS[(place + row) % len(_MARKERS)]
             axes.errorbar(
                 [point.evaluations],
                 [point.distance],
@@ -185,12 +186,6 @@ def plot_samplers(stem: Path, points: Sequence[Point], *, metric: str, title: st
         axes.set_ylabel(f"{drawable(metric)} (lower is better)")
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1), handlelength=1.4)
         write(stem, figure)
-
-
-def sampler_look(number: int) -> tuple[str, str]:
-    """Colour and marker of the sampler at a position in the registry: 64 samplers differ."""
-    row = number // len(_COLOURS)
-    return _COLOURS[number % len(_COLOURS)], _MARKERS[(number + row) % len(_MARKERS)]
 
 
 # Figures

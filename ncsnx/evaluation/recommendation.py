@@ -5,16 +5,13 @@ from contextlib import suppress
 from typing import Any
 
 import attrs
-from scipy.stats import spearmanr
 
-from ncsnx.config.codec import unstructure
 from ncsnx.config.overrides import typed
 from ncsnx.config.sampler import Sampler
 from ncsnx.config.variants import variants
 from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.comparison import Comparison
 from ncsnx.evaluation.comparison_candidates import most_evaluations
-from ncsnx.evaluation.distance_sweep import DistanceSweep
 from ncsnx.evaluation.engine import discard_needless_parts, measure_all, missing, writing
 from ncsnx.evaluation.plots import Point, plot_samplers
 from ncsnx.noise.bias import known_bias
@@ -22,7 +19,7 @@ from ncsnx.quantities import counted, number, percent
 from ncsnx.runs.fast_sampler import MOST_BROKEN, FastSampler, is_no_worse, is_usable, read_fast, write_fast
 from ncsnx.runs.folder import Run
 from ncsnx.runs.result_records import ComparisonRecord
-from ncsnx.runs.score_files import RESULTS, Row, ScoreFile, sweep_folders
+from ncsnx.runs.score_files import RESULTS, Row
 from ncsnx.samplers.contract import definition_of
 from ncsnx.storage.documents import document_of, write_document
 from ncsnx.storage.process import this_process
@@ -30,14 +27,14 @@ from ncsnx.work import Work
 
 _OF_SEEDS = ("evaluations", "distance", "spread", "broken", "seconds", "seeds")
 """Fields that are saved from the row with fresh seeds."""
-LEAST_RANKED = 3
-"""Fewest checkpoints for a meaningful rank correlation."""
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Recommendation:
     """The result of a comparison."""
 
+    rows: Sequence[tuple[Sampler, Row]]
+    """Samplers with their rows; the run's own sampler first."""
     found: FastSampler | None
     """The recommended sampler; None if no setting is usable."""
     again: Mapping[Sampler, Row]
@@ -48,9 +45,19 @@ class Recommendation:
     is_no_worse: bool = False
     """Whether the recommended sampler measured no worse than the run's own, with the first and with fresh seeds."""
 
+    def is_found(self, sampler: Sampler) -> bool:
+        """Whether this is the recommended sampler."""
+        return self.found is not None and sampler == self.found.sampler
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """The rows as saved, each with its numbers from fresh seeds if it was measured again."""
+        return [
+            {**row, "recommended": self.is_found(sampler), "measured_again": _of_seeds(self.again.get(sampler))}
+            for sampler, row in self.rows
+        ]
+
 
 def recommend(
-    own: tuple[Sampler, Row],
     rows: Sequence[tuple[Sampler, Row]],
     step: int,
     protocol: dict[str, Any],
@@ -59,20 +66,22 @@ def recommend(
     """The recommended one of the usable settings with few enough evaluations (see `most_evaluations`).
 
     It is the setting with the fewest evaluations of those that measured no worse than the run's own sampler; if there
-    is none, the setting with the smallest distance. own: the run's own sampler. measured_again: returns the row of a
-    sampler from fresh seeds.
+    is none, the setting with the smallest distance. rows: the run's own sampler first. measured_again: returns the row
+    of a sampler from fresh seeds.
 
     Settings are chosen by the first seeds and reported by fresh ones. If those rule a setting out, the next one is
     tried. The run's own sampler is measured with fresh seeds too if a setting measured no worse: the first seeds
     favored the setting over it.
     """
-    own_sampler, own_row = own
+    (own_sampler, own_row), *others = rows
     n, again = protocol["n"], dict[Sampler, Row]()
     if own_row["evaluations"] is None:
-        return Recommendation(None, again, "the run's own sampler diverged, so its number of evaluations is not known")
+        return Recommendation(
+            rows, None, again, "the run's own sampler diverged, so its number of evaluations is not known"
+        )
     fast = [
         (sampler, row)
-        for sampler, row in rows
+        for sampler, row in others
         if row["seeds"] == own_row["seeds"]
         and row["evaluations"] is not None
         and row["evaluations"] <= most_evaluations(int(own_row["evaluations"]))
@@ -90,8 +99,8 @@ def recommend(
             fresh = again[sampler]
             if is_usable(fresh, own_row, n) and (is_no_worse(fresh, own_row) or not must_be_no_worse):
                 fast_sampler = FastSampler(sampler, step, fresh, own_row, protocol, chosen_by=row)
-                return Recommendation(fast_sampler, again, is_no_worse=must_be_no_worse)
-    return Recommendation(None, again, _why_nothing(own_row, fast, again))
+                return Recommendation(rows, fast_sampler, again, is_no_worse=must_be_no_worse)
+    return Recommendation(rows, None, again, _why_nothing(own_row, fast, again))
 
 
 def _why_nothing(own: Row, fast: Sequence[tuple[Sampler, Row]], again: Mapping[Sampler, Row]) -> str:
@@ -106,17 +115,16 @@ def _why_nothing(own: Row, fast: Sequence[tuple[Sampler, Row]], again: Mapping[S
     )
 
 
-def store_recommendation(run: Run, own: Row, verdict: Recommendation, work: Work) -> None:
+def store_recommendation(run: Run, verdict: Recommendation, work: Work) -> None:
     """Stores the recommendation and reports it, unless the stored one used the same checkpoint and more images."""
     found = verdict.found
-    try:
+    before = None
+    with suppress(NcsnxError):  # none is stored, or it is unreadable
         before = read_fast(run)
-    except NcsnxError:  # none is stored, or it is unreadable
-        before = None
     stays = "" if before is None else f"; sampler=fast still means {typed(before.sampler)}, {before}"
     if found is None:
         work.info(f"no sampler is recommended, and none stored: {verdict.reason}{stays}")
-        if own["broken"] > MOST_BROKEN:
+        if verdict.rows[0][1]["broken"] > MOST_BROKEN:
             work.info("the run's own sampler breaks too many images too: train longer, then compare again")
         return
     assert found.chosen_by is not None
@@ -135,26 +143,7 @@ def store_recommendation(run: Run, own: Row, verdict: Recommendation, work: Work
         work.info(bias)
 
 
-@attrs.frozen(eq=False)
-class ComparisonOutcome:
-    """The rows of a comparison and its recommendation."""
-
-    rows: Sequence[tuple[Sampler, Row]]
-    """Samplers with their rows; the run's own sampler first."""
-    verdict: Recommendation
-
-    def to_json(self) -> list[dict[str, Any]]:
-        """The rows as saved, each with its numbers from fresh seeds if it was measured again."""
-        recommended = None if self.verdict.found is None else self.verdict.found.sampler
-        return [
-            {**row, "recommended": sampler == recommended, "measured_again": _of_seeds(self.verdict.again.get(sampler))}
-            for sampler, row in self.rows
-        ]
-
-
-def measure_comparison(
-    run: Run, comparison: Comparison, tried: Sequence[Sampler], work: Work
-) -> ComparisonOutcome | None:
+def measure_comparison(run: Run, comparison: Comparison, tried: Sequence[Sampler], work: Work) -> Recommendation | None:
     """Measures missing trials and writes results and plot. tried: the run's own sampler first.
 
     Returns None on ranks other than 0. Raises NcsnxError.
@@ -175,11 +164,10 @@ def measure_comparison(
             discard_needless_parts(comparison, [(trial.sampler, trial.seed) for trial in comparison.trials.found])
         _measure(comparison, tried, seeds, work)
         rows = ranks.first(summaries, check_stop=work.check_stop)
-        verdict = recommend(rows[0], rows[1:], comparison.model.step, comparison.protocol(), measured_again)
-        outcome = ComparisonOutcome(rows, verdict)
+        verdict = recommend(rows, comparison.model.step, comparison.protocol(), measured_again)
         if ranks.is_first:
-            _write(comparison, outcome, run.name)
-    return outcome if ranks.is_first else None
+            _write(comparison, verdict, run.name)
+    return verdict if ranks.is_first else None
 
 
 def _measure(comparison: Comparison, samplers: Sequence[Sampler], seeds: Sequence[int], work: Work) -> None:
@@ -209,15 +197,15 @@ def _of_seeds(row: Row | None) -> Mapping[str, Any] | None:
     return None if row is None else {key: row[key] for key in _OF_SEEDS}
 
 
-def _write(comparison: Comparison, outcome: ComparisonOutcome, title: str) -> None:
+def _write(comparison: Comparison, verdict: Recommendation, title: str) -> None:
     """Writes results and plot. The plot shows the numbers from fresh seeds where they exist."""
-    protocol, caption, verdict = comparison.protocol(), comparison.caption(), outcome.verdict
+    protocol, caption = comparison.protocol(), comparison.caption()
     path = comparison.place / RESULTS
-    content = {"protocol": protocol, "caption": caption, "made": this_process(), "rows": outcome.to_json()}
+    content = {"protocol": protocol, "caption": caption, "made": this_process(), "rows": verdict.to_json()}
     write_document(path, document_of(content, ComparisonRecord, path))
-    own = verdict.again.get(outcome.rows[0][0], outcome.rows[0][1])
+    own = verdict.again.get(*verdict.rows[0])
     points = []
-    for sampler, row in outcome.rows:
+    for sampler, row in verdict.rows:
         shown, tag = verdict.again.get(sampler, row), row["sampler"]
         if shown["distance"] is not None:
             point = Point(
@@ -227,7 +215,7 @@ def _write(comparison: Comparison, outcome: ComparisonOutcome, title: str) -> No
                 distance=shown["distance"],
                 spread=shown["spread"],
                 is_usable=is_usable(shown, own, comparison.n),
-                is_fast=verdict.found is not None and sampler == verdict.found.sampler,
+                is_fast=verdict.is_found(sampler),
             )
             points.append(point)
     if points:
@@ -235,37 +223,3 @@ def _write(comparison: Comparison, outcome: ComparisonOutcome, title: str) -> No
         caption += f"; hollow: too many broken images{ringed}"
         stem = comparison.place / "samplers"
         plot_samplers(stem, points, metric=comparison.metric, title=title, caption=caption)
-
-
-# The order of checkpoints by sampler=fast
-
-
-def rank_agreement(rows: Sequence[Row], others: Sequence[Row]) -> tuple[float, int] | None:
-    """Rank correlation (Spearman 1904) of two sweeps' scores, and the number of checkpoints that both have.
-
-    It is 1 for the same order and −1 for the reverse. None for fewer than LEAST_RANKED checkpoints, step and weights
-    alike, and where all scores of a sweep are equal, so that there is no order.
-    """
-    theirs = {(row["step"], row["weights_sha256"]): float(row["score"]) for row in others}
-    pairs = [(row["score"], theirs[key]) for row in rows if (key := (row["step"], row["weights_sha256"])) in theirs]
-    if len(pairs) < LEAST_RANKED or 1 in (len(set(scores)) for scores in zip(*pairs, strict=True)):
-        return None
-    return float(spearmanr(pairs).statistic), len(pairs)
-
-
-def agreement_in_words(sweep: DistanceSweep) -> str:
-    """A sentence on how the sweep's order of checkpoints agrees with the order by the experiment's own sampler."""
-    wanted = {**sweep.protocol(), "sampler": unstructure(sweep.run.experiment().sampler), "evaluations": None}
-    for folder in sweep_folders(sweep.run.fid):
-        with suppress(NcsnxError, FileNotFoundError):
-            own = ScoreFile.read(folder)
-            agreement = rank_agreement(sweep.scores.rows, own.rows)
-            if {**own.protocol, "evaluations": None} == wanted and agreement is not None:
-                return (
-                    f"made with sampler=fast: over {counted(agreement[1], 'checkpoint')}, the rank correlation with "
-                    f"the run's own sampler is {number(agreement[0])} (1: the same order)"
-                )
-    return (
-        "made with sampler=fast; to see whether the run's own sampler orders checkpoints the same way, score "
-        f"{LEAST_RANKED} or more of them without sampler=fast too"
-    )

@@ -1,5 +1,6 @@
 """References: mean and covariance of the features of real images, for distances to generated images."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self, get_args
@@ -22,10 +23,8 @@ from ncsnx.evaluation.reference_cache import (
     ReferenceRecord,
     Statistics,
     list_references,
-    read_perfect_model,
     read_reference,
     reference_folder,
-    write_perfect_model,
     write_reference,
 )
 from ncsnx.features.data_source import DataSource
@@ -42,6 +41,7 @@ from ncsnx.spelling import A_DIR, argument
 from ncsnx.storage import atomic
 from ncsnx.storage.array_files import ExpectedArray, array_file_sha256, read_arrays, require_arrays
 from ncsnx.storage.cache import cache_lock
+from ncsnx.storage.documents import find_document, write_document
 from ncsnx.storage.zips import is_zip
 from ncsnx.work import SILENT, Work
 
@@ -56,6 +56,8 @@ _ROUNDING = 1e-5
 negative eigenvalues relative to the largest. Rounding moves an eigenvalue by at most 2⁻²⁴ √D, 3e-6 for D = 2,048."""
 SAMPLE = 10_000
 """Most feature vectors that are kept, for metrics that compare single images."""
+_BATCH = 64
+"""Images per batch; changes the statistics by rounding at most."""
 _CHOICE = 1
 """Epoch of the permutation that selects the sample."""
 
@@ -85,10 +87,12 @@ class Reference(Statistics):
         """
         if not work.ranks.is_first or self.sample is None or self.count is None or self.count < LEAST_IMAGES:
             return None
-        perfect = read_perfect_model(self.path, n)
+        path = self.path / f"perfect-model-n{n}.json"
+        perfect = find_document(path, PerfectModel)
         if perfect is None:
             perfect = measure_perfect_model(n, self.count, self.mean, self.covariance, self.sample, work)
-            write_perfect_model(self.path, perfect)
+            if os.access(self.path, os.W_OK | os.X_OK):  # a shared cache may be read-only
+                write_document(path, perfect)
         return perfect
 
     @property
@@ -100,20 +104,14 @@ class Reference(Statistics):
 
 
 def open_reference(
-    wanted: str | None,
-    source: DataSource | None,
-    features: FeatureNetwork,
-    cache: Path,
-    work: Work,
-    *,
-    batch_size: int = 64,
+    wanted: str | None, source: DataSource | None, features: FeatureNetwork, cache: Path, work: Work
 ) -> Reference:
     """The reference named by `wanted`: loaded from the cache, or built and cached.
 
     wanted: 'train' or 'held-out' for a split of `source`, None for its default split; otherwise a folder or zip of
-    images, or a `.npz` file with mu and sigma. batch_size: images per batch; changes the statistics by rounding at
-    most. With several ranks, each computes the features of its own batches, and rank 0 adds them in order, so that the
-    statistics have the same bits. Raises UsageError if `wanted` is none of these, NcsnxError for anything unreadable.
+    images, or a `.npz` file with mu and sigma. With several ranks, each computes the features of its own batches, and
+    rank 0 adds them in order, so that the statistics have the same bits. Raises UsageError if `wanted` is none of
+    these, NcsnxError for anything unreadable.
     """
     if wanted is not None and _is_statistics_file(wanted):
         return _of_file(typed_path(wanted), features)
@@ -123,15 +121,15 @@ def open_reference(
     require_same(work.ranks, "has another reference", facts, hint, check_stop=work.check_stop)
 
     def follow(order: str) -> None:
-        for _ in _measured(images, features, work, batch_size):
+        for _ in _measured(images, features, work):
             pass  # `merged` sends them to rank 0
 
-    found = work.ranks.lead(lambda: _opened(images, features, cache, work, batch_size), follow, work.check_stop)
+    found = work.ranks.lead(lambda: _opened(images, features, cache, work), follow, work.check_stop)
     # other ranks find it in the cache, or on another machine make their own
-    return found or _opened(images, features, cache, attrs.evolve(work, ranks=ALONE), batch_size)
+    return found or _opened(images, features, cache, attrs.evolve(work, ranks=ALONE))
 
 
-def _opened(images: RealImages, features: FeatureNetwork, cache: Path, work: Work, batch_size: int) -> Reference:
+def _opened(images: RealImages, features: FeatureNetwork, cache: Path, work: Work) -> Reference:
     """The reference in the cache, built if it doesn't exist or is damaged."""
     folder = reference_folder(cache, images.facts, features.facts)
     try:
@@ -147,7 +145,7 @@ def _opened(images: RealImages, features: FeatureNetwork, cache: Path, work: Wor
             work.warning(f"{error}; the reference is built again")
             with atomic.reporting(folder):
                 atomic.remove_tree(folder)
-        statistics = _measure(images, features, work, batch_size)
+        statistics = _measure(images, features, work)
         record = ReferenceRecord(
             name=_name(images, len(images)),
             images=len(images),
@@ -211,7 +209,7 @@ def _read(folder: Path, images: RealImages) -> Reference:
     return Reference.of(statistics, _name(images, statistics.count), facts, folder)
 
 
-def _measure(images: RealImages, features: FeatureNetwork, work: Work, batch_size: int) -> Statistics:
+def _measure(images: RealImages, features: FeatureNetwork, work: Work) -> Statistics:
     """Computes the statistics in one pass; only the features of the sample are held in memory."""
     count = len(images)
     if count < 2:
@@ -223,7 +221,7 @@ def _measure(images: RealImages, features: FeatureNetwork, work: Work, batch_siz
     done = 0
     with work.progress(f"reference: {images.title}", total=count, unit="images") as advance:
         work.ranks.order("measure")
-        for some, its_shape in _measured(images, features, work, batch_size):
+        for some, its_shape in _measured(images, features, work):
             _require_shape(its_shape, shape, images, features)
             moments.add(some)
             sample.append(some[chosen[done : done + len(some)]])
@@ -234,9 +232,7 @@ def _measure(images: RealImages, features: FeatureNetwork, work: Work, batch_siz
     return Statistics(count, moments.mean, moments.covariance, torch.cat(sample))
 
 
-def _measured(
-    images: RealImages, features: FeatureNetwork, work: Work, batch_size: int
-) -> Iterator[tuple[Tensor, tuple[int, ...]]]:
+def _measured(images: RealImages, features: FeatureNetwork, work: Work) -> Iterator[tuple[Tensor, tuple[int, ...]]]:
     """Features (b, D) and shape (C, H, W) of all batches of images, in order, on rank 0.
 
     The ranks share the batches; ranks other than 0 only send theirs.
@@ -244,7 +240,7 @@ def _measured(
 
     def own() -> Iterator[tuple[Tensor, tuple[int, ...]]]:
         shape: tuple[int, ...] = ()
-        for batch in images.batches(batch_size, work.check_stop, share=(work.ranks.rank, work.ranks.world)):
+        for batch in images.batches(_BATCH, work.check_stop, share=(work.ranks.rank, work.ranks.world)):
             before, shape = shape, tuple(batch.shape[1:])
             _require_shape(shape, before, images, features)
             yield features(batch).features.cpu(), shape

@@ -6,7 +6,6 @@ reference.json holds the sha256 of the tensors and a digest of itself, so damage
 """
 
 import hashlib
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from ncsnx.config.variants import VERSION
 from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.perfect_model import PerfectModel
 from ncsnx.storage import atomic, reading
-from ncsnx.storage.documents import document, document_bytes, find_document, read_document, write_document
+from ncsnx.storage.documents import document, document_bytes, find_document, read_document
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -110,20 +109,6 @@ def read_reference(folder: Path) -> tuple[Statistics, str]:
     if hashlib.sha256(content).hexdigest() != record.statistics_sha256:
         raise DamagedReferenceError(f"{path}: it was changed since it was written")
     return Statistics(record.images, **load(content)), record.statistics_sha256
-
-
-def write_perfect_model(folder: Path, perfect: PerfectModel) -> None:
-    """Saves the score of a perfect model beside a reference, unless the folder is read-only, as in a shared cache.
-
-    Raises NcsnxError.
-    """
-    if os.access(folder, os.W_OK | os.X_OK):
-        write_document(folder / f"perfect-model-n{perfect.n}.json", perfect)
-
-
-def read_perfect_model(folder: Path, n: int) -> PerfectModel | None:
-    """The saved score of a perfect model for n images; None if it is missing or damaged."""
-    return find_document(folder / f"perfect-model-n{n}.json", PerfectModel)
 
 
 def list_references(cache: Path) -> list[CachedReference]:

@@ -19,7 +19,6 @@ from ncsnx.evaluation.plots import (
     plot_metrics,
     plot_samplers,
     plot_scores,
-    sampler_look,
 )
 from ncsnx.metrics.metric import Quantity
 
@@ -127,7 +126,7 @@ def test_losses_are_drawn_over_steps_and_over_levels(tmp_path: Path, checkpoints
     assert (f"step {5_000 * checkpoints:,} (best)" in shown) == (checkpoints <= 5)
 
 
-def test_samplers_are_named_once_and_no_two_look_alike(tmp_path: Path) -> None:
+def test_samplers_are_named_once(tmp_path: Path) -> None:
     points = [
         Point(label="heun", number=3, evaluations=8, distance=9.0, spread=0.3, is_usable=True, is_fast=True),
         Point(label="heun", number=3, evaluations=16, distance=7.0, spread=None, is_usable=False, is_fast=False),
@@ -136,4 +135,3 @@ def test_samplers_are_named_once_and_no_two_look_alike(tmp_path: Path) -> None:
     plot_samplers(tmp_path / "samplers", points, metric="FD", title="digits", caption=CAPTION)
     shown = texts(tmp_path / "samplers.svg")
     assert sorted(text for text in shown if text in ("heun", "ald", "sampler=fast")) == ["ald", "heun", "sampler=fast"]
-    assert len({sampler_look(number) for number in range(64)}) == 64
