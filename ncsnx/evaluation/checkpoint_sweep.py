@@ -289,7 +289,8 @@ def _measure(sweep: CheckpointSweep, candidates: Sequence[Candidate], work: Work
     def begin() -> list[Candidate]:
         _complete(sweep, candidates, work)
         left = missing(sweep, candidates)  # another process may have measured some in the meantime
-        _say_what_comes(sweep, left, len(candidates) - len(left), work, shorter)
+        if left:
+            _say_what_comes(sweep, left, len(candidates) - len(left), work, shorter)
         return left
 
     left = work.ranks.first(begin, check_stop=work.check_stop)
@@ -339,20 +340,17 @@ def _complete(sweep: CheckpointSweep, candidates: Sequence[Candidate], work: Wor
 
 
 def _say_what_comes(sweep: CheckpointSweep, left: Sequence[Candidate], done: int, work: Work, shorter: str) -> None:
-    """Says how many checkpoints are left, and for how long if any of them can be loaded."""
+    """Says how many checkpoints are left, and for how long if the first of them can be loaded."""
     what = counted(len(left), "checkpoint") + (f" ({done:,} more already measured)" if done else "")
-    for candidate in left:
-        try:
-            with work.at_once():
-                seconds = sweep.seconds(candidate) * len(left) / work.ranks.world
-        except UnsoundError:
-            continue  # `measure_all` will leave it out
-        work.info(f"{what}: about {duration(seconds)}, estimated from a quick timing")
-        if seconds > _LONG_S:
-            work.info(f"to shorten it: {shorter}")
-        return
-    if left:
+    try:
+        with work.at_once():
+            seconds = sweep.seconds(left[0]) * len(left) / work.ranks.world
+    except UnsoundError:  # `measure_all` will leave it out
         work.info(what)
+        return
+    work.info(f"{what}: about {duration(seconds)}, estimated from a quick timing")
+    if seconds > _LONG_S:
+        work.info(f"to shorten it: {shorter}")
 
 
 def refuse_left_out(problems: Sequence[str]) -> None:

@@ -263,9 +263,8 @@ class DistanceSweep(CheckpointSweep):
 
     def remarks(self) -> list[str]:
         perfect, lacking = self.perfect_model, sum(bool(self._lacking(row)) for row in self.scores.rows)
-        lack = "lacks" if lacking == 1 else "lack"
-        without = f"{counted(lacking, 'checkpoint')} {lack} numbers of newer metrics, since the features were not kept"
+        unknown = f"newer metrics are unknown for {counted(lacking, 'checkpoint')}, whose features were not kept"
         return [
             f"perfect model: {self.reference.why_unknown if perfect is None else f'{self.metric} {perfect}'}",
-            *([without] if lacking else []),
+            *([unknown] if lacking else []),
         ]

@@ -151,7 +151,7 @@ def writing(job: WorkInParts[Subject], work: Work) -> Iterator[None]:
 
 
 def end_together(work: Work) -> None:
-    """Lets the ranks wait for rank 0, which may fail, and that for them, since it may hold their store.
+    """Lets all ranks wait for rank 0, which may fail, and rank 0 for all others, since it may hold their store.
 
     Raises OtherRankError.
     """
@@ -213,15 +213,17 @@ def measure_all(
 
 
 def _row(measurement: Measurement[Subject], subject: Subject, failure: NcsnxError | None, work: Work) -> Row:
-    """The row of a subject whose parts exist, unless making them failed. Raises UnsoundError and DivergedError."""
-    if failure is not None:
-        row = measurement.failed(subject, failure) if isinstance(failure, DivergedError) else None
-        if row is None:
+    """The row of a subject. failure: why its parts could not be made. Raises UnsoundError and DivergedError."""
+    try:
+        if failure is not None:
             raise failure
+        wait_for_parts(measurement, subject, work)
+        with work.at_once():  # distances of 10,000 images take minutes
+            return measurement.row(subject, whole_of(measurement, subject))
+    except DivergedError as error:
+        if (row := measurement.failed(subject, error)) is None:
+            raise
         return row
-    wait_for_parts(measurement, subject, work)
-    with work.at_once():  # distances of 10,000 images take minutes
-        return measurement.row(subject, whole_of(measurement, subject))
 
 
 def make_parts(job: WorkInParts[Subject], subject: Subject, work: Work, advance: Advance) -> None:

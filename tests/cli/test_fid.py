@@ -314,7 +314,7 @@ def test_where_features_are_gone_rows_keep_what_they_have_and_it_is_said(workpla
     damage(kept[1])
     result = fid(workplace, "--metrics", "all")
     assert result.code == 0
-    assert "2 checkpoints lack numbers of newer metrics, since the features were not kept" in result.err
+    assert "newer metrics are unknown for 2 checkpoints, whose features were not kept" in result.err
     assert sum("density" in row for row in rows(workplace)) == len(kept) - 2
 
 
