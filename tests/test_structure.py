@@ -32,7 +32,7 @@ BUDGET = {
     "config": 3_482,
     "console": 926,
     "data": 4_822,
-    "evaluation": 4_240,
+    "evaluation": 4_235,
     "exchange": 1_258,
     "features": 1_240,
     "inverse": 4_390,

@@ -30,7 +30,7 @@ from ncsnx.evaluation.engine import (
 from ncsnx.evaluation.perfect_model import PerfectModel
 from ncsnx.evaluation.plots import plot_scores
 from ncsnx.metrics.metric import Quantity
-from ncsnx.quantities import counted, duration
+from ncsnx.quantities import counted, duration, with_error
 from ncsnx.ranks.rank_group import ALONE
 from ncsnx.runs.exported import Weights
 from ncsnx.runs.folder import Run
@@ -207,7 +207,10 @@ class CheckpointSweep(Measurement[Candidate]):
 
     def perfect_cells(self) -> list[str] | None:
         """Cells of the table's last row, with the values of a perfect model; None if they are unknown."""
-        return None
+        if self.perfect_model is None:
+            return None
+        others = ("" if one.perfect is None else f"{one.perfect:g}" for one in self.quantities[1:])
+        return ["perfect model", with_error(self.perfect_model.score, self.perfect_model.spread), *others]
 
     def context(self) -> dict[str, Any]:
         """Facts on the sweep that accompany each row in JSON output."""

@@ -27,7 +27,7 @@ from ncsnx.features.feature_network import FeatureNetwork, unnamed
 from ncsnx.images import save_png
 from ncsnx.metrics.frechet import FRECHET_DISTANCE
 from ncsnx.metrics.metric import VERSIONS, FeatureSets, Metric, Quantity, all_metrics, measured_by, versions_in
-from ncsnx.quantities import counted, with_error
+from ncsnx.quantities import counted
 from ncsnx.runs.score_files import FEATURES, Row, value
 from ncsnx.samplers.building import evaluations, evaluations_in_words, state_count
 from ncsnx.storage.atomic import reporting
@@ -249,14 +249,6 @@ class DistanceSweep(CheckpointSweep):
 
     def cells(self, row: Row) -> list[str]:
         return super().cells(self._current(row))
-
-    def perfect_cells(self) -> list[str] | None:
-        perfect = self.perfect_model
-        if perfect is None:
-            return None
-        _, *others = self.quantities
-        known = ["" if one.perfect is None else f"{one.perfect:g}" for one in others]
-        return ["perfect model", with_error(perfect.score, perfect.spread), *known]
 
     def context(self) -> dict[str, Any]:
         return {**super().context(), "perfect_model": self.scores.perfect_model}
