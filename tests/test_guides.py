@@ -88,8 +88,8 @@ def test_what_new_and_pack_write_is_what_is_shown(tmp_path: Path, monkeypatch: p
 
 
 def test_the_verdict_shown_is_in_the_words_of_neighbors() -> None:
-    plain = SimpleNamespace(is_nearer=False, near=SimpleNamespace(high=0.056))
-    space: Any = SimpleNamespace(is_nearer=False, distance=plain)
+    plain = SimpleNamespace(pairs_probability=0.5, tail_probability=0.5, near=SimpleNamespace(high=0.056))
+    space: Any = SimpleNamespace(distance=plain, relative=plain)
 
     assert f"*{verdict({'pixels': space}, 64, 299).words}*" in " ".join(guide("neighbors").split())
 

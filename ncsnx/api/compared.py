@@ -138,12 +138,11 @@ def compare(
 
 
 def _compared(run: Run, measured: MeasuredComparison) -> ComparedSamplers:
-    comparison, outcome = measured.comparison, measured.outcome
-    verdict = outcome.verdict
+    comparison, verdict = measured.comparison, measured.verdict
     return ComparedSamplers(
         run=run,
         metric=comparison.metric,
-        scores=tuple(_score_of(sampler, row, verdict.again.get(sampler)) for sampler, row in outcome.rows),
+        scores=tuple(_score_of(sampler, row, verdict.again.get(sampler)) for sampler, row in verdict.rows),
         recommended=None if verdict.found is None else verdict.found.sampler,
         reason=verdict.reason,
         protocol=comparison.protocol(),

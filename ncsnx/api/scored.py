@@ -16,7 +16,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.checkpoint_sweep import MeasuredSweep, refuse_left_out
 from ncsnx.evaluation.distance_sweep import DistanceSweep
 from ncsnx.evaluation.perfect_model import PerfectModel
-from ncsnx.evaluation.sweep_request import SweepRequest
+from ncsnx.evaluation.requests import SweepRequest
 from ncsnx.jobs.scoring_job import ScoringJob, carry_out_scoring
 from ncsnx.notebooks import heading, html_table, remark
 from ncsnx.quantities import with_error
@@ -138,8 +138,7 @@ def fid(
         )
         measured = carry_out_scoring(job, work, _SHORTER)
         assert measured is not None, "there are no other ranks"
-        if (failure := measured.draw(work)) is not None:
-            raise failure
+        measured.sweep.draw_if_outdated(work)
         return _scores(measured)
 
 

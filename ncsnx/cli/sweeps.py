@@ -1,6 +1,6 @@
 """A sweep over checkpoints, as `fid`, `loss` and `likelihood` carry it out and show it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TypeVar
 
 from ncsnx.console.messages import Messages
@@ -28,18 +28,16 @@ def sweep_checkpoints(
         show_sweep(messages, measured, json=json)
 
 
-def show_sweep(messages: Messages, measured: MeasuredSweep[Sweep], *, json: bool, closing: Sequence[str] = ()) -> None:
-    """Shows the rows of a sweep and what follows from them, and draws its plots. closing: the last messages.
+def show_sweep(messages: Messages, measured: MeasuredSweep[Sweep], *, json: bool) -> None:
+    """Shows the rows of a sweep and what follows from them, and draws its plots.
 
     Raises NcsnxError, also where checkpoints had to be left out.
     """
     _show(messages, measured, json)
-    failure = measured.draw(work_of(messages))
+    measured.sweep.draw_if_outdated(work_of(messages))
     best = measured.best
-    for line in (*(() if best is None else measured.sweep.conclusion(best)), *closing):
+    for line in () if best is None else measured.sweep.conclusion(best):
         messages.info(line)
-    if failure is not None:
-        raise failure
     refuse_left_out(measured.left_out)
 
 

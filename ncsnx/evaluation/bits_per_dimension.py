@@ -12,7 +12,6 @@ section 3.1).
 """
 
 import math
-from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -20,9 +19,8 @@ from torch import Tensor
 
 from ncsnx.config.data_sets import Data
 from ncsnx.data import Preprocessing, from_unit, log_slope
-from ncsnx.evaluation.probability_flow import Probes, flow_to_prior, log_normal
+from ncsnx.evaluation.probability_flow import ProbabilityFlow, Probes, log_normal
 from ncsnx.randomness import Stream
-from ncsnx.samplers.state import Score
 
 METRIC = "bits per dimension"
 MEANING = (
@@ -32,37 +30,25 @@ MEANING = (
     "score is right at every level"
 )
 """How to read the number, for reports."""
-Estimator = Literal["hutchinson", "skilling", "exact"]
-"""Estimator of the divergence: random signs, Gaussian vectors, or every direction in turn."""
 COLUMNS = ("bits_per_dimension", "prior", "flow", "scale", "evaluations")
 """Values per image: the total of the next three; the bits of the prior, of the flow's divergence, and of transform and
 grey levels; the number of evaluations of the network and its divergence."""
 
 
 def bits_per_dimension(
-    score: Score,
-    pixels: Tensor,
-    positions: Tensor,
-    preprocessing: Preprocessing,
-    probes: Probes,
-    *,
-    ends: tuple[float, float],
-    tolerance: float,
-    watch: Callable[[float], None] = lambda sigma: None,
+    flow: ProbabilityFlow, pixels: Tensor, positions: Tensor, preprocessing: Preprocessing, probes: Probes
 ) -> Tensor:
     """Bits per dimension of stored pixels (B, C, H, W), with their parts: (B, 5) float64 with the columns COLUMNS.
 
-    positions: (B,) int64, the positions that the dequantization noise is drawn at. ends: σ_min and σ_max. For the other
-    parameters and the errors see `flow_to_prior`.
+    positions: (B,) int64, the positions that the dequantization noise is drawn at. Raises DivergedError, see `solve`.
     """
-    data, (sigma_min, sigma_max) = preprocessing.data, ends
-    unit = preprocessing.continuous(pixels, positions)
-    flow = flow_to_prior(score, from_unit(unit, data), sigma_min, sigma_max, probes, tolerance=tolerance, watch=watch)
+    data, unit = preprocessing.data, preprocessing.continuous(pixels, positions)
+    end = flow.to_prior(from_unit(unit, data), probes)
     bits_of_nats = -1 / (math.prod(data.shape) * math.log(2))
-    prior = bits_of_nats * log_normal(flow.x, prior_mean(data), sigma_max)
-    volume = bits_of_nats * flow.log_volume
+    prior = bits_of_nats * log_normal(end.x, prior_mean(data), flow.sigma_max)
+    volume = bits_of_nats * end.log_volume
     scale = math.log2(preprocessing.grey_levels(pixels)) + bits_of_nats * log_slope(unit, data)
-    return torch.stack([prior + volume + scale, prior, volume, scale, flow.evaluations], dim=1)
+    return torch.stack([prior + volume + scale, prior, volume, scale, end.evaluations], dim=1)
 
 
 def prior_mean(data: Data) -> float:

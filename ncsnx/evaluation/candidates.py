@@ -1,7 +1,5 @@
 """Candidates of a sweep: checkpoints, identified by the sha256 of their weights, or ensembles of checkpoints."""
 
-from collections.abc import Sequence
-
 import attrs
 
 from ncsnx.config.codec import digest
@@ -59,8 +57,13 @@ def choose(run: Run, selection: Selection, work: Work, ensemble: int = 1) -> tup
             unsound.append(str(error))
             continue
         candidates.append(Candidate(step, members, hashes[0] if ensemble == 1 else digest(hashes)))
+    if not candidates and unsound:
+        raise NcsnxError(f"every checkpoint in the range is damaged: {'; '.join(unsound)}")
     if not candidates:
-        _refuse_none(run, ensemble, unsound, available)
+        raise UsageError(
+            f"{parameter('ensemble')} {ensemble}: no step in the range has {counted(ensemble, 'checkpoint')} up to it; "
+            f"run {run.name!r} has {len(available):,}"
+        )
     if without:
         steps = ", ".join(f"{step:,}" for step in without)
         work.warning(f"left out, since fewer than {counted(ensemble, 'checkpoint')} lead up to them: {steps}")
@@ -84,12 +87,3 @@ def _weights_sha256(run: Run, experiment: Experiment, step: int) -> str:
     if name not in manifest.files:
         raise UnsoundError(f"{folder / name} is missing")
     return manifest.files[name].sha256
-
-
-def _refuse_none(run: Run, ensemble: int, unsound: Sequence[str], available: Sequence[int]) -> None:
-    if unsound:
-        raise NcsnxError(f"every checkpoint in the range is damaged: {'; '.join(unsound)}")
-    raise UsageError(
-        f"{parameter('ensemble')} {ensemble}: no step in the range has {counted(ensemble, 'checkpoint')} up to it; run "
-        f"{run.name!r} has {len(available):,}"
-    )

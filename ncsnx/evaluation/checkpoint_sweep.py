@@ -5,24 +5,33 @@ fid/n1000-seed0-classifier-1a2b3c4d/scores.json  scores.csv  scores.png  scores.
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import attrs
 import torch
+from torch import Tensor
 
 from ncsnx.config.codec import digest
 from ncsnx.config.experiment import Experiment, Precision
-from ncsnx.errors import NcsnxError, Stopped
+from ncsnx.errors import DivergedError, NcsnxError, Stopped
 from ncsnx.evaluation.candidates import Candidate, choose, load_member
-from ncsnx.evaluation.engine import Measurement, discard_needless_parts, measure_all, missing, parts_of, shared, writing
+from ncsnx.evaluation.engine import (
+    Measurement,
+    discard_needless_parts,
+    end_together,
+    measure_all,
+    missing,
+    parts_of,
+    writing,
+)
 from ncsnx.evaluation.perfect_model import PerfectModel
 from ncsnx.evaluation.plots import plot_scores
 from ncsnx.metrics.metric import Quantity
-from ncsnx.quantities import counted, duration
+from ncsnx.quantities import counted, duration, with_error
+from ncsnx.ranks.rank_group import ALONE
 from ncsnx.runs.exported import Weights
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import UnsoundError
@@ -57,13 +66,13 @@ class CheckpointSweep(Measurement[Candidate]):
 
     @property
     @abstractmethod
-    def score(self) -> Quantity:
-        """The number that is lowest for the best checkpoint; 'score' in a row."""
-
-    @property
-    @abstractmethod
     def quantities(self) -> Sequence[Quantity]:
         """The columns of the table, the score first."""
+
+    @property
+    def score(self) -> Quantity:
+        """The number that is lowest for the best checkpoint; 'score' in a row."""
+        return self.quantities[0]
 
     @property
     def weights(self) -> Weights:
@@ -105,9 +114,18 @@ class CheckpointSweep(Measurement[Candidate]):
         texts = {"metric": self.metric, "title": self.run.name, "caption": self.caption()}
         plot_scores(self.place / "scores", self.scores.rows, perfect=perfect, **texts)
 
-    @abstractmethod
     def conclusion(self, best: Row) -> list[str]:
         """Closing messages, one line each."""
+        plots = ", ".join(name for name in self.pictures if (self.place / name).is_file())
+        return [
+            f"best: step {best['step']:,}, {self.metric} {self.score.shown(best)}",
+            *self.remarks(),
+            f"scores: {self.place}/scores.json, .csv; plots: {plots}",
+        ]
+
+    def remarks(self) -> list[str]:
+        """Closing messages on what the scores mean, one line each; by default none."""
+        return []
 
     # ------------------------------------------------------------------------------------ rows and missing numbers
 
@@ -139,11 +157,6 @@ class CheckpointSweep(Measurement[Candidate]):
         finished = this_process()["started"]
         self.scores.add({**row, "made": {**self._provenance, "finished": finished}}, finished)
 
-    def problem(self, row: Row) -> str | None:
-        if value(row, "score") is not None:
-            return None
-        return f"its {self.metric} is {row['score']:g}, which is out of range"
-
     def can_fill(self, row: Row) -> bool:
         """Whether a row lacks numbers of a current metric that can probably be computed from kept files."""
         return False
@@ -159,6 +172,16 @@ class CheckpointSweep(Measurement[Candidate]):
 
     def mark(self, subject: Candidate) -> str:
         return f"{step_name(subject.step)}-{subject.weights_sha256[:8]}"
+
+    def row(self, subject: Candidate, whole: Mapping[str, Tensor]) -> Row:
+        row = {"step": subject.step, "weights_sha256": subject.weights_sha256, **self.measured(subject, whole)}
+        if value(row, "score") is None:
+            raise DivergedError(f"its {self.metric} is {row['score']:g}, which is out of range")
+        return row
+
+    @abstractmethod
+    def measured(self, subject: Candidate, whole: Mapping[str, Tensor]) -> Row:
+        """The measured values of a checkpoint, 'score' among them; parameters and errors as in `row`."""
 
     def load(self, candidate: Candidate) -> list[ScoreModel]:
         """The models of a candidate. Raises UnsoundError for a checkpoint that is damaged, removed or replaced."""
@@ -184,22 +207,23 @@ class CheckpointSweep(Measurement[Candidate]):
 
     def perfect_cells(self) -> list[str] | None:
         """Cells of the table's last row, with the values of a perfect model; None if they are unknown."""
-        return None
+        if self.perfect_model is None:
+            return None
+        others = ("" if one.perfect is None else f"{one.perfect:g}" for one in self.quantities[1:])
+        return ["perfect model", with_error(self.perfect_model.score, self.perfect_model.spread), *others]
 
     def context(self) -> dict[str, Any]:
         """Facts on the sweep that accompany each row in JSON output."""
         return {"metric": self.scores.metric, "protocol": {"caption": self.scores.caption, **self.scores.protocol}}
 
-    @property
-    def pictures_in_words(self) -> str:
-        """Names of the existing plots."""
-        return ", ".join(name for name in self.pictures if (self.place / name).is_file())
-
-    def draw_if_outdated(self) -> None:
-        """Writes the CSV and the plots of all rows, unless they are up to date. Raises NcsnxError."""
-        if self.scores.rows and self.scores.is_newer_than([TABLE, *self.pictures]):
-            self.scores.write_table()
-            self.draw()
+    def draw_if_outdated(self, work: Work) -> None:
+        """Writes the CSV and the plots of all rows, unless they are up to date; warns if they can't be written."""
+        try:
+            if self.scores.rows and self.scores.is_newer_than([TABLE, *self.pictures]):
+                self.scores.write_table()
+                self.draw()
+        except NcsnxError as error:
+            work.warning(str(error))
 
     @cached_property
     def _provenance(self) -> dict[str, Any]:
@@ -218,8 +242,6 @@ class MeasuredSweep(Generic[Sweep]):
     candidates: Sequence[Candidate]
     left_out: Sequence[str]
     """A line for each checkpoint that couldn't be scored."""
-    is_new: bool
-    """Whether any row was measured now."""
 
     @property
     def rows(self) -> list[Row]:
@@ -231,16 +253,6 @@ class MeasuredSweep(Generic[Sweep]):
         """The row with the lowest score."""
         return best_row(self.rows)
 
-    def draw(self, work: Work) -> NcsnxError | None:
-        """Draws the plots that are due. Returns the error if plots of new rows can't be written."""
-        try:
-            self.sweep.draw_if_outdated()
-        except NcsnxError as error:
-            if self.is_new:
-                return error
-            work.warning(str(error))  # nothing was measured, so the plot that exists will do
-        return None
-
 
 def measure_checkpoints(
     run: Run,
@@ -251,9 +263,10 @@ def measure_checkpoints(
     shorter: str,
     ensemble: int = 1,
 ) -> MeasuredSweep[Sweep] | None:
-    """Measures the selected checkpoints; None on ranks other than 0.
+    """Measures the selected checkpoints that have no row; None on ranks other than 0.
 
-    build: makes the sweep; a signal may end it anywhere. shorter: advice against long sweeps. Raises NcsnxError.
+    build: makes the sweep; a signal may end it anywhere. shorter: advice against long sweeps. Raises NcsnxError; rows
+    measured before are kept, and drawn after a stop request.
     """
     with work.at_once():
         candidates, problems = work.ranks.first(lambda: choose(run, selection, work, ensemble))
@@ -261,70 +274,62 @@ def measure_checkpoints(
     work.info(f"{run.path}: {sweep.caption()}")
     if (caution := sweep.caution()) is not None:
         work.warning(caution)
-
-    def measure() -> tuple[str, list[str]]:
-        return sweep.scores.changed, carry_out(sweep, candidates, work, shorter)
-
-    measured = shared(sweep, work, measure)
-    if measured is None:
+    if work.ranks.first(lambda: missing(sweep, candidates), check_stop=work.check_stop):
+        with writing(sweep, work):
+            problems += _measure(sweep, candidates, work, shorter)
+    else:
+        if work.ranks.is_first:
+            _refresh(sweep, candidates, work)
+        end_together(work)
+    if not work.ranks.is_first:
         return None
-    before, left_out = measured
-    return MeasuredSweep(
-        sweep=sweep,
-        candidates=candidates,
-        left_out=[*problems, *left_out],
-        is_new=sweep.scores.changed != before,
-    )
+    return MeasuredSweep(sweep=sweep, candidates=candidates, left_out=problems)
 
 
-def carry_out(sweep: CheckpointSweep, candidates: Sequence[Candidate], work: Work, shorter: str) -> list[str]:
-    """Measures missing rows and saves each; returns a line for each checkpoint that could not be scored.
+def _measure(sweep: CheckpointSweep, candidates: Sequence[Candidate], work: Work, shorter: str) -> list[str]:
+    """Measures missing rows and saves each; returns a line for each checkpoint that could not be scored."""
 
-    shorter: advice on shortening a long sweep. Raises NcsnxError; rows measured before are kept, and drawn after a stop
-    request.
-    """
-    if not missing(sweep, candidates):
-        several = f"all {counted(len(candidates), 'checkpoint')} are"
-        work.info(f"{several if len(candidates) > 1 else 'the checkpoint is'} already measured")
-        is_outdated = any(map(sweep.can_fill, sweep.rows(candidates))) or any(
-            parts_of(sweep, candidate).exists() for candidate in candidates
-        )
-        if is_outdated and writer_of(sweep.place) is None:
-            try:
-                with writing(sweep):
-                    _complete(sweep, candidates, work)
-            except NcsnxError as error:  # existing rows can still be shown
-                work.warning(str(error))
-        return []
-    with writing(sweep):
+    def begin() -> list[Candidate]:
         _complete(sweep, candidates, work)
         left = missing(sweep, candidates)  # another process may have measured some in the meantime
-        _say_what_comes(sweep, left, len(candidates) - len(left), work, shorter)
-        shown: list[tuple[int, str]] = []
-        with work.rows(sweep.titles, total=len(left), units=sum(map(sweep.units, left))) as view:
+        if left:
+            _say_what_comes(sweep, left, len(candidates) - len(left), work, shorter)
+        return left
 
-            def added(candidate: Candidate, row: Row) -> None:
-                shown.append((candidate.step, candidate.weights_sha256))
-                best = best_row(sweep.rows(candidates))
-                key = None if best is None else (best["step"], best["weights_sha256"])
-                view.row(sweep.cells(row), shown.index(key) if key in shown else None)
+    left = work.ranks.first(begin, check_stop=work.check_stop)
+    shown: list[tuple[int, str]] = []
+    with work.rows(sweep.titles, total=len(left), units=sum(map(sweep.units, left))) as view:
 
-            def begun(candidate: Candidate) -> None:
-                view.begin(sweep.name(candidate))
+        def added(candidate: Candidate, row: Row) -> None:
+            shown.append((candidate.step, candidate.weights_sha256))
+            best = best_row(sweep.rows(candidates))
+            key = None if best is None else (best["step"], best["weights_sha256"])
+            view.row(sweep.cells(row), shown.index(key) if key in shown else None)
 
-            try:
-                return measure_all(sweep, left, work, view.advance, begun=begun, added=added)
-            except Stopped:
-                with suppress(NcsnxError):
-                    sweep.draw_if_outdated()
-                raise
+        def begun(candidate: Candidate) -> None:
+            view.begin(sweep.name(candidate))
+
+        try:
+            return measure_all(sweep, left, work, view.advance, begun=begun, added=added)
+        except Stopped:
+            if work.ranks.is_first:
+                sweep.draw_if_outdated(work)
+            raise
 
 
-def refuse_left_out(problems: Sequence[str]) -> None:
-    """Raises NcsnxError if any checkpoints were left out."""
-    if problems:
-        count = f"{counted(len(problems), 'checkpoint')} have" if len(problems) > 1 else "a checkpoint has"
-        raise NcsnxError(f"{count} no score: {'; '.join(problems)}")
+def _refresh(sweep: CheckpointSweep, candidates: Sequence[Candidate], work: Work) -> None:
+    """Completes a sweep that has all rows, unless it is being written."""
+    several = f"all {counted(len(candidates), 'checkpoint')} are"
+    work.info(f"{several if len(candidates) > 1 else 'the checkpoint is'} already measured")
+    is_outdated = any(map(sweep.can_fill, sweep.rows(candidates))) or any(
+        parts_of(sweep, candidate).exists() for candidate in candidates
+    )
+    if is_outdated and writer_of(sweep.place) is None:
+        try:
+            with writing(sweep, attrs.evolve(work, ranks=ALONE)):
+                _complete(sweep, candidates, work)
+        except NcsnxError as error:  # existing rows can still be shown
+            work.warning(str(error))
 
 
 def _complete(sweep: CheckpointSweep, candidates: Sequence[Candidate], work: Work) -> None:
@@ -338,20 +343,24 @@ def _complete(sweep: CheckpointSweep, candidates: Sequence[Candidate], work: Wor
 
 
 def _say_what_comes(sweep: CheckpointSweep, left: Sequence[Candidate], done: int, work: Work, shorter: str) -> None:
-    """Says how many checkpoints are left, and for how long if any of them can be loaded."""
+    """Says how many checkpoints are left, and for how long if the first of them can be loaded."""
     what = counted(len(left), "checkpoint") + (f" ({done:,} more already measured)" if done else "")
-    for candidate in left:
-        try:
-            with work.at_once():
-                seconds = sweep.seconds(candidate) * len(left) / work.ranks.world
-        except UnsoundError:
-            continue  # `measure_all` will leave it out
-        work.info(f"{what}: about {duration(seconds)}, estimated from a quick timing")
-        if seconds > _LONG_S:
-            work.info(f"to shorten it: {shorter}")
-        return
-    if left:
+    try:
+        with work.at_once():
+            seconds = sweep.seconds(left[0]) * len(left) / work.ranks.world
+    except UnsoundError:  # `measure_all` will leave it out
         work.info(what)
+        return
+    work.info(f"{what}: about {duration(seconds)}, estimated from a quick timing")
+    if seconds > _LONG_S:
+        work.info(f"to shorten it: {shorter}")
+
+
+def refuse_left_out(problems: Sequence[str]) -> None:
+    """Raises NcsnxError if any checkpoints were left out."""
+    if problems:
+        count = f"{counted(len(problems), 'checkpoint')} have" if len(problems) > 1 else "a checkpoint has"
+        raise NcsnxError(f"{count} no score: {'; '.join(problems)}")
 
 
 @torch.no_grad()

@@ -24,13 +24,12 @@ from ncsnx.config.complaints import StructureError
 from ncsnx.config.overrides import typed
 from ncsnx.config.sampler import GridSampler, Sampler
 from ncsnx.config.variants import tag_of
-from ncsnx.data.transforms import window_of
 from ncsnx.errors import DivergedError, NcsnxError
 from ncsnx.evaluation.engine import Measurement, PartLayout
 from ncsnx.evaluation.reference import Reference
+from ncsnx.evaluation.seeded_images import drawn_pixels
 from ncsnx.features.feature_network import FeatureNetwork, distance_name, unnamed
 from ncsnx.features.real_images import RealImages
-from ncsnx.images import to_uint8
 from ncsnx.metrics.frechet import frechet_distance_of_images
 from ncsnx.quantities import counted
 from ncsnx.runs.fast_sampler import TRIALS
@@ -38,9 +37,7 @@ from ncsnx.runs.names import step_name
 from ncsnx.runs.result_records import TrialRecord
 from ncsnx.runs.score_files import Row, value
 from ncsnx.samplers.building import evaluations, state_count
-from ncsnx.samplers.state import State
 from ncsnx.sampling.drawing import Drawing
-from ncsnx.sampling.generate import EvaluationCounter
 from ncsnx.sampling.request import SampleRequest
 from ncsnx.sampling.score_model import ScoreModel, weights_in_words
 from ncsnx.storage.cache import cached, finding_place
@@ -169,7 +166,9 @@ class Comparison(Measurement[Setting]):
         return self.trials.find(*subject) is not None
 
     def add(self, subject: Setting, row: Row) -> None:
-        self.trials.add(row)
+        sampler, seed = subject
+        runtime = self.model.runtime.facts()
+        self.trials.add({"sampler": unstructure(sampler), "seed": seed, "runtime": runtime, **row})
 
     # ---------------------------------------------------------------------------------------------------- a trial
 
@@ -196,31 +195,22 @@ class Comparison(Measurement[Setting]):
     def parts(self, subject: Setting, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Part]:
         sampler, seed = subject
         model = attrs.evolve(self.model, experiment=attrs.evolve(self.model.experiment, sampler=sampler))
-        request, taken = SampleRequest(n=self.n, seed=seed, batch_size=self.batch_size), EvaluationCounter()
-
-        def on_state(batch: Sequence[int], state: State) -> None:
-            taken(batch, state)
-            advance()
-
+        request = SampleRequest(n=self.n, seed=seed, batch_size=self.batch_size)
         begun_s = time.perf_counter()
         drawing = Drawing(model=model, request=request, data=self.data)
-        drawn = drawing.batches(indices, check_stop=work.check_stop, on_state=on_state)
-        window = window_of(model.experiment.data)
-        for batch, images in drawn:
-            pixels = to_uint8(window(images)).cpu()
+        for batch, pixels, taken in drawn_pixels(drawing, indices, work, advance):
             seconds = (time.perf_counter() - begun_s) / len(batch)
-            broken = is_broken(pixels, self.limit).float()
-            each = torch.tensor([taken.of(batch), seconds]).expand(len(batch), 2)
+            broken = (roughness(pixels) > self.limit).float()
+            each = torch.tensor([taken, seconds]).expand(len(batch), 2)
             values = torch.cat([broken[:, None], each], dim=1)
-            tensors = {"features": self.features(pixels).features, "values": values}
-            yield Part(torch.tensor(batch, dtype=torch.int64), tensors)
+            yield Part(batch, {"features": self.features(pixels).features, "values": values})
             begun_s = time.perf_counter()
 
     def row(self, subject: Setting, whole: Mapping[str, Tensor]) -> Row:
         """The row of a trial: the distance, and the means of the values per image. Raises NcsnxError."""
         distance = frechet_distance_of_images(whole["features"], self.reference.mean, self.reference.covariance)
         means = dict(zip(_VALUES, whole["values"].double().mean(dim=0).tolist(), strict=True))
-        return {**self._begun(subject), "distance": distance, **means, "evaluations": _whole(means["evaluations"])}
+        return {"distance": distance, **means, "evaluations": _whole(means["evaluations"])}
 
     def failed(self, subject: Setting, error: DivergedError) -> Row:
         """The row of a sampler that diverged: no distance, and all images broken.
@@ -228,12 +218,7 @@ class Comparison(Measurement[Setting]):
         The evaluations of an adaptive solver are None, since only a finished sampling shows them.
         """
         count = evaluations(subject[0], self.model.experiment.schedule.levels)
-        return {**self._begun(subject), "distance": None, "broken": 1.0, "evaluations": count, "seconds": None}
-
-    def _begun(self, subject: Setting) -> Row:
-        sampler, seed = subject
-        kind = {"sampler": unstructure(sampler)}
-        return {**kind, "seed": seed, "runtime": self.model.runtime.facts()}
+        return {"distance": None, "broken": 1.0, "evaluations": count, "seconds": None}
 
     # -------------------------------------------------------------------------------------------- trials together
 
@@ -304,8 +289,3 @@ def roughest(real: RealImages, cache: Path | None = None, work: Work = SILENT) -
         raise NcsnxError(f"{real.title}: there are no real images to compare with")
     place = finding_place("roughness", real.facts, cache)
     return cached(place, Roughest, find, f"a look at {real.title}", work).roughest
-
-
-def is_broken(images: Tensor, limit: float) -> Tensor:
-    """Whether images, (B, C, H, W) uint8, are rougher than `limit`: (B,) bool."""
-    return roughness(images) > limit

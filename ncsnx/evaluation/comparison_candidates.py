@@ -89,7 +89,9 @@ def _possible(experiment: Experiment, tag: str, counts: Sequence[int] | None) ->
             f"{parameter('samplers')} {tag}: it uses σ between the trained levels, which "
             f"{tag_of(type(experiment.model))} does not accept; leave it out"
         )
-    return [one for one in possible if _has_levels(one, trained, any_sigma)]
+    if any_sigma:
+        return possible
+    return [one for one in possible if not isinstance(one, GridSampler) or one.steps <= len(trained)]
 
 
 def _grids(experiment: Experiment, count: int = max(_EVALUATIONS)) -> Grids:
@@ -140,7 +142,3 @@ def _is_usable(cls: type[Config], grids: Grids) -> bool:
     with suppress(NcsnxError):
         return bool(_settings_of(cls, grids))
     return False
-
-
-def _has_levels(sampler: Sampler, trained: Sequence[float], any_sigma: bool) -> bool:
-    return any_sigma or not isinstance(sampler, GridSampler) or sampler.steps <= len(trained)

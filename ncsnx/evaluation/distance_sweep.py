@@ -15,25 +15,22 @@ from torch import Tensor
 
 from ncsnx.config.codec import identity, unstructure
 from ncsnx.config.variants import tag_of
-from ncsnx.data.transforms import window_of
 from ncsnx.evaluation.candidates import Candidate
 from ncsnx.evaluation.checkpoint_sweep import CheckpointSweep, fastest_s, seconds_per_image
 from ncsnx.evaluation.engine import PartLayout
 from ncsnx.evaluation.kept_features import has_features, load_features, make_room, save_features
 from ncsnx.evaluation.plots import plot_metrics
 from ncsnx.evaluation.reference import Reference
-from ncsnx.evaluation.sweep_request import SweepRequest
+from ncsnx.evaluation.requests import SweepRequest
+from ncsnx.evaluation.seeded_images import drawn_pixels, mean_score
 from ncsnx.features.feature_network import FeatureNetwork, unnamed
-from ncsnx.images import save_png, to_uint8
+from ncsnx.images import save_png
 from ncsnx.metrics.frechet import FRECHET_DISTANCE
 from ncsnx.metrics.metric import VERSIONS, FeatureSets, Metric, Quantity, all_metrics, measured_by, versions_in
-from ncsnx.quantities import counted, with_error
+from ncsnx.quantities import counted
 from ncsnx.runs.score_files import FEATURES, Row, value
 from ncsnx.samplers.building import evaluations, evaluations_in_words, state_count
-from ncsnx.samplers.state import Score, State
 from ncsnx.sampling.drawing import Drawing
-from ncsnx.sampling.generate import EvaluationCounter
-from ncsnx.sampling.score_model import ScoreModel
 from ncsnx.storage.atomic import reporting
 from ncsnx.storage.parts import Part
 from ncsnx.work import Advance, Work
@@ -66,10 +63,6 @@ class DistanceSweep(CheckpointSweep):
         """Why a metric can't be measured here; None if it can."""
         sample = None if self.reference.sample is None else len(self.reference.sample)
         return metric.refusal(features=self.features.name, sample=sample, has_logits=self.features.has_logits)
-
-    @property
-    def score(self) -> Quantity:
-        return attrs.evolve(FRECHET_DISTANCE, title=FRECHET_DISTANCE.name(self.features.name))
 
     @property
     def quantities(self) -> list[Quantity]:
@@ -127,7 +120,15 @@ class DistanceSweep(CheckpointSweep):
         )
 
     def caution(self) -> str | None:
-        return few_images(self.request.n, self.reference.count, self.features.dimensions)
+        n, real, dimensions = self.request.n, self.reference.count, self.features.dimensions
+        if n > dimensions and (real is None or real > dimensions):
+            return None
+        few = counted(n, "image") if n <= dimensions else f"a reference of {counted(real or 0, 'image')}"
+        return (
+            f"{few} for {counted(dimensions, 'feature')}: the covariance does not have full rank, and the distance is "
+            "too large by an amount that depends on their number. Compare it between checkpoints and runs at this "
+            "number only, not with published numbers (10,000 or 50,000 images). The kernel distance has no such bias"
+        )
 
     @property
     def pictures(self) -> list[str]:
@@ -180,25 +181,17 @@ class DistanceSweep(CheckpointSweep):
     def parts(self, subject: Candidate, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Part]:
         with work.at_once():
             models = self.load(subject)
-        taken = EvaluationCounter()
-
-        def on_state(batch: Sequence[int], state: State) -> None:
-            taken(batch, state)
-            advance()
-
         drawing = Drawing(model=models[0], request=self.request.images, data=self.data)
-        batches = drawing.batches(indices, score=mean_score(models), check_stop=work.check_stop, on_state=on_state)
-        window = window_of(self.experiment.data)
-        for batch, drawn in batches:
-            pixels = to_uint8(window(drawn))
+        for batch, pixels, taken in drawn_pixels(drawing, indices, work, advance, mean_score(models)):
             if self.request.keep_images:
-                self._write_images(subject, batch, pixels)
-            found = self.features(pixels)
-            tensors = {"features": found.features} | ({} if found.logits is None else {"logits": found.logits})
+                self._write_images(subject, batch.tolist(), pixels)
+            extracted = self.features(pixels)
+            tensors = {"features": extracted.features}
+            if extracted.logits is not None:
+                tensors["logits"] = extracted.logits
             if self.evaluations is None:
-                count = taken.of(batch) * self.request.ensemble
-                tensors[_TAKEN] = torch.full((len(batch), 1), float(count))
-            yield Part(torch.tensor(batch, dtype=torch.int64), tensors)
+                tensors[_TAKEN] = torch.full((len(batch), 1), float(taken * self.request.ensemble))
+            yield Part(batch, tensors)
 
     def has_extra_files(self, subject: Candidate, indices: Iterable[int]) -> bool:
         # parts made without saving images have to be drawn again
@@ -214,14 +207,10 @@ class DistanceSweep(CheckpointSweep):
         for index, image in zip(indices, pixels, strict=True):
             save_png(self._image(candidate, index), image)
 
-    def row(self, subject: Candidate, whole: Mapping[str, Tensor]) -> Row:
-        kinds = {name: tensor for name, tensor in whole.items() if name != _TAKEN}
-        row = {
-            "step": subject.step,
-            "weights_sha256": subject.weights_sha256,
-            **measured_by(self.metrics, self._sets(kinds)),
-        }
-        if (record := save_features(self.scores, self.mark(subject), kinds)) is not None:
+    def measured(self, subject: Candidate, whole: Mapping[str, Tensor]) -> Row:
+        tensors = {name: tensor for name, tensor in whole.items() if name != _TAKEN}
+        row = measured_by(self.metrics, self._sets(tensors))
+        if (record := save_features(self.scores, self.mark(subject), tensors)) is not None:
             row[FEATURES] = record
             make_room(self.run)
         return row if self.evaluations is not None else row | {_TAKEN: float(whole[_TAKEN].double().mean())}
@@ -262,48 +251,13 @@ class DistanceSweep(CheckpointSweep):
     def cells(self, row: Row) -> list[str]:
         return super().cells(self._current(row))
 
-    def perfect_cells(self) -> list[str] | None:
-        perfect = self.perfect_model
-        if perfect is None:
-            return None
-        _, *others = self.quantities
-        known = ["" if one.perfect is None else f"{one.perfect:g}" for one in others]
-        return ["perfect model", with_error(perfect.score, perfect.spread), *known]
-
     def context(self) -> dict[str, Any]:
         return {**super().context(), "perfect_model": self.scores.perfect_model}
 
-    def conclusion(self, best: Row) -> list[str]:
+    def remarks(self) -> list[str]:
         perfect, lacking = self.perfect_model, sum(bool(self._lacking(row)) for row in self.scores.rows)
-        lack = " lacks" if lacking == 1 else " lack"
-        without = counted(lacking, "checkpoint") + lack + " numbers of newer metrics, since the features were not kept"
+        unknown = f"newer metrics are unknown for {counted(lacking, 'checkpoint')}, whose features were not kept"
         return [
-            *([without] if lacking else []),
-            f"best: step {best['step']:,}, {self.metric} {FRECHET_DISTANCE.shown(best)}",
             f"perfect model: {self.reference.why_unknown if perfect is None else f'{self.metric} {perfect}'}",
-            f"scores: {self.place}/scores.json, .csv; plots: {self.pictures_in_words}",
+            *([unknown] if lacking else []),
         ]
-
-
-def mean_score(models: Sequence[ScoreModel]) -> Score:
-    """The mean score of several models, as the published code averages checkpoints; for one model, its own score."""
-    if len(models) == 1:
-        return models[0].score
-    return lambda x, sigma: torch.stack([model.score(x, sigma) for model in models]).mean(dim=0)
-
-
-def few_images(n: int, reference: int | None, dimensions: int) -> str | None:
-    """A caution if there are at most as many images, generated or real, as features; None otherwise."""
-    if n > dimensions:
-        if reference is None or reference > dimensions:
-            return None
-        return (
-            f"the reference has {counted(reference, 'image')} for {counted(dimensions, 'feature')}: its covariance "
-            "does not have full rank, and the distance depends on the choice of these images. Use it to compare "
-            "checkpoints only"
-        )
-    return (
-        f"{counted(n, 'image')} for {counted(dimensions, 'feature')}: their covariance does not have full rank, and "
-        "the distance is too large by an amount that depends on n. Compare it between checkpoints and runs at this n "
-        "only, not with published numbers (10,000 or 50,000 images). The kernel distance has no such bias"
-    )

@@ -7,8 +7,8 @@ of a part, how to make one, and how to compute a row from all parts. The engine 
 and ranks.
 
 With several ranks, rank 0 holds the lock, decides once which images of which subjects are missing, and makes the rows.
-All ranks make parts, each its own batches, one subject after the other and without waiting. So a result doesn't depend
-on the number of ranks, and a rank that dies loses its unfinished batch only.
+All ranks run the same code and make parts, each its own batches, one subject after the other and without waiting. So a
+result doesn't depend on the number of ranks, and a rank that dies loses its unfinished batch only.
 """
 
 import math
@@ -25,7 +25,7 @@ from torch import Tensor
 from ncsnx.config.codec import flatten
 from ncsnx.errors import DivergedError, Hint, NcsnxError
 from ncsnx.ranks.joining import require_same
-from ncsnx.ranks.rank_group import RankGroup
+from ncsnx.ranks.rank_group import held_by_first
 from ncsnx.ranks.shared_batches import SharedBatches, runs_of
 from ncsnx.ranks.shared_disk import wait_for_file
 from ncsnx.runs.folder import open_results
@@ -35,9 +35,8 @@ from ncsnx.runs.score_files import FEATURES, Row
 from ncsnx.runs.writer_lock import folder_lock, require_lock
 from ncsnx.spelling import A_DIR, argument
 from ncsnx.storage.parts import NewParts, Part, assembled, done_indices, write_part
-from ncsnx.work import Advance, Work, ignore_progress
+from ncsnx.work import Advance, Work
 
-T = TypeVar("T")
 Subject = TypeVar("Subject")
 Plan = list[tuple[Subject, list[range]]]
 """Subjects to be measured, and of each the indices of the images that are missing."""
@@ -117,7 +116,10 @@ class Measurement(WorkInParts[Subject]):
 
     @abstractmethod
     def row(self, subject: Subject, whole: Mapping[str, Tensor]) -> Row:
-        """The row of a subject from the tensors of all its parts, (count, …) each. Raises NcsnxError."""
+        """The row of a subject from the tensors of all its parts, (count, …) each.
+
+        Raises NcsnxError: DivergedError for values that are useless.
+        """
 
     @abstractmethod
     def add(self, subject: Subject, row: Row) -> None:
@@ -127,21 +129,38 @@ class Measurement(WorkInParts[Subject]):
         """The subject's name in messages; by default its mark."""
         return self.mark(subject)
 
-    def problem(self, row: Row) -> str | None:
-        """Why a row is useless, so that its subject counts as diverged; None if it is fine."""
-        return None
-
     def failed(self, subject: Subject, error: DivergedError) -> Row | None:
         """The row of a subject that diverged; None, the default, if it gets none."""
         return None
 
 
 @contextmanager
-def writing(job: WorkInParts[Subject]) -> Iterator[None]:
-    """Holds the writer lock of the job's folder, which is created if needed, and reloads its results.
+def writing(job: WorkInParts[Subject], work: Work) -> Iterator[None]:
+    """Holds the writer lock of the job's folder on rank 0, during the block of all ranks, and reloads its results.
 
-    Raises NcsnxError if another process holds the lock.
+    The folder is created if needed. Raises UsageError on all ranks if they don't measure the same, NcsnxError if
+    another process holds the lock.
     """
+    hint = Hint("share one cache folder among the machines", adds=argument("cache", A_DIR))
+    facts = dict(flatten(job.protocol()))
+    require_same(work.ranks, "would not measure the same", facts, hint, check_stop=work.check_stop)
+    with held_by_first(work.ranks, _writing(job)):
+        require_lock(job.place, work.ranks, work.check_stop)
+        yield
+        end_together(work)
+
+
+def end_together(work: Work) -> None:
+    """Lets all ranks wait for rank 0, which may fail, and rank 0 for all others, since it may hold their store.
+
+    Raises OtherRankError.
+    """
+    work.ranks.first(lambda: None, check_stop=work.check_stop)
+    work.ranks.gather(None, work.check_stop)
+
+
+@contextmanager
+def _writing(job: WorkInParts[Subject]) -> Iterator[None]:
     place = open_results(job.place.parent, job.place)
     with folder_lock(place, f"{job.label} {place}"):
         job.reload()
@@ -150,7 +169,7 @@ def writing(job: WorkInParts[Subject]) -> Iterator[None]:
 
 
 def discard_needless_parts(measurement: Measurement[Subject], subjects: Iterable[Subject]) -> None:
-    """Removes parts of subjects that have a row. Call it within `writing`. Raises NcsnxError."""
+    """Removes parts of subjects that have a row. Call it on rank 0, within `writing`. Raises NcsnxError."""
     for subject in subjects:
         if measurement.is_done(subject):
             discard_parts(measurement, subject)
@@ -170,67 +189,58 @@ def measure_all(
     begun: Callable[[Subject], None] = lambda subject: None,
     added: Callable[[Subject, Row], None] = lambda subject, row: None,
 ) -> list[str]:
-    """Measures subjects and saves each row as soon as it is done. Call it within `writing`.
+    """Measures subjects and saves each row as soon as it is done. Call it on all ranks, within `writing`.
 
-    begun, added: called for each subject. Returns a line for each subject that can't be measured. Raises NcsnxError.
+    subjects: those of rank 0 count. begun, added: called for each subject; `added` on rank 0 only. Returns a line for
+    each subject that can't be measured, on rank 0. Raises NcsnxError.
     """
     problems: list[str] = []
-    plan = work.ranks.order([(subject, _missing_indices(measurement, subject)) for subject in subjects])
-    for subject, left in plan:
+    for subject, left in _plan(measurement, subjects, work):
         begun(subject)
-        row, problem, failed = None, None, False
+        failure = _make_share(measurement, subject, left, work, advance)
+        if not work.ranks.is_first:
+            continue
         try:
-            _make_share(measurement, subject, left, work, advance)
-            with work.at_once():  # distances of 10,000 images take minutes
-                row = measurement.row(subject, whole_of(measurement, subject))
-            problem = measurement.problem(row)
-        except UnsoundError as error:
-            problem = str(error)
-        except DivergedError as error:
-            row, failed = measurement.failed(subject, error), True
-            problem = str(error) if row is None else None
-        if row is None or problem is not None:
-            problems.append(f"{measurement.name(subject)}: {problem}")
+            row = _row(measurement, subject, failure, work)
+        except (UnsoundError, DivergedError) as error:
+            problems.append(f"{measurement.name(subject)}: {error}")
             work.warning(f"left out: {problems[-1]}")
             continue
         measurement.add(subject, row)
-        if not failed:
-            discard_parts(measurement, subject)
+        discard_parts(measurement, subject)
         added(subject, row)
-    work.ranks.gather(None, work.check_stop)  # other ranks write nothing from here on
-    discard_needless_parts(measurement, subjects)
     return problems
 
 
+def _row(measurement: Measurement[Subject], subject: Subject, failure: NcsnxError | None, work: Work) -> Row:
+    """The row of a subject. failure: why its parts could not be made. Raises UnsoundError and DivergedError."""
+    try:
+        if failure is not None:
+            raise failure
+        wait_for_parts(measurement, subject, work)
+        with work.at_once():  # distances of 10,000 images take minutes
+            return measurement.row(subject, whole_of(measurement, subject))
+    except DivergedError as error:
+        if (row := measurement.failed(subject, error)) is None:
+            raise
+        return row
+
+
 def make_parts(job: WorkInParts[Subject], subject: Subject, work: Work, advance: Advance) -> None:
-    """Makes the missing parts of a subject; existing ones count as progress. Raises NcsnxError."""
-    ((_, left),) = work.ranks.order([(subject, _missing_indices(job, subject))])
-    _make_share(job, subject, left, work, advance)
-    work.ranks.gather(None, work.check_stop)
+    """Makes the missing parts of a subject, so that all ranks see all parts; existing ones count as progress.
 
-
-def shared(job: WorkInParts[Subject], work: Work, lead: Callable[[], T]) -> T | None:
-    """Runs `lead` on rank 0, while the other ranks make their share of the parts. Call it on all ranks.
-
-    Returns None on other ranks. Raises UsageError if the ranks don't measure the same.
+    Call it on all ranks, within `writing`. Raises NcsnxError.
     """
-    require_same_protocol(job, work)
-    return work.ranks.lead(lead, partial(follow, job, work), work.check_stop)
+    ((_, left),) = _plan(job, [subject], work)
+    if (failure := _make_share(job, subject, left, work, advance)) is not None:
+        raise failure
+    wait_for_parts(job, subject, work)
 
 
-def require_same_protocol(job: WorkInParts[Subject], work: Work) -> None:
-    """Raises UsageError on all ranks if their protocols differ."""
-    hint = Hint("share one cache folder among the machines", adds=argument("cache", A_DIR))
-    facts = dict(flatten(job.protocol()))
-    require_same(work.ranks, "would not measure the same", facts, hint, check_stop=work.check_stop)
-
-
-def follow(job: WorkInParts[Subject], work: Work, plan: Plan[Subject]) -> None:
-    """Makes this rank's share of the parts, on ranks other than 0. Raises NcsnxError."""
-    require_lock(job.place, work.ranks, work.check_stop)
-    for subject, left in plan:
-        _make_share(job, subject, left, work, ignore_progress)
-    work.ranks.gather(None, work.check_stop)
+def _plan(job: WorkInParts[Subject], subjects: Sequence[Subject], work: Work) -> Plan[Subject]:
+    return work.ranks.first(
+        lambda: [(subject, _missing_indices(job, subject)) for subject in subjects], check_stop=work.check_stop
+    )
 
 
 def _missing_indices(job: WorkInParts[Subject], subject: Subject) -> list[range]:
@@ -244,60 +254,36 @@ def _missing_indices(job: WorkInParts[Subject], subject: Subject) -> list[range]
 
 def _make_share(
     job: WorkInParts[Subject], subject: Subject, left: Sequence[range], work: Work, advance: Advance
-) -> None:
-    """Makes this rank's share of the parts; rank 0 waits for the others, and raises the error of the first batch that
-    failed on any rank, as a single rank would."""
-    parts, mark = parts_of(job, subject), job.mark(subject)
-    batches = SharedBatches(ranks=work.ranks, mark=mark, left=left, size=job.batch_size)
-    failures = _Failures(work.ranks, mark)
-    units = job.units(subject)
-    kept = units * (job.count - sum(map(len, left))) // job.count
-    advance(kept, kept=True)
-    awaited = batches.awaited(NewParts(parts).indices, units - kept, advance)
-    own, made = batches.own, 0
-    if own and own[0] <= failures.first:
-        try:
-            for part in job.parts(subject, own, work, awaited.advance):
-                write_part(parts, part)
-                made += len(part.indices)
-                awaited.look()
-                if made < len(own) and own[made] > failures.first:
-                    break
-        except (UnsoundError, DivergedError) as error:
-            failures.add(own[min(made, len(own) - 1)], error)
-    awaited.wait(work.check_stop, lambda: failures.first)
-    if work.ranks.is_first:
-        failures.require_none()
+) -> NcsnxError | None:
+    """Makes this rank's share of the parts.
+
+    Rank 0 waits for the others, and returns the error of the first batch that failed on any rank, as a single rank
+    would. Other ranks return None at once.
+    """
+    mark, units, count = job.mark(subject), job.units(subject), sum(map(len, left))
+    own = SharedBatches(ranks=work.ranks, mark=mark, left=left, size=job.batch_size).own
+    advance(units * (job.count - count) // job.count, kept=True)
+    made, failure = 0, None
+    try:
+        for part in job.parts(subject, own, work, _extrapolated(advance, len(own), count)) if own else ():
+            write_part(parts_of(job, subject), part)
+            made += len(part.indices)
+    except (UnsoundError, DivergedError) as error:
+        failure = own[min(made, len(own) - 1)], error
+    failures = [one for one in work.ranks.gather(failure, work.check_stop) if one is not None]
+    return min(failures, key=lambda one: one[0])[1] if failures else None
 
 
-class _Failures:
-    """Failures of a subject on all ranks, with the index of the first image of the batch that failed."""
+def _extrapolated(advance: Advance, own: int, images: int) -> Advance:
+    """Reports the progress of all ranks by that of one, which makes `own` of the `images`."""
+    done = 0
 
-    def __init__(self, ranks: RankGroup, mark: str) -> None:
-        self._ranks, self._key = ranks, f"failed/{mark}"
-        self._own: list[tuple[int, NcsnxError]] = []
+    def advance_all(count: int = 1, *, kept: bool = False) -> None:
+        nonlocal done
+        before, done = done, done + count
+        advance(done * images // own - before * images // own)
 
-    @property
-    def first(self) -> float:
-        """The lowest index; infinite if nothing has failed."""
-        return min((index for index, _ in self._found()), default=math.inf)
-
-    def add(self, index: int, error: NcsnxError) -> None:
-        """Tells all ranks of a failure of this one."""
-        self._own.append((index, error))
-        self._ranks.post(f"{self._key}/{self._ranks.rank}", (index, error))
-        self._ranks.post(self._key)
-
-    def require_none(self) -> None:
-        """Raises the error of the lowest index, if there is one."""
-        if found := self._found():
-            raise min(found, key=lambda one: one[0])[1]
-
-    def _found(self) -> list[tuple[int, NcsnxError]]:
-        if self._ranks.posted(self._key) is None:
-            return self._own
-        places = (f"{self._key}/{rank}" for rank in range(self._ranks.world) if rank != self._ranks.rank)
-        return self._own + [found for place in places if (found := self._ranks.posted(place)) is not None]
+    return advance_all
 
 
 def whole_of(job: WorkInParts[Subject], subject: Subject) -> dict[str, Tensor]:
@@ -306,7 +292,7 @@ def whole_of(job: WorkInParts[Subject], subject: Subject) -> dict[str, Tensor]:
 
 
 def wait_for_parts(job: WorkInParts[Subject], subject: Subject, work: Work) -> None:
-    """Returns once this rank sees all parts of a subject, which rank 0 does already. Raises NcsnxError."""
+    """Returns once this rank sees all parts of a subject, on a disk that may show them late. Raises NcsnxError."""
     parts = parts_of(job, subject)
     new, seen = NewParts(parts), set[int]()
 

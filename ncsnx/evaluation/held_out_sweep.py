@@ -69,15 +69,11 @@ class HeldOutSweep(CheckpointSweep):
         return self.passes or min(self.experiment.schedule.levels, -(-_EVALUATIONS // self.count))
 
     @property
-    def score(self) -> Quantity:
-        return Quantity("score", "held-out loss")
-
-    @property
     def quantities(self) -> list[Quantity]:
         last = len(self.sigmas) - 1
         shown = sorted({round(last * place / (_LEVELS_SHOWN - 1)) for place in range(_LEVELS_SHOWN)})
         levels = [Quantity("levels", f"at σ={self.sigmas[level]:.3g}", place=level) for level in shown]
-        return [self.score, *levels]
+        return [Quantity("score", "held-out loss"), *levels]
 
     @property
     def kept_in(self) -> tuple[Path, str]:
@@ -110,12 +106,6 @@ class HeldOutSweep(CheckpointSweep):
             f"{counted(len(self.sigmas), 'noise level')}, noise from seed {self.seed}, "
             f"{self.weights_and_precision}; data {self.source.fingerprint[:8]}"
         )
-
-    def conclusion(self, best: Row) -> list[str]:
-        return [
-            f"lowest: step {best['step']:,}, {self.score.shown(best)}",
-            f"losses: {self.place}/scores.json, .csv; plots: {self.pictures_in_words}",
-        ]
 
     @property
     def pictures(self) -> Sequence[str]:
@@ -151,7 +141,7 @@ class HeldOutSweep(CheckpointSweep):
             losses = []
             for number in range(self.effective_passes):
                 work.check_stop()
-                seen = self._levels(positions, number)
+                seen = level_of(positions, number, self.effective_passes, len(self.sigmas))
                 # step 0 is the noise of the held-out batch that training evaluates
                 noise = stream.normal(positions, self.experiment.data.shape, step=number + 1)
                 with torch.no_grad():
@@ -163,31 +153,23 @@ class HeldOutSweep(CheckpointSweep):
                 raise DivergedError("its held-out loss is not finite")
             yield Part(batch, {"losses": table.float()})
 
-    def row(self, subject: Candidate, whole: Mapping[str, Tensor]) -> Row:
-        """The row of a checkpoint: 'levels' is the mean loss per level, largest σ first; 'score' their mean."""
+    def measured(self, subject: Candidate, whole: Mapping[str, Tensor]) -> Row:
+        """'levels' is the mean loss per level, largest σ first; 'score' their mean."""
         by_level = self._by_level(whole["losses"])
         seen = [loss for loss in by_level if loss is not None]
-        return {
-            "step": subject.step,
-            "weights_sha256": subject.weights_sha256,
-            "score": sum(seen) / len(seen),
-            "levels": by_level,
-        }
+        return {"score": sum(seen) / len(seen), "levels": by_level}
 
     def _by_level(self, losses: Tensor) -> list[float | None]:
         """Mean per level of the losses, (n, passes) float32; None for levels without an image."""
-        sums, counts = torch.zeros(2, self.experiment.schedule.levels, dtype=torch.float64)
+        sums, counts = torch.zeros(2, len(self.sigmas), dtype=torch.float64)
         for start in range(0, self.count, self.batch_size):
             batch = losses[start : start + self.batch_size].double()
             positions = torch.arange(start, start + len(batch))
             for number in range(self.effective_passes):
-                seen = self._levels(positions, number)
+                seen = level_of(positions, number, self.effective_passes, len(self.sigmas))
                 sums.index_add_(0, seen, batch[:, number])
                 counts.index_add_(0, seen, torch.ones(len(batch), dtype=torch.float64))
         return [total / count if count else None for total, count in zip(sums.tolist(), counts.tolist(), strict=True)]
-
-    def _levels(self, positions: Tensor, number: int) -> Tensor:
-        return level_of(positions, number, self.effective_passes, self.experiment.schedule.levels)
 
 
 def level_of(positions: Tensor, number: int, passes: int, levels: int) -> Tensor:

@@ -77,21 +77,19 @@ class ImageFolder:
     def __len__(self) -> int:
         return len(self.files)
 
-    def batches(
-        self, size: int, check_stop: Callable[[], None], start: int = 0, share: tuple[int, int] = (0, 1)
-    ) -> Iterator[Tensor]:
-        """Images from `start` on, (b, C, H, W) uint8: up to `size` consecutive ones of equal size, fewer if large.
+    def batches(self, size: int, check_stop: Callable[[], None], share: tuple[int, int] = (0, 1)) -> Iterator[Tensor]:
+        """The images, (b, C, H, W) uint8: up to `size` consecutive ones of equal size, fewer if large.
 
         C is 1 if all images are grey, else 3. All images are decoded, whatever the share, since batches depend on their
         sizes. Raises NcsnxError that lists every unreadable image, after the last one.
         """
         rank, world = share
-        return islice(self._batches(size, check_stop, start), rank, None, world)
+        return islice(self._batches(size, check_stop), rank, None, world)
 
-    def _batches(self, size: int, check_stop: Callable[[], None], start: int) -> Iterator[Tensor]:
+    def _batches(self, size: int, check_stop: Callable[[], None]) -> Iterator[Tensor]:
         grey, broken = self._look(check_stop)
         held: list[Tensor] = []
-        for name in self.files.names[start:]:
+        for name in self.files.names:
             check_stop()
             try:
                 pixels = self._pixels(name, "L" if grey else "RGB")
@@ -100,8 +98,7 @@ class ImageFolder:
                 continue
             if broken:
                 continue  # this will fail; keep looking so that the error lists all unreadable images
-            most = min(size, _BATCH_BYTES // pixels.nbytes)
-            if held and (len(held) >= most or held[0].shape != pixels.shape):
+            if held and (len(held) >= min(size, _BATCH_BYTES // pixels.nbytes) or held[0].shape != pixels.shape):
                 yield torch.stack(held)
                 held = []
             held.append(pixels)

@@ -8,9 +8,9 @@ import hashlib
 import io
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import attrs
 import torch
@@ -18,20 +18,13 @@ from torch import Tensor
 
 from ncsnx.config.codec import identity
 from ncsnx.data import Preprocessing
-from ncsnx.errors import NcsnxError, UsageError, require_between
-from ncsnx.evaluation.bits_per_dimension import (
-    COLUMNS,
-    MEANING,
-    METRIC,
-    Estimator,
-    bits_per_dimension,
-    prior_mean,
-    probe,
-)
+from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.evaluation.bits_per_dimension import COLUMNS, MEANING, METRIC, bits_per_dimension, prior_mean, probe
 from ncsnx.evaluation.candidates import Candidate
 from ncsnx.evaluation.checkpoint_sweep import CheckpointSweep, fastest_s
 from ncsnx.evaluation.engine import PartLayout
-from ncsnx.evaluation.probability_flow import Probes
+from ncsnx.evaluation.probability_flow import ProbabilityFlow, Probes
+from ncsnx.evaluation.requests import LikelihoodRequest
 from ncsnx.features.data_source import DataSource
 from ncsnx.metrics.metric import Quantity
 from ncsnx.networks import ScoreFunction, prepare
@@ -54,42 +47,6 @@ IMAGES = 100
 _MOST_EXACT = 4_096
 """Most dimensions for the exact divergence, which takes a backward pass per dimension."""
 _UNITS = 100  # of progress, per image
-
-
-@attrs.frozen(kw_only=True)
-class LikelihoodRequest:
-    """Parameters of the measurement of each checkpoint. Raises UsageError for numbers out of range."""
-
-    n: int | None = None
-    """Number of held-out images, chosen by the seed; a larger n adds images to those of a smaller one. None for IMAGES,
-    or all if there are fewer."""
-    seed: int = 0
-    """Seed of the choice of images, their dequantization and the probes."""
-    estimator: Estimator = "hutchinson"
-    probes: int | None = None
-    """Random vectors per image, the same at every σ. None for one, or for every direction with 'exact'."""
-    tolerance: float = 1e-4
-    """Tolerance of the solver, see `flow_to_prior`."""
-    batch_size: int = 64
-    """Images per batch, which share the solver's steps; changes results within the tolerance."""
-
-    def __attrs_post_init__(self) -> None:
-        if self.n is not None and self.n < 2:
-            raise UsageError(f"{parameter('n')} must be at least 2 for a standard error, not {self.n}")
-        require_between("seed", self.seed, 0, 2**32 - 1)
-        if self.estimator not in get_args(Estimator):
-            accepted = ", ".join(get_args(Estimator))
-            raise UsageError(f"{parameter('estimator')} must be one of {accepted}, not {self.estimator!a}")
-        if self.probes is not None and self.estimator == "exact":
-            raise UsageError(f"{parameter('estimator')} exact takes no {parameter('probes')}; leave it out")
-        if self.probes is not None:
-            require_between("probes", self.probes, 1, 10_000)
-        if not 1e-6 <= self.tolerance <= 0.1:
-            raise UsageError(
-                f"{parameter('tolerance')} must be between 1e-6 (since the network runs in float32) and 0.1, not "
-                f"{self.tolerance:g}"
-            )
-        require_between("batch_size", self.batch_size, 1, 1_000_000)
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -144,13 +101,9 @@ class LikelihoodSweep(CheckpointSweep):
         return self._preprocessing().grey_levels(pixels)
 
     @property
-    def score(self) -> Quantity:
-        return Quantity("score", METRIC, error="error")
-
-    @property
     def quantities(self) -> list[Quantity]:
         bits = [Quantity(key, decimals=3) for key in ("prior", "flow", "scale")]
-        return [self.score, *bits, Quantity("evaluations", decimals=0)]
+        return [Quantity("score", METRIC, error="error"), *bits, Quantity("evaluations", decimals=0)]
 
     @property
     def kept_in(self) -> tuple[Path, str]:
@@ -198,13 +151,11 @@ class LikelihoodSweep(CheckpointSweep):
             f"{weights_in_words(self.weights)}; data {self.source.fingerprint[:8]}"
         )
 
-    def conclusion(self, best: Row) -> list[str]:
+    def remarks(self) -> list[str]:
         return [
-            f"lowest: step {best['step']:,}, {self.score.shown(best)} {METRIC}; uniform grey levels would take "
-            f"{math.log2(self.grey_levels):.2f}. The error is the standard error of the mean over images, including "
-            "the noise of the probes",
+            f"uniform grey levels would take {math.log2(self.grey_levels):.2f}. The error is the standard error of the "
+            "mean over images, including the noise of the probes; the values of each image are in step-….csv",
             f"what it means: {MEANING}",
-            f"values: {self.place}/scores.json, .csv; per image: step-….csv; plots: {self.pictures_in_words}",
         ]
 
     def seconds(self, candidate: Candidate) -> float:
@@ -231,45 +182,32 @@ class LikelihoodSweep(CheckpointSweep):
     def parts(self, subject: Candidate, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Part]:
         """Yields the values of images, integrated to the prior. Raises DivergedError if the solver fails."""
         network, places = self._network(subject), self._places()
-        for start in range(0, len(indices), self.request.batch_size):
-            batch = torch.tensor(indices[start : start + self.request.batch_size])
-            progress = _Progress(_UNITS * len(batch), self.ends, work, advance)
-            values = bits_per_dimension(
-                network.score,
-                self.source.splits().held_out.read(places[batch]).pixels,
-                places[batch],
-                self._preprocessing(),
-                self._probes(places[batch]),
-                ends=self.ends,
-                tolerance=self.request.tolerance,
-                watch=progress.at,
-            )
+        for start in range(0, len(indices), self.batch_size):
+            batch = torch.tensor(indices[start : start + self.batch_size])
+            watch = _progress(_UNITS * len(batch), self.ends, work, advance)
+            pixels = self.source.splits().held_out.read(places[batch]).pixels
+            flow = ProbabilityFlow(network.score, *self.ends, tolerance=self.request.tolerance, watch=watch)
+            values = bits_per_dimension(flow, pixels, places[batch], self._preprocessing(), self._probes(places[batch]))
             yield Part(batch, {"values": values.float()})
-            progress.at(self.ends[1])
+            watch(flow.sigma_max)
 
-    def row(self, subject: Candidate, whole: Mapping[str, Tensor]) -> Row:
-        """The row of a checkpoint; also writes the table of its images' values.
+    def measured(self, subject: Candidate, whole: Mapping[str, Tensor]) -> Row:
+        """The means over images; also writes the table of the images' values.
 
         'score' is the mean over images, 'error' its standard error; 'prior', 'flow' and 'scale' add up to the score.
         TABLE_OF_IMAGES holds name and sha256 of the table.
         """
         table = whole["values"].double()
-        path, content = self._table(subject), _csv(self._places().tolist(), table)
+        path, content = self.place / f"{self.mark(subject)}.csv", _csv(self._places().tolist(), table)
         write_bytes(path, content)
         bits = table[:, 0].tolist()
         means = dict(zip(COLUMNS, table.mean(dim=0).tolist(), strict=True))
         return {
-            "step": subject.step,
-            "weights_sha256": subject.weights_sha256,
             "score": means.pop(COLUMNS[0]),
             "error": statistics.stdev(bits) / math.sqrt(len(bits)),
             **means,
             TABLE_OF_IMAGES: {"file": path.name, "sha256": hashlib.sha256(content).hexdigest()},
         }
-
-    def _table(self, candidate: Candidate) -> Path:
-        """Path of the CSV table with the values of each image."""
-        return self.place / f"{self.mark(candidate)}.csv"
 
     def _probes(self, places: Tensor) -> Probes:
         """Probes of the held-out images at `places`."""
@@ -278,12 +216,8 @@ class LikelihoodSweep(CheckpointSweep):
             basis = torch.eye(self.dimensions, device=places.device).view(-1, 1, *shape)
             return Probes(basis.expand(-1, len(places), *shape), weight=1.0)
         stream = Stream(self.request.seed, Purpose.PROBES)
-        return Probes(
-            torch.stack(
-                [probe(stream, self.request.estimator, places, shape, number) for number in range(self.probes)]
-            ),
-            weight=1 / self.probes,
-        )
+        vectors = [probe(stream, self.request.estimator, places, shape, number) for number in range(self.probes)]
+        return Probes(torch.stack(vectors), weight=1 / self.probes)
 
     def _network(self, candidate: Candidate) -> ScoreFunction:
         """The network in fp32 whatever its precision: the solver needs differences that bf16 would round away."""
@@ -300,35 +234,32 @@ class LikelihoodSweep(CheckpointSweep):
         return Preprocessing(self.experiment.data, held_out.value_range, self.request.seed)
 
 
-class _Progress:
-    """Progress of a batch: how far log σ has come from σ_min to σ_max."""
-
-    def __init__(self, units: int, ends: tuple[float, float], work: Work, advance: Advance) -> None:
-        self._units, self._ends, self._work, self._advance, self._told = units, ends, work, advance, 0
-
-    def at(self, sigma: float) -> None:
-        """Reports progress at σ, before each evaluation. Raises after a stop request."""
-        self._work.check_stop()
-        sigma_min, sigma_max = self._ends
-        done = int(self._units * math.log(sigma / sigma_min) / math.log(sigma_max / sigma_min))
-        if done > self._told:
-            self._advance(done - self._told)
-            self._told = done
-
-
 def _typical_evaluations(tolerance: float) -> float:
     """Typical number of evaluations, from a digits model; a guess for any other."""
     return 130 * math.pow(1e-4 / tolerance, 0.28)
 
 
+def _progress(units: int, ends: tuple[float, float], work: Work, advance: Advance) -> Callable[[float], None]:
+    """Reports how far log σ of a batch has come from σ_min to σ_max; raises after a stop request."""
+    sigma_min, sigma_max = ends
+    told = 0
+
+    def watch(sigma: float) -> None:
+        nonlocal told
+        work.check_stop()
+        done = int(units * math.log(sigma / sigma_min) / math.log(sigma_max / sigma_min))
+        if done > told:
+            advance(done - told)
+            told = done
+
+    return watch
+
+
 def _csv(places: Sequence[int], table: Tensor) -> bytes:
     """CSV with one line per image, which begins with its index in the held-out split."""
-
-    def lines() -> Iterator[list[str]]:
-        yield ["held_out_index", *COLUMNS]
-        for place, row in zip(places, table.tolist(), strict=True):
-            yield [str(place), *(f"{bits:.6f}" for bits in row[:-1]), f"{row[-1]:.0f}"]
-
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(lines())
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(["held_out_index", *COLUMNS])
+    for place, row in zip(places, table.tolist(), strict=True):
+        lines.writerow([place, *(f"{bits:.6f}" for bits in row[:-1]), f"{row[-1]:.0f}"])
     return text.getvalue().encode("utf-8")

@@ -17,12 +17,11 @@ A perfect model draws new images from the data distribution. Each test of each m
 import math
 from collections.abc import Mapping
 
-import attrs
 from scipy.stats import betabinom, binomtest, mannwhitneyu
 from torch import Tensor
 
 from ncsnx.quantities import counted
-from ncsnx.runs.result_records import Share, Verdict
+from ncsnx.runs.result_records import MeasureRecord, Share, SpaceRecord, Verdict
 from ncsnx.spelling import argument
 
 NEAR_QUANTILE = 0.05
@@ -37,57 +36,41 @@ MOST_COPIES = 0.25
 must not pass."""
 
 
-@attrs.frozen
-class Nearness:
-    """How much nearer to training images samples are than held-out images, by one measure of distance."""
-
-    nearer: float
-    """Share of pairs of a sample and a held-out image where the sample is nearer, ties counting half."""
-    near: Share
-    """Share of samples nearer than all but 5 % of the held-out images, with its 95 % interval for these held-out images
-    (Clopper & Pearson 1934)."""
-    pairs_probability: float
-    """p-value of the pairs test: the probability of at least this share of pairs for samples like held-out images."""
-    tail_probability: float
-    """p-value of the tail test: the probability of at least this many near samples for samples like held-out images."""
-
-    @property
-    def is_nearer(self) -> bool:
-        """Whether either test is significant: too many nearer pairs, or too many near samples."""
-        return min(self.pairs_probability, self.tail_probability) <= SIGNIFICANCE_LEVEL
-
-
-@attrs.frozen
-class SpaceNearness:
-    """Nearness in one space: by the distance to the nearest training image, and by its relative distance."""
-
-    distance: Nearness
-    relative: Nearness
-
-    @property
-    def is_nearer(self) -> bool:
-        """Whether samples are nearer, and to single training images."""
-        return self.distance.is_nearer and self.relative.is_nearer
-
-
 def relative_distances(distances: Tensor) -> Tensor:
     """Relative distances (Q,) from (Q, k) ascending ones: the first over the mean of NEIGHBORHOOD; 0 for 0/0."""
     around = distances[:, :NEIGHBORHOOD].mean(dim=1)
     return (distances[:, 0] / around).nan_to_num(nan=0.0)
 
 
-def nearness(samples: Tensor, held_out: Tensor) -> Nearness:
-    """Nearness from distances to the nearest training image: (n,) of samples and (m,) of held-out images; n, m ≥ 1.
+def compared(samples: Tensor, held_out: Tensor) -> MeasureRecord:
+    """Compares distances to the nearest training image, (n,) of samples and (m,) of held-out images; n ≥ 1, m ≥ 0.
+
+    'nearer' is the share of pairs of a sample and a held-out image where the sample is nearer, ties counting half, and
+    'pairs_probability' the p-value of the pairs test: the probability of at least this share for samples like held-out
+    images. 'near' is the share of samples nearer than all but 5 % of the held-out images, with its 95 % interval for
+    these held-out images (Clopper & Pearson 1934), and 'tail_probability' the p-value of the tail test: the probability
+    of at least this many near samples for samples like held-out images.
 
     The number of samples below the r-th smallest of the held-out distances is beta-binomial where both have one
     distribution (Epstein 1954, Annals of Mathematical Statistics 25, 762–768); with ties, that is an upper bound.
     """
-    n, m = len(samples), len(held_out)
+    n, m, median = len(samples), len(held_out), float(samples.quantile(0.5))
+    if m == 0:
+        return MeasureRecord(
+            median=median,
+            held_out_median=None,
+            nearer=None,
+            near=None,
+            pairs_probability=None,
+            tail_probability=None,
+        )
     pairs = mannwhitneyu(samples.numpy(), held_out.numpy(), alternative="less")
     rank = max(1, round(NEAR_QUANTILE * m))
     near = int((samples < held_out.sort().values[rank - 1]).sum())
     limits = binomtest(near, n).proportion_ci(0.95, "exact")
-    return Nearness(
+    return MeasureRecord(
+        median=median,
+        held_out_median=float(held_out.quantile(0.5)),
         nearer=1 - float(pairs.statistic) / (n * m),
         near=Share(near / n, float(limits.low), float(limits.high)),
         pairs_probability=float(pairs.pvalue),
@@ -95,13 +78,19 @@ def nearness(samples: Tensor, held_out: Tensor) -> Nearness:
     )
 
 
-def verdict(spaces: Mapping[str, SpaceNearness], samples: int, held_out: int) -> Verdict:
+def is_nearer(measure: MeasureRecord) -> bool:
+    """Whether either test is significant: too many nearer pairs, or too many near samples."""
+    tests = measure.pairs_probability, measure.tail_probability
+    return any(p_value is not None and p_value <= SIGNIFICANCE_LEVEL for p_value in tests)
+
+
+def verdict(spaces: Mapping[str, SpaceRecord], samples: int, held_out: int) -> Verdict:
     """The verdict over all spaces: "memorising" if samples are nearer, and to single training images, in every space.
 
     It is "no sign" if samples are nearer in none and a share of near samples above MOST_COPIES is excluded. samples,
     held_out: numbers of compared images, at least 1. For error rates see the module.
     """
-    nearer = [name for name, space in spaces.items() if space.is_nearer]
+    nearer = [name for name, space in spaces.items() if is_nearer(space.distance) and is_nearer(space.relative)]
     if nearer and len(nearer) == len(spaces):
         alone = (
             "" if len(spaces) > 1 else ", the only space compared; smooth images can be near there too, so look at them"
@@ -121,14 +110,14 @@ def verdict(spaces: Mapping[str, SpaceNearness], samples: int, held_out: int) ->
             f"samples are nearer to training images than held-out images are, but in {nearer[0]} only, {why}; look at "
             "the grid",
         )
-    near = [name for name, space in spaces.items() if space.distance.is_nearer]
+    near = [name for name, space in spaces.items() if is_nearer(space.distance)]
     if near:
         return Verdict(
             "near to many",
             f"samples are nearer to training images than held-out images are, in {' and in '.join(near)}, but most are "
             "about equally near to many, as smooth images are; look for single copies in the grid, nearest first",
         )
-    share = max(space.distance.near.high for space in spaces.values())
+    share = max(space.distance.near.high for space in spaces.values() if space.distance.near is not None)
     could_be = f"up to {math.ceil(100 * share)} % of its samples could be copies"
     if share > MOST_COPIES:
         return Verdict(

@@ -5,7 +5,6 @@ serves all spaces. Memory holds the given images in each space, one block of tra
 """
 
 from collections.abc import Callable, Sequence
-from itertools import islice
 from typing import Self
 
 import attrs
@@ -51,11 +50,15 @@ class Nearest:
         return Nearest(self.distances[rows], self.indices[rows], self.flipped[rows])
 
     def update(self, rows: slice, further: "Nearest") -> None:
-        """Merges further training images, with higher indices, into some rows."""
-        distances = torch.cat([self.distances[rows], further.distances], dim=1)
-        order = distances.argsort(dim=1, stable=True)[:, : self.distances.shape[1]]  # ties keep the lower index first
-        for mine, more in ((self.indices, further.indices), (self.flipped, further.flipped)):
-            mine[rows] = torch.cat([mine[rows], more], dim=1).gather(1, order)
+        """Merges further training images into some rows."""
+        mine = self[rows]
+        indices = torch.cat([mine.indices, further.indices], dim=1)
+        distances = torch.cat([mine.distances, further.distances], dim=1)
+        by_index = indices.argsort(dim=1)
+        nearest_first = distances.gather(1, by_index).argsort(dim=1, stable=True)  # ties keep the lower index first
+        order = by_index.gather(1, nearest_first)[:, : self.distances.shape[1]]
+        self.flipped[rows] = torch.cat([mine.flipped, further.flipped], dim=1).gather(1, order)
+        self.indices[rows] = indices.gather(1, order)
         self.distances[rows] = distances.gather(1, order)
 
 
@@ -87,44 +90,36 @@ def feature_space(network: FeatureNetwork) -> Space:
 
 
 def nearest(
-    images: Tensor,
-    training: RealImages,
-    spaces: Sequence[Space],
-    k: int,
-    *,
-    flips: bool = False,
-    block: int | None = None,
-    work: Work = SILENT,
+    images: Tensor, training: RealImages, spaces: Sequence[Space], k: int, *, flips: bool = False, work: Work = SILENT
 ) -> list[Nearest]:
     """The k nearest training images of (Q, C, H, W) uint8 images, for each space.
 
-    flips: whether mirror images of training images count too. block: training images per block; by default as many as
-    fit into 64 MiB. The result depends on it by the rounding of features at most.
+    flips: whether mirror images of training images count too. The training images are searched in blocks of at most 64
+    MiB, on whose size the result depends by the rounding of features at most.
 
-    Each rank searches consecutive blocks; rank 0 merges what all have found, and only its result is whole. Raises
-    NcsnxError.
+    The ranks share the blocks; rank 0 merges what all have found, and only its result is whole. Raises NcsnxError.
     """
-    block = block or max(1, min(_BLOCK_IMAGES, _BLOCK_BYTES // (8 * images[0].numel())))
+    block = max(1, min(_BLOCK_IMAGES, _BLOCK_BYTES // (8 * images[0].numel())))
     ranks = work.ranks
-    own = ranks.share(range(0, len(training), block))
+    starts = range(ranks.rank * block, len(training), ranks.world * block)
     given = [space.points(images) for space in spaces]
     found = [Nearest.none(len(images), k) for _ in spaces]
-    total = sum(min(block, len(training) - start) for start in own)
     name = "looking for neighbours" if ranks.world == 1 else "looking for neighbours, the share of rank 0"
-    with work.progress(name, total=total, unit="images") as advance:
-        start = own[0] if own else 0
-        for first, batch in zip(own, islice(training.batches(block, work.check_stop, start), len(own)), strict=True):
-            for place, space in enumerate(spaces):
+    with work.progress(
+        name, total=sum(min(block, len(training) - start) for start in starts), unit="images"
+    ) as advance:
+        batches = training.batches(block, work.check_stop, share=(ranks.rank, ranks.world))
+        for first, batch in zip(starts, batches, strict=True):
+            for space, points, near in zip(spaces, given, found, strict=True):
                 plain = space.points(batch).double()
                 mirrored = space.points(batch.flip(-1)).double() if flips else None
                 for rows in (slice(row, row + block) for row in range(0, len(images), block)):
                     work.check_stop()
-                    near = _nearest_of(given[place][rows].double(), plain, mirrored, first, space.unit)
-                    found[place].update(rows, near)
+                    near.update(rows, _nearest_of(points[rows].double(), plain, mirrored, first, space.unit))
             advance(len(batch))
     for others in ranks.gather(found, work.check_stop)[1:]:
-        for mine, further in zip(found, others, strict=True):
-            mine.update(slice(None), further)
+        for near, further in zip(found, others, strict=True):
+            near.update(slice(None), further)
     return found
 
 

@@ -1,12 +1,10 @@
 """Figures on nearest training images: a grid of samples with their neighbours, and distributions of distances."""
 
 import io
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-import attrs
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -16,83 +14,39 @@ from ncsnx.images import enlargement, picture
 from ncsnx.quantities import percent
 from ncsnx.storage.atomic import write_bytes
 
-_GAP, _TEXT_PIXELS, _FONT_PIXELS = 4, 14, 11
-_ROWS_OF_A_PANEL = 8
-"""Most rows of the grid in one panel; more are split into two panels side by side."""
+_GAP, _TEXT_PIXELS, _FONT_PIXELS, _HEAD_PIXELS = 4, 14, 11, 20
 _INK = "#333333"
 
-
-@attrs.frozen(eq=False)
-class Neighbor:
-    """A near training image."""
-
-    image: Tensor
-    """(C, H, W) uint8, as in the data set."""
-    distance: float
-    flipped: bool
-    """Whether its mirror image is the neighbour; the grid then shows that."""
+GridRow = Mapping[str, Sequence[tuple[Tensor, str]]]
+"""Images (C, H, W) uint8 with their captions, by the title of their group; equally many in every row."""
 
 
-@attrs.frozen(eq=False)
-class GridRow:
-    """A sample and its neighbours."""
+def draw_grid(path: Path, rows: Sequence[GridRow]) -> None:
+    """Writes a PNG atomically: a line of images for each row, with captions, below the titles of the groups.
 
-    number: int
-    """Index of the sample."""
-    sample: Tensor
-    """(C, H, W) uint8."""
-    neighbors: Mapping[str, Sequence[Neighbor]]
-    """Neighbours by space, nearest first; equally many in every row."""
-
-
-def draw_grid(path: Path, rows: Iterable[GridRow]) -> None:
-    """Writes a PNG atomically. A row shows a sample with its number, and its neighbours in each space with distances.
-
-    Mirror images are marked with ↔. Raises NcsnxError.
+    Raises NcsnxError.
     """
-    rows = list(rows)
-    half = len(rows) if len(rows) <= _ROWS_OF_A_PANEL else math.ceil(len(rows) / 2)
-    panels = [_panel(rows[start : start + half]) for start in range(0, len(rows), half)]
-    width = sum(panel.width for panel in panels) + 4 * _GAP * (len(panels) - 1)
-    whole = Image.new("RGB", (width, panels[0].height), "white")
-    left = 0
-    for panel in panels:
-        whole.paste(panel, (left, 0))
-        left += panel.width + 4 * _GAP
-    content = io.BytesIO()
-    whole.save(content, format="PNG")
-    write_bytes(path, content.getvalue())
-
-
-def _panel(rows: Sequence[GridRow]) -> Image.Image:
-    first = picture(rows[0].sample)
-    columns = 1 + sum(len(group) for group in rows[0].neighbors.values())
+    groups = list(rows[0].values())
+    columns, first = sum(map(len, groups)), picture(groups[0][0][0])
     factor = enlargement(first.height, first.width, rows=len(rows), columns=columns)
     width, height = first.width * factor + _GAP, first.height * factor + _TEXT_PIXELS + _GAP
-    groups = len(rows[0].neighbors)
-    panel = Image.new("RGB", (columns * width + groups * 2 * _GAP + _GAP, len(rows) * height + 20), "white")
-    pen = ImageDraw.Draw(panel)
-
-    def put(image: Tensor, left: int, top: int, text: str) -> None:
-        shown = picture(image)
-        panel.paste(shown.resize((shown.width * factor, shown.height * factor), Image.Resampling.NEAREST), (left, top))
-        pen.text((left, top + shown.height * factor), text, fill=_INK, font=_font())
-
+    size = columns * width + (2 * len(groups) - 1) * _GAP, len(rows) * height + _HEAD_PIXELS
+    grid = Image.new("RGB", size, "white")
+    pen = ImageDraw.Draw(grid)
     for line, row in enumerate(rows):
-        left, top = _GAP, 20 + line * height
-        if line == 0:
-            pen.text((left, 3), "sample", fill=_INK, font=_font())
-        put(row.sample, left, top, str(row.number))
-        left += width + 2 * _GAP
-        for space, group in row.neighbors.items():
+        left, top = _GAP, _HEAD_PIXELS + line * height
+        for title, group in row.items():
             if line == 0:
-                pen.text((left, 3), f"nearest in {space}", fill=_INK, font=_font())
-            for one in group:
-                image = one.image.flip(-1) if one.flipped else one.image
-                put(image, left, top, f"{_short(one.distance)}{' ↔' if one.flipped else ''}")
+                pen.text((left, 3), title, fill=_INK, font=_font())
+            for image, caption in group:
+                shown = picture(image).resize((width - _GAP, height - _TEXT_PIXELS - _GAP), Image.Resampling.NEAREST)
+                grid.paste(shown, (left, top))
+                pen.text((left, top + shown.height), caption, fill=_INK, font=_font())
                 left += width
             left += 2 * _GAP
-    return panel
+    content = io.BytesIO()
+    grid.save(content, format="PNG")
+    write_bytes(path, content.getvalue())
 
 
 def plot_distances(stem: Path, spaces: Mapping[str, tuple[Tensor, Tensor]], *, title: str, caption: str) -> None:
@@ -119,7 +73,7 @@ def plot_distances(stem: Path, spaces: Mapping[str, tuple[Tensor, Tensor]], *, t
         plots.write(stem, figure)
 
 
-def _short(distance: float) -> str:
+def distance_in_words(distance: float) -> str:
     """A distance with three significant digits, to fit below an image."""
     return f"{distance:#.3g}".rstrip(".") if distance < 1e4 else f"{distance:.0e}"
 

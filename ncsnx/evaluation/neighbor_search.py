@@ -9,8 +9,8 @@ Sample i is image i of the seed, as `ncsnx sample` draws it. Finished batches ar
 import csv
 import io
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,45 +20,26 @@ from torch import Tensor
 
 from ncsnx.config.codec import digest, identity, unstructure
 from ncsnx.config.variants import tag_of
-from ncsnx.data.transforms import window_of
-from ncsnx.errors import UsageError, require_between
-from ncsnx.evaluation.engine import (
-    PartLayout,
-    Plan,
-    WorkInParts,
-    discard_parts,
-    follow,
-    make_parts,
-    require_same_protocol,
-    wait_for_parts,
-    whole_of,
-    writing,
-)
-from ncsnx.evaluation.memorizing import (
-    NEIGHBORHOOD,
-    Nearness,
-    SpaceNearness,
-    nearness,
-    relative_distances,
-    verdict,
-)
+from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.evaluation.engine import PartLayout, WorkInParts, discard_parts, make_parts, whole_of, writing
+from ncsnx.evaluation.memorizing import NEIGHBORHOOD, compared, relative_distances, verdict
 from ncsnx.evaluation.nearest_images import Nearest, Space, feature_space, nearest, pixel_space
-from ncsnx.evaluation.neighbor_pictures import GridRow, Neighbor, draw_grid, plot_distances
+from ncsnx.evaluation.neighbor_pictures import GridRow, distance_in_words, draw_grid, plot_distances
+from ncsnx.evaluation.requests import NeighborsRequest
+from ncsnx.evaluation.seeded_images import drawn_pixels
 from ncsnx.features.data_source import DataSource
 from ncsnx.features.feature_network import FeatureNetwork, unnamed
 from ncsnx.features.real_images import SplitImages
-from ncsnx.images import to_uint8
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs.names import step_name
-from ncsnx.runs.result_records import NeighborRecord, Verdict
+from ncsnx.runs.result_records import NeighborRecord, SpaceRecord
 from ncsnx.runs.score_files import RESULTS
 from ncsnx.sampling.drawing import Drawing
-from ncsnx.sampling.request import SampleRequest
 from ncsnx.sampling.score_model import ScoreModel, weights_in_words
 from ncsnx.spelling import parameter
 from ncsnx.storage import atomic, reading
-from ncsnx.storage.documents import document_bytes, document_of, find_document
+from ncsnx.storage.documents import document_bytes, find_document
 from ncsnx.storage.parts import Part
 from ncsnx.storage.process import this_process
 from ncsnx.storage.reading import parse_json
@@ -67,83 +48,29 @@ from ncsnx.work import SILENT, Advance, Work
 _VERSION = 3
 """Version of the measured numbers; raised when any of them changes."""
 _TABLE, _GRID, _PLOT = "distances.csv", "grid.png", "distances"
-_FILES = (_TABLE, _GRID, f"{_PLOT}.png", f"{_PLOT}.svg")
+FILES = (_TABLE, _GRID, f"{_PLOT}.png", f"{_PLOT}.svg")
 GRID_ROWS = 20
 """Most samples in the grid, the nearest ones first."""
 _HELD_OUT_CHOICE = 2
 """Epoch of the permutation that selects held-out images."""
 _READ_AT_ONCE = 256
-_SEARCH = "search"
-"""Order of rank 0 to search, once all samples are drawn."""
-
-
-@attrs.frozen(kw_only=True)
-class NeighborsRequest:
-    """Parameters of a search. Raises UsageError for numbers out of range."""
-
-    n: int = 64
-    """Number of samples."""
-    k: int = 5
-    """Neighbours shown per sample."""
-    seed: int = 0
-    batch_size: int = 64
-    """Samples per batch; changes them by rounding at most."""
-    held_out: int = 1_000
-    """Most held-out images to compare with, chosen by a fixed seed."""
-    flips: bool | None = None
-    """Whether mirror images of training images count; None for the experiment's `random_flip`."""
-
-    def __attrs_post_init__(self) -> None:
-        _ = self.images  # checks n, seed and batch_size
-        for name, high in (("k", 100), ("held_out", 1_000_000)):
-            require_between(name, getattr(self, name), 1, high)
-
-    @property
-    def images(self) -> SampleRequest:
-        """The samples."""
-        return SampleRequest(n=self.n, seed=self.seed, batch_size=self.batch_size)
 
 
 @attrs.frozen(eq=False)
-class SpaceFound:
+class Neighbors:
     """Neighbours in one space."""
 
     samples: Nearest
     held_out: Nearest
     """Neighbours of held-out images; no rows if there are none."""
 
-    @property
-    def measures(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """Nearest distances of samples, (n,), and held-out images, (m,), by measure: plain and relative."""
-        both = self.samples.distances, self.held_out.distances
-        return {
-            "distance": (both[0][:, 0], both[1][:, 0]),
-            "relative": (relative_distances(both[0]), relative_distances(both[1])),
-        }
-
-    def nearness(self) -> SpaceNearness:
-        """How much nearer samples are than held-out images; needs at least one of each."""
-        measures = self.measures
-        return SpaceNearness(distance=nearness(*measures["distance"]), relative=nearness(*measures["relative"]))
-
-
-@attrs.frozen(eq=False)
-class Found:
-    """The result of a search."""
-
-    samples: Tensor
-    """(n, C, H, W) uint8."""
-    spaces: Mapping[str, SpaceFound]
-    nearness: Mapping[str, SpaceNearness]
-    """Nearness by space; empty without held-out images."""
-
-    @property
-    def verdict(self) -> Verdict | None:
-        """The verdict; None without held-out images, since nothing then says what is near."""
-        if not self.nearness:
-            return None
-        held_out = next(iter(self.spaces.values())).held_out
-        return verdict(self.nearness, len(self.samples), len(held_out.distances))
+    def record(self) -> SpaceRecord:
+        """The distances of samples compared with those of held-out images."""
+        samples, held_out = self.samples.distances, self.held_out.distances
+        return SpaceRecord(
+            distance=compared(samples[:, 0], held_out[:, 0]),
+            relative=compared(relative_distances(samples), relative_distances(held_out)),
+        )
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -210,9 +137,7 @@ class NeighborSearch(WorkInParts[None]):
     def caption(self) -> str:
         model, request = self.model, self.request
         sampler = tag_of(type(model.experiment.sampler))
-        seen = "pixels only"
-        if self.features is not None:
-            seen = f"pixels and features: {self.features.name}"
+        seen = "pixels only" if self.features is None else f"pixels and features: {self.features.name}"
         mirrored = " and their mirror images" if self.flips else ""
         return (
             f"step {model.step:,}, {weights_in_words(model.weights)}{model.precision_in_words}, "
@@ -223,15 +148,11 @@ class NeighborSearch(WorkInParts[None]):
             f"{seen}; data {self.source.fingerprint[:8]}"
         )
 
-    @property
+    @cached_property
     def place(self) -> Path:
         request = self.request
         name = f"{step_name(self.model.step)}-n{request.n}-k{request.k}-seed{request.seed}"
         return self.folder / f"{name}-{digest(self.protocol())[:8]}"
-
-    def known(self) -> dict[str, Any] | None:
-        """The results that `write` returned earlier; None if they don't exist or any file was changed."""
-        return read_results(self.place, self.protocol(), [space.name for space in self._spaces], _FILES)
 
     @property
     def count(self) -> int:
@@ -255,116 +176,84 @@ class NeighborSearch(WorkInParts[None]):
 
     def parts(self, subject: None, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Part]:
         drawing = Drawing(model=self.model, request=self.request.images, data=self.data)
-        batches = drawing.batches(indices, check_stop=work.check_stop, on_state=lambda batch, state: advance())
-        window = window_of(self.model.experiment.data)
-        for batch, drawn in batches:
-            yield Part(torch.tensor(batch, dtype=torch.int64), {"images": to_uint8(window(drawn)).cpu()})
+        for batch, pixels, _ in drawn_pixels(drawing, indices, work, advance):
+            yield Part(batch, {"images": pixels})
 
     def carry_out(self, work: Work) -> dict[str, Any] | None:
         """Returns the saved results, searching first if there are none; None on ranks other than 0.
 
         Raises NcsnxError.
         """
-        require_same_protocol(self, work)
-        return work.ranks.lead(partial(self._lead, work), partial(self._follow, work), work.check_stop)
-
-    def _follow(self, work: Work, order: Plan[None] | str) -> None:
-        """Draws this rank's share of the samples, or searches its share of the training images."""
-        if order == _SEARCH:
-            wait_for_parts(self, None, work)  # a machine may still have an older listing of the folder
+        with writing(self, work):
             with work.at_once():
-                samples, held_out = self._given()
-            self._nearest(torch.cat([samples, held_out]), work)
-        elif not isinstance(order, str):
-            follow(self, work, order)
-
-    def _lead(self, work: Work) -> dict[str, Any]:
-        with writing(self):
-            with work.at_once():
-                results = self.known()
+                results = work.ranks.first(lambda: read_results(self.place, self.protocol()))
             if results is None:
-                results = self._find_all(work)
+                with work.progress("sampling", total=self.units(None), unit="sampler steps") as advance:
+                    make_parts(self, None, work, advance)
+                with work.at_once():
+                    images = self._images()
+                found = self.find(images, work)
+                if work.ranks.is_first:
+                    with work.at_once():
+                        results = self.write(images, found)
             else:
                 work.info("the neighbours are already known")
-            discard_parts(self, None)
-        return results
+            if work.ranks.is_first:
+                discard_parts(self, None)
+        return results if work.ranks.is_first else None
 
-    def _find_all(self, work: Work) -> dict[str, Any]:
-        """Draws samples, searches, and writes the results."""
-        with work.progress("sampling", total=self.units(None), unit="sampler steps") as advance:
-            make_parts(self, None, work, advance)
-        with work.at_once():
-            given = self._given()
-        work.ranks.order(_SEARCH)
-        found = self.find(*given, work)
-        with work.at_once():
-            return self.write(found)
+    def _images(self) -> Tensor:
+        """The samples, and the held-out images to compare with, (n + m, C, H, W) uint8."""
+        samples, indices = whole_of(self, None)["images"], self._held_out_indices()
+        if not len(indices):
+            return samples
+        return torch.cat([samples, SplitImages(self.source, "held-out").at(indices).pixels])
 
-    def _given(self) -> tuple[Tensor, Tensor]:
-        """The samples, and the held-out images to compare with, (n, C, H, W) and (m, C, H, W) uint8."""
-        samples = whole_of(self, None)["images"]
-        indices = self._held_out_indices()
-        held_out = SplitImages(self.source, "held-out")
-        return samples, held_out.at(indices).pixels if len(indices) else samples[:0]
+    def find(self, images: Tensor, work: Work = SILENT) -> dict[str, Neighbors]:
+        """Searches for the neighbours of samples and held-out images, (n + m, C, H, W) uint8; returns them by space.
 
-    def find(self, samples: Tensor, held_out: Tensor, work: Work = SILENT) -> Found:
-        """Searches for the neighbours of all images. Raises NcsnxError."""
-        n = len(samples)
-        found = {
-            space.name: SpaceFound(near[:n], near[n:])
-            for space, near in zip(self._spaces, self._nearest(torch.cat([samples, held_out]), work), strict=True)
-        }
-        compared = {name: near.nearness() for name, near in found.items()} if len(held_out) else {}
-        return Found(samples, found, compared)
+        The result is whole on rank 0; other ranks search their share of the training images. Raises NcsnxError.
+        """
+        k, n = min(max(self.request.k, NEIGHBORHOOD), len(self.training)), self.request.n
+        near = nearest(images, self.training, self._spaces, k, flips=self.flips, work=work)
+        return {space.name: Neighbors(one[:n], one[n:]) for space, one in zip(self._spaces, near, strict=True)}
 
-    def _nearest(self, images: Tensor, work: Work) -> list[Nearest]:
-        """The neighbours of all images in each space; those of a share of the training images on ranks other than 0."""
-        k = min(max(self.request.k, NEIGHBORHOOD), len(self.training))
-        return nearest(images, self.training, self._spaces, k, flips=self.flips, work=work)
+    def write(self, images: Tensor, found: Mapping[str, Neighbors]) -> dict[str, Any]:
+        """Writes table, figures and, last, the results, which are returned as saved. Raises NcsnxError.
 
-    def results(self, found: Found) -> dict[str, Any]:
-        """The results as JSON, without the hashes of files."""
-        outcome = found.verdict
-        return {
-            "protocol": self.protocol(),
-            "caption": self.caption(),
-            "made": this_process(),
-            "verdict": None if outcome is None else attrs.asdict(outcome),
-            "spaces": {
-                name: {
-                    measure: {
-                        "median": _median(samples),
-                        "held_out_median": _median(held_out),
-                        **_nearness(found, name, measure),
-                    }
-                    for measure, (samples, held_out) in space.measures.items()
-                }
-                for name, space in found.spaces.items()
-            },
-        }
-
-    def write(self, found: Found) -> dict[str, Any]:
-        """Writes table, figures and, last, the results, which are returned as saved. Raises NcsnxError."""
+        images, found: as in `find`.
+        """
         atomic.write_bytes(self.place / _TABLE, self._table(found))
-        draw_grid(self.place / _GRID, self._grid(found))
+        draw_grid(self.place / _GRID, self._grid(images, found))
         plot_distances(
             self.place / _PLOT,
-            {name: space.measures["distance"] for name, space in found.spaces.items()},
+            {name: (space.samples.distances[:, 0], space.held_out.distances[:, 0]) for name, space in found.items()},
             title=f"{self.model.run_name}: distance to the nearest training image",
             caption=self.caption(),
         )
-        return write_results(self.place, self.results(found), _FILES)
+        spaces = {name: space.record() for name, space in found.items()}
+        record = NeighborRecord(
+            protocol=self.protocol(),
+            caption=self.caption(),
+            made=this_process(),
+            verdict=verdict(spaces, self.request.n, self.held_out_count) if self.held_out_count else None,
+            spaces=spaces,
+            files=_sha256_of_files(self.place),
+        )
+        content = document_bytes(record)
+        atomic.write_bytes(self.place / RESULTS, content)
+        return parse_json(content)  # type: ignore[no-any-return]
 
     @property
     def _spaces(self) -> list[Space]:
         return [pixel_space(), *([] if self.features is None else [feature_space(self.features)])]
 
-    def _table(self, found: Found) -> bytes:
+    def _table(self, found: Mapping[str, Neighbors]) -> bytes:
         """CSV with a line for each neighbour of a sample, and for the nearest neighbour of each held-out image."""
         text = io.StringIO()
         lines = csv.writer(text, lineterminator="\n")
         lines.writerow(["set", "image", "space", "rank", "training_image", "id", "flipped", "distance", "relative"])
-        for space, one in found.spaces.items():
+        for space, one in found.items():
             for name, numbers, near, k in (
                 ("sample", range(self.request.n), one.samples, self.request.k),
                 ("held-out", self._held_out_indices().tolist(), one.held_out, 1),
@@ -386,21 +275,21 @@ class NeighborSearch(WorkInParts[None]):
             ids.update(zip(some.tolist(), self.training.at(some).ids.tolist(), strict=True))
         return ids
 
-    def _grid(self, found: Found) -> Iterator[GridRow]:
-        """The samples that are nearest in pixels, with their neighbours."""
-        first = next(iter(found.spaces.values())).samples.distances[:, 0]
-        for image in first.argsort(stable=True)[:GRID_ROWS].tolist():
-            groups = {}
-            for name, space in found.spaces.items():
-                near, k = space.samples, self.request.k
-                rows = zip(
-                    self.training.at(near.indices[image, :k]).pixels,
-                    near.distances[image, :k].tolist(),
-                    near.flipped[image, :k].tolist(),
-                    strict=True,
-                )
-                groups[name] = [Neighbor(*row) for row in rows]
-            yield GridRow(image, found.samples[image], groups)
+    def _grid(self, images: Tensor, found: Mapping[str, Neighbors]) -> list[GridRow]:
+        """The samples that are nearest in pixels, with their neighbours; mirror images are shown and marked with ↔."""
+        first = next(iter(found.values())).samples.distances[:, 0]
+        return [self._grid_row(images, found, sample) for sample in first.argsort(stable=True)[:GRID_ROWS].tolist()]
+
+    def _grid_row(self, images: Tensor, found: Mapping[str, Neighbors], sample: int) -> GridRow:
+        row = {"sample": [(images[sample], str(sample))]}
+        for name, space in found.items():
+            near, group = space.samples, []
+            for rank, pixels in enumerate(self.training.at(near.indices[sample, : self.request.k]).pixels):
+                caption = distance_in_words(float(near.distances[sample, rank]))
+                is_flipped = bool(near.flipped[sample, rank])
+                group.append((pixels.flip(-1), f"{caption} ↔") if is_flipped else (pixels, caption))
+            row[f"nearest in {name}"] = group
+        return row
 
     def _held_out_indices(self) -> Tensor:
         """Indices (m,) int64 of the held-out images to compare with, ascending: a fixed random choice if not all."""
@@ -409,38 +298,21 @@ class NeighborSearch(WorkInParts[None]):
         return order[: self.held_out_count].sort().values
 
 
-def _nearness(found: Found, space: str, measure: str) -> dict[str, Any]:
-    if space not in found.nearness:
-        return dict.fromkeys(field.name for field in attrs.fields(Nearness))
-    return attrs.asdict(found.nearness[space])[measure]  # type: ignore[no-any-return]
-
-
-def _median(values: Tensor) -> float | None:
-    return float(values.quantile(0.5)) if len(values) else None
-
-
-def write_results(folder: Path, results: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
-    """Writes `results` with the sha256 of the existing files `names` and a digest of its own; returns the JSON values.
-
-    Raises NcsnxError.
-    """
-    with atomic.reporting(folder / RESULTS):
-        files = {name: reading.sha256_of(folder / name) for name in names}
-    content = document_bytes(document_of({**results, "files": files}, NeighborRecord, folder / RESULTS))
-    atomic.write_bytes(folder / RESULTS, content)
-    return parse_json(content)  # type: ignore[no-any-return]
-
-
-def read_results(
-    folder: Path, protocol: Mapping[str, Any], spaces: Collection[str], names: Collection[str]
-) -> dict[str, Any] | None:
-    """The results that `write_results` wrote for this protocol and these spaces; None if any file was changed."""
+def read_results(folder: Path, protocol: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The results of a search under this protocol; None if there are none, or if any file was changed."""
     record = find_document(folder / RESULTS, NeighborRecord)
-    if record is None or record.spaces.keys() != set(spaces) or record.protocol != json.loads(json.dumps(protocol)):
-        return None
     try:
-        if record.files != {name: reading.sha256_of(folder / name) for name in names}:
+        if (
+            record is None
+            or record.protocol != json.loads(json.dumps(protocol))
+            or record.files != _sha256_of_files(folder)
+        ):
             return None
-    except OSError:  # missing, or not a regular file
+    except NcsnxError:  # a file is missing
         return None
     return parse_json(document_bytes(record))  # type: ignore[no-any-return]
+
+
+def _sha256_of_files(folder: Path) -> dict[str, str]:
+    with atomic.reporting(folder):
+        return {name: reading.sha256_of(folder / name) for name in FILES}

@@ -3,10 +3,9 @@
 import io
 import math
 import textwrap
-import unicodedata
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +71,7 @@ def plot_scores(
             axes.axhspan(score - spread, score + spread, color=GREY, alpha=0.2, linewidth=0)
             label = f"perfect model: {with_error(score, spread)}"
             axes.axhline(score, color=GREY, linewidth=0.9, linestyle=DASHED, label=label)
-        axes.set_ylabel("\n".join([*textwrap.wrap(drawable(metric), 40), "(lower is better)"]))
+        axes.set_ylabel(f"{_wrapped(metric, 40)}\n(lower is better)")
         _legend_above(axes)
         write(stem, figure)
 
@@ -94,8 +93,8 @@ def plot_metrics(
             _draw_curve(axes, [row["step"] for row in rows], numbers, [quantity.error_in(row) for row in rows])
             if quantity.perfect is not None:
                 axes.axhline(quantity.perfect, color=GREY, linewidth=0.9, linestyle=DASHED)
-            named = [*textwrap.wrap(drawable(quantity.title), 34), f"({quantity.better} is better)"]
-            axes.set_title("\n".join(named), fontsize=7.5, loc="left")
+            title = f"{_wrapped(quantity.title, 34)}\n({quantity.better} is better)"
+            axes.set_title(title, fontsize=7.5, loc="left")
         for axes in panels[len(quantities) :]:
             axes.remove()
         write(stem, figure)
@@ -148,23 +147,24 @@ class Point:
     distance: float
     spread: float | None
     """Standard deviation of the distance over the seeds, drawn as an error bar."""
-    breaks_more: bool
-    """Whether it breaks too many images to be usable; drawn hollow."""
+    is_usable: bool
+    """False if it breaks too many images; then it is drawn hollow."""
+    is_fast: bool
+    """Whether it is the recommended one, which gets a ring."""
 
 
-def plot_samplers(
-    stem: Path, points: Sequence[Point], *, metric: str, title: str, caption: str, best: int | None
-) -> None:
+def plot_samplers(stem: Path, points: Sequence[Point], *, metric: str, title: str, caption: str) -> None:
     """Draws distances against evaluations, both on logarithmic axes, into `stem`.png and `stem`.svg.
 
-    best: the index of the recommended point, which gets a ring. Raises NcsnxError if a file can't be written.
+    Raises NcsnxError if a file can't be written.
     """
     with style():
         figure = new_figure(6.2, 3.8, title, caption)
         axes = figure.add_subplot()
         named = set[str]()
         for point in points:
-            colour, marker = sampler_look(point.number)
+            row, place = divmod(point.number, len(_COLOURS))
+            colour, marker = _COLOURS[place], _MARKERS[(place + row) % len(_MARKERS)]
             axes.errorbar(
                 [point.evaluations],
                 [point.distance],
@@ -173,25 +173,19 @@ def plot_samplers(
                 marker=marker,
                 color=colour,
                 elinewidth=0.7,
-                markerfacecolor="white" if point.breaks_more else colour,
+                markerfacecolor=colour if point.is_usable else "white",
                 label=None if point.label in named else point.label,
             )
             named.add(point.label)
-        if best is not None:
+        for fast in (point for point in points if point.is_fast):
             ring: dict[str, Any] = {"markersize": 11, "fillstyle": "none", "color": GREY, "linestyle": "none"}
-            axes.plot([points[best].evaluations], [points[best].distance], "o", label="sampler=fast", **ring)
+            axes.plot([fast.evaluations], [fast.distance], "o", label="sampler=fast", **ring)
         axes.set(xscale="log", yscale="log", xlabel="network evaluations per image")
         set_log_ticks(axes.xaxis)
         set_log_ticks(axes.yaxis)
         axes.set_ylabel(f"{drawable(metric)} (lower is better)")
         axes.legend(loc="upper left", bbox_to_anchor=(1, 1), handlelength=1.4)
         write(stem, figure)
-
-
-def sampler_look(number: int) -> tuple[str, str]:
-    """Colour and marker of the sampler at a position in the registry: 64 samplers differ."""
-    row = number // len(_COLOURS)
-    return _COLOURS[number % len(_COLOURS)], _MARKERS[(number + row) % len(_MARKERS)]
 
 
 # Figures
@@ -202,7 +196,8 @@ def style() -> Iterator[None]:
     """Applies the style of these plots to matplotlib's defaults, independent of the user's and process's settings."""
     from matplotlib import style
 
-    with style.context(["default", _STYLE]):
+    with style.context(["default", _STYLE]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # the font lacks a character of somebody's name
         yield
 
 
@@ -210,12 +205,10 @@ def new_figure(width_in: float, height_in: float, title: str, caption: str) -> "
     """A figure with a title above and a caption below the area for axes; the lines of the caption add to the height."""
     from matplotlib.figure import Figure
 
-    lines = textwrap.wrap(drawable(caption), int(18 * width_in))
-    figure = Figure(figsize=(width_in, height_in + 0.11 * max(0, len(lines) - 3)), layout="constrained")
-    if title:
-        figure.suptitle("\n".join(textwrap.wrap(drawable(title), int(12 * width_in))), fontsize=9.5)
-    if lines:
-        figure.supxlabel("\n".join(lines), fontsize=6.5, color=GREY)
+    below = _wrapped(caption, int(18 * width_in))
+    figure = Figure(figsize=(width_in, height_in + 0.11 * max(0, below.count("\n") - 2)), layout="constrained")
+    figure.suptitle(_wrapped(title, int(12 * width_in)), fontsize=9.5)
+    figure.supxlabel(below, fontsize=6.5, color=GREY)
     return figure
 
 
@@ -239,22 +232,12 @@ def set_log_ticks(axis: "Axis") -> None:
 
 
 def drawable(text: str) -> str:
-    """Text with white space as blanks, without control characters, and with □ for characters that the font lacks.
-
-    Names come from other people. Controls and characters that reorder text would break the plot or its XML; for a
-    missing character matplotlib would warn.
-    """
-    spaced = (" " if character.isspace() else character for character in unicodedata.normalize("NFC", text))
-    printed = (character for character in spaced if not unicodedata.category(character).startswith("C"))
-    return "".join(character if ord(character) in _characters() else "□" for character in printed)
+    """Text without characters that break the plot or its XML, or reorder the text; names come from other people."""
+    return "".join(character if character.isprintable() else " " for character in text)
 
 
-@cache
-def _characters() -> frozenset[int]:
-    """Code points of the font's characters."""
-    from matplotlib.font_manager import findfont, get_font
-
-    return frozenset(get_font(findfont(_FONT)).get_charmap())
+def _wrapped(text: str, width: int) -> str:
+    return "\n".join(textwrap.wrap(drawable(text), width))
 
 
 def _draw_curve(

@@ -60,45 +60,45 @@ class Flow:
     """(B,) float64: evaluations of the score and its divergence of each image."""
 
 
-def flow_to_prior(
-    score: Score,
-    x: Tensor,
-    sigma_min: float,
-    sigma_max: float,
-    probes: Probes,
-    *,
-    tolerance: float,
-    watch: Callable[[float], None] = lambda sigma: None,
-) -> Flow:
-    """Solves the ODE from x at σ_min up to σ_max, together with the integral of its divergence.
+@attrs.frozen(eq=False)
+class ProbabilityFlow:
+    """The ODE of a differentiable score between two noise levels."""
 
-    score must be differentiable. x: (B, C, H, W) float64 on the CPU. watch: called with the lowest σ of the images
-    before each evaluation and each backward pass; can stop by raising.
+    score: Score
+    sigma_min: float
+    sigma_max: float
+    tolerance: float = attrs.field(kw_only=True)
+    watch: Callable[[float], None] = attrs.field(default=lambda sigma: None, kw_only=True)
+    """Called with the lowest σ of the images before each evaluation and each backward pass; can stop by raising."""
 
-    Each image has its own steps, so that it doesn't depend on its batch: the estimated errors of x (root mean square
-    over pixels) and of the divergence per pixel are at most `tolerance`, absolute or relative to the value.
+    def to_prior(self, x: Tensor, probes: Probes) -> Flow:
+        """Solves the ODE from x at σ_min up to σ_max, together with the integral of its divergence.
 
-    Raises DivergedError, see `solve`.
-    """
-    shape, dimensions = x.shape[1:], math.prod(x.shape[1:])
-    device, dtype = probes.vectors.device, probes.vectors.dtype
-    evaluations = torch.zeros(len(x), dtype=torch.float64)
+        x: (B, C, H, W) float64 on the CPU. Each image has its own steps, so that it doesn't depend on its batch: the
+        estimated errors of x (root mean square over pixels) and of the divergence per pixel are at most `tolerance`,
+        absolute or relative to the value.
 
-    def slope_of(sigma: Tensor, state: Tensor, rows: Tensor) -> Tensor:
-        lowest = float(sigma.min())
-        watch(lowest)
-        evaluations[rows] += 1
-        with torch.enable_grad():
-            at = state[:, :-1].reshape(-1, *shape).to(dtype).to(device).requires_grad_()
-            each = sigma.to(dtype).to(device).view(-1, 1, 1, 1)
-            slope = -each * score(at, each)
-            divergence = probes.of(rows).divergence(slope, at, lambda: watch(lowest))
-        return torch.cat([slope.detach().cpu().double().flatten(1), divergence[:, None] / dimensions], dim=1)
+        Raises DivergedError, see `solve`.
+        """
+        shape, dimensions = x.shape[1:], math.prod(x.shape[1:])
+        device, dtype = probes.vectors.device, probes.vectors.dtype
+        evaluations = torch.zeros(len(x), dtype=torch.float64)
 
-    # the last column is the integral of the divergence per pixel
-    start = torch.cat([x.double().flatten(1), torch.zeros(len(x), 1, dtype=torch.float64)], dim=1)
-    state = solve(slope_of, start, sigma_min, sigma_max, tolerance=tolerance, norm=_error)
-    return Flow(state[:, :-1].reshape(-1, *shape), state[:, -1] * dimensions, evaluations)
+        def slope_of(sigma: Tensor, state: Tensor, rows: Tensor) -> Tensor:
+            lowest = float(sigma.min())
+            self.watch(lowest)
+            evaluations[rows] += 1
+            with torch.enable_grad():
+                at = state[:, :-1].reshape(-1, *shape).to(dtype).to(device).requires_grad_()
+                each = sigma.to(dtype).to(device).view(-1, 1, 1, 1)
+                slope = -each * self.score(at, each)
+                divergence = probes.of(rows).divergence(slope, at, lambda: self.watch(lowest))
+            return torch.cat([slope.detach().cpu().double().flatten(1), divergence[:, None] / dimensions], dim=1)
+
+        # the last column is the integral of the divergence per pixel
+        start = torch.cat([x.double().flatten(1), torch.zeros(len(x), 1, dtype=torch.float64)], dim=1)
+        state = solve(slope_of, start, self.sigma_min, self.sigma_max, tolerance=self.tolerance, norm=_error)
+        return Flow(state[:, :-1].reshape(-1, *shape), state[:, -1] * dimensions, evaluations)
 
 
 def log_normal(x: Tensor, mean: float, sigma: float) -> Tensor:

@@ -1,29 +1,25 @@
 """Runs a comparison of samplers, and recommends the fewest evaluations that measured no worse than the run's own."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 import attrs
-from scipy.stats import spearmanr
 
-from ncsnx.config.codec import unstructure
 from ncsnx.config.overrides import typed
 from ncsnx.config.sampler import Sampler
 from ncsnx.config.variants import variants
 from ncsnx.errors import NcsnxError
-from ncsnx.evaluation.comparison import Comparison, Setting
+from ncsnx.evaluation.comparison import Comparison
 from ncsnx.evaluation.comparison_candidates import most_evaluations
-from ncsnx.evaluation.distance_sweep import DistanceSweep
-from ncsnx.evaluation.engine import discard_needless_parts, measure_all, missing, shared, writing
+from ncsnx.evaluation.engine import discard_needless_parts, measure_all, missing, writing
 from ncsnx.evaluation.plots import Point, plot_samplers
 from ncsnx.noise.bias import known_bias
 from ncsnx.quantities import counted, number, percent
 from ncsnx.runs.fast_sampler import MOST_BROKEN, FastSampler, is_no_worse, is_usable, read_fast, write_fast
 from ncsnx.runs.folder import Run
 from ncsnx.runs.result_records import ComparisonRecord
-from ncsnx.runs.score_files import RESULTS, Row, ScoreFile, sweep_folders
+from ncsnx.runs.score_files import RESULTS, Row
 from ncsnx.samplers.contract import definition_of
 from ncsnx.storage.documents import document_of, write_document
 from ncsnx.storage.process import this_process
@@ -31,14 +27,14 @@ from ncsnx.work import Work
 
 _OF_SEEDS = ("evaluations", "distance", "spread", "broken", "seconds", "seeds")
 """Fields that are saved from the row with fresh seeds."""
-LEAST_RANKED = 3
-"""Fewest checkpoints for a meaningful rank correlation."""
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Recommendation:
     """The result of a comparison."""
 
+    rows: Sequence[tuple[Sampler, Row]]
+    """Samplers with their rows; the run's own sampler first."""
     found: FastSampler | None
     """The recommended sampler; None if no setting is usable."""
     again: Mapping[Sampler, Row]
@@ -48,13 +44,20 @@ class Recommendation:
     """Why no sampler is recommended."""
     is_no_worse: bool = False
     """Whether the recommended sampler measured no worse than the run's own, with the first and with fresh seeds."""
-    nearest: tuple[Sampler, Row] | None = None
-    """The fast and usable setting with the smallest distance, and its row with the most recent seeds; None without a
-    recommendation."""
+
+    def is_found(self, sampler: Sampler) -> bool:
+        """Whether this is the recommended sampler."""
+        return self.found is not None and sampler == self.found.sampler
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """The rows as saved, each with its numbers from fresh seeds if it was measured again."""
+        return [
+            {**row, "recommended": self.is_found(sampler), "measured_again": _of_seeds(self.again.get(sampler))}
+            for sampler, row in self.rows
+        ]
 
 
 def recommend(
-    own: tuple[Sampler, Row],
     rows: Sequence[tuple[Sampler, Row]],
     step: int,
     protocol: dict[str, Any],
@@ -63,47 +66,41 @@ def recommend(
     """The recommended one of the usable settings with few enough evaluations (see `most_evaluations`).
 
     It is the setting with the fewest evaluations of those that measured no worse than the run's own sampler; if there
-    is none, the setting with the smallest distance. own: the run's own sampler. measured_again: returns the row of a
-    sampler from fresh seeds.
+    is none, the setting with the smallest distance. rows: the run's own sampler first. measured_again: returns the row
+    of a sampler from fresh seeds.
 
     Settings are chosen by the first seeds and reported by fresh ones. If those rule a setting out, the next one is
     tried. The run's own sampler is measured with fresh seeds too if a setting measured no worse: the first seeds
     favored the setting over it.
     """
-    own_sampler, own_row = own
+    (own_sampler, own_row), *others = rows
     n, again = protocol["n"], dict[Sampler, Row]()
     if own_row["evaluations"] is None:
-        return Recommendation(None, again, "the run's own sampler diverged, so its number of evaluations is not known")
+        return Recommendation(
+            rows, None, again, "the run's own sampler diverged, so its number of evaluations is not known"
+        )
     fast = [
         (sampler, row)
-        for sampler, row in rows
+        for sampler, row in others
         if row["seeds"] == own_row["seeds"]
         and row["evaluations"] is not None
         and row["evaluations"] <= most_evaluations(int(own_row["evaluations"]))
     ]
-    usable = [pair for pair in fast if is_usable(pair[1], own_row, n)]
-    usable.sort(key=lambda pair: float(pair[1]["distance"]))
-    candidates = [pair for pair in usable if is_no_worse(pair[1], own_row)]
-    candidates.sort(key=lambda pair: float(pair[1]["evaluations"]))
-    if candidates:
+    usable = sorted((pair for pair in fast if is_usable(pair[1], own_row, n)), key=lambda pair: pair[1]["distance"])
+    no_worse = sorted(
+        (pair for pair in usable if is_no_worse(pair[1], own_row)), key=lambda pair: pair[1]["evaluations"]
+    )
+    if no_worse:
         again[own_sampler] = own_row = measured_again(own_sampler)
-
-    def found(sampler: Sampler, chosen_by: Row, *, no_worse: bool) -> Recommendation:
-        fast_sampler = FastSampler(sampler, step, again[sampler], own_row, protocol, chosen_by=chosen_by)
-        left = (pair for pair in usable if pair[0] not in again or is_usable(again[pair[0]], own_row, n))
-        nearest, row = next(left)
-        return Recommendation(fast_sampler, again, is_no_worse=no_worse, nearest=(nearest, again.get(nearest, row)))
-
-    for sampler, row in candidates:
-        again[sampler] = measured_again(sampler)
-        if is_usable(again[sampler], own_row, n) and is_no_worse(again[sampler], own_row):
-            return found(sampler, row, no_worse=True)
-    for sampler, row in usable:
-        if sampler not in again:
-            again[sampler] = measured_again(sampler)
-        if is_usable(again[sampler], own_row, n):
-            return found(sampler, row, no_worse=False)
-    return Recommendation(None, again, _why_nothing(own_row, fast, again))
+    for must_be_no_worse, settings in ((True, no_worse), (False, usable)):
+        for sampler, row in settings:
+            if sampler not in again:
+                again[sampler] = measured_again(sampler)
+            fresh = again[sampler]
+            if is_usable(fresh, own_row, n) and (is_no_worse(fresh, own_row) or not must_be_no_worse):
+                fast_sampler = FastSampler(sampler, step, fresh, own_row, protocol, chosen_by=row)
+                return Recommendation(rows, fast_sampler, again, is_no_worse=must_be_no_worse)
+    return Recommendation(rows, None, again, _why_nothing(own_row, fast, again))
 
 
 def _why_nothing(own: Row, fast: Sequence[tuple[Sampler, Row]], again: Mapping[Sampler, Row]) -> str:
@@ -118,17 +115,16 @@ def _why_nothing(own: Row, fast: Sequence[tuple[Sampler, Row]], again: Mapping[S
     )
 
 
-def store_recommendation(run: Run, own: Row, verdict: Recommendation, work: Work) -> None:
+def store_recommendation(run: Run, verdict: Recommendation, work: Work) -> None:
     """Stores the recommendation and reports it, unless the stored one used the same checkpoint and more images."""
     found = verdict.found
-    try:
+    before = None
+    with suppress(NcsnxError):  # none is stored, or it is unreadable
         before = read_fast(run)
-    except NcsnxError:  # none is stored, or it is unreadable
-        before = None
     stays = "" if before is None else f"; sampler=fast still means {typed(before.sampler)}, {before}"
     if found is None:
         work.info(f"no sampler is recommended, and none stored: {verdict.reason}{stays}")
-        if own["broken"] > MOST_BROKEN:
+        if verdict.rows[0][1]["broken"] > MOST_BROKEN:
             work.info("the run's own sampler breaks too many images too: train longer, then compare again")
         return
     assert found.chosen_by is not None
@@ -142,80 +138,53 @@ def store_recommendation(run: Run, own: Row, verdict: Recommendation, work: Work
         write_fast(run, found)
         instead = "" if before is None or before.sampler == found.sampler else f" (replacing {typed(before.sampler)})"
         work.info(f"recommended, and stored as sampler=fast{instead}: {typed(found.sampler)}, {found}{chosen}")
-    if verdict.nearest is not None and verdict.nearest[0] != found.sampler:
-        sampler, row = verdict.nearest
-        effort = counted(row["evaluations"], "evaluation")
-        luck = "" if sampler in verdict.again else ", by the first seeds (not measured again)"
-        work.info(f"the smallest distance was {number(row['distance'])} with {effort}{luck}: {typed(sampler)}")
     # only measurements decide: with few steps no sampler has converged, and even a biased one may come out best
     if bias := known_bias(found.sampler, run.experiment()):
         work.info(bias)
 
 
-@attrs.frozen(eq=False)
-class ComparisonOutcome:
-    """The rows of a comparison and its recommendation."""
-
-    rows: Sequence[tuple[Sampler, Row]]
-    """Samplers with their rows; the run's own sampler first."""
-    verdict: Recommendation
-
-    def to_json(self) -> list[dict[str, Any]]:
-        """The rows as saved, each with its numbers from fresh seeds if it was measured again."""
-        recommended = None if self.verdict.found is None else self.verdict.found.sampler
-        return [
-            {**row, "recommended": sampler == recommended, "measured_again": _of_seeds(self.verdict.again.get(sampler))}
-            for sampler, row in self.rows
-        ]
-
-
-def measure_comparison(
-    run: Run, comparison: Comparison, tried: Sequence[Sampler], work: Work
-) -> ComparisonOutcome | None:
+def measure_comparison(run: Run, comparison: Comparison, tried: Sequence[Sampler], work: Work) -> Recommendation | None:
     """Measures missing trials and writes results and plot. tried: the run's own sampler first.
 
     Returns None on ranks other than 0. Raises NcsnxError.
     """
-    return shared(comparison, work, lambda: _compare(run, comparison, tried, work))
+    seeds, ranks = comparison.first_seeds, work.ranks
 
-
-def _compare(run: Run, comparison: Comparison, tried: Sequence[Sampler], work: Work) -> ComparisonOutcome:
-    with writing(comparison):
-        discard_needless_parts(comparison, [(trial.sampler, trial.seed) for trial in comparison.trials.found])
-        _measure_all(comparison, tried, work)
+    def summaries() -> list[tuple[Sampler, Row]]:
         # samplers that only an earlier comparison tried stay in the results
-        seeds = comparison.first_seeds
-        known = [*tried, *(one for one in comparison.trials.samplers(seeds) if one not in tried)]
-        rows = [(sampler, comparison.summary(sampler, seeds)) for sampler in known]
-        again = partial(_measured_again, comparison, work)
-        verdict = recommend(rows[0], rows[1:], comparison.model.step, comparison.protocol(), again)
-        outcome = ComparisonOutcome(rows, verdict)
-        _write(comparison, outcome, run.name)
-    return outcome
+        known = dict.fromkeys([*tried, *comparison.trials.samplers(seeds)])
+        return [(sampler, comparison.summary(sampler, seeds)) for sampler in known]
+
+    def measured_again(sampler: Sampler) -> Row:
+        _measure(comparison, [sampler], comparison.fresh_seeds, work)
+        return ranks.first(lambda: comparison.summary(sampler, comparison.fresh_seeds), check_stop=work.check_stop)
+
+    with writing(comparison, work):
+        if ranks.is_first:
+            discard_needless_parts(comparison, [(trial.sampler, trial.seed) for trial in comparison.trials.found])
+        _measure(comparison, tried, seeds, work)
+        rows = ranks.first(summaries, check_stop=work.check_stop)
+        verdict = recommend(rows, comparison.model.step, comparison.protocol(), measured_again)
+        if ranks.is_first:
+            _write(comparison, verdict, run.name)
+    return verdict if ranks.is_first else None
 
 
-def _measure_all(comparison: Comparison, tried: Sequence[Sampler], work: Work) -> None:
-    """Measures the missing trials with the first seeds, by which a setting is chosen."""
-    left = missing(comparison, _settings(tried, comparison.first_seeds))
-    if not left:
+def _measure(comparison: Comparison, samplers: Sequence[Sampler], seeds: Sequence[int], work: Work) -> None:
+    """Measures the missing trials, seed by seed, so that every sampler has a first number early."""
+    settings = [(sampler, seed) for seed in seeds for sampler in samplers]
+    left = work.ranks.first(lambda: missing(comparison, settings), check_stop=work.check_stop)
+    done = len(settings) - len(left)
+    if seeds == comparison.fresh_seeds:
+        if left:
+            work.info(f"measuring again with {counted(len(left), 'fresh seed')}: {typed(samplers[0])}")
+    elif left:
+        more = f" ({done:,} more already measured)" if done else ""
+        work.info(f"{counted(len(left), 'trial')} of {counted(len(samplers), 'setting')}{more}")
+    else:
         work.info("every trial is already measured")
+    if not left:
         return
-    measured = len(tried) * comparison.seeds - len(left)
-    more = f" ({measured:,} more already measured)" if measured else ""
-    work.info(f"{counted(len(left), 'trial')} of {counted(len(tried), 'setting')}{more}")
-    _measure(comparison, left, work)
-
-
-def _measured_again(comparison: Comparison, work: Work, sampler: Sampler) -> Row:
-    """The row of a sampler from fresh seeds. Trials that already exist aren't repeated."""
-    left = missing(comparison, _settings([sampler], comparison.fresh_seeds))
-    if left:
-        work.info(f"measuring again with {counted(len(left), 'fresh seed')}: {typed(sampler)}")
-        _measure(comparison, left, work)
-    return comparison.summary(sampler, comparison.fresh_seeds)
-
-
-def _measure(comparison: Comparison, left: Sequence[Setting], work: Work) -> None:
     with work.progress("comparing", total=sum(map(comparison.units, left)), unit="sampler steps") as advance:
         problems = measure_all(
             comparison, left, work, advance, begun=lambda subject: work.detail(comparison.name(subject))
@@ -224,88 +193,33 @@ def _measure(comparison: Comparison, left: Sequence[Setting], work: Work) -> Non
         raise NcsnxError(f"trials are missing: {'; '.join(problems)}")
 
 
-def _settings(samplers: Sequence[Sampler], seeds: Iterable[int]) -> list[Setting]:
-    """All trials, seed by seed, so that every sampler has a first number early."""
-    return [(sampler, seed) for seed in seeds for sampler in samplers]
-
-
 def _of_seeds(row: Row | None) -> Mapping[str, Any] | None:
     return None if row is None else {key: row[key] for key in _OF_SEEDS}
 
 
-def _write(comparison: Comparison, outcome: ComparisonOutcome, title: str) -> None:
+def _write(comparison: Comparison, verdict: Recommendation, title: str) -> None:
     """Writes results and plot. The plot shows the numbers from fresh seeds where they exist."""
-    protocol, caption, verdict = comparison.protocol(), comparison.caption(), outcome.verdict
+    protocol, caption = comparison.protocol(), comparison.caption()
     path = comparison.place / RESULTS
-    content = {"protocol": protocol, "caption": caption, "made": this_process(), "rows": outcome.to_json()}
+    content = {"protocol": protocol, "caption": caption, "made": this_process(), "rows": verdict.to_json()}
     write_document(path, document_of(content, ComparisonRecord, path))
-    shown = [(sampler, verdict.again.get(sampler, row)) for sampler, row in outcome.rows]
-    own = shown[0][1]
-    drawn = [(sampler, row) for sampler, row in shown if row["distance"] is not None]
-    if not drawn:
-        return
-    best = None if verdict.found is None else [sampler for sampler, _ in drawn].index(verdict.found.sampler)
-    ringed = "" if best is None else "; ringed: measured again with fresh seeds"
-    plot_samplers(
-        comparison.place / "samplers",
-        [_point(sampler, row, breaks_more=not is_usable(row, own, comparison.n)) for sampler, row in drawn],
-        metric=comparison.metric,
-        title=title,
-        caption=f"{caption}; hollow: too many broken images{ringed}",
-        best=best,
-    )
-
-
-def _point(sampler: Sampler, row: Row, *, breaks_more: bool) -> Point:
-    tag = row["sampler"]
-    return Point(
-        label=definition_of(type(sampler)).label or tag,
-        number=list(variants(Sampler)).index(tag),
-        evaluations=row["evaluations"],
-        distance=row["distance"],
-        spread=row["spread"],
-        breaks_more=breaks_more,
-    )
-
-
-# The order of checkpoints by sampler=fast
-
-
-def rank_agreement(rows: Sequence[Row], others: Sequence[Row]) -> tuple[float, int] | None:
-    """Rank correlation (Spearman 1904) of two sweeps' scores, and the number of checkpoints that both have.
-
-    It is 1 for the same order and −1 for the reverse. None for fewer than LEAST_RANKED checkpoints, step and weights
-    alike, and where all scores of a sweep are equal, so that there is no order.
-    """
-    theirs = {(row["step"], row["weights_sha256"]): float(row["score"]) for row in others}
-    pairs = [(row["score"], theirs[key]) for row in rows if (key := (row["step"], row["weights_sha256"])) in theirs]
-    if len(pairs) < LEAST_RANKED or 1 in (len(set(scores)) for scores in zip(*pairs, strict=True)):
-        return None
-    return float(spearmanr(pairs).statistic), len(pairs)
-
-
-def agreement_in_words(sweep: DistanceSweep) -> str:
-    """A sentence on how the sweep's order of checkpoints agrees with the order by the experiment's own sampler."""
-    own = _scores_of_own_sampler(sweep)
-    found = None if own is None else rank_agreement(sweep.scores.rows, own.rows)
-    if found is None:
-        return (
-            "made with sampler=fast; to see whether the run's own sampler orders checkpoints the same way, score "
-            f"{LEAST_RANKED} or more of them without sampler=fast too"
-        )
-    return (
-        f"made with sampler=fast: over {counted(found[1], 'checkpoint')}, the rank correlation with the run's own "
-        f"sampler is {number(found[0])} (1: the same order)"
-    )
-
-
-def _scores_of_own_sampler(sweep: DistanceSweep) -> ScoreFile | None:
-    """The run's sweep with the experiment's own sampler and otherwise the same protocol; None if there is none."""
-    own = sweep.run.experiment().sampler
-    wanted = {**sweep.protocol(), "sampler": unstructure(own), "evaluations": None}
-    for folder in sweep_folders(sweep.run.fid):
-        with suppress(NcsnxError, FileNotFoundError):
-            found = ScoreFile.read(folder)
-            if {**found.protocol, "evaluations": None} == wanted:
-                return found
-    return None
+    own = verdict.again.get(*verdict.rows[0])
+    points = []
+    for sampler, row in verdict.rows:
+        shown, tag = verdict.again.get(sampler, row), row["sampler"]
+        if shown["distance"] is not None:
+            point = Point(
+                label=definition_of(type(sampler)).label or tag,
+                number=list(variants(Sampler)).index(tag),
+                evaluations=shown["evaluations"],
+                distance=shown["distance"],
+                spread=shown["spread"],
+                is_usable=is_usable(shown, own, comparison.n),
+                is_fast=verdict.is_found(sampler),
+            )
+            points.append(point)
+    if points:
+        ringed = "; ringed: measured again with fresh seeds" if any(point.is_fast for point in points) else ""
+        caption += f"; hollow: too many broken images{ringed}"
+        stem = comparison.place / "samplers"
+        plot_samplers(stem, points, metric=comparison.metric, title=title, caption=caption)

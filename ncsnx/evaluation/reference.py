@@ -1,10 +1,12 @@
 """References: mean and covariance of the features of real images, for distances to generated images."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Self, get_args
 
 import attrs
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,57 +20,64 @@ from ncsnx.evaluation.reference_cache import (
     REFERENCES,
     CachedReference,
     DamagedReferenceError,
+    ReferenceRecord,
     Statistics,
     list_references,
-    read_perfect_model,
     read_reference,
     reference_folder,
-    write_perfect_model,
     write_reference,
 )
-from ncsnx.evaluation.statistics_file import SUFFIX, check_statistics, read_statistics
 from ncsnx.features.data_source import DataSource
 from ncsnx.features.feature_network import FeatureNetwork
 from ncsnx.features.moments import Moments
 from ncsnx.features.real_images import RealImages, SplitImages
 from ncsnx.features.torchscript import AS_THEY_ARE
 from ncsnx.paths import typed_path
-from ncsnx.quantities import counted
+from ncsnx.quantities import counted, number
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.ranks.joining import require_same
 from ncsnx.ranks.rank_group import ALONE
 from ncsnx.spelling import A_DIR, argument
 from ncsnx.storage import atomic
+from ncsnx.storage.array_files import ExpectedArray, array_file_sha256, read_arrays, require_arrays
 from ncsnx.storage.cache import cache_lock
+from ncsnx.storage.documents import find_document, write_document
 from ncsnx.storage.zips import is_zip
 from ncsnx.work import SILENT, Work
 
 __all__ = ["CachedReference", "Reference", "list_references", "open_reference"]
 
+SUFFIX = ".npz"
+_HOW = "save it with numpy.savez(FILE, mu=…, sigma=…)"
+OTHERS = ("mu_s", "sigma_s", "arr_0")
+"""Other arrays in the reference batches of ADM (Dhariwal & Nichol 2021): spatial statistics, and images."""
+_ROUNDING = 1e-5
+"""Tolerance for rounding, since some files are float32: for |Σ − Σᵀ| relative to the largest entry of Σ, and for
+negative eigenvalues relative to the largest. Rounding moves an eigenvalue by at most 2⁻²⁴ √D, 3e-6 for D = 2,048."""
 SAMPLE = 10_000
 """Most feature vectors that are kept, for metrics that compare single images."""
+_BATCH = 64
+"""Images per batch; changes the statistics by rounding at most."""
 _CHOICE = 1
 """Epoch of the permutation that selects the sample."""
 
 
 @attrs.frozen(eq=False)
-class Reference:
-    """Statistics of real images in D features, on the CPU."""
+class Reference(Statistics):
+    """Statistics of real images, with what identifies them."""
 
     name: str
     """Name for messages: 'digits, training images (1,498)', 'folder /x/y', 'zip /x/y.zip', 'file stats.npz'."""
-    count: int | None
-    """Number of images; None for a statistics file, which doesn't say."""
-    mean: Tensor
-    """(D,) float64."""
-    covariance: Tensor
-    """(D, D) float64."""
-    sample: Tensor | None
-    """(m, D) float32: features of a seeded choice of up to SAMPLE images, in order; None for a statistics file."""
     facts: dict[str, Any]
     """JSON for protocols: name, kind, images, fingerprint, split, sha256 of the statistics …; no path in the cache."""
     path: Path
     """Folder or file of the statistics."""
+
+    @classmethod
+    def of(cls, statistics: Statistics, name: str, facts: dict[str, Any], path: Path) -> Self:
+        """Adds the name to statistics and to facts."""
+        known = attrs.asdict(statistics, recurse=False)
+        return cls(**known, name=name, facts={"name": name, **facts}, path=path)
 
     def perfect_model(self, n: int, work: Work) -> PerfectModel | None:
         """The score of n images of a perfect model, measured once for each n and saved beside the statistics.
@@ -78,10 +87,12 @@ class Reference:
         """
         if not work.ranks.is_first or self.sample is None or self.count is None or self.count < LEAST_IMAGES:
             return None
-        perfect = read_perfect_model(self.path, n)
+        path = self.path / f"perfect-model-n{n}.json"
+        perfect = find_document(path, PerfectModel)
         if perfect is None:
             perfect = measure_perfect_model(n, self.count, self.mean, self.covariance, self.sample, work)
-            write_perfect_model(self.path, perfect)
+            if os.access(self.path, os.W_OK | os.X_OK):  # a shared cache may be read-only
+                write_document(path, perfect)
         return perfect
 
     @property
@@ -93,20 +104,14 @@ class Reference:
 
 
 def open_reference(
-    wanted: str | None,
-    source: DataSource | None,
-    features: FeatureNetwork,
-    cache: Path,
-    work: Work,
-    *,
-    batch_size: int = 64,
+    wanted: str | None, source: DataSource | None, features: FeatureNetwork, cache: Path, work: Work
 ) -> Reference:
     """The reference named by `wanted`: loaded from the cache, or built and cached.
 
     wanted: 'train' or 'held-out' for a split of `source`, None for its default split; otherwise a folder or zip of
-    images, or a `.npz` file with mu and sigma. batch_size: images per batch; changes the statistics by rounding at
-    most. With several ranks, each computes the features of its own batches, and rank 0 adds them in order, so that the
-    statistics have the same bits. Raises UsageError if `wanted` is none of these, NcsnxError for anything unreadable.
+    images, or a `.npz` file with mu and sigma. With several ranks, each computes the features of its own batches, and
+    rank 0 adds them in order, so that the statistics have the same bits. Raises UsageError if `wanted` is none of
+    these, NcsnxError for anything unreadable.
     """
     if wanted is not None and _is_statistics_file(wanted):
         return _of_file(typed_path(wanted), features)
@@ -116,15 +121,15 @@ def open_reference(
     require_same(work.ranks, "has another reference", facts, hint, check_stop=work.check_stop)
 
     def follow(order: str) -> None:
-        for _ in _measured(images, features, work, batch_size):
+        for _ in _measured(images, features, work):
             pass  # `merged` sends them to rank 0
 
-    found = work.ranks.lead(lambda: _opened(images, features, cache, work, batch_size), follow, work.check_stop)
+    found = work.ranks.lead(lambda: _opened(images, features, cache, work), follow, work.check_stop)
     # other ranks find it in the cache, or on another machine make their own
-    return found or _opened(images, features, cache, attrs.evolve(work, ranks=ALONE), batch_size)
+    return found or _opened(images, features, cache, attrs.evolve(work, ranks=ALONE))
 
 
-def _opened(images: RealImages, features: FeatureNetwork, cache: Path, work: Work, batch_size: int) -> Reference:
+def _opened(images: RealImages, features: FeatureNetwork, cache: Path, work: Work) -> Reference:
     """The reference in the cache, built if it doesn't exist or is damaged."""
     folder = reference_folder(cache, images.facts, features.facts)
     try:
@@ -140,10 +145,15 @@ def _opened(images: RealImages, features: FeatureNetwork, cache: Path, work: Wor
             work.warning(f"{error}; the reference is built again")
             with atomic.reporting(folder):
                 atomic.remove_tree(folder)
-        statistics = _measure(images, features, work, batch_size)
-        facts = {**images.facts, "features": features.facts}
-        name = _name(images, statistics.count)
-        write_reference(folder, statistics, name=name, features=features.name, facts=facts)
+        statistics = _measure(images, features, work)
+        record = ReferenceRecord(
+            name=_name(images, len(images)),
+            images=len(images),
+            features=features.name,
+            dimensions=features.dimensions,
+            facts={**images.facts, "features": features.facts},
+        )
+        write_reference(folder, statistics, record)
         return _read(folder, images)
 
 
@@ -164,11 +174,9 @@ def _is_statistics_file(wanted: str) -> bool:
 
 
 def _of_file(path: Path, features: FeatureNetwork) -> Reference:
-    found = read_statistics(path, features.dimensions, features.name)
-    name = f"file {path.name}"
-    hashes = {"fingerprint": found.sha256, "statistics_sha256": found.sha256}
-    facts = {"name": name, "kind": "npz", "images": None, **hashes}
-    return Reference(name, None, found.mean, found.covariance, None, facts, path)
+    statistics, sha256 = read_statistics(path, features.dimensions, features.name)
+    facts = {"kind": "npz", "images": None, "fingerprint": sha256, "statistics_sha256": sha256}
+    return Reference.of(statistics, f"file {path.name}", facts, path)
 
 
 def _images(wanted: str | None, source: DataSource | None, work: Work) -> RealImages:
@@ -189,18 +197,19 @@ def _images(wanted: str | None, source: DataSource | None, work: Work) -> RealIm
     return ImageFolder.open(path, work)
 
 
-def _name(images: RealImages, count: int) -> str:
+def _name(images: RealImages, count: int | None) -> str:
     return f"{images.title} ({count:,})" if images.facts["kind"] == "split" else images.title
 
 
 def _read(folder: Path, images: RealImages) -> Reference:
-    found, sha256 = read_reference(folder)
-    name, sample = _name(images, found.count), len(found.sample)
-    facts = {"name": name, **images.facts, "images": found.count, "sample": sample, "statistics_sha256": sha256}
-    return Reference(name, found.count, found.mean, found.covariance, found.sample, facts, folder)
+    statistics, sha256 = read_reference(folder)
+    assert statistics.sample is not None
+    sample = len(statistics.sample)
+    facts = {**images.facts, "images": statistics.count, "sample": sample, "statistics_sha256": sha256}
+    return Reference.of(statistics, _name(images, statistics.count), facts, folder)
 
 
-def _measure(images: RealImages, features: FeatureNetwork, work: Work, batch_size: int) -> Statistics:
+def _measure(images: RealImages, features: FeatureNetwork, work: Work) -> Statistics:
     """Computes the statistics in one pass; only the features of the sample are held in memory."""
     count = len(images)
     if count < 2:
@@ -212,7 +221,7 @@ def _measure(images: RealImages, features: FeatureNetwork, work: Work, batch_siz
     done = 0
     with work.progress(f"reference: {images.title}", total=count, unit="images") as advance:
         work.ranks.order("measure")
-        for some, its_shape in _measured(images, features, work, batch_size):
+        for some, its_shape in _measured(images, features, work):
             _require_shape(its_shape, shape, images, features)
             moments.add(some)
             sample.append(some[chosen[done : done + len(some)]])
@@ -223,9 +232,7 @@ def _measure(images: RealImages, features: FeatureNetwork, work: Work, batch_siz
     return Statistics(count, moments.mean, moments.covariance, torch.cat(sample))
 
 
-def _measured(
-    images: RealImages, features: FeatureNetwork, work: Work, batch_size: int
-) -> Iterator[tuple[Tensor, tuple[int, ...]]]:
+def _measured(images: RealImages, features: FeatureNetwork, work: Work) -> Iterator[tuple[Tensor, tuple[int, ...]]]:
     """Features (b, D) and shape (C, H, W) of all batches of images, in order, on rank 0.
 
     The ranks share the batches; ranks other than 0 only send theirs.
@@ -233,7 +240,7 @@ def _measured(
 
     def own() -> Iterator[tuple[Tensor, tuple[int, ...]]]:
         shape: tuple[int, ...] = ()
-        for batch in images.batches(batch_size, work.check_stop, share=(work.ranks.rank, work.ranks.world)):
+        for batch in images.batches(_BATCH, work.check_stop, share=(work.ranks.rank, work.ranks.world)):
             before, shape = shape, tuple(batch.shape[1:])
             _require_shape(shape, before, images, features)
             yield features(batch).features.cpu(), shape
@@ -250,4 +257,56 @@ def _require_shape(
         raise NcsnxError(
             f"{images.title}: found images of {first[0]}×{first[1]} and {other[0]}×{other[1]} pixels (height × "
             f"width), but {features.name} does not resize images and takes a single size; resize them"
+        )
+
+
+# Statistics from other programs: a `.npz` file with `mu` (D,) and `sigma` (D, D), as is common for FID. Nothing in such
+# a file is ever executed: object arrays, which are pickles, are refused.
+
+
+def check_statistics(path: Path) -> None:
+    """Checks by names and headers whether a file holds statistics of any features; reads no values.
+
+    Raises NcsnxError.
+    """
+    file = require_arrays(path, _expected("D", copies=0), _HOW, ignored=OTHERS)
+    dimensions = min(file.header(name).shape[0] for name in ("mu", "sigma"))  # the error names the larger array
+    require_arrays(path, _expected(dimensions), _HOW, ignored=OTHERS)
+
+
+def read_statistics(path: Path, dimensions: int, features: str) -> tuple[Statistics, str]:
+    """The statistics of `dimensions` features by the network named `features`, and the sha256 of the file.
+
+    Raises NcsnxError for an unreadable or invalid file, and for one that doesn't match the features.
+    """
+    advice = f"; the features here are {features}: choose those of the file with {argument('features')}"
+    arrays = read_arrays(path, _expected(dimensions, advice), _HOW, ignored=OTHERS)
+    mean, covariance = (torch.from_numpy(arrays[name].astype(np.float64)) for name in ("mu", "sigma"))
+    _check(path, mean, covariance)
+    symmetric = (covariance + covariance.T) / 2
+    return Statistics(None, mean, symmetric, None), array_file_sha256(path)
+
+
+def _expected(dimensions: int | str, advice: str = "", copies: int = 1) -> dict[str, ExpectedArray]:
+    shapes = {"mu": (dimensions,), "sigma": (dimensions, dimensions)}
+    return {
+        name: ExpectedArray("real numbers", "iuf", (shape,), advice=advice, copies=copies)
+        for name, shape in shapes.items()
+    }
+
+
+def _check(path: Path, mean: Tensor, covariance: Tensor) -> None:
+    if not (mean.isfinite().all() and covariance.isfinite().all()):
+        raise NcsnxError(f"{path}: expected finite numbers, found nan or infinity")
+    asymmetry = float((covariance - covariance.T).abs().max())
+    if asymmetry > _ROUNDING * float(covariance.abs().max()):
+        raise NcsnxError(f"{path}: expected a symmetric sigma, found entries that differ by {number(asymmetry)}")
+    if not covariance.any():
+        raise NcsnxError(f"{path}: expected a covariance, found only zeros in sigma")
+    eigenvalues = torch.linalg.eigvalsh((covariance + covariance.T) / 2)
+    smallest, largest = float(eigenvalues[0]), float(eigenvalues[-1])
+    if smallest < -_ROUNDING * largest:
+        raise NcsnxError(
+            f"{path}: sigma is not a covariance, since its eigenvalues are from {number(smallest)} to "
+            f"{number(largest)}; expected none below 0"
         )

@@ -6,7 +6,6 @@ reference.json holds the sha256 of the tensors and a digest of itself, so damage
 """
 
 import hashlib
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from ncsnx.config.variants import VERSION
 from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.perfect_model import PerfectModel
 from ncsnx.storage import atomic, reading
-from ncsnx.storage.documents import document, document_bytes, find_document, read_document, write_document
+from ncsnx.storage.documents import document, document_bytes, find_document, read_document
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,16 +31,16 @@ class DamagedReferenceError(NcsnxError):
 
 @attrs.frozen(eq=False)
 class Statistics:
-    """Statistics of n real images in D features."""
+    """Statistics of real images in D features, on the CPU."""
 
-    count: int
-    """n."""
+    count: int | None
+    """Number of images; None for a statistics file, which doesn't say."""
     mean: "Tensor"
-    """(D,) float64, on the CPU."""
+    """(D,) float64."""
     covariance: "Tensor"
-    """(D, D) float64, unbiased, on the CPU."""
-    sample: "Tensor"
-    """(m, D) float32, on the CPU: features of a random choice of the images, in order."""
+    """(D, D) float64, unbiased."""
+    sample: "Tensor | None"
+    """(m, D) float32: features of a random choice of the images, in order; None for a statistics file."""
 
 
 @document("a reference in the cache", sealed=True)
@@ -59,7 +58,7 @@ class ReferenceRecord:
     """D, the length of a feature vector."""
     facts: dict[str, Any]
     """Facts that identify the images and the feature network."""
-    statistics_sha256: str
+    statistics_sha256: str = ""
     """sha256 of statistics.safetensors, in hexadecimal."""
 
 
@@ -83,20 +82,12 @@ def reference_folder(cache: Path, images: dict[str, Any], features: dict[str, An
     return cache / REFERENCES / digest({"schema_version": 1, "images": images, "features": features})
 
 
-def write_reference(folder: Path, statistics: Statistics, *, name: str, features: str, facts: dict[str, Any]) -> None:
-    """Writes a reference atomically; the parameters are those of `ReferenceRecord`. Raises NcsnxError."""
+def write_reference(folder: Path, statistics: Statistics, record: ReferenceRecord) -> None:
+    """Writes a reference atomically. record: without the sha256 of the statistics. Raises NcsnxError."""
     from safetensors.torch import save  # here, since listing references doesn't need torch
 
-    tensors = {"mean": statistics.mean, "covariance": statistics.covariance, "sample": statistics.sample}
-    content = save({key: tensor.contiguous() for key, tensor in tensors.items()})
-    record = ReferenceRecord(
-        name=name,
-        images=statistics.count,
-        features=features,
-        dimensions=len(statistics.mean),
-        facts=facts,
-        statistics_sha256=hashlib.sha256(content).hexdigest(),
-    )
+    content = save({name: getattr(statistics, name).contiguous() for name in ("mean", "covariance", "sample")})
+    record = attrs.evolve(record, statistics_sha256=hashlib.sha256(content).hexdigest())
     with atomic.new_folder(folder) as draft:
         atomic.write_new(draft / STATISTICS, content, shown=folder / STATISTICS)
         atomic.write_new(draft / FACTS, document_bytes(record), shown=folder / FACTS)
@@ -118,20 +109,6 @@ def read_reference(folder: Path) -> tuple[Statistics, str]:
     if hashlib.sha256(content).hexdigest() != record.statistics_sha256:
         raise DamagedReferenceError(f"{path}: it was changed since it was written")
     return Statistics(record.images, **load(content)), record.statistics_sha256
-
-
-def write_perfect_model(folder: Path, perfect: PerfectModel) -> None:
-    """Saves the score of a perfect model beside a reference, unless the folder is read-only, as in a shared cache.
-
-    Raises NcsnxError.
-    """
-    if os.access(folder, os.W_OK | os.X_OK):
-        write_document(folder / f"perfect-model-n{perfect.n}.json", perfect)
-
-
-def read_perfect_model(folder: Path, n: int) -> PerfectModel | None:
-    """The saved score of a perfect model for n images; None if it is missing or damaged."""
-    return find_document(folder / f"perfect-model-n{n}.json", PerfectModel)
 
 
 def list_references(cache: Path) -> list[CachedReference]:

@@ -7,7 +7,7 @@ import attrs
 from ncsnx.data import data_set_of
 from ncsnx.evaluation.comparison import Comparison, roughest
 from ncsnx.evaluation.comparison_candidates import comparison_candidates
-from ncsnx.evaluation.recommendation import ComparisonOutcome, measure_comparison, store_recommendation
+from ncsnx.evaluation.recommendation import Recommendation, measure_comparison, store_recommendation
 from ncsnx.features.real_images import SplitImages
 from ncsnx.jobs.distance_options import DistanceOptions
 from ncsnx.quantities import number, percent, with_error
@@ -42,10 +42,10 @@ class ComparisonJob:
 
 @attrs.frozen(kw_only=True)
 class MeasuredComparison:
-    """A comparison and its outcome."""
+    """A comparison and its result."""
 
     comparison: Comparison
-    outcome: ComparisonOutcome
+    verdict: Recommendation
 
     @property
     def titles(self) -> list[str]:
@@ -55,13 +55,12 @@ class MeasuredComparison:
     def table(self) -> list[list[str]]:
         """The cells of the table; a setting's second measurement stands below the first."""
         lines: list[list[str]] = []
-        verdict = self.outcome.verdict
-        for sampler, row in self.outcome.rows:
-            again = verdict.again.get(sampler)
+        for sampler, row in self.verdict.rows:
+            again = self.verdict.again.get(sampler)
             lines.append(_cells(row, "" if again is None or not lines else "chosen by"))
             if again is not None:
-                is_fast = verdict.found is not None and sampler == verdict.found.sampler
-                result = "the run's own" if len(lines) == 1 else "fast" if is_fast else "rejected"
+                result = "fast" if self.verdict.is_found(sampler) else "rejected"
+                result = "the run's own" if len(lines) == 1 else result
                 lines.append(_cells(again, f"measured again: {result}"))
         return lines
 
@@ -75,12 +74,12 @@ def carry_out_comparison(job: ComparisonJob, work: Work, stop: StopRequest) -> M
     with stop.at_once():
         comparison = _comparison(job, job.runtime(), work)
     work.info(f"{job.run.path}: {comparison.caption()}")
-    outcome = measure_comparison(job.run, comparison, tried, work)
-    if outcome is None:
+    verdict = measure_comparison(job.run, comparison, tried, work)
+    if verdict is None:
         return None
     with stop.at_once():
-        store_recommendation(job.run, outcome.rows[0][1], outcome.verdict, work)
-    return MeasuredComparison(comparison=comparison, outcome=outcome)
+        store_recommendation(job.run, verdict, work)
+    return MeasuredComparison(comparison=comparison, verdict=verdict)
 
 
 def _comparison(job: ComparisonJob, runtime: Runtime, work: Work) -> Comparison:

@@ -101,7 +101,7 @@ def stopping_after(count: int) -> Work:
 def carried_out(sums: Sums, subjects: Sequence[str], work: Work = SILENT) -> tuple[list[str], int]:
     """Problems of the measured subjects, and the reported units of progress."""
     told = []
-    with writing(sums):
+    with writing(sums, work):
         problems = measure_all(sums, missing(sums, subjects), work, lambda count=1, kept=False: told.append(count))
     return problems, sum(told)
 
@@ -154,5 +154,5 @@ def test_a_part_with_an_index_that_does_not_exist_is_refused(index: int, tmp_pat
 
 
 def test_two_writers_exclude_each_other(tmp_path: Path) -> None:
-    with writing(Sums(folder=tmp_path)), pytest.raises(NcsnxError, match=r"the sums .* is being written by"):
+    with writing(Sums(folder=tmp_path), SILENT), pytest.raises(NcsnxError, match=r"the sums .* is being written by"):
         carried_out(Sums(folder=tmp_path), ["a"])

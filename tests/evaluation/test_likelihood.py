@@ -11,7 +11,7 @@ from torch import Tensor
 from ncsnx.config.data_sets import Data, Transform
 from ncsnx.data import Preprocessing, from_unit
 from ncsnx.evaluation.bits_per_dimension import bits_per_dimension, probe
-from ncsnx.evaluation.probability_flow import Probes
+from ncsnx.evaluation.probability_flow import ProbabilityFlow, Probes
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.samplers.state import Score
 
@@ -43,7 +43,8 @@ def bits(
     preprocessing = Preprocessing(OnePixel(transform=transform), value_range=(0, levels - 1), seed=5)
     positions, images = torch.arange(len(pixels)), pixels.view(-1, 1, 1, 1)
     probes = Probes(torch.ones(1, len(pixels), 1, 1, 1, dtype=torch.float64), weight=1.0)
-    found = bits_per_dimension(score, images, positions, preprocessing, probes, ends=ends, tolerance=1e-5)
+    flow = ProbabilityFlow(score, *ends, tolerance=1e-5)
+    found = bits_per_dimension(flow, images, positions, preprocessing, probes)
     assert found[:, 0].tolist() == pytest.approx(found[:, 1:4].sum(dim=1).tolist(), abs=1e-12)
     return found[:, 0], from_unit(preprocessing.continuous(images, positions), preprocessing.data).flatten()
 
@@ -121,9 +122,8 @@ def test_estimated_bits_of_correlated_pixels_are_those_of_the_closed_form(
     preprocessing = Preprocessing(FourPixels(), value_range=(0, 255), seed=5)
     places, stream = torch.arange(count), Stream(3, Purpose.PROBES)
     vectors = torch.stack([probe(stream, estimator, places, (1, 2, 2), number) for number in range(probes)]).double()
-    found = bits_per_dimension(
-        score, pixels, places, preprocessing, Probes(vectors, weight=1 / probes), ends=(low, high), tolerance=1e-4
-    )[:, 0]
+    flow = ProbabilityFlow(score, low, high, tolerance=1e-4)
+    found = bits_per_dimension(flow, pixels, places, preprocessing, Probes(vectors, weight=1 / probes))[:, 0]
     x, blurred = preprocessing.continuous(pixels, places).flatten(1) - 0.5, covariance + low**2 * identity
     distances = (x * torch.linalg.solve(blurred, x.T).T).sum(dim=1)
     exact = 8 + 0.5 * (distances + torch.logdet(2 * math.pi * blurred)) / (4 * math.log(2))

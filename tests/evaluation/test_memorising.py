@@ -13,13 +13,12 @@ from torch import Tensor
 from ncsnx.evaluation.memorizing import (
     NEAR_QUANTILE,
     SIGNIFICANCE_LEVEL,
-    Nearness,
-    SpaceNearness,
-    nearness,
+    compared,
+    is_nearer,
     relative_distances,
     verdict,
 )
-from ncsnx.runs.result_records import Share, Verdict
+from ncsnx.runs.result_records import MeasureRecord, Share, SpaceRecord, Verdict
 
 TRIALS = 400
 LEAST = 0.95 - 3 * math.sqrt(0.95 * 0.05 / TRIALS)
@@ -38,14 +37,14 @@ def normal(generator: torch.Generator, count: int, mean: float = 0.0) -> Tensor:
 
 def test_nearer_counts_the_pairs_and_half_of_equal_ones() -> None:
     samples, held_out = torch.tensor([1.0, 2.0, 5.0]), torch.tensor([2.0, 3.0])
-    assert nearness(samples, held_out).nearer == pytest.approx((2 + 1.5 + 0) / 6)
-    assert nearness(samples, samples).nearer == 0.5
+    assert compared(samples, held_out).nearer == pytest.approx((2 + 1.5 + 0) / 6)
+    assert compared(samples, samples).nearer == 0.5
 
 
 def test_near_counts_the_samples_below_the_nearest_twentieth_of_held_out_images() -> None:
     held_out = torch.arange(1.0, 101.0)
     samples = torch.tensor([0.5, 4.5, 5.0, 50.0])
-    assert nearness(samples, held_out).near.value == 0.5, "5 is the fifth of a hundred, and not below itself"
+    assert compared(samples, held_out).near.value == 0.5, "5 is the fifth of a hundred, and not below itself"
 
 
 def most(share: float) -> float:
@@ -57,7 +56,7 @@ def most(share: float) -> float:
 @pytest.mark.parametrize(("n", "m"), [(64, 300), (64, 50), (20, 10), (256, 50)])
 def test_samples_like_held_out_images_are_rarely_called_nearer(n: int, m: int) -> None:
     """Two tests, each wrong in at most 1.25 % of cases."""
-    wrong = covered(lambda generator: nearness(normal(generator, n), normal(generator, m)).is_nearer)
+    wrong = covered(lambda generator: is_nearer(compared(normal(generator, n), normal(generator, m))))
     assert wrong <= most(2 * SIGNIFICANCE_LEVEL)
 
 
@@ -67,7 +66,7 @@ def test_the_probabilities_are_those_of_all_orders_alike() -> None:
     found = []
     for order in combinations(range(n + m), m):
         samples = [place for place in range(n + m) if place not in order]
-        found.append(nearness(torch.tensor(samples, dtype=torch.float64), torch.tensor(order, dtype=torch.float64)))
+        found.append(compared(torch.tensor(samples, dtype=torch.float64), torch.tensor(order, dtype=torch.float64)))
         if len(found) == 300:
             break
     orders = list(combinations(range(n + m), m))
@@ -83,7 +82,7 @@ def _nearer(held_out: tuple[int, ...]) -> float:
 
 
 def test_equal_distances_are_no_evidence() -> None:
-    found = nearness(torch.zeros(64), torch.zeros(50))
+    found = compared(torch.zeros(64), torch.zeros(50))
     assert (found.pairs_probability, found.tail_probability) == (1.0, 1.0)
 
 
@@ -91,11 +90,11 @@ def test_a_fifth_of_copies_shows_in_the_tail_where_the_pairs_hardly_show_it() ->
     generator = torch.Generator().manual_seed(1)
     samples = normal(generator, 200, mean=0.3)
     samples[:40] -= 20
-    found = nearness(samples, normal(generator, 300))
+    found = compared(samples, normal(generator, 300))
     assert found.pairs_probability > SIGNIFICANCE_LEVEL
     assert found.tail_probability < SIGNIFICANCE_LEVEL
     assert found.near.low > NEAR_QUANTILE
-    assert found.is_nearer
+    assert is_nearer(found)
 
 
 def simulated(generator: torch.Generator, n: int, m: int, copies: float, farther: float) -> Verdict:
@@ -106,12 +105,12 @@ def simulated(generator: torch.Generator, n: int, m: int, copies: float, farther
     """
     is_copy = torch.rand(n, generator=generator) < copies
 
-    def measured() -> Nearness:
+    def measured() -> MeasureRecord:
         samples = normal(generator, n, farther)
         samples[is_copy] -= 20
-        return nearness(samples, normal(generator, m))
+        return compared(samples, normal(generator, m))
 
-    spaces = {name: SpaceNearness(measured(), measured()) for name in ("pixels", "features")}
+    spaces = {name: space(measured(), measured()) for name in ("pixels", "features")}
     return verdict(spaces, n, m)
 
 
@@ -148,10 +147,10 @@ def test_what_is_found_of_copies_and_of_a_perfect_model_is_what_the_readme_says(
 
 def test_few_images_show_little() -> None:
     far, near = torch.full((64,), 5.0), torch.linspace(0, 1, 300)
-    widths = [nearness(far[:n], near).near.high for n in (5, 20, 64)]
+    widths = [compared(far[:n], near).near.high for n in (5, 20, 64)]
     assert widths == sorted(widths, reverse=True)
     copies = torch.zeros(64)
-    assert nearness(copies, torch.ones(10)).is_nearer
+    assert is_nearer(compared(copies, torch.ones(10)))
 
 
 def test_relative_distances_are_small_for_what_is_near_to_one_only() -> None:
@@ -160,9 +159,19 @@ def test_relative_distances_are_small_for_what_is_near_to_one_only() -> None:
     assert relative_distances(torch.tensor([[1.0, 1.0, 1.0, 9.0]])).item() == 1, "the three nearest count"
 
 
-FAR, CLOSE = Nearness(0.5, Share(0.0, 0.0, 0.123), 0.9, 0.9), Nearness(0.5, Share(0.8, 0.7, 0.9), 0.5, 0.001)
-OPEN = Nearness(0.5, Share(0.1, 0.0, 0.301), 0.5, 0.5)
-COPIES, MIDST, NONE = SpaceNearness(CLOSE, CLOSE), SpaceNearness(CLOSE, FAR), SpaceNearness(FAR, FAR)
+def measure(near: Share, pairs: float, tail: float) -> MeasureRecord:
+    return MeasureRecord(
+        median=1.0, held_out_median=1.0, nearer=0.5, near=near, pairs_probability=pairs, tail_probability=tail
+    )
+
+
+def space(distance: MeasureRecord, relative: MeasureRecord) -> SpaceRecord:
+    return SpaceRecord(distance=distance, relative=relative)
+
+
+FAR, CLOSE = measure(Share(0.0, 0.0, 0.123), 0.9, 0.9), measure(Share(0.8, 0.7, 0.9), 0.5, 0.001)
+OPEN = measure(Share(0.1, 0.0, 0.301), 0.5, 0.5)
+COPIES, MIDST, NONE = space(CLOSE, CLOSE), space(CLOSE, FAR), space(FAR, FAR)
 
 
 @pytest.mark.parametrize(
@@ -174,30 +183,30 @@ COPIES, MIDST, NONE = SpaceNearness(CLOSE, CLOSE), SpaceNearness(CLOSE, FAR), Sp
         (MIDST, MIDST, "near to many"),
         (MIDST, NONE, "near to many"),
         (NONE, NONE, "no sign"),
-        (SpaceNearness(FAR, CLOSE), SpaceNearness(FAR, CLOSE), "no sign"),
-        (SpaceNearness(OPEN, OPEN), NONE, "undecided"),
+        (space(FAR, CLOSE), space(FAR, CLOSE), "no sign"),
+        (space(OPEN, OPEN), NONE, "undecided"),
     ],
 )
-def test_the_verdict_follows_from_both_spaces(pixels: SpaceNearness, features: SpaceNearness, kind: str) -> None:
+def test_the_verdict_follows_from_both_spaces(pixels: SpaceRecord, features: SpaceRecord, kind: str) -> None:
     assert verdict({"pixels": pixels, "features": features}, 64, 300).kind == kind
 
 
 @pytest.mark.parametrize("probability", ["pairs_probability", "tail_probability"])
 def test_either_test_is_enough_at_its_significance_level(probability: str) -> None:
-    assert attrs.evolve(FAR, **{probability: SIGNIFICANCE_LEVEL}).is_nearer
-    assert not attrs.evolve(FAR, **{probability: SIGNIFICANCE_LEVEL + 1e-9}).is_nearer
+    assert is_nearer(attrs.evolve(FAR, **{probability: SIGNIFICANCE_LEVEL}))
+    assert not is_nearer(attrs.evolve(FAR, **{probability: SIGNIFICANCE_LEVEL + 1e-9}))
 
 
 def test_no_sign_names_the_share_of_copies_that_it_does_not_exclude() -> None:
     """The largest upper limit of all spaces, rounded up."""
-    lower = SpaceNearness(attrs.evolve(FAR, near=Share(0.0, 0.0, 0.05)), FAR)
+    lower = space(attrs.evolve(FAR, near=Share(0.0, 0.0, 0.05)), FAR)
     found = verdict({"pixels": lower, "features": NONE}, 64, 300)
     assert found.kind == "no sign"
     assert found.words.endswith("; still, up to 13 % of its samples could be copies")
 
 
 def test_undecided_says_what_there_is_and_what_to_do() -> None:
-    found = verdict({"pixels": NONE, "features": SpaceNearness(OPEN, FAR)}, 1_064, 50)
+    found = verdict({"pixels": NONE, "features": space(OPEN, FAR)}, 1_064, 50)
     assert found.kind == "undecided"
     assert "up to 31 % of its samples could be copies" in found.words
     assert "1,064 samples and 50 held-out images; draw more with n=" in found.words

@@ -27,14 +27,18 @@ class Training:
     def __len__(self) -> int:
         return len(self.images)
 
-    def batches(
-        self, size: int, check_stop: Callable[[], None], start: int = 0, share: tuple[int, int] = (0, 1)
-    ) -> Iterator[Tensor]:
-        for first in range(start, len(self.images), size):
+    def batches(self, size: int, check_stop: Callable[[], None], share: tuple[int, int] = (0, 1)) -> Iterator[Tensor]:
+        for first in range(share[0] * size, len(self.images), share[1] * size):
             check_stop()
             batch = self.images[first : first + size]
             self.given.append(len(batch))
             yield batch
+
+
+@pytest.fixture
+def in_blocks(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Sets the number of training images per block."""
+    return lambda images: monkeypatch.setattr("ncsnx.evaluation.nearest_images._BLOCK_IMAGES", images)
 
 
 class Means:
@@ -65,11 +69,14 @@ def brute_force(images: Tensor, training: Tensor, k: int, flips: bool) -> Neares
 
 @pytest.mark.parametrize("flips", [False, True])
 @pytest.mark.parametrize("block", [3, 7, 1_000])
-def test_they_are_those_of_brute_force_whatever_the_blocks(flips: bool, block: int) -> None:
+def test_they_are_those_of_brute_force_whatever_the_blocks(
+    flips: bool, block: int, in_blocks: Callable[[int], None]
+) -> None:
+    in_blocks(block)
     training, images = pictures(50, 3), pictures(13, 3, side=8).flip(-2)
     training[[4, 20, 33]] = images[2]  # three equal images, at distance 0
     training[11] = images[5].flip(-1)
-    (found,) = nearest(images, Training(training), [pixel_space()], 6, flips=flips, block=block)
+    (found,) = nearest(images, Training(training), [pixel_space()], 6, flips=flips)
     expected = brute_force(images, training, 6, flips)
     assert torch.equal(found.indices, expected.indices)
     assert torch.equal(found.flipped, expected.flipped)
@@ -88,10 +95,11 @@ def test_one_grey_level_of_a_large_white_picture_is_a_distance() -> None:
     assert found.distances.item() == 1 / 255
 
 
-def test_features_are_compared_in_the_same_pass() -> None:
+def test_features_are_compared_in_the_same_pass(in_blocks: Callable[[int], None]) -> None:
+    in_blocks(17)
     training, images, network = pictures(90, 1), pictures(11, 1).flip(-2), Means()
     given = Training(training)
-    pixels, features = nearest(images, given, [pixel_space(), feature_space(network)], 4, flips=True, block=17)
+    pixels, features = nearest(images, given, [pixel_space(), feature_space(network)], 4, flips=True)
     assert torch.equal(pixels.indices, brute_force(images, training, 4, True).indices)
     mine, plain, mirrored = (network(one).features.double() for one in (images, training, training.flip(-1)))
     distances = torch.minimum(torch.cdist(mine, plain), torch.cdist(mine, mirrored))
@@ -100,13 +108,14 @@ def test_features_are_compared_in_the_same_pass() -> None:
 
 
 @pytest.mark.parametrize("world", [3])
-def test_ranks_that_share_the_training_images_find_the_same_bits(world: int) -> None:
+def test_ranks_that_share_the_training_images_find_the_same_bits(world: int, in_blocks: Callable[[int], None]) -> None:
+    in_blocks(17)
     training, images, network = pictures(90, 1), pictures(11, 1).flip(-2), Means()
     training[[4, 20, 83]] = images[2]  # equal images that different ranks search
     spaces = [pixel_space(), feature_space(network)]
 
     def search(work: Work = SILENT) -> list[Nearest]:
-        return nearest(images, Training(training), spaces, 4, flips=True, block=17, work=work)
+        return nearest(images, Training(training), spaces, 4, flips=True, work=work)
 
     shared = in_ranks(world, lambda ranks: search(work_in(ranks)))[0]
     for one, expected in zip(shared, search(), strict=True):
@@ -116,8 +125,11 @@ def test_ranks_that_share_the_training_images_find_the_same_bits(world: int) -> 
     assert shared[0].indices[2, :3].tolist() == [4, 20, 83]
 
 
-def test_memory_does_not_grow_with_the_training_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_does_not_grow_with_the_training_set(
+    monkeypatch: pytest.MonkeyPatch, in_blocks: Callable[[int], None]
+) -> None:
     """No tensor's size depends on the number of training images."""
+    in_blocks(8)
     largest = 0
     original = Nearest.update
 
@@ -131,9 +143,7 @@ def test_memory_does_not_grow_with_the_training_set(monkeypatch: pytest.MonkeyPa
     sizes = []
     for count in (40, 400):
         largest = network.most = 0
-        found = nearest(
-            pictures(30, 1), Training(pictures(count, 1)), [pixel_space(), feature_space(network)], 3, block=8
-        )
+        found = nearest(pictures(30, 1), Training(pictures(count, 1)), [pixel_space(), feature_space(network)], 3)
         sizes.append((largest, network.most, [one.distances.shape for one in found]))
     assert sizes[0] == sizes[1]
     assert sizes[0][0] == 8 * 8
@@ -145,7 +155,8 @@ def test_fewer_training_images_than_neighbours_leave_places_free() -> None:
     assert found.distances[:, 3:].isinf().all()
 
 
-def test_a_stop_is_heeded_between_blocks() -> None:
+def test_a_stop_is_heeded_between_blocks(in_blocks: Callable[[int], None]) -> None:
+    in_blocks(10)
     asked = 0
 
     class StoppedError(Exception):
@@ -158,7 +169,7 @@ def test_a_stop_is_heeded_between_blocks() -> None:
             raise StoppedError
 
     with pytest.raises(StoppedError):
-        nearest(pictures(2, 1), Training(pictures(100, 1)), [pixel_space()], 1, block=10, work=Work(check_stop=check))
+        nearest(pictures(2, 1), Training(pictures(100, 1)), [pixel_space()], 1, work=Work(check_stop=check))
 
 
 def test_features_that_are_no_numbers_are_an_error() -> None:

@@ -1,68 +1,57 @@
-"""Saved results of a search for neighbours count only if every file is unchanged."""
+"""Saved results of a search for neighbours: read as written, and not at all if anything was changed."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 import torch
 
-from ncsnx.errors import NcsnxError
-from ncsnx.evaluation.memorizing import Nearness, nearness
-from ncsnx.evaluation.neighbor_search import read_results, write_results
+from ncsnx.evaluation.memorizing import compared
+from ncsnx.evaluation.neighbor_search import FILES, read_results
+from ncsnx.runs.result_records import NeighborRecord, SpaceRecord, Verdict
 from ncsnx.runs.score_files import RESULTS
-from ncsnx.storage.documents import sealed_bytes
+from ncsnx.storage.documents import sealed_bytes, write_document
 
 PROTOCOL = {"measure": "neighbors", "shape": (1, 8, 8), "n": 2}
-SPACES = ("pixels", "features")
-FILES = ("grid.png", "distances.csv")
 
 Json = dict[str, Any]
 
 
-def found(is_compared: bool) -> Json:
-    """Results of a search, with or without held-out images."""
-    measured = attrs.asdict(nearness(torch.rand(4), torch.rand(9)))
-    measure = {"median": 1.0, "held_out_median": 2.0, **measured}
-    if not is_compared:
-        nothing = dict.fromkeys(field.name for field in attrs.fields(Nearness))
-        measure = {"median": 1.0, "held_out_median": None, **nothing}
-    return {
-        "protocol": PROTOCOL,
-        "caption": "how",
-        "verdict": {"kind": "no sign", "words": "none"} if is_compared else None,
-        "spaces": {space: {"distance": measure, "relative": measure} for space in SPACES},
-    }
-
-
-@pytest.fixture(params=[True, False])
+@pytest.fixture(params=[9, 0])
 def written(request: pytest.FixtureRequest, tmp_path: Path) -> Json:
-    """Results that were written to `tmp_path`."""
+    """Results in `tmp_path`, with or without held-out images."""
     for name in FILES:
         (tmp_path / name).write_text(name)
-    return write_results(tmp_path, found(request.param), FILES)
+    measure = compared(torch.rand(4), torch.rand(request.param))
+    record = NeighborRecord(
+        protocol=PROTOCOL,
+        caption="how",
+        verdict=Verdict("no sign", "none") if request.param else None,
+        spaces=dict.fromkeys(("pixels", "features"), SpaceRecord(distance=measure, relative=measure)),
+        files={name: hashlib.sha256(name.encode()).hexdigest() for name in FILES},
+    )
+    write_document(tmp_path / RESULTS, record)
+    content: Json = json.loads((tmp_path / RESULTS).read_text())
+    return content
 
 
 def read(folder: Path) -> Json | None:
-    return read_results(folder, PROTOCOL, SPACES, FILES)
+    return read_results(folder, PROTOCOL)
 
 
 def test_what_was_written_is_read_as_it_is_in_the_file(written: Json, tmp_path: Path) -> None:
-    assert read(tmp_path) == written == json.loads((tmp_path / RESULTS).read_text())
+    assert read(tmp_path) == written
 
 
 def test_nothing_is_read_before_it_is_written(tmp_path: Path) -> None:
     assert read(tmp_path) is None
-    with pytest.raises(NcsnxError, match=r"grid.png|results.json"):
-        write_results(tmp_path, found(is_compared=True), FILES)
 
 
-def test_another_protocol_and_other_spaces_and_files_are_not_it(written: Json, tmp_path: Path) -> None:
-    assert read_results(tmp_path, {**PROTOCOL, "n": 3}, SPACES, FILES) is None
-    assert read_results(tmp_path, PROTOCOL, SPACES[:1], FILES) is None
-    assert read_results(tmp_path, PROTOCOL, SPACES, FILES[:1]) is None
+def test_another_protocol_is_not_it(written: Json, tmp_path: Path) -> None:
+    assert read_results(tmp_path, {**PROTOCOL, "n": 3}) is None
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -79,7 +68,7 @@ def test_a_file_that_is_gone_or_another_is_seen(name: str, written: Json, tmp_pa
     "spoil",
     [
         lambda content: content[:200],
-        lambda content: content.replace(b"1.0", b"1.5", 1),
+        lambda content: content.replace(b"how", b"who", 1),
         lambda content: sealed_bytes({}),
     ],
 )

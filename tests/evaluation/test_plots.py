@@ -19,7 +19,6 @@ from ncsnx.evaluation.plots import (
     plot_metrics,
     plot_samplers,
     plot_scores,
-    sampler_look,
 )
 from ncsnx.metrics.metric import Quantity
 
@@ -91,7 +90,7 @@ def test_a_folder_that_is_not_there_is_an_error_with_its_name(tmp_path: Path) ->
 @pytest.mark.parametrize("name", ["a $x_1$ & <b>", "tab\tbell\a", "漢字 \u202e", "%s\\n{}", ""])
 def test_names_of_any_kind_are_drawn_literally(tmp_path: Path, name: str) -> None:
     shown = " ".join(scores(tmp_path, FALLING, title=name, metric=f"FD {name}", caption=name))
-    expected = re.sub("[\a\u202e]", "", name).replace("\t", " ").replace("漢字", "□□").strip()
+    expected = re.sub("[\a\t\u202e]", " ", name).strip()
     assert shown.count(expected) >= 3
 
 
@@ -127,13 +126,12 @@ def test_losses_are_drawn_over_steps_and_over_levels(tmp_path: Path, checkpoints
     assert (f"step {5_000 * checkpoints:,} (best)" in shown) == (checkpoints <= 5)
 
 
-def test_samplers_are_named_once_and_no_two_look_alike(tmp_path: Path) -> None:
+def test_samplers_are_named_once(tmp_path: Path) -> None:
     points = [
-        Point(label="heun", number=3, evaluations=8, distance=9.0, spread=0.3, breaks_more=False),
-        Point(label="heun", number=3, evaluations=16, distance=7.0, spread=None, breaks_more=True),
-        Point(label="ald", number=0, evaluations=697, distance=6.0, spread=0.2, breaks_more=False),
+        Point(label="heun", number=3, evaluations=8, distance=9.0, spread=0.3, is_usable=True, is_fast=True),
+        Point(label="heun", number=3, evaluations=16, distance=7.0, spread=None, is_usable=False, is_fast=False),
+        Point(label="ald", number=0, evaluations=697, distance=6.0, spread=0.2, is_usable=True, is_fast=False),
     ]
-    plot_samplers(tmp_path / "samplers", points, metric="FD", title="digits", caption=CAPTION, best=0)
+    plot_samplers(tmp_path / "samplers", points, metric="FD", title="digits", caption=CAPTION)
     shown = texts(tmp_path / "samplers.svg")
     assert sorted(text for text in shown if text in ("heun", "ald", "sampler=fast")) == ["ald", "heun", "sampler=fast"]
-    assert len({sampler_look(number) for number in range(64)}) == 64

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ncsnx.errors import DivergedError
 from ncsnx.evaluation.bits_per_dimension import probe
-from ncsnx.evaluation.probability_flow import Probes, flow_to_prior, log_normal
+from ncsnx.evaluation.probability_flow import ProbabilityFlow, Probes, log_normal
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.samplers import dormand_prince
 
@@ -38,7 +38,7 @@ def gaussian_images(count: int, seed: int = 0) -> Tensor:
 def test_the_flow_of_gaussian_data_is_the_closed_form() -> None:
     """x − μ and the volume grow by √((λ + σ_max²)/(λ + σ_min²)) in each direction."""
     x, low, high = gaussian_images(16), 0.01, 5.0
-    flow = flow_to_prior(gaussian_score, x, low, high, basis(16, SHAPE), tolerance=1e-5)
+    flow = ProbabilityFlow(gaussian_score, low, high, tolerance=1e-5).to_prior(x, basis(16, SHAPE))
     growth = ((VARIANCES + high**2) / (VARIANCES + low**2)).sqrt()
     assert torch.allclose(flow.x, MEANS + growth * (x - MEANS), rtol=1e-3, atol=1e-3)
     assert flow.log_volume.tolist() == pytest.approx([float(growth.log().sum())] * 16, rel=1e-4)
@@ -47,7 +47,7 @@ def test_the_flow_of_gaussian_data_is_the_closed_form() -> None:
 def test_the_density_of_gaussian_data_is_within_half_a_percent() -> None:
     """σ_max is so large that the prior matches the blurred data."""
     x, low, high = gaussian_images(64), 0.01, 50.0
-    flow = flow_to_prior(gaussian_score, x, low, high, basis(64, SHAPE), tolerance=1e-4)
+    flow = ProbabilityFlow(gaussian_score, low, high, tolerance=1e-4).to_prior(x, basis(64, SHAPE))
     found = log_normal(flow.x, 0.5, high) + flow.log_volume
     blurred = VARIANCES + low**2
     exact = -0.5 * ((x - MEANS).square() / blurred + (2 * math.pi * blurred).log()).flatten(1).sum(dim=1)
@@ -81,7 +81,7 @@ def test_the_density_of_a_mixture_is_within_half_a_percent_of_quadrature_and_int
     )  # half of the smallest standard deviation: the trapezoidal rule is accurate to 1e-8
     x = torch.cartesian_prod(axis, axis).view(-1, 1, 1, 2)
     low, high = 0.05, 30.0
-    flow = flow_to_prior(mixture_score, x, low, high, basis(len(x), (1, 1, 2)), tolerance=1e-4)
+    flow = ProbabilityFlow(mixture_score, low, high, tolerance=1e-4).to_prior(x, basis(len(x), (1, 1, 2)))
     found, exact = log_normal(flow.x, 0.0, high) + flow.log_volume, mixture_log_density(x, low)
     assert float(found.exp().sum()) * cell == pytest.approx(1.0, rel=0.005)
     weights = exact.exp() * cell
@@ -121,8 +121,8 @@ def test_a_probe_depends_on_its_place_and_number_only(estimator: str) -> None:
 def test_an_image_has_the_steps_that_it_has_alone_and_takes_its_own_number_of_evaluations() -> None:
     images = MEANS.expand(64, *SHAPE).clone()
     images[17] = gaussian_images(1)[0] + 3
-    alone = flow_to_prior(gaussian_score, images[17:18], 0.01, 5.0, basis(1, SHAPE), tolerance=1e-4)
-    among = flow_to_prior(gaussian_score, images, 0.01, 5.0, basis(64, SHAPE), tolerance=1e-4)
+    alone = ProbabilityFlow(gaussian_score, 0.01, 5.0, tolerance=1e-4).to_prior(images[17:18], basis(1, SHAPE))
+    among = ProbabilityFlow(gaussian_score, 0.01, 5.0, tolerance=1e-4).to_prior(images, basis(64, SHAPE))
     assert torch.allclose(among.x[17], alone.x[0], rtol=1e-12, atol=0)
     assert float(among.log_volume[17]) == pytest.approx(float(alone.log_volume[0]), rel=1e-12)
     assert float(among.evaluations[17]) == float(alone.evaluations[0])
@@ -142,10 +142,10 @@ def is_not_finite(x: Tensor, sigma: Tensor) -> Tensor:
 def test_a_flow_that_ends_nowhere_is_a_clear_error(score: Callable[[Tensor, Tensor], Tensor]) -> None:
     x = torch.ones(2, *SHAPE, dtype=torch.float64)
     with pytest.raises(DivergedError, match=r"is not finite|cannot be kept"):
-        flow_to_prior(score, x, 0.5, 5.0, basis(2, SHAPE), tolerance=1e-3)
+        ProbabilityFlow(score, 0.5, 5.0, tolerance=1e-3).to_prior(x, basis(2, SHAPE))
 
 
 def test_a_flow_that_takes_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dormand_prince, "MOST_EVALUATIONS", 20)
     with pytest.raises(DivergedError, match=r"the solver is only at σ = 0\.0.* after 20 evaluations"):
-        flow_to_prior(gaussian_score, gaussian_images(2), 0.01, 5.0, basis(2, SHAPE), tolerance=1e-6)
+        ProbabilityFlow(gaussian_score, 0.01, 5.0, tolerance=1e-6).to_prior(gaussian_images(2), basis(2, SHAPE))

@@ -22,6 +22,7 @@ import ncsnx
 from ncsnx.config.data_sets import CIFAR10, FFHQ, LSUN, CelebA, Data, Digits
 from ncsnx.data import data_set_of
 from ncsnx.errors import NcsnxError, Stopped, UsageError
+from ncsnx.evaluation import reference as reference_module
 from ncsnx.evaluation.reference import SAMPLE, Reference, open_reference
 from ncsnx.evaluation.reference_cache import list_references
 from ncsnx.features.data_source import DataSource
@@ -77,9 +78,9 @@ def digits(folder: Path, data: Data | None = None, recorded: str | None = None) 
     return DataSource(data=data or Digits(), folder=folder, recorded=recorded)
 
 
-def opened(folder: Path, wanted: str | None = None, network: Means | None = None, **options: Any) -> Reference:
+def opened(folder: Path, wanted: str | None = None, network: Means | None = None) -> Reference:
     """The reference of the digits, with the cache in `folder`."""
-    return open_reference(wanted, digits(folder), network or Means(), folder / "cache", Work(), **options)
+    return open_reference(wanted, digits(folder), network or Means(), folder / "cache", Work())
 
 
 def features_of(source: DataSource, wanted: str = "train") -> Tensor:
@@ -118,10 +119,12 @@ def test_mean_and_covariance_are_those_of_the_clean_images_of_a_split(
     assert reference.name == f"digits, {words} images ({count:,})"
 
 
-def test_the_batch_size_changes_a_reference_by_rounding_only(tmp_path: Path) -> None:
+def test_the_batch_size_changes_a_reference_by_rounding_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network = Means()
-    first = opened(tmp_path / "a", "held-out", network, batch_size=7)
-    second = opened(tmp_path / "b", "held-out", batch_size=300)
+    monkeypatch.setattr(reference_module, "_BATCH", 7)
+    first = opened(tmp_path / "a", "held-out", network)
+    monkeypatch.setattr(reference_module, "_BATCH", 300)
+    second = opened(tmp_path / "b", "held-out")
     assert [len(images) for images in network.seen] == [7] * 42 + [5]
     assert torch.allclose(first.covariance, second.covariance, rtol=1e-10)
     assert first.sample is not None
@@ -196,7 +199,7 @@ def test_a_cache_that_cannot_be_written_to_costs_the_keeping_only(
 def test_the_sample_is_a_choice_of_the_images_in_their_order(tmp_path: Path) -> None:
     write_cifar10(tmp_path / "cifar-10-batches-bin", per_file=2_200)
     source = digits(tmp_path, CIFAR10())
-    reference = open_reference(None, source, Means(), tmp_path / "cache", Work(), batch_size=512)
+    reference = open_reference(None, source, Means(), tmp_path / "cache", Work())
     features = features_of(source)
     place = {tuple(row): index for index, row in enumerate(features.tolist())}
     assert len(place) == reference.count == 11_000
@@ -334,13 +337,16 @@ def test_of_two_processes_one_builds_and_the_other_waits_and_reads(tmp_path: Pat
 
 
 @pytest.mark.parametrize("world", [2, 3])
-def test_ranks_that_share_the_images_build_the_same_bytes(tmp_path: Path, world: int) -> None:
+def test_ranks_that_share_the_images_build_the_same_bytes(
+    tmp_path: Path, world: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = str(pictures(tmp_path / "pictures", [8, 8, 8, 8, 8, 16, 16, 8, 16, 8, 8, 8]))
     for wanted, most in (("train", 64), (folder, 2)):
         networks = [Means() for _ in range(world + 1)]
+        monkeypatch.setattr(reference_module, "_BATCH", most)
 
-        def build(place: str, network: Means, work: Work, wanted: str = wanted, most: int = most) -> Reference:
-            return open_reference(wanted, digits(tmp_path), network, tmp_path / place, work, batch_size=most)
+        def build(place: str, network: Means, work: Work, wanted: str = wanted) -> Reference:
+            return open_reference(wanted, digits(tmp_path), network, tmp_path / place, work)
 
         expected = build("one", networks[-1], Work())
         found = in_ranks(world, lambda ranks: build("many", networks[ranks.rank], work_in(ranks)))  # noqa: B023
@@ -352,10 +358,11 @@ def test_ranks_that_share_the_images_build_the_same_bytes(tmp_path: Path, world:
     assert files(tmp_path / "many") == files(tmp_path / "one")
 
 
-def test_a_folder_of_pictures_of_any_sizes_is_a_reference(tmp_path: Path) -> None:
+def test_a_folder_of_pictures_of_any_sizes_is_a_reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reference_module, "_BATCH", 2)
     root = pictures(tmp_path / "my [1].zip", [8, 8, 9, 8, 12, 12])
     network = Means()
-    reference = open_reference(str(root), None, network, tmp_path / "cache", Work(), batch_size=2)
+    reference = open_reference(str(root), None, network, tmp_path / "cache", Work())
     assert [tuple(images.shape) for images in network.seen] == [
         (2, 3, 8, 8),
         (1, 3, 9, 9),

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from ncsnx.errors import NcsnxError
-from ncsnx.evaluation.reference import check_reference, open_reference
-from ncsnx.evaluation.statistics_file import StatisticsFile, read_statistics
+from ncsnx.evaluation.reference import check_reference, open_reference, read_statistics
+from ncsnx.evaluation.reference_cache import Statistics
 from ncsnx.features.feature_network import Extracted
 from ncsnx.work import Work
 
@@ -27,8 +27,8 @@ def save(path: Path, **arrays: Any) -> Path:
     return path
 
 
-def read(path: Path) -> StatisticsFile:
-    return read_statistics(path, D, "Inception")
+def read(path: Path) -> Statistics:
+    return read_statistics(path, D, "Inception")[0]
 
 
 class Three:
@@ -60,10 +60,10 @@ def test_what_holds_no_statistics_of_any_features_is_refused_before_there_are_fe
 
 def test_mu_and_sigma_are_read_as_they_are(tmp_path: Path) -> None:
     path = save(tmp_path / "a [1].npz", mu_s=np.arange(4))  # as in a reference batch of ADM
-    found = read(path)
+    found, sha256 = read_statistics(path, D, "Inception")
     assert torch.equal(found.mean, torch.from_numpy(MEAN))
     assert torch.equal(found.covariance, torch.from_numpy(COVARIANCE))
-    assert found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_a_compressed_file_of_float32_is_read_in_float64(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_a_covariance_of_fewer_images_than_features_passes_after_rounding_to_flo
     sigma = np.cov(features, rowvar=False).astype(np.float32)
     assert np.linalg.eigvalsh(sigma.astype(np.float64))[0] < -1e-9 * sigma.max()  # rounding shows
     path = save(tmp_path / "few.npz", mu=features.mean(axis=0), sigma=sigma)
-    assert read_statistics(path, dimensions, "Inception").covariance.shape == (dimensions, dimensions)
+    assert read_statistics(path, dimensions, "Inception")[0].covariance.shape == (dimensions, dimensions)
 
 
 def test_a_file_is_a_reference_without_images(tmp_path: Path) -> None:

@@ -25,7 +25,8 @@ from ncsnx.config import (
     TrainedLevels,
 )
 from ncsnx.errors import DivergedError, NcsnxError
-from ncsnx.evaluation.probability_flow import Probes, flow_to_prior
+from ncsnx.evaluation.probability_flow import ProbabilityFlow as FlowODE
+from ncsnx.evaluation.probability_flow import Probes
 from ncsnx.samplers.building import build_sampler, evaluations, state_count
 from ncsnx.samplers.grids import grid_of
 from ncsnx.samplers.state import Score, State
@@ -97,7 +98,7 @@ def test_the_flow_leads_from_images_to_noise_and_back_to_the_images() -> None:
     generator = torch.Generator().manual_seed(4)
     images = 0.2 + 0.6 * torch.rand(20, *SHAPE, generator=generator, dtype=torch.float64)
     probes = Probes(torch.ones(1, *images.shape, dtype=torch.float64), weight=1.0)
-    flow = flow_to_prior(mixture_score, images, levels[-1], levels[0], probes, tolerance=tolerance)
+    flow = FlowODE(mixture_score, levels[-1], levels[0], tolerance=tolerance).to_prior(images, probes)
     assert float(flow.x.std()) > 1, "noise at σ_max"
     config = ProbabilityFlowODE(steps=3, tolerance=tolerance, grid=TrainedLevels())
     states = list(build_sampler(config)(mixture_score, flow.x, levels, noise=RecordedNoise(torch.zeros(0))))

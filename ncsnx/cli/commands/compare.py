@@ -136,7 +136,7 @@ def compare_command(
         if measured is None:  # on ranks other than 0
             return
         if json:
-            messages.json(measured.outcome.to_json())
+            messages.json(measured.verdict.to_json())
         else:
             _show(messages, measured)
         _say_what_next(messages, place, measured, runs)
@@ -161,6 +161,6 @@ def _show(messages: "Messages", measured: "MeasuredComparison") -> None:
 
 def _say_what_next(messages: "Messages", place: "Run", measured: "MeasuredComparison", runs: Path | None) -> None:
     messages.info(f"results: {measured.comparison.place}/results.json; plot: samplers.png, .svg")
-    if measured.outcome.verdict.found is not None:
+    if measured.verdict.found is not None:
         option = f" --runs {shlex.quote(str(runs))}" if runs is not None else ""
         messages.info(f"next: ncsnx sample {place.name} sampler=fast{option}")

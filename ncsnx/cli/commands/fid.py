@@ -98,8 +98,8 @@ def fid_command(
     """
     with session(BATCHES, verbose=verbose, quiet=quiet, shared=Shared(gpus=gpus, device=device)) as messages:
         from ncsnx.config.overrides import parse_overrides, split_overrides
-        from ncsnx.evaluation.sweep_request import SweepRequest
-        from ncsnx.jobs.sampler_choice import FAST_OVERRIDE, with_sampler
+        from ncsnx.evaluation.requests import SweepRequest
+        from ncsnx.jobs.sampler_choice import with_sampler
         from ncsnx.runs.folder import open_run
         from ncsnx.runs.names import runs_folder
         from ncsnx.runs.selection import select
@@ -114,7 +114,6 @@ def fid_command(
 
         from ncsnx.cli.feature_options import parse_features
         from ncsnx.cli.sweeps import show_sweep
-        from ncsnx.evaluation.recommendation import agreement_in_words
         from ncsnx.jobs.distance_options import DistanceOptions
         from ncsnx.jobs.scoring_job import ScoringJob, carry_out_scoring
         from ncsnx.stopping import StopRequest
@@ -138,8 +137,7 @@ def fid_command(
             measured = carry_out_scoring(job, work_of(messages, stop), _SHORTER)
         if measured is None:  # on ranks other than 0
             return
-        closing = [agreement_in_words(measured.sweep)] if FAST_OVERRIDE in others else []
-        show_sweep(messages, measured, json=json, closing=closing)
+        show_sweep(messages, measured, json=json)
 
 
 def _tags(typed: str, *, precision_recall: bool, inception_score: bool) -> list[str] | None:

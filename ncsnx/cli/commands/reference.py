@@ -74,7 +74,7 @@ def reference_command(
             return
 
         from ncsnx.evaluation.reference import check_reference, open_reference
-        from ncsnx.evaluation.sweep_request import SweepRequest
+        from ncsnx.evaluation.requests import SweepRequest
         from ncsnx.features.extractors import build_features
         from ncsnx.runtime import Runtime
         from ncsnx.stopping import StopRequest
