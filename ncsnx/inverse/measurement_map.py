@@ -12,6 +12,7 @@ import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Self, TypeVar
 
@@ -58,6 +59,12 @@ class MeasurementMap(ABC):
         Estimated by power iteration on the derivative at three seeded images of noise.
         """
         return max(self._norm_at(_random(self, seed, uniform=True)) for seed in range(3))
+
+    @cached_property
+    def is_sound(self) -> bool:
+        """True, if `check` passes: it is called once. Raises NcsnxError."""
+        self.check()
+        return True
 
     def check(self) -> None:
         """Raises NcsnxError if the map fails, returns another shape, or values that aren't finite."""
@@ -155,15 +162,23 @@ def in_single_precision(y: Tensor) -> Tensor:
 
 def require_device(of: MeasurementMap, device: torch.device) -> None:
     """Raises NcsnxError if a map that works on the CPU fails on another device."""
-    try:
+    why = "; perhaps its own tensors stay on the CPU"
+    with _calling(f"{type(of).__name__} works on the CPU, but fails on {device}", why):
         y = of.apply(torch.zeros(of.pictures or 1, *of.shape, device=device))
         if isinstance(of, LinearMap):
             of.adjoint(y)
-    except Exception as error:  # the map's code may raise anything
-        raise NcsnxError(
-            f"{type(of).__name__} works on the CPU, but fails on {device}: {_line(error)}; perhaps "
-            "its own tensors stay on the CPU"
-        ) from error
+
+
+@contextmanager
+def _calling(what: str, why: str = "") -> Iterator[None]:
+    """Turns an error of a map's code, which may raise anything, into a NcsnxError. what, why: around its message."""
+    try:
+        yield
+    except NcsnxError:
+        raise
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise NcsnxError(f"{what}: {reason}{why}") from error
 
 
 def _of_each_picture(of: _Map) -> Iterator[_Map]:
@@ -177,12 +192,8 @@ def _of_each_picture(of: _Map) -> Iterator[_Map]:
 def _checked(of: MeasurementMap) -> tuple[Tensor, Tensor]:
     """Images of noise and their measurements, checked. Raises NcsnxError."""
     name, x = type(of).__name__, _random(of, 0, uniform=True)
-    try:
+    with _calling(f"{name}.apply fails on images {tuple(x.shape)}"):
         measured = applied_precisely(of, x)
-    except NcsnxError:
-        raise
-    except Exception as error:  # the map's code may raise anything
-        raise NcsnxError(f"{name}.apply fails on images {tuple(x.shape)}: {_line(error)}") from error
     count = len(x)
     if tuple(measured.shape) != (count, *of.measured_shape):
         raise NcsnxError(
@@ -202,12 +213,8 @@ def _check_adjoint(of: LinearMap) -> None:
     name, (x, measured) = type(of).__name__, _checked(of)
     noise = _noise_like(measured)
     y = measured + noise * (_length(measured) / _length(noise))
-    try:
+    with _calling(f"{name}.adjoint fails on measurements of {tuple(y.shape)}"):
         back = of.adjoint(y)
-    except NcsnxError:
-        raise
-    except Exception as error:  # the map's code may raise anything
-        raise NcsnxError(f"{name}.adjoint fails on measurements of {tuple(y.shape)}: {_line(error)}") from error
     if back.shape != x.shape or back.is_complex():
         kind = "complex" if back.is_complex() else "real"
         raise NcsnxError(f"{name}.adjoint gave {tuple(back.shape)}, {kind}; expected {tuple(x.shape)}, real")
@@ -254,10 +261,6 @@ def _real(x: Tensor) -> Tensor:
 
 def _length(x: Tensor) -> float:
     return float(_real(x).norm())
-
-
-def _line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
 @attrs.frozen(eq=False)

@@ -10,7 +10,7 @@ An operator of your own has a shape, singular values and these two functions and
 import hashlib
 import math
 from abc import ABC, abstractmethod
-from functools import cache
+from functools import cache, cached_property
 
 import attrs
 import torch
@@ -47,10 +47,6 @@ class LinearOperator(ABC):
         """Uᵀ A x = Σ Vᵀ x: (B, C, H, W) → (B, M)."""
         return self.singular_values.to(x) * self.coefficients(x)
 
-    def pseudo_inverse(self, y: Tensor) -> Tensor:
-        """A⁺ U y = V Σ⁻¹ y: (B, M) → (B, C, H, W)."""
-        return self.images(y / self.singular_values.to(y))
-
     def of_measurement(self, y: Tensor) -> Tensor:
         """Uᵀ y of measurements y = A x: (B, …) → (B, M).
 
@@ -60,6 +56,12 @@ class LinearOperator(ABC):
         if y.dim() < 2 or math.prod(y.shape[1:]) != rank:
             raise NcsnxError(f"{type(self).__name__}: expected measurements (P, {rank}), found {tuple(y.shape)}")
         return y.flatten(1)
+
+    @cached_property
+    def is_sound(self) -> bool:
+        """True, if `check` passes: it is called once. Raises NcsnxError."""
+        self.check()
+        return True
 
     def check(self) -> None:
         """Raises NcsnxError if V isn't orthonormal, or if a function returns a wrong shape."""
@@ -249,11 +251,6 @@ class Blurring(Selecting):
             raise NcsnxError(f"expected blurred pictures of {self.shape}, found {tuple(y.shape[1:])}")
         return self.coefficients(y)
 
-    def blurred(self, x: Tensor) -> Tensor:
-        """The blurred images A x, (B, C, H, W)."""
-        response = self._response.expand(self.shape).flatten()
-        return self.inverse(response.to(x) * self.transform(x))
-
     @property
     def _response(self) -> Tensor:
         """Response of the kernel at each frequency, (H, W) float64."""
@@ -358,6 +355,11 @@ class MatrixOperator(LinearOperator):
                 f"{tuple(y.shape)}"
             )
         return y @ self._decomposed[0].to(y)
+
+
+def measured_coefficients(operator: LinearOperator, y: Tensor) -> Tensor:
+    """Σ⁻¹ Uᵀ y in float64, the coefficients of images with the measurements y, (P, …) → (P, M). Raises NcsnxError."""
+    return operator.of_measurement(y.double()) / operator.singular_values.to(y.device).double()
 
 
 def require_matrix(matrix: Tensor, shape: tuple[int, int, int]) -> None:

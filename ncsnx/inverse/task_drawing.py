@@ -6,12 +6,12 @@ Values are shown in the window of the data; complex ones as magnitude, in grey, 
 import io
 from collections.abc import Sequence
 
-import attrs
+import torch
 from torch import Tensor
 
 from ncsnx.images import UNIT, Window, picture, to_uint8
 from ncsnx.inverse.alternatives import Alternatives
-from ncsnx.inverse.image_quality import image_distances
+from ncsnx.inverse.image_quality import Comparison
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.values import ValueRange
 from ncsnx.quantities import counted, number
@@ -43,9 +43,7 @@ def draw_task(
     from matplotlib.figure import Figure
 
     own = own or ValueRange()
-    cells = [
-        _Row(task.of(place), alternatives, own, window).cells() for place, alternatives in enumerate(images[:_ROWS])
-    ]
+    cells = [_row(task.of(place), alternatives, own, window) for place, alternatives in enumerate(images[:_ROWS])]
     cell_in = 2 * _CELL_IN if window.is_complex else _CELL_IN
     width, height = len(cells[0]) * (cell_in + _GAP_IN), len(cells) * (_CELL_IN + 1.6 * _GAP_IN)
     figure = Figure(figsize=(width, height + _GAP_IN), dpi=_DOTS_PER_INCH)
@@ -61,51 +59,34 @@ def draw_task(
     return content.getvalue()
 
 
-@attrs.frozen(eq=False)
-class _Row:
-    """A row of the picture: what is shown of one picture of the task."""
+def _row(task: Task, alternatives: Alternatives, own: ValueRange, window: Window) -> list[tuple[str, Tensor, str]]:
+    """(title, picture in [0, 1], text below it) of each cell, for a task with one picture."""
+    truth, comparison = task.truth, Comparison.of(task.truth, own)
 
-    task: Task
-    """The task of the picture alone."""
-    alternatives: Alternatives
-    own: ValueRange
-    window: Window
+    def cell(title: str, sample: Tensor) -> tuple[str, Tensor, str]:
+        below = "" if comparison is None else psnr_in_words(float(comparison.distances(sample[None])[0, 0]))
+        return title, window.picture(sample), below
 
-    def cells(self) -> list[tuple[str, Tensor, str]]:
-        """(title, picture in [0, 1], what stands below it) of each cell."""
-        truth = self.task.truth
-        shown = [self._cell(str(place), image) for place, image in enumerate(self.alternatives.first(_COLUMNS))]
-        return [
-            ("measurement", self._of_task(self.task.shown()), ""),
-            *shown,
-            self._cell("mean", self.alternatives.reduced(lambda values: values.mean(dim=0))),
-            self._spread(),
-            *([] if truth is None else [("truth", self._of_task(truth), "")]),
-        ]
+    def of_task(title: str, images: Tensor) -> tuple[str, Tensor, str]:
+        return title, window.picture(own.as_sampled(images)[0]), ""
 
-    def _cell(self, title: str, image: Tensor) -> tuple[str, Tensor, str]:
-        """The cell of an image, as sampled, with its PSNR."""
-        truth, below = self.task.truth, ""
-        if truth is not None:
-            known = self.own.compared(self.own.as_sampled(truth))
-            reach = 1.0 if self.own.is_bounded else self.own.data_range(known)
-            if reach > 0:
-                found = image_distances(self.own.compared(image[None]), known, reach)
-                below = psnr_in_words(float(found[0, 0]))
-        return title, self.window.picture(image), below
+    return [
+        of_task("measurement", task.shown()),
+        *(cell(str(place), sample) for place, sample in enumerate(alternatives.first(_COLUMNS))),
+        cell("mean", alternatives.reduced(lambda values: values.mean(dim=0))),
+        _spread(alternatives, own),
+        *([] if truth is None else [of_task("truth", truth)]),
+    ]
 
-    def _of_task(self, images: Tensor) -> Tensor:
-        """The picture of the task's one image, in its values."""
-        return self.window.picture(self.own.as_sampled(images)[0])
 
-    def _spread(self) -> tuple[str, Tensor, str]:
-        if self.own.is_bounded:  # the standard deviation of values in [0, 1] is at most ½
-            return "spread × 2", 2 * self._deviation(correction=0), ""
-        deviation = self._deviation(correction=min(1, self.alternatives.count - 1))  # as posterior.safetensors has it
-        if self.own.is_complex:  # of the complex value: E |v − E v|² is the sum of both variances
-            deviation = (deviation[0::2].square() + deviation[1::2].square()).sqrt()
-        most = float(deviation.max())
-        return "deviation", deviation / most if most > 0 else deviation, f"white: {number(most)}"
-
-    def _deviation(self, correction: int) -> Tensor:
-        return self.alternatives.reduced(lambda values: values.std(dim=0, correction=correction))
+def _spread(alternatives: Alternatives, own: ValueRange) -> tuple[str, Tensor, str]:
+    """The cell of the standard deviation."""
+    # of values in [0, 1] it is at most ½; else with n − 1 in the denominator, as in posterior.safetensors
+    correction = 0 if own.is_bounded else min(1, alternatives.count - 1)
+    deviation = alternatives.reduced(lambda values: values.std(dim=0, correction=correction))
+    if own.is_bounded:
+        return "spread × 2", 2 * deviation, ""
+    if own.is_complex:  # of the complex value: E |v − E v|² is the sum of both variances
+        deviation = torch.hypot(deviation[0::2], deviation[1::2])
+    most = float(deviation.max())
+    return "deviation", deviation / most if most > 0 else deviation, f"white: {number(most)}"

@@ -16,17 +16,16 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import attrs
 import torch
-from torch import Tensor
 
 from ncsnx.config.variants import OMITTED, REST, VERSION
 from ncsnx.images import UNIT, Window
 from ncsnx.inverse.alternatives import Alternatives, open_alternatives
 from ncsnx.inverse.calibration import Calibration, Coverage, draw_calibration
-from ncsnx.inverse.image_quality import image_distances
+from ncsnx.inverse.image_quality import Comparison
 from ncsnx.inverse.posterior_maps import POSTERIOR_FILE, Sorted, write_posterior
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_drawing import draw_task, psnr_in_words
@@ -188,48 +187,20 @@ def _counted_truth(task: Task, own: ValueRange, coverage: Coverage, picture: int
 
 def _compared(task: Task, place: int, images: Alternatives, own: ValueRange) -> tuple[float, PictureRecord]:
     """The largest difference between Uᵀ y and its value for the images of a task with one picture, and the record."""
-    quality = _QualityOfAll.of(task, own)
+    comparison = Comparison.of(task.truth, own)
     misfits: list[float] = []
-    for some in images.batches():
-        misfits.append(task.misfit(own.to_unit(some)))
-        quality.add(some)
-    found = quality.found(images)
-    each = images.count
-    return max(misfits), PictureRecord(picture=task.names[0], images=(place * each, (place + 1) * each), **found)
-
-
-@attrs.define(eq=False)
-class _QualityOfAll:
-    """Sums the distances of single images to the truth, if there is one with a range of values."""
-
-    own: ValueRange
-    truth: Tensor | None
-    """(1, C, H, W) in own values, as it is compared."""
-    data_range: float
-    total: Tensor
-
-    @classmethod
-    def of(cls, task: Task, own: ValueRange) -> Self:
-        truth = None if task.truth is None else own.compared(own.of_truth(task.truth))
-        data_range = 0.0 if truth is None else own.data_range(truth)
-        return cls(own, truth if data_range > 0 else None, data_range, torch.zeros(3, dtype=torch.float64))
-
-    def add(self, images: Tensor) -> None:
-        """Adds images (B, C, H, W), as sampled."""
-        if self.truth is not None:
-            self.total += self._distances(images, self.truth).sum(dim=0)
-
-    def found(self, images: Alternatives) -> dict[str, Any]:
-        """Fields of the record, for the images that were added."""
-        if self.truth is None:
-            return {"psnr": {}}
+    total = torch.zeros(3, dtype=torch.float64)
+    for samples in images.batches():
+        misfits.append(task.misfit(own.to_unit(samples)))
+        if comparison is not None:
+            total += comparison.distances(samples).sum(dim=0)
+    fields: dict[str, Any] = {"psnr": {}}
+    if comparison is not None:
+        fields["range"] = comparison.data_range
         mean = images.reduced(lambda values: values.mean(dim=0))
-        fields: dict[str, Any] = {"range": self.data_range, "psnr": {}}
-        for which, row in (("mean", self._distances(mean[None], self.truth)[0]), ("one", self.total / images.count)):
+        for which, row in (("mean", comparison.distances(mean[None])[0]), ("one", total / images.count)):
             psnr, ssim, nmse = (value if math.isfinite(value) else None for value in row.tolist())
             fields["psnr"][f"psnr_of_{which}"] = psnr
             fields |= {f"ssim_of_{which}": ssim, f"nmse_of_{which}": nmse}
-        return fields
-
-    def _distances(self, images: Tensor, truth: Tensor) -> Tensor:
-        return image_distances(self.own.compared(self.own.of_samples(images)), truth, self.data_range)
+    indices = (place * images.count, (place + 1) * images.count)
+    return max(misfits), PictureRecord(picture=task.names[0], images=indices, **fields)

@@ -10,8 +10,7 @@ from ncsnx.config.variants import load_plugins
 from ncsnx.data.transforms import scale_of
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.inverse import tasks
-from ncsnx.inverse.kspace import range_in
-from ncsnx.inverse.measured_files import read_measured
+from ncsnx.inverse.measured_files import range_in, reconstruct
 from ncsnx.inverse.measurement_map import MeasurementMap, map_fingerprint
 from ncsnx.inverse.operators import LinearOperator, fingerprint
 from ncsnx.inverse.task import Task
@@ -71,7 +70,7 @@ def _task(chosen: TaskOptions, data: Data, shape: tuple[int, int, int], values: 
         case TaskOptions(deblur=Path() as picture, blur=float(sigma)):
             return tasks.deblur(picture, sigma, shape, values)
         case TaskOptions(measure=Path() as file):
-            return read_measured(file, shape, values, maps=chosen.maps, centred=chosen.centred, bounded=data.is_bounded)
+            return reconstruct(file, shape, values, maps=chosen.maps, centred=chosen.centred, bounded=data.is_bounded)
         case TaskOptions(operator=str(tag), input=Path() as file):
             task = _task_of_package(tag, file, shape)
             return task if data.is_bounded else task.divided(scale_of(data))
