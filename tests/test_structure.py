@@ -35,7 +35,7 @@ BUDGET = {
     "evaluation": 4_647,
     "exchange": 1_258,
     "features": 1_244,
-    "inverse": 4_222,
+    "inverse": 4_126,
     "jobs": 1_927,
     "metrics": 745,
     "networks": 1_812,

@@ -4,16 +4,14 @@ Values are shown in the window of the data; complex ones as magnitude, in grey, 
 """
 
 import io
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from ncsnx.images import UNIT, Window, picture, to_uint8
-from ncsnx.inverse.alternatives import Alternatives
+from ncsnx.images import Window, picture, to_uint8
 from ncsnx.inverse.image_quality import Comparison
 from ncsnx.inverse.task import Task
-from ncsnx.inverse.values import ValueRange
+from ncsnx.inverse.values import LazyStack, ValueRange
 from ncsnx.quantities import counted, number
 
 _ROWS, _COLUMNS = 12, 6
@@ -33,17 +31,15 @@ def shown_in_words(task: Task, alternatives: int) -> str | None:
     return " and ".join(parts) or None
 
 
-def draw_task(
-    task: Task, images: Sequence[Alternatives], own: ValueRange | None = None, window: Window = UNIT
-) -> bytes:
-    """The picture as a PNG. images: of each picture of the task. own: the data's own values; default: 0 to 1.
+def draw_task(task: Task, alternatives: LazyStack, own: ValueRange, window: Window) -> bytes:
+    """The picture as a PNG. alternatives: images of each picture, (P, n, C, H, W). own: the data's own values.
 
     window: the values, as sampled, that are black and white.
     """
     from matplotlib.figure import Figure
 
-    own = own or ValueRange()
-    cells = [_row(task.of(place), alternatives, own, window) for place, alternatives in enumerate(images[:_ROWS])]
+    shown = range(min(task.count, _ROWS))
+    cells = [_row(task.of(place), alternatives.make(place), own, window) for place in shown]
     cell_in = 2 * _CELL_IN if window.is_complex else _CELL_IN
     width, height = len(cells[0]) * (cell_in + _GAP_IN), len(cells) * (_CELL_IN + 1.6 * _GAP_IN)
     figure = Figure(figsize=(width, height + _GAP_IN), dpi=_DOTS_PER_INCH)
@@ -59,7 +55,7 @@ def draw_task(
     return content.getvalue()
 
 
-def _row(task: Task, alternatives: Alternatives, own: ValueRange, window: Window) -> list[tuple[str, Tensor, str]]:
+def _row(task: Task, images: Tensor, own: ValueRange, window: Window) -> list[tuple[str, Tensor, str]]:
     """(title, picture in [0, 1], text below it) of each cell, for a task with one picture."""
     truth, comparison = task.truth, Comparison.of(task.truth, own)
 
@@ -67,23 +63,23 @@ def _row(task: Task, alternatives: Alternatives, own: ValueRange, window: Window
         below = "" if comparison is None else psnr_in_words(float(comparison.distances(sample[None])[0, 0]))
         return title, window.picture(sample), below
 
-    def of_task(title: str, images: Tensor) -> tuple[str, Tensor, str]:
-        return title, window.picture(own.as_sampled(images)[0]), ""
+    def of_task(title: str, known: Tensor) -> tuple[str, Tensor, str]:
+        return title, window.picture(own.as_sampled(known)[0]), ""
 
     return [
         of_task("measurement", task.shown()),
-        *(cell(str(place), sample) for place, sample in enumerate(alternatives.first(_COLUMNS))),
-        cell("mean", alternatives.reduced(lambda values: values.mean(dim=0))),
-        _spread(alternatives, own),
+        *(cell(str(place), sample) for place, sample in enumerate(images[:_COLUMNS])),
+        cell("mean", images.mean(dim=0)),
+        _spread(images, own),
         *([] if truth is None else [of_task("truth", truth)]),
     ]
 
 
-def _spread(alternatives: Alternatives, own: ValueRange) -> tuple[str, Tensor, str]:
+def _spread(images: Tensor, own: ValueRange) -> tuple[str, Tensor, str]:
     """The cell of the standard deviation."""
     # of values in [0, 1] it is at most ½; else with n − 1 in the denominator, as in posterior.safetensors
-    correction = 0 if own.is_bounded else min(1, alternatives.count - 1)
-    deviation = alternatives.reduced(lambda values: values.std(dim=0, correction=correction))
+    correction = 0 if own.is_bounded else min(1, len(images) - 1)
+    deviation = images.std(dim=0, correction=correction)
     if own.is_bounded:
         return "spread × 2", 2 * deviation, ""
     if own.is_complex:  # of the complex value: E |v − E v|² is the sum of both variances

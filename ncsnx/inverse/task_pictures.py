@@ -104,7 +104,7 @@ def _places(path: Path, wanted: "_Wanted") -> list[Place]:
 
 @attrs.frozen
 class _Wanted:
-    """What pictures must be."""
+    """Requirements of a task's pictures."""
 
     what: str
     """Kind of picture, for messages."""
@@ -176,18 +176,16 @@ class _Wanted:
 
     def _of_numbers(self, path: Path, number: int | None) -> Tensor:
         """(C, H, W) float64 of a picture in a .npy file. Complex numbers become real and imaginary part."""
-        name, file, values = in_utf8(path), open_array_file(path), self.values
+        name, file, values, form = in_utf8(path), open_array_file(path), self.values, self._form
         if file.names is not None:
-            raise NcsnxError(
-                f"{name}: expected a {NUMBERS} of {self._form} numbers, found a .npz; save it with numpy.save"
-            )
+            raise NcsnxError(f"{name}: expected a {NUMBERS} of {form} numbers, found a .npz; save it with numpy.save")
         header = file.header()
         shape, is_complex = header.shape if number is None else header.shape[1:], header.dtype.kind in COMPLEX
         fits = len(shape) > 1 and 0 not in shape and self._has_channels(header, shape[2:])
         if not fits or header.dtype.kind not in (REAL + COMPLEX if values.is_complex else REAL):
             real = ", since the model's data is real" if is_complex and not values.is_complex else ""
             found = f"{header.dtype} {'×'.join(map(str, shape))}"
-            raise NcsnxError(f"{name}: expected {self.what} as {self._form} numbers{real}, found {found}")
+            raise NcsnxError(f"{name}: expected {self.what} as {form} numbers{real}, found {found}")
         self._require_size(name, shape[0], shape[1])
         array = file.read() if number is None else np.array(file.mapped()[(number,)])
         with np.errstate(all="ignore"):  # overflow gives infinity, which is refused below

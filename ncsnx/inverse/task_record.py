@@ -13,20 +13,19 @@ distance.
 
 import math
 from collections.abc import Callable, Iterable
-from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
 
 import attrs
 import torch
+from torch import Tensor
 
 from ncsnx.config.variants import OMITTED, REST, VERSION
 from ncsnx.images import UNIT, Window
-from ncsnx.inverse.alternatives import Alternatives, open_alternatives
 from ncsnx.inverse.calibration import Calibration, Coverage, draw_calibration
 from ncsnx.inverse.image_quality import Comparison
-from ncsnx.inverse.posterior_maps import POSTERIOR_FILE, Sorted, write_posterior
+from ncsnx.inverse.posterior_maps import POSTERIOR_FILE, read_alternatives, sorted_pixels, write_posterior
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_drawing import draw_task, psnr_in_words
 from ncsnx.inverse.values import ValueRange
@@ -38,6 +37,7 @@ from ncsnx.storage.documents import document, write_document
 
 CALIBRATION_FILE = "calibration.png"
 _GRID_FILE = "grid.png"
+_BATCH_BYTES = 2**25
 
 
 @attrs.frozen(kw_only=True)
@@ -124,28 +124,26 @@ def record_task(
     """Writes posterior.safetensors, calibration.png, the task's grid.png and, last, task.json beside the samples.
 
     They compare with the truth if the task has one; calibration.png takes one, and alternatives enough for an interval.
-    own: the data's own values; by default 0 to 1. window: values that grid.png shows as black and white. Reads one
-    picture and some of its images at a time; check_stop is called between them and raises to stop, and what is
+    own: the data's own values; by default 0 to 1. window: values that grid.png shows as black and white. The
+    images of one picture are in memory at a time; check_stop is called between them and raises to stop, and what is
     unfinished is then removed. Removes what killed processes left unfinished, so the caller holds the folder's lock.
     Raises NcsnxError.
     """
     own = own or ValueRange()
     _remove_unfinished(folder)
-    with reading.opened(samples) as file:
-        samples_sha256 = reading.sha256(file)
-    with open_alternatives(samples, task.count) as images:
-        misfits: list[float] = []
-        records: list[PictureRecord] = []
-        for place, alternatives in enumerate(images):
-            check_stop()
-            misfit, compared = _compared(task.of(place), place, alternatives, own)
-            misfits.append(misfit)
-            records.append(compared)
-        coverage = Coverage.of(task.count, images[0].count)
-        watch = partial(_counted_truth, task, own, coverage)
-        maps = folder / POSTERIOR_FILE
-        posterior_sha256 = write_posterior(maps, images, own, samples_sha256, watch=watch, check_stop=check_stop)
-        grid = draw_task(task, images, own, window)
+    samples_sha256 = reading.sha256_of(samples)
+    alternatives = read_alternatives(samples, task.count)
+    coverage = Coverage.of(task.count, alternatives.shape[1])
+    misfits: list[float] = []
+    records: list[PictureRecord] = []
+    for place in range(task.count):
+        check_stop()
+        picture, images = task.of(place), alternatives.make(place)
+        misfits.append(max(picture.misfit(own.to_unit(batch)) for batch in _batches(images)))
+        records.append(_compared(picture, place, images, own))
+        _count_truth(coverage, place, images, picture.truth, own)
+    posterior_sha256 = write_posterior(folder / POSTERIOR_FILE, alternatives, own, samples_sha256, check_stop)
+    grid = draw_task(task, alternatives, own, window)
     calibration = None if coverage.is_empty else coverage.result()
     record = TaskRecord(
         task=task.name,
@@ -174,33 +172,31 @@ def _remove_unfinished(folder: Path) -> None:
                 path.unlink(missing_ok=True)
 
 
-def _counted_truth(task: Task, own: ValueRange, coverage: Coverage, picture: int) -> Callable[[slice, Sorted], None]:
-    """Counts the truth of a picture within its alternatives, part by part; does nothing without a truth."""
-    truth = task.of(picture).truth
+def _batches(images: Tensor) -> tuple[Tensor, ...]:
+    """The images of a picture, a few at a time, since some ten times as much is in memory to compare them."""
+    return images.split(max(1, _BATCH_BYTES // images[0].nbytes))  # type: ignore[no-untyped-call, no-any-return]
+
+
+def _count_truth(coverage: Coverage, place: int, images: Tensor, truth: Tensor | None, own: ValueRange) -> None:
+    """Counts the truth of a picture, if it is known, within its alternatives."""
     if truth is None:
-        return lambda pixels, ordered: None
+        return
     sampled = own.as_sampled(truth).flatten()
     reach = 1.0 if own.is_bounded else float(sampled.abs().max())
-    values = sampled.numpy()
-    return lambda pixels, ordered: coverage.add(picture, ordered, values[pixels], reach)
+    for pixels, ordered in sorted_pixels(images):
+        coverage.add(place, ordered, sampled[pixels].numpy(), reach)
 
 
-def _compared(task: Task, place: int, images: Alternatives, own: ValueRange) -> tuple[float, PictureRecord]:
-    """The largest difference between Uᵀ y and its value for the images of a task with one picture, and the record."""
-    comparison = Comparison.of(task.truth, own)
-    misfits: list[float] = []
-    total = torch.zeros(3, dtype=torch.float64)
-    for samples in images.batches():
-        misfits.append(task.misfit(own.to_unit(samples)))
-        if comparison is not None:
-            total += comparison.distances(samples).sum(dim=0)
+def _compared(task: Task, place: int, images: Tensor, own: ValueRange) -> PictureRecord:
+    """The record of a task with one picture."""
     fields: dict[str, Any] = {"psnr": {}}
-    if comparison is not None:
+    if (comparison := Comparison.of(task.truth, own)) is not None:
         fields["range"] = comparison.data_range
-        mean = images.reduced(lambda values: values.mean(dim=0))
-        for which, row in (("mean", comparison.distances(mean[None])[0]), ("one", total / images.count)):
+        total = sum((comparison.distances(batch).sum(dim=0) for batch in _batches(images)), torch.zeros(3).double())
+        of_mean = comparison.distances(images.mean(dim=0, keepdim=True))[0]
+        for which, row in (("mean", of_mean), ("one", total / len(images))):
             psnr, ssim, nmse = (value if math.isfinite(value) else None for value in row.tolist())
             fields["psnr"][f"psnr_of_{which}"] = psnr
             fields |= {f"ssim_of_{which}": ssim, f"nmse_of_{which}": nmse}
-    indices = (place * images.count, (place + 1) * images.count)
-    return max(misfits), PictureRecord(picture=task.names[0], images=indices, **fields)
+    indices = (place * len(images), (place + 1) * len(images))
+    return PictureRecord(picture=task.names[0], images=indices, **fields)
