@@ -35,7 +35,7 @@ from ncsnx.inverse.tasks import (
     with_truth,
 )
 from ncsnx.inverse.tomography import Radon
-from ncsnx.inverse.values import LazyStack, ValueRange, value_range
+from ncsnx.inverse.values import LazyStack, ValueRange
 
 __all__ = [
     "Averaging",
@@ -70,6 +70,5 @@ __all__ = [
     "register_task",
     "simulated_maps",
     "super_resolve",
-    "value_range",
     "with_truth",
 ]

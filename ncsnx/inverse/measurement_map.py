@@ -139,11 +139,19 @@ def inner(x: Tensor, y: Tensor) -> float:
     return float((_real(x) * _real(y)).sum())
 
 
-def map_fingerprint(of: MeasurementMap) -> str:
-    """Fingerprint of a map: sha256 of its measurements of fixed images, to four digits; machines differ in further
-    digits."""
-    found = _real(of.apply(_random(of, 0, uniform=True).float()))
-    digits = (1e4 * found / found.abs().max().clamp_min(1e-300)).round().to(torch.int32)
+def fingerprint(of: LinearOperator | MeasurementMap) -> str:
+    """The sha256 of values of an operator or map for fixed images, to four digits; machines differ in further digits.
+
+    The values are a map's measurements, or an operator's singular values and its coefficients in float64.
+    """
+    if isinstance(of, MeasurementMap):
+        values = _real(of.apply(_random(of, 0, uniform=True).float()))
+        largest = values.abs().max().clamp_min(1e-300)
+    else:
+        image = torch.randn(1, *of.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        values = torch.stack([of.singular_values.double(), of.coefficients(image)[0].double()])
+        largest = values.abs().amax(dim=1, keepdim=True)
+    digits = (1e4 * values / largest).round().to(torch.int32)
     return hashlib.sha256(digits.cpu().contiguous().numpy().tobytes()).hexdigest()
 
 
@@ -160,25 +168,16 @@ def in_single_precision(y: Tensor) -> Tensor:
     return y.to(torch.complex64 if y.is_complex() else torch.float32)
 
 
-def require_device(of: MeasurementMap, device: torch.device) -> None:
-    """Raises NcsnxError if a map that works on the CPU fails on another device."""
-    why = "; perhaps its own tensors stay on the CPU"
-    with _calling(f"{type(of).__name__} works on the CPU, but fails on {device}", why):
-        y = of.apply(torch.zeros(of.pictures or 1, *of.shape, device=device))
-        if isinstance(of, LinearMap):
-            of.adjoint(y)
-
-
 @contextmanager
-def _calling(what: str, why: str = "") -> Iterator[None]:
-    """Turns an error of a map's code, which may raise anything, into a NcsnxError. what, why: around its message."""
+def _calling(what: str) -> Iterator[None]:
+    """Turns an error of a map's code, which may raise anything, into a NcsnxError."""
     try:
         yield
     except NcsnxError:
         raise
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise NcsnxError(f"{what}: {reason}{why}") from error
+        raise NcsnxError(f"{what}: {reason}") from error
 
 
 def _of_each_picture(of: _Map) -> Iterator[_Map]:
@@ -269,11 +268,13 @@ class MatrixMap(LinearMap):
 
     shape: tuple[int, int, int]
     matrix: Tensor = attrs.field(converter=torch.as_tensor)
-    _matrix: PlacedTensor = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         require_matrix(self.matrix, self.shape)
-        object.__setattr__(self, "_matrix", PlacedTensor(self.matrix))
+
+    @cached_property
+    def _matrix(self) -> PlacedTensor:
+        return PlacedTensor(self.matrix)
 
     @property
     def measured_shape(self) -> tuple[int, ...]:  # type: ignore[override]

@@ -7,7 +7,6 @@ An operator of your own has a shape, singular values and these two functions and
 `of_measurement`; docs/guides/inverse-problems.md has an example. For a matrix, use `MatrixOperator`.
 """
 
-import hashlib
 import math
 from abc import ABC, abstractmethod
 from functools import cache, cached_property
@@ -95,8 +94,15 @@ class LinearOperator(ABC):
 class Selecting(LinearOperator):
     """Some of the N = C·H·W coefficients of an orthonormal transform of the images: masks, blurs, frequencies."""
 
-    _places: Tensor
-    """Indices of the measured coefficients, (M,) int64."""
+    @property
+    @abstractmethod
+    def _measured(self) -> Tensor:
+        """Mask of the measured coefficients in the shape of the images, (C, H, W) bool."""
+
+    @cached_property
+    def _places(self) -> Tensor:
+        """Indices of the measured coefficients, (M,) int64."""
+        return self._measured.flatten().nonzero().flatten()
 
     @abstractmethod
     def transform(self, x: Tensor) -> Tensor:
@@ -123,11 +129,14 @@ class Masking(Selecting):
     known: Tensor
     """Mask of the known pixels, (C, H, W) bool."""
     shape: tuple[int, int, int] = attrs.field(init=False)
-    _places: Tensor = attrs.field(init=False)
 
-    def __attrs_post_init__(self) -> None:
-        object.__setattr__(self, "shape", tuple(self.known.shape))
-        object.__setattr__(self, "_places", _places(self.known))
+    @shape.default
+    def _shape(self) -> tuple[int, ...]:
+        return tuple(self.known.shape)
+
+    @property
+    def _measured(self) -> Tensor:
+        return self.known
 
     @property
     def singular_values(self) -> Tensor:
@@ -220,7 +229,6 @@ class Blurring(Selecting):
     shape: tuple[int, int, int]
     sigma: float
     cutoff: float = 1e-2
-    _places: Tensor = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         if not 0 < self.sigma < min(self.shape[1:]):
@@ -228,7 +236,10 @@ class Blurring(Selecting):
                 f"a blur of {self.sigma:g} pixels in images of {self.shape[1]}×{self.shape[2]}: expected more than 0 "
                 f"and less than {min(self.shape[1:])}, the shorter side"
             )
-        object.__setattr__(self, "_places", _places(self._response.expand(self.shape) >= self.cutoff))
+
+    @property
+    def _measured(self) -> Tensor:
+        return self._response.expand(self.shape) >= self.cutoff
 
     @property
     def singular_values(self) -> Tensor:
@@ -269,15 +280,16 @@ class Fourier(Selecting):
     shape: tuple[int, int, int]
     measured: Tensor
     """Mask of the measured frequencies, (H, W) bool."""
-    _places: Tensor = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         if self.shape[0] not in (1, 2):
             raise NcsnxError(f"Fourier measurements are for images of 1 or 2 channels, not {self.shape[0]}")
         if tuple(self.measured.shape) != self.shape[1:]:
             raise NcsnxError(f"expected frequencies of shape {self.shape[1:]}, found {tuple(self.measured.shape)}")
-        seen = self.measured | _mirrored(self.measured) if self.shape[0] == 1 else self.measured
-        object.__setattr__(self, "_places", _places(seen.expand(self.shape)))
+
+    @property
+    def _measured(self) -> Tensor:
+        return (self.measured | _mirrored(self.measured) if self.shape[0] == 1 else self.measured).expand(self.shape)
 
     @property
     def singular_values(self) -> Tensor:
@@ -315,14 +327,13 @@ class Fourier(Selecting):
 
 @attrs.frozen(eq=False)
 class MatrixOperator(LinearOperator):
-    """A matrix (m, C·H·W), decomposed on construction; for small images.
+    """A matrix (m, C·H·W), decomposed when it is first used; for small images.
 
     Raises NcsnxError for a matrix of another shape, without rows, of zeros only, or with values that aren't finite.
     """
 
     shape: tuple[int, int, int]
     matrix: Tensor = attrs.field(converter=torch.as_tensor)
-    _decomposed: tuple[Tensor, Tensor, Tensor] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         require_matrix(self.matrix, self.shape)
@@ -330,9 +341,13 @@ class MatrixOperator(LinearOperator):
             raise NcsnxError("expected a matrix of finite real numbers")
         if not bool(self.matrix.any()):
             raise NcsnxError("a matrix of zeros measures nothing")
+
+    @cached_property
+    def _decomposed(self) -> tuple[Tensor, Tensor, Tensor]:
+        """U, Σ and Vᵀ."""
         u, s, vh = torch.linalg.svd(self.matrix.detach().double(), full_matrices=False)
         seen = s > 1e-6 * s[0]
-        object.__setattr__(self, "_decomposed", (u[:, seen], s[seen], vh[seen]))
+        return u[:, seen], s[seen], vh[seen]
 
     @property
     def singular_values(self) -> Tensor:
@@ -371,18 +386,6 @@ def require_matrix(matrix: Tensor, shape: tuple[int, int, int]) -> None:
         )
 
 
-def fingerprint(operator: LinearOperator) -> str:
-    """Fingerprint of an operator: sha256 of its singular values and its coefficients of a fixed image, to four digits.
-
-    Machines differ in further digits. operator: for images in float64, as `in_any_precision` returns.
-    """
-    generator = torch.Generator().manual_seed(0)
-    image = torch.randn(1, *operator.shape, generator=generator, dtype=torch.float64)
-    found = torch.stack([operator.singular_values.double(), operator.coefficients(image)[0].double()])
-    digits = (1e4 * found / found.abs().amax(dim=1, keepdim=True)).round().to(torch.int32)
-    return hashlib.sha256(digits.numpy().tobytes()).hexdigest()
-
-
 def in_any_precision(operator: LinearOperator) -> LinearOperator:
     """The operator itself if it returns float32 for float32 and float64 for float64, as samplers and checks need.
 
@@ -405,16 +408,11 @@ def _given(operator: LinearOperator, dtype: torch.dtype) -> torch.dtype | None:
     return x.dtype if c.dtype == dtype else c.dtype
 
 
-@attrs.frozen(eq=False)
 class _Casting(LinearOperator):
     """An operator that computes in one type, for images of any type."""
 
-    operator: LinearOperator
-    dtype: torch.dtype
-
-    @property
-    def shape(self) -> tuple[int, int, int]:  # type: ignore[override]
-        return self.operator.shape
+    def __init__(self, operator: LinearOperator, dtype: torch.dtype) -> None:
+        self.shape, self.operator, self.dtype = operator.shape, operator, dtype
 
     @property
     def singular_values(self) -> Tensor:
@@ -431,11 +429,6 @@ class _Casting(LinearOperator):
 
     def check(self) -> None:
         self.operator.check()
-
-
-def _places(seen: Tensor) -> Tensor:
-    """Indices where the flattened `seen` is true, (M,)."""
-    return seen.flatten().nonzero().flatten()
 
 
 def _parts(x: Tensor) -> Tensor:

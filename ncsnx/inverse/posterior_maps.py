@@ -44,8 +44,8 @@ _PART_BYTES = 2**23
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class MagnitudeMaps:
-    """Summaries of the magnitudes of complex alternatives; tensors (P, C/2, H, W) float32 in the data's own values."""
+class PixelMaps:
+    """Summaries of alternatives, pixel by pixel; tensors (P, C, H, W) float32 in the data's own values."""
 
     mean: Tensor
     deviation: Tensor
@@ -55,22 +55,17 @@ class MagnitudeMaps:
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class PosteriorMaps:
-    """Summaries of the alternatives of P pictures; tensors (P, C, H, W) float32 in the data's own values."""
+class PosteriorMaps(PixelMaps):
+    """The maps in the posterior.safetensors of P pictures."""
 
-    mean: Tensor
-    deviation: Tensor
-    """Standard deviation, with n − 1 in the denominator; NaN for a single alternative."""
-    quantiles: dict[float, Tensor]
-    """Quantiles by probability: 0.025, 0.1, 0.25, 0.5, 0.75, 0.9 and 0.975."""
     alternatives: int
     """n, the number of alternatives per picture."""
     low: float
     """Own value of black."""
     high: float
     """Own value of white."""
-    magnitude: MagnitudeMaps | None = None
-    """The same maps of the magnitudes; None unless the data is complex."""
+    magnitude: PixelMaps | None = None
+    """The maps of the magnitudes, (P, C/2, H, W); None unless the data is complex."""
 
 
 def read_posterior(path: Path) -> PosteriorMaps:
@@ -80,7 +75,7 @@ def read_posterior(path: Path) -> PosteriorMaps:
             said = json.loads(file.metadata()["posterior"])
             return PosteriorMaps(
                 **_tensors(file, ""),
-                magnitude=MagnitudeMaps(**_tensors(file, _MAGNITUDE)) if said["complex"] else None,
+                magnitude=PixelMaps(**_tensors(file, _MAGNITUDE)) if said["complex"] else None,
                 alternatives=said["alternatives"],
                 low=said["low"],
                 high=said["high"],

@@ -95,7 +95,7 @@ class TaskRecord:
     @property
     def average(self) -> PictureRecord | None:
         """Means of the distances of all pictures; None for one picture, and where one has none or is exact."""
-        if len(self.pictures) < 2 or any(None in one.psnr.values() or not one.psnr for one in self.pictures):
+        if len(self.pictures) < 2 or any(None in record.psnr.values() or not record.psnr for record in self.pictures):
             return None
 
         def mean(values: Iterable[float | None]) -> float | None:
@@ -105,11 +105,11 @@ class TaskRecord:
         return PictureRecord(
             picture=f"mean of {counted(len(self.pictures), 'picture')}",
             images=(0, self.pictures[-1].images[1]),
-            ssim_of_mean=mean(one.ssim_of_mean for one in self.pictures),
-            ssim_of_one=mean(one.ssim_of_one for one in self.pictures),
-            nmse_of_mean=mean(one.nmse_of_mean for one in self.pictures),
-            nmse_of_one=mean(one.nmse_of_one for one in self.pictures),
-            psnr={key: mean(one.psnr[key] for one in self.pictures) for key in self.pictures[0].psnr},
+            psnr={key: mean(record.psnr[key] for record in self.pictures) for key in self.pictures[0].psnr},
+            **{
+                name: mean(getattr(record, name) for record in self.pictures)
+                for name in ("ssim_of_mean", "ssim_of_one", "nmse_of_mean", "nmse_of_one")
+            },
         )
 
 

@@ -61,21 +61,18 @@ def with_truth(
 
 def _by_name(path: Path, pictures: tuple[str, ...], truths: tuple[str, ...]) -> list[int]:
     """Index of the truth of the same name, for each picture."""
-    given = f"{parameter('truth')} {path}"
-    stems = [Path(name).stem for name in truths]
-    wanted = [Path(name).stem for name in pictures]
+    stems, wanted = ([Path(name).stem for name in names] for names in (truths, pictures))
     for names in (stems, wanted):
         name, times = Counter(names).most_common(1)[0]
         if times > 1:
             raise UsageError(
-                f"{given}: {counted(times, 'picture')} are called {name}, so truths cannot be matched by name"
+                f"{parameter('truth')} {path}: {counted(times, 'picture')} are called {name}, so truths cannot be "
+                "matched by name"
             )
-    if lacking := sorted(set(wanted) - set(stems)):
-        raise UsageError(f"{given}: expected a true picture for each input, found none called {lacking[0]}")
-    if stray := sorted(set(stems) - set(wanted)):
-        raise UsageError(f"{given}: expected a true picture for each input, but no input is called {stray[0]}")
-    places = {name: place for place, name in enumerate(stems)}
-    return [places[name] for name in wanted]
+    if odd := sorted({*wanted} - {*stems}) or sorted({*stems} - {*wanted}):
+        found = f"no input is called {odd[0]}" if odd[0] in stems else f"found none called {odd[0]}"
+        raise UsageError(f"{parameter('truth')} {path}: expected a true picture for each input, {found}")
+    return [stems.index(name) for name in wanted]
 
 
 def inpaint(

@@ -137,48 +137,41 @@ UNIT = ValueRange()
 """0 to 1."""
 
 
-def value_range(data: Data, folder: Path | str | None = None, source: Source | None = None) -> tuple[float, float]:
+def range_of(data: Data, folder: Path | None, source: Source) -> ValueRange:
     """The values of black and white in a model's data; of unbounded data 0 and the scale.
 
     Arrays and volumes declare them, packed data sets contain them, and all other data have 0 and 1. folder: the data
     folder; default: NCSNX_DATA, else ./data. source: the run or exported model; a packed data set must be the one that
-    it was trained on. Raises NcsnxError for a packed data set that is missing or another one, and for an unknown scale.
+    it was trained on. If they can't be known, `ends` of the result raises why.
     """
+    kind = ValueRange(is_bounded=data.is_bounded, is_complex=data.is_complex)
+    try:
+        low, high = _declared_ends(data, folder, source)
+    except NcsnxError as error:
+        return attrs.evolve(kind, problem=error)
+    return attrs.evolve(kind, low=low, high=high)
+
+
+def _declared_ends(data: Data, folder: Path | None, source: Source) -> tuple[float, float]:
     if not data.is_bounded:
         return 0.0, scale_of(data)
     if isinstance(data, Arrays | Volumes):
         return data.low, data.high
     if not isinstance(data, Packed):
         return 0.0, 1.0
+    fingerprint = source.data_fingerprint()
     try:
-        record = _packed(data, data_folder(None if folder is None else Path(folder)), source).record
+        require_own(data, fingerprint, source.path)
+        file = PackedFolder.open(own_path(data.path, data_folder(folder)))
+        if fingerprint not in (None, file.fingerprint):
+            raise NcsnxError(f"{file.path} is not the data set that the model was trained on")
     except NcsnxError as error:
         raise NcsnxError(
             f"the values of black and white are in the packed data set, which cannot be used: {error.message}",
             Hint("say where it is", adds=argument("data", A_DIR)),
             Hint("or add the two values to a .npz as the array range, or give pictures as PNGs"),
         ) from error
-    return record.low, record.high
-
-
-def range_of(data: Data, folder: Path | None, source: Source) -> ValueRange:
-    """The range of a model's data. If `value_range` fails, `ends` raises its error."""
-    kind = ValueRange(is_bounded=data.is_bounded, is_complex=data.is_complex)
-    try:
-        low, high = value_range(data, folder, source)
-    except NcsnxError as error:
-        return attrs.evolve(kind, problem=error)
-    return attrs.evolve(kind, low=low, high=high)
-
-
-def _packed(data: Packed, folder: Path, source: Source | None) -> PackedFolder:
-    fingerprint = None if source is None else source.data_fingerprint()
-    if source is not None:
-        require_own(data, fingerprint, source.path)
-    file = PackedFolder.open(own_path(data.path, folder))
-    if fingerprint not in (None, file.fingerprint):
-        raise NcsnxError(f"{file.path} is not the data set that the model was trained on")
-    return file
+    return file.record.low, file.record.high
 
 
 def non_finite_in_words(x: Tensor, place: str = "") -> str | None:
