@@ -15,10 +15,10 @@ import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import Hint, NcsnxError
 from ncsnx.inverse.measurement_map import LinearMap, PlacedTensor
-from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
+from ncsnx.spelling import argument
 
 
 @attrs.frozen(eq=False)
@@ -39,25 +39,18 @@ class Sense(LinearMap):
     """The picture of each image, (B,) int64; None: image i is of picture i, if pictures have maps of their own."""
 
     def __attrs_post_init__(self) -> None:
-        maps, mask = self.maps, self.mask
-        if not maps.is_complex() or maps.dim() not in (3, 4):
+        maps, mask, size = self.maps, self.mask, tuple(self.maps.shape[-2:])
+        fits = maps.dim() in (3, 4) and mask.dim() in (2, 3) and tuple(mask.shape[-2:]) == size
+        counts = {len(part) for part, axes in ((maps, 4), (mask, 3)) if part.dim() == axes} - {1}
+        if not fits or not maps.is_complex() or len(counts) > 1:
             raise NcsnxError(
-                f"expected complex coil maps (coils, H, W) or (P, coils, H, W), found {_kind(maps)} {tuple(maps.shape)}"
+                "expected complex coil maps (coils, H, W) or (P, coils, H, W), and a mask (H, W) or (P, H, W); found "
+                f"{maps.dtype} {tuple(maps.shape)} and {tuple(mask.shape)}"
             )
-        if not bool(torch.isfinite(torch.view_as_real(maps.resolve_conj())).all()):
-            raise NcsnxError("coil maps contain NaN or infinity")
-        if mask.dim() not in (2, 3) or tuple(mask.shape[-2:]) != tuple(maps.shape[-2:]):
-            size = tuple(maps.shape[-2:])
-            raise NcsnxError(
-                f"expected a mask of shape {size} or (P, {size[0]}, {size[1]}), as the coil maps, found "
-                f"{tuple(mask.shape)}"
-            )
+        if not bool(torch.isfinite(torch.view_as_real(maps.resolve_conj())).all()) or not bool(maps.any()):
+            raise NcsnxError("coil maps contain NaN or infinity, or are all 0, so that they measure nothing")
         if not bool(((mask == 0) | (mask == 1)).all()) or not bool(mask.any()):
             raise NcsnxError("expected a mask of zeros and ones, with a 1 where a frequency was measured")
-        if maps.dim() == 4 and mask.dim() == 3 and 1 != len(maps) != len(mask) != 1:
-            raise NcsnxError(
-                f"expected coil maps and masks of as many pictures, found {len(maps)} and {counted(len(mask), 'mask')}"
-            )
         if self.channels not in (1, 2):
             raise NcsnxError(f"coils measure images of 1 or 2 channels, not {self.channels}")
 
@@ -189,7 +182,8 @@ def estimated_maps(kspace: Tensor, mask: Tensor) -> Tensor:
     if min(reach) < 2:
         raise NcsnxError(
             f"coil maps are estimated from fully sampled frequencies around 0, at least 4×4, found "
-            f"{2 * reach[0]}×{2 * reach[1]}; give the maps"
+            f"{2 * reach[0]}×{2 * reach[1]}",
+            Hint("give the maps", adds=argument("maps", "FILE")),
         )
     window = _hann(height, reach[0])[:, None] * _hann(width, reach[1])
     low: Tensor = torch.fft.ifft2(kspace * torch.fft.ifftshift(window, dim=(-2, -1)), norm="ortho")
@@ -216,7 +210,3 @@ def _hann(size: int, reach: int) -> Tensor:
     """A Hann window over the frequencies up to `reach` of the middle, (size,)."""
     away = (torch.arange(size) - size // 2).double()
     return torch.where(away.abs() < reach, 0.5 + 0.5 * torch.cos(math.pi * away / reach), 0.0)
-
-
-def _kind(x: Tensor) -> str:
-    return "complex" if x.is_complex() else "real"

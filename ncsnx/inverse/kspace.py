@@ -6,7 +6,6 @@ middle holds fftshift(fft2(ifftshift(image))), so that the middle of the image i
 that is refused.
 """
 
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,12 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ncsnx.config.image_sizes import size_of_sides
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.inverse.values import non_finite_in_words
 from ncsnx.quantities import number
 from ncsnx.spelling import argument
-from ncsnx.storage.array_files import ArrayFile
 
 _SHARE = 8
 """One part in this many of the frequencies, on each side, is compared around both places."""
@@ -27,17 +24,6 @@ _CLEARLY = 9.0
 """Ratio of energies that images don't have the wrong way round."""
 
 Kspace = tuple[NDArray[Any], NDArray[Any]]
-
-
-def size_advice(file: ArrayFile, shape: tuple[int, int, int]) -> str:
-    """Advice for a file whose kspace is of images of another size, as the end of a message. shape: (C, H, W)."""
-    found = file.header("kspace").shape if "kspace" in (file.names or ()) else ()
-    size = tuple(shape[1:])
-    if len(found) < 2 or tuple(found[-2:]) == size:
-        return ""
-    if len(found) > 2 and size in set(pairwise(found)):
-        return "; height and width come last"
-    return f"; for images of that size add {argument('size', size_of_sides(found[-2:]))}"
 
 
 def known_frequencies(mask: NDArray[Any]) -> NDArray[np.bool_]:

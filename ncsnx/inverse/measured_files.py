@@ -16,6 +16,7 @@ import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ncsnx.errors import Hint, NcsnxError, UsageError
+from ncsnx.config.image_sizes import size_of_sides
+from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.inverse.coils import Sense, estimated_maps
-from ncsnx.inverse.kspace import in_fft_order, known_frequencies, measured_frequencies, require_scale, size_advice
+from ncsnx.inverse.kspace import in_fft_order, known_frequencies, measured_frequencies, require_scale
 from ncsnx.inverse.measurement_map import LinearMap, MatrixMap
 from ncsnx.inverse.operators import Fourier, MatrixOperator
 from ncsnx.inverse.task import MEASURE, Task
 from ncsnx.inverse.tomography import Radon
-from ncsnx.inverse.values import UNIT, ValueRange, non_finite_in_words
+from ncsnx.inverse.values import UNIT, ValueRange
 from ncsnx.quantities import counted
 from ncsnx.spelling import argument, parameter
 from ncsnx.storage.array_files import COMPLEX, REAL, ArrayFile, ExpectedArray, open_array_file, read_arrays
@@ -74,11 +76,8 @@ def reconstruct(
     names = file.names or ()
     has_coils = maps is not None or "maps" in names or ("kspace" in names and len(file.header("kspace").shape) == 4)
     expected = _expected_arrays(file, shape, has_coils=has_coils)
-    if "kspace" not in expected:
-        for name, given in (("centred", centred), ("maps", maps)):
-            if given is not None:
-                what = "frequencies (kspace)" if name == "centred" else "measurements by coils (kspace)"
-                raise UsageError(f"{parameter(name)} goes with {what}, found {', '.join(names)}")
+    if "kspace" not in expected and (stray := "centred" if centred is not None else "maps" if maps else None):
+        raise UsageError(f"{parameter(stray)} goes with frequencies (kspace), found {', '.join(names)}")
     saved = f"save it with numpy.savez(FILE, {', '.join(f'{name}=…' for name in expected)})"
     arrays = read_arrays(path, {**expected, "range": _RANGE}, saved)
     if maps == ESTIMATE:
@@ -88,7 +87,6 @@ def reconstruct(
     with _naming(path):
         if "range" in arrays:
             values = _with_range(values, arrays.pop("range"))
-        _require_finite(arrays)
         if "sinogram" in arrays:
             task = _of_sinogram(arrays, shape, values.ends)
         elif "matrix" in arrays:
@@ -150,18 +148,19 @@ def _expected_arrays(file: ArrayFile, shape: Shape, *, has_coils: bool) -> dict[
             f"{in_utf8(file.path)}: kspace is of complex images, with 2 channels, or of real ones, with 1; the model's "
             f"images have {channels}"
         )
-    advice, columns = size_advice(file, shape), ((size[1],), (1, size[1]))
+    found, advice = file.header("kspace").shape if "kspace" in names else (), ""
+    if len(found) > 1 and tuple(size) not in pairwise(found):  # else it is right, or other axes come last
+        advice = f"; for images of that size add {argument('size', size_of_sides(found[-2:]))}"
+    masks: tuple[tuple[int | str, ...], ...] = (tuple(size), (size[1],), (1, size[1]))
     if has_coils:
         return {
             "kspace": attrs.evolve(_expected_maps(shape), optional=False, copies=_COPIES_OF_COILS, advice=advice),
-            "mask": ExpectedArray("zeros and ones", REAL, (tuple(size), ("P", *size), *columns)),
+            "mask": ExpectedArray("zeros and ones", REAL, (*masks, ("P", *size))),
             "maps": _expected_maps(shape),
         }
-    is_each = "mask" in names and len(file.header("mask").shape) == 3
-    own_masks = "; for a mask of each picture give kspace (P, 1, H, W) with maps (1, H, W) of ones" if is_each else ""
     return {
         "kspace": ExpectedArray("complex numbers", COMPLEX, (tuple(size), ("P", *size)), copies=_COPIES, advice=advice),
-        "mask": ExpectedArray("zeros and ones", REAL, (tuple(size), *columns), advice=own_masks),
+        "mask": ExpectedArray("zeros and ones", REAL, masks),
     }
 
 
@@ -178,18 +177,6 @@ def _maps_in(path: Path, shape: Shape) -> NDArray[Any]:
     name = None if file.names is None else "maps"
     _expected_maps(shape).require(file.header(name))
     return file.read(name)
-
-
-def _require_finite(arrays: Arrays) -> None:
-    """Raises NcsnxError for NaN and infinity, except in kspace, of which only measured values count."""
-    for key, array in arrays.items():
-        if key == "kspace":
-            continue
-        wide = torch.from_numpy(array.astype(np.complex128 if array.dtype.kind in COMPLEX else np.float64))
-        if (wrong := non_finite_in_words(wide, f" in {key} of shape {array.shape}")) is not None:
-            raise NcsnxError(wrong)
-        if key in ("maps", "matrix") and not array.any():
-            raise NcsnxError(f"all values of {key} are 0, so that nothing was measured")
 
 
 def _of_one_coil(arrays: Arrays, shape: Shape, ends: Ends, centred: bool | None, bounded: bool) -> Task:
@@ -223,7 +210,8 @@ def _of_coils(arrays: Arrays, shape: Shape, ends: Ends, centred: bool | None, bo
                 f"{counted(count, 'picture')}, as in kspace; found {tuple(maps.shape)}"
             )
     else:
-        maps = _estimated(y, known)
+        masks = known.expand(count, *shape[1:])
+        maps = torch.stack([estimated_maps(kspace, of_picture) for kspace, of_picture in zip(y, masks, strict=True)])
         facts["maps"] = ESTIMATED
     operator = Sense(maps, known, channels=shape[0])
     if bounded:
@@ -231,22 +219,14 @@ def _of_coils(arrays: Arrays, shape: Shape, ends: Ends, centred: bool | None, bo
     return _task(operator, y, ends, {**facts, "maps_sha256": _sha256(torch.view_as_real(maps))})
 
 
-def _estimated(y: Tensor, mask: Tensor) -> Tensor:
-    """Coil maps of each picture, (P, coils, H, W)."""
-    masks = mask.expand(len(y), *mask.shape[-2:])
-    try:
-        return torch.stack([estimated_maps(kspace, known) for kspace, known in zip(y, masks, strict=True)])
-    except NcsnxError as error:
-        raise NcsnxError(error.message, Hint("say where they are", adds=argument("maps", "FILE"))) from error
-
-
 def _of_sinogram(arrays: Arrays, shape: Shape, ends: Ends) -> Task:
     angles = torch.from_numpy(arrays["angles"].astype(np.float64))
     sinogram = torch.from_numpy(arrays["sinogram"].astype(np.float64))
     y = sinogram.reshape(-1, shape[0], *sinogram.shape[-2:])
     if y.shape[2] != len(angles):
-        turned = "; transpose it to (angles, detectors)" if y.shape[3] == len(angles) else ""
-        raise NcsnxError(f"sinogram is of {y.shape[2]} angles, but there are {len(angles)} angles{turned}")
+        raise NcsnxError(
+            f"expected a sinogram (angles, detectors) of {counted(len(angles), 'angle')}, found {tuple(y.shape[2:])}"
+        )
     facts = {"angles_sha256": _sha256(angles), "detectors": y.shape[3]}
     return _task(Radon(shape, angles, y.shape[3]), y, ends, facts)
 

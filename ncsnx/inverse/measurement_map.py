@@ -169,7 +169,7 @@ def in_single_precision(y: Tensor) -> Tensor:
 
 
 @contextmanager
-def _calling(what: str) -> Iterator[None]:
+def calling(what: str) -> Iterator[None]:
     """Turns an error of a map's code, which may raise anything, into a NcsnxError."""
     try:
         yield
@@ -191,7 +191,7 @@ def _of_each_picture(of: _Map) -> Iterator[_Map]:
 def _checked(of: MeasurementMap) -> tuple[Tensor, Tensor]:
     """Images of noise and their measurements, checked. Raises NcsnxError."""
     name, x = type(of).__name__, _random(of, 0, uniform=True)
-    with _calling(f"{name}.apply fails on images {tuple(x.shape)}"):
+    with calling(f"{name}.apply fails on images {tuple(x.shape)}"):
         measured = applied_precisely(of, x)
     count = len(x)
     if tuple(measured.shape) != (count, *of.measured_shape):
@@ -212,7 +212,7 @@ def _check_adjoint(of: LinearMap) -> None:
     name, (x, measured) = type(of).__name__, _checked(of)
     noise = _noise_like(measured)
     y = measured + noise * (_length(measured) / _length(noise))
-    with _calling(f"{name}.adjoint fails on measurements of {tuple(y.shape)}"):
+    with calling(f"{name}.adjoint fails on measurements of {tuple(y.shape)}"):
         back = of.adjoint(y)
     if back.shape != x.shape or back.is_complex():
         kind = "complex" if back.is_complex() else "real"

@@ -306,17 +306,17 @@ def chosen_rule(name: str, operator: LinearOperator | MeasurementMap) -> str:
     masks and averages, `dps` with `cas` has the nearer mean. `dps` for any other map. Raises UsageError for an unknown
     rule and for one that the operator doesn't support.
     """
-    kind, fitting = _fitting(operator)
+    if isinstance(operator, LinearOperator):
+        kind, fitting = "an operator with singular values", (EXACT, *GUIDANCE)
+    elif isinstance(operator, LinearMap):
+        kind, fitting = "a linear map without singular values", tuple(GUIDANCE)
+    else:
+        kind, fitting = "a measurement that is not linear", ("dps",)
     if name == AUTO:
         return fitting[0]
-    if name not in (EXACT, *GUIDANCE):
-        raise UsageError(
-            f"{parameter('rule')} {name[:40]!a}: unknown rule; expected one of {', '.join((AUTO, EXACT, *GUIDANCE))}"
-        )
     if name not in fitting:
         raise UsageError(
-            f"{parameter('rule')} {name} does not fit {kind}; expected one of {', '.join(fitting)}",
-            Hint("use its default", adds=argument("rule", AUTO)),
+            f"{parameter('rule')} {name[:40]} does not fit {kind}; expected one of {', '.join((AUTO, *fitting))}"
         )
     return name
 
@@ -324,12 +324,3 @@ def chosen_rule(name: str, operator: LinearOperator | MeasurementMap) -> str:
 def rule_in_words(name: str) -> str:
     """Name and meaning of a rule."""
     return f"{name} ({_IN_WORDS[name]})"
-
-
-def _fitting(operator: LinearOperator | MeasurementMap) -> tuple[str, tuple[str, ...]]:
-    """The kind of operator in words, and the rules for it, the default first."""
-    if isinstance(operator, LinearOperator):
-        return "an operator with singular values", (EXACT, *GUIDANCE)
-    if isinstance(operator, LinearMap):
-        return "a linear map without singular values", tuple(GUIDANCE)
-    return "a measurement that is not linear", ("dps",)

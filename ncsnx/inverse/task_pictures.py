@@ -130,22 +130,19 @@ class _Wanted:
         return self._of_image(file)
 
     def count_in(self, path: Path) -> int | None:
-        """The number of pictures (P, H, W) or (P, H, W, C) in a .npy; None for one that isn't such a stack.
-
-        Raises NcsnxError for a stack of another size.
-        """
+        """The number of pictures (P, H, W) or (P, H, W, C) in a .npy; None for one that isn't such a stack."""
         file = open_array_file(path)
         if file.names is not None:
             return None
         header = file.header()
         shape = header.shape
-        is_right, is_one = len(shape) > 1 and self._admits(*shape[:2]), self._has_channels(header, shape[2:])
-        is_stack = len(shape) in (3, 4) and 0 not in shape and self._has_channels(header, shape[3:])
-        if (is_one and is_right) or not is_stack:
+        is_one, is_stack = self._has_channels(header, shape[2:]), len(shape) in (3, 4) and 0 not in shape
+        if not is_stack or not self._has_channels(header, shape[3:]):
             return None
-        if not (is_one or is_right):  # else a wrong size is that of one picture
-            self._require_size(in_utf8(path), shape[1], shape[2])
-        return shape[0] if self._admits(*shape[1:3]) else None
+        fits_as_one, fits_as_stack = self._admits(*shape[:2]), self._admits(*shape[1:3])
+        # a size that fits neither is that of one picture, if it may be one
+        is_other = (is_one and fits_as_one) if fits_as_stack else (is_one or fits_as_one)
+        return None if is_other else shape[0]
 
     def _of_image(self, path: Path) -> Tensor:
         """(C, H, W) float64 in [0, 1] of an image file, grey or coloured."""

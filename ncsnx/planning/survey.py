@@ -89,8 +89,6 @@ class Survey:
 
     experiment: Experiment
     plan: NoisePlan
-    source: str
-    """Source of σ_1, in words."""
     measured: MeasuredData | None
     """None if the data isn't available."""
     differences: tuple[PlanDifference, ...] = ()
@@ -99,6 +97,11 @@ class Survey:
     """Time of a training step in fp32 relative to bf16 here, in each round; empty if it wasn't measured."""
     fit: Fit | None = None
     """How the experiment was reduced to a budget, if it was."""
+
+    @property
+    def source(self) -> str:
+        """Source of σ_1, in words."""
+        return self.measured.distances.source if self.measured else "the experiment (its data is not here)"
 
     @property
     def seconds_per_image(self) -> float | None:
@@ -176,25 +179,24 @@ def survey(experiment: Experiment, folder: Path, choices: Choices, work: Work) -
 
     folder: the data folder. Raises NcsnxError for data that can't be read, and if no noise levels suit it.
     """
-    sigma_max, source, measured = experiment.schedule.sigma_max, "the experiment (its data is not here)", None
+    sigma_max, measured = experiment.schedule.sigma_max, None
     try:
         measured = measure_data(experiment.data, folder, seed=choices.seed, work=work)
-        sigma_max, source = measured.distances.largest, measured.distances.source
+        sigma_max = measured.distances.largest
         if isinstance(experiment.data, NumericData):
             scaled = measured_data(experiment.data, measured.magnitudes)
             experiment = attrs.evolve(experiment, data=attrs.evolve(experiment.data, scale=scaled.scale))
     except DataMissingError as error:
         lines = [f"{error.message}, so σ_1 = {sigma_max:g} is the experiment's own", *map(str, error.hints)]
         work.warning("\n".join(lines))
-    dimensions = math.prod(experiment.data.shape)
     plan = plan_noise(
-        dimensions,
+        math.prod(experiment.data.shape),
         sigma_max,
         sigma_min=experiment.schedule.sigma_min,
         overlap=choices.overlap,
         steps_per_level=choices.steps_per_level,
     )
-    return Survey(experiment=experiment, plan=plan, source=source, measured=measured)
+    return Survey(experiment=experiment, plan=plan, measured=measured)
 
 
 def image_name(dataset: Dataset, number: int) -> str:
