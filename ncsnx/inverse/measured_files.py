@@ -149,7 +149,7 @@ def _expected_arrays(file: ArrayFile, shape: Shape, *, has_coils: bool) -> dict[
             f"images have {channels}"
         )
     found, advice = file.header("kspace").shape if "kspace" in names else (), ""
-    if len(found) > 1 and tuple(size) not in pairwise(found):  # else it is right, or other axes come last
+    if len(found) > 1 and (size[0], size[1]) not in set(pairwise(found)):  # else it is right, or other axes come last
         advice = f"; for images of that size add {argument('size', size_of_sides(found[-2:]))}"
     masks: tuple[tuple[int | str, ...], ...] = (tuple(size), (size[1],), (1, size[1]))
     if has_coils:
