@@ -23,8 +23,6 @@ _SHARE = 8
 _CLEARLY = 9.0
 """Ratio of energies that images don't have the wrong way round."""
 
-Kspace = tuple[NDArray[Any], NDArray[Any]]
-
 
 def known_frequencies(mask: NDArray[Any]) -> NDArray[np.bool_]:
     """The mask as booleans. Raises NcsnxError unless it has ones, and else zeros."""
@@ -48,7 +46,7 @@ def measured_frequencies(kspace: NDArray[Any], known: NDArray[np.bool_], dtype: 
     return measured
 
 
-def in_fft_order(kspace: NDArray[Any], mask: NDArray[Any], centred: bool | None) -> Kspace:
+def in_fft_order(kspace: NDArray[Any], mask: NDArray[Any], centred: bool | None) -> tuple[NDArray[Any], NDArray[Any]]:
     """kspace (…, H, W) and mask with frequency 0 first; a mask of columns, (W,) or (1, W), becomes (H, W).
 
     centred: whether frequency 0 is in the middle; None: it is first. Raises NcsnxError if the energy says otherwise.

@@ -68,8 +68,8 @@ class MeasurementMap(ABC):
 
     def check(self) -> None:
         """Raises NcsnxError if the map fails, returns another shape, or values that aren't finite."""
-        for one in _of_each_picture(self):
-            _checked(one)
+        for of_picture in _of_each_picture(self):
+            _checked(of_picture)
 
     def _norm_at(self, x: Tensor) -> float:
         x = x.float()
@@ -80,8 +80,8 @@ class MeasurementMap(ABC):
             length = float(v.norm())
             step = _DIFFERENCE * math.sqrt(v.numel()) / length
             change = (self.apply(x + step * v) - self.apply(x - step * v)) / (2 * step)
-            found: Tensor = pull(change.to(y))[0]
-            return found.detach()
+            back: Tensor = pull(change.to(y))[0]
+            return back.detach()
 
         return math.sqrt(_largest_eigenvalue(normal, _random(self, 1).float()))
 
@@ -111,8 +111,8 @@ class LinearMap(MeasurementMap):
 
     def check(self) -> None:
         """Raises NcsnxError if a function fails, returns another shape, or if `adjoint` isn't the adjoint."""
-        for one in _of_each_picture(self):
-            _check_adjoint(one)
+        for of_picture in _of_each_picture(self):
+            _check_adjoint(of_picture)
         if self.norm == 0:
             raise NcsnxError(f"{type(self).__name__}: measures nothing: A x is 0 for every x")
 
@@ -241,16 +241,16 @@ def _noise_like(y: Tensor) -> Tensor:
 
 def _largest_eigenvalue(normal: Callable[[Tensor], Tensor], v: Tensor) -> float:
     """Largest eigenvalue of a symmetric map that is positive semidefinite, by power iteration from v."""
-    found = 0.0
+    eigenvalue = 0.0
     for _ in range(_POWER_STEPS):
         length = float(v.norm())
         if length == 0:
             return 0.0
         v = normal(v / length)
-        before, found = found, float(v.norm())
-        if abs(found - before) <= _POWER_TOLERANCE * found:
+        before, eigenvalue = eigenvalue, float(v.norm())
+        if abs(eigenvalue - before) <= _POWER_TOLERANCE * eigenvalue:
             break
-    return found
+    return eigenvalue
 
 
 def _real(x: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ An operator of your own has a shape, singular values and these two functions and
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import cache, cached_property
 
 import attrs
@@ -391,44 +392,46 @@ def in_any_precision(operator: LinearOperator) -> LinearOperator:
 
     Otherwise a wrapper that does, for operators that compute in the type of their own tensors.
     """
-    gives = {dtype: _given(operator, dtype) for dtype in (torch.float64, torch.float32)}
-    working = [dtype for dtype, given in gives.items() if given is not None]
-    if not working or all(dtype == given for dtype, given in gives.items()):
-        return operator  # if no type works, `check` says why
-    return _Casting(operator, working[0])
-
-
-def _given(operator: LinearOperator, dtype: torch.dtype) -> torch.dtype | None:
-    """Type of the result for images of this type; None if the operator fails."""
-    try:
-        c = operator.coefficients(torch.zeros(1, *operator.shape, dtype=dtype))
-        x = operator.images(c.to(dtype))
-    except RuntimeError:  # torch's error for types that don't match
-        return None
-    return x.dtype if c.dtype == dtype else c.dtype
+    for dtype in (torch.float64, torch.float32):
+        try:
+            c = operator.coefficients(torch.zeros(1, *operator.shape, dtype=dtype))
+            fits = c.dtype == dtype == operator.images(c).dtype
+        except RuntimeError:  # torch's error for types that don't match
+            fits = False
+        if not fits:
+            return _Casting(operator)
+    return operator
 
 
 class _Casting(LinearOperator):
     """An operator that computes in one type, for images of any type."""
 
-    def __init__(self, operator: LinearOperator, dtype: torch.dtype) -> None:
-        self.shape, self.operator, self.dtype = operator.shape, operator, dtype
+    def __init__(self, operator: LinearOperator) -> None:
+        self.shape, self.operator = operator.shape, operator
 
     @property
     def singular_values(self) -> Tensor:
         return self.operator.singular_values
 
     def coefficients(self, x: Tensor) -> Tensor:
-        return self.operator.coefficients(x.to(self.dtype)).to(x)
+        return _in_either_precision(self.operator.coefficients, x)
 
     def images(self, c: Tensor) -> Tensor:
-        return self.operator.images(c.to(self.dtype)).to(c)
+        return _in_either_precision(self.operator.images, c)
 
     def of_measurement(self, y: Tensor) -> Tensor:
-        return self.operator.of_measurement(y.to(self.dtype)).to(y)
+        return _in_either_precision(self.operator.of_measurement, y)
 
     def check(self) -> None:
         self.operator.check()
+
+
+def _in_either_precision(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """function(x) in the type of x, computed in float64, or else in float32."""
+    try:
+        return function(x.double()).to(x)
+    except RuntimeError:  # torch's error for types that don't match
+        return function(x.float()).to(x)
 
 
 def _parts(x: Tensor) -> Tensor:

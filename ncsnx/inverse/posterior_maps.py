@@ -169,8 +169,8 @@ def _quantile(values: NDArray[np.float64], share: float) -> NDArray[np.float64]:
     place = min(max(share * (count + 1) - 1, 0.0), count - 1.0)
     below = min(int(place), max(count - 2, 0))
     above = min(below + 1, count - 1)
-    found: NDArray[np.float64] = values[:, below] + (place - below) * (values[:, above] - values[:, below])
-    return found
+    quantile: NDArray[np.float64] = values[:, below] + (place - below) * (values[:, above] - values[:, below])
+    return quantile
 
 
 def _name(share: float) -> str:

@@ -150,24 +150,21 @@ number at 10⁶, and leaves a thousandth of the misfit."""
 class LinearGuidance(Guidance):
     """A linear map, of whose measurements Aᴴ y suffices: (B, C, H, W)."""
 
+    map: LinearMap
+
     @classmethod
     def prepared(cls, map: MeasurementMap, y: Tensor) -> Tensor:
         """Aᴴ y."""
         return cast("LinearMap", map).adjoint(y)
 
-    @property
-    def linear(self) -> LinearMap:
-        """The map."""
-        return cast("LinearMap", self.map)
-
     def back(self, x: Tensor) -> Tensor:
         """Aᴴ (y − A x)."""
-        return self.given.to(x) - self.linear.normal(x)
+        return self.given.to(x) - self.map.normal(x)
 
     def corrected(self, x: Tensor, variance: Tensor) -> Tensor:
         """argmin_d ‖A (x + d) − y‖²/γ² + ‖d‖²/r² with the variances r², (B, 1, 1, 1), by conjugate gradients."""
         ridge = self._ridge(variance)
-        return solved(self.linear.normal, ridge, self.back(x), iterations=_ITERATIONS, tolerance=_TOLERANCE)
+        return solved(self.map.normal, ridge, self.back(x), iterations=_ITERATIONS, tolerance=_TOLERANCE)
 
     def _ridge(self, variance: Tensor) -> Tensor:
         """γ²/r², bounded from below."""
@@ -185,7 +182,7 @@ class LinearGuidance(Guidance):
         u, ridge = (x - self.black) / scale, self._ridge(x.new_ones(len(x), 1, 1, 1))
         for _ in range(_TURNS if self.bounded else 1):
             u = u.clamp(0, 1) if self.bounded else u
-            change = solved(self.linear.normal, ridge, self.back(u), iterations=_LAST_ITERATIONS, tolerance=_TOLERANCE)
+            change = solved(self.map.normal, ridge, self.back(u), iterations=_LAST_ITERATIONS, tolerance=_TOLERANCE)
             u = u + change
         return self.black + scale * u
 

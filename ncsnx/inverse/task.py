@@ -1,5 +1,6 @@
 """A task: measurements of pictures, and sampling of images that agree with them."""
 
+import json
 import math
 from collections.abc import Callable
 from typing import Any, Self
@@ -47,12 +48,8 @@ def _values(given: Any) -> LazyStack:
     return LazyStack.of(given, "values")
 
 
-def _inputs(given: Any) -> LazyStack | None:
-    return None if given is None else LazyStack.of(given, "inputs")
-
-
-def _truth(given: Any) -> LazyStack | None:
-    return None if given is None else LazyStack.of(given, "truth")
+def _pictures(given: Any) -> LazyStack | None:
+    return None if given is None else LazyStack.of(given, "pictures")
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -77,9 +74,9 @@ class Task:
     rule: str = "auto"
     """How samplers use the measurement: 'exact', 'cg', 'langevin' or 'dps' (see `ncsnx.inverse.rules`); 'auto': the
     default of the operator."""
-    _inputs: LazyStack | None = attrs.field(default=None, converter=_inputs)
+    _inputs: LazyStack | None = attrs.field(default=None, converter=_pictures)
     """Measurements as pictures, (P, C, H, W) in [0, 1]. None: the pseudo-inverse."""
-    _truth: LazyStack | None = attrs.field(default=None, converter=_truth)
+    _truth: LazyStack | None = attrs.field(default=None, converter=_pictures)
     """True pictures, (P, C, H, W) in [0, 1], if known."""
     pictures: tuple[str, ...] = ()
     """Names of the P pictures, or empty."""
@@ -91,6 +88,10 @@ class Task:
             raise NcsnxError(
                 f"expected a task's name of letters, digits, - and _, since it names a folder; found {self.name!a}"
             )
+        try:
+            json.dumps(self.facts, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise NcsnxError(f"{self.name}: expected facts that are JSON: {error}") from error
         self._check_values()
         object.__setattr__(self, "rule", chosen_rule(self.rule, self.operator))
         if not 0 <= self.noise < math.inf:
@@ -259,8 +260,8 @@ class Task:
         if isinstance(operator, LinearOperator):
             away = operator.coefficients(images.double()) - values
             return float((operator.singular_values * away).abs().max())
-        found = (applied_precisely(operator, image[None]) - values for image in images)
-        return max(float(away.abs().max()) for away in found)
+        differences = (applied_precisely(operator, image[None]) - values for image in images)
+        return max(float(away.abs().max()) for away in differences)
 
     @property
     def gain(self) -> float:

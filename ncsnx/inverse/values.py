@@ -179,7 +179,7 @@ def non_finite_in_words(x: Tensor, place: str = "") -> str | None:
 
     'found 3 NaN, infinite or too large values in y; replace them', for the place ' in y'.
     """
-    found = int((~torch.isfinite(x.to(torch.complex64 if x.is_complex() else torch.float32))).sum())
-    if not found:
+    count = int((~torch.isfinite(x.to(torch.complex64 if x.is_complex() else torch.float32))).sum())
+    if not count:
         return None
-    return f"found {counted(found, 'NaN, infinite or too large value')}{place}; replace {them(found)}"
+    return f"found {counted(count, 'NaN, infinite or too large value')}{place}; replace {them(count)}"

@@ -45,15 +45,7 @@ _SNAPSHOTS = tuple(
     Snapshots(n=n, every=every) for n, every in ((36, 1), (16, 1), (16, 2), (16, 4), (9, 4), (9, 10), (4, 10))
 )
 """Choices of snapshots, best first."""
-NOMINAL = Timing(
-    seconds_per_evaluation=1.0,
-    seconds_per_training_image=3.0,
-    seconds_per_update=0.0,
-    batch_size=128,
-    parameters=0,
-    timed="nothing",
-    device="none",
-)
+NOMINAL = Timing(seconds_per_evaluation=1.0, seconds_per_training_image=3.0)
 """Times in units of an evaluation, for use without a timing: a forward and backward pass takes three."""
 
 _TIME = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhd])")
@@ -259,12 +251,12 @@ def parse_budget(text: str) -> float | None:
 
 def in_short(seconds: float) -> str:
     """Seconds in the form of `parse_budget`, rounded up to two digits: 90s, 12m, 2.5h, 3d."""
-    unit = next(unit for unit in ("d", "h", "m", "s") if _suits(seconds, _UNITS[unit]))
+
+    def suits(unit_s: int) -> bool:
+        return unit_s == 1 or seconds >= 2 * unit_s or (seconds >= unit_s and seconds % unit_s == 0)
+
+    unit = next(unit for unit in ("d", "h", "m", "s") if suits(_UNITS[unit]))
     return f"{rounded_up(seconds / _UNITS[unit], 2):g}{unit}"
-
-
-def _suits(seconds: float, unit_s: int) -> bool:
-    return unit_s == 1 or seconds >= 2 * unit_s or (seconds >= unit_s and seconds % unit_s == 0)
 
 
 def span_of_time(seconds: float) -> str:

@@ -209,16 +209,16 @@ def image_name(dataset: Dataset, number: int) -> str:
 def data_remarks(measured: MeasuredData) -> list[str]:
     """Warnings about the data, with advice, to be read before training."""
     distances, (first, second) = measured.distances, measured.names
-    found = []
+    remarks = []
     if distances.largest > OUTLIER * distances.quantile:
-        found.append(
+        remarks.append(
             f"σ_1 = {distances.largest:.4g} is far above the distances of 99.9 % of the pairs, "
             f"{distances.quantile:.4g}, probably because of one outlier\n"
             f"look at {first} and {second}, and remove one that does not belong to the data\n"
             f"or train with:  schedule.sigma_max={distances.quantile:.3g}"
         )
     if distances.images < SMALL_SET:
-        found.append(
+        remarks.append(
             f"a network may memorise so few training images ({distances.images:,})\n"
             "watch the held-out loss, and use a checkpoint from before it rises:  ncsnx loss RUN\n"
             "compare samples with their nearest training images:                  ncsnx neighbors RUN\n"
@@ -226,7 +226,7 @@ def data_remarks(measured: MeasuredData) -> list[str]:
             "flip images, if mirror images are plausible:                         data.random_flip=true\n"
             "crop images at random from larger ones:                              data.random_crop=SIDE"
         )
-    return found
+    return remarks
 
 
 def plan_differences(experiment: Experiment, plan: NoisePlan) -> list[PlanDifference]:

@@ -58,15 +58,15 @@ class Timing:
     """Network evaluation: constant seconds per batch."""
     seconds_per_training_image: float
     """Training step: seconds per image."""
-    seconds_per_update: float
+    seconds_per_update: float = 0.0
     """Training step: constant seconds, mostly the update of the weights and of their average."""
-    batch_size: int
+    batch_size: int = 128
     """Batch size of the timed experiment."""
-    parameters: int
+    parameters: int = 0
     """Number of the network's parameters."""
-    timed: str
+    timed: str = "nothing"
     """Description of what was timed."""
-    device: str
+    device: str = "none"
     """Type of the device."""
 
     @property
@@ -266,12 +266,12 @@ class _Timed:
 
 def _line(work: Callable[[int], None], most: int) -> tuple[float, float, int]:
     """Seconds of work on n images as (constant, seconds per image), and the larger n that was timed, at most `most`."""
-    one = _fastest(lambda: work(1))
-    count = max(1, min(most, int(_AIM_S / one)))
+    single = _fastest(lambda: work(1))
+    count = max(1, min(most, int(_AIM_S / single)))
     if count == 1:
-        return 0.0, one, 1
+        return 0.0, single, 1
     many = _fastest(lambda: work(count))
-    slope = (many - one) / (count - 1) if many > one else many / count  # other work made the first call slower
+    slope = (many - single) / (count - 1) if many > single else many / count  # other work made the first call slower
     return max(0.0, many - count * slope), slope, count
 
 

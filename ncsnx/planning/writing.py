@@ -73,7 +73,7 @@ def experiment_source(survey: Survey, measured: MeasuredData) -> str:
         lines += comment('precision="bf16",')
     return _TEMPLATE.format(
         scale="\n".join(_about_scale(survey)),
-        imports="\n".join(f"    {one}," for one in [*sorted({*classes, "Experiment"}), "register"]),
+        imports="\n".join(f"    {imported}," for imported in [*sorted({*classes, "Experiment"}), "register"]),
         variable=name if is_free else "experiment",
         name=_literal(name),
         fields=textwrap.indent("\n".join(lines), "        "),
@@ -82,7 +82,7 @@ def experiment_source(survey: Survey, measured: MeasuredData) -> str:
 
 def comment(text: str) -> list[str]:
     """The text as lines of comment, one paragraph for each of its lines; what isn't printable becomes '�'."""
-    printable = ("".join(one if one.isprintable() else "�" for one in line) for line in text.split("\n"))
+    printable = ("".join(letter if letter.isprintable() else "�" for letter in line) for line in text.split("\n"))
     return [f"# {line}" for paragraph in printable for line in textwrap.wrap(paragraph, 100)]
 
 

@@ -117,7 +117,7 @@ VALUES = torch.zeros(2, 32)
         ({"truth": torch.zeros(2, 8, 8)}, r"expected truth of \(2, 1, 8, 8\), found \(2, 8, 8\)"),
         (
             {"truth": torch.full((2, *SHAPE), math.nan)},
-            "NaN, infinite or too large values in truth of shape",
+            "NaN, infinite or too large values in pictures of shape",
         ),
         ({"pictures": ("a",)}, "a name for each of 2 pictures, found 1 name"),
         ({"operator": HALF}, "a task needs a LinearOperator or a MeasurementMap, not Tensor"),
