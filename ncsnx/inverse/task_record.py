@@ -40,6 +40,7 @@ from ncsnx.storage.documents import document, write_document
 CALIBRATION_FILE = "calibration.png"
 _GRID_FILE = "grid.png"
 _BATCH_BYTES = 2**25
+"""Images that are compared at once; some ten times as much is in memory."""
 _ROWS, _COLUMNS = 12, 6
 """Most pictures, and most alternatives of each, that are shown."""
 _CELL_IN, _GAP_IN, _POINTS, _DOTS_PER_INCH = 0.8, 0.2, 6.5, 200
@@ -134,9 +135,9 @@ def record_task(
     """Writes posterior.safetensors, calibration.png, the task's grid.png and, last, task.json beside the samples.
 
     They compare with the truth if the task has one; calibration.png takes one, and alternatives enough for an interval.
-    own: the data's own values; by default 0 to 1. window: values that grid.png shows as black and white. The
-    images of one picture are in memory at a time; check_stop is called between them and raises to stop, and what is
-    unfinished is then removed. Removes what killed processes left unfinished, so the caller holds the folder's lock.
+    own: the data's own values; by default 0 to 1. window: values that grid.png shows as black and white. The images of
+    one picture are in memory at a time; check_stop is called between them and raises to stop, and what is unfinished is
+    then removed. Removes what killed processes left unfinished, so the caller holds the folder's lock.
     Raises NcsnxError.
     """
     own = own or ValueRange()
@@ -183,7 +184,7 @@ def _remove_unfinished(folder: Path) -> None:
 
 
 def _batches(images: Tensor) -> tuple[Tensor, ...]:
-    """The images of a picture, a few at a time, since some ten times as much is in memory to compare them."""
+    """The images of a picture, a few at a time."""
     return images.split(max(1, _BATCH_BYTES // images[0].nbytes))  # type: ignore[no-untyped-call, no-any-return]
 
 

@@ -74,16 +74,16 @@ class Fit:
     @property
     def reductions(self) -> list[tuple[str, str, str]]:
         """(name, reduced value, published value) of each reduced value."""
-        found: list[tuple[str, str, str]] = []
+        sizes: list[tuple[str, str, str]] = []
         if long_side(self.data) < long_side(self.published_data):
             now, before = size_in_words(self.data.shape[1:]), size_in_words(self.published_data.shape[1:])
-            found.append(("image size", now, before))
+            sizes.append(("image size", now, before))
         rows = [
             ("width", self.scale.width, self.published.width),
             ("batch size", self.scale.batch_size, self.published.batch_size),
             ("steps", self.scale.steps, self.published.steps),
         ]
-        return [*found, *((name, f"{less:,}", f"{most:,}") for name, less, most in rows if less < most)]
+        return [*sizes, *((name, f"{less:,}", f"{most:,}") for name, less, most in rows if less < most)]
 
 
 @attrs.frozen(kw_only=True)

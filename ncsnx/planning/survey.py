@@ -231,35 +231,35 @@ def data_remarks(measured: MeasuredData) -> list[str]:
 
 def plan_differences(experiment: Experiment, plan: NoisePlan) -> list[PlanDifference]:
     """Values in which the experiment differs from the plan by more than rounding, with their meaning."""
-    schedule, sampler, found = experiment.schedule, experiment.sampler, list[PlanDifference]()
+    schedule, sampler, differences = experiment.schedule, experiment.sampler, list[PlanDifference]()
     if not isinstance(schedule, Geometric):
         tag = tag_of(type(schedule)) or type(schedule).__name__
         meaning = "technique 2 uses a constant ratio of neighbouring levels"
-        found.append(PlanDifference("schedule", tag, "geometric", meaning))
+        differences.append(PlanDifference("schedule", tag, "geometric", meaning))
     if abs(schedule.sigma_max / plan.sigma_max - 1) > SIGMA_TOLERANCE:
         meaning = "above the largest distance found: safe, at the cost of a few more levels than needed"
         if schedule.sigma_max < plan.sigma_max:
             meaning = "the largest noise does not bridge images that are farther apart, so samples may lack diversity"
-        found.append(PlanDifference("sigma_max", schedule.sigma_max, plan.sigma_max, meaning))
+        differences.append(PlanDifference("sigma_max", schedule.sigma_max, plan.sigma_max, meaning))
     if abs(schedule.levels - plan.levels) > max(1, SIGMA_TOLERANCE * plan.levels):
-        found.append(PlanDifference("levels", schedule.levels, plan.levels, _levels_meaning(experiment, plan)))
+        differences.append(PlanDifference("levels", schedule.levels, plan.levels, _levels_meaning(experiment, plan)))
     if not isinstance(sampler, AnnealedLangevin):
-        return found
+        return differences
     if sampler.steps_per_level != plan.steps_per_level:
         meaning = "more steps are better (technique 4), with proportionally more evaluations"
         if sampler.steps_per_level > plan.steps_per_level:
             meaning = "better but slower: more evaluations than in the published experiments"
-        found.append(PlanDifference("steps_per_level", sampler.steps_per_level, plan.steps_per_level, meaning))
+        differences.append(PlanDifference("steps_per_level", sampler.steps_per_level, plan.steps_per_level, meaning))
     if (step_meaning := _step_meaning(experiment, sampler, plan)) is not None:
-        found.append(PlanDifference("step_size", sampler.step_size, plan.step_size, step_meaning))
-    return found
+        differences.append(PlanDifference("step_size", sampler.step_size, plan.step_size, step_meaning))
+    return differences
 
 
 def _levels_meaning(experiment: Experiment, plan: NoisePlan) -> str:
-    own = experiment.schedule
-    if not isinstance(own, Geometric):
-        return f"{'more' if own.levels > plan.levels else 'fewer'} than needed from σ_1 to σ_L"
-    ratio = techniques.spaced_ratio(own.sigma_max, own.sigma_min, own.levels)
+    schedule = experiment.schedule
+    if not isinstance(schedule, Geometric):
+        return f"{'more' if schedule.levels > plan.levels else 'fewer'} than needed from σ_1 to σ_L"
+    ratio = techniques.spaced_ratio(schedule.sigma_max, schedule.sigma_min, schedule.levels)
     share = techniques.level_overlap(plan.dimensions, ratio)
     if abs(share / plan.overlap - 1) <= STEP_TOLERANCE:
         return "follows from σ_1: the levels overlap as in the plan"
