@@ -11,7 +11,7 @@ from ncsnx.inverse.coils import Sense, estimated_maps, simulated_maps
 from ncsnx.inverse.condition import Condition, Measured
 from ncsnx.inverse.deepinv_bridge import from_deepinv
 from ncsnx.inverse.image_quality import psnr
-from ncsnx.inverse.lazy_stack import LazyStack
+from ncsnx.inverse.measured_files import reconstruct
 from ncsnx.inverse.measurement_map import LinearMap, MatrixMap, MeasurementMap, OperatorMap
 from ncsnx.inverse.operators import (
     Averaging,
@@ -30,13 +30,12 @@ from ncsnx.inverse.tasks import (
     deblur,
     inpaint,
     outpaint,
-    reconstruct,
     register_task,
     super_resolve,
     with_truth,
 )
 from ncsnx.inverse.tomography import Radon
-from ncsnx.inverse.values import ValueRange, value_range
+from ncsnx.inverse.values import LazyStack, ValueRange
 
 __all__ = [
     "Averaging",
@@ -71,6 +70,5 @@ __all__ = [
     "register_task",
     "simulated_maps",
     "super_resolve",
-    "value_range",
     "with_truth",
 ]

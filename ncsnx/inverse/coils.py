@@ -7,7 +7,7 @@ as in SENSE (Pruessmann et al. 1999, Magn. Reson. Med. 42, 952–962). Frequenci
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import Self
 
@@ -15,10 +15,10 @@ import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import Hint, NcsnxError
 from ncsnx.inverse.measurement_map import LinearMap, PlacedTensor
-from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
+from ncsnx.spelling import argument
 
 
 @attrs.frozen(eq=False)
@@ -37,33 +37,30 @@ class Sense(LinearMap):
     """2 for complex images, 1 for real ones."""
     _rows: Tensor | None = attrs.field(default=None, kw_only=True, repr=False)
     """The picture of each image, (B,) int64; None: image i is of picture i, if pictures have maps of their own."""
-    _maps: PlacedTensor = attrs.field(init=False)
-    _mask: PlacedTensor = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        maps, mask = self.maps, self.mask
-        if not maps.is_complex() or maps.dim() not in (3, 4):
+        maps, mask, size = self.maps, self.mask, tuple(self.maps.shape[-2:])
+        fits = maps.dim() in (3, 4) and mask.dim() in (2, 3) and tuple(mask.shape[-2:]) == size
+        counts = {len(part) for part, axes in ((maps, 4), (mask, 3)) if part.dim() == axes} - {1}
+        if not fits or not maps.is_complex() or len(counts) > 1:
             raise NcsnxError(
-                f"expected complex coil maps (coils, H, W) or (P, coils, H, W), found {_kind(maps)} {tuple(maps.shape)}"
+                "expected complex coil maps (coils, H, W) or (P, coils, H, W), and a mask (H, W) or (P, H, W); found "
+                f"{maps.dtype} {tuple(maps.shape)} and {tuple(mask.shape)}"
             )
-        if not bool(torch.isfinite(torch.view_as_real(maps.resolve_conj())).all()):
-            raise NcsnxError("coil maps contain NaN or infinity")
-        if mask.dim() not in (2, 3) or tuple(mask.shape[-2:]) != tuple(maps.shape[-2:]):
-            size = tuple(maps.shape[-2:])
-            raise NcsnxError(
-                f"expected a mask of shape {size} or (P, {size[0]}, {size[1]}), as the coil maps, found "
-                f"{tuple(mask.shape)}"
-            )
+        if not bool(torch.isfinite(torch.view_as_real(maps.resolve_conj())).all()) or not bool(maps.any()):
+            raise NcsnxError("coil maps contain NaN or infinity, or are all 0, so that they measure nothing")
         if not bool(((mask == 0) | (mask == 1)).all()) or not bool(mask.any()):
             raise NcsnxError("expected a mask of zeros and ones, with a 1 where a frequency was measured")
-        if maps.dim() == 4 and mask.dim() == 3 and 1 != len(maps) != len(mask) != 1:
-            raise NcsnxError(
-                f"expected coil maps and masks of as many pictures, found {len(maps)} and {counted(len(mask), 'mask')}"
-            )
         if self.channels not in (1, 2):
             raise NcsnxError(f"coils measure images of 1 or 2 channels, not {self.channels}")
-        object.__setattr__(self, "_maps", PlacedTensor(maps if maps.dim() == 4 else maps[None]))
-        object.__setattr__(self, "_mask", PlacedTensor((mask if mask.dim() == 3 else mask[None]).double()))
+
+    @cached_property
+    def _maps(self) -> PlacedTensor:
+        return PlacedTensor(self.maps if self.maps.dim() == 4 else self.maps[None])
+
+    @cached_property
+    def _mask(self) -> PlacedTensor:
+        return PlacedTensor((self.mask if self.mask.dim() == 3 else self.mask[None]).double())
 
     @property
     def shape(self) -> tuple[int, int, int]:  # type: ignore[override]
@@ -102,26 +99,30 @@ class Sense(LinearMap):
 
     def apply(self, x: Tensor) -> Tensor:
         """Frequencies, 0 where they aren't measured: (B, C, H, W) → (B, coils, H, W) complex."""
-        image, mask = self._complex(x), self._each(self._mask.like(x))
-        frequencies = [mask * torch.fft.fft2(coil * image, norm="ortho") for coil in self._coils(x)]
-        return torch.stack(frequencies, dim=1)
+        return torch.stack(list(self._frequencies(x)), dim=1)
 
     def adjoint(self, y: Tensor) -> Tensor:
         """Σ_c S̄_c F⁻¹ M y_c, (B, coils, H, W) complex → (B, C, H, W)."""
-        mask = self._each(self._mask.like(y))
-        found = torch.zeros_like(y[:, 0])
-        for place, coil in enumerate(self._coils(y)):
-            found += coil.conj() * torch.fft.ifft2(mask * y[:, place], norm="ortho")
-        return self._channels(found)
+        return self._combined(y.unbind(1), y)
 
     def normal(self, x: Tensor) -> Tensor:
         """Aᴴ A x, one coil after the other."""
-        image, mask = self._complex(x), self._each(self._mask.like(x))
-        found = torch.zeros_like(image)
+        return self._combined(self._frequencies(x), x)
+
+    def _frequencies(self, x: Tensor) -> Iterator[Tensor]:
+        """Measured frequencies of images (B, C, H, W), (B, H, W) of one coil after the other."""
+        real, imaginary = x[:, 0], x[:, 1] if self.channels == 2 else torch.zeros_like(x[:, 0])
+        image, mask = torch.complex(real, imaginary), self._each(self._mask.like(x))
         for coil in self._coils(x):
-            frequencies = mask * torch.fft.fft2(coil * image, norm="ortho")
-            found += coil.conj() * torch.fft.ifft2(frequencies, norm="ortho")
-        return self._channels(found)
+            yield mask * torch.fft.fft2(coil * image, norm="ortho")
+
+    def _combined(self, frequencies: Iterable[Tensor], like: Tensor) -> Tensor:
+        """Images (B, C, H, W) of the frequencies of each coil, in the precision of `like`."""
+        mask = self._each(self._mask.like(like))
+        coils = zip(self._coils(like), frequencies, strict=True)
+        parts = (coil.conj() * torch.fft.ifft2(mask * y, norm="ortho") for coil, y in coils)
+        image = sum(parts, torch.zeros(()))
+        return torch.stack((image.real, image.imag)[: self.channels], dim=1)
 
     @cached_property
     def norm(self) -> float:
@@ -137,13 +138,6 @@ class Sense(LinearMap):
         if self._rows is None or len(of_pictures) == 1:
             return of_pictures
         return of_pictures[self._rows.to(of_pictures.device)]
-
-    def _complex(self, x: Tensor) -> Tensor:
-        return torch.complex(x[:, 0], x[:, 1] if self.channels == 2 else torch.zeros_like(x[:, 0]))
-
-    def _channels(self, image: Tensor) -> Tensor:
-        parts = (image.real, image.imag) if self.channels == 2 else (image.real,)
-        return torch.stack(parts, dim=1)
 
 
 def root_sum_of_squares(coils: Tensor) -> Tensor:
@@ -188,7 +182,8 @@ def estimated_maps(kspace: Tensor, mask: Tensor) -> Tensor:
     if min(reach) < 2:
         raise NcsnxError(
             f"coil maps are estimated from fully sampled frequencies around 0, at least 4×4, found "
-            f"{2 * reach[0]}×{2 * reach[1]}; give the maps"
+            f"{2 * reach[0]}×{2 * reach[1]}",
+            Hint("give the maps", adds=argument("maps", "FILE")),
         )
     window = _hann(height, reach[0])[:, None] * _hann(width, reach[1])
     low: Tensor = torch.fft.ifft2(kspace * torch.fft.ifftshift(window, dim=(-2, -1)), norm="ortho")
@@ -215,7 +210,3 @@ def _hann(size: int, reach: int) -> Tensor:
     """A Hann window over the frequencies up to `reach` of the middle, (size,)."""
     away = (torch.arange(size) - size // 2).double()
     return torch.where(away.abs() < reach, 0.5 + 0.5 * torch.cos(math.pi * away / reach), 0.0)
-
-
-def _kind(x: Tensor) -> str:
-    return "complex" if x.is_complex() else "real"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ncsnx.errors import NcsnxError
-from ncsnx.inverse.measurement_map import LinearMap, MeasurementMap
+from ncsnx.inverse.measurement_map import LinearMap, MeasurementMap, calling
 
 
 @attrs.frozen(eq=False)
@@ -52,12 +52,8 @@ def from_deepinv(physics: Any, shape: tuple[int, int, int]) -> MeasurementMap:
     if not callable(getattr(physics, "A", None)):
         raise NcsnxError(f"expected a physics of deepinv, with a method A, found {type(physics).__name__}")
     x = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0))
-    try:
-        with torch.no_grad():
-            y = physics.A(x.to(_device(physics)))
-    except Exception as error:  # the library's code may raise anything
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-        raise NcsnxError(f"{type(physics).__name__}.A fails on an image of {shape}: {reason}") from error
+    with torch.no_grad(), calling(f"{type(physics).__name__}.A fails on an image of {shape}"):
+        y = physics.A(x.to(_device(physics)))
     if not isinstance(y, Tensor):
         raise NcsnxError(f"{type(physics).__name__}.A gave {type(y).__name__}, expected one tensor")
     kind = LinearPhysicsMap if _is_linear(physics) else PhysicsMap

@@ -6,16 +6,45 @@ windows that lie inside the image, and over channels. NMSE is ‖x − t‖² / 
 """
 
 import math
+from typing import Self
 
+import attrs
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from ncsnx.inverse.values import ValueRange
 
 WINDOW = 7
 """Height and width of the windows of SSIM, in pixels."""
 _K1, _K2 = 0.01, 0.03
 _AT_ONCE = 2**19
 """Values of the images whose SSIM is computed at once, in some ten arrays of float64."""
+
+
+@attrs.frozen(eq=False)
+class Comparison:
+    """The truth of one picture, with which samples are compared in the data's own values."""
+
+    own: ValueRange
+    truth: Tensor
+    """(1, C, H, W), as it is compared: of complex images the magnitudes."""
+    data_range: float
+    """Range of the values for PSNR and SSIM: that of the data; for unbounded or complex data, the truth's largest
+    magnitude."""
+
+    @classmethod
+    def of(cls, truth: Tensor | None, own: ValueRange) -> Self | None:
+        """The comparison with a task's truth; None without one, and for one of zeros that has no range."""
+        if truth is None:
+            return None
+        compared = own.compared(own.of_truth(truth))
+        data_range = own.data_range(compared)
+        return cls(own, compared, data_range) if data_range > 0 else None
+
+    def distances(self, samples: Tensor) -> Tensor:
+        """`image_distances` of samples (B, C, H, W) to the truth."""
+        return image_distances(self.own.compared(self.own.of_samples(samples)), self.truth, self.data_range)
 
 
 def image_distances(images: Tensor, truth: Tensor, data_range: float) -> Tensor:

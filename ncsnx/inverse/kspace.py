@@ -6,61 +6,34 @@ middle holds fftshift(fft2(ifftshift(image))), so that the middle of the image i
 that is refused.
 """
 
-import math
-from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
-import attrs
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ncsnx.config.image_sizes import size_of_sides
 from ncsnx.errors import Hint, NcsnxError
-from ncsnx.inverse.values import ValueRange, non_finite_in_words
+from ncsnx.inverse.values import non_finite_in_words
 from ncsnx.quantities import number
 from ncsnx.spelling import argument
-from ncsnx.storage.array_files import COMPLEX, REAL, ArrayFile, ExpectedArray, open_array_file, read_arrays
-from ncsnx.storage.process import in_utf8
 
 _SHARE = 8
 """One part in this many of the frequencies, on each side, is compared around both places."""
 _CLEARLY = 9.0
 """Ratio of energies that images don't have the wrong way round."""
 
-Kspace = tuple[NDArray[Any], NDArray[Any]]
 
-
-def mask_shapes(size: tuple[int, int]) -> tuple[tuple[int | str, ...], ...]:
-    """Accepted shapes of masks for images of this height and width: one for all pictures, for each, or of columns."""
-    return size, ("P", *size), (size[1],), (1, size[1])
-
-
-def size_advice(file: ArrayFile, shape: tuple[int, int, int]) -> str:
-    """Advice for a file whose kspace is of images of another size, as the end of a message. shape: (C, H, W)."""
-    found = file.header("kspace").shape if "kspace" in (file.names or ()) else ()
-    size = tuple(shape[1:])
-    if len(found) < 2 or tuple(found[-2:]) == size:
-        return ""
-    if len(found) > 2 and size in set(pairwise(found)):
-        return "; height and width come last"
-    return f"; for images of that size add {argument('size', size_of_sides(found[-2:]))}"
-
-
-def known_frequencies(mask: NDArray[Any], name: str) -> NDArray[np.bool_]:
-    """The mask as booleans. name: of the file, for messages. Raises NcsnxError unless it has ones, and else zeros."""
+def known_frequencies(mask: NDArray[Any]) -> NDArray[np.bool_]:
+    """The mask as booleans. Raises NcsnxError unless it has ones, and else zeros."""
     others = mask[~np.isin(mask, (0, 1))]
     if others.size or not mask.any():
         found = str(others[0]) if others.size else "only zeros"
-        raise NcsnxError(f"{name}: expected mask to be 1 where kspace was measured and else 0, found {found}")
+        raise NcsnxError(f"expected mask to be 1 where kspace was measured and else 0, found {found}")
     return mask.astype(bool)
 
 
-def measured_frequencies(
-    kspace: NDArray[Any], known: NDArray[np.bool_], dtype: "np.dtype[Any]", name: str
-) -> NDArray[Any]:
+def measured_frequencies(kspace: NDArray[Any], known: NDArray[np.bool_], dtype: "np.dtype[Any]") -> NDArray[Any]:
     """kspace with 0 where it isn't known, in a complex type. known: of a shape that broadcasts to that of kspace.
 
     Raises NcsnxError for NaN and infinity where it is known.
@@ -69,15 +42,14 @@ def measured_frequencies(
         measured = np.where(known, kspace, 0).astype(dtype)
     place = f" in kspace of shape {kspace.shape} where mask is 1"
     if (wrong := non_finite_in_words(torch.from_numpy(measured), place)) is not None:
-        raise NcsnxError(f"{name}: {wrong}, or set mask to 0 there")
+        raise NcsnxError(f"{wrong}, or set mask to 0 there")
     return measured
 
 
-def in_fft_order(kspace: NDArray[Any], mask: NDArray[Any], centred: bool | None, name: str) -> Kspace:
+def in_fft_order(kspace: NDArray[Any], mask: NDArray[Any], centred: bool | None) -> tuple[NDArray[Any], NDArray[Any]]:
     """kspace (…, H, W) and mask with frequency 0 first; a mask of columns, (W,) or (1, W), becomes (H, W).
 
-    centred: whether frequency 0 is in the middle; None: it is first, unless the energy says otherwise. name: of the
-    file, for messages. Raises NcsnxError.
+    centred: whether frequency 0 is in the middle; None: it is first. Raises NcsnxError if the energy says otherwise.
     """
     size = kspace.shape[-2:]
     if mask.ndim == 1 or mask.shape == (1, size[1]):
@@ -86,7 +58,7 @@ def in_fft_order(kspace: NDArray[Any], mask: NDArray[Any], centred: bool | None,
         return _moved(kspace), np.fft.ifftshift(mask, axes=(-2, -1))
     if centred is None and min(size) >= _SHARE and _is_in_the_middle(kspace, mask):
         raise NcsnxError(
-            f"{name}: expected frequency 0 of kspace first, as numpy.fft.fft2 has it; found the energy in the middle",
+            "expected frequency 0 of kspace first, as numpy.fft.fft2 has it; found the energy in the middle",
             Hint("if frequency 0 is in the middle, as in fastMRI's files", adds=argument("centred", True)),
             Hint("if it is not", adds=argument("centred", False)),
         )
@@ -114,100 +86,12 @@ def _is_in_the_middle(kspace: NDArray[Any], mask: NDArray[Any]) -> bool:
         known = known[:, None] if known.ndim == 3 and kspace.ndim == 4 else known
         with np.errstate(all="ignore"):
             squares = np.square(np.abs(kspace[..., rows[:, None], columns].astype(np.complex128)))
-            try:
-                return float(np.where(known, squares, 0).sum())
-            except ValueError:  # masks of another number of pictures, which is refused elsewhere
-                return 0.0
+            return float(np.where(known, squares, 0).sum())
 
     return energy(kspace.shape[-2] // 2, kspace.shape[-1] // 2) > _CLEARLY * energy(0, 0)
 
 
-_SAVED = "save it with numpy.savez(FILE, kspace=…, mask=…)"
-RANGE = ExpectedArray("real numbers (black, white)", REAL, ((2,),), optional=True)
-"""The array `range` of a measurement."""
-_COPIES = 8  # copies of kspace in memory while it is read: in double precision, masked, and as coefficients
-
-
-@attrs.frozen(eq=False)
-class Frequencies:
-    """Measured frequencies of P images."""
-
-    kspace: Tensor
-    """(P, H, W) complex128, 0 outside the mask; frequencies of images in the data's own values."""
-    mask: Tensor
-    """Mask of the measured frequencies, (H, W) bool."""
-    values: tuple[float, float]
-    """Values of black and white in these images."""
-
-
-def read_frequencies(
-    path: Path,
-    shape: tuple[int, int, int],
-    values: ValueRange,
-    *,
-    centred: bool | None = None,
-    bounded: bool = True,
-) -> Frequencies:
-    """Reads the arrays `kspace` and `mask` of a file, and the optional `range` (black, white), else `values`.
-
-    kspace is complex, (H, W) or (P, H, W), in the order and scale of `numpy.fft.fft2(image, norm="ortho")`; values
-    outside the mask are ignored. mask is (H, W), 1 where kspace was measured, or (W,) for whole columns. shape: (C, H,
-    W) of the images. centred: whether frequency 0 is in the middle (`in_fft_order`). bounded: whether the images lie
-    between black and white. Raises NcsnxError for other arrays, and for frequencies that no such image can have.
-    """
-    name, size = in_utf8(path), shape[1:]
-    if shape[0] not in (1, 2):
-        raise NcsnxError(
-            f"{name}: kspace is of complex images, with 2 channels, or of real ones, with 1; the model's images have "
-            f"{shape[0]}"
-        )
-    file = open_array_file(path)
-    has_own_masks = "mask" in (file.names or ()) and len(file.header("mask").shape) == 3
-    own_masks = "; for a mask of each picture give kspace (P, 1, H, W) with maps (1, H, W) of ones"
-    expected = {
-        "kspace": ExpectedArray(
-            "complex numbers", COMPLEX, (size, ("P", *size)), copies=_COPIES, advice=size_advice(file, shape)
-        ),
-        "mask": ExpectedArray(
-            "zeros and ones", REAL, (size, (size[1],), (1, size[1])), advice=own_masks if has_own_masks else ""
-        ),
-        "range": RANGE,
-    }
-    arrays = read_arrays(path, expected, _SAVED)
-    kspace, mask = in_fft_order(arrays["kspace"], arrays["mask"], centred, name)
-    known = known_frequencies(mask, name)
-    black, white = _range(name, arrays["range"]) if "range" in arrays else values.ends
-    whole = measured_frequencies(kspace.reshape(-1, *size), known, np.dtype(np.complex128), name)
-    measured = Frequencies(torch.from_numpy(whole), torch.from_numpy(known), (black, white))
-    if bounded:
-        require_scale(name, measured.kspace, math.prod(shape), measured.values)
-    return measured
-
-
-def range_in(path: Path, values: ValueRange) -> ValueRange:
-    """The range in the file's array `range`, else `values`; for pictures that belong to the file, such as the truth.
-
-    Raises NcsnxError.
-    """
-    file = open_array_file(path)
-    if "range" not in (file.names or ()):
-        return values
-    RANGE.require(file.header("range"))
-    low, high = _range(in_utf8(path), file.read("range"))
-    return attrs.evolve(values, low=low, high=high, problem=None)
-
-
-def _range(name: str, array: NDArray[np.generic]) -> tuple[float, float]:
-    """Black and white, checked."""
-    black, white = map(float, array)
-    if 0 < white - black < math.inf:
-        return black, white
-    raise NcsnxError(
-        f"{name}: expected range to be two numbers (black, white) with white above black, found {str(array)[:80]!r}"
-    )
-
-
-def require_scale(name: str, kspace: Tensor, most: float, ends: tuple[float, float], image: str = "image") -> None:
+def require_scale(kspace: Tensor, most: float, ends: tuple[float, float], image: str) -> None:
     """Raises NcsnxError for kspace (P, …) of another scale: its energy is at most that of images of these values.
 
     most: images with values of magnitude 1 have at most this sum of squares. Values may exceed black and white by up to
@@ -218,7 +102,7 @@ def require_scale(name: str, kspace: Tensor, most: float, ends: tuple[float, flo
     energies = torch.view_as_real(kspace).double().square().flatten(1).sum(dim=1)
     if bool((energies > most).any()):
         raise NcsnxError(
-            f'{name}: expected kspace in the scale of numpy.fft.fft2({image}, norm="ortho"), of images with values '
-            f"from {low:g} to {high:g}; found a sum of squares of {number(float(energies.max()))}, where images have "
-            f"at most {number(most)}"
+            f'expected kspace in the scale of numpy.fft.fft2({image}, norm="ortho"), of images with values from '
+            f"{low:g} to {high:g}; found a sum of squares of {number(float(energies.max()))}, where images have at "
+            f"most {number(most)}"
         )

@@ -2,46 +2,42 @@
 
 | arrays | measurement |
 |---|---|
-| kspace (H, W) or (P, H, W), mask | Fourier values of the image (`ncsnx.inverse.kspace`) |
+| kspace (H, W) or (P, H, W), mask | Fourier values of the image |
 | kspace (coils, H, W) or (P, coils, H, W), mask, maps | of the image seen by coils (`ncsnx.inverse.coils`) |
 | sinogram, angles | radial tomography (`ncsnx.inverse.tomography`) |
 | matrix, y | any linear measurement |
 
-mask is (H, W), or (W,) for columns that are measured whole; several coils may have one for each picture, (P, H, W).
+kspace is in the order and scale of `numpy.fft.fft2(image, norm="ortho")`, or of fastMRI (`ncsnx.inverse.kspace`); its
+values outside the mask are ignored. mask is (H, W), 1 where kspace was measured, or (W,) for columns that are measured
+whole; several coils may have one for each picture, (P, H, W). Any file may have `range`, the values of black and white.
 """
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ncsnx.errors import Hint, NcsnxError, UsageError
+from ncsnx.config.image_sizes import size_of_sides
+from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.inverse.coils import Sense, estimated_maps
-from ncsnx.inverse.kspace import (
-    RANGE,
-    in_fft_order,
-    known_frequencies,
-    mask_shapes,
-    measured_frequencies,
-    range_in,
-    require_scale,
-    size_advice,
-)
+from ncsnx.inverse.kspace import in_fft_order, known_frequencies, measured_frequencies, require_scale
 from ncsnx.inverse.measurement_map import LinearMap, MatrixMap
-from ncsnx.inverse.operators import MatrixOperator
+from ncsnx.inverse.operators import Fourier, MatrixOperator
 from ncsnx.inverse.task import MEASURE, Task
-from ncsnx.inverse.tasks import reconstruct
 from ncsnx.inverse.tomography import Radon
-from ncsnx.inverse.values import ValueRange, non_finite_in_words
+from ncsnx.inverse.values import UNIT, ValueRange
 from ncsnx.quantities import counted
 from ncsnx.spelling import argument, parameter
-from ncsnx.storage.array_files import COMPLEX, REAL, ExpectedArray, open_array_file, read_arrays
+from ncsnx.storage.array_files import COMPLEX, REAL, ArrayFile, ExpectedArray, open_array_file, read_arrays
 from ncsnx.storage.process import in_utf8
 
 ESTIMATE = "estimate"
@@ -49,15 +45,22 @@ ESTIMATE = "estimate"
 ESTIMATED = "estimated"
 """Value of the fact `maps` of a task whose coil maps were estimated."""
 Shape = tuple[int, int, int]
-_COPIES = 5  # of kspace in memory: as read, masked, and as parts in double precision
+Arrays = Mapping[str, NDArray[Any]]
+Ends = tuple[float, float]
+"""Values of black and white."""
+_RANGE = ExpectedArray("real numbers (black, white)", REAL, ((2,),), optional=True)
+_COPIES = 8
+"""Copies of kspace in memory: of one coil in double precision, as read, masked, and as coefficients."""
+_COPIES_OF_COILS = 5
+"""Copies of kspace in memory: of coils as read, masked, and as parts in double precision."""
 _DECOMPOSED = 10**10
 """Most multiplications of the decomposition of a matrix, some seconds; a larger one is used as it is."""
 
 
-def read_measured(
+def reconstruct(
     path: Path,
     shape: Shape,
-    values: ValueRange,
+    values: ValueRange = UNIT,
     *,
     maps: str | None = None,
     centred: bool | None = None,
@@ -71,181 +74,184 @@ def read_measured(
     """
     file = open_array_file(path)
     names = file.names or ()
-    if "sinogram" in names:
-        expected, how = _sinogram_arrays(shape), "numpy.savez(FILE, sinogram=…, angles=…)"
-    elif "matrix" in names:
-        expected, how = _matrix_arrays(shape), "numpy.savez(FILE, matrix=…, y=…)"
-    elif maps is not None or "maps" in names or ("kspace" in names and len(file.header("kspace").shape) == 4):
-        expected, how = _coil_arrays(shape, size_advice(file, shape)), "numpy.savez(FILE, kspace=…, mask=…, maps=…)"
-    else:
-        return reconstruct(path, shape, values, centred=centred, bounded=bounded)
-    if centred is not None and "kspace" not in names:
-        raise UsageError(f"{parameter('centred')} goes with frequencies (kspace), found {', '.join(names)}")
-    if maps is not None and "kspace" not in names:
-        raise UsageError(f"{parameter('maps')} goes with measurements by coils (kspace), found {', '.join(names)}")
-    arrays = read_arrays(path, {**expected, "range": RANGE}, f"save it with {how}")
-    if maps not in (None, ESTIMATE):
-        arrays["maps"] = _maps_in(Path(maps), shape)
-    elif maps == ESTIMATE:
+    has_coils = maps is not None or "maps" in names or ("kspace" in names and len(file.header("kspace").shape) == 4)
+    expected = _expected_arrays(file, shape, has_coils=has_coils)
+    if "kspace" not in expected and (stray := "centred" if centred is not None else "maps" if maps else None):
+        raise UsageError(f"{parameter(stray)} goes with frequencies (kspace), found {', '.join(names)}")
+    saved = f"save it with numpy.savez(FILE, {', '.join(f'{name}=…' for name in expected)})"
+    arrays = read_arrays(path, {**expected, "range": _RANGE}, saved)
+    if maps == ESTIMATE:
         arrays.pop("maps", None)
-    if "kspace" in arrays:
-        kspace, mask = in_fft_order(arrays["kspace"], arrays["mask"], centred, in_utf8(path))
-        arrays |= {"kspace": kspace, "mask": mask}
-    return _task_of_arrays(arrays, in_utf8(path), shape, range_in(path, values), bounded=bounded)
+    elif maps is not None:
+        arrays["maps"] = _maps_in(Path(maps), shape)
+    with _naming(path):
+        if "range" in arrays:
+            values = _with_range(values, arrays.pop("range"))
+        if "sinogram" in arrays:
+            task = _of_sinogram(arrays, shape, values.ends)
+        elif "matrix" in arrays:
+            task = _of_matrix(arrays, shape, values.ends)
+        else:
+            make = _of_coils if has_coils else _of_one_coil
+            task = make(arrays, shape, values.ends, centred, bounded)
+    return attrs.evolve(task, pictures=tuple(f"{in_utf8(Path(path.name))}[{place}]" for place in range(task.count)))
 
 
-def _task_of_arrays(
-    arrays: Mapping[str, NDArray[Any]], name: str, shape: Shape, values: ValueRange, *, bounded: bool = True
-) -> Task:
-    """The task of kspace, mask and maps (estimated if missing), of sinogram and angles, or of matrix and y.
+def range_in(path: Path, values: ValueRange) -> ValueRange:
+    """The range in the file's array `range`, else `values`; for pictures that belong to the file, such as the truth.
 
-    name: name of the file, for messages and pictures. values: black and white of the images that were measured.
     Raises NcsnxError.
     """
-    for key, array in arrays.items():
-        if key == "kspace":  # of which only what was measured counts
-            continue
-        wide = torch.from_numpy(array.astype(np.complex128 if array.dtype.kind in COMPLEX else np.float64))
-        if (wrong := non_finite_in_words(wide, f" in {key} of shape {array.shape}")) is not None:
-            raise NcsnxError(f"{name}: {wrong}")
-        if key in ("maps", "matrix") and not array.any():
-            raise NcsnxError(f"{name}: all values of {key} are 0, so that nothing was measured")
-    if "sinogram" in arrays:
-        return _of_sinogram(arrays, name, shape, values)
-    if "matrix" in arrays:
-        return _of_matrix(arrays, name, shape, values)
-    return _of_coils(arrays, name, shape, values, bounded=bounded)
+    file = open_array_file(path)
+    if "range" not in (file.names or ()):
+        return values
+    _RANGE.require(file.header("range"))
+    with _naming(path):
+        return _with_range(values, file.read("range"))
 
 
-def _coil_arrays(shape: Shape, advice: str = "") -> dict[str, ExpectedArray]:
-    """advice: on kspace of another size."""
-    size = shape[1:]
-    several = (("coils", *size), ("P", "coils", *size))
-    return {
-        "kspace": ExpectedArray("complex numbers", COMPLEX, several, copies=_COPIES, advice=advice),
-        "mask": ExpectedArray("zeros and ones", REAL, mask_shapes(shape[1:])),
-        "maps": ExpectedArray("complex numbers", COMPLEX, several, optional=True, copies=3),
-    }
+def _with_range(values: ValueRange, array: NDArray[Any]) -> ValueRange:
+    """The range with the black and white of an array."""
+    black, white = map(float, array)
+    if 0 < white - black < math.inf:
+        return attrs.evolve(values, low=black, high=white, problem=None)
+    raise NcsnxError(
+        f"expected range to be two numbers (black, white) with white above black, found {str(array)[:80]!r}"
+    )
 
 
-def _sinogram_arrays(shape: Shape) -> dict[str, ExpectedArray]:
-    each = ("angles", "detectors") if shape[0] == 1 else (shape[0], "angles", "detectors")
-    return {
-        "sinogram": ExpectedArray("real numbers", REAL, (each, ("P", *each)), copies=3),
-        "angles": ExpectedArray("degrees", REAL, (("angles",),)),
-    }
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Puts the file's name before the message of an error."""
+    try:
+        yield
+    except NcsnxError as error:
+        raise NcsnxError(f"{in_utf8(path)}: {error.message}", *error.hints) from error
 
 
-def _matrix_arrays(shape: Shape) -> dict[str, ExpectedArray]:
-    return {
-        "matrix": ExpectedArray("real numbers", REAL, (("m", math.prod(shape)),), copies=3),
-        "y": ExpectedArray("real numbers", REAL, (("m",), ("P", "m")), copies=3),
-    }
-
-
-def _of_coils(
-    arrays: Mapping[str, NDArray[Any]], name: str, shape: Shape, values: ValueRange, *, bounded: bool
-) -> Task:
-    kspace, mask = arrays["kspace"], arrays["mask"]
-    if shape[0] not in (1, 2):
+def _expected_arrays(file: ArrayFile, shape: Shape, *, has_coils: bool) -> dict[str, ExpectedArray]:
+    """The arrays that a file must have. has_coils: whether its kspace is that of coils."""
+    names, (channels, *size) = file.names or (), shape
+    if "sinogram" in names:
+        each = ("angles", "detectors") if channels == 1 else (channels, "angles", "detectors")
+        return {
+            "sinogram": ExpectedArray("real numbers", REAL, (each, ("P", *each)), copies=3),
+            "angles": ExpectedArray("degrees", REAL, (("angles",),)),
+        }
+    if "matrix" in names:
+        return {
+            "matrix": ExpectedArray("real numbers", REAL, (("m", math.prod(shape)),), copies=3),
+            "y": ExpectedArray("real numbers", REAL, (("m",), ("P", "m")), copies=3),
+        }
+    if channels not in (1, 2):
         raise NcsnxError(
-            f"{name}: measurements by coils are of complex images, with 2 channels, or of real ones, with 1; the "
-            f"model's images have {shape[0]}"
+            f"{in_utf8(file.path)}: kspace is of complex images, with 2 channels, or of real ones, with 1; the model's "
+            f"images have {channels}"
         )
-    where = known_frequencies(mask, name)
-    kspace = kspace if kspace.ndim == 4 else kspace[None]
+    found, advice = file.header("kspace").shape if "kspace" in names else (), ""
+    if len(found) > 1 and (size[0], size[1]) not in set(pairwise(found)):  # else it is right, or other axes come last
+        advice = f"; for images of that size add {argument('size', size_of_sides(found[-2:]))}"
+    masks: tuple[tuple[int | str, ...], ...] = (tuple(size), (size[1],), (1, size[1]))
+    if has_coils:
+        return {
+            "kspace": attrs.evolve(_expected_maps(shape), optional=False, copies=_COPIES_OF_COILS, advice=advice),
+            "mask": ExpectedArray("zeros and ones", REAL, (*masks, ("P", *size))),
+            "maps": _expected_maps(shape),
+        }
+    return {
+        "kspace": ExpectedArray("complex numbers", COMPLEX, (tuple(size), ("P", *size)), copies=_COPIES, advice=advice),
+        "mask": ExpectedArray("zeros and ones", REAL, masks),
+    }
+
+
+def _expected_maps(shape: Shape) -> ExpectedArray:
+    each = ("coils", *shape[1:])
+    return ExpectedArray("complex numbers", COMPLEX, (each, ("P", *each)), optional=True, copies=3)
+
+
+def _maps_in(path: Path, shape: Shape) -> NDArray[Any]:
+    """Coil maps in a .npy, or in the array `maps` of another file."""
+    file = open_array_file(path)
+    if file.names is not None and "maps" not in file.names:
+        raise NcsnxError(f"{in_utf8(path)}: expected an array maps, found {', '.join(file.names)}")
+    name = None if file.names is None else "maps"
+    _expected_maps(shape).require(file.header(name))
+    return file.read(name)
+
+
+def _of_one_coil(arrays: Arrays, shape: Shape, ends: Ends, centred: bool | None, bounded: bool) -> Task:
+    kspace, mask = in_fft_order(arrays["kspace"].reshape(-1, *shape[1:]), arrays["mask"], centred)
+    known = known_frequencies(mask)
+    y = torch.from_numpy(measured_frequencies(kspace, known, np.dtype(np.complex128)))
+    if bounded:
+        require_scale(y, math.prod(shape), ends, "image")
+    operator, (black, white) = Fourier(shape, torch.from_numpy(known)), ends
+    middle = operator.coefficients(torch.full((1, *shape), black, dtype=torch.float64))
+    coefficients = (operator.of_spectrum(y) - middle) / (white - black)
+    return Task(name=MEASURE, operator=operator, values=coefficients, facts={"mask_sha256": _sha256(operator.measured)})
+
+
+def _of_coils(arrays: Arrays, shape: Shape, ends: Ends, centred: bool | None, bounded: bool) -> Task:
+    kspace, mask = arrays["kspace"].reshape(-1, *arrays["kspace"].shape[-3:]), arrays["mask"]
     count, coils = kspace.shape[:2]
     if mask.ndim == 3 and len(mask) != count:
-        raise NcsnxError(f"{name}: kspace is of {counted(count, 'picture')}, mask of {len(mask)}")
-    measured = measured_frequencies(kspace, where[..., None, :, :], np.dtype(np.complex64), name)
-    y, known = torch.from_numpy(measured), torch.from_numpy(where)
+        raise NcsnxError(f"kspace is of {counted(count, 'picture')}, mask of {len(mask)}")
+    kspace, mask = in_fft_order(kspace, mask, centred)
+    where = known_frequencies(mask)
+    y = torch.from_numpy(measured_frequencies(kspace, where[..., None, :, :], np.dtype(np.complex64)))
+    known = torch.from_numpy(where)
     facts = {"mask_sha256": _sha256(known)}
     if "maps" in arrays:
         given = arrays["maps"]
         maps = torch.from_numpy(given.astype(np.complex64 if given.dtype.itemsize <= 8 else np.complex128))
         if maps.shape[-3] != coils or (maps.dim() == 4 and len(maps) not in (1, count)):
             raise NcsnxError(
-                f"{name}: expected coil maps ({coils}, {shape[1]}, {shape[2]}), alone or for each of "
+                f"expected coil maps ({coils}, {shape[1]}, {shape[2]}), alone or for each of "
                 f"{counted(count, 'picture')}, as in kspace; found {tuple(maps.shape)}"
             )
     else:
-        maps = _estimated(y, known, name)
+        masks = known.expand(count, *shape[1:])
+        maps = torch.stack([estimated_maps(kspace, of_picture) for kspace, of_picture in zip(y, masks, strict=True)])
         facts["maps"] = ESTIMATED
     operator = Sense(maps, known, channels=shape[0])
     if bounded:
-        require_scale(name, y, operator.norm**2 * math.prod(shape), values.ends, "maps * image")
-    return _task(operator, y, values.ends, name, {**facts, "maps_sha256": _sha256(torch.view_as_real(maps))})
+        require_scale(y, operator.norm**2 * math.prod(shape), ends, "maps * image")
+    return _task(operator, y, ends, {**facts, "maps_sha256": _sha256(torch.view_as_real(maps))})
 
 
-def _estimated(y: Tensor, mask: Tensor, name: str) -> Tensor:
-    """Coil maps of each picture, (P, coils, H, W)."""
-    masks = mask.expand(len(y), *mask.shape[-2:])
-    try:
-        return torch.stack([estimated_maps(one, known) for one, known in zip(y, masks, strict=True)])
-    except NcsnxError as error:
-        raise NcsnxError(
-            f"{name}: {error.message}", Hint("say where they are", adds=argument("maps", "FILE"))
-        ) from error
-
-
-def _of_sinogram(arrays: Mapping[str, NDArray[Any]], name: str, shape: Shape, values: ValueRange) -> Task:
+def _of_sinogram(arrays: Arrays, shape: Shape, ends: Ends) -> Task:
     angles = torch.from_numpy(arrays["angles"].astype(np.float64))
-    y = torch.from_numpy(arrays["sinogram"].astype(np.float64))
-    if shape[0] == 1:
-        y = y.unsqueeze(-3)
-    y = y if y.dim() == 4 else y[None]
+    sinogram = torch.from_numpy(arrays["sinogram"].astype(np.float64))
+    y = sinogram.reshape(-1, shape[0], *sinogram.shape[-2:])
     if y.shape[2] != len(angles):
-        turned = "; transpose it to (angles, detectors)" if y.shape[3] == len(angles) else ""
-        raise NcsnxError(f"{name}: sinogram is of {y.shape[2]} angles, but there are {len(angles)} angles{turned}")
-    operator = Radon(shape, angles, y.shape[3])
-    return _task(operator, y, values.ends, name, {"angles_sha256": _sha256(angles), "detectors": y.shape[3]})
+        raise NcsnxError(
+            f"expected a sinogram (angles, detectors) of {counted(len(angles), 'angle')}, found {tuple(y.shape[2:])}"
+        )
+    facts = {"angles_sha256": _sha256(angles), "detectors": y.shape[3]}
+    return _task(Radon(shape, angles, y.shape[3]), y, ends, facts)
 
 
-def _of_matrix(arrays: Mapping[str, NDArray[Any]], name: str, shape: Shape, values: ValueRange) -> Task:
+def _of_matrix(arrays: Arrays, shape: Shape, ends: Ends) -> Task:
     matrix = torch.from_numpy(arrays["matrix"].astype(np.float64))
-    y = torch.from_numpy(arrays["y"].astype(np.float64))
-    y = y if y.dim() == 2 else y[None]
     rows, columns = matrix.shape
+    y = torch.from_numpy(np.atleast_2d(arrays["y"].astype(np.float64)))
     if y.shape[1] != rows:
-        raise NcsnxError(f"{name}: matrix has {counted(rows, 'row')}, but y has {counted(y.shape[1], 'value')}")
+        raise NcsnxError(f"matrix has {counted(rows, 'row')}, but y has {counted(y.shape[1], 'value')}")
     facts = {"matrix_sha256": _sha256(matrix)}
     if rows * columns * min(rows, columns) > _DECOMPOSED:
-        return _task(MatrixMap(shape, matrix), y, values.ends, name, facts)
-    black, white = values.ends
+        return _task(MatrixMap(shape, matrix), y, ends, facts)
+    black, white = ends
     y = (y - black * matrix.sum(dim=1)) / (white - black)
-    names = _names(name, len(y))
-    return Task.of_measurement(MatrixOperator(shape, matrix), y, name=MEASURE, pictures=names, facts=facts)
+    return Task.of_measurement(MatrixOperator(shape, matrix), y, name=MEASURE, facts=facts)
 
 
-def _task(operator: LinearMap, y: Tensor, values: tuple[float, float], name: str, facts: dict[str, Any]) -> Task:
+def _task(operator: LinearMap, y: Tensor, ends: Ends, facts: dict[str, Any]) -> Task:
     """The task of measurements of images with these values of black and white."""
-    black, white = values
+    black, white = ends
     if black != 0:
         count = 1 if operator.pictures is None else operator.pictures
         y = y - operator.apply(torch.full((count, *operator.shape), black, dtype=torch.float64)).to(y)
-    return Task(
-        name=MEASURE,
-        operator=operator,
-        values=y / (white - black),
-        pictures=_names(name, len(y)),
-        facts=facts,
-    )
-
-
-def _names(name: str, count: int) -> tuple[str, ...]:
-    return tuple(f"{Path(name).name}[{place}]" for place in range(count))
-
-
-def _maps_in(path: Path, shape: Shape) -> NDArray[Any]:
-    """Coil maps in a .npy, or in the array `maps` of another file."""
-    file, expected = open_array_file(path), _coil_arrays(shape)["maps"]
-    if file.names is None:
-        expected.require(file.header())
-        return file.read()
-    if "maps" not in file.names:
-        raise NcsnxError(f"{in_utf8(path)}: expected an array maps, found {', '.join(file.names)}")
-    expected.require(file.header("maps"))
-    return file.read("maps")
+    return Task(name=MEASURE, operator=operator, values=y / (white - black), facts=facts)
 
 
 def _sha256(values: Tensor) -> str:

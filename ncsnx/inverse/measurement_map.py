@@ -12,6 +12,7 @@ import hashlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Self, TypeVar
 
@@ -59,10 +60,16 @@ class MeasurementMap(ABC):
         """
         return max(self._norm_at(_random(self, seed, uniform=True)) for seed in range(3))
 
+    @cached_property
+    def is_sound(self) -> bool:
+        """True, if `check` passes: it is called once. Raises NcsnxError."""
+        self.check()
+        return True
+
     def check(self) -> None:
         """Raises NcsnxError if the map fails, returns another shape, or values that aren't finite."""
-        for one in _of_each_picture(self):
-            _checked(one)
+        for of_picture in _of_each_picture(self):
+            _checked(of_picture)
 
     def _norm_at(self, x: Tensor) -> float:
         x = x.float()
@@ -73,8 +80,8 @@ class MeasurementMap(ABC):
             length = float(v.norm())
             step = _DIFFERENCE * math.sqrt(v.numel()) / length
             change = (self.apply(x + step * v) - self.apply(x - step * v)) / (2 * step)
-            found: Tensor = pull(change.to(y))[0]
-            return found.detach()
+            back: Tensor = pull(change.to(y))[0]
+            return back.detach()
 
         return math.sqrt(_largest_eigenvalue(normal, _random(self, 1).float()))
 
@@ -104,8 +111,8 @@ class LinearMap(MeasurementMap):
 
     def check(self) -> None:
         """Raises NcsnxError if a function fails, returns another shape, or if `adjoint` isn't the adjoint."""
-        for one in _of_each_picture(self):
-            _check_adjoint(one)
+        for of_picture in _of_each_picture(self):
+            _check_adjoint(of_picture)
         if self.norm == 0:
             raise NcsnxError(f"{type(self).__name__}: measures nothing: A x is 0 for every x")
 
@@ -132,11 +139,19 @@ def inner(x: Tensor, y: Tensor) -> float:
     return float((_real(x) * _real(y)).sum())
 
 
-def map_fingerprint(of: MeasurementMap) -> str:
-    """Fingerprint of a map: sha256 of its measurements of fixed images, to four digits; machines differ in further
-    digits."""
-    found = _real(of.apply(_random(of, 0, uniform=True).float()))
-    digits = (1e4 * found / found.abs().max().clamp_min(1e-300)).round().to(torch.int32)
+def fingerprint(of: LinearOperator | MeasurementMap) -> str:
+    """The sha256 of values of an operator or map for fixed images, to four digits; machines differ in further digits.
+
+    The values are a map's measurements, or an operator's singular values and its coefficients in float64.
+    """
+    if isinstance(of, MeasurementMap):
+        values = _real(of.apply(_random(of, 0, uniform=True).float()))
+        largest = values.abs().max().clamp_min(1e-300)
+    else:
+        image = torch.randn(1, *of.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        values = torch.stack([of.singular_values.double(), of.coefficients(image)[0].double()])
+        largest = values.abs().amax(dim=1, keepdim=True)
+    digits = (1e4 * values / largest).round().to(torch.int32)
     return hashlib.sha256(digits.cpu().contiguous().numpy().tobytes()).hexdigest()
 
 
@@ -153,17 +168,16 @@ def in_single_precision(y: Tensor) -> Tensor:
     return y.to(torch.complex64 if y.is_complex() else torch.float32)
 
 
-def require_device(of: MeasurementMap, device: torch.device) -> None:
-    """Raises NcsnxError if a map that works on the CPU fails on another device."""
+@contextmanager
+def calling(what: str) -> Iterator[None]:
+    """Turns an error of a map's code, which may raise anything, into a NcsnxError."""
     try:
-        y = of.apply(torch.zeros(of.pictures or 1, *of.shape, device=device))
-        if isinstance(of, LinearMap):
-            of.adjoint(y)
-    except Exception as error:  # the map's code may raise anything
-        raise NcsnxError(
-            f"{type(of).__name__} works on the CPU, but fails on {device}: {_line(error)}; perhaps "
-            "its own tensors stay on the CPU"
-        ) from error
+        yield
+    except NcsnxError:
+        raise
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise NcsnxError(f"{what}: {reason}") from error
 
 
 def _of_each_picture(of: _Map) -> Iterator[_Map]:
@@ -177,12 +191,8 @@ def _of_each_picture(of: _Map) -> Iterator[_Map]:
 def _checked(of: MeasurementMap) -> tuple[Tensor, Tensor]:
     """Images of noise and their measurements, checked. Raises NcsnxError."""
     name, x = type(of).__name__, _random(of, 0, uniform=True)
-    try:
+    with calling(f"{name}.apply fails on images {tuple(x.shape)}"):
         measured = applied_precisely(of, x)
-    except NcsnxError:
-        raise
-    except Exception as error:  # the map's code may raise anything
-        raise NcsnxError(f"{name}.apply fails on images {tuple(x.shape)}: {_line(error)}") from error
     count = len(x)
     if tuple(measured.shape) != (count, *of.measured_shape):
         raise NcsnxError(
@@ -202,12 +212,8 @@ def _check_adjoint(of: LinearMap) -> None:
     name, (x, measured) = type(of).__name__, _checked(of)
     noise = _noise_like(measured)
     y = measured + noise * (_length(measured) / _length(noise))
-    try:
+    with calling(f"{name}.adjoint fails on measurements of {tuple(y.shape)}"):
         back = of.adjoint(y)
-    except NcsnxError:
-        raise
-    except Exception as error:  # the map's code may raise anything
-        raise NcsnxError(f"{name}.adjoint fails on measurements of {tuple(y.shape)}: {_line(error)}") from error
     if back.shape != x.shape or back.is_complex():
         kind = "complex" if back.is_complex() else "real"
         raise NcsnxError(f"{name}.adjoint gave {tuple(back.shape)}, {kind}; expected {tuple(x.shape)}, real")
@@ -235,16 +241,16 @@ def _noise_like(y: Tensor) -> Tensor:
 
 def _largest_eigenvalue(normal: Callable[[Tensor], Tensor], v: Tensor) -> float:
     """Largest eigenvalue of a symmetric map that is positive semidefinite, by power iteration from v."""
-    found = 0.0
+    eigenvalue = 0.0
     for _ in range(_POWER_STEPS):
         length = float(v.norm())
         if length == 0:
             return 0.0
         v = normal(v / length)
-        before, found = found, float(v.norm())
-        if abs(found - before) <= _POWER_TOLERANCE * found:
+        before, eigenvalue = eigenvalue, float(v.norm())
+        if abs(eigenvalue - before) <= _POWER_TOLERANCE * eigenvalue:
             break
-    return found
+    return eigenvalue
 
 
 def _real(x: Tensor) -> Tensor:
@@ -256,21 +262,19 @@ def _length(x: Tensor) -> float:
     return float(_real(x).norm())
 
 
-def _line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
-
-
 @attrs.frozen(eq=False)
 class MatrixMap(LinearMap):
     """A dense matrix (m, C·H·W), real or complex, that isn't decomposed; for one too large for `MatrixOperator`."""
 
     shape: tuple[int, int, int]
     matrix: Tensor = attrs.field(converter=torch.as_tensor)
-    _matrix: PlacedTensor = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         require_matrix(self.matrix, self.shape)
-        object.__setattr__(self, "_matrix", PlacedTensor(self.matrix))
+
+    @cached_property
+    def _matrix(self) -> PlacedTensor:
+        return PlacedTensor(self.matrix)
 
     @property
     def measured_shape(self) -> tuple[int, ...]:  # type: ignore[override]

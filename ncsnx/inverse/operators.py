@@ -7,10 +7,10 @@ An operator of your own has a shape, singular values and these two functions and
 `of_measurement`; docs/guides/inverse-problems.md has an example. For a matrix, use `MatrixOperator`.
 """
 
-import hashlib
 import math
 from abc import ABC, abstractmethod
-from functools import cache
+from collections.abc import Callable
+from functools import cache, cached_property
 
 import attrs
 import torch
@@ -47,10 +47,6 @@ class LinearOperator(ABC):
         """Uᵀ A x = Σ Vᵀ x: (B, C, H, W) → (B, M)."""
         return self.singular_values.to(x) * self.coefficients(x)
 
-    def pseudo_inverse(self, y: Tensor) -> Tensor:
-        """A⁺ U y = V Σ⁻¹ y: (B, M) → (B, C, H, W)."""
-        return self.images(y / self.singular_values.to(y))
-
     def of_measurement(self, y: Tensor) -> Tensor:
         """Uᵀ y of measurements y = A x: (B, …) → (B, M).
 
@@ -60,6 +56,12 @@ class LinearOperator(ABC):
         if y.dim() < 2 or math.prod(y.shape[1:]) != rank:
             raise NcsnxError(f"{type(self).__name__}: expected measurements (P, {rank}), found {tuple(y.shape)}")
         return y.flatten(1)
+
+    @cached_property
+    def is_sound(self) -> bool:
+        """True, if `check` passes: it is called once. Raises NcsnxError."""
+        self.check()
+        return True
 
     def check(self) -> None:
         """Raises NcsnxError if V isn't orthonormal, or if a function returns a wrong shape."""
@@ -93,8 +95,15 @@ class LinearOperator(ABC):
 class Selecting(LinearOperator):
     """Some of the N = C·H·W coefficients of an orthonormal transform of the images: masks, blurs, frequencies."""
 
-    _places: Tensor
-    """Indices of the measured coefficients, (M,) int64."""
+    @property
+    @abstractmethod
+    def _measured(self) -> Tensor:
+        """Mask of the measured coefficients in the shape of the images, (C, H, W) bool."""
+
+    @cached_property
+    def _places(self) -> Tensor:
+        """Indices of the measured coefficients, (M,) int64."""
+        return self._measured.flatten().nonzero().flatten()
 
     @abstractmethod
     def transform(self, x: Tensor) -> Tensor:
@@ -121,11 +130,14 @@ class Masking(Selecting):
     known: Tensor
     """Mask of the known pixels, (C, H, W) bool."""
     shape: tuple[int, int, int] = attrs.field(init=False)
-    _places: Tensor = attrs.field(init=False)
 
-    def __attrs_post_init__(self) -> None:
-        object.__setattr__(self, "shape", tuple(self.known.shape))
-        object.__setattr__(self, "_places", _places(self.known))
+    @shape.default
+    def _shape(self) -> tuple[int, ...]:
+        return tuple(self.known.shape)
+
+    @property
+    def _measured(self) -> Tensor:
+        return self.known
 
     @property
     def singular_values(self) -> Tensor:
@@ -218,7 +230,6 @@ class Blurring(Selecting):
     shape: tuple[int, int, int]
     sigma: float
     cutoff: float = 1e-2
-    _places: Tensor = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         if not 0 < self.sigma < min(self.shape[1:]):
@@ -226,7 +237,10 @@ class Blurring(Selecting):
                 f"a blur of {self.sigma:g} pixels in images of {self.shape[1]}×{self.shape[2]}: expected more than 0 "
                 f"and less than {min(self.shape[1:])}, the shorter side"
             )
-        object.__setattr__(self, "_places", _places(self._response.expand(self.shape) >= self.cutoff))
+
+    @property
+    def _measured(self) -> Tensor:
+        return self._response.expand(self.shape) >= self.cutoff
 
     @property
     def singular_values(self) -> Tensor:
@@ -249,11 +263,6 @@ class Blurring(Selecting):
             raise NcsnxError(f"expected blurred pictures of {self.shape}, found {tuple(y.shape[1:])}")
         return self.coefficients(y)
 
-    def blurred(self, x: Tensor) -> Tensor:
-        """The blurred images A x, (B, C, H, W)."""
-        response = self._response.expand(self.shape).flatten()
-        return self.inverse(response.to(x) * self.transform(x))
-
     @property
     def _response(self) -> Tensor:
         """Response of the kernel at each frequency, (H, W) float64."""
@@ -272,15 +281,16 @@ class Fourier(Selecting):
     shape: tuple[int, int, int]
     measured: Tensor
     """Mask of the measured frequencies, (H, W) bool."""
-    _places: Tensor = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         if self.shape[0] not in (1, 2):
             raise NcsnxError(f"Fourier measurements are for images of 1 or 2 channels, not {self.shape[0]}")
         if tuple(self.measured.shape) != self.shape[1:]:
             raise NcsnxError(f"expected frequencies of shape {self.shape[1:]}, found {tuple(self.measured.shape)}")
-        seen = self.measured | _mirrored(self.measured) if self.shape[0] == 1 else self.measured
-        object.__setattr__(self, "_places", _places(seen.expand(self.shape)))
+
+    @property
+    def _measured(self) -> Tensor:
+        return (self.measured | _mirrored(self.measured) if self.shape[0] == 1 else self.measured).expand(self.shape)
 
     @property
     def singular_values(self) -> Tensor:
@@ -318,14 +328,13 @@ class Fourier(Selecting):
 
 @attrs.frozen(eq=False)
 class MatrixOperator(LinearOperator):
-    """A matrix (m, C·H·W), decomposed on construction; for small images.
+    """A matrix (m, C·H·W), decomposed when it is first used; for small images.
 
     Raises NcsnxError for a matrix of another shape, without rows, of zeros only, or with values that aren't finite.
     """
 
     shape: tuple[int, int, int]
     matrix: Tensor = attrs.field(converter=torch.as_tensor)
-    _decomposed: tuple[Tensor, Tensor, Tensor] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         require_matrix(self.matrix, self.shape)
@@ -333,9 +342,13 @@ class MatrixOperator(LinearOperator):
             raise NcsnxError("expected a matrix of finite real numbers")
         if not bool(self.matrix.any()):
             raise NcsnxError("a matrix of zeros measures nothing")
+
+    @cached_property
+    def _decomposed(self) -> tuple[Tensor, Tensor, Tensor]:
+        """U, Σ and Vᵀ."""
         u, s, vh = torch.linalg.svd(self.matrix.detach().double(), full_matrices=False)
         seen = s > 1e-6 * s[0]
-        object.__setattr__(self, "_decomposed", (u[:, seen], s[seen], vh[seen]))
+        return u[:, seen], s[seen], vh[seen]
 
     @property
     def singular_values(self) -> Tensor:
@@ -360,6 +373,11 @@ class MatrixOperator(LinearOperator):
         return y @ self._decomposed[0].to(y)
 
 
+def measured_coefficients(operator: LinearOperator, y: Tensor) -> Tensor:
+    """Σ⁻¹ Uᵀ y in float64, the coefficients of images with the measurements y, (P, …) → (P, M). Raises NcsnxError."""
+    return operator.of_measurement(y.double()) / operator.singular_values.to(y.device).double()
+
+
 def require_matrix(matrix: Tensor, shape: tuple[int, int, int]) -> None:
     """Raises NcsnxError unless the matrix is (m, C·H·W) for images of this shape, with m above 0."""
     size = math.prod(shape)
@@ -369,71 +387,51 @@ def require_matrix(matrix: Tensor, shape: tuple[int, int, int]) -> None:
         )
 
 
-def fingerprint(operator: LinearOperator) -> str:
-    """Fingerprint of an operator: sha256 of its singular values and its coefficients of a fixed image, to four digits.
-
-    Machines differ in further digits. operator: for images in float64, as `in_any_precision` returns.
-    """
-    generator = torch.Generator().manual_seed(0)
-    image = torch.randn(1, *operator.shape, generator=generator, dtype=torch.float64)
-    found = torch.stack([operator.singular_values.double(), operator.coefficients(image)[0].double()])
-    digits = (1e4 * found / found.abs().amax(dim=1, keepdim=True)).round().to(torch.int32)
-    return hashlib.sha256(digits.numpy().tobytes()).hexdigest()
-
-
 def in_any_precision(operator: LinearOperator) -> LinearOperator:
     """The operator itself if it returns float32 for float32 and float64 for float64, as samplers and checks need.
 
     Otherwise a wrapper that does, for operators that compute in the type of their own tensors.
     """
-    gives = {dtype: _given(operator, dtype) for dtype in (torch.float64, torch.float32)}
-    working = [dtype for dtype, given in gives.items() if given is not None]
-    if not working or all(dtype == given for dtype, given in gives.items()):
-        return operator  # if no type works, `check` says why
-    return _Casting(operator, working[0])
+    for dtype in (torch.float64, torch.float32):
+        try:
+            c = operator.coefficients(torch.zeros(1, *operator.shape, dtype=dtype))
+            fits = c.dtype == dtype == operator.images(c).dtype
+        except RuntimeError:  # torch's error for types that don't match
+            fits = False
+        if not fits:
+            return _Casting(operator)
+    return operator
 
 
-def _given(operator: LinearOperator, dtype: torch.dtype) -> torch.dtype | None:
-    """Type of the result for images of this type; None if the operator fails."""
-    try:
-        c = operator.coefficients(torch.zeros(1, *operator.shape, dtype=dtype))
-        x = operator.images(c.to(dtype))
-    except RuntimeError:  # torch's error for types that don't match
-        return None
-    return x.dtype if c.dtype == dtype else c.dtype
-
-
-@attrs.frozen(eq=False)
 class _Casting(LinearOperator):
     """An operator that computes in one type, for images of any type."""
 
-    operator: LinearOperator
-    dtype: torch.dtype
-
-    @property
-    def shape(self) -> tuple[int, int, int]:  # type: ignore[override]
-        return self.operator.shape
+    def __init__(self, operator: LinearOperator) -> None:
+        self.shape, self.operator = operator.shape, operator
 
     @property
     def singular_values(self) -> Tensor:
         return self.operator.singular_values
 
     def coefficients(self, x: Tensor) -> Tensor:
-        return self.operator.coefficients(x.to(self.dtype)).to(x)
+        return _in_either_precision(self.operator.coefficients, x)
 
     def images(self, c: Tensor) -> Tensor:
-        return self.operator.images(c.to(self.dtype)).to(c)
+        return _in_either_precision(self.operator.images, c)
 
     def of_measurement(self, y: Tensor) -> Tensor:
-        return self.operator.of_measurement(y.to(self.dtype)).to(y)
+        return _in_either_precision(self.operator.of_measurement, y)
 
     def check(self) -> None:
         self.operator.check()
 
 
-def _places(seen: Tensor) -> Tensor:
-    """Indices where the flattened `seen` is true, (M,)."""
-    return seen.flatten().nonzero().flatten()
+def _in_either_precision(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """function(x) in the type of x, computed in float64, or else in float32."""
+    try:
+        return function(x.double()).to(x)
+    except RuntimeError:  # torch's error for types that don't match
+        return function(x.float()).to(x)
 
 
 def _parts(x: Tensor) -> Tensor:

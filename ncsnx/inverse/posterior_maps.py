@@ -18,20 +18,21 @@ and the sha256 of the samples.
 import hashlib
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import attrs
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ncsnx.config.codec import canonical
 from ncsnx.errors import NcsnxError
-from ncsnx.inverse.alternatives import Alternatives
-from ncsnx.inverse.values import ValueRange
+from ncsnx.images import complex_parts
+from ncsnx.inverse.values import LazyStack, ValueRange
 from ncsnx.runs.checkpoint import header_bytes
 from ncsnx.storage.atomic import replacement
 
@@ -39,42 +40,32 @@ POSTERIOR_FILE = "posterior.safetensors"
 QUANTILES = (0.025, 0.1, 0.25, 0.5, 0.75, 0.9, 0.975)
 _MAGNITUDE = "magnitude_"
 _PART_BYTES = 2**23
-"""Values of pixels that are summarized at once; several times that is in memory."""
-
-Sorted = NDArray[np.float32]
-"""Values (V, n) of V pixels in n alternatives, as sampled, ascending along the second axis."""
-PartWatch = Callable[[slice, Sorted], None]
-"""Gets places in the flattened image of a picture, and the sorted values there."""
+"""Values of pixels that are sorted and summarized at once; several times that is in memory."""
 
 
 @attrs.frozen(kw_only=True, eq=False)
-class PosteriorMaps:
-    """Summaries of the alternatives of P pictures; tensors (P, C, H, W) float32 in the data's own values."""
+class PixelMaps:
+    """Summaries of alternatives, pixel by pixel; tensors (P, C, H, W) float32 in the data's own values."""
 
     mean: Tensor
     deviation: Tensor
     """Standard deviation, with n − 1 in the denominator; NaN for a single alternative."""
     quantiles: dict[float, Tensor]
     """Quantiles by probability: 0.025, 0.1, 0.25, 0.5, 0.75, 0.9 and 0.975."""
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class PosteriorMaps(PixelMaps):
+    """The maps in the posterior.safetensors of P pictures."""
+
     alternatives: int
     """n, the number of alternatives per picture."""
     low: float
     """Own value of black."""
     high: float
     """Own value of white."""
-    magnitude: "MagnitudeMaps | None" = None
-    """The same maps of the magnitudes; None unless the data is complex."""
-
-
-@attrs.frozen(kw_only=True, eq=False)
-class MagnitudeMaps:
-    """Summaries of the magnitudes of complex alternatives; tensors (P, C/2, H, W) float32 in the data's own values."""
-
-    mean: Tensor
-    deviation: Tensor
-    """Standard deviation, with n − 1 in the denominator; NaN for a single alternative."""
-    quantiles: dict[float, Tensor]
-    """Quantiles by probability, as in `PosteriorMaps`."""
+    magnitude: PixelMaps | None = None
+    """The maps of the magnitudes, (P, C/2, H, W); None unless the data is complex."""
 
 
 def read_posterior(path: Path) -> PosteriorMaps:
@@ -84,7 +75,7 @@ def read_posterior(path: Path) -> PosteriorMaps:
             said = json.loads(file.metadata()["posterior"])
             return PosteriorMaps(
                 **_tensors(file, ""),
-                magnitude=MagnitudeMaps(**_tensors(file, _MAGNITUDE)) if said["complex"] else None,
+                magnitude=PixelMaps(**_tensors(file, _MAGNITUDE)) if said["complex"] else None,
                 alternatives=said["alternatives"],
                 low=said["low"],
                 high=said["high"],
@@ -102,62 +93,75 @@ def _tensors(file: Any, prefix: str) -> dict[str, Any]:
     }
 
 
+def read_alternatives(samples: Path, pictures: int) -> LazyStack:
+    """The images of each picture in a samples.safetensors, (P, n, C, H, W) float32, read one picture at a time."""
+    with safe_open(samples, "pt") as file:
+        count = file.get_slice("samples").get_shape()[0] // pictures
+
+    def of_picture(picture: int) -> Tensor:
+        with safe_open(samples, "pt") as file:  # opened each time, so that pages of earlier pictures are let go
+            images: Tensor = file.get_slice("samples")[picture * count : (picture + 1) * count]
+            return images
+
+    return LazyStack(pictures, of_picture)
+
+
+def sorted_pixels(images: Tensor) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    """Places in the flattened image, and the values there in all images, (V, n), ascending along the second axis."""
+    values = images.flatten(1).numpy()
+    step = max(1, _PART_BYTES // (values.itemsize * len(values)))
+    for begin in range(0, values.shape[1], step):
+        pixels = slice(begin, begin + step)
+        yield pixels, np.sort(values[:, pixels].T, axis=1)
+
+
 def write_posterior(
     path: Path,
-    images: Sequence[Alternatives],
+    alternatives: LazyStack,
     own: ValueRange,
     samples_sha256: str,
-    *,
-    watch: Callable[[int], PartWatch] = lambda picture: lambda pixels, ordered: None,
     check_stop: Callable[[], None] = lambda: None,
 ) -> str:
-    """Writes the file for the alternatives of each picture, part by part, and returns its sha256.
+    """Writes the file for the alternatives of each picture, (P, n, C, H, W), and returns its sha256.
 
-    watch: gets the index of a picture, and returns what sees each part of it. check_stop: called before each part;
-    raises to stop, which leaves an earlier file as it was. Raises NcsnxError.
+    check_stop: called before each part of a picture; raises to stop, which leaves an earlier file as it was. Raises
+    NcsnxError.
     """
-    channels, *size = images[0].shape
+    pictures, count, channels, *size = alternatives.shape
     names = ["mean", "deviation", *map(_name, QUANTILES)]
-    shapes = {name: [len(images), channels, *size] for name in names}
+    shapes = {name: [pictures, channels, *size] for name in names}
     if own.is_complex:
-        shapes |= {f"{_MAGNITUDE}{name}": [len(images), channels // 2, *size] for name in names}
-    header = _header(shapes, _facts(images[0].count, own, samples_sha256))
-    start = len(header)
-    with replacement(path, start + sum(map(_bytes_of, shapes.values()))) as file:
-
-        def write(summaries: Sequence[NDArray[np.float64]], begin: int, apart: int) -> None:
-            for number, row in enumerate(summaries):
-                file.seek(begin + number * apart)
-                file.write(row.astype("<f4").tobytes())
-
+        shapes |= {f"{_MAGNITUDE}{name}": [pictures, channels // 2, *size] for name in names}
+    header = _header(shapes, _facts(count, own, samples_sha256))
+    with replacement(path, len(header) + sum(map(_bytes_of, shapes.values()))) as file:
         file.write(header)
-        each = math.prod(images[0].shape)
-        apart = 4 * len(images) * each
-        for picture, alternatives in enumerate(images):
-            seen = watch(picture)
-            for pixels, values in alternatives.by_pixel(_PART_BYTES):
-                check_stop()
-                ordered = np.sort(values.numpy().T, axis=1)
-                seen(pixels, ordered)
-                write(_summaries(ordered, own), start + 4 * (picture * each + pixels.start), apart)
-            for pixels, values in alternatives.magnitudes(_PART_BYTES) if own.is_complex else ():
-                check_stop()
-                begin = start + len(names) * apart + 4 * (picture * each // 2 + pixels.start)
-                write(_summaries(np.sort(values.numpy().T, axis=1), own), begin, apart // 2)
+        for picture in range(pictures):
+            images = alternatives.make(picture)
+            start = len(header)
+            for values in (images, torch.hypot(*complex_parts(images))) if own.is_complex else (images,):
+                maps = _summaries(values, own, check_stop)
+                for number, row in enumerate(maps):
+                    file.seek(start + row.nbytes * (number * pictures + picture))
+                    file.write(row.tobytes())
+                start += pictures * maps.nbytes
         file.seek(0)
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _summaries(ordered: Sorted, own: ValueRange) -> list[NDArray[np.float64]]:
-    """Mean, deviation and quantiles in own values, each (V,)."""
-    values = ordered.astype(np.float64)
-    count = values.shape[1]
+def _summaries(images: Tensor, own: ValueRange, check_stop: Callable[[], None]) -> NDArray[np.float32]:
+    """Mean, deviation and quantiles of images (n, C, H, W) in own values, (2 + Q, C·H·W)."""
     slope, start = (own.high - own.low, own.low) if own.is_bounded else (1.0, 0.0)
-    mean = values.mean(axis=1)
-    squares = np.square(values - mean[:, None]).sum(axis=1)
-    deviation = np.sqrt(squares / (count - 1)) if count > 1 else np.full_like(mean, np.nan)
-    quantiles = [start + slope * _quantile(values, share) for share in QUANTILES]
-    return [start + slope * mean, slope * deviation, *quantiles]
+    parts = []
+    for _, ordered in sorted_pixels(images):
+        check_stop()
+        values = ordered.astype(np.float64)
+        count = values.shape[1]
+        mean = values.mean(axis=1)
+        squares = np.square(values - mean[:, None]).sum(axis=1)
+        deviation = np.sqrt(squares / (count - 1)) if count > 1 else np.full_like(mean, np.nan)
+        quantiles = [start + slope * _quantile(values, share) for share in QUANTILES]
+        parts.append(np.stack([start + slope * mean, slope * deviation, *quantiles]).astype("<f4"))
+    return np.concatenate(parts, axis=1)
 
 
 def _quantile(values: NDArray[np.float64], share: float) -> NDArray[np.float64]:
@@ -165,8 +169,8 @@ def _quantile(values: NDArray[np.float64], share: float) -> NDArray[np.float64]:
     place = min(max(share * (count + 1) - 1, 0.0), count - 1.0)
     below = min(int(place), max(count - 2, 0))
     above = min(below + 1, count - 1)
-    found: NDArray[np.float64] = values[:, below] + (place - below) * (values[:, above] - values[:, below])
-    return found
+    quantile: NDArray[np.float64] = values[:, below] + (place - below) * (values[:, above] - values[:, below])
+    return quantile
 
 
 def _name(share: float) -> str:
@@ -187,7 +191,7 @@ def _facts(count: int, own: ValueRange, samples_sha256: str) -> dict[str, Any]:
     }
 
 
-def _bytes_of(shape: Sequence[int]) -> int:
+def _bytes_of(shape: list[int]) -> int:
     return 4 * math.prod(shape)
 
 

@@ -150,24 +150,21 @@ number at 10⁶, and leaves a thousandth of the misfit."""
 class LinearGuidance(Guidance):
     """A linear map, of whose measurements Aᴴ y suffices: (B, C, H, W)."""
 
+    map: LinearMap
+
     @classmethod
     def prepared(cls, map: MeasurementMap, y: Tensor) -> Tensor:
         """Aᴴ y."""
         return cast("LinearMap", map).adjoint(y)
 
-    @property
-    def linear(self) -> LinearMap:
-        """The map."""
-        return cast("LinearMap", self.map)
-
     def back(self, x: Tensor) -> Tensor:
         """Aᴴ (y − A x)."""
-        return self.given.to(x) - self.linear.normal(x)
+        return self.given.to(x) - self.map.normal(x)
 
     def corrected(self, x: Tensor, variance: Tensor) -> Tensor:
         """argmin_d ‖A (x + d) − y‖²/γ² + ‖d‖²/r² with the variances r², (B, 1, 1, 1), by conjugate gradients."""
         ridge = self._ridge(variance)
-        return solved(self.linear.normal, ridge, self.back(x), iterations=_ITERATIONS, tolerance=_TOLERANCE)
+        return solved(self.map.normal, ridge, self.back(x), iterations=_ITERATIONS, tolerance=_TOLERANCE)
 
     def _ridge(self, variance: Tensor) -> Tensor:
         """γ²/r², bounded from below."""
@@ -185,7 +182,7 @@ class LinearGuidance(Guidance):
         u, ridge = (x - self.black) / scale, self._ridge(x.new_ones(len(x), 1, 1, 1))
         for _ in range(_TURNS if self.bounded else 1):
             u = u.clamp(0, 1) if self.bounded else u
-            change = solved(self.linear.normal, ridge, self.back(u), iterations=_LAST_ITERATIONS, tolerance=_TOLERANCE)
+            change = solved(self.map.normal, ridge, self.back(u), iterations=_LAST_ITERATIONS, tolerance=_TOLERANCE)
             u = u + change
         return self.black + scale * u
 
@@ -306,17 +303,17 @@ def chosen_rule(name: str, operator: LinearOperator | MeasurementMap) -> str:
     masks and averages, `dps` with `cas` has the nearer mean. `dps` for any other map. Raises UsageError for an unknown
     rule and for one that the operator doesn't support.
     """
-    kind, fitting = _fitting(operator)
+    if isinstance(operator, LinearOperator):
+        kind, fitting = "an operator with singular values", (EXACT, *GUIDANCE)
+    elif isinstance(operator, LinearMap):
+        kind, fitting = "a linear map without singular values", tuple(GUIDANCE)
+    else:
+        kind, fitting = "a measurement that is not linear", ("dps",)
     if name == AUTO:
         return fitting[0]
-    if name not in (EXACT, *GUIDANCE):
-        raise UsageError(
-            f"{parameter('rule')} {name[:40]!a}: unknown rule; expected one of {', '.join((AUTO, EXACT, *GUIDANCE))}"
-        )
     if name not in fitting:
         raise UsageError(
-            f"{parameter('rule')} {name} does not fit {kind}; expected one of {', '.join(fitting)}",
-            Hint("use its default", adds=argument("rule", AUTO)),
+            f"{parameter('rule')} {name[:40]} does not fit {kind}; expected one of {', '.join((AUTO, *fitting))}"
         )
     return name
 
@@ -324,12 +321,3 @@ def chosen_rule(name: str, operator: LinearOperator | MeasurementMap) -> str:
 def rule_in_words(name: str) -> str:
     """Name and meaning of a rule."""
     return f"{name} ({_IN_WORDS[name]})"
-
-
-def _fitting(operator: LinearOperator | MeasurementMap) -> tuple[str, tuple[str, ...]]:
-    """The kind of operator in words, and the rules for it, the default first."""
-    if isinstance(operator, LinearOperator):
-        return "an operator with singular values", (EXACT, *GUIDANCE)
-    if isinstance(operator, LinearMap):
-        return "a linear map without singular values", tuple(GUIDANCE)
-    return "a measurement that is not linear", ("dps",)

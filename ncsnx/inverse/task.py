@@ -13,7 +13,6 @@ from ncsnx.config.data_sets import Data
 from ncsnx.data import from_unit
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.inverse.condition import Condition, Measured
-from ncsnx.inverse.lazy_stack import LazyStack, Stack, sha256_of_values
 from ncsnx.inverse.measurement_map import (
     LinearMap,
     MeasurementMap,
@@ -21,11 +20,10 @@ from ncsnx.inverse.measurement_map import (
     applied_precisely,
     in_single_precision,
     inner,
-    require_device,
 )
-from ncsnx.inverse.operators import LinearOperator, in_any_precision
+from ncsnx.inverse.operators import LinearOperator, in_any_precision, measured_coefficients
 from ncsnx.inverse.rules import EXACT, GUIDANCE, chosen_rule
-from ncsnx.inverse.values import non_finite_in_words
+from ncsnx.inverse.values import LazyStack
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose
 from ncsnx.runs.names import names_a_file_everywhere
@@ -39,20 +37,19 @@ _WELL_CONDITIONED = 0.5
 
 
 def _operator(given: LinearOperator | MeasurementMap) -> LinearOperator | MeasurementMap:
+    if isinstance(given, LinearOperator):
+        return in_any_precision(given)
     if isinstance(given, MeasurementMap):
-        for fact, form in (("shape", "(C, H, W) of the images"), ("measured_shape", "that of one measurement")):
-            if not hasattr(given, fact):
-                raise NcsnxError(f"{type(given).__name__} lacks {fact}: {form}")
         return given
-    if not isinstance(given, LinearOperator):
-        raise NcsnxError(f"a task needs a LinearOperator or a MeasurementMap, not {type(given).__name__}")
-    if not isinstance(given.singular_values, Tensor):
-        raise NcsnxError(f"{type(given).__name__}.singular_values must be a tensor (M,)")
-    return in_any_precision(given)
+    raise NcsnxError(f"a task needs a LinearOperator or a MeasurementMap, not {type(given).__name__}")
 
 
-def _stack(given: Any) -> Stack:
-    return given if isinstance(given, LazyStack) else torch.as_tensor(given)
+def _values(given: Any) -> LazyStack:
+    return LazyStack.of(given, "values")
+
+
+def _pictures(given: Any) -> LazyStack | None:
+    return None if given is None else LazyStack.of(given, "pictures")
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -61,7 +58,7 @@ class Task:
 
     Images of unbounded data have values v / scale instead, wherever [0, 1] stands here.
 
-    Values, inputs and truth may be a `LazyStack` of finite values in place of a tensor. Raises NcsnxError for values,
+    Values, inputs and truth are given as tensors or as a `LazyStack` of finite values. Raises NcsnxError for values,
     noise or pictures that don't match.
     """
 
@@ -69,7 +66,7 @@ class Task:
     """Name of the task: 'inpaint', 'super-resolve', …"""
     operator: LinearOperator | MeasurementMap = attrs.field(converter=_operator)
     """A: an operator of rank M, or a map of images with values from 0 to 1."""
-    _values: Stack = attrs.field(converter=_stack)
+    _values: LazyStack = attrs.field(converter=_values)
     """Measured coefficients Σ⁻¹ Uᵀ y, (P, M), real and finite; `of_measurement` computes them from y. For a map, y
     itself, (P, *measured_shape)."""
     noise: float = 0.0
@@ -77,9 +74,9 @@ class Task:
     rule: str = "auto"
     """How samplers use the measurement: 'exact', 'cg', 'langevin' or 'dps' (see `ncsnx.inverse.rules`); 'auto': the
     default of the operator."""
-    _inputs: Stack | None = attrs.field(default=None, converter=attrs.converters.optional(_stack))
+    _inputs: LazyStack | None = attrs.field(default=None, converter=_pictures)
     """Measurements as pictures, (P, C, H, W) in [0, 1]. None: the pseudo-inverse."""
-    _truth: Stack | None = attrs.field(default=None, converter=attrs.converters.optional(_stack))
+    _truth: LazyStack | None = attrs.field(default=None, converter=_pictures)
     """True pictures, (P, C, H, W) in [0, 1], if known."""
     pictures: tuple[str, ...] = ()
     """Names of the P pictures, or empty."""
@@ -103,8 +100,6 @@ class Task:
         for what, images in (("inputs", self._inputs), ("truth", self._truth)):
             if images is not None and tuple(images.shape) != whole:
                 raise NcsnxError(f"{self.name}: expected {what} of {whole}, found {tuple(images.shape)}")
-            if isinstance(images, Tensor) and (wrong := non_finite_in_words(images, f" in {what} of shape {whole}")):
-                raise NcsnxError(f"{self.name}: {wrong}")
         if len(self.pictures) not in (0, self.count):
             raise NcsnxError(
                 f"{self.name}: expected a name for each of {counted(self.count, 'picture')}, found "
@@ -112,25 +107,21 @@ class Task:
             )
 
     def _check_values(self) -> None:
-        shape, of_map = tuple(self._values.shape), isinstance(self.operator, MeasurementMap)
-        if isinstance(self.operator, MeasurementMap):
-            each, own = tuple(self.operator.measured_shape), self.operator.pictures
-            expected, what = f"({', '.join(map(str, ('P', *each)))})", "for P pictures and this map"
-            if own is not None and shape[1:] == each and shape[0] != own:
-                raise NcsnxError(
-                    f"{self.name}: the map is of {counted(own, 'picture')}, but there are values of {shape[0]}"
-                )
+        operator, first = self.operator, self._values.make(0)
+        if isinstance(operator, MeasurementMap):
+            each, kind, own = tuple(operator.measured_shape), "this map", operator.pictures
         else:
-            rank = len(self.operator.singular_values)
-            each, expected, what = (rank,), f"(P, {rank})", f"for P pictures and an operator of rank {rank}"
-        if shape[1:] != each or not shape or shape[0] == 0:
-            raise NcsnxError(f"{self.name}: expected values {expected}, {what}; found {shape}")
-        if not isinstance(self._values, Tensor):
-            return
-        if self._values.is_complex() and not of_map:
+            each, own = (len(operator.singular_values),), None
+            kind = f"an operator of rank {each[0]}"
+        if tuple(first.shape) != each:
+            expected, found = ", ".join(map(str, ("P", *each))), (self.count, *first.shape)
+            raise NcsnxError(f"{self.name}: expected values ({expected}), for P pictures and {kind}; found {found}")
+        if own not in (None, self.count):
+            raise NcsnxError(
+                f"{self.name}: the map is of {counted(own, 'picture')}, but there are values of {self.count}"
+            )
+        if first.is_complex() and isinstance(operator, LinearOperator):
             raise NcsnxError(f"{self.name}: expected values that are real numbers, found complex ones")
-        if (wrong := non_finite_in_words(self._values, f" in values of shape {shape}")) is not None:
-            raise NcsnxError(f"{self.name}: {wrong}")
 
     @classmethod
     def of_measurement(
@@ -138,13 +129,10 @@ class Task:
         operator: LinearOperator | MeasurementMap,
         y: Tensor,
         *,
-        noise: float = 0.0,
-        rule: str = "auto",
         name: str = "measured",
-        inputs: Tensor | None = None,
+        noise: float = 0.0,
         truth: Tensor | None = None,
-        pictures: tuple[str, ...] = (),
-        facts: dict[str, Any] | None = None,
+        **fields: Any,
     ) -> Self:
         """The task of measurements y = A x of images x in [0, 1], with noise of this standard deviation.
 
@@ -153,27 +141,15 @@ class Task:
 
         y: (P, …), as operator.of_measurement expects it: for a `MatrixOperator` (P, m), in the order of its rows; for a
         `Blurring` blurred pictures (P, C, H, W); for others M values per picture. Convert complex frequencies by
-        `Fourier.of_spectrum` first. A map takes (P, *measured_shape), real or complex. rule: see `Task`. Raises
-        NcsnxError.
+        `Fourier.of_spectrum` first. A map takes (P, *measured_shape), real or complex. fields: further ones of the
+        task: rule, inputs, pictures, facts. Raises NcsnxError.
         """
         y, usable = torch.as_tensor(y), _operator(operator)
-        if isinstance(usable, MeasurementMap):
-            values = y
-        elif y.is_complex():
-            raise NcsnxError(f"{name}: expected measurements that are real numbers, found complex ones")
-        else:
-            values = usable.of_measurement(y.double()) / usable.singular_values.to(y.device).double()
-        return cls(
-            name=name,
-            operator=usable,
-            values=values,
-            noise=noise,
-            rule=rule,
-            inputs=inputs,
-            truth=truth,
-            pictures=pictures,
-            facts={} if facts is None else facts,
-        )
+        if isinstance(usable, LinearOperator):
+            if y.is_complex():
+                raise NcsnxError(f"{name}: expected measurements that are real numbers, found complex ones")
+            y = measured_coefficients(usable, y)
+        return cls(name=name, operator=usable, values=y, noise=noise, truth=truth, **fields)
 
     @property
     def values(self) -> Tensor:
@@ -211,21 +187,21 @@ class Task:
         return {
             "name": self.name,
             "noise": self.noise,
-            "values_sha256": sha256_of_values(self._values),
+            "values_sha256": self._values.sha256,
             **({} if self.is_exact else {"rule": self.rule}),
             **self.facts,
         }
 
     def of(self, picture: int) -> Self:
         """The task of one of the pictures."""
-        one, operator = slice(picture, picture + 1), self.operator
+        chosen, operator = slice(picture, picture + 1), self.operator
         return attrs.evolve(
             self,
             operator=operator.of(torch.tensor([picture])) if isinstance(operator, MeasurementMap) else operator,
-            values=self._values[one],
-            inputs=None if self._inputs is None else self._inputs[one],
-            truth=None if self._truth is None else self._truth[one],
-            pictures=self.names[one],
+            values=self._values[chosen],
+            inputs=None if self._inputs is None else self._inputs[chosen],
+            truth=None if self._truth is None else self._truth[chosen],
+            pictures=self.names[chosen],
         )
 
     def divided(self, scale: float) -> Self:
@@ -239,10 +215,8 @@ class Task:
                 f"scale, {scale:g}"
             )
 
-        def divided(stack: Stack | None) -> Stack | None:
-            if isinstance(stack, LazyStack):
-                return stack.map(lambda one: one / scale)
-            return None if stack is None else stack / scale
+        def divided(stack: LazyStack | None) -> LazyStack | None:
+            return None if stack is None else stack.map(lambda x: x / scale)
 
         values, inputs, truth = map(divided, (self._values, self._inputs, self._truth))
         return attrs.evolve(self, values=values, inputs=inputs, truth=truth, noise=self.noise / scale)
@@ -261,15 +235,21 @@ class Task:
         was measured. A⁺ y if the singular values differ by a factor of less than 2, so that it hardly amplifies noise.
         Grey for a map that isn't linear.
         """
-        operator, values = self.operator, self._values
-        if isinstance(operator, LinearOperator):
-            singular = operator.singular_values.double()
+        if isinstance(self.operator, LinearOperator):
+            singular = self.operator.singular_values
             if float(singular.min()) > _WELL_CONDITIONED * float(singular.max()):
-                return operator.images(self.values)
-            operator, values = OperatorMap(operator), _times(singular, values)
+                return self.operator.images(self.values)
+        operator, values = self._by_map()
         if not isinstance(operator, LinearMap):
             return torch.full((self.count, *operator.shape), 0.5)
         return torch.cat([_of_adjoint(operator, values, place) for place in range(self.count)])
+
+    def _by_map(self) -> tuple[MeasurementMap, LazyStack]:
+        """The operator as a map, and the measurements as its values: Σ c for the coefficients c of an operator."""
+        if isinstance(self.operator, MeasurementMap):
+            return self.operator, self._values
+        singular = self.operator.singular_values.double()
+        return OperatorMap(self.operator), self._values.map(lambda c: singular * c)
 
     def misfit(self, images: Tensor) -> float:
         """Largest difference between the measurement and that of images of one picture, (B, C, H, W) in [0, 1].
@@ -280,15 +260,15 @@ class Task:
         if isinstance(operator, LinearOperator):
             away = operator.coefficients(images.double()) - values
             return float((operator.singular_values * away).abs().max())
-        found = (applied_precisely(operator, image[None]) - values for image in images)
-        return max(float(away.abs().max()) for away in found)
+        differences = (applied_precisely(operator, image[None]) - values for image in images)
+        return max(float(away.abs().max()) for away in differences)
 
     @property
     def gain(self) -> float:
         """Largest factor from an error of an image to that of its measurement; 1 for the rule `exact`."""
         if self.is_exact:
             return 1.0
-        return (self.operator if isinstance(self.operator, MeasurementMap) else OperatorMap(self.operator)).norm
+        return self._by_map()[0].norm
 
     def require_fit(self, data: Data, shape: tuple[int, int, int] | None = None) -> None:
         """Raises UsageError for images of another shape, NcsnxError for a nonlinear data transform and for an invalid
@@ -303,19 +283,15 @@ class Task:
                 f"{self.name}: measurements must be linear, but this model works on logits of the images "
                 "(data.transform=logit); use a model with data.transform none or rescaled"
             )
-        operator.check()
+        _ = operator.is_sound
         if isinstance(operator, MeasurementMap):
-            self._check_kind(operator)
-
-    def _check_kind(self, operator: MeasurementMap) -> None:
-        """Raises NcsnxError for real values of a map that measures complex ones, and the reverse."""
-        measured = operator.of(torch.tensor([0])).apply(torch.zeros(1, *operator.shape))
-        kind, found = ("complex" if values.is_complex() else "real" for values in (measured, self._values[:1]))
-        if kind != found:
-            name = type(operator).__name__
-            raise NcsnxError(
-                f"{self.name}: expected measurements that are {kind}, as those of {name}, found {found} ones"
-            )
+            measured = operator.of(torch.tensor([0])).apply(torch.zeros(1, *operator.shape))
+            kind, found = ("complex" if y.is_complex() else "real" for y in (measured, self._values[:1]))
+            if kind != found:
+                raise NcsnxError(
+                    f"{self.name}: expected measurements that are {kind}, as those of {type(operator).__name__}, "
+                    f"found {found} ones"
+                )
 
     def conditions(
         self,
@@ -351,25 +327,17 @@ class Task:
 
     def _guidance(self, ends: tuple[float, float], bounded: bool, alternatives: int) -> Callable[[Tensor], Constrain]:
         """The conditions of a rule for maps. ends: black and white in the network's range."""
-        operator, values, rule = self.operator, self._values, GUIDANCE[self.rule]
-        if isinstance(operator, LinearOperator):
-            singular = operator.singular_values.double()
-            operator, values = OperatorMap(operator), _times(singular, values)
-        whole, norm, (black, white) = operator, operator.norm, ends
-        usable = {torch.device("cpu")}
+        (whole, values), rule, (black, white) = self._by_map(), GUIDANCE[self.rule], ends
 
         def condition(indices: Tensor) -> Constrain:
             each = (indices // alternatives).cpu()
             pictures, places = torch.unique(each, return_inverse=True)
-            if indices.device not in usable:
-                require_device(whole.of(pictures[:1]), indices.device)
-                usable.add(indices.device)
             given = rule.prepared(whole.of(pictures), in_single_precision(values[pictures]))
             return rule(
                 map=whole.of(each),
                 given=given[places].to(indices.device),
                 deviation=self.noise,
-                norm=norm,
+                norm=whole.norm,
                 black=black,
                 white=white,
                 bounded=bounded,
@@ -378,16 +346,11 @@ class Task:
         return condition
 
 
-def _times(singular: Tensor, values: Stack) -> Stack:
-    """Σ c of coefficients c, (P, M)."""
-    return values.map(lambda c: singular * c) if isinstance(values, LazyStack) else singular * values
-
-
-def _of_adjoint(map: LinearMap, values: Stack, place: int) -> Tensor:
+def _of_adjoint(map: LinearMap, values: LazyStack, place: int) -> Tensor:
     """The scaled adjoint of one of the measurements: see `Task.adjoint_images`."""
-    one = map.of(torch.tensor([place]))
-    back = one.adjoint(in_single_precision(values[place : place + 1]))
-    return back * (inner(back, back) / max(inner(back, one.normal(back)), torch.finfo(torch.float32).tiny))
+    of_picture = map.of(torch.tensor([place]))
+    back = of_picture.adjoint(in_single_precision(values[place : place + 1]))
+    return back * (inner(back, back) / max(inner(back, of_picture.normal(back)), torch.finfo(torch.float32).tiny))
 
 
 def _size(shape: tuple[int, ...]) -> str:

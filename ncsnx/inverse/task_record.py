@@ -1,4 +1,4 @@
-"""task.json, beside the samples of a task: their misfit to the measurement, and how they compare with the truth.
+"""task.json and grid.png, beside the samples of a task: misfit to the measurement, and distances to the truth.
 
     {"schema_version": 1, "task": "inpaint", "misfit": 1e-8, "samples_sha256": "…", "posterior_sha256": "…",
      "calibration": {…}, "pictures": [
@@ -7,30 +7,30 @@
 
 `images` is the half-open range of a picture's images. What compares with the truth (see
 `ncsnx.inverse.image_quality` and `calibration`) exists if it is known. PSNRs are in dB; null means equal.
-`of_one` is the mean over single images. Version 1 had neither posterior nor calibration, and PSNR as the only
-distance.
+`of_one` is the mean over single images.
+
+grid.png shows the measurement, its alternatives, their mean and spread, and the truth, in the window of the data;
+complex values as magnitude, in grey, beside the phase, in colours.
 """
 
+import io
 import math
 from collections.abc import Callable, Iterable
-from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import attrs
 import torch
 from torch import Tensor
 
 from ncsnx.config.variants import OMITTED, REST, VERSION
-from ncsnx.images import UNIT, Window
-from ncsnx.inverse.alternatives import Alternatives, open_alternatives
+from ncsnx.images import UNIT, Window, picture, to_uint8
 from ncsnx.inverse.calibration import Calibration, Coverage, draw_calibration
-from ncsnx.inverse.image_quality import image_distances
-from ncsnx.inverse.posterior_maps import POSTERIOR_FILE, Sorted, write_posterior
+from ncsnx.inverse.image_quality import Comparison
+from ncsnx.inverse.posterior_maps import POSTERIOR_FILE, read_alternatives, sorted_pixels, write_posterior
 from ncsnx.inverse.task import Task
-from ncsnx.inverse.task_drawing import draw_task, psnr_in_words
-from ncsnx.inverse.values import ValueRange
+from ncsnx.inverse.values import LazyStack, ValueRange
 from ncsnx.quantities import counted, number
 from ncsnx.runs.result_records import TASK_FILE
 from ncsnx.storage import reading
@@ -39,6 +39,16 @@ from ncsnx.storage.documents import document, write_document
 
 CALIBRATION_FILE = "calibration.png"
 _GRID_FILE = "grid.png"
+_BATCH_BYTES = 2**25
+"""Images that are compared at once; some ten times as much is in memory."""
+_ROWS, _COLUMNS = 12, 6
+"""Most pictures, and most alternatives of each, that are shown."""
+_CELL_IN, _GAP_IN, _POINTS, _DOTS_PER_INCH = 0.8, 0.2, 6.5, 200
+
+
+def psnr_in_words(decibels: float | None) -> str:
+    """Peak signal-to-noise ratio as text; None is infinite."""
+    return "exact" if decibels in (None, float("inf")) else f"{decibels:.1f} dB"
 
 
 @attrs.frozen(kw_only=True)
@@ -96,7 +106,7 @@ class TaskRecord:
     @property
     def average(self) -> PictureRecord | None:
         """Means of the distances of all pictures; None for one picture, and where one has none or is exact."""
-        if len(self.pictures) < 2 or any(None in one.psnr.values() or not one.psnr for one in self.pictures):
+        if len(self.pictures) < 2 or any(None in record.psnr.values() or not record.psnr for record in self.pictures):
             return None
 
         def mean(values: Iterable[float | None]) -> float | None:
@@ -106,11 +116,11 @@ class TaskRecord:
         return PictureRecord(
             picture=f"mean of {counted(len(self.pictures), 'picture')}",
             images=(0, self.pictures[-1].images[1]),
-            ssim_of_mean=mean(one.ssim_of_mean for one in self.pictures),
-            ssim_of_one=mean(one.ssim_of_one for one in self.pictures),
-            nmse_of_mean=mean(one.nmse_of_mean for one in self.pictures),
-            nmse_of_one=mean(one.nmse_of_one for one in self.pictures),
-            psnr={key: mean(one.psnr[key] for one in self.pictures) for key in self.pictures[0].psnr},
+            psnr={key: mean(record.psnr[key] for record in self.pictures) for key in self.pictures[0].psnr},
+            **{
+                name: mean(getattr(record, name) for record in self.pictures)
+                for name in ("ssim_of_mean", "ssim_of_one", "nmse_of_mean", "nmse_of_one")
+            },
         )
 
 
@@ -125,28 +135,26 @@ def record_task(
     """Writes posterior.safetensors, calibration.png, the task's grid.png and, last, task.json beside the samples.
 
     They compare with the truth if the task has one; calibration.png takes one, and alternatives enough for an interval.
-    own: the data's own values; by default 0 to 1. window: values that grid.png shows as black and white. Reads one
-    picture and some of its images at a time; check_stop is called between them and raises to stop, and what is
-    unfinished is then removed. Removes what killed processes left unfinished, so the caller holds the folder's lock.
+    own: the data's own values; by default 0 to 1. window: values that grid.png shows as black and white. The images of
+    one picture are in memory at a time; check_stop is called between them and raises to stop, and what is unfinished is
+    then removed. Removes what killed processes left unfinished, so the caller holds the folder's lock.
     Raises NcsnxError.
     """
     own = own or ValueRange()
     _remove_unfinished(folder)
-    with reading.opened(samples) as file:
-        samples_sha256 = reading.sha256(file)
-    with open_alternatives(samples, task.count) as images:
-        misfits: list[float] = []
-        records: list[PictureRecord] = []
-        for place, alternatives in enumerate(images):
-            check_stop()
-            misfit, compared = _compared(task.of(place), place, alternatives, own)
-            misfits.append(misfit)
-            records.append(compared)
-        coverage = Coverage.of(task.count, images[0].count)
-        watch = partial(_counted_truth, task, own, coverage)
-        maps = folder / POSTERIOR_FILE
-        posterior_sha256 = write_posterior(maps, images, own, samples_sha256, watch=watch, check_stop=check_stop)
-        grid = draw_task(task, images, own, window)
+    samples_sha256 = reading.sha256_of(samples)
+    alternatives = read_alternatives(samples, task.count)
+    coverage = Coverage.of(task.count, alternatives.shape[1])
+    misfits: list[float] = []
+    records: list[PictureRecord] = []
+    for place in range(task.count):
+        check_stop()
+        measured, images = task.of(place), alternatives.make(place)
+        misfits.append(max(measured.misfit(own.to_unit(batch)) for batch in _batches(images)))
+        records.append(_compared(measured, place, images, own))
+        _count_truth(coverage, place, images, measured.truth, own)
+    posterior_sha256 = write_posterior(folder / POSTERIOR_FILE, alternatives, own, samples_sha256, check_stop)
+    grid = draw_task(task, alternatives, own, window)
     calibration = None if coverage.is_empty else coverage.result()
     record = TaskRecord(
         task=task.name,
@@ -175,61 +183,95 @@ def _remove_unfinished(folder: Path) -> None:
                 path.unlink(missing_ok=True)
 
 
-def _counted_truth(task: Task, own: ValueRange, coverage: Coverage, picture: int) -> Callable[[slice, Sorted], None]:
-    """Counts the truth of a picture within its alternatives, part by part; does nothing without a truth."""
-    truth = task.of(picture).truth
+def _batches(images: Tensor) -> tuple[Tensor, ...]:
+    """The images of a picture, a few at a time."""
+    return images.split(max(1, _BATCH_BYTES // images[0].nbytes))  # type: ignore[no-untyped-call, no-any-return]
+
+
+def _count_truth(coverage: Coverage, place: int, images: Tensor, truth: Tensor | None, own: ValueRange) -> None:
+    """Counts the truth of a picture, if it is known, within its alternatives."""
     if truth is None:
-        return lambda pixels, ordered: None
+        return
     sampled = own.as_sampled(truth).flatten()
     reach = 1.0 if own.is_bounded else float(sampled.abs().max())
-    values = sampled.numpy()
-    return lambda pixels, ordered: coverage.add(picture, ordered, values[pixels], reach)
+    for pixels, ordered in sorted_pixels(images):
+        coverage.add(place, ordered, sampled[pixels].numpy(), reach)
 
 
-def _compared(task: Task, place: int, images: Alternatives, own: ValueRange) -> tuple[float, PictureRecord]:
-    """The largest difference between Uᵀ y and its value for the images of a task with one picture, and the record."""
-    quality = _QualityOfAll.of(task, own)
-    misfits: list[float] = []
-    for some in images.batches():
-        misfits.append(task.misfit(own.to_unit(some)))
-        quality.add(some)
-    found = quality.found(images)
-    each = images.count
-    return max(misfits), PictureRecord(picture=task.names[0], images=(place * each, (place + 1) * each), **found)
-
-
-@attrs.define(eq=False)
-class _QualityOfAll:
-    """Sums the distances of single images to the truth, if there is one with a range of values."""
-
-    own: ValueRange
-    truth: Tensor | None
-    """(1, C, H, W) in own values, as it is compared."""
-    data_range: float
-    total: Tensor
-
-    @classmethod
-    def of(cls, task: Task, own: ValueRange) -> Self:
-        truth = None if task.truth is None else own.compared(own.of_truth(task.truth))
-        data_range = 0.0 if truth is None else own.data_range(truth)
-        return cls(own, truth if data_range > 0 else None, data_range, torch.zeros(3, dtype=torch.float64))
-
-    def add(self, images: Tensor) -> None:
-        """Adds images (B, C, H, W), as sampled."""
-        if self.truth is not None:
-            self.total += self._distances(images, self.truth).sum(dim=0)
-
-    def found(self, images: Alternatives) -> dict[str, Any]:
-        """Fields of the record, for the images that were added."""
-        if self.truth is None:
-            return {"psnr": {}}
-        mean = images.reduced(lambda values: values.mean(dim=0))
-        fields: dict[str, Any] = {"range": self.data_range, "psnr": {}}
-        for which, row in (("mean", self._distances(mean[None], self.truth)[0]), ("one", self.total / images.count)):
+def _compared(task: Task, place: int, images: Tensor, own: ValueRange) -> PictureRecord:
+    """The record of a task with one picture."""
+    fields: dict[str, Any] = {"psnr": {}}
+    if (comparison := Comparison.of(task.truth, own)) is not None:
+        fields["range"] = comparison.data_range
+        total = sum((comparison.distances(batch).sum(dim=0) for batch in _batches(images)), torch.zeros(3).double())
+        of_mean = comparison.distances(images.mean(dim=0, keepdim=True))[0]
+        for which, row in (("mean", of_mean), ("one", total / len(images))):
             psnr, ssim, nmse = (value if math.isfinite(value) else None for value in row.tolist())
             fields["psnr"][f"psnr_of_{which}"] = psnr
             fields |= {f"ssim_of_{which}": ssim, f"nmse_of_{which}": nmse}
-        return fields
+    indices = (place * len(images), (place + 1) * len(images))
+    return PictureRecord(picture=task.names[0], images=indices, **fields)
 
-    def _distances(self, images: Tensor, truth: Tensor) -> Tensor:
-        return image_distances(self.own.compared(self.own.of_samples(images)), truth, self.data_range)
+
+def shown_in_words(task: Task, alternatives: int) -> str | None:
+    """The part of the task that the picture shows, as text; None if it shows all."""
+    parts = [f"the first {counted(_ROWS, 'picture')}"] if task.count > _ROWS else []
+    parts += [f"the first {counted(_COLUMNS, 'alternative')}"] if alternatives > _COLUMNS else []
+    return " and ".join(parts) or None
+
+
+def draw_task(task: Task, alternatives: LazyStack, own: ValueRange, window: Window) -> bytes:
+    """The picture as a PNG. alternatives: images of each picture, (P, n, C, H, W). own: the data's own values.
+
+    window: the values, as sampled, that are black and white.
+    """
+    from matplotlib.figure import Figure
+
+    shown = range(min(task.count, _ROWS))
+    cells = [_row(task.of(place), alternatives.make(place), own, window) for place in shown]
+    cell_in = 2 * _CELL_IN if window.is_complex else _CELL_IN
+    width, height = len(cells[0]) * (cell_in + _GAP_IN), len(cells) * (_CELL_IN + 1.6 * _GAP_IN)
+    figure = Figure(figsize=(width, height + _GAP_IN), dpi=_DOTS_PER_INCH)
+    places = figure.subplots(len(cells), len(cells[0]), squeeze=False).flat
+    for axes, (title, image, below) in zip(places, [cell for row in cells for cell in row], strict=True):
+        axes.imshow(picture(to_uint8(image)), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        axes.set_axis_off()
+        axes.set_title(title, fontsize=_POINTS, pad=2)
+        axes.text(0.5, -0.03, below, transform=axes.transAxes, ha="center", va="top", fontsize=_POINTS)
+    figure.subplots_adjust(left=0.01, right=0.99, top=0.94, bottom=0.06, wspace=0.1, hspace=0.4)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", metadata={"Software": None})
+    return content.getvalue()
+
+
+def _row(task: Task, images: Tensor, own: ValueRange, window: Window) -> list[tuple[str, Tensor, str]]:
+    """(title, picture in [0, 1], text below it) of each cell, for a task with one picture."""
+    truth, comparison = task.truth, Comparison.of(task.truth, own)
+
+    def cell(title: str, sample: Tensor) -> tuple[str, Tensor, str]:
+        below = "" if comparison is None else psnr_in_words(float(comparison.distances(sample[None])[0, 0]))
+        return title, window.picture(sample), below
+
+    def of_task(title: str, known: Tensor) -> tuple[str, Tensor, str]:
+        return title, window.picture(own.as_sampled(known)[0]), ""
+
+    return [
+        of_task("measurement", task.shown()),
+        *(cell(str(place), sample) for place, sample in enumerate(images[:_COLUMNS])),
+        cell("mean", images.mean(dim=0)),
+        _spread(images, own),
+        *([] if truth is None else [of_task("truth", truth)]),
+    ]
+
+
+def _spread(images: Tensor, own: ValueRange) -> tuple[str, Tensor, str]:
+    """The cell of the standard deviation."""
+    # of values in [0, 1] it is at most ½; else with n − 1 in the denominator, as in posterior.safetensors
+    correction = 0 if own.is_bounded else min(1, len(images) - 1)
+    deviation = images.std(dim=0, correction=correction)
+    if own.is_bounded:
+        return "spread × 2", 2 * deviation, ""
+    if own.is_complex:  # of the complex value: E |v − E v|² is the sum of both variances
+        deviation = torch.hypot(deviation[0::2], deviation[1::2])
+    most = float(deviation.max())
+    return "deviation", deviation / most if most > 0 else deviation, f"white: {number(most)}"

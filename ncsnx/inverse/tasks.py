@@ -1,4 +1,4 @@
-"""Tasks from files: inpainting, outpainting, super-resolution, colorization, deblurring, reconstruction.
+"""Tasks from files: inpainting, outpainting, super-resolution, colorization, deblurring.
 
 In all of them `shape` is (C, H, W) of the model's images, and `values` says which numbers in files are black and white.
 """
@@ -7,8 +7,9 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 import attrs
 import torch
@@ -16,15 +17,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.inverse.kspace import read_frequencies
-from ncsnx.inverse.lazy_stack import LazyStack, Stack
-from ncsnx.inverse.operators import Averaging, Blurring, Fourier, Graying, LinearOperator, Masking
-from ncsnx.inverse.task import MEASURE, Task
+from ncsnx.inverse.operators import Averaging, Blurring, Graying, Masking, measured_coefficients
+from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_pictures import read_pictures
-from ncsnx.inverse.values import UNIT, ValueRange
+from ncsnx.inverse.values import UNIT, LazyStack, ValueRange
 from ncsnx.quantities import counted, percent
 from ncsnx.spelling import parameter
-from ncsnx.storage.process import in_utf8
 
 _ROUNDING = 1 / (255 * math.sqrt(12))
 """Standard deviation of the rounding error of 8 bits."""
@@ -50,8 +48,7 @@ def with_truth(
     """
     if path is None:
         return task
-    channels, height, width = task.operator.shape
-    truth = read_pictures(path, channels, (height, width), "a true picture", values, fit=fit)
+    truth = read_pictures(path, task.operator.shape, values, what="a true picture", fit=fit)
     places: Sequence[int] = range(len(truth.names))
     if inputs is not None and inputs.is_dir() and path.is_dir() and task.pictures:
         places = _by_name(path, task.pictures, truth.names)
@@ -64,21 +61,18 @@ def with_truth(
 
 def _by_name(path: Path, pictures: tuple[str, ...], truths: tuple[str, ...]) -> list[int]:
     """Index of the truth of the same name, for each picture."""
-    given = f"{parameter('truth')} {path}"
-    stems = [Path(name).stem for name in truths]
-    wanted = [Path(name).stem for name in pictures]
+    stems, wanted = ([Path(name).stem for name in names] for names in (truths, pictures))
     for names in (stems, wanted):
         name, times = Counter(names).most_common(1)[0]
         if times > 1:
             raise UsageError(
-                f"{given}: {counted(times, 'picture')} are called {name}, so truths cannot be matched by name"
+                f"{parameter('truth')} {path}: {counted(times, 'picture')} are called {name}, so truths cannot be "
+                "matched by name"
             )
-    if lacking := sorted(set(wanted) - set(stems)):
-        raise UsageError(f"{given}: expected a true picture for each input, found none called {lacking[0]}")
-    if stray := sorted(set(stems) - set(wanted)):
-        raise UsageError(f"{given}: expected a true picture for each input, but no input is called {stray[0]}")
-    places = {name: place for place, name in enumerate(stems)}
-    return [places[name] for name in wanted]
+    if odd := sorted({*wanted} - {*stems}) or sorted({*stems} - {*wanted}):
+        found = f"no input is called {odd[0]}" if odd[0] in stems else f"found none called {odd[0]}"
+        raise UsageError(f"{parameter('truth')} {path}: expected a true picture for each input, {found}")
+    return [stems.index(name) for name in wanted]
 
 
 def inpaint(
@@ -90,17 +84,23 @@ def inpaint(
     fit: bool | None = None,
 ) -> Task:
     """Inpainting of the pixels where the mask is white (1 in a .npy), or in a rectangle. fit: as in `read_pictures`."""
-    pictures = read_pictures(path, shape[0], shape[1:], "a picture", values, fit=fit)
+    pictures = read_pictures(path, shape, values, fit=fit)
     hole = _hole_of(mask, shape, fit) if isinstance(mask, Path) else _rectangular(mask, shape)
     operator = Masking((hole == 0).expand(shape))
     shown = pictures.stack.map(lambda pixels: pixels * (hole == 0) + _unknown(values) * (hole == 1))
-    measured = pictures.stack.map(operator.coefficients)
-    return _task("inpaint", operator, measured, pictures.names, shown, mask_sha256=_sha256(hole == 1))
+    return Task(
+        name="inpaint",
+        operator=operator,
+        values=pictures.stack.map(operator.coefficients),
+        inputs=shown,
+        pictures=pictures.names,
+        facts={"mask_sha256": hashlib.sha256((hole == 1).numpy().tobytes()).hexdigest()},
+    )
 
 
 def _hole_of(mask: Path, shape: tuple[int, int, int], fit: bool | None) -> Tensor:
     """(H, W) of 0 and 1, the pixels to be filled in."""
-    holes = read_pictures(mask, 1, shape[1:], "a mask", fit=fit)
+    holes = read_pictures(mask, (1, *shape[1:]), what="a mask", fit=fit)
     if len(holes.names) > 1:
         raise UsageError(f"{parameter('mask')} {mask}: expected one mask for all pictures, found {len(holes.names)}")
     hole = holes.pixels[0, 0]
@@ -136,7 +136,7 @@ def _rectangular(inside: Rectangle, shape: tuple[int, int, int]) -> Tensor:
 
 def outpaint(path: Path, at: tuple[int, int] | None, shape: tuple[int, int, int], values: ValueRange = UNIT) -> Task:
     """Outpainting around smaller pictures. at: column and row of their upper left corner; default: centred."""
-    pictures = read_pictures(path, shape[0], shape[1:], "a picture", values, smaller=True)
+    pictures = read_pictures(path, shape, values, smaller=True)
     height, width = pictures.stack.shape[2:]
     left, top = at if at is not None else ((shape[2] - width) // 2, (shape[1] - height) // 2)
     if left < 0 or top < 0 or left + width > shape[2] or top + height > shape[1]:
@@ -149,9 +149,14 @@ def outpaint(path: Path, at: tuple[int, int] | None, shape: tuple[int, int, int]
     operator = Masking(known.expand(shape))
     whole = pictures.stack.map(lambda pixels: functional.pad(pixels, around))
     shown = whole.map(lambda pixels: pixels + _unknown(values) * ~known)
-    # with the size, since pictures of other sizes may have as many pixels
-    place: dict[str, Any] = {"at": [left, top], "size": [height, width]}
-    return _task("outpaint", operator, whole.map(operator.coefficients), pictures.names, shown, **place)
+    return Task(
+        name="outpaint",
+        operator=operator,
+        values=whole.map(operator.coefficients),
+        inputs=shown,
+        pictures=pictures.names,
+        facts={"at": [left, top], "size": [height, width]},  # pictures of other sizes may have as many pixels
+    )
 
 
 def super_resolve(
@@ -166,13 +171,18 @@ def super_resolve(
     if factor < 2:
         raise UsageError(f"{parameter('factor')} must be at least 2, not {factor}")
     operator = Averaging(shape, factor)
-    pictures = read_pictures(
-        path, shape[0], operator.small[1:], f"a picture to be enlarged by {factor}", values, fit=fit
-    )
+    pictures = read_pictures(path, operator.small, values, what=f"a picture to be enlarged by {factor}", fit=fit)
     # y are the means; the coefficients are the means times the factor
     means = pictures.stack.map(lambda pixels: factor * pixels.flatten(1))
     shown = pictures.stack.map(lambda pixels: pixels.repeat_interleave(factor, 2).repeat_interleave(factor, 3))
-    return _task("super-resolve", operator, means, pictures.names, shown, factor=factor)
+    return Task(
+        name="super-resolve",
+        operator=operator,
+        values=means,
+        inputs=shown,
+        pictures=pictures.names,
+        facts={"factor": factor},
+    )
 
 
 def colorize(path: Path, shape: tuple[int, int, int], values: ValueRange = UNIT, *, fit: bool | None = None) -> Task:
@@ -182,10 +192,10 @@ def colorize(path: Path, shape: tuple[int, int, int], values: ValueRange = UNIT,
             f"{parameter('colorize')} needs a model of images with 3 channels, but this model's images have {shape[0]}"
         )
     operator = Graying(shape)
-    pictures = read_pictures(path, 1, shape[1:], "a picture", values, fit=fit)
-    measured = pictures.stack.map(lambda y: operator.of_measurement(y) / operator.singular_values.double())
+    pictures = read_pictures(path, (1, *shape[1:]), values, fit=fit)
+    measured = pictures.stack.map(partial(measured_coefficients, operator))
     shown = pictures.stack.map(lambda pixels: pixels.expand(-1, 3, -1, -1))
-    return _task("colorize", operator, measured, pictures.names, shown)
+    return Task(name="colorize", operator=operator, values=measured, inputs=shown, pictures=pictures.names)
 
 
 def deblur(path: Path, sigma: float, shape: tuple[int, int, int], values: ValueRange = UNIT) -> Task:
@@ -194,58 +204,22 @@ def deblur(path: Path, sigma: float, shape: tuple[int, int, int], values: ValueR
     Bounded pictures have 8-bit rounding errors as noise, unbounded ones none.
     """
     operator = Blurring(shape, sigma)
-    pictures = read_pictures(path, shape[0], shape[1:], "a picture", values)
-    measured = pictures.stack.map(lambda y: operator.of_measurement(y) / operator.singular_values.double())
-    noise = _ROUNDING if values.is_bounded else 0.0
-    return _task("deblur", operator, measured, pictures.names, pictures.stack, noise=noise, blur=sigma)
-
-
-def reconstruct(
-    path: Path,
-    shape: tuple[int, int, int],
-    values: ValueRange = UNIT,
-    *,
-    centred: bool | None = None,
-    bounded: bool = True,
-) -> Task:
-    """Reconstruction of images with one or two channels from frequencies in a file (see `read_frequencies`)."""
-    found = read_frequencies(path, shape, values, centred=centred, bounded=bounded)
-    operator = Fourier(shape, found.mask)
-    names = tuple(f"{in_utf8(Path(path.name))}[{number}]" for number in range(len(found.kspace)))
-    black, white = found.values
-    middle = operator.coefficients(torch.full((1, *shape), black, dtype=torch.float64))
-    measured = (operator.of_spectrum(found.kspace) - middle) / (white - black)
-    return _task(MEASURE, operator, measured, names, None, mask_sha256=_sha256(found.mask))
+    pictures = read_pictures(path, shape, values)
+    measured = pictures.stack.map(partial(measured_coefficients, operator))
+    return Task(
+        name="deblur",
+        operator=operator,
+        values=measured,
+        noise=_ROUNDING if values.is_bounded else 0.0,
+        inputs=pictures.stack,
+        pictures=pictures.names,
+        facts={"blur": sigma},
+    )
 
 
 def _unknown(values: ValueRange) -> float:
     """Value in which pixels that weren't measured are shown: grey, or 0 for unbounded data."""
     return 0.5 if values.is_bounded else 0.0
-
-
-def _sha256(mask: Tensor) -> str:
-    return hashlib.sha256(mask.contiguous().numpy().astype("uint8").tobytes()).hexdigest()
-
-
-def _task(
-    name: str,
-    operator: LinearOperator,
-    values: Stack,
-    pictures: tuple[str, ...],
-    shown: LazyStack | None,
-    *,
-    noise: float = 0.0,
-    **facts: Any,
-) -> Task:
-    return Task(
-        name=name,
-        operator=operator,
-        values=values,
-        noise=noise,
-        inputs=None if shown is None else shown.map(Tensor.float),
-        pictures=pictures,
-        facts=facts,
-    )
 
 
 # Tasks of installed packages by tag. A package names the module of a `register_task` by an entry point of the group

@@ -55,13 +55,13 @@ class Radon(LinearMap):
 
     def apply(self, x: Tensor) -> Tensor:
         """Sinograms: (B, C, H, W) → (B, C, angles, detectors)."""
-        found: Tensor = _Product.apply(x.flatten(2), self._matrix.like(x), self._transpose.like(x))  # type: ignore[no-untyped-call]
-        return found.view(len(x), *self.measured_shape)
+        rays: Tensor = _Product.apply(x.flatten(2), self._matrix.like(x), self._transpose.like(x))  # type: ignore[no-untyped-call]
+        return rays.view(len(x), *self.measured_shape)
 
     def adjoint(self, y: Tensor) -> Tensor:
         """Unfiltered back-projection: (B, C, angles, detectors) → (B, C, H, W)."""
-        found: Tensor = _Product.apply(y.flatten(2), self._transpose.like(y), self._matrix.like(y))  # type: ignore[no-untyped-call]
-        return found.view(len(y), *self.shape)
+        pixels: Tensor = _Product.apply(y.flatten(2), self._transpose.like(y), self._matrix.like(y))  # type: ignore[no-untyped-call]
+        return pixels.view(len(y), *self.shape)
 
 
 class _Product(torch.autograd.Function):
@@ -79,8 +79,8 @@ class _Product(torch.autograd.Function):
     @staticmethod
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         matrix, transpose = context.matrices
-        found: Tensor = _Product.apply(gradient, transpose, matrix)  # type: ignore[no-untyped-call]
-        return found, None, None
+        back: Tensor = _Product.apply(gradient, transpose, matrix)  # type: ignore[no-untyped-call]
+        return back, None, None
 
 
 def _sparse(rows: Tensor, columns: Tensor, weights: Tensor, size: tuple[int, ...]) -> Tensor:
@@ -96,7 +96,7 @@ def _entries(size: tuple[int, int], angles: Tensor, detectors: int) -> tuple[Ten
     reach = math.ceil(math.hypot(height, width) / 2) + 1
     along = torch.arange(-reach, reach + 1, dtype=torch.float64)
     aside = (torch.arange(detectors) - detectors // 2).double()[:, None]
-    found: list[tuple[Tensor, Tensor, Tensor]] = []
+    entries: list[tuple[Tensor, Tensor, Tensor]] = []
     for number, angle in enumerate(torch.deg2rad(angles).tolist()):
         across = width // 2 + math.cos(angle) * aside + math.sin(angle) * along
         down = height // 2 - math.sin(angle) * aside + math.cos(angle) * along
@@ -106,6 +106,6 @@ def _entries(size: tuple[int, int], angles: Tensor, detectors: int) -> tuple[Ten
             weight = (1 - (across - column).abs()) * (1 - (down - row).abs())
             inside = (column >= 0) & (column < width) & (row >= 0) & (row < height) & (weight > 1e-12)
             pixels = (row * width + column)[inside].long()
-            found.append((rays[inside], pixels, weight[inside]))
-    rows, columns, weights = (torch.cat(parts) for parts in zip(*found, strict=True))
+            entries.append((rays[inside], pixels, weight[inside]))
+    rows, columns, weights = (torch.cat(parts) for parts in zip(*entries, strict=True))
     return rows, columns, weights

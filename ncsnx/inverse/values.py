@@ -1,6 +1,10 @@
-"""The values of a task's images: black and white in the data's own numbers, and numbers that can be used at all."""
+"""The values of a task: stacks of tensors, black and white in the data's own numbers, numbers that can be used."""
 
+import hashlib
+from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
+from typing import Any, Self
 
 import attrs
 import torch
@@ -9,12 +13,66 @@ from torch import Tensor
 from ncsnx.config.data_sets import Arrays, Data, Packed, Volumes
 from ncsnx.data.places import data_folder, own_path, require_own
 from ncsnx.data.readers.packed import PackedFolder
-from ncsnx.data.transforms import scale_of
+from ncsnx.data.transforms import real_parts, scale_of
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.images import complex_parts
 from ncsnx.quantities import counted, them
 from ncsnx.runs.selection import Source
 from ncsnx.spelling import A_DIR, argument
+
+
+@attrs.frozen(eq=False)
+class LazyStack:
+    """`count` tensors of one shape, in place of one tensor (count, …): indexing gives a tensor of the chosen ones.
+
+    They may be made when they are read, such as thousands of pictures in files.
+    """
+
+    count: int
+    make: Callable[[int], Tensor]
+    """Returns the tensor at an index, always the same one. Raises NcsnxError."""
+
+    @classmethod
+    def of(cls, given: Any, what: str) -> Self:
+        """The stack itself, or that of a tensor (count, …) in memory, finite and of at least one.
+
+        what: the tensor, for messages. Raises NcsnxError.
+        """
+        if isinstance(given, cls):
+            return given
+        tensor = torch.as_tensor(given)
+        shape = tuple(tensor.shape)
+        if not shape or shape[0] == 0:
+            raise NcsnxError(f"expected {what} of at least one picture, (P, …), found {shape}")
+        if (wrong := non_finite_in_words(tensor, f" in {what} of shape {shape}")) is not None:
+            raise NcsnxError(wrong)
+        return cls(len(tensor), tensor.__getitem__)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, chosen: slice | Tensor) -> Tensor:
+        """The tensors of a slice, or at indices (n,), stacked: at least one."""
+        indices = range(*chosen.indices(self.count)) if isinstance(chosen, slice) else chosen.tolist()
+        return torch.stack([self.make(index) for index in indices])
+
+    @property
+    def shape(self) -> torch.Size:
+        """Shape of the whole stack."""
+        return torch.Size((self.count, *self.make(0).shape))
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "LazyStack":
+        """The stack of function(tensor), where the function takes and returns a batch of one."""
+        return LazyStack(self.count, lambda index: function(self.make(index)[None])[0])
+
+    @cached_property
+    def sha256(self) -> str:
+        """The sha256 (hexadecimal) of all values in float64 and in order. Makes each tensor once."""
+        hasher = hashlib.sha256()
+        for index in range(self.count):
+            tensor = self.make(index)[None].detach().cpu()
+            hasher.update(real_parts(tensor).double().contiguous().numpy().tobytes())
+        return hasher.hexdigest()
 
 
 @attrs.frozen
@@ -79,48 +137,41 @@ UNIT = ValueRange()
 """0 to 1."""
 
 
-def value_range(data: Data, folder: Path | str | None = None, source: Source | None = None) -> tuple[float, float]:
+def range_of(data: Data, folder: Path | None, source: Source) -> ValueRange:
     """The values of black and white in a model's data; of unbounded data 0 and the scale.
 
     Arrays and volumes declare them, packed data sets contain them, and all other data have 0 and 1. folder: the data
     folder; default: NCSNX_DATA, else ./data. source: the run or exported model; a packed data set must be the one that
-    it was trained on. Raises NcsnxError for a packed data set that is missing or another one, and for an unknown scale.
+    it was trained on. If they can't be known, `ends` of the result raises why.
     """
+    kind = ValueRange(is_bounded=data.is_bounded, is_complex=data.is_complex)
+    try:
+        low, high = _declared_ends(data, folder, source)
+    except NcsnxError as error:
+        return attrs.evolve(kind, problem=error)
+    return attrs.evolve(kind, low=low, high=high)
+
+
+def _declared_ends(data: Data, folder: Path | None, source: Source) -> tuple[float, float]:
     if not data.is_bounded:
         return 0.0, scale_of(data)
     if isinstance(data, Arrays | Volumes):
         return data.low, data.high
     if not isinstance(data, Packed):
         return 0.0, 1.0
+    fingerprint = source.data_fingerprint()
     try:
-        record = _packed(data, data_folder(None if folder is None else Path(folder)), source).record
+        require_own(data, fingerprint, source.path)
+        file = PackedFolder.open(own_path(data.path, data_folder(folder)))
+        if fingerprint not in (None, file.fingerprint):
+            raise NcsnxError(f"{file.path} is not the data set that the model was trained on")
     except NcsnxError as error:
         raise NcsnxError(
             f"the values of black and white are in the packed data set, which cannot be used: {error.message}",
             Hint("say where it is", adds=argument("data", A_DIR)),
             Hint("or add the two values to a .npz as the array range, or give pictures as PNGs"),
         ) from error
-    return record.low, record.high
-
-
-def range_of(data: Data, folder: Path | None, source: Source) -> ValueRange:
-    """The range of a model's data. If `value_range` fails, `ends` raises its error."""
-    kind = ValueRange(is_bounded=data.is_bounded, is_complex=data.is_complex)
-    try:
-        low, high = value_range(data, folder, source)
-    except NcsnxError as error:
-        return attrs.evolve(kind, problem=error)
-    return attrs.evolve(kind, low=low, high=high)
-
-
-def _packed(data: Packed, folder: Path, source: Source | None) -> PackedFolder:
-    fingerprint = None if source is None else source.data_fingerprint()
-    if source is not None:
-        require_own(data, fingerprint, source.path)
-    file = PackedFolder.open(own_path(data.path, folder))
-    if fingerprint not in (None, file.fingerprint):
-        raise NcsnxError(f"{file.path} is not the data set that the model was trained on")
-    return file
+    return file.record.low, file.record.high
 
 
 def non_finite_in_words(x: Tensor, place: str = "") -> str | None:
@@ -128,7 +179,7 @@ def non_finite_in_words(x: Tensor, place: str = "") -> str | None:
 
     'found 3 NaN, infinite or too large values in y; replace them', for the place ' in y'.
     """
-    found = int((~torch.isfinite(x.to(torch.complex64 if x.is_complex() else torch.float32))).sum())
-    if not found:
+    count = int((~torch.isfinite(x.to(torch.complex64 if x.is_complex() else torch.float32))).sum())
+    if not count:
         return None
-    return f"found {counted(found, 'NaN, infinite or too large value')}{place}; replace {them(found)}"
+    return f"found {counted(count, 'NaN, infinite or too large value')}{place}; replace {them(count)}"

@@ -8,7 +8,7 @@ import attrs
 from ncsnx.config.codec import flatten
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.image_sizes import ImageSize
-from ncsnx.inverse.task_drawing import shown_in_words
+from ncsnx.inverse.task_record import shown_in_words
 from ncsnx.quantities import counted
 from ncsnx.ranks.joining import require_same
 from ncsnx.ranks.shared_batches import runs_of

@@ -58,9 +58,8 @@ class StartOptions:
             task.require_fit(model.experiment.data, model.shape)
             start = StartImages(sigma=self.sigma, images=task.adjoint_images(), facts={"image": ADJOINT})
             return model.starting(start)
-        channels, height, width = model.shape
-        picture = Path(str(self.image))
-        pixels = read_pictures(picture, channels, (height, width), "a picture to start from", values or UNIT).pixels
+        what = "a picture to start from"
+        pixels = read_pictures(Path(str(self.image)), model.shape, values or UNIT, what=what).pixels
         if task is not None and len(pixels) not in (1, task.count):
             raise UsageError(
                 f"{parameter('start')} {self.image}: expected one picture, or one for each of "
@@ -71,10 +70,10 @@ class StartOptions:
 
 def starting_from(images: "Tensor", sigma: float, model: "ScoreModel") -> "ScoreModel":
     """The model whose samples start at σ from images (P, C, H, W), where black is 0 and white 1. Raises UsageError."""
-    from ncsnx.inverse.lazy_stack import sha256_of_values
+    from ncsnx.inverse.values import LazyStack
     from ncsnx.sampling.draws import StartImages
 
-    facts = {"images_sha256": sha256_of_values(images)}
+    facts = {"images_sha256": LazyStack.of(images, "start").sha256}
     return model.starting(StartImages(sigma=sigma, images=images, facts=facts))
 
 

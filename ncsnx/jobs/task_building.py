@@ -10,10 +10,8 @@ from ncsnx.config.variants import load_plugins
 from ncsnx.data.transforms import scale_of
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.inverse import tasks
-from ncsnx.inverse.kspace import range_in
-from ncsnx.inverse.measured_files import read_measured
-from ncsnx.inverse.measurement_map import MeasurementMap, map_fingerprint
-from ncsnx.inverse.operators import LinearOperator, fingerprint
+from ncsnx.inverse.measured_files import range_in, reconstruct
+from ncsnx.inverse.measurement_map import fingerprint
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.tasks import registered_tasks, with_truth
 from ncsnx.inverse.values import ValueRange
@@ -71,7 +69,7 @@ def _task(chosen: TaskOptions, data: Data, shape: tuple[int, int, int], values: 
         case TaskOptions(deblur=Path() as picture, blur=float(sigma)):
             return tasks.deblur(picture, sigma, shape, values)
         case TaskOptions(measure=Path() as file):
-            return read_measured(file, shape, values, maps=chosen.maps, centred=chosen.centred, bounded=data.is_bounded)
+            return reconstruct(file, shape, values, maps=chosen.maps, centred=chosen.centred, bounded=data.is_bounded)
         case TaskOptions(operator=str(tag), input=Path() as file):
             task = _task_of_package(tag, file, shape)
             return task if data.is_bounded else task.divided(scale_of(data))
@@ -98,8 +96,4 @@ def _task_of_package(tag: str, file: Path, shape: tuple[int, int, int]) -> Task:
         raise NcsnxError(
             f"{parameter('operator')} {tag}: expected {name} to return a Task, found {type(task).__name__}"
         )
-    return attrs.evolve(task, facts={**task.facts, "operator": tag, "operator_sha256": _fingerprint(task.operator)})
-
-
-def _fingerprint(operator: LinearOperator | MeasurementMap) -> str:
-    return map_fingerprint(operator) if isinstance(operator, MeasurementMap) else fingerprint(operator)
+    return attrs.evolve(task, facts={**task.facts, "operator": tag, "operator_sha256": fingerprint(task.operator)})

@@ -6,7 +6,8 @@ spent on more steps.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from bisect import bisect_left
+from collections.abc import Callable
 
 import attrs
 
@@ -21,6 +22,7 @@ from ncsnx.planning.experiment_proposal import (
     checkpoint_cadence,
     draft,
     long_side,
+    rounded_up,
     usual_scale,
     usual_steps,
 )
@@ -43,15 +45,7 @@ _SNAPSHOTS = tuple(
     Snapshots(n=n, every=every) for n, every in ((36, 1), (16, 1), (16, 2), (16, 4), (9, 4), (9, 10), (4, 10))
 )
 """Choices of snapshots, best first."""
-NOMINAL = Timing(
-    seconds_per_evaluation=1.0,
-    seconds_per_training_image=3.0,
-    seconds_per_update=0.0,
-    batch_size=128,
-    parameters=0,
-    timed="nothing",
-    device="none",
-)
+NOMINAL = Timing(seconds_per_evaluation=1.0, seconds_per_training_image=3.0)
 """Times in units of an evaluation, for use without a timing: a forward and backward pass takes three."""
 
 _TIME = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhd])")
@@ -80,67 +74,84 @@ class Fit:
     @property
     def reductions(self) -> list[tuple[str, str, str]]:
         """(name, reduced value, published value) of each reduced value."""
-        found: list[tuple[str, str, str]] = []
+        sizes: list[tuple[str, str, str]] = []
         if long_side(self.data) < long_side(self.published_data):
             now, before = size_in_words(self.data.shape[1:]), size_in_words(self.published_data.shape[1:])
-            found.append(("image size", now, before))
+            sizes.append(("image size", now, before))
         rows = [
             ("width", self.scale.width, self.published.width),
             ("batch size", self.scale.batch_size, self.published.batch_size),
             ("steps", self.scale.steps, self.published.steps),
         ]
-        return [*found, *((name, f"{less:,}", f"{most:,}") for name, less, most in rows if less < most)]
+        return [*sizes, *((name, f"{less:,}", f"{most:,}") for name, less, most in rows if less < most)]
+
+
+@attrs.frozen(kw_only=True)
+class Limits:
+    """Limits that the user sets to a training."""
+
+    budget_s: float
+    """Seconds that it may take."""
+    steps: int | None = None
+    """Steps to take however long they last; the image size is then kept too. None: as many as fit."""
+    size_is_free: bool = True
+    """Whether the image size of a folder may be reduced."""
 
 
 @attrs.frozen
 class _Stage:
+    """A training of one kind, with the fewest usable steps."""
+
     data: OwnData
-    width: int
-    batch_size: int
-    least_steps: int
+    scale: Scale
+
+    def cost(self, timing: Timing, held_out: int) -> Cost:
+        """The cost without snapshots."""
+        scale = self.scale
+        experiment = draft("x", self.data, width=scale.width, batch_size=scale.batch_size)
+        cadence = checkpoint_cadence(scale.steps)
+        return cost_of(
+            attrs.evolve(experiment, steps=scale.steps, checkpoint_every=cadence, snapshots=None), timing, held_out
+        )
+
+    def steps_within(self, seconds: float, timing: Timing, held_out: int) -> int:
+        """Number of steps that fit in so many seconds, including snapshots, checkpoints and held-out losses."""
+        cost = self.cost(timing, held_out)
+        per_step = (cost.steps * (1 + SNAPSHOT_SHARE) + cost.held_out) / self.scale.steps
+        return max(0, int((seconds - cost.checkpoints) / per_step))
 
 
-def fit(
-    data: OwnData,
-    images: int,
-    held_out: int,
-    budget_s: float,
-    time_of: TimeOf,
-    *,
-    steps: int | None = None,
-    size_is_free: bool = True,
-) -> Fit:
-    """The largest training that fits the budget.
+def fit(data: OwnData, images: int, held_out: int, limits: Limits, time_of: TimeOf) -> Fit:
+    """The largest training that fits the budget. images, held_out: numbers of training and of held-out images.
 
-    steps: the user's choice, which is kept however long it takes; the image size is then kept too. size_is_free:
-    whether the image size of a folder may be reduced. Raises UsageError, with a sufficient budget, if nothing usable
-    fits.
+    Raises UsageError, with a sufficient budget, if nothing usable fits.
     """
-    usual = usual_scale(data, images)
-    usable_s = budget_s * (1 - RESERVE)
-    stages = _stages(data, images, steps, size_is_free and steps is None)
+    usual, steps = usual_scale(data, images), limits.steps
+    usable_s = limits.budget_s * (1 - RESERVE)
+    stages = _stages(data, images, limits)
     timings: dict[tuple[ImageSize, int], Timing] = {}
 
     def timing_of(stage: _Stage) -> Timing:
-        key = (stage.data.image_size, stage.width)
+        key = (stage.data.image_size, stage.scale.width)
         if key not in timings:
-            timings[key] = time_of(stage.data, stage.width, stage.batch_size)
-        return attrs.evolve(timings[key], batch_size=stage.batch_size)
+            timings[key] = time_of(stage.data, stage.scale.width, stage.scale.batch_size)
+        return attrs.evolve(timings[key], batch_size=stage.scale.batch_size)
 
     def most_steps(stage: _Stage) -> int:
-        return _steps_within(stage, timing_of(stage), held_out, usable_s)
+        return stage.steps_within(usable_s, timing_of(stage), held_out)
 
     published_seconds = (steps or usual.steps) * timing_of(stages[0]).step_of(usual.batch_size)
-    chosen = _first(stages, lambda stage: most_steps(stage) >= stage.least_steps)
-    if chosen is None and steps is None:
-        raise _too_short(stages[-1], timing_of(stages[-1]), held_out, budget_s, size_is_free)
-    stage = chosen or stages[-1]
-    most = usual_steps(long_side(stage.data), images, stage.batch_size)
+    # bisection saves timings: if a stage fits, all later ones fit too
+    place = bisect_left(stages, True, key=lambda stage: most_steps(stage) >= stage.scale.steps)
+    if place == len(stages) and steps is None:
+        raise _too_short(stages[-1], timing_of(stages[-1]), held_out, limits)
+    stage = stages[min(place, len(stages) - 1)]
+    most = usual_steps(long_side(stage.data), images, stage.scale.batch_size)
     fitting = steps or min(most, _round_down(most_steps(stage)))
     return Fit(
         data=stage.data,
-        scale=Scale(width=stage.width, batch_size=stage.batch_size, steps=fitting),
-        budget_s=budget_s,
+        scale=attrs.evolve(stage.scale, steps=fitting),
+        budget_s=limits.budget_s,
         timing=timing_of(stage),
         published=attrs.evolve(usual, steps=steps or usual.steps),
         published_data=data,
@@ -169,25 +180,27 @@ def with_affordable_snapshots(experiment: Experiment, timing: Timing = NOMINAL) 
     return attrs.evolve(experiment, snapshots=next(filter(is_affordable, _SNAPSHOTS), None))
 
 
-def _stages(data: OwnData, images: int, steps: int | None, size_is_free: bool) -> list[_Stage]:
+def _stages(data: OwnData, images: int, limits: Limits) -> list[_Stage]:
     """Stages from the published training to the smallest one, each faster than the previous one."""
     usual = usual_scale(data, images)
-    batch, narrow = usual.batch_size, min(usual.width, _NARROW)
+    narrow = min(usual.width, _NARROW)
 
     def stage(of: OwnData, width: int, batch_size: int, least_steps: int) -> _Stage:
-        return _Stage(of, width, min(batch_size, batch), steps or least_steps)
+        batch_size = min(batch_size, usual.batch_size)
+        return _Stage(of, Scale(width=width, batch_size=batch_size, steps=limits.steps or least_steps))
 
     widths = [width for width in (128, 64, 32) if width <= usual.width]
-    found = [stage(data, width, batch, WIDE_STEPS if width > _NARROW else NARROW_STEPS) for width in widths]
-    found += [stage(data, narrow, smaller, NARROW_STEPS) for smaller in (64, _SMALLEST_BATCH) if smaller < batch]
-    smaller_ones = [_reduced(data, side) for side in _SIZES if side < long_side(data)]
-    if not (size_is_free and isinstance(data, Images)) or not smaller_ones:
-        return [*found, stage(data, _NARROWEST, _SMALLEST_BATCH, LEAST_STEPS)]
-    found += [
-        stage(of, _NARROW, _SMALLEST_BATCH, NARROW_STEPS) for of in smaller_ones if long_side(of) >= _NARROWEST_SIZE
+    batches = [batch for batch in (64, _SMALLEST_BATCH) if batch < usual.batch_size]
+    sizes = [_reduced(data, side) for side in _SIZES if side < long_side(data)]
+    if not (limits.size_is_free and limits.steps is None and isinstance(data, Images)):
+        sizes = []
+    smallest = [of for of in (data, *sizes) if long_side(of) <= _NARROWEST_SIZE] if sizes else [data]
+    return [
+        *(stage(data, wide, usual.batch_size, WIDE_STEPS if wide > _NARROW else NARROW_STEPS) for wide in widths),
+        *(stage(data, narrow, batch, NARROW_STEPS) for batch in batches),
+        *(stage(of, _NARROW, _SMALLEST_BATCH, NARROW_STEPS) for of in sizes if long_side(of) >= _NARROWEST_SIZE),
+        *(stage(of, _NARROWEST, _SMALLEST_BATCH, LEAST_STEPS) for of in smallest),
     ]
-    smallest = [of for of in (data, *smaller_ones) if long_side(of) <= _NARROWEST_SIZE]
-    return [*found, *(stage(of, _NARROWEST, _SMALLEST_BATCH, LEAST_STEPS) for of in smallest)]
 
 
 def _reduced(data: OwnData, side: int) -> OwnData:
@@ -197,41 +210,20 @@ def _reduced(data: OwnData, side: int) -> OwnData:
     return attrs.evolve(data, image_size=size_of_sides(even))
 
 
-def _first(stages: Sequence[_Stage], fits: Callable[[_Stage], bool]) -> _Stage | None:
-    """The first stage that fits, by bisection to save timings: if a stage fits, all later ones fit too."""
-    low, high = 0, len(stages)
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if fits(stages[middle]) else (middle + 1, high)
-    return stages[low] if low < len(stages) else None
-
-
-def _steps_within(stage: _Stage, timing: Timing, held_out: int, seconds: float) -> int:
-    """Number of steps that fit in so many seconds, including snapshots, checkpoints and held-out losses."""
-    cost = _draft_cost(stage, timing, held_out, stage.least_steps)
-    per_step = (cost.steps * (1 + SNAPSHOT_SHARE) + cost.held_out) / stage.least_steps
-    return max(0, int((seconds - cost.checkpoints) / per_step))
-
-
-def _draft_cost(stage: _Stage, timing: Timing, held_out: int, steps: int) -> Cost:
-    experiment = draft("x", stage.data, width=stage.width, batch_size=stage.batch_size)
-    whole = attrs.evolve(experiment, steps=steps, checkpoint_every=checkpoint_cadence(steps), snapshots=None)
-    return cost_of(whole, timing, held_out)
-
-
-def _too_short(stage: _Stage, timing: Timing, held_out: int, budget_s: float, size_is_free: bool) -> UsageError:
-    cost = _draft_cost(stage, timing, held_out, stage.least_steps)
-    needed_s = (cost.total + SNAPSHOT_SHARE * cost.steps) / (1 - RESERVE)
-    size, budget = size_in_words(stage.data.shape[1:]), parameter("budget")
-    smaller = []
-    if not size_is_free and long_side(stage.data) > _SIZES[-1] and isinstance(stage.data, Images):
-        smaller = [Hint(f"or, for smaller images, leave out {parameter('size')}")]
-    return UsageError(
-        f"{budget} {in_short(budget_s)} is too short for anything usable on this machine: "
-        f"{counted(stage.least_steps, 'step')} of the smallest network at {size} px take about {in_short(needed_s)}",
-        Hint("take more time", adds=argument("budget", in_short(needed_s))),
+def _too_short(stage: _Stage, timing: Timing, held_out: int, limits: Limits) -> UsageError:
+    cost = stage.cost(timing, held_out)
+    needed = in_short((cost.total + SNAPSHOT_SHARE * cost.steps) / (1 - RESERVE))
+    hints = [
+        Hint("take more time", adds=argument("budget", needed)),
         Hint("or train as published", adds=argument("budget", "none")),
-        *smaller,
+    ]
+    if not limits.size_is_free and long_side(stage.data) > _SIZES[-1] and isinstance(stage.data, Images):
+        hints.append(Hint(f"or, for smaller images, leave out {parameter('size')}"))
+    return UsageError(
+        f"{parameter('budget')} {in_short(limits.budget_s)} is too short for anything usable on this machine: "
+        f"{counted(stage.scale.steps, 'step')} of the smallest network at {size_in_words(stage.data.shape[1:])} px "
+        f"take about {needed}",
+        *hints,
     )
 
 
@@ -259,16 +251,12 @@ def parse_budget(text: str) -> float | None:
 
 def in_short(seconds: float) -> str:
     """Seconds in the form of `parse_budget`, rounded up to two digits: 90s, 12m, 2.5h, 3d."""
-    unit = next(unit for unit in ("d", "h", "m", "s") if _suits(seconds, _UNITS[unit]))
-    value = seconds / _UNITS[unit]
-    shown = float(f"{value:.1e}")
-    if shown < value:
-        shown = float(f"{value * 1.05:.1e}") if value < 10 else float(int(value) + 1)
-    return f"{shown:g}{unit}"
 
+    def suits(unit_s: int) -> bool:
+        return unit_s == 1 or seconds >= 2 * unit_s or (seconds >= unit_s and seconds % unit_s == 0)
 
-def _suits(seconds: float, unit_s: int) -> bool:
-    return unit_s == 1 or seconds >= 2 * unit_s or (seconds >= unit_s and seconds % unit_s == 0)
+    unit = next(unit for unit in ("d", "h", "m", "s") if suits(_UNITS[unit]))
+    return f"{rounded_up(seconds / _UNITS[unit], 2):g}{unit}"
 
 
 def span_of_time(seconds: float) -> str:

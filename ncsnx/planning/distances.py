@@ -114,7 +114,7 @@ def _points(dataset: Dataset, data: Data, indices: Tensor, seed: int, work: Work
 
 def _all_pairs(points: Tensor, work: Work) -> tuple[int, int, float]:
     """The pair with the largest distance, and the quantile of all distances exceeded by a share TAIL of them."""
-    count, largest, pair, found = len(points), -1.0, (0, 1), list[Tensor]()
+    count, largest, pair, blocks = len(points), -1.0, (0, 1), list[Tensor]()
     centred = points - points[:_BLOCK_IMAGES].mean(dim=0)  # fewer rounding errors at low contrast
     with work.progress("measuring distances", total=count * (count - 1) // 2, unit="pairs") as advance:
         for start in range(0, count - 1, _BLOCK_IMAGES):
@@ -127,7 +127,7 @@ def _all_pairs(points: Tensor, work: Work) -> tuple[int, int, float]:
             if float(distances.max()) > largest:
                 largest, width = float(distances.max()), distances.shape[1]
                 pair = start + place // width, start + place % width
-            found.append(distances[once])
-            advance(len(found[-1]))
-    every = torch.cat(found)
+            blocks.append(distances[once])
+            advance(len(blocks[-1]))
+    every = torch.cat(blocks)
     return *pair, float(every.kthvalue(math.ceil((1 - TAIL) * len(every))).values)

@@ -79,8 +79,8 @@ def check_size(size: ImageSize) -> None:
     """Raises UsageError for an image size that its network doesn't accept."""
     model, layout = network_for(size)
     if size != fitting_size(size):
-        below, above = fitting_size(size), fitting_size(_enlarged(size, layout.divisor))
-        near = dict.fromkeys(map(size_as_typed, (below, above)))
+        larger = size_of_sides([side + layout.divisor - 1 for side in height_and_width(size)])
+        near = dict.fromkeys(map(size_as_typed, (fitting_size(size), fitting_size(larger))))
         what = "a multiple" if isinstance(size, int) else "multiples"
         raise UsageError(
             f"{parameter('size')} {size_as_typed(size)}: {model.__name__} halves its images repeatedly, so it needs "
@@ -88,22 +88,17 @@ def check_size(size: ImageSize) -> None:
         )
 
 
-def _enlarged(size: ImageSize, divisor: int) -> ImageSize:
-    """The size with `divisor` added to each side that isn't a multiple of it."""
-    sides = [side + divisor if side % divisor else side for side in height_and_width(size)]
-    return size_of_sides(sides)
-
-
 def draft(name: str, data: Data, *, width: int | None = None, batch_size: int = 128) -> Experiment:
     """An experiment on unmeasured data; noise levels and steps are placeholders.
 
     width: width of the network, by default `usual_width`.
     """
+    model, _ = network_for(data.shape[1:])
     return Experiment(
         name=name,
         data=data,
         schedule=Geometric(sigma_max=1.0, levels=2),
-        model=_model(data, width or usual_width(long_side(data))),
+        model=attrs.evolve(model(), width=width or usual_width(long_side(data))),
         sampler=AnnealedLangevin(step_size=1e-6, steps_per_level=1),
         batch_size=batch_size,
         steps=1,
@@ -129,15 +124,12 @@ def usual_scale(data: Data, images: int) -> Scale:
 def propose(name: str, data: Data, plan: NoisePlan, images: int, scale: Scale | None = None) -> Experiment:
     """The proposed experiment for a data set of `images` training images. scale: by default `usual_scale`."""
     size, scale = long_side(data), scale or usual_scale(data, images)
-    return Experiment(
-        name=name,
-        data=data,
+    return attrs.evolve(
+        draft(name, data, width=scale.width, batch_size=scale.batch_size),
         schedule=Geometric(sigma_max=plan.sigma_max, sigma_min=plan.sigma_min, levels=plan.levels),
-        model=_model(data, scale.width),
         optimizer=Adam(lr=_learning_rate(scale.width), eps=1e-3 if size > 128 else 1e-8),
         sampler=quick_sampler(plan.sigma_max, plan.sigma_min),
         ema=Ema(rate=_ema_rate(scale.steps)),
-        batch_size=scale.batch_size,
         steps=scale.steps,
         checkpoint_every=checkpoint_cadence(scale.steps),
         snapshots=Snapshots(n=4 if size < NARROW_BELOW else 36),
@@ -201,8 +193,3 @@ def rounded_up(value: float, digits: int) -> float:
 def rounded(value: float, digits: int) -> float:
     """A number rounded to so many significant digits."""
     return float(f"{value:.{digits - 1}e}")
-
-
-def _model(data: Data, width: int) -> RefineNetModel:
-    kind, _ = network_for(data.shape[1:])
-    return attrs.evolve(kind(), width=width)

@@ -89,8 +89,6 @@ class Survey:
 
     experiment: Experiment
     plan: NoisePlan
-    source: str
-    """Source of σ_1, in words."""
     measured: MeasuredData | None
     """None if the data isn't available."""
     differences: tuple[PlanDifference, ...] = ()
@@ -99,6 +97,11 @@ class Survey:
     """Time of a training step in fp32 relative to bf16 here, in each round; empty if it wasn't measured."""
     fit: Fit | None = None
     """How the experiment was reduced to a budget, if it was."""
+
+    @property
+    def source(self) -> str:
+        """Source of σ_1, in words."""
+        return self.measured.distances.source if self.measured else "the experiment (its data is not here)"
 
     @property
     def seconds_per_image(self) -> float | None:
@@ -176,25 +179,24 @@ def survey(experiment: Experiment, folder: Path, choices: Choices, work: Work) -
 
     folder: the data folder. Raises NcsnxError for data that can't be read, and if no noise levels suit it.
     """
-    sigma_max, source, measured = experiment.schedule.sigma_max, "the experiment (its data is not here)", None
+    sigma_max, measured = experiment.schedule.sigma_max, None
     try:
         measured = measure_data(experiment.data, folder, seed=choices.seed, work=work)
-        sigma_max, source = measured.distances.largest, measured.distances.source
+        sigma_max = measured.distances.largest
         if isinstance(experiment.data, NumericData):
             scaled = measured_data(experiment.data, measured.magnitudes)
             experiment = attrs.evolve(experiment, data=attrs.evolve(experiment.data, scale=scaled.scale))
     except DataMissingError as error:
         lines = [f"{error.message}, so σ_1 = {sigma_max:g} is the experiment's own", *map(str, error.hints)]
         work.warning("\n".join(lines))
-    dimensions = math.prod(experiment.data.shape)
     plan = plan_noise(
-        dimensions,
+        math.prod(experiment.data.shape),
         sigma_max,
         sigma_min=experiment.schedule.sigma_min,
         overlap=choices.overlap,
         steps_per_level=choices.steps_per_level,
     )
-    return Survey(experiment=experiment, plan=plan, source=source, measured=measured)
+    return Survey(experiment=experiment, plan=plan, measured=measured)
 
 
 def image_name(dataset: Dataset, number: int) -> str:
@@ -207,16 +209,16 @@ def image_name(dataset: Dataset, number: int) -> str:
 def data_remarks(measured: MeasuredData) -> list[str]:
     """Warnings about the data, with advice, to be read before training."""
     distances, (first, second) = measured.distances, measured.names
-    found = []
+    remarks = []
     if distances.largest > OUTLIER * distances.quantile:
-        found.append(
+        remarks.append(
             f"σ_1 = {distances.largest:.4g} is far above the distances of 99.9 % of the pairs, "
             f"{distances.quantile:.4g}, probably because of one outlier\n"
             f"look at {first} and {second}, and remove one that does not belong to the data\n"
             f"or train with:  schedule.sigma_max={distances.quantile:.3g}"
         )
     if distances.images < SMALL_SET:
-        found.append(
+        remarks.append(
             f"a network may memorise so few training images ({distances.images:,})\n"
             "watch the held-out loss, and use a checkpoint from before it rises:  ncsnx loss RUN\n"
             "compare samples with their nearest training images:                  ncsnx neighbors RUN\n"
@@ -224,40 +226,40 @@ def data_remarks(measured: MeasuredData) -> list[str]:
             "flip images, if mirror images are plausible:                         data.random_flip=true\n"
             "crop images at random from larger ones:                              data.random_crop=SIDE"
         )
-    return found
+    return remarks
 
 
 def plan_differences(experiment: Experiment, plan: NoisePlan) -> list[PlanDifference]:
     """Values in which the experiment differs from the plan by more than rounding, with their meaning."""
-    schedule, sampler, found = experiment.schedule, experiment.sampler, list[PlanDifference]()
+    schedule, sampler, differences = experiment.schedule, experiment.sampler, list[PlanDifference]()
     if not isinstance(schedule, Geometric):
         tag = tag_of(type(schedule)) or type(schedule).__name__
         meaning = "technique 2 uses a constant ratio of neighbouring levels"
-        found.append(PlanDifference("schedule", tag, "geometric", meaning))
+        differences.append(PlanDifference("schedule", tag, "geometric", meaning))
     if abs(schedule.sigma_max / plan.sigma_max - 1) > SIGMA_TOLERANCE:
         meaning = "above the largest distance found: safe, at the cost of a few more levels than needed"
         if schedule.sigma_max < plan.sigma_max:
             meaning = "the largest noise does not bridge images that are farther apart, so samples may lack diversity"
-        found.append(PlanDifference("sigma_max", schedule.sigma_max, plan.sigma_max, meaning))
+        differences.append(PlanDifference("sigma_max", schedule.sigma_max, plan.sigma_max, meaning))
     if abs(schedule.levels - plan.levels) > max(1, SIGMA_TOLERANCE * plan.levels):
-        found.append(PlanDifference("levels", schedule.levels, plan.levels, _levels_meaning(experiment, plan)))
+        differences.append(PlanDifference("levels", schedule.levels, plan.levels, _levels_meaning(experiment, plan)))
     if not isinstance(sampler, AnnealedLangevin):
-        return found
+        return differences
     if sampler.steps_per_level != plan.steps_per_level:
         meaning = "more steps are better (technique 4), with proportionally more evaluations"
         if sampler.steps_per_level > plan.steps_per_level:
             meaning = "better but slower: more evaluations than in the published experiments"
-        found.append(PlanDifference("steps_per_level", sampler.steps_per_level, plan.steps_per_level, meaning))
+        differences.append(PlanDifference("steps_per_level", sampler.steps_per_level, plan.steps_per_level, meaning))
     if (step_meaning := _step_meaning(experiment, sampler, plan)) is not None:
-        found.append(PlanDifference("step_size", sampler.step_size, plan.step_size, step_meaning))
-    return found
+        differences.append(PlanDifference("step_size", sampler.step_size, plan.step_size, step_meaning))
+    return differences
 
 
 def _levels_meaning(experiment: Experiment, plan: NoisePlan) -> str:
-    own = experiment.schedule
-    if not isinstance(own, Geometric):
-        return f"{'more' if own.levels > plan.levels else 'fewer'} than needed from σ_1 to σ_L"
-    ratio = techniques.spaced_ratio(own.sigma_max, own.sigma_min, own.levels)
+    schedule = experiment.schedule
+    if not isinstance(schedule, Geometric):
+        return f"{'more' if schedule.levels > plan.levels else 'fewer'} than needed from σ_1 to σ_L"
+    ratio = techniques.spaced_ratio(schedule.sigma_max, schedule.sigma_min, schedule.levels)
     share = techniques.level_overlap(plan.dimensions, ratio)
     if abs(share / plan.overlap - 1) <= STEP_TOLERANCE:
         return "follows from σ_1: the levels overlap as in the plan"

@@ -58,15 +58,15 @@ class Timing:
     """Network evaluation: constant seconds per batch."""
     seconds_per_training_image: float
     """Training step: seconds per image."""
-    seconds_per_update: float
+    seconds_per_update: float = 0.0
     """Training step: constant seconds, mostly the update of the weights and of their average."""
-    batch_size: int
+    batch_size: int = 128
     """Batch size of the timed experiment."""
-    parameters: int
+    parameters: int = 0
     """Number of the network's parameters."""
-    timed: str
+    timed: str = "nothing"
     """Description of what was timed."""
-    device: str
+    device: str = "none"
     """Type of the device."""
 
     @property
@@ -192,12 +192,9 @@ def why_slow(threads: int) -> str | None:
 def timed_size(experiment: Experiment) -> tuple[int, int]:
     """(height, width) of the images that are timed: the experiment's, or smaller ones that the networks can halve.
 
-    Squares above 64 px are timed at 64 px. Longer sides of rectangles are halved until no more pixels are left than
-    that, as long as the network can take it.
+    Longer sides are halved until no more than 64×64 pixels are left, as long as the network can take it.
     """
     height, width = experiment.data.shape[1:]
-    if height == width:
-        return min(height, TIMED_PIXELS), min(width, TIMED_PIXELS)
     while height * width > TIMED_PIXELS**2 and max(height, width) % _TIMED_MULTIPLE == 0:
         height, width = (height // 2, width) if height >= width else (height, width // 2)
     return height, width
@@ -269,12 +266,12 @@ class _Timed:
 
 def _line(work: Callable[[int], None], most: int) -> tuple[float, float, int]:
     """Seconds of work on n images as (constant, seconds per image), and the larger n that was timed, at most `most`."""
-    one = _fastest(lambda: work(1))
-    count = max(1, min(most, int(_AIM_S / one)))
+    single = _fastest(lambda: work(1))
+    count = max(1, min(most, int(_AIM_S / single)))
     if count == 1:
-        return 0.0, one, 1
+        return 0.0, single, 1
     many = _fastest(lambda: work(count))
-    slope = (many - one) / (count - 1) if many > one else many / count  # other work made the first call slower
+    slope = (many - single) / (count - 1) if many > single else many / count  # other work made the first call slower
     return max(0.0, many - count * slope), slope, count
 
 

@@ -73,7 +73,7 @@ def experiment_source(survey: Survey, measured: MeasuredData) -> str:
         lines += comment('precision="bf16",')
     return _TEMPLATE.format(
         scale="\n".join(_about_scale(survey)),
-        imports="\n".join(f"    {one}," for one in [*sorted({*classes, "Experiment"}), "register"]),
+        imports="\n".join(f"    {imported}," for imported in [*sorted({*classes, "Experiment"}), "register"]),
         variable=name if is_free else "experiment",
         name=_literal(name),
         fields=textwrap.indent("\n".join(lines), "        "),
@@ -82,7 +82,7 @@ def experiment_source(survey: Survey, measured: MeasuredData) -> str:
 
 def comment(text: str) -> list[str]:
     """The text as lines of comment, one paragraph for each of its lines; what isn't printable becomes '�'."""
-    printable = ("".join(one if one.isprintable() else "�" for one in line) for line in text.split("\n"))
+    printable = ("".join(letter if letter.isprintable() else "�" for letter in line) for line in text.split("\n"))
     return [f"# {line}" for paragraph in printable for line in textwrap.wrap(paragraph, 100)]
 
 
@@ -91,16 +91,18 @@ def _assigned(field: str, value: Any, comments: dict[str, str]) -> list[str]:
     if not comments:
         return [f"{field}={_literal(value)},"]
     lines = [f"{field}={type(value).__name__}("]
-    for name, one in _fields(value).items():
+    for name, part in _fields(value).items():
         about = comment(comments[name]) if name in comments else []
-        lines += [f"    {line}" for line in (*about, f"{name}={_literal(one)},")]
+        lines += [f"    {line}" for line in (*about, f"{name}={_literal(part)},")]
     return [*lines, "),"]
 
 
 def _literal(value: Any) -> str:
     """A value as Python source."""
     if attrs.has(type(value)):
-        return f"{type(value).__name__}({', '.join(f'{name}={_literal(one)}' for name, one in _fields(value).items())})"
+        return (
+            f"{type(value).__name__}({', '.join(f'{name}={_literal(part)}' for name, part in _fields(value).items())})"
+        )
     if isinstance(value, str) and value.isprintable():
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
     return f"{value:_}" if type(value) is int and value >= 10_000 else ascii(value)
@@ -193,23 +195,27 @@ def _about_sampler(survey: Survey) -> str:
 
 def _training(survey: Survey, measured: MeasuredData) -> list[tuple[str, str, Any]]:
     """Field, reason and value of what determines the training."""
-    one, images = survey.experiment, measured.distances.images
-    assert one.ema is not None
-    rate = "As published." if one.optimizer.lr == 1e-4 else "Higher than the published 1e-4, as the network is narrow."
-    window = ", as published" if one.ema.rate == 0.999 else "; the published 0.999 is for longer trainings"
-    seen = counted(one.batch_size * one.steps / images, "time")
+    experiment, images = survey.experiment, measured.distances.images
+    assert experiment.ema is not None
+    rate = (
+        "As published."
+        if experiment.optimizer.lr == 1e-4
+        else "Higher than the published 1e-4, as the network is narrow."
+    )
+    window = ", as published" if experiment.ema.rate == 0.999 else "; the published 0.999 is for longer trainings"
+    seen = counted(experiment.batch_size * experiment.steps / images, "time")
     grids = "Drawing grids of samples would take more than a tenth of the training."
-    if one.snapshots is not None:
+    if experiment.snapshots is not None:
         grids = "A grid of n samples is drawn every so many checkpoints, and at the end of the training."
     return [
-        ("optimizer", rate, one.optimizer),
+        ("optimizer", rate, experiment.optimizer),
         (
             "ema",
-            f"Averages the weights of about {counted(1 / (1 - one.ema.rate), 'step')} (technique 5){window}.",
-            one.ema,
+            f"Averages the weights of about {counted(1 / (1 - experiment.ema.rate), 'step')} (technique 5){window}.",
+            experiment.ema,
         ),
-        ("batch_size", f"Each training image is seen {seen} (CIFAR-10 as published: {EPOCHS}).", one.batch_size),
-        ("steps", "", one.steps),
-        ("checkpoint_every", "", one.checkpoint_every),
-        ("snapshots", grids, one.snapshots),
+        ("batch_size", f"Each training image is seen {seen} (CIFAR-10 as published: {EPOCHS}).", experiment.batch_size),
+        ("steps", "", experiment.steps),
+        ("checkpoint_every", "", experiment.checkpoint_every),
+        ("snapshots", grids, experiment.snapshots),
     ]

@@ -107,7 +107,7 @@ def test_several_pictures_of_one_coil_may_be_several_coils(measured: Path) -> No
     )
     np.savez(measured / "own.npz", kspace=kspace, mask=np.ones((2, 8, 8)))
     refused = draw(measured, "--measure", "own.npz", "--n", "1", out="own")
-    assert "for a mask of each picture give kspace (P, 1, H, W) with maps (1, H, W) of ones" in error(refused)
+    assert "array mask: expected zeros and ones of shape (8, 8) or (8,) or (1, 8), found" in error(refused)
 
 
 def test_estimated_coil_maps_are_said(measured: Path) -> None:
@@ -124,17 +124,20 @@ def test_estimated_coil_maps_are_said(measured: Path) -> None:
             ("--measure", "few.npz"),
             "expected coil maps (3, 8, 8), alone or for each of 2 pictures, as in kspace; found",
         ),
-        (("--measure", "other-mask.npz"), "of shape (8, 8) or (P, 8, 8) or (8,) or (1, 8), found"),
+        (("--measure", "other-mask.npz"), "of shape (8, 8) or (8,) or (1, 8) or (P, 8, 8), found"),
         (("--measure", "nan.npz"), "where mask is 1; replace them, or set mask to 0 there"),
         (("--measure", "large.npz"), "expected kspace in the scale of numpy.fft.fft2(maps * image"),
-        (("--measure", "few-angles.npz"), "sinogram is of 4 angles, but there are 2 angles"),
-        (("--measure", "turned.npz"), "but there are 4 angles; transpose it to (angles, detectors)"),
-        (("--measure", "axes.npz", "--maps", "maps.npy"), "; height and width come last"),
+        (("--measure", "few-angles.npz"), "of 2 angles, found (4, 8)"),
+        (("--measure", "turned.npz"), "expected a sinogram (angles, detectors) of 4 angles, found (8, 4)"),
+        (
+            ("--measure", "axes.npz", "--maps", "maps.npy"),
+            "array kspace: expected complex numbers of shape",
+        ),
         (("--measure", "rows.mat", "--maps", "maps.npy"), "array mask: expected zeros and ones of shape"),
         (("--measure", "tall.npz"), "; for images of that size add --size 16,8"),
-        (("--measure", "zeros.npz"), "zeros.npz: all values of matrix are 0, so that nothing was measured"),
+        (("--measure", "zeros.npz"), "zeros.npz: a matrix of zeros measures nothing"),
         (("--measure", "rows.npz"), "matrix has 30 rows, but y has 5 values"),
-        (("--measure", "rays.npz", "--maps", "maps.npy"), "--maps goes with measurements by coils"),
+        (("--measure", "rays.npz", "--maps", "maps.npy"), "--maps goes with frequencies (kspace)"),
         (("--measure", "coils.npz", "--rule", "exact"), "rule exact does not fit a linear map"),
         (("--measure", "coils.npz", "--rule", "best"), "--rule must be one of auto, exact, cg, langevin, dps"),
         (("--measure", "coils.npz", "--rule", "langevin", "sampler=cas"), "cannot be used with rule langevin"),

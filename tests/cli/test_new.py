@@ -63,7 +63,7 @@ def survey(data: Images | Arrays | Packed, *, name: str = "own", images: int = 9
         seed=0,
     )
     measured = MeasuredData(distances=distances, names=("a.png", "b.png"), held_out=100)
-    return Survey(experiment=propose(name, data, plan, images), plan=plan, source=distances.source, measured=measured)
+    return Survey(experiment=propose(name, data, plan, images), plan=plan, measured=measured)
 
 
 def text_of(found: Survey) -> str:

@@ -12,9 +12,9 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from ncsnx.inverse import Blurring
 from tests.cli import drawing
 from tests.cli.drawing import error
+from tests.inverse.examples import blurred
 from tests.storage.giants import sparse_npy
 from tests.training.tiny import Result, command, training
 
@@ -110,8 +110,7 @@ def test_numbers_of_any_channels_are_pictures_in_the_datas_own_values(two: Path)
     np.save(two / "around.npy", truth[0])
     images = drawn(two, "--outpaint", "middle.npy", "--at", "2,1", "--truth", "around.npy", out="outer").double()
     torch.testing.assert_close(images[:, :, 1:6, 2:6], unit(truth[:1])[:, :, 1:6, 2:6], atol=1e-6, rtol=0)
-    blurred = Blurring((2, 8, 8), 0.6).blurred(truth[:1].permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-    save(two / "blurred", blurred)
+    save(two / "blurred", blurred(0.6, truth[:1].permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
     assert len(drawn(two, "--deblur", "blurred", "--blur", "0.6", out="sharp")) == 2
 
 

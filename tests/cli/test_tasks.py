@@ -17,10 +17,11 @@ import ncsnx
 from ncsnx.config import ConsistentAnnealed, Digits
 from ncsnx.data import open_data
 from ncsnx.data.decoding import fitted
-from ncsnx.inverse import Blurring, Masking, tasks
+from ncsnx.inverse import Masking, tasks
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.tasks import register_task
 from tests.cli.drawing import draw, drawn, error
+from tests.inverse.examples import blurred
 from tests.training.tiny import CPU, command, files, overrides
 
 
@@ -31,7 +32,7 @@ def photos(workplace: Path) -> Path:
     save(workplace / "digits", digits)
     save(workplace / "small", digits.view(3, 4, 2, 4, 2).mean(dim=(2, 4)))
     save(workplace / "middles", digits[:, 1:6, 2:6])
-    save(workplace / "blurred", Blurring((1, 8, 8), 0.7).blurred(digits[:, None])[:, 0])
+    save(workplace / "blurred", blurred(0.7, digits[:, None])[:, 0])
     mask = torch.zeros(1, 8, 8)
     mask[:, :, 4:] = 1
     save(workplace / "masks", mask)

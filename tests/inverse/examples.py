@@ -1,10 +1,12 @@
 """An example of each operator of ncsnx, and a user's operator with its task, for the conformance tests."""
 
+import math
 from pathlib import Path
 
 import attrs
 import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
@@ -66,6 +68,17 @@ OPERATORS: dict[str, LinearOperator] = {
     "matrix": MatrixOperator((1, 3, 4), torch.randn(5, 12, generator=GENERATOR)),
     "of a user": TopHalf((2, 5, 4)),
 }
+
+
+def pseudo_inverse(operator: LinearOperator, y: Tensor) -> Tensor:
+    """V Σ⁻¹ y: (B, M) → (B, C, H, W)."""
+    return operator.images(y / operator.singular_values.to(y))
+
+
+def blurred(sigma: float, x: Tensor) -> Tensor:
+    """Images (B, C, H, W) with a Gaussian blur of `sigma` pixels and mirrored edges."""
+    reach = math.ceil(6 * sigma)
+    return torch.from_numpy(ndimage.gaussian_filter(x.numpy(), (0, 0, sigma, sigma), mode="reflect", radius=reach))
 
 
 def pictures(operator: LinearOperator, count: int = 3) -> Tensor:

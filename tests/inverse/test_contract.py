@@ -96,7 +96,7 @@ def test_an_image_agrees_with_its_own_measurement_and_its_null_space_stays(opera
         replaced - operator.images(operator.coefficients(replaced)),
         other - operator.images(operator.coefficients(other)),
     )
-    torch.testing.assert_close(operator.measure(operator.pseudo_inverse(operator.measure(x))), operator.measure(x))
+    torch.testing.assert_close(operator.measure(operator.images(operator.coefficients(x))), operator.measure(x))
 
 
 def test_it_measures_an_image_alike_in_any_batch_and_in_its_type(operator: LinearOperator) -> None:

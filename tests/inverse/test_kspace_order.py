@@ -31,7 +31,7 @@ def test_centred_frequencies_and_masks_are_put_in_order(size: tuple[int, int], s
     x = images(size, seed)
     mask = np.random.default_rng(seed).random(size) < 0.5
     given_kspace = np.where(np.fft.fftshift(mask), centred(x), np.nan)
-    kspace, known = in_fft_order(given_kspace, np.fft.fftshift(mask), True, "k.npz")
+    kspace, known = in_fft_order(given_kspace, np.fft.fftshift(mask), True)
     assert np.array_equal(known, mask)
     np.testing.assert_allclose(kspace[..., mask], np.fft.fft2(x, norm="ortho")[..., mask], atol=1e-12)
 
@@ -40,14 +40,14 @@ def test_centred_frequencies_and_masks_are_put_in_order(size: tuple[int, int], s
 def test_a_mask_of_columns_holds_for_all_rows(shape: tuple[int, ...]) -> None:
     columns = np.arange(8) < 3
     kspace = np.fft.fft2(images((9, 8), 0), norm="ortho")
-    same, mask = in_fft_order(kspace, columns.reshape(shape), None, "k.npz")
+    same, mask = in_fft_order(kspace, columns.reshape(shape), None)
     assert same is kspace
     assert np.array_equal(mask, np.tile(columns, (9, 1)))
 
 
 def test_energy_in_the_middle_is_refused_unless_the_order_is_said() -> None:
     kspace, mask = centred(images((16, 12), 0)), np.ones((2, 16, 12))
-    with pytest.raises(NcsnxError, match=r"k\.npz: expected frequency 0 of kspace first.*in the middle") as refused:
-        in_fft_order(kspace, mask, None, "k.npz")
+    with pytest.raises(NcsnxError, match=r"expected frequency 0 of kspace first.*in the middle") as refused:
+        in_fft_order(kspace, mask, None)
     assert [hint.adds for hint in refused.value.hints] == ["centred=True", "centred=False"]
-    assert in_fft_order(kspace, mask, False, "k.npz")[0] is kspace
+    assert in_fft_order(kspace, mask, False)[0] is kspace

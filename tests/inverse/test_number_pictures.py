@@ -26,7 +26,7 @@ def saved(folder: Path, array: NDArray[Any]) -> Path:
 
 @pytest.mark.parametrize("array", [X[0], X[0, ..., None], np.stack([X[0].real, X[0].imag], axis=-1)])
 def test_a_complex_picture_is_its_real_and_imaginary_part_over_the_scale(tmp_path: Path, array: NDArray[Any]) -> None:
-    found = read_pictures(saved(tmp_path, array), 2, SIZE, "a picture", COMPLEX)
+    found = read_pictures(saved(tmp_path, array), (2, *SIZE), COMPLEX)
     assert found.names == ("x.npy",)
     expected = torch.stack([torch.from_numpy(X[0].real.copy()), torch.from_numpy(X[0].imag.copy())]) / 2
     torch.testing.assert_close(found.pixels, expected[None])
@@ -46,7 +46,7 @@ def test_a_complex_picture_is_its_real_and_imaginary_part_over_the_scale(tmp_pat
 def test_several_pictures_may_be_in_one_file(
     tmp_path: Path, array: NDArray[Any], channels: int, own: ValueRange
 ) -> None:
-    found = read_pictures(saved(tmp_path, array), channels, SIZE, "a picture", own)
+    found = read_pictures(saved(tmp_path, array), (channels, *SIZE), own)
     assert found.names == ("x.npy[0]", "x.npy[1]", "x.npy[2]")
     parts = [X.real, X.imag][:channels]
     expected = torch.stack([torch.from_numpy(part.copy()) for part in parts], dim=1) / 2
@@ -54,7 +54,7 @@ def test_several_pictures_may_be_in_one_file(
 
 
 def test_what_can_be_one_picture_is_one(tmp_path: Path) -> None:
-    found = read_pictures(saved(tmp_path, np.zeros((5, 5, 5))), 5, (5, 5), "a picture", REAL)
+    found = read_pictures(saved(tmp_path, np.zeros((5, 5, 5))), (5, 5, 5), REAL)
     assert found.pixels.shape == (1, 5, 5, 5)
 
 
@@ -73,7 +73,7 @@ def test_other_numbers_are_refused(
     tmp_path: Path, array: NDArray[Any], channels: int, own: ValueRange, complaint: str
 ) -> None:
     with np.errstate(invalid="ignore"), pytest.raises(NcsnxError, match=complaint):
-        read_pictures(saved(tmp_path, array), channels, SIZE, "a picture", own)
+        read_pictures(saved(tmp_path, array), (channels, *SIZE), own)
 
 
 def test_image_files_are_refused_where_data_has_no_black_and_white(tmp_path: Path) -> None:
@@ -81,4 +81,4 @@ def test_image_files_are_refused_where_data_has_no_black_and_white(tmp_path: Pat
     with pytest.raises(
         NcsnxError, match=r"this model's data is unbounded; give a \.npy in the data's own values, as H×W or H×W×1"
     ):
-        read_pictures(tmp_path / "x.png", 1, SIZE, "a picture", REAL)
+        read_pictures(tmp_path / "x.png", (1, *SIZE), REAL)

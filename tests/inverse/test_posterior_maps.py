@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 
@@ -19,10 +17,9 @@ from torch import Tensor
 
 from ncsnx.errors import NcsnxError
 from ncsnx.inverse import Masking, Task, posterior_maps
-from ncsnx.inverse.alternatives import Alternatives, open_alternatives
-from ncsnx.inverse.posterior_maps import POSTERIOR_FILE, QUANTILES, read_posterior, write_posterior
+from ncsnx.inverse.posterior_maps import POSTERIOR_FILE, QUANTILES, read_alternatives, read_posterior, write_posterior
 from ncsnx.inverse.task_record import record_task
-from ncsnx.inverse.values import ValueRange
+from ncsnx.inverse.values import LazyStack, ValueRange
 from tests.forked import FORKS
 
 SHAPE = (1, 8, 8)
@@ -33,11 +30,9 @@ class Killed(Exception):
     """Stands for a stop."""
 
 
-@contextmanager
-def alternatives(folder: Path, samples: Tensor, pictures: int) -> Iterator[list[Alternatives]]:
+def alternatives(folder: Path, samples: Tensor, pictures: int) -> LazyStack:
     save_file({"samples": samples}, folder / "samples.safetensors")
-    with open_alternatives(folder / "samples.safetensors", pictures) as found:
-        yield found
+    return read_alternatives(folder / "samples.safetensors", pictures)
 
 
 @given(
@@ -52,7 +47,8 @@ def test_parts_give_the_mean_deviation_and_quantiles_of_all(
     tmp_path: Path, pictures: int, count: int, shape: tuple[int, int, int], part_bytes: int, seed: int
 ) -> None:
     samples = torch.rand(pictures * count, *shape, generator=torch.Generator().manual_seed(seed))
-    with pytest.MonkeyPatch.context() as patch, alternatives(tmp_path, samples, pictures) as images:
+    images = alternatives(tmp_path, samples, pictures)
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(posterior_maps, "_PART_BYTES", part_bytes)
         written = write_posterior(tmp_path / POSTERIOR_FILE, images, ValueRange(low=-2.0, high=3.0), "a")
     assert written == sha256((tmp_path / POSTERIOR_FILE).read_bytes()).hexdigest()
@@ -70,8 +66,8 @@ def test_parts_give_the_mean_deviation_and_quantiles_of_all(
 
 
 def test_the_file_says_what_its_numbers_are(tmp_path: Path) -> None:
-    with alternatives(tmp_path, torch.rand(6, *SHAPE), 2) as images:
-        write_posterior(tmp_path / POSTERIOR_FILE, images, ValueRange(low=0.0, high=255.0), "hash")
+    images = alternatives(tmp_path, torch.rand(6, *SHAPE), 2)
+    write_posterior(tmp_path / POSTERIOR_FILE, images, ValueRange(low=0.0, high=255.0), "hash")
     with safe_open(tmp_path / POSTERIOR_FILE, "np") as file:
         assert set(file.keys()) == {"mean", "deviation", *(f"quantile_{100 * share:g}" for share in QUANTILES)}
         assert {file.get_slice(name).get_shape() == [2, *SHAPE] for name in file.keys()} == {True}  # noqa: SIM118
@@ -82,8 +78,8 @@ def test_the_file_says_what_its_numbers_are(tmp_path: Path) -> None:
 
 def test_unbounded_samples_are_in_their_own_values_already(tmp_path: Path) -> None:
     samples = 300 * torch.randn(6, *SHAPE, generator=torch.Generator().manual_seed(0))
-    with alternatives(tmp_path, samples, 2) as images:
-        write_posterior(tmp_path / POSTERIOR_FILE, images, ValueRange(high=20.0, is_bounded=False), "hash")
+    images = alternatives(tmp_path, samples, 2)
+    write_posterior(tmp_path / POSTERIOR_FILE, images, ValueRange(high=20.0, is_bounded=False), "hash")
     found = read_posterior(tmp_path / POSTERIOR_FILE)
     torch.testing.assert_close(found.mean, samples.view(2, 3, *SHAPE).mean(dim=1), atol=1e-3, rtol=1e-4)
 
@@ -141,7 +137,8 @@ def test_a_stop_between_parts_keeps_the_earlier_file(tmp_path: Path) -> None:
             raise Killed
 
     (tmp_path / POSTERIOR_FILE).write_bytes(b"earlier")
-    with alternatives(tmp_path, torch.rand(6, *SHAPE), 2) as images, pytest.raises(Killed):
+    images = alternatives(tmp_path, torch.rand(6, *SHAPE), 2)
+    with pytest.raises(Killed):
         write_posterior(tmp_path / POSTERIOR_FILE, images, ValueRange(), "a", check_stop=stop)
     assert {path.name for path in tmp_path.iterdir()} == {"samples.safetensors", POSTERIOR_FILE}
     assert (tmp_path / POSTERIOR_FILE).read_bytes() == b"earlier"

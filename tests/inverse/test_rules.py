@@ -197,7 +197,7 @@ def test_the_measurement_decides_on_the_rule(operator: LinearMap, default: str, 
         else:
             with pytest.raises(NcsnxError, match=f"rule {rule} does not fit .*; expected one of"):
                 chosen_rule(rule, operator)
-    with pytest.raises(NcsnxError, match="unknown rule; expected one of auto, exact, cg, langevin, dps"):
+    with pytest.raises(NcsnxError, match=r"does not fit .*; expected one of auto, "):
         chosen_rule("ddrm", operator)
 
 

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from ncsnx.inverse import Task, colorize, deblur, inpaint, outpaint, reconstruct, super_resolve, with_truth
 from ncsnx.inverse.values import ValueRange
+from tests.inverse.examples import blurred
 
 HALF_A_STEP = 0.5 / 255 + 1e-9
 EXACT = 1e-6
@@ -125,11 +125,8 @@ def test_colouring_holds_the_luma(values: Range | None, count: int, seed: int) -
 def test_deblurring_holds_the_frequencies_before_the_blur(
     data: st.DataObject, values: Range | None, sigma: float, seed: int
 ) -> None:
-    ndimage = pytest.importorskip("scipy.ndimage")
     truth = truths(data.draw(channels_of(values)), 2, seed)
-    reach = math.ceil(6 * sigma)
-    blurred = ndimage.gaussian_filter(truth.numpy(), (0, 0, sigma, sigma), mode="reflect", radius=reach)
-    with written(torch.from_numpy(blurred), values) as folder:
+    with written(blurred(sigma, truth), values) as folder:
         task = deblur(folder, sigma, tuple(truth.shape[1:]), known(values))
     # a frequency sums the rounding errors of all pixels with weights whose squares sum to 1
     rounding = HALF_A_STEP * math.sqrt(6 * 8) if values is None else EXACT

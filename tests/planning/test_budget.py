@@ -13,7 +13,7 @@ from ncsnx.config.data_sets import Arrays, Images, OwnData
 from ncsnx.errors import UsageError
 from ncsnx.noise.level_plan import plan_noise
 from ncsnx.planning import budget
-from ncsnx.planning.budget import Fit, TimeOf, fit, parse_budget, untimed, with_affordable_snapshots
+from ncsnx.planning.budget import Fit, Limits, TimeOf, fit, parse_budget, untimed, with_affordable_snapshots
 from ncsnx.planning.experiment_proposal import network_for, propose, usual_scale
 from ncsnx.planning.timing import Cost, Timing, cost_of
 from ncsnx.samplers.building import build_sampler
@@ -42,7 +42,7 @@ def machine(gflops: float, call_s: float = 0.01) -> TimeOf:
 
 
 def fitted(gflops: float, seconds: float, data: OwnData = PHOTOS, **choices: object) -> Fit:
-    return fit(data, IMAGES, HELD_OUT, seconds, machine(gflops), **choices)  # type: ignore[arg-type]
+    return fit(data, IMAGES, HELD_OUT, Limits(budget_s=seconds, **choices), machine(gflops))  # type: ignore[arg-type]
 
 
 def written(found: Fit) -> tuple[Experiment, Cost]:
@@ -85,12 +85,12 @@ def test_a_fitted_training_fits_as_a_whole_and_a_refusal_names_a_budget_that_wou
 def test_each_stage_takes_less_than_the_one_before_so_that_bisection_finds_the_first_that_fits(
     size: int, is_free: bool
 ) -> None:
-    stages = budget._stages(Images(root="x", image_size=size), IMAGES, None, is_free)
+    stages = budget._stages(Images(root="x", image_size=size), IMAGES, Limits(budget_s=1.0, size_is_free=is_free))
     time_of = machine(100.0)
     costs = []
     for stage in stages:
-        timing = time_of(stage.data, stage.width, stage.batch_size)
-        costs.append(budget._draft_cost(stage, timing, HELD_OUT, stage.least_steps).total)
+        timing = time_of(stage.data, stage.scale.width, stage.scale.batch_size)
+        costs.append(stage.cost(timing, HELD_OUT).total)
     assert costs == sorted(costs, reverse=True)
 
 
@@ -156,7 +156,7 @@ def test_few_networks_are_timed() -> None:
         timed.append((data.image_size, width))
         return machine(100.0)(data, width, batch_size)
 
-    fit(PHOTOS, IMAGES, HELD_OUT, 7_200.0, time_of)
+    fit(PHOTOS, IMAGES, HELD_OUT, Limits(budget_s=7_200.0), time_of)
     assert len(timed) == len(set(timed)) <= 5
 
 

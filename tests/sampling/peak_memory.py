@@ -10,10 +10,10 @@ from pathlib import Path
 
 import torch
 
-from ncsnx.inverse.lazy_stack import LazyStack
 from ncsnx.inverse.operators import Masking
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_record import record_task
+from ncsnx.inverse.values import LazyStack
 from ncsnx.runs.checkpoint import header_bytes
 from ncsnx.sampling import sample_folder
 from ncsnx.sampling.request import SampleRequest

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ncsnx.config.data_sets import OwnData
     from ncsnx.config.experiment import Experiment
     from ncsnx.console.messages import Messages
-    from ncsnx.planning.budget import Fit, TimeOf
+    from ncsnx.planning.budget import Fit, Limits, TimeOf
     from ncsnx.planning.survey import Survey
     from ncsnx.planning.timing import Timing
     from ncsnx.work import Work
@@ -88,7 +88,7 @@ def new_command(
     is, and is yours to change. Nothing is overwritten. Then type `ncsnx train NAME`.
     """
     with session(FROM_THE_START, verbose=verbose, quiet=quiet) as messages:
-        from ncsnx.planning.budget import parse_budget
+        from ncsnx.planning.budget import Limits, parse_budget
 
         path = _free_place(name, out)
         budget_s = parse_budget(budget)
@@ -107,7 +107,10 @@ def new_command(
             work, folder = work_of(messages, stop), data_folder(data)
             draft = experiment_for(name, _place(source, folder), said, work)
             clock = None if no_timing else _clock(draft, device, threads, work)
-            fit = _fitted(draft, folder, budget_s, steps, size is None, clock, work)
+            fit = None
+            if budget_s is not None:
+                limits = Limits(budget_s=budget_s, steps=steps, size_is_free=size is None)
+                fit = _fitted(draft, folder, limits, clock, work)
             fitting = draft if fit is None else attrs.evolve(draft, data=fit.data)
             found = _proposed(survey(fitting, folder, choices, work), fit, steps, clock)
             found = _compared_with_bf16(found, device, threads, work)
@@ -165,13 +168,11 @@ def _clock(draft: "Experiment", device: str, threads: int | None, work: "Work") 
 def _fitted(
     draft: "Experiment",
     folder: Path,
-    budget_s: float | None,
-    steps: int | None,
-    size_is_free: bool,
+    limits: "Limits",
     clock: "TimeOf | None",
     work: "Work",
-) -> "Fit | None":
-    """The training that fits the budget; None without a budget."""
+) -> "Fit":
+    """The training that fits the budget."""
     import attrs
 
     from ncsnx.config.data_sets import OwnData
@@ -179,8 +180,6 @@ def _fitted(
     from ncsnx.planning.budget import fit, untimed
     from ncsnx.work import ignore_message
 
-    if budget_s is None:
-        return None
     data = draft.data
     assert isinstance(data, OwnData)
     # without messages: the survey opens the data again
@@ -188,8 +187,8 @@ def _fitted(
     splits = open_data(data, folder, quiet)
     images, held_out = len(splits.train), len(splits.held_out)
     if clock is None:
-        return untimed(data, images, steps)
-    return fit(data, images, held_out, budget_s, clock, steps=steps, size_is_free=size_is_free)
+        return untimed(data, images, limits.steps)
+    return fit(data, images, held_out, limits, clock)
 
 
 def _proposed(found: "Survey", fit: "Fit | None", steps: int | None, clock: "TimeOf | None") -> "Survey":
