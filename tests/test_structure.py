@@ -31,7 +31,7 @@ BUDGET = {
     "cli": 5_928,
     "config": 3_482,
     "console": 926,
-    "data": 4_813,
+    "data": 4_667,
     "evaluation": 4_219,
     "exchange": 1_204,
     "features": 1_240,
