@@ -1,4 +1,4 @@
-"""Files of arrays from others: `.npy`, `.npz`, HDF5 (MATLAB 7.3 included) and NIfTI, by numpy, h5py and nibabel.
+"""Files of arrays from others: `.npy`, `.npz`, safetensors, HDF5 (MATLAB 7.3 included) and NIfTI.
 
 Names and headers are read first, and values only where they are asked for: a header of a hundred bytes may declare
 terabytes, and a small archive may unpack to them, so the declared size is compared with memory before values are read.
@@ -28,7 +28,7 @@ from ncsnx.config.checks import quoted, shortened
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.storage.process import SHARE, available_memory, in_utf8
-from ncsnx.storage.reading import opened, sha256
+from ncsnx.storage.reading import opened, parse_json, require_whole, sha256
 from ncsnx.storage.zips import FEW, ZIP_MAGIC, open_zip
 
 if TYPE_CHECKING:
@@ -47,9 +47,15 @@ FASTMRI_OTHERS = ("ismrmrd_header", "reconstruction_rss", "reconstruction_esc")
 
 _MATLAB_BLOCK = 512
 _HEADER_BYTES = 2**16  # NumPy writes about a hundred, and refuses more than 10,000 characters
+_MOST_JSON_BYTES = 2**22  # of the header of a safetensors file
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # a zip member's: magic, length of name, length of extras
 _PAIRS = (("r", "i"), ("real", "imag"))
 _MATLAB_OTHERS = (b"char", b"cell", b"struct", b"function_handle", b"canonical empty")  # classes that hold no numbers
+_TENSOR_TYPES = {
+    **{"BOOL": "?", "F16": "<f2", "F32": "<f4", "F64": "<f8", "C64": "<c8"},
+    **{f"{letter}{8 * size}": f"<{letter.lower()}{size}" for letter in "UI" for size in (1, 2, 4, 8)},
+}
+"""Types of safetensors → NumPy's."""
 _NIFTI_BYTES = 540
 _MOST_NAMED = 8
 
@@ -89,6 +95,11 @@ class ArrayHeader:
     def nbytes(self) -> int:
         """Bytes of the values in memory."""
         return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def is_complex(self) -> bool:
+        """Whether the values are complex."""
+        return self.dtype.kind in COMPLEX
 
     def __str__(self) -> str:
         return f"{self.dtype} of shape {self.shape} ({counted(self.nbytes, 'byte')})"
@@ -150,6 +161,9 @@ class ArrayFile(ABC):
     vectors: Collection[str] = ()
     """Names of MATLAB's arrays whose rows and columns are read as vectors."""
 
+    is_indexed_at_once: ClassVar[bool] = True
+    """Whether an array that is mapped takes a list of indices, in any order."""
+
     @property
     def has_slices_last(self) -> bool:
         """Whether the slices of a volume lie along the third axis by convention, not along the first."""
@@ -171,6 +185,26 @@ class ArrayFile(ABC):
             values = np.array(self.mapped(name)[...])  # type: ignore[index]  # every array takes the ellipsis
             return values.reshape(header.shape)
 
+    def chosen(
+        self, wanted: str | None, field: str, others: str, *, ignored: str = "", preferred: str = ""
+    ) -> str | None:
+        """The name of the array to read: `wanted`, else `preferred`, else the only one beside `ignored`.
+
+        None where the one array has no name. field: where `wanted` was declared. others: how to choose another one.
+        Raises NcsnxError.
+        """
+        names = self.names or ()
+        if wanted is not None and wanted not in names:
+            held = listed(names) if self.names is not None else "an array without a name"
+            raise NcsnxError(f"{in_utf8(self.path)}: expected an array {wanted} ({field}), found {held}")
+        if wanted is not None or self.names is None:
+            return wanted
+        candidates = [preferred] if preferred in names else [name for name in names if name != ignored]
+        if len(candidates) != 1:
+            held = f"{counted(len(candidates), 'array')}: {listed(candidates)}"
+            raise NcsnxError(f"{in_utf8(self.path)}: expected one array, found {held}; choose one with {others}")
+        return candidates[0]
+
     def title(self, name: str | None) -> str:
         """File and array name, for messages."""
         return in_utf8(self.path) if name is None else f"{in_utf8(self.path)}, array {_array_name(name)}"
@@ -178,6 +212,38 @@ class ArrayFile(ABC):
     def _require(self, name: str | None) -> None:
         if name is not None and name not in (self.names or ()):
             raise NcsnxError(f"{self.title(name)}: is not there; the file holds {listed(self.names or ())}")
+
+
+@attrs.define(eq=False, slots=False)
+class StoredArray:
+    """An array of a file, mapped at the first access in each process. Picklable."""
+
+    file: ArrayFile
+    name: str | None
+    header: ArrayHeader
+    _values: LazyArray | None = attrs.field(default=None, init=False)
+    _size: int = attrs.field(default=0, init=False)
+    """Bytes of the file when it was mapped; 0 if the array is in memory."""
+
+    @classmethod
+    def of(cls, file: ArrayFile, name: str | None) -> "StoredArray":
+        """The array of a file, of which the header is read. Raises NcsnxError."""
+        return cls(file, name, file.header(name))
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        """The values at integers, slices or, if the file says so, indices. Raises NcsnxError if the file changed."""
+        if self._values is None:
+            self._values = self.file.mapped(self.name)
+            self._size = 0 if self.header.is_packed else self.file.path.stat().st_size
+        require_whole(self.file.path, self._size)
+        return np.asarray(self._values[key])
+
+    def close(self) -> None:
+        """Forgets the values until the next access."""
+        self._values = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_values": None}
 
 
 def open_array_file(path: Path) -> ArrayFile:
@@ -197,13 +263,17 @@ def open_array_file(path: Path) -> ArrayFile:
     if path.name.lower().endswith((".nii", ".nii.gz")):
         _require_extra(path, "nibabel", "NIfTI")
         return _NiftiFile(path, None)
+    if path.suffix.lower() == ".safetensors" or begin[8:9] == b"{":
+        with _opened(path) as file, _reporting(in_utf8(path), _SafetensorsFile.form):
+            return _SafetensorsFile(path, tuple(_tensor_entries(file)[0]))
     advice = ""
     if path.suffix.lower() == ".mat":
         advice = "; save it with save(…, '-v7.3') in MATLAB, or as .npy"
     elif begin[128:132] == b"DICM":
         advice = " (DICOM); convert it to NIfTI, with dcm2niix for example"
     raise NcsnxError(
-        f"{in_utf8(path)}: expected a .npy, .npz, HDF5, MATLAB 7.3 or NIfTI file, found something else{advice}"
+        f"{in_utf8(path)}: expected a .npy, .npz, safetensors, HDF5, MATLAB 7.3 or NIfTI file, found something "
+        f"else{advice}"
     )
 
 
@@ -336,6 +406,47 @@ def _member_start(file: BufferedReader, member: zipfile.ZipInfo) -> int | None:
     return cast("int", member.header_offset + _LOCAL_HEADER.size + name_bytes + extra_bytes)
 
 
+class _SafetensorsFile(ArrayFile):
+    """A safetensors file, whose arrays are memory-mapped."""
+
+    form = "safetensors file"
+
+    def header(self, name: str | None = None) -> ArrayHeader:
+        return self._located(name)[0]
+
+    def mapped(self, name: str | None = None) -> NDArray[Any]:
+        header, start = self._located(name)
+        if header.nbytes == 0:
+            return np.empty(header.shape, header.dtype)
+        return np.memmap(self.path, header.dtype, "r", start, header.shape)
+
+    def _located(self, name: str | None) -> tuple[ArrayHeader, int]:
+        """(header, place of the first value in the file)."""
+        self._require(name)
+        title = self.title(name)
+        with _opened(self.path) as file, _reporting(title, self.form):
+            entries, begin = _tensor_entries(file)
+            entry = entries[str(name)]
+            if entry["dtype"] not in _TENSOR_TYPES:
+                raise NcsnxError(f"{title}: holds {entry['dtype']}, which NumPy does not know; save it as float32")
+            header = ArrayHeader(title, tuple(map(int, entry["shape"])), np.dtype(_TENSOR_TYPES[entry["dtype"]]))
+            start, stop = map(int, entry["data_offsets"])
+            held = min(stop, os.fstat(file.fileno()).st_size - begin) - start
+            if start < 0 or held != header.nbytes:
+                raise NcsnxError(f"{title}: declares {header}, but holds {held:,} bytes; get a complete copy")
+        return header, begin + start
+
+
+def _tensor_entries(file: BufferedReader) -> tuple[dict[str, Any], int]:
+    """(entries of the tensors by name, place of the first value), from the JSON at the file's beginning."""
+    length = int.from_bytes(file.read(8), "little")
+    if length > _MOST_JSON_BYTES:
+        raise ValueError(f"its header has {counted(length, 'byte')}")
+    entries = parse_json(file.read(length))
+    entries.pop("__metadata__", None)
+    return entries, 8 + length
+
+
 class _Hdf5File(ArrayFile):
     """An HDF5 file: data sets of real or complex numbers by their paths.
 
@@ -344,6 +455,7 @@ class _Hdf5File(ArrayFile):
     """
 
     form = "HDF5 file"
+    is_indexed_at_once = False
 
     def header(self, name: str | None = None) -> ArrayHeader:
         with self._dataset(name) as dataset:

@@ -40,10 +40,10 @@ from ncsnx.config.image_sizes import (
 from ncsnx.config.variants import OMITTED, VERSION
 from ncsnx.data.data_set import data_set
 from ncsnx.data.dataset import Splits, StoredImages
-from ncsnx.data.magnitudes import scaled_splits
 from ncsnx.data.places import OWN, own_path
 from ncsnx.data.read_ahead import read_ahead
 from ncsnx.data.transforms import require_declared
+from ncsnx.data.value_statistics import scaled_splits
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.quantities import counted, product
 from ncsnx.spelling import argument
