@@ -31,7 +31,7 @@ BUDGET = {
     "cli": 5_928,
     "config": 3_482,
     "console": 926,
-    "data": 4_426,
+    "data": 4_386,
     "evaluation": 4_219,
     "exchange": 1_204,
     "features": 1_240,
@@ -46,7 +46,7 @@ BUDGET = {
     "runs": 3_751,
     "samplers": 1_160,
     "sampling": 1_582,
-    "storage": 1_669,
+    "storage": 1_607,
     "tracking": 556,
     "training": 1_654,
 }

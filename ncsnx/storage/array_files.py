@@ -431,9 +431,9 @@ class _SafetensorsFile(ArrayFile):
                 raise NcsnxError(f"{title}: holds {entry['dtype']}, which NumPy does not know; save it as float32")
             header = ArrayHeader(title, tuple(map(int, entry["shape"])), np.dtype(_TENSOR_TYPES[entry["dtype"]]))
             start, stop = map(int, entry["data_offsets"])
-            held = min(stop, os.fstat(file.fileno()).st_size - begin) - start
-            if start < 0 or held != header.nbytes:
-                raise NcsnxError(f"{title}: declares {header}, but holds {held:,} bytes; get a complete copy")
+            is_held = start >= 0 and begin + stop <= os.fstat(file.fileno()).st_size
+            if not is_held or stop - start != header.nbytes:
+                raise NcsnxError(f"{title}: declares {header}, which is not in the file; get a complete copy")
         return header, begin + start
 
 
