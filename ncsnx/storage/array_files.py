@@ -28,7 +28,7 @@ from ncsnx.config.checks import quoted, shortened
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.storage.process import SHARE, available_memory, in_utf8
-from ncsnx.storage.reading import opened, parse_json, require_whole, sha256
+from ncsnx.storage.reading import opened, parse_json, require_whole
 from ncsnx.storage.zips import FEW, ZIP_MAGIC, open_zip
 
 if TYPE_CHECKING:
@@ -315,12 +315,6 @@ def require_arrays(
     return file
 
 
-def array_file_sha256(path: Path) -> str:
-    """The sha256 (hexadecimal) of the whole file. Raises NcsnxError if it can't be read."""
-    with _opened(path) as file:
-        return sha256(file)
-
-
 def listed(names: Collection[str]) -> str:
     """Names of arrays, for messages."""
     more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
@@ -458,7 +452,7 @@ class _Hdf5File(ArrayFile):
     is_indexed_at_once = False
 
     def header(self, name: str | None = None) -> ArrayHeader:
-        with self._dataset(name) as dataset:
+        with self.dataset(name) as dataset:
             shape = tuple(map(int, dataset.shape))[:: -1 if self.is_matlab else 1]
             if name in self.vectors and len(shape) == 2 and 1 in shape:
                 shape = (math.prod(shape),)
@@ -467,26 +461,12 @@ class _Hdf5File(ArrayFile):
             return ArrayHeader(self.title(name), shape, dtype)
 
     def mapped(self, name: str | None = None) -> "_LazyHdf5":
-        with self._dataset(name) as dataset:
+        with self.dataset(name) as dataset:
             return _LazyHdf5(self, name, tuple(dataset.shape)[:: -1 if self.is_matlab else 1])
 
-    def part(self, name: str | None, key: Any) -> NDArray[Any]:
-        """The values at `key`, with the axes as the header has them."""
-        with self._dataset(name) as dataset:
-            if self.is_matlab and key is not ...:
-                whole = (*key, *[slice(None)] * (dataset.ndim - len(key)))
-                key = whole[::-1]
-            values = np.asarray(dataset[key])
-            wanted = _number_type(values.dtype)
-        values = values.T if self.is_matlab else values
-        if values.dtype.names is None:
-            return values.astype(wanted, copy=False)
-        joined = np.empty(values.shape, wanted)
-        joined.real, joined.imag = (values[part] for part in values.dtype.names)
-        return joined
-
     @contextmanager
-    def _dataset(self, name: str | None) -> "Iterator[h5py.Dataset]":
+    def dataset(self, name: str | None) -> "Iterator[h5py.Dataset]":
+        """The data set of an array, in the opened file. Raises NcsnxError."""
         self._require(name)
         title = self.title(name)
         with _reporting(title, self.form), _opened_hdf5(self.path) as content:
@@ -506,8 +486,18 @@ class _LazyHdf5:
     name: str | None
     shape: tuple[int, ...]
 
-    def __getitem__(self, key: tuple[int | slice, ...]) -> NDArray[Any]:
-        return self.file.part(self.name, key)
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        with self.file.dataset(self.name) as dataset:
+            if self.file.is_matlab and key is not ...:
+                key = (*key, *[slice(None)] * (dataset.ndim - len(key)))[::-1]
+            values = np.asarray(dataset[key])
+        wanted = _number_type(values.dtype)
+        values = values.T if self.file.is_matlab else values
+        if values.dtype.names is None:
+            return values.astype(wanted, copy=False)
+        joined = np.empty(values.shape, wanted)
+        joined.real, joined.imag = (values[part] for part in values.dtype.names)
+        return joined
 
 
 @contextmanager

@@ -85,7 +85,7 @@ def read_celeba(data: CelebA, folder: Path, work: Work = SILENT) -> Splits:
     # the same for the zip and the folder: a digest of the list and of some pictures' bytes
     every = -(-len(parts) // _SAMPLED_PICTURES)
     sampled = [hashlib.sha256(files.read(place)).hexdigest() for place in range(0, len(parts), every)]
-    return Splits(split(_TRAINING), split(_TEST), digest(["celeba", list(names), parts, sampled]))
+    return Splits(split(_TRAINING), split(_TEST), digest(["celeba", names, parts, sampled]))
 
 
 def crop_and_resize(image: Image.Image, crop: tuple[int, int], size: tuple[int, int]) -> Image.Image:
@@ -103,30 +103,23 @@ def crop_and_resize(image: Image.Image, crop: tuple[int, int], size: tuple[int, 
     return fitted(image.crop((left, top, left + width, top + height)), size)
 
 
-def _partition(path: Path) -> tuple[tuple[str, ...], list[int]]:
+def _partition(path: Path) -> tuple[list[str], list[int]]:
     """(names, partition of each) in the list."""
     try:
         lines = reading.read_bytes(path).decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise NcsnxError(f"{path}: cannot be read as a list of pictures: {error}; get it again") from error
     rows = [line.split() for line in lines]
-    wrong = [
-        f"line {number}, {lines[number - 1][:_MOST_LETTERS]!r}"
-        for number, row in enumerate(rows, start=1)
-        if len(row) != 2 or row[1] not in _PARTS or "/" in row[0]
-    ]
+    wrong = [row for row in rows if len(row) != 2 or row[1] not in _PARTS or "/" in row[0]]
+    expected = (
+        "expected a line such as '000001.jpg 0' for each picture, with 0, 1 or 2 for training, validation or test"
+    )
     if wrong:
-        raise NcsnxError(
-            f"{path}: expected lines such as '000001.jpg 0', with 0, 1 or 2 for training, validation or test; "
-            f"found others, {len(wrong):,} of {counted(len(lines), 'line')}: {_first(wrong)}; get it again"
-        )
-    names, parts = tuple(name for name, _ in rows), [int(part) for _, part in rows]
+        first = _first([repr(" ".join(row)[:_MOST_LETTERS]) for row in wrong])
+        raise NcsnxError(f"{path}: {expected}; found {counted(len(wrong), 'other line')}: {first}; get it again")
+    names, parts = [name for name, _ in rows], [int(part) for _, part in rows]
     if len(set(names)) < len(names) or not {_TRAINING, _TEST} <= set(parts):
-        raise NcsnxError(
-            f"{path}: expected one line per picture, for training (0) and test (2) pictures; found "
-            f"{counted(len(names), 'line')} with {counted(len(set(names)), 'name')}, {parts.count(_TRAINING):,} for "
-            f"training and {parts.count(_TEST):,} for test; get it again"
-        )
+        raise NcsnxError(f"{path}: {expected}; found pictures twice, or none for training or test; get it again")
     return names, parts
 
 

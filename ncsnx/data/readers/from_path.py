@@ -13,7 +13,7 @@ import attrs
 from ncsnx.config.checks import FieldError
 from ncsnx.config.data_sets import LARGEST_SIDE, Arrays, Images, OwnData, Packed, Volumes
 from ncsnx.config.image_sizes import ImageSize, height_and_width, size_as_typed, size_of_sides
-from ncsnx.data.decoding import GIF_SUFFIXES, HEIC_EXTRA, HEIC_SUFFIXES, SUFFIXES, decodes_heic
+from ncsnx.data.decoding import GIF_SUFFIXES, HEIC_SUFFIXES, SUFFIXES, decodes_heic
 from ncsnx.data.image_files import ImageFiles
 from ncsnx.data.places import declared
 from ncsnx.data.readers.arrays import array_forms, open_array, usual_forms, value_blocks
@@ -22,7 +22,7 @@ from ncsnx.data.readers.packed import PackedFolder, is_packed
 from ncsnx.data.readers.volumes import VolumeFiles, holds_volumes
 from ncsnx.data.scan import Scan, scan_of, sound_files
 from ncsnx.data.value_statistics import usual_range, values_of
-from ncsnx.errors import Hint, NcsnxError
+from ncsnx.errors import NcsnxError
 from ncsnx.quantities import product
 from ncsnx.work import Work, ignore_message
 
@@ -173,21 +173,17 @@ def _pictures(path: Path, said: Reading, work: Work) -> Images:
 def draft_of_pictures(path: Path) -> Images:
     """A data set that reads every format in a folder or zip that can be decoded here; its size is a placeholder.
 
-    Raises NcsnxError for what `ImageFiles` refuses, and if all pictures are HEIC and can't be decoded.
+    If all pictures are HEIC it reads them, so that `picture_files` says what they need. Raises NcsnxError for what
+    `ImageFiles` refuses.
     """
     root = declared(path)
     names = ImageFiles.open(path, (*SUFFIXES, *GIF_SUFFIXES, *HEIC_SUFFIXES)).names
     heic = sum(_has([name], HEIC_SUFFIXES) for name in names)
-    if heic == len(names) and not decodes_heic():
-        raise NcsnxError(
-            f"{path}: all of its pictures ({heic:,}) are HEIC, which needs an extra that is not installed",
-            Hint("install it", HEIC_EXTRA),
-        )
     return Images(
         root=root,
         image_size=LARGEST_UNASKED,
         gif=_has(names, GIF_SUFFIXES),
-        heic=heic > 0 and decodes_heic(),
+        heic=heic == len(names) or (heic > 0 and decodes_heic()),
     )
 
 

@@ -14,9 +14,7 @@ import io
 import math
 import os
 import shutil
-from collections.abc import Iterator
-from functools import partial
-from itertools import pairwise
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -32,7 +30,7 @@ from ncsnx.config.variants import OMITTED, VERSION
 from ncsnx.data.data_set import data_set
 from ncsnx.data.dataset import Splits, StoredImages
 from ncsnx.data.places import OWN, own_path
-from ncsnx.data.read_ahead import read_ahead
+from ncsnx.data.read_ahead import read_all
 from ncsnx.data.transforms import require_declared
 from ncsnx.data.value_statistics import scaled_splits
 from ncsnx.errors import Hint, NcsnxError, UsageError
@@ -47,8 +45,6 @@ PixelType = Literal["uint8", "int16", "int32", "float32"]
 """Types of stored values; all but the first need unbounded data."""
 PACKED_RECORD, PIXELS, LABELS, IDS = "packed.json", "pixels.npy", "labels.npy", "ids.npy"
 _FILES = (PIXELS, LABELS, IDS)
-_PIECE_BYTES, _PIECE_IMAGES = 1 << 20, 32
-"""Largest piece read at once by a process. Small, since pieces wait in shared memory, which is scarce in containers."""
 
 
 @document("the record of a packed data set", advice="pack the images again with `ncsnx data pack`")
@@ -113,11 +109,12 @@ class PackedFolder:
         record = parse_document(content, PackedRecord, path / PACKED_RECORD)
         arrays = tuple(StoredArray.of(open_array_file(path / name), None) for name in _FILES)
         pixels, numbers = ((record.count, *record.shape), record.numpy_dtype), ((record.count,), np.dtype("<i8"))
-        for array, (shape, dtype) in zip(arrays, (pixels, numbers, numbers), strict=True):
-            if (array.header.shape, array.header.dtype) != (shape, dtype) or not 1 <= record.train <= record.count:
+        for array, expected in zip(arrays, (pixels, numbers, numbers), strict=True):
+            header = array.header
+            if (header.shape, header.dtype) != expected or not 1 <= record.train <= record.count:
                 raise NcsnxError(
-                    f"{array.header.title}: expected {dtype} of shape {shape} with {record.train:,} training images, "
-                    f"as {PACKED_RECORD} says, found {array.header}; get a complete copy, or pack the images again"
+                    f"{header.title}: found {header}, but {PACKED_RECORD} says {expected[1]} of shape {expected[0]}, "
+                    f"{counted(record.train, 'training image')}; get a complete copy, or pack the images again"
                 )
         return cls(path, record, hashlib.sha256(content).hexdigest(), arrays)
 
@@ -191,10 +188,8 @@ def open_packed(data: Packed, folder: Path, work: Work = SILENT) -> Splits:
         )
     require_declared(str(path), data, is_complex=record.complex, type_name=record.dtype, channels=record.channels)
     if record.bounds == "unbounded" and data.is_bounded:
-        raise NcsnxError(
-            f"{path}: its values are unbounded, expected values between black and white; declare range=unbounded "
-            "(data.range)"
-        )
+        what = "its values are unbounded, expected values between black and white"
+        raise NcsnxError(f"{path}: {what}; declare range=unbounded (data.range)")
     return scaled_splits(packed.splits(), data, str(path), packed.fingerprint, work)
 
 
@@ -249,34 +244,20 @@ def _write(folder: Path, splits: Splits, record: PackedRecord, work: Work, worke
         work.progress("packing", total=record.count, unit="images") as advance,
     ):
         np.lib.format.write_array_header_1_0(file, layout)
-        for piece, images in _decoded(splits, record, workers):
+        for images in chain(read_all(splits.train, workers), read_all(splits.held_out, workers)):
             work.check_stop()
-            if images.pixels.shape != (len(piece), *record.shape) or _type_name(images) != record.dtype:
-                raise NcsnxError(f"image {piece.start:,} and the next differ in shape or type; fix the source")
+            count = len(images.ids)
+            if images.pixels.shape != (count, *record.shape) or _type_name(images) != record.dtype:
+                raise NcsnxError(f"image {int(images.ids[0]):,} and the next differ in shape or type; fix the source")
             file.write(images.pixels.contiguous().numpy().astype(record.numpy_dtype, copy=False).tobytes())
             numbers.append((images.labels, images.ids))
-            advance(len(piece))
+            advance(count)
         file.flush()
         os.fsync(file.fileno())
     for name, parts in zip((LABELS, IDS), zip(*numbers, strict=True), strict=True):
         content = io.BytesIO()
         np.save(content, torch.cat(parts).numpy().astype("<i8"))
         atomic.write_new(folder / name, content.getvalue())
-
-
-def _decoded(splits: Splits, record: PackedRecord, workers: int) -> Iterator[tuple[range, StoredImages]]:
-    """Consecutive pieces of the images, the training images first."""
-    most = max(1, min(_PIECE_IMAGES, _PIECE_BYTES // (math.prod(record.shape) * record.numpy_dtype.itemsize)))
-    edges = [*range(0, record.train, most), *range(record.train, record.count, most), record.count]
-    pieces = [range(start, stop) for start, stop in pairwise(edges)]
-    yield from zip(pieces, read_ahead(partial(_read, splits), pieces, workers), strict=True)
-
-
-def _read(splits: Splits, piece: range) -> StoredImages:
-    """The images of a piece, which lies in one split."""
-    before = 0 if piece.start < len(splits.train) else len(splits.train)
-    split = splits.held_out if before else splits.train
-    return split.read(torch.arange(piece.start - before, piece.stop - before))
 
 
 def _record(splits: Splits, settings: dict[str, Any]) -> PackedRecord:
