@@ -35,7 +35,7 @@ BUDGET = {
     "evaluation": 4_220,
     "exchange": 1_204,
     "features": 1_240,
-    "inverse": 4_008,
+    "inverse": 4_009,
     "jobs": 1_898,
     "metrics": 745,
     "networks": 1_812,
@@ -46,7 +46,7 @@ BUDGET = {
     "runs": 3_751,
     "samplers": 1_160,
     "sampling": 1_582,
-    "storage": 1_578,
+    "storage": 1_592,
     "tracking": 556,
     "training": 1_654,
 }

@@ -39,9 +39,9 @@ from ncsnx.ranks.joining import require_same
 from ncsnx.ranks.rank_group import ALONE
 from ncsnx.spelling import A_DIR, argument
 from ncsnx.storage import atomic
-from ncsnx.storage.array_files import ExpectedArray, read_arrays, require_arrays
 from ncsnx.storage.cache import cache_lock
 from ncsnx.storage.documents import find_document, write_document
+from ncsnx.storage.expected_arrays import ExpectedArray, read_arrays, require_arrays
 from ncsnx.storage.reading import sha256_of
 from ncsnx.storage.zips import is_zip
 from ncsnx.work import SILENT, Work

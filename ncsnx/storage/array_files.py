@@ -14,7 +14,7 @@ import struct
 import warnings
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
@@ -38,13 +38,12 @@ NPY_MAGIC = b"\x93NUMPY"
 """The first bytes of a `.npy`."""
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 """The signature of HDF5, at byte 0 or, in MATLAB 7.3, behind 512 bytes of text."""
+HDF5 = "HDF5 file"
+"""Name of the format that fastMRI and MATLAB 7.3 use."""
 REAL, COMPLEX = "buif", "c"
 """NumPy's type kinds: real numbers (including booleans), and complex ones."""
 SCIENCE_EXTRA = "pip install 'ncsnx[science]'"
 """Command that installs the readers of HDF5 and NIfTI."""
-FASTMRI_OTHERS = ("ismrmrd_header", "reconstruction_rss", "reconstruction_esc")
-"""Names in fastMRI's files beside kspace and mask, which measurements don't need."""
-
 _MATLAB_BLOCK = 512
 _HEADER_BYTES = 2**16  # NumPy writes about a hundred, and refuses more than 10,000 characters
 _MOST_JSON_BYTES = 2**22  # of the header of a safetensors file
@@ -113,38 +112,6 @@ class ArrayHeader:
                 f"{self.title}: declares {self}, but at most {most:,} are read into memory here, of "
                 f"{counted(available, 'byte')} available"
             )
-
-
-@attrs.frozen
-class ExpectedArray:
-    """Type and shape that a reader accepts for an array."""
-
-    what: str
-    """The values in words, such as 'real numbers'."""
-    kinds: str
-    """Accepted NumPy type kinds (`dtype.kind`), one letter each."""
-    shapes: tuple[tuple[int | str, ...], ...]
-    """Accepted shapes; a letter stands for any size except 0."""
-    optional: bool = False
-    copies: int = 1
-    """Number of copies that must fit in memory; 0: the array isn't read."""
-    advice: str = ""
-    """Advice for arrays of another shape, appended to the message."""
-
-    def require(self, header: ArrayHeader) -> None:
-        """Raises NcsnxError, with the expected and the declared array, if `header` doesn't match."""
-        if header.dtype.kind not in self.kinds or not any(_fits(header.shape, shape) for shape in self.shapes):
-            raise NcsnxError(f"{header.title}: expected {self}, found {header}{self.advice}")
-        if self.copies:
-            header.require_memory(self.copies)
-
-    @property
-    def is_vector(self) -> bool:
-        """Whether a column can only mean a vector: not if rows and columns mean different things, as in a mask."""
-        return all(len(shape) == 1 or shape[0] == "P" for shape in self.shapes)
-
-    def __str__(self) -> str:
-        return f"{self.what} of shape {' or '.join(map(_in_words, self.shapes))}"
 
 
 @attrs.frozen
@@ -275,44 +242,6 @@ def open_array_file(path: Path) -> ArrayFile:
         f"{in_utf8(path)}: expected a .npy, .npz, safetensors, HDF5, MATLAB 7.3 or NIfTI file, found something "
         f"else{advice}"
     )
-
-
-def read_arrays(
-    path: Path, expected: Mapping[str, ExpectedArray], how: str, *, ignored: Collection[str] = ()
-) -> dict[str, NDArray[Any]]:
-    """The expected arrays of a file by name.
-
-    how: advice on saving such a file. ignored: names that are allowed but not read; in HDF5 also `FASTMRI_OTHERS`.
-    Raises NcsnxError for any other array before reading values: an unknown array may change the meaning of the others.
-    """
-    file = require_arrays(path, expected, how, ignored=ignored)
-    return {name: file.read(name) for name in expected if name in (file.names or ())}
-
-
-def require_arrays(
-    path: Path, expected: Mapping[str, ExpectedArray], how: str, *, ignored: Collection[str] = ()
-) -> ArrayFile:
-    """The file, with names and headers checked and no values read. Raises NcsnxError as `read_arrays`."""
-    file = open_array_file(path)
-    if file.is_matlab:
-        file = attrs.evolve(file, vectors=[name for name, array in expected.items() if array.is_vector])
-    optional = [name for name, array in expected.items() if array.optional]
-    required = [name for name in expected if name not in optional]
-    accepted = f"the arrays {' and '.join(required)}" + (f" (optional: {', '.join(optional)})" if optional else "")
-    if file.names is None:
-        raise NcsnxError(f"{in_utf8(path)}: expected {accepted}, found one array without a name; {how}")
-    others = {*ignored, *(FASTMRI_OTHERS if isinstance(file, _Hdf5File) else ())}
-    unknown = [name for name in file.names if name not in expected and name not in others]
-    missing = [name for name in required if name not in file.names]
-    if unknown or missing:
-        wrong = [f"{' and '.join(missing)} {_be(missing)} missing"] if missing else []
-        wrong += [f"{listed(unknown)} {_be(unknown)} not understood"] if unknown else []
-        found = f"{listed(file.names)}: {', and '.join(wrong)}"
-        raise NcsnxError(f"{in_utf8(path)}: expected {accepted}, found {found}; {how}")
-    for name in expected:
-        if name in file.names:
-            expected[name].require(file.header(name))
-    return file
 
 
 def listed(names: Collection[str]) -> str:
@@ -448,7 +377,7 @@ class _Hdf5File(ArrayFile):
     that it may be used in any process.
     """
 
-    form = "HDF5 file"
+    form = HDF5
     is_indexed_at_once = False
 
     def header(self, name: str | None = None) -> ArrayHeader:
@@ -621,23 +550,9 @@ def _require_extra(path: Path, module: str, format_name: str) -> None:
         )
 
 
-def _be(names: Collection[str]) -> str:
-    return "is" if len(names) == 1 else "are"
-
-
 def _array_name(name: str) -> str:
     """A stranger's name of an array, for messages."""
     return name if name.isascii() and name.isidentifier() and len(name) <= 80 else shortened(ascii(name))
-
-
-def _fits(shape: tuple[int, ...], expected: tuple[int | str, ...]) -> bool:
-    return len(shape) == len(expected) and all(
-        axis == wanted or (isinstance(wanted, str) and axis > 0) for axis, wanted in zip(shape, expected, strict=True)
-    )
-
-
-def _in_words(shape: tuple[int | str, ...]) -> str:
-    return f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
 
 
 @contextmanager

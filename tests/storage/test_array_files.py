@@ -22,7 +22,8 @@ from safetensors.numpy import save_file
 
 from ncsnx.errors import NcsnxError
 from ncsnx.storage import array_files
-from ncsnx.storage.array_files import COMPLEX, REAL, ExpectedArray, StoredArray, open_array_file, read_arrays
+from ncsnx.storage.array_files import COMPLEX, REAL, StoredArray, open_array_file
+from ncsnx.storage.expected_arrays import ExpectedArray, read_arrays
 from tests.storage.giants import forged_zip, header, sparse_npy, zeros_npz
 from tests.storage.matlab import matlab_73
 
