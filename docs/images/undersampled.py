@@ -20,7 +20,7 @@ from torch import Tensor
 import ncsnx
 from ncsnx.data import open_data
 from ncsnx.data.dataset import Dataset
-from ncsnx.data.magnitudes import magnitude
+from ncsnx.images import complex_parts
 from ncsnx.inverse.coils import Sense, simulated_maps
 from ncsnx.inverse.image_quality import image_distances
 from ncsnx.inverse.rules import solved
@@ -98,7 +98,7 @@ def total_variation(sense: Sense, y: Tensor, strength: float) -> Tensor:
 
 def distances(images: Tensor, truth: Tensor) -> list[float]:
     """Means of PSNR, SSIM and NMSE of the magnitudes, with the range of each true picture."""
-    pairs = zip(magnitude(images, is_complex=True), magnitude(truth, is_complex=True), strict=True)
+    pairs = zip(torch.hypot(*complex_parts(images)), torch.hypot(*complex_parts(truth)), strict=True)
     found = [image_distances(one[None], true[None], float(true.max())) for one, true in pairs]
     return [float(value) for value in torch.cat(found).mean(dim=0)]
 

@@ -19,7 +19,6 @@ from typing import IO, TYPE_CHECKING, Literal, TextIO, cast
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.ranks.rank_group import ALONE, RANK_LOGS, RankGroup
-from ncsnx.storage import atomic
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -276,7 +275,8 @@ class Messages:
         content = lines.encode("utf-8", "backslashreplace")
         try:
             # Opened for each message: messages are rare, and a killed run loses none to a buffer.
-            atomic.append(self._log_file, content)
+            with self._log_file.open("ab") as file:
+                file.write(content)
         except OSError as error:
             path, self._log_file = self._log_file, None
             reason = f"{path} ({counted(len(content), 'byte')}): {error.strerror}"

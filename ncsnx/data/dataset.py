@@ -8,6 +8,8 @@ import attrs
 import torch
 from torch import Tensor
 
+from ncsnx.errors import NcsnxError
+from ncsnx.quantities import counted
 from ncsnx.storage.documents import document
 
 NO_LABEL = -1
@@ -108,3 +110,10 @@ def held_out_by_hash(names: Sequence[str], share: float) -> Tensor:
     if share > 0 and len(names) > 1 and not bool(chosen.any()):
         chosen[hashes.index(min(hashes))] = True
     return chosen
+
+
+def require_training_images(title: str, held_out: Tensor, what: str = "image") -> None:
+    """Raises NcsnxError if every image is held out. held_out: (N,) bool. what: an image, for messages."""
+    if bool(held_out.all()):
+        count = counted(len(held_out), what)
+        raise NcsnxError(f"{title}: all of its {count} are held out, and none is left to train on")

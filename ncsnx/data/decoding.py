@@ -12,7 +12,7 @@ import importlib.util
 import io
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,6 @@ LONGEST = 20
 
 _CODEC_NOISE = 2
 _WITH_FRAMES = ("TIFF", "GIF", "PNG", "WEBP", "HEIF")
-_SUBFILE_TYPE, _SMALLER_OR_MASK = 254, 0b101
 _EIGHT_BITS = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
 _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
 _GREY = ("1", "L", "LA", "La", "I", *_SIXTEEN_BITS)
@@ -99,25 +98,13 @@ def _formats(name: str) -> tuple[str, ...]:
 def further_frames(content: bytes, name: str) -> tuple[str, int]:
     """(format, number of pages or frames after the first) of a valid picture. Only the first one is decoded.
 
-    Reduced-resolution versions and masks in a TIFF aren't counted, nor previews in a camera's JPEG, nor pages that
-    can't be read.
+    Previews in a camera's JPEG aren't counted, nor the pages of a file whose pages can't be counted.
     """
     with opened_picture(content, name) as picture:
-        kind = str(picture.format)
-        if kind not in _WITH_FRAMES:
-            return kind, 0
-        count = 0
-        try:
-            frames = int(getattr(picture, "n_frames", 1))
-            for number in range(1, frames):
-                if kind == "TIFF":
-                    picture.seek(number)
-                    if picture.tag_v2.get(_SUBFILE_TYPE, 0) & _SMALLER_OR_MASK:  # type: ignore[attr-defined]
-                        continue
-                count += 1
-        except Exception:  # Pillow raises almost anything for a damaged page; the first page is valid
-            pass
-        return kind, count
+        kind, count = str(picture.format), 1
+        with suppress(Exception):  # Pillow raises almost anything for a damaged page; the first page is valid
+            count = int(getattr(picture, "n_frames", 1))
+        return kind, count - 1 if kind in _WITH_FRAMES else 0
 
 
 def decode(content: bytes, name: str) -> Image.Image:

@@ -34,42 +34,31 @@ class PublishedFile:
     """Number of bytes."""
     md5: str | None = None
     """Digest in hexadecimal."""
+    check: Callable[[Path], str | None] = lambda path: None
+    """Says what is wrong with a file; None if it is valid."""
 
     def contradicted(self, file: Path) -> str | None:
         """The difference of a local file from these facts, in words; None if there is none."""
-        held = file.stat().st_size
-        if self.size not in (None, held):
-            return f"has {counted(held, 'byte')}, but the published file has {self.size:,}"
+        size = file.stat().st_size
+        held = counted(size, "byte")
+        if self.size not in (None, size):
+            return f"has {held}, but the published file has {self.size:,}"
         if self.md5 is not None and (digest := _digest(file)) != self.md5:
-            return f"({counted(held, 'byte')}) has the md5 {digest}, not the published {self.md5}"
-        return None
+            return f"({held}) has the md5 {digest}, not the published {self.md5}"
+        return None if (reason := self.check(file)) is None else f"({held}) {reason}"
 
 
 class _Failure(Exception):
     """The reason why a download failed."""
 
 
-def download(
-    source: PublishedFile,
-    path: Path,
-    work: Work,
-    *,
-    check: Callable[[Path], str | None] = lambda path: None,
-    otherwise: str = "",
-) -> None:
-    """Downloads a file to `path` atomically.
+def download(source: PublishedFile, path: Path, work: Work, *, otherwise: str = "") -> None:
+    """Downloads a file to `path` atomically. otherwise: other ways to get the file, for the error.
 
-    check: says what is wrong with a file, None if it is valid. otherwise:
-    other ways to get the file, for the error. If `path` already exists, it is only checked. Raises DownloadError.
+    If `path` already exists, it is only checked. Raises DownloadError.
     """
-
-    def contradiction(file: Path) -> str | None:
-        if (difference := source.contradicted(file)) is not None or (reason := check(file)) is None:
-            return difference
-        return f"({counted(file.stat().st_size, 'byte')}) {reason}"
-
     if path.exists():
-        if (wrong := contradiction(path)) is not None:
+        if (wrong := source.contradicted(path)) is not None:
             raise DownloadError(f"{path} {wrong}; remove it, then repeat the command")
         return
     with atomic.reporting(path):
@@ -80,7 +69,7 @@ def download(
                 file = temporary.open("xb")
             with file:
                 _receive(source, file, path, work)
-            if (wrong := contradiction(temporary)) is not None:
+            if (wrong := source.contradicted(temporary)) is not None:
                 raise _Failure(f"the received file {wrong}")
     except _Failure as failure:
         raise DownloadError(

@@ -27,14 +27,10 @@ def cache_in_memory(
     first. A split that fits nowhere, or that the CPU reads without decoding, is returned unchanged. Data workers never
     use a device's memory, so caching has no effect there when they read.
     """
-    budgets = {torch.device("cpu"): _given(budget_bytes, available_memory() // processes)}
-    if device.type == "cuda":
-        budgets = {device: _given(budget_bytes, torch.cuda.mem_get_info(device)[0]), **budgets}
+    available = {device: torch.cuda.mem_get_info(device)[0]} if device.type == "cuda" else {}
+    available[torch.device("cpu")] = available_memory() // processes
+    budgets = {memory: free // SHARE if budget_bytes is None else budget_bytes for memory, free in available.items()}
     return attrs.evolve(splits, train=_cached(splits.train, budgets), held_out=_cached(splits.held_out, budgets))
-
-
-def _given(budget_bytes: int | None, available: int) -> int:
-    return available // SHARE if budget_bytes is None else budget_bytes
 
 
 def _cached(dataset: Dataset, budgets: dict[torch.device, int]) -> Dataset:

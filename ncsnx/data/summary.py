@@ -1,13 +1,15 @@
 """Summary of a data set: counts, labels, channel statistics, and a contact sheet."""
 
+import math
 from collections import Counter
+from itertools import chain
 
 import attrs
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ncsnx.data.dataset import NO_LABEL, Dataset, Splits, StoredImages
+from ncsnx.data.dataset import NO_LABEL, Dataset, Splits
 from ncsnx.data.read_ahead import read_all
 from ncsnx.errors import NcsnxError
 from ncsnx.images import Window, grid, square_columns, to_uint8
@@ -49,64 +51,39 @@ def summarize(splits: Splits, work: Work, workers: int = 0, *, is_bounded: bool 
 
     Raises NcsnxError for an empty data set and for an image that can't be read.
     """
-    tally = _Tally(splits.train, splits.train.value_range if is_bounded else (0, 1))
+    low, high = splits.train.value_range if is_bounded else (0, 1)
     count = len(splits.train) + len(splits.held_out)
     if count == 0:
         raise NcsnxError("the data set has no images; check its files")
+    sample = (splits.train if len(splits.train) else splits.held_out).read(torch.arange(1)).pixels
+    sums = torch.zeros(2, splits.train.shape[0], dtype=torch.float64)  # of values and of their squares
+    least, most, labels = math.inf, -math.inf, Counter[int]()
     with work.progress("reading", total=count, unit="images") as advance:
-        for split in (splits.train, splits.held_out):
-            for images in read_all(split, workers):
-                work.check_stop()
-                tally.add(images)
-                advance(len(images.pixels))
-    mean, deviation = tally.statistics()
+        for images in chain(read_all(splits.train, workers), read_all(splits.held_out, workers)):
+            work.check_stop()
+            values = images.pixels.to(torch.float64)
+            least, most = min(least, float(values.min())), max(most, float(values.max()))
+            unit = (values - low) / (high - low)
+            sums += torch.stack([power.sum(dim=(0, 2, 3)) for power in (unit, unit * unit)])
+            labels.update(label for label in images.labels.tolist() if label != NO_LABEL)
+            advance(len(values))
+    mean, mean_square = sums / (count * math.prod(splits.train.shape[1:]))
+    # rounding can make the variance of a constant channel negative
+    deviation = (mean_square - mean * mean).clamp(min=0).sqrt()
     return Summary(
         train=len(splits.train),
         held_out=len(splits.held_out),
-        labels=dict(sorted(tally.labels.items())),
+        labels=dict(sorted(labels.items())),
         shape=splits.train.shape,
-        dtype=str(tally.dtype).removeprefix("torch."),
+        dtype=str(sample.dtype).removeprefix("torch."),
         value_range=splits.train.value_range,
-        least=tally.least,
-        most=tally.most,
-        mean=mean,
-        standard_deviation=deviation,
-        pixel_bytes=tally.pixel_bytes,
+        least=least,
+        most=most,
+        mean=tuple(mean.tolist()),
+        standard_deviation=tuple(deviation.tolist()),
+        pixel_bytes=count * math.prod(splits.train.shape) * sample.element_size(),
         fingerprint=splits.fingerprint,
     )
-
-
-class _Tally:
-    """Sums over all pixels."""
-
-    def __init__(self, split: Dataset, limits: tuple[float, float]) -> None:
-        """limits: stored values that count as 0 and 1 in the statistics."""
-        self._low, self._high = limits
-        self._sums = torch.zeros(2, split.shape[0], dtype=torch.float64)  # sums of values and of their squares
-        self._pixels = 0
-        self.dtype: torch.dtype | None = None
-        self.labels: Counter[int] = Counter()
-        self.least, self.most = float("inf"), float("-inf")
-        self.pixel_bytes = 0
-
-    def add(self, images: StoredImages) -> None:
-        pixels = images.pixels
-        self.dtype = pixels.dtype
-        self.pixel_bytes += pixels.numel() * pixels.element_size()
-        values = pixels.to(torch.float64)
-        self.least = min(self.least, float(values.min()))
-        self.most = max(self.most, float(values.max()))
-        unit = (values - self._low) / (self._high - self._low)
-        self._sums += torch.stack([power.sum(dim=(0, 2, 3)) for power in (unit, unit * unit)])
-        self._pixels += unit[:, 0].numel()
-        self.labels.update(label for label in images.labels.tolist() if label != NO_LABEL)
-
-    def statistics(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation of each channel."""
-        mean, mean_square = self._sums / self._pixels
-        # rounding can make the variance of a constant channel negative
-        deviation = (mean_square - mean * mean).clamp(min=0).sqrt()
-        return tuple(mean.tolist()), tuple(deviation.tolist())
 
 
 def contact_sheet(split: Dataset, n: int, seed: int = 0, window: Window | None = None) -> Tensor:

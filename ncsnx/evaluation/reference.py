@@ -39,9 +39,10 @@ from ncsnx.ranks.joining import require_same
 from ncsnx.ranks.rank_group import ALONE
 from ncsnx.spelling import A_DIR, argument
 from ncsnx.storage import atomic
-from ncsnx.storage.array_files import ExpectedArray, array_file_sha256, read_arrays, require_arrays
 from ncsnx.storage.cache import cache_lock
 from ncsnx.storage.documents import find_document, write_document
+from ncsnx.storage.expected_arrays import ExpectedArray, read_arrays, require_arrays
+from ncsnx.storage.reading import sha256_of
 from ncsnx.storage.zips import is_zip
 from ncsnx.work import SILENT, Work
 
@@ -284,7 +285,7 @@ def read_statistics(path: Path, dimensions: int, features: str) -> tuple[Statist
     mean, covariance = (torch.from_numpy(arrays[name].astype(np.float64)) for name in ("mu", "sigma"))
     _check(path, mean, covariance)
     symmetric = (covariance + covariance.T) / 2
-    return Statistics(None, mean, symmetric, None), array_file_sha256(path)
+    return Statistics(None, mean, symmetric, None), sha256_of(path)
 
 
 def _expected(dimensions: int | str, advice: str = "", copies: int = 1) -> dict[str, ExpectedArray]:

@@ -126,7 +126,7 @@ def _cached(path: Path, device: torch.device, work: Work, source: str, published
         if downloading:
             otherwise = f", or name it with {parameter('features')} inception:FILE"
             try:
-                download(PublishedFile(source), path, work, check=_contradiction, otherwise=otherwise)
+                download(PublishedFile(source, check=_contradiction), path, work, otherwise=otherwise)
             except DownloadError as error:
                 own = Hint(
                     "or compare by a classifier of the run's own images", adds=argument("features", "classifier")

@@ -37,7 +37,8 @@ from ncsnx.inverse.tomography import Radon
 from ncsnx.inverse.values import UNIT, ValueRange
 from ncsnx.quantities import counted
 from ncsnx.spelling import argument, parameter
-from ncsnx.storage.array_files import COMPLEX, REAL, ArrayFile, ExpectedArray, open_array_file, read_arrays
+from ncsnx.storage.array_files import COMPLEX, REAL, ArrayFile, open_array_file
+from ncsnx.storage.expected_arrays import ExpectedArray, read_arrays
 from ncsnx.storage.process import in_utf8
 
 ESTIMATE = "estimate"

@@ -11,8 +11,8 @@ from ncsnx.config.data_sets import Data, NumericData
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.variants import load_plugins, tag_of
 from ncsnx.data import Splits, cache_in_memory, data_folder, open_data
-from ncsnx.data.magnitudes import measured_data
 from ncsnx.data.transforms import measured_mean, scale_of, window_of
+from ncsnx.data.value_statistics import measured_data
 from ncsnx.errors import Stopped
 from ncsnx.jobs.training_job import TrainingConsole, TrainingJob, TrainingResult
 from ncsnx.networks import meta_network

@@ -15,8 +15,8 @@ from ncsnx.config.sampler import AnnealedLangevin
 from ncsnx.config.variants import tag_of
 from ncsnx.data import DataMissingError, Dataset, open_data
 from ncsnx.data.dataset import Magnitudes
-from ncsnx.data.magnitudes import measured_data
 from ncsnx.data.readers.own_images import PictureFiles, unread_by
+from ncsnx.data.value_statistics import measured_data
 from ncsnx.errors import UsageError, require_between
 from ncsnx.noise import techniques
 from ncsnx.noise.level_plan import NoisePlan, plan_noise

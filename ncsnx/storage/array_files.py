@@ -1,4 +1,4 @@
-"""Files of arrays from others: `.npy`, `.npz`, HDF5 (MATLAB 7.3 included) and NIfTI, by numpy, h5py and nibabel.
+"""Files of arrays from others: `.npy`, `.npz`, safetensors, HDF5 (MATLAB 7.3 included) and NIfTI.
 
 Names and headers are read first, and values only where they are asked for: a header of a hundred bytes may declare
 terabytes, and a small archive may unpack to them, so the declared size is compared with memory before values are read.
@@ -14,7 +14,7 @@ import struct
 import warnings
 import zipfile
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
@@ -28,7 +28,7 @@ from ncsnx.config.checks import quoted, shortened
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.storage.process import SHARE, available_memory, in_utf8
-from ncsnx.storage.reading import opened, sha256
+from ncsnx.storage.reading import opened, parse_json, require_whole
 from ncsnx.storage.zips import FEW, ZIP_MAGIC, open_zip
 
 if TYPE_CHECKING:
@@ -38,18 +38,23 @@ NPY_MAGIC = b"\x93NUMPY"
 """The first bytes of a `.npy`."""
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 """The signature of HDF5, at byte 0 or, in MATLAB 7.3, behind 512 bytes of text."""
+HDF5 = "HDF5 file"
+"""Name of the format that fastMRI and MATLAB 7.3 use."""
 REAL, COMPLEX = "buif", "c"
 """NumPy's type kinds: real numbers (including booleans), and complex ones."""
 SCIENCE_EXTRA = "pip install 'ncsnx[science]'"
 """Command that installs the readers of HDF5 and NIfTI."""
-FASTMRI_OTHERS = ("ismrmrd_header", "reconstruction_rss", "reconstruction_esc")
-"""Names in fastMRI's files beside kspace and mask, which measurements don't need."""
-
 _MATLAB_BLOCK = 512
 _HEADER_BYTES = 2**16  # NumPy writes about a hundred, and refuses more than 10,000 characters
+_MOST_JSON_BYTES = 2**22  # of the header of a safetensors file
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # a zip member's: magic, length of name, length of extras
 _PAIRS = (("r", "i"), ("real", "imag"))
 _MATLAB_OTHERS = (b"char", b"cell", b"struct", b"function_handle", b"canonical empty")  # classes that hold no numbers
+_TENSOR_TYPES = {
+    **{"BOOL": "?", "F16": "<f2", "F32": "<f4", "F64": "<f8", "C64": "<c8"},
+    **{f"{letter}{8 * size}": f"<{letter.lower()}{size}" for letter in "UI" for size in (1, 2, 4, 8)},
+}
+"""Types of safetensors → NumPy's."""
 _NIFTI_BYTES = 540
 _MOST_NAMED = 8
 
@@ -90,6 +95,11 @@ class ArrayHeader:
         """Bytes of the values in memory."""
         return math.prod(self.shape) * self.dtype.itemsize
 
+    @property
+    def is_complex(self) -> bool:
+        """Whether the values are complex."""
+        return self.dtype.kind in COMPLEX
+
     def __str__(self) -> str:
         return f"{self.dtype} of shape {self.shape} ({counted(self.nbytes, 'byte')})"
 
@@ -105,38 +115,6 @@ class ArrayHeader:
 
 
 @attrs.frozen
-class ExpectedArray:
-    """Type and shape that a reader accepts for an array."""
-
-    what: str
-    """The values in words, such as 'real numbers'."""
-    kinds: str
-    """Accepted NumPy type kinds (`dtype.kind`), one letter each."""
-    shapes: tuple[tuple[int | str, ...], ...]
-    """Accepted shapes; a letter stands for any size except 0."""
-    optional: bool = False
-    copies: int = 1
-    """Number of copies that must fit in memory; 0: the array isn't read."""
-    advice: str = ""
-    """Advice for arrays of another shape, appended to the message."""
-
-    def require(self, header: ArrayHeader) -> None:
-        """Raises NcsnxError, with the expected and the declared array, if `header` doesn't match."""
-        if header.dtype.kind not in self.kinds or not any(_fits(header.shape, shape) for shape in self.shapes):
-            raise NcsnxError(f"{header.title}: expected {self}, found {header}{self.advice}")
-        if self.copies:
-            header.require_memory(self.copies)
-
-    @property
-    def is_vector(self) -> bool:
-        """Whether a column can only mean a vector: not if rows and columns mean different things, as in a mask."""
-        return all(len(shape) == 1 or shape[0] == "P" for shape in self.shapes)
-
-    def __str__(self) -> str:
-        return f"{self.what} of shape {' or '.join(map(_in_words, self.shapes))}"
-
-
-@attrs.frozen
 class ArrayFile(ABC):
     """A file of arrays, of which only the names have been read."""
 
@@ -149,6 +127,9 @@ class ArrayFile(ABC):
     """Whether MATLAB 7.3 wrote it: its axes are reversed in the file, and no array has fewer than two."""
     vectors: Collection[str] = ()
     """Names of MATLAB's arrays whose rows and columns are read as vectors."""
+
+    is_indexed_at_once: ClassVar[bool] = True
+    """Whether an array that is mapped takes a list of indices, in any order."""
 
     @property
     def has_slices_last(self) -> bool:
@@ -171,6 +152,26 @@ class ArrayFile(ABC):
             values = np.array(self.mapped(name)[...])  # type: ignore[index]  # every array takes the ellipsis
             return values.reshape(header.shape)
 
+    def chosen(
+        self, wanted: str | None, field: str, others: str, *, ignored: str = "", preferred: str = ""
+    ) -> str | None:
+        """The name of the array to read: `wanted`, else `preferred`, else the only one beside `ignored`.
+
+        None where the one array has no name. field: where `wanted` was declared. others: how to choose another one.
+        Raises NcsnxError.
+        """
+        names = self.names or ()
+        if wanted is not None and wanted not in names:
+            held = listed(names) if self.names is not None else "an array without a name"
+            raise NcsnxError(f"{in_utf8(self.path)}: expected an array {wanted} ({field}), found {held}")
+        if wanted is not None or self.names is None:
+            return wanted
+        candidates = [preferred] if preferred in names else [name for name in names if name != ignored]
+        if len(candidates) != 1:
+            held = f"{counted(len(candidates), 'array')}: {listed(candidates)}"
+            raise NcsnxError(f"{in_utf8(self.path)}: expected one array, found {held}; choose one with {others}")
+        return candidates[0]
+
     def title(self, name: str | None) -> str:
         """File and array name, for messages."""
         return in_utf8(self.path) if name is None else f"{in_utf8(self.path)}, array {_array_name(name)}"
@@ -178,6 +179,38 @@ class ArrayFile(ABC):
     def _require(self, name: str | None) -> None:
         if name is not None and name not in (self.names or ()):
             raise NcsnxError(f"{self.title(name)}: is not there; the file holds {listed(self.names or ())}")
+
+
+@attrs.define(eq=False, slots=False)
+class StoredArray:
+    """An array of a file, mapped at the first access in each process. Picklable."""
+
+    file: ArrayFile
+    name: str | None
+    header: ArrayHeader
+    _values: LazyArray | None = attrs.field(default=None, init=False)
+    _size: int = attrs.field(default=0, init=False)
+    """Bytes of the file when it was mapped; 0 if the array is in memory."""
+
+    @classmethod
+    def of(cls, file: ArrayFile, name: str | None) -> "StoredArray":
+        """The array of a file, of which the header is read. Raises NcsnxError."""
+        return cls(file, name, file.header(name))
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        """The values at integers, slices or, if the file says so, indices. Raises NcsnxError if the file changed."""
+        if self._values is None:
+            self._values = self.file.mapped(self.name)
+            self._size = 0 if self.header.is_packed else self.file.path.stat().st_size
+        require_whole(self.file.path, self._size)
+        return np.asarray(self._values[key])
+
+    def close(self) -> None:
+        """Forgets the values until the next access."""
+        self._values = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_values": None}
 
 
 def open_array_file(path: Path) -> ArrayFile:
@@ -197,58 +230,18 @@ def open_array_file(path: Path) -> ArrayFile:
     if path.name.lower().endswith((".nii", ".nii.gz")):
         _require_extra(path, "nibabel", "NIfTI")
         return _NiftiFile(path, None)
+    if path.suffix.lower() == ".safetensors" or begin[8:9] == b"{":
+        with _opened(path) as file, _reporting(in_utf8(path), _SafetensorsFile.form):
+            return _SafetensorsFile(path, tuple(_tensor_entries(file)[0]))
     advice = ""
     if path.suffix.lower() == ".mat":
         advice = "; save it with save(…, '-v7.3') in MATLAB, or as .npy"
     elif begin[128:132] == b"DICM":
         advice = " (DICOM); convert it to NIfTI, with dcm2niix for example"
     raise NcsnxError(
-        f"{in_utf8(path)}: expected a .npy, .npz, HDF5, MATLAB 7.3 or NIfTI file, found something else{advice}"
+        f"{in_utf8(path)}: expected a .npy, .npz, safetensors, HDF5, MATLAB 7.3 or NIfTI file, found something "
+        f"else{advice}"
     )
-
-
-def read_arrays(
-    path: Path, expected: Mapping[str, ExpectedArray], how: str, *, ignored: Collection[str] = ()
-) -> dict[str, NDArray[Any]]:
-    """The expected arrays of a file by name.
-
-    how: advice on saving such a file. ignored: names that are allowed but not read; in HDF5 also `FASTMRI_OTHERS`.
-    Raises NcsnxError for any other array before reading values: an unknown array may change the meaning of the others.
-    """
-    file = require_arrays(path, expected, how, ignored=ignored)
-    return {name: file.read(name) for name in expected if name in (file.names or ())}
-
-
-def require_arrays(
-    path: Path, expected: Mapping[str, ExpectedArray], how: str, *, ignored: Collection[str] = ()
-) -> ArrayFile:
-    """The file, with names and headers checked and no values read. Raises NcsnxError as `read_arrays`."""
-    file = open_array_file(path)
-    if file.is_matlab:
-        file = attrs.evolve(file, vectors=[name for name, array in expected.items() if array.is_vector])
-    optional = [name for name, array in expected.items() if array.optional]
-    required = [name for name in expected if name not in optional]
-    accepted = f"the arrays {' and '.join(required)}" + (f" (optional: {', '.join(optional)})" if optional else "")
-    if file.names is None:
-        raise NcsnxError(f"{in_utf8(path)}: expected {accepted}, found one array without a name; {how}")
-    others = {*ignored, *(FASTMRI_OTHERS if isinstance(file, _Hdf5File) else ())}
-    unknown = [name for name in file.names if name not in expected and name not in others]
-    missing = [name for name in required if name not in file.names]
-    if unknown or missing:
-        wrong = [f"{' and '.join(missing)} {_be(missing)} missing"] if missing else []
-        wrong += [f"{listed(unknown)} {_be(unknown)} not understood"] if unknown else []
-        found = f"{listed(file.names)}: {', and '.join(wrong)}"
-        raise NcsnxError(f"{in_utf8(path)}: expected {accepted}, found {found}; {how}")
-    for name in expected:
-        if name in file.names:
-            expected[name].require(file.header(name))
-    return file
-
-
-def array_file_sha256(path: Path) -> str:
-    """The sha256 (hexadecimal) of the whole file. Raises NcsnxError if it can't be read."""
-    with _opened(path) as file:
-        return sha256(file)
 
 
 def listed(names: Collection[str]) -> str:
@@ -336,6 +329,47 @@ def _member_start(file: BufferedReader, member: zipfile.ZipInfo) -> int | None:
     return cast("int", member.header_offset + _LOCAL_HEADER.size + name_bytes + extra_bytes)
 
 
+class _SafetensorsFile(ArrayFile):
+    """A safetensors file, whose arrays are memory-mapped."""
+
+    form = "safetensors file"
+
+    def header(self, name: str | None = None) -> ArrayHeader:
+        return self._located(name)[0]
+
+    def mapped(self, name: str | None = None) -> NDArray[Any]:
+        header, start = self._located(name)
+        if header.nbytes == 0:
+            return np.empty(header.shape, header.dtype)
+        return np.memmap(self.path, header.dtype, "r", start, header.shape)
+
+    def _located(self, name: str | None) -> tuple[ArrayHeader, int]:
+        """(header, place of the first value in the file)."""
+        self._require(name)
+        title = self.title(name)
+        with _opened(self.path) as file, _reporting(title, self.form):
+            entries, begin = _tensor_entries(file)
+            entry = entries[str(name)]
+            if entry["dtype"] not in _TENSOR_TYPES:
+                raise NcsnxError(f"{title}: holds {entry['dtype']}, which NumPy does not know; save it as float32")
+            header = ArrayHeader(title, tuple(map(int, entry["shape"])), np.dtype(_TENSOR_TYPES[entry["dtype"]]))
+            start, stop = map(int, entry["data_offsets"])
+            is_held = start >= 0 and begin + stop <= os.fstat(file.fileno()).st_size
+            if not is_held or stop - start != header.nbytes:
+                raise NcsnxError(f"{title}: declares {header}, which is not in the file; get a complete copy")
+        return header, begin + start
+
+
+def _tensor_entries(file: BufferedReader) -> tuple[dict[str, Any], int]:
+    """(entries of the tensors by name, place of the first value), from the JSON at the file's beginning."""
+    length = int.from_bytes(file.read(8), "little")
+    if length > _MOST_JSON_BYTES:
+        raise ValueError(f"its header has {counted(length, 'byte')}")
+    entries = parse_json(file.read(length))
+    entries.pop("__metadata__", None)
+    return entries, 8 + length
+
+
 class _Hdf5File(ArrayFile):
     """An HDF5 file: data sets of real or complex numbers by their paths.
 
@@ -343,10 +377,11 @@ class _Hdf5File(ArrayFile):
     that it may be used in any process.
     """
 
-    form = "HDF5 file"
+    form = HDF5
+    is_indexed_at_once = False
 
     def header(self, name: str | None = None) -> ArrayHeader:
-        with self._dataset(name) as dataset:
+        with self.dataset(name) as dataset:
             shape = tuple(map(int, dataset.shape))[:: -1 if self.is_matlab else 1]
             if name in self.vectors and len(shape) == 2 and 1 in shape:
                 shape = (math.prod(shape),)
@@ -355,26 +390,12 @@ class _Hdf5File(ArrayFile):
             return ArrayHeader(self.title(name), shape, dtype)
 
     def mapped(self, name: str | None = None) -> "_LazyHdf5":
-        with self._dataset(name) as dataset:
+        with self.dataset(name) as dataset:
             return _LazyHdf5(self, name, tuple(dataset.shape)[:: -1 if self.is_matlab else 1])
 
-    def part(self, name: str | None, key: Any) -> NDArray[Any]:
-        """The values at `key`, with the axes as the header has them."""
-        with self._dataset(name) as dataset:
-            if self.is_matlab and key is not ...:
-                whole = (*key, *[slice(None)] * (dataset.ndim - len(key)))
-                key = whole[::-1]
-            values = np.asarray(dataset[key])
-            wanted = _number_type(values.dtype)
-        values = values.T if self.is_matlab else values
-        if values.dtype.names is None:
-            return values.astype(wanted, copy=False)
-        joined = np.empty(values.shape, wanted)
-        joined.real, joined.imag = (values[part] for part in values.dtype.names)
-        return joined
-
     @contextmanager
-    def _dataset(self, name: str | None) -> "Iterator[h5py.Dataset]":
+    def dataset(self, name: str | None) -> "Iterator[h5py.Dataset]":
+        """The data set of an array, in the opened file. Raises NcsnxError."""
         self._require(name)
         title = self.title(name)
         with _reporting(title, self.form), _opened_hdf5(self.path) as content:
@@ -394,8 +415,18 @@ class _LazyHdf5:
     name: str | None
     shape: tuple[int, ...]
 
-    def __getitem__(self, key: tuple[int | slice, ...]) -> NDArray[Any]:
-        return self.file.part(self.name, key)
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        with self.file.dataset(self.name) as dataset:
+            if self.file.is_matlab and key is not ...:
+                key = (*key, *[slice(None)] * (dataset.ndim - len(key)))[::-1]
+            values = np.asarray(dataset[key])
+        wanted = _number_type(values.dtype)
+        values = values.T if self.file.is_matlab else values
+        if values.dtype.names is None:
+            return values.astype(wanted, copy=False)
+        joined = np.empty(values.shape, wanted)
+        joined.real, joined.imag = (values[part] for part in values.dtype.names)
+        return joined
 
 
 @contextmanager
@@ -519,23 +550,9 @@ def _require_extra(path: Path, module: str, format_name: str) -> None:
         )
 
 
-def _be(names: Collection[str]) -> str:
-    return "is" if len(names) == 1 else "are"
-
-
 def _array_name(name: str) -> str:
     """A stranger's name of an array, for messages."""
     return name if name.isascii() and name.isidentifier() and len(name) <= 80 else shortened(ascii(name))
-
-
-def _fits(shape: tuple[int, ...], expected: tuple[int | str, ...]) -> bool:
-    return len(shape) == len(expected) and all(
-        axis == wanted or (isinstance(wanted, str) and axis > 0) for axis, wanted in zip(shape, expected, strict=True)
-    )
-
-
-def _in_words(shape: tuple[int | str, ...]) -> str:
-    return f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
 
 
 @contextmanager

@@ -188,15 +188,6 @@ def check_place(path: Path) -> None:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
-def append(path: Path, content: bytes) -> None:
-    """Appends `content` without syncing; creates the file if needed. Raises OSError and leaves the file unchanged."""
-    descriptor = _open_to_append(path)
-    try:
-        _extend(descriptor, os.fstat(descriptor).st_size, content)
-    finally:
-        os.close(descriptor)
-
-
 def append_line(path: Path, line: str) -> None:
     """Appends and syncs `line` (without line breaks); creates the file if needed. Raises NcsnxError.
 
@@ -205,31 +196,21 @@ def append_line(path: Path, line: str) -> None:
     """
     content = (line + "\n").encode("utf-8")
     with reporting(path, len(content)):
-        descriptor = _open_to_append(path)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             start = _end_of_lines(descriptor)
             os.ftruncate(descriptor, start)
-            _extend(descriptor, start, content, sync=True)
+            os.lseek(descriptor, start, os.SEEK_SET)
+            try:
+                _write_all(descriptor, content)
+                os.fsync(descriptor)
+            except OSError:
+                os.ftruncate(descriptor, start)
+                raise
         finally:
             os.close(descriptor)
         if start == 0:
             sync_folder(path.parent)
-
-
-def _open_to_append(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-
-
-def _extend(descriptor: int, start: int, content: bytes, sync: bool = False) -> None:
-    """Writes all of `content` at `start`, the end of the file, or nothing."""
-    os.lseek(descriptor, start, os.SEEK_SET)
-    try:
-        _write_all(descriptor, content)
-        if sync:
-            os.fsync(descriptor)
-    except OSError:
-        os.ftruncate(descriptor, start)
-        raise
 
 
 def _write_all(descriptor: int, content: bytes | memoryview) -> None:

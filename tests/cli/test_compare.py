@@ -10,14 +10,11 @@ from typing import Any
 
 import attrs
 import pytest
-import torch
 
 from ncsnx.config import ConsistentAnnealed, ProbabilityFlowODE
 from ncsnx.config.codec import digest, unstructure
-from ncsnx.features.classifier_training import DIMENSIONS
 from ncsnx.runs.fast_sampler import FastSampler, read_fast, write_fast
 from ncsnx.runs.folder import Run
-from ncsnx.storage.parts import Part, write_part
 from tests.forked import fork
 from tests.training.tiny import CPU, Result, command
 
@@ -363,24 +360,6 @@ def test_what_a_trial_that_diverged_took_is_left_open_where_nobody_knows_it(comp
     shown = command("compare", "digits", *SMALL, folder=folder)
     assert shown.code == 0, shown.err
     assert "diverged" in shown.out
-
-
-def test_batches_that_are_not_finite_become_no_trial(compared: Path, tmp_path: Path) -> None:
-    values = (0.0, float("nan"), 1.0)
-    folder = Path(shutil.copytree(compared, tmp_path / "work"))
-    (place,) = [path for path in (folder / RUN / "compare").iterdir() if path.is_dir()]
-    lines = (place / "trials.jsonl").read_text().splitlines(keepends=True)
-    (place / "trials.jsonl").write_text("".join(lines[:-1]))
-    last = json.loads(lines[-1])
-    foreign = place / ".parts" / f"{digest(last['sampler'])[:16]}-seed{last['seed']}"
-    tensors = {"features": torch.rand(20, DIMENSIONS), "values": torch.tensor(values).repeat(20, 1)}
-    write_part(foreign, Part(torch.arange(20), tensors))
-    result = command("compare", "digits", *SMALL, folder=folder)
-    assert result.code == 1
-    assert "holds values that are not finite; remove it and repeat the command" in error(result)
-    assert (place / "trials.jsonl").read_text() == "".join(lines[:-1]), "nothing is kept of them"
-    shutil.rmtree(foreign)
-    assert command("compare", "digits", *SMALL, folder=folder).code == 0
 
 
 def parts(place: Path) -> list[Path]:

@@ -129,8 +129,8 @@ def refused(code: int, err: str) -> bool:
 
 def test_what_is_odd_is_named_with_what_was_expected(place: Path) -> None:
     told = {
-        ("data", "show", "pipe.zip"): "expected a folder or a zip of pictures, found something else",
-        ("data", "check", "/dev/zero"): "expected a folder or a zip of pictures, found something else",
+        ("data", "show", "pipe.zip"): "pipe.zip: cannot be read: is not a regular file",
+        ("data", "check", "/dev/zero"): "/dev/zero: cannot be read: is not a regular file",
         ("plan", "forged.zip"): "its list of members has 4,294,901,756 bytes, and the limit for such files is 134,217",
         ("import", "forged.zip", "digits", "--run=mine"): "and the limit for such files is 4,194,304",
         ("reference", "forged.zip"): "and the limit for such files is 134,217,728",

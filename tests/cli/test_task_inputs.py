@@ -126,7 +126,7 @@ def test_numbers_of_any_channels_are_pictures_in_the_datas_own_values(two: Path)
         (("--inpaint", "cut.npy", "--mask", "mask.png"), "(61,440 bytes), but holds 872 bytes; get a complete copy"),
         (
             ("--inpaint", "text.npy", "--mask", "mask.png"),
-            "text.npy: expected a .npy, .npz, HDF5, MATLAB 7.3 or NIfTI file",
+            "text.npy: expected a .npy, .npz, safetensors, HDF5, MATLAB 7.3 or NIfTI file",
         ),
         (("--inpaint", "several.npy", "--mask", "mask.png"), "expected a .npy of H×W×2 numbers, found a .npz"),
         (("--inpaint", "large.npy", "--mask", "mask.png"), "of 8×8 pixels (height × width), found 80000×40000"),

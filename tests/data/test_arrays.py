@@ -134,10 +134,10 @@ def test_values_keep_their_type_if_torch_computes_with_it(tmp_path: Path, kind: 
     assert pixels[:, 0, 1, 1].tolist() == [0, 1, largest, largest]
 
 
-def test_bfloat16_becomes_float32(tmp_path: Path) -> None:
+def test_bfloat16_is_refused(tmp_path: Path) -> None:
     save_torch({"x": torch.full((4, 1, 2, 2), 0.5, dtype=torch.bfloat16)}, tmp_path / "x.safetensors")
-    splits = opened(tmp_path / "x.safetensors", image_size=2, channels=1, high=1.0)
-    assert splits.train.read(torch.tensor([0])).pixels.dtype == torch.float32
+    with pytest.raises(NcsnxError, match="array x: holds BF16, which NumPy does not know; save it as float32"):
+        opened(tmp_path / "x.safetensors", image_size=2, channels=1)
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_nothing_is_unpickled(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", [".npz", ".safetensors"])
 def test_labels_are_read_and_an_array_can_be_chosen(tmp_path: Path, kind: str) -> None:
     path = written(tmp_path / f"x{kind}", VALUES, labels=np.arange(12, dtype=np.int16), more=VALUES[:, :1])
-    with pytest.raises(NcsnxError, match=r"found (images, more|more, images); choose one with data\.array=NAME"):
+    with pytest.raises(NcsnxError, match=r"found 2 arrays: (images, more|more, images); choose one with data\.array"):
         opened(path)
     splits = opened(path, array="images")
     for split in (splits.train, splits.held_out):
@@ -344,7 +344,7 @@ def test_a_missing_file_or_another_format_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataMissingError, match=r"x\.npy; put it there, or say where it is: data\.path=FILE"):
         opened(tmp_path / "x.npy")
     (tmp_path / "x.npy").write_bytes(b"text that is no array")
-    with pytest.raises(NcsnxError, match=r"x\.npy: expected a \.npy, \.npz or safetensors file, found another"):
+    with pytest.raises(NcsnxError, match=r"x\.npy: expected a \.npy, \.npz, safetensors, .* found something else"):
         opened(tmp_path / "x.npy")
     with pytest.raises(NcsnxError, match="cannot be read: Is a directory"):
         opened(tmp_path)

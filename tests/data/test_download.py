@@ -36,12 +36,12 @@ def get(
     folder: Path,
     work: Work | None = None,
     *,
-    size: int | None = None,
-    md5: str | None = None,
-    **more: Any,
+    otherwise: str = "",
+    **known: Any,
 ) -> bytes:
-    """Downloads the file; returns its content."""
-    download(PublishedFile(f"{served.address}/{NAME}", size, md5), folder / NAME, work or Work(), **more)
+    """Downloads the file; returns its content. known: facts of the published file."""
+    source = PublishedFile(f"{served.address}/{NAME}", **known)
+    download(source, folder / NAME, work or Work(), otherwise=otherwise)
     return (folder / NAME).read_bytes()
 
 

@@ -137,7 +137,7 @@ def test_stored_images_are_cropped_to_a_smaller_size(here: Path) -> None:
 
 def test_one_of_several_arrays_is_chosen_by_its_name(here: Path) -> None:
     save_file({"a": torch.zeros(4, 8, 8), "b": torch.ones(4, 6, 6, dtype=torch.uint8)}, here / "x.safetensors")
-    with pytest.raises(NcsnxError, match="expected one array of images, found a, b"):
+    with pytest.raises(NcsnxError, match="expected one array, found 2 arrays: a, b"):
         described(here / "x.safetensors")
     data = described(here / "x.safetensors", array="b")
     assert data == Arrays(path="x.safetensors", image_size=6, high=1.0, array="b")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ncsnx.data import image_files
 from ncsnx.data.decoding import BrokenImageError
-from ncsnx.data.image_files import ImageFiles, unsafe
+from ncsnx.data.image_files import ImageFiles, is_unsafe
 from ncsnx.errors import NcsnxError
 from tests.data.pictures import save, zip_of, zipped
 
@@ -55,30 +55,33 @@ def test_links_are_followed(tmp_path: Path) -> None:
     assert files.read("link.png") == b"b.png"
 
 
-def test_links_to_folders_that_are_in_the_set_already_are_refused_by_name(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("link", "target"), [("inner/up", ".."), ("alias", "inner"), ("ring", "../ring")])
+def test_a_link_to_a_folder_that_is_in_the_set_already_is_refused(tmp_path: Path, link: str, target: str) -> None:
     folder = written(tmp_path / "data", ["inner/a.png"])
-    (folder / "inner" / "up").symlink_to("..")
-    (folder / "alias").symlink_to("inner")
     written(tmp_path / "ring", ["x.png"])
-    (folder / "ring").symlink_to(tmp_path / "ring")
     (tmp_path / "ring" / "back").symlink_to(folder)
-    with pytest.raises(NcsnxError) as error:
+    (folder / link).symlink_to(target)
+    with pytest.raises(NcsnxError, match=rf"{link}.* are the same folder; remove the link"):
         ImageFiles.open(folder)
-    assert "3 entries cannot be used" in str(error.value)
-    for name in ("inner/up", "alias", "ring/back"):
-        assert f"{name}: is a link to " in str(error.value)
 
 
-def test_entries_named_like_pictures_that_are_not_files_are_refused_without_blocking(tmp_path: Path) -> None:
+def test_entries_named_like_pictures_that_are_not_files_are_broken_and_do_not_block(tmp_path: Path) -> None:
     written(tmp_path, ["good.png"])
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
     (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
-    with pytest.raises(NcsnxError) as error:
-        ImageFiles.open(tmp_path)
-    assert "good" not in str(error.value)
+    files = ImageFiles.open(tmp_path)
     for name in ("pipe.png", "gone.png", "loop.png"):
-        assert f"{name}: is not a file" in str(error.value)
+        with pytest.raises(BrokenImageError, match=f"{name}: cannot be read: "):
+            files.read(name)
+    with pytest.raises(NcsnxError, match=r"gone\.png: cannot be read"):
+        _ = files.sizes
+
+
+def test_a_name_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xe9.png")).write_bytes(b"")
+    with pytest.raises(NcsnxError, match="has a name that is not UTF-8"):
+        ImageFiles.open(tmp_path)
 
 
 def test_without_pictures_the_error_names_the_expected_and_the_found_files(tmp_path: Path) -> None:
@@ -98,28 +101,21 @@ def test_without_pictures_the_error_names_the_expected_and_the_found_files(tmp_p
         ImageFiles.open(tmp_path / "not.zip")
 
 
-HOSTILE = {
-    "/etc/a.png": "absolute path",
-    "../a.png": "leads out of the folder",
-    "x/../../a.png": "leads out of the folder",
-    "..\\a.png": "backslash",
-    "C:/a.png": "absolute path",
-    "../hidden/.notes.txt": "leads out of the folder",
-}
+HOSTILE = ["/etc/a.png", "../a.png", "x/../../a.png", "..\\a.png", "C:/a.png", "../hidden/.notes.txt"]
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_zip_members_that_leave_the_folder_are_refused_by_name(tmp_path: Path, name: str) -> None:
     path = zipped(tmp_path / "x.zip", {"good.png": b"1", name: b"2"})
-    with pytest.raises(NcsnxError, match=HOSTILE[name]) as error:
+    with pytest.raises(NcsnxError) as error:
         ImageFiles.open(path)
-    assert f"1 entry cannot be used; fix or remove it: {name}: " in str(error.value)
+    assert f"1 entry cannot be used; fix or remove it: {name}: has an absolute path, or one with" in str(error.value)
 
 
 def test_a_nul_in_a_members_name_is_refused(tmp_path: Path) -> None:
     path = zipped(tmp_path / "x.zip", {"good.png": b"1", "bad.pngQ.txt": b"2"})
     path.write_bytes(path.read_bytes().replace(b"bad.pngQ.txt", b"bad.png\0.txt"))
-    with pytest.raises(NcsnxError, match="NUL") as error:
+    with pytest.raises(NcsnxError, match="a NUL") as error:
         ImageFiles.open(path)
     assert "\0" not in str(error.value)
 
@@ -190,7 +186,7 @@ def test_a_truncated_zip_is_an_error(tmp_path: Path) -> None:
 def test_whatever_their_names_members_stay_below_the_root(tmp_path: Path, names: list[str]) -> None:
     members = {name + ".png": name.encode() for name in names}
     for name in members:
-        if unsafe(name) is None:
+        if not is_unsafe(name):
             assert (tmp_path / name).resolve().is_relative_to(tmp_path.resolve())
     # zipfile doesn't write a NUL
     path = zipped(tmp_path / "x.zip", {name: content for name, content in members.items() if "\0" not in name})
@@ -198,7 +194,7 @@ def test_whatever_their_names_members_stay_below_the_root(tmp_path: Path, names:
         files = ImageFiles.open(path)
     except NcsnxError:
         return
-    assert not any(unsafe(name) for name in members if "\0" not in name)
+    assert not any(is_unsafe(name) for name in members if "\0" not in name)
     for name in files.names:
         assert ".." not in name.split("/")
         assert files.read(name) in members.values()

@@ -123,13 +123,6 @@ def test_a_pickled_data_set_contains_no_pixels(tmp_path: Path) -> None:
     assert_equal(pickle.loads(sent).read(torch.arange(50)), repeated.read(torch.arange(50)))
 
 
-def test_a_folder_replaced_after_opening_is_refused(tmp_path: Path, folder: PackedFolder) -> None:
-    opened = open_packed(DECLARED, tmp_path)
-    packed(tmp_path / "a.pack", source(seed=1), overwrite=True)
-    with pytest.raises(NcsnxError, match="has been replaced"):
-        opened.train.read(torch.tensor([0]))
-
-
 def test_a_file_truncated_while_in_use_is_refused(folder: PackedFolder) -> None:
     train = folder.splits().train
     train.read(torch.arange(2))

@@ -13,10 +13,9 @@ from torch import Tensor
 from ncsnx.config import Arrays, Data, Images, Packed
 from ncsnx.data import InMemory, Preprocessing, StoredImages, open_data
 from ncsnx.data.decoding import fitted
-from ncsnx.data.readers.celeba import CropAndResize
-from ncsnx.data.readers.ffhq import CentreOf, Shrink
+from ncsnx.data.readers.celeba import crop_and_resize
+from ncsnx.data.readers.ffhq import shrunk, square_centre
 from ncsnx.data.readers.from_path import Reading, own_data
-from ncsnx.data.readers.lsun import ResizeAndCrop
 from ncsnx.data.readers.packed import PackedFolder, pack, settings_of
 from ncsnx.data.summary import contact_sheet
 from ncsnx.work import Work
@@ -94,15 +93,14 @@ def test_a_picture_is_resized_just_until_it_covers_the_size(found: tuple[int, in
 
 def test_published_pictures_are_cut_to_rectangles() -> None:
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (218, 178, 3), dtype=np.uint8))
-    assert CropAndResize((218, 178), (72, 56))(picture).size == (56, 72)
-    square = np.array(CropAndResize((140, 140), (64, 64))(picture))
-    assert np.array_equal(np.array(CropAndResize((140, 140), (64, 48))(picture)), square[:, 8:56])
-    assert ResizeAndCrop((32, 48))(picture).size == (48, 32)
+    assert crop_and_resize(picture, (218, 178), (72, 56)).size == (56, 72)
+    square = np.array(crop_and_resize(picture, (140, 140), (64, 64)))
+    assert np.array_equal(np.array(crop_and_resize(picture, (140, 140), (64, 48))), square[:, 8:56])
     large = picture.resize((64, 64))
-    assert np.array_equal(np.array(CentreOf(64, (64, 48))(large)), np.array(large)[:, 8:56])
-    assert np.array_equal(np.array(Shrink((64, 48))(large)), np.array(large)[:, 8:56])
+    assert np.array_equal(np.array(square_centre(large, 64, (64, 48))), np.array(large)[:, 8:56])
+    assert np.array_equal(np.array(shrunk(large, (64, 48))), np.array(large)[:, 8:56])
     with pytest.raises(ValueError, match=r"has 64×64 pixels, fewer than data\.image_size=48,66"):
-        Shrink((48, 66))(large)
+        shrunk(large, (48, 66))
 
 
 def test_crops_of_rectangles_move_in_both_directions_and_squares_keep_their_draws() -> None:

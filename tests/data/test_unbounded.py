@@ -14,8 +14,8 @@ from ncsnx.config import Arrays, Data, Images, Packed
 from ncsnx.config.checks import FieldError
 from ncsnx.data import InMemory, Preprocessing, StoredImages, from_values, open_data, to_values
 from ncsnx.data.dataset import Magnitudes
-from ncsnx.data.magnitudes import magnitudes_of, measured_data
 from ncsnx.data.transforms import window_of
+from ncsnx.data.value_statistics import magnitudes_of, measured_data
 from ncsnx.errors import NcsnxError
 from ncsnx.work import SILENT
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, TiffImagePlugin
+from PIL import Image
 
 from ncsnx.config.data_sets import Images
 from ncsnx.data import open_data
@@ -73,16 +73,6 @@ def test_of_many_kinds_some_are_named(tmp_path: Path) -> None:
 def test_pages_and_frames_after_the_first_are_counted(kind: str, name: str, count: int) -> None:
     assert further_frames(frames(count + 1, kind), name) == (kind, count)
     assert further_frames(frames(1, kind), name) == (kind, 0)
-
-
-def test_reduced_versions_and_masks_in_a_tiff_are_not_counted_as_pages() -> None:
-    stream = io.BytesIO()
-    pages = [Image.new("L", (size, size), size) for size in (32, 16, 8, 32)]
-    with TiffImagePlugin.AppendingTiffWriter(stream, True) as writer:
-        for page, kind in zip(pages, (0, 1, 4, 2), strict=True):
-            page.save(writer, format="TIFF", tiffinfo={254: kind})
-            writer.newFrame()
-    assert further_frames(stream.getvalue(), "x.tif") == ("TIFF", 1)
 
 
 def test_a_damaged_page_leaves_the_first_as_it_is() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ncsnx.errors import DivergedError, NcsnxError
 from ncsnx.evaluation.engine import Measurement, PartLayout, fits, make_parts, measure_all, missing, whole_of, writing
 from ncsnx.runs.manifest import UnsoundError
-from ncsnx.storage.parts import Part, assembled, write_part
+from ncsnx.storage.parts import Part, write_part
 from ncsnx.work import SILENT, Advance, Work
 
 
@@ -141,16 +141,6 @@ def test_parts_with_another_layout_are_made_again(tmp_path: Path) -> None:
     assert fits(sums.layout, range(4), {"values": (4, 1), "others": (4, 7, 2)})
     assert not fits(sums.layout, range(4), {"values": (3, 1), "others": (3, 7, 2)})
     assert not fits(sums.layout, range(4), {"values": (4, 1)})
-
-
-@pytest.mark.parametrize("index", [8, 10**12, -1])
-def test_a_part_with_an_index_that_does_not_exist_is_refused(index: int, tmp_path: Path) -> None:
-    for first, indices in ((0, torch.arange(7)), (index, torch.tensor([index]))):
-        write_part(tmp_path / str(first), Part(indices, {"images": torch.zeros(len(indices), 1)}))
-    (stray,) = (tmp_path / str(index)).iterdir()
-    stray.rename(tmp_path / "0" / "00000007-00000007.safetensors")
-    with pytest.raises(NcsnxError, match=rf"holds image {index:,}, but the images are 0 to 7; remove it and"):
-        assembled(tmp_path / "0", 8)
 
 
 def test_two_writers_exclude_each_other(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Strange files in a run: nothing blocks, and no foreign file is removed."""
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,17 +50,6 @@ def test_a_part_with_indices_that_do_not_exist_is_not_done(tmp_path: Path, indic
     assert done_indices(tmp_path, 4, fits) == {0, 1}
     assert sound.exists()
     assert not (tmp_path / "00000002-00000003.safetensors").exists()
-
-
-def test_a_part_that_declares_more_indices_than_there_are_is_not_read(tmp_path: Path) -> None:
-    path, count = tmp_path / "00000000-00000001.safetensors", 2**36
-    begin = json.dumps({"indices": {"dtype": "I64", "shape": [count], "data_offsets": [0, 8 * count]}}).encode()
-    with path.open("wb") as file:
-        file.write(len(begin).to_bytes(8, "little") + begin)
-        file.truncate(8 + len(begin) + 8 * count)
-
-    assert done_indices(tmp_path, 4, fits) == set()
-    assert not path.exists()
 
 
 def test_two_samplings_of_one_folder_exclude_each_other(tmp_path: Path) -> None:

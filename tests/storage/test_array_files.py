@@ -18,10 +18,12 @@ import pytest
 import scipy.io
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
 
 from ncsnx.errors import NcsnxError
 from ncsnx.storage import array_files
-from ncsnx.storage.array_files import COMPLEX, REAL, ExpectedArray, open_array_file, read_arrays
+from ncsnx.storage.array_files import COMPLEX, REAL, StoredArray, open_array_file
+from ncsnx.storage.expected_arrays import ExpectedArray, read_arrays
 from tests.storage.giants import forged_zip, header, sparse_npy, zeros_npz
 from tests.storage.matlab import matlab_73
 
@@ -208,7 +210,9 @@ def test_a_truncated_file_is_called_truncated(tmp_path: Path) -> None:
 
 def test_other_files_are_refused_with_what_is_read(tmp_path: Path) -> None:
     (tmp_path / "x.h5").write_text("no")
-    assert "expected a .npy, .npz, HDF5, MATLAB 7.3 or NIfTI file, found something else" in complaint(tmp_path / "x.h5")
+    assert "expected a .npy, .npz, safetensors, HDF5, MATLAB 7.3 or NIfTI file, found something else" in complaint(
+        tmp_path / "x.h5"
+    )
     (tmp_path / "x.dcm").write_bytes(bytes(128) + b"DICM")
     assert "dcm2niix" in complaint(tmp_path / "x.dcm")
     scipy.io.savemat(tmp_path / "x.mat", {"x": MASK})
@@ -288,7 +292,7 @@ HEADERS: dict[str, tuple[bytes, str]] = {
     "digits": (header((10**4200,), "u1"), "declares the impossible shape|is not a valid"),
     "objects": (header((3,), "O") + bytes(24), "holds Python objects, which are never unpickled"),
     "records": (header((3,), "f8,i4") + bytes(36), "holds records of .*; save each field as a separate array"),
-    "no magic": (b"\x93NUMPX" + header((3,), "f8")[6:], "expected a .npy, .npz, HDF5"),
+    "no magic": (b"\x93NUMPX" + header((3,), "f8")[6:], "expected a .npy, .npz, safetensors, HDF5"),
     "unknown version": (b"\x93NUMPY\x09\x00" + header((3,), "f8")[8:], "the .npy version 9.0 is unknown"),
     "no header": (b"\x93NUMPY\x01\x00", "is not a valid .npy"),
     "nothing": (b"", "is empty"),
@@ -482,3 +486,19 @@ def _reading_everything(path: Path) -> str | None:
     except NcsnxError as error:
         return str(error)
     return None
+
+
+def test_a_safetensors_file_is_mapped_and_one_that_lies_is_refused(tmp_path: Path) -> None:
+    values, path = np.arange(6, dtype=np.float32).reshape(2, 3), tmp_path / "x.safetensors"
+    save_file({"a": values, "none": np.zeros((0, 4), np.int16)}, path)
+    array = StoredArray.of(open_array_file(path), "a")
+    assert np.array_equal(array[[1, 0]], values[[1, 0]])
+    assert open_array_file(path).read("none").shape == (0, 4)
+    content = path.read_bytes()
+    for old, new in ((b"[2,3]", b"[2,4]"), (b"[0,24]", b"[0,99]"), (b"[0,24]", b"[-24,0]"), (b'"F32"', b'"F64"')):
+        path.write_bytes(content.replace(old, new))
+        with pytest.raises(NcsnxError, match=r"x\.safetensors"):
+            open_array_file(path).read("a")
+    path.write_bytes(b"\xff" * 8 + b"{}")
+    with pytest.raises(NcsnxError, match="is not a valid safetensors file: its header has"):
+        open_array_file(path)

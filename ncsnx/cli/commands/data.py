@@ -304,7 +304,7 @@ def _opened(what: _Meant, work: "Work") -> "Splits":
 def _measured(what: _Meant, splits: "Splits") -> _Meant:
     """The data set of a command, with its measured scale and window if it is unbounded."""
     from ncsnx.config.data_sets import NumericData
-    from ncsnx.data.magnitudes import measured_data
+    from ncsnx.data.value_statistics import measured_data
 
     if not isinstance(what.data, NumericData):
         return what

@@ -5,9 +5,9 @@ split is the test set, and pictures are transformed by a centre crop, then resiz
 """
 
 import hashlib
+from functools import partial
 from pathlib import Path
 
-import attrs
 import torch
 from PIL import Image
 
@@ -19,7 +19,7 @@ from ncsnx.data.dataset import Splits
 from ncsnx.data.decoding import fitted
 from ncsnx.data.image_files import ImageFiles
 from ncsnx.data.places import by_hand, missing_data, root_of
-from ncsnx.data.readers.encoded_pictures import EncodedPictures
+from ncsnx.data.readers.encoded_pictures import EncodedPictures, FilePictures
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.storage import reading
@@ -73,97 +73,66 @@ def read_celeba(data: CelebA, folder: Path, work: Work = SILENT) -> Splits:
         way = Hint(f"get {PARTITION} from {_PAGE} and put it into {root}")
         raise missing_data("CelebA's split", root / PARTITION, way)
     names, parts = _partition(root / PARTITION)
-    files = _NamedFiles(ImageFiles.open(pictures), "" if pictures.is_dir() else f"{_PICTURES}/", names)
-    _require_all(files, root / PARTITION, pictures)
-    transform, part = CropAndResize(height_and_width(data.crop), data.stored_size), torch.tensor(parts)
+    prefix = "" if pictures.is_dir() else f"{_PICTURES}/"
+    files = FilePictures(ImageFiles.open(pictures), [prefix + name for name in names])
+    _require_all(files)
+    transform = partial(crop_and_resize, crop=height_and_width(data.crop), size=data.stored_size)
+    part = torch.tensor(parts)
 
     def split(number: int) -> EncodedPictures:
         return EncodedPictures(files, torch.nonzero(part == number).flatten(), transform, data.stored_size)
 
-    return Splits(split(_TRAINING), split(_TEST), _fingerprint(files, parts))
+    # the same for the zip and the folder: a digest of the list and of some pictures' bytes
+    every = -(-len(parts) // _SAMPLED_PICTURES)
+    sampled = [hashlib.sha256(files.read(place)).hexdigest() for place in range(0, len(parts), every)]
+    return Splits(split(_TRAINING), split(_TEST), digest(["celeba", names, parts, sampled]))
 
 
-@attrs.frozen
-class CropAndResize:
+def crop_and_resize(image: Image.Image, crop: tuple[int, int], size: tuple[int, int]) -> Image.Image:
     """Crops the centre, then resizes it (bilinear, antialiased): torchvision's CenterCrop and Resize.
 
-    A crop of other proportions than the size is resized until it covers the size, and cropped again.
+    crop, size: (height, width). A crop of other proportions than the size is resized until it covers the size, and
+    cropped again. Raises ValueError for a picture smaller than the crop.
     """
-
-    crop: tuple[int, int]
-    """(height, width)."""
-    size: tuple[int, int]
-    """(height, width)."""
-
-    def __call__(self, image: Image.Image) -> Image.Image:
-        """Raises ValueError for a picture smaller than the crop."""
-        height, width = self.crop
-        if image.height < height or image.width < width:
-            raise ValueError(
-                f"has {image.width}×{image.height} pixels, fewer than the crop of {width}×{height} (data.crop)"
-            )
-        left, top = round((image.width - width) / 2), round((image.height - height) / 2)
-        return fitted(image.crop((left, top, left + width, top + height)), self.size)
+    height, width = crop
+    if image.height < height or image.width < width:
+        raise ValueError(
+            f"has {image.width}×{image.height} pixels, fewer than the crop of {width}×{height} (data.crop)"
+        )
+    left, top = round((image.width - width) / 2), round((image.height - height) / 2)
+    return fitted(image.crop((left, top, left + width, top + height)), size)
 
 
-@attrs.frozen(eq=False)
-class _NamedFiles:
-    """The pictures in the order of the partition list, from the zip or the folder."""
-
-    files: ImageFiles
-    prefix: str
-    names: tuple[str, ...]
-
-    def read(self, place: int) -> bytes:
-        return self.files.read(self.prefix + self.names[place])
-
-    def name(self, place: int) -> str:
-        return f"{self.files.root}: {self.names[place]}"
-
-
-def _partition(path: Path) -> tuple[tuple[str, ...], list[int]]:
+def _partition(path: Path) -> tuple[list[str], list[int]]:
     """(names, partition of each) in the list."""
     try:
         lines = reading.read_bytes(path).decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise NcsnxError(f"{path}: cannot be read as a list of pictures: {error}; get it again") from error
     rows = [line.split() for line in lines]
-    wrong = [
-        f"line {number}, {lines[number - 1][:_MOST_LETTERS]!r}"
-        for number, row in enumerate(rows, start=1)
-        if len(row) != 2 or row[1] not in _PARTS or "/" in row[0]
-    ]
+    wrong = [row for row in rows if len(row) != 2 or row[1] not in _PARTS or "/" in row[0]]
+    expected = (
+        "expected a line such as '000001.jpg 0' for each picture, with 0, 1 or 2 for training, validation or test"
+    )
     if wrong:
-        raise NcsnxError(
-            f"{path}: expected lines such as '000001.jpg 0', with 0, 1 or 2 for training, validation or test; "
-            f"found others, {len(wrong):,} of {counted(len(lines), 'line')}: {_first(wrong)}; get it again"
-        )
-    names, parts = tuple(name for name, _ in rows), [int(part) for _, part in rows]
+        first = _first([repr(" ".join(row)[:_MOST_LETTERS]) for row in wrong])
+        raise NcsnxError(f"{path}: {expected}; found {counted(len(wrong), 'other line')}: {first}; get it again")
+    names, parts = [name for name, _ in rows], [int(part) for _, part in rows]
     if len(set(names)) < len(names) or not {_TRAINING, _TEST} <= set(parts):
-        raise NcsnxError(
-            f"{path}: expected one line per picture, for training (0) and test (2) pictures; found "
-            f"{counted(len(names), 'line')} with {counted(len(set(names)), 'name')}, {parts.count(_TRAINING):,} for "
-            f"training and {parts.count(_TEST):,} for test; get it again"
-        )
+        raise NcsnxError(f"{path}: {expected}; found pictures twice, or none for training or test; get it again")
     return names, parts
 
 
-def _require_all(files: _NamedFiles, partition: Path, pictures: Path) -> None:
+def _require_all(files: FilePictures) -> None:
+    """Raises NcsnxError if pictures of the list are missing."""
     present = set(files.files.names)
-    absent = [name for name in files.names if files.prefix + name not in present]
+    absent = [name for name in files.names if name not in present]
     if absent:
         raise NcsnxError(
-            f"{pictures}: lacks {len(absent):,} of the {counted(len(files.names), 'picture')} in {partition.name}: "
+            f"{files.files.root}: lacks {len(absent):,} of the {counted(len(files.names), 'picture')} in {PARTITION}: "
             f"{_first(absent)}; get it again"
         )
 
 
-def _first(found: list[str]) -> str:
-    return ", ".join(found[:_MOST_NAMED]) + (", …" if len(found) > _MOST_NAMED else "")
-
-
-def _fingerprint(files: _NamedFiles, parts: list[int]) -> str:
-    """Digest of the list and of some pictures' bytes, the same for the zip and the folder."""
-    every = -(-len(parts) // _SAMPLED_PICTURES)
-    sampled = [hashlib.sha256(files.read(place)).hexdigest() for place in range(0, len(parts), every)]
-    return digest(["celeba", list(files.names), parts, sampled])
+def _first(names: list[str]) -> str:
+    return ", ".join(names[:_MOST_NAMED]) + (", …" if len(names) > _MOST_NAMED else "")

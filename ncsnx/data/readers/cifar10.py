@@ -67,10 +67,7 @@ def _unpack(archive: Path, folder: Path) -> None:
         raise NcsnxError(f"{archive}: cannot be unpacked: {error}; remove it, then repeat the command") from error
 
 
-@data_set(
-    CIFAR10,
-    download=download_cifar10,
-)
+@data_set(CIFAR10, download=download_cifar10)
 def read_cifar10(data: CIFAR10, folder: Path, work: Work = SILENT) -> Splits:
     """CIFAR-10 from `data.root` or the data folder. Raises DataMissingError; NcsnxError for damaged files."""
     root = _root(data, folder)

@@ -3,39 +3,69 @@
 As published, pictures are converted to RGB by Pillow, and EXIF is ignored. (None of these sets has pictures to rotate.)
 """
 
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import attrs
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from ncsnx.data.dataset import NO_LABEL, StoredImages
 from ncsnx.data.decoding import opened_picture
+from ncsnx.data.image_files import ImageFiles
+from ncsnx.data.lmdb_store import LmdbStore, damaged
+
+PictureTransform: TypeAlias = Callable[[Image.Image], Image.Image]
+"""An RGB picture of any size → one of the data set's size. Raises ValueError for one that it can't transform. Must be
+picklable."""
 
 
-class Encoded(Protocol):
-    """The encoded pictures of a data set by index. Must be picklable."""
+@attrs.frozen(eq=False)
+class FilePictures:
+    """The pictures of a folder or zip in the order of `names`."""
+
+    files: ImageFiles
+    names: Sequence[str]
 
     def read(self, place: int) -> bytes:
-        """The bytes of one picture."""
+        """The bytes of one picture. Raises BrokenImageError."""
+        return self.files.read(self.names[place])
 
     def name(self, place: int) -> str:
         """The picture's name, for messages."""
+        return f"{self.files.root}: {self.names[place]}"
 
 
-class PictureTransform(Protocol):
-    """An RGB picture of any size → one of the data set's size. Raises ValueError for one that it can't transform."""
+@attrs.frozen(eq=False)
+class LmdbPictures:
+    """The pictures of an LMDB in the order of `keys`."""
 
-    def __call__(self, image: Image.Image) -> Image.Image: ...
+    store: LmdbStore
+    keys: NDArray[np.bytes_]
+
+    def read(self, place: int) -> bytes:
+        """The bytes of one picture. Raises NcsnxError for a damaged file."""
+        content = self.store.get(bytes(self.keys[place]))
+        if content is None:
+            raise damaged(self.store.path, f"no entry {self._key(place)}")
+        return content
+
+    def name(self, place: int) -> str:
+        """The picture's name, for messages."""
+        return f"{self.store.path}: {self._key(place)}"
+
+    def _key(self, place: int) -> str:
+        return bytes(self.keys[place]).decode("ascii", "backslashreplace")
 
 
 @attrs.frozen(eq=False)
 class EncodedPictures:
     """One split of a data set of encoded pictures."""
 
-    encoded: Encoded
+    encoded: FilePictures | LmdbPictures
     places: Tensor
     """(N,) int64: index in the data set of each picture of this split."""
     transform: PictureTransform

@@ -2,13 +2,13 @@
 
 The LMDB maps `{size}-{index:05d}` to a picture, and `length` to the number of pictures in digits. Pictures of the LMDB
 are read at their size, as published; those of a folder are resized. A rectangle is the centre of the square whose side
-is its longer one. The split is the published one: the indices are
-shuffled by NumPy's legacy generator with seed 2019, and the first 90 % are the training split.
+is its longer one. The split is the published one: the indices are shuffled by NumPy's legacy generator with seed 2019,
+and the first 90 % are the training split.
 """
 
+from functools import partial
 from pathlib import Path
 
-import attrs
 import numpy as np
 import torch
 from PIL import Image
@@ -21,7 +21,7 @@ from ncsnx.data.decoding import SUFFIXES, fitted
 from ncsnx.data.image_files import ImageFiles
 from ncsnx.data.lmdb_store import DATA, LmdbStore, damaged
 from ncsnx.data.places import by_hand, fingerprint_of_files, missing_data, root_of
-from ncsnx.data.readers.encoded_pictures import Encoded, EncodedPictures, PictureTransform
+from ncsnx.data.readers.encoded_pictures import EncodedPictures, FilePictures, LmdbPictures
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.work import SILENT, Work
@@ -47,10 +47,7 @@ def download_ffhq(data: FFHQ, folder: Path, work: Work) -> Path:
     )
 
 
-@data_set(
-    FFHQ,
-    download=download_ffhq,
-)
+@data_set(FFHQ, download=download_ffhq)
 def read_ffhq(data: FFHQ, folder: Path, work: Work = SILENT) -> Splits:
     """FFHQ from `data.root` or the data folder. Raises DataMissingError; NcsnxError for invalid files.
 
@@ -61,88 +58,40 @@ def read_ffhq(data: FFHQ, folder: Path, work: Work = SILENT) -> Splits:
     side = max(size)
     if (root / DATA).exists():
         store = LmdbStore(root)
-        pictures = _Numbered(store, side)
-        mark = fingerprint_of_files(root, [store.path])
-        return _splits(pictures, _length(store, side), CentreOf(side, size), size, mark)
-    files = ImageFiles.open(_image_folder(root, side))
-    return _splits(_Sorted(files), len(files), Shrink(size), size, files.fingerprint)
-
-
-@attrs.frozen
-class CentreOf:
-    """The centre of squares of one size."""
-
-    side: int
-    size: tuple[int, int]
-    """(height, width), at most `side`."""
-
-    def __call__(self, image: Image.Image) -> Image.Image:
-        """Raises ValueError for a picture that isn't such a square."""
-        if image.size != (self.side, self.side):
-            raise ValueError(f"expected {self.side}×{self.side} pixels, found {image.width}×{image.height}")
-        return fitted(image, self.size)
-
-
-@attrs.frozen
-class Shrink:
-    """Resizes (bilinear, antialiased) until the size is covered, then crops the centre."""
-
-    size: tuple[int, int]
-    """(height, width)."""
-
-    def __call__(self, image: Image.Image) -> Image.Image:
-        """Raises ValueError for a picture that would have to be enlarged."""
-        height, width = self.size
-        if image.height < height or image.width < width:
-            raise ValueError(
-                f"has {image.width}×{image.height} pixels, fewer than data.image_size={size_as_typed(self.size)}"
-            )
-        return fitted(image, self.size)
-
-
-@attrs.frozen(eq=False)
-class _Numbered:
-    """The pictures of an LMDB at one size."""
-
-    store: LmdbStore
-    size: int
-
-    def read(self, place: int) -> bytes:
-        content = self.store.get(_key(self.size, place))
-        if content is None:
-            raise damaged(self.store.path, f"no entry {_key(self.size, place).decode()}")
-        return content
-
-    def name(self, place: int) -> str:
-        return f"{self.store.path}: {_key(self.size, place).decode()}"
-
-
-@attrs.frozen(eq=False)
-class _Sorted:
-    """The images of a folder in the order of their (numbered) names."""
-
-    files: ImageFiles
-
-    def read(self, place: int) -> bytes:
-        return self.files.read(self.files.names[place])
-
-    def name(self, place: int) -> str:
-        return f"{self.files.root}: {self.files.names[place]}"
-
-
-def _key(size: int, place: int) -> bytes:
-    return f"{size}-{place:05d}".encode("ascii")
-
-
-def _splits(pictures: Encoded, count: int, transform: PictureTransform, size: tuple[int, int], mark: str) -> Splits:
+        pictures = LmdbPictures(store, np.array([_key(side, place) for place in range(_length(store, side))]))
+        split = partial(EncodedPictures, pictures, transform=partial(square_centre, side=side, size=size))
+        count, mark = len(pictures.keys), fingerprint_of_files(root, [store.path])
+    else:
+        files = ImageFiles.open(_image_folder(root, side))
+        split = partial(EncodedPictures, FilePictures(files, files.names), transform=partial(shrunk, size=size))
+        count, mark = len(files), files.fingerprint
     order = list(range(count))
     np.random.RandomState(SPLIT_SEED).shuffle(order)
     training = int(count * TRAINING_SHARE)
     train, held_out = (
-        EncodedPictures(pictures, torch.tensor(places, dtype=torch.int64), transform, size)
+        split(places=torch.tensor(places, dtype=torch.int64), image_size=size)
         for places in (order[:training], order[training:])
     )
     return Splits(train, held_out, mark)
+
+
+def square_centre(image: Image.Image, side: int, size: tuple[int, int]) -> Image.Image:
+    """The centre of a square, at `size`, (height, width). Raises ValueError for any other picture than side × side."""
+    if image.size != (side, side):
+        raise ValueError(f"expected {side}×{side} pixels, found {image.width}×{image.height}")
+    return fitted(image, size)
+
+
+def shrunk(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The picture at `size`, (height, width); see `fitted`. Raises ValueError if it would have to be enlarged."""
+    height, width = size
+    if image.height < height or image.width < width:
+        raise ValueError(f"has {image.width}×{image.height} pixels, fewer than data.image_size={size_as_typed(size)}")
+    return fitted(image, size)
+
+
+def _key(size: int, place: int) -> bytes:
+    return f"{size}-{place:05d}".encode("ascii")
 
 
 def _length(store: LmdbStore, size: int) -> int:

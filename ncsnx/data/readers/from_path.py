@@ -13,18 +13,17 @@ import attrs
 from ncsnx.config.checks import FieldError
 from ncsnx.config.data_sets import LARGEST_SIDE, Arrays, Images, OwnData, Packed, Volumes
 from ncsnx.config.image_sizes import ImageSize, height_and_width, size_as_typed, size_of_sides
-from ncsnx.data.decoding import GIF_SUFFIXES, HEIC_EXTRA, HEIC_SUFFIXES, SUFFIXES, decodes_heic
+from ncsnx.data.decoding import GIF_SUFFIXES, HEIC_SUFFIXES, SUFFIXES, decodes_heic
 from ncsnx.data.image_files import ImageFiles
 from ncsnx.data.places import declared
-from ncsnx.data.readers.arrays import array_fingerprint, array_forms, open_array, usual_forms
+from ncsnx.data.readers.arrays import array_forms, open_array, usual_forms, value_blocks
 from ncsnx.data.readers.own_images import picture_files
 from ncsnx.data.readers.packed import PackedFolder, is_packed
+from ncsnx.data.readers.volumes import VolumeFiles, holds_volumes
 from ncsnx.data.scan import Scan, scan_of, sound_files
-from ncsnx.data.value_scan import usual_range, values_of
-from ncsnx.data.volumes import VolumeFiles, holds_volumes
-from ncsnx.errors import Hint, NcsnxError
+from ncsnx.data.value_statistics import usual_range, values_of
+from ncsnx.errors import NcsnxError
 from ncsnx.quantities import product
-from ncsnx.spelling import A_NAME, argument
 from ncsnx.work import Work, ignore_message
 
 ARRAY_SUFFIXES = (".npy", ".npz", ".safetensors")
@@ -94,9 +93,9 @@ def _packed(path: Path, said: Reading) -> Packed:
 
 def _volumes(path: Path, said: Reading, work: Work) -> Volumes:
     _expect(said, Volumes, "volumes", also="array")
-    files = VolumeFiles.open(path, said.array, None, work, argument("array", A_NAME))
+    files = VolumeFiles.open(path, said.array, None, work)
     first, shapes = files.volumes[0], Counter(volume.slice_shape for volume in files.volumes)
-    per_value = 2 if first.is_complex else 1
+    per_value = first.per_value
     forms = usual_forms((1, *shapes.most_common(1)[0][0]))
     if not forms:
         raise NcsnxError(
@@ -108,27 +107,28 @@ def _volumes(path: Path, said: Reading, work: Work) -> Volumes:
         path=declared(path),
         image_size=said.image_size or (fitting or [forms[0][1]])[0],
         random_crop=said.random_crop,
-        dataset=first.name,
+        dataset=first.array.name,
         channels=channels,
-        complex=first.is_complex,
+        complex=first.array.header.is_complex,
     )
     return data if said.held_out is None else attrs.evolve(data, held_out=said.held_out)
 
 
 def _arrays(path: Path, said: Reading, work: Work) -> Arrays:
     _expect(said, Arrays, "arrays")
-    array, _ = open_array(path, said.array)
-    per_value = 2 if array.is_complex else 1
-    forms = [(per_value * channels, size) for channels, size in array_forms(array.shape)]
-    shape = product(array.shape)
+    array = open_array(path, said.array)
+    header = array.header
+    per_value = 2 if header.is_complex else 1
+    forms = [(per_value * channels, size) for channels, size in array_forms(header.shape)]
+    shape = product(header.shape)
     if not forms:
-        raise NcsnxError(f"{array.title}: expected images, N×C×H×W or N×H×W(×C), found {shape}")
+        raise NcsnxError(f"{header.title}: expected images, N×C×H×W or N×H×W(×C), found {shape}")
     fitting = [form for form in forms if said.channels in (None, form[0])]
     if not fitting:
-        found = " or ".join(str(per_value * channels) for channels, _ in usual_forms(array.shape))
+        found = " or ".join(str(per_value * channels) for channels, _ in usual_forms(header.shape))
         raise FieldError("channels", f"must be {found} for {path} with shape {shape}, not {said.channels}")
     channels, stored = fitting[0]
-    limits = None if array.is_complex else usual_range(array, values_of(array, array_fingerprint(array), work))
+    limits = None if header.is_complex else usual_range(header.title, values_of(value_blocks(array), work))
     size, crop = _within(stored, said)
     data = Arrays(
         path=declared(path),
@@ -136,7 +136,7 @@ def _arrays(path: Path, said: Reading, work: Work) -> Arrays:
         random_crop=crop,
         channels=channels,
         array=said.array,
-        complex=array.is_complex,
+        complex=header.is_complex,
         **({"range": "unbounded"} if limits is None else {"low": limits[0], "high": limits[1]}),
     )
     return data if said.held_out is None else attrs.evolve(data, held_out=said.held_out)
@@ -173,21 +173,17 @@ def _pictures(path: Path, said: Reading, work: Work) -> Images:
 def draft_of_pictures(path: Path) -> Images:
     """A data set that reads every format in a folder or zip that can be decoded here; its size is a placeholder.
 
-    Raises NcsnxError for what `ImageFiles` refuses, and if all pictures are HEIC and can't be decoded.
+    If all pictures are HEIC it reads them, so that `picture_files` says what they need. Raises NcsnxError for what
+    `ImageFiles` refuses.
     """
     root = declared(path)
     names = ImageFiles.open(path, (*SUFFIXES, *GIF_SUFFIXES, *HEIC_SUFFIXES)).names
     heic = sum(_has([name], HEIC_SUFFIXES) for name in names)
-    if heic == len(names) and not decodes_heic():
-        raise NcsnxError(
-            f"{path}: all of its pictures ({heic:,}) are HEIC, which needs an extra that is not installed",
-            Hint("install it", HEIC_EXTRA),
-        )
     return Images(
         root=root,
         image_size=LARGEST_UNASKED,
         gif=_has(names, GIF_SUFFIXES),
-        heic=heic > 0 and decodes_heic(),
+        heic=heic == len(names) or (heic > 0 and decodes_heic()),
     )
 
 

@@ -5,13 +5,10 @@ short side, then a centre crop.
 """
 
 import shlex
+from functools import partial
 from pathlib import Path
 
-import attrs
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 
 from ncsnx.config.data_sets import LSUN
 from ncsnx.data.data_set import data_set
@@ -19,7 +16,7 @@ from ncsnx.data.dataset import Splits
 from ncsnx.data.decoding import fitted
 from ncsnx.data.lmdb_store import DATA, LmdbStore, damaged, listed_keys
 from ncsnx.data.places import fingerprint_of_files, missing_data, root_of
-from ncsnx.data.readers.encoded_pictures import EncodedPictures
+from ncsnx.data.readers.encoded_pictures import EncodedPictures, LmdbPictures
 from ncsnx.errors import Hint
 from ncsnx.work import Work
 
@@ -49,10 +46,7 @@ def download_lsun(data: LSUN, folder: Path, work: Work) -> Path:
     return root
 
 
-@data_set(
-    LSUN,
-    download=download_lsun,
-)
+@data_set(LSUN, download=download_lsun)
 def read_lsun(data: LSUN, folder: Path, work: Work) -> Splits:
     """A category of LSUN from `data.root` or the data folder. Raises DataMissingError; NcsnxError for damaged files."""
     root = root_of(data, folder, _FOLDER)
@@ -79,44 +73,13 @@ def _require(data: LSUN, root: Path) -> list[str]:
     return names
 
 
-@attrs.frozen
-class ResizeAndCrop:
-    """Resizes (bilinear, antialiased) until the size is covered, then crops the centre.
-
-    For squares these are torchvision's Resize of the short side, and CenterCrop.
-    """
-
-    size: tuple[int, int]
-    """(height, width)."""
-
-    def __call__(self, image: Image.Image) -> Image.Image:
-        return fitted(image, self.size)
-
-
-@attrs.frozen(eq=False)
-class _Listed:
-    """The pictures of an LMDB by the index of their keys."""
-
-    store: LmdbStore
-    keys: NDArray[np.bytes_]
-
-    def read(self, place: int) -> bytes:
-        content = self.store.get(bytes(self.keys[place]))
-        if content is None:
-            raise damaged(self.store.path, f"no entry {self.name(place)}")
-        return content
-
-    def name(self, place: int) -> str:
-        return f"{self.store.path}: {bytes(self.keys[place]).decode('ascii', 'backslashreplace')}"
-
-
-def _opened(folder: Path, work: Work) -> _Listed:
+def _opened(folder: Path, work: Work) -> LmdbPictures:
     store = LmdbStore(folder)
     if len(store) == 0:
         raise damaged(store.path, "no entries")
-    return _Listed(store, listed_keys(store, fingerprint_of_files(folder, [store.path]), work))
+    return LmdbPictures(store, listed_keys(store, fingerprint_of_files(folder, [store.path]), work))
 
 
-def _split(pictures: _Listed, data: LSUN, first_id: int) -> EncodedPictures:
+def _split(pictures: LmdbPictures, data: LSUN, first_id: int) -> EncodedPictures:
     places = torch.arange(len(pictures.keys))
-    return EncodedPictures(pictures, places, ResizeAndCrop(data.stored_size), data.stored_size, first_id)
+    return EncodedPictures(pictures, places, partial(fitted, size=data.stored_size), data.stored_size, first_id)

@@ -21,7 +21,7 @@ from torch import Tensor
 from ncsnx.config.data_sets import Images as OwnImages
 from ncsnx.config.image_sizes import size_in_words
 from ncsnx.data.data_set import data_set
-from ncsnx.data.dataset import NO_LABEL, Splits, StoredImages, held_out_by_hash
+from ncsnx.data.dataset import NO_LABEL, Splits, StoredImages, held_out_by_hash, require_training_images
 from ncsnx.data.decoding import (
     GIF_SUFFIXES,
     HEIC_EXTRA,
@@ -100,10 +100,7 @@ def open_images(data: OwnImages, folder: Path, work: Work) -> Splits:
         size = size_in_words(data.stored_size)
         work.warning(f"{counted(smaller, 'picture')} of less than {size} pixels will be enlarged")
     held_out = _held_out(data, sound)
-    if bool(held_out.all()):
-        raise NcsnxError(
-            f"{sound.root}: all of its pictures ({len(sound):,}) are held out, and none is left to train on"
-        )
+    require_training_images(str(sound.root), held_out, "picture")
     labels = _labels(sound.names, held_out, apart=data.held_out_folder is not None)
     places = {name: place for place, name in enumerate(files.names)}
     ids = torch.tensor([places[name] for name in sound.names])

@@ -14,51 +14,37 @@ import io
 import math
 import os
 import shutil
-from collections.abc import Iterator
-from functools import partial
-from itertools import pairwise
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import attrs
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from ncsnx.config import checks
 from ncsnx.config.codec import identifying_values
-from ncsnx.config.data_sets import LARGEST_SIDE, MOST_CHANNELS, Bounds, Data, Packed
-from ncsnx.config.image_sizes import (
-    ImageSize,
-    as_image_size,
-    height_and_width,
-    image_size_between,
-    size_as_typed,
-    size_of_sides,
-)
+from ncsnx.config.data_sets import Bounds, Data, Packed
+from ncsnx.config.image_sizes import ImageSize, as_image_size, height_and_width, size_as_typed, size_of_sides
 from ncsnx.config.variants import OMITTED, VERSION
 from ncsnx.data.data_set import data_set
 from ncsnx.data.dataset import Splits, StoredImages
-from ncsnx.data.magnitudes import scaled_splits
 from ncsnx.data.places import OWN, own_path
-from ncsnx.data.read_ahead import read_ahead
+from ncsnx.data.read_ahead import read_all
 from ncsnx.data.transforms import require_declared
+from ncsnx.data.value_statistics import scaled_splits
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.quantities import counted, product
 from ncsnx.spelling import argument
 from ncsnx.storage import atomic, reading
-from ncsnx.storage.array_files import open_array_file
+from ncsnx.storage.array_files import StoredArray, open_array_file
 from ncsnx.storage.documents import document, document_bytes, parse_document
-from ncsnx.storage.reading import require_whole
 from ncsnx.work import SILENT, Work
 
 PixelType = Literal["uint8", "int16", "int32", "float32"]
 """Types of stored values; all but the first need unbounded data."""
 PACKED_RECORD, PIXELS, LABELS, IDS = "packed.json", "pixels.npy", "labels.npy", "ids.npy"
-_MOST_IMAGES = 1 << 40
-_PIECE_BYTES, _PIECE_IMAGES = 1 << 20, 32
-"""Largest piece read at once by a process. Small, since pieces wait in shared memory, which is scarce in containers."""
+_FILES = (PIXELS, LABELS, IDS)
 
 
 @document("the record of a packed data set", advice="pack the images again with `ncsnx data pack`")
@@ -67,16 +53,16 @@ class PackedRecord:
     """Facts about packed images."""
 
     version: int = attrs.field(default=1, metadata=VERSION)
-    count: int = attrs.field(validator=checks.between(1, _MOST_IMAGES))
+    count: int
     """Number of images."""
-    train: int = attrs.field(validator=checks.between(1, _MOST_IMAGES))
+    train: int
     """Number of training images, which come first; the others are held out."""
-    channels: int = attrs.field(validator=checks.between(1, MOST_CHANNELS))
-    size: ImageSize = attrs.field(converter=as_image_size, validator=image_size_between(1, LARGEST_SIDE))
+    channels: int
+    size: ImageSize = attrs.field(converter=as_image_size)
     """Height and width in pixels: one number, or the pair (height, width)."""
-    low: float = attrs.field(validator=checks.within(0, 255))
+    low: float
     """The stored value that is black; 0 for unbounded data."""
-    high: float = attrs.field(validator=checks.within(0, 255))
+    high: float
     """The stored value that is white; 1 for unbounded data."""
     bounds: Bounds = attrs.field(default="bounded", metadata=OMITTED)
     """'unbounded': the stored values are the data's own."""
@@ -88,10 +74,6 @@ class PackedRecord:
     """Provenance: fingerprint of the packed data set and the settings it was read with, without paths."""
     sha256: dict[str, Any]
     """sha256 (hexadecimal) of the other files by name."""
-
-    def __attrs_post_init__(self) -> None:
-        if self.train > self.count:
-            raise checks.FieldError("train", f"must be at most count={self.count:,}, not {self.train:,}")
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -111,6 +93,8 @@ class PackedFolder:
     path: Path
     record: PackedRecord
     fingerprint: str
+    arrays: tuple[StoredArray, ...] = attrs.field(eq=False)
+    """Pixels (N, C, H, W), labels (N,) and ids (N,)."""
 
     @classmethod
     def open(cls, path: Path) -> "PackedFolder":
@@ -123,26 +107,30 @@ class PackedFolder:
                 Hint("to pack images", "ncsnx data pack SOURCE --out FOLDER"),
             ) from error
         record = parse_document(content, PackedRecord, path / PACKED_RECORD)
+        arrays = tuple(StoredArray.of(open_array_file(path / name), None) for name in _FILES)
         pixels, numbers = ((record.count, *record.shape), record.numpy_dtype), ((record.count,), np.dtype("<i8"))
-        for name, expected in ((PIXELS, pixels), (LABELS, numbers), (IDS, numbers)):
-            header = open_array_file(path / name).header()
-            if (header.shape, header.dtype) != expected:
+        for array, expected in zip(arrays, (pixels, numbers, numbers), strict=True):
+            header = array.header
+            if (header.shape, header.dtype) != expected or not 1 <= record.train <= record.count:
                 raise NcsnxError(
-                    f"{path / name}: expected {expected[1]} of shape {expected[0]}, as {PACKED_RECORD} says, found "
-                    f"{header}; get a complete copy, or pack the images again"
+                    f"{header.title}: found {header}, but {PACKED_RECORD} says {expected[1]} of shape {expected[0]}, "
+                    f"{counted(record.train, 'training image')}; get a complete copy, or pack the images again"
                 )
-        return cls(path, record, hashlib.sha256(content).hexdigest())
+        return cls(path, record, hashlib.sha256(content).hexdigest(), arrays)
 
     @property
     def nbytes(self) -> int:
         """Bytes of all files."""
-        return sum((self.path / name).stat().st_size for name in (PACKED_RECORD, PIXELS, LABELS, IDS))
+        return sum((self.path / name).stat().st_size for name in (PACKED_RECORD, *_FILES))
 
     def splits(self) -> Splits:
         """The training and held-out images."""
-        mapped, train, limits = _Mapped(self), self.record.train, (self.record.low, self.record.high)
-        held_out = PackedImages(mapped, train, self.record.count - train, limits)
-        return Splits(PackedImages(mapped, 0, train, limits), held_out, self.fingerprint)
+        record = self.record
+        train, held_out = (
+            PackedImages(self.arrays, chosen, record.shape, (record.low, record.high))
+            for chosen in (range(record.train), range(record.train, record.count))
+        )
+        return Splits(train, held_out, self.fingerprint)
 
     def damaged(self, work: Work) -> list[str]:
         """Names of the files that don't match their sha256. Reads everything."""
@@ -152,8 +140,8 @@ class PackedFolder:
                 work.check_stop()
                 advance(count)
 
-            hashes = {name: reading.sha256_of(self.path / name, watch) for name in (PIXELS, LABELS, IDS)}
-        return [name for name, found in hashes.items() if found != self.record.sha256.get(name)]
+            hashes = {name: reading.sha256_of(self.path / name, watch) for name in _FILES}
+        return [name for name, sha256 in hashes.items() if sha256 != self.record.sha256.get(name)]
 
 
 def is_packed(path: Path) -> bool:
@@ -161,53 +149,26 @@ def is_packed(path: Path) -> bool:
     return (path / PACKED_RECORD).is_file()
 
 
-class _Mapped:
-    """The arrays of a packed data set, mapped at the first access in each process."""
-
-    def __init__(self, packed: PackedFolder) -> None:
-        self.packed = packed
-        self._arrays: tuple[NDArray[Any], ...] = ()
-        self._size = 0
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_arrays": ()}  # pickling a mapping would copy all of its bytes
-
-    def arrays(self) -> tuple[NDArray[Any], ...]:
-        """Pixels (N, C, H, W), labels (N,) and ids (N,)."""
-        path = self.packed.path
-        if not self._arrays:
-            # a spawned worker gets only the path, where there may be other images by now
-            if PackedFolder.open(path).fingerprint != self.packed.fingerprint:
-                raise NcsnxError(f"{path}: has been replaced since it was opened; repeat the command")
-            self._arrays = tuple(
-                np.load(path / name, "r", allow_pickle=False).view(np.ndarray) for name in (PIXELS, LABELS, IDS)
-            )
-            self._size = (path / PIXELS).stat().st_size
-        require_whole(path / PIXELS, self._size)
-        return self._arrays
-
-
 @attrs.frozen(eq=False)
 class PackedImages:
-    """One split of a packed data set: the images from `first` on."""
+    """One split of a packed data set."""
 
-    _mapped: _Mapped
-    first: int
-    count: int
+    arrays: tuple[StoredArray, ...]
+    """Pixels, labels and ids of both splits."""
+    places: range
+    """The images of this split."""
+    shape: tuple[int, int, int]
+    """(C, H, W) of every image."""
     value_range: tuple[float, float]
 
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of every image."""
-        return self._mapped.packed.record.shape
-
     def __len__(self) -> int:
-        return self.count
+        return len(self.places)
 
     def read(self, indices: Tensor) -> StoredImages:
         """The images at `indices`, copied out of the files."""
-        chosen = (indices + self.first).numpy()
-        native = (array[chosen].astype(array.dtype.newbyteorder("="), copy=False) for array in self._mapped.arrays())
+        chosen = (indices + self.places.start).numpy()
+        values = (array[chosen] for array in self.arrays)
+        native = (array.astype(array.dtype.newbyteorder("="), copy=False) for array in values)
         return StoredImages(*map(torch.from_numpy, native))
 
 
@@ -227,10 +188,8 @@ def open_packed(data: Packed, folder: Path, work: Work = SILENT) -> Splits:
         )
     require_declared(str(path), data, is_complex=record.complex, type_name=record.dtype, channels=record.channels)
     if record.bounds == "unbounded" and data.is_bounded:
-        raise NcsnxError(
-            f"{path}: its values are unbounded, expected values between black and white; declare range=unbounded "
-            "(data.range)"
-        )
+        what = "its values are unbounded, expected values between black and white"
+        raise NcsnxError(f"{path}: {what}; declare range=unbounded (data.range)")
     return scaled_splits(packed.splits(), data, str(path), packed.fingerprint, work)
 
 
@@ -267,15 +226,11 @@ def pack(
             )
         with atomic.reporting(out, needed):
             _write(folder, splits, record, work, workers)
-            hashes = {name: reading.sha256_of(folder / name) for name in (PIXELS, LABELS, IDS)}
+            hashes = {name: reading.sha256_of(folder / name) for name in _FILES}
         atomic.write_new(folder / PACKED_RECORD, document_bytes(attrs.evolve(record, sha256=hashes)), shown=out)
-        replaced = atomic.temporary_sibling(out) if overwrite and out.exists() else None
-        if replaced is not None:
+        if overwrite and out.exists():
             with atomic.reporting(out):
-                out.rename(replaced)
-    if replaced is not None:
-        with atomic.reporting(replaced):
-            atomic.remove_tree(replaced)
+                atomic.remove_tree(out)
     return PackedFolder.open(out)
 
 
@@ -289,34 +244,20 @@ def _write(folder: Path, splits: Splits, record: PackedRecord, work: Work, worke
         work.progress("packing", total=record.count, unit="images") as advance,
     ):
         np.lib.format.write_array_header_1_0(file, layout)
-        for piece, images in _decoded(splits, record, workers):
+        for images in chain(read_all(splits.train, workers), read_all(splits.held_out, workers)):
             work.check_stop()
-            if images.pixels.shape != (len(piece), *record.shape) or _type_name(images) != record.dtype:
-                raise NcsnxError(f"image {piece.start:,} and the next differ in shape or type; fix the source")
+            count = len(images.ids)
+            if images.pixels.shape != (count, *record.shape) or _type_name(images) != record.dtype:
+                raise NcsnxError(f"image {int(images.ids[0]):,} and the next differ in shape or type; fix the source")
             file.write(images.pixels.contiguous().numpy().astype(record.numpy_dtype, copy=False).tobytes())
             numbers.append((images.labels, images.ids))
-            advance(len(piece))
+            advance(count)
         file.flush()
         os.fsync(file.fileno())
     for name, parts in zip((LABELS, IDS), zip(*numbers, strict=True), strict=True):
         content = io.BytesIO()
         np.save(content, torch.cat(parts).numpy().astype("<i8"))
         atomic.write_new(folder / name, content.getvalue())
-
-
-def _decoded(splits: Splits, record: PackedRecord, workers: int) -> Iterator[tuple[range, StoredImages]]:
-    """Consecutive pieces of the images, the training images first."""
-    most = max(1, min(_PIECE_IMAGES, _PIECE_BYTES // (math.prod(record.shape) * record.numpy_dtype.itemsize)))
-    edges = [*range(0, record.train, most), *range(record.train, record.count, most), record.count]
-    pieces = [range(start, stop) for start, stop in pairwise(edges)]
-    yield from zip(pieces, read_ahead(partial(_read, splits), pieces, workers), strict=True)
-
-
-def _read(splits: Splits, piece: range) -> StoredImages:
-    """The images of a piece, which lies in one split."""
-    before = 0 if piece.start < len(splits.train) else len(splits.train)
-    split = splits.held_out if before else splits.train
-    return split.read(torch.arange(piece.start - before, piece.stop - before))
 
 
 def _record(splits: Splits, settings: dict[str, Any]) -> PackedRecord:
@@ -358,7 +299,7 @@ def _already_packed(out: Path, record: PackedRecord, overwrite: bool) -> PackedF
     if out.is_symlink() or not is_packed(out):
         raise UsageError(f"{out} already exists, and is not a packed data set; {advice}")
     if overwrite:
-        if others := sorted({path.name for path in out.iterdir()} - {PIXELS, LABELS, IDS, PACKED_RECORD}):
+        if others := sorted({path.name for path in out.iterdir()} - {*_FILES, PACKED_RECORD}):
             raise UsageError(f"{out} also holds {', '.join(others[:4])}, which would go with it; {advice}")
         return None
     packed = PackedFolder.open(out)

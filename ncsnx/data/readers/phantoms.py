@@ -24,15 +24,11 @@ _INNER = 9
 _ELLIPSE = 6  # words per ellipse: centre, semi-axes, angle, intensity
 _WORDS = 16 + _ELLIPSE * _INNER
 
-
 _HELD_OUT_MODULUS, _HELD_OUT_REMAINDER = 16, 15
 _AT_ONCE = 256
 
 
-@data_set(
-    Phantoms,
-    no_download="the phantoms are drawn from a seed, so there is nothing to download",
-)
+@data_set(Phantoms, no_download="the phantoms are drawn from a seed, so there is nothing to download")
 def read_phantoms(data: Phantoms, folder: Path, work: Work = SILENT) -> Splits:
     """Draws the phantoms; those whose index is 15 modulo 16 are held out.
 

@@ -8,7 +8,7 @@ import ncsnx
 from ncsnx.data.dataset import Magnitudes
 from ncsnx.data.readers.packed import PackedRecord
 from ncsnx.data.scan import Scan
-from ncsnx.data.value_scan import Values
+from ncsnx.data.value_statistics import Values
 from ncsnx.evaluation.comparison import Roughest
 from ncsnx.evaluation.perfect_model import PerfectModel
 from ncsnx.evaluation.reference_cache import ReferenceRecord
