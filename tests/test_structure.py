@@ -26,10 +26,10 @@ FLOORS = (
 )
 """Layers from the bottom up: a module imports nothing from a layer above its own."""
 BUDGET = {
-    ".": 1_711,
+    ".": 1_724,
     "api": 1_079,
     "cli": 5_928,
-    "config": 3_482,
+    "config": 3_389,
     "console": 926,
     "data": 4_813,
     "evaluation": 4_219,
@@ -43,7 +43,7 @@ BUDGET = {
     "planning": 1_395,
     "ranks": 961,
     "report": 776,
-    "runs": 3_751,
+    "runs": 3_737,
     "samplers": 1_160,
     "sampling": 1_582,
     "storage": 1_557,

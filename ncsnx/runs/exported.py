@@ -288,7 +288,7 @@ def _last_part(path: str) -> str:
 
 
 def _is_name(value: object) -> bool:
-    return isinstance(value, str) and NAME.fullmatch(value) is not None and ".." not in value
+    return isinstance(value, str) and NAME.fullmatch(value) is not None
 
 
 @contextmanager

@@ -7,7 +7,6 @@ The file of a tracker is written by the process that sends, under the lock of it
 
 import re
 from pathlib import Path
-from typing import Any
 
 import attrs
 
@@ -18,11 +17,7 @@ from ncsnx.storage.documents import document
 
 CHOICE = "active.json"
 MOST_TRACKERS = 16
-
-
-def _record_key(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
-    if isinstance(value, str) and not re.fullmatch("[0-9a-f]{16}", value):
-        raise checks.FieldError(attribute.name, f"must be 16 hexadecimal digits, not {checks.quoted(value)}")
+_IS_KEY = checks.accepting("16 hexadecimal digits", re.compile("[0-9a-f]{16}").fullmatch, str)
 
 
 @document("a run's choice of trackers", advice="remove it, and choose the trackers again")
@@ -43,7 +38,7 @@ class TrackerNotes:
     schema_version: int = attrs.field(default=1, metadata=VERSION)
     name: str = attrs.field(validator=checks.name)
     """Name of the run when the record was begun."""
-    record: str = attrs.field(validator=_record_key)
+    record: str = attrs.field(validator=_IS_KEY)
     """Key of the record in the tracker."""
     sent: dict[str, int] = attrs.field(factory=dict)
     """Series → the last step that was sent."""
