@@ -103,8 +103,10 @@ def part_file(part: str) -> str:
 
 def parse_step(text: str) -> int | Literal["latest", "best"]:
     """Parses a typed step: `150000`, `150_000`, `150k`, `1.5M`, `latest` or `best`. Raises UsageError."""
-    if text == "latest" or text == "best":
-        return text
+    if text == "latest":
+        return "latest"
+    if text == "best":
+        return "best"
     if (step := parsed_integer(text)) is not None and step >= 0:
         return step
     raise UsageError(f"{_typed(text)} is not a step: expected a whole number such as 150000 or 150k, latest or best")

@@ -8,7 +8,6 @@ import os
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from difflib import get_close_matches
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -21,7 +20,7 @@ from ncsnx.config.overrides import OverrideError, parse_overrides, parse_text
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runs.exported import Export
 from ncsnx.runs.folder import Run, list_runs
-from ncsnx.runs.manifest import checkpoints, holds
+from ncsnx.runs.manifest import checkpoints
 from ncsnx.runs.score_files import Best, best_checkpoint
 from ncsnx.runs.writer_lock import HolderNote, holder_note, is_being_written
 from ncsnx.storage.json_lines import first_record, last_records
@@ -79,9 +78,7 @@ class RunSummary:
             "error": self.error,
             "loss": self.loss,
             "held_out": self.held_out,
-            "best": None
-            if self.best is None
-            else {**attrs.asdict(self.best), "sweep": str(self.best.sweep), "protocol": self.protocol},
+            "best": None if self.best is None else {**self.best.as_json(), "protocol": self.protocol},
             "writer": None if self.writer is None else attrs.asdict(self.writer),
             "started": None if self.started is None else self.started.isoformat(),
             "changed": None if self.changed is None else self.changed.isoformat(timespec="seconds"),
@@ -130,7 +127,7 @@ def summary_of(source: Run | Export) -> RunSummary:
         found,
         loss=_last(records, "loss"),
         held_out=_last(records, "held_out"),
-        best=_tried(lambda: best_checkpoint(source, partial(holds, source)), None),
+        best=_tried(lambda: best_checkpoint(source), None),
         writer=holder_note(source.path) if state == "running" else None,
         started=_time((_tried(lambda: first_record(source.segments_path), None) or {}).get("started")),
     )

@@ -110,8 +110,8 @@ def export_command(
         from ncsnx.cli import publishing
         from ncsnx.exchange.card import UNKNOWN_LICENSE, check_license
         from ncsnx.runs.exported import Export
-        from ncsnx.runs.manifest import require_best
         from ncsnx.runs.names import runs_folder
+        from ncsnx.runs.score_files import require_best
         from ncsnx.runs.selection import check_checkpoint
         from ncsnx.stopping import StopRequest
 
