@@ -33,6 +33,8 @@ class Provenance:
     """The origin (`FILE:LINE` or `default`) of every field of the objects constructed so far."""
 
     def __init__(self) -> None:
+        self.registered: list[Any] = []
+        """Experiments that the file has registered, as `ncsnx.config.loading.Registered`."""
         self._seen: dict[int, tuple[object, dict[str, str]]] = {}  # by id; holding the object keeps its id unique
         self._calls: dict[str, dict[tuple[int, int, int, int], ast.Call]] = {}
 
@@ -164,9 +166,9 @@ def paused() -> Iterator[None]:
         _active.reset(token)
 
 
-def is_recording() -> bool:
-    """Whether an experiment file is being executed."""
-    return _active.get() is not None
+def active() -> Provenance | None:
+    """The record of the experiment file that is being executed; None outside of one."""
+    return _active.get()
 
 
 def record(instance: Any) -> None:

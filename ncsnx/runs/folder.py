@@ -40,7 +40,7 @@ class RunConfig:
     """Installed packages that the experiment needs, as of the last start."""
 
 
-class _Entry:
+class RunEntry:
     """The path of a file or folder in a run's folder; it need not exist."""
 
     def __init__(self, name: str) -> None:
@@ -56,43 +56,43 @@ class Run:
 
     path: Path
 
-    config_path = _Entry("config.json")
+    config_path = RunEntry("config.json")
     """The experiment and the fingerprint of its data."""
-    origins_path = _Entry("origins.json")
+    origins_path = RunEntry("origins.json")
     """The origin of each value of the experiment."""
-    source_path = _Entry("experiment.py")
+    source_path = RunEntry("experiment.py")
     """A copy of the experiment's file, for people; never executed."""
-    segments_path = _Entry("segments.jsonl")
+    segments_path = RunEntry("segments.jsonl")
     """One JSON line for each start of the training."""
-    patches = _Entry("patches")
-    """Uncommitted changes at the starts of the training: see `ncsnx.runs.git_patches`."""
-    metrics_path = _Entry("metrics.jsonl")
+    patches = RunEntry("patches")
+    """Uncommitted changes at the starts of the training: see `ncsnx.runs.segments`."""
+    metrics_path = RunEntry("metrics.jsonl")
     """One JSON line for each step that was logged."""
-    log_path = _Entry("log.txt")
+    log_path = RunEntry("log.txt")
     """Console output."""
-    report_path = _Entry("report.html")
+    report_path = RunEntry("report.html")
     """The page about the run, renewed while it trains."""
-    rank_logs = _Entry(RANK_LOGS)
+    rank_logs = RunEntry(RANK_LOGS)
     """Logs of ranks other than 0."""
-    tensorboard = _Entry("tensorboard")
+    tensorboard = RunEntry("tensorboard")
     """TensorBoard event files."""
-    checkpoints = _Entry("checkpoints")
+    checkpoints = RunEntry("checkpoints")
     """One folder for each step that was saved."""
-    snapshots = _Entry("snapshots")
+    snapshots = RunEntry("snapshots")
     """Grids of samples drawn while training."""
-    samples = _Entry("samples")
+    samples = RunEntry("samples")
     """Samples of `ncsnx sample`."""
-    fid = _Entry("fid")
+    fid = RunEntry("fid")
     """Results of `ncsnx fid`."""
-    compare = _Entry("compare")
+    compare = RunEntry("compare")
     """Results of `ncsnx compare` and the recommended sampler."""
-    neighbors = _Entry("neighbors")
+    neighbors = RunEntry("neighbors")
     """Results of `ncsnx neighbors`."""
-    trackers = _Entry("trackers")
+    trackers = RunEntry("trackers")
     """Which experiment trackers the run uses, and what each has been sent."""
-    loss = _Entry("loss")
+    loss = RunEntry("loss")
     """Results of `ncsnx loss`."""
-    likelihood = _Entry("likelihood")
+    likelihood = RunEntry("likelihood")
     """Results of `ncsnx likelihood`."""
 
     @property
@@ -296,7 +296,7 @@ def list_runs(runs_folder: Path) -> list[tuple[str, Run | Export | str]]:
     return rows
 
 
-def open_results(folder: Path, place: Path) -> Path:
+def open_results(place: Path) -> Path:
     """Makes the folder `place` for results if it doesn't exist. Raises NcsnxError."""
     with atomic.reporting(place):
         place.mkdir(parents=True, exist_ok=True)

@@ -20,8 +20,8 @@ from ncsnx.errors import NcsnxError
 from ncsnx.runs.folder import Run
 from ncsnx.runs.metrics_log import series_of
 from ncsnx.runs.names import step_of
+from ncsnx.runs.result_records import TrackerNotes
 from ncsnx.runs.score_files import ScoreFile, sweep_folders, value
-from ncsnx.runs.tracker_records import TrackerNotes, notes_path
 from ncsnx.storage import atomic
 from ncsnx.storage.documents import read_document, write_document
 from ncsnx.storage.json_lines import RecordFollower
@@ -45,7 +45,7 @@ class TrackerRecord:
 
     def __init__(self, run: Run, tag: str) -> None:
         """Opens the record, or begins it. Raises NcsnxError for damaged notes, and whatever the tracker raises."""
-        self._run, self._path = run, notes_path(run, tag)
+        self._run, self._path = run, run.trackers / f"{tag}.json"
         try:
             self._notes = read_document(self._path, TrackerNotes)
         except FileNotFoundError:
