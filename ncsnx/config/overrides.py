@@ -14,6 +14,7 @@ import attrs
 
 from ncsnx.config.checks import printable, quoted, shortened
 from ncsnx.config.codec import ConfigError, flatten, shown, structure, unstructure
+from ncsnx.config.complaints import did_you_mean
 from ncsnx.config.converter import optional_of
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.image_sizes import ImageSize, parsed_size
@@ -135,8 +136,7 @@ def _one_of(text: str, accepted: list[str], path: str, missing: str = "") -> str
     """`text`, if it is accepted. missing: end of the message, about variants that couldn't be loaded."""
     if text in accepted:
         return text
-    near = get_close_matches(text, accepted, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = did_you_mean(text, accepted)
     raise OverrideError(f"{path}: expected one of {', '.join(accepted)}, found {quoted(text)}{hint}{missing}")
 
 

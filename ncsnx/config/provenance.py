@@ -49,11 +49,8 @@ class Provenance:
         is_written = not any(
             one.f_code.co_name == "__init__" and one.f_locals.get("self") is not instance for one in machinery
         )
-        file, inherited, lines = (
-            frame.f_code.co_filename,
-            self.of(base),
-            self._keyword_lines(frame) if is_written else {},
-        )
+        file, inherited = frame.f_code.co_filename, self.of(base)
+        lines = self._keyword_lines(frame) if is_written else {}
         where = f"{file}:{frame.f_lineno}"
         origins: dict[str, str] = {}
         for field in attrs.fields(type(instance)):

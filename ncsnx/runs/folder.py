@@ -9,7 +9,6 @@ import attrs
 
 from ncsnx.config import codec
 from ncsnx.config.checks import shortened
-from ncsnx.config.complaints import StructureError
 from ncsnx.config.data_sets import Digits
 from ncsnx.config.discovery import file_and_name, is_built_in, resolve
 from ncsnx.config.experiment import Experiment
@@ -21,7 +20,7 @@ from ncsnx.runs.exported import Export, is_export
 from ncsnx.runs.hub import is_hub_address, parse_hub_address
 from ncsnx.runs.names import as_typed, check_file_name, check_run_name, is_sweep_folder, near_matches
 from ncsnx.runs.names import runs_folder as default_folder
-from ncsnx.runs.plugins import Plugin, plugin_hints, plugins_of
+from ncsnx.runs.plugins import Plugin, needing_plugins, plugins_of
 from ncsnx.spelling import A_NAME, argument
 from ncsnx.storage import atomic
 from ncsnx.storage.documents import document, document_bytes, read_document, write_document
@@ -187,14 +186,11 @@ class Run:
 
     def _config(self) -> RunConfig:
         try:
-            status = self.config_path.stat()
-            return _read_config(self.config_path, (status.st_ino, status.st_mtime_ns, status.st_size))
+            with needing_plugins(self.config_path):
+                status = self.config_path.stat()
+                return _read_config(self.config_path, (status.st_ino, status.st_mtime_ns, status.st_size))
         except OSError as error:
             raise NcsnxError(f"cannot read {self.config_path}: {error.strerror}") from error
-        except StructureError as error:
-            if hints := plugin_hints(self.config_path):
-                raise NcsnxError(error.message, *hints) from error
-            raise
 
 
 @cache
@@ -210,7 +206,9 @@ def open_run(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool 
     for an unknown name, UsageError for a file and NcsnxError for a folder that isn't a run.
     """
     path = locate(runs_folder, name_or_path, needs_config=needs_config)
-    _refuse_export(path)
+    if is_export(path):
+        hint = Hint("draw images from it", f"ncsnx sample {as_typed(path)}")
+        raise NcsnxError(f"{path} is an exported model, not a run", hint)
     return Run(path)
 
 
@@ -221,7 +219,9 @@ def locate(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool = 
     NcsnxError for a folder that is neither.
     """
     if is_hub_address(str(name_or_path)):
-        raise _is_on_the_hub(str(name_or_path))
+        address = parse_hub_address(str(name_or_path))
+        hint = Hint("draw images from it", f"ncsnx sample {address}")
+        raise UsageError(f"{address} is an exported model, not a run", hint)
     typed = typed_name_or_path(name_or_path) if isinstance(name_or_path, str) else str(name_or_path)
     candidates = [Path(typed)] if "/" in typed or typed in ("", ".", "..") else [runs_folder / typed, Path(typed)]
     for path in candidates:
@@ -246,14 +246,6 @@ def locate(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool = 
 def pictures_hint(folder: Path) -> Hint:
     """The hint for a folder where an experiment or run was expected."""
     return Hint("if it holds pictures, make an experiment of them", f"ncsnx new {A_NAME} --from {as_typed(folder)}")
-
-
-def _is_on_the_hub(text: str) -> UsageError:
-    """The error for an address on the Hub where only a run will do."""
-    address = parse_hub_address(text)
-    return UsageError(
-        f"{address} is an exported model, not a run", Hint("draw images from it", f"ncsnx sample {address}")
-    )
 
 
 def _no_run(name: str, runs_folder: Path) -> UsageError:
@@ -301,13 +293,6 @@ def open_results(place: Path) -> Path:
     with atomic.reporting(place):
         place.mkdir(parents=True, exist_ok=True)
     return place
-
-
-def _refuse_export(path: Path) -> None:
-    if is_export(path):
-        raise NcsnxError(
-            f"{path} is an exported model, not a run", Hint("draw images from it", f"ncsnx sample {as_typed(path)}")
-        )
 
 
 def _run_names(runs_folder: Path) -> list[str]:

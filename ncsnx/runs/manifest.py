@@ -144,11 +144,12 @@ def read_manifest(folder: Path) -> Manifest:
 
 def read_verified(folder: Path, manifest: Manifest, name: str) -> bytes:
     """The content of one file, read once and checked against its record. Raises UnsoundError."""
-    record = _record(folder, manifest, name)
-    with _reading(folder / name), reading.opened(folder / name) as file:
-        _check_size(folder / name, record, os.fstat(file.fileno()).st_size)
-        content = file.read()
-    _check_hash(folder / name, record, hashlib.sha256(content).hexdigest())
+    path = folder / name
+    if name not in manifest.files:
+        raise UnsoundError(f"{folder} holds no {name}; it holds {', '.join(sorted(manifest.files))}")
+    with _reading(path):
+        content = reading.read_bytes(path)
+    _check(path, manifest.files[name], len(content), hashlib.sha256(content).hexdigest())
     return content
 
 
@@ -169,17 +170,11 @@ def verify(folder: Path, watch: reading.Watch = reading.unwatched) -> Manifest:
     watch: called with the number of bytes of each piece read; may raise to stop reading. Raises UnsoundError.
     """
     manifest = read_manifest(folder)
-    for name in sorted(manifest.files):
-        verify_file(folder, manifest, name, watch)
+    for name, record in sorted(manifest.files.items()):
+        with _reading(folder / name), reading.opened(folder / name) as file:
+            size, sha256 = os.fstat(file.fileno()).st_size, reading.sha256(file, watch)
+        _check(folder / name, record, size, sha256)
     return manifest
-
-
-def verify_file(folder: Path, manifest: Manifest, name: str, watch: reading.Watch = reading.unwatched) -> None:
-    """Checks one file against its record. watch: as for `verify`. Raises UnsoundError."""
-    record = _record(folder, manifest, name)
-    with _reading(folder / name), reading.opened(folder / name) as file:
-        _check_size(folder / name, record, os.fstat(file.fileno()).st_size)
-        _check_hash(folder / name, record, reading.sha256(file, watch))
 
 
 def checkpoints(run: Run) -> list[int]:
@@ -224,18 +219,9 @@ def set_aside(folder: Path) -> Path:
     return aside
 
 
-def _record(folder: Path, manifest: Manifest, name: str) -> FileRecord:
-    if name in manifest.files:
-        return manifest.files[name]
-    raise UnsoundError(f"{folder} holds no {name}; it holds {', '.join(sorted(manifest.files))}")
-
-
-def _check_size(path: Path, record: FileRecord, size: int) -> None:
+def _check(path: Path, record: FileRecord, size: int, sha256: str) -> None:
     if size != record.bytes:
         raise UnsoundError(f"{path} has {counted(size, 'byte')} instead of {record.bytes:,}")
-
-
-def _check_hash(path: Path, record: FileRecord, sha256: str) -> None:
     if sha256 != record.sha256:
         raise UnsoundError(f"{path} is damaged: its sha256 is not the one in the manifest")
 

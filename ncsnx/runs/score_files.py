@@ -9,8 +9,7 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -281,11 +280,20 @@ def require_best(run: Run) -> Best:
     return best
 
 
-def sweeps_in(place: Path) -> Iterator[ScoreFile]:
-    """The sweeps in `place` that have scores, by name. Raises NcsnxError for a damaged file."""
-    for folder in sweep_folders(place):
-        with suppress(FileNotFoundError):  # a sweep without a score yet
+def sweeps_in(*places: Path, unreadable: Callable[[NcsnxError], object] | None = None) -> Iterator[ScoreFile]:
+    """The sweeps in these places, such as a run's fid/, that have scores; by name in each.
+
+    unreadable: called with the error of a damaged file; without it, the error is raised.
+    """
+    for folder in (folder for place in places for folder in sweep_folders(place)):
+        try:
             yield ScoreFile.read(folder)
+        except FileNotFoundError:  # a sweep without a score yet
+            continue
+        except NcsnxError as error:
+            if unreadable is None:
+                raise
+            unreadable(error)
 
 
 def sweep_folders(place: Path) -> list[Path]:

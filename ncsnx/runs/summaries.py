@@ -16,7 +16,7 @@ import attrs
 from ncsnx.config.checks import quoted
 from ncsnx.config.codec import ABSENT, flatten, shown, unstructure
 from ncsnx.config.experiment import Experiment
-from ncsnx.config.overrides import OverrideError, parse_overrides, parse_text
+from ncsnx.config.overrides import parse_overrides, parse_text
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runs.exported import Export
 from ncsnx.runs.folder import Run, list_runs
@@ -65,6 +65,12 @@ class RunSummary:
     def protocol(self) -> str | None:
         """The metric of the best score and the number of images: 'FID, n=10000'."""
         return None if self.best is None else f"{self.best.metric}, n={self.best.images}"
+
+    @property
+    def age_s(self) -> float | None:
+        """Seconds since the start; since the last change, of a run that was never trained; None if unknown."""
+        since = self.started or self.changed
+        return None if since is None else max((datetime.now(UTC) - since).total_seconds(), 0.0)
 
     def as_json(self) -> dict[str, Any]:
         """All of it as JSON values; NaN for losses that weren't finite."""
@@ -192,15 +198,9 @@ RUN_COLUMNS: dict[str, Callable[[RunSummary], Any]] = {
     "host": lambda one: None if one.writer is None else one.writer.host,
     "pid": lambda one: None if one.writer is None else one.writer.pid,
     "size": lambda one: one.size,
-    "age": lambda one: age_s(one),
+    "age": lambda one: one.age_s,
 }
 """Value of each column."""
-
-
-def age_s(one: RunSummary) -> float | None:
-    """Seconds since the run was started; since its last change for one that was never trained; None if unknown."""
-    since = one.started or one.changed
-    return None if since is None else max((datetime.now(UTC) - since).total_seconds(), 0.0)
 
 
 def value_of(one: RunSummary, path: str) -> Any:
@@ -215,13 +215,8 @@ def selected(found: Sequence[RunSummary], conditions: list[str]) -> list[RunSumm
     """
     chosen = list(found)
     for condition in parse_overrides(conditions):
-        values = _values(found, condition.path)
-        answers = [_matches(value, condition.text, condition.path) for value in values]
-        errors = [answer for answer in answers if isinstance(answer, OverrideError)]
-        if errors and len(errors) == sum(value not in (None, ABSENT) for value in values):
-            raise errors[0]
-        met = {one.name for one, answer in zip(found, answers, strict=True) if answer is True}
-        chosen = [one for one in chosen if one.name in met]
+        _require_known(found, condition.path)
+        chosen = [run for run in chosen if _matches(value_of(run, condition.path), condition.text, condition.path)]
     return chosen
 
 
@@ -232,45 +227,38 @@ def ordered(found: Sequence[RunSummary], column: str) -> list[RunSummary]:
     compared. Runs without a value come last. Raises UsageError for a field that no run has.
     """
     path = column.removeprefix("-")
-    values = dict(zip((one.name for one in found), _values(found, path), strict=True))
-    known = [one for one in found if not _is_unknown(values[one.name])]
+    _require_known(found, path)
 
-    def key(one: RunSummary) -> tuple[Any, ...]:
-        value, best = values[one.name], one.best
+    def key(run: RunSummary) -> tuple[Any, ...]:
+        value, best = value_of(run, path), run.best
         protocol = (best.metric, best.images, best.reference) if path == "score" and best else ()
         return (*protocol, False, value) if isinstance(value, int | float) else (*protocol, True, shown(value))
 
-    return [
-        *sorted(known, key=key, reverse=column.startswith("-")),
-        *(one for one in found if _is_unknown(values[one.name])),
-    ]
+    def is_unknown(run: RunSummary) -> bool:
+        value = value_of(run, path)
+        return value in (None, ABSENT) or (isinstance(value, float) and math.isnan(value))
+
+    known = [run for run in found if not is_unknown(run)]
+    return [*sorted(known, key=key, reverse=column.startswith("-")), *filter(is_unknown, found)]
 
 
-def _is_unknown(value: Any) -> bool:
-    return value in (None, ABSENT) or (isinstance(value, float) and math.isnan(value))
-
-
-def _values(found: Sequence[RunSummary], path: str) -> list[Any]:
-    """The value of each run, ABSENT where its configuration lacks the field. Raises UsageError if all of them do."""
+def _require_known(found: Sequence[RunSummary], path: str) -> None:
+    """Raises UsageError if no run has such a column or field."""
     known = [*RUN_COLUMNS, *dict.fromkeys(name for one in found for name in _fields(one))]
     if found and path not in known:
         near = get_close_matches(path, known, n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else f"expected a field, or one of {', '.join(RUN_COLUMNS)}"
         raise UsageError(f"no run has a column or field {quoted(path)}; {hint}")
-    return [value_of(one, path) for one in found]
 
 
 def _fields(one: RunSummary) -> dict[str, Any]:
     return {} if one.experiment is None else dict(flatten(unstructure(one.experiment)))
 
 
-def _matches(value: Any, text: str, path: str) -> bool | OverrideError:
-    """Whether a value is the one that was typed; the error if its type doesn't accept the text."""
+def _matches(value: Any, text: str, path: str) -> bool:
+    """Whether a value is the one that was typed. Raises OverrideError if its type doesn't accept the text."""
     if value in (None, ABSENT) or text.lower() == "none":
         return value is None and text.lower() == "none"
     if not isinstance(value, bool | int | float):
         return shown(value) == text
-    try:
-        return bool(parse_text(text, type(value), path) == value)
-    except OverrideError as error:
-        return error
+    return bool(parse_text(text, type(value), path) == value)
