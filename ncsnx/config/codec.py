@@ -5,6 +5,7 @@ Every error names the full path of the value, what was found and what is accepte
 
 import hashlib
 import json
+from collections.abc import Callable
 from enum import Enum
 from typing import Any
 
@@ -23,6 +24,8 @@ ConfigError = StructureError
 """An invalid configuration, with every problem as (path, complaint) in `problems`."""
 structure = structured
 """The configuration object of plain JSON values, of a given class. Raises ConfigError with every problem."""
+unstructure: Callable[[Any], dict[str, Any]] = unstructured
+"""A configuration object as plain JSON values: every field written out, variants with their tag under 'type'."""
 
 
 @attrs.frozen(kw_only=True)
@@ -38,8 +41,7 @@ entitle(SavedExperiment, "a saved experiment")
 
 def to_json(experiment: Experiment) -> dict[str, Any]:
     """The saved form: `{"schema_version": 1, "experiment": {…}}`."""
-    values: dict[str, Any] = unstructured(SavedExperiment(experiment=experiment))
-    return values
+    return unstructure(SavedExperiment(experiment=experiment))
 
 
 def from_json(saved: object) -> Experiment:
@@ -49,12 +51,6 @@ def from_json(saved: object) -> Experiment:
     except StructureError as error:
         problems = [(path.removeprefix("experiment."), complaint) for path, complaint in error.problems]
         raise ConfigError(problems, advice=error.advice, more=error.more) from error
-
-
-def unstructure(config: Config) -> dict[str, Any]:
-    """A configuration object as plain JSON values: every field written out, variants with their tag under 'type'."""
-    values: dict[str, Any] = unstructured(config)
-    return values
 
 
 def identity(experiment: Experiment) -> str:

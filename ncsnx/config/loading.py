@@ -44,15 +44,10 @@ class Registered:
     """A registered experiment with the place of its registration and the origins of its values."""
 
     experiment: Experiment
-    file: str
-    line: int
+    where: str
+    """FILE:LINE of the registration."""
     origins: dict[str, str]
     """Dotted path → 'default', 'FILE:LINE' or 'command line'."""
-
-    @property
-    def where(self) -> str:
-        """FILE:LINE of the registration."""
-        return f"{self.file}:{self.line}"
 
 
 @attrs.frozen
@@ -88,8 +83,7 @@ def register(experiment: Experiment) -> Experiment:
     frame = sys._getframe(1)
     while frame.f_back is not None and not provenance.is_in_file(frame.f_code):
         frame = frame.f_back  # up to the line of the file
-    file, line = frame.f_code.co_filename, frame.f_lineno
-    where = f"{file}:{line}"
+    where = f"{frame.f_code.co_filename}:{frame.f_lineno}"
     if not isinstance(experiment, Experiment):
         raise ConfigError([("", f"register expects an Experiment, found {type(experiment).__name__}")], where)
     try:
@@ -103,7 +97,7 @@ def register(experiment: Experiment) -> Experiment:
         for other in seen.registered:
             if other.experiment.name == checked.name:
                 raise ConfigError([("", f"{checked.name!r} is already registered, at {other.where}")], where)
-        seen.registered.append(Registered(checked, file, line, origins_of(experiment, seen, where)))
+        seen.registered.append(Registered(checked, where, origins_of(experiment, seen, where)))
     return experiment
 
 

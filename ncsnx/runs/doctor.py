@@ -47,7 +47,6 @@ NOTES: frozenset[FindingKind] = frozenset({"busy", "unknown", "set-aside", "due"
 """Kinds of findings that leave the run sound."""
 CREATION_LIMIT_S = 600.0
 """Age after which a half-written folder counts as abandoned; exports are written without the run's lock."""
-_NOTHING = "nothing to do: ncsnx ignores it"
 _FROM_BACKUP = "restore it from a backup"
 
 
@@ -312,7 +311,7 @@ def _examine_unknown(examination: Examination) -> None:
     known = {*(entry.name for entry in vars(Run).values() if isinstance(entry, RunEntry)), LOCK, HOLDER}
     for path in sorted(run.path.iterdir()):
         if path.name not in known and not path.name.startswith(".") and not is_export(path):
-            examination.add("unknown", path, "is not part of a run", _NOTHING)
+            examination.add("unknown", path, "is not part of a run", "nothing to do: ncsnx ignores it")
 
 
 def _examine_training(examination: Examination, verdicts: list[Verdict]) -> None:

@@ -16,7 +16,7 @@ from ncsnx.config.variants import OMITTED, REST, VERSION
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.paths import exists, typed_name_or_path
 from ncsnx.ranks.rank_group import RANK_LOGS
-from ncsnx.runs.exported import Export, is_export
+from ncsnx.runs.exported import is_export
 from ncsnx.runs.hub import is_hub_address, parse_hub_address
 from ncsnx.runs.names import as_typed, check_file_name, check_run_name, is_sweep_folder, near_matches
 from ncsnx.runs.names import runs_folder as default_folder
@@ -133,7 +133,7 @@ class Run:
         case (a case-insensitive disk couldn't hold both); NcsnxError if the name already exists or can't be written.
         """
         run = cls(runs_folder / check_run_name(name))
-        for other in _run_names(runs_folder):
+        for other in run_names(runs_folder):
             if other != name and other.lower() == name.lower():
                 raise UsageError(
                     f"{name!r} differs from the run {other!r} only in case, and a case-insensitive disk cannot hold "
@@ -252,7 +252,7 @@ def _no_run(name: str, runs_folder: Path) -> UsageError:
     """The error for a missing run. If an experiment has the name, its hints are the commands that make the run."""
     missing = f"there is no run {name!r} in {runs_folder}"
     found = None if file_and_name(name)[0] is not None else _experiment(name)  # no file is executed for a run's name
-    if found is None and not (names := _run_names(runs_folder)):
+    if found is None and not (names := run_names(runs_folder)):
         return UsageError(f"{missing}, which holds none yet", Hint("make the first", "ncsnx train EXPERIMENT"))
     if found is None:
         return UsageError(f"{missing}; {near_matches(name, names)}")
@@ -274,20 +274,6 @@ def _experiment(name: str) -> Experiment | None:
         return None
 
 
-def list_runs(runs_folder: Path) -> list[tuple[str, Run | Export | str]]:
-    """All folders in `runs_folder` by name, each as a run, an exported model or an error text. Raises NcsnxError."""
-    rows: list[tuple[str, Run | Export | str]] = []
-    for name in _run_names(runs_folder):
-        path = runs_folder / name
-        found = Export(path) if is_export(path) else Run(path)
-        try:
-            found.experiment()
-            rows.append((name, found))
-        except NcsnxError as error:
-            rows.append((name, str(error)))
-    return rows
-
-
 def open_results(place: Path) -> Path:
     """Makes the folder `place` for results if it doesn't exist. Raises NcsnxError."""
     with atomic.reporting(place):
@@ -295,7 +281,8 @@ def open_results(place: Path) -> Path:
     return place
 
 
-def _run_names(runs_folder: Path) -> list[str]:
+def run_names(runs_folder: Path) -> list[str]:
+    """Names of the runs and exported models in the folder. Raises NcsnxError if it can't be read."""
     try:
         folders = [path for path in runs_folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
         return sorted(path.name for path in folders if not is_sweep_folder(path))

@@ -18,8 +18,8 @@ from ncsnx.config.codec import ABSENT, flatten, shown, unstructure
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.overrides import parse_overrides, parse_text
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.runs.exported import Export
-from ncsnx.runs.folder import Run, list_runs
+from ncsnx.runs.exported import Export, is_export
+from ncsnx.runs.folder import Run, run_names
 from ncsnx.runs.manifest import checkpoints
 from ncsnx.runs.score_files import Best, best_checkpoint
 from ncsnx.runs.writer_lock import HolderNote, holder_note, is_being_written
@@ -95,12 +95,8 @@ class RunSummary:
 
 def summaries(runs_folder: Path) -> list[RunSummary]:
     """Every run and exported model in the folder, by name. Raises NcsnxError if the folder can't be read."""
-    return [
-        RunSummary(name=name, path=runs_folder / name, state="broken", error=found)
-        if isinstance(found, str)
-        else summary_of(found)
-        for name, found in list_runs(runs_folder)
-    ]
+    paths = [runs_folder / name for name in run_names(runs_folder)]
+    return [summary_of(Export(path) if is_export(path) else Run(path)) for path in paths]
 
 
 def summary_of(source: Run | Export) -> RunSummary:
