@@ -248,7 +248,7 @@ def best_checkpoint(run: Run) -> Best | None:
     best, rank = None, (-1, "")
     for sweep in sweeps_in(run.fid):
         images = sweep.protocol.get("n")
-        if sweep.protocol.get("ensemble") != 1 or not isinstance(images, int) or (images, sweep.changed) < rank:
+        if sweep.protocol.get("ensemble") != 1 or not isinstance(images, int) or (images, sweep.changed) <= rank:
             continue
         scored = [row for row in sweep.rows if holds(run, *_key(row))]
         if (row := best_row(scored)) is not None:
