@@ -109,7 +109,7 @@ def test_the_picture_is_drawn_by_the_run_with_a_fixed_seed(scored: Path) -> None
 def test_the_card_has_the_scores_of_these_weights_and_no_others(scored: Path, tmp_path: Path) -> None:
     card = (scored / "model/README.md").read_text()
     row = best_row(scored)
-    assert "license: cc-by-4.0" in card
+    assert 'license: "cc-by-4.0"' in card
     assert "| FD (digits classifier " in card
     assert (
         "Protocol: 20 images per checkpoint from seed 0, EMA weights, sampler ald with 5 evaluations per image" in card
