@@ -1,11 +1,15 @@
-"""Text of counts, shares, sizes, durations and measured values, for consoles, plots and model cards."""
+"""Text of counts, shares, sizes, durations and measured values, for consoles, plots and model cards; typed integers."""
 
 import math
 import re
 from collections.abc import Iterable
+from decimal import Decimal
 
 _HISSING = re.compile("(s|x|ch|sh)$")
 _CONSONANT_Y = re.compile("(?<![aeiou])y$")
+_INTEGER = re.compile(r"([+-]?[0-9]+(?:_[0-9]+)*(?:\.[0-9]+)?)([kKmM]?)")
+_LONGEST_INTEGER = 30  # characters; more than any count or seed has
+_UNITS = {"": 1, "k": 1_000, "m": 1_000_000}
 
 
 def counted(count: float, noun: str) -> str:
@@ -27,6 +31,15 @@ def plural(noun: str) -> str:
 def them(count: int) -> str:
     """'it' for 1, else 'them'."""
     return "it" if count == 1 else "them"
+
+
+def parsed_integer(text: str) -> int | None:
+    """The whole number in a typed text such as 500, 50_000, 50k or 1.5M; None for any other text."""
+    match = _INTEGER.fullmatch(text) if len(text) <= _LONGEST_INTEGER else None
+    if match is None or ("." in match[1] and not match[2]):
+        return None
+    number = Decimal(match[1].replace("_", "")) * _UNITS[match[2].lower()]
+    return int(number) if number == number.to_integral_value() else None
 
 
 def number(value: float) -> str:

@@ -8,9 +8,9 @@ from typing import Never
 from ncsnx.api.arguments import as_tags, checked_changes, typed_target
 from ncsnx.api.python_call import python_call
 from ncsnx.config.experiment import Experiment
+from ncsnx.config.loading import origins_of
 from ncsnx.config.overrides import apply_overrides, parse_overrides
 from ncsnx.config.provenance import PYTHON, Provenance, remembered_origins
-from ncsnx.config.registry import origins_of
 from ncsnx.console.working import training_console
 from ncsnx.errors import Hint, UsageError, require_between
 from ncsnx.jobs.carrying_out import carry_out_training

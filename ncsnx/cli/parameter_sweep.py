@@ -292,7 +292,7 @@ class ParameterSweep:
             measured = measured if by_run else []
         settings = compared_settings(self.points, measured)
         if measured and (self.distance is not None or self.loss):
-            stem = open_results(self.folder, self.folder / f"{self.name}{SWEEP_SUFFIX}") / "scores"
+            stem = open_results(self.folder / f"{self.name}{SWEEP_SUFFIX}") / "scores"
             atomic.write_bytes(stem.with_suffix(".csv"), comparison_csv(settings, states, measured))
             plot_settings(stem, settings, measured, self.name)
             self.messages.info(f"table and plot: {stem}.csv, .png, .svg")

@@ -18,6 +18,7 @@ from ncsnx.config.data_sets import (
 )
 from ncsnx.config.experiment import Ema, Experiment, ScoreMatching, Snapshots
 from ncsnx.config.feature_networks import Classifier, Features, Inception, TorchScript
+from ncsnx.config.loading import register
 from ncsnx.config.model import (
     NCSN,
     Geometric,
@@ -29,7 +30,6 @@ from ncsnx.config.model import (
     Schedule,
     Uniform,
 )
-from ncsnx.config.registry import register
 from ncsnx.config.sampler import (
     AnnealedLangevin,
     ConsistentAnnealed,

@@ -5,6 +5,7 @@ They check values only. The codec checks types, so a value of another type passe
 
 import math
 import re
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import attrs
@@ -53,130 +54,61 @@ def is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-_LARGE = 10**18  # larger numbers are quoted, and cut if they are long
+def accepting(words: str, test: Callable[[Any], object], kind: Any = int | float) -> Check:
+    """Accepts the values of a kind that pass a test. words: these values; {number} stands for the field's numbers."""
+
+    def check(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+        if isinstance(value, kind) and not isinstance(value, bool) and not test(value):
+            accepted = words.format(number="a whole number" if attribute.type is int else "a finite number")
+            # larger numbers are quoted, and cut if they are long
+            found = f"{value:,}" if is_whole(value) and abs(value) < 10**18 else quoted(value)
+            raise FieldError(attribute.name, f"must be {accepted}, not {found}")
+
+    return check
 
 
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _refuse(attribute: "attrs.Attribute[Any]", accepted: str, value: Any) -> None:
-    found = f"{value:,}" if is_whole(value) and abs(value) < _LARGE else quoted(value)
-    raise FieldError(attribute.name, f"must be {accepted}, not {found}")
-
-
-def _kind(attribute: "attrs.Attribute[Any]") -> str:
-    return "a whole number" if attribute.type is int else "a finite number"
-
-
-def positive(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
-    """Accepts finite numbers > 0."""
-    if _number(value) and not 0 < value < math.inf:
-        _refuse(attribute, f"{_kind(attribute)} > 0", value)
-
-
-def not_negative(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
-    """Accepts finite numbers >= 0."""
-    if _number(value) and not 0 <= value < math.inf:
-        _refuse(attribute, f"{_kind(attribute)} >= 0", value)
-
-
-def finite(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
-    """Accepts finite numbers."""
-    if _number(value) and not math.isfinite(value):
-        _refuse(attribute, _kind(attribute), value)
-
-
-def fraction(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
-    """Accepts numbers in [0, 1)."""
-    if _number(value) and not 0 <= value < 1:
-        _refuse(attribute, "at least 0 and below 1", value)
-
-
-def positive_fraction(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
-    """Accepts numbers in (0, 1]."""
-    if _number(value) and not 0 < value <= 1:
-        _refuse(attribute, "above 0 and at most 1", value)
+positive = accepting("{number} > 0", lambda value: 0 < value < math.inf)
+not_negative = accepting("{number} >= 0", lambda value: 0 <= value < math.inf)
+finite = accepting("{number}", lambda value: abs(value) < math.inf)
+fraction = accepting("at least 0 and below 1", lambda value: 0 <= value < 1)
+positive_fraction = accepting("above 0 and at most 1", lambda value: 0 < value <= 1)
 
 
 def within(low: float, high: float) -> Check:
-    """Accepts finite numbers in [low, high]."""
+    """Accepts numbers in [low, high]."""
+    return accepting(f"between {_bound(low)} and {_bound(high)}", lambda value: low <= value <= high)
 
-    def check(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
-        if _number(value) and not low <= value <= high:
-            _refuse(attribute, f"between {_bound(low)} and {_bound(high)}", value)
 
-    return check
+between = within
+"""The same, for whole numbers."""
 
 
 def _bound(value: float) -> str:
     """A bound as people write it: '1,000', '1e-6', '1e9'."""
-    return f"{value:,g}".replace("e-0", "e-").replace("e+0", "e")
-
-
-def between(low: int, high: int) -> Check:
-    """Accepts numbers in [low, high]."""
-
-    def check(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
-        if _number(value) and not low <= value <= high:
-            _refuse(attribute, f"between {low:,} and {high:,}", value)
-
-    return check
+    return f"{value:,}" if is_whole(value) else f"{value:,g}".replace("e-0", "e-").replace("e+0", "e")
 
 
 def one_of(*accepted: int) -> Check:
     """Accepts the given whole numbers."""
-
-    def check(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
-        if _number(value) and value not in accepted:
-            _refuse(attribute, " or ".join(map(str, accepted)), value)
-
-    return check
+    return accepting(" or ".join(map(str, accepted)), accepted.__contains__)
 
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+NAME = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """Names of experiments and runs: valid file names on every system."""
-
-
-def name(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
-    """Accepts names that match NAME, without '..'."""
-    if isinstance(value, str) and (not NAME.fullmatch(value) or ".." in value):
-        accepted = "1 to 100 of the characters A-Z a-z 0-9 . _ -, beginning with a letter or digit and without '..'"
-        _refuse(attribute, accepted, value)
-
-
-def one_line(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
-    """Accepts text without control characters."""
-    if isinstance(value, str) and not all(character.isprintable() for character in value):
-        _refuse(attribute, "one line of printable text", value)
-
-
-def short_ascii(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
-    """Accepts 1 to 200 printable ASCII characters."""
-    if isinstance(value, str) and not re.fullmatch("[ -~]{1,200}", value):
-        _refuse(attribute, "1 to 200 printable ASCII characters", value)
-
-
-def sha256_hex(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
-    """Accepts a sha256 in hexadecimal."""
-    if isinstance(value, str) and not re.fullmatch("[0-9a-f]{64}", value):
-        _refuse(attribute, "a sha256 in hexadecimal", value)
-
-
-def plain_word(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
-    """Accepts 1 to 64 letters, digits, _ or -, such as the name of a category."""
-    if isinstance(value, str) and not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value):
-        _refuse(attribute, "1 to 64 letters, digits, _ or -", value)
-
+name = accepting(
+    "1 to 100 of the characters A-Z a-z 0-9 . _ -, beginning with a letter or digit and without '..'",
+    NAME.fullmatch,
+    str,
+)
+one_line = accepting("one line of printable text", str.isprintable, str)
+short_ascii = accepting("1 to 200 printable ASCII characters", re.compile("[ -~]{1,200}").fullmatch, str)
+sha256_hex = accepting("a sha256 in hexadecimal", re.compile("[0-9a-f]{64}").fullmatch, str)
+plain_word = accepting("1 to 64 letters, digits, _ or -", re.compile("[A-Za-z0-9_-]{1,64}").fullmatch, str)
 
 COLOURS = {"white": (255, 255, 255), "black": (0, 0, 0), "grey": (128, 128, 128)}
 """Named colours as RGB in 0 … 255."""
-
-
-def colour(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
-    """Accepts a name in COLOURS, or #rrggbb."""
-    if isinstance(value, str) and value not in COLOURS and not re.fullmatch("#[0-9a-fA-F]{6}", value):
-        _refuse(attribute, f"{', '.join(COLOURS)} or #rrggbb", value)
+_RGB = re.compile("#[0-9a-fA-F]{6}")
+colour = accepting(f"{', '.join(COLOURS)} or #rrggbb", lambda value: value in COLOURS or _RGB.fullmatch(value), str)
 
 
 def when_given(check: Check) -> Check:

@@ -5,8 +5,9 @@ Every error names the full path of the value, what was found and what is accepte
 
 import hashlib
 import json
+from collections.abc import Callable
 from enum import Enum
-from typing import Any, TypeVar
+from typing import Any
 
 import attrs
 
@@ -16,13 +17,15 @@ from ncsnx.config.experiment import Experiment
 from ncsnx.config.provenance import is_default
 from ncsnx.config.variants import TAG, VERSION, Config, tag_of
 
-T = TypeVar("T", bound=Config)
-
 CONFIG_VERSION = 1
 
 
-class ConfigError(StructureError):
-    """An invalid configuration, with every problem as (path, complaint) in `problems`."""
+ConfigError = StructureError
+"""An invalid configuration, with every problem as (path, complaint) in `problems`."""
+structure = structured
+"""The configuration object of plain JSON values, of a given class. Raises ConfigError with every problem."""
+unstructure: Callable[[Any], dict[str, Any]] = unstructured
+"""A configuration object as plain JSON values: every field written out, variants with their tag under 'type'."""
 
 
 @attrs.frozen(kw_only=True)
@@ -38,8 +41,7 @@ entitle(SavedExperiment, "a saved experiment")
 
 def to_json(experiment: Experiment) -> dict[str, Any]:
     """The saved form: `{"schema_version": 1, "experiment": {…}}`."""
-    values: dict[str, Any] = unstructured(SavedExperiment(experiment=experiment))
-    return values
+    return unstructure(SavedExperiment(experiment=experiment))
 
 
 def from_json(saved: object) -> Experiment:
@@ -49,20 +51,6 @@ def from_json(saved: object) -> Experiment:
     except StructureError as error:
         problems = [(path.removeprefix("experiment."), complaint) for path, complaint in error.problems]
         raise ConfigError(problems, advice=error.advice, more=error.more) from error
-
-
-def unstructure(config: Config) -> dict[str, Any]:
-    """A configuration object as plain JSON values: every field written out, variants with their tag under 'type'."""
-    values: dict[str, Any] = unstructured(config)
-    return values
-
-
-def structure(values: dict[str, Any], cls: type[T]) -> T:
-    """The configuration object of plain JSON values. Raises ConfigError with the path of every problem."""
-    try:
-        return structured(values, cls)
-    except StructureError as error:
-        raise ConfigError(error.problems, advice=error.advice, more=error.more) from error
 
 
 def identity(experiment: Experiment) -> str:

@@ -57,15 +57,16 @@ class NewerVersionError(StructureError):
 class RefusedError(Exception):
     """A value that its declared type doesn't accept.
 
-    near: accepted words, of which the message suggests the nearest. The message is built when it is shown.
+    near: accepted words, of which the message suggests the nearest. found: the value in words, if not by its type.
+    more: end of the message. The message is built when it is shown.
     """
 
-    def __init__(self, expected: str, value: object, near: Sequence[str] = ()) -> None:
-        super().__init__(expected, value, near)
+    def __init__(self, expected: str, value: object, near: Sequence[str] = (), found: str = "", more: str = "") -> None:
+        super().__init__(expected, value, near, found, more)
 
     def __str__(self) -> str:
-        expected, value, near = self.args
-        return f"expected {expected}, found {found_in_words(value)}{did_you_mean(value, near)}"
+        expected, value, near, found, more = self.args
+        return f"expected {expected}, found {found or found_in_words(value)}{did_you_mean(value, near)}{more}"
 
 
 _titles: dict[type, str] = {}
@@ -115,11 +116,6 @@ def unknown_key(key: str, cls: Any) -> str:
     return f"no such field{_of(cls, ' in ')}{hint}"
 
 
-def missing_key(cls: Any) -> str:
-    """The complaint about a missing field of `cls`."""
-    return f"is required{_of(cls, ' by ')}, but missing"
-
-
 def inside(path: str, key: str | int) -> str:
     """The path of the value at `key` within `path`."""
     if isinstance(key, int):
@@ -154,7 +150,7 @@ def _leaves(error: BaseException, cls: Any, path: str) -> Iterator[_Leaf]:
         for key in sorted(error.extra_fields):
             yield _Leaf(inside(path, key), partial(unknown_key, key, error.cl))
     elif isinstance(error, KeyError):
-        yield _Leaf(path, partial(missing_key, cls))
+        yield _Leaf(path, partial("is required{}, but missing".format, _of(cls, " by ")))
     elif isinstance(error, FieldError):
         yield _Leaf(inside(path, error.field), partial(str, error.complaint))
     elif isinstance(error, StructureError):

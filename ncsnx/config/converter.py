@@ -20,7 +20,6 @@ from ncsnx.config.complaints import (
     NewerVersionError,
     RefusedError,
     StructureError,
-    did_you_mean,
     structure_error,
 )
 from ncsnx.config.image_sizes import ImageSize, size_of_sides
@@ -158,20 +157,9 @@ def _structure_variant(value: Any, family: type[Config]) -> Any:
         raise RefusedError(f"one of {', '.join(accepted)}", value)
     tag = value.get(TAG)
     if not isinstance(tag, str) or tag not in accepted:
-        expected = f"expected one of {', '.join(accepted)}"
         found = f"type {quoted(tag)}" if TAG in value else "an object without a type (no registered variant)"
-        raise _UnknownVariantError(f"{expected}, found {found}{did_you_mean(tag, accepted)}{broken}")
+        raise RefusedError(f"one of {', '.join(accepted)}", tag, list(accepted), found, broken)
     return _converter.structure({key: held for key, held in value.items() if key != TAG}, accepted[tag])
-
-
-class _UnknownVariantError(RefusedError):
-    """A tag that no variant has; see `_structure_variant`."""
-
-    def __init__(self, complaint: str) -> None:
-        Exception.__init__(self, complaint)
-
-    def __str__(self) -> str:
-        return str(self.args[0])
 
 
 def _structure_class(cls: type[Any]) -> Callable[[Any, Any], Any]:

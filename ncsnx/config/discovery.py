@@ -14,9 +14,8 @@ import attrs
 from ncsnx.config.checks import printable, quoted
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.foreign import ForeignError, error_in_words, foreign_code
-from ncsnx.config.loading import ExperimentFile, load_file
+from ncsnx.config.loading import ExperimentFile, Registered, load_file, relative
 from ncsnx.config.overrides import apply_overrides, parse_overrides
-from ncsnx.config.registry import Registered, relative
 from ncsnx.config.variants import plugin_errors
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.paths import exists

@@ -9,7 +9,6 @@ from ncsnx.errors import Stopped
 from ncsnx.quantities import counted
 
 _LONGEST_MESSAGE = 400  # characters: a line or two; longer than any of our own messages
-_LOOKED_AT = 10_000
 
 
 class ForeignError(Exception):
@@ -41,8 +40,8 @@ def message_of(error: BaseException) -> str:
         text = str(error)
     except Exception:
         return "its message cannot be shown"
-    line = printable(" ".join(text[:_LOOKED_AT].split()))
-    is_whole = len(text) <= _LOOKED_AT and len(line) <= _LONGEST_MESSAGE
+    line = printable(" ".join(text.split()))
+    is_whole = len(line) <= _LONGEST_MESSAGE
     return line if is_whole else f"{line[:_LONGEST_MESSAGE]}… ({counted(len(text), 'character')})"
 
 

@@ -1,10 +1,10 @@
 """Sizes of images: one number for squares, the pair (height, width) for rectangles."""
 
-import re
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from ncsnx.config.checks import Check, FieldError, is_whole, quoted
+from ncsnx.config.checks import Check, FieldError, is_whole, quoted, within
+from ncsnx.quantities import parsed_integer
 
 ImageSize: TypeAlias = int | tuple[int, int]
 """Height and width in pixels: one number if they are equal, else the pair (height, width)."""
@@ -40,11 +40,8 @@ def image_size_between(low: int, high: int, most: tuple[int, int] | None = None)
     """A validator: both sides are in [low, high]; those of a pair in [low, most], by default the same."""
 
     def check(instance: Any, attribute: Any, value: Any) -> None:
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            if not low <= value <= high:
-                found = f"{value:,}" if is_whole(value) and abs(value) < 10**18 else quoted(value)
-                raise FieldError(attribute.name, f"must be between {low:,} and {high:,}, not {found}")
-        elif isinstance(value, tuple) and is_image_size(value):
+        within(low, high)(instance, attribute, value)
+        if isinstance(value, tuple) and is_image_size(value):
             for side, number, bound in zip(("height", "width"), value, most or (high, high), strict=True):
                 if not low <= number <= bound:
                     complaint = f"must have a {side} between {low:,} and {bound:,}, not {quoted(number)}"
@@ -55,10 +52,12 @@ def image_size_between(low: int, high: int, most: tuple[int, int] | None = None)
 
 def parsed_size(text: str) -> ImageSize | None:
     """The size of a text such as '64' or '8,12' (height, then width); None for any other text."""
-    if not re.fullmatch("[0-9]{1,9}(,[0-9]{1,9})?", text):
-        return None
-    sides = [int(side) for side in text.split(",")]
-    return sides[0] if len(sides) == 1 else size_of_sides(sides)
+    match [parsed_integer(side) for side in text.split(",")]:
+        case [int(side)]:
+            return side
+        case [int(height), int(width)]:
+            return size_of_sides((height, width))
+    return None
 
 
 def size_as_typed(size: ImageSize) -> str:

@@ -1,4 +1,4 @@
-"""Executes an experiment file and collects the experiments that it registers.
+"""Executes an experiment file and collects the experiments that it gives to `register`.
 
 The source is read once and that text is compiled, so that stale bytecode is never used. The module's name comes from
 the file's real path, so that two files of the same name never share classes. The file's folder isn't added to the
@@ -20,10 +20,11 @@ import attrs
 
 from ncsnx.config import provenance
 from ncsnx.config.checks import FieldError
-from ncsnx.config.codec import ConfigError
+from ncsnx.config.codec import ConfigError, flatten, structure, unstructure
 from ncsnx.config.complaints import unknown_key
+from ncsnx.config.experiment import Experiment
 from ncsnx.config.foreign import ForeignError, foreign_code, kind_of, message_of
-from ncsnx.config.registry import Collector, Registered, collecting
+from ncsnx.config.provenance import Provenance
 from ncsnx.config.variants import Config, plugin_errors
 from ncsnx.errors import NcsnxError
 from ncsnx.storage import reading
@@ -36,6 +37,17 @@ _UNKNOWN_KEYWORD = re.compile(r"got an unexpected keyword argument '(\w+)'")
 
 class ExperimentFileError(NcsnxError):
     """An experiment file can't be read or executed; the message has FILE:LINE and the exception."""
+
+
+@attrs.frozen
+class Registered:
+    """A registered experiment with the place of its registration and the origins of its values."""
+
+    experiment: Experiment
+    where: str
+    """FILE:LINE of the registration."""
+    origins: dict[str, str]
+    """Dotted path → 'default', 'FILE:LINE' or 'command line'."""
 
 
 @attrs.frozen
@@ -56,15 +68,65 @@ def load_file(path: Path) -> ExperimentFile:
     source = _read(path)
     plugin_errors()  # loads plug-ins, whose variants the file may use
     with provenance.recording() as seen:
-        collector = Collector(seen)
-        token = collecting.set(collector)
-        try:
-            _execute(path, source)
-        finally:
-            collecting.reset(token)
-    if not collector.registered:
+        _execute(path, source)
+    if not seen.registered:
         raise ExperimentFileError(f"{path}: registers no experiment; end it with register(Experiment(name=…, …))")
-    return ExperimentFile(path, source, tuple(collector.registered))
+    return ExperimentFile(path, source, tuple(seen.registered))
+
+
+def register(experiment: Experiment) -> Experiment:
+    """Checks an experiment, makes it known under its name, and returns it.
+
+    Raises ConfigError (with FILE:LINE) for values that their declared types don't accept, and for a name that the file
+    has already registered.
+    """
+    frame = sys._getframe(1)
+    while frame.f_back is not None and not provenance.is_in_file(frame.f_code):
+        frame = frame.f_back  # up to the line of the file
+    where = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+    if not isinstance(experiment, Experiment):
+        raise ConfigError([("", f"register expects an Experiment, found {type(experiment).__name__}")], where)
+    try:
+        with provenance.paused():  # looking up the callers in the codec would parse the library's sources
+            checked = structure(unstructure(experiment), Experiment)
+    except ConfigError as error:
+        place = f"{where}: experiment {experiment.name!r}"
+        raise ConfigError(error.problems, place, error.advice, error.more) from error
+    seen = provenance.active()
+    if seen is not None:
+        for other in seen.registered:
+            if other.experiment.name == checked.name:
+                raise ConfigError([("", f"{checked.name!r} is already registered, at {other.where}")], where)
+        seen.registered.append(Registered(checked, where, origins_of(experiment, seen, where)))
+    return experiment
+
+
+def origins_of(config: Config, seen: Provenance, owner: str) -> dict[str, str]:
+    """Dotted path → origin for every value of a configuration object.
+
+    owner: the origin of values of objects that `seen` lacks, such as objects made before the file was executed.
+    """
+    rows = {path for path, _ in flatten(unstructure(config))}
+    return {path: origin for path, origin in _all_origins(config, seen, owner) if path in rows}
+
+
+def _all_origins(config: Config, seen: Provenance, owner: str) -> Iterator[tuple[str, str]]:
+    """(path, origin) of every field, whether or not the saved form has it."""
+    known = seen.of(config)
+    for field in attrs.fields(type(config)):
+        value = getattr(config, field.name)
+        origin = known.get(field.name) or (provenance.DEFAULT if provenance.is_default(field, value) else owner)
+        yield field.name, origin
+        if isinstance(value, Config):
+            yield from ((f"{field.name}.{path}", inner) for path, inner in _all_origins(value, seen, origin))
+
+
+def relative(origin: str) -> str:
+    """An origin with its file relative to the current folder, if it is inside."""
+    try:
+        return str(Path(origin).relative_to(Path.cwd()))
+    except (ValueError, OSError):  # outside; or the current folder no longer exists
+        return origin
 
 
 def _read(path: Path) -> str:

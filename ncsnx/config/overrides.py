@@ -7,7 +7,6 @@ when the spacing of the levels changes.
 
 import re
 from collections.abc import Collection, Iterator
-from decimal import Decimal
 from difflib import get_close_matches
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -15,20 +14,18 @@ import attrs
 
 from ncsnx.config.checks import printable, quoted, shortened
 from ncsnx.config.codec import ConfigError, flatten, shown, structure, unstructure
+from ncsnx.config.complaints import did_you_mean
 from ncsnx.config.converter import optional_of
 from ncsnx.config.experiment import Experiment
-from ncsnx.config.image_sizes import ImageSize, size_of_sides
+from ncsnx.config.image_sizes import ImageSize, parsed_size
 from ncsnx.config.provenance import COMMAND_LINE, DEFAULT, is_default
 from ncsnx.config.sampler import Sampler
 from ncsnx.config.variants import TAG, Config, is_family, plugin_errors, tag_of, variants
 from ncsnx.errors import Hint, UsageError
-from ncsnx.quantities import them
+from ncsnx.quantities import parsed_integer, them
 
 T = TypeVar("T", bound=Config)
 
-_INTEGER = re.compile(r"([+-]?[0-9]+(?:_[0-9]+)*(?:\.[0-9]+)?)([kKmM]?)")
-_UNITS = {"": 1, "k": 1_000, "m": 1_000_000}
-_LONGEST_INTEGER = 30  # characters; more than any count or seed has
 _NUMBER = re.compile(r"[+-]?([0-9]+(_[0-9]+)*(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
@@ -118,9 +115,14 @@ def parse_text(text: str, declared: Any, path: str) -> Any:
             raise OverrideError(f"{path}: expected true or false, found {quoted(text)}")
         return text == "true"
     if declared is int:
-        return _integer(text, path)
+        if (number := parsed_integer(text)) is None:
+            raise OverrideError(f"{path}: expected a whole number such as 500, 50k or 1.5M, found {quoted(text)}")
+        return number
     if declared == ImageSize:
-        return _image_size(text, path)
+        if (size := parsed_size(text)) is None:
+            expected = "a whole number such as 64, or height and width such as 8,12"
+            raise OverrideError(f"{path}: expected {expected}, found {quoted(text)}")
+        return size
     if declared is float:
         if not _NUMBER.fullmatch(text):
             raise OverrideError(f"{path}: expected a finite number such as 0.8 or 1e-4, found {quoted(text)}")
@@ -130,37 +132,11 @@ def parse_text(text: str, declared: Any, path: str) -> Any:
     raise OverrideError(f"{path}: cannot be set from the command line; set it in the experiment's file")
 
 
-def _integer(text: str, path: str) -> int:
-    match = _INTEGER.fullmatch(text)
-    if match is not None and len(text) <= _LONGEST_INTEGER and (match[2] or "." not in match[1]):
-        number = Decimal(match[1].replace("_", "")) * _UNITS[match[2].lower()]
-        if number == number.to_integral_value():
-            return int(number)
-    raise OverrideError(f"{path}: expected a whole number such as 500, 50k or 1.5M, found {quoted(text)}")
-
-
-def _image_size(text: str, path: str) -> ImageSize:
-    """'64' → 64, '8,12' → (8, 12): height, then width."""
-    sides = text.split(",")
-    try:
-        numbers = tuple(_integer(side, path) for side in sides)
-    except OverrideError:
-        numbers = ()
-    match numbers:
-        case (number,):
-            return number
-        case (height, width):
-            return size_of_sides((height, width))
-    expected = "a whole number such as 64, or height and width such as 8,12"
-    raise OverrideError(f"{path}: expected {expected}, found {quoted(text)}")
-
-
 def _one_of(text: str, accepted: list[str], path: str, missing: str = "") -> str:
     """`text`, if it is accepted. missing: end of the message, about variants that couldn't be loaded."""
     if text in accepted:
         return text
-    near = get_close_matches(text, accepted, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = did_you_mean(text, accepted)
     raise OverrideError(f"{path}: expected one of {', '.join(accepted)}, found {quoted(text)}{hint}{missing}")
 
 

@@ -33,6 +33,8 @@ class Provenance:
     """The origin (`FILE:LINE` or `default`) of every field of the objects constructed so far."""
 
     def __init__(self) -> None:
+        self.registered: list[Any] = []
+        """Experiments that the file has registered, as `ncsnx.config.loading.Registered`."""
         self._seen: dict[int, tuple[object, dict[str, str]]] = {}  # by id; holding the object keeps its id unique
         self._calls: dict[str, dict[tuple[int, int, int, int], ast.Call]] = {}
 
@@ -47,11 +49,8 @@ class Provenance:
         is_written = not any(
             one.f_code.co_name == "__init__" and one.f_locals.get("self") is not instance for one in machinery
         )
-        file, inherited, lines = (
-            frame.f_code.co_filename,
-            self.of(base),
-            self._keyword_lines(frame) if is_written else {},
-        )
+        file, inherited = frame.f_code.co_filename, self.of(base)
+        lines = self._keyword_lines(frame) if is_written else {}
         where = f"{file}:{frame.f_lineno}"
         origins: dict[str, str] = {}
         for field in attrs.fields(type(instance)):
@@ -164,9 +163,9 @@ def paused() -> Iterator[None]:
         _active.reset(token)
 
 
-def is_recording() -> bool:
-    """Whether an experiment file is being executed."""
-    return _active.get() is not None
+def active() -> Provenance | None:
+    """The record of the experiment file that is being executed; None outside of one."""
+    return _active.get()
 
 
 def record(instance: Any) -> None:

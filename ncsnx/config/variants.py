@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import attrs
 
 from ncsnx.config.foreign import ForeignError, error_in_words, foreign_code
-from ncsnx.config.provenance import DEFAULT, PYTHON, is_default, is_recording, record, remembered_origins
+from ncsnx.config.provenance import DEFAULT, PYTHON, active, is_default, record, remembered_origins
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.registering import entry_points_of
 
@@ -69,7 +69,7 @@ def variant(family: type[Config], tag: str) -> Callable[[T], T]:
     Raises ValueError if another class already has the tag, and NcsnxError in an experiment file, since a saved run must
     be readable without that file.
     """
-    if is_recording():
+    if active() is not None:
         raise NcsnxError(
             f"an experiment file cannot register a variant ({tag!r})",
             Hint("move it to a module of an installed package that an entry point of the group ncsnx.config names"),
@@ -153,8 +153,4 @@ def version_fields(cls: Any) -> list["attrs.Attribute[int]"]:
 
 def is_omitted(field: "attrs.Attribute[Any]", owner: Any) -> bool:
     """Whether a field is omitted when `owner`, the object that has it, is written."""
-    value: Any = getattr(owner, field.name)
-    default: Any = field.default
-    if isinstance(default, attrs.Factory):  # type: ignore[arg-type]  # a class, which its stub calls a function
-        default = default.factory(owner) if default.takes_self else default.factory()
-    return "omitted" in field.metadata and bool(value == default)
+    return "omitted" in field.metadata and is_default(field, getattr(owner, field.name))

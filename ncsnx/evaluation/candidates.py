@@ -7,8 +7,9 @@ from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.quantities import counted
 from ncsnx.runs.folder import Run
-from ncsnx.runs.manifest import UnsoundError, checkpoints, read_manifest, require_best
+from ncsnx.runs.manifest import UnsoundError, checkpoints, read_manifest
 from ncsnx.runs.names import step_name
+from ncsnx.runs.score_files import require_best
 from ncsnx.runs.selection import Selection
 from ncsnx.runtime import Runtime
 from ncsnx.sampling.score_model import ScoreModel, load, weights_of

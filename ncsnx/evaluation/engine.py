@@ -161,7 +161,7 @@ def end_together(work: Work) -> None:
 
 @contextmanager
 def _writing(job: WorkInParts[Subject]) -> Iterator[None]:
-    place = open_results(job.place.parent, job.place)
+    place = open_results(job.place)
     with folder_lock(place, f"{job.label} {place}"):
         job.reload()
         remove_debris_in([place, place / FEATURES])

@@ -4,13 +4,13 @@ Names, notes and captions may come from other people. In the card they are plain
 """
 
 import json
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
+from ncsnx.config.checks import printable
 from ncsnx.config.codec import flatten, identity, shown, unstructure
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.variants import tag_of
@@ -31,8 +31,6 @@ _LICENSE = re.compile("[a-z][a-z0-9.+-]{1,63}")
 _WHOLE_MANTISSA = re.compile(r'(": -?\d+)e')
 # Characters that can start Markdown, HTML or a formula, and dots and colons inside words, which can make links.
 _MARKUP = re.compile(r"[\\`*_{}\[\]<>#|~&$!@^]|(?<=[^\W\d])\.(?=\S)|:(?=\S)")
-_LONGEST = 1_000
-_LONGEST_PROTOCOL = 10_000
 _SECTIONS = (
     ("Data", ("data",)),
     ("Network and noise levels", ("model", "schedule")),
@@ -68,10 +66,11 @@ class CardScore:
 
 @attrs.frozen(kw_only=True)
 class Picture:
-    """The grid of samples beside the card."""
+    """The grid of samples beside the card: the first images of a seed."""
 
     images: int
     seed: int
+    png: bytes
     precision: str = ""
     """', in bf16' for a precision that isn't the experiment's."""
 
@@ -119,11 +118,7 @@ def card(
 
 def text(value: str) -> str:
     """Any text as one line of Markdown: markup is escaped, unprintable characters become escape sequences."""
-    visible = "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
-        for character in _cut(value)
-    )
-    return _MARKUP.sub(r"\\\g<0>", visible)
+    return _MARKUP.sub(r"\\\g<0>", printable(value))
 
 
 def _front(config: ExportConfig, license: str, scores: Sequence[CardScore]) -> Iterator[str]:
@@ -132,7 +127,7 @@ def _front(config: ExportConfig, license: str, scores: Sequence[CardScore]) -> I
     network = tag_of(type(experiment.model)) or ""
     tags = ["ncsnx", "score-based-generative-modeling", "langevin-dynamics", *filter(None, [network])]
     values: dict[str, Any] = {"license": license, "library_name": "ncsnx", "pipeline_tag": TASK, "tags": tags}
-    if metrics := [_metric(one, score) for score in scores for one in score.measured if _is_metric(one)]:
+    if metrics := [_metric(one, score) for score in scores for one in score.measured if one.identifier is not None]:
         data, category = tag_of(type(experiment.data)) or "unknown", getattr(experiment.data, "category", None)
         title = " ".join([data, *filter(None, [category]), "×".join(map(str, experiment.data.shape[1:]))])
         dataset = {"type": data, "name": title, "args": {"fingerprint": config.data_fingerprint}}
@@ -142,10 +137,6 @@ def _front(config: ExportConfig, license: str, scores: Sequence[CardScore]) -> I
     yield "\n".join(["---", *(_WHOLE_MANTISSA.sub(r"\1.0e", line) for line in lines), "---"])
 
 
-def _is_metric(one: ScoreValue) -> bool:
-    return one.identifier is not None and math.isfinite(one.value)
-
-
 def _metric(one: ScoreValue, score: CardScore) -> dict[str, Any]:
     """A score as the Hub reads it."""
     sampler, count, images = (score.protocol.get(key) for key in ("sampler", "evaluations", "n"))
@@ -153,12 +144,8 @@ def _metric(one: ScoreValue, score: CardScore) -> dict[str, Any]:
     facts += [sampler["type"]] if isinstance(sampler, dict) and "type" in sampler else []
     facts += [counted(count, "evaluation")] if isinstance(count, int) else []
     name = f"{one.name} ({', '.join(facts)})" if facts else one.name
-    error = {} if one.error is None or not math.isfinite(one.error) else {"standard_error": one.error}
+    error = {} if one.error is None else {"standard_error": one.error}
     return {"type": one.identifier, "value": one.value, "name": name, "args": {**error, "protocol": score.caption}}
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 def _summary(config: ExportConfig, parameters: int, evaluations: str) -> str:
@@ -226,10 +213,9 @@ def _scores(scores: Sequence[CardScore]) -> Iterator[str]:
         yield "\n".join(["| score | value |", "|---|---|", *rows])
         if score.caption:
             yield f"Protocol: {text(score.caption)}."
+        # ASCII, and each line begins with a bracket, a quote or a digit, so that none can end the code block
         protocol = json.dumps(score.protocol, indent=2)
-        if len(protocol) <= _LONGEST_PROTOCOL:
-            # ASCII, and each line begins with a bracket, a quote or a digit, so that none can end the code block
-            yield f"<details><summary>Full protocol</summary>\n\n```json\n{protocol}\n```\n\n</details>"
+        yield f"<details><summary>Full protocol</summary>\n\n```json\n{protocol}\n```\n\n</details>"
 
 
 def _settings(experiment: Experiment) -> Iterator[str]:

@@ -32,14 +32,6 @@ _SLOW_S = 1.0
 
 
 @attrs.frozen
-class Samples:
-    """Samples for the card: a PNG grid of the first samples of a fixed seed."""
-
-    count: int
-    png: bytes
-
-
-@attrs.frozen
 class Exported:
     """A written export."""
 
@@ -62,7 +54,7 @@ def affordable_samples(model: ScoreModel, work: Work = SILENT) -> int:
     return 0
 
 
-def draw_samples(model: ScoreModel, count: int, data: Path | None = None, work: Work = SILENT) -> Samples | None:
+def draw_samples(model: ScoreModel, count: int, data: Path | None = None, work: Work = SILENT) -> Picture | None:
     """Draws samples for the card; None for a count of 0. Raises NcsnxError.
 
     data: the data folder, for samplers that start from training images.
@@ -81,13 +73,8 @@ def draw_samples(model: ScoreModel, count: int, data: Path | None = None, work: 
         raise NcsnxError(
             error.message, *hints, Hint("or export without a picture", adds=argument("count", 0))
         ) from error
-    return Samples(count, png_bytes(grid(images, square_columns(count))))
-
-
-def _picture(model: ScoreModel, samples: Samples | None) -> Picture | None:
-    if samples is None:
-        return None
-    return Picture(images=samples.count, seed=_SEED, precision=model.precision_in_words)
+    png = png_bytes(grid(images, square_columns(count)))
+    return Picture(images=count, seed=_SEED, png=png, precision=model.precision_in_words)
 
 
 def export_checkpoint(
@@ -96,7 +83,7 @@ def export_checkpoint(
     out: Path,
     *,
     license: str = UNKNOWN_LICENSE,
-    samples: Samples | None = None,
+    picture: Picture | None = None,
     work: Work = SILENT,
 ) -> Exported:
     """Writes the folder `out` atomically. model: that of a checkpoint of the run. license: identifier on the Hub.
@@ -124,8 +111,8 @@ def export_checkpoint(
         evaluations=model.evaluations_in_words,
         license=license,
         scores=recorded.scores,
-        picture=_picture(model, samples),
+        picture=picture,
         imported=model.imported,
     )
-    export = write_export(out, config, content, text, None if samples is None else samples.png)
+    export = write_export(out, config, content, text, None if picture is None else picture.png)
     return Exported(export, config, recorded.scores)

@@ -5,7 +5,7 @@ state; a run stores it by name.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
@@ -324,14 +324,13 @@ def import_checkpoint(
     def files() -> Iterator[tuple[str, bytes | TensorFile]]:
         return checkpoint.contents(published.step, parts(experiment, published, check_stop), state)
 
-    there = _sound(folder)
-    if there is not None and (differing := _differing(there, files())):
-        raise NcsnxError(
-            f"{folder} already exists with other contents than {published.path} ({', '.join(differing)}), and nothing "
-            "is overwritten",
-            Hint("import it into a new run", adds=argument("name", A_NAME)),
-        )
-    if there is not None:
+    with suppress(UnsoundError):  # missing, or moved aside when the new one is written
+        if differing := _differing(verify(folder), files()):
+            raise NcsnxError(
+                f"{folder} already exists with other contents than {published.path} ({', '.join(differing)}), and "
+                "nothing is overwritten",
+                Hint("import it into a new run", adds=argument("name", A_NAME)),
+            )
         return Imported(published.step, "already there", folder)
     if run.data_fingerprint() is not None:
         raise NcsnxError(
@@ -340,14 +339,6 @@ def import_checkpoint(
         )
     append_segment(run, from_step=published.step, runtime={}, changes={}, note=note, imported=origin)
     return Imported(published.step, "imported", write_checkpoint(run.checkpoints, published.step, files()))
-
-
-def _sound(folder: Path) -> Manifest | None:
-    """The manifest of the checkpoint in `folder`; None if there is no sound one."""
-    try:
-        return verify(folder)
-    except UnsoundError:  # missing, or moved aside when the new one is written
-        return None
 
 
 def _differing(there: Manifest, files: Iterable[tuple[str, bytes | TensorFile]]) -> list[str]:

@@ -12,7 +12,7 @@ from ncsnx.exchange.card import CardScore, ScoreValue
 from ncsnx.features.feature_network import INCEPTION, features_of
 from ncsnx.metrics.metric import all_metrics
 from ncsnx.runs.folder import Run
-from ncsnx.runs.score_files import Row, ScoreFile, sweep_folders, value
+from ncsnx.runs.score_files import Row, ScoreFile, sweeps_in, value
 
 _OF_INCEPTION = {"score": "fid", "kernel_distance": "kid"}
 """Identifiers on the Hub of scores that are defined by Inception's features, by key in a row."""
@@ -41,21 +41,14 @@ def recorded_scores(run: Run, experiment: Experiment, step: int, weights_sha256:
     """
     wanted = identity(experiment)
     found: list[tuple[tuple[int, int], CardScore]] = []
-    unreadable: list[str] = []
-    for folder in [*sweep_folders(run.fid), *sweep_folders(run.likelihood), *sweep_folders(run.loss)]:
-        try:
-            sweep = ScoreFile.read(folder)
-        except FileNotFoundError:  # a sweep without a score yet
-            continue
-        except NcsnxError as error:
-            unreadable.append(str(error))
-            continue
+    errors: list[NcsnxError] = []
+    for sweep in sweeps_in(run.fid, run.likelihood, run.loss, unreadable=errors.append):
         row = sweep.row(step, weights_sha256)
         if row is not None and sweep.protocol.get("identity") == wanted:
             place, images = _ORDER.get(str(sweep.protocol.get("measure")), 0), value(sweep.protocol, "n") or 0
             score = CardScore(measured_scores(sweep, row), without_folders(sweep.caption), sweep.protocol)
             found.append(((place, -int(images)), score))
-    return Recorded(tuple(score for _, score in sorted(found, key=lambda pair: pair[0])), tuple(unreadable))
+    return Recorded(tuple(score for _, score in sorted(found, key=lambda pair: pair[0])), tuple(map(str, errors)))
 
 
 def without_folders(caption: str) -> str:

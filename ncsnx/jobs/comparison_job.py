@@ -12,8 +12,7 @@ from ncsnx.features.real_images import SplitImages
 from ncsnx.jobs.distance_options import DistanceOptions
 from ncsnx.quantities import number, percent, with_error
 from ncsnx.runs.folder import Run
-from ncsnx.runs.manifest import require_best
-from ncsnx.runs.score_files import Row
+from ncsnx.runs.score_files import Row, require_best
 from ncsnx.runs.selection import check_checkpoint
 from ncsnx.runtime import Runtime
 from ncsnx.sampling.score_model import load

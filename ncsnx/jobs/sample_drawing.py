@@ -13,7 +13,7 @@ from ncsnx.quantities import counted
 from ncsnx.ranks.joining import require_same
 from ncsnx.ranks.shared_batches import runs_of
 from ncsnx.runs.folder import Run
-from ncsnx.runs.manifest import require_best
+from ncsnx.runs.score_files import require_best
 from ncsnx.runs.selection import Source, check_checkpoint
 from ncsnx.runs.writer_lock import folder_lock, require_lock
 from ncsnx.runtime import Runtime

@@ -14,7 +14,7 @@ from ncsnx.config.experiment import Experiment
 from ncsnx.config.overrides import apply_overrides, parse_overrides
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.runs.exported import Export
-from ncsnx.runs.folder import MEASURED, Run, list_runs, open_run, pictures_hint, read_origins
+from ncsnx.runs.folder import MEASURED, Run, open_run, pictures_hint, read_origins, run_names
 from ncsnx.runs.hub import is_hub_address, parse_hub_address
 from ncsnx.runs.names import as_typed, check_run_name
 from ncsnx.runs.selection import Source, open_source
@@ -59,7 +59,7 @@ def find_target(name: str, runs_folder: Path, overrides: list[str] | None = None
             return _of_source(open_run(runs_folder, name), changes)
         if Path(name).is_dir():
             raise UsageError(f"{name} is a folder, not an experiment", pictures_hint(Path(name))) from error
-        near = get_close_matches(name, [other for other, _ in list_runs(runs_folder)], n=3)
+        near = get_close_matches(name, run_names(runs_folder), n=3)
         if near:
             raise UsageError(f"{error} Or the run {' or '.join(f'runs/{other}' for other in near)}?") from error
         raise

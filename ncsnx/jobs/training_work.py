@@ -21,9 +21,9 @@ from ncsnx.ranks.joining import require_same
 from ncsnx.ranks.rank_group import RankGroup, held_by_first
 from ncsnx.report.page import renewed_report
 from ncsnx.runs.folder import MEASURED, Run, read_origins
-from ncsnx.runs.git_patches import GitSource
 from ncsnx.runs.manifest import checkpoints
 from ncsnx.runs.metrics_log import MetricsLog
+from ncsnx.runs.segments import GitSource
 from ncsnx.runs.writer_lock import writer_lock
 from ncsnx.runtime import Runtime, device_name
 from ncsnx.stopping import StopRequest

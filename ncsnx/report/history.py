@@ -6,7 +6,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ncsnx.config.codec import differing, flatten, shown, unstructure
-from ncsnx.config.registry import relative
+from ncsnx.config.loading import relative
 from ncsnx.config.variants import tag_of
 from ncsnx.quantities import counted, number
 from ncsnx.report import html

@@ -280,14 +280,10 @@ def _some(entries: list[str]) -> str:
 def _like(parameter: nn.Parameter, value: Tensor, entry: str) -> Tensor:
     if value.ndim == 0 and not value.is_complex():  # a step count, which some optimizers keep
         return value.clone()
-    if value.dtype != parameter.dtype:
+    theirs, ours = ((tuple(tensor.shape), tensor.dtype) for tensor in (value, parameter))
+    if theirs != ours:
         raise NcsnxError(
-            f"the optimizer's state does not fit the network: {shortened(entry)} has type {value.dtype}, its parameter "
-            f"{parameter.dtype}"
-        )
-    if value.shape != parameter.shape:
-        raise NcsnxError(
-            f"the optimizer's state does not fit the network: {shortened(entry)} has shape {tuple(value.shape)}, "
-            f"its parameter {tuple(parameter.shape)}"
+            f"the optimizer's state does not fit the network: {shortened(entry)} has shape {theirs[0]} and type "
+            f"{theirs[1]}, its parameter {ours[0]} and {ours[1]}"
         )
     return torch.empty_like(parameter, dtype=value.dtype, requires_grad=False).copy_(value)

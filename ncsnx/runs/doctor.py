@@ -6,7 +6,7 @@ and renames unsound checkpoints.
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -18,18 +18,23 @@ from ncsnx.config.complaints import NewerVersionError
 from ncsnx.errors import AdvisedError, NcsnxError
 from ncsnx.runs.exported import CONFIG, MODEL, Export, is_export
 from ncsnx.runs.fast_sampler import read_fast
-from ncsnx.runs.folder import Run, read_origins
-from ncsnx.runs.git_patches import is_patch_name
+from ncsnx.runs.folder import Run, RunEntry, read_origins
 from ncsnx.runs.manifest import SET_ASIDE, STATE, Manifest, UnsoundError, checkpoints, read_state, set_aside, verify
 from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.names import step_name, step_of
-from ncsnx.runs.result_records import SAMPLES_FILE, ComparisonRecord, NeighborRecord, SampleRecord
-from ncsnx.runs.resuming import require_beginning
+from ncsnx.runs.result_records import (
+    CHOICE,
+    SAMPLES_FILE,
+    ComparisonRecord,
+    NeighborRecord,
+    SampleRecord,
+    TrackerChoice,
+    TrackerNotes,
+)
 from ncsnx.runs.retention import CheckpointPruner, remove_leftover, was_checkpoint
 from ncsnx.runs.score_files import FEATURES, TABLE_OF_IMAGES, ScoreFile, kept_file
-from ncsnx.runs.segments import read_segments
+from ncsnx.runs.segments import is_patch_name, read_segments, require_beginning
 from ncsnx.runs.selection import in_words
-from ncsnx.runs.tracker_records import CHOICE, TrackerChoice, TrackerNotes
 from ncsnx.runs.writer_lock import HOLDER, LOCK, is_being_written
 from ncsnx.spelling import argument
 from ncsnx.storage import atomic, reading
@@ -42,7 +47,6 @@ NOTES: frozenset[FindingKind] = frozenset({"busy", "unknown", "set-aside", "due"
 """Kinds of findings that leave the run sound."""
 CREATION_LIMIT_S = 600.0
 """Age after which a half-written folder counts as abandoned; exports are written without the run's lock."""
-_NOTHING = "nothing to do: ncsnx ignores it"
 _FROM_BACKUP = "restore it from a backup"
 
 
@@ -304,17 +308,10 @@ def _examine_leftovers(examination: Examination) -> None:
 def _examine_unknown(examination: Examination) -> None:
     """Notes entries of the run's folder that ncsnx doesn't know."""
     run = examination.run
-    known = {path.name for path in _known(run)}
+    known = {*(entry.name for entry in vars(Run).values() if isinstance(entry, RunEntry)), LOCK, HOLDER}
     for path in sorted(run.path.iterdir()):
         if path.name not in known and not path.name.startswith(".") and not is_export(path):
-            examination.add("unknown", path, "is not part of a run", _NOTHING)
-
-
-def _known(run: Run) -> Iterator[Path]:
-    yield from (run.config_path, run.origins_path, run.source_path, run.segments_path, run.metrics_path, run.log_path)
-    yield from (run.report_path, run.rank_logs, run.patches, run.tensorboard, run.checkpoints, run.snapshots)
-    yield from (run.samples, run.fid, run.loss, run.likelihood, run.compare, run.neighbors, run.trackers)
-    yield from (run.path / LOCK, run.path / HOLDER)
+            examination.add("unknown", path, "is not part of a run", "nothing to do: ncsnx ignores it")
 
 
 def _examine_training(examination: Examination, verdicts: list[Verdict]) -> None:

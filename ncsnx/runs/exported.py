@@ -7,7 +7,6 @@ only `config.json`, which carries a digest of itself, and `model.safetensors`, w
 card and the picture are for people and may be edited. Nothing in the folder is executed.
 """
 
-import errno
 import hashlib
 import os
 import shlex
@@ -20,13 +19,12 @@ import attrs
 
 from ncsnx.config import checks, codec
 from ncsnx.config.checks import NAME
-from ncsnx.config.complaints import StructureError
 from ncsnx.config.data_sets import place_fields
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.variants import OMITTED, VERSION
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.quantities import counted
-from ncsnx.runs.plugins import Plugin, plugin_hints, plugins_of
+from ncsnx.runs.plugins import Plugin, needing_plugins, plugins_of
 from ncsnx.spelling import A_DIR, argument
 from ncsnx.storage import atomic, reading
 from ncsnx.storage.documents import document, document_bytes, parse_document
@@ -47,11 +45,6 @@ Weights = Literal["ema", "raw"]
 
 _NEW_COPY = "get a complete copy of the exported folder"
 _UNCHANGED_COPY = "get an unchanged copy of the exported folder"
-_FAULTS = {
-    errno.ENOENT: ("is missing", [Hint(_NEW_COPY)]),
-    errno.ENOTDIR: ("is missing", [Hint(_NEW_COPY)]),
-    errno.ENODEV: ("is not a regular file", [Hint(_NEW_COPY)]),
-}
 
 
 @document("an exported model", advice=_UNCHANGED_COPY, sealed=True)
@@ -140,12 +133,8 @@ class Export:
         path = self.path / CONFIG
         with _readable(path), reading.opened(path) as file:
             written = file.read(MOST_CONFIG_BYTES + 1)
-        try:
+        with needing_plugins(path):
             return ExportConfig.from_bytes(written, path)
-        except StructureError as error:
-            if hints := plugin_hints(path):
-                raise NcsnxError(error.message, *hints) from error
-            raise
 
     def experiment(self) -> Experiment:
         """The experiment that trained the model. Raises NcsnxError."""
@@ -221,15 +210,8 @@ def write_export(path: Path, config: ExportConfig, model: bytes, card: str, pict
     Raises UsageError and NcsnxError as `check_target` does, and NcsnxError if writing fails; then nothing is left.
     """
     check_target(path)
-    written = config.to_bytes()
-    if len(written) > MOST_CONFIG_BYTES:
-        raise NcsnxError(
-            f"{path / CONFIG} would have {counted(len(written), 'byte')}, more than the limit of {MOST_CONFIG_BYTES:,}",
-            Hint("shorten the experiment's note"),
-        )
-    ExportConfig.from_bytes(written, path / CONFIG)
     # config.json comes last: without it the folder is not an exported model
-    files = {MODEL: model, PICTURE: picture, CARD: card.encode("utf-8"), CONFIG: written}
+    files = {MODEL: model, PICTURE: picture, CARD: card.encode("utf-8"), CONFIG: config.to_bytes()}
     with atomic.new_folder(path) as folder:
         for name, content in files.items():
             if content is not None:
@@ -257,7 +239,7 @@ def export_config(
         ncsnx_version=__version__,
         experiment=_portable(experiment),
         plugins=plugins_of(experiment),
-        run=run if _is_name(run) else experiment.name,
+        run=run if NAME.fullmatch(run) else experiment.name,
         step=step,
         weights=weights,
         checkpoint_sha256=checkpoint_sha256,
@@ -287,14 +269,11 @@ def _last_part(path: str) -> str:
     return "data" if name in ("", "..") else name
 
 
-def _is_name(value: object) -> bool:
-    return isinstance(value, str) and NAME.fullmatch(value) is not None and ".." not in value
-
-
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason, hints = _FAULTS.get(error.errno or 0, (f"cannot be read: {error.strerror}", []))
-        raise NcsnxError(f"{path} {reason}", *hints) from error
+        if isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise NcsnxError(f"{path} is missing", Hint(_NEW_COPY)) from error
+        raise NcsnxError(f"{path} cannot be read: {error.strerror}") from error

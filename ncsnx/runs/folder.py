@@ -9,7 +9,6 @@ import attrs
 
 from ncsnx.config import codec
 from ncsnx.config.checks import shortened
-from ncsnx.config.complaints import StructureError
 from ncsnx.config.data_sets import Digits
 from ncsnx.config.discovery import file_and_name, is_built_in, resolve
 from ncsnx.config.experiment import Experiment
@@ -17,11 +16,11 @@ from ncsnx.config.variants import OMITTED, REST, VERSION
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.paths import exists, typed_name_or_path
 from ncsnx.ranks.rank_group import RANK_LOGS
-from ncsnx.runs.exported import Export, is_export
+from ncsnx.runs.exported import is_export
 from ncsnx.runs.hub import is_hub_address, parse_hub_address
 from ncsnx.runs.names import as_typed, check_file_name, check_run_name, is_sweep_folder, near_matches
 from ncsnx.runs.names import runs_folder as default_folder
-from ncsnx.runs.plugins import Plugin, plugin_hints, plugins_of
+from ncsnx.runs.plugins import Plugin, needing_plugins, plugins_of
 from ncsnx.spelling import A_NAME, argument
 from ncsnx.storage import atomic
 from ncsnx.storage.documents import document, document_bytes, read_document, write_document
@@ -40,7 +39,7 @@ class RunConfig:
     """Installed packages that the experiment needs, as of the last start."""
 
 
-class _Entry:
+class RunEntry:
     """The path of a file or folder in a run's folder; it need not exist."""
 
     def __init__(self, name: str) -> None:
@@ -56,43 +55,43 @@ class Run:
 
     path: Path
 
-    config_path = _Entry("config.json")
+    config_path = RunEntry("config.json")
     """The experiment and the fingerprint of its data."""
-    origins_path = _Entry("origins.json")
+    origins_path = RunEntry("origins.json")
     """The origin of each value of the experiment."""
-    source_path = _Entry("experiment.py")
+    source_path = RunEntry("experiment.py")
     """A copy of the experiment's file, for people; never executed."""
-    segments_path = _Entry("segments.jsonl")
+    segments_path = RunEntry("segments.jsonl")
     """One JSON line for each start of the training."""
-    patches = _Entry("patches")
-    """Uncommitted changes at the starts of the training: see `ncsnx.runs.git_patches`."""
-    metrics_path = _Entry("metrics.jsonl")
+    patches = RunEntry("patches")
+    """Uncommitted changes at the starts of the training: see `ncsnx.runs.segments`."""
+    metrics_path = RunEntry("metrics.jsonl")
     """One JSON line for each step that was logged."""
-    log_path = _Entry("log.txt")
+    log_path = RunEntry("log.txt")
     """Console output."""
-    report_path = _Entry("report.html")
+    report_path = RunEntry("report.html")
     """The page about the run, renewed while it trains."""
-    rank_logs = _Entry(RANK_LOGS)
+    rank_logs = RunEntry(RANK_LOGS)
     """Logs of ranks other than 0."""
-    tensorboard = _Entry("tensorboard")
+    tensorboard = RunEntry("tensorboard")
     """TensorBoard event files."""
-    checkpoints = _Entry("checkpoints")
+    checkpoints = RunEntry("checkpoints")
     """One folder for each step that was saved."""
-    snapshots = _Entry("snapshots")
+    snapshots = RunEntry("snapshots")
     """Grids of samples drawn while training."""
-    samples = _Entry("samples")
+    samples = RunEntry("samples")
     """Samples of `ncsnx sample`."""
-    fid = _Entry("fid")
+    fid = RunEntry("fid")
     """Results of `ncsnx fid`."""
-    compare = _Entry("compare")
+    compare = RunEntry("compare")
     """Results of `ncsnx compare` and the recommended sampler."""
-    neighbors = _Entry("neighbors")
+    neighbors = RunEntry("neighbors")
     """Results of `ncsnx neighbors`."""
-    trackers = _Entry("trackers")
+    trackers = RunEntry("trackers")
     """Which experiment trackers the run uses, and what each has been sent."""
-    loss = _Entry("loss")
+    loss = RunEntry("loss")
     """Results of `ncsnx loss`."""
-    likelihood = _Entry("likelihood")
+    likelihood = RunEntry("likelihood")
     """Results of `ncsnx likelihood`."""
 
     @property
@@ -134,7 +133,7 @@ class Run:
         case (a case-insensitive disk couldn't hold both); NcsnxError if the name already exists or can't be written.
         """
         run = cls(runs_folder / check_run_name(name))
-        for other in _run_names(runs_folder):
+        for other in run_names(runs_folder):
             if other != name and other.lower() == name.lower():
                 raise UsageError(
                     f"{name!r} differs from the run {other!r} only in case, and a case-insensitive disk cannot hold "
@@ -187,14 +186,11 @@ class Run:
 
     def _config(self) -> RunConfig:
         try:
-            status = self.config_path.stat()
-            return _read_config(self.config_path, (status.st_ino, status.st_mtime_ns, status.st_size))
+            with needing_plugins(self.config_path):
+                status = self.config_path.stat()
+                return _read_config(self.config_path, (status.st_ino, status.st_mtime_ns, status.st_size))
         except OSError as error:
             raise NcsnxError(f"cannot read {self.config_path}: {error.strerror}") from error
-        except StructureError as error:
-            if hints := plugin_hints(self.config_path):
-                raise NcsnxError(error.message, *hints) from error
-            raise
 
 
 @cache
@@ -210,7 +206,9 @@ def open_run(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool 
     for an unknown name, UsageError for a file and NcsnxError for a folder that isn't a run.
     """
     path = locate(runs_folder, name_or_path, needs_config=needs_config)
-    _refuse_export(path)
+    if is_export(path):
+        hint = Hint("draw images from it", f"ncsnx sample {as_typed(path)}")
+        raise NcsnxError(f"{path} is an exported model, not a run", hint)
     return Run(path)
 
 
@@ -221,7 +219,9 @@ def locate(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool = 
     NcsnxError for a folder that is neither.
     """
     if is_hub_address(str(name_or_path)):
-        raise _is_on_the_hub(str(name_or_path))
+        address = parse_hub_address(str(name_or_path))
+        hint = Hint("draw images from it", f"ncsnx sample {address}")
+        raise UsageError(f"{address} is an exported model, not a run", hint)
     typed = typed_name_or_path(name_or_path) if isinstance(name_or_path, str) else str(name_or_path)
     candidates = [Path(typed)] if "/" in typed or typed in ("", ".", "..") else [runs_folder / typed, Path(typed)]
     for path in candidates:
@@ -248,19 +248,11 @@ def pictures_hint(folder: Path) -> Hint:
     return Hint("if it holds pictures, make an experiment of them", f"ncsnx new {A_NAME} --from {as_typed(folder)}")
 
 
-def _is_on_the_hub(text: str) -> UsageError:
-    """The error for an address on the Hub where only a run will do."""
-    address = parse_hub_address(text)
-    return UsageError(
-        f"{address} is an exported model, not a run", Hint("draw images from it", f"ncsnx sample {address}")
-    )
-
-
 def _no_run(name: str, runs_folder: Path) -> UsageError:
     """The error for a missing run. If an experiment has the name, its hints are the commands that make the run."""
     missing = f"there is no run {name!r} in {runs_folder}"
     found = None if file_and_name(name)[0] is not None else _experiment(name)  # no file is executed for a run's name
-    if found is None and not (names := _run_names(runs_folder)):
+    if found is None and not (names := run_names(runs_folder)):
         return UsageError(f"{missing}, which holds none yet", Hint("make the first", "ncsnx train EXPERIMENT"))
     if found is None:
         return UsageError(f"{missing}; {near_matches(name, names)}")
@@ -282,35 +274,15 @@ def _experiment(name: str) -> Experiment | None:
         return None
 
 
-def list_runs(runs_folder: Path) -> list[tuple[str, Run | Export | str]]:
-    """All folders in `runs_folder` by name, each as a run, an exported model or an error text. Raises NcsnxError."""
-    rows: list[tuple[str, Run | Export | str]] = []
-    for name in _run_names(runs_folder):
-        path = runs_folder / name
-        found = Export(path) if is_export(path) else Run(path)
-        try:
-            found.experiment()
-            rows.append((name, found))
-        except NcsnxError as error:
-            rows.append((name, str(error)))
-    return rows
-
-
-def open_results(folder: Path, place: Path) -> Path:
+def open_results(place: Path) -> Path:
     """Makes the folder `place` for results if it doesn't exist. Raises NcsnxError."""
     with atomic.reporting(place):
         place.mkdir(parents=True, exist_ok=True)
     return place
 
 
-def _refuse_export(path: Path) -> None:
-    if is_export(path):
-        raise NcsnxError(
-            f"{path} is an exported model, not a run", Hint("draw images from it", f"ncsnx sample {as_typed(path)}")
-        )
-
-
-def _run_names(runs_folder: Path) -> list[str]:
+def run_names(runs_folder: Path) -> list[str]:
+    """Names of the runs and exported models in the folder. Raises NcsnxError if it can't be read."""
     try:
         folders = [path for path in runs_folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
         return sorted(path.name for path in folders if not is_sweep_folder(path))

@@ -18,11 +18,10 @@ from typing import TYPE_CHECKING
 import attrs
 
 from ncsnx.config.checks import printable, shortened
-from ncsnx.config.complaints import StructureError
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.quantities import byte_size
 from ncsnx.runs.exported import CARD, CONFIG, MODEL, MOST_CONFIG_BYTES, PICTURE, Export, ExportConfig, is_export
-from ncsnx.runs.plugins import plugin_hints
+from ncsnx.runs.plugins import needing_plugins
 from ncsnx.spelling import parameter
 from ncsnx.storage import atomic
 from ncsnx.storage.cache import cache_folder, cache_lock
@@ -196,10 +195,8 @@ def _fetch(api: "HfApi", address: HubAddress, sizes: dict[str, int | None], plac
             f"{address} is not a model that ncsnx exported: it has no {MODEL} with its {CONFIG}; found {names}",
             Hint("models of ncsnx are listed on", f"{api.endpoint}/models?library=ncsnx"),
         )
-    try:
+    with needing_plugins(folder / CONFIG):
         config = ExportConfig.from_bytes((folder / CONFIG).read_bytes(), f"{CONFIG} of {address}")
-    except StructureError as error:
-        raise NcsnxError(error.message, *(plugin_hints(folder / CONFIG) or error.hints)) from error
     problem = config.size_problem()
     if model_bytes != config.model_bytes or problem is not None:
         problem = problem or f"is not the one that its {CONFIG} describes ({byte_size(config.model_bytes)})"

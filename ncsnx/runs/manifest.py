@@ -10,7 +10,6 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -20,12 +19,10 @@ from ncsnx.config import checks
 from ncsnx.config.complaints import NewerVersionError, StructureError
 from ncsnx.config.experiment import MOST_STEPS
 from ncsnx.config.variants import VERSION
-from ncsnx.errors import Hint, NcsnxError, UsageError
+from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.runs.folder import Run
-from ncsnx.runs.names import parse_step, part_file, step_name, step_of
-from ncsnx.runs.score_files import Best, best_checkpoint
-from ncsnx.spelling import argument
+from ncsnx.runs.names import part_file, step_name, step_of
 from ncsnx.storage import atomic, reading
 from ncsnx.storage.documents import document, document_bytes, parse_document
 from ncsnx.storage.reading import parse_json
@@ -147,11 +144,12 @@ def read_manifest(folder: Path) -> Manifest:
 
 def read_verified(folder: Path, manifest: Manifest, name: str) -> bytes:
     """The content of one file, read once and checked against its record. Raises UnsoundError."""
-    record = _record(folder, manifest, name)
-    with _reading(folder / name), reading.opened(folder / name) as file:
-        _check_size(folder / name, record, os.fstat(file.fileno()).st_size)
-        content = file.read()
-    _check_hash(folder / name, record, hashlib.sha256(content).hexdigest())
+    path = folder / name
+    if name not in manifest.files:
+        raise UnsoundError(f"{folder} holds no {name}; it holds {', '.join(sorted(manifest.files))}")
+    with _reading(path):
+        content = reading.read_bytes(path)
+    _check(path, manifest.files[name], len(content), hashlib.sha256(content).hexdigest())
     return content
 
 
@@ -172,17 +170,11 @@ def verify(folder: Path, watch: reading.Watch = reading.unwatched) -> Manifest:
     watch: called with the number of bytes of each piece read; may raise to stop reading. Raises UnsoundError.
     """
     manifest = read_manifest(folder)
-    for name in sorted(manifest.files):
-        verify_file(folder, manifest, name, watch)
+    for name, record in sorted(manifest.files.items()):
+        with _reading(folder / name), reading.opened(folder / name) as file:
+            size, sha256 = os.fstat(file.fileno()).st_size, reading.sha256(file, watch)
+        _check(folder / name, record, size, sha256)
     return manifest
-
-
-def verify_file(folder: Path, manifest: Manifest, name: str, watch: reading.Watch = reading.unwatched) -> None:
-    """Checks one file against its record. watch: as for `verify`. Raises UnsoundError."""
-    record = _record(folder, manifest, name)
-    with _reading(folder / name), reading.opened(folder / name) as file:
-        _check_size(folder / name, record, os.fstat(file.fileno()).st_size)
-        _check_hash(folder / name, record, reading.sha256(file, watch))
 
 
 def checkpoints(run: Run) -> list[int]:
@@ -196,47 +188,6 @@ def checkpoints(run: Run) -> list[int]:
     return sorted(step for step in found if step is not None)
 
 
-def resolve_checkpoint(run: Run, wanted: int | str = "latest", *, name: str = "ckpt") -> Path:
-    """The folder of a checkpoint. wanted: a step as a number or as typed, `latest` or `best`.
-
-    name: the parameter that selects it, for the hint to take another checkpoint.
-
-    All of its files are verified, even those that sampling doesn't read, since damage to one makes the others suspect.
-    Raises UsageError for an invalid or missing step, UnsoundError for an unsound checkpoint, NcsnxError without
-    checkpoints or, for `best`, without scores.
-    """
-    return _sound(run, checkpoints(run), wanted_step(run, wanted), name)
-
-
-def wanted_step(run: Run, wanted: int | str) -> int:
-    """The step of an existing checkpoint, sound or not. Raises UsageError, NcsnxError as `resolve_checkpoint` does."""
-    step = parse_step(wanted) if isinstance(wanted, str) else wanted
-    steps = checkpoints(run)
-    if step == "best":
-        return require_best(run).step
-    if not steps:
-        raise NcsnxError(f"run {run.name!r} has no checkpoint yet", Hint("`ncsnx train` writes the first"))
-    if step == "latest":
-        return steps[-1]
-    if step not in steps:
-        nearest = sorted(sorted(steps, key=lambda other: abs(other - step))[:4])
-        listed = ", ".join(f"{other:,}" for other in nearest)
-        raise UsageError(f"run {run.name!r} has no checkpoint of step {step:,}; nearest: {listed}")
-    return step
-
-
-def require_best(run: Run) -> Best:
-    """The checkpoint that `best` means, and the sweep that measured it. Raises NcsnxError without scores."""
-    best = best_checkpoint(run, partial(holds, run))
-    if best is None:
-        raise NcsnxError(
-            f"run {run.name!r} has no best checkpoint: no scores yet (scores of ensembles and of weights that no "
-            "longer exist do not count)",
-            Hint("score the checkpoints", f"ncsnx fid {run.typed}"),
-        )
-    return best
-
-
 def holds(run: Run, step: int, weights_sha256: str) -> bool:
     """Whether the checkpoint of `step` exists and its manifest lists a file with this hash."""
     if not 0 <= step <= MOST_STEPS:  # an edited record; no folder has such a name
@@ -246,26 +197,6 @@ def holds(run: Run, step: int, weights_sha256: str) -> bool:
     except UnsoundError:
         return False
     return any(record.sha256 == weights_sha256 for record in files.values())
-
-
-def _sound(run: Run, steps: list[int], step: int, name: str) -> Path:
-    """The folder of this step's checkpoint; `steps` are all. Raises UnsoundError with the previous one as a hint."""
-    folder = run.checkpoints / step_name(step)
-    try:
-        verify(folder)
-    except UnsoundError as error:
-        if not os.path.lexists(folder):
-            raise UnsoundError(
-                f"the checkpoint of step {step:,} was removed while it was being read, probably by the retention of a "
-                "running training",
-                Hint("repeat the command"),
-            ) from error
-        which = "latest checkpoint" if step == steps[-1] else f"checkpoint of step {step:,}"
-        before = [other for other in steps if other < step]
-        before_it = Hint("use the checkpoint before it", adds=argument(name, before[-1])) if before else None
-        hint = before_it or Hint("there is no earlier checkpoint")
-        raise UnsoundError(f"the {which} of run {run.name!r} is unsound: {error}", hint) from error
-    return folder
 
 
 def _make_way(folder: Path) -> None:
@@ -288,18 +219,9 @@ def set_aside(folder: Path) -> Path:
     return aside
 
 
-def _record(folder: Path, manifest: Manifest, name: str) -> FileRecord:
-    if name in manifest.files:
-        return manifest.files[name]
-    raise UnsoundError(f"{folder} holds no {name}; it holds {', '.join(sorted(manifest.files))}")
-
-
-def _check_size(path: Path, record: FileRecord, size: int) -> None:
+def _check(path: Path, record: FileRecord, size: int, sha256: str) -> None:
     if size != record.bytes:
         raise UnsoundError(f"{path} has {counted(size, 'byte')} instead of {record.bytes:,}")
-
-
-def _check_hash(path: Path, record: FileRecord, sha256: str) -> None:
     if sha256 != record.sha256:
         raise UnsoundError(f"{path} is damaged: its sha256 is not the one in the manifest")
 

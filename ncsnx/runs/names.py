@@ -10,22 +10,20 @@ from typing import Literal
 from ncsnx.config.checks import NAME, shortened
 from ncsnx.errors import Hint, UsageError
 from ncsnx.paths import folder_of
-from ncsnx.quantities import counted
+from ncsnx.quantities import counted, parsed_integer
 from ncsnx.spelling import A_NAME, argument
 
 RUNS_VARIABLE = "NCSNX_RUNS"
 SWEEP_SUFFIX = ".sweep"
 """Ending of a parameter sweep's folder, which has the table and plot of its runs: `runs/NAME.sweep`."""
 _STEP_FOLDER = re.compile(r"step-([0-9]{8,})")
-_TYPED_STEP = re.compile(r"([0-9](?:_?[0-9]){0,11}(?:\.[0-9]{1,6})?)([kKmM]?)")
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10))}
-_UNITS = {"": 1, "k": 1_000, "m": 1_000_000}
 
 
 def names_a_file_everywhere(name: str) -> bool:
     """Whether the name is valid on every system. Windows drops trailing dots and reserves names such as `con`."""
     reserved = name.split(".")[0].lower() in _RESERVED
-    return NAME.fullmatch(name) is not None and ".." not in name and not name.endswith(".") and not reserved
+    return NAME.fullmatch(name) is not None and not name.endswith(".") and not reserved
 
 
 def check_file_name(name: str, of: str, then: Hint) -> str:
@@ -109,13 +107,8 @@ def parse_step(text: str) -> int | Literal["latest", "best"]:
         return "latest"
     if text == "best":
         return "best"
-    match = _TYPED_STEP.fullmatch(text)
-    if match is not None:
-        from decimal import Decimal
-
-        step = Decimal(match[1].replace("_", "")) * _UNITS[match[2].lower()]
-        if step == step.to_integral_value():
-            return int(step)
+    if (step := parsed_integer(text)) is not None and step >= 0:
+        return step
     raise UsageError(f"{_typed(text)} is not a step: expected a whole number such as 150000 or 150k, latest or best")
 
 

@@ -2,15 +2,17 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from ncsnx.config import checks
+from ncsnx.config.complaints import StructureError
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.variants import Config
-from ncsnx.errors import Hint
+from ncsnx.errors import Hint, NcsnxError
 from ncsnx.registering import entry_points_of
 from ncsnx.storage import reading
 from ncsnx.storage.reading import read_json
@@ -40,7 +42,18 @@ def plugins_of(experiment: Experiment) -> tuple[Plugin, ...]:
     return tuple(found[name] for name in sorted(found))
 
 
-def plugin_hints(config: Path) -> list[Hint]:
+@contextmanager
+def needing_plugins(config: Path) -> Iterator[None]:
+    """Gives an invalid configuration in the block the commands that install what the file at `config` names."""
+    try:
+        yield
+    except StructureError as error:
+        if hints := _hints(config):
+            raise NcsnxError(error.message, *hints) from error
+        raise
+
+
+def _hints(config: Path) -> list[Hint]:
     """Commands that install the packages that a run's config.json names and that are missing or of another version."""
     try:
         saved = read_json(config, reading.JSON_LIMIT)
@@ -48,13 +61,10 @@ def plugin_hints(config: Path) -> list[Hint]:
         return []
     recorded = saved.get("plugins") if isinstance(saved, dict) else None
     hints = []
-    for one in recorded if isinstance(recorded, list) else []:
-        match one:
-            case {"distribution": str(name), "version": str(version)} if _WORD.fullmatch(name) and _WORD.fullmatch(
-                version
-            ):
-                installed = _installed_version(name)
-                if installed != version:
+    for plugin in recorded if isinstance(recorded, list) else []:
+        match plugin:
+            case {"distribution": str(name), "version": str(version)} if all(map(_WORD.fullmatch, (name, version))):
+                if (installed := _installed_version(name)) != version:
                     is_there = f"; {installed} is installed" if installed else ""
                     hints.append(Hint(f"the run needs {name}{is_there}", f"pip install {name}=={version}"))
     return hints

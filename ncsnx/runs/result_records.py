@@ -1,22 +1,24 @@
-"""Records of results that commands write into a run's folder. Reading them needs no torch.
+"""Records that commands write into a run's folder. Reading them needs no torch.
 
-Samples, comparisons and their trials, and searches for neighbours; scores are in `ncsnx.runs.score_files`.
+Samples, comparisons and their trials, searches for neighbours, trackers; scores are in `ncsnx.runs.score_files`.
 """
 
-from pathlib import Path
+import re
 from typing import Any, Literal
 
 import attrs
 
 from ncsnx.config import checks
-from ncsnx.config.checks import FieldError, quoted
 from ncsnx.config.sampler import Sampler
 from ncsnx.config.variants import OMITTED, REST, VERSION
-from ncsnx.runs.score_files import Row, value
+from ncsnx.runs.score_files import Row
 from ncsnx.storage.documents import document
 
 PROTOCOL_FILE, SAMPLES_FILE = "protocol.json", "samples.safetensors"
 TASK_FILE = "task.json"
+CHOICE = "active.json"
+MOST_TRACKERS = 16
+_IS_KEY = checks.accepting("16 hexadecimal digits", re.compile("[0-9a-f]{16}").fullmatch, str)
 
 
 @document("the record of a sampling")
@@ -65,10 +67,6 @@ class ComparisonRecord:
     """The run's own sampler first."""
 
 
-_LEAST = {"distance": 0, "evaluations": 1, "seconds": 0}
-"""Smallest allowed value of each measured quantity."""
-
-
 @document("a trial of a comparison")
 @attrs.frozen(kw_only=True)
 class TrialRecord:
@@ -79,17 +77,6 @@ class TrialRecord:
     seed: int = attrs.field(validator=checks.between(0, 2**63 - 1))
     measured: Row = attrs.field(metadata=REST)
     """Measured values and the runtime."""
-
-    def __attrs_post_init__(self) -> None:
-        broken = value(self.measured, "broken")
-        if broken is None or not 0 <= broken <= 1:
-            said = f"must be between 0 and 1, not {checks.quoted(self.measured.get('broken'))}"
-            raise checks.FieldError("broken", said)
-        diverged = self.measured.get("distance") is None  # then the other two may be missing too
-        for key, least in _LEAST.items():
-            number, found = value(self.measured, key), self.measured.get(key)
-            if not (number is not None and number >= least) and not (diverged and found is None):
-                raise checks.FieldError(key, f"must be a number from {least} on, not {checks.quoted(found)}")
 
 
 Kind = Literal["memorising", "pixels only", "features only", "near to many", "no sign", "undecided"]
@@ -148,11 +135,28 @@ class NeighborRecord:
     files: dict[str, str]
     """Name of each file beside it → sha256."""
 
-    def __attrs_post_init__(self) -> None:
-        if elsewhere := [name for name in self.files if Path(name).name != name]:
-            raise FieldError("files", f"must be names without folders, not {quoted(elsewhere[0])}")
-        for name, space in self.spaces.items():
-            for measure in (space.distance, space.relative):
-                compared = [getattr(measure, field.name) for field in attrs.fields(MeasureRecord)[1:]]
-                if compared.count(None) != (len(compared) if self.verdict is None else 0):
-                    raise FieldError("spaces", f"must say of {quoted(name)} what a verdict rests on, if there is one")
+
+@document("a run's choice of trackers", advice="remove it, and choose the trackers again")
+@attrs.frozen(kw_only=True)
+class TrackerChoice:
+    """Content of trackers/active.json: which trackers a run uses."""
+
+    schema_version: int = attrs.field(default=1, metadata=VERSION)
+    trackers: tuple[str, ...]
+    """Tags of the trackers that the next start uses."""
+
+
+@document("the notes of a tracker", advice="remove it to begin a new record")
+@attrs.frozen(kw_only=True)
+class TrackerNotes:
+    """Content of trackers/TAG.json: what a tracker has been sent. Written by the process that sends, under its lock."""
+
+    schema_version: int = attrs.field(default=1, metadata=VERSION)
+    name: str = attrs.field(validator=checks.name)
+    """Name of the run when the record was begun."""
+    record: str = attrs.field(validator=_IS_KEY)
+    """Key of the record in the tracker."""
+    sent: dict[str, int] = attrs.field(factory=dict)
+    """Series → the last step that was sent."""
+    scores: dict[str, tuple[int, ...]] = attrs.field(factory=dict)
+    """Path of a sweep over checkpoints in the run → the steps that were sent."""

@@ -14,9 +14,9 @@ from ncsnx.config.experiment import Experiment
 from ncsnx.config.training import Retention
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.runs.folder import Run
-from ncsnx.runs.manifest import CHECKPOINT_FILES, checkpoints, holds
+from ncsnx.runs.manifest import CHECKPOINT_FILES, checkpoints
 from ncsnx.runs.names import step_name, step_of
-from ncsnx.runs.score_files import ScoreFile, best_checkpoint
+from ncsnx.runs.score_files import best_checkpoint
 from ncsnx.runs.selection import in_words
 from ncsnx.storage import atomic
 
@@ -79,9 +79,9 @@ class CheckpointPruner:
         rules = self.experiment.retention
         if not rules.removes_checkpoints:
             return []
-        best = best_checkpoint(self.run, lambda step, sha256: holds(self.run, step, sha256))
-        scored = {row["step"] for row in ScoreFile.read(best.sweep).rows} if best is not None else set()
-        return steps_to_remove(rules, checkpoints(self.run), None if best is None else best.step, scored)
+        best = best_checkpoint(self.run)
+        step, scored = (None, ()) if best is None else (best.step, best.scored)
+        return steps_to_remove(rules, checkpoints(self.run), step, scored)
 
     def _unreported(self, lines: Iterable[str]) -> list[str]:
         """The lines that weren't reported before: a full disk causes the same problem at every checkpoint."""

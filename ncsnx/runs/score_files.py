@@ -10,7 +10,6 @@ import io
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -25,6 +24,7 @@ from ncsnx.config.variants import OMITTED, REST, VERSION
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted, number
 from ncsnx.runs.folder import Run
+from ncsnx.runs.manifest import holds
 from ncsnx.runs.names import names_a_file_everywhere
 from ncsnx.storage import atomic, reading
 from ncsnx.storage.documents import document, read_document, write_document
@@ -185,16 +185,21 @@ class Best:
     reference: str
     """Digest of the facts of the real images that the score compares with."""
     sweep: Path
-    among: int
-    """Number of checkpoints that the sweep scored and that still exist."""
+    scored: tuple[int, ...]
+    """Steps of the checkpoints that the sweep scored and that still exist."""
     gone: int
     """Number of rows with a better score whose weights no longer exist."""
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it as JSON values; the number of scored checkpoints under 'among'."""
+        values = attrs.asdict(self, filter=attrs.filters.exclude("scored"))
+        return {**values, "sweep": str(self.sweep), "among": len(self.scored)}
 
     def __str__(self) -> str:
         gone = f"; {counted(self.gone, 'better checkpoint')} no longer in the run" if self.gone else ""
         return (
             f"step {self.step:,}, {self.metric} {number(self.score)} on {counted(self.images, 'image')}, the best of "
-            f"{self.among} scored in {self.sweep}{gone}"
+            f"{len(self.scored)} scored in {self.sweep}{gone}"
         )
 
 
@@ -231,22 +236,64 @@ def best_row(rows: Sequence[Row]) -> Row | None:
 
 def best_place(rows: Sequence[Row]) -> int | None:
     """Index of `best_row` among the rows; None without rows."""
-    best = best_row(rows)
-    return next((place for place, row in enumerate(rows) if row is best), None)
+    return min(range(len(rows)), key=lambda place: float(rows[place]["score"]), default=None)
 
 
-def best_checkpoint(run: Run, is_there: Callable[[int, str], bool]) -> Best | None:
+def best_checkpoint(run: Run) -> Best | None:
     """The best checkpoint by the sweep with the most images (the newest of equal ones); None without scores.
 
-    is_there: whether a step's checkpoint holds the weights with this sha256. Sweeps of ensembles don't count, since
-    they don't rank single checkpoints. Raises NcsnxError for a damaged file.
+    Sweeps of ensembles don't count, since they don't rank single checkpoints, nor do scores of weights that no longer
+    exist. Raises NcsnxError for a damaged file.
     """
-    sweeps = []
-    for folder in sweep_folders(run.fid):
-        with suppress(FileNotFoundError):  # a sweep without a score yet
-            sweeps.append(ScoreFile.read(folder))
-    ranked = [found for sweep in sweeps if (found := _ranked(sweep, is_there)) is not None]
-    return max(ranked, key=lambda found: found[0])[1] if ranked else None
+    best, rank = None, (-1, "")
+    for sweep in sweeps_in(run.fid):
+        images = sweep.protocol.get("n")
+        if sweep.protocol.get("ensemble") != 1 or not isinstance(images, int) or (images, sweep.changed) <= rank:
+            continue
+        scored = [row for row in sweep.rows if holds(run, *_key(row))]
+        if (row := best_row(scored)) is not None:
+            rank = images, sweep.changed
+            score = float(row["score"])
+            best = Best(
+                step=row["step"],
+                weights_sha256=row["weights_sha256"],
+                score=score,
+                metric=sweep.metric,
+                images=images,
+                reference=digest(sweep.protocol.get("reference"))[:8],
+                sweep=sweep.folder,
+                scored=tuple(row["step"] for row in scored),
+                gone=sum(row not in scored and float(row["score"]) < score for row in sweep.rows),
+            )
+    return best
+
+
+def require_best(run: Run) -> Best:
+    """The checkpoint that `best` means, and the sweep that measured it. Raises NcsnxError without scores."""
+    best = best_checkpoint(run)
+    if best is None:
+        raise NcsnxError(
+            f"run {run.name!r} has no best checkpoint: no scores yet (scores of ensembles and of weights that no "
+            "longer exist do not count)",
+            Hint("score the checkpoints", f"ncsnx fid {run.typed}"),
+        )
+    return best
+
+
+def sweeps_in(*places: Path, unreadable: Callable[[NcsnxError], object] | None = None) -> Iterator[ScoreFile]:
+    """The sweeps in these places, such as a run's fid/, that have scores; by name in each.
+
+    unreadable: called with the error of a damaged file; without it, the error is raised.
+    """
+    for folder in (folder for place in places for folder in sweep_folders(place)):
+        try:
+            yield ScoreFile.read(folder)
+        except FileNotFoundError:  # a sweep without a score yet
+            continue
+        except NcsnxError as error:
+            if unreadable is None:
+                raise
+            unreadable(error)
 
 
 def sweep_folders(place: Path) -> list[Path]:
@@ -259,38 +306,11 @@ def sweep_folders(place: Path) -> list[Path]:
         raise NcsnxError(f"cannot read {place}: {error.strerror}") from error
 
 
-def _ranked(sweep: ScoreFile, is_there: Callable[[int, str], bool]) -> tuple[tuple[int, str], Best] | None:
-    match sweep.protocol:
-        case {"n": int(images), "ensemble": 1}:
-            there = [row for row in sweep.rows if is_there(*_key(row))]
-            best = best_row(there)
-            if best is not None:
-                score = float(best["score"])
-                gone = sum(row not in there and float(row["score"]) < score for row in sweep.rows)
-                found = Best(
-                    step=best["step"],
-                    weights_sha256=best["weights_sha256"],
-                    score=score,
-                    metric=sweep.metric,
-                    images=images,
-                    reference=digest(sweep.protocol.get("reference"))[:8],
-                    sweep=sweep.folder,
-                    among=len(there),
-                    gone=gone,
-                )
-                return (images, sweep.changed), found
-    return None
-
-
 def _number(item: object) -> float | None:
     if isinstance(item, bool) or not isinstance(item, int | float):
         return None
-    try:
-        found = float(item)
-    except OverflowError:  # JSON knows integers of any length
-        return None
     # statistics and plot axes can't handle numbers near the limits of floats
-    return found if found == 0 or _LEAST <= abs(found) <= _MOST else None
+    return float(item) if item == 0 or _LEAST <= abs(item) <= _MOST else None
 
 
 def _key(row: Row) -> tuple[int, str]:

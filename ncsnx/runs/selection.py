@@ -1,5 +1,6 @@
 """Models and checkpoints as they are typed: a run or an exported model, `50k:200k:10k`, `all`, `150k`, `best`."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
@@ -7,13 +8,14 @@ from typing import TypeAlias
 import attrs
 
 from ncsnx.errors import Hint, NcsnxError, UsageError
-from ncsnx.quantities import counted
+from ncsnx.quantities import counted, parsed_integer
 from ncsnx.runs.exported import Export, is_export
 from ncsnx.runs.folder import Run, locate
 from ncsnx.runs.hub import is_hub_address, parse_hub_address
-from ncsnx.runs.manifest import checkpoints, resolve_checkpoint, wanted_step
-from ncsnx.runs.names import parse_step, step_of
-from ncsnx.spelling import parameter
+from ncsnx.runs.manifest import UnsoundError, checkpoints, verify
+from ncsnx.runs.names import parse_step, step_name
+from ncsnx.runs.score_files import require_best
+from ncsnx.spelling import argument, parameter
 from ncsnx.work import SILENT, Work
 
 _EXPECTED = "expected all, latest, best, a step such as 150k, FIRST:LAST or FIRST:LAST:MULTIPLE, such as 50k:200k:10k"
@@ -31,83 +33,109 @@ class Selection:
     """The missing steps of the range, in words; None if there are none."""
 
 
-@attrs.frozen
-class _Range:
-    """Steps from `first` to `last` inclusive; only multiples of `multiple`, if given."""
-
-    first: int
-    last: int
-    multiple: int | None
-
-    def __contains__(self, step: int) -> bool:
-        return self.first <= step <= self.last and (self.multiple is None or step % self.multiple == 0)
-
-
 def select(run: Run, text: str) -> Selection:
     """The checkpoints of `run` in the range `text`.
 
     Raises UsageError for an invalid range or one without checkpoints, NcsnxError for a run without checkpoints.
     """
-    steps = checkpoints(run)
-    if not steps:
-        raise NcsnxError(f"run {run.name!r} has no checkpoint yet", Hint("`ncsnx train` writes the first"))
+    steps = _require_checkpoints(run)
     if text == "all":
         return Selection(text, tuple(steps), None)
     if ":" not in text:
-        return Selection(text, (_single(run, text),), None)
-    wanted = _parsed(text)
-    chosen = tuple(step for step in steps if step in wanted)
+        step = wanted_step(run, text if text in ("latest", "best") else _step(text, text))
+        _verified(run, step, "range")
+        return Selection(text, (step,), None)
+    first, last, multiple = _parsed(text)
+    chosen = tuple(step for step in steps if first <= step <= last and step % (multiple or 1) == 0)
     if not chosen:
         raise UsageError(
             f"{parameter('range')} {text} holds no checkpoint of run {run.name!r}; it has {_listed(steps)}"
         )
-    return Selection(text, chosen, _remark(run, text, wanted, chosen))
-
-
-def _single(run: Run, text: str) -> int:
-    if text not in ("latest", "best"):
-        _step(text, text)
-    step = step_of(resolve_checkpoint(run, text, name="range").name)
-    assert step is not None  # the folder is named after its step
-    return step
-
-
-def _parsed(text: str) -> _Range:
-    parts = [_step(part, text) for part in text.split(":")]
-    if len(parts) > 3:
-        raise UsageError(f"{parameter('range')} {text[:80]}: {_EXPECTED}")
-    first, last = parts[:2]
-    if first > last:
-        raise UsageError(f"{parameter('range')} {text} runs backwards; did you mean {last}:{first}?")
-    multiple = parts[2] if len(parts) == 3 else None
-    if multiple == 0:
-        raise UsageError(f"{parameter('range')} {text}: the third part, MULTIPLE, cannot be 0")
-    return _Range(first, last, multiple)
-
-
-def _step(part: str, text: str) -> int:
-    try:
-        step = parse_step(part)
-    except UsageError:
-        step = "latest"  # not allowed in a range either
-    if isinstance(step, str):
-        raise UsageError(f"{parameter('range')} {text[:80]!a}: {_EXPECTED}")
-    return step
-
-
-def _remark(run: Run, text: str, wanted: _Range, chosen: tuple[int, ...]) -> str | None:
-    """The steps of the range without a checkpoint, by the run's checkpoint interval, in words; None if all have one."""
-    spacing = wanted.multiple or run.experiment().checkpoint_every
-    first = -(-max(wanted.first, 1) // spacing) * spacing
+    spacing = multiple or run.experiment().checkpoint_every
     # counted, not listed, since the typed range may extend far beyond the run
-    expected = max(0, (wanted.last - first) // spacing + 1)
+    expected = last // spacing - (max(first, 1) - 1) // spacing
     missing = expected - sum(step % spacing == 0 for step in chosen)
     if missing <= 0:
-        return None
-    return (
+        return Selection(text, chosen, None)
+    remark = (
         f"{parameter('range')} {text} holds {counted(len(chosen), 'checkpoint')} from {chosen[0]:,} to "
         f"{chosen[-1]:,}; there is none at {counted(missing, 'other multiple')} of {spacing:,}"
     )
+    return Selection(text, chosen, remark)
+
+
+def resolve_checkpoint(run: Run, wanted: int | str = "latest") -> Path:
+    """The folder of a checkpoint. wanted: a step as a number or as typed, `latest` or `best`.
+
+    All of its files are verified, even those that sampling doesn't read, since damage to one makes the others suspect.
+    Raises UsageError for an invalid or missing step, UnsoundError for an unsound checkpoint, NcsnxError without
+    checkpoints or, for `best`, without scores.
+    """
+    return _verified(run, wanted_step(run, wanted), "ckpt")
+
+
+def wanted_step(run: Run, wanted: int | str) -> int:
+    """The step of an existing checkpoint, sound or not. Raises UsageError, NcsnxError as `resolve_checkpoint` does."""
+    step = parse_step(wanted) if isinstance(wanted, str) else wanted
+    if step == "best":
+        return require_best(run).step
+    steps = _require_checkpoints(run)
+    if step == "latest":
+        return steps[-1]
+    if step not in steps:
+        nearest = sorted(sorted(steps, key=lambda other: abs(other - step))[:4])
+        listed = ", ".join(f"{other:,}" for other in nearest)
+        raise UsageError(f"run {run.name!r} has no checkpoint of step {step:,}; nearest: {listed}")
+    return step
+
+
+def _require_checkpoints(run: Run) -> list[int]:
+    if not (steps := checkpoints(run)):
+        raise NcsnxError(f"run {run.name!r} has no checkpoint yet", Hint("`ncsnx train` writes the first"))
+    return steps
+
+
+def _verified(run: Run, step: int, name: str) -> Path:
+    """The folder of this step's checkpoint. name: the parameter that selects it, for the hint to take another.
+
+    Raises UnsoundError with the previous one as a hint.
+    """
+    folder = run.checkpoints / step_name(step)
+    try:
+        verify(folder)
+    except UnsoundError as error:
+        if not os.path.lexists(folder):
+            raise UnsoundError(
+                f"the checkpoint of step {step:,} was removed while it was being read, probably by the retention of a "
+                "running training",
+                Hint("repeat the command"),
+            ) from error
+        steps = checkpoints(run)
+        which = "latest checkpoint" if step == steps[-1] else f"checkpoint of step {step:,}"
+        before = [other for other in steps if other < step]
+        before_it = Hint("use the checkpoint before it", adds=argument(name, before[-1])) if before else None
+        hint = before_it or Hint("there is no earlier checkpoint")
+        raise UnsoundError(f"the {which} of run {run.name!r} is unsound: {error}", hint) from error
+    return folder
+
+
+def _parsed(text: str) -> tuple[int, int, int | None]:
+    """FIRST, LAST and MULTIPLE of a range."""
+    first, last, *further = (_step(part, text) for part in text.split(":"))
+    if len(further) > 1:
+        raise UsageError(f"{parameter('range')} {text[:80]}: {_EXPECTED}")
+    multiple = further[0] if further else None
+    if first > last:
+        raise UsageError(f"{parameter('range')} {text} runs backwards; did you mean {last}:{first}?")
+    if multiple == 0:
+        raise UsageError(f"{parameter('range')} {text}: the third part, MULTIPLE, cannot be 0")
+    return first, last, multiple
+
+
+def _step(part: str, text: str) -> int:
+    if (step := parsed_integer(part)) is None or step < 0:
+        raise UsageError(f"{parameter('range')} {text[:80]!a}: {_EXPECTED}")
+    return step
 
 
 def _listed(steps: list[int]) -> str:

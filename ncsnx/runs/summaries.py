@@ -8,7 +8,6 @@ import os
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from difflib import get_close_matches
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -17,11 +16,11 @@ import attrs
 from ncsnx.config.checks import quoted
 from ncsnx.config.codec import ABSENT, flatten, shown, unstructure
 from ncsnx.config.experiment import Experiment
-from ncsnx.config.overrides import OverrideError, parse_overrides, parse_text
+from ncsnx.config.overrides import parse_overrides, parse_text
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.runs.exported import Export
-from ncsnx.runs.folder import Run, list_runs
-from ncsnx.runs.manifest import checkpoints, holds
+from ncsnx.runs.exported import Export, is_export
+from ncsnx.runs.folder import Run, run_names
+from ncsnx.runs.manifest import checkpoints
 from ncsnx.runs.score_files import Best, best_checkpoint
 from ncsnx.runs.writer_lock import HolderNote, holder_note, is_being_written
 from ncsnx.storage.json_lines import first_record, last_records
@@ -67,6 +66,12 @@ class RunSummary:
         """The metric of the best score and the number of images: 'FID, n=10000'."""
         return None if self.best is None else f"{self.best.metric}, n={self.best.images}"
 
+    @property
+    def age_s(self) -> float | None:
+        """Seconds since the start; since the last change, of a run that was never trained; None if unknown."""
+        since = self.started or self.changed
+        return None if since is None else max((datetime.now(UTC) - since).total_seconds(), 0.0)
+
     def as_json(self) -> dict[str, Any]:
         """All of it as JSON values; NaN for losses that weren't finite."""
         return {
@@ -79,9 +84,7 @@ class RunSummary:
             "error": self.error,
             "loss": self.loss,
             "held_out": self.held_out,
-            "best": None
-            if self.best is None
-            else {**attrs.asdict(self.best), "sweep": str(self.best.sweep), "protocol": self.protocol},
+            "best": None if self.best is None else {**self.best.as_json(), "protocol": self.protocol},
             "writer": None if self.writer is None else attrs.asdict(self.writer),
             "started": None if self.started is None else self.started.isoformat(),
             "changed": None if self.changed is None else self.changed.isoformat(timespec="seconds"),
@@ -92,12 +95,8 @@ class RunSummary:
 
 def summaries(runs_folder: Path) -> list[RunSummary]:
     """Every run and exported model in the folder, by name. Raises NcsnxError if the folder can't be read."""
-    return [
-        RunSummary(name=name, path=runs_folder / name, state="broken", error=found)
-        if isinstance(found, str)
-        else summary_of(found)
-        for name, found in list_runs(runs_folder)
-    ]
+    paths = [runs_folder / name for name in run_names(runs_folder)]
+    return [summary_of(Export(path) if is_export(path) else Run(path)) for path in paths]
 
 
 def summary_of(source: Run | Export) -> RunSummary:
@@ -130,7 +129,7 @@ def summary_of(source: Run | Export) -> RunSummary:
         found,
         loss=_last(records, "loss"),
         held_out=_last(records, "held_out"),
-        best=_tried(lambda: best_checkpoint(source, partial(holds, source)), None),
+        best=_tried(lambda: best_checkpoint(source), None),
         writer=holder_note(source.path) if state == "running" else None,
         started=_time((_tried(lambda: first_record(source.segments_path), None) or {}).get("started")),
     )
@@ -195,15 +194,9 @@ RUN_COLUMNS: dict[str, Callable[[RunSummary], Any]] = {
     "host": lambda one: None if one.writer is None else one.writer.host,
     "pid": lambda one: None if one.writer is None else one.writer.pid,
     "size": lambda one: one.size,
-    "age": lambda one: age_s(one),
+    "age": lambda one: one.age_s,
 }
 """Value of each column."""
-
-
-def age_s(one: RunSummary) -> float | None:
-    """Seconds since the run was started; since its last change for one that was never trained; None if unknown."""
-    since = one.started or one.changed
-    return None if since is None else max((datetime.now(UTC) - since).total_seconds(), 0.0)
 
 
 def value_of(one: RunSummary, path: str) -> Any:
@@ -218,13 +211,8 @@ def selected(found: Sequence[RunSummary], conditions: list[str]) -> list[RunSumm
     """
     chosen = list(found)
     for condition in parse_overrides(conditions):
-        values = _values(found, condition.path)
-        answers = [_matches(value, condition.text, condition.path) for value in values]
-        errors = [answer for answer in answers if isinstance(answer, OverrideError)]
-        if errors and len(errors) == sum(value not in (None, ABSENT) for value in values):
-            raise errors[0]
-        met = {one.name for one, answer in zip(found, answers, strict=True) if answer is True}
-        chosen = [one for one in chosen if one.name in met]
+        _require_known(found, condition.path)
+        chosen = [run for run in chosen if _matches(value_of(run, condition.path), condition.text, condition.path)]
     return chosen
 
 
@@ -235,45 +223,38 @@ def ordered(found: Sequence[RunSummary], column: str) -> list[RunSummary]:
     compared. Runs without a value come last. Raises UsageError for a field that no run has.
     """
     path = column.removeprefix("-")
-    values = dict(zip((one.name for one in found), _values(found, path), strict=True))
-    known = [one for one in found if not _is_unknown(values[one.name])]
+    _require_known(found, path)
 
-    def key(one: RunSummary) -> tuple[Any, ...]:
-        value, best = values[one.name], one.best
+    def key(run: RunSummary) -> tuple[Any, ...]:
+        value, best = value_of(run, path), run.best
         protocol = (best.metric, best.images, best.reference) if path == "score" and best else ()
         return (*protocol, False, value) if isinstance(value, int | float) else (*protocol, True, shown(value))
 
-    return [
-        *sorted(known, key=key, reverse=column.startswith("-")),
-        *(one for one in found if _is_unknown(values[one.name])),
-    ]
+    def is_unknown(run: RunSummary) -> bool:
+        value = value_of(run, path)
+        return value in (None, ABSENT) or (isinstance(value, float) and math.isnan(value))
+
+    known = [run for run in found if not is_unknown(run)]
+    return [*sorted(known, key=key, reverse=column.startswith("-")), *filter(is_unknown, found)]
 
 
-def _is_unknown(value: Any) -> bool:
-    return value in (None, ABSENT) or (isinstance(value, float) and math.isnan(value))
-
-
-def _values(found: Sequence[RunSummary], path: str) -> list[Any]:
-    """The value of each run, ABSENT where its configuration lacks the field. Raises UsageError if all of them do."""
+def _require_known(found: Sequence[RunSummary], path: str) -> None:
+    """Raises UsageError if no run has such a column or field."""
     known = [*RUN_COLUMNS, *dict.fromkeys(name for one in found for name in _fields(one))]
     if found and path not in known:
         near = get_close_matches(path, known, n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else f"expected a field, or one of {', '.join(RUN_COLUMNS)}"
         raise UsageError(f"no run has a column or field {quoted(path)}; {hint}")
-    return [value_of(one, path) for one in found]
 
 
 def _fields(one: RunSummary) -> dict[str, Any]:
     return {} if one.experiment is None else dict(flatten(unstructure(one.experiment)))
 
 
-def _matches(value: Any, text: str, path: str) -> bool | OverrideError:
-    """Whether a value is the one that was typed; the error if its type doesn't accept the text."""
+def _matches(value: Any, text: str, path: str) -> bool:
+    """Whether a value is the one that was typed. Raises OverrideError if its type doesn't accept the text."""
     if value in (None, ABSENT) or text.lower() == "none":
         return value is None and text.lower() == "none"
     if not isinstance(value, bool | int | float):
         return shown(value) == text
-    try:
-        return bool(parse_text(text, type(value), path) == value)
-    except OverrideError as error:
-        return error
+    return bool(parse_text(text, type(value), path) == value)

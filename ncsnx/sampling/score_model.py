@@ -31,9 +31,9 @@ from ncsnx.runs import checkpoint
 from ncsnx.runs.checkpoint import ImportedFrom
 from ncsnx.runs.exported import MODEL, Export, Weights
 from ncsnx.runs.folder import Run
-from ncsnx.runs.manifest import read_manifest, resolve_checkpoint
+from ncsnx.runs.manifest import read_manifest
 from ncsnx.runs.names import runs_folder
-from ncsnx.runs.selection import Source, check_checkpoint, open_source
+from ncsnx.runs.selection import Source, check_checkpoint, open_source, resolve_checkpoint
 from ncsnx.runtime import Runtime
 from ncsnx.samplers.building import evaluations, evaluations_in_words, expected_evaluations, first_sigma, state_count
 from ncsnx.sampling.draws import SAME, StartImages

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from ncsnx.config.checks import shortened
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.runs.folder import Run, open_results
-from ncsnx.runs.tracker_records import MOST_TRACKERS, TrackerChoice, choice_path
+from ncsnx.runs.result_records import CHOICE, MOST_TRACKERS, TrackerChoice
 from ncsnx.spelling import argument, parameter
 from ncsnx.storage.documents import read_document, write_document
 from ncsnx.tracking.tracker import RegisteredTracker, all_trackers, find_tracker
@@ -30,7 +30,7 @@ def known_trackers(tags: Sequence[str], name: str) -> tuple[str, ...]:
 
 def recorded_trackers(run: Run) -> tuple[tuple[str, ...], list[str]]:
     """The trackers that the run's last start used and that are installed, and a warning for each other."""
-    path = choice_path(run)
+    path = run.trackers / CHOICE
     try:
         tags = read_document(path, TrackerChoice).trackers
     except FileNotFoundError:
@@ -49,14 +49,14 @@ def recorded_trackers(run: Run) -> tuple[tuple[str, ...], list[str]]:
 
 def record_trackers(run: Run, tags: Sequence[str]) -> None:
     """Makes these the run's trackers, for this start and later ones. Raises NcsnxError."""
-    if tags or choice_path(run).exists():
+    if tags or (run.trackers / CHOICE).exists():
         open_trackers(run)
-        write_document(choice_path(run), TrackerChoice(trackers=tuple(tags)))
+        write_document(run.trackers / CHOICE, TrackerChoice(trackers=tuple(tags)))
 
 
 def open_trackers(run: Run) -> None:
     """Makes the folder of the run's trackers, if it doesn't exist. Raises NcsnxError."""
-    open_results(run.trackers, run.trackers)
+    open_results(run.trackers)
 
 
 def known_tracker(tag: str, name: str) -> RegisteredTracker:

@@ -20,8 +20,8 @@ from ncsnx.errors import NcsnxError
 from ncsnx.runs.folder import Run
 from ncsnx.runs.metrics_log import series_of
 from ncsnx.runs.names import step_of
-from ncsnx.runs.score_files import ScoreFile, sweep_folders, value
-from ncsnx.runs.tracker_records import TrackerNotes, notes_path
+from ncsnx.runs.result_records import TrackerNotes
+from ncsnx.runs.score_files import ScoreFile, sweeps_in, value
 from ncsnx.storage import atomic
 from ncsnx.storage.documents import read_document, write_document
 from ncsnx.storage.json_lines import RecordFollower
@@ -45,7 +45,7 @@ class TrackerRecord:
 
     def __init__(self, run: Run, tag: str) -> None:
         """Opens the record, or begins it. Raises NcsnxError for damaged notes, and whatever the tracker raises."""
-        self._run, self._path = run, notes_path(run, tag)
+        self._run, self._path = run, run.trackers / f"{tag}.json"
         try:
             self._notes = read_document(self._path, TrackerNotes)
         except FileNotFoundError:
@@ -104,12 +104,10 @@ class TrackerRecord:
 
     def _scores(self) -> Iterator[tuple[str, ScoreFile]]:
         """Sweeps over checkpoints, by their path in the run, such as fid/n1000-…; unreadable ones are left out."""
-        for place in (self._run.fid, self._run.likelihood, self._run.loss):
-            for folder in sweep_folders(place):
-                try:
-                    yield f"{place.name}/{folder.name}", ScoreFile.read(folder)
-                except (FileNotFoundError, NcsnxError):  # `ncsnx doctor` says what is wrong with it
-                    continue
+        run = self._run
+        # `ncsnx doctor` says what is wrong with the unreadable ones
+        for sweep in sweeps_in(run.fid, run.likelihood, run.loss, unreadable=lambda error: None):
+            yield f"{sweep.folder.parent.name}/{sweep.folder.name}", sweep
 
 
 def send_run(run: Run, tag: str) -> str:

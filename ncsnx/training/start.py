@@ -13,13 +13,11 @@ from ncsnx.config.experiment import Experiment
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.ranks.rank_group import ALONE, RankGroup
 from ncsnx.runs.folder import Origins, Run
-from ncsnx.runs.git_patches import GitSource
 from ncsnx.runs.manifest import UnsoundError, checkpoints, set_aside
 from ncsnx.runs.names import step_name
 from ncsnx.runs.plugins import plugins_of
-from ncsnx.runs.resuming import require_beginning
 from ncsnx.runs.retention import remove_debris
-from ncsnx.runs.segments import append_segment, last_training, versions
+from ncsnx.runs.segments import GitSource, append_segment, last_training, require_beginning, versions
 from ncsnx.runtime import Runtime
 from ncsnx.spelling import argument
 from ncsnx.storage.documents import write_document

@@ -86,11 +86,9 @@ def test_a_default_of_a_factory_is_left_out_too() -> None:
     @attrs.frozen
     class Made:
         names: dict[str, Any] = attrs.field(factory=dict, metadata=OMITTED)
-        same: Any = attrs.field(default=attrs.Factory(lambda own: own.names, takes_self=True), metadata=OMITTED)
 
     assert unstructured(Made()) == {}
     assert unstructured(Made({"a": 1})) == {"names": {"a": 1}}
-    assert unstructured(Made({"a": 1}, {})) == {"names": {"a": 1}, "same": {}}
 
 
 def test_what_stands_beside_the_fields_never_replaces_one() -> None:

@@ -14,17 +14,10 @@ import pytest
 from ncsnx.config.codec import digest
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runs.folder import Run
-from ncsnx.runs.manifest import (
-    UnsoundError,
-    checkpoints,
-    read_manifest,
-    read_verified,
-    resolve_checkpoint,
-    verify,
-    write_checkpoint,
-)
+from ncsnx.runs.manifest import UnsoundError, checkpoints, read_manifest, read_verified, verify, write_checkpoint
 from ncsnx.runs.names import step_name
 from ncsnx.runs.retention import remove_debris
+from ncsnx.runs.selection import resolve_checkpoint
 from ncsnx.storage import atomic
 from tests.runs.kept import SMALL, weights
 

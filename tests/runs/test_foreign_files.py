@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ncsnx.errors import NcsnxError
-from ncsnx.runs.folder import Run, list_runs
+from ncsnx.runs.summaries import summaries
 from ncsnx.runs.writer_lock import folder_lock
 from ncsnx.storage.parts import Part, done_indices, write_part
 
@@ -25,11 +25,12 @@ def test_a_named_pipe_in_the_place_of_a_configuration_makes_nobody_wait(tmp_path
     (tmp_path / "strange").mkdir()
     os.mkfifo(tmp_path / "strange" / "config.json")
 
-    [(name, problem)] = list_runs(tmp_path)
+    [summary] = summaries(tmp_path)
+    name, problem = summary.name, summary.error
 
     assert name == "strange"
     assert "config.json" in str(problem)
-    assert not isinstance(problem, Run)
+    assert summary.state == "broken"
 
 
 def test_files_of_another_name_among_the_parts_are_left_alone(tmp_path: Path) -> None:

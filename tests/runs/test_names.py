@@ -19,7 +19,7 @@ from ncsnx.config.codec import ConfigError, from_json, to_json
 from ncsnx.data import open_data
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runs.exported import Export
-from ncsnx.runs.folder import Run, list_runs, open_run
+from ncsnx.runs.folder import Run, open_run, run_names
 from ncsnx.runs.names import check_run_name
 from tests.data.pictures import save
 
@@ -152,7 +152,7 @@ def test_two_runs_whose_names_differ_in_case_only_are_refused(experiment: Experi
     Run.create(tmp_path, "Digits", experiment, {}, None, "f" * 64)
     with pytest.raises(UsageError, match=r"'digits' differs from the run 'Digits' only in case.*name=NAME"):
         Run.create(tmp_path, "digits", experiment, {}, None, "f" * 64)
-    assert [name for name, _ in list_runs(tmp_path)] == ["Digits"]
+    assert run_names(tmp_path) == ["Digits"]
 
 
 # ---------------------------------------------------------------------------------------------------------- archives

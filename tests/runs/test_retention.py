@@ -12,9 +12,8 @@ from ncsnx.config import Retention
 from ncsnx.errors import NcsnxError
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import MANIFEST, checkpoints, set_aside, verify
-from ncsnx.runs.resuming import require_beginning
 from ncsnx.runs.retention import CheckpointPruner, remove_checkpoint, remove_debris, steps_to_remove
-from ncsnx.runs.segments import append_segment
+from ncsnx.runs.segments import append_segment, require_beginning
 from ncsnx.runs.selection import in_words
 from ncsnx.storage import atomic
 from tests.runs.kept import as_nobody, contents, folder, python, score, tree, with_rules, write

@@ -12,7 +12,8 @@ import pytest
 
 from ncsnx.config import Experiment
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.runs.folder import Run, list_runs, open_run
+from ncsnx.runs.folder import Run, open_run
+from ncsnx.runs.summaries import summaries
 
 StartPython = Callable[..., "subprocess.Popen[str]"]
 
@@ -117,15 +118,15 @@ def test_listing_shows_broken_runs_with_what_is_wrong_beside_the_others(run: Run
     (runs / "photos").mkdir()
     (runs / ".small.tmp-1-aa").mkdir()
     (runs / "notes.txt").write_text("")
-    rows = dict(list_runs(runs))
+    rows = {summary.name: summary for summary in summaries(runs)}
     assert list(rows) == ["broken", "photos", "small"]
-    assert "broken/config.json: expected JSON" in str(rows["broken"])
-    assert "cannot read" in str(rows["photos"])
-    assert rows["small"] == run
+    assert "broken/config.json: expected JSON" in str(rows["broken"].error)
+    assert "cannot read" in str(rows["photos"].error)
+    assert rows["small"].experiment == run.experiment()
 
 
 def test_a_runs_folder_that_is_not_there_holds_no_runs(tmp_path: Path) -> None:
-    assert list_runs(tmp_path / "none") == []
+    assert summaries(tmp_path / "none") == []
 
 
 def test_values_outside_the_identity_can_be_updated(run: Run, experiment: Experiment) -> None:
@@ -141,7 +142,7 @@ def test_a_source_is_never_executed(tmp_path: Path, experiment: Experiment) -> N
     Run.create(tmp_path / "runs", "hostile", experiment, {}, source, "f")
     run = open_run(tmp_path / "runs", "hostile")
     run.experiment()
-    list_runs(tmp_path / "runs")
+    summaries(tmp_path / "runs")
     assert not marker.exists()
 
 

@@ -8,8 +8,9 @@ import pytest
 
 from ncsnx.errors import NcsnxError
 from ncsnx.runs.folder import Run
-from ncsnx.runs.manifest import require_best, resolve_checkpoint, verify, write_checkpoint
-from ncsnx.runs.score_files import SCORES, ScoreFile, value, values
+from ncsnx.runs.manifest import verify, write_checkpoint
+from ncsnx.runs.score_files import SCORES, ScoreFile, require_best, value, values
+from ncsnx.runs.selection import resolve_checkpoint
 from tests.runs.kept import weights
 
 METRIC = "FD (digits classifier 1a2b3c4d)"

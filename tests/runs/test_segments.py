@@ -12,8 +12,7 @@ import pytest
 
 from ncsnx.runs import doctor
 from ncsnx.runs.folder import Run
-from ncsnx.runs.git_patches import MOST_PATCH_BYTES, GitSource, GitState, git_state
-from ncsnx.runs.segments import append_segment, read_segments
+from ncsnx.runs.segments import MOST_PATCH_BYTES, GitSource, GitState, append_segment, git_state, read_segments
 
 IDENTITY = ["-c", "user.name=someone", "-c", "user.email=someone@example.org"]
 

@@ -12,8 +12,8 @@ import pytest
 from ncsnx.errors import NcsnxError
 from ncsnx.runs.folder import Run
 from ncsnx.runs.metrics_log import MetricsLog
+from ncsnx.runs.result_records import TrackerNotes
 from ncsnx.runs.score_files import ScoreFile
-from ncsnx.runs.tracker_records import TrackerNotes, notes_path
 from ncsnx.storage.documents import read_document, write_document
 from ncsnx.tracking import tracker
 from ncsnx.tracking.sending import TrackerRecord
@@ -124,7 +124,7 @@ def test_damaged_scores_do_not_keep_losses_back(run: Run, stored: Stored) -> Non
 @pytest.mark.parametrize("change", [{"record": "../x"}, {"name": "a/b"}, {"sent": {"lr": "x"}}, {"more": 1}])
 def test_damaged_notes_are_refused_with_what_to_do(run: Run, stored: Stored, change: dict[str, Any]) -> None:
     record_of(run)
-    path = notes_path(run, "kept")
+    path = run.trackers / "kept.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(NcsnxError, match="remove it to begin a new record"):
         record_of(run)
@@ -132,8 +132,8 @@ def test_damaged_notes_are_refused_with_what_to_do(run: Run, stored: Stored, cha
 
 def test_a_run_without_notes_begins_a_record_of_its_own(run: Run, stored: Stored, tmp_path: Path) -> None:
     record_of(run)
-    notes = read_document(notes_path(run, "kept"), TrackerNotes)
+    notes = read_document(run.trackers / "kept.json", TrackerNotes)
     write_document(tmp_path / "notes.json", attrs.evolve(notes, record="0" * 16))
-    notes_path(run, "kept").unlink()
+    (run.trackers / "kept.json").unlink()
     record_of(run)
     assert opened[0].record != opened[1].record

@@ -15,7 +15,7 @@ from ncsnx.data import open_data
 from ncsnx.errors import NcsnxError, Stopped
 from ncsnx.networks.layers import Convolution
 from ncsnx.runs.folder import Run
-from ncsnx.runs.manifest import resolve_checkpoint
+from ncsnx.runs.selection import resolve_checkpoint
 from ncsnx.runtime import Runtime
 from ncsnx.stopping import StopRequest, signals_raise
 from ncsnx.training.loop import train_steps

@@ -110,8 +110,8 @@ def export_command(
         from ncsnx.cli import publishing
         from ncsnx.exchange.card import UNKNOWN_LICENSE, check_license
         from ncsnx.runs.exported import Export
-        from ncsnx.runs.manifest import require_best
         from ncsnx.runs.names import runs_folder
+        from ncsnx.runs.score_files import require_best
         from ncsnx.runs.selection import check_checkpoint
         from ncsnx.stopping import StopRequest
 
@@ -141,10 +141,10 @@ def export_command(
                 which = "EMA weights" if model.weights == "ema" else "raw weights, since the run has no EMA"
                 messages.info(f"{place.path}, step {model.step:,}: {which}")
                 count = affordable_samples(model, work) if grid is None else grid
-            samples = draw_samples(model, count, data, work)
+            picture = draw_samples(model, count, data, work)
             stop.check()
             folder = Path(scratch) / "model" if out is None else out
-            exported = export_checkpoint(place, model, folder, license=license, samples=samples, work=work)
+            exported = export_checkpoint(place, model, folder, license=license, picture=picture, work=work)
             if license == UNKNOWN_LICENSE:
                 messages.info("the model card says `license: unknown`; name the licence there, or with --license")
             _say(messages, exported, out)

@@ -142,7 +142,7 @@ def _text(value: object) -> str:
 def _experiments(messages: "Messages") -> list[dict[str, Any]]:
     from ncsnx.config.discovery import RANKS, discover, known_names
     from ncsnx.config.image_sizes import size_of_sides
-    from ncsnx.config.registry import relative
+    from ncsnx.config.loading import relative
     from ncsnx.config.variants import tag_of
 
     sources, rows = discover(), []

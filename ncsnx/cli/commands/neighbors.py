@@ -158,7 +158,7 @@ def _search(
     from ncsnx.data.download import DownloadError
     from ncsnx.errors import Hint
     from ncsnx.evaluation.neighbor_search import NeighborSearch
-    from ncsnx.runs.manifest import require_best
+    from ncsnx.runs.score_files import require_best
     from ncsnx.runs.selection import check_checkpoint
     from ncsnx.sampling.score_model import load
 

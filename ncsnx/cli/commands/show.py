@@ -53,7 +53,7 @@ def show_command(
     """
     with session(FROM_THE_START, verbose=verbose) as messages:
         from ncsnx.config.codec import flatten, identifying_paths, identity, shown, to_json, unstructure
-        from ncsnx.config.registry import relative
+        from ncsnx.config.loading import relative
         from ncsnx.console.tables import Column, table
         from ncsnx.jobs.targets import find_target
         from ncsnx.runs.names import runs_folder
