@@ -15,8 +15,8 @@ from ncsnx.console.working import work_of
 from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.checkpoint_sweep import MeasuredSweep, refuse_left_out
 from ncsnx.evaluation.distance_sweep import DistanceSweep
+from ncsnx.evaluation.measurement_requests import SweepRequest
 from ncsnx.evaluation.perfect_model import PerfectModel
-from ncsnx.evaluation.requests import SweepRequest
 from ncsnx.jobs.scoring_job import ScoringJob, carry_out_scoring
 from ncsnx.notebooks import heading, html_table, remark
 from ncsnx.quantities import with_error

@@ -44,7 +44,7 @@ from ncsnx.work import Work
 
 if TYPE_CHECKING:
     from ncsnx.evaluation.checkpoint_sweep import MeasuredSweep
-    from ncsnx.evaluation.requests import SweepRequest
+    from ncsnx.evaluation.measurement_requests import SweepRequest
     from ncsnx.jobs.distance_options import DistanceOptions
     from ncsnx.runtime import Runtime
 

@@ -74,13 +74,9 @@ fraction = accepting("at least 0 and below 1", lambda value: 0 <= value < 1)
 positive_fraction = accepting("above 0 and at most 1", lambda value: 0 < value <= 1)
 
 
-def within(low: float, high: float) -> Check:
+def between(low: float, high: float) -> Check:
     """Accepts numbers in [low, high]."""
     return accepting(f"between {_bound(low)} and {_bound(high)}", lambda value: low <= value <= high)
-
-
-between = within
-"""The same, for whole numbers."""
 
 
 def _bound(value: float) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from ncsnx.config.checks import Check, FieldError, is_whole, quoted, within
+from ncsnx.config.checks import Check, FieldError, between, is_whole, quoted
 from ncsnx.quantities import parsed_integer
 
 ImageSize: TypeAlias = int | tuple[int, int]
@@ -40,7 +40,7 @@ def image_size_between(low: int, high: int, most: tuple[int, int] | None = None)
     """A validator: both sides are in [low, high]; those of a pair in [low, most], by default the same."""
 
     def check(instance: Any, attribute: Any, value: Any) -> None:
-        within(low, high)(instance, attribute, value)
+        between(low, high)(instance, attribute, value)
         if isinstance(value, tuple) and is_image_size(value):
             for side, number, bound in zip(("height", "width"), value, most or (high, high), strict=True):
                 if not low <= number <= bound:

@@ -25,10 +25,10 @@ class TrainedLevels(Grid):
 class FreeGrid(Grid):
     """Levels from `sigma_max` down to `sigma_min`, for networks that accept any σ (NCSNv2)."""
 
-    sigma_max: float | None = attrs.field(default=None, validator=checks.when_given(checks.within(1e-6, 1e6)))
+    sigma_max: float | None = attrs.field(default=None, validator=checks.when_given(checks.between(1e-6, 1e6)))
     """First level of the grid, in the units of the schedule, 1e-6 to 1e6. None: σ_1 of the schedule. With few steps a
     smaller value is better: at a few times the spread of the data, images are already all noise."""
-    sigma_min: float | None = attrs.field(default=None, validator=checks.when_given(checks.within(1e-6, 1e6)))
+    sigma_min: float | None = attrs.field(default=None, validator=checks.when_given(checks.between(1e-6, 1e6)))
     """Last level of the grid, from which the result is denoised, 1e-6 to 1e6. None: σ_L of the schedule."""
 
 
@@ -43,7 +43,7 @@ class Exponential(FreeGrid):
 class Karras(FreeGrid):
     """Levels at equal distances of σ^(1/ρ) (Karras et al. 2022, equation 5)."""
 
-    rho: float = attrs.field(default=7.0, validator=checks.within(0.1, 1000))
+    rho: float = attrs.field(default=7.0, validator=checks.between(0.1, 1000))
     """ρ, 0.1 to 1,000: 1 gives a constant difference; larger values put more steps at small σ."""
 
 
@@ -143,7 +143,7 @@ class PredictorCorrector(GridSampler):
     """
     corrector_steps: int = attrs.field(default=1, validator=checks.between(0, 1_000_000))
     """Langevin steps per level, 0 to 1,000,000; at least 1 without a predictor."""
-    snr: float = attrs.field(default=0.16, validator=checks.within(1e-6, 1000))
+    snr: float = attrs.field(default=0.16, validator=checks.between(1e-6, 1000))
     """r, the signal-to-noise ratio of a Langevin step, 1e-6 to 1,000."""
 
     @corrector_steps.validator
@@ -160,13 +160,13 @@ class Heun(GridSampler):
     NFE: 2 · steps − 1.
     """
 
-    churn: float = attrs.field(default=0.0, validator=checks.within(0, 1e9))
+    churn: float = attrs.field(default=0.0, validator=checks.between(0, 1e9))
     """S_churn, 0 to 1e9: before each step, fresh noise raises σ by the factor 1 + min(S_churn/steps, √2 − 1)."""
     churn_min: float = attrs.field(default=0.0, validator=checks.not_negative)
     """S_tmin >= 0, the smallest σ with churn."""
     churn_max: float | None = attrs.field(default=None, validator=checks.when_given(checks.positive))
     """S_tmax > 0, the largest σ with churn. None: no bound."""
-    noise_scale: float = attrs.field(default=1.0, validator=checks.within(0, 1000))
+    noise_scale: float = attrs.field(default=1.0, validator=checks.between(0, 1000))
     """S_noise, 0 to 1,000: factor of the standard deviation of the fresh noise."""
 
 
@@ -179,7 +179,7 @@ class ProbabilityFlowODE(GridSampler):
     its own steps; images that are under way are evaluated together.
     """
 
-    tolerance: float = attrs.field(default=1e-3, validator=checks.within(1e-6, 0.1))
+    tolerance: float = attrs.field(default=1e-3, validator=checks.between(1e-6, 0.1))
     """Largest estimated error of a step, 1e-6 to 0.1: the root mean square over an image's values, each relative to
     1 + |value|."""
 
@@ -189,7 +189,7 @@ class ProbabilityFlowODE(GridSampler):
 class EulerAncestral(GridSampler):
     """Euler's method with ancestral noise. NFE: `steps`."""
 
-    eta: float = attrs.field(default=1.0, validator=checks.within(0, 1000))
+    eta: float = attrs.field(default=1.0, validator=checks.between(0, 1000))
     """η, the amount of fresh noise, 0 to 1,000. 0: none, Euler's method for the probability-flow ODE; 1: that of the
     reverse Markov chain."""
 
@@ -210,5 +210,5 @@ class DPMSolverPP(GridSampler):
 class DPMSolverPPSDE(GridSampler):
     """The SDE variant of DPM-Solver++ (2M) (Lu et al. 2022, section 5). NFE: `steps`."""
 
-    eta: float = attrs.field(default=1.0, validator=checks.within(1e-6, 1000))
+    eta: float = attrs.field(default=1.0, validator=checks.between(1e-6, 1000))
     """η, the amount of fresh noise, 1e-6 to 1,000; 1: as published."""

@@ -1,10 +1,10 @@
 """Data sets that are read by image index, and training batches that are pure functions of the step."""
 
 from ncsnx.data.batches import TrainingBatches
-from ncsnx.data.data_set import DataSet, data_set, data_set_of, data_sets, open_data
 from ncsnx.data.dataset import Dataset, InMemory, Splits, StoredImages
 from ncsnx.data.memory_cache import cache_in_memory
 from ncsnx.data.places import DataMissingError, data_folder
+from ncsnx.data.registry import DataSet, data_set, data_set_of, data_sets, open_data
 from ncsnx.data.transforms import Preprocessing, from_unit, from_values, log_slope, to_unit, to_values
 
 __all__ = [

@@ -19,9 +19,9 @@ from ncsnx.evaluation.candidates import Candidate
 from ncsnx.evaluation.checkpoint_sweep import CheckpointSweep, fastest_s, seconds_per_image
 from ncsnx.evaluation.engine import PartLayout
 from ncsnx.evaluation.kept_features import has_features, load_features, make_room, save_features
+from ncsnx.evaluation.measurement_requests import SweepRequest
 from ncsnx.evaluation.plots import plot_metrics
 from ncsnx.evaluation.reference import Reference
-from ncsnx.evaluation.requests import SweepRequest
 from ncsnx.evaluation.seeded_images import drawn_pixels, mean_score
 from ncsnx.features.feature_network import FeatureNetwork, unnamed
 from ncsnx.images import save_png

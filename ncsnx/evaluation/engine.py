@@ -234,6 +234,8 @@ def make_parts(job: WorkInParts[Subject], subject: Subject, work: Work, advance:
     ((_, left),) = _plan(job, [subject], work)
     if (failure := _make_share(job, subject, left, work, advance)) is not None:
         raise failure
+    # before the disk is given its time: rank 0 has heard of all shares, and the others have not
+    work.ranks.first(lambda: None, check_stop=work.check_stop)
     wait_for_parts(job, subject, work)
 
 

@@ -23,8 +23,8 @@ from ncsnx.evaluation.bits_per_dimension import COLUMNS, MEANING, METRIC, bits_p
 from ncsnx.evaluation.candidates import Candidate
 from ncsnx.evaluation.checkpoint_sweep import CheckpointSweep, fastest_s
 from ncsnx.evaluation.engine import PartLayout
+from ncsnx.evaluation.measurement_requests import LikelihoodRequest
 from ncsnx.evaluation.probability_flow import ProbabilityFlow, Probes
-from ncsnx.evaluation.requests import LikelihoodRequest
 from ncsnx.features.data_source import DataSource
 from ncsnx.metrics.metric import Quantity
 from ncsnx.networks import ScoreFunction, prepare

@@ -22,10 +22,10 @@ from ncsnx.config.codec import digest, identity, unstructure
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.evaluation.engine import PartLayout, WorkInParts, discard_parts, make_parts, whole_of, writing
+from ncsnx.evaluation.measurement_requests import NeighborsRequest
 from ncsnx.evaluation.memorizing import NEIGHBORHOOD, compared, relative_distances, verdict
 from ncsnx.evaluation.nearest_images import Nearest, Space, feature_space, nearest, pixel_space
 from ncsnx.evaluation.neighbor_pictures import GridRow, distance_in_words, draw_grid, plot_distances
-from ncsnx.evaluation.requests import NeighborsRequest
 from ncsnx.evaluation.seeded_images import drawn_pixels
 from ncsnx.features.data_source import DataSource
 from ncsnx.features.feature_network import FeatureNetwork, unnamed

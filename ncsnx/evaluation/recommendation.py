@@ -203,7 +203,8 @@ def _write(comparison: Comparison, verdict: Recommendation, title: str) -> None:
     path = comparison.place / RESULTS
     content = {"protocol": protocol, "caption": caption, "made": this_process(), "rows": verdict.to_json()}
     write_document(path, document_of(content, ComparisonRecord, path))
-    own = verdict.again.get(*verdict.rows[0])
+    sampler, row = verdict.rows[0]
+    own = verdict.again.get(sampler, row)
     points = []
     for sampler, row in verdict.rows:
         shown, tag = verdict.again.get(sampler, row), row["sampler"]

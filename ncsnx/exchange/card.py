@@ -28,7 +28,7 @@ TASK = "unconditional-image-generation"
 """The Hub's name of what a score model does without a condition."""
 
 _LICENSE = re.compile("[a-z][a-z0-9.+-]{1,63}")
-_WHOLE_MANTISSA = re.compile(r'(": -?\d+)e')
+_WHOLE_MANTISSA = re.compile(r'((?<!\\)": -?\d+)e')
 # Characters that can start Markdown, HTML or a formula, and dots and colons inside words, which can make links.
 _MARKUP = re.compile(r"[\\`*_{}\[\]<>#|~&$!@^]|(?<=[^\W\d])\.(?=\S)|:(?=\S)")
 _SECTIONS = (
@@ -145,7 +145,8 @@ def _metric(one: ScoreValue, score: CardScore) -> dict[str, Any]:
     facts += [counted(count, "evaluation")] if isinstance(count, int) else []
     name = f"{one.name} ({', '.join(facts)})" if facts else one.name
     error = {} if one.error is None else {"standard_error": one.error}
-    return {"type": one.identifier, "value": one.value, "name": name, "args": {**error, "protocol": score.caption}}
+    args = {**error, "protocol": printable(score.caption)}
+    return {"type": one.identifier, "value": one.value, "name": printable(name), "args": args}
 
 
 def _summary(config: ExportConfig, parameters: int, evaluations: str) -> str:

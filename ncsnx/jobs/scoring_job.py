@@ -10,7 +10,7 @@ from ncsnx.config.variants import load_plugins
 from ncsnx.errors import UsageError
 from ncsnx.evaluation.checkpoint_sweep import MeasuredSweep, measure_checkpoints
 from ncsnx.evaluation.distance_sweep import DistanceSweep
-from ncsnx.evaluation.requests import SweepRequest
+from ncsnx.evaluation.measurement_requests import SweepRequest
 from ncsnx.jobs.distance_options import DistanceOptions
 from ncsnx.metrics.metric import Metric, all_metrics
 from ncsnx.runs.folder import Run

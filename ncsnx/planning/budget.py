@@ -5,6 +5,7 @@ unless the user chose it, the image size. Each stage is the smallest training of
 spent on more steps.
 """
 
+import math
 import re
 from bisect import bisect_left
 from collections.abc import Callable
@@ -250,13 +251,14 @@ def parse_budget(text: str) -> float | None:
 
 
 def in_short(seconds: float) -> str:
-    """Seconds in the form of `parse_budget`, rounded up to two digits: 90s, 12m, 2.5h, 3d."""
+    """Seconds in the form of `parse_budget`, rounded up to two digits or a whole number: 90s, 12m, 2.5h, 3d."""
 
     def suits(unit_s: int) -> bool:
         return unit_s == 1 or seconds >= 2 * unit_s or (seconds >= unit_s and seconds % unit_s == 0)
 
     unit = next(unit for unit in ("d", "h", "m", "s") if suits(_UNITS[unit]))
-    return f"{rounded_up(seconds / _UNITS[unit], 2):g}{unit}"
+    value = seconds / _UNITS[unit]
+    return f"{rounded_up(value, 2) if value < 10 else math.ceil(value):g}{unit}"
 
 
 def span_of_time(seconds: float) -> str:

@@ -192,9 +192,12 @@ def why_slow(threads: int) -> str | None:
 def timed_size(experiment: Experiment) -> tuple[int, int]:
     """(height, width) of the images that are timed: the experiment's, or smaller ones that the networks can halve.
 
-    Longer sides are halved until no more than 64×64 pixels are left, as long as the network can take it.
+    Squares above 64 px are timed at 64 px. Longer sides of rectangles are halved until no more pixels are left than
+    that, as long as the network can take it.
     """
     height, width = experiment.data.shape[1:]
+    if height == width:
+        return min(height, TIMED_PIXELS), min(width, TIMED_PIXELS)
     while height * width > TIMED_PIXELS**2 and max(height, width) % _TIMED_MULTIPLE == 0:
         height, width = (height // 2, width) if height >= width else (height, width // 2)
     return height, width

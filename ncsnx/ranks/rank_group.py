@@ -238,17 +238,6 @@ class RankGroup:
         """Waits until every rank is here."""
         self.together(lambda: None)
 
-    def post(self, key: str, value: object = True) -> None:
-        """Leaves a value that any rank can look for by `posted`."""
-        if self.world > 1:
-            self._put(f"mark/{key}", _Outcome(self.name, value))
-
-    def posted(self, key: str) -> Any:
-        """The value that a rank has left; None if none has."""
-        if self.world == 1 or not self.store.check([f"mark/{key}"]):
-            return None
-        return self._get(f"mark/{key}", 0).value
-
     # --------------------------------------------------------------------------------------- stopping and failing
 
     def check_stop(self, stop: StopRequest | None) -> None:

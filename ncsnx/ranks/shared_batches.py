@@ -1,6 +1,5 @@
 """Batches of images that the ranks of a command share: each makes and saves its own, and rank 0 waits for the rest."""
 
-import math
 import time
 import zlib
 from collections.abc import Callable, Iterable, Sequence
@@ -83,8 +82,8 @@ class AwaitedBatches:
             self._tell()
         return bool(new)
 
-    def wait(self, check_stop: Callable[[], None], end: Callable[[], float] = lambda: math.inf) -> None:
-        """Waits until all of them are saved that lie before `end`, an index which may change.
+    def wait(self, check_stop: Callable[[], None]) -> None:
+        """Waits until all of them are saved.
 
         Raises NcsnxError if no other rank gives a sign of life within the group's limit.
         """
@@ -92,7 +91,7 @@ class AwaitedBatches:
         while True:
             if self.look():
                 since, pause = time.monotonic(), 0.01
-            if not self.indices or min(self.indices) >= end():
+            if not self.indices:
                 return
             check_stop()
             others = (rank for rank in range(self.ranks.world) if rank != self.ranks.rank)

@@ -210,8 +210,14 @@ def write_export(path: Path, config: ExportConfig, model: bytes, card: str, pict
     Raises UsageError and NcsnxError as `check_target` does, and NcsnxError if writing fails; then nothing is left.
     """
     check_target(path)
+    written = config.to_bytes()
+    if len(written) > MOST_CONFIG_BYTES:
+        raise NcsnxError(
+            f"{path / CONFIG} would have {counted(len(written), 'byte')}, more than the limit of {MOST_CONFIG_BYTES:,}",
+            Hint("shorten the experiment's note"),
+        )
     # config.json comes last: without it the folder is not an exported model
-    files = {MODEL: model, PICTURE: picture, CARD: card.encode("utf-8"), CONFIG: config.to_bytes()}
+    files = {MODEL: model, PICTURE: picture, CARD: card.encode("utf-8"), CONFIG: written}
     with atomic.new_folder(path) as folder:
         for name, content in files.items():
             if content is not None:

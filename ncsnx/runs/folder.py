@@ -46,6 +46,7 @@ class RunEntry:
         self.name = name
 
     def __get__(self, run: "Run", kind: type) -> Path:
+        """The path in a run. Has no meaning for the class itself."""
         return run.path / self.name
 
 

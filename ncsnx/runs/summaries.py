@@ -16,7 +16,7 @@ import attrs
 from ncsnx.config.checks import quoted
 from ncsnx.config.codec import ABSENT, flatten, shown, unstructure
 from ncsnx.config.experiment import Experiment
-from ncsnx.config.overrides import parse_overrides, parse_text
+from ncsnx.config.overrides import Override, OverrideError, parse_overrides, parse_text
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runs.exported import Export, is_export
 from ncsnx.runs.folder import Run, run_names
@@ -212,7 +212,11 @@ def selected(found: Sequence[RunSummary], conditions: list[str]) -> list[RunSumm
     chosen = list(found)
     for condition in parse_overrides(conditions):
         _require_known(found, condition.path)
-        chosen = [run for run in chosen if _matches(value_of(run, condition.path), condition.text, condition.path)]
+        refusals, values = list[OverrideError](), [value_of(run, condition.path) for run in found]
+        met = [run.name for run, value in zip(found, values, strict=True) if _meets(value, condition, refusals)]
+        if refusals and len(refusals) == sum(value not in (None, ABSENT) for value in values):
+            raise refusals[0]
+        chosen = [run for run in chosen if run.name in met]
     return chosen
 
 
@@ -251,10 +255,15 @@ def _fields(one: RunSummary) -> dict[str, Any]:
     return {} if one.experiment is None else dict(flatten(unstructure(one.experiment)))
 
 
-def _matches(value: Any, text: str, path: str) -> bool:
-    """Whether a value is the one that was typed. Raises OverrideError if its type doesn't accept the text."""
+def _meets(value: Any, condition: Override, refusals: list[OverrideError]) -> bool:
+    """Whether a value is the one that was typed. Adds to `refusals` if its type doesn't accept the text."""
+    text = condition.text
     if value in (None, ABSENT) or text.lower() == "none":
         return value is None and text.lower() == "none"
     if not isinstance(value, bool | int | float):
         return shown(value) == text
-    return bool(parse_text(text, type(value), path) == value)
+    try:
+        return bool(parse_text(text, type(value), condition.path) == value)
+    except OverrideError as error:
+        refusals.append(error)
+        return False

@@ -211,7 +211,9 @@ class ScoreModel:
 
     def to_safetensors(self) -> bytes:
         """Content of a safetensors file of the weights, as the Hub expects it; equal weights give equal bytes."""
-        tensors = {name: tensor.cpu().contiguous() for name, tensor in sorted(self.network.state_dict().items())}
+        state = sorted(self.network.state_dict().items())
+        # clones, since tied weights share memory, which safetensors refuses
+        tensors = {name: tensor.cpu().contiguous().clone() for name, tensor in state}
         # one metadata entry: safetensors would write several in random order
         return safetensors.torch.save(tensors, {"format": "pt"})
 

@@ -23,6 +23,7 @@ from typing import IO, TYPE_CHECKING, Any, ClassVar, Literal, Protocol, cast
 import attrs
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 
 from ncsnx.config.checks import quoted, shortened
 from ncsnx.errors import Hint, NcsnxError
@@ -232,6 +233,7 @@ def open_array_file(path: Path) -> ArrayFile:
         return _NiftiFile(path, None)
     if path.suffix.lower() == ".safetensors" or begin[8:9] == b"{":
         with _opened(path) as file, _reporting(in_utf8(path), _SafetensorsFile.form):
+            _require_safetensors(path)
             return _SafetensorsFile(path, tuple(_tensor_entries(file)[0]))
     advice = ""
     if path.suffix.lower() == ".mat":
@@ -341,7 +343,8 @@ class _SafetensorsFile(ArrayFile):
         header, start = self._located(name)
         if header.nbytes == 0:
             return np.empty(header.shape, header.dtype)
-        return np.memmap(self.path, header.dtype, "r", start, header.shape)
+        with _reporting(header.title, self.form):
+            return np.memmap(self.path, header.dtype, "r", start, header.shape)
 
     def _located(self, name: str | None) -> tuple[ArrayHeader, int]:
         """(header, place of the first value in the file)."""
@@ -358,6 +361,15 @@ class _SafetensorsFile(ArrayFile):
             if not is_held or stop - start != header.nbytes:
                 raise NcsnxError(f"{title}: declares {header}, which is not in the file; get a complete copy")
         return header, begin + start
+
+
+def _require_safetensors(path: Path) -> None:
+    """Raises ValueError for a header that safetensors refuses; it reads nothing else."""
+    try:
+        with safe_open(path, framework="np"):
+            pass
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
 
 
 def _tensor_entries(file: BufferedReader) -> tuple[dict[str, Any], int]:

@@ -11,7 +11,7 @@ import torch
 from ncsnx.config import Data, Digits, Phantoms
 from ncsnx.config.variants import variants
 from ncsnx.data import DataMissingError, data_set, data_set_of, data_sets
-from ncsnx.data.data_set import _data_sets, download_data
+from ncsnx.data.registry import _data_sets, download_data
 from ncsnx.errors import NcsnxError
 from ncsnx.work import Work
 from tests.config.examples import every_variant

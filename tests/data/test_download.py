@@ -13,11 +13,11 @@ import attrs
 import pytest
 
 from ncsnx.config.data_sets import CIFAR10, FFHQ, LSUN, CelebA, Data, Digits, Images
-from ncsnx.data.data_set import download_data
 from ncsnx.data.download import PublishedFile, download
 from ncsnx.data.places import DataMissingError
 from ncsnx.data.readers.cifar10 import download_cifar10, read_cifar10
 from ncsnx.data.readers.lsun import read_lsun
+from ncsnx.data.registry import download_data
 from ncsnx.errors import NcsnxError, Stopped
 from ncsnx.work import Advance, Work
 from tests.data.miniature import FOLDER, PER_FILE, write_cifar10, write_ffhq, write_lsun

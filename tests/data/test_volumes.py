@@ -194,6 +194,13 @@ def test_a_file_that_is_cut_while_it_is_read_is_reported(scans: Path) -> None:
         train.read(torch.tensor([1]))
 
 
+def test_an_array_without_a_name_may_stand_beside_named_ones(scans: Path) -> None:
+    fastmri(scans / "a.h5", volume())
+    np.save(scans / "b.npy", volume(seed=1))
+    splits = open_data(attrs.evolve(DATA, dataset="reconstruction_rss"), Path())
+    assert len(slices_of(splits)) == 8
+
+
 def test_a_folder_of_volumes_is_declared_by_what_it_holds(scans: Path) -> None:
     fastmri(scans / "a.h5", volume())
     fastmri(scans / "b.h5", volume(seed=1))

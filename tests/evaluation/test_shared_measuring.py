@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from ncsnx.errors import DivergedError, NcsnxError, UsageError
-from ncsnx.evaluation.engine import measure_all, missing, writing
+from ncsnx.evaluation.engine import make_parts, measure_all, missing, writing
+from ncsnx.ranks import shared_disk
 from ncsnx.ranks.rank_group import ALONE, RankGroup
 from ncsnx.runs.manifest import UnsoundError
 from ncsnx.storage.parts import Part
@@ -108,6 +109,21 @@ def test_a_slow_rank_makes_its_batches_before_the_one_that_failed(slow: int, tmp
     threading.Timer(2.0, event.set).start()
     found = in_ranks(2, lambda ranks: measured(jobs[ranks.rank], ranks, [subject]))
     assert found == [[f"{subject}: images from 8 on"], None]
+
+
+def test_a_rank_may_wait_for_others_longer_than_for_a_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_disk, "_SHARED_DISK_S", 0.5)
+    event = threading.Event()
+    jobs = [Failing(folder=tmp_path, waits={0: event, 4: event}) for _ in range(2)]
+    own = [zlib.crc32(b"a") % 2, 1 - zlib.crc32(b"a") % 2]  # the ranks of images 0 and 4
+    jobs[own[1]].waits = {}
+    threading.Timer(2.0, event.set).start()
+
+    def work(ranks: RankGroup) -> None:
+        with writing(jobs[ranks.rank], work_in(ranks)):
+            make_parts(jobs[ranks.rank], "a", work_in(ranks), lambda count=1, kept=False: None)
+
+    assert in_ranks(2, work) == [None, None]
 
 
 def test_an_error_of_any_rank_ends_all(tmp_path: Path) -> None:

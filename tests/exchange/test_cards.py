@@ -8,6 +8,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from ncsnx.config import ConsistentAnnealed, Experiment, Images
+from ncsnx.config.checks import printable
 from ncsnx.errors import UsageError
 from ncsnx.exchange.card import CardScore, Picture, ScoreValue, card, check_license, text
 from tests.config.examples import every_variant, minimal
@@ -155,14 +156,16 @@ def test_the_model_index_has_the_scores_with_their_protocols_as_the_hub_reads_th
     assert hub.repocard_data.eval_results_to_model_index("minimal", data.eval_results) == data.to_dict()["model-index"]
 
 
-@pytest.mark.parametrize("words", [*HOSTILE, "ünï \U0001f600", "a: b # c", "'\"", "%TAG ! x"])
+@pytest.mark.parametrize(
+    "words", [*HOSTILE, "ünï \U0001f600", "\ud800\x7f\x85", '": 1e-05', "a: b # c", "'\"", "%TAG ! x"]
+)
 def test_no_text_of_other_people_ends_a_value_of_the_model_index(words: str) -> None:
     hub = pytest.importorskip("huggingface_hub")
     scores = (CardScore((ScoreValue(words, 1.0, None, "fid"),), words, {"sampler": {"type": words}, "n": True}),)
     front, _ = front_and_body(card_of(scores=scores).replace("# minimal", "# m"))
     data = hub.ModelCard("---\n" + "\n".join(front) + "\n---\n", ignore_metadata_errors=False).data
     (one,) = data.eval_results
-    assert one.metric_args == {"protocol": words.replace("\u2028", " ")}, "YAML's own line break"
+    assert one.metric_args == {"protocol": printable(words)}
     assert data.license == "mit"
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from ncsnx.config.discovery import resolve
 from ncsnx.planning.budget import NOMINAL
-from ncsnx.planning.timing import cost_of, grids
+from ncsnx.planning.timing import cost_of, grids, timed_size
 from tests.training.tiny import command, overrides, training
 
 
@@ -49,3 +49,11 @@ def test_a_grid_costs_the_evaluations_of_its_own_sampler() -> None:
     quick = ["snapshots.sampler=cas", "snapshots.sampler.steps=12", "snapshots.n=100"]
     experiment = resolve("digits", [*quick, "steps=150"]).experiment
     assert cost_of(experiment, NOMINAL, held_out=0).snapshots == 100 * 12
+
+
+@pytest.mark.parametrize(
+    ("size", "timed"), [("8", (8, 8)), ("100", (64, 64)), ("256,128", (64, 64)), ("224,128", (112, 64))]
+)
+def test_large_images_are_timed_at_a_size_that_is_quick(size: str, timed: tuple[int, int]) -> None:
+    changes = overrides("data=arrays", "data.path=x.npy", f"data.image_size={size}")
+    assert timed_size(resolve("digits", changes).experiment) == timed

@@ -114,18 +114,6 @@ def test_a_wait_for_a_decision_has_a_limit_unless_it_looks_for_a_stop() -> None:
     assert "rank 0 of 2 did not answer within 1 seconds" in str(other)
 
 
-def test_a_posted_value_is_found_by_all() -> None:
-    def work(ranks: RankGroup) -> object:
-        before = ranks.posted("a")
-        ranks.barrier()
-        if ranks.rank == 1:
-            ranks.post("a", (3, NcsnxError("damaged")))
-        ranks.barrier()
-        return before, ranks.posted("a")[0], str(ranks.posted("a")[1])
-
-    assert in_ranks(2, work) == [(None, 3, "damaged")] * 2
-
-
 @pytest.mark.parametrize(
     ("world", "images", "most", "size"), [(1, 3, 64, 64), (2, 1_000, 64, 64), (2, 64, 64, 32), (4, 6, 64, 2)]
 )

@@ -128,18 +128,6 @@ def test_a_wait_has_a_limit_and_says_how_to_raise_it() -> None:
     assert "export NCSNX_RANK_LIMIT=0.6" in str(error)
 
 
-def test_a_mark_is_seen_by_all() -> None:
-    def work(ranks: RankGroup) -> bool:
-        before = ranks.posted("diverged")
-        ranks.barrier()
-        if ranks.rank == 1:
-            ranks.post("diverged")
-        ranks.barrier()
-        return not before and ranks.posted("diverged")
-
-    assert in_ranks(2, work) == [True, True]
-
-
 def test_a_lock_is_held_by_rank_0_only() -> None:
     held: list[int] = []
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from ncsnx.config import Ema
+from ncsnx.config import Arrays, Ema
 from ncsnx.errors import UsageError
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import holds, write_checkpoint
@@ -104,6 +104,14 @@ def test_runs_are_selected_by_fields_and_columns(three: list[RunSummary]) -> Non
     assert names(selected(three, ["ema.rate=0.999"])) == "ab"
     assert names(selected(three, ["state=unfinished", "run=c"])) == "c"
     assert names(selected(three, ["state=running"])) == ""
+
+
+def test_a_value_that_only_other_runs_accept_selects_those(three: list[RunSummary]) -> None:
+    square, wide = (
+        attrs.evolve(run, experiment=attrs.evolve(run.experiment, data=Arrays(path="x.npy", image_size=size)))
+        for run, size in zip(three, (8, (8, 16)), strict=False)
+    )
+    assert names(selected([square, wide], ["data.image_size=8,16"])) == "b"
 
 
 def test_runs_are_ordered_by_fields_and_columns_those_without_a_value_last(three: list[RunSummary]) -> None:

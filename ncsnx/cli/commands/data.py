@@ -246,7 +246,7 @@ def data_download_command(
         from ncsnx.config.discovery import resolve
         from ncsnx.config.variants import load_plugins
         from ncsnx.data import data_folder
-        from ncsnx.data.data_set import download_data
+        from ncsnx.data.registry import download_data
         from ncsnx.stopping import StopRequest
 
         config = resolve(experiment, changes).experiment.data

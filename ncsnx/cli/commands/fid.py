@@ -98,7 +98,7 @@ def fid_command(
     """
     with session(BATCHES, verbose=verbose, quiet=quiet, shared=Shared(gpus=gpus, device=device)) as messages:
         from ncsnx.config.overrides import parse_overrides, split_overrides
-        from ncsnx.evaluation.requests import SweepRequest
+        from ncsnx.evaluation.measurement_requests import SweepRequest
         from ncsnx.jobs.sampler_choice import with_sampler
         from ncsnx.runs.folder import open_run
         from ncsnx.runs.names import runs_folder

@@ -110,7 +110,7 @@ def likelihood_command(
         from ncsnx.cli.sweeps import sweep_checkpoints
         from ncsnx.data import data_folder
         from ncsnx.evaluation.likelihood_sweep import LikelihoodSweep
-        from ncsnx.evaluation.requests import LikelihoodRequest
+        from ncsnx.evaluation.measurement_requests import LikelihoodRequest
         from ncsnx.features.data_source import DataSource
         from ncsnx.runtime import Runtime
 

@@ -14,8 +14,8 @@ from ncsnx.console.working import work_of
 if TYPE_CHECKING:
     from ncsnx.config.experiment import Experiment
     from ncsnx.console.messages import Messages
+    from ncsnx.evaluation.measurement_requests import NeighborsRequest
     from ncsnx.evaluation.neighbor_search import NeighborSearch
-    from ncsnx.evaluation.requests import NeighborsRequest
     from ncsnx.jobs.distance_options import DistanceOptions
     from ncsnx.runs.folder import Run
     from ncsnx.runtime import Runtime
@@ -117,7 +117,7 @@ def neighbors_command(
 
         from ncsnx.cli.feature_options import parse_features
         from ncsnx.errors import UsageError
-        from ncsnx.evaluation.requests import NeighborsRequest
+        from ncsnx.evaluation.measurement_requests import NeighborsRequest
         from ncsnx.jobs.distance_options import DistanceOptions
         from ncsnx.stopping import StopRequest
 

@@ -73,8 +73,8 @@ def reference_command(
             _list(messages, place, json)
             return
 
+        from ncsnx.evaluation.measurement_requests import SweepRequest
         from ncsnx.evaluation.reference import check_reference, open_reference
-        from ncsnx.evaluation.requests import SweepRequest
         from ncsnx.features.extractors import build_features
         from ncsnx.runtime import Runtime
         from ncsnx.stopping import StopRequest

@@ -146,7 +146,7 @@ def sweep_command(
         from ncsnx.cli.parameter_sweep import ParameterSweep
         from ncsnx.config.codec import flatten, unstructure
         from ncsnx.config.overrides import parse_overrides, split_overrides
-        from ncsnx.evaluation.requests import SweepRequest
+        from ncsnx.evaluation.measurement_requests import SweepRequest
         from ncsnx.jobs.distance_options import DistanceOptions
         from ncsnx.jobs.sweep_points import LONGEST_SWEEP_NAME, sweep_points
         from ncsnx.jobs.targets import find_training

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from ncsnx.config.data_sets import LARGEST_SIDE, MOST_CHANNELS, Arrays
 from ncsnx.config.image_sizes import ImageSize, size_as_typed
-from ncsnx.data.data_set import data_set
 from ncsnx.data.dataset import NO_LABEL, Splits, StoredImages, held_out_by_hash, require_training_images
 from ncsnx.data.places import OWN, fingerprint_of_files, own_path
+from ncsnx.data.registry import data_set
 from ncsnx.data.transforms import as_channels, require_declared
 from ncsnx.data.value_statistics import ValueBlocks, check_values, scaled_splits
 from ncsnx.errors import NcsnxError

@@ -14,12 +14,12 @@ from PIL import Image
 from ncsnx.config.codec import digest
 from ncsnx.config.data_sets import CelebA
 from ncsnx.config.image_sizes import height_and_width
-from ncsnx.data.data_set import data_set
 from ncsnx.data.dataset import Splits
 from ncsnx.data.decoding import fitted
 from ncsnx.data.image_files import ImageFiles
 from ncsnx.data.places import by_hand, missing_data, root_of
 from ncsnx.data.readers.encoded_pictures import EncodedPictures, FilePictures
+from ncsnx.data.registry import data_set
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.storage import reading

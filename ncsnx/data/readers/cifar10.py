@@ -12,10 +12,10 @@ import numpy as np
 import torch
 
 from ncsnx.config.data_sets import CIFAR10
-from ncsnx.data.data_set import data_set
 from ncsnx.data.dataset import InMemory, Splits, StoredImages
 from ncsnx.data.download import PublishedFile, download
 from ncsnx.data.places import fingerprint_of_files, missing_data, root_of
+from ncsnx.data.registry import data_set
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.storage import atomic

@@ -8,9 +8,9 @@ import torch
 
 from ncsnx.config.data_sets import Digits
 from ncsnx.config.feature_networks import Classifier
-from ncsnx.data.data_set import data_set
 from ncsnx.data.dataset import InMemory, Splits, StoredImages
 from ncsnx.data.places import fingerprint_of_bytes
+from ncsnx.data.registry import data_set
 from ncsnx.work import SILENT, Work
 
 HELD_OUT_MODULUS, HELD_OUT_REMAINDER = 6, 5

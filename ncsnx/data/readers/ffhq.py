@@ -15,13 +15,13 @@ from PIL import Image
 
 from ncsnx.config.data_sets import FFHQ
 from ncsnx.config.image_sizes import size_as_typed
-from ncsnx.data.data_set import data_set
 from ncsnx.data.dataset import Splits
 from ncsnx.data.decoding import SUFFIXES, fitted
 from ncsnx.data.image_files import ImageFiles
 from ncsnx.data.lmdb_store import DATA, LmdbStore, damaged
 from ncsnx.data.places import by_hand, fingerprint_of_files, missing_data, root_of
 from ncsnx.data.readers.encoded_pictures import EncodedPictures, FilePictures, LmdbPictures
+from ncsnx.data.registry import data_set
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.work import SILENT, Work

@@ -11,12 +11,12 @@ from pathlib import Path
 import torch
 
 from ncsnx.config.data_sets import LSUN
-from ncsnx.data.data_set import data_set
 from ncsnx.data.dataset import Splits
 from ncsnx.data.decoding import fitted
 from ncsnx.data.lmdb_store import DATA, LmdbStore, damaged, listed_keys
 from ncsnx.data.places import fingerprint_of_files, missing_data, root_of
 from ncsnx.data.readers.encoded_pictures import EncodedPictures, LmdbPictures
+from ncsnx.data.registry import data_set
 from ncsnx.errors import Hint
 from ncsnx.work import Work
 

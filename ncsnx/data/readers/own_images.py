@@ -20,7 +20,6 @@ from torch import Tensor
 
 from ncsnx.config.data_sets import Images as OwnImages
 from ncsnx.config.image_sizes import size_in_words
-from ncsnx.data.data_set import data_set
 from ncsnx.data.dataset import NO_LABEL, Splits, StoredImages, held_out_by_hash, require_training_images
 from ncsnx.data.decoding import (
     GIF_SUFFIXES,
@@ -34,6 +33,7 @@ from ncsnx.data.decoding import (
 )
 from ncsnx.data.image_files import ImageFiles
 from ncsnx.data.places import OWN, own_path
+from ncsnx.data.registry import data_set
 from ncsnx.data.scan import Scan, printable_name, scan_folder, scan_of, sound_files
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted

@@ -27,10 +27,10 @@ from ncsnx.config.codec import identifying_values
 from ncsnx.config.data_sets import Bounds, Data, Packed
 from ncsnx.config.image_sizes import ImageSize, as_image_size, height_and_width, size_as_typed, size_of_sides
 from ncsnx.config.variants import OMITTED, VERSION
-from ncsnx.data.data_set import data_set
 from ncsnx.data.dataset import Splits, StoredImages
 from ncsnx.data.places import OWN, own_path
 from ncsnx.data.read_ahead import read_all
+from ncsnx.data.registry import data_set
 from ncsnx.data.transforms import require_declared
 from ncsnx.data.value_statistics import scaled_splits
 from ncsnx.errors import Hint, NcsnxError, UsageError
@@ -228,9 +228,13 @@ def pack(
             _write(folder, splits, record, work, workers)
             hashes = {name: reading.sha256_of(folder / name) for name in _FILES}
         atomic.write_new(folder / PACKED_RECORD, document_bytes(attrs.evolve(record, sha256=hashes)), shown=out)
-        if overwrite and out.exists():
+        replaced = atomic.temporary_sibling(out) if overwrite and out.exists() else None
+        if replaced is not None:
             with atomic.reporting(out):
-                atomic.remove_tree(out)
+                out.rename(replaced)
+    if replaced is not None:
+        with atomic.reporting(replaced):
+            atomic.remove_tree(replaced)
     return PackedFolder.open(out)
 
 

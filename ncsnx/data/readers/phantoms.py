@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from ncsnx.config.data_sets import Phantoms
-from ncsnx.data.data_set import data_set
 from ncsnx.data.dataset import NO_LABEL, InMemory, Splits, StoredImages
 from ncsnx.data.places import fingerprint_of_bytes
+from ncsnx.data.registry import data_set
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.work import SILENT, Work
 

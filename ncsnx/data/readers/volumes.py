@@ -20,11 +20,11 @@ from torch import Tensor
 from ncsnx.config.codec import digest
 from ncsnx.config.data_sets import Volumes
 from ncsnx.config.image_sizes import size_in_words
-from ncsnx.data.data_set import data_set
 from ncsnx.data.dataset import NO_LABEL, Splits, StoredImages, held_out_by_hash, require_training_images
 from ncsnx.data.image_files import ImageFiles
 from ncsnx.data.places import OWN, fingerprint_of_files, own_path
 from ncsnx.data.readers.arrays import require_memory_for
+from ncsnx.data.registry import data_set
 from ncsnx.data.transforms import as_channels, require_declared
 from ncsnx.data.value_statistics import ValueBlocks, check_values, scaled_splits
 from ncsnx.errors import Hint, NcsnxError
@@ -127,6 +127,7 @@ def holds_volumes(path: Path) -> bool:
 def _volume(path: Path, dataset: str | None, axis: int | None) -> Volume:
     file = open_array_file(path)
     choose = f"data.dataset=NAME or {argument('array', A_NAME)}"
+    dataset = None if file.names is None else dataset  # a .npy beside files of named arrays
     array = StoredArray.of(file, file.chosen(dataset, "data.dataset", choose, preferred=RECONSTRUCTION))
     title, shape, dtype = array.header.title, array.header.shape, array.header.dtype
     bits = 8 * dtype.itemsize // (2 if array.header.is_complex else 1)
@@ -173,7 +174,7 @@ class OpenVolumes:
         """Closes other arrays before `array` is opened."""
         is_packed = array.header.is_packed
         closed = [other for other in self._opened if is_packed and other.header.is_packed]
-        closed = closed or self._opened[: len(self._opened) + 1 - _MOST_OPEN]
+        closed = closed or self._opened[: max(0, len(self._opened) + 1 - _MOST_OPEN)]
         for other in closed:
             other.close()
         self._opened = [other for other in self._opened if other not in closed] + [array]

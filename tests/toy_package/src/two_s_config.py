@@ -10,5 +10,5 @@ from ncsnx.config import GridSampler, Sampler, checks, variant
 class DPMSolver2S(GridSampler):
     """DPM-Solver++ (2S): a second evaluation inside each step (Lu et al. 2022, algorithm 1)."""
 
-    r: float = attrs.field(default=0.5, validator=checks.within(0.01, 1))
+    r: float = attrs.field(default=0.5, validator=checks.between(0.01, 1))
     """Position of the second evaluation within a step in ln σ, 0.01 to 1."""
