@@ -56,7 +56,7 @@ def test_names_that_look_like_patterns_or_archives_are_names(tmp_path: Path) -> 
     assert images[:, 0, 0, 0].tolist() == [7, 9]
 
 
-def test_links_are_followed_and_those_that_lead_in_circles_are_refused_by_name(tmp_path: Path) -> None:
+def test_links_are_followed_and_one_that_leads_in_a_circle_is_refused_by_name(tmp_path: Path) -> None:
     save(tmp_path / "data" / "inner" / "a.png")
     save(tmp_path / "elsewhere" / "b.png")
     (tmp_path / "data" / "far").symlink_to(tmp_path / "elsewhere")
@@ -64,9 +64,8 @@ def test_links_are_followed_and_those_that_lead_in_circles_are_refused_by_name(t
     assert found(tmp_path / "data") == ["c.png", "far/b.png", "inner/a.png"]
     (tmp_path / "data" / "inner" / "up").symlink_to(tmp_path / "data")
     (tmp_path / "data" / "here").symlink_to(".")
-    with pytest.raises(NcsnxError, match=r"2 entries.*here: is a link to .*; inner/up: is a link to ") as error:
+    with pytest.raises(NcsnxError, match=r"data/here and .*data are the same folder; remove the link"):
         found(tmp_path / "data")
-    assert "far" not in str(error.value)
 
 
 def test_what_only_has_the_name_of_a_picture_is_refused_without_waiting_for_it(tmp_path: Path) -> None:
@@ -75,20 +74,20 @@ def test_what_only_has_the_name_of_a_picture_is_refused_without_waiting_for_it(t
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
     (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
     with pytest.raises(NcsnxError) as error:
-        ImageFolder.open(tmp_path)
-    assert "3 entries cannot be used" in str(error.value)
+        list(ImageFolder.open(tmp_path).batches(8, lambda: None))
+    assert "3 images cannot be used" in str(error.value)
     for name in ("pipe.png", "gone.png", "loop.png"):
-        assert f"{name}: is not a file" in str(error.value)
+        assert f"{name}: cannot be read" in str(error.value)
     assert "good" not in str(error.value)
 
 
-def test_a_name_that_is_not_text_is_said_to_be_renamed(tmp_path: Path) -> None:
+def test_a_name_that_is_not_text_is_refused(tmp_path: Path) -> None:
     strange = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xe9.png"))
     try:
         save(strange)
     except OSError:
         pytest.skip("this file system takes names in UTF-8 only")
-    with pytest.raises(NcsnxError, match="has a name that is not UTF-8; rename it"):
+    with pytest.raises(NcsnxError, match="has a name that is not UTF-8"):
         ImageFolder.open(tmp_path)
 
 
