@@ -16,18 +16,20 @@ from ncsnx.config.data_sets import (
     Phantoms,
     Volumes,
 )
-from ncsnx.config.experiment import Ema, Experiment, ScoreMatching, Snapshots
+from ncsnx.config.experiment import Ema, Experiment, Snapshots
 from ncsnx.config.feature_networks import Classifier, Features, Inception, TorchScript
 from ncsnx.config.loading import register
 from ncsnx.config.model import (
     NCSN,
     Geometric,
+    LogNormal,
     Model,
     NCSNDeeper,
     NCSNv2,
     NCSNv2Deeper,
     NCSNv2Deepest,
     Schedule,
+    UNet,
     Uniform,
 )
 from ncsnx.config.sampler import (
@@ -46,7 +48,17 @@ from ncsnx.config.sampler import (
     Sampler,
     TrainedLevels,
 )
-from ncsnx.config.training import SGD, Adam, Optimizer, Retention, RMSProp
+from ncsnx.config.training import (
+    SGD,
+    Adam,
+    CosineDecay,
+    Decay,
+    InverseSqrtDecay,
+    Optimizer,
+    Retention,
+    RMSProp,
+    ScoreMatching,
+)
 from ncsnx.config.variants import Config, variant
 
 __all__ = [
@@ -62,10 +74,12 @@ __all__ = [
     "Classifier",
     "Config",
     "ConsistentAnnealed",
+    "CosineDecay",
     "DPMSolverPP",
     "DPMSolverPPSDE",
     "Data",
     "DataOnDisk",
+    "Decay",
     "Digits",
     "Ema",
     "EulerAncestral",
@@ -78,7 +92,9 @@ __all__ = [
     "Heun",
     "Images",
     "Inception",
+    "InverseSqrtDecay",
     "Karras",
+    "LogNormal",
     "Model",
     "NCSNDeeper",
     "NCSNv2",
@@ -99,6 +115,7 @@ __all__ = [
     "Snapshots",
     "TorchScript",
     "TrainedLevels",
+    "UNet",
     "Uniform",
     "Volumes",
     "register",

@@ -107,6 +107,16 @@ _RGB = re.compile("#[0-9a-fA-F]{6}")
 colour = accepting(f"{', '.join(COLOURS)} or #rrggbb", lambda value: value in COLOURS or _RGB.fullmatch(value), str)
 
 
+def each(check: Check) -> Check:
+    """Applies `check` to each item of a tuple."""
+
+    def of_items(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+        for item in value if isinstance(value, tuple) else ():
+            check(instance, attribute, item)
+
+    return of_items
+
+
 def when_given(check: Check) -> Check:
     """Applies `check` unless the value is None."""
 

@@ -46,6 +46,12 @@ class Data(Config):
     """Mean of each channel in the range of the network, around which samplers that start from normal noise begin. None:
     measured on up to 1,024 training images when a run starts, and recorded in it. A run of imported checkpoints has
     none, and its samples start around the middle of the range."""
+    sigma_data: float | None = attrs.field(
+        default=None, validator=checks.when_given(checks.positive), metadata=OUTSIDE_IDENTITY_AT_DEFAULT
+    )
+    """σ_data of Karras et al. 2022 (arXiv 2206.00364): the root mean square of the images around the middle of their
+    range, in the range of the network. None: measured on up to 1,024 training images when a run starts whose model or
+    loss needs it, and recorded in it."""
 
     @mean.validator
     def _has_each_channel(self, attribute: "attrs.Attribute[tuple[float, ...] | None]", value: object) -> None:
@@ -99,7 +105,12 @@ class Data(Config):
 
     def completed_by(self, recorded: "Data") -> Self:
         """This data set with the measured values of `recorded`, that of its run, where it leaves them open."""
-        return attrs.evolve(self, mean=recorded.mean if self.mean is None else self.mean)
+        open_values = [name for name in MEASURED_FIELDS if getattr(self, name) is None]
+        return attrs.evolve(self, **{name: getattr(recorded, name) for name in open_values})
+
+
+MEASURED_FIELDS = ("mean", "sigma_data")
+"""Fields of any data set that are measured when a run starts, unless they are given."""
 
 
 def place_fields(data: Data) -> list[str]:

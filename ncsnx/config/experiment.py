@@ -6,22 +6,14 @@ import attrs
 
 from ncsnx.config import checks
 from ncsnx.config.data_sets import Data
-from ncsnx.config.model import Model, Schedule
+from ncsnx.config.model import LogNormal, Model, Schedule
 from ncsnx.config.sampler import Sampler
-from ncsnx.config.training import Adam, Optimizer, Retention
-from ncsnx.config.variants import OUTSIDE_IDENTITY, Config
+from ncsnx.config.training import Adam, Decay, Optimizer, Retention, ScoreMatching
+from ncsnx.config.variants import OUTSIDE_IDENTITY, OUTSIDE_IDENTITY_AT_DEFAULT, Config
 
 MOST_STEPS = 1_000_000_000
 Precision = Literal["fp32", "tf32", "bf16"]
 """Number format of a network: see `Experiment.precision`."""
-
-
-@attrs.frozen(kw_only=True)
-class ScoreMatching(Config):
-    """Denoising score matching: the mean of ½ ‖s(x̃, i) + z/σ_i‖² · σ_i^p over the batch."""
-
-    power: float = attrs.field(default=2.0, validator=checks.not_negative)
-    """p >= 0, the power of σ that weights each level; 2 gives every level the same weight."""
 
 
 @attrs.frozen(kw_only=True)
@@ -55,14 +47,14 @@ class Experiment(Config):
     """Data set, and how its images reach the network."""
     schedule: Schedule
     """Noise levels σ_1 > … > σ_L that the network is trained at."""
-    model: Model
+    model: Model = attrs.field()
     """Architecture of the score network."""
     optimizer: Optimizer = attrs.field(factory=Adam)
     """Optimizer of the weights."""
     sampler: Sampler = attrs.field(metadata=OUTSIDE_IDENTITY)
     """Sampler that draws images unless a command says otherwise."""
     loss: ScoreMatching = attrs.field(factory=ScoreMatching)
-    """Training loss."""
+    """Training loss: denoising score matching, and its weight at each σ."""
     ema: Ema | None = attrs.field(factory=Ema)
     """Moving average of the weights, which is evaluated and sampled. None: the raw weights are."""
     batch_size: int = attrs.field(default=128, validator=checks.between(1, 1_000_000))
@@ -72,6 +64,8 @@ class Experiment(Config):
     memory."""
     warmup_steps: int = attrs.field(default=0, validator=checks.between(0, MOST_STEPS))
     """Optimizer steps over which the learning rate rises linearly to `optimizer.lr`, 0 to 1,000,000,000."""
+    decay: Decay | None = attrs.field(default=None, metadata=OUTSIDE_IDENTITY_AT_DEFAULT)
+    """Decay of the learning rate. None: it is constant after the warm-up."""
     clip_norm: float | None = attrs.field(default=None, validator=checks.when_given(checks.positive))
     """Largest Euclidean norm of the gradient, > 0; larger gradients are scaled down to it. None: no clipping."""
     precision: Precision = "fp32"
@@ -100,6 +94,16 @@ class Experiment(Config):
     def completed_by(self, recorded: "Experiment") -> Self:
         """This experiment with the measured values of `recorded`, that of its run, where it leaves them open."""
         return attrs.evolve(self, data=self.data.completed_by(recorded.data))
+
+    @property
+    def uses_sigma_data(self) -> bool:
+        """Whether the training depends on `data.sigma_data`."""
+        return self.model.uses_sigma_data or self.loss.weighting == "edm"
+
+    @model.validator
+    def _takes_the_noise(self, attribute: "attrs.Attribute[Model]", value: Model) -> None:
+        if isinstance(self.schedule, LogNormal) and not value.any_sigma:
+            raise checks.FieldError("model", "must take any σ for schedule=lognormal, as ncsnv2 and unet do")
 
     @accumulation.validator
     def _divides_the_batch(self, attribute: "attrs.Attribute[int]", value: int) -> None:

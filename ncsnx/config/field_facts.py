@@ -27,6 +27,8 @@ _TYPES: dict[Any, str] = {
     str: "text",
     bool: "true or false",
     tuple[int, int]: "HEIGHT,WIDTH",
+    tuple[int, ...]: "whole numbers, joined by commas",
+    tuple[float, ...]: "numbers, joined by commas",
     NoneType: "none",
 }
 

@@ -17,6 +17,8 @@ class Model(Config):
 
     any_sigma: ClassVar[bool] = True
     """Whether the network accepts any noise level σ > 0 (True) or only its trained levels (False)."""
+    uses_sigma_data: ClassVar[bool] = False
+    """Whether the network depends on `data.sigma_data`."""
 
 
 @attrs.frozen(kw_only=True)
@@ -71,6 +73,39 @@ class NCSNDeeper(ConditionalModel):
     """The stages of NCSNv2Deeper, conditional on the level."""
 
 
+@variant(Model, "unet")
+@attrs.frozen(kw_only=True)
+class UNet(Model):
+    """A residual U-Net that is conditional on σ, preconditioned as by Karras et al. 2022 (arXiv 2206.00364, table 1).
+
+    The defaults are those of their DDPM++ for 32 px (Song et al. 2021, arXiv 2011.13456).
+    """
+
+    uses_sigma_data: ClassVar[bool] = True
+
+    width: int = attrs.field(default=128, validator=checks.between(2, 16_384))
+    """Channels of the first convolution and features of ln σ, an even number from 2 to 16,384."""
+    multipliers: tuple[int, ...] = attrs.field(default=(2, 2, 2), validator=checks.each(checks.between(1, 64)))
+    """Channels of each stage as a multiple of `width`, 1 to 64; each stage but the first halves height and width."""
+    blocks: int = attrs.field(default=4, validator=checks.between(1, 64))
+    """Residual blocks of a stage on the way down, 1 to 64; there is one more on the way up."""
+    attention: tuple[int, ...] = attrs.field(default=(16,), validator=checks.each(checks.between(1, 16_384)))
+    """Shorter sides, in pixels, of the stages whose blocks attend to the whole image, such as 16."""
+    embedding: Literal["positional", "fourier"] = "positional"
+    """Features of ln σ: sines of 'positional' (Vaswani et al. 2017) or of random 'fourier' frequencies (Tancik et al.
+    2020)."""
+
+    @width.validator
+    def _is_even(self, attribute: "attrs.Attribute[int]", value: int) -> None:
+        if checks.is_whole(value) and value % 2:
+            raise checks.FieldError("width", f"must be even, which {value:,} is not")
+
+    @multipliers.validator
+    def _has_stages(self, attribute: "attrs.Attribute[tuple[int, ...]]", value: tuple[int, ...]) -> None:
+        if not value:
+            raise checks.FieldError("multipliers", "must have a number for each stage, at least one")
+
+
 @attrs.frozen(kw_only=True)
 class Schedule(Config):
     """L noise levels from `sigma_max` down to `sigma_min`, as standard deviations of pixels in [0, 1]."""
@@ -96,6 +131,21 @@ class Schedule(Config):
 @attrs.frozen(kw_only=True)
 class Geometric(Schedule):
     """Noise levels with a constant ratio."""
+
+
+@variant(Schedule, "lognormal")
+@attrs.frozen(kw_only=True)
+class LogNormal(Geometric):
+    """σ drawn from a log-normal distribution in training (Karras et al. 2022, arXiv 2206.00364, table 1).
+
+    The geometric levels from `sigma_max` to `sigma_min` are those that samplers use and held-out losses are measured
+    at.
+    """
+
+    p_mean: float = attrs.field(default=-1.2, validator=checks.finite)
+    """P_mean, the mean of ln σ in training, in the units of `sigma_max`. The default is for images in [−1, 1]."""
+    p_std: float = attrs.field(default=1.2, validator=checks.positive)
+    """P_std > 0, the standard deviation of ln σ in training."""
 
 
 @variant(Schedule, "uniform")

@@ -127,6 +127,9 @@ def parse_text(text: str, declared: Any, path: str) -> Any:
         if not _NUMBER.fullmatch(text):
             raise OverrideError(f"{path}: expected a finite number such as 0.8 or 1e-4, found {quoted(text)}")
         return float(text)
+    if get_origin(declared) is tuple:
+        (kind, *_) = get_args(declared)
+        return tuple(parse_text(item, kind, path) for item in text.split(",")) if text else ()
     if declared is str:
         return text
     raise OverrideError(f"{path}: cannot be set from the command line; set it in the experiment's file")

@@ -1,11 +1,12 @@
 """Configuration of optimizers, which `ncsnx.training.optimizers` builds, and rules that prune checkpoints."""
 
 import math
+from typing import Literal
 
 import attrs
 
 from ncsnx.config import checks
-from ncsnx.config.variants import Config, variant
+from ncsnx.config.variants import OUTSIDE_IDENTITY_AT_DEFAULT, Config, variant
 
 
 @attrs.frozen(kw_only=True)
@@ -53,6 +54,37 @@ class SGD(Optimizer):
 
     momentum: float = attrs.field(default=0.9, validator=checks.fraction)
     """Momentum, at least 0 and below 1; 0: none."""
+
+
+@attrs.frozen(kw_only=True)
+class ScoreMatching(Config):
+    """Denoising score matching: the mean of ½ ‖s(x̃, σ) + z/σ‖² · λ(σ) over the batch."""
+
+    power: float = attrs.field(default=2.0, validator=checks.not_negative)
+    """p >= 0, the power of σ in the weighting 'power'; 2 gives every level the same weight."""
+    weighting: Literal["power", "edm"] = attrs.field(default="power", metadata=OUTSIDE_IDENTITY_AT_DEFAULT)
+    """λ(σ): 'power' is σ^p (Song & Ermon 2019); 'edm' is 2σ² (1 + σ²/σ_data²), with which the loss is that of Karras et
+    al. 2022 (arXiv 2206.00364, table 1), (σ² + σ_data²)/(σ·σ_data)² · ‖D(x̃, σ) − x‖²."""
+
+
+@attrs.frozen(kw_only=True)
+class Decay(Config):
+    """A factor of the learning rate that falls with the steps, after the warm-up's."""
+
+    steps: int = attrs.field(validator=checks.between(1, 1_000_000_000))
+    """Optimizer steps, 1 to 1,000,000,000: see the variants."""
+
+
+@variant(Decay, "cosine")
+@attrs.frozen(kw_only=True)
+class CosineDecay(Decay):
+    """½ (1 + cos πt/T) at step t (Loshchilov & Hutter 2017, arXiv 1608.03983); 0 from step T = `steps` on."""
+
+
+@variant(Decay, "inverse-sqrt")
+@attrs.frozen(kw_only=True)
+class InverseSqrtDecay(Decay):
+    """√(T/t) after step T = `steps`, 1 before it (Karras et al. 2024, arXiv 2312.02696, equation 67)."""
 
 
 @attrs.frozen(kw_only=True)

@@ -6,6 +6,7 @@ clamped. Complex channel k is the channels 2k (real part) and 2k + 1 (imaginary 
 """
 
 import math
+from collections.abc import Iterator
 
 import attrs
 import torch
@@ -257,12 +258,36 @@ def measured_mean(data: Data, splits: Splits) -> tuple[float, ...]:
 
     To four significant digits, so that no rounding of a sum shows.
     """
+    means = torch.cat([images.mean(dim=(2, 3)) for images in _measured_images(data, splits)])
+    return tuple(float(f"{value:.4g}") for value in means.mean(dim=0))
+
+
+def measured_sigma_data(data: Data, splits: Splits) -> float:
+    """Root mean square of the images of `measured_mean` around the middle of the network's range, to four digits."""
+    center = middle_of(data)
+    squares = [(images - center).square().mean(dim=(1, 2, 3)) for images in _measured_images(data, splits)]
+    return float(f"{torch.cat(squares).mean().sqrt():.4g}")
+
+
+def _measured_images(data: Data, splits: Splits) -> Iterator[Tensor]:
+    """The images that are measured, in chunks of (B, C, H, W) float64, in the network's range."""
     images = torch.linspace(0, len(splits.train) - 1, min(len(splits.train), MOST_IMAGES)).long()
     preprocessing = Preprocessing(data, splits.train.value_range, seed=0)
-    total = torch.zeros(data.channels, dtype=torch.float64)
     for chunk in torch.split(images, _CHUNK):
-        total += preprocessing.measured(splits.train.read(chunk).pixels, chunk).double().mean(dim=(2, 3)).sum(dim=0)
-    return tuple(float(f"{value:.4g}") for value in total / len(images))
+        yield preprocessing.measured(splits.train.read(chunk).pixels, chunk).double()
+
+
+def middle_of(data: Data) -> float:
+    """The middle of the network's range: the value of ½ in [0, 1], or of 0 in unbounded data."""
+    return float(from_unit(torch.tensor(0.5 if data.is_bounded else 0.0), data))
+
+
+def sigma_data_of(data: Data) -> float:
+    """σ_data as given or measured; before that, a quarter of the distance from black to white."""
+    if data.sigma_data is not None:
+        return data.sigma_data
+    black, white = from_unit(torch.tensor([0.0, 1.0]), data).tolist()
+    return float(white - black) / 4
 
 
 def start_mean(data: Data) -> torch.Tensor:

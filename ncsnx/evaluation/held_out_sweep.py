@@ -27,7 +27,7 @@ from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs.score_files import Row
 from ncsnx.spelling import parameter
 from ncsnx.storage.parts import Part
-from ncsnx.training.loss import score_matching_loss
+from ncsnx.training.loss import loss_weight, score_matching_loss
 from ncsnx.work import Advance, Work
 
 _EVALUATIONS = 20_000
@@ -88,6 +88,7 @@ class HeldOutSweep(CheckpointSweep):
             "passes": self.effective_passes,
             "levels": self.experiment.schedule.levels,
             "power": self.experiment.loss.power,
+            **({} if (weighting := self.experiment.loss.weighting) == "power" else {"weighting": weighting}),
             "weights": self.weights,
             "precision": self.precision,
             "split": "held-out",
@@ -99,9 +100,14 @@ class HeldOutSweep(CheckpointSweep):
         """The noise levels, largest first."""
         return sigmas(self.experiment.schedule)
 
+    @property
+    def _weighting(self) -> str:
+        loss = self.experiment.loss
+        return f"by σ^{loss.power:g}" if loss.weighting == "power" else "as in EDM"
+
     def caption(self) -> str:
         return (
-            f"denoising score matching, weighted by σ^{self.experiment.loss.power:g}: "
+            f"denoising score matching, weighted {self._weighting}: "
             f"{counted(self.count, 'held-out image')}, each at {self.effective_passes:,} of "
             f"{counted(len(self.sigmas), 'noise level')}, noise from seed {self.seed}, "
             f"{self.weights_and_precision}; data {self.source.fingerprint[:8]}"
@@ -133,7 +139,7 @@ class HeldOutSweep(CheckpointSweep):
         (model,) = self.load(subject)
         held_out, device = self.source.splits().held_out, self.runtime.device
         preprocessing = Preprocessing(self.experiment.data, held_out.value_range, self.experiment.seed)
-        stream = Stream(self.seed, Purpose.HELD_OUT_NOISE)
+        stream, weight = Stream(self.seed, Purpose.HELD_OUT_NOISE), loss_weight(self.experiment)
         for start in range(0, len(indices), self.batch_size):
             batch = torch.tensor(indices[start : start + self.batch_size])
             positions = batch.to(device)
@@ -145,7 +151,7 @@ class HeldOutSweep(CheckpointSweep):
                 # step 0 is the noise of the held-out batch that training evaluates
                 noise = stream.normal(positions, self.experiment.data.shape, step=number + 1)
                 with torch.no_grad():
-                    loss = score_matching_loss(model.network, x, seen, noise, self.experiment.loss.power)
+                    loss = score_matching_loss(model.network, x, model.network.sigmas[seen], noise, weight)
                 losses.append(loss.cpu())
                 advance(len(batch))
             table = torch.stack(losses, dim=1)

@@ -5,10 +5,12 @@ A run's configuration comes from its config.json; nothing in the run is executed
 
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any, cast
 
 import attrs
 
 from ncsnx.config.codec import flatten, unstructure
+from ncsnx.config.data_sets import MEASURED_FIELDS
 from ncsnx.config.discovery import BrokenExperimentError, UnknownExperimentError, file_and_name, is_file, resolve
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.overrides import apply_overrides, parse_overrides
@@ -102,8 +104,10 @@ def _whole_path(run: Run) -> Path:
 def _derived(run: Run, overrides: list[str]) -> Target:
     """The target of a new run that begins from the configuration of another."""
     recorded = run.experiment()
-    if read_origins(run.origins_path).get("data.mean") == MEASURED:  # the new run measures its own data
-        recorded = attrs.evolve(recorded, data=attrs.evolve(recorded.data, mean=None))
+    known = read_origins(run.origins_path)
+    measured = [name for name in MEASURED_FIELDS if known.get(f"data.{name}") == MEASURED]
+    # the new run measures its own data
+    recorded = attrs.evolve(recorded, data=attrs.evolve(recorded.data, **cast(Any, dict.fromkeys(measured))))
     theirs = {path: f"run {run.name}" for path, _ in flatten(unstructure(recorded))}
     changed, origins = apply_overrides(recorded, theirs, parse_overrides(overrides))
     return Target(changed, origins, run.where, run)

@@ -11,7 +11,7 @@ from ncsnx.config.data_sets import Data, NumericData
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.variants import load_plugins, tag_of
 from ncsnx.data import Splits, cache_in_memory, data_folder, open_data
-from ncsnx.data.transforms import measured_mean, scale_of, window_of
+from ncsnx.data.transforms import measured_mean, measured_sigma_data, scale_of, window_of
 from ncsnx.data.value_statistics import measured_data
 from ncsnx.errors import Stopped
 from ncsnx.jobs.training_job import TrainingConsole, TrainingJob, TrainingResult
@@ -88,8 +88,12 @@ def _measured_values(job: TrainingJob, splits: Splits) -> Data:
     data = job.experiment.data
     if isinstance(data, NumericData):
         data = measured_data(data, splits.magnitudes)
-    if data.mean is None and job.existing() is None:  # an existing run keeps the start of its samples
+    if job.existing() is not None:  # it keeps the start of its samples
+        return data
+    if data.mean is None:
         data = attrs.evolve(data, mean=measured_mean(data, splits))
+    if data.sigma_data is None and (job.experiment.uses_sigma_data):
+        data = attrs.evolve(data, sigma_data=measured_sigma_data(data, splits))
     return data
 
 

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from ncsnx.config import Experiment
 from ncsnx.config.foreign import error_in_words
+from ncsnx.data.transforms import middle_of, sigma_data_of
 from ncsnx.errors import Hint, NcsnxError
-from ncsnx.networks import architectures  # noqa: F401  registers the built-in networks
+from ncsnx.networks import architectures, unet  # noqa: F401  register the built-in networks
 from ncsnx.networks.initialization import initialize
 from ncsnx.networks.score_function import NetworkSpec, ScoreFunction, construct
 from ncsnx.noise.levels import sigmas
@@ -30,18 +31,20 @@ def build_network(experiment: Experiment) -> ScoreFunction:
 
 def empty_network(experiment: Experiment) -> ScoreFunction:
     """The same network for loading a state into, with weights as its constructor leaves them. Raises NcsnxError."""
+    spec = _spec(experiment)
     _require_memory(meta_network(experiment))
     # modules of packages draw from torch's generator
     with torch.device("cpu"), torch.random.fork_rng(devices=()):
         torch.default_generator.manual_seed(experiment.seed)
-        return construct(experiment.model, _spec(experiment))
+        return construct(experiment.model, spec)
 
 
 def meta_network(experiment: Experiment) -> ScoreFunction:
     """The same network on torch's meta device: names and shapes only, without memory. Raises NcsnxError."""
+    spec = _spec(experiment)
     try:
         with torch.device("meta"):
-            return construct(experiment.model, _spec(experiment))
+            return construct(experiment.model, spec)
     except NcsnxError:
         raise
     except Exception as error:
@@ -57,6 +60,8 @@ def _spec(experiment: Experiment) -> NetworkSpec:
         image_size=experiment.data.shape[1:],
         sigmas=sigmas(experiment.schedule),
         centered_input=experiment.data.transform == "none",
+        center=middle_of(experiment.data),
+        sigma_data=sigma_data_of(experiment.data),
     )
 
 

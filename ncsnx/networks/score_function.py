@@ -11,7 +11,8 @@ A network is a subclass of `ScoreFunction`:
             return self.net(self.centered(x))
 
 This example has the score s(x, σ) = f(x)/σ (technique 3 of Song & Ermon 2020, arXiv 2006.09011, section 3.3) and takes
-any σ. A network that is conditional on the level sets `any_sigma` to False and uses `levels`.
+any σ. A network that is conditional on σ derives from `SigmaConditional`; one that is conditional on the level sets
+`any_sigma` to False and uses `levels`.
 
 The constructor runs twice: on torch's meta device, where tensors have only shapes, and on the CPU, where its random
 draws come from the counter-based generator (see `ncsnx.networks.initialization`).
@@ -51,6 +52,10 @@ class NetworkSpec:
     """Noise levels, descending."""
     centered_input: bool
     """Whether images are in [0, 1] and the network maps them to 2x − 1 first."""
+    center: float = 0.0
+    """The middle of the range of the images, such as ½ of [0, 1]."""
+    sigma_data: float = 0.5
+    """Root mean square of the images around it: see `data.sigma_data`."""
 
     @property
     def height(self) -> int:
@@ -95,11 +100,15 @@ class ScoreFunction(nn.Module, ABC):
         network that takes any σ, and s(x, σ) for one that is conditional on the level.
         """
 
-    def scaled_score(self, x: Tensor, levels: Tensor) -> Tensor:
-        """σ · s(x, σ) at the level of each image: x (B, C, H, W) float32, levels (B,) int64, 0 is the largest σ."""
+    def scaled_score(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """σ · s(x, σ) at the σ of each image: x (B, C, H, W) float32, sigma (B,) float32.
+
+        A network that is conditional on the level takes the one nearest to σ.
+        """
         if self.any_sigma:
             return self.output(x, None)
-        return self.output(x, levels) * self.sigmas[levels].view(-1, 1, 1, 1)
+        levels = (self.sigmas.log() - sigma.log()[:, None]).abs().argmin(dim=1)
+        return self.output(x, levels) * sigma.view(-1, 1, 1, 1)
 
     def score(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """s(x, σ): (B, C, H, W) float32.
@@ -162,6 +171,19 @@ class ScoreFunction(nn.Module, ABC):
             Hint("or use sampler.grid=levels with any sampler but ode, without churn"),
             Hint("or train an NCSNv2 model, which takes any σ"),
         )
+
+
+class SigmaConditional(ScoreFunction):
+    """A score function whose `forward` gets σ, (B,) float32, as its second argument and returns σ · s(x, σ)."""
+
+    def scaled_score(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """σ · s(x, σ) at the σ of each image, as for any score function."""
+        return self.output(x, sigma)
+
+    def score(self, x: Tensor, sigma: float | Tensor) -> Tensor:
+        """s(x, σ), as for any score function."""
+        each = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).expand(len(x), 1, 1, 1)
+        return self.output(x, each.flatten()) / each
 
 
 Maker = Callable[[Any, NetworkSpec], ScoreFunction]

@@ -23,7 +23,7 @@ from ncsnx.runtime import Runtime, has_fast_bf16
 from ncsnx.samplers.building import expected_evaluations
 from ncsnx.spelling import argument
 from ncsnx.training.ema import WeightAverage
-from ncsnx.training.loss import add_gradients, score_matching_loss
+from ncsnx.training.loss import add_gradients, loss_weight, score_matching_loss
 from ncsnx.training.optimizers import checked_optimizer, training_execution
 from ncsnx.training.snapshots import BATCH_SIZE, snapshot_sampler
 from ncsnx.training.training_step import update_weights
@@ -239,11 +239,11 @@ class _Timed:
 
     def learn(self, count: int) -> None:
         """The work of computing gradients, including the noise for each image."""
-        x, power = self._images(count), self.experiment.loss.power
-        levels = torch.zeros(count, dtype=torch.int64, device=self.device)
+        x, weight = self._images(count), loss_weight(self.experiment)
+        sigma = self.network.sigmas[:1].expand(count)
         noise = self._noise(x, Purpose.TRAINING_NOISE)
         self.network.train()
-        add_gradients(self.network, score_matching_loss(self.network, x, levels, noise, power).mean())
+        add_gradients(self.network, score_matching_loss(self.network, x, sigma, noise, weight).mean())
         _finish(next(self.network.parameters()).grad)
 
     def updating(self) -> Callable[[], None]:

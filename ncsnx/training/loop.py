@@ -199,7 +199,7 @@ class _Training:
                 if not math.isfinite(loss):
                     raise non_finite("the loss", number, self.experiment)
             mean = sum(losses) / len(losses)
-            lr = learning_rate(self.experiment.optimizer, last - 1, self.experiment.warmup_steps)
+            lr = learning_rate(self.experiment, last - 1)
             self.files.training(last, mean, lr)
             memory = torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else None
             self.observer.logged(last, mean, device_memory_bytes=memory)

@@ -2,34 +2,58 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import singledispatch
 
 import attrs
 import torch
 from torch import Tensor
 
 from ncsnx.config.experiment import Experiment
+from ncsnx.config.model import LogNormal, Schedule
 from ncsnx.data import Dataset, Preprocessing
+from ncsnx.data.transforms import sigma_data_of
 from ncsnx.networks import ScoreFunction
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.ranks.rank_group import ALONE, RankGroup
 
+Weight = Callable[[Tensor], Tensor | None]
+"""σ, (B,) → w(σ), (B,), by which the loss of each image is multiplied; None for 1."""
 
-def score_matching_loss(network: ScoreFunction, x: Tensor, levels: Tensor, noise: Tensor, power: float = 2.0) -> Tensor:
+
+def score_matching_loss(
+    network: ScoreFunction, x: Tensor, sigma: Tensor, noise: Tensor, weight: Weight = lambda sigma: None
+) -> Tensor:
     """The loss of each image, (B,) float32: summed over pixels and channels, not averaged over the batch.
 
-    x: clean images (B, C, H, W) in the network's range. levels: (B,) int64, 0 is the largest σ. noise: z ~ N(0, 1), of
-    the shape of x. power: p. With x̃ = x + σz and the weight λ(σ) = σ^p:
-
-        ½ ‖s(x̃, σ) + z/σ‖² σ^p  =  ½ ‖σ s(x̃, σ) + z‖² σ^(p−2)
-
-    The right-hand side is computed: for p = 2, where all levels have equal weight, it needs no division by σ (NCSNv2's
-    network gives σ s directly).
+    x: clean images (B, C, H, W) in the network's range. sigma: (B,) float32. noise: z ~ N(0, 1), of the shape of x.
+    With x̃ = x + σz it is ½ ‖σ s(x̃, σ) + z‖² · w(σ), which needs no division by σ where the network gives σ s.
     """
-    sigmas = network.sigmas[levels]
-    perturbed = x + sigmas.view(-1, 1, 1, 1) * noise
-    residual = network.scaled_score(perturbed, levels) + noise
+    perturbed = x + sigma.view(-1, 1, 1, 1) * noise
+    residual = network.scaled_score(perturbed, sigma) + noise
     loss = 0.5 * residual.square().flatten(1).sum(dim=1)
-    return loss if power == 2 else loss * sigmas ** (power - 2)
+    return loss if (weights := weight(sigma)) is None else loss * weights
+
+
+def loss_weight(experiment: Experiment) -> Weight:
+    """w(σ) = λ(σ)/σ² of an experiment's loss: see `ScoreMatching.weighting`."""
+    power, sigma_data = experiment.loss.power, sigma_data_of(experiment.data)
+    if experiment.loss.weighting == "edm":
+        return lambda sigma: 2 * (1 + (sigma / sigma_data) ** 2)
+    return lambda sigma: None if power == 2 else sigma ** (power - 2)
+
+
+@singledispatch
+def draw_sigmas(schedule: Schedule, levels: Tensor, stream: Stream, positions: Tensor) -> Tensor:
+    """The σ of the images at these positions of the training stream, (B,) float32: one of the levels, equally likely.
+
+    levels: (L,) float32, the schedule's σ, on the device of the positions.
+    """
+    return levels[stream.integers(positions, len(levels))]
+
+
+@draw_sigmas.register
+def _(schedule: LogNormal, levels: Tensor, stream: Stream, positions: Tensor) -> Tensor:
+    return torch.exp(schedule.p_mean + schedule.p_std * stream.normal(positions, (1,))[:, 0])
 
 
 def add_gradients(network: ScoreFunction, loss: Tensor) -> None:
@@ -63,7 +87,7 @@ class HeldOutBatch:
         positions = shared.to(device)
         pixels = dataset.read(shared).pixels.to(device)
         preprocessing = Preprocessing(experiment.data, dataset.value_range, experiment.seed)
-        self._power = experiment.loss.power
+        self._weight = loss_weight(experiment)
         self._x = preprocessing.held_out(pixels, positions)
         self._noise = Stream(experiment.seed, Purpose.HELD_OUT_NOISE).normal(positions, experiment.data.shape)
         # image j is at level j mod L or, with fewer images than levels, at evenly spaced levels from first to last
@@ -81,7 +105,7 @@ class HeldOutBatch:
         """(losses, levels) of this rank's images, on the CPU."""
         if self._is_empty:
             return torch.empty(0, dtype=torch.float64), torch.empty(0, dtype=torch.int64)
-        losses = score_matching_loss(network, self._x, self._levels, self._noise, self._power)
+        losses = score_matching_loss(network, self._x, network.sigmas[self._levels], self._noise, self._weight)
         return losses.cpu().double(), self._levels.cpu()
 
 

@@ -4,6 +4,7 @@ On CUDA they can be captured as a graph: step counts and the learning rate are t
 is the same everywhere. Elsewhere they are `foreach`: on CPUs `fused` would save 1 % of a step and change the last bits.
 """
 
+import math
 import warnings
 from collections.abc import Iterable
 from functools import singledispatch
@@ -14,7 +15,7 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from ncsnx.config import SGD, Adam, Optimizer, RMSProp
+from ncsnx.config import SGD, Adam, CosineDecay, Decay, Experiment, InverseSqrtDecay, Optimizer, RMSProp
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.networks.execution import Execution
 from ncsnx.registering import unregistered
@@ -138,6 +139,24 @@ def is_capturable(optimizer: torch.optim.Optimizer) -> bool:
     )
 
 
-def learning_rate(config: Optimizer, step: int, warmup_steps: int) -> float:
-    """Learning rate of the update from `step` to `step` + 1: linear warm-up over `warmup_steps`, then constant."""
-    return config.lr * min(1.0, (step + 1) / warmup_steps) if warmup_steps else config.lr
+def learning_rate(experiment: Experiment, step: int) -> float:
+    """Learning rate of the update from `step` to `step` + 1: linear warm-up, times the decay."""
+    lr, warmup_steps = experiment.optimizer.lr, experiment.warmup_steps
+    lr *= min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
+    return lr if experiment.decay is None else lr * decay_at(experiment.decay, step)
+
+
+@singledispatch
+def decay_at(config: Decay, step: int) -> float:
+    """The factor of the learning rate after `step` updates. A package registers its own here."""
+    raise unregistered("decay", type(config), "ncsnx.training.optimizers.decay_at.register")
+
+
+@decay_at.register
+def _(config: CosineDecay, step: int) -> float:
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, step / config.steps)))
+
+
+@decay_at.register
+def _(config: InverseSqrtDecay, step: int) -> float:
+    return math.sqrt(config.steps / max(step, config.steps))

@@ -23,7 +23,7 @@ from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.ranks.rank_group import ALONE, RankGroup
 from ncsnx.training.ema import WeightAverage
-from ncsnx.training.loss import add_gradients, score_matching_loss
+from ncsnx.training.loss import add_gradients, draw_sigmas, loss_weight, score_matching_loss
 from ncsnx.training.optimizers import is_capturable, learning_rate, set_learning_rate
 from ncsnx.training.training_state import TrainingState
 
@@ -49,6 +49,7 @@ class TrainingStep:
         self._preprocessing = Preprocessing(experiment.data, value_range, experiment.seed)
         self._levels = Stream(experiment.seed, Purpose.NOISE_LEVEL)
         self._noise = Stream(experiment.seed, Purpose.TRAINING_NOISE, compiled)
+        self._weight = loss_weight(experiment)
         self._gradients = BatchGradients(state.network, self.loss_at, ranks, experiment.accumulation)
         self.total_loss = self._gradients.total
         self._captured: Callable[[Tensor, Tensor, float], Tensor] | None = None
@@ -79,7 +80,7 @@ class TrainingStep:
     @property
     def learning_rate(self) -> float:
         """Learning rate of the next update."""
-        return learning_rate(self._experiment.optimizer, self._state.step, self._experiment.warmup_steps)
+        return learning_rate(self._experiment, self._state.step)
 
     def loss(self, pixels: Tensor, positions: Tensor) -> Tensor:
         """The contribution of these images to the batch's mean loss."""
@@ -90,13 +91,13 @@ class TrainingStep:
         return self._preprocessing.training(pixels, positions)
 
     def noise(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Levels (B,) int64, 0 is the largest σ, and standard normal noise (B, C, H, W) float32."""
-        levels = self._levels.integers(positions, self._experiment.schedule.levels)
-        return levels, self._noise.normal(positions, self._experiment.data.shape)
+        """σ, (B,) float32, and standard normal noise, (B, C, H, W) float32."""
+        sigma = draw_sigmas(self._experiment.schedule, self._state.network.sigmas, self._levels, positions)
+        return sigma, self._noise.normal(positions, self._experiment.data.shape)
 
-    def loss_at(self, x: Tensor, levels: Tensor, noise: Tensor) -> Tensor:
-        """The contribution of clean images to the batch's mean loss, with their levels and noise."""
-        losses = score_matching_loss(self._state.network, x, levels, noise, self._experiment.loss.power)
+    def loss_at(self, x: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
+        """The contribution of clean images to the batch's mean loss, with their σ and noise."""
+        losses = score_matching_loss(self._state.network, x, sigma, noise, self._weight)
         return losses.sum() / self._experiment.batch_size
 
     def update(self, lr: float | Tensor) -> None:
@@ -156,7 +157,7 @@ def update_weights(
 
 
 PartLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(clean images, levels, noise) → their contribution to the batch's mean loss, 0-dim."""
+"""(clean images, σ, noise) → their contribution to the batch's mean loss, 0-dim."""
 
 
 class BatchGradients:
@@ -172,13 +173,13 @@ class BatchGradients:
             self._parallel = _parallel(_LossModule(network, loss), passes)
             self._loss = self._parallel
 
-    def add(self, x: Tensor, levels: Tensor, noise: Tensor, *, is_last: bool) -> Tensor:
+    def add(self, x: Tensor, sigma: Tensor, noise: Tensor, *, is_last: bool) -> Tensor:
         """Adds the gradients of a part's loss, and with the last part those of all ranks. Returns its loss, detached.
 
         is_last: whether this is the rank's last part of its batch.
         """
         with nullcontext() if is_last else self._not_summed():
-            loss = self._loss(x, levels, noise)
+            loss = self._loss(x, sigma, noise)
             add_gradients(self._network, loss)
         return loss.detach()
 
@@ -229,8 +230,8 @@ class _LossModule(nn.Module):
         self.network = network
         self._loss = loss
 
-    def forward(self, x: Tensor, levels: Tensor, noise: Tensor) -> Tensor:
-        return self._loss(x, levels, noise)
+    def forward(self, x: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
+        return self._loss(x, sigma, noise)
 
 
 def _parallel(module: _LossModule, passes: int) -> DistributedDataParallel:

@@ -97,7 +97,7 @@ def ours(
 def require_agreement(theirs: PublishedNetwork, state: TrainingState, x: Tensor, levels: Tensor) -> None:
     """Raises SystemExit if the published network's outputs differ from ours."""
     state.network.eval()
-    expected = state.network.scaled_score(x, levels)
+    expected = state.network.scaled_score(x, state.network.sigmas[levels])
     found = theirs.evaluate(x, levels) * theirs.sigmas[levels].view(-1, 1, 1, 1)
     difference = float((found - expected).abs().max() / expected.abs().max())
     if not difference <= AGREEMENT:

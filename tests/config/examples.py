@@ -15,6 +15,7 @@ from ncsnx.config import (
     Arrays,
     CelebA,
     ConsistentAnnealed,
+    CosineDecay,
     Data,
     Digits,
     DPMSolverPP,
@@ -26,7 +27,9 @@ from ncsnx.config import (
     Geometric,
     Heun,
     Images,
+    InverseSqrtDecay,
     Karras,
+    LogNormal,
     NCSNDeeper,
     NCSNv2,
     NCSNv2Deeper,
@@ -41,6 +44,7 @@ from ncsnx.config import (
     ScoreMatching,
     Snapshots,
     TrainedLevels,
+    UNet,
     Uniform,
     Volumes,
 )
@@ -169,6 +173,17 @@ def every_variant() -> dict[str, Experiment]:
             sampler=AnnealedLangevin(step_size=1e-5, steps_per_level=2),
             steps=100,
         ),
+        "edm": Experiment(
+            name="edm",
+            data=Digits(transform="rescaled", sigma_data=0.8),
+            schedule=LogNormal(sigma_max=10.0, sigma_min=0.02, levels=24, p_mean=-1.0, p_std=1.1),
+            model=UNet(width=16, multipliers=(2, 3), blocks=1, attention=(4,), embedding="fourier"),
+            loss=ScoreMatching(weighting="edm"),
+            decay=CosineDecay(steps=100),
+            sampler=AnnealedLangevin(step_size=1e-5, steps_per_level=2),
+            steps=100,
+        ),
+        "inverse-sqrt": attrs.evolve(minimal(), decay=InverseSqrtDecay(steps=100)),
         "images": of_own_data(
             "images",
             Images(

@@ -167,7 +167,7 @@ def test_register_returns_its_argument_and_checks_it_outside_a_file_as_well() ->
 def test_an_unknown_name_gets_its_near_matches(folder: Path) -> None:
     write_file(folder / "digits_wide.py")
     with pytest.raises(
-        UnknownExperimentError, match=r"no experiment is named 'digitz'; did you mean digits, digits_wide"
+        UnknownExperimentError, match=r"no experiment is named 'digitz'; did you mean digits, digits_edm, digits_wide"
     ):
         resolve("digitz")
     with pytest.raises(
@@ -177,7 +177,7 @@ def test_an_unknown_name_gets_its_near_matches(folder: Path) -> None:
     with pytest.raises(UsageError, match=r"experiments/digits_wyde.py: no such experiment file; did you mean"):
         resolve("experiments/digits_wyde.py")
     write_file(folder / "mine.py", name="digits")
-    with pytest.raises(UnknownExperimentError, match=r"did you mean digits, digits_wide\?"):
+    with pytest.raises(UnknownExperimentError, match=r"did you mean digits, digits_edm, digits_wide\?"):
         resolve("digitz")
 
 

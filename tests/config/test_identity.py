@@ -6,12 +6,12 @@ from typing import Any, Literal, get_args, get_origin
 import attrs
 import pytest
 
-from ncsnx.config import Adam, Arrays, Config, Data, Experiment, NumericData
+from ncsnx.config import Adam, Arrays, Config, Data, Experiment, LogNormal, Model, NumericData
 from ncsnx.config.codec import canonical, digest, identifying_values, identity, structure, unstructure
 from ncsnx.config.converter import optional_of
 from ncsnx.config.discovery import discover
 from ncsnx.config.image_sizes import ImageSize
-from ncsnx.config.variants import TAG, is_family, tag_of, variants
+from ncsnx.config.variants import TAG, is_family, variants
 from tests.config.examples import every_variant, minimal
 
 FROZEN = {
@@ -21,6 +21,7 @@ FROZEN = {
     "cifar10": "ac4e0e6ba1894ea214d8c9b350239e9e7d8dd9e4d2a1a911286153affd349369",
     "cifar10_ncsn": "7294c5be79f658815e5785d514f065824fc1272af27c1f2b86031b2d24886dae",
     "digits": "d5f764edb2a1c6e8f2d2fefc057e04ccaa7d8c73191d0036f49ad75275ccee8b",
+    "digits_edm": "b3d65d9da5d85d9face6da5ab769978529b674855dd0200ce03e24948d42178a",
     "ffhq256": "2c193b79f7db50d1ab9178271c74975673245117098edbc5acc1bece40220357",
     "phantom64x48": "7d392470bdc90b3fca98f0cfbb3dfd6bdd6b623e606b258b669efcb6fe21ff7f",
     "tower128": "a5b5ed44b80de1bcfee15a445ccfcaf2bd00630a4fd1b0831297013c13a184b0",
@@ -86,7 +87,7 @@ def _another(value: Any, declared: Any) -> Any:
     """An accepted value of the declared type that isn't `value`."""
     inner = optional_of(declared)
     if is_family(inner) and value is None:
-        return {TAG: "cas"}
+        return {TAG: "cas"} if "cas" in variants(inner) else {TAG: "cosine", "steps": 9}
     if declared == ImageSize:
         return [side // 2 for side in value] if isinstance(value, tuple) else value // 2 or value + 1
     if inner == ImageSize:
@@ -99,6 +100,7 @@ def _another(value: Any, declared: Any) -> Any:
         return next(option for option in get_args(declared) if option != value)
     changes = {bool: lambda v: not v, int: lambda v: v // 2 or v + 1, float: lambda v: v / 2 or 0.5}
     changes[str] = lambda v: "black" if v.startswith("#") else v + "x"
+    changes[tuple[int, ...]] = lambda v: [*v, 2]
     return changes[declared](value)
 
 
@@ -109,7 +111,8 @@ def _changes(config: Config, values: dict[str, Any], prefix: str = "") -> Iterat
         if field.name in _bound_to_others(config):
             continue
         if is_family(field.type):
-            tags = [tag for tag in variants(field.type) if tag != tag_of(type(value))]
+            tags = [tag for tag, cls in variants(field.type).items() if not isinstance(value, cls)]
+            tags = [tag for tag in tags if not _excluded(config, variants(field.type)[tag])]
             for tag in tags:
                 yield path, values, {**_required(variants(field.type)[tag], values[field.name]), TAG: tag}
         elif not isinstance(value, Config) or optional_of(field.type) is not None:
@@ -120,6 +123,15 @@ def _changes(config: Config, values: dict[str, Any], prefix: str = "") -> Iterat
                 yield path, values, 3 if is_grey else _another(value, field.type)
         if isinstance(value, Config):
             yield from _changes(value, values[field.name], f"{path}.")
+
+
+def _excluded(config: Config, cls: type[Config]) -> bool:
+    """Whether a variant doesn't go with the rest of an experiment: levels of training, and any σ."""
+    if not isinstance(config, Experiment):
+        return False
+    if issubclass(cls, Model):
+        return isinstance(config.schedule, LogNormal) and not cls.any_sigma
+    return cls is LogNormal and not config.model.any_sigma
 
 
 def _bound_to_others(config: Config) -> set[str]:

@@ -149,7 +149,7 @@ def test_a_variant_that_may_be_missing_is_put_in_changed_and_taken_out() -> None
         (["optimizer.zzz=0"], r"optimizer.zzz: no such field in optimizer \(adam\); there is lr, weight_decay, beta1"),
         (["zzzzz=0"], "zzzzz: no such field in an experiment; there is name, data, schedule"),
         (["steps.x=1"], "steps.x: steps is a single value without fields"),
-        (["loss=2"], "loss: is a group of fields; set loss.power=…$"),
+        (["loss=2"], "loss: is a group of fields; set loss.power=…, loss.weighting=…$"),
         (["ema=0.9"], "ema: is a group of fields; set ema.rate=…, or ema=none"),
         (["ema=none", "ema.rate=0.9"], "ema.rate: cannot be combined with ema=none; give only one of them"),
         (["optimizer=adamw"], "optimizer: expected one of adam, rmsprop, sgd, found 'adamw'; did you mean 'adam'?"),

@@ -10,6 +10,7 @@ import pytest
 from ncsnx.config import (
     Config,
     Data,
+    Decay,
     Digits,
     Ema,
     Experiment,
@@ -67,12 +68,12 @@ def test_every_built_in_variant_and_every_field_off_its_default_is_in_the_frozen
 
     for case in FROZEN["complete"].values():
         visit(from_json(case["saved"]))
-    families = [variants(family) for family in (Data, Schedule, Model, Optimizer, Sampler, Grid)]
+    families = [variants(family) for family in (Data, Schedule, Model, Optimizer, Decay, Sampler, Grid)]
     parts = [Experiment, Snapshots, Retention, Ema, ScoreMatching]
     for cls in [*(cls for family in families for cls in family.values()), *parts]:
         assert cls in written, cls
         fixed = {"dequantization"} if cls is Phantoms else set()  # which are unbounded, so it has one value
-        shared = {"mean"} & written[Digits] if issubclass(cls, Data) else set()
+        shared = {"mean", "sigma_data"} & written[Digits] if issubclass(cls, Data) else set()
         assert {field.name for field in attrs.fields(cls)} == written[cls] | fixed | shared, cls
 
 
@@ -90,7 +91,7 @@ def test_every_default_is_written_out_and_variants_are_tagged() -> None:
         "amsgrad": False,
     }
     assert set(values) == {field.name for field in attrs.fields(Experiment)}
-    assert values["loss"] == {"power": 2.0}, "what is no variant has no tag"
+    assert values["loss"] == {"power": 2.0, "weighting": "power"}, "what is no variant has no tag"
     assert "ncsnx" not in json.dumps(form), "no class path is saved"
 
 
@@ -123,7 +124,7 @@ def test_a_version_that_is_no_whole_number_from_one_is_refused(version: object) 
         (saved(model="ncsnv2"), "model: expected one of ncsnv2, .*found text 'ncsnv2'"),
         (saved(model={TAG: "adam"}), "model: expected one of ncsnv2, .*found type 'adam'"),
         (saved(schedule={TAG: "geometric", "levels": 3}), "schedule.sigma_max: is required by geometric, but missing"),
-        (saved(loss=2.0), r"loss: expected ScoreMatching\(power=…\), found number 2.0"),
+        (saved(loss=2.0), r"loss: expected ScoreMatching\(power=…, weighting=…\), found number 2.0"),
         (saved(data={TAG: "digits", "random_flip": "false"}), "data.random_flip: expected true or false, found text"),
         (saved(data={TAG: "digits", "random_flip": 1}), "data.random_flip: expected true or false, found integer 1"),
         (saved(steps=3.7), "steps: expected a whole number, found number 3.7"),

@@ -63,7 +63,7 @@ def test_a_new_network_gives_a_finite_score_of_the_shape_of_its_input(model: Mod
     network = build_network(small_experiment(model))
     assert network.training
     x = torch.rand(2, network.channels, network.image_size, network.image_size)
-    for score in (network.scaled_score(x, torch.tensor([0, 9])), network.score(x, 0.01)):
+    for score in (network.scaled_score(x, network.sigmas[torch.tensor([0, 9])]), network.score(x, 0.01)):
         assert score.shape == x.shape
         assert score.isfinite().all()
 

@@ -51,7 +51,7 @@ def test_scores_have_the_shape_of_the_images_and_agree_at_the_levels(made: Score
     for level, sigma in enumerate(made.noise_levels):
         score = made.score(x, sigma)
         assert (score.shape, score.dtype) == (x.shape, torch.float32)
-        scaled = made.scaled_score(x, torch.full((len(x),), level))
+        scaled = made.scaled_score(x, made.sigmas[level].expand(len(x)))
         assert torch.allclose(scaled, sigma * score, rtol=1e-5, atol=1e-6)
 
 

@@ -53,7 +53,7 @@ def evaluated(network: ScoreFunction, dtype: torch.dtype = torch.float32) -> tup
     shape = (3, network.channels, network.image_size, network.image_size)
     x = torch.rand(shape, generator=generator, dtype=dtype).requires_grad_()
     target = torch.randn(shape, generator=generator, dtype=dtype)
-    out = network.scaled_score(x, LEVELS)
+    out = network.scaled_score(x, network.sigmas[LEVELS])
     parameters = list(network.parameters())
     by_image, *by_parameters = torch.autograd.grad((out + target).square().sum(), [x, *parameters])
     return out.detach(), by_image, torch.cat([gradient.flatten() for gradient in by_parameters])
@@ -84,7 +84,7 @@ def test_the_published_score_is_met_in_every_way_of_running(name: str, execution
     # In float64, so that only the rounding of the published numbers remains.
     network = prepare(golden.network.double(), execution)
     x, levels = golden.tensors["x"].double(), golden.tensors["labels"]
-    score = network.scaled_score(x, levels) / network.sigmas[levels].view(-1, 1, 1, 1)
+    score = network.scaled_score(x, network.sigmas[levels]) / network.sigmas[levels].view(-1, 1, 1, 1)
     assert relative_error(score, golden.tensors["score"]) < TOLERANCE
 
 
@@ -105,7 +105,7 @@ def test_the_state_and_the_parameters_stay(model: Model) -> None:
 @pytest.mark.parametrize("model", [NCSNv2(width=4), NCSN(width=4, spectral_norm=True)], ids=str)
 def test_gradients_arrive_in_the_order_of_their_kernels(model: Model) -> None:
     network = prepare(build_network(small_experiment(model)), REWRITES[-1])
-    network.scaled_score(torch.rand(3, 1, 8, 8), LEVELS).square().sum().backward()  # type: ignore[no-untyped-call]
+    network.scaled_score(torch.rand(3, 1, 8, 8), network.sigmas[LEVELS]).square().sum().backward()  # type: ignore[no-untyped-call]
     for parameter in network.parameters():
         assert parameter.grad is not None
         if parameter.dim() == 4:

@@ -15,8 +15,8 @@ def test_every_golden_network_is_here() -> None:
 def test_the_scaled_score_over_sigma_is_the_published_score(name: str) -> None:
     golden = load_golden(name)
     x, levels = golden.tensors["x"], golden.tensors["labels"]
-    sigmas = golden.network.sigmas[levels].view(-1, 1, 1, 1)
-    score = golden.network.scaled_score(x, levels) / sigmas
+    sigma = golden.network.sigmas[levels]
+    score = golden.network.scaled_score(x, sigma) / sigma.view(-1, 1, 1, 1)
     assert relative_error(score, golden.tensors["score"]) < TOLERANCE
 
 

@@ -49,7 +49,7 @@ def test_no_network_leaves_the_padding_to_a_mean_pool(tag: str, fused: bool) -> 
     network = prepare(build_network(small_experiment(model)), Execution(memory_format="channels_last", fused=fused))
     x = torch.rand(2, network.channels, network.image_size, network.image_size)
     with PaddedMeanPools() as pools:
-        network.scaled_score(x, torch.tensor([0, 9])).sum().backward()  # type: ignore[no-untyped-call]
+        network.scaled_score(x, network.sigmas[torch.tensor([0, 9])]).sum().backward()  # type: ignore[no-untyped-call]
     assert pools.found == []
 
 

@@ -27,7 +27,7 @@ def state_compiled_by(backend: Callable[..., Any]) -> TrainingState:
 
 def loss(state: TrainingState) -> Callable[[], Tensor]:
     x = torch.rand(2, state.network.channels, 8, 8, generator=torch.Generator().manual_seed(0))
-    return lambda: state.network.scaled_score(x, torch.tensor([0, 9])).square().sum()
+    return lambda: state.network.scaled_score(x, state.network.sigmas[[0, 9]]).square().sum()
 
 
 def right(graph: fx.GraphModule, inputs: object) -> Callable[..., Any]:

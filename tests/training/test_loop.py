@@ -142,7 +142,7 @@ def test_warm_up_rises_linearly_and_is_recorded(tmp_path: Path) -> None:
     ]
     expected = [(step, pytest.approx(2e-3 * min(1, step / 8))) for step in range(2, 13, 2)]
     assert rates == expected
-    assert learning_rate(experiment().optimizer, 0, warmup_steps=0) == 2e-3
+    assert learning_rate(experiment("warmup_steps=0"), 0) == 2e-3
 
 
 def test_a_logged_loss_is_the_mean_of_the_steps_since_the_last(tmp_path: Path) -> None:

@@ -10,7 +10,5 @@ from ncsnx.config import Model, variant
 class Wrapped(Model):
     """A predictor of the noise from another project."""
 
-    any_sigma = False
-
     width: int = 16
     """Channels of the hidden layer."""

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from wrapped_config import Wrapped
 
-from ncsnx.networks import NetworkSpec, ScoreFunction, network
+from ncsnx.networks import NetworkSpec, SigmaConditional, network
 
 
 class NoisePredictor(nn.Module):
@@ -19,15 +19,12 @@ class NoisePredictor(nn.Module):
 
 
 @network(Wrapped)
-class WrappedNetwork(ScoreFunction):
-    """s(x, σ) = −ε(x, σ)/σ of a predictor ε of the noise, at the trained levels."""
-
-    any_sigma = False
+class WrappedNetwork(SigmaConditional):
+    """s(x, σ) = −ε(x, σ)/σ of a predictor ε of the noise."""
 
     def __init__(self, model: Wrapped, spec: NetworkSpec) -> None:
         super().__init__(spec)
         self.predictor = NoisePredictor(spec.channels, model.width)
 
-    def forward(self, x: Tensor, levels: Tensor | None) -> Tensor:
-        sigma = self.sigmas[levels].view(-1, 1, 1, 1)
-        return -self.predictor(x, sigma) / sigma
+    def forward(self, x: Tensor, sigma: Tensor | None) -> Tensor:
+        return -self.predictor(x, sigma.view(-1, 1, 1, 1))

@@ -1,0 +1,195 @@
+"""A residual U-Net that is conditional on σ, preconditioned for noise of any size.
+
+The network is that of DDPM (Ho et al. 2020, arXiv 2006.11239, appendix B) as changed for DDPM++ by Song et al. 2021
+(arXiv 2011.13456, appendix H); the preconditioning is that of Karras et al. 2022 (arXiv 2206.00364, table 1).
+"""
+
+import contextlib
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ncsnx.config.image_sizes import size_in_words
+from ncsnx.config.model import UNet
+from ncsnx.errors import Hint, NcsnxError
+from ncsnx.networks.initialization import Constant, Initializer, Normal, fan_in_uniform
+from ncsnx.networks.layers import Convolution
+from ncsnx.networks.normalization import at_least_float32
+from ncsnx.networks.score_function import NetworkSpec, SigmaConditional, network
+from ncsnx.quantities import counted
+
+_GROUPS = 32
+"""Most groups of a normalization; each has 4 channels or more, where there are as many."""
+_HALF_VARIANCE = math.sqrt(0.5)
+"""Factor of a sum of two, which keeps their variance."""
+_FOURIER_SCALE = 16.0
+"""Standard deviation of Fourier frequencies, as in NCSN++ (Song et al. 2021)."""
+
+
+@network(UNet)
+class UNetNetwork(SigmaConditional):
+    """D(x, σ) = c_skip x + c_out F(c_in x; ln σ), where x is measured from the middle of the images' range.
+
+    F is the U-Net. With σ_data the root mean square of the images, F has inputs and targets of variance 1 at every σ.
+    """
+
+    def __init__(self, model: UNet, spec: NetworkSpec) -> None:
+        super().__init__(spec)
+        self.halvings = len(model.multipliers) - 1
+        self.require_size(spec.height, spec.width)
+        self.center, self.sigma_data = spec.center, spec.sigma_data
+        embedded, widths = 4 * model.width, [multiple * model.width for multiple in model.multipliers]
+        self.embedding = NoiseEmbedding(model, embedded)
+        self.begin = Convolution(spec.channels, model.width)
+        side = min(spec.height, spec.width)
+        attends = [side >> stage in model.attention for stage in range(len(widths))]
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        width, kept = model.width, [model.width]
+        for stage, wider in enumerate(widths):
+            for number in range(model.blocks + (stage > 0)):
+                scale = 0.5 if stage > 0 and number == 0 else 1.0
+                self.down.append(UNetBlock(width, wider, embedded, scale, attends[stage] and scale == 1.0))
+                width = wider
+                kept.append(width)
+        self.middle = nn.ModuleList(UNetBlock(width, width, embedded, 1.0, attention) for attention in (True, False))
+        for stage, narrower in reversed(list(enumerate(widths))):
+            if stage < self.halvings:
+                self.up.append(UNetBlock(width, width, embedded, 2.0, attention=False))
+            for number in range(model.blocks + 1):
+                attention = attends[stage] and number == model.blocks
+                self.up.append(UNetBlock(width + kept.pop(), narrower, embedded, 1.0, attention))
+                width = narrower
+        self.norm = group_norm(width)
+        self.end = zero_convolution(width, spec.channels)
+
+    def require_size(self, height: int, width: int) -> None:
+        """Raises NcsnxError for a size that the stages can't halve; any other is fine, whatever it was built for."""
+        divisor = 2**self.halvings
+        if height % divisor or width % divisor:
+            raise NcsnxError(
+                f"the U-Net takes only a height and width that are each a multiple of {divisor}, since it halves the "
+                f"image {counted(self.halvings, 'time')}; found {size_in_words((height, width))}",
+                Hint("choose another size, or a model of fewer stages"),
+            )
+
+    def lower_precision(self, device: torch.device) -> contextlib.AbstractContextManager[object]:
+        """No context: only the body runs in bfloat16. Rounding the input would cost 4 % of the noise at σ = 0.01."""
+        return contextlib.nullcontext()
+
+    def forward(self, x: Tensor, sigma: Tensor | None) -> Tensor:
+        """σ · s(x, σ), (B, C, H, W). sigma: (B,)."""
+        assert sigma is not None
+        x, scaled = x - self.center, (sigma / self.sigma_data).to(x.dtype).view(-1, 1, 1, 1)
+        # in units of σ_data: c_skip = 1/(1 + σ²), c_out = σ/√(1 + σ²), c_in = 1/√(1 + σ²), and σ s = (D − x)/σ
+        size = (1 + scaled**2).sqrt()
+        # ln σ is that of data of σ_data = 0.5, as in the paper, whatever the units are
+        embedded = self.embedding(0.25 * torch.log(0.5 * scaled.flatten()))
+        out = self.body(x / (self.sigma_data * size), embedded)
+        return out / size - scaled * x / (self.sigma_data * size**2)
+
+    def body(self, x: Tensor, embedded: Tensor) -> Tensor:
+        """F: images of variance 1, (B, C, H, W), and the embedded noise level, (B, E) → the shape of x."""
+        h = self.begin(x)
+        with super().lower_precision(x.device):
+            kept = [h]
+            for block in self.down:
+                h = block(h, embedded)
+                kept.append(h)
+            for block in self.middle:
+                h = block(h, embedded)
+            for block in self.up:
+                h = block(h if block.scale != 1 else torch.cat([h, kept.pop()], dim=1), embedded)
+        out: Tensor = self.end(F.silu(self.norm(at_least_float32(h))))
+        return out
+
+
+class NoiseEmbedding(nn.Module):
+    """Features of c_noise = ¼ ln σ, (B,) → (B, E): sines and cosines, then two layers."""
+
+    frequencies: Tensor
+
+    def __init__(self, model: UNet, width: int) -> None:
+        super().__init__()
+        half = model.width // 2
+        self.initializers: dict[str, Initializer] = {}
+        if model.embedding == "fourier":
+            self.register_buffer("frequencies", torch.empty(half))
+            self.initializers["frequencies"] = Normal(0.0, 2 * math.pi * _FOURIER_SCALE)
+        else:  # 10,000^(−k/K), for inputs of the size of DDPM's steps
+            self.register_buffer("frequencies", 10_000.0 ** -(torch.arange(half) / half), persistent=False)
+        self.first, self.second = linear(2 * half, width), linear(width, width)
+
+    def forward(self, noise: Tensor) -> Tensor:
+        angles = noise[:, None] * self.frequencies
+        features = torch.cat([angles.cos(), angles.sin()], dim=1)
+        out: Tensor = F.silu(self.second(F.silu(self.first(features))))
+        return out
+
+
+class UNetBlock(nn.Module):
+    """A residual block, (B, in, H, W) → (B, out, scale · H, scale · W), with self-attention behind it if it attends.
+
+    Normalization, SiLU, resampling, convolution; plus a bias from the noise level; normalization, SiLU, convolution;
+    plus the resampled input.
+    """
+
+    def __init__(self, before: int, after: int, embedded: int, scale: float, attention: bool) -> None:
+        """scale: ½ halves height and width by the mean of 2×2 pixels, 2 repeats each pixel, 1 does neither."""
+        super().__init__()
+        self.scale = scale
+        self.norm1, self.norm2 = group_norm(before), group_norm(after)
+        self.conv1, self.conv2 = Convolution(before, after), zero_convolution(after, after)
+        self.bias = linear(embedded, after)
+        self.shortcut = Convolution(before, after, size=1) if before != after else nn.Identity()
+        self.attention = Attention(after) if attention else nn.Identity()
+
+    def forward(self, x: Tensor, embedded: Tensor) -> Tensor:
+        h = self.conv1(self._resampled(F.silu(self.norm1(x))))
+        h = self.norm2(h + self.bias(embedded)[:, :, None, None])
+        h = self.conv2(F.silu(h)) + self.shortcut(self._resampled(x))
+        out: Tensor = self.attention(_HALF_VARIANCE * h)
+        return out
+
+    def _resampled(self, x: Tensor) -> Tensor:
+        if self.scale == 1:
+            return x
+        return F.avg_pool2d(x, 2) if self.scale < 1 else F.interpolate(x, scale_factor=2.0, mode="nearest")
+
+
+class Attention(nn.Module):
+    """Self-attention of all places of an image, with one head, added to the input (B, C, H, W)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = group_norm(channels)
+        self.projections = Convolution(channels, 3 * channels, size=1)
+        self.end = zero_convolution(channels, channels, size=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # (B, 3C, H, W) → three tensors (B, places, C)
+        query, key, value = self.projections(self.norm(x)).flatten(2).transpose(1, 2).chunk(3, dim=2)
+        attended = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(x.shape)
+        out: Tensor = _HALF_VARIANCE * (x + self.end(attended))
+        return out
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Normalization over groups of channels (Wu & He 2018, arXiv 1803.08494)."""
+    groups = max(groups for groups in range(1, min(_GROUPS, max(1, channels // 4)) + 1) if channels % groups == 0)
+    return nn.GroupNorm(groups, channels, eps=1e-6)
+
+
+def linear(before: int, after: int) -> nn.Linear:
+    """A linear layer that starts as torch's do, from the counter-based generator."""
+    layer = nn.Linear(before, after)
+    layer.initializers = dict.fromkeys(("weight", "bias"), fan_in_uniform(before))  # type: ignore[assignment]
+    return layer
+
+
+def zero_convolution(before: int, after: int, size: int = 3) -> Convolution:
+    """A convolution whose output is 0 at the start, so that a residual block begins as the identity."""
+    layer = Convolution(before, after, size=size)
+    layer.initializers = dict.fromkeys(("weight", "bias"), Constant(0.0))
+    return layer

@@ -1,0 +1,182 @@
+"""The U-Net and its preconditioning, against the equations as transcribed here."""
+
+import math
+
+import attrs
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ncsnx.config import Digits, LogNormal, ScoreMatching, UNet
+from ncsnx.errors import NcsnxError
+from ncsnx.networks import ScoreFunction, build_network, prepare
+from ncsnx.networks.execution import Execution
+from ncsnx.randomness import Purpose, Stream
+from ncsnx.training.loss import draw_sigmas, loss_weight, score_matching_loss
+from tests.config.examples import minimal
+from tests.golden_networks import TOLERANCE, relative_error
+
+MODEL = UNet(width=8, multipliers=(1, 2), blocks=1, attention=(4,))
+SIGMA_DATA = 0.8
+
+
+def network(model: UNet = MODEL, **data: object) -> ScoreFunction:
+    """A network whose tensors are all drawn, those that start at 0 too."""
+    digits = Digits(sigma_data=SIGMA_DATA, **data)  # type: ignore[arg-type]
+    made = build_network(attrs.evolve(minimal(), data=digits, model=model)).double()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+    return made.eval()
+
+
+def images(count: int = 3) -> Tensor:
+    return torch.rand((count, 1, 8, 8), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+
+
+def transcribed(weights: dict[str, Tensor], x: Tensor, sigma: float) -> Tensor:
+    """D(x; σ) of Karras et al. 2022, equation 7 and table 1, of MODEL on 8 px, from the names of its weights alone."""
+
+    def normalized(name: str, h: Tensor) -> Tensor:
+        groups = max(1, h.shape[1] // 4)
+        split = h.reshape(len(h), groups, -1)
+        mean, variance = split.mean(dim=2, keepdim=True), split.var(dim=2, keepdim=True, correction=0)
+        h = ((split - mean) / (variance + 1e-6).sqrt()).reshape(h.shape)
+        return h * weights[f"{name}.weight"].view(1, -1, 1, 1) + weights[f"{name}.bias"].view(1, -1, 1, 1)
+
+    def convolved(name: str, h: Tensor, padding: int = 1) -> Tensor:
+        return F.conv2d(h, weights[f"{name}.weight"], weights[f"{name}.bias"], padding=padding)
+
+    def swish(h: Tensor) -> Tensor:
+        return h / (1 + (-h).exp())
+
+    def linear(name: str, h: Tensor) -> Tensor:
+        return h @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
+
+    def block(name: str, h: Tensor, resampled: str = "") -> Tensor:
+        def resample(h: Tensor) -> Tensor:
+            if resampled == "down":
+                return (h[..., ::2, ::2] + h[..., 1::2, ::2] + h[..., ::2, 1::2] + h[..., 1::2, 1::2]) / 4
+            return h.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3) if resampled == "up" else h
+
+        inner = convolved(f"{name}.conv1", resample(swish(normalized(f"{name}.norm1", h))))
+        inner = inner + linear(f"{name}.bias", embedded)[:, :, None, None]
+        inner = convolved(f"{name}.conv2", swish(normalized(f"{name}.norm2", inner)))
+        shortcut = resample(h)
+        if f"{name}.shortcut.weight" in weights:
+            shortcut = convolved(f"{name}.shortcut", shortcut, 0)
+        h = (inner + shortcut) / math.sqrt(2)
+        return attended(f"{name}.attention", h) if f"{name}.attention.end.weight" in weights else h
+
+    def attended(name: str, h: Tensor) -> Tensor:
+        query, key, value = convolved(f"{name}.projections", normalized(f"{name}.norm", h), 0).flatten(2).chunk(3, 1)
+        weight = torch.softmax(torch.einsum("bcq,bck->bqk", query, key) / math.sqrt(h.shape[1]), dim=2)
+        mixed = torch.einsum("bqk,bck->bcq", weight, value).reshape(h.shape)
+        return (h + convolved(f"{name}.end", mixed, 0)) / math.sqrt(2)
+
+    noise = torch.tensor(0.25 * math.log(sigma * 0.5 / SIGMA_DATA), dtype=torch.float64)
+    frequencies = torch.tensor([10_000 ** (-k / 4) for k in range(4)], dtype=torch.float64)
+    features = torch.cat([torch.cos(noise * frequencies), torch.sin(noise * frequencies)])[None]
+    embedded = swish(linear("embedding.second", swish(linear("embedding.first", features))))
+
+    total = sigma**2 + SIGMA_DATA**2
+    skip, out = SIGMA_DATA**2 / total, sigma * SIGMA_DATA / math.sqrt(total)
+    centered = x - 0.5
+    kept = [convolved("begin", centered / math.sqrt(total))]
+    for number, resampled in enumerate(("", "down", "")):
+        kept.append(block(f"down.{number}", kept[-1], resampled))
+    h = block("middle.1", block("middle.0", kept[-1]))
+    for number, resampled in enumerate(("", "", "up", "", "")):
+        h = block(f"up.{number}", h if resampled else torch.cat([h, kept.pop()], dim=1), resampled)
+    return 0.5 + skip * centered + out * convolved("end", swish(normalized("norm", h)))
+
+
+@pytest.mark.parametrize("sigma", [0.01, 1.0, 50.0])
+@torch.no_grad()
+def test_the_denoiser_is_that_of_the_paper(sigma: float) -> None:
+    made, x = network(), images()
+    expected = transcribed(dict(made.state_dict()), x, sigma)
+    assert relative_error(x + sigma**2 * made.score(x, sigma), expected) < TOLERANCE
+
+
+@torch.no_grad()
+def test_each_image_may_have_its_own_sigma() -> None:
+    made, x, sigma = network(), images(), torch.tensor([0.1, 2.0, 30.0], dtype=torch.float64)
+    scores = made.score(x, sigma.view(-1, 1, 1, 1))
+    for image, one, score in zip(x, sigma.tolist(), scores, strict=True):
+        assert relative_error(score[None], made.score(image[None], one)) < 1e-9
+    assert relative_error(made.scaled_score(x, sigma), sigma.view(-1, 1, 1, 1) * scores) < 1e-9
+
+
+@torch.no_grad()
+def test_an_untrained_network_has_the_score_of_gaussian_data_of_that_size() -> None:
+    made = build_network(attrs.evolve(minimal(), data=Digits(sigma_data=SIGMA_DATA), model=MODEL))
+    x = images().float()
+    for sigma in (1e-4, 0.5, 1e4):
+        assert relative_error(made.score(x, sigma), -(x - 0.5) / (sigma**2 + SIGMA_DATA**2)) < TOLERANCE
+
+
+@torch.no_grad()
+def test_the_score_ends_as_that_of_noise_at_large_sigma_and_stays_finite_at_small() -> None:
+    made, x = network(), images()
+    sigma = 1e4
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    assert relative_error(made.score(x + sigma * noise, sigma) * sigma, -noise) < 1e-3
+    assert torch.isfinite(made.scaled_score(x, torch.full((3,), 1e-6, dtype=torch.float64))).all()
+
+
+def test_gradients_reach_every_parameter() -> None:
+    made, x = network(UNet(width=8, multipliers=(1, 2), blocks=1, attention=(4,), embedding="fourier")), images()
+    sigma = torch.tensor([0.1, 1.0, 10.0], dtype=torch.float64)
+    loss = score_matching_loss(made, x, sigma, torch.randn_like(x)).sum()
+    gradients = torch.autograd.grad(loss, list(made.parameters()))
+    assert all(gradient.abs().max() > 0 for gradient in gradients)
+
+
+@torch.no_grad()
+def test_images_of_any_size_that_the_stages_can_halve_have_a_score() -> None:
+    made = network()
+    x = torch.rand(2, 1, 12, 6, dtype=torch.float64)
+    assert made.score(x, 1.0).shape == x.shape
+    with pytest.raises(NcsnxError, match=r"multiple of 2, since it halves the image 1 time; found 9×8"):
+        made.require_size(9, 8)
+
+
+@torch.no_grad()
+def test_channels_last_and_bf16_change_a_score_by_rounding() -> None:
+    made, x = network().float(), images().float()
+    expected = made.score(x, 1.0)
+    assert (
+        relative_error(prepare(made, Execution(memory_format="channels_last", fused=True)).score(x, 1.0), expected)
+        < 1e-5
+    )
+    rounded = prepare(made, Execution(memory_format="channels_last", precision="bf16")).score(x, 1.0)
+    assert 0 < relative_error(rounded, expected) < 0.02
+
+
+@torch.no_grad()
+def test_the_edm_weighting_is_that_of_the_paper_on_the_denoiser() -> None:
+    experiment = attrs.evolve(
+        minimal(), data=Digits(sigma_data=SIGMA_DATA), model=MODEL, loss=ScoreMatching(weighting="edm")
+    )
+    made, x = network(), images()
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    sigma = torch.tensor([0.05, 1.0, 20.0], dtype=torch.float64)
+    each = sigma.view(-1, 1, 1, 1)
+    noisy = x + each * noise
+    denoised = noisy + each**2 * made.score(noisy, each)
+    weight = (sigma**2 + SIGMA_DATA**2) / (sigma * SIGMA_DATA) ** 2
+    expected = weight * (denoised - x).square().flatten(1).sum(dim=1)
+    assert relative_error(score_matching_loss(made, x, sigma, noise, loss_weight(experiment)), expected) < 1e-9
+
+
+def test_sigma_in_training_is_log_normal_and_that_of_a_position() -> None:
+    schedule = LogNormal(sigma_max=10.0, levels=4, p_mean=-1.0, p_std=1.1)
+    stream, positions = Stream(5, Purpose.NOISE_LEVEL), torch.arange(20_000)
+    logs = draw_sigmas(schedule, torch.ones(4), stream, positions).double().log()
+    # standard errors of mean and standard deviation: 1.1/√20,000 = 0.0078 and 0.0055; five of them
+    assert float(logs.mean()) == pytest.approx(-1.0, abs=0.039)
+    assert float(logs.std()) == pytest.approx(1.1, abs=0.028)
+    assert torch.equal(draw_sigmas(schedule, torch.ones(4), stream, positions[7:9]).double().log(), logs[7:9])
