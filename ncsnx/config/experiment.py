@@ -46,7 +46,7 @@ class Experiment(Config):
     data: Data
     """Data set, and how its images reach the network."""
     schedule: Schedule
-    """Noise levels σ_1 > … > σ_L that the network is trained at."""
+    """Noise that the network is trained with, and the levels σ_1 > … > σ_L that samplers use."""
     model: Model = attrs.field()
     """Architecture of the score network."""
     optimizer: Optimizer = attrs.field(factory=Adam)
@@ -102,7 +102,7 @@ class Experiment(Config):
 
     @model.validator
     def _takes_the_noise(self, attribute: "attrs.Attribute[Model]", value: Model) -> None:
-        if isinstance(self.schedule, LogNormal) and not value.any_sigma:
+        if isinstance(self.schedule, LogNormal) and not getattr(value, "any_sigma", True):
             raise checks.FieldError("model", "must take any σ for schedule=lognormal, as ncsnv2 and unet do")
 
     @accumulation.validator

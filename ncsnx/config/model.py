@@ -6,6 +6,7 @@ import attrs
 
 from ncsnx.config import checks
 from ncsnx.config.variants import Config, variant
+from ncsnx.quantities import counted
 
 Normalization = Literal["instance++", "instance", "variance", "batch", "none"]
 Activation = Literal["elu", "relu", "leaky_relu", "swish"]
@@ -78,7 +79,8 @@ class NCSNDeeper(ConditionalModel):
 class UNet(Model):
     """A residual U-Net that is conditional on σ, preconditioned as by Karras et al. 2022 (arXiv 2206.00364, table 1).
 
-    The defaults are those of their DDPM++ for 32 px (Song et al. 2021, arXiv 2011.13456).
+    Widths, blocks and attention are by default those of their DDPM++ for 32 px (Song et al. 2021, arXiv 2011.13456);
+    its dropout, its initialization and its convolutions in resampling shortcuts are not built.
     """
 
     uses_sigma_data: ClassVar[bool] = True
@@ -108,7 +110,7 @@ class UNet(Model):
 
 @attrs.frozen(kw_only=True)
 class Schedule(Config):
-    """L noise levels from `sigma_max` down to `sigma_min`, as standard deviations of pixels in [0, 1]."""
+    """L noise levels from `sigma_max` down to `sigma_min`, as standard deviations in the range of the network."""
 
     sigma_max: float = attrs.field(validator=checks.positive)
     """σ_1, the largest noise level: a standard deviation in the range of the network (see `data.transform`), above
@@ -117,6 +119,11 @@ class Schedule(Config):
     """σ_L > 0, the smallest noise level, in the units of `sigma_max`."""
     levels: int = attrs.field(validator=checks.between(2, 1_000_000))
     """L, the number of noise levels, 2 to 1,000,000. Technique 2 computes it from σ_1, σ_L and the dimension."""
+
+    @property
+    def in_words(self) -> str:
+        """The noise that a network is trained with."""
+        return f"σ {self.sigma_max:g} → {self.sigma_min:g} in {counted(self.levels, 'level')}"
 
     @levels.validator
     def _descending(self, attribute: "attrs.Attribute[int]", value: int) -> None:
@@ -143,9 +150,14 @@ class LogNormal(Geometric):
     """
 
     p_mean: float = attrs.field(default=-1.2, validator=checks.finite)
-    """P_mean, the mean of ln σ in training, in the units of `sigma_max`. The default is for images in [−1, 1]."""
+    """P_mean, the mean of ln σ in training, in the units of `sigma_max`. The default is for images in [−1, 1]; for
+    those in [0, 1], −1.9 does the same."""
     p_std: float = attrs.field(default=1.2, validator=checks.positive)
     """P_std > 0, the standard deviation of ln σ in training."""
+
+    @property
+    def in_words(self) -> str:
+        return f"ln σ ~ N({self.p_mean:g}, {self.p_std:g}²); sampled at {super().in_words}"
 
 
 @variant(Schedule, "uniform")

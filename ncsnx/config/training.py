@@ -66,6 +66,11 @@ class ScoreMatching(Config):
     """λ(σ): 'power' is σ^p (Song & Ermon 2019); 'edm' is 2σ² (1 + σ²/σ_data²), with which the loss is that of Karras et
     al. 2022 (arXiv 2206.00364, table 1), (σ² + σ_data²)/(σ·σ_data)² · ‖D(x̃, σ) − x‖²."""
 
+    @weighting.validator
+    def _has_no_power(self, attribute: "attrs.Attribute[str]", value: str) -> None:
+        if value == "edm" and self.power != 2:
+            raise checks.FieldError("power", f"must be left out for weighting=edm, not {self.power:g}")
+
 
 @attrs.frozen(kw_only=True)
 class Decay(Config):

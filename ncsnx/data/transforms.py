@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ncsnx.config.data_sets import Data
+from ncsnx.config.experiment import Experiment
 from ncsnx.config.image_sizes import height_and_width
 from ncsnx.data.dataset import Splits
 from ncsnx.errors import Hint, NcsnxError
@@ -266,7 +267,10 @@ def measured_sigma_data(data: Data, splits: Splits) -> float:
     """Root mean square of the images of `measured_mean` around the middle of the network's range, to four digits."""
     center = middle_of(data)
     squares = [(images - center).square().mean(dim=(1, 2, 3)) for images in _measured_images(data, splits)]
-    return float(f"{torch.cat(squares).mean().sqrt():.4g}")
+    size = float(f"{torch.cat(squares).mean().sqrt():.4g}")
+    if size == 0:
+        raise NcsnxError("all images are equal and have one value", Hint("give it a size", adds="data.sigma_data=0.5"))
+    return size
 
 
 def _measured_images(data: Data, splits: Splits) -> Iterator[Tensor]:
@@ -282,8 +286,16 @@ def middle_of(data: Data) -> float:
     return float(from_unit(torch.tensor(0.5 if data.is_bounded else 0.0), data))
 
 
+def require_sigma_data(experiment: Experiment) -> None:
+    """Raises NcsnxError if σ_data is neither given nor measured, and the experiment depends on it."""
+    if experiment.uses_sigma_data and experiment.data.sigma_data is None:
+        raise NcsnxError(
+            "the root mean square of the training images is not known", Hint("give it", adds="data.sigma_data=0.5")
+        )
+
+
 def sigma_data_of(data: Data) -> float:
-    """σ_data as given or measured; before that, a quarter of the distance from black to white."""
+    """σ_data as given or measured; before a run starts, a quarter of the distance from black to white."""
     if data.sigma_data is not None:
         return data.sigma_data
     black, white = from_unit(torch.tensor([0.0, 1.0]), data).tolist()

@@ -25,9 +25,9 @@ from ncsnx.randomness import Stream
 METRIC = "bits per dimension"
 MEANING = (
     "the likelihood of the flow that this network defines, exact up to the solver's tolerance and the noise of the "
-    "divergence estimate. It is not a bound for the SDE or for another sampler. A network of the form s(x)/σ is not "
-    "the exact score of any family of blurred data: a low number says that its flow is a good model, not that the "
-    "score is right at every level"
+    "divergence estimate. It is not a bound for the SDE or for another sampler. NCSNv2's form s(x)/σ is not the exact "
+    "score of any family of blurred data: a low number says that its flow is a good model, not that the score is right "
+    "at every level"
 )
 """How to read the number, for reports."""
 COLUMNS = ("bits_per_dimension", "prior", "flow", "scale", "evaluations")

@@ -61,7 +61,7 @@ class LikelihoodSweep(CheckpointSweep):
         if not model.any_sigma:
             raise NcsnxError(
                 f"{type(model).__name__} accepts its trained levels only, and a likelihood needs every σ between them; "
-                "use an NCSNv2 model"
+                "use a model that takes any σ, such as ncsnv2 or unet"
             )
         held_out = len(self.source.splits().held_out)
         if held_out < 2:

@@ -20,7 +20,7 @@ from ncsnx.config.checks import quoted
 from ncsnx.config.codec import Difference, identity
 from ncsnx.config.discovery import Resolved
 from ncsnx.config.variants import tag_of
-from ncsnx.data.transforms import require_scale
+from ncsnx.data.transforms import require_scale, require_sigma_data
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.exchange.published_files import PublishedCheckpoint, PublishedOptimizer, number_in
 from ncsnx.networks import ScoreFunction, from_published, meta_network, published_shapes, to_published
@@ -265,6 +265,7 @@ class ImportTarget:
     def __enter__(self) -> Self:
         if not self.path.exists():
             require_scale(self._found.experiment.data)
+            require_sigma_data(self._found.experiment)
         else:
             run = open_run(self.path.parent, f"{self.path.parent}/{self.path.name}")
             self._found = attrs.evolve(self._found, experiment=self._found.experiment.completed_by(run.experiment()))

@@ -9,6 +9,7 @@ import attrs
 from ncsnx.config.codec import differences
 from ncsnx.config.data_sets import Data, NumericData
 from ncsnx.config.experiment import Experiment
+from ncsnx.config.training import CosineDecay
 from ncsnx.config.variants import load_plugins, tag_of
 from ncsnx.data import Splits, cache_in_memory, data_folder, open_data
 from ncsnx.data.transforms import measured_mean, measured_sigma_data, scale_of, window_of
@@ -92,7 +93,7 @@ def _measured_values(job: TrainingJob, splits: Splits) -> Data:
         return data
     if data.mean is None:
         data = attrs.evolve(data, mean=measured_mean(data, splits))
-    if data.sigma_data is None and (job.experiment.uses_sigma_data):
+    if data.sigma_data is None and job.experiment.uses_sigma_data:
         data = attrs.evolve(data, sigma_data=measured_sigma_data(data, splits))
     return data
 
@@ -183,8 +184,14 @@ class _Training:
 
     def _remarks(self) -> list[str]:
         """Hints before the first step."""
-        step, remarks = self.state.step, list[str]()
-        if step >= self.state.experiment.steps:
+        experiment, step, remarks = self.state.experiment, self.state.step, list[str]()
+        decay = experiment.decay
+        if isinstance(decay, CosineDecay) and max(step + 1, experiment.steps) > decay.steps:
+            remarks.append(
+                f"the learning rate is 0 from step {decay.steps:,} on (decay.steps); for a longer training, start "
+                f"another run with more: steps={2 * decay.steps} decay.steps={2 * decay.steps}"
+            )
+        elif step >= experiment.steps:
             remarks.append(f"complete: nothing to train; to train on, give more steps, as in steps={2 * step}")
         if not has_tensorboard():
             remarks.append(TENSORBOARD_HINT)
@@ -202,7 +209,7 @@ class _Training:
             f"{channels}×{height}×{width}, {len(splits.held_out):,} held out",
             **({} if experiment.data.is_bounded else {"values": _values_in_words(experiment)}),
             "network": f"{tag_of(type(experiment.model))}, {counted(parameters, 'parameter')}",
-            "noise": f"σ {schedule.sigma_max:g} → {schedule.sigma_min:g} in {counted(schedule.levels, 'level')}",
+            "noise": schedule.in_words,
             "training": f"{counted(experiment.steps, 'step')} of {counted(experiment.batch_size, 'image')}, "
             f"{tag_of(type(experiment.optimizer))} at {experiment.optimizer.lr:g}, {experiment.precision}",
             **({} if experiment.ema is None else {"losses": _WEIGHTS_IN_WORDS}),

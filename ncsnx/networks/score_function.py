@@ -96,8 +96,8 @@ class ScoreFunction(nn.Module, ABC):
     def forward(self, x: Tensor, levels: Tensor | None) -> Tensor:
         """The network itself: (B, C, H, W) float32 → the same shape and type.
 
-        levels: (B,) int64, 0 is the largest σ; None for a network that takes any σ. The result is σ · s(x, σ) for a
-        network that takes any σ, and s(x, σ) for one that is conditional on the level.
+        levels: (B,) int64, 0 is the largest σ; None for a network that takes any σ, and σ itself, (B,) float32, for a
+        `SigmaConditional`. The result is σ · s(x, σ), or s(x, σ) of a network that is conditional on the level.
         """
 
     def scaled_score(self, x: Tensor, sigma: Tensor) -> Tensor:
@@ -169,7 +169,7 @@ class ScoreFunction(nn.Module, ABC):
             f"from {self.noise_levels[0]:g} to {self.noise_levels[-1]:g}; σ = {sigma:g} is not one of them",
             Hint("use these levels", adds="sampler=ald"),
             Hint("or use sampler.grid=levels with any sampler but ode, without churn"),
-            Hint("or train an NCSNv2 model, which takes any σ"),
+            Hint("or train a model that takes any σ, such as ncsnv2 or unet"),
         )
 
 
@@ -182,7 +182,9 @@ class SigmaConditional(ScoreFunction):
 
     def score(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """s(x, σ), as for any score function."""
-        each = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).expand(len(x), 1, 1, 1)
+        # a number is filled in on the device, which as_tensor would wait for
+        given = sigma.to(x) if isinstance(sigma, Tensor) else x.new_full((), sigma)
+        each = given.expand(len(x), 1, 1, 1)
         return self.output(x, each.flatten()) / each
 
 

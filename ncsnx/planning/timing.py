@@ -16,7 +16,8 @@ from torch import Tensor
 from ncsnx.config import Adam
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.image_sizes import size_in_words
-from ncsnx.networks import ScoreFunction, empty_network, prepare
+from ncsnx.errors import NcsnxError
+from ncsnx.networks import ScoreFunction, empty_network, meta_network, prepare
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runtime import Runtime, has_fast_bf16
@@ -31,8 +32,6 @@ from ncsnx.work import Work
 
 TIMED_PIXELS = 64
 """Side of the largest square that is timed; rectangles are timed with at most as many pixels."""
-_TIMED_MULTIPLE = 32
-"""A side that is a multiple can be halved and is still fit for every built-in network."""
 _AIM_S = 1.0
 """Aim for the duration of a timed call, long enough that the clock and the start of a call don't matter."""
 _QUICK_S, _ROUNDS = 0.3, 3
@@ -190,17 +189,27 @@ def why_slow(threads: int) -> str | None:
 
 
 def timed_size(experiment: Experiment) -> tuple[int, int]:
-    """(height, width) of the images that are timed: the experiment's, or smaller ones that the networks can halve.
+    """(height, width) of the images that are timed: the experiment's, or smaller ones that the network takes.
 
-    Squares above 64 px are timed at 64 px. Longer sides of rectangles are halved until no more pixels are left than
-    that, as long as the network can take it.
+    Squares above 64 px are timed at 64 px. Otherwise longer sides are halved until no more pixels are left than that.
     """
-    height, width = experiment.data.shape[1:]
-    if height == width:
-        return min(height, TIMED_PIXELS), min(width, TIMED_PIXELS)
-    while height * width > TIMED_PIXELS**2 and max(height, width) % _TIMED_MULTIPLE == 0:
-        height, width = (height // 2, width) if height >= width else (height, width // 2)
+    network, (height, width) = meta_network(experiment), experiment.data.shape[1:]
+    if height == width > TIMED_PIXELS and _takes(network, TIMED_PIXELS, TIMED_PIXELS):
+        return TIMED_PIXELS, TIMED_PIXELS
+    while height * width > TIMED_PIXELS**2:
+        smaller = (height // 2, width) if height >= width else (height, width // 2)
+        if not _takes(network, *smaller):
+            break
+        height, width = smaller
     return height, width
+
+
+def _takes(network: ScoreFunction, height: int, width: int) -> bool:
+    try:
+        network.require_size(height, width)
+    except NcsnxError:
+        return False
+    return True
 
 
 @attrs.frozen(eq=False)

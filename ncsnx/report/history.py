@@ -117,8 +117,7 @@ def _tag(config: Any) -> str:
 def _noise(one: RunFacts) -> str:
     if one.experiment is None:
         return ""
-    schedule = one.experiment.schedule
-    return f"σ {schedule.sigma_max:g} to {schedule.sigma_min:g} in {counted(schedule.levels, 'level')}"
+    return one.experiment.schedule.in_words
 
 
 def _steps(one: RunFacts) -> str:

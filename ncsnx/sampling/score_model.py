@@ -75,7 +75,7 @@ class ScoreModel:
             f"ScoreModel of {self.source.where}, step {self.step:,}, "
             f"{weights_in_words(self.weights)} {self.weights_sha256[:8]}\n"
             f"  {network}; {channels}×{height}×{width} images{trained}; "
-            f"σ {schedule.sigma_max:g} → {schedule.sigma_min:g} in {counted(schedule.levels, 'level')}\n"
+            f"{schedule.in_words}\n"
             f"  {typed(experiment.sampler)}, {self.evaluations_in_words}; on {self.runtime.device}, "
             f"{counted(self.runtime.threads, 'thread')}{self.precision_in_words}"
         )

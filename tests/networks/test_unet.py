@@ -1,6 +1,7 @@
 """The U-Net and its preconditioning, against the equations as transcribed here."""
 
 import math
+from pathlib import Path
 
 import attrs
 import pytest
@@ -8,12 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ncsnx.config import Digits, LogNormal, ScoreMatching, UNet
+from ncsnx.config import CosineDecay, Digits, InverseSqrtDecay, LogNormal, ScoreMatching, UNet
+from ncsnx.config.checks import FieldError
+from ncsnx.data import open_data
+from ncsnx.data.transforms import measured_sigma_data, require_sigma_data
 from ncsnx.errors import NcsnxError
 from ncsnx.networks import ScoreFunction, build_network, prepare
 from ncsnx.networks.execution import Execution
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.training.loss import draw_sigmas, loss_weight, score_matching_loss
+from ncsnx.training.optimizers import learning_rate
 from tests.config.examples import minimal
 from tests.golden_networks import TOLERANCE, relative_error
 
@@ -180,3 +185,34 @@ def test_sigma_in_training_is_log_normal_and_that_of_a_position() -> None:
     assert float(logs.mean()) == pytest.approx(-1.0, abs=0.039)
     assert float(logs.std()) == pytest.approx(1.1, abs=0.028)
     assert torch.equal(draw_sigmas(schedule, torch.ones(4), stream, positions[7:9]).double().log(), logs[7:9])
+
+
+def test_sigma_data_is_the_root_mean_square_around_the_middle_of_the_range() -> None:
+    splits = open_data(Digits(), Path())
+    pixels = splits.train.read(torch.arange(len(splits.train))).pixels.double() / 16
+    expected = float((pixels - 0.5).square().mean().sqrt())
+    # of 1,024 of the 1,498 images, to four digits
+    assert measured_sigma_data(Digits(), splits) == pytest.approx(expected, rel=0.01)
+    assert measured_sigma_data(Digits(transform="rescaled"), splits) == pytest.approx(2 * expected, rel=0.01)
+
+
+def test_an_experiment_whose_loss_needs_sigma_data_must_know_it() -> None:
+    experiment = attrs.evolve(minimal(), loss=ScoreMatching(weighting="edm"))
+    with pytest.raises(NcsnxError, match=r"root mean square .* is not known; give it: .*data\.sigma_data"):
+        require_sigma_data(experiment)
+    require_sigma_data(attrs.evolve(experiment, data=Digits(sigma_data=0.4)))
+    require_sigma_data(minimal())
+
+
+def test_the_edm_weighting_takes_no_power() -> None:
+    with pytest.raises(FieldError, match="must be left out for weighting=edm, not 1"):
+        ScoreMatching(weighting="edm", power=1.0)
+
+
+def test_the_learning_rate_decays_as_declared() -> None:
+    cosine, root = (
+        attrs.evolve(minimal(), decay=decay) for decay in (CosineDecay(steps=100), InverseSqrtDecay(steps=100))
+    )
+    rates = [learning_rate(cosine, step) / cosine.optimizer.lr for step in (0, 50, 100, 200)]
+    assert rates == pytest.approx([1, 0.5, 0, 0])
+    assert [learning_rate(root, step) / root.optimizer.lr for step in (0, 100, 400)] == pytest.approx([1, 1, 0.5])

@@ -52,8 +52,13 @@ def test_a_grid_costs_the_evaluations_of_its_own_sampler() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "timed"), [("8", (8, 8)), ("100", (64, 64)), ("256,128", (64, 64)), ("224,128", (112, 64))]
+    ("size", "timed"), [("8", (8, 8)), ("100", (64, 64)), ("256,128", (64, 64)), ("224,128", (56, 64))]
 )
 def test_large_images_are_timed_at_a_size_that_is_quick(size: str, timed: tuple[int, int]) -> None:
     changes = overrides("data=arrays", "data.path=x.npy", f"data.image_size={size}")
     assert timed_size(resolve("digits", changes).experiment) == timed
+
+
+def test_no_image_is_timed_at_a_size_that_the_network_refuses() -> None:
+    words = ("data=arrays", "data.path=x.npy", "data.image_size=160,96", "model=unet", "model.multipliers=1,1,1,1,1,1")
+    assert timed_size(resolve("digits", overrides(*words)).experiment) == (160, 96)
