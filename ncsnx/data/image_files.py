@@ -201,11 +201,10 @@ def _members(path: Path, suffixes: tuple[str, ...]) -> dict[str, zipfile.ZipInfo
     for info in listed:
         stored = info.orig_filename  # zipfile truncates names at a NUL
         name = PurePosixPath(stored).as_posix()
-        is_skipped = info.is_dir() or any(map(_is_hidden, name.split("/")))
         reason = None
         if is_unsafe(stored):
             reason = "has an absolute path, or one with .., a backslash or a NUL"
-        elif not is_skipped:
+        elif not info.is_dir() and not any(map(_is_hidden, name.split("/"))):
             reason = "is in the zip twice" if name in members else _unreadable(info, suffixes)
             members[name] = info
         if reason is not None:

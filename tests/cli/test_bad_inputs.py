@@ -199,7 +199,10 @@ def test_all_bad_files_together_are_rows_and_break_nothing(here: Path) -> None:
 
 
 TYPED: dict[str, tuple[list[str], str]] = {
-    "a name that is mistyped": (["show", "digitz"], "no experiment is named 'digitz'; did you mean digits?"),
+    "a name that is mistyped": (
+        ["show", "digitz"],
+        "no experiment is named 'digitz'; did you mean digits, digits_edm?",
+    ),
     "a name like no other": (
         ["show", "zzz"],
         "no experiment is named 'zzz'; known experiments: own, two-a, two-b, bedroom128",
@@ -258,7 +261,10 @@ TYPED: dict[str, tuple[list[str], str]] = {
         ["show", "own", "note=\x1b[2J"],
         "note: must be one line of printable text, not '\\x1b[2J'",
     ),
-    "nothing to compare with": (["diff", "own", "digitz"], "no experiment is named 'digitz'; did you mean digits?"),
+    "nothing to compare with": (
+        ["diff", "own", "digitz"],
+        "no experiment is named 'digitz'; did you mean digits, digits_edm?",
+    ),
 }
 
 

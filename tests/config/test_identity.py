@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args, get_origin
 import attrs
 import pytest
 
-from ncsnx.config import Adam, Arrays, Config, Data, Experiment, LogNormal, Model, NumericData
+from ncsnx.config import Adam, Arrays, Config, Data, Experiment, LogNormal, Model, NumericData, ScoreMatching
 from ncsnx.config.codec import canonical, digest, identifying_values, identity, structure, unstructure
 from ncsnx.config.converter import optional_of
 from ncsnx.config.discovery import discover
@@ -136,6 +136,8 @@ def _excluded(config: Config, cls: type[Config]) -> bool:
 
 def _bound_to_others(config: Config) -> set[str]:
     """Fields that can't change alone: of numeric data its range, and the fields of the other range."""
+    if isinstance(config, ScoreMatching):
+        return {"weighting"} if config.power != 2 else {"power"} if config.weighting == "edm" else set()
     if not isinstance(config, NumericData):
         return {"dequantization"} if isinstance(config, Data) and not config.is_bounded else set()
     if config.is_bounded:

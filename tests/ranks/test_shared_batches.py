@@ -69,12 +69,6 @@ def waiting_for(indices: set[int], arrived: Callable[[], list[int]], limit_s: fl
     return AwaitedBatches(RankGroup(HashStore(), 0, 2, limit_s=limit_s), indices, arrived, 1, 1.0, ignore_progress)
 
 
-def test_images_from_an_end_on_are_not_awaited() -> None:
-    awaited = waiting_for({4, 5, 8}, iter([[4], [5]]).__next__)
-    awaited.wait(lambda: None, lambda: 6)
-    assert awaited.indices == {8}
-
-
 def test_a_wait_in_which_nothing_arrives_has_a_limit() -> None:
     with pytest.raises(
         NcsnxError, match=r"no other rank finished an evaluation within 0\.1 seconds; .*NCSNX_RANK_LIMIT=0\.2"
