@@ -138,7 +138,8 @@ def fid(
         )
         measured = carry_out_scoring(job, work, _SHORTER)
         assert measured is not None, "there are no other ranks"
-        measured.sweep.draw_if_outdated(work)
+        if (failure := measured.draw(work)) is not None:
+            raise failure
         return _scores(measured)
 
 

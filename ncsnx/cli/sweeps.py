@@ -34,10 +34,11 @@ def show_sweep(messages: Messages, measured: MeasuredSweep[Sweep], *, json: bool
     Raises NcsnxError, also where checkpoints had to be left out.
     """
     _show(messages, measured, json)
-    measured.sweep.draw_if_outdated(work_of(messages))
-    best = measured.best
+    failure, best = measured.draw(work_of(messages)), measured.best
     for line in () if best is None else measured.sweep.conclusion(best):
         messages.info(line)
+    if failure is not None:
+        raise failure
     refuse_left_out(measured.left_out)
 
 

@@ -6,6 +6,7 @@ fid/n1000-seed0-classifier-1a2b3c4d/scores.json  scores.csv  scores.png  scores.
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -216,14 +217,11 @@ class CheckpointSweep(Measurement[Candidate]):
         """Facts on the sweep that accompany each row in JSON output."""
         return {"metric": self.scores.metric, "protocol": {"caption": self.scores.caption, **self.scores.protocol}}
 
-    def draw_if_outdated(self, work: Work) -> None:
-        """Writes the CSV and the plots of all rows, unless they are up to date; warns if they can't be written."""
-        try:
-            if self.scores.rows and self.scores.is_newer_than([TABLE, *self.pictures]):
-                self.scores.write_table()
-                self.draw()
-        except NcsnxError as error:
-            work.warning(str(error))
+    def draw_if_outdated(self) -> None:
+        """Writes the CSV and the plots of all rows, unless they are up to date. Raises NcsnxError."""
+        if self.scores.rows and self.scores.is_newer_than([TABLE, *self.pictures]):
+            self.scores.write_table()
+            self.draw()
 
     @cached_property
     def _provenance(self) -> dict[str, Any]:
@@ -242,6 +240,18 @@ class MeasuredSweep(Generic[Sweep]):
     candidates: Sequence[Candidate]
     left_out: Sequence[str]
     """A line for each checkpoint that couldn't be scored."""
+    is_new: bool
+    """Whether any row was measured now."""
+
+    def draw(self, work: Work) -> NcsnxError | None:
+        """Draws the plots that are due. Returns the error if plots of new rows can't be written."""
+        try:
+            self.sweep.draw_if_outdated()
+        except NcsnxError as error:
+            if self.is_new:
+                return error
+            work.warning(str(error))  # nothing was measured, so the plot that exists will do
+        return None
 
     @property
     def rows(self) -> list[Row]:
@@ -274,7 +284,8 @@ def measure_checkpoints(
     work.info(f"{run.path}: {sweep.caption()}")
     if (caution := sweep.caution()) is not None:
         work.warning(caution)
-    if work.ranks.first(lambda: missing(sweep, candidates), check_stop=work.check_stop):
+    is_new = bool(work.ranks.first(lambda: missing(sweep, candidates), check_stop=work.check_stop))
+    if is_new:
         with writing(sweep, work):
             problems += _measure(sweep, candidates, work, shorter)
     else:
@@ -283,7 +294,7 @@ def measure_checkpoints(
         end_together(work)
     if not work.ranks.is_first:
         return None
-    return MeasuredSweep(sweep=sweep, candidates=candidates, left_out=problems)
+    return MeasuredSweep(sweep=sweep, candidates=candidates, left_out=problems, is_new=is_new)
 
 
 def _measure(sweep: CheckpointSweep, candidates: Sequence[Candidate], work: Work, shorter: str) -> list[str]:
@@ -313,7 +324,8 @@ def _measure(sweep: CheckpointSweep, candidates: Sequence[Candidate], work: Work
             return measure_all(sweep, left, work, view.advance, begun=begun, added=added)
         except Stopped:
             if work.ranks.is_first:
-                sweep.draw_if_outdated(work)
+                with suppress(NcsnxError):  # the next command draws them
+                    sweep.draw_if_outdated()
             raise
 
 

@@ -247,25 +247,29 @@ class Recorder:
         with reporting(path.parent):
             path.parent.mkdir(exist_ok=True)
         save_png(path, grid)
-        if (events := self._events()) is not None:
-            events.add_image("samples", side_by_side(grid), step)
+        with reporting(self._run.tensorboard):
+            if (events := self._events()) is not None:
+                events.add_image("samples", side_by_side(grid), step)
         self.flush()
 
     def flush(self) -> None:
         """Writes everything to disk; called before a checkpoint, since earlier steps are never recorded again."""
         if self._writer is not None:
-            self._writer.flush()
+            with reporting(self._run.tensorboard):
+                self._writer.flush()
 
     def close(self) -> None:
         """Writes everything to disk at the end of training."""
         if self._writer is not None:
-            self._writer.close()
+            with reporting(self._run.tensorboard):
+                self._writer.close()
 
     def _record(self, record: dict[str, Any]) -> None:
         self._metrics.append(record)
-        if (events := self._events()) is not None:
-            for name, value in series_of(record).items():
-                events.add_scalar(name, value, record["step"])
+        with reporting(self._run.tensorboard):
+            if (events := self._events()) is not None:
+                for name, value in series_of(record).items():
+                    events.add_scalar(name, value, record["step"])
 
     def _events(self) -> "SummaryWriter | None":
         """TensorBoard's writer, made for the first event, so that a complete run gets no further file."""
