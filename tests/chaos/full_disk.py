@@ -436,7 +436,8 @@ def _decisive(hits: list[Hit]) -> Hit:
 
 def _problems(job: Job, room: Room, result: Result, hits: list[Hit], place: Path) -> list[str]:
     """Problems after the command ended, while there is still no space."""
-    ended = [hit for hit in hits if not hit.is_borne]
+    # plots of scores that exist are drawn again by the next command
+    ended = [] if job.name.startswith("redraw") else [hit for hit in hits if not hit.is_borne]
     if result.code == 0:
         problems = [f"it said: {result.err}"] if ended or len({*hits}) < len(hits) else []
     elif any(hit.during == "repair" for hit in hits):
