@@ -7,8 +7,9 @@ bit-identical only under equal choices on one machine.
 import os
 import platform
 import shutil
+import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, get_args
 
 import attrs
@@ -256,3 +257,13 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return str(torch.cuda.get_device_name(device))
     return platform.processor() or platform.machine()
+
+
+def fastest_s(work: Callable[[], object], times: int = 3) -> float:
+    """Seconds of the fastest of some calls, after one for warm-up: other load can only slow them down."""
+    seconds = []
+    for _ in range(1 + times):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds[1:])

@@ -23,6 +23,8 @@ def main() -> None:
     _keep_freed_memory()
     from ncsnx.cli.application import app
 
+    _report_disk_errors_once()
+
     try:
         app()
     except OSError:
@@ -60,6 +62,14 @@ def _end_if_output_is_lost() -> None:
         Outlet(sys.stdout).write("")  # flushes the rest, or drops it
     except OSError as error:
         sys.exit(f"error: {takes_no_more(error)}")
+
+
+def _report_disk_errors_once() -> None:
+    """Lets a thread end without a traceback for an OSError: TensorBoard's writer raises it again at its next use."""
+    import threading
+
+    plain = threading.excepthook
+    threading.excepthook = lambda failure: None if isinstance(failure.exc_value, OSError) else plain(failure)
 
 
 def _wait_politely() -> None:

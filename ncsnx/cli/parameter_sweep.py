@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from ncsnx.config.codec import canonical, identity, unstructure
+from ncsnx.config.codec import canonical, identity
+from ncsnx.config.converter import unstructure
 from ncsnx.config.data_sets import Data
 from ncsnx.console.messages import Messages
 from ncsnx.console.tables import Column, table

@@ -5,14 +5,13 @@ Every error names the full path of the value, what was found and what is accepte
 
 import hashlib
 import json
-from collections.abc import Callable
 from enum import Enum
 from typing import Any
 
 import attrs
 
 from ncsnx.config.complaints import StructureError, entitle
-from ncsnx.config.converter import structured, unstructured
+from ncsnx.config.converter import structure, unstructure
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.provenance import is_default
 from ncsnx.config.variants import TAG, VERSION, Config, tag_of
@@ -22,10 +21,6 @@ CONFIG_VERSION = 1
 
 ConfigError = StructureError
 """An invalid configuration, with every problem as (path, complaint) in `problems`."""
-structure = structured
-"""The configuration object of plain JSON values, of a given class. Raises ConfigError with every problem."""
-unstructure: Callable[[Any], dict[str, Any]] = unstructured
-"""A configuration object as plain JSON values: every field written out, variants with their tag under 'type'."""
 
 
 @attrs.frozen(kw_only=True)
@@ -41,13 +36,14 @@ entitle(SavedExperiment, "a saved experiment")
 
 def to_json(experiment: Experiment) -> dict[str, Any]:
     """The saved form: `{"schema_version": 1, "experiment": {…}}`."""
-    return unstructure(SavedExperiment(experiment=experiment))
+    values: dict[str, Any] = unstructure(SavedExperiment(experiment=experiment))
+    return values
 
 
 def from_json(saved: object) -> Experiment:
     """The experiment of a saved form of this version. Raises ConfigError, for newer versions too."""
     try:
-        return structured(saved, SavedExperiment).experiment
+        return structure(saved, SavedExperiment).experiment
     except StructureError as error:
         problems = [(path.removeprefix("experiment."), complaint) for path, complaint in error.problems]
         raise ConfigError(problems, advice=error.advice, more=error.more) from error
@@ -91,7 +87,7 @@ def identifying_values(config: Config) -> dict[str, Any]:
             continue
         if "outside_identity_at_default" in field.metadata and is_default(field, value):
             continue
-        values[field.name] = identifying_values(value) if isinstance(value, Config) else unstructured(value)
+        values[field.name] = identifying_values(value) if isinstance(value, Config) else unstructure(value)
     return values
 
 

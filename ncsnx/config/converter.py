@@ -42,7 +42,7 @@ _MOST_NAMED = 12
 """Most fields that a message about an object of the wrong type lists."""
 
 
-def structured(values: object, cls: type[T]) -> T:
+def structure(values: object, cls: type[T]) -> T:
     """The object of plain JSON values. Raises StructureError with the path of every problem."""
     try:
         return _converter.structure(values, cls)
@@ -50,7 +50,7 @@ def structured(values: object, cls: type[T]) -> T:
         raise structure_error(error, cls) from error
 
 
-def unstructured(value: Any) -> Any:
+def unstructure(value: Any) -> Any:
     """Plain JSON values of an object: every field written out, variants with their tag under 'type'.
 
     Raises ValueError if a key of a REST field has the name of another field.

@@ -20,8 +20,9 @@ import attrs
 
 from ncsnx.config import provenance
 from ncsnx.config.checks import FieldError
-from ncsnx.config.codec import ConfigError, flatten, structure, unstructure
+from ncsnx.config.codec import ConfigError, flatten
 from ncsnx.config.complaints import unknown_key
+from ncsnx.config.converter import structure, unstructure
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.foreign import ForeignError, foreign_code, kind_of, message_of
 from ncsnx.config.provenance import Provenance

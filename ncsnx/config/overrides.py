@@ -13,9 +13,9 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 import attrs
 
 from ncsnx.config.checks import printable, quoted, shortened
-from ncsnx.config.codec import ConfigError, flatten, shown, structure, unstructure
+from ncsnx.config.codec import ConfigError, flatten, shown
 from ncsnx.config.complaints import did_you_mean
-from ncsnx.config.converter import optional_of
+from ncsnx.config.converter import optional_of, structure, unstructure
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.image_sizes import ImageSize, parsed_size
 from ncsnx.config.provenance import COMMAND_LINE, DEFAULT, is_default

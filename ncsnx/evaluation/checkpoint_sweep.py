@@ -3,7 +3,6 @@
 fid/n1000-seed0-classifier-1a2b3c4d/scores.json  scores.csv  scores.png  scores.svg  metrics.png  …
 """
 
-import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -41,7 +40,7 @@ from ncsnx.runs.score_files import TABLE, Row, ScoreFile, best_row, value
 from ncsnx.runs.segments import versions
 from ncsnx.runs.selection import Selection
 from ncsnx.runs.writer_lock import writer_of
-from ncsnx.runtime import Runtime
+from ncsnx.runtime import Runtime, fastest_s
 from ncsnx.sampling.score_model import ScoreModel, weights_in_words, weights_of
 from ncsnx.storage.process import this_process
 from ncsnx.work import Work
@@ -381,13 +380,3 @@ def seconds_per_image(model: ScoreModel, batch_size: int) -> float:
     x = torch.zeros(batch_size, *model.experiment.data.shape, device=model.runtime.device)
     sigma = model.network.noise_levels[0]
     return fastest_s(lambda: model.score(x, sigma).sum().item()) / batch_size  # the sum waits for the GPU
-
-
-def fastest_s(work: Callable[[], object], times: int = 3) -> float:
-    """Seconds of the fastest of some calls, after one for warm-up: other load can only slow them down."""
-    found = []
-    for _ in range(1 + times):
-        start = time.perf_counter()
-        work()
-        found.append(time.perf_counter() - start)
-    return min(found[1:])

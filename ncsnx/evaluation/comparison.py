@@ -19,8 +19,9 @@ import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.config.codec import digest, unstructure
+from ncsnx.config.codec import digest
 from ncsnx.config.complaints import StructureError
+from ncsnx.config.converter import unstructure
 from ncsnx.config.overrides import typed
 from ncsnx.config.sampler import GridSampler, Sampler
 from ncsnx.config.variants import tag_of

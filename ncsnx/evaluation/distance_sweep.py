@@ -13,10 +13,11 @@ import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.config.codec import identity, unstructure
+from ncsnx.config.codec import identity
+from ncsnx.config.converter import unstructure
 from ncsnx.config.variants import tag_of
 from ncsnx.evaluation.candidates import Candidate
-from ncsnx.evaluation.checkpoint_sweep import CheckpointSweep, fastest_s, seconds_per_image
+from ncsnx.evaluation.checkpoint_sweep import CheckpointSweep, seconds_per_image
 from ncsnx.evaluation.engine import PartLayout
 from ncsnx.evaluation.kept_features import has_features, load_features, make_room, save_features
 from ncsnx.evaluation.measurement_requests import SweepRequest
@@ -29,6 +30,7 @@ from ncsnx.metrics.frechet import FRECHET_DISTANCE
 from ncsnx.metrics.metric import VERSIONS, FeatureSets, Metric, Quantity, all_metrics, measured_by, versions_in
 from ncsnx.quantities import counted
 from ncsnx.runs.score_files import FEATURES, Row, value
+from ncsnx.runtime import fastest_s
 from ncsnx.samplers.building import evaluations, evaluations_in_words, state_count
 from ncsnx.sampling.drawing import Drawing
 from ncsnx.storage.atomic import reporting

@@ -21,7 +21,7 @@ from ncsnx.data import Preprocessing
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.evaluation.bits_per_dimension import COLUMNS, MEANING, METRIC, bits_per_dimension, prior_mean, probe
 from ncsnx.evaluation.candidates import Candidate
-from ncsnx.evaluation.checkpoint_sweep import CheckpointSweep, fastest_s
+from ncsnx.evaluation.checkpoint_sweep import CheckpointSweep
 from ncsnx.evaluation.engine import PartLayout
 from ncsnx.evaluation.measurement_requests import LikelihoodRequest
 from ncsnx.evaluation.probability_flow import ProbabilityFlow, Probes
@@ -32,6 +32,7 @@ from ncsnx.noise.levels import sigmas
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs.score_files import TABLE_OF_IMAGES, Row
+from ncsnx.runtime import fastest_s
 from ncsnx.samplers.dormand_prince import METHOD
 from ncsnx.sampling.score_model import weights_in_words
 from ncsnx.spelling import parameter

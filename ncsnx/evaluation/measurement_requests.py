@@ -13,14 +13,26 @@ Estimator = Literal["hutchinson", "skilling", "exact"]
 
 
 @attrs.frozen(kw_only=True)
-class SweepRequest:
-    """Parameters of scoring checkpoints. Raises UsageError for numbers out of range."""
+class _SampledRequest:
+    """Parameters of images that are sampled to be measured."""
 
-    n: int = 1000
-    """Images per checkpoint."""
+    n: int
+    """Number of images, per checkpoint."""
     seed: int = 0
     batch_size: int = 64
     """Images per batch; changes them by rounding at most."""
+
+    @property
+    def images(self) -> SampleRequest:
+        """The request for them. Raises UsageError for numbers out of range."""
+        return SampleRequest(n=self.n, seed=self.seed, batch_size=self.batch_size)
+
+
+@attrs.frozen(kw_only=True)
+class SweepRequest(_SampledRequest):
+    """Parameters of scoring checkpoints. Raises UsageError for numbers out of range."""
+
+    n: int = 1000
     ensemble: int = 1
     """K for an ensemble: the scores of the last K checkpoints up to each are averaged."""
     keep_images: bool = False
@@ -30,11 +42,6 @@ class SweepRequest:
         require_between("n", self.n, LEAST_SCORED, MOST_IMAGES)
         _ = self.images  # checks seed and batch_size
         require_between("ensemble", self.ensemble, 1, 1_000, " checkpoints")
-
-    @property
-    def images(self) -> SampleRequest:
-        """Request for the images of a checkpoint."""
-        return SampleRequest(n=self.n, seed=self.seed, batch_size=self.batch_size)
 
 
 @attrs.frozen(kw_only=True)
@@ -74,16 +81,12 @@ class LikelihoodRequest:
 
 
 @attrs.frozen(kw_only=True)
-class NeighborsRequest:
+class NeighborsRequest(_SampledRequest):
     """Parameters of a search. Raises UsageError for numbers out of range."""
 
     n: int = 64
-    """Number of samples."""
     k: int = 5
     """Neighbours shown per sample."""
-    seed: int = 0
-    batch_size: int = 64
-    """Samples per batch; changes them by rounding at most."""
     held_out: int = 1_000
     """Most held-out images to compare with, chosen by a fixed seed."""
     flips: bool | None = None
@@ -93,8 +96,3 @@ class NeighborsRequest:
         _ = self.images  # checks n, seed and batch_size
         for name, high in (("k", 100), ("held_out", 1_000_000)):
             require_between(name, getattr(self, name), 1, high)
-
-    @property
-    def images(self) -> SampleRequest:
-        """The samples."""
-        return SampleRequest(n=self.n, seed=self.seed, batch_size=self.batch_size)

@@ -18,7 +18,8 @@ import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.config.codec import digest, identity, unstructure
+from ncsnx.config.codec import digest, identity
+from ncsnx.config.converter import unstructure
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.evaluation.engine import PartLayout, WorkInParts, discard_parts, make_parts, whole_of, writing

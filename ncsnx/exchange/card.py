@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import attrs
 
 from ncsnx.config.checks import printable
-from ncsnx.config.codec import flatten, identity, shown, unstructure
+from ncsnx.config.codec import flatten, identity, shown
+from ncsnx.config.converter import unstructure
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import UsageError

@@ -17,7 +17,8 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from ncsnx.config.codec import digest, unstructure
+from ncsnx.config.codec import digest
+from ncsnx.config.converter import unstructure
 from ncsnx.config.data_sets import Data
 from ncsnx.config.feature_networks import Classifier
 from ncsnx.config.variants import OMITTED, VERSION, tag_of

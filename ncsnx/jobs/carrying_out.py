@@ -2,7 +2,8 @@
 
 import attrs
 
-from ncsnx.config.codec import flatten, unstructure
+from ncsnx.config.codec import flatten
+from ncsnx.config.converter import unstructure
 from ncsnx.jobs.training_job import TrainingConsole, TrainingJob, TrainingResult
 from ncsnx.ranks.joining import require_same
 from ncsnx.runs.folder import Run

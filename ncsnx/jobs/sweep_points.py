@@ -9,7 +9,8 @@ from itertools import product
 import attrs
 
 from ncsnx.config.checks import quoted
-from ncsnx.config.codec import ABSENT, differing, digest, flatten, identity, shown, unstructure
+from ncsnx.config.codec import ABSENT, differing, digest, flatten, identity, shown
+from ncsnx.config.converter import unstructure
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.overrides import Override, OverrideError, apply_overrides
 from ncsnx.errors import Hint, UsageError

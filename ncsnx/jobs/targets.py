@@ -9,7 +9,8 @@ from typing import Any, cast
 
 import attrs
 
-from ncsnx.config.codec import flatten, unstructure
+from ncsnx.config.codec import flatten
+from ncsnx.config.converter import unstructure
 from ncsnx.config.data_sets import MEASURED_FIELDS
 from ncsnx.config.discovery import BrokenExperimentError, UnknownExperimentError, file_and_name, is_file, resolve
 from ncsnx.config.experiment import Experiment

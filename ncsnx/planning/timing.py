@@ -20,7 +20,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.networks import ScoreFunction, empty_network, meta_network, prepare
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
-from ncsnx.runtime import Runtime, has_fast_bf16
+from ncsnx.runtime import Runtime, fastest_s, has_fast_bf16
 from ncsnx.samplers.building import expected_evaluations
 from ncsnx.spelling import argument
 from ncsnx.training.ema import WeightAverage
@@ -139,7 +139,7 @@ def time_experiment(experiment: Experiment, runtime: Runtime, work: Work) -> Tim
     call, evaluation, evaluated = _line(timed.evaluate, BATCH_SIZE)
     work.check_stop()
     step, image, trained = _line(timed.learn, experiment.batch_size // experiment.accumulation)
-    update = _fastest(timed.updating())
+    update = fastest_s(timed.updating(), times=2)
     pixels = f"{size_in_words(timed.size)} px"
     if timed.scale > 1:
         pixels += f", scaled to {size_in_words(experiment.data.shape[1:])}"
@@ -171,7 +171,9 @@ def bf16_speedups(experiment: Experiment, runtime: Runtime, timing: Timing, work
         seconds = []
         for precision in ("fp32", "bf16"):
             prepare(timed.network, attrs.evolve(runtime.execution(experiment), precision=precision))
-            seconds.append(_seconds(lambda: timed.learn(count)))
+            start = time.perf_counter()
+            timed.learn(count)
+            seconds.append(time.perf_counter() - start)
         ratios.append(seconds[0] / seconds[1])
     return tuple(ratios[1:])  # the first calls are slower
 
@@ -278,24 +280,13 @@ class _Timed:
 
 def _line(work: Callable[[int], None], most: int) -> tuple[float, float, int]:
     """Seconds of work on n images as (constant, seconds per image), and the larger n that was timed, at most `most`."""
-    single = _fastest(lambda: work(1))
+    single = fastest_s(lambda: work(1), times=2)
     count = max(1, min(most, int(_AIM_S / single)))
     if count == 1:
         return 0.0, single, 1
-    many = _fastest(lambda: work(count))
+    many = fastest_s(lambda: work(count), times=2)
     slope = (many - single) / (count - 1) if many > single else many / count  # other work made the first call slower
     return max(0.0, many - count * slope), slope, count
-
-
-def _fastest(work: Callable[[], None]) -> float:
-    """Seconds of the fastest of two calls after one for warm-up: other work can only slow them down."""
-    return min([_seconds(work) for _ in range(3)][1:])
-
-
-def _seconds(work: Callable[[], None]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def _finish(result: Tensor | None) -> None:

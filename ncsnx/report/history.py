@@ -5,7 +5,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ncsnx.config.codec import differing, flatten, shown, unstructure
+from ncsnx.config.codec import differing, flatten, shown
+from ncsnx.config.converter import unstructure
 from ncsnx.config.loading import relative
 from ncsnx.config.variants import tag_of
 from ncsnx.quantities import counted, number

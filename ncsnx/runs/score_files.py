@@ -18,7 +18,7 @@ import attrs
 from ncsnx.config import checks
 from ncsnx.config.checks import shortened
 from ncsnx.config.codec import digest
-from ncsnx.config.converter import structured, unstructured
+from ncsnx.config.converter import structure, unstructure
 from ncsnx.config.experiment import MOST_STEPS
 from ncsnx.config.variants import OMITTED, REST, VERSION
 from ncsnx.errors import Hint, NcsnxError
@@ -125,7 +125,7 @@ class ScoreFile:
     def read(cls, folder: Path) -> Self:
         """The sweep in `folder`. Raises FileNotFoundError if there is none, NcsnxError for a damaged file."""
         found = read_document(folder / SCORES, SweepRecord, reading.RECORDS_LIMIT)
-        rows = [unstructured(row) for row in found.rows]
+        rows = [unstructure(row) for row in found.rows]
         metric = shortened(found.metric)
         return cls(folder, found.protocol, metric, found.caption, rows, found.changed, found.perfect_model)
 
@@ -155,7 +155,7 @@ class ScoreFile:
             protocol=self.protocol,
             perfect_model=self.perfect_model,
             changed=self.changed,
-            rows=structured(self.rows, tuple[ScoreRow, ...]),
+            rows=structure(self.rows, tuple[ScoreRow, ...]),
         )
         write_document(self.folder / SCORES, record)
 

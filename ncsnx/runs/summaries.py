@@ -14,7 +14,8 @@ from typing import Any, Literal, TypeVar
 import attrs
 
 from ncsnx.config.checks import quoted
-from ncsnx.config.codec import ABSENT, flatten, shown, unstructure
+from ncsnx.config.codec import ABSENT, flatten, shown
+from ncsnx.config.converter import unstructure
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.overrides import Override, OverrideError, parse_overrides, parse_text
 from ncsnx.errors import NcsnxError, UsageError

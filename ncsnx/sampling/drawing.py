@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import attrs
 from torch import Tensor
 
-from ncsnx.config.codec import digest, identity, unstructure
+from ncsnx.config.codec import digest, identity
+from ncsnx.config.converter import unstructure
 from ncsnx.config.data_sets import Data
 from ncsnx.config.variants import tag_of
 from ncsnx.data import Dataset, Splits, data_folder, from_unit, open_data, to_values

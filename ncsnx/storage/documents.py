@@ -12,7 +12,7 @@ import attrs
 
 from ncsnx.config.codec import digest
 from ncsnx.config.complaints import StructureError, entitle
-from ncsnx.config.converter import structured, unstructured
+from ncsnx.config.converter import structure, unstructure
 from ncsnx.errors import AdvisedError
 from ncsnx.storage import atomic, reading
 from ncsnx.storage.json_lines import append_record, read_records
@@ -53,7 +53,7 @@ def document_of(values: object, cls: type[T], where: Path | str) -> T:
     Raises StructureError that says where, what is wrong and what to do; NewerVersionError for a newer version.
     """
     try:
-        return structured(values, cls)
+        return structure(values, cls)
     except StructureError as error:
         raise type(error)(error.problems, str(where), DOCUMENTS[cls].advice, error.more) from error
 
@@ -76,7 +76,7 @@ def parse_document(content: bytes, cls: type[T], where: Path | str) -> T:
 
 def document_values(value: Any) -> dict[str, Any]:
     """A document as JSON values, without a digest."""
-    values: dict[str, Any] = unstructured(value)
+    values: dict[str, Any] = unstructure(value)
     return values
 
 

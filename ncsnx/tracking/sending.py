@@ -14,7 +14,8 @@ from contextlib import contextmanager
 import attrs
 from filelock import FileLock, Timeout
 
-from ncsnx.config.codec import flatten, unstructure
+from ncsnx.config.codec import flatten
+from ncsnx.config.converter import unstructure
 from ncsnx.config.foreign import error_in_words
 from ncsnx.errors import NcsnxError
 from ncsnx.runs.folder import Run

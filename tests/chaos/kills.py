@@ -23,7 +23,7 @@ LEAST_IN_WRITES = 15
 IN_WRITES = "kills while a checkpoint was being written (its temporary folder stayed behind)"
 OTHERS = "kills at other moments"
 AHEAD = "of these, kills when training was steps ahead of that checkpoint"
-LEAST_AHEAD = 5
+LEAST_AHEAD = 2
 SLOW_FILE_S, FILES = 0.05, 5
 SLOW_DISK = f"""
 import threading, time

@@ -330,7 +330,10 @@ ncsnx.console.messages.datetime = ncsnx.storage.process.datetime = Wrong
 
 
 def clocks(tally: Tally, folder: Path) -> None:
-    """The clock jumps back a day between two segments and an hour within each: bits, curves and order stay the same."""
+    """The clock jumps back a day between two segments and an hour within each: bits and order stay the same.
+
+    TensorBoard's curve may lack a segment, since it orders its files by the times in their names.
+    """
     expected = folder / "undisturbed"
     expected.mkdir()
     must(finish(*LONG, folder=expected))
@@ -346,7 +349,7 @@ def clocks(tally: Tally, folder: Path) -> None:
         clock = CLOCK.format(first_s=back_s, later_s=3_600)
         result = finish_after(clock, *LONG, folder=place)
         problems = [] if result.code == 0 and "warning" not in result.err else [f"{result.code}: {result.err[-1000:]}"]
-        problems += unlike(place / "runs/digits", expected / "runs/digits")
+        problems += unlike(place / "runs/digits", expected / "runs/digits", has_curves=False)
         starts = [one["started"] for one in lines(place / "runs/digits/segments.jsonl")]
         if back_s > 60 and not starts[0] > starts[1]:
             problems.append(f"the clock was not seen to jump: {starts}")

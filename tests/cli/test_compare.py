@@ -12,7 +12,8 @@ import attrs
 import pytest
 
 from ncsnx.config import ConsistentAnnealed, ProbabilityFlowODE
-from ncsnx.config.codec import digest, unstructure
+from ncsnx.config.codec import digest
+from ncsnx.config.converter import unstructure
 from ncsnx.runs.fast_sampler import FastSampler, read_fast, write_fast
 from ncsnx.runs.folder import Run
 from tests.forked import fork

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from ncsnx.config import Arrays
-from ncsnx.config.codec import identity, unstructure
+from ncsnx.config.codec import identity
+from ncsnx.config.converter import unstructure
 from ncsnx.runs.folder import Run
 from tests.cli.command import REPOSITORY
 from tests.cli.hostile import pickled, reseal

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ncsnx.config import AnnealedLangevin, Arrays, Experiment, Images, NCSNv2, NCSNv2Deeper, NCSNv2Deepest, Packed
-from ncsnx.config.codec import flatten, unstructure
+from ncsnx.config.codec import flatten
+from ncsnx.config.converter import unstructure
 from ncsnx.config.discovery import resolve
 from ncsnx.config.loading import load_file
 from ncsnx.data.places import declared

@@ -5,7 +5,8 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 from ncsnx.config import Config, Experiment
-from ncsnx.config.codec import ConfigError, structure, unstructure
+from ncsnx.config.codec import ConfigError
+from ncsnx.config.converter import structure, unstructure
 from ncsnx.config.feature_networks import Classifier, Features, Inception, TorchScript
 from ncsnx.config.variants import is_family, variants
 

@@ -3,7 +3,8 @@
 import pytest
 
 from ncsnx.config import NCSNv2, Sampler
-from ncsnx.config.codec import flatten, identifying_paths, unstructure
+from ncsnx.config.codec import flatten, identifying_paths
+from ncsnx.config.converter import unstructure
 from ncsnx.config.field_facts import all_facts, answer, facts_within
 from ncsnx.config.overrides import OverrideError
 from ncsnx.config.variants import variants

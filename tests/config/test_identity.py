@@ -7,8 +7,8 @@ import attrs
 import pytest
 
 from ncsnx.config import Adam, Arrays, Config, Data, Experiment, LogNormal, Model, NumericData, ScoreMatching
-from ncsnx.config.codec import canonical, digest, identifying_values, identity, structure, unstructure
-from ncsnx.config.converter import optional_of
+from ncsnx.config.codec import canonical, digest, identifying_values, identity
+from ncsnx.config.converter import optional_of, structure, unstructure
 from ncsnx.config.discovery import discover
 from ncsnx.config.image_sizes import ImageSize
 from ncsnx.config.variants import TAG, is_family, variants

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from ncsnx.config import provenance
-from ncsnx.config.codec import flatten, unstructure
+from ncsnx.config.codec import flatten
+from ncsnx.config.converter import unstructure
 from ncsnx.config.discovery import Resolved, resolve
 from tests.config.examples import line_of, write_file
 

@@ -33,7 +33,8 @@ from ncsnx.config import (
     Snapshots,
     Uniform,
 )
-from ncsnx.config.codec import differences, flatten, from_json, identity, shown, to_json, unstructure
+from ncsnx.config.codec import differences, flatten, from_json, identity, shown, to_json
+from ncsnx.config.converter import unstructure
 from ncsnx.config.data_sets import Dequantization, Transform
 from ncsnx.config.model import Activation, Normalization
 from ncsnx.config.overrides import OverrideError, apply_overrides, parse_overrides

@@ -24,7 +24,8 @@ from ncsnx.config import (
     ScoreMatching,
     Snapshots,
 )
-from ncsnx.config.codec import ConfigError, from_json, identity, to_json, unstructure
+from ncsnx.config.codec import ConfigError, from_json, identity, to_json
+from ncsnx.config.converter import unstructure
 from ncsnx.config.provenance import is_default
 from ncsnx.config.variants import TAG, variants
 from tests.config.examples import every_variant, minimal

@@ -8,7 +8,7 @@ import pytest
 
 from ncsnx.config import complaints
 from ncsnx.config.complaints import NewerVersionError, StructureError
-from ncsnx.config.converter import structured, unstructured
+from ncsnx.config.converter import structure, unstructure
 from ncsnx.config.variants import OMITTED, REST, VERSION
 from tests.config.examples import minimal
 
@@ -38,7 +38,7 @@ class Open:
 
 def complaint(values: object, cls: type = Whole) -> str:
     with pytest.raises(StructureError) as caught:
-        structured(values, cls)
+        structure(values, cls)
     return str(caught.value)
 
 
@@ -60,9 +60,9 @@ def test_what_is_no_list_or_object_is_none(part: object, expected: str) -> None:
 
 def test_lists_and_objects_are_read_as_declared() -> None:
     values = {"version": 3, "part": {"names": ["a"], "pair": [1, 2]}, "by_name": {"x": {}}, "open": {"y": [None]}}
-    found = structured(values, Whole)
+    found = structure(values, Whole)
     assert found == Whole(part=Part(("a",), (1, 2.0)), by_name={"x": Part()}, open={"y": [None]})
-    assert structured(unstructured(found), Whole) == found
+    assert structure(unstructure(found), Whole) == found
 
 
 def test_a_path_leads_through_objects_and_all_problems_are_told() -> None:
@@ -74,11 +74,11 @@ def test_a_path_leads_through_objects_and_all_problems_are_told() -> None:
 
 
 def test_a_field_is_left_out_or_holds_the_rest() -> None:
-    assert unstructured(Whole(part=Part())).keys() == {"version", "part", "by_name", "open"}
-    assert unstructured(Whole(part=Part(), remark="x"))["remark"] == "x"
+    assert unstructure(Whole(part=Part())).keys() == {"version", "part", "by_name", "open"}
+    assert unstructure(Whole(part=Part(), remark="x"))["remark"] == "x"
     values = {"a": 1, "complete": True, "others": [2]}
-    assert structured(values, Open) == Open(True, {"a": 1, "others": [2]})
-    assert unstructured(structured(values, Open)) == values
+    assert structure(values, Open) == Open(True, {"a": 1, "others": [2]})
+    assert unstructure(structure(values, Open)) == values
     assert complaint({"a": 1}, Open) == "complete: is required, but missing"
 
 
@@ -87,19 +87,19 @@ def test_a_default_of_a_factory_is_left_out_too() -> None:
     class Made:
         names: dict[str, Any] = attrs.field(factory=dict, metadata=OMITTED)
 
-    assert unstructured(Made()) == {}
-    assert unstructured(Made({"a": 1})) == {"names": {"a": 1}}
+    assert unstructure(Made()) == {}
+    assert unstructure(Made({"a": 1})) == {"names": {"a": 1}}
 
 
 def test_what_stands_beside_the_fields_never_replaces_one() -> None:
     with pytest.raises(ValueError, match=r"^Open\.others contains 'complete', which is another field$"):
-        unstructured(Open(True, {"complete": False}))
+        unstructure(Open(True, {"complete": False}))
 
 
 def test_another_version_is_refused() -> None:
     assert "version: expected 3, found 2, which is no longer supported" in complaint({"version": 2, "part": {}})
     with pytest.raises(NewerVersionError, match=r"^version: is 4, newer than this ncsnx reads \(3\); update ncsnx$"):
-        structured({"version": 4, "anything": "else"}, Whole)
+        structure({"version": 4, "anything": "else"}, Whole)
     for number in (0, -1, 1.0, "1", True, None, [1]):
         assert "version: expected a whole number from 1 on, found" in complaint({"version": number})
 
@@ -112,7 +112,7 @@ def test_a_newer_part_is_told_as_such_wherever_it_is_and_whatever_else_is_wrong(
 
     values = {"by_name": {"x": {"version": 3}, "y": {"version": 4, "part": 5}}, "few": [{"version": 9}], "more": 1}
     with pytest.raises(NewerVersionError) as caught:
-        structured(values, Outer)
+        structure(values, Outer)
     assert str(caught.value) == (
         "by_name.y.version: is 4, newer than this ncsnx reads (3); few[0].version: is 9, newer than this ncsnx reads "
         "(3); update ncsnx"
@@ -154,7 +154,7 @@ def test_what_a_file_brings_into_a_message_is_escaped_and_cut(place: str, text: 
 
 
 def test_the_same_holds_for_experiments() -> None:
-    values = unstructured(minimal())
+    values = unstructure(minimal())
     said = complaint({**values, HOSTILE: 1, "model": {"type": HOSTILE}, "precision": HOSTILE}, type(minimal()))
     assert said.isprintable()
     assert r"'[red]\x1b[31m\nerror: fake\u202e\x07': no such field in Experiment" in said

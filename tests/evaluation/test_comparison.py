@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ncsnx.config import AnnealedLangevin, ConsistentAnnealed, DPMSolverPP, Heun
-from ncsnx.config.codec import unstructure
+from ncsnx.config.converter import unstructure
 from ncsnx.config.sampler import Sampler
 from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.comparison import Trials, roughest, roughness

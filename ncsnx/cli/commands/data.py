@@ -443,7 +443,7 @@ def _range_in_words(what: _Meant, summary: "Summary") -> str:
 def _facts(
     what: _Meant, summary: "Summary", files: "ImageFiles | None", scan: "Scan | None", sheet: Path
 ) -> dict[str, Any]:
-    from ncsnx.config.codec import unstructure
+    from ncsnx.config.converter import unstructure
     from ncsnx.data.readers.own_images import unread_files
 
     facts = None

@@ -52,7 +52,8 @@ def show_command(
     the field accepts: `ncsnx show digits 'sampler=?'`.
     """
     with session(FROM_THE_START, verbose=verbose) as messages:
-        from ncsnx.config.codec import flatten, identifying_paths, identity, shown, to_json, unstructure
+        from ncsnx.config.codec import flatten, identifying_paths, identity, shown, to_json
+        from ncsnx.config.converter import unstructure
         from ncsnx.config.loading import relative
         from ncsnx.console.tables import Column, table
         from ncsnx.jobs.targets import find_target
@@ -105,7 +106,8 @@ def _show_fields(messages: "Messages", experiment: "Experiment", paths: list[str
     """Writes the facts of all fields, or of those at and below some paths. Raises UsageError for an unknown path."""
     import attrs
 
-    from ncsnx.config.codec import flatten, shown, unstructure
+    from ncsnx.config.codec import flatten, shown
+    from ncsnx.config.converter import unstructure
     from ncsnx.config.experiment import Experiment
     from ncsnx.config.field_facts import described, facts_within
     from ncsnx.config.overrides import Override, unknown_field

@@ -144,7 +144,8 @@ def sweep_command(
     ) as messages:
         from ncsnx.cli.feature_options import parse_features
         from ncsnx.cli.parameter_sweep import ParameterSweep
-        from ncsnx.config.codec import flatten, unstructure
+        from ncsnx.config.codec import flatten
+        from ncsnx.config.converter import unstructure
         from ncsnx.config.overrides import parse_overrides, split_overrides
         from ncsnx.evaluation.measurement_requests import SweepRequest
         from ncsnx.jobs.distance_options import DistanceOptions
