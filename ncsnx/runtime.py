@@ -261,9 +261,11 @@ def device_name(device: torch.device) -> str:
 
 def fastest_s(work: Callable[[], object], times: int = 3) -> float:
     """Seconds of the fastest of some calls, after one for warm-up: other load can only slow them down."""
-    seconds = []
-    for _ in range(1 + times):
-        start = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - start)
-    return min(seconds[1:])
+    return min([seconds_of(work) for _ in range(1 + times)][1:])
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    """Seconds of one call."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start

@@ -26,7 +26,7 @@ FLOORS = (
 )
 """Layers from the bottom up: a module imports nothing from a layer above its own."""
 BUDGET = {
-    ".": 1_735,
+    ".": 1_737,
     "api": 1_080,
     "cli": 5_943,
     "config": 3_457,
@@ -40,7 +40,7 @@ BUDGET = {
     "metrics": 745,
     "networks": 2_037,
     "noise": 285,
-    "planning": 1_400,
+    "planning": 1_397,
     "ranks": 949,
     "report": 776,
     "runs": 3_588,

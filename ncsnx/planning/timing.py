@@ -6,7 +6,6 @@ proportional to the pixels.
 
 import math
 import os
-import time
 from collections.abc import Callable
 
 import attrs
@@ -20,7 +19,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.networks import ScoreFunction, empty_network, meta_network, prepare
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
-from ncsnx.runtime import Runtime, fastest_s, has_fast_bf16
+from ncsnx.runtime import Runtime, fastest_s, has_fast_bf16, seconds_of
 from ncsnx.samplers.building import expected_evaluations
 from ncsnx.spelling import argument
 from ncsnx.training.ema import WeightAverage
@@ -171,9 +170,7 @@ def bf16_speedups(experiment: Experiment, runtime: Runtime, timing: Timing, work
         seconds = []
         for precision in ("fp32", "bf16"):
             prepare(timed.network, attrs.evolve(runtime.execution(experiment), precision=precision))
-            start = time.perf_counter()
-            timed.learn(count)
-            seconds.append(time.perf_counter() - start)
+            seconds.append(seconds_of(lambda: timed.learn(count)))
         ratios.append(seconds[0] / seconds[1])
     return tuple(ratios[1:])  # the first calls are slower
 

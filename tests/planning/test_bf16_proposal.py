@@ -33,7 +33,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return 3.0 if prepared[-1] == "fp32" else 2.0
 
     monkeypatch.setattr(timing, "prepare", prepare)
-    monkeypatch.setattr(timing, "_seconds", seconds)
+    monkeypatch.setattr(timing, "seconds_of", seconds)
     monkeypatch.setattr(timing, "has_fast_bf16", lambda device: True)
     monkeypatch.setattr(timing, "why_slow", lambda threads: None)
     return timed
