@@ -96,6 +96,9 @@ class UNet(Model):
     embedding: Literal["positional", "fourier"] = "positional"
     """Features of ln σ: sines of 'positional' (Vaswani et al. 2017) or of random 'fourier' frequencies (Tancik et al.
     2020)."""
+    preconditioning: Literal["edm", "none"] = "edm"
+    """How the network F gives the score: by the denoiser of Karras et al. 2022, 'edm', or, to compare with, 'none':
+    s(x, σ) = F(x; ln σ)/σ, as in NCSN++ (Song et al. 2021)."""
 
     @width.validator
     def _is_even(self, attribute: "attrs.Attribute[int]", value: int) -> None:

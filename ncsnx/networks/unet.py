@@ -40,6 +40,7 @@ class UNetNetwork(SigmaConditional):
         self.halvings = len(model.multipliers) - 1
         self.require_size(spec.height, spec.width)
         self.center, self.sigma_data = spec.center, spec.sigma_data
+        self.is_preconditioned = model.preconditioning == "edm"
         embedded, widths = 4 * model.width, [multiple * model.width for multiple in model.multipliers]
         self.embedding = NoiseEmbedding(model, embedded)
         self.begin = Convolution(spec.channels, model.width)
@@ -86,6 +87,8 @@ class UNetNetwork(SigmaConditional):
         size = (1 + scaled**2).sqrt()
         # ln σ is that of data of σ_data = 0.5, as in the paper, whatever the units are
         embedded = self.embedding(0.25 * torch.log(0.5 * scaled.flatten()))
+        if not self.is_preconditioned:
+            return self.body(x, embedded)
         out = self.body(x / (self.sigma_data * size), embedded)
         return out / size - scaled * x / (self.sigma_data * size**2)
 

@@ -107,6 +107,14 @@ def test_the_denoiser_is_that_of_the_paper(sigma: float) -> None:
 
 
 @torch.no_grad()
+def test_without_preconditioning_the_network_is_the_score_times_sigma() -> None:
+    plain, x = network(attrs.evolve(MODEL, preconditioning="none")), images()
+    embedded = plain.embedding(torch.full((len(x),), 0.25 * math.log(0.5 * 0.3 / SIGMA_DATA)))  # type: ignore[operator]
+    expected = plain.body(x - 0.5, embedded) / 0.3  # type: ignore[operator]
+    assert relative_error(plain.score(x, 0.3), expected) < TOLERANCE
+
+
+@torch.no_grad()
 def test_each_image_may_have_its_own_sigma() -> None:
     made, x, sigma = network(), images(), torch.tensor([0.1, 2.0, 30.0], dtype=torch.float64)
     scores = made.score(x, sigma.view(-1, 1, 1, 1))
