@@ -1,9 +1,11 @@
 """Proposes an experiment for given data: network by image size, noise levels from the plan, a sampler of few steps.
 
-Network, batch size and steps follow Song & Ermon 2020 (arXiv 2006.09011, appendix B), published for 32 to 256 px.
+Batch size and steps follow Song & Ermon 2020 (arXiv 2006.09011, appendix B), published for 32 to 256 px. The network is
+theirs, or a U-Net with the preconditioning and the loss of Karras et al. 2022 (arXiv 2206.00364).
 """
 
 import math
+from typing import Literal
 
 import attrs
 
@@ -11,22 +13,30 @@ from ncsnx.config import (
     Adam,
     AnnealedLangevin,
     ConsistentAnnealed,
+    CosineDecay,
     Ema,
     Experiment,
     Geometric,
+    Heun,
     Karras,
+    LogNormal,
     NCSNv2,
     NCSNv2Deeper,
     NCSNv2Deepest,
+    ScoreMatching,
     Snapshots,
+    UNet,
 )
 from ncsnx.config.data_sets import Data, Images, OwnData
 from ncsnx.config.image_sizes import ImageSize, height_and_width, size_as_typed, size_in_words, size_of_sides
-from ncsnx.config.model import RefineNetModel
+from ncsnx.config.model import Model, RefineNetModel
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.networks.layouts import DEEPER, DEEPEST, NCSNV2, NetworkLayout
 from ncsnx.noise.level_plan import NoisePlan
 from ncsnx.spelling import parameter
+
+Network = Literal["ncsnv2", "unet"]
+"""The published network for images of a size, or the U-Net."""
 
 SMALL_SET = 5_000
 """Number of training images below which a network is likely to memorise them."""
@@ -88,21 +98,53 @@ def check_size(size: ImageSize) -> None:
         )
 
 
-def draft(name: str, data: Data, *, width: int | None = None, batch_size: int = 128) -> Experiment:
+def favoured_network(data: Data) -> Network:
+    """The kind of network to propose: the U-Net up to 32 px, where it was measured to be better (docs, samplers)."""
+    return "unet" if long_side(data) <= NARROW_BELOW else "ncsnv2"
+
+
+def network_of(experiment: Experiment) -> Network:
+    """The kind of a proposed experiment's network."""
+    return "unet" if isinstance(experiment.model, UNet) else "ncsnv2"
+
+
+def draft(
+    name: str, data: Data, network: Network = "ncsnv2", *, width: int | None = None, batch_size: int = 128
+) -> Experiment:
     """An experiment on unmeasured data; noise levels and steps are placeholders.
 
-    width: width of the network, by default `usual_width`.
+    width: width of the network, by default `usual_width`. With the U-Net, bounded images are in [−1, 1].
     """
-    model, _ = network_for(data.shape[1:])
+    width, model = width or usual_width(long_side(data)), Model()
+    if network == "unet":
+        model = unet_for(data.shape[1:], width)
+        data = attrs.evolve(data, transform="rescaled") if data.is_bounded else data
+    else:
+        model = attrs.evolve(network_for(data.shape[1:])[0](), width=width)
     return Experiment(
         name=name,
         data=data,
         schedule=Geometric(sigma_max=1.0, levels=2),
-        model=attrs.evolve(model(), width=width or usual_width(long_side(data))),
+        model=model,
         sampler=AnnealedLangevin(step_size=1e-6, steps_per_level=1),
         batch_size=batch_size,
         steps=1,
     )
+
+
+def unet_for(size: ImageSize, width: int) -> UNet:
+    """The U-Net for images of this size in pixels.
+
+    Wide ones are the DDPM++ of Karras et al. 2022 (appendix F.2): channels (2, 2, 2) up to 32 px, (1, 2, 2, 2) for 64,
+    attention at 16. Narrow ones have few blocks, as for the digits.
+    """
+    is_narrow, sides, stages = width <= NARROW_BELOW, list(height_and_width(size)), 1
+    while min(sides) > (4 if is_narrow else 8) and not any(side % 2 for side in sides):
+        sides, stages = [side // 2 for side in sides], stages + 1
+    if is_narrow:
+        return UNet(width=width, multipliers=(2, 3, 3)[:stages] + (3,) * (stages - 3), blocks=1, attention=())
+    first = 1 if stages > 3 else 2
+    return UNet(width=width, multipliers=(first, *(2,) * (stages - 1)))
 
 
 @attrs.frozen(kw_only=True)
@@ -121,11 +163,13 @@ def usual_scale(data: Data, images: int) -> Scale:
     return Scale(width=usual_width(size), batch_size=batch, steps=usual_steps(size, images, batch))
 
 
-def propose(name: str, data: Data, plan: NoisePlan, images: int, scale: Scale | None = None) -> Experiment:
+def propose(
+    name: str, data: Data, plan: NoisePlan, images: int, scale: Scale | None = None, network: Network = "ncsnv2"
+) -> Experiment:
     """The proposed experiment for a data set of `images` training images. scale: by default `usual_scale`."""
     size, scale = long_side(data), scale or usual_scale(data, images)
-    return attrs.evolve(
-        draft(name, data, width=scale.width, batch_size=scale.batch_size),
+    experiment = attrs.evolve(
+        draft(name, data, network, width=scale.width, batch_size=scale.batch_size),
         schedule=Geometric(sigma_max=plan.sigma_max, sigma_min=plan.sigma_min, levels=plan.levels),
         optimizer=Adam(lr=_learning_rate(scale.width), eps=1e-3 if size > 128 else 1e-8),
         sampler=quick_sampler(plan.sigma_max, plan.sigma_min),
@@ -133,6 +177,21 @@ def propose(name: str, data: Data, plan: NoisePlan, images: int, scale: Scale | 
         steps=scale.steps,
         checkpoint_every=checkpoint_cadence(scale.steps),
         snapshots=Snapshots(n=4 if size < NARROW_BELOW else 36),
+    )
+    return experiment if network == "ncsnv2" else _preconditioned(experiment, plan)
+
+
+def _preconditioned(experiment: Experiment, plan: NoisePlan) -> Experiment:
+    """The experiment with noise, loss and sampler of Karras et al. 2022, and a learning rate that decays."""
+    grid = Karras(sigma_max=plan.sigma_max, sigma_min=plan.sigma_min, rho=7.0)
+    return attrs.evolve(
+        experiment,
+        schedule=LogNormal(sigma_max=plan.sigma_max, sigma_min=plan.sigma_min, levels=plan.levels),
+        optimizer=Adam(lr=_UNET_RATE * experiment.optimizer.lr),
+        decay=CosineDecay(steps=experiment.steps),
+        loss=ScoreMatching(weighting="edm"),
+        sampler=Heun(steps=9, grid=grid),
+        warmup_steps=experiment.steps // 20,
     )
 
 
@@ -151,6 +210,10 @@ def published_sampler(plan: NoisePlan) -> AnnealedLangevin:
 def checkpoint_cadence(steps: int) -> int:
     """Steps between checkpoints: 20 checkpoints in a training, but at least one every 5,000 steps."""
     return max(1, min(5_000, steps // 20))
+
+
+_UNET_RATE = 3.0
+"""Learning rate of the U-Net, relative to that of the published networks: 3e-3 at width 16 to 32 for the digits."""
 
 
 def usual_width(size: int) -> int:

@@ -6,16 +6,17 @@ from typing import Any
 
 import attrs
 
-from ncsnx.config import Arrays, ConsistentAnnealed, OwnData, Packed
+from ncsnx.config import Arrays, ConsistentAnnealed, OwnData, Packed, UNet
 from ncsnx.config.data_sets import Volumes
 from ncsnx.config.image_sizes import size_in_words
-from ncsnx.config.model import RefineNetModel
+from ncsnx.config.model import LogNormal, RefineNetModel, Schedule
 from ncsnx.config.overrides import typed
 from ncsnx.data.decoding import HEIC_EXTRA
 from ncsnx.planning.budget import in_short
 from ncsnx.planning.experiment_proposal import EPOCHS, SMALL_SET, long_side, published_sampler, usual_width
 from ncsnx.planning.survey import MeasuredData, Survey
 from ncsnx.quantities import counted
+from ncsnx.samplers.building import expected_evaluations
 
 _TEMPLATE = '''\
 """An experiment on your own images, written by `ncsnx new`. Change it as you like.
@@ -120,10 +121,13 @@ def _fields(part: Any) -> dict[str, Any]:
 
 
 def _about_scale(survey: Survey) -> list[str]:
-    """Lines of the docstring about the size of the training."""
-    fit = survey.fit
+    """Lines of the docstring about the network and the size of the training."""
+    fit, network, followed = survey.fit, list[str](), "Network, batch size"
+    if isinstance(survey.experiment.model, UNet):
+        network = ["Network, training noise and loss follow Karras et al. 2022 (arXiv 2206.00364)."]
+        followed = "Batch size"
     if fit is None or not fit.reductions:
-        return ["Network, batch size and steps follow the experiments in that paper."]
+        return [*network, f"{followed} and steps follow the experiments of Song & Ermon."]
     why = (
         f"to fit {in_short(fit.budget_s)} on the machine that wrote this file"
         if fit.budget_s
@@ -131,7 +135,8 @@ def _about_scale(survey: Survey) -> list[str]:
     )
     reduced = ", ".join(f"{what} {now} instead of {before}" for what, now, before in fit.reductions)
     return [
-        f"The training is smaller than those in that paper, {why}:",
+        *network,
+        f"The training is smaller than those of Song & Ermon, {why}:",
         f"{reduced}.",
         "For the published size: ncsnx new OTHER_NAME … --budget none",
     ]
@@ -163,15 +168,24 @@ def _about_noise(survey: Survey, measured: MeasuredData) -> str:
         f"{second!r}. 99.9 % of the pairs are within {distances.quantile:.4g}."
         + ("" if distances.is_exact else f" It is an {distances.source}.")
         + f"\nL (technique 2): for images of {counted(plan.dimensions, 'value')}, neighbouring levels that overlap by "
-        f"{plan.overlap:g} have a ratio of {plan.ratio:.5g}."
+        f"{plan.overlap:g} have a ratio of {plan.ratio:.5g}." + _about_training_noise(survey.experiment.schedule)
     )
+
+
+def _about_training_noise(schedule: Schedule) -> str:
+    if not isinstance(schedule, LogNormal):
+        return ""
+    law = f"N({schedule.p_mean:g}, {schedule.p_std:g}²)"
+    return f"\nTraining draws ln σ from {law}; the L levels serve the logs, and samplers that need levels."
 
 
 def _about_network(survey: Survey) -> str:
     data, model = survey.experiment.data, survey.experiment.model
-    assert isinstance(model, RefineNetModel)  # the model of every proposal
-    published = {"NCSNv2": "up to 64", "NCSNv2Deeper": "up to 128", "NCSNv2Deepest": "256"}[type(model).__name__]
-    text, usual = f"The network published for {published} px", usual_width(long_side(data))
+    assert isinstance(model, RefineNetModel | UNet)  # the model of every proposal
+    published = {"NCSNv2": "up to 64", "NCSNv2Deeper": "up to 128", "NCSNv2Deepest": "256"}
+    text, usual = "A U-Net that is conditional on σ", usual_width(long_side(data))
+    if isinstance(model, RefineNetModel):
+        text = f"The network published for {published[type(model).__name__]} px"
     if model.width < usual:
         return f"{text}, narrower than its usual width of {usual} to fit the time. A wider one gives finer images."
     if model.width < 128:
@@ -182,9 +196,10 @@ def _about_network(survey: Survey) -> str:
 
 def _about_sampler(survey: Survey) -> str:
     plan, sampler = survey.plan, survey.experiment.sampler
-    assert isinstance(sampler, ConsistentAnnealed)
+    name = "Consistent annealed sampling" if isinstance(sampler, ConsistentAnnealed) else "Heun's method"
+    per_image = expected_evaluations(sampler, survey.experiment.schedule.levels)
     return (
-        f"Consistent annealed sampling, with {counted(sampler.steps, 'network evaluation')} per image. A sampler may "
+        f"{name}, with {counted(per_image, 'network evaluation')} per image. A sampler may "
         "change after training: `ncsnx compare` measures which comes nearest to the images.\n"
         f"The published one takes {counted(plan.evaluations, 'evaluation')} per image. Its T (technique 4) is as large "
         "as the compute allows, as published for similar numbers of levels; its ε brings the noise's variance after a "
@@ -202,6 +217,14 @@ def _training(survey: Survey, measured: MeasuredData) -> list[tuple[str, str, An
         if experiment.optimizer.lr == 1e-4
         else "Higher than the published 1e-4, as the network is narrow."
     )
+    further: list[tuple[str, str, Any]] = []
+    if isinstance(experiment.model, UNet):
+        rate = "Higher than published for NCSNv2, since it rises over warmup_steps and then falls to 0."
+        further = [
+            ("warmup_steps", "", experiment.warmup_steps),
+            ("decay", "", experiment.decay),
+            ("loss", "The weight at each σ with which the network learns all of them equally well.", experiment.loss),
+        ]
     window = ", as published" if experiment.ema.rate == 0.999 else "; the published 0.999 is for longer trainings"
     seen = counted(experiment.batch_size * experiment.steps / images, "time")
     grids = "Drawing grids of samples would take more than a tenth of the training."
@@ -209,6 +232,7 @@ def _training(survey: Survey, measured: MeasuredData) -> list[tuple[str, str, An
         grids = "A grid of n samples is drawn every so many checkpoints, and at the end of the training."
     return [
         ("optimizer", rate, experiment.optimizer),
+        *further,
         (
             "ema",
             f"Averages the weights of about {counted(1 / (1 - experiment.ema.rate), 'step')} (technique 5){window}.",

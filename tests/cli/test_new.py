@@ -16,21 +16,39 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from ncsnx.config import AnnealedLangevin, Arrays, Experiment, Images, NCSNv2, NCSNv2Deeper, NCSNv2Deepest, Packed
+from ncsnx.config import (
+    AnnealedLangevin,
+    Arrays,
+    CosineDecay,
+    Experiment,
+    Heun,
+    Images,
+    LogNormal,
+    NCSNv2,
+    NCSNv2Deeper,
+    NCSNv2Deepest,
+    Packed,
+    UNet,
+)
 from ncsnx.config.codec import flatten
 from ncsnx.config.converter import unstructure
 from ncsnx.config.discovery import resolve
+from ncsnx.config.image_sizes import as_image_size
 from ncsnx.config.loading import load_file
 from ncsnx.data.places import declared
+from ncsnx.networks import meta_network
 from ncsnx.noise.level_plan import NoisePlan, plan_noise
 from ncsnx.planning.budget import NOMINAL, Fit, with_affordable_snapshots
 from ncsnx.planning.distances import Distances
 from ncsnx.planning.experiment_proposal import (
+    Network,
     Scale,
     fitting_size,
+    network_of,
     propose,
     quick_sampler,
     rounded_up,
+    unet_for,
     usual_scale,
     usual_steps,
 )
@@ -52,7 +70,14 @@ def made(name: str, *words: str) -> Experiment:
     return resolve(name).experiment
 
 
-def survey(data: Images | Arrays | Packed, *, name: str = "own", images: int = 900, exact: bool = True) -> Survey:
+def survey(
+    data: Images | Arrays | Packed,
+    *,
+    name: str = "own",
+    images: int = 900,
+    exact: bool = True,
+    network: Network = "ncsnv2",
+) -> Survey:
     """A made-up survey of a data set."""
     plan = plan_noise(data.channels * data.image_size**2, 23.456)
     distances = Distances(
@@ -64,7 +89,7 @@ def survey(data: Images | Arrays | Packed, *, name: str = "own", images: int = 9
         seed=0,
     )
     measured = MeasuredData(distances=distances, names=("a.png", "b.png"), held_out=100)
-    return Survey(experiment=propose(name, data, plan, images), plan=plan, measured=measured)
+    return Survey(experiment=propose(name, data, plan, images, network=network), plan=plan, measured=measured)
 
 
 def text_of(found: Survey) -> str:
@@ -87,7 +112,7 @@ def test_a_folder_of_mixed_pictures_becomes_an_experiment_that_trains_and_sample
     for place, mode in (("a/one", "L"), ("a/two", "RGB"), ("b", "RGBA")):
         write_pictures(here / "photos" / place, 12, mode=mode, seed=len(place))
     experiment = made("photos", "--from", "photos")
-    assert experiment.data == Images(root="photos", image_size=12, channels=3)
+    assert experiment.data == Images(root="photos", image_size=12, channels=3, transform="rescaled")
     small = ("model.width=4", "schedule.levels=3", "sampler.steps=2", "snapshots.n=1", "batch_size=4")
     trained = run("train", "photos", *small, "steps=2", "--threads", "1", "--device", "cpu")
     assert trained.code == 0, trained.err
@@ -99,7 +124,7 @@ def test_a_folder_of_mixed_pictures_becomes_an_experiment_that_trains_and_sample
 def test_the_file_has_the_values_of_the_plan(here: Path) -> None:
     write_pictures(here / "photos", 40)
     planned = json.loads(run("plan", "photos", "--json", "--no-timing").out)
-    experiment = made("photos2", "--from", "photos")
+    experiment = made("photos2", "--from", "photos", "--model", "ncsnv2")
     schedule = experiment.schedule
     assert schedule.levels == planned["levels"]
     assert planned["sigma_max"] <= schedule.sigma_max <= planned["sigma_max"] * 1.001
@@ -245,10 +270,9 @@ def test_arrays_of_an_odd_size_are_cropped_to_one_that_the_network_takes(here: P
 def test_a_packed_file_is_named_with_its_channels(here: Path) -> None:
     write_pictures(here / "photos", 12, size=16)
     assert run("data", "pack", "./photos", "--size", "16", "--out", "photos.ncsnx").code == 0
-    assert made("p", "--from", "photos.ncsnx").data == Packed(path="photos.ncsnx", image_size=16)
-    assert made("q", "--from", "photos.ncsnx", "--size", "8").data == Packed(
-        path="photos.ncsnx", image_size=8, random_crop=16
-    )
+    published = ("--from", "photos.ncsnx", "--model", "ncsnv2")
+    assert made("p", *published).data == Packed(path="photos.ncsnx", image_size=16)
+    assert made("q", *published, "--size", "8").data == Packed(path="photos.ncsnx", image_size=8, random_crop=16)
 
 
 def test_broken_pictures_are_all_named_and_nothing_is_declared(here: Path) -> None:
@@ -366,13 +390,14 @@ def test_no_name_of_a_file_changes_what_is_registered(name: str, exact: bool) ->
 
 @pytest.mark.parametrize("size", [8, 28, 32, 64, 96, 128, 256, 512])
 @pytest.mark.parametrize("images", [2, 500, 60_000, 3_000_000])
-def test_what_is_written_is_what_was_proposed(size: int, images: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("network", ["ncsnv2", "unet"])
+def test_what_is_written_is_what_was_proposed(size: int, images: int, network: Network, tmp_path: Path) -> None:
     for data in (
         Images(root="photos", image_size=size, random_crop=size + 8, on_error="skip"),
         Arrays(path="x.npy", image_size=size, channels=7, low=-1024.0, high=3071.5),
         Packed(path="p.ncsnx", image_size=size, channels=1),
     ):
-        usual = survey(data, images=images, exact=images < 20_000)
+        usual = survey(data, images=images, exact=images < 20_000, network=network)
         for found in (usual, reduced(usual, 0), reduced(usual, 30), reduced(usual, 2_000)):
             text = text_of(found)
             assert dict(flatten(unstructure(loaded(text, tmp_path)))) == dict(flatten(unstructure(found.experiment)))
@@ -383,7 +408,7 @@ def reduced(found: Survey, steps: int) -> Survey:
     data = found.experiment.data
     assert isinstance(data, Images | Arrays | Packed)
     scale = Scale(width=16, batch_size=2, steps=steps or 3_000)
-    experiment = with_affordable_snapshots(propose("own", data, found.plan, 900, scale))
+    experiment = with_affordable_snapshots(propose("own", data, found.plan, 900, scale, network_of(found.experiment)))
     made_from = Fit(
         data=data,
         scale=scale,
@@ -408,7 +433,7 @@ def test_a_file_passes_ruff_where_it_is_installed(tmp_path: Path) -> None:
         pytest.skip("ruff comes with the development group only")
     folders = ("photos", 'it is "bad" \\ {x}', 'a "long" folder\'s name ' * 12, "\\" * 100, "写真" * 60)
     for number, (root, size) in enumerate((root, size) for root in folders for size in (8, 68, 256)):
-        found = survey(Images(root=root, image_size=size), exact=size == 8)
+        found = survey(Images(root=root, image_size=size), exact=size == 8, network="unet" if size == 68 else "ncsnv2")
         assert found.measured is not None
         for kind, shown in enumerate((found, reduced(found, 0), reduced(found, 2_000))):
             text = experiment_source(shown, attrs.evolve(found.measured, names=(root, "写真/一.png")))
@@ -438,6 +463,36 @@ def test_a_file_passes_ruff_where_it_is_installed(tmp_path: Path) -> None:
 def test_network_and_batch_follow_the_size(size: int, model: type, width: int, batch: int) -> None:
     experiment = propose("x", Images(root="x", image_size=size), plan(size), 50_000)
     assert (type(experiment.model), experiment.model.width, experiment.batch_size) == (model, width, batch)
+
+
+def test_small_images_get_a_preconditioned_unet_unless_the_published_network_is_asked_for(here: Path) -> None:
+    write_pictures(here / "photos", 12, size=16)
+    experiment = made("photos", "--from", "photos")
+    assert isinstance(experiment.model, UNet)
+    assert isinstance(experiment.schedule, LogNormal)
+    assert (experiment.loss.weighting, experiment.data.transform) == ("edm", "rescaled")
+    assert experiment.decay == CosineDecay(steps=experiment.steps)
+    assert isinstance(experiment.sampler, Heun)
+    assert experiment.sampler.grid.sigma_max == experiment.schedule.sigma_max  # type: ignore[attr-defined]
+    assert isinstance(made("published", "--from", "photos", "--model", "ncsnv2").model, NCSNv2)
+    write_pictures(here / "large", 3, size=40)
+    assert isinstance(made("large", "--from", "large").model, NCSNv2)
+
+
+@pytest.mark.parametrize(
+    "size", [(1, 1), (8, 8), (12, 20), (28, 28), (31, 32), (32, 32), (64, 64), (64, 48), (256, 256)]
+)
+@pytest.mark.parametrize("width", [16, 128])
+def test_a_proposed_unet_takes_images_of_its_size(size: tuple[int, int], width: int) -> None:
+    experiment = propose(
+        "x", Images(root="x", image_size=size), plan(32), 900, Scale(width=width, batch_size=1, steps=1), "unet"
+    )
+    assert meta_network(experiment).image_size == as_image_size(size)
+
+
+def test_a_wide_unet_has_the_published_stages() -> None:
+    assert unet_for((32, 32), 128) == UNet(width=128, multipliers=(2, 2, 2), blocks=4, attention=(16,))
+    assert unet_for((64, 64), 128) == UNet(width=128, multipliers=(1, 2, 2, 2), blocks=4, attention=(16,))
 
 
 def plan(size: int) -> NoisePlan:

@@ -3,7 +3,7 @@
 import os
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -44,6 +44,15 @@ def new_command(
     size: sources.Size = None,
     on_error: sources.OnError = None,
     array: sources.ArrayName = None,
+    model: Annotated[
+        Literal["ncsnv2", "unet"] | None,
+        typer.Option(
+            "--model",
+            help="Network: the published one for images of this size, or a U-Net that is conditional on σ.",
+            show_default="unet up to 32 px, where it was measured to be better",
+            rich_help_panel=TIME_PANEL,
+        ),
+    ] = None,
     budget: Annotated[
         str,
         typer.Option(
@@ -105,7 +114,7 @@ def new_command(
         said = Reading(image_size=size, on_error=on_error, array=array)
         with StopRequest() as stop:
             work, folder = work_of(messages, stop), data_folder(data)
-            draft = experiment_for(name, _place(source, folder), said, work)
+            draft = experiment_for(name, _place(source, folder), said, work, model)
             clock = None if no_timing else _clock(draft, device, threads, work)
             fit = None
             if budget_s is not None:
@@ -153,6 +162,7 @@ def _clock(draft: "Experiment", device: str, threads: int | None, work: "Work") 
     """Times a network on this machine."""
     from ncsnx.config.image_sizes import size_in_words
     from ncsnx.planning.experiment_proposal import draft as drafted
+    from ncsnx.planning.experiment_proposal import network_of
     from ncsnx.planning.timing import time_experiment
     from ncsnx.runtime import Runtime
 
@@ -160,7 +170,8 @@ def _clock(draft: "Experiment", device: str, threads: int | None, work: "Work") 
 
     def time_of(data: "OwnData", width: int, batch_size: int) -> "Timing":
         work.info(f"timing a network of width {width} at {size_in_words(data.shape[1:])} px")
-        return time_experiment(drafted(draft.name, data, width=width, batch_size=batch_size), runtime, work)
+        timed = drafted(draft.name, data, network_of(draft), width=width, batch_size=batch_size)
+        return time_experiment(timed, runtime, work)
 
     return time_of
 
@@ -197,7 +208,7 @@ def _proposed(found: "Survey", fit: "Fit | None", steps: int | None, clock: "Tim
 
     from ncsnx.config.data_sets import OwnData
     from ncsnx.planning.budget import NOMINAL, with_affordable_snapshots
-    from ncsnx.planning.experiment_proposal import propose, rounded_up, usual_scale
+    from ncsnx.planning.experiment_proposal import network_of, propose, rounded_up, usual_scale
 
     assert found.measured is not None
     plan, draft = attrs.evolve(found.plan, sigma_max=rounded_up(found.plan.sigma_max, 4)), found.experiment
@@ -209,7 +220,7 @@ def _proposed(found: "Survey", fit: "Fit | None", steps: int | None, clock: "Tim
         timing = None if clock is None else clock(data, scale.width, scale.batch_size)
     else:
         scale, timing = fit.scale, fit.timing
-    experiment = propose(draft.name, data, plan, images, scale)
+    experiment = propose(draft.name, data, plan, images, scale, network_of(draft))
     experiment = with_affordable_snapshots(experiment, NOMINAL if timing is None else timing)
     return attrs.evolve(found, experiment=experiment, timing=timing, fit=fit)
 
@@ -236,13 +247,13 @@ def _text(found: "Survey") -> str:
 
 def _say_what_next(messages: "Messages", found: "Survey", path: Path) -> None:
     from ncsnx.cli.budgets import propose_bf16, say_reductions, say_times
-    from ncsnx.config.model import RefineNetModel
+    from ncsnx.config.model import RefineNetModel, UNet
     from ncsnx.planning.survey import data_remarks
 
     experiment, plan, measured = found.experiment, found.plan, found.measured
     model = experiment.model
     assert measured is not None
-    assert isinstance(model, RefineNetModel)  # of every proposal
+    assert isinstance(model, RefineNetModel | UNet)  # of every proposal
     messages.data(str(path))
     messages.info(
         f"{counted(measured.distances.images, 'training image')} of {'×'.join(map(str, experiment.data.shape))}, "
