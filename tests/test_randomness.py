@@ -111,6 +111,14 @@ FROZEN = {
         [[2258676215, 688668390], [2672128326, 3874886991], [56214020, 1178248378]],
         [[0.605415, 0.958542], [0.7959874, -0.5617307], [-0.4484675, 2.9104884]],
     ),
+    Purpose.AUGMENTATION: (
+        [[1098143265, 2148671519], [3433264778, 4029952325], [921361590, 190826934]],
+        [[-1.6515563, -0.0028699], [0.6195588, -0.253005], [1.6866925, 0.4834893]],
+    ),
+    Purpose.DROPOUT: (
+        [[399978947, 2718907307], [3631505615, 656591169], [4126490160, 2386711357]],
+        [[-1.4608958, -1.6165885], [0.3319866, 0.47474], [-0.2657532, -0.0969987]],
+    ),
 }
 FROZEN_POSITIONS = torch.tensor([0, 1, 2**40 + 5])
 
@@ -164,9 +172,18 @@ def test_the_first_values_of_every_purpose_are_frozen(purpose: Purpose, device: 
     assert torch.allclose(draws.normal(positions, (2,), step=7).cpu(), torch.tensor(normals), rtol=0, atol=1e-6)
 
 
+def test_chances_are_the_halves_of_words() -> None:
+    draws, positions = stream(Purpose.DROPOUT), torch.arange(3)
+    words = draws.words(positions, 3)
+    halves = [[half for word in row for half in (word & 0xFFFF, word >> 16)][:5] for row in words.tolist()]
+    expected = [[half < 0.3 * 2**16 for half in row] for row in halves]
+    assert draws.chances(positions, 0.3, (5,)).tolist() == expected
+    assert draws.chances(positions, 1.0, (5,)).all()
+
+
 def test_the_numbers_of_the_purposes_are_frozen() -> None:
     assert [purpose.name for purpose in Purpose] == [purpose.name for purpose in FROZEN]
-    assert [int(purpose) for purpose in Purpose] == list(range(1, 22))
+    assert [int(purpose) for purpose in Purpose] == list(range(1, 24))
 
 
 @pytest.mark.parametrize("device", DEVICES)

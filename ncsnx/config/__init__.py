@@ -16,7 +16,7 @@ from ncsnx.config.data_sets import (
     Phantoms,
     Volumes,
 )
-from ncsnx.config.experiment import Ema, Experiment, Snapshots
+from ncsnx.config.experiment import Augmentation, Ema, Experiment, Snapshots
 from ncsnx.config.feature_networks import Classifier, Features, Inception, TorchScript
 from ncsnx.config.loading import register
 from ncsnx.config.model import (
@@ -70,6 +70,7 @@ __all__ = [
     "Adam",
     "AnnealedLangevin",
     "Arrays",
+    "Augmentation",
     "CelebA",
     "Classifier",
     "Config",

@@ -25,6 +25,16 @@ class Ema(Config):
 
 
 @attrs.frozen(kw_only=True)
+class Augmentation(Config):
+    """Random geometric transformations of training images, which the network is told of, so that samples don't show
+    them (Karras et al. 2022, arXiv 2206.00364, appendix F.2)."""
+
+    probability: float = attrs.field(default=0.12, validator=checks.fraction)
+    """Probability of each transformation, at least 0 and below 1: mirroring, turning upside down, scaling, rotation,
+    stretching, translation."""
+
+
+@attrs.frozen(kw_only=True)
 class Snapshots(Config):
     """A grid of samples from the averaged weights, drawn when a checkpoint is written."""
 
@@ -55,6 +65,8 @@ class Experiment(Config):
     """Sampler that draws images unless a command says otherwise."""
     loss: ScoreMatching = attrs.field(factory=ScoreMatching)
     """Training loss: denoising score matching, and its weight at each σ."""
+    augmentation: Augmentation | None = attrs.field(default=None, metadata=OUTSIDE_IDENTITY_AT_DEFAULT)
+    """Transformations of the training images. They need a network that takes labels: model=unet."""
     ema: Ema | None = attrs.field(factory=Ema)
     """Moving average of the weights, which is evaluated and sampled. None: the raw weights are."""
     batch_size: int = attrs.field(default=128, validator=checks.between(1, 1_000_000))
@@ -104,6 +116,11 @@ class Experiment(Config):
     def _takes_the_noise(self, attribute: "attrs.Attribute[Model]", value: Model) -> None:
         if isinstance(self.schedule, LogNormal) and not getattr(value, "any_sigma", True):
             raise checks.FieldError("model", "must take any σ for schedule=lognormal, as ncsnv2 and unet do")
+
+    @augmentation.validator
+    def _has_labels(self, attribute: "attrs.Attribute[Augmentation | None]", value: Augmentation | None) -> None:
+        if value is not None and not getattr(self.model, "takes_labels", True):
+            raise checks.FieldError("augmentation", "needs a network that takes labels, as unet does")
 
     @accumulation.validator
     def _divides_the_batch(self, attribute: "attrs.Attribute[int]", value: int) -> None:

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 import attrs
 
 from ncsnx.config import checks
-from ncsnx.config.variants import Config, variant
+from ncsnx.config.variants import OUTSIDE_IDENTITY_AT_DEFAULT, Config, variant
 from ncsnx.quantities import counted
 
 Normalization = Literal["instance++", "instance", "variance", "batch", "none"]
@@ -20,6 +20,8 @@ class Model(Config):
     """Whether the network accepts any noise level σ > 0 (True) or only its trained levels (False)."""
     uses_sigma_data: ClassVar[bool] = False
     """Whether the network depends on `data.sigma_data`."""
+    takes_labels: ClassVar[bool] = False
+    """Whether the network takes labels of augmented images in training."""
 
 
 @attrs.frozen(kw_only=True)
@@ -80,10 +82,11 @@ class UNet(Model):
     """A residual U-Net that is conditional on σ, preconditioned as by Karras et al. 2022 (arXiv 2206.00364, table 1).
 
     Widths, blocks and attention are by default those of their DDPM++ for 32 px (Song et al. 2021, arXiv 2011.13456);
-    its dropout, its initialization and its convolutions in resampling shortcuts are not built.
+    its initialization and its convolutions in resampling shortcuts are not built.
     """
 
     uses_sigma_data: ClassVar[bool] = True
+    takes_labels: ClassVar[bool] = True
 
     width: int = attrs.field(default=128, validator=checks.between(2, 16_384))
     """Channels of the first convolution and features of ln σ, an even number from 2 to 16,384."""
@@ -96,9 +99,12 @@ class UNet(Model):
     embedding: Literal["positional", "fourier"] = "positional"
     """Features of ln σ: sines of 'positional' (Vaswani et al. 2017) or of random 'fourier' frequencies (Tancik et al.
     2020)."""
-    preconditioning: Literal["edm", "none"] = "edm"
+    preconditioning: Literal["edm", "none"] = attrs.field(default="edm", metadata=OUTSIDE_IDENTITY_AT_DEFAULT)
     """How the network F gives the score: by the denoiser of Karras et al. 2022, 'edm', or, to compare with, 'none':
     s(x, σ) = F(x; ln σ)/σ, as in NCSN++ (Song et al. 2021)."""
+    dropout: float = attrs.field(default=0.0, validator=checks.fraction, metadata=OUTSIDE_IDENTITY_AT_DEFAULT)
+    """Probability that a value before the second convolution of a block is set to 0 in training, at least 0 and below
+    1 (Srivastava et al. 2014)."""
 
     @width.validator
     def _is_even(self, attribute: "attrs.Attribute[int]", value: int) -> None:

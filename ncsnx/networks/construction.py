@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ncsnx.config import Experiment
 from ncsnx.config.foreign import error_in_words
+from ncsnx.data.augmentation import LABELS
 from ncsnx.data.transforms import middle_of, sigma_data_of
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.networks import architectures, unet  # noqa: F401  register the built-in networks
@@ -62,6 +63,8 @@ def _spec(experiment: Experiment) -> NetworkSpec:
         centered_input=experiment.data.transform == "none",
         center=middle_of(experiment.data),
         sigma_data=sigma_data_of(experiment.data),
+        labels=0 if experiment.augmentation is None else LABELS,
+        seed=experiment.seed,
     )
 
 

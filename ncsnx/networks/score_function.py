@@ -56,6 +56,10 @@ class NetworkSpec:
     """The middle of the range of the images, such as ½ of [0, 1]."""
     sigma_data: float = 0.5
     """Root mean square of the images around it: see `data.sigma_data`."""
+    labels: int = 0
+    """Number of labels of augmented training images; 0 without augmentation."""
+    seed: int = 0
+    """Seed of the training, for what the network draws in it."""
 
     @property
     def height(self) -> int:
@@ -92,23 +96,32 @@ class ScoreFunction(nn.Module, ABC):
         self._graph: CapturedFunction | None = None
         self.register_buffer("sigmas", torch.tensor(spec.sigmas), persistent=False)
 
+    def training_inputs(self, positions: Tensor, labels: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Further arguments of `forward` in training, such as masks of dropout; by default none.
+
+        positions: those of the images in the training stream, (B,) int64, by which they are drawn. labels: of their
+        augmentation, (B, spec.labels) float32.
+        """
+        return ()
+
     @abstractmethod
     def forward(self, x: Tensor, levels: Tensor | None) -> Tensor:
-        """The network itself: (B, C, H, W) float32 → the same shape and type.
+        """The network itself: (B, C, H, W) float32 → the same shape and type. In training it also gets
+        `training_inputs`.
 
         levels: (B,) int64, 0 is the largest σ; None for a network that takes any σ, and σ itself, (B,) float32, for a
         `SigmaConditional`. The result is σ · s(x, σ), or s(x, σ) of a network that is conditional on the level.
         """
 
-    def scaled_score(self, x: Tensor, sigma: Tensor) -> Tensor:
+    def scaled_score(self, x: Tensor, sigma: Tensor, *training_inputs: Tensor | None) -> Tensor:
         """σ · s(x, σ) at the σ of each image: x (B, C, H, W) float32, sigma (B,) float32.
 
-        A network that is conditional on the level takes the one nearest to σ.
+        A network that is conditional on the level takes the one nearest to σ. training_inputs: in training.
         """
         if self.any_sigma:
-            return self.output(x, None)
+            return self.output(x, None, *training_inputs)
         levels = (self.sigmas.log() - sigma.log()[:, None]).abs().argmin(dim=1)
-        return self.output(x, levels) * sigma.view(-1, 1, 1, 1)
+        return self.output(x, levels, *training_inputs) * sigma.view(-1, 1, 1, 1)
 
     def score(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """s(x, σ): (B, C, H, W) float32.
@@ -147,17 +160,17 @@ class ScoreFunction(nn.Module, ABC):
         have to."""
         return tf32_products() if self.precision == "tf32" else contextlib.nullcontext()
 
-    def output(self, x: Tensor, levels: Tensor | None) -> Tensor:
+    def output(self, x: Tensor, levels: Tensor | None, *training_inputs: Tensor | None) -> Tensor:
         """The result of `forward` in float32 or wider; compiled if the network was prepared so."""
         if self._graph is not None and x.is_cuda and not torch.is_grad_enabled():
             return self._graph(x, levels)
-        return self.evaluated(x, levels)
+        return self.evaluated(x, levels, *training_inputs)
 
-    def evaluated(self, x: Tensor, levels: Tensor | None) -> Tensor:
+    def evaluated(self, x: Tensor, levels: Tensor | None, *training_inputs: Tensor | None) -> Tensor:
         """The result of `output`, without a CUDA graph."""
         x = x.to(memory_format=self.memory_format)
         with self.products(), self.lower_precision(x.device):
-            out: Tensor = self(x, levels)
+            out: Tensor = self(x, levels, *training_inputs)
         return at_least_float32(out).contiguous()
 
     def _level(self, sigma: float) -> int:
@@ -176,9 +189,9 @@ class ScoreFunction(nn.Module, ABC):
 class SigmaConditional(ScoreFunction):
     """A score function whose `forward` gets σ, (B,) float32, as its second argument and returns σ · s(x, σ)."""
 
-    def scaled_score(self, x: Tensor, sigma: Tensor) -> Tensor:
+    def scaled_score(self, x: Tensor, sigma: Tensor, *training_inputs: Tensor | None) -> Tensor:
         """σ · s(x, σ) at the σ of each image, as for any score function."""
-        return self.output(x, sigma)
+        return self.output(x, sigma, *training_inputs)
 
     def score(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """s(x, σ), as for any score function."""

@@ -6,6 +6,8 @@ The network is that of DDPM (Ho et al. 2020, arXiv 2006.11239, appendix B) as ch
 
 import contextlib
 import math
+from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +21,7 @@ from ncsnx.networks.layers import Convolution
 from ncsnx.networks.normalization import at_least_float32
 from ncsnx.networks.score_function import NetworkSpec, SigmaConditional, network
 from ncsnx.quantities import counted
+from ncsnx.randomness import Purpose, Stream
 
 _GROUPS = 32
 """Most groups of a normalization; each has 4 channels or more, where there are as many."""
@@ -41,9 +44,11 @@ class UNetNetwork(SigmaConditional):
         self.require_size(spec.height, spec.width)
         self.center, self.sigma_data = spec.center, spec.sigma_data
         self.is_preconditioned = model.preconditioning == "edm"
+        self.dropout, self.seed = model.dropout, spec.seed
         embedded, widths = 4 * model.width, [multiple * model.width for multiple in model.multipliers]
-        self.embedding = NoiseEmbedding(model, embedded)
+        self.embedding = NoiseEmbedding(model, embedded, spec.labels)
         self.begin = Convolution(spec.channels, model.width)
+        block = partial(UNetBlock, embedded=embedded, dropout=model.dropout)
         side = min(spec.height, spec.width)
         attends = [side >> stage in model.attention for stage in range(len(widths))]
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
@@ -51,16 +56,16 @@ class UNetNetwork(SigmaConditional):
         for stage, wider in enumerate(widths):
             for number in range(model.blocks + (stage > 0)):
                 scale = 0.5 if stage > 0 and number == 0 else 1.0
-                self.down.append(UNetBlock(width, wider, embedded, scale, attends[stage] and scale == 1.0))
+                self.down.append(block(width, wider, scale, attends[stage] and scale == 1.0))
                 width = wider
                 kept.append(width)
-        self.middle = nn.ModuleList(UNetBlock(width, width, embedded, 1.0, attention) for attention in (True, False))
+        self.middle = nn.ModuleList(block(width, width, 1.0, attention) for attention in (True, False))
         for stage, narrower in reversed(list(enumerate(widths))):
             if stage < self.halvings:
-                self.up.append(UNetBlock(width, width, embedded, 2.0, attention=False))
+                self.up.append(block(width, width, 2.0, attention=False))
             for number in range(model.blocks + 1):
                 attention = attends[stage] and number == model.blocks
-                self.up.append(UNetBlock(width + kept.pop(), narrower, embedded, 1.0, attention))
+                self.up.append(block(width + kept.pop(), narrower, 1.0, attention))
                 width = narrower
         self.norm = group_norm(width)
         self.end = zero_convolution(width, spec.channels)
@@ -79,41 +84,57 @@ class UNetNetwork(SigmaConditional):
         """No context: only the body runs in bfloat16. Rounding the input would cost 4 % of the noise at σ = 0.01."""
         return contextlib.nullcontext()
 
-    def forward(self, x: Tensor, sigma: Tensor | None) -> Tensor:
+    def training_inputs(self, positions: Tensor, labels: Tensor | None) -> tuple[Tensor | None, ...]:
+        """The labels, and the values that dropout keeps in each block, (B, C, H, W) bool."""
+        kept, stream, scale = list[Tensor](), Stream(self.seed, Purpose.DROPOUT), 1.0
+        for number, block in enumerate((*self.down, *self.middle, *self.up) if self.dropout else ()):
+            scale *= block.scale
+            shape = (block.norm2.num_channels, int(scale * self.height), int(scale * self.width))
+            kept.append(stream.chances(positions, 1 - self.dropout, shape, step=number))
+        return labels, *kept
+
+    def forward(self, x: Tensor, sigma: Tensor | None, labels: Tensor | None = None, *kept: Tensor) -> Tensor:
         """σ · s(x, σ), (B, C, H, W). sigma: (B,)."""
         assert sigma is not None
         x, scaled = x - self.center, (sigma / self.sigma_data).to(x.dtype).view(-1, 1, 1, 1)
         # in units of σ_data: c_skip = 1/(1 + σ²), c_out = σ/√(1 + σ²), c_in = 1/√(1 + σ²), and σ s = (D − x)/σ
         size = (1 + scaled**2).sqrt()
         # ln σ is that of data of σ_data = 0.5, as in the paper, whatever the units are
-        embedded = self.embedding(0.25 * torch.log(0.5 * scaled.flatten()))
+        embedded = self.embedding(0.25 * torch.log(0.5 * scaled.flatten()), labels)
         if not self.is_preconditioned:
-            return self.body(x, embedded)
-        out = self.body(x / (self.sigma_data * size), embedded)
+            return self.body(x, embedded, kept)
+        out = self.body(x / (self.sigma_data * size), embedded, kept)
         return out / size - scaled * x / (self.sigma_data * size**2)
 
-    def body(self, x: Tensor, embedded: Tensor) -> Tensor:
-        """F: images of variance 1, (B, C, H, W), and the embedded noise level, (B, E) → the shape of x."""
-        h = self.begin(x)
+    def body(self, x: Tensor, embedded: Tensor, kept_values: Sequence[Tensor] = ()) -> Tensor:
+        """F: images of variance 1, (B, C, H, W), and the embedded noise level, (B, E) → the shape of x.
+
+        kept_values: those that dropout keeps in each block.
+        """
+        h, masks = self.begin(x), iter(kept_values)
         with super().lower_precision(x.device):
             kept = [h]
             for block in self.down:
-                h = block(h, embedded)
+                h = block(h, embedded, next(masks, None))
                 kept.append(h)
             for block in self.middle:
-                h = block(h, embedded)
+                h = block(h, embedded, next(masks, None))
             for block in self.up:
-                h = block(h if block.scale != 1 else torch.cat([h, kept.pop()], dim=1), embedded)
+                h = h if block.scale != 1 else torch.cat([h, kept.pop()], dim=1)
+                h = block(h, embedded, next(masks, None))
         out: Tensor = self.end(F.silu(self.norm(at_least_float32(h))))
         return out
 
 
 class NoiseEmbedding(nn.Module):
-    """Features of c_noise = ¼ ln σ, (B,) → (B, E): sines and cosines, then two layers."""
+    """Features of c_noise = ¼ ln σ, (B,), and of labels, (B, A) → (B, E): sines and cosines, then two layers.
+
+    Labels that are 0 add nothing.
+    """
 
     frequencies: Tensor
 
-    def __init__(self, model: UNet, width: int) -> None:
+    def __init__(self, model: UNet, width: int, labels: int) -> None:
         super().__init__()
         half = model.width // 2
         self.initializers: dict[str, Initializer] = {}
@@ -122,11 +143,14 @@ class NoiseEmbedding(nn.Module):
             self.initializers["frequencies"] = Normal(0.0, 2 * math.pi * _FOURIER_SCALE)
         else:  # 10,000^(−k/K), for inputs of the size of DDPM's steps
             self.register_buffer("frequencies", 10_000.0 ** -(torch.arange(half) / half), persistent=False)
+        self.labels = linear(labels, 2 * half, bias=False) if labels else None
         self.first, self.second = linear(2 * half, width), linear(width, width)
 
-    def forward(self, noise: Tensor) -> Tensor:
+    def forward(self, noise: Tensor, labels: Tensor | None) -> Tensor:
         angles = noise[:, None] * self.frequencies
         features = torch.cat([angles.cos(), angles.sin()], dim=1)
+        if self.labels is not None and labels is not None:
+            features = features + self.labels(labels)
         out: Tensor = F.silu(self.second(F.silu(self.first(features))))
         return out
 
@@ -138,20 +162,24 @@ class UNetBlock(nn.Module):
     plus the resampled input.
     """
 
-    def __init__(self, before: int, after: int, embedded: int, scale: float, attention: bool) -> None:
+    def __init__(
+        self, before: int, after: int, scale: float, attention: bool, *, embedded: int, dropout: float
+    ) -> None:
         """scale: ½ halves height and width by the mean of 2×2 pixels, 2 repeats each pixel, 1 does neither."""
         super().__init__()
-        self.scale = scale
+        self.scale, self.dropout = scale, dropout
         self.norm1, self.norm2 = group_norm(before), group_norm(after)
         self.conv1, self.conv2 = Convolution(before, after), zero_convolution(after, after)
         self.bias = linear(embedded, after)
         self.shortcut = Convolution(before, after, size=1) if before != after else nn.Identity()
         self.attention = Attention(after) if attention else nn.Identity()
 
-    def forward(self, x: Tensor, embedded: Tensor) -> Tensor:
+    def forward(self, x: Tensor, embedded: Tensor, kept: Tensor | None = None) -> Tensor:
         h = self.conv1(self._resampled(F.silu(self.norm1(x))))
-        h = self.norm2(h + self.bias(embedded)[:, :, None, None])
-        h = self.conv2(F.silu(h)) + self.shortcut(self._resampled(x))
+        h = F.silu(self.norm2(h + self.bias(embedded)[:, :, None, None]))
+        if kept is not None:
+            h = h * kept / (1 - self.dropout)
+        h = self.conv2(h) + self.shortcut(self._resampled(x))
         out: Tensor = self.attention(_HALF_VARIANCE * h)
         return out
 
@@ -184,10 +212,11 @@ def group_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(groups, channels, eps=1e-6)
 
 
-def linear(before: int, after: int) -> nn.Linear:
+def linear(before: int, after: int, *, bias: bool = True) -> nn.Linear:
     """A linear layer that starts as torch's do, from the counter-based generator."""
-    layer = nn.Linear(before, after)
-    layer.initializers = dict.fromkeys(("weight", "bias"), fan_in_uniform(before))  # type: ignore[assignment]
+    layer = nn.Linear(before, after, bias)
+    names = [name for name, _ in layer.named_parameters()]
+    layer.initializers = dict.fromkeys(names, fan_in_uniform(before))  # type: ignore[assignment]
     return layer
 
 

@@ -1,7 +1,7 @@
 """Denoising score matching over noise levels (Vincent 2011; Song & Ermon 2019, arXiv 1907.05600, equation 5)."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import singledispatch
 
 import attrs
@@ -21,15 +21,21 @@ Weight = Callable[[Tensor], Tensor | None]
 
 
 def score_matching_loss(
-    network: ScoreFunction, x: Tensor, sigma: Tensor, noise: Tensor, weight: Weight = lambda sigma: None
+    network: ScoreFunction,
+    x: Tensor,
+    sigma: Tensor,
+    noise: Tensor,
+    weight: Weight = lambda sigma: None,
+    training_inputs: Sequence[Tensor | None] = (),
 ) -> Tensor:
     """The loss of each image, (B,) float32: summed over pixels and channels, not averaged over the batch.
 
     x: clean images (B, C, H, W) in the network's range. sigma: (B,) float32. noise: z ~ N(0, 1), of the shape of x.
+    training_inputs: those of the network, in training.
     With x̃ = x + σz it is ½ ‖σ s(x̃, σ) + z‖² · w(σ), which needs no division by σ where the network gives σ s.
     """
     perturbed = x + sigma.view(-1, 1, 1, 1) * noise
-    residual = network.scaled_score(perturbed, sigma) + noise
+    residual = network.scaled_score(perturbed, sigma, *training_inputs) + noise
     loss = 0.5 * residual.square().flatten(1).sum(dim=1)
     return loss if (weights := weight(sigma)) is None else loss * weights
 

@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ncsnx.capturing import CapturedFunction
 from ncsnx.config.experiment import Experiment
 from ncsnx.data import Preprocessing
+from ncsnx.data.augmentation import augmented
 from ncsnx.errors import Hint, UsageError
 from ncsnx.networks import ScoreFunction
 from ncsnx.quantities import counted
@@ -84,20 +85,30 @@ class TrainingStep:
 
     def loss(self, pixels: Tensor, positions: Tensor) -> Tensor:
         """The contribution of these images to the batch's mean loss."""
-        return self.loss_at(self.images(pixels, positions), *self.noise(positions))
+        return self.loss_at(*self.inputs(pixels, positions))
 
-    def images(self, pixels: Tensor, positions: Tensor) -> Tensor:
-        """Clean images in the network's range, (B, C, H, W) float32."""
-        return self._preprocessing.training(pixels, positions)
+    def inputs(self, pixels: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor, *tuple[Tensor | None, ...]]:
+        """Arguments of `loss_at`."""
+        x, labels = self.images(pixels, positions)
+        sigma, noise = self.noise(positions)
+        return x, sigma, noise, *self._state.network.training_inputs(positions, labels)
+
+    def images(self, pixels: Tensor, positions: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Clean images in the network's range, (B, C, H, W) float32, and the labels of augmented ones."""
+        x, augmentation = self._preprocessing.training(pixels, positions), self._experiment.augmentation
+        if augmentation is None:
+            return x, None
+        return augmented(x, positions, self._experiment.seed, augmentation.probability)
 
     def noise(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """σ, (B,) float32, and standard normal noise, (B, C, H, W) float32."""
         sigma = draw_sigmas(self._experiment.schedule, self._state.network.sigmas, self._levels, positions)
         return sigma, self._noise.normal(positions, self._experiment.data.shape)
 
-    def loss_at(self, x: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
-        """The contribution of clean images to the batch's mean loss, with their σ and noise."""
-        losses = score_matching_loss(self._state.network, x, sigma, noise, self._weight)
+    def loss_at(self, x: Tensor, sigma: Tensor, noise: Tensor, *training_inputs: Tensor | None) -> Tensor:
+        """The contribution of clean images in the network's range, (B, C, H, W) float32, to the batch's mean loss, with
+        their σ, noise, and what else the network gets in training."""
+        losses = score_matching_loss(self._state.network, x, sigma, noise, self._weight, training_inputs)
         return losses.sum() / self._experiment.batch_size
 
     def update(self, lr: float | Tensor) -> None:
@@ -131,8 +142,7 @@ class TrainingStep:
             if stopped():
                 self._state.take_back(buffers, before)
                 return None
-            images, noise = self.images(part, places), self.noise(places)
-            total += self._gradients.add(images, *noise, is_last=number == passes)
+            total += self._gradients.add(*self.inputs(part, places), is_last=number == passes)
         return total
 
     def _changes(self) -> Iterator[Tensor]:
@@ -156,8 +166,8 @@ def update_weights(
         average.update()
 
 
-PartLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(clean images, σ, noise) → their contribution to the batch's mean loss, 0-dim."""
+PartLoss = Callable[..., Tensor]
+"""(clean images, σ, noise, *training_inputs) → their contribution to the batch's mean loss, 0-dim."""
 
 
 class BatchGradients:
@@ -173,13 +183,13 @@ class BatchGradients:
             self._parallel = _parallel(_LossModule(network, loss), passes)
             self._loss = self._parallel
 
-    def add(self, x: Tensor, sigma: Tensor, noise: Tensor, *, is_last: bool) -> Tensor:
+    def add(self, *inputs: Tensor | None, is_last: bool) -> Tensor:
         """Adds the gradients of a part's loss, and with the last part those of all ranks. Returns its loss, detached.
 
-        is_last: whether this is the rank's last part of its batch.
+        inputs: arguments of the loss. is_last: whether this is the rank's last part of its batch.
         """
         with nullcontext() if is_last else self._not_summed():
-            loss = self._loss(x, sigma, noise)
+            loss = self._loss(*inputs)
             add_gradients(self._network, loss)
         return loss.detach()
 
@@ -230,8 +240,8 @@ class _LossModule(nn.Module):
         self.network = network
         self._loss = loss
 
-    def forward(self, x: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
-        return self._loss(x, sigma, noise)
+    def forward(self, *inputs: Tensor | None) -> Tensor:
+        return self._loss(*inputs)
 
 
 def _parallel(module: _LossModule, passes: int) -> DistributedDataParallel:

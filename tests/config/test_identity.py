@@ -20,6 +20,7 @@ FROZEN = {
     "church96": "48f9769a3d18d48aad6c3c1db840b2086248ac0c971a69a9e39c17a0758ea9b4",
     "cifar10": "ac4e0e6ba1894ea214d8c9b350239e9e7d8dd9e4d2a1a911286153affd349369",
     "cifar10_ncsn": "7294c5be79f658815e5785d514f065824fc1272af27c1f2b86031b2d24886dae",
+    "cifar10_edm": "f1ca8d40fbeebdd0bda421ab68b29319fd6abf8f030dc9306e8eb27b8985191d",
     "digits": "d5f764edb2a1c6e8f2d2fefc057e04ccaa7d8c73191d0036f49ad75275ccee8b",
     "digits_edm": "b3d65d9da5d85d9face6da5ab769978529b674855dd0200ce03e24948d42178a",
     "ffhq256": "2c193b79f7db50d1ab9178271c74975673245117098edbc5acc1bece40220357",
@@ -130,12 +131,15 @@ def _excluded(config: Config, cls: type[Config]) -> bool:
     if not isinstance(config, Experiment):
         return False
     if issubclass(cls, Model):
-        return isinstance(config.schedule, LogNormal) and not cls.any_sigma
+        unlabelled = config.augmentation is not None and not cls.takes_labels
+        return unlabelled or (isinstance(config.schedule, LogNormal) and not cls.any_sigma)
     return cls is LogNormal and not config.model.any_sigma
 
 
 def _bound_to_others(config: Config) -> set[str]:
     """Fields that can't change alone: of numeric data its range, and the fields of the other range."""
+    if isinstance(config, Experiment):
+        return set() if config.model.takes_labels else {"augmentation"}
     if isinstance(config, ScoreMatching):
         return {"weighting"} if config.power != 2 else {"power"} if config.weighting == "edm" else set()
     if not isinstance(config, NumericData):

@@ -105,6 +105,6 @@ def test_the_digits_are_small_enough_for_any_machine() -> None:
 
 def test_each_file_registers_one_experiment_of_its_own_name() -> None:
     files = sorted(built_in_folder().glob("*.py"))
-    assert len(files) == 10
+    assert len(files) == 11
     for file in files:
         assert [registered.experiment.name for registered in load_file(file).registered] == [file.stem]

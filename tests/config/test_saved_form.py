@@ -8,6 +8,7 @@ import attrs
 import pytest
 
 from ncsnx.config import (
+    Augmentation,
     Config,
     Data,
     Decay,
@@ -70,7 +71,7 @@ def test_every_built_in_variant_and_every_field_off_its_default_is_in_the_frozen
     for case in FROZEN["complete"].values():
         visit(from_json(case["saved"]))
     families = [variants(family) for family in (Data, Schedule, Model, Optimizer, Decay, Sampler, Grid)]
-    parts = [Experiment, Snapshots, Retention, Ema, ScoreMatching]
+    parts = [Experiment, Augmentation, Snapshots, Retention, Ema, ScoreMatching]
     for cls in [*(cls for family in families for cls in family.values()), *parts]:
         assert cls in written, cls
         fixed = {"dequantization"} if cls is Phantoms else set()  # which are unbounded, so it has one value

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ncsnx.config import CosineDecay, Digits, InverseSqrtDecay, LogNormal, ScoreMatching, UNet
+from ncsnx.config import Augmentation, CosineDecay, Digits, InverseSqrtDecay, LogNormal, ScoreMatching, UNet
 from ncsnx.config.checks import FieldError
 from ncsnx.data import open_data
+from ncsnx.data.augmentation import LABELS
 from ncsnx.data.transforms import measured_sigma_data, require_sigma_data
 from ncsnx.errors import NcsnxError
 from ncsnx.networks import ScoreFunction, build_network, prepare
@@ -109,9 +110,47 @@ def test_the_denoiser_is_that_of_the_paper(sigma: float) -> None:
 @torch.no_grad()
 def test_without_preconditioning_the_network_is_the_score_times_sigma() -> None:
     plain, x = network(attrs.evolve(MODEL, preconditioning="none")), images()
-    embedded = plain.embedding(torch.full((len(x),), 0.25 * math.log(0.5 * 0.3 / SIGMA_DATA)))  # type: ignore[operator]
+    embedded = plain.embedding(torch.full((len(x),), 0.25 * math.log(0.5 * 0.3 / SIGMA_DATA)), None)  # type: ignore[operator]
     expected = plain.body(x - 0.5, embedded) / 0.3  # type: ignore[operator]
     assert relative_error(plain.score(x, 0.3), expected) < TOLERANCE
+
+
+@torch.no_grad()
+def test_dropout_keeps_a_share_of_values_that_depends_on_the_position_alone() -> None:
+    made, positions = network(attrs.evolve(MODEL, dropout=0.25)), torch.arange(200)
+    labels, *kept = made.training_inputs(positions, None)
+    assert labels is None
+    assert len(kept) == len([*made.down, *made.middle, *made.up])  # type: ignore[misc]
+    values = torch.cat([mask.flatten() for mask in kept if mask is not None]).float()
+    assert values.mean() == pytest.approx(0.75, abs=5 * math.sqrt(0.25 * 0.75 / len(values)))
+    _, *some = made.training_inputs(positions[5:9], None)
+    assert all(torch.equal(one[5:9], other) for one, other in zip(kept, some, strict=True))  # type: ignore[index]
+
+
+@torch.no_grad()
+def test_dropout_sets_values_to_zero_and_enlarges_the_others() -> None:
+    block = network(attrs.evolve(MODEL, dropout=0.25)).middle[0]  # type: ignore[index]
+    x, embedded = torch.randn(2, 16, 4, 4, dtype=torch.float64), torch.randn(2, 32, dtype=torch.float64)
+    kept = torch.rand(2, 16, 4, 4) < 0.75
+    before = list[Tensor]()
+    hook = block.conv2.register_forward_pre_hook(lambda module, given: before.append(given[0]))
+    block(x, embedded)
+    block(x, embedded, kept)
+    hook.remove()
+    torch.testing.assert_close(before[1], torch.where(kept, before[0] / 0.75, 0))
+
+
+def test_labels_of_augmentation_change_the_score_only_where_they_are_not_zero() -> None:
+    digits = Digits(sigma_data=SIGMA_DATA)
+    made = build_network(attrs.evolve(minimal(), data=digits, model=MODEL, augmentation=Augmentation()))
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
+    x, sigma = images().float(), torch.full((3,), 0.5)
+    plain, unlabelled = made.scaled_score(x, sigma), made.scaled_score(x, sigma, torch.zeros(3, LABELS))
+    assert torch.equal(plain, unlabelled)
+    assert (made.scaled_score(x, sigma, torch.eye(3, LABELS)) - plain).flatten(1).abs().amax(dim=1).min() > 1e-3
 
 
 @torch.no_grad()

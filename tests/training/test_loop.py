@@ -75,8 +75,13 @@ def test_training_is_the_method_step_by_step(tmp_path: Path, changes: tuple[str,
     assert logged == pytest.approx(losses, rel=1e-5)
 
 
-def test_accumulation_changes_nothing_but_rounding(tmp_path: Path) -> None:
-    sgd = ("optimizer=sgd", "optimizer.lr=1e-4")
+SMALL_UNET = ("model=unet", "model.width=4", "model.multipliers=1,2", "model.blocks=1")
+DRAWN = (*SMALL_UNET, "model.dropout=0.1", "augmentation.probability=0.3")
+
+
+@pytest.mark.parametrize("changes", [(), DRAWN])
+def test_accumulation_changes_nothing_but_rounding(tmp_path: Path, changes: tuple[str, ...]) -> None:
+    sgd = ("optimizer=sgd", "optimizer.lr=1e-4", *changes)
     folders = [tmp_path / name for name in ("whole", "parts")]
     whole = trained_weights(folders[0], *sgd)
     parts = trained_weights(folders[1], *sgd, "accumulation=4")
@@ -422,6 +427,7 @@ def test_a_grid_that_diverges_is_reported_and_ends_nothing(tmp_path: Path) -> No
         ("optimizer.amsgrad=true", "ema=none", "warmup_steps=10"),
         ("model=ncsn", "model.spectral_norm=true"),
         ("model.normalization=batch", *FLIPPED, "data.transform=logit"),
+        DRAWN,
     ],
 )
 def test_a_training_in_two_parts_ends_like_one_in_one(tmp_path: Path, changes: tuple[str, ...]) -> None:
