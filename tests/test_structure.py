@@ -40,7 +40,7 @@ BUDGET = {
     "metrics": 745,
     "networks": 2_085,
     "noise": 285,
-    "planning": 1_484,
+    "planning": 1_486,
     "ranks": 949,
     "report": 776,
     "runs": 3_588,

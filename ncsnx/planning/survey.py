@@ -10,7 +10,7 @@ import attrs
 from ncsnx.config.data_sets import Data, Images, NumericData
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.image_sizes import size_of_sides
-from ncsnx.config.model import Geometric
+from ncsnx.config.model import Geometric, LogNormal
 from ncsnx.config.sampler import AnnealedLangevin
 from ncsnx.config.variants import tag_of
 from ncsnx.data import DataMissingError, Dataset, open_data
@@ -237,11 +237,13 @@ def plan_differences(experiment: Experiment, plan: NoisePlan) -> list[PlanDiffer
         meaning = "technique 2 uses a constant ratio of neighbouring levels"
         differences.append(PlanDifference("schedule", tag, "geometric", meaning))
     if abs(schedule.sigma_max / plan.sigma_max - 1) > SIGMA_TOLERANCE:
-        meaning = "above the largest distance found: safe, at the cost of a few more levels than needed"
+        meaning = "above the largest distance found: safe, at the cost of a few more steps than needed"
         if schedule.sigma_max < plan.sigma_max:
             meaning = "the largest noise does not bridge images that are farther apart, so samples may lack diversity"
         differences.append(PlanDifference("sigma_max", schedule.sigma_max, plan.sigma_max, meaning))
-    if abs(schedule.levels - plan.levels) > max(1, SIGMA_TOLERANCE * plan.levels):
+    # a network that is trained at every σ has no levels that could be too far apart
+    levels_count = not isinstance(schedule, LogNormal)
+    if levels_count and abs(schedule.levels - plan.levels) > max(1, SIGMA_TOLERANCE * plan.levels):
         differences.append(PlanDifference("levels", schedule.levels, plan.levels, _levels_meaning(experiment, plan)))
     if not isinstance(sampler, AnnealedLangevin):
         return differences

@@ -182,6 +182,10 @@ def test_a_training_without_snapshots_is_planned_for(here: Path) -> None:
         assert json.loads(plan(what, *fields, "--json").out)["seconds_of_snapshots"] == 0
 
 
+def test_the_levels_of_a_network_that_is_trained_at_every_sigma_are_not_judged() -> None:
+    assert "levels" not in {row["field"] for row in facts("digits_edm", "schedule.levels=3")["differences"]}
+
+
 def test_a_folder_of_pictures_is_planned_for(here: Path) -> None:
     write_pictures(here / "photos", 30)
     found = facts("photos")
