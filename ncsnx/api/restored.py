@@ -21,7 +21,7 @@ from ncsnx.inverse.calibration import CALIBRATION_TITLES, Calibration, calibrati
 from ncsnx.inverse.posterior_maps import POSTERIOR_FILE, PosteriorMaps, read_posterior
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_record import CALIBRATION_FILE, PictureRecord, misfit_in_words
-from ncsnx.inverse.tasks import Rectangle
+from ncsnx.inverse.tasks_from_files import Rectangle
 from ncsnx.inverse.values import range_of
 from ncsnx.jobs.restoration_job import Restoration, RestorationJob, carry_out_restoration
 from ncsnx.jobs.sampler_choice import with_restoring_sampler

@@ -24,7 +24,7 @@ from ncsnx.inverse.operators import (
 )
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_pictures import Pictures, read_pictures
-from ncsnx.inverse.tasks import (
+from ncsnx.inverse.tasks_from_files import (
     TaskMaker,
     colorize,
     deblur,

@@ -9,11 +9,11 @@ from ncsnx.config.data_sets import Data
 from ncsnx.config.variants import load_plugins
 from ncsnx.data.transforms import scale_of
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.inverse import tasks
+from ncsnx.inverse import tasks_from_files
 from ncsnx.inverse.measured_files import range_in, reconstruct
 from ncsnx.inverse.measurement_map import fingerprint
 from ncsnx.inverse.task import Task
-from ncsnx.inverse.tasks import registered_tasks, with_truth
+from ncsnx.inverse.tasks_from_files import registered_tasks, with_truth
 from ncsnx.inverse.values import ValueRange
 from ncsnx.jobs.task_choice import TaskOptions, corner
 from ncsnx.spelling import parameter
@@ -59,15 +59,15 @@ def _task(chosen: TaskOptions, data: Data, shape: tuple[int, int, int], values: 
     """The task that was chosen. Raises UsageError, NcsnxError."""
     match chosen:
         case TaskOptions(inpaint=Path() as picture, mask=(Path() | tuple()) as mask):
-            return tasks.inpaint(picture, mask, shape, values, fit=chosen.fits)
+            return tasks_from_files.inpaint(picture, mask, shape, values, fit=chosen.fits)
         case TaskOptions(outpaint=Path() as picture):
-            return tasks.outpaint(picture, corner(chosen.at), shape, values)
+            return tasks_from_files.outpaint(picture, corner(chosen.at), shape, values)
         case TaskOptions(super_resolve=Path() as picture, factor=int(factor)):
-            return tasks.super_resolve(picture, factor, shape, values, fit=chosen.fits)
+            return tasks_from_files.super_resolve(picture, factor, shape, values, fit=chosen.fits)
         case TaskOptions(colorize=Path() as picture):
-            return tasks.colorize(picture, shape, values, fit=chosen.fits)
+            return tasks_from_files.colorize(picture, shape, values, fit=chosen.fits)
         case TaskOptions(deblur=Path() as picture, blur=float(sigma)):
-            return tasks.deblur(picture, sigma, shape, values)
+            return tasks_from_files.deblur(picture, sigma, shape, values)
         case TaskOptions(measure=Path() as file):
             return reconstruct(file, shape, values, maps=chosen.maps, centred=chosen.centred, bounded=data.is_bounded)
         case TaskOptions(operator=str(tag), input=Path() as file):

@@ -17,9 +17,9 @@ import ncsnx
 from ncsnx.config import ConsistentAnnealed, Digits
 from ncsnx.data import open_data
 from ncsnx.data.decoding import fitted
-from ncsnx.inverse import Masking, tasks
+from ncsnx.inverse import Masking, tasks_from_files
 from ncsnx.inverse.task import Task
-from ncsnx.inverse.tasks import register_task
+from ncsnx.inverse.tasks_from_files import register_task
 from tests.cli.drawing import draw, drawn, error
 from tests.inverse.examples import blurred
 from tests.training.tiny import CPU, command, files, overrides
@@ -239,7 +239,7 @@ def test_a_task_of_ones_own_is_registered_or_given_in_python(photos: Path, monke
         operator = Masking(known)
         return Task(name="top-half", operator=operator, values=operator.coefficients(pixels(path)[None, None] / 255))
 
-    monkeypatch.setattr(tasks, "_tasks", {})
+    monkeypatch.setattr(tasks_from_files, "_tasks", {})
     register_task("top-half")(top_half)
     images = drawn(photos, "--operator", "top-half", "--input", "digits/1.png", "--n", "3", "sampler=ald")
     given = pixels(photos / "digits/1.png") / 255
@@ -265,7 +265,7 @@ def test_what_a_package_makes_wrongly_is_told_in_one_line(
         operator = Masking(torch.ones(shape, dtype=torch.bool))
         return made(Task(name="all", operator=operator, values=torch.zeros(1, 64)))
 
-    monkeypatch.setattr(tasks, "_tasks", {})
+    monkeypatch.setattr(tasks_from_files, "_tasks", {})
     register_task("mine")(maker)  # type: ignore[type-var]
     result = draw(photos, "--operator", "mine", "--input", "digits/1.png", "--n", "1")
     assert told in error(result)
@@ -281,7 +281,7 @@ def test_another_operator_of_the_same_tag_and_values_is_another_protocol(
         known = torch.zeros(1, 8, 8, dtype=torch.bool)
         known[:, row] = True
         task = Task(name="row", operator=Masking(known), values=torch.zeros(1, 8))
-        monkeypatch.setattr(tasks, "_tasks", {})
+        monkeypatch.setattr(tasks_from_files, "_tasks", {})
         register_task("row")(lambda path, shape: task)
 
     words = ("--operator", "row", "--input", "digits/1.png", "--n", "1")

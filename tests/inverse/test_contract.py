@@ -10,10 +10,10 @@ from torch import Tensor
 
 from ncsnx import inverse
 from ncsnx.errors import NcsnxError
-from ncsnx.inverse import LinearOperator, Task, register_task, tasks
+from ncsnx.inverse import LinearOperator, Task, register_task, tasks_from_files
 from ncsnx.inverse.condition import Condition, Measured
 from ncsnx.inverse.operators import in_any_precision
-from ncsnx.inverse.tasks import registered_tasks
+from ncsnx.inverse.tasks_from_files import registered_tasks
 from tests.inverse.examples import OPERATORS, pictures
 
 TASKS = sorted(registered_tasks())
@@ -117,7 +117,7 @@ def test_a_registered_task_reads_from_its_file_what_its_operator_measures(exampl
 
 
 def test_a_tag_that_is_taken_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks, "_tasks", {})
+    monkeypatch.setattr(tasks_from_files, "_tasks", {})
     register_task("mine")(lambda file, shape: None)  # type: ignore[arg-type, return-value]
     with pytest.raises(ValueError, match="a task 'mine' already exists"):
         register_task("mine")(lambda file, shape: None)  # type: ignore[arg-type, return-value]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ncsnx.config import Arrays
 from ncsnx.errors import NcsnxError
-from ncsnx.inverse import Masking, MeasurementMap, Task, register_task, tasks
+from ncsnx.inverse import Masking, MeasurementMap, Task, register_task, tasks_from_files
 from ncsnx.inverse.values import ValueRange
 from ncsnx.jobs.task_building import build_task
 from ncsnx.jobs.task_choice import TaskOptions
@@ -27,7 +27,7 @@ class Squared(MeasurementMap):
 def test_a_task_of_unbounded_data_is_measured_in_own_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     operator = Masking(torch.ones(1, 8, 8, dtype=torch.bool))
     linear = Task(name="all", operator=operator, values=torch.full((1, 64), 100.0), noise=5.0)
-    monkeypatch.setattr(tasks, "_tasks", {})
+    monkeypatch.setattr(tasks_from_files, "_tasks", {})
     register_task("all")(lambda path, shape: linear)
     data = Arrays(path="x.npy", image_size=8, range="unbounded", scale=50.0)
     task = build_task(TaskOptions(operator="all", input=tmp_path), data, FIFTY)
