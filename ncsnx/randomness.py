@@ -112,12 +112,12 @@ class Stream:
             raise ValueError(f"high must be from 1 to {2**31}, not {high}")
         return (self.words(positions, math.prod(shape), step) * high >> 32).reshape(-1, *shape)
 
-    def chances(self, positions: Tensor, probability: float, shape: tuple[int, ...], step: int | Tensor = 0) -> Tensor:
-        """(B, *shape) bool, each True with this probability, to 2**-17; takes 16 bits, half a word, each."""
+    def bernoulli(self, positions: Tensor, chance: float, shape: tuple[int, ...], step: int | Tensor = 0) -> Tensor:
+        """(B, *shape) bool, each True with this chance, to 2**-17; takes 16 bits, half a word, each."""
         count = math.prod(shape)
         words = self.words(positions, -(-count // 2), step)
         halves = torch.stack((words & 0xFFFF, words >> 16), dim=-1).flatten(1)[:, :count]
-        return (halves < round(probability * 2**16)).reshape(-1, *shape)
+        return (halves < round(chance * 2**16)).reshape(-1, *shape)
 
     def permutation(self, n: int, epoch: int) -> Tensor:
         """(n,) int64 on the CPU: 0 … n − 1 in the random order of this epoch, by sorting 63-bit keys.

@@ -172,13 +172,13 @@ def test_the_first_values_of_every_purpose_are_frozen(purpose: Purpose, device: 
     assert torch.allclose(draws.normal(positions, (2,), step=7).cpu(), torch.tensor(normals), rtol=0, atol=1e-6)
 
 
-def test_chances_are_the_halves_of_words() -> None:
+def test_bernoulli_draws_are_halves_of_words() -> None:
     draws, positions = stream(Purpose.DROPOUT), torch.arange(3)
     words = draws.words(positions, 3)
     halves = [[half for word in row for half in (word & 0xFFFF, word >> 16)][:5] for row in words.tolist()]
     expected = [[half < 0.3 * 2**16 for half in row] for row in halves]
-    assert draws.chances(positions, 0.3, (5,)).tolist() == expected
-    assert draws.chances(positions, 1.0, (5,)).all()
+    assert draws.bernoulli(positions, 0.3, (5,)).tolist() == expected
+    assert draws.bernoulli(positions, 1.0, (5,)).all()
 
 
 def test_the_numbers_of_the_purposes_are_frozen() -> None:

@@ -65,11 +65,17 @@ def _end_if_output_is_lost() -> None:
 
 
 def _report_disk_errors_once() -> None:
-    """Lets a thread end without a traceback for an OSError: TensorBoard's writer raises it again at its next use."""
+    """Lets the thread of TensorBoard's writer end without a traceback for an OSError, which the writer raises again."""
     import threading
 
-    plain = threading.excepthook
-    threading.excepthook = lambda failure: None if isinstance(failure.exc_value, OSError) else plain(failure)
+    report = threading.excepthook
+
+    def report_others(failure: threading.ExceptHookArgs) -> None:
+        of_writer = type(failure.thread).__module__.startswith("tensorboard.")
+        if not (of_writer and isinstance(failure.exc_value, OSError)):
+            report(failure)
+
+    threading.excepthook = report_others
 
 
 def _wait_politely() -> None:

@@ -26,11 +26,11 @@ class Ema(Config):
 
 @attrs.frozen(kw_only=True)
 class Augmentation(Config):
-    """Random geometric transformations of training images, which the network is told of, so that samples don't show
-    them (Karras et al. 2022, arXiv 2206.00364, appendix F.2)."""
+    """Random geometric transformations of training images, with labels by which the network tells them from the images
+    (Karras et al. 2022, arXiv 2206.00364, appendix F.2). Half of the images are mirrored."""
 
     probability: float = attrs.field(default=0.12, validator=checks.fraction)
-    """Probability of each transformation, at least 0 and below 1: mirroring, turning upside down, scaling, rotation,
+    """Probability of each other transformation, at least 0 and below 1: turning upside down, scaling, rotation,
     stretching, translation."""
 
 

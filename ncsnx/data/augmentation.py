@@ -1,8 +1,9 @@
 """Random geometric transformations of training images, and the labels that tell the network of them.
 
-The network learns to see the transformations in the labels, so that samples, whose labels are 0, don't show them: the
-non-leaking augmentation of Karras et al. 2020 (arXiv 2006.06676) as in Karras et al. 2022 (arXiv 2206.00364, appendix
-F.2), with their strengths. Theirs filters images while it resamples them; this one interpolates bicubically.
+The network learns which changes the labels announce, so that samples, whose labels are 0, need not show them: the
+augmentation of Karras et al. 2020 (arXiv 2006.06676) with labels as in Karras et al. 2022 (arXiv 2206.00364, appendix
+F.2), with their strengths for CIFAR-10. Two details differ: images are interpolated bicubically instead of filtered,
+and the labels of a stretching turn with twice its direction, so that equal stretchings have equal labels.
 """
 
 import math
@@ -14,35 +15,39 @@ from torch import Tensor
 from ncsnx.randomness import Purpose, Stream
 
 LABELS = 9
-"""Labels of an image: mirrored, upside down, log2 of the scale, rotation (cos − 1, sin), log2 of the aspect times
-(cos, sin) of twice its direction, and translation (x, y) as a share of the sides."""
+"""Labels of an image: mirrored, upside down, scale, rotation (cos − 1, sin), stretching (times cos and sin of twice its
+direction), and translation (x, y). Those of scale, stretching and translation are standard normal where they happen."""
 _SCALE, _ASPECT, _TRANSLATION = 0.2, 0.2, 0.125
-"""Standard deviations of log2 of the scale, of log2 of the aspect, and of the translation."""
+"""Standard deviations of log2 of the scale, of log2 of the aspect, and of the translation as a share of the sides."""
 
 
 def augmented(x: Tensor, positions: Tensor, seed: int, probability: float) -> tuple[Tensor, Tensor]:
     """(transformed images, labels (B, 9) float32) of images (B, C, H, W) at positions of the training stream, (B,).
 
-    probability: of each of six transformations. An image with none of them keeps its values.
+    Half of the images are mirrored. probability: of each of the five other transformations. An image whose labels are
+    all 0 keeps its values.
     """
     stream = Stream(seed, Purpose.AUGMENTATION)
-    happens = (stream.uniform(positions, (6,)) < probability).float()
+    chosen = (stream.uniform(positions, (5,)) < probability).float()
     uniforms, normals = stream.uniform(positions, (4,), step=1), stream.normal(positions, (4,), step=2)
-    mirrored, upside_down = ((uniforms[:, :2] < 0.5).float() * happens[:, :2]).unbind(dim=1)
-    scale = _SCALE * normals[:, 0] * happens[:, 2]
-    angle = math.pi * (2 * uniforms[:, 2] - 1) * happens[:, 3]
-    aspect, direction = _ASPECT * normals[:, 1] * happens[:, 4], math.pi * (2 * uniforms[:, 3] - 1)
-    shift = _TRANSLATION * normals[:, 2:] * happens[:, 5:]
-    along = (aspect * (2 * direction).cos(), aspect * (2 * direction).sin())
-    labels = torch.stack([mirrored, upside_down, scale, angle.cos() - 1, angle.sin(), *along, *shift.T], dim=1)
+    mirrored = (uniforms[:, 0] < 0.5).float()
+    upside_down = (uniforms[:, 1] < 0.5).float() * chosen[:, 0]
+    scale = normals[:, 0] * chosen[:, 1]
+    angle = math.pi * (2 * uniforms[:, 2] - 1) * chosen[:, 2]
+    aspect, direction = normals[:, 1] * chosen[:, 3], math.pi * (2 * uniforms[:, 3] - 1)
+    shift = normals[:, 2:] * chosen[:, 4:]
+    stretching = aspect * (2 * direction).cos(), aspect * (2 * direction).sin()
+    labels = torch.stack([mirrored, upside_down, scale, angle.cos() - 1, angle.sin(), *stretching, *shift.T], dim=1)
 
     # from places of the result to places of the image, in pixels from its centre
+    log_aspect = _ASPECT * aspect
     places = _diagonal(1 - 2 * mirrored, 1 - 2 * upside_down)
-    places = places @ _rotation(direction) @ _diagonal(2**-aspect, 2**aspect) @ _rotation(-direction)
-    places = places @ _rotation(-angle) * (2**-scale).view(-1, 1, 1)
-    _, _, height, width = x.shape
-    sides = torch.tensor([width, height], dtype=torch.float32, device=x.device)
-    places = torch.cat([places * (sides / sides[:, None]), 2 * shift[..., None]], dim=2)  # in half sides
+    places = places @ _rotation(direction) @ _diagonal(2**-log_aspect, 2**log_aspect) @ _rotation(-direction)
+    places = places @ _rotation(-angle) * (2 ** (-_SCALE * scale)).view(-1, 1, 1)
+    height, width = x.shape[2:]
+    places[:, 0, 1] *= height / width  # F.affine_grid counts in half sides
+    places[:, 1, 0] *= width / height
+    places = torch.cat([places, 2 * _TRANSLATION * shift[..., None]], dim=2)
     grid = F.affine_grid(places, list(x.shape), align_corners=False)
     moved = F.grid_sample(x, grid, mode="bicubic", padding_mode="reflection", align_corners=False)
     return torch.where((labels == 0).all(dim=1).view(-1, 1, 1, 1), x, moved), labels

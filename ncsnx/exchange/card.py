@@ -35,8 +35,8 @@ _MARKUP = re.compile(r"[\\`*_{}\[\]<>#|~&$!@^]|(?<=[^\W\d])\.(?=\S)|:(?=\S)")
 _SECTIONS = (
     ("Data", ("data",)),
     ("Network and noise levels", ("model", "schedule")),
-    ("Training", ("optimizer", "loss", "ema", "batch_size", "accumulation", "warmup_steps", "decay", "clip_norm",
-                  "precision", "seed", "steps")),
+    ("Training", ("optimizer", "loss", "augmentation", "ema", "batch_size", "accumulation", "warmup_steps", "decay",
+                  "clip_norm", "precision", "seed", "steps")),
     ("Sampler", ("sampler",)),
 )  # fmt: skip
 

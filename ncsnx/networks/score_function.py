@@ -102,6 +102,8 @@ class ScoreFunction(nn.Module, ABC):
         positions: those of the images in the training stream, (B,) int64, by which they are drawn. labels: of their
         augmentation, (B, spec.labels) float32.
         """
+        if labels is not None:
+            raise TypeError(f"{type(self).__name__} takes labels, so it has to override training_inputs")
         return ()
 
     @abstractmethod
@@ -162,7 +164,7 @@ class ScoreFunction(nn.Module, ABC):
 
     def output(self, x: Tensor, levels: Tensor | None, *training_inputs: Tensor | None) -> Tensor:
         """The result of `forward` in float32 or wider; compiled if the network was prepared so."""
-        if self._graph is not None and x.is_cuda and not torch.is_grad_enabled():
+        if self._graph is not None and x.is_cuda and not torch.is_grad_enabled() and not training_inputs:
             return self._graph(x, levels)
         return self.evaluated(x, levels, *training_inputs)
 

@@ -36,6 +36,7 @@ class UNetNetwork(SigmaConditional):
     """D(x, σ) = c_skip x + c_out F(c_in x; ln σ), where x is measured from the middle of the images' range.
 
     F is the U-Net. With σ_data the root mean square of the images, F has inputs and targets of variance 1 at every σ.
+    Without preconditioning it is σ times the score.
     """
 
     def __init__(self, model: UNet, spec: NetworkSpec) -> None:
@@ -52,20 +53,20 @@ class UNetNetwork(SigmaConditional):
         side = min(spec.height, spec.width)
         attends = [side >> stage in model.attention for stage in range(len(widths))]
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
-        width, kept = model.width, [model.width]
+        width, skipped = model.width, [model.width]
         for stage, wider in enumerate(widths):
             for number in range(model.blocks + (stage > 0)):
                 scale = 0.5 if stage > 0 and number == 0 else 1.0
                 self.down.append(block(width, wider, scale, attends[stage] and scale == 1.0))
                 width = wider
-                kept.append(width)
+                skipped.append(width)
         self.middle = nn.ModuleList(block(width, width, 1.0, attention) for attention in (True, False))
         for stage, narrower in reversed(list(enumerate(widths))):
             if stage < self.halvings:
                 self.up.append(block(width, width, 2.0, attention=False))
             for number in range(model.blocks + 1):
                 attention = attends[stage] and number == model.blocks
-                self.up.append(block(width + kept.pop(), narrower, 1.0, attention))
+                self.up.append(block(width + skipped.pop(), narrower, 1.0, attention))
                 width = narrower
         self.norm = group_norm(width)
         self.end = zero_convolution(width, spec.channels)
@@ -86,15 +87,15 @@ class UNetNetwork(SigmaConditional):
 
     def training_inputs(self, positions: Tensor, labels: Tensor | None) -> tuple[Tensor | None, ...]:
         """The labels, and the values that dropout keeps in each block, (B, C, H, W) bool."""
-        kept, stream, scale = list[Tensor](), Stream(self.seed, Purpose.DROPOUT), 1.0
+        masks, stream, scale = list[Tensor](), Stream(self.seed, Purpose.DROPOUT), 1.0
         for number, block in enumerate((*self.down, *self.middle, *self.up) if self.dropout else ()):
             scale *= block.scale
             shape = (block.norm2.num_channels, int(scale * self.height), int(scale * self.width))
-            kept.append(stream.chances(positions, 1 - self.dropout, shape, step=number))
-        return labels, *kept
+            masks.append(stream.bernoulli(positions, 1 - self.dropout, shape, step=number))
+        return labels, *masks
 
-    def forward(self, x: Tensor, sigma: Tensor | None, labels: Tensor | None = None, *kept: Tensor) -> Tensor:
-        """σ · s(x, σ), (B, C, H, W). sigma: (B,)."""
+    def forward(self, x: Tensor, sigma: Tensor | None, labels: Tensor | None = None, *masks: Tensor) -> Tensor:
+        """σ · s(x, σ), (B, C, H, W). sigma: (B,). labels, masks: see `training_inputs`."""
         assert sigma is not None
         x, scaled = x - self.center, (sigma / self.sigma_data).to(x.dtype).view(-1, 1, 1, 1)
         # in units of σ_data: c_skip = 1/(1 + σ²), c_out = σ/√(1 + σ²), c_in = 1/√(1 + σ²), and σ s = (D − x)/σ
@@ -102,26 +103,26 @@ class UNetNetwork(SigmaConditional):
         # ln σ is that of data of σ_data = 0.5, as in the paper, whatever the units are
         embedded = self.embedding(0.25 * torch.log(0.5 * scaled.flatten()), labels)
         if not self.is_preconditioned:
-            return self.body(x, embedded, kept)
-        out = self.body(x / (self.sigma_data * size), embedded, kept)
+            return self.body(x, embedded, masks)
+        out = self.body(x / (self.sigma_data * size), embedded, masks)
         return out / size - scaled * x / (self.sigma_data * size**2)
 
-    def body(self, x: Tensor, embedded: Tensor, kept_values: Sequence[Tensor] = ()) -> Tensor:
-        """F: images of variance 1, (B, C, H, W), and the embedded noise level, (B, E) → the shape of x.
+    def body(self, x: Tensor, embedded: Tensor, masks: Sequence[Tensor] = ()) -> Tensor:
+        """F: noisy images, (B, C, H, W), and the embedded noise level, (B, E) → the shape of x.
 
-        kept_values: those that dropout keeps in each block.
+        masks: values that dropout keeps in each block.
         """
-        h, masks = self.begin(x), iter(kept_values)
+        h, mask_of_next = self.begin(x), iter(masks)
         with super().lower_precision(x.device):
-            kept = [h]
+            skips = [h]
             for block in self.down:
-                h = block(h, embedded, next(masks, None))
-                kept.append(h)
+                h = block(h, embedded, next(mask_of_next, None))
+                skips.append(h)
             for block in self.middle:
-                h = block(h, embedded, next(masks, None))
+                h = block(h, embedded, next(mask_of_next, None))
             for block in self.up:
-                h = h if block.scale != 1 else torch.cat([h, kept.pop()], dim=1)
-                h = block(h, embedded, next(masks, None))
+                h = h if block.scale != 1 else torch.cat([h, skips.pop()], dim=1)
+                h = block(h, embedded, next(mask_of_next, None))
         out: Tensor = self.end(F.silu(self.norm(at_least_float32(h))))
         return out
 
@@ -174,11 +175,11 @@ class UNetBlock(nn.Module):
         self.shortcut = Convolution(before, after, size=1) if before != after else nn.Identity()
         self.attention = Attention(after) if attention else nn.Identity()
 
-    def forward(self, x: Tensor, embedded: Tensor, kept: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, embedded: Tensor, mask: Tensor | None = None) -> Tensor:
         h = self.conv1(self._resampled(F.silu(self.norm1(x))))
         h = F.silu(self.norm2(h + self.bias(embedded)[:, :, None, None]))
-        if kept is not None:
-            h = h * kept / (1 - self.dropout)
+        if mask is not None:
+            h = h * mask / (1 - self.dropout)
         h = self.conv2(h) + self.shortcut(self._resampled(x))
         out: Tensor = self.attention(_HALF_VARIANCE * h)
         return out

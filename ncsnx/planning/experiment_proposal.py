@@ -44,6 +44,11 @@ EPOCHS = 768
 """Epochs of the published CIFAR-10 training: 300,000 steps of 128 of 50,000 images."""
 NARROW_BELOW = 32
 """Image size, in pixels, below which a network of width 32 is enough, as for the digits."""
+UNET_UP_TO = 32
+"""Largest image size, in pixels, for which the U-Net is proposed: it was better in trials up to 16 px
+(docs/project/networks.md), and its published FID on CIFAR-10 is 1.97 (Karras et al. 2022), that of NCSNv2 10.87."""
+_NARROW_UNET = 32
+"""Largest width of a U-Net with few blocks."""
 
 
 def long_side(data: Data) -> int:
@@ -87,20 +92,20 @@ def fitted_to_network(data: OwnData) -> OwnData:
 
 def check_size(size: ImageSize) -> None:
     """Raises UsageError for an image size that its network doesn't accept."""
-    model, layout = network_for(size)
+    _, layout = network_for(size)
     if size != fitting_size(size):
         larger = size_of_sides([side + layout.divisor - 1 for side in height_and_width(size)])
         near = dict.fromkeys(map(size_as_typed, (fitting_size(size), fitting_size(larger))))
         what = "a multiple" if isinstance(size, int) else "multiples"
         raise UsageError(
-            f"{parameter('size')} {size_as_typed(size)}: {model.__name__} halves its images repeatedly, so it needs "
+            f"{parameter('size')} {size_as_typed(size)}: the network halves its images repeatedly, so it needs "
             f"{what} of {layout.divisor}, such as {' or '.join(near)}"
         )
 
 
 def favoured_network(data: Data) -> Network:
-    """The kind of network to propose: the U-Net up to 32 px, where it was measured to be better (docs, samplers)."""
-    return "unet" if long_side(data) <= NARROW_BELOW else "ncsnv2"
+    """The kind of network to propose for a data set. P_mean of the U-Net's training noise suits bounded data only."""
+    return "unet" if data.is_bounded and long_side(data) <= UNET_UP_TO else "ncsnv2"
 
 
 def network_of(experiment: Experiment) -> Network:
@@ -115,12 +120,11 @@ def draft(
 
     width: width of the network, by default `usual_width`. With the U-Net, bounded images are in [−1, 1].
     """
-    width, model = width or usual_width(long_side(data)), Model()
+    width = width or usual_width(long_side(data))
+    model: Model = attrs.evolve(network_for(data.shape[1:])[0](), width=width)
     if network == "unet":
         model = unet_for(data.shape[1:], width)
         data = attrs.evolve(data, transform="rescaled") if data.is_bounded else data
-    else:
-        model = attrs.evolve(network_for(data.shape[1:])[0](), width=width)
     return Experiment(
         name=name,
         data=data,
@@ -138,7 +142,7 @@ def unet_for(size: ImageSize, width: int) -> UNet:
     Wide ones are the DDPM++ of Karras et al. 2022 (appendix F.2): channels (2, 2, 2) up to 32 px, (1, 2, 2, 2) for 64,
     attention at 16. Narrow ones have few blocks, as for the digits.
     """
-    is_narrow, sides, stages = width <= NARROW_BELOW, list(height_and_width(size)), 1
+    is_narrow, sides, stages = width <= _NARROW_UNET, list(height_and_width(size)), 1
     while min(sides) > (4 if is_narrow else 8) and not any(side % 2 for side in sides):
         sides, stages = [side // 2 for side in sides], stages + 1
     if is_narrow:
@@ -187,7 +191,7 @@ def _preconditioned(experiment: Experiment, plan: NoisePlan) -> Experiment:
     return attrs.evolve(
         experiment,
         schedule=LogNormal(sigma_max=plan.sigma_max, sigma_min=plan.sigma_min, levels=plan.levels),
-        optimizer=Adam(lr=_UNET_RATE * experiment.optimizer.lr),
+        optimizer=Adam(lr=rounded(_UNET_RATE * experiment.optimizer.lr, 3)),
         decay=CosineDecay(steps=experiment.steps),
         loss=ScoreMatching(weighting="edm"),
         sampler=Heun(steps=9, grid=grid),

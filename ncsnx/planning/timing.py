@@ -249,9 +249,11 @@ class _Timed:
         """The work of computing gradients, including the noise for each image."""
         x, weight = self._images(count), loss_weight(self.experiment)
         sigma = self.network.sigmas[:1].expand(count)
-        noise = self._noise(x, Purpose.TRAINING_NOISE)
+        noise, drawn = self._noise(x, Purpose.TRAINING_NOISE), tuple[Tensor | None, ...]()
+        if self.size == tuple(self.experiment.data.shape[1:]):  # masks have the size of the images
+            drawn = self.network.training_inputs(torch.arange(count, device=self.device), None)
         self.network.train()
-        add_gradients(self.network, score_matching_loss(self.network, x, sigma, noise, weight).mean())
+        add_gradients(self.network, score_matching_loss(self.network, x, sigma, noise, weight, drawn).mean())
         _finish(next(self.network.parameters()).grad)
 
     def updating(self) -> Callable[[], None]:

@@ -122,12 +122,13 @@ def _fields(part: Any) -> dict[str, Any]:
 
 def _about_scale(survey: Survey) -> list[str]:
     """Lines of the docstring about the network and the size of the training."""
-    fit, network, followed = survey.fit, list[str](), "Network, batch size"
+    fit, lines = survey.fit, list[str]()
+    source = "Network, batch size and steps follow the experiments of Song & Ermon."
     if isinstance(survey.experiment.model, UNet):
-        network = ["Network, training noise and loss follow Karras et al. 2022 (arXiv 2206.00364)."]
-        followed = "Batch size"
+        lines = ["Training noise, loss and preconditioning are those of Karras et al. 2022 (arXiv 2206.00364)."]
+        source = "Batch size and steps follow the experiments of Song & Ermon."
     if fit is None or not fit.reductions:
-        return [*network, f"{followed} and steps follow the experiments of Song & Ermon."]
+        return [*lines, source]
     why = (
         f"to fit {in_short(fit.budget_s)} on the machine that wrote this file"
         if fit.budget_s
@@ -135,7 +136,7 @@ def _about_scale(survey: Survey) -> list[str]:
     )
     reduced = ", ".join(f"{what} {now} instead of {before}" for what, now, before in fit.reductions)
     return [
-        *network,
+        *lines,
         f"The training is smaller than those of Song & Ermon, {why}:",
         f"{reduced}.",
         "For the published size: ncsnx new OTHER_NAME … --budget none",
@@ -176,7 +177,10 @@ def _about_training_noise(schedule: Schedule) -> str:
     if not isinstance(schedule, LogNormal):
         return ""
     law = f"N({schedule.p_mean:g}, {schedule.p_std:g}²)"
-    return f"\nTraining draws ln σ from {law}; the L levels serve the logs, and samplers that need levels."
+    return (
+        f"\nTraining draws ln σ from {law}. The L levels are those at which the held-out loss is measured, and of "
+        "samplers that need levels. Black is -1 and white 1, so σ is twice as large as in [0, 1]."
+    )
 
 
 def _about_network(survey: Survey) -> str:
@@ -201,7 +205,7 @@ def _about_sampler(survey: Survey) -> str:
     return (
         f"{name}, with {counted(per_image, 'network evaluation')} per image. A sampler may "
         "change after training: `ncsnx compare` measures which comes nearest to the images.\n"
-        f"The published one takes {counted(plan.evaluations, 'evaluation')} per image. Its T (technique 4) is as large "
+        f"That of NCSNv2 takes {counted(plan.evaluations, 'evaluation')} per image. Its T (technique 4) is as large "
         "as the compute allows, as published for similar numbers of levels; its ε brings the noise's variance after a "
         f"level, in units of σ², as close to 1 as possible, {plan.remaining_variance:.4f}. On the command line:\n"
         f"{typed(published_sampler(plan))}"
@@ -220,10 +224,13 @@ def _training(survey: Survey, measured: MeasuredData) -> list[tuple[str, str, An
     further: list[tuple[str, str, Any]] = []
     if isinstance(experiment.model, UNet):
         rate = "Higher than published for NCSNv2, since it rises over warmup_steps and then falls to 0."
+        warmup = "A twentieth of the steps, in which Adam learns the sizes of gradients."
+        decay = "To 0 at the end, so that the last weights are settled. For more steps change both."
+        weighting = "The weight at each σ with which the network learns all of them equally well."
         further = [
-            ("warmup_steps", "", experiment.warmup_steps),
-            ("decay", "", experiment.decay),
-            ("loss", "The weight at each σ with which the network learns all of them equally well.", experiment.loss),
+            ("warmup_steps", warmup, experiment.warmup_steps),
+            ("decay", decay, experiment.decay),
+            ("loss", weighting, experiment.loss),
         ]
     window = ", as published" if experiment.ema.rate == 0.999 else "; the published 0.999 is for longer trainings"
     seen = counted(experiment.batch_size * experiment.steps / images, "time")

@@ -12,7 +12,6 @@ import re
 import shutil
 from collections import Counter
 from pathlib import Path
-from typing import Literal
 
 import attrs
 
@@ -42,7 +41,7 @@ SITES = {
     "train": (
         *("runs/digits", "runs/digits"),
         *_NEW_RUN,
-        *("log.txt", "metrics.jsonl", "tensorboard", "tensorboard/*", "report.html"),
+        *("log.txt", "metrics.jsonl", "tensorboard", "tensorboard", "report.html"),
         *_CHECKPOINT,
         *("snapshots", "snapshots/*.png"),
     ),
@@ -51,7 +50,7 @@ SITES = {
         *(".holder.json", "log.txt", "segments.jsonl", "origins.json", "config.json", "metrics.jsonl"),
         *_CHECKPOINT[1:],
     ),
-    "repair": (".holder.json", "repair: checkpoints/*"),
+    "repair": (".holder.json",),  # a renamed folder takes no space
     "import": ("runs/cifar10", "runs/cifar10", *_NEW_RUN, "log.txt", *_CHECKPOINT),
     "sample": (
         *("images", "images/.lock", "images/.holder.json", "images/.parts", "images/.parts/*.safetensors"),
@@ -175,11 +174,9 @@ class Hit:
     """Path without parts that differ between processes."""
     has_bytes: bool
     reason: str = ""
-    during: Literal["", "repair"] = ""
-    """'repair' for a failed repair, which is reported beside the error that ends a command."""
 
     def __str__(self) -> str:
-        return f"{self.during}: {self.path}" if self.during else self.path
+        return self.path
 
     @property
     def site(self) -> str:
@@ -194,21 +191,17 @@ class Hit:
 
     @classmethod
     def all_of(cls, result: Result) -> "list[Hit]":
-        """Failed writes that a command reports: errors, warnings, and failed repairs."""
-        err, out = result.err.splitlines(), result.out.splitlines()
-        lines = [line for line in err if line.startswith("error: ") or re.match("warning: .*cannot write ", line)]
-        return [cls.of(line) for line in (*lines, *(line for line in out if "cannot be repaired" in line))]
+        """Failed writes that a command reports: errors and warnings."""
+        lines = result.err.splitlines()
+        return [cls.of(line) for line in lines if re.match("error: |warning: .*cannot write ", line)]
 
     @classmethod
     def of(cls, line: str) -> "Hit":
         match = _LINE.match(line)
-        during: Literal["", "repair"] = ""
-        if match is not None and match["before"].endswith("cannot be repaired: "):
-            during = "repair"
-        elif match is None or match["before"] not in ("error: ", "warning: ", "warning: no report: "):
+        if match is None or match["before"] not in ("error: ", "warning: ", "warning: no report: "):
             return cls(f"another line: {line[:200]}", False)
         path = re.sub(r"(?<=tensorboard/).+", "*", re.sub("^runs/(digits|cifar10)/", "", match["path"]))
-        return cls(path, match["bytes"] is not None, match["reason"], during)
+        return cls(path, match["bytes"] is not None, match["reason"])
 
 
 @attrs.define
@@ -440,9 +433,6 @@ def _problems(job: Job, room: Room, result: Result, hits: list[Hit], place: Path
     ended = [] if job.name.startswith("redraw") else [hit for hit in hits if not hit.is_borne]
     if result.code == 0:
         problems = [f"it said: {result.err}"] if ended or len({*hits}) < len(hits) else []
-    elif any(hit.during == "repair" for hit in hits):
-        problems = [] if result.code == 1 and not result.err.count("error: ") else [f"{result.code}: {result.err}"]
-        problems += [f"{hit}: {hit.reason}" for hit in hits if hit.during != "repair" or hit.reason != room.reason]
     else:
         problems = one_line(result, room.reason)
     # folders have no size

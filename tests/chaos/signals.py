@@ -50,9 +50,9 @@ ENDLESS = training("steps=1", "sampler.steps_per_level=1M", "snapshots=none")
 """A run whose sampling takes too long to wait for."""
 IMPORT = ["import", "published", "cifar10", "model.width=4", "schedule.levels=10"]
 TELLS = """
-import ncsnx.exchange.exporting as exporting
-plain = exporting.draw
-exporting.draw = lambda *given, **named: (open("drawing", "w").close(), plain(*given, **named))[1]
+from ncsnx.sampling.drawing import Drawing
+plain = Drawing.batches
+Drawing.batches = lambda *given, **named: (open("drawing", "w").close(), plain(*given, **named))[1]
 """
 """Makes an export write a file when it begins to draw."""
 SLOW_DISK = """
@@ -392,10 +392,8 @@ def _unlike_a_stop(code: int, err: str, place: Path, sent: signal.Signals) -> li
 def _unlike_before(phase: Phase, said: str, folder: Path, place: Path) -> list[str]:
     """Files that changed although none should, and messages about damage that doesn't exist."""
     assert phase.origin is not None
-    origin = folder / phase.origin
-    before = {path.relative_to(origin): path.lstat().st_ino for path in origin.rglob("*") if path.is_file()}
-    after = {path.relative_to(place): path.lstat().st_ino for path in place.rglob("*") if path.is_file()}
-    after.pop(Path("drawing"), None)
+    before, after = files(folder / phase.origin), files(place)
+    after.pop("drawing", None)
     problems = [f"{name} was made or changed" for name in after if after[name] != before.get(name)]
     problems += [f"{name} is gone" for name in before if name not in after]
     if found := re.findall("unsound|damaged|not sound|warning|error", said):

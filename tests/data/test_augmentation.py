@@ -28,16 +28,23 @@ def test_without_a_transformation_an_image_keeps_its_values() -> None:
     still = (labels == 0).all(dim=1)
     assert 0 < still.sum() < len(x)
     assert torch.equal(moved[still], x[still])
-    assert torch.equal(augmented(x, POSITIONS, SEED, 0.0)[0], x)
+
+
+def test_half_of_the_images_are_mirrored_whatever_the_probability() -> None:
+    x = torch.rand(len(POSITIONS), 1, 6, 8, generator=torch.Generator().manual_seed(0))
+    moved, labels = augmented(x, POSITIONS, SEED, 0.0)
+    expected = torch.where(labels[:, :1, None, None] == 1, x.flip(-1), x)
+    torch.testing.assert_close(moved, expected)
+    assert not labels[:, 1:].any()
 
 
 def test_each_transformation_happens_as_often_as_declared() -> None:
     labels = augmented(torch.zeros(20_000, 1, 1, 1), torch.arange(20_000), SEED, 0.2)[1]
     assert labels.shape == (20_000, LABELS)
     happened = (labels != 0).float().mean(dim=0)
-    # mirroring is a coin's, after the chance; rotation, stretching and translation have two labels each
-    expected = torch.tensor([0.1, 0.1, *7 * [0.2]])
-    assert (happened - expected).abs().max() < 5 * math.sqrt(0.2 * 0.8 / 20_000)
+    # mirroring is a coin's; turning upside down is one's where it is chosen; the last three have two labels each
+    expected = torch.tensor([0.5, 0.1, *7 * [0.2]])
+    assert (happened - expected).abs().max() < 5 * math.sqrt(0.5 * 0.5 / 20_000)
 
 
 def test_the_image_is_moved_as_its_labels_say() -> None:
@@ -47,10 +54,10 @@ def test_the_image_is_moved_as_its_labels_say() -> None:
     mirrored, upside_down, scale, cos, sin, along, across, right, down = labels.unbind(dim=1)
     flips = torch.diag_embed(torch.stack([1 - 2 * mirrored, 1 - 2 * upside_down], dim=1))
     symmetric = torch.stack([along, across, across, -along], dim=1).view(-1, 2, 2)
-    stretched = torch.matrix_exp(-math.log(2) * symmetric)
+    stretched = torch.matrix_exp(-0.2 * math.log(2) * symmetric)
     turned = torch.stack([1 + cos, sin, -sin, 1 + cos], dim=1).view(-1, 2, 2)
-    matrix = flips @ stretched @ turned * torch.exp2(-scale).view(-1, 1, 1)
-    shift = torch.stack([right * x.shape[3], down * x.shape[2]], dim=1)
+    matrix = flips @ stretched @ turned * torch.exp2(-0.2 * scale).view(-1, 1, 1)
+    shift = 0.125 * torch.stack([right * x.shape[3], down * x.shape[2]], dim=1)
     expected = torch.einsum("bij,bjhw->bihw", matrix, x) + shift[..., None, None]
     limits = torch.tensor([x.shape[3] // 2 - 2, x.shape[2] // 2 - 2]).view(1, 2, 1, 1)
     inside = (expected.abs() <= limits).all(dim=1, keepdim=True).expand_as(x)

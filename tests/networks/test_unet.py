@@ -118,13 +118,14 @@ def test_without_preconditioning_the_network_is_the_score_times_sigma() -> None:
 @torch.no_grad()
 def test_dropout_keeps_a_share_of_values_that_depends_on_the_position_alone() -> None:
     made, positions = network(attrs.evolve(MODEL, dropout=0.25)), torch.arange(200)
-    labels, *kept = made.training_inputs(positions, None)
+    labels, *masks = made.training_inputs(positions, None)
     assert labels is None
-    assert len(kept) == len([*made.down, *made.middle, *made.up])  # type: ignore[misc]
-    values = torch.cat([mask.flatten() for mask in kept if mask is not None]).float()
+    assert len(masks) == len([*made.down, *made.middle, *made.up])  # type: ignore[misc]
+    values = torch.cat([mask.flatten() for mask in masks if mask is not None]).float()
     assert values.mean() == pytest.approx(0.75, abs=5 * math.sqrt(0.25 * 0.75 / len(values)))
     _, *some = made.training_inputs(positions[5:9], None)
-    assert all(torch.equal(one[5:9], other) for one, other in zip(kept, some, strict=True))  # type: ignore[index]
+    assert all(torch.equal(one[5:9], other) for one, other in zip(masks, some, strict=True))  # type: ignore[index]
+    assert len({mask.shape for mask in masks}) < len({mask.numpy().tobytes() for mask in masks}) == len(masks)  # type: ignore[union-attr]
 
 
 @torch.no_grad()

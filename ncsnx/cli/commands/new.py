@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ncsnx.config.experiment import Experiment
     from ncsnx.console.messages import Messages
     from ncsnx.planning.budget import Fit, Limits, TimeOf
+    from ncsnx.planning.experiment_proposal import Network
     from ncsnx.planning.survey import Survey
     from ncsnx.planning.timing import Timing
     from ncsnx.work import Work
@@ -49,7 +50,7 @@ def new_command(
         typer.Option(
             "--model",
             help="Network: the published one for images of this size, or a U-Net that is conditional on σ.",
-            show_default="unet up to 32 px, where it was measured to be better",
+            show_default="unet up to 32 px, but for data without bounds",
             rich_help_panel=TIME_PANEL,
         ),
     ] = None,
@@ -102,10 +103,10 @@ def new_command(
         path = _free_place(name, out)
         budget_s = parse_budget(budget)
 
-        import attrs
-
         from ncsnx.data import data_folder
         from ncsnx.data.readers.from_path import Reading
+        from ncsnx.planning.experiment_proposal import draft as drafted
+        from ncsnx.planning.experiment_proposal import favoured_network
         from ncsnx.planning.survey import Choices, survey
         from ncsnx.stopping import StopRequest
         from ncsnx.storage import atomic
@@ -114,13 +115,14 @@ def new_command(
         said = Reading(image_size=size, on_error=on_error, array=array)
         with StopRequest() as stop:
             work, folder = work_of(messages, stop), data_folder(data)
-            draft = experiment_for(name, _place(source, folder), said, work, model)
-            clock = None if no_timing else _clock(draft, device, threads, work)
+            draft = experiment_for(name, _place(source, folder), said, work)
+            clock = None if no_timing else _clock(draft, model, device, threads, work)
             fit = None
             if budget_s is not None:
                 limits = Limits(budget_s=budget_s, steps=steps, size_is_free=size is None)
                 fit = _fitted(draft, folder, limits, clock, work)
-            fitting = draft if fit is None else attrs.evolve(draft, data=fit.data)
+            images = draft.data if fit is None else fit.data
+            fitting = drafted(name, images, model or favoured_network(images))
             found = _proposed(survey(fitting, folder, choices, work), fit, steps, clock)
             found = _compared_with_bf16(found, device, threads, work)
         text = _text(found)
@@ -158,11 +160,11 @@ def _place(source: str, folder: Path) -> Path:
         ) from error
 
 
-def _clock(draft: "Experiment", device: str, threads: int | None, work: "Work") -> "TimeOf":
-    """Times a network on this machine."""
+def _clock(draft: "Experiment", network: "Network | None", device: str, threads: int | None, work: "Work") -> "TimeOf":
+    """Times networks on this machine. network: None for the one that is favoured at each image size."""
     from ncsnx.config.image_sizes import size_in_words
     from ncsnx.planning.experiment_proposal import draft as drafted
-    from ncsnx.planning.experiment_proposal import network_of
+    from ncsnx.planning.experiment_proposal import favoured_network
     from ncsnx.planning.timing import time_experiment
     from ncsnx.runtime import Runtime
 
@@ -170,8 +172,8 @@ def _clock(draft: "Experiment", device: str, threads: int | None, work: "Work") 
 
     def time_of(data: "OwnData", width: int, batch_size: int) -> "Timing":
         work.info(f"timing a network of width {width} at {size_in_words(data.shape[1:])} px")
-        timed = drafted(draft.name, data, network_of(draft), width=width, batch_size=batch_size)
-        return time_experiment(timed, runtime, work)
+        kind = network or favoured_network(data)
+        return time_experiment(drafted(draft.name, data, kind, width=width, batch_size=batch_size), runtime, work)
 
     return time_of
 

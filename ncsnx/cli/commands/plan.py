@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from ncsnx.config.experiment import Experiment, Snapshots
     from ncsnx.console.messages import Messages
     from ncsnx.data.readers.from_path import Reading
-    from ncsnx.planning.experiment_proposal import Network
     from ncsnx.planning.survey import Survey
     from ncsnx.work import Work
 
@@ -143,12 +142,10 @@ def plan_command(
             )
 
 
-def experiment_for(
-    name: str, path: Path, said: "Reading", work: "Work", network: "Network | None" = "ncsnv2"
-) -> "Experiment":
-    """A draft for a person's own images, at a size that the networks accept. network: None for the favoured one."""
+def experiment_for(name: str, path: Path, said: "Reading", work: "Work") -> "Experiment":
+    """A draft for a person's own images, at a size that the networks accept."""
     from ncsnx.config.image_sizes import size_as_typed, size_in_words
-    from ncsnx.planning.experiment_proposal import check_size, draft, favoured_network, fitted_to_network
+    from ncsnx.planning.experiment_proposal import check_size, draft, fitted_to_network
 
     if said.image_size is not None:
         check_size(said.image_size)
@@ -159,7 +156,7 @@ def experiment_for(
             f"{path} holds images of {stored} pixels, which are not resized; training sees random crops of {size} "
             f"pixels (data.random_crop={size_as_typed(data.random_crop)})"
         )
-    return draft(name, data, network or favoured_network(data))
+    return draft(name, data)
 
 
 def _proposed(found: "Survey", overrides: list[str]) -> "Experiment":
