@@ -1,6 +1,6 @@
 """The work of `ncsnx sweep`: trains this rank's share of a parameter sweep, scores it, and compares the settings."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,10 +117,7 @@ class ParameterSweep:
 
     def _together(self, own: list[str], stop: StopRequest) -> list[str]:
         """The lines of all ranks, each of which may need hours for its own."""
-        ranks = self.messages.ranks
-        return [
-            line for lines in ranks.together(lambda: own, check_stop=partial(ranks.check_stop, stop)) for line in lines
-        ]
+        return [line for lines in self.messages.ranks.gather(lambda: own, check_stop=stop.check) for line in lines]
 
     # ------------------------------------------------------------------------------------------------------ training
 
@@ -161,13 +158,8 @@ class ParameterSweep:
     def _own_work(self, messages: Messages, stop: StopRequest) -> Work:
         """The Work of this rank alone, whose runs no other rank shares."""
         ranks = self.messages.ranks
-
-        def check_stop() -> None:
-            ranks.give_sign_of_life()
-            stop.check()
-
         alone = RankGroup(local_rank=ranks.local_rank, local_world=ranks.local_world)
-        return attrs.evolve(work_of(messages, stop), check_stop=check_stop, ranks=alone)
+        return attrs.evolve(work_of(messages, stop), ranks=alone)
 
     def _train(self, points: Sequence[SweepPoint], stop: StopRequest) -> Iterator[str]:
         """Trains the points one after the other; gives a line for each that failed. Raises Stopped."""
@@ -206,7 +198,7 @@ class ParameterSweep:
         console = attrs.evolve(
             training_console(messages, stop),
             work=self._own_work(messages, stop),
-            view=partial(_PointView, messages, self.messages.ranks.give_sign_of_life),
+            view=partial(TrainingView, messages),
         )
         carry_out_training(job, console, stop)
 
@@ -326,22 +318,6 @@ class ParameterSweep:
             return
         rows = [(point.run, f"{states[point.run].step:,}/{point.experiment.steps:,}") for point in self.points]
         table(self.messages, [Column("run"), Column("step", "right")], rows)
-
-
-class _PointView(TrainingView):
-    """Shows ranks that wait for this one that it trains."""
-
-    def __init__(self, messages: Messages, alive: Callable[[], None], **training: Any) -> None:
-        super().__init__(messages, **training)
-        self._alive = alive
-
-    def step(self, step: int, images: int) -> None:
-        super().step(step, images)
-        self._alive()
-
-    def sampling(self, done: int, total: int, evaluations: int) -> None:
-        super().sampling(done, total, evaluations)
-        self._alive()
 
 
 def _different_data(points: Sequence[SweepPoint]) -> list[Data]:

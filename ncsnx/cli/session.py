@@ -3,14 +3,14 @@
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NoReturn
 
 import attrs
 import typer
 
 from ncsnx.errors import NcsnxError, Stopped, UsageError, is_out_of_memory
-from ncsnx.ranks.rank_group import OtherRankError, rank_here, too_late
+from ncsnx.ranks.rank_group import rank_here, too_late
 from ncsnx.spelling import spelled_by
 from ncsnx.stopping import signals_raise
 
@@ -55,13 +55,10 @@ def session(
             if shared is not None:
                 _share(messages, shared)
             yield messages
-    except OtherRankError as error:
-        messages.record("info", "ended, because another rank failed")
-        raise typer.Exit(error.exit_code) from None
+            if shared is not None:
+                _leave()
     except Stopped as stopped:
-        with suppress(Exception):  # the store may have ended with its process
-            messages.ranks.announce_stop(stopped.signal_number)
-        if messages.ranks.failure(0) is None:  # otherwise the launcher stops all ranks because of it
+        if messages.ranks.is_first and messages.ranks.may_speak():  # another rank that failed has said why
             messages.info(f"{stopped}; {stopped.then or then}")
         raise typer.Exit(stopped.exit_code) from None
     except NcsnxError as error:
@@ -70,8 +67,6 @@ def session(
         messages.error("interrupted")
         raise typer.Exit(130) from None
     except Exception as error:
-        if (code := messages.ranks.failure()) is not None:
-            raise typer.Exit(code) from None
         if is_out_of_memory(error):
             _fail(
                 messages,
@@ -82,7 +77,7 @@ def session(
         if messages.ranks.world > 1 and _is_lost_connection(error):
             _fail(messages, _lost_connection(error, messages.ranks.limit_s, then))
         messages.record("error", f"{type(error).__name__}: {error}\n{traceback.format_exc().rstrip()}")
-        messages.ranks.fail(1, f"{type(error).__name__}: {error}")
+        messages.ranks.may_speak()  # by the traceback
         raise
 
 
@@ -101,6 +96,13 @@ def _share(messages: "Messages", shared: Shared) -> None:
     require_same_start(messages.ranks, sys.argv[1:])
 
 
+def _leave() -> None:
+    """Ends the ranks together."""
+    from ncsnx.ranks.joining import leave
+
+    leave()
+
+
 def _words_of_a_rank(words: list[str]) -> list[str]:
     """The command line without `--gpus N`."""
     kept, rest = list[str](), iter(words)
@@ -114,7 +116,7 @@ def _words_of_a_rank(words: list[str]) -> list[str]:
 
 def _fail(messages: "Messages", text: str, exit_code: int = 1) -> NoReturn:
     """Ends the command with a message, which is shown by one rank only."""
-    if messages.ranks.fail(exit_code, text):
+    if messages.ranks.may_speak():
         messages.speak()
         messages.error(text if messages.ranks.is_first else f"{messages.ranks.name}: {text}")
         messages.detail(traceback.format_exc().rstrip())

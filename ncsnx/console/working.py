@@ -8,8 +8,6 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ncsnx.ranks.rank_group import ALONE
-
 if TYPE_CHECKING:
     from ncsnx.console.messages import Messages
     from ncsnx.jobs.training_job import TrainingConsole
@@ -31,7 +29,7 @@ def work_of(messages: "Messages", stop: "StopRequest | None" = None) -> "Work":
     return Work(
         progress=partial(progress, messages),
         rows=rows,
-        check_stop=SILENT.check_stop if stop is None and ranks is ALONE else partial(ranks.check_stop, stop),
+        check_stop=SILENT.check_stop if stop is None else stop.check,
         at_once=SILENT.at_once if stop is None else stop.at_once,
         info=messages.info,
         warning=messages.warning,

@@ -21,7 +21,6 @@ from ncsnx.evaluation.candidates import Candidate, choose, load_member
 from ncsnx.evaluation.engine import (
     Measurement,
     discard_needless_parts,
-    end_together,
     measure_all,
     missing,
     parts_of,
@@ -290,7 +289,6 @@ def measure_checkpoints(
     else:
         if work.ranks.is_first:
             _refresh(sweep, candidates, work)
-        end_together(work)
     if not work.ranks.is_first:
         return None
     return MeasuredSweep(sweep=sweep, candidates=candidates, left_out=problems, is_new=is_new)

@@ -7,8 +7,8 @@ of a part, how to make one, and how to compute a row from all parts. The engine 
 and ranks.
 
 With several ranks, rank 0 holds the lock, decides once which images of which subjects are missing, and makes the rows.
-All ranks run the same code and make parts, each its own batches, one subject after the other and without waiting. So a
-result doesn't depend on the number of ranks, and a rank that dies loses its unfinished batch only.
+All ranks run the same code and make parts, each its own batches, and meet after each subject. So a result doesn't
+depend on the number of ranks, and a rank that dies loses its unfinished batch only.
 """
 
 import math
@@ -26,7 +26,7 @@ from ncsnx.config.codec import flatten
 from ncsnx.errors import DivergedError, Hint, NcsnxError
 from ncsnx.ranks.joining import require_same
 from ncsnx.ranks.rank_group import held_by_first
-from ncsnx.ranks.shared_batches import SharedBatches, runs_of
+from ncsnx.ranks.shared_batches import extrapolated, own_images, runs_of
 from ncsnx.ranks.shared_disk import wait_for_file
 from ncsnx.runs.folder import open_results
 from ncsnx.runs.manifest import UnsoundError
@@ -147,16 +147,6 @@ def writing(job: WorkInParts[Subject], work: Work) -> Iterator[None]:
     with held_by_first(work.ranks, _writing(job)):
         require_lock(job.place, work.ranks, work.check_stop)
         yield
-        end_together(work)
-
-
-def end_together(work: Work) -> None:
-    """Lets all ranks wait for rank 0, which may fail, and rank 0 for all others, since it may hold their store.
-
-    Raises OtherRankError.
-    """
-    work.ranks.first(lambda: None, check_stop=work.check_stop)
-    work.ranks.gather(None, work.check_stop)
 
 
 @contextmanager
@@ -234,8 +224,6 @@ def make_parts(job: WorkInParts[Subject], subject: Subject, work: Work, advance:
     ((_, left),) = _plan(job, [subject], work)
     if (failure := _make_share(job, subject, left, work, advance)) is not None:
         raise failure
-    # before the disk is given its time: rank 0 has heard of all shares, and the others have not
-    work.ranks.first(lambda: None, check_stop=work.check_stop)
     wait_for_parts(job, subject, work)
 
 
@@ -257,35 +245,22 @@ def _missing_indices(job: WorkInParts[Subject], subject: Subject) -> list[range]
 def _make_share(
     job: WorkInParts[Subject], subject: Subject, left: Sequence[range], work: Work, advance: Advance
 ) -> NcsnxError | None:
-    """Makes this rank's share of the parts.
+    """Makes this rank's share of the parts, and waits for the others.
 
-    Rank 0 waits for the others, and returns the error of the first batch that failed on any rank, as a single rank
-    would. Other ranks return None at once.
+    Returns the error of the first batch that failed on any rank, as a single rank would.
     """
-    mark, units, count = job.mark(subject), job.units(subject), sum(map(len, left))
-    own = SharedBatches(ranks=work.ranks, mark=mark, left=left, size=job.batch_size).own
+    units, count = job.units(subject), sum(map(len, left))
+    own = own_images(work.ranks, job.mark(subject), left, job.batch_size)
     advance(units * (job.count - count) // job.count, kept=True)
     made, failure = 0, None
     try:
-        for part in job.parts(subject, own, work, _extrapolated(advance, len(own), count)) if own else ():
+        for part in job.parts(subject, own, work, extrapolated(advance, len(own), count)) if own else ():
             write_part(parts_of(job, subject), part)
             made += len(part.indices)
     except (UnsoundError, DivergedError) as error:
         failure = own[min(made, len(own) - 1)], error
-    failures = [one for one in work.ranks.gather(failure, work.check_stop) if one is not None]
-    return min(failures, key=lambda one: one[0])[1] if failures else None
-
-
-def _extrapolated(advance: Advance, own: int, images: int) -> Advance:
-    """Reports the progress of all ranks by that of one, which makes `own` of the `images`."""
-    done = 0
-
-    def advance_all(count: int = 1, *, kept: bool = False) -> None:
-        nonlocal done
-        before, done = done, done + count
-        advance(done * images // own - before * images // own)
-
-    return advance_all
+    failures = [each for each in work.ranks.gather(lambda: failure, check_stop=work.check_stop) if each is not None]
+    return min(failures, key=lambda each: each[0])[1] if failures else None
 
 
 def whole_of(job: WorkInParts[Subject], subject: Subject) -> dict[str, Tensor]:
@@ -296,13 +271,7 @@ def whole_of(job: WorkInParts[Subject], subject: Subject) -> dict[str, Tensor]:
 def wait_for_parts(job: WorkInParts[Subject], subject: Subject, work: Work) -> None:
     """Returns once this rank sees all parts of a subject, on a disk that may show them late. Raises NcsnxError."""
     parts = parts_of(job, subject)
-    new, seen = NewParts(parts), set[int]()
-
-    def is_whole() -> bool:
-        seen.update(new.indices())
-        return len(seen) >= job.count
-
-    wait_for_file(parts, "all ranks", work.ranks, work.check_stop, is_seen=is_whole)
+    wait_for_file(parts, "all ranks", work.ranks, work.check_stop, is_seen=NewParts(parts, job.count).are_whole)
 
 
 def discard_parts(job: WorkInParts[Subject], subject: Subject) -> None:

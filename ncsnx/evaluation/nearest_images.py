@@ -117,7 +117,7 @@ def nearest(
                     work.check_stop()
                     near.update(rows, _nearest_of(points[rows].double(), plain, mirrored, first, space.unit))
             advance(len(batch))
-    for others in ranks.gather(found, work.check_stop)[1:]:
+    for others in ranks.gather(lambda: found, check_stop=work.check_stop)[1:]:
         for near, further in zip(found, others, strict=True):
             near.update(slice(None), further)
     return found

@@ -36,7 +36,7 @@ from ncsnx.paths import typed_path
 from ncsnx.quantities import counted, number
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.ranks.joining import require_same
-from ncsnx.ranks.rank_group import ALONE
+from ncsnx.ranks.rank_group import ALONE, held_by_first
 from ncsnx.spelling import A_DIR, argument
 from ncsnx.storage import atomic
 from ncsnx.storage.cache import cache_lock
@@ -121,41 +121,49 @@ def open_reference(
     hint = Hint("share one cache folder among the machines", adds=argument("cache", A_DIR))
     require_same(work.ranks, "has another reference", facts, hint, check_stop=work.check_stop)
 
-    def follow(order: str) -> None:
-        for _ in _measured(images, features, work):
-            pass  # `merged` sends them to rank 0
-
-    found = work.ranks.lead(lambda: _opened(images, features, cache, work), follow, work.check_stop)
-    # other ranks find it in the cache, or on another machine make their own
-    return found or _opened(images, features, cache, attrs.evolve(work, ranks=ALONE))
-
-
-def _opened(images: RealImages, features: FeatureNetwork, cache: Path, work: Work) -> Reference:
-    """The reference in the cache, built if it doesn't exist or is damaged."""
     folder = reference_folder(cache, images.facts, features.facts)
+    if not work.ranks.first(lambda: _is_whole(folder, images), check_stop=work.check_stop):
+        lock = cache_lock(cache / REFERENCES / f".{folder.name}", f"the reference of {images.title}", work)
+        with held_by_first(work.ranks, lock):
+            if work.ranks.first(lambda: _is_lacking(folder, images, work), check_stop=work.check_stop):
+                statistics = _measure(images, features, work)
+                work.ranks.first(lambda: _write(folder, statistics, images, features), check_stop=work.check_stop)
+    if not work.ranks.is_first and not _is_whole(folder, images):  # on another machine with a cache of its own
+        return open_reference(wanted, source, features, cache, attrs.evolve(work, ranks=ALONE))
+    return _read(folder, images)
+
+
+def _is_whole(folder: Path, images: RealImages) -> bool:
     try:
-        return _read(folder, images)
+        _read(folder, images)
     except (FileNotFoundError, DamagedReferenceError):
-        pass  # another process may be building or repairing it
-    with cache_lock(cache / REFERENCES / f".{folder.name}", f"the reference of {images.title}", work):
-        try:
-            return _read(folder, images)
-        except FileNotFoundError:
-            pass
-        except DamagedReferenceError as error:
-            work.warning(f"{error}; the reference is built again")
-            with atomic.reporting(folder):
-                atomic.remove_tree(folder)
-        statistics = _measure(images, features, work)
-        record = ReferenceRecord(
-            name=_name(images, len(images)),
-            images=len(images),
-            features=features.name,
-            dimensions=features.dimensions,
-            facts={**images.facts, "features": features.facts},
-        )
-        write_reference(folder, statistics, record)
-        return _read(folder, images)
+        return False
+    return True
+
+
+def _is_lacking(folder: Path, images: RealImages, work: Work) -> bool:
+    """Whether the reference is to be built; a damaged one is removed. The caller holds its lock."""
+    try:
+        _read(folder, images)
+    except FileNotFoundError:
+        return True
+    except DamagedReferenceError as error:
+        work.warning(f"{error}; the reference is built again")
+        with atomic.reporting(folder):
+            atomic.remove_tree(folder)
+        return True
+    return False
+
+
+def _write(folder: Path, statistics: Statistics, images: RealImages, features: FeatureNetwork) -> None:
+    record = ReferenceRecord(
+        name=_name(images, len(images)),
+        images=len(images),
+        features=features.name,
+        dimensions=features.dimensions,
+        facts={**images.facts, "features": features.facts},
+    )
+    write_reference(folder, statistics, record)
 
 
 def check_reference(wanted: str | None, source: DataSource | None) -> None:
@@ -211,7 +219,7 @@ def _read(folder: Path, images: RealImages) -> Reference:
 
 
 def _measure(images: RealImages, features: FeatureNetwork, work: Work) -> Statistics:
-    """Computes the statistics in one pass; only the features of the sample are held in memory."""
+    """Computes the statistics in one pass, on rank 0; only the features of the sample are held in memory."""
     count = len(images)
     if count < 2:
         raise NcsnxError(f"{images.title}: expected at least 2 images, for a covariance; found {count}")
@@ -221,7 +229,6 @@ def _measure(images: RealImages, features: FeatureNetwork, work: Work) -> Statis
     shape: tuple[int, ...] = ()
     done = 0
     with work.progress(f"reference: {images.title}", total=count, unit="images") as advance:
-        work.ranks.order("measure")
         for some, its_shape in _measured(images, features, work):
             _require_shape(its_shape, shape, images, features)
             moments.add(some)
@@ -234,10 +241,7 @@ def _measure(images: RealImages, features: FeatureNetwork, work: Work) -> Statis
 
 
 def _measured(images: RealImages, features: FeatureNetwork, work: Work) -> Iterator[tuple[Tensor, tuple[int, ...]]]:
-    """Features (b, D) and shape (C, H, W) of all batches of images, in order, on rank 0.
-
-    The ranks share the batches; ranks other than 0 only send theirs.
-    """
+    """Features (b, D) and shape (C, H, W) of all batches of images, in order. The ranks share the batches."""
 
     def own() -> Iterator[tuple[Tensor, tuple[int, ...]]]:
         shape: tuple[int, ...] = ()

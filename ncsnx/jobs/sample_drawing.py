@@ -1,6 +1,5 @@
 """Images of a model, drawn into a folder with progress: what sampling and restoring share."""
 
-from functools import partial
 from pathlib import Path
 
 import attrs
@@ -11,7 +10,9 @@ from ncsnx.config.image_sizes import ImageSize
 from ncsnx.inverse.task_record import shown_in_words
 from ncsnx.quantities import counted
 from ncsnx.ranks.joining import require_same
+from ncsnx.ranks.rank_group import held_by_first
 from ncsnx.ranks.shared_batches import runs_of
+from ncsnx.ranks.shared_disk import wait_for_file
 from ncsnx.runs.folder import Run
 from ncsnx.runs.score_files import require_best
 from ncsnx.runs.selection import Source, check_checkpoint
@@ -20,7 +21,7 @@ from ncsnx.runtime import Runtime
 from ncsnx.sampling.drawing import Drawing
 from ncsnx.sampling.sample_folder import SampleFolder
 from ncsnx.sampling.score_model import ScoreModel, load
-from ncsnx.work import Work, ignore_progress
+from ncsnx.work import Work
 
 
 def load_model(
@@ -62,46 +63,59 @@ class FolderDrawing:
         Raises NcsnxError.
         """
         facts = {"device": self.drawing.model.runtime.device.type, **self.drawing.protocol()}
-        require_same(work.ranks, "would not draw the same", dict(flatten(facts)), check_stop=work.check_stop)
-        return work.ranks.lead(partial(self._lead, work), partial(self._follow, work), work.check_stop)
-
-    def _lead(self, work: Work) -> SampleFolder:
-        model, count = self.drawing.model, self.drawing.request.n
-        output = self.drawing.folder(self.out or self.drawing.default_folder(), self.note)
-        output.open(overwrite=self.overwrite)
-        source = f"{model.source.where}, step {model.step:,} ({model.weights}), {model.evaluations_in_words} each"
-        if output.complete:
-            work.info(f"{self.images} from {source}: already sampled")
+        ranks = work.ranks
+        require_same(ranks, "would not draw the same", dict(flatten(facts)), check_stop=work.check_stop)
+        path = ranks.first(lambda: self.out or self.drawing.default_folder())
+        output = self.drawing.folder(path, self.note)
+        if ranks.first(lambda: self._is_complete(output)):
+            work.info(f"{self.images} from {self._source}: already sampled")
         else:
-            with folder_lock(output.path, str(output.path)):
-                output.open()  # another process may have resumed it meanwhile
-                missing = len(output.missing())
-                done = f", {count - missing:,} of them already sampled" if missing < count else ""
-                work.info(f"{self.images}{done}, from {source}, on {model.runtime.device}{model.precision_in_words}")
-                if model.start is not None:
-                    work.info(model.start_in_words)
-                self._fill(output, work)
+            with held_by_first(ranks, folder_lock(path, str(path))):
+                require_lock(path, ranks, work.check_stop)
+                self._fill(output, ranks.first(lambda: self._begin(output, work)), work)
+                if ranks.is_first:
+                    self._finish(output, work)
+        if not ranks.is_first:
+            return None
         self._say_where(work, output)
         return output
 
-    def _follow(self, work: Work, order: tuple[Path, list[range]]) -> None:
-        """Draws the share of this rank. order: the folder, and the indices of the images that it lacks."""
-        path, left = order
-        require_lock(path, work.ranks, work.check_stop)
-        self.drawing.fill(self.drawing.folder(path, self.note), left, work, ignore_progress)
+    def _is_complete(self, output: SampleFolder) -> bool:
+        output.open(overwrite=self.overwrite)
+        return output.complete
 
-    def _fill(self, output: SampleFolder, work: Work) -> None:
-        model, request = self.drawing.model, self.drawing.request
-        if missing := output.missing():
-            left = runs_of(missing)
-            work.ranks.order((output.path, left))
-            states = self.drawing.states(len(missing))
-            with work.progress("sampling", total=states, unit="sampler steps") as advance:
-                evaluations = self.drawing.fill(output, left, work, advance)
-            if model.evaluations is None:
-                work.info(f"{counted(evaluations, 'evaluation')} per image, averaged over the images just drawn")
-        images = request.n * request.columns
-        with work.progress("writing pictures", total=images, unit="images") as advance:
+    @property
+    def _source(self) -> str:
+        model = self.drawing.model
+        return f"{model.source.where}, step {model.step:,} ({model.weights}), {model.evaluations_in_words} each"
+
+    def _begin(self, output: SampleFolder, work: Work) -> list[range]:
+        """Says what comes; returns the indices of the images that the folder lacks."""
+        model, count = self.drawing.model, self.drawing.request.n
+        output.open()  # another process may have resumed it meanwhile
+        missing = output.missing()
+        done = f", {count - len(missing):,} of them already sampled" if len(missing) < count else ""
+        work.info(f"{self.images}{done}, from {self._source}, on {model.runtime.device}{model.precision_in_words}")
+        if model.start is not None:
+            work.info(model.start_in_words)
+        return runs_of(missing)
+
+    def _fill(self, output: SampleFolder, left: list[range], work: Work) -> None:
+        if not left:
+            return
+        states = self.drawing.states(sum(map(len, left)))
+        with work.progress("sampling", total=states, unit="sampler steps") as advance:
+            evaluations = self.drawing.fill(output, left, work, advance)
+        if self.drawing.model.evaluations is None:
+            work.info(f"{counted(evaluations, 'evaluation')} per image, averaged over the images just drawn")
+
+    def _finish(self, output: SampleFolder, work: Work) -> None:
+        """Writes the pictures, once this rank sees the batches of all."""
+        if not output.complete:
+            seen = output.new_parts().are_whole
+            wait_for_file(output.path, "all ranks", work.ranks, work.check_stop, is_seen=seen)
+        request = self.drawing.request
+        with work.progress("writing pictures", total=request.n * request.columns, unit="images") as advance:
             output.finish(work.check_stop, advance)
 
     def _say_where(self, work: Work, output: SampleFolder) -> None:

@@ -9,40 +9,82 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import cache
 from math import isfinite
+from typing import Any
+
+import attrs
 
 from ncsnx.errors import Hint, NcsnxError, UsageError
-from ncsnx.ranks.rank_group import ALONE, LIMIT_S, LIMIT_VARIABLE, RankGroup, Store, too_late, world_here
+from ncsnx.ranks.rank_group import ALONE, LIMIT_S, LIMIT_VARIABLE, RankGroup, never_stop, too_late, world_here
 from ncsnx.version import __version__
 
 _CONNECT_S = 60.0
 """Longest time for reaching the store, in seconds."""
+_UNLIMITED = timedelta(days=365)
 _ALIKE = Hint("start all ranks alike")
 _LOCAL = re.compile(r"--(?:data|workers|cache)(?:=.*)?|data\.root=.*", re.DOTALL)
 """Arguments that may differ between machines."""
 
 
-@cache
+@attrs.frozen
+class Opened:
+    """The group, its store and its group for objects, as torch.distributed opened them."""
+
+    ranks: RankGroup
+    store: Any = None
+    """The store of this start of the ranks."""
+    objects: Any = None
+    """The group through which ranks exchange objects, without a limit: rank 0 may compute for hours. The default group,
+    for the collectives of training, has the limit of the ranks."""
+
+
 def join() -> RankGroup:
     """The group of this process, joined once; `ALONE` where no launcher started it. Raises NcsnxError."""
+    return opened().ranks
+
+
+@cache
+def opened() -> Opened:
+    """The group of this process, opened once. Raises NcsnxError."""
     if world_here() == 1:
-        return ALONE
+        return Opened(ALONE)
     rank, world, local_rank, local_world = (
         int(os.environ.get(name, default))
         for name, default in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"), ("LOCAL_WORLD_SIZE", "1"))
     )
-    limit_s = _limit_s()
+    ranks = RankGroup(rank, world, local_rank, local_world, _limit_s())
     from torch.distributed import PrefixStore, rendezvous  # type: ignore[attr-defined]
 
-    address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
     try:
         store, _, _ = next(rendezvous("env://", timeout=timedelta(seconds=_CONNECT_S)))
+        # a prefix of its own: torchrun keeps its store when it starts ranks again, with addresses of the dead ones
+        # (https://github.com/pytorch/pytorch/issues/167288)
+        return open_group(PrefixStore(f"ncsnx/{_fresh_name(store, rank, world, ranks.limit_s)}", store), ranks)
     except (RuntimeError, ValueError, OSError) as error:
+        address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         raise NcsnxError(
-            f"rank {rank} of {world} could not reach the store of its group at {address}: {str(error).splitlines()[0]}",
+            f"rank {rank} of {world} could not join its group at {address}: {str(error).splitlines()[0]}",
             Hint("check that this machine reaches that address, and that the port is free"),
         ) from error
-    own = PrefixStore(f"ncsnx/{_fresh_name(store, rank, world, limit_s)}", store)
-    return RankGroup(own, rank, world, local_rank, local_world, limit_s)
+
+
+def open_group(store: Any, ranks: RankGroup) -> Opened:
+    """Joins the other ranks of a store: gloo between CPUs, NCCL between GPUs."""
+    import torch
+    import torch.distributed as dist
+
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    limit = timedelta(seconds=ranks.limit_s)
+    dist.init_process_group(backend, store=store, rank=ranks.rank, world_size=ranks.world, timeout=limit)
+    return Opened(ranks, store, dist.new_group(backend="gloo", timeout=_UNLIMITED))
+
+
+def leave() -> None:
+    """Closes the group once all ranks are done. Not after an error: it could wait for a rank that has ended."""
+    if (ranks := opened().ranks).world > 1:
+        from torch.distributed import destroy_process_group
+
+        ranks.gather(lambda: None)  # a rank that ended earlier could not be started again with the others
+        destroy_process_group()
 
 
 def require_same_start(ranks: RankGroup, words: Sequence[str]) -> None:
@@ -69,13 +111,15 @@ def require_same(
     facts: Mapping[str, object],
     hint: Hint = _ALIKE,
     *,
-    check_stop: Callable[[], None] | None = None,
+    check_stop: Callable[[], None] = never_stop,
 ) -> None:
     """Raises UsageError on every rank unless the facts are equal on all.
 
     what: a clause on a rank where they aren't. check_stop: as in `RankGroup.first`.
     """
-    found = ranks.together(lambda: (ranks.name, dict(facts)), check_stop=check_stop)
+    if ranks.world == 1:
+        return
+    found = ranks.gather(lambda: (ranks.name, dict(facts)), check_stop=check_stop)
     first = found[0][1]
     for name, other in found[1:]:
         if other != first:
@@ -86,7 +130,7 @@ def require_same(
             raise UsageError(f"{name} {what}: {shown}", hint)
 
 
-def _fresh_name(store: Store, rank: int, world: int, limit_s: float) -> str:
+def _fresh_name(store: Any, rank: int, world: int, limit_s: float) -> str:
     """A name that rank 0 chooses for this start of the ranks, in a store that may hold keys of earlier starts.
 
     Launchers keep their store when they start ranks again, and count restarts differently on each machine. Every rank
@@ -98,7 +142,7 @@ def _fresh_name(store: Store, rank: int, world: int, limit_s: float) -> str:
     answered: set[str] = set()
     while time.monotonic() < limit:
         if rank > 0 and store.check([f"ncsnx/welcome/{own}"]):
-            name = store.get(f"ncsnx/welcome/{own}").decode()
+            name: str = store.get(f"ncsnx/welcome/{own}").decode()
             store.add(f"ncsnx/here/{name}", 1)
             return name
         if rank == 0:

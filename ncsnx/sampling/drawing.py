@@ -19,7 +19,7 @@ from ncsnx.data.transforms import scale_of, window_of
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.noise.levels import sigmas
 from ncsnx.quantities import counted
-from ncsnx.ranks.shared_batches import SharedBatches
+from ncsnx.ranks.shared_batches import extrapolated, own_images
 from ncsnx.runs.exported import Export
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
@@ -187,28 +187,26 @@ class Drawing:
         """Draws images into the folder; its `finish` then writes the pictures.
 
         left: indices of the images that it lacks. advance is called with the number of new states of batches. The ranks
-        share the images, each calling this with the same `left`; rank 0 returns when all are done. Returns the mean
-        evaluations per image over the new images, on rank 0. Raises NcsnxError.
+        share the images, each calling this with the same `left`; all return when all are done. Returns the mean
+        evaluations per image over the new images. Raises NcsnxError.
         """
         steps, data = self._frame_steps, self.model.experiment.data
         window, evaluations = window_of(data), EvaluationCounter()
         recorder = FrameRecorder(
             steps, folder.shown, lambda x: window.picture(to_values(x, data)), look=lambda state: state.x
         )
-        batches = SharedBatches(ranks=work.ranks, mark=folder.path.name, left=left, size=self._indices_per_batch)
-        awaited = batches.awaited(folder.new_parts().indices, self.states(sum(map(len, left))), advance)
+        own = own_images(work.ranks, folder.path.name, left, self._indices_per_batch)
+        advance = extrapolated(advance, self.states(len(own)), self.states(sum(map(len, left))))
 
         def on_state(batch: Sequence[int], state: State) -> None:
             if steps:
                 recorder(batch, state)
             evaluations(batch, state)
-            awaited.advance()
+            advance()
 
-        for batch, images in self.batches(batches.own, check_stop=work.check_stop, on_state=on_state):
+        for batch, images in self.batches(own, check_stop=work.check_stop, on_state=on_state):
             folder.add(batch, images, recorder.take() if steps else None)
-            awaited.look()
-        awaited.wait(work.check_stop)
-        return EvaluationCounter.of_all(work.ranks.gather(evaluations, work.check_stop)).mean
+        return EvaluationCounter.of_all(work.ranks.gather(lambda: evaluations, check_stop=work.check_stop)).mean
 
     @property
     def _indices_per_batch(self) -> int:

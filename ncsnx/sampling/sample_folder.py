@@ -145,7 +145,7 @@ class SampleFolder:
 
     def new_parts(self) -> NewParts:
         """Looks for the batches that other processes add."""
-        return NewParts(self._parts)
+        return NewParts(self._parts, self.count)
 
     def finish(
         self, check_stop: Callable[[], None] = lambda: None, progress: Callable[[], None] = lambda: None

@@ -76,15 +76,18 @@ def done_indices(folder: Path, count: int, fits: Fits) -> set[int]:
 class NewParts:
     """Looks for the parts that processes write into a folder, and reads each once."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._seen: set[Path] = set()
+    def __init__(self, folder: Path, count: int) -> None:
+        """count: indices of all parts together."""
+        self._folder, self._count = folder, count
+        self._read: set[Path] = set()
+        self._indices: set[int] = set()
 
-    def indices(self) -> list[int]:
-        """The indices of all parts that have appeared since the last call."""
-        new = [path for path in _parts(self._folder) if path not in self._seen]
-        self._seen.update(new)
-        return [index for path in new for index in _head(path)[0]]
+    def are_whole(self) -> bool:
+        """Whether all indices have appeared."""
+        new = [path for path in _parts(self._folder) if path not in self._read]
+        self._read.update(new)
+        self._indices.update(index for path in new for index in _head(path)[0])
+        return len(self._indices) >= self._count
 
 
 def assembled(folder: Path, count: int) -> dict[str, Tensor]:

@@ -16,7 +16,6 @@ from ncsnx.config.experiment import Experiment
 from ncsnx.data import Splits, TrainingBatches
 from ncsnx.data.batches import Batch, prefetched
 from ncsnx.errors import DivergedError, Hint, NcsnxError, Stopped
-from ncsnx.ranks.collectives import process_group
 from ncsnx.ranks.rank_group import ALONE, RankGroup
 from ncsnx.runs.folder import Run
 from ncsnx.sampling.score_model import weights_of
@@ -48,17 +47,15 @@ def train_steps(
     current step. Raises NcsnxError if a loss or weight becomes NaN or infinite, which is never saved, and if writing
     fails.
     """
-    with process_group(ranks, state.runtime.device) as watch:
-        with AgreedStop(stop, ranks).at_once():
-            training = _Training(state, data, run, observer, stop, ranks)
-        watch.is_writing = training.files.is_writing
-        try:
-            with training.files:
-                training.run()
-        except Stopped:
-            ranks.barrier()  # a launcher ends all ranks soon after the first one, so rank 0 must have written
-            raise
-        ranks.barrier()
+    with AgreedStop(stop, ranks).at_once():
+        training = _Training(state, data, run, observer, stop, ranks)
+    try:
+        with training.files:
+            training.run()
+    except Stopped:
+        ranks.gather(lambda: None)  # a launcher ends all ranks soon after the first one, so rank 0 must have written
+        raise
+    ranks.gather(lambda: None)
 
 
 class _Training:
@@ -161,7 +158,7 @@ class _Training:
             if error is not None:
                 raise NcsnxError(error.message, *error.hints, again) from error
 
-        self.ranks.together(end)
+        self.ranks.gather(end)
         raise AssertionError("a rank failed, and raises its error")
 
     def _is_due(self, every: int) -> bool:
@@ -216,7 +213,7 @@ class _Training:
 
     def _require_equal_weights(self, norm: float) -> None:
         """Raises NcsnxError if the weights of the ranks differ by more than rounding. norm: of this rank's weights."""
-        norms = self.ranks.together(lambda: norm)
+        norms = self.ranks.gather(lambda: norm)
         if max(norms) - min(norms) > _DRIFT * max(norms):
             raise NcsnxError(
                 f"the weights of the ranks differ at step {self.state.step:,}; they were not saved",
@@ -248,7 +245,7 @@ class _Training:
 
     def _check(self) -> None:
         """Raises Stopped after a stop request, and the error of a checkpoint that could not be written."""
-        self.ranks.check_stop(self.own_stop)
+        self.own_stop.check()
         self.files.poll()
 
 

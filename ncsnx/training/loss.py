@@ -102,7 +102,7 @@ class HeldOutBatch:
     @torch.no_grad()
     def loss(self, network: ScoreFunction) -> HeldOutLoss:
         """The loss of a network in evaluation mode, the same on all ranks; takes one evaluation."""
-        shares = self._ranks.together(lambda: self._share(network))
+        shares = self._ranks.gather(lambda: self._share(network))
         losses, levels = (torch.cat(parts) for parts in zip(*shares, strict=True))
         by_level = {level: float(losses[levels == level].mean()) for level in sorted(set(levels.tolist()))}
         return HeldOutLoss(float(losses.mean()), by_level)

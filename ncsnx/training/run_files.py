@@ -81,10 +81,6 @@ class RunFiles:
         """Raises NcsnxError if the checkpoint that was being written failed. Costs nothing otherwise."""
         self._writer.poll()
 
-    def is_writing(self) -> bool:
-        """Whether a checkpoint is being written. May be called by any thread."""
-        return self._writer.is_writing
-
     def finish(self) -> None:
         """Waits for the checkpoint that is being written. Raises NcsnxError if it failed."""
         self._writer.finish()

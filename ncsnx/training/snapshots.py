@@ -70,7 +70,7 @@ def sample_grid(
         on_state=report,
     )
     window = window_of(experiment.data)
-    images = ranks.together(lambda: [to_uint8(window.picture(to_values(x, experiment.data))).cpu() for _, x in batches])
+    images = ranks.gather(lambda: [to_uint8(window.picture(to_values(x, experiment.data))).cpu() for _, x in batches])
     return grid(torch.cat([image for share in images for image in share]), square_columns(n))
 
 

@@ -70,7 +70,7 @@ def _newest_sound(run: Run, state: TrainingState, ranks: RankGroup) -> list[tupl
     unsound: list[tuple[int, str]] = []
     for step in ranks.first(lambda: _steps_without_debris(run)):
         try:
-            ranks.together(partial(state.load, run.checkpoints / step_name(step)))
+            ranks.gather(partial(state.load, run.checkpoints / step_name(step)))
             ranks.first(lambda: _set_aside(run, unsound))
             return unsound
         except UnsoundError as error:

@@ -12,7 +12,7 @@ from ncsnx.evaluation.nearest_images import Nearest, feature_space, nearest, pix
 from ncsnx.features.feature_network import Extracted
 from ncsnx.work import SILENT, Work
 from tests.features.scripted import pictures
-from tests.ranks.thread_ranks import in_ranks, work_in
+from tests.ranks.process_ranks import in_ranks, work_in
 
 
 class Training:

@@ -30,7 +30,7 @@ from ncsnx.features.feature_network import Extracted
 from ncsnx.metrics.frechet import frechet_distance
 from ncsnx.work import Advance, Work
 from tests.data.miniature import write_cifar10
-from tests.ranks.thread_ranks import in_ranks, work_in
+from tests.ranks.process_ranks import in_ranks, work_in
 from tests.training.tiny import damage, files
 
 D = 5
@@ -342,19 +342,19 @@ def test_ranks_that_share_the_images_build_the_same_bytes(
 ) -> None:
     folder = str(pictures(tmp_path / "pictures", [8, 8, 8, 8, 8, 16, 16, 8, 16, 8, 8, 8]))
     for wanted, most in (("train", 64), (folder, 2)):
-        networks = [Means() for _ in range(world + 1)]
         monkeypatch.setattr(reference_module, "_BATCH", most)
 
-        def build(place: str, network: Means, work: Work, wanted: str = wanted) -> Reference:
-            return open_reference(wanted, digits(tmp_path), network, tmp_path / place, work)
+        def build(place: str, work: Work, wanted: str = wanted) -> tuple[Reference, int]:
+            network = Means()
+            return open_reference(wanted, digits(tmp_path), network, tmp_path / place, work), len(network.seen)
 
-        expected = build("one", networks[-1], Work())
-        found = in_ranks(world, lambda ranks: build("many", networks[ranks.rank], work_in(ranks)))  # noqa: B023
-        assert [one.facts for one in found] == [expected.facts] * world
-        batches = [len(network.seen) for network in networks]
-        assert sum(batches[:-1]) == batches[-1], "each batch has its features computed once"
-        assert max(batches[:-1]) - min(batches[:-1]) <= 1
-        assert found[0].perfect_model(5, Work()) == expected.perfect_model(5, Work())
+        expected, batches = build("one", Work())
+        built = in_ranks(world, lambda ranks: build("many", work_in(ranks)))
+        assert [reference.facts for reference, _ in built] == [expected.facts] * world
+        counts = [count for _, count in built]
+        assert sum(counts) == batches, "each batch has its features computed once"
+        assert max(counts) - min(counts) <= 1
+        assert built[0][0].perfect_model(5, Work()) == expected.perfect_model(5, Work())
     assert files(tmp_path / "many") == files(tmp_path / "one")
 
 

@@ -1,6 +1,7 @@
 """Commands in several ranks, started by torchrun as users start it, and their processes."""
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -53,6 +54,24 @@ def launch(
         text=True,
         start_new_session=True,
     )
+
+
+def unwatched(world: int, *words: str, folder: Path) -> "list[subprocess.Popen[str]]":
+    """Starts the ranks of `ncsnx WORDS` by themselves, as srun does."""
+    with socket.create_server(("localhost", 0)) as free:
+        port = free.getsockname()[1]
+    shared = {**os.environ, "PYTHONPATH": str(REPOSITORY), "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+    return [
+        subprocess.Popen(
+            [sys.executable, "-m", "ncsnx", *words],
+            cwd=folder,
+            env={**shared, "RANK": str(rank), "WORLD_SIZE": str(world)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(world)
+    ]
 
 
 def result_of(process: "subprocess.Popen[str]") -> Result:

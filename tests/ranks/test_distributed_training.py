@@ -14,7 +14,7 @@ from ncsnx.training.loss import HeldOutBatch
 from tests.chaos.trials import unlike
 from tests.data.miniature import FOLDER, write_cifar10
 from tests.ranks.launched import finish, messages, small
-from tests.ranks.thread_ranks import in_ranks
+from tests.ranks.process_ranks import in_ranks
 from tests.runs.kept import SMALL
 from tests.training.tiny import command, files, saved, steps_of, training
 

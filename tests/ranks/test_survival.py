@@ -13,7 +13,7 @@ import pytest
 from ncsnx.storage.json_lines import read_records
 from tests.chaos.mounts import can_mount, resize, small_disk
 from tests.chaos.trials import unlike, unsound
-from tests.ranks.launched import finish, launch, messages, ranks_of, result_of, small, wait_until
+from tests.ranks.launched import finish, launch, messages, ranks_of, result_of, small, unwatched, wait_until
 from tests.training.tiny import steps_of
 
 pytestmark = pytest.mark.ranks
@@ -66,6 +66,37 @@ def test_a_run_whose_rank_is_killed_ten_times_ends_with_the_same_bits(
         result = result_of(launcher)
     assert result.code == 0, result.err
     assert unlike(tmp_path / "runs/digits", undisturbed) == []
+
+
+def test_a_restart_in_which_rank_0_comes_late_resumes(undisturbed: Path, tmp_path: Path) -> None:
+    """torchrun keeps its store with the addresses of dead ranks, so a plain init_process_group fails here
+    (https://github.com/pytorch/pytorch/issues/167288)."""
+    late = (
+        "import time\nif os.environ['RANK'] == '0' and os.environ['TORCHELASTIC_RESTART_COUNT'] != '0': time.sleep(3)"
+    )
+    with launch(*LONG, folder=tmp_path, options=("--max-restarts=3",), prelude=late) as launcher:
+        wait_until(lambda: (tmp_path / "runs/digits/checkpoints/step-00000010").exists(), launcher)
+        os.kill(ranks_of(launcher)[1], signal.SIGKILL)
+        result = result_of(launcher)
+    assert result.code == 0, result.err
+    assert unlike(tmp_path / "runs/digits", undisturbed) == []
+
+
+@pytest.mark.parametrize("killed", [0, 2])
+def test_without_an_agent_the_death_of_a_rank_ends_the_others(killed: int, tmp_path: Path) -> None:
+    """Three processes as srun starts them, with nobody who watches."""
+    processes = unwatched(3, *LONG, folder=tmp_path)
+    wait_until(lambda: (tmp_path / "runs/digits/checkpoints/step-00000005").exists(), processes[killed])
+    processes[killed].kill()
+    begun_s = time.monotonic()
+    results = [result_of(process) for process in processes]
+    assert time.monotonic() - begun_s < STOP_S
+    others = [result for rank, result in enumerate(results) if rank != killed]
+    assert [result.code for result in others] == [1, 1]
+    said = "".join(result.err for result in others)
+    assert said.count("another rank ended without a message") == (1 if killed else said.count("error: "))
+    assert "Traceback" not in said
+    assert unsound(tmp_path / "runs/digits") == []
 
 
 @pytest.mark.parametrize("rank", [0, 1])
