@@ -73,7 +73,7 @@ class Runtime:
         threads: int | None = None,
         plain: bool = False,
         compile: bool = False,
-        graphs: bool | None = None,
+        graphs: bool = False,
         checkpointing: bool = False,
         workers: int = 0,
         precision: str | None = None,
@@ -81,7 +81,7 @@ class Runtime:
     ) -> "Runtime":
         """The choices that the options mean. Sets torch's threads and CUDA flags. Raises UsageError.
 
-        graphs: None means on CUDA devices. ranks: those that run the command, each on a GPU of its own.
+        ranks: those that run the command, each on a GPU of its own.
         """
         if threads is not None:
             torch.set_num_threads(threads)
@@ -89,15 +89,12 @@ class Runtime:
         if chosen.type == "cuda":
             _prefer_equal_numbers()
         elif graphs:
-            raise UsageError(
-                f"{parameter('graphs')}: CUDA graphs need a CUDA device; this command runs on {chosen}",
-                Hint("run without graphs", adds=argument("graphs", False)),
-            )
+            raise UsageError(f"{parameter('graphs')}: CUDA graphs need a CUDA device; this command runs on {chosen}")
         runtime = cls(
             device=chosen,
             threads=torch.get_num_threads(),
             plain=plain,
-            graphs=chosen.type == "cuda" if graphs is None else graphs,
+            graphs=graphs,
             checkpointing=checkpointing,
             workers=workers,
             ranks=ranks.world,

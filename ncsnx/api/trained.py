@@ -32,7 +32,7 @@ def train(
     threads: int | None = None,
     plain: bool = False,
     compile: bool = False,
-    graphs: bool | None = None,
+    graphs: bool = False,
     checkpointing: bool = False,
     workers: int = 0,
     report: bool = True,

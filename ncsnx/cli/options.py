@@ -356,15 +356,14 @@ PicturePrecisionName = Annotated[
 
 def _graphs(what: str) -> Any:
     return typer.Option(
-        "--graphs/--no-graphs",
-        help=f"Launch {what} as CUDA graphs.",
-        show_default="on CUDA",
+        "--graphs",
+        help=f"Launch {what} as CUDA graphs, which were never tried on a GPU.",
         rich_help_panel=EXECUTION_PANEL,
     )
 
 
-Graphs = Annotated[bool | None, _graphs("training steps, network evaluations and samplers' noise")]
-EvaluationGraphs = Annotated[bool | None, _graphs("network evaluations and samplers' noise")]
+Graphs = Annotated[bool, _graphs("training steps, network evaluations and samplers' noise")]
+EvaluationGraphs = Annotated[bool, _graphs("network evaluations and samplers' noise")]
 Plain = Annotated[
     bool,
     typer.Option(

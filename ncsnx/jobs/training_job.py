@@ -29,8 +29,8 @@ class TrainingOptions:
     plain: bool = False
     """Run the network as it is written, without the exact rewrites."""
     compile: bool = False
-    graphs: bool | None = None
-    """Replay training steps as CUDA graphs; None: on CUDA devices."""
+    graphs: bool = False
+    """Replay training steps as CUDA graphs."""
     checkpointing: bool = False
     """Compute activations again in the backward pass."""
     workers: int = 0

@@ -50,7 +50,9 @@ def in_ranks(world: int, work: Callable[[RankGroup], Any], *, limit_s: float = 6
                 results[rank] = Ended()
             if isinstance(results[rank], BaseException):
                 patience_s = 1.0
+    has_failed = len(results) < world or any(isinstance(result, BaseException) for result in results.values())
     for process in processes:
+        process.join(0 if has_failed else _PATIENCE_S)  # they leave together
         with suppress(ProcessLookupError):
             os.kill(process.pid or 0, signal.SIGKILL)
         process.join()

@@ -69,7 +69,7 @@ def compare_command(
     gpus: options.Gpus = None,
     threads: options.Threads = None,
     compile: options.Compile = False,
-    graphs: options.EvaluationGraphs = None,
+    graphs: options.EvaluationGraphs = False,
     plain: options.Plain = False,
     precision: options.PrecisionName = None,
     json: options.Json = False,

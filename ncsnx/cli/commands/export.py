@@ -41,7 +41,7 @@ def export_command(
     device: options.Device = "auto",
     threads: options.Threads = None,
     compile: options.Compile = False,
-    graphs: options.EvaluationGraphs = None,
+    graphs: options.EvaluationGraphs = False,
     plain: options.Plain = False,
     precision: options.PicturePrecisionName = None,
     out: Annotated[

@@ -75,7 +75,7 @@ def fid_command(
     gpus: options.Gpus = None,
     threads: options.Threads = None,
     compile: options.Compile = False,
-    graphs: options.EvaluationGraphs = None,
+    graphs: options.EvaluationGraphs = False,
     plain: options.Plain = False,
     precision: options.PrecisionName = None,
     keep_images: Annotated[

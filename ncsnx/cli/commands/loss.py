@@ -51,7 +51,7 @@ def loss_command(
     gpus: options.Gpus = None,
     threads: options.Threads = None,
     compile: options.Compile = False,
-    graphs: options.EvaluationGraphs = None,
+    graphs: options.EvaluationGraphs = False,
     plain: options.Plain = False,
     precision: options.PrecisionName = None,
     note: options.Note = "",

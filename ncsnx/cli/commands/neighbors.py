@@ -86,7 +86,7 @@ def neighbors_command(
     gpus: options.Gpus = None,
     threads: options.Threads = None,
     compile: options.Compile = False,
-    graphs: options.EvaluationGraphs = None,
+    graphs: options.EvaluationGraphs = False,
     plain: options.Plain = False,
     precision: options.PrecisionName = None,
     json: options.Json = False,

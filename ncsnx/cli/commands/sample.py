@@ -74,7 +74,7 @@ def sample_command(
     gpus: options.Gpus = None,
     threads: options.Threads = None,
     compile: options.Compile = False,
-    graphs: options.EvaluationGraphs = None,
+    graphs: options.EvaluationGraphs = False,
     plain: options.Plain = False,
     precision: options.PrecisionName = None,
     out: options.SamplesFolder = None,

@@ -100,7 +100,7 @@ def sweep_command(
     device: options.Device = "auto",
     threads: options.Threads = None,
     compile: options.Compile = False,
-    graphs: options.Graphs = None,
+    graphs: options.Graphs = False,
     plain: options.Plain = False,
     checkpointing: options.Checkpointing = False,
     gpus: Annotated[

@@ -26,7 +26,7 @@ def train_command(
     device: options.Device = "auto",
     threads: options.Threads = None,
     compile: options.Compile = False,
-    graphs: options.Graphs = None,
+    graphs: options.Graphs = False,
     plain: options.Plain = False,
     checkpointing: options.Checkpointing = False,
     gpus: options.Gpus = None,
