@@ -30,6 +30,23 @@ def main() -> None:
     except OSError:
         _end_if_output_is_lost()
         raise
+    except BaseException as error:
+        _end_rank(error)
+        raise
+
+
+def _end_rank(error: BaseException) -> None:
+    """Ends one of several ranks that failed or was stopped. In a normal exit, gloo and NCCL wait for the others."""
+    from ncsnx.ranks.rank_group import world_here
+
+    code = error.code if isinstance(error, SystemExit) else 1
+    if world_here() == 1 or code in (0, None):
+        return
+    if not isinstance(error, SystemExit):
+        sys.excepthook(type(error), error, error.__traceback__)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else 1)
 
 
 def _end_quietly_on_interrupt() -> None:

@@ -12,7 +12,7 @@ import typer
 from ncsnx.errors import NcsnxError, Stopped, UsageError, is_out_of_memory
 from ncsnx.ranks.rank_group import rank_here, too_late
 from ncsnx.spelling import spelled_by
-from ncsnx.stopping import signals_raise
+from ncsnx.stopping import signal_name, signals_raise
 
 if TYPE_CHECKING:
     from ncsnx.console.messages import Messages
@@ -58,9 +58,7 @@ def session(
             if shared is not None:
                 _leave()
     except Stopped as stopped:
-        if messages.ranks.is_first and messages.ranks.may_speak():  # another rank that failed has said why
-            messages.info(f"{stopped}; {stopped.then or then}")
-        raise typer.Exit(stopped.exit_code) from None
+        _say_stopped(messages, stopped, then)
     except NcsnxError as error:
         _fail(messages, error_in_lines(error), error.exit_code)
     except KeyboardInterrupt:
@@ -75,9 +73,14 @@ def session(
                 "in sampling and measuring, try a smaller --batch-size",
             )
         if messages.ranks.world > 1 and _is_lost_connection(error):
+            from ncsnx.ranks.joining import told_stop
+
+            if (signal_number := told_stop()) is not None:
+                _say_stopped(messages, Stopped(f"stopped by {signal_name(signal_number)}", signal_number), then)
             _fail(messages, _lost_connection(error, messages.ranks.limit_s, then))
         messages.record("error", f"{type(error).__name__}: {error}\n{traceback.format_exc().rstrip()}")
-        messages.ranks.may_speak()  # by the traceback
+        if not messages.ranks.may_speak():  # by the traceback
+            raise typer.Exit(1) from None
         raise
 
 
@@ -112,6 +115,17 @@ def _words_of_a_rank(words: list[str]) -> list[str]:
         elif not word.startswith("--gpus="):
             kept.append(word)
     return kept
+
+
+def _say_stopped(messages: "Messages", stopped: Stopped, then: str) -> NoReturn:
+    """Ends the command after a signal to this rank or another."""
+    if messages.ranks.world > 1:
+        from ncsnx.ranks.joining import tell_stop
+
+        tell_stop(stopped.signal_number)
+    if messages.ranks.is_first and messages.ranks.may_speak():  # another rank that failed has said why
+        messages.info(f"{stopped}; {stopped.then or then}")
+    raise typer.Exit(stopped.exit_code) from None
 
 
 def _fail(messages: "Messages", text: str, exit_code: int = 1) -> NoReturn:

@@ -144,7 +144,7 @@ def writing(job: WorkInParts[Subject], work: Work) -> Iterator[None]:
     hint = Hint("share one cache folder among the machines", adds=argument("cache", A_DIR))
     facts = dict(flatten(job.protocol()))
     require_same(work.ranks, "would not measure the same", facts, hint, check_stop=work.check_stop)
-    with held_by_first(work.ranks, _writing(job)):
+    with held_by_first(work.ranks, _writing(job), work.check_stop):
         require_lock(job.place, work.ranks, work.check_stop)
         yield
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self, get_args
 
@@ -124,7 +125,7 @@ def open_reference(
     folder = reference_folder(cache, images.facts, features.facts)
     if not work.ranks.first(lambda: _is_whole(folder, images), check_stop=work.check_stop):
         lock = cache_lock(cache / REFERENCES / f".{folder.name}", f"the reference of {images.title}", work)
-        with held_by_first(work.ranks, lock):
+        with held_by_first(work.ranks, lock, work.check_stop):
             if work.ranks.first(lambda: _is_lacking(folder, images, work), check_stop=work.check_stop):
                 statistics = _measure(images, features, work)
                 work.ranks.first(lambda: _write(folder, statistics, images, features), check_stop=work.check_stop)
@@ -155,7 +156,8 @@ def _is_lacking(folder: Path, images: RealImages, work: Work) -> bool:
     return False
 
 
-def _write(folder: Path, statistics: Statistics, images: RealImages, features: FeatureNetwork) -> None:
+def _write(folder: Path, statistics: Statistics | None, images: RealImages, features: FeatureNetwork) -> None:
+    assert statistics is not None
     record = ReferenceRecord(
         name=_name(images, len(images)),
         images=len(images),
@@ -218,8 +220,8 @@ def _read(folder: Path, images: RealImages) -> Reference:
     return Reference.of(statistics, _name(images, statistics.count), facts, folder)
 
 
-def _measure(images: RealImages, features: FeatureNetwork, work: Work) -> Statistics:
-    """Computes the statistics in one pass, on rank 0; only the features of the sample are held in memory."""
+def _measure(images: RealImages, features: FeatureNetwork, work: Work) -> Statistics | None:
+    """Computes the statistics in one pass; None on ranks other than 0. Only features of the sample are held."""
     count = len(images)
     if count < 2:
         raise NcsnxError(f"{images.title}: expected at least 2 images, for a covariance; found {count}")
@@ -231,13 +233,14 @@ def _measure(images: RealImages, features: FeatureNetwork, work: Work) -> Statis
     with work.progress(f"reference: {images.title}", total=count, unit="images") as advance:
         for some, its_shape in _measured(images, features, work):
             _require_shape(its_shape, shape, images, features)
-            moments.add(some)
-            sample.append(some[chosen[done : done + len(some)]])
+            if work.ranks.is_first:
+                moments.add(some)
+                sample.append(some[chosen[done : done + len(some)]])
             shape, done = its_shape, done + len(some)
             advance(len(some))
     if done != count:
         raise NcsnxError(f"{images.title}: expected {counted(count, 'image')}, and read {done:,}")
-    return Statistics(count, moments.mean, moments.covariance, torch.cat(sample))
+    return Statistics(count, moments.mean, moments.covariance, torch.cat(sample)) if work.ranks.is_first else None
 
 
 def _measured(images: RealImages, features: FeatureNetwork, work: Work) -> Iterator[tuple[Tensor, tuple[int, ...]]]:
@@ -250,7 +253,13 @@ def _measured(images: RealImages, features: FeatureNetwork, work: Work) -> Itera
             _require_shape(shape, before, images, features)
             yield features(batch).features.cpu(), shape
 
-    return work.ranks.merged(own(), work.check_stop)
+    batches = own()
+    while True:
+        # one batch of each rank, by rank; none has more than one before it
+        shares = work.ranks.gather(lambda: list(islice(batches, 1)), check_stop=work.check_stop)
+        yield from (batch for share in shares for batch in share)
+        if not all(shares):
+            return
 
 
 def _require_shape(

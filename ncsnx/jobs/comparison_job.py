@@ -84,7 +84,7 @@ def carry_out_comparison(job: ComparisonJob, work: Work, stop: StopRequest) -> M
 def _comparison(job: ComparisonJob, runtime: Runtime, work: Work) -> Comparison:
     step = work.ranks.first(lambda: check_checkpoint(job.run, job.ckpt))
     if job.ckpt == "best":
-        work.info(f"best: {require_best(job.run)}")
+        work.info(f"best: {work.ranks.first(lambda: require_best(job.run))}")
     experiment = job.run.experiment()
     source, network, reference = job.distance.open(job.run, experiment, runtime, work)
     real = SplitImages(source, data_set_of(experiment.data).reference)

@@ -38,7 +38,7 @@ def load_model(
     """
     step = work.ranks.first(lambda: check_checkpoint(source, checkpoint))
     if checkpoint == "best" and isinstance(source, Run):
-        work.info(f"best: {require_best(source)}")
+        work.info(f"best: {work.ranks.first(lambda: require_best(source))}")
     model = attrs.evolve(load(source, step, runtime=runtime), experiment=experiment).at_size(size)
     if (remark := model.size_remark) is not None:
         work.warning(remark)

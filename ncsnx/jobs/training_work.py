@@ -142,12 +142,12 @@ class _Training:
                     with self._followed(display) if work.ranks.is_first else nullcontext(display) as observer:
                         train_steps(self.state, self.splits, run, observer, self.stop, work.ranks)
                 except Stopped as stopped:
-                    if steps := checkpoints(run):
+                    if work.ranks.is_first and (steps := checkpoints(run)):
                         stopped.then = f"the same command resumes from step {steps[-1]:,}"
                     display.finish("ended")  # the caller gives the reason
                     raise
                 display.finish()
-        records = MetricsLog(run).read()
+        records = MetricsLog(run).read() if work.ranks.is_first else []
         loss = next((record["loss"] for record in reversed(records) if isinstance(record.get("loss"), float)), None)
         return TrainingResult(run=run, start_step=start_step, step=self.state.step, loss=loss)
 

@@ -6,6 +6,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from functools import cache
 from math import isfinite
@@ -33,8 +34,7 @@ class Opened:
     store: Any = None
     """The store of this start of the ranks."""
     objects: Any = None
-    """The group through which ranks exchange objects, without a limit: rank 0 may compute for hours. The default group,
-    for the collectives of training, has the limit of the ranks."""
+    """The group through which ranks exchange objects, without a limit, since rank 0 may compute for hours."""
 
 
 def join() -> RankGroup:
@@ -75,7 +75,23 @@ def open_group(store: Any, ranks: RankGroup) -> Opened:
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     limit = timedelta(seconds=ranks.limit_s)
     dist.init_process_group(backend, store=store, rank=ranks.rank, world_size=ranks.world, timeout=limit)
-    return Opened(ranks, store, dist.new_group(backend="gloo", timeout=_UNLIMITED))
+    objects = dist.new_group(backend="gloo", timeout=limit)
+    dist.distributed_c10d._set_pg_timeout(_UNLIMITED, objects)  # once all ranks are there
+    return Opened(ranks, store, objects)
+
+
+def tell_stop(signal_number: int) -> None:
+    """Tells ranks that lose the connection to this one that a signal ended it."""
+    with suppress(Exception):  # the store may have ended with its process
+        opened().store.set("stopped", str(signal_number))
+
+
+def told_stop() -> int | None:
+    """The signal that ended another rank; None if none is known."""
+    with suppress(Exception):
+        if opened().store.check(["stopped"]):
+            return int(opened().store.get("stopped"))
+    return None
 
 
 def leave() -> None:

@@ -60,7 +60,7 @@ def _launched(count: int, words: Sequence[str]) -> int:
         elastic_launch(config, sys.executable)(*isolated, "-m", "ncsnx", *words)
     except ChildFailedError as error:
         # the launcher ends the other ranks by SIGTERM
-        by_time = sorted(error.failures.items(), key=lambda item: (item[1].timestamp, item[0]))
+        by_time = sorted(error.failures.items(), key=lambda item: (item[1].timestamp, item[1].exitcode >= 0, item[0]))
         rank, first = min(by_time, key=lambda item: item[1].exitcode == -signal.SIGTERM)
         if first.exitcode >= 0:
             return first.exitcode

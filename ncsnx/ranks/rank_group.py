@@ -6,9 +6,8 @@ through files that each rank writes by itself. A rank that fails ends, and the l
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from itertools import islice
 from typing import Any, TypeVar
 
 import attrs
@@ -40,7 +39,6 @@ class _Outcome:
     """Result of a rank's function: a value or an exception."""
 
     name: str
-    """Name of the rank."""
     value: Any = None
     error: NcsnxError | Stopped | None = None
 
@@ -61,11 +59,10 @@ class _Outcome:
 class RankGroup:
     """The ranks of a command, seen from one of them. All of them make the same calls of its exchanges, in order.
 
-    So no call of `first`, `gather`, `merged` or `in_turn` may stand in a condition on the rank.
+    So no call of `first`, `gather` or `in_turn` may stand in a condition on the rank.
     """
 
     rank: int = 0
-    """This process, 0 … world − 1."""
     world: int = 1
     local_rank: int = 0
     """This process among those of this machine."""
@@ -133,18 +130,6 @@ class RankGroup:
                 error.message = f"{name}: {error.message}"
         return [outcome.result() for outcome in outcomes]
 
-    def merged(self, own: Iterable[T], check_stop: Callable[[], None]) -> Iterator[T]:
-        """The items of all ranks in turn, on every rank: one of each rank, by rank, then the next one of each.
-
-        own: the items of this rank; no rank has more than one before it, or fewer than one after it.
-        """
-        items = iter(own)
-        while True:
-            some = [item for rank in self.gather(lambda: [*islice(items, 1)], check_stop=check_stop) for item in rank]
-            yield from some
-            if len(some) < self.world:
-                return
-
     def in_turn(self, work: Callable[[], T], check_stop: Callable[[], None]) -> T:
         """Runs `work` on rank 0, then on the others, which find what it left in a cache; returns this rank's result."""
         made: list[T] = []
@@ -161,8 +146,8 @@ class RankGroup:
             time.sleep(_GRACE_S)
         try:
             return bool(opened().store.add("spoken", 1) == 1)
-        except Exception:  # the store ended with its process
-            return self.is_first
+        except Exception:  # the store ended with its process, which can't have said it
+            return True
 
     def _meet(self, check_stop: Callable[[], None]) -> None:
         """Returns once all ranks are here. A rank that waits heeds signals, which a blocking collective doesn't."""
@@ -189,10 +174,12 @@ def too_late(what: str, limit_s: float) -> NcsnxError:
 
 
 @contextmanager
-def held_by_first(ranks: RankGroup, lock: AbstractContextManager[None]) -> Iterator[None]:
+def held_by_first(
+    ranks: RankGroup, lock: AbstractContextManager[None], check_stop: Callable[[], None] = never_stop
+) -> Iterator[None]:
     """Holds a lock on rank 0 during the block of all ranks; if it can't be had, none of them enters the block."""
     with ExitStack() as held:
-        ranks.first(lambda: held.enter_context(lock))
+        ranks.first(lambda: held.enter_context(lock), check_stop=check_stop)
         yield
 
 

@@ -149,12 +149,6 @@ class CheckpointWriter:
         if self._write is not None and self._write.done():
             self.finish()
 
-    @property
-    def is_writing(self) -> bool:
-        """Whether a write has begun and isn't complete. May be asked by any thread."""
-        write = self._write
-        return write is not None and not write.done()
-
     def finish(self) -> None:
         """Waits for the write, if there is one, and tells the observer. Raises NcsnxError if it failed."""
         if self._write is None:

@@ -174,8 +174,7 @@ class BatchGradients:
     """Adds the gradients of a batch to those of the network's weights."""
 
     def __init__(self, network: ScoreFunction, loss: PartLoss, ranks: RankGroup, passes: int = 1) -> None:
-        """ranks: those that share the batch; if there are several, `process_group` must be open on all of them. passes:
-        parts of a rank's share."""
+        """ranks: those that share the batch. passes: parts of a rank's share."""
         self._network, self._ranks = network, ranks
         self._loss: PartLoss = loss
         self._parallel: DistributedDataParallel | None = None

@@ -27,7 +27,7 @@ class Ended(Exception):
 def in_ranks(world: int, work: Callable[[RankGroup], Any], *, limit_s: float = 60.0) -> list[Any]:
     """Runs `work` in `world` processes; returns what it returned or raised, by rank.
 
-    A second after one has failed, the others are ended. What `work` changes stays in its process.
+    Some seconds after one has failed, the others are ended. What `work` changes stays in its process.
     """
     store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
     pipes, processes = {}, []
@@ -49,7 +49,7 @@ def in_ranks(world: int, work: Callable[[RankGroup], Any], *, limit_s: float = 6
             except EOFError:
                 results[rank] = Ended()
             if isinstance(results[rank], BaseException):
-                patience_s = 1.0
+                patience_s = 3.0
     has_failed = len(results) < world or any(isinstance(result, BaseException) for result in results.values())
     for process in processes:
         process.join(0 if has_failed else _PATIENCE_S)  # they leave together

@@ -108,7 +108,7 @@ def compare_command(
         at_once = images_at_once(place.experiment().data, batch_size)
         SampleRequest(n=n, batch_size=at_once)
         at_once = messages.ranks.batch_size(n, at_once)
-        check_checkpoint(place, ckpt)
+        messages.ranks.first(lambda: check_checkpoint(place, ckpt))
 
         from ncsnx.cli.feature_options import parse_features
         from ncsnx.jobs.comparison_job import ComparisonJob, carry_out_comparison

@@ -113,7 +113,7 @@ def neighbors_command(
         at_once = images_at_once(experiment.data, batch_size)
         SampleRequest(n=n, seed=seed, batch_size=at_once)  # checks them before torch is imported
         at_once = messages.ranks.batch_size(n, at_once)
-        check_checkpoint(place, ckpt)
+        messages.ranks.first(lambda: check_checkpoint(place, ckpt))
 
         from ncsnx.cli.feature_options import parse_features
         from ncsnx.errors import UsageError
@@ -164,7 +164,7 @@ def _search(
 
     step = work.ranks.first(lambda: check_checkpoint(place, ckpt))
     if ckpt == "best":
-        work.info(f"best: {require_best(place)}")
+        work.info(f"best: {work.ranks.first(lambda: require_best(place))}")
     source = distance.open_data(place, work)
     search = NeighborSearch(
         model=attrs.evolve(load(place, step, runtime=runtime), experiment=experiment),

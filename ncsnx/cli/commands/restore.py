@@ -131,7 +131,7 @@ def restore_command(
         beginning.check(measured=True)
         at_once = images_at_once(experiment.data, batch_size, size)
         request = SampleRequest(seed=seed, batch_size=at_once, frames=frames, film=film or mp4, mp4=mp4)
-        check_checkpoint(source, ckpt)
+        messages.ranks.first(lambda: check_checkpoint(source, ckpt))
 
         from ncsnx.inverse.values import range_of
         from ncsnx.jobs.restoration_job import RestorationJob, carry_out_restoration

@@ -125,7 +125,7 @@ def sample_command(
         )
         images, per_batch = request.n * request.columns, request.batch_size
         request = attrs.evolve(request, batch_size=messages.ranks.batch_size(images, per_batch))
-        check_checkpoint(source, ckpt)
+        messages.ranks.first(lambda: check_checkpoint(source, ckpt))
         beginning = StartOptions(sigma=start_sigma, image=start)
         beginning.check(measured=False)
 

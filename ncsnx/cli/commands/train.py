@@ -75,7 +75,8 @@ def train_command(
         )
         with StopRequest() as stop:
             result = carry_out_training(job, training_console(messages, stop), stop)
-        _say_what_next(messages, result.run, runs, report=report)
+        if messages.ranks.is_first:
+            _say_what_next(messages, result.run, runs, report=report)
 
 
 def _say_what_next(messages: "Messages", place: "Run", runs: Path | None, *, report: bool) -> None:
