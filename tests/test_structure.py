@@ -41,7 +41,7 @@ BUDGET = {
     "networks": 2_088,
     "noise": 285,
     "planning": 1_499,
-    "ranks": 550,
+    "ranks": 541,
     "report": 776,
     "runs": 3_588,
     "samplers": 1_160,

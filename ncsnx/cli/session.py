@@ -10,7 +10,7 @@ import attrs
 import typer
 
 from ncsnx.errors import NcsnxError, Stopped, UsageError, is_out_of_memory
-from ncsnx.ranks.rank_group import rank_here, too_late
+from ncsnx.ranks.rank_group import RankGroup, rank_here, too_late
 from ncsnx.spelling import spelled_by
 from ncsnx.stopping import signal_name, signals_raise
 
@@ -55,8 +55,8 @@ def session(
             if shared is not None:
                 _share(messages, shared)
             yield messages
-            if shared is not None:
-                _leave()
+            if messages.ranks.world > 1:
+                _leave(messages.ranks)
     except Stopped as stopped:
         _say_stopped(messages, stopped, then)
     except NcsnxError as error:
@@ -72,10 +72,10 @@ def session(
                 "in training, try a smaller batch_size or model.width, or more accumulation\n"
                 "in sampling and measuring, try a smaller --batch-size",
             )
-        if messages.ranks.world > 1 and _is_lost_connection(error):
+        if messages.ranks.channel is not None and _is_lost_connection(error):
             from ncsnx.ranks.joining import told_stop
 
-            if (signal_number := told_stop()) is not None:
+            if (signal_number := told_stop(messages.ranks.channel)) is not None:
                 _say_stopped(messages, Stopped(f"stopped by {signal_name(signal_number)}", signal_number), then)
             _fail(messages, _lost_connection(error, messages.ranks.limit_s, then))
         messages.record("error", f"{type(error).__name__}: {error}\n{traceback.format_exc().rstrip()}")
@@ -99,11 +99,11 @@ def _share(messages: "Messages", shared: Shared) -> None:
     require_same_start(messages.ranks, sys.argv[1:])
 
 
-def _leave() -> None:
+def _leave(ranks: RankGroup) -> None:
     """Ends the ranks together."""
     from ncsnx.ranks.joining import leave
 
-    leave()
+    leave(ranks)
 
 
 def _words_of_a_rank(words: list[str]) -> list[str]:
@@ -119,10 +119,10 @@ def _words_of_a_rank(words: list[str]) -> list[str]:
 
 def _say_stopped(messages: "Messages", stopped: Stopped, then: str) -> NoReturn:
     """Ends the command after a signal to this rank or another."""
-    if messages.ranks.world > 1:
+    if messages.ranks.channel is not None:
         from ncsnx.ranks.joining import tell_stop
 
-        tell_stop(stopped.signal_number)
+        tell_stop(messages.ranks.channel, stopped.signal_number)
     if messages.ranks.is_first and messages.ranks.may_speak():  # another rank that failed has said why
         messages.info(f"{stopped}; {stopped.then or then}")
     raise typer.Exit(stopped.exit_code) from None

@@ -15,7 +15,7 @@ from typing import Any
 import attrs
 
 from ncsnx.errors import Hint, NcsnxError, UsageError
-from ncsnx.ranks.rank_group import ALONE, LIMIT_S, LIMIT_VARIABLE, RankGroup, never_stop, too_late, world_here
+from ncsnx.ranks.rank_group import ALONE, LIMIT_S, LIMIT_VARIABLE, Channel, RankGroup, never_stop, too_late, world_here
 from ncsnx.version import __version__
 
 _CONNECT_S = 60.0
@@ -26,27 +26,11 @@ _LOCAL = re.compile(r"--(?:data|workers|cache)(?:=.*)?|data\.root=.*", re.DOTALL
 """Arguments that may differ between machines."""
 
 
-@attrs.frozen
-class Opened:
-    """The group, its store and its group for objects, as torch.distributed opened them."""
-
-    ranks: RankGroup
-    store: Any = None
-    """The store of this start of the ranks."""
-    objects: Any = None
-    """The group through which ranks exchange objects, without a limit, since rank 0 may compute for hours."""
-
-
+@cache
 def join() -> RankGroup:
     """The group of this process, joined once; `ALONE` where no launcher started it. Raises NcsnxError."""
-    return opened().ranks
-
-
-@cache
-def opened() -> Opened:
-    """The group of this process, opened once. Raises NcsnxError."""
     if world_here() == 1:
-        return Opened(ALONE)
+        return ALONE
     rank, world, local_rank, local_world = (
         int(os.environ.get(name, default))
         for name, default in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"), ("LOCAL_WORLD_SIZE", "1"))
@@ -67,8 +51,8 @@ def opened() -> Opened:
         ) from error
 
 
-def open_group(store: Any, ranks: RankGroup) -> Opened:
-    """Joins the other ranks of a store: gloo between CPUs, NCCL between GPUs."""
+def open_group(store: Any, ranks: RankGroup) -> RankGroup:
+    """The group, joined with the other ranks of a store: gloo between CPUs, NCCL between GPUs."""
     import torch
     import torch.distributed as dist
 
@@ -77,26 +61,26 @@ def open_group(store: Any, ranks: RankGroup) -> Opened:
     dist.init_process_group(backend, store=store, rank=ranks.rank, world_size=ranks.world, timeout=limit)
     objects = dist.new_group(backend="gloo", timeout=limit)
     dist.distributed_c10d._set_pg_timeout(_UNLIMITED, objects)  # once all ranks are there
-    return Opened(ranks, store, objects)
+    return attrs.evolve(ranks, channel=Channel(store, objects))
 
 
-def tell_stop(signal_number: int) -> None:
+def tell_stop(channel: Channel, signal_number: int) -> None:
     """Tells ranks that lose the connection to this one that a signal ended it."""
     with suppress(Exception):  # the store may have ended with its process
-        opened().store.set("stopped", str(signal_number))
+        channel.store.set("stopped", str(signal_number))
 
 
-def told_stop() -> int | None:
+def told_stop(channel: Channel) -> int | None:
     """The signal that ended another rank; None if none is known."""
     with suppress(Exception):
-        if opened().store.check(["stopped"]):
-            return int(opened().store.get("stopped"))
+        if channel.store.check(["stopped"]):
+            return int(channel.store.get("stopped"))
     return None
 
 
-def leave() -> None:
+def leave(ranks: RankGroup) -> None:
     """Closes the group once all ranks are done. Not after an error: it could wait for a rank that has ended."""
-    if (ranks := opened().ranks).world > 1:
+    if ranks.world > 1:
         from torch.distributed import destroy_process_group
 
         ranks.gather(lambda: None)  # a rank that ended earlier could not be started again with the others

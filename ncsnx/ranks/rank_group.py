@@ -56,6 +56,16 @@ class _Outcome:
 
 
 @attrs.frozen
+class Channel:
+    """Connection of a rank to the others."""
+
+    store: Any
+    """The store of this start of the ranks."""
+    objects: Any
+    """The group for objects, without a limit, since rank 0 may compute for hours."""
+
+
+@attrs.frozen
 class RankGroup:
     """The ranks of a command, seen from one of them. All of them make the same calls of its exchanges, in order.
 
@@ -68,6 +78,11 @@ class RankGroup:
     """This process among those of this machine."""
     local_world: int = 1
     limit_s: float = LIMIT_S
+    channel: Channel | None = attrs.field(default=None, eq=False, repr=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy for processes that read data: they take shares and exchange nothing."""
+        return type(self), (self.rank, self.world, self.local_rank, self.local_world, self.limit_s)
 
     @property
     def is_first(self) -> bool:
@@ -99,11 +114,8 @@ class RankGroup:
             return decide()
         from torch.distributed import broadcast_object_list
 
-        from ncsnx.ranks.joining import opened
-
         outcome = [_Outcome.of(self.name, decide) if self.is_first else None]
-        self._meet(check_stop)
-        broadcast_object_list(outcome, 0, opened().objects)
+        broadcast_object_list(outcome, 0, self._meet(check_stop))
         assert outcome[0] is not None
         result: T = outcome[0].result()
         return result
@@ -118,12 +130,9 @@ class RankGroup:
             return [work()]
         from torch.distributed import all_gather_object
 
-        from ncsnx.ranks.joining import opened
-
         own = _Outcome.of(self.name, work)
-        self._meet(check_stop)
         outcomes = [own] * self.world
-        all_gather_object(outcomes, own, opened().objects)
+        all_gather_object(outcomes, own, self._meet(check_stop))
         failures = [(outcome.name, outcome.error) for outcome in outcomes if isinstance(outcome.error, NcsnxError)]
         if len(failures) < self.world:
             for name, error in failures:
@@ -138,31 +147,29 @@ class RankGroup:
 
     def may_speak(self) -> bool:
         """Whether this rank is the one to say why the command ends. Rank 0 is preferred."""
-        if self.world == 1:
+        if self.channel is None:
             return True
-        from ncsnx.ranks.joining import opened
-
         if not self.is_first:
             time.sleep(_GRACE_S)
         try:
-            return bool(opened().store.add("spoken", 1) == 1)
+            return bool(self.channel.store.add("spoken", 1) == 1)
         except Exception:  # the store ended with its process, which can't have said it
             return True
 
-    def _meet(self, check_stop: Callable[[], None]) -> None:
-        """Returns once all ranks are here. A rank that waits heeds signals, which a blocking collective doesn't."""
+    def _meet(self, check_stop: Callable[[], None]) -> Any:
+        """The group for objects, once all ranks are here. A rank that waits heeds signals, as in no collective."""
         import torch
         from torch.distributed import all_reduce
 
-        from ncsnx.ranks.joining import opened
-
-        meeting, pause_s = all_reduce(torch.zeros(1), group=opened().objects, async_op=True), 0.0005
+        assert self.channel is not None
+        meeting, pause_s = all_reduce(torch.zeros(1), group=self.channel.objects, async_op=True), 0.0005
         assert meeting is not None
         while not meeting.is_completed():
             check_stop()
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
         meeting.wait()
+        return self.channel.objects
 
 
 def too_late(what: str, limit_s: float) -> NcsnxError:

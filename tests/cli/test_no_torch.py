@@ -163,7 +163,7 @@ def test_the_language_and_the_package_import_no_torch(without_torch: Path) -> No
     code = """
 import sys, ncsnx, ncsnx.config, ncsnx.noise.levels, ncsnx.cli, ncsnx.errors
 from ncsnx.config.discovery import discover
-assert len([r for source in discover() for r in source.file.registered]) == 10
+assert len([r for source in discover() for r in source.file.registered]) == 11
 assert ncsnx.Experiment and ncsnx.register and ncsnx.__version__
 assert "torch" not in sys.modules and "numpy" not in sys.modules
 """

@@ -62,8 +62,7 @@ def in_ranks(world: int, work: Callable[[RankGroup], Any], *, limit_s: float = 6
 def _run(ranks: RankGroup, port: int, work: Callable[[RankGroup], Any], pipe: Connection) -> None:
     try:
         torch.set_num_threads(1)
-        opened = joining.open_group(TCPStore("localhost", port, is_master=False), ranks)
-        joining.opened = lambda: opened  # type: ignore[assignment]
+        ranks = joining.open_group(TCPStore("localhost", port, is_master=False), ranks)
         result = work(ranks)
     except BaseException as error:  # Stopped is no Exception
         result = error
@@ -73,7 +72,7 @@ def _run(ranks: RankGroup, port: int, work: Callable[[RankGroup], Any], pipe: Co
         content = pickle.dumps(RuntimeError(repr(result)))
     pipe.send_bytes(content)
     if not isinstance(result, BaseException):
-        joining.leave()
+        joining.leave(ranks)
     os._exit(0)
 
 
