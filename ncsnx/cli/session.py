@@ -77,7 +77,7 @@ def session(
 
             if (signal_number := told_stop(messages.ranks.channel)) is not None:
                 _say_stopped(messages, Stopped(f"stopped by {signal_name(signal_number)}", signal_number), then)
-            _fail(messages, _lost_connection(error, messages.ranks.limit_s, then))
+            _fail(messages, _lost_connection(error, messages.ranks.limit_s))
         messages.record("error", f"{type(error).__name__}: {error}\n{traceback.format_exc().rstrip()}")
         if not messages.ranks.may_speak():  # by the traceback
             raise typer.Exit(1) from None
@@ -163,8 +163,8 @@ def _is_lost_connection(error: Exception) -> bool:
     )
 
 
-def _lost_connection(error: Exception, limit_s: float, then: str) -> str:
-    """The message for an error of the collectives. then: what the same command does."""
+def _lost_connection(error: Exception, limit_s: float) -> str:
+    """The message for an error of the collectives."""
     if any(word in str(error).lower() for word in ("timed out", "timeout")):
         return error_in_lines(too_late("a rank did not answer", limit_s))
-    return f"another rank ended without a message, or its connection was lost\n{then}"
+    return "another rank ended without a message, or its connection was lost\nthe same command resumes"

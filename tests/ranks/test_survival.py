@@ -95,9 +95,34 @@ def test_without_an_agent_the_death_of_a_rank_ends_the_others(killed: int, tmp_p
     assert [result.code for result in others] == [1, 1]
     said = "".join(result.err for result in others)
     # where rank 0 died, its store did too, so nobody knows who else speaks
-    assert said.count("error: another rank ended without a message") == (1 if killed else 2)
+    assert said.count("another rank ended without a message") == (1 if killed else 2)
     assert "Traceback" not in said
     assert unsound(tmp_path / "runs/digits") == []
+
+
+@pytest.mark.parametrize("stopped", [0, 1])
+def test_a_stopped_rank_ends_while_another_one_works(stopped: int, undisturbed: Path, tmp_path: Path) -> None:
+    """One rank samples for hours. The other has no image and waits for it."""
+    long = (
+        "--n",
+        "1",
+        "--out",
+        str(tmp_path / "out"),
+        "--device",
+        "cpu",
+        "--threads",
+        "1",
+        "sampler.steps_per_level=1M",
+    )
+    processes = unwatched(2, "sample", str(undisturbed), *long, folder=tmp_path)
+    wait_until(lambda: (tmp_path / "out/.holder.json").exists(), processes[0])
+    time.sleep(3)
+    processes[stopped].terminate()
+    begun_s = time.monotonic()
+    assert result_of(processes[stopped]).code == 143
+    assert time.monotonic() - begun_s < STOP_S / 2
+    processes[1 - stopped].kill()
+    result_of(processes[1 - stopped])
 
 
 @pytest.mark.parametrize("rank", [0, 1])
