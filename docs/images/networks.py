@@ -7,12 +7,12 @@ from typing import Any
 
 import attrs
 
-from ncsnx.config import AnnealedLangevin, Arrays, Ema, Experiment, Geometric, LogNormal, NCSNv2, UNet, register
+from ncsnx.config import AnnealedLangevin, Arrays, Ema, Experiment, Geometric, LogNormal, NCSNv2, register
 from ncsnx.config.discovery import resolve
 
 MNIST = Arrays(path="given/mnist16.npz", array="images", image_size=16, channels=1)
 
-digits, digits_edm, phantom64x48 = (resolve(name).experiment for name in ("digits", "digits_edm", "phantom64x48"))
+digits, digits_edm = (resolve(name).experiment for name in ("digits", "digits_edm"))
 
 
 def shortened(base: Experiment, name: str, steps: int, **changes: Any) -> Experiment:
@@ -23,7 +23,7 @@ def shortened(base: Experiment, name: str, steps: int, **changes: Any) -> Experi
 
 
 digits_ncsnv2 = shortened(digits, "digits_ncsnv2", 890, model=NCSNv2(width=20))
-digits_unet = shortened(digits_edm, "digits_unet", 700)
+digits_unet = shortened(digits_edm, "digits_unet", 700, ema=Ema(rate=0.985))
 
 # with the noise levels of `ncsnx plan`, and two steps per level
 mnist_ncsnv2 = shortened(
@@ -41,20 +41,6 @@ mnist_unet = shortened(
     570,
     data=attrs.evolve(MNIST, transform="rescaled"),
     schedule=LogNormal(sigma_max=14.772, sigma_min=0.02, levels=50),
-)
-
-phantom_ncsnv2 = shortened(phantom64x48, "phantom_ncsnv2", 600, ema=Ema(rate=0.99))
-phantom_unet = shortened(
-    digits_unet,
-    "phantom_unet",
-    2_000,
-    data=phantom64x48.data,
-    schedule=LogNormal(sigma_max=75.0, sigma_min=0.01, levels=345),
-    model=UNet(width=16, multipliers=(1, 2, 3, 4), blocks=1, attention=()),
-    sampler=phantom64x48.sampler,
-    warmup_steps=100,
-    ema=Ema(rate=0.995),
-    batch_size=8,
 )
 
 # each without one of the parts

@@ -45,8 +45,8 @@ EPOCHS = 768
 NARROW_BELOW = 32
 """Image size, in pixels, below which a network of width 32 is enough, as for the digits."""
 UNET_UP_TO = 32
-"""Largest image size, in pixels, for which the U-Net is proposed: it was better in trials up to 16 px
-(docs/project/networks.md), and its published FID on CIFAR-10 is 1.97 (Karras et al. 2022), that of NCSNv2 10.87."""
+"""Largest image size, in pixels, for which the U-Net is proposed: at 8 px it was better (docs/project/networks.md), and
+at 32 its published FID on CIFAR-10 is 1.97 (Karras et al. 2022), that of NCSNv2 10.87."""
 _NARROW_UNET = 32
 """Largest width of a U-Net with few blocks."""
 
