@@ -65,7 +65,8 @@ def samplers(experiment: Experiment, *, all_counts: bool) -> Iterator[tuple[str,
         levels = experiment.schedule.levels
         ratio, steps = techniques.spaced_ratio(high, low, levels), round(120 / levels)
         step_size = techniques.best_step_size(low, ratio, steps)
-        yield f"ald {levels * steps + 1} levels", AnnealedLangevin(step_size=step_size, steps_per_level=steps)
+        count = levels * steps + 1
+        yield f"ald {count} trained", AnnealedLangevin(step_size=step_size, steps_per_level=steps)
     yield "heun 17 edm", Heun(steps=9, grid=Karras(sigma_max=80.0, sigma_min=0.002, rho=7.0))
 
 
