@@ -56,7 +56,7 @@ def test_list_has_the_own_and_the_built_in_experiments_and_the_runs(own: Path, u
 
 def test_list_as_json_has_the_same(own: Path, unfinished: Run) -> None:
     listed = shown("list")
-    assert len(listed["experiments"]) == 11
+    assert len(listed["experiments"]) == 12
     assert listed["experiments"][0] == {
         "name": "own",
         "data": "digits",
@@ -89,7 +89,7 @@ def test_a_name_of_a_higher_rank_is_listed_once_and_what_it_hides_is_told_where_
     shutil.copytree(built_in_folder(), folder)
     names = [row["name"] for row in shown("list")["experiments"]]
     assert sorted(names) == sorted(set(names))
-    assert len(names) == 10
+    assert len(names) == 11
     write_file(folder / "digits.py")
     outcome = run("list")
     assert outcome.out.count("digits ") == 3  # a name, and its kind of data

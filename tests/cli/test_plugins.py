@@ -68,7 +68,7 @@ def ncsnx(here: Path, *arguments: str) -> Outcome:
 def test_an_installed_experiment_is_listed_and_shown_with_its_file(here: Path, lion: Path) -> None:
     rows = {row["name"]: row for row in json.loads(ncsnx(here, "list", "--json").out)["experiments"]}
     assert rows["roaring"]["where"] == "site/lion_experiments.py:4"
-    assert len(rows) == 11
+    assert len(rows) == 12
     shown = json.loads(ncsnx(here, "show", "roaring", "--origins", "--json").out)
     assert shown["experiment"]["optimizer"] == {
         "type": "lion",
@@ -229,7 +229,7 @@ def test_a_broken_plug_in_is_one_clear_row_and_breaks_nothing(case: str, here: P
     listed = ncsnx(here, "list", "--json")
     assert (listed.code, listed.err) == (0, "")
     rows = json.loads(listed.out)["experiments"]
-    assert sum(row["error"] is None for row in rows) == 10
+    assert sum(row["error"] is None for row in rows) == 11
     [broken] = [row["error"] for row in rows if row["error"] is not None]
     assert message in broken
     assert len(broken.splitlines()) == 1
