@@ -28,7 +28,7 @@ FLOORS = (
 BUDGET = {
     ".": 1_743,
     "api": 1_080,
-    "cli": 5_971,
+    "cli": 5_974,
     "config": 3_484,
     "console": 924,
     "data": 4_410,

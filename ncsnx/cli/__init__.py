@@ -36,13 +36,16 @@ def main() -> None:
 
 
 def _end_rank(error: BaseException) -> None:
-    """Ends one of several ranks that failed or was stopped. In a normal exit, gloo and NCCL wait for the others."""
+    """Ends one of several ranks at once. In a normal exit after a failure gloo and NCCL wait for the others, and after
+    success threads of torch now and then abort the process."""
     from ncsnx.ranks.rank_group import world_here
 
-    code = error.code if isinstance(error, SystemExit) else 1
-    if world_here() == 1 or code in (0, None):
+    if world_here() == 1:
         return
-    if not isinstance(error, SystemExit):
+    code: object = 1
+    if isinstance(error, SystemExit):
+        code = error.code or 0
+    else:
         sys.excepthook(type(error), error, error.__traceback__)
     sys.stdout.flush()
     sys.stderr.flush()
