@@ -27,10 +27,9 @@ def main() -> None:
 
     try:
         app()
-    except OSError:
-        _end_if_output_is_lost()
-        raise
     except BaseException as error:
+        if isinstance(error, OSError):
+            _end_if_output_is_lost()
         _end_rank(error)
         raise
 

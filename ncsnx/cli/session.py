@@ -10,7 +10,7 @@ import attrs
 import typer
 
 from ncsnx.errors import NcsnxError, Stopped, UsageError, is_out_of_memory
-from ncsnx.ranks.rank_group import RankGroup, rank_here, too_late
+from ncsnx.ranks.rank_group import rank_here, too_late
 from ncsnx.spelling import spelled_by
 from ncsnx.stopping import signal_name, signals_raise
 
@@ -56,7 +56,9 @@ def session(
                 _share(messages, shared)
             yield messages
             if messages.ranks.world > 1:
-                _leave(messages.ranks)
+                from ncsnx.ranks.joining import leave
+
+                leave(messages.ranks)
     except Stopped as stopped:
         _say_stopped(messages, stopped, then)
     except NcsnxError as error:
@@ -97,13 +99,6 @@ def _share(messages: "Messages", shared: Shared) -> None:
             launch(shared.gpus, _words_of_a_rank(sys.argv[1:]), device=shared.device, processors=processors())
         )
     require_same_start(messages.ranks, sys.argv[1:])
-
-
-def _leave(ranks: RankGroup) -> None:
-    """Ends the ranks together."""
-    from ncsnx.ranks.joining import leave
-
-    leave(ranks)
 
 
 def _words_of_a_rank(words: list[str]) -> list[str]:

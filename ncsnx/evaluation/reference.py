@@ -123,23 +123,25 @@ def open_reference(
     require_same(work.ranks, "has another reference", facts, hint, check_stop=work.check_stop)
 
     folder = reference_folder(cache, images.facts, features.facts)
-    if not work.ranks.first(lambda: _is_whole(folder, images), check_stop=work.check_stop):
+    kept = _kept(folder, images)
+    if work.ranks.first(lambda: kept is None, check_stop=work.check_stop):
         lock = cache_lock(cache / REFERENCES / f".{folder.name}", f"the reference of {images.title}", work)
         with held_by_first(work.ranks, lock, work.check_stop):
             if work.ranks.first(lambda: _is_lacking(folder, images, work), check_stop=work.check_stop):
                 statistics = _measure(images, features, work)
                 work.ranks.first(lambda: _write(folder, statistics, images, features), check_stop=work.check_stop)
-    if not work.ranks.is_first and not _is_whole(folder, images):  # on another machine with a cache of its own
+        kept = _kept(folder, images)
+    if kept is None and not work.ranks.is_first:  # on another machine with a cache of its own
         return open_reference(wanted, source, features, cache, attrs.evolve(work, ranks=ALONE))
-    return _read(folder, images)
+    return _read(folder, images) if kept is None else kept
 
 
-def _is_whole(folder: Path, images: RealImages) -> bool:
+def _kept(folder: Path, images: RealImages) -> Reference | None:
+    """The reference in the cache; None if it doesn't exist or is damaged."""
     try:
-        _read(folder, images)
+        return _read(folder, images)
     except (FileNotFoundError, DamagedReferenceError):
-        return False
-    return True
+        return None
 
 
 def _is_lacking(folder: Path, images: RealImages, work: Work) -> bool:

@@ -6,10 +6,10 @@ from typing import Any
 
 import attrs
 
-from ncsnx.config import Arrays, ConsistentAnnealed, OwnData, Packed, UNet
+from ncsnx.config import Arrays, ConsistentAnnealed, Experiment, OwnData, Packed, UNet
 from ncsnx.config.data_sets import Volumes
 from ncsnx.config.image_sizes import size_in_words
-from ncsnx.config.model import LogNormal, RefineNetModel, Schedule
+from ncsnx.config.model import LogNormal, RefineNetModel
 from ncsnx.config.overrides import typed
 from ncsnx.data.decoding import HEIC_EXTRA
 from ncsnx.planning.budget import in_short
@@ -169,18 +169,20 @@ def _about_noise(survey: Survey, measured: MeasuredData) -> str:
         f"{second!r}. 99.9 % of the pairs are within {distances.quantile:.4g}."
         + ("" if distances.is_exact else f" It is an {distances.source}.")
         + f"\nL (technique 2): for images of {counted(plan.dimensions, 'value')}, neighbouring levels that overlap by "
-        f"{plan.overlap:g} have a ratio of {plan.ratio:.5g}." + _about_training_noise(survey.experiment.schedule)
+        f"{plan.overlap:g} have a ratio of {plan.ratio:.5g}." + _about_training_noise(survey.experiment)
     )
 
 
-def _about_training_noise(schedule: Schedule) -> str:
+def _about_training_noise(experiment: Experiment) -> str:
+    schedule = experiment.schedule
     if not isinstance(schedule, LogNormal):
         return ""
     law = f"N({schedule.p_mean:g}, {schedule.p_std:g}²)"
-    return (
-        f"\nTraining draws ln σ from {law}. The L levels are those at which the held-out loss is measured, and of "
-        "samplers that need levels. Black is -1 and white 1, so σ is twice as large as in [0, 1]."
-    )
+    text = f"\nTraining draws ln σ from {law}. The L levels are those at which the held-out loss is measured, and of "
+    text += "samplers that need levels."
+    if experiment.data.is_bounded:
+        text += " Black is -1 and white 1, so σ is twice as large as in [0, 1]."
+    return text
 
 
 def _about_network(survey: Survey) -> str:

@@ -80,11 +80,10 @@ def told_stop(channel: Channel) -> int | None:
 
 def leave(ranks: RankGroup) -> None:
     """Closes the group once all ranks are done. Not after an error: it could wait for a rank that has ended."""
-    if ranks.world > 1:
-        from torch.distributed import destroy_process_group
+    from torch.distributed import destroy_process_group
 
-        ranks.gather(lambda: None)  # a rank that ended earlier could not be started again with the others
-        destroy_process_group()
+    ranks.gather(lambda: None)  # a rank that ended earlier could not be started again with the others
+    destroy_process_group()
 
 
 def require_same_start(ranks: RankGroup, words: Sequence[str]) -> None:
