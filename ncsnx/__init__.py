@@ -4,11 +4,12 @@
 
     trained = ncsnx.train("digits")               # or an Experiment; an existing run resumes
     model = ncsnx.load("digits", ckpt="latest")   # a run; or an exported folder
-    images = ncsnx.sample(model, n=16, seed=0)    # (16, 1, 8, 8) in [0, 1]
+    images = ncsnx.draw(model, n=16, seed=0)      # (16, 1, 8, 8) in [0, 1]
     scores = ncsnx.fid("digits")                  # of all checkpoints
 
-The language of experiments (`Experiment` and its parts) is in `ncsnx.config`. torch is imported when something that
-needs it is first used.
+Commands are functions too: `ncsnx.fid("digits", n=5000)` does what `ncsnx fid digits --n 5000` does, and returns its
+result. The language of experiments (`Experiment` and its parts) is in `ncsnx.config`. torch is imported when something
+first needs it.
 """
 
 from ncsnx.version import __version__
@@ -16,14 +17,25 @@ from ncsnx.version import __version__
 # Nothing is imported before it is used: this file runs before the command line can handle Ctrl-C.
 TYPE_CHECKING = False  # as in typing, whose import takes longer than Python's start
 if TYPE_CHECKING:
-    from ncsnx.api.arguments import experiment
-    from ncsnx.api.compared import compare
-    from ncsnx.api.restored import restore
-    from ncsnx.api.sampled import sample
-    from ncsnx.api.scored import fid
-    from ncsnx.api.trained import train
+    from ncsnx.commands.compare import compare
+    from ncsnx.commands.doctor import doctor
+    from ncsnx.commands.draw import draw
+    from ncsnx.commands.export import export
+    from ncsnx.commands.fid import fid
+    from ncsnx.commands.import_ import import_checkpoint
+    from ncsnx.commands.likelihood import likelihood
+    from ncsnx.commands.loss import loss
+    from ncsnx.commands.neighbors import neighbors
+    from ncsnx.commands.new import new
+    from ncsnx.commands.plan import plan
+    from ncsnx.commands.report import report
+    from ncsnx.commands.restore import restore
+    from ncsnx.commands.sample import sample
+    from ncsnx.commands.sweep import sweep
+    from ncsnx.commands.train import train
     from ncsnx.config import Experiment, register
     from ncsnx.errors import NcsnxError
+    from ncsnx.runs.targets import experiment
     from ncsnx.runtime import Runtime
     from ncsnx.sampling.score_model import ScoreModel, load
 
@@ -34,12 +46,23 @@ __all__ = [
     "ScoreModel",
     "__version__",
     "compare",
+    "doctor",
+    "draw",
     "experiment",
+    "export",
     "fid",
+    "import_checkpoint",
+    "likelihood",
     "load",
+    "loss",
+    "neighbors",
+    "new",
+    "plan",
     "register",
+    "report",
     "restore",
     "sample",
+    "sweep",
     "train",
 ]
 
@@ -49,21 +72,18 @@ _MODULES = {
     "NcsnxError": "ncsnx.errors",
     "Runtime": "ncsnx.runtime",
     "ScoreModel": "ncsnx.sampling.score_model",
-    "compare": "ncsnx.api.compared",
-    "experiment": "ncsnx.api.arguments",
-    "fid": "ncsnx.api.scored",
+    "experiment": "ncsnx.runs.targets",
+    "import_checkpoint": "ncsnx.commands.import_",
     "load": "ncsnx.sampling.score_model",
-    "restore": "ncsnx.api.restored",
-    "sample": "ncsnx.api.sampled",
-    "train": "ncsnx.api.trained",
 }
+"""Public name → its module; the other names are commands, each in a module of its name."""
 
 
 def __getattr__(name: str) -> object:
     import importlib
 
-    if name in _MODULES:
-        return getattr(importlib.import_module(_MODULES[name]), name)
+    if name in __all__:
+        return getattr(importlib.import_module(_MODULES.get(name, f"ncsnx.commands.{name}")), name)
     if name in ("config", "errors"):
         return importlib.import_module(f"ncsnx.{name}")
     raise AttributeError(f"module 'ncsnx' has no attribute {name!r}")

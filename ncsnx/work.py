@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import attrs
 
 from ncsnx.ranks.rank_group import ALONE, RankGroup
+from ncsnx.stopping import StopRequest
 
 
 class Advance(Protocol):
@@ -69,6 +71,17 @@ def ignore_message(text: str) -> None:
     """Discards a message."""
 
 
+class _SilentTraining:
+    def __getattr__(self, event: str) -> Callable[..., None]:
+        return lambda *values: None
+
+
+@contextmanager
+def silent_training(**facts: object) -> Iterator[_SilentTraining]:
+    """A training without a display."""
+    yield _SilentTraining()
+
+
 @attrs.frozen(kw_only=True)
 class Work:
     """Progress, messages and stop check of a job; by default nothing is shown and nothing stops it."""
@@ -85,6 +98,20 @@ class Work:
     """Shows a message in verbose output only."""
     ranks: RankGroup = ALONE
     """The processes that share the job."""
+    stop: StopRequest = attrs.field(factory=StopRequest)
+    """The request that `check_stop` reads."""
+    attach: Callable[[Path], None] = lambda log: None
+    """Begins to append messages, and those so far, to a log file."""
+    separate: "Callable[[], Work] | None" = None
+    """Makes a Work with a log of its own."""
+    agreed: Callable[[str, str], bool] = lambda facts, question: True
+    """(facts, question) → whether the person at the terminal agrees; True, with the facts said, if nobody is there."""
+    training: Callable[..., AbstractContextManager[Any]] = silent_training
+    """Opens the display of a training, a `ncsnx.training.observer.TrainingViewer`."""
+
+    def with_own_log(self) -> "Work":
+        """The same, for a part with a log of its own, such as a training among others."""
+        return self if self.separate is None else self.separate()
 
 
 SILENT = Work()

@@ -23,6 +23,7 @@ def markdown() -> str:
 
 def prose(text: str) -> str:
     """Help text as Markdown: code stays, and all else is literal."""
+    text = re.sub(r"\\(\[[^\[]*?\])", r"\1", text)  # which rich would take for markup
     parts = re.split(r"(`[^`]*`)", text)
     return "".join(part if part.startswith("`") else re.sub(r"([*_<>\[\]\\])", r"\\\1", part) for part in parts)
 

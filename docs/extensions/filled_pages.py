@@ -9,6 +9,7 @@ from typing import Any
 
 import command_reference
 import configuration_reference
+import python_reference
 
 ROOT = Path(__file__).parents[2]
 IN_PROJECT = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
@@ -32,6 +33,7 @@ def from_root(name: str) -> str:
 PAGES = {
     "reference/commands": command_reference.markdown,
     "reference/configuration": configuration_reference.markdown,
+    "reference/python": python_reference.markdown,
     "project/contributing": partial(from_root, "CONTRIBUTING.md"),
     "project/changelog": partial(from_root, "CHANGELOG.md"),
 }

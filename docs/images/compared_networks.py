@@ -29,7 +29,6 @@ from ncsnx.config import (
 )
 from ncsnx.noise import techniques
 from ncsnx.runs.folder import Run
-from ncsnx.runtime import Runtime
 
 GIVEN, SCORES = Path("given"), Path("compared")
 COUNTS = {8: (8, 4), 17: (17, 9), 36: (36, 18), 121: (121, 61)}
@@ -74,13 +73,13 @@ def score(run: str, n: int, *, all_counts: bool) -> None:
     """Measures what compared/RUN.json lacks."""
     path = SCORES / f"{run}.json"
     scored = json.loads(path.read_text()) if path.exists() else {}
-    experiment, runtime = Run(Path("runs") / run).experiment(), Runtime.choose(device="cpu", threads=1)
+    experiment = Run(Path("runs") / run).experiment()
     SCORES.mkdir(exist_ok=True)
     for name, sampler in samplers(experiment, all_counts=all_counts):
         if name in scored:
             continue
         measured = ncsnx.fid(
-            run, range="latest", n=n, sampler=sampler, features=Classifier(), runtime=runtime, progress=False
+            run, range="latest", n=n, sampler=sampler, features=Classifier(), device="cpu", threads=1, progress=False
         )
         perfect = measured.perfect_model
         scored[name] = {**measured.scores[0].numbers, "perfect": None if perfect is None else perfect.score}

@@ -24,6 +24,7 @@ def main() -> None:
     from ncsnx.cli.application import app
 
     _report_disk_errors_once()
+    _ignore_lost_stops()
 
     try:
         app()
@@ -95,6 +96,18 @@ def _report_disk_errors_once() -> None:
             report(failure)
 
     threading.excepthook = report_others
+
+
+def _ignore_lost_stops() -> None:
+    """Has Python not report a Stopped that a signal raised where it is ignored, as in a callback of an import. The
+    request is still known, and ends the command."""
+    report = sys.unraisablehook
+
+    def report_others(failure: "sys.UnraisableHookArgs") -> None:
+        if failure.exc_type.__name__ != "Stopped":
+            report(failure)
+
+    sys.unraisablehook = report_others
 
 
 def _wait_politely() -> None:

@@ -1,6 +1,6 @@
 """The `ncsnx` application; its group has the commands of ncsnx and those of installed packages."""
 
-import inspect
+from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any
 
@@ -8,38 +8,58 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 import ncsnx
-from ncsnx.cli.command_registry import (
-    LAST,
-    Command,
+from ncsnx.cli.help import common_options, print_common_options
+from ncsnx.cli.running import typed_command
+from ncsnx.commands.command import (
+    GROUPS,
+    RUNS_PANEL,
+    Registration,
     built_in_command,
     built_in_commands,
     plugin_commands,
-    registered_command,
 )
 
 _HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 
 
 class _Parameters:
-    """Leaves parameters that were not given unconverted, since Typer's conversion imports pydantic."""
+    """Leaves parameters that were not given unconverted, since Typer's conversion imports pydantic, and shows no types
+    but those of options with a value."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         """The parameters, with --help."""
         parameters: list[Any] = super().get_params(ctx)  # type: ignore[misc]
         for parameter in parameters:
             parameter.process_value = partial(_converted, parameter)
+            if parameter.param_type_name == "argument" or parameter.is_flag:
+                parameter.display_type_rich = lambda ctx: None
         return parameters
 
 
-class NcsnxCommand(_Parameters, TyperCommand):
-    """A command. With `FIELD=?` among its arguments it says what the field accepts."""
+class _Command(_Parameters, TyperCommand):
+    """A command, with all of its options in its help."""
+
+
+class NcsnxCommand(_Command):
+    """A command of the application. With `FIELD=?` among its arguments it says what the field accepts."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Writes the help, without the options that commands have in common."""
+        common = getattr(self.callback, "common", ())
+        parameters: list[Any] = [one for one in self.params if one.name in common]
+        for parameter in parameters:
+            parameter.hidden = True
+        super().format_help(ctx, formatter)
+        for parameter in parameters:
+            parameter.hidden = False  # the shell completes them
 
     def invoke(self, ctx: Any) -> Any:
         """Runs the command, or answers `FIELD=?`."""
         arguments = [ctx.params.get(one.name) for one in self.params if one.param_type_name == "argument"]
         words = [word for value in arguments for word in (value if isinstance(value, list) else [value])]
         if any(isinstance(word, str) and word.endswith("=?") for word in words):
-            from ncsnx.cli.session import FROM_THE_START, session
+            from ncsnx.cli.session import session
+            from ncsnx.commands.command import FROM_THE_START
             from ncsnx.config.field_facts import answer, asked_path
 
             if paths := [path for word in words if (path := asked_path(word)) is not None]:
@@ -77,8 +97,8 @@ class _Commands(_Parameters, TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command of this name. Other packages are asked only for a name that ncsnx doesn't have."""
-        if cmd_name not in self.commands and (one := built_in_command(cmd_name)) is not None:
-            self._add(one)
+        if cmd_name not in self.commands:
+            self._add(built_in_command(cmd_name))
         if cmd_name not in self.commands:
             self._add_all()
         return super().get_command(ctx, cmd_name)
@@ -86,19 +106,24 @@ class _Commands(_Parameters, TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         """All names, in the order of the help."""
         self._add_all()
-        return sorted(super().list_commands(ctx), key=_place)
+        return list(self.commands)
 
-    def _add(self, one: Command) -> None:
-        if one.name not in self.commands:
-            self.add_command(_built(one), one.name)
+    def _add(self, registered: Sequence[Registration]) -> None:
+        for word in dict.fromkeys(one.name.partition(" ")[0] for one in registered):
+            if word not in self.commands:
+                inner = [one for one in registered if one.name.partition(" ")[0] == word]
+                self.add_command(_built(word, inner), word)
 
     def _add_all(self) -> None:
         if self._has_all:
             return
         self._has_all = True
         plugins, errors = plugin_commands()
-        for one in (*built_in_commands(), *plugins):
-            self._add(one)
+        others = {"help": self.commands["help"]}
+        self.commands.clear()  # for the order of the help
+        self._add(built_in_commands())
+        self.commands.update(others)
+        self._add(plugins)
         if errors:
             from ncsnx.console.messages import Messages
 
@@ -107,28 +132,22 @@ class _Commands(_Parameters, TyperGroup):
                 messages.warning(line)
 
 
-def _place(name: str) -> int:
-    one = registered_command(name)
-    return LAST if one is None else one.place
-
-
-def _built(one: Command) -> Any:
-    """The command as Typer builds it, by way of an application of its own."""
+def _built(word: str, registered: Sequence[Registration]) -> Any:
+    """A command, or a group of commands, as Typer builds it by way of an application of its own."""
     app_of_one = typer.Typer(add_completion=False, context_settings=_HELP_OPTIONS)
-    if isinstance(one.function, typer.Typer):
-        for inner in one.function.registered_commands:
-            inner.cls = NcsnxCommand
-            inner.help = _help(inner.callback)
-        app_of_one.add_typer(one.function, name=one.name, cls=_Subcommands, rich_help_panel=one.panel)
-        built: Any = typer.main.get_command(app_of_one)
-        return built.commands[one.name]
-    app_of_one.command(one.name, cls=NcsnxCommand, rich_help_panel=one.panel, help=_help(one.function))(one.function)
-    return typer.main.get_command(app_of_one)
-
-
-def _help(function: Any) -> str:
-    """The docstring with its paragraphs in one line each, as Typer keeps line breaks."""
-    return "\n\n".join(" ".join(part.split()) for part in inspect.cleandoc(function.__doc__ or "").split("\n\n"))
+    panel = registered[0].panel
+    if registered[0].name == word:
+        kind = registered[0].kind
+        epilog = common_options(kind)
+        app_of_one.command(word, cls=NcsnxCommand, rich_help_panel=panel, epilog=epilog)(typed_command(kind))
+        return typer.main.get_command(app_of_one)
+    group = typer.Typer(no_args_is_help=True, help=GROUPS.get(word))
+    for one in registered:
+        name, epilog = one.name.removeprefix(f"{word} "), common_options(one.kind)
+        group.command(name, cls=NcsnxCommand, epilog=epilog)(typed_command(one.kind))
+    app_of_one.add_typer(group, name=word, cls=_Subcommands, rich_help_panel=panel)
+    built: Any = typer.main.get_command(app_of_one)
+    return built.commands[word]
 
 
 def _converted(parameter: Any, ctx: Any, value: Any) -> Any:
@@ -155,6 +174,20 @@ def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"ncsnx {ncsnx.__version__}")
         raise typer.Exit
+
+
+@app.command("help", rich_help_panel=RUNS_PANEL)
+def _help(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[COMMAND|options]", help="A command, or options for those that commands share."),
+    ] = None,
+) -> None:
+    """Explain a command, or the options that commands share."""
+    if words == ["options"]:
+        print_common_options(_Command)
+    else:
+        app([*(words or []), "--help"])
 
 
 @app.callback()

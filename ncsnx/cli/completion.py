@@ -5,10 +5,12 @@ No experiment file is executed, and torch isn't imported.
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import typer
+
+from ncsnx.commands.command import Completed
 
 Candidates = Iterator[tuple[str, str]]
 """A word and a line about it."""
@@ -69,6 +71,15 @@ def complete_field(incomplete: str) -> Candidates:
         elif fact.path == path:
             words |= {f"{prefix}{value}": text[:_LONGEST_TEXT] for value, text in fact.values.items()}
     yield from words.items()
+
+
+COMPLETIONS: dict[Completed, Callable[..., Candidates]] = {
+    "experiment": complete_experiment,
+    "experiment or run": complete_experiment_or_run,
+    "run": complete_run,
+    "step": complete_step,
+    "field": complete_field,
+}
 
 
 def _field_before(incomplete: str) -> tuple[str | None, str]:

@@ -2,15 +2,16 @@
 
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 import attrs
 import typer
 
-from ncsnx.errors import NcsnxError, Stopped, UsageError, is_out_of_memory
-from ncsnx.ranks.rank_group import rank_here, too_late
+from ncsnx.errors import NcsnxError, Stopped, UsageError, is_out_of_memory, require_between
+from ncsnx.ranks.rank_group import OtherRankDone, rank_here, too_late
 from ncsnx.spelling import spelled_by
 from ncsnx.stopping import signal_name, signals_raise
 
@@ -18,10 +19,8 @@ if TYPE_CHECKING:
     from ncsnx.console.messages import Messages
 
 
-FROM_THE_START = "the same command starts from the beginning"
-BATCHES = "finished batches are kept, and the same command resumes after them"
-_OPTIONS = {"count": "grid", "name": "run", "sweep_name": "name"}
-"""Parameter of the library → name of its option, where they differ."""
+_OF_TRAINING = {"name": "--run"}
+"""Parameter of `ncsnx train` → its option, for advice that another command gives."""
 
 
 @attrs.frozen(kw_only=True)
@@ -35,13 +34,19 @@ class Shared:
 
 @contextmanager
 def session(
-    then: str, *, verbose: bool = False, quiet: bool = False, shared: Shared | None = None
+    then: str,
+    *,
+    verbose: bool = False,
+    quiet: bool = False,
+    shared: Shared | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> Iterator["Messages"]:
     """Gives the command its Messages. An NcsnxError in the block becomes a message and an exit code; --verbose adds
     the traceback. Any other exception is a bug: it is recorded in the log and keeps its traceback.
 
     then: what the same command does after a stop by a signal; shown unless the work itself says it more precisely.
     shared: for commands that can run in several ranks; any other command runs on rank 0, and other ranks end at once.
+    names: parameter → its option, where that isn't --PARAMETER.
     """
     from ncsnx.console.messages import Messages, Verbosity
 
@@ -51,10 +56,11 @@ def session(
     try:
         if verbose and quiet:
             raise UsageError("--verbose and --quiet exclude each other")
-        with spelled_by(_option), signals_raise():
+        with spelled_by(partial(_option, names or {})), signals_raise():
             if shared is not None:
                 _share(messages, shared)
-            yield messages
+            with suppress(OtherRankDone):
+                yield messages
             if messages.ranks.world > 1:
                 from ncsnx.ranks.joining import leave
 
@@ -92,6 +98,7 @@ def _share(messages: "Messages", shared: Shared) -> None:
 
     messages.join(join())
     if shared.gpus is not None:
+        require_between("gpus", shared.gpus, 1, 1_024)
         from ncsnx.data.read_ahead import processors
         from ncsnx.ranks.launching import launch
 
@@ -134,9 +141,9 @@ def _fail(messages: "Messages", text: str, exit_code: int = 1) -> NoReturn:
     raise typer.Exit(exit_code) from None
 
 
-def _option(name: str) -> str:
+def _option(names: Mapping[str, str], name: str) -> str:
     """The option for a parameter of the library."""
-    return f"--{_OPTIONS.get(name, name).replace('_', '-')}"
+    return names.get(name, _OF_TRAINING.get(name, f"--{name.replace('_', '-')}"))
 
 
 def error_in_lines(error: NcsnxError) -> str:

@@ -1,12 +1,9 @@
 """Facts about the fields of the configuration, from their declarations, and the answers to `FIELD=?`."""
 
-import ast
 import inspect
 import re
-import sys
 import textwrap
 from collections.abc import Iterator
-from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -18,6 +15,7 @@ from ncsnx.config.experiment import Experiment
 from ncsnx.config.feature_networks import Features
 from ncsnx.config.overrides import Override, unknown_field
 from ncsnx.config.variants import Config, is_family, plugin_errors, tag_of, variants
+from ncsnx.docstrings import field_docstring
 
 _REFUSED: dict[type, Any] = {float: float("nan"), int: float("nan"), str: "\n"}
 """A value of each type that no check accepts. The complaint about it says what is accepted."""
@@ -116,29 +114,6 @@ def accepted_by(field: Any) -> str:
                 except AttributeError:
                     continue  # it compares with other fields of an instance
     return ""
-
-
-def field_docstring(cls: type, name: str) -> str:
-    """The string that stands under a field in the source; empty where there is none, or no source."""
-    owner = next((base for base in cls.__mro__ if name in vars(base).get("__annotations__", {})), None)
-    return "" if owner is None else _docstrings(owner.__module__).get((owner.__qualname__, name), "")
-
-
-@cache
-def _docstrings(module: str) -> dict[tuple[str, str], str]:
-    """(class, field) → docstring, for the classes of a module."""
-    found: dict[tuple[str, str], str] = {}
-    try:
-        tree = ast.parse(inspect.getsource(sys.modules[module]))
-    except (OSError, TypeError, SyntaxError):  # installed without its source
-        return found
-    for body in ast.walk(tree):
-        if isinstance(body, ast.ClassDef):
-            for node, after in zip(body.body, body.body[1:], strict=False):
-                match node, after:
-                    case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
-                        found[body.name, name] = inspect.cleandoc(text)
-    return found
 
 
 def _config(declared: Any) -> tuple[type[Config], ...]:

@@ -6,7 +6,8 @@ when the spacing of the levels changes.
 """
 
 import re
-from collections.abc import Collection, Iterator
+import shlex
+from collections.abc import Collection, Iterator, Sequence
 from difflib import get_close_matches
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -43,6 +44,23 @@ class Override:
     @property
     def parts(self) -> list[str]:
         return self.path.split(".")
+
+
+def changed_words(changes: str | Sequence[str]) -> list[str]:
+    """The words FIELD=VALUE of changes, which may be one text of words as they are typed.
+
+    Raises UsageError for anything else.
+    """
+    if not isinstance(changes, Sequence):  # Python may give anything
+        raise UsageError(f"changes must be text such as 'steps=50', or a list of it, not {quoted(changes)}")
+    try:
+        words = shlex.split(changes) if isinstance(changes, str) else list(changes)
+    except ValueError as error:
+        raise UsageError(f"changes {quoted(changes)}: {error}") from error
+    for word in words:
+        if not isinstance(word, str):
+            raise UsageError(f"a change must be text such as 'steps=50', not {quoted(word)}")
+    return words
 
 
 def parse_overrides(arguments: list[str]) -> list[Override]:

@@ -10,6 +10,7 @@ import re
 import sys
 from collections import deque
 from collections.abc import Mapping
+from copy import copy
 from datetime import UTC, datetime
 from enum import IntEnum
 from importlib.util import find_spec
@@ -195,6 +196,13 @@ class Messages:
         self._log_file = log_file
         self._append("".join(self._early))
         self._early.clear()
+
+    def separate(self) -> "Messages":
+        """The same console, for work of this rank alone that has a log of its own."""
+        messages = copy(self)
+        messages._log_file, messages._early = None, deque(maxlen=_EARLY_MESSAGES_KEPT)
+        messages.ranks = ALONE
+        return messages
 
     def detail(self, text: str) -> None:
         """A message that is shown in verbose output only."""

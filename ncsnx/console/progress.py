@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ncsnx.console.messages import Messages, Verbosity, visible
-from ncsnx.console.tables import Column, aligned
+from ncsnx.console.tables import aligned
 from ncsnx.quantities import counted, duration
+from ncsnx.results import Column
 from ncsnx.work import Advance
 
 if TYPE_CHECKING:

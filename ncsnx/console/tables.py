@@ -1,28 +1,17 @@
 """Tables on standard output: drawn on a terminal, aligned plain text elsewhere."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal
-
-import attrs
+from typing import TYPE_CHECKING
 
 from ncsnx.console.messages import Messages, rich_console, visible
 from ncsnx.quantities import counted
+from ncsnx.results import Column
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 _GAP = 2
 """Spaces between two columns."""
-
-
-@attrs.frozen
-class Column:
-    """Title of a column and alignment of its cells (right for numbers)."""
-
-    title: str
-    align: Literal["left", "right"] = "left"
-    left_out: int = 0
-    """Place in the order in which columns are left out where a terminal is too narrow for all; 0: never left out."""
 
 
 def table(messages: Messages, columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> None:

@@ -3,14 +3,14 @@
 Modules are imported where they are used: every command imports this one.
 """
 
+import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ncsnx.console.messages import Messages
-    from ncsnx.jobs.training_job import TrainingConsole
     from ncsnx.stopping import StopRequest
     from ncsnx.work import Work
 
@@ -18,29 +18,38 @@ if TYPE_CHECKING:
 def work_of(messages: "Messages", stop: "StopRequest | None" = None) -> "Work":
     """The Work of a long job: progress and messages on the console, and its stop."""
     from ncsnx.console.progress import progress, rows_view
-    from ncsnx.console.tables import Column
-    from ncsnx.work import SILENT, RowView, Work
+    from ncsnx.results import Column
+    from ncsnx.stopping import StopRequest
+    from ncsnx.work import RowView, Work
 
-    ranks = messages.ranks
+    stop = StopRequest() if stop is None else stop
 
     def rows(titles: Sequence[str], *, total: int, units: int) -> AbstractContextManager[RowView]:
         return rows_view(messages, columns=[Column(title, "right") for title in titles], total=total, units=units)
 
+    def agreed(facts: str, question: str) -> bool:
+        if sys.stdin is None or not sys.stdin.isatty():
+            messages.info(facts)
+            return True
+        return messages.agreed(f"{facts}\n{question}")
+
+    def view_training(**facts: Any) -> AbstractContextManager[Any]:
+        from ncsnx.console.training import TrainingView
+
+        return TrainingView(messages, **facts)
+
     return Work(
         progress=partial(progress, messages),
         rows=rows,
-        check_stop=SILENT.check_stop if stop is None else stop.check,
-        at_once=SILENT.at_once if stop is None else stop.at_once,
+        check_stop=stop.check,
+        at_once=stop.at_once,
         info=messages.info,
         warning=messages.warning,
         detail=messages.detail,
-        ranks=ranks,
+        ranks=messages.ranks,
+        stop=stop,
+        attach=messages.attach,
+        separate=lambda: work_of(messages.separate(), stop),
+        agreed=agreed,
+        training=view_training,
     )
-
-
-def training_console(messages: "Messages", stop: "StopRequest") -> "TrainingConsole":
-    """The console of a training: messages, log and view."""
-    from ncsnx.console.training import TrainingView
-    from ncsnx.jobs.training_job import TrainingConsole
-
-    return TrainingConsole(work=work_of(messages, stop), attach=messages.attach, view=partial(TrainingView, messages))

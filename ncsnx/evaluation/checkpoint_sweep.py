@@ -4,11 +4,10 @@ fid/n1000-seed0-classifier-1a2b3c4d/scores.json  scores.csv  scores.png  scores.
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar
 
 import attrs
 import torch
@@ -16,36 +15,24 @@ from torch import Tensor
 
 from ncsnx.config.codec import digest
 from ncsnx.config.experiment import Experiment, Precision
-from ncsnx.errors import DivergedError, NcsnxError, Stopped
-from ncsnx.evaluation.candidates import Candidate, choose, load_member
+from ncsnx.errors import DivergedError
+from ncsnx.evaluation.candidates import Candidate, load_member
 from ncsnx.evaluation.engine import (
     Measurement,
-    discard_needless_parts,
-    measure_all,
-    missing,
-    parts_of,
-    writing,
 )
 from ncsnx.evaluation.perfect_model import PerfectModel
 from ncsnx.evaluation.plots import plot_scores
 from ncsnx.metrics.metric import Quantity
-from ncsnx.quantities import counted, duration, with_error
-from ncsnx.ranks.rank_group import ALONE
+from ncsnx.quantities import with_error
 from ncsnx.runs.exported import Weights
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import UnsoundError
 from ncsnx.runs.names import step_name
-from ncsnx.runs.score_files import TABLE, Row, ScoreFile, best_row, value
+from ncsnx.runs.score_files import TABLE, Row, ScoreFile, value
 from ncsnx.runs.segments import versions
-from ncsnx.runs.selection import Selection
-from ncsnx.runs.writer_lock import writer_of
 from ncsnx.runtime import Runtime, fastest_s
 from ncsnx.sampling.score_model import ScoreModel, weights_in_words, weights_of
 from ncsnx.storage.process import this_process
-from ncsnx.work import Work
-
-_LONG_S = 30 * 60
-"""Estimated duration above which ways to shorten the sweep are shown."""
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -225,151 +212,6 @@ class CheckpointSweep(Measurement[Candidate]):
     def _provenance(self) -> dict[str, Any]:
         """Provenance of new rows: facts on record that don't determine the numbers."""
         return {**this_process(), "note": self.note, "runtime": self.runtime.facts(), "versions": versions()}
-
-
-Sweep = TypeVar("Sweep", bound=CheckpointSweep)
-
-
-@attrs.frozen(kw_only=True)
-class MeasuredSweep(Generic[Sweep]):
-    """A sweep whose checkpoints have rows, but for those left out."""
-
-    sweep: Sweep
-    candidates: Sequence[Candidate]
-    left_out: Sequence[str]
-    """A line for each checkpoint that couldn't be scored."""
-    is_new: bool
-    """Whether any row was measured now."""
-
-    def draw(self, work: Work) -> NcsnxError | None:
-        """Draws the plots that are due. Returns the error if plots of new rows can't be written."""
-        try:
-            self.sweep.draw_if_outdated()
-        except NcsnxError as error:
-            if self.is_new:
-                return error
-            work.warning(str(error))  # nothing was measured, so the plot that exists will do
-        return None
-
-    @property
-    def rows(self) -> list[Row]:
-        """The rows of the chosen checkpoints, by step."""
-        return self.sweep.rows(self.candidates)
-
-    @property
-    def best(self) -> Row | None:
-        """The row with the lowest score."""
-        return best_row(self.rows)
-
-
-def measure_checkpoints(
-    run: Run,
-    selection: Selection,
-    build: Callable[[Work], Sweep],
-    work: Work,
-    *,
-    shorter: str,
-    ensemble: int = 1,
-) -> MeasuredSweep[Sweep] | None:
-    """Measures the selected checkpoints that have no row; None on ranks other than 0.
-
-    build: makes the sweep; a signal may end it anywhere. shorter: advice against long sweeps. Raises NcsnxError; rows
-    measured before are kept, and drawn after a stop request.
-    """
-    with work.at_once():
-        candidates, problems = work.ranks.first(lambda: choose(run, selection, work, ensemble))
-        sweep = build(work)
-    work.info(f"{run.path}: {sweep.caption()}")
-    if (caution := sweep.caution()) is not None:
-        work.warning(caution)
-    is_new = bool(work.ranks.first(lambda: missing(sweep, candidates), check_stop=work.check_stop))
-    if is_new:
-        with writing(sweep, work):
-            problems += _measure(sweep, candidates, work, shorter)
-    else:
-        if work.ranks.is_first:
-            _refresh(sweep, candidates, work)
-    if not work.ranks.is_first:
-        return None
-    return MeasuredSweep(sweep=sweep, candidates=candidates, left_out=problems, is_new=is_new)
-
-
-def _measure(sweep: CheckpointSweep, candidates: Sequence[Candidate], work: Work, shorter: str) -> list[str]:
-    """Measures missing rows and saves each; returns a line for each checkpoint that could not be scored."""
-
-    def begin() -> list[Candidate]:
-        _complete(sweep, candidates, work)
-        left = missing(sweep, candidates)  # another process may have measured some in the meantime
-        if left:
-            _say_what_comes(sweep, left, len(candidates) - len(left), work, shorter)
-        return left
-
-    left = work.ranks.first(begin, check_stop=work.check_stop)
-    shown: list[tuple[int, str]] = []
-    with work.rows(sweep.titles, total=len(left), units=sum(map(sweep.units, left))) as view:
-
-        def added(candidate: Candidate, row: Row) -> None:
-            shown.append((candidate.step, candidate.weights_sha256))
-            best = best_row(sweep.rows(candidates))
-            key = None if best is None else (best["step"], best["weights_sha256"])
-            view.row(sweep.cells(row), shown.index(key) if key in shown else None)
-
-        def begun(candidate: Candidate) -> None:
-            view.begin(sweep.name(candidate))
-
-        try:
-            return measure_all(sweep, left, work, view.advance, begun=begun, added=added)
-        except Stopped:
-            if work.ranks.is_first:
-                with suppress(NcsnxError):  # the next command draws them
-                    sweep.draw_if_outdated()
-            raise
-
-
-def _refresh(sweep: CheckpointSweep, candidates: Sequence[Candidate], work: Work) -> None:
-    """Completes a sweep that has all rows, unless it is being written."""
-    several = f"all {counted(len(candidates), 'checkpoint')} are"
-    work.info(f"{several if len(candidates) > 1 else 'the checkpoint is'} already measured")
-    is_outdated = any(map(sweep.can_fill, sweep.rows(candidates))) or any(
-        parts_of(sweep, candidate).exists() for candidate in candidates
-    )
-    if is_outdated and writer_of(sweep.place) is None:
-        try:
-            with writing(sweep, attrs.evolve(work, ranks=ALONE)):
-                _complete(sweep, candidates, work)
-        except NcsnxError as error:  # existing rows can still be shown
-            work.warning(str(error))
-
-
-def _complete(sweep: CheckpointSweep, candidates: Sequence[Candidate], work: Work) -> None:
-    """Removes parts that a kill left behind, and adds missing numbers to rows from kept features where possible."""
-    discard_needless_parts(sweep, candidates)
-    for row in filter(sweep.can_fill, sweep.rows(candidates)):
-        with work.at_once():
-            filled = sweep.fill(row)
-        if filled is not None:
-            sweep.scores.add(filled, sweep.scores.changed)
-
-
-def _say_what_comes(sweep: CheckpointSweep, left: Sequence[Candidate], done: int, work: Work, shorter: str) -> None:
-    """Says how many checkpoints are left, and for how long if the first of them can be loaded."""
-    what = counted(len(left), "checkpoint") + (f" ({done:,} more already measured)" if done else "")
-    try:
-        with work.at_once():
-            seconds = sweep.seconds(left[0]) * len(left) / work.ranks.world
-    except UnsoundError:  # `measure_all` will leave it out
-        work.info(what)
-        return
-    work.info(f"{what}: about {duration(seconds)}, estimated from a quick timing")
-    if seconds > _LONG_S:
-        work.info(f"to shorten it: {shorter}")
-
-
-def refuse_left_out(problems: Sequence[str]) -> None:
-    """Raises NcsnxError if any checkpoints were left out."""
-    if problems:
-        count = f"{counted(len(problems), 'checkpoint')} have" if len(problems) > 1 else "a checkpoint has"
-        raise NcsnxError(f"{count} no score: {'; '.join(problems)}")
 
 
 @torch.no_grad()

@@ -180,8 +180,8 @@ class NeighborSearch(WorkInParts[None]):
         for batch, pixels, _ in drawn_pixels(drawing, indices, work, advance):
             yield Part(batch, {"images": pixels})
 
-    def carry_out(self, work: Work) -> dict[str, Any] | None:
-        """Returns the saved results, searching first if there are none; None on ranks other than 0.
+    def carry_out(self, work: Work) -> dict[str, Any]:
+        """Returns the saved results, searching first if there are none; on rank 0, where the others end.
 
         Raises NcsnxError.
         """
@@ -201,7 +201,9 @@ class NeighborSearch(WorkInParts[None]):
                 work.info("the neighbours are already known")
             if work.ranks.is_first:
                 discard_parts(self, None)
-        return results if work.ranks.is_first else None
+        work.ranks.end_others()
+        assert results is not None
+        return results
 
     def _images(self) -> Tensor:
         """The samples, and the held-out images to compare with, (n + m, C, H, W) uint8."""

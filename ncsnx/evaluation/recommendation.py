@@ -143,10 +143,10 @@ def store_recommendation(run: Run, verdict: Recommendation, work: Work) -> None:
         work.info(bias)
 
 
-def measure_comparison(run: Run, comparison: Comparison, tried: Sequence[Sampler], work: Work) -> Recommendation | None:
-    """Measures missing trials and writes results and plot. tried: the run's own sampler first.
+def measure_comparison(run: Run, comparison: Comparison, tried: Sequence[Sampler], work: Work) -> Recommendation:
+    """Measures missing trials and writes results and plot, on rank 0, where the others end. Raises NcsnxError.
 
-    Returns None on ranks other than 0. Raises NcsnxError.
+    tried: the run's own sampler first.
     """
     seeds, ranks = comparison.first_seeds, work.ranks
 
@@ -167,7 +167,8 @@ def measure_comparison(run: Run, comparison: Comparison, tried: Sequence[Sampler
         verdict = recommend(rows, comparison.model.step, comparison.protocol(), measured_again)
         if ranks.is_first:
             _write(comparison, verdict, run.name)
-    return verdict if ranks.is_first else None
+    ranks.end_others()
+    return verdict
 
 
 def _measure(comparison: Comparison, samplers: Sequence[Sampler], seeds: Sequence[int], work: Work) -> None:

@@ -181,7 +181,7 @@ def _usage(experiment: Experiment) -> Iterator[str]:
         "```python\n"
         "import ncsnx\n\n"
         f'model = ncsnx.load("{PLACEHOLDER}")\n'
-        f"images = ncsnx.sample(model, n=16, seed=0)  # (16, {channels}, {height}, {width}), {values}\n"
+        f"images = ncsnx.draw(model, n=16, seed=0)  # (16, {channels}, {height}, {width}), {values}\n"
         "x = model.to_network(images)  # in the network's range, on its device\n"
         "score = model.score(x, sigma=model.network.noise_levels[0])\n"
         "```"

@@ -49,7 +49,7 @@ def affordable_samples(model: ScoreModel, work: Work = SILENT) -> int:
         return SAMPLES
     work.warning(
         f"no picture of samples: {counted(SAMPLES, 'sample')} would take about {duration(seconds)} on "
-        f"{model.runtime.device}; {argument('count', SAMPLES)} draws them anyway, {argument('count', 4)} draws fewer"
+        f"{model.runtime.device}; {argument('grid', SAMPLES)} draws them anyway, {argument('grid', 4)} draws fewer"
     )
     return 0
 
@@ -71,7 +71,7 @@ def draw_samples(model: ScoreModel, count: int, data: Path | None = None, work: 
     except NcsnxError as error:
         hints = [hint for hint in error.hints if not hint.adds.startswith("sampler.")]  # an export takes no overrides
         raise NcsnxError(
-            error.message, *hints, Hint("or export without a picture", adds=argument("count", 0))
+            error.message, *hints, Hint("or export without a picture", adds=argument("grid", 0))
         ) from error
     png = png_bytes(grid(images, square_columns(count)))
     return Picture(images=count, seed=_SEED, png=png, precision=model.precision_in_words)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import torch
 
 from ncsnx.config.data_sets import Data, Images, NumericData
 from ncsnx.config.experiment import Experiment
@@ -24,7 +25,7 @@ from ncsnx.noise.techniques import MOST_OVERLAP, OVERLAP
 from ncsnx.planning.budget import Fit
 from ncsnx.planning.distances import Distances, measure_distances
 from ncsnx.planning.experiment_proposal import SMALL_SET
-from ncsnx.planning.timing import LEAST_BF16_SPEEDUP, Cost, Timing, cost_of
+from ncsnx.planning.timing import LEAST_BF16_SPEEDUP, Cost, Timing, cost_of, why_slow
 from ncsnx.quantities import counted
 from ncsnx.spelling import parameter
 from ncsnx.work import Work
@@ -119,6 +120,12 @@ class Survey:
         if self.bf16_speedup is None or min(self.bf16_speedups) < LEAST_BF16_SPEEDUP:
             return None
         return f"a training step is about {self.bf16_speedup:.1f}× as fast in bf16"
+
+    def why_slow(self) -> str | None:
+        """Why the timing was slow, if other work slowed this machine down."""
+        if self.timing is None or self.timing.device != "cpu":
+            return None
+        return why_slow(torch.get_num_threads())
 
     @property
     def cost(self) -> Cost | None:

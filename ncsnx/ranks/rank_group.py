@@ -34,6 +34,10 @@ def never_stop() -> None:
     """A stop check without a stop."""
 
 
+class OtherRankDone(BaseException):
+    """A rank other than 0 has done its share. Like Stopped it isn't an Exception."""
+
+
 @attrs.frozen
 class _Outcome:
     """Result of a rank's function: a value or an exception."""
@@ -144,6 +148,11 @@ class RankGroup:
         made: list[T] = []
         self.first(lambda: made.append(work()), check_stop=check_stop)
         return made[0] if made else work()
+
+    def end_others(self) -> None:
+        """Ends the shared part of a command: raises OtherRankDone on ranks other than 0, which alone has the result."""
+        if not self.is_first:
+            raise OtherRankDone
 
     def may_speak(self) -> bool:
         """Whether this rank is the one to say why the command ends. Rank 0 is preferred."""

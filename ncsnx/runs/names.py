@@ -47,7 +47,7 @@ def check_run_name(name: str) -> str:
 
 def check_sweep_name(name: str, longest: int) -> str:
     """Returns `name` if it can name a parameter sweep, else raises UsageError. longest: in characters."""
-    hint = Hint("give another name", adds=argument("sweep_name", A_NAME))
+    hint = Hint("give another name", adds=argument("name", A_NAME))
     if len(name) > longest:
         raise UsageError(
             f"{_typed(name)} is too long for a sweep: expected at most {counted(longest, 'character')}", hint

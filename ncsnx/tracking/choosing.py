@@ -13,11 +13,6 @@ from ncsnx.storage.documents import read_document, write_document
 from ncsnx.tracking.tracker import RegisteredTracker, all_trackers, find_tracker
 
 
-def split_tags(text: str) -> list[str]:
-    """The tags in a list such as 'wandb,trackio'."""
-    return [tag.strip() for tag in text.split(",")]
-
-
 def known_trackers(tags: Sequence[str], name: str) -> tuple[str, ...]:
     """The tags without repetitions, each known and installed. name: the parameter, for errors. Raises UsageError."""
     tags = tuple(dict.fromkeys(tags))

@@ -1,5 +1,7 @@
 """Events that the training loop reports to an observer."""
 
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -76,3 +78,28 @@ class ForwardingObserver:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._observer, name)
+
+
+class TrainingDisplay(TrainingObserver, Protocol):
+    """Shows a training while it runs."""
+
+    def start(self, facts: Mapping[str, str]) -> None:
+        """Shows facts about the training: label → value."""
+
+    def finish(self, outcome: str = "finished") -> None:
+        """Closes the display with a summary that begins with `outcome`."""
+
+
+class TrainingViewer(Protocol):
+    """Opens the display of a training for a block."""
+
+    def __call__(
+        self,
+        *,
+        total_steps: int,
+        start_step: int,
+        batch_size: int,
+        folder: Path | None = None,
+        pauses: Sequence[Pause] = (),
+    ) -> AbstractContextManager[TrainingDisplay]:
+        """batch_size: images per optimizer step. folder: the run."""

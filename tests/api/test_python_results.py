@@ -11,10 +11,11 @@ import torch
 from PIL import Image
 
 import ncsnx
+from ncsnx.commands.training.job import TrainedRun
 from ncsnx.config import Classifier, ConsistentAnnealed
 from ncsnx.errors import UsageError
 from ncsnx.images import ImageBatch
-from ncsnx.jobs.training_job import TrainingResult
+from ncsnx.results import Table
 from ncsnx.runs.folder import Run
 from tests.training.tiny import command
 
@@ -45,7 +46,9 @@ def test_scores_are_those_that_the_command_keeps(run: Run, cache: Path, capfd: p
     )
     assert "all 2 checkpoints are already measured" in typed.err
     shown = found._repr_html_()
-    assert all(cell in shown for cell in found.cells[0])
+    (table,) = found.shown()
+    assert isinstance(table, Table)
+    assert all(cell in shown for cell in table.rows[0])
     assert "perfect model" in shown
 
 
@@ -57,7 +60,9 @@ def test_a_comparison_lists_the_runs_own_sampler_first(run: Run, cache: Path) ->
     assert found.recommended is None
     assert "no setting with at most" in found.reason
     assert (found.folder / "results.json").is_file()
-    assert found.titles[0] in found._repr_html_()
+    (table,) = found.shown()
+    assert isinstance(table, Table)
+    assert table.columns[0].title in found._repr_html_()
 
 
 def test_restored_images_agree_and_are_where_they_say(run: Run, tmp_path: Path) -> None:
@@ -110,16 +115,16 @@ def test_pictures_are_files_or_objects_in_memory(run: Run, tmp_path: Path) -> No
         assert torch.equal(other.tensor(), drawn[0].tensor())
     with pytest.raises(UsageError, match=r"^inpaint must be a path, a Pillow image, an array or a tensor, not 3"):
         ncsnx.restore(run, inpaint=3, mask=mask)  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match=r"^measure must be the path of a file"):
+    with pytest.raises(UsageError, match=r"^measure must be a path or text or None"):
         ncsnx.restore(run, measure=tensor)  # type: ignore[arg-type]
 
 
-def test_images_are_a_tensor_that_shows_itself(trained: TrainingResult) -> None:
+def test_images_are_a_tensor_that_shows_itself(trained: TrainedRun) -> None:
     model = ncsnx.load(trained.run)
-    images = ncsnx.sample(model, n=5, seed=3, progress=True)
+    images = ncsnx.draw(model, n=5, seed=3, progress=True)
 
     assert isinstance(images, ImageBatch)
-    assert torch.equal(images, ncsnx.sample(model, n=5, seed=3))
+    assert torch.equal(images, ncsnx.draw(model, n=5, seed=3))
     assert isinstance(images[1:3], ImageBatch)
     assert [type(other) for other in (images[0], images.mean(), images + 1)] == [torch.Tensor] * 3
     shown = images._repr_html_()
@@ -129,9 +134,9 @@ def test_images_are_a_tensor_that_shows_itself(trained: TrainingResult) -> None:
     assert "EMA weights" in model._repr_html_()
 
 
-def test_what_is_not_shown_goes_to_the_logger(trained: TrainingResult, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_not_shown_goes_to_the_logger(trained: TrainedRun, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "ncsnx")
-    ncsnx.sample(ncsnx.load(trained.run), n=1)
+    ncsnx.draw(ncsnx.load(trained.run), n=1)
 
     assert [record.message.split(":")[0] for record in caplog.records] == ["sampling"]
 
@@ -146,11 +151,11 @@ def test_what_is_not_shown_goes_to_the_logger(trained: TrainingResult, caplog: p
             {"sampler": "heun"},
             r"^sampler must be a configuration such as ncsnx.config.Heun\(\), or",
         ),
-        (ncsnx.fid, {"features": "inception"}, "^features must be a configuration such as"),
+        (ncsnx.fid, {"features": "abacus"}, "^features 'abacus': expected inception"),
         (ncsnx.fid, {"metrics": "taste"}, "^metrics 'taste': expected all, or some of"),
         (ncsnx.compare, {"samplers": "taste"}, "^samplers 'taste': expected all, or some of"),
-        (ncsnx.sample, {}, r"^model must be a ScoreModel, such as ncsnx.load\('digits'\), not Run"),
-        (ncsnx.restore, {"outpaint": "p.png", "at": (1,)}, "^at '1': expected two whole numbers"),
+        (ncsnx.draw, {}, r"^model must be a ScoreModel, such as ncsnx.load\('digits'\), not Run"),
+        (ncsnx.restore, {"outpaint": "p.png", "at": (1,)}, "^at must be two ints or None"),
         (ncsnx.fid, {"range": "70"}, "has no checkpoint of step 70"),
         (ncsnx.fid, {"metrics": ["taste"]}, "^metrics 'taste': expected all, or some of"),
         (ncsnx.fid, {"sampler": "fast"}, "has no fast sampler yet"),
@@ -164,7 +169,7 @@ def test_what_is_not_shown_goes_to_the_logger(trained: TrainingResult, caplog: p
     ids=lambda value: value.__name__ if callable(value) else str(value),
 )
 def test_a_mistake_is_named_by_its_argument(
-    function: Any, wrong: dict[str, Any], message: str, trained: TrainingResult
+    function: Any, wrong: dict[str, Any], message: str, trained: TrainedRun
 ) -> None:
     before = sorted(trained.run.path.rglob("*"))
     with pytest.raises(ncsnx.NcsnxError, match=message):

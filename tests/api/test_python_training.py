@@ -12,9 +12,9 @@ import attrs
 import pytest
 
 import ncsnx
-from ncsnx.api.python_call import python_call
+from ncsnx.commands.training.job import TrainedRun
+from ncsnx.console.python_call import python_call
 from ncsnx.errors import Stopped
-from ncsnx.jobs.training_job import TrainingResult
 from ncsnx.runs.folder import Run, read_origins
 from ncsnx.runs.metrics_log import MetricsLog
 from tests.training.tiny import PATIENCE_S, command, overrides, saved, steps_of, training
@@ -28,7 +28,7 @@ def interrupts() -> Iterator[Any]:
     signal.signal(signal.SIGINT, before)
 
 
-def test_the_checkpoints_are_those_of_the_command(trained: TrainingResult, tmp_path: Path) -> None:
+def test_the_checkpoints_are_those_of_the_command(trained: TrainedRun, tmp_path: Path) -> None:
     typed = command(*training("snapshots=none", "eval_every=12"), folder=tmp_path)
 
     assert typed.code == 0
@@ -39,7 +39,7 @@ def test_the_checkpoints_are_those_of_the_command(trained: TrainingResult, tmp_p
     assert {path: ours[path].split("/")[-1] for path in ours} == {path: theirs[path].split("/")[-1] for path in theirs}
 
 
-def test_the_result_says_what_was_reached(trained: TrainingResult) -> None:
+def test_the_result_says_what_was_reached(trained: TrainedRun) -> None:
     losses = [record["loss"] for record in MetricsLog(trained.run).read() if "loss" in record]
 
     assert (trained.start_step, trained.step, trained.loss) == (0, 12, losses[-1])
@@ -77,7 +77,7 @@ def test_ctrl_c_raises_keyboard_interrupt_after_a_checkpoint(here: Path, interru
     thread = threading.Thread(target=interrupt, daemon=True)
     thread.start()
     with pytest.raises(KeyboardInterrupt):
-        ncsnx.train("digits", *endless, device="cpu", threads=1)
+        ncsnx.train("digits", endless, device="cpu", threads=1)
     thread.join()
 
     (step,) = steps_of(run)
@@ -100,14 +100,14 @@ def test_other_signals_reach_the_handler_of_the_program_once_the_work_has_ended(
 
 
 def _work_that_is_stopped(got: list[int]) -> None:
-    with python_call(None) as (_, stop):
+    with python_call(None) as work:
         os.kill(os.getpid(), signal.SIGTERM)
         assert got == []
-        stop.check()
+        work.check_stop()
 
 
 def test_a_thread_that_cannot_handle_signals_trains_too(run: Run) -> None:
-    found: list[TrainingResult] = []
+    found: list[TrainedRun] = []
     thread = threading.Thread(target=lambda: found.append(ncsnx.train(run, device="cpu", threads=1)))
     thread.start()
     thread.join()
@@ -128,8 +128,8 @@ def test_a_thread_that_cannot_handle_signals_trains_too(run: Run) -> None:
         ({"experiment": "digits", "device": "abacus"}, "^device abacus: expected auto, cpu"),
         ({"experiment": Path("none.py")}, "none.py: no such experiment file"),
         (
-            {"experiment": "digits", "steps": 80, "seed": 3},
-            r"^train has no argument steps; give changes .*: train\(experiment, 'steps=80', 'seed=3'\)$",
+            {"experiment": "digits", "changes": ["steps=80", 3]},
+            r"^a change must be text such as 'steps=50', not 3$",
         ),
         ({"experiment": Path("none")}, "there is no run at"),
     ],

@@ -317,7 +317,7 @@ def test_a_command_line_that_can_not_be_read_shows_the_usage(arguments: list[str
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train", "digits", "--threads", "0"], "--threads: must be greater than or equal to 1"),
+        (["train", "digits", "--threads", "0"], "--threads must be between 1 and 1,024, not 0"),
         (["train", "digits", "--workers", "x"], "--workers: must be a valid integer"),
         (["sample", "digits", "--seed", "1.5"], "--seed: "),
         (["data", "show", "digits", "--held-out", "x"], "--held-out: "),

@@ -1,31 +1,75 @@
-"""Commands by name, and what their functions need."""
+"""Commands by name, and what a command's fields declare."""
 
-import inspect
+from typing import Annotated, Any
 
+import attrs
 import pytest
-import typer
 
-from ncsnx.cli.command_registry import built_in_command, built_in_commands
-from ncsnx.cli.options import EXECUTION
+from ncsnx.commands.command import (
+    OUTPUT_PANEL,
+    Command,
+    argument,
+    as_function,
+    built_in_command,
+    built_in_commands,
+    option,
+    parameters_of,
+)
+from ncsnx.errors import UsageError
+from ncsnx.results import Result
+from ncsnx.work import Work
 from tests.cli.command import run
 
 
-@pytest.mark.parametrize("name", ["import_", "train_", "__init__", "nothing"])
+@attrs.frozen
+class Doubled(Result):
+    value: int
+
+
+@attrs.frozen(slots=False, kw_only=True, eq=False)
+class Double(Command[Doubled]):
+    """Doubles a number."""
+
+    number: Annotated[int, argument("N")] = attrs.field(kw_only=False)
+    """Number to double."""
+    most: Annotated[int, option(OUTPUT_PANEL, "M", between=(1, 9))] = 9
+    """Largest number."""
+    hidden: bool = False
+    """A field for Python alone."""
+
+    def carry_out(self, work: Work) -> Doubled:
+        return Doubled(2 * min(self.number, self.most))
+
+
+@pytest.mark.parametrize("name", ["import_", "train_", "__init__", "groups", "nothing"])
 def test_a_name_that_is_no_command_is_none(name: str) -> None:
-    assert built_in_command(name) is None
+    assert built_in_command(name) == []
     result = run(name, "digits")
     assert result.code == 2
     assert f"No such command '{name}'" in result.err
 
 
-def test_commands_that_choose_a_runtime_for_weights_have_all_its_options() -> None:
-    checked = []
-    for one in built_in_commands():
-        is_group = isinstance(one.function, typer.Typer)
-        functions = [found.callback for found in one.function.registered_commands] if is_group else [one.function]
-        for function in functions:
-            assert function is not None
-            if "weights_runtime(" in inspect.getsource(inspect.getmodule(function)):  # type: ignore[arg-type]
-                checked.append(one.name)
-                assert set(EXECUTION) - set(inspect.signature(function).parameters) == set(), one.name
-    assert {"sample", "fid", "export"} <= set(checked)
+def test_a_command_is_a_function_of_its_fields_in_python() -> None:
+    double: Any = as_function(Double)
+    assert double(4).value == 8
+    assert double(4, most=3).value == 6
+    assert "number: Number to double." in double.__doc__
+    assert list(double.__signature__.parameters) == ["number", "most", "hidden", "progress"]
+    with pytest.raises(TypeError, match="unexpected keyword argument 'least'"):
+        double(4, least=1)
+    with pytest.raises(UsageError, match="most must be between 1 and 9, not 10"):
+        double(4, most=10)
+
+
+def test_fields_without_a_declaration_are_pythons_alone() -> None:
+    assert [one.name for one in parameters_of(Double)] == ["number", "most"]
+    assert [one.options for one in parameters_of(Double)] == [(), ("--most",)]
+
+
+def test_every_parameter_says_what_it_means() -> None:
+    texts = {
+        (one.name, parameter.name): parameter.text
+        for one in built_in_commands()
+        for parameter in parameters_of(one.kind)
+    }
+    assert [key for key, text in texts.items() if not text] == []

@@ -46,9 +46,7 @@ def start(code: str, *arguments: str) -> "subprocess.Popen[str]":
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
-@pytest.mark.parametrize(
-    "module", ["ncsnx.cli.application", "typer", "ncsnx.config.experiment", "ncsnx.cli.commands.show"]
-)
+@pytest.mark.parametrize("module", ["ncsnx.cli.application", "typer", "ncsnx.config.experiment", "ncsnx.commands.show"])
 def test_ctrl_c_while_modules_are_imported_ends_without_a_word(entry: str, module: str) -> None:
     with start(INTERRUPTED + ENTRIES[entry], module) as process:
         out, err = process.communicate(timeout=60)

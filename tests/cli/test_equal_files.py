@@ -16,7 +16,7 @@ from tests.training.tiny import CPU, training
 COMMANDS = [
     training("steps=4", "optimizer=sgd", "optimizer.momentum=0.8"),
     ["sample", "digits", "--out", "runs/digits/samples/drawn", "--n", "2", "--frames", "2", *CPU],
-    ["fid", "digits", "--n", "40", "--inception-score", "features.steps=2", "features.width=4", *CPU],
+    ["fid", "digits", "--n", "40", "--metrics", "inception-score", "features.steps=2", "features.width=4", *CPU],
     ["loss", "digits", *CPU],
     ["neighbors", "digits", "--n", "2", "--features", "none", *CPU],
     ["export", "digits", "--out", "exported", "--grid", "0", *CPU],

@@ -102,7 +102,7 @@ def test_the_folder_holds_the_averaged_weights_as_the_hub_expects_them(scored: P
 
 
 def test_the_picture_is_drawn_by_the_run_with_a_fixed_seed(scored: Path) -> None:
-    images = ncsnx.sample(ncsnx.load(scored / RUN, ckpt="best"), n=16, seed=0)
+    images = ncsnx.draw(ncsnx.load(scored / RUN, ckpt="best"), n=16, seed=0)
     assert (scored / "model/samples.png").read_bytes() == png_bytes(grid(to_uint8(images), 4))
 
 
@@ -127,8 +127,8 @@ def test_a_model_gives_the_images_of_its_run_to_the_bit(workplace: Path, ckpt: s
     exported(workplace, "--ckpt", ckpt, "--grid", "0")
     model, original = ncsnx.load(workplace / "model"), ncsnx.load(workplace / RUN, ckpt=ckpt)
     assert (model.step, model.weights) == (step, "ema")
-    assert torch.equal(ncsnx.sample(model, n=5, seed=3), ncsnx.sample(original, n=5, seed=3))
-    assert torch.equal(ncsnx.sample(model, n=2, interpolate=3), ncsnx.sample(original, n=2, interpolate=3))
+    assert torch.equal(ncsnx.draw(model, n=5, seed=3), ncsnx.draw(original, n=5, seed=3))
+    assert torch.equal(ncsnx.draw(model, n=2, interpolate=3), ncsnx.draw(original, n=2, interpolate=3))
     x = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     assert torch.equal(model.to_network(x), x)
     rescaled = attrs.evolve(model.experiment, data=attrs.evolve(model.experiment.data, transform="rescaled"))
@@ -140,7 +140,7 @@ def test_a_model_gives_the_images_of_its_run_to_the_bit(workplace: Path, ckpt: s
 def test_in_a_fresh_process_elsewhere_the_card_and_the_command_work_without_the_run(
     scored: Path, tmp_path: Path
 ) -> None:
-    expected = ncsnx.sample(ncsnx.load(scored / RUN, ckpt="best"), n=16, seed=0)
+    expected = ncsnx.draw(ncsnx.load(scored / RUN, ckpt="best"), n=16, seed=0)
     place, elsewhere = tmp_path / "somewhere" / "copied", tmp_path / "elsewhere"
     shutil.copytree(scored / "model", place)
     elsewhere.mkdir()
@@ -179,7 +179,7 @@ def test_what_the_guide_shows_works(scored: Path, tmp_path: Path, monkeypatch: p
     (code,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     names: dict[str, torch.Tensor] = {}
     exec(code, names)
-    assert torch.equal(names["images"], ncsnx.sample(ncsnx.load("digits", ckpt="best"), n=16, seed=0))
+    assert torch.equal(names["images"], ncsnx.draw(ncsnx.load("digits", ckpt="best"), n=16, seed=0))
 
 
 def test_a_run_without_an_average_passes_its_raw_weights_on_and_says_so(tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def test_a_row_says_what_was_measured_and_by_which_protocol(swept: Path) -> None
 
 def test_the_scores_are_those_of_the_images_that_sample_draws(swept: Path, tmp_path: Path, cache: Path) -> None:
     """The same seed, checkpoint and sampler through `ncsnx sample`, and the distances computed by hand."""
-    from ncsnx import load, sample
+    from ncsnx import draw, load
     from ncsnx.config.feature_networks import Classifier
     from ncsnx.evaluation.reference import open_reference
     from ncsnx.features.data_source import DataSource
@@ -118,7 +118,7 @@ def test_the_scores_are_those_of_the_images_that_sample_draws(swept: Path, tmp_p
     source = DataSource(data=model.experiment.data, folder=tmp_path)
     features = build_features(Classifier(steps=30, width=8), source, cache, model.runtime, Work())
     reference = open_reference(None, source, features, cache, Work())
-    seen = features(to_uint8(sample(model, n=40, seed=0))).features
+    seen = features(to_uint8(draw(model, n=40, seed=0))).features
 
     (row,) = rows(swept, "--range", "8")
     assert row["score"] == pytest.approx(
@@ -272,7 +272,7 @@ def test_kept_images_are_the_ones_that_were_scored(workplace: Path) -> None:
 
 
 def test_precision_recall_and_class_score_are_shown_on_request_without_new_images(workplace: Path) -> None:
-    result = fid(workplace, "--precision-recall", "--inception-score")
+    result = fid(workplace, "--metrics", "precision-recall,inception-score")
     assert "already measured" in result.err
     head = result.out.splitlines()[0]
     assert "precision" in head

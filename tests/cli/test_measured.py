@@ -75,7 +75,7 @@ def test_images_agree_with_what_was_measured(measured: Path, words: tuple[object
     assert len(found["agreement"]["pictures"]) == 2
     plain = ncsnx.load(measured / "runs/digits")
     truth = torch.from_numpy(load_digits().images[:2] / 16).float()
-    images = ncsnx.sample(plain, n=2)[:, 0]
+    images = ncsnx.draw(plain, n=2)[:, 0]
     samples = torch.from_numpy(_samples(measured / found["folder"] / "samples.safetensors"))
     assert float((samples[:, 0] - truth).square().mean()) < float((images - truth).square().mean())
 
@@ -160,7 +160,7 @@ def test_samples_start_from_a_picture_at_a_chosen_level(measured: Path) -> None:
     """Under little noise they still are the picture; levels above it take no evaluations."""
     model = ncsnx.load(measured / "runs/digits")
     truth = torch.from_numpy(load_digits().images[:2] / 16).float()[:, None]
-    images = ncsnx.sample(model, n=4, start=truth, start_sigma=0.02)
+    images = ncsnx.draw(model, n=4, start=truth, start_sigma=0.02)
     assert float((images - truth.repeat(2, 1, 1, 1)).abs().mean()) < 0.1
     assert not torch.equal(images[0], images[2])
     words = ("sample", "digits", "--n", "2", "--start", "truth", "--start-sigma", "0.02", "--json", *CPU)
@@ -171,7 +171,7 @@ def test_samples_start_from_a_picture_at_a_chosen_level(measured: Path) -> None:
     assert 0 < found["evaluations"] < model.evaluations
     assert "starts at σ = 0.02000, with" in result.err
     samples = torch.from_numpy(_samples(measured / found["folder"] / "samples.safetensors"))
-    torch.testing.assert_close(samples, ncsnx.sample(model, n=2, start=truth, start_sigma=0.02))
+    torch.testing.assert_close(samples, ncsnx.draw(model, n=2, start=truth, start_sigma=0.02))
 
 
 def test_alternatives_start_from_their_own_measurement(measured: Path) -> None:
@@ -179,7 +179,7 @@ def test_alternatives_start_from_their_own_measurement(measured: Path) -> None:
     truth = torch.from_numpy(load_digits().images[:2] / 16).float()[:, None]
     operator = Masking(torch.arange(64).view(1, 8, 8) < 60)
     task = Task.of_measurement(operator, truth.flatten(1)[:, :60])
-    images = ncsnx.sample(model, n=2, task=task, start_sigma=0.02)
+    images = ncsnx.draw(model, n=2, task=task, start_sigma=0.02)
     assert float((images.view(2, 2, 1, 8, 8) - truth[:, None]).abs()[..., :7, :].max()) < 1e-6
     found = drawn(measured, "--measure", "coils.npz", "--noise", "0.02", "--n", "1", "--start-sigma", "0.1")
     assert float((found - truth).square().mean()) < 0.05
@@ -210,4 +210,4 @@ def test_a_conditional_network_starts_at_its_nearest_level(measured: Path) -> No
 )
 def test_a_start_that_makes_no_sense_is_refused(trained: Path, arguments: dict[str, object], told: str) -> None:
     with pytest.raises(NcsnxError, match=told):
-        ncsnx.sample(ncsnx.load(trained / "runs/digits"), n=1, **arguments)  # type: ignore[arg-type]
+        ncsnx.draw(ncsnx.load(trained / "runs/digits"), n=1, **arguments)  # type: ignore[arg-type]

@@ -1,14 +1,11 @@
 """A run that isn't there, for every command that takes one: how to get it."""
 
-import inspect
 import shutil
-import typing
 from pathlib import Path
 
 import pytest
-from typer.models import ArgumentInfo
 
-from ncsnx.cli.command_registry import built_in_commands
+from ncsnx.commands.command import built_in_commands, parameters_of
 from ncsnx.config.discovery import built_in_folder
 from tests.cli.command import run
 from tests.config.examples import write_file
@@ -16,14 +13,7 @@ from tests.config.examples import write_file
 
 def commands_that_take_a_run() -> list[str]:
     """The commands whose first argument is a RUN."""
-    found = []
-    for command in built_in_commands():
-        parameters = inspect.signature(command.function).parameters.values()
-        notes = [note for one in parameters for note in typing.get_args(one.annotation)[1:]]
-        arguments = [note for note in notes if isinstance(note, ArgumentInfo)]
-        if arguments and arguments[0].metavar == "RUN":
-            found.append(command.name)
-    return found
+    return [one.name for one in built_in_commands() if parameters_of(one.kind)[0].declaration.metavar == "RUN"]
 
 
 COMMANDS = commands_that_take_a_run()

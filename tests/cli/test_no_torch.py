@@ -82,7 +82,7 @@ import sys
 from ncsnx.cli import app
 app(["list"], standalone_mode=False)
 readers = {"ncsnx.runs.folder", "ncsnx.runs.exported", "filelock"}
-assert not {*readers, "ncsnx.cli.commands.show", "pydantic", "rich"} & set(sys.modules)
+assert not {*readers, "ncsnx.commands.show", "pydantic", "rich"} & set(sys.modules)
 """
     environment = {"PYTHONPATH": str(REPOSITORY), "PATH": "/usr/bin:/bin"}
     finished = subprocess.run([sys.executable, "-c", code], cwd=here, env=environment, capture_output=True, check=False)
@@ -109,7 +109,7 @@ TYPOS = [
     (["restore", "first"], "expected one task, found none: give --inpaint, --outpaint,"),
     (["restore", "first", "--mask", "m.png"], "--mask goes with --inpaint, which is not given"),
     (["restore", "first", "--inpaint", "p.png"], "--inpaint needs --mask, which is not given"),
-    (["restore", "first", "--outpaint", "p.png", "--at", "x"], "--at 'x': expected two whole numbers"),
+    (["restore", "first", "--outpaint", "p.png", "--at", "x"], "--at: expected two whole numbers"),
     (["restore", "first", "--colorize", "p.png", "--noise", "11"], "--noise must be between 0 and 10, not 11"),
     (["restore", "first", "--colorize", "p.png", "--ckpt", "70"], "no checkpoint of step 70"),
     (["fid", "frist"], "did you mean first?"),

@@ -1,18 +1,19 @@
 """Parameters that name a file or a folder, found from the app: what no path can be gets one line and exit code 2."""
 
-import inspect
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Any
 
 import attrs
 import pytest
 import typer
 
 from ncsnx.cli import app
-from ncsnx.cli.parameters import a_file_behind_tag, a_folder, a_name_or_path, a_path
+from ncsnx.cli.running import typed_parameters
+from ncsnx.commands import values
+from ncsnx.commands.command import Parameter, built_in_commands
 from ncsnx.config.data_sets import Data
 from ncsnx.config.feature_networks import Features
 from ncsnx.config.variants import Config, variants
@@ -42,61 +43,44 @@ OF_EVERY_KIND = ("a name that is too long", "the home of nobody", "a line break"
 _SPEAKS_OF_A_PLACE = re.compile(r"\b(DIR|FILE|FOLDER|PATH|ROOT|PICTURE|SOURCE|SET|RUN|EXPERIMENT)\b")
 
 
+PARSERS = (values.path, values.folder, values.name_or_path, values.file_behind_tag)
+
+
 @attrs.frozen
-class Parameter:
+class Word:
     """One parameter of one command."""
 
     command: tuple[str, ...]
-    name: str
-    """An option as it is typed, an argument as the usage calls it."""
-    kind: Any
-    """The declared type without `None`."""
-    parser: Callable[[str], object] | None
-    required: bool
-    is_option: bool
+    parameter: Parameter
+
+    @property
+    def name(self) -> str:
+        """An option as it is typed, an argument as the usage calls it."""
+        options = self.parameter.options
+        return options[0] if options else str(self.parameter.declaration.metavar)
 
     def typed(self, text: str) -> list[str]:
         """The words that give it the value."""
-        value = f"torchscript:{text}" if self.parser is a_file_behind_tag else text
-        return [f"{self.name}={value}"] if self.is_option else [value]
+        value = f"torchscript:{text}" if self.parameter.declaration.parse is values.file_behind_tag else text
+        return [f"{self.name}={value}"] if self.parameter.options else [value]
 
 
-def _commands(built: Any, before: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
-    """The words of every command, its function, and what Typer built of it."""
-    for name in built.list_commands(typer.Context(built)):
-        one = built.get_command(typer.Context(built), name)
-        if hasattr(one, "commands"):
-            yield from _commands(one, (*before, name))
-        else:
-            yield (*before, name), inspect.unwrap(one.callback), one
-
-
-def _parameters(command: tuple[str, ...], function: Callable[..., Any], built: Any) -> Iterator[Parameter]:
-    hints = get_type_hints(function, include_extras=True)
-    for one in built.params:
-        if one.name not in hints:  # --help
-            continue
-        assert get_origin(hints[one.name]) is Annotated, f"{command}: {one.name}"
-        declared, info = get_args(hints[one.name])
-        kind = next((inner for inner in get_args(declared) if inner is not type(None)), declared)
-        is_option = one.opts[0].startswith("-")
-        name = one.opts[0] if is_option else one.metavar
-        yield Parameter(command, name, kind, info.parser, one.required, is_option)
-
-
-PARSERS = (a_path, a_folder, a_name_or_path, a_file_behind_tag)
 BUILT: Any = typer.main.get_command(app)  # once: it takes longer than all that is tried below
-COMMANDS = {command: list(_parameters(command, *found)) for command, *found in _commands(BUILT)}
-PATHS = [one for parameters in COMMANDS.values() for one in parameters if one.parser in PARSERS]
+COMMANDS = {
+    command: [Word(command, parameter) for parameter in typed_parameters(one.kind)]
+    for one in built_in_commands()
+    for command in [tuple(one.name.split())]
+}
+PATHS = [word for words in COMMANDS.values() for word in words if word.parameter.declaration.parse in PARSERS]
 
 
-def words(parameter: Parameter, text: str) -> list[str]:
+def words(word: Word, text: str) -> list[str]:
     """A command line with `text` for the parameter, and some word for what must be given besides."""
-    given = list(parameter.command)
-    for other in COMMANDS[parameter.command]:
-        if other == parameter:
+    given = list(word.command)
+    for other in COMMANDS[word.command]:
+        if other == word:
             given += other.typed(text)
-        elif other.required:
+        elif other.parameter.default is ...:
             given += other.typed("digits")
     return given
 
@@ -132,23 +116,24 @@ def test_parameters_are_found() -> None:
     assert {one.name for one in PATHS} >= {"--runs", "--data", "--cache", "--out", "--features", "RUN", "EXPERIMENT"}
 
 
-def test_whatever_names_a_place_is_of_the_path_type() -> None:
-    others = [one for parameters in COMMANDS.values() for one in parameters if one.parser not in PARSERS]
-    infos = {one.name for one in others if one.kind is Path}
-    assert infos == set()
-    arguments = {one.name for one in others if not one.is_option and _SPEAKS_OF_A_PLACE.search(one.name)}
-    assert arguments == set()
+def test_whatever_names_a_place_is_checked_as_one() -> None:
+    others = [word for words in COMMANDS.values() for word in words if word not in PATHS]
+    assert {
+        word.name for word in others if not word.parameter.options and _SPEAKS_OF_A_PLACE.search(word.name)
+    } == set()
+    kinds = {word.name for word in others if "Path" in str(word.parameter.type)}
+    assert kinds == {"--maps"}  # which take a word too
 
 
-@pytest.mark.parametrize("parameter", PATHS, ids=lambda one: " ".join((*one.command, one.name)))
+@pytest.mark.parametrize("word", PATHS, ids=lambda one: " ".join((*one.command, one.name)))
 def test_what_no_path_can_be_is_refused_in_one_line(
-    parameter: Parameter, place: Path, capsys: pytest.CaptureFixture[str]
+    word: Word, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for what, text in ODD.items():
-        outcome = quick(capsys, *words(parameter, text))
+        outcome = quick(capsys, *words(word, text))
         try:
             require_refused(outcome, place)
-            assert f"{parameter.name}: " in outcome.err
+            assert f"{word.name}: " in outcome.err
         except AssertionError as error:
             raise AssertionError(f"{what}: {outcome}") from error
 

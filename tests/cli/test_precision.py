@@ -56,7 +56,7 @@ def test_running_in_tf32_without_cuda_is_refused_before_anything_is_written(
 def test_an_unknown_format_is_refused_with_the_known_ones(workplace: Path) -> None:
     result = command("sample", "digits", "--precision", "fp16", folder=workplace)
     assert result.code == 2
-    assert "--precision: 'fp16' is not one of 'fp32', 'tf32', 'bf16'" in result.err
+    assert "--precision: 'fp16' is not one of 'fp32', 'bf16', 'tf32'" in result.err
 
 
 def test_samples_in_bf16_are_other_samples_in_a_folder_of_their_own(workplace: Path) -> None:
@@ -125,4 +125,4 @@ def test_python_loads_in_another_precision(workplace: Path) -> None:
     assert ", in bf16" in repr(model)
     own = ncsnx.load(workplace / "runs/digits")
     assert own.precision == own.network.precision == "fp32"
-    assert not torch.equal(ncsnx.sample(model, 1), ncsnx.sample(own, 1))
+    assert not torch.equal(ncsnx.draw(model, 1), ncsnx.draw(own, 1))

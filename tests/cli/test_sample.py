@@ -102,7 +102,7 @@ def test_small_images_are_drawn_in_larger_batches_by_default(workplace: Path, mo
     drawn(workplace, "--n", "300")
     assert at_once == {256, 44}
     at_once.clear()
-    ncsnx.sample(ncsnx.load(workplace / ROOT), n=300)
+    ncsnx.draw(ncsnx.load(workplace / ROOT), n=300)
     assert at_once == {256, 44}
 
 
@@ -112,11 +112,11 @@ def test_python_makes_the_images_of_the_command(workplace: Path, ckpt: str) -> N
     model = ncsnx.load("digits", ckpt=ckpt, runs=workplace / "runs")
     assert (model.step, model.weights) == (12 if ckpt == "latest" else 8, "ema")
     before = torch.get_rng_state()
-    assert torch.equal(ncsnx.sample(model, n=5, seed=3, batch_size=2), images)
+    assert torch.equal(ncsnx.draw(model, n=5, seed=3, batch_size=2), images)
     assert torch.equal(torch.get_rng_state(), before)
     by_path = ncsnx.load(workplace / ROOT, ckpt=model.step)
-    assert torch.equal(ncsnx.sample(by_path, n=5, seed=3, batch_size=2), images)
-    assert grey_levels(ncsnx.sample(by_path, n=5, seed=4), images) > 10
+    assert torch.equal(ncsnx.draw(by_path, n=5, seed=3, batch_size=2), images)
+    assert grey_levels(ncsnx.draw(by_path, n=5, seed=4), images) > 10
 
 
 def test_a_loaded_model_says_what_it_is_in_three_lines(trained: Path) -> None:
@@ -151,7 +151,7 @@ def test_rows_of_an_interpolation_start_with_the_plain_sample(workplace: Path) -
     assert grey_levels(rows.view(3, 4, 1, 8, 8)[:, 0], plain) <= 1
     assert grey_levels(rows.view(3, 4, 1, 8, 8)[:, 3], plain) > 10
     model = ncsnx.load(workplace / ROOT)
-    assert grey_levels(ncsnx.sample(model, n=3, seed=2, interpolate=4), rows) <= 1
+    assert grey_levels(ncsnx.draw(model, n=3, seed=2, interpolate=4), rows) <= 1
     # the last column is driven by the other noise alone, from the same start
     indices = torch.arange(3)
     other = SeededNoise(2, indices, (1, 8, 8), Purpose.INTERPOLATION_NOISE)
@@ -247,7 +247,7 @@ def test_the_sampler_can_be_changed_and_nothing_else(workplace: Path) -> None:
     assert (protocol["sampler"]["steps_per_level"], protocol["evaluations"]) == (3, 12)
     model = ncsnx.load(workplace / ROOT)
     sampler = AnnealedLangevin(step_size=2.4e-5, steps_per_level=3, denoise=False)
-    assert torch.equal(ncsnx.sample(model, n=2, sampler=sampler), images)
+    assert torch.equal(ncsnx.draw(model, n=2, sampler=sampler), images)
     refused = draw(workplace, "optimizer.lr=1", out="other")
     assert refused.code == 2
     assert "optimizer.lr" in message(refused)

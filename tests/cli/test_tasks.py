@@ -245,7 +245,7 @@ def test_a_task_of_ones_own_is_registered_or_given_in_python(photos: Path, monke
     given = pixels(photos / "digits/1.png") / 255
     torch.testing.assert_close(images[:, 0, :4], given[:4].expand(3, 4, 8), atol=1e-6, rtol=0)
     model = ncsnx.load(photos / "runs/digits")
-    again = ncsnx.sample(model, n=3, task=top_half(photos / "digits/1.png", (1, 8, 8)))
+    again = ncsnx.draw(model, n=3, task=top_half(photos / "digits/1.png", (1, 8, 8)))
     torch.testing.assert_close(images, again, atol=1e-3, rtol=0)
 
 
@@ -330,7 +330,7 @@ def test_half_erased_digits_are_recovered_far_above_chance(here: Path) -> None:
     known[:, :, :4] = True
     operator = Masking(known)
     task = Task(name="inpaint", operator=operator, values=operator.coefficients(images[held_out, None]))
-    filled = ncsnx.sample(model, n=2, batch_size=200, task=task)
+    filled = ncsnx.draw(model, n=2, batch_size=200, task=task)
     classifier = KNeighborsClassifier(1).fit(images[:1498, :, 4:].flatten(1).numpy(), labels[:1498].numpy())
     guessed = torch.from_numpy(classifier.predict(filled[:, 0, :, 4:].flatten(1).numpy())).view(100, 2)
     right = float((guessed == labels[held_out][:, None]).double().mean())

@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors.torch import load
 from sklearn.datasets import load_digits
 
-from ncsnx.api.sampled import sample
+from ncsnx import draw as sample
 from ncsnx.images import grid
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import verify
@@ -373,9 +373,7 @@ def test_the_marks_behind_losses_are_explained_once(tmp_path: Path) -> None:
 
 def test_the_next_command_is_named(tmp_path: Path) -> None:
     result = command(*training("steps=4", "--runs=mine"), folder=tmp_path)
-    assert result.err.endswith(
-        "report: mine/digits/report.html\nnext: ncsnx sample digits --ckpt latest --n 64 --runs mine\n"
-    )
+    assert result.err.endswith("report: mine/digits/report.html\nnext: ncsnx sample mine/digits --ckpt latest --n 64\n")
     assert result.out == ""
 
 

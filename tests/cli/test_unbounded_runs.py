@@ -83,7 +83,7 @@ def test_samples_are_in_own_values_and_pictures_show_a_window_that_is_said(copie
 
 def test_python_draws_the_same_values_and_shows_them_in_the_window(copied: Path) -> None:
     model = ncsnx.load("digits", runtime=None)
-    drawn = ncsnx.sample(model, 3, progress=False)
+    drawn = ncsnx.draw(model, 3, progress=False)
     assert run("sample", "digits", "--n", "3", "--out", "drawn", "--device", "cpu").code == 0
     values = safetensors.torch.load_file(copied / "drawn" / "samples.safetensors")["samples"]
     assert torch.equal(drawn.as_subclass(torch.Tensor), values)

@@ -190,7 +190,8 @@ def test_a_closed_stdout_gives_no_traceback(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text("""
 from ncsnx.console.messages import Messages
-from ncsnx.console.tables import Column, table
+from ncsnx.console.tables import table
+from ncsnx.results import Column
 messages = Messages()
 for line in range(20_000):
     messages.data(f"line {line}")

@@ -11,7 +11,7 @@ SWEEP = """
 from pathlib import Path
 from ncsnx.console.messages import Messages, Verbosity
 from ncsnx.console.progress import rows_view
-from ncsnx.console.tables import Column
+from ncsnx.results import Column
 
 messages = Messages(Verbosity.{verbosity}, Path({log!r}))
 columns = [Column("step", "right"), Column("FD", "right"), Column("±", "right"), Column("note")]
@@ -128,7 +128,7 @@ def test_long_sampling_is_told_now_and_then_between_checkpoints(tmp_path: Path) 
 import time
 from ncsnx.console.messages import Messages
 from ncsnx.console.progress import rows_view
-from ncsnx.console.tables import Column
+from ncsnx.results import Column
 with rows_view(Messages(), columns=[Column("step")], total=1, units=1_000) as view:
     view.begin("step 1,000: sampling")
     for _ in range(24):
@@ -148,7 +148,7 @@ def test_what_comes_before_the_first_checkpoint_does_not_count_for_the_time_that
 import time
 from ncsnx.console.messages import Messages
 from ncsnx.console.progress import rows_view
-from ncsnx.console.tables import Column
+from ncsnx.results import Column
 with rows_view(Messages(), columns=[Column("step")], total=1, units=50) as view:
     time.sleep(2)
     view.begin("step 1,000: sampling")
@@ -192,7 +192,7 @@ import time
 from pathlib import Path
 from ncsnx.console.messages import Messages
 from ncsnx.console.progress import rows_view
-from ncsnx.console.tables import Column
+from ncsnx.results import Column
 with rows_view(Messages(), columns=[Column("step")], total=100, units=1_000) as view:
     started = time.monotonic()
     for unit in range(1_000):

@@ -3,13 +3,15 @@
 import pytest
 
 from ncsnx.console.messages import Messages
-from ncsnx.console.tables import Column, table
+from ncsnx.console.tables import table
+from ncsnx.results import Column
 
 from .programs import on_terminal, piped
 
 PROGRAM = r"""
 from ncsnx.console.messages import Messages
-from ncsnx.console.tables import Column, table
+from ncsnx.console.tables import table
+from ncsnx.results import Column
 table(
     Messages(),
     [Column("run"), Column("FID", align="right"), Column("note")],
@@ -40,7 +42,8 @@ def test_a_table_on_a_terminal_is_drawn_and_its_cells_stay_inert() -> None:
 def test_a_narrow_terminal_folds_long_cells_and_cuts_none() -> None:
     program = f"""
 from ncsnx.console.messages import Messages
-from ncsnx.console.tables import Column, table
+from ncsnx.console.tables import table
+from ncsnx.results import Column
 table(Messages(), [Column("path"), Column("FID")], [[{"abcdefghij" * 10!r}, "10.87"]])
 """
     text = on_terminal(program, NO_COLOR="1", COLUMNS="40").text
@@ -51,7 +54,8 @@ table(Messages(), [Column("path"), Column("FID")], [[{"abcdefghij" * 10!r}, "10.
 def test_a_narrow_terminal_leaves_columns_out_before_it_folds_the_widest() -> None:
     program = """
 from ncsnx.console.messages import Messages
-from ncsnx.console.tables import Column, table
+from ncsnx.console.tables import table
+from ncsnx.results import Column
 columns = [Column("run"), Column("size", left_out=1), Column("age", left_out=2), Column("protocol")]
 table(Messages(), columns, [["width_128-lr_0.001", "22 MiB", "3 days", "FD of a classifier on digits"]])
 """

@@ -12,7 +12,7 @@ from ncsnx.cli import app
 from ncsnx.config import Experiment
 from ncsnx.config.discovery import UnknownExperimentError, resolve
 from ncsnx.config.overrides import apply_overrides, parse_overrides, split_overrides
-from ncsnx.jobs.sweep_points import sweep_points
+from ncsnx.sweeps.points import sweep_points
 from tests.docs.blocks import PAGES, ROOT, SHOWN, Block, blocks_of
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]

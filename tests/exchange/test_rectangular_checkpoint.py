@@ -76,12 +76,12 @@ def test_every_size_has_the_published_score(model: ScoreModel, states: list[Any]
 
 def test_samples_of_another_size_are_drawn_with_a_warning(model: ScoreModel, caplog: pytest.LogCaptureFixture) -> None:
     quick = AnnealedLangevin(step_size=1e-5, steps_per_level=1)
-    drawn = ncsnx.sample(model, n=2, size=(16, 24), sampler=quick)
+    drawn = ncsnx.draw(model, n=2, size=(16, 24), sampler=quick)
     assert drawn.shape == (2, 2, 16, 24)
     assert "the images have 16×24 pixels, but the network was trained on 64×48" in caplog.text
     with pytest.raises(UsageError, match="size 15,24: NCSNv2Network needs images whose height and width") as refused:
         model.at_size((15, 24))
     assert "choose size 14,24 or 16,24" in str(refused.value)
     for wrong in ("16", (16,), (0, 8), (8, 16_385), (16, 24.0)):
-        with pytest.raises(UsageError, match=r"expected a number of pixels, or \(height, width\)"):
-            ncsnx.sample(model, n=1, size=wrong)  # type: ignore[arg-type]
+        with pytest.raises(UsageError, match=r"^size (must be an int or two ints|.*: expected a number of pixels, or)"):
+            ncsnx.draw(model, n=1, size=wrong)  # type: ignore[arg-type]

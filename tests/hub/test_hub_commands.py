@@ -59,7 +59,7 @@ def test_a_published_model_gives_the_images_of_its_run(writer: LocalHub, workpla
     model = ncsnx.load(address)
     assert repr(model).startswith(f"ScoreModel of {address}, step 12")
     original = ncsnx.load(workplace / "runs/digits")
-    assert torch.equal(ncsnx.sample(model, n=2, seed=3), ncsnx.sample(original, n=2, seed=3))
+    assert torch.equal(ncsnx.draw(model, n=2, seed=3), ncsnx.draw(original, n=2, seed=3))
     again = command("sample", address, "--n", "2", "--seed", "3", *CPU, folder=workplace)
     assert "already sampled" in again.err
     shown = command("show", "hf://ada/digits@main", folder=workplace)

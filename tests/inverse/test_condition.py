@@ -30,12 +30,12 @@ from ncsnx.inverse import (
     MatrixOperator,
     Measured,
 )
-from ncsnx.jobs.sampler_choice import FEWEST_STEPS, RESTORING, measurement_warnings
 from ncsnx.noise.levels import sigmas
 from ncsnx.samplers.building import build_sampler, first_sigma
 from ncsnx.samplers.contract import definition_of
 from ncsnx.samplers.state import Noise
 from ncsnx.sampling.draws import RecordedNoise
+from ncsnx.sampling.sampler_choice import FEWEST_STEPS, RESTORING, measurement_warnings
 from tests.cli.command import REPOSITORY
 from tests.golden_networks import load_golden, relative_error
 from tests.inverse.linear_response import Source, law

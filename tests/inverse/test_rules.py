@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from ncsnx.commands.tasks import RULES
 from ncsnx.config import AnnealedLangevin, ConsistentAnnealed, Digits, Sampler
 from ncsnx.config.sampler import GridSampler
 from ncsnx.errors import NcsnxError
 from ncsnx.inverse import Averaging, LinearMap, Masking, MatrixMap, MeasurementMap, OperatorMap, Task
 from ncsnx.inverse.rules import GUIDANCE, SPREAD, DataConsistency, Guidance, chosen_rule, solved
-from ncsnx.jobs.task_choice import RULES
 from ncsnx.samplers.building import build_sampler
 from ncsnx.samplers.contract import definition_of
 from ncsnx.samplers.state import Noise

@@ -62,8 +62,8 @@ def test_an_operator_calculates_in_the_type_of_its_tensors(operator: LinearOpera
     torch.testing.assert_close(task.operator.measure(truth), y)
     assert task.shown().shape == (2, *SHAPE)
     model = ncsnx.load(workplace / "runs/digits")
-    assert ncsnx.sample(model, n=1, task=task).dtype == torch.float32
-    images = ncsnx.sample(model, n=1, task=Task.of_measurement(operator, y))
+    assert ncsnx.draw(model, n=1, task=task).dtype == torch.float32
+    images = ncsnx.draw(model, n=1, task=Task.of_measurement(operator, y))
     torch.testing.assert_close(task.operator.measure(images.double()), y, atol=0.2, rtol=0)
 
 

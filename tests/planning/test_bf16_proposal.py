@@ -1,12 +1,13 @@
 """bf16 is proposed where every round of a quick timing finds it faster; a written experiment stays in fp32."""
 
+from pathlib import Path
+
 import attrs
 import pytest
 
-from ncsnx.cli.budgets import propose_bf16
+from ncsnx.commands.new import NewExperiment
 from ncsnx.config import Images, NCSNv2
 from ncsnx.config.discovery import resolve
-from ncsnx.console.messages import Messages
 from ncsnx.networks import Execution, ScoreFunction
 from ncsnx.planning import timing
 from ncsnx.planning.timing import bf16_speedups, time_experiment
@@ -64,13 +65,17 @@ def test_ratios_on_a_busy_machine_do_not_count(calls: list[str], monkeypatch: py
     assert bf16_speedups(TINY, runtime, found, SILENT) == ()
 
 
-def test_a_faster_bf16_is_said_with_what_to_type(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_faster_bf16_is_said_with_what_to_type() -> None:
     for speedups in [(), (0.9, 0.9, 0.9), (1.3, 1.05, 1.4)]:  # of the last, the median is enough
-        propose_bf16(Messages(), attrs.evolve(FOUND, bf16_speedups=speedups), "ncsnx train own")
-    assert capsys.readouterr().err == ""
-    propose_bf16(Messages(), attrs.evolve(FOUND, bf16_speedups=FASTER), "ncsnx train own")
-    expected = "a training step is about 1.9× as fast in bf16 here\n  train in bf16:  ncsnx train own precision=bf16\n"
-    assert capsys.readouterr().err == expected
+        assert closing(speedups) == ["next: ncsnx train own"]
+    faster = "a training step is about 1.9× as fast in bf16 here\ntrain in bf16:  ncsnx train own precision=bf16"
+    assert closing(FASTER)[0] == faster
+
+
+def closing(speedups: tuple[float, ...]) -> list[str]:
+    survey = attrs.evolve(FOUND, bf16_speedups=speedups)
+    survey = attrs.evolve(survey, experiment=attrs.evolve(survey.experiment, name="own"))
+    return list(NewExperiment(survey=survey, path=Path("experiments/own.py")).closing())
 
 
 def test_a_written_experiment_stays_in_fp32_and_says_what_bf16_brings(tmp_path_factory: pytest.TempPathFactory) -> None:

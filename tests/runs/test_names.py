@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from ncsnx.cli.commands.new import _free_place
+from ncsnx.commands.new import New
 from ncsnx.config import Experiment
 from ncsnx.config.codec import ConfigError, from_json, to_json
 from ncsnx.data import open_data
@@ -129,7 +129,7 @@ def test_an_experiment_has_a_name_that_a_file_may_have_or_none(experiment: Exper
 def test_a_new_experiment_is_written_into_its_folder_or_its_name_is_refused(name: str) -> None:
     with only_below("experiments") as base, contextlib.chdir(base):
         try:
-            place = _free_place(name, Path("experiments"))
+            place = New(name, "pictures")._free_place()
         except UsageError as error:
             assert_one_clear_line(error)
         else:

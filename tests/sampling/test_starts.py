@@ -43,7 +43,7 @@ def test_every_sampler_starts_at_the_level_from_the_image(
         return score(x, sigma)
 
     monkeypatch.setattr(model.network, "score", watched)
-    images = ncsnx.sample(model, n=2, start=digits, start_sigma=LEVEL, sampler=sampler)
+    images = ncsnx.draw(model, n=2, start=digits, start_sigma=LEVEL, sampler=sampler)
     assert max(sigma for sigma, _ in seen) <= 1.5 * LEVEL  # churn adds noise, up to √2 times the level
     assert float((seen[0][1] - digits).std()) < 3 * LEVEL
     assert float((images - digits).abs().mean()) < 10 * LEVEL
@@ -51,7 +51,7 @@ def test_every_sampler_starts_at_the_level_from_the_image(
 
 def test_a_start_of_unbounded_data_is_in_its_own_values(model: ScoreModel, digits: Tensor) -> None:
     own = attrs.evolve(model.experiment, data=Arrays(path="x", image_size=8, range="unbounded", scale=50.0))
-    images = ncsnx.sample(attrs.evolve(model, experiment=own), n=2, start=50 * digits, start_sigma=LEVEL, sampler=QUICK)
+    images = ncsnx.draw(attrs.evolve(model, experiment=own), n=2, start=50 * digits, start_sigma=LEVEL, sampler=QUICK)
     assert float((images - 50 * digits).abs().mean()) < 10 * LEVEL * 50
 
 
@@ -84,9 +84,9 @@ class _Broken(LinearMap):
 )
 def test_a_measurement_is_checked_before_its_image_is_started_from(model: ScoreModel, task: Task, told: str) -> None:
     with pytest.raises(NcsnxError, match=told):
-        ncsnx.sample(model, n=1, task=task, start_sigma=LEVEL, sampler=QUICK)
+        ncsnx.draw(model, n=1, task=task, start_sigma=LEVEL, sampler=QUICK)
     with pytest.raises(NcsnxError, match=told):
-        ncsnx.restore(model.source, task, start_sigma=LEVEL, sampler=QUICK, progress=False)
+        ncsnx.restore(model.source, task=task, start_sigma=LEVEL, sampler=QUICK, progress=False)
 
 
 def test_the_level_that_is_said_is_the_one_that_is_taken(model: ScoreModel, digits: Tensor) -> None:

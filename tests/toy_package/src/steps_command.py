@@ -1,19 +1,19 @@
 """`ncsnx steps`: the checkpoints of a run, one per line."""
 
-from ncsnx.cli import options
-from ncsnx.cli.command_registry import command
-from ncsnx.cli.session import session
+import attrs
+
+from ncsnx.commands.command import Command, command
+from ncsnx.commands.groups import OfRun
+from ncsnx.results import Lines
+from ncsnx.runs.manifest import checkpoints
+from ncsnx.work import Work
 
 
 @command("steps")
-def steps_command(
-    run: options.RunName, runs: options.Runs = None, verbose: options.Verbose = False, quiet: options.Quiet = False
-) -> None:
+@attrs.frozen(slots=False, kw_only=True)
+class Steps(OfRun, Command[Lines]):
     """List the steps of a run's checkpoints, one per line."""
-    with session("it wrote nothing", verbose=verbose, quiet=quiet) as messages:
-        from ncsnx.runs.folder import open_run
-        from ncsnx.runs.manifest import checkpoints
-        from ncsnx.runs.names import runs_folder
 
-        for step in checkpoints(open_run(runs_folder(runs), run)):
-            messages.data(str(step))
+    def carry_out(self, work: Work) -> Lines:
+        steps = checkpoints(self.opened())
+        return Lines(list(map(str, steps)), steps)

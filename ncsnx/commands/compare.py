@@ -1,0 +1,137 @@
+"""`ncsnx compare`: quality against evaluations for every sampler, on one checkpoint of a run."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import attrs
+
+from ncsnx.commands import values
+from ncsnx.commands.command import (
+    BATCHES,
+    EVALUATE_PANEL,
+    IMAGES_PANEL,
+    MEASUREMENT_PANEL,
+    Command,
+    argument,
+    as_function,
+    command,
+    option,
+)
+from ncsnx.commands.groups import BatchSize, Changes, Compared, Execution, OneCheckpoint, split_changes
+
+if TYPE_CHECKING:
+    from ncsnx.config.overrides import Override
+    from ncsnx.evaluation.compared_samplers import ComparedSamplers
+    from ncsnx.evaluation.comparison import Comparison
+    from ncsnx.runs.folder import Run
+    from ncsnx.work import Work
+
+
+@command("compare", panel=EVALUATE_PANEL, place=70, then=BATCHES, is_shared=True)
+@attrs.frozen(slots=False, kw_only=True, eq=False)
+class Compare(OneCheckpoint, BatchSize, Compared, Execution, Command["ComparedSamplers"]):
+    """Compare samplers by quality, evaluations and time.
+
+    Measures on one checkpoint: distance with its spread, share of broken images (rougher than any real one),
+    evaluations and seconds per image. The run's own sampler comes first, then settings of every other sampler.
+
+    The recommended setting takes the fewest evaluations whose measured distance is no larger than the run's own
+    sampler's, and at most a twelfth of its evaluations (as many, if it takes fewer than 48). If there is none, it is
+    the usable one with the smallest distance. Since a choice among many measurements is partly luck, it is measured
+    again with fresh seeds, and so is the run's own sampler. It is stored in the run, and sampler=fast selects it in
+    `ncsnx sample`, `ncsnx restore` and `ncsnx fid`. Where no setting is usable, nothing is stored, and the exit code is
+    still 0. An interrupted comparison resumes.
+    """
+
+    changes: Annotated[Changes, argument("features.FIELD=VALUE", is_list=True, complete="field")] = attrs.field(
+        default=(), kw_only=False
+    )
+    """Changes to the features."""
+    n: Annotated[int, option(IMAGES_PANEL, "N")] = 1000
+    """Images per trial."""
+    seeds: Annotated[int, option(IMAGES_PANEL, "N", between=(1, 100))] = 3
+    """Trials per setting, each with a seed of its own."""
+    samplers: Annotated[
+        str | Sequence[str] | None, option(MEASUREMENT_PANEL, "TAG,…", default="all", parse=values.words)
+    ] = None
+    """all, or some separated by commas: cas,dpmpp-sde."""
+    evaluations: Annotated[
+        int | Sequence[int] | None,
+        option(
+            MEASUREMENT_PANEL,
+            "N,…",
+            default="a few from 4 to 20, and a twelfth of the run's own sampler's",
+            parse=values.counts,
+        ),
+    ] = None
+    """Evaluations per image that each sampler is tried with (ode takes as many as it needs)."""
+
+    def carry_out(self, work: "Work") -> "ComparedSamplers":
+        with work.at_once():
+            from ncsnx.errors import UsageError, require_between
+            from ncsnx.sampling.request import LEAST_SCORED, MOST_IMAGES, SampleRequest
+            from ncsnx.spelling import parameter
+
+            run = self.opened()
+            settings, others = split_changes(self.changes, "features")
+            if others:
+                raise UsageError(
+                    f"{others[0].path}: only features.FIELD=VALUE can change here; {parameter('samplers')} chooses the "
+                    "samplers"
+                )
+            require_between("n", self.n, LEAST_SCORED, MOST_IMAGES)  # before torch is imported
+            SampleRequest(n=self.n, batch_size=self.images_at_once(run.experiment()))
+            step = self.checkpoint(run, work)
+
+            from ncsnx.evaluation.compared_samplers import ComparedSamplers
+            from ncsnx.evaluation.comparison_candidates import comparison_candidates
+            from ncsnx.evaluation.recommendation import measure_comparison, store_recommendation
+
+            tried = comparison_candidates(run.experiment(), self._tags(), self._counts(), work.warning)
+            comparison = self._comparison(run, step, settings, work)
+        work.info(f"{run.path}: {comparison.caption()}")
+        verdict = measure_comparison(run, comparison, tried, work)
+        with work.at_once():
+            store_recommendation(run, verdict, work)
+        following = f"ncsnx sample {run.name} sampler=fast{self.runs_option()}"
+        return ComparedSamplers(run=run, comparison=comparison, verdict=verdict, next_command=following)
+
+    def _tags(self) -> Sequence[str] | None:
+        """Tags of the samplers; None: all."""
+        tags = ("all",) if self.samplers is None else values.words(self.samplers)
+        return None if tags == ("all",) else tags
+
+    def _counts(self) -> Sequence[int] | None:
+        """Evaluations per image; None: a few. Raises UsageError."""
+        from ncsnx.errors import require_between
+
+        counts = [self.evaluations] if isinstance(self.evaluations, int) else self.evaluations
+        for count in counts or ():
+            require_between("evaluations", count, 1, 100_000)
+        return None if counts is None else sorted(set(counts))
+
+    def _comparison(self, run: "Run", step: int, settings: "Sequence[Override]", work: "Work") -> "Comparison":
+        from ncsnx.data import data_set_of
+        from ncsnx.evaluation.comparison import Comparison, roughest
+        from ncsnx.features.real_images import SplitImages
+        from ncsnx.sampling.score_model import load
+
+        experiment = run.experiment()
+        runtime = self.runtime_for(experiment, work)
+        source, network, reference = self.open_compared(run, settings, runtime, work)
+        real = SplitImages(source, data_set_of(experiment.data).reference)
+        cache = self.cache_folder()
+        return Comparison(
+            model=load(run, step, runtime=runtime),
+            folder=run.compare,
+            features=network,
+            reference=reference,
+            limit=work.ranks.in_turn(lambda: roughest(real, cache, work), work.check_stop),
+            n=self.n,
+            seeds=self.seeds,
+            batch_size=work.ranks.batch_size(self.n, self.images_at_once(experiment)),
+            data=self.data_folder(),
+        )
+
+
+compare = as_function(Compare)

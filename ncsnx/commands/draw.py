@@ -1,0 +1,99 @@
+"""`ncsnx.draw`: draws images of a loaded model, as tensors. In Python alone."""
+
+from typing import TYPE_CHECKING, Literal
+
+import attrs
+
+from ncsnx.commands.command import Command, as_function
+from ncsnx.commands.groups import InData
+from ncsnx.commands.values import Size, image_size
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ncsnx.config.sampler import Sampler
+    from ncsnx.images import ImageBatch
+    from ncsnx.inverse.task import Task
+    from ncsnx.sampling.score_model import ScoreModel
+    from ncsnx.work import Work
+
+
+@attrs.frozen(slots=False, kw_only=True, eq=False)
+class Draw(InData, Command["ImageBatch"]):
+    """n images, (n, C, H, W) float32 in [0, 1] on the CPU; image i depends only on the model, the sampler, seed and i.
+
+    A model of unbounded data gives the data's own values, without limits. In a notebook images show themselves as a
+    grid, in the window of the data. Raises NcsnxError.
+    """
+
+    model: "ScoreModel" = attrs.field(kw_only=False)
+    """A loaded model, such as ncsnx.load("digits")."""
+    n: int = attrs.field(default=16, kw_only=False)
+    """Number of images; of rows with `interpolate`; of alternatives of each picture with `task`."""
+    seed: int = attrs.field(default=0, kw_only=False)
+    """Seed of the images."""
+    batch_size: int | None = None
+    """Images at once, which change an image by rounding at most; default: 64, and more below 16 px."""
+    sampler: "Sampler | Literal['fast'] | None" = None
+    """Sampler; default: the experiment's; 'fast': the one that `ncsnx.compare` stored."""
+    interpolate: int | None = None
+    """Number of columns K; the result is (n·K, C, H, W), flattened as row · K + column."""
+    between: int | None = None
+    """Seed of the rows' other ends."""
+    task: "Task | None" = None
+    """Measurements of P pictures; the result is (P·n, C, H, W), flattened as picture · n + alternative."""
+    size: Size | None = None
+    """Height and width of the images, one number or (height, width): any that the network's stages can halve; default:
+    those of the model. A warning says what it was trained on."""
+    start: "Tensor | Literal['adjoint'] | None" = None
+    """Images (P, C, H, W) in [0, 1] or, for a model of unbounded data, in the data's own values: image i begins with
+    start[i % P], or those of a picture with the one of its place, and noise of `start_sigma`. 'adjoint', the default
+    with a task: an image of the measurement alone."""
+    start_sigma: float | None = None
+    """Level to begin at instead of the first."""
+
+    def carry_out(self, work: "Work") -> "ImageBatch":
+        import torch
+
+        from ncsnx.data.transforms import window_of
+        from ncsnx.images import ImageBatch
+        from ncsnx.sampling.drawing import Drawing, count_images
+        from ncsnx.sampling.request import SampleRequest, images_at_once
+
+        model = self._model(work)
+        request = SampleRequest(
+            n=count_images(self.n, self.task),
+            seed=self.seed,
+            batch_size=images_at_once(model.experiment.data, self.batch_size, model.size),
+            interpolate=self.interpolate,
+            between=self.between,
+        )
+        drawing = Drawing(model=model, request=request, task=self.task, data=self.data_folder())
+        with work.progress("sampling", total=drawing.states(), unit="sampler steps") as advance:
+            batches = drawing.batches(check_stop=work.check_stop, on_state=lambda batch, state: advance())
+            images = torch.cat([images.cpu() for _, images in batches])
+        return ImageBatch.of(images, window_of(model.experiment.data))
+
+    def _model(self, work: "Work") -> "ScoreModel":
+        """The model with the sampler, the size and the start. Raises UsageError, NcsnxError."""
+        from ncsnx.config.checks import quoted
+        from ncsnx.errors import UsageError
+        from ncsnx.sampling.sampler_choice import with_sampler
+        from ncsnx.sampling.score_model import ScoreModel
+        from ncsnx.sampling.start_choice import StartChoice
+
+        model = self.model
+        if not isinstance(model, ScoreModel):
+            raise UsageError(f"model must be a ScoreModel, such as ncsnx.load('digits'), not {quoted(model)}")
+        if self.sampler is not None:
+            chosen = with_sampler(work, model.source, [], self.sampler).sampler
+            model = attrs.evolve(model, experiment=attrs.evolve(model.experiment, sampler=chosen))
+        model = model.at_size(model.size if self.size is None else image_size(self.size))
+        if self.size is not None and (remark := model.size_remark) is not None:
+            work.warning(remark)
+        start = StartChoice(sigma=self.start_sigma, image=self.start)
+        start.check(measured=self.task is not None)
+        return start.applied(model, self.task)
+
+
+draw = as_function(Draw)

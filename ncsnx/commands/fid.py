@@ -1,0 +1,135 @@
+"""`ncsnx fid`: scores the checkpoints of a run by the distance of their images to real images."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import attrs
+
+from ncsnx.commands import values
+from ncsnx.commands.command import (
+    BATCHES,
+    EVALUATE_PANEL,
+    IMAGES_PANEL,
+    MEASUREMENT_PANEL,
+    OUTPUT_PANEL,
+    Command,
+    argument,
+    as_function,
+    command,
+    option,
+)
+from ncsnx.commands.groups import Changes, Checkpoints, Compared, Execution, Noted, Sampled, split_changes
+from ncsnx.spelling import argument as typed
+from ncsnx.spelling import parameter
+
+if TYPE_CHECKING:
+    from ncsnx.evaluation.checkpoint_scores import CheckpointScores
+    from ncsnx.evaluation.distance_sweep import DistanceSweep
+    from ncsnx.metrics.metric import Metric
+    from ncsnx.work import Work
+
+
+@command("fid", panel=EVALUATE_PANEL, place=40, then=BATCHES, is_shared=True)
+@attrs.frozen(slots=False, kw_only=True, eq=False)
+class Fid(Checkpoints, Sampled, Compared, Execution, Noted, Command["CheckpointScores"]):
+    """Score checkpoints by FID and KID, and find the best.
+
+    Compares features of sampled images with features of real images. With Inception's features, the Fréchet and the
+    kernel distance are FID and KID. The table also shows what a perfect model would score: real images in place of
+    sampled ones.
+
+    Scores are kept in the run's fid/ by weights and protocol. An interrupted sweep resumes where it stopped, and a
+    wider range measures only the new checkpoints. Afterwards `ncsnx sample RUN --ckpt best` takes the best checkpoint
+    of the newest sweep with the most images.
+    """
+
+    changes: Annotated[Changes, argument("FIELD=VALUE", is_list=True, complete="field")] = attrs.field(
+        default=(), kw_only=False
+    )
+    """Changes to the sampler (sampler.FIELD=VALUE) and to the features (features.FIELD=VALUE)."""
+    n: Annotated[int, option(IMAGES_PANEL, "N")] = 1000
+    """Images per checkpoint."""
+    seed: Annotated[int, option(IMAGES_PANEL, "SEED")] = 0
+    """Determines the noise of the images, the same for every checkpoint."""
+    ensemble: Annotated[int, option(MEASUREMENT_PANEL, "K")] = 1
+    """Average the scores of the last K checkpoints, for runs without EMA."""
+    metrics: Annotated[str | Sequence[str], option(MEASUREMENT_PANEL, "TAG,…", parse=values.words)] = ()
+    """Further metrics: all, or some of precision-recall, density-coverage, inception-score and the metrics of installed
+    packages."""
+    keep_images: Annotated[bool, option(OUTPUT_PANEL)] = False
+    """Write every image as a PNG."""
+
+    def carry_out(self, work: "Work") -> "CheckpointScores":
+        with work.at_once():
+            from ncsnx.evaluation.measurement_requests import SweepRequest
+
+            run = self.opened()
+            settings, changes = split_changes(self.changes, "features")
+            experiment = self.experiment_of(run, changes, work)
+            request = SweepRequest(
+                n=self.n,
+                seed=self.seed,
+                batch_size=work.ranks.batch_size(self.n, self.images_at_once(experiment)),
+                ensemble=self.ensemble,
+                keep_images=self.keep_images,
+            )
+            selection = self.selected(run, work)
+
+            from ncsnx.evaluation.candidates import choose
+            from ncsnx.evaluation.checkpoint_scores import measure_checkpoints
+            from ncsnx.evaluation.distance_sweep import DistanceSweep
+
+            requested = _metrics(self.metrics)
+            candidates, problems = work.ranks.first(lambda: choose(run, selection, work, self.ensemble))
+            runtime = self.runtime_for(experiment, work)
+            _, network, reference = self.open_compared(run, settings, runtime, work)
+            sweep = DistanceSweep(
+                run=run,
+                experiment=experiment,
+                features=network,
+                reference=reference,
+                perfect_model=reference.perfect_model(self.n, work),
+                request=request,
+                runtime=runtime,
+                data=self.data_folder(),
+                requested=requested,
+                note=self.note,
+            )
+            _refuse(sweep, requested)
+        shorter = (
+            f"fewer images ({parameter('n')}), fewer checkpoints (a third part of {parameter('range')}), fewer "
+            f"evaluations per image (`ncsnx compare` finds a sampler), larger batches ({parameter('batch_size')}), or "
+            f"a GPU ({typed('device', 'cuda')})"
+        )
+        return measure_checkpoints(sweep, candidates, problems, work, shorter=shorter)
+
+
+def _metrics(tags: str | Sequence[str]) -> "list[Metric] | None":
+    """The metrics to show beside the distances; None: all. Raises UsageError."""
+    from ncsnx.config.checks import quoted
+    from ncsnx.config.variants import load_plugins
+    from ncsnx.errors import UsageError
+    from ncsnx.metrics.metric import all_metrics
+
+    wanted = values.words(tags)
+    if wanted == ("all",):
+        return None
+    load_plugins("ncsnx.runtime")
+    known = {one.tag: one for one in all_metrics()}
+    for tag in wanted:
+        if tag not in known:
+            raise UsageError(f"{parameter('metrics')} {quoted(tag)}: expected all, or some of {', '.join(known)}")
+    return [known[tag] for tag in wanted]
+
+
+def _refuse(sweep: "DistanceSweep", requested: "Sequence[Metric] | None") -> None:
+    """Raises UsageError for a metric that can't be measured with these images."""
+    from ncsnx.errors import UsageError
+
+    for metric in requested or ():
+        if (refusal := sweep.refusal(metric)) is not None:
+            other = f"{parameter('reference')} or {parameter('features')}"
+            raise UsageError(f"{refusal}; leave it out, or choose other images by {other}")
+
+
+fid = as_function(Fid)

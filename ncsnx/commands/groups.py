@@ -1,0 +1,420 @@
+"""Groups of parameters that commands share: base classes, each with the method that opens what it chooses."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import attrs
+
+from ncsnx.commands import values
+from ncsnx.commands.command import (
+    EXECUTION_PANEL,
+    FILMS_PANEL,
+    FOLDERS_PANEL,
+    IMAGES_PANEL,
+    MEASUREMENT_PANEL,
+    OUTPUT_PANEL,
+    RARE_PANEL,
+    argument,
+    option,
+)
+from ncsnx.spelling import argument as typed
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ncsnx.config.data_sets import Data
+    from ncsnx.config.experiment import Experiment
+    from ncsnx.config.feature_networks import Features
+    from ncsnx.config.overrides import Override
+    from ncsnx.config.sampler import Sampler
+    from ncsnx.evaluation.reference import Reference
+    from ncsnx.features.data_source import DataSource
+    from ncsnx.features.feature_network import FeatureNetwork
+    from ncsnx.ranks.rank_group import RankGroup
+    from ncsnx.runs.folder import Run
+    from ncsnx.runs.selection import Selection, Source
+    from ncsnx.runtime import Runtime
+    from ncsnx.sampling.start_choice import StartChoice
+    from ncsnx.work import Work
+
+Place = Path | str
+Changes = str | Sequence[str]
+"""Changes FIELD=VALUE: words, or one text of words as they are typed."""
+
+
+def changed_words(changes: Changes) -> list[str]:
+    """The words FIELD=VALUE. Raises UsageError for anything else."""
+    from ncsnx.config import overrides
+
+    return overrides.changed_words(changes)
+
+
+def overrides_of(changes: Changes) -> "list[Override]":
+    """The changes, each by its path. Raises OverrideError."""
+    from ncsnx.config.overrides import parse_overrides
+
+    return parse_overrides(changed_words(changes))
+
+
+def split_changes(changes: Changes, root: str) -> "tuple[list[Override], list[Override]]":
+    """The changes whose path begins with `root`, and the others. Raises OverrideError."""
+    from ncsnx.config.overrides import split_overrides
+
+    return split_overrides(overrides_of(changes), root)
+
+
+def name_or_path(given: object) -> Place:
+    """A name or a path. Raises UsageError for anything else, which Python may give."""
+    from ncsnx.config.checks import quoted
+    from ncsnx.errors import Hint, UsageError
+
+    if not isinstance(given, Path | str):
+        hint = Hint("draw images of a loaded model as tensors", "ncsnx.draw(model)")
+        raise UsageError(f"run must be a name, a path, a Run or an Export, not {quoted(given)}", hint)
+    return given
+
+
+@attrs.frozen(slots=False, kw_only=True)
+class InRuns:
+    """The runs folder."""
+
+    runs: Annotated[
+        Place | None,
+        option(FOLDERS_PANEL, "DIR", default="NCSNX_RUNS, else ./runs", parse=values.folder, is_common=True),
+    ] = None
+    """Folder of the runs."""
+
+    def runs_folder(self) -> Path:
+        """The folder, which need not exist. Raises UsageError."""
+        from ncsnx.runs.names import runs_folder
+
+        return runs_folder(self.runs)
+
+    def runs_option(self) -> str:
+        """The option for a command to type next, with a space before it."""
+        return "" if self.runs is None else f" {typed('runs', str(self.runs))}"
+
+
+@attrs.frozen(slots=False, kw_only=True)
+class InData:
+    """The folder of the data sets."""
+
+    data: Annotated[
+        Place | None,
+        option(FOLDERS_PANEL, "DIR", default="NCSNX_DATA, else ./data", parse=values.folder, is_common=True),
+    ] = None
+    """Folder of the data sets."""
+
+    def data_folder(self) -> Path:
+        """The folder. Raises UsageError."""
+        from ncsnx.paths import folder_of
+
+        return folder_of(self.data, "NCSNX_DATA", "data")
+
+
+@attrs.frozen(slots=False, kw_only=True)
+class InCache:
+    """The cache folder."""
+
+    cache: Annotated[
+        Place | None,
+        option(
+            FOLDERS_PANEL,
+            "DIR",
+            default="NCSNX_CACHE, else the system's cache folder",
+            parse=values.folder,
+            is_common=True,
+        ),
+    ] = None
+    """Folder of feature networks and references."""
+
+    def cache_folder(self) -> Path:
+        """The folder. Raises UsageError."""
+        from ncsnx.storage.cache import cache_folder
+
+        return cache_folder(None if self.cache is None else Path(self.cache))
+
+
+@attrs.frozen(slots=False, kw_only=True)
+class OfRun(InRuns):
+    """A run."""
+
+    run: Annotated["Run | Place", argument("RUN", parse=values.name_or_path, complete="run")] = attrs.field(
+        kw_only=False
+    )
+    """A run: its name in the runs folder, or a path."""
+
+    def opened(self) -> "Run":
+        """The run. Raises UsageError, NcsnxError."""
+        from ncsnx.runs.folder import Run, open_run
+
+        return self.run if isinstance(self.run, Run) else open_run(self.runs_folder(), name_or_path(self.run))
+
+
+@attrs.frozen(slots=False, kw_only=True)
+class OfModel(InRuns):
+    """A run or an exported model."""
+
+    run: Annotated["Source | Place", argument("RUN", parse=values.name_or_path, complete="run")] = attrs.field(
+        kw_only=False
+    )
+    """A run (its name in the runs folder, or a path), or an exported model: its folder, or hf://USER/MODEL on the
+    Hugging Face Hub (hf://USER/MODEL@REVISION)."""
+    ckpt: Annotated[int | str | None, option(IMAGES_PANEL, "STEP", default="latest", parse=str, complete="step")] = None
+    """Checkpoint of a run: a step (150000 or 150k), latest or best."""
+
+    def opened(self, work: "Work") -> "Source":
+        """The run or exported model, downloaded if it is on the Hub. Raises UsageError, NcsnxError."""
+        from ncsnx.runs.exported import Export
+        from ncsnx.runs.folder import Run
+        from ncsnx.runs.selection import open_source
+
+        if isinstance(self.run, Run | Export):
+            return self.run
+        return open_source(self.runs_folder(), name_or_path(self.run), work)
+
+
+@attrs.frozen(slots=False, kw_only=True)
+class OneCheckpoint(OfRun):
+    """A checkpoint of a run."""
+
+    ckpt: Annotated[int | str, option(IMAGES_PANEL, "STEP", parse=str, complete="step")] = "latest"
+    """A step (150000 or 150k), latest or best."""
+
+    def checkpoint(self, run: "Run", work: "Work") -> int:
+        """The step, which exists; says which one is the best. Raises UsageError, NcsnxError."""
+        from ncsnx.runs.score_files import require_best
+        from ncsnx.runs.selection import wanted_step
+
+        step = work.ranks.first(lambda: wanted_step(run, self.ckpt))
+        if self.ckpt == "best":
+            work.info(f"best: {work.ranks.first(lambda: require_best(run))}")
+        return step
+
+
+@attrs.frozen(slots=False, kw_only=True)
+class Checkpoints(OfRun):
+    """Checkpoints of a run."""
+
+    range: Annotated[int | str, option(IMAGES_PANEL, "RANGE", "--range", "--ckpt", parse=str, complete="step")] = "all"
+    """Checkpoints: all, latest, best, a step such as 150k, 50k:200k (ends included), or 50k:200k:10k (multiples of
+    10k)."""
+
+    def selected(self, run: "Run", work: "Work") -> "Selection":
+        """The checkpoints in the range. Raises UsageError, NcsnxError."""
+        from ncsnx.runs.selection import select
+
+        return work.ranks.first(lambda: select(run, str(self.range)))
+
+
+@attrs.frozen(slots=False, kw_only=True)
+class Device:
+    """The device and its threads."""
+
+    device: Annotated[str, option(EXECUTION_PANEL, "NAME", parse=values.device, is_common=True)] = "auto"
+    """auto (CUDA, else MPS, else the CPU), cpu, cuda, cuda:N or mps."""
+    threads: Annotated[
+        int | None, option(EXECUTION_PANEL, "N", default="chosen by torch", between=(1, 1_024), is_common=True)
+    ] = None
+    """CPU threads. Results are bit-identical at equal counts only."""
+
+    def runtime(self, ranks: "RankGroup | None" = None, **others: Any) -> "Runtime":
+        """The runtime of the ranks that run the command. others: choices of `Runtime.choose`. Raises UsageError."""
+        from ncsnx.ranks.rank_group import ALONE
+        from ncsnx.runtime import Runtime
+
+        return Runtime.choose(device=self.device, threads=self.threads, ranks=ranks or ALONE, **others)
+
+
+@attrs.frozen(slots=False, kw_only=True)
+class Execution(Device):
+    """How trained weights are executed."""
+
+    compile: Annotated[bool, option(EXECUTION_PANEL, is_common=True)] = False
+    """Compile the network (torch.compile): a minute at first, then faster."""
+    precision: Annotated[
+        Literal["fp32", "bf16", "tf32"] | None,
+        option(EXECUTION_PANEL, "FORMAT", default="the experiment's", is_common=True),
+    ] = None
+    """Number format of the network, part of the protocol: fp32, bf16 or tf32 (CUDA only)."""
+
+    def runtime_for(self, experiment: "Experiment", work: "Work") -> "Runtime":
+        """The runtime for weights of the experiment. Raises UsageError."""
+        chosen = self.runtime(work.ranks, compile=self.compile, precision=self.precision, **self.rare())
+        return chosen.for_weights_of(experiment)
+
+    def rare(self) -> dict[str, bool]:
+        """Further choices of `Runtime.choose`."""
+        return {}
+
+
+@attrs.frozen(slots=False, kw_only=True)
+class RareExecution:
+    """Choices that few need and nobody could test."""
+
+    plain: Annotated[bool, option(RARE_PANEL)] = False
+    """Run the network as published, without the exact rewrites for speed."""
+    graphs: Annotated[bool, option(RARE_PANEL)] = False
+    """Launch network evaluations, samplers' noise and training steps as CUDA graphs, which was never tried on a GPU."""
+
+    def rare(self) -> dict[str, bool]:
+        """Choices of `Runtime.choose`."""
+        return {"plain": self.plain, "graphs": self.graphs}
+
+
+@attrs.frozen(slots=False, kw_only=True)
+class Noted:
+    """A remark."""
+
+    note: Annotated[str, option(OUTPUT_PANEL, "TEXT", is_common=True)] = ""
+    """A remark to keep with the result."""
+
+
+@attrs.frozen(slots=False, kw_only=True)
+class BatchSize:
+    """Images per batch."""
+
+    batch_size: Annotated[
+        int | None, option(EXECUTION_PANEL, "B", default="64; more below 16 px, at most 256", is_common=True)
+    ] = None
+    """Images at once; changes images by rounding at most."""
+
+    def images_at_once(self, experiment: "Experiment", size: values.Size | None = None) -> int:
+        """Images per batch of one process. size: that of the images; None: that of the data."""
+        from ncsnx.sampling.request import images_at_once
+
+        return images_at_once(experiment.data, self.batch_size, size)
+
+
+@attrs.frozen(slots=False, kw_only=True)
+class Sampled(BatchSize):
+    """The sampler of a trained model."""
+
+    sampler: "Sampler | Literal['fast'] | None" = None
+    """Sampler; 'fast': the one that `ncsnx compare` stored. Default: the experiment's."""
+
+    def experiment_of(self, source: "Source", changes: "Sequence[Override]", work: "Work") -> "Experiment":
+        """The experiment of the model with this sampler and changes of it. Raises UsageError, NcsnxError."""
+        from ncsnx.sampling.sampler_choice import with_sampler
+
+        return work.ranks.first(lambda: with_sampler(work, source, changes, self.sampler))
+
+
+@attrs.frozen(slots=False, kw_only=True)
+class InFeatures(InData, InCache):
+    """Features that images are compared by."""
+
+    features: Annotated[
+        "Features | str | None",
+        option(
+            MEASUREMENT_PANEL,
+            "TAG[:FILE]",
+            default="classifier for digits, else inception",
+            parse=values.file_behind_tag,
+        ),
+    ] = None
+    """inception, inception:FILE, torchscript:FILE or classifier; for `ncsnx neighbors` also none. A FILE is
+    TorchScript, which runs code: name only files that you trust."""
+
+    def chosen_features(self, data: "Data | None", settings: "Sequence[Override]" = ()) -> "Features":
+        """The features for data, with settings features.FIELD=VALUE. Raises UsageError."""
+        from ncsnx.config.feature_networks import Inception
+        from ncsnx.data import data_set_of
+        from ncsnx.features.choice import chosen_features
+
+        return chosen_features(self.features, Inception() if data is None else data_set_of(data).features, settings)
+
+    def open_features(
+        self, source: "DataSource | None", chosen: "Features", runtime: "Runtime", work: "Work"
+    ) -> "FeatureNetwork":
+        """The feature network, trained unless it is cached: on rank 0 first. Raises NcsnxError."""
+        from ncsnx.features.extractors import build_features
+
+        cache = self.cache_folder()
+        return work.ranks.in_turn(lambda: build_features(chosen, source, cache, runtime, work), work.check_stop)
+
+
+@attrs.frozen(slots=False, kw_only=True)
+class Compared(InFeatures):
+    """Features and the real images that sampled ones are compared with."""
+
+    reference: Annotated[
+        Place | None,
+        option(MEASUREMENT_PANEL, "SET", default="held-out for CelebA, else train", parse=values.name_or_path),
+    ] = None
+    """Real images: train, held-out, a folder or zip of images, or a .npz with mu and sigma."""
+
+    def wanted_reference(self) -> str | None:
+        """The real images as they are typed; None: the default ones."""
+        return None if self.reference is None else str(self.reference)
+
+    def open_compared(
+        self, run: "Run", settings: "Sequence[Override]", runtime: "Runtime", work: "Work"
+    ) -> "tuple[DataSource, FeatureNetwork, Reference]":
+        """The run's data, the features and the reference, computed unless they are cached. Raises NcsnxError."""
+        from ncsnx.evaluation.reference import check_reference, open_reference
+        from ncsnx.features.data_source import DataSource
+
+        source = DataSource.of_run(run, self.data_folder(), work)
+        wanted = self.wanted_reference()
+        check_reference(wanted, source)
+        network = self.open_features(source, self.chosen_features(source.data, settings), runtime, work)
+        return source, network, open_reference(wanted, source, network, self.cache_folder(), work)
+
+
+@attrs.frozen(slots=False, kw_only=True)
+class Drawn(RareExecution, OfModel, InData, Sampled, Execution, Noted):
+    """Images that a model draws into a folder."""
+
+    size: Annotated[
+        values.Size | None, option(IMAGES_PANEL, "PX|H,W", default="those of the data", parse=values.size)
+    ] = None
+    """Height and width of the images: any that the network's stages can halve."""
+    seed: Annotated[int, option(IMAGES_PANEL, "SEED")] = 0
+    """Image i depends on the seed and i alone."""
+    start: Annotated["Place | Tensor | None", option(IMAGES_PANEL, "PICTURE", parse=str)] = None
+    """Picture that images start from with `start_sigma`, a file or a folder; in `ncsnx restore` also adjoint, its
+    default: an image of the measurement alone."""
+    start_sigma: Annotated[float | None, option(IMAGES_PANEL, "SIGMA", default="noise of the first level alone")] = None
+    """Start from an image with noise of this level, and leave out the levels above it."""
+    frames: Annotated[int, option(FILMS_PANEL, "F")] = 0
+    """Write F pictures of the sampling as it proceeds."""
+    film: Annotated[bool, option(FILMS_PANEL)] = False
+    """Write an animated GIF of the sampling; of rows, from the first image to the last."""
+    mp4: Annotated[bool, option(FILMS_PANEL)] = False
+    """Write the film as an MP4 (pip install 'ncsnx[film]')."""
+    out: Annotated[
+        Place | None,
+        option(
+            OUTPUT_PANEL,
+            "DIR",
+            default="below the run's samples/; ./samples/NAME for an exported model",
+            parse=values.folder,
+        ),
+    ] = None
+    """Folder to write to."""
+    overwrite: Annotated[bool, option(OUTPUT_PANEL)] = False
+    """Replace samples of another protocol in that folder."""
+
+    def image_size(self) -> values.Size | None:
+        """The size of the images; None: that of the data. Raises UsageError."""
+        return values.image_size(self.size)
+
+    def require_checkpoint(self, source: "Source", work: "Work") -> None:
+        """Refuses a checkpoint that doesn't exist. Raises UsageError, NcsnxError."""
+        from ncsnx.runs.selection import check_checkpoint
+
+        work.ranks.first(lambda: check_checkpoint(source, self.ckpt))
+
+    def start_choice(self, *, measured: bool) -> "StartChoice":
+        """The start. measured: whether there is a measurement. Raises UsageError."""
+        from ncsnx.sampling.start_choice import StartChoice
+
+        choice = StartChoice(sigma=self.start_sigma, image=self.start)
+        choice.check(measured=measured)
+        return choice
+
+    def output_folder(self) -> Path | None:
+        """The folder to write to; None: the one that the protocol names."""
+        return None if self.out is None else Path(self.out)

@@ -1,0 +1,89 @@
+"""`ncsnx likelihood`: likelihood of held-out images under a run's checkpoints, in bits per dimension."""
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import attrs
+
+from ncsnx.commands.command import (
+    BATCHES,
+    EVALUATE_PANEL,
+    EXECUTION_PANEL,
+    IMAGES_PANEL,
+    MEASUREMENT_PANEL,
+    Command,
+    as_function,
+    command,
+    option,
+)
+from ncsnx.commands.groups import Checkpoints, Device, InData, Noted
+from ncsnx.spelling import argument as typed
+from ncsnx.spelling import parameter
+
+if TYPE_CHECKING:
+    from ncsnx.evaluation.checkpoint_scores import CheckpointScores
+    from ncsnx.work import Work
+
+
+@command("likelihood", panel=EVALUATE_PANEL, place=60, then=BATCHES, is_shared=True)
+@attrs.frozen(slots=False, kw_only=True, eq=False)
+class Likelihood(Checkpoints, InData, Device, Noted, Command["CheckpointScores"]):
+    """Measure bits per dimension of held-out images.
+
+    Solves the probability-flow ODE; lower is better. The value is the sum of three columns: prior (the density where
+    the flow takes an image), flow (its change of volume) and scale (grey levels and data transform). Evaluations are
+    those of the network with its divergence.
+
+    A table, a plot, and for each checkpoint the values of every image as CSV are kept in the run's likelihood/ by
+    weights and protocol. An interrupted measurement resumes after its last finished batch.
+    """
+
+    n: Annotated[int | None, option(IMAGES_PANEL, "N", default="100, or all of fewer")] = None
+    """Number of held-out images, chosen by the seed."""
+    seed: Annotated[int, option(IMAGES_PANEL, "SEED")] = 0
+    """Determines the choice of images, their dequantization and the probes."""
+    estimator: Annotated[Literal["hutchinson", "skilling", "exact"], option(MEASUREMENT_PANEL, "NAME")] = "hutchinson"
+    """Estimator of the divergence: hutchinson (random signs, smaller error), skilling (Gaussian vectors), or exact
+    (every direction in turn, for small images)."""
+    probes: Annotated[int | None, option(MEASUREMENT_PANEL, "K", default="1")] = None
+    """Random vectors per image, the same at every σ. Each costs a backward pass."""
+    tolerance: Annotated[float, option(MEASUREMENT_PANEL, "TOL")] = 1e-4
+    """Absolute and relative error allowed to the solver per step and image, from 1e-6 to 0.1."""
+    batch_size: Annotated[int, option(EXECUTION_PANEL, "B", is_common=True)] = 64
+    """Images at once. Values don't depend on it, except for rounding."""
+
+    def carry_out(self, work: "Work") -> "CheckpointScores":
+        with work.at_once():
+            run = self.opened()
+            experiment, selection = run.experiment(), self.selected(run, work)
+
+            from ncsnx.evaluation.candidates import choose
+            from ncsnx.evaluation.checkpoint_scores import measure_checkpoints
+            from ncsnx.evaluation.likelihood_sweep import LikelihoodSweep
+            from ncsnx.evaluation.measurement_requests import LikelihoodRequest
+            from ncsnx.features.data_source import DataSource
+
+            request = LikelihoodRequest(
+                n=self.n,
+                seed=self.seed,
+                estimator=self.estimator,
+                probes=self.probes,
+                tolerance=self.tolerance,
+                batch_size=self.batch_size,
+            )
+            candidates, problems = work.ranks.first(lambda: choose(run, selection, work))
+            sweep = LikelihoodSweep(
+                run=run,
+                experiment=experiment,
+                source=DataSource.of_run(run, self.data_folder(), work),
+                runtime=self.runtime(work.ranks, precision="fp32"),
+                request=request,
+                note=self.note,
+            )
+        shorter = (
+            f"fewer images ({parameter('n')}), fewer checkpoints (a third part of {parameter('range')}), a larger "
+            f"{parameter('tolerance')}, or a GPU ({typed('device', 'cuda')})"
+        )
+        return measure_checkpoints(sweep, candidates, problems, work, shorter=shorter)
+
+
+likelihood = as_function(Likelihood)

@@ -1,0 +1,173 @@
+"""`ncsnx list`: experiments and runs."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+import attrs
+
+from ncsnx.commands.command import OUTPUT_PANEL, RUNS_PANEL, Command, command, option
+from ncsnx.commands.groups import InRuns
+from ncsnx.results import Column, Result, Table
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ncsnx.runs.summaries import RunSummary
+    from ncsnx.work import Work
+
+
+@command("list", panel=RUNS_PANEL, place=130)
+@attrs.frozen(slots=False, kw_only=True, eq=False)
+class List(InRuns, Command["Listed"]):
+    """List experiments and runs.
+
+    A run has the step of its newest checkpoint, its last training loss, its best score, size and age. With `where` or
+    `sort`, only runs are shown, with the column that they are sorted by. A broken file is listed with its error.
+
+    A narrow terminal shows fewer columns; `ncsnx list | cat` and JSON have all of them.
+    """
+
+    where: Annotated[Sequence[str], option(OUTPUT_PANEL, "COLUMN=VALUE", is_list=True)] = ()
+    """Show only runs with this value of a column or field: state=running, model.width=64. Repeatable."""
+    sort: Annotated[str | None, option(OUTPUT_PANEL, "COLUMN", default="run")] = None
+    """Order runs by a column or field, scores within each protocol; -COLUMN from the largest."""
+
+    def carry_out(self, work: "Work") -> "Listed":
+        with work.at_once():
+            runs = _runs(self.runs_folder(), list(self.where), self.sort)
+            if not runs and self.where:
+                work.info("no run matches")
+            are_shown = not self.where and self.sort is None
+            return Listed(runs=runs, sort=self.sort, shows_experiments=are_shown, find=partial(_experiments, work))
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class Listed(Result):
+    """Experiments and runs."""
+
+    find: Callable[[], list[dict[str, Any]]]
+    """Finds the experiments, which executes their files."""
+    runs: "Sequence[RunSummary]"
+    sort: str | None
+    """Column that the runs are ordered by."""
+    shows_experiments: bool
+
+    def shown(self) -> Sequence[Table | str]:
+        parts: list[Table | str] = []
+        if self.shows_experiments:
+            experiments = self.find()
+            parts += [_table(experiments), *_broken(experiments), *([""] if self.runs else [])]
+        return [*parts, _table_of_runs(self.runs, self.sort)] if self.runs else parts
+
+    def to_json(self) -> object:
+        return {"experiments": self.find(), "runs": [one.as_json() for one in self.runs]}
+
+
+_KEYS = {"experiment": "name", "px": "image_size", "batch": "batch_size", "from": "where"}
+
+
+def _table(experiments: Sequence[dict[str, Any]]) -> Table:
+    columns = ("experiment", "data", "px", "network", "levels", "batch", "steps", "from")
+    right, left_out = ("px", "levels", "batch", "steps"), {"batch": 1, "levels": 2}
+    good = [row for row in experiments if row["error"] is None]
+    return Table(
+        columns=[Column(title, "right" if title in right else "left", left_out.get(title, 0)) for title in columns],
+        rows=[[_text(row[_KEYS.get(title, title)]) for title in columns] for row in good],
+    )
+
+
+def _broken(experiments: Sequence[dict[str, Any]]) -> list[str]:
+    errors = dict.fromkeys(row["error"] for row in experiments if row["error"] is not None)
+    return [f"broken: {error}" for error in errors]
+
+
+def _table_of_runs(runs: "Sequence[RunSummary]", sort: str | None) -> Table:
+    """The runs, without columns that are empty in all rows."""
+    by = (sort or "").removeprefix("-")
+    rows = [_cells(one, by) for one in runs]
+    titles = [title for title in rows[0] if any(row[title] for row in rows)]
+    left = ("run", "experiment", "state", "protocol", "writer")
+    left_out = {title: place for place, title in enumerate(("writer", "size", "of", "age", "experiment", "loss"), 1)}
+    left_out.pop(by, None)
+    columns = [Column(title, "left" if title in left else "right", left_out.get(title, 0)) for title in titles]
+    return Table(columns=columns, rows=[[row[title] for title in titles] for row in rows])
+
+
+def _cells(one: "RunSummary", by: str) -> dict[str, str]:
+    from ncsnx.config.codec import ABSENT, shown
+    from ncsnx.quantities import byte_size, number
+    from ncsnx.runs.summaries import RUN_COLUMNS, value_of
+
+    value = {title: column(one) for title, column in RUN_COLUMNS.items()}
+    losses = ("loss", "held_out") if by == "held_out" else ("loss",)
+    measured = {title: "" if value[title] is None else number(value[title]) for title in (*losses, "score")}
+    cells = {
+        **{title: _text(value[title]) for title in ("run", "experiment", "step", "of")},
+        "state": one.state if one.error is None else f"broken: {one.error}",
+        **measured,
+        "protocol": one.protocol or "",
+        "writer": "" if one.writer is None else f"{one.writer.host}:{one.writer.pid}",
+        "size": byte_size(one.size) if one.size else "",
+        "age": "" if value["age"] is None else _age(value["age"]),
+    }
+    if by and by not in cells:
+        cells[by] = "" if value_of(one, by) is ABSENT else shown(value_of(one, by))
+    return cells
+
+
+def _age(seconds: float) -> str:
+    """An age in one unit: '5 s', '12 min', '3 h', '40 days'."""
+    from ncsnx.quantities import counted
+
+    for unit, unit_s, most in (("s", 1, 120), ("min", 60, 120), ("h", 3_600, 48)):
+        if seconds < most * unit_s:
+            return f"{seconds / unit_s:.0f} {unit}"
+    return counted(int(seconds / 86_400), "day")
+
+
+def _text(value: object) -> str:
+    from ncsnx.config.image_sizes import size_as_typed
+
+    if isinstance(value, tuple):
+        return size_as_typed((value[0], value[1]))  # in ASCII, so that a table needs no widths of other characters
+    return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _experiments(work: "Work") -> list[dict[str, Any]]:
+    from ncsnx.config.discovery import RANKS, discover, known_names
+    from ncsnx.config.image_sizes import size_of_sides
+    from ncsnx.config.loading import relative
+    from ncsnx.config.variants import tag_of
+
+    sources, rows = discover(), []
+    for known in known_names(sources):
+        experiment = known.registered.experiment
+        where = relative(known.registered.where)
+        rows.append(
+            {
+                "name": experiment.name,
+                "data": tag_of(type(experiment.data)),
+                "image_size": size_of_sides(experiment.data.shape[1:]),
+                "network": tag_of(type(experiment.model)),
+                "levels": experiment.schedule.levels,
+                "batch_size": experiment.batch_size,
+                "steps": experiment.steps,
+                "where": RANKS[known.rank] if known.rank == 2 else where,
+                "error": known.error,
+            }
+        )
+        for other in known.shadowed:
+            if other.experiment != experiment:
+                work.info(f"{experiment.name} is {where}; the {experiment.name} of {other.where} is not used")
+    broken = [source for source in sources if source.file is None]
+    return rows + [{"name": None, "where": relative(str(one.path)), "error": one.error} for one in broken]
+
+
+def _runs(folder: "Path", where: list[str], sort: str | None) -> "list[RunSummary]":
+    if not folder.is_dir():
+        return []  # without the modules that read runs, which take longer to import than the rest of the command
+    from ncsnx.runs.summaries import ordered, selected, summaries
+
+    found = selected(summaries(folder), where)
+    return found if sort is None else ordered(found, sort)

@@ -1,0 +1,74 @@
+"""`ncsnx loss`: the held-out loss of a run's checkpoints, averaged and at each noise level."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import attrs
+
+from ncsnx.commands.command import (
+    BATCHES,
+    EVALUATE_PANEL,
+    EXECUTION_PANEL,
+    IMAGES_PANEL,
+    MEASUREMENT_PANEL,
+    Command,
+    as_function,
+    command,
+    option,
+)
+from ncsnx.commands.groups import Checkpoints, Execution, InData, Noted
+from ncsnx.spelling import argument as typed
+from ncsnx.spelling import parameter
+
+if TYPE_CHECKING:
+    from ncsnx.evaluation.checkpoint_scores import CheckpointScores
+    from ncsnx.work import Work
+
+
+@command("loss", panel=EVALUATE_PANEL, place=50, then=BATCHES, is_shared=True)
+@attrs.frozen(slots=False, kw_only=True, eq=False)
+class Loss(Checkpoints, InData, Execution, Noted, Command["CheckpointScores"]):
+    """Measure the held-out loss of checkpoints at each noise level.
+
+    The score-matching loss of held-out images with fixed noise: a table, a plot, and one loss per noise level. Losses
+    are kept in the run's loss/ by weights and protocol, so that nothing is measured twice. An interrupted sweep resumes
+    after its last finished batch. A low loss doesn't promise good images: for those see `ncsnx fid`.
+    """
+
+    seed: Annotated[int, option(IMAGES_PANEL, "SEED")] = 0
+    """Determines the noise, the same for every checkpoint."""
+    passes: Annotated[
+        int | None, option(MEASUREMENT_PANEL, "P", default="enough for 20,000 evaluations, at most all levels")
+    ] = None
+    """Noise levels at which each held-out image is seen. With few, the losses of single levels are noisy."""
+    batch_size: Annotated[int, option(EXECUTION_PANEL, "B", is_common=True)] = 128
+    """Images at once; changes the loss by rounding at most."""
+
+    def carry_out(self, work: "Work") -> "CheckpointScores":
+        with work.at_once():
+            run = self.opened()
+            experiment, selection = run.experiment(), self.selected(run, work)
+
+            from ncsnx.evaluation.candidates import choose
+            from ncsnx.evaluation.checkpoint_scores import measure_checkpoints
+            from ncsnx.evaluation.held_out_sweep import HeldOutSweep
+            from ncsnx.features.data_source import DataSource
+
+            candidates, problems = work.ranks.first(lambda: choose(run, selection, work))
+            sweep = HeldOutSweep(
+                run=run,
+                experiment=experiment,
+                source=DataSource.of_run(run, self.data_folder(), work),
+                runtime=self.runtime_for(experiment, work),
+                seed=self.seed,
+                passes=self.passes,
+                batch_size=self.batch_size,
+                note=self.note,
+            )
+        shorter = (
+            f"fewer passes ({typed('passes', 1)}), fewer checkpoints (a third part of {parameter('range')}), or a GPU "
+            f"({typed('device', 'cuda')})"
+        )
+        return measure_checkpoints(sweep, candidates, problems, work, shorter=shorter)
+
+
+loss = as_function(Loss)

@@ -1,0 +1,127 @@
+"""`ncsnx neighbors`: the training images nearest to samples, and whether the samples are copies of them."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import attrs
+
+from ncsnx.commands.command import (
+    BATCHES,
+    EVALUATE_PANEL,
+    IMAGES_PANEL,
+    MEASUREMENT_PANEL,
+    Command,
+    argument,
+    as_function,
+    command,
+    option,
+)
+from ncsnx.commands.groups import Changes, Execution, InFeatures, OneCheckpoint, Sampled, split_changes
+
+if TYPE_CHECKING:
+    from ncsnx.config.experiment import Experiment
+    from ncsnx.config.overrides import Override
+    from ncsnx.evaluation.measurement_requests import NeighborsRequest
+    from ncsnx.evaluation.nearest_training_images import NearestTrainingImages
+    from ncsnx.evaluation.neighbor_search import NeighborSearch
+    from ncsnx.runs.folder import Run
+    from ncsnx.sampling.score_model import ScoreModel
+    from ncsnx.work import Work
+
+NO_FEATURES = "none"
+
+
+@command("neighbors", panel=EVALUATE_PANEL, place=80, then=BATCHES, is_shared=True)
+@attrs.frozen(slots=False, kw_only=True, eq=False)
+class Neighbors(OneCheckpoint, Sampled, InFeatures, Execution, Command["NearestTrainingImages"]):
+    """Find the training images nearest to samples; detect copies.
+
+    Searches in pixels and in features (`features` none: in pixels alone). The distances of samples to their nearest
+    training images are compared with the distances of held-out images: samples of a model that reproduces training
+    images are nearer, and to single ones. The run's neighbors/ gets a grid of samples with their neighbours, all
+    distances, their distributions, and the numbers.
+    """
+
+    changes: Annotated[Changes, argument("FIELD=VALUE", is_list=True, complete="field")] = attrs.field(
+        default=(), kw_only=False
+    )
+    """Changes to the sampler (sampler.FIELD=VALUE) and to the features (features.FIELD=VALUE)."""
+    n: Annotated[int, option(IMAGES_PANEL, "N")] = 64
+    """Number of samples."""
+    seed: Annotated[int, option(IMAGES_PANEL, "SEED")] = 0
+    """Sample i is image i of this seed, as `ncsnx sample` draws it."""
+    k: Annotated[int, option(MEASUREMENT_PANEL, "K")] = 5
+    """Neighbours shown per sample."""
+    flips: Annotated[bool | None, option(MEASUREMENT_PANEL, default="as in training")] = None
+    """Whether mirror images of training images count."""
+    held_out: Annotated[int, option(MEASUREMENT_PANEL, "M")] = 1000
+    """Held-out images to compare the samples with, at most."""
+
+    def carry_out(self, work: "Work") -> "NearestTrainingImages":
+        with work.at_once():
+            from ncsnx.evaluation.measurement_requests import NeighborsRequest
+
+            run = self.opened()
+            settings, changes = split_changes(self.changes, "features")
+            experiment = self.experiment_of(run, changes, work)
+            request = NeighborsRequest(
+                n=self.n,
+                k=self.k,
+                seed=self.seed,
+                batch_size=work.ranks.batch_size(self.n, self.images_at_once(experiment)),
+                held_out=self.held_out,
+                flips=self.flips,
+            )
+            step = self.checkpoint(run, work)  # before torch is imported
+
+            from ncsnx.evaluation.nearest_training_images import NearestTrainingImages
+
+            model = self._model(run, step, experiment, work)
+            search = self._search(run, model, request, settings, work)
+        work.info(f"{run.path}: {search.caption()}")
+        results = search.carry_out(work)
+        if results["verdict"] is None:
+            work.warning("the data set has no held-out images to compare with, so look at the grid for copies")
+        return NearestTrainingImages(search=search, results=results)
+
+    def _model(self, run: "Run", step: int, experiment: "Experiment", work: "Work") -> "ScoreModel":
+        from ncsnx.sampling.score_model import load
+
+        return attrs.evolve(load(run, step, runtime=self.runtime_for(experiment, work)), experiment=experiment)
+
+    def _search(
+        self,
+        run: "Run",
+        model: "ScoreModel",
+        request: "NeighborsRequest",
+        settings: "list[Override]",
+        work: "Work",
+    ) -> "NeighborSearch":
+        from ncsnx.data.download import DownloadError
+        from ncsnx.errors import Hint, UsageError
+        from ncsnx.evaluation.neighbor_search import NeighborSearch
+        from ncsnx.features.data_source import DataSource
+        from ncsnx.spelling import argument as typed
+
+        if self.features == NO_FEATURES and settings:
+            none = typed("features", NO_FEATURES)
+            raise UsageError(f"{settings[0].path}: {none} has no settings; leave one of them out")
+        source = DataSource.of_run(run, self.data_folder(), work)
+        search = NeighborSearch(
+            model=model,
+            folder=run.neighbors,
+            source=source,
+            features=None,
+            request=request,
+            data=self.data_folder(),
+        )  # checks what can be checked before a classifier is trained
+        if self.features == NO_FEATURES:
+            return search
+        try:
+            chosen = self.chosen_features(source.data, settings)
+            return attrs.evolve(search, features=self.open_features(source, chosen, model.runtime, work))
+        except DownloadError as error:
+            pixels = Hint("or search in pixels alone", adds=typed("features", NO_FEATURES))
+            raise DownloadError(error.message, *error.hints, pixels) from error
+
+
+neighbors = as_function(Neighbors)

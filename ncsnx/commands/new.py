@@ -1,0 +1,283 @@
+"""`ncsnx new`: makes a commented experiment file for a folder of images."""
+
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import attrs
+
+from ncsnx.commands import values
+from ncsnx.commands.command import DATA_PANEL, OUTPUT_PANEL, Command, argument, as_function, command, option
+from ncsnx.commands.groups import InData, Place
+from ncsnx.commands.plan import TIME_PANEL, Planned, experiment_for
+from ncsnx.commands.sources import READING_PANEL, reading_of
+from ncsnx.errors import Hint, UsageError
+from ncsnx.quantities import counted
+from ncsnx.results import Result
+from ncsnx.spelling import argument as typed
+from ncsnx.spelling import parameter
+
+if TYPE_CHECKING:
+    from ncsnx.config.data_sets import OwnData
+    from ncsnx.config.experiment import Experiment
+    from ncsnx.planning.budget import Fit, TimeOf
+    from ncsnx.planning.survey import Survey
+    from ncsnx.planning.timing import Timing
+    from ncsnx.work import Work
+
+
+@command("new", panel=DATA_PANEL, place=120)
+@attrs.frozen(slots=False, kw_only=True, eq=False)
+class New(Planned, InData, Command["NewExperiment"]):
+    """Write an experiment for your own images.
+
+    The noise levels follow from the data, and the training fits a time budget: the network is timed, and steps, width,
+    batch and, without `size`, the images are reduced until the training fits. The file says why each value is what it
+    is, and is yours to change. Nothing is overwritten. Then type `ncsnx train NAME`.
+    """
+
+    name: Annotated[str, argument("NAME")] = attrs.field(kw_only=False)
+    """Name of the experiment, and of its file."""
+    source: Annotated[Place, option(READING_PANEL, "PATH", "--from", parse=values.name_or_path)] = attrs.field(
+        kw_only=False
+    )
+    """Pictures (a folder or zip), a file of arrays, or a packed data set."""
+    array: Annotated[str | None, option(READING_PANEL, "NAME")] = None
+    """Name of the images' array, in a file of several arrays."""
+    model: Annotated[
+        Literal["ncsnv2", "unet"] | None,
+        option(TIME_PANEL, "NAME", default="unet up to 32 px, but for data without bounds"),
+    ] = None
+    """Network: ncsnv2, the published one for images of this size, or unet, a U-Net that is conditional on σ."""
+    budget: Annotated[str, option(TIME_PANEL, "TIME")] = "10h"
+    """Time that the training may take on this machine: 90s, 30m, 2h or 1d; none: the published training."""
+    steps: Annotated[
+        int | None, option(TIME_PANEL, "N", default="as many as fit the budget", between=(1, 1_000_000_000))
+    ] = None
+    """Training steps, whatever the budget."""
+    out: Annotated[Place, option(OUTPUT_PANEL, "DIR", parse=values.folder)] = Path("experiments")
+    """Folder of the file."""
+
+    def carry_out(self, work: "Work") -> "NewExperiment":
+        with work.at_once():
+            from ncsnx.planning.budget import parse_budget
+
+            path = self._free_place()
+            budget_s, choices = parse_budget(self.budget), self.choices()
+
+            from ncsnx.planning.experiment_proposal import draft as drafted
+            from ncsnx.planning.experiment_proposal import favoured_network
+            from ncsnx.planning.survey import survey
+
+            draft = experiment_for(self.name, self._images(), reading_of(self), work)
+            clock = None if self.no_timing else self._clock(draft, work)
+            fit = None if budget_s is None else self._fitted(draft, budget_s, clock, work)
+            images = draft.data if fit is None else fit.data
+            fitting = drafted(self.name, images, self.model or favoured_network(images))
+        found = survey(fitting, self.data_folder(), choices, work)
+        with work.at_once():
+            found = self.compared_with_bf16(self._proposed(found, fit, clock), work)
+            made = NewExperiment(survey=found, path=path)
+            made.write()
+        made.say_remarks(work)
+        return made
+
+    def _free_place(self) -> Path:
+        """The path of the new file. Raises UsageError for a name that is invalid or taken."""
+        from ncsnx.config.discovery import discover
+        from ncsnx.runs.names import check_file_name
+
+        path = Path(self.out) / f"{check_file_name(self.name, 'an experiment', Hint('give another name'))}.py"
+        if os.path.lexists(path):
+            raise UsageError(f"{path} already exists; choose another name, or move it away first")
+        for found in discover():
+            registered = [one.experiment.name for one in found.file.registered] if found.file else [found.path.stem]
+            if self.name in registered:
+                raise UsageError(f"the experiment {self.name} already exists, in {found.path}; choose another name")
+        return path
+
+    def _images(self) -> Path:
+        """The file or folder of the images. Raises UsageError."""
+        from ncsnx.data import DataMissingError
+        from ncsnx.data.places import own_path
+
+        try:
+            return own_path(str(self.source), self.data_folder())
+        except DataMissingError as error:
+            raise UsageError(
+                f"{parameter('source')} {self.source} does not exist, here or in {self.data_folder()}; expected "
+                "pictures (a folder or zip), a file of arrays, or a packed data set"
+            ) from error
+
+    def _clock(self, draft: "Experiment", work: "Work") -> "TimeOf":
+        """Times networks on this machine: the one that is asked for, or that is favoured at each image size."""
+        from ncsnx.config.image_sizes import size_in_words
+        from ncsnx.planning.experiment_proposal import draft as drafted
+        from ncsnx.planning.experiment_proposal import favoured_network
+        from ncsnx.planning.timing import time_experiment
+
+        runtime = self.runtime()
+
+        def time_of(data: "OwnData", width: int, batch_size: int) -> "Timing":
+            work.info(f"timing a network of width {width} at {size_in_words(data.shape[1:])} px")
+            kind = self.model or favoured_network(data)
+            return time_experiment(drafted(draft.name, data, kind, width=width, batch_size=batch_size), runtime, work)
+
+        return time_of
+
+    def _fitted(self, draft: "Experiment", budget_s: float, clock: "TimeOf | None", work: "Work") -> "Fit":
+        """The training that fits the budget."""
+        from ncsnx.config.data_sets import OwnData
+        from ncsnx.data import open_data
+        from ncsnx.planning.budget import Limits, fit, untimed
+        from ncsnx.work import ignore_message
+
+        data = draft.data
+        assert isinstance(data, OwnData)
+        limits = Limits(budget_s=budget_s, steps=self.steps, size_is_free=self.size is None)
+        # without messages: the survey opens the data again
+        splits = open_data(data, self.data_folder(), attrs.evolve(work, info=ignore_message, warning=ignore_message))
+        images, held_out = len(splits.train), len(splits.held_out)
+        return untimed(data, images, limits.steps) if clock is None else fit(data, images, held_out, limits, clock)
+
+    def _proposed(self, found: "Survey", fit: "Fit | None", clock: "TimeOf | None") -> "Survey":
+        """The survey, with the experiment that follows from its plan and the budget."""
+        from ncsnx.config.data_sets import OwnData
+        from ncsnx.planning.budget import NOMINAL, with_affordable_snapshots
+        from ncsnx.planning.experiment_proposal import network_of, propose, rounded_up, usual_scale
+
+        assert found.measured is not None
+        plan, draft = attrs.evolve(found.plan, sigma_max=rounded_up(found.plan.sigma_max, 4)), found.experiment
+        data, images = draft.data, found.measured.distances.images
+        assert isinstance(data, OwnData)
+        if fit is None:
+            usual = usual_scale(data, images)
+            scale = usual if self.steps is None else attrs.evolve(usual, steps=self.steps)
+            timing = None if clock is None else clock(data, scale.width, scale.batch_size)
+        else:
+            scale, timing = fit.scale, fit.timing
+        experiment = propose(draft.name, data, plan, images, scale, network_of(draft))
+        experiment = with_affordable_snapshots(experiment, NOMINAL if timing is None else timing)
+        return attrs.evolve(found, experiment=experiment, timing=timing, fit=fit)
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class NewExperiment(Result):
+    """An experiment in a new file."""
+
+    survey: "Survey"
+    """The plan and the measurements that its values follow from."""
+    path: Path
+
+    @property
+    def experiment(self) -> "Experiment":
+        """The experiment in the file."""
+        return self.survey.experiment
+
+    def write(self) -> None:
+        """Writes the file. Raises NcsnxError."""
+        from ncsnx.planning.writing import experiment_source
+        from ncsnx.storage import atomic
+
+        assert self.survey.measured is not None
+        text = experiment_source(self.survey, self.survey.measured)
+        with atomic.reporting(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        atomic.write_new(self.path, text.encode())
+
+    def shown(self) -> Sequence[str]:
+        return [str(self.path)]
+
+    def say_remarks(self, work: "Work") -> None:
+        """Says what the experiment is, and warns of the data, of a budget that is exceeded, and of a busy machine."""
+        from ncsnx.config.model import RefineNetModel, UNet
+        from ncsnx.planning.budget import in_short
+        from ncsnx.planning.survey import data_remarks
+
+        found, experiment, measured = self.survey, self.experiment, self.survey.measured
+        model, fit, cost = experiment.model, found.fit, found.cost
+        assert measured is not None
+        assert isinstance(model, RefineNetModel | UNet)  # of every proposal
+        work.info(
+            f"{counted(measured.distances.images, 'training image')} of "
+            f"{'×'.join(map(str, experiment.data.shape))}, {measured.held_out:,} held out; σ "
+            f"{experiment.schedule.sigma_max:g} → {found.plan.sigma_min:g} in {counted(found.plan.levels, 'level')}; "
+            f"width {model.width}, {counted(experiment.steps, 'step')} of {counted(experiment.batch_size, 'image')}"
+        )
+        for remark in data_remarks(measured):
+            work.warning(remark)
+        if fit is not None and fit.reductions:
+            _say_reductions(fit, work)
+        if cost is not None:
+            _say_times(found, work)
+        budget_s = None if fit is None else fit.budget_s
+        if budget_s is not None and cost is not None and cost.total > budget_s:
+            fits = f"for one that fits, leave out {parameter('steps')}"
+            work.warning(f"that exceeds the budget of {in_short(budget_s)}; {fits}")
+        if (slow := found.why_slow()) is not None:
+            work.warning(slow)
+
+    def closing(self) -> Sequence[str]:
+        is_known = self.path.parent == Path("experiments")
+        train = f"ncsnx train {shlex.quote(self.experiment.name if is_known else str(self.path))}"
+        faster = self.survey.bf16_proposal
+        lines = [] if faster is None else [f"{faster} here\ntrain in bf16:  {train} precision=bf16"]
+        return [*lines, f"next: {train}"]
+
+    def to_json(self) -> object:
+        return {"path": str(self.path), **self.survey.facts()}
+
+    def heading(self) -> tuple[str, str]:
+        return self.experiment.name, str(self.path)
+
+
+def _say_reductions(fit: "Fit", work: "Work") -> None:
+    """Says what was reduced, why, and how to write other trainings."""
+    from ncsnx.config.image_sizes import size_in_words
+    from ncsnx.planning.budget import in_short, span_of_time
+
+    reduced = ", ".join(f"{what} {now} instead of {before}" for what, now, before in fit.reductions)
+    published = f"add {typed('budget', 'none')}"
+    if fit.budget_s is None:
+        timing = parameter("no_timing")
+        work.warning(
+            f"nothing was timed ({timing}), so no budget could be applied, and this is a small training: {reduced}.\n"
+            f"for one that fits a budget, leave out {timing}; for the published training, {published}"
+        )
+        return
+    work.info(f"reduced to fit {in_short(fit.budget_s)} on this machine: {reduced}")
+    if fit.published_seconds is not None:
+        scale, size = fit.published, size_in_words(fit.published_data.shape[1:])
+        steps = f"{counted(scale.steps, 'step')} of {counted(scale.batch_size, 'image')}"
+        work.info(
+            f"the published training ({size} px, width {scale.width}, {steps}) takes about "
+            f"{span_of_time(fit.published_seconds)} here\n"
+            f"to write that one, repeat the command with another name, and {published}"
+        )
+
+
+def _say_times(found: "Survey", work: "Work") -> None:
+    """Says how long the training, by its parts, and an image take."""
+    from ncsnx.planning.budget import span_of_time
+    from ncsnx.samplers.building import expected_evaluations
+
+    assert found.timing is not None
+    assert found.cost is not None
+    assert found.seconds_per_image is not None
+    parts = found.cost.parts()
+    listed = ", ".join(f"{name} {span_of_time(seconds)}" for name, seconds in parts.items())
+    work.info(
+        f"training takes about {span_of_time(found.cost.total)}{f' ({listed})' if len(parts) > 1 else ''}, estimated "
+        f"from a quick timing: {found.timing.timed}"
+    )
+    evaluations = expected_evaluations(found.experiment.sampler, found.experiment.schedule.levels)
+    quickly = span_of_time(evaluations * found.timing.seconds_per_evaluation)
+    work.info(
+        f"an image takes about {quickly} with the experiment's sampler of {counted(evaluations, 'evaluation')}, and "
+        f"{span_of_time(found.seconds_per_image)} with the published one"
+    )
+
+
+new = as_function(New)

@@ -1,0 +1,186 @@
+"""`ncsnx reference`: statistics of real images, shown and built."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import attrs
+
+from ncsnx.commands import values
+from ncsnx.commands.command import EVALUATE_PANEL, IMAGES_PANEL, Command, argument, command, option
+from ncsnx.commands.groups import Changes, Compared, Device, InRuns, overrides_of
+from ncsnx.errors import Hint, UsageError
+from ncsnx.quantities import byte_size, with_error
+from ncsnx.results import Column, Result, Table
+from ncsnx.spelling import parameter
+
+if TYPE_CHECKING:
+    from ncsnx.evaluation.perfect_model import PerfectModel
+    from ncsnx.evaluation.reference import Reference
+    from ncsnx.evaluation.reference_cache import CachedReference
+    from ncsnx.features.data_source import DataSource
+    from ncsnx.features.feature_network import FeatureNetwork
+    from ncsnx.work import Work
+
+
+@command("reference", panel=EVALUATE_PANEL, place=90, then="the same command measures the images again", is_shared=True)
+@attrs.frozen(slots=False, kw_only=True, eq=False)
+class ShowReference(InRuns, Compared, Device, Command[Result]):
+    """Show or build the reference statistics that scores use.
+
+    A reference holds the mean and covariance of the features of real images, and is built if it doesn't exist. Shown
+    with it is what a perfect model would score: the distance of `n` real images to the rest. Without a name, all
+    references are listed.
+    """
+
+    name: Annotated[str | None, argument("NAME", parse=values.name_or_path)] = attrs.field(default=None, kw_only=False)
+    """An experiment or a run, a folder or zip of images, or a .npz file with the arrays mu and sigma."""
+    changes: Annotated[Changes, argument("features.FIELD=VALUE", is_list=True, complete="field")] = attrs.field(
+        default=(), kw_only=False
+    )
+    """Changes to the features."""
+    n: Annotated[int, option(IMAGES_PANEL, "N")] = 1000
+    """Images per score, for the score of a perfect model."""
+
+    def carry_out(self, work: "Work") -> Result:
+        with work.at_once():
+            if self.name is None and self.reference is None:
+                work.ranks.end_others()
+                return self._listed(work)
+
+            from ncsnx.evaluation.measurement_requests import SweepRequest
+            from ncsnx.evaluation.reference import check_reference, open_reference
+
+            SweepRequest(n=self.n)  # checks n
+            source, wanted = self._found(work)
+            settings = overrides_of(self.changes)
+            chosen = self.chosen_features(None if source is None else source.data, settings)
+            check_reference(wanted, source)
+            runtime = self.runtime(work.ranks)
+        network = self.open_features(source, chosen, runtime, work)
+        reference = open_reference(wanted, source, network, self.cache_folder(), work)
+        work.ranks.end_others()
+        with work.at_once():
+            perfect = reference.perfect_model(self.n, work)
+        return ShownReference(reference, network, perfect)
+
+    def _listed(self, work: "Work") -> Result:
+        from ncsnx.evaluation.reference_cache import list_references
+
+        cache = self.cache_folder()
+        references = list_references(cache)
+        if not references:
+            work.info(f"no reference in {cache} yet\nbuild one:  ncsnx reference digits")
+        return ReferenceList(references)
+
+    def _found(self, work: "Work") -> "tuple[DataSource | None, str | None]":
+        """The named data set, if any, and the reference. Raises UsageError, NcsnxError."""
+        from ncsnx.config.variants import load_plugins
+        from ncsnx.features.data_source import DataSource
+        from ncsnx.runs.targets import find_target
+
+        load_plugins("ncsnx.runtime")
+        if self.name is None:
+            return None, self.wanted_reference()
+        if _is_images_or_file(self.name):
+            if self.reference is not None:
+                raise UsageError(
+                    f"{self.name} is a reference itself; leave out {parameter('reference')}, or name an experiment or "
+                    "a run instead"
+                )
+            return None, self.name
+        try:
+            target = find_target(self.name, self.runs_folder())
+        except UsageError as error:
+            if not Path(self.name).is_dir():
+                raise
+            there = f"ncsnx reference {shlex.quote(f'./{self.name}')}"
+            raise UsageError(error.message, Hint("for the folder of images of that name", there)) from error
+        if target.run is not None:
+            return DataSource.of_run(target.run, self.data_folder(), work), self.wanted_reference()
+        return DataSource(data=target.experiment.data, folder=self.data_folder(), work=work), self.wanted_reference()
+
+
+def _is_images_or_file(name: str) -> bool:
+    """Whether the name is a path to images or a file. Names without a slash are experiments and runs."""
+    from ncsnx.paths import exists
+
+    path = Path(name)
+    if name.endswith((".npz", ".zip")) and not path.is_dir():
+        return True
+    return "/" in name and path.is_dir() and not exists(path / "config.json")
+
+
+@attrs.frozen(repr=False)
+class ReferenceList(Result):
+    """The references in the cache."""
+
+    references: "Sequence[CachedReference]"
+
+    def shown(self) -> Sequence[Table | str]:
+        if not self.references:
+            return ()
+        right = ("images", "dimensions", "size")
+        titles = ("reference", "images", "features", "dimensions", "perfect model", "size", "where")
+        rows = [
+            [
+                reference.name or "damaged: rebuilt when it is needed",
+                _count(reference.images),
+                reference.features or "",
+                _count(reference.dimensions),
+                ", ".join(f"{with_error(one.score, one.spread)} (n = {one.n:,})" for one in reference.perfect_models),
+                byte_size(reference.size),
+                str(reference.path),
+            ]
+            for reference in self.references
+        ]
+        return [Table(columns=[Column(title, "right" if title in right else "left") for title in titles], rows=rows)]
+
+    def to_json(self) -> object:
+        return [
+            {
+                **attrs.asdict(reference),
+                "path": str(reference.path),
+                "perfect_models": [perfect.to_json() for perfect in reference.perfect_models],
+            }
+            for reference in self.references
+        ]
+
+
+@attrs.frozen(repr=False)
+class ShownReference(Result):
+    """A reference, and what a perfect model would score."""
+
+    reference: "Reference"
+    network: "FeatureNetwork"
+    perfect_model: "PerfectModel | None"
+
+    def shown(self) -> Sequence[Table | str]:
+        from ncsnx.features.feature_network import distance_name
+
+        reference, network, perfect = self.reference, self.network, self.perfect_model
+        score = reference.why_unknown if perfect is None else f"{distance_name(network.name)} {perfect}"
+        rows = {
+            "images": _count(reference.count) or "not recorded in the file",
+            "features": network.name,
+            "dimensions": _count(network.dimensions),
+            "fingerprint": reference.facts["fingerprint"],
+            "perfect model": score,
+            "where": str(reference.path),
+        }
+        return [Table(columns=[Column("reference"), Column(reference.name)], rows=list(map(list, rows.items())))]
+
+    def to_json(self) -> object:
+        features = {"name": self.network.name, **self.network.facts}
+        perfect = None if self.perfect_model is None else self.perfect_model.to_json()
+        return {
+            "path": str(self.reference.path),
+            **self.reference.facts,
+            "features": features,
+            "perfect_model": perfect,
+        }
+
+
+def _count(value: int | None) -> str:
+    return "" if value is None else f"{value:,}"

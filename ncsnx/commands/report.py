@@ -1,0 +1,124 @@
+"""`ncsnx report`: one page about a run, or about several side by side."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import attrs
+
+from ncsnx.commands import values
+from ncsnx.commands.command import OUTPUT_PANEL, RUNS_PANEL, Command, argument, as_function, command, option
+from ncsnx.commands.groups import InRuns, Place
+from ncsnx.errors import Hint, UsageError
+from ncsnx.quantities import byte_size
+from ncsnx.results import Result
+from ncsnx.spelling import argument as typed
+from ncsnx.spelling import parameter
+
+if TYPE_CHECKING:
+    from ncsnx.runs.folder import Run
+    from ncsnx.work import Work
+
+
+@command("report", panel=RUNS_PANEL, place=155)
+@attrs.frozen(slots=False, kw_only=True, eq=False)
+class Report(InRuns, Command["WrittenReport"]):
+    """Write one page about a run, or about several side by side.
+
+    The page is one HTML file without scripts that loads nothing: curves, samples by training step, scores with their
+    protocols, samplers, neighbours, tasks, the doctor's verdict, the configuration with origins, and the commands that
+    make each again. Several runs stand side by side, their differences first. What a run lacks is left out.
+
+    `ncsnx train` renews RUN/report.html at checkpoints, without the verdict.
+    """
+
+    names: Annotated[
+        "Run | Place | Sequence[Run | Place]",
+        argument("RUN", parse=values.name_or_path, complete="run", is_list=True),
+    ] = attrs.field(kw_only=False)
+    """Runs: their names in the runs folder, or paths; 8 at most."""
+    out: Annotated[
+        Place | None,
+        option(
+            OUTPUT_PANEL,
+            "FILE",
+            default="report.html in the run's folder, or here for several runs",
+            parse=values.path,
+        ),
+    ] = None
+    """The page to write; an older report is replaced, no other file."""
+    open: Annotated[bool, option(OUTPUT_PANEL)] = False
+    """Open the page in the browser."""
+    doctor: Annotated[bool, option(OUTPUT_PANEL)] = True
+    """Verify every hash, as `ncsnx doctor` does, and show the verdict."""
+
+    def carry_out(self, work: "Work") -> "WrittenReport":
+        with work.at_once():
+            from ncsnx.reporting.page import report_page
+            from ncsnx.runs.doctor import examine
+            from ncsnx.runs.writer_lock import writer_of
+            from ncsnx.storage.atomic import write_bytes
+
+            runs = self._opened()
+            path = self._page(runs)
+            examinations = [examine(run, work, writer_of(run.path)) for run in runs] if self.doctor else []
+            page = report_page(runs, examinations)
+        write_bytes(path, page)
+        work.info(f"report: {path} ({byte_size(len(page))})")
+        if self.open:
+            import webbrowser
+
+            if not webbrowser.open(path.resolve().as_uri()):
+                work.warning(f"no browser was found; open {path} in one")
+        return WrittenReport(path)
+
+    def _opened(self) -> "list[Run]":
+        """The runs, each once. Raises UsageError, NcsnxError."""
+        from ncsnx.reporting.page import MOST_RUNS
+        from ncsnx.runs.folder import Run, open_run
+
+        names = [self.names] if isinstance(self.names, Run | Path | str) else self.names
+        if len(names) > MOST_RUNS:
+            raise UsageError(f"a page shows {MOST_RUNS} runs at most, not {len(names):,}")
+        runs: dict[Path, Run] = {}
+        for name in names:
+            run = name if isinstance(name, Run) else open_run(self.runs_folder(), name)
+            runs.setdefault(run.path.resolve(), run)
+        return list(runs.values())
+
+    def _page(self, runs: "list[Run]") -> Path:
+        """The file to write. Raises UsageError where something other than a report is."""
+        if self.out is None and len(runs) == 1:
+            return runs[0].report_path
+        out, name = Path("report.html" if self.out is None else self.out), parameter("out")
+        if out.is_dir():
+            raise UsageError(
+                f"{name} {out} is a folder", Hint("name a file in it", adds=typed("out", str(out / "report.html")))
+            )
+        if os.path.lexists(out) and not (out.is_file() and _is_report(out)):
+            raise UsageError(f"{name} {out} already exists, and is not a report; name another file")
+        return out
+
+
+def _is_report(path: Path) -> bool:
+    """Whether a file looks like an earlier report, which may be replaced."""
+    with path.open("rb") as file:
+        head = file.read(1 << 14)
+    return b": ncsnx report</title>" in head
+
+
+@attrs.frozen(repr=False)
+class WrittenReport(Result):
+    """A page about runs."""
+
+    path: Path
+
+    def to_json(self) -> object:
+        return {"path": str(self.path)}
+
+    def heading(self) -> tuple[str, str]:
+        return "report", str(self.path)
+
+
+report = as_function(Report)

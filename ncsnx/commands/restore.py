@@ -1,0 +1,175 @@
+"""`ncsnx restore`: draws images that agree with a measurement, such as a part of a picture."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated
+
+import attrs
+
+from ncsnx.commands.command import (
+    BATCHES,
+    IMAGES_PANEL,
+    TRAIN_PANEL,
+    Command,
+    argument,
+    as_function,
+    command,
+    option,
+)
+from ncsnx.commands.groups import Changes, Drawn, overrides_of
+from ncsnx.commands.tasks import Tasks
+from ncsnx.errors import UsageError
+from ncsnx.quantities import counted
+from ncsnx.spelling import parameter
+
+if TYPE_CHECKING:
+    from ncsnx.config.experiment import Experiment
+    from ncsnx.config.overrides import Override
+    from ncsnx.inverse.restored_images import RestoredImages
+    from ncsnx.inverse.task import Task
+    from ncsnx.inverse.values import ValueRange
+    from ncsnx.runs.selection import Source
+    from ncsnx.sampling.request import SampleRequest
+    from ncsnx.sampling.sample_folder import SampleFolder
+    from ncsnx.sampling.score_model import ScoreModel
+    from ncsnx.work import Work
+
+
+@command("restore", panel=TRAIN_PANEL, place=30, then=BATCHES, is_shared=True)
+@attrs.frozen(slots=False, kw_only=True, eq=False)
+class Restore(Tasks, Drawn, Command["RestoredImages"]):
+    """Inpaint, enlarge, colorize, deblur or reconstruct pictures.
+
+    Draws several images for each picture, all of which agree with it: `ncsnx restore digits --inpaint photo.png --mask
+    mask.png`. A PICTURE is a file or a folder of files: images such as PNGs, or .npy files of H×W×C numbers with any
+    number of channels, in the data's own values (see `measure`), or of complex H×W for a model of complex data. One
+    .npy may hold several pictures, P×H×W or P×H×W×C.
+
+    Draws by 100 steps of cas, which reaches the posterior, unless the sampler is changed: sampler=ald takes
+    the published one of a run that has it.
+
+    Writes what `ncsnx sample` writes, a grid with the given picture, the images, their mean and their spread, maps of
+    mean, deviation and quantiles, and how well the images agree with the picture; with `truth` also PSNR, SSIM,
+    NMSE and calibration. An interrupted sampling resumes when the command is repeated.
+    """
+
+    changes: Annotated[Changes, argument("sampler.FIELD=VALUE", is_list=True, complete="field")] = attrs.field(
+        default=(), kw_only=False
+    )
+    """Changes to the sampler; sampler=TAG swaps it."""
+    n: Annotated[int, option(IMAGES_PANEL, "N")] = 4
+    """Images per picture."""
+    task: "Task | None" = None
+    """A task of your own, in place of the parameters that name one."""
+
+    def carry_out(self, work: "Work") -> "RestoredImages":
+        with TemporaryDirectory(prefix="ncsnx-") as made:
+            with work.at_once():
+                source = self.opened(work)
+                experiment = self.experiment_of(source, overrides_of(self.changes), work)
+                self._require_task(bounded=experiment.data.is_bounded)
+                start = self.start_choice(measured=True)
+                request = self._request(experiment)
+                self.require_checkpoint(source, work)
+
+                from ncsnx.inverse.restoring import own_values, say_before, warn_of_seen_truths
+                from ncsnx.inverse.values import range_of
+                from ncsnx.sampling.drawing import Drawing, count_images
+                from ncsnx.sampling.folder_drawing import FolderDrawing, load_model
+
+                black_and_white = range_of(experiment.data, self.data_folder(), source)
+                task = self._built(experiment, black_and_white, Path(made))
+                own = own_values(experiment.data, self.result_range(black_and_white), work.warning)
+                warn_of_seen_truths(task, experiment.data, source, self.data_folder(), work)
+                say_before(task, experiment.sampler, work)
+                count = count_images(self.n, task)
+                at_once = work.ranks.batch_size(count, request.batch_size)
+                runtime = self.runtime_for(experiment, work)
+                model = load_model(work, source, experiment, self.ckpt, runtime, self.image_size())
+                model = start.applied(model, task, black_and_white)
+                self._require_admitted(model, task)  # before a folder is made
+            drawing = FolderDrawing(
+                drawing=Drawing(
+                    model=model,
+                    request=attrs.evolve(request, n=count, batch_size=at_once),
+                    task=task,
+                    data=self.data_folder(),
+                ),
+                images=f"{counted(count, 'image')}, {self.n:,} for each of {counted(task.count, 'picture')}",
+                out=self.output_folder(),
+                overwrite=self.overwrite,
+                note=self.note,
+            )
+            return self._recorded(drawing.carry_out(work), model, task, own, work)
+
+    def experiment_of(self, source: "Source", changes: "Sequence[Override]", work: "Work") -> "Experiment":
+        """The experiment of the model with the sampler of restorations, unless another one is chosen."""
+        from ncsnx.sampling.sampler_choice import with_restoring_sampler
+
+        rule = self.rule if self.task is None else self.task.rule
+        return work.ranks.first(lambda: with_restoring_sampler(work, source, changes, self.sampler, rule))
+
+    def _require_task(self, *, bounded: bool) -> None:
+        """Raises UsageError unless there is one task, as an object or by its parameters."""
+        if self.task is None:
+            self.require_one(bounded=bounded)
+        elif given := self.given():
+            raise UsageError(f"{parameter('task')} and {parameter(next(iter(given)))}: give one of them")
+
+    def _request(self, experiment: "Experiment") -> "SampleRequest":
+        """Seed, frames and images per batch. Raises UsageError."""
+        from ncsnx.sampling.request import SampleRequest
+
+        return SampleRequest(
+            seed=self.seed,
+            batch_size=self.images_at_once(experiment, self.image_size()),
+            frames=self.frames,
+            film=self.film or self.mp4,
+            mp4=self.mp4,
+        )
+
+    def _built(self, experiment: "Experiment", black_and_white: "ValueRange", made: Path) -> "Task":
+        """The task, whose pictures are read. Raises UsageError, NcsnxError."""
+        from ncsnx.config.variants import load_plugins
+        from ncsnx.networks import meta_network
+        from ncsnx.sampling.request import shape_at
+        from ncsnx.sampling.score_model import require_size
+
+        size = self.image_size()
+        if size is not None:  # before pictures are read
+            load_plugins("ncsnx.runtime")
+            require_size(meta_network(experiment), size)
+        task = self.task
+        if task is None:
+            task = self.build(experiment.data, black_and_white, shape_at(experiment.data, size), made)
+        _ = task.protocol  # reads all pictures
+        return task
+
+    def _require_admitted(self, model: "ScoreModel", task: "Task") -> None:
+        """Raises NcsnxError if the task's rule can't guide the sampler."""
+        import torch
+
+        if not task.is_exact:
+            data, sampler = model.experiment.data, model.experiment.sampler
+            first = torch.tensor([0], device=model.runtime.device)
+            task.conditions(data, model.levels[-1], 0, self.n, shape=model.shape)(first).admit(sampler, model.levels)
+
+    def _recorded(
+        self, output: "SampleFolder", model: "ScoreModel", task: "Task", own: "ValueRange", work: "Work"
+    ) -> "RestoredImages":
+        """The images of a complete folder, with a record of how well they agree."""
+        from ncsnx.data.transforms import window_of
+        from ncsnx.inverse.restored_images import RestoredImages
+        from ncsnx.inverse.restoring import say_agreement
+        from ncsnx.inverse.task_record import record_task
+        from ncsnx.runs.writer_lock import folder_lock
+
+        window = window_of(model.experiment.data)
+        with folder_lock(output.path, str(output.path)):
+            record = record_task(task, output.path, output.samples_path, own, window, work.check_stop)
+        say_agreement(record, task, own, work)
+        return RestoredImages(source=model.source, output=output, record=record)
+
+
+restore = as_function(Restore)

@@ -1,0 +1,148 @@
+"""`ncsnx show`: a configuration, value by value, with the origin of each on request."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import attrs
+
+from ncsnx.commands import values
+from ncsnx.commands.command import OUTPUT_PANEL, RUNS_PANEL, Command, argument, command, option
+from ncsnx.commands.groups import Changes, InRuns, changed_words
+from ncsnx.results import Column, Result, Table
+
+if TYPE_CHECKING:
+    from ncsnx.config.experiment import Experiment
+    from ncsnx.config.field_facts import FieldFact
+    from ncsnx.runs.targets import Target
+    from ncsnx.work import Work
+
+
+@command("show", panel=RUNS_PANEL, place=140)
+@attrs.frozen(slots=False, kw_only=True, eq=False)
+class Show(InRuns, Command[Result]):
+    """Show a configuration with every default.
+
+    FIELD=VALUE changes it as `ncsnx train` would: `ncsnx show digits optimizer=sgd model.width=64`. FIELD=? says what
+    the field accepts: `ncsnx show digits 'sampler=?'`.
+    """
+
+    name: Annotated[str, argument("NAME", parse=values.name_or_path, complete="experiment or run")] = attrs.field(
+        kw_only=False
+    )
+    """An experiment (or FILE.py, FILE.py:NAME), a run (runs/NAME) or an exported model (./DIR or hf://USER/MODEL)."""
+    changes: Annotated[Changes, argument("FIELD=VALUE", is_list=True, complete="field")] = attrs.field(
+        default=(), kw_only=False
+    )
+    """Changes to the experiment, such as model.width=64."""
+    origins: Annotated[bool, option(OUTPUT_PANEL)] = False
+    """Show where each value was written."""
+    fields: Annotated[bool, option(OUTPUT_PANEL)] = False
+    """Show type, default, accepted values and meaning of every field, or of those at the given paths:
+    `ncsnx show digits --fields sampler model.width`."""
+
+    def carry_out(self, work: "Work") -> Result:
+        with work.at_once():
+            from ncsnx.runs.targets import find_target
+
+            words = changed_words(self.changes)
+            paths = [word for word in words if self.fields and "=" not in word]
+            changes = [word for word in words if word not in paths]
+            target = find_target(self.name, self.runs_folder(), changes, work)
+            if self.fields:
+                return _fields_of(target.experiment, paths)
+            return Configuration(target, self.origins)
+
+
+@attrs.frozen(repr=False)
+class Configuration(Result):
+    """An experiment's values."""
+
+    target: "Target"
+    with_origins: bool
+
+    @property
+    def _origins(self) -> dict[str, str]:
+        from ncsnx.config.loading import relative
+
+        return {path: relative(origin) for path, origin in self.target.origins.items()}
+
+    def shown(self) -> Sequence[Table | str]:
+        from ncsnx.config.codec import flatten, identifying_paths, identity, shown
+        from ncsnx.config.converter import unstructure
+        from ncsnx.config.loading import relative
+
+        experiment = self.target.experiment
+        known, files = _shortened(self._origins)
+        identifying = identifying_paths(experiment)
+        columns, rows = [Column("value"), Column(""), Column("identity")], []
+        for path, value in flatten(unstructure(experiment)):
+            row = [path, shown(value), "yes" if path in identifying else ""]
+            rows.append([*row, known.get(path, "unknown")] if self.with_origins else row)
+        facts = {"identity": identity(experiment), "from": relative(self.target.where)}
+        facts |= files if self.with_origins else {}
+        width = max(map(len, facts))
+        return [
+            Table(columns=[*columns, *([Column("origin")] if self.with_origins else [])], rows=rows),
+            "\nvalues marked yes are the identity: they determine the trained weights",
+            "\n".join(f"{name:<{width}}  {fact}" for name, fact in facts.items()),
+        ]
+
+    def to_json(self) -> object:
+        from ncsnx.config.codec import identity, to_json
+
+        experiment = self.target.experiment
+        saved = {**to_json(experiment), "identity": identity(experiment)}
+        return {**saved, "origins": self._origins} if self.with_origins else saved
+
+
+def _shortened(origins: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """The origins with absolute paths shortened to their file's name, and file name → path.
+
+    Files of equal names keep their paths.
+    """
+    paths = {origin.rpartition(":")[0] for origin in origins.values() if origin.startswith("/")}
+    names = Counter(Path(path).name for path in paths)
+    files = {name: path for path in sorted(paths) for name in [Path(path).name] if names[name] == 1}
+    found = {}
+    for path, origin in origins.items():
+        file, _, line = origin.rpartition(":")
+        name = Path(file).name
+        found[path] = f"{name}:{line}" if files.get(name) == file else origin
+    return found, files
+
+
+@attrs.frozen(repr=False)
+class Fields(Result):
+    """Facts about fields."""
+
+    facts: "Sequence[FieldFact]"
+    current: Mapping[str, Any]
+    """Path → value."""
+
+    def shown(self) -> Sequence[str]:
+        from ncsnx.config.codec import shown
+        from ncsnx.config.field_facts import described
+
+        values_of = {path: f" = {shown(value)}" for path, value in self.current.items()}
+        return ["\n".join([*described(fact, values_of.get(fact.path, "")), ""]) for fact in self.facts]
+
+    def to_json(self) -> object:
+        return [{**attrs.asdict(fact), "value": self.current.get(fact.path)} for fact in self.facts]
+
+
+def _fields_of(experiment: "Experiment", paths: list[str]) -> Fields:
+    """The facts of all fields, or of those at and below some paths. Raises UsageError for an unknown path."""
+    from ncsnx.config.codec import flatten
+    from ncsnx.config.converter import unstructure
+    from ncsnx.config.experiment import Experiment
+    from ncsnx.config.field_facts import facts_within
+    from ncsnx.config.overrides import Override, unknown_field
+
+    facts = list(facts_within(experiment))
+    for path in paths:
+        if not any(fact.path == path for fact in facts):
+            raise unknown_field(Override(path, ""), Experiment)
+    wanted = [fact for fact in facts if not paths or any(f"{fact.path}.".startswith(f"{path}.") for path in paths)]
+    return Fields(wanted, dict(flatten(unstructure(experiment))))

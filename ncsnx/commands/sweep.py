@@ -1,0 +1,126 @@
+"""`ncsnx sweep`: one run for each combination of values, trained, scored and compared."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import attrs
+
+from ncsnx.commands import values as parsed
+from ncsnx.commands.command import TRAIN_PANEL, Command, argument, as_function, command, option
+from ncsnx.commands.groups import Changes, Place, split_changes
+from ncsnx.commands.training.options import TrainedAndScored
+from ncsnx.quantities import counted
+from ncsnx.spelling import argument as typed
+from ncsnx.spelling import parameter
+
+if TYPE_CHECKING:
+    from ncsnx.commands.training.swept_runs import SweptRuns
+    from ncsnx.config.experiment import Experiment
+    from ncsnx.config.overrides import Override
+    from ncsnx.runs.folder import Run
+    from ncsnx.runs.targets import Target
+    from ncsnx.sweeps.compared_settings import ComparedSettings
+    from ncsnx.sweeps.points import SweepPoint
+    from ncsnx.work import Work
+
+_SWEEP_PANEL = "Sweep"
+
+
+@command("sweep", panel=TRAIN_PANEL, place=15, then="no step was trained; repeat the command to train", is_shared=True)
+@attrs.frozen(slots=False, kw_only=True, eq=False)
+class Sweep(TrainedAndScored, Command["ComparedSettings"]):
+    """Train a run for each combination of values, and compare them.
+
+    `ncsnx sweep digits model.width=32,64 optimizer.lr=1e-3,3e-4 --seeds 3` makes twelve runs, named by what differs:
+    digits-width_32-lr_0.001-seed_1234.
+
+    The same command resumes: finished runs are left as they are. A run that fails doesn't end the others. With several
+    GPUs and under torchrun, each process trains its share of the runs.
+
+    With `fid` or `loss` the newest checkpoint of each run is scored. A table and a plot in NAME.sweep/ then compare
+    the settings, by mean and standard deviation over seeds.
+    """
+
+    experiment: Annotated[
+        "Experiment | Run | Place",
+        argument("EXPERIMENT|RUN", parse=parsed.name_or_path, complete="experiment or run"),
+    ] = attrs.field(kw_only=False)
+    """An experiment (a name of `ncsnx list`, FILE.py or FILE.py:NAME), or a run (runs/NAME, or a path)."""
+    values: Annotated[Changes, argument("FIELD=VALUE,VALUE", is_list=True, complete="field")] = attrs.field(
+        default=(), kw_only=False
+    )
+    """Values that a field takes in turn, such as model.width=32,64; FIELD=VALUE is the same for all runs."""
+    zip: Annotated[bool, option(_SWEEP_PANEL)] = False
+    """Pair the fields' values one by one, instead of every combination."""
+    seeds: Annotated[int, option(_SWEEP_PANEL, "N", between=(1, 1_000))] = 1
+    """Train every setting N times, with the experiment's seed and those that follow it."""
+    name: Annotated[str | None, option(_SWEEP_PANEL, "NAME", default="the experiment's")] = None
+    """Name of the sweep, with which the names of its runs begin."""
+    dry_run: Annotated[bool, option(_SWEEP_PANEL)] = False
+    """Show the runs and how far they are, and train, score and write nothing."""
+
+    def carry_out(self, work: "Work") -> "ComparedSettings":
+        with work.at_once():
+            from ncsnx.commands.training.swept_runs import SweptRuns
+            from ncsnx.config.codec import identity
+            from ncsnx.evaluation.measurement_requests import SweepRequest
+            from ncsnx.ranks.joining import require_same
+            from ncsnx.sweeps.points import sweep_points
+
+            settings, changes = split_changes(self.values, "features")
+            if not self.fid:
+                self._refuse_idle(settings)
+            SweepRequest(n=self.images)  # checks n
+            name, target, origins = self._named()
+            points = sweep_points(name, target.experiment, origins, changes, zipped=self.zip, seeds=self.seeds)
+            require_same(work.ranks, "has another sweep", {point.run: identity(point.experiment) for point in points})
+            runs = SweptRuns(sweep=self, name=name, target=target, points=points, settings=settings, work=work)
+            work.ranks.first(runs.require_free)
+            if self.dry_run:
+                work.ranks.end_others()
+                return runs.status()
+            left = [point for point in runs.own if not runs.is_trained(point)]
+            runs.check(left)
+        return self._compared(runs, left, work)
+
+    def _compared(self, runs: "SweptRuns", left: "list[SweepPoint]", work: "Work") -> "ComparedSettings":
+        """Trains what is left and scores; each rank its own, and rank 0 then reads the scores of all."""
+        work.info(runs.announcement(left))
+        failures = runs.together(list(runs.train(left)))
+        if work.ranks.world > 1:
+            runs.together(runs.measure(runs.own)[1])
+        work.ranks.end_others()
+        compared, problems = runs.compared()
+        failed = [f"{counted(len(failures), 'run')} of the sweep failed: {'; '.join(failures)}"] if failures else []
+        unscored = f"{counted(len(problems), 'run')} could not be scored: {'; '.join(problems)}"
+        return attrs.evolve(compared, failures=[*failed, *([unscored] if problems else [])])
+
+    def _named(self) -> "tuple[str, Target, Mapping[str, str]]":
+        """Name of the sweep, its experiment or run, and the origins of its values. Raises UsageError, NcsnxError."""
+        from ncsnx.config.codec import flatten
+        from ncsnx.config.converter import unstructure
+        from ncsnx.config.experiment import Experiment
+        from ncsnx.runs.names import check_sweep_name
+        from ncsnx.runs.targets import Target, changed_experiment, find_training, typed_target
+        from ncsnx.sweeps.points import LONGEST_SWEEP_NAME
+
+        if isinstance(self.experiment, Experiment):
+            target = Target(*changed_experiment(self.experiment, []), "Python", None)
+        else:
+            target, _, _ = find_training(typed_target(self.experiment), self.runs_folder(), None, None)
+        name, origins = target.experiment.name, target.origins
+        if target.run is not None:
+            name = target.run.name
+            origins = {path: f"run {name}" for path, _ in flatten(unstructure(target.experiment))}
+        return check_sweep_name(name if self.name is None else self.name, LONGEST_SWEEP_NAME), target, origins
+
+    def _refuse_idle(self, settings: "Sequence[Override]") -> None:
+        """Raises UsageError for settings of the features, or parameters of the score, if no score is asked for."""
+        from ncsnx.errors import Hint, UsageError
+
+        idle = [parameter(name) for name in ("n", "features", "reference") if getattr(self, name) is not None]
+        if idle := [*idle, *(override.path for override in settings)]:
+            raise UsageError(f"{idle[0]} is for the score", Hint("compute it", adds=typed("fid")))
+
+
+sweep = as_function(Sweep)

@@ -1,0 +1,248 @@
+"""The tasks of `ncsnx restore`, by names and files, or as objects of Python."""
+
+import math
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import attrs
+
+from ncsnx.commands import values
+from ncsnx.commands.command import MEASUREMENT_PANEL, TASK_PANEL, option
+from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.spelling import parameter
+
+if TYPE_CHECKING:
+    from ncsnx.config.data_sets import Data
+    from ncsnx.inverse.given_pictures import GivenPictures
+    from ncsnx.inverse.task import Task
+    from ncsnx.inverse.tasks_from_files import Rectangle
+    from ncsnx.inverse.values import ValueRange
+
+RULES = ("auto", "exact", "cg", "langevin", "dps")
+"""Names of the rules by which a measurement guides the sampler."""
+_NEEDED: dict[str, tuple[str, ...]] = {
+    "inpaint": ("mask",),
+    "outpaint": (),
+    "super_resolve": ("factor",),
+    "colorize": (),
+    "deblur": ("blur",),
+    "measure": (),
+    "operator": ("input",),
+}
+"""Task → the other parameters that it needs."""
+_OPTIONAL: dict[str, tuple[str, ...]] = {
+    "inpaint": ("fit",),
+    "outpaint": ("at",),
+    "super_resolve": ("fit",),
+    "colorize": ("fit",),
+    "measure": ("maps", "centred"),
+}
+"""Task → further parameters that it takes."""
+_ANYWHERE = ("noise", "truth", "rule")
+_PICTURES = ("inpaint", "outpaint", "super_resolve", "colorize", "deblur", "truth")
+"""Parameters that may be objects in Python: see `GivenPictures`."""
+
+
+@attrs.frozen(slots=False, kw_only=True)
+class Tasks:
+    """A task and its details; None: not given."""
+
+    inpaint: Annotated["GivenPictures | None", option(TASK_PANEL, "PICTURE", parse=values.path)] = None
+    """Fill in the part of a picture that `mask` marks."""
+    mask: Annotated["GivenPictures | Rectangle | None", option(TASK_PANEL, "PICTURE|RECTANGLE", parse=values.mask)] = (
+        None
+    )
+    """Mask of `inpaint`: black is known, white is filled in; or the rectangle that is filled in, LEFT,TOP,RIGHT,BOTTOM
+    in pixels, right and bottom not included."""
+    fit: Annotated[bool, option(TASK_PANEL)] = False
+    """Resize and crop image files of other sizes, mask and truth too, as training images are, in `inpaint`,
+    `super_resolve` and `colorize`."""
+    outpaint: Annotated["GivenPictures | None", option(TASK_PANEL, "PICTURE", parse=values.path)] = None
+    """Fill in around a picture that is smaller than the images."""
+    at: Annotated[tuple[int, int] | None, option(TASK_PANEL, "X,Y", default="centred", parse=values.corner)] = None
+    """Upper left corner of the picture of `outpaint`."""
+    super_resolve: Annotated["GivenPictures | None", option(TASK_PANEL, "PICTURE", parse=values.path)] = None
+    """Enlarge a picture by `factor`."""
+    factor: Annotated[int | None, option(TASK_PANEL, "F")] = None
+    """Whole number from 2 on, for `super_resolve`."""
+    colorize: Annotated["GivenPictures | None", option(TASK_PANEL, "PICTURE", parse=values.path)] = None
+    """Colour a grey picture."""
+    deblur: Annotated["GivenPictures | None", option(TASK_PANEL, "PICTURE", parse=values.path)] = None
+    """Sharpen a picture that a Gaussian of `blur` pixels blurred."""
+    blur: Annotated[float | None, option(TASK_PANEL, "SIGMA")] = None
+    """Standard deviation of the Gaussian of `deblur`, in pixels."""
+    measure: Annotated[Path | str | None, option(TASK_PANEL, "FILE", parse=values.path)] = None
+    """Reconstruct images from the arrays of a .npz, HDF5 or MATLAB 7.3 file: kspace and mask, in the order and scale of
+    numpy.fft.fft2(image, norm="ortho"), with an axis of coils and their maps, if several; sinogram and angles in
+    degrees; or matrix and y. Values are the data's own: from low to high for arrays, as packed, without limits if
+    unbounded, else from 0 to 1; an array range (black, white) says otherwise."""
+    operator: Annotated[str | None, option(TASK_PANEL, "TAG")] = None
+    """A task that an installed package registers."""
+    input: Annotated[Path | str | None, option(TASK_PANEL, "FILE", parse=values.path)] = None
+    """Measurement for `operator`."""
+    maps: Annotated[
+        Path | str | None,
+        option(MEASUREMENT_PANEL, "FILE|estimate", default="in the file, else estimated", parse=str),
+    ] = None
+    """Sensitivity maps of the coils of `measure`, as a .npy or the array maps of another file, or estimated from the
+    fully sampled centre of kspace."""
+    centred: Annotated[
+        bool | None, option(MEASUREMENT_PANEL, default="it comes first; energy in the middle is refused")
+    ] = None
+    """Whether frequency 0 of kspace and mask of `measure` is in the middle, as in fastMRI's files, or comes first."""
+    rule: Annotated[
+        str | None, option(MEASUREMENT_PANEL, "NAME", default="auto: exact if possible, else cg, else dps")
+    ] = None
+    """How the measurement guides the sampler: exact (by singular values), cg (data consistency by conjugate gradients),
+    langevin (annealed likelihood score, for Langevin samplers) or dps (gradients through the network, for what is not
+    linear)."""
+    noise: Annotated[float | None, option(MEASUREMENT_PANEL, "STD", default="0; 8-bit rounding for deblurring")] = None
+    """Standard deviation of the measurement's noise, where black is 0 and white 1; for unbounded data in its own
+    values."""
+    truth: Annotated["GivenPictures | None", option(MEASUREMENT_PANEL, "PICTURE", parse=values.path)] = None
+    """The true picture, to compare with: PSNR, SSIM, NMSE, calibration. Folders are matched by file name; one .npy may
+    hold the truths of all pictures."""
+
+    def given(self) -> dict[str, Any]:
+        """The parameters that were given, by name."""
+        values_of = {field.name: getattr(self, field.name) for field in attrs.fields(Tasks)}
+        return {name: value for name, value in values_of.items() if value is not None and value is not False}
+
+    def require_one(self, *, bounded: bool) -> None:
+        """Raises UsageError unless they name one task and fit it. bounded: whether the model's data is."""
+        given = self.given()
+        chosen = [task for task in _NEEDED if task in given]
+        if not chosen and not given.keys() - _ANYWHERE:
+            *tasks, last = map(parameter, _NEEDED)
+            raise UsageError(f"expected one task, found none: give {', '.join(tasks)} or {last}")
+        if len(chosen) > 1:
+            raise UsageError(f"{parameter(chosen[0])} and {parameter(chosen[1])}: give one task at a time")
+        details = [*_NEEDED.items(), *_OPTIONAL.items()]
+        known = {*_ANYWHERE, *chosen, *(other for task, others in details if task in chosen for other in others)}
+        if stray := sorted(given.keys() - known):
+            task = next(task for task, others in details if stray[0] in others)
+            raise UsageError(f"{parameter(stray[0])} goes with {parameter(task)}, which is not given")
+        for other in _NEEDED[chosen[0]]:
+            if other not in given:
+                raise UsageError(f"{parameter(chosen[0])} needs {parameter(other)}, which is not given")
+        self._require_noise_and_rule(bounded)
+
+    def _require_noise_and_rule(self, bounded: bool) -> None:
+        if self.noise is not None and not bounded and not 0 <= self.noise < math.inf:
+            raise UsageError(f"{parameter('noise')} must be at least 0, in the data's own values, not {self.noise:g}")
+        if self.noise is not None and bounded and not 0 <= self.noise <= 10:
+            raise UsageError(f"{parameter('noise')} must be between 0 and 10, not {self.noise:g}")
+        if self.rule is not None and self.rule not in RULES:
+            raise UsageError(f"{parameter('rule')} must be one of {', '.join(RULES)}, not {self.rule[:40]!a}")
+
+    def own_range(self, black_and_white: "ValueRange") -> "ValueRange":
+        """Black and white in values of the measurement and the truth. black_and_white: those of the model's data."""
+        from ncsnx.inverse.measured_files import range_in
+
+        return black_and_white if self.measure is None else range_in(Path(self.measure), black_and_white)
+
+    def result_range(self, black_and_white: "ValueRange") -> "ValueRange":
+        """Black and white in values of results: those of the measurement; of unbounded data those of the model."""
+        return self.own_range(black_and_white) if black_and_white.is_bounded else black_and_white
+
+    def build(self, data: "Data", black_and_white: "ValueRange", shape: tuple[int, int, int], made: Path) -> "Task":
+        """The task for images (C, H, W) of this data. Raises UsageError, NcsnxError.
+
+        black_and_white: in files of numbers. made: a folder for the files of pictures that are objects.
+        """
+        from ncsnx.inverse.given_pictures import as_file
+        from ncsnx.inverse.tasks_from_files import with_truth
+
+        pictures = {
+            name: as_file(name, value, made, black_and_white)
+            for name, value in self.given().items()
+            if name in _PICTURES
+        }
+        task = self._task(pictures, data, shape, black_and_white, made)
+        task.require_fit(data, shape)
+        own = self.own_range(black_and_white)
+        if self.noise is not None:
+            task = attrs.evolve(task, noise=_noise(self.noise, data, own))
+        if self.rule is not None:
+            task = attrs.evolve(task, rule=self.rule)
+        given = [path for name, path in pictures.items() if name != "truth"]
+        inputs = given[0] if given else Path(str(self.measure or self.input))
+        return with_truth(task, pictures.get("truth"), inputs, own, fit=self._fits)
+
+    @property
+    def _fits(self) -> bool | None:
+        """Whether pictures of other sizes are resized and cropped; None if the task doesn't offer that."""
+        offered = any(one is not None for one in (self.inpaint, self.super_resolve, self.colorize))
+        return self.fit if offered else None
+
+    def _task(
+        self,
+        pictures: dict[str, Path],
+        data: "Data",
+        shape: tuple[int, int, int],
+        black_and_white: "ValueRange",
+        made: Path,
+    ) -> "Task":
+        from ncsnx.inverse import tasks_from_files
+        from ncsnx.inverse.given_pictures import as_file
+        from ncsnx.inverse.measured_files import reconstruct
+
+        match pictures:
+            case {"inpaint": picture}:
+                mask = self.mask if isinstance(self.mask, tuple) else as_file("mask", self.mask, made)
+                return tasks_from_files.inpaint(picture, mask, shape, black_and_white, fit=self._fits)
+            case {"outpaint": picture}:
+                return tasks_from_files.outpaint(picture, self.at, shape, black_and_white)
+            case {"super_resolve": picture} if self.factor is not None:
+                return tasks_from_files.super_resolve(picture, self.factor, shape, black_and_white, fit=self._fits)
+            case {"colorize": picture}:
+                return tasks_from_files.colorize(picture, shape, black_and_white, fit=self._fits)
+            case {"deblur": picture} if self.blur is not None:
+                return tasks_from_files.deblur(picture, self.blur, shape, black_and_white)
+        if self.measure is not None:
+            file = Path(self.measure)
+            maps = None if self.maps is None else str(self.maps)
+            bounded = data.is_bounded
+            return reconstruct(file, shape, black_and_white, maps=maps, centred=self.centred, bounded=bounded)
+        assert self.operator is not None, "require_one"
+        task = _task_of_package(self.operator, Path(str(self.input)), shape)
+        from ncsnx.data.transforms import scale_of
+
+        return task if data.is_bounded else task.divided(scale_of(data))
+
+
+def _noise(noise: float, data: "Data", own: "ValueRange") -> float:
+    """The deviation of noise where black is 0 and white 1; of unbounded data it is given in own values."""
+    if data.is_bounded:
+        return noise
+    black, white = own.ends
+    return noise / (white - black)
+
+
+def _task_of_package(tag: str, file: Path, shape: tuple[int, int, int]) -> "Task":
+    from ncsnx.config.variants import load_plugins
+    from ncsnx.inverse.measurement_map import fingerprint
+    from ncsnx.inverse.task import Task
+    from ncsnx.inverse.tasks_from_files import registered_tasks
+
+    load_plugins("ncsnx.runtime")
+    tasks = registered_tasks()
+    if tag not in tasks:
+        known = f"expected one of {', '.join(sorted(tasks))}" if tasks else "no installed package registers a task"
+        raise UsageError(f"{parameter('operator')} {tag[:80]!a}: unknown task; {known}")
+    maker = tasks[tag].make
+    try:
+        task = maker(file, shape)
+    except NcsnxError:
+        raise
+    except Exception as error:  # the package's code may raise anything
+        line = traceback.extract_tb(error.__traceback__)[-1]
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise NcsnxError(f"{parameter('operator')} {tag}: {line.filename}:{line.lineno}: {reason}") from error
+    if not isinstance(task, Task):
+        name = f"{maker.__module__}.{getattr(maker, '__qualname__', tag)}"
+        raise NcsnxError(
+            f"{parameter('operator')} {tag}: expected {name} to return a Task, found {type(task).__name__}"
+        )
+    return attrs.evolve(task, facts={**task.facts, "operator": tag, "operator_sha256": fingerprint(task.operator)})

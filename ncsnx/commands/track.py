@@ -1,0 +1,81 @@
+"""`ncsnx track`: sends a run to experiment trackers, after training."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import attrs
+
+from ncsnx.commands import values
+from ncsnx.commands.command import OUTPUT_PANEL, RUNS_PANEL, Command, command, option
+from ncsnx.commands.groups import OfRun
+from ncsnx.errors import Hint, NcsnxError, UsageError
+from ncsnx.results import Result
+
+if TYPE_CHECKING:
+    from ncsnx.runs.folder import Run
+    from ncsnx.work import Work
+
+
+@command("track", panel=RUNS_PANEL, place=155, then="the same command sends the rest")
+@attrs.frozen(slots=False, kw_only=True, eq=False)
+class Track(OfRun, Command["SentRun"]):
+    """Send a run to experiment trackers.
+
+    Sends configuration, losses, grids of samples and scores, each once: what `ncsnx train --track` couldn't send,
+    scores that were measured later, or all of a run that wasn't tracked.
+    """
+
+    to: Annotated[
+        str | Sequence[str] | None, option(OUTPUT_PANEL, "TAGS", default="those of the run", parse=values.words)
+    ] = None
+    """Trackers: wandb, trackio, mlflow."""
+
+    def carry_out(self, work: "Work") -> "SentRun":
+        with work.at_once():
+            from ncsnx.config.foreign import error_in_words
+            from ncsnx.tracking.choosing import open_trackers
+            from ncsnx.tracking.sending import send_run
+
+            run, failed = self.opened(), list[str]()
+            tags = self._tags(run, work)
+            open_trackers(run)
+            work.info(f"sending {run.path} to {', '.join(tags)}")
+            for tag in tags:
+                try:
+                    hint = send_run(run, tag)
+                except Exception as error:  # of any package
+                    failed.append(f"{tag}: {error if isinstance(error, NcsnxError) else error_in_words(error)}")
+                else:
+                    work.info(f"{tag} has everything{f': {hint}' if hint else ''}")
+        return SentRun(tags, failed)
+
+    def _tags(self, run: "Run", work: "Work") -> tuple[str, ...]:
+        """The trackers. Raises UsageError if there are none."""
+        from ncsnx.tracking.choosing import known_trackers, recorded_trackers
+
+        if self.to is not None:
+            return known_trackers(values.words(self.to), "to")
+        tags, warnings = recorded_trackers(run)
+        if not tags:
+            why = "".join(f"; {warning}" for warning in warnings)
+            raise UsageError(
+                f"{run.path} uses no trackers{why}", Hint("name some", f"ncsnx track {run.typed} --to TAGS")
+            )
+        for warning in warnings:
+            work.warning(warning)
+        return tags
+
+
+@attrs.frozen(repr=False)
+class SentRun(Result):
+    """Trackers that have everything of a run, and those that failed."""
+
+    tags: Sequence[str]
+    failed: Sequence[str]
+    """A line for each tracker that failed."""
+
+    def problem(self) -> NcsnxError | None:
+        return NcsnxError("\n".join(self.failed)) if self.failed else None
+
+    def to_json(self) -> object:
+        return {"trackers": self.tags, "failed": self.failed}

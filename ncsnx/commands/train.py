@@ -1,0 +1,81 @@
+"""`ncsnx train`: trains an experiment, or resumes a run."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import attrs
+
+from ncsnx.commands import values
+from ncsnx.commands.command import (
+    OUTPUT_PANEL,
+    TRAIN_PANEL,
+    Command,
+    argument,
+    as_function,
+    command,
+    option,
+)
+from ncsnx.commands.groups import Changes, InData, InRuns, Place, changed_words
+from ncsnx.commands.training.options import Training
+
+if TYPE_CHECKING:
+    from ncsnx.commands.training.job import TrainedRun
+    from ncsnx.config.experiment import Experiment
+    from ncsnx.runs.folder import Run
+    from ncsnx.work import Work
+
+
+@command("train", panel=TRAIN_PANEL, place=10, then="no step was trained; repeat the command to train", is_shared=True)
+@attrs.frozen(slots=False, kw_only=True, eq=False)
+class Train(Training, InRuns, InData, Command["TrainedRun"]):
+    """Train an experiment; an existing run resumes.
+
+    FIELD=VALUE changes the experiment: `ncsnx train digits optimizer=sgd optimizer.momentum=0.8 steps=50k`. A run
+    resumes from its newest intact checkpoint. `ncsnx train runs/NAME` resumes it without repeating the changes; with
+    `name` NEW it starts a new run from that configuration.
+
+    Ctrl-C, SIGTERM or a closed terminal (unless nohup is used) writes a checkpoint and ends with exit code 130, 143 or
+    129. The same command resumes from there.
+    """
+
+    experiment: Annotated[
+        "Experiment | Run | Place",
+        argument("EXPERIMENT|RUN", parse=values.name_or_path, complete="experiment or run"),
+    ] = attrs.field(kw_only=False)
+    """An experiment (a name of `ncsnx list`, FILE.py or FILE.py:NAME), or a run (runs/NAME, or a path)."""
+    changes: Annotated[Changes, argument("FIELD=VALUE", is_list=True, complete="field")] = attrs.field(
+        default=(), kw_only=False
+    )
+    """Changes to the experiment, such as model.width=64."""
+    name: Annotated[str | None, option(OUTPUT_PANEL, "NAME", "--run", default="the experiment's")] = None
+    """Name of the run."""
+
+    def carry_out(self, work: "Work") -> "TrainedRun":
+        with work.at_once():
+            from ncsnx.commands.training.job import TrainingJob, require_free
+
+            job = TrainingJob(options=self, data=self.data_folder(), **self._target(work))
+            job = require_free(job, work)
+
+            from ncsnx.commands.training.work import train_run
+        return train_run(job, work)
+
+    def _target(self, work: "Work") -> dict[str, Any]:
+        """The experiment with its origins, and the run. Raises UsageError, NcsnxError."""
+        from ncsnx.config.experiment import Experiment
+        from ncsnx.runs.names import check_run_name
+        from ncsnx.runs.targets import changed_experiment, find_training, typed_target
+
+        changes = changed_words(self.changes)
+        if isinstance(self.experiment, Experiment):
+            experiment, origins = changed_experiment(self.experiment, changes)
+            name = check_run_name(experiment.name if self.name is None else self.name)
+            return {"experiment": experiment, "origins": origins, "folder": self.runs_folder(), "name": name}
+        found, folder, name = find_training(typed_target(self.experiment), self.runs_folder(), changes, self.name)
+        work.detail(f"experiment {found.experiment.name} from {found.where}")
+        file = None if found.file is None else Path(found.file)
+        target = {"experiment": found.experiment, "origins": found.origins, "source": found.source, "file": file}
+        return {**target, "folder": folder, "name": name}
+
+
+train = as_function(Train)

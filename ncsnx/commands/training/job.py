@@ -1,0 +1,112 @@
+"""A training as a job: what is trained, how and where, and its result. Imports no torch."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import attrs
+
+from ncsnx.commands.training.options import Training
+from ncsnx.config.codec import flatten
+from ncsnx.config.converter import unstructure
+from ncsnx.config.experiment import Experiment
+from ncsnx.notebooks import facts
+from ncsnx.quantities import number
+from ncsnx.ranks.joining import require_same
+from ncsnx.results import Result
+from ncsnx.runs.folder import Run, open_run
+from ncsnx.runs.manifest import checkpoints
+from ncsnx.runs.names import runs_folder
+from ncsnx.runs.writer_lock import writer_lock
+from ncsnx.tracking.choosing import known_trackers, recorded_trackers
+from ncsnx.work import Work
+
+
+@attrs.frozen(kw_only=True)
+class TrainingJob:
+    """An experiment to train in a run, new or existing."""
+
+    experiment: Experiment
+    origins: Mapping[str, str] = attrs.field(factory=dict)
+    """Dotted path → 'default', 'FILE:LINE' or where else the value comes from; recorded in the run."""
+    source: str | None = None
+    """Text of the experiment's file, which a new run keeps."""
+    file: Path | None = None
+    """The experiment's file, whose git state is recorded; None: that of the current folder."""
+    folder: Path
+    """Folder of runs."""
+    name: str
+    """Name of the run in it, checked by `ncsnx.runs.names.check_run_name`."""
+    data: Path
+    """Folder of the data sets."""
+    options: Training
+    trackers: Sequence[str] = ()
+    """Tags of the trackers that the run is sent to."""
+
+    @property
+    def path(self) -> Path:
+        """Folder of the run, which need not exist."""
+        return self.folder / self.name
+
+    def existing(self) -> Run | None:
+        """The run, if its folder exists. Raises NcsnxError if that is no run."""
+        # by its path, so that no run of that name elsewhere is found
+        return open_run(self.folder, str(self.path)) if self.path.exists() else None
+
+
+def require_free(job: TrainingJob, work: Work) -> TrainingJob:
+    """The job with its trackers; refuses what can be refused before torch, which takes seconds, is imported.
+
+    Raises NcsnxError for ranks with other experiments, a run that another process writes, and unknown trackers.
+    """
+    require_same(work.ranks, "has another experiment", dict(flatten(unstructure(job.experiment))))
+    work.ranks.first(lambda: _require_unheld(job))
+    trackers, warnings = work.ranks.first(lambda: _trackers(job))
+    for warning in warnings:
+        work.warning(warning)
+    return attrs.evolve(job, trackers=trackers)
+
+
+def _trackers(job: TrainingJob) -> tuple[tuple[str, ...], list[str]]:
+    """The trackers to use, which are installed, and a warning for each that a resumed run has to do without."""
+    chosen = job.options.trackers()
+    return recorded_trackers(Run(job.path)) if chosen is None else (known_trackers(chosen, "track"), [])
+
+
+def _require_unheld(job: TrainingJob) -> None:
+    """Refuses a run that another process writes, before data is opened."""
+    if (run := job.existing()) is not None:
+        with writer_lock(run):
+            pass  # the training takes the lock that counts
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class TrainedRun(Result):
+    """A training that reached its experiment's last step."""
+
+    run: Run
+    start_step: int
+    """Step that it started from: 0 for a new run."""
+    step: int
+    """Step reached."""
+    loss: float | None
+    """The last training loss that was logged; None if none was."""
+
+    def closing(self) -> Sequence[str]:
+        run, steps = self.run, checkpoints(self.run)
+        lines = [f"grids of samples: {run.snapshots}"] if run.snapshots.is_dir() else []
+        lines += [f"checkpoints: {len(steps):,}, the newest at step {steps[-1]:,}" if steps else "no checkpoint"]
+        lines += [f"report: {run.report_path}"] if run.report_path.is_file() else []
+        name = shlex.quote(run.name) if run.path.parent == runs_folder() else run.path_typed
+        return [*lines, f"next: ncsnx sample {name} --ckpt latest --n 64"]
+
+    def to_json(self) -> object:
+        return {"run": str(self.run.path), "start_step": self.start_step, "step": self.step, "loss": self.loss}
+
+    def heading(self) -> tuple[str, str]:
+        return "trained", self.run.name
+
+    def _repr_html_(self) -> str:
+        loss = "none logged" if self.loss is None else number(self.loss)
+        steps = f"{self.step:,}" + (f" (from {self.start_step:,})" if self.start_step else "")
+        return super()._repr_html_() + facts({"steps": steps, "loss": loss, "files": str(self.run.path)})

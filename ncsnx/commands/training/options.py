@@ -1,0 +1,78 @@
+"""Groups of parameters of trainings."""
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import attrs
+
+from ncsnx.commands import values
+from ncsnx.commands.command import EXECUTION_PANEL, OUTPUT_PANEL, RARE_PANEL, option
+from ncsnx.commands.groups import Compared, Device, InRuns, Noted, RareExecution
+
+if TYPE_CHECKING:
+    from ncsnx.ranks.rank_group import RankGroup
+    from ncsnx.runtime import Runtime
+
+_COMPARISON_PANEL = "Comparison"
+_OFF = ("0", "false", "no", "off", "n", "f")
+
+
+@attrs.frozen(slots=False, kw_only=True)
+class Training(RareExecution, Device, Noted):
+    """How a training runs; none of it is part of the experiment."""
+
+    compile: Annotated[bool, option(EXECUTION_PANEL, is_common=True)] = False
+    """Compile the network (torch.compile): a minute at first, then faster."""
+    workers: Annotated[int, option(EXECUTION_PANEL, "N", between=(0, 256))] = 0
+    """Processes that read data ahead."""
+    checkpointing: Annotated[bool, option(RARE_PANEL)] = False
+    """Compute activations again in the backward pass: a fifth of the memory, more time, the same bits."""
+    patch: Annotated[bool | None, option(RARE_PANEL, default="recorded, unless NCSNX_PATCH=0")] = None
+    """Record uncommitted changes of the experiment file's git repository in the run."""
+    report: Annotated[bool, option(OUTPUT_PANEL)] = True
+    """Renew the page RUN/report.html at checkpoints; see `ncsnx report`."""
+    track: Annotated[
+        str | Sequence[str] | None, option(OUTPUT_PANEL, "TAGS", default="when resuming, as before", parse=values.words)
+    ] = None
+    """Send losses, samples and scores to experiment trackers: wandb, trackio, mlflow."""
+    no_track: Annotated[bool, option(OUTPUT_PANEL)] = False
+    """Send nothing to trackers, now and when the run resumes."""
+
+    def training_runtime(self, ranks: "RankGroup") -> "Runtime":
+        """The chosen runtime. Raises UsageError."""
+        others: dict[str, Any] = {"checkpointing": self.checkpointing, "workers": self.workers, **self.rare()}
+        return self.runtime(ranks, compile=self.compile, **others)
+
+    def trackers(self) -> Sequence[str] | None:
+        """Tags of the trackers; none for `no_track`; None: those of the run's last start. Raises UsageError."""
+        from ncsnx.errors import UsageError
+        from ncsnx.spelling import parameter
+
+        if self.track is not None and self.no_track:
+            raise UsageError(f"{parameter('track')} and {parameter('no_track')} exclude each other")
+        if self.no_track or self.track is None:
+            return () if self.no_track else None
+        return values.words(self.track)
+
+    @property
+    def records_patch(self) -> bool:
+        """Whether uncommitted changes are recorded."""
+        return os.environ.get("NCSNX_PATCH", "").lower() not in _OFF if self.patch is None else self.patch
+
+
+@attrs.frozen(slots=False, kw_only=True)
+class TrainedAndScored(Training, InRuns, Compared):
+    """How several runs are trained and compared."""
+
+    fid: Annotated[bool, option(_COMPARISON_PANEL)] = False
+    """Score the finished runs as `ncsnx fid` does, and compare them."""
+    loss: Annotated[bool, option(_COMPARISON_PANEL)] = False
+    """Measure the held-out loss of the finished runs as `ncsnx loss` does, and compare them."""
+    n: Annotated[int | None, option(_COMPARISON_PANEL, "N", default="1000")] = None
+    """Images per run for `fid`."""
+
+    @property
+    def images(self) -> int:
+        """Images per run for the distance."""
+        return 1000 if self.n is None else self.n

@@ -1,0 +1,265 @@
+"""The runs of a parameter sweep, which ranks share: trained, scored, compared."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from ncsnx.commands.fid import Fid
+from ncsnx.commands.loss import Loss
+from ncsnx.commands.training.job import TrainingJob, require_free
+from ncsnx.commands.training.options import TrainedAndScored
+from ncsnx.config.codec import canonical, identity
+from ncsnx.config.converter import unstructure
+from ncsnx.config.data_sets import Data
+from ncsnx.errors import Hint, NcsnxError, Stopped, UsageError, is_out_of_memory
+from ncsnx.quantities import counted
+from ncsnx.ranks.rank_group import RankGroup
+from ncsnx.runs.folder import Run, open_results
+from ncsnx.runs.manifest import UnsoundError, verify
+from ncsnx.runs.names import SWEEP_SUFFIX, step_name
+from ncsnx.runs.targets import Target
+from ncsnx.runs.writer_lock import is_being_written, writer_of
+from ncsnx.spelling import A_NAME, argument
+from ncsnx.storage import atomic
+from ncsnx.sweeps.compared_settings import ComparedSettings, SweepStatus
+from ncsnx.sweeps.comparison import (
+    MeasuredRuns,
+    PointStatus,
+    compared_settings,
+    comparison_csv,
+    plot_settings,
+)
+from ncsnx.sweeps.points import SweepPoint
+from ncsnx.work import Work
+
+if TYPE_CHECKING:
+    from ncsnx.config.overrides import Override
+
+
+@attrs.frozen(kw_only=True)
+class SweptRuns:
+    """The runs of a sweep."""
+
+    sweep: TrainedAndScored
+    """The command, with its choices of execution, features and folders."""
+    name: str
+    target: Target
+    """The experiment or run that the points change."""
+    points: Sequence[SweepPoint]
+    settings: "Sequence[Override]"
+    """Changes of the features."""
+    work: Work
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the runs."""
+        return self.sweep.runs_folder()
+
+    @property
+    def own(self) -> Sequence[SweepPoint]:
+        """The points of this rank."""
+        return self.points[self.work.ranks.rank :: self.work.ranks.world]
+
+    def _run(self, point: SweepPoint) -> Run:
+        return Run(self.folder / point.run)
+
+    def _status(self, point: SweepPoint) -> PointStatus:
+        return PointStatus.of(self._run(point), point)
+
+    def is_trained(self, point: SweepPoint) -> bool:
+        """Whether the run of a point is finished, and its newest checkpoint sound."""
+        status = self._status(point)
+        try:
+            return status.is_finished and bool(verify(self._run(point).checkpoints / step_name(status.step)))
+        except UnsoundError:
+            return False
+
+    def announcement(self, left: Sequence[SweepPoint]) -> str:
+        """Line about the work of this rank."""
+        words = [f"sweep {self.name}: {counted(len(self.points), 'run')}"]
+        words += [f"{len(self.own):,} of them for this rank"] if len(self.own) < len(self.points) else []
+        words += [f"{len(self.own) - len(left):,} finished"] if len(left) < len(self.own) else []
+        return ", ".join(words)
+
+    def together(self, lines: list[str]) -> list[str]:
+        """The lines of all ranks, each of which may need hours for its own."""
+        ranks, check_stop = self.work.ranks, self.work.check_stop
+        return [line for found in ranks.gather(lambda: lines, check_stop=check_stop) for line in found]
+
+    # ------------------------------------------------------------------------------------------------------ training
+
+    def require_free(self) -> None:
+        """Raises UsageError if the run of a point has another experiment."""
+        for point in self.points:
+            run = self._run(point)
+            if run.path.exists():
+                recorded = run.experiment()
+                if identity(recorded) != identity(point.experiment.completed_by(recorded)):
+                    raise UsageError(
+                        f"{run.path} exists and belongs to another experiment, so it cannot be a run of this sweep",
+                        Hint("give the sweep another name", adds=argument("name", A_NAME)),
+                        Hint("or see what differs", f"ncsnx diff {run.path_typed} {self.target.experiment.name}"),
+                    )
+
+    def check(self, points: Sequence[SweepPoint]) -> None:
+        """Raises NcsnxError if this machine can't train or score the points, before anything is written."""
+        from ncsnx.config.variants import load_plugins
+        from ncsnx.data import open_data
+        from ncsnx.tracking.choosing import known_trackers
+
+        load_plugins("ncsnx.runtime")
+        known_trackers(self.sweep.trackers() or (), "track")
+        for point in points:
+            self.sweep.training_runtime(self.work.ranks).for_training(point.experiment)
+        for data in _different_data(points):
+            open_data(data, self.sweep.data_folder(), self.work)
+        if self.sweep.fid:
+            for data in _different_data(self.points):
+                self._check_features(data)
+
+    def _check_features(self, data: Data) -> None:
+        """Raises NcsnxError for features and a reference that can't be opened, as far as it is seen at once."""
+        from ncsnx.config.feature_networks import Inception, TorchScript
+        from ncsnx.evaluation.reference import check_reference
+        from ncsnx.features.data_source import DataSource
+        from ncsnx.features.extractors import build_features
+
+        sweep, source = self.sweep, DataSource(data=data, folder=self.sweep.data_folder())
+        chosen = sweep.chosen_features(data, self.settings)
+        check_reference(sweep.wanted_reference(), source)
+        if isinstance(chosen, Inception | TorchScript) and (chosen.file is not None or not data.is_bounded):
+            runtime = sweep.training_runtime(self.work.ranks)
+            build_features(chosen, source, sweep.cache_folder(), runtime, self.work)
+
+    def _own_work(self, work: Work) -> Work:
+        """The Work of this rank alone, whose runs no other rank shares."""
+        ranks = self.work.ranks
+        return attrs.evolve(work, ranks=RankGroup(local_rank=ranks.local_rank, local_world=ranks.local_world))
+
+    def train(self, points: Sequence[SweepPoint]) -> Iterator[str]:
+        """Trains the points one after the other; gives a line for each that failed. Raises Stopped."""
+        work = self.work
+        for place, point in enumerate(points, start=1):
+            words = " ".join(f"{path}={text}" for path, text in point.values.items())
+            work.info(f"{place}/{len(points)} {point.run}: {words}")
+            try:
+                self._train_point(point)
+            except Stopped as stopped:
+                stopped.then = f"the same command resumes the sweep at {point.run}"
+                raise
+            except Exception as error:
+                if not isinstance(error, NcsnxError) and not is_out_of_memory(error):
+                    raise
+                run = self._run(point)
+                if run.path.exists() and is_being_written(run.path):
+                    work.info(f"{point.run} is left out: it is being written by {writer_of(run.path)}")
+                    continue
+                reason = error.message if isinstance(error, NcsnxError) else "not enough memory"
+                work.warning(f"{point.run} failed: {reason}")
+                yield f"{point.run} ({reason})"
+
+    def _train_point(self, point: SweepPoint) -> None:
+        """Trains or resumes the run of a point, as `ncsnx train` does."""
+        from ncsnx.commands.training.work import train_run
+
+        work = self._own_work(self.work.with_own_log())
+        job = TrainingJob(
+            experiment=point.experiment,
+            origins=point.origins,
+            source=self.target.source,
+            file=None if self.target.file is None else Path(self.target.file),
+            folder=self.folder,
+            name=point.run,
+            data=self.sweep.data_folder(),
+            options=attrs.evolve(self.sweep, device=self._device()),
+        )
+        with work.at_once():
+            job = require_free(job, work)
+        train_run(job, work)
+
+    def _device(self) -> str:
+        """The device of this rank: a GPU of its own where there are several ranks. Raises UsageError."""
+        return str(self.sweep.training_runtime(self.work.ranks).device)
+
+    # ------------------------------------------------------------------------------------------------------- scoring
+
+    def measure(self, points: Sequence[SweepPoint]) -> tuple[list[MeasuredRuns], list[str]]:
+        """Scores the newest checkpoints of finished runs, as `ncsnx fid` and `ncsnx loss` do; scores that exist are
+        read. Returns the numbers that were asked for, and a line for each run that has no score."""
+        measured, problems = list[MeasuredRuns](), list[str]()
+        work = self._own_work(attrs.evolve(self.work, info=self.work.detail))
+        wanted = [key for key in ("fid", "loss") if getattr(self.sweep, key)]
+        finished = [point for point in points if self._status(point).is_finished] if wanted else []
+        for key in wanted:
+            by_run, result = dict[str, float](), None
+            for point in finished:
+                work.detail(f"{key} of {point.run}")
+                try:
+                    result = self._command(key, point).carry_out(work)
+                except NcsnxError as error:
+                    problems.append(f"{point.run}: {error}")
+                    continue
+                problems += [f"{point.run}: {line}" for line in result.left_out]
+                if result.scores:
+                    by_run[point.run] = result.best.score
+            if result is not None:
+                measured.append(MeasuredRuns(key=key, title=result.metric, caption=result.caption, by_run=by_run))
+        return measured, problems
+
+    def _command(self, key: str, point: SweepPoint) -> Fid | Loss:
+        """The command that measures the newest checkpoint of a run."""
+        sweep, run = self.sweep, self._run(point)
+        common: dict[str, Any] = {
+            "range": "latest",
+            "data": sweep.data,
+            "device": self._device(),
+            "threads": sweep.threads,
+            "compile": sweep.compile,
+        }
+        if key == "loss":
+            return Loss(run, **common)
+        changes = [f"{one.path}={one.text}" for one in self.settings]
+        distance: dict[str, Any] = {"features": sweep.features, "reference": sweep.reference, "cache": sweep.cache}
+        return Fid(run, changes, n=sweep.images, **common, **distance)
+
+    # ---------------------------------------------------------------------------------------------------- comparison
+
+    def status(self) -> ComparedSettings:
+        """The runs and how far they are."""
+        states = {point.run: self._status(point) for point in self.points}
+        return SweepStatus(name=self.name, settings=compared_settings(self.points, []), states=states)
+
+    def compared(self) -> tuple[ComparedSettings, list[str]]:
+        """The settings of all runs, also of those that others have trained, with table and plot; and a line for each
+        run that has no score."""
+        states = {point.run: self._status(point) for point in self.points}
+        measured, problems = self.measure(self.points)
+        if not measured:
+            by_run = {
+                run: status.held_out
+                for run, status in states.items()
+                if status.is_finished and status.held_out is not None
+            }
+            caption = "on one batch, at the last evaluation of the training"
+            last = MeasuredRuns(key="held_out", title="held-out loss", caption=caption, by_run=by_run)
+            measured = [last] if by_run else []
+        settings, plot = compared_settings(self.points, measured), None
+        if measured and (self.sweep.fid or self.sweep.loss):
+            plot = open_results(self.folder / f"{self.name}{SWEEP_SUFFIX}") / "scores"
+            atomic.write_bytes(plot.with_suffix(".csv"), comparison_csv(settings, states, measured))
+            plot_settings(plot, settings, measured, self.name)
+        compared = ComparedSettings(
+            name=self.name,
+            settings=settings,
+            states=states,
+            measured=measured,
+            plot=plot,
+            could_measure=not measured and not self.sweep.loss,
+        )
+        return compared, problems
+
+
+def _different_data(points: Sequence[SweepPoint]) -> list[Data]:
+    return list({canonical(unstructure(point.experiment.data)): point.experiment.data for point in points}.values())

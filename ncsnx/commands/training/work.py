@@ -1,0 +1,231 @@
+"""The work of a training: chooses the execution, opens the data, and trains or resumes the run."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
+from pathlib import Path
+
+import attrs
+
+from ncsnx.commands.training.job import TrainedRun, TrainingJob
+from ncsnx.config.codec import differences
+from ncsnx.config.data_sets import Data, NumericData
+from ncsnx.config.experiment import Experiment
+from ncsnx.config.training import CosineDecay
+from ncsnx.config.variants import load_plugins, tag_of
+from ncsnx.data import Splits, cache_in_memory, open_data
+from ncsnx.data.transforms import measured_mean, measured_sigma_data, scale_of, window_of
+from ncsnx.data.value_statistics import measured_data
+from ncsnx.errors import Stopped
+from ncsnx.networks import meta_network
+from ncsnx.quantities import counted
+from ncsnx.ranks.joining import require_same
+from ncsnx.ranks.rank_group import RankGroup, held_by_first
+from ncsnx.reporting.page import renewed_report
+from ncsnx.runs.folder import MEASURED, Run, read_origins
+from ncsnx.runs.manifest import checkpoints
+from ncsnx.runs.metrics_log import MetricsLog
+from ncsnx.runs.segments import GitSource
+from ncsnx.runs.writer_lock import writer_lock
+from ncsnx.runtime import Runtime, device_name
+from ncsnx.tracking.choosing import record_trackers
+from ncsnx.tracking.sending import tracked
+from ncsnx.training.loop import AgreedStop, train_steps
+from ncsnx.training.observer import TrainingObserver, TrainingViewer
+from ncsnx.training.run_files import TENSORBOARD_HINT, has_tensorboard
+from ncsnx.training.snapshots import pauses_of
+from ncsnx.training.start import load_newest, record_start, require_same_identity
+from ncsnx.training.training_state import TrainingState
+from ncsnx.training.training_step import require_shareable
+from ncsnx.work import Work
+
+_WEIGHTS_IN_WORDS = "raw: of the weights in training; EMA: of their moving average, which is sampled"
+"""Meaning of the marks behind losses."""
+
+
+def train_run(job: TrainingJob, work: Work) -> TrainedRun:
+    """Trains until the experiment's last step; an existing run resumes. All ranks of `work` call it.
+
+    Raises Stopped after a stop request, once a checkpoint of the step reached is written. Raises NcsnxError.
+    """
+    load_plugins("ncsnx.runtime")
+    with work.at_once():
+        runtime = _runtime(job, work.ranks)
+        experiment, origins = work.ranks.first(lambda: _recorded(job))
+        job = attrs.evolve(job, experiment=experiment, origins=origins)
+        meta_network(experiment)  # refuses what the network can't take before data is read
+        splits = open_data(job.experiment.data, job.data, work)
+        require_same(work.ranks, "has other data", {"fingerprint": splits.fingerprint})
+        job = _with_measured_values(job, splits, work.ranks)
+        splits = cache_in_memory(splits, runtime.device, processes=work.ranks.local_world)
+        state = TrainingState(job.experiment, runtime)
+        require_shareable(state.network, job.experiment, work.ranks.world)
+    run = work.ranks.first(lambda: _run(job, splits.fingerprint))
+    return _Training(job, work, run, state, splits).carry_out()
+
+
+def _runtime(job: TrainingJob, ranks: RankGroup) -> Runtime:
+    """The runtime choices; before data is read."""
+    runtime = job.options.training_runtime(ranks).for_training(job.experiment)
+    require_same(ranks, "chose another device", {"device": runtime.device.type})
+    return runtime
+
+
+def _recorded(job: TrainingJob) -> tuple[Experiment, dict[str, str]]:
+    """The experiment of a job and its origins; of a resumed run with the values that were measured at its start."""
+    if (run := job.existing()) is None:
+        return job.experiment, dict(job.origins)
+    recorded, known = job.experiment.completed_by(run.experiment()), read_origins(run.origins_path)
+    return recorded, {**job.origins, **_origins_of_added(job.experiment, recorded, known)}
+
+
+def _with_measured_values(job: TrainingJob, splits: Splits, ranks: RankGroup) -> TrainingJob:
+    """The job with the values that are measured on its data, so that a new run records them."""
+    measured = attrs.evolve(job.experiment, data=ranks.first(lambda: _measured_values(job, splits)))
+    return attrs.evolve(
+        job, experiment=measured, origins={**job.origins, **_origins_of_added(job.experiment, measured, {})}
+    )
+
+
+def _measured_values(job: TrainingJob, splits: Splits) -> Data:
+    """The data with measured values in place of what it leaves open."""
+    data = job.experiment.data
+    if isinstance(data, NumericData):
+        data = measured_data(data, splits.magnitudes)
+    if job.existing() is not None:  # it keeps the start of its samples
+        return data
+    if data.mean is None:
+        data = attrs.evolve(data, mean=measured_mean(data, splits))
+    if data.sigma_data is None and job.experiment.uses_sigma_data:
+        data = attrs.evolve(data, sigma_data=measured_sigma_data(data, splits))
+    return data
+
+
+def _origins_of_added(before: Experiment, after: Experiment, known: Mapping[str, str]) -> dict[str, str]:
+    """Origins, as `known`, of the values that `after` has and `before` leaves open."""
+    return {one.path: known.get(one.path, MEASURED) for one in differences(before, after)}
+
+
+def _run(job: TrainingJob, fingerprint: str) -> Run:
+    """The run, existing or new."""
+    if (run := job.existing()) is not None:
+        return run
+    return Run.create(job.folder, job.name, job.experiment, dict(job.origins), job.source, fingerprint)
+
+
+@attrs.frozen
+class _Training:
+    """A training whose data is open and whose run exists."""
+
+    job: TrainingJob
+    work: Work
+    run: Run
+    state: TrainingState
+    splits: Splits
+
+    def carry_out(self) -> TrainedRun:
+        """Trains while this process, or rank 0, holds the run's lock."""
+        run, work = self.run, self.work
+        with held_by_first(work.ranks, writer_lock(run)):
+            changes = self._begin()
+            start_step = self.state.step
+            viewer: TrainingViewer = work.training
+            view = viewer(
+                total_steps=self.state.experiment.steps,
+                start_step=start_step,
+                batch_size=self.state.experiment.batch_size,
+                folder=run.path,
+                pauses=pauses_of(self.state.experiment, held_out=len(self.splits.held_out) > 0),
+            )
+            with view as display:
+                display.start(self._facts())
+                for line in (*changes, *self._remarks()):
+                    work.info(line)
+                try:
+                    with self._followed(display) if work.ranks.is_first else nullcontext(display) as observer:
+                        train_steps(self.state, self.splits, run, observer, work.stop, work.ranks)
+                except Stopped as stopped:
+                    if work.ranks.is_first and (steps := checkpoints(run)):
+                        stopped.then = f"the same command resumes from step {steps[-1]:,}"
+                    display.finish("ended")  # the caller gives the reason
+                    raise
+                display.finish()
+        work.ranks.end_others()
+        records = MetricsLog(run).read()
+        loss = next((record["loss"] for record in reversed(records) if isinstance(record.get("loss"), float)), None)
+        return TrainedRun(run=run, start_step=start_step, step=self.state.step, loss=loss)
+
+    @contextmanager
+    def _followed(self, observer: TrainingObserver) -> Iterator[TrainingObserver]:
+        """The observer of a training that trackers and the run's page follow."""
+        options, trackers, stop = self.job.options, tuple(self.job.trackers), self.work.stop
+        record_trackers(self.run, trackers)
+        with ExitStack() as following:
+            if trackers:
+                following.enter_context(
+                    tracked(self.run, trackers, observer.warning, observer.note, lambda: stop.requested)
+                )
+            if options.report:
+                observer = following.enter_context(renewed_report(self.run, observer))
+            yield observer
+
+    def _begin(self) -> list[str]:
+        """Loads the newest checkpoint and records this start; returns what changed since the last one."""
+        job, run, work, state = self.job, self.run, self.work, self.state
+        fingerprint = self.splits.fingerprint
+        changes = work.ranks.first(lambda: require_same_identity(run, state.experiment, fingerprint))
+        work.attach(run.log_path)
+        source = GitSource(Path.cwd() if job.file is None else job.file.parent, job.options.records_patch)
+        with AgreedStop(work.stop, work.ranks).at_once():
+            warnings = load_newest(run, state, work.ranks)
+            work.ranks.first(lambda: record_start(run, state, changes, dict(job.origins), job.options.note, source))
+        for warning in warnings:
+            work.warning(warning)
+        if work.ranks.first(run.data_fingerprint) is None:
+            work.ranks.first(lambda: run.adopt_data(fingerprint))
+            work.info(f"data: the run had none recorded, and resumes with fingerprint {fingerprint[:12]}…")
+        return [f"changed since the last start: {change}" for change in changes]
+
+    def _remarks(self) -> list[str]:
+        """Hints before the first step."""
+        experiment, step, remarks = self.state.experiment, self.state.step, list[str]()
+        decay = experiment.decay
+        if isinstance(decay, CosineDecay) and max(step + 1, experiment.steps) > decay.steps:
+            remarks.append(
+                f"the learning rate is 0 from step {decay.steps:,} on (decay.steps); for a longer training, start "
+                f"another run with more: steps={2 * decay.steps} decay.steps={2 * decay.steps}"
+            )
+        elif step >= experiment.steps:
+            remarks.append(f"complete: nothing to train; to train on, give more steps, as in steps={2 * step}")
+        if not has_tensorboard():
+            remarks.append(TENSORBOARD_HINT)
+        return remarks
+
+    def _facts(self) -> dict[str, str]:
+        """Summary of the configuration."""
+        experiment, schedule = self.state.experiment, self.state.experiment.schedule
+        splits, runtime = self.splits, self.state.runtime
+        parameters = sum(parameter.numel() for parameter in self.state.network.parameters())
+        channels, height, width = splits.train.shape
+        facts = {
+            "experiment": experiment.name,
+            "data": f"{tag_of(type(experiment.data))}: {counted(len(splits.train), 'image')} of "
+            f"{channels}×{height}×{width}, {len(splits.held_out):,} held out",
+            **({} if experiment.data.is_bounded else {"values": _values_in_words(experiment)}),
+            "network": f"{tag_of(type(experiment.model))}, {counted(parameters, 'parameter')}",
+            "noise": schedule.in_words,
+            "training": f"{counted(experiment.steps, 'step')} of {counted(experiment.batch_size, 'image')}, "
+            f"{tag_of(type(experiment.optimizer))} at {experiment.optimizer.lr:g}, {experiment.precision}",
+            **({} if experiment.ema is None else {"losses": _WEIGHTS_IN_WORDS}),
+            "device": f"{runtime.device} ({device_name(runtime.device)}), {counted(runtime.threads, 'thread')}",
+            **({"ranks": f"{runtime.ranks}, each with a part of every batch"} if runtime.ranks > 1 else {}),
+            "files": str(self.run.path),
+            **({"trackers": ", ".join(trackers)} if (trackers := self.job.trackers) else {}),
+        }
+        if self.state.step:
+            facts["resuming"] = f"from step {self.state.step:,}"
+        return facts
+
+
+def _values_in_words(experiment: Experiment) -> str:
+    """How unbounded values reach the network, and how pictures show them."""
+    return f"unbounded, in units of {scale_of(experiment.data):g}; pictures show {window_of(experiment.data)}"

@@ -1,0 +1,114 @@
+"""Messages of a restoration: warnings before it, and how well its images agree with measurement and truth."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from ncsnx.config.data_sets import Data
+from ncsnx.config.sampler import Sampler
+from ncsnx.data import open_data
+from ncsnx.errors import NcsnxError
+from ncsnx.inverse.calibration import calibration_in_words
+from ncsnx.inverse.measured_files import ESTIMATE, ESTIMATED
+from ncsnx.inverse.operators import Fourier
+from ncsnx.inverse.posterior_maps import POSTERIOR_FILE
+from ncsnx.inverse.rules import rule_in_words
+from ncsnx.inverse.task import MEASURE, Task
+from ncsnx.inverse.task_record import TaskRecord, misfit_in_words
+from ncsnx.inverse.values import ValueRange
+from ncsnx.quantities import counted
+from ncsnx.runs.selection import Source
+from ncsnx.sampling.sampler_choice import measurement_warnings
+from ncsnx.spelling import argument, parameter
+from ncsnx.work import Work
+
+_SAME, _SAME_SHARE = 1 / 255, 0.01
+"""Largest difference of a value between a true picture and the training image that it is: a grey level, or a hundredth
+of the standard deviation of the data where that is less."""
+_MOST_SEARCHED = 2**28
+"""Values of a training set that is searched for true pictures: that of CIFAR-10 has half of it."""
+_MOST_MISFIT = 0.05
+"""Maximum misfit explained by residual noise of the last level, without noise of the measurement."""
+
+
+def say_before(task: Task, sampler: Sampler, work: Work) -> None:
+    """Warns of a sampler that doesn't reach the posterior, and says how the measurement is understood."""
+    for warning in measurement_warnings(sampler, noisy=task.is_exact and task.noise > 0):
+        work.warning(warning)
+    if not task.is_exact:
+        work.info(f"rule: {rule_in_words(task.rule)}")
+    if task.facts.get("maps") == ESTIMATED:
+        work.info("coil maps: estimated from the fully sampled centre of the frequencies")
+    if task.name == MEASURE and isinstance(task.operator, Fourier) and task.count > 1:
+        work.info(
+            f"kspace: {counted(task.count, 'picture')} of one coil; if the first axis is that of coils, give their "
+            f"{parameter('maps')}, or {argument('maps', ESTIMATE)}"
+        )
+
+
+def warn_of_seen_truths(task: Task, data: Data, source: Source, folder: Path, work: Work) -> None:
+    """Warns of pictures whose truth is a training image. folder: the data folder."""
+    if seen := seen_truths(task, data, source, folder, work):
+        more = f" and {len(seen) - 1:,} more" if len(seen) > 1 else ""
+        work.warning(
+            f"{seen[0]}{more}: the truth is a training image, so distances and calibration tell nothing of other "
+            "pictures\ncompare with pictures that were held out"
+        )
+
+
+def seen_truths(task: Task, data: Data, source: Source, folder: Path, work: Work) -> list[str]:
+    """Names of the pictures whose truth is a training image, to 8 bits; none where the data is large or not at hand."""
+    truth = task.truth
+    if truth is None:
+        return []
+    try:
+        splits = open_data(data, folder)
+    except NcsnxError:
+        return []
+    train, (black, white) = splits.train, splits.train.value_range
+    is_own = source.data_fingerprint() in (None, splits.fingerprint)
+    if not is_own or train.shape != truth.shape[1:] or len(train) * math.prod(train.shape) > _MOST_SEARCHED:
+        return []
+    seen = torch.zeros(len(truth), dtype=torch.bool)
+    with work.progress("looking for the truth in the training set", total=len(train), unit="images") as advance:
+        for images in torch.split(torch.arange(len(train)), 256):
+            known = (train.read(images).pixels.float() - black) / (white - black)
+            most = min(_SAME, _SAME_SHARE * float(known.std()))
+            seen |= (torch.cdist(truth.float().flatten(1), known.flatten(1), p=math.inf) <= most).any(dim=1)
+            advance(len(images))
+    return [name for name, is_seen in zip(task.names, seen.tolist(), strict=True) if is_seen]
+
+
+def own_values(data: Data, values: ValueRange, warn: Callable[[str], object]) -> ValueRange:
+    """The data's own values; 0 to 1, with a warning, if they are bounded and can't be known without a packed data set.
+
+    Raises NcsnxError for unbounded data whose values aren't known.
+    """
+    low, high = 0.0, 1.0
+    try:
+        low, high = values.ends
+    except NcsnxError as error:
+        if not data.is_bounded:
+            raise
+        warn(f"{POSTERIOR_FILE} will have values from 0 (black) to 1 (white): {error}")
+    return ValueRange(low, high, is_bounded=data.is_bounded, is_complex=data.is_complex)
+
+
+def say_agreement(record: TaskRecord, task: Task, own: ValueRange, work: Work) -> None:
+    """Says how well the images agree with the measurement and with the truth."""
+    misfit = f"largest difference from the measurement: {misfit_in_words(record.misfit, bounded=own.is_bounded)}"
+    if record.misfit > own.span * (_MOST_MISFIT * task.gain + 6 * task.noise):
+        is_best = task.is_exact and own.is_bounded
+        best = "no image with values from black to white agrees better\n" if is_best else ""
+        noisy = "" if task.noise else f"; if it is noisy, say how much with {parameter('noise')}"
+        work.warning(f"{misfit}\n{best}check the values of the measurement{noisy}")
+    else:
+        work.info(misfit)
+    for found in (*record.pictures, *filter(None, [record.average])):
+        if found.psnr:
+            mean, one = found.in_words("mean"), found.in_words("one")
+            work.info(f"{found.picture}: {mean} of the mean image; {one} of a single image on average")
+    if record.calibration is not None:
+        work.info(f"calibration: {calibration_in_words(record.calibration)}")

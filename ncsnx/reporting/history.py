@@ -1,0 +1,137 @@
+"""Parts of a page about what runs are and how they were made: differences, summary, starts, configuration, verdict."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from ncsnx.config.codec import differing, flatten, shown
+from ncsnx.config.converter import unstructure
+from ncsnx.config.loading import relative
+from ncsnx.config.variants import tag_of
+from ncsnx.quantities import counted, number
+from ncsnx.reporting import html
+from ncsnx.reporting.run_facts import RunFacts, as_command
+from ncsnx.runs.doctor import Examination
+from ncsnx.runs.names import as_typed
+from ncsnx.runs.score_files import value
+
+
+def differences(runs: Sequence[RunFacts]) -> Iterator[Markup]:
+    """The values in which runs differ, with a column each; nothing for a single run."""
+    if len(runs) < 2:
+        return
+    known = [(one, one.experiment) for one in runs if one.experiment is not None]
+    rows = [
+        (path, *map(shown, values), "yes" if identity else "no")
+        for path, values, identity in differing(*(experiment for _, experiment in known))
+    ]
+    is_same = len({(one.identity, one.data_fingerprint) for one, _ in known}) == 1
+    yield html.paragraph(
+        f"{counted(len(rows), 'value')} of the configurations differ{'s' if len(rows) == 1 else ''}. The trained "
+        f"weights are determined by {'the same values and data' if is_same else 'different values or data'}."
+    )
+    yield html.table("Values that differ", ("value", *(one.name for one, _ in known), "changes the weights"), rows)
+
+
+def summary(runs: Sequence[RunFacts]) -> Markup:
+    """The main facts of each run, side by side."""
+    facts: dict[str, Callable[[RunFacts], str]] = {
+        "experiment": lambda one: one.experiment.name if one.experiment else "",
+        "note": _notes,
+        "data": lambda one: _tag(one.experiment and one.experiment.data),
+        "network": lambda one: _tag(one.experiment and one.experiment.model),
+        "noise levels": _noise,
+        "sampler": lambda one: _tag(one.experiment and one.experiment.sampler),
+        "steps": _steps,
+        "checkpoints": lambda one: f"{len(one.steps):,}" if one.steps else "",
+        "last training loss": lambda one: _last(one, "loss"),
+        "last held-out loss": lambda one: _last(one, "held_out"),
+        "identity": lambda one: one.identity[:16],
+        "data fingerprint": lambda one: (one.data_fingerprint or "")[:16],
+    }
+    rows = [(name, *map(fact, runs)) for name, fact in facts.items() if any(map(fact, runs))]
+    return html.table("The runs at a glance", ("", *(one.name for one in runs)), rows)
+
+
+def configuration(facts: RunFacts) -> Iterator[Markup]:
+    """Every value with its origin."""
+    if facts.experiment is None:
+        return
+    rows = [
+        (path, shown(entry), relative(facts.origins.get(path, "unknown")))
+        for path, entry in flatten(unstructure(facts.experiment))
+    ]
+    fingerprint = facts.data_fingerprint or "none recorded"
+    yield html.paragraph(f"Identity: {facts.identity}. Fingerprint of the data: {fingerprint}.")
+    yield html.table("Every value and where it was written", ("value", "", "origin"), rows)
+    yield html.commands("Show it", [f"ncsnx show {as_typed(facts.run.path)} --origins"])
+
+
+def starts(facts: RunFacts) -> Iterator[Markup]:
+    """The starts of the training, the versions and choices of the last one, and the commands."""
+    if not facts.segments:
+        return
+    rows = [
+        (
+            one.started,
+            "import" if one.imported else f"from step {one.from_step:,}",
+            str(one.runtime.get("device", "")),
+            "; ".join(f"{path}: {_change(change)}" for path, change in one.changes.items()),
+            one.note,
+            "" if one.git is None else f"{one.git.commit[:12]}{' (modified)' if one.git.dirty else ''}",
+        )
+        for one in facts.segments
+    ]
+    last = facts.segments[-1]
+    yield html.table("Starts of the training", ("time", "start", "device", "changes", "note", "git"), rows)
+    versions = [(name, version) for name, version in last.versions.items() if version is not None]
+    yield html.table("Versions at the last start", ("package", "version"), versions)
+    choices = [(name, shown(choice)) for name, choice in last.runtime.items()]
+    yield html.table("Execution at the last start", ("choice", ""), choices)
+    yield html.commands("Train it again, or resume it", [as_command(one.command) for one in facts.segments])
+
+
+def verdict(found: Examination) -> Iterator[Markup]:
+    """The verdict of an examination, with its findings."""
+    yield html.paragraph(
+        f"{'Sound' if found.is_sound else 'Not sound'}: {counted(found.files, 'file')} of "
+        f"{counted(found.checkpoints, 'checkpoint')} verified, {counted(len(found.findings), 'finding')}."
+    )
+    rows = [
+        (str(one.path), f"note: {one.kind}" if one.is_note else one.kind, one.what, one.advice)
+        for one in sorted(found.findings, key=lambda one: one.is_note)
+    ]
+    yield html.table("Findings", ("file", "kind", "problem", "advice"), rows)
+    yield html.commands("Verify it again", [f"ncsnx doctor {found.run.typed}"])
+
+
+def _notes(one: RunFacts) -> str:
+    notes = [one.experiment.note if one.experiment else "", *(start.note for start in one.segments)]
+    return "; ".join(dict.fromkeys(filter(None, notes)))
+
+
+def _tag(config: Any) -> str:
+    return "" if config is None else tag_of(type(config)) or type(config).__name__
+
+
+def _noise(one: RunFacts) -> str:
+    if one.experiment is None:
+        return ""
+    return one.experiment.schedule.in_words
+
+
+def _steps(one: RunFacts) -> str:
+    done = max([record["step"] for record in one.metrics] + one.steps, default=0)
+    return f"{done:,} of {one.experiment.steps:,}" if one.experiment else f"{done:,}"
+
+
+def _last(one: RunFacts, key: str) -> str:
+    known = ((value(record, key), record["step"]) for record in reversed(one.metrics))
+    return next((f"{number(loss)} at step {step:,}" for loss, step in known if loss is not None), "")
+
+
+def _change(change: Any) -> str:
+    if isinstance(change, list) and len(change) == 2:
+        return f"{shown(change[0])} → {shown(change[1])}"
+    return shown(change)

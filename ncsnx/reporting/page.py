@@ -1,0 +1,146 @@
+"""Renders runs as one HTML page without scripts and requests, and renews the page of a run while it trains."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib import resources
+from typing import Any
+
+from markupsafe import Markup
+
+from ncsnx.errors import NcsnxError
+from ncsnx.reporting import history, html, measurements
+from ncsnx.reporting.curves import level_curves, training_curves
+from ncsnx.reporting.run_facts import RunFacts
+from ncsnx.runs.doctor import Examination
+from ncsnx.runs.folder import Run
+from ncsnx.storage.atomic import write_bytes
+from ncsnx.training.observer import ForwardingObserver, TrainingObserver
+from ncsnx.version import __version__
+
+MOST_RUNS = 8
+_SHARE = 0.01
+"""Largest share of the training's time that renewals take, but for the last one."""
+
+_PAGE = Markup("""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<link rel="icon" href="data:,">
+<title>{names}: ncsnx report</title>
+<style>
+{style}</style>
+</head>
+<body>
+<h1>{names}</h1>
+<nav><ul>
+{links}</ul></nav>
+<main>
+{sections}</main>
+<footer>
+<p>Made by ncsnx {version} from the files of the run. Numbers compare only where their protocols agree.</p>
+<p>Make it again: <code>{command}</code></p>
+</footer>
+</body>
+</html>
+""")
+
+
+def write_report(run: Run) -> None:
+    """Writes the page about a run into its folder. Raises NcsnxError."""
+    write_bytes(run.report_path, report_page([run]))
+
+
+def report_page(runs: Sequence[Run], examinations: Sequence[Examination] = ()) -> bytes:
+    """The page about runs. examinations: the doctor's, of some of the runs.
+
+    Parts that runs lack are left out; files that can't be read become lines of the page.
+    """
+    facts = [RunFacts.read(run) for run in runs]
+    sections = {title: part for title, part in _sections(facts, examinations).items() if part}
+    problems = dict.fromkeys(line for one in facts for line in one.problems)
+    if problems:
+        caption = "Files that could not be read, and results left out"
+        sections["What is not shown"] = html.table(caption, ("what",), [(line,) for line in problems])
+    link = Markup('<li><a href="#{}">{}</a></li>\n')
+    page = _PAGE.format(
+        names=", ".join(one.name for one in facts),
+        style=Markup(resources.files("ncsnx.reporting").joinpath("style.css").read_text("utf-8")),
+        links=html.joined(link.format(html.identifier(title), title) for title in sections),
+        sections=html.joined(html.section(title, part) for title, part in sections.items()),
+        version=__version__,
+        command=" ".join(["ncsnx report", *(one.run.typed for one in facts)]),
+    )
+    return page.encode("utf-8", "backslashreplace")  # names of folders may have bytes that aren't UTF-8
+
+
+def _sections(runs: Sequence[RunFacts], examinations: Sequence[Examination]) -> dict[str, Markup]:
+    """The parts of the page by title, empty where no run has anything to show."""
+
+    def each(parts: Callable[[RunFacts], Iterable[Markup]]) -> Markup:
+        return html.columns(((one.name, html.joined(parts(one))) for one in runs), titled=len(runs) > 1)
+
+    verdicts = {found.run.path: found for found in examinations}
+    return {
+        "Differences": html.joined(history.differences(runs)),
+        "Summary": history.summary(runs),
+        "Training": html.plots(training_curves(runs)),
+        "Loss by noise level": each(level_curves),
+        "Samples while training": each(measurements.snapshots),
+        "Samples": each(measurements.samples),
+        "Scores": each(lambda one: measurements.scores(one, one.run.fid)),
+        "Held-out losses": each(lambda one: measurements.scores(one, one.run.loss)),
+        "Likelihoods": each(lambda one: measurements.scores(one, one.run.likelihood)),
+        "Samplers": each(measurements.samplers),
+        "Neighbours": each(measurements.neighbours),
+        "Tasks": each(measurements.tasks),
+        "Verification": each(lambda one: history.verdict(verdicts[one.run.path]) if one.run.path in verdicts else ()),
+        "History": each(history.starts),
+        "Configuration": each(history.configuration),
+    }
+
+
+@contextmanager
+def renewed_report(
+    run: Run, observer: TrainingObserver, write: Callable[[Run], None] = write_report
+) -> Iterator[TrainingObserver]:
+    """The observer for a training whose page is renewed at checkpoints and, with the last files, at the end.
+
+    A page takes less than a second; after one that took t seconds there is none for 100 t. One that can't be written is
+    a warning of the observer, once.
+    """
+    renewing = _RenewingObserver(run, observer, write)
+    try:
+        yield renewing
+    finally:
+        renewing.renew()
+
+
+class _RenewingObserver(ForwardingObserver):
+    """Passes all events on, and renews the page after checkpoints."""
+
+    def __init__(self, run: Run, observer: TrainingObserver, write: Callable[[Run], None]) -> None:
+        super().__init__(observer)
+        self._run, self._write = run, write
+        self._not_before = 0.0
+        self._has_warned = False
+
+    def checkpoint(self, step: int, path: Any) -> None:
+        self._observer.checkpoint(step, path)
+        if time.monotonic() >= self._not_before:
+            self.renew()
+
+    def renew(self) -> None:
+        begun = time.monotonic()
+        try:
+            self._write(self._run)
+        except Exception as error:  # whatever is wrong with the page, the training matters more
+            if not self._has_warned:
+                self._has_warned = True
+                reason = error.message if isinstance(error, NcsnxError) else str(error) or type(error).__name__
+                self._observer.warning(f"no report: {reason}; training continues without it")
+        now = time.monotonic()
+        self._not_before = now + (now - begun) / _SHARE

@@ -1,0 +1,187 @@
+"""Targets of commands: an experiment, a run or an exported model, with overrides applied.
+
+A run's configuration comes from its config.json; nothing in the run is executed.
+"""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, cast
+
+import attrs
+
+from ncsnx.config.checks import quoted
+from ncsnx.config.codec import flatten
+from ncsnx.config.converter import unstructure
+from ncsnx.config.data_sets import MEASURED_FIELDS
+from ncsnx.config.discovery import BrokenExperimentError, UnknownExperimentError, file_and_name, is_file, resolve
+from ncsnx.config.experiment import Experiment
+from ncsnx.config.loading import origins_of
+from ncsnx.config.overrides import apply_overrides, changed_words, parse_overrides
+from ncsnx.config.provenance import PYTHON, Provenance, remember_origins, remembered_origins
+from ncsnx.errors import Hint, NcsnxError, UsageError
+from ncsnx.runs.exported import Export
+from ncsnx.runs.folder import MEASURED, Run, open_run, pictures_hint, read_origins, run_names
+from ncsnx.runs.hub import is_hub_address, parse_hub_address
+from ncsnx.runs.names import as_typed, check_run_name, runs_folder
+from ncsnx.runs.selection import Source, open_source
+from ncsnx.work import SILENT, Work
+
+_CONFIG, _SNAPSHOT = Run(Path()).config_path.name, Run(Path()).source_path.name
+
+
+@attrs.frozen
+class Target:
+    """An experiment and its source."""
+
+    experiment: Experiment
+    origins: dict[str, str]
+    """Dotted path → origin; without values whose origin isn't recorded."""
+    where: str
+    """FILE:LINE of the registration; the folder of the run or exported model, or its address on the Hub."""
+    run: Run | None
+    source: str | None = None
+    """Text of the experiment's file; None for runs and exported models."""
+    file: str | None = None
+    """Path of the experiment's file; None for runs and exported models."""
+
+
+def find_target(name: str, folder: Path, overrides: list[str] | None = None, work: Work = SILENT) -> Target:
+    """The experiment, run or exported model that `name` means, with overrides (FIELD=VALUE) applied.
+
+    `runs/NAME`, any other path, and the path of its config.json mean the run or the exported model; so does an address
+    on the Hub (hf://USER/MODEL), from which `work` shows the download; a `.py` file and a
+    registered name mean the experiment; any other name means the run of that name. Raises UsageError where none exists,
+    NcsnxError for an invalid configuration.
+    """
+    changes = overrides or []
+    if is_path(name):
+        return _of_source(_at_path(name, folder, work), changes)
+    try:
+        found = resolve(name, changes)
+    except UnknownExperimentError as error:
+        if is_file(folder / name / _CONFIG):
+            if isinstance(error, BrokenExperimentError):  # the run may have been trained with another version of it
+                raise UsageError(f"{error}; for the run of that name, write runs/{name}") from error
+            return _of_source(open_run(folder, name), changes)
+        if Path(name).is_dir():
+            raise UsageError(f"{name} is a folder, not an experiment", pictures_hint(Path(name))) from error
+        near = get_close_matches(name, run_names(folder), n=3)
+        if near:
+            raise UsageError(f"{error} Or the run {' or '.join(f'runs/{other}' for other in near)}?") from error
+        raise
+    return Target(found.experiment, found.origins, found.where, None, found.source, found.file)
+
+
+def typed_target(target: Run | Path | str) -> str:
+    """An experiment or a run as it is typed; a path never means a name. Raises UsageError for anything else."""
+    if isinstance(target, str):
+        return target
+    path = target.path if isinstance(target, Run) else target
+    if not isinstance(path, Path):
+        raise UsageError(f"experiment must be an Experiment, a Run, a path or a name, not {quoted(path)}")
+    return str(path) if path.suffix == ".py" else str(path.absolute())
+
+
+def changed_experiment(experiment: Experiment, changes: list[str]) -> tuple[Experiment, dict[str, str]]:
+    """An experiment of Python with changes (FIELD=VALUE), and the origins of its values. Raises UsageError."""
+    known = origins_of(experiment, Provenance(), PYTHON) | remembered_origins(experiment)
+    return apply_overrides(experiment, known, parse_overrides(changes))
+
+
+def experiment(
+    name: Run | Path | str, changes: str | Sequence[str] = (), *, runs: Path | str | None = None
+) -> Experiment:
+    """The experiment that a name means on the command line, with changes: `experiment("digits", "steps=50 seed=1")`.
+
+    name: a registered name, `FILE.py`, `FILE.py:NAME`, or a run: its path, such as `runs/digits`, or a Run.
+    changes: words FIELD=VALUE, or one text of them, converted to the fields' types and checked; later, `attrs.evolve`
+    does the same with values. runs: the runs folder; default: NCSNX_RUNS, else ./runs.
+
+    In a notebook an experiment shows its fields, with their origins if it comes from here. Imports no torch. Raises
+    UsageError for an unknown name or field, NcsnxError for a broken file.
+    """
+    found = find_target(typed_target(name), runs_folder(runs), changed_words(changes))
+    remember_origins(found.experiment, found.origins)
+    return found.experiment
+
+
+def find_training(
+    name: str, folder: Path, overrides: list[str] | None, run_name: str | None
+) -> tuple[Target, Path, str]:
+    """The target of `train`, as in `find_target`; the folder of runs, and the name of the run in it.
+
+    A run is resumed in place; with a `run_name` of another, its configuration starts that one, and the origin of its
+    values is 'run NAME'. Raises UsageError for a run's snapshot of its experiment, too, and NcsnxError for an exported
+    model.
+    """
+    _refuse_snapshot(name)
+    if is_hub_address(name):
+        raise UsageError(f"{parse_hub_address(name)} is an exported model, which holds nothing to resume training from")
+    if is_path(name):
+        source = _at_path(name, folder)
+        if isinstance(source, Export):
+            raise NcsnxError(
+                f"{source.path} is an exported model, which holds nothing to resume training from",
+                Hint("train its experiment from the beginning", f"ncsnx train {source.experiment().name}"),
+            )
+    run = None if run_name is None else find_target(name, folder).run
+    if run is not None and run_name is not None and folder / run_name != _whole_path(run):
+        return _derived(run, overrides or []), folder, check_run_name(run_name)
+    target = find_target(name, folder, overrides)
+    if target.run is None:
+        return target, folder, check_run_name(target.experiment.name if run_name is None else run_name)
+    path = _whole_path(target.run)
+    return target, path.parent, path.name
+
+
+def _whole_path(run: Run) -> Path:
+    return run.path if run.path.name not in ("", "..") else run.path.resolve()
+
+
+def _derived(run: Run, overrides: list[str]) -> Target:
+    """The target of a new run that begins from the configuration of another."""
+    recorded = run.experiment()
+    known = read_origins(run.origins_path)
+    measured = [name for name in MEASURED_FIELDS if known.get(f"data.{name}") == MEASURED]
+    # the new run measures its own data
+    recorded = attrs.evolve(recorded, data=attrs.evolve(recorded.data, **cast(Any, dict.fromkeys(measured))))
+    theirs = {path: f"run {run.name}" for path, _ in flatten(unstructure(recorded))}
+    changed, origins = apply_overrides(recorded, theirs, parse_overrides(overrides))
+    return Target(changed, origins, run.where, run)
+
+
+def is_path(name: str) -> bool:
+    """Whether the name is the path of a run or exported model, of its config.json, or an address on the Hub."""
+    return is_hub_address(name) or (file_and_name(name)[0] is None and ("/" in name or name == _CONFIG))
+
+
+def _at_path(name: str, folder: Path, work: Work = SILENT) -> Source:
+    if is_hub_address(name):
+        return open_source(folder, name, work)
+    path = str(Path(name).parent) if Path(name).name == _CONFIG and is_file(Path(name)) else name.rstrip("/") or "/"
+    in_runs = path.removeprefix("runs/")
+    if path != in_runs and in_runs and "/" not in in_runs:
+        return open_source(folder, in_runs)
+    return open_source(folder, path if "/" in path else f"./{path}")  # not a name in the runs folder
+
+
+def _of_source(source: Source, overrides: list[str]) -> Target:
+    experiment, run = source.experiment(), source if isinstance(source, Run) else None
+    known = {} if run is None else read_origins(run.origins_path)
+    if not overrides:
+        return Target(experiment, known, source.where, run)
+    parsed = parse_overrides(overrides)
+    marked = {path: known.get(path, "") for path, _ in flatten(unstructure(experiment))}
+    changed, origins = apply_overrides(experiment, marked, parsed)
+    return Target(changed, {path: one for path, one in origins.items() if one}, source.where, run)
+
+
+def _refuse_snapshot(name: str) -> None:
+    """Raises UsageError for a run's copy of its experiment file, which lacks the changes of the command line."""
+    file, _ = file_and_name(name)
+    if file is not None and file.name == _SNAPSHOT and is_file(file.parent / _CONFIG):
+        raise UsageError(
+            f"{file} is a run's copy of its experiment file, without changes that were made on the command line",
+            Hint("resume the run", f"ncsnx train {as_typed(file.parent)}"),
+        )

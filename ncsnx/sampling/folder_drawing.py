@@ -1,0 +1,128 @@
+"""Images of a model, drawn into a folder with progress: what sampling and restoring share."""
+
+from pathlib import Path
+
+import attrs
+
+from ncsnx.config.codec import flatten
+from ncsnx.config.experiment import Experiment
+from ncsnx.config.image_sizes import ImageSize
+from ncsnx.inverse.task_record import shown_in_words
+from ncsnx.quantities import counted
+from ncsnx.ranks.joining import require_same
+from ncsnx.ranks.rank_group import held_by_first
+from ncsnx.ranks.shared_batches import runs_of
+from ncsnx.ranks.shared_disk import wait_for_file
+from ncsnx.runs.folder import Run
+from ncsnx.runs.score_files import require_best
+from ncsnx.runs.selection import Source, check_checkpoint
+from ncsnx.runs.writer_lock import folder_lock, require_lock
+from ncsnx.runtime import Runtime
+from ncsnx.sampling.drawing import Drawing
+from ncsnx.sampling.sample_folder import SampleFolder
+from ncsnx.sampling.score_model import ScoreModel, load
+from ncsnx.work import Work
+
+
+def load_model(
+    work: Work,
+    source: Source,
+    experiment: Experiment,
+    checkpoint: int | str | None,
+    runtime: Runtime,
+    size: ImageSize | None = None,
+) -> ScoreModel:
+    """The model of a run or an exported model, with the sampler of `experiment`, for images of a size.
+
+    size: None for the size of the data; warns of any other. Raises NcsnxError.
+    """
+    step = work.ranks.first(lambda: check_checkpoint(source, checkpoint))
+    if checkpoint == "best" and isinstance(source, Run):
+        work.info(f"best: {work.ranks.first(lambda: require_best(source))}")
+    model = attrs.evolve(load(source, step, runtime=runtime), experiment=experiment).at_size(size)
+    if (remark := model.size_remark) is not None:
+        work.warning(remark)
+    return model
+
+
+@attrs.frozen(kw_only=True)
+class FolderDrawing:
+    """Images to draw, and the folder for them."""
+
+    drawing: Drawing
+    images: str
+    """The images in words, such as '64 images'."""
+    out: Path | None
+    """None: the folder named after the protocol."""
+    overwrite: bool
+    note: str
+
+    def carry_out(self, work: Work) -> SampleFolder:
+        """Draws the images that the folder lacks, and says where everything is; on rank 0, where the others end.
+
+        Raises NcsnxError.
+        """
+        facts = {"device": self.drawing.model.runtime.device.type, **self.drawing.protocol()}
+        ranks = work.ranks
+        require_same(ranks, "would not draw the same", dict(flatten(facts)), check_stop=work.check_stop)
+        path = ranks.first(lambda: self.out or self.drawing.default_folder())
+        output = self.drawing.folder(path, self.note)
+        if ranks.first(lambda: self._is_complete(output)):
+            work.info(f"{self.images} from {self._source}: already sampled")
+        else:
+            with held_by_first(ranks, folder_lock(path, str(path))):
+                require_lock(path, ranks, work.check_stop)
+                self._fill(output, ranks.first(lambda: self._begin(output, work)), work)
+                if ranks.is_first:
+                    self._finish(output, work)
+        ranks.end_others()
+        self._say_where(work, output)
+        return output
+
+    def _is_complete(self, output: SampleFolder) -> bool:
+        output.open(overwrite=self.overwrite)
+        return output.complete
+
+    @property
+    def _source(self) -> str:
+        model = self.drawing.model
+        return f"{model.source.where}, step {model.step:,} ({model.weights}), {model.evaluations_in_words} each"
+
+    def _begin(self, output: SampleFolder, work: Work) -> list[range]:
+        """Says what comes; returns the indices of the images that the folder lacks."""
+        model, count = self.drawing.model, self.drawing.request.n
+        output.open()  # another process may have resumed it meanwhile
+        missing = output.missing()
+        done = f", {count - len(missing):,} of them already sampled" if len(missing) < count else ""
+        work.info(f"{self.images}{done}, from {self._source}, on {model.runtime.device}{model.precision_in_words}")
+        if model.start is not None:
+            work.info(model.start_in_words)
+        return runs_of(missing)
+
+    def _fill(self, output: SampleFolder, left: list[range], work: Work) -> None:
+        if not left:
+            return
+        states = self.drawing.states(sum(map(len, left)))
+        with work.progress("sampling", total=states, unit="sampler steps") as advance:
+            evaluations = self.drawing.fill(output, left, work, advance)
+        if self.drawing.model.evaluations is None:
+            work.info(f"{counted(evaluations, 'evaluation')} per image, averaged over the images just drawn")
+
+    def _finish(self, output: SampleFolder, work: Work) -> None:
+        """Writes the pictures, once this rank sees the batches of all."""
+        if not output.complete:
+            seen = output.new_parts().are_whole
+            wait_for_file(output.path, "all ranks", work.ranks, work.check_stop, is_seen=seen)
+        request = self.drawing.request
+        with work.progress("writing pictures", total=request.n * request.columns, unit="images") as advance:
+            output.finish(work.check_stop, advance)
+
+    def _say_where(self, work: Work, output: SampleFolder) -> None:
+        work.info(f"images: {output.path / 'images'}")
+        if not self.drawing.model.experiment.data.is_bounded:
+            work.info(f"values: {output.samples_path}, the data's own; pictures show {output.window}")
+        task, count = self.drawing.task, self.drawing.request.n
+        part = None if task is None else shown_in_words(task, count // task.count)
+        work.info(f"grid:   {output.path / 'grid.png'}{f' ({part} only)' if part else ''}")
+        if output.protocol["film"]:
+            work.info(f"film:   {output.film_path}")

@@ -1,0 +1,1 @@
+"""Parameter sweeps: a run for each combination of values, and their comparison."""

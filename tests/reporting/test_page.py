@@ -1,0 +1,282 @@
+"""The page about runs, read with an HTML parser, and its renewal while a run trains."""
+
+import io
+import json
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import attrs
+import pytest
+from PIL import Image
+
+from ncsnx.errors import NcsnxError
+from ncsnx.reporting.curves import evenly_spread
+from ncsnx.reporting.html import figure
+from ncsnx.reporting.page import renewed_report, report_page
+from ncsnx.runs.folder import Run
+from ncsnx.runs.metrics_log import MetricsLog
+from ncsnx.runs.segments import append_segment
+from tests.cli import command
+from tests.runs.kept import score
+from tests.training.tiny import command as tiny_command
+from tests.training.tiny import training
+
+MARKUP = "<script>alert(1)</script> \"'> & {names}"
+VOID = {"meta", "link", "img"}
+
+
+class Page(HTMLParser):
+    """A page: its elements with their attributes, its text, and whether every element is closed."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text = ""
+        self.feed(content.decode())
+        self.close()
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for found, attributes in self.elements if found == tag]
+
+    @property
+    def captions(self) -> list[str | None]:
+        return [one["alt"] for one in self.all("img")]
+
+
+def png(shade: int = 90) -> bytes:
+    content = io.BytesIO()
+    Image.new("L", (8, 8), shade).save(content, format="PNG")
+    return content.getvalue()
+
+
+@pytest.fixture
+def told(run: Run) -> Run:
+    """A run with a history, metrics, three grids and scores."""
+    append_segment(run, from_step=0, runtime={"device": "cpu"}, changes={}, note=MARKUP)
+    for step in (10, 20, 30):
+        MetricsLog(run).append({"step": step, "loss": 40.0 / step, "lr": 1e-3})
+        MetricsLog(run).append({"step": step, "held_out": 50.0 / step, "weights": "ema", "held_out_levels": {"0": 1.0}})
+        run.snapshots.mkdir(exist_ok=True)
+        (run.snapshots / f"step-{step:08d}.png").write_bytes(png(shade=step))
+    score(run, {10: 3.0, 20: 2.0, 30: 1.0})
+    return run
+
+
+def test_a_page_is_well_formed_and_a_function_of_the_folder(told: Run) -> None:
+    page = Page(report_page([told]))
+
+    assert page.open == []
+    assert report_page([told]) == report_page([told])
+    assert [f"#{one['id']}" for one in page.all("section")] == [one["href"] for one in page.all("a")]
+
+
+def test_a_page_runs_nothing_and_loads_nothing(told: Run) -> None:
+    content = report_page([told])
+    page = Page(content)
+
+    assert not {"script", "iframe", "object", "form"} & {tag for tag, _ in page.elements}
+    addresses = [value for _, found in page.elements for key, value in found.items() if key in ("src", "href")]
+    assert all(str(address).startswith(("data:", "#")) for address in addresses)
+    assert b"url(" not in content
+    assert b"@import" not in content
+
+
+def test_words_of_people_stay_text(told: Run) -> None:
+    assert MARKUP in Page(report_page([told])).text
+
+
+def test_parts_that_a_run_lacks_are_left_out(run: Run) -> None:
+    page = Page(report_page([run]))
+
+    assert [one["id"] for one in page.all("section")] == ["summary", "configuration"]
+    assert "small.py:9" in page.text
+
+
+def test_curves_grids_and_scores_are_shown_with_their_words(told: Run) -> None:
+    page = Page(report_page([told]))
+
+    assert page.captions == [
+        *("Training loss", "Held-out loss", "Held-out loss by noise level, while training"),
+        *("Step 30", "Step 20", "Step 10"),
+    ]
+    assert "30 (best)" in page.text
+
+
+def test_a_constant_learning_rate_has_no_curve(run: Run) -> None:
+    for step in range(3):
+        MetricsLog(run).append({"step": step, "loss": 3.0, "lr": 1e-3})
+    assert Page(report_page([run])).captions == ["Training loss"]
+    MetricsLog(run).append({"step": 3, "loss": 3.0, "lr": 5e-4})
+    assert Page(report_page([run])).captions == ["Training loss", "Learning rate"]
+
+
+def test_losses_that_are_no_numbers_are_gaps(run: Run) -> None:
+    MetricsLog(run).append({"step": 1, "held_out": float("nan"), "held_out_levels": {"0": float("inf")}})
+    MetricsLog(run).append({"step": 2, "loss": 3.0, "lr": 1e-3})
+    assert Page(report_page([run])).captions == ["Training loss"]
+
+
+@pytest.mark.parametrize(("count", "most"), [(0, 4), (4, 4), (5, 4), (1_000, 16)])
+def test_of_many_items_the_first_and_the_last_are_kept(count: int, most: int) -> None:
+    found = evenly_spread(range(count), most)
+
+    assert len(found) == min(count, most)
+    assert found == sorted(set(found))
+    assert not found or (found[0], found[-1]) == (0, count - 1)
+
+
+def test_large_pictures_become_smaller() -> None:
+    content = io.BytesIO()
+    Image.effect_noise((2_000, 1_000), 100).save(content, format="PNG")
+    assert "data:image/jpeg" in figure(content.getvalue(), "noise", "images")
+    assert len(figure(content.getvalue(), "noise", "images")) < len(content.getvalue())
+
+
+def test_several_runs_stand_side_by_side_with_their_differences_first(told: Run) -> None:
+    experiment = attrs.evolve(told.experiment(), steps=77)
+    other = Run.create(told.path.parent, "other", experiment, {}, None, "e" * 64)
+    page = Page(report_page([told, other]))
+
+    assert page.all("section")[0]["id"] == "differences"
+    assert f"steps{told.experiment().steps}77no" in page.text
+    assert "determined by different values or data" in page.text  # their fingerprints differ
+
+
+def test_a_damaged_file_is_a_line_of_the_page(told: Run) -> None:
+    files = [path for path in told.path.rglob("*") if path.is_file() and path.suffix in (".json", ".png")]
+    assert len(files) > 4
+    for path in files:
+        before = path.read_bytes()
+        path.write_bytes(b"{")
+        page = Page(report_page([told]))
+        path.write_bytes(before)
+        assert page.open == []
+        assert path.name in page.text.split("What is not shown")[-1]
+
+
+def test_the_command_writes_the_page_with_the_verdict(told: Run, here: Path) -> None:
+    shutil.copytree(told.path, here / "runs" / "mine")
+
+    assert command.run("report", "mine").code == 0
+    page = Page((here / "runs" / "mine" / "report.html").read_bytes())
+    assert "ncsnx doctor mine" in page.text
+    assert command.run("doctor", "mine").out.count("report.html") == 0
+    assert command.run("report", "mine", "mine", "--out", "page.html", "--no-doctor").code == 0
+    assert "Verification" not in (here / "page.html").read_text("utf-8")
+
+
+def test_bad_calls_say_what_to_type(told: Run, here: Path) -> None:
+    shutil.copytree(told.path, here / "runs" / "mine")
+
+    folder = command.run("report", "mine", "--out", ".")
+    assert folder.code == 2
+    assert "--out report.html" in folder.err
+    many = command.run("report", *["mine"] * 9)
+    assert many.code == 2
+    assert "8 runs at most, not 9" in many.err
+    assert command.run("report", "missing").code == 2
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("NCSNX_RUNS", raising=False)
+    return folder
+
+
+def test_samplers_and_neighbours_are_shown_with_the_whole_command(told: Run) -> None:
+    made = {"command": "/bin/ncsnx compare digits --seeds 3 sampler.steps=9"}
+    row = {"sampler": "ald", "steps": None, "seeds": 2, "recommended": False, "measured_again": None}
+    numbers = {"evaluations": 5, "distance": 8.25, "spread": 0.5, "broken": 0.0, "words": "sampler=ald"}
+    empty = {"protocol": {}, "caption": "by hand", "made": made}
+    compared = {**empty, "rows": [{**row, **numbers}]}
+    (told.compare / "one").mkdir(parents=True)
+    (told.compare / "one" / "results.json").write_text(json.dumps(compared))
+    (told.compare / "one" / "samplers.png").write_bytes(png())
+    page = Page(report_page([told]))
+
+    assert "Distance by network evaluations" in page.captions
+    assert "sampler=ald58.25 ± 0.500 %the run's own" in page.text
+    assert "ncsnx compare digits --seeds 3 sampler.steps=9" in page.text
+
+
+class Heard:
+    """An observer that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+        self.steps: list[int] = []
+
+    def warning(self, text: str) -> None:
+        self.warnings.append(text)
+
+    def checkpoint(self, step: int, path: Path) -> None:
+        self.steps.append(step)
+
+
+def test_slow_renewals_are_rare(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, written, heard = [1_000.0], list[float](), Heard()
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+
+    def write(run: Run) -> None:
+        written.append(now[0])
+        now[0] += 1  # a second allows the next renewal after 100
+
+    with renewed_report(run, heard, write) as observer:  # type: ignore[arg-type]
+        for step in range(10, 60, 10):
+            observer.checkpoint(step, run.path)
+            now[0] += 40
+
+    assert heard.steps == [10, 20, 30, 40, 50]
+    assert written == [1_000, 1_121, 1_202], "two of five checkpoints, and the end"
+
+
+def test_a_page_that_cannot_be_written_is_said_once(run: Run) -> None:
+    heard = Heard()
+
+    def fail(run: Run) -> None:
+        raise NcsnxError("the disk is full")
+
+    with renewed_report(run, heard, fail) as observer:  # type: ignore[arg-type]
+        observer.checkpoint(10, run.path)
+
+    assert heard.warnings == ["no report: the disk is full; training continues without it"]
+
+
+def test_training_writes_the_page_unless_told_not_to(tmp_path: Path) -> None:
+    assert tiny_command(*training(), folder=tmp_path).code == 0
+    assert tiny_command(*training(), "--no-report", "--run", "other", folder=tmp_path).code == 0
+
+    page = Page((tmp_path / "runs/digits/report.html").read_bytes())
+    assert "12 of 12" in page.text
+    assert "Step 12" in page.captions
+    assert not (tmp_path / "runs/other/report.html").exists()
+    weights = [tmp_path / "runs" / name / "checkpoints/step-00000012/model.safetensors" for name in ("digits", "other")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_the_page_of_the_documentation_is_small_and_shows_everything() -> None:
+    path = Path(__file__).parents[2] / "docs" / "static" / "digits-report.html"
+    page = Page(path.read_bytes())
+
+    assert path.stat().st_size < 2**20
+    assert page.open == []
+    shown = {one["id"] for one in page.all("section")}
+    assert shown >= {"training", "scores", "held-out-losses", "likelihoods", "samplers", "neighbours", "tasks"}
+    assert "what-is-not-shown" not in shown
