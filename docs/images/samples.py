@@ -1,8 +1,9 @@
-"""Joins the grids of two samplings into the picture at the top of the README.
+"""Joins the grids of three samplings into the picture at the top of the README.
 
-ncsnx sample digits --ckpt latest --n 64
+ncsnx sample digits --n 64
+ncsnx sample digits_edm --n 64
 ncsnx sample phantom64x48 --n 16 sampler=cas sampler.steps=40
-python docs/images/samples.py DIGITS/grid.png PHANTOMS/grid.png docs/images/samples.png
+python docs/images/samples.py DIGITS/grid.png DIGITS_EDM/grid.png PHANTOMS/grid.png docs/images/samples.png
 """
 
 import sys
@@ -12,12 +13,17 @@ from PIL import Image
 GAP = 16
 
 
-def main(digits: str, phantoms: str, out: str) -> None:
-    left, right = (Image.open(path).convert("RGB") for path in (digits, phantoms))
-    right = right.resize((2 * right.width, 2 * right.height), Image.Resampling.NEAREST)
-    joined = Image.new("RGB", (left.width + GAP + right.width, max(left.height, right.height)), "white")
-    joined.paste(left, (0, 0))
-    joined.paste(right, (left.width + GAP, 0))
+def main(digits: str, digits_edm: str, phantoms: str, out: str) -> None:
+    first, second, third = (Image.open(path).convert("RGB") for path in (digits, digits_edm, phantoms))
+    third = third.resize((2 * third.width, 2 * third.height), Image.Resampling.NEAREST)
+    grids = [first, second, third]
+    joined = Image.new(
+        "RGB", (sum(grid.width + GAP for grid in grids) - GAP, max(grid.height for grid in grids)), "white"
+    )
+    left = 0
+    for grid in grids:
+        joined.paste(grid, (left, 0))
+        left += grid.width + GAP
     joined.save(out, optimize=True)
 
 
