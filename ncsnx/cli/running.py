@@ -13,7 +13,6 @@ from ncsnx.commands.command import (
     EXECUTION_PANEL,
     OUTPUT_PANEL,
     Command,
-    Declaration,
     Parameter,
     Parse,
     option,
@@ -25,27 +24,35 @@ if TYPE_CHECKING:
     from ncsnx.results import Result
 
 
-def _typed(name: str, kind: type, default: Any, declaration: Declaration, text: str) -> Parameter:
-    return Parameter(name=name, type=kind, default=default, declaration=declaration, text=text)
-
-
-_GPUS = _typed(
-    "gpus",
-    int | None,  # type: ignore[arg-type]
-    None,
-    option(EXECUTION_PANEL, "N", default="one device", is_common=True),
-    "GPUs of this machine that share the work, a process for each. For several machines use torchrun.",
+_GPUS = Parameter(
+    name="gpus",
+    type=int | None,
+    default=None,
+    declaration=option(EXECUTION_PANEL, "N", default="one device", is_common=True),
+    text="GPUs of this machine that share the work, a process for each. For several machines use torchrun.",
 )
 _TERMINAL = (
-    _typed("json", bool, False, option(OUTPUT_PANEL), "Print JSON on standard output."),
-    _typed(
-        "verbose",
-        bool,
-        False,
-        option(OUTPUT_PANEL, None, "--verbose", "-v", is_common=True),
-        "Print details, and tracebacks of errors.",
+    Parameter(
+        name="json",
+        type=bool,
+        default=False,
+        declaration=option(OUTPUT_PANEL),
+        text="Print JSON on standard output.",
     ),
-    _typed("quiet", bool, False, option(OUTPUT_PANEL, None, "--quiet", "-q", is_common=True), "Print errors only."),
+    Parameter(
+        name="verbose",
+        type=bool,
+        default=False,
+        declaration=option(OUTPUT_PANEL, None, "--verbose", "-v", is_common=True),
+        text="Print details, and tracebacks of errors.",
+    ),
+    Parameter(
+        name="quiet",
+        type=bool,
+        default=False,
+        declaration=option(OUTPUT_PANEL, None, "--quiet", "-q", is_common=True),
+        text="Print errors only.",
+    ),
 )
 """Parameters that commands have on the command line alone."""
 
