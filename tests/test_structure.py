@@ -26,7 +26,7 @@ FLOORS = (
 """Layers from the bottom up: a module imports nothing from a layer above its own."""
 BUDGET = {
     ".": 1_912,
-    "cli": 820,
+    "cli": 813,
     "commands": 5_473,
     "config": 3_477,
     "console": 1_019,

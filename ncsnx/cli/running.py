@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
+import attrs
 import typer
 
 from ncsnx.cli.completion import COMPLETIONS
@@ -24,37 +25,24 @@ if TYPE_CHECKING:
     from ncsnx.results import Result
 
 
-_GPUS = Parameter(
-    name="gpus",
-    type=int | None,
-    default=None,
-    declaration=option(EXECUTION_PANEL, "N", default="one device", is_common=True),
-    text="GPUs of this machine that share the work, a process for each. For several machines use torchrun.",
-)
-_TERMINAL = (
-    Parameter(
-        name="json",
-        type=bool,
-        default=False,
-        declaration=option(OUTPUT_PANEL),
-        text="Print JSON on standard output.",
-    ),
-    Parameter(
-        name="verbose",
-        type=bool,
-        default=False,
-        declaration=option(OUTPUT_PANEL, None, "--verbose", "-v", is_common=True),
-        text="Print details, and tracebacks of errors.",
-    ),
-    Parameter(
-        name="quiet",
-        type=bool,
-        default=False,
-        declaration=option(OUTPUT_PANEL, None, "--quiet", "-q", is_common=True),
-        text="Print errors only.",
-    ),
-)
-"""Parameters that commands have on the command line alone."""
+@attrs.frozen
+class _Gpus:
+    """The parameter of commands that several devices can share."""
+
+    gpus: Annotated[int | None, option(EXECUTION_PANEL, "N", default="one device", is_common=True)] = None
+    """GPUs of this machine that share the work, a process for each. For several machines use torchrun."""
+
+
+@attrs.frozen
+class _Terminal:
+    """Parameters that commands have on the command line alone."""
+
+    json: Annotated[bool, option(OUTPUT_PANEL)] = False
+    """Print JSON on standard output."""
+    verbose: Annotated[bool, option(OUTPUT_PANEL, None, "--verbose", "-v", is_common=True)] = False
+    """Print details, and tracebacks of errors."""
+    quiet: Annotated[bool, option(OUTPUT_PANEL, None, "--quiet", "-q", is_common=True)] = False
+    """Print errors only."""
 
 
 def typed_command(kind: type[Command[Any]]) -> Callable[..., None]:
@@ -91,7 +79,8 @@ def typed_command(kind: type[Command[Any]]) -> Callable[..., None]:
 
 def typed_parameters(kind: type[Command[Any]]) -> list[Parameter]:
     """The parameters of a command on the command line."""
-    return [*parameters_of(kind), *([_GPUS] if kind.registered.is_shared else []), *_TERMINAL]
+    shared = parameters_of(_Gpus) if kind.registered.is_shared else []
+    return [*parameters_of(kind), *shared, *parameters_of(_Terminal)]
 
 
 def show(messages: "Messages", result: "Result", *, json: bool) -> None:

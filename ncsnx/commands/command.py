@@ -146,7 +146,7 @@ class Parameter:
         return (f"--{name}/--no-{name}",) if is_flag and self.default is not False else (f"--{name}",)
 
 
-def parameters_of(kind: "type[Command[Any]]") -> list[Parameter]:
+def parameters_of(kind: type) -> list[Parameter]:
     """The fields that the command line takes: arguments, then options by panel, the class's own first."""
     own = vars(kind).get("__annotations__", {})
     found = [
