@@ -104,8 +104,6 @@ class Work:
     """Begins to append messages, and those so far, to a log file."""
     separate: "Callable[[], Work] | None" = None
     """Makes a Work with a log of its own."""
-    agreed: Callable[[str, str], bool] = lambda facts, question: True
-    """(facts, question) → whether the person at the terminal agrees; True, with the facts said, if nobody is there."""
     training: Callable[..., AbstractContextManager[Any]] = silent_training
     """Opens the display of a training, a `ncsnx.training.observer.TrainingViewer`."""
 

@@ -220,11 +220,6 @@ class Messages:
         """The reason why the work stopped; always shown."""
         self._say("error", text)
 
-    def agreed(self, question: str) -> bool:
-        """The answer of the person at the terminal to a question; shown at every verbosity. Enter alone means no."""
-        self.stderr.write(f"{_inert(question)} [y/N] ")
-        return sys.stdin.readline().strip().lower() in ("y", "yes")
-
     def record(self, level: Level, text: str) -> None:
         """Writes a message to log.txt only."""
         time = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -3,7 +3,6 @@
 Modules are imported where they are used: every command imports this one.
 """
 
-import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -27,12 +26,6 @@ def work_of(messages: "Messages", stop: "StopRequest | None" = None) -> "Work":
     def rows(titles: Sequence[str], *, total: int, units: int) -> AbstractContextManager[RowView]:
         return rows_view(messages, columns=[Column(title, "right") for title in titles], total=total, units=units)
 
-    def agreed(facts: str, question: str) -> bool:
-        if sys.stdin is None or not sys.stdin.isatty():
-            messages.info(facts)
-            return True
-        return messages.agreed(f"{facts}\n{question}")
-
     def view_training(**facts: Any) -> AbstractContextManager[Any]:
         from ncsnx.console.training import TrainingView
 
@@ -50,6 +43,5 @@ def work_of(messages: "Messages", stop: "StopRequest | None" = None) -> "Work":
         stop=stop,
         attach=messages.attach,
         separate=lambda: work_of(messages.separate(), stop),
-        agreed=agreed,
         training=view_training,
     )

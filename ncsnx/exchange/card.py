@@ -176,7 +176,7 @@ def _usage(experiment: Experiment) -> Iterator[str]:
     channels, height, width = experiment.data.shape
     values = "in [0, 1]" if experiment.data.is_bounded else "in the data's own values"
     yield "## Use"
-    yield "With ncsnx installed, in Python:"
+    yield f"With ncsnx installed, in Python; for `{PLACEHOLDER}`, the address `hf://USER/MODEL` on the Hub will do too:"
     yield (
         "```python\n"
         "import ncsnx\n\n"

@@ -164,7 +164,8 @@ class Export:
         """Advice on a damaged file. advice: for a folder that somebody copied."""
         if self.hub is None:
             return Hint(advice)
-        return Hint("remove the copy; the next use downloads it again", f"rm -r {shlex.quote(str(self.path))}")
+        model = self.path.parents[1]  # of MODEL/snapshots/COMMIT, whose files are links
+        return Hint("remove the copy; the next use downloads it again", f"rm -r {shlex.quote(str(model))}")
 
 
 def is_export(path: Path) -> bool:
@@ -194,14 +195,6 @@ def check_target(path: Path) -> None:
     raise NcsnxError(
         f"{path} already exists, and nothing is overwritten", Hint("choose another folder", adds=argument("out", A_DIR))
     )
-
-
-def unfinished(path: Path) -> list[Path]:
-    """Temporary folders beside `path`, left by killed exports; a running export's looks the same."""
-    if not path.parent.is_dir():
-        return []
-    with atomic.reporting(path):
-        return [entry for entry in atomic.debris(path.parent) if atomic.is_temporary(entry.name, path.name)]
 
 
 def write_export(path: Path, config: ExportConfig, model: bytes, card: str, picture: bytes | None = None) -> Export:

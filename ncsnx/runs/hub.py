@@ -1,14 +1,12 @@
-"""Exported models on the Hugging Face Hub: their addresses, and downloads into CACHE/hub/USER/MODEL/COMMIT/.
+"""Exported models on the Hugging Face Hub: their addresses, and downloads into CACHE/hub/.
 
-huggingface_hub, an optional package, is the client: it finds endpoint and token, checks and resumes. Only the files of
-an exported model are taken, by their fixed names and within limits, as regular files. The folder gets its name when all
-of them are there; until then it is COMMIT.part. A commit never changes, so that one in the cache is used without asking
-the Hub.
+huggingface_hub, an optional package, is the client: it finds endpoint and token, resumes, and keeps the cache. Only the
+files of an exported model are taken, by their fixed names and within limits. A commit never changes, so that one in the
+cache is used without asking the Hub.
 """
 
 import importlib.util
 import re
-import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,9 +20,7 @@ from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.quantities import byte_size
 from ncsnx.runs.exported import CARD, CONFIG, MODEL, MOST_CONFIG_BYTES, PICTURE, Export, ExportConfig, is_export
 from ncsnx.runs.plugins import needing_plugins
-from ncsnx.spelling import parameter
-from ncsnx.storage import atomic
-from ncsnx.storage.cache import cache_folder, cache_lock
+from ncsnx.storage.cache import cache_folder
 from ncsnx.version import __version__
 from ncsnx.work import SILENT, Work
 
@@ -88,32 +84,14 @@ def parse_hub_address(text: str) -> HubAddress:
         text = _SCHEME + text[page.end() :].rstrip("/").replace("/tree/", "@", 1)
     place, is_given, revision = text.removeprefix(_SCHEME).partition("@")
     is_revision = _REVISION.fullmatch(revision) and not any(part in revision for part in ("..", "//", "/.", "./"))
-    found = _repository(place) if text.startswith(_SCHEME) else None
-    if found is None or (is_given and not is_revision):
+    repository = _REPOSITORY.fullmatch(place) if text.startswith(_SCHEME) else None
+    is_name = repository is not None and not ("--" in place or ".." in place or place.endswith(".git"))
+    if repository is None or not is_name or (is_given and not is_revision):
         raise UsageError(
             f"{shortened(ascii(text))} is not the address of a model on the Hub: expected hf://USER/MODEL or "
             "hf://USER/MODEL@REVISION, as in hf://ada/digits@main"
         )
-    return attrs.evolve(found, revision=revision if is_given else None)
-
-
-def parse_repository(text: str, of: str) -> HubAddress:
-    """The repository in `USER/MODEL`. of: the parameter that names it. Raises UsageError for anything else."""
-    found = _repository(text.removeprefix(_SCHEME))
-    if found is None:
-        raise UsageError(
-            f"{parameter(of)} {shortened(ascii(text))}: expected USER/MODEL, as in ada/digits, of letters, digits, "
-            "'_', '-' and '.'"
-        )
-    return found
-
-
-def _repository(place: str) -> HubAddress | None:
-    """The repository of a name that the Hub accepts."""
-    found = _REPOSITORY.fullmatch(place)
-    if found is None or "--" in place or ".." in place or place.endswith(".git"):
-        return None
-    return HubAddress(found[1], found[2])
+    return HubAddress(repository[1], repository[2], revision if is_given else None)
 
 
 def hub_api() -> "HfApi":
@@ -130,7 +108,7 @@ def hub_api() -> "HfApi":
 
 
 @contextmanager
-def hub_errors(address: HubAddress, *hints: Hint) -> Iterator[None]:
+def hub_errors(address: HubAddress) -> Iterator[None]:
     """Turns what huggingface_hub raises in the block into UsageError with its message on one line."""
     try:
         with warnings.catch_warnings():
@@ -146,8 +124,8 @@ def hub_errors(address: HubAddress, *hints: Hint) -> Iterator[None]:
         said = printable(" ".join(str(shown).split())[:300]) or type(shown).__name__
         is_refused = getattr(getattr(shown, "response", None), "status_code", None) in (401, 403, 404)
         log_in = (Hint("log in", "hf auth login"), Hint("or give a token", "export HF_TOKEN=TOKEN"))
-        message = f"the Hugging Face Hub does not give or take {address.repository}: {said}"
-        raise UsageError(message, *(log_in if is_refused else ()), *hints) from error
+        message = f"the Hugging Face Hub does not give {address.repository}: {said}"
+        raise UsageError(message, *(log_in if is_refused else ())) from error
 
 
 def fetch_model(address: HubAddress, work: Work = SILENT) -> Export:
@@ -156,57 +134,52 @@ def fetch_model(address: HubAddress, work: Work = SILENT) -> Export:
     Raises UsageError if the Hub can't be reached or refuses, or has no exported model there; NcsnxError for a model
     that is damaged.
     """
-    place, commit = cache_folder() / "hub" / address.owner / address.name, address.commit
-    if commit is None or not (place / commit).is_dir():
-        copies = [entry for entry in place.iterdir() if _COMMIT.fullmatch(entry.name)] if place.is_dir() else []
-        newest = sorted(copies, key=lambda folder: folder.stat().st_mtime)[-1:]
-        hints = [Hint("or name a commit that is in the cache", str(address.at(folder.name))) for folder in newest]
-        api = hub_api()
-        with hub_errors(address, *hints):
-            info = api.model_info(address.repository, revision=address.revision, files_metadata=True, timeout=ANSWER_S)
-            commit, sizes = str(info.sha), {one.rfilename: one.size for one in info.siblings or []}
-            if _COMMIT.fullmatch(commit) is None:
-                raise ValueError(f"expected a commit, found {shortened(ascii(commit))}")
-            with cache_lock(place, str(address), work):
-                if not (place / commit).is_dir():
-                    _fetch(api, address.at(commit), sizes, place, work)
-    return Export(place / commit, hub=str(address.at(commit)))
-
-
-def _fetch(api: "HfApi", address: HubAddress, sizes: dict[str, int | None], place: Path, work: Work) -> None:
-    """Downloads the model to `place`/COMMIT. sizes: size of each file by name. Raises NcsnxError."""
-    whole = place / str(address.revision)
-    folder = whole.with_name(f"{whole.name}.part")
-
-    def download(name: str) -> None:
-        if sizes.get(name, 0) != 0:
+    api, cache = hub_api(), cache_folder() / "hub"
+    with hub_errors(address):
+        if (folder := _cached(address, cache)) is not None:
+            return Export(folder, hub=str(address))
+        info = api.model_info(address.repository, revision=address.revision, files_metadata=True, timeout=ANSWER_S)
+        address, sizes = address.at(str(info.sha)), {one.rfilename: one.size or 0 for one in info.siblings or []}
+        if address.commit is None:
+            raise ValueError(f"expected a commit, found {shortened(ascii(info.sha))}")
+        config = _config(api, address, sizes, cache)
+        if (folder := _cached(address, cache)) is None:
+            work.info(f"downloading {address} ({byte_size(config.model_bytes)}) to {cache}")
             work.check_stop()
-            api.hf_hub_download(address.repository, name, revision=address.revision, local_dir=folder)
+            small = [name for name in (CARD, PICTURE) if 0 < sizes.get(name, 0) <= MOST_BYTES[name]]
+            for name in (*small, MODEL):
+                api.hf_hub_download(address.repository, name, revision=address.commit, cache_dir=cache)
+            folder = _cached(address, cache)
+    assert folder is not None
+    return Export(folder, hub=str(address))
 
-    config_bytes, model_bytes = sizes.get(CONFIG), sizes.get(MODEL)
-    is_ours = config_bytes is not None and model_bytes is not None and config_bytes <= MOST_CONFIG_BYTES
-    if is_ours:
-        download(CONFIG)
-        is_ours = is_export(folder)
-    if not is_ours:
-        shutil.rmtree(folder, ignore_errors=True)
+
+def _cached(address: HubAddress, cache: Path) -> Path | None:
+    """The folder of a commit in the cache; None if it lacks a file, and for a branch or tag, which may have moved."""
+    from huggingface_hub import try_to_load_from_cache
+
+    names = (CONFIG, MODEL)
+    if address.commit is None:
+        return None
+    paths = [try_to_load_from_cache(address.repository, name, cache, address.commit) for name in names]
+    return Path(str(paths[0])).parent if all(isinstance(path, str) for path in paths) else None
+
+
+def _config(api: "HfApi", address: HubAddress, sizes: dict[str, int], cache: Path) -> ExportConfig:
+    """The configuration of a model of `sizes` bytes by file, whose weights it describes. Raises NcsnxError."""
+    path = None
+    if MODEL in sizes and 0 < sizes.get(CONFIG, 0) <= MOST_CONFIG_BYTES:
+        path = Path(api.hf_hub_download(address.repository, CONFIG, revision=address.commit, cache_dir=cache))
+    if path is None or not is_export(path.parent):
         names = ", ".join(shortened(ascii(name)) for name in list(sizes)[:4]) or "no file"
         raise UsageError(
             f"{address} is not a model that ncsnx exported: it has no {MODEL} with its {CONFIG}; found {names}",
             Hint("models of ncsnx are listed on", f"{api.endpoint}/models?library=ncsnx"),
         )
-    with needing_plugins(folder / CONFIG):
-        config = ExportConfig.from_bytes((folder / CONFIG).read_bytes(), f"{CONFIG} of {address}")
+    with needing_plugins(path):
+        config = ExportConfig.from_bytes(path.read_bytes(), f"{CONFIG} of {address}")
     problem = config.size_problem()
-    if model_bytes != config.model_bytes or problem is not None:
+    if sizes[MODEL] != config.model_bytes or problem is not None:
         problem = problem or f"is not the one that its {CONFIG} describes ({byte_size(config.model_bytes)})"
         raise NcsnxError(f"{MODEL} of {address} {problem}")
-    work.info(f"downloading {address} ({byte_size(config.model_bytes)}) to {place}")
-    download(MODEL)
-    for name in (CARD, PICTURE):
-        if 0 < (sizes.get(name) or 0) <= MOST_BYTES[name]:
-            download(name)
-    shutil.rmtree(folder / ".cache", ignore_errors=True)  # huggingface_hub's notes
-    with atomic.reporting(whole):
-        folder.rename(whole)
-        atomic.sync_folder(place)
+    return config

@@ -381,11 +381,3 @@ def test_an_export_that_is_asked_to_stop_leaves_nothing(workplace: Path) -> None
     assert process.returncode == 143
     assert "stopped by SIGTERM; the same command starts from the beginning" in err
     assert sorted(path.name for path in workplace.iterdir()) == ["runs"]
-
-
-def test_what_a_killed_export_left_is_named(workplace: Path) -> None:
-    (workplace / ".model.tmp-123-0123abcd").mkdir()
-    result = export(workplace, "--grid", "0")
-    assert result.code == 0
-    assert "warning: .model.tmp-123-0123abcd was left by an export that was killed or is still running" in result.err
-    assert (workplace / ".model.tmp-123-0123abcd").is_dir()

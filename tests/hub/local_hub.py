@@ -4,7 +4,6 @@ Files are stored like on the Hub: large ones (*.safetensors, *.png) by Git LFS, 
 host without authorization; others as Git blobs.
 """
 
-import base64
 import hashlib
 import json
 import threading
@@ -16,8 +15,8 @@ from urllib.parse import unquote, urlsplit
 
 import attrs
 
-WRITER, READER = "hf_writer_secret", "hf_reader_secret"
-"""Tokens of ada, who may write and read her repositories, or read only."""
+TOKEN = "hf_reader_secret"
+"""The token of ada, who may read her repositories."""
 _LARGE = (".safetensors", ".png", ".bin")
 
 
@@ -29,8 +28,6 @@ class Repository:
     gated: bool = False
     commits: dict[str, dict[str, bytes]] = attrs.Factory(dict)
     """Files by name, by commit; the last is that of main."""
-    messages: list[str] = attrs.Factory(list)
-    """Summary of each commit that was uploaded."""
     tags: dict[str, str] = attrs.Factory(dict)
     """Commit by tag."""
 
@@ -99,18 +96,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         self._answer("HEAD")
 
-    def do_POST(self) -> None:
-        self._answer("POST")
-
-    def do_PUT(self) -> None:
-        self._answer("PUT")
-
     def log_message(self, *words: object) -> None:
         pass
 
     def _answer(self, method: str) -> None:
-        length = int(self.headers.get("Content-Length") or 0)
-        self.body = self._chunks() if self.headers.get("Transfer-Encoding") == "chunked" else self.rfile.read(length)
         path = unquote(urlsplit(self.path).path)
         host = f"{self.headers['Host']} " if path.startswith("/cdn/") else ""
         self.hub.requests.append((method, host + path, self.headers.get("Authorization")))
@@ -122,19 +111,8 @@ class _Handler(BaseHTTPRequestHandler):
         except _Refused as refused:
             self._send(refused.status, json.dumps({"error": refused.message}).encode(), code=refused.code)
 
-    def _chunks(self) -> bytes:
-        content = b""
-        while size := int(self.rfile.readline(), 16):
-            content += self.rfile.read(size)
-            self.rfile.readline()
-        self.rfile.readline()
-        return content
-
     def _route(self, method: str, parts: list[str]) -> None:
         match method, parts:
-            case "GET", ["api", "whoami-v2"]:
-                token = self._token() or self._refuse(401)
-                self._json({"name": "ada", "auth": {"accessToken": {"role": "write" if token == WRITER else "read"}}})
             case "GET", ["api", "models", owner, name, "auth-check"]:
                 self._found(owner, name)
                 self._json({})
@@ -142,27 +120,6 @@ class _Handler(BaseHTTPRequestHandler):
                 repository = self._found(owner, name, gate=False)
                 commit = self._commit(repository, "/".join(revision[1:]) or "main")
                 self._json(self.hub.change(_described(f"{owner}/{name}", repository, commit)))
-            case "POST", ["api", "repos", "create"]:
-                self._create(json.loads(self.body))
-            case "POST", ["api", "validate-yaml"]:
-                bad = "bad metadata" in json.loads(self.body)["content"]
-                errors = [{"message": '"license" must be a known one'}] if bad else []
-                self._json({"errors": errors, "warnings": []}, 400 if bad else 200)
-            case "POST", ["api", "models", owner, name, "preupload", *_]:
-                files = self._found(owner, name, write=True).files
-                self._json({"files": [_upload_mode(one, files) for one in json.loads(self.body)["files"]]})
-            case "POST", [owner, name, "info", "lfs", "objects", "batch"]:
-                self._found(owner, name.removesuffix(".git"), write=True)
-                self._json(
-                    {"transfer": "basic", "objects": [self._action(one) for one in json.loads(self.body)["objects"]]}
-                )
-            case "PUT", ["cdn", oid]:
-                if hashlib.sha256(self.body).hexdigest() != oid:
-                    raise _Refused(400)
-                self.hub.objects[oid] = self.body
-                self._send(200, b"")
-            case "POST", ["api", "models", owner, name, "commit", _]:
-                self._change(self._found(owner, name, write=True), f"{owner}/{name}")
             case "GET", ["cdn", oid]:
                 self._large(self.hub.objects[oid], oid)
             case "GET" | "HEAD", [owner, name, "resolve", commit, file]:
@@ -175,21 +132,16 @@ class _Handler(BaseHTTPRequestHandler):
         if given is None:
             return None
         token = given.removeprefix("Bearer ")
-        if token not in (WRITER, READER):
+        if token != TOKEN:
             raise _Refused(401, message="Invalid credentials in Authorization header")
         return token
 
-    def _refuse(self, status: int) -> str:
-        raise _Refused(status)
-
-    def _found(self, owner: str, name: str, *, write: bool = False, gate: bool = True) -> Repository:
+    def _found(self, owner: str, name: str, *, gate: bool = True) -> Repository:
         token, repository = self._token(), self.hub.repositories.get(f"{owner}/{name}")
         if repository is None or (repository.private and (token is None or owner != "ada")):
             raise _Refused(401 if token is None else 404, "RepoNotFound", "Repository not found")
         if gate and repository.gated and owner != "ada":
             raise _Refused(403, "GatedRepo", "Access is restricted")
-        if write and (token != WRITER or owner != "ada"):
-            raise _Refused(403, message="You don't have the rights")
         return repository
 
     def _commit(self, repository: Repository, revision: str) -> str:
@@ -197,38 +149,6 @@ class _Handler(BaseHTTPRequestHandler):
         if commit not in repository.commits:
             raise _Refused(404, "RevisionNotFound", "Invalid rev id")
         return commit
-
-    def _create(self, asked: dict[str, Any]) -> None:
-        if self._token() != WRITER or asked["organization"] != "ada":
-            raise _Refused(403, message="You don't have the rights to create a model under this namespace")
-        name = f"ada/{asked['name']}"
-        is_there = name in self.hub.repositories
-        if not is_there:
-            self.hub.repository(name, private=asked.get("private", False) or asked.get("visibility") == "private")
-        self._json({"url": f"{self.hub.address}/{name}", "id": name}, 409 if is_there else 200)
-
-    def _action(self, one: dict[str, Any]) -> dict[str, Any]:
-        if one["oid"] in self.hub.objects:
-            return one
-        return {**one, "actions": {"upload": {"href": f"{self.hub.address}/cdn/{one['oid']}"}}}
-
-    def _change(self, repository: Repository, name: str) -> None:
-        header, *operations = (json.loads(line) for line in self.body.splitlines())
-        files = dict(repository.files)
-        parent = header["value"].get("parentCommit")
-        if parent is not None and parent != repository.head:
-            raise _Refused(412, message="The branch has changed")
-        for operation in operations:
-            value = operation["value"]
-            if operation["key"] == "deletedFile":
-                del files[value["path"]]
-            elif operation["key"] == "lfsFile":
-                files[value["path"]] = self.hub.objects[value["oid"]]
-            else:
-                files[value["path"]] = base64.b64decode(value["content"])
-        repository.messages.append(header["value"]["summary"])
-        commit = repository.add(files)
-        self._json({"commitUrl": f"{self.hub.address}/{name}/commit/{commit}", "commitOid": commit})
 
     def _resolve(self, repository: Repository, commit: str, file: str) -> None:
         content = repository.commits[self._commit(repository, commit)].get(file)
@@ -291,15 +211,6 @@ def _sibling(name: str, content: bytes) -> dict[str, Any]:
 
 def _blob(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-
-
-def _upload_mode(asked: dict[str, Any], files: dict[str, bytes]) -> dict[str, Any]:
-    name, is_large = asked["path"], asked["path"].endswith(_LARGE)
-    found = {"path": name, "uploadMode": "lfs" if is_large else "regular", "shouldIgnore": False}
-    if name in files:
-        content = files[name]
-        found["oid"] = hashlib.sha256(content).hexdigest() if is_large else _blob(content)
-    return found
 
 
 @contextmanager
