@@ -1,23 +1,19 @@
 """Tensors to pictures: 8-bit values, grids, PNG files and animations."""
 
 import io
-import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import attrs
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from ncsnx.notebooks import picture_html, remark
 from ncsnx.quantities import counted
-from ncsnx.sampling.request import require_mp4
 from ncsnx.storage.atomic import write_bytes
 
 CELL_PIXELS = 64
@@ -213,30 +209,3 @@ def save_film(path: Path, frames: Iterable[Tensor], count: int, *, frame_ms: int
     durations = [frame_ms] * (count - 1) + [last_ms]
     next(pictures).save(encoded, format="GIF", save_all=True, append_images=pictures, duration=durations, loop=0)
     write_bytes(path, encoded.getvalue())
-
-
-def save_mp4(path: Path, frames: Iterable[Tensor], count: int, *, frame_ms: int = 80, last_ms: int = 2_000) -> None:
-    """Writes `count` frames, each (C, H, W) uint8, as an MP4 (H.264), atomically.
-
-    frame_ms: duration of a frame in ms; last_ms: of the last one. Odd widths and heights are padded by one white
-    column or row, since the format needs even ones. Raises UsageError as `require_mp4` does, ValueError
-    without frames.
-    """
-    require_mp4()
-    import imageio.v3
-
-    if count < 1:
-        raise ValueError("a film needs at least one frame")
-
-    def filled() -> Iterator[NDArray[np.uint8]]:
-        for number, frame in enumerate(frames, 1):
-            shown = np.asarray(picture(frame).convert("RGB"))
-            height, width = shown.shape[:2]
-            even = np.pad(shown, ((0, height % 2), (0, width % 2), (0, 0)), constant_values=255)
-            yield from itertools.repeat(even, 1 if number < count else 1 + round(last_ms / frame_ms))
-
-    images = cast("list[NDArray[np.uint8]]", filled())  # imageio's stubs don't accept an iterator
-    content = imageio.v3.imwrite(
-        "<bytes>", images, extension=".mp4", plugin="FFMPEG", fps=1000 / frame_ms, macro_block_size=2, is_batch=True
-    )
-    write_bytes(path, content)

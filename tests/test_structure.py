@@ -25,9 +25,9 @@ FLOORS = (
 )
 """Layers from the bottom up: a module imports nothing from a layer above its own."""
 BUDGET = {
-    ".": 1_910,
+    ".": 1_879,
     "cli": 809,
-    "commands": 5_373,
+    "commands": 5_344,
     "config": 3_477,
     "console": 1_006,
     "data": 4_410,
@@ -43,7 +43,7 @@ BUDGET = {
     "reporting": 776,
     "runs": 3_741,
     "samplers": 1_160,
-    "sampling": 2_016,
+    "sampling": 2_000,
     "storage": 1_607,
     "sweeps": 452,
     "tracking": 550,

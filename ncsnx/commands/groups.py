@@ -382,8 +382,6 @@ class Drawn(RareExecution, OfModel, InData, Sampled, Execution, Noted):
     """Write F pictures of the sampling as it proceeds."""
     film: Annotated[bool, option(FILMS_PANEL)] = False
     """Write an animated GIF of the sampling; of rows, from the first image to the last."""
-    mp4: Annotated[bool, option(FILMS_PANEL)] = False
-    """Write the film as an MP4 (pip install 'ncsnx[film]')."""
     out: Annotated[
         Place | None,
         option(

@@ -125,8 +125,7 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
             seed=self.seed,
             batch_size=self.images_at_once(experiment, self.image_size()),
             frames=self.frames,
-            film=self.film or self.mp4,
-            mp4=self.mp4,
+            film=self.film,
         )
 
     def _built(self, experiment: "Experiment", black_and_white: "ValueRange", made: Path) -> "Task":

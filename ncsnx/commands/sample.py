@@ -16,7 +16,6 @@ from ncsnx.commands.command import (
 )
 from ncsnx.commands.groups import Changes, Drawn, overrides_of
 from ncsnx.quantities import counted
-from ncsnx.spelling import parameter
 
 if TYPE_CHECKING:
     from ncsnx.config.experiment import Experiment
@@ -44,14 +43,12 @@ class Sample(Drawn, Command["SampledImages"]):
         default=(), kw_only=False
     )
     """Changes to the sampler; sampler=TAG swaps it."""
-    n: Annotated[int | None, option(IMAGES_PANEL, "N", default="64; 1 with rows between two seeds")] = None
-    """Number of images; of rows, with `interpolate` or `between`."""
+    n: Annotated[int | None, option(IMAGES_PANEL, "N", default="64; 1 with `between`")] = None
+    """Number of images; of rows, with `interpolate`."""
     interpolate: Annotated[int | None, option(_ROWS_PANEL, "K")] = None
     """Draw rows of K images that change gradually from the first to the last."""
-    between: Annotated[tuple[int, int] | None, option(_ROWS_PANEL, "A B")] = None
-    """Draw rows from the images of seed A to those of seed B."""
-    steps: Annotated[int | None, option(_ROWS_PANEL, "K", default="8")] = None
-    """Images per row of `between`."""
+    between: Annotated[int | None, option(_ROWS_PANEL, "SEED")] = None
+    """Seed of the images at the other ends of the rows."""
 
     def carry_out(self, work: "Work") -> "SampledImages":
         with work.at_once():
@@ -81,42 +78,19 @@ class Sample(Drawn, Command["SampledImages"]):
 
     def _request(self, experiment: "Experiment", work: "Work") -> "SampleRequest":
         """The images that are asked for. Raises UsageError."""
-        from ncsnx.errors import require_between
-        from ncsnx.sampling.request import MOST_SEED, SampleRequest
+        from ncsnx.sampling.request import SampleRequest
 
-        first, other = (self.seed, None) if self.between is None else self.between
-        columns = self._columns()
-        if self.between is not None:  # which takes seeds and columns by other names
-            require_between("between", first, 0, MOST_SEED)
-            require_between("steps", columns or 0, 2, 1_000, " columns")
         request = SampleRequest(
             n=self.n if self.n is not None else 64 if self.between is None else 1,
-            seed=first,
+            seed=self.seed,
             batch_size=self.images_at_once(experiment, self.image_size()),
-            interpolate=columns,
-            between=other,
+            interpolate=self.interpolate,
+            between=self.between,
             frames=self.frames,
-            film=self.film or self.mp4,
-            mp4=self.mp4,
+            film=self.film,
         )
         images = request.n * request.columns
         return attrs.evolve(request, batch_size=work.ranks.batch_size(images, request.batch_size))
-
-    def _columns(self) -> int | None:
-        """Images per row; None without rows. Raises UsageError for options that contradict each other."""
-        from ncsnx.errors import UsageError
-
-        between, steps = parameter("between"), parameter("steps")
-        if self.between is None:
-            if self.steps is not None:
-                raise UsageError(
-                    f"{steps} goes with {between}, which is not given; training steps are in {parameter('ckpt')}"
-                )
-            return self.interpolate
-        if self.interpolate is not None or self.seed != 0:
-            other = parameter("interpolate" if self.interpolate is not None else "seed")
-            raise UsageError(f"leave {other} out: both seeds are in {between}, and the number of columns in {steps}")
-        return 8 if self.steps is None else self.steps
 
 
 sample = as_function(Sample)

@@ -156,7 +156,7 @@ class Drawing:
         """
         model, request = self.model, self.request
         more = {"n": request.n, "frames": request.frames, "film": request.film}
-        mark = digest({**self.protocol(), **more, **({"mp4": True} if request.mp4 else {})})[:8]
+        mark = digest({**self.protocol(), **more})[:8]
         kind = f"rows{request.n}x{request.columns}" if request.interpolate else f"n{request.n}"
         if self.task is not None:
             kind = f"{self.task.name}-{kind}"

@@ -1,6 +1,5 @@
 """A request for samples, validated before torch is imported."""
 
-import importlib.util
 import math
 
 import attrs
@@ -56,8 +55,6 @@ class SampleRequest:
     """Number of pictures of the annealing, evenly spaced over its states."""
     film: bool = False
     """Whether to write an animation of the annealing; with `interpolate`, of each row from end to end and back."""
-    mp4: bool = False
-    """Whether the animation is an MP4 instead of a GIF."""
 
     def __attrs_post_init__(self) -> None:
         for name, low, high in (("n", 1, MOST_IMAGES), ("seed", 0, MOST_SEED), ("batch_size", 1, 1_000_000)):
@@ -68,8 +65,6 @@ class SampleRequest:
             require_between("between", self.between, 0, MOST_SEED)
         if self.between == self.seed:
             raise UsageError(f"{parameter('between')} needs two different seeds, not {self.seed:,} twice")
-        if self.mp4:
-            require_mp4()
         if self.between is not None and self.interpolate is None:
             raise UsageError(
                 f"{parameter('between')} needs the number of columns", Hint("add it", adds=argument("interpolate", 8))
@@ -81,13 +76,3 @@ class SampleRequest:
     def columns(self) -> int:
         """Images per index."""
         return self.interpolate or 1
-
-
-def require_mp4() -> None:
-    """Raises UsageError if MP4 can't be written."""
-    if importlib.util.find_spec("imageio_ffmpeg") is None:
-        raise UsageError(
-            f"{parameter('mp4')} needs the extra film",
-            Hint("install it", "pip install 'ncsnx[film]'"),
-            Hint(f"or leave {parameter('mp4')} out, for a GIF"),
-        )

@@ -1,6 +1,6 @@
 """The folder of samples: it survives interruption and never mixes two protocols.
 
-    protocol.json  samples.safetensors  images/00000.png …  grid.png  frames/000.png …  film.gif (or .mp4)  .parts/
+    protocol.json  samples.safetensors  images/00000.png …  grid.png  frames/000.png …  film.gif  .parts/
     task.json  posterior.safetensors  calibration.png (of a task, see `ncsnx.inverse.task_record`)
 
 Finished batches are kept under `.parts/`. When all are done, samples.safetensors (one tensor `samples`, float32,
@@ -23,7 +23,7 @@ from torch import Tensor
 from ncsnx.config.codec import canonical
 from ncsnx.config.complaints import NewerVersionError, StructureError
 from ncsnx.errors import Hint, NcsnxError
-from ncsnx.images import UNIT, Window, grid, save_film, save_mp4, save_png, square_columns, to_uint8
+from ncsnx.images import UNIT, Window, grid, save_film, save_png, square_columns, to_uint8
 from ncsnx.quantities import counted
 from ncsnx.runs.checkpoint import header_bytes
 from ncsnx.runs.result_records import PROTOCOL_FILE, SAMPLES_FILE, SampleRecord
@@ -39,7 +39,7 @@ GRID_IMAGES = 100
 """Most images that the grid and the frames show."""
 
 _OURS = re.compile(
-    r"protocol\.json|task\.json|(grid|calibration)\.png|film\.(gif|mp4)|(samples|posterior)\.safetensors"
+    r"protocol\.json|task\.json|(grid|calibration)\.png|film\.gif|(samples|posterior)\.safetensors"
     r"|images/\d{5,}\.png|frames/\d{3,}\.png"
 )
 _TEMPORARY = re.compile(r"\.(?P<name>[^/]+)\.tmp-[^/]+$")
@@ -71,7 +71,6 @@ class SampleLayout:
             "frames": self.frames,
             "frame_files": request.frames > 0 and self.frames > 0,
             "film": request.film and (self.frames > 0 or request.columns > 1),
-            **({"mp4": True} if request.mp4 else {}),
         }
 
 
@@ -177,7 +176,7 @@ class SampleFolder:
     @property
     def film_path(self) -> Path:
         """File of the animation, if there is one."""
-        return self.path / ("film.mp4" if self.protocol.get("mp4") else "film.gif")
+        return self.path / "film.gif"
 
     @property
     def _record_path(self) -> Path:
@@ -327,7 +326,7 @@ class SampleFolder:
                 there = [*range(self.columns), *range(self.columns - 1)[::-1]]
                 grids = (grid(shown[:, column], square_columns(len(shown))) for column in there)
                 count = len(there)
-            (save_mp4 if self.film_path.suffix == ".mp4" else save_film)(self.film_path, grids, count)
+            save_film(self.film_path, grids, count)
 
     def _make(self, name: str) -> None:
         with reporting(self.path / name):

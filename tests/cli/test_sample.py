@@ -168,7 +168,8 @@ def test_rows_of_an_interpolation_start_with_the_plain_sample(workplace: Path) -
 def test_the_ends_between_two_seeds_are_their_images_and_the_film_goes_there_and_back(
     workplace: Path, sampler: str
 ) -> None:
-    rows = drawn(workplace, "--between", "3", "17", "--steps", "4", "--n", "2", "--film", sampler).view(2, 4, 1, 8, 8)
+    seeds = ("--seed", "3", "--between", "17")
+    rows = drawn(workplace, *seeds, "--interpolate", "4", "--n", "2", "--film", sampler).view(2, 4, 1, 8, 8)
     for seed, column in (("3", 0), ("17", 3)):
         ends = drawn(workplace, "--n", "2", "--seed", seed, sampler, out=f"of-{seed}")
         assert grey_levels(rows[:, column], ends) <= 1
@@ -184,29 +185,12 @@ def test_rows_of_a_sampler_without_noise_of_its_own_change_too(workplace: Path) 
     assert all(grey_levels(rows[:, column], rows[:, column + 1]) > 1 for column in range(2))
 
 
-def test_a_film_can_be_an_mp4_where_the_extra_is_installed(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ("--between", "3", "17", "--steps", "3", "--mp4")
-    with monkeypatch.context() as patched:
-        patched.setattr("importlib.util.find_spec", lambda name: None)
-        refused = draw(workplace, *words)
-    assert (refused.code, "pip install 'ncsnx[film]'" in message(refused)) == (2, True)
-    pytest.importorskip("imageio_ffmpeg", reason="the extra film is not installed")
-    result = draw(workplace, *words)
-    assert result.code == 0, result.err
-    assert b"ftyp" in (workplace / "out/film.mp4").read_bytes()[:16]
-    assert "film.mp4" in result.err
-    assert not (workplace / "out/film.gif").exists()
-
-
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("--steps", "5"), "--steps goes with --between"),
-        (("--between", "1", "2", "--steps", "1"), "--steps must be between 2 and 1,000 columns"),
-        (("--between", "1", "-2"), "--between must be between 0 and 4,294,967,295, not -2"),
-        (("--between", "5", "5"), "--between needs two different seeds, not 5 twice"),
-        (("--between", "1", "2", "--interpolate", "3"), "leave --interpolate out"),
-        (("--between", "1", "2", "--seed", "3"), "leave --seed out"),
+        (("--between", "1"), "--between needs the number of columns"),
+        (("--interpolate", "3", "--between", "-2"), "--between must be between 0 and 4,294,967,295, not -2"),
+        (("--interpolate", "3", "--seed", "5", "--between", "5"), "--between needs two different seeds, not 5 twice"),
     ],
 )
 def test_what_does_not_go_with_two_seeds_is_refused(workplace: Path, words: tuple[str, ...], told: str) -> None:
