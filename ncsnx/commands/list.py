@@ -22,24 +22,19 @@ if TYPE_CHECKING:
 class List(InRuns, Command["Listed"]):
     """List experiments and runs.
 
-    A run has the step of its newest checkpoint, its last training loss, its best score, size and age. With `where` or
-    `sort`, only runs are shown, with the column that they are sorted by. A broken file is listed with its error.
+    A run has the step of its newest checkpoint, its last training loss, its best score, size and age. With `sort`, only
+    runs are shown. A broken file is listed with its error.
 
     A narrow terminal shows fewer columns; `ncsnx list | cat` and JSON have all of them.
     """
 
-    where: Annotated[Sequence[str], option(OUTPUT_PANEL, "COLUMN=VALUE", is_list=True)] = ()
-    """Show only runs with this value of a column or field: state=running, model.width=64. Repeatable."""
     sort: Annotated[str | None, option(OUTPUT_PANEL, "COLUMN", default="run")] = None
-    """Order runs by a column or field, scores within each protocol; -COLUMN from the largest."""
+    """Order runs by a column, scores within each protocol; -COLUMN from the largest."""
 
     def carry_out(self, work: "Work") -> "Listed":
         with work.at_once():
-            runs = _runs(self.runs_folder(), list(self.where), self.sort)
-            if not runs and self.where:
-                work.info("no run matches")
-            are_shown = not self.where and self.sort is None
-            return Listed(runs=runs, sort=self.sort, shows_experiments=are_shown, find=partial(_experiments, work))
+            runs = _runs(self.runs_folder(), self.sort)
+            return Listed(runs=runs, sort=self.sort, find=partial(_experiments, work))
 
 
 @attrs.frozen(kw_only=True, repr=False)
@@ -51,11 +46,10 @@ class Listed(Result):
     runs: "Sequence[RunSummary]"
     sort: str | None
     """Column that the runs are ordered by."""
-    shows_experiments: bool
 
     def shown(self) -> Sequence[Table | str]:
         parts: list[Table | str] = []
-        if self.shows_experiments:
+        if self.sort is None:
             experiments = self.find()
             parts += [_table(experiments), *_broken(experiments), *([""] if self.runs else [])]
         return [*parts, _table_of_runs(self.runs, self.sort)] if self.runs else parts
@@ -95,25 +89,20 @@ def _table_of_runs(runs: "Sequence[RunSummary]", sort: str | None) -> Table:
 
 
 def _cells(one: "RunSummary", by: str) -> dict[str, str]:
-    from ncsnx.config.codec import ABSENT, shown
     from ncsnx.quantities import byte_size, number
-    from ncsnx.runs.summaries import RUN_COLUMNS, value_of
+    from ncsnx.runs.summaries import RUN_COLUMNS
 
     value = {title: column(one) for title, column in RUN_COLUMNS.items()}
     losses = ("loss", "held_out") if by == "held_out" else ("loss",)
-    measured = {title: "" if value[title] is None else number(value[title]) for title in (*losses, "score")}
-    cells = {
+    return {
         **{title: _text(value[title]) for title in ("run", "experiment", "step", "of")},
         "state": one.state if one.error is None else f"broken: {one.error}",
-        **measured,
+        **{title: "" if value[title] is None else number(value[title]) for title in (*losses, "score")},
         "protocol": one.protocol or "",
         "writer": "" if one.writer is None else f"{one.writer.host}:{one.writer.pid}",
         "size": byte_size(one.size) if one.size else "",
         "age": "" if value["age"] is None else _age(value["age"]),
     }
-    if by and by not in cells:
-        cells[by] = "" if value_of(one, by) is ABSENT else shown(value_of(one, by))
-    return cells
 
 
 def _age(seconds: float) -> str:
@@ -164,10 +153,9 @@ def _experiments(work: "Work") -> list[dict[str, Any]]:
     return rows + [{"name": None, "where": relative(str(one.path)), "error": one.error} for one in broken]
 
 
-def _runs(folder: "Path", where: list[str], sort: str | None) -> "list[RunSummary]":
+def _runs(folder: "Path", sort: str | None) -> "list[RunSummary]":
     if not folder.is_dir():
         return []  # without the modules that read runs, which take longer to import than the rest of the command
-    from ncsnx.runs.summaries import ordered, selected, summaries
+    from ncsnx.runs.summaries import ordered, summaries
 
-    found = selected(summaries(folder), where)
-    return found if sort is None else ordered(found, sort)
+    return summaries(folder) if sort is None else ordered(summaries(folder), sort)

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import attrs
 
@@ -13,15 +13,13 @@ from ncsnx.commands.groups import Changes, InRuns, changed_words
 from ncsnx.results import Column, Result, Table
 
 if TYPE_CHECKING:
-    from ncsnx.config.experiment import Experiment
-    from ncsnx.config.field_facts import FieldFact
     from ncsnx.runs.targets import Target
     from ncsnx.work import Work
 
 
 @command("show", panel=RUNS_PANEL, place=140)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
-class Show(InRuns, Command[Result]):
+class Show(InRuns, Command["Configuration"]):
     """Show a configuration with every default.
 
     FIELD=VALUE changes it as `ncsnx train` would: `ncsnx show digits optimizer=sgd model.width=64`. FIELD=? says what
@@ -38,20 +36,12 @@ class Show(InRuns, Command[Result]):
     """Changes to the experiment, such as model.width=64."""
     origins: Annotated[bool, option(OUTPUT_PANEL)] = False
     """Show where each value was written."""
-    fields: Annotated[bool, option(OUTPUT_PANEL)] = False
-    """Show type, default, accepted values and meaning of every field, or of those at the given paths:
-    `ncsnx show digits --fields sampler model.width`."""
 
-    def carry_out(self, work: "Work") -> Result:
+    def carry_out(self, work: "Work") -> "Configuration":
         with work.at_once():
             from ncsnx.runs.targets import find_target
 
-            words = changed_words(self.changes)
-            paths = [word for word in words if self.fields and "=" not in word]
-            changes = [word for word in words if word not in paths]
-            target = find_target(self.name, self.runs_folder(), changes, work)
-            if self.fields:
-                return _fields_of(target.experiment, paths)
+            target = find_target(self.name, self.runs_folder(), changed_words(self.changes), work)
             return Configuration(target, self.origins)
 
 
@@ -111,38 +101,3 @@ def _shortened(origins: Mapping[str, str]) -> tuple[dict[str, str], dict[str, st
         name = Path(file).name
         found[path] = f"{name}:{line}" if files.get(name) == file else origin
     return found, files
-
-
-@attrs.frozen(repr=False)
-class Fields(Result):
-    """Facts about fields."""
-
-    facts: "Sequence[FieldFact]"
-    current: Mapping[str, Any]
-    """Path → value."""
-
-    def shown(self) -> Sequence[str]:
-        from ncsnx.config.codec import shown
-        from ncsnx.config.field_facts import described
-
-        values_of = {path: f" = {shown(value)}" for path, value in self.current.items()}
-        return ["\n".join([*described(fact, values_of.get(fact.path, "")), ""]) for fact in self.facts]
-
-    def to_json(self) -> object:
-        return [{**attrs.asdict(fact), "value": self.current.get(fact.path)} for fact in self.facts]
-
-
-def _fields_of(experiment: "Experiment", paths: list[str]) -> Fields:
-    """The facts of all fields, or of those at and below some paths. Raises UsageError for an unknown path."""
-    from ncsnx.config.codec import flatten
-    from ncsnx.config.converter import unstructure
-    from ncsnx.config.experiment import Experiment
-    from ncsnx.config.field_facts import facts_within
-    from ncsnx.config.overrides import Override, unknown_field
-
-    facts = list(facts_within(experiment))
-    for path in paths:
-        if not any(fact.path == path for fact in facts):
-            raise unknown_field(Override(path, ""), Experiment)
-    wanted = [fact for fact in facts if not paths or any(f"{fact.path}.".startswith(f"{path}.") for path in paths)]
-    return Fields(wanted, dict(flatten(unstructure(experiment))))

@@ -84,15 +84,6 @@ def facts_below(cls: type[Config], prefix: str = "", inside: bool = True) -> Ite
             yield from facts_below(part, f"{fact.path}.", fact.identity)
 
 
-def facts_within(config: Config, prefix: str = "", inside: bool = True) -> Iterator[FieldFact]:
-    """The facts of all fields of a configuration object and of the parts that it has."""
-    for fact in facts_of(type(config), prefix, inside):
-        yield fact
-        held = getattr(config, fact.path.rpartition(".")[2])
-        if isinstance(held, Config):
-            yield from facts_within(held, f"{fact.path}.", fact.identity)
-
-
 def first_sentence(text: str) -> str:
     """The first sentence of a docstring, in one line."""
     return re.split(r"(?<=\.)(?<!al\.)\s", " ".join(inspect.cleandoc(text).partition("\n\n")[0].split()))[0]

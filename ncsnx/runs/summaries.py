@@ -1,4 +1,4 @@
-"""Summaries of runs (progress, last losses, best score, writer, size and age), and their selection and order.
+"""Summaries of runs (progress, last losses, best score, writer, size and age), and their order.
 
 What can't be read is left out. Only a configuration that can't be read makes a run broken.
 """
@@ -7,17 +7,14 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import attrs
 
 from ncsnx.config.checks import quoted
-from ncsnx.config.codec import ABSENT, flatten, shown
 from ncsnx.config.converter import unstructure
 from ncsnx.config.experiment import Experiment
-from ncsnx.config.overrides import Override, OverrideError, parse_overrides, parse_text
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runs.exported import Export, is_export
 from ncsnx.runs.folder import Run, run_names
@@ -200,71 +197,24 @@ RUN_COLUMNS: dict[str, Callable[[RunSummary], Any]] = {
 """Value of each column."""
 
 
-def value_of(one: RunSummary, path: str) -> Any:
-    """The value of a column, or of a field of the configuration; ABSENT where it lacks the field."""
-    return RUN_COLUMNS[path](one) if path in RUN_COLUMNS else _fields(one).get(path, ABSENT)
-
-
-def selected(found: Sequence[RunSummary], conditions: list[str]) -> list[RunSummary]:
-    """The runs that meet every condition, each COLUMN=VALUE or FIELD=VALUE, such as state=running or model.width=64.
-
-    Raises UsageError for a condition of another form, a field that no run has, and a value that no run's field accepts.
-    """
-    chosen = list(found)
-    for condition in parse_overrides(conditions):
-        _require_known(found, condition.path)
-        refusals, values = list[OverrideError](), [value_of(run, condition.path) for run in found]
-        met = [run.name for run, value in zip(found, values, strict=True) if _meets(value, condition, refusals)]
-        if refusals and len(refusals) == sum(value not in (None, ABSENT) for value in values):
-            raise refusals[0]
-        chosen = [run for run in chosen if run.name in met]
-    return chosen
-
-
-def ordered(found: Sequence[RunSummary], column: str) -> list[RunSummary]:
-    """The runs by a column or a field of the configuration, ascending; descending with '-' before it.
+def ordered(runs: Sequence[RunSummary], column: str) -> list[RunSummary]:
+    """The runs by a column, ascending; descending with '-' before it.
 
     Scores are ordered within each protocol, since those of different features, references or numbers of images can't be
-    compared. Runs without a value come last. Raises UsageError for a field that no run has.
+    compared. Runs without a value come last. Raises UsageError for an unknown column.
     """
-    path = column.removeprefix("-")
-    _require_known(found, path)
+    name = column.removeprefix("-")
+    if name not in RUN_COLUMNS:
+        raise UsageError(f"there is no column {quoted(name)}; expected one of {', '.join(RUN_COLUMNS)}")
 
     def key(run: RunSummary) -> tuple[Any, ...]:
-        value, best = value_of(run, path), run.best
-        protocol = (best.metric, best.images, best.reference) if path == "score" and best else ()
-        return (*protocol, False, value) if isinstance(value, int | float) else (*protocol, True, shown(value))
+        best = run.best
+        protocol = (best.metric, best.images, best.reference) if name == "score" and best else ()
+        return (*protocol, RUN_COLUMNS[name](run))
 
     def is_unknown(run: RunSummary) -> bool:
-        value = value_of(run, path)
-        return value in (None, ABSENT) or (isinstance(value, float) and math.isnan(value))
+        value = RUN_COLUMNS[name](run)
+        return value is None or (isinstance(value, float) and math.isnan(value))
 
-    known = [run for run in found if not is_unknown(run)]
-    return [*sorted(known, key=key, reverse=column.startswith("-")), *filter(is_unknown, found)]
-
-
-def _require_known(found: Sequence[RunSummary], path: str) -> None:
-    """Raises UsageError if no run has such a column or field."""
-    known = [*RUN_COLUMNS, *dict.fromkeys(name for one in found for name in _fields(one))]
-    if found and path not in known:
-        near = get_close_matches(path, known, n=3)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"expected a field, or one of {', '.join(RUN_COLUMNS)}"
-        raise UsageError(f"no run has a column or field {quoted(path)}; {hint}")
-
-
-def _fields(one: RunSummary) -> dict[str, Any]:
-    return {} if one.experiment is None else dict(flatten(unstructure(one.experiment)))
-
-
-def _meets(value: Any, condition: Override, refusals: list[OverrideError]) -> bool:
-    """Whether a value is the one that was typed. Adds to `refusals` if its type doesn't accept the text."""
-    text = condition.text
-    if value in (None, ABSENT) or text.lower() == "none":
-        return value is None and text.lower() == "none"
-    if not isinstance(value, bool | int | float):
-        return shown(value) == text
-    try:
-        return bool(parse_text(text, type(value), condition.path) == value)
-    except OverrideError as error:
-        refusals.append(error)
-        return False
+    known = [run for run in runs if not is_unknown(run)]
+    return [*sorted(known, key=key, reverse=column.startswith("-")), *filter(is_unknown, runs)]

@@ -1,6 +1,5 @@
-"""`show --fields` and `FIELD=?` say what can be changed, and do nothing else."""
+"""`FIELD=?` says what can be changed, and does nothing else."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -40,18 +39,3 @@ def test_a_question_about_an_unknown_field_is_a_mistake(here: Path) -> None:
     outcome = run("train", "digits", "model.widht=?")
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err == "error: model.widht: no such field; did you mean model.width?\n"
-
-
-def test_show_has_the_fields_below_a_path_with_values(here: Path) -> None:
-    write_file(here / "experiments" / "own.py")
-    rows = json.loads(run("show", "own", "--fields", "optimizer", "model.width", "model.width=40", "--json").out)
-    paths = [row["path"] for row in rows]
-    assert set(paths) > {"model.width", "optimizer", "optimizer.lr"}
-    assert all(path == "model.width" or path.startswith("optimizer") for path in paths)
-    assert {row["path"]: row["value"] for row in rows}["model.width"] == 40
-    text = run("show", "own", "--fields", "model.width").out
-    assert text.startswith(
-        "model.width = 32: a whole number; between 1 and 16,384; default 128; part of the identity\n"
-    )
-    wrong = run("show", "own", "--fields", "modle")
-    assert (wrong.code, wrong.err) == (2, "error: modle: no such field; did you mean model?\n")

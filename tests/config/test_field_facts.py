@@ -5,7 +5,7 @@ import pytest
 from ncsnx.config import NCSNv2, Sampler
 from ncsnx.config.codec import flatten, identifying_paths
 from ncsnx.config.converter import unstructure
-from ncsnx.config.field_facts import all_facts, answer, facts_within
+from ncsnx.config.field_facts import all_facts, answer
 from ncsnx.config.overrides import OverrideError
 from ncsnx.config.variants import variants
 from tests.config.examples import minimal
@@ -13,16 +13,16 @@ from tests.config.examples import minimal
 
 def test_an_experiment_has_a_fact_with_a_docstring_for_each_of_its_values() -> None:
     experiment = minimal()
-    facts = {fact.path: fact for fact in facts_within(experiment)}
+    facts = {fact.path: fact for fact in all_facts()}
     values = dict(flatten(unstructure(experiment)))
     assert values.keys() <= facts.keys()
-    assert [path for path, fact in facts.items() if not fact.text] == []
+    assert [fact for fact in all_facts() if not fact.text] == []
     newer = {"data.sigma_data", "augmentation", "decay", "loss.weighting"}  # outside the identity at their defaults
     assert {path for path in values if facts[path].identity} - newer == identifying_paths(experiment)
 
 
 def test_a_fact_has_the_default_and_what_the_check_accepts() -> None:
-    width = next(fact for fact in facts_within(minimal()) if fact.path == "model.width")
+    width = next(fact for fact in all_facts() if (fact.path, fact.of) == ("model.width", "ncsnv2"))
     assert (width.type, width.default) == ("a whole number", str(NCSNv2().width))
     assert width.accepted == "between 1 and 16,384"
 

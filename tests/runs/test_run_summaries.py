@@ -7,14 +7,13 @@ from pathlib import Path
 import attrs
 import pytest
 
-from ncsnx.config import Arrays, Ema
-from ncsnx.errors import UsageError
+from ncsnx.config import Ema
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import holds, write_checkpoint
 from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.score_files import Best, ScoreFile
 from ncsnx.runs.segments import append_segment
-from ncsnx.runs.summaries import RunSummary, ordered, selected, summaries, summary_of
+from ncsnx.runs.summaries import RunSummary, ordered, summaries, summary_of
 from ncsnx.storage.json_lines import TAIL_BYTES
 from tests.runs.kept import SMALL
 
@@ -97,26 +96,7 @@ def test_damaged_logs_are_left_out(run: Run, content: bytes) -> None:
     assert (found.state, found.started) == ("unfinished", None)
 
 
-def test_runs_are_selected_by_fields_and_columns(three: list[RunSummary]) -> None:
-    assert names(selected(three, ["model.width=32"])) == "b"
-    assert names(selected(three, ["data=digits", "loss=2"])) == "a"
-    assert names(selected(three, ["ema=none"])) == "c"
-    assert names(selected(three, ["ema.rate=0.999"])) == "ab"
-    assert names(selected(three, ["state=unfinished", "run=c"])) == "c"
-    assert names(selected(three, ["state=running"])) == ""
-
-
-def test_a_value_that_only_other_runs_accept_selects_those(three: list[RunSummary]) -> None:
-    square, wide = (
-        attrs.evolve(run, experiment=attrs.evolve(run.experiment, data=Arrays(path="x.npy", image_size=size)))
-        for run, size in zip(three, (8, (8, 16)), strict=False)
-    )
-    assert names(selected([square, wide], ["data.image_size=8,16"])) == "b"
-
-
-def test_runs_are_ordered_by_fields_and_columns_those_without_a_value_last(three: list[RunSummary]) -> None:
-    assert names(ordered(three, "model.width")) == "acb"
-    assert names(ordered(three, "-model.width")) == "bca"
+def test_runs_are_ordered_by_columns_those_without_a_value_last(three: list[RunSummary]) -> None:
     assert names(ordered(three, "loss")) == "bac"
     assert names(ordered(three, "-loss")) == "abc"
     assert names(ordered(three, "-run")) == "cba"
@@ -143,25 +123,8 @@ def test_scores_of_other_features_references_or_numbers_of_images_are_not_ranked
             assert expected in names(ordered(found, column))
 
 
-@pytest.mark.parametrize(
-    ("condition", "expected"),
-    [
-        ("model.widht=8", "no run has a column or field 'model.widht'; did you mean model.width"),
-        ("model.width=wide", "model.width: expected a whole number"),
-        ("running", "'running': expected FIELD=VALUE"),
-    ],
-)
-def test_wrong_conditions_are_refused(three: list[RunSummary], condition: str, expected: str) -> None:
-    with pytest.raises(UsageError, match=expected):
-        selected(three, [condition])
-    with pytest.raises(UsageError, match="no run has a column or field 'nothing'"):
-        ordered(three, "nothing")
-
-
 def test_a_run_whose_configuration_is_damaged_is_broken(three: list[RunSummary]) -> None:
     (three[0].path / "config.json").write_text("{")
     found = summaries(three[0].path.parent)
     assert [one.state for one in found] == ["broken", "unfinished", "unfinished"]
-    assert names(ordered(found, "model.width")) == "cba"
-    assert names(selected(found, ["model.width=32"])) == "b"
-    assert names(selected(found, ["state=broken"])) == "a"
+    assert names(ordered(found, "-run")) == "cba"
