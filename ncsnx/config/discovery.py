@@ -82,12 +82,6 @@ def built_in_folder() -> Path:
     return packaged if packaged.is_dir() else package.parent / "experiments"
 
 
-def is_built_in(experiment: Experiment) -> bool:
-    """Whether the experiment equals a built-in one (a copy in another file counts)."""
-    sources = (_load(path, 2) for path in _files_in(built_in_folder()) if isinstance(path, Path))
-    return any(known.registered.experiment == experiment for known in known_names(sources))
-
-
 def discover() -> list[DiscoveredFile]:
     """Executes every experiment file of all ranks; a file that several ranks have counts for the first."""
     sources: list[DiscoveredFile] = []

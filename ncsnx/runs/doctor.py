@@ -34,7 +34,7 @@ from ncsnx.runs.result_records import (
 from ncsnx.runs.retention import CheckpointPruner, remove_leftover, was_checkpoint
 from ncsnx.runs.score_files import FEATURES, TABLE_OF_IMAGES, ScoreFile, kept_file
 from ncsnx.runs.segments import is_patch_name, read_segments, require_beginning
-from ncsnx.runs.selection import in_words
+from ncsnx.runs.selection import listed
 from ncsnx.runs.writer_lock import HOLDER, LOCK, is_being_written
 from ncsnx.spelling import argument
 from ncsnx.storage import atomic, reading
@@ -328,7 +328,7 @@ def _examine_training(examination: Examination, verdicts: list[Verdict]) -> None
     except NcsnxError:
         return  # the problem is a separate finding
     if due:
-        what = f"holds more than retention keeps: steps {in_words(due)}"
+        what = f"holds more than retention keeps: steps {listed(due)}"
         examination.add("due", run.checkpoints, what, "nothing to do: the next `ncsnx train` removes that")
 
 

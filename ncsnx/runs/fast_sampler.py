@@ -34,27 +34,21 @@ class FastSampler:
     step: int = attrs.field(validator=checks.between(0, MOST_STEPS))
     """Step of the checkpoint that was measured."""
     row: Row
-    """Measurement of the sampler: 'evaluations', 'distance', 'spread', 'broken', 'metric'. If `chosen_by` is set, it
-    used other seeds than the selection."""
+    """Measurement of the sampler: 'evaluations', 'distance', 'spread', 'broken', 'metric'; with other seeds than the
+    selection."""
     own: Row
     """Measurement of the experiment's own sampler: with the seeds of `row` if a setting measured no worse with those of
     the selection, else with the latter."""
-    chosen_by: Row | None = attrs.field(default=None, kw_only=True)
-    """The measurement that selected it. Its distance is biased low, since it was selected among many. None: stored by a
-    version that didn't measure the selected one again."""
+    chosen_by: Row = attrs.field(kw_only=True)
+    """The measurement that selected it. Its distance is biased low, since it was selected among many."""
     protocol: dict[str, Any]
     """Protocol of all measurements."""
 
     def __str__(self) -> str:
-        again = "" if self.chosen_by is None else ", measured again with fresh seeds"
         return (
-            f"found on step {self.step:,}: {_in_words(self.row)}{again}; the run's own sampler: {_in_words(self.own)}"
+            f"found on step {self.step:,}: {_in_words(self.row)}, measured again with fresh seeds; the run's own "
+            f"sampler: {_in_words(self.own)}"
         )
-
-    @property
-    def is_useless(self) -> bool:
-        """Whether it breaks too many images, which earlier versions didn't check."""
-        return (value(self.row, "broken") or 0) > MOST_BROKEN
 
     @property
     def images(self) -> float:

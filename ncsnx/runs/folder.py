@@ -1,6 +1,7 @@
 """The folder of a run: its layout, how it is created and how it is found."""
 
 import shlex
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Self
@@ -9,8 +10,7 @@ import attrs
 
 from ncsnx.config import codec
 from ncsnx.config.checks import shortened
-from ncsnx.config.data_sets import Digits
-from ncsnx.config.discovery import file_and_name, is_built_in, resolve
+from ncsnx.config.discovery import file_and_name, resolve
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.variants import OMITTED, REST, VERSION
 from ncsnx.errors import Hint, NcsnxError, UsageError
@@ -250,29 +250,17 @@ def pictures_hint(folder: Path) -> Hint:
 
 
 def _no_run(name: str, runs_folder: Path) -> UsageError:
-    """The error for a missing run. If an experiment has the name, its hints are the commands that make the run."""
+    """The error for a missing run, which an experiment of its name would make."""
     missing = f"there is no run {name!r} in {runs_folder}"
-    found = None if file_and_name(name)[0] is not None else _experiment(name)  # no file is executed for a run's name
-    if found is None and not (names := run_names(runs_folder)):
-        return UsageError(f"{missing}, which holds none yet", Hint("make the first", "ncsnx train EXPERIMENT"))
-    if found is None:
+    if file_and_name(name)[0] is None:  # no file is executed for a run's name
+        with suppress(NcsnxError):
+            experiment = resolve(name).experiment
+            there = "" if runs_folder == default_folder() else f" --runs {shlex.quote(str(runs_folder))}"
+            hint = Hint("train it", f"ncsnx train {experiment.name}{there}")
+            return UsageError(f"{missing}, but there is an experiment of that name", hint)
+    if names := run_names(runs_folder):
         return UsageError(f"{missing}; {near_matches(name, names)}")
-
-    def command(words: str) -> str:
-        where = shlex.quote(str(runs_folder))
-        return f"ncsnx {words}" if runs_folder == default_folder() else f"ncsnx {words} --runs {where}"
-
-    hints = [Hint("train it", command(f"train {name}"))]
-    if is_built_in(found) and not isinstance(found.data, Digits):
-        hints.append(Hint("or import a published checkpoint", command(f"import FILE.pth {name}")))
-    return UsageError(f"{missing}, but there is an experiment of that name", *hints)
-
-
-def _experiment(name: str) -> Experiment | None:
-    try:
-        return resolve(name).experiment
-    except NcsnxError:
-        return None
+    return UsageError(f"{missing}, which holds none yet", Hint("make the first", "ncsnx train EXPERIMENT"))
 
 
 def open_results(place: Path) -> Path:

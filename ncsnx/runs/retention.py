@@ -17,7 +17,7 @@ from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import CHECKPOINT_FILES, checkpoints
 from ncsnx.runs.names import step_name, step_of
 from ncsnx.runs.score_files import best_checkpoint
-from ncsnx.runs.selection import in_words
+from ncsnx.runs.selection import listed
 from ncsnx.storage import atomic
 
 
@@ -168,4 +168,4 @@ def _rules_in_words(rules: Retention) -> str:
 def _checkpoints(steps: Sequence[int]) -> str:
     if not steps:
         return "nothing"
-    return f"the checkpoint{'s of steps' if len(steps) > 1 else ' of step'} {in_words(steps)}"
+    return f"the checkpoint{'s of steps' if len(steps) > 1 else ' of step'} {listed(steps)}"

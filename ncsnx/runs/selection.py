@@ -48,9 +48,7 @@ def select(run: Run, text: str) -> Selection:
     first, last, multiple = _parsed(text)
     chosen = tuple(step for step in steps if first <= step <= last and step % (multiple or 1) == 0)
     if not chosen:
-        raise UsageError(
-            f"{parameter('range')} {text} holds no checkpoint of run {run.name!r}; it has {_listed(steps)}"
-        )
+        raise UsageError(f"{parameter('range')} {text} holds no checkpoint of run {run.name!r}; it has {listed(steps)}")
     spacing = multiple or run.experiment().checkpoint_every
     # counted, not listed, since the typed range may extend far beyond the run
     expected = last // spacing - (max(first, 1) - 1) // spacing
@@ -138,32 +136,10 @@ def _step(part: str, text: str) -> int:
     return step
 
 
-def _listed(steps: list[int]) -> str:
+def listed(steps: Sequence[int]) -> str:
+    """Steps in words, the first and the last of many: `4, 8, 5,000`."""
     shown = [f"{step:,}" for step in steps]
     return ", ".join(shown if len(shown) <= 12 else [*shown[:6], "…", *shown[-6:]])
-
-
-def in_words(steps: Sequence[int]) -> str:
-    """All steps, ascending, in words: `4, 8, 5,000 to 45,000 by 5,000`."""
-    parts: list[str] = []
-    rest = list(steps)
-    while rest:
-        length = _evenly_spaced(rest)
-        if length >= 4:
-            parts.append(f"{rest[0]:,} to {rest[length - 1]:,} by {rest[1] - rest[0]:,}")
-        else:
-            length = 1
-            parts.append(f"{rest[0]:,}")
-        rest = rest[length:]
-    return ", ".join(parts)
-
-
-def _evenly_spaced(steps: list[int]) -> int:
-    """Length of the longest prefix of evenly spaced steps."""
-    length = min(2, len(steps))
-    while length < len(steps) and steps[length] - steps[length - 1] == steps[1] - steps[0]:
-        length += 1
-    return length
 
 
 Source: TypeAlias = Run | Export

@@ -22,8 +22,7 @@ from ncsnx.config.sampler import (
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import UsageError
 from ncsnx.noise.bias import known_bias
-from ncsnx.quantities import percent
-from ncsnx.runs.fast_sampler import FAST_FILE, MOST_BROKEN, read_fast
+from ncsnx.runs.fast_sampler import FAST_FILE, read_fast
 from ncsnx.runs.folder import Run
 from ncsnx.runs.selection import Source
 from ncsnx.work import Work
@@ -129,11 +128,6 @@ def _with_fast(work: Work, source: Source) -> Experiment:
         )
     fast = read_fast(source)
     work.info(f"sampler=fast: {typed(fast.sampler)}, {fast}")
-    if fast.is_useless:
-        work.warning(
-            f"this sampler breaks more than {percent(MOST_BROKEN)} of its images\n"
-            f"find a better one:  ncsnx compare {source.typed}"
-        )
     return attrs.evolve(source.experiment(), sampler=fast.sampler)
 
 

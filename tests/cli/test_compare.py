@@ -85,7 +85,7 @@ def test_the_recommendation_is_what_fast_means_in_sample_and_fid(compared: Path,
     folder = Path(shutil.copytree(compared, tmp_path / "work"))
     run = Run(folder / RUN)
     row, own = ({"evaluations": count, "distance": 9.5, "broken": 0.01} for count in (3, 5))
-    write_fast(run, FastSampler(ConsistentAnnealed(steps=3, order=1), 12, row, own, {"n": 20}))
+    write_fast(run, FastSampler(ConsistentAnnealed(steps=3, order=1), 12, row, own, {"n": 20}, chosen_by=row))
     sampled = command("sample", "digits", "sampler=fast", "--n", "2", *CPU, folder=folder)
     assert sampled.code == 0, sampled.err
     said = (
@@ -203,21 +203,6 @@ def test_a_recommended_sampler_that_draws_another_distribution_is_warned_of(
     assert "sampler=cas with order=1 and eta=1 gives Gaussian data 50 % of its variance" in result.err
 
 
-def test_a_recommendation_of_an_earlier_version_opens_and_one_that_breaks_images_is_warned_of(workplace: Path) -> None:
-    run = Run(workplace / RUN)
-    row, own = ({"evaluations": count, "distance": 99.5, "broken": 1.0, "seeds": 3} for count in (3, 40))
-    path = write_fast(run, FastSampler(ConsistentAnnealed(steps=3, order=2), 12, row, own, {"n": 20}))
-    content = json.loads(path.read_text())
-    del content["chosen_by"]
-    path.write_text(json.dumps(content))
-    assert read_fast(run).chosen_by is None
-    result = command("sample", "digits", "sampler=fast", "--n", "2", *CPU, folder=workplace)
-    assert result.code == 0, result.err
-    assert "distance 99.50, 100 % broken, 3 evaluations; the run's own" in result.err
-    told = "warning: this sampler breaks more than 10 % of its images\n  find a better one:  ncsnx compare digits"
-    assert told in result.err
-
-
 def test_without_a_comparison_there_is_no_fast_sampler(workplace: Path) -> None:
     result = command("sample", "digits", "sampler=fast", *CPU, folder=workplace)
     assert result.code == 1
@@ -260,7 +245,7 @@ def test_mistakes_get_one_line(words: tuple[str, ...], told: str, workplace: Pat
 )
 def test_what_else_stands_in_the_place_of_the_recommendation_is_one_line(workplace: Path, content: bytes) -> None:
     run = Run(workplace / RUN)
-    write_fast(run, FastSampler(ConsistentAnnealed(), 12, {}, {}, {}))
+    write_fast(run, FastSampler(ConsistentAnnealed(), 12, {}, {}, {}, chosen_by={}))
     assert read_fast(run).sampler == ConsistentAnnealed()
     (run.compare / "fast.json").write_bytes(content)
     result = command("sample", "digits", "sampler=fast", *CPU, folder=workplace)
@@ -273,7 +258,7 @@ def test_what_else_stands_in_the_place_of_the_recommendation_is_one_line(workpla
 def test_fewer_images_replace_no_recommendation_and_none_leaves_the_one_before(compared: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(compared, tmp_path / "work"))
     run = Run(folder / RUN)
-    before = FastSampler(ConsistentAnnealed(steps=3), 12, {"seeds": 3}, {}, {"n": 1000})
+    before = FastSampler(ConsistentAnnealed(steps=3), 12, {"seeds": 3}, {}, {"n": 1000}, chosen_by={})
     write_fast(run, before)
     result = command("compare", "digits", *SMALL, folder=folder)
     assert result.code == 0, result.err

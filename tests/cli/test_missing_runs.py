@@ -1,14 +1,11 @@
 """A run that isn't there, for every command that takes one: how to get it."""
 
-import shutil
 from pathlib import Path
 
 import pytest
 
 from ncsnx.commands.command import built_in_commands, parameters_of
-from ncsnx.config.discovery import built_in_folder
 from tests.cli.command import run
-from tests.config.examples import write_file
 
 
 def commands_that_take_a_run() -> list[str]:
@@ -30,32 +27,14 @@ def test_where_an_experiment_has_the_name_it_is_told_how_to_get_a_run(command: s
     assert outcome.code == 2
     assert outcome.err.splitlines() == [
         "error: there is no run 'bedroom128' in runs, but there is an experiment of that name.",
-        "  train it:                          ncsnx train bedroom128",
-        "  or import a published checkpoint:  ncsnx import FILE.pth bedroom128",
+        "  train it:  ncsnx train bedroom128",
     ]
     assert not (here / "runs").exists()
 
 
-def test_a_copy_of_a_built_in_experiment_takes_the_published_checkpoint_too_until_it_is_changed(here: Path) -> None:
-    copy = Path(shutil.copytree(built_in_folder(), here / "experiments")) / "bedroom128.py"
-    importing = "or import a published checkpoint:  ncsnx import FILE.pth bedroom128"
-    assert importing in run("sample", "bedroom128").err
-    text = copy.read_text()
-    copy.write_text(text.replace("width=128", "width=64"))
-    assert copy.read_text() != text
-    changed = run("sample", "bedroom128").err
-    assert "ncsnx train bedroom128" in changed
-    assert importing not in changed
-
-
-def test_only_what_was_published_can_be_imported_and_the_folder_of_the_runs_is_typed_again(here: Path) -> None:
-    write_file(here / "experiments" / "own.py")
-    for name in ("digits", "own"):
-        outcome = run("sample", name, "--runs", "my runs")
-        assert outcome.err.splitlines() == [
-            f"error: there is no run '{name}' in my runs, but there is an experiment of that name.",
-            f"  train it:  ncsnx train {name} --runs 'my runs'",
-        ]
+def test_the_folder_of_the_runs_is_typed_again(here: Path) -> None:
+    outcome = run("sample", "digits", "--runs", "my runs")
+    assert outcome.err.endswith("  train it:  ncsnx train digits --runs 'my runs'\n")
 
 
 def test_a_file_that_is_named_as_a_run_is_never_executed(here: Path) -> None:

@@ -14,7 +14,6 @@ from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import MANIFEST, checkpoints, set_aside, verify
 from ncsnx.runs.retention import CheckpointPruner, remove_checkpoint, remove_debris, steps_to_remove
 from ncsnx.runs.segments import append_segment, require_beginning
-from ncsnx.runs.selection import in_words
 from ncsnx.storage import atomic
 from tests.runs.kept import as_nobody, contents, folder, python, score, tree, with_rules, write
 
@@ -262,11 +261,3 @@ def test_a_run_that_lost_all_its_checkpoints_does_not_start_over(run: Run) -> No
 def names_of(run: Run) -> list[str]:
     """Names in the folder of checkpoints."""
     return sorted(path.name for path in run.checkpoints.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("steps", "words"),
-    [([4], "4"), ([4, 8, 12], "4, 8, 12"), ([4, 5000, 10_000, 15_000, 20_000], "4, 5,000 to 20,000 by 5,000")],
-)
-def test_steps_are_said_exactly(steps: list[int], words: str) -> None:
-    assert in_words(steps) == words
