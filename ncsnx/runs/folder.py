@@ -255,7 +255,7 @@ def _no_run(name: str, runs_folder: Path) -> UsageError:
     if file_and_name(name)[0] is None:  # no file is executed for a run's name
         with suppress(NcsnxError):
             experiment = resolve(name).experiment
-            there = "" if runs_folder == default_folder() else f" --runs {shlex.quote(str(runs_folder))}"
+            there = "" if runs_folder == default_folder() else f" {argument('runs', str(runs_folder))}"
             hint = Hint("train it", f"ncsnx train {experiment.name}{there}")
             return UsageError(f"{missing}, but there is an experiment of that name", hint)
     if names := run_names(runs_folder):

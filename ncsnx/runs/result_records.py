@@ -12,6 +12,7 @@ from ncsnx.config import checks
 from ncsnx.config.sampler import Sampler
 from ncsnx.config.variants import OMITTED, REST, VERSION
 from ncsnx.runs.score_files import Row
+from ncsnx.spelling import argument
 from ncsnx.storage.documents import document
 
 PROTOCOL_FILE, SAMPLES_FILE = "protocol.json", "samples.safetensors"
@@ -21,7 +22,7 @@ MOST_TRACKERS = 16
 _IS_KEY = checks.accepting("16 hexadecimal digits", re.compile("[0-9a-f]{16}").fullmatch, str)
 
 
-@document("the record of a sampling")
+@document("the record of a sampling", advice=f"choose another folder, or add {argument('overwrite', True)}")
 @attrs.frozen(kw_only=True)
 class SampleRecord:
     """Content of protocol.json."""

@@ -20,8 +20,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.config.codec import canonical
-from ncsnx.config.complaints import NewerVersionError, StructureError
+from ncsnx.config.codec import canonical, flatten, shown
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.images import UNIT, Window, grid, save_film, save_png, square_columns, to_uint8
 from ncsnx.quantities import counted
@@ -30,10 +29,9 @@ from ncsnx.runs.result_records import PROTOCOL_FILE, SAMPLES_FILE, SampleRecord
 from ncsnx.sampling.request import SampleRequest
 from ncsnx.spelling import A_DIR, argument
 from ncsnx.storage import reading
-from ncsnx.storage.atomic import replacement, reporting, write_json
-from ncsnx.storage.documents import document_of, write_document
+from ncsnx.storage.atomic import is_temporary, replacement, reporting
+from ncsnx.storage.documents import read_document, write_document
 from ncsnx.storage.parts import NewParts, Part, done_indices, read_parts, read_row, write_part
-from ncsnx.storage.reading import read_json
 
 GRID_IMAGES = 100
 """Most images that the grid and the frames show."""
@@ -42,8 +40,7 @@ _OURS = re.compile(
     r"protocol\.json|task\.json|(grid|calibration)\.png|film\.gif|(samples|posterior)\.safetensors"
     r"|images/\d{5,}\.png|frames/\d{3,}\.png"
 )
-_TEMPORARY = re.compile(r"\.(?P<name>[^/]+)\.tmp-[^/]+$")
-"""Temporary file that a killed process may leave: see `atomic.temporary_sibling`."""
+_ANOTHER_FOLDER = Hint("choose another folder", adds=argument("out", A_DIR))
 
 
 @attrs.frozen(kw_only=True)
@@ -100,24 +97,23 @@ class SampleFolder:
         """Creates the folder, or resumes in an existing one.
 
         overwrite: remove the files of an earlier sampling, even if its record is damaged, and no others. Raises
-        NcsnxError, without changing anything, for a folder with other files and, without `overwrite`, for samples of
-        another protocol and a damaged record.
+        NcsnxError, without changing anything, for a folder without a record that holds files and, without `overwrite`,
+        for samples of another protocol and a damaged record.
         """
-        there = self._recorded()
-        if there is not None and overwrite:
-            self._remove_ours(there)
-        if there is None or overwrite:
+        record = self._recorded(overwrite=overwrite)
+        if record is None:
             with reporting(self.path):
                 self.path.mkdir(parents=True, exist_ok=True)
+                self._remove_ours()
             write_document(self._record_path, self._record())
-        elif differences := _differences((found := self._existing_record(there)).protocol, self.protocol):
+        elif differences := _differences(record.protocol, self.protocol):
             raise NcsnxError(
                 f"{self.path} holds samples of another protocol: {'; '.join(differences)}",
-                Hint("choose another folder", adds=argument("out", A_DIR)),
+                _ANOTHER_FOLDER,
                 Hint("or replace them", adds=argument("overwrite", True)),
             )
-        elif found.complete:
-            self._verify(found)
+        elif record.complete:
+            self._verify(record)
             self.complete = True
             shutil.rmtree(self._parts, ignore_errors=True)
         self._done = self._find_done()
@@ -161,7 +157,8 @@ class SampleFolder:
             raise NcsnxError(
                 f"{self.path} lacks {len(missing):,} of {counted(self.count, 'image')}; repeat the command to make them"
             )
-        self._remove_torn_files()
+        for path in filter(lambda path: is_temporary(path.name), self._our_files()):
+            path.unlink()
         samples_sha256 = self._write_samples(check_stop)
         self._write_pictures(check_stop, progress)
         write_document(self._record_path, self._record(samples_sha256))
@@ -203,67 +200,44 @@ class SampleFolder:
         complete = samples_sha256 is not None
         return SampleRecord(protocol=self.protocol, made=self.made, complete=complete, samples_sha256=samples_sha256)
 
-    def _recorded(self) -> dict[str, Any] | None:
-        """Values of the record in an existing folder of samples, sound or not; None for an empty or missing folder.
+    def _recorded(self, *, overwrite: bool) -> SampleRecord | None:
+        """The record of samples that are to stay; None for an empty or missing folder, and if they are overwritten.
 
-        Raises NcsnxError for a folder with other files.
+        Raises NcsnxError for a folder with other files, and for a damaged record that isn't overwritten.
         """
-        if not self.path.exists():
-            return None
-        foreign = f"{self.path} is not a folder of samples"
-        if not self.path.is_dir():
-            raise NcsnxError(foreign, _another_folder())
-        if not self._record_path.exists():
-            if any(_TEMPORARY.match(entry.name) is None for entry in self.path.iterdir()):
-                raise NcsnxError(f"{foreign}: it holds files, but no {PROTOCOL_FILE}", _another_folder())
-            return None
+        if self.path.exists() and not self.path.is_dir():
+            raise NcsnxError(f"{self.path} is not a folder", _ANOTHER_FOLDER)
         try:
-            values = read_json(self._record_path)
-        except (OSError, ValueError) as error:
-            raise NcsnxError(f"{foreign}: its {PROTOCOL_FILE} cannot be read: {error}", _another_folder()) from error
-        if not isinstance(values, dict) or not isinstance(values.get("complete"), bool):
-            raise NcsnxError(f"{foreign}: its {PROTOCOL_FILE} is not a record of samples", _another_folder())
-        return values
+            return None if overwrite and self._record_path.exists() else read_document(self._record_path, SampleRecord)
+        except FileNotFoundError:
+            if self.path.exists() and any(not entry.name.startswith(".") for entry in self.path.iterdir()):
+                raise NcsnxError(f"{self.path} holds files, but no {PROTOCOL_FILE}", _ANOTHER_FOLDER) from None
+            return None
 
-    def _existing_record(self, values: dict[str, Any]) -> SampleRecord:
-        try:
-            return document_of(values, SampleRecord, self._record_path)
-        except NewerVersionError:
-            raise
-        except StructureError as error:
-            advice = (
-                f"add {argument('overwrite', True)} to make the samples again, or choose another folder with "
-                f"{argument('out')}"
-            )
-            raise StructureError(error.problems, f"{self._record_path} is damaged", advice, error.more) from error
-
-    def _remove_ours(self, values: dict[str, Any]) -> None:
-        # marked as incomplete first, so that the folder never claims to be complete while files are missing
-        write_json(self._record_path, {**values, "complete": False})
+    def _remove_ours(self) -> None:
+        """Removes the files of an earlier sampling but its record: first those without which it isn't complete."""
+        self.samples_path.unlink(missing_ok=True)
         shutil.rmtree(self._parts, ignore_errors=True)
         for path in self._our_files():
-            if path != self._record_path:
-                with reporting(path):
-                    path.unlink()
+            path.unlink()
         for folder in (self.path / "images", self.path / "frames"):
             if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
 
     def _our_files(self) -> list[Path]:
         paths = [*self.path.glob("*"), *self.path.glob("images/*"), *self.path.glob("frames/*")]
-        return [path for path in paths if path.is_file() and _is_ours(path.relative_to(self.path))]
+        return [path for path in paths if path.is_file() and self._is_ours(path)]
 
-    def _remove_torn_files(self) -> None:
-        for path in self._our_files():
-            if _TEMPORARY.match(path.name):
-                path.unlink(missing_ok=True)
+    def _is_ours(self, path: Path) -> bool:
+        name = path.relative_to(self.path).as_posix()
+        return is_temporary(path.name) or (_OURS.fullmatch(name) is not None and path != self._record_path)
 
     def _verify(self, record: SampleRecord) -> None:
         if _sha256(self.samples_path) != (record.samples_sha256 or ""):
             raise NcsnxError(
                 f"{self.samples_path} is damaged: its sha256 is not the one in {self._record_path}",
                 Hint("make the samples again", adds=argument("overwrite", True)),
-                Hint("or choose another folder", adds=argument("out", A_DIR)),
+                _ANOTHER_FOLDER,
             )
 
     def _write_samples(self, check_stop: Callable[[], None]) -> str:
@@ -333,16 +307,6 @@ class SampleFolder:
             (self.path / name).mkdir(exist_ok=True)
 
 
-def _another_folder() -> Hint:
-    return Hint("choose another folder", adds=argument("out", A_DIR))
-
-
-def _is_ours(relative: Path) -> bool:
-    temporary = _TEMPORARY.match(relative.name)
-    name = relative.with_name(temporary["name"]) if temporary else relative
-    return _OURS.fullmatch(name.as_posix()) is not None
-
-
 def _sha256(path: Path) -> str | None:
     """sha256 of a file; None if it can't be read."""
     try:
@@ -353,17 +317,9 @@ def _sha256(path: Path) -> str | None:
 
 def _differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
     """A clause for each value that differs, such as 'sampler.step_size is 1e-06 there, 2e-06 here'."""
-    old, new = _leaves(there), _leaves(here)
+    old, new = ({path: shown(value) for path, value in flatten(dict(values))} for values in (there, here))
     return [
         f"{path} is {old.get(path, 'absent')} there, {new.get(path, 'absent')} here"
         for path in sorted(old.keys() | new.keys())
         if old.get(path) != new.get(path)
     ]
-
-
-def _leaves(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    leaves: dict[str, str] = {}
-    for key, item in value.items():
-        path = f"{prefix}{key}"
-        leaves |= _leaves(item, f"{path}.") if isinstance(item, Mapping) else {path: canonical(item).decode()}
-    return leaves
