@@ -7,7 +7,6 @@ its keywords give the line of each field. With `attrs.evolve(base, …)`, unchan
 import ast
 import os
 import sys
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -173,45 +172,3 @@ def record(instance: Any) -> None:
     provenance = _active.get()
     if provenance is not None:
         provenance.add(instance, sys._getframe(1))
-    elif _remembered:
-        _inherit(instance, sys._getframe(1))
-
-
-_remembered: dict[int, dict[str, str]] = {}
-
-
-def remember_origins(instance: Any, origins: dict[str, str]) -> None:
-    """Keeps the origins of an object's values, by dotted path, for as long as the object exists.
-
-    Its parts keep theirs, and so do the values that `attrs.evolve` takes over from them.
-    """
-    _remembered[id(instance)] = origins
-    weakref.finalize(instance, _remembered.pop, id(instance), None).atexit = False
-    for name in attrs.fields_dict(type(instance)):
-        if attrs.has(type(part := getattr(instance, name))):
-            remember_origins(part, _below(origins, name))
-
-
-def _inherit(instance: Any, frame: FrameType | None) -> None:
-    """Remembers the origins of the values that `instance` has from the object that it is evolved from."""
-    base = _evolved_from(_machinery_above(frame))
-    if not (known := remembered_origins(base)):
-        return
-    kept: dict[str, str] = {}
-    for name in attrs.fields_dict(type(instance)):
-        value = getattr(instance, name)
-        if value is getattr(base, name, None):
-            kept |= {path: origin for path, origin in known.items() if path == name or path.startswith(f"{name}.")}
-        else:
-            kept |= {f"{name}.{path}": origin for path, origin in remembered_origins(value).items()}
-    remember_origins(instance, kept)
-
-
-def _below(origins: dict[str, str], name: str) -> dict[str, str]:
-    """The origins of the values of a part, by their paths in it."""
-    return {path.removeprefix(f"{name}."): origin for path, origin in origins.items() if path.startswith(f"{name}.")}
-
-
-def remembered_origins(instance: Any) -> dict[str, str]:
-    """The origins that `remember_origins` keeps for this very object; empty for others."""
-    return _remembered.get(id(instance), {})

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import attrs
 
 from ncsnx.config.foreign import ForeignError, error_in_words, foreign_code
-from ncsnx.config.provenance import DEFAULT, PYTHON, active, is_default, record, remembered_origins
+from ncsnx.config.provenance import active, is_default, record
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.registering import entry_points_of
 
@@ -41,14 +41,8 @@ class Config:
     def _repr_html_(self) -> str:
         from ncsnx.notebooks import heading, html_table
 
-        known = remembered_origins(self)
-        given = PYTHON if known else ""
-        rows = [
-            (path, value, known.get(path, DEFAULT if by_default else given))
-            for path, value, by_default in _values(self)
-        ]
-        titles = ("field", "value", "origin")
-        return heading(type(self).__name__) + html_table(titles, rows, ("left", "left", "left"))
+        rows = [(path, value, "default" if by_default else "") for path, value, by_default in _values(self)]
+        return heading(type(self).__name__) + html_table(("field", "value", ""), rows, ("left", "left", "left"))
 
 
 def _values(config: Config) -> Iterator[tuple[str, str, bool]]:

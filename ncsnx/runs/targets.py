@@ -18,7 +18,7 @@ from ncsnx.config.discovery import BrokenExperimentError, UnknownExperimentError
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.loading import origins_of
 from ncsnx.config.overrides import apply_overrides, changed_words, parse_overrides
-from ncsnx.config.provenance import PYTHON, Provenance, remember_origins, remembered_origins
+from ncsnx.config.provenance import PYTHON, Provenance
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.runs.exported import Export
 from ncsnx.runs.folder import MEASURED, Run, open_run, pictures_hint, read_origins, run_names
@@ -85,7 +85,7 @@ def typed_target(target: Run | Path | str) -> str:
 
 def changed_experiment(experiment: Experiment, changes: list[str]) -> tuple[Experiment, dict[str, str]]:
     """An experiment of Python with changes (FIELD=VALUE), and the origins of its values. Raises UsageError."""
-    known = origins_of(experiment, Provenance(), PYTHON) | remembered_origins(experiment)
+    known = origins_of(experiment, Provenance(), PYTHON)
     return apply_overrides(experiment, known, parse_overrides(changes))
 
 
@@ -98,12 +98,10 @@ def experiment(
     changes: words FIELD=VALUE, or one text of them, converted to the fields' types and checked; later, `attrs.evolve`
     does the same with values. runs: the runs folder; default: NCSNX_RUNS, else ./runs.
 
-    In a notebook an experiment shows its fields, with their origins if it comes from here. Imports no torch. Raises
-    UsageError for an unknown name or field, NcsnxError for a broken file.
+    In a notebook an experiment shows its fields. Imports no torch. Raises UsageError for an unknown name or field,
+    NcsnxError for a broken file.
     """
-    found = find_target(typed_target(name), runs_folder(runs), changed_words(changes))
-    remember_origins(found.experiment, found.origins)
-    return found.experiment
+    return find_target(typed_target(name), runs_folder(runs), changed_words(changes)).experiment
 
 
 def find_training(
