@@ -103,3 +103,14 @@ class Stopped(BaseException):
         self.then: str | None = None
         """Effect of repeating the command, as a clause; None if the stopped work doesn't know it."""
         self.exit_code = 128 + signal_number
+
+
+def printable(text: str, keep: str = "") -> str:
+    r"""Text with unprintable characters as readable escapes (``\x1b``, ``\n``), except those in `keep`.
+
+    Names of runs, files and experiments may come from other people, so they pass through here before they reach a
+    terminal or a log.
+    """
+    return "".join(
+        char if char.isprintable() or char in keep else char.encode("unicode_escape").decode() for char in text
+    )

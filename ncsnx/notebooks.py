@@ -4,6 +4,8 @@ import base64
 import html
 from collections.abc import Mapping, Sequence
 
+from ncsnx.errors import printable
+
 _LINE = "1px solid rgba(128, 128, 128, 0.4)"
 """Visible on light and on dark pages."""
 _DIM = "opacity: 0.7"
@@ -14,8 +16,6 @@ Align = str
 
 def escaped(text: str) -> str:
     """Text for HTML: markup stays text, and unprintable characters become readable escapes."""
-    from ncsnx.config.checks import printable  # here, since results of every command import this module
-
     return html.escape(printable(text))
 
 

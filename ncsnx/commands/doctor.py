@@ -67,12 +67,12 @@ class ExaminedRun(Result):
         return self.examination.is_sound
 
     def shown(self) -> Sequence[str]:
-        from ncsnx.console.messages import visible
+        from ncsnx.errors import printable
 
         ordered = sorted(self.findings, key=lambda finding: finding.is_note)
         width = max((len(_label(finding)) for finding in ordered), default=0)
         return [  # file names in a run may hold control characters
-            visible(f"{_label(finding):<{width}}  {self._place(finding)} {finding.what}; {_outcome(finding)}")
+            printable(f"{_label(finding):<{width}}  {self._place(finding)} {finding.what}; {_outcome(finding)}")
             for finding in ordered
         ]
 

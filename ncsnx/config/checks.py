@@ -44,11 +44,6 @@ def shortened(text: str) -> str:
     return text if len(text) <= 100 else f"{text[:80]}… ({counted(len(text), 'character')})"
 
 
-def printable(text: str) -> str:
-    """Text with unprintable characters escaped."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-
-
 def is_whole(value: object) -> bool:
     """Whether a value is an integer (constructors don't check types)."""
     return isinstance(value, int) and not isinstance(value, bool)

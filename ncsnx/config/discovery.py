@@ -11,13 +11,13 @@ from pathlib import Path
 
 import attrs
 
-from ncsnx.config.checks import printable, quoted
+from ncsnx.config.checks import quoted
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.foreign import ForeignError, error_in_words, foreign_code
 from ncsnx.config.loading import ExperimentFile, Registered, load_file, relative
 from ncsnx.config.overrides import apply_overrides, parse_overrides
 from ncsnx.config.variants import plugin_errors
-from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.errors import NcsnxError, UsageError, printable
 from ncsnx.paths import exists
 from ncsnx.quantities import counted
 from ncsnx.registering import entry_points_of

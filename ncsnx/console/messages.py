@@ -6,7 +6,6 @@ import io
 import json
 import math
 import os
-import re
 import sys
 from collections import deque
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal, TextIO, cast
 
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import NcsnxError, printable
 from ncsnx.quantities import counted
 from ncsnx.ranks.rank_group import ALONE, RANK_LOGS, RankGroup
 
@@ -49,30 +48,6 @@ _LABEL_STYLES: Mapping[Level, str] = {"detail": "", "info": "", "warning": "bold
 _TEXT_STYLES: Mapping[Level, str] = {"detail": "dim", "info": "", "warning": "", "error": ""}
 
 _EARLY_MESSAGES_KEPT = 1_000  # messages from before the run folder, and so log.txt, exists
-
-
-# C0 and C1 controls, line and paragraph separators, bidirectional marks and overrides, lone surrogates, and invisible
-# characters: zero-width spaces, invisible operators, fillers, tags. These move the cursor, start a line, reorder their
-# neighbours, can't be encoded, or make two names look the same. Joiners and variation selectors stay, since scripts
-# and emoji need them.
-UNSAFE = re.compile(
-    r"[\x00-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
-    r"\u3164\ufeff\uffa0\ufff0-\ufffb\ud800-\udfff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e007f]"
-)
-
-
-def visible(text: str, keep: str = "") -> str:
-    r"""Text with unsafe characters as readable escapes (``\x1b``, ``\n``), except those in `keep`.
-
-    Names of runs, files and experiments may come from other people, so they pass through here before they reach a
-    terminal or a log.
-    """
-
-    def escape(match: re.Match[str]) -> str:
-        character = match[0]
-        return character if character in keep else character.encode("unicode_escape").decode("ascii")
-
-    return UNSAFE.sub(escape, text)
 
 
 # EPIPE: `| head -1` has finished. EIO: the terminal of a background job was closed.
@@ -235,7 +210,7 @@ class Messages:
         They are escaped for pipes and files too, since the text usually reaches a terminal in the end. Raises
         NcsnxError if standard output can't be written (a full disk).
         """
-        shown = visible(text, keep="\n\t")
+        shown = printable(text, keep="\n\t")
         if self.stdout.is_terminal and self.live is not None:
             self._print_above("", "", shown, "")
         else:
@@ -315,7 +290,7 @@ def rich_console(outlet: Outlet, *, in_notebook: bool = False) -> "Console":
 
 
 def _inert(text: str) -> str:
-    return visible(text, keep="\n").replace("\n", "\n  ")
+    return printable(text, keep="\n").replace("\n", "\n  ")
 
 
 def _without_non_finite(value: object) -> object:

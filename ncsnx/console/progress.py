@@ -7,8 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ncsnx.console.messages import Messages, Verbosity, visible
+from ncsnx.console.messages import Messages, Verbosity
 from ncsnx.console.tables import aligned
+from ncsnx.errors import printable
 from ncsnx.quantities import counted, duration
 from ncsnx.results import Column
 from ncsnx.work import Advance
@@ -31,7 +32,7 @@ class View:
     """
 
     def __init__(self, messages: Messages, name: str, total: int, done: int = 0) -> None:
-        self.name, self.total, self.done = visible(name), total, done
+        self.name, self.total, self.done = printable(name), total, done
         self._messages = messages
 
     def count(self) -> str:
@@ -66,7 +67,7 @@ class Job(View):
     def __init__(self, messages: Messages, name: str, total: int, unit: str = "") -> None:
         """unit: a plural in s or a symbol, such as images or MiB."""
         super().__init__(messages, name, total)
-        self._unit = visible(unit)
+        self._unit = printable(unit)
         self._kept = 0
         self._began_s = self._started_s = self._last_line_s = time.monotonic()
         self._next_tenth = 1
@@ -120,13 +121,13 @@ class RowsView(Job):
 
     def begin(self, name: str) -> None:
         """Names the work that begins now, such as 'step 150,000: sampling'."""
-        self.name = visible(name)
+        self.name = printable(name)
         if not self._rows and self.done == self._kept:  # work before the first row doesn't count for the pace
             self._started_s = time.monotonic()
 
     def row(self, cells: Sequence[str], best: int | None) -> None:
         """Adds a finished row, with a cell for each column. best: index of the best row so far."""
-        shown = [visible(cell) for cell in cells]
+        shown = [printable(cell) for cell in cells]
         words = [f"{column.title} {cell}" for column, cell in zip(self._columns, shown, strict=True) if cell]
         self._say("  ".join(words) + ("  (best so far)" if best == len(self._rows) else ""))
         self._best, self._rows = best, (*self._rows, shown)

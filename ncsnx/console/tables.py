@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from ncsnx.console.messages import Messages, rich_console, visible
+from ncsnx.console.messages import Messages, rich_console
+from ncsnx.errors import printable
 from ncsnx.quantities import counted
 from ncsnx.results import Column
 
@@ -21,8 +22,8 @@ def table(messages: Messages, columns: Sequence[Column], rows: Sequence[Sequence
     one line with two or more spaces between cells, without box drawing or escape codes. Raises ValueError unless every
     row has as many cells as there are columns, NcsnxError if standard output can't be written (a full disk).
     """
-    titles = [visible(column.title) for column in columns]
-    cells = [[visible(cell) for cell in row] for row in rows]
+    titles = [printable(column.title) for column in columns]
+    cells = [[printable(cell) for cell in row] for row in rows]
     for row in cells:
         if len(row) != len(columns):
             raise ValueError(f"expected a row of {counted(len(columns), 'cell')}, found {row}")

@@ -8,8 +8,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from ncsnx.console.messages import Messages, visible
+from ncsnx.console.messages import Messages
 from ncsnx.console.progress import LINE_INTERVAL_S, Line, View, displayed
+from ncsnx.errors import printable
 from ncsnx.quantities import byte_size, counted, duration, number
 from ncsnx.training.observer import TRAINING, Pause, TrainingObserver
 
@@ -128,7 +129,7 @@ class TrainingView(View, TrainingObserver):
 
     def finish(self, outcome: str = "finished") -> None:
         """Closes the view with a summary that begins with `outcome`, such as 'ended'."""
-        self.name = visible(outcome)
+        self.name = printable(outcome)
         self._close()
         taken = duration(self._clock() - self._started_s)
         summary = [f"{outcome} at step {self.count()} after {taken}", *self._losses_in_words()]
@@ -143,7 +144,7 @@ class TrainingView(View, TrainingObserver):
         self._say(text)
 
     def phase(self, name: str) -> None:
-        self.name = visible(name)
+        self.name = printable(name)
         self._pace.phase(name)
         self._sampling = None
         # Snapshots and checkpoints recur: each phase is announced once.
@@ -233,9 +234,9 @@ class TrainingView(View, TrainingObserver):
         if sampling is not None:
             rows.append(("sampling", self._sampling_in_words(sampling)))
         if checkpoint is not None:
-            rows.append(("checkpoint", f"step {checkpoint[0]:,} in {visible(checkpoint[1].name)}"))
+            rows.append(("checkpoint", f"step {checkpoint[0]:,} in {printable(checkpoint[1].name)}"))
         if (memory := self._device_memory_bytes) is not None:
             rows.append(("device memory", byte_size(memory)))
         if self._folder is not None:
-            rows.append(("files", visible(str(self._folder))))
+            rows.append(("files", printable(str(self._folder))))
         return rows

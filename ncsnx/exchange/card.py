@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from ncsnx.config.checks import printable
 from ncsnx.config.codec import flatten, identity, shown
 from ncsnx.config.converter import unstructure
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.variants import tag_of
-from ncsnx.errors import UsageError
+from ncsnx.errors import UsageError, printable
 from ncsnx.noise.bias import known_bias
 from ncsnx.quantities import counted, with_error
 from ncsnx.runs.exported import CONFIG, MODEL, PICTURE, PLACEHOLDER, ExportConfig

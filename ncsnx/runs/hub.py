@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from ncsnx.config.checks import printable, shortened
-from ncsnx.errors import Hint, NcsnxError, UsageError
+from ncsnx.config.checks import shortened
+from ncsnx.errors import Hint, NcsnxError, UsageError, printable
 from ncsnx.quantities import byte_size
 from ncsnx.runs.exported import CARD, CONFIG, MODEL, MOST_CONFIG_BYTES, PICTURE, Export, ExportConfig, is_export
 from ncsnx.runs.plugins import needing_plugins

@@ -233,4 +233,7 @@ def test_a_link_gives_a_name_to_what_can_not_be_typed(place: Path) -> None:
 def test_a_process_refuses_bytes_that_are_no_text(place: Path) -> None:
     outcome = run_process(place, "sample", "digits", "--out", os.fsdecode(b"a\xffb"))
     require_refused(outcome, place)
-    assert outcome.err == "error: --out: 'a\\udcffb' is not UTF-8; rename it, or name it by a symbolic link\n"
+    assert (
+        outcome.err
+        == "error: --out: 'a\\udcffb' contains control characters; rename it, or name it by a symbolic link\n"
+    )

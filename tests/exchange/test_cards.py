@@ -8,8 +8,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from ncsnx.config import ConsistentAnnealed, Experiment, Images
-from ncsnx.config.checks import printable
-from ncsnx.errors import UsageError
+from ncsnx.errors import UsageError, printable
 from ncsnx.exchange.card import CardScore, Picture, ScoreValue, card, check_license, text
 from tests.config.examples import every_variant, minimal
 from tests.runs.test_exports import HASH, config_of
