@@ -27,7 +27,7 @@ FLOORS = (
 BUDGET = {
     ".": 1_874,
     "cli": 809,
-    "commands": 5_287,
+    "commands": 5_265,
     "config": 3_408,
     "console": 984,
     "data": 4_410,
@@ -41,12 +41,12 @@ BUDGET = {
     "planning": 1_508,
     "ranks": 549,
     "reporting": 776,
-    "runs": 3_648,
+    "runs": 3_634,
     "samplers": 1_160,
     "sampling": 1_950,
     "storage": 1_607,
     "sweeps": 452,
-    "tracking": 550,
+    "tracking": 525,
     "training": 1_729,
 }
 """Most lines of each folder of the package ("." holds its single modules). A number may fall, and not rise."""

@@ -37,7 +37,7 @@ class Track(OfRun, Command["SentRun"]):
             from ncsnx.tracking.sending import send_run
 
             run, failed = self.opened(), list[str]()
-            tags = self._tags(run, work)
+            tags = self._tags(run)
             open_trackers(run)
             work.info(f"sending {run.path} to {', '.join(tags)}")
             for tag in tags:
@@ -49,21 +49,15 @@ class Track(OfRun, Command["SentRun"]):
                     work.info(f"{tag} has everything{f': {hint}' if hint else ''}")
         return SentRun(tags, failed)
 
-    def _tags(self, run: "Run", work: "Work") -> tuple[str, ...]:
+    def _tags(self, run: "Run") -> tuple[str, ...]:
         """The trackers. Raises UsageError if there are none."""
-        from ncsnx.tracking.choosing import known_trackers, recorded_trackers
+        from ncsnx.tracking.choosing import known_trackers, noted_trackers
 
-        if self.to is not None:
-            return known_trackers(values.words(self.to), "to")
-        tags, warnings = recorded_trackers(run)
+        tags = noted_trackers(run) if self.to is None else values.words(self.to)
         if not tags:
-            why = "".join(f"; {warning}" for warning in warnings)
-            raise UsageError(
-                f"{run.path} uses no trackers{why}", Hint("name some", f"ncsnx track {run.typed} --to TAGS")
-            )
-        for warning in warnings:
-            work.warning(warning)
-        return tags
+            hint = Hint("name some", f"ncsnx track {run.typed} --to TAGS")
+            raise UsageError(f"{run.path} has no record in a tracker", hint)
+        return known_trackers(tags, "to")
 
 
 @attrs.frozen(repr=False)

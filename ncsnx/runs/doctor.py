@@ -23,12 +23,10 @@ from ncsnx.runs.manifest import SET_ASIDE, STATE, Manifest, UnsoundError, checkp
 from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.names import step_name, step_of
 from ncsnx.runs.result_records import (
-    CHOICE,
     SAMPLES_FILE,
     ComparisonRecord,
     NeighborRecord,
     SampleRecord,
-    TrackerChoice,
     TrackerNotes,
 )
 from ncsnx.runs.retention import CheckpointPruner, remove_leftover, was_checkpoint
@@ -137,17 +135,17 @@ def _export(run: Run, path: Path) -> Hashes:
     return [(path.parent / MODEL, Export(path.parent).config().model_sha256)] if is_export(path.parent) else []
 
 
-def _tracker(run: Run, path: Path) -> None:
-    read_document(path, TrackerChoice if path.name == CHOICE else TrackerNotes)
-
-
 _FIX_LINE = f"{_FROM_BACKUP}, or fix that line"
 _RECORDS = (
     _Record("config.json", _opens(lambda run, path: run.experiment()), f"{_FROM_BACKUP}; the run needs it"),
     _Record("origins.json", _opens(lambda run, path: read_origins(path)), f"{_FROM_BACKUP}, or remove it"),
     _Record("segments.jsonl", _patches, _FIX_LINE),
     _Record("metrics.jsonl", _opens(_metrics), f"{_FIX_LINE}; training refuses it"),
-    _Record("trackers/*.json", _opens(_tracker), "remove it, and choose the trackers again"),
+    _Record(
+        "trackers/*.json",
+        _opens(lambda run, path: read_document(path, TrackerNotes)),
+        "remove it to begin a new record",
+    ),
     _Record("fid/*/scores.json", _scores, "move its folder away, then repeat the same `ncsnx fid`"),
     _Record("loss/*/scores.json", _scores, "move its folder away, then repeat the same `ncsnx loss`"),
     _Record("likelihood/*/scores.json", _scores, "move its folder away, then repeat the same `ncsnx likelihood`"),

@@ -17,8 +17,6 @@ from ncsnx.storage.documents import document
 
 PROTOCOL_FILE, SAMPLES_FILE = "protocol.json", "samples.safetensors"
 TASK_FILE = "task.json"
-CHOICE = "active.json"
-MOST_TRACKERS = 16
 _IS_KEY = checks.accepting("16 hexadecimal digits", re.compile("[0-9a-f]{16}").fullmatch, str)
 
 
@@ -135,16 +133,6 @@ class NeighborRecord:
     spaces: dict[str, SpaceRecord]
     files: dict[str, str]
     """Name of each file beside it → sha256."""
-
-
-@document("a run's choice of trackers", advice="remove it, and choose the trackers again")
-@attrs.frozen(kw_only=True)
-class TrackerChoice:
-    """Content of trackers/active.json: which trackers a run uses."""
-
-    schema_version: int = attrs.field(default=1, metadata=VERSION)
-    trackers: tuple[str, ...]
-    """Tags of the trackers that the next start uses."""
 
 
 @document("the notes of a tracker", advice="remove it to begin a new record")

@@ -27,8 +27,8 @@ PROJECT = "ncsnx"
 PLUGIN_GROUP = "ncsnx.trackers"
 """The group of entry points."""
 Scalar: TypeAlias = str | int | float | bool | None
-_TAG = re.compile("(?!active$)[a-z][a-z0-9-]{0,30}")
-"""Tags name files; `active.json` has the choice."""
+_TAG = re.compile("[a-z][a-z0-9-]{0,30}")
+"""Tags name files."""
 
 
 @attrs.frozen(kw_only=True)

@@ -43,28 +43,19 @@ def test_a_folder_of_a_packages_name_is_not_the_package(tmp_path: Path, monkeypa
     assert found.is_installed
 
 
-def test_track_and_no_track_exclude_each_other(tmp_path: Path) -> None:
-    result = command(*training(), "--track", "wandb", "--no-track", folder=tmp_path)
-    assert (result.code, result.err) == (2, "error: --track and --no-track exclude each other\n")
-
-
 def test_a_run_without_trackers_says_what_to_type(workplace: Path) -> None:
     result = command("track", "digits", folder=workplace)
     assert result.code == 2
-    assert "runs/digits uses no trackers." in result.err
+    assert "runs/digits has no record in a tracker." in result.err
     assert "name some:  ncsnx track digits --to TAGS" in result.err
     assert not (workplace / "runs/digits/trackers").exists()
 
 
-def test_a_choice_that_cannot_be_used_stops_no_training(workplace: Path) -> None:
+def test_a_resumed_run_needs_its_trackers_or_to_be_told_that_it_has_none(workplace: Path) -> None:
     folder = workplace / "runs" / "digits" / "trackers"
     folder.mkdir()
-    for content, said in (
-        ('{"schema_version": 1, "trackers": ["gone"]}', "there is no tracker 'gone'"),
-        ("{", "remove it, and choose the trackers again"),
-    ):
-        (folder / "active.json").write_text(content)
-        result = command(*training(), folder=workplace)
-        assert result.code == 0
-        assert result.err.count("warning: ") == 1
-        assert said in result.err
+    (folder / "gone.json").write_text("{}")
+    refused = command(*training(), folder=workplace)
+    assert refused.code == 2
+    assert "there is no tracker 'gone'" in refused.err
+    assert command(*training(), "--track", "", folder=workplace).code == 0

@@ -18,7 +18,7 @@ from ncsnx.runs.folder import Run, open_run
 from ncsnx.runs.manifest import checkpoints
 from ncsnx.runs.names import runs_folder
 from ncsnx.runs.writer_lock import writer_lock
-from ncsnx.tracking.choosing import known_trackers, recorded_trackers
+from ncsnx.tracking.choosing import known_trackers, noted_trackers
 from ncsnx.work import Work
 
 
@@ -61,16 +61,9 @@ def require_free(job: TrainingJob, work: Work) -> TrainingJob:
     """
     require_same(work.ranks, "has another experiment", dict(flatten(unstructure(job.experiment))))
     work.ranks.first(lambda: _require_unheld(job))
-    trackers, warnings = work.ranks.first(lambda: _trackers(job))
-    for warning in warnings:
-        work.warning(warning)
-    return attrs.evolve(job, trackers=trackers)
-
-
-def _trackers(job: TrainingJob) -> tuple[tuple[str, ...], list[str]]:
-    """The trackers to use, which are installed, and a warning for each that a resumed run has to do without."""
     chosen = job.options.trackers()
-    return recorded_trackers(Run(job.path)) if chosen is None else (known_trackers(chosen, "track"), [])
+    trackers = work.ranks.first(lambda: known_trackers(noted_trackers(Run(job.path)) if chosen is None else chosen))
+    return attrs.evolve(job, trackers=trackers)
 
 
 def _require_unheld(job: TrainingJob) -> None:

@@ -35,9 +35,7 @@ class Training(RareExecution, Device, Noted):
     track: Annotated[
         str | Sequence[str] | None, option(OUTPUT_PANEL, "TAGS", default="when resuming, as before", parse=values.words)
     ] = None
-    """Send losses, samples and scores to experiment trackers: wandb, trackio, mlflow."""
-    no_track: Annotated[bool, option(OUTPUT_PANEL)] = False
-    """Send nothing to trackers, now and when the run resumes."""
+    """Send losses, samples and scores to experiment trackers: wandb, trackio, mlflow; '' sends nothing."""
 
     def training_runtime(self, ranks: "RankGroup") -> "Runtime":
         """The chosen runtime. Raises UsageError."""
@@ -45,15 +43,8 @@ class Training(RareExecution, Device, Noted):
         return self.runtime(ranks, compile=self.compile, **others)
 
     def trackers(self) -> Sequence[str] | None:
-        """Tags of the trackers; none for `no_track`; None: those of the run's last start. Raises UsageError."""
-        from ncsnx.errors import UsageError
-        from ncsnx.spelling import parameter
-
-        if self.track is not None and self.no_track:
-            raise UsageError(f"{parameter('track')} and {parameter('no_track')} exclude each other")
-        if self.no_track or self.track is None:
-            return () if self.no_track else None
-        return values.words(self.track)
+        """Tags of the trackers; None: those that have a record of the run."""
+        return None if self.track is None else values.words(self.track)
 
     @property
     def records_patch(self) -> bool:

@@ -110,7 +110,7 @@ class SweptRuns:
         from ncsnx.tracking.choosing import known_trackers
 
         load_plugins("ncsnx.runtime")
-        known_trackers(self.sweep.trackers() or (), "track")
+        known_trackers(self.sweep.trackers() or ())
         for point in points:
             self.sweep.training_runtime(self.work.ranks).for_training(point.experiment)
         for data in _different_data(points):

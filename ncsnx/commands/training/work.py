@@ -27,7 +27,7 @@ from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.segments import GitSource
 from ncsnx.runs.writer_lock import writer_lock
 from ncsnx.runtime import Runtime, device_name
-from ncsnx.tracking.choosing import record_trackers
+from ncsnx.tracking.choosing import open_trackers
 from ncsnx.tracking.sending import tracked
 from ncsnx.training.loop import AgreedStop, train_steps
 from ncsnx.training.observer import TrainingObserver, TrainingViewer
@@ -158,9 +158,9 @@ class _Training:
     def _followed(self, observer: TrainingObserver) -> Iterator[TrainingObserver]:
         """The observer of a training that trackers and the run's page follow."""
         options, trackers, stop = self.job.options, tuple(self.job.trackers), self.work.stop
-        record_trackers(self.run, trackers)
         with ExitStack() as following:
             if trackers:
+                open_trackers(self.run)
                 following.enter_context(
                     tracked(self.run, trackers, observer.warning, observer.note, lambda: stop.requested)
                 )

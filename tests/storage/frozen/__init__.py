@@ -23,7 +23,6 @@ from ncsnx.runs.result_records import (
     ComparisonRecord,
     NeighborRecord,
     SampleRecord,
-    TrackerChoice,
     TrackerNotes,
     TrialRecord,
 )
@@ -57,7 +56,6 @@ FILES: dict[str, type] = {
     "packed/packed.json": PackedRecord,
     "task*/protocol.json": SampleRecord,
     "task*/task.json": TaskRecord,
-    "trackers/active.json": TrackerChoice,
     "trackers/wandb.json": TrackerNotes,
 }
 
