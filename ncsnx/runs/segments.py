@@ -11,6 +11,7 @@ import platform
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,13 @@ import attrs
 
 from ncsnx.config.variants import OMITTED, VERSION
 from ncsnx.errors import Hint, NcsnxError
-from ncsnx.quantities import byte_size
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import SET_ASIDE
 from ncsnx.runs.plugins import Plugin, plugins_of
 from ncsnx.spelling import argument
 from ncsnx.storage import atomic
 from ncsnx.storage.documents import append_document, document, read_document_lines
-from ncsnx.storage.process import ProcessNote, in_utf8, this_process
+from ncsnx.storage.process import ProcessNote, this_process
 
 _PACKAGES = (
     "ncsnx",
@@ -43,8 +43,6 @@ _PACKAGES = (
 
 MOST_PATCH_BYTES = 2**20
 """Largest patch that is recorded."""
-MOST_UNTRACKED = 1_000
-"""Most names of untracked files that are recorded."""
 _GIT_LIMIT_S = 2.0
 _PATCH_NAME = re.compile(r"([0-9a-f]{64})\.patch")
 _DIFF = (
@@ -52,15 +50,6 @@ _DIFF = (
     "--no-textconv --no-relative --src-prefix=a/ --dst-prefix=b/"
 )
 """Options that make the patch independent of the user's settings."""
-
-
-@attrs.frozen
-class GitSource:
-    """A folder whose repository is recorded."""
-
-    folder: Path
-    patch: bool
-    """Whether uncommitted changes and names of untracked files are recorded too."""
 
 
 @attrs.frozen(kw_only=True)
@@ -71,11 +60,8 @@ class GitState:
     dirty: bool | None
     """Whether tracked files differ from the commit; None if git took too long."""
     patch: str | None = attrs.field(default=None, metadata=OMITTED)
-    """File in the run's patches/ with the staged and unstaged changes of tracked files."""
-    no_patch: str = attrs.field(default="", metadata=OMITTED)
-    """Why the changes weren't recorded."""
-    untracked: tuple[str, ...] = attrs.field(default=(), metadata=OMITTED)
-    """Untracked files that aren't ignored, and folders of such files; at most MOST_UNTRACKED."""
+    """File in the run's patches/ with the staged and unstaged changes of tracked files; None if there are none, for
+    more than MOST_PATCH_BYTES, and where NCSNX_PATCH is 0."""
 
 
 @attrs.frozen(kw_only=True)
@@ -123,11 +109,11 @@ def append_segment(
     changes: Mapping[str, Any],
     note: str = "",
     imported: ImportRecord | None = None,
-    source: GitSource | None = None,
+    source: Path | None = None,
 ) -> None:
     """Records a start of training at `from_step` (0 for a new run). Raises NcsnxError.
 
-    source: the folder of the experiment's file; by default the current one, and no patch is recorded.
+    source: the folder of the experiment's file, whose git state is recorded; default: the current one.
 
     `runtime` and `changes` must be plain JSON values; see `Segment`.
     """
@@ -138,7 +124,7 @@ def append_segment(
         changes=dict(changes),
         runtime=dict(runtime),
         versions=versions(),
-        git=recorded_state(run, source or GitSource(Path.cwd(), patch=False)),
+        git=recorded_state(run, source or Path.cwd()),
         plugins=plugins_of(run.experiment()),
         imported=imported,
     )
@@ -201,30 +187,21 @@ def git_state(folder: Path) -> GitState | None:
     return GitState(commit=commit.decode().strip(), dirty=None if status is None else status != b"")
 
 
-def recorded_state(run: Run, source: GitSource) -> GitState | None:
-    """The state of the source's repository; its changes are written to the run's patches/, if possible."""
-    state = git_state(source.folder)
-    if state is None or not source.patch:
-        return state if state is None or not state.dirty else attrs.evolve(state, no_patch="it was turned off")
-    top = os.fsdecode(_git(source.folder, "git rev-parse --show-toplevel") or b"").rstrip("\n")
-    names = _git(Path(top), "git ls-files --others --directory --exclude-standard -z") or b""
-    untracked = [in_utf8(os.fsdecode(name)) for name in names.split(b"\0") if name]
-    state = attrs.evolve(state, untracked=tuple(untracked[:MOST_UNTRACKED]))
-    content = b"" if state.dirty is False else _git(source.folder, _DIFF)
-    if content is None:
-        return attrs.evolve(state, no_patch="git failed or took too long")
-    if len(content) > MOST_PATCH_BYTES:
-        return attrs.evolve(state, no_patch=f"it is larger than {byte_size(MOST_PATCH_BYTES)}")
-    if not content:
+def recorded_state(run: Run, folder: Path) -> GitState | None:
+    """The state of the folder's repository; its changes are written to the run's patches/, if possible."""
+    state = git_state(folder)
+    if state is None or state.dirty is False or os.environ.get("NCSNX_PATCH") == "0":
+        return state
+    content = _git(folder, _DIFF)
+    if not content or len(content) > MOST_PATCH_BYTES:
         return state
     path = run.patches / f"{hashlib.sha256(content).hexdigest()}.patch"
-    try:
+    with suppress(NcsnxError):  # a training is worth more than a record of its sources
         with atomic.reporting(run.patches):
             run.patches.mkdir(exist_ok=True)
         atomic.write_bytes(path, content)
-    except NcsnxError as error:  # a training is worth more than a record of its sources
-        return attrs.evolve(state, no_patch=error.message)
-    return attrs.evolve(state, patch=path.name)
+        return attrs.evolve(state, patch=path.name)
+    return state
 
 
 def is_patch_name(name: str) -> bool:

@@ -81,18 +81,6 @@ class SeededNoise:
         return Stream(self.seed, self.purpose, self.compiled).normal(self.indices, self.shape, step=k)
 
 
-@attrs.frozen(eq=False)
-class RecordedNoise:
-    """Replays recorded draws."""
-
-    draws: Tensor
-    """(K, B, C, H, W), in the order of use."""
-
-    def __call__(self, k: int) -> Tensor:
-        """(B, C, H, W). Raises IndexError past the last draw."""
-        return self.draws[k]
-
-
 def initial_uniform(
     seed: int, indices: Tensor, shape: tuple[int, ...], from_unit: Callable[[Tensor], Tensor]
 ) -> Tensor:

@@ -5,7 +5,7 @@ and note may change, and the change is recorded.
 """
 
 from functools import partial
-from typing import Any
+from pathlib import Path
 
 from ncsnx.config.checks import shortened
 from ncsnx.config.codec import ABSENT, Difference, differences, identity, shown
@@ -17,7 +17,7 @@ from ncsnx.runs.manifest import UnsoundError, checkpoints, set_aside
 from ncsnx.runs.names import step_name
 from ncsnx.runs.plugins import plugins_of
 from ncsnx.runs.retention import remove_debris
-from ncsnx.runs.segments import GitSource, append_segment, last_training, require_beginning, versions
+from ncsnx.runs.segments import append_segment, last_training, require_beginning, versions
 from ncsnx.runtime import Runtime
 from ncsnx.spelling import argument
 from ncsnx.storage.documents import write_document
@@ -98,20 +98,19 @@ def record_start(
     changes: list[Difference],
     origins: dict[str, str],
     note: str = "",
-    source: GitSource | None = None,
+    source: Path | None = None,
 ) -> None:
     """Records a start at the step of `state`: the changed values and their origins, and the git state of `source`."""
-    recorded = {change.path: [_as_json(change.first), _as_json(change.second)] for change in changes}
+    recorded = {
+        change.path: [shown(value) if value is ABSENT else value for value in (change.first, change.second)]
+        for change in changes
+    }
     runtime = state.runtime.facts()
     append_segment(run, from_step=state.step, runtime=runtime, changes=recorded, note=note, source=source)
     if changes or run.has_other_plugins():
         # the experiment last, so that the changes are found again after a kill before it
         write_document(run.origins_path, Origins(by_path=origins))
         run.update_experiment(state.experiment)
-
-
-def _as_json(value: Any) -> Any:
-    return shown(value) if value is ABSENT else value
 
 
 def _runtime_warnings(run: Run, runtime: Runtime) -> list[str]:

@@ -34,7 +34,6 @@ from ncsnx.noise.levels import sigmas
 from ncsnx.samplers.building import build_sampler, first_sigma
 from ncsnx.samplers.contract import definition_of
 from ncsnx.samplers.state import Noise
-from ncsnx.sampling.draws import RecordedNoise
 from ncsnx.sampling.sampler_choice import FEWEST_STEPS, RESTORING, measurement_warnings
 from tests.cli.command import REPOSITORY
 from tests.golden_networks import load_golden, relative_error
@@ -54,6 +53,18 @@ OPERATORS: dict[str, LinearOperator] = {
 }
 LEVELS = tuple(3.0 * (0.05 / 3.0) ** (number / 29) for number in range(30))
 DATA_DEVIATION = 0.6
+
+
+@attrs.frozen(eq=False)
+class RecordedNoise:
+    """Replays recorded draws."""
+
+    draws: Tensor
+    """(K, B, C, H, W), in the order of use."""
+
+    def __call__(self, k: int) -> Tensor:
+        """(B, C, H, W). Raises IndexError past the last draw."""
+        return self.draws[k]
 
 
 def gaussian(shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ import pytest
 
 from ncsnx.runs import doctor
 from ncsnx.runs.folder import Run
-from ncsnx.runs.segments import MOST_PATCH_BYTES, GitSource, GitState, append_segment, git_state, read_segments
+from ncsnx.runs.segments import MOST_PATCH_BYTES, GitState, append_segment, git_state, read_segments
 
 IDENTITY = ["-c", "user.name=someone", "-c", "user.email=someone@example.org"]
 
@@ -84,8 +84,10 @@ def test_a_git_that_hangs_is_not_waited_for(repository: Path, monkeypatch: pytes
     assert time.monotonic() - begun < 10
 
 
-def recorded(run: Run, folder: Path, *, patch: bool = True) -> GitState:
-    append_segment(run, from_step=0, runtime={}, changes={}, source=GitSource(folder, patch))
+def recorded(run: Run, folder: Path, patch: str = "1") -> GitState:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("NCSNX_PATCH", patch)
+        append_segment(run, from_step=0, runtime={}, changes={}, source=folder)
     state = read_segments(run)[-1].git
     assert state is not None
     return state
@@ -116,31 +118,19 @@ def test_equal_patches_are_stored_once_and_others_beside_them(run: Run, reposito
     assert sorted(path.name for path in run.patches.iterdir()) == sorted({str(first.patch), str(third.patch)})
 
 
-def test_names_of_untracked_files_are_recorded_but_not_those_that_are_ignored(run: Run, repository: Path) -> None:
-    (repository / ".git" / "info" / "exclude").write_text("ignored\n")
-    for name in ("ignored", "new σ", "folder/one", "folder/two"):
-        (repository / name).parent.mkdir(exist_ok=True)
-        (repository / name).write_text("secret")
-    state = recorded(run, repository)
-    assert (state.untracked, state.patch, state.dirty) == (("folder/", "new σ"), None, False)
-    assert not run.patches.exists()
-
-
-def test_a_large_patch_and_one_that_is_not_wanted_are_left_out_with_the_reason(run: Run, repository: Path) -> None:
+def test_a_large_patch_and_one_that_is_not_wanted_are_left_out(run: Run, repository: Path) -> None:
     (repository / "file").write_bytes(os.urandom(2 * MOST_PATCH_BYTES))
-    assert recorded(run, repository).no_patch == "it is larger than 1.0 MiB"
-    (repository / "new").write_text("")
-    state = recorded(run, repository, patch=False)
-    assert (state.dirty, state.patch, state.untracked, state.no_patch) == (True, None, (), "it was turned off")
+    assert recorded(run, repository).patch is None
+    (repository / "file").write_text("two")
+    state = recorded(run, repository, patch="0")
+    assert (state.dirty, state.patch) == (True, None)
     assert not run.patches.exists()
 
 
 def test_a_patch_that_cannot_be_written_stops_no_start(run: Run, repository: Path) -> None:
     (repository / "file").write_text("changed\n")
     run.patches.write_text("in the way")
-    state = recorded(run, repository)
-    assert state.patch is None
-    assert "patches" in state.no_patch
+    assert recorded(run, repository).patch is None
 
 
 def test_a_patch_does_not_depend_on_the_users_settings_of_git(run: Run, repository: Path) -> None:

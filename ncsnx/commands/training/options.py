@@ -1,6 +1,5 @@
 """Groups of parameters of trainings."""
 
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from ncsnx.runtime import Runtime
 
 _COMPARISON_PANEL = "Comparison"
-_OFF = ("0", "false", "no", "off", "n", "f")
 
 
 @attrs.frozen(slots=False, kw_only=True)
@@ -28,8 +26,6 @@ class Training(RareExecution, Device, Noted):
     """Processes that read data ahead."""
     checkpointing: Annotated[bool, option(RARE_PANEL)] = False
     """Compute activations again in the backward pass: a fifth of the memory, more time, the same bits."""
-    patch: Annotated[bool | None, option(RARE_PANEL, default="recorded, unless NCSNX_PATCH=0")] = None
-    """Record uncommitted changes of the experiment file's git repository in the run."""
     report: Annotated[bool, option(OUTPUT_PANEL)] = True
     """Renew the page RUN/report.html at checkpoints; see `ncsnx report`."""
     track: Annotated[
@@ -45,11 +41,6 @@ class Training(RareExecution, Device, Noted):
     def trackers(self) -> Sequence[str] | None:
         """Tags of the trackers; None: those that have a record of the run."""
         return None if self.track is None else values.words(self.track)
-
-    @property
-    def records_patch(self) -> bool:
-        """Whether uncommitted changes are recorded."""
-        return os.environ.get("NCSNX_PATCH", "").lower() not in _OFF if self.patch is None else self.patch
 
 
 @attrs.frozen(slots=False, kw_only=True)

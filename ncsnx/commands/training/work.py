@@ -24,7 +24,6 @@ from ncsnx.reporting.page import renewed_report
 from ncsnx.runs.folder import MEASURED, Run, read_origins
 from ncsnx.runs.manifest import checkpoints
 from ncsnx.runs.metrics_log import MetricsLog
-from ncsnx.runs.segments import GitSource
 from ncsnx.runs.writer_lock import writer_lock
 from ncsnx.runtime import Runtime, device_name
 from ncsnx.tracking.choosing import open_trackers
@@ -174,7 +173,7 @@ class _Training:
         fingerprint = self.splits.fingerprint
         changes = work.ranks.first(lambda: require_same_identity(run, state.experiment, fingerprint))
         work.attach(run.log_path)
-        source = GitSource(Path.cwd() if job.file is None else job.file.parent, job.options.records_patch)
+        source = Path.cwd() if job.file is None else job.file.parent
         with AgreedStop(work.stop, work.ranks).at_once():
             warnings = load_newest(run, state, work.ranks)
             work.ranks.first(lambda: record_start(run, state, changes, dict(job.origins), job.options.note, source))
