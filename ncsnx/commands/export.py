@@ -36,10 +36,7 @@ class Export(OneCheckpoint, InData, Execution, Command["ExportedModel"]):
     """The folder to make; it must not exist yet."""
     license: Annotated[str, option(OUTPUT_PANEL, "ID")] = "unknown"
     """The weights' licence by its name on the Hub, such as mit."""
-    grid: Annotated[
-        int | None,
-        option(OUTPUT_PANEL, "N", default="16, if they take ten minutes at most", between=(0, 100)),
-    ] = None
+    grid: Annotated[int, option(OUTPUT_PANEL, "N", between=(0, 100))] = 16
     """Samples in the picture; 0 leaves it out."""
 
     def carry_out(self, work: "Work") -> "ExportedModel":
@@ -53,19 +50,18 @@ class Export(OneCheckpoint, InData, Execution, Command["ExportedModel"]):
             out = Path(f"{run.name}-model" if self.out is None else self.out)
             check_target(out)
 
-            from ncsnx.exchange.exporting import affordable_samples, draw_samples, export_checkpoint
+            from ncsnx.exchange.exporting import draw_samples, export_checkpoint
             from ncsnx.sampling.score_model import load
 
             model = load(run, step, runtime=self.runtime_for(run.experiment(), work))
             which = "EMA weights" if model.weights == "ema" else "raw weights, since the run has no EMA"
             work.info(f"{run.path}, step {model.step:,}: {which}")
-            count = affordable_samples(model, work) if self.grid is None else self.grid
-        picture = draw_samples(model, count, self.data_folder(), work)
+        picture = draw_samples(model, self.grid, self.data_folder(), work)
         work.check_stop()
         made = export_checkpoint(run, model, out, license=self.license, picture=picture, work=work)
         if self.license == UNKNOWN_LICENSE:
             work.info(f"the model card says `license: unknown`; name the licence there, or with {parameter('license')}")
-        result = ExportedModel(folder=out, config=made.config, license=self.license, grid=count, scores=made.scores)
+        result = ExportedModel(folder=out, config=made.config, license=self.license, grid=self.grid, scores=made.scores)
         work.info(result.what_was_exported)
         return result
 

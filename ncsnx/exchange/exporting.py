@@ -7,11 +7,9 @@ import torch
 
 from ncsnx.data.transforms import window_of
 from ncsnx.errors import Hint, NcsnxError
-from ncsnx.evaluation.checkpoint_sweep import seconds_per_image
 from ncsnx.exchange.card import UNKNOWN_LICENSE, CardScore, Picture, card
 from ncsnx.exchange.recorded_scores import recorded_scores
 from ncsnx.images import grid, png_bytes, square_columns, to_uint8
-from ncsnx.quantities import counted, duration
 from ncsnx.runs.exported import Export, ExportConfig, export_config, write_export
 from ncsnx.runs.folder import Run
 from ncsnx.sampling.drawing import Drawing
@@ -20,15 +18,9 @@ from ncsnx.sampling.score_model import ScoreModel
 from ncsnx.spelling import argument
 from ncsnx.work import SILENT, Work
 
-SAMPLES = 16
-"""Default number of samples in the picture."""
 _SEED = 0
 """Seed of the samples in the picture: fixed, so that they are uncurated."""
 _BATCH_SIZE = 64
-_LONG_S = 10 * 60.0
-"""A picture that takes longer is drawn only on request."""
-_SLOW_S = 1.0
-"""Above this time per evaluation of one image, batching saves little."""
 
 
 @attrs.frozen
@@ -38,20 +30,6 @@ class Exported:
     export: Export
     config: ExportConfig
     scores: tuple[CardScore, ...]
-
-
-def affordable_samples(model: ScoreModel, work: Work = SILENT) -> int:
-    """Default number of samples in the picture, estimated from a quick timing: 0 if they would take too long."""
-    one = seconds_per_image(model, 1)
-    each = one if one > _SLOW_S else seconds_per_image(model, SAMPLES)
-    seconds = each * model.expected_evaluations * SAMPLES
-    if seconds <= _LONG_S:
-        return SAMPLES
-    work.warning(
-        f"no picture of samples: {counted(SAMPLES, 'sample')} would take about {duration(seconds)} on "
-        f"{model.runtime.device}; {argument('grid', SAMPLES)} draws them anyway, {argument('grid', 4)} draws fewer"
-    )
-    return 0
 
 
 def draw_samples(model: ScoreModel, count: int, data: Path | None = None, work: Work = SILENT) -> Picture | None:

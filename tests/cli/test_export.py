@@ -263,15 +263,6 @@ def test_a_picture_that_cannot_be_drawn_says_how_to_do_without(workplace: Path) 
     assert "samples.png" not in (model.path / "README.md").read_text()
 
 
-def test_a_picture_that_would_take_long_is_drawn_on_request_only(workplace: Path) -> None:
-    change_run(workplace, '"steps_per_level": 1', '"steps_per_level": 1000000')
-    result = export(workplace, "--json")
-    assert result.code == 0
-    assert "warning: no picture of samples: 16 samples would take about" in result.err
-    assert json.loads(result.out)["grid"] == 0
-    assert not (workplace / "model" / "samples.png").exists()
-
-
 def test_scores_that_cannot_be_read_are_left_out_with_a_warning(scored: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(scored, tmp_path / "work"))
     (sweep,) = (folder / RUN / "loss").iterdir()
