@@ -27,7 +27,7 @@ FLOORS = (
 BUDGET = {
     ".": 1_874,
     "cli": 809,
-    "commands": 5_251,
+    "commands": 5_219,
     "config": 3_408,
     "console": 984,
     "data": 4_410,
@@ -43,7 +43,7 @@ BUDGET = {
     "reporting": 776,
     "runs": 3_611,
     "samplers": 1_160,
-    "sampling": 1_938,
+    "sampling": 1_725,
     "storage": 1_607,
     "sweeps": 452,
     "tracking": 525,

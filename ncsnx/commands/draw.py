@@ -9,8 +9,6 @@ from ncsnx.commands.groups import InData
 from ncsnx.commands.values import Size, image_size
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from ncsnx.config.sampler import Sampler
     from ncsnx.images import ImageBatch
     from ncsnx.inverse.task import Task
@@ -45,12 +43,6 @@ class Draw(InData, Command["ImageBatch"]):
     size: Size | None = None
     """Height and width of the images, one number or (height, width): any that the network's stages can halve; default:
     those of the model. A warning says what it was trained on."""
-    start: "Tensor | Literal['adjoint'] | None" = None
-    """Images (P, C, H, W) in [0, 1] or, for a model of unbounded data, in the data's own values: image i begins with
-    start[i % P], or those of a picture with the one of its place, and noise of `start_sigma`. 'adjoint', the default
-    with a task: an image of the measurement alone."""
-    start_sigma: float | None = None
-    """Level to begin at instead of the first."""
 
     def carry_out(self, work: "Work") -> "ImageBatch":
         import torch
@@ -75,12 +67,11 @@ class Draw(InData, Command["ImageBatch"]):
         return ImageBatch.of(images, window_of(model.experiment.data))
 
     def _model(self, work: "Work") -> "ScoreModel":
-        """The model with the sampler, the size and the start. Raises UsageError, NcsnxError."""
+        """The model with the sampler and the size. Raises UsageError, NcsnxError."""
         from ncsnx.config.checks import quoted
         from ncsnx.errors import UsageError
         from ncsnx.sampling.sampler_choice import with_sampler
         from ncsnx.sampling.score_model import ScoreModel
-        from ncsnx.sampling.start_choice import StartChoice
 
         model = self.model
         if not isinstance(model, ScoreModel):
@@ -91,9 +82,7 @@ class Draw(InData, Command["ImageBatch"]):
         model = model.at_size(model.size if self.size is None else image_size(self.size))
         if self.size is not None and (remark := model.size_remark) is not None:
             work.warning(remark)
-        start = StartChoice(sigma=self.start_sigma, image=self.start)
-        start.check(measured=self.task is not None)
-        return start.applied(model, self.task)
+        return model
 
 
 draw = as_function(Draw)

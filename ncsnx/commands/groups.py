@@ -21,8 +21,6 @@ from ncsnx.commands.command import (
 from ncsnx.spelling import argument as typed
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from ncsnx.config.data_sets import Data
     from ncsnx.config.experiment import Experiment
     from ncsnx.config.feature_networks import Features
@@ -35,7 +33,6 @@ if TYPE_CHECKING:
     from ncsnx.runs.folder import Run
     from ncsnx.runs.selection import Selection, Source
     from ncsnx.runtime import Runtime
-    from ncsnx.sampling.start_choice import StartChoice
     from ncsnx.work import Work
 
 Place = Path | str
@@ -373,11 +370,6 @@ class Drawn(RareExecution, OfModel, InData, Sampled, Execution, Noted):
     """Height and width of the images: any that the network's stages can halve."""
     seed: Annotated[int, option(IMAGES_PANEL, "SEED")] = 0
     """Image i depends on the seed and i alone."""
-    start: Annotated["Place | Tensor | None", option(IMAGES_PANEL, "PICTURE", parse=str)] = None
-    """Picture that images start from with `start_sigma`, a file or a folder; in `ncsnx restore` also adjoint, its
-    default: an image of the measurement alone."""
-    start_sigma: Annotated[float | None, option(IMAGES_PANEL, "SIGMA", default="noise of the first level alone")] = None
-    """Start from an image with noise of this level, and leave out the levels above it."""
     frames: Annotated[int, option(FILMS_PANEL, "F")] = 0
     """Write F pictures of the sampling as it proceeds."""
     film: Annotated[bool, option(FILMS_PANEL)] = False
@@ -404,14 +396,6 @@ class Drawn(RareExecution, OfModel, InData, Sampled, Execution, Noted):
         from ncsnx.runs.selection import check_checkpoint
 
         work.ranks.first(lambda: check_checkpoint(source, self.ckpt))
-
-    def start_choice(self, *, measured: bool) -> "StartChoice":
-        """The start. measured: whether there is a measurement. Raises UsageError."""
-        from ncsnx.sampling.start_choice import StartChoice
-
-        choice = StartChoice(sigma=self.start_sigma, image=self.start)
-        choice.check(measured=measured)
-        return choice
 
     def output_folder(self) -> Path | None:
         """The folder to write to; None: the one that the protocol names."""

@@ -69,7 +69,6 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
                 source = self.opened(work)
                 experiment = self.experiment_of(source, overrides_of(self.changes), work)
                 self._require_task(bounded=experiment.data.is_bounded)
-                start = self.start_choice(measured=True)
                 request = self._request(experiment)
                 self.require_checkpoint(source, work)
 
@@ -87,7 +86,6 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
                 at_once = work.ranks.batch_size(count, request.batch_size)
                 runtime = self.runtime_for(experiment, work)
                 model = load_model(work, source, experiment, self.ckpt, runtime, self.image_size())
-                model = start.applied(model, task, black_and_white)
                 self._require_admitted(model, task)  # before a folder is made
             drawing = FolderDrawing(
                 drawing=Drawing(

@@ -56,16 +56,13 @@ class Sample(Drawn, Command["SampledImages"]):
             experiment = self.experiment_of(source, overrides_of(self.changes), work)
             request = self._request(experiment, work)
             self.require_checkpoint(source, work)
-            start = self.start_choice(measured=False)
 
-            from ncsnx.inverse.values import range_of
             from ncsnx.sampling.drawing import Drawing
             from ncsnx.sampling.folder_drawing import FolderDrawing, load_model
             from ncsnx.sampling.sampled_images import SampledImages
 
             runtime = self.runtime_for(experiment, work)
             model = load_model(work, source, experiment, self.ckpt, runtime, self.image_size())
-            model = start.applied(model, None, range_of(experiment.data, self.data_folder(), source))
         rows = f"{counted(request.n, 'row')} of {request.columns}"
         drawing = FolderDrawing(
             drawing=Drawing(model=model, request=request, data=self.data_folder()),

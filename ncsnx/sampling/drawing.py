@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ from ncsnx.config.codec import digest, identity
 from ncsnx.config.converter import unstructure
 from ncsnx.config.data_sets import Data
 from ncsnx.config.variants import tag_of
-from ncsnx.data import Dataset, Splits, data_folder, from_unit, open_data, to_values
+from ncsnx.data import Splits, data_folder, open_data, to_values
 from ncsnx.data.places import require_own
 from ncsnx.data.transforms import scale_of, window_of
 from ncsnx.errors import Hint, NcsnxError, UsageError
@@ -25,15 +24,13 @@ from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
 from ncsnx.runs.segments import versions
 from ncsnx.runs.selection import Source
-from ncsnx.samplers.building import build_sampler, first_sigma
+from ncsnx.samplers.building import build_sampler
 from ncsnx.samplers.state import Score, State
 from ncsnx.sampling.draws import (
     Draws,
-    StartImages,
     between_rows,
     between_seeds,
     experiment_draws,
-    seeded_draws,
     starts_from_data,
 )
 from ncsnx.sampling.generate import (
@@ -128,8 +125,6 @@ class Drawing:
             given["start_mean"] = list(experiment.data.mean)
         if model.size is not None:
             given["size"] = list(model.shape[1:])
-        if model.start is not None:
-            given["start"] = {"sigma": first_sigma(experiment.sampler, model.levels), **model.start.facts}
         if self.task is not None:
             given["task"] = self.task.protocol
         return {
@@ -243,17 +238,12 @@ def _draws(drawing: Drawing) -> Draws:
     """The random parts of the images. Raises NcsnxError."""
     model, request, task = drawing.model, drawing.request, drawing.task
     experiment, runtime, shape, columns = model.experiment, model.runtime, model.shape, request.interpolate
-    if columns is not None and (model.start is not None or task is not None):
-        other = parameter("start") if task is None else task.name
-        raise UsageError(f"{parameter('interpolate')} cannot be combined with {other}")
-    dataset: Dataset | None = None
-    if model.start is not None:
-        draws = _from_start(drawing, model.start)
-    else:
-        dataset = _training_data(model, drawing.data).train if starts_from_data(experiment) else None
-        draws = experiment_draws(
-            experiment, request.seed, dataset, graphs=runtime.graphs, compiled=runtime.compile, shape=shape
-        )
+    if columns is not None and task is not None:
+        raise UsageError(f"{parameter('interpolate')} cannot be combined with {task.name}")
+    dataset = _training_data(model, drawing.data).train if starts_from_data(experiment) else None
+    draws = experiment_draws(
+        experiment, request.seed, dataset, graphs=runtime.graphs, compiled=runtime.compile, shape=shape
+    )
     if task is not None:
         lowest = sigmas(experiment.schedule)[-1]
         condition = task.conditions(experiment.data, lowest, request.seed, request.n // task.count, shape=shape)
@@ -264,17 +254,6 @@ def _draws(drawing: Drawing) -> Draws:
         return between_rows(experiment, draws, request.seed, columns, shape)
     second = experiment_draws(experiment, request.between, dataset, shape=shape)
     return between_seeds(experiment, draws, second, columns)
-
-
-def _from_start(drawing: Drawing, start: StartImages) -> Draws:
-    """Draws that begin with the start images and noise of the first level."""
-    model, request, task = drawing.model, drawing.request, drawing.task
-    pixels = partial(from_unit, data=model.experiment.data)
-    graphs, compiled = model.runtime.graphs, model.runtime.compile
-    draws = seeded_draws(request.seed, model.shape, pixels, graphs=graphs, compiled=compiled)
-    sigma = first_sigma(model.experiment.sampler, model.levels)
-    alternatives = None if task is None else request.n // task.count
-    return attrs.evolve(draws, initial=start.initial(request.seed, sigma, pixels, alternatives))
 
 
 def _training_data(model: ScoreModel, data: Path | None) -> Splits:

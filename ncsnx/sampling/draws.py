@@ -1,10 +1,8 @@
 """All random parts of sampling, as functions of the image indices."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from math import isfinite, log
-from typing import Any
 
 import attrs
 import torch
@@ -14,13 +12,11 @@ from ncsnx.capturing import CapturedFunction
 from ncsnx.config.experiment import Experiment
 from ncsnx.data import Dataset, Preprocessing, from_unit
 from ncsnx.data.transforms import start_mean
-from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.errors import NcsnxError
 from ncsnx.noise.levels import sigmas
-from ncsnx.quantities import number
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.samplers.building import first_sigma
 from ncsnx.samplers.state import Constrain, Noise
-from ncsnx.spelling import parameter
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -265,56 +261,3 @@ def _noise(experiment: Experiment, seed: int, shape: tuple[int, int, int]) -> Ca
 def _first_level(experiment: Experiment) -> float:
     """σ of the sampler's first level."""
     return first_sigma(experiment.sampler, sigmas(experiment.schedule))
-
-
-SAME = 1e-6
-"""Largest relative difference of levels that count as one."""
-
-
-@attrs.frozen(eq=False, kw_only=True)
-class StartImages:
-    """Images to start from, and the noise that is added to them."""
-
-    sigma: float
-    """σ of the noise, in the network's range."""
-    images: Tensor
-    """(P, C, H, W), where black is 0 and white 1."""
-    facts: dict[str, Any]
-    """JSON values of the images, for the protocol."""
-
-    def levels(self, trained: Sequence[float], *, any_sigma: bool) -> tuple[float, ...]:
-        """The trained levels below σ, after σ itself; without the first of them if σ is nearer to it than half a step.
-
-        Unless the network takes any σ, those from the nearest trained level on. Raises UsageError for σ outside the
-        trained levels.
-        """
-        high, low = trained[0], trained[-1]
-        if not isfinite(self.sigma) or not low * (1 - SAME) <= self.sigma <= high * (1 + SAME):
-            raise UsageError(
-                f"{parameter('start_sigma')} must be from {number(low)} to {number(high)}, the trained levels, not "
-                f"{self.sigma:g}"
-            )
-        if any_sigma:
-            below = [level for level in trained if level < self.sigma * (1 - SAME)]
-            if len(below) > 1 and (self.sigma / below[0]) ** 2 < below[0] / below[1]:
-                below = below[1:]  # that step would hardly change an image, and `cas` would extrapolate it far
-            return self.sigma, *below
-        nearest = min(range(len(trained)), key=lambda place: abs(log(trained[place] / self.sigma)))
-        return tuple(trained[nearest:])
-
-    def initial(
-        self, seed: int, sigma: float, from_unit: Callable[[Tensor], Tensor], alternatives: int | None
-    ) -> Callable[[Tensor], Tensor]:
-        """indices → image + σ z. Image i starts from picture i // alternatives, or from picture i mod P without them.
-
-        from_unit: the data transform.
-        """
-        count = len(self.images)
-
-        def initial(indices: Tensor) -> Tensor:
-            places = indices % count if alternatives is None else indices // alternatives % count
-            chosen = from_unit(self.images[places.cpu()].float()).to(indices.device)
-            noise = Stream(seed, Purpose.INITIAL_SAMPLE).normal(indices, tuple(chosen.shape[1:]))
-            return chosen + sigma * noise
-
-        return initial

@@ -95,8 +95,6 @@ class FolderDrawing:
         missing = output.missing()
         done = f", {count - len(missing):,} of them already sampled" if len(missing) < count else ""
         work.info(f"{self.images}{done}, from {self._source}, on {model.runtime.device}{model.precision_in_words}")
-        if model.start is not None:
-            work.info(model.start_in_words)
         return runs_of(missing)
 
     def _fill(self, output: SampleFolder, left: list[range], work: Work) -> None:

@@ -20,13 +20,12 @@ from ncsnx.config.image_sizes import (
     size_in_words,
 )
 from ncsnx.config.overrides import typed
-from ncsnx.config.sampler import FreeGrid, GridSampler
 from ncsnx.config.variants import load_plugins, tag_of
 from ncsnx.data import from_values, to_values
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.networks import ScoreFunction, empty_network, load_weights, prepare
 from ncsnx.notebooks import heading, remark
-from ncsnx.quantities import counted, number
+from ncsnx.quantities import counted
 from ncsnx.runs import checkpoint
 from ncsnx.runs.checkpoint import ImportedFrom
 from ncsnx.runs.exported import MODEL, Export, Weights
@@ -35,8 +34,7 @@ from ncsnx.runs.manifest import read_manifest
 from ncsnx.runs.names import runs_folder
 from ncsnx.runs.selection import Source, check_checkpoint, open_source, resolve_checkpoint
 from ncsnx.runtime import Runtime
-from ncsnx.samplers.building import evaluations, evaluations_in_words, expected_evaluations, first_sigma, state_count
-from ncsnx.sampling.draws import SAME, StartImages
+from ncsnx.samplers.building import evaluations, evaluations_in_words, expected_evaluations, state_count
 from ncsnx.sampling.request import shape_at
 from ncsnx.spelling import parameter
 
@@ -62,8 +60,6 @@ class ScoreModel:
     """The published checkpoint that training started from; None if it started from random weights."""
     size: ImageSize | None = None
     """Height and width of the images that are drawn, where they aren't those of the data; see `at_size`."""
-    start: StartImages | None = None
-    """Images and level that sampling starts from; None: the first level, as the sampler starts."""
 
     def __repr__(self) -> str:
         experiment = self.experiment
@@ -150,38 +146,8 @@ class ScoreModel:
 
     @property
     def levels(self) -> tuple[float, ...]:
-        """The levels that samplers use: the trained ones, or those from `start` on."""
-        trained = self.network.noise_levels
-        return trained if self.start is None else self.start.levels(trained, any_sigma=self.network.any_sigma)
-
-    def starting(self, start: StartImages) -> "ScoreModel":
-        """The model whose samples start there. Raises UsageError for a level outside the trained ones or the grid."""
-        model = attrs.evolve(self, start=start)
-        first, sampler = model.levels[0], self.experiment.sampler
-        if not isinstance(sampler, GridSampler) or not isinstance(sampler.grid, FreeGrid):
-            return model
-        last = self.levels[-1] if sampler.grid.sigma_min is None else sampler.grid.sigma_min
-        if first <= last:
-            raise UsageError(
-                f"{parameter('start_sigma')} must be above the last level of sampler.grid, {number(last)}, not "
-                f"{number(first)}"
-            )
-        if sampler.grid.sigma_max is None or sampler.grid.sigma_max <= first:
-            return model
-        lower = attrs.evolve(sampler, grid=attrs.evolve(sampler.grid, sigma_max=first))
-        return attrs.evolve(model, experiment=attrs.evolve(self.experiment, sampler=lower))
-
-    @property
-    def start_in_words(self) -> str:
-        """The level that samples start at, of a model with a start."""
-        assert self.start is not None
-        sampler, wanted, trained = self.experiment.sampler, self.start.sigma, self.network.noise_levels
-        first = first_sigma(sampler, self.levels)
-        said, is_another = f"starts at σ = {number(first)}", abs(first - wanted) > SAME * wanted
-        if isinstance(sampler, GridSampler) and isinstance(sampler.grid, FreeGrid):
-            return f"{said}, the first level of sampler.grid" if is_another else said
-        nearest = f", the trained level nearest to {number(wanted)}" if is_another else ""
-        return f"{said}{nearest}, with {len(self.levels):,} of {counted(len(trained), 'level')}"
+        """The levels that the network was trained at, σ_1 first."""
+        return self.network.noise_levels
 
     def to_network(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) → the network's range (see `data.transform`), on the model's device.

@@ -9,8 +9,7 @@ import torch
 from sklearn.datasets import load_digits
 
 import ncsnx
-from ncsnx.errors import NcsnxError
-from ncsnx.inverse import Masking, Radon, Task, simulated_maps
+from ncsnx.inverse import Radon, simulated_maps
 from tests.cli.drawing import draw, drawn, error
 from tests.storage.matlab import matlab_73
 from tests.training.tiny import CPU, command
@@ -141,73 +140,9 @@ def test_estimated_coil_maps_are_said(measured: Path) -> None:
         (("--measure", "coils.npz", "--rule", "exact"), "rule exact does not fit a linear map"),
         (("--measure", "coils.npz", "--rule", "best"), "--rule must be one of auto, exact, cg, langevin, dps"),
         (("--measure", "coils.npz", "--rule", "langevin", "sampler=cas"), "cannot be used with rule langevin"),
-        (("--measure", "coils.npz", "--start", "adjoint"), "--start needs --start-sigma, which is not given"),
-        (("--measure", "coils.npz", "--start-sigma", "0"), "--start-sigma must be above 0, not 0"),
-        (("--measure", "coils.npz", "--start-sigma", "900"), "--start-sigma must be from 0.01"),
-        (
-            ("--measure", "coils.npz", "--start-sigma", "0.1", "sampler=dpmpp", "sampler.grid.sigma_min=0.2"),
-            "--start-sigma must be above the last level of sampler.grid, 0.2000, not 0.1000",
-        ),
     ],
     ids=str,
 )
 def test_what_does_not_fit_is_refused_in_one_line(measured: Path, words: tuple[str, ...], told: str) -> None:
     assert told in error(draw(measured, *words, "--n", "1"))
     assert not (measured / "out").exists()
-
-
-def test_samples_start_from_a_picture_at_a_chosen_level(measured: Path) -> None:
-    """Under little noise they still are the picture; levels above it take no evaluations."""
-    model = ncsnx.load(measured / "runs/digits")
-    truth = torch.from_numpy(load_digits().images[:2] / 16).float()[:, None]
-    images = ncsnx.draw(model, n=4, start=truth, start_sigma=0.02)
-    assert float((images - truth.repeat(2, 1, 1, 1)).abs().mean()) < 0.1
-    assert not torch.equal(images[0], images[2])
-    words = ("sample", "digits", "--n", "2", "--start", "truth", "--start-sigma", "0.02", "--json", *CPU)
-    result = command(*words, folder=measured)
-    assert result.code == 0, result.err
-    found = json.loads(result.out)
-    assert found["start"]["sigma"] == 0.02
-    assert 0 < found["evaluations"] < model.evaluations
-    assert "starts at σ = 0.02000, with" in result.err
-    samples = torch.from_numpy(_samples(measured / found["folder"] / "samples.safetensors"))
-    torch.testing.assert_close(samples, ncsnx.draw(model, n=2, start=truth, start_sigma=0.02))
-
-
-def test_alternatives_start_from_their_own_measurement(measured: Path) -> None:
-    model = ncsnx.load(measured / "runs/digits")
-    truth = torch.from_numpy(load_digits().images[:2] / 16).float()[:, None]
-    operator = Masking(torch.arange(64).view(1, 8, 8) < 60)
-    task = Task.of_measurement(operator, truth.flatten(1)[:, :60])
-    images = ncsnx.draw(model, n=2, task=task, start_sigma=0.02)
-    assert float((images.view(2, 2, 1, 8, 8) - truth[:, None]).abs()[..., :7, :].max()) < 1e-6
-    found = drawn(measured, "--measure", "coils.npz", "--noise", "0.02", "--n", "1", "--start-sigma", "0.1")
-    assert float((found - truth).square().mean()) < 0.05
-
-
-def test_a_conditional_network_starts_at_its_nearest_level(measured: Path) -> None:
-    model = ncsnx.load(measured / "runs/digits")
-    model.network.any_sigma = False  # type: ignore[misc]
-    levels = model.network.noise_levels
-    near = (levels[2] * levels[3]) ** 0.5 * 1.01
-    from ncsnx.sampling.draws import StartImages
-
-    start = StartImages(sigma=near, images=torch.zeros(1, 1, 8, 8), facts={})
-    starting = model.starting(start)
-    assert starting.levels == levels[2:]
-    assert "the trained level nearest to" in starting.start_in_words
-
-
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        ({"start_sigma": 0.1}, "needs start with a picture, since there is no measurement"),
-        ({"start": torch.zeros(1, 1, 8, 8)}, "start needs start_sigma"),
-        ({"start": torch.zeros(1, 8, 6), "start_sigma": 0.1}, r"must have the shape \(P, 1, 8, 8\), not \(1, 8, 6\)"),
-        ({"start": "adjoint", "start_sigma": 0.1}, "there is no measurement"),
-        ({"start": torch.zeros(1, 8, 8), "start_sigma": 0.1, "interpolate": 3}, "cannot be combined with start"),
-    ],
-)
-def test_a_start_that_makes_no_sense_is_refused(trained: Path, arguments: dict[str, object], told: str) -> None:
-    with pytest.raises(NcsnxError, match=told):
-        ncsnx.draw(ncsnx.load(trained / "runs/digits"), n=1, **arguments)  # type: ignore[arg-type]

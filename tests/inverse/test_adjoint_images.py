@@ -1,0 +1,89 @@
+"""Images of a measurement alone, and the checks before one is drawn from."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch import Tensor
+
+import ncsnx
+from ncsnx.config import ConsistentAnnealed
+from ncsnx.errors import NcsnxError
+from ncsnx.inverse import Blurring, Fourier, LazyStack, LinearMap, Masking, Sense, Task, simulated_maps
+from ncsnx.sampling.score_model import ScoreModel
+
+QUICK = ConsistentAnnealed(steps=4)
+
+
+@pytest.fixture
+def model(trained: Path) -> ScoreModel:
+    return ncsnx.load(trained / "runs/digits")
+
+
+@pytest.fixture
+def digits() -> Tensor:
+    return torch.from_numpy(load_digits().images[:2] / 16).float()[:, None]
+
+
+class _Broken(LinearMap):
+    """Twice the image, with an adjoint that is none."""
+
+    shape = (1, 8, 8)
+    measured_shape = (1, 8, 8)
+
+    def apply(self, x: Tensor) -> Tensor:
+        return 2 * x
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return y
+
+
+@pytest.mark.parametrize(
+    ("task", "told"),
+    [
+        (Task(name="t", operator=_Broken(), values=torch.ones(1, 1, 8, 8)), "adjoint is not the adjoint of apply"),
+        (
+            Task(
+                name="t",
+                operator=Sense(simulated_maps((8, 8), 3), torch.ones(8, 8), channels=1),
+                values=torch.ones(1, 3, 8, 8),
+            ),
+            "expected measurements that are complex",
+        ),
+    ],
+)
+def test_a_measurement_is_checked_before_anything_is_drawn(model: ScoreModel, task: Task, told: str) -> None:
+    with pytest.raises(NcsnxError, match=told):
+        ncsnx.draw(model, n=1, task=task, sampler=QUICK)
+    with pytest.raises(NcsnxError, match=told):
+        ncsnx.restore(model.source, task=task, sampler=QUICK, progress=False)
+
+
+def test_a_real_image_whose_measurement_is_complete_is_found_again(digits: Tensor) -> None:
+    known = torch.zeros(8, 8, dtype=torch.bool)
+    known[:, :5] = True  # with their mirror images, all frequencies
+    operator = Fourier((1, 8, 8), known)
+    task = Task(name="t", operator=operator, values=operator.coefficients(digits.double()))
+    torch.testing.assert_close(task.adjoint_images(), digits.double())
+
+
+def test_the_image_of_a_blurred_measurement_has_no_amplified_noise(digits: Tensor) -> None:
+    operator = Blurring((1, 8, 8), 2.0)
+    singular, generator = operator.singular_values.double(), torch.Generator().manual_seed(0)
+    exact = operator.coefficients(digits.double())
+    noisy = exact + 0.01 * torch.randn(exact.shape, generator=generator, dtype=torch.float64) / singular
+    begun = [Task(name="t", operator=operator, values=values).adjoint_images() for values in (exact, noisy)]
+    inverted = [operator.images(values) for values in (exact, noisy)]
+    assert float((inverted[1] - inverted[0]).std()) > 5 * float((begun[1] - begun[0]).std())
+
+
+def test_a_task_in_units_of_the_scale_has_all_its_parts_in_them(digits: Tensor) -> None:
+    operator = Masking(torch.ones(1, 8, 8, dtype=torch.bool))
+    lazy = LazyStack(2, lambda index: 50 * digits[index])
+    whole = Task(name="t", operator=operator, values=50 * digits.flatten(1), inputs=lazy, truth=50 * digits, noise=5.0)
+    found = whole.divided(50.0)
+    assert found.noise == 0.1
+    for part in (found.values.view(2, 1, 8, 8), found.inputs, found.truth):
+        torch.testing.assert_close(part, digits)
+    assert whole.divided(1.0) is whole
