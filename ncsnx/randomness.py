@@ -70,8 +70,7 @@ class Stream:
     and counter (e // 4, position's low word, position's high word, step). So a longer draw begins with the elements of
     a shorter one, and items can be split over calls in any way.
 
-    `step` is a number of 32 bits, or a 0-dim int64 tensor of one on the device of the positions, which isn't checked. A
-    tensor stays an input of what is captured or traced; a number would become part of it.
+    `step` is a number of 32 bits, or a 0-dim int64 tensor of one on the device of the positions, which isn't checked.
     """
 
     seed: int = attrs.field(validator=_in_one_word)
@@ -200,10 +199,7 @@ def _counted_step(step: int | Tensor, device: torch.device) -> Tensor:
 
 @cache
 def _constants(key: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Multipliers (2,) and round keys (rounds, 2); cached, since a copy to the GPU would make every draw wait.
-
-    None is dropped, since a captured graph reads them where they are.
-    """
+    """Multipliers (2,) and round keys (rounds, 2); cached, since a copy to the GPU would make every draw wait."""
     return torch.tensor(_MULTIPLIERS, device=device), torch.tensor(_round_keys(key), device=device)
 
 

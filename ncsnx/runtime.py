@@ -39,8 +39,6 @@ class Runtime:
     """Run the network as it is written, without the exact rewrites."""
     compile: bool = False
     """Run the network through `torch.compile`."""
-    graphs: bool = False
-    """Replay training steps that no ranks share, and evaluations, as CUDA graphs."""
     checkpointing: bool = attrs.field(default=False)
     """Compute the activations of blocks again in the backward pass; saves memory, and the bits are the same."""
     workers: int = 0
@@ -73,7 +71,6 @@ class Runtime:
         threads: int | None = None,
         plain: bool = False,
         compile: bool = False,
-        graphs: bool = False,
         checkpointing: bool = False,
         workers: int = 0,
         precision: str | None = None,
@@ -88,13 +85,10 @@ class Runtime:
         chosen = _device(device) if ranks.world == 1 else _device_of(ranks, device)
         if chosen.type == "cuda":
             _prefer_equal_numbers()
-        elif graphs:
-            raise UsageError(f"{parameter('graphs')}: CUDA graphs need a CUDA device; this command runs on {chosen}")
         runtime = cls(
             device=chosen,
             threads=torch.get_num_threads(),
             plain=plain,
-            graphs=graphs,
             checkpointing=checkpointing,
             workers=workers,
             ranks=ranks.world,
@@ -142,7 +136,6 @@ class Runtime:
             memory_format="contiguous" if self.plain else "channels_last",
             fused=not self.plain,
             compile=self.compile,
-            graphs=self.graphs,
             precision=self.precision_for(experiment),
             checkpointing=self.checkpointing,
         )
@@ -155,7 +148,6 @@ class Runtime:
             "threads": self.threads,
             "plain": self.plain,
             "compile": self.compile,
-            "graphs": self.graphs,
             "checkpointing": self.checkpointing,
             "workers": self.workers,
             "ranks": self.ranks,

@@ -13,7 +13,7 @@ ROOT = Path(ncsnx.__file__).parent
 FLOORS = (
     (
         *("errors", "spelling", "version", "quantities", "randomness", "stopping", "work", "registering"),
-        *("capturing", "ranks", "tensorfloat", "docstrings"),
+        *("ranks", "tensorfloat", "docstrings"),
     ),
     ("config", "noise", "paths", "storage", "notebooks", "results"),
     ("data", "networks", "samplers", "images", "sampling", "inverse", "runtime", "runs"),
@@ -25,9 +25,9 @@ FLOORS = (
 )
 """Layers from the bottom up: a module imports nothing from a layer above its own."""
 BUDGET = {
-    ".": 1_874,
+    ".": 1_675,
     "cli": 809,
-    "commands": 5_219,
+    "commands": 5_217,
     "config": 3_408,
     "console": 984,
     "data": 4_410,
@@ -36,18 +36,18 @@ BUDGET = {
     "features": 1_295,
     "inverse": 4_252,
     "metrics": 745,
-    "networks": 2_088,
+    "networks": 2_074,
     "noise": 285,
     "planning": 1_508,
     "ranks": 549,
     "reporting": 776,
     "runs": 3_611,
     "samplers": 1_160,
-    "sampling": 1_725,
+    "sampling": 1_713,
     "storage": 1_607,
     "sweeps": 452,
     "tracking": 525,
-    "training": 1_728,
+    "training": 1_659,
 }
 """Most lines of each folder of the package ("." holds its single modules). A number may fall, and not rise."""
 COMMANDS = "|".join([*(one.name for one in built_in_commands()), r"\{\}"])

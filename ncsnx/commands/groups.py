@@ -248,16 +248,14 @@ class Execution(Device):
 
 @attrs.frozen(slots=False, kw_only=True)
 class RareExecution:
-    """Choices that few need and nobody could test."""
+    """Choices that few need."""
 
     plain: Annotated[bool, option(RARE_PANEL)] = False
     """Run the network as published, without the exact rewrites for speed."""
-    graphs: Annotated[bool, option(RARE_PANEL)] = False
-    """Launch network evaluations, samplers' noise and training steps as CUDA graphs, which was never tried on a GPU."""
 
     def rare(self) -> dict[str, bool]:
         """Choices of `Runtime.choose`."""
-        return {"plain": self.plain, "graphs": self.graphs}
+        return {"plain": self.plain}
 
 
 @attrs.frozen(slots=False, kw_only=True)

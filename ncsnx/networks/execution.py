@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ncsnx.capturing import CapturedFunction
 from ncsnx.config.experiment import Precision
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.networks.blocks import (
@@ -55,8 +54,6 @@ class Execution:
     """Fuse each normalization with its activation, and fold pools into their convolutions."""
     compile: bool = False
     """Compile evaluations and their gradients by torch.compile, at the first of each kind and shape."""
-    graphs: bool = False
-    """Replay evaluations without gradients as CUDA graphs, where the input is on a CUDA device."""
     precision: Precision = "fp32"
     """'tf32': all convolutions and matrix products in TensorFloat-32, on CUDA only. 'bf16': autocast for the body;
     first and last convolution, statistics and division by σ stay in fp32."""
@@ -119,7 +116,6 @@ def prepare(network: ScoreFunction, execution: Execution) -> ScoreFunction:
         network.compile()
     else:
         network._compiled_call_impl = None
-    network._graph = CapturedFunction(network.evaluated, "the network") if execution.graphs else None
     return network
 
 

@@ -140,7 +140,7 @@ class RoundedConvolution(Convolution):
 
     Autocast itself forgets its casts at the end of each evaluation. Only frozen kernels are kept, which no optimizer
     changes: fused ones leave no mark. The kept kernel is renewed when the parameter was loaded or moved; writes through
-    `.data` aren't noticed. A captured CUDA graph casts at each replay, since it can't notice new values.
+    `.data` aren't noticed.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -148,8 +148,6 @@ class RoundedConvolution(Convolution):
         if torch.is_grad_enabled() or self.weight.requires_grad or torch.compiler.is_compiling():
             return super().forward(x)
         if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
-            return super().forward(x)
-        if x.is_cuda and torch.cuda.is_current_stream_capturing():
             return super().forward(x)
         kernel = self._rounded(torch.get_autocast_dtype(device))
         return F.conv2d(x, kernel, self.bias, padding=self.padding, dilation=self.dilation)

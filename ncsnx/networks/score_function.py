@@ -28,7 +28,6 @@ import attrs
 import torch
 from torch import Tensor, nn
 
-from ncsnx.capturing import CapturedFunction
 from ncsnx.config import Model
 from ncsnx.config.experiment import Precision
 from ncsnx.config.image_sizes import ImageSize, as_image_size, height_and_width
@@ -93,7 +92,6 @@ class ScoreFunction(nn.Module, ABC):
         self.centered_input = spec.centered_input
         self.memory_format: torch.memory_format = torch.contiguous_format
         self.precision: Precision = "fp32"
-        self._graph: CapturedFunction | None = None
         self.register_buffer("sigmas", torch.tensor(spec.sigmas), persistent=False)
 
     def training_inputs(self, positions: Tensor, labels: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -164,12 +162,6 @@ class ScoreFunction(nn.Module, ABC):
 
     def output(self, x: Tensor, levels: Tensor | None, *training_inputs: Tensor | None) -> Tensor:
         """The result of `forward` in float32 or wider; compiled if the network was prepared so."""
-        if self._graph is not None and x.is_cuda and not torch.is_grad_enabled() and not training_inputs:
-            return self._graph(x, levels)
-        return self.evaluated(x, levels, *training_inputs)
-
-    def evaluated(self, x: Tensor, levels: Tensor | None, *training_inputs: Tensor | None) -> Tensor:
-        """The result of `output`, without a CUDA graph."""
         x = x.to(memory_format=self.memory_format)
         with self.products(), self.lower_precision(x.device):
             out: Tensor = self(x, levels, *training_inputs)

@@ -241,9 +241,7 @@ def _draws(drawing: Drawing) -> Draws:
     if columns is not None and task is not None:
         raise UsageError(f"{parameter('interpolate')} cannot be combined with {task.name}")
     dataset = _training_data(model, drawing.data).train if starts_from_data(experiment) else None
-    draws = experiment_draws(
-        experiment, request.seed, dataset, graphs=runtime.graphs, compiled=runtime.compile, shape=shape
-    )
+    draws = experiment_draws(experiment, request.seed, dataset, compiled=runtime.compile, shape=shape)
     if task is not None:
         lowest = sigmas(experiment.schedule)[-1]
         condition = task.conditions(experiment.data, lowest, request.seed, request.n // task.count, shape=shape)

@@ -2,13 +2,11 @@
 
 import math
 from collections.abc import Callable
-from functools import partial
 
 import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.capturing import CapturedFunction
 from ncsnx.config.experiment import Experiment
 from ncsnx.data import Dataset, Preprocessing, from_unit
 from ncsnx.data.transforms import start_mean
@@ -38,25 +36,18 @@ def seeded_draws(
     shape: tuple[int, ...],
     from_unit: Callable[[Tensor], Tensor],
     *,
-    graphs: bool = False,
     compiled: bool = False,
 ) -> Draws:
     """Draws of plain sampling: the uniform initial x and the noise of image i are functions of (seed, i).
 
-    shape: (C, H, W). from_unit: the data transform, from [0, 1] to the network's range. graphs: whether the noise is
-    replayed as a CUDA graph; then indices must be on a CUDA device. compiled: whether one compiled kernel draws it.
+    shape: (C, H, W). from_unit: the data transform, from [0, 1] to the network's range. compiled: whether one compiled
+    kernel draws the noise.
     """
 
     def initial(indices: Tensor) -> Tensor:
         return initial_uniform(seed, indices, shape, from_unit)
 
-    def draw(indices: Tensor, k: int | Tensor) -> Tensor:
-        return SeededNoise(seed, indices, shape, compiled=compiled)(k)
-
-    if not graphs:
-        return Draws(initial=initial, noise=lambda indices: partial(draw, indices))
-    replayed = CapturedFunction(draw, "the sampler's noise")
-    return Draws(initial=initial, noise=lambda indices: partial(replayed, indices))
+    return Draws(initial=initial, noise=lambda indices: SeededNoise(seed, indices, shape, compiled=compiled))
 
 
 @attrs.frozen(eq=False)
@@ -72,8 +63,8 @@ class SeededNoise:
     compiled: bool = False
     """Whether one compiled kernel draws it; see `Stream.compiled`."""
 
-    def __call__(self, k: int | Tensor) -> Tensor:
-        """(B, C, H, W) float32, unit normal. k: a number, or a 0-dim int64 tensor on the device of the noise."""
+    def __call__(self, k: int) -> Tensor:
+        """Draw k: (B, C, H, W) float32, unit normal."""
         return Stream(self.seed, self.purpose, self.compiled).normal(self.indices, self.shape, step=k)
 
 
@@ -188,18 +179,17 @@ def experiment_draws(
     seed: int,
     training_data: Dataset | None,
     *,
-    graphs: bool = False,
     compiled: bool = False,
     shape: tuple[int, int, int] | None = None,
 ) -> Draws:
-    """Initial state and noise of image i under `seed`. graphs, compiled: as in `seeded_draws`.
+    """Initial state and noise of image i under `seed`. compiled: as in `seeded_draws`.
 
     shape: (C, H, W) of the images; default: that of the data, which a sampler that starts from training images needs.
     Raises NcsnxError if the sampler starts from training images and `training_data` is None.
     """
     data = experiment.data
     shape = data.shape if shape is None else shape
-    draws = seeded_draws(seed, shape, lambda x: from_unit(x, data), graphs=graphs, compiled=compiled)
+    draws = seeded_draws(seed, shape, lambda x: from_unit(x, data), compiled=compiled)
     if experiment.sampler.start == "noise":
         return attrs.evolve(draws, initial=_noise(experiment, seed, shape))
     if not starts_from_data(experiment):

@@ -80,9 +80,7 @@ class _Training:
         self.step = TrainingStep(
             state,
             data.train.value_range,
-            graphs=runtime.graphs and ranks.world == 1,
             compiled=runtime.compile,
-            report=observer.warning,
             ranks=ranks,
         )
         self.held_out = HeldOutBatch(data.held_out, experiment, self.device, ranks) if len(data.held_out) else None

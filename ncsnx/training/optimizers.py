@@ -1,19 +1,18 @@
 """Builds torch optimizers from their configurations, and computes the learning rate of a step.
 
-On CUDA they can be captured as a graph: step counts and the learning rate are tensors on the device. Their saved state
-is the same everywhere. Elsewhere they are `foreach`: on CPUs `fused` would save 1 % of a step and change the last bits.
+On CUDA, Adam and SGD are fused. Elsewhere optimizers are `foreach`: on CPUs `fused` would save 1 % of a step and change
+the last bits. Their saved state is the same everywhere.
 """
 
 import math
-import warnings
 from collections.abc import Iterable
 from functools import singledispatch
 from inspect import signature, unwrap
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import attrs
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ncsnx.config import SGD, Adam, CosineDecay, Decay, Experiment, InverseSqrtDecay, Optimizer, RMSProp
 from ncsnx.errors import Hint, NcsnxError
@@ -53,7 +52,8 @@ def _(config: Adam, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer
         eps=config.eps,
         weight_decay=config.weight_decay,
         amsgrad=config.amsgrad,
-        **_at(config.lr, parameters, {"fused": True, "capturable": True}),
+        lr=config.lr,
+        **_execution_of(parameters),
     )
 
 
@@ -66,7 +66,8 @@ def _(config: RMSProp, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimi
         eps=config.eps,
         weight_decay=config.weight_decay,
         momentum=config.momentum,
-        **_at(config.lr, parameters, {"foreach": True, "capturable": True}),
+        lr=config.lr,
+        foreach=True,
     )
 
 
@@ -77,7 +78,8 @@ def _(config: SGD, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         parameters,
         momentum=config.momentum,
         weight_decay=config.weight_decay,
-        **_at(config.lr, parameters, {"fused": True}),
+        lr=config.lr,
+        **_execution_of(parameters),
     )
 
 
@@ -103,40 +105,10 @@ def training_execution(config: Optimizer, execution: Execution) -> Execution:
     return attrs.evolve(execution, contiguous_kernels=type(config) not in (Adam, RMSProp, SGD))
 
 
-def _at(lr: float, parameters: list[nn.Parameter], on_cuda: dict[str, bool]) -> dict[str, Any]:
-    """The learning rate, and how the update is computed on the device of the parameters."""
-    if parameters and all(parameter.is_cuda for parameter in parameters):
-        # the steps before a capture, and all of them without graphs
-        warnings.filterwarnings("ignore", message="This instance was constructed with capturable=True")
-        return {"lr": torch.tensor(lr, device=parameters[0].device), **on_cuda}
-    return {"lr": lr, "foreach": True}
-
-
-def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float | Tensor) -> None:
-    """Sets the learning rate of the next update: in place where it is a tensor, without waiting for the device.
-
-    lr: a number; where the optimizer's is a tensor, also a 0-dim tensor on its device.
-    """
-    for group in optimizer.param_groups:
-        if not isinstance(group["lr"], Tensor):
-            group["lr"] = lr
-        elif isinstance(lr, Tensor):
-            group["lr"].copy_(lr)
-        else:
-            group["lr"].fill_(lr)
-
-
-def is_capturable(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether its updates can be captured: the learning rate is a tensor, and no count of steps is a Python number.
-
-    torch's other optimizers say whether they were built for it. Its SGD counts no steps, unless a subclass has a `step`
-    of its own, but reads the learning rate as a Python number unless it is fused.
-    """
-    is_sgd = unwrap(type(optimizer).step) is unwrap(torch.optim.SGD.step)
-    return all(
-        isinstance(group["lr"], Tensor) and (group.get("capturable", False) or (is_sgd and group["fused"] is True))
-        for group in optimizer.param_groups
-    )
+def _execution_of(parameters: list[nn.Parameter]) -> dict[str, bool]:
+    """How an update is computed on the device of the parameters."""
+    is_on_cuda = bool(parameters) and all(parameter.is_cuda for parameter in parameters)
+    return {"fused": True} if is_on_cuda else {"foreach": True}
 
 
 def learning_rate(experiment: Experiment, step: int) -> float:

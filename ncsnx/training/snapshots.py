@@ -62,7 +62,7 @@ def sample_grid(
         build_sampler(experiment.sampler),
         network.score,
         network.noise_levels,
-        experiment_draws(experiment, experiment.seed, training_data, graphs=runtime.graphs, compiled=runtime.compile),
+        experiment_draws(experiment, experiment.seed, training_data, compiled=runtime.compile),
         indices,
         batch_size=BATCH_SIZE,
         device=runtime.device,

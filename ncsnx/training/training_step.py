@@ -1,11 +1,10 @@
 """One step of training: gradients of a batch, clipping, optimizer, moving average.
 
-Nothing in it waits for the device, and all that changes from step to step comes as a tensor. So it can be recorded as
-one CUDA graph.
+Nothing in it waits for the device.
 """
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -14,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from ncsnx.capturing import CapturedFunction
 from ncsnx.config.experiment import Experiment
 from ncsnx.data import Preprocessing
 from ncsnx.data.augmentation import augmented
@@ -25,7 +23,7 @@ from ncsnx.randomness import Purpose, Stream
 from ncsnx.ranks.rank_group import ALONE, RankGroup
 from ncsnx.training.ema import WeightAverage
 from ncsnx.training.loss import add_gradients, draw_sigmas, loss_weight, score_matching_loss
-from ncsnx.training.optimizers import is_capturable, learning_rate, set_learning_rate
+from ncsnx.training.optimizers import learning_rate
 from ncsnx.training.training_state import TrainingState
 
 
@@ -37,14 +35,11 @@ class TrainingStep:
         state: TrainingState,
         value_range: tuple[float, float],
         *,
-        graphs: bool,
-        report: Callable[[str], None],
         compiled: bool = False,
         ranks: RankGroup = ALONE,
     ) -> None:
-        """value_range: the stored values that mean black and white. graphs: whether steps are replayed as CUDA graphs,
-        if the optimizer can be captured; not with several ranks. report: called with one line if they can't. compiled:
-        whether one compiled kernel draws the noise. ranks: those that share each batch."""
+        """value_range: the stored values that mean black and white. compiled: whether one compiled kernel draws the
+        noise. ranks: those that share each batch."""
         experiment = state.experiment
         self._state, self._experiment = state, experiment
         self._preprocessing = Preprocessing(experiment.data, value_range, experiment.seed)
@@ -53,9 +48,6 @@ class TrainingStep:
         self._weight = loss_weight(experiment)
         self._gradients = BatchGradients(state.network, self.loss_at, ranks, experiment.accumulation)
         self.total_loss = self._gradients.total
-        self._captured: Callable[[Tensor, Tensor, float], Tensor] | None = None
-        if graphs and is_capturable(state.optimizer):
-            self._captured = CapturedFunction(self._whole, "a training step", changes=self._changes, report=report)
 
     def __call__(self, pixels: Tensor, positions: Tensor, stopped: Callable[[], bool]) -> Tensor | None:
         """Takes a step on one batch, on the device. Returns its mean loss, 0-dim on the device.
@@ -63,25 +55,13 @@ class TrainingStep:
         With several ranks each gives its share of the batch, and gets the share of the loss.
 
         pixels: (B, C, H, W) as stored. positions: (B,) int64 in the training stream. stopped: whether a stop was
-        requested, asked before each forward pass, but only once before a graph; then the result is None and nothing is
-        changed.
+        requested, asked before each forward pass; then the result is None and nothing is changed.
         """
-        if self._captured is None:
-            total = self._accumulated(pixels, positions, stopped)
-            if total is None:
-                return None
-            self.update(self.learning_rate)
-        elif stopped():
-            return None
-        else:
-            total = self._captured(pixels, positions, self.learning_rate)
-        self._state.step += 1
+        total = self._accumulated(pixels, positions, stopped)
+        if total is not None:
+            self.update()
+            self._state.step += 1
         return total
-
-    @property
-    def learning_rate(self) -> float:
-        """Learning rate of the next update."""
-        return learning_rate(self._experiment, self._state.step)
 
     def loss(self, pixels: Tensor, positions: Tensor) -> Tensor:
         """The contribution of these images to the batch's mean loss."""
@@ -111,23 +91,13 @@ class TrainingStep:
         losses = score_matching_loss(self._state.network, x, sigma, noise, self._weight, training_inputs)
         return losses.sum() / self._experiment.batch_size
 
-    def update(self, lr: float | Tensor) -> None:
-        """Updates the weights and their average by the gradients, which are dropped. The step is not counted.
-
-        lr: a number, or a tensor that a graph reads.
-        """
+    def update(self) -> None:
+        """Updates the weights and their average by the gradients, which are dropped. The step is not counted."""
         state = self._state
-        set_learning_rate(state.optimizer, lr)
+        for group in state.optimizer.param_groups:
+            group["lr"] = learning_rate(self._experiment, state.step)
         update_weights(state.network, state.optimizer, state.average, self._experiment.clip_norm)
         state.optimizer.zero_grad(set_to_none=True)
-
-    def _whole(self, pixels: Tensor, positions: Tensor, lr: float | Tensor) -> Tensor:
-        """A step without stops. lr: a number, or a tensor that a graph reads."""
-        self._state.optimizer.zero_grad(set_to_none=True)  # what a failed recording may have left
-        total = self._accumulated(pixels, positions, lambda: False)
-        assert total is not None
-        self.update(lr)
-        return total
 
     def _accumulated(self, pixels: Tensor, positions: Tensor, stopped: Callable[[], bool]) -> Tensor | None:
         """Computes the batch's gradients in `accumulation` passes. Returns its mean loss, or this rank's share of it;
@@ -144,15 +114,6 @@ class TrainingStep:
                 return None
             total += self._gradients.add(*self.inputs(part, places), is_last=number == passes)
         return total
-
-    def _changes(self) -> Iterator[Tensor]:
-        """The tensors that a step changes."""
-        yield from self._state.network.parameters()
-        yield from self._state.network.buffers()
-        for moments in self._state.optimizer.state.values():
-            yield from (tensor for tensor in moments.values() if isinstance(tensor, Tensor))
-        if self._state.average is not None:
-            yield from self._state.average.averages()
 
 
 def update_weights(

@@ -77,7 +77,7 @@ def ours(
 ) -> tuple[Callable[[], object], Callable[[], object]]:
     """An evaluation and a training step under the choices of a runtime."""
     state = TrainingState(experiment, runtime)
-    step = TrainingStep(state, (0.0, 255.0), graphs=runtime.graphs, compiled=runtime.compile, report=print)
+    step = TrainingStep(state, (0.0, 255.0), compiled=runtime.compile)
     positions = torch.arange(len(pixels), device=runtime.device)
     on_device = pixels.to(runtime.device)
 

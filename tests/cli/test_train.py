@@ -322,11 +322,6 @@ def test_missing_data_says_what_to_type_and_leaves_no_run(tmp_path: Path) -> Non
         (["digits", "--run", "../x"], 2, "cannot name a run"),
         (["digits", "--device", "cuda:99"], 2, "try --device auto"),
         (["digits", "--device", "abacus"], 2, "expected auto, cpu, cuda"),
-        (
-            ["digits", "--device", "cpu", "--graphs"],
-            2,
-            "--graphs: CUDA graphs need a CUDA device; this command runs on",
-        ),
         (["digits", "steps=many"], 2, "steps"),
     ],
 )

@@ -18,7 +18,6 @@ EXECUTIONS = {
     "plain": Execution(),
     "fused": Execution(memory_format="channels_last", fused=True),
     "recomputed": Execution(fused=True, checkpointing=True),
-    "graphs": Execution(graphs=True),
 }
 
 

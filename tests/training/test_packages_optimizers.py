@@ -13,7 +13,7 @@ from ncsnx.config.discovery import resolve
 from ncsnx.data import open_data
 from ncsnx.errors import NcsnxError
 from ncsnx.runtime import Runtime
-from ncsnx.training.optimizers import build_optimizer, is_capturable
+from ncsnx.training.optimizers import build_optimizer
 from ncsnx.training.training_state import TrainingState
 from ncsnx.training.training_step import TrainingStep
 from tests.training.tiny import overrides
@@ -59,7 +59,7 @@ def test_an_optimizer_may_take_weights_as_vectors(plain: bool) -> None:
     config = experiment(Normed(lr=1e-3))
     state = TrainingState(config, Runtime(device=torch.device("cpu"), threads=1, plain=plain))
     data = open_data(config.data, Path()).train
-    step = TrainingStep(state, data.value_range, graphs=False, report=pytest.fail)
+    step = TrainingStep(state, data.value_range)
     before = {name: tensor.detach().clone() for name, tensor in state.network.named_parameters()}
     positions = torch.arange(config.batch_size)
     loss = step(data.read(positions).pixels, positions, lambda: False)
@@ -71,35 +71,3 @@ def test_an_optimizer_may_take_weights_as_vectors(plain: bool) -> None:
 def test_an_optimizer_that_needs_a_closure_is_refused_in_one_line() -> None:
     with pytest.raises(NcsnxError, match="LBFGS evaluates the loss several times per step, by a closure"):
         TrainingState(experiment(Newton()), Runtime(device=torch.device("cpu"), threads=1))
-
-
-class CountingSGD(torch.optim.SGD):
-    """Counts its steps in a Python number."""
-
-    count = 0
-
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        self.count += 1
-        super().step(closure)
-
-
-class NamedSGD(torch.optim.SGD):
-    """torch's SGD by another name."""
-
-
-@pytest.mark.parametrize(
-    ("optimizer", "changes", "expected"),
-    [
-        (torch.optim.SGD, {}, True),
-        (NamedSGD, {}, True),
-        (torch.optim.SGD, {"fused": None, "foreach": True}, False),
-        (torch.optim.SGD, {"lr": 0.1}, False),
-        (CountingSGD, {}, False),
-    ],
-)
-def test_the_sgd_of_torch_is_captured_if_it_reads_no_python_numbers(
-    optimizer: type[torch.optim.SGD], changes: dict[str, float | bool | None], expected: bool
-) -> None:
-    weights = [nn.Parameter(torch.ones(2))]
-    made = optimizer(weights, **{"lr": torch.tensor(0.1), "fused": True, **changes})  # type: ignore[arg-type]
-    assert is_capturable(made) is expected

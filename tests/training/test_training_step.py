@@ -1,7 +1,7 @@
-"""Steps as on CUDA, as far as a CPU shows them: optimizers with tensors, recorded steps, and what crosses devices."""
+"""Steps as on CUDA, as far as a CPU shows them: fused optimizers, and what crosses devices."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,6 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ncsnx import capturing
-from ncsnx.capturing import Recording
 from ncsnx.config import AnnealedLangevin, Experiment
 from ncsnx.config.discovery import resolve
 from ncsnx.data import TrainingBatches, open_data
@@ -27,11 +25,10 @@ from ncsnx.sampling.draws import SeededNoise
 from ncsnx.training import loop
 from ncsnx.training.ema import WeightAverage
 from ncsnx.training.loss import PendingLosses
-from ncsnx.training.optimizers import is_capturable
 from ncsnx.training.training_state import TrainingState
 from ncsnx.training.training_step import TrainingStep
 from tests.golden_networks import relative_error
-from tests.training.recorded import build_optimizers_as_on_cuda, call_again
+from tests.training.fused import build_optimizers_as_on_cuda
 from tests.training.tiny import command, lines, overrides, saved, steps_of, training
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -50,11 +47,11 @@ def experiment(*changes: str) -> Experiment:
 
 
 def steps_of_training(
-    config: Experiment, device: torch.device, count: int, *, graphs: bool = False, ranks: RankGroup = ALONE
+    config: Experiment, device: torch.device, count: int, *, ranks: RankGroup = ALONE
 ) -> tuple[TrainingState, list[Tensor]]:
     """The state and the losses after some steps."""
     state, data = TrainingState(config, Runtime(device=device, threads=1)), open_data(config.data, Path())
-    step = TrainingStep(state, data.train.value_range, graphs=graphs, report=pytest.fail, ranks=ranks)
+    step = TrainingStep(state, data.train.value_range, ranks=ranks)
     batches = TrainingBatches(data.train, config.batch_size, config.seed).between(0, count)
     losses = []
     for batch in prefetched(batches, device):
@@ -69,10 +66,8 @@ def steps_of_training(
 def test_the_optimizers_of_cuda_train_the_same_weights(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     config = experiment(kind, *EVERYTHING)
     found, losses = steps_of_training(config, CPU, 4)
-    assert is_capturable(found.optimizer)
     monkeypatch.undo()
     expected, expected_losses = steps_of_training(config, CPU, 4)
-    assert not is_capturable(expected.optimizer)
     assert torch.allclose(torch.stack(losses), torch.stack(expected_losses), rtol=1e-4)
     for one, other in zip(found.network.parameters(), expected.network.parameters(), strict=True):
         # an update of Adam has the size of the learning rate, even for a gradient that is rounding
@@ -96,41 +91,6 @@ def test_a_checkpoint_goes_from_cpu_to_cuda_and_back(
     assert shapes[0] == shapes[1] == shapes[2]
     counts = {name: float(value) for name, value in back.items() if name.startswith("step/")}
     assert set(counts.values()) == (set() if kind == "optimizer=sgd" else {6.0})
-
-
-@pytest.mark.usefixtures("as_on_cuda")
-@pytest.mark.parametrize("changes", [EVERYTHING, ("optimizer=sgd", "model.normalization=batch", "warmup_steps=9")])
-def test_a_recorded_step_trains_bit_for_bit(changes: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(capturing, "record_cuda_graph", call_again)
-    config = experiment(*changes)
-    (found, losses), (expected, expected_losses) = (
-        steps_of_training(config, CPU, 6, graphs=graphs) for graphs in (True, False)
-    )
-    assert torch.equal(torch.stack(losses), torch.stack(expected_losses))
-    assert found.average is not None
-    assert expected.average is not None
-    for one, other in (
-        (found.network.state_dict(), expected.network.state_dict()),
-        (found.average.state(), expected.average.state()),
-    ):
-        assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
-
-
-@pytest.mark.usefixtures("as_on_cuda")
-def test_a_recording_that_fails_half_way_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(function: Callable[..., Tensor], inputs: Sequence[Tensor | None]) -> Recording:
-        function(*inputs)
-        for parameter in function.__self__._state.network.parameters():  # type: ignore[attr-defined]
-            parameter.grad = torch.ones_like(parameter)
-        raise RuntimeError("operation not permitted when stream is capturing\nmore lines")
-
-    reported: list[str] = []
-    monkeypatch.setattr(capturing, "record_cuda_graph", fail)
-    monkeypatch.setattr(pytest, "fail", reported.append)
-    config = experiment("optimizer=sgd")
-    (_, losses), (_, expected) = (steps_of_training(config, CPU, 5, graphs=graphs) for graphs in (True, False))
-    assert torch.equal(torch.stack(losses), torch.stack(expected))
-    assert reported == ["a training step runs without CUDA graphs: operation not permitted when stream is capturing"]
 
 
 class _Crossings(TorchDispatchMode):
@@ -177,15 +137,13 @@ def without_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("as_on_cuda", "without_autocast")
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["optimizer=adam", "optimizer=sgd"])
 def test_nothing_crosses_devices_in_a_training_step(kind: str) -> None:
     config = experiment(kind, *EVERYTHING)
     state, _ = steps_of_training(config, CPU, 0)
-    for group in state.optimizer.param_groups:
-        group["lr"] = group["lr"].to(META)
     state.network.to(META)
     state.average = WeightAverage(state.network, 0.9)  # from the weights that are now there
-    step = TrainingStep(state, (0, 16), graphs=False, report=pytest.fail)
+    step = TrainingStep(state, (0, 16))
     pixels = torch.empty(config.batch_size, *config.data.shape, dtype=torch.uint8, device=META)
     positions = torch.empty(config.batch_size, dtype=torch.int64, device=META)
     step(pixels, positions, lambda: False)  # makes what is kept: optimizer state, constants of the generator
@@ -249,16 +207,15 @@ def test_losses_stay_unread_for_an_interval() -> None:
 
 @needs_cuda
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("graphs", [False, True])
-def test_steps_on_cuda_wait_for_nothing_and_train_as_the_cpu_does(kind: str, graphs: bool) -> None:
+def test_steps_on_cuda_wait_for_nothing_and_train_as_the_cpu_does(kind: str) -> None:
     config = experiment(kind, *EVERYTHING)
     device = torch.device("cuda")
     state, data = TrainingState(config, Runtime(device=device, threads=1)), open_data(config.data, Path())
-    step = TrainingStep(state, data.train.value_range, graphs=graphs, report=pytest.fail)
+    step = TrainingStep(state, data.train.value_range)
     losses = PendingLosses(device)
     batches = TrainingBatches(data.train, config.batch_size, config.seed).between(0, 8)
     for batch in prefetched(batches, device):
-        torch.cuda.set_sync_debug_mode("error" if state.step > 3 else "default")  # kept tensors and the graph exist
+        torch.cuda.set_sync_debug_mode("error" if state.step > 3 else "default")  # kept tensors exist
         try:
             loss = step(batch.images.pixels, batch.positions, lambda: False)
             assert loss is not None
