@@ -1,6 +1,5 @@
 """`ncsnx import`: makes a run of a published checkpoint, or of a folder of them."""
 
-import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +9,7 @@ import attrs
 from ncsnx.commands import values
 from ncsnx.commands.command import OUTPUT_PANEL, RUNS_PANEL, Command, argument, as_function, command, option
 from ncsnx.commands.groups import Changes, InRuns, Noted, Place, changed_words
-from ncsnx.errors import Hint, NcsnxError, UsageError
+from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.results import Result
 
@@ -55,7 +54,6 @@ class ImportCheckpoint(InRuns, Noted, Command["ImportedRun"]):
 
             path = Path(self.path)
             experiment = str(self.experiment)
-            _require_order(path, experiment)
             found = resolve(experiment, changed_words(self.changes))
             name = check_run_name(found.experiment.name if self.name is None else self.name)
 
@@ -74,18 +72,6 @@ class ImportCheckpoint(InRuns, Noted, Command["ImportedRun"]):
         return ImportedRun(
             path=target.path, experiment=found.experiment.name, checkpoints=rows, runs_option=self.runs_option()
         )
-
-
-def _require_order(path: Path, experiment: str) -> None:
-    """Raises UsageError for a file in place of the experiment: the two exchanged, or several files."""
-    if not experiment.endswith(".pth"):
-        return
-    if path.suffix == ".pth":
-        raise UsageError(
-            f"expected an experiment after {path}, found {experiment}; to import several files, name their folder"
-        )
-    typed = shlex.join(["ncsnx", "import", experiment, str(path)])
-    raise UsageError("expected the file first and then the experiment", Hint("type", typed))
 
 
 @attrs.frozen
@@ -109,7 +95,7 @@ class _Import:
 
     def one(self, path: Path) -> dict[str, Any]:
         """Imports a file and gives its row. Raises NcsnxError."""
-        from ncsnx.exchange.importing import import_remarks, require_fit
+        from ncsnx.exchange.importing import other_settings, require_fit
         from ncsnx.exchange.published_files import read_published
 
         work = self.work
@@ -118,13 +104,15 @@ class _Import:
         published = read_published(path)
         work.check_stop()
         require_fit(self.experiment, published)
-        for remark in import_remarks(self.experiment, published):
-            work.warning(remark)
+        if changed := other_settings(self.experiment, published):
+            work.warning(
+                f"the optimizer of {path.name} had {', '.join(changed)}; training would use the experiment's values, "
+                "and optimizer.FIELD=VALUE changes them"
+            )
         imported = self.target.add(published, work.check_stop)
         self.attach()
         average = "raw weights only" if published.ema is None else "raw and averaged weights"
-        held = "" if "pruned" in imported.outcome else f" ({average}, optimizer)"
-        work.info(f"step {published.step:,} from {path.name}: {imported.outcome}{held}")
+        work.info(f"step {published.step:,} from {path.name}: {imported.outcome} ({average}, optimizer)")
         return {
             "file": str(published.path),
             "sha256": published.sha256,

@@ -22,7 +22,7 @@ from ncsnx.config.discovery import Resolved
 from ncsnx.config.variants import tag_of
 from ncsnx.data.transforms import require_scale, require_sigma_data
 from ncsnx.errors import Hint, NcsnxError
-from ncsnx.exchange.published_files import PublishedCheckpoint, PublishedOptimizer, number_in
+from ncsnx.exchange.published_files import PublishedCheckpoint, PublishedOptimizer
 from ncsnx.networks import ScoreFunction, from_published, meta_network, published_shapes, to_published
 from ncsnx.networks.published_names import SIGMAS, same_levels
 from ncsnx.quantities import counted
@@ -204,24 +204,7 @@ def _prepared(published: PublishedCheckpoint, tensors: Tensors, types: dict[str,
     return ready
 
 
-def import_remarks(experiment: Experiment, published: PublishedCheckpoint) -> list[str]:
-    """Remarks on a file that fits: other optimizer settings, another step in its name, other number formats."""
-    remarks = []
-    named = number_in(published.path)
-    if named is not None and named != published.step:
-        remarks.append(f"{published.path.name} is named after step {named:,}, but holds step {published.step:,}")
-    if changed := _other_settings(experiment, published):
-        remarks.append(
-            f"the optimizer of {published.path.name} had {', '.join(changed)}; training would use the experiment's "
-            "values, and optimizer.FIELD=VALUE changes them"
-        )
-    kinds = {tensor.dtype for tensor in [*published.network.values(), *(published.ema or {}).values()]}
-    if others := sorted(str(kind).removeprefix("torch.") for kind in kinds & set(_FLOATS) - {torch.float32}):
-        remarks.append(f"{published.path.name} holds weights as {', '.join(others)}; they were converted to float32")
-    return remarks
-
-
-def _other_settings(experiment: Experiment, published: PublishedCheckpoint) -> list[str]:
+def other_settings(experiment: Experiment, published: PublishedCheckpoint) -> list[str]:
     """Settings that the file's and the experiment's optimizers share but with other values, in words."""
     parameter = torch.nn.Parameter(torch.zeros(1))
     ours = build_optimizer(experiment.optimizer, [parameter]).param_groups[0]

@@ -24,7 +24,7 @@ from ncsnx.config.experiment import Experiment
 from ncsnx.config.variants import OMITTED, VERSION
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.quantities import counted
-from ncsnx.runs.plugins import Plugin, needing_plugins, plugins_of
+from ncsnx.runs.plugins import Plugin, plugins_of
 from ncsnx.spelling import A_DIR, argument
 from ncsnx.storage import atomic, reading
 from ncsnx.storage.documents import document, document_bytes, parse_document
@@ -133,8 +133,7 @@ class Export:
         path = self.path / CONFIG
         with _readable(path), reading.opened(path) as file:
             written = file.read(MOST_CONFIG_BYTES + 1)
-        with needing_plugins(path):
-            return ExportConfig.from_bytes(written, path)
+        return ExportConfig.from_bytes(written, path)
 
     def experiment(self) -> Experiment:
         """The experiment that trained the model. Raises NcsnxError."""

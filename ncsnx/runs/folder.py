@@ -20,7 +20,7 @@ from ncsnx.runs.exported import is_export
 from ncsnx.runs.hub import is_hub_address, parse_hub_address
 from ncsnx.runs.names import as_typed, check_file_name, check_run_name, is_sweep_folder, near_matches
 from ncsnx.runs.names import runs_folder as default_folder
-from ncsnx.runs.plugins import Plugin, needing_plugins, plugins_of
+from ncsnx.runs.plugins import Plugin, plugins_of
 from ncsnx.spelling import A_NAME, argument
 from ncsnx.storage import atomic
 from ncsnx.storage.documents import document, document_bytes, read_document, write_document
@@ -187,9 +187,8 @@ class Run:
 
     def _config(self) -> RunConfig:
         try:
-            with needing_plugins(self.config_path):
-                status = self.config_path.stat()
-                return _read_config(self.config_path, (status.st_ino, status.st_mtime_ns, status.st_size))
+            status = self.config_path.stat()
+            return _read_config(self.config_path, (status.st_ino, status.st_mtime_ns, status.st_size))
         except OSError as error:
             raise NcsnxError(f"cannot read {self.config_path}: {error.strerror}") from error
 

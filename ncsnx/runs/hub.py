@@ -19,7 +19,6 @@ from ncsnx.config.checks import shortened
 from ncsnx.errors import Hint, NcsnxError, UsageError, printable
 from ncsnx.quantities import byte_size
 from ncsnx.runs.exported import CARD, CONFIG, MODEL, MOST_CONFIG_BYTES, PICTURE, Export, ExportConfig, is_export
-from ncsnx.runs.plugins import needing_plugins
 from ncsnx.storage.cache import cache_folder
 from ncsnx.version import __version__
 from ncsnx.work import SILENT, Work
@@ -176,8 +175,7 @@ def _config(api: "HfApi", address: HubAddress, sizes: dict[str, int], cache: Pat
             f"{address} is not a model that ncsnx exported: it has no {MODEL} with its {CONFIG}; found {names}",
             Hint("models of ncsnx are listed on", f"{api.endpoint}/models?library=ncsnx"),
         )
-    with needing_plugins(path):
-        config = ExportConfig.from_bytes(path.read_bytes(), f"{CONFIG} of {address}")
+    config = ExportConfig.from_bytes(path.read_bytes(), f"{CONFIG} of {address}")
     problem = config.size_problem()
     if sizes[MODEL] != config.model_bytes or problem is not None:
         problem = problem or f"is not the one that its {CONFIG} describes ({byte_size(config.model_bytes)})"
