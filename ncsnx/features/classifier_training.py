@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ncsnx.config.data_sets import Data
 from ncsnx.config.feature_networks import Classifier
-from ncsnx.data import Dataset, Preprocessing
+from ncsnx.data import Dataset, Preprocessing, StoredImages
 from ncsnx.data.dataset import NO_LABEL
 from ncsnx.data.transforms import shown_pixels
 from ncsnx.errors import Hint, NcsnxError
@@ -138,20 +138,19 @@ def _other_features(data: Data) -> Hint:
     return Hint("use a network of your own, in TorchScript", adds=argument("features", "torchscript:FILE"))
 
 
-def _chunks(size: int, work: Work) -> Iterator[Tensor]:
-    for start in range(0, size, _CHUNK):
-        work.check_stop()
-        yield torch.arange(start, min(start + _CHUNK, size))
+def _read(dataset: Dataset, work: Work, name: str) -> Iterator[StoredImages]:
+    """All images, in chunks."""
+    with work.progress(name, total=len(dataset), unit="images") as advance:
+        for indices in torch.arange(len(dataset)).split(_CHUNK) if len(dataset) else ():  # type: ignore[no-untyped-call]
+            work.check_stop()
+            yield dataset.read(indices)
+            advance(len(indices))
 
 
 def _labels(dataset: Dataset, work: Work) -> Tensor:
     """Labels of all images: (N,) int64."""
-    found = [torch.empty(0, dtype=torch.int64)]
-    with work.progress("reading labels", total=len(dataset), unit="images") as advance:
-        for indices in _chunks(len(dataset), work):
-            found.append(dataset.read(indices).labels)
-            advance(len(indices))
-    return torch.cat(found)
+    none = torch.empty(0, dtype=torch.int64)
+    return torch.cat([none, *(images.labels for images in _read(dataset, work, "reading labels"))])
 
 
 def _clusters(splits: Sequence[Dataset], images: Preprocessing, seed: int, work: Work) -> list[Tensor]:
@@ -173,13 +172,11 @@ def _coarse_pixels(dataset: Dataset, images: Preprocessing, work: Work) -> Tenso
     """(N, C·h·w) float32 with h and w at most 8, in [0, 1]."""
     channels, height, width = dataset.shape
     side = min(_CLUSTER_SIDE, height), min(_CLUSTER_SIDE, width)
-    found = [torch.empty(0, channels * math.prod(side))]
-    with work.progress("finding clusters", total=len(dataset), unit="images") as advance:
-        for indices in _chunks(len(dataset), work):
-            pixels = shown_pixels(images, dataset.read(indices).pixels).float() / 255
-            found.append(F.adaptive_avg_pool2d(pixels, side).flatten(1))
-            advance(len(indices))
-    return torch.cat(found)
+    coarse = [torch.empty(0, channels * math.prod(side))]
+    for stored in _read(dataset, work, "finding clusters"):
+        pixels = shown_pixels(images, stored.pixels).float() / 255
+        coarse.append(F.adaptive_avg_pool2d(pixels, side).flatten(1))
+    return torch.cat(coarse)
 
 
 @torch.no_grad()
@@ -187,11 +184,11 @@ def _classes(
     network: ClassifierNetwork, dataset: Dataset, images: Preprocessing, device: torch.device, work: Work
 ) -> Tensor:
     """Index of the predicted class of each image: (N,) int64 on the CPU."""
-    seen = [torch.empty(0, dtype=torch.int64)]
-    for indices in _chunks(len(dataset), work):
-        _, logits = network(shown_pixels(images, dataset.read(indices).pixels).to(device))
-        seen.append(logits.argmax(dim=1).cpu())
-    return torch.cat(seen)
+    classes = [torch.empty(0, dtype=torch.int64)]
+    for stored in _read(dataset, work, "testing the classifier"):
+        _, logits = network(shown_pixels(images, stored.pixels).to(device))
+        classes.append(logits.argmax(dim=1).cpu())
+    return torch.cat(classes)
 
 
 def _fit(

@@ -7,7 +7,6 @@ logits.
 
 import hashlib
 import io
-import math
 import warnings
 from pathlib import Path
 from typing import Any
@@ -20,15 +19,12 @@ from ncsnx.errors import NcsnxError
 from ncsnx.features.feature_network import Extracted
 from ncsnx.features.resizing import CleanResizer
 from ncsnx.paths import typed_path
-from ncsnx.quantities import counted, number
+from ncsnx.quantities import counted
 from ncsnx.storage.reading import read_bytes
 
 AS_THEY_ARE = "as they are"
 MOST_BYTES = 8 * 2**30
 """Most bytes of a network file, far above those of feature networks in use."""
-_ROUNDING = 1e-3
-"""Largest difference of an image's features between batches that counts as rounding, relative to the largest feature.
-Float32 sums in another order differ by at most 1e-5; features that depend on the batch differ by far more."""
 
 
 def read_file(path: Path) -> bytes:
@@ -57,8 +53,7 @@ def load_script(content: bytes, path: Path, device: torch.device) -> torch.jit.S
 
 def first_line(error: Exception) -> str:
     """First line of an error of torch, which may have many."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].strip()
 
 
 class TorchScriptNetwork:
@@ -67,11 +62,10 @@ class TorchScriptNetwork:
     def __init__(
         self, content: bytes, path: Path, image_size: int | None, shape: tuple[int, int, int], device: torch.device
     ) -> None:
-        self._path = path
-        self._device = device
+        self._path, self._device = path, device
         self._module = load_script(content, path, device)
         self._resizer = CleanResizer(image_size) if image_size is not None else None
-        seen = self._tried(_patterns(shape))
+        seen = self(torch.zeros(1, *shape, dtype=torch.uint8))
         self.dimensions = seen.features.shape[1]
         self.has_logits = seen.logits is not None
         sha256 = hashlib.sha256(content).hexdigest()
@@ -97,31 +91,14 @@ class TorchScriptNetwork:
                 f"{_last_line(error)}"
             ) from error
         features, logits = returned if isinstance(returned, tuple) and len(returned) == 2 else (returned, None)
-        for part in (features, logits) if logits is not None else (features,):
-            self._require_rows(part, returned, len(images))
+        for part in (features,) if logits is None else (features, logits):
+            if not isinstance(part, Tensor) or part.dim() != 2 or len(part) != len(images) or part.shape[1] == 0:
+                found = f"of shape {tuple(part.shape)}" if isinstance(part, Tensor) else type(part).__name__
+                raise NcsnxError(
+                    f"{self._path}: for {counted(len(images), 'image')} the network returned {found}; expected "
+                    f"features of shape ({len(images)}, D), or a tuple of them and logits of shape ({len(images)}, K)"
+                )
         return Extracted(features.float().cpu(), None if logits is None else logits.float().cpu())
-
-    def _tried(self, images: Tensor) -> Extracted:
-        """The output for the first image. Raises NcsnxError if features depend on the batch, or never differ."""
-        alone, together = self(images[:1]), self(images).features
-        difference = float((alone.features - together[:1]).abs().max())
-        if not math.isfinite(difference):
-            raise NcsnxError(f"{self._path}: expected finite features, found nan or infinity for images in 0 … 255")
-        if difference > _ROUNDING * float(together.abs().max()):
-            raise NcsnxError(
-                f"{self._path}: an image's features depend on its batch: they differ by {number(difference)} between "
-                f"a batch of 1 and a batch of {len(images)} (does the network normalize by batch?)"
-            )
-        if bool((together == together[:1]).all()):
-            raise NcsnxError(f"{self._path}: the features are the same for all images")
-        return alone
-
-    def _require_rows(self, part: object, returned: object, count: int) -> None:
-        if not isinstance(part, Tensor) or part.dim() != 2 or len(part) != count or part.shape[1] == 0:
-            raise NcsnxError(
-                f"{self._path}: for {counted(count, 'image')} the network returned {_shape(returned)}; expected "
-                f"features of shape ({count}, D), or a tuple of them and logits of shape ({count}, K)"
-            )
 
 
 def open_torchscript(
@@ -140,22 +117,6 @@ def open_torchscript(
     return TorchScriptNetwork(read_file(path), path, config.image_size, shape, device)
 
 
-def _patterns(shape: tuple[int, int, int]) -> Tensor:
-    """Test images (3, C, H, W) uint8: stripes of three widths and brightnesses."""
-    number = torch.arange(3)[:, None]
-    places = torch.arange(math.prod(shape))
-    return ((2 * number + 3) * places % 256 * (number + 1) // 3).to(torch.uint8).view(3, *shape)
-
-
 def _last_line(error: Exception) -> str:
     """Last line of an error of TorchScript, which says what went wrong after showing where."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
-
-
-def _shape(value: object) -> str:
-    if isinstance(value, Tensor):
-        return f"a tensor of shape {tuple(value.shape)}"
-    if isinstance(value, tuple):
-        return f"a tuple of {', '.join(map(_shape, value)) or 'nothing'}"
-    return f"a {type(value).__name__}"
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()

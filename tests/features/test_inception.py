@@ -1,6 +1,5 @@
 """The Inception network: a stand-in with its structure, downloaded from a local server, cached and checked."""
 
-import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from ncsnx.config.feature_networks import Inception
 from ncsnx.errors import NcsnxError, Stopped
 from ncsnx.features.extractors import build_features
 from ncsnx.features.feature_network import distance_name
-from ncsnx.features.inception import INCEPTION_FILE, INCEPTION_RECORD, SHA256, InceptionNetwork, open_inception
+from ncsnx.features.inception import INCEPTION_FILE, SHA256, InceptionNetwork, open_inception
 from ncsnx.features.resizing import CleanResizer
 from ncsnx.runtime import Runtime
 from ncsnx.work import Work
@@ -72,8 +71,10 @@ def serving(server: Server) -> Iterator[Server]:
         http.server_close()
 
 
-def opened(cache: Path, source: str, work: Work | None = None) -> InceptionNetwork:
-    return open_inception(Inception(), cache, CPU, work or Work(), source=source)
+def opened(cache: Path, source: str, network_file: Path, work: Work | None = None) -> InceptionNetwork:
+    """The network of the cache or of an address, if its file is `network_file`."""
+    published = sha256(network_file)
+    return open_inception(Inception(), cache, CPU, work or Work(), source=source, published=published)
 
 
 def left(cache: Path) -> set[str]:
@@ -107,21 +108,18 @@ def test_a_local_file_is_taken_by_path_and_told_by_its_sha256(network_file: Path
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("config", ["named", "downloaded"])
 def test_only_the_published_file_is_called_inception_and_another_gets_a_name_of_its_own_and_a_warning(
-    network_file: Path, tmp_path: Path, config: str
+    network_file: Path, tmp_path: Path
 ) -> None:
     warned: list[str] = []
-    features = Inception(file=str(network_file)) if config == "named" else Inception()
+    features = Inception(file=str(network_file))
     found = sha256(network_file)
-    with serving(Server(network_file.read_bytes())) as server:
 
-        def name(published: str) -> str:
-            work = Work(warning=warned.append)
-            return open_inception(features, tmp_path, CPU, work, source=server.address, published=published).name
+    def name(published: str) -> str:
+        return open_inception(features, tmp_path, CPU, Work(warning=warned.append), published=published).name
 
-        assert (name(found), warned) == ("Inception", [])
-        other = name(SHA256)
+    assert (name(found), warned) == ("Inception", [])
+    other = name(SHA256)
     assert (other, distance_name(other)) == (f"Inception file {found[:8]}", f"FD (Inception file {found[:8]})")
     (line,) = warned
     for part in (INCEPTION_FILE, found, SHA256, f"FD (Inception file {found[:8]})"):
@@ -137,7 +135,7 @@ def test_a_file_without_an_output_layer_gives_features_and_no_logits(tmp_path: P
 
 @pytest.mark.parametrize(
     ("other", "found"),
-    [(GreyOnly(), "has no part named layers"), (StandIn(features=512), r"gives \(1, 512, 1, 1\) for one image")],
+    [(GreyOnly(), "has no attribute 'layers'"), (StandIn(features=512), r"gives \(1, 512, 1, 1\)")],
     ids=["no layers", "512 features"],
 )
 def test_another_network_is_refused_with_the_way_to_use_it(other: torch.nn.Module, found: str, tmp_path: Path) -> None:
@@ -151,11 +149,11 @@ def test_another_network_is_refused_with_the_way_to_use_it(other: torch.nn.Modul
 
 def test_it_is_downloaded_once_and_then_found_in_the_cache(network_file: Path, tmp_path: Path) -> None:
     with serving(Server(network_file.read_bytes())) as server:
-        first = opened(tmp_path, server.address)
-        assert opened(tmp_path, server.address).facts == first.facts
+        first = opened(tmp_path, server.address, network_file)
+        assert opened(tmp_path, server.address, network_file).facts == first.facts
         assert server.requests == 1
-    assert opened(tmp_path, server.address).facts["sha256"] == sha256(network_file)  # the server is gone
-    assert left(tmp_path) == {INCEPTION_FILE, INCEPTION_RECORD}
+    assert opened(tmp_path, server.address, network_file).facts["sha256"] == sha256(network_file)  # the server is gone
+    assert left(tmp_path) == {INCEPTION_FILE}
 
 
 def test_two_that_need_it_at_once_download_it_once_and_the_second_says_that_it_waits(
@@ -175,7 +173,7 @@ def test_two_that_need_it_at_once_download_it_once_and_the_second_says_that_it_w
         assert waiting.wait(PATIENCE_S)
 
     def need_it() -> None:
-        facts.append(opened(tmp_path, server.address, Work(info=hear)).facts)
+        facts.append(opened(tmp_path, server.address, network_file, Work(info=hear)).facts)
 
     with serving(Server(network_file.read_bytes(), before=answer_when_the_second_waits)) as server:
         first, second = threading.Thread(target=need_it), threading.Thread(target=need_it)
@@ -186,54 +184,27 @@ def test_two_that_need_it_at_once_download_it_once_and_the_second_says_that_it_w
         second.join()
     assert server.requests == 1
     assert facts[0] == facts[1]
-    assert [text.split()[0] for text in said] == ["waiting", "recorded"]
+    assert [text.split()[0] for text in said] == ["waiting"]
 
 
 def test_a_file_that_changed_since_its_download_is_refused(network_file: Path, tmp_path: Path) -> None:
     with serving(Server(network_file.read_bytes())) as server:
-        opened(tmp_path, server.address)
+        opened(tmp_path, server.address, network_file)
     path = tmp_path / "inception" / INCEPTION_FILE
     damage(path)
     with pytest.raises(
-        NcsnxError, match=f"its sha256 is {sha256(path)}, not {sha256(network_file)} as recorded .*; remove it"
+        NcsnxError, match=f"has the sha256 {sha256(path)}, not the published {sha256(network_file)}.*; remove it"
     ):
-        opened(tmp_path, server.address)
+        opened(tmp_path, server.address, network_file)
 
 
-def test_another_file_at_the_address_is_refused_once_the_first_was_recorded(network_file: Path, tmp_path: Path) -> None:
-    with serving(Server(network_file.read_bytes())) as server:
-        opened(tmp_path, server.address)
-        (tmp_path / "inception" / INCEPTION_FILE).unlink()
-        server.content = scripted(StandIn(classes=11), tmp_path / "other.pt").read_bytes()
-        with pytest.raises(NcsnxError, match="as recorded at its first download"):
-            opened(tmp_path, server.address)
-
-
-def test_a_copy_that_was_put_into_the_cache_by_hand_is_taken_and_recorded(network_file: Path, tmp_path: Path) -> None:
+def test_a_copy_that_was_put_into_the_cache_by_hand_is_taken_and_checked(network_file: Path, tmp_path: Path) -> None:
     (tmp_path / "inception").mkdir()
     (tmp_path / "inception" / INCEPTION_FILE).write_bytes(network_file.read_bytes())
-    assert opened(tmp_path, "http://127.0.0.1:9/nobody").facts["sha256"] == sha256(network_file)
-    assert json.loads((tmp_path / "inception" / INCEPTION_RECORD).read_bytes())["source"] is None
+    assert opened(tmp_path, "http://127.0.0.1:9/nobody", network_file).facts["sha256"] == sha256(network_file)
     damage(tmp_path / "inception" / INCEPTION_FILE)
-    with pytest.raises(NcsnxError, match="recorded"):
-        opened(tmp_path, "http://127.0.0.1:9/nobody")
-
-
-def test_a_file_that_is_no_such_network_is_never_recorded(network_file: Path, tmp_path: Path) -> None:
-    with serving(Server(scripted(GreyOnly(), tmp_path / "other.pt").read_bytes())) as server:
-        with pytest.raises(NcsnxError, match="has no part named layers"):
-            opened(tmp_path, server.address)
-        assert INCEPTION_RECORD not in left(tmp_path)
-
-
-def test_a_record_that_cannot_be_read_is_named(network_file: Path, tmp_path: Path) -> None:
-    with serving(Server(network_file.read_bytes())) as server:
-        opened(tmp_path, server.address)
-    (tmp_path / "inception" / INCEPTION_RECORD).write_text("{")
-    with pytest.raises(
-        NcsnxError, match=rf"{INCEPTION_RECORD}: expected JSON, but .*; remove it and {INCEPTION_FILE} beside it"
-    ):
-        opened(tmp_path, server.address)
+    with pytest.raises(NcsnxError, match="has the sha256"):
+        opened(tmp_path, "http://127.0.0.1:9/nobody", network_file)
 
 
 @pytest.mark.parametrize(
@@ -241,15 +212,15 @@ def test_a_record_that_cannot_be_read_is_named(network_file: Path, tmp_path: Pat
     [
         (Server(b"gone", status=404), "the server answers 404 Not Found"),
         (Server(b"PK" * 50, announced=1000), "the connection ended after 100 of 1,000 bytes"),
-        (Server(b"<html>please log in</html>"), "the received file (26 bytes) is not a TorchScript file"),
+        (Server(b"<html>please log in</html>"), "the received file (26 bytes) has the sha256"),
     ],
     ids=["server error", "truncated", "another page"],
 )
 def test_a_download_that_fails_leaves_nothing_and_says_where_the_file_may_come_from(
-    server: Server, reason: str, tmp_path: Path
+    server: Server, reason: str, tmp_path: Path, network_file: Path
 ) -> None:
     with serving(server), pytest.raises(NcsnxError) as caught:
-        opened(tmp_path, server.address)
+        opened(tmp_path, server.address, network_file)
     message = str(caught.value)
     assert reason in message
     for part in (INCEPTION_FILE, server.address, str(tmp_path / "inception"), "features inception:FILE"):
@@ -258,11 +229,11 @@ def test_a_download_that_fails_leaves_nothing_and_says_where_the_file_may_come_f
     assert left(tmp_path) == set()
 
 
-def test_without_a_network_one_line_says_what_to_do(tmp_path: Path) -> None:
+def test_without_a_network_one_line_says_what_to_do(tmp_path: Path, network_file: Path) -> None:
     with serving(Server(b"")) as server:
         pass  # nobody listens at its address any more
     with pytest.raises(NcsnxError, match=f"cannot download {INCEPTION_FILE} from .*refused.*features inception:FILE"):
-        opened(tmp_path, server.address)
+        opened(tmp_path, server.address, network_file)
     assert left(tmp_path) == set()
 
 
@@ -271,6 +242,6 @@ def test_a_stop_request_ends_a_download_and_leaves_nothing(network_file: Path, t
         raise Stopped("stopped by SIGTERM")
 
     with serving(Server(network_file.read_bytes())) as server, pytest.raises(Stopped):
-        opened(tmp_path, server.address, Work(check_stop=stop))
+        opened(tmp_path, server.address, network_file, Work(check_stop=stop))
     assert server.requests == 1
     assert left(tmp_path) == set()

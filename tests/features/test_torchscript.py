@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ncsnx.config import Digits
 from ncsnx.config.feature_networks import TorchScript
@@ -79,53 +79,12 @@ def test_without_an_image_size_and_a_data_set_it_says_what_is_missing(tmp_path: 
 
 @pytest.mark.parametrize(
     ("broken", "returned"),
-    [(Images(), r"a tensor of shape \(1, 3, 24, 24\)"), (Three(), r"a tuple of a tensor of shape \(1, 3, .*\)")],
+    [(Images(), r"of shape \(1, 3, 24, 24\)"), (Three(), "tuple")],
     ids=["images", "three"],
 )
 def test_a_network_that_returns_something_else_is_refused(broken: nn.Module, returned: str, tmp_path: Path) -> None:
     path = scripted(broken, tmp_path / "net.pt")
     with pytest.raises(NcsnxError, match=rf"net\.pt: .* returned {returned}; expected features of shape \(1, D\)"):
-        opened(path, tmp_path)
-
-
-class Normalized(nn.Module):
-    """Breaks the contract: subtracts part or all of the batch mean."""
-
-    def __init__(self, part: float) -> None:
-        super().__init__()
-        self.part = part
-        self.pooled = PooledFeatures(features=5)
-
-    def forward(self, x: Tensor) -> Tensor:
-        features: Tensor = self.pooled(x)
-        return features - self.part * features.mean(dim=0)
-
-
-class Constant(nn.Module):
-    """Breaks the contract: returns a constant, or NaN."""
-
-    def __init__(self, value: float) -> None:
-        super().__init__()
-        self.value = value
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.full((len(x), 5), self.value)
-
-
-@pytest.mark.parametrize(
-    ("broken", "complaint"),
-    [
-        (Normalized(1.0), "features depend on its batch: they differ by"),
-        (Normalized(0.01), "features depend on its batch: they differ by"),
-        (Constant(3.0), "features are the same for all images"),
-        (Constant(math.nan), "finite features, found nan or infinity"),
-        (PooledFeatures(features=0), r"returned a tensor of shape \(1, 0\); expected features of shape \(1, D\)"),
-    ],
-    ids=["normalized", "a little normalized", "constant", "nan", "none"],
-)
-def test_features_that_no_score_can_be_made_of_are_refused(broken: nn.Module, complaint: str, tmp_path: Path) -> None:
-    path = scripted(broken, tmp_path / "net.pt")
-    with pytest.raises(NcsnxError, match=rf"net\.pt: .*{complaint}"):
         opened(path, tmp_path)
 
 

@@ -13,7 +13,6 @@ from ncsnx.evaluation.comparison import Roughest
 from ncsnx.evaluation.perfect_model import PerfectModel
 from ncsnx.evaluation.reference_cache import ReferenceRecord
 from ncsnx.features.classifier import ClassifierRecord
-from ncsnx.features.inception import InceptionRecord
 from ncsnx.inverse.task_record import TaskRecord
 from ncsnx.runs.exported import ExportConfig
 from ncsnx.runs.fast_sampler import FastSampler
@@ -34,7 +33,6 @@ V1 = Path(__file__).parent / "v1"
 FILES: dict[str, type] = {
     "cache/classifier.json": ClassifierRecord,
     "cache/holder.json": HolderNote,
-    "cache/inception-2015-12-05.json": InceptionRecord,
     "cache/magnitudes/found.json": Magnitudes,
     "cache/perfect-model-n40.json": PerfectModel,
     "cache/ranges/found.json": Values,
