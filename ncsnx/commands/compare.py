@@ -83,9 +83,8 @@ class Compare(OneCheckpoint, BatchSize, Compared, Execution, Command["ComparedSa
             SampleRequest(n=self.n, batch_size=self.images_at_once(run.experiment()))
             step = self.checkpoint(run, work)
 
-            from ncsnx.evaluation.compared_samplers import ComparedSamplers
+            from ncsnx.evaluation.compared_samplers import ComparedSamplers, measure_comparison, store_recommendation
             from ncsnx.evaluation.comparison_candidates import comparison_candidates
-            from ncsnx.evaluation.recommendation import measure_comparison, store_recommendation
 
             tried = comparison_candidates(run.experiment(), self._tags(), self._counts(), work.warning)
             comparison = self._comparison(run, step, settings, work)
@@ -94,7 +93,7 @@ class Compare(OneCheckpoint, BatchSize, Compared, Execution, Command["ComparedSa
         with work.at_once():
             store_recommendation(run, verdict, work)
         following = f"ncsnx sample {run.name} sampler=fast{self.runs_option()}"
-        return ComparedSamplers(run=run, comparison=comparison, verdict=verdict, next_command=following)
+        return ComparedSamplers(run=run, measurement=comparison, verdict=verdict, next_command=following)
 
     def _tags(self) -> Sequence[str] | None:
         """Tags of the samplers; None: all."""

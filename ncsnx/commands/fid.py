@@ -11,7 +11,6 @@ from ncsnx.commands.command import (
     EVALUATE_PANEL,
     IMAGES_PANEL,
     MEASUREMENT_PANEL,
-    OUTPUT_PANEL,
     Command,
     argument,
     as_function,
@@ -19,7 +18,6 @@ from ncsnx.commands.command import (
     option,
 )
 from ncsnx.commands.groups import Changes, Checkpoints, Compared, Execution, Noted, Sampled, split_changes
-from ncsnx.spelling import argument as typed
 from ncsnx.spelling import parameter
 
 if TYPE_CHECKING:
@@ -56,8 +54,6 @@ class Fid(Checkpoints, Sampled, Compared, Execution, Noted, Command["CheckpointS
     metrics: Annotated[str | Sequence[str], option(MEASUREMENT_PANEL, "TAG,…", parse=values.words)] = ()
     """Further metrics: all, or some of precision-recall, density-coverage, inception-score and the metrics of installed
     packages."""
-    keep_images: Annotated[bool, option(OUTPUT_PANEL)] = False
-    """Write every image as a PNG."""
 
     def carry_out(self, work: "Work") -> "CheckpointScores":
         with work.at_once():
@@ -71,7 +67,6 @@ class Fid(Checkpoints, Sampled, Compared, Execution, Noted, Command["CheckpointS
                 seed=self.seed,
                 batch_size=work.ranks.batch_size(self.n, self.images_at_once(experiment)),
                 ensemble=self.ensemble,
-                keep_images=self.keep_images,
             )
             selection = self.selected(run, work)
 
@@ -96,12 +91,7 @@ class Fid(Checkpoints, Sampled, Compared, Execution, Noted, Command["CheckpointS
                 note=self.note,
             )
             _refuse(sweep, requested)
-        shorter = (
-            f"fewer images ({parameter('n')}), fewer checkpoints (a third part of {parameter('range')}), fewer "
-            f"evaluations per image (`ncsnx compare` finds a sampler), larger batches ({parameter('batch_size')}), or "
-            f"a GPU ({typed('device', 'cuda')})"
-        )
-        return measure_checkpoints(sweep, candidates, problems, work, shorter=shorter)
+        return measure_checkpoints(sweep, candidates, problems, work)
 
 
 def _metrics(tags: str | Sequence[str]) -> "list[Metric] | None":

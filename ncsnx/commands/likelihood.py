@@ -16,8 +16,6 @@ from ncsnx.commands.command import (
     option,
 )
 from ncsnx.commands.groups import Checkpoints, Device, InData, Noted
-from ncsnx.spelling import argument as typed
-from ncsnx.spelling import parameter
 
 if TYPE_CHECKING:
     from ncsnx.evaluation.checkpoint_scores import CheckpointScores
@@ -79,11 +77,7 @@ class Likelihood(Checkpoints, InData, Device, Noted, Command["CheckpointScores"]
                 request=request,
                 note=self.note,
             )
-        shorter = (
-            f"fewer images ({parameter('n')}), fewer checkpoints (a third part of {parameter('range')}), a larger "
-            f"{parameter('tolerance')}, or a GPU ({typed('device', 'cuda')})"
-        )
-        return measure_checkpoints(sweep, candidates, problems, work, shorter=shorter)
+        return measure_checkpoints(sweep, candidates, problems, work)
 
 
 likelihood = as_function(Likelihood)

@@ -16,8 +16,6 @@ from ncsnx.commands.command import (
     option,
 )
 from ncsnx.commands.groups import Checkpoints, Execution, InData, Noted
-from ncsnx.spelling import argument as typed
-from ncsnx.spelling import parameter
 
 if TYPE_CHECKING:
     from ncsnx.evaluation.checkpoint_scores import CheckpointScores
@@ -64,11 +62,7 @@ class Loss(Checkpoints, InData, Execution, Noted, Command["CheckpointScores"]):
                 batch_size=self.batch_size,
                 note=self.note,
             )
-        shorter = (
-            f"fewer passes ({typed('passes', 1)}), fewer checkpoints (a third part of {parameter('range')}), or a GPU "
-            f"({typed('device', 'cuda')})"
-        )
-        return measure_checkpoints(sweep, candidates, problems, work, shorter=shorter)
+        return measure_checkpoints(sweep, candidates, problems, work)
 
 
 loss = as_function(Loss)

@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from ncsnx.config.experiment import Experiment
     from ncsnx.config.overrides import Override
     from ncsnx.evaluation.measurement_requests import NeighborsRequest
-    from ncsnx.evaluation.nearest_training_images import NearestTrainingImages
-    from ncsnx.evaluation.neighbor_search import NeighborSearch
+    from ncsnx.evaluation.neighbor_search import NearestTrainingImages, NeighborSearch
     from ncsnx.runs.folder import Run
     from ncsnx.sampling.score_model import ScoreModel
     from ncsnx.work import Work
@@ -73,15 +72,13 @@ class Neighbors(OneCheckpoint, Sampled, InFeatures, Execution, Command["NearestT
             )
             step = self.checkpoint(run, work)  # before torch is imported
 
-            from ncsnx.evaluation.nearest_training_images import NearestTrainingImages
-
             model = self._model(run, step, experiment, work)
             search = self._search(run, model, request, settings, work)
         work.info(f"{run.path}: {search.caption()}")
-        results = search.carry_out(work)
-        if results["verdict"] is None:
+        nearest = search.carry_out(work)
+        if nearest.verdict is None:
             work.warning("the data set has no held-out images to compare with, so look at the grid for copies")
-        return NearestTrainingImages(search=search, results=results)
+        return nearest
 
     def _model(self, run: "Run", step: int, experiment: "Experiment", work: "Work") -> "ScoreModel":
         from ncsnx.sampling.score_model import load

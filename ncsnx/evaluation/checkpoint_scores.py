@@ -1,29 +1,20 @@
 """Scores of the checkpoints of a run under one protocol: what a sweep measures and returns."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from functools import cached_property
-from pathlib import Path
-from typing import Any
 
 import attrs
 
-from ncsnx.errors import NcsnxError, Stopped
+from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.candidates import Candidate
 from ncsnx.evaluation.checkpoint_sweep import CheckpointSweep
-from ncsnx.evaluation.engine import discard_needless_parts, measure_all, missing, parts_of, writing
+from ncsnx.evaluation.engine import MeasurementResult, measure_all, missing, writing
 from ncsnx.evaluation.perfect_model import PerfectModel
-from ncsnx.quantities import counted, duration, with_error
-from ncsnx.ranks.rank_group import ALONE
-from ncsnx.results import Column, Result, Table
+from ncsnx.quantities import counted, with_error
+from ncsnx.results import Column, Table
 from ncsnx.runs.folder import Run
-from ncsnx.runs.manifest import UnsoundError
 from ncsnx.runs.score_files import Row, best_row, value
-from ncsnx.runs.writer_lock import writer_of
 from ncsnx.work import Work
-
-_LONG_S = 30 * 60
-"""Estimated duration above which ways to shorten the sweep are shown."""
 
 
 @attrs.frozen(kw_only=True)
@@ -45,30 +36,28 @@ class CheckpointScore:
 
 
 @attrs.frozen(kw_only=True, slots=False, repr=False)
-class CheckpointScores(Result):
+class CheckpointScores(MeasurementResult):
     """Scores of checkpoints under one protocol."""
 
-    sweep: CheckpointSweep
+    measurement: CheckpointSweep
     candidates: Sequence[Candidate]
     left_out: Sequence[str] = ()
     """A line for each checkpoint that couldn't be scored."""
-    failure: NcsnxError | None = None
-    """Why plots of new scores couldn't be written."""
 
     @property
     def run(self) -> Run:
         """The run."""
-        return self.sweep.run
+        return self.measurement.run
 
     @property
     def metric(self) -> str:
         """Name of the score: FID only with the published Inception network."""
-        return self.sweep.metric
+        return self.measurement.metric
 
     @cached_property
     def rows(self) -> list[Row]:
         """The rows of scores.json for the chosen checkpoints, by step."""
-        return self.sweep.rows(self.candidates)
+        return self.measurement.rows(self.candidates)
 
     @cached_property
     def scores(self) -> tuple[CheckpointScore, ...]:
@@ -85,162 +74,95 @@ class CheckpointScores(Result):
     @property
     def perfect_model(self) -> PerfectModel | None:
         """Score of real images in place of sampled ones, the noise floor; None if unknown, and for other measures."""
-        return self.sweep.perfect_model
-
-    @property
-    def protocol(self) -> Mapping[str, Any]:
-        """Values that determine the scores."""
-        return self.sweep.protocol()
-
-    @property
-    def caption(self) -> str:
-        """The protocol in words."""
-        return self.sweep.caption()
-
-    @property
-    def folder(self) -> Path:
-        """Folder of scores.json, scores.csv and the plots."""
-        return self.sweep.place
+        return self.measurement.perfect_model
 
     def _score(self, row: Row) -> CheckpointScore:
         numeric = [key for key, number in row.items() if number is None or isinstance(number, int | float)]
         return CheckpointScore(
             step=row["step"],
             score=row["score"],
-            error=self.sweep.score.error_in(row),
+            error=self.measurement.score.error_in(row),
             weights_sha256=row["weights_sha256"],
             numbers={key: value(row, key) for key in numeric if key != "step"},
         )
 
     def __repr__(self) -> str:
         row = best_row(self.rows)
-        best = "none" if row is None else f"step {row['step']:,}: {self.sweep.score.shown(row)}"
+        best = "none" if row is None else f"step {row['step']:,}: {self.measurement.score.shown(row)}"
         return f"{self.metric} of {self.run.path}, best {best}\n  {self.caption}"
 
     def shown(self) -> Sequence[Table | str]:
-        best, perfect = best_row(self.rows), self.sweep.perfect_cells()
-        rows = [[*self.sweep.cells(row), "best" if row == best else ""] for row in self.rows]
+        best, perfect = best_row(self.rows), self.measurement.perfect_cells()
+        rows = [[*self.measurement.cells(row), "best" if row == best else ""] for row in self.rows]
         rows += [] if perfect is None else [[*perfect, ""]]
-        columns = [*(Column(title, "right") for title in self.sweep.titles), Column("")]
+        columns = [*(Column(title, "right") for title in self.measurement.titles), Column("")]
         return [Table(columns=columns, rows=rows, bold=[place for place, row in enumerate(rows) if row[-1]])]
 
     def closing(self) -> Sequence[str]:
-        best = best_row(self.rows)
-        return () if best is None else self.sweep.conclusion(best)
+        best, folder = best_row(self.rows), self.folder
+        if best is None:
+            return ()
+        plots = ", ".join(name for name in self.measurement.pictures if (folder / name).is_file())
+        return [
+            f"best: step {best['step']:,}, {self.metric} {self.measurement.score.shown(best)}",
+            *self.measurement.remarks(),
+            f"scores: {folder}/scores.json, .csv; plots: {plots}",
+        ]
 
     def problem(self) -> NcsnxError | None:
-        if self.failure is not None or not self.left_out:
-            return self.failure
+        if not self.left_out:
+            return None
         several = len(self.left_out) > 1
         count = f"{counted(len(self.left_out), 'checkpoint')} have" if several else "a checkpoint has"
         return NcsnxError(f"{count} no score: {'; '.join(self.left_out)}")
 
     def to_json(self) -> object:
-        context = self.sweep.context()
+        context = self.measurement.context()
         return [{**row, **context} for row in self.rows]
 
     def heading(self) -> tuple[str, str]:
         return self.metric, str(self.run.path)
 
-    def remarks(self) -> Sequence[str]:
-        return [self.caption]
-
 
 def measure_checkpoints(
-    sweep: CheckpointSweep, candidates: Sequence[Candidate], problems: Sequence[str], work: Work, *, shorter: str
+    sweep: CheckpointSweep, candidates: Sequence[Candidate], problems: Sequence[str], work: Work
 ) -> CheckpointScores:
     """Measures the candidates that have no row, and draws; on rank 0, where the others end.
 
-    problems: a line for each checkpoint that was left out. shorter: advice against long sweeps. Raises NcsnxError; rows
-    measured before are kept, and drawn after a stop request.
+    problems: a line for each checkpoint that was left out. Raises NcsnxError; rows measured before are kept.
     """
     work.info(f"{sweep.run.path}: {sweep.caption()}")
     if (caution := sweep.caution()) is not None:
         work.warning(caution)
-    is_new = bool(work.ranks.first(lambda: missing(sweep, candidates), check_stop=work.check_stop))
-    if is_new:
+    if work.ranks.first(lambda: missing(sweep, candidates), check_stop=work.check_stop):
         with writing(sweep, work):
-            problems = [*problems, *_measure(sweep, candidates, work, shorter)]
-    elif work.ranks.is_first:
-        _refresh(sweep, candidates, work)
+            problems = [*problems, *_measure(sweep, candidates, work)]
+    else:
+        several = f"all {counted(len(candidates), 'checkpoint')} are"
+        work.info(f"{several if len(candidates) > 1 else 'the checkpoint is'} already measured")
     work.ranks.end_others()
-    failure = None
     try:
+        sweep.complete(sweep.rows(candidates), work)
         sweep.draw_if_outdated()
-    except NcsnxError as error:
-        if is_new:
-            failure = error
-        else:
-            work.warning(str(error))  # nothing was measured, so the plot that exists will do
-    return CheckpointScores(sweep=sweep, candidates=candidates, left_out=problems, failure=failure)
+    except NcsnxError as error:  # the rows can still be shown
+        work.warning(str(error))
+    return CheckpointScores(measurement=sweep, candidates=candidates, left_out=problems)
 
 
-def _measure(sweep: CheckpointSweep, candidates: Sequence[Candidate], work: Work, shorter: str) -> list[str]:
+def _measure(sweep: CheckpointSweep, candidates: Sequence[Candidate], work: Work) -> list[str]:
     """Measures missing rows and saves each; returns a line for each checkpoint that could not be scored."""
-
-    def begin() -> list[Candidate]:
-        _complete(sweep, candidates, work)
-        left = missing(sweep, candidates)  # another process may have measured some in the meantime
-        if left:
-            _say_what_comes(sweep, left, len(candidates) - len(left), work, shorter)
-        return left
-
-    left = work.ranks.first(begin, check_stop=work.check_stop)
-    shown: list[tuple[int, str]] = []
+    # another process may have measured some in the meantime
+    left = work.ranks.first(lambda: missing(sweep, candidates), check_stop=work.check_stop)
+    done = len(candidates) - len(left)
+    work.info(counted(len(left), "checkpoint") + (f" ({done:,} more already measured)" if done else ""))
+    shown: list[int] = []
     with work.rows(sweep.titles, total=len(left), units=sum(map(sweep.units, left))) as view:
 
         def added(candidate: Candidate, row: Row) -> None:
-            shown.append((candidate.step, candidate.weights_sha256))
+            shown.append(candidate.step)
             best = best_row(sweep.rows(candidates))
-            key = None if best is None else (best["step"], best["weights_sha256"])
-            view.row(sweep.cells(row), shown.index(key) if key in shown else None)
+            view.row(sweep.cells(row), shown.index(best["step"]) if best and best["step"] in shown else None)
 
-        def begun(candidate: Candidate) -> None:
-            view.begin(sweep.name(candidate))
-
-        try:
-            return measure_all(sweep, left, work, view.advance, begun=begun, added=added)
-        except Stopped:
-            if work.ranks.is_first:
-                with suppress(NcsnxError):  # the next command draws them
-                    sweep.draw_if_outdated()
-            raise
-
-
-def _refresh(sweep: CheckpointSweep, candidates: Sequence[Candidate], work: Work) -> None:
-    """Completes a sweep that has all rows, unless it is being written."""
-    several = f"all {counted(len(candidates), 'checkpoint')} are"
-    work.info(f"{several if len(candidates) > 1 else 'the checkpoint is'} already measured")
-    is_outdated = any(map(sweep.can_fill, sweep.rows(candidates))) or any(
-        parts_of(sweep, candidate).exists() for candidate in candidates
-    )
-    if is_outdated and writer_of(sweep.place) is None:
-        try:
-            with writing(sweep, attrs.evolve(work, ranks=ALONE)):
-                _complete(sweep, candidates, work)
-        except NcsnxError as error:  # existing rows can still be shown
-            work.warning(str(error))
-
-
-def _complete(sweep: CheckpointSweep, candidates: Sequence[Candidate], work: Work) -> None:
-    """Removes parts that a kill left behind, and adds missing numbers to rows from kept features where possible."""
-    discard_needless_parts(sweep, candidates)
-    for row in filter(sweep.can_fill, sweep.rows(candidates)):
-        with work.at_once():
-            filled = sweep.fill(row)
-        if filled is not None:
-            sweep.scores.add(filled, sweep.scores.changed)
-
-
-def _say_what_comes(sweep: CheckpointSweep, left: Sequence[Candidate], done: int, work: Work, shorter: str) -> None:
-    """Says how many checkpoints are left, and for how long if the first of them can be loaded."""
-    what = counted(len(left), "checkpoint") + (f" ({done:,} more already measured)" if done else "")
-    try:
-        with work.at_once():
-            seconds = sweep.seconds(left[0]) * len(left) / work.ranks.world
-    except UnsoundError:  # `measure_all` will leave it out
-        work.info(what)
-        return
-    work.info(f"{what}: about {duration(seconds)}, estimated from a quick timing")
-    if seconds > _LONG_S:
-        work.info(f"to shorten it: {shorter}")
+        return measure_all(
+            sweep, left, work, view.advance, begun=lambda candidate: view.begin(sweep.name(candidate)), added=added
+        )

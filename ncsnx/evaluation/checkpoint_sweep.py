@@ -17,9 +17,7 @@ from ncsnx.config.codec import digest
 from ncsnx.config.experiment import Experiment, Precision
 from ncsnx.errors import DivergedError
 from ncsnx.evaluation.candidates import Candidate, load_member
-from ncsnx.evaluation.engine import (
-    Measurement,
-)
+from ncsnx.evaluation.engine import Measurement
 from ncsnx.evaluation.perfect_model import PerfectModel
 from ncsnx.evaluation.plots import plot_scores
 from ncsnx.metrics.metric import Quantity
@@ -33,6 +31,7 @@ from ncsnx.runs.segments import versions
 from ncsnx.runtime import Runtime, fastest_s
 from ncsnx.sampling.score_model import ScoreModel, weights_in_words, weights_of
 from ncsnx.storage.process import this_process
+from ncsnx.work import Work
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -85,10 +84,6 @@ class CheckpointSweep(Measurement[Candidate]):
     def kept_in(self) -> tuple[Path, str]:
         """The run's folder for these sweeps, and the beginning of this one's name; a digest of the protocol follows."""
 
-    @abstractmethod
-    def seconds(self, candidate: Candidate) -> float:
-        """Seconds that a candidate will take, estimated from a quick timing. Raises NcsnxError."""
-
     @property
     def pictures(self) -> Sequence[str]:
         """Names of the files that `draw` makes."""
@@ -99,15 +94,6 @@ class CheckpointSweep(Measurement[Candidate]):
         perfect = None if self.perfect_model is None else (self.perfect_model.score, self.perfect_model.spread)
         texts = {"metric": self.metric, "title": self.run.name, "caption": self.caption()}
         plot_scores(self.place / "scores", self.scores.rows, perfect=perfect, **texts)
-
-    def conclusion(self, best: Row) -> list[str]:
-        """Closing messages, one line each."""
-        plots = ", ".join(name for name in self.pictures if (self.place / name).is_file())
-        return [
-            f"best: step {best['step']:,}, {self.metric} {self.score.shown(best)}",
-            *self.remarks(),
-            f"scores: {self.place}/scores.json, .csv; plots: {plots}",
-        ]
 
     def remarks(self) -> list[str]:
         """Closing messages on what the scores mean, one line each; by default none."""
@@ -143,13 +129,8 @@ class CheckpointSweep(Measurement[Candidate]):
         finished = this_process()["started"]
         self.scores.add({**row, "made": {**self._provenance, "finished": finished}}, finished)
 
-    def can_fill(self, row: Row) -> bool:
-        """Whether a row lacks numbers of a current metric that can probably be computed from kept files."""
-        return False
-
-    def fill(self, row: Row) -> Row | None:
-        """The row with its missing numbers, computed from kept files; None if those are gone."""
-        return None
+    def complete(self, rows: Sequence[Row], work: Work) -> None:
+        """Adds numbers that rows lack and that can be computed from kept files; by default none. Raises NcsnxError."""
 
     # ----------------------------------------------------------------------------------------------- a checkpoint
 
@@ -159,7 +140,7 @@ class CheckpointSweep(Measurement[Candidate]):
     def mark(self, subject: Candidate) -> str:
         return f"{step_name(subject.step)}-{subject.weights_sha256[:8]}"
 
-    def row(self, subject: Candidate, whole: Mapping[str, Tensor]) -> Row:
+    def row(self, subject: Candidate, whole: Mapping[str, Tensor], work: Work) -> Row:
         row = {"step": subject.step, "weights_sha256": subject.weights_sha256, **self.measured(subject, whole)}
         if value(row, "score") is None:
             raise DivergedError(f"its {self.metric} is {row['score']:g}, which is out of range")

@@ -1,19 +1,119 @@
-"""Samplers on one checkpoint under one protocol, as `compare` returns them."""
+"""Compares samplers, and recommends the fewest evaluations that measured no worse than the run's own sampler."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import attrs
 
 from ncsnx.config.overrides import typed
 from ncsnx.config.sampler import Sampler
+from ncsnx.config.variants import variants
+from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.comparison import Comparison
-from ncsnx.evaluation.recommendation import Recommendation
-from ncsnx.quantities import number, percent, with_error
-from ncsnx.results import Column, Result, Table
+from ncsnx.evaluation.comparison_candidates import most_evaluations
+from ncsnx.evaluation.engine import MeasurementResult, measure_all, missing, writing
+from ncsnx.evaluation.plots import Point, plot_samplers
+from ncsnx.noise.bias import known_bias
+from ncsnx.quantities import counted, number, percent, with_error
+from ncsnx.results import Column, Table
+from ncsnx.runs.fast_sampler import MOST_BROKEN, FastSampler, is_no_worse, is_usable, read_fast, write_fast
 from ncsnx.runs.folder import Run
-from ncsnx.runs.score_files import Row
+from ncsnx.runs.result_records import ComparisonRecord
+from ncsnx.runs.score_files import RESULTS, Row
+from ncsnx.samplers.contract import definition_of
+from ncsnx.storage.documents import document_of, write_document
+from ncsnx.storage.process import this_process
+from ncsnx.work import Work
+
+_OF_SEEDS = ("evaluations", "distance", "spread", "broken", "seconds", "seeds")
+"""Fields that are saved from the row with fresh seeds."""
+
+
+@attrs.frozen(eq=False)
+class Recommendation:
+    """The result of a comparison."""
+
+    rows: Sequence[tuple[Sampler, Row]]
+    """Samplers with their rows; the run's own sampler first."""
+    found: FastSampler | None
+    """The recommended sampler; None if no setting is usable."""
+    again: Mapping[Sampler, Row]
+    """Rows from fresh seeds: of the run's own sampler if they were compared with it, of settings that they ruled out,
+    and of the recommended one."""
+    reason: str = ""
+    """Why no sampler is recommended."""
+    is_no_worse: bool = False
+    """Whether the recommended sampler measured no worse than the run's own, with the first and with fresh seeds."""
+
+    def is_found(self, sampler: Sampler) -> bool:
+        """Whether this is the recommended sampler."""
+        return self.found is not None and sampler == self.found.sampler
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """The rows as saved, each with its numbers from fresh seeds if it was measured again."""
+        again = {sampler: {key: row[key] for key in _OF_SEEDS} for sampler, row in self.again.items()}
+        return [
+            {**row, "recommended": self.is_found(sampler), "measured_again": again.get(sampler)}
+            for sampler, row in self.rows
+        ]
+
+
+def recommend(
+    rows: Sequence[tuple[Sampler, Row]],
+    step: int,
+    protocol: dict[str, Any],
+    measured_again: Callable[[Sampler], Row],
+) -> Recommendation:
+    """The recommended one of the usable settings with few enough evaluations (see `most_evaluations`).
+
+    It is the setting with the fewest evaluations of those that measured no worse than the run's own sampler; if there
+    is none, the setting with the smallest distance. rows: the run's own sampler first. measured_again: returns the row
+    of a sampler from fresh seeds.
+
+    Settings are chosen by the first seeds and reported by fresh ones. If those rule a setting out, the next one is
+    tried. The run's own sampler is measured with fresh seeds too if a setting measured no worse: the first seeds
+    favored the setting over it.
+    """
+    (own_sampler, own_row), *others = rows
+    n, again = protocol["n"], dict[Sampler, Row]()
+    if own_row["evaluations"] is None:
+        return Recommendation(
+            rows, None, again, "the run's own sampler diverged, so its number of evaluations is not known"
+        )
+    fast = [
+        (sampler, row)
+        for sampler, row in others
+        if row["seeds"] == own_row["seeds"]
+        and row["evaluations"] is not None
+        and row["evaluations"] <= most_evaluations(int(own_row["evaluations"]))
+    ]
+    usable = sorted((pair for pair in fast if is_usable(pair[1], own_row, n)), key=lambda pair: pair[1]["distance"])
+    no_worse = sorted(
+        (pair for pair in usable if is_no_worse(pair[1], own_row)), key=lambda pair: pair[1]["evaluations"]
+    )
+    if no_worse:
+        again[own_sampler] = own_row = measured_again(own_sampler)
+    for must_be_no_worse, settings in ((True, no_worse), (False, usable)):
+        for sampler, row in settings:
+            if sampler not in again:
+                again[sampler] = measured_again(sampler)
+            fresh = again[sampler]
+            if is_usable(fresh, own_row, n) and (is_no_worse(fresh, own_row) or not must_be_no_worse):
+                fast_sampler = FastSampler(sampler, step, fresh, own_row, protocol, chosen_by=row)
+                return Recommendation(rows, fast_sampler, again, is_no_worse=must_be_no_worse)
+    return Recommendation(rows, None, again, _why_nothing(own_row, fast, again))
+
+
+def _why_nothing(own: Row, fast: Sequence[tuple[Sampler, Row]], again: Mapping[Sampler, Row]) -> str:
+    few = f"at most {counted(most_evaluations(int(own['evaluations'])), 'evaluation')}"
+    if not fast:
+        return f"no measured setting takes {few}"
+    least = min(again.get(sampler, row)["broken"] for sampler, row in fast)
+    return (
+        f"no setting with {few} is usable: the best of {len(fast):,} breaks {percent(least)} of its images, the run's "
+        f"own sampler {percent(own['broken'])} (usable: at most {percent(MOST_BROKEN)}, and not clearly more)"
+    )
 
 
 @attrs.frozen(kw_only=True)
@@ -47,11 +147,11 @@ class SamplerScore:
 
 
 @attrs.frozen(kw_only=True, repr=False)
-class ComparedSamplers(Result):
+class ComparedSamplers(MeasurementResult):
     """Samplers on one checkpoint under one protocol."""
 
     run: Run
-    comparison: Comparison
+    measurement: Comparison
     verdict: Recommendation
     next_command: str
     """The command that draws with the recommended sampler."""
@@ -59,7 +159,7 @@ class ComparedSamplers(Result):
     @property
     def metric(self) -> str:
         """Name of the distance."""
-        return self.comparison.metric
+        return self.measurement.metric
 
     @property
     def scores(self) -> tuple[SamplerScore, ...]:
@@ -77,21 +177,6 @@ class ComparedSamplers(Result):
     def reason(self) -> str:
         """Why no sampler is recommended; '' if one is."""
         return self.verdict.reason
-
-    @property
-    def protocol(self) -> Mapping[str, Any]:
-        """Values that determine the distances."""
-        return self.comparison.protocol()
-
-    @property
-    def caption(self) -> str:
-        """The protocol in words."""
-        return self.comparison.caption()
-
-    @property
-    def folder(self) -> Path:
-        """Folder of results.json and the plot."""
-        return self.comparison.place
 
     def __repr__(self) -> str:
         recommended = self.recommended
@@ -123,9 +208,6 @@ class ComparedSamplers(Result):
     def heading(self) -> tuple[str, str]:
         return "samplers", str(self.run.path)
 
-    def remarks(self) -> Sequence[str]:
-        return [self.caption]
-
 
 def _cells(row: Row, remark: str) -> list[str]:
     distance = "diverged" if row["distance"] is None else with_error(row["distance"], row["spread"])
@@ -133,3 +215,106 @@ def _cells(row: Row, remark: str) -> list[str]:
     evaluations = "" if row["evaluations"] is None else f"{row['evaluations']:,.0f}"
     seconds = "" if row["seconds"] is None else number(row["seconds"])
     return [row["sampler"], words, evaluations, distance, percent(row["broken"]), seconds, remark]
+
+
+def store_recommendation(run: Run, verdict: Recommendation, work: Work) -> None:
+    """Stores the recommendation and reports it, unless the stored one used the same checkpoint and more images."""
+    found, before = verdict.found, None
+    with suppress(NcsnxError):  # none is stored, or it is unreadable
+        before = read_fast(run)
+    stays = "" if before is None else f"; sampler=fast still means {typed(before.sampler)}, {before}"
+    if found is None:
+        work.info(f"no sampler is recommended, and none stored: {verdict.reason}{stays}")
+        if verdict.rows[0][1]["broken"] > MOST_BROKEN:
+            work.info("the run's own sampler breaks too many images too: train longer, then compare again")
+        return
+    assert found.chosen_by is not None
+    why = "the fewest evaluations that measured no worse" if verdict.is_no_worse else "the smallest distance"
+    said = f"{typed(found.sampler)}, {found} (chosen by its {number(found.chosen_by['distance'])} as {why})"
+    if before is not None and before.step == found.step and before.images > found.images:
+        work.info(f"recommended by these trials: {said}")
+        work.info(f"not stored, since the stored one was measured with more images{stays}")
+    else:
+        write_fast(run, found)
+        work.info(f"recommended, and stored as sampler=fast: {said}")
+    # only measurements decide: with few steps no sampler has converged, and even a biased one may come out best
+    if bias := known_bias(found.sampler, run.experiment()):
+        work.info(bias)
+
+
+def measure_comparison(run: Run, comparison: Comparison, tried: Sequence[Sampler], work: Work) -> Recommendation:
+    """Measures missing trials and writes results and plot, on rank 0, where the others end. Raises NcsnxError.
+
+    tried: the run's own sampler first.
+    """
+    seeds, ranks = comparison.first_seeds, work.ranks
+
+    def summaries() -> list[tuple[Sampler, Row]]:
+        # samplers that only an earlier comparison tried stay in the results
+        known = dict.fromkeys([*tried, *comparison.trials.samplers(seeds)])
+        return [(sampler, comparison.summary(sampler, seeds)) for sampler in known]
+
+    def measured_again(sampler: Sampler) -> Row:
+        _measure(comparison, [sampler], comparison.fresh_seeds, work)
+        return ranks.first(lambda: comparison.summary(sampler, comparison.fresh_seeds), check_stop=work.check_stop)
+
+    with writing(comparison, work):
+        _measure(comparison, tried, seeds, work)
+        rows = ranks.first(summaries, check_stop=work.check_stop)
+        verdict = recommend(rows, comparison.model.step, comparison.protocol(), measured_again)
+        if ranks.is_first:
+            _write(comparison, verdict, run.name)
+    ranks.end_others()
+    return verdict
+
+
+def _measure(comparison: Comparison, samplers: Sequence[Sampler], seeds: Sequence[int], work: Work) -> None:
+    """Measures the missing trials, seed by seed, so that every sampler has a first number early."""
+    settings = [(sampler, seed) for seed in seeds for sampler in samplers]
+    left = work.ranks.first(lambda: missing(comparison, settings), check_stop=work.check_stop)
+    done = len(settings) - len(left)
+    if seeds == comparison.fresh_seeds:
+        if left:
+            work.info(f"measuring again with {counted(len(left), 'fresh seed')}: {typed(samplers[0])}")
+    elif left:
+        more = f" ({done:,} more already measured)" if done else ""
+        work.info(f"{counted(len(left), 'trial')} of {counted(len(samplers), 'setting')}{more}")
+    else:
+        work.info("every trial is already measured")
+    if not left:
+        return
+    with work.progress("comparing", total=sum(map(comparison.units, left)), unit="sampler steps") as advance:
+        problems = measure_all(
+            comparison, left, work, advance, begun=lambda subject: work.detail(comparison.name(subject))
+        )
+    if problems:
+        raise NcsnxError(f"trials are missing: {'; '.join(problems)}")
+
+
+def _write(comparison: Comparison, verdict: Recommendation, title: str) -> None:
+    """Writes results and plot. The plot shows the numbers from fresh seeds where they exist."""
+    protocol, caption = comparison.protocol(), comparison.caption()
+    path = comparison.place / RESULTS
+    content = {"protocol": protocol, "caption": caption, "made": this_process(), "rows": verdict.to_json()}
+    write_document(path, document_of(content, ComparisonRecord, path))
+    sampler, row = verdict.rows[0]
+    own = verdict.again.get(sampler, row)
+    points = []
+    for sampler, row in verdict.rows:
+        shown, tag = verdict.again.get(sampler, row), row["sampler"]
+        if shown["distance"] is not None:
+            point = Point(
+                label=definition_of(type(sampler)).label or tag,
+                number=list(variants(Sampler)).index(tag),
+                evaluations=shown["evaluations"],
+                distance=shown["distance"],
+                spread=shown["spread"],
+                is_usable=is_usable(shown, own, comparison.n),
+                is_fast=verdict.is_found(sampler),
+            )
+            points.append(point)
+    if points:
+        ringed = "; ringed: measured again with fresh seeds" if any(point.is_fast for point in points) else ""
+        caption += f"; hollow: too many broken images{ringed}"
+        stem = comparison.place / "samplers"
+        plot_samplers(stem, points, metric=comparison.metric, title=title, caption=caption)

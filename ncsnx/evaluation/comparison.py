@@ -26,7 +26,7 @@ from ncsnx.config.overrides import typed
 from ncsnx.config.sampler import GridSampler, Sampler
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import DivergedError, NcsnxError
-from ncsnx.evaluation.engine import Measurement, PartLayout
+from ncsnx.evaluation.engine import Measurement
 from ncsnx.evaluation.reference import Reference
 from ncsnx.evaluation.seeded_images import drawn_pixels
 from ncsnx.features.feature_network import FeatureNetwork, distance_name, unnamed
@@ -177,10 +177,6 @@ class Comparison(Measurement[Setting]):
     def count(self) -> int:
         return self.n
 
-    @property
-    def layout(self) -> PartLayout:
-        return {"features": (self.features.dimensions,), "values": (len(_VALUES),)}
-
     def name(self, subject: Setting) -> str:
         sampler, seed = subject
         return f"seed {seed}: {typed(sampler)}"
@@ -207,7 +203,7 @@ class Comparison(Measurement[Setting]):
             yield Part(batch, {"features": self.features(pixels).features, "values": values})
             begun_s = time.perf_counter()
 
-    def row(self, subject: Setting, whole: Mapping[str, Tensor]) -> Row:
+    def row(self, subject: Setting, whole: Mapping[str, Tensor], work: Work) -> Row:
         """The row of a trial: the distance, and the means of the values per image. Raises NcsnxError."""
         distance = frechet_distance_of_images(whole["features"], self.reference.mean, self.reference.covariance)
         means = dict(zip(_VALUES, whole["values"].double().mean(dim=0).tolist(), strict=True))

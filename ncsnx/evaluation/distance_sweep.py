@@ -4,7 +4,7 @@ Image i of every checkpoint uses the same initial noise and the same Langevin no
 checkpoints aren't differences between draws. Finished batches of features are saved until their checkpoint has a row.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,23 +17,21 @@ from ncsnx.config.codec import identity
 from ncsnx.config.converter import unstructure
 from ncsnx.config.variants import tag_of
 from ncsnx.evaluation.candidates import Candidate
-from ncsnx.evaluation.checkpoint_sweep import CheckpointSweep, seconds_per_image
-from ncsnx.evaluation.engine import PartLayout
+from ncsnx.evaluation.checkpoint_sweep import CheckpointSweep
+from ncsnx.evaluation.engine import writing
 from ncsnx.evaluation.kept_features import has_features, load_features, make_room, save_features
 from ncsnx.evaluation.measurement_requests import SweepRequest
 from ncsnx.evaluation.plots import plot_metrics
 from ncsnx.evaluation.reference import Reference
 from ncsnx.evaluation.seeded_images import drawn_pixels, mean_score
 from ncsnx.features.feature_network import FeatureNetwork, unnamed
-from ncsnx.images import save_png
 from ncsnx.metrics.frechet import FRECHET_DISTANCE
 from ncsnx.metrics.metric import VERSIONS, FeatureSets, Metric, Quantity, all_metrics, measured_by, versions_in
 from ncsnx.quantities import counted
+from ncsnx.ranks.rank_group import ALONE
 from ncsnx.runs.score_files import FEATURES, Row, value
-from ncsnx.runtime import fastest_s
 from ncsnx.samplers.building import evaluations, evaluations_in_words, state_count
 from ncsnx.sampling.drawing import Drawing
-from ncsnx.storage.atomic import reporting
 from ncsnx.storage.parts import Part
 from ncsnx.work import Advance, Work
 
@@ -149,14 +147,6 @@ class DistanceSweep(CheckpointSweep):
         others = [one for one in self._named(self.metrics) if one.key != FRECHET_DISTANCE.key]
         return [one for one in others if any(value(row, one.key) is not None for row in rows)]
 
-    def seconds(self, candidate: Candidate) -> float:
-        model = self.load(candidate)[0]
-        batch_size = min(self.request.batch_size, self.request.n)
-        sampling = seconds_per_image(model, batch_size) * model.expected_evaluations * self.request.ensemble
-        some = torch.zeros(8, *self.experiment.data.shape, dtype=torch.uint8)
-        features = fastest_s(lambda: self.features(some), times=1) / len(some)
-        return (sampling + features) * self.request.n
-
     # ----------------------------------------------------------------------------------------------- a checkpoint
 
     @property
@@ -167,26 +157,15 @@ class DistanceSweep(CheckpointSweep):
     def batch_size(self) -> int:
         return self.request.batch_size
 
-    @property
-    def layout(self) -> PartLayout:
-        logits = {"logits": (None,)} if self.features.has_logits else {}
-        taken = {_TAKEN: (1,)} if self.evaluations is None else {}
-        return {"features": (self.features.dimensions,), **logits, **taken}
-
     def units(self, subject: Candidate) -> int:
         """Sampler states, over all batches."""
         return self.batches * state_count(self.experiment.sampler, self.experiment.schedule.levels)
-
-    def is_done(self, subject: Candidate) -> bool:
-        return super().is_done(subject) and self.has_extra_files(subject, range(self.request.n))
 
     def parts(self, subject: Candidate, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Part]:
         with work.at_once():
             models = self.load(subject)
         drawing = Drawing(model=models[0], request=self.request.images, data=self.data)
         for batch, pixels, taken in drawn_pixels(drawing, indices, work, advance, mean_score(models)):
-            if self.request.keep_images:
-                self._write_images(subject, batch.tolist(), pixels)
             extracted = self.features(pixels)
             tensors = {"features": extracted.features}
             if extracted.logits is not None:
@@ -194,20 +173,6 @@ class DistanceSweep(CheckpointSweep):
             if self.evaluations is None:
                 tensors[_TAKEN] = torch.full((len(batch), 1), float(taken * self.request.ensemble))
             yield Part(batch, tensors)
-
-    def has_extra_files(self, subject: Candidate, indices: Iterable[int]) -> bool:
-        # parts made without saving images have to be drawn again
-        return not self.request.keep_images or all(self._image(subject, index).is_file() for index in indices)
-
-    def _image(self, candidate: Candidate, index: int) -> Path:
-        return self.place / "images" / self.mark(candidate) / f"{index:05d}.png"
-
-    def _write_images(self, candidate: Candidate, indices: Sequence[int], pixels: Tensor) -> None:
-        folder = self._image(candidate, 0).parent
-        with reporting(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        for index, image in zip(indices, pixels, strict=True):
-            save_png(self._image(candidate, index), image)
 
     def measured(self, subject: Candidate, whole: Mapping[str, Tensor]) -> Row:
         tensors = {name: tensor for name, tensor in whole.items() if name != _TAKEN}
@@ -219,15 +184,16 @@ class DistanceSweep(CheckpointSweep):
 
     # ------------------------------------------------------------------------------------ rows and missing numbers
 
-    def can_fill(self, row: Row) -> bool:
-        return bool(self._lacking(row)) and has_features(self.scores, row)
-
-    def fill(self, row: Row) -> Row | None:
-        tensors = load_features(self.scores, row)
-        if tensors is None:
-            return None
-        found = measured_by(self._lacking(row), self._sets(tensors))
-        return {**row, **found, VERSIONS: versions_in(row) | found[VERSIONS]}
+    def complete(self, rows: Sequence[Row], work: Work) -> None:
+        outdated = [row for row in rows if self._lacking(row) and has_features(self.scores, row)]
+        if not outdated:
+            return
+        with writing(self, attrs.evolve(work, ranks=ALONE)), work.at_once():
+            for row in outdated:
+                if (tensors := load_features(self.scores, row)) is not None:
+                    found = measured_by(self._lacking(row), self._sets(tensors))
+                    versions = {VERSIONS: versions_in(row) | found[VERSIONS]}
+                    self.scores.add({**row, **found, **versions}, self.scores.changed)
 
     def _lacking(self, row: Row) -> tuple[Metric, ...]:
         """The metrics whose current numbers a row lacks, since it is older or from other packages."""

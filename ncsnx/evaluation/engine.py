@@ -2,9 +2,8 @@
 
 A measurement has subjects: checkpoints, sampler settings, or a single one. It processes `count` images of each, batch
 by batch. A batch depends on its subject and indices only, so any process can make a missing one, and ranks can share
-them. Batches are saved as parts until their subject has a row. A new measurement is a subclass that defines the layout
-of a part, how to make one, and how to compute a row from all parts. The engine handles locks, interruptions, progress
-and ranks.
+them. Batches are saved as parts until their subject has a row. A new measurement is a subclass that defines how to make
+a part, and how to compute a row from all parts. The engine handles locks, interruptions, progress and ranks.
 
 With several ranks, rank 0 holds the lock, decides once which images of which subjects are missing, and makes the rows.
 All ranks run the same code and make parts, each its own batches, and meet after each subject. So a result doesn't
@@ -16,7 +15,6 @@ import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -28,6 +26,7 @@ from ncsnx.ranks.joining import require_same
 from ncsnx.ranks.rank_group import held_by_first
 from ncsnx.ranks.shared_batches import extrapolated, own_images, runs_of
 from ncsnx.ranks.shared_disk import wait_for_file
+from ncsnx.results import Result
 from ncsnx.runs.folder import open_results
 from ncsnx.runs.manifest import UnsoundError
 from ncsnx.runs.retention import remove_debris_in
@@ -38,14 +37,10 @@ from ncsnx.storage.parts import NewParts, Part, assembled, done_indices, write_p
 from ncsnx.work import Advance, Work
 
 Subject = TypeVar("Subject")
-Plan = list[tuple[Subject, list[range]]]
-"""Subjects to be measured, and of each the indices of the images that are missing."""
-PartLayout = Mapping[str, Sequence[int | None]]
-"""Shape of each tensor of a part, without the batch dimension; None stands for any length."""
 
 
-class WorkInParts(ABC, Generic[Subject]):
-    """Work on `count` images of each subject, batch by batch, under one protocol."""
+class Measurement(ABC, Generic[Subject]):
+    """Measures subjects by `count` images of each, under one protocol."""
 
     label: ClassVar[str]
     """Name in messages: 'the sweep'."""
@@ -78,10 +73,9 @@ class WorkInParts(ABC, Generic[Subject]):
         """Batches per subject."""
         return math.ceil(self.count / self.batch_size)
 
-    @property
     @abstractmethod
-    def layout(self) -> PartLayout:
-        """Tensors of a part."""
+    def name(self, subject: Subject) -> str:
+        """The subject's name in messages."""
 
     @abstractmethod
     def mark(self, subject: Subject) -> str:
@@ -99,23 +93,12 @@ class WorkInParts(ABC, Generic[Subject]):
         for a subject that is damaged or was removed, DivergedError for NaN or infinity.
         """
 
-    def reload(self) -> None:
-        """Reads results that another process saved in the meantime; does nothing by default. Raises NcsnxError."""
-
-    def has_extra_files(self, subject: Subject, indices: Iterable[int]) -> bool:
-        """Whether the files beside the parts of these images exist; True by default, since there are none."""
-        return True
-
-
-class Measurement(WorkInParts[Subject]):
-    """Work that gives a row for each subject."""
-
     @abstractmethod
     def is_done(self, subject: Subject) -> bool:
-        """Whether a subject is finished."""
+        """Whether a subject has a row."""
 
     @abstractmethod
-    def row(self, subject: Subject, whole: Mapping[str, Tensor]) -> Row:
+    def row(self, subject: Subject, whole: Mapping[str, Tensor], work: Work) -> Row:
         """The row of a subject from the tensors of all its parts, (count, …) each.
 
         Raises NcsnxError: DivergedError for values that are useless.
@@ -125,17 +108,16 @@ class Measurement(WorkInParts[Subject]):
     def add(self, subject: Subject, row: Row) -> None:
         """Saves the row of a subject durably. Raises NcsnxError."""
 
-    def name(self, subject: Subject) -> str:
-        """The subject's name in messages; by default its mark."""
-        return self.mark(subject)
-
     def failed(self, subject: Subject, error: DivergedError) -> Row | None:
         """The row of a subject that diverged; None, the default, if it gets none."""
         return None
 
+    def reload(self) -> None:
+        """Reads results that another process saved in the meantime; does nothing by default. Raises NcsnxError."""
+
 
 @contextmanager
-def writing(job: WorkInParts[Subject], work: Work) -> Iterator[None]:
+def writing(job: Measurement[Subject], work: Work) -> Iterator[None]:
     """Holds the writer lock of the job's folder on rank 0, during the block of all ranks, and reloads its results.
 
     The folder is created if needed. Raises UsageError on all ranks if they don't measure the same, NcsnxError if
@@ -150,7 +132,7 @@ def writing(job: WorkInParts[Subject], work: Work) -> Iterator[None]:
 
 
 @contextmanager
-def _writing(job: WorkInParts[Subject]) -> Iterator[None]:
+def _writing(job: Measurement[Subject]) -> Iterator[None]:
     place = open_results(job.place)
     with folder_lock(place, f"{job.label} {place}"):
         job.reload()
@@ -158,20 +140,13 @@ def _writing(job: WorkInParts[Subject]) -> Iterator[None]:
         yield
 
 
-def discard_needless_parts(measurement: Measurement[Subject], subjects: Iterable[Subject]) -> None:
-    """Removes parts of subjects that have a row. Call it on rank 0, within `writing`. Raises NcsnxError."""
-    for subject in subjects:
-        if measurement.is_done(subject):
-            discard_parts(measurement, subject)
-
-
-def missing(measurement: Measurement[Subject], subjects: Iterable[Subject]) -> list[Subject]:
+def missing(job: Measurement[Subject], subjects: Iterable[Subject]) -> list[Subject]:
     """The subjects still to be measured."""
-    return [subject for subject in subjects if not measurement.is_done(subject)]
+    return [subject for subject in subjects if not job.is_done(subject)]
 
 
 def measure_all(
-    measurement: Measurement[Subject],
+    job: Measurement[Subject],
     subjects: Sequence[Subject],
     work: Work,
     advance: Advance,
@@ -185,65 +160,49 @@ def measure_all(
     each subject that can't be measured, on rank 0. Raises NcsnxError.
     """
     problems: list[str] = []
-    for subject, left in _plan(measurement, subjects, work):
+
+    def plan() -> list[tuple[Subject, list[range]]]:
+        return [(subject, _missing_indices(job, subject)) for subject in subjects]
+
+    for subject, left in work.ranks.first(plan, check_stop=work.check_stop):
         begun(subject)
-        failure = _make_share(measurement, subject, left, work, advance)
+        failure = _make_share(job, subject, left, work, advance)
         if not work.ranks.is_first:
             continue
         try:
-            row = _row(measurement, subject, failure, work)
+            row = _row(job, subject, failure, work)
         except (UnsoundError, DivergedError) as error:
-            problems.append(f"{measurement.name(subject)}: {error}")
+            problems.append(f"{job.name(subject)}: {error}")
             work.warning(f"left out: {problems[-1]}")
             continue
-        measurement.add(subject, row)
-        discard_parts(measurement, subject)
+        job.add(subject, row)
+        shutil.rmtree(parts_of(job, subject), ignore_errors=True)
         added(subject, row)
     return problems
 
 
-def _row(measurement: Measurement[Subject], subject: Subject, failure: NcsnxError | None, work: Work) -> Row:
+def _row(job: Measurement[Subject], subject: Subject, failure: NcsnxError | None, work: Work) -> Row:
     """The row of a subject. failure: why its parts could not be made. Raises UnsoundError and DivergedError."""
     try:
         if failure is not None:
             raise failure
-        wait_for_parts(measurement, subject, work)
+        parts = parts_of(job, subject)
+        wait_for_file(parts, "all ranks", work.ranks, work.check_stop, is_seen=NewParts(parts, job.count).are_whole)
         with work.at_once():  # distances of 10,000 images take minutes
-            return measurement.row(subject, whole_of(measurement, subject))
+            return job.row(subject, assembled(parts, job.count), work)
     except DivergedError as error:
-        if (row := measurement.failed(subject, error)) is None:
+        if (row := job.failed(subject, error)) is None:
             raise
         return row
 
 
-def make_parts(job: WorkInParts[Subject], subject: Subject, work: Work, advance: Advance) -> None:
-    """Makes the missing parts of a subject, so that all ranks see all parts; existing ones count as progress.
-
-    Call it on all ranks, within `writing`. Raises NcsnxError.
-    """
-    ((_, left),) = _plan(job, [subject], work)
-    if (failure := _make_share(job, subject, left, work, advance)) is not None:
-        raise failure
-    wait_for_parts(job, subject, work)
-
-
-def _plan(job: WorkInParts[Subject], subjects: Sequence[Subject], work: Work) -> Plan[Subject]:
-    return work.ranks.first(
-        lambda: [(subject, _missing_indices(job, subject)) for subject in subjects], check_stop=work.check_stop
-    )
-
-
-def _missing_indices(job: WorkInParts[Subject], subject: Subject) -> list[range]:
-    parts = parts_of(job, subject)
-    done = done_indices(parts, job.count, partial(fits, job.layout))
-    if not job.has_extra_files(subject, done):
-        shutil.rmtree(parts, ignore_errors=True)
-        done = set()
+def _missing_indices(job: Measurement[Subject], subject: Subject) -> list[range]:
+    done = done_indices(parts_of(job, subject), job.count, lambda indices, shapes: True)
     return runs_of(index for index in range(job.count) if index not in done)
 
 
 def _make_share(
-    job: WorkInParts[Subject], subject: Subject, left: Sequence[range], work: Work, advance: Advance
+    job: Measurement[Subject], subject: Subject, left: Sequence[range], work: Work, advance: Advance
 ) -> NcsnxError | None:
     """Makes this rank's share of the parts, and waits for the others.
 
@@ -263,32 +222,30 @@ def _make_share(
     return min(failures, key=lambda each: each[0])[1] if failures else None
 
 
-def whole_of(job: WorkInParts[Subject], subject: Subject) -> dict[str, Tensor]:
-    """The tensors of all parts of a subject, (count, …) each. Raises NcsnxError if parts are missing."""
-    return assembled(parts_of(job, subject), job.count)
-
-
-def wait_for_parts(job: WorkInParts[Subject], subject: Subject, work: Work) -> None:
-    """Returns once this rank sees all parts of a subject, on a disk that may show them late. Raises NcsnxError."""
-    parts = parts_of(job, subject)
-    wait_for_file(parts, "all ranks", work.ranks, work.check_stop, is_seen=NewParts(parts, job.count).are_whole)
-
-
-def discard_parts(job: WorkInParts[Subject], subject: Subject) -> None:
-    """Removes the parts of a subject whose result is saved."""
-    shutil.rmtree(parts_of(job, subject), ignore_errors=True)
-
-
-def parts_of(job: WorkInParts[Subject], subject: Subject) -> Path:
+def parts_of(job: Measurement[Subject], subject: Subject) -> Path:
     """The folder of a subject's parts."""
     return job.place / ".parts" / job.mark(subject)
 
 
-def fits(layout: PartLayout, indices: Sequence[int], shapes: Mapping[str, Sequence[int]]) -> bool:
-    """Whether tensor shapes match a layout, with one image per index."""
-    return shapes.keys() == layout.keys() and all(
-        len(shape) == 1 + len(layout[name])
-        and shape[0] == len(indices)
-        and all(wanted in (None, found) for wanted, found in zip(layout[name], shape[1:], strict=True))
-        for name, shape in shapes.items()
-    )
+class MeasurementResult(Result):
+    """Result of a measurement."""
+
+    measurement: Measurement[Any]
+
+    @property
+    def protocol(self) -> Mapping[str, Any]:
+        """Values that determine the numbers."""
+        return self.measurement.protocol()
+
+    @property
+    def caption(self) -> str:
+        """The protocol in words."""
+        return self.measurement.caption()
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the files with the results."""
+        return self.measurement.place
+
+    def remarks(self) -> Sequence[str]:
+        return [self.caption]

@@ -16,8 +16,7 @@ from ncsnx.config.codec import identity
 from ncsnx.data import Preprocessing
 from ncsnx.errors import DivergedError, NcsnxError, UsageError, require_between
 from ncsnx.evaluation.candidates import Candidate
-from ncsnx.evaluation.checkpoint_sweep import CheckpointSweep, seconds_per_image
-from ncsnx.evaluation.engine import PartLayout
+from ncsnx.evaluation.checkpoint_sweep import CheckpointSweep
 from ncsnx.evaluation.plots import plot_losses
 from ncsnx.features.data_source import DataSource
 from ncsnx.metrics.metric import Quantity
@@ -121,15 +120,7 @@ class HeldOutSweep(CheckpointSweep):
         stem, caption = self.place / "losses", self.caption()
         plot_losses(stem, self.scores.rows, self.sigmas, title=self.run.name, caption=caption)
 
-    def seconds(self, candidate: Candidate) -> float:
-        (model,) = self.load(candidate)
-        return seconds_per_image(model, min(self.batch_size, self.count)) * self.units(candidate)
-
     # ----------------------------------------------------------------------------------------------- a checkpoint
-
-    @property
-    def layout(self) -> PartLayout:
-        return {"losses": (self.effective_passes,)}
 
     def units(self, subject: Candidate) -> int:
         """Network evaluations, each of one image."""

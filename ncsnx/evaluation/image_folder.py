@@ -8,7 +8,6 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,6 @@ from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted, them
 from ncsnx.work import SILENT, Work
 
-_GREY_MODES = ("1", "L")
 _BATCH_BYTES = 2**28  # of pixels per batch: a file of 100 kB may decode to 250 MB
 
 
@@ -63,66 +61,46 @@ class ImageFolder:
         with self.work.progress(name, total=len(self), unit="images") as advance:
             for picture in self.files.names:
                 self.work.check_stop()
-                contents.append([picture, self._sha256(picture)])
+                contents.append([picture, hashlib.sha256(self.files.read(picture)).hexdigest()])
                 advance()
         return digest(contents)
-
-    def _sha256(self, name: str) -> str | None:
-        """sha256 of an image file; None if it can't be read, which `batches` will report."""
-        try:
-            return hashlib.sha256(self.files.read(name)).hexdigest()
-        except BrokenImageError:
-            return None
 
     def __len__(self) -> int:
         return len(self.files)
 
-    def batches(self, size: int, check_stop: Callable[[], None], share: tuple[int, int] = (0, 1)) -> Iterator[Tensor]:
+    def batches(self, size: int, check_stop: Callable[[], None]) -> Iterator[Tensor]:
         """The images, (b, C, H, W) uint8: up to `size` consecutive ones of equal size, fewer if large.
 
-        C is 1 if all images are grey, else 3. All images are decoded, whatever the share, since batches depend on their
-        sizes. Raises NcsnxError that lists every unreadable image, after the last one.
+        C is 1 if all images are grey, else 3. Raises NcsnxError for unreadable images.
         """
-        rank, world = share
-        return islice(self._batches(size, check_stop), rank, None, world)
-
-    def _batches(self, size: int, check_stop: Callable[[], None]) -> Iterator[Tensor]:
-        grey, broken = self._look(check_stop)
+        mode = "L" if self._are_grey(check_stop) else "RGB"
         held: list[Tensor] = []
         for name in self.files.names:
             check_stop()
-            try:
-                pixels = self._pixels(name, "L" if grey else "RGB")
-            except BrokenImageError as error:
-                broken[name] = error.reason
-                continue
-            if broken:
-                continue  # this will fail; keep looking so that the error lists all unreadable images
+            pixels = self._pixels(name, mode)
             if held and (len(held) >= min(size, _BATCH_BYTES // pixels.nbytes) or held[0].shape != pixels.shape):
                 yield torch.stack(held)
                 held = []
             held.append(pixels)
-        if broken:
-            listed = "; ".join(f"{name}: {reason}" for name, reason in broken.items())
-            raise NcsnxError(
-                f"{self.files.root}: {counted(len(broken), 'image')} cannot be used; fix or remove "
-                f"{them(len(broken))}: {listed}"
-            )
         if held:
             yield torch.stack(held)
 
-    def _look(self, check_stop: Callable[[], None]) -> tuple[bool, dict[str, str]]:
-        """Whether all images are grey, and the errors of those that can't be opened."""
-        broken: dict[str, str] = {}
-        grey = True
+    def _are_grey(self, check_stop: Callable[[], None]) -> bool:
+        """Whether all images are grey. Raises NcsnxError that lists those that can't be opened."""
+        modes, broken = set[str](), list[str]()
         for name in self.files.names:
             check_stop()
             try:
                 with self._opened(name) as picture:
-                    grey = grey and picture.mode in _GREY_MODES
+                    modes.add(picture.mode)
             except BrokenImageError as error:
-                broken[name] = error.reason
-        return grey, broken
+                broken.append(f"{name}: {error.reason}")
+        if broken:
+            several = counted(len(broken), "image")
+            raise NcsnxError(
+                f"{self.files.root}: {several} cannot be used; fix or remove {them(len(broken))}: {'; '.join(broken)}"
+            )
+        return modes <= {"1", "L"}
 
     @contextmanager
     def _opened(self, name: str) -> Iterator[Image.Image]:

@@ -22,7 +22,6 @@ from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.evaluation.bits_per_dimension import COLUMNS, MEANING, METRIC, bits_per_dimension, prior_mean, probe
 from ncsnx.evaluation.candidates import Candidate
 from ncsnx.evaluation.checkpoint_sweep import CheckpointSweep
-from ncsnx.evaluation.engine import PartLayout
 from ncsnx.evaluation.measurement_requests import LikelihoodRequest
 from ncsnx.evaluation.probability_flow import ProbabilityFlow, Probes
 from ncsnx.features.data_source import DataSource
@@ -32,7 +31,6 @@ from ncsnx.noise.levels import sigmas
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs.score_files import TABLE_OF_IMAGES, Row
-from ncsnx.runtime import fastest_s
 from ncsnx.samplers.dormand_prince import METHOD
 from ncsnx.sampling.score_model import weights_in_words
 from ncsnx.spelling import parameter
@@ -159,23 +157,11 @@ class LikelihoodSweep(CheckpointSweep):
             f"what it means: {MEANING}",
         ]
 
-    def seconds(self, candidate: Candidate) -> float:
-        """Times one evaluation; the number of evaluations is a guess."""
-        network, count = self._network(candidate), min(self.request.batch_size, self.count)
-        x = torch.zeros(count, *self.experiment.data.shape, device=self.runtime.device, requires_grad=True)
-        probes = self._probes(torch.arange(count))
-        evaluation = fastest_s(lambda: probes.divergence(network.score(x, self.ends[1]), x), times=1)
-        return evaluation / count * _typical_evaluations(self.request.tolerance) * self.count
-
     # ----------------------------------------------------------------------------------------------- a checkpoint
 
     @property
     def batch_size(self) -> int:
         return self.request.batch_size
-
-    @property
-    def layout(self) -> PartLayout:
-        return {"values": (len(COLUMNS),)}
 
     def units(self, subject: Candidate) -> int:
         return _UNITS * self.count
@@ -233,11 +219,6 @@ class LikelihoodSweep(CheckpointSweep):
     def _preprocessing(self) -> Preprocessing:
         held_out = self.source.splits().held_out
         return Preprocessing(self.experiment.data, held_out.value_range, self.request.seed)
-
-
-def _typical_evaluations(tolerance: float) -> float:
-    """Typical number of evaluations, from a digits model; a guess for any other."""
-    return 130 * math.pow(1e-4 / tolerance, 0.28)
 
 
 def _progress(units: int, ends: tuple[float, float], work: Work, advance: Advance) -> Callable[[float], None]:

@@ -35,8 +35,6 @@ class SweepRequest(_SampledRequest):
     n: int = 1000
     ensemble: int = 1
     """K for an ensemble: the scores of the last K checkpoints up to each are averaged."""
-    keep_images: bool = False
-    """Whether to write every image as a PNG."""
 
     def __attrs_post_init__(self) -> None:
         require_between("n", self.n, LEAST_SCORED, MOST_IMAGES)

@@ -87,35 +87,23 @@ def is_nearer(measure: MeasureRecord) -> bool:
 def verdict(spaces: Mapping[str, SpaceRecord], samples: int, held_out: int) -> Verdict:
     """The verdict over all spaces: "memorising" if samples are nearer, and to single training images, in every space.
 
-    It is "no sign" if samples are nearer in none and a share of near samples above MOST_COPIES is excluded. samples,
+    It is "nearer" if they are nearer in any, and "no sign" if they are nearer in none and a share of near samples above
+    MOST_COPIES is excluded. samples,
     held_out: numbers of compared images, at least 1. For error rates see the module.
     """
-    nearer = [name for name, space in spaces.items() if is_nearer(space.distance) and is_nearer(space.relative)]
-    if nearer and len(nearer) == len(spaces):
-        alone = (
-            "" if len(spaces) > 1 else ", the only space compared; smooth images can be near there too, so look at them"
-        )
+    nearer = [name for name, space in spaces.items() if is_nearer(space.distance)]
+    if all(name in nearer and is_nearer(space.relative) for name, space in spaces.items()):
+        alone = ", the only space compared; smooth images can be near there too, so look at them"
         return Verdict(
             "memorising",
             "it reproduces training images: samples are nearer to single training images than held-out images are, in "
-            f"{' and in '.join(nearer)}{alone}",
+            f"{' and in '.join(nearer)}{'' if len(spaces) > 1 else alone}",
         )
     if nearer:
-        why = {
-            "pixels": "as images that are too smooth would be",
-            "features": "so copies may be shifted or recoloured, or the features may not tell images apart",
-        }[nearer[0]]
         return Verdict(
-            "pixels only" if nearer == ["pixels"] else "features only",
-            f"samples are nearer to training images than held-out images are, but in {nearer[0]} only, {why}; look at "
-            "the grid",
-        )
-    near = [name for name, space in spaces.items() if is_nearer(space.distance)]
-    if near:
-        return Verdict(
-            "near to many",
-            f"samples are nearer to training images than held-out images are, in {' and in '.join(near)}, but most are "
-            "about equally near to many, as smooth images are; look for single copies in the grid, nearest first",
+            "nearer",
+            f"samples are nearer to training images than held-out images are, in {' and in '.join(nearer)}, but not to "
+            "single ones in every space; smooth images are near to many, so look for copies in the grid, nearest first",
         )
     share = max(space.distance.near.high for space in spaces.values() if space.distance.near is not None)
     could_be = f"up to {math.ceil(100 * share)} % of its samples could be copies"

@@ -49,17 +49,17 @@ class Nearest:
         """The result for some of the images."""
         return Nearest(self.distances[rows], self.indices[rows], self.flipped[rows])
 
-    def update(self, rows: slice, further: "Nearest") -> None:
-        """Merges further training images into some rows."""
-        mine = self[rows]
-        indices = torch.cat([mine.indices, further.indices], dim=1)
-        distances = torch.cat([mine.distances, further.distances], dim=1)
-        by_index = indices.argsort(dim=1)
-        nearest_first = distances.gather(1, by_index).argsort(dim=1, stable=True)  # ties keep the lower index first
-        order = by_index.gather(1, nearest_first)[:, : self.distances.shape[1]]
-        self.flipped[rows] = torch.cat([mine.flipped, further.flipped], dim=1).gather(1, order)
-        self.indices[rows] = indices.gather(1, order)
+    def update(self, rows: slice, squared: Tensor, flipped: Tensor, first: int, unit: float) -> None:
+        """Merges the next training images, the first of which has the index `first`.
+
+        squared, flipped: (R, T) for the `rows`. unit: divisor of distances.
+        """
+        further = torch.arange(first, first + squared.shape[1]).expand(squared.shape)
+        distances = torch.cat([self.distances[rows], squared.sqrt() / unit], dim=1)
+        order = distances.argsort(dim=1, stable=True)[:, : self.distances.shape[1]]  # ties keep the lower index first
         self.distances[rows] = distances.gather(1, order)
+        self.indices[rows] = torch.cat([self.indices[rows], further], dim=1).gather(1, order)
+        self.flipped[rows] = torch.cat([self.flipped[rows], flipped], dim=1).gather(1, order)
 
 
 @attrs.frozen(eq=False)
@@ -97,38 +97,25 @@ def nearest(
     flips: whether mirror images of training images count too. The training images are searched in blocks of at most 64
     MiB, on whose size the result depends by the rounding of features at most.
 
-    The ranks share the blocks; rank 0 merges what all have found, and only its result is whole. Raises NcsnxError.
+    Raises NcsnxError.
     """
     block = max(1, min(_BLOCK_IMAGES, _BLOCK_BYTES // (8 * images[0].numel())))
-    ranks = work.ranks
-    starts = range(ranks.rank * block, len(training), ranks.world * block)
     given = [space.points(images) for space in spaces]
     found = [Nearest.none(len(images), k) for _ in spaces]
-    name = "looking for neighbours" if ranks.world == 1 else "looking for neighbours, the share of rank 0"
-    with work.progress(
-        name, total=sum(min(block, len(training) - start) for start in starts), unit="images"
-    ) as advance:
-        batches = training.batches(block, work.check_stop, share=(ranks.rank, ranks.world))
-        for first, batch in zip(starts, batches, strict=True):
+    first = 0
+    with work.progress("looking for neighbours", total=len(training), unit="images") as advance:
+        for batch in training.batches(block, work.check_stop):
             for space, points, near in zip(spaces, given, found, strict=True):
                 plain = space.points(batch).double()
                 mirrored = space.points(batch.flip(-1)).double() if flips else None
                 for rows in (slice(row, row + block) for row in range(0, len(images), block)):
                     work.check_stop()
-                    near.update(rows, _nearest_of(points[rows].double(), plain, mirrored, first, space.unit))
+                    squared = squared_distances(points[rows].double(), plain)
+                    flipped = torch.zeros_like(squared, dtype=torch.bool)
+                    if mirrored is not None:
+                        other = squared_distances(points[rows].double(), mirrored)
+                        flipped, squared = other < squared, torch.minimum(squared, other)
+                    near.update(rows, squared, flipped, first, space.unit)
+            first += len(batch)
             advance(len(batch))
-    for others in ranks.gather(lambda: found, check_stop=work.check_stop)[1:]:
-        for near, further in zip(found, others, strict=True):
-            near.update(slice(None), further)
     return found
-
-
-def _nearest_of(points: Tensor, plain: Tensor, mirrored: Tensor | None, first: int, unit: float) -> Nearest:
-    """All training images of a block that begins at index `first`, as neighbours of `points` in no order."""
-    squared = squared_distances(points, plain)
-    flipped = torch.zeros_like(squared, dtype=torch.bool)
-    if mirrored is not None:
-        other = squared_distances(points, mirrored)
-        flipped, squared = other < squared, torch.minimum(squared, other)
-    indices = torch.arange(first, first + len(plain)).expand(squared.shape)
-    return Nearest(squared.sqrt() / unit, indices, flipped)

@@ -22,7 +22,7 @@ from ncsnx.config.codec import digest, identity
 from ncsnx.config.converter import unstructure
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.evaluation.engine import PartLayout, WorkInParts, discard_parts, make_parts, whole_of, writing
+from ncsnx.evaluation.engine import Measurement, MeasurementResult, measure_all, missing, writing
 from ncsnx.evaluation.measurement_requests import NeighborsRequest
 from ncsnx.evaluation.memorizing import NEIGHBORHOOD, compared, relative_distances, verdict
 from ncsnx.evaluation.nearest_images import Nearest, Space, feature_space, nearest, pixel_space
@@ -31,16 +31,17 @@ from ncsnx.evaluation.seeded_images import drawn_pixels
 from ncsnx.features.data_source import DataSource
 from ncsnx.features.feature_network import FeatureNetwork, unnamed
 from ncsnx.features.real_images import SplitImages
-from ncsnx.quantities import counted
+from ncsnx.quantities import counted, number, percent
 from ncsnx.randomness import Purpose, Stream
+from ncsnx.results import Column, Table
 from ncsnx.runs.names import step_name
 from ncsnx.runs.result_records import NeighborRecord, SpaceRecord
-from ncsnx.runs.score_files import RESULTS
+from ncsnx.runs.score_files import RESULTS, Row
 from ncsnx.sampling.drawing import Drawing
 from ncsnx.sampling.score_model import ScoreModel, weights_in_words
 from ncsnx.spelling import parameter
 from ncsnx.storage import atomic, reading
-from ncsnx.storage.documents import document_bytes, find_document
+from ncsnx.storage.documents import document_bytes, find_document, write_document
 from ncsnx.storage.parts import Part
 from ncsnx.storage.process import this_process
 from ncsnx.storage.reading import parse_json
@@ -75,7 +76,7 @@ class Neighbors:
 
 
 @attrs.frozen(eq=False, kw_only=True)
-class NeighborSearch(WorkInParts[None]):
+class NeighborSearch(Measurement[None]):
     """A search for neighbours of one checkpoint's samples. Raises UsageError for fewer training images than k."""
 
     label: ClassVar = "the search"
@@ -164,9 +165,8 @@ class NeighborSearch(WorkInParts[None]):
     def batch_size(self) -> int:
         return self.request.batch_size
 
-    @property
-    def layout(self) -> PartLayout:
-        return {"images": self.model.experiment.data.shape}
+    def name(self, subject: None) -> str:
+        return self.model.run_name
 
     def mark(self, subject: None) -> str:
         return ""
@@ -180,49 +180,44 @@ class NeighborSearch(WorkInParts[None]):
         for batch, pixels, _ in drawn_pixels(drawing, indices, work, advance):
             yield Part(batch, {"images": pixels})
 
-    def carry_out(self, work: Work) -> dict[str, Any]:
-        """Returns the saved results, searching first if there are none; on rank 0, where the others end.
-
-        Raises NcsnxError.
-        """
-        with writing(self, work):
-            with work.at_once():
-                results = work.ranks.first(lambda: read_results(self.place, self.protocol()))
-            if results is None:
-                with work.progress("sampling", total=self.units(None), unit="sampler steps") as advance:
-                    make_parts(self, None, work, advance)
-                with work.at_once():
-                    images = self._images()
-                found = self.find(images, work)
-                if work.ranks.is_first:
-                    with work.at_once():
-                        results = self.write(images, found)
-            else:
-                work.info("the neighbours are already known")
-            if work.ranks.is_first:
-                discard_parts(self, None)
+    def carry_out(self, work: Work) -> "NearestTrainingImages":
+        """The saved results, searching first if there are none; on rank 0, where the others end. Raises NcsnxError."""
+        problems: list[str] = []
+        if work.ranks.first(lambda: missing(self, [None]), check_stop=work.check_stop):
+            with (
+                writing(self, work),
+                work.progress("sampling", total=self.units(None), unit="sampler steps") as advance,
+            ):
+                problems = measure_all(self, missing(self, [None]), work, advance)
+        else:
+            work.info("the neighbours are already known")
         work.ranks.end_others()
-        assert results is not None
-        return results
+        results = read_results(self.place, self.protocol())
+        if results is None:
+            raise NcsnxError("; ".join(problems))
+        return NearestTrainingImages(measurement=self, results=results)
 
-    def _images(self) -> Tensor:
-        """The samples, and the held-out images to compare with, (n + m, C, H, W) uint8."""
-        samples, indices = whole_of(self, None)["images"], self._held_out_indices()
-        if not len(indices):
-            return samples
-        return torch.cat([samples, SplitImages(self.source, "held-out").at(indices).pixels])
+    def is_done(self, subject: None) -> bool:
+        return read_results(self.place, self.protocol()) is not None
+
+    def row(self, subject: None, whole: Mapping[str, Tensor], work: Work) -> Row:
+        """Searches, and writes table and figures."""
+        images, indices = whole["images"], self._held_out_indices()
+        if len(indices):
+            images = torch.cat([images, SplitImages(self.source, "held-out").at(indices).pixels])
+        return self.write(images, self.find(images, work))
+
+    def add(self, subject: None, row: Row) -> None:
+        write_document(self.place / RESULTS, row["record"])
 
     def find(self, images: Tensor, work: Work = SILENT) -> dict[str, Neighbors]:
-        """Searches for the neighbours of samples and held-out images, (n + m, C, H, W) uint8; returns them by space.
-
-        The result is whole on rank 0; other ranks search their share of the training images. Raises NcsnxError.
-        """
+        """Searches for the neighbours of samples and held-out images, (n + m, C, H, W) uint8; returns them by space."""
         k, n = min(max(self.request.k, NEIGHBORHOOD), len(self.training)), self.request.n
         near = nearest(images, self.training, self._spaces, k, flips=self.flips, work=work)
         return {space.name: Neighbors(one[:n], one[n:]) for space, one in zip(self._spaces, near, strict=True)}
 
-    def write(self, images: Tensor, found: Mapping[str, Neighbors]) -> dict[str, Any]:
-        """Writes table, figures and, last, the results, which are returned as saved. Raises NcsnxError.
+    def write(self, images: Tensor, found: Mapping[str, Neighbors]) -> Row:
+        """Writes table and figures, and returns the record of the results. Raises NcsnxError.
 
         images, found: as in `find`.
         """
@@ -243,9 +238,7 @@ class NeighborSearch(WorkInParts[None]):
             spaces=spaces,
             files=_sha256_of_files(self.place),
         )
-        content = document_bytes(record)
-        atomic.write_bytes(self.place / RESULTS, content)
-        return parse_json(content)  # type: ignore[no-any-return]
+        return {"record": record}
 
     @property
     def _spaces(self) -> list[Space]:
@@ -299,6 +292,56 @@ class NeighborSearch(WorkInParts[None]):
         count = len(SplitImages(self.source, "held-out"))
         order = Stream(0, Purpose.SUBSETS).permutation(count, _HELD_OUT_CHOICE) if count else torch.arange(0)
         return order[: self.held_out_count].sort().values
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class NearestTrainingImages(MeasurementResult):
+    """Samples of a model and their nearest training images, compared with held-out images."""
+
+    measurement: NeighborSearch
+    results: Mapping[str, Any]
+    """Content of results.json: protocol, spaces with their numbers, verdict."""
+
+    @property
+    def verdict(self) -> str | None:
+        """Whether samples are copies, in words; None without held-out images to compare with."""
+        verdict = self.results["verdict"]
+        return None if verdict is None else str(verdict["words"])
+
+    def __repr__(self) -> str:
+        return f"neighbours in {self.folder}: {self.verdict}\n  {self.caption}"
+
+    def shown(self) -> Sequence[Table | str]:
+        is_compared = self.verdict is not None
+        rows = []
+        for space, measures in self.results["spaces"].items():
+            for measure, found in measures.items():
+                row = [space if measure == "distance" else f"{space}, relative", number(found["median"])]
+                if is_compared:
+                    row += [number(found["held_out_median"]), percent(found["nearer"]), _share(found["near"])]
+                rows.append(row)
+        titles = ["samples"]
+        if is_compared:
+            titles += ["held out", "nearer than a held-out image", "than all but 5 % of them"]
+        columns = [Column("nearest, in the median"), *(Column(title, "right") for title in titles)]
+        return [Table(columns=columns, rows=rows)]
+
+    def closing(self) -> Sequence[str]:
+        verdict = [] if self.verdict is None else [f"verdict: {self.verdict}"]
+        return [*verdict, f"grid: {self.folder / 'grid.png'}; distances.csv; plot: distances.png, .svg; results.json"]
+
+    def to_json(self) -> object:
+        return self.results
+
+    def heading(self) -> tuple[str, str]:
+        return "neighbours", self.verdict or "no held-out images to compare with"
+
+    def picture(self) -> bytes | None:
+        return (self.folder / "grid.png").read_bytes()
+
+
+def _share(found: Mapping[str, float]) -> str:
+    return f"{percent(found['value'])} ({percent(found['low'])} to {percent(found['high'])})"
 
 
 def read_results(folder: Path, protocol: Mapping[str, Any]) -> dict[str, Any] | None:

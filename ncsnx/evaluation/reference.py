@@ -1,33 +1,20 @@
 """References: mean and covariance of the features of real images, for distances to generated images."""
 
 import os
-from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Any, get_args
 
 import attrs
 import numpy as np
 import torch
 from torch import Tensor
 
-from ncsnx.config.codec import digest
 from ncsnx.data import data_set_of
 from ncsnx.data.dataset import Split
-from ncsnx.errors import Hint, NcsnxError, UsageError
+from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.evaluation.image_folder import ImageFolder
 from ncsnx.evaluation.perfect_model import LEAST_IMAGES, PerfectModel, measure_perfect_model
-from ncsnx.evaluation.reference_cache import (
-    REFERENCES,
-    CachedReference,
-    DamagedReferenceError,
-    ReferenceRecord,
-    Statistics,
-    list_references,
-    read_reference,
-    reference_folder,
-    write_reference,
-)
+from ncsnx.evaluation.reference_cache import CACHED, ReferenceRecord, reference_folder
 from ncsnx.features.data_source import DataSource
 from ncsnx.features.feature_network import FeatureNetwork
 from ncsnx.features.moments import Moments
@@ -36,18 +23,12 @@ from ncsnx.features.torchscript import AS_THEY_ARE
 from ncsnx.paths import typed_path
 from ncsnx.quantities import counted, number
 from ncsnx.randomness import Purpose, Stream
-from ncsnx.ranks.joining import require_same
-from ncsnx.ranks.rank_group import ALONE, held_by_first
-from ncsnx.spelling import A_DIR, argument
-from ncsnx.storage import atomic
-from ncsnx.storage.cache import cache_lock
+from ncsnx.spelling import argument
 from ncsnx.storage.documents import find_document, write_document
 from ncsnx.storage.expected_arrays import ExpectedArray, read_arrays, require_arrays
 from ncsnx.storage.reading import sha256_of
 from ncsnx.storage.zips import is_zip
 from ncsnx.work import SILENT, Work
-
-__all__ = ["CachedReference", "Reference", "list_references", "open_reference"]
 
 SUFFIX = ".npz"
 _HOW = "save it with numpy.savez(FILE, mu=…, sigma=…)"
@@ -65,21 +46,23 @@ _CHOICE = 1
 
 
 @attrs.frozen(eq=False)
-class Reference(Statistics):
-    """Statistics of real images, with what identifies them."""
+class Reference:
+    """Statistics of real images in D features, on the CPU, with what identifies them."""
 
+    count: int | None
+    """Number of images; None for a statistics file, which doesn't say."""
+    mean: Tensor
+    """(D,) float64."""
+    covariance: Tensor
+    """(D, D) float64, unbiased."""
+    sample: Tensor | None
+    """(m, D) float32: features of a random choice of the images, in order; None for a statistics file."""
     name: str
     """Name for messages: 'digits, training images (1,498)', 'folder /x/y', 'zip /x/y.zip', 'file stats.npz'."""
     facts: dict[str, Any]
     """JSON for protocols: name, kind, images, fingerprint, split, sha256 of the statistics …; no path in the cache."""
     path: Path
     """Folder or file of the statistics."""
-
-    @classmethod
-    def of(cls, statistics: Statistics, name: str, facts: dict[str, Any], path: Path) -> Self:
-        """Adds the name to statistics and to facts."""
-        known = attrs.asdict(statistics, recurse=False)
-        return cls(**known, name=name, facts={"name": name, **facts}, path=path)
 
     def perfect_model(self, n: int, work: Work) -> PerfectModel | None:
         """The score of n images of a perfect model, measured once for each n and saved beside the statistics.
@@ -111,63 +94,37 @@ def open_reference(
     """The reference named by `wanted`: loaded from the cache, or built and cached.
 
     wanted: 'train' or 'held-out' for a split of `source`, None for its default split; otherwise a folder or zip of
-    images, or a `.npz` file with mu and sigma. With several ranks, each computes the features of its own batches, and
-    rank 0 adds them in order, so that the statistics have the same bits. Raises UsageError if `wanted` is none of
-    these, NcsnxError for anything unreadable.
+    images, or a `.npz` file with mu and sigma. With several ranks, rank 0 builds it. Raises UsageError if `wanted` is
+    none of these, NcsnxError for anything unreadable.
     """
     if wanted is not None and _is_statistics_file(wanted):
         return _of_file(typed_path(wanted), features)
-    images = _images(wanted, source, work)
-    facts = {"images": digest(images.facts), "features": digest(features.facts)}
-    hint = Hint("share one cache folder among the machines", adds=argument("cache", A_DIR))
-    require_same(work.ranks, "has another reference", facts, hint, check_stop=work.check_stop)
+    return work.ranks.in_turn(lambda: _of_images(_images(wanted, source, work), features, cache, work), work.check_stop)
+
+
+def _of_images(images: RealImages, features: FeatureNetwork, cache: Path, work: Work) -> Reference:
+    """The cached reference of some images."""
+
+    def make() -> tuple[ReferenceRecord, dict[str, Tensor]]:
+        record = ReferenceRecord(
+            name=_name(images, len(images)),
+            images=len(images),
+            features=features.name,
+            dimensions=features.dimensions,
+            facts={**images.facts, "features": features.facts},
+        )
+        return record, _measured(images, features, work)
 
     folder = reference_folder(cache, images.facts, features.facts)
-    kept = _kept(folder, images)
-    if work.ranks.first(lambda: kept is None, check_stop=work.check_stop):
-        lock = cache_lock(cache / REFERENCES / f".{folder.name}", f"the reference of {images.title}", work)
-        with held_by_first(work.ranks, lock, work.check_stop):
-            if work.ranks.first(lambda: _is_lacking(folder, images, work), check_stop=work.check_stop):
-                statistics = _measure(images, features, work)
-                work.ranks.first(lambda: _write(folder, statistics, images, features), check_stop=work.check_stop)
-        kept = _kept(folder, images)
-    if kept is None and not work.ranks.is_first:  # on another machine with a cache of its own
-        return open_reference(wanted, source, features, cache, attrs.evolve(work, ranks=ALONE))
-    return _read(folder, images) if kept is None else kept
-
-
-def _kept(folder: Path, images: RealImages) -> Reference | None:
-    """The reference in the cache; None if it doesn't exist or is damaged."""
-    try:
-        return _read(folder, images)
-    except (FileNotFoundError, DamagedReferenceError):
-        return None
-
-
-def _is_lacking(folder: Path, images: RealImages, work: Work) -> bool:
-    """Whether the reference is to be built; a damaged one is removed. The caller holds its lock."""
-    try:
-        _read(folder, images)
-    except FileNotFoundError:
-        return True
-    except DamagedReferenceError as error:
-        work.warning(f"{error}; the reference is built again")
-        with atomic.reporting(folder):
-            atomic.remove_tree(folder)
-        return True
-    return False
-
-
-def _write(folder: Path, statistics: Statistics | None, images: RealImages, features: FeatureNetwork) -> None:
-    assert statistics is not None
-    record = ReferenceRecord(
-        name=_name(images, len(images)),
-        images=len(images),
-        features=features.name,
-        dimensions=features.dimensions,
-        facts={**images.facts, "features": features.facts},
-    )
-    write_reference(folder, statistics, record)
+    record, tensors = CACHED.opened(folder, make, work)
+    facts = {
+        "name": (name := _name(images, record.images)),
+        **images.facts,
+        "images": record.images,
+        "sample": len(tensors["sample"]),
+        "statistics_sha256": record.sha256,
+    }
+    return Reference(count=record.images, **tensors, name=name, facts=facts, path=folder)
 
 
 def check_reference(wanted: str | None, source: DataSource | None) -> None:
@@ -187,9 +144,15 @@ def _is_statistics_file(wanted: str) -> bool:
 
 
 def _of_file(path: Path, features: FeatureNetwork) -> Reference:
-    statistics, sha256 = read_statistics(path, features.dimensions, features.name)
-    facts = {"kind": "npz", "images": None, "fingerprint": sha256, "statistics_sha256": sha256}
-    return Reference.of(statistics, f"file {path.name}", facts, path)
+    (mean, covariance), sha256 = read_statistics(path, features.dimensions, features.name)
+    facts = {
+        "name": (name := f"file {path.name}"),
+        "kind": "npz",
+        "images": None,
+        "fingerprint": sha256,
+        "statistics_sha256": sha256,
+    }
+    return Reference(count=None, mean=mean, covariance=covariance, sample=None, name=name, facts=facts, path=path)
 
 
 def _images(wanted: str | None, source: DataSource | None, work: Work) -> RealImages:
@@ -214,16 +177,8 @@ def _name(images: RealImages, count: int | None) -> str:
     return f"{images.title} ({count:,})" if images.facts["kind"] == "split" else images.title
 
 
-def _read(folder: Path, images: RealImages) -> Reference:
-    statistics, sha256 = read_reference(folder)
-    assert statistics.sample is not None
-    sample = len(statistics.sample)
-    facts = {**images.facts, "images": statistics.count, "sample": sample, "statistics_sha256": sha256}
-    return Reference.of(statistics, _name(images, statistics.count), facts, folder)
-
-
-def _measure(images: RealImages, features: FeatureNetwork, work: Work) -> Statistics | None:
-    """Computes the statistics in one pass; None on ranks other than 0. Only features of the sample are held."""
+def _measured(images: RealImages, features: FeatureNetwork, work: Work) -> dict[str, Tensor]:
+    """Mean, covariance and sample, computed in one pass. Only features of the sample are held."""
     count = len(images)
     if count < 2:
         raise NcsnxError(f"{images.title}: expected at least 2 images, for a covariance; found {count}")
@@ -231,37 +186,17 @@ def _measure(images: RealImages, features: FeatureNetwork, work: Work) -> Statis
     chosen[Stream(0, Purpose.SUBSETS).permutation(count, _CHOICE)[:SAMPLE]] = True
     moments, sample = Moments.empty(features.dimensions), list[Tensor]()
     shape: tuple[int, ...] = ()
-    done = 0
     with work.progress(f"reference: {images.title}", total=count, unit="images") as advance:
-        for some, its_shape in _measured(images, features, work):
-            _require_shape(its_shape, shape, images, features)
-            if work.ranks.is_first:
-                moments.add(some)
-                sample.append(some[chosen[done : done + len(some)]])
-            shape, done = its_shape, done + len(some)
+        for batch in images.batches(_BATCH, work.check_stop):
+            _require_shape(tuple(batch.shape[1:]), shape, images, features)
+            some = features(batch).features.cpu()
+            sample.append(some[chosen[moments.count : moments.count + len(some)]])
+            moments.add(some)
+            shape = tuple(batch.shape[1:])
             advance(len(some))
-    if done != count:
-        raise NcsnxError(f"{images.title}: expected {counted(count, 'image')}, and read {done:,}")
-    return Statistics(count, moments.mean, moments.covariance, torch.cat(sample)) if work.ranks.is_first else None
-
-
-def _measured(images: RealImages, features: FeatureNetwork, work: Work) -> Iterator[tuple[Tensor, tuple[int, ...]]]:
-    """Features (b, D) and shape (C, H, W) of all batches of images, in order. The ranks share the batches."""
-
-    def own() -> Iterator[tuple[Tensor, tuple[int, ...]]]:
-        shape: tuple[int, ...] = ()
-        for batch in images.batches(_BATCH, work.check_stop, share=(work.ranks.rank, work.ranks.world)):
-            before, shape = shape, tuple(batch.shape[1:])
-            _require_shape(shape, before, images, features)
-            yield features(batch).features.cpu(), shape
-
-    batches = own()
-    while True:
-        # one batch of each rank, by rank; none has more than one before it
-        shares = work.ranks.gather(lambda: list(islice(batches, 1)), check_stop=work.check_stop)
-        yield from (batch for share in shares for batch in share)
-        if not all(shares):
-            return
+    if moments.count != count:
+        raise NcsnxError(f"{images.title}: expected {counted(count, 'image')}, and read {moments.count:,}")
+    return {"mean": moments.mean, "covariance": moments.covariance, "sample": torch.cat(sample)}
 
 
 def _require_shape(
@@ -290,8 +225,8 @@ def check_statistics(path: Path) -> None:
     require_arrays(path, _expected(dimensions), _HOW, ignored=OTHERS)
 
 
-def read_statistics(path: Path, dimensions: int, features: str) -> tuple[Statistics, str]:
-    """The statistics of `dimensions` features by the network named `features`, and the sha256 of the file.
+def read_statistics(path: Path, dimensions: int, features: str) -> tuple[tuple[Tensor, Tensor], str]:
+    """Mean (D,) and covariance (D, D) of D = `dimensions` features, both float64, and the sha256 of the file.
 
     Raises NcsnxError for an unreadable or invalid file, and for one that doesn't match the features.
     """
@@ -299,8 +234,7 @@ def read_statistics(path: Path, dimensions: int, features: str) -> tuple[Statist
     arrays = read_arrays(path, _expected(dimensions, advice), _HOW, ignored=OTHERS)
     mean, covariance = (torch.from_numpy(arrays[name].astype(np.float64)) for name in ("mu", "sigma"))
     _check(path, mean, covariance)
-    symmetric = (covariance + covariance.T) / 2
-    return Statistics(None, mean, symmetric, None), sha256_of(path)
+    return (mean, (covariance + covariance.T) / 2), sha256_of(path)
 
 
 def _expected(dimensions: int | str, advice: str = "", copies: int = 1) -> dict[str, ExpectedArray]:

@@ -1,11 +1,8 @@
 """Cache of the statistics of real images, measured once per data set and feature network.
 
-    references/DIGEST/statistics.safetensors  reference.json  perfect-model-n1000.json
-
-reference.json holds the sha256 of the tensors and a digest of itself, so damage is detected.
+references/DIGEST/statistics.safetensors  reference.json  perfect-model-n1000.json
 """
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,34 +10,15 @@ import attrs
 
 from ncsnx.config.codec import digest
 from ncsnx.config.variants import VERSION
-from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.perfect_model import PerfectModel
-from ncsnx.storage import atomic, reading
-from ncsnx.storage.documents import document, document_bytes, find_document, read_document
+from ncsnx.features.cached_tensors import CachedTensors, DamagedError
+from ncsnx.storage import atomic
+from ncsnx.storage.documents import document, find_document
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 REFERENCES = "references"
-STATISTICS, FACTS = "statistics.safetensors", "reference.json"
-
-
-class DamagedReferenceError(NcsnxError):
-    """A file of a cached reference is missing or was changed."""
-
-
-@attrs.frozen(eq=False)
-class Statistics:
-    """Statistics of real images in D features, on the CPU."""
-
-    count: int | None
-    """Number of images; None for a statistics file, which doesn't say."""
-    mean: "Tensor"
-    """(D,) float64."""
-    covariance: "Tensor"
-    """(D, D) float64, unbiased."""
-    sample: "Tensor | None"
-    """(m, D) float32: features of a random choice of the images, in order; None for a statistics file."""
 
 
 @document("a reference in the cache", sealed=True)
@@ -58,8 +36,11 @@ class ReferenceRecord:
     """D, the length of a feature vector."""
     facts: dict[str, Any]
     """Facts that identify the images and the feature network."""
-    statistics_sha256: str = ""
+    sha256: str = ""
     """sha256 of statistics.safetensors, in hexadecimal."""
+
+
+CACHED = CachedTensors("the reference", "statistics.safetensors", "reference.json", ReferenceRecord)
 
 
 @attrs.frozen
@@ -82,35 +63,6 @@ def reference_folder(cache: Path, images: dict[str, Any], features: dict[str, An
     return cache / REFERENCES / digest({"schema_version": 1, "images": images, "features": features})
 
 
-def write_reference(folder: Path, statistics: Statistics, record: ReferenceRecord) -> None:
-    """Writes a reference atomically. record: without the sha256 of the statistics. Raises NcsnxError."""
-    from safetensors.torch import save  # here, since listing references doesn't need torch
-
-    content = save({name: getattr(statistics, name).contiguous() for name in ("mean", "covariance", "sample")})
-    record = attrs.evolve(record, statistics_sha256=hashlib.sha256(content).hexdigest())
-    with atomic.new_folder(folder) as draft:
-        atomic.write_new(draft / STATISTICS, content, shown=folder / STATISTICS)
-        atomic.write_new(draft / FACTS, document_bytes(record), shown=folder / FACTS)
-
-
-def read_reference(folder: Path) -> tuple[Statistics, str]:
-    """The statistics in `folder` and the sha256 of their file.
-
-    Raises FileNotFoundError if the folder doesn't exist, DamagedReferenceError for anything wrong in it.
-    """
-    from safetensors.torch import load
-
-    record = _read_record(folder)
-    path = folder / STATISTICS
-    try:
-        content = reading.read_bytes(path)
-    except OSError as error:
-        raise DamagedReferenceError(f"{path}: cannot be read: {error.strerror}") from error
-    if hashlib.sha256(content).hexdigest() != record.statistics_sha256:
-        raise DamagedReferenceError(f"{path}: it was changed since it was written")
-    return Statistics(record.images, **load(content)), record.statistics_sha256
-
-
 def list_references(cache: Path) -> list[CachedReference]:
     """The cached references by name, damaged ones last. Raises NcsnxError if the cache can't be read."""
     with atomic.reporting(cache / REFERENCES):
@@ -122,8 +74,8 @@ def list_references(cache: Path) -> list[CachedReference]:
 def _listed(folder: Path) -> CachedReference:
     size = sum(path.lstat().st_size for path in folder.iterdir())
     try:
-        record = _read_record(folder)
-    except (FileNotFoundError, DamagedReferenceError):
+        record = CACHED.read_record(folder)
+    except DamagedError:
         return CachedReference(folder, size)
     perfect = [find_document(path, PerfectModel) for path in folder.glob("perfect-model-n*.json")]
     return CachedReference(
@@ -135,14 +87,3 @@ def _listed(folder: Path) -> CachedReference:
         dimensions=record.dimensions,
         perfect_models=tuple(sorted((one for one in perfect if one is not None), key=lambda one: one.n)),
     )
-
-
-def _read_record(folder: Path) -> ReferenceRecord:
-    if not folder.exists():
-        raise FileNotFoundError(folder)
-    try:
-        return read_document(folder / FACTS, ReferenceRecord)
-    except FileNotFoundError as error:
-        raise DamagedReferenceError(f"{folder / FACTS} is missing") from error
-    except NcsnxError as error:
-        raise DamagedReferenceError(str(error)) from error

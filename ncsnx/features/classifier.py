@@ -4,17 +4,14 @@ Images without labels get classes by clustering. It is trained once (see `classi
 
     classifier/DIGEST/weights.safetensors  classifier.json
 
-DIGEST identifies the configuration and the training images. The JSON holds the sha256 of the weights and a digest of
-itself, so a damaged classifier is detected and trained again.
+DIGEST identifies the configuration and the training images.
 """
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 import attrs
 import torch
-from safetensors.torch import load, save
 from torch import Tensor
 
 from ncsnx.config.codec import digest
@@ -23,6 +20,7 @@ from ncsnx.config.data_sets import Data
 from ncsnx.config.feature_networks import Classifier
 from ncsnx.config.variants import OMITTED, VERSION, tag_of
 from ncsnx.errors import Hint, NcsnxError
+from ncsnx.features.cached_tensors import CachedTensors
 from ncsnx.features.classifier_training import DIMENSIONS, ClassifierNetwork, Trained, train_classifier
 from ncsnx.features.data_source import DataSource
 from ncsnx.features.feature_network import Extracted
@@ -30,12 +28,9 @@ from ncsnx.features.real_images import SplitImages
 from ncsnx.features.torchscript import AS_THEY_ARE
 from ncsnx.quantities import counted, percent
 from ncsnx.spelling import argument
-from ncsnx.storage import atomic
-from ncsnx.storage.cache import cache_lock
-from ncsnx.storage.documents import document, document_bytes, document_values, read_document
+from ncsnx.storage.documents import document, document_values
 from ncsnx.work import Work
 
-_FOLDER = "classifier"
 WEIGHTS, CLASSIFIER_RECORD = "weights.safetensors", "classifier.json"
 _SCHEMA_VERSION = 1
 """Raised with every change of the network or its training, so that cached classifiers are trained again."""
@@ -47,7 +42,7 @@ class ClassifierRecord:
     """Content of classifier.json."""
 
     schema_version: int = attrs.field(default=_SCHEMA_VERSION, metadata=VERSION)
-    sha256: str
+    sha256: str = ""
     """sha256 of the weights, in hexadecimal."""
     width: int
     steps: int
@@ -62,6 +57,9 @@ class ClassifierRecord:
     accuracy: float | None
     """Share of held-out images classified correctly; None without held-out images."""
     held_out_images: int
+
+
+_CACHED = CachedTensors("the classifier", WEIGHTS, CLASSIFIER_RECORD, ClassifierRecord)
 
 
 class ClassifierFeatures:
@@ -105,67 +103,33 @@ def open_classifier(
     """
     images = SplitImages(source, "train").facts
     key = {"schema_version": _SCHEMA_VERSION, "features": unstructure(config), "images": images}
-    folder = cache / _FOLDER / digest(key)
-    with cache_lock(folder.parent, "the classifier", work):
-        if folder.exists():
-            try:
-                return _read(folder, source.data, device)
-            except _DamagedError as error:
-                work.warning(f"{error}; the classifier is trained again")
-                with atomic.reporting(folder):
-                    atomic.remove_tree(folder)
+    folder = cache / "classifier" / digest(key)
+
+    def make() -> tuple[ClassifierRecord, dict[str, Tensor]]:
         trained = train_classifier(config, source, device, work)
-        _write(folder, config, trained, images)
-        opened = _read(folder, source.data, device)
-    if trained.of_clusters:
-        work.info("not all images have labels, so the classifier learned to tell clusters of similar images")
-    work.info(f"{opened.name}: {_accuracy(trained)}; saved in {folder}")
-    return opened
+        record = ClassifierRecord(
+            width=config.width,
+            steps=config.steps,
+            seed=config.seed,
+            trained_on=images,
+            shape=trained.shape,
+            classes=trained.classes,
+            of_clusters=trained.of_clusters,
+            accuracy=trained.accuracy,
+            held_out_images=trained.held_out,
+        )
+        if trained.of_clusters:
+            work.info("not all images have labels, so the classifier learned to tell clusters of similar images")
+        work.info(f"the classifier was trained: {_accuracy(trained)}; saved in {folder}")
+        return record, {name: value.cpu() for name, value in trained.network.state_dict().items()}
+
+    record, weights = _CACHED.opened(folder, make, work)
+    network = ClassifierNetwork(record.shape, record.width, record.classes, record.seed)
+    network.load_state_dict(weights)
+    return ClassifierFeatures(network.to(device).eval(), record, source.data, device)
 
 
 def _accuracy(trained: Trained) -> str:
     if trained.accuracy is None:
         return "accuracy unknown, since there are no held-out images"
     return f"accuracy {percent(trained.accuracy)} on {counted(trained.held_out, 'held-out image')}"
-
-
-class _DamagedError(NcsnxError):
-    """A file of a cached classifier is missing or was changed."""
-
-
-def _write(folder: Path, config: Classifier, trained: Trained, images: dict[str, Any]) -> None:
-    tensors = {name: value.cpu().contiguous() for name, value in trained.network.state_dict().items()}
-    weights = save(tensors)
-    record = ClassifierRecord(
-        sha256=hashlib.sha256(weights).hexdigest(),
-        width=config.width,
-        steps=config.steps,
-        seed=config.seed,
-        trained_on=images,
-        shape=trained.shape,
-        classes=trained.classes,
-        of_clusters=trained.of_clusters,
-        accuracy=trained.accuracy,
-        held_out_images=trained.held_out,
-    )
-    with atomic.new_folder(folder) as draft:
-        atomic.write_new(draft / WEIGHTS, weights, shown=folder / WEIGHTS)
-        atomic.write_new(draft / CLASSIFIER_RECORD, document_bytes(record), shown=folder / CLASSIFIER_RECORD)
-
-
-def _read(folder: Path, data: Data, device: torch.device) -> ClassifierFeatures:
-    """The classifier in `folder`. Raises _DamagedError for anything wrong with it."""
-    path = folder / CLASSIFIER_RECORD
-    try:
-        record = read_document(path, ClassifierRecord)
-        path = folder / WEIGHTS
-        weights = path.read_bytes()
-    except OSError as error:
-        raise _DamagedError(f"{path}: cannot be read: {error.strerror}") from error
-    except NcsnxError as error:
-        raise _DamagedError(str(error)) from error
-    if hashlib.sha256(weights).hexdigest() != record.sha256:
-        raise _DamagedError(f"{path}: it was changed since it was written")
-    network = ClassifierNetwork(record.shape, record.width, record.classes, record.seed)
-    network.load_state_dict(load(weights))
-    return ClassifierFeatures(network.to(device).eval(), record, data, device)

@@ -32,10 +32,10 @@ class RealImages(Protocol):
 
     def __len__(self) -> int: ...
 
-    def batches(self, size: int, check_stop: Callable[[], None], share: tuple[int, int] = (0, 1)) -> Iterator[Tensor]:
+    def batches(self, size: int, check_stop: Callable[[], None]) -> Iterator[Tensor]:
         """Batches of the images, in order: (b, C, H, W) uint8 with b ≤ size.
 
-        check_stop: called before each batch is read. share: (r, w) for batches r, r + w, r + 2w … only.
+        check_stop: called before each batch is read.
         """
 
 
@@ -67,10 +67,9 @@ class SplitImages:
     def __len__(self) -> int:
         return len(self._dataset)
 
-    def batches(self, size: int, check_stop: Callable[[], None], share: tuple[int, int] = (0, 1)) -> Iterator[Tensor]:
+    def batches(self, size: int, check_stop: Callable[[], None]) -> Iterator[Tensor]:
         """Batches of the images, in the order of the split."""
-        rank, world = share
-        for first in range(rank * size, len(self), world * size):
+        for first in range(0, len(self), size):
             check_stop()
             yield self.at(torch.arange(first, min(first + size, len(self)))).pixels
 

@@ -78,7 +78,7 @@ class TrialRecord:
     """Measured values and the runtime."""
 
 
-Kind = Literal["memorising", "pixels only", "features only", "near to many", "no sign", "undecided"]
+Kind = Literal["memorising", "nearer", "no sign", "undecided"]
 
 
 @attrs.frozen

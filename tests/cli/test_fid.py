@@ -260,17 +260,6 @@ def test_best_is_what_the_sweep_says_and_sample_names_it(swept: Path, workplace:
     assert [row["step"] for row in rows(workplace, "--range", "best")] == [best["step"]]
 
 
-def test_kept_images_are_the_ones_that_were_scored(workplace: Path) -> None:
-    assert fid(workplace, "--range", "12", "--keep-images").code == 0
-    (sweep,) = sweeps(workplace)
-    (folder,) = (sweep / "images").iterdir()
-    assert len(list(folder.glob("*.png"))) == 40
-    assert command("sample", "digits", "--n", "40", "--out", "out", *CPU, folder=workplace).code == 0
-    for number in range(40):
-        assert (folder / f"{number:05d}.png").read_bytes() == (workplace / f"out/images/{number:05d}.png").read_bytes()
-    assert "is already measured" in fid(workplace, "--range", "12", "--keep-images").err
-
-
 def test_precision_recall_and_class_score_are_shown_on_request_without_new_images(workplace: Path) -> None:
     result = fid(workplace, "--metrics", "precision-recall,inception-score")
     assert "already measured" in result.err
@@ -500,20 +489,6 @@ def test_scores_are_not_those_of_another_configuration_with_the_same_weights(wor
         result = command(name, "digits", *options, folder=workplace)
         assert result.code == 1
         assert "was trained by another experiment" in error(result)
-
-
-@pytest.mark.slow
-def test_images_are_all_kept_where_a_sweep_without_them_was_begun(trained: Path, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(trained, tmp_path / "work"))
-    process = fork("fid", "digits", "--batch-size", "8", *SMALL, folder=folder)
-    wait_until(partial(has_parts, folder, "step-00000004*"), process)
-    process.kill()
-    process.communicate()
-    assert fid(folder, "--range", "4", "--keep-images").code == 0
-    assert len(list((folder / RUN / "fid").glob("*/images/*/*.png"))) == 40
-    next((folder / RUN / "fid").glob("*/images/*/00007.png")).unlink()
-    assert fid(folder, "--range", "4", "--keep-images").code == 0
-    assert len(list((folder / RUN / "fid").glob("*/images/*/*.png"))) == 40
 
 
 def test_a_table_and_a_plot_that_are_missing_are_made_again(workplace: Path) -> None:

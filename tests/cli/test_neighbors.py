@@ -296,15 +296,3 @@ def test_a_search_that_is_stopped_goes_on_after_its_last_finished_batch(searched
     shared = [row for row in found if int(row["image"]) in (4, 5)]
     first = [row for row in table(searched) if row["set"] == "sample" and int(row["image"]) in (4, 5)]
     assert shared == first, "samples are the same among more"
-
-
-@pytest.mark.slow
-def test_batches_that_somebody_else_wrote_are_not_taken(workplace: Path) -> None:
-    assert neighbors(workplace, *SMALL).code == 0
-    before = kept(workplace)
-    (place(workplace) / "results.json").unlink()
-    parts = place(workplace) / ".parts"
-    write_part(parts, Part(torch.arange(4), {"images": torch.zeros(4, 3, 8, 8, dtype=torch.uint8)}))
-    write_part(parts, Part(torch.arange(4, 6), {"features": torch.zeros(2, 1, 8, 8, dtype=torch.uint8)}))
-    assert neighbors(workplace, *SMALL).code == 0
-    assert kept(workplace) == before

@@ -13,8 +13,8 @@ from ncsnx.config import AnnealedLangevin, ConsistentAnnealed, DPMSolverPP, Heun
 from ncsnx.config.converter import unstructure
 from ncsnx.config.sampler import Sampler
 from ncsnx.errors import NcsnxError
+from ncsnx.evaluation.compared_samplers import Recommendation, recommend
 from ncsnx.evaluation.comparison import Trials, roughest, roughness
-from ncsnx.evaluation.recommendation import Recommendation, recommend
 from ncsnx.runs.fast_sampler import MOST_BROKEN, is_usable
 from ncsnx.runs.result_records import TrialRecord
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from ncsnx.errors import DivergedError, NcsnxError
-from ncsnx.evaluation.engine import Measurement, PartLayout, fits, make_parts, measure_all, missing, whole_of, writing
+from ncsnx.evaluation.engine import Measurement, measure_all, missing, writing
 from ncsnx.runs.manifest import UnsoundError
-from ncsnx.storage.parts import Part, write_part
+from ncsnx.storage.parts import Part
 from ncsnx.work import SILENT, Advance, Work
 
 
@@ -52,12 +52,11 @@ class Sums(Measurement[str]):
         return 10
 
     @property
-    def layout(self) -> PartLayout:
-        return {"values": (1,), "others": (None, 2)}
-
-    @property
     def batch_size(self) -> int:
         return 4
+
+    def name(self, subject: str) -> str:
+        return subject
 
     def mark(self, subject: str) -> str:
         return subject
@@ -77,7 +76,7 @@ class Sums(Measurement[str]):
             self.made += batch.tolist()
             yield Part(batch, {"values": batch.view(-1, 1).float(), "others": torch.zeros(len(batch), 3, 2)})
 
-    def row(self, subject: str, whole: Mapping[str, Tensor]) -> dict[str, Any]:
+    def row(self, subject: str, whole: Mapping[str, Tensor], work: Work) -> dict[str, Any]:
         return {"sum": float(whole["values"].sum())}
 
     def failed(self, subject: str, error: DivergedError) -> dict[str, Any] | None:
@@ -129,18 +128,6 @@ def test_a_subject_that_cannot_be_measured_leaves_the_others_theirs(tmp_path: Pa
     tolerant = Sums(folder=tmp_path, finite=False)
     assert carried_out(tolerant, ["wild"])[0] == []
     assert tolerant.rows == {"wild": float("inf")}, "divergence is a result"
-
-
-def test_parts_with_another_layout_are_made_again(tmp_path: Path) -> None:
-    sums = Sums(folder=tmp_path)
-    indices, parts = torch.arange(4), tmp_path / "sums/.parts/a"
-    for values, others in (((4, 2), (4, 3, 2)), ((4, 1), (4, 3, 5)), ((4, 1), (4, 6))):
-        write_part(parts, Part(indices, {"values": torch.zeros(values), "others": torch.zeros(others)}))
-        make_parts(sums, "a", SILENT, lambda count=1, kept=False: None)
-        assert whole_of(sums, "a")["values"].flatten().tolist() == list(range(10))
-    assert fits(sums.layout, range(4), {"values": (4, 1), "others": (4, 7, 2)})
-    assert not fits(sums.layout, range(4), {"values": (3, 1), "others": (3, 7, 2)})
-    assert not fits(sums.layout, range(4), {"values": (4, 1)})
 
 
 def test_two_writers_exclude_each_other(tmp_path: Path) -> None:

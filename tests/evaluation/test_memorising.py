@@ -178,10 +178,10 @@ COPIES, MIDST, NONE = space(CLOSE, CLOSE), space(CLOSE, FAR), space(FAR, FAR)
     ("pixels", "features", "kind"),
     [
         (COPIES, COPIES, "memorising"),
-        (COPIES, NONE, "pixels only"),
-        (NONE, COPIES, "features only"),
-        (MIDST, MIDST, "near to many"),
-        (MIDST, NONE, "near to many"),
+        (COPIES, NONE, "nearer"),
+        (NONE, COPIES, "nearer"),
+        (MIDST, MIDST, "nearer"),
+        (MIDST, NONE, "nearer"),
         (NONE, NONE, "no sign"),
         (space(FAR, CLOSE), space(FAR, CLOSE), "no sign"),
         (space(OPEN, OPEN), NONE, "undecided"),
@@ -212,10 +212,10 @@ def test_undecided_says_what_there_is_and_what_to_do() -> None:
     assert "1,064 samples and 50 held-out images; draw more with n=" in found.words
 
 
-def test_near_to_many_does_not_deny_single_copies() -> None:
+def test_samples_that_are_nearer_to_many_may_hold_single_copies() -> None:
     words = verdict({"pixels": MIDST}, 64, 300).words
     assert "no copies" not in words
-    assert "look for single copies in the grid, nearest first" in words
+    assert "look for copies in the grid, nearest first" in words
 
 
 def test_one_space_alone_can_say_it_with_a_caution() -> None:

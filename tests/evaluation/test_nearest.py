@@ -10,9 +10,8 @@ from torch import Tensor
 from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.nearest_images import Nearest, feature_space, nearest, pixel_space
 from ncsnx.features.feature_network import Extracted
-from ncsnx.work import SILENT, Work
+from ncsnx.work import Work
 from tests.features.scripted import pictures
-from tests.ranks.process_ranks import in_ranks, work_in
 
 
 class Training:
@@ -27,8 +26,8 @@ class Training:
     def __len__(self) -> int:
         return len(self.images)
 
-    def batches(self, size: int, check_stop: Callable[[], None], share: tuple[int, int] = (0, 1)) -> Iterator[Tensor]:
-        for first in range(share[0] * size, len(self.images), share[1] * size):
+    def batches(self, size: int, check_stop: Callable[[], None]) -> Iterator[Tensor]:
+        for first in range(0, len(self.images), size):
             check_stop()
             batch = self.images[first : first + size]
             self.given.append(len(batch))
@@ -107,24 +106,6 @@ def test_features_are_compared_in_the_same_pass(in_blocks: Callable[[int], None]
     assert given.given == [17, 17, 17, 17, 17, 5]
 
 
-@pytest.mark.parametrize("world", [3])
-def test_ranks_that_share_the_training_images_find_the_same_bits(world: int, in_blocks: Callable[[int], None]) -> None:
-    in_blocks(17)
-    training, images, network = pictures(90, 1), pictures(11, 1).flip(-2), Means()
-    training[[4, 20, 83]] = images[2]  # equal images that different ranks search
-    spaces = [pixel_space(), feature_space(network)]
-
-    def search(work: Work = SILENT) -> list[Nearest]:
-        return nearest(images, Training(training), spaces, 4, flips=True, work=work)
-
-    shared = in_ranks(world, lambda ranks: search(work_in(ranks)))[0]
-    for one, expected in zip(shared, search(), strict=True):
-        assert torch.equal(one.distances, expected.distances)
-        assert torch.equal(one.indices, expected.indices)
-        assert torch.equal(one.flipped, expected.flipped)
-    assert shared[0].indices[2, :3].tolist() == [4, 20, 83]
-
-
 def test_memory_does_not_grow_with_the_training_set(
     monkeypatch: pytest.MonkeyPatch, in_blocks: Callable[[int], None]
 ) -> None:
@@ -133,10 +114,10 @@ def test_memory_does_not_grow_with_the_training_set(
     largest = 0
     original = Nearest.update
 
-    def watched(self: Nearest, rows: slice, found: Nearest) -> None:
+    def watched(self: Nearest, rows: slice, squared: Tensor, *further: Any) -> None:
         nonlocal largest
-        largest = max(largest, found.distances.numel())
-        original(self, rows, found)
+        largest = max(largest, squared.numel())
+        original(self, rows, squared, *further)
 
     monkeypatch.setattr(Nearest, "update", watched)
     network = Means()

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ncsnx.errors import DivergedError, NcsnxError, UsageError
-from ncsnx.evaluation.engine import make_parts, measure_all, missing, writing
+from ncsnx.evaluation.engine import measure_all, missing, writing
 from ncsnx.ranks import shared_disk
 from ncsnx.ranks.rank_group import ALONE, RankGroup
 from ncsnx.runs.manifest import UnsoundError
@@ -128,7 +128,7 @@ def test_a_rank_may_wait_for_others_longer_than_for_a_disk(tmp_path: Path, monke
 
     def work(ranks: RankGroup) -> None:
         with writing(job, work_in(ranks)):
-            make_parts(job, "a", work_in(ranks), lambda count=1, kept=False: None)
+            measure_all(job, ["a"], work_in(ranks), lambda count=1, kept=False: None)
 
     assert in_ranks(2, work) == [None, None]
 

@@ -13,7 +13,6 @@ import torch
 
 from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.reference import check_reference, open_reference, read_statistics
-from ncsnx.evaluation.reference_cache import Statistics
 from ncsnx.features.feature_network import Extracted
 from ncsnx.work import Work
 
@@ -27,7 +26,7 @@ def save(path: Path, **arrays: Any) -> Path:
     return path
 
 
-def read(path: Path) -> Statistics:
+def read(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
     return read_statistics(path, D, "Inception")[0]
 
 
@@ -60,9 +59,9 @@ def test_what_holds_no_statistics_of_any_features_is_refused_before_there_are_fe
 
 def test_mu_and_sigma_are_read_as_they_are(tmp_path: Path) -> None:
     path = save(tmp_path / "a [1].npz", mu_s=np.arange(4))  # as in a reference batch of ADM
-    found, sha256 = read_statistics(path, D, "Inception")
-    assert torch.equal(found.mean, torch.from_numpy(MEAN))
-    assert torch.equal(found.covariance, torch.from_numpy(COVARIANCE))
+    (mean, covariance), sha256 = read_statistics(path, D, "Inception")
+    assert torch.equal(mean, torch.from_numpy(MEAN))
+    assert torch.equal(covariance, torch.from_numpy(COVARIANCE))
     assert sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -70,10 +69,10 @@ def test_a_compressed_file_of_float32_is_read_in_float64(tmp_path: Path) -> None
     single = COVARIANCE.astype(np.float32)
     single[0, 1] = np.nextafter(single[0, 1], 1, dtype=np.float32)  # rounded differently from its transposed entry
     np.savez_compressed(tmp_path / "a.npz", mu=MEAN.astype(np.float32), sigma=single)
-    found = read(tmp_path / "a.npz")
-    assert found.covariance.dtype == found.mean.dtype == torch.float64
-    assert torch.equal(found.covariance, found.covariance.T)
-    assert np.allclose(found.covariance.numpy(), COVARIANCE, rtol=1e-6)
+    mean, covariance = read(tmp_path / "a.npz")
+    assert covariance.dtype == mean.dtype == torch.float64
+    assert torch.equal(covariance, covariance.T)
+    assert np.allclose(covariance.numpy(), COVARIANCE, rtol=1e-6)
 
 
 def test_a_covariance_of_fewer_images_than_features_passes_after_rounding_to_float32(tmp_path: Path) -> None:
@@ -82,7 +81,7 @@ def test_a_covariance_of_fewer_images_than_features_passes_after_rounding_to_flo
     sigma = np.cov(features, rowvar=False).astype(np.float32)
     assert np.linalg.eigvalsh(sigma.astype(np.float64))[0] < -1e-9 * sigma.max()  # rounding shows
     path = save(tmp_path / "few.npz", mu=features.mean(axis=0), sigma=sigma)
-    assert read_statistics(path, dimensions, "Inception")[0].covariance.shape == (dimensions, dimensions)
+    assert read_statistics(path, dimensions, "Inception")[0][1].shape == (dimensions, dimensions)
 
 
 def test_a_file_is_a_reference_without_images(tmp_path: Path) -> None:
