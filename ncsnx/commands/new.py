@@ -78,8 +78,7 @@ class New(Planned, InData, Command["NewExperiment"]):
             fitting = drafted(self.name, images, self.model or favoured_network(images))
         found = survey(fitting, self.data_folder(), choices, work)
         with work.at_once():
-            found = self.compared_with_bf16(self._proposed(found, fit, clock), work)
-            made = NewExperiment(survey=found, path=path)
+            made = NewExperiment(survey=self._proposed(found, fit, clock), path=path)
             made.write()
         made.say_remarks(work)
         return made
@@ -191,7 +190,7 @@ class NewExperiment(Result):
         return [str(self.path)]
 
     def say_remarks(self, work: "Work") -> None:
-        """Says what the experiment is, and warns of the data, of a budget that is exceeded, and of a busy machine."""
+        """Says what the experiment is, and warns of the data and of a budget that is exceeded."""
         from ncsnx.config.model import RefineNetModel, UNet
         from ncsnx.planning.budget import in_short
         from ncsnx.planning.survey import data_remarks
@@ -216,15 +215,11 @@ class NewExperiment(Result):
         if budget_s is not None and cost is not None and cost.total > budget_s:
             fits = f"for one that fits, leave out {parameter('steps')}"
             work.warning(f"that exceeds the budget of {in_short(budget_s)}; {fits}")
-        if (slow := found.why_slow()) is not None:
-            work.warning(slow)
 
     def closing(self) -> Sequence[str]:
         is_known = self.path.parent == Path("experiments")
         train = f"ncsnx train {shlex.quote(self.experiment.name if is_known else str(self.path))}"
-        faster = self.survey.bf16_proposal
-        lines = [] if faster is None else [f"{faster} here\ntrain in bf16:  {train} precision=bf16"]
-        return [*lines, f"next: {train}"]
+        return [f"next: {train}"]
 
     def to_json(self) -> object:
         return {"path": str(self.path), **self.survey.facts()}
@@ -235,8 +230,7 @@ class NewExperiment(Result):
 
 def _say_reductions(fit: "Fit", work: "Work") -> None:
     """Says what was reduced, why, and how to write other trainings."""
-    from ncsnx.config.image_sizes import size_in_words
-    from ncsnx.planning.budget import in_short, span_of_time
+    from ncsnx.planning.budget import in_short
 
     reduced = ", ".join(f"{what} {now} instead of {before}" for what, now, before in fit.reductions)
     published = f"add {typed('budget', 'none')}"
@@ -248,14 +242,7 @@ def _say_reductions(fit: "Fit", work: "Work") -> None:
         )
         return
     work.info(f"reduced to fit {in_short(fit.budget_s)} on this machine: {reduced}")
-    if fit.published_seconds is not None:
-        scale, size = fit.published, size_in_words(fit.published_data.shape[1:])
-        steps = f"{counted(scale.steps, 'step')} of {counted(scale.batch_size, 'image')}"
-        work.info(
-            f"the published training ({size} px, width {scale.width}, {steps}) takes about "
-            f"{span_of_time(fit.published_seconds)} here\n"
-            f"to write that one, repeat the command with another name, and {published}"
-        )
+    work.info(f"to write the published training, repeat the command with another name, and {published}")
 
 
 def _say_times(found: "Survey", work: "Work") -> None:

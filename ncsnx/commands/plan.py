@@ -46,15 +46,6 @@ class Planned(ReadSimply, Device):
 
         return Choices(overlap=self.overlap, steps_per_level=self.steps_per_level, seed=self.seed)
 
-    def compared_with_bf16(self, found: "Survey", work: "Work") -> "Survey":
-        """The survey, with the speed of bf16 here if the network was timed."""
-        from ncsnx.planning.timing import bf16_speedups
-
-        if found.timing is None:
-            return found
-        speedups = bf16_speedups(found.experiment, self.runtime(), found.timing, work)
-        return attrs.evolve(found, bf16_speedups=speedups)
-
 
 @command("plan", panel=DATA_PANEL, place=110)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
@@ -101,15 +92,12 @@ class Plan(Planned, InSource, Command["PlannedTraining"]):
                 found = attrs.evolve(found, differences=tuple(plan_differences(experiment, found.plan)))
             if not self.no_timing:
                 found = attrs.evolve(found, timing=time_experiment(found.experiment, self.runtime(), work))
-                found = self.compared_with_bf16(found, work)
         for remark in data_remarks(found.measured) if found.measured else []:
             work.warning(remark)
         if bias := known_bias(found.experiment.sampler, found.experiment):
             work.info(bias)
-        if (slow := found.why_slow()) is not None:
-            work.warning(slow)
         named_by = str(self.source) if isinstance(self.source, Path | str) else self.source.name
-        return PlannedTraining(survey=found, source=named_by, changes=changes, is_own=isinstance(named, Path))
+        return PlannedTraining(survey=found, source=named_by, is_own=isinstance(named, Path))
 
 
 def experiment_for(name: str, path: Path, reading: "Reading", work: "Work") -> "Experiment":
@@ -153,7 +141,6 @@ class PlannedTraining(Result):
     survey: "Survey"
     """The plan and its sources."""
     source: str
-    changes: Sequence[str]
     is_own: bool
     """Whether the data is a person's own, so that there are no values of an experiment to compare with."""
 
@@ -175,16 +162,10 @@ class PlannedTraining(Result):
         return parts
 
     def closing(self) -> Sequence[str]:
-        lines = list[str]()
-        if self.survey.bf16_proposal is not None:
-            target = "NAME" if self.is_own else shlex.join([self.source, *self.changes])
-            lines.append(f"{self.survey.bf16_proposal} here\ntrain in bf16:  ncsnx train {target} precision=bf16")
-        if self.is_own:
-            new = f"ncsnx new NAME --from {shlex.quote(self.source)} --budget 10h"
-            lines.append(
-                f"this is the published training for such images\nfor one that fits a time budget here:  {new}"
-            )
-        return lines
+        if not self.is_own:
+            return []
+        new = f"ncsnx new NAME --from {shlex.quote(self.source)} --budget 10h"
+        return [f"this is the published training for such images\nfor one that fits a time budget here:  {new}"]
 
     def to_json(self) -> object:
         return self.survey.facts()

@@ -69,8 +69,6 @@ class Fit:
     """None if nothing was timed, so that there is no budget."""
     timing: Timing | None = None
     """Timing of this training."""
-    published_seconds: float | None = None
-    """Seconds that the published training's steps would take on this machine."""
 
     @property
     def reductions(self) -> list[tuple[str, str, str]]:
@@ -141,7 +139,6 @@ def fit(data: OwnData, images: int, held_out: int, limits: Limits, time_of: Time
     def most_steps(stage: _Stage) -> int:
         return stage.steps_within(usable_s, timing_of(stage), held_out)
 
-    published_seconds = (steps or usual.steps) * timing_of(stages[0]).step_of(usual.batch_size)
     # bisection saves timings: if a stage fits, all later ones fit too
     place = bisect_left(stages, True, key=lambda stage: most_steps(stage) >= stage.scale.steps)
     if place == len(stages) and steps is None:
@@ -156,7 +153,6 @@ def fit(data: OwnData, images: int, held_out: int, limits: Limits, time_of: Time
         timing=timing_of(stage),
         published=attrs.evolve(usual, steps=steps or usual.steps),
         published_data=data,
-        published_seconds=published_seconds,
     )
 
 

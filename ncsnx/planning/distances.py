@@ -78,12 +78,11 @@ def measure_distances(dataset: Dataset, data: Data, *, seed: int = 0, work: Work
     compared = torch.arange(images)
     if images > most:
         compared = Stream(seed, Purpose.PAIRS).permutation(images, epoch=0)[:most].sort().values
-    points, differ = _points(dataset, data, compared, seed, work)
+    points = _points(dataset, data, compared, seed, work)
     first, second, quantile = _all_pairs(points, work)
     largest = float(torch.linalg.vector_norm(points[first].double() - points[second].double()))
-    if largest == 0 or not differ:  # dequantization would make equal images differ
-        which = "" if len(compared) == images else " that were compared"
-        raise NcsnxError(f"all {counted(len(compared), 'training image')}{which} are equal, so there are no distances")
+    if largest == 0:
+        raise NcsnxError(f"all {counted(len(compared), 'compared image')} are equal, so there are no distances")
     one, other = dataset.read(compared[[first, second]]).ids.tolist()
     return Distances(
         largest=largest,
@@ -96,20 +95,18 @@ def measure_distances(dataset: Dataset, data: Data, *, seed: int = 0, work: Work
     )
 
 
-def _points(dataset: Dataset, data: Data, indices: Tensor, seed: int, work: Work) -> tuple[Tensor, bool]:
-    """(n, D) float32: the network's input for the images at `indices`; and whether any two of them differ."""
+def _points(dataset: Dataset, data: Data, indices: Tensor, seed: int, work: Work) -> Tensor:
+    """(n, D) float32: the network's input for the images at `indices`."""
     preprocessing = Preprocessing(data, dataset.value_range, seed)
     points = torch.empty(len(indices), math.prod(data.shape))
-    some, first, differ, done = max(1, _VALUES_AT_ONCE // points.shape[1]), dataset.read(indices[:1]).pixels, False, 0
+    some, done = max(1, _VALUES_AT_ONCE // points.shape[1]), 0
     with work.progress("reading images", total=len(indices), unit="images") as advance:
         for part in indices.split(some):  # type: ignore[no-untyped-call]
             work.check_stop()
-            pixels = dataset.read(part).pixels
-            differ = differ or bool((pixels != first).any())
-            points[done : done + len(part)] = preprocessing.measured(pixels, part).flatten(1)
+            points[done : done + len(part)] = preprocessing.measured(dataset.read(part).pixels, part).flatten(1)
             done += len(part)
             advance(len(part))
-    return points, differ
+    return points
 
 
 def _all_pairs(points: Tensor, work: Work) -> tuple[int, int, float]:

@@ -1,12 +1,10 @@
 """Plan for an experiment: σ_1 from its data if available, noise levels and sampler, and the cost on this machine."""
 
 import math
-import statistics
 from pathlib import Path
 from typing import Any
 
 import attrs
-import torch
 
 from ncsnx.config.data_sets import Data, Images, NumericData
 from ncsnx.config.experiment import Experiment
@@ -25,7 +23,7 @@ from ncsnx.noise.techniques import MOST_OVERLAP, OVERLAP
 from ncsnx.planning.budget import Fit
 from ncsnx.planning.distances import Distances, measure_distances
 from ncsnx.planning.experiment_proposal import SMALL_SET
-from ncsnx.planning.timing import LEAST_BF16_SPEEDUP, Cost, Timing, cost_of, why_slow
+from ncsnx.planning.timing import Cost, Timing, cost_of
 from ncsnx.quantities import counted
 from ncsnx.spelling import parameter
 from ncsnx.work import Work
@@ -36,8 +34,6 @@ SIGMA_TOLERANCE = 0.01
 """Relative tolerance of σ_1, and of L beyond one level."""
 STEP_TOLERANCE = 0.03
 """Relative tolerance of ε; published values have two digits."""
-_CHURCH = (788, 4, 4.9e-6)
-"""L, T and ε as published for LSUN church."""
 
 
 @attrs.frozen(kw_only=True)
@@ -94,8 +90,6 @@ class Survey:
     """None if the data isn't available."""
     differences: tuple[PlanDifference, ...] = ()
     timing: Timing | None = None
-    bf16_speedups: tuple[float, ...] = ()
-    """Time of a training step in fp32 relative to bf16 here, in each round; empty if it wasn't measured."""
     fit: Fit | None = None
     """How the experiment was reduced to a budget, if it was."""
 
@@ -108,24 +102,6 @@ class Survey:
     def seconds_per_image(self) -> float | None:
         """Seconds per image with the published sampler, as planned; None without a timing."""
         return None if self.timing is None else self.timing.seconds_per_evaluation * self.plan.evaluations
-
-    @property
-    def bf16_speedup(self) -> float | None:
-        """Median of the rounds; None if it wasn't measured."""
-        return statistics.median(self.bf16_speedups) if self.bf16_speedups else None
-
-    @property
-    def bf16_proposal(self) -> str | None:
-        """How much faster bf16 is here, in words; None where it isn't in every round, or wasn't measured."""
-        if self.bf16_speedup is None or min(self.bf16_speedups) < LEAST_BF16_SPEEDUP:
-            return None
-        return f"a training step is about {self.bf16_speedup:.1f}× as fast in bf16"
-
-    def why_slow(self) -> str | None:
-        """Why the timing was slow, if other work slowed this machine down."""
-        if self.timing is None or self.timing.device != "cpu":
-            return None
-        return why_slow(torch.get_num_threads())
 
     @property
     def cost(self) -> Cost | None:
@@ -161,7 +137,6 @@ class Survey:
             "seconds_of_training": cost.total if cost else None,
             **{f"seconds_of_{name.replace('held_out', 'held_out_losses')}": times.get(name) for name in named},
             "timed": timing.timed if timing else None,
-            "bf16_speedup": self.bf16_speedup,
             "differences": [attrs.asdict(difference) for difference in self.differences],
         }
 
@@ -239,10 +214,12 @@ def data_remarks(measured: MeasuredData) -> list[str]:
 def plan_differences(experiment: Experiment, plan: NoisePlan) -> list[PlanDifference]:
     """Values in which the experiment differs from the plan by more than rounding, with their meaning."""
     schedule, sampler, differences = experiment.schedule, experiment.sampler, list[PlanDifference]()
-    if not isinstance(schedule, Geometric):
-        tag = tag_of(type(schedule)) or type(schedule).__name__
+    ratio = None
+    if isinstance(schedule, Geometric):
+        ratio = techniques.spaced_ratio(schedule.sigma_max, schedule.sigma_min, schedule.levels)
+    else:
         meaning = "technique 2 uses a constant ratio of neighbouring levels"
-        differences.append(PlanDifference("schedule", tag, "geometric", meaning))
+        differences.append(PlanDifference("schedule", tag_of(type(schedule)) or "", "geometric", meaning))
     if abs(schedule.sigma_max / plan.sigma_max - 1) > SIGMA_TOLERANCE:
         meaning = "above the largest distance found: safe, at the cost of a few more steps than needed"
         if schedule.sigma_max < plan.sigma_max:
@@ -251,44 +228,23 @@ def plan_differences(experiment: Experiment, plan: NoisePlan) -> list[PlanDiffer
     # a network that is trained at every σ has no levels that could be too far apart
     levels_count = not isinstance(schedule, LogNormal)
     if levels_count and abs(schedule.levels - plan.levels) > max(1, SIGMA_TOLERANCE * plan.levels):
-        differences.append(PlanDifference("levels", schedule.levels, plan.levels, _levels_meaning(experiment, plan)))
+        meaning = f"{'more' if schedule.levels > plan.levels else 'fewer'} than needed from σ_1 to σ_L"
+        if ratio is not None:
+            share = techniques.level_overlap(plan.dimensions, ratio)
+            effect = "safe, with more evaluations" if share >= plan.overlap else "faster, but samples may suffer"
+            meaning = f"its levels overlap by {share:.3g}, those of the plan by {plan.overlap:.3g}: {effect}"
+        differences.append(PlanDifference("levels", schedule.levels, plan.levels, meaning))
     if not isinstance(sampler, AnnealedLangevin):
         return differences
-    if sampler.steps_per_level != plan.steps_per_level:
+    steps, own = sampler.steps_per_level, sampler.step_size
+    if steps != plan.steps_per_level:
         meaning = "more steps are better (technique 4), with proportionally more evaluations"
-        if sampler.steps_per_level > plan.steps_per_level:
-            meaning = "better but slower: more evaluations than in the published experiments"
-        differences.append(PlanDifference("steps_per_level", sampler.steps_per_level, plan.steps_per_level, meaning))
-    if (step_meaning := _step_meaning(experiment, sampler, plan)) is not None:
-        differences.append(PlanDifference("step_size", sampler.step_size, plan.step_size, step_meaning))
+        differences.append(PlanDifference("steps_per_level", steps, plan.steps_per_level, meaning))
+    best = plan.step_size if ratio is None else techniques.best_step_size(schedule.sigma_min, ratio, steps)
+    if abs(own / best - 1) > STEP_TOLERANCE:
+        meaning = f"technique 4 gives {best:.3g} for {counted(schedule.levels, 'level')} and T = {steps}"
+        differences.append(PlanDifference("step_size", own, plan.step_size, meaning))
+    elif abs(own / plan.step_size - 1) > STEP_TOLERANCE:
+        meaning = "the optimum for the experiment's own levels and steps"
+        differences.append(PlanDifference("step_size", own, plan.step_size, meaning))
     return differences
-
-
-def _levels_meaning(experiment: Experiment, plan: NoisePlan) -> str:
-    schedule = experiment.schedule
-    if not isinstance(schedule, Geometric):
-        return f"{'more' if schedule.levels > plan.levels else 'fewer'} than needed from σ_1 to σ_L"
-    ratio = techniques.spaced_ratio(schedule.sigma_max, schedule.sigma_min, schedule.levels)
-    share = techniques.level_overlap(plan.dimensions, ratio)
-    if abs(share / plan.overlap - 1) <= STEP_TOLERANCE:
-        return "follows from σ_1: the levels overlap as in the plan"
-    effect = "safe, with more evaluations" if share > plan.overlap else "faster, but samples may suffer"
-    return f"its levels overlap by {share:.3g}, those of the plan by {plan.overlap:.3g}: {effect}"
-
-
-def _step_meaning(experiment: Experiment, sampler: AnnealedLangevin, plan: NoisePlan) -> str | None:
-    """Compares ε with the optimum for the experiment's own levels and T, so that their differences aren't counted."""
-    own, schedule, steps = sampler.step_size, experiment.schedule, sampler.steps_per_level
-    is_planned = abs(own / plan.step_size - 1) <= STEP_TOLERANCE
-    if not isinstance(schedule, Geometric):
-        return None if is_planned else "follows from γ, T"
-    ratio = techniques.spaced_ratio(schedule.sigma_max, schedule.sigma_min, schedule.levels)
-    best = techniques.best_step_size(schedule.sigma_min, ratio, steps)
-    if abs(own / best - 1) <= STEP_TOLERANCE:
-        return None if is_planned else "the optimum for the experiment's own levels and steps"
-    reached, reachable = (techniques.remaining_variance(step, schedule.sigma_min, ratio, steps) for step in (own, best))
-    published = "the published value " if (schedule.levels, steps, own) == _CHURCH else ""
-    return (
-        f"{published}is not the optimum of technique 4, which is {best:.3g} for {counted(schedule.levels, 'level')} "
-        f"and T = {steps}: the variance after a level is {reached:.4f} of σ², not {reachable:.4f} (ideally 1)"
-    )

@@ -5,7 +5,6 @@ proportional to the pixels.
 """
 
 import math
-import os
 from collections.abc import Callable
 
 import attrs
@@ -17,11 +16,9 @@ from ncsnx.config.experiment import Experiment
 from ncsnx.config.image_sizes import size_in_words
 from ncsnx.errors import NcsnxError
 from ncsnx.networks import ScoreFunction, empty_network, meta_network, prepare
-from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
-from ncsnx.runtime import Runtime, fastest_s, has_fast_bf16, seconds_of
+from ncsnx.runtime import Runtime, fastest_s
 from ncsnx.samplers.building import expected_evaluations
-from ncsnx.spelling import argument
 from ncsnx.training.ema import WeightAverage
 from ncsnx.training.loss import add_gradients, loss_weight, score_matching_loss
 from ncsnx.training.optimizers import checked_optimizer, training_execution
@@ -30,15 +27,9 @@ from ncsnx.training.training_step import update_weights
 from ncsnx.work import Work
 
 TIMED_PIXELS = 64
-"""Side of the largest square that is timed; rectangles are timed with at most as many pixels."""
+"""Side of the largest square that is timed, if the network takes smaller images."""
 _AIM_S = 1.0
 """Aim for the duration of a timed call, long enough that the clock and the start of a call don't matter."""
-_QUICK_S, _ROUNDS = 0.3, 3
-"""Aim for the duration of a call that is compared with one in another precision, and the number of such pairs."""
-LEAST_BF16_SPEEDUP = 1.1
-"""Ratio of times from which bf16 is proposed, in every round."""
-_BUSY = 1.5
-"""Load per processor from which a machine counts as busy."""
 CHECKPOINT_S, CHECKPOINT_BYTES_PER_S = 0.1, 100e6
 """Assumed cost of a checkpoint: constant seconds, and bytes copied, hashed and written per second."""
 
@@ -154,61 +145,16 @@ def time_experiment(experiment: Experiment, runtime: Runtime, work: Work) -> Tim
     )
 
 
-def bf16_speedups(experiment: Experiment, runtime: Runtime, timing: Timing, work: Work) -> tuple[float, ...]:
-    """Time of a step's passes in fp32, relative to bf16, in each of a few rounds of alternating calls.
-
-    Empty for an experiment in another precision, where the device has no fast bf16, and on a busy machine.
-    """
-    is_busy = runtime.device.type == "cpu" and why_slow(runtime.threads) is not None
-    if experiment.precision != "fp32" or not has_fast_bf16(runtime.device) or is_busy:
-        return ()
-    timed, ratios = _Timed.of(experiment, runtime), []
-    fitting = int(_QUICK_S * timed.scale / max(timing.seconds_per_training_image, 1e-9))
-    count = min(max(1, fitting), experiment.batch_size // experiment.accumulation)
-    for _ in range(1 + _ROUNDS):
-        work.check_stop()
-        seconds = []
-        for precision in ("fp32", "bf16"):
-            prepare(timed.network, attrs.evolve(runtime.execution(experiment), precision=precision))
-            seconds.append(seconds_of(lambda: timed.learn(count)))
-        ratios.append(seconds[0] / seconds[1])
-    return tuple(ratios[1:])  # the first calls are slower
-
-
-def why_slow(threads: int) -> str | None:
-    """A warning that other work slows this machine and its timings down; None if the machine isn't busy."""
-    load, processors = os.getloadavg()[0], os.cpu_count() or 1
-    if load < _BUSY * processors:
-        return None
-    advice = f", and try {argument('threads', 1)}, here and in training" if threads > 1 else ""
-    return (
-        f"other work keeps this machine busy (load {load:.1f} on {counted(processors, 'processor')}), so these times "
-        f"are unreliable; wait until that work ends{advice}"
-    )
-
-
 def timed_size(experiment: Experiment) -> tuple[int, int]:
-    """(height, width) of the images that are timed: the experiment's, or smaller ones that the network takes.
-
-    Squares above 64 px are timed at 64 px. Otherwise longer sides are halved until no more pixels are left than that.
-    """
+    """(height, width) of the images that are timed: the experiment's, halved as far as they are large and it works."""
     network, (height, width) = meta_network(experiment), experiment.data.shape[1:]
-    if height == width > TIMED_PIXELS and _takes(network, TIMED_PIXELS, TIMED_PIXELS):
-        return TIMED_PIXELS, TIMED_PIXELS
     while height * width > TIMED_PIXELS**2:
-        smaller = (height // 2, width) if height >= width else (height, width // 2)
-        if not _takes(network, *smaller):
+        try:
+            network.require_size(height // 2, width // 2)
+        except NcsnxError:
             break
-        height, width = smaller
+        height, width = height // 2, width // 2
     return height, width
-
-
-def _takes(network: ScoreFunction, height: int, width: int) -> bool:
-    try:
-        network.require_size(height, width)
-    except NcsnxError:
-        return False
-    return True
 
 
 @attrs.frozen(eq=False)

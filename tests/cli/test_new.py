@@ -416,7 +416,6 @@ def reduced(found: Survey, steps: int) -> Survey:
         timing=NOMINAL if steps else None,
         published=usual_scale(data, 900),
         published_data=data,
-        published_seconds=1e6 if steps else None,
     )
     return attrs.evolve(found, experiment=experiment, fit=made_from)
 
