@@ -27,10 +27,10 @@ class Report(InRuns, Command["WrittenReport"]):
     """Write one page about a run, or about several side by side.
 
     The page is one HTML file without scripts that loads nothing: curves, samples by training step, scores with their
-    protocols, samplers, neighbours, tasks, the doctor's verdict, the configuration with origins, and the commands that
+    protocols, samplers, neighbours, tasks, the configuration with origins, and the commands that
     make each again. Several runs stand side by side, their differences first. What a run lacks is left out.
 
-    `ncsnx train` renews RUN/report.html at checkpoints, without the verdict.
+    `ncsnx train` renews RUN/report.html at checkpoints.
     """
 
     names: Annotated[
@@ -50,20 +50,15 @@ class Report(InRuns, Command["WrittenReport"]):
     """The page to write; an older report is replaced, no other file."""
     open: Annotated[bool, option(OUTPUT_PANEL)] = False
     """Open the page in the browser."""
-    doctor: Annotated[bool, option(OUTPUT_PANEL)] = True
-    """Verify every hash, as `ncsnx doctor` does, and show the verdict."""
 
     def carry_out(self, work: "Work") -> "WrittenReport":
         with work.at_once():
             from ncsnx.reporting.page import report_page
-            from ncsnx.runs.doctor import examine
-            from ncsnx.runs.writer_lock import writer_of
             from ncsnx.storage.atomic import write_bytes
 
             runs = self._opened()
             path = self._page(runs)
-            examinations = [examine(run, work, writer_of(run.path)) for run in runs] if self.doctor else []
-            page = report_page(runs, examinations)
+            page = report_page(runs)
         write_bytes(path, page)
         work.info(f"report: {path} ({byte_size(len(page))})")
         if self.open:

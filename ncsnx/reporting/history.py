@@ -1,4 +1,4 @@
-"""Parts of a page about what runs are and how they were made: differences, summary, starts, configuration, verdict."""
+"""Parts of a page about what runs are and how they were made: differences, summary, starts, configuration."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -12,7 +12,6 @@ from ncsnx.config.variants import tag_of
 from ncsnx.quantities import counted, number
 from ncsnx.reporting import html
 from ncsnx.reporting.run_facts import RunFacts, as_command
-from ncsnx.runs.doctor import Examination
 from ncsnx.runs.names import as_typed
 from ncsnx.runs.score_files import value
 
@@ -41,7 +40,7 @@ def summary(runs: Sequence[RunFacts]) -> Markup:
         "note": _notes,
         "data": lambda one: _tag(one.experiment and one.experiment.data),
         "network": lambda one: _tag(one.experiment and one.experiment.model),
-        "noise levels": _noise,
+        "noise levels": lambda one: one.experiment.schedule.in_words if one.experiment else "",
         "sampler": lambda one: _tag(one.experiment and one.experiment.sampler),
         "steps": _steps,
         "checkpoints": lambda one: f"{len(one.steps):,}" if one.steps else "",
@@ -85,25 +84,10 @@ def starts(facts: RunFacts) -> Iterator[Markup]:
     ]
     last = facts.segments[-1]
     yield html.table("Starts of the training", ("time", "start", "device", "changes", "note", "git"), rows)
-    versions = [(name, version) for name, version in last.versions.items() if version is not None]
-    yield html.table("Versions at the last start", ("package", "version"), versions)
-    choices = [(name, shown(choice)) for name, choice in last.runtime.items()]
-    yield html.table("Execution at the last start", ("choice", ""), choices)
+    choices = [*last.versions.items(), *last.runtime.items()]
+    known = [(name, shown(choice)) for name, choice in choices if choice is not None]
+    yield html.table("Versions and execution at the last start", ("", ""), known)
     yield html.commands("Train it again, or resume it", [as_command(one.command) for one in facts.segments])
-
-
-def verdict(found: Examination) -> Iterator[Markup]:
-    """The verdict of an examination, with its findings."""
-    yield html.paragraph(
-        f"{'Sound' if found.is_sound else 'Not sound'}: {counted(found.files, 'file')} of "
-        f"{counted(found.checkpoints, 'checkpoint')} verified, {counted(len(found.findings), 'finding')}."
-    )
-    rows = [
-        (str(one.path), f"note: {one.kind}" if one.is_note else one.kind, one.what, one.advice)
-        for one in sorted(found.findings, key=lambda one: one.is_note)
-    ]
-    yield html.table("Findings", ("file", "kind", "problem", "advice"), rows)
-    yield html.commands("Verify it again", [f"ncsnx doctor {found.run.typed}"])
 
 
 def _notes(one: RunFacts) -> str:
@@ -113,12 +97,6 @@ def _notes(one: RunFacts) -> str:
 
 def _tag(config: Any) -> str:
     return "" if config is None else tag_of(type(config)) or type(config).__name__
-
-
-def _noise(one: RunFacts) -> str:
-    if one.experiment is None:
-        return ""
-    return one.experiment.schedule.in_words
 
 
 def _steps(one: RunFacts) -> str:

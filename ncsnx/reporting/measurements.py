@@ -118,7 +118,6 @@ def _sweep(facts: RunFacts, sweep: ScoreFile) -> Iterator[Markup]:
     yield html.paragraph(f"{sweep.metric}. Protocol: {sweep.caption}.")
     plots = {
         "scores.png": f"{sweep.metric} of checkpoints",
-        "metrics.png": "Other metrics of checkpoints",
         "losses.png": "Held-out loss of checkpoints, and by noise level",
     }
     yield html.plots(facts.picture(sweep.folder / name, caption, "plot") for name, caption in plots.items())

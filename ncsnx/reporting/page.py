@@ -8,11 +8,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ncsnx.errors import NcsnxError
 from ncsnx.reporting import history, html, measurements
 from ncsnx.reporting.curves import level_curves, training_curves
 from ncsnx.reporting.run_facts import RunFacts
-from ncsnx.runs.doctor import Examination
 from ncsnx.runs.folder import Run
 from ncsnx.storage.atomic import write_bytes
 from ncsnx.training.observer import ForwardingObserver, TrainingObserver
@@ -54,13 +52,10 @@ def write_report(run: Run) -> None:
     write_bytes(run.report_path, report_page([run]))
 
 
-def report_page(runs: Sequence[Run], examinations: Sequence[Examination] = ()) -> bytes:
-    """The page about runs. examinations: the doctor's, of some of the runs.
-
-    Parts that runs lack are left out; files that can't be read become lines of the page.
-    """
+def report_page(runs: Sequence[Run]) -> bytes:
+    """The page about runs. Parts that they lack are left out; files that can't be read become lines of the page."""
     facts = [RunFacts.read(run) for run in runs]
-    sections = {title: part for title, part in _sections(facts, examinations).items() if part}
+    sections = {title: part for title, part in _sections(facts).items() if part}
     problems = dict.fromkeys(line for one in facts for line in one.problems)
     if problems:
         caption = "Files that could not be read, and results left out"
@@ -77,13 +72,12 @@ def report_page(runs: Sequence[Run], examinations: Sequence[Examination] = ()) -
     return page.encode("utf-8", "backslashreplace")  # names of folders may have bytes that aren't UTF-8
 
 
-def _sections(runs: Sequence[RunFacts], examinations: Sequence[Examination]) -> dict[str, Markup]:
+def _sections(runs: Sequence[RunFacts]) -> dict[str, Markup]:
     """The parts of the page by title, empty where no run has anything to show."""
 
     def each(parts: Callable[[RunFacts], Iterable[Markup]]) -> Markup:
         return html.columns(((one.name, html.joined(parts(one))) for one in runs), titled=len(runs) > 1)
 
-    verdicts = {found.run.path: found for found in examinations}
     return {
         "Differences": html.joined(history.differences(runs)),
         "Summary": history.summary(runs),
@@ -97,7 +91,6 @@ def _sections(runs: Sequence[RunFacts], examinations: Sequence[Examination]) -> 
         "Samplers": each(measurements.samplers),
         "Neighbours": each(measurements.neighbours),
         "Tasks": each(measurements.tasks),
-        "Verification": each(lambda one: history.verdict(verdicts[one.run.path]) if one.run.path in verdicts else ()),
         "History": each(history.starts),
         "Configuration": each(history.configuration),
     }
@@ -112,7 +105,7 @@ def renewed_report(
     A page takes less than a second; after one that took t seconds there is none for 100 t. One that can't be written is
     a warning of the observer, once.
     """
-    renewing = _RenewingObserver(run, observer, write)
+    renewing = _RenewingObserver(observer, run, write)
     try:
         yield renewing
     finally:
@@ -122,11 +115,9 @@ def renewed_report(
 class _RenewingObserver(ForwardingObserver):
     """Passes all events on, and renews the page after checkpoints."""
 
-    def __init__(self, run: Run, observer: TrainingObserver, write: Callable[[Run], None]) -> None:
+    def __init__(self, observer: TrainingObserver, run: Run, write: Callable[[Run], None]) -> None:
         super().__init__(observer)
-        self._run, self._write = run, write
-        self._not_before = 0.0
-        self._has_warned = False
+        self._run, self._write, self._not_before, self._has_warned = run, write, 0.0, False
 
     def checkpoint(self, step: int, path: Any) -> None:
         self._observer.checkpoint(step, path)
@@ -140,7 +131,8 @@ class _RenewingObserver(ForwardingObserver):
         except Exception as error:  # whatever is wrong with the page, the training matters more
             if not self._has_warned:
                 self._has_warned = True
-                reason = error.message if isinstance(error, NcsnxError) else str(error) or type(error).__name__
-                self._observer.warning(f"no report: {reason}; training continues without it")
+                self._observer.warning(
+                    f"no report: {str(error) or type(error).__name__}; training continues without it"
+                )
         now = time.monotonic()
         self._not_before = now + (now - begun) / _SHARE

@@ -25,38 +25,34 @@ _MOST_FOLDERS = 4
 """Most results of one kind that are shown, the newest ones."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define
 class RunFacts:
     """A run with its records, as far as they can be read."""
 
     run: Run
-    problems: list[str]
+    problems: list[str] = attrs.field(factory=list)
     """Lines about files that can't be read, and about results that are left out."""
-    experiment: Experiment | None
-    data_fingerprint: str | None
-    origins: dict[str, str]
-    segments: list[Segment]
-    metrics: list[dict[str, Any]]
+    experiment: Experiment | None = None
+    data_fingerprint: str | None = None
+    origins: dict[str, str] = attrs.field(factory=dict)
+    segments: list[Segment] = attrs.field(factory=list)
+    metrics: list[dict[str, Any]] = attrs.field(factory=list)
     """Records in the file's order."""
-    steps: list[int]
+    steps: list[int] = attrs.field(factory=list)
     """Steps of the checkpoints, ascending."""
 
     @classmethod
     def read(cls, run: Run) -> "RunFacts":
         """Reads a run's records."""
-        problems: list[str] = []
-        experiment = tried(run.experiment, None, problems)
-        metrics: list[dict[str, Any]] = tried(MetricsLog(run).read, [], problems)
-        return cls(
-            run=run,
-            problems=problems,
-            experiment=experiment,
-            data_fingerprint=None if experiment is None else tried(run.data_fingerprint, None, problems),
-            origins=tried(lambda: read_origins(run.origins_path), {}, problems),
-            segments=tried(lambda: read_segments(run), [], problems),
-            metrics=[record for record in metrics if isinstance(record.get("step"), int)],
-            steps=tried(lambda: checkpoints(run), [], problems),
-        )
+        facts = cls(run)
+        facts.experiment = facts.tried(run.experiment, None)
+        facts.data_fingerprint = facts.tried(run.data_fingerprint, None) if facts.experiment else None
+        facts.origins = facts.tried(lambda: read_origins(run.origins_path), {})
+        facts.segments = facts.tried(lambda: read_segments(run), [])
+        records: list[dict[str, Any]] = facts.tried(MetricsLog(run).read, [])
+        facts.metrics = [record for record in records if isinstance(record.get("step"), int)]
+        facts.steps = facts.tried(lambda: checkpoints(run), [])
+        return facts
 
     @property
     def name(self) -> str:
@@ -70,7 +66,13 @@ class RunFacts:
 
     def tried(self, read: Callable[[], T], otherwise: T) -> T:
         """The result of `read`; `otherwise`, and a line, if it raises NcsnxError or OSError."""
-        return tried(read, otherwise, self.problems)
+        try:
+            return read()
+        except OSError as error:
+            self.problems.append(f"{error.filename or 'a file'}: {error.strerror or error}")
+        except NcsnxError as error:
+            self.problems.append(str(error))
+        return otherwise
 
     def document(self, path: Path, kind: type[T]) -> T | None:
         """The document in a file; None if it is missing, and also, with a line, if it can't be read."""
@@ -92,17 +94,6 @@ class RunFacts:
         if len(folders) > _MOST_FOLDERS:
             self.problems.append(f"{self.name}: {what}: the newest {_MOST_FOLDERS} of {len(folders):,} are shown")
         return folders[:_MOST_FOLDERS]
-
-
-def tried(read: Callable[[], T], otherwise: T, problems: list[str]) -> T:
-    """The result of `read`; `otherwise`, and a line in `problems`, if it raises NcsnxError or OSError."""
-    try:
-        return read()
-    except OSError as error:
-        problems.append(f"{error.filename or 'a file'}: {error.strerror or error}")
-    except NcsnxError as error:
-        problems.append(str(error))
-    return otherwise
 
 
 def as_command(recorded: str) -> str:

@@ -94,7 +94,7 @@ def test_maps_and_calibration_stand_beside_the_samples(place: Path) -> None:
 def test_the_page_shows_calibration_and_damaged_maps_are_found(place: Path) -> None:
     drawn = command("restore", "digits", *WORDS, "--truth", "digits", "--n", "3", "--quiet", *CPU, folder=place)
     assert drawn.code == 0, drawn.err
-    assert command("report", "digits", "--no-doctor", folder=place).code == 0
+    assert command("report", "digits", folder=place).code == 0
     page = (place / "runs/digits/report.html").read_text()
     assert all(words in page for words in ("Truths within the central part", "needs 39 alternatives", ", SSIM "))
     assert page.count("Calibration: ") == 2, "a caption and the picture's text"
