@@ -45,11 +45,11 @@ class Fid(Checkpoints, Sampled, Compared, Execution, Noted, Command["CheckpointS
         default=(), kw_only=False
     )
     """Changes to the sampler (sampler.FIELD=VALUE) and to the features (features.FIELD=VALUE)."""
-    n: Annotated[int, option(IMAGES_PANEL, "N")] = 1000
+    n: Annotated[int, option(IMAGES_PANEL, "N", between=(10, 10_000_000))] = 1000
     """Images per checkpoint."""
     seed: Annotated[int, option(IMAGES_PANEL, "SEED")] = 0
     """Determines the noise of the images, the same for every checkpoint."""
-    ensemble: Annotated[int, option(MEASUREMENT_PANEL, "K")] = 1
+    ensemble: Annotated[int, option(MEASUREMENT_PANEL, "K", between=(1, 1_000))] = 1
     """Average the scores of the last K checkpoints, for runs without EMA."""
     metrics: Annotated[str | Sequence[str], option(MEASUREMENT_PANEL, "TAG,…", parse=values.words)] = ()
     """Further metrics: all, or some of precision-recall, density-coverage, inception-score and the metrics of installed
@@ -57,17 +57,13 @@ class Fid(Checkpoints, Sampled, Compared, Execution, Noted, Command["CheckpointS
 
     def carry_out(self, work: "Work") -> "CheckpointScores":
         with work.at_once():
-            from ncsnx.evaluation.measurement_requests import SweepRequest
+            from ncsnx.sampling.request import SampleRequest
 
             run = self.opened()
             settings, changes = split_changes(self.changes, "features")
             experiment = self.experiment_of(run, changes, work)
-            request = SweepRequest(
-                n=self.n,
-                seed=self.seed,
-                batch_size=work.ranks.batch_size(self.n, self.images_at_once(experiment)),
-                ensemble=self.ensemble,
-            )
+            batch_size = work.ranks.batch_size(self.n, self.images_at_once(experiment))
+            images = SampleRequest(n=self.n, seed=self.seed, batch_size=batch_size)
             selection = self.selected(run, work)
 
             from ncsnx.evaluation.candidates import choose
@@ -84,7 +80,8 @@ class Fid(Checkpoints, Sampled, Compared, Execution, Noted, Command["CheckpointS
                 features=network,
                 reference=reference,
                 perfect_model=reference.perfect_model(self.n, work),
-                request=request,
+                images=images,
+                ensemble=self.ensemble,
                 runtime=runtime,
                 data=self.data_folder(),
                 requested=requested,

@@ -35,18 +35,18 @@ class Likelihood(Checkpoints, InData, Device, Noted, Command["CheckpointScores"]
     weights and protocol. An interrupted measurement resumes after its last finished batch.
     """
 
-    n: Annotated[int | None, option(IMAGES_PANEL, "N", default="100, or all of fewer")] = None
+    n: Annotated[int | None, option(IMAGES_PANEL, "N", default="100, or all of fewer", between=(2, 10_000_000))] = None
     """Number of held-out images, chosen by the seed."""
-    seed: Annotated[int, option(IMAGES_PANEL, "SEED")] = 0
+    seed: Annotated[int, option(IMAGES_PANEL, "SEED", between=(0, 2**32 - 1))] = 0
     """Determines the choice of images, their dequantization and the probes."""
     estimator: Annotated[Literal["hutchinson", "skilling", "exact"], option(MEASUREMENT_PANEL, "NAME")] = "hutchinson"
     """Estimator of the divergence: hutchinson (random signs, smaller error), skilling (Gaussian vectors), or exact
     (every direction in turn, for small images)."""
-    probes: Annotated[int | None, option(MEASUREMENT_PANEL, "K", default="1")] = None
+    probes: Annotated[int | None, option(MEASUREMENT_PANEL, "K", default="1", between=(1, 10_000))] = None
     """Random vectors per image, the same at every σ. Each costs a backward pass."""
     tolerance: Annotated[float, option(MEASUREMENT_PANEL, "TOL")] = 1e-4
     """Absolute and relative error allowed to the solver per step and image, from 1e-6 to 0.1."""
-    batch_size: Annotated[int, option(EXECUTION_PANEL, "B", is_common=True)] = 64
+    batch_size: Annotated[int, option(EXECUTION_PANEL, "B", between=(1, 1_000_000), is_common=True)] = 64
     """Images at once. Values don't depend on it, except for rounding."""
 
     def carry_out(self, work: "Work") -> "CheckpointScores":
@@ -57,24 +57,20 @@ class Likelihood(Checkpoints, InData, Device, Noted, Command["CheckpointScores"]
             from ncsnx.evaluation.candidates import choose
             from ncsnx.evaluation.checkpoint_scores import measure_checkpoints
             from ncsnx.evaluation.likelihood_sweep import LikelihoodSweep
-            from ncsnx.evaluation.measurement_requests import LikelihoodRequest
             from ncsnx.features.data_source import DataSource
 
-            request = LikelihoodRequest(
-                n=self.n,
-                seed=self.seed,
-                estimator=self.estimator,
-                probes=self.probes,
-                tolerance=self.tolerance,
-                batch_size=self.batch_size,
-            )
             candidates, problems = work.ranks.first(lambda: choose(run, selection, work))
             sweep = LikelihoodSweep(
                 run=run,
                 experiment=experiment,
                 source=DataSource.of_run(run, self.data_folder(), work),
                 runtime=self.runtime(work.ranks, precision="fp32"),
-                request=request,
+                n=self.n,
+                seed=self.seed,
+                estimator=self.estimator,
+                vectors=self.probes,
+                tolerance=self.tolerance,
+                batch_size=self.batch_size,
                 note=self.note,
             )
         return measure_checkpoints(sweep, candidates, problems, work)

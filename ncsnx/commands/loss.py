@@ -32,13 +32,13 @@ class Loss(Checkpoints, InData, Execution, Noted, Command["CheckpointScores"]):
     after its last finished batch. A low loss doesn't promise good images: for those see `ncsnx fid`.
     """
 
-    seed: Annotated[int, option(IMAGES_PANEL, "SEED")] = 0
+    seed: Annotated[int, option(IMAGES_PANEL, "SEED", between=(0, 2**32 - 1))] = 0
     """Determines the noise, the same for every checkpoint."""
     passes: Annotated[
         int | None, option(MEASUREMENT_PANEL, "P", default="enough for 20,000 evaluations, at most all levels")
     ] = None
     """Noise levels at which each held-out image is seen. With few, the losses of single levels are noisy."""
-    batch_size: Annotated[int, option(EXECUTION_PANEL, "B", is_common=True)] = 128
+    batch_size: Annotated[int, option(EXECUTION_PANEL, "B", between=(1, 1_000_000), is_common=True)] = 128
     """Images at once; changes the loss by rounding at most."""
 
     def carry_out(self, work: "Work") -> "CheckpointScores":

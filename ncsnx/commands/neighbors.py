@@ -20,9 +20,9 @@ from ncsnx.commands.groups import Changes, Execution, InFeatures, OneCheckpoint,
 if TYPE_CHECKING:
     from ncsnx.config.experiment import Experiment
     from ncsnx.config.overrides import Override
-    from ncsnx.evaluation.measurement_requests import NeighborsRequest
     from ncsnx.evaluation.neighbor_search import NearestTrainingImages, NeighborSearch
     from ncsnx.runs.folder import Run
+    from ncsnx.sampling.request import SampleRequest
     from ncsnx.sampling.score_model import ScoreModel
     from ncsnx.work import Work
 
@@ -48,32 +48,26 @@ class Neighbors(OneCheckpoint, Sampled, InFeatures, Execution, Command["NearestT
     """Number of samples."""
     seed: Annotated[int, option(IMAGES_PANEL, "SEED")] = 0
     """Sample i is image i of this seed, as `ncsnx sample` draws it."""
-    k: Annotated[int, option(MEASUREMENT_PANEL, "K")] = 5
+    k: Annotated[int, option(MEASUREMENT_PANEL, "K", between=(1, 100))] = 5
     """Neighbours shown per sample."""
     flips: Annotated[bool | None, option(MEASUREMENT_PANEL, default="as in training")] = None
     """Whether mirror images of training images count."""
-    held_out: Annotated[int, option(MEASUREMENT_PANEL, "M")] = 1000
+    held_out: Annotated[int, option(MEASUREMENT_PANEL, "M", between=(1, 1_000_000))] = 1000
     """Held-out images to compare the samples with, at most."""
 
     def carry_out(self, work: "Work") -> "NearestTrainingImages":
         with work.at_once():
-            from ncsnx.evaluation.measurement_requests import NeighborsRequest
+            from ncsnx.sampling.request import SampleRequest
 
             run = self.opened()
             settings, changes = split_changes(self.changes, "features")
             experiment = self.experiment_of(run, changes, work)
-            request = NeighborsRequest(
-                n=self.n,
-                k=self.k,
-                seed=self.seed,
-                batch_size=work.ranks.batch_size(self.n, self.images_at_once(experiment)),
-                held_out=self.held_out,
-                flips=self.flips,
-            )
+            batch_size = work.ranks.batch_size(self.n, self.images_at_once(experiment))
+            images = SampleRequest(n=self.n, seed=self.seed, batch_size=batch_size)
             step = self.checkpoint(run, work)  # before torch is imported
 
             model = self._model(run, step, experiment, work)
-            search = self._search(run, model, request, settings, work)
+            search = self._search(run, model, images, settings, work)
         work.info(f"{run.path}: {search.caption()}")
         nearest = search.carry_out(work)
         if nearest.verdict is None:
@@ -89,7 +83,7 @@ class Neighbors(OneCheckpoint, Sampled, InFeatures, Execution, Command["NearestT
         self,
         run: "Run",
         model: "ScoreModel",
-        request: "NeighborsRequest",
+        images: "SampleRequest",
         settings: "list[Override]",
         work: "Work",
     ) -> "NeighborSearch":
@@ -108,7 +102,10 @@ class Neighbors(OneCheckpoint, Sampled, InFeatures, Execution, Command["NearestT
             folder=run.neighbors,
             source=source,
             features=None,
-            request=request,
+            images=images,
+            k=self.k,
+            held_out=self.held_out,
+            mirrored=self.flips,
             data=self.data_folder(),
         )  # checks what can be checked before a classifier is trained
         if self.features == NO_FEATURES:

@@ -40,7 +40,7 @@ class ShowReference(InRuns, Compared, Device, Command[Result]):
         default=(), kw_only=False
     )
     """Changes to the features."""
-    n: Annotated[int, option(IMAGES_PANEL, "N")] = 1000
+    n: Annotated[int, option(IMAGES_PANEL, "N", between=(10, 10_000_000))] = 1000
     """Images per score, for the score of a perfect model."""
 
     def carry_out(self, work: "Work") -> Result:
@@ -49,10 +49,8 @@ class ShowReference(InRuns, Compared, Device, Command[Result]):
                 work.ranks.end_others()
                 return self._listed(work)
 
-            from ncsnx.evaluation.measurement_requests import SweepRequest
             from ncsnx.evaluation.reference import check_reference, open_reference
 
-            SweepRequest(n=self.n)  # checks n
             source, wanted = self._found(work)
             settings = overrides_of(self.changes)
             chosen = self.chosen_features(None if source is None else source.data, settings)

@@ -63,14 +63,12 @@ class Sweep(TrainedAndScored, Command["ComparedSettings"]):
         with work.at_once():
             from ncsnx.commands.training.swept_runs import SweptRuns
             from ncsnx.config.codec import identity
-            from ncsnx.evaluation.measurement_requests import SweepRequest
             from ncsnx.ranks.joining import require_same
             from ncsnx.sweeps.points import sweep_points
 
             settings, changes = split_changes(self.values, "features")
             if not self.fid:
                 self._refuse_idle(settings)
-            SweepRequest(n=self.images)  # checks n
             name, target, origins = self._named()
             points = sweep_points(name, target.experiment, origins, changes, zipped=self.zip, seeds=self.seeds)
             require_same(work.ranks, "has another sweep", {point.run: identity(point.experiment) for point in points})

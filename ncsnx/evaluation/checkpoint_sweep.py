@@ -1,6 +1,6 @@
 """Sweeps over the checkpoints of a run: one row each, with a score where lower is better.
 
-fid/n1000-seed0-classifier-1a2b3c4d/scores.json  scores.csv  scores.png  scores.svg  metrics.png  …
+fid/n1000-seed0-classifier-1a2b3c4d/scores.json  scores.csv  scores.png  scores.svg
 """
 
 from abc import abstractmethod

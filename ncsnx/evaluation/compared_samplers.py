@@ -13,7 +13,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.comparison import Comparison
 from ncsnx.evaluation.comparison_candidates import most_evaluations
 from ncsnx.evaluation.engine import MeasurementResult, measure_all, missing, writing
-from ncsnx.evaluation.plots import Point, plot_samplers
+from ncsnx.evaluation.plots import plot_samplers
 from ncsnx.noise.bias import known_bias
 from ncsnx.quantities import counted, number, percent, with_error
 from ncsnx.results import Column, Table
@@ -299,22 +299,14 @@ def _write(comparison: Comparison, verdict: Recommendation, title: str) -> None:
     write_document(path, document_of(content, ComparisonRecord, path))
     sampler, row = verdict.rows[0]
     own = verdict.again.get(sampler, row)
-    points = []
+    points: list[Row] = []
     for sampler, row in verdict.rows:
         shown, tag = verdict.again.get(sampler, row), row["sampler"]
         if shown["distance"] is not None:
-            point = Point(
-                label=definition_of(type(sampler)).label or tag,
-                number=list(variants(Sampler)).index(tag),
-                evaluations=shown["evaluations"],
-                distance=shown["distance"],
-                spread=shown["spread"],
-                is_usable=is_usable(shown, own, comparison.n),
-                is_fast=verdict.is_found(sampler),
-            )
-            points.append(point)
+            label, number = definition_of(type(sampler)).label or tag, list(variants(Sampler)).index(tag)
+            looks = {"usable": is_usable(shown, own, comparison.n), "fast": verdict.is_found(sampler)}
+            points.append({**shown, **looks, "label": label, "number": number})
     if points:
-        ringed = "; ringed: measured again with fresh seeds" if any(point.is_fast for point in points) else ""
-        caption += f"; hollow: too many broken images{ringed}"
+        caption += "; hollow: too many broken images; ringed: recommended, measured again with fresh seeds"
         stem = comparison.place / "samplers"
         plot_samplers(stem, points, metric=comparison.metric, title=title, caption=caption)

@@ -20,18 +20,16 @@ from ncsnx.evaluation.candidates import Candidate
 from ncsnx.evaluation.checkpoint_sweep import CheckpointSweep
 from ncsnx.evaluation.engine import writing
 from ncsnx.evaluation.kept_features import has_features, load_features, make_room, save_features
-from ncsnx.evaluation.measurement_requests import SweepRequest
-from ncsnx.evaluation.plots import plot_metrics
 from ncsnx.evaluation.reference import Reference
 from ncsnx.evaluation.seeded_images import drawn_pixels, mean_score
 from ncsnx.features.feature_network import FeatureNetwork, unnamed
-from ncsnx.metrics.frechet import FRECHET_DISTANCE
 from ncsnx.metrics.metric import VERSIONS, FeatureSets, Metric, Quantity, all_metrics, measured_by, versions_in
 from ncsnx.quantities import counted
 from ncsnx.ranks.rank_group import ALONE
-from ncsnx.runs.score_files import FEATURES, Row, value
+from ncsnx.runs.score_files import FEATURES, Row
 from ncsnx.samplers.building import evaluations, evaluations_in_words, state_count
 from ncsnx.sampling.drawing import Drawing
+from ncsnx.sampling.request import SampleRequest
 from ncsnx.storage.parts import Part
 from ncsnx.work import Advance, Work
 
@@ -48,7 +46,10 @@ class DistanceSweep(CheckpointSweep):
 
     features: FeatureNetwork
     reference: Reference
-    request: SweepRequest
+    images: SampleRequest
+    """The images of each checkpoint."""
+    ensemble: int = 1
+    """K for an ensemble: the scores of the last K checkpoints up to each are averaged."""
     data: Path | None = None
     """The data folder, for samplers that start from training images."""
     requested: Sequence[Metric] | None = ()
@@ -77,27 +78,27 @@ class DistanceSweep(CheckpointSweep):
 
     @property
     def kept_in(self) -> tuple[Path, str]:
-        ensemble = f"-ensemble{self.request.ensemble}" if self.request.ensemble > 1 else ""
+        ensemble = f"-ensemble{self.ensemble}" if self.ensemble > 1 else ""
         kind = self.features.facts["type"]
-        return self.run.fid, f"n{self.request.n}-seed{self.request.seed}{ensemble}-{kind}"
+        return self.run.fid, f"n{self.images.n}-seed{self.images.seed}{ensemble}-{kind}"
 
     @property
     def evaluations(self) -> int | None:
         """Network evaluations per image, of all members together; None for adaptive solvers."""
         count = evaluations(self.experiment.sampler, self.experiment.schedule.levels)
-        return None if count is None else count * self.request.ensemble
+        return None if count is None else count * self.ensemble
 
     def protocol(self) -> dict[str, Any]:
         return {
             "measure": "distance",
             "version": _VERSION,
             "identity": identity(self.experiment),
-            "n": self.request.n,
-            "seed": self.request.seed,
+            "n": self.images.n,
+            "seed": self.images.seed,
             "sampler": unstructure(self.experiment.sampler),
             "evaluations": self.evaluations,
             "weights": self.weights,
-            "ensemble": self.request.ensemble,
+            "ensemble": self.ensemble,
             "precision": self.precision,
             "features": unnamed(self.features.facts),
             "reference": unnamed(self.reference.facts),
@@ -105,22 +106,20 @@ class DistanceSweep(CheckpointSweep):
 
     def caption(self) -> str:
         sampler = tag_of(type(self.experiment.sampler))
-        members = (
-            f", scores of {counted(self.request.ensemble, 'checkpoint')} averaged" if self.request.ensemble > 1 else ""
-        )
+        members = f", scores of {counted(self.ensemble, 'checkpoint')} averaged" if self.ensemble > 1 else ""
         count = self.evaluations
         each = evaluations_in_words(self.experiment.sampler, self.experiment.schedule.levels)
         each = each if count is None else counted(count, "evaluation")
         perfect = self.reference.why_unknown if self.perfect_model is None else self.perfect_model.words
         return (
-            f"{counted(self.request.n, 'image')} per checkpoint from seed {self.request.seed}, "
+            f"{counted(self.images.n, 'image')} per checkpoint from seed {self.images.seed}, "
             f"{self.weights_and_precision}{members}, sampler {sampler} with {each} per image; "
             f"features: {self.features.name}; reference: {self.reference.name} "
             f"({self.reference.facts['fingerprint'][:8]}); perfect model: {perfect}"
         )
 
     def caution(self) -> str | None:
-        n, real, dimensions = self.request.n, self.reference.count, self.features.dimensions
+        n, real, dimensions = self.images.n, self.reference.count, self.features.dimensions
         if n > dimensions and (real is None or real > dimensions):
             return None
         few = counted(n, "image") if n <= dimensions else f"a reference of {counted(real or 0, 'image')}"
@@ -130,32 +129,15 @@ class DistanceSweep(CheckpointSweep):
             "number only, not with published numbers (10,000 or 50,000 images). The kernel distance has no such bias"
         )
 
-    @property
-    def pictures(self) -> list[str]:
-        return [*super().pictures, *(("metrics.png", "metrics.svg") if self._others else ())]
-
-    def draw(self) -> None:
-        super().draw()
-        if others := self._others:
-            rows, caption = [self._current(row) for row in self.scores.rows], self.caption()
-            plot_metrics(self.place / "metrics", rows, others, title=self.run.name, caption=caption)
-
-    @property
-    def _others(self) -> list[Quantity]:
-        """The quantities besides the score that any row holds; they are plotted."""
-        rows = [self._current(row) for row in self.scores.rows]
-        others = [one for one in self._named(self.metrics) if one.key != FRECHET_DISTANCE.key]
-        return [one for one in others if any(value(row, one.key) is not None for row in rows)]
-
     # ----------------------------------------------------------------------------------------------- a checkpoint
 
     @property
     def count(self) -> int:
-        return self.request.n
+        return self.images.n
 
     @property
     def batch_size(self) -> int:
-        return self.request.batch_size
+        return self.images.batch_size
 
     def units(self, subject: Candidate) -> int:
         """Sampler states, over all batches."""
@@ -164,14 +146,14 @@ class DistanceSweep(CheckpointSweep):
     def parts(self, subject: Candidate, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Part]:
         with work.at_once():
             models = self.load(subject)
-        drawing = Drawing(model=models[0], request=self.request.images, data=self.data)
+        drawing = Drawing(model=models[0], request=self.images, data=self.data)
         for batch, pixels, taken in drawn_pixels(drawing, indices, work, advance, mean_score(models)):
             extracted = self.features(pixels)
             tensors = {"features": extracted.features}
             if extracted.logits is not None:
                 tensors["logits"] = extracted.logits
             if self.evaluations is None:
-                tensors[_TAKEN] = torch.full((len(batch), 1), float(taken * self.request.ensemble))
+                tensors[_TAKEN] = torch.full((len(batch), 1), float(taken * self.ensemble))
             yield Part(batch, tensors)
 
     def measured(self, subject: Candidate, whole: Mapping[str, Tensor]) -> Row:
@@ -211,7 +193,7 @@ class DistanceSweep(CheckpointSweep):
             mean=self.reference.mean,
             covariance=self.reference.covariance,
             sample=self.reference.sample,
-            seed=self.request.seed,
+            seed=self.images.seed,
         )
 
     # ------------------------------------------------------------------------------------------------------ output

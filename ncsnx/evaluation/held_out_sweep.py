@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ncsnx.config.codec import identity
 from ncsnx.data import Preprocessing
-from ncsnx.errors import DivergedError, NcsnxError, UsageError, require_between
+from ncsnx.errors import DivergedError, NcsnxError, UsageError
 from ncsnx.evaluation.candidates import Candidate
 from ncsnx.evaluation.checkpoint_sweep import CheckpointSweep
 from ncsnx.evaluation.plots import plot_losses
@@ -52,8 +52,6 @@ class HeldOutSweep(CheckpointSweep):
             raise UsageError(
                 f"{parameter('passes')} must be between 1 and the {counted(levels, 'level')}, not {self.passes:,}"
             )
-        require_between("seed", self.seed, 0, 2**32 - 1)
-        require_between("batch_size", self.batch_size, 1, 1_000_000)
         if self.count == 0:
             raise NcsnxError("the data set has no held-out images, so there is no held-out loss")
 

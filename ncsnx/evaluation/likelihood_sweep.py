@@ -10,7 +10,7 @@ import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 import torch
@@ -22,7 +22,6 @@ from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.evaluation.bits_per_dimension import COLUMNS, MEANING, METRIC, bits_per_dimension, prior_mean, probe
 from ncsnx.evaluation.candidates import Candidate
 from ncsnx.evaluation.checkpoint_sweep import CheckpointSweep
-from ncsnx.evaluation.measurement_requests import LikelihoodRequest
 from ncsnx.evaluation.probability_flow import ProbabilityFlow, Probes
 from ncsnx.features.data_source import DataSource
 from ncsnx.metrics.metric import Quantity
@@ -38,6 +37,8 @@ from ncsnx.storage.atomic import write_bytes
 from ncsnx.storage.parts import Part
 from ncsnx.work import Advance, Work
 
+Estimator = Literal["hutchinson", "skilling", "exact"]
+"""Estimator of the divergence: random signs, Gaussian vectors, or every direction in turn."""
 _VERSION = 2
 """Version of the measured numbers; raised when any of them changes, so that rows of different versions stay apart."""
 IMAGES = 100
@@ -53,7 +54,18 @@ class LikelihoodSweep(CheckpointSweep):
     """Measures the likelihood of the same images under checkpoints of one run. Raises NcsnxError if it has none."""
 
     source: DataSource
-    request: LikelihoodRequest
+    n: int | None = None
+    """Number of held-out images, chosen by the seed; a larger n adds images to those of a smaller one. None for 100, or
+    all if there are fewer."""
+    seed: int = 0
+    """Seed of the choice of images, their dequantization and the probes."""
+    estimator: Estimator = "hutchinson"
+    vectors: int | None = None
+    """Random vectors per image, the same at every σ. None for one, or for every direction with 'exact'."""
+    tolerance: float = 1e-4
+    """Tolerance of the solver, see `ProbabilityFlow`."""
+    batch_size: int = 64
+    """Images per batch, which share the solver's steps; changes results within the tolerance."""
 
     def __attrs_post_init__(self) -> None:
         model = self.experiment.model
@@ -71,7 +83,14 @@ class LikelihoodSweep(CheckpointSweep):
             raise UsageError(
                 f"{parameter('n')} {self.count:,}: the data set has only {counted(held_out, 'held-out image')}"
             )
-        if self.request.estimator == "exact" and self.dimensions > _MOST_EXACT:
+        if self.estimator == "exact" and self.vectors is not None:
+            raise UsageError(f"{parameter('estimator')} exact takes no {parameter('probes')}; leave it out")
+        if not 1e-6 <= self.tolerance <= 0.1:
+            raise UsageError(
+                f"{parameter('tolerance')} must be between 1e-6 (since the network runs in float32) and 0.1, not "
+                f"{self.tolerance:g}"
+            )
+        if self.estimator == "exact" and self.dimensions > _MOST_EXACT:
             raise UsageError(
                 f"{parameter('estimator')} exact is for images of at most {counted(_MOST_EXACT, 'dimension')}, since "
                 f"each takes a backward pass; these have {self.dimensions:,}. Use hutchinson, with more "
@@ -81,7 +100,7 @@ class LikelihoodSweep(CheckpointSweep):
 
     @property
     def count(self) -> int:
-        return min(IMAGES, len(self.source.splits().held_out)) if self.request.n is None else self.request.n
+        return min(IMAGES, len(self.source.splits().held_out)) if self.n is None else self.n
 
     @property
     def dimensions(self) -> int:
@@ -91,7 +110,7 @@ class LikelihoodSweep(CheckpointSweep):
     @property
     def probes(self) -> int:
         """Backward passes per evaluation."""
-        return self.dimensions if self.request.estimator == "exact" else self.request.probes or 1
+        return self.dimensions if self.estimator == "exact" else self.vectors or 1
 
     @property
     def grey_levels(self) -> int:
@@ -106,8 +125,7 @@ class LikelihoodSweep(CheckpointSweep):
 
     @property
     def kept_in(self) -> tuple[Path, str]:
-        request = self.request
-        return self.run.likelihood, f"n{self.count}-{request.estimator}{self.probes}-seed{request.seed}"
+        return self.run.likelihood, f"n{self.count}-{self.estimator}{self.probes}-seed{self.seed}"
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -116,17 +134,17 @@ class LikelihoodSweep(CheckpointSweep):
         return levels[-1], levels[0]
 
     def protocol(self) -> dict[str, Any]:
-        request, (sigma_min, sigma_max) = self.request, self.ends
+        sigma_min, sigma_max = self.ends
         return {
             "measure": "likelihood",
             "version": _VERSION,
             "identity": identity(self.experiment),
             "n": self.count,
-            "seed": request.seed,
-            "estimator": request.estimator,
+            "seed": self.seed,
+            "estimator": self.estimator,
             "probes": self.probes,
             "solver": METHOD,
-            "tolerance": request.tolerance,
+            "tolerance": self.tolerance,
             "sigma_min": sigma_min,
             "sigma_max": sigma_max,
             "grey_levels": self.grey_levels,
@@ -138,15 +156,15 @@ class LikelihoodSweep(CheckpointSweep):
         }
 
     def caption(self) -> str:
-        request, (sigma_min, sigma_max) = self.request, self.ends
-        probes = {"hutchinson": "Hutchinson's estimator", "skilling": "Skilling's estimator"}.get(request.estimator)
+        sigma_min, sigma_max = self.ends
+        probes = {"hutchinson": "Hutchinson's estimator", "skilling": "Skilling's estimator"}.get(self.estimator)
         count = counted(self.probes, "probe")
         divergence = f"{probes}, {count}" if probes else "exact divergence"
         return (
             f"probability-flow ODE from σ = {sigma_min:g} to {sigma_max:g}, where the prior is "
-            f"N({prior_mean(self.experiment.data):g}, {sigma_max:g}²), {METHOD} with tolerance {request.tolerance:g}, "
+            f"N({prior_mean(self.experiment.data):g}, {sigma_max:g}²), {METHOD} with tolerance {self.tolerance:g}, "
             f"{divergence}: {counted(self.count, 'held-out image')} of "
-            f"{counted(self.grey_levels, 'grey level')}, dequantized uniformly, seed {request.seed}, "
+            f"{counted(self.grey_levels, 'grey level')}, dequantized uniformly, seed {self.seed}, "
             f"{weights_in_words(self.weights)}; data {self.source.fingerprint[:8]}"
         )
 
@@ -159,10 +177,6 @@ class LikelihoodSweep(CheckpointSweep):
 
     # ----------------------------------------------------------------------------------------------- a checkpoint
 
-    @property
-    def batch_size(self) -> int:
-        return self.request.batch_size
-
     def units(self, subject: Candidate) -> int:
         return _UNITS * self.count
 
@@ -173,7 +187,7 @@ class LikelihoodSweep(CheckpointSweep):
             batch = torch.tensor(indices[start : start + self.batch_size])
             watch = _progress(_UNITS * len(batch), self.ends, work, advance)
             pixels = self.source.splits().held_out.read(places[batch]).pixels
-            flow = ProbabilityFlow(network.score, *self.ends, tolerance=self.request.tolerance, watch=watch)
+            flow = ProbabilityFlow(network.score, *self.ends, tolerance=self.tolerance, watch=watch)
             values = bits_per_dimension(flow, pixels, places[batch], self._preprocessing(), self._probes(places[batch]))
             yield Part(batch, {"values": values.float()})
             watch(flow.sigma_max)
@@ -199,11 +213,11 @@ class LikelihoodSweep(CheckpointSweep):
     def _probes(self, places: Tensor) -> Probes:
         """Probes of the held-out images at `places`."""
         shape, places = self.experiment.data.shape, places.to(self.runtime.device)
-        if self.request.estimator == "exact":
+        if self.estimator == "exact":
             basis = torch.eye(self.dimensions, device=places.device).view(-1, 1, *shape)
             return Probes(basis.expand(-1, len(places), *shape), weight=1.0)
-        stream = Stream(self.request.seed, Purpose.PROBES)
-        vectors = [probe(stream, self.request.estimator, places, shape, number) for number in range(self.probes)]
+        stream = Stream(self.seed, Purpose.PROBES)
+        vectors = [probe(stream, self.estimator, places, shape, number) for number in range(self.probes)]
         return Probes(torch.stack(vectors), weight=1 / self.probes)
 
     def _network(self, candidate: Candidate) -> ScoreFunction:
@@ -214,15 +228,15 @@ class LikelihoodSweep(CheckpointSweep):
     def _places(self) -> Tensor:
         """Indices (n,) int64 of the images in the held-out split."""
         held_out = len(self.source.splits().held_out)
-        return Stream(self.request.seed, Purpose.SUBSETS).permutation(held_out, 0)[: self.count]
+        return Stream(self.seed, Purpose.SUBSETS).permutation(held_out, 0)[: self.count]
 
     def _preprocessing(self) -> Preprocessing:
         held_out = self.source.splits().held_out
-        return Preprocessing(self.experiment.data, held_out.value_range, self.request.seed)
+        return Preprocessing(self.experiment.data, held_out.value_range, self.seed)
 
 
 def _progress(units: int, ends: tuple[float, float], work: Work, advance: Advance) -> Callable[[float], None]:
-    """Reports how far log σ of a batch has come from σ_min to σ_max; raises after a stop request."""
+    """Reports how far log σ of a batch has come from σ_min to σ_max; raises after a stop self."""
     sigma_min, sigma_max = ends
     told = 0
 

@@ -23,7 +23,6 @@ from ncsnx.config.converter import unstructure
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.evaluation.engine import Measurement, MeasurementResult, measure_all, missing, writing
-from ncsnx.evaluation.measurement_requests import NeighborsRequest
 from ncsnx.evaluation.memorizing import NEIGHBORHOOD, compared, relative_distances, verdict
 from ncsnx.evaluation.nearest_images import Nearest, Space, feature_space, nearest, pixel_space
 from ncsnx.evaluation.neighbor_pictures import GridRow, distance_in_words, draw_grid, plot_distances
@@ -38,9 +37,10 @@ from ncsnx.runs.names import step_name
 from ncsnx.runs.result_records import NeighborRecord, SpaceRecord
 from ncsnx.runs.score_files import RESULTS, Row
 from ncsnx.sampling.drawing import Drawing
+from ncsnx.sampling.request import SampleRequest
 from ncsnx.sampling.score_model import ScoreModel, weights_in_words
 from ncsnx.spelling import parameter
-from ncsnx.storage import atomic, reading
+from ncsnx.storage import atomic
 from ncsnx.storage.documents import document_bytes, find_document, write_document
 from ncsnx.storage.parts import Part
 from ncsnx.storage.process import this_process
@@ -50,7 +50,6 @@ from ncsnx.work import SILENT, Advance, Work
 _VERSION = 3
 """Version of the measured numbers; raised when any of them changes."""
 _TABLE, _GRID, _PLOT = "distances.csv", "grid.png", "distances"
-FILES = (_TABLE, _GRID, f"{_PLOT}.png", f"{_PLOT}.svg")
 GRID_ROWS = 20
 """Most samples in the grid, the nearest ones first."""
 _HELD_OUT_CHOICE = 2
@@ -87,15 +86,21 @@ class NeighborSearch(Measurement[None]):
     source: DataSource
     features: FeatureNetwork | None
     """None to search in pixels only."""
-    request: NeighborsRequest
+    images: SampleRequest
+    k: int
+    """Neighbours shown per sample."""
+    held_out: int
+    """Most held-out images to compare with, chosen by a fixed seed."""
+    mirrored: bool | None = None
+    """Whether mirror images of training images count; None for the experiment's `random_flip`."""
     data: Path | None = None
     """The data folder, for samplers that start from training images."""
 
     def __attrs_post_init__(self) -> None:
-        count, needed, k = len(self.training), max(2, self.request.k), parameter("k")
+        count, needed, k = len(self.training), max(2, self.k), parameter("k")
         if count < needed:
             raise UsageError(
-                f"{k} {self.request.k}: the data set has {counted(count, 'training image')}; at least {needed} are "
+                f"{k} {self.k}: the data set has {counted(count, 'training image')}; at least {needed} are "
                 f"needed{f', or a {k} of at most {count}' if count > 1 else ''}"
             )
 
@@ -108,15 +113,15 @@ class NeighborSearch(Measurement[None]):
     def flips(self) -> bool:
         """Whether mirror images of training images count."""
         own = self.model.experiment.data.random_flip
-        return own if self.request.flips is None else self.request.flips
+        return own if self.mirrored is None else self.mirrored
 
     @property
     def held_out_count(self) -> int:
         """Number of held-out images that samples are compared with."""
-        return min(self.request.held_out, len(SplitImages(self.source, "held-out")))
+        return min(self.held_out, len(SplitImages(self.source, "held-out")))
 
     def protocol(self) -> dict[str, Any]:
-        model, request = self.model, self.request
+        model, request = self.model, self.images
         return {
             "measure": "neighbors",
             "version": _VERSION,
@@ -125,7 +130,7 @@ class NeighborSearch(Measurement[None]):
             "weights": model.weights,
             "weights_sha256": model.weights_sha256,
             "n": request.n,
-            "k": request.k,
+            "k": self.k,
             "seed": request.seed,
             "sampler": unstructure(model.experiment.sampler),
             "evaluations": model.evaluations,
@@ -137,7 +142,7 @@ class NeighborSearch(Measurement[None]):
         }
 
     def caption(self) -> str:
-        model, request = self.model, self.request
+        model, request = self.model, self.images
         sampler = tag_of(type(model.experiment.sampler))
         seen = "pixels only" if self.features is None else f"pixels and features: {self.features.name}"
         mirrored = " and their mirror images" if self.flips else ""
@@ -152,18 +157,18 @@ class NeighborSearch(Measurement[None]):
 
     @cached_property
     def place(self) -> Path:
-        request = self.request
-        name = f"{step_name(self.model.step)}-n{request.n}-k{request.k}-seed{request.seed}"
+        request = self.images
+        name = f"{step_name(self.model.step)}-n{request.n}-k{self.k}-seed{request.seed}"
         return self.folder / f"{name}-{digest(self.protocol())[:8]}"
 
     @property
     def count(self) -> int:
         """Number of samples."""
-        return self.request.n
+        return self.images.n
 
     @property
     def batch_size(self) -> int:
-        return self.request.batch_size
+        return self.images.batch_size
 
     def name(self, subject: None) -> str:
         return self.model.run_name
@@ -176,7 +181,7 @@ class NeighborSearch(Measurement[None]):
         return self.batches * self.model.states
 
     def parts(self, subject: None, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Part]:
-        drawing = Drawing(model=self.model, request=self.request.images, data=self.data)
+        drawing = Drawing(model=self.model, request=self.images, data=self.data)
         for batch, pixels, _ in drawn_pixels(drawing, indices, work, advance):
             yield Part(batch, {"images": pixels})
 
@@ -212,7 +217,7 @@ class NeighborSearch(Measurement[None]):
 
     def find(self, images: Tensor, work: Work = SILENT) -> dict[str, Neighbors]:
         """Searches for the neighbours of samples and held-out images, (n + m, C, H, W) uint8; returns them by space."""
-        k, n = min(max(self.request.k, NEIGHBORHOOD), len(self.training)), self.request.n
+        k, n = min(max(self.k, NEIGHBORHOOD), len(self.training)), self.images.n
         near = nearest(images, self.training, self._spaces, k, flips=self.flips, work=work)
         return {space.name: Neighbors(one[:n], one[n:]) for space, one in zip(self._spaces, near, strict=True)}
 
@@ -234,9 +239,8 @@ class NeighborSearch(Measurement[None]):
             protocol=self.protocol(),
             caption=self.caption(),
             made=this_process(),
-            verdict=verdict(spaces, self.request.n, self.held_out_count) if self.held_out_count else None,
+            verdict=verdict(spaces, self.images.n, self.held_out_count) if self.held_out_count else None,
             spaces=spaces,
-            files=_sha256_of_files(self.place),
         )
         return {"record": record}
 
@@ -251,7 +255,7 @@ class NeighborSearch(Measurement[None]):
         lines.writerow(["set", "image", "space", "rank", "training_image", "id", "flipped", "distance", "relative"])
         for space, one in found.items():
             for name, numbers, near, k in (
-                ("sample", range(self.request.n), one.samples, self.request.k),
+                ("sample", range(self.images.n), one.samples, self.k),
                 ("held-out", self._held_out_indices().tolist(), one.held_out, 1),
             ):
                 relative, ids = relative_distances(near.distances), self._ids(near.indices[:, :k])
@@ -280,7 +284,7 @@ class NeighborSearch(Measurement[None]):
         row = {"sample": [(images[sample], str(sample))]}
         for name, space in found.items():
             near, group = space.samples, []
-            for rank, pixels in enumerate(self.training.at(near.indices[sample, : self.request.k]).pixels):
+            for rank, pixels in enumerate(self.training.at(near.indices[sample, : self.k]).pixels):
                 caption = distance_in_words(float(near.distances[sample, rank]))
                 is_flipped = bool(near.flipped[sample, rank])
                 group.append((pixels.flip(-1), f"{caption} ↔") if is_flipped else (pixels, caption))
@@ -345,20 +349,8 @@ def _share(found: Mapping[str, float]) -> str:
 
 
 def read_results(folder: Path, protocol: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The results of a search under this protocol; None if there are none, or if any file was changed."""
+    """The results of a search under this protocol; None if there are none, or if they are damaged."""
     record = find_document(folder / RESULTS, NeighborRecord)
-    try:
-        if (
-            record is None
-            or record.protocol != json.loads(json.dumps(protocol))
-            or record.files != _sha256_of_files(folder)
-        ):
-            return None
-    except NcsnxError:  # a file is missing
+    if record is None or record.protocol != json.loads(json.dumps(protocol)):
         return None
     return parse_json(document_bytes(record))  # type: ignore[no-any-return]
-
-
-def _sha256_of_files(folder: Path) -> dict[str, str]:
-    with atomic.reporting(folder):
-        return {name: reading.sha256_of(folder / name) for name in FILES}

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import attrs
 import numpy as np
 
 from ncsnx.quantities import with_error
@@ -21,17 +20,13 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-    from ncsnx.metrics.metric import Quantity
-
 _FONT = "DejaVu Sans"  # comes with matplotlib, so plots look the same everywhere
 # From the palette of Okabe and Ito, distinct for colour-blind readers and in black and white; grey for its yellow.
 BLUE, VERMILION, GREY = "#0072B2", "#D55E00", "#555555"
 _COLOURS = (BLUE, VERMILION, "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#777777")
 _MARKERS = "osD^vP*X"
 DASHED = (0, (4, 2.5))
-_FEW_LINES = 5  # most lines with a legend; more get a colour bar
 _LOG_FROM = 10.0  # ratio of largest to smallest value above which an axis is logarithmic
-_PANELS, _PANEL_IN = 3, (2.2, 1.9)  # panels of metrics side by side, and their width and height
 
 _STYLE: dict[str, Any] = {
     "figure.dpi": 200,
@@ -76,30 +71,6 @@ def plot_scores(
         write(stem, figure)
 
 
-def plot_metrics(
-    stem: Path, rows: Sequence[Row], quantities: Sequence["Quantity"], *, title: str, caption: str
-) -> None:
-    """Draws quantities of the rows against training steps, a panel each, into `stem`.png and `stem`.svg.
-
-    The value of a perfect model is a dashed line. For the rest see `plot_scores`.
-    """
-    columns = min(len(quantities), _PANELS)
-    lines = -(-len(quantities) // columns)
-    with style():
-        figure = new_figure(0.3 + _PANEL_IN[0] * columns, 0.9 + _PANEL_IN[1] * lines, title, caption)
-        panels = figure.subplots(lines, columns, squeeze=False).flat
-        for axes, quantity in zip(panels, quantities, strict=False):
-            numbers = [value(row, quantity.key) for row in rows]
-            _draw_curve(axes, [row["step"] for row in rows], numbers, [quantity.error_in(row) for row in rows])
-            if quantity.perfect is not None:
-                axes.axhline(quantity.perfect, color=GREY, linewidth=0.9, linestyle=DASHED)
-            title = f"{_wrapped(quantity.title, 34)}\n({quantity.better} is better)"
-            axes.set_title(title, fontsize=7.5, loc="left")
-        for axes in panels[len(quantities) :]:
-            axes.remove()
-        write(stem, figure)
-
-
 def plot_losses(stem: Path, rows: Sequence[Row], sigmas: Sequence[float], *, title: str, caption: str) -> None:
     """Draws mean held-out losses against training steps, and losses per level against σ, the best step highlighted.
 
@@ -120,71 +91,49 @@ def plot_losses(stem: Path, rows: Sequence[Row], sigmas: Sequence[float], *, tit
         scale, colours = Normalize(min(steps), max(steps) + 1), colormaps["cividis_r"]
         for place, row in enumerate(rows):
             losses = [math.nan if loss is None else loss for loss in values(row, "levels", len(sigmas))]
-            look: dict[str, Any] = {"color": colours(scale(row["step"])), "linewidth": 1.0, "markersize": 2.2}
-            if place == best:
-                look = {"color": VERMILION, "linewidth": 1.8, "zorder": 5}
-            label = f"step {row['step']:,}{' (best)' if place == best else ''}"
-            over_levels.plot(sigmas, losses, marker="." if len(sigmas) < 25 else "", label=label, **look)
+            look = {"color": colours(scale(row["step"])), "linewidth": 1.0, "markersize": 2.2}
+            best_look = {"color": VERMILION, "linewidth": 1.8, "zorder": 5}
+            over_levels.plot(sigmas, losses, marker=".", **(best_look if place == best else look))
         _scale(over_levels)
         over_levels.set(xscale="log", xlabel="noise level σ", ylabel="held-out loss per level")
         set_log_ticks(over_levels.xaxis)
-        if len(rows) <= _FEW_LINES:
-            over_levels.legend(loc="upper left", bbox_to_anchor=(1, 1), handlelength=1.4)
-        else:
-            figure.colorbar(ScalarMappable(scale, colours), ax=over_levels, label="training steps")
+        figure.colorbar(ScalarMappable(scale, colours), ax=over_levels, label="training steps")
         write(stem, figure)
 
 
-@attrs.frozen
-class Point:
-    """A sampler setting in the plot of a comparison."""
-
-    label: str
-    number: int
-    """Position of the sampler in the registry, which determines its colour and marker in every plot."""
-    evaluations: float
-    """Network evaluations per image."""
-    distance: float
-    spread: float | None
-    """Standard deviation of the distance over the seeds, drawn as an error bar."""
-    is_usable: bool
-    """False if it breaks too many images; then it is drawn hollow."""
-    is_fast: bool
-    """Whether it is the recommended one, which gets a ring."""
-
-
-def plot_samplers(stem: Path, points: Sequence[Point], *, metric: str, title: str, caption: str) -> None:
+def plot_samplers(stem: Path, rows: Sequence[Row], *, metric: str, title: str, caption: str) -> None:
     """Draws distances against evaluations, both on logarithmic axes, into `stem`.png and `stem`.svg.
 
+    rows: 'evaluations', 'distance' and 'spread' of each setting, the 'label' of its sampler and its 'number' in the
+    registry, which determines colour and marker; settings that aren't 'usable' are hollow, the 'fast' one has a ring.
     Raises NcsnxError if a file can't be written.
     """
     with style():
         figure = new_figure(6.2, 3.8, title, caption)
         axes = figure.add_subplot()
-        named = set[str]()
-        for point in points:
-            row, place = divmod(point.number, len(_COLOURS))
-            colour, marker = _COLOURS[place], _MARKERS[(place + row) % len(_MARKERS)]
+        for row in rows:
+            line, place = divmod(row["number"], len(_COLOURS))
+            colour, marker = _COLOURS[place], _MARKERS[(place + line) % len(_MARKERS)]
             axes.errorbar(
-                [point.evaluations],
-                [point.distance],
-                [point.spread or 0.0],
+                [row["evaluations"]],
+                [row["distance"]],
+                [row["spread"] or 0.0],
                 linestyle="none",
                 marker=marker,
                 color=colour,
-                elinewidth=0.7,
-                markerfacecolor=colour if point.is_usable else "white",
-                label=None if point.label in named else point.label,
+                markerfacecolor=colour if row["usable"] else "white",
+                label=row["label"],
             )
-            named.add(point.label)
-        for fast in (point for point in points if point.is_fast):
-            ring: dict[str, Any] = {"markersize": 11, "fillstyle": "none", "color": GREY, "linestyle": "none"}
-            axes.plot([fast.evaluations], [fast.distance], "o", label="sampler=fast", **ring)
+            if row["fast"]:
+                ring: dict[str, Any] = {"markersize": 11, "fillstyle": "none", "color": GREY, "linestyle": "none"}
+                axes.plot([row["evaluations"]], [row["distance"]], "o", label="sampler=fast", **ring)
         axes.set(xscale="log", yscale="log", xlabel="network evaluations per image")
         set_log_ticks(axes.xaxis)
         set_log_ticks(axes.yaxis)
         axes.set_ylabel(f"{drawable(metric)} (lower is better)")
-        axes.legend(loc="upper left", bbox_to_anchor=(1, 1), handlelength=1.4)
+        handles, labels = axes.get_legend_handles_labels()
+        once = dict(zip(labels, handles, strict=True))
+        axes.legend(once.values(), once.keys(), loc="upper left", bbox_to_anchor=(1, 1), handlelength=1.4)
         write(stem, figure)
 
 
@@ -221,12 +170,11 @@ def write(stem: Path, figure: "Figure") -> None:
 
 
 def set_log_ticks(axis: "Axis") -> None:
-    """Labels a logarithmic axis in plain numbers: as many in a decade as fit into its present limits."""
+    """Labels a logarithmic axis in plain numbers, one, two or five times a power of ten."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     low, high = axis.get_view_interval()
-    decades = math.log10(high / low)
-    axis.set_major_locator(LogLocator(subs=range(1, 10) if decades < 1 else (1, 2, 5) if decades < 2.5 else (1,)))
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 300 * low else (1,)))
     axis.set_major_formatter(StrMethodFormatter("{x:,g}"))
     axis.set_minor_formatter(NullFormatter())
 

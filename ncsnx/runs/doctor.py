@@ -114,10 +114,6 @@ def _scores(run: Run, path: Path) -> Hashes:
             yield features, kept.sha256
 
 
-def _neighbors(run: Run, path: Path) -> Hashes:
-    return [(path.parent / name, sha256) for name, sha256 in read_document(path, NeighborRecord).files.items()]
-
-
 def _samples(run: Run, path: Path) -> Hashes:
     record = read_document(path, SampleRecord)
     return [(path.parent / SAMPLES_FILE, record.samples_sha256 or "")] if record.complete else []
@@ -156,7 +152,11 @@ _RECORDS = (
     ),
     _Record("compare/*/trials.jsonl", _opens(lambda run, path: read_records(path)), "fix or remove that line"),
     _Record("compare/fast.json", _opens(lambda run, path: read_fast(run)), "remove it, then repeat `ncsnx compare`"),
-    _Record("neighbors/*/results.json", _neighbors, "repeat the same `ncsnx neighbors`"),
+    _Record(
+        "neighbors/*/results.json",
+        _opens(lambda run, path: read_document(path, NeighborRecord)),
+        "repeat the same `ncsnx neighbors`",
+    ),
     _Record("samples/*/protocol.json", _samples, f"repeat its `ncsnx sample` with {argument('overwrite', True)}"),
     _Record("samples/*/task.json", _task, "repeat the same `ncsnx restore`"),
     _Record(f"*/{CONFIG}", _export, "export it again"),

@@ -131,8 +131,6 @@ class NeighborRecord:
     verdict: Verdict | None
     """The conclusion; None without held-out images."""
     spaces: dict[str, SpaceRecord]
-    files: dict[str, str]
-    """Name of each file beside it → sha256."""
 
 
 @document("the notes of a tracker", advice="remove it to begin a new record")

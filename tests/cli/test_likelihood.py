@@ -179,7 +179,7 @@ def test_a_checkpoint_and_a_range_of_one_are_the_same(measured: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (("--n", "1"), "--n must be at least 2"),
+        (("--n", "1"), "--n must be between 2"),
         (("--n", "300"), "--n 300: the data set has only 299 held-out images"),
         (("--estimator", "best"), "--estimator: 'best' is not one of"),
         (("--range", "1:3"), "holds no checkpoint"),

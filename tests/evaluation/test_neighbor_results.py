@@ -1,6 +1,5 @@
 """Saved results of a search for neighbours: read as written, and not at all if anything was changed."""
 
-import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +9,7 @@ import pytest
 import torch
 
 from ncsnx.evaluation.memorizing import compared
-from ncsnx.evaluation.neighbor_search import FILES, read_results
+from ncsnx.evaluation.neighbor_search import read_results
 from ncsnx.runs.result_records import NeighborRecord, SpaceRecord, Verdict
 from ncsnx.runs.score_files import RESULTS
 from ncsnx.storage.documents import sealed_bytes, write_document
@@ -23,15 +22,12 @@ Json = dict[str, Any]
 @pytest.fixture(params=[9, 0])
 def written(request: pytest.FixtureRequest, tmp_path: Path) -> Json:
     """Results in `tmp_path`, with or without held-out images."""
-    for name in FILES:
-        (tmp_path / name).write_text(name)
     measure = compared(torch.rand(4), torch.rand(request.param))
     record = NeighborRecord(
         protocol=PROTOCOL,
         caption="how",
         verdict=Verdict("no sign", "none") if request.param else None,
         spaces=dict.fromkeys(("pixels", "features"), SpaceRecord(distance=measure, relative=measure)),
-        files={name: hashlib.sha256(name.encode()).hexdigest() for name in FILES},
     )
     write_document(tmp_path / RESULTS, record)
     content: Json = json.loads((tmp_path / RESULTS).read_text())
@@ -52,16 +48,6 @@ def test_nothing_is_read_before_it_is_written(tmp_path: Path) -> None:
 
 def test_another_protocol_is_not_it(written: Json, tmp_path: Path) -> None:
     assert read_results(tmp_path, {**PROTOCOL, "n": 3}) is None
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_a_file_that_is_gone_or_another_is_seen(name: str, written: Json, tmp_path: Path) -> None:
-    path = tmp_path / name
-    content = path.read_bytes()
-    path.write_bytes(content + b"x")
-    assert read(tmp_path) is None
-    path.unlink()
-    assert read(tmp_path) is None
 
 
 @pytest.mark.parametrize(

@@ -14,13 +14,10 @@ from PIL import Image
 
 from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.plots import (
-    Point,
     plot_losses,
-    plot_metrics,
     plot_samplers,
     plot_scores,
 )
-from ncsnx.metrics.metric import Quantity
 
 SVG = "{http://www.w3.org/2000/svg}"
 CAPTION = "1,000 images per checkpoint from seed 0, annealed Langevin with 1,160 evaluations per image"
@@ -108,29 +105,21 @@ def test_scores_over_more_than_a_factor_of_ten_get_a_logarithmic_axis_in_plain_n
     assert {"5", "10", "20", "50"} <= set(scores(tmp_path, FALLING))
 
 
-@pytest.mark.parametrize("count", [1, 3, 7])
-def test_every_metric_has_a_panel_that_names_it_and_its_good_end(tmp_path: Path, count: int) -> None:
-    quantities = [Quantity("share", f"metric {n}", better="higher", perfect=0.5) for n in range(count)]
-    plot_metrics(tmp_path / "metrics", rows(FALLING), quantities, title="digits", caption=CAPTION)
-    shown = texts(tmp_path / "metrics.svg")
-    assert [text for text in shown if text.startswith("metric ")] == [f"metric {n}" for n in range(count)]
-    assert shown.count("(higher is better)") == count
-
-
 @pytest.mark.parametrize("checkpoints", [1, 4, 40])
 def test_losses_are_drawn_over_steps_and_over_levels(tmp_path: Path, checkpoints: int) -> None:
     values = [40.0 - place / 2 for place in range(checkpoints)]
     plot_losses(tmp_path / "losses", rows(values), [50.0, 1.0, 0.01], title="digits", caption=CAPTION)
     shown = texts(tmp_path / "losses.svg")
     assert {"mean held-out loss", "held-out loss per level", "noise level σ"} <= set(shown)
-    assert (f"step {5_000 * checkpoints:,} (best)" in shown) == (checkpoints <= 5)
+    assert "training steps" in shown
 
 
 def test_samplers_are_named_once(tmp_path: Path) -> None:
+    heun, ald = {"label": "heun", "number": 3}, {"label": "ald", "number": 0}
     points = [
-        Point(label="heun", number=3, evaluations=8, distance=9.0, spread=0.3, is_usable=True, is_fast=True),
-        Point(label="heun", number=3, evaluations=16, distance=7.0, spread=None, is_usable=False, is_fast=False),
-        Point(label="ald", number=0, evaluations=697, distance=6.0, spread=0.2, is_usable=True, is_fast=False),
+        {**heun, "evaluations": 8, "distance": 9.0, "spread": 0.3, "usable": True, "fast": True},
+        {**heun, "evaluations": 16, "distance": 7.0, "spread": None, "usable": False, "fast": False},
+        {**ald, "evaluations": 697, "distance": 6.0, "spread": 0.2, "usable": True, "fast": False},
     ]
     plot_samplers(tmp_path / "samplers", points, metric="FD", title="digits", caption=CAPTION)
     shown = texts(tmp_path / "samplers.svg")

@@ -51,7 +51,7 @@ class TrainedAndScored(Training, InRuns, Compared):
     """Score the finished runs as `ncsnx fid` does, and compare them."""
     loss: Annotated[bool, option(_COMPARISON_PANEL)] = False
     """Measure the held-out loss of the finished runs as `ncsnx loss` does, and compare them."""
-    n: Annotated[int | None, option(_COMPARISON_PANEL, "N", default="1000")] = None
+    n: Annotated[int | None, option(_COMPARISON_PANEL, "N", default="1000", between=(10, 10_000_000))] = None
     """Images per run for `fid`."""
 
     @property
