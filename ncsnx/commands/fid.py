@@ -66,8 +66,8 @@ class Fid(Checkpoints, Sampled, Compared, Execution, Noted, Command["CheckpointS
             images = SampleRequest(n=self.n, seed=self.seed, batch_size=batch_size)
             selection = self.selected(run, work)
 
-            from ncsnx.evaluation.candidates import choose
             from ncsnx.evaluation.checkpoint_scores import measure_checkpoints
+            from ncsnx.evaluation.checkpoint_sweep import choose
             from ncsnx.evaluation.distance_sweep import DistanceSweep
 
             requested = _metrics(self.metrics)

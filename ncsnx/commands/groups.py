@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from ncsnx.config.overrides import Override
     from ncsnx.config.sampler import Sampler
     from ncsnx.evaluation.reference import Reference
-    from ncsnx.features.data_source import DataSource
     from ncsnx.features.feature_network import FeatureNetwork
+    from ncsnx.features.real_images import DataSource
     from ncsnx.ranks.rank_group import RankGroup
     from ncsnx.runs.folder import Run
     from ncsnx.runs.selection import Selection, Source
@@ -349,7 +349,7 @@ class Compared(InFeatures):
     ) -> "tuple[DataSource, FeatureNetwork, Reference]":
         """The run's data, the features and the reference, computed unless they are cached. Raises NcsnxError."""
         from ncsnx.evaluation.reference import check_reference, open_reference
-        from ncsnx.features.data_source import DataSource
+        from ncsnx.features.real_images import DataSource
 
         source = DataSource.of_run(run, self.data_folder(), work)
         wanted = self.wanted_reference()

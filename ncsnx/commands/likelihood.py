@@ -54,10 +54,10 @@ class Likelihood(Checkpoints, InData, Device, Noted, Command["CheckpointScores"]
             run = self.opened()
             experiment, selection = run.experiment(), self.selected(run, work)
 
-            from ncsnx.evaluation.candidates import choose
             from ncsnx.evaluation.checkpoint_scores import measure_checkpoints
+            from ncsnx.evaluation.checkpoint_sweep import choose
             from ncsnx.evaluation.likelihood_sweep import LikelihoodSweep
-            from ncsnx.features.data_source import DataSource
+            from ncsnx.features.real_images import DataSource
 
             candidates, problems = work.ranks.first(lambda: choose(run, selection, work))
             sweep = LikelihoodSweep(

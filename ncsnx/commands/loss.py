@@ -46,10 +46,10 @@ class Loss(Checkpoints, InData, Execution, Noted, Command["CheckpointScores"]):
             run = self.opened()
             experiment, selection = run.experiment(), self.selected(run, work)
 
-            from ncsnx.evaluation.candidates import choose
             from ncsnx.evaluation.checkpoint_scores import measure_checkpoints
+            from ncsnx.evaluation.checkpoint_sweep import choose
             from ncsnx.evaluation.held_out_sweep import HeldOutSweep
-            from ncsnx.features.data_source import DataSource
+            from ncsnx.features.real_images import DataSource
 
             candidates, problems = work.ranks.first(lambda: choose(run, selection, work))
             sweep = HeldOutSweep(

@@ -90,7 +90,7 @@ class Neighbors(OneCheckpoint, Sampled, InFeatures, Execution, Command["NearestT
         from ncsnx.data.download import DownloadError
         from ncsnx.errors import Hint, UsageError
         from ncsnx.evaluation.neighbor_search import NeighborSearch
-        from ncsnx.features.data_source import DataSource
+        from ncsnx.features.real_images import DataSource
         from ncsnx.spelling import argument as typed
 
         if self.features == NO_FEATURES and settings:

@@ -1,4 +1,4 @@
-"""`ncsnx reference`: statistics of real images, shown and built."""
+"""`ncsnx reference`: statistics of real images, built and shown."""
 
 import shlex
 from collections.abc import Sequence
@@ -11,30 +11,27 @@ from ncsnx.commands import values
 from ncsnx.commands.command import EVALUATE_PANEL, IMAGES_PANEL, Command, argument, command, option
 from ncsnx.commands.groups import Changes, Compared, Device, InRuns, overrides_of
 from ncsnx.errors import Hint, UsageError
-from ncsnx.quantities import byte_size, with_error
 from ncsnx.results import Column, Result, Table
 from ncsnx.spelling import parameter
 
 if TYPE_CHECKING:
     from ncsnx.evaluation.perfect_model import PerfectModel
     from ncsnx.evaluation.reference import Reference
-    from ncsnx.evaluation.reference_cache import CachedReference
-    from ncsnx.features.data_source import DataSource
     from ncsnx.features.feature_network import FeatureNetwork
+    from ncsnx.features.real_images import DataSource
     from ncsnx.work import Work
 
 
 @command("reference", panel=EVALUATE_PANEL, place=90, then="the same command measures the images again", is_shared=True)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
-class ShowReference(InRuns, Compared, Device, Command[Result]):
+class ShowReference(InRuns, Compared, Device, Command["ShownReference"]):
     """Show or build the reference statistics that scores use.
 
     A reference holds the mean and covariance of the features of real images, and is built if it doesn't exist. Shown
-    with it is what a perfect model would score: the distance of `n` real images to the rest. Without a name, all
-    references are listed.
+    with it is what a perfect model would score: the distance of `n` real images to the rest.
     """
 
-    name: Annotated[str | None, argument("NAME", parse=values.name_or_path)] = attrs.field(default=None, kw_only=False)
+    name: Annotated[str, argument("NAME", parse=values.name_or_path)] = attrs.field(kw_only=False)
     """An experiment or a run, a folder or zip of images, or a .npz file with the arrays mu and sigma."""
     changes: Annotated[Changes, argument("features.FIELD=VALUE", is_list=True, complete="field")] = attrs.field(
         default=(), kw_only=False
@@ -43,12 +40,8 @@ class ShowReference(InRuns, Compared, Device, Command[Result]):
     n: Annotated[int, option(IMAGES_PANEL, "N", between=(10, 10_000_000))] = 1000
     """Images per score, for the score of a perfect model."""
 
-    def carry_out(self, work: "Work") -> Result:
+    def carry_out(self, work: "Work") -> "ShownReference":
         with work.at_once():
-            if self.name is None and self.reference is None:
-                work.ranks.end_others()
-                return self._listed(work)
-
             from ncsnx.evaluation.reference import check_reference, open_reference
 
             source, wanted = self._found(work)
@@ -63,24 +56,13 @@ class ShowReference(InRuns, Compared, Device, Command[Result]):
             perfect = reference.perfect_model(self.n, work)
         return ShownReference(reference, network, perfect)
 
-    def _listed(self, work: "Work") -> Result:
-        from ncsnx.evaluation.reference_cache import list_references
-
-        cache = self.cache_folder()
-        references = list_references(cache)
-        if not references:
-            work.info(f"no reference in {cache} yet\nbuild one:  ncsnx reference digits")
-        return ReferenceList(references)
-
     def _found(self, work: "Work") -> "tuple[DataSource | None, str | None]":
         """The named data set, if any, and the reference. Raises UsageError, NcsnxError."""
         from ncsnx.config.variants import load_plugins
-        from ncsnx.features.data_source import DataSource
+        from ncsnx.features.real_images import DataSource
         from ncsnx.runs.targets import find_target
 
         load_plugins("ncsnx.runtime")
-        if self.name is None:
-            return None, self.wanted_reference()
         if _is_images_or_file(self.name):
             if self.reference is not None:
                 raise UsageError(
@@ -108,42 +90,6 @@ def _is_images_or_file(name: str) -> bool:
     if name.endswith((".npz", ".zip")) and not path.is_dir():
         return True
     return "/" in name and path.is_dir() and not exists(path / "config.json")
-
-
-@attrs.frozen(repr=False)
-class ReferenceList(Result):
-    """The references in the cache."""
-
-    references: "Sequence[CachedReference]"
-
-    def shown(self) -> Sequence[Table | str]:
-        if not self.references:
-            return ()
-        right = ("images", "dimensions", "size")
-        titles = ("reference", "images", "features", "dimensions", "perfect model", "size", "where")
-        rows = [
-            [
-                reference.name or "damaged: rebuilt when it is needed",
-                _count(reference.images),
-                reference.features or "",
-                _count(reference.dimensions),
-                ", ".join(f"{with_error(one.score, one.spread)} (n = {one.n:,})" for one in reference.perfect_models),
-                byte_size(reference.size),
-                str(reference.path),
-            ]
-            for reference in self.references
-        ]
-        return [Table(columns=[Column(title, "right" if title in right else "left") for title in titles], rows=rows)]
-
-    def to_json(self) -> object:
-        return [
-            {
-                **attrs.asdict(reference),
-                "path": str(reference.path),
-                "perfect_models": [perfect.to_json() for perfect in reference.perfect_models],
-            }
-            for reference in self.references
-        ]
 
 
 @attrs.frozen(repr=False)

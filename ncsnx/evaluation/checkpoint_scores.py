@@ -6,8 +6,7 @@ from functools import cached_property
 import attrs
 
 from ncsnx.errors import NcsnxError
-from ncsnx.evaluation.candidates import Candidate
-from ncsnx.evaluation.checkpoint_sweep import CheckpointSweep
+from ncsnx.evaluation.checkpoint_sweep import Candidate, CheckpointSweep
 from ncsnx.evaluation.engine import MeasurementResult, measure_all, missing, writing
 from ncsnx.evaluation.perfect_model import PerfectModel
 from ncsnx.quantities import counted, with_error

@@ -26,9 +26,8 @@ from ncsnx.config.overrides import typed
 from ncsnx.config.sampler import GridSampler, Sampler
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import DivergedError, NcsnxError
-from ncsnx.evaluation.engine import Measurement
+from ncsnx.evaluation.engine import Measurement, drawn_pixels
 from ncsnx.evaluation.reference import Reference
-from ncsnx.evaluation.seeded_images import drawn_pixels
 from ncsnx.features.feature_network import FeatureNetwork, distance_name, unnamed
 from ncsnx.features.real_images import RealImages
 from ncsnx.metrics.frechet import frechet_distance_of_images

@@ -1,38 +1,51 @@
 """Scores of a run's checkpoints: images of each, from the same seeds, compared with a reference.
 
 Image i of every checkpoint uses the same initial noise and the same Langevin noise, so that differences between
-checkpoints aren't differences between draws. Finished batches of features are saved until their checkpoint has a row.
+checkpoints aren't differences between draws.
+
+The features of scored checkpoints are kept, so that metrics added later can be computed without drawing images again:
+
+    fid/n1000-seed0-classifier-1a2b3c4d/features/step-00001500-5e6f7a8b.safetensors
+
+A row names its file and sha256. The files are expendable: a run keeps at most MOST_FEATURES_BYTES of them, the newest.
+A missing or damaged file is no error; its row just keeps the numbers it has.
 """
 
+import contextlib
+import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import attrs
+import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from ncsnx.config.codec import identity
 from ncsnx.config.converter import unstructure
 from ncsnx.config.variants import tag_of
-from ncsnx.evaluation.candidates import Candidate
-from ncsnx.evaluation.checkpoint_sweep import CheckpointSweep
-from ncsnx.evaluation.engine import writing
-from ncsnx.evaluation.kept_features import has_features, load_features, make_room, save_features
+from ncsnx.errors import NcsnxError
+from ncsnx.evaluation.checkpoint_sweep import Candidate, CheckpointSweep
+from ncsnx.evaluation.engine import drawn_pixels, mean_score, writing
 from ncsnx.evaluation.reference import Reference
-from ncsnx.evaluation.seeded_images import drawn_pixels, mean_score
 from ncsnx.features.feature_network import FeatureNetwork, unnamed
 from ncsnx.metrics.metric import VERSIONS, FeatureSets, Metric, Quantity, all_metrics, measured_by, versions_in
 from ncsnx.quantities import counted
 from ncsnx.ranks.rank_group import ALONE
-from ncsnx.runs.score_files import FEATURES, Row
+from ncsnx.runs.folder import Run
+from ncsnx.runs.score_files import FEATURES, MOST_FEATURES_BYTES, Row, ScoreFile, kept_file, sweep_folders
 from ncsnx.samplers.building import evaluations, evaluations_in_words, state_count
 from ncsnx.sampling.drawing import Drawing
 from ncsnx.sampling.request import SampleRequest
+from ncsnx.storage import atomic, reading
 from ncsnx.storage.parts import Part
 from ncsnx.work import Advance, Work
 
+_OURS = re.compile(r"step-\d{8,}-[0-9a-f]{8}\.safetensors")
 _TAKEN = "evaluations"
 """Key in parts and rows of the evaluations per image of an adaptive solver; a fixed number is in the protocol."""
 _VERSION = 1
@@ -211,3 +224,56 @@ class DistanceSweep(CheckpointSweep):
             f"perfect model: {self.reference.why_unknown if perfect is None else f'{self.metric} {perfect}'}",
             *([unknown] if lacking else []),
         ]
+
+
+def save_features(scores: ScoreFile, name: str, tensors: Mapping[str, Tensor]) -> dict[str, str] | None:
+    """Writes tensors, each (n, …) float32, into the sweep's folder; returns the entry of the row that names the file.
+
+    name: file name of the checkpoint, without suffix. None if they can't be saved, which doesn't affect the score.
+    """
+    if sum(tensor.nbytes for tensor in tensors.values()) > MOST_FEATURES_BYTES:
+        return None
+    path = scores.folder / FEATURES / f"{name}.safetensors"
+    content = safetensors.torch.save({key: tensor.contiguous() for key, tensor in tensors.items()})
+    try:
+        with atomic.reporting(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        atomic.write_bytes(path, content)
+    except NcsnxError:
+        return None
+    return {"file": path.name, "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def has_features(scores: ScoreFile, row: Row) -> bool:
+    """Whether the file that the row names exists."""
+    record = kept_file(row, FEATURES)
+    return record is not None and (scores.folder / FEATURES / record.name).is_file()
+
+
+def load_features(scores: ScoreFile, row: Row) -> dict[str, Tensor] | None:
+    """The tensors in the file that the row names; None if it is missing or was changed."""
+    record = kept_file(row, FEATURES)
+    if record is None:
+        return None
+    try:
+        content = reading.read_bytes(scores.folder / FEATURES / record.name, 2 * MOST_FEATURES_BYTES)
+        return safetensors.torch.load(content) if hashlib.sha256(content).hexdigest() == record.sha256 else None
+    except (OSError, NcsnxError, SafetensorError):
+        return None
+
+
+def make_room(run: Run, most_bytes: int = MOST_FEATURES_BYTES) -> None:
+    """Removes the oldest kept files of the run's sweeps until the others have at most `most_bytes`.
+
+    Counts and removes only files with our names.
+    """
+    files: list[Path] = []
+    for folder in sweep_folders(run.fid):
+        with contextlib.suppress(OSError):  # the folder is missing
+            files += [path for path in (folder / FEATURES).iterdir() if _OURS.fullmatch(path.name)]
+    total = 0
+    with contextlib.suppress(OSError):  # another process removes some too
+        for path in sorted(files, key=lambda path: path.stat().st_mtime_ns, reverse=True):
+            total += path.stat().st_size
+            if total > most_bytes:
+                path.unlink()

@@ -15,10 +15,9 @@ from torch import Tensor
 from ncsnx.config.codec import identity
 from ncsnx.data import Preprocessing
 from ncsnx.errors import DivergedError, NcsnxError, UsageError
-from ncsnx.evaluation.candidates import Candidate
-from ncsnx.evaluation.checkpoint_sweep import CheckpointSweep
+from ncsnx.evaluation.checkpoint_sweep import Candidate, CheckpointSweep
 from ncsnx.evaluation.plots import plot_losses
-from ncsnx.features.data_source import DataSource
+from ncsnx.features.real_images import DataSource
 from ncsnx.metrics.metric import Quantity
 from ncsnx.noise.levels import sigmas
 from ncsnx.quantities import counted

@@ -1,6 +1,6 @@
 """Likelihood of the same held-out images under each checkpoint of a run.
 
-For the likelihood of an image see `ncsnx.evaluation.bits_per_dimension`.
+For the likelihood of an image see `ncsnx.evaluation.probability_flow`.
 """
 
 import csv
@@ -19,11 +19,18 @@ from torch import Tensor
 from ncsnx.config.codec import identity
 from ncsnx.data import Preprocessing
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.evaluation.bits_per_dimension import COLUMNS, MEANING, METRIC, bits_per_dimension, prior_mean, probe
-from ncsnx.evaluation.candidates import Candidate
-from ncsnx.evaluation.checkpoint_sweep import CheckpointSweep
-from ncsnx.evaluation.probability_flow import ProbabilityFlow, Probes
-from ncsnx.features.data_source import DataSource
+from ncsnx.evaluation.checkpoint_sweep import Candidate, CheckpointSweep
+from ncsnx.evaluation.probability_flow import (
+    COLUMNS,
+    MEANING,
+    METRIC,
+    ProbabilityFlow,
+    Probes,
+    bits_per_dimension,
+    prior_mean,
+    probe,
+)
+from ncsnx.features.real_images import DataSource
 from ncsnx.metrics.metric import Quantity
 from ncsnx.networks import ScoreFunction, prepare
 from ncsnx.noise.levels import sigmas

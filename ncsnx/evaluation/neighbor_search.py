@@ -22,14 +22,12 @@ from ncsnx.config.codec import digest, identity
 from ncsnx.config.converter import unstructure
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.evaluation.engine import Measurement, MeasurementResult, measure_all, missing, writing
+from ncsnx.evaluation.engine import Measurement, MeasurementResult, drawn_pixels, measure_all, missing, writing
 from ncsnx.evaluation.memorizing import NEIGHBORHOOD, compared, relative_distances, verdict
 from ncsnx.evaluation.nearest_images import Nearest, Space, feature_space, nearest, pixel_space
 from ncsnx.evaluation.neighbor_pictures import GridRow, distance_in_words, draw_grid, plot_distances
-from ncsnx.evaluation.seeded_images import drawn_pixels
-from ncsnx.features.data_source import DataSource
 from ncsnx.features.feature_network import FeatureNetwork, unnamed
-from ncsnx.features.real_images import SplitImages
+from ncsnx.features.real_images import DataSource, SplitImages
 from ncsnx.quantities import counted, number, percent
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.results import Column, Table

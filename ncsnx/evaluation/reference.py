@@ -1,4 +1,7 @@
-"""References: mean and covariance of the features of real images, for distances to generated images."""
+"""References: mean and covariance of the features of real images, for distances to generated images.
+
+references/DIGEST/statistics.safetensors  reference.json  perfect-model-n1000.json
+"""
 
 import os
 from pathlib import Path
@@ -9,22 +12,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ncsnx.config.codec import digest
+from ncsnx.config.variants import VERSION
 from ncsnx.data import data_set_of
 from ncsnx.data.dataset import Split
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.evaluation.image_folder import ImageFolder
 from ncsnx.evaluation.perfect_model import LEAST_IMAGES, PerfectModel, measure_perfect_model
-from ncsnx.evaluation.reference_cache import CACHED, ReferenceRecord, reference_folder
-from ncsnx.features.data_source import DataSource
+from ncsnx.features.cached_tensors import CachedTensors
 from ncsnx.features.feature_network import FeatureNetwork
 from ncsnx.features.moments import Moments
-from ncsnx.features.real_images import RealImages, SplitImages
+from ncsnx.features.real_images import DataSource, RealImages, SplitImages
 from ncsnx.features.torchscript import AS_THEY_ARE
 from ncsnx.paths import typed_path
 from ncsnx.quantities import counted, number
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.spelling import argument
-from ncsnx.storage.documents import find_document, write_document
+from ncsnx.storage.documents import document, find_document, write_document
 from ncsnx.storage.expected_arrays import ExpectedArray, read_arrays, require_arrays
 from ncsnx.storage.reading import sha256_of
 from ncsnx.storage.zips import is_zip
@@ -43,6 +47,28 @@ _BATCH = 64
 """Images per batch; changes the statistics by rounding at most."""
 _CHOICE = 1
 """Epoch of the permutation that selects the sample."""
+
+
+@document("a reference in the cache", sealed=True)
+@attrs.frozen(kw_only=True)
+class ReferenceRecord:
+    """Content of reference.json."""
+
+    schema_version: int = attrs.field(default=1, metadata=VERSION)
+    name: str
+    images: int
+    """Number of images."""
+    features: str
+    """Name of the feature network."""
+    dimensions: int
+    """D, the length of a feature vector."""
+    facts: dict[str, Any]
+    """Facts that identify the images and the feature network."""
+    sha256: str = ""
+    """sha256 of statistics.safetensors, in hexadecimal."""
+
+
+_CACHED = CachedTensors("the reference", "statistics.safetensors", "reference.json", ReferenceRecord)
 
 
 @attrs.frozen(eq=False)
@@ -115,8 +141,9 @@ def _of_images(images: RealImages, features: FeatureNetwork, cache: Path, work: 
         )
         return record, _measured(images, features, work)
 
-    folder = reference_folder(cache, images.facts, features.facts)
-    record, tensors = CACHED.opened(folder, make, work)
+    key = {"schema_version": 1, "images": images.facts, "features": features.facts}
+    folder = cache / "references" / digest(key)
+    record, tensors = _CACHED.opened(folder, make, work)
     facts = {
         "name": (name := _name(images, record.images)),
         **images.facts,

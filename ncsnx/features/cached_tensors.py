@@ -2,25 +2,24 @@
 
     FOLDER/NAME.safetensors  NAME.json
 
-The record holds the sha256 of the tensors and a digest of itself. Reading records doesn't need torch.
+The record holds the sha256 of the tensors and a digest of itself.
 """
 
 import hashlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import attrs
+from safetensors.torch import load, save
+from torch import Tensor
 
 from ncsnx.errors import NcsnxError
 from ncsnx.storage import atomic
 from ncsnx.storage.cache import cache_lock
 from ncsnx.storage.documents import document_bytes, read_document
 from ncsnx.work import Work
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 Record = TypeVar("Record", bound=Any)
 
@@ -41,33 +40,27 @@ class CachedTensors(Generic[Record]):
     kind: type[Record]
     """Class of the record, a document with a field `sha256`."""
 
-    def read_record(self, folder: Path) -> Record:
-        """The record. Raises FileNotFoundError if the folder doesn't exist, DamagedError for anything wrong."""
+    def read(self, folder: Path) -> tuple[Record, dict[str, Tensor]]:
+        """The record and the tensors by name.
+
+        Raises FileNotFoundError if the folder doesn't exist, DamagedError for anything wrong in it.
+        """
         if not folder.exists():
             raise FileNotFoundError(folder)
         try:
-            return read_document(folder / self.record, self.kind)
-        except FileNotFoundError as error:
-            raise DamagedError(f"{folder / self.record} is missing") from error
+            record = read_document(folder / self.record, self.kind)
+            content = (folder / self.tensors).read_bytes()
+        except OSError as error:
+            raise DamagedError(f"{error.filename}: cannot be read: {error.strerror}") from error
         except NcsnxError as error:
             raise DamagedError(str(error)) from error
-
-    def read(self, folder: Path) -> tuple[Record, dict[str, "Tensor"]]:
-        """The record and the tensors by name. Raises as `read_record`."""
-        from safetensors.torch import load
-
-        record, path = self.read_record(folder), folder / self.tensors
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise DamagedError(f"{path}: cannot be read: {error.strerror}") from error
         if hashlib.sha256(content).hexdigest() != record.sha256:
-            raise DamagedError(f"{path}: it was changed since it was written")
+            raise DamagedError(f"{folder / self.tensors}: it was changed since it was written")
         return record, load(content)
 
     def opened(
-        self, folder: Path, make: Callable[[], tuple[Record, dict[str, "Tensor"]]], work: Work
-    ) -> tuple[Record, dict[str, "Tensor"]]:
+        self, folder: Path, make: Callable[[], tuple[Record, dict[str, Tensor]]], work: Work
+    ) -> tuple[Record, dict[str, Tensor]]:
         """The record and the tensors in `folder`, else those that `make` returns, which are then cached.
 
         Of two processes one makes them, and the other waits. Raises NcsnxError.
@@ -86,9 +79,7 @@ class CachedTensors(Generic[Record]):
             self._write(folder, *make())
             return self.read(folder)
 
-    def _write(self, folder: Path, record: Record, tensors: dict[str, "Tensor"]) -> None:
-        from safetensors.torch import save
-
+    def _write(self, folder: Path, record: Record, tensors: dict[str, Tensor]) -> None:
         content = save({name: tensor.contiguous() for name, tensor in tensors.items()})
         record = attrs.evolve(record, sha256=hashlib.sha256(content).hexdigest())
         with atomic.new_folder(folder) as draft:

@@ -22,9 +22,8 @@ from ncsnx.config.variants import OMITTED, VERSION, tag_of
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.features.cached_tensors import CachedTensors
 from ncsnx.features.classifier_training import DIMENSIONS, ClassifierNetwork, Trained, train_classifier
-from ncsnx.features.data_source import DataSource
 from ncsnx.features.feature_network import Extracted
-from ncsnx.features.real_images import SplitImages
+from ncsnx.features.real_images import DataSource, SplitImages
 from ncsnx.features.torchscript import AS_THEY_ARE
 from ncsnx.quantities import counted, percent
 from ncsnx.spelling import argument

@@ -20,7 +20,7 @@ from ncsnx.data import Dataset, Preprocessing, StoredImages
 from ncsnx.data.dataset import NO_LABEL
 from ncsnx.data.transforms import shown_pixels
 from ncsnx.errors import Hint, NcsnxError
-from ncsnx.features.data_source import DataSource
+from ncsnx.features.real_images import DataSource
 from ncsnx.networks.layers import Convolution
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.spelling import argument

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from ncsnx.config.feature_networks import Classifier, Features, Inception, TorchScript
 from ncsnx.errors import Hint, NcsnxError
-from ncsnx.features.data_source import DataSource
 from ncsnx.features.feature_network import FeatureNetwork
+from ncsnx.features.real_images import DataSource
 from ncsnx.registering import unregistered
 from ncsnx.runtime import Runtime
 from ncsnx.spelling import argument

@@ -110,8 +110,8 @@ def test_the_scores_are_those_of_the_images_that_sample_draws(swept: Path, tmp_p
     from ncsnx import draw, load
     from ncsnx.config.feature_networks import Classifier
     from ncsnx.evaluation.reference import open_reference
-    from ncsnx.features.data_source import DataSource
     from ncsnx.features.extractors import build_features
+    from ncsnx.features.real_images import DataSource
     from ncsnx.work import Work
 
     model = load(swept / RUN, ckpt=8)
@@ -308,7 +308,7 @@ def test_where_features_are_gone_rows_keep_what_they_have_and_it_is_said(workpla
 
 
 def test_kept_features_have_a_limit_and_the_newest_stay_longest(workplace: Path) -> None:
-    from ncsnx.evaluation.kept_features import make_room
+    from ncsnx.evaluation.distance_sweep import make_room
 
     run = Run(workplace / "runs/digits")
     sweep = scores_file(workplace).parent
@@ -345,7 +345,7 @@ def test_kept_features_of_strangers_are_neither_removed_nor_read_nor_believed(wo
 def test_kept_features_are_those_that_were_hashed_whatever_happens_to_the_file(workplace: Path) -> None:
     from safetensors.torch import load
 
-    from ncsnx.evaluation.kept_features import load_features
+    from ncsnx.evaluation.distance_sweep import load_features
     from ncsnx.runs.score_files import ScoreFile
 
     scores = ScoreFile.read(scores_file(workplace).parent)
@@ -361,7 +361,7 @@ def test_kept_features_are_those_that_were_hashed_whatever_happens_to_the_file(w
 
 @pytest.mark.parametrize("content", [b"", b"\xff" * 40])
 def test_kept_features_of_another_program_are_left_alone(content: bytes, tmp_path: Path) -> None:
-    from ncsnx.evaluation.kept_features import load_features
+    from ncsnx.evaluation.distance_sweep import load_features
     from ncsnx.runs.score_files import ScoreFile
 
     (tmp_path / "features").mkdir()
@@ -388,13 +388,13 @@ def test_scores_are_shown_where_the_run_cannot_be_written(workplace: Path, monke
 
 def test_a_disk_without_room_for_features_costs_no_score(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from ncsnx.errors import NcsnxError
-    from ncsnx.evaluation import kept_features
+    from ncsnx.evaluation import distance_sweep
 
     def full(path: Path, content: bytes) -> None:
         raise NcsnxError(f"cannot write {path}: No space left on device")
 
-    monkeypatch.setattr(kept_features.atomic, "write_bytes", full)
-    from ncsnx.evaluation.kept_features import save_features
+    monkeypatch.setattr(distance_sweep.atomic, "write_bytes", full)
+    from ncsnx.evaluation.distance_sweep import save_features
     from ncsnx.runs.score_files import ScoreFile
 
     assert save_features(ScoreFile(workplace, {}), "step-00000004-00000000", {"features": torch.zeros(2, 2)}) is None
@@ -434,7 +434,7 @@ def test_an_ensemble_is_refused_with_ema_as_in_the_published_code(workplace: Pat
 @pytest.mark.slow
 def test_an_ensemble_averages_the_scores_of_the_last_checkpoints(tmp_path: Path) -> None:
     from ncsnx import load
-    from ncsnx.evaluation.seeded_images import mean_score
+    from ncsnx.evaluation.engine import mean_score
 
     assert command(*training("ema=none", "--run=plain"), folder=tmp_path).code == 0
     models = [load(tmp_path / "runs/plain", ckpt=step) for step in (8, 12)]

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from ncsnx.evaluation.bits_per_dimension import MEANING
+from ncsnx.evaluation.probability_flow import MEANING
 from ncsnx.storage.parts import Part, write_part
 from tests.forked import fork
 from tests.training.tiny import CPU, Result, command, wait_until

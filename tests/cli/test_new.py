@@ -39,7 +39,6 @@ from ncsnx.data.places import declared
 from ncsnx.networks import build_network
 from ncsnx.noise.level_plan import NoisePlan, plan_noise
 from ncsnx.planning.budget import NOMINAL, Fit, with_affordable_snapshots
-from ncsnx.planning.distances import Distances
 from ncsnx.planning.experiment_proposal import (
     Network,
     Scale,
@@ -52,7 +51,7 @@ from ncsnx.planning.experiment_proposal import (
     usual_scale,
     usual_steps,
 )
-from ncsnx.planning.survey import MeasuredData, Survey
+from ncsnx.planning.survey import Distances, MeasuredData, Survey
 from ncsnx.planning.writing import experiment_source
 from tests.cli.command import Outcome, run
 from tests.cli.test_plan import write_pictures

@@ -1,9 +1,8 @@
-"""`ncsnx reference`: shows, builds and lists the statistics of real images."""
+"""`ncsnx reference`: builds and shows the statistics of real images."""
 
 import json
 import re
 import shutil
-import signal
 import warnings
 from pathlib import Path
 
@@ -14,10 +13,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ncsnx.runs.folder import Run
-from tests.cli.command import run, run_process
+from tests.cli.command import run
 from tests.config.examples import minimal
-from tests.forked import fork
-from tests.training.tiny import CPU, damage, files
+from tests.training.tiny import CPU, files
 
 FEATURES = ("--features", "torchscript:net.pt", "--cache", "cache", *CPU)
 AS_THEY_ARE = "features.image_size=none"
@@ -90,31 +88,6 @@ def test_json_holds_the_facts_the_perfect_model_and_the_features(place: Path) ->
     assert (features["name"], features["dimensions"]) == (f"TorchScript net.pt {features['sha256'][:8]}", D)
 
 
-def test_the_list_shows_what_the_cache_holds(place: Path) -> None:
-    empty = run("reference", "--cache", "cache")
-    assert (empty.code, empty.out) == (0, "")
-    assert "  build one:  ncsnx reference digits" in empty.err
-    assert json.loads(run("reference", "--cache", "cache", "--json").out) == []
-
-    run("reference", "digits", AS_THEY_ARE, *FEATURES)
-    run("reference", "digits", AS_THEY_ARE, *FEATURES, "--reference", "held-out")
-    heads, first, second = run("reference", "--cache", "cache").out.splitlines()
-    columns = ["reference", "images", "features", "dimensions", "perfect model", "size", "where"]
-    assert re.split(" {2,}", heads) == columns
-    assert first.startswith("digits, held-out images (299)")
-    name, images, features, dimensions = re.split(" {2,}", second)[:4]
-    assert (name, images, dimensions) == ("digits, training images (1,498)", "1,498", "4")
-    assert features.startswith("TorchScript net.pt ")
-    assert re.fullmatch(r"[0-9.e-]+ ± [0-9.e-]+ \(n = 1,000\)", re.split(" {2,}", second)[4])
-
-    listed = json.loads(run("reference", "--cache", "cache", "--json").out)
-    assert [row["images"] for row in listed] == [299, 1498]
-    assert [perfect["n"] for row in listed for perfect in row["perfect_models"]] == [1_000, 1_000]
-    damage(Path(listed[0]["path"]) / "reference.json")
-    *_, last = run("reference", "--cache", "cache").out.splitlines()
-    assert last.startswith("damaged: rebuilt when it is needed")
-
-
 def test_the_cache_can_be_named_by_a_variable(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NCSNX_CACHE", str(place / "elsewhere"))
     options = [word for word in FEATURES if word not in ("--cache", "cache")]
@@ -174,7 +147,6 @@ def test_a_file_of_statistics_is_checked_and_shown(place: Path) -> None:
             "there is no folder or zip 'tain' for the reference; expected",
         ),
         (["./pics", "--reference", "train"], "./pics is a reference itself; leave out --reference"),
-        (["--reference", "train"], "the reference 'train' needs a data set: name"),
         (["digits", "features.siz=3"], "features.siz: no such field"),
         (["digits", "--n", "9"], "--n must be between 10 and 10,000,000, not 9"),
     ],
@@ -192,39 +164,3 @@ def test_what_was_typed_wrong_is_one_line(place: Path, words: list[str], complai
         "./nothing": ["  list the runs:  ncsnx list"],
     }
     assert hints == expected.get(words[0], [])
-
-
-@pytest.mark.slow
-def test_a_build_that_is_asked_to_stop_resumes_after_what_is_measured(place: Path) -> None:
-    folder = pictures(place / "pics")
-    for number in range(2_000):
-        (folder / f"{number:04d}x.png").hardlink_to(folder / f"{number % 5}.png")
-    words = ("reference", "./pics", "--features", "torchscript:net.pt", "--cache", "cache", *CPU)
-    process = fork(*words, folder=place)
-    assert process.stderr is not None
-    # a line of progress: the first batches are done
-    lines = iter(process.stderr.readline, "")
-    assert next(line for line in lines if re.match(r"reference: folder .* [1-9][\d,]*/2,005 images", line))
-    process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=60)
-    assert (process.returncode, out) == (128 + signal.SIGTERM, "")
-    told = re.search(r"stopped by SIGTERM; ([\d,]+) images measured, and the same command resumes after them", err)
-    assert told is not None
-    (kept,) = files(place / "cache")
-    assert kept.endswith("/gathered")
-    again = run(*words)
-    assert again.code == 0
-    assert f": {told[1]} of 2,005 images already measured" in again.err
-    whole = run(*words[: -len(CPU) - 1], "whole", *CPU)
-    assert whole.code == 0
-    assert "already measured" not in whole.err
-    assert files(place / "cache") == files(place / "whole")
-
-
-def test_the_list_imports_no_torch(place: Path) -> None:
-    run("reference", "digits", AS_THEY_ARE, *FEATURES)
-    (place / "blocked").mkdir()
-    (place / "blocked" / "torch.py").write_text("raise SystemExit('torch was imported')\n")
-    outcome = run_process(place, "reference", "--cache", "cache", python_path=(place / "blocked",))
-    assert (outcome.code, outcome.err) == (0, "")
-    assert "digits, training images (1,498)" in outcome.out

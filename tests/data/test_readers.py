@@ -7,7 +7,7 @@ from sklearn.datasets import load_digits
 from ncsnx.config.data_sets import CIFAR10, FFHQ, LSUN, CelebA, Data, Digits, Images
 from ncsnx.data import DataMissingError, Splits, data_folder, data_set, open_data
 from ncsnx.errors import NcsnxError
-from ncsnx.features.data_source import DataSource
+from ncsnx.features.real_images import DataSource
 from ncsnx.work import Work
 from tests.data.miniature import FOLDER, PER_FILE, write_celeba, write_cifar10, write_ffhq, write_lsun
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ncsnx.evaluation.candidates import load_member
+from ncsnx.evaluation.checkpoint_sweep import load_member
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import UnsoundError
 from ncsnx.runtime import Runtime

@@ -10,8 +10,7 @@ from torch import Tensor
 
 from ncsnx.config.data_sets import Data, Transform
 from ncsnx.data import Preprocessing, from_unit
-from ncsnx.evaluation.bits_per_dimension import bits_per_dimension, probe
-from ncsnx.evaluation.probability_flow import ProbabilityFlow, Probes
+from ncsnx.evaluation.probability_flow import ProbabilityFlow, Probes, bits_per_dimension, probe
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.samplers.state import Score
 

@@ -10,7 +10,7 @@ import pytest
 from ncsnx.config import NCSN, Digits
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.evaluation.likelihood_sweep import LikelihoodSweep
-from ncsnx.features.data_source import DataSource
+from ncsnx.features.real_images import DataSource
 from ncsnx.runs.folder import Run
 from ncsnx.runtime import Runtime
 from tests.config.examples import minimal

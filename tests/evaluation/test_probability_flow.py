@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from ncsnx.errors import DivergedError
-from ncsnx.evaluation.bits_per_dimension import probe
-from ncsnx.evaluation.probability_flow import ProbabilityFlow, Probes, log_normal
+from ncsnx.evaluation.probability_flow import ProbabilityFlow, Probes, log_normal, probe
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.samplers import dormand_prince
 

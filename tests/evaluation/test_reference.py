@@ -24,9 +24,8 @@ from ncsnx.data import data_set_of
 from ncsnx.errors import NcsnxError, Stopped, UsageError
 from ncsnx.evaluation import reference as reference_module
 from ncsnx.evaluation.reference import SAMPLE, Reference, open_reference
-from ncsnx.evaluation.reference_cache import list_references
-from ncsnx.features.data_source import DataSource
 from ncsnx.features.feature_network import Extracted
+from ncsnx.features.real_images import DataSource
 from ncsnx.metrics.frechet import frechet_distance
 from ncsnx.work import Advance, Work
 from tests.data.miniature import write_cifar10
@@ -246,7 +245,6 @@ def test_other_data_other_splits_and_other_features_have_references_of_their_own
     (tmp_path / "cifar-10-batches-bin" / "test_batch.bin").write_bytes(bytes(3073))
     of_changed = open_reference(None, digits(tmp_path, CIFAR10()), Means(), tmp_path / "cache", Work())
     assert len({reference.path for reference in (*of_digits, of_cifar, of_changed)}) == 6
-    assert len(list_references(tmp_path / "cache")) == 6
 
 
 @pytest.mark.parametrize("name", ["statistics.safetensors", "reference.json"])
@@ -380,7 +378,7 @@ def test_features_of_images_as_they_are_refuse_a_folder_of_several_sizes(tmp_pat
     root = pictures(tmp_path / "pictures", [8, 8, 9, 8])
     with pytest.raises(NcsnxError, match=r"found images of 8×8 and 9×9 pixels .* takes a single size"):
         open_reference(str(root), None, Means(images="as they are"), tmp_path / "cache", Work())
-    assert list_references(tmp_path / "cache") == []
+    assert not list((tmp_path / "cache" / "references").glob("[!.]*"))
 
 
 def test_of_few_pictures_a_perfect_model_is_unknown_and_one_has_no_covariance(tmp_path: Path) -> None:
@@ -407,34 +405,3 @@ def test_facts_are_json_without_a_place_in_the_cache(tmp_path: Path) -> None:
         text = json.dumps(opened(tmp_path, wanted).facts, allow_nan=False)
         assert "cache" not in text
         assert json.loads(text)["statistics_sha256"]
-
-
-def test_a_list_shows_what_is_there_and_what_is_damaged(tmp_path: Path) -> None:
-    assert list_references(tmp_path / "cache") == []
-    first = opened(tmp_path, "held-out")
-    first.perfect_model(100, Work())
-    first.perfect_model(20, Work())
-    second = opened(tmp_path)
-    damage(second.path / "reference.json")
-    good, damaged = list_references(tmp_path / "cache")
-    assert (good.name, good.images, good.features, good.dimensions) == (first.name, 299, "means", D)
-    assert (good.perfect_models, good.path) == (
-        (first.perfect_model(20, Work()), first.perfect_model(100, Work())),
-        first.path,
-    )
-    assert good.size == sum(len(content) for content in files(first.path).values())
-    assert (damaged.name, damaged.images, damaged.path) == (None, None, second.path)
-
-
-def test_a_list_shows_the_others_where_one_holds_a_link_that_leads_nowhere(tmp_path: Path) -> None:
-    first, second = opened(tmp_path, "held-out"), opened(tmp_path)
-    (second.path / "statistics.safetensors").unlink()
-    (second.path / "statistics.safetensors").symlink_to(tmp_path / "nowhere")
-    assert [reference.path for reference in list_references(tmp_path / "cache")] == [first.path, second.path]
-    (second.path / "reference.json").unlink()
-    (second.path / "reference.json").symlink_to(tmp_path / "nowhere")
-    found = list_references(tmp_path / "cache")
-    assert [(reference.path, reference.name is None) for reference in found] == [
-        (first.path, False),
-        (second.path, True),
-    ]

@@ -19,9 +19,9 @@ from ncsnx.data.dataset import NO_LABEL, StoredImages
 from ncsnx.errors import NcsnxError, Stopped
 from ncsnx.features.classifier import CLASSIFIER_RECORD, WEIGHTS, open_classifier
 from ncsnx.features.classifier_training import CLUSTERS, ClassifierNetwork, shifted
-from ncsnx.features.data_source import DataSource
 from ncsnx.features.extractors import build_features
 from ncsnx.features.feature_network import FeatureNetwork
+from ncsnx.features.real_images import DataSource
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runtime import Runtime
 from ncsnx.work import Work

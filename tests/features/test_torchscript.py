@@ -10,11 +10,10 @@ from torch import nn
 from ncsnx.config import Digits
 from ncsnx.config.feature_networks import TorchScript
 from ncsnx.errors import NcsnxError
-from ncsnx.features.data_source import DataSource
 from ncsnx.features.extractors import build_features
 from ncsnx.features.feature_network import FeatureNetwork
-from ncsnx.features.resizing import CleanResizer
-from ncsnx.features.torchscript import read_file
+from ncsnx.features.real_images import DataSource
+from ncsnx.features.torchscript import CleanResizer, read_file
 from ncsnx.runtime import Runtime
 from ncsnx.work import Work
 from tests.features.scripted import GreyOnly, Images, PooledFeatures, Three, WithLogits, pictures, scripted, sha256

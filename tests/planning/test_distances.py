@@ -13,8 +13,8 @@ from torch import Tensor
 from ncsnx.config.data_sets import CIFAR10, Arrays, Data, Digits
 from ncsnx.data import InMemory, Preprocessing, StoredImages
 from ncsnx.errors import NcsnxError, Stopped
-from ncsnx.planning import distances as module
-from ncsnx.planning.distances import measure_distances
+from ncsnx.planning import survey as module
+from ncsnx.planning.survey import measure_distances
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.work import Advance, Work
 

@@ -123,8 +123,8 @@ class SweptRuns:
         """Raises NcsnxError for features and a reference that can't be opened, as far as it is seen at once."""
         from ncsnx.config.feature_networks import Inception, TorchScript
         from ncsnx.evaluation.reference import check_reference
-        from ncsnx.features.data_source import DataSource
         from ncsnx.features.extractors import build_features
+        from ncsnx.features.real_images import DataSource
 
         sweep, source = self.sweep, DataSource(data=data, folder=self.sweep.data_folder())
         chosen = sweep.chosen_features(data, self.settings)
