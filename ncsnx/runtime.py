@@ -9,7 +9,7 @@ import platform
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, get_args
 
 import attrs
@@ -162,19 +162,6 @@ class Runtime:
         return f"runs on CUDA only, and the device is {self.device}"
 
 
-def has_fast_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 in hardware; False where torch can't tell."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type != "cpu":
-        return False
-    known: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    if known:
-        return any(known.get(name) is True for name in ("avx512_bf16", "amx_bf16"))
-    probes = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))
-    return any(probe is not None and probe() for probe in probes)  # of torch 2.10
-
-
 def lacks_compiler(device: torch.device) -> bool:
     """Whether torch.compile needs a C++ compiler for the device (CXX, else g++), and there is none."""
     return device.type == "cpu" and shutil.which(os.environ.get("CXX", "g++")) is None
@@ -250,11 +237,9 @@ def device_name(device: torch.device) -> str:
 
 def fastest_s(work: Callable[[], object], times: int = 3) -> float:
     """Seconds of the fastest of some calls, after one for warm-up: other load can only slow them down."""
-    return min([seconds_of(work) for _ in range(1 + times)][1:])
-
-
-def seconds_of(work: Callable[[], object]) -> float:
-    """Seconds of one call."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
+    seconds = list[float]()
+    for _ in range(1 + times):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds[1:])

@@ -210,17 +210,12 @@ def _reduced(data: OwnData, side: int) -> OwnData:
 def _too_short(stage: _Stage, timing: Timing, held_out: int, limits: Limits) -> UsageError:
     cost = stage.cost(timing, held_out)
     needed = in_short((cost.total + SNAPSHOT_SHARE * cost.steps) / (1 - RESERVE))
-    hints = [
-        Hint("take more time", adds=argument("budget", needed)),
-        Hint("or train as published", adds=argument("budget", "none")),
-    ]
-    if not limits.size_is_free and long_side(stage.data) > _SIZES[-1] and isinstance(stage.data, Images):
-        hints.append(Hint(f"or, for smaller images, leave out {parameter('size')}"))
     return UsageError(
         f"{parameter('budget')} {in_short(limits.budget_s)} is too short for anything usable on this machine: "
         f"{counted(stage.scale.steps, 'step')} of the smallest network at {size_in_words(stage.data.shape[1:])} px "
         f"take about {needed}",
-        *hints,
+        Hint("take more time", adds=argument("budget", needed)),
+        Hint("or train as published", adds=argument("budget", "none")),
     )
 
 

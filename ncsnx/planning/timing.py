@@ -123,25 +123,47 @@ def time_experiment(experiment: Experiment, runtime: Runtime, work: Work) -> Tim
     Raises NcsnxError if the network doesn't suit the images, and UsageError if its precision needs another device.
     """
     runtime.for_training(experiment)
-    timed = _Timed.of(experiment, runtime)
-    prepare(timed.network, training_execution(experiment.optimizer, runtime.execution(experiment)))
+    size, shape, device = timed_size(experiment), experiment.data.shape, runtime.device
+    network, weight = _filled_network(experiment).to(device), loss_weight(experiment)
+    prepare(network, training_execution(experiment.optimizer, runtime.execution(experiment)))
+    optimizer = checked_optimizer(experiment.optimizer, network.parameters())
+    average = None if experiment.ema is None else WeightAverage(network, experiment.ema.rate)
+
+    def noise(count: int) -> Tensor:
+        return Stream(0, Purpose.TRAINING_NOISE).normal(torch.arange(count, device=device), (shape[0], *size))
+
+    @torch.no_grad()
+    def evaluate(count: int) -> None:
+        network.eval().score(noise(count), network.noise_levels[0]).sum().item()  # the sum waits for the device
+
+    def learn(count: int) -> None:
+        drawn: tuple[Tensor | None, ...] = ()
+        if size == shape[1:]:  # masks have the size of the images
+            drawn = network.training_inputs(torch.arange(count, device=device), None)
+        x, sigma = noise(count), network.sigmas[:1].expand(count)
+        loss = score_matching_loss(network.train(), x, sigma, x, weight, drawn).mean()
+        add_gradients(network, loss)
+        loss.item()
+
+    def update() -> None:
+        update_weights(network, optimizer, average, experiment.clip_norm)
+        next(network.parameters()).sum().item()
+
     work.check_stop()
-    call, evaluation, evaluated = _line(timed.evaluate, BATCH_SIZE)
+    call, evaluation, evaluated = _line(evaluate, BATCH_SIZE)
     work.check_stop()
-    step, image, trained = _line(timed.learn, experiment.batch_size // experiment.accumulation)
-    update = fastest_s(timed.updating(), times=2)
-    pixels = f"{size_in_words(timed.size)} px"
-    if timed.scale > 1:
-        pixels += f", scaled to {size_in_words(experiment.data.shape[1:])}"
+    step, image, trained = _line(learn, experiment.batch_size // experiment.accumulation)
+    update_s, scale = fastest_s(update, times=2), math.prod(shape[1:]) / math.prod(size)
+    pixels = f"{size_in_words(size)} px" + (f", scaled to {size_in_words(shape[1:])}" if scale > 1 else "")
     return Timing(
-        seconds_per_evaluation=evaluation * timed.scale,
+        seconds_per_evaluation=evaluation * scale,
         seconds_per_call=call,
-        seconds_per_training_image=image * timed.scale,
-        seconds_per_update=step * experiment.accumulation + update,
+        seconds_per_training_image=image * scale,
+        seconds_per_update=step * experiment.accumulation + update_s,
         batch_size=experiment.batch_size,
-        parameters=sum(parameter.numel() for parameter in timed.network.parameters()),
-        timed=f"batches of {evaluated} (evaluation) and {trained} (training) at {pixels}, on {runtime.device}",
-        device=runtime.device.type,
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        timed=f"batches of {evaluated} (evaluation) and {trained} (training) at {pixels}, on {device}",
+        device=device.type,
     )
 
 
@@ -157,70 +179,17 @@ def timed_size(experiment: Experiment) -> tuple[int, int]:
     return height, width
 
 
-@attrs.frozen(eq=False)
-class _Timed:
-    """The network of an experiment, and what is timed of it."""
-
-    experiment: Experiment
-    network: ScoreFunction
-    device: torch.device
-    size: tuple[int, int]
-
-    @classmethod
-    def of(cls, experiment: Experiment, runtime: Runtime) -> "_Timed":
-        """The network with weights of a usual magnitude: uninitialized memory could hold subnormal, slow numbers."""
-        network = empty_network(experiment)
-        with torch.no_grad():
-            for parameter in network.parameters():
-                values = torch.arange(parameter.numel(), dtype=torch.float32).sin_().reshape(parameter.shape)
-                parameter.copy_(values.div_(math.sqrt(max(1, parameter[0].numel()))))
-            for name, buffer in network.named_buffers():
-                if name != "sigmas" and buffer.is_floating_point():
-                    buffer.fill_(1.0)
-        return cls(experiment, network.to(runtime.device), runtime.device, timed_size(experiment))
-
-    @property
-    def scale(self) -> float:
-        """Pixels of an image relative to those of a timed one."""
-        return math.prod(self.experiment.data.shape[1:]) / math.prod(self.size)
-
-    @torch.no_grad()
-    def evaluate(self, count: int) -> None:
-        """The work of a sampler step: an evaluation, and noise for each image."""
-        x = self._images(count)
-        score = self.network.eval().score(x, self.network.noise_levels[0])
-        _finish(x + score + self._noise(x, Purpose.SAMPLER_NOISE))
-
-    def learn(self, count: int) -> None:
-        """The work of computing gradients, including the noise for each image."""
-        x, weight = self._images(count), loss_weight(self.experiment)
-        sigma = self.network.sigmas[:1].expand(count)
-        noise, drawn = self._noise(x, Purpose.TRAINING_NOISE), tuple[Tensor | None, ...]()
-        if self.size == tuple(self.experiment.data.shape[1:]):  # masks have the size of the images
-            drawn = self.network.training_inputs(torch.arange(count, device=self.device), None)
-        self.network.train()
-        add_gradients(self.network, score_matching_loss(self.network, x, sigma, noise, weight, drawn).mean())
-        _finish(next(self.network.parameters()).grad)
-
-    def updating(self) -> Callable[[], None]:
-        """The work of updating the weights and their average; gradients must exist."""
-        experiment, network = self.experiment, self.network
-        optimizer = checked_optimizer(experiment.optimizer, network.parameters())
-        average = None if experiment.ema is None else WeightAverage(network, experiment.ema.rate)
-
-        def update() -> None:
-            update_weights(network, optimizer, average, experiment.clip_norm)
-            _finish(next(network.parameters()))
-
-        return update
-
-    def _images(self, count: int) -> Tensor:
-        """(count, C, *size) of arbitrary values."""
-        shape = (count, self.experiment.data.channels, *self.size)
-        return torch.arange(math.prod(shape), device=self.device).sin().reshape(shape)
-
-    def _noise(self, x: Tensor, purpose: Purpose) -> Tensor:
-        return Stream(0, purpose).normal(torch.arange(len(x), device=self.device), tuple(x.shape[1:]))
+@torch.no_grad()
+def _filled_network(experiment: Experiment) -> ScoreFunction:
+    """The network with weights of a usual magnitude: uninitialized memory could hold subnormal, slow numbers."""
+    network = empty_network(experiment)
+    for parameter in network.parameters():
+        values = torch.arange(parameter.numel(), dtype=torch.float32).sin_().reshape(parameter.shape)
+        parameter.copy_(values.div_(math.sqrt(max(1, parameter[0].numel()))))
+    for name, buffer in network.named_buffers():
+        if name != "sigmas" and buffer.is_floating_point():
+            buffer.fill_(1.0)
+    return network
 
 
 def _line(work: Callable[[int], None], most: int) -> tuple[float, float, int]:
@@ -232,9 +201,3 @@ def _line(work: Callable[[int], None], most: int) -> tuple[float, float, int]:
     many = fastest_s(lambda: work(count), times=2)
     slope = (many - single) / (count - 1) if many > single else many / count  # other work made the first call slower
     return max(0.0, many - count * slope), slope, count
-
-
-def _finish(result: Tensor | None) -> None:
-    """Waits for the device."""
-    if result is not None:
-        _ = result.sum().item()
