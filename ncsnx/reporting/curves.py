@@ -1,4 +1,4 @@
-"""Curves of trainings as plots: losses and learning rate by step, and held-out losses by noise level."""
+"""Curves of trainings as plots: losses and learning rate by step."""
 
 import io
 from collections.abc import Iterator, Sequence
@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 from markupsafe import Markup
 
 from ncsnx.evaluation.plots import drawable, style
-from ncsnx.noise.levels import sigmas
 from ncsnx.reporting import html
 from ncsnx.reporting.run_facts import RunFacts
 from ncsnx.runs.score_files import value
@@ -16,7 +15,6 @@ T = TypeVar("T")
 Curve = Sequence[tuple[float, float]]
 """Points (x, y) of finite numbers."""
 
-_MOST_LEVEL_CURVES = 6
 _LOG_FROM = 10.0
 """Ratio of largest to smallest value above which the axis of values is logarithmic."""
 _SIZE_IN, _DOTS_PER_INCH = (4.4, 2.9), 180
@@ -32,27 +30,11 @@ def training_curves(runs: Sequence[RunFacts]) -> Iterator[Markup]:
         curves = [(f"{one.name}{_weights(one, key)}", curve) for one in runs if (curve := _by_step(one, key))]
         values = {y for _, curve in curves for _, y in curve}
         if len(values) > (1 if key == "lr" else 0):
-            yield html.figure(draw_curves(curves, "training step", label), caption, "plot")
+            yield html.figure(draw_curves(curves, label), caption, "plot")
 
 
-def level_curves(facts: RunFacts) -> Iterator[Markup]:
-    """Held-out loss by noise level as recorded while training, for a few steps."""
-    records = [record for record in facts.metrics if "held_out_levels" in record]
-    if facts.experiment is None or not records:
-        return
-    levels = sigmas(facts.experiment.schedule)
-    curves = []
-    for record in evenly_spread(records, _MOST_LEVEL_CURVES):
-        losses = ((levels[int(level)], value(record["held_out_levels"], level)) for level in record["held_out_levels"])
-        if curve := sorted((sigma, loss) for sigma, loss in losses if loss is not None):
-            curves.append((f"step {record['step']:,}", curve))
-    if curves:
-        drawn = draw_curves(curves, "noise level σ", "loss", log_x=True)
-        yield html.plots([html.figure(drawn, "Held-out loss by noise level, while training", "plot")])
-
-
-def draw_curves(curves: Sequence[tuple[str, Curve]], x_label: str, y_label: str, *, log_x: bool = False) -> bytes:
-    """Curves with their names as a PNG, with the legend above the axes, where it covers none of them.
+def draw_curves(curves: Sequence[tuple[str, Curve]], y_label: str) -> bytes:
+    """Curves by training step with their names as a PNG, with the legend above the axes, where it covers none of them.
 
     The axis of values is logarithmic if they are positive and span more than a factor of ten.
     """
@@ -64,11 +46,9 @@ def draw_curves(curves: Sequence[tuple[str, Curve]], x_label: str, y_label: str,
         axes = figure.subplots()
         for name, curve in curves:
             axes.plot(*zip(*curve, strict=True), label=drawable(name), marker="." if len(curve) < 30 else "")
-        if log_x:
-            axes.set_xscale("log")
         if 0 < _LOG_FROM * min(values) < max(values):
             axes.set_yscale("log")
-        axes.set(xlabel=x_label, ylabel=y_label)
+        axes.set(xlabel="training step", ylabel=y_label)
         figure.legend(loc="outside upper left", ncols=2)
         content = io.BytesIO()
         figure.savefig(content, format="png", metadata={"Software": None})

@@ -81,16 +81,10 @@ def figure(content: bytes, caption: str, style: Literal["images", "plot"]) -> Ma
     ).format(style=style, kind=kind, encoded=encoded, caption=caption)
 
 
-def plots(figures: Iterable[Markup]) -> Markup:
-    """Plots, side by side where there is room; empty without plots."""
+def beside(figures: Iterable[Markup], style: Literal["plots", "strip"]) -> Markup:
+    """Plots side by side where there is room, or figures in a row that scrolls; empty without any."""
     shown = joined(figures)
-    return Markup('<div class="plots">\n{}</div>\n').format(shown) if shown else shown
-
-
-def strip(figures: Iterable[Markup]) -> Markup:
-    """Figures side by side, in a row that scrolls; empty without figures."""
-    row = joined(figures)
-    return Markup('<div class="strip" tabindex="0">\n{}</div>\n').format(row) if row else row
+    return Markup('<div class="{}" tabindex="0">\n{}</div>\n').format(style, shown) if shown else shown
 
 
 def columns(parts: Iterable[tuple[str, Markup]], *, titled: bool) -> Markup:

@@ -32,7 +32,7 @@ def snapshots(facts: RunFacts) -> Iterator[Markup]:
         left = len(grids) - len(chosen)
         words = f" {counted(left, 'grid')} in between are left out." if left else ""
         yield html.paragraph(f"Uncurated, from the same noise at every step, the newest first.{words}")
-        yield html.strip(facts.picture(path, f"Step {step:,}") for step, path in reversed(chosen))
+        yield html.beside((facts.picture(path, f"Step {step:,}") for step, path in reversed(chosen)), "strip")
 
 
 def samples(facts: RunFacts) -> Iterator[Markup]:
@@ -64,7 +64,9 @@ def samplers(facts: RunFacts) -> Iterator[Markup]:
         record = facts.document(folder / RESULTS, records.ComparisonRecord)
         if record is not None:
             yield html.paragraph(f"Protocol: {record.caption}.")
-            yield html.plots([facts.picture(folder / "samplers.png", "Distance by network evaluations", "plot")])
+            yield html.beside(
+                [facts.picture(folder / "samplers.png", "Distance by network evaluations", "plot")], "plots"
+            )
             head = ("sampler", "evaluations", "distance ± spread", "broken", "")
             yield html.table("Settings by network evaluations per image", head, _settings(record.rows))
             yield _protocol(record.protocol)
@@ -80,7 +82,7 @@ def neighbours(facts: RunFacts) -> Iterator[Markup]:
             yield html.paragraph(f"{verdict}Protocol: {record.caption}.")
             yield facts.picture(folder / "grid.png", "Samples with their nearest training images")
             distances = facts.picture(folder / "distances.png", "Distances to the nearest training image", "plot")
-            yield html.plots([distances])
+            yield html.beside([distances], "plots")
             yield _protocol(record.protocol)
             yield _repeat([record.made])
 
@@ -111,7 +113,7 @@ def _agreement(facts: RunFacts, folder: Path, task: TaskRecord) -> Iterator[Mark
         caption = "Truths within the central part of their alternatives"
         yield html.table(caption, CALIBRATION_TITLES, calibration_rows(task.calibration))
         words = f"Calibration: {'; '.join(calibration_in_words(task.calibration).splitlines())}."
-        yield html.plots([facts.picture(folder / CALIBRATION_FILE, words, "plot")]) or html.paragraph(words)
+        yield html.beside([facts.picture(folder / CALIBRATION_FILE, words, "plot")], "plots") or html.paragraph(words)
 
 
 def _sweep(facts: RunFacts, sweep: ScoreFile) -> Iterator[Markup]:
@@ -120,7 +122,7 @@ def _sweep(facts: RunFacts, sweep: ScoreFile) -> Iterator[Markup]:
         "scores.png": f"{sweep.metric} of checkpoints",
         "losses.png": "Held-out loss of checkpoints, and by noise level",
     }
-    yield html.plots(facts.picture(sweep.folder / name, caption, "plot") for name, caption in plots.items())
+    yield html.beside((facts.picture(sweep.folder / name, caption, "plot") for name, caption in plots.items()), "plots")
     best = best_row(sweep.rows)
     rows = [
         (f"{row['step']:,}{' (best)' if row is best else ''}", with_error(row["score"], value(row, "error")))
@@ -164,13 +166,9 @@ def _repeat(made: Sequence[Mapping[str, Any]]) -> Markup:
 
 def _protocol_in_words(record: records.SampleRecord) -> str:
     protocol = record.protocol
-    sampler = protocol.get("sampler", {}).get("type", "unknown")
-    n, step, seed, evaluations = (value(protocol, key) or 0.0 for key in ("n", "step", "seed", "evaluations"))
-    weights = {"ema": "EMA", "raw": "raw"}.get(protocol.get("weights", ""), "unknown")
-    window = protocol.get("window")
-    values = "" if window is None else f", black {window[0]:g} and white {window[1]:g}"
-    unfinished = "" if record.complete else "; unfinished"
+    n, seed, step, evaluations = (protocol.get(key, "?") for key in ("n", "seed", "step", "evaluations"))
+    sampler, weights = protocol.get("sampler", {}).get("type", "?"), protocol.get("weights", "?")
     return (
-        f"{counted(n, 'image')} from seed {seed:.0f}, step {step:,.0f}, {weights} weights, sampler {sampler} with "
-        f"{counted(evaluations, 'evaluation')} per image{values}{unfinished}"
+        f"{n} images from seed {seed}, step {step}, {weights} weights, sampler {sampler} with {evaluations} "
+        f"evaluations per image{'' if record.complete else '; unfinished'}"
     )

@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from ncsnx.reporting import history, html, measurements
-from ncsnx.reporting.curves import level_curves, training_curves
+from ncsnx.reporting.curves import training_curves
 from ncsnx.reporting.run_facts import RunFacts
 from ncsnx.runs.folder import Run
 from ncsnx.storage.atomic import write_bytes
@@ -81,8 +81,7 @@ def _sections(runs: Sequence[RunFacts]) -> dict[str, Markup]:
     return {
         "Differences": html.joined(history.differences(runs)),
         "Summary": history.summary(runs),
-        "Training": html.plots(training_curves(runs)),
-        "Loss by noise level": each(level_curves),
+        "Training": html.beside(training_curves(runs), "plots"),
         "Samples while training": each(measurements.snapshots),
         "Samples": each(measurements.samples),
         "Scores": each(lambda one: measurements.scores(one, one.run.fid)),

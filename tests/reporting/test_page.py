@@ -109,7 +109,7 @@ def test_curves_grids_and_scores_are_shown_with_their_words(told: Run) -> None:
     page = Page(report_page([told]))
 
     assert page.captions == [
-        *("Training loss", "Held-out loss", "Held-out loss by noise level, while training"),
+        *("Training loss", "Held-out loss"),
         *("Step 30", "Step 20", "Step 10"),
     ]
     assert "30 (best)" in page.text
