@@ -64,13 +64,11 @@ class Moments:
     def without(self, part: "Moments") -> "Moments":
         """Moments of the images that aren't in `part`, a subset, as a new object.
 
-        Errors are a few roundings of this scatter, however few images remain. Raises ValueError if `part` has more
-        images, NcsnxError if the dimensions differ.
+        Errors are a few roundings of this scatter, however few images remain. Raises NcsnxError if the dimensions
+        differ.
         """
         require_dimensions(len(part.mean), len(self.mean), "those before")
         left = self.count - part.count
-        if left < 0:
-            raise ValueError(f"{counted(part.count, 'image')} cannot be a part of {self.count}")
         if left == 0:
             return Moments.empty(len(self.mean))
         mean = self.mean + (self.mean - part.mean) * (part.count / left)

@@ -54,10 +54,8 @@ def density_coverage(real: Tensor, generated: Tensor, neighbors: int = 5, block:
 
     Coverage depends on n, m and k, so compare values only for equal n, m and k. Needs memory for a few times `block`
     features, `block`² distances and `block` · n bytes. Raises NcsnxError for too few images, different dimensions, NaN
-    or infinity; ValueError if `neighbors` or `block` is below 1.
+    or infinity.
     """
-    if neighbors < 1 or block < 1:
-        raise ValueError(f"neighbors and block must be from 1, not {neighbors} and {block}")
     reals, drawn = centered(real, generated)
     require_images(len(reals), neighbors + 1, f"density with {counted(neighbors, 'neighbor')}")
     require_images(len(drawn), 2, "the error of a density")

@@ -79,10 +79,8 @@ def standard_error(features: Tensor, mean: Tensor, covariance: Tensor, seed: int
     Costs one decomposition, as the distance does, and for every half the singular values of n/2 × min(n, D) numbers:
     seconds altogether for n = 1,000, but minutes for n ≥ D = 2,048. Holds one half, and blocks of it in float64.
 
-    Raises NcsnxError for n < 4 and as above; ValueError for `halves` < 2.
+    Raises NcsnxError for n < 4 and as above.
     """
-    if halves < 2:
-        raise ValueError(f"a spread needs at least 2 halves, not {halves}")
     rows, mean, covariance = _comparable(features, mean, covariance, least=4)
     stream = Stream(seed, Purpose.SUBSETS)
     kept = len(rows) // 2

@@ -35,10 +35,8 @@ def inception_score(logits: Tensor, splits: int = 10) -> InceptionScore:
     """The Inception Score of (n, K) logits, split in order into `splits` parts whose sizes differ by at most one.
 
     The score of few images is too small (1 for a single image), so it depends on n / splits. Raises NcsnxError for
-    fewer images than splits, NaN or infinity; ValueError for `splits` < 1.
+    fewer images than splits, NaN or infinity.
     """
-    if splits < 1:
-        raise ValueError(f"splits must be from 1, not {splits}")
     rows = usable(logits)
     require_images(len(rows), splits, f"an Inception Score over {counted(splits, 'split')}")
     scores = torch.stack([_score(part.double()) for part in rows.tensor_split(splits)])

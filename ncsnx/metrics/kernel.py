@@ -46,11 +46,8 @@ def kernel_distance(
     variance is 4·Var h·Σwᵢ². It is valid if the model differs from the reference. Otherwise h is only the noise of its
     means, and the standard error is too large by up to √2.
 
-    Raises NcsnxError for fewer than 2 images, different dimensions, NaN or infinity; ValueError for `subsets` < 1 or
-    `most` < 2.
+    Raises NcsnxError for fewer than 2 images, different dimensions, NaN or infinity.
     """
-    if subsets < 1 or most < 2:
-        raise ValueError(f"subsets must be from 1 and most from 2, not {subsets} and {most}")
     ours, theirs = usable(features), usable(reference)
     require_dimensions(ours.shape[1], theirs.shape[1], "the reference's")
     size = min(len(ours), len(theirs), most)

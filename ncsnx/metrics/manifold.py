@@ -42,11 +42,8 @@ def precision_recall(real: Tensor, generated: Tensor, neighbours: int = 3, block
     """Precision and recall of (n, D) generated features for (m, D) real ones, with k = `neighbours`; n, m > k.
 
     They depend on n, m and k, so compare values only for equal n, m and k. Needs memory for a few times `block`
-    features and `block`² distances. Raises NcsnxError for too few images, different dimensions, NaN or infinity;
-    ValueError if `neighbours` or `block` is below 1.
+    features and `block`² distances. Raises NcsnxError for too few images, different dimensions, NaN or infinity.
     """
-    if neighbours < 1 or block < 1:
-        raise ValueError(f"neighbours and block must be from 1, not {neighbours} and {block}")
     reals, drawn = centered(real, generated)
     require_images(min(len(reals), len(drawn)), neighbours + 1, f"precision with {counted(neighbours, 'neighbour')}")
     return PrecisionRecall(

@@ -238,8 +238,6 @@ def test_too_few_images_are_refused_with_the_number() -> None:
         frechet_distance_of_images(torch.ones(1, 3), mean, sigma)
     with pytest.raises(NcsnxError, match="an error bar from halves needs at least 4 images, not 3"):
         standard_error(torch.ones(3, 3), mean, sigma, seed=0)
-    with pytest.raises(ValueError, match="at least 2 halves, not 1"):
-        standard_error(torch.ones(4, 3), mean, sigma, seed=0, halves=1)
 
 
 def test_features_and_a_reference_of_two_networks_are_refused() -> None:

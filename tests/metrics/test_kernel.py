@@ -120,5 +120,3 @@ def test_sets_that_cannot_be_compared_are_refused() -> None:
         kernel_distance(torch.ones(5, 4), torch.ones(5, 3), seed=0)
     with pytest.raises(NcsnxError, match="NaN or infinity in the features of 1 of 5 images"):
         kernel_distance(torch.ones(5, 3), torch.ones(5, 3).index_fill(0, torch.tensor([2]), torch.nan), seed=0)
-    with pytest.raises(ValueError, match="subsets must be from 1 and most from 2, not 0 and 1"):
-        kernel_distance(torch.ones(5, 3), torch.ones(5, 3), seed=0, subsets=0, most=1)

@@ -124,5 +124,3 @@ def test_sets_that_cannot_be_compared_are_refused() -> None:
         precision_recall(torch.ones(5, 3), torch.ones(5, 4))
     with pytest.raises(NcsnxError, match="NaN or infinity in the features of 1 of 5 images"):
         precision_recall(torch.ones(5, 3), torch.ones(5, 3).index_fill(0, torch.tensor([2]), torch.inf))
-    with pytest.raises(ValueError, match="neighbours and block must be from 1, not 0 and 1024"):
-        precision_recall(torch.ones(5, 3), torch.ones(5, 3), neighbours=0)
