@@ -8,6 +8,7 @@ closer to the normal distribution that a Fréchet distance assumes.
 import math
 from collections.abc import Iterator, Sequence
 from itertools import count, islice
+from typing import Any
 
 import attrs
 import torch
@@ -16,16 +17,20 @@ from torch import Tensor, nn
 
 from ncsnx.config.data_sets import Data
 from ncsnx.config.feature_networks import Classifier
+from ncsnx.config.variants import OMITTED, VERSION
 from ncsnx.data import Dataset, Preprocessing, StoredImages
 from ncsnx.data.dataset import NO_LABEL
 from ncsnx.data.transforms import shown_pixels
 from ncsnx.errors import Hint, NcsnxError
-from ncsnx.features.real_images import DataSource
+from ncsnx.features.real_images import DataSource, SplitImages
 from ncsnx.networks.layers import Convolution
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.spelling import argument
+from ncsnx.storage.documents import document
 from ncsnx.work import Work
 
+SCHEMA_VERSION = 1
+"""Raised with every change of the network or its training, so that cached classifiers are trained again."""
 CLUSTERS = 10
 """Number of clusters that stand in for the classes of images without labels."""
 DIMENSIONS = 64
@@ -84,23 +89,32 @@ class ClassifierNetwork(nn.Module):
         return features.flatten(1), logits.flatten(1)
 
 
-@attrs.frozen(eq=False)
-class Trained:
-    """A trained classifier and its accuracy."""
+@document("a classifier in the cache", sealed=True)
+@attrs.frozen(kw_only=True)
+class ClassifierRecord:
+    """Content of classifier.json."""
 
-    network: ClassifierNetwork
+    schema_version: int = attrs.field(default=SCHEMA_VERSION, metadata=VERSION)
+    sha256: str = ""
+    """sha256 of the weights, in hexadecimal; empty before they are written."""
+    width: int
+    steps: int
+    seed: int
+    trained_on: dict[str, Any]
+    """Facts of the training images."""
     shape: tuple[int, int, int]
     """Shape (C, H, W) of an image."""
     classes: int
-    of_clusters: bool
+    of_clusters: bool = attrs.field(default=False, metadata=OMITTED)
     """Whether the classes are clusters, since the images have no labels."""
     accuracy: float | None
     """Share of held-out images classified correctly; None without held-out images."""
-    held_out: int
-    """Number of held-out images."""
+    held_out_images: int
 
 
-def train_classifier(config: Classifier, source: DataSource, device: torch.device, work: Work) -> Trained:
+def train_classifier(
+    config: Classifier, source: DataSource, device: torch.device, work: Work
+) -> tuple[ClassifierRecord, ClassifierNetwork]:
     """Trains a classifier on the training images of `source`; reproducible on one machine.
 
     The classes are the labels or, of images without, k-means clusters of their coarse pixels. Raises NcsnxError for
@@ -129,7 +143,18 @@ def train_classifier(config: Classifier, source: DataSource, device: torch.devic
         )
     answers = known[_classes(network.eval(), splits.held_out, images, device, work)]
     accuracy = float((answers == held_out_labels).double().mean()) if len(answers) else None
-    return Trained(network, shape, len(known), of_clusters, accuracy, len(answers))
+    record = ClassifierRecord(
+        width=config.width,
+        steps=config.steps,
+        seed=config.seed,
+        trained_on=SplitImages(source, "train").facts,
+        shape=shape,
+        classes=len(known),
+        of_clusters=of_clusters,
+        accuracy=accuracy,
+        held_out_images=len(answers),
+    )
+    return record, network
 
 
 def _other_features(data: Data) -> Hint:

@@ -12,7 +12,7 @@ from ncsnx.data.value_statistics import Values
 from ncsnx.evaluation.comparison import Roughest
 from ncsnx.evaluation.perfect_model import PerfectModel
 from ncsnx.evaluation.reference import ReferenceRecord
-from ncsnx.features.classifier import ClassifierRecord
+from ncsnx.features.classifier_training import ClassifierRecord
 from ncsnx.inverse.task_record import TaskRecord
 from ncsnx.runs.exported import ExportConfig
 from ncsnx.runs.fast_sampler import FastSampler
