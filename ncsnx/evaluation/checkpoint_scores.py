@@ -42,6 +42,8 @@ class CheckpointScores(MeasurementResult):
     candidates: Sequence[Candidate]
     left_out: Sequence[str] = ()
     """A line for each checkpoint that couldn't be scored."""
+    failure: NcsnxError | None = None
+    """Why plots of new scores couldn't be written."""
 
     @property
     def run(self) -> Run:
@@ -109,8 +111,8 @@ class CheckpointScores(MeasurementResult):
         ]
 
     def problem(self) -> NcsnxError | None:
-        if not self.left_out:
-            return None
+        if self.failure is not None or not self.left_out:
+            return self.failure
         several = len(self.left_out) > 1
         count = f"{counted(len(self.left_out), 'checkpoint')} have" if several else "a checkpoint has"
         return NcsnxError(f"{count} no score: {'; '.join(self.left_out)}")
@@ -130,38 +132,43 @@ def measure_checkpoints(
 
     problems: a line for each checkpoint that was left out. Raises NcsnxError; rows measured before are kept.
     """
+
+    def missing_ones() -> list[Candidate]:
+        return missing(sweep, candidates)
+
     work.info(f"{sweep.run.path}: {sweep.caption()}")
     if (caution := sweep.caution()) is not None:
         work.warning(caution)
-    if work.ranks.first(lambda: missing(sweep, candidates), check_stop=work.check_stop):
+    is_new = bool(work.ranks.first(missing_ones, check_stop=work.check_stop))
+    if is_new:
         with writing(sweep, work):
-            problems = [*problems, *_measure(sweep, candidates, work)]
+            # another process may have measured some in the meantime
+            left = work.ranks.first(missing_ones, check_stop=work.check_stop)
+            done = len(candidates) - len(left)
+            work.info(counted(len(left), "checkpoint") + (f" ({done:,} more already measured)" if done else ""))
+            shown: list[int] = []
+            with work.rows(sweep.titles, total=len(left), units=sum(map(sweep.units, left))) as view:
+
+                def begun(candidate: Candidate) -> None:
+                    view.begin(sweep.name(candidate))
+
+                def added(candidate: Candidate, row: Row) -> None:
+                    shown.append(candidate.step)
+                    best = best_row(sweep.rows(candidates))
+                    view.row(sweep.cells(row), shown.index(best["step"]) if best and best["step"] in shown else None)
+
+                problems = [*problems, *measure_all(sweep, left, work, view.advance, begun=begun, added=added)]
     else:
         several = f"all {counted(len(candidates), 'checkpoint')} are"
         work.info(f"{several if len(candidates) > 1 else 'the checkpoint is'} already measured")
     work.ranks.end_others()
+    failure = None
     try:
         sweep.complete(sweep.rows(candidates), work)
         sweep.draw_if_outdated()
-    except NcsnxError as error:  # the rows can still be shown
-        work.warning(str(error))
-    return CheckpointScores(measurement=sweep, candidates=candidates, left_out=problems)
-
-
-def _measure(sweep: CheckpointSweep, candidates: Sequence[Candidate], work: Work) -> list[str]:
-    """Measures missing rows and saves each; returns a line for each checkpoint that could not be scored."""
-    # another process may have measured some in the meantime
-    left = work.ranks.first(lambda: missing(sweep, candidates), check_stop=work.check_stop)
-    done = len(candidates) - len(left)
-    work.info(counted(len(left), "checkpoint") + (f" ({done:,} more already measured)" if done else ""))
-    shown: list[int] = []
-    with work.rows(sweep.titles, total=len(left), units=sum(map(sweep.units, left))) as view:
-
-        def added(candidate: Candidate, row: Row) -> None:
-            shown.append(candidate.step)
-            best = best_row(sweep.rows(candidates))
-            view.row(sweep.cells(row), shown.index(best["step"]) if best and best["step"] in shown else None)
-
-        return measure_all(
-            sweep, left, work, view.advance, begun=lambda candidate: view.begin(sweep.name(candidate)), added=added
-        )
+    except NcsnxError as error:
+        if is_new:
+            failure = error
+        else:
+            work.warning(str(error))  # nothing was measured, so the plot that exists will do
+    return CheckpointScores(measurement=sweep, candidates=candidates, left_out=problems, failure=failure)

@@ -6,7 +6,6 @@ fid/n1000-seed0-classifier-1a2b3c4d/scores.json  scores.csv  scores.png  scores.
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar
 
 import attrs
@@ -154,11 +153,6 @@ class CheckpointSweep(Measurement[Candidate]):
         return self.score.title
 
     @property
-    @abstractmethod
-    def kept_in(self) -> tuple[Path, str]:
-        """The run's folder for these sweeps, and the beginning of this one's name; a digest of the protocol follows."""
-
-    @property
     def pictures(self) -> Sequence[str]:
         """Names of the files that `draw` makes."""
         return ("scores.png", "scores.svg")
@@ -174,11 +168,6 @@ class CheckpointSweep(Measurement[Candidate]):
         return []
 
     # ------------------------------------------------------------------------------------ rows and missing numbers
-
-    @cached_property
-    def place(self) -> Path:
-        folder, begins = self.kept_in
-        return folder / f"{begins}-{digest(self.protocol())[:8]}"
 
     @cached_property
     def scores(self) -> ScoreFile:

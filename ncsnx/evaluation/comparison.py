@@ -148,11 +148,9 @@ class Comparison(Measurement[Setting]):
             "broken: rougher than any real image"
         )
 
-    @cached_property
-    def place(self) -> Path:
-        protocol = self.protocol()
-        name = f"{step_name(self.model.step)}-n{self.n}-{self.features.facts['type']}-{digest(protocol)[:8]}"
-        return self.folder / name
+    @property
+    def kept_in(self) -> tuple[Path, str]:
+        return self.folder, f"{step_name(self.model.step)}-n{self.n}-{self.features.facts['type']}"
 
     @cached_property
     def trials(self) -> Trials:

@@ -15,13 +15,14 @@ import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-from ncsnx.config.codec import flatten
+from ncsnx.config.codec import digest, flatten
 from ncsnx.data.transforms import window_of
 from ncsnx.errors import DivergedError, Hint, NcsnxError
 from ncsnx.images import to_uint8
@@ -62,8 +63,14 @@ class Measurement(ABC, Generic[Subject]):
 
     @property
     @abstractmethod
+    def kept_in(self) -> tuple[Path, str]:
+        """The folder of such measurements, and the beginning of this one's name; a digest of the protocol follows."""
+
+    @cached_property
     def place(self) -> Path:
         """The folder of all files, which may not exist yet. Raises NcsnxError."""
+        folder, begins = self.kept_in
+        return folder / f"{begins}-{digest(self.protocol())[:8]}"
 
     @property
     @abstractmethod

@@ -10,7 +10,6 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,7 +17,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.config.codec import digest, identity
+from ncsnx.config.codec import identity
 from ncsnx.config.converter import unstructure
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import NcsnxError, UsageError
@@ -153,11 +152,10 @@ class NeighborSearch(Measurement[None]):
             f"{seen}; data {self.source.fingerprint[:8]}"
         )
 
-    @cached_property
-    def place(self) -> Path:
+    @property
+    def kept_in(self) -> tuple[Path, str]:
         request = self.images
-        name = f"{step_name(self.model.step)}-n{request.n}-k{self.k}-seed{request.seed}"
-        return self.folder / f"{name}-{digest(self.protocol())[:8]}"
+        return self.folder, f"{step_name(self.model.step)}-n{request.n}-k{self.k}-seed{request.seed}"
 
     @property
     def count(self) -> int:

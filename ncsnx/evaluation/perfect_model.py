@@ -12,17 +12,17 @@ With fewer it is too small, by up to 15 % for N = D and by 40 % for N = D/4, if 
 
 import math
 import statistics
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import attrs
+from torch import Tensor
 
+from ncsnx.features.moments import Moments
+from ncsnx.metrics.frechet import frechet_distance_of_images
 from ncsnx.quantities import counted, with_error
+from ncsnx.randomness import Purpose, Stream
 from ncsnx.storage.documents import document, document_values
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from ncsnx.work import Work
+from ncsnx.work import Work
 
 LEAST_DRAWS, MOST_DRAWS = 5, 50
 ACCURACY = 0.05
@@ -73,7 +73,7 @@ def images_to_draw(n: int, reference_images: int, kept: int) -> int:
 
 
 def measure_perfect_model(
-    n: int, reference_images: int, mean: "Tensor", covariance: "Tensor", sample: "Tensor", work: "Work"
+    n: int, reference_images: int, mean: Tensor, covariance: Tensor, sample: Tensor, work: Work
 ) -> PerfectModel:
     """The score of n ≥ 1 images of a perfect model against a reference with mean (D,) and covariance (D, D).
 
@@ -81,10 +81,6 @@ def measure_perfect_model(
     Each computes one distance of `images_to_draw` images: seconds for 1,000 images in 2,048 dimensions. Raises
     NcsnxError.
     """
-    from ncsnx.features.moments import Moments
-    from ncsnx.metrics.frechet import frechet_distance_of_images
-    from ncsnx.randomness import Purpose, Stream
-
     drawn = images_to_draw(n, reference_images, len(sample))
     whole, stream = Moments.of(reference_images, mean, covariance), Stream(0, Purpose.SUBSETS)
     distances: list[float] = []

@@ -29,7 +29,7 @@ from ncsnx.quantities import counted, number
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.spelling import argument
 from ncsnx.storage.documents import document, find_document, write_document
-from ncsnx.storage.expected_arrays import ExpectedArray, read_arrays, require_arrays
+from ncsnx.storage.expected_arrays import ExpectedArray, read_arrays
 from ncsnx.storage.reading import sha256_of
 from ncsnx.storage.zips import is_zip
 from ncsnx.work import SILENT, Work
@@ -58,10 +58,6 @@ class ReferenceRecord:
     name: str
     images: int
     """Number of images."""
-    features: str
-    """Name of the feature network."""
-    dimensions: int
-    """D, the length of a feature vector."""
     facts: dict[str, Any]
     """Facts that identify the images and the feature network."""
     sha256: str = ""
@@ -135,8 +131,6 @@ def _of_images(images: RealImages, features: FeatureNetwork, cache: Path, work: 
         record = ReferenceRecord(
             name=_name(images, len(images)),
             images=len(images),
-            features=features.name,
-            dimensions=features.dimensions,
             facts={**images.facts, "features": features.facts},
         )
         return record, _measured(images, features, work)
@@ -158,11 +152,9 @@ def check_reference(wanted: str | None, source: DataSource | None) -> None:
     """Checks `wanted` before any expensive work; reads no images.
 
     Raises UsageError if it names nothing that `open_reference` can open, NcsnxError for a folder or zip that can't be
-    read or has no images, and for a file without statistics.
+    read or has no images.
     """
-    if wanted is not None and _is_statistics_file(wanted):
-        check_statistics(typed_path(wanted))
-    else:
+    if wanted is None or not _is_statistics_file(wanted):
         _images(wanted, source, SILENT)
 
 
@@ -242,34 +234,20 @@ def _require_shape(
 # a file is ever executed: object arrays, which are pickles, are refused.
 
 
-def check_statistics(path: Path) -> None:
-    """Checks by names and headers whether a file holds statistics of any features; reads no values.
-
-    Raises NcsnxError.
-    """
-    file = require_arrays(path, _expected("D", copies=0), _HOW, ignored=OTHERS)
-    dimensions = min(file.header(name).shape[0] for name in ("mu", "sigma"))  # the error names the larger array
-    require_arrays(path, _expected(dimensions), _HOW, ignored=OTHERS)
-
-
 def read_statistics(path: Path, dimensions: int, features: str) -> tuple[tuple[Tensor, Tensor], str]:
     """Mean (D,) and covariance (D, D) of D = `dimensions` features, both float64, and the sha256 of the file.
 
     Raises NcsnxError for an unreadable or invalid file, and for one that doesn't match the features.
     """
     advice = f"; the features here are {features}: choose those of the file with {argument('features')}"
-    arrays = read_arrays(path, _expected(dimensions, advice), _HOW, ignored=OTHERS)
+    expected = {
+        name: ExpectedArray("real numbers", "iuf", (shape,), advice=advice)
+        for name, shape in {"mu": (dimensions,), "sigma": (dimensions, dimensions)}.items()
+    }
+    arrays = read_arrays(path, expected, _HOW, ignored=OTHERS)
     mean, covariance = (torch.from_numpy(arrays[name].astype(np.float64)) for name in ("mu", "sigma"))
     _check(path, mean, covariance)
     return (mean, (covariance + covariance.T) / 2), sha256_of(path)
-
-
-def _expected(dimensions: int | str, advice: str = "", copies: int = 1) -> dict[str, ExpectedArray]:
-    shapes = {"mu": (dimensions,), "sigma": (dimensions, dimensions)}
-    return {
-        name: ExpectedArray("real numbers", "iuf", (shape,), advice=advice, copies=copies)
-        for name, shape in shapes.items()
-    }
 
 
 def _check(path: Path, mean: Tensor, covariance: Tensor) -> None:

@@ -82,7 +82,7 @@ SITES = {
     "redraw fid": ("fid/*/scores.csv", "fid/*/scores.png", "fid/*/scores.svg"),
     "redraw loss": ("loss/*/scores.csv", "loss/*/losses.png", "loss/*/losses.svg"),
     "reference": (
-        *("cache/classifier", "cache/classifier/*", "cache/references/.*", "cache/references/*"),
+        *("cache/classifier/.*", "cache/classifier/*", "cache/references/.*", "cache/references/*"),
         "cache/classifier/*/weights.safetensors",
         "cache/classifier/*/classifier.json",
         "cache/references/*/statistics.safetensors",

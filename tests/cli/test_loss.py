@@ -106,6 +106,8 @@ def test_a_sweep_that_cannot_be_drawn_anew_is_shown_all_the_same(
     assert result.code == 0
     assert "warning: cannot write losses.png: Read-only file system" in result.err
     assert "plots: losses.svg" in result.err
+    shutil.rmtree(sweep)
+    assert loss(folder).code == 1, "what was measured just now has no plot"
 
 
 def test_fewer_passes_look_at_every_level_still(measured: Path, tmp_path: Path) -> None:

@@ -35,6 +35,10 @@ class Sums(Measurement[str]):
         return "sums"
 
     @property
+    def kept_in(self) -> tuple[Path, str]:
+        return self.folder, "sums"
+
+    @property
     def place(self) -> Path:
         return self.folder / "sums"
 
