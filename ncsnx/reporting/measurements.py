@@ -166,9 +166,9 @@ def _repeat(made: Sequence[Mapping[str, Any]]) -> Markup:
 
 def _protocol_in_words(record: records.SampleRecord) -> str:
     protocol = record.protocol
-    n, seed, step, evaluations = (protocol.get(key, "?") for key in ("n", "seed", "step", "evaluations"))
-    sampler, weights = protocol.get("sampler", {}).get("type", "?"), protocol.get("weights", "?")
+    n, step, seed, evaluations = (value(protocol, key) or 0.0 for key in ("n", "step", "seed", "evaluations"))
+    sampler, weights = protocol.get("sampler", {}).get("type", "unknown"), protocol.get("weights", "unknown")
     return (
-        f"{n} images from seed {seed}, step {step}, {weights} weights, sampler {sampler} with {evaluations} "
-        f"evaluations per image{'' if record.complete else '; unfinished'}"
+        f"{counted(n, 'image')} from seed {seed:.0f}, step {step:,.0f}, {weights} weights, sampler {sampler} with "
+        f"{counted(evaluations, 'evaluation')} per image{'' if record.complete else '; unfinished'}"
     )
