@@ -90,14 +90,6 @@ def choose(run: Run, selection: Selection, work: Work, ensemble: int = 1) -> tup
     return tuple(candidates), unsound
 
 
-def load_member(run: Run, step: int, runtime: Runtime) -> ScoreModel:
-    """The model of a checkpoint. Raises UnsoundError if it is damaged, or was removed since the sweep began."""
-    try:
-        return load(run, step, runtime=runtime)
-    except UsageError as error:
-        raise UnsoundError("it was removed in the meantime, perhaps by the retention of a training run") from error
-
-
 def _weights_sha256(run: Run, experiment: Experiment, step: int) -> str:
     folder = run.checkpoints / step_name(step)
     name = f"{weights_of(experiment)[1]}.safetensors"
@@ -215,7 +207,10 @@ class CheckpointSweep(Measurement[Candidate]):
 
     def load(self, candidate: Candidate) -> list[ScoreModel]:
         """The models of a candidate. Raises UnsoundError for a checkpoint that is damaged, removed or replaced."""
-        models = [load_member(self.run, member, self.runtime) for member in candidate.members]
+        try:
+            models = [load(self.run, member, runtime=self.runtime) for member in candidate.members]
+        except UsageError as error:  # there is no such checkpoint any more
+            raise UnsoundError("it was removed in the meantime, perhaps by the retention of a training run") from error
         if len(models) == 1 and models[0].weights_sha256 != candidate.weights_sha256:
             raise UnsoundError(f"the checkpoint of step {candidate.step:,} was replaced in the meantime")
         return [attrs.evolve(model, experiment=self.experiment) for model in models]
