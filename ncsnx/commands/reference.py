@@ -15,8 +15,7 @@ from ncsnx.results import Column, Result, Table
 from ncsnx.spelling import parameter
 
 if TYPE_CHECKING:
-    from ncsnx.evaluation.perfect_model import PerfectModel
-    from ncsnx.evaluation.reference import Reference
+    from ncsnx.evaluation.reference import PerfectModel, Reference
     from ncsnx.features.feature_network import FeatureNetwork
     from ncsnx.features.real_images import DataSource
     from ncsnx.work import Work

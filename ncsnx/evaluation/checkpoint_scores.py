@@ -8,7 +8,7 @@ import attrs
 from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.checkpoint_sweep import Candidate, CheckpointSweep
 from ncsnx.evaluation.engine import MeasurementResult, measure_all, missing, writing
-from ncsnx.evaluation.perfect_model import PerfectModel
+from ncsnx.evaluation.reference import PerfectModel
 from ncsnx.quantities import counted, with_error
 from ncsnx.results import Column, Table
 from ncsnx.runs.folder import Run

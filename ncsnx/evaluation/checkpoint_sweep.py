@@ -16,8 +16,8 @@ from ncsnx.config.codec import digest
 from ncsnx.config.experiment import Experiment, Precision
 from ncsnx.errors import DivergedError, NcsnxError, UsageError
 from ncsnx.evaluation.engine import Measurement
-from ncsnx.evaluation.perfect_model import PerfectModel
 from ncsnx.evaluation.plots import plot_scores
+from ncsnx.evaluation.reference import PerfectModel
 from ncsnx.metrics.metric import Quantity
 from ncsnx.quantities import counted, with_error
 from ncsnx.runs.exported import Weights

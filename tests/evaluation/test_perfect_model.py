@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ncsnx.evaluation.perfect_model import (
+from ncsnx.evaluation.reference import (
     ACCURACY,
     LEAST_DRAWS,
     MOST_DRAWS,

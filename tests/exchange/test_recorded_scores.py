@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from ncsnx.config.codec import identity
-from ncsnx.evaluation.perfect_model import PerfectModel
+from ncsnx.evaluation.reference import PerfectModel
 from ncsnx.exchange.recorded_scores import recorded_scores, without_folders
 from ncsnx.quantities import with_error
 from ncsnx.runs.folder import Run

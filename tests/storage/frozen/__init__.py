@@ -10,8 +10,7 @@ from ncsnx.data.readers.packed import PackedRecord
 from ncsnx.data.scan import Scan
 from ncsnx.data.value_statistics import Values
 from ncsnx.evaluation.comparison import Roughest
-from ncsnx.evaluation.perfect_model import PerfectModel
-from ncsnx.evaluation.reference import ReferenceRecord
+from ncsnx.evaluation.reference import PerfectModel, ReferenceRecord
 from ncsnx.features.classifier_training import ClassifierRecord
 from ncsnx.inverse.task_record import TaskRecord
 from ncsnx.runs.exported import ExportConfig
