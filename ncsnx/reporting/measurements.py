@@ -13,7 +13,7 @@ from ncsnx.inverse.calibration import CALIBRATION_TITLES, calibration_in_words, 
 from ncsnx.inverse.task_record import CALIBRATION_FILE, TaskRecord, misfit_in_words
 from ncsnx.quantities import counted, percent, with_error
 from ncsnx.reporting import html
-from ncsnx.reporting.curves import evenly_spread
+from ncsnx.reporting.history import evenly_spread
 from ncsnx.reporting.run_facts import RunFacts, as_command
 from ncsnx.runs import result_records as records
 from ncsnx.runs.names import step_of

@@ -9,7 +9,6 @@ from typing import Any
 from markupsafe import Markup
 
 from ncsnx.reporting import history, html, measurements
-from ncsnx.reporting.curves import training_curves
 from ncsnx.reporting.run_facts import RunFacts
 from ncsnx.runs.folder import Run
 from ncsnx.storage.atomic import write_bytes
@@ -81,7 +80,7 @@ def _sections(runs: Sequence[RunFacts]) -> dict[str, Markup]:
     return {
         "Differences": html.joined(history.differences(runs)),
         "Summary": history.summary(runs),
-        "Training": html.beside(training_curves(runs), "plots"),
+        "Training": html.beside(history.training_curves(runs), "plots"),
         "Samples while training": each(measurements.snapshots),
         "Samples": each(measurements.samples),
         "Scores": each(lambda one: measurements.scores(one, one.run.fid)),

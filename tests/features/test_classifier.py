@@ -17,8 +17,7 @@ from ncsnx.config.variants import OUTSIDE_IDENTITY
 from ncsnx.data import InMemory, Splits, data_set, data_set_of, open_data
 from ncsnx.data.dataset import NO_LABEL, StoredImages
 from ncsnx.errors import NcsnxError, Stopped
-from ncsnx.features.classifier import CLASSIFIER_RECORD, WEIGHTS, open_classifier
-from ncsnx.features.classifier_training import CLUSTERS, ClassifierNetwork, shifted
+from ncsnx.features.classifier import CLASSIFIER_RECORD, CLUSTERS, WEIGHTS, ClassifierNetwork, open_classifier, shifted
 from ncsnx.features.extractors import build_features
 from ncsnx.features.feature_network import FeatureNetwork
 from ncsnx.features.real_images import DataSource

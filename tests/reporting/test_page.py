@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from ncsnx.errors import NcsnxError
-from ncsnx.reporting.curves import evenly_spread
+from ncsnx.reporting.history import evenly_spread
 from ncsnx.reporting.html import figure
 from ncsnx.reporting.page import renewed_report, report_page
 from ncsnx.runs.folder import Run

@@ -11,7 +11,7 @@ from ncsnx.data.scan import Scan
 from ncsnx.data.value_statistics import Values
 from ncsnx.evaluation.comparison import Roughest
 from ncsnx.evaluation.reference import PerfectModel, ReferenceRecord
-from ncsnx.features.classifier_training import ClassifierRecord
+from ncsnx.features.classifier import ClassifierRecord
 from ncsnx.inverse.task_record import TaskRecord
 from ncsnx.runs.exported import ExportConfig
 from ncsnx.runs.fast_sampler import FastSampler
