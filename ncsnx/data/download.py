@@ -2,12 +2,10 @@
 
 import hashlib
 import http.client
-import os
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
 
 import attrs
 
@@ -18,7 +16,6 @@ from ncsnx.work import Work
 
 _TIMEOUT_S = 60.0
 _PIECE_BYTES = 2**20
-_MEANINGS = {401: "; it requires a login", 403: "; it requires a login, or has a quota", 404: "; the file has moved"}
 
 
 class DownloadError(NcsnxError):
@@ -30,8 +27,6 @@ class PublishedFile:
     """Address of a file, and the facts published with it."""
 
     address: str
-    size: int | None = None
-    """Number of bytes."""
     md5: str | None = None
     """Digest in hexadecimal."""
     check: Callable[[Path], str | None] = lambda path: None
@@ -39,17 +34,12 @@ class PublishedFile:
 
     def contradicted(self, file: Path) -> str | None:
         """The difference of a local file from these facts, in words; None if there is none."""
-        size = file.stat().st_size
-        held = counted(size, "byte")
-        if self.size not in (None, size):
-            return f"has {held}, but the published file has {self.size:,}"
-        if self.md5 is not None and (digest := _digest(file)) != self.md5:
-            return f"({held}) has the md5 {digest}, not the published {self.md5}"
-        return None if (reason := self.check(file)) is None else f"({held}) {reason}"
-
-
-class _Failure(Exception):
-    """The reason why a download failed."""
+        if self.md5 is not None:
+            with reading.opened(file) as content:
+                digest = hashlib.file_digest(content, "md5").hexdigest()
+            if digest != self.md5:
+                return f"({counted(file.stat().st_size, 'byte')}) has the md5 {digest}, not the published {self.md5}"
+        return self.check(file)
 
 
 def download(source: PublishedFile, path: Path, work: Work, *, otherwise: str = "") -> None:
@@ -65,53 +55,28 @@ def download(source: PublishedFile, path: Path, work: Work, *, otherwise: str = 
         path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with atomic.replacing(path) as temporary:
-            with atomic.reporting(path):
-                file = temporary.open("xb")
-            with file:
-                _receive(source, file, path, work)
+            _receive(source.address, temporary, path.name, work)
             if (wrong := source.contradicted(temporary)) is not None:
-                raise _Failure(f"the received file {wrong}")
-    except _Failure as failure:
+                raise OSError(f"the received file {wrong}")
+    except (OSError, http.client.HTTPException) as error:
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()  # it is also the response, and holds the connection
         raise DownloadError(
-            f"cannot download {path.name} from {source.address}: {failure}",
+            f"cannot download {path.name} from {source.address}: {error}",
             Hint("repeat the command"),
             Hint(f"or get the file elsewhere and put it into {path.parent}{otherwise}"),
-        ) from failure
+        ) from error
 
 
-def _receive(source: PublishedFile, file: BinaryIO, path: Path, work: Work) -> None:
-    """Writes the server's file. Raises _Failure if it can't be had."""
-    size = source.size
-    request = urllib.request.Request(source.address, headers={"User-Agent": "ncsnx", "Accept-Encoding": "identity"})
-    try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:
-            if answer.headers.get_content_type() == "text/html":
-                raise _Failure("the server sent a web page instead of the file, such as a login")
-            total = size if answer.length is None else answer.length
-            if size is not None and total is not None and total != size:
-                raise _Failure(f"the server's file has {counted(total, 'byte')}, so it is another file")
-            received = 0
-            with work.progress(f"downloading {path.name}", total=total or 0, unit="bytes") as advance:
-                while piece := answer.read(_PIECE_BYTES):
-                    work.check_stop()
-                    with atomic.reporting(path, total):
-                        file.write(piece)
-                    received += len(piece)
-                    advance(len(piece))
-            if total is not None and received != total:
-                raise _Failure(f"the connection ended after {received:,} of {counted(total, 'byte')}")
-        with atomic.reporting(path, total):
-            file.flush()
-            os.fsync(file.fileno())
-    except urllib.error.HTTPError as error:
-        with error:  # the error is also the response, and holds the connection
-            meaning = _MEANINGS.get(error.code, "")
-            raise _Failure(f"the server answers {error.code} {error.reason}{meaning}") from error
-    except (OSError, http.client.HTTPException) as error:
-        reason = getattr(error, "reason", None) or error
-        raise _Failure(getattr(reason, "strerror", None) or str(reason) or type(error).__name__) from error
-
-
-def _digest(path: Path) -> str:
-    with reading.opened(path) as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
+def _receive(address: str, file: Path, name: str, work: Work) -> None:
+    """Writes what the server sends. Raises OSError and HTTPException."""
+    request = urllib.request.Request(address, headers={"User-Agent": "ncsnx", "Accept-Encoding": "identity"})
+    with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer, file.open("xb") as received:
+        total = answer.length
+        with work.progress(f"downloading {name}", total=total or 0, unit="bytes") as advance:
+            while piece := answer.read(_PIECE_BYTES):
+                work.check_stop()
+                received.write(piece)
+                advance(len(piece))
+        if total not in (None, received.tell()):
+            raise OSError(f"the connection ended after {received.tell():,} of {counted(total, 'byte')}")

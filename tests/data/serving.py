@@ -16,7 +16,6 @@ class Server:
     breaks_off_after: list[int] = attrs.Factory(list)
     """Number of bytes after which the connection ends, for each of the first requests."""
     status: int = 200
-    content_type: str = "application/octet-stream"
     says_length: bool = True
     before: Callable[[], None] = lambda: None
     ranges: list[str | None] = attrs.Factory(list)
@@ -35,7 +34,6 @@ class Server:
         self._send(handler, content)
 
     def _send(self, handler: BaseHTTPRequestHandler, content: bytes) -> None:
-        handler.send_header("Content-Type", self.content_type)
         if self.says_length:
             handler.send_header("Content-Length", str(len(content)))
         handler.end_headers()

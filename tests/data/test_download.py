@@ -86,23 +86,18 @@ class Shown:
 @pytest.mark.parametrize("says_length", [True, False])
 def test_a_file_is_there_whole_with_nothing_beside_it(tmp_path: Path, says_length: bool) -> None:
     shown = Shown()
+    md5 = hashlib.md5(CONTENT).hexdigest()
     with serving(server(says_length=says_length)) as served:
-        assert get(served, tmp_path / "new" / "folder", Work(progress=shown)) == CONTENT
+        assert get(served, tmp_path / "new" / "folder", Work(progress=shown), md5=md5) == CONTENT
     assert left(tmp_path / "new" / "folder") == {NAME}
     assert shown.jobs == [(f"downloading {NAME}", len(CONTENT) if says_length else 0, "bytes", len(CONTENT))]
-
-
-def test_a_size_and_a_digest_that_are_published_are_checked(tmp_path: Path) -> None:
-    with serving(server()) as served:
-        assert get(served, tmp_path, size=len(CONTENT), md5=hashlib.md5(CONTENT).hexdigest()) == CONTENT
 
 
 @pytest.mark.parametrize(
     ("known", "reason"),
     [
-        ({"size": 5}, r"the server's file has 3,158,073 bytes, so it is another file"),
         ({"md5": "0" * 32}, r"the received file \(3,158,073 bytes\) has the md5 [0-9a-f]{32}, not the published 0{32}"),
-        ({"check": lambda path: f"is not {path.suffix}"}, r"the received file \(3,158,073 bytes\) is not \."),
+        ({"check": lambda path: f"is not {path.suffix}"}, r"the received file is not \."),
     ],
 )
 def test_a_file_other_than_the_published_is_removed(tmp_path: Path, known: dict[str, Any], reason: str) -> None:
@@ -114,18 +109,17 @@ def test_a_file_other_than_the_published_is_removed(tmp_path: Path, known: dict[
 def test_an_existing_file_is_checked_and_used_without_a_request(tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(CONTENT)
     with serving(server()) as served:
-        assert get(served, tmp_path, size=len(CONTENT)) == CONTENT
-        with pytest.raises(NcsnxError, match=rf"{NAME} has 3,158,073 bytes, but the published file has 7; remove"):
-            get(served, tmp_path, size=7)
+        assert get(served, tmp_path) == CONTENT
+        with pytest.raises(NcsnxError, match=rf"{NAME} .* not the published 7; remove it"):
+            get(served, tmp_path, md5="7")
         assert served.ranges == []
     assert (tmp_path / NAME).read_bytes() == CONTENT
 
 
-@pytest.mark.parametrize("says_length", [True, False])
-def test_a_stop_or_a_broken_connection_leaves_nothing(tmp_path: Path, says_length: bool) -> None:
-    with serving(server(says_length=says_length, breaks_off_after=[100_000])) as served:
+def test_a_stop_or_a_broken_connection_leaves_nothing(tmp_path: Path) -> None:
+    with serving(server(breaks_off_after=[100_000])) as served:
         with pytest.raises(NcsnxError, match=r"100,000 .*; repeat the command"):
-            get(served, tmp_path, size=len(CONTENT))
+            get(served, tmp_path)
         assert left(tmp_path) == set()
         with pytest.raises(Stopped):
             get(served, tmp_path, stops_after(1))
@@ -136,24 +130,12 @@ def test_a_stop_or_a_broken_connection_leaves_nothing(tmp_path: Path, says_lengt
 # ---------------------------------------------------------------------------------------------------------- failures
 
 
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({"status": 401}, "the server answers 401 Unauthorized; it requires a login"),
-        ({"status": 403}, "403 Forbidden; it requires a login, or has a quota"),
-        ({"status": 500}, "the server answers 500 Internal Server Error;"),
-        ({"files": {}}, "the server answers 404 Not Found; the file has moved"),
-        (
-            {"content_type": "text/html; charset=utf-8"},
-            "the server sent a web page instead of the file, such as a login",
-        ),
-    ],
-)
+@pytest.mark.parametrize(("changes", "reason"), [({"status": 403}, "403"), ({"files": {}}, "404")])
 def test_a_refusal_by_the_server_is_one_line_with_the_place_for_the_file(
     tmp_path: Path, changes: dict[str, object], reason: str
 ) -> None:
     with serving(server(**changes)) as served, pytest.raises(NcsnxError) as caught:
-        get(served, tmp_path, size=len(CONTENT), otherwise=", or ask a friend")
+        get(served, tmp_path, otherwise=", or ask a friend")
     message = str(caught.value)
     for part in (f"cannot download {NAME} from", f"{served.address}/{NAME}", reason, str(tmp_path)):
         assert part in message
@@ -165,7 +147,7 @@ def test_a_refusal_by_the_server_is_one_line_with_the_place_for_the_file(
 def test_without_a_network_one_line_says_where_to_put_the_file(tmp_path: Path) -> None:
     with serving(server()) as served:
         pass
-    with pytest.raises(NcsnxError, match=r"refused; repeat the command; or get the file elsewhere and put it into"):
+    with pytest.raises(NcsnxError, match=r"refused.*; repeat the command; or get the file elsewhere and put it into"):
         get(served, tmp_path)
     assert left(tmp_path) == set()
 
@@ -201,9 +183,7 @@ def cifar10_archive(folder: Path) -> bytes:
 def test_cifar10_is_downloaded_unpacked_and_read(tmp_path: Path) -> None:
     content = cifar10_archive(tmp_path / "source")
     with serving(Server({"cifar-10-binary.tar.gz": content})) as served:
-        published = PublishedFile(
-            f"{served.address}/cifar-10-binary.tar.gz", len(content), hashlib.md5(content).hexdigest()
-        )
+        published = PublishedFile(f"{served.address}/cifar-10-binary.tar.gz", hashlib.md5(content).hexdigest())
         folder = download_cifar10(CIFAR10(), tmp_path / "data", Work(), published)
         assert folder == download_cifar10(CIFAR10(), tmp_path / "data", Work(), published)
         assert served.ranges == [None]
@@ -222,25 +202,10 @@ def test_cifar10_is_downloaded_unpacked_and_read(tmp_path: Path) -> None:
 def test_the_reader_reads_the_downloaded_data_set(tmp_path: Path) -> None:
     content = cifar10_archive(tmp_path / "source")
     with serving(Server({"cifar-10-binary.tar.gz": content})) as served:
-        published = PublishedFile(
-            f"{served.address}/cifar-10-binary.tar.gz", len(content), hashlib.md5(content).hexdigest()
-        )
+        published = PublishedFile(f"{served.address}/cifar-10-binary.tar.gz", hashlib.md5(content).hexdigest())
         for data in (CIFAR10(), CIFAR10(root=str(tmp_path / "elsewhere"))):
             download_cifar10(data, tmp_path / "data", Work(), published)
             assert len(read_cifar10(data, tmp_path / "data").train) == 5 * PER_FILE
-
-
-def test_a_damaged_archive_is_named_and_leaves_nothing(tmp_path: Path) -> None:
-    for content in (tar({f"{FOLDER}/data_batch_1.bin": b"a"}), cifar10_archive(tmp_path / "source")[:-2000], b"PK"):
-        with serving(Server({"cifar-10-binary.tar.gz": content})) as served:
-            published = PublishedFile(
-                f"{served.address}/cifar-10-binary.tar.gz", len(content), hashlib.md5(content).hexdigest()
-            )
-            with pytest.raises(NcsnxError, match=r"tar\.gz: cannot be unpacked: .*; remove it, then repeat"):
-                download_cifar10(CIFAR10(), tmp_path / "data", Work(), published)
-        assert left(tmp_path / "data") == {"cifar-10-binary.tar.gz"}
-        (tmp_path / "data" / "cifar-10-binary.tar.gz").unlink()
-        shutil.rmtree(tmp_path / "source", ignore_errors=True)
 
 
 @pytest.mark.skipif(shutil.which("unzip") is None, reason="needs unzip")

@@ -210,7 +210,7 @@ def test_a_copy_that_was_put_into_the_cache_by_hand_is_taken_and_checked(network
 @pytest.mark.parametrize(
     ("server", "reason"),
     [
-        (Server(b"gone", status=404), "the server answers 404 Not Found"),
+        (Server(b"gone", status=404), "404"),
         (Server(b"PK" * 50, announced=1000), "the connection ended after 100 of 1,000 bytes"),
         (Server(b"<html>please log in</html>"), "the received file (26 bytes) has the sha256"),
     ],
