@@ -10,7 +10,6 @@ from torch import Tensor
 
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
-from ncsnx.storage.documents import document
 
 NO_LABEL = -1
 
@@ -72,7 +71,6 @@ class InMemory:
 Split = Literal["train", "held-out"]
 
 
-@document("the magnitudes of a data set", sealed=True)
 @attrs.frozen
 class Magnitudes:
     """Measured values of training images, from which the scale and the window of unbounded data follow."""

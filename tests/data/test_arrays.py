@@ -17,7 +17,7 @@ from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_torch
 
 from ncsnx.config.data_sets import Arrays
-from ncsnx.data import DataMissingError, Splits, TrainingBatches
+from ncsnx.data import DataMissingError, Splits, TrainingBatches, value_statistics
 from ncsnx.data.dataset import NO_LABEL
 from ncsnx.data.readers.arrays import open_arrays
 from ncsnx.errors import NcsnxError
@@ -267,17 +267,12 @@ def test_every_matching_layout_is_read_correctly(tmp_path: Path, channels: int, 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_values_out_of_the_declared_range_are_counted_and_the_range_to_declare_is_named(
-    tmp_path: Path, kind: str
-) -> None:
+def test_values_out_of_the_declared_range_are_refused_with_the_range_to_declare(tmp_path: Path, kind: str) -> None:
     values = np.linspace(-1, 1, 300).reshape(12, 1, 5, 5)
     path = written(tmp_path / f"x{kind}", values)
-    message = (
-        r"found 150 of 300 values outside .*, low=0 to high=1; .* from -1 to 1; declare data\.low=-1 data\.high=1,"
-    )
-    for _ in range(2):  # the second time from the cache
-        with pytest.raises(NcsnxError, match=message):
-            opened(path, channels=1, high=1.0)
+    message = r"image 0: found values outside .*, low=0 to high=1; .* from -1 to 1; declare data\.low=-1 data\.high=1,"
+    with pytest.raises(NcsnxError, match=message):
+        opened(path, channels=1, high=1.0)
     assert opened(path, channels=1, low=-1.0, high=1.0).train.value_range == (-1, 1)
 
 
@@ -305,21 +300,22 @@ def test_a_hardly_used_range_gives_a_warning(tmp_path: Path) -> None:
 def test_nan_and_infinity_are_refused(tmp_path: Path, value: float) -> None:
     values = np.zeros((12, 1, 5, 5), dtype=np.float32)
     values[3, 0, 0, :2] = value
-    with pytest.raises(NcsnxError, match="found 2 NaN or infinite values, the first in image 3; replace them"):
+    with pytest.raises(NcsnxError, match="image 3: found NaN or infinite values; replace them"):
         opened(written(tmp_path / "x.npy", values), channels=1)
 
 
-def test_values_are_scanned_once_and_again_after_the_file_changes(tmp_path: Path) -> None:
-    values = np.zeros((3, 1, 400, 400), dtype=np.uint16)
+def test_each_image_is_checked_when_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(value_statistics, "CHECKED_VALUES", 1)
+    monkeypatch.setattr(value_statistics, "_FEWEST_IMAGES", 3)
+    values = np.zeros((200, 1, 5, 5), dtype=np.float32)
     path = written(tmp_path / "x.npy", values)
-    first, second = Watcher(), Watcher()
-    opened(path, first.work, channels=1, image_size=400)
-    opened(path, second.work, channels=1, image_size=400)
-    assert [watcher.jobs for watcher in (first, second)] == [[("scanning x.npy", 3)], []]
-    values[0, 0, 250, 0] = 300  # between the bytes that a fingerprint samples
+    checked = value_statistics.sample_of(200, 25, 1).tolist()
+    assert len(checked) == 3
+    wrong = next(index for index in range(200) if index not in checked)
+    values[wrong, 0, 2, 2] = np.nan
     written(path, values)
-    with pytest.raises(NcsnxError, match="1 of 480,000 values"):
-        opened(path, channels=1, image_size=400)
+    with pytest.raises(NcsnxError, match=f"image {wrong}: found NaN"):
+        together(opened(path, channels=1))
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")

@@ -145,9 +145,9 @@ def test_nan_and_files_of_other_kinds_are_refused(scans: Path) -> None:
     values = volume()
     values[1, 2, 3] = np.nan
     fastmri(scans / "a.h5", values)
-    with pytest.raises(NcsnxError, match=r"found 1 NaN or infinite value, the first in slice 1 of .*a\.h5"):
+    with pytest.raises(NcsnxError, match=r"slice 1 of .*a\.h5.*: found NaN or infinite values"):
         open_data(attrs.evolve(DATA, held_out=0.0), scans.parent)
-    with pytest.raises(NcsnxError, match="found 1 NaN or infinite value"):
+    with pytest.raises(NcsnxError, match="found NaN or infinite values"):
         open_data(attrs.evolve(DATA, held_out=0.3, scale=1.0, window_low=0.0, window_high=1.0), scans.parent)
     (scans / "a.h5").unlink()
     (scans / "notes.txt").write_text("x")

@@ -22,7 +22,7 @@ from ncsnx.data.dataset import NO_LABEL, Splits, StoredImages, held_out_by_hash,
 from ncsnx.data.places import OWN, fingerprint_of_files, own_path
 from ncsnx.data.registry import data_set
 from ncsnx.data.transforms import as_channels, require_declared
-from ncsnx.data.value_statistics import ValueBlocks, check_values, scaled_splits
+from ncsnx.data.value_statistics import check_values, require_valid, scaled_splits
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted, product
 from ncsnx.spelling import A_NAME, argument
@@ -52,58 +52,57 @@ class ArrayImages:
     """One split of an array of images."""
 
     array: StoredArray
+    data: Arrays
     layout: _Layout
-    shape: tuple[int, int, int]
     value_range: tuple[float, float]
     labels: Tensor
     """(n,) int64."""
     ids: Tensor
     """(n,) int64: indices in the array."""
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of every image."""
+        return self.data.channels, *self.data.stored_size
+
     def __len__(self) -> int:
         return len(self.ids)
 
     def read(self, indices: Tensor) -> StoredImages:
-        """The images at `indices`."""
+        """The images at `indices`. Raises NcsnxError for values that are NaN, infinite or out of the declared range."""
         ids = self.ids[indices]
-        values = _tensor(self.array[ids.numpy()])
+        values = as_tensor(self.array[ids.numpy()])
         if self.layout == "N×H×W×C":
             values = values.permute(0, 3, 1, 2).contiguous()
         if self.layout == "N×H×W":
             values = values[:, None]
-        return StoredImages(as_channels(values), self.labels[indices], ids)
+        pixels = as_channels(values)
+        require_valid(pixels, ids, self.data, lambda index: f"{self.array.header.title}: image {index:,}")
+        return StoredImages(pixels, self.labels[indices], ids)
 
 
 @data_set(Arrays, no_download=OWN)
 def open_arrays(data: Arrays, folder: Path, work: Work) -> Splits:
     """The images in `data.path`, split. folder: the data folder.
 
-    The first time, every value is checked. Raises DataMissingError for a missing file; NcsnxError for other arrays, and
-    for values that are NaN, infinite or outside the declared range.
+    Raises DataMissingError for a missing file; NcsnxError for other arrays, and for a sample with values that are NaN,
+    infinite or outside the declared range.
     """
     array = open_array(own_path(data.path, folder), data.array)
     title, count, is_complex = array.header.title, array.header.shape[0], array.header.is_complex
-    channels = [channels * (2 if is_complex else 1) for channels, _ in usual_forms(array.header.shape)]
-    require_declared(
-        title,
-        data,
-        is_complex=is_complex,
-        type_name=str(array.header.dtype),
-        channels=(channels or [data.channels])[0],
-    )
-    layout = _layout(array, data, work)
-    blocks = value_blocks(array)
-    check_values(blocks, data, work)
+    forms = usual_forms(array.header.shape) or [(data.channels, 1)]
+    channels = forms[0][0] * (2 if is_complex else 1)
+    require_declared(title, data, is_complex=is_complex, type_name=str(array.header.dtype), channels=channels)
     labels = _labels(array, count)
+    whole = ArrayImages(array, data, _layout(array, data, work), (data.low, data.high), labels, torch.arange(count))
+    check_values(whole, data, title, work)
     held_out = held_out_by_hash([str(index) for index in range(count)], data.held_out)
     require_training_images(title, held_out)
-    shape = (data.channels, *data.stored_size)
-
-    def split(chosen: Tensor) -> ArrayImages:
-        return ArrayImages(array, layout, shape, (data.low, data.high), labels[chosen], chosen.nonzero().flatten())
-
-    splits = Splits(split(~held_out), split(held_out), fingerprint=blocks.key[0])
-    return scaled_splits(splits, data, title, [*blocks.key, layout, data.held_out], work)
+    train, rest = (
+        attrs.evolve(whole, labels=labels[chosen], ids=chosen.nonzero().flatten()) for chosen in (~held_out, held_out)
+    )
+    path = array.file.path
+    return scaled_splits(Splits(train, rest, fingerprint_of_files(path.parent, [path])), data, title, work)
 
 
 def open_array(path: Path, name: str | None = None) -> StoredArray:
@@ -139,20 +138,7 @@ def require_memory_for(title: str, count: int, values: int) -> None:
         )
 
 
-def value_blocks(array: StoredArray) -> ValueBlocks:
-    """The values of an array, to be checked."""
-    path = array.file.path
-    return ValueBlocks(
-        path=path,
-        title=array.header.title,
-        key=[fingerprint_of_files(path.parent, [path]), path.stat().st_mtime_ns, array.name],
-        shape=array.header.shape,
-        block=lambda start, stop: _tensor(array[start:stop]),
-        place="image {:,}".format,
-    )
-
-
-def _tensor(values: NDArray[Any]) -> Tensor:
+def as_tensor(values: NDArray[Any]) -> Tensor:
     """A copy of the values in the type of `_READ_AS`."""
     with np.errstate(over="ignore"):  # a float64 may be infinite as float32, and is refused then
         return torch.from_numpy(np.array(values, dtype=_READ_AS[values.dtype.name]))

@@ -3,6 +3,7 @@
 Channels, size and value range are read from the files unless they are given.
 """
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,12 +17,12 @@ from ncsnx.config.image_sizes import ImageSize, height_and_width, size_as_typed,
 from ncsnx.data.decoding import GIF_SUFFIXES, HEIC_SUFFIXES, SUFFIXES, decodes_heic
 from ncsnx.data.image_files import ImageFiles
 from ncsnx.data.places import declared
-from ncsnx.data.readers.arrays import array_forms, open_array, usual_forms, value_blocks
+from ncsnx.data.readers.arrays import array_forms, as_tensor, open_array, usual_forms
 from ncsnx.data.readers.own_images import picture_files
 from ncsnx.data.readers.packed import PackedFolder, is_packed
 from ncsnx.data.readers.volumes import VolumeFiles, holds_volumes
 from ncsnx.data.scan import Scan, scan_of, sound_files
-from ncsnx.data.value_statistics import usual_range, values_of
+from ncsnx.data.value_statistics import MEASURED_VALUES, sample_of, usual_range
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import product
 from ncsnx.work import Work, ignore_message
@@ -65,7 +66,7 @@ def own_data(path: Path, said: Reading, work: Work) -> OwnData:
         return _packed(path, said)
     if holds_volumes(path):
         return _volumes(path, said, work)
-    return _pictures(path, said, work) if holds_pictures(path) else _arrays(path, said, work)
+    return _pictures(path, said, work) if holds_pictures(path) else _arrays(path, said)
 
 
 def holds_pictures(path: Path) -> bool:
@@ -99,7 +100,8 @@ def _volumes(path: Path, said: Reading, work: Work) -> Volumes:
     forms = usual_forms((1, *shapes.most_common(1)[0][0]))
     if not forms:
         raise NcsnxError(
-            f"{first.title}: expected slices of at most {LARGEST_SIDE:,} pixels a side, found {first.slice_shape}"
+            f"{first.array.header.title}: expected slices of at most {LARGEST_SIDE:,} pixels a side, found "
+            f"{first.slice_shape}"
         )
     channels = said.channels or per_value * forms[0][0]
     fitting = [size for count, size in forms if per_value * count == channels]
@@ -114,7 +116,7 @@ def _volumes(path: Path, said: Reading, work: Work) -> Volumes:
     return data if said.held_out is None else attrs.evolve(data, held_out=said.held_out)
 
 
-def _arrays(path: Path, said: Reading, work: Work) -> Arrays:
+def _arrays(path: Path, said: Reading) -> Arrays:
     _expect(said, Arrays, "arrays")
     array = open_array(path, said.array)
     header = array.header
@@ -128,7 +130,8 @@ def _arrays(path: Path, said: Reading, work: Work) -> Arrays:
         found = " or ".join(str(per_value * channels) for channels, _ in usual_forms(header.shape))
         raise FieldError("channels", f"must be {found} for {path} with shape {shape}, not {said.channels}")
     channels, stored = fitting[0]
-    limits = None if header.is_complex else usual_range(header.title, values_of(value_blocks(array), work))
+    chosen = sample_of(header.shape[0], math.prod(header.shape[1:]), MEASURED_VALUES)
+    limits = None if header.is_complex else usual_range(header.title, as_tensor(array[chosen.numpy()]))
     size, crop = _within(stored, said)
     data = Arrays(
         path=declared(path),

@@ -190,7 +190,7 @@ def open_packed(data: Packed, folder: Path, work: Work = SILENT) -> Splits:
     if record.bounds == "unbounded" and data.is_bounded:
         what = "its values are unbounded, expected values between black and white"
         raise NcsnxError(f"{path}: {what}; declare range=unbounded (data.range)")
-    return scaled_splits(packed.splits(), data, str(path), packed.fingerprint, work)
+    return scaled_splits(packed.splits(), data, str(path), work)
 
 
 def settings_of(data: Data) -> dict[str, Any]:

@@ -8,6 +8,7 @@ fastMRI (Zbontar et al. 2018, arXiv 1811.08839): a file per volume with `kspace`
 """
 
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +18,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ncsnx.config.codec import digest
 from ncsnx.config.data_sets import Volumes
 from ncsnx.config.image_sizes import size_in_words
 from ncsnx.data.dataset import NO_LABEL, Splits, StoredImages, held_out_by_hash, require_training_images
+from ncsnx.data.decoding import SUFFIXES
 from ncsnx.data.image_files import ImageFiles
 from ncsnx.data.places import OWN, fingerprint_of_files, own_path
 from ncsnx.data.readers.arrays import require_memory_for
 from ncsnx.data.registry import data_set
 from ncsnx.data.transforms import as_channels, require_declared
-from ncsnx.data.value_statistics import ValueBlocks, check_values, scaled_splits
+from ncsnx.data.value_statistics import check_values, require_valid, scaled_splits
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted, product
 from ncsnx.spelling import A_NAME, argument
 from ncsnx.storage.array_files import COMPLEX, REAL, StoredArray, open_array_file
-from ncsnx.work import Work, silent_progress
+from ncsnx.work import Work
 
 VOLUME_SUFFIXES = (".h5", ".hdf5", ".nii", ".nii.gz", ".mat")
 """Suffixes of files that hold volumes."""
@@ -40,8 +41,6 @@ NUMPY_SUFFIXES = (".npy", ".npz")
 RECONSTRUCTION = "reconstruction_rss"
 """Name of the images in fastMRI's files."""
 _MOST_BITS = 64
-_MANY_FILES = 100  # whose headers take a second or more
-_MOST_OPEN = 64
 
 
 @attrs.frozen
@@ -53,16 +52,6 @@ class Volume:
     """The axis of the slices."""
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """All axes."""
-        return self.array.header.shape
-
-    @property
-    def title(self) -> str:
-        """File and array name, for messages."""
-        return self.array.header.title
-
-    @property
     def per_value(self) -> int:
         """Number of channels that a value gives: 2 for a complex one."""
         return 2 if self.array.header.is_complex else 1
@@ -70,12 +59,13 @@ class Volume:
     @property
     def count(self) -> int:
         """Number of slices."""
-        return self.shape[self.axis]
+        return self.array.header.shape[self.axis]
 
     @property
     def slice_shape(self) -> tuple[int, ...]:
         """The other axes, in their order."""
-        return self.shape[: self.axis] + self.shape[self.axis + 1 :]
+        shape = self.array.header.shape
+        return shape[: self.axis] + shape[self.axis + 1 :]
 
 
 @attrs.frozen
@@ -101,8 +91,7 @@ class VolumeFiles:
         else:
             folder, names, mark = path.parent, (path.name,), fingerprint_of_files(path.parent, [path])
         volumes = []
-        shown = work.progress if len(names) >= _MANY_FILES else silent_progress
-        with shown(f"reading headers of {path.name}", total=len(names), unit="files") as advance:
+        with work.progress(f"reading headers of {path.name}", total=len(names), unit="files") as advance:
             for name in names:
                 work.check_stop()
                 volumes.append(_volume(folder / name, dataset, axis))
@@ -114,13 +103,9 @@ def holds_volumes(path: Path) -> bool:
     """Whether a file or folder is read as volumes: by its suffix, or as a folder with files of these suffixes."""
     if not path.is_dir():
         return path.name.lower().endswith(VOLUME_SUFFIXES)
-    try:
-        ImageFiles.open(path)
-    except NcsnxError:  # no pictures
-        try:
-            return bool(ImageFiles.open(path, VOLUME_SUFFIXES + NUMPY_SUFFIXES).names)
-        except NcsnxError:
-            return False
+    for is_volumes, suffixes in ((False, SUFFIXES), (True, VOLUME_SUFFIXES + NUMPY_SUFFIXES)):
+        with suppress(NcsnxError):  # no such files
+            return bool(ImageFiles.open(path, suffixes).names) and is_volumes
     return False
 
 
@@ -143,73 +128,55 @@ def _volume(path: Path, dataset: str | None, axis: int | None) -> Volume:
     return Volume(array, along)
 
 
-class OpenVolumes:
-    """Volumes that are read slice by slice, and counted through. Picklable; each process opens the files itself.
-
-    At most 64 are open. Of those that are unpacked in memory, only the last is kept.
-    """
-
-    def __init__(self, volumes: tuple[Volume, ...]) -> None:
-        self.volumes = volumes
-        self._first = np.cumsum([0, *(volume.count for volume in volumes)])
-        self._opened: list[StoredArray] = []
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_opened": []}
-
-    def located(self, index: int) -> tuple[Volume, int]:
-        """The volume of a slice, and the slice's number in it."""
-        place = int(np.searchsorted(self._first, index, side="right")) - 1
-        return self.volumes[place], index - int(self._first[place])
-
-    def slice(self, index: int) -> NDArray[Any]:
-        """A slice, in the shape and type of its volume. Raises NcsnxError if it can't be read."""
-        volume, along = self.located(index)
-        if volume.array not in self._opened:
-            self._make_room(volume.array)
-        key = tuple(along if axis == volume.axis else slice(None) for axis in range(len(volume.shape)))
-        return volume.array[key]
-
-    def _make_room(self, array: StoredArray) -> None:
-        """Closes other arrays before `array` is opened."""
-        is_packed = array.header.is_packed
-        closed = [other for other in self._opened if is_packed and other.header.is_packed]
-        closed = closed or self._opened[: max(0, len(self._opened) + 1 - _MOST_OPEN)]
-        for other in closed:
-            other.close()
-        self._opened = [other for other in self._opened if other not in closed] + [array]
-
-
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class VolumeSlices:
-    """One split of volumes."""
+    """One split of volumes. Picklable; each process opens the files itself, and keeps the last one open."""
 
-    source: OpenVolumes
-    shape: tuple[int, int, int]
+    volumes: tuple[Volume, ...]
+    data: Volumes
     value_range: tuple[float, float]
-    fill: float
-    """Value around slices that are smaller."""
     ids: Tensor
     """(n,) int64: indices of the slices, counted through all volumes."""
+    _last: Volume | None = attrs.field(default=None, init=False)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of every slice."""
+        return self.data.channels, *self.data.stored_size
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def read(self, indices: Tensor) -> StoredImages:
-        """The slices at `indices`, float32. Raises NcsnxError for a file that has changed."""
+        """The slices at `indices`, float32. Raises NcsnxError for a file that has changed, and for invalid values."""
         ids = self.ids[indices]
         pixels = torch.empty((len(ids), *self.shape), dtype=torch.float32)
         for place in torch.argsort(ids).tolist():  # file by file
             pixels[place] = self._image(int(ids[place]))
+        require_valid(pixels, ids, self.data, self._title)
         return StoredImages(pixels, torch.full((len(ids),), NO_LABEL), ids)
 
     def _image(self, index: int) -> Tensor:
-        values = self.source.slice(index)
-        is_complex = values.dtype.kind == "c"
-        planes = np.array(values, np.complex64 if is_complex else np.float32)
-        channels = self.shape[0] // 2 if is_complex else self.shape[0]
-        image = as_channels(torch.from_numpy(channels_first(planes, channels))[None])[0]
-        return centred(image, self.shape[1:], self.fill)
+        volume, along = self._located(index)
+        if self._last is not None and self._last is not volume:
+            self._last.array.close()
+        self._last = volume
+        key = tuple(along if axis == volume.axis else slice(None) for axis in range(len(volume.slice_shape) + 1))
+        values = np.array(volume.array[key], np.complex64 if volume.per_value == 2 else np.float32)
+        planes = channels_first(values, self.shape[0] // volume.per_value)
+        # cropped and padded around the centre; padded with 0, or what is nearest in bounded data
+        fill = min(max(0.0, self.data.low), self.data.high) if self.data.is_bounded else 0.0
+        return centred(as_channels(torch.from_numpy(planes)[None])[0], self.data.stored_size, fill)
+
+    def _located(self, index: int) -> tuple[Volume, int]:
+        """The volume of a slice, and the slice's number in it."""
+        ends = np.cumsum([volume.count for volume in self.volumes])
+        place = int(np.searchsorted(ends, index, side="right"))
+        return self.volumes[place], index - int(ends[place]) + self.volumes[place].count
+
+    def _title(self, index: int) -> str:
+        volume, along = self._located(index)
+        return f"slice {along:,} of {volume.array.header.title}"
 
 
 def channels_first(plane: NDArray[Any], channels: int) -> NDArray[Any]:
@@ -237,80 +204,46 @@ def centred(image: Tensor, size: tuple[int, int], fill: float) -> Tensor:
 def open_volumes(data: Volumes, folder: Path, work: Work) -> Splits:
     """The slices of the volumes at `data.path`, split. folder: the data folder.
 
-    The first time, every slice is read to check its values, and the training slices to measure the scale. Raises
-    DataMissingError for a missing file or folder; NcsnxError for volumes of another kind or shape than declared, and
-    for NaN and infinity.
+    Raises DataMissingError for a missing file or folder; NcsnxError for volumes of another kind or shape than declared,
+    and for a sample with invalid values.
     """
     files = VolumeFiles.open(own_path(data.path, folder), data.dataset, data.axis, work)
+    title, slices = str(files.root), sum(volume.count for volume in files.volumes)
     for volume in files.volumes:
         _require_as_declared(volume, data)
-    slices = sum(volume.count for volume in files.volumes)
     values = max(volume.per_value * math.prod(volume.slice_shape) for volume in files.volumes)
-    require_memory_for(str(files.root), slices, values)
-    _say_what_changes(files, data, work)
+    require_memory_for(title, slices, values)
+    _warn(files, data, work)
     held_out = _held_out(files, data.held_out, work)
-    require_training_images(str(files.root), held_out, "slice")
-    source, shape = OpenVolumes(files.volumes), (data.channels, *data.stored_size)
-    fill = min(max(0.0, data.low), data.high) if data.is_bounded else 0.0
-
-    def split(chosen: Tensor) -> VolumeSlices:
-        return VolumeSlices(source, shape, (data.low, data.high), fill, chosen.nonzero().flatten())
-
-    def place(index: int) -> str:
-        volume, along = source.located(index)
-        return f"slice {along:,} of {volume.title}"
-
-    everything = split(held_out | ~held_out)
-    key = [
-        files.fingerprint,
-        [volume.array.file.path.stat().st_mtime_ns for volume in files.volumes],
-        data.dataset,
-        data.axis,
-    ]
-    blocks = ValueBlocks(
-        path=files.root,
-        title=str(files.root),
-        key=["", files.root.stat().st_mtime_ns, digest([*key, list(shape)])],
-        shape=(slices, *shape),
-        block=lambda start, stop: everything.read(torch.arange(start, stop)).pixels,
-        place=place,
-    )
-    check_values(blocks, data, work)
-    splits = Splits(split(~held_out), split(held_out), files.fingerprint)
-    return scaled_splits(splits, data, str(files.root), [*key, data.held_out, list(shape)], work)
+    require_training_images(title, held_out, "slice")
+    whole = VolumeSlices(files.volumes, data, (data.low, data.high), torch.arange(slices))
+    check_values(whole, data, title, work)
+    train, rest = (attrs.evolve(whole, ids=chosen.nonzero().flatten()) for chosen in (~held_out, held_out))
+    return scaled_splits(Splits(train, rest, files.fingerprint), data, title, work)
 
 
 def _require_as_declared(volume: Volume, data: Volumes) -> None:
     """Raises NcsnxError for real numbers where complex ones are declared, the reverse, and for other channels."""
-    plane, per_value = volume.slice_shape, volume.per_value
-    fitting = [1] if len(plane) == 2 else list(dict.fromkeys((plane[0], plane[2])))
-    require_declared(
-        volume.title,
-        data,
-        is_complex=volume.array.header.is_complex,
-        type_name=str(volume.array.header.dtype),
-        channels=per_value * fitting[0],
-    )
-    channels = data.channels // per_value
-    if (len(plane) == 2 and channels == 1) or (len(plane) == 3 and channels in (plane[0], plane[2])):
-        return
-    raise NcsnxError(
-        f"{volume.title}: expected slices of {counted(data.channels, 'channel')} along axis {volume.axis}, found "
-        f"{product(volume.shape)}",
-        Hint("declare what fits", adds=" or ".join(f"data.channels={per_value * count}" for count in fitting)),
-    )
-
-
-def _say_what_changes(files: VolumeFiles, data: Volumes, work: Work) -> None:
-    """Warns of volumes that are padded, and of packed ones that are read in any order."""
-    smaller = [volume for volume in files.volumes if _is_smaller(volume, data)]
-    if smaller:
-        work.warning(
-            f"{files.root}: the slices of {counted(len(smaller), 'volume')} are smaller than "
-            f"{size_in_words(data.stored_size)} pixels, and are padded with 0"
+    plane, per_value, header = volume.slice_shape, volume.per_value, volume.array.header
+    fitting = [per_value] if len(plane) == 2 else [per_value * plane[axis] for axis in (0, 2)]
+    require_declared(header.title, data, is_complex=header.is_complex, type_name=str(header.dtype), channels=fitting[0])
+    if data.channels not in fitting:
+        raise NcsnxError(
+            f"{header.title}: expected slices of {counted(data.channels, 'channel')} along axis {volume.axis}, found "
+            f"{product(header.shape)}",
+            Hint("declare what fits", adds=" or ".join(f"data.channels={count}" for count in dict.fromkeys(fitting))),
         )
-    packed = sum(volume.array.header.is_packed for volume in files.volumes)
-    if packed > 1:
+
+
+def _warn(files: VolumeFiles, data: Volumes, work: Work) -> None:
+    """Warns of volumes that are padded, and of packed ones that are read in any order."""
+    size = data.stored_size
+    if smaller := sum(_is_smaller(volume, data) for volume in files.volumes):
+        work.warning(
+            f"{files.root}: the slices of {counted(smaller, 'volume')} are smaller than {size_in_words(size)} pixels, "
+            "and are padded with 0"
+        )
+    if (packed := sum(volume.array.header.is_packed for volume in files.volumes)) > 1:
         work.warning(
             f"{files.root}: {counted(packed, 'volume')} are compressed as a whole, and each slice that training reads "
             "unpacks all of its volume; gunzip .nii.gz, or pack the data set once"
@@ -318,9 +251,8 @@ def _say_what_changes(files: VolumeFiles, data: Volumes, work: Work) -> None:
 
 
 def _is_smaller(volume: Volume, data: Volumes) -> bool:
-    channels = data.channels // 2 if data.is_complex else data.channels
     plane = volume.slice_shape
-    sides = plane if len(plane) == 2 else plane[1:] if plane[0] == channels else plane[:2]
+    sides = plane if len(plane) == 2 else plane[1:] if plane[0] * volume.per_value == data.channels else plane[:2]
     return any(found < wanted for found, wanted in zip(sides, data.stored_size, strict=True))
 
 

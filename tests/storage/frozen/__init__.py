@@ -5,10 +5,8 @@ from importlib import import_module
 from pathlib import Path
 
 import ncsnx
-from ncsnx.data.dataset import Magnitudes
 from ncsnx.data.readers.packed import PackedRecord
 from ncsnx.data.scan import Scan
-from ncsnx.data.value_statistics import Values
 from ncsnx.evaluation.comparison import Roughest
 from ncsnx.evaluation.reference import PerfectModel, ReferenceRecord
 from ncsnx.features.classifier import ClassifierRecord
@@ -32,9 +30,7 @@ V1 = Path(__file__).parent / "v1"
 FILES: dict[str, type] = {
     "cache/classifier.json": ClassifierRecord,
     "cache/holder.json": HolderNote,
-    "cache/magnitudes/found.json": Magnitudes,
     "cache/perfect-model-n40.json": PerfectModel,
-    "cache/ranges/found.json": Values,
     "cache/reference.json": ReferenceRecord,
     "cache/roughness/found.json": Roughest,
     "cache/scans/found.json": Scan,
