@@ -329,7 +329,7 @@ class DataFacts(Result):
     """The contact sheet."""
 
     def shown(self) -> Sequence[Table | str]:
-        from ncsnx.data.readers.own_images import unread_files, unread_in_words
+        from ncsnx.data.readers.own_images import unread_in_words
         from ncsnx.quantities import number, product
 
         summary, files, scan = self.summary, self.files, self.scan
@@ -346,9 +346,9 @@ class DataFacts(Result):
         }
         if files is not None and scan is not None:
             modes = ", ".join(f"{count:,} {mode}" for mode, count in scan.modes.items())
-            sizes = [f"{size[0]}×{size[1]}" for size in (scan.smallest, scan.largest) if size is not None]
+            sizes = [f"{width}×{height}" for width, height, _ in (scan.sizes[0], scan.sizes[-1])]
             rows["files"] = f"{modes}; from {' to '.join(sizes)} pixels; {scan.grey:,} grey"
-            if unread := unread_in_words(unread_files(files), scan):
+            if unread := unread_in_words(files):
                 rows["not read"] = unread
         return [Table(columns=[Column("data"), Column(self.data.name)], rows=list(map(list, rows.items())))]
 
@@ -369,7 +369,8 @@ class DataFacts(Result):
 
         facts, scan = None, self.scan
         if self.files is not None and scan is not None:
-            facts = {"modes": scan.modes, "grey": scan.grey, "smallest": scan.smallest, "largest": scan.largest}
+            facts = {"modes": scan.modes, "grey": scan.grey}
+            facts |= {"smallest": scan.sizes[0][:2], "largest": scan.sizes[-1][:2]}
             facts |= {"broken": len(scan.broken), "not_read": unread_files(self.files)}
         data, summary = unstructure(self.data.data), attrs.asdict(self.summary)
         return {"name": self.data.name, "data": data, **summary, "files": facts, "contact_sheet": str(self.sheet)}

@@ -12,7 +12,7 @@ import importlib.util
 import io
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,7 +35,6 @@ LONGEST = 20
 """Longest side of a picture, relative to the part of it that is used: longer ones are cropped before resizing."""
 
 _CODEC_NOISE = 2
-_WITH_FRAMES = ("TIFF", "GIF", "PNG", "WEBP", "HEIF")
 _EIGHT_BITS = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
 _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
 _GREY = ("1", "L", "LA", "La", "I", *_SIXTEEN_BITS)
@@ -93,18 +92,6 @@ def _formats(name: str) -> tuple[str, ...]:
         pillow_heif.register_heif_opener()
         return (*FORMATS, "HEIF")
     return FORMATS
-
-
-def further_frames(content: bytes, name: str) -> tuple[str, int]:
-    """(format, number of pages or frames after the first) of a valid picture. Only the first one is decoded.
-
-    Previews in a camera's JPEG aren't counted, nor the pages of a file whose pages can't be counted.
-    """
-    with opened_picture(content, name) as picture:
-        kind, count = str(picture.format), 1
-        with suppress(Exception):  # Pillow raises almost anything for a damaged page; the first page is valid
-            count = int(getattr(picture, "n_frames", 1))
-        return kind, count - 1 if kind in _WITH_FRAMES else 0
 
 
 def decode(content: bytes, name: str) -> Image.Image:

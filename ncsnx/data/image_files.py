@@ -10,7 +10,6 @@ import re
 import weakref
 import zipfile
 import zlib
-from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,7 +23,7 @@ from ncsnx.config.codec import digest
 from ncsnx.data.decoding import SUFFIXES, BrokenImageError
 from ncsnx.data.places import fingerprint_of_files
 from ncsnx.errors import NcsnxError
-from ncsnx.quantities import counted, them
+from ncsnx.quantities import counted
 from ncsnx.storage import reading
 from ncsnx.storage.zips import MANY, ZIP_MAGIC, open_zip
 
@@ -36,11 +35,10 @@ SAMPLED_FILES = 512
 _UNPACKED_BYTES, _UNPACKED_RATIO = 64 * 2**20, 200
 """Members that exceed both when unpacked are refused as bombs, although a huge black picture could be one."""
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others can't be unpacked within a bound
-_MOST_NAMED = 20
 
 
 @attrs.define(eq=False, slots=False)
-class ImageFiles(ABC):
+class ImageFiles:
     """The pictures of a folder or zip. Picklable; each process opens the files itself."""
 
     root: Path
@@ -48,6 +46,10 @@ class ImageFiles(ABC):
     """Paths below the root, with '/' between folders, sorted folder by folder."""
     others: tuple[str, ...]
     """Files with other suffixes, which aren't read, sorted; without hidden files."""
+    _members: Mapping[str, zipfile.ZipInfo] | None
+    """The members of a zip by name; None for a folder."""
+    _opened: tuple[int, zipfile.ZipFile] | None = attrs.field(default=None, init=False)
+    """The number of a process, and the zip as it was opened there."""
 
     @staticmethod
     def open(path: Path, suffixes: tuple[str, ...] = SUFFIXES, what: str = "pictures") -> "ImageFiles":
@@ -60,11 +62,16 @@ class ImageFiles(ABC):
             members = None if path.is_dir() else _members(path, suffixes)
             listed = _names_in_folder(path) if members is None else members
         ordered = sorted(listed, key=lambda name: name.split("/"))
-        names = tuple(name for name in ordered if _is_picture(name, suffixes))
+        names = tuple(name for name in ordered if name.lower().endswith(suffixes))
+        others = tuple(name for name in ordered if not name.lower().endswith(suffixes))
         if not names:
-            raise NcsnxError(_nothing(path, ordered, suffixes, what))
-        others = tuple(name for name in ordered if not _is_picture(name, suffixes))
-        return _Folder(path, names, others) if members is None else _Zip(path, names, others, members)
+            counts = Counter(PurePosixPath(name).suffix.lower() or "no suffix" for name in others).most_common(5)
+            found = ", ".join(f"{count:,} with {suffix}" for suffix, count in counts)
+            raise NcsnxError(
+                f"{path}: expected {what} ({', '.join(suffixes)}), in subfolders too, found "
+                f"{f'only other files ({found})' if found else 'none'}"
+            )
+        return ImageFiles(path, names, others, members)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -72,7 +79,12 @@ class ImageFiles(ABC):
     def read(self, name: str) -> bytes:
         """The bytes of one picture. Raises BrokenImageError if they can't be read."""
         try:
-            return self._content(name)
+            if self._members is None:
+                return reading.read_bytes(self.root / name, LARGEST_BYTES)
+            member = self._members[name]
+            with self._zip().open(member.filename) as file:
+                # bounds what is unpacked, whatever the stream contains
+                return file.read(member.file_size)
         except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
             raise BrokenImageError(name, f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
@@ -84,8 +96,10 @@ class ImageFiles(ABC):
     @cached_property
     def sizes(self) -> list[int]:
         """Unpacked size in bytes of each picture's file. Raises NcsnxError if a file is gone."""
+        if self._members is not None:
+            return [self._members[name].file_size for name in self.names]
         with _reporting(self.root):
-            return [self._size(name) for name in self.names]
+            return [(self.root / name).stat().st_size for name in self.names]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -94,29 +108,10 @@ class ImageFiles(ABC):
         For a folder, the sample is the beginning, middle and end of up to SAMPLED_FILES files, evenly spread; for a
         zip, the CRC-32 of every member. A folder and a zip of it therefore have different fingerprints.
         """
-        return digest(self._marks())
-
-    @abstractmethod
-    def _content(self, name: str) -> bytes: ...
-
-    @abstractmethod
-    def _size(self, name: str) -> int: ...
-
-    @abstractmethod
-    def _marks(self) -> list[Any]:
-        """JSON that tells these pictures from others."""
-
-
-class _Folder(ImageFiles):
-    def _content(self, name: str) -> bytes:
-        return reading.read_bytes(self.root / name, LARGEST_BYTES)
-
-    def _size(self, name: str) -> int:
-        return (self.root / name).stat().st_size
-
-    def _marks(self) -> list[Any]:
-        every = -(-len(self.names) // SAMPLED_FILES)
-        return [[self._sample(name) for name in self.names[::every]], list(zip(self.names, self.sizes, strict=True))]
+        if self._members is not None:
+            return digest([[name, self._members[name].file_size, self._members[name].CRC] for name in self.names])
+        sampled = [self._sample(name) for name in self.names[:: -(-len(self.names) // SAMPLED_FILES)]]
+        return digest([sampled, list(zip(self.names, self.sizes, strict=True))])
 
     def _sample(self, name: str) -> str:
         try:
@@ -124,25 +119,7 @@ class _Folder(ImageFiles):
         except NcsnxError:
             return "cannot be read"  # the scan names it together with all other broken files
 
-
-@attrs.define(eq=False, slots=False)
-class _Zip(ImageFiles):
-    _members: Mapping[str, zipfile.ZipInfo]
-    _opened: tuple[int, zipfile.ZipFile] | None = attrs.field(default=None, init=False)
-
-    def _content(self, name: str) -> bytes:
-        member = self._members[name]
-        with self._archive().open(member.filename) as file:
-            # bounds what is unpacked, whatever the stream contains
-            return file.read(member.file_size)
-
-    def _size(self, name: str) -> int:
-        return self._members[name].file_size
-
-    def _marks(self) -> list[Any]:
-        return [[name, self._members[name].file_size, self._members[name].CRC] for name in self.names]
-
-    def _archive(self) -> zipfile.ZipFile:
+    def _zip(self) -> zipfile.ZipFile:
         """The zip, opened in this process: after a fork, parent and child would share one file position."""
         if self._opened is None or self._opened[0] != os.getpid():
             file = reading.opened(self.root)
@@ -174,7 +151,8 @@ def _names_in_folder(root: Path) -> list[str]:
         folders[:] = sorted(name for name in folders if not _is_hidden(name))
         below = Path(folder).relative_to(root)
         names += [(below / name).as_posix() for name in files if not _is_hidden(name)]
-    _refuse(root, {ascii(name): "has a name that is not UTF-8" for name in names if re.search("[\ud800-\udfff]", name)})
+    if odd := next((name for name in names if re.search("[\ud800-\udfff]", name)), None):
+        raise NcsnxError(f"{root}: {odd!a} has a name that is not UTF-8; rename it")
     return names
 
 
@@ -187,17 +165,14 @@ def _members(path: Path, suffixes: tuple[str, ...]) -> dict[str, zipfile.ZipInfo
     if not path.exists():
         raise NcsnxError(f"{path}: expected a folder or a zip of pictures, found nothing")
     with reading.opened(path) as file:
-        if not zipfile.is_zipfile(file):
-            file.seek(0)
-            found = "a truncated zip; get a complete copy" if file.read(2) == ZIP_MAGIC else "another file"
-            raise NcsnxError(f"{path}: expected a folder or a zip of pictures, found {found}")
         try:
             with open_zip(file, MANY) as archive:
                 listed = archive.infolist()
         except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-            raise NcsnxError(f"{path}: this zip cannot be read: {error}") from error
+            file.seek(0)
+            found = "another file" if file.read(2) != ZIP_MAGIC else f"a zip that cannot be read: {error}"
+            raise NcsnxError(f"{path}: expected a folder or a zip of pictures, found {found}") from error
     members: dict[str, zipfile.ZipInfo] = {}
-    refused: dict[str, str] = {}
     for info in listed:
         stored = info.orig_filename  # zipfile truncates names at a NUL
         name = PurePosixPath(stored).as_posix()
@@ -208,8 +183,8 @@ def _members(path: Path, suffixes: tuple[str, ...]) -> dict[str, zipfile.ZipInfo
             reason = "is in the zip twice" if name in members else _unreadable(info, suffixes)
             members[name] = info
         if reason is not None:
-            refused[stored if stored.isprintable() else ascii(stored)] = reason
-    _refuse(path, refused)
+            shown = stored if stored.isprintable() else ascii(stored)
+            raise NcsnxError(f"{path}: {shown} {reason}, so the zip is not used; fix or remove it")
     return members
 
 
@@ -220,7 +195,7 @@ def is_unsafe(name: str) -> bool:
 
 
 def _unreadable(info: zipfile.ZipInfo, suffixes: tuple[str, ...]) -> str | None:
-    if not _is_picture(info.filename, suffixes):
+    if not info.filename.lower().endswith(suffixes):
         return None
     if info.flag_bits & 0x1:
         return "is encrypted"
@@ -235,24 +210,3 @@ def _unreadable(info: zipfile.ZipInfo, suffixes: tuple[str, ...]) -> str | None:
 
 def _is_hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
-
-
-def _is_picture(name: str, suffixes: tuple[str, ...]) -> bool:
-    return name.lower().endswith(suffixes)
-
-
-def _nothing(root: Path, others: Collection[str], suffixes: tuple[str, ...], what: str) -> str:
-    counts = Counter(PurePosixPath(name).suffix.lower() or "no suffix" for name in others)
-    found = ", ".join(f"{count:,} with {suffix}" for suffix, count in counts.most_common(5))
-    return (
-        f"{root}: expected {what} ({', '.join(suffixes)}), in subfolders too, found "
-        f"{f'only other files ({found})' if found else 'none'}"
-    )
-
-
-def _refuse(root: Path, refused: Mapping[str, str]) -> None:
-    if refused:
-        listed = "; ".join(f"{name}: {reason}" for name, reason in list(refused.items())[:_MOST_NAMED])
-        more = f"; … and {len(refused) - _MOST_NAMED:,} more" if len(refused) > _MOST_NAMED else ""
-        entries, advice = counted(len(refused), "entry"), f"fix or remove {them(len(refused))}"
-        raise NcsnxError(f"{root}: {entries} cannot be used; {advice}: {listed}{more}")

@@ -5,14 +5,11 @@ Fingerprints tell data sets apart whatever folder they are in.
 
 import hashlib
 import os
-import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
-from ncsnx.config.checks import quoted
 from ncsnx.config.codec import digest
-from ncsnx.config.data_sets import Data, DataOnDisk, place_fields
-from ncsnx.config.discovery import discover
+from ncsnx.config.data_sets import DataOnDisk
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.paths import exists, folder_of, typed_folder, typed_path
 from ncsnx.spelling import A_DIR, argument
@@ -79,28 +76,6 @@ def own_path(path: str, folder: Path, *, field: str = "path") -> Path:
         f"your data is not at {looked}",
         Hint("put it there, or say where it is", adds=f"data.{field}={'DIR' if field == 'root' else 'FILE'}"),
     )
-
-
-def require_own(data: Data, fingerprint: str | None, where: Path) -> None:
-    """Refuses a data path that only a run or an exported model names: it could be any path on this machine.
-
-    where: the folder of the run or model. fingerprint: the recorded fingerprint of its data. With a fingerprint no
-    further check is needed, since any other data is refused later. Without one, an experiment here must have the same
-    data. Raises NcsnxError.
-    """
-    places = place_fields(data)
-    if fingerprint is not None or not places:
-        return
-    files = (source.file for source in discover())
-    known = [registered.experiment.data for file in files if file is not None for registered in file.registered]
-    if data not in known:
-        field = places[0]
-        raise NcsnxError(
-            f"{where} refers to data at {quoted(getattr(data, field))}, but has no fingerprint to check it, and no "
-            "experiment here has the same data",
-            Hint("add an experiment with the same data to ./experiments"),
-            Hint("to see its fields", f"ncsnx show {shlex.quote(str(where))}"),
-        )
 
 
 def declared(path: Path) -> str:

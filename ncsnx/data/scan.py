@@ -1,9 +1,10 @@
 """Scan of all pictures of a data set, so that broken files are reported before any work starts.
 
 Several processes decode every picture completely, once. The result is cached under the data set's fingerprint, so that
-the next start is fast, with a list of all broken files (`broken.txt`) beside it.
+the next start is fast.
 """
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
@@ -13,22 +14,20 @@ from typing import Literal
 import attrs
 import PIL
 
-from ncsnx.data.decoding import BrokenImageError, decode, further_frames, is_grey
+from ncsnx.data.decoding import BrokenImageError, decode, is_grey
 from ncsnx.data.image_files import ImageFiles
 from ncsnx.data.read_ahead import processors, read_ahead
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted, them
 from ncsnx.spelling import argument
-from ncsnx.storage import atomic
 from ncsnx.storage.cache import cached, finding_place
 from ncsnx.storage.documents import document
 from ncsnx.work import Work
 
-_FOLDER, LIST = "scans", "broken.txt"
 MOST_NAMED = 20
-"""Number of broken files that an error names; the list in the cache has all."""
+"""Number of broken files that an error names."""
 
-_VERSION = 3
+_VERSION = 4
 """Increased when scans record more than before, so that cached scans of earlier versions are repeated."""
 _PIECE = 32  # pictures that a process scans in one call
 _ALONE_BYTES = 32 * 2**20  # what one process decodes while others would start
@@ -47,14 +46,7 @@ class Scan:
     grey: int
     """Number of sound pictures without colours."""
     sizes: tuple[tuple[int, int, int], ...]
-    """(width, height, number of sound pictures)."""
-    smallest: tuple[int, int] | None
-    """(width, height) with the fewest pixels; None if no picture is sound."""
-    largest: tuple[int, int] | None
-    """(width, height) with the most pixels; None if no picture is sound."""
-    further: dict[str, tuple[int, int]] = attrs.field(factory=dict)
-    """Pillow's format → (sound files with several pages or frames, number of pages or frames after the first). Only the
-    first one of each file is an image of the set."""
+    """(width, height, number of sound pictures), those with the fewest pixels first."""
 
     @property
     def sound(self) -> int:
@@ -86,21 +78,15 @@ def scan_of(files: ImageFiles, work: Work, *, refresh: bool = False) -> Scan:
     sizes and a sample of the bytes, so it can miss a damaged bit.
     """
 
-    def find() -> Scan:
-        scan = _scan(files, work)
-        atomic.write_bytes(scan_folder(files) / LIST, _lines(scan.broken))
-        return scan
-
     def still_true(scan: Scan) -> bool:
         return not refresh and all(_look(files, [name])[0].reason for name in scan.broken)
 
-    what = f"the scan of {files.root}"
-    return cached(scan_folder(files), Scan, find, what, work, still_true)
+    return cached(scan_folder(files), Scan, partial(_scan, files, work), f"the scan of {files.root}", work, still_true)
 
 
 def scan_folder(files: ImageFiles) -> Path:
     """Cache folder of the scan of these pictures by this version of Pillow."""
-    return finding_place(_FOLDER, {"pillow": PIL.__version__, "scan": _VERSION, "files": files.fingerprint})
+    return finding_place("scans", {"pillow": PIL.__version__, "scan": _VERSION, "files": files.fingerprint})
 
 
 def sound_files(files: ImageFiles, scan: Scan, on_error: Literal["refuse", "skip"], work: Work) -> ImageFiles:
@@ -120,7 +106,7 @@ def sound_files(files: ImageFiles, scan: Scan, on_error: Literal["refuse", "skip
 def _broken(files: ImageFiles, scan: Scan, most: int) -> str:
     named = "; ".join(f"{printable_name(name)}: {reason}" for name, reason in list(scan.broken.items())[:most])
     rest = len(scan.broken) - most
-    more = f"; … and {rest:,} more, all listed in {scan_folder(files) / LIST}" if rest > 0 else ""
+    more = f"; … and {rest:,} more" if rest > 0 else ""
     return f"{files.root}: {len(scan.broken):,} of {counted(len(files), 'picture')} cannot be used: {named}{more}"
 
 
@@ -133,57 +119,37 @@ def printable_name(name: str) -> str:
 class _Look:
     name: str
     reason: str | None
+    """Why the picture can't be used; None for a sound one."""
     mode: str = ""
     grey: bool = False
     size: tuple[int, int] = (0, 0)
-    kind: str = ""
-    further: int = 0
 
 
 def _look(files: ImageFiles, names: Sequence[str]) -> list[_Look]:
     looks = []
     for name in names:
         try:
-            content = files.read(name)
-            picture = decode(content, name)
-            kind, further = further_frames(content, name)
+            picture = decode(files.read(name), name)
+            looks.append(_Look(name, None, picture.mode, is_grey(picture), picture.size))
         except BrokenImageError as error:
             looks.append(_Look(name, error.reason))
-        else:
-            looks.append(_Look(name, None, picture.mode, is_grey(picture), picture.size, kind, further))
     return looks
 
 
 def _scan(files: ImageFiles, work: Work) -> Scan:
     pieces = [files.names[start : start + _PIECE] for start in range(0, len(files), _PIECE)]
+    is_small = sum(files.sizes) < _ALONE_BYTES or processors() == 1
     looks: list[_Look] = []
     with work.progress(f"scanning {files.root.name}", total=len(files), unit="pictures") as advance:
-        for piece in read_ahead(partial(_look, files), pieces, _processes(sum(files.sizes))):
+        for piece in read_ahead(partial(_look, files), pieces, 0 if is_small else min(processors(), _MOST_PROCESSES)):
             work.check_stop()
             looks += piece
             advance(len(piece))
     sound = [look for look in looks if look.reason is None]
-    sizes = sorted((look.size for look in sound), key=lambda size: (size[0] * size[1], size))
-    files_with_more = Counter(look.kind for look in sound if look.further)
-    more: Counter[str] = Counter()
-    for look in sound:
-        more[look.kind] += look.further
+    sizes = Counter(look.size for look in sound)
     return Scan(
         broken={look.name: look.reason for look in looks if look.reason is not None},
         modes=dict(sorted(Counter(look.mode for look in sound).items())),
         grey=sum(look.grey for look in sound),
-        sizes=tuple((*size, count) for size, count in sorted(Counter(sizes).items())),
-        smallest=sizes[0] if sizes else None,
-        largest=sizes[-1] if sizes else None,
-        further={kind: (count, more[kind]) for kind, count in sorted(files_with_more.items())},
+        sizes=tuple((*size, sizes[size]) for size in sorted(sizes, key=lambda size: (math.prod(size), size))),
     )
-
-
-def _processes(size: int) -> int:
-    if size < _ALONE_BYTES or processors() == 1:
-        return 0
-    return min(processors(), _MOST_PROCESSES)
-
-
-def _lines(broken: dict[str, str]) -> bytes:
-    return "".join(f"{printable_name(name)}\t{reason}\n" for name, reason in broken.items()).encode()

@@ -16,7 +16,7 @@ from ncsnx.config.data_sets import Data
 from ncsnx.config.variants import load_plugins, tag_of
 from ncsnx.data import DataMissingError, Dataset, Preprocessing, Splits, StoredImages, open_data
 from ncsnx.data.dataset import Split
-from ncsnx.data.places import by_data_folder, require_own
+from ncsnx.data.places import by_data_folder
 from ncsnx.data.transforms import shown_pixels, window_of
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.runs.folder import Run
@@ -39,11 +39,9 @@ class DataSource:
 
     @classmethod
     def of_run(cls, run: Run, folder: Path, work: Work = SILENT) -> Self:
-        """The data that a run was trained on. Raises NcsnxError if only the run names the data."""
+        """The data that a run was trained on."""
         load_plugins("ncsnx.runtime")
-        data, recorded = run.experiment().data, run.data_fingerprint()
-        require_own(data, recorded, run.path)
-        return cls(data=data, folder=folder, recorded=recorded, work=work)
+        return cls(data=run.experiment().data, folder=folder, recorded=run.data_fingerprint(), work=work)
 
     @property
     def fingerprint(self) -> str:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ncsnx.config.data_sets import Arrays, Data, Packed, Volumes
-from ncsnx.data.places import data_folder, own_path, require_own
+from ncsnx.data.places import data_folder, own_path
 from ncsnx.data.readers.packed import PackedFolder
 from ncsnx.data.transforms import real_parts, scale_of
 from ncsnx.errors import Hint, NcsnxError
@@ -161,7 +161,6 @@ def _declared_ends(data: Data, folder: Path | None, source: Source) -> tuple[flo
         return 0.0, 1.0
     fingerprint = source.data_fingerprint()
     try:
-        require_own(data, fingerprint, source.path)
         file = PackedFolder.open(own_path(data.path, data_folder(folder)))
         if fingerprint not in (None, file.fingerprint):
             raise NcsnxError(f"{file.path} is not the data set that the model was trained on")

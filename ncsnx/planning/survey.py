@@ -14,7 +14,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.config.data_sets import Data, Images, NumericData
+from ncsnx.config.data_sets import Data, NumericData
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.image_sizes import size_of_sides
 from ncsnx.config.model import Geometric, LogNormal
@@ -22,7 +22,7 @@ from ncsnx.config.sampler import AnnealedLangevin
 from ncsnx.config.variants import tag_of
 from ncsnx.data import DataMissingError, open_data
 from ncsnx.data.dataset import Dataset, Magnitudes
-from ncsnx.data.readers.own_images import PictureFiles, unread_by
+from ncsnx.data.readers.own_images import PictureFiles, unread_in_words
 from ncsnx.data.transforms import Preprocessing
 from ncsnx.data.value_statistics import measured_data
 from ncsnx.errors import NcsnxError, UsageError, require_between
@@ -166,7 +166,7 @@ class MeasuredData:
     held_out: int
     """Number of held-out images."""
     unread: str = ""
-    """Files, pages and frames in a folder or zip that aren't read."""
+    """Files in a folder or zip that aren't read, in words."""
     magnitudes: Magnitudes | None = None
     """Magnitudes of the training images; None as in `Splits`."""
 
@@ -266,12 +266,11 @@ def measure_data(data: Data, folder: Path, *, seed: int, work: Work) -> Measured
     splits = open_data(data, folder, work)
     distances = measure_distances(splits.train, data, seed=seed, work=work)
     first, second = (image_name(splits.train, number) for number in distances.pair)
-    unread = unread_by(data, folder, work) if isinstance(data, Images) else ""
     return MeasuredData(
         distances=distances,
         names=(first, second),
         held_out=len(splits.held_out),
-        unread=unread,
+        unread=unread_in_words(splits.train.files) if isinstance(splits.train, PictureFiles) else "",
         magnitudes=splits.magnitudes,
     )
 

@@ -13,7 +13,6 @@ from ncsnx.config.converter import unstructure
 from ncsnx.config.data_sets import Data
 from ncsnx.config.variants import tag_of
 from ncsnx.data import Splits, data_folder, open_data, to_values
-from ncsnx.data.places import require_own
 from ncsnx.data.transforms import scale_of, window_of
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.noise.levels import sigmas
@@ -259,7 +258,6 @@ def _training_data(model: ScoreModel, data: Path | None) -> Splits:
     place = Hint("say where they are", adds=argument("data", A_DIR))
     noise = Hint("or start from noise", adds="sampler.data_init=false")
     try:
-        require_own(model.experiment.data, model.source.data_fingerprint(), model.source.path)
         splits = open_data(model.experiment.data, data_folder(data))
     except NcsnxError as error:
         got = [hint for hint in error.hints if not hint.adds]  # a run's data can't be moved by an override

@@ -1,6 +1,5 @@
 """Runs from elsewhere: nothing of them is executed or unpickled, and names are text."""
 
-import json
 import os
 import pty
 import shutil
@@ -8,14 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import attrs
-import numpy as np
 import pytest
 
-from ncsnx.config import Arrays
-from ncsnx.config.codec import identity
-from ncsnx.config.converter import unstructure
-from ncsnx.runs.folder import Run
 from tests.cli.command import REPOSITORY
 from tests.cli.hostile import pickled, reseal
 from tests.training.tiny import CPU, Result, command, training
@@ -61,25 +54,6 @@ def test_a_damaged_configuration_is_refused_in_one_line(workplace: Path, text: s
     (workplace / RUN / "config.json").write_text(text, errors="surrogateescape")
     for words in COMMANDS.values():
         assert_orderly(command(*words, folder=workplace))
-
-
-def test_data_that_only_the_run_names_are_not_read(workplace: Path, tmp_path: Path) -> None:
-    """Wherever they are: without a fingerprint of them, anybody may have written the path."""
-    np.save(tmp_path / "secret.npy", np.zeros((4, 1, 8, 8), np.uint8))
-    path = workplace / RUN / "config.json"
-    content = json.loads(path.read_text())
-    data = Arrays(path=str(tmp_path / "secret.npy"), image_size=8)
-    content["experiment"]["data"] = unstructure(attrs.evolve(Run(path.parent).experiment(), data=data))["data"]
-    content["experiment"]["sampler"]["data_init"] = True
-    content["data_fingerprint"] = None
-    path.write_text(json.dumps(content))
-    for checkpoint in (workplace / RUN / "checkpoints").iterdir():
-        (checkpoint / "state.json").write_text(json.dumps({"identity": identity(Run(path.parent).experiment())}))
-        reseal(checkpoint)
-    for name in ("sample", "loss"):
-        result = command(*COMMANDS[name], folder=workplace)
-        assert_orderly(result)
-        assert "has no fingerprint to check it" in result.err
 
 
 def test_the_name_of_a_folder_is_text(trained: Path, tmp_path: Path) -> None:

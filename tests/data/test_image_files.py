@@ -94,7 +94,7 @@ def test_without_pictures_the_error_names_the_expected_and_the_found_files(tmp_p
     with pytest.raises(NcsnxError, match="found nothing"):
         ImageFiles.open(tmp_path / "missing")
     (tmp_path / "cut.zip").write_bytes(b"PK\3\4 and no more")
-    with pytest.raises(NcsnxError, match=r"cut\.zip: .* found a truncated zip"):
+    with pytest.raises(NcsnxError, match=r"cut\.zip: .* found a zip that cannot be read"):
         ImageFiles.open(tmp_path / "cut.zip")
     (tmp_path / "not.zip").write_bytes(b"not a zip")
     with pytest.raises(NcsnxError, match=r"not\.zip: .* found another file"):
@@ -109,7 +109,7 @@ def test_zip_members_that_leave_the_folder_are_refused_by_name(tmp_path: Path, n
     path = zipped(tmp_path / "x.zip", {"good.png": b"1", name: b"2"})
     with pytest.raises(NcsnxError) as error:
         ImageFiles.open(path)
-    assert f"1 entry cannot be used; fix or remove it: {name}: has an absolute path, or one with" in str(error.value)
+    assert f"x.zip: {name} has an absolute path, or one with" in str(error.value)
 
 
 def test_a_nul_in_a_members_name_is_refused(tmp_path: Path) -> None:
@@ -124,9 +124,9 @@ def test_a_nul_in_a_members_name_is_refused(tmp_path: Path) -> None:
 def test_doubled_members_are_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "x.zip"
     with zipfile.ZipFile(path, "w") as archive:
-        for name in ("a.png", "b.png", "a.png", "./b.png"):
+        for name in ("a.png", "b.png", "./a.png"):
             archive.writestr(name, b"1")
-    with pytest.raises(NcsnxError, match=r"2 entries.*a\.png: is in the zip twice; \./b\.png: is in the zip twice"):
+    with pytest.raises(NcsnxError, match=r"a\.png is in the zip twice"):
         ImageFiles.open(path)
 
 
@@ -135,16 +135,16 @@ def test_encrypted_members_are_refused_by_name(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[content.index(b"PK\1\2") + 8] |= 1  # the flag in the central directory
     path.write_bytes(content)
-    with pytest.raises(NcsnxError, match=r"a\.png: is encrypted"):
+    with pytest.raises(NcsnxError, match=r"a\.png is encrypted"):
         ImageFiles.open(path)
 
 
 def test_decompression_bombs_are_refused_by_name(tmp_path: Path) -> None:
     bomb = zipped(tmp_path / "x.zip", {"a.png": bytes(70 * 2**20), "black.png": bytes(2**20)})
-    with pytest.raises(NcsnxError, match=r"1 entry can.*a\.png: would unpack from 7\d,\d+ to 73,400,320 bytes"):
+    with pytest.raises(NcsnxError, match=r"a\.png would unpack from 7\d,\d+ to 73,400,320 bytes"):
         ImageFiles.open(bomb)
     slow = zipped(tmp_path / "y.zip", {"a.png": b"1"}, zipfile.ZIP_LZMA)
-    with pytest.raises(NcsnxError, match=r"a\.png: is compressed with another method than deflate"):
+    with pytest.raises(NcsnxError, match=r"a\.png is compressed with another method than deflate"):
         ImageFiles.open(slow)
 
 

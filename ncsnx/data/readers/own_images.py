@@ -34,7 +34,7 @@ from ncsnx.data.decoding import (
 from ncsnx.data.image_files import ImageFiles
 from ncsnx.data.places import OWN, own_path
 from ncsnx.data.registry import data_set
-from ncsnx.data.scan import Scan, printable_name, scan_folder, scan_of, sound_files
+from ncsnx.data.scan import printable_name, scan_folder, scan_of, sound_files
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.work import Work
@@ -93,7 +93,7 @@ def open_images(data: OwnImages, folder: Path, work: Work) -> Splits:
     files = picture_files(data, own_path(data.root, folder, field="root"))
     is_new = not scan_folder(files).exists()
     scan = scan_of(files, work)
-    if is_new and (unread := unread_in_words(unread_files(files), scan)):
+    if is_new and (unread := unread_in_words(files)):
         work.info(f"{files.root}: {unread}")
     sound = sound_files(files, scan, data.on_error, work)
     if smaller := scan.smaller_than(data.stored_size):
@@ -130,12 +130,6 @@ def picture_files(data: OwnImages, path: Path) -> ImageFiles:
     return files
 
 
-def unread_by(data: OwnImages, folder: Path, work: Work) -> str:
-    """Files, pages and frames of the data set's folder or zip that aren't read, in words. folder: the data folder."""
-    files = picture_files(data, own_path(data.root, folder, field="root"))
-    return unread_in_words(unread_files(files), scan_of(files, work))
-
-
 def unread_files(files: ImageFiles) -> dict[str, int]:
     """Numbers of files that aren't read by suffix, the most frequent first, without those of operating systems."""
     paths = [PurePosixPath(name) for name in files.others]
@@ -143,19 +137,14 @@ def unread_files(files: ImageFiles) -> dict[str, int]:
     return dict(Counter(printable_name(suffix[:_LONGEST_SUFFIX]) for suffix in suffixes).most_common())
 
 
-def unread_in_words(unread: dict[str, int], scan: Scan) -> str:
-    """Files, pages and frames that aren't read in one line, such as '12 files were not read: 9 .heic, 3 .svg'."""
-    parts = []
-    if unread:
-        kinds = [f"{count:,} {suffix or 'without a suffix'}" for suffix, count in unread.items()]
-        more = ", …" if len(kinds) > _MOST_KINDS else ""
-        count = sum(unread.values())
-        was = "was" if count == 1 else "were"
-        parts.append(f"{counted(count, 'file')} {was} not read: {', '.join(kinds[:_MOST_KINDS])}{more}")
-    if further := sum(count for _, count in scan.further.values()):
-        files = sum(count for count, _ in scan.further.values())
-        parts.append(f"only the first page or frame of {counted(files, 'file')} was read, not {further:,} others")
-    return "; ".join(parts)
+def unread_in_words(files: ImageFiles) -> str:
+    """Files that aren't read in one line, such as '12 files were not read: 9 .heic, 3 .svg'; '' if there are none."""
+    unread = unread_files(files)
+    if not unread:
+        return ""
+    kinds = [f"{number:,} {suffix or 'without a suffix'}" for suffix, number in list(unread.items())[:_MOST_KINDS]]
+    count, more = sum(unread.values()), ", …" if len(unread) > _MOST_KINDS else ""
+    return f"{counted(count, 'file')} {'was' if count == 1 else 'were'} not read: {', '.join(kinds)}{more}"
 
 
 def _held_out(data: OwnImages, files: ImageFiles) -> Tensor:
