@@ -369,9 +369,8 @@ class DataFacts(Result):
 
         facts, scan = None, self.scan
         if self.files is not None and scan is not None:
-            facts = {"modes": scan.modes, "grey": scan.grey}
-            facts |= {"smallest": scan.sizes[0][:2], "largest": scan.sizes[-1][:2]}
-            facts |= {"broken": len(scan.broken), "not_read": unread_files(self.files)}
+            facts = {"modes": scan.modes, "grey": scan.grey, "not_read": unread_files(self.files)}
+            facts |= {"broken": len(scan.broken), "smallest": scan.sizes[0][:2], "largest": scan.sizes[-1][:2]}
         data, summary = unstructure(self.data.data), attrs.asdict(self.summary)
         return {"name": self.data.name, "data": data, **summary, "files": facts, "contact_sheet": str(self.sheet)}
 

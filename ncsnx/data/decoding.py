@@ -12,11 +12,11 @@ import importlib.util
 import io
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageChops, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
 from ncsnx.config.checks import COLOURS
 from ncsnx.config.image_sizes import ImageSize, height_and_width
@@ -38,15 +38,6 @@ _CODEC_NOISE = 2
 _EIGHT_BITS = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
 _SIXTEEN_BITS = ("I;16", "I;16B", "I;16L", "I;16N")
 _GREY = ("1", "L", "LA", "La", "I", *_SIXTEEN_BITS)
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 class BrokenImageError(NcsnxError):
@@ -103,9 +94,10 @@ def decode(content: bytes, name: str) -> Image.Image:
     """
     with opened_picture(content, name) as picture:
         _check_mode(picture, name)
-        picture.load()
-        turn = _TURNS.get(_orientation(picture))
-        return picture.transpose(turn) if turn is not None else picture.copy()
+        picture.load()  # rotates TIFFs, and reads EXIF at the end of PNGs
+        with suppress(Exception):  # unreadable EXIF data is common, and the pixels may be fine
+            return ImageOps.exif_transpose(picture)
+        return picture.copy()
 
 
 def is_grey(image: Image.Image) -> bool:
@@ -201,14 +193,6 @@ def _check_mode(picture: Image.Image, name: str) -> None:
             f"is neither 8-bit nor 16-bit (Pillow's mode {picture.mode}); save measured values as .npy, and read them "
             "with data=arrays and the range data.low to data.high",
         )
-
-
-def _orientation(picture: Image.Image) -> int:
-    """EXIF orientation (tag 274). To be called after loading, which rotates TIFFs and reads EXIF at the end of PNGs."""
-    try:
-        return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # unreadable EXIF data is common, and the pixels may be fine
-        return 1
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

@@ -8,7 +8,6 @@ after a fork, so environments are shared within a process and each process opens
 import io
 import os
 import threading
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import islice
@@ -29,12 +28,13 @@ DATA = "data.mdb"
 _LISTED_AT_ONCE = 10_000
 
 _opening = threading.Lock()
-_opened: "weakref.WeakValueDictionary[tuple[int, int], lmdb.Environment]" = weakref.WeakValueDictionary()
+_opened: dict[tuple[int, int], lmdb.Environment] = {}
+"""This process's environments by device and inode of data.mdb; they stay open."""
 
 
 def _forget() -> None:
     """Closes the parent's environments in a forked process."""
-    for environment in list(_opened.values()):
+    for environment in _opened.values():
         environment.close()
     _opened.clear()
     _opening.release()
@@ -43,12 +43,11 @@ def _forget() -> None:
 os.register_at_fork(before=_opening.acquire, after_in_parent=_opening.release, after_in_child=_forget)
 
 
-@attrs.define(eq=False)
+@attrs.frozen
 class LmdbStore:
     """An LMDB folder to read from, opened at the first access in each process."""
 
     folder: Path
-    _environment: tuple[int, lmdb.Environment] | None = attrs.field(default=None, init=False)
 
     @property
     def path(self) -> Path:
@@ -57,41 +56,35 @@ class LmdbStore:
 
     def __len__(self) -> int:
         """Number of entries."""
-        with self._reporting():
-            return int(self._open().stat()["entries"])
+        with self._opened() as environment:
+            return int(environment.stat()["entries"])
 
     def get(self, key: bytes) -> bytes | None:
         """The value of a key; None if there is no such key. Raises NcsnxError for a damaged file."""
-        with self._reporting(), self._open().begin() as transaction:
+        with self._opened() as environment, environment.begin() as transaction:
             value = transaction.get(key)
             return None if value is None else bytes(value)
 
-    def keys(self, start: bytes = b"") -> Iterator[bytes]:
-        """The keys from `start` on, in LMDB's (bytewise) order."""
-        with self._reporting(), self._open().begin() as transaction, transaction.cursor() as cursor:
-            if cursor.set_range(start) if start else cursor.first():
-                for key in cursor.iternext(keys=True, values=False):
-                    yield bytes(key)
-
-    def _open(self) -> lmdb.Environment:
-        if self._environment is None or self._environment[0] != os.getpid():
-            self._environment = os.getpid(), _shared(self.folder)
-        return self._environment[1]
+    def keys(self) -> Iterator[bytes]:
+        """The keys in LMDB's (bytewise) order."""
+        with self._opened() as environment, environment.begin() as transaction, transaction.cursor() as cursor:
+            for key in cursor.iternext(keys=True, values=False):
+                yield bytes(key)
 
     @contextmanager
-    def _reporting(self) -> Iterator[None]:
+    def _opened(self) -> Iterator[lmdb.Environment]:
+        """This process's environment of the file. Raises NcsnxError, also for errors of LMDB in the block."""
         try:
-            yield
+            status = self.path.stat()
+            with _opening:
+                identity = status.st_dev, status.st_ino
+                if identity not in _opened:
+                    _opened[identity] = _environment(self.folder, status.st_size)
+            yield _opened[identity]
         except lmdb.Error as error:
             raise damaged(self.path, str(error)) from error
         except OSError as error:
             raise NcsnxError(f"{self.path}: cannot be read: {error.strerror or error}") from error
-
-    def __getstate__(self) -> Path:
-        return self.folder
-
-    def __setstate__(self, folder: Path) -> None:
-        self.folder, self._environment = folder, None
 
 
 def listed_keys(store: LmdbStore, fingerprint: str, work: Work) -> NDArray[np.bytes_]:
@@ -126,17 +119,6 @@ def listed_keys(store: LmdbStore, fingerprint: str, work: Work) -> NDArray[np.by
 def damaged(path: Path, found: str) -> NcsnxError:
     """The error for a damaged LMDB file."""
     return NcsnxError(f"{path}: expected a valid LMDB file, found {found}; get a complete copy")
-
-
-def _shared(folder: Path) -> lmdb.Environment:
-    """This process's environment of the file."""
-    status = (folder / DATA).stat()
-    identity = status.st_dev, status.st_ino
-    with _opening:
-        environment = _opened.get(identity)
-        if environment is None:
-            environment = _opened[identity] = _environment(folder, status.st_size)
-    return environment
 
 
 def _environment(folder: Path, size: int) -> lmdb.Environment:

@@ -15,8 +15,6 @@ from ncsnx.paths import exists, folder_of, typed_folder, typed_path
 from ncsnx.spelling import A_DIR, argument
 from ncsnx.storage.reading import opened
 
-OWN = "this is your own data, so there is nothing to download"
-"""Reply to a download of the user's own data."""
 _OR_WHERE = Hint("or say where it is", adds="data.root=DIR")
 
 

@@ -1,6 +1,6 @@
 """Registry of data sets: `@data_set(Config)` on a reader declares everything that belongs to a configuration.
 
-    @data_set(Rings, features=Classifier(), no_download="the rings are generated, so there is nothing to download")
+    @data_set(Rings, features=Classifier())
     def read_rings(data: Rings, folder: Path, work: Work) -> Splits:
         ...
 
@@ -36,8 +36,7 @@ class DataSet:
 
     read: Reader
     download: Download | None
-    no_download: str | None
-    """Clause that says why there is nothing to download, where `download` is None; None: no address is known."""
+    """None: there is nothing to download."""
     features: Features
     """Default feature network for scores."""
     reference: Split
@@ -51,7 +50,6 @@ def data_set(
     config: type[Data],
     *,
     download: Download | None = None,
-    no_download: str | None = None,
     features: Features | None = None,
     reference: Split = "train",
 ) -> Callable[[T], T]:
@@ -64,7 +62,6 @@ def data_set(
         found = DataSet(
             read=read,
             download=download,
-            no_download=no_download,
             features=features or Inception(),
             reference=reference,
         )
@@ -98,5 +95,5 @@ def download_data(data: Data, folder: Path, work: Work) -> Path:
     """Downloads a data set and returns its folder. folder: the data folder. Raises as `Download`."""
     found = data_set_of(data)
     if found.download is None:
-        raise NcsnxError(found.no_download or f"no download address is known for {type(data).__name__}")
+        raise NcsnxError(f"there is nothing to download for {type(data).__name__}")
     return found.download(data, folder, work)

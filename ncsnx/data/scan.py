@@ -53,19 +53,6 @@ class Scan:
         """Number of sound pictures."""
         return sum(self.modes.values())
 
-    @property
-    def short_sides(self) -> tuple[tuple[int, int], ...]:
-        """(short side in pixels, number of sound pictures)."""
-        found: Counter[int] = Counter()
-        for width, height, count in self.sizes:
-            found[min(width, height)] += count
-        return tuple(sorted(found.items()))
-
-    @property
-    def only_size(self) -> tuple[int, int] | None:
-        """(height, width) of the sound pictures if all have one size, else None."""
-        return (self.sizes[0][1], self.sizes[0][0]) if len(self.sizes) == 1 else None
-
     def smaller_than(self, size: tuple[int, int]) -> int:
         """Number of sound pictures with less than this (height, width), which would be enlarged."""
         return sum(count for width, height, count in self.sizes if height < size[0] or width < size[1])

@@ -53,7 +53,7 @@ def test_unpacked_pictures_are_preferred_to_the_zip(tmp_path: Path) -> None:
 
 
 @PACKED
-def test_listed_pictures_that_are_missing_are_counted_and_the_first_are_named(tmp_path: Path, packed: bool) -> None:
+def test_listed_pictures_that_are_missing_are_counted_and_the_first_is_named(tmp_path: Path, packed: bool) -> None:
     write_celeba(tmp_path / "celeba", packed=packed)
     with (tmp_path / "celeba" / "list_eval_partition.txt").open("a") as partition:
         partition.writelines(f"{number:06d}.jpg 0\n" for number in range(9, 21))
@@ -62,23 +62,23 @@ def test_listed_pictures_that_are_missing_are_counted_and_the_first_are_named(tm
     message = str(caught.value)
     assert "lacks 12 of the 20 pictures in list_eval_partition.txt" in message
     folder = "img_align_celeba/" if packed else ""
-    assert ", ".join(f"{folder}{number:06d}.jpg" for number in range(9, 14)) + ", …" in message
+    assert f"such as {folder}000009.jpg" in message
     assert "\n" not in message
 
 
 @pytest.mark.parametrize(
     ("change", "found"),
     [
-        (lambda text: text.replace("000002.jpg 0", "000002.jpg 3"), "1 other line: '000002.jpg 3'"),
-        (lambda text: text.replace("000002.jpg 0\n", "\n"), "1 other line: ''"),
-        (lambda text: text.replace("000002.jpg", "../000002.jpg"), "1 other line: '../000002.jpg 0'"),
-        (lambda text: text.replace(" ", ","), "8 other lines: .*'000005.jpg,2', …"),
-        (lambda text: text + text, "pictures twice"),
-        (lambda text: text.replace(" 2\n", " 1\n"), "none for training or test"),
-        (lambda text: "", "none for training or test"),
+        (lambda text: text.replace("000002.jpg 0", "000002.jpg 3"), "the line '000002.jpg 3'"),
+        (lambda text: text.replace("000002.jpg 0\n", "\n"), "the line ''"),
+        (lambda text: text.replace("000002.jpg", "../000002.jpg"), "the line '../000002.jpg 0'"),
+        (lambda text: text.replace(" ", ","), "the line '000001.jpg,."),
+        (lambda text: text + text, "names twice"),
+        (lambda text: text.replace(" 2\n", " 1\n"), "none for 0 or 2"),
+        (lambda text: "", "none for 0 or 2"),
     ],
 )
-def test_a_malformed_list_is_refused_with_its_first_bad_lines(
+def test_a_malformed_list_is_refused_with_its_first_bad_line(
     tmp_path: Path, change: Callable[[str], str], found: str
 ) -> None:
     write_celeba(tmp_path / "celeba", packed=True)

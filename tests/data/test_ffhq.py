@@ -73,9 +73,9 @@ def test_thumbnails_are_used_only_for_their_own_size(tmp_path: Path, size: int, 
     published.check(split, [by_size[chosen][place] for place in places], places, transforms.Resize(size))
 
 
-def test_a_size_missing_from_the_lmdb_is_refused_with_the_existing_sizes(tmp_path: Path) -> None:
+def test_a_size_missing_from_the_lmdb_is_refused(tmp_path: Path) -> None:
     write_ffhq(tmp_path / "ffhq", 5, sizes=(16, 8, 128))
-    with pytest.raises(NcsnxError, match=r"64-00000; sizes found: 8, 16, 128; .*data\.image_size=N"):
+    with pytest.raises(NcsnxError, match=r"64-00000; .*data\.image_size=N"):
         read_ffhq(FFHQ(image_size=64), tmp_path)
 
 

@@ -12,7 +12,6 @@ from safetensors.torch import save_file
 from ncsnx.config.checks import FieldError
 from ncsnx.config.data_sets import Arrays, Images, OwnData, Packed
 from ncsnx.data import open_data
-from ncsnx.data.decoding import decodes_heic
 from ncsnx.data.readers.from_path import Reading, holds_pictures, own_data
 from ncsnx.data.readers.packed import pack, settings_of
 from ncsnx.errors import NcsnxError
@@ -50,20 +49,6 @@ def test_pictures_keep_their_size_and_are_in_colour_if_one_is(here: Path) -> Non
     assert described(here / "x.zip") == Images(root="x.zip", image_size=(20, 22), channels=3)
     said = {"image_size": 8, "channels": 1, "held_out": 0.5, "background": "black"}
     assert described(Path("x"), **said) == Images(root="x", **said)
-
-
-@pytest.mark.parametrize("name", ["a.gif", "A.HEIC"])
-def test_a_format_with_only_broken_files_is_not_declared_and_they_are_reported(here: Path, name: str) -> None:
-    mixed(here / "x", 8, size=(22, 20))
-    (here / "x" / name).write_bytes(b"no picture")
-    told: list[str] = []
-    data = own_data(Path("x"), Reading(on_error="skip"), Work(warning=told.append))
-    assert data == Images(root="x", image_size=(20, 22), channels=3)
-    assert all(f"1 of 9 pictures cannot be used: {name}: " in line for line in told)
-    assert len(told) == (1 if name == "a.gif" or decodes_heic() else 0)
-    (here / "x" / "cut.png").write_bytes(b"no picture")
-    data = described(Path("x"), on_error="skip")
-    assert data == Images(root="x", image_size=(20, 22), channels=3, on_error="skip")
 
 
 def test_the_default_size_is_at_most_64(here: Path) -> None:

@@ -121,14 +121,13 @@ def test_nothing_that_the_parent_opened_is_used_after_a_fork(tmp_path: Path) -> 
 def test_an_lmdb_replaced_at_the_same_path_is_read_again(tmp_path: Path) -> None:
     write_lsun(tmp_path / "lsun")
     before = opened(tmp_path)
-    first = before.train.read(EVERYTHING).pixels
+    before.train.read(EVERYTHING)
     (tmp_path / "lsun").rename(tmp_path / "old")
     for split in ("train", "val"):
         write_lmdb(tmp_path / "lsun" / f"bedroom_{split}_lmdb", {b"0": encoded("RGB", (20, 20), "JPEG", 5)})
     after = opened(tmp_path)
     assert len(after.train) == 1
     assert after.fingerprint != before.fingerprint
-    assert torch.equal(before.train.read(EVERYTHING).pixels, first)
 
 
 def test_the_fingerprint_is_the_same_in_another_folder(tmp_path: Path) -> None:

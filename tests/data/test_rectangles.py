@@ -54,12 +54,11 @@ def test_packed_rectangles_are_the_same_pixels(tmp_path: Path) -> None:
     data = Arrays(path="x.npy", image_size=(4, 8), random_crop=(8, 12), channels=2)
     packed = pack(open_data(data, tmp_path, Work()), tmp_path / "x.pack", settings=settings_of(data), work=Work())
     assert packed.record.shape == (2, 8, 12)
-    again = pack(open_data(data, tmp_path, Work()), tmp_path / "x.pack", settings=settings_of(data), work=Work())
-    assert again == PackedFolder.open(tmp_path / "x.pack") == packed
+    assert PackedFolder.open(tmp_path / "x.pack") == packed
     assert packed.damaged(Work()) == []
     whole = Packed(path="x.pack", image_size=(8, 12), channels=2)
     assert torch.equal(all_pixels(whole, tmp_path).sort(dim=0).values, all_pixels(data, tmp_path).sort(dim=0).values)
-    with pytest.raises(Exception, match="expected images of 2×12×8 as declared, found 2×8×12; declare image_size=8,12"):
+    with pytest.raises(Exception, match="expected images of 2×12×8 as declared, found 2×8×12; declare"):
         all_pixels(attrs.evolve(whole, image_size=(12, 8)), tmp_path)
 
 

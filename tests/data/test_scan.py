@@ -43,7 +43,6 @@ def test_modes_and_sizes_are_counted(tmp_path: Path) -> None:
     assert found.sound == 10
     assert [found.smaller_than((side, side)) for side in (2, 3, 6, 20, 21)] == [0, 1, 9, 9, 10]
     assert [found.smaller_than(size) for size in ((2, 41), (5, 7), (3, 6))] == [10, 9, 1]
-    assert found.short_sides == ((2, 1), (5, 8), (20, 1))
 
 
 def test_the_second_scan_comes_from_the_cache_and_is_equal(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 from ncsnx.config.data_sets import LARGEST_SIDE, MOST_CHANNELS, Arrays
 from ncsnx.config.image_sizes import ImageSize, size_as_typed
 from ncsnx.data.dataset import NO_LABEL, Splits, StoredImages, held_out_by_hash, require_training_images
-from ncsnx.data.places import OWN, fingerprint_of_files, own_path
+from ncsnx.data.places import fingerprint_of_files, own_path
 from ncsnx.data.registry import data_set
 from ncsnx.data.transforms import as_channels, require_declared
 from ncsnx.data.value_statistics import check_values, require_valid, scaled_splits
@@ -81,7 +81,7 @@ class ArrayImages:
         return StoredImages(pixels, self.labels[indices], ids)
 
 
-@data_set(Arrays, no_download=OWN)
+@data_set(Arrays)
 def open_arrays(data: Arrays, folder: Path, work: Work) -> Splits:
     """The images in `data.path`, split. folder: the data folder.
 

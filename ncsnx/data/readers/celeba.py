@@ -33,7 +33,7 @@ _PAGE = "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html"
 _TRAINING, _VALIDATION, _TEST = 0, 1, 2
 _PARTS = tuple(str(part) for part in (_TRAINING, _VALIDATION, _TEST))
 _SAMPLED_PICTURES = 64
-_MOST_NAMED, _MOST_LETTERS = 5, 60
+_MOST_LETTERS = 60
 
 
 def download_celeba(data: CelebA, folder: Path, work: Work) -> Path:
@@ -75,7 +75,9 @@ def read_celeba(data: CelebA, folder: Path, work: Work = SILENT) -> Splits:
     names, parts = _partition(root / PARTITION)
     prefix = "" if pictures.is_dir() else f"{_PICTURES}/"
     files = FilePictures(ImageFiles.open(pictures), [prefix + name for name in names])
-    _require_all(files)
+    if absent := sorted({*files.names} - {*files.files.names}):
+        what = f"{len(absent):,} of the {counted(len(names), 'picture')} in {PARTITION}, such as {absent[0]}"
+        raise NcsnxError(f"{pictures}: lacks {what}; get it again")
     transform = partial(crop_and_resize, crop=height_and_width(data.crop), size=data.stored_size)
     part = torch.tensor(parts)
 
@@ -106,33 +108,15 @@ def crop_and_resize(image: Image.Image, crop: tuple[int, int], size: tuple[int, 
 def _partition(path: Path) -> tuple[list[str], list[int]]:
     """(names, partition of each) in the list."""
     try:
-        lines = reading.read_bytes(path).decode().splitlines()
+        rows = [line.split() for line in reading.read_bytes(path).decode().splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise NcsnxError(f"{path}: cannot be read as a list of pictures: {error}; get it again") from error
-    rows = [line.split() for line in lines]
     wrong = [row for row in rows if len(row) != 2 or row[1] not in _PARTS or "/" in row[0]]
-    expected = (
-        "expected a line such as '000001.jpg 0' for each picture, with 0, 1 or 2 for training, validation or test"
-    )
-    if wrong:
-        first = _first([repr(" ".join(row)[:_MOST_LETTERS]) for row in wrong])
-        raise NcsnxError(f"{path}: {expected}; found {counted(len(wrong), 'other line')}: {first}; get it again")
-    names, parts = [name for name, _ in rows], [int(part) for _, part in rows]
-    if len(set(names)) < len(names) or not {_TRAINING, _TEST} <= set(parts):
-        raise NcsnxError(f"{path}: {expected}; found pictures twice, or none for training or test; get it again")
-    return names, parts
-
-
-def _require_all(files: FilePictures) -> None:
-    """Raises NcsnxError if pictures of the list are missing."""
-    present = set(files.files.names)
-    absent = [name for name in files.names if name not in present]
-    if absent:
+    names, parts = [row[0] for row in rows if row], [int(row[1]) for row in rows if row not in wrong]
+    if wrong or len(set(names)) < len(names) or not {_TRAINING, _TEST} <= set(parts):
+        found = f"the line {' '.join(wrong[0])[:_MOST_LETTERS]!r}" if wrong else "names twice, or none for 0 or 2"
         raise NcsnxError(
-            f"{files.files.root}: lacks {len(absent):,} of the {counted(len(files.names), 'picture')} in {PARTITION}: "
-            f"{_first(absent)}; get it again"
+            f"{path}: expected a line such as '000001.jpg 0' for each picture, with 0, 1 or 2 for training, validation "
+            f"or test, found {found}; get it again"
         )
-
-
-def _first(names: list[str]) -> str:
-    return ", ".join(names[:_MOST_NAMED]) + (", …" if len(names) > _MOST_NAMED else "")
+    return names, parts

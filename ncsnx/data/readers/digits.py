@@ -17,11 +17,7 @@ HELD_OUT_MODULUS, HELD_OUT_REMAINDER = 6, 5
 """Images whose index is 5 modulo 6 are held out."""
 
 
-@data_set(
-    Digits,
-    features=Classifier(),
-    no_download="the digits come with scikit-learn, so there is nothing to download",
-)
+@data_set(Digits, features=Classifier())
 def read_digits(data: Digits, folder: Path, work: Work = SILENT) -> Splits:
     """The digits, split into training and held-out images."""
     table = _table()

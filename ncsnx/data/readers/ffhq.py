@@ -28,6 +28,7 @@ from ncsnx.work import SILENT, Work
 
 _FOLDER = "ffhq"
 LARGE, THUMBNAILS, THUMBNAIL_SIZE = "images1024x1024", "thumbnails128x128", 128
+_IMAGES = f"the folder {LARGE} (89 GB), or {THUMBNAILS} (2 GB) for 128 px and less,"
 _PAGE = "https://github.com/NVlabs/ffhq-dataset"
 LENGTH = b"length"
 SPLIT_SEED = 2019
@@ -39,12 +40,7 @@ def download_ffhq(data: FFHQ, folder: Path, work: Work) -> Path:
     root = root_of(data, folder, _FOLDER)
     if (root / DATA).exists() or any((root / name).is_dir() for name in (LARGE, THUMBNAILS)):
         return root
-    raise by_hand(
-        "FFHQ",
-        f"the folder {LARGE} (89 GB), or {THUMBNAILS} (2 GB) for 128 px and less,",
-        _PAGE,
-        f"put it into {root}",
-    )
+    raise by_hand("FFHQ", _IMAGES, _PAGE, f"put it into {root}")
 
 
 @data_set(FFHQ, download=download_ffhq)
@@ -100,24 +96,12 @@ def _length(store: LmdbStore, size: int) -> int:
     if declared is None or not declared.isdigit() or not 2 <= int(declared) < len(store):
         found = "none" if declared is None else repr(declared[:20])
         raise damaged(store.path, f"{counted(len(store), 'entry')} with the 'length' {found}")
-    for place in (0, int(declared) - 1):
-        if store.get(_key(size, place)) is None:
-            sizes = ", ".join(map(str, _sizes(store))) or "none"
-            raise NcsnxError(
-                f"{store.path}: expected pictures of {size}×{size} pixels, but there is no entry "
-                f"{_key(size, place).decode()}; sizes found: {sizes}",
-                Hint("choose one of them", adds="data.image_size=N"),
-            )
+    if store.get(_key(size, 0)) is None:
+        raise NcsnxError(
+            f"{store.path}: expected pictures of {size}×{size} pixels, but there is no entry {_key(size, 0).decode()}",
+            Hint("choose another size", adds="data.image_size=N"),
+        )
     return int(declared)
-
-
-def _sizes(store: LmdbStore) -> list[int]:
-    """Sizes of the LMDB's pictures, sorted."""
-    sizes, start = [], b"1"
-    while (key := next(store.keys(start), b"")) and (size := key.partition(b"-")[0]).isdigit():
-        sizes.append(int(size))
-        start = size + b"."  # '.' follows '-', so this is after all keys of this size
-    return sorted(sizes)
 
 
 def _image_folder(root: Path, size: int) -> Path:
@@ -127,9 +111,6 @@ def _image_folder(root: Path, size: int) -> Path:
         if (root / name).is_dir():
             return root / name
     if not root.is_dir() or not any(entry.is_dir() or entry.suffix.lower() in SUFFIXES for entry in root.iterdir()):
-        small = f" or {THUMBNAILS} (2 GB)" if size <= THUMBNAIL_SIZE else ""
-        way = f"get the folder {LARGE} (89 GB){small} from {_PAGE} and put it into {root}"
-        raise missing_data(
-            f"FFHQ at {size} px", root / DATA, Hint(way), Hint(f"or put an LMDB of {size}-px images there")
-        )
+        way = Hint(f"get {_IMAGES} from {_PAGE} and put it into {root}")
+        raise missing_data(f"FFHQ at {size} px", root / DATA, way, Hint(f"or put an LMDB of {size}-px images there"))
     return root

@@ -5,11 +5,11 @@ Channels, size and value range are read from the files unless they are given.
 
 import math
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 import attrs
+import torch
 
 from ncsnx.config.checks import FieldError
 from ncsnx.config.data_sets import LARGEST_SIDE, Arrays, Images, OwnData, Packed, Volumes
@@ -163,13 +163,8 @@ def _pictures(path: Path, said: Reading, work: Work) -> Images:
     files = picture_files(data, path)
     scan = scan_of(files, work)
     quiet = attrs.evolve(work, warning=ignore_message)  # opening the data set warns about skipped pictures
-    sound = sound_files(files, scan, said.on_error or "refuse", quiet)
-    data = attrs.evolve(data, gif=_has(sound.names, GIF_SUFFIXES), heic=_has(sound.names, HEIC_SUFFIXES))
-    fields = {"channels": 1 if scan.grey == scan.sound else 3, **said.given()}
-    if scan.broken.keys().isdisjoint(picture_files(data, path).names):
-        sound_files(files, scan, "skip", work)  # warns here, since the opened data set won't have the broken files
-        fields.pop("on_error", None)
-    fields.setdefault("image_size", _usual_size(scan))
+    sound_files(files, scan, said.on_error or "refuse", quiet)
+    fields = {"channels": 1 if scan.grey == scan.sound else 3, "image_size": _usual_size(scan), **said.given()}
     return attrs.evolve(data, **fields)
 
 
@@ -179,39 +174,24 @@ def draft_of_pictures(path: Path) -> Images:
     If all pictures are HEIC it reads them, so that `picture_files` says what they need. Raises NcsnxError for what
     `ImageFiles` refuses.
     """
-    root = declared(path)
     names = ImageFiles.open(path, (*SUFFIXES, *GIF_SUFFIXES, *HEIC_SUFFIXES)).names
-    heic = sum(_has([name], HEIC_SUFFIXES) for name in names)
+    heic = sum(name.lower().endswith(HEIC_SUFFIXES) for name in names)
     return Images(
-        root=root,
+        root=declared(path),
         image_size=LARGEST_UNASKED,
-        gif=_has(names, GIF_SUFFIXES),
+        gif=any(name.lower().endswith(GIF_SUFFIXES) for name in names),
         heic=heic == len(names) or (heic > 0 and decodes_heic()),
     )
 
 
-def _has(names: Iterable[str], suffixes: tuple[str, ...]) -> bool:
-    """Whether one of the names has one of the suffixes."""
-    return any(name.lower().endswith(suffixes) for name in names)
-
-
 def _usual_size(scan: Scan) -> ImageSize:
     """The default size; see `own_data`."""
-    if scan.only_size is None or scan.only_size[0] == scan.only_size[1]:
-        return min(LARGEST_UNASKED, _usual_side(scan))
-    height, width = scan.only_size
+    if len(scan.sizes) > 1 or scan.sizes[0][0] == scan.sizes[0][1]:
+        sides = torch.tensor([min(width, height) for width, height, count in scan.sizes for _ in range(count)])
+        return min(LARGEST_UNASKED, int(sides.kthvalue(math.floor(_SMALL_SHARE * scan.sound) + 1).values))
+    width, height, _ = scan.sizes[0]
     scale = min(1.0, LARGEST_UNASKED / max(height, width))
     return size_of_sides([max(1, round(scale * side)) for side in (height, width)])
-
-
-def _usual_side(scan: Scan) -> int:
-    """The largest short side that nine in ten of the sound pictures have at least."""
-    smaller = 0
-    for side, count in scan.short_sides:
-        smaller += count
-        if smaller > _SMALL_SHARE * scan.sound:
-            return side
-    raise AssertionError("sound_files refuses empty sets")
 
 
 def _expect(said: Reading, kind: type[OwnData], what: str, also: str = "") -> None:

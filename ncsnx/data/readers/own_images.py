@@ -32,7 +32,7 @@ from ncsnx.data.decoding import (
     rgb,
 )
 from ncsnx.data.image_files import ImageFiles
-from ncsnx.data.places import OWN, own_path
+from ncsnx.data.places import own_path
 from ncsnx.data.registry import data_set
 from ncsnx.data.scan import printable_name, scan_folder, scan_of, sound_files
 from ncsnx.errors import Hint, NcsnxError
@@ -82,7 +82,7 @@ class PictureFiles:
             raise NcsnxError(f"{self.files.root}: {error}; it has changed since the scan") from error
 
 
-@data_set(OwnImages, no_download=OWN)
+@data_set(OwnImages)
 def open_images(data: OwnImages, folder: Path, work: Work) -> Splits:
     """The pictures at `data.root`, split. folder: the data folder.
 

@@ -28,7 +28,7 @@ from ncsnx.config.data_sets import Bounds, Data, Packed
 from ncsnx.config.image_sizes import ImageSize, as_image_size, height_and_width, size_as_typed, size_of_sides
 from ncsnx.config.variants import OMITTED, VERSION
 from ncsnx.data.dataset import Splits, StoredImages
-from ncsnx.data.places import OWN, own_path
+from ncsnx.data.places import own_path
 from ncsnx.data.read_ahead import read_all
 from ncsnx.data.registry import data_set
 from ncsnx.data.transforms import require_declared
@@ -172,19 +172,16 @@ class PackedImages:
         return StoredImages(*map(torch.from_numpy, native))
 
 
-@data_set(Packed, no_download=OWN)
+@data_set(Packed)
 def open_packed(data: Packed, folder: Path, work: Work = SILENT) -> Splits:
     """The images of a packed data set. Raises NcsnxError if it is invalid or not as declared."""
     packed = PackedFolder.open(own_path(data.path, folder))
     path, record, declared = packed.path, packed.record, (data.channels, *data.stored_size)
     if record.shape != declared:
         size = size_as_typed(record.size)
-        fields = f"image_size={size}" + ("" if record.channels == 3 else f", channels={record.channels}")
-        fields += "" if record.bounds == "bounded" else ", range=unbounded"
-        fields += ", complex=true" if record.complex else ""
         raise NcsnxError(
-            f"{path}: expected images of {product(declared)} as declared, found {product(record.shape)}; "
-            f"declare {fields} (or random_crop={size} and a smaller image_size)"
+            f"{path}: expected images of {product(declared)} as declared, found {product(record.shape)}; declare "
+            f"channels={record.channels}, image_size={size} (or random_crop={size} and a smaller image_size)"
         )
     require_declared(str(path), data, is_complex=record.complex, type_name=record.dtype, channels=record.channels)
     if record.bounds == "unbounded" and data.is_bounded:
@@ -210,13 +207,12 @@ def pack(
 ) -> PackedFolder:
     """Writes the images of a data set to the folder `out`, completely or not at all.
 
-    settings: JSON of `settings_of`, which tells readings of the same files apart. workers: decoding processes. If `out`
-    already holds these images, it is returned unchanged. Raises UsageError for anything else at `out`, unless
-    `overwrite`; NcsnxError for images that can't be read or packed, and for a failed write.
+    settings: JSON of `settings_of`, which tells readings of the same files apart. workers: decoding processes. Raises
+    UsageError if `out` exists, unless it is a packed data set to `overwrite`; NcsnxError for images that can't be read
+    or packed, and for a failed write.
     """
     record = _record(splits, settings)
-    if (packed := _already_packed(out, record, overwrite)) is not None:
-        return packed
+    _require_free(out, overwrite)
     needed = record.count * (math.prod(record.shape) * record.numpy_dtype.itemsize + 16)
     with atomic.new_folder(out) as folder:
         if needed > (free := shutil.disk_usage(folder).free):
@@ -228,14 +224,21 @@ def pack(
             _write(folder, splits, record, work, workers)
             hashes = {name: reading.sha256_of(folder / name) for name in _FILES}
         atomic.write_new(folder / PACKED_RECORD, document_bytes(attrs.evolve(record, sha256=hashes)), shown=out)
-        replaced = atomic.temporary_sibling(out) if overwrite and out.exists() else None
-        if replaced is not None:
+        if overwrite and out.exists():
             with atomic.reporting(out):
-                out.rename(replaced)
-    if replaced is not None:
-        with atomic.reporting(replaced):
-            atomic.remove_tree(replaced)
+                atomic.remove_tree(out)
     return PackedFolder.open(out)
+
+
+def _require_free(out: Path, overwrite: bool) -> None:
+    """Raises UsageError if `out` exists and isn't a packed data set that may be replaced."""
+    if not os.path.lexists(out):
+        return
+    advice = f"choose another folder with {argument('out')}"
+    if out.is_symlink() or not is_packed(out) or {path.name for path in out.iterdir()} - {*_FILES, PACKED_RECORD}:
+        raise UsageError(f"{out} already exists, and is not a packed data set alone; {advice}")
+    if not overwrite:
+        raise UsageError(f"{out} already exists; {advice}, or give {argument('overwrite', True)} to replace it")
 
 
 def _write(folder: Path, splits: Splits, record: PackedRecord, work: Work, workers: int) -> None:
@@ -293,26 +296,6 @@ def _record(splits: Splits, settings: dict[str, Any]) -> PackedRecord:
         source={"fingerprint": splits.fingerprint, "settings": settings},
         sha256={},
     )
-
-
-def _already_packed(out: Path, record: PackedRecord, overwrite: bool) -> PackedFolder | None:
-    """The data set at `out` if it holds these images; None if it may be written. Raises UsageError."""
-    if not os.path.lexists(out):
-        return None
-    advice = f"choose another folder with {argument('out')}"
-    if out.is_symlink() or not is_packed(out):
-        raise UsageError(f"{out} already exists, and is not a packed data set; {advice}")
-    if overwrite:
-        if others := sorted({path.name for path in out.iterdir()} - {*_FILES, PACKED_RECORD}):
-            raise UsageError(f"{out} also holds {', '.join(others[:4])}, which would go with it; {advice}")
-        return None
-    packed = PackedFolder.open(out)
-    if attrs.evolve(packed.record, sha256={}) != record:
-        raise UsageError(
-            f"{out} already exists, with other images or the same ones read otherwise; {advice}, or give "
-            f"{argument('overwrite', True)} to replace it"
-        )
-    return packed
 
 
 def _type_name(images: StoredImages) -> Any:

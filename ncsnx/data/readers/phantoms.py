@@ -28,7 +28,7 @@ _HELD_OUT_MODULUS, _HELD_OUT_REMAINDER = 16, 15
 _AT_ONCE = 256
 
 
-@data_set(Phantoms, no_download="the phantoms are drawn from a seed, so there is nothing to download")
+@data_set(Phantoms)
 def read_phantoms(data: Phantoms, folder: Path, work: Work = SILENT) -> Splits:
     """Draws the phantoms; those whose index is 15 modulo 16 are held out.
 

@@ -23,7 +23,7 @@ from ncsnx.config.image_sizes import size_in_words
 from ncsnx.data.dataset import NO_LABEL, Splits, StoredImages, held_out_by_hash, require_training_images
 from ncsnx.data.decoding import SUFFIXES
 from ncsnx.data.image_files import ImageFiles
-from ncsnx.data.places import OWN, fingerprint_of_files, own_path
+from ncsnx.data.places import fingerprint_of_files, own_path
 from ncsnx.data.readers.arrays import require_memory_for
 from ncsnx.data.registry import data_set
 from ncsnx.data.transforms import as_channels, require_declared
@@ -200,7 +200,7 @@ def centred(image: Tensor, size: tuple[int, int], fill: float) -> Tensor:
     return image
 
 
-@data_set(Volumes, no_download=OWN)
+@data_set(Volumes)
 def open_volumes(data: Volumes, folder: Path, work: Work) -> Splits:
     """The slices of the volumes at `data.path`, split. folder: the data folder.
 

@@ -10,7 +10,7 @@ from ncsnx.data import InMemory, Splits, StoredImages, data_set
 from ncsnx.work import Work
 
 
-@data_set(Rings, no_download="the rings are drawn, so there is nothing to download")
+@data_set(Rings)
 def read_rings(data: Rings, folder: Path, work: Work) -> Splits:
     """Draws the rings; one in ten is held out."""
     number = torch.arange(data.count)
