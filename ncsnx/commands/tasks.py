@@ -14,8 +14,8 @@ from ncsnx.spelling import parameter
 
 if TYPE_CHECKING:
     from ncsnx.config.data_sets import Data
-    from ncsnx.inverse.given_pictures import GivenPictures
     from ncsnx.inverse.task import Task
+    from ncsnx.inverse.task_pictures import GivenPictures
     from ncsnx.inverse.tasks_from_files import Rectangle
     from ncsnx.inverse.values import ValueRange
 
@@ -151,7 +151,7 @@ class Tasks:
 
         black_and_white: in files of numbers. made: a folder for the files of pictures that are objects.
         """
-        from ncsnx.inverse.given_pictures import as_file
+        from ncsnx.inverse.task_pictures import as_file
         from ncsnx.inverse.tasks_from_files import with_truth
 
         pictures = {
@@ -185,8 +185,8 @@ class Tasks:
         made: Path,
     ) -> "Task":
         from ncsnx.inverse import tasks_from_files
-        from ncsnx.inverse.given_pictures import as_file
         from ncsnx.inverse.measured_files import reconstruct
+        from ncsnx.inverse.task_pictures import as_file
 
         match pictures:
             case {"inpaint": picture}:

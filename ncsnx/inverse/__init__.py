@@ -35,7 +35,7 @@ from ncsnx.inverse.tasks_from_files import (
     with_truth,
 )
 from ncsnx.inverse.tomography import Radon
-from ncsnx.inverse.values import LazyStack, ValueRange
+from ncsnx.inverse.values import ValueRange
 
 __all__ = [
     "Averaging",
@@ -43,7 +43,6 @@ __all__ = [
     "Condition",
     "Fourier",
     "Graying",
-    "LazyStack",
     "LinearMap",
     "LinearOperator",
     "Masking",

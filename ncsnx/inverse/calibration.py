@@ -17,6 +17,7 @@ values.
 
 import io
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import Self
 
@@ -132,25 +133,12 @@ class Coverage:
 
     def result(self) -> Calibration:
         """The calibration of what was counted."""
-        intervals = []
-        for level in LEVELS:
-            k = order_of(level, self.count)
-            point = None if k is None else self._point(k)
-            several = self.pictures > 1 and point is not None
-            interval = Interval(
-                central=level,
-                least_alternatives=least_alternatives(level),
-                expected=None if k is None else self._expected(k),
-                share=None if point is None else point.share,
-                error=point.error if several and point is not None else None,
-            )
-            intervals.append(interval)
         return Calibration(
             alternatives=self.count,
             pictures=self.pictures,
             values=int(self.varied.sum()),
             left_out=int(self.same.sum()),
-            intervals=tuple(intervals),
+            intervals=tuple(map(self._interval, LEVELS)),
         )
 
     def curve(self) -> list[CoveragePoint]:
@@ -167,6 +155,17 @@ class Coverage:
     def pictures(self) -> int:
         """Pictures with values that vary."""
         return int((self.varied > 0).sum())
+
+    def _interval(self, level: float) -> Interval:
+        k = order_of(level, self.count)
+        point = None if k is None else self._point(k)
+        return Interval(
+            central=level,
+            least_alternatives=least_alternatives(level),
+            expected=None if k is None else self._expected(k),
+            share=None if point is None else point.share,
+            error=None if point is None or self.pictures < 2 else point.error,
+        )
 
     def _expected(self, k: int) -> float:
         return 1 - 2 * k / (self.count + 1)
@@ -193,15 +192,10 @@ def calibration_rows(calibration: Calibration) -> list[tuple[str, str, str]]:
     return [_row(interval) for interval in calibration.intervals]
 
 
-def compared_in_words(calibration: Calibration) -> str:
-    """Compared values in words: '128 values of 2 pictures, 40 alternatives of each'."""
-    values, pictures = counted(calibration.values, "value"), counted(calibration.pictures, "picture")
-    return f"{values} of {pictures}, {counted(calibration.alternatives, 'alternative')} of each"
-
-
 def calibration_in_words(calibration: Calibration) -> str:
     """Values that were compared and left out, and the origin of the errors, each on a line."""
-    lines = [compared_in_words(calibration)]
+    values, pictures = counted(calibration.values, "value"), counted(calibration.pictures, "picture")
+    lines = [f"{values} of {pictures}, {counted(calibration.alternatives, 'alternative')} of each"]
     if calibration.left_out:
         lines.append(f"left out: {counted(calibration.left_out, 'value')} in which truth and alternatives are the same")
     if calibration.pictures > 1:
@@ -258,17 +252,8 @@ def draw_calibration(calibration: Calibration, curve: Sequence[CoveragePoint]) -
         axis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     axes.tick_params(labelsize=_POINTS)
     figure.legend(fontsize=_POINTS, frameon=False, loc="outside lower left", ncols=3)  # covers no curve
-    axes.set_title(_caption(calibration), fontsize=_SMALL_POINTS, loc="left")
+    lines = [textwrap.fill(line, 64) for line in calibration_in_words(calibration).splitlines()]
+    axes.set_title("\n".join(lines), fontsize=_SMALL_POINTS, loc="left")
     content = io.BytesIO()
     figure.savefig(content, format="png", metadata={"Software": None})
     return content.getvalue()
-
-
-def _caption(calibration: Calibration) -> str:
-    """Lines that fit the width of the plot."""
-    band = (
-        "pixels of a picture are correlated, so the band comes from\nthe differences between pictures"
-        if calibration.pictures > 1
-        else "the band is that of independent pixels; those of a picture are\ncorrelated, so it should be wider"
-    )
-    return f"{compared_in_words(calibration)}\n{band}"

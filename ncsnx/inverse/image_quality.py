@@ -54,14 +54,12 @@ def image_distances(images: Tensor, truth: Tensor, data_range: float) -> Tensor:
     truth: (1, C, H, W); data_range: difference between the largest and the smallest possible value, positive.
     """
     images, truth = images.double(), truth.double()
-    step = max(1, _AT_ONCE // truth.numel())
-    return torch.cat([_distances(images[at : at + step], truth, data_range) for at in range(0, len(images), step)])
-
-
-def _distances(images: Tensor, truth: Tensor, data_range: float) -> Tensor:
-    peaks = torch.tensor(psnr(images, truth, data_range), dtype=torch.float64)
-    errors = _squared_errors(images, truth)
-    return torch.stack([peaks, ssim(images, truth, data_range), errors / truth.square().mean()], dim=1)
+    step, rows = max(1, _AT_ONCE // truth.numel()), []
+    for part in images.split(step):  # type: ignore[no-untyped-call]
+        peaks = torch.tensor(psnr(part, truth, data_range), dtype=torch.float64)
+        errors = _squared_errors(part, truth) / truth.square().mean()
+        rows.append(torch.stack([peaks, ssim(part, truth, data_range), errors], dim=1))
+    return torch.cat(rows)
 
 
 def psnr(images: Tensor, truth: Tensor, data_range: float = 1.0) -> list[float]:

@@ -17,13 +17,13 @@ and the sha256 of the samples.
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import attrs
 import numpy as np
+import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
@@ -32,9 +32,8 @@ from torch import Tensor
 from ncsnx.config.codec import canonical
 from ncsnx.errors import NcsnxError
 from ncsnx.images import complex_parts
-from ncsnx.inverse.values import LazyStack, ValueRange
-from ncsnx.runs.checkpoint import header_bytes
-from ncsnx.storage.atomic import replacement
+from ncsnx.inverse.values import ValueRange
+from ncsnx.storage.atomic import write_bytes
 
 POSTERIOR_FILE = "posterior.safetensors"
 QUANTILES = (0.025, 0.1, 0.25, 0.5, 0.75, 0.9, 0.975)
@@ -93,17 +92,21 @@ def _tensors(file: Any, prefix: str) -> dict[str, Any]:
     }
 
 
-def read_alternatives(samples: Path, pictures: int) -> LazyStack:
-    """The images of each picture in a samples.safetensors, (P, n, C, H, W) float32, read one picture at a time."""
-    with safe_open(samples, "pt") as file:
-        count = file.get_slice("samples").get_shape()[0] // pictures
+@attrs.frozen
+class Alternatives:
+    """The images of each picture in a samples.safetensors, read one picture at a time."""
 
-    def of_picture(picture: int) -> Tensor:
-        with safe_open(samples, "pt") as file:  # opened each time, so that pages of earlier pictures are let go
-            images: Tensor = file.get_slice("samples")[picture * count : (picture + 1) * count]
+    samples: Path
+    pictures: int
+    """P; all have the same number of images."""
+
+    def of(self, picture: int) -> Tensor:
+        """(n, C, H, W) float32."""
+        with safe_open(self.samples, "pt") as file:  # opened each time, so that pages of earlier pictures are let go
+            samples = file.get_slice("samples")
+            count = samples.get_shape()[0] // self.pictures
+            images: Tensor = samples[picture * count : (picture + 1) * count]
             return images
-
-    return LazyStack(pictures, of_picture)
 
 
 def sorted_pixels(images: Tensor) -> Iterator[tuple[slice, NDArray[np.float32]]]:
@@ -117,68 +120,24 @@ def sorted_pixels(images: Tensor) -> Iterator[tuple[slice, NDArray[np.float32]]]
 
 def write_posterior(
     path: Path,
-    alternatives: LazyStack,
+    alternatives: Alternatives,
     own: ValueRange,
     samples_sha256: str,
     check_stop: Callable[[], None] = lambda: None,
 ) -> str:
-    """Writes the file for the alternatives of each picture, (P, n, C, H, W), and returns its sha256.
+    """Writes the file for the alternatives of each picture, and returns its sha256.
 
-    check_stop: called before each part of a picture; raises to stop, which leaves an earlier file as it was. Raises
-    NcsnxError.
+    check_stop: called before each picture; raises to stop. Raises NcsnxError.
     """
-    pictures, count, channels, *size = alternatives.shape
-    names = ["mean", "deviation", *map(_name, QUANTILES)]
-    shapes = {name: [pictures, channels, *size] for name in names}
-    if own.is_complex:
-        shapes |= {f"{_MAGNITUDE}{name}": [pictures, channels // 2, *size] for name in names}
-    header = _header(shapes, _facts(count, own, samples_sha256))
-    with replacement(path, len(header) + sum(map(_bytes_of, shapes.values()))) as file:
-        file.write(header)
-        for picture in range(pictures):
-            images = alternatives.make(picture)
-            start = len(header)
-            for values in (images, torch.hypot(*complex_parts(images))) if own.is_complex else (images,):
-                maps = _summaries(values, own, check_stop)
-                for number, row in enumerate(maps):
-                    file.seek(start + row.nbytes * (number * pictures + picture))
-                    file.write(row.tobytes())
-                start += pictures * maps.nbytes
-        file.seek(0)
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _summaries(images: Tensor, own: ValueRange, check_stop: Callable[[], None]) -> NDArray[np.float32]:
-    """Mean, deviation and quantiles of images (n, C, H, W) in own values, (2 + Q, C·H·W)."""
-    slope, start = (own.high - own.low, own.low) if own.is_bounded else (1.0, 0.0)
-    parts = []
-    for _, ordered in sorted_pixels(images):
+    maps, count = [], 0
+    for picture in range(alternatives.pictures):
         check_stop()
-        values = ordered.astype(np.float64)
-        count = values.shape[1]
-        mean = values.mean(axis=1)
-        squares = np.square(values - mean[:, None]).sum(axis=1)
-        deviation = np.sqrt(squares / (count - 1)) if count > 1 else np.full_like(mean, np.nan)
-        quantiles = [start + slope * _quantile(values, share) for share in QUANTILES]
-        parts.append(np.stack([start + slope * mean, slope * deviation, *quantiles]).astype("<f4"))
-    return np.concatenate(parts, axis=1)
-
-
-def _quantile(values: NDArray[np.float64], share: float) -> NDArray[np.float64]:
-    count = values.shape[1]
-    place = min(max(share * (count + 1) - 1, 0.0), count - 1.0)
-    below = min(int(place), max(count - 2, 0))
-    above = min(below + 1, count - 1)
-    quantile: NDArray[np.float64] = values[:, below] + (place - below) * (values[:, above] - values[:, below])
-    return quantile
-
-
-def _name(share: float) -> str:
-    return f"quantile_{100 * share:g}"
-
-
-def _facts(count: int, own: ValueRange, samples_sha256: str) -> dict[str, Any]:
-    return {
+        images = alternatives.of(picture)
+        count = len(images)
+        maps.append(_summaries(images, own, ""))
+        if own.is_complex:
+            maps[-1] |= _summaries(torch.hypot(*complex_parts(images)), own, _MAGNITUDE)
+    facts = {
         "alternatives": count,
         "bounded": own.is_bounded,
         "complex": own.is_complex,
@@ -189,18 +148,25 @@ def _facts(count: int, own: ValueRange, samples_sha256: str) -> dict[str, Any]:
         "quantiles": {_name(share): share for share in QUANTILES},
         "samples_sha256": samples_sha256,
     }
+    tensors = {name: torch.stack([of_picture[name] for of_picture in maps]) for name in maps[0]}
+    content = safetensors.torch.save(tensors, {"posterior": canonical(facts).decode()})
+    write_bytes(path, content)
+    return hashlib.sha256(content).hexdigest()
 
 
-def _bytes_of(shape: list[int]) -> int:
-    return 4 * math.prod(shape)
+def _summaries(images: Tensor, own: ValueRange, prefix: str) -> dict[str, Tensor]:
+    """Mean, deviation and quantiles of images (n, C, H, W) in own values by name, (C, H, W) float32."""
+    slope, start = (own.high - own.low, own.low) if own.is_bounded else (1.0, 0.0)
+    parts = []
+    for _, ordered in sorted_pixels(images):
+        values = ordered.astype(np.float64)
+        deviation = values.std(axis=1, ddof=1) if len(images) > 1 else np.full(len(values), np.nan)
+        quantiles = start + slope * np.quantile(values, QUANTILES, axis=1, method="weibull")
+        parts.append(np.stack([start + slope * values.mean(axis=1), slope * deviation, *quantiles]))
+    rows = torch.from_numpy(np.concatenate(parts, axis=1)).float().view(-1, *images.shape[1:])
+    names = ["mean", "deviation", *map(_name, QUANTILES)]
+    return {f"{prefix}{name}": row.contiguous() for name, row in zip(names, rows, strict=True)}
 
 
-def _header(shapes: dict[str, list[int]], facts: dict[str, Any]) -> bytes:
-    """Length and header of the file, with one entry of metadata, so that equal contents give equal files."""
-    entries: dict[str, dict[str, Any]] = {"__metadata__": {"posterior": canonical(facts).decode()}}
-    begin = 0
-    for name, shape in shapes.items():
-        end = begin + _bytes_of(shape)
-        entries[name] = {"dtype": "F32", "shape": shape, "data_offsets": [begin, end]}
-        begin = end
-    return header_bytes(entries)
+def _name(share: float) -> str:
+    return f"quantile_{100 * share:g}"

@@ -49,28 +49,21 @@ def say_before(task: Task, sampler: Sampler, work: Work) -> None:
 
 
 def warn_of_seen_truths(task: Task, data: Data, source: Source, folder: Path, work: Work) -> None:
-    """Warns of pictures whose truth is a training image. folder: the data folder."""
-    if seen := seen_truths(task, data, source, folder, work):
-        more = f" and {len(seen) - 1:,} more" if len(seen) > 1 else ""
-        work.warning(
-            f"{seen[0]}{more}: the truth is a training image, so distances and calibration tell nothing of other "
-            "pictures\ncompare with pictures that were held out"
-        )
+    """Warns of pictures whose truth is a training image, to 8 bits, unless the data is large or not at hand.
 
-
-def seen_truths(task: Task, data: Data, source: Source, folder: Path, work: Work) -> list[str]:
-    """Names of the pictures whose truth is a training image, to 8 bits; none where the data is large or not at hand."""
+    folder: the data folder.
+    """
     truth = task.truth
     if truth is None:
-        return []
+        return
     try:
         splits = open_data(data, folder)
     except NcsnxError:
-        return []
+        return
     train, (black, white) = splits.train, splits.train.value_range
     is_own = source.data_fingerprint() in (None, splits.fingerprint)
     if not is_own or train.shape != truth.shape[1:] or len(train) * math.prod(train.shape) > _MOST_SEARCHED:
-        return []
+        return
     seen = torch.zeros(len(truth), dtype=torch.bool)
     with work.progress("looking for the truth in the training set", total=len(train), unit="images") as advance:
         for images in torch.split(torch.arange(len(train)), 256):
@@ -78,7 +71,12 @@ def seen_truths(task: Task, data: Data, source: Source, folder: Path, work: Work
             most = min(_SAME, _SAME_SHARE * float(known.std()))
             seen |= (torch.cdist(truth.float().flatten(1), known.flatten(1), p=math.inf) <= most).any(dim=1)
             advance(len(images))
-    return [name for name, is_seen in zip(task.names, seen.tolist(), strict=True) if is_seen]
+    if count := int(seen.sum()):
+        more = f" and {count - 1:,} more" if count > 1 else ""
+        work.warning(
+            f"{task.names[int(seen.nonzero()[0])]}{more}: the truth is a training image, so distances and calibration "
+            "tell nothing of other pictures\ncompare with pictures that were held out"
+        )
 
 
 def own_values(data: Data, values: ValueRange, warn: Callable[[str], object]) -> ValueRange:

@@ -1,12 +1,12 @@
 """A task: measurements of pictures, and sampling of images that agree with them."""
 
-import json
 import math
 from collections.abc import Callable
 from typing import Any, Self
 
 import attrs
 import torch
+from attrs.converters import optional
 from torch import Tensor
 
 from ncsnx.config.data_sets import Data
@@ -23,7 +23,7 @@ from ncsnx.inverse.measurement_map import (
 )
 from ncsnx.inverse.operators import LinearOperator, in_any_precision, measured_coefficients
 from ncsnx.inverse.rules import EXACT, GUIDANCE, chosen_rule
-from ncsnx.inverse.values import LazyStack
+from ncsnx.inverse.values import non_finite_in_words, sha256_of_values
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose
 from ncsnx.runs.names import names_a_file_everywhere
@@ -44,29 +44,20 @@ def _operator(given: LinearOperator | MeasurementMap) -> LinearOperator | Measur
     raise NcsnxError(f"a task needs a LinearOperator or a MeasurementMap, not {type(given).__name__}")
 
 
-def _values(given: Any) -> LazyStack:
-    return LazyStack.of(given, "values")
-
-
-def _pictures(given: Any) -> LazyStack | None:
-    return None if given is None else LazyStack.of(given, "pictures")
-
-
 @attrs.frozen(eq=False, kw_only=True)
 class Task:
     """Measurements of P pictures, with values of images in [0, 1]: 0 is black, 1 is white.
 
     Images of unbounded data have values v / scale instead, wherever [0, 1] stands here.
 
-    Values, inputs and truth are given as tensors or as a `LazyStack` of finite values. Raises NcsnxError for values,
-    noise or pictures that don't match.
+    Raises NcsnxError for values, noise or pictures that don't match, and for NaN and infinity in them.
     """
 
     name: str
     """Name of the task: 'inpaint', 'super-resolve', …"""
     operator: LinearOperator | MeasurementMap = attrs.field(converter=_operator)
     """A: an operator of rank M, or a map of images with values from 0 to 1."""
-    _values: LazyStack = attrs.field(converter=_values)
+    values: Tensor = attrs.field(converter=torch.as_tensor)
     """Measured coefficients Σ⁻¹ Uᵀ y, (P, M), real and finite; `of_measurement` computes them from y. For a map, y
     itself, (P, *measured_shape)."""
     noise: float = 0.0
@@ -74,9 +65,9 @@ class Task:
     rule: str = "auto"
     """How samplers use the measurement: 'exact', 'cg', 'langevin' or 'dps' (see `ncsnx.inverse.rules`); 'auto': the
     default of the operator."""
-    _inputs: LazyStack | None = attrs.field(default=None, converter=_pictures)
+    inputs: Tensor | None = attrs.field(default=None, converter=optional(torch.as_tensor))
     """Measurements as pictures, (P, C, H, W) in [0, 1]. None: the pseudo-inverse."""
-    _truth: LazyStack | None = attrs.field(default=None, converter=_pictures)
+    truth: Tensor | None = attrs.field(default=None, converter=optional(torch.as_tensor))
     """True pictures, (P, C, H, W) in [0, 1], if known."""
     pictures: tuple[str, ...] = ()
     """Names of the P pictures, or empty."""
@@ -88,40 +79,34 @@ class Task:
             raise NcsnxError(
                 f"expected a task's name of letters, digits, - and _, since it names a folder; found {self.name!a}"
             )
-        try:
-            json.dumps(self.facts, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise NcsnxError(f"{self.name}: expected facts that are JSON: {error}") from error
         self._check_values()
         object.__setattr__(self, "rule", chosen_rule(self.rule, self.operator))
         if not 0 <= self.noise < math.inf:
             raise NcsnxError(f"{self.name}: expected noise >= 0, the standard deviation, found {self.noise}")
-        whole = (self.count, *self.operator.shape)
-        for what, images in (("inputs", self._inputs), ("truth", self._truth)):
-            if images is not None and tuple(images.shape) != whole:
-                raise NcsnxError(f"{self.name}: expected {what} of {whole}, found {tuple(images.shape)}")
-        if len(self.pictures) not in (0, self.count):
-            raise NcsnxError(
-                f"{self.name}: expected a name for each of {counted(self.count, 'picture')}, found "
-                f"{counted(len(self.pictures), 'name')}"
-            )
 
     def _check_values(self) -> None:
-        operator, first = self.operator, self._values.make(0)
+        operator, shape = self.operator, tuple(self.operator.shape)
         if isinstance(operator, MeasurementMap):
-            each, kind, own = tuple(operator.measured_shape), "this map", operator.pictures
+            each = tuple(operator.measured_shape)
         else:
-            each, own = (len(operator.singular_values),), None
-            kind = f"an operator of rank {each[0]}"
-        if tuple(first.shape) != each:
-            expected, found = ", ".join(map(str, ("P", *each))), (self.count, *first.shape)
-            raise NcsnxError(f"{self.name}: expected values ({expected}), for P pictures and {kind}; found {found}")
-        if own not in (None, self.count):
-            raise NcsnxError(
-                f"{self.name}: the map is of {counted(own, 'picture')}, but there are values of {self.count}"
-            )
-        if first.is_complex() and isinstance(operator, LinearOperator):
+            each = (len(operator.singular_values),)
+        images = ("inputs", self.inputs, shape), ("truth", self.truth, shape)
+        for what, tensor, one in (("values", self.values, each), *images):
+            if tensor is None:
+                continue
+            if tensor.dim() == 0 or tuple(tensor.shape) != (max(1, len(self.values)), *one):
+                expected = ", ".join(map(str, ("P" if what == "values" else self.count, *one)))
+                kind, found = type(operator).__name__, tuple(tensor.shape)
+                raise NcsnxError(f"{self.name}: expected {what} ({expected}) for {kind}, found {found}")
+            if (wrong := non_finite_in_words(tensor, f" in {what}")) is not None:
+                raise NcsnxError(f"{self.name}: {wrong}")
+        if isinstance(operator, MeasurementMap) and operator.pictures not in (None, self.count):
+            maps = counted(operator.pictures or 0, "picture")
+            raise NcsnxError(f"{self.name}: the map is of {maps}, but there are values of {self.count}")
+        if self.values.is_complex() and isinstance(operator, LinearOperator):
             raise NcsnxError(f"{self.name}: expected values that are real numbers, found complex ones")
+        if len(self.pictures) not in (0, self.count):
+            raise NcsnxError(f"{self.name}: expected {counted(self.count, 'name')} of pictures, found {self.pictures}")
 
     @classmethod
     def of_measurement(
@@ -152,24 +137,9 @@ class Task:
         return cls(name=name, operator=usable, values=y, noise=noise, truth=truth, **fields)
 
     @property
-    def values(self) -> Tensor:
-        """Measured coefficients Σ⁻¹ Uᵀ y, (P, M); for a map y, (P, *measured_shape)."""
-        return self._values[:]
-
-    @property
-    def inputs(self) -> Tensor | None:
-        """Measurements as pictures, (P, C, H, W) in [0, 1]; None: the pseudo-inverse."""
-        return None if self._inputs is None else self._inputs[:]
-
-    @property
-    def truth(self) -> Tensor | None:
-        """True pictures, (P, C, H, W) in [0, 1]; None if unknown."""
-        return None if self._truth is None else self._truth[:]
-
-    @property
     def count(self) -> int:
         """P, the number of pictures."""
-        return len(self._values)
+        return len(self.values)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -187,7 +157,7 @@ class Task:
         return {
             "name": self.name,
             "noise": self.noise,
-            "values_sha256": self._values.sha256,
+            "values_sha256": sha256_of_values(self.values),
             **({} if self.is_exact else {"rule": self.rule}),
             **self.facts,
         }
@@ -198,9 +168,9 @@ class Task:
         return attrs.evolve(
             self,
             operator=operator.of(torch.tensor([picture])) if isinstance(operator, MeasurementMap) else operator,
-            values=self._values[chosen],
-            inputs=None if self._inputs is None else self._inputs[chosen],
-            truth=None if self._truth is None else self._truth[chosen],
+            values=self.values[chosen],
+            inputs=None if self.inputs is None else self.inputs[chosen],
+            truth=None if self.truth is None else self.truth[chosen],
             pictures=self.names[chosen],
         )
 
@@ -215,11 +185,8 @@ class Task:
                 f"scale, {scale:g}"
             )
 
-        def divided(stack: LazyStack | None) -> LazyStack | None:
-            return None if stack is None else stack.map(lambda x: x / scale)
-
-        values, inputs, truth = map(divided, (self._values, self._inputs, self._truth))
-        return attrs.evolve(self, values=values, inputs=inputs, truth=truth, noise=self.noise / scale)
+        inputs, truth = (None if images is None else images / scale for images in (self.inputs, self.truth))
+        return attrs.evolve(self, values=self.values / scale, inputs=inputs, truth=truth, noise=self.noise / scale)
 
     def shown(self) -> Tensor:
         """The measurements as pictures, (P, C, H, W) float32; values beyond 0 and 1 aren't clamped."""
@@ -244,12 +211,11 @@ class Task:
             return torch.full((self.count, *operator.shape), 0.5)
         return torch.cat([_of_adjoint(operator, values, place) for place in range(self.count)])
 
-    def _by_map(self) -> tuple[MeasurementMap, LazyStack]:
+    def _by_map(self) -> tuple[MeasurementMap, Tensor]:
         """The operator as a map, and the measurements as its values: Σ c for the coefficients c of an operator."""
         if isinstance(self.operator, MeasurementMap):
-            return self.operator, self._values
-        singular = self.operator.singular_values.double()
-        return OperatorMap(self.operator), self._values.map(lambda c: singular * c)
+            return self.operator, self.values
+        return OperatorMap(self.operator), self.operator.singular_values.double() * self.values
 
     def misfit(self, images: Tensor) -> float:
         """Largest difference between the measurement and that of images of one picture, (B, C, H, W) in [0, 1].
@@ -286,7 +252,7 @@ class Task:
         _ = operator.is_sound
         if isinstance(operator, MeasurementMap):
             measured = operator.of(torch.tensor([0])).apply(torch.zeros(1, *operator.shape))
-            kind, found = ("complex" if y.is_complex() else "real" for y in (measured, self._values[:1]))
+            kind, found = ("complex" if y.is_complex() else "real" for y in (measured, self.values))
             if kind != found:
                 raise NcsnxError(
                     f"{self.name}: expected measurements that are {kind}, as those of {type(operator).__name__}, "
@@ -317,7 +283,7 @@ class Task:
 
         def condition(indices: Tensor) -> Condition:
             pictures, places = torch.unique(indices // alternatives, return_inverse=True)
-            values = (scale * self._values[pictures.cpu()].double() + middle).float()
+            values = (scale * self.values[pictures.cpu()].double() + middle).float()
             chosen = values.to(indices.device)[places]
             noise = SeededNoise(seed, indices, operator.shape, Purpose.CONDITION_NOISE)
             ends = (black, white) if data.is_bounded else None
@@ -346,7 +312,7 @@ class Task:
         return condition
 
 
-def _of_adjoint(map: LinearMap, values: LazyStack, place: int) -> Tensor:
+def _of_adjoint(map: LinearMap, values: Tensor, place: int) -> Tensor:
     """The scaled adjoint of one of the measurements: see `Task.adjoint_images`."""
     of_picture = map.of(torch.tensor([place]))
     back = of_picture.adjoint(in_single_precision(values[place : place + 1]))

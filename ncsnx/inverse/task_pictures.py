@@ -1,27 +1,28 @@
-"""Input pictures of tasks: image files such as PNG, and numbers in .npy files with any number of channels."""
+"""Input pictures of tasks: image files such as PNG, numbers in .npy files with any number of channels, and objects."""
 
-from functools import lru_cache
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import attrs
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL.Image import Image
 from torch import Tensor
 
-from ncsnx.config.checks import COLOURS
-from ncsnx.data.decoding import SUFFIXES, as_array, decode, fitted, flattened, is_grey, opened_picture
+from ncsnx.config.checks import COLOURS, quoted
+from ncsnx.data.decoding import SUFFIXES, as_array, decode, fitted, flattened, is_grey
 from ncsnx.data.transforms import as_channels
-from ncsnx.errors import Hint, NcsnxError
-from ncsnx.inverse.values import UNIT, LazyStack, ValueRange, non_finite_in_words
+from ncsnx.errors import Hint, NcsnxError, UsageError
+from ncsnx.inverse.values import UNIT, ValueRange, non_finite_in_words
 from ncsnx.quantities import counted
-from ncsnx.spelling import argument
+from ncsnx.spelling import argument, parameter
 from ncsnx.storage import reading
 from ncsnx.storage.array_files import COMPLEX, NPY_MAGIC, REAL, ArrayHeader, open_array_file
 from ncsnx.storage.process import in_utf8
 
 NUMBERS = ".npy"
 _WHITE = COLOURS["white"]
-_HELD_BYTES = 2**27  # of decoded pictures: a folder beyond that is read again where a picture is needed
 _FILE_BYTES, _BYTES_PER_PIXEL = 2**26, 64  # largest file of a picture: for metadata, and per pixel
 
 Place = tuple[Path, int | None]
@@ -33,13 +34,8 @@ class Pictures:
     """Pictures of one size, from a file or a folder."""
 
     names: tuple[str, ...]
-    stack: LazyStack
+    pixels: Tensor
     """(P, C, H, W) float64; 0 is black, 1 is white."""
-
-    @property
-    def pixels(self) -> Tensor:
-        """The whole stack in memory."""
-        return self.stack[:]
 
 
 def read_pictures(
@@ -57,22 +53,16 @@ def read_pictures(
     numbers in .npy files. what: kind of picture for messages. fit: resize image files of other sizes until they just
     cover this one, and crop the middle, as training images are; False offers that in the error, None does not. A .npy
     that is named itself may hold several pictures, (P, H, W) or (P, H, W, C); what can be read as one picture is one.
-    Raises NcsnxError for files that can't be read or have another size; the size is checked before pixels are read. All
-    files are checked at once; 128 MiB of pictures are held, and others are read again where they are needed.
+    Raises NcsnxError for files that can't be read or have another size.
     """
     wanted = _Wanted(what, shape, values, smaller, fit)
     places = _places(path, wanted)
     first = wanted.read(places[0])
     same = attrs.evolve(wanted, shape=tuple(first.shape), smaller=False)
 
-    @lru_cache(maxsize=max(1, _HELD_BYTES // first.nbytes))
-    def pixels_at(index: int) -> Tensor:
-        return same.read(places[index])
-
-    for index in range(len(places)):
-        pixels_at(index)
+    pixels = torch.stack([first, *map(same.read, places[1:])])
     names = [in_utf8(Path(file.name)) + ("" if number is None else f"[{number}]") for file, number in places]
-    return Pictures(tuple(names), LazyStack(len(places), pixels_at))
+    return Pictures(tuple(names), pixels)
 
 
 def _places(path: Path, wanted: "_Wanted") -> list[Place]:
@@ -128,13 +118,9 @@ class _Wanted:
             return None
         header = file.header()
         shape = header.shape
-        is_one, is_stack = self._has_channels(header, shape[2:]), len(shape) in (3, 4) and 0 not in shape
-        if not is_stack or not self._has_channels(header, shape[3:]):
-            return None
-        fits_as_one, fits_as_stack = self._admits(*shape[:2]), self._admits(*shape[1:3])
-        # a size that fits neither is that of one picture, if it may be one
-        is_other = (is_one and fits_as_one) if fits_as_stack else (is_one or fits_as_one)
-        return None if is_other else shape[0]
+        is_one = self._has_channels(header, shape[2:]) and self._admits(*shape[:2])
+        is_stack = len(shape) in (3, 4) and 0 not in shape and self._has_channels(header, shape[3:])
+        return shape[0] if is_stack and self._admits(*shape[1:3]) and not is_one else None
 
     def _of_image(self, path: Path) -> Tensor:
         """(C, H, W) float64 in [0, 1] of an image file, grey or coloured."""
@@ -144,10 +130,6 @@ class _Wanted:
         except OSError as error:
             raise _unreadable(path, error) from error
         hints = [] if self.fit is None else [Hint("resize and crop it", adds=argument("fit", True))]
-        with opened_picture(content, name) as header:
-            width, height = header.size
-        if not self.fit and not self._admits(width, height):  # which EXIF may turn
-            self._require_size(name, height, width, *hints)
         image = decode(content, name)
         if not self.fit:
             self._require_size(name, image.height, image.width, *hints)
@@ -231,3 +213,43 @@ def _holds_numbers(path: Path) -> bool:
 
 def _unreadable(path: Path, error: OSError) -> NcsnxError:
     return NcsnxError(f"cannot read {in_utf8(path)}: {error.strerror or error}; check the file's name")
+
+
+GivenPictures: TypeAlias = Path | str | Tensor | NDArray[Any] | Image
+"""A file or a folder; a Pillow image; an array as in a .npy, (H, W), (H, W, C) or (P, H, W, C) in the data's own
+values; or a tensor as `ncsnx.draw` returns it, (H, W), (C, H, W) or (P, C, H, W)."""
+
+
+def as_file(name: str, given: object, folder: Path, values: ValueRange = UNIT) -> Path:
+    """The pictures of a parameter as a file: the path that was given, or a new file in `folder`.
+
+    values: black and white in the data's own values. Raises UsageError for anything else.
+    """
+    match given:
+        case Path() | str():
+            return Path(given)
+        case Image():
+            try:
+                given.save(folder / f"{name}.png")
+            except OSError as error:
+                raise UsageError(f"{parameter(name)}: {error}") from error
+            return folder / f"{name}.png"
+        case Tensor():
+            array = _as_numbers(given.detach().cpu(), values)
+        case np.ndarray():
+            array = given
+        case _:
+            raise UsageError(
+                f"{parameter(name)} must be a path, a Pillow image, an array or a tensor, not {quoted(given)}"
+            )
+    np.save(folder / f"{name}.npy", array)
+    return folder / f"{name}.npy"
+
+
+def _as_numbers(images: Tensor, values: ValueRange) -> NDArray[Any]:
+    """Images with channels first, as `ncsnx.draw` returns them, as an array in the data's own values."""
+    if values.is_bounded:
+        black, white = values.ends
+        images = black + (white - black) * images.double()
+    array: NDArray[Any] = (images.movedim(-3, -1) if images.dim() > 2 else images).numpy()
+    return array

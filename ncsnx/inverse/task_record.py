@@ -28,13 +28,13 @@ from ncsnx.config.variants import OMITTED, REST, VERSION
 from ncsnx.images import UNIT, Window, picture, to_uint8
 from ncsnx.inverse.calibration import Calibration, Coverage, draw_calibration
 from ncsnx.inverse.image_quality import Comparison
-from ncsnx.inverse.posterior_maps import POSTERIOR_FILE, read_alternatives, sorted_pixels, write_posterior
+from ncsnx.inverse.posterior_maps import POSTERIOR_FILE, Alternatives, sorted_pixels, write_posterior
 from ncsnx.inverse.task import Task
-from ncsnx.inverse.values import LazyStack, ValueRange
+from ncsnx.inverse.values import ValueRange
 from ncsnx.quantities import counted, number
 from ncsnx.runs.result_records import TASK_FILE
 from ncsnx.storage import reading
-from ncsnx.storage.atomic import debris, is_temporary, reporting, write_bytes
+from ncsnx.storage.atomic import reporting, write_bytes
 from ncsnx.storage.documents import document, write_document
 
 CALIBRATION_FILE = "calibration.png"
@@ -136,20 +136,18 @@ def record_task(
 
     They compare with the truth if the task has one; calibration.png takes one, and alternatives enough for an interval.
     own: the data's own values; by default 0 to 1. window: values that grid.png shows as black and white. The images of
-    one picture are in memory at a time; check_stop is called between them and raises to stop, and what is unfinished is
-    then removed. Removes what killed processes left unfinished, so the caller holds the folder's lock.
-    Raises NcsnxError.
+    one picture are in memory at a time; check_stop is called between them and raises to stop. The caller holds the
+    folder's lock. Raises NcsnxError.
     """
     own = own or ValueRange()
-    _remove_unfinished(folder)
     samples_sha256 = reading.sha256_of(samples)
-    alternatives = read_alternatives(samples, task.count)
-    coverage = Coverage.of(task.count, alternatives.shape[1])
+    alternatives = Alternatives(samples, task.count)
+    coverage = Coverage.of(task.count, len(alternatives.of(0)))
     misfits: list[float] = []
     records: list[PictureRecord] = []
     for place in range(task.count):
         check_stop()
-        measured, images = task.of(place), alternatives.make(place)
+        measured, images = task.of(place), alternatives.of(place)
         misfits.append(max(measured.misfit(own.to_unit(batch)) for batch in _batches(images)))
         records.append(_compared(measured, place, images, own))
         _count_truth(coverage, place, images, measured.truth, own)
@@ -172,15 +170,6 @@ def record_task(
             (folder / CALIBRATION_FILE).unlink(missing_ok=True)
     write_document(folder / TASK_FILE, record)
     return record
-
-
-def _remove_unfinished(folder: Path) -> None:
-    """Removes what killed processes left of the files that are written here."""
-    ours = (POSTERIOR_FILE, CALIBRATION_FILE, _GRID_FILE, TASK_FILE)
-    with reporting(folder):
-        for path in debris(folder):
-            if any(is_temporary(path.name, of=name) for name in ours):
-                path.unlink(missing_ok=True)
 
 
 def _batches(images: Tensor) -> tuple[Tensor, ...]:
@@ -220,15 +209,15 @@ def shown_in_words(task: Task, alternatives: int) -> str | None:
     return " and ".join(parts) or None
 
 
-def draw_task(task: Task, alternatives: LazyStack, own: ValueRange, window: Window) -> bytes:
-    """The picture as a PNG. alternatives: images of each picture, (P, n, C, H, W). own: the data's own values.
+def draw_task(task: Task, alternatives: Alternatives, own: ValueRange, window: Window) -> bytes:
+    """The picture as a PNG. own: the data's own values.
 
     window: the values, as sampled, that are black and white.
     """
     from matplotlib.figure import Figure
 
     shown = range(min(task.count, _ROWS))
-    cells = [_row(task.of(place), alternatives.make(place), own, window) for place in shown]
+    cells = [_row(task.of(place), alternatives.of(place), own, window) for place in shown]
     cell_in = 2 * _CELL_IN if window.is_complex else _CELL_IN
     width, height = len(cells[0]) * (cell_in + _GAP_IN), len(cells) * (_CELL_IN + 1.6 * _GAP_IN)
     figure = Figure(figsize=(width, height + _GAP_IN), dpi=_DOTS_PER_INCH)

@@ -5,9 +5,7 @@ In all of them `shape` is (C, H, W) of the model's images, and `values` says whi
 
 import hashlib
 import math
-from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
@@ -20,7 +18,7 @@ from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.inverse.operators import Averaging, Blurring, Graying, Masking, measured_coefficients
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_pictures import read_pictures
-from ncsnx.inverse.values import UNIT, LazyStack, ValueRange
+from ncsnx.inverse.values import UNIT, ValueRange
 from ncsnx.quantities import counted, percent
 from ncsnx.spelling import parameter
 
@@ -56,22 +54,17 @@ def with_truth(
         raise UsageError(
             f"{parameter('truth')} {path}: {counted(len(places), 'picture')} for {counted(task.count, 'input')}"
         )
-    return attrs.evolve(task, truth=LazyStack(task.count, lambda index: truth.stack.make(places[index]).float()))
+    return attrs.evolve(task, truth=truth.pixels[list(places)].float())
 
 
 def _by_name(path: Path, pictures: tuple[str, ...], truths: tuple[str, ...]) -> list[int]:
     """Index of the truth of the same name, for each picture."""
     stems, wanted = ([Path(name).stem for name in names] for names in (truths, pictures))
-    for names in (stems, wanted):
-        name, times = Counter(names).most_common(1)[0]
-        if times > 1:
-            raise UsageError(
-                f"{parameter('truth')} {path}: {counted(times, 'picture')} are called {name}, so truths cannot be "
-                "matched by name"
-            )
-    if odd := sorted({*wanted} - {*stems}) or sorted({*stems} - {*wanted}):
-        found = f"no input is called {odd[0]}" if odd[0] in stems else f"found none called {odd[0]}"
-        raise UsageError(f"{parameter('truth')} {path}: expected a true picture for each input, {found}")
+    if odd := sorted({*wanted} ^ {*stems}) or [name for name in stems if stems.count(name) > 1]:
+        raise UsageError(
+            f"{parameter('truth')} {path}: expected one true picture for each input, of the same name; found another "
+            f"number called {odd[0]}"
+        )
     return [stems.index(name) for name in wanted]
 
 
@@ -87,11 +80,11 @@ def inpaint(
     pictures = read_pictures(path, shape, values, fit=fit)
     hole = _hole_of(mask, shape, fit) if isinstance(mask, Path) else _rectangular(mask, shape)
     operator = Masking((hole == 0).expand(shape))
-    shown = pictures.stack.map(lambda pixels: pixels * (hole == 0) + _unknown(values) * (hole == 1))
+    shown = pictures.pixels * (hole == 0) + _unknown(values) * (hole == 1)
     return Task(
         name="inpaint",
         operator=operator,
-        values=pictures.stack.map(operator.coefficients),
+        values=operator.coefficients(pictures.pixels),
         inputs=shown,
         pictures=pictures.names,
         facts={"mask_sha256": hashlib.sha256((hole == 1).numpy().tobytes()).hexdigest()},
@@ -137,7 +130,7 @@ def _rectangular(inside: Rectangle, shape: tuple[int, int, int]) -> Tensor:
 def outpaint(path: Path, at: tuple[int, int] | None, shape: tuple[int, int, int], values: ValueRange = UNIT) -> Task:
     """Outpainting around smaller pictures. at: column and row of their upper left corner; default: centred."""
     pictures = read_pictures(path, shape, values, smaller=True)
-    height, width = pictures.stack.shape[2:]
+    height, width = pictures.pixels.shape[2:]
     left, top = at if at is not None else ((shape[2] - width) // 2, (shape[1] - height) // 2)
     if left < 0 or top < 0 or left + width > shape[2] or top + height > shape[1]:
         raise UsageError(
@@ -147,13 +140,12 @@ def outpaint(path: Path, at: tuple[int, int] | None, shape: tuple[int, int, int]
     around = (left, shape[2] - width - left, top, shape[1] - height - top)
     known = functional.pad(torch.ones(height, width), around).bool()
     operator = Masking(known.expand(shape))
-    whole = pictures.stack.map(lambda pixels: functional.pad(pixels, around))
-    shown = whole.map(lambda pixels: pixels + _unknown(values) * ~known)
+    whole = functional.pad(pictures.pixels, around)
     return Task(
         name="outpaint",
         operator=operator,
-        values=whole.map(operator.coefficients),
-        inputs=shown,
+        values=operator.coefficients(whole),
+        inputs=whole + _unknown(values) * ~known,
         pictures=pictures.names,
         facts={"at": [left, top], "size": [height, width]},  # pictures of other sizes may have as many pixels
     )
@@ -173,8 +165,8 @@ def super_resolve(
     operator = Averaging(shape, factor)
     pictures = read_pictures(path, operator.small, values, what=f"a picture to be enlarged by {factor}", fit=fit)
     # y are the means; the coefficients are the means times the factor
-    means = pictures.stack.map(lambda pixels: factor * pixels.flatten(1))
-    shown = pictures.stack.map(lambda pixels: pixels.repeat_interleave(factor, 2).repeat_interleave(factor, 3))
+    means = factor * pictures.pixels.flatten(1)
+    shown = pictures.pixels.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
     return Task(
         name="super-resolve",
         operator=operator,
@@ -193,8 +185,8 @@ def colorize(path: Path, shape: tuple[int, int, int], values: ValueRange = UNIT,
         )
     operator = Graying(shape)
     pictures = read_pictures(path, (1, *shape[1:]), values, fit=fit)
-    measured = pictures.stack.map(partial(measured_coefficients, operator))
-    shown = pictures.stack.map(lambda pixels: pixels.expand(-1, 3, -1, -1))
+    measured = measured_coefficients(operator, pictures.pixels)
+    shown = pictures.pixels.expand(-1, 3, -1, -1)
     return Task(name="colorize", operator=operator, values=measured, inputs=shown, pictures=pictures.names)
 
 
@@ -205,13 +197,13 @@ def deblur(path: Path, sigma: float, shape: tuple[int, int, int], values: ValueR
     """
     operator = Blurring(shape, sigma)
     pictures = read_pictures(path, shape, values)
-    measured = pictures.stack.map(partial(measured_coefficients, operator))
+    measured = measured_coefficients(operator, pictures.pixels)
     return Task(
         name="deblur",
         operator=operator,
         values=measured,
         noise=_ROUNDING if values.is_bounded else 0.0,
-        inputs=pictures.stack,
+        inputs=pictures.pixels,
         pictures=pictures.names,
         facts={"blur": sigma},
     )

@@ -1,10 +1,7 @@
-"""The values of a task: stacks of tensors, black and white in the data's own numbers, numbers that can be used."""
+"""The values of a task: black and white in the data's own numbers, and numbers that can be used."""
 
 import hashlib
-from collections.abc import Callable
-from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
 
 import attrs
 import torch
@@ -19,60 +16,6 @@ from ncsnx.images import complex_parts
 from ncsnx.quantities import counted, them
 from ncsnx.runs.selection import Source
 from ncsnx.spelling import A_DIR, argument
-
-
-@attrs.frozen(eq=False)
-class LazyStack:
-    """`count` tensors of one shape, in place of one tensor (count, …): indexing gives a tensor of the chosen ones.
-
-    They may be made when they are read, such as thousands of pictures in files.
-    """
-
-    count: int
-    make: Callable[[int], Tensor]
-    """Returns the tensor at an index, always the same one. Raises NcsnxError."""
-
-    @classmethod
-    def of(cls, given: Any, what: str) -> Self:
-        """The stack itself, or that of a tensor (count, …) in memory, finite and of at least one.
-
-        what: the tensor, for messages. Raises NcsnxError.
-        """
-        if isinstance(given, cls):
-            return given
-        tensor = torch.as_tensor(given)
-        shape = tuple(tensor.shape)
-        if not shape or shape[0] == 0:
-            raise NcsnxError(f"expected {what} of at least one picture, (P, …), found {shape}")
-        if (wrong := non_finite_in_words(tensor, f" in {what} of shape {shape}")) is not None:
-            raise NcsnxError(wrong)
-        return cls(len(tensor), tensor.__getitem__)
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, chosen: slice | Tensor) -> Tensor:
-        """The tensors of a slice, or at indices (n,), stacked: at least one."""
-        indices = range(*chosen.indices(self.count)) if isinstance(chosen, slice) else chosen.tolist()
-        return torch.stack([self.make(index) for index in indices])
-
-    @property
-    def shape(self) -> torch.Size:
-        """Shape of the whole stack."""
-        return torch.Size((self.count, *self.make(0).shape))
-
-    def map(self, function: Callable[[Tensor], Tensor]) -> "LazyStack":
-        """The stack of function(tensor), where the function takes and returns a batch of one."""
-        return LazyStack(self.count, lambda index: function(self.make(index)[None])[0])
-
-    @cached_property
-    def sha256(self) -> str:
-        """The sha256 (hexadecimal) of all values in float64 and in order. Makes each tensor once."""
-        hasher = hashlib.sha256()
-        for index in range(self.count):
-            tensor = self.make(index)[None].detach().cpu()
-            hasher.update(real_parts(tensor).double().contiguous().numpy().tobytes())
-        return hasher.hexdigest()
 
 
 @attrs.frozen
@@ -182,3 +125,8 @@ def non_finite_in_words(x: Tensor, place: str = "") -> str | None:
     if not count:
         return None
     return f"found {counted(count, 'NaN, infinite or too large value')}{place}; replace {them(count)}"
+
+
+def sha256_of_values(x: Tensor) -> str:
+    """The sha256 (hexadecimal) of all values in float64 and in order."""
+    return hashlib.sha256(real_parts(x.detach().cpu()).double().contiguous().numpy().tobytes()).hexdigest()

@@ -18,18 +18,18 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, ClassVar, Literal, Protocol, cast
+from typing import IO, TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from ncsnx.config.checks import quoted, shortened
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.storage.process import SHARE, available_memory, in_utf8
-from ncsnx.storage.reading import opened, parse_json, require_whole
+from ncsnx.storage.reading import opened, require_whole
 from ncsnx.storage.zips import FEW, ZIP_MAGIC, open_zip
 
 if TYPE_CHECKING:
@@ -47,7 +47,6 @@ SCIENCE_EXTRA = "pip install 'ncsnx[science]'"
 """Command that installs the readers of HDF5 and NIfTI."""
 _MATLAB_BLOCK = 512
 _HEADER_BYTES = 2**16  # NumPy writes about a hundred, and refuses more than 10,000 characters
-_MOST_JSON_BYTES = 2**22  # of the header of a safetensors file
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # a zip member's: magic, length of name, length of extras
 _PAIRS = (("r", "i"), ("real", "imag"))
 _MATLAB_OTHERS = (b"char", b"cell", b"struct", b"function_handle", b"canonical empty")  # classes that hold no numbers
@@ -58,17 +57,6 @@ _TENSOR_TYPES = {
 """Types of safetensors → NumPy's."""
 _NIFTI_BYTES = 540
 _MOST_NAMED = 8
-
-
-class LazyArray(Protocol):
-    """An array whose values are read where it is indexed."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """All axes."""
-
-    def __getitem__(self, key: tuple[int | slice, ...]) -> NDArray[Any]:
-        """The values at integers and slices, one per axis. Raises NcsnxError if they can't be read."""
 
 
 @attrs.frozen
@@ -142,15 +130,15 @@ class ArrayFile(ABC):
         """The header of an array. Raises NcsnxError unless it is a plain array that the file can hold."""
 
     @abstractmethod
-    def mapped(self, name: str | None = None) -> LazyArray:
-        """The array, read where it is indexed; a packed one may be read whole. Raises NcsnxError."""
+    def mapped(self, name: str | None = None) -> Any:
+        """The array, with a `shape`, read where it is indexed; a packed one may be read whole. Raises NcsnxError."""
 
     def read(self, name: str | None = None) -> NDArray[Any]:
         """The array in memory. Raises NcsnxError."""
         header = self.header(name)
         header.require_memory()
         with _reporting(header.title, self.form):
-            values = np.array(self.mapped(name)[...])  # type: ignore[index]  # every array takes the ellipsis
+            values = np.array(self.mapped(name)[...])
             return values.reshape(header.shape)
 
     def chosen(
@@ -189,7 +177,7 @@ class StoredArray:
     file: ArrayFile
     name: str | None
     header: ArrayHeader
-    _values: LazyArray | None = attrs.field(default=None, init=False)
+    _values: Any = attrs.field(default=None, init=False)
     _size: int = attrs.field(default=0, init=False)
     """Bytes of the file when it was mapped; 0 if the array is in memory."""
 
@@ -232,9 +220,8 @@ def open_array_file(path: Path) -> ArrayFile:
         _require_extra(path, "nibabel", "NIfTI")
         return _NiftiFile(path, None)
     if path.suffix.lower() == ".safetensors" or begin[8:9] == b"{":
-        with _opened(path) as file, _reporting(in_utf8(path), _SafetensorsFile.form):
-            _require_safetensors(path)
-            return _SafetensorsFile(path, tuple(_tensor_entries(file)[0]))
+        with _reporting(in_utf8(path), _SafetensorsFile.form):
+            return _SafetensorsFile(path, tuple(_opened_safetensors(path).keys()))
     advice = ""
     if path.suffix.lower() == ".mat":
         advice = "; save it with save(…, '-v7.3') in MATLAB, or as .npy"
@@ -332,54 +319,51 @@ def _member_start(file: BufferedReader, member: zipfile.ZipInfo) -> int | None:
 
 
 class _SafetensorsFile(ArrayFile):
-    """A safetensors file, whose arrays are memory-mapped."""
+    """A safetensors file. Its header is checked by the library, and values are read where an array is indexed."""
 
     form = "safetensors file"
 
     def header(self, name: str | None = None) -> ArrayHeader:
-        return self._located(name)[0]
-
-    def mapped(self, name: str | None = None) -> NDArray[Any]:
-        header, start = self._located(name)
-        if header.nbytes == 0:
-            return np.empty(header.shape, header.dtype)
-        with _reporting(header.title, self.form):
-            return np.memmap(self.path, header.dtype, "r", start, header.shape)
-
-    def _located(self, name: str | None) -> tuple[ArrayHeader, int]:
-        """(header, place of the first value in the file)."""
         self._require(name)
         title = self.title(name)
-        with _opened(self.path) as file, _reporting(title, self.form):
-            entries, begin = _tensor_entries(file)
-            entry = entries[str(name)]
-            if entry["dtype"] not in _TENSOR_TYPES:
-                raise NcsnxError(f"{title}: holds {entry['dtype']}, which NumPy does not know; save it as float32")
-            header = ArrayHeader(title, tuple(map(int, entry["shape"])), np.dtype(_TENSOR_TYPES[entry["dtype"]]))
-            start, stop = map(int, entry["data_offsets"])
-            is_held = start >= 0 and begin + stop <= os.fstat(file.fileno()).st_size
-            if not is_held or stop - start != header.nbytes:
-                raise NcsnxError(f"{title}: declares {header}, which is not in the file; get a complete copy")
-        return header, begin + start
+        with _reporting(title, self.form):
+            part = _opened_safetensors(self.path).get_slice(name)
+        if part.get_dtype() not in _TENSOR_TYPES:
+            raise NcsnxError(f"{title}: holds {part.get_dtype()}, which NumPy does not know; save it as float32")
+        return ArrayHeader(title, tuple(part.get_shape()), np.dtype(_TENSOR_TYPES[part.get_dtype()]))
+
+    def mapped(self, name: str | None = None) -> "_LazyTensor":
+        return _LazyTensor(self.header(name), _opened_safetensors(self.path), str(name))
 
 
-def _require_safetensors(path: Path) -> None:
-    """Raises ValueError for a header that safetensors refuses; it reads nothing else."""
-    try:
-        with safe_open(path, framework="np"):
-            pass
-    except SafetensorError as error:
-        raise ValueError(str(error)) from error
+@attrs.frozen
+class _LazyTensor:
+    """An array of a safetensors file."""
+
+    header: ArrayHeader
+    file: Any
+    name: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.header.shape
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        if key is ... or 0 in self.shape:
+            return np.asarray(self.file.get_tensor(self.name)[key])
+        part = self.file.get_slice(self.name)
+        if not isinstance(key, np.ndarray | list):
+            return np.asarray(part[key])
+        whole = np.empty((len(key), *self.shape[1:]), self.header.dtype)
+        for place, index in enumerate(map(int, key)):
+            whole[place] = part[index]
+        return whole
 
 
-def _tensor_entries(file: BufferedReader) -> tuple[dict[str, Any], int]:
-    """(entries of the tensors by name, place of the first value), from the JSON at the file's beginning."""
-    length = int.from_bytes(file.read(8), "little")
-    if length > _MOST_JSON_BYTES:
-        raise ValueError(f"its header has {counted(length, 'byte')}")
-    entries = parse_json(file.read(length))
-    entries.pop("__metadata__", None)
-    return entries, 8 + length
+def _opened_safetensors(path: Path) -> Any:
+    """The file, whose header has been checked. Raises NcsnxError for an irregular file, SafetensorError for others."""
+    with _opened(path):
+        return safe_open(path, framework="np")
 
 
 class _Hdf5File(ArrayFile):
@@ -490,7 +474,7 @@ class _NiftiFile(ArrayFile):
         """The header, without axes of length 1 at the end."""
         return self._array()[0]
 
-    def mapped(self, name: str | None = None) -> LazyArray:
+    def mapped(self, name: str | None = None) -> "_Scaled":
         header, proxy = self._array()
         if header.is_packed:
             header.require_memory()

@@ -1,8 +1,6 @@
 """posterior.safetensors: its numbers, streamed, and what a kill leaves."""
 
 import json
-import os
-import signal
 from hashlib import sha256
 from pathlib import Path
 
@@ -16,11 +14,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ncsnx.errors import NcsnxError
-from ncsnx.inverse import Masking, Task, posterior_maps
-from ncsnx.inverse.posterior_maps import POSTERIOR_FILE, QUANTILES, read_alternatives, read_posterior, write_posterior
-from ncsnx.inverse.task_record import record_task
-from ncsnx.inverse.values import LazyStack, ValueRange
-from tests.forked import FORKS
+from ncsnx.inverse import posterior_maps
+from ncsnx.inverse.posterior_maps import POSTERIOR_FILE, QUANTILES, Alternatives, read_posterior, write_posterior
+from ncsnx.inverse.values import ValueRange
 
 SHAPE = (1, 8, 8)
 KNOWN = torch.arange(64).view(SHAPE) < 32
@@ -30,9 +26,9 @@ class Killed(Exception):
     """Stands for a stop."""
 
 
-def alternatives(folder: Path, samples: Tensor, pictures: int) -> LazyStack:
+def alternatives(folder: Path, samples: Tensor, pictures: int) -> Alternatives:
     save_file({"samples": samples}, folder / "samples.safetensors")
-    return read_alternatives(folder / "samples.safetensors", pictures)
+    return Alternatives(folder / "samples.safetensors", pictures)
 
 
 @given(
@@ -92,43 +88,7 @@ def test_a_file_of_something_else_is_refused_with_what_to_do(tmp_path: Path) -> 
             read_posterior(place)
 
 
-def task() -> Task:
-    truth = torch.rand(3, *SHAPE, generator=torch.Generator().manual_seed(5))
-    return Task(name="mine", operator=Masking(KNOWN), values=truth.flatten(1)[:, :32], truth=truth)
-
-
-def record_until_killed(folder: Path) -> None:
-    """Records the task, and is killed while the maps are written."""
-
-    def check() -> None:
-        if any(path.name.startswith(f".{POSTERIOR_FILE}.tmp-") for path in folder.iterdir()):
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    record_task(task(), folder, folder / "samples.safetensors", check_stop=check)
-
-
-@pytest.mark.slow
-def test_a_killed_record_leaves_no_half_file_and_the_next_is_as_if_nothing_had_been(tmp_path: Path) -> None:
-    samples = torch.rand(12, *SHAPE, generator=torch.Generator().manual_seed(6))
-    for name in ("killed", "whole"):
-        (tmp_path / name).mkdir()
-        save_file({"samples": samples}, tmp_path / name / "samples.safetensors")
-    process = FORKS.Process(target=record_until_killed, args=(tmp_path / "killed",))
-    process.start()
-    process.join(120)
-    assert process.exitcode == -signal.SIGKILL
-    (left,) = {path.name for path in (tmp_path / "killed").iterdir()} - {"samples.safetensors"}
-    assert left.startswith(f".{POSTERIOR_FILE}.tmp-")
-    for name in ("killed", "whole"):
-        record_task(task(), tmp_path / name, tmp_path / name / "samples.safetensors")
-    killed, whole = (
-        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("killed", "whole")
-    )
-    assert killed == whole
-    assert set(whole) == {"samples.safetensors", POSTERIOR_FILE, "calibration.png", "grid.png", "task.json"}
-
-
-def test_a_stop_between_parts_keeps_the_earlier_file(tmp_path: Path) -> None:
+def test_a_stop_between_pictures_keeps_the_earlier_file(tmp_path: Path) -> None:
     calls = []
 
     def stop() -> None:

@@ -13,7 +13,6 @@ import torch
 from ncsnx.inverse.operators import Masking
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_record import record_task
-from ncsnx.inverse.values import LazyStack
 from ncsnx.runs.checkpoint import header_bytes
 from ncsnx.sampling import sample_folder
 from ncsnx.sampling.request import SampleRequest
@@ -43,15 +42,16 @@ def recording(path: Path) -> int:
     path.mkdir()
     for count in (48, RECORDED):
         _saved(path / f"{count}.safetensors", count)
-    _record(path, 48)  # the grid of twelve pictures, and what is imported
-    return _growth(lambda: _record(path, RECORDED))
+    few, many = _task(48), _task(RECORDED)
+    record_task(few, path, path / "48.safetensors")  # the grid of twelve pictures, and what is imported
+    return _growth(lambda: record_task(many, path, path / f"{RECORDED}.safetensors"))
 
 
-def _record(path: Path, count: int) -> None:
-    truth = LazyStack(count // 4, lambda index: torch.full(SHAPE, index / count))
-    operator = Masking(torch.ones(SHAPE, dtype=torch.bool))
-    task = Task(name="mine", operator=operator, values=truth.map(operator.coefficients), truth=truth)
-    record_task(task, path, path / f"{count}.safetensors")
+def _task(count: int) -> Task:
+    truth = torch.linspace(0, 1, count // 4).view(-1, 1, 1, 1).expand(-1, *SHAPE)
+    return Task(
+        name="mine", operator=Masking(torch.ones(SHAPE, dtype=torch.bool)), values=truth.flatten(1), truth=truth
+    )
 
 
 def assembling(path: Path) -> int:
