@@ -26,7 +26,7 @@ from ncsnx.spelling import parameter
 if TYPE_CHECKING:
     from ncsnx.config.experiment import Experiment
     from ncsnx.config.overrides import Override
-    from ncsnx.inverse.restored_images import RestoredImages
+    from ncsnx.inverse.restoring import RestoredImages
     from ncsnx.inverse.task import Task
     from ncsnx.inverse.values import ValueRange
     from ncsnx.runs.selection import Source
@@ -157,8 +157,7 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
     ) -> "RestoredImages":
         """The images of a complete folder, with a record of how well they agree."""
         from ncsnx.data.transforms import window_of
-        from ncsnx.inverse.restored_images import RestoredImages
-        from ncsnx.inverse.restoring import say_agreement
+        from ncsnx.inverse.restoring import RestoredImages, say_agreement
         from ncsnx.inverse.task_record import record_task
         from ncsnx.runs.writer_lock import folder_lock
 

@@ -90,8 +90,8 @@ class LmdbStore:
 def listed_keys(store: LmdbStore, fingerprint: str, work: Work) -> NDArray[np.bytes_]:
     """All keys of `store` in LMDB's order, which finds values by key but not by index; cached.
 
-    They are one array: millions of Python objects would be copied into every worker. fingerprint: the LMDB's. Warns if
-    the cache can't be written.
+    They are one array: millions of Python objects would be copied into every worker. fingerprint: the LMDB's. Raises
+    NcsnxError if the cache can't be written.
     """
     path, count = cache_folder() / "lmdb-keys" / f"{fingerprint}.npy", len(store)
     with suppress(OSError, ValueError, EOFError):
@@ -107,12 +107,9 @@ def listed_keys(store: LmdbStore, fingerprint: str, work: Work) -> NDArray[np.by
             advance(len(batch))
     keys, content = np.concatenate(batches), io.BytesIO()
     np.save(content, keys)
-    try:
-        with atomic.reporting(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write_bytes(path, content.getvalue())
-    except NcsnxError as error:
-        work.warning(f"the keys of {store.folder} will be listed again next time: {error}")
+    with atomic.reporting(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    atomic.write_bytes(path, content.getvalue())
     return keys
 
 

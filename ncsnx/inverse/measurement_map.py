@@ -60,12 +60,6 @@ class MeasurementMap(ABC):
         """
         return max(self._norm_at(_random(self, seed, uniform=True)) for seed in range(3))
 
-    @cached_property
-    def is_sound(self) -> bool:
-        """True, if `check` passes: it is called once. Raises NcsnxError."""
-        self.check()
-        return True
-
     def check(self) -> None:
         """Raises NcsnxError if the map fails, returns another shape, or values that aren't finite."""
         for of_picture in _of_each_picture(self):
@@ -210,13 +204,13 @@ def _check_adjoint(of: LinearMap) -> None:
     With noise alone both products would be near 0 for many measurements, and an adjoint with a wrong factor would pass.
     """
     name, (x, measured) = type(of).__name__, _checked(of)
-    noise = _noise_like(measured)
+    kind = torch.complex128 if measured.is_complex() else torch.float64
+    noise = torch.randn(measured.shape, generator=torch.Generator().manual_seed(2), dtype=kind).to(measured)
     y = measured + noise * (_length(measured) / _length(noise))
     with calling(f"{name}.adjoint fails on measurements of {tuple(y.shape)}"):
         back = of.adjoint(y)
     if back.shape != x.shape or back.is_complex():
-        kind = "complex" if back.is_complex() else "real"
-        raise NcsnxError(f"{name}.adjoint gave {tuple(back.shape)}, {kind}; expected {tuple(x.shape)}, real")
+        raise NcsnxError(f"{name}.adjoint gave {tuple(back.shape)}, {back.dtype}; expected {tuple(x.shape)}, real")
     of_measurements, of_images = inner(measured, y), inner(x, back)
     if not abs(of_measurements - of_images) <= _ADJOINT_TOLERANCE * _length(measured) * _length(y):
         raise NcsnxError(
@@ -231,12 +225,6 @@ def _random(of: MeasurementMap, seed: int, *, uniform: bool = False) -> Tensor:
     size = (2 if of.pictures is None else of.pictures, *of.shape)
     draw = torch.rand if uniform else torch.randn
     return draw(size, generator=generator, dtype=torch.float64)
-
-
-def _noise_like(y: Tensor) -> Tensor:
-    generator = torch.Generator().manual_seed(2)
-    noise = torch.randn(y.shape, generator=generator, dtype=torch.complex128 if y.is_complex() else torch.float64)
-    return noise.to(y)
 
 
 def _largest_eigenvalue(normal: Callable[[Tensor], Tensor], v: Tensor) -> float:

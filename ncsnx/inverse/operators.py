@@ -57,12 +57,6 @@ class LinearOperator(ABC):
             raise NcsnxError(f"{type(self).__name__}: expected measurements (P, {rank}), found {tuple(y.shape)}")
         return y.flatten(1)
 
-    @cached_property
-    def is_sound(self) -> bool:
-        """True, if `check` passes: it is called once. Raises NcsnxError."""
-        self.check()
-        return True
-
     def check(self) -> None:
         """Raises NcsnxError if V isn't orthonormal, or if a function returns a wrong shape."""
         name, singular = type(self).__name__, self.singular_values

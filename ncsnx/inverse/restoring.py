@@ -1,27 +1,31 @@
-"""Messages of a restoration: warnings before it, and how well its images agree with measurement and truth."""
+"""A restoration: warnings before it, how well its images agree with measurement and truth, and its result."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import attrs
 import torch
 
 from ncsnx.config.data_sets import Data
 from ncsnx.config.sampler import Sampler
 from ncsnx.data import open_data
 from ncsnx.errors import NcsnxError
-from ncsnx.inverse.calibration import calibration_in_words
+from ncsnx.inverse.calibration import CALIBRATION_TITLES, Calibration, calibration_in_words, calibration_rows
 from ncsnx.inverse.measured_files import ESTIMATE, ESTIMATED
 from ncsnx.inverse.operators import Fourier
-from ncsnx.inverse.posterior_maps import POSTERIOR_FILE
+from ncsnx.inverse.posterior_maps import POSTERIOR_FILE, PosteriorMaps, read_posterior
 from ncsnx.inverse.rules import rule_in_words
 from ncsnx.inverse.task import MEASURE, Task
-from ncsnx.inverse.task_record import TaskRecord, misfit_in_words
+from ncsnx.inverse.task_record import CALIBRATION_FILE, PictureRecord, TaskRecord, misfit_in_words
 from ncsnx.inverse.values import ValueRange
 from ncsnx.quantities import counted
+from ncsnx.results import Column, Table
 from ncsnx.runs.selection import Source
+from ncsnx.sampling.sampled_images import SampledImages
 from ncsnx.sampling.sampler_choice import measurement_warnings
 from ncsnx.spelling import argument, parameter
+from ncsnx.storage.documents import document_values
 from ncsnx.work import Work
 
 _SAME, _SAME_SHARE = 1 / 255, 0.01
@@ -110,3 +114,65 @@ def say_agreement(record: TaskRecord, task: Task, own: ValueRange, work: Work) -
             work.info(f"{found.picture}: {mean} of the mean image; {one} of a single image on average")
     if record.calibration is not None:
         work.info(f"calibration: {calibration_in_words(record.calibration)}")
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class RestoredImages(SampledImages):
+    """Images that agree with measurements, in a folder with their protocol; `grid` also has the measurements, the means
+    and the spreads, and `images` are those of one picture after the other."""
+
+    record: TaskRecord
+    """How well they agree, as in task.json."""
+
+    @property
+    def task(self) -> str:
+        """Name of the task."""
+        return self.record.task
+
+    @property
+    def misfit(self) -> float:
+        """Largest difference to the measurement, where black is 0 and white 1; in own values of unbounded data."""
+        return self.record.misfit
+
+    @property
+    def pictures(self) -> tuple[PictureRecord, ...]:
+        """The images of each picture, and their distances to the truth if it is known."""
+        return self.record.pictures
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """Shares of truths within the central 50, 80 and 95 % of their alternatives; None without a truth."""
+        return self.record.calibration
+
+    @property
+    def calibration_plot(self) -> Path | None:
+        """A PNG of these shares; None if there is no truth, or too few alternatives."""
+        plot = self.folder / CALIBRATION_FILE
+        return plot if plot.is_file() else None
+
+    @property
+    def posterior(self) -> Path:
+        """File of the maps: safetensors, tensors (P, C, H, W) float32 in the data's own values."""
+        return self.folder / POSTERIOR_FILE
+
+    def maps(self) -> PosteriorMaps:
+        """Mean, deviation and quantiles of the images of each picture; read at each call."""
+        return read_posterior(self.posterior)
+
+    def shown(self) -> Sequence[Table | str]:
+        if self.calibration is None:
+            return ()
+        columns = [Column(title, "right") for title in CALIBRATION_TITLES]
+        return [Table(columns=columns, rows=calibration_rows(self.calibration))]
+
+    def to_json(self) -> object:
+        return {"folder": str(self.folder), **self.protocol, "agreement": document_values(self.record)}
+
+    def heading(self) -> tuple[str, str]:
+        images, pictures = counted(len(self.images), "image"), counted(len(self.pictures), "picture")
+        return f"{self.task}: {images} of {pictures}", str(self.folder)
+
+    def remarks(self) -> Sequence[str]:
+        misfit = misfit_in_words(self.misfit, bounded=self.source.experiment().data.is_bounded)
+        words = [] if self.calibration is None else calibration_in_words(self.calibration).splitlines()
+        return [f"largest difference from the measurement: {misfit}", *(["; ".join(words)] if words else [])]

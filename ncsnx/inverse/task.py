@@ -1,5 +1,6 @@
 """A task: measurements of pictures, and sampling of images that agree with them."""
 
+import json
 import math
 from collections.abc import Callable
 from typing import Any, Self
@@ -79,6 +80,10 @@ class Task:
             raise NcsnxError(
                 f"expected a task's name of letters, digits, - and _, since it names a folder; found {self.name!a}"
             )
+        try:
+            json.dumps(self.facts, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise NcsnxError(f"{self.name}: expected facts that are JSON: {error}") from error
         self._check_values()
         object.__setattr__(self, "rule", chosen_rule(self.rule, self.operator))
         if not 0 <= self.noise < math.inf:
@@ -249,7 +254,7 @@ class Task:
                 f"{self.name}: measurements must be linear, but this model works on logits of the images "
                 "(data.transform=logit); use a model with data.transform none or rescaled"
             )
-        _ = operator.is_sound
+        operator.check()
         if isinstance(operator, MeasurementMap):
             measured = operator.of(torch.tensor([0])).apply(torch.zeros(1, *operator.shape))
             kind, found = ("complex" if y.is_complex() else "real" for y in (measured, self.values))

@@ -150,7 +150,11 @@ def record_task(
         measured, images = task.of(place), alternatives.of(place)
         misfits.append(max(measured.misfit(own.to_unit(batch)) for batch in _batches(images)))
         records.append(_compared(measured, place, images, own))
-        _count_truth(coverage, place, images, measured.truth, own)
+        if measured.truth is not None:
+            truth = own.as_sampled(measured.truth).flatten()
+            reach = 1.0 if own.is_bounded else float(truth.abs().max())
+            for pixels, ordered in sorted_pixels(images):
+                coverage.add(place, ordered, truth[pixels].numpy(), reach)
     posterior_sha256 = write_posterior(folder / POSTERIOR_FILE, alternatives, own, samples_sha256, check_stop)
     grid = draw_task(task, alternatives, own, window)
     calibration = None if coverage.is_empty else coverage.result()
@@ -175,16 +179,6 @@ def record_task(
 def _batches(images: Tensor) -> tuple[Tensor, ...]:
     """The images of a picture, a few at a time."""
     return images.split(max(1, _BATCH_BYTES // images[0].nbytes))  # type: ignore[no-untyped-call, no-any-return]
-
-
-def _count_truth(coverage: Coverage, place: int, images: Tensor, truth: Tensor | None, own: ValueRange) -> None:
-    """Counts the truth of a picture, if it is known, within its alternatives."""
-    if truth is None:
-        return
-    sampled = own.as_sampled(truth).flatten()
-    reach = 1.0 if own.is_bounded else float(sampled.abs().max())
-    for pixels, ordered in sorted_pixels(images):
-        coverage.add(place, ordered, sampled[pixels].numpy(), reach)
 
 
 def _compared(task: Task, place: int, images: Tensor, own: ValueRange) -> PictureRecord:

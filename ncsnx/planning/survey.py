@@ -22,7 +22,8 @@ from ncsnx.config.sampler import AnnealedLangevin
 from ncsnx.config.variants import tag_of
 from ncsnx.data import DataMissingError, open_data
 from ncsnx.data.dataset import Dataset, Magnitudes
-from ncsnx.data.readers.own_images import PictureFiles, unread_in_words
+from ncsnx.data.readers.encoded_pictures import EncodedPictures, FilePictures
+from ncsnx.data.readers.own_images import unread_in_words
 from ncsnx.data.transforms import Preprocessing
 from ncsnx.data.value_statistics import measured_data
 from ncsnx.errors import NcsnxError, UsageError, require_between
@@ -266,11 +267,12 @@ def measure_data(data: Data, folder: Path, *, seed: int, work: Work) -> Measured
     splits = open_data(data, folder, work)
     distances = measure_distances(splits.train, data, seed=seed, work=work)
     first, second = (image_name(splits.train, number) for number in distances.pair)
+    encoded = splits.train.encoded if isinstance(splits.train, EncodedPictures) else None
     return MeasuredData(
         distances=distances,
         names=(first, second),
         held_out=len(splits.held_out),
-        unread=unread_in_words(splits.train.files) if isinstance(splits.train, PictureFiles) else "",
+        unread=unread_in_words(encoded.files) if isinstance(encoded, FilePictures) else "",
         magnitudes=splits.magnitudes,
     )
 
@@ -302,9 +304,7 @@ def survey(experiment: Experiment, folder: Path, choices: Choices, work: Work) -
 
 def image_name(dataset: Dataset, number: int) -> str:
     """Name of an image: its file's name, else its index in the whole data set."""
-    if isinstance(dataset, PictureFiles):
-        return dataset.names[dataset.ids.tolist().index(number)]
-    return f"image {number}"
+    return dataset.image_name(number) if isinstance(dataset, EncodedPictures) else f"image {number}"
 
 
 def data_remarks(measured: MeasuredData) -> list[str]:

@@ -211,7 +211,7 @@ def test_what_was_measured_is_so_again(photos: Path, words: tuple[str, ...], cou
         (("--operator", "mine", "--input", "digits"), "--operator 'mine': unknown task", 2),
         (
             ("--inpaint", "digits", "--mask", "masks", "--truth", "masks"),
-            "--truth masks: expected a true picture for each input, found none called 1",
+            "--truth masks: expected one true picture for each input, of the same name",
             2,
         ),
     ],

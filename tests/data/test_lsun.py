@@ -16,7 +16,6 @@ from ncsnx.data.lmdb_store import LmdbStore
 from ncsnx.data.places import DataMissingError
 from ncsnx.data.readers.lsun import read_lsun
 from ncsnx.errors import NcsnxError
-from ncsnx.storage.cache import cache_folder
 from ncsnx.work import Advance, Work
 from tests.data import published
 from tests.data.miniature import LSUN_PICTURES, encoded, write_lmdb, write_lsun
@@ -157,16 +156,6 @@ def test_a_truncated_list_is_replaced(tmp_path: Path, own_cache: Path, length: i
     for path in (own_cache / "lmdb-keys").iterdir():
         path.write_bytes(path.read_bytes()[:length])
     assert len(opened(tmp_path).train) == len(train)
-
-
-def test_without_a_writable_cache_the_set_is_read_with_a_warning(tmp_path: Path, own_cache: Path) -> None:
-    train, _ = write_lsun(tmp_path / "lsun")
-    own_cache.mkdir(exist_ok=True)
-    (own_cache / "lmdb-keys").write_bytes(b"a file in the way")
-    heard = Heard()
-    assert len(opened(tmp_path, work=heard.work).train) == len(train)
-    assert len(heard.warned) == 2
-    assert str(cache_folder()) in heard.warned[0]
 
 
 # ----------------------------------------------------------------------------------------------------- damaged files

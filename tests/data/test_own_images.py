@@ -15,7 +15,8 @@ from ncsnx.data import DataMissingError, Splits, TrainingBatches
 from ncsnx.data.dataset import NO_LABEL
 from ncsnx.data.decoding import fitted_pixels
 from ncsnx.data.places import own_path
-from ncsnx.data.readers.own_images import PictureFiles, open_images
+from ncsnx.data.readers.encoded_pictures import EncodedPictures
+from ncsnx.data.readers.own_images import open_images
 from ncsnx.errors import NcsnxError
 from ncsnx.work import Work
 from tests.data.pictures import mixed, save, zip_of
@@ -27,20 +28,26 @@ def opened(root: Path, work: Work | None = None, **fields: Any) -> Splits:
     return open_images(data, root.parent / "data", work or Work())
 
 
-def pictures(splits: Splits) -> tuple[PictureFiles, PictureFiles]:
-    assert isinstance(splits.train, PictureFiles)
-    assert isinstance(splits.held_out, PictureFiles)
+def pictures(splits: Splits) -> tuple[EncodedPictures, EncodedPictures]:
+    assert isinstance(splits.train, EncodedPictures)
+    assert isinstance(splits.held_out, EncodedPictures)
     return splits.train, splits.held_out
 
 
 def names(splits: Splits) -> tuple[list[str], list[str]]:
     train, held_out = pictures(splits)
-    return list(train.names), list(held_out.names)
+    return names_of(train), names_of(held_out)
+
+
+def names_of(split: EncodedPictures) -> list[str]:
+    return [split.image_name(number) for number in split.ids.tolist()]
 
 
 def labels(splits: Splits) -> dict[str, int]:
     return {
-        name: int(label) for split in pictures(splits) for name, label in zip(split.names, split.labels, strict=True)
+        name: int(label)
+        for split in pictures(splits)
+        for name, label in zip(names_of(split), split.labels, strict=True)
     }
 
 
@@ -53,7 +60,7 @@ def test_every_picture_is_in_one_split_as_it_is_decoded(tmp_path: Path, channels
         assert (split.shape, split.value_range) == ((channels, 4, 4), (0, 255))
         images = split.read(torch.arange(len(split)))
         assert (images.pixels.dtype, images.labels.dtype, images.ids.dtype) == (torch.uint8, torch.int64, torch.int64)
-        for name, pixels, number in zip(split.names, images.pixels, images.ids, strict=True):
+        for name, pixels, number in zip(names_of(split), images.pixels, images.ids, strict=True):
             content = (tmp_path / "x" / name).read_bytes()
             expected = fitted_pixels(content, name, size=4, channels=channels, background=(1, 2, 255))
             assert np.array_equal(pixels.numpy(), expected)
@@ -189,9 +196,9 @@ def test_broken_pictures_are_refused_or_skipped_and_ids_stay(tmp_path: Path) -> 
 def test_a_picture_that_is_damaged_later_is_named_when_it_is_read(tmp_path: Path) -> None:
     mixed(tmp_path / "x", 8)
     train = pictures(opened(tmp_path / "x"))[0]
-    (tmp_path / "x" / train.names[2]).write_bytes(b"text")
+    (tmp_path / "x" / names_of(train)[2]).write_bytes(b"text")
     train.read(torch.tensor([0, 1]))
-    with pytest.raises(NcsnxError, match=f"{tmp_path / 'x'}: {train.names[2]}: is not a picture"):
+    with pytest.raises(NcsnxError, match=f"{tmp_path / 'x'}: {names_of(train)[2]}: is not a picture"):
         train.read(torch.tensor([1, 2]))
 
 

@@ -18,7 +18,7 @@ from ncsnx.data.dataset import Splits
 from ncsnx.data.decoding import fitted
 from ncsnx.data.image_files import ImageFiles
 from ncsnx.data.places import by_hand, missing_data, root_of
-from ncsnx.data.readers.encoded_pictures import EncodedPictures, FilePictures
+from ncsnx.data.readers.encoded_pictures import EncodedPictures, FilePictures, published_split
 from ncsnx.data.registry import data_set
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted
@@ -82,7 +82,7 @@ def read_celeba(data: CelebA, folder: Path, work: Work = SILENT) -> Splits:
     part = torch.tensor(parts)
 
     def split(number: int) -> EncodedPictures:
-        return EncodedPictures(files, torch.nonzero(part == number).flatten(), transform, data.stored_size)
+        return published_split(files, torch.nonzero(part == number).flatten(), transform, data.stored_size)
 
     # the same for the zip and the folder: a digest of the list and of some pictures' bytes
     every = -(-len(parts) // _SAMPLED_PICTURES)

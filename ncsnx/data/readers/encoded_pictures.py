@@ -1,10 +1,12 @@
 """Data sets of encoded pictures, which are decoded and transformed when they are read.
 
-As published, pictures are converted to RGB by Pillow, and EXIF is ignored. (None of these sets has pictures to rotate.)
+As published, pictures of published sets are converted to RGB by Pillow, and EXIF is ignored. (None of them has pictures
+to rotate.)
 """
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from functools import partial
+from typing import ClassVar, TypeAlias
 
 import attrs
 import numpy as np
@@ -21,6 +23,8 @@ from ncsnx.data.lmdb_store import LmdbStore, damaged
 PictureTransform: TypeAlias = Callable[[Image.Image], Image.Image]
 """An RGB picture of any size → one of the data set's size. Raises ValueError for one that it can't transform. Must be
 picklable."""
+Decode: TypeAlias = Callable[[bytes, str], NDArray[np.uint8]]
+"""(content, name for messages) → the picture as (C, H, W). Raises BrokenImageError. Must be picklable."""
 
 
 @attrs.frozen(eq=False)
@@ -36,7 +40,11 @@ class FilePictures:
 
     def name(self, place: int) -> str:
         """The picture's name, for messages."""
-        return f"{self.files.root}: {self.names[place]}"
+        return f"{self.files.root}: {self.short_name(place)}"
+
+    def short_name(self, place: int) -> str:
+        """The picture's path below the folder."""
+        return self.names[place]
 
 
 @attrs.frozen(eq=False)
@@ -50,14 +58,15 @@ class LmdbPictures:
         """The bytes of one picture. Raises NcsnxError for a damaged file."""
         content = self.store.get(bytes(self.keys[place]))
         if content is None:
-            raise damaged(self.store.path, f"no entry {self._key(place)}")
+            raise damaged(self.store.path, f"no entry {self.short_name(place)}")
         return content
 
     def name(self, place: int) -> str:
         """The picture's name, for messages."""
-        return f"{self.store.path}: {self._key(place)}"
+        return f"{self.store.path}: {self.short_name(place)}"
 
-    def _key(self, place: int) -> str:
+    def short_name(self, place: int) -> str:
+        """The picture's key."""
         return bytes(self.keys[place]).decode("ascii", "backslashreplace")
 
 
@@ -67,35 +76,44 @@ class EncodedPictures:
 
     encoded: FilePictures | LmdbPictures
     places: Tensor
-    """(N,) int64: index in the data set of each picture of this split."""
-    transform: PictureTransform
-    image_size: tuple[int, int]
-    """(height, width)."""
-    first_id: int = 0
-    """Added to the places, gives the ids."""
+    """(N,) int64: places of this split's pictures in `encoded`."""
+    decode: Decode
+    shape: tuple[int, int, int]
+    """(C, H, W) of every image."""
+    ids: Tensor
+    """(N,) int64."""
+    labels: Tensor
+    """(N,) int64."""
 
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of every image."""
-        return 3, *self.image_size
-
-    @property
-    def value_range(self) -> tuple[float, float]:
-        """The stored values that mean black and white."""
-        return 0, 255
+    value_range: ClassVar[tuple[float, float]] = (0, 255)
 
     def __len__(self) -> int:
         return len(self.places)
 
-    def read(self, indices: Tensor) -> StoredImages:
-        """The images at `indices`. Raises BrokenImageError, which names the picture."""
-        places = self.places[indices]
-        pixels = torch.empty((len(places), *self.shape), dtype=torch.uint8)
-        for image, place in zip(pixels, places.tolist(), strict=True):
-            image.copy_(self._decoded(place))
-        return StoredImages(pixels, torch.full_like(places, NO_LABEL), self.first_id + places)
+    def image_name(self, image: int) -> str:
+        """File or key of the image with this id."""
+        return self.encoded.short_name(int(self.places[self.ids.tolist().index(image)]))
 
-    def _decoded(self, place: int) -> Tensor:
-        with opened_picture(self.encoded.read(place), self.encoded.name(place)) as picture:
-            image = self.transform(picture.convert("RGB"))
-            return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    def read(self, indices: Tensor) -> StoredImages:
+        """The images at `indices`, uint8. Raises BrokenImageError, which names the picture."""
+        pixels = torch.empty((len(indices), *self.shape), dtype=torch.uint8)
+        for image, place in zip(pixels, self.places[indices].tolist(), strict=True):
+            image.copy_(torch.from_numpy(self.decode(self.encoded.read(place), self.encoded.name(place))))
+        return StoredImages(pixels, self.labels[indices], self.ids[indices])
+
+
+def published_split(
+    encoded: FilePictures | LmdbPictures,
+    places: Tensor,
+    transform: PictureTransform,
+    size: tuple[int, int],
+    first_id: int = 0,
+) -> EncodedPictures:
+    """A split without labels, in RGB. size: (height, width). first_id: added to the places, gives the ids."""
+    labels = torch.full_like(places, NO_LABEL)
+    return EncodedPictures(encoded, places, partial(_rgb, transform=transform), (3, *size), first_id + places, labels)
+
+
+def _rgb(content: bytes, name: str, transform: PictureTransform) -> NDArray[np.uint8]:
+    with opened_picture(content, name) as picture:
+        return np.array(transform(picture.convert("RGB"))).transpose(2, 0, 1)

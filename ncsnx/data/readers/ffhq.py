@@ -20,7 +20,7 @@ from ncsnx.data.decoding import SUFFIXES, fitted
 from ncsnx.data.image_files import ImageFiles
 from ncsnx.data.lmdb_store import DATA, LmdbStore, damaged
 from ncsnx.data.places import by_hand, fingerprint_of_files, missing_data, root_of
-from ncsnx.data.readers.encoded_pictures import EncodedPictures, FilePictures, LmdbPictures
+from ncsnx.data.readers.encoded_pictures import FilePictures, LmdbPictures, published_split
 from ncsnx.data.registry import data_set
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted
@@ -55,17 +55,17 @@ def read_ffhq(data: FFHQ, folder: Path, work: Work = SILENT) -> Splits:
     if (root / DATA).exists():
         store = LmdbStore(root)
         pictures = LmdbPictures(store, np.array([_key(side, place) for place in range(_length(store, side))]))
-        split = partial(EncodedPictures, pictures, transform=partial(square_centre, side=side, size=size))
+        split = partial(published_split, pictures, transform=partial(square_centre, side=side, size=size))
         count, mark = len(pictures.keys), fingerprint_of_files(root, [store.path])
     else:
         files = ImageFiles.open(_image_folder(root, side))
-        split = partial(EncodedPictures, FilePictures(files, files.names), transform=partial(shrunk, size=size))
+        split = partial(published_split, FilePictures(files, files.names), transform=partial(shrunk, size=size))
         count, mark = len(files), files.fingerprint
     order = list(range(count))
     np.random.RandomState(SPLIT_SEED).shuffle(order)
     training = int(count * TRAINING_SHARE)
     train, held_out = (
-        split(places=torch.tensor(places, dtype=torch.int64), image_size=size)
+        split(places=torch.tensor(places, dtype=torch.int64), size=size)
         for places in (order[:training], order[training:])
     )
     return Splits(train, held_out, mark)

@@ -15,7 +15,7 @@ from ncsnx.data.dataset import Splits
 from ncsnx.data.decoding import fitted
 from ncsnx.data.lmdb_store import DATA, LmdbStore, damaged, listed_keys
 from ncsnx.data.places import fingerprint_of_files, missing_data, root_of
-from ncsnx.data.readers.encoded_pictures import EncodedPictures, LmdbPictures
+from ncsnx.data.readers.encoded_pictures import EncodedPictures, LmdbPictures, published_split
 from ncsnx.data.registry import data_set
 from ncsnx.errors import Hint
 from ncsnx.work import Work
@@ -82,4 +82,4 @@ def _opened(folder: Path, work: Work) -> LmdbPictures:
 
 def _split(pictures: LmdbPictures, data: LSUN, first_id: int) -> EncodedPictures:
     places = torch.arange(len(pictures.keys))
-    return EncodedPictures(pictures, places, partial(fitted, size=data.stored_size), data.stored_size, first_id)
+    return published_split(pictures, places, partial(fitted, size=data.stored_size), data.stored_size, first_id)

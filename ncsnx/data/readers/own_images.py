@@ -9,30 +9,27 @@ or more, these are the classes: the label is the folder's index in sorted order.
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import ClassVar
 
-import attrs
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from ncsnx.config.data_sets import Images as OwnImages
 from ncsnx.config.image_sizes import size_in_words
-from ncsnx.data.dataset import NO_LABEL, Splits, StoredImages, held_out_by_hash, require_training_images
+from ncsnx.data.dataset import NO_LABEL, Splits, held_out_by_hash, require_training_images
 from ncsnx.data.decoding import (
     GIF_SUFFIXES,
     HEIC_EXTRA,
     HEIC_SUFFIXES,
     SUFFIXES,
-    BrokenImageError,
     decodes_heic,
     fitted_pixels,
     rgb,
 )
 from ncsnx.data.image_files import ImageFiles
 from ncsnx.data.places import own_path
+from ncsnx.data.readers.encoded_pictures import EncodedPictures, FilePictures
 from ncsnx.data.registry import data_set
 from ncsnx.data.scan import printable_name, scan_folder, scan_of, sound_files
 from ncsnx.errors import Hint, NcsnxError
@@ -42,44 +39,6 @@ from ncsnx.work import Work
 _BY_SYSTEMS = ("thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r")
 """Files that operating systems create in every folder, in lower case; those of macOS are hidden."""
 _LONGEST_SUFFIX, _MOST_KINDS = 20, 10
-
-
-@attrs.frozen(eq=False)
-class PictureFiles:
-    """One split of a folder or zip of pictures, decoded when they are read."""
-
-    files: ImageFiles
-    data: OwnImages
-    names: tuple[str, ...]
-    labels: Tensor
-    """(n,) int64."""
-    ids: Tensor
-    """(n,) int64."""
-
-    value_range: ClassVar[tuple[float, float]] = (0, 255)
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of every picture."""
-        return self.data.channels, *self.data.stored_size
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def read(self, indices: Tensor) -> StoredImages:
-        """The pictures at `indices`, uint8. Raises NcsnxError for a picture damaged or removed after the scan."""
-        pixels = torch.empty((len(indices), *self.shape), dtype=torch.uint8)
-        for place, index in enumerate(indices.tolist()):
-            pixels[place] = torch.from_numpy(self._pixels(self.names[index]))
-        return StoredImages(pixels, self.labels[indices], self.ids[indices])
-
-    def _pixels(self, name: str) -> NDArray[np.uint8]:
-        background, data = rgb(self.data.background), self.data
-        try:
-            content = self.files.read(name)
-            return fitted_pixels(content, name, size=data.stored_size, channels=data.channels, background=background)
-        except BrokenImageError as error:
-            raise NcsnxError(f"{self.files.root}: {error}; it has changed since the scan") from error
 
 
 @data_set(OwnImages)
@@ -105,9 +64,12 @@ def open_images(data: OwnImages, folder: Path, work: Work) -> Splits:
     places = {name: place for place, name in enumerate(files.names)}
     ids = torch.tensor([places[name] for name in sound.names])
 
-    def split(chosen: Tensor) -> PictureFiles:
-        names = tuple(sound.names[index] for index in chosen.nonzero().flatten().tolist())
-        return PictureFiles(sound, data, names, labels[chosen], ids[chosen])
+    shape = data.channels, *data.stored_size
+    decode = partial(fitted_pixels, size=data.stored_size, channels=data.channels, background=rgb(data.background))
+
+    def split(chosen: Tensor) -> EncodedPictures:
+        where = chosen.nonzero().flatten()
+        return EncodedPictures(FilePictures(sound, sound.names), where, decode, shape, ids[chosen], labels[chosen])
 
     return Splits(split(~held_out), split(held_out), sound.fingerprint)
 
