@@ -27,17 +27,6 @@ def root_of(data: DataOnDisk, folder: Path, default: str) -> Path:
     return typed_folder(data.root, of="data.root") if data.root is not None else folder / default
 
 
-def by_hand(
-    data_set: str, files: str, page: str, place: str, *, reason: str = "its servers require a login or limit downloads"
-) -> DataMissingError:
-    """The error for a data set that users download themselves. place: where to put the files, as an imperative."""
-    return DataMissingError(
-        f"{data_set} cannot be downloaded automatically: {reason}",
-        Hint(f"get {files} from {page} and {place}"),
-        _OR_WHERE,
-    )
-
-
 def by_data_folder(error: DataMissingError) -> DataMissingError:
     """The same error for callers that accept another data folder, but no changes to the data set."""
     hints = [hint for hint in error.hints if not hint.adds.startswith("data.")]

@@ -17,7 +17,6 @@ import attrs
 from ncsnx.config.data_sets import Data
 from ncsnx.config.feature_networks import Features, Inception
 from ncsnx.data.dataset import Split, Splits
-from ncsnx.errors import NcsnxError
 from ncsnx.registering import import_modules_of, unregistered
 from ncsnx.work import SILENT, Work
 
@@ -25,8 +24,7 @@ Reader: TypeAlias = Callable[[Any, Path, Work], Splits]
 """(configuration, data folder, work) → images. Raises DataMissingError for missing files, and NcsnxError for files that
 can't be read. `work` shows the progress of slow work, such as the first scan of a folder."""
 Download: TypeAlias = Callable[[Any, Path, Work], Path]
-"""(configuration, data folder, work) → the folder that now holds the data. Raises NcsnxError if it can't be downloaded;
-where users must download it themselves, the error names the files, their sizes, and where to put them."""
+"""(configuration, data folder, work): downloads the data, and returns its folder. Raises NcsnxError if it can't."""
 T = TypeVar("T", bound=Reader)
 
 
@@ -36,7 +34,7 @@ class DataSet:
 
     read: Reader
     download: Download | None
-    """None: there is nothing to download."""
+    """None: there is nothing to download, or users download it themselves, as the error of `read` says."""
     features: Features
     """Default feature network for scores."""
     reference: Split
@@ -91,9 +89,10 @@ def open_data(data: Data, folder: Path, work: Work = SILENT) -> Splits:
     return data_set_of(data).read(data, folder, work)
 
 
-def download_data(data: Data, folder: Path, work: Work) -> Path:
-    """Downloads a data set and returns its folder. folder: the data folder. Raises as `Download`."""
+def download_data(data: Data, folder: Path, work: Work) -> None:
+    """Downloads a data set. folder: the data folder. Raises as `Download`.
+
+    One that can't be downloaded is opened: that raises DataMissingError, which says how to get it, if it isn't here.
+    """
     found = data_set_of(data)
-    if found.download is None:
-        raise NcsnxError(f"there is nothing to download for {type(data).__name__}")
-    return found.download(data, folder, work)
+    (found.download or found.read)(data, folder, work)

@@ -10,8 +10,7 @@ import torch
 
 from ncsnx.config import Data, Digits, Phantoms
 from ncsnx.config.variants import variants
-from ncsnx.data import DataMissingError, data_set, data_set_of, data_sets
-from ncsnx.data.registry import download_data
+from ncsnx.data import DataMissingError, data_set, data_set_of
 from ncsnx.errors import NcsnxError
 from ncsnx.work import Work
 from tests.config.examples import every_variant
@@ -49,18 +48,6 @@ def test_every_reader_gives_images_as_declared_or_says_what_is_missing(data: Dat
         assert torch.equal(split.read(some).pixels, images.pixels[some])
     ids = torch.cat([images.ids for images in whole])
     assert len(ids.unique()) == len(ids), "no image is in both splits, or twice in one"
-
-
-def test_every_data_set_without_a_download_says_why(tmp_path: Path) -> None:
-    for kind, found in data_sets().items():
-        if found.download is None and kind.__module__.startswith("ncsnx."):
-            with pytest.raises(NcsnxError, match=r"^there is nothing to download for "):
-                download_data(_any(kind), tmp_path, Work())
-
-
-def _any(kind: type[Data]) -> Data:
-    """A configuration of the class with arbitrary fields."""
-    return object.__new__(kind)
 
 
 def test_a_configuration_without_a_reader_says_how_to_register_one() -> None:

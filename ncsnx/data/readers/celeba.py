@@ -17,7 +17,7 @@ from ncsnx.config.image_sizes import height_and_width
 from ncsnx.data.dataset import Splits
 from ncsnx.data.decoding import fitted
 from ncsnx.data.image_files import ImageFiles
-from ncsnx.data.places import by_hand, missing_data, root_of
+from ncsnx.data.places import DataMissingError, missing_data, root_of
 from ncsnx.data.readers.encoded_pictures import EncodedPictures, FilePictures, published_split
 from ncsnx.data.registry import data_set
 from ncsnx.errors import Hint, NcsnxError
@@ -51,7 +51,10 @@ def download_celeba(data: CelebA, folder: Path, work: Work) -> Path:
                 download_file_from_google_drive(drive_id, root, name, md5)
     except Exception as error:  # without gdown, offline, or where Google limits downloads: each raises its own
         files = f"{_ARCHIVE} (1.4 GB, need not be unpacked) and {PARTITION} (3 MB)"
-        raise by_hand("CelebA", files, _PAGE, f"put both into {root}", reason=" ".join(str(error).split())) from error
+        raise DataMissingError(
+            f"CelebA cannot be downloaded automatically: {' '.join(str(error).split())}",
+            Hint(f"get {files} from {_PAGE} and put both into {root}"),
+        ) from error
     return root
 
 

@@ -19,7 +19,7 @@ from ncsnx.data.dataset import Splits
 from ncsnx.data.decoding import SUFFIXES, fitted
 from ncsnx.data.image_files import ImageFiles
 from ncsnx.data.lmdb_store import DATA, LmdbStore, damaged
-from ncsnx.data.places import by_hand, fingerprint_of_files, missing_data, root_of
+from ncsnx.data.places import fingerprint_of_files, missing_data, root_of
 from ncsnx.data.readers.encoded_pictures import FilePictures, LmdbPictures, published_split
 from ncsnx.data.registry import data_set
 from ncsnx.errors import Hint, NcsnxError
@@ -35,15 +35,7 @@ SPLIT_SEED = 2019
 TRAINING_SHARE = 0.9
 
 
-def download_ffhq(data: FFHQ, folder: Path, work: Work) -> Path:
-    """The folder of FFHQ, which users download themselves. Raises DataMissingError."""
-    root = root_of(data, folder, _FOLDER)
-    if (root / DATA).exists() or any((root / name).is_dir() for name in (LARGE, THUMBNAILS)):
-        return root
-    raise by_hand("FFHQ", _IMAGES, _PAGE, f"put it into {root}")
-
-
-@data_set(FFHQ, download=download_ffhq)
+@data_set(FFHQ)
 def read_ffhq(data: FFHQ, folder: Path, work: Work = SILENT) -> Splits:
     """FFHQ from `data.root` or the data folder. Raises DataMissingError; NcsnxError for invalid files.
 

@@ -39,14 +39,7 @@ TRAINING_GB = {
 """Sizes of the training zips, from the table of PAGE. The validation zips hold 300 pictures."""
 
 
-def download_lsun(data: LSUN, folder: Path, work: Work) -> Path:
-    """The folder of a category's LMDBs. Raises DataMissingError with the commands that download them."""
-    root = root_of(data, folder, _FOLDER)
-    _require(data, root)
-    return root
-
-
-@data_set(LSUN, download=download_lsun)
+@data_set(LSUN)
 def read_lsun(data: LSUN, folder: Path, work: Work) -> Splits:
     """A category of LSUN from `data.root` or the data folder. Raises DataMissingError; NcsnxError for damaged files."""
     root = root_of(data, folder, _FOLDER)
