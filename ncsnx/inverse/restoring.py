@@ -109,7 +109,7 @@ def say_agreement(record: TaskRecord, task: Task, own: ValueRange, work: Work) -
     else:
         work.info(misfit)
     for found in (*record.pictures, *filter(None, [record.average])):
-        if found.psnr:
+        if found.distances:
             mean, one = found.in_words("mean"), found.in_words("one")
             work.info(f"{found.picture}: {mean} of the mean image; {one} of a single image on average")
     if record.calibration is not None:

@@ -15,10 +15,10 @@ complex values as magnitude, in grey, beside the phase, in colours.
 
 import io
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal
+from typing import Literal
 
 import attrs
 import torch
@@ -62,23 +62,16 @@ class PictureRecord:
     range: float | None = attrs.field(default=None, metadata=OMITTED)
     """Range of the values for PSNR and SSIM: that of the data; for unbounded or complex data, the truth's largest
     magnitude. None, like what follows, without a truth."""
-    ssim_of_mean: float | None = attrs.field(default=None, metadata=OMITTED)
-    """Structural similarity of the mean image; None for images smaller than 7×7 too."""
-    ssim_of_one: float | None = attrs.field(default=None, metadata=OMITTED)
-    """Mean structural similarity of single images."""
-    nmse_of_mean: float | None = attrs.field(default=None, metadata=OMITTED)
-    """‖x − t‖² / ‖t‖² of the mean image; None for a truth of zeros too."""
-    nmse_of_one: float | None = attrs.field(default=None, metadata=OMITTED)
-    """Mean of ‖x − t‖² / ‖t‖² over single images."""
-    psnr: dict[str, float | None] = attrs.field(metadata=REST)
-    """psnr_of_mean and psnr_of_one, in dB; empty without a truth, or with one of zeros that has no range."""
+    distances: dict[str, float | None] = attrs.field(metadata=REST)
+    """psnr_of_mean and psnr_of_one in dB, None for equal images; ssim_of_mean and ssim_of_one, None for images smaller
+    than 7×7; nmse_of_mean and nmse_of_one, ‖x − t‖² / ‖t‖², None for a truth of zeros. `of_mean` is of the mean image,
+    `of_one` the mean over single images. Empty without a truth, or with one of zeros that has no range."""
 
     def in_words(self, which: Literal["mean", "one"]) -> str:
         """The distances of the mean image, or of a single one: 'PSNR 21.5 dB, SSIM 0.8100, NMSE 0.03000'."""
-        known = {"SSIM": (self.ssim_of_mean, self.ssim_of_one), "NMSE": (self.nmse_of_mean, self.nmse_of_one)}
-        place = ("mean", "one").index(which)
-        others = [f", {name} {number(value)}" for name, pair in known.items() if (value := pair[place]) is not None]
-        return f"PSNR {psnr_in_words(self.psnr[f'psnr_of_{which}'])}{''.join(others)}"
+        known = {name: self.distances[f"{name}_of_{which}"] for name in ("ssim", "nmse")}
+        others = [f", {name.upper()} {number(value)}" for name, value in known.items() if value is not None]
+        return f"PSNR {psnr_in_words(self.distances[f'psnr_of_{which}'])}{''.join(others)}"
 
 
 def misfit_in_words(misfit: float, *, bounded: bool) -> str:
@@ -106,21 +99,19 @@ class TaskRecord:
     @property
     def average(self) -> PictureRecord | None:
         """Means of the distances of all pictures; None for one picture, and where one has none or is exact."""
-        if len(self.pictures) < 2 or any(None in record.psnr.values() or not record.psnr for record in self.pictures):
+        peaks = ("psnr_of_mean", "psnr_of_one")
+        if len(self.pictures) < 2 or any(each.distances.get(key) is None for each in self.pictures for key in peaks):
             return None
 
-        def mean(values: Iterable[float | None]) -> float | None:
+        def mean(values: list[float | None]) -> float | None:
             known = [value for value in values if value is not None]
-            return fmean(known) if len(known) == len(self.pictures) else None
+            return fmean(known) if len(known) == len(values) else None
 
+        columns = {key: [record.distances[key] for record in self.pictures] for key in self.pictures[0].distances}
         return PictureRecord(
             picture=f"mean of {counted(len(self.pictures), 'picture')}",
             images=(0, self.pictures[-1].images[1]),
-            psnr={key: mean(record.psnr[key] for record in self.pictures) for key in self.pictures[0].psnr},
-            **{
-                name: mean(getattr(record, name) for record in self.pictures)
-                for name in ("ssim_of_mean", "ssim_of_one", "nmse_of_mean", "nmse_of_one")
-            },
+            distances={key: mean(column) for key, column in columns.items()},
         )
 
 
@@ -183,17 +174,17 @@ def _batches(images: Tensor) -> tuple[Tensor, ...]:
 
 def _compared(task: Task, place: int, images: Tensor, own: ValueRange) -> PictureRecord:
     """The record of a task with one picture."""
-    fields: dict[str, Any] = {"psnr": {}}
-    if (comparison := Comparison.of(task.truth, own)) is not None:
-        fields["range"] = comparison.data_range
-        total = sum((comparison.distances(batch).sum(dim=0) for batch in _batches(images)), torch.zeros(3).double())
-        of_mean = comparison.distances(images.mean(dim=0, keepdim=True))[0]
-        for which, row in (("mean", of_mean), ("one", total / len(images))):
-            psnr, ssim, nmse = (value if math.isfinite(value) else None for value in row.tolist())
-            fields["psnr"][f"psnr_of_{which}"] = psnr
-            fields |= {f"ssim_of_{which}": ssim, f"nmse_of_{which}": nmse}
     indices = (place * len(images), (place + 1) * len(images))
-    return PictureRecord(picture=task.names[0], images=indices, **fields)
+    if (comparison := Comparison.of(task.truth, own)) is None:
+        return PictureRecord(picture=task.names[0], images=indices, distances={})
+    total = sum((comparison.distances(batch).sum(dim=0) for batch in _batches(images)), torch.zeros(3).double())
+    of_mean = comparison.distances(images.mean(dim=0, keepdim=True))[0]
+    distances = {
+        f"{name}_of_{which}": value if math.isfinite(value) else None
+        for which, row in (("mean", of_mean), ("one", total / len(images)))
+        for name, value in zip(("psnr", "ssim", "nmse"), row.tolist(), strict=True)
+    }
+    return PictureRecord(picture=task.names[0], images=indices, range=comparison.data_range, distances=distances)
 
 
 def shown_in_words(task: Task, alternatives: int) -> str | None:

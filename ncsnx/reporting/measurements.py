@@ -101,7 +101,7 @@ def _agreement(facts: RunFacts, folder: Path, task: TaskRecord) -> Iterator[Mark
     is_bounded = facts.experiment is None or facts.experiment.data.is_bounded
     difference = misfit_in_words(task.misfit, bounded=is_bounded)
     yield html.paragraph(f"Largest difference from the measurement: {difference}.")
-    compared = [one for one in task.pictures if one.psnr]
+    compared = [one for one in task.pictures if one.distances]
     shown = [*([] if task.average is None else [task.average]), *compared[:_MOST_PICTURES]]
     left = f", the first {_MOST_PICTURES} of {counted(len(compared), 'picture')}"
     yield html.table(

@@ -177,11 +177,15 @@ def is_export(path: Path) -> bool:
 
 
 def check_target(path: Path) -> None:
-    """Checks that an export can be written to `path`: a new name or an empty folder. Raises UsageError, NcsnxError."""
+    """Checks that an export can be written to `path`: a new name or an empty folder. Raises UsageError, NcsnxError.
+
+    Called before anything is computed, so it also checks that a folder can be made there.
+    """
     if path.name in ("", ".."):
         raise UsageError(
             f"{str(path)!a} cannot be made", Hint("give the new folder a name", adds=argument("out", "digits-model"))
         )
+    atomic.check_place(path)
     with atomic.reporting(path):
         if not os.path.lexists(path):
             return

@@ -172,6 +172,22 @@ def new_folder(path: Path) -> Iterator[Path]:
         raise
 
 
+def check_place(path: Path) -> None:
+    """Checks, without creating anything, whether a new file or folder can be created at `path`.
+
+    Raises NcsnxError as `new_folder` would: for a name that is too long, a file in place of a folder, or a folder that
+    isn't writable.
+    """
+    with reporting(path):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            temporary_sibling(path).lstat()  # the longest name that will be used
+        parent = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+        if not parent.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{parent} is not a folder")
+        if not os.access(parent, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
 def append_line(path: Path, line: str) -> None:
     """Appends and syncs `line` (without line breaks); creates the file if needed. Raises NcsnxError.
 

@@ -73,20 +73,13 @@ def require_arrays(
         raise NcsnxError(f"{in_utf8(path)}: expected {accepted}, found one array without a name; {how}")
     others = {*ignored, *(FASTMRI_OTHERS if file.form == HDF5 else ())}
     unknown = [name for name in file.names if name not in expected and name not in others]
-    missing = [name for name in required if name not in file.names]
-    if unknown or missing:
-        wrong = [f"{' and '.join(missing)} {_be(missing)} missing"] if missing else []
-        wrong += [f"{listed(unknown)} {_be(unknown)} not understood"] if unknown else []
-        found = f"{listed(file.names)}: {', and '.join(wrong)}"
+    if unknown or any(name not in file.names for name in required):
+        found = f"{listed(file.names)}{f' (not understood: {listed(unknown)})' if unknown else ''}"
         raise NcsnxError(f"{in_utf8(path)}: expected {accepted}, found {found}; {how}")
     for name in expected:
         if name in file.names:
             expected[name].require(file.header(name))
     return file
-
-
-def _be(names: Collection[str]) -> str:
-    return "is" if len(names) == 1 else "are"
 
 
 def _fits(shape: tuple[int, ...], expected: tuple[int | str, ...]) -> bool:

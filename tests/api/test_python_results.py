@@ -88,7 +88,7 @@ def test_restored_images_agree_and_are_where_they_say(run: Run, tmp_path: Path) 
     assert (truth.calibration.values, truth.calibration.left_out) == (32, 32)
     assert truth.calibration_plot is not None
     assert truth.calibration_plot.is_file()
-    assert truth.pictures[0].ssim_of_mean is not None
+    assert truth.pictures[0].distances["ssim_of_mean"] is not None
     assert "truths inside" in truth._repr_html_()
     assert "data:image/png;base64," in found._repr_html_()
 

@@ -220,7 +220,7 @@ def test_another_packed_file_says_nothing(packed: Path) -> None:
         ("nan.npz", "where mask is 1; replace them, or set mask to 0 there"),
         ("huge.npz", "NaN, infinite or too large values in kspace of shape"),
         ("scale.npz", "found a sum of squares of"),
-        ("range.npz", "expected range to be two numbers (black, white) with white above black"),
+        ("range.npz", "expected range to be (black, white) with white above black"),
         ("short.npz", "array range: expected real numbers (black, white) of shape (2,), found float64 of shape (1,)"),
         ("coils.npz", "array maps: expected complex numbers of shape (coils, 8, 8)"),
         ("two.npz", "array kspace: expected complex numbers of shape (8, 8) or (P, 8, 8), found complex128 of shape"),

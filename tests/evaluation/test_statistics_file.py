@@ -124,7 +124,7 @@ def test_a_bare_pickle_is_refused_and_not_executed(tmp_path: Path) -> None:
             {"mu": MEAN[:2], "sigma": COVARIANCE[:2, :2]},
             r"found float64 of shape \(2,\) \(16 bytes\); the features here are Inception",
         ),
-        ({"other": MEAN}, "other is not understood; save it with numpy.savez"),
+        ({"other": MEAN}, r"\(not understood: other\); save it with numpy.savez"),
         ({"mu": MEAN[None]}, r"found float64 of shape \(1, 3\)"),
         ({"mu": np.array([1.0, np.nan, 0.0])}, "expected finite numbers"),
         ({"sigma": COVARIANCE * np.inf}, "expected finite numbers"),
