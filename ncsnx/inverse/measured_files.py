@@ -137,11 +137,6 @@ def _expected_arrays(file: ArrayFile, shape: Shape, *, has_coils: bool) -> dict[
             "matrix": ExpectedArray("real numbers", REAL, (("m", math.prod(shape)),), copies=3),
             "y": ExpectedArray("real numbers", REAL, (("m",), ("P", "m")), copies=3),
         }
-    if channels not in (1, 2):
-        raise NcsnxError(
-            f"{in_utf8(file.path)}: kspace is of complex images, with 2 channels, or of real ones, with 1; the model's "
-            f"images have {channels}"
-        )
     found, advice = file.header("kspace").shape if "kspace" in names else (), ""
     if len(found) > 1 and (size[0], size[1]) not in set(pairwise(found)):  # else it is right, or other axes come last
         advice = f"; for images of that size add {argument('size', size_of_sides(found[-2:]))}"
@@ -232,11 +227,11 @@ def _of_matrix(arrays: Arrays, shape: Shape, ends: Ends) -> Task:
 
 def _task(operator: LinearMap, y: Tensor, ends: Ends, facts: dict[str, Any]) -> Task:
     """The task of measurements of images with these values of black and white."""
-    black, white = ends
+    task, (black, white) = Task(name=MEASURE, operator=operator, values=y, facts=facts), ends
     if black != 0:
         count = 1 if operator.pictures is None else operator.pictures
         y = y - operator.apply(torch.full((count, *operator.shape), black, dtype=torch.float64)).to(y)
-    return Task(name=MEASURE, operator=operator, values=y / (white - black), facts=facts)
+    return attrs.evolve(task, values=y / (white - black))
 
 
 def _sha256(values: Tensor) -> str:

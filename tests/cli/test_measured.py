@@ -121,13 +121,13 @@ def test_estimated_coil_maps_are_said(measured: Path) -> None:
         (("--measure", "narrow.npz"), r"expected complex numbers of shape (coils, 8, 8) or (P, coils, 8, 8), found"),
         (
             ("--measure", "few.npz"),
-            "expected coil maps (3, 8, 8), alone or for each of 2 pictures, as in kspace; found",
+            "expected values (P, 2, 8, 8) for Sense, found (2, 3, 8, 8)",
         ),
         (("--measure", "other-mask.npz"), "of shape (8, 8) or (8,) or (1, 8) or (P, 8, 8), found"),
         (("--measure", "nan.npz"), "where mask is 1; replace them, or set mask to 0 there"),
         (("--measure", "large.npz"), "expected kspace in the scale of numpy.fft.fft2(maps * image"),
-        (("--measure", "few-angles.npz"), "of 2 angles, found (4, 8)"),
-        (("--measure", "turned.npz"), "expected a sinogram (angles, detectors) of 4 angles, found (8, 4)"),
+        (("--measure", "few-angles.npz"), "expected values (P, 1, 2, 8) for Radon, found (2, 1, 4, 8)"),
+        (("--measure", "turned.npz"), "expected values (P, 1, 4, 4) for Radon, found (2, 1, 8, 4)"),
         (
             ("--measure", "axes.npz", "--maps", "maps.npy"),
             "array kspace: expected complex numbers of shape",
