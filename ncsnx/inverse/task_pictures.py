@@ -22,6 +22,7 @@ from ncsnx.storage.array_files import COMPLEX, NPY_MAGIC, REAL, ArrayHeader, ope
 from ncsnx.storage.process import in_utf8
 
 NUMBERS = ".npy"
+_COPIES = 16  # of a stack in memory: numbers become float64, and a task keeps values, inputs and truth
 _WHITE = COLOURS["white"]
 _FILE_BYTES, _BYTES_PER_PIXEL = 2**26, 64  # largest file of a picture: for metadata, and per pixel
 
@@ -120,7 +121,10 @@ class _Wanted:
         shape = header.shape
         is_one = self._has_channels(header, shape[2:]) and self._admits(*shape[:2])
         is_stack = len(shape) in (3, 4) and 0 not in shape and self._has_channels(header, shape[3:])
-        return shape[0] if is_stack and self._admits(*shape[1:3]) and not is_one else None
+        if is_one or not is_stack or not self._admits(*shape[1:3]):
+            return None
+        header.require_memory(_COPIES)
+        return shape[0]
 
     def _of_image(self, path: Path) -> Tensor:
         """(C, H, W) float64 in [0, 1] of an image file, grey or coloured."""

@@ -66,15 +66,10 @@ def download_celeba(data: CelebA, folder: Path, work: Work) -> Path:
 def read_celeba(data: CelebA, folder: Path, work: Work = SILENT) -> Splits:
     """CelebA from `data.root` or the data folder. Raises DataMissingError; NcsnxError for invalid files."""
     root = root_of(data, folder, _FOLDER)
-    pictures = root / _PICTURES
-    if not pictures.is_dir():
-        pictures = root / _ARCHIVE
-        if not pictures.exists():
-            way = Hint(f"get {_ARCHIVE} (1.4 GB, unpacked or not) from {_PAGE} and put it into {root}")
-            raise missing_data("CelebA", pictures, way)
-    if not (root / PARTITION).exists():
-        way = Hint(f"get {PARTITION} from {_PAGE} and put it into {root}")
-        raise missing_data("CelebA's split", root / PARTITION, way)
+    pictures = root / _PICTURES if (root / _PICTURES).is_dir() else root / _ARCHIVE
+    for path, what in ((pictures, f"{_ARCHIVE} (1.4 GB, unpacked or not)"), (root / PARTITION, PARTITION)):
+        if not path.exists():
+            raise missing_data("CelebA", path, Hint(f"get {what} from {_PAGE} and put it into {root}"))
     names, parts = _partition(root / PARTITION)
     prefix = "" if pictures.is_dir() else f"{_PICTURES}/"
     files = FilePictures(ImageFiles.open(pictures), [prefix + name for name in names])
