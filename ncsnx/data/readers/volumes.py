@@ -138,6 +138,12 @@ class VolumeSlices:
     ids: Tensor
     """(n,) int64: indices of the slices, counted through all volumes."""
     _last: Volume | None = attrs.field(default=None, init=False)
+    _ends: NDArray[np.int64] = attrs.field(init=False)
+    """Index of the first slice behind each volume."""
+
+    @_ends.default
+    def _count(self) -> NDArray[np.int64]:
+        return np.cumsum([volume.count for volume in self.volumes])
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -170,9 +176,8 @@ class VolumeSlices:
 
     def _located(self, index: int) -> tuple[Volume, int]:
         """The volume of a slice, and the slice's number in it."""
-        ends = np.cumsum([volume.count for volume in self.volumes])
-        place = int(np.searchsorted(ends, index, side="right"))
-        return self.volumes[place], index - int(ends[place]) + self.volumes[place].count
+        place = int(np.searchsorted(self._ends, index, side="right"))
+        return self.volumes[place], index - int(self._ends[place]) + self.volumes[place].count
 
     def _title(self, index: int) -> str:
         volume, along = self._located(index)
