@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ncsnx.config.checks import COLOURS
 from ncsnx.config.image_sizes import ImageSize, height_and_width
@@ -109,17 +109,11 @@ def is_grey(image: Image.Image) -> bool:
         return True
     # a few pixels are enough to find the colours of most pictures
     sample = image.resize((min(image.width, 16), min(image.height, 16)), Image.Resampling.NEAREST)
-    return all(_largest_difference(part) <= _CODEC_NOISE for part in (sample, image))
-
-
-def _largest_difference(image: Image.Image) -> int:
-    """Largest difference between the channels of a pixel."""
-    red, green, blue = flattened(image, 3, COLOURS["white"]).split()
-    lightest = ImageChops.lighter(ImageChops.lighter(red, green), blue)
-    darkest = ImageChops.darker(ImageChops.darker(red, green), blue)
-    extremes = ImageChops.difference(lightest, darkest).getextrema()
-    assert isinstance(extremes[1], int)
-    return extremes[1]
+    for part in (sample, image):
+        pixels = as_array(part, 3, COLOURS["white"])
+        if int((pixels.max(axis=2) - pixels.min(axis=2)).max()) > _CODEC_NOISE:
+            return False
+    return True
 
 
 def flattened(image: Image.Image, channels: int, background: tuple[int, int, int]) -> Image.Image:

@@ -7,6 +7,7 @@ or more, these are the classes: the label is the folder's index in sorted order.
 `test/cat` … and 'test' held out, the classes are the folders within `train` and `test`. Otherwise there are no labels.
 """
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
@@ -142,8 +143,5 @@ def _labels(names: Sequence[str], held_out: Tensor, apart: bool) -> Tensor:
 def _top_folders(names: Sequence[str]) -> list[str | None]:
     """The topmost folder of each name below the folders that all names share; None for names without one."""
     folders = [name.split("/")[:-1] for name in names]
-    first, last = min(folders), max(folders)
-    shared = next(
-        (depth for depth, pair in enumerate(zip(first, last, strict=False)) if pair[0] != pair[1]), len(first)
-    )
+    shared = len(os.path.commonprefix(folders))  # noqa: RUF071 (of lists, element by element)
     return [parts[shared] if len(parts) > shared else None for parts in folders]
