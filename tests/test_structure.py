@@ -27,7 +27,7 @@ FLOORS = (
 BUDGET = {
     ".": 1_660,
     "cli": 809,
-    "commands": 5_072,
+    "commands": 5_060,
     "config": 3_408,
     "console": 984,
     "data": 3_908,
@@ -45,7 +45,7 @@ BUDGET = {
     "samplers": 1_160,
     "sampling": 1_711,
     "storage": 1_584,
-    "sweeps": 452,
+    "sweeps": 447,
     "tracking": 525,
     "training": 1_659,
 }

@@ -9,7 +9,6 @@ import attrs
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.results import Column, Result, Table
-from ncsnx.spelling import argument
 from ncsnx.sweeps.comparison import MeasuredRuns, PointStatus, SweepSetting, as_table, comparison_values
 
 
@@ -26,8 +25,6 @@ class ComparedSettings(Result):
     """Numbers of the runs; the first decides which setting is the best."""
     plot: Path | None = None
     """Table and plot without their suffixes; None if none were written."""
-    could_measure: bool = False
-    """Whether a measurement that wasn't asked for would tell more."""
     failures: Sequence[str] = ()
     """Runs that failed, and runs that have no score."""
 
@@ -47,8 +44,6 @@ class ComparedSettings(Result):
         if self.best is not None:
             first = self.measured[0]
             lines.append(f"best: {self.best.name}, {first.title} {self.best.in_words(first.key)}")
-        elif self.could_measure:
-            lines.append(f"to compare the held-out losses, repeat the command with {argument('loss', True)}")
         return lines
 
     def problem(self) -> NcsnxError | None:

@@ -137,13 +137,6 @@ def test_a_run_that_fails_does_not_end_the_others(tmp_path: Path) -> None:
     assert [row.split()[:2] for row in told.out.splitlines()[1:]] == [["0.001", "1/1"], ["1e+30", "0/1"]]
 
 
-def test_runs_without_any_score_are_followed_by_what_compares_them(tmp_path: Path) -> None:
-    words = ["sweep", "digits", "model.width=4,8", *(word for word in SMALL if word != "eval_every=2")]
-    told = command(*words, folder=tmp_path)
-    *_, advice = told.err.splitlines()
-    assert advice == "to compare the held-out losses, repeat the command with --loss"
-
-
 def test_a_run_that_another_process_writes_is_left_out(tmp_path: Path) -> None:
     begun = [*(word for word in SMALL if word != "steps=2"), "steps=1", "--run", "held-width_4"]
     assert command("train", "digits", "model.width=4", *begun, folder=tmp_path).code == 0

@@ -104,34 +104,23 @@ class SweptRuns:
                     )
 
     def check(self, points: Sequence[SweepPoint]) -> None:
-        """Raises NcsnxError if this machine can't train or score the points, before anything is written."""
+        """Raises NcsnxError if this machine can't train or score the points, as far as it is seen at once."""
         from ncsnx.config.variants import load_plugins
         from ncsnx.data import open_data
+        from ncsnx.evaluation.reference import check_reference
+        from ncsnx.features.real_images import DataSource
         from ncsnx.tracking.choosing import known_trackers
 
         load_plugins("ncsnx.runtime")
         known_trackers(self.sweep.trackers() or ())
         for point in points:
             self.sweep.training_runtime(self.work.ranks).for_training(point.experiment)
+        folder = self.sweep.data_folder()
         for data in _different_data(points):
-            open_data(data, self.sweep.data_folder(), self.work)
-        if self.sweep.fid:
-            for data in _different_data(self.points):
-                self._check_features(data)
-
-    def _check_features(self, data: Data) -> None:
-        """Raises NcsnxError for features and a reference that can't be opened, as far as it is seen at once."""
-        from ncsnx.config.feature_networks import Inception, TorchScript
-        from ncsnx.evaluation.reference import check_reference
-        from ncsnx.features.extractors import build_features
-        from ncsnx.features.real_images import DataSource
-
-        sweep, source = self.sweep, DataSource(data=data, folder=self.sweep.data_folder())
-        chosen = sweep.chosen_features(data, self.settings)
-        check_reference(sweep.wanted_reference(), source)
-        if isinstance(chosen, Inception | TorchScript) and (chosen.file is not None or not data.is_bounded):
-            runtime = sweep.training_runtime(self.work.ranks)
-            build_features(chosen, source, sweep.cache_folder(), runtime, self.work)
+            open_data(data, folder, self.work)
+            if self.sweep.fid:
+                self.sweep.chosen_features(data, self.settings)
+                check_reference(self.sweep.wanted_reference(), DataSource(data=data, folder=folder))
 
     def _own_work(self, work: Work) -> Work:
         """The Work of this rank alone, whose runs no other rank shares."""
@@ -256,7 +245,6 @@ class SweptRuns:
             states=states,
             measured=measured,
             plot=plot,
-            could_measure=not measured and not self.sweep.loss,
         )
         return compared, problems
 
