@@ -208,9 +208,6 @@ class DataCheck(Opened, Command["CheckedData"]):
         with work.at_once():
             from ncsnx.config.data_sets import Packed
 
-            files = _files_of(self.named(), self.data_folder())
-            if files is not None:
-                return CheckedData(str(self.source), _check_pictures(files, work))
             data = self.data_set(work)
             if isinstance(data.data, Packed):
                 return CheckedData(str(self.source), _check_packed(data.data, data.folder, work))
@@ -246,23 +243,6 @@ def _check_packed(data: "Packed", folder: Path, work: "Work") -> str:
             Hint("copy the folder again, or pack the images again"),
         )
     return counted(packed.record.count, "packed image")
-
-
-def _files_of(found: "Experiment | Path", folder: Path) -> "ImageFiles | None":
-    """The picture files, None for other data."""
-    from ncsnx.data.readers.from_path import draft_of_pictures, holds_pictures
-    from ncsnx.data.readers.own_images import picture_files
-
-    if isinstance(found, Path):
-        return picture_files(draft_of_pictures(found), found) if holds_pictures(found) else None
-    return NamedData(found.name, found.data, folder).picture_files()
-
-
-def _check_pictures(files: "ImageFiles", work: "Work") -> str:
-    from ncsnx.data.scan import scan_of, sound_files
-
-    sound_files(files, scan_of(files, work, refresh=True), "refuse", work)
-    return counted(len(files), "picture")
 
 
 def _check_by_reading(splits: "Splits", processes: int, work: "Work") -> str:

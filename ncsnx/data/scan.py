@@ -58,15 +58,15 @@ class Scan:
         return sum(count for width, height, count in self.sizes if height < size[0] or width < size[1])
 
 
-def scan_of(files: ImageFiles, work: Work, *, refresh: bool = False) -> Scan:
+def scan_of(files: ImageFiles, work: Work) -> Scan:
     """The scan of the pictures, cached. Raises NcsnxError if the cache can't be written.
 
-    A cached scan is repeated if one of its broken files has been fixed, or with `refresh`: the cache goes by names,
-    sizes and a sample of the bytes, so it can miss a damaged bit.
+    A cached scan is repeated if one of its broken files has been fixed. The cache goes by names, sizes and a sample of
+    the bytes, so it can miss a damaged bit.
     """
 
     def still_true(scan: Scan) -> bool:
-        return not refresh and all(_look(files, [name])[0].reason for name in scan.broken)
+        return all(_look(files, [name])[0].reason for name in scan.broken)
 
     return cached(scan_folder(files), Scan, partial(_scan, files, work), f"the scan of {files.root}", work, still_true)
 
