@@ -145,17 +145,3 @@ def test_a_name_with_a_line_break_is_shown_on_one_line(tmp_path: Path) -> None:
     files = ImageFiles.open(tmp_path / "x")
     with pytest.raises(NcsnxError, match=r"'a\\nb.png': is empty"):
         sound_files(files, scan_of(files, Work()), "refuse", Work())
-
-
-def test_a_refreshed_scan_finds_damage_outside_names_sizes_and_samples(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("ncsnx.data.image_files.SAMPLED_FILES", 1)
-    files = with_broken_ones(tmp_path / "x", broken=0)
-    assert scan_of(files, Work()).broken == {}
-    victim = tmp_path / "x" / files.names[-1]
-    victim.write_bytes(b"x" * victim.stat().st_size)
-    again = ImageFiles.open(tmp_path / "x")
-    assert scan_of(again, Work()).broken == {}
-    assert list(scan_of(again, Work(), refresh=True).broken) == [files.names[-1]]
-    assert list(scan_of(again, Work()).broken) == [files.names[-1]]
