@@ -228,7 +228,6 @@ def store_recommendation(run: Run, verdict: Recommendation, work: Work) -> None:
         if verdict.rows[0][1]["broken"] > MOST_BROKEN:
             work.info("the run's own sampler breaks too many images too: train longer, then compare again")
         return
-    assert found.chosen_by is not None
     why = "the fewest evaluations that measured no worse" if verdict.is_no_worse else "the smallest distance"
     said = f"{typed(found.sampler)}, {found} (chosen by its {number(found.chosen_by['distance'])} as {why})"
     if before is not None and before.step == found.step and before.images > found.images:

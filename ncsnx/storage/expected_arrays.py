@@ -8,7 +8,7 @@ import attrs
 from numpy.typing import NDArray
 
 from ncsnx.errors import NcsnxError
-from ncsnx.storage.array_files import HDF5, ArrayFile, ArrayHeader, listed, open_array_file
+from ncsnx.storage.array_files import HDF5, ArrayHeader, listed, open_array_file
 from ncsnx.storage.process import in_utf8
 
 FASTMRI_OTHERS = ("ismrmrd_header", "reconstruction_rss", "reconstruction_esc")
@@ -27,7 +27,7 @@ class ExpectedArray:
     """Accepted shapes; a letter stands for any size except 0."""
     optional: bool = False
     copies: int = 1
-    """Number of copies that must fit in memory; 0: the array isn't read."""
+    """Number of copies that must fit in memory."""
     advice: str = ""
     """Advice for arrays of another shape, appended to the message."""
 
@@ -35,8 +35,7 @@ class ExpectedArray:
         """Raises NcsnxError, with the expected and the declared array, if `header` doesn't match."""
         if header.dtype.kind not in self.kinds or not any(_fits(header.shape, shape) for shape in self.shapes):
             raise NcsnxError(f"{header.title}: expected {self}, found {header}{self.advice}")
-        if self.copies:
-            header.require_memory(self.copies)
+        header.require_memory(self.copies)
 
     @property
     def is_vector(self) -> bool:
@@ -55,14 +54,6 @@ def read_arrays(
     how: advice on saving such a file. ignored: names that are allowed but not read; in HDF5 also `FASTMRI_OTHERS`.
     Raises NcsnxError for any other array before reading values: an unknown array may change the meaning of the others.
     """
-    file = require_arrays(path, expected, how, ignored=ignored)
-    return {name: file.read(name) for name in expected if name in (file.names or ())}
-
-
-def require_arrays(
-    path: Path, expected: Mapping[str, ExpectedArray], how: str, *, ignored: Collection[str] = ()
-) -> ArrayFile:
-    """The file, with names and headers checked and no values read. Raises NcsnxError as `read_arrays`."""
     file = open_array_file(path)
     if file.is_matlab:
         file = attrs.evolve(file, vectors=[name for name, array in expected.items() if array.is_vector])
@@ -74,12 +65,12 @@ def require_arrays(
     others = {*ignored, *(FASTMRI_OTHERS if file.form == HDF5 else ())}
     unknown = [name for name in file.names if name not in expected and name not in others]
     if unknown or any(name not in file.names for name in required):
-        found = f"{listed(file.names)}{f' (not understood: {listed(unknown)})' if unknown else ''}"
-        raise NcsnxError(f"{in_utf8(path)}: expected {accepted}, found {found}; {how}")
-    for name in expected:
-        if name in file.names:
-            expected[name].require(file.header(name))
-    return file
+        names = f"{listed(file.names)}{f' (not understood: {listed(unknown)})' if unknown else ''}"
+        raise NcsnxError(f"{in_utf8(path)}: expected {accepted}, found {names}; {how}")
+    found = [name for name in expected if name in file.names]
+    for name in found:
+        expected[name].require(file.header(name))
+    return {name: file.read(name) for name in found}
 
 
 def _fits(shape: tuple[int, ...], expected: tuple[int | str, ...]) -> bool:
