@@ -225,37 +225,35 @@ class Device:
 
 
 @attrs.frozen(slots=False, kw_only=True)
-class Execution(Device):
-    """How trained weights are executed."""
+class Compiling(Device):
+    """Whether the network is compiled."""
 
     compile: Annotated[bool, option(EXECUTION_PANEL, is_common=True)] = False
     """Compile the network (torch.compile): a minute at first, then faster."""
+
+
+@attrs.frozen(slots=False, kw_only=True)
+class Execution(Compiling):
+    """How trained weights are executed."""
+
     precision: Annotated[
         Literal["fp32", "bf16", "tf32"] | None,
         option(EXECUTION_PANEL, "FORMAT", default="the experiment's", is_common=True),
     ] = None
     """Number format of the network, part of the protocol: fp32, bf16 or tf32 (CUDA only)."""
 
-    def runtime_for(self, experiment: "Experiment", work: "Work") -> "Runtime":
+    def runtime_for(self, experiment: "Experiment", work: "Work", *, plain: bool = False) -> "Runtime":
         """The runtime for weights of the experiment. Raises UsageError."""
-        chosen = self.runtime(work.ranks, compile=self.compile, precision=self.precision, **self.rare())
+        chosen = self.runtime(work.ranks, compile=self.compile, precision=self.precision, plain=plain)
         return chosen.for_weights_of(experiment)
-
-    def rare(self) -> dict[str, bool]:
-        """Further choices of `Runtime.choose`."""
-        return {}
 
 
 @attrs.frozen(slots=False, kw_only=True)
-class RareExecution:
-    """Choices that few need."""
+class Plain:
+    """Whether the network runs as published."""
 
     plain: Annotated[bool, option(RARE_PANEL)] = False
     """Run the network as published, without the exact rewrites for speed."""
-
-    def rare(self) -> dict[str, bool]:
-        """Choices of `Runtime.choose`."""
-        return {"plain": self.plain}
 
 
 @attrs.frozen(slots=False, kw_only=True)
@@ -359,7 +357,7 @@ class Compared(InFeatures):
 
 
 @attrs.frozen(slots=False, kw_only=True)
-class Drawn(RareExecution, OfModel, InData, Sampled, Execution, Noted):
+class Drawn(Plain, OfModel, InData, Sampled, Execution, Noted):
     """Images that a model draws into a folder."""
 
     size: Annotated[

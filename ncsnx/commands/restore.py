@@ -84,7 +84,7 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
                 say_before(task, experiment.sampler, work)
                 count = count_images(self.n, task)
                 at_once = work.ranks.batch_size(count, request.batch_size)
-                runtime = self.runtime_for(experiment, work)
+                runtime = self.runtime_for(experiment, work, plain=self.plain)
                 model = load_model(work, source, experiment, self.ckpt, runtime, self.image_size())
                 self._require_admitted(model, task)  # before a folder is made
             drawing = FolderDrawing(

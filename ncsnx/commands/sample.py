@@ -61,7 +61,7 @@ class Sample(Drawn, Command["SampledImages"]):
             from ncsnx.sampling.folder_drawing import FolderDrawing, load_model
             from ncsnx.sampling.sampled_images import SampledImages
 
-            runtime = self.runtime_for(experiment, work)
+            runtime = self.runtime_for(experiment, work, plain=self.plain)
             model = load_model(work, source, experiment, self.ckpt, runtime, self.image_size())
         rows = f"{counted(request.n, 'row')} of {request.columns}"
         drawing = FolderDrawing(

@@ -1,13 +1,13 @@
 """Groups of parameters of trainings."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import attrs
 
 from ncsnx.commands import values
 from ncsnx.commands.command import EXECUTION_PANEL, OUTPUT_PANEL, RARE_PANEL, option
-from ncsnx.commands.groups import Compared, Device, InRuns, Noted, RareExecution
+from ncsnx.commands.groups import Compared, Compiling, InRuns, Noted, Plain
 
 if TYPE_CHECKING:
     from ncsnx.ranks.rank_group import RankGroup
@@ -17,11 +17,9 @@ _COMPARISON_PANEL = "Comparison"
 
 
 @attrs.frozen(slots=False, kw_only=True)
-class Training(RareExecution, Device, Noted):
+class Training(Plain, Compiling, Noted):
     """How a training runs; none of it is part of the experiment."""
 
-    compile: Annotated[bool, option(EXECUTION_PANEL, is_common=True)] = False
-    """Compile the network (torch.compile): a minute at first, then faster."""
     workers: Annotated[int, option(EXECUTION_PANEL, "N", between=(0, 256))] = 0
     """Processes that read data ahead."""
     checkpointing: Annotated[bool, option(RARE_PANEL)] = False
@@ -35,8 +33,13 @@ class Training(RareExecution, Device, Noted):
 
     def training_runtime(self, ranks: "RankGroup") -> "Runtime":
         """The chosen runtime. Raises UsageError."""
-        others: dict[str, Any] = {"checkpointing": self.checkpointing, "workers": self.workers, **self.rare()}
-        return self.runtime(ranks, compile=self.compile, **others)
+        return self.runtime(
+            ranks,
+            compile=self.compile,
+            checkpointing=self.checkpointing,
+            workers=self.workers,
+            plain=self.plain,
+        )
 
     def trackers(self) -> Sequence[str] | None:
         """Tags of the trackers; None: those that have a record of the run."""
