@@ -2,6 +2,7 @@
 
     python docs/images/compared_networks.py data               writes given/mnist16.npz
     python docs/images/compared_networks.py score RUN [N]      adds distances of N images to compared/RUN.json
+    python docs/images/compared_networks.py loss RUN           prints the held-out loss, with one weighting for all
     python docs/images/compared_networks.py draw OUT.png       draws what was scored, and prints it as tables
 
 A run is named EXPERIMENT-SEED. Each sampler is measured on two grids: from σ_1 to σ_L with ρ = 7, as Karras et al. 2022
@@ -15,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
 
 import ncsnx
 from ncsnx.config import (
@@ -27,6 +29,7 @@ from ncsnx.config import (
     Karras,
     Sampler,
 )
+from ncsnx.data import open_data
 from ncsnx.noise import techniques
 from ncsnx.runs.folder import Run
 
@@ -87,6 +90,22 @@ def score(run: str, n: int, *, all_counts: bool) -> None:
         print(run, name, round(scored[name]["score"], 2), flush=True)
 
 
+def print_loss(run: str) -> None:
+    """Prints the mean of ‖D(x + σz) − x‖² / σ² per dimension, D the denoiser, x and σ in units of the range [0, 1]."""
+    model = ncsnx.load(run)
+    denoiser, data = model.as_denoiser(), open_data(model.experiment.data, Path("data")).held_out
+    low, high = data.value_range
+    images = (data.read(torch.arange(len(data))).pixels.float() - low) / (high - low)
+    highest, generator = (5.0 if run.startswith("digits") else 7.386), torch.Generator().manual_seed(0)
+    losses = []
+    for sigma in np.geomspace(highest, 0.02, 24).tolist():
+        for some in images.split(128):
+            with torch.no_grad():
+                found = denoiser(some + sigma * torch.randn(some.shape, generator=generator), sigma)
+            losses.append(float((found - some).square().sum()) / sigma**2)
+    print(run, round(sum(losses) / (24 * images.numel()), 4))
+
+
 def best(run: str, sampler: str, count: int) -> tuple[float, float, float, float] | None:
     """Fréchet distance, its error, kernel distance and its error on the better grid; None if it wasn't scored."""
     path = SCORES / f"{run}.json"
@@ -130,6 +149,8 @@ if __name__ == "__main__":
             write_data()
         case ["score", run, *rest]:
             score(run, int(rest[0]) if rest else 1000, all_counts="few" not in rest)
+        case ["loss", run]:
+            print_loss(run)
         case ["draw", out]:
             draw(out)
         case _:
