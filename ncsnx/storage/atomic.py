@@ -145,11 +145,6 @@ def json_bytes(value: Any) -> bytes:
     return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode("ascii")
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Replaces the file at `path` by indented JSON. Raises NcsnxError, and ValueError for NaN."""
-    write_bytes(path, json_bytes(value))
-
-
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """Yields a temporary sibling folder to fill, which becomes `path` when the block succeeds.
