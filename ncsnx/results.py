@@ -77,3 +77,17 @@ class Result:
         parts += [] if png is None else [picture_html(png, "" if title is None else title[0])]
         parts += [one.html() if isinstance(one, Table) else remark(one) for one in self.shown()]
         return "".join([*parts, *map(remark, self.remarks())])
+
+
+@attrs.frozen(repr=False)
+class Lines(Result):
+    """Lines of text, and the same as JSON: the result of a package's command that needs no more."""
+
+    lines: Sequence[str]
+    values: object
+
+    def shown(self) -> Sequence[str]:
+        return self.lines
+
+    def to_json(self) -> object:
+        return self.values

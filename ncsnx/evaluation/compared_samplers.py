@@ -306,6 +306,7 @@ def _write(comparison: Comparison, verdict: Recommendation, title: str) -> None:
             looks = {"usable": is_usable(shown, own, comparison.n), "fast": verdict.is_found(sampler)}
             points.append({**shown, **looks, "label": label, "number": number})
     if points:
-        caption += "; hollow: too many broken images; ringed: recommended, measured again with fresh seeds"
+        caption += "; hollow: too many broken images"
+        caption += "" if verdict.found is None else "; ringed: recommended, measured again with fresh seeds"
         stem = comparison.place / "samplers"
         plot_samplers(stem, points, metric=comparison.metric, title=title, caption=caption)

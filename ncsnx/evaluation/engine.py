@@ -211,7 +211,7 @@ def _row(job: Measurement[Subject], subject: Subject, failure: NcsnxError | None
 
 
 def _missing_indices(job: Measurement[Subject], subject: Subject) -> list[range]:
-    done = done_indices(parts_of(job, subject), job.count, lambda indices, shapes: True)
+    done = done_indices(parts_of(job, subject), job.count)
     return runs_of(index for index in range(job.count) if index not in done)
 
 

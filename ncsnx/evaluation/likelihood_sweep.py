@@ -243,7 +243,7 @@ class LikelihoodSweep(CheckpointSweep):
 
 
 def _progress(units: int, ends: tuple[float, float], work: Work, advance: Advance) -> Callable[[float], None]:
-    """Reports how far log σ of a batch has come from σ_min to σ_max; raises after a stop self."""
+    """Reports how far log σ of a batch has come from σ_min to σ_max; raises after a stop request."""
     sigma_min, sigma_max = ends
     told = 0
 

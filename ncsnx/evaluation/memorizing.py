@@ -88,8 +88,7 @@ def verdict(spaces: Mapping[str, SpaceRecord], samples: int, held_out: int) -> V
     """The verdict over all spaces: "memorising" if samples are nearer, and to single training images, in every space.
 
     It is "nearer" if they are nearer in any, and "no sign" if they are nearer in none and a share of near samples above
-    MOST_COPIES is excluded. samples,
-    held_out: numbers of compared images, at least 1. For error rates see the module.
+    MOST_COPIES is excluded. samples, held_out: numbers of compared images, at least 1. For error rates see the module.
     """
     nearer = [name for name, space in spaces.items() if is_nearer(space.distance)]
     if all(name in nearer and is_nearer(space.relative) for name, space in spaces.items()):

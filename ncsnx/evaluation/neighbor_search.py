@@ -199,7 +199,8 @@ class NeighborSearch(Measurement[None]):
         return NearestTrainingImages(measurement=self, results=results)
 
     def is_done(self, subject: None) -> bool:
-        return read_results(self.place, self.protocol()) is not None
+        is_whole = all((self.place / name).is_file() for name in (_TABLE, _GRID))
+        return is_whole and read_results(self.place, self.protocol()) is not None
 
     def row(self, subject: None, whole: Mapping[str, Tensor], work: Work) -> Row:
         """Searches, and writes table and figures."""

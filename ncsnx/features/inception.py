@@ -27,7 +27,8 @@ from ncsnx.config.feature_networks import Inception
 from ncsnx.data.download import DownloadError, PublishedFile, download
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.features.feature_network import INCEPTION, Extracted, distance_name
-from ncsnx.features.torchscript import INCEPTION_SIZE, CleanResizer, first_line, load_script, read_file
+from ncsnx.features.resizing import INCEPTION_SIZE, CleanResizer
+from ncsnx.features.torchscript import first_line, load_script, read_file
 from ncsnx.paths import typed_path
 from ncsnx.quantities import counted
 from ncsnx.spelling import argument, parameter

@@ -1,84 +1,28 @@
-"""TorchScript files as feature networks, and clean-fid's resizing.
+"""TorchScript files as feature networks.
 
 The files are executed, so they come from the command line or a known address only.
 
 The network gets (B, 3, S, S) float32 in 0 … 255, resized as in clean-fid, or, with `image_size=None`, images that
 aren't resized, (B, C, H, W) float32 in 0 … 255. It returns (B, D) features, or a tuple of (B, D) features and (B, K)
 logits.
-
-Resizing (Parmar, Zhang & Zhu, "On Aliased Resizing", CVPR 2022, arXiv 2104.11222) is bicubic with antialiasing, each
-channel as float32, without rounding to 8 bits. It calls clean-fid's own function with arrays instead of PNG files;
-equal 8-bit images give equal numbers.
 """
 
 import hashlib
 import io
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ncsnx.config.feature_networks import TorchScript
 from ncsnx.errors import NcsnxError
 from ncsnx.features.feature_network import Extracted
+from ncsnx.features.resizing import CleanResizer
 from ncsnx.paths import typed_path
 from ncsnx.quantities import counted
 from ncsnx.storage.reading import read_bytes
-
-INCEPTION_SIZE = 299
-
-_Array = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
-
-
-class CleanResizer:
-    """Resizes images to a square with clean-fid's function."""
-
-    def __init__(self, size: int = INCEPTION_SIZE) -> None:
-        from cleanfid.resize import make_resizer  # its import takes a second
-
-        self.size = size
-        self._resize: Callable[[_Array], _Array] = make_resizer("PIL", False, "bicubic", (size, size))
-
-    @property
-    def description(self) -> str:
-        """Description for protocols."""
-        return f"clean-fid bicubic {self.size}"
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) uint8 → (B, 3, size, size) float32 in 0 … 255, on the CPU; a single channel is repeated.
-
-        Raises NcsnxError unless C is 1 or 3.
-        """
-        count, channels, height, width = images.shape
-        if channels not in (1, 3):
-            raise NcsnxError(
-                f"features that need resizing take images of 1 or 3 channels, not {channels}; take a classifier, "
-                "if the data has labels, or a TorchScript network with features.image_size=none"
-            )
-        planes = images.cpu().reshape(-1, height, width).numpy()
-        resized = torch.from_numpy(self._planes(planes)).view(count, channels, self.size, self.size)
-        return resized.expand(-1, 3, -1, -1).contiguous()
-
-    def _planes(self, planes: _Array) -> _Array:
-        """(N, H, W) uint8 → (N, size, size) float32.
-
-        clean-fid resizes the three channels of an array independently, so any three planes can be the channels.
-        """
-        missing = -len(planes) % 3
-        padded = np.concatenate([planes, np.zeros((missing, *planes.shape[1:]), planes.dtype)])
-        resized = np.empty((len(padded), self.size, self.size), dtype=np.float32)
-        with warnings.catch_warnings():
-            # some versions of Pillow deprecate the argument by which clean-fid passes the type of its pixels
-            warnings.filterwarnings("ignore", category=DeprecationWarning, message="'mode' parameter")
-            for k in range(0, len(padded), 3):
-                # transposed image by image: transposing a whole batch took two thirds of a reference's time
-                resized[k : k + 3] = self._resize(padded[k : k + 3].transpose(1, 2, 0)).transpose(2, 0, 1)
-        return resized[: len(planes)]
-
 
 AS_THEY_ARE = "as they are"
 MOST_BYTES = 8 * 2**30
@@ -120,7 +64,8 @@ class TorchScriptNetwork:
     def __init__(
         self, content: bytes, path: Path, image_size: int | None, shape: tuple[int, int, int], device: torch.device
     ) -> None:
-        self._path, self._device = path, device
+        self._path = path
+        self._device = device
         self._module = load_script(content, path, device)
         self._resizer = CleanResizer(image_size) if image_size is not None else None
         seen = self(torch.zeros(1, *shape, dtype=torch.uint8))

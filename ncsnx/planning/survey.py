@@ -98,10 +98,10 @@ def measure_distances(dataset: Dataset, data: Data, *, seed: int = 0, work: Work
     if images > most:
         compared = Stream(seed, Purpose.PAIRS).permutation(images, epoch=0)[:most].sort().values
     points = _points(dataset, data, compared, seed, work)
+    if points is None:
+        raise NcsnxError(f"all {counted(len(compared), 'compared image')} are equal, so there are no distances")
     first, second, quantile = _all_pairs(points, work)
     largest = float(torch.linalg.vector_norm(points[first].double() - points[second].double()))
-    if largest == 0:
-        raise NcsnxError(f"all {counted(len(compared), 'compared image')} are equal, so there are no distances")
     one, other = dataset.read(compared[[first, second]]).ids.tolist()
     return Distances(
         largest=largest,
@@ -114,18 +114,21 @@ def measure_distances(dataset: Dataset, data: Data, *, seed: int = 0, work: Work
     )
 
 
-def _points(dataset: Dataset, data: Data, indices: Tensor, seed: int, work: Work) -> Tensor:
-    """(n, D) float32: the network's input for the images at `indices`."""
+def _points(dataset: Dataset, data: Data, indices: Tensor, seed: int, work: Work) -> Tensor | None:
+    """(n, D) float32: the network's input for the images at `indices`; None if all are equal as stored."""
     preprocessing = Preprocessing(data, dataset.value_range, seed)
     points = torch.empty(len(indices), math.prod(data.shape))
     some, done = max(1, _VALUES_AT_ONCE // points.shape[1]), 0
+    first, are_equal = dataset.read(indices[:1]).pixels, True
     with work.progress("reading images", total=len(indices), unit="images") as advance:
         for part in indices.split(some):  # type: ignore[no-untyped-call]
             work.check_stop()
-            points[done : done + len(part)] = preprocessing.measured(dataset.read(part).pixels, part).flatten(1)
+            pixels = dataset.read(part).pixels
+            are_equal = are_equal and bool((pixels == first).all())
+            points[done : done + len(part)] = preprocessing.measured(pixels, part).flatten(1)
             done += len(part)
             advance(len(part))
-    return points
+    return None if are_equal else points
 
 
 def _all_pairs(points: Tensor, work: Work) -> tuple[int, int, float]:

@@ -84,7 +84,8 @@ def figure(content: bytes, caption: str, style: Literal["images", "plot"]) -> Ma
 def beside(figures: Iterable[Markup], style: Literal["plots", "strip"]) -> Markup:
     """Plots side by side where there is room, or figures in a row that scrolls; empty without any."""
     shown = joined(figures)
-    return Markup('<div class="{}" tabindex="0">\n{}</div>\n').format(style, shown) if shown else shown
+    scrolls = Markup(' tabindex="0"') if style == "strip" else ""  # by the keyboard too
+    return Markup('<div class="{}"{}>\n{}</div>\n').format(style, scrolls, shown) if shown else shown
 
 
 def columns(parts: Iterable[tuple[str, Markup]], *, titled: bool) -> Markup:

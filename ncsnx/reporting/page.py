@@ -115,7 +115,9 @@ class _RenewingObserver(ForwardingObserver):
 
     def __init__(self, observer: TrainingObserver, run: Run, write: Callable[[Run], None]) -> None:
         super().__init__(observer)
-        self._run, self._write, self._not_before, self._has_warned = run, write, 0.0, False
+        self._run, self._write = run, write
+        self._not_before = 0.0
+        self._has_warned = False
 
     def checkpoint(self, step: int, path: Any) -> None:
         self._observer.checkpoint(step, path)

@@ -29,7 +29,7 @@ from ncsnx.runs.result_records import PROTOCOL_FILE, SAMPLES_FILE, SampleRecord
 from ncsnx.sampling.request import SampleRequest
 from ncsnx.spelling import A_DIR, argument
 from ncsnx.storage import reading
-from ncsnx.storage.atomic import is_temporary, replacement, reporting
+from ncsnx.storage.atomic import is_temporary, replacement, reporting, whole_name
 from ncsnx.storage.documents import read_document, write_document
 from ncsnx.storage.parts import NewParts, Part, done_indices, read_parts, read_row, write_part
 
@@ -229,8 +229,9 @@ class SampleFolder:
         return [path for path in paths if path.is_file() and self._is_ours(path)]
 
     def _is_ours(self, path: Path) -> bool:
-        name = path.relative_to(self.path).as_posix()
-        return is_temporary(path.name) or (_OURS.fullmatch(name) is not None and path != self._record_path)
+        whole = path.with_name(whole_name(path.name) or path.name)
+        name = whole.relative_to(self.path).as_posix()
+        return _OURS.fullmatch(name) is not None and path != self._record_path
 
     def _verify(self, record: SampleRecord) -> None:
         if _sha256(self.samples_path) != (record.samples_sha256 or ""):

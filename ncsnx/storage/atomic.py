@@ -48,10 +48,9 @@ def temporary_sibling(path: Path) -> Path:
     return path.with_name(f".{path.name}.tmp-{os.getpid()}-{secrets.token_hex(4)}")
 
 
-def is_temporary(name: str, of: str | None = None) -> bool:
-    """Whether `name` is a temporary name, of any file or folder or of the one named `of`."""
-    whole = whole_name(name)
-    return whole is not None and of in (None, whole)
+def is_temporary(name: str) -> bool:
+    """Whether `name` is a temporary name of any file or folder."""
+    return whole_name(name) is not None
 
 
 def whole_name(name: str) -> str | None:

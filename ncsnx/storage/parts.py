@@ -57,7 +57,7 @@ def read_row(folder: Path, name: str, row: int, below: int) -> Iterator[tuple[Te
                 yield file.get_tensor(_INDICES), file.get_slice(name)[row]
 
 
-def done_indices(folder: Path, count: int, fits: Fits) -> set[int]:
+def done_indices(folder: Path, count: int, fits: Fits = lambda indices, shapes: True) -> set[int]:
     """The indices, in 0 … count − 1, of all parts. Parts that are torn or don't fit are removed."""
     done: set[int] = set()
     for path in _parts(folder):

@@ -1,7 +1,7 @@
 """Which trackers a run uses: as typed, or those that have a record of it."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 
 from ncsnx.config.checks import shortened
@@ -22,6 +22,17 @@ def known_trackers(tags: Sequence[str], name: str = "track") -> tuple[str, ...]:
 def noted_trackers(run: Run) -> tuple[str, ...]:
     """The trackers that have a record of the run."""
     return tuple(sorted(path.stem for path in run.trackers.glob("*.json")))
+
+
+def usable_trackers(run: Run, warn: Callable[[str], None]) -> tuple[str, ...]:
+    """The trackers that have a record of the run and can go on with it here: a training goes on without the others."""
+    usable: list[str] = []
+    for tag in noted_trackers(run):
+        try:
+            usable += known_trackers([tag])
+        except UsageError as error:
+            warn(f"the training goes on without {tag}: {error.message}")
+    return tuple(usable)
 
 
 def open_trackers(run: Run) -> None:

@@ -38,6 +38,7 @@ from ncsnx.sampling.sampler_choice import FEWEST_STEPS, RESTORING, measurement_w
 from tests.cli.command import REPOSITORY
 from tests.golden_networks import load_golden, relative_error
 from tests.inverse.linear_response import Source, law
+from tests.samplers.recorded_noise import RecordedNoise
 from tests.samplers.registry import in_steps, usual_settings
 
 GENERATOR = torch.Generator().manual_seed(3)
@@ -53,18 +54,6 @@ OPERATORS: dict[str, LinearOperator] = {
 }
 LEVELS = tuple(3.0 * (0.05 / 3.0) ** (number / 29) for number in range(30))
 DATA_DEVIATION = 0.6
-
-
-@attrs.frozen(eq=False)
-class RecordedNoise:
-    """Replays recorded draws."""
-
-    draws: Tensor
-    """(K, B, C, H, W), in the order of use."""
-
-    def __call__(self, k: int) -> Tensor:
-        """(B, C, H, W). Raises IndexError past the last draw."""
-        return self.draws[k]
 
 
 def gaussian(shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:

@@ -8,13 +8,10 @@ import pytest
 import torch
 
 from ncsnx.errors import NcsnxError
-from ncsnx.evaluation.engine import parts_of, wait_for_parts
 from ncsnx.ranks import shared_disk
 from ncsnx.ranks.rank_group import RankGroup
 from ncsnx.ranks.shared_disk import wait_for_file
-from ncsnx.storage.parts import Part, write_part
-from ncsnx.work import Work
-from tests.evaluation.test_shared_measuring import Failing
+from ncsnx.storage.parts import NewParts, Part, write_part
 
 
 def test_a_rank_goes_on_once_it_sees_the_file_and_heeds_a_stop_meanwhile(tmp_path: Path) -> None:
@@ -38,11 +35,9 @@ def test_a_file_that_never_shows_is_an_error_that_names_it(tmp_path: Path, monke
 
 def test_the_parts_of_other_ranks_are_waited_for_until_all_are_listed(tmp_path: Path) -> None:
     """The last parts appear after a while, as in an older listing of the folder on another machine."""
-    job = Failing(folder=tmp_path)
-    folder = parts_of(job, "a")
 
     def write(start: int) -> None:
-        write_part(folder, Part(torch.arange(start, start + 10), {"values": torch.zeros(10, 1)}))
+        write_part(tmp_path, Part(torch.arange(start, start + 10), {"values": torch.zeros(10, 1)}))
 
     def write_late() -> None:
         time.sleep(0.5)
@@ -52,6 +47,6 @@ def test_the_parts_of_other_ranks_are_waited_for_until_all_are_listed(tmp_path: 
     write(0)
     thread = threading.Thread(target=write_late)
     thread.start()
-    wait_for_parts(job, "a", Work())
-    assert len(list(folder.iterdir())) == 3
+    wait_for_file(tmp_path, "all ranks", RankGroup(), lambda: None, is_seen=NewParts(tmp_path, 30).are_whole)
+    assert len(list(tmp_path.iterdir())) == 3
     thread.join()

@@ -16,8 +16,9 @@ from ncsnx.inverse import Averaging, Condition, Measured
 from ncsnx.samplers.building import build_sampler, evaluations, first_sigma, state_count
 from ncsnx.samplers.contract import Steps, definition_of
 from ncsnx.samplers.state import State
-from ncsnx.sampling.draws import RecordedNoise, SeededNoise, initial_normal
+from ncsnx.sampling.draws import SeededNoise, initial_normal
 from tests.samplers.exam import continues_from_given_x, fault, measured_pixels
+from tests.samplers.recorded_noise import RecordedNoise
 from tests.samplers.registry import PLAN, SAMPLERS, all_settings, draws_noise, in_steps, usual_settings
 from tests.samplers.toy import DEVIATION, MEAN, SHAPE, SIGMAS, gaussian_score, levels_of_plan
 

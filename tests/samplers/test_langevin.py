@@ -9,8 +9,9 @@ from ncsnx.config import AnnealedLangevin, Sampler
 from ncsnx.errors import NcsnxError
 from ncsnx.samplers.building import build_sampler, evaluations
 from ncsnx.samplers.state import State
-from ncsnx.sampling.draws import InterpolatedNoise, RecordedNoise, SeededNoise, initial_uniform, repeat_rows
+from ncsnx.sampling.draws import InterpolatedNoise, SeededNoise, initial_uniform, repeat_rows
 from tests.golden_networks import Golden, load_golden, relative_error
+from tests.samplers.recorded_noise import RecordedNoise
 from tests.samplers.toy import DEVIATION, MEAN, SHAPE, SIGMAS, gaussian_score, unchanged
 
 TOLERANCE = 1e-5

@@ -6,7 +6,6 @@ import torch
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.sampling.draws import (
     InterpolatedNoise,
-    RecordedNoise,
     SeededNoise,
     initial_from_data,
     initial_uniform,
@@ -14,6 +13,7 @@ from ncsnx.sampling.draws import (
     second_noise,
     seeded_draws,
 )
+from tests.samplers.recorded_noise import RecordedNoise
 from tests.samplers.toy import SHAPE, unchanged
 
 

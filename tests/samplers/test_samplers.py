@@ -30,8 +30,9 @@ from ncsnx.evaluation.probability_flow import Probes
 from ncsnx.samplers.building import build_sampler, evaluations, state_count
 from ncsnx.samplers.grids import grid_of
 from ncsnx.samplers.state import Score, State
-from ncsnx.sampling.draws import RecordedNoise, SeededNoise, experiment_draws, initial_normal
+from ncsnx.sampling.draws import SeededNoise, experiment_draws, initial_normal
 from tests.config.examples import minimal
+from tests.samplers.recorded_noise import RecordedNoise
 from tests.samplers.toy import DEVIATION, MEAN, SHAPE, SIGMAS, Mixture, gaussian_score
 
 mixture_score = Mixture((1 / 3, 2 / 3), (0.2, 0.8), (0.05, 0.1)).score

@@ -41,6 +41,7 @@ NUMPY_SUFFIXES = (".npy", ".npz")
 RECONSTRUCTION = "reconstruction_rss"
 """Name of the images in fastMRI's files."""
 _MOST_BITS = 64
+_MOST_OPEN = 64
 
 
 @attrs.frozen
@@ -130,14 +131,14 @@ def _volume(path: Path, dataset: str | None, axis: int | None) -> Volume:
 
 @attrs.define(eq=False)
 class VolumeSlices:
-    """One split of volumes. Picklable; each process opens the files itself, and keeps the last one open."""
+    """One split of volumes. Picklable; each process opens the files itself, and keeps some open."""
 
     volumes: tuple[Volume, ...]
     data: Volumes
     value_range: tuple[float, float]
     ids: Tensor
     """(n,) int64: indices of the slices, counted through all volumes."""
-    _last: Volume | None = attrs.field(default=None, init=False)
+    _opened: list[StoredArray] = attrs.field(factory=list, init=False)
     _ends: NDArray[np.int64] = attrs.field(init=False)
     """Index of the first slice behind each volume."""
 
@@ -164,15 +165,23 @@ class VolumeSlices:
 
     def _image(self, index: int) -> Tensor:
         volume, along = self._located(index)
-        if self._last is not None and self._last is not volume:
-            self._last.array.close()
-        self._last = volume
+        self._make_room(volume.array)
         key = tuple(along if axis == volume.axis else slice(None) for axis in range(len(volume.slice_shape) + 1))
         values = np.array(volume.array[key], np.complex64 if volume.per_value == 2 else np.float32)
         planes = channels_first(values, self.shape[0] // volume.per_value)
         # cropped and padded around the centre; padded with 0, or what is nearest in bounded data
         fill = min(max(0.0, self.data.low), self.data.high) if self.data.is_bounded else 0.0
         return centred(as_channels(torch.from_numpy(planes)[None])[0], self.data.stored_size, fill)
+
+    def _make_room(self, array: StoredArray) -> None:
+        """Closes other arrays if many are open, or if this one is unpacked in memory."""
+        if any(array is opened for opened in self._opened):
+            return
+        if array.header.is_packed or len(self._opened) == _MOST_OPEN:
+            for opened in self._opened:
+                opened.close()
+            self._opened = []
+        self._opened.append(array)
 
     def _located(self, index: int) -> tuple[Volume, int]:
         """The volume of a slice, and the slice's number in it."""
