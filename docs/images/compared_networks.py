@@ -121,16 +121,16 @@ def draw(out: str) -> None:
     """A panel for each data set, and the tables of docs/project/networks.md on standard output."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
     for axes, data in zip(figure.subplots(1, 2), ("digits", "mnist"), strict=True):
-        for network, style in (("ncsnv2", "--"), ("unet", "-")):
+        for network, name, style in (("ncsnv2", "NCSNv2", "--"), ("unet", "U-Net", "-")):
             for colour, sampler in enumerate(("cas", "heun", "dpmpp")):
                 points = [(count, found) for count in COUNTS if (found := best(f"{data}_{network}-0", sampler, count))]
                 counts, values = [count for count, _ in points], [found[0] for _, found in points]
-                axes.plot(counts, values, style, color=f"C{colour}", marker=".", label=f"{network}, {sampler}")
+                axes.plot(counts, values, style, color=f"C{colour}", marker=".", label=f"{name}, {sampler}")
                 print(data, network, sampler, *(f"| {found[0]:.1f} ± {found[1]:.1f}" for _, found in points))
         axes.set(xscale="log", yscale="log", xlabel="evaluations per image", ylabel="Fréchet distance", title=data)
-    axes.legend(fontsize=6)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", fontsize=7, handlelength=4)
     figure.savefig(out, dpi=150)
     for name in ("digits_ncsnv2", "digits_unet", "mnist_ncsnv2", "mnist_unet", *(f"without_{it}" for it in ABLATIONS)):
         for sampler in ("cas", "heun", "dpmpp"):
