@@ -1,4 +1,4 @@
-"""`ncsnx doctor`: damaged, orphaned and unknown files of a run, and what can be done about them."""
+"""`ncsnx doctor`: damaged and orphaned files of a run, and what can be done about them."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class Doctor(OfRun, Command["ExaminedRun"]):
     """Verify every hash of a run, and report damage.
 
-    Reports what is damaged, orphaned or unknown, and what can be done about it. Without `repair` nothing is changed.
-    Exits with 0 for a sound run and with 1 otherwise. Notes, such as files that ncsnx doesn't know, leave a run sound.
+    Reports what is damaged or orphaned, and what can be done about it. Without `repair` nothing is changed. Exits with
+    0 for a sound run and with 1 otherwise.
     """
 
     repair: Annotated[bool, option("Repair")] = False
@@ -58,7 +58,7 @@ class ExaminedRun(Result):
 
     @property
     def findings(self) -> "Sequence[Finding]":
-        """Problems, and notes."""
+        """Problems of the run."""
         return self.examination.findings
 
     @property
@@ -69,11 +69,10 @@ class ExaminedRun(Result):
     def shown(self) -> Sequence[str]:
         from ncsnx.errors import printable
 
-        ordered = sorted(self.findings, key=lambda finding: finding.is_note)
-        width = max((len(_label(finding)) for finding in ordered), default=0)
+        width = max((len(finding.kind) for finding in self.findings), default=0)
         return [  # file names in a run may hold control characters
-            printable(f"{_label(finding):<{width}}  {self._place(finding)} {finding.what}; {_outcome(finding)}")
-            for finding in ordered
+            printable(f"{finding.kind:<{width}}  {self._place(finding)} {finding.what}; {_outcome(finding)}")
+            for finding in self.findings
         ]
 
     def _place(self, finding: "Finding") -> str:
@@ -86,6 +85,7 @@ class ExaminedRun(Result):
             f"verified {counted(found.files, 'file')} ({byte_size(found.bytes)}) of "
             f"{counted(found.checkpoints, 'checkpoint')} and what was made from them"
         ]
+        lines += [f"{found.run.path} is being written by {found.writer}"] if found.writer is not None else []
         lines += [self.verdict] if found.is_sound else []
         repairable = sum(finding.remedy is not None for finding in found.findings)
         if repairable and not self.repaired:
@@ -95,13 +95,10 @@ class ExaminedRun(Result):
     @property
     def verdict(self) -> str:
         """A sentence."""
-        found, left = self.examination, [finding for finding in self.findings if not finding.repaired]
-        done = len(found.findings) - len(left)
-        wrong, notes = sum(not finding.is_note for finding in left), sum(finding.is_note for finding in left)
-        parts = [f"{counted(done, 'finding')} repaired"] if self.repaired else []
-        parts += [f"{counted(wrong, 'finding')} left" if self.repaired else counted(wrong, "finding")]
-        is_sound = "sound" if found.is_sound else "not sound"
-        return f"{found.run.path} is {is_sound}: {', '.join([*parts, counted(notes, 'note')])}"
+        found, done = self.examination, sum(finding.repaired for finding in self.findings)
+        left = counted(len(self.findings) - done, "finding")
+        shown = f"{counted(done, 'finding')} repaired, {left} left" if self.repaired else left
+        return f"{found.run.path} is {'sound' if found.is_sound else 'not sound'}: {shown}"
 
     def problem(self) -> NcsnxError | None:
         return None if self.is_sound else NcsnxError(self.verdict)
@@ -119,7 +116,6 @@ class ExaminedRun(Result):
                     "path": str(finding.path),
                     "what": finding.what,
                     "advice": finding.advice,
-                    "note": finding.is_note,
                     "repairable": finding.remedy is not None and not finding.repaired,
                     "repaired": finding.repaired,
                 }
@@ -129,10 +125,6 @@ class ExaminedRun(Result):
 
     def heading(self) -> tuple[str, str]:
         return "doctor", self.verdict
-
-
-def _label(finding: "Finding") -> str:
-    return f"note: {finding.kind}" if finding.is_note else finding.kind
 
 
 def _outcome(finding: "Finding") -> str:

@@ -1,6 +1,5 @@
 """Configuration of optimizers, which `ncsnx.training.optimizers` builds, and rules that prune checkpoints."""
 
-import math
 from typing import Literal
 
 import attrs
@@ -100,9 +99,11 @@ class Retention(Config):
     """
 
     keep_last: int | None = attrs.field(default=None, validator=checks.when_given(checks.between(1, 1_000_000)))
-    """Number of latest checkpoints to keep, 1 to 1,000,000. None: no such rule."""
+    """Number of latest checkpoints to keep, 1 to 1,000,000. None: no such rule. With 1, a damaged last checkpoint may
+    leave nothing to resume from."""
     keep_every: int | None = attrs.field(default=None, validator=checks.when_given(checks.between(1, 1_000_000_000)))
-    """Keeps checkpoints whose step is a multiple of it, 1 to 1,000,000,000. None: no such rule."""
+    """Keeps checkpoints whose step is a multiple of it, 1 to 1,000,000,000; it should be one of `checkpoint_every`.
+    None: no such rule."""
     keep_best: bool = False
     """Alone: keeps the best of the scored checkpoints and all without a score. With another rule it has no effect,
     since no rule removes the best."""
@@ -111,25 +112,3 @@ class Retention(Config):
     def removes_checkpoints(self) -> bool:
         """Whether a rule is set, so that checkpoints may be removed."""
         return self.keep_last is not None or self.keep_every is not None or self.keep_best
-
-    def cautions(self, *, checkpoint_every: int, steps: int) -> list[str]:
-        """Warnings about these rules in an experiment with these values."""
-        found = []
-        if self.keep_every is not None:
-            common = math.lcm(self.keep_every, checkpoint_every)
-            if common > steps:
-                found.append(
-                    f"retention.keep_every={self.keep_every} keeps nothing: no checkpoint is at a multiple of it "
-                    f"(checkpoint_every={checkpoint_every}, steps={steps})"
-                )
-            elif common != self.keep_every and common != checkpoint_every:
-                found.append(
-                    f"retention.keep_every={self.keep_every} is not a multiple of checkpoint_every={checkpoint_every}: "
-                    f"it keeps the multiples of {common:,} only"
-                )
-        if self.keep_last == 1:
-            found.append(
-                "with retention.keep_last=1, a damaged last checkpoint may leave nothing to resume from; 2 leaves "
-                "the one before"
-            )
-        return found

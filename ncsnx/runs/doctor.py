@@ -18,8 +18,8 @@ from ncsnx.config.complaints import NewerVersionError
 from ncsnx.errors import AdvisedError, NcsnxError
 from ncsnx.runs.exported import CONFIG, MODEL, Export, is_export
 from ncsnx.runs.fast_sampler import read_fast
-from ncsnx.runs.folder import Run, RunEntry, read_origins
-from ncsnx.runs.manifest import SET_ASIDE, STATE, Manifest, UnsoundError, checkpoints, read_state, set_aside, verify
+from ncsnx.runs.folder import Run, read_origins
+from ncsnx.runs.manifest import STATE, Manifest, UnsoundError, checkpoints, read_state, set_aside, verify
 from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.names import step_name, step_of
 from ncsnx.runs.result_records import (
@@ -29,20 +29,17 @@ from ncsnx.runs.result_records import (
     SampleRecord,
     TrackerNotes,
 )
-from ncsnx.runs.retention import CheckpointPruner, remove_leftover, was_checkpoint
+from ncsnx.runs.retention import remove_leftover, was_checkpoint
 from ncsnx.runs.score_files import FEATURES, TABLE_OF_IMAGES, ScoreFile, kept_file
 from ncsnx.runs.segments import is_patch_name, read_segments, require_beginning
-from ncsnx.runs.selection import listed
-from ncsnx.runs.writer_lock import HOLDER, LOCK, is_being_written
+from ncsnx.runs.writer_lock import is_being_written
 from ncsnx.spelling import argument
 from ncsnx.storage import atomic, reading
 from ncsnx.storage.documents import read_document
 from ncsnx.storage.json_lines import read_records
 from ncsnx.work import SILENT, Work
 
-FindingKind = Literal["unsound", "damaged", "missing", "leftover", "untrainable", "busy", "unknown", "set-aside", "due"]
-NOTES: frozenset[FindingKind] = frozenset({"busy", "unknown", "set-aside", "due"})
-"""Kinds of findings that leave the run sound."""
+FindingKind = Literal["unsound", "damaged", "missing", "leftover", "untrainable"]
 CREATION_LIMIT_S = 600.0
 """Age after which a half-written folder counts as abandoned; exports are written without the run's lock."""
 _FROM_BACKUP = "restore it from a backup"
@@ -50,7 +47,7 @@ _FROM_BACKUP = "restore it from a backup"
 
 @attrs.frozen
 class Finding:
-    """A problem of a run, or a note about it."""
+    """A problem of a run."""
 
     kind: FindingKind
     path: Path
@@ -61,11 +58,6 @@ class Finding:
     remedy: Callable[[], str | None] | None = None
     """Repairs it and returns a remark, or None. Raises NcsnxError or OSError if it can't be repaired."""
     repaired: bool = False
-
-    @property
-    def is_note(self) -> bool:
-        """Whether the run is sound despite the finding."""
-        return self.kind in NOTES
 
 
 Verdict = tuple[int, Manifest | UnsoundError]
@@ -182,7 +174,7 @@ class Examination:
     @property
     def is_sound(self) -> bool:
         """Whether there are no problems, or all were repaired."""
-        return all(finding.is_note or finding.repaired for finding in self.findings)
+        return all(finding.repaired for finding in self.findings)
 
     def add(
         self, kind: FindingKind, path: Path, what: str, advice: str, remedy: Callable[[], str | None] | None = None
@@ -203,12 +195,9 @@ def examine(run: Run, work: Work = SILENT, writer: str | None = None, *, repair:
     Stopped.
     """
     examination = Examination(run, work, writer)
-    if writer is not None:
-        examination.add("busy", run.path, f"is being written by {writer}", "repeat the command when that has ended")
     _examine_records(examination)
     verdicts = _examine_checkpoints(examination)
     _examine_leftovers(examination)
-    _examine_unknown(examination)
     if repair:
         _repair(examination)
         verdicts = [one for one in verdicts if (run.checkpoints / step_name(one[0])).exists()]
@@ -274,14 +263,14 @@ def _examine_checkpoints(examination: Examination) -> list[Verdict]:
             if expected not in (None, state.get("identity")):
                 advice = f"move it away, or restore {run.config_path} if that is the wrong file"
                 examination.add("damaged", folder / STATE, "belongs to another experiment", advice)
-    for path in run.checkpoints.glob(SET_ASIDE):
-        examination.add("set-aside", path, "was set aside", "nothing to do: it is not read and may be deleted")
     return verdicts
 
 
 def _examine_leftovers(examination: Examination) -> None:
-    """Finds what killed processes left half written or half removed."""
+    """Finds what killed processes left half written or half removed, where nobody writes now."""
     run = examination.run
+    if examination.writer is not None:
+        return
 
     def unreadable(error: OSError) -> None:
         advice = "make it readable, then repeat the command"
@@ -294,26 +283,14 @@ def _examine_leftovers(examination: Examination) -> None:
     for path in sorted(temporary):
         within = [folder for folder in path.parents if folder.is_relative_to(run.path) and folder != run.path]
         is_young = path.is_dir() and not was_checkpoint(path) and _age_s(path) < CREATION_LIMIT_S
-        if examination.writer is not None or is_young or any(map(is_being_written, within)):
-            what = "is being written or removed, or was left by a killed process"
-            examination.add("busy", path, what, "repeat the command in ten minutes")
-        else:
+        if not (is_young or any(map(is_being_written, within))):
             what = "was left half written or half removed by a killed process"
             advice = f"{argument('repair', True)} removes it"
             examination.add("leftover", path, what, advice, partial(remove_leftover, path))
 
 
-def _examine_unknown(examination: Examination) -> None:
-    """Notes entries of the run's folder that ncsnx doesn't know."""
-    run = examination.run
-    known = {*(entry.name for entry in vars(Run).values() if isinstance(entry, RunEntry)), LOCK, HOLDER}
-    for path in sorted(run.path.iterdir()):
-        if path.name not in known and not path.name.startswith(".") and not is_export(path):
-            examination.add("unknown", path, "is not part of a run", "nothing to do: ncsnx ignores it")
-
-
 def _examine_training(examination: Examination, verdicts: list[Verdict]) -> None:
-    """Whether training can resume, and what retention should have removed: a disk was full, or the rules are new."""
+    """Whether training can resume."""
     run = examination.run
     try:
         if all(isinstance(verdict, UnsoundError) for _, verdict in verdicts):
@@ -321,13 +298,6 @@ def _examine_training(examination: Examination, verdicts: list[Verdict]) -> None
     except NcsnxError as error:
         advice = "; ".join(f"{hint.label} {hint.adds}".strip() for hint in error.hints)
         examination.add("untrainable", run.path, f"cannot be trained further: {error.message}", advice)
-    try:
-        due = CheckpointPruner(run, run.experiment()).due()
-    except NcsnxError:
-        return  # the problem is a separate finding
-    if due:
-        what = f"holds more than retention keeps: steps {listed(due)}"
-        examination.add("due", run.checkpoints, what, "nothing to do: the next `ncsnx train` removes that")
 
 
 def _repair(examination: Examination) -> None:

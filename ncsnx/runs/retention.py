@@ -44,19 +44,6 @@ class CheckpointPruner:
     """Asked before each removal; True leaves the rest to the next call."""
     _reported: set[str] = attrs.field(factory=set, init=False)
 
-    def announcement(self) -> list[str]:
-        """Lines to show before anything is removed: the steps to remove now, the rules, and cautions."""
-        experiment, rules = self.experiment, self.experiment.retention
-        if not rules.removes_checkpoints:
-            return []
-        lines = rules.cautions(checkpoint_every=experiment.checkpoint_every, steps=experiment.steps)
-        try:
-            now = _checkpoints(self.due())
-        except NcsnxError as error:
-            now = "nothing"
-            lines += self._unreported([f"retention removes nothing for now: {error}"])
-        return [f"retention removes {now} now; after each checkpoint it keeps {_rules_in_words(rules)}", *lines]
-
     def apply(self) -> PruningResult:
         """Removes what the rules don't keep. Problems are in the result: they don't end training."""
         removed: list[int] = []
@@ -153,16 +140,6 @@ def was_checkpoint(path: Path) -> bool:
     """Whether a temporary path is the rest of a checkpoint, by its location and name."""
     whole = atomic.whole_name(path.name)
     return path.parent.name == "checkpoints" and whole is not None and step_of(whole) is not None
-
-
-def _rules_in_words(rules: Retention) -> str:
-    """Description of what the rules keep."""
-    if rules.keep_last is None and rules.keep_every is None:
-        return "the best checkpoint, the last and those that `ncsnx fid` has not scored"
-    last = "the last" if (rules.keep_last or 1) == 1 else f"the last {rules.keep_last:,}"
-    every = [] if rules.keep_every is None else [f"the multiples of {rules.keep_every:,}"]
-    *first, final = ["the best checkpoint", last, *every]
-    return f"{', '.join(first)} and {final}"
 
 
 def _checkpoints(steps: Sequence[int]) -> str:

@@ -89,7 +89,7 @@ class _Training:
         self.saved_step = state.step
 
     def run(self) -> None:
-        self.files.announce_retention()
+        self.files.apply_retention()
         if self.state.step < self.experiment.steps:
             self._check_compilation()  # first, so that a resumed run compiles the same code as an uninterrupted one
         self._evaluate_if_missing()

@@ -43,10 +43,8 @@ class RunFiles:
         self._pruner = CheckpointPruner(run, state.experiment, is_stopping)
         self._writer = CheckpointWriter(run, self._pruner, observer)
 
-    def announce_retention(self) -> None:
-        """Announces what retention will remove, then removes what is already due. Raises NcsnxError."""
-        for line in self._pruner.announcement():
-            self._observer.warning(line)
+    def apply_retention(self) -> None:
+        """Removes what retention no longer keeps, since its rules may be new. Raises NcsnxError."""
         report_pruning(self._pruner.apply(), self._observer)
 
     def training(self, step: int, loss: float, lr: float) -> None:

@@ -10,10 +10,9 @@ from pathlib import Path
 import attrs
 import pytest
 
-from ncsnx.config import Retention
 from ncsnx.errors import Stopped
 from ncsnx.runs import doctor
-from ncsnx.runs.doctor import NOTES, Examination, Finding
+from ncsnx.runs.doctor import Examination, Finding
 from ncsnx.runs.exported import export_config, write_export
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import MANIFEST, checkpoints, write_checkpoint
@@ -188,7 +187,7 @@ def test_debris_is_named_and_removed_on_request_alone(sound: Run, leave: Break) 
     path = leave(sound)
     before = tree(sound.path)
     finding = only(doctor.examine(sound))
-    assert (finding.kind, finding.path, finding.is_note) == ("leftover", path, False)
+    assert (finding.kind, finding.path) == ("leftover", path)
     assert tree(sound.path) == before
     examination = repaired(sound)
     assert only(examination).repaired
@@ -201,7 +200,7 @@ def test_debris_is_named_and_removed_on_request_alone(sound: Run, leave: Break) 
 def test_an_export_that_is_being_written_into_the_run_is_left_alone(sound: Run) -> None:
     path = sound.path / f".model.{TOKEN}"
     path.mkdir()
-    assert only(repaired(sound)).kind == "busy"
+    assert repaired(sound).findings == []
     assert path.exists()
     os.utime(path, (1, 1))
     assert only(repaired(sound)).repaired
@@ -216,7 +215,7 @@ def test_an_unsound_checkpoint_is_moved_aside_whole_and_never_deleted(sound: Run
     assert examination.is_sound
     assert checkpoints(sound) == [10]
     assert tree(sound.checkpoints / f"{step_name(30)}.unsound-1") == content
-    assert {finding.kind for finding in doctor.examine(sound).findings} == {"set-aside"}
+    assert doctor.examine(sound).findings == []
 
 
 def test_a_run_without_a_sound_checkpoint_cannot_be_trained_further(sound: Run) -> None:
@@ -226,37 +225,6 @@ def test_a_run_without_a_sound_checkpoint_cannot_be_trained_further(sound: Run) 
         (finding,) = [finding for finding in examination.findings if finding.kind == "untrainable"]
         assert "has no sound checkpoint any more" in finding.what
         assert not examination.is_sound
-
-
-def unknown_file(run: Run) -> Path:
-    (run.path / "own.txt").write_text("own")
-    return run.path / "own.txt"
-
-
-def more_than_retention_keeps(run: Run) -> Path:
-    run.update_experiment(attrs.evolve(run.experiment(), retention=Retention(keep_last=2)))
-    return run.checkpoints
-
-
-@pytest.mark.parametrize(
-    ("change", "kind", "said"),
-    [
-        (unknown_file, "unknown", "is not part of a run"),
-        (more_than_retention_keeps, "due", "steps 10"),
-    ],
-)
-def test_what_a_person_may_want_to_know_is_a_note_and_repair_leaves_it(
-    sound: Run, change: Break, kind: str, said: str
-) -> None:
-    path = change(sound)
-    before = tree(sound.path)
-    examination = repaired(sound)
-    finding = only(examination)
-    assert (finding.kind, finding.path) == (kind, path)
-    assert said in finding.what
-    assert kind in NOTES
-    assert examination.is_sound
-    assert tree(sound.path) == before
 
 
 def broken_config(run: Run) -> Path:
@@ -319,10 +287,9 @@ def odd_sampling(run: Run) -> Path:
 
 
 def searched(run: Run) -> Path:
-    """Valid results of a neighbour search, with a picture."""
+    """Valid results of a neighbour search."""
     folder = run.neighbors / "first"
     folder.mkdir(parents=True)
-    (folder / "grid.png").write_bytes(b"PNG")
     measure = MeasureRecord(
         median=1.25, held_out_median=None, nearer=None, near=None, pairs_probability=None, tail_probability=None
     )
@@ -331,7 +298,6 @@ def searched(run: Run) -> Path:
         caption="how",
         verdict=None,
         spaces={"pixels": SpaceRecord(distance=measure, relative=measure)},
-        files={"grid.png": hashlib.sha256(b"PNG").hexdigest()},
     )
     write_document(folder / "results.json", record)
     return folder / "results.json"
@@ -346,12 +312,6 @@ def other_median(run: Run) -> Path:
 def no_results(run: Run) -> Path:
     path = searched(run)
     path.write_text("{}")
-    return path
-
-
-def other_grid(run: Run) -> Path:
-    path = searched(run).with_name("grid.png")
-    path.write_bytes(b"PNG" + b"more")
     return path
 
 
@@ -390,7 +350,6 @@ def odd_comparison(run: Run) -> Path:
         (odd_sampling, "damaged"),
         (other_median, "damaged"),
         (no_results, "damaged"),
-        (other_grid, "damaged"),
         (broken_trial, "damaged"),
         (odd_comparison, "damaged"),
     ],
@@ -444,15 +403,14 @@ def test_what_another_process_writes_isnt_called_debris(sound: Run) -> None:
     for leave in (half_written_checkpoint, half_written_file, half_removed_checkpoint, half_written_manifest):
         leave(sound)
     examination = doctor.examine(sound, writer="process 7")
-    assert [finding.kind for finding in examination.findings] == ["busy"] * 5
-    assert all(finding.remedy is None for finding in examination.findings)
+    assert examination.findings == []
 
 
 def test_what_a_sweep_that_is_going_on_writes_is_left_to_it(sound: Run) -> None:
     path = half_written_scores(sound)
     with folder_lock(path.parent, "the sweep"):
         assert writer_of(path.parent) is not None
-        assert only(repaired(sound)).kind == "busy"
+        assert repaired(sound).findings == []
         assert path.exists()
     assert writer_of(path.parent) is None
 
