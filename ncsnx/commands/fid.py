@@ -64,14 +64,14 @@ class Fid(Checkpoints, Sampled, Compared, Execution, Noted, Command["CheckpointS
             experiment = self.experiment_of(run, changes, work)
             batch_size = work.ranks.batch_size(self.n, self.images_at_once(experiment))
             images = SampleRequest(n=self.n, seed=self.seed, batch_size=batch_size)
-            selection = self.selected(run, work)
+            steps = self.selected(run, work)
 
             from ncsnx.evaluation.checkpoint_scores import measure_checkpoints
             from ncsnx.evaluation.checkpoint_sweep import choose
             from ncsnx.evaluation.distance_sweep import DistanceSweep
 
             requested = _metrics(self.metrics)
-            candidates, problems = work.ranks.first(lambda: choose(run, selection, work, self.ensemble))
+            candidates, problems = work.ranks.first(lambda: choose(run, steps, work, self.ensemble))
             runtime = self.runtime_for(experiment, work)
             _, network, reference = self.open_compared(run, settings, runtime, work)
             sweep = DistanceSweep(

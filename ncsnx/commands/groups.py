@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ncsnx.features.real_images import DataSource
     from ncsnx.ranks.rank_group import RankGroup
     from ncsnx.runs.folder import Run
-    from ncsnx.runs.selection import Selection, Source
+    from ncsnx.runs.selection import Source
     from ncsnx.runtime import Runtime
     from ncsnx.work import Work
 
@@ -198,11 +198,15 @@ class Checkpoints(OfRun):
     """Checkpoints: all, latest, best, a step such as 150k, 50k:200k (ends included), or 50k:200k:10k (multiples of
     10k)."""
 
-    def selected(self, run: "Run", work: "Work") -> "Selection":
-        """The checkpoints in the range. Raises UsageError, NcsnxError."""
+    def selected(self, run: "Run", work: "Work") -> tuple[int, ...]:
+        """Steps of the checkpoints in the range; says which one is the best. Raises UsageError, NcsnxError."""
+        from ncsnx.runs.score_files import require_best
         from ncsnx.runs.selection import select
 
-        return work.ranks.first(lambda: select(run, str(self.range)))
+        steps = work.ranks.first(lambda: select(run, str(self.range)))
+        if self.range == "best":
+            work.info(f"best: {work.ranks.first(lambda: require_best(run))}")
+        return steps
 
 
 @attrs.frozen(slots=False, kw_only=True)

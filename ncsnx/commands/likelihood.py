@@ -52,14 +52,14 @@ class Likelihood(Checkpoints, InData, Device, Noted, Command["CheckpointScores"]
     def carry_out(self, work: "Work") -> "CheckpointScores":
         with work.at_once():
             run = self.opened()
-            experiment, selection = run.experiment(), self.selected(run, work)
+            experiment, steps = run.experiment(), self.selected(run, work)
 
             from ncsnx.evaluation.checkpoint_scores import measure_checkpoints
             from ncsnx.evaluation.checkpoint_sweep import choose
             from ncsnx.evaluation.likelihood_sweep import LikelihoodSweep
             from ncsnx.features.real_images import DataSource
 
-            candidates, problems = work.ranks.first(lambda: choose(run, selection, work))
+            candidates, problems = work.ranks.first(lambda: choose(run, steps, work))
             sweep = LikelihoodSweep(
                 run=run,
                 experiment=experiment,

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class List(InRuns, Command["Listed"]):
     """List experiments and runs.
 
-    A run has the step of its newest checkpoint, its last training loss, its best score, size and age. With `sort`, only
-    runs are shown. A broken file is listed with its error.
+    A run has the step of its newest checkpoint, its last training loss and its best score. With `sort`, only runs are
+    shown. A broken file is listed with its error.
 
     A narrow terminal shows fewer columns; `ncsnx list | cat` and JSON have all of them.
     """
@@ -81,15 +81,15 @@ def _table_of_runs(runs: "Sequence[RunSummary]", sort: str | None) -> Table:
     by = (sort or "").removeprefix("-")
     rows = [_cells(one, by) for one in runs]
     titles = [title for title in rows[0] if any(row[title] for row in rows)]
-    left = ("run", "experiment", "state", "protocol", "writer")
-    left_out = {title: place for place, title in enumerate(("writer", "size", "of", "age", "experiment", "loss"), 1)}
+    left = ("run", "experiment", "state", "protocol")
+    left_out = {title: place for place, title in enumerate(("of", "experiment", "loss"), 1)}
     left_out.pop(by, None)
     columns = [Column(title, "left" if title in left else "right", left_out.get(title, 0)) for title in titles]
     return Table(columns=columns, rows=[[row[title] for title in titles] for row in rows])
 
 
 def _cells(one: "RunSummary", by: str) -> dict[str, str]:
-    from ncsnx.quantities import byte_size, number
+    from ncsnx.quantities import number
     from ncsnx.runs.summaries import RUN_COLUMNS
 
     value = {title: column(one) for title, column in RUN_COLUMNS.items()}
@@ -99,20 +99,7 @@ def _cells(one: "RunSummary", by: str) -> dict[str, str]:
         "state": one.state if one.error is None else f"broken: {one.error}",
         **{title: "" if value[title] is None else number(value[title]) for title in (*losses, "score")},
         "protocol": one.protocol or "",
-        "writer": "" if one.writer is None else f"{one.writer.host}:{one.writer.pid}",
-        "size": byte_size(one.size) if one.size else "",
-        "age": "" if value["age"] is None else _age(value["age"]),
     }
-
-
-def _age(seconds: float) -> str:
-    """An age in one unit: '5 s', '12 min', '3 h', '40 days'."""
-    from ncsnx.quantities import counted
-
-    for unit, unit_s, most in (("s", 1, 120), ("min", 60, 120), ("h", 3_600, 48)):
-        if seconds < most * unit_s:
-            return f"{seconds / unit_s:.0f} {unit}"
-    return counted(int(seconds / 86_400), "day")
 
 
 def _text(value: object) -> str:

@@ -29,10 +29,6 @@ class UnknownExperimentError(UsageError):
     """No experiment has the name."""
 
 
-class BrokenExperimentError(UnknownExperimentError):
-    """No experiment has the name, but a broken file has it."""
-
-
 @attrs.frozen
 class DiscoveredFile:
     """An experiment file and the result of executing it."""
@@ -214,10 +210,10 @@ def _contradiction(name: str, rank: int, found: list[Registered]) -> str:
     return printable(f"{name!r} is registered {count} in {RANKS[rank]}, at {places}; name one as FILE.py:{name}")
 
 
-def _not_found(name: str, sources: list[DiscoveredFile]) -> UnknownExperimentError:
+def _not_found(name: str, sources: list[DiscoveredFile]) -> UsageError:
     broken = [source.error for source in sources if source.error and source.path.stem == name]
     if broken:
-        return BrokenExperimentError(f"no experiment is named {name!r}; the file of that name is broken: {broken[0]}")
+        return UsageError(f"no experiment is named {name!r}; the file of that name is broken: {broken[0]}")
     names = list(dict.fromkeys(known.registered.experiment.name for known in known_names(sources)))
     near = get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"did you mean {', '.join(near)}?" if near else f"known experiments: {', '.join(names) or 'none'}"

@@ -165,7 +165,7 @@ def measure_checkpoints(
     failure = None
     try:
         sweep.complete(sweep.rows(candidates), work)
-        sweep.draw_if_outdated()
+        sweep.write_plots()
     except NcsnxError as error:
         if is_new:
             failure = error

@@ -24,9 +24,8 @@ from ncsnx.runs.exported import Weights
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import UnsoundError, checkpoints, read_manifest
 from ncsnx.runs.names import step_name
-from ncsnx.runs.score_files import TABLE, Row, ScoreFile, require_best, value
+from ncsnx.runs.score_files import Row, ScoreFile, value
 from ncsnx.runs.segments import versions
-from ncsnx.runs.selection import Selection
 from ncsnx.runtime import Runtime, fastest_s
 from ncsnx.sampling.score_model import ScoreModel, load, weights_in_words, weights_of
 from ncsnx.spelling import parameter
@@ -45,8 +44,8 @@ class Candidate:
     """sha256 of the weights file; for an ensemble, a digest of the members' sha256."""
 
 
-def choose(run: Run, selection: Selection, work: Work, ensemble: int = 1) -> tuple[tuple[Candidate, ...], list[str]]:
-    """The candidates of a selection, and a line for each damaged checkpoint. Warns of everything left out.
+def choose(run: Run, steps: Sequence[int], work: Work, ensemble: int = 1) -> tuple[tuple[Candidate, ...], list[str]]:
+    """The candidates of these steps, and a line for each damaged checkpoint. Warns of everything left out.
 
     Each checkpoint is one, or with `ensemble` = K > 1 the last K checkpoints up to each, whose scores the published
     code averages to evaluate runs without EMA. Raises UsageError for an ensemble of a run with EMA, which the published
@@ -58,13 +57,9 @@ def choose(run: Run, selection: Selection, work: Work, ensemble: int = 1) -> tup
             f"{parameter('ensemble')} is for runs without EMA, and the weights of {run.name!r} are already averaged "
             f"(ema.rate={experiment.ema.rate}); leave it out"
         )
-    if selection.text == "best":
-        work.info(f"best: {require_best(run)}")
-    if selection.remark:
-        work.warning(selection.remark)
     available = checkpoints(run)
     candidates, unsound, without = [], [], []
-    for step in selection.steps:
+    for step in steps:
         members = tuple([other for other in available if other <= step][-ensemble:])
         if len(members) < ensemble:
             without.append(step)
@@ -83,8 +78,8 @@ def choose(run: Run, selection: Selection, work: Work, ensemble: int = 1) -> tup
             f"run {run.name!r} has {len(available):,}"
         )
     if without:
-        steps = ", ".join(f"{step:,}" for step in without)
-        work.warning(f"left out, since fewer than {counted(ensemble, 'checkpoint')} lead up to them: {steps}")
+        shown = ", ".join(f"{step:,}" for step in without)
+        work.warning(f"left out, since fewer than {counted(ensemble, 'checkpoint')} lead up to them: {shown}")
     for line in unsound:
         work.warning(f"left out: {line}")
     return tuple(candidates), unsound
@@ -241,9 +236,9 @@ class CheckpointSweep(Measurement[Candidate]):
         """Facts on the sweep that accompany each row in JSON output."""
         return {"metric": self.scores.metric, "protocol": {"caption": self.scores.caption, **self.scores.protocol}}
 
-    def draw_if_outdated(self) -> None:
-        """Writes the CSV and the plots of all rows, unless they are up to date. Raises NcsnxError."""
-        if self.scores.rows and self.scores.is_newer_than([TABLE, *self.pictures]):
+    def write_plots(self) -> None:
+        """Writes the CSV and the plots of all rows. Raises NcsnxError."""
+        if self.scores.rows:
             self.scores.write_table()
             self.draw()
 

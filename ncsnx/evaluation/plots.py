@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ncsnx.quantities import with_error
-from ncsnx.runs.score_files import Row, best_place, value, values
+from ncsnx.runs.score_files import Row, best_row, value
 from ncsnx.storage.atomic import write_bytes
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def plot_losses(stem: Path, rows: Sequence[Row], sigmas: Sequence[float], *, tit
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    steps, best = [row["step"] for row in rows], best_place(rows)
+    steps, best = [row["step"] for row in rows], best_row(rows)
     with style():
         figure = new_figure(7.0, 3.2, title, caption)
         over_steps, over_levels = figure.subplots(1, 2, width_ratios=[1, 1.15])
@@ -89,11 +89,11 @@ def plot_losses(stem: Path, rows: Sequence[Row], sigmas: Sequence[float], *, tit
         over_steps.set_ylabel("mean held-out loss")
         _legend_above(over_steps)
         scale, colours = Normalize(min(steps), max(steps) + 1), colormaps["cividis_r"]
-        for place, row in enumerate(rows):
-            losses = [math.nan if loss is None else loss for loss in values(row, "levels", len(sigmas))]
+        for row in rows:
+            losses = [math.nan if loss is None else loss for loss in row["levels"]]
             look = {"color": colours(scale(row["step"])), "linewidth": 1.0, "markersize": 2.2}
             best_look = {"color": VERMILION, "linewidth": 1.8, "zorder": 5}
-            over_levels.plot(sigmas, losses, marker=".", **(best_look if place == best else look))
+            over_levels.plot(sigmas, losses, marker=".", **(best_look if row is best else look))
         _scale(over_levels)
         over_levels.set(xscale="log", xlabel="noise level σ", ylabel="held-out loss per level")
         set_log_ticks(over_levels.xaxis)
@@ -211,11 +211,11 @@ def _scale(axes: "Axes") -> None:
 
 
 def _mark_best(axes: "Axes", rows: Sequence[Row]) -> None:
-    best = best_place(rows)
+    best = best_row(rows)
     if best is None:
         return
-    step, score = rows[best]["step"], rows[best]["score"]
-    label = f"best: {with_error(score, value(rows[best], 'error'))} at step {step:,}"
+    step, score = best["step"], best["score"]
+    label = f"best: {with_error(score, value(best, 'error'))} at step {step:,}"
     axes.plot([step], [score], "*", markersize=11, markeredgecolor="white", color=VERMILION, label=label, zorder=5)
 
 

@@ -19,7 +19,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.features.feature_network import name_with
 from ncsnx.quantities import counted, with_error
 from ncsnx.registering import import_modules_of
-from ncsnx.runs.score_files import FEATURES, TABLE_OF_IMAGES, item, value
+from ncsnx.runs.score_files import FEATURES, TABLE_OF_IMAGES, value
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -93,7 +93,9 @@ class Quantity:
 
     def shown(self, row: Mapping[str, Any]) -> str:
         """The value in a row with its error, as shown in tables; '' if there is none."""
-        measured = value(row, self.key) if self.place is None else item(row, self.key, self.place)
+        measured = row.get(self.key)
+        if self.place is not None and measured is not None:
+            measured = measured[self.place]
         if measured is None:
             return ""
         error = self.error_in(row)

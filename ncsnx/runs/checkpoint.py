@@ -221,10 +221,13 @@ def load_optimizer_state(optimizer: Optimizer, network: nn.Module, tensors: Mapp
     """Loads the result of `optimizer_state`, on each parameter's device and in its memory format.
 
     Settings such as the learning rate stay the optimizer's own. Raises NcsnxError, with the optimizer unchanged, for
-    names without a parameter, parameters without state, and other shapes or types.
+    names without a parameter, parameters without an entry, and other shapes or types.
     """
     parameters = _parameters(optimizer, network)
-    _require_same_names(parameters, tensors)
+    names = {entry.partition("/")[2] for entry in tensors}
+    if names != set(parameters):
+        other = ", ".join(map(shortened, sorted(names ^ set(parameters))[:3]))
+        raise NcsnxError(f"the optimizer's state does not fit the network: only one of them has {other}")
     states: dict[str, dict[str, Tensor]] = {name: {} for name in parameters}
     for entry, value in tensors.items():
         key, name = entry.split("/", 1)
@@ -246,35 +249,6 @@ def _parameters(optimizer: Optimizer, network: nn.Module) -> dict[str, nn.Parame
     """The optimizer's parameters by name in the network, in the optimizer's order."""
     names = {parameter: name for name, parameter in network.named_parameters()}
     return {names[parameter]: parameter for group in optimizer.param_groups for parameter in group["params"]}
-
-
-def _require_same_names(parameters: Mapping[str, nn.Parameter], tensors: Mapping[str, Tensor]) -> None:
-    keys_of: dict[str, set[str]] = {name: set() for name in parameters}
-    unexpected = []
-    for entry in tensors:
-        key, _, name = entry.partition("/")
-        if name in keys_of:
-            keys_of[name].add(key)
-        else:
-            unexpected.append(entry)
-    everywhere = set().union(*keys_of.values()) - {UNTOUCHED}
-    missing = []
-    for name, keys in keys_of.items():
-        if not keys:
-            missing.append(f"*/{name}")
-        elif UNTOUCHED not in keys:
-            missing += [f"{key}/{name}" for key in everywhere - keys]
-    if unexpected or missing:
-        raise NcsnxError(
-            "the optimizer's state does not fit the network: "
-            f"{len(missing)} missing{_some(missing)}, {len(unexpected)} unexpected{_some(unexpected)}"
-        )
-
-
-def _some(entries: list[str]) -> str:
-    if not entries:
-        return ""
-    return f" ({', '.join(map(shortened, sorted(entries)[:3]))}{', …' if len(entries) > 3 else ''})"
 
 
 def _like(parameter: nn.Parameter, value: Tensor, entry: str) -> Tensor:

@@ -31,7 +31,7 @@ from ncsnx.runs.result_records import (
 )
 from ncsnx.runs.retention import remove_leftover, was_checkpoint
 from ncsnx.runs.score_files import FEATURES, TABLE_OF_IMAGES, ScoreFile, kept_file
-from ncsnx.runs.segments import is_patch_name, read_segments, require_beginning
+from ncsnx.runs.segments import read_segments, require_beginning
 from ncsnx.runs.writer_lock import is_being_written
 from ncsnx.spelling import argument
 from ncsnx.storage import atomic, reading
@@ -86,11 +86,6 @@ def _opens(read: Callable[[Run, Path], object]) -> Callable[[Run, Path], Hashes]
     return read_it
 
 
-def _patches(run: Run, path: Path) -> Hashes:
-    names = {segment.git.patch for segment in read_segments(run) if segment.git is not None and segment.git.patch}
-    return [(run.patches / name, Path(name).stem) for name in sorted(names) if is_patch_name(name)]
-
-
 def _metrics(run: Run, path: Path) -> None:
     for number, record in enumerate(MetricsLog(run).read(), start=1):
         if type(record.get("step")) is not int:
@@ -127,7 +122,7 @@ _FIX_LINE = f"{_FROM_BACKUP}, or fix that line"
 _RECORDS = (
     _Record("config.json", _opens(lambda run, path: run.experiment()), f"{_FROM_BACKUP}; the run needs it"),
     _Record("origins.json", _opens(lambda run, path: read_origins(path)), f"{_FROM_BACKUP}, or remove it"),
-    _Record("segments.jsonl", _patches, _FIX_LINE),
+    _Record("segments.jsonl", _opens(lambda run, path: read_segments(run)), _FIX_LINE),
     _Record("metrics.jsonl", _opens(_metrics), f"{_FIX_LINE}; training refuses it"),
     _Record(
         "trackers/*.json",

@@ -9,7 +9,6 @@ card and the picture are for people and may be edited. Nothing in the folder is 
 
 import hashlib
 import os
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,7 +42,6 @@ _HEADER_BYTES = 2**20
 
 Weights = Literal["ema", "raw"]
 
-_NEW_COPY = "get a complete copy of the exported folder"
 _UNCHANGED_COPY = "get an unchanged copy of the exported folder"
 
 
@@ -147,24 +145,17 @@ class Export:
         """Content of model.safetensors, read once and checked against its sha256 in `config`. Raises NcsnxError."""
         path = self.path / MODEL
         if (problem := config.size_problem()) is not None:
-            raise NcsnxError(f"{path} {problem}", self._remedy(_UNCHANGED_COPY))
+            raise NcsnxError(f"{path} {problem}", Hint(_UNCHANGED_COPY))
         with _readable(path), reading.opened(path) as file:
             size = os.fstat(file.fileno()).st_size
             if size != config.model_bytes:
                 raise NcsnxError(
-                    f"{path} has {counted(size, 'byte')} instead of {config.model_bytes:,}", self._remedy(_NEW_COPY)
+                    f"{path} has {counted(size, 'byte')} instead of {config.model_bytes:,}", Hint(_UNCHANGED_COPY)
                 )
             content = file.read(size)
         if hashlib.sha256(content).hexdigest() != config.model_sha256:
-            raise NcsnxError(f"{path} is damaged: its sha256 is not the one in {CONFIG}", self._remedy(_UNCHANGED_COPY))
+            raise NcsnxError(f"{path} is damaged: its sha256 is not the one in {CONFIG}", Hint(_UNCHANGED_COPY))
         return content
-
-    def _remedy(self, advice: str) -> Hint:
-        """Advice on a damaged file. advice: for a folder that somebody copied."""
-        if self.hub is None:
-            return Hint(advice)
-        model = self.path.parents[1]  # of MODEL/snapshots/COMMIT, whose files are links
-        return Hint("remove the copy; the next use downloads it again", f"rm -r {shlex.quote(str(model))}")
 
 
 def is_export(path: Path) -> bool:
@@ -273,5 +264,5 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if isinstance(error, FileNotFoundError | NotADirectoryError):
-            raise NcsnxError(f"{path} is missing", Hint(_NEW_COPY)) from error
+            raise NcsnxError(f"{path} is missing", Hint(_UNCHANGED_COPY)) from error
         raise NcsnxError(f"{path} cannot be read: {error.strerror}") from error

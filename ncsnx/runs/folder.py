@@ -1,7 +1,6 @@
 """The folder of a run: its layout, how it is created and how it is found."""
 
 import shlex
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Self
@@ -10,7 +9,6 @@ import attrs
 
 from ncsnx.config import codec
 from ncsnx.config.checks import shortened
-from ncsnx.config.discovery import file_and_name, resolve
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.variants import OMITTED, REST, VERSION
 from ncsnx.errors import Hint, NcsnxError, UsageError
@@ -130,17 +128,10 @@ class Run:
         """Creates the folder of a new run atomically, and `runs_folder` if it doesn't exist.
 
         origins: dotted path of a value → where it came from. source: text of the experiment's file. data_fingerprint:
-        None without data. Raises UsageError for an invalid name and for one that differs from another run's only in
-        case (a case-insensitive disk couldn't hold both); NcsnxError if the name already exists or can't be written.
+        None without data. Raises UsageError for an invalid name; NcsnxError if the name already exists or can't be
+        written.
         """
         run = cls(runs_folder / check_run_name(name))
-        for other in run_names(runs_folder):
-            if other != name and other.lower() == name.lower():
-                raise UsageError(
-                    f"{name!r} differs from the run {other!r} only in case, and a case-insensitive disk cannot hold "
-                    "both",
-                    Hint("give another name", adds=argument("name", A_NAME)),
-                )
         try:
             config = RunConfig(experiment=experiment, data_fingerprint=data_fingerprint, plugins=plugins_of(experiment))
             with atomic.new_folder(run.path) as folder:
@@ -230,9 +221,6 @@ def locate(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool = 
         if not needs_config and exists(Run(path).checkpoints):
             return path
     for path in candidates:
-        if is_sweep_folder(path):
-            hint = Hint("list its runs", "ncsnx list")
-            raise NcsnxError(f"{path} is a parameter sweep, whose runs stand beside it", hint)
         if exists(path):
             kind = NcsnxError if path.is_dir() else UsageError  # a folder may have been a run; a file is a mistake
             hints = [Hint("list the runs", "ncsnx list"), *([pictures_hint(path)] if path.is_dir() else [])]
@@ -249,17 +237,11 @@ def pictures_hint(folder: Path) -> Hint:
 
 
 def _no_run(name: str, runs_folder: Path) -> UsageError:
-    """The error for a missing run, which an experiment of its name would make."""
+    """The error for a missing run."""
     missing = f"there is no run {name!r} in {runs_folder}"
-    if file_and_name(name)[0] is None:  # no file is executed for a run's name
-        with suppress(NcsnxError):
-            experiment = resolve(name).experiment
-            there = "" if runs_folder == default_folder() else f" {argument('runs', str(runs_folder))}"
-            hint = Hint("train it", f"ncsnx train {experiment.name}{there}")
-            return UsageError(f"{missing}, but there is an experiment of that name", hint)
     if names := run_names(runs_folder):
         return UsageError(f"{missing}; {near_matches(name, names)}")
-    return UsageError(f"{missing}, which holds none yet", Hint("make the first", "ncsnx train EXPERIMENT"))
+    return UsageError(f"{missing}, which holds none yet", Hint("train an experiment", f"ncsnx train {name}"))
 
 
 def open_results(place: Path) -> Path:

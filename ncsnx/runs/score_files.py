@@ -8,7 +8,6 @@ A row is keyed by the sha256 of the weights that it was measured on, so a replac
 import csv
 import io
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -74,11 +73,6 @@ class SweepRecord:
     perfect_model: dict[str, Any] | None = attrs.field(default=None, metadata=OMITTED)
     changed: str
     rows: tuple[ScoreRow, ...]
-
-    def __attrs_post_init__(self) -> None:
-        counts = Counter(row.step for row in self.rows)
-        if twice := [step for step, count in counts.items() if count > 1]:
-            raise checks.FieldError("rows", f"must be one per step, not {counts[twice[0]]} for step {twice[0]}")
 
 
 @attrs.frozen
@@ -164,14 +158,6 @@ class ScoreFile:
         atomic.write_bytes(self.folder / TABLE, _csv(self.rows))
         return self.folder / TABLE
 
-    def is_newer_than(self, names: Sequence[str]) -> bool:
-        """Whether one of these derived files is missing or older than the last row."""
-        try:
-            changed = (self.folder / SCORES).stat().st_mtime_ns
-            return any((self.folder / name).lstat().st_mtime_ns < changed for name in names)
-        except OSError:
-            return True
-
 
 @attrs.frozen
 class Best:
@@ -187,8 +173,6 @@ class Best:
     sweep: Path
     scored: tuple[int, ...]
     """Steps of the checkpoints that the sweep scored and that still exist."""
-    gone: int
-    """Number of rows with a better score whose weights no longer exist."""
 
     def as_json(self) -> dict[str, Any]:
         """All of it as JSON values; the number of scored checkpoints under 'among'."""
@@ -196,29 +180,19 @@ class Best:
         return {**values, "sweep": str(self.sweep), "among": len(self.scored)}
 
     def __str__(self) -> str:
-        gone = f"; {counted(self.gone, 'better checkpoint')} no longer in the run" if self.gone else ""
         return (
             f"step {self.step:,}, {self.metric} {number(self.score)} on {counted(self.images, 'image')}, the best of "
-            f"{len(self.scored)} scored in {self.sweep}{gone}"
+            f"{len(self.scored)} scored in {self.sweep}"
         )
 
 
 def value(row: Mapping[str, Any], key: str) -> float | None:
     """A number in a row; None if it wasn't measured or isn't a valid number."""
-    return _number(row.get(key))
-
-
-def values(row: Row, key: str, count: int) -> list[float | None]:
-    """A list of `count` numbers in a row, each read as by `value`."""
-    found = row.get(key)
-    items = found if isinstance(found, list) and len(found) == count else [None] * count
-    return [_number(item) for item in items]
-
-
-def item(row: Mapping[str, Any], key: str, place: int) -> float | None:
-    """One number of a list in a row, read as by `value`; None if there is no list or it is too short."""
-    found = row.get(key)
-    return _number(found[place]) if isinstance(found, list) and place < len(found) else None
+    item = row.get(key)
+    if isinstance(item, bool) or not isinstance(item, int | float):
+        return None
+    # statistics and plot axes can't handle numbers near the limits of floats
+    return float(item) if item == 0 or _LEAST <= abs(item) <= _MOST else None
 
 
 def kept_file(row: Row, key: str) -> KeptFile | None:
@@ -232,11 +206,6 @@ def kept_file(row: Row, key: str) -> KeptFile | None:
 def best_row(rows: Sequence[Row]) -> Row | None:
     """The row with the lowest score; the first of equal ones. None without rows."""
     return min(rows, key=lambda row: float(row["score"]), default=None)
-
-
-def best_place(rows: Sequence[Row]) -> int | None:
-    """Index of `best_row` among the rows; None without rows."""
-    return min(range(len(rows)), key=lambda place: float(rows[place]["score"]), default=None)
 
 
 def best_checkpoint(run: Run) -> Best | None:
@@ -253,17 +222,15 @@ def best_checkpoint(run: Run) -> Best | None:
         scored = [row for row in sweep.rows if holds(run, *_key(row))]
         if (row := best_row(scored)) is not None:
             rank = images, sweep.changed
-            score = float(row["score"])
             best = Best(
                 step=row["step"],
                 weights_sha256=row["weights_sha256"],
-                score=score,
+                score=float(row["score"]),
                 metric=sweep.metric,
                 images=images,
                 reference=digest(sweep.protocol.get("reference"))[:8],
                 sweep=sweep.folder,
                 scored=tuple(row["step"] for row in scored),
-                gone=sum(row not in scored and float(row["score"]) < score for row in sweep.rows),
             )
     return best
 
@@ -304,13 +271,6 @@ def sweep_folders(place: Path) -> list[Path]:
         return []
     except OSError as error:
         raise NcsnxError(f"cannot read {place}: {error.strerror}") from error
-
-
-def _number(item: object) -> float | None:
-    if isinstance(item, bool) or not isinstance(item, int | float):
-        return None
-    # statistics and plot axes can't handle numbers near the limits of floats
-    return float(item) if item == 0 or _LEAST <= abs(item) <= _MOST else None
 
 
 def _key(row: Row) -> tuple[int, str]:

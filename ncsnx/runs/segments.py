@@ -8,7 +8,6 @@ so that equal ones of several starts are stored once. At the top of the reposito
 import hashlib
 import os
 import platform
-import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -44,7 +43,6 @@ _PACKAGES = (
 MOST_PATCH_BYTES = 2**20
 """Largest patch that is recorded."""
 _GIT_LIMIT_S = 2.0
-_PATCH_NAME = re.compile(r"([0-9a-f]{64})\.patch")
 _DIFF = (
     "git diff HEAD -U3 --inter-hunk-context=0 --submodule=short --binary --full-index --no-color --no-ext-diff "
     "--no-textconv --no-relative --src-prefix=a/ --dst-prefix=b/"
@@ -202,11 +200,6 @@ def recorded_state(run: Run, folder: Path) -> GitState | None:
         atomic.write_bytes(path, content)
         return attrs.evolve(state, patch=path.name)
     return state
-
-
-def is_patch_name(name: str) -> bool:
-    """Whether a file of this name in patches/ is a recorded patch."""
-    return _PATCH_NAME.fullmatch(name) is not None
 
 
 def _git(folder: Path, command: str) -> bytes | None:

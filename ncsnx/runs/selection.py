@@ -1,14 +1,11 @@
 """Models and checkpoints as they are typed: a run or an exported model, `50k:200k:10k`, `all`, `150k`, `best`."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-import attrs
-
 from ncsnx.errors import Hint, NcsnxError, UsageError
-from ncsnx.quantities import counted, parsed_integer
+from ncsnx.quantities import parsed_integer
 from ncsnx.runs.exported import Export, is_export
 from ncsnx.runs.folder import Run, locate
 from ncsnx.runs.hub import is_hub_address, parse_hub_address
@@ -21,45 +18,23 @@ from ncsnx.work import SILENT, Work
 _EXPECTED = "expected all, latest, best, a step such as 150k, FIRST:LAST or FIRST:LAST:MULTIPLE, such as 50k:200k:10k"
 
 
-@attrs.frozen
-class Selection:
-    """The checkpoints in a range."""
-
-    text: str
-    """The range as typed."""
-    steps: tuple[int, ...]
-    """Steps, ascending; at least one."""
-    remark: str | None
-    """The missing steps of the range, in words; None if there are none."""
-
-
-def select(run: Run, text: str) -> Selection:
-    """The checkpoints of `run` in the range `text`.
+def select(run: Run, text: str) -> tuple[int, ...]:
+    """Steps of the checkpoints of `run` in the range `text`, ascending; at least one.
 
     Raises UsageError for an invalid range or one without checkpoints, NcsnxError for a run without checkpoints.
     """
     steps = _require_checkpoints(run)
     if text == "all":
-        return Selection(text, tuple(steps), None)
+        return tuple(steps)
     if ":" not in text:
         step = wanted_step(run, text if text in ("latest", "best") else _step(text, text))
         _verified(run, step, "range")
-        return Selection(text, (step,), None)
+        return (step,)
     first, last, multiple = _parsed(text)
-    chosen = tuple(step for step in steps if first <= step <= last and step % (multiple or 1) == 0)
+    chosen = tuple(step for step in steps if first <= step <= last and step % multiple == 0)
     if not chosen:
         raise UsageError(f"{parameter('range')} {text} holds no checkpoint of run {run.name!r}; it has {listed(steps)}")
-    spacing = multiple or run.experiment().checkpoint_every
-    # counted, not listed, since the typed range may extend far beyond the run
-    expected = last // spacing - (max(first, 1) - 1) // spacing
-    missing = expected - sum(step % spacing == 0 for step in chosen)
-    if missing <= 0:
-        return Selection(text, chosen, None)
-    remark = (
-        f"{parameter('range')} {text} holds {counted(len(chosen), 'checkpoint')} from {chosen[0]:,} to "
-        f"{chosen[-1]:,}; there is none at {counted(missing, 'other multiple')} of {spacing:,}"
-    )
-    return Selection(text, chosen, remark)
+    return chosen
 
 
 def resolve_checkpoint(run: Run, wanted: int | str = "latest") -> Path:
@@ -102,31 +77,18 @@ def _verified(run: Run, step: int, name: str) -> Path:
     try:
         verify(folder)
     except UnsoundError as error:
-        if not os.path.lexists(folder):
-            raise UnsoundError(
-                f"the checkpoint of step {step:,} was removed while it was being read, probably by the retention of a "
-                "running training",
-                Hint("repeat the command"),
-            ) from error
-        steps = checkpoints(run)
-        which = "latest checkpoint" if step == steps[-1] else f"checkpoint of step {step:,}"
-        before = [other for other in steps if other < step]
-        before_it = Hint("use the checkpoint before it", adds=argument(name, before[-1])) if before else None
-        hint = before_it or Hint("there is no earlier checkpoint")
-        raise UnsoundError(f"the {which} of run {run.name!r} is unsound: {error}", hint) from error
+        before = [other for other in checkpoints(run) if other < step]
+        hints = [Hint("use the checkpoint before it", adds=argument(name, before[-1]))] if before else []
+        raise UnsoundError(f"checkpoint {step:,} of run {run.name!r} is unsound: {error}", *hints) from error
     return folder
 
 
-def _parsed(text: str) -> tuple[int, int, int | None]:
+def _parsed(text: str) -> tuple[int, int, int]:
     """FIRST, LAST and MULTIPLE of a range."""
     first, last, *further = (_step(part, text) for part in text.split(":"))
-    if len(further) > 1:
+    multiple = further[0] if further else 1
+    if len(further) > 1 or first > last or multiple == 0:
         raise UsageError(f"{parameter('range')} {text[:80]}: {_EXPECTED}")
-    multiple = further[0] if further else None
-    if first > last:
-        raise UsageError(f"{parameter('range')} {text} runs backwards; did you mean {last}:{first}?")
-    if multiple == 0:
-        raise UsageError(f"{parameter('range')} {text}: the third part, MULTIPLE, cannot be 0")
     return first, last, multiple
 
 

@@ -1,12 +1,10 @@
-"""Summaries of runs (progress, last losses, best score, writer, size and age), and their order.
+"""Summaries of runs (progress, last losses, best score), and their order.
 
 What can't be read is left out. Only a configuration that can't be read makes a run broken.
 """
 
 import math
-import os
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -20,14 +18,11 @@ from ncsnx.runs.exported import Export, is_export
 from ncsnx.runs.folder import Run, run_names
 from ncsnx.runs.manifest import checkpoints
 from ncsnx.runs.score_files import Best, best_checkpoint
-from ncsnx.runs.writer_lock import HolderNote, holder_note, is_being_written
-from ncsnx.storage.json_lines import first_record, last_records
+from ncsnx.runs.writer_lock import is_being_written
+from ncsnx.storage.json_lines import last_records
 
 T = TypeVar("T")
 RunState = Literal["running", "complete", "unfinished", "exported model", "broken"]
-
-_PICTURES = ("images", "frames")
-"""Folders of single pictures, which may be tens of thousands: their sizes aren't counted."""
 
 
 @attrs.frozen(kw_only=True)
@@ -50,25 +45,11 @@ class RunSummary:
     """Last held-out loss, as `loss`."""
     best: Best | None = None
     """The best scored checkpoint, as the checkpoint `best`."""
-    writer: HolderNote | None = None
-    """The process that writes the run, where it is known."""
-    started: datetime | None = None
-    """First start of the training."""
-    changed: datetime | None = None
-    """Last change of a file at the top of the folder."""
-    size: int = 0
-    """Bytes of the files, without single pictures of samples."""
 
     @property
     def protocol(self) -> str | None:
         """The metric of the best score and the number of images: 'FID, n=10000'."""
         return None if self.best is None else f"{self.best.metric}, n={self.best.images}"
-
-    @property
-    def age_s(self) -> float | None:
-        """Seconds since the start; since the last change, of a run that was never trained; None if unknown."""
-        since = self.started or self.changed
-        return None if since is None else max((datetime.now(UTC) - since).total_seconds(), 0.0)
 
     def as_json(self) -> dict[str, Any]:
         """All of it as JSON values; NaN for losses that weren't finite."""
@@ -83,10 +64,6 @@ class RunSummary:
             "loss": self.loss,
             "held_out": self.held_out,
             "best": None if self.best is None else {**self.best.as_json(), "protocol": self.protocol},
-            "writer": None if self.writer is None else attrs.asdict(self.writer),
-            "started": None if self.started is None else self.started.isoformat(),
-            "changed": None if self.changed is None else self.changed.isoformat(timespec="seconds"),
-            "bytes": self.size,
             "configuration": None if self.experiment is None else unstructure(self.experiment),
         }
 
@@ -110,27 +87,13 @@ def summary_of(source: Run | Export) -> RunSummary:
             state = "running" if running else "complete" if complete else "unfinished"
     except NcsnxError as error:
         return RunSummary(name=source.name, path=source.path, state="broken", error=str(error))
-    found = RunSummary(
-        name=source.name,
-        path=source.path,
-        state=state,
-        experiment=experiment,
-        step=step,
-        changed=_changed(source.path),
-        size=_bytes_in(source.path),
-    )
+    found = RunSummary(name=source.name, path=source.path, state=state, experiment=experiment, step=step)
     if isinstance(source, Export):
         return found
     none: list[dict[str, Any]] = []
     records = _tried(lambda: last_records(source.metrics_path), none)
-    return attrs.evolve(
-        found,
-        loss=_last(records, "loss"),
-        held_out=_last(records, "held_out"),
-        best=_tried(lambda: best_checkpoint(source), None),
-        writer=holder_note(source.path) if state == "running" else None,
-        started=_time((_tried(lambda: first_record(source.segments_path), None) or {}).get("started")),
-    )
+    best = _tried(lambda: best_checkpoint(source), None)
+    return attrs.evolve(found, loss=_last(records, "loss"), held_out=_last(records, "held_out"), best=best)
 
 
 def _tried(read: Callable[[], T], otherwise: T) -> T:
@@ -147,38 +110,6 @@ def _last(records: list[dict[str, Any]], key: str) -> float | None:
     return float(value) if isinstance(value, int | float) and abs(value) < 1e300 else math.nan
 
 
-def _time(text: object) -> datetime | None:
-    try:
-        found = datetime.fromisoformat(text) if isinstance(text, str) else None
-    except ValueError:
-        return None
-    return None if found is None or found.tzinfo is None else found
-
-
-def _changed(folder: Path) -> datetime | None:
-    try:
-        with os.scandir(folder) as entries:
-            changed = max(entry.stat(follow_symlinks=False).st_mtime for entry in entries)
-        return datetime.fromtimestamp(changed, UTC)
-    except (OSError, OverflowError, ValueError):
-        return None
-
-
-def _bytes_in(folder: Path) -> int:
-    """Bytes of the files below a folder, without links, single pictures and what can't be read."""
-    total = 0
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    total += 0 if entry.name in _PICTURES else _bytes_in(Path(entry.path))
-                elif entry.is_file(follow_symlinks=False):
-                    total += entry.stat(follow_symlinks=False).st_size
-    except OSError:
-        pass  # a checkpoint that is being removed, for instance
-    return total
-
-
 RUN_COLUMNS: dict[str, Callable[[RunSummary], Any]] = {
     "run": lambda one: one.name,
     "experiment": lambda one: None if one.experiment is None else one.experiment.name,
@@ -189,10 +120,6 @@ RUN_COLUMNS: dict[str, Callable[[RunSummary], Any]] = {
     "held_out": lambda one: one.held_out,
     "score": lambda one: None if one.best is None else one.best.score,
     "protocol": lambda one: one.protocol,
-    "host": lambda one: None if one.writer is None else one.writer.host,
-    "pid": lambda one: None if one.writer is None else one.writer.pid,
-    "size": lambda one: one.size,
-    "age": lambda one: one.age_s,
 }
 """Value of each column."""
 

@@ -4,7 +4,6 @@ A run's configuration comes from its config.json; nothing in the run is executed
 """
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,20 +13,20 @@ from ncsnx.config.checks import quoted
 from ncsnx.config.codec import flatten
 from ncsnx.config.converter import unstructure
 from ncsnx.config.data_sets import MEASURED_FIELDS
-from ncsnx.config.discovery import BrokenExperimentError, UnknownExperimentError, file_and_name, is_file, resolve
+from ncsnx.config.discovery import UnknownExperimentError, file_and_name, is_file, resolve
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.loading import origins_of
 from ncsnx.config.overrides import apply_overrides, changed_words, parse_overrides
 from ncsnx.config.provenance import PYTHON, Provenance
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.runs.exported import Export
-from ncsnx.runs.folder import MEASURED, Run, open_run, pictures_hint, read_origins, run_names
+from ncsnx.runs.folder import MEASURED, Run, open_run, pictures_hint, read_origins
 from ncsnx.runs.hub import is_hub_address, parse_hub_address
-from ncsnx.runs.names import as_typed, check_run_name, runs_folder
+from ncsnx.runs.names import check_run_name, runs_folder
 from ncsnx.runs.selection import Source, open_source
 from ncsnx.work import SILENT, Work
 
-_CONFIG, _SNAPSHOT = Run(Path()).config_path.name, Run(Path()).source_path.name
+_CONFIG = Run(Path()).config_path.name
 
 
 @attrs.frozen
@@ -61,14 +60,9 @@ def find_target(name: str, folder: Path, overrides: list[str] | None = None, wor
         found = resolve(name, changes)
     except UnknownExperimentError as error:
         if is_file(folder / name / _CONFIG):
-            if isinstance(error, BrokenExperimentError):  # the run may have been trained with another version of it
-                raise UsageError(f"{error}; for the run of that name, write runs/{name}") from error
             return _of_source(open_run(folder, name), changes)
         if Path(name).is_dir():
             raise UsageError(f"{name} is a folder, not an experiment", pictures_hint(Path(name))) from error
-        near = get_close_matches(name, run_names(folder), n=3)
-        if near:
-            raise UsageError(f"{error} Or the run {' or '.join(f'runs/{other}' for other in near)}?") from error
         raise
     return Target(found.experiment, found.origins, found.where, None, found.source, found.file)
 
@@ -110,10 +104,8 @@ def find_training(
     """The target of `train`, as in `find_target`; the folder of runs, and the name of the run in it.
 
     A run is resumed in place; with a `run_name` of another, its configuration starts that one, and the origin of its
-    values is 'run NAME'. Raises UsageError for a run's snapshot of its experiment, too, and NcsnxError for an exported
-    model.
+    values is 'run NAME'. Raises UsageError and NcsnxError as `find_target` does, and NcsnxError for an exported model.
     """
-    _refuse_snapshot(name)
     if is_hub_address(name):
         raise UsageError(f"{parse_hub_address(name)} is an exported model, which holds nothing to resume training from")
     if is_path(name):
@@ -173,13 +165,3 @@ def _of_source(source: Source, overrides: list[str]) -> Target:
     marked = {path: known.get(path, "") for path, _ in flatten(unstructure(experiment))}
     changed, origins = apply_overrides(experiment, marked, parsed)
     return Target(changed, {path: one for path, one in origins.items() if one}, source.where, run)
-
-
-def _refuse_snapshot(name: str) -> None:
-    """Raises UsageError for a run's copy of its experiment file, which lacks the changes of the command line."""
-    file, _ = file_and_name(name)
-    if file is not None and file.name == _SNAPSHOT and is_file(file.parent / _CONFIG):
-        raise UsageError(
-            f"{file} is a run's copy of its experiment file, without changes that were made on the command line",
-            Hint("resume the run", f"ncsnx train {as_typed(file.parent)}"),
-        )

@@ -93,11 +93,6 @@ def is_being_written(folder: Path) -> bool:
     return False
 
 
-def holder_note(folder: Path) -> HolderNote | None:
-    """The note of the process that holds or held `folder`'s lock; None if there is none that can be read."""
-    return find_document(folder / HOLDER, HolderNote)
-
-
 def _holder(path: Path) -> str:
     note = find_document(path, HolderNote)
     if note is None:

@@ -11,7 +11,7 @@ from ncsnx.storage import atomic, reading
 from ncsnx.storage.reading import parse_json
 
 TAIL_BYTES = 2**18
-"""Bytes that `last_records` and `first_record` read at most."""
+"""Bytes that `last_records` reads at most."""
 
 
 def append_record(path: Path, record: dict[str, Any]) -> None:
@@ -57,15 +57,6 @@ def last_records(path: Path) -> list[dict[str, Any]]:
         return []
     found = [_record(line) for line in (lines[1:] if size > TAIL_BYTES else lines)]
     return [record for record in found if record is not None]
-
-
-def first_record(path: Path) -> dict[str, Any] | None:
-    """The record in the first line; None if there is none, or the line isn't a JSON object of up to TAIL_BYTES.
-
-    Raises OSError for a file that can't be read.
-    """
-    with reading.opened(path) as file:
-        return _record(file.readline(TAIL_BYTES))
 
 
 class RecordFollower:

@@ -291,11 +291,6 @@ def test_what_was_typed_wrongly_gets_one_line_and_what_to_type_and_exit_code_2(c
     assert message in outcome.err
 
 
-def test_a_name_near_a_run_is_pointed_to_the_run(here: Path) -> None:
-    _own_files(here)
-    assert "Or the run runs/own-run?" in run("show", "own-rum").err
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -1,7 +1,6 @@
 """`list`, `show` and `diff`, on experiments and on runs, for people and as JSON."""
 
 import json
-import os
 import re
 import shutil
 from pathlib import Path
@@ -69,8 +68,6 @@ def test_list_as_json_has_the_same(own: Path, unfinished: Run) -> None:
     }
     (row,) = listed["runs"]
     assert row.pop("configuration") == to_json(minimal())["experiment"]
-    assert row.pop("bytes") == sum(path.stat().st_size for path in unfinished.path.rglob("*") if path.is_file())
-    assert row.pop("changed")
     assert row == {
         "run": "first",
         "path": "runs/first",
@@ -78,7 +75,7 @@ def test_list_as_json_has_the_same(own: Path, unfinished: Run) -> None:
         "step": 500,
         "steps": 1500,
         "state": "unfinished",
-        **dict.fromkeys(("error", "loss", "held_out", "best", "writer", "started")),
+        **dict.fromkeys(("error", "loss", "held_out", "best")),
     }
 
 
@@ -116,9 +113,7 @@ def test_list_reads_the_runs_folder_that_is_named(here: Path, monkeypatch: pytes
 
 def test_list_says_running_while_a_writer_holds_the_lock_and_no_longer(unfinished: Run) -> None:
     with writer_lock(unfinished):
-        row = shown("list")["runs"][0]
-        assert (row["state"], row["writer"]["pid"]) == ("running", os.getpid())
-        assert f"{row['writer']['host']}:{os.getpid()}" in run("list").out
+        assert shown("list")["runs"][0]["state"] == "running"
         assert "running" in run("list").out
     (unfinished.path / HOLDER).write_text('{"pid": 1, "host": "here", "command": "ncsnx train", "started": "now"}')
     assert shown("list")["runs"][0]["state"] == "unfinished", "the note of a killed one is no lock"

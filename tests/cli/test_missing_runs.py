@@ -26,15 +26,10 @@ def test_where_an_experiment_has_the_name_it_is_told_how_to_get_a_run(command: s
     outcome = run(command, "bedroom128", *more)
     assert outcome.code == 2
     assert outcome.err.splitlines() == [
-        "error: there is no run 'bedroom128' in runs, but there is an experiment of that name.",
-        "  train it:  ncsnx train bedroom128",
+        "error: there is no run 'bedroom128' in runs, which holds none yet.",
+        "  train an experiment:  ncsnx train bedroom128",
     ]
     assert not (here / "runs").exists()
-
-
-def test_the_folder_of_the_runs_is_typed_again(here: Path) -> None:
-    outcome = run("sample", "digits", "--runs", "my runs")
-    assert outcome.err.endswith("  train it:  ncsnx train digits --runs 'my runs'\n")
 
 
 def test_a_file_that_is_named_as_a_run_is_never_executed(here: Path) -> None:

@@ -195,7 +195,7 @@ def test_a_bad_call_is_one_line_and_leaves_nothing(words: tuple[str, ...], said:
 
 def test_a_sweep_is_no_run(swept: tuple[Path, Result]) -> None:
     told = command("sample", "digits.sweep", folder=swept[0])
-    assert "runs/digits.sweep is a parameter sweep, whose runs stand beside it" in told.err
+    assert "runs/digits.sweep is not a run" in told.err
 
 
 def test_a_run_of_another_experiment_is_refused(tmp_path: Path) -> None:

@@ -141,4 +141,3 @@ def test_a_broken_file_of_the_name_of_a_run_isnt_passed_over(named: Run) -> None
     refused = command("train", "first", *CPU, folder=folder)
     assert refused.code == 2
     assert "the file of that name is broken" in refused.err
-    assert "for the run of that name, write runs/first" in refused.err

@@ -203,7 +203,7 @@ def test_a_model_that_is_not_the_exported_one_is_refused(tmp_path: Path) -> None
         with pytest.raises(NcsnxError, match=r"model\.safetensors is damaged: its sha256 is not the one in config"):
             export.model_content(config)
     path.unlink()
-    with pytest.raises(NcsnxError, match=r"model\.safetensors is missing; get a complete copy"):
+    with pytest.raises(NcsnxError, match=r"model\.safetensors is missing; get an unchanged copy"):
         export.model_content(config)
 
 

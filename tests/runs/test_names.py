@@ -19,7 +19,7 @@ from ncsnx.config.codec import ConfigError, from_json, to_json
 from ncsnx.data import open_data
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runs.exported import Export
-from ncsnx.runs.folder import Run, open_run, run_names
+from ncsnx.runs.folder import Run, open_run
 from ncsnx.runs.names import check_run_name
 from tests.data.pictures import save
 
@@ -146,13 +146,6 @@ def test_names_that_another_system_changes_are_refused(name: str) -> None:
 @pytest.mark.parametrize("name", ["console", "com10", "null", "lpt", "a.con", "v1.0"])
 def test_names_that_only_resemble_those_are_taken(name: str) -> None:
     assert check_run_name(name) == name
-
-
-def test_two_runs_whose_names_differ_in_case_only_are_refused(experiment: Experiment, tmp_path: Path) -> None:
-    Run.create(tmp_path, "Digits", experiment, {}, None, "f" * 64)
-    with pytest.raises(UsageError, match=r"'digits' differs from the run 'Digits' only in case.*name=NAME"):
-        Run.create(tmp_path, "digits", experiment, {}, None, "f" * 64)
-    assert run_names(tmp_path) == ["Digits"]
 
 
 # ---------------------------------------------------------------------------------------------------------- archives

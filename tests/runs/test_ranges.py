@@ -36,37 +36,21 @@ def ladder(run: Run) -> Run:
     ],
 )
 def test_a_range_means_its_checkpoints_ends_included(ladder: Run, text: str, steps: tuple[int, ...]) -> None:
-    selection = select(ladder, text)
-    assert selection.steps == steps
-    assert selection.remark is None
+    assert select(ladder, text) == steps
 
 
 def test_the_third_part_keeps_multiples_of_it_wherever_the_range_begins(ladder: Run) -> None:
-    assert select(ladder, "100:600:200").steps == (200, 400, 600)
+    assert select(ladder, "100:600:200") == (200, 400, 600)
 
 
-def test_a_range_that_is_covered_in_part_goes_on_and_says_what_is_missing(ladder: Run) -> None:
-    selection = select(ladder, "500:900")
-    assert selection.steps == (500, 600)
-    assert selection.remark == (
-        "range 500:900 holds 2 checkpoints from 500 to 600; there is none at 3 other multiples of 100"
-    )
-
-
-def test_a_range_from_zero_misses_nothing(ladder: Run) -> None:
-    assert select(ladder, "0:300").remark is None
+def test_a_range_beyond_the_run_means_the_checkpoints_that_it_holds(ladder: Run) -> None:
+    assert select(ladder, "500:100000000000") == (500, 600)
 
 
 def test_an_unsound_checkpoint_of_a_range_is_refused_with_the_range_to_type(ladder: Run) -> None:
     (ladder.checkpoints / "step-00000600" / "model.safetensors").write_bytes(b"")
-    with pytest.raises(
-        UnsoundError, match=r"latest checkpoint .* is unsound: .*use the checkpoint before it: range=500"
-    ):
+    with pytest.raises(UnsoundError, match=r"checkpoint 600 .* is unsound: .*use the checkpoint before it: range=500"):
         select(ladder, "latest")
-
-
-def test_a_range_far_beyond_the_run_is_answered_at_once(ladder: Run) -> None:
-    assert "999,999,994 other multiples" in str(select(ladder, "1:100000000000").remark)
 
 
 def test_a_range_that_holds_no_checkpoint_lists_those_there_are(ladder: Run) -> None:
@@ -79,20 +63,12 @@ def test_a_step_without_a_checkpoint_lists_the_nearest(ladder: Run) -> None:
         select(ladder, "350")
 
 
-@pytest.mark.parametrize("text", ["", ":", "100:", ":100", "a:b", "100:200:300:400", "latest:600", "100-200", "-5:7"])
+@pytest.mark.parametrize(
+    "text", ["", ":", "100:", ":100", "a:b", "100:200:300:400", "latest:600", "100-200", "-5:7", "400:200", "100:200:0"]
+)
 def test_what_is_no_range_is_refused_with_what_is_accepted(ladder: Run, text: str) -> None:
     with pytest.raises(UsageError, match="expected all, latest, best, a step such as 150k, FIRST:LAST or"):
         select(ladder, text)
-
-
-def test_a_range_that_runs_backwards_is_turned_round_in_the_answer(ladder: Run) -> None:
-    with pytest.raises(UsageError, match=r"^range 400:200 runs backwards; did you mean 200:400\?"):
-        select(ladder, "400:200")
-
-
-def test_multiples_of_nothing_are_refused(ladder: Run) -> None:
-    with pytest.raises(UsageError, match="cannot be 0"):
-        select(ladder, "100:200:0")
 
 
 def test_a_run_without_checkpoints_says_so(run: Run) -> None:
@@ -119,7 +95,7 @@ def tried(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @given(st.text(alphabet="0123456789:kKmM.alltes -_\x00\u202e", max_size=30))
 def test_whatever_is_typed_gives_checkpoints_or_one_clear_line(tried: Run, text: str) -> None:
     try:
-        steps = select(tried, text).steps
+        steps = select(tried, text)
     except NcsnxError as error:
         said = str(error)
         assert said.isprintable()

@@ -12,7 +12,6 @@ from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import holds, write_checkpoint
 from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.score_files import Best, ScoreFile
-from ncsnx.runs.segments import append_segment
 from ncsnx.runs.summaries import RunSummary, ordered, summaries, summary_of
 from ncsnx.storage.json_lines import TAIL_BYTES
 from tests.runs.kept import SMALL
@@ -34,18 +33,13 @@ def names(found: list[RunSummary]) -> str:
     return "".join(one.name for one in found)
 
 
-def test_a_summary_has_the_last_losses_and_the_first_start(run: Run) -> None:
+def test_a_summary_has_the_last_losses(run: Run) -> None:
     log = MetricsLog(run)
     for step in range(3):
         log.append({"step": step, "loss": 3.0 - step})
     log.append({"step": 2, "held_out": 0.5})
-    for _ in range(2):
-        append_segment(run, from_step=0, runtime={}, changes={})
     found = summary_of(run)
-    first = json.loads(run.segments_path.read_text().splitlines()[0])
     assert (found.loss, found.held_out) == (1.0, 0.5)
-    assert found.started is not None
-    assert found.started.isoformat() == first["started"]
     assert (found.state, found.step, found.best) == ("unfinished", 0, None)
 
 
@@ -80,20 +74,12 @@ def test_the_best_score_comes_with_its_protocol(run: Run) -> None:
     json.dumps(found.as_json())
 
 
-def test_single_pictures_do_not_count_in_the_size(run: Run) -> None:
-    before = summary_of(run).size
-    for place in ("images", "kept"):
-        (run.samples / "n2" / place).mkdir(parents=True)
-        (run.samples / "n2" / place / "0.png").write_bytes(b"x" * 1000)
-    assert summary_of(run).size == before + 1000
-
-
-@pytest.mark.parametrize("content", [b"[1]\n", b"\xff\n", b'{"loss": "x", "started": 7}\n', b""])
+@pytest.mark.parametrize("content", [b"[1]\n", b"\xff\n", b'{"loss": "x"}\n', b""])
 def test_damaged_logs_are_left_out(run: Run, content: bytes) -> None:
     for path in (run.metrics_path, run.segments_path):
         path.write_bytes(content)
     found = summary_of(run)
-    assert (found.state, found.started) == ("unfinished", None)
+    assert found.state == "unfinished"
 
 
 def test_runs_are_ordered_by_columns_those_without_a_value_last(three: list[RunSummary]) -> None:
@@ -114,7 +100,6 @@ def test_scores_of_other_features_references_or_numbers_of_images_are_not_ranked
         reference="a",
         sweep=Path(),
         scored=(1,),
-        gone=0,
     )
     for other in ({"metric": "FD (digits classifier 1a2b3c4d)"}, {"images": 50}, {"reference": "b"}):
         scores = (best, attrs.evolve(best, score=4.0, **other), attrs.evolve(best, score=3.0))
