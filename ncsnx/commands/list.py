@@ -133,9 +133,6 @@ def _experiments(work: "Work") -> list[dict[str, Any]]:
                 "error": known.error,
             }
         )
-        for other in known.shadowed:
-            if other.experiment != experiment:
-                work.info(f"{experiment.name} is {where}; the {experiment.name} of {other.where} is not used")
     broken = [source for source in sources if source.file is None]
     return rows + [{"name": None, "where": relative(str(one.path)), "error": one.error} for one in broken]
 

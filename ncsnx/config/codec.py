@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from ncsnx.config.complaints import StructureError, entitle
+from ncsnx.config.complaints import StructureError
 from ncsnx.config.converter import structure, unstructure
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.provenance import is_default
@@ -31,22 +31,10 @@ class SavedExperiment:
     experiment: Experiment
 
 
-entitle(SavedExperiment, "a saved experiment")
-
-
 def to_json(experiment: Experiment) -> dict[str, Any]:
     """The saved form: `{"schema_version": 1, "experiment": {…}}`."""
     values: dict[str, Any] = unstructure(SavedExperiment(experiment=experiment))
     return values
-
-
-def from_json(saved: object) -> Experiment:
-    """The experiment of a saved form of this version. Raises ConfigError, for newer versions too."""
-    try:
-        return structure(saved, SavedExperiment).experiment
-    except StructureError as error:
-        problems = [(path.removeprefix("experiment."), complaint) for path, complaint in error.problems]
-        raise ConfigError(problems, advice=error.advice, more=error.more) from error
 
 
 def identity(experiment: Experiment) -> str:

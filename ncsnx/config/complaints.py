@@ -4,9 +4,9 @@ Text from a file, keys included, is escaped and cut before it enters a message.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
-from functools import partial
+from itertools import islice
 from types import NoneType
 from typing import Any
 
@@ -28,30 +28,30 @@ Problem = tuple[str, str]
 
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_.-]{1,80}")
 _MOST_TEXT = 1_000
-"""Characters of problems in one message; the rest are counted."""
+"""Characters of problems in one message."""
 _MOST_TOLD = 20
-"""Problems that are described; the rest are counted."""
+"""Problems that are described: each takes time, and there may be thousands."""
 _MOST_NEAR = 100
 """Longest text for which near matches are searched, in characters: the search is quadratic in its length."""
 
 
 class StructureError(AdvisedError):
-    """JSON values that aren't what a class declares, with every problem as (path, complaint) in `problems`.
+    """JSON values that aren't what a class declares, with the first problems as (path, complaint) in `problems`.
 
-    where: beginning of the message. advice: its end. more: number of problems that `problems` lacks.
+    where: beginning of the message. advice: its end.
     """
 
-    def __init__(self, problems: Sequence[Problem], where: str = "", advice: str = "", more: int = 0) -> None:
-        self.problems, self.more = list(problems), more
-        self.words = problems_in_words(self.problems, more)
-        super().__init__(f"{where}: {self.words}" if where else self.words, advice)
+    def __init__(self, problems: Sequence[Problem], where: str = "", advice: str = "") -> None:
+        self.problems = list(problems)
+        words = problems_in_words(self.problems)
+        super().__init__(f"{where}: {words}" if where else words, advice)
 
 
 class NewerVersionError(StructureError):
     """Values that only a newer ncsnx can read; the advice is to update."""
 
-    def __init__(self, problems: Sequence[Problem], where: str = "", advice: str = "", more: int = 0) -> None:
-        super().__init__(problems, where, "update ncsnx", more)
+    def __init__(self, problems: Sequence[Problem], where: str = "", advice: str = "") -> None:
+        super().__init__(problems, where, "update ncsnx")
 
 
 class RefusedError(Exception):
@@ -69,24 +69,15 @@ class RefusedError(Exception):
         return f"expected {expected}, found {found or found_in_words(value)}{did_you_mean(value, near)}{more}"
 
 
-_titles: dict[type, str] = {}
-
-
-def entitle(cls: type, title: str) -> None:
-    """Sets the name of a class in messages. Variants are named by their tags."""
-    _titles[cls] = title
-
-
-def problems_in_words(problems: Iterable[Problem], more: int = 0) -> str:
-    """The problems in one line, as many as fit into a message; the others and `more` are counted at the end."""
-    said: list[str] = []
-    lines = [f"{path}: {complaint}" if path else complaint for path, complaint in problems]
-    for line in lines:
-        if said and sum(map(len, said)) + len(line) > _MOST_TEXT:
-            break
-        said.append(line)
-    left = len(lines) - len(said) + more
-    return "; ".join([*said, f"and {left:,} more"] if left else said)
+def problems_in_words(problems: Iterable[Problem]) -> str:
+    """The problems in one line, as many as fit into a message."""
+    words = ""
+    for path, complaint in problems:
+        line = f"{path}: {complaint}" if path else complaint
+        if words and len(words) + len(line) > _MOST_TEXT:
+            return f"{words}; and more"
+        words += f"; {line}" if words else line
+    return words
 
 
 def json_kind(value: object) -> str:
@@ -125,40 +116,32 @@ def inside(path: str, key: str | int) -> str:
 
 
 def structure_error(error: BaseException, cls: Any) -> StructureError:
-    """The problems in cattrs' tree of errors; a NewerVersionError if a part is newer, which explains the others."""
-    leaves = list(_leaves(error, cls, ""))
-    newer = [leaf for leaf in leaves if leaf.is_newer]
-    leaves, kind = (newer, NewerVersionError) if newer else (leaves, StructureError)
-    return kind([(leaf.path, leaf.say()) for leaf in leaves[:_MOST_TOLD]], more=max(0, len(leaves) - _MOST_TOLD))
+    """The first problems in cattrs' tree of errors; a NewerVersionError if a part is newer, which explains others."""
+    problems, newer = list[Problem](), list[Problem]()
+    for path, inner, owner in islice(_leaves(error, cls, ""), _MOST_TOLD):
+        if isinstance(inner, StructureError):
+            told = newer if isinstance(inner, NewerVersionError) else problems
+            told += [(".".join(filter(None, (path, place))), complaint) for place, complaint in inner.problems]
+        elif isinstance(inner, FieldError):
+            problems.append((inside(path, inner.field), inner.complaint))
+        elif isinstance(inner, KeyError):
+            problems.append((path, f"is required{_of(owner, ' by ')}, but missing"))
+        else:
+            problems.append((path, str(inner)))
+    return NewerVersionError(newer) if newer else StructureError(problems)
 
 
-@attrs.frozen
-class _Leaf:
-    """One problem. Its complaint is built on demand: that takes time, and there may be thousands."""
-
-    path: str
-    say: Callable[[], str]
-    is_newer: bool = False
-
-
-def _leaves(error: BaseException, cls: Any, path: str) -> Iterator[_Leaf]:
+def _leaves(error: BaseException, cls: Any, path: str) -> Iterator[tuple[str, BaseException, Any]]:
+    """(path, error, class with the field) of each problem in a tree of errors."""
     if isinstance(error, BaseValidationError):
         for inner in error.exceptions:
             owner = error.cl if isinstance(error, ClassValidationError) else cls
             yield from _leaves(inner, owner, _extended(path, inner, owner))
     elif isinstance(error, ForbiddenExtraKeysError):
         for key in sorted(error.extra_fields):
-            yield _Leaf(inside(path, key), partial(unknown_key, key, error.cl))
-    elif isinstance(error, KeyError):
-        yield _Leaf(path, partial("is required{}, but missing".format, _of(cls, " by ")))
-    elif isinstance(error, FieldError):
-        yield _Leaf(inside(path, error.field), partial(str, error.complaint))
-    elif isinstance(error, StructureError):
-        for inner_path, complaint in error.problems:
-            whole = f"{path}.{inner_path}" if path and inner_path else path or inner_path
-            yield _Leaf(whole, partial(str, complaint), isinstance(error, NewerVersionError))
+            yield path, StructureError([(inside("", key), unknown_key(key, error.cl))]), error.cl
     else:
-        yield _Leaf(path, partial(str, error))
+        yield path, error, cls
 
 
 def _extended(path: str, error: BaseException, owner: Any) -> str:
@@ -171,7 +154,4 @@ def _extended(path: str, error: BaseException, owner: Any) -> str:
 
 
 def _of(cls: Any, word: str) -> str:
-    title = _titles.get(cls)
-    if title is None and isinstance(cls, type) and issubclass(cls, Config):
-        title = tag_of(cls) or cls.__name__
-    return f"{word}{title}" if title else ""
+    return f"{word}{tag_of(cls) or cls.__name__}" if isinstance(cls, type) and issubclass(cls, Config) else ""

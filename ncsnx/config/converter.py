@@ -38,9 +38,6 @@ from ncsnx.quantities import counted
 
 T = TypeVar("T")
 
-_MOST_NAMED = 12
-"""Most fields that a message about an object of the wrong type lists."""
-
 
 def structure(values: object, cls: type[T]) -> T:
     """The object of plain JSON values. Raises StructureError with the path of every problem."""
@@ -67,28 +64,21 @@ def optional_of(declared: Any) -> Any:
     return None
 
 
-def _structure_bool(value: Any, _: Any) -> bool:
-    if not isinstance(value, bool):
-        raise RefusedError("true or false", value)
-    return value
+def _accepting(kind: type, expected: str) -> Callable[[Any, Any], Any]:
+    """The hook of a type whose values are taken as they are. expected: these values in words."""
 
+    def accept(value: Any, _: Any) -> Any:
+        if type(value) is not kind:
+            raise RefusedError(expected, value)
+        return value
 
-def _structure_int(value: Any, _: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise RefusedError("a whole number", value)
-    return value
+    return accept
 
 
 def _structure_float(value: Any, _: Any) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) <= sys.float_info.max:
         raise RefusedError("a finite number", value)
     return float(value) + 0.0  # -0.0 becomes 0.0, so that equal values have one identity
-
-
-def _structure_str(value: Any, _: Any) -> str:
-    if not isinstance(value, str):
-        raise RefusedError("text", value)
-    return value
 
 
 def _structure_literal(value: Any, literal: Any) -> Any:
@@ -165,12 +155,10 @@ def _structure_variant(value: Any, family: type[Config]) -> Any:
 def _structure_class(cls: type[Any]) -> Callable[[Any, Any], Any]:
     fill = make_dict_structure_fn(cls, _converter, _cattrs_forbid_extra_keys=True, _cattrs_detailed_validation=True)
     names, rest = [field.name for field in attrs.fields(cls)], rest_field(cls)
-    call = f"{cls.__name__}({', '.join(f'{name}=…' for name in names)})"
-    expected = call if issubclass(cls, Config) and len(names) <= _MOST_NAMED else "an object"
 
     def structure_class(value: Any, declared: Any) -> Any:
         if not isinstance(value, dict):
-            raise RefusedError(expected, value)
+            raise RefusedError("an object", value)
         _require_version(value, cls)
         if rest is not None:
             others = {key: held for key, held in value.items() if key not in names or key == rest}
@@ -184,15 +172,12 @@ def _require_version(values: dict[str, Any], cls: type[Any]) -> None:
     """Raises StructureError for an invalid version, NewerVersionError for one of a newer ncsnx."""
     for field in version_fields(cls):
         version, newest = values.get(field.name, field.default), field.default
-        if type(version) is not int or version < 1:
-            raise StructureError([(field.name, f"expected a whole number from 1 on, found {quoted(version)}")])
         assert isinstance(newest, int)
-        if version > newest:
+        if type(version) is int and version > newest:
             what = f"is {quoted(version)}, newer than this ncsnx reads ({newest})"
             raise NewerVersionError([(field.name, what)])
-        if version < newest:
-            complaint = f"expected {newest}, found {version}, which is no longer supported"
-            raise StructureError([(field.name, complaint)])
+        if type(version) is not int or version != newest:
+            raise StructureError([(field.name, f"expected {newest}, found {quoted(version)}")])
 
 
 def _unstructure_class(cls: type[Any]) -> Callable[[Any], dict[str, Any]]:
@@ -228,10 +213,10 @@ def _has_origin(origin: Any) -> Callable[[Any], bool]:
 
 def _make_converter() -> Converter:
     converter = Converter(forbid_extra_keys=True, detailed_validation=True)
-    converter.register_structure_hook(bool, _structure_bool)
-    converter.register_structure_hook(int, _structure_int)
+    converter.register_structure_hook(bool, _accepting(bool, "true or false"))
+    converter.register_structure_hook(int, _accepting(int, "a whole number"))
     converter.register_structure_hook(float, _structure_float)
-    converter.register_structure_hook(str, _structure_str)
+    converter.register_structure_hook(str, _accepting(str, "text"))
     converter.register_structure_hook_func(_has_origin(Literal), _structure_literal)
     converter.register_structure_hook_func(_has_origin(tuple), _structure_tuple)
     converter.register_structure_hook_func(lambda t: t == ImageSize, _structure_image_size)

@@ -52,8 +52,6 @@ class Known:
     """Index into RANKS."""
     error: str | None
     """Why the name can't be used: two files of one rank have it. None: it can."""
-    shadowed: tuple[Registered, ...]
-    """Experiments of the same name in later ranks."""
 
 
 @attrs.frozen
@@ -104,9 +102,8 @@ def known_names(sources: Iterable[DiscoveredFile]) -> list[Known]:
     for name, found in by_name.items():
         first = min(rank for rank, _, _ in found)
         own = [(registered, file) for rank, registered, file in found if rank == first]
-        shadowed = tuple(registered for rank, registered, _ in found if rank != first)
         error = _contradiction(name, first, [registered for registered, _ in own]) if len(own) > 1 else None
-        known += [Known(registered, file, first, error, shadowed) for registered, file in own]
+        known += [Known(registered, file, first, error) for registered, file in own]
     return known
 
 
@@ -176,8 +173,7 @@ def _load(path: Path, rank: int) -> DiscoveredFile:
 
 def _from_file(path: Path, name: str | None) -> tuple[Registered, ExperimentFile]:
     if not exists(path):
-        beside = [str(other) for other in _files_in(path.parent) if isinstance(other, Path)]
-        raise UsageError(f"{path}: no such experiment file{_meant(str(path), beside)}")
+        raise UsageError(f"{path}: no such experiment file")
     file = load_file(path)
     known = {registered.experiment.name: registered for registered in file.registered}
     if name is None and len(known) > 1:
@@ -185,13 +181,8 @@ def _from_file(path: Path, name: str | None) -> tuple[Registered, ExperimentFile
             f"{path}: registers {', '.join(known)}; choose one as {path}:NAME, such as {path}:{next(iter(known))}"
         )
     if name is not None and name not in known:
-        raise UsageError(f"{path}: registers {', '.join(known)}, but no {name!r}{_meant(name, known)}")
+        raise UsageError(f"{path}: registers {', '.join(known)}, but no {name!r}")
     return (known[name] if name is not None else file.registered[0]), file
-
-
-def _meant(name: str, known: Iterable[str]) -> str:
-    near = get_close_matches(name, list(known), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _by_name(name: str) -> tuple[Registered, ExperimentFile]:
@@ -206,8 +197,7 @@ def _by_name(name: str) -> tuple[Registered, ExperimentFile]:
 
 def _contradiction(name: str, rank: int, found: list[Registered]) -> str:
     places = " and ".join(relative(registered.where) for registered in found)
-    count = "twice" if len(found) == 2 else counted(len(found), "time")
-    return printable(f"{name!r} is registered {count} in {RANKS[rank]}, at {places}; name one as FILE.py:{name}")
+    return printable(f"{name!r} is registered twice in {RANKS[rank]}, at {places}; name one as FILE.py:{name}")
 
 
 def _not_found(name: str, sources: list[DiscoveredFile]) -> UsageError:

@@ -13,8 +13,8 @@ from ncsnx.config.checks import FieldError
 from ncsnx.config.converter import optional_of
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.feature_networks import Features
-from ncsnx.config.overrides import Override, unknown_field
-from ncsnx.config.variants import Config, is_family, plugin_errors, tag_of, variants
+from ncsnx.config.overrides import unknown_field
+from ncsnx.config.variants import OUTSIDE_IDENTITY, Config, is_family, plugin_errors, tag_of, variants
 from ncsnx.docstrings import field_docstring
 
 _REFUSED: dict[type, Any] = {float: float("nan"), int: float("nan"), str: "\n"}
@@ -147,8 +147,14 @@ def _default(default: Any) -> str:
     return shown(value)
 
 
-_FEATURES = "features"
-"""Path of the feature network in the overrides of commands that measure; no experiment has it."""
+@attrs.frozen(kw_only=True)
+class _Scoring(Config):
+    """The part that overrides can change beside the experiment, in commands that measure."""
+
+    features: Features = attrs.field(metadata=OUTSIDE_IDENTITY)
+    """A network that maps images to feature vectors and optionally to logits."""
+
+
 _QUESTION = re.compile(r"([A-Za-z_][\w.]*)=\?")
 
 
@@ -161,23 +167,7 @@ def asked_path(word: object) -> str | None:
 def all_facts() -> list[FieldFact]:
     """Every field that an override may name, in every variant; those of the installed packages too."""
     plugin_errors()  # loads plug-ins, whose variants count
-    found = list(facts_below(Experiment))
-    tags = {tag: first_sentence(one.__doc__ or "") for tag, one in variants(Features).items()}
-    found.append(
-        FieldFact(
-            path=_FEATURES,
-            type="a word",
-            default=None,
-            accepted=", ".join(tags),
-            values=tags,
-            text=first_sentence(Features.__doc__ or ""),
-            identity=False,
-            of="",
-        )
-    )
-    for cls in variants(Features).values():
-        found += facts_below(cls, f"{_FEATURES}.", inside=False)
-    return found
+    return [*facts_below(Experiment), *facts_below(_Scoring)]
 
 
 def answer(path: str) -> list[str]:
@@ -185,7 +175,7 @@ def answer(path: str) -> list[str]:
     known = all_facts()
     found = [fact for fact in known if fact.path == path]
     if not found:
-        raise unknown_field(Override(path, "?"), Experiment)
+        raise unknown_field(path, [fact.path for fact in known])
     groups: dict[tuple[str, str, str | None], list[FieldFact]] = {}
     for fact in found:
         groups.setdefault((fact.text, fact.accepted, fact.default), []).append(fact)

@@ -6,11 +6,8 @@ import path.
 """
 
 import hashlib
-import io
 import os
-import re
 import sys
-import tokenize
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +18,6 @@ import attrs
 from ncsnx.config import provenance
 from ncsnx.config.checks import FieldError
 from ncsnx.config.codec import ConfigError, flatten
-from ncsnx.config.complaints import unknown_key
 from ncsnx.config.converter import structure, unstructure
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.foreign import ForeignError, foreign_code, kind_of, message_of
@@ -32,8 +28,6 @@ from ncsnx.storage import reading
 
 LARGEST = 2**20
 """Largest size of an experiment file, in bytes."""
-_CALL = re.compile(r"(\w+)\.__init__\(\) (.*)")
-_UNKNOWN_KEYWORD = re.compile(r"got an unexpected keyword argument '(\w+)'")
 
 
 class ExperimentFileError(NcsnxError):
@@ -92,7 +86,7 @@ def register(experiment: Experiment) -> Experiment:
             checked = structure(unstructure(experiment), Experiment)
     except ConfigError as error:
         place = f"{where}: experiment {experiment.name!r}"
-        raise ConfigError(error.problems, place, error.advice, error.more) from error
+        raise ConfigError(error.problems, place, error.advice) from error
     seen = provenance.active()
     if seen is not None:
         for other in seen.registered:
@@ -136,12 +130,10 @@ def _read(path: Path) -> str:
     except OSError as error:
         raise ExperimentFileError(f"{path}: cannot be read: {error.strerror}") from error
     try:
-        encoding, _ = tokenize.detect_encoding(io.BytesIO(content).readline)
-        return content.decode(encoding)
-    except (SyntaxError, UnicodeError, LookupError) as error:
-        line = content.count(b"\n", 0, error.start) + 1 if isinstance(error, UnicodeDecodeError) else 1
-        what = f"is not Python source ({message_of(error)}); save it as UTF-8 text"
-        raise ExperimentFileError(f"{path}:{line}: {what}") from error
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ExperimentFileError(f"{path}:{line}: is not Python source in UTF-8 ({message_of(error)})") from error
 
 
 def _execute(path: Path, source: str) -> None:
@@ -172,33 +164,7 @@ def _describe(path: Path, error: BaseException) -> str:
     if isinstance(error, SyntaxError) and type(error.msg) is str:
         message = message_of(Exception(error.msg))  # without the place, which comes first
         line = error.lineno if type(error.lineno) is int else line
-    if isinstance(error, SystemExit):
-        message = f"the file calls exit ({message or 'no message'}); an experiment file may only declare"
-    elif isinstance(error, attrs.exceptions.FrozenInstanceError):
-        message = "experiments and their parts cannot be changed; write attrs.evolve(experiment, …)"
-    elif isinstance(error, TypeError):
-        message = _advised(message)
     where = f"{path}:{line}" if line else str(path)
     name = kind_of(error)
     kind = "" if isinstance(error, FieldError | NcsnxError) else f"{name}: "
     return f"{where}: {kind}{message}" if message else f"{where}: {name}"
-
-
-def _advised(message: str) -> str:
-    """Python's message about a wrong call, reworded if it is about a configuration class."""
-    classes = {cls.__name__: cls for cls in _subclasses(Config)}
-    call = _CALL.match(message)
-    if call is None or call[1] not in classes:
-        return message
-    cls = classes[call[1]]
-    if unknown := _UNKNOWN_KEYWORD.match(call[2]):
-        return f"{unknown[1]}: {unknown_key(unknown[1], cls)}"
-    if call[2].startswith("takes 1 positional"):
-        return f"{message}; give values by name, such as {cls.__name__}({attrs.fields(cls)[0].name}=…)"
-    return message
-
-
-def _subclasses(cls: type[Config]) -> Iterator[type[Config]]:
-    for inner in cls.__subclasses__():
-        yield inner
-        yield from _subclasses(inner)

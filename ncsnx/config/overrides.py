@@ -7,22 +7,22 @@ when the spacing of the levels changes.
 
 import re
 import shlex
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import attrs
 
-from ncsnx.config.checks import quoted, shortened
+from ncsnx.config.checks import quoted
 from ncsnx.config.codec import ConfigError, flatten, shown
-from ncsnx.config.complaints import did_you_mean
+from ncsnx.config.complaints import did_you_mean, problems_in_words
 from ncsnx.config.converter import optional_of, structure, unstructure
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.image_sizes import ImageSize, parsed_size
 from ncsnx.config.provenance import COMMAND_LINE, DEFAULT, is_default
 from ncsnx.config.sampler import Sampler
 from ncsnx.config.variants import TAG, Config, is_family, plugin_errors, tag_of, variants
-from ncsnx.errors import Hint, UsageError, printable
+from ncsnx.errors import Hint, UsageError
 from ncsnx.quantities import parsed_integer, them
 
 T = TypeVar("T", bound=Config)
@@ -47,20 +47,11 @@ class Override:
 
 
 def changed_words(changes: str | Sequence[str]) -> list[str]:
-    """The words FIELD=VALUE of changes, which may be one text of words as they are typed.
-
-    Raises UsageError for anything else.
-    """
-    if not isinstance(changes, Sequence):  # Python may give anything
-        raise UsageError(f"changes must be text such as 'steps=50', or a list of it, not {quoted(changes)}")
+    """The words FIELD=VALUE of changes, which may be one text of words as they are typed. Raises UsageError."""
     try:
-        words = shlex.split(changes) if isinstance(changes, str) else list(changes)
+        return shlex.split(changes) if isinstance(changes, str) else list(changes)
     except ValueError as error:
         raise UsageError(f"changes {quoted(changes)}: {error}") from error
-    for word in words:
-        if not isinstance(word, str):
-            raise UsageError(f"a change must be text such as 'steps=50', not {quoted(word)}")
-    return words
 
 
 def parse_overrides(arguments: list[str]) -> list[Override]:
@@ -90,7 +81,9 @@ def apply_overrides(config: T, origins: dict[str, str], overrides: list[Override
     try:
         changed = structure(values, root)
     except ConfigError as error:
-        raise _explained(error, overrides) from error
+        missing = [path for path, complaint in error.problems if "but missing" in complaint]
+        hints = [Hint(f"add {them(len(missing))}", adds=" ".join(f"{path}=…" for path in missing))] if missing else []
+        raise OverrideError(problems_in_words(error.problems), *hints) from error
     return changed, {path: origins.get(path, DEFAULT) for path, _ in flatten(unstructure(changed))}
 
 
@@ -110,15 +103,7 @@ def apply_sampler_overrides(experiment: Experiment, overrides: list[Override]) -
             raise OverrideError(
                 f"{override.path}: cannot change in a trained run; only the sampler can, such as sampler.denoise=false"
             )
-    changed, _ = apply_overrides(_Changeable(sampler=experiment.sampler), {}, overrides)
-    return attrs.evolve(experiment, sampler=changed.sampler)
-
-
-@attrs.frozen(kw_only=True)
-class _Changeable(Config):
-    """The part of an experiment that may change after training."""
-
-    sampler: Sampler
+    return apply_overrides(experiment, {}, overrides)[0]
 
 
 def parse_text(text: str, declared: Any, path: str) -> Any:
@@ -187,11 +172,12 @@ def _class_of(declared: Any, values: dict[str, Any]) -> type[Config]:
 
 def _apply(override: Override, root: type[Config], values: dict[str, Any], origins: dict[str, str]) -> None:
     cls = root
-    parts = override.parts
+    parts, known = override.parts, [path for path, _ in flatten(values)]
     for depth, part in enumerate(parts):
         field = _field(cls, part)
         if field is None:
-            raise _unknown(override, root, parts[:depth], cls)
+            fields = [".".join([*parts[:depth], one.name]) for one in attrs.fields(cls)]
+            raise unknown_field(override.path, [*known, *fields], f" in {tag_of(cls) or cls.__name__}")
         declared: Any = optional_of(field.type) or field.type
         last = depth == len(parts) - 1
         _fill(values, field)
@@ -208,7 +194,7 @@ def _apply(override: Override, root: type[Config], values: dict[str, Any], origi
         elif isinstance(declared, type) and issubclass(declared, Config):
             held = values.get(part)
             if held is None and is_family(declared):
-                raise _unknown(override, root, parts[: depth + 1], None)
+                raise OverrideError(f"{override.path}: no such field, since {'.'.join(parts[: depth + 1])} is none")
             if held is None:  # the part was turned off; it starts from its defaults
                 values[part] = {}
                 _forget(origins, ".".join(parts[: depth + 1]))
@@ -294,62 +280,14 @@ def _changed(config: Config, prefix: str) -> Iterator[str]:
             yield f"{path}={shown(value)}"
 
 
-# --------------------------------------------------------------------------------------------- error messages
-
-
-def _paths(cls: type[Config], prefix: str = "") -> list[tuple[str, str]]:
-    """Every (path, tag of the variant that has it) under a class, in all variants."""
-    paths = []
-    for field in attrs.fields(cls):
-        path, declared = f"{prefix}{field.name}", optional_of(field.type) or field.type
-        paths.append((path, tag_of(cls) or ""))
-        if is_family(declared):
-            paths += [row for inner in variants(declared).values() for row in _paths(inner, path + ".")]
-        elif isinstance(declared, type) and issubclass(declared, Config):
-            paths += _paths(declared, path + ".")
-    return paths
-
-
-def _unknown(override: Override, root: type[Config], parents: list[str], cls: type[Config] | None) -> OverrideError:
-    """The error for a field that the part at `parents` lacks. cls: the part's class; None: the part is none."""
-    parent = ".".join(parents)
-    if cls is None:
-        under, lacks = f"{parent} is none", ""
-    else:
-        under, lacks = f"{parent} ({tag_of(cls) or cls.__name__})" if parent else "an experiment", "no such field in "
-    missing = ".".join(override.parts[: len(parents) + 1])
-    if tags := dict.fromkeys(tag for path, tag in _paths(root) if path == missing and tag):
-        hint = Hint("such as", adds=f"{parent}={next(iter(tags))}")
-        return OverrideError(f"{override.path}: {lacks}{under}; it exists in {', '.join(tags)}", hint)
-    return OverrideError(f"{override.path}: {lacks}{under}; {_near(override.path, root, cls or root)}")
-
-
-def _near(path: str, root: type[Config], cls: type[Config]) -> str:
-    """Suggestion for a mistyped path: the same name elsewhere, a similar name in the class, a similar path."""
-    *parents, name = path.split(".")
-    fields = [field.name for field in attrs.fields(cls)]
-    paths = list(dict.fromkeys(known for known, _ in _paths(root)))
-    near = (
-        [known for known in paths if known.rpartition(".")[2] == name]
-        or [".".join([*parents, field]) for field in get_close_matches(name, fields, n=1)]
-        or get_close_matches(path, paths, n=1, cutoff=0.85)
-    )
-    return f"did you mean {' or '.join(near)}?" if near else f"there is {', '.join(fields)}"
-
-
-def unknown_field(override: Override, root: type[Config]) -> OverrideError:
-    """The error for a path that no variant has."""
-    return OverrideError(f"{override.path}: no such field; {_near(override.path, root, root)}")
-
-
-def _explained(error: ConfigError, overrides: list[Override]) -> OverrideError:
-    """The error of the changed configuration, each problem with the override that caused it."""
-    given = {override.path: override.text for override in overrides}
-    lines = []
-    for path, complaint in error.problems:
-        causes = [p for p in given if path == p or path.startswith(p + ".") or (path and p.startswith(path + "."))]
-        cause = ", ".join(shortened(printable(f"{p}={given[p]}")) for p in causes or given)
-        lines.append(f"{path or cause}: {complaint} (from {cause})")
-    missing = [path for path, complaint in error.problems if "but missing" in complaint]
-    hints = [Hint(f"add {them(len(missing))}", adds=" ".join(f"{path}=…" for path in missing))] if missing else []
-    return OverrideError("; ".join(lines), *hints)
+def unknown_field(path: str, known: Iterable[str], where: str = "") -> OverrideError:
+    """The error for a path that isn't among the known ones: the name elsewhere, else similar paths, else siblings."""
+    paths = list(dict.fromkeys(known))
+    name, inner = path.rpartition(".")[2], [one for one in paths if not path.startswith(f"{one}.")]
+    near = [one for one in inner if one.rpartition(".")[2] == name] or get_close_matches(path, inner, n=1, cutoff=0.8)
+    parent = path.rpartition(".")[0]
+    while parent and not any(one.startswith(f"{parent}.") for one in paths):
+        parent = parent.rpartition(".")[0]
+    siblings = [one for one in paths if one.rpartition(".")[0] == parent]
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there is {', '.join(siblings)}"
+    return OverrideError(f"{path}: no such field{where}; {hint}")

@@ -70,10 +70,8 @@ class Provenance:
     def _keyword_lines(self, frame: FrameType) -> dict[str, int]:
         """Keyword → line of the call that `frame` is executing."""
         call = self._calls_of(frame.f_code.co_filename).get(_running_position(frame))
-        lines: dict[str, int] = {}
-        for keyword in call.keywords if call is not None else ():
-            lines |= _starred(keyword.value, frame) if keyword.arg is None else {keyword.arg: keyword.value.lineno}
-        return lines
+        keywords = call.keywords if call is not None else ()
+        return {keyword.arg: keyword.value.lineno for keyword in keywords if keyword.arg is not None}
 
     def _calls_of(self, filename: str) -> dict[tuple[int, int, int, int], ast.Call]:
         if filename not in self._calls:
@@ -100,17 +98,6 @@ def is_default(field: "attrs.Attribute[Any]", value: object) -> bool:
     factory = getattr(default, "factory", None)  # of an attrs.Factory
     expected = default if factory is None else factory()
     return type(value) is type(expected) and value == expected
-
-
-def _starred(value: ast.expr, frame: FrameType) -> dict[str, int]:
-    """Keyword → line for a `**` argument that is a dict display or a variable; empty for other expressions."""
-    if isinstance(value, ast.Dict):
-        pairs = zip(value.keys, value.values, strict=True)
-        return {str(key.value): held.lineno for key, held in pairs if isinstance(key, ast.Constant)}
-    if isinstance(value, ast.Name):
-        passed = frame.f_locals.get(value.id, frame.f_globals.get(value.id))
-        return dict.fromkeys(passed, value.lineno) if isinstance(passed, dict) else {}
-    return {}
 
 
 def _is_machinery(code: CodeType) -> bool:

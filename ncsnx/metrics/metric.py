@@ -93,12 +93,10 @@ class Quantity:
 
     def shown(self, row: Mapping[str, Any]) -> str:
         """The value in a row with its error, as shown in tables; '' if there is none."""
-        measured = row.get(self.key)
-        if self.place is not None and measured is not None:
-            measured = measured[self.place]
+        found, error = row.get(self.key), self.error_in(row)
+        measured = found[self.place] if self.place is not None and found else found
         if measured is None:
             return ""
-        error = self.error_in(row)
         return with_error(measured, error) if self.decimals is None else f"{measured:,.{self.decimals}f}"
 
 

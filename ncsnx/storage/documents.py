@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import attrs
 
 from ncsnx.config.codec import digest
-from ncsnx.config.complaints import StructureError, entitle
+from ncsnx.config.complaints import StructureError
 from ncsnx.config.converter import structure, unstructure
 from ncsnx.errors import AdvisedError
 from ncsnx.storage import atomic, reading
@@ -41,7 +41,6 @@ def document(title: str, *, advice: str = "", sealed: bool = False) -> Callable[
 
     def declared(cls: type[T]) -> type[T]:
         DOCUMENTS[cls] = DocumentKind(title, advice, sealed)
-        entitle(cls, title)
         return cls
 
     return declared
@@ -55,7 +54,7 @@ def document_of(values: object, cls: type[T], where: Path | str) -> T:
     try:
         return structure(values, cls)
     except StructureError as error:
-        raise type(error)(error.problems, str(where), DOCUMENTS[cls].advice, error.more) from error
+        raise type(error)(error.problems, str(where), DOCUMENTS[cls].advice) from error
 
 
 def parse_document(content: bytes, cls: type[T], where: Path | str) -> T:

@@ -35,11 +35,11 @@ def _after(code: str) -> bytes:
 FILES: dict[str, tuple[bytes, str]] = {
     "a keyword that is mistyped": (
         _with("lr=1e-3", "lrr=1e-3"),
-        "bad.py:9: TypeError: lrr: no such field in adam; did you mean 'lr'?",
+        "bad.py:9: TypeError: Adam.__init__() got an unexpected keyword argument 'lrr'",
     ),
     "a key of an older program": (
         _with("batch_size=128", "n_iters=128"),
-        "bad.py:4: TypeError: n_iters: no such field in Experiment; it has name, data, schedule",
+        "bad.py:4: TypeError: Experiment.__init__() got an unexpected keyword argument 'n_iters'",
     ),
     "a keyword that is missing": (
         _with("levels=24", "sigma_min=0.02").replace(b"sigma_min=0.01, ", b""),
@@ -47,7 +47,7 @@ FILES: dict[str, tuple[bytes, str]] = {
     ),
     "a position for a keyword": (
         _with("Adam(lr=1e-3)", "Adam(1e-3)"),
-        "2 were given; give values by name, such as Adam(lr=…)",
+        "Adam.__init__() takes 1 positional argument but 2 were given",
     ),
     "a name that is mistyped in the import": (
         _with("import Adam", "import Adm"),
@@ -80,7 +80,7 @@ FILES: dict[str, tuple[bytes, str]] = {
     ),
     "a number for a part": (
         _with("batch_size=128", "ema=0.99"),
-        "ema: expected Ema(rate=…), found number 0.99",
+        "ema: expected an object, found number 0.99",
     ),
     "a class for an object": (
         _with("Digits()", "Digits"),
@@ -125,11 +125,11 @@ FILES: dict[str, tuple[bytes, str]] = {
     ),
     "a value that is assigned afterwards": (
         _after("experiment.steps = 5"),
-        "bad.py:15: FrozenInstanceError: experiments and their parts cannot be changed; write attrs.evolve(experiment,",
+        "bad.py:15: FrozenInstanceError",
     ),
     "evolve of a field that is not there": (
         _after("import attrs\nregister(attrs.evolve(experiment, optimiser=Adam()))"),
-        "bad.py:16: TypeError: optimiser: no such field in Experiment; did you mean 'optimizer'?",
+        "bad.py:16: TypeError: Experiment.__init__() got an unexpected keyword argument 'optimiser'",
     ),
     "registering what is no experiment": (
         _after("register(Adam())"),
@@ -142,19 +142,18 @@ FILES: dict[str, tuple[bytes, str]] = {
     "a bracket that is not closed": (b"register(\n", "bad.py:1: SyntaxError: '(' was never closed"),
     "indentation": (b"if True:\nx = 1\n", "bad.py:2: IndentationError: expected an indented block"),
     "a NUL byte": (_with("lr=1e-3", "lr=1e-3\0"), "bad.py: SyntaxError: source code string cannot contain null bytes"),
-    "Latin-1 without saying so": (_after("# é").replace("é".encode(), b"\xe9"), "bad.py:15: is not Python source ("),
-    "an encoding that is not": (
-        _before("# coding: klingon"),
-        "bad.py:1: is not Python source (unknown encoding: klingon)",
+    "Latin-1 without saying so": (
+        _after("# é").replace("é".encode(), b"\xe9"),
+        "bad.py:15: is not Python source in",
     ),
-    "an image": (b"\x89PNG\r\n\x1a\n\x00\x00", "bad.py:1: is not Python source ("),
+    "an image": (b"\x89PNG\r\n\x1a\n\x00\x00", "bad.py:1: is not Python source in UTF-8 ("),
     "an empty file": (b"", "bad.py: registers no experiment; end it with register(Experiment("),
     "a file that registers nothing": (_with("register(\n", "print(\n"), "bad.py: registers no experiment; end it with"),
     "sys.exit": (
         _before("import sys\nsys.exit(3)"),
-        "bad.py:2: SystemExit: the file calls exit (3); an experiment file",
+        "bad.py:2: SystemExit: 3",
     ),
-    "sys.exit without a word": (_after("raise SystemExit"), "bad.py:15: SystemExit: the file calls exit (no message)"),
+    "sys.exit without a word": (_after("raise SystemExit"), "bad.py:15: SystemExit"),
     "an import of what is not installed": (
         _before("import nothere"),
         "bad.py:1: ModuleNotFoundError: No module named 'nothere'",
@@ -211,7 +210,7 @@ TYPED: dict[str, tuple[list[str], str]] = {
     "a name that is too long": (["show", "x" * 5000], "xx… (5,002 characters) is too long for a name"),
     "a file that is not there": (
         ["show", "experiments/owm.py"],
-        "no such experiment file; did you mean experiments/own.py?",
+        "no such experiment file",
     ),
     "a file whose name is too long": (
         ["show", "x" * 5000 + ".py"],
@@ -221,7 +220,7 @@ TYPED: dict[str, tuple[list[str], str]] = {
         ["show", "experiments/two.py"],
         "registers two-a, two-b; choose one as experiments/two.py:NAME",
     ),
-    "a file without that name": (["show", "experiments/own.py:owl"], "registers own, but no 'owl'; did you mean own?"),
+    "a file without that name": (["show", "experiments/own.py:owl"], "registers own, but no 'owl'"),
     "a file with an empty name": (["show", "experiments/own.py:"], "registers own, but no ''"),
     "a name with two owners": (
         ["show", "twin"],
@@ -230,19 +229,19 @@ TYPED: dict[str, tuple[list[str], str]] = {
     "a run that is not there": (["show", "runs/owned"], "there is no run 'owned' in runs; did you mean own-run?"),
     "a run's path that is not there": (["show", "else/where"], "there is no run at 'else/where'"),
     "a run that is mistyped": (["show", "own-rum"], "no experiment is named 'own-rum'; did you mean own"),
-    "a field that a run lacks": (["show", "runs/own-run", "step=5"], "step: no such field in an experiment"),
+    "a field that a run lacks": (["show", "runs/own-run", "step=5"], "step: no such field in Experiment"),
     "one to compare": (["diff", "own", "seed=1"], "expected 2 experiments or runs, or up to 26; found 1"),
     "a word without an equals sign": (["show", "own", "steps"], "'steps': expected FIELD=VALUE, such as steps=50k"),
     "an equals sign alone": (["show", "own", "="], "'=': expected FIELD=VALUE"),
     "a value given twice": (["show", "own", "seed=1", "seed=2"], "seed: given twice, as '1' and '2'"),
     "a field that is not there": (
         ["show", "own", "optimizer.lrr=1"],
-        "optimizer.lrr: no such field in optimizer (adam)",
+        "optimizer.lrr: no such field in adam",
     ),
-    "a field elsewhere": (["show", "own", "lr=1"], "lr: no such field in an experiment; did you mean optimizer.lr?"),
+    "a field elsewhere": (["show", "own", "lr=1"], "lr: no such field in Experiment; did you mean optimizer.lr?"),
     "a field of another variant": (
         ["show", "own", "optimizer.momentum=0.5"],
-        "in optimizer (adam); it exists in rmsprop, sgd.\n  such as:  optimizer=rmsprop\n",
+        "optimizer.momentum: no such field in adam; there is optimizer.lr",
     ),
     "a variant that is not there": (["show", "own", "model=ncsnv3"], "model: expected one of ncsnv2, ncsnv2-deeper"),
     "a whole number that is not": (
@@ -348,7 +347,7 @@ RUN_FILES: dict[str, tuple[str, bytes, str]] = {
     "no experiment": (
         "config.json",
         b'{"schema_version": 1}',
-        "config.json: experiment: is required by a run's configuration, but missing",
+        "config.json: experiment: is required, but missing",
     ),
     "NaN": (
         "config.json",

@@ -89,10 +89,11 @@ def test_a_variant_of_a_plug_in_survives_the_round_trip_and_can_be_typed(here: P
     assert saved["experiment"]["optimizer"]["nesterov"] is True
     code = f"""
 import sys
-from ncsnx.config.codec import from_json, identity, to_json
+from ncsnx.config.codec import SavedExperiment, identity, to_json
+from ncsnx.config.converter import structure
 saved = {saved!r}
 digest = saved.pop("identity")
-experiment = from_json(saved)
+experiment = structure(saved, SavedExperiment).experiment
 assert type(experiment.optimizer).__name__ == "Lion"
 assert to_json(experiment) == saved and identity(experiment) == digest
 from ncsnx.config import Adam

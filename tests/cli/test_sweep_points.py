@@ -72,7 +72,7 @@ def test_a_path_is_shortened_to_what_tells_it_from_the_others() -> None:
     ("words", "said"),
     [
         (("model.width=4",), "a sweep needs a field with several values"),
-        (("model.widht=4,8",), "model.widht: no such field in model (ncsnv2); did you mean model.width?"),
+        (("model.widht=4,8",), "model.widht: no such field in ncsnv2; did you mean model.width?"),
         (("model.width=4,0",), "model.width: must be between 1 and 16,384"),
         (("model.width=4,,8",), "model.width: a value is missing"),
         (("model.width=4,8,4",), "model.width: the value '4' is given twice"),

@@ -49,6 +49,8 @@ from ncsnx.config import (
     Uniform,
     Volumes,
 )
+from ncsnx.config.codec import SavedExperiment
+from ncsnx.config.converter import structure
 
 FILE = """\
 from ncsnx.config import Adam, AnnealedLangevin, Digits, Experiment, Geometric, NCSNv2, register
@@ -376,3 +378,8 @@ def of_own_data(name: str, data: Data) -> Experiment:
 def sampled(sampler: Sampler) -> Experiment:
     """A minimal experiment with this sampler."""
     return attrs.evolve(minimal(), name="sampled", sampler=sampler)
+
+
+def from_json(saved: object) -> Experiment:
+    """The experiment of a saved form. Raises StructureError."""
+    return structure(saved, SavedExperiment).experiment

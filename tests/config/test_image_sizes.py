@@ -6,9 +6,10 @@ import attrs
 import pytest
 
 from ncsnx.config import Arrays, CelebA, Data, Experiment, NCSNv2, register
-from ncsnx.config.codec import ConfigError, differences, from_json, identity, to_json
+from ncsnx.config.codec import ConfigError, differences, identity, to_json
 from ncsnx.config.converter import structure, unstructure
 from ncsnx.config.overrides import OverrideError, apply_overrides, parse_overrides
+from tests.config.examples import from_json
 from tests.golden_networks import small_experiment
 
 RECTANGLE = Arrays(path="x.npy", image_size=(8, 12))

@@ -214,45 +214,6 @@ for each in [attrs.evolve(base, name=f"seed{{seed}}", seed=seed) for seed in (7,
     assert checked(resolve(f"{file}:seed8")).origins["seed"] == line_of(file, "seed=seed")
 
 
-def test_what_comes_through_two_stars_has_the_line_of_the_stars(file: Path) -> None:
-    origins = resolved(
-        file,
-        """\
-common = dict(batch_size=64, seed=0, log_every=10)
-register(
-    Experiment(
-        name="stars",
-        data=Digits(),
-        schedule=Geometric(sigma_max=5.0, levels=24),
-        model=NCSNv2(),
-        sampler=AnnealedLangevin(step_size=1e-5, steps_per_level=2),
-        steps=3,
-        **common,
-    )
-)""",
-    )
-    stars = line_of(file, "**common")
-    assert (origins["batch_size"], origins["seed"], origins["log_every"]) == (stars, stars, stars)
-    assert origins["eval_every"] == "default"
-    assert origins["ema.rate"] == "default"
-    assert origins["name"] == line_of(file, 'name="stars"')
-
-
-@pytest.mark.parametrize(
-    "code",
-    [
-        "changes = {'seed': 9, 'steps': 1_000}\nregister(attrs.evolve(base, **changes))  # here",
-        "register(attrs.evolve(base, **{'seed': 9, 'steps': 1_000}))  # here",
-        "def make(**changes):\n    return attrs.evolve(base, **changes)  # here\n\nregister(make(seed=9, steps=1_000))",
-    ],
-)
-def test_an_evolve_through_two_stars_changes_the_origin_of_what_it_passes(file: Path, code: str) -> None:
-    origins = resolved(file, code)
-    assert (origins["seed"], origins["steps"]) == (line_of(file, "# here"), line_of(file, "# here"))
-    assert origins["model.width"] == line_of(file, "width=64")
-    assert origins["batch_size"] == "default"
-
-
 def test_stars_that_are_computed_in_place_still_give_the_line_of_what_they_change(file: Path) -> None:
     origins = resolved(file, "register(attrs.evolve(base, **dict(seed=9) | dict(log_every=3)))  # here")
     assert (origins["seed"], origins["log_every"]) == (line_of(file, "# here"), line_of(file, "# here"))

@@ -43,7 +43,8 @@ def test_a_swap_starts_from_the_defaults_of_the_new_variant() -> None:
 def test_a_swap_keeps_what_has_no_default_in_both() -> None:
     assert changed("schedule=uniform").schedule == Uniform(sigma_max=5.0, levels=24)
     with pytest.raises(
-        OverrideError, match=r"data.category: is required by lsun, but missing .*add them: data.category=…"
+        OverrideError,
+        match=r"data.category: is required by lsun, but missing; data.image_size: .*add them: data.category=…",
     ):
         changed("data=lsun")
 
@@ -53,7 +54,7 @@ def test_a_variant_within_a_variant_that_was_just_put_in_its_place_can_be_change
     assert experiment.sampler == Heun(churn=20.0, grid=Karras(sigma_max=3.0))
     experiment = changed("sampler.grid.sigma_min=0.05", "sampler.grid=exponential", "sampler=cas")
     assert experiment.sampler == ConsistentAnnealed(grid=Exponential(sigma_min=0.05))
-    with pytest.raises(OverrideError, match=r"sampler\.grid\.rho: no such field in sampler\.grid \(exponential\)"):
+    with pytest.raises(OverrideError, match=r"grid\.rho: no such field in exponential; there is sampler\.grid\.sigma"):
         changed("sampler=cas", "sampler.grid=exponential", "sampler.grid.rho=3")
 
 
@@ -114,13 +115,8 @@ def test_a_variant_that_may_be_missing_is_put_in_changed_and_taken_out() -> None
     swapped = changed("snapshots.sampler=heun", experiment=experiment)
     assert swapped.snapshots == Snapshots(n=4, sampler=Heun())
     assert changed("snapshots.sampler=none", experiment=experiment).snapshots == Snapshots(n=4)
-    with pytest.raises(OverrideError, match=r"snapshots.sampler is none; it exists in cas, .*such as: ") as raised:
+    with pytest.raises(OverrideError, match=r"sampler.steps: no such field, since snapshots.sampler is none$"):
         changed("snapshots.sampler.steps=7", "snapshots.n=4")
-    added = raised.value.hints[0].adds
-    repaired = changed("snapshots.sampler.steps=7", "snapshots.n=4", *added.split())
-    assert repaired.snapshots == Snapshots(n=4, sampler=ConsistentAnnealed(steps=7))
-    with pytest.raises(OverrideError, match=r"snapshots.sampler is none; did you mean snapshots.sampler.steps\?$"):
-        changed("snapshots.sampler.stepz=7")
     with pytest.raises(OverrideError, match=r"snapshots.sampler: expected one of ald, cas.* did you mean 'cas'"):
         changed("snapshots.sampler=cass")
 
@@ -131,23 +127,16 @@ def test_a_variant_that_may_be_missing_is_put_in_changed_and_taken_out() -> None
         (["steps"], "'steps': expected FIELD=VALUE, such as steps=50k"),
         (["=5"], "'=5': expected FIELD=VALUE"),
         (["steps=1", "steps=2"], "steps: given twice, as '1' and '2'; give it once"),
-        (["stepz=1"], "stepz: no such field in an experiment; did you mean steps?"),
-        (["lr=1"], r"lr: no such field in an experiment; did you mean optimizer.lr\?$"),
+        (["stepz=1"], "stepz: no such field in Experiment; did you mean steps?"),
+        (["lr=1"], r"lr: no such field in Experiment; did you mean optimizer.lr\?$"),
         (["levels=1"], r"levels: .* did you mean schedule.levels\?$"),
         (["rate=1"], r"rate: .* did you mean ema.rate\?$"),
         (["every=1"], r"every: .* did you mean snapshots.every\?$"),
-        (["optimzer.lr=1"], r"optimzer.lr: no such field in an experiment; did you mean optimizer.lr\?$"),
-        (["optimizer.betal=0"], r"optimizer.betal: no such field in optimizer \(adam\); did you mean optimizer.beta"),
-        (
-            ["optimizer.momentum=0"],
-            "in optimizer .adam.; it exists in rmsprop, sgd; such as: optimizer=rmsprop$",
-        ),
-        (["model.spectral_norm=true"], "it exists in ncsn, ncsn-deeper; such as: model=ncsn$"),
-        (["sampler.grid.rho=3"], "it exists in cas, .*; such as: sampler=cas$"),
-        (["data.root=a b"], "it exists in cifar10, .*; such as: data=cifar10$"),
-        (["data.category=tower"], "in data .digits.; it exists in lsun; such as: data=lsun$"),
-        (["optimizer.zzz=0"], r"optimizer.zzz: no such field in optimizer \(adam\); there is lr, weight_decay, beta1"),
-        (["zzzzz=0"], "zzzzz: no such field in an experiment; there is name, data, schedule"),
+        (["optimzer.lr=1"], r"optimzer.lr: no such field in Experiment; did you mean optimizer.lr\?$"),
+        (["optimizer.betal=0"], r"optimizer.betal: no such field in adam; did you mean optimizer.beta"),
+        (["optimizer.momentum=0"], "no such field in adam; there is optimizer.lr, optimizer.weight_decay"),
+        (["sampler.grid.rho=3"], "sampler.grid.rho: no such field in ald; there is sampler.step_size, "),
+        (["zzzzz=0"], "zzzzz: no such field in Experiment; there is name, data, schedule"),
         (["steps.x=1"], "steps.x: steps is a single value without fields"),
         (["loss=2"], "loss: is a group of fields; set loss.power=…, loss.weighting=…$"),
         (["ema=0.9"], "ema: is a group of fields; set ema.rate=…, or ema=none"),
@@ -160,11 +149,11 @@ def test_a_variant_that_may_be_missing_is_put_in_changed_and_taken_out() -> None
         (["optimizer.lr=fast"], "optimizer.lr: expected a finite number such as 0.8 or 1e-4, found 'fast'"),
         (["optimizer.lr=nan"], "optimizer.lr: expected a finite number .*found 'nan'"),
         (["optimizer.lr=1e999"], "optimizer.lr: expected a finite number, found number inf"),
-        (["optimizer.lr=-1"], r"optimizer.lr: must be a finite number > 0, not -1.0 \(from optimizer.lr=-1\)"),
-        (["steps=-5", "seed=3"], r"steps: must be between 1 and 1,000,000,000, not -5 \(from steps=-5\)$"),
+        (["optimizer.lr=-1"], r"optimizer.lr: must be a finite number > 0, not -1.0$"),
+        (["steps=-5", "seed=3"], r"steps: must be between 1 and 1,000,000,000, not -5$"),
         (["seed=4294967296"], "seed: must be between 0 and 4,294,967,295, not 4,294,967,296"),
         (["accumulation=3"], "accumulation: must divide batch_size=128, which 3 does not"),
-        (["schedule.sigma_min=9"], "schedule.sigma_max: must be above sigma_min=9.0, which 5.0 is not .*sigma_min=9"),
+        (["schedule.sigma_min=9"], "schedule.sigma_max: must be above sigma_min=9.0, which 5.0 is not$"),
         (["schedule.sigma_min=5"], "schedule.sigma_max: must be above sigma_min=5.0, which 5.0 is not"),
         (["schedule.levels=1"], "schedule.levels: must be between 2 and 1,000,000, not 1"),
         (["ema.rate=1"], "ema.rate: must be at least 0 and below 1, not 1.0"),
@@ -181,13 +170,9 @@ def test_every_complaint_names_the_path_what_was_given_and_what_is_accepted(word
     assert caught.value.exit_code == 2
 
 
-def test_all_that_is_wrong_with_several_overrides_is_told_with_its_own_cause() -> None:
-    with pytest.raises(OverrideError) as caught:
+def test_all_that_is_wrong_with_several_overrides_is_told() -> None:
+    with pytest.raises(OverrideError, match=r"optimizer.lr: must be .*; ema.rate: must be "):
         changed("optimizer.lr=-1", "ema.rate=2", "batch_size=64")
-    message = str(caught.value)
-    assert "(from optimizer.lr=-1)" in message
-    assert "(from ema.rate=2)" in message
-    assert "batch_size" not in message
 
 
 def test_a_trained_run_can_change_its_sampler_only() -> None:
@@ -197,23 +182,6 @@ def test_a_trained_run_can_change_its_sampler_only() -> None:
     assert (experiment.sampler.steps_per_level, experiment.sampler.denoise) == (2, False)  # type: ignore[attr-defined]
     with pytest.raises(OverrideError, match="steps: cannot change in a trained run; only the sampler can"):
         apply_sampler_overrides(minimal(), parse_overrides(["steps=5"]))
-
-
-@pytest.mark.parametrize(
-    ("words", "added"),
-    [
-        (["sampler.steps=3"], "sampler=cas"),
-        (["sampler.eta=0.5", "sampler.order=2"], "sampler=cas"),
-    ],
-)
-def test_a_value_of_another_sampler_gets_a_hint_that_works(words: list[str], added: str) -> None:
-    with pytest.raises(OverrideError) as raised:
-        apply_sampler_overrides(minimal(), parse_overrides(words))
-    message = str(raised.value)
-    assert "snapshots" not in message
-    assert [hint.adds for hint in raised.value.hints] == [added]
-    changed = apply_sampler_overrides(minimal(), parse_overrides([*words, added]))
-    assert isinstance(changed.sampler, ConsistentAnnealed)
 
 
 def test_a_larger_change_at_once() -> None:

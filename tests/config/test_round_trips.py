@@ -33,12 +33,12 @@ from ncsnx.config import (
     Snapshots,
     Uniform,
 )
-from ncsnx.config.codec import differences, flatten, from_json, identity, shown, to_json
+from ncsnx.config.codec import differences, flatten, identity, shown, to_json
 from ncsnx.config.converter import unstructure
 from ncsnx.config.data_sets import Dequantization, Transform
 from ncsnx.config.model import Activation, Normalization
 from ncsnx.config.overrides import OverrideError, apply_overrides, parse_overrides
-from tests.config.examples import every_variant, minimal
+from tests.config.examples import every_variant, from_json, minimal
 
 positive = st.one_of(st.floats(min_value=0, exclude_min=True, allow_infinity=False), st.integers(1, 10**9))
 not_negative = st.one_of(positive, st.sampled_from([0, 0.0, -0.0]))

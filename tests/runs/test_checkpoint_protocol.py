@@ -238,7 +238,7 @@ def test_an_unsound_latest_checkpoint_is_refused_with_the_one_before(run: Run) -
     for step in (1, 2):
         write(run, step)
     damage(run.checkpoints / step_name(2))
-    with pytest.raises(UnsoundError, match=r"latest checkpoint .* is unsound: .*model.safetensors is damaged.*ckpt=1"):
+    with pytest.raises(UnsoundError, match=r"checkpoint 2 .* is unsound: .*model.safetensors is damaged.*ckpt=1"):
         resolve_checkpoint(run)
 
 
@@ -248,7 +248,7 @@ def test_an_unsound_checkpoint_is_refused_by_its_step_whichever_file_is_damaged(
     for name in FILES:
         with (run.checkpoints / step_name(2) / name).open("ab") as file:
             file.write(b"more")
-        with pytest.raises(UnsoundError, match=r"checkpoint of step 2 .* is unsound: .*bytes instead of.*ckpt=1"):
+        with pytest.raises(UnsoundError, match=r"checkpoint 2 .* is unsound: .*bytes instead of.*ckpt=1"):
             resolve_checkpoint(run, 2)
     assert resolve_checkpoint(run, "3") == run.checkpoints / step_name(3)
 

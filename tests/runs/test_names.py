@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 
 from ncsnx.commands.new import New
 from ncsnx.config import Experiment
-from ncsnx.config.codec import ConfigError, from_json, to_json
+from ncsnx.config.codec import ConfigError, to_json
 from ncsnx.data import open_data
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runs.exported import Export
 from ncsnx.runs.folder import Run, open_run
 from ncsnx.runs.names import check_run_name
+from tests.config.examples import from_json
 from tests.data.pictures import save
 
 # names that lead out of a folder, openly or not, and names that a system truncates, folds, reserves, hides or reorders
@@ -120,7 +121,7 @@ def test_an_experiment_has_a_name_that_a_file_may_have_or_none(experiment: Exper
         assert Path("runs", from_json(saved).name).parts == ("runs", name)
     except ConfigError as error:
         refused = str(error)
-    assert refused.startswith("name: ") or not refused
+    assert refused.startswith("experiment.name: ") or not refused
 
 
 @FEWER

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from ncsnx.runs import doctor
 from ncsnx.runs.folder import Run
 from ncsnx.runs.segments import MOST_PATCH_BYTES, GitState, append_segment, git_state, read_segments
 
@@ -141,13 +140,3 @@ def test_a_patch_does_not_depend_on_the_users_settings_of_git(run: Run, reposito
     git(repository, "config", "diff.context", "0")
     git(repository, "config", "diff.submodule", "log")
     assert recorded(run, repository).patch == usual
-
-
-def test_doctor_finds_a_patch_that_is_damaged_or_missing(run: Run, repository: Path) -> None:
-    (repository / "file").write_text("two")
-    path = run.patches / str(recorded(run, repository).patch)
-    assert [one for one in doctor.examine(run).findings if "patch" in str(one.path)] == []
-    path.write_text("other")
-    assert [one.kind for one in doctor.examine(run).findings if one.path == path] == ["damaged"]
-    path.unlink()
-    assert [one.kind for one in doctor.examine(run).findings if one.path == path] == ["missing"]

@@ -257,7 +257,7 @@ def test_documents_are_stored_one_per_line_and_a_bad_line_is_named(tmp_path: Pat
     append_document(path, segment)
     assert read_document_lines(path, type(segment)) == [segment, segment]
     path.write_bytes(path.read_bytes().replace(b'{"started"', b'{"startet": 1, "started"', 1) + b'{"torn')
-    told = r"lines\.jsonl, line 1: startet: no such field in a segment of a run; did you mean 'started'\?; fix or"
+    told = r"lines\.jsonl, line 1: startet: no such field; did you mean 'started'\?; fix or"
     with pytest.raises(StructureError, match=told):
         read_document_lines(path, type(segment))
 
