@@ -8,11 +8,10 @@ Nothing is unpickled, only regular files are opened, and no other file is read, 
 import gzip
 import importlib.util
 import io
+import json
 import math
 import os
-import struct
 import warnings
-import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -47,7 +46,6 @@ SCIENCE_EXTRA = "pip install 'ncsnx[science]'"
 """Command that installs the readers of HDF5 and NIfTI."""
 _MATLAB_BLOCK = 512
 _HEADER_BYTES = 2**16  # NumPy writes about a hundred, and refuses more than 10,000 characters
-_LOCAL_HEADER = struct.Struct("<4s22xHH")  # a zip member's: magic, length of name, length of extras
 _PAIRS = (("r", "i"), ("real", "imag"))
 _MATLAB_OTHERS = (b"char", b"cell", b"struct", b"function_handle", b"canonical empty")  # classes that hold no numbers
 _TENSOR_TYPES = {
@@ -222,14 +220,9 @@ def open_array_file(path: Path) -> ArrayFile:
     if path.suffix.lower() == ".safetensors" or begin[8:9] == b"{":
         with _reporting(in_utf8(path), _SafetensorsFile.form):
             return _SafetensorsFile(path, tuple(_opened_safetensors(path).keys()))
-    advice = ""
-    if path.suffix.lower() == ".mat":
-        advice = "; save it with save(…, '-v7.3') in MATLAB, or as .npy"
-    elif begin[128:132] == b"DICM":
-        advice = " (DICOM); convert it to NIfTI, with dcm2niix for example"
     raise NcsnxError(
-        f"{in_utf8(path)}: expected a .npy, .npz, safetensors, HDF5, MATLAB 7.3 or NIfTI file, found something "
-        f"else{advice}"
+        f"{in_utf8(path)}: expected a .npy, .npz, safetensors, HDF5, MATLAB 7.3 or NIfTI file, found something else; "
+        "convert it (MATLAB: save(…, '-v7.3'), DICOM: dcm2niix)"
     )
 
 
@@ -240,7 +233,7 @@ def listed(names: Collection[str]) -> str:
 
 
 class _NumpyFile(ArrayFile):
-    """A `.npy` or `.npz` file. Arrays that aren't compressed are memory-mapped."""
+    """A `.npy` file, which is memory-mapped, or a `.npz`, whose arrays are read into memory."""
 
     form = ".npy or .npz"
 
@@ -249,9 +242,9 @@ class _NumpyFile(ArrayFile):
             return header
 
     def mapped(self, name: str | None = None) -> NDArray[Any]:
-        with self._array(name) as (header, stream, start, order):
-            if start is not None and header.nbytes > 0:
-                return np.memmap(self.path, header.dtype, "r", start, header.shape, order)
+        with self._array(name) as (header, stream, order):
+            if name is None and header.nbytes > 0:
+                return np.memmap(self.path, header.dtype, "r", stream.tell(), header.shape, order)
             header.require_memory()
             content = stream.read(header.nbytes)
             if stream.read(1):  # at the end, zipfile compares the checksum
@@ -259,24 +252,22 @@ class _NumpyFile(ArrayFile):
             return np.frombuffer(content, header.dtype).reshape(header.shape, order=order)
 
     @contextmanager
-    def _array(self, name: str | None) -> Iterator[tuple[ArrayHeader, IO[bytes], int | None, Literal["C", "F"]]]:
-        """(header, stream at the first value, its place in the file unless it is compressed, order of the axes)."""
+    def _array(self, name: str | None) -> Iterator[tuple[ArrayHeader, IO[bytes], Literal["C", "F"]]]:
+        """(header, stream at the first value, order of the axes)."""
         self._require(name)
         with _opened(self.path) as file, _reporting(self.title(name), self.form):
             if name is None:
-                size = os.fstat(file.fileno()).st_size
-                yield self._parsed(None, file, size, 0)
+                yield self._parsed(None, file, os.fstat(file.fileno()).st_size)
                 return
             with open_zip(file, FEW) as archive:
                 member = next(one for one in archive.infolist() if one.filename.removesuffix(".npy") == name)
-                start = _member_start(file, member)
                 with archive.open(member) as stream:
-                    yield self._parsed(name, stream, member.file_size, start)
+                    yield self._parsed(name, stream, member.file_size)
 
     def _parsed(
-        self, name: str | None, stream: IO[bytes], size: int, start: int | None
-    ) -> tuple[ArrayHeader, IO[bytes], int | None, Literal["C", "F"]]:
-        """`_array` of a `.npy` of `size` bytes that begins at `start`."""
+        self, name: str | None, stream: IO[bytes], size: int
+    ) -> tuple[ArrayHeader, IO[bytes], Literal["C", "F"]]:
+        """`_array` of a `.npy` of `size` bytes."""
         title, head = self.title(name), io.BytesIO(stream.read(min(size, _HEADER_BYTES)))
         with warnings.catch_warnings():  # about headers written by Python 2, which can be read anyway
             warnings.simplefilter("ignore")
@@ -291,12 +282,12 @@ class _NumpyFile(ArrayFile):
         if dtype.fields is not None or dtype.subdtype is not None:
             raise NcsnxError(f"{title}: holds records of {shortened(str(dtype))}; save each field as a separate array")
         begin = head.tell()
-        header = ArrayHeader(title, tuple(map(int, shape)), dtype, is_packed=start is None)
+        header = ArrayHeader(title, tuple(map(int, shape)), dtype, is_packed=name is not None)
         if size - begin != header.nbytes:
             held = counted(size - begin, "byte")
             raise NcsnxError(f"{title}: declares {header}, but holds {held}; get a complete copy")
         stream.seek(begin)
-        return header, stream, None if start is None else start + begin, "F" if fortran_order else "C"
+        return header, stream, "F" if fortran_order else "C"
 
 
 def _numpy_names(path: Path, file: BufferedReader) -> tuple[str, ...]:
@@ -307,57 +298,31 @@ def _numpy_names(path: Path, file: BufferedReader) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _member_start(file: BufferedReader, member: zipfile.ZipInfo) -> int | None:
-    """Offset in the file of a zip member's first byte; None for a compressed member."""
-    if member.compress_type != zipfile.ZIP_STORED:
-        return None
-    file.seek(member.header_offset)
-    _, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
-    if member.compress_size != member.file_size:
-        raise zipfile.BadZipFile("a size in it is wrong")
-    return cast("int", member.header_offset + _LOCAL_HEADER.size + name_bytes + extra_bytes)
-
-
 class _SafetensorsFile(ArrayFile):
-    """A safetensors file. Its header is checked by the library, and values are read where an array is indexed."""
+    """A safetensors file, memory-mapped. Its header is checked by the library."""
 
     form = "safetensors file"
 
     def header(self, name: str | None = None) -> ArrayHeader:
+        return self._entry(name)[0]
+
+    def mapped(self, name: str | None = None) -> NDArray[Any]:
+        header, start = self._entry(name)
+        if header.nbytes == 0:
+            return np.empty(header.shape, header.dtype)
+        return np.memmap(self.path, header.dtype, "r", start, header.shape)
+
+    def _entry(self, name: str | None) -> tuple[ArrayHeader, int]:
+        """The header of an array, and the place of its values in the file."""
         self._require(name)
         title = self.title(name)
-        with _reporting(title, self.form):
-            part = _opened_safetensors(self.path).get_slice(name)
-        if part.get_dtype() not in _TENSOR_TYPES:
-            raise NcsnxError(f"{title}: holds {part.get_dtype()}, which NumPy does not know; save it as float32")
-        return ArrayHeader(title, tuple(part.get_shape()), np.dtype(_TENSOR_TYPES[part.get_dtype()]))
-
-    def mapped(self, name: str | None = None) -> "_LazyTensor":
-        return _LazyTensor(self.header(name), _opened_safetensors(self.path), str(name))
-
-
-@attrs.frozen
-class _LazyTensor:
-    """An array of a safetensors file."""
-
-    header: ArrayHeader
-    file: Any
-    name: str
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.header.shape
-
-    def __getitem__(self, key: Any) -> NDArray[Any]:
-        if key is ... or 0 in self.shape:
-            return np.asarray(self.file.get_tensor(self.name)[key])
-        part = self.file.get_slice(self.name)
-        if not isinstance(key, np.ndarray | list):
-            return np.asarray(part[key])
-        whole = np.empty((len(key), *self.shape[1:]), self.header.dtype)
-        for place, index in enumerate(map(int, key)):
-            whole[place] = part[index]
-        return whole
+        with _reporting(title, self.form), _opened_safetensors(self.path), _opened(self.path) as file:
+            length = int.from_bytes(file.read(8), "little")
+            entry = json.loads(file.read(length))[name]
+        if entry["dtype"] not in _TENSOR_TYPES:
+            raise NcsnxError(f"{title}: holds {entry['dtype']}, which NumPy does not know; save it as float32")
+        header = ArrayHeader(title, tuple(entry["shape"]), np.dtype(_TENSOR_TYPES[entry["dtype"]]))
+        return header, 8 + length + int(entry["data_offsets"][0])
 
 
 def _opened_safetensors(path: Path) -> Any:

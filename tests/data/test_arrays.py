@@ -219,11 +219,11 @@ def test_too_many_or_too_large_images_for_memory_are_refused(tmp_path: Path) -> 
         opened(large, image_size=1, channels=1)
 
 
-def test_arrays_without_compression_are_read_image_by_image(tmp_path: Path) -> None:
-    np.savez(tmp_path / "x.npz", images=VALUES)
-    splits = opened(tmp_path / "x.npz")
+def test_a_npy_is_read_image_by_image(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", VALUES)
+    splits = opened(tmp_path / "x.npy")
     assert np.array_equal(together(splits).numpy(), VALUES)
-    os.truncate(tmp_path / "x.npz", 100)
+    os.truncate(tmp_path / "x.npy", 100)
     with pytest.raises(NcsnxError, match=r"bytes instead of .*: it was truncated or replaced"):  # what was mapped is
         together(splits)
 
