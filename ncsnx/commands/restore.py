@@ -72,15 +72,14 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
                 request = self._request(experiment)
                 self.require_checkpoint(source, work)
 
-                from ncsnx.inverse.restoring import own_values, say_before, warn_of_seen_truths
+                from ncsnx.inverse.restoring import say_before
                 from ncsnx.inverse.values import range_of
                 from ncsnx.sampling.drawing import Drawing, count_images
                 from ncsnx.sampling.folder_drawing import FolderDrawing, load_model
 
-                black_and_white = range_of(experiment.data, self.data_folder(), source)
+                black_and_white = range_of(experiment.data, self.data_folder(), source, work.warning)
                 task = self._built(experiment, black_and_white, Path(made))
-                own = own_values(experiment.data, self.result_range(black_and_white), work.warning)
-                warn_of_seen_truths(task, experiment.data, source, self.data_folder(), work)
+                own = self.result_range(black_and_white)
                 say_before(task, experiment.sampler, work)
                 count = count_images(self.n, task)
                 at_once = work.ranks.batch_size(count, request.batch_size)

@@ -12,7 +12,7 @@ from ncsnx.inverse.condition import Condition, Measured
 from ncsnx.inverse.deepinv_bridge import from_deepinv
 from ncsnx.inverse.image_quality import psnr
 from ncsnx.inverse.measured_files import reconstruct
-from ncsnx.inverse.measurement_map import LinearMap, MatrixMap, MeasurementMap, OperatorMap
+from ncsnx.inverse.measurement_map import LinearMap, MeasurementMap, OperatorMap
 from ncsnx.inverse.operators import (
     Averaging,
     Blurring,
@@ -46,7 +46,6 @@ __all__ = [
     "LinearMap",
     "LinearOperator",
     "Masking",
-    "MatrixMap",
     "MatrixOperator",
     "Measured",
     "MeasurementMap",

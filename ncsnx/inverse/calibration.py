@@ -17,7 +17,6 @@ values.
 
 import io
 import math
-import textwrap
 from collections.abc import Sequence
 from typing import Self
 
@@ -219,41 +218,27 @@ def _share(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-_SIZE_IN, _DOTS_PER_INCH = 4.2, 200
-_LINE, _BAND, _POINTS, _SMALL_POINTS = "#0072B2", "#BBBBBB", 8, 7
-
-
 def draw_calibration(calibration: Calibration, curve: Sequence[CoveragePoint]) -> bytes:
-    """The plot as a PNG: diagonal, band of ± 2 standard errors around it, curve, and marks at 50, 80 and 95 %.
+    """The plot as a PNG: diagonal, band of ± 2 standard errors around it, and the curve.
 
     calibration: with an interval whose share is known. curve: points by expected share.
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import PercentFormatter
 
-    figure = Figure(figsize=(_SIZE_IN, _SIZE_IN * 1.12), dpi=_DOTS_PER_INCH, layout="constrained")
+    figure = Figure(layout="constrained")
     axes = figure.subplots()
-    expected = [0.0, *(point.expected for point in curve), 1.0]
-    width = [0.0, *(2 * point.error for point in curve), 0.0]
-    low = [max(0.0, one - two) for one, two in zip(expected, width, strict=True)]
-    high = [min(1.0, one + two) for one, two in zip(expected, width, strict=True)]
-    axes.fill_between(expected, low, high, color=_BAND, alpha=0.5, linewidth=0, label="± 2 standard errors")
-    axes.plot([0, 1], [0, 1], color="black", linewidth=0.8, linestyle="--", label="calibrated")
-    shares = [0.0, *(point.share for point in curve), 1.0]
-    axes.plot(expected, shares, color=_LINE, linewidth=1.5, label="found")
-    marks = [
-        (one.expected, one.share) for one in calibration.intervals if one.expected is not None and one.share is not None
-    ]
-    axes.plot(*zip(*marks, strict=True), "o", color=_LINE, markersize=4)
-    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
-    axes.set_xlabel("expected share of truths within the central interval", fontsize=_POINTS)
-    axes.set_ylabel("share found", fontsize=_POINTS)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_formatter(PercentFormatter(1, symbol=" %"))
-    axes.tick_params(labelsize=_POINTS)
-    figure.legend(fontsize=_POINTS, frameon=False, loc="outside lower left", ncols=3)  # covers no curve
-    lines = [textwrap.fill(line, 64) for line in calibration_in_words(calibration).splitlines()]
-    axes.set_title("\n".join(lines), fontsize=_SMALL_POINTS, loc="left")
+    expected, shares, width = (
+        np.array([least, *(getattr(point, name) for point in curve), most])
+        for name, least, most in (("expected", 0.0, 1.0), ("share", 0.0, 1.0), ("error", 0.0, 0.0))
+    )
+    low, high = (expected - 2 * width).clip(min=0), (expected + 2 * width).clip(max=1)
+    axes.fill_between(expected, low, high, alpha=0.3, label="± 2 standard errors")
+    axes.plot([0, 1], [0, 1], "k--", label="calibrated")
+    axes.plot(expected, shares, label="found")
+    axes.set_xlabel("expected share of truths within the central interval")
+    axes.set_ylabel("share found")
+    axes.set_title(calibration_in_words(calibration), fontsize="small")
+    axes.legend()
     content = io.BytesIO()
     figure.savefig(content, format="png", metadata={"Software": None})
     return content.getvalue()

@@ -47,9 +47,9 @@ class Sense(LinearMap):
                 "expected complex coil maps (coils, H, W) or (P, coils, H, W), and a mask (H, W) or (P, H, W); found "
                 f"{maps.dtype} {tuple(maps.shape)} and {tuple(mask.shape)}"
             )
-        if not bool(torch.isfinite(torch.view_as_real(maps.resolve_conj())).all()) or not bool(maps.any()):
-            raise NcsnxError("coil maps contain NaN or infinity, or are all 0, so that they measure nothing")
-        if not bool(((mask == 0) | (mask == 1)).all()) or not bool(mask.any()):
+        if not bool(torch.isfinite(torch.view_as_real(maps.resolve_conj())).all()):
+            raise NcsnxError("coil maps contain NaN or infinity")
+        if not bool(((mask == 0) | (mask == 1)).all()):
             raise NcsnxError("expected a mask of zeros and ones, with a 1 where a frequency was measured")
         if self.channels not in (1, 2):
             raise NcsnxError(f"coils measure images of 1 or 2 channels, not {self.channels}")

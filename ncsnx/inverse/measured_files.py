@@ -32,7 +32,7 @@ from torch import Tensor
 from ncsnx.config.image_sizes import size_of_sides
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.inverse.coils import Sense, estimated_maps
-from ncsnx.inverse.measurement_map import LinearMap, MatrixMap
+from ncsnx.inverse.measurement_map import LinearMap
 from ncsnx.inverse.operators import Fourier, MatrixOperator
 from ncsnx.inverse.task import MEASURE, Task
 from ncsnx.inverse.tomography import Radon
@@ -56,8 +56,6 @@ _COPIES = 8
 """Copies of kspace in memory: of one coil in double precision, as read, masked, and as coefficients."""
 _COPIES_OF_COILS = 5
 """Copies of kspace in memory: of coils as read, masked, and as parts in double precision."""
-_DECOMPOSED = 10**10
-"""Most multiplications of the decomposition of a matrix, some seconds; a larger one is used as it is."""
 
 
 def reconstruct(
@@ -109,7 +107,7 @@ def range_in(path: Path, values: ValueRange) -> ValueRange:
     _RANGE.require(file.header("range"))
     black, white = map(float, file.read("range"))
     if 0 < white - black < math.inf:
-        return attrs.evolve(values, low=black, high=white, problem=None)
+        return attrs.evolve(values, low=black, high=white)
     found = f"{black:g} and {white:g}"
     raise NcsnxError(f"{in_utf8(path)}: expected range to be (black, white) with white above black, found {found}")
 
@@ -213,13 +211,10 @@ def _of_sinogram(arrays: Arrays, shape: Shape, ends: Ends) -> Task:
 
 def _of_matrix(arrays: Arrays, shape: Shape, ends: Ends) -> Task:
     matrix = torch.from_numpy(arrays["matrix"].astype(np.float64))
-    rows, columns = matrix.shape
     y = torch.from_numpy(np.atleast_2d(arrays["y"].astype(np.float64)))
-    if y.shape[1] != rows:
-        raise NcsnxError(f"matrix has {counted(rows, 'row')}, but y has {counted(y.shape[1], 'value')}")
+    if y.shape[1] != len(matrix):
+        raise NcsnxError(f"matrix has {counted(len(matrix), 'row')}, but y has {counted(y.shape[1], 'value')}")
     facts = {"matrix_sha256": _sha256(matrix)}
-    if rows * columns * min(rows, columns) > _DECOMPOSED:
-        return _task(MatrixMap(shape, matrix), y, ends, facts)
     black, white = ends
     y = (y - black * matrix.sum(dim=1)) / (white - black)
     return Task.of_measurement(MatrixOperator(shape, matrix), y, name=MEASURE, facts=facts)

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ncsnx.data.transforms import real_parts
 from ncsnx.errors import NcsnxError
-from ncsnx.inverse.operators import LinearOperator, require_matrix
+from ncsnx.inverse.operators import LinearOperator
 
 _POWER_STEPS = 100
 _POWER_TOLERANCE = 1e-4
@@ -248,36 +248,6 @@ def _real(x: Tensor) -> Tensor:
 
 def _length(x: Tensor) -> float:
     return float(_real(x).norm())
-
-
-@attrs.frozen(eq=False)
-class MatrixMap(LinearMap):
-    """A dense matrix (m, C·H·W), real or complex, that isn't decomposed; for one too large for `MatrixOperator`."""
-
-    shape: tuple[int, int, int]
-    matrix: Tensor = attrs.field(converter=torch.as_tensor)
-
-    def __attrs_post_init__(self) -> None:
-        require_matrix(self.matrix, self.shape)
-
-    @cached_property
-    def _matrix(self) -> PlacedTensor:
-        return PlacedTensor(self.matrix)
-
-    @property
-    def measured_shape(self) -> tuple[int, ...]:  # type: ignore[override]
-        """(m,)."""
-        return (len(self.matrix),)
-
-    def apply(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) → (B, m)."""
-        matrix = self._matrix.like(x)
-        return x.flatten(1).to(matrix) @ matrix.T
-
-    def adjoint(self, y: Tensor) -> Tensor:
-        """(B, m) → (B, C, H, W)."""
-        back = y @ self._matrix.like(y).conj()
-        return (back.real if back.is_complex() else back).view(-1, *self.shape)
 
 
 @attrs.frozen(eq=False)

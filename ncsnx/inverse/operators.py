@@ -9,7 +9,6 @@ An operator of your own has a shape, singular values and these two functions and
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from functools import cache, cached_property
 
 import attrs
@@ -37,7 +36,7 @@ class LinearOperator(ABC):
 
     @abstractmethod
     def coefficients(self, x: Tensor) -> Tensor:
-        """Vᵀ x: (B, C, H, W) → (B, M)."""
+        """Vᵀ x: (B, C, H, W) → (B, M), in the precision of x: float32 or float64."""
 
     @abstractmethod
     def images(self, c: Tensor) -> Tensor:
@@ -69,12 +68,11 @@ class LinearOperator(ABC):
         generator = torch.Generator().manual_seed(0)
         c = torch.randn(2, len(singular), generator=generator, dtype=torch.float64)
         other = torch.randn(2, *self.shape, generator=generator, dtype=torch.float64)
-        operator = in_any_precision(self)
         try:
-            x = operator.images(c)
+            x = self.images(c)
             if tuple(x.shape) != (2, *self.shape):
                 raise NcsnxError(f"{name}.images gave {tuple(x.shape)} instead of {(2, *self.shape)}")
-            back, seen = operator.coefficients(x), operator.coefficients(other)
+            back, seen = self.coefficients(x), self.coefficients(other)
         except RuntimeError as error:  # torch's error for types and shapes that don't match
             raise NcsnxError(f"{name} fails on 2 images of {tuple(self.shape)}: {error}") from error
         if back.shape != c.shape or not torch.allclose(back, c, rtol=1e-4, atol=1e-4):
@@ -331,7 +329,9 @@ class MatrixOperator(LinearOperator):
     matrix: Tensor = attrs.field(converter=torch.as_tensor)
 
     def __attrs_post_init__(self) -> None:
-        require_matrix(self.matrix, self.shape)
+        size = math.prod(self.shape)
+        if self.matrix.dim() != 2 or self.matrix.shape[1] != size or len(self.matrix) == 0:
+            raise NcsnxError(f"expected a matrix (m, {size}) for such images, found {tuple(self.matrix.shape)}")
         if self.matrix.is_complex() or not bool(torch.isfinite(self.matrix).all()):
             raise NcsnxError("expected a matrix of finite real numbers")
         if not bool(self.matrix.any()):
@@ -370,62 +370,6 @@ class MatrixOperator(LinearOperator):
 def measured_coefficients(operator: LinearOperator, y: Tensor) -> Tensor:
     """Σ⁻¹ Uᵀ y in float64, the coefficients of images with the measurements y, (P, …) → (P, M). Raises NcsnxError."""
     return operator.of_measurement(y.double()) / operator.singular_values.to(y.device).double()
-
-
-def require_matrix(matrix: Tensor, shape: tuple[int, int, int]) -> None:
-    """Raises NcsnxError unless the matrix is (m, C·H·W) for images of this shape, with m above 0."""
-    size = math.prod(shape)
-    if matrix.dim() != 2 or matrix.shape[1] != size or len(matrix) == 0:
-        raise NcsnxError(
-            f"expected a matrix (m, {size}) for images of {counted(size, 'value')}, found {tuple(matrix.shape)}"
-        )
-
-
-def in_any_precision(operator: LinearOperator) -> LinearOperator:
-    """The operator itself if it returns float32 for float32 and float64 for float64, as samplers and checks need.
-
-    Otherwise a wrapper that does, for operators that compute in the type of their own tensors.
-    """
-    for dtype in (torch.float64, torch.float32):
-        try:
-            c = operator.coefficients(torch.zeros(1, *operator.shape, dtype=dtype))
-            fits = c.dtype == dtype == operator.images(c).dtype
-        except RuntimeError:  # torch's error for types that don't match
-            fits = False
-        if not fits:
-            return _Casting(operator)
-    return operator
-
-
-class _Casting(LinearOperator):
-    """An operator that computes in one type, for images of any type."""
-
-    def __init__(self, operator: LinearOperator) -> None:
-        self.shape, self.operator = operator.shape, operator
-
-    @property
-    def singular_values(self) -> Tensor:
-        return self.operator.singular_values
-
-    def coefficients(self, x: Tensor) -> Tensor:
-        return _in_either_precision(self.operator.coefficients, x)
-
-    def images(self, c: Tensor) -> Tensor:
-        return _in_either_precision(self.operator.images, c)
-
-    def of_measurement(self, y: Tensor) -> Tensor:
-        return _in_either_precision(self.operator.of_measurement, y)
-
-    def check(self) -> None:
-        self.operator.check()
-
-
-def _in_either_precision(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """function(x) in the type of x, computed in float64, or else in float32."""
-    try:
-        return function(x.double()).to(x)
-    except RuntimeError:  # torch's error for types that don't match
-        return function(x.float()).to(x)
 
 
 def _parts(x: Tensor) -> Tensor:

@@ -1,16 +1,11 @@
 """A restoration: warnings before it, how well its images agree with measurement and truth, and its result."""
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
-import torch
 
-from ncsnx.config.data_sets import Data
 from ncsnx.config.sampler import Sampler
-from ncsnx.data import open_data
-from ncsnx.errors import NcsnxError
 from ncsnx.inverse.calibration import CALIBRATION_TITLES, Calibration, calibration_in_words, calibration_rows
 from ncsnx.inverse.measured_files import ESTIMATE, ESTIMATED
 from ncsnx.inverse.operators import Fourier
@@ -21,18 +16,12 @@ from ncsnx.inverse.task_record import CALIBRATION_FILE, PictureRecord, TaskRecor
 from ncsnx.inverse.values import ValueRange
 from ncsnx.quantities import counted
 from ncsnx.results import Column, Table
-from ncsnx.runs.selection import Source
 from ncsnx.sampling.sampled_images import SampledImages
 from ncsnx.sampling.sampler_choice import measurement_warnings
 from ncsnx.spelling import argument, parameter
 from ncsnx.storage.documents import document_values
 from ncsnx.work import Work
 
-_SAME, _SAME_SHARE = 1 / 255, 0.01
-"""Largest difference of a value between a true picture and the training image that it is: a grey level, or a hundredth
-of the standard deviation of the data where that is less."""
-_MOST_SEARCHED = 2**28
-"""Values of a training set that is searched for true pictures: that of CIFAR-10 has half of it."""
 _MOST_MISFIT = 0.05
 """Maximum misfit explained by residual noise of the last level, without noise of the measurement."""
 
@@ -50,52 +39,6 @@ def say_before(task: Task, sampler: Sampler, work: Work) -> None:
             f"kspace: {counted(task.count, 'picture')} of one coil; if the first axis is that of coils, give their "
             f"{parameter('maps')}, or {argument('maps', ESTIMATE)}"
         )
-
-
-def warn_of_seen_truths(task: Task, data: Data, source: Source, folder: Path, work: Work) -> None:
-    """Warns of pictures whose truth is a training image, to 8 bits, unless the data is large or not at hand.
-
-    folder: the data folder.
-    """
-    truth = task.truth
-    if truth is None:
-        return
-    try:
-        splits = open_data(data, folder)
-    except NcsnxError:
-        return
-    train, (black, white) = splits.train, splits.train.value_range
-    is_own = source.data_fingerprint() in (None, splits.fingerprint)
-    if not is_own or train.shape != truth.shape[1:] or len(train) * math.prod(train.shape) > _MOST_SEARCHED:
-        return
-    seen = torch.zeros(len(truth), dtype=torch.bool)
-    with work.progress("looking for the truth in the training set", total=len(train), unit="images") as advance:
-        for images in torch.split(torch.arange(len(train)), 256):
-            known = (train.read(images).pixels.float() - black) / (white - black)
-            most = min(_SAME, _SAME_SHARE * float(known.std()))
-            seen |= (torch.cdist(truth.float().flatten(1), known.flatten(1), p=math.inf) <= most).any(dim=1)
-            advance(len(images))
-    if count := int(seen.sum()):
-        more = f" and {count - 1:,} more" if count > 1 else ""
-        work.warning(
-            f"{task.names[int(seen.nonzero()[0])]}{more}: the truth is a training image, so distances and calibration "
-            "tell nothing of other pictures\ncompare with pictures that were held out"
-        )
-
-
-def own_values(data: Data, values: ValueRange, warn: Callable[[str], object]) -> ValueRange:
-    """The data's own values; 0 to 1, with a warning, if they are bounded and can't be known without a packed data set.
-
-    Raises NcsnxError for unbounded data whose values aren't known.
-    """
-    low, high = 0.0, 1.0
-    try:
-        low, high = values.ends
-    except NcsnxError as error:
-        if not data.is_bounded:
-            raise
-        warn(f"{POSTERIOR_FILE} will have values from 0 (black) to 1 (white): {error}")
-    return ValueRange(low, high, is_bounded=data.is_bounded, is_complex=data.is_complex)
 
 
 def say_agreement(record: TaskRecord, task: Task, own: ValueRange, work: Work) -> None:

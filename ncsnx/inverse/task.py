@@ -22,7 +22,7 @@ from ncsnx.inverse.measurement_map import (
     in_single_precision,
     inner,
 )
-from ncsnx.inverse.operators import LinearOperator, in_any_precision, measured_coefficients
+from ncsnx.inverse.operators import LinearOperator, measured_coefficients
 from ncsnx.inverse.rules import EXACT, GUIDANCE, chosen_rule
 from ncsnx.inverse.values import non_finite_in_words, sha256_of_values
 from ncsnx.quantities import counted
@@ -38,9 +38,7 @@ _WELL_CONDITIONED = 0.5
 
 
 def _operator(given: LinearOperator | MeasurementMap) -> LinearOperator | MeasurementMap:
-    if isinstance(given, LinearOperator):
-        return in_any_precision(given)
-    if isinstance(given, MeasurementMap):
+    if isinstance(given, LinearOperator | MeasurementMap):
         return given
     raise NcsnxError(f"a task needs a LinearOperator or a MeasurementMap, not {type(given).__name__}")
 
@@ -184,12 +182,7 @@ class Task:
         if scale == 1:
             return self
         if not isinstance(self.operator, LinearOperator | LinearMap):
-            raise NcsnxError(
-                f"{self.name}: of unbounded data, packages measure by linear operators only, and "
-                f"{type(self.operator).__name__} is not one; in Python, a task takes it, with images in units of the "
-                f"scale, {scale:g}"
-            )
-
+            raise NcsnxError(f"{self.name}: {type(self.operator).__name__} is not linear, as unbounded data needs")
         inputs, truth = (None if images is None else images / scale for images in (self.inputs, self.truth))
         return attrs.evolve(self, values=self.values / scale, inputs=inputs, truth=truth, noise=self.noise / scale)
 

@@ -105,17 +105,14 @@ def _hole_of(mask: Path, shape: tuple[int, int, int], fit: bool | None) -> Tenso
             f"{mask}: expected black (known) and white (to be filled in) only, found other values in "
             f"{percent(grey)} of the pixels"
         )
-    if bool((hole == 0).all()) or bool((hole == 1).all()):
-        colour, meaning = ("black", "nothing is to be filled in") if hole[0, 0] == 0 else ("white", "nothing is known")
-        raise NcsnxError(f"{mask}: the mask is all {colour}, so {meaning}")
+    if bool((hole == hole[0, 0]).all()):
+        raise NcsnxError(f"{mask}: the mask is all {'white' if hole[0, 0] else 'black'}")
     return hole
 
 
 def _rectangular(inside: Rectangle, shape: tuple[int, int, int]) -> Tensor:
     """`_hole_of` a rectangle."""
     _, height, width = shape
-    if len(inside) != 4:
-        raise UsageError(f"{parameter('mask')}: expected left, top, right and bottom, found {inside}")
     left, top, right, bottom = inside
     if not (0 <= left < right <= width and 0 <= top < bottom <= height) or inside == (0, 0, width, height):
         raise UsageError(

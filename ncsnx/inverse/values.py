@@ -1,6 +1,7 @@
 """The values of a task: black and white in the data's own numbers, and numbers that can be used."""
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import attrs
@@ -11,7 +12,7 @@ from ncsnx.config.data_sets import Arrays, Data, Packed, Volumes
 from ncsnx.data.places import data_folder, own_path
 from ncsnx.data.readers.packed import PackedFolder
 from ncsnx.data.transforms import real_parts, scale_of
-from ncsnx.errors import Hint, NcsnxError
+from ncsnx.errors import NcsnxError
 from ncsnx.images import complex_parts
 from ncsnx.quantities import counted, them
 from ncsnx.runs.selection import Source
@@ -34,14 +35,10 @@ class ValueRange:
     """Whether all values lie between `low` and `high`. Other numbers aren't limited, and image files are refused."""
     is_complex: bool = False
     """Whether pairs of channels are real and imaginary parts, so that complex numbers are accepted."""
-    problem: NcsnxError | None = attrs.field(default=None, eq=False)
-    """Why `low` and `high` aren't known; None if they are."""
 
     @property
     def ends(self) -> tuple[float, float]:
-        """`low` and `high`. Raises NcsnxError if they aren't known."""
-        if self.problem is not None:
-            raise self.problem
+        """`low` and `high`."""
         return self.low, self.high
 
     @property
@@ -80,40 +77,30 @@ UNIT = ValueRange()
 """0 to 1."""
 
 
-def range_of(data: Data, folder: Path | None, source: Source) -> ValueRange:
+def range_of(data: Data, folder: Path | None, source: Source, warn: Callable[[str], object]) -> ValueRange:
     """The values of black and white in a model's data; of unbounded data 0 and the scale.
 
     Arrays and volumes declare them, packed data sets contain them, and all other data have 0 and 1. folder: the data
     folder; default: NCSNX_DATA, else ./data. source: the run or exported model; a packed data set must be the one that
-    it was trained on. If they can't be known, `ends` of the result raises why.
+    it was trained on, else 0 and 1 are used with a warning. Raises NcsnxError for unbounded data without a scale.
     """
-    kind = ValueRange(is_bounded=data.is_bounded, is_complex=data.is_complex)
-    try:
-        low, high = _declared_ends(data, folder, source)
-    except NcsnxError as error:
-        return attrs.evolve(kind, problem=error)
-    return attrs.evolve(kind, low=low, high=high)
-
-
-def _declared_ends(data: Data, folder: Path | None, source: Source) -> tuple[float, float]:
+    low, high = 0.0, 1.0
     if not data.is_bounded:
-        return 0.0, scale_of(data)
-    if isinstance(data, Arrays | Volumes):
-        return data.low, data.high
-    if not isinstance(data, Packed):
-        return 0.0, 1.0
-    fingerprint = source.data_fingerprint()
-    try:
-        file = PackedFolder.open(own_path(data.path, data_folder(folder)))
-        if fingerprint not in (None, file.fingerprint):
-            raise NcsnxError(f"{file.path} is not the data set that the model was trained on")
-    except NcsnxError as error:
-        raise NcsnxError(
-            f"the values of black and white are in the packed data set, which cannot be used: {error.message}",
-            Hint("say where it is", adds=argument("data", A_DIR)),
-            Hint("or add the two values to a .npz as the array range, or give pictures as PNGs"),
-        ) from error
-    return file.record.low, file.record.high
+        high = scale_of(data)
+    elif isinstance(data, Arrays | Volumes):
+        low, high = data.low, data.high
+    elif isinstance(data, Packed):
+        try:
+            file = PackedFolder.open(own_path(data.path, data_folder(folder)))
+            if source.data_fingerprint() not in (None, file.fingerprint):
+                raise NcsnxError(f"{file.path} is not the data set that the model was trained on")
+            low, high = file.record.low, file.record.high
+        except NcsnxError as error:
+            warn(
+                "files of numbers count as from 0 (black) to 1 (white), unless they have an array range, since the "
+                f"packed data set cannot be used: {error.message}\nsay where it is: {argument('data', A_DIR)}"
+            )
+    return ValueRange(low, high, is_bounded=data.is_bounded, is_complex=data.is_complex)
 
 
 def non_finite_in_words(x: Tensor, place: str = "") -> str | None:

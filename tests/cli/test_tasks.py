@@ -14,8 +14,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
 import ncsnx
-from ncsnx.config import ConsistentAnnealed, Digits
-from ncsnx.data import open_data
+from ncsnx.config import ConsistentAnnealed
 from ncsnx.data.decoding import fitted
 from ncsnx.inverse import Masking, tasks_from_files
 from ncsnx.inverse.task import Task
@@ -124,14 +123,6 @@ def test_pictures_of_another_size_are_fitted_on_demand(photos: Path) -> None:
     torch.testing.assert_close(filled[0, 0, :, :4].double(), expected[:, :4], rtol=0, atol=1e-6)
     refused = draw(photos, "--outpaint", "middles", *QUICK, "--fit")
     assert "--fit goes with --inpaint, which is not given" in error(refused)
-
-
-def test_a_truth_that_is_a_training_image_is_warned_of_and_a_held_out_one_is_not(photos: Path) -> None:
-    splits = open_data(Digits(), photos)
-    for name, split in (("seen", splits.train), ("unseen", splits.held_out)):
-        save(photos / name, split.read(torch.tensor([4])).pixels[0].double() / split.value_range[1])
-        said = draw(photos, "--inpaint", name, "--mask", "masks/0.png", "--truth", name, *QUICK).err
-        assert ("the truth is a training image" in said) == (name == "seen")
 
 
 def test_an_alternative_depends_on_its_place_alone_and_other_pictures_are_another_protocol(photos: Path) -> None:

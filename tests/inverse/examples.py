@@ -1,6 +1,7 @@
 """An example of each operator of ncsnx, and a user's operator with its task, for the conformance tests."""
 
 import math
+from functools import cached_property
 from pathlib import Path
 
 import attrs
@@ -15,12 +16,14 @@ from ncsnx.inverse import (
     Blurring,
     Fourier,
     Graying,
+    LinearMap,
     LinearOperator,
     Masking,
     MatrixOperator,
     Task,
     register_task,
 )
+from ncsnx.inverse.measurement_map import PlacedTensor
 
 GENERATOR = torch.Generator().manual_seed(0)
 MASK = torch.rand(3, 6, 8, generator=GENERATOR) < 0.4
@@ -68,6 +71,33 @@ OPERATORS: dict[str, LinearOperator] = {
     "matrix": MatrixOperator((1, 3, 4), torch.randn(5, 12, generator=GENERATOR)),
     "of a user": TopHalf((2, 5, 4)),
 }
+
+
+@attrs.frozen(eq=False)
+class MatrixMap(LinearMap):
+    """A user's map: a dense matrix (m, C·H·W), real or complex, that isn't decomposed."""
+
+    shape: tuple[int, int, int]
+    matrix: Tensor = attrs.field(converter=torch.as_tensor)
+
+    @cached_property
+    def _matrix(self) -> PlacedTensor:
+        return PlacedTensor(self.matrix)
+
+    @property
+    def measured_shape(self) -> tuple[int, ...]:  # type: ignore[override]
+        """(m,)."""
+        return (len(self.matrix),)
+
+    def apply(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) → (B, m)."""
+        matrix = self._matrix.like(x)
+        return x.flatten(1).to(matrix) @ matrix.T
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """(B, m) → (B, C, H, W)."""
+        back = y @ self._matrix.like(y).conj()
+        return (back.real if back.is_complex() else back).view(-1, *self.shape)
 
 
 def pseudo_inverse(operator: LinearOperator, y: Tensor) -> Tensor:

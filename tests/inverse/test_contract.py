@@ -12,7 +12,6 @@ from ncsnx import inverse
 from ncsnx.errors import NcsnxError
 from ncsnx.inverse import LinearOperator, Task, register_task, tasks_from_files
 from ncsnx.inverse.condition import Condition, Measured
-from ncsnx.inverse.operators import in_any_precision
 from ncsnx.inverse.tasks_from_files import registered_tasks
 from tests.inverse.examples import OPERATORS, pictures
 
@@ -41,7 +40,7 @@ def measured(tag: str, folder: Path) -> tuple[Tensor, Task]:
 def operator(request: pytest.FixtureRequest, tmp_path: Path) -> LinearOperator:
     """An operator as samplers use it."""
     if request.param in OPERATORS:
-        return in_any_precision(OPERATORS[request.param])
+        return OPERATORS[request.param]
     return measured(request.param, tmp_path)[1].operator
 
 

@@ -105,7 +105,7 @@ def test_an_operator_that_is_none_is_told_what_is_wrong() -> None:
         (lambda: Blurring((1, 8, 8), 0.0), "a blur of 0 pixels"),
         (lambda: Fourier((3, 8, 8), torch.ones(8, 8, dtype=torch.bool)), "1 or 2 channels, not 3"),
         (lambda: Fourier((1, 8, 8), torch.ones(8, 4, dtype=torch.bool)), "expected frequencies of shape"),
-        (lambda: MatrixOperator((1, 2, 2), torch.ones(3, 5)), "for images of 4 values"),
+        (lambda: MatrixOperator((1, 2, 2), torch.ones(3, 5)), r"expected a matrix \(m, 4\)"),
     ],
 )
 def test_what_does_not_fit_the_images_is_refused(make: "object", told: str) -> None:

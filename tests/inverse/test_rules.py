@@ -9,7 +9,7 @@ from ncsnx.commands.tasks import RULES
 from ncsnx.config import AnnealedLangevin, ConsistentAnnealed, Digits, Sampler
 from ncsnx.config.sampler import GridSampler
 from ncsnx.errors import NcsnxError
-from ncsnx.inverse import Averaging, LinearMap, Masking, MatrixMap, MeasurementMap, OperatorMap, Task
+from ncsnx.inverse import Averaging, LinearMap, Masking, MeasurementMap, OperatorMap, Task
 from ncsnx.inverse.rules import GUIDANCE, SPREAD, DataConsistency, Guidance, chosen_rule, solved
 from ncsnx.samplers.building import build_sampler
 from ncsnx.samplers.contract import definition_of
@@ -17,6 +17,7 @@ from ncsnx.samplers.state import Noise
 from tests.cli.command import REPOSITORY
 from tests.inverse.complex_gaussian import RULES as TABLE_RULES
 from tests.inverse.complex_gaussian import SAMPLERS, Problem, coils_problem, rows
+from tests.inverse.examples import MatrixMap
 from tests.inverse.linear_response import Source, law
 from tests.samplers.exam import fault
 from tests.samplers.registry import usual_settings
