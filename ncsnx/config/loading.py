@@ -140,16 +140,12 @@ def _execute(path: Path, source: str) -> None:
     name = "ncsnx_experiment_" + hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
     module = ModuleType(name)
     module.__file__ = str(path)
-    before = sys.modules.get(name)
     sys.modules[name] = module  # attrs looks up the module of each class that it creates
     try:
         with foreign_code():
             exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__)
     except ForeignError as raised:
-        if before is None:
-            sys.modules.pop(name, None)
-        else:
-            sys.modules[name] = before
+        sys.modules.pop(name, None)
         raise ExperimentFileError(_describe(path, raised.error)) from raised.error
 
 
