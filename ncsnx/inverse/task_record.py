@@ -98,20 +98,15 @@ class TaskRecord:
 
     @property
     def average(self) -> PictureRecord | None:
-        """Means of the distances of all pictures; None for one picture, and where one has none or is exact."""
-        peaks = ("psnr_of_mean", "psnr_of_one")
-        if len(self.pictures) < 2 or any(each.distances.get(key) is None for each in self.pictures for key in peaks):
+        """Means of the distances of all pictures; None for one picture, and where one lacks a distance or is exact."""
+        keys = self.pictures[0].distances
+        known = {key: [one for each in self.pictures if (one := each.distances.get(key)) is not None] for key in keys}
+        if len(self.pictures) < 2 or not keys or any(len(column) < len(self.pictures) for column in known.values()):
             return None
-
-        def mean(values: list[float | None]) -> float | None:
-            known = [value for value in values if value is not None]
-            return fmean(known) if len(known) == len(values) else None
-
-        columns = {key: [record.distances[key] for record in self.pictures] for key in self.pictures[0].distances}
         return PictureRecord(
             picture=f"mean of {counted(len(self.pictures), 'picture')}",
             images=(0, self.pictures[-1].images[1]),
-            distances={key: mean(column) for key, column in columns.items()},
+            distances={key: fmean(column) for key, column in known.items()},
         )
 
 
