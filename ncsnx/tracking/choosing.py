@@ -25,13 +25,13 @@ def noted_trackers(run: Run) -> tuple[str, ...]:
 
 
 def usable_trackers(run: Run, warn: Callable[[str], None]) -> tuple[str, ...]:
-    """The trackers that have a record of the run and can go on with it here: a training goes on without the others."""
+    """The trackers that have a record of the run and can continue it here: a training continues without the others."""
     usable: list[str] = []
     for tag in noted_trackers(run):
         try:
             usable += known_trackers([tag])
         except UsageError as error:
-            warn(f"the training goes on without {tag}: {error.message}")
+            warn(f"the training continues without {tag}: {error.message}")
     return tuple(usable)
 
 
