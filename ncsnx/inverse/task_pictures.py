@@ -23,6 +23,7 @@ from ncsnx.storage.process import in_utf8
 
 NUMBERS = ".npy"
 _COPIES = 16  # of a stack in memory: numbers become float64, and a task keeps values, inputs and truth
+_COPIES_OF_PIXELS = 4  # in float64: while they are stacked, and what a task keeps
 _WHITE = COLOURS["white"]
 _FILE_BYTES, _BYTES_PER_PIXEL = 2**26, 64  # largest file of a picture: for metadata, and per pixel
 
@@ -60,7 +61,8 @@ def read_pictures(
     places = _places(path, wanted)
     first = wanted.read(places[0])
     same = attrs.evolve(wanted, shape=tuple(first.shape), smaller=False)
-
+    title = f"{in_utf8(path)}: {counted(len(places), 'picture')}"
+    ArrayHeader(title, (len(places), *first.shape), np.dtype(np.float64)).require_memory(_COPIES_OF_PIXELS)
     pixels = torch.stack([first, *map(same.read, places[1:])])
     names = [in_utf8(Path(file.name)) + ("" if number is None else f"[{number}]") for file, number in places]
     return Pictures(tuple(names), pixels)

@@ -60,11 +60,12 @@ def with_truth(
 def _by_name(path: Path, pictures: tuple[str, ...], truths: tuple[str, ...]) -> list[int]:
     """Index of the truth of the same name, for each picture."""
     stems, wanted = ([Path(name).stem for name in names] for names in (truths, pictures))
-    if odd := sorted({*wanted} ^ {*stems}) or [name for name in stems if stems.count(name) > 1]:
-        raise UsageError(
-            f"{parameter('truth')} {path}: expected one true picture for each input, of the same name; found another "
-            f"number called {odd[0]}"
-        )
+    for name in sorted({*stems, *wanted}):
+        if (stems.count(name), wanted.count(name)) != (1, 1):
+            raise UsageError(
+                f"{parameter('truth')} {path}: expected one true picture for each input, of the same name; of {name} "
+                f"there are {counted(wanted.count(name), 'input')} and {counted(stems.count(name), 'true picture')}"
+            )
     return [stems.index(name) for name in wanted]
 
 

@@ -272,10 +272,10 @@ def test_truths_go_with_the_pictures_of_the_same_names(two: Path) -> None:
     assert "--truth truths: expected one true picture for each input, of the same name" in error(refused)
     assert refused.code == 2
     np.save(two / "truths" / "z.npy", truth[0])
-    assert "another number called y" in error(draw(two, *words))
+    assert "of y there are 0 inputs and 1 true picture" in error(draw(two, *words))
     (two / "truths" / "y.npy").unlink()
     np.save(two / "truths" / "a.npy", truth[0])
-    assert "another number called a" in error(draw(two, *words))
+    assert "of a there are 1 input and 2 true pictures" in error(draw(two, *words))
     one = ("--inpaint", "inputs/a.npy", "--mask", "mask.png", "--truth", "truths/z.npy")
     assert draw(two, *one, out="one").code == 0
     several = ("--inpaint", "inputs", "--mask", "mask.png", "--truth", "truths/z.npy")

@@ -2,7 +2,7 @@
 
 The layouts N×C×H×W, N×H×W×C and, for one channel, N×H×W are told apart by the declared channels and size. Values keep
 their type if torch computes with it: 8-bit and signed integers stay, uint16 becomes int32, uint32 int64, and floating-
-point numbers float32. Files are memory-mapped and read image by image, except compressed `.npz`, which every reading
+point numbers float32. Files are memory-mapped and read image by image, except `.npz`, which every reading
 process unpacks completely. Nothing is unpickled: arrays of Python objects are refused.
 """
 
