@@ -48,10 +48,16 @@ class Override:
 
 def changed_words(changes: str | Sequence[str]) -> list[str]:
     """The words FIELD=VALUE of changes, which may be one text of words as they are typed. Raises UsageError."""
+    if not isinstance(changes, Sequence):  # Python may give anything
+        raise UsageError(f"changes must be text such as 'steps=50', or a list of it, not {quoted(changes)}")
     try:
-        return shlex.split(changes) if isinstance(changes, str) else list(changes)
+        words = shlex.split(changes) if isinstance(changes, str) else list(changes)
     except ValueError as error:
         raise UsageError(f"changes {quoted(changes)}: {error}") from error
+    for word in words:
+        if not isinstance(word, str):
+            raise UsageError(f"a change must be text such as 'steps=50', not {quoted(word)}")
+    return words
 
 
 def parse_overrides(arguments: list[str]) -> list[Override]:

@@ -9,6 +9,7 @@ card and the picture are for people and may be edited. Nothing in the folder is 
 
 import hashlib
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -145,17 +146,24 @@ class Export:
         """Content of model.safetensors, read once and checked against its sha256 in `config`. Raises NcsnxError."""
         path = self.path / MODEL
         if (problem := config.size_problem()) is not None:
-            raise NcsnxError(f"{path} {problem}", Hint(_UNCHANGED_COPY))
+            raise NcsnxError(f"{path} {problem}", self._remedy())
         with _readable(path), reading.opened(path) as file:
             size = os.fstat(file.fileno()).st_size
             if size != config.model_bytes:
                 raise NcsnxError(
-                    f"{path} has {counted(size, 'byte')} instead of {config.model_bytes:,}", Hint(_UNCHANGED_COPY)
+                    f"{path} has {counted(size, 'byte')} instead of {config.model_bytes:,}", self._remedy()
                 )
             content = file.read(size)
         if hashlib.sha256(content).hexdigest() != config.model_sha256:
-            raise NcsnxError(f"{path} is damaged: its sha256 is not the one in {CONFIG}", Hint(_UNCHANGED_COPY))
+            raise NcsnxError(f"{path} is damaged: its sha256 is not the one in {CONFIG}", self._remedy())
         return content
+
+    def _remedy(self) -> Hint:
+        """Advice on a damaged file."""
+        if self.hub is None:
+            return Hint(_UNCHANGED_COPY)
+        model = self.path.parents[1]  # of MODEL/snapshots/COMMIT, whose files are links
+        return Hint("remove the copy; the next use downloads it again", f"rm -r {shlex.quote(str(model))}")
 
 
 def is_export(path: Path) -> bool:

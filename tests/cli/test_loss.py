@@ -81,7 +81,7 @@ def test_a_loss_that_no_score_can_be_leaves_one_checkpoint_out(
     first = iter([1e35])
 
     def by_level(self: HeldOutSweep, losses: torch.Tensor) -> list[float | None]:
-        return [next(first, 1.0)]
+        return [next(first, 1.0)] * len(self.sigmas)
 
     monkeypatch.setattr(HeldOutSweep, "_by_level", by_level)
     result = loss(folder)

@@ -91,7 +91,10 @@ assert not {*readers, "ncsnx.commands.show", "pydantic", "rich"} & set(sys.modul
 
 TYPOS = [
     (["sample", "frist"], "there is no run 'frist' in runs; did you mean first?"),
-    (["sample", "first", "sampler.step_sise=1"], "sampler.step_sise: no such field in sampler (ald)"),
+    (
+        ["sample", "first", "sampler.step_sise=1"],
+        "did you mean sampler.step_size?",
+    ),
     (["sample", "first", "sampler=alb"], "sampler: expected one of ald,"),
     (["sample", "first", "smapler.eta=1"], "smapler.eta: cannot change in a trained run"),
     (["sample", "first", "sampler=fast"], "run 'first' has no fast sampler yet"),
@@ -116,7 +119,7 @@ TYPOS = [
     (["fid", "first", "--range", "600:700"], "--range 600:700 holds no checkpoint"),
     (["fid", "first", "--n", "0"], "--n must be between 10 and"),
     (["loss", "first", "--range", "70"], "no checkpoint of step 70"),
-    (["likelihood", "first", "--range", "2:1"], "--range 2:1 runs backwards"),
+    (["likelihood", "first", "--range", "2:1"], "--range 2:1: expected all, latest"),
     (["compare", "first", "--ckpt", "70"], "no checkpoint of step 70"),
     (["compare", "first", "--evaluations", "6,x"], "expected whole numbers with commas"),
     (["neighbors", "first", "--ckpt", "70"], "no checkpoint of step 70"),

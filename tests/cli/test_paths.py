@@ -142,9 +142,11 @@ def test_what_no_path_can_be_is_refused_in_one_line(
 def test_variables_of_the_environment_are_read_in_the_same_way(
     variable: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = {"NCSNX_RUNS": ["list"], "NCSNX_DATA": ["data", "check", "cifar10"], "NCSNX_CACHE": ["reference"]}[
-        variable
-    ]
+    command = {
+        "NCSNX_RUNS": ["list"],
+        "NCSNX_DATA": ["data", "check", "cifar10"],
+        "NCSNX_CACHE": ["reference", "digits"],
+    }[variable]
     for what in OF_EVERY_KIND:
         monkeypatch.setenv(variable, ODD[what])
         outcome = quick(capsys, *command)

@@ -99,16 +99,6 @@ def test_a_name_is_the_experiment_before_the_run_whose_resumption_is_offered(tmp
     assert command("train", "runs/digits", *CPU, folder=tmp_path).code == 0
 
 
-def test_the_snapshot_of_a_run_is_refused_with_the_command_that_resumes(named: Run) -> None:
-    folder = named.path.parent.parent
-    for word in ("runs/first/experiment.py", "runs/first/experiment.py:digits"):
-        refused = command("train", word, *CPU, folder=folder)
-        assert refused.code == 2
-        assert "without changes that were made on the command line" in refused.err
-        assert "resume the run:  ncsnx train runs/first\n" in refused.err
-    assert [path.name for path in named.path.parent.iterdir()] == ["first"]
-
-
 def _absent_package(run: Run) -> None:
     saved = json.loads(run.config_path.read_text())
     saved["experiment"]["model"] = {"type": "absent-network"}
