@@ -13,7 +13,7 @@ import typer
 from ncsnx.cli import app
 from ncsnx.cli.running import typed_parameters
 from ncsnx.commands import values
-from ncsnx.commands.command import Parameter, built_in_commands
+from ncsnx.commands.command import Parameter, built_in_commands, plugin_commands
 from ncsnx.config.data_sets import Data
 from ncsnx.config.feature_networks import Features
 from ncsnx.config.variants import Config, variants
@@ -68,7 +68,7 @@ class Word:
 BUILT: Any = typer.main.get_command(app)  # once: it takes longer than all that is tried below
 COMMANDS = {
     command: [Word(command, parameter) for parameter in typed_parameters(one.kind)]
-    for one in built_in_commands()
+    for one in (*built_in_commands(), *plugin_commands()[0])
     for command in [tuple(one.name.split())]
 }
 PATHS = [word for words in COMMANDS.values() for word in words if word.parameter.declaration.parse in PARSERS]
