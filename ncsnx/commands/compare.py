@@ -12,12 +12,11 @@ from ncsnx.commands.command import (
     IMAGES_PANEL,
     MEASUREMENT_PANEL,
     Command,
-    argument,
     as_function,
     command,
     option,
 )
-from ncsnx.commands.groups import BatchSize, Changes, Compared, Execution, OneCheckpoint, split_changes
+from ncsnx.commands.groups import BatchSize, Compared, Execution, FeatureChanges, OneCheckpoint, split_changes
 
 if TYPE_CHECKING:
     from ncsnx.config.overrides import Override
@@ -43,9 +42,7 @@ class Compare(OneCheckpoint, BatchSize, Compared, Execution, Command["ComparedSa
     still 0. An interrupted comparison resumes.
     """
 
-    changes: Annotated[Changes, argument("features.FIELD=VALUE", is_list=True, complete="field")] = attrs.field(
-        default=(), kw_only=False
-    )
+    changes: FeatureChanges = attrs.field(default=(), kw_only=False)
     """Changes to the features."""
     n: Annotated[int, option(IMAGES_PANEL, "N")] = 1000
     """Images per trial."""

@@ -9,7 +9,7 @@ import attrs
 
 from ncsnx.commands import values
 from ncsnx.commands.command import DATA_PANEL, EXECUTION_PANEL, OUTPUT_PANEL, Command, argument, command, option
-from ncsnx.commands.groups import Changes, InData, Place, changed_words
+from ncsnx.commands.groups import DataChanges, InData, Place, changed_words
 from ncsnx.commands.sources import READING_PANEL, InSource, ReadFully, meant, own, refuse_reading
 from ncsnx.quantities import byte_size, counted
 from ncsnx.results import Column, Result, Table
@@ -372,9 +372,7 @@ class DataDownload(InData, Command["DownloadedData"]):
         kw_only=False
     )
     """An experiment with that data set."""
-    changes: Annotated[Changes, argument("data.FIELD=VALUE", is_list=True, complete="field")] = attrs.field(
-        default=(), kw_only=False
-    )
+    changes: DataChanges = attrs.field(default=(), kw_only=False)
     """Changes to its data set."""
 
     def carry_out(self, work: "Work") -> "DownloadedData":

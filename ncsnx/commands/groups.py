@@ -38,6 +38,11 @@ if TYPE_CHECKING:
 Place = Path | str
 Changes = str | Sequence[str]
 """Changes FIELD=VALUE: words, or one text of words as they are typed."""
+FieldChanges = Annotated[Changes, argument("FIELD=VALUE", is_list=True, complete="field")]
+DataChanges = Annotated[Changes, argument("data.FIELD=VALUE", is_list=True, complete="field")]
+FeatureChanges = Annotated[Changes, argument("features.FIELD=VALUE", is_list=True, complete="field")]
+SamplerChanges = Annotated[Changes, argument("sampler.FIELD=VALUE", is_list=True, complete="field")]
+"""The field `changes` of commands, by what it may change."""
 
 
 def changed_words(changes: Changes) -> list[str]:

@@ -8,7 +8,7 @@ import attrs
 
 from ncsnx.commands import values
 from ncsnx.commands.command import OUTPUT_PANEL, RUNS_PANEL, Command, argument, as_function, command, option
-from ncsnx.commands.groups import Changes, InRuns, Noted, Place, changed_words
+from ncsnx.commands.groups import FieldChanges, InRuns, Noted, Place, changed_words
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.results import Result
@@ -40,9 +40,7 @@ class ImportCheckpoint(InRuns, Noted, Command["ImportedRun"]):
         attrs.field(kw_only=False)
     )
     """A name (see `ncsnx list`), FILE.py or FILE.py:NAME."""
-    changes: Annotated[Changes, argument("FIELD=VALUE", is_list=True, complete="field")] = attrs.field(
-        default=(), kw_only=False
-    )
+    changes: FieldChanges = attrs.field(default=(), kw_only=False)
     """Changes to the experiment, such as model.width=64."""
     name: Annotated[str | None, option(OUTPUT_PANEL, "NAME", "--run", default="the experiment's")] = None
     """Name of the run."""

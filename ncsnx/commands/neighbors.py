@@ -10,12 +10,11 @@ from ncsnx.commands.command import (
     IMAGES_PANEL,
     MEASUREMENT_PANEL,
     Command,
-    argument,
     as_function,
     command,
     option,
 )
-from ncsnx.commands.groups import Changes, Execution, InFeatures, OneCheckpoint, Sampled, split_changes
+from ncsnx.commands.groups import Execution, FieldChanges, InFeatures, OneCheckpoint, Sampled, split_changes
 
 if TYPE_CHECKING:
     from ncsnx.config.experiment import Experiment
@@ -40,9 +39,7 @@ class Neighbors(OneCheckpoint, Sampled, InFeatures, Execution, Command["NearestT
     distances, their distributions, and the numbers.
     """
 
-    changes: Annotated[Changes, argument("FIELD=VALUE", is_list=True, complete="field")] = attrs.field(
-        default=(), kw_only=False
-    )
+    changes: FieldChanges = attrs.field(default=(), kw_only=False)
     """Changes to the sampler (sampler.FIELD=VALUE) and to the features (features.FIELD=VALUE)."""
     n: Annotated[int, option(IMAGES_PANEL, "N")] = 64
     """Number of samples."""

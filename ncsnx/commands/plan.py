@@ -9,7 +9,7 @@ import attrs
 
 from ncsnx.commands import values
 from ncsnx.commands.command import DATA_PANEL, Command, argument, as_function, command, option
-from ncsnx.commands.groups import Changes, Device, Place, changed_words, overrides_of
+from ncsnx.commands.groups import Device, FieldChanges, Place, changed_words, overrides_of
 from ncsnx.commands.sources import InSource, ReadSimply, meant, own, refuse_reading
 from ncsnx.noise.techniques import OVERLAP
 from ncsnx.quantities import counted
@@ -62,9 +62,7 @@ class Plan(Planned, InSource, Command["PlannedTraining"]):
     )
     """An experiment (a name, FILE.py or FILE.py:NAME), or your own images: a folder, a zip, a file of arrays, or a
     packed data set."""
-    changes: Annotated[Changes, argument("FIELD=VALUE", is_list=True, complete="field")] = attrs.field(
-        default=(), kw_only=False
-    )
+    changes: FieldChanges = attrs.field(default=(), kw_only=False)
     """Changes to the experiment, such as model.width=64."""
 
     def carry_out(self, work: "Work") -> "PlannedTraining":

@@ -9,7 +9,7 @@ import attrs
 
 from ncsnx.commands import values
 from ncsnx.commands.command import EVALUATE_PANEL, IMAGES_PANEL, Command, argument, command, option
-from ncsnx.commands.groups import Changes, Compared, Device, InRuns, overrides_of
+from ncsnx.commands.groups import Compared, Device, FeatureChanges, InRuns, overrides_of
 from ncsnx.errors import Hint, UsageError
 from ncsnx.results import Column, Result, Table
 from ncsnx.spelling import parameter
@@ -32,9 +32,7 @@ class ShowReference(InRuns, Compared, Device, Command["ShownReference"]):
 
     name: Annotated[str, argument("NAME", parse=values.name_or_path)] = attrs.field(kw_only=False)
     """An experiment or a run, a folder or zip of images, or a .npz file with the arrays mu and sigma."""
-    changes: Annotated[Changes, argument("features.FIELD=VALUE", is_list=True, complete="field")] = attrs.field(
-        default=(), kw_only=False
-    )
+    changes: FeatureChanges = attrs.field(default=(), kw_only=False)
     """Changes to the features."""
     n: Annotated[int, option(IMAGES_PANEL, "N", between=(10, 10_000_000))] = 1000
     """Images per score, for the score of a perfect model."""

@@ -12,12 +12,11 @@ from ncsnx.commands.command import (
     IMAGES_PANEL,
     TRAIN_PANEL,
     Command,
-    argument,
     as_function,
     command,
     option,
 )
-from ncsnx.commands.groups import Changes, Drawn, overrides_of
+from ncsnx.commands.groups import Drawn, SamplerChanges, overrides_of
 from ncsnx.commands.tasks import Tasks
 from ncsnx.errors import UsageError
 from ncsnx.quantities import counted
@@ -54,9 +53,7 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
     NMSE and calibration. An interrupted sampling resumes when the command is repeated.
     """
 
-    changes: Annotated[Changes, argument("sampler.FIELD=VALUE", is_list=True, complete="field")] = attrs.field(
-        default=(), kw_only=False
-    )
+    changes: SamplerChanges = attrs.field(default=(), kw_only=False)
     """Changes to the sampler; sampler=TAG swaps it."""
     n: Annotated[int, option(IMAGES_PANEL, "N")] = 4
     """Images per picture."""

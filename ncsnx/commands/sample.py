@@ -9,12 +9,11 @@ from ncsnx.commands.command import (
     IMAGES_PANEL,
     TRAIN_PANEL,
     Command,
-    argument,
     as_function,
     command,
     option,
 )
-from ncsnx.commands.groups import Changes, Drawn, overrides_of
+from ncsnx.commands.groups import Drawn, SamplerChanges, overrides_of
 from ncsnx.quantities import counted
 
 if TYPE_CHECKING:
@@ -39,9 +38,7 @@ class Sample(Drawn, Command["SampledImages"]):
     published behaviour. For images that agree with a picture, see `ncsnx restore`.
     """
 
-    changes: Annotated[Changes, argument("sampler.FIELD=VALUE", is_list=True, complete="field")] = attrs.field(
-        default=(), kw_only=False
-    )
+    changes: SamplerChanges = attrs.field(default=(), kw_only=False)
     """Changes to the sampler; sampler=TAG swaps it."""
     n: Annotated[int | None, option(IMAGES_PANEL, "N", default="64; 1 with `between`")] = None
     """Number of images; of rows, with `interpolate`."""

@@ -9,7 +9,7 @@ import attrs
 
 from ncsnx.commands import values
 from ncsnx.commands.command import OUTPUT_PANEL, RUNS_PANEL, Command, argument, command, option
-from ncsnx.commands.groups import Changes, InRuns, changed_words
+from ncsnx.commands.groups import FieldChanges, InRuns, changed_words
 from ncsnx.results import Column, Result, Table
 
 if TYPE_CHECKING:
@@ -30,9 +30,7 @@ class Show(InRuns, Command["Configuration"]):
         kw_only=False
     )
     """An experiment (or FILE.py, FILE.py:NAME), a run (runs/NAME) or an exported model (./DIR or hf://USER/MODEL)."""
-    changes: Annotated[Changes, argument("FIELD=VALUE", is_list=True, complete="field")] = attrs.field(
-        default=(), kw_only=False
-    )
+    changes: FieldChanges = attrs.field(default=(), kw_only=False)
     """Changes to the experiment, such as model.width=64."""
     origins: Annotated[bool, option(OUTPUT_PANEL)] = False
     """Show where each value was written."""

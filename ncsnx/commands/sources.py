@@ -7,7 +7,7 @@ import attrs
 
 from ncsnx.commands import values
 from ncsnx.commands.command import argument, option
-from ncsnx.commands.groups import Changes, InData, Place
+from ncsnx.commands.groups import DataChanges, InData, Place
 from ncsnx.spelling import parameter
 
 if TYPE_CHECKING:
@@ -36,9 +36,7 @@ class InSource(InData):
 
     source: Annotated["Experiment | Place", argument("SOURCE", parse=values.name_or_path)] = attrs.field(kw_only=False)
     """An experiment, a folder or zip of pictures, a file of arrays, or a packed data set."""
-    changes: Annotated[Changes, argument("data.FIELD=VALUE", is_list=True, complete="field")] = attrs.field(
-        default=(), kw_only=False
-    )
+    changes: DataChanges = attrs.field(default=(), kw_only=False)
     """Changes to the data set of an experiment."""
     array: Annotated[str | None, option(READING_PANEL, "NAME")] = None
     """Name of the images' array, in a file of several arrays."""

@@ -5,19 +5,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import attrs
 
-from ncsnx.commands import values as parsed
 from ncsnx.commands.command import TRAIN_PANEL, Command, argument, as_function, command, option
-from ncsnx.commands.groups import Changes, Place, split_changes
-from ncsnx.commands.training.options import TrainedAndScored
+from ncsnx.commands.groups import Changes, split_changes
+from ncsnx.commands.training.options import OfTraining, TrainedAndScored
 from ncsnx.quantities import counted
 from ncsnx.spelling import argument as typed
 from ncsnx.spelling import parameter
 
 if TYPE_CHECKING:
     from ncsnx.commands.training.swept_runs import SweptRuns
-    from ncsnx.config.experiment import Experiment
     from ncsnx.config.overrides import Override
-    from ncsnx.runs.folder import Run
     from ncsnx.runs.targets import Target
     from ncsnx.sweeps.compared_settings import ComparedSettings
     from ncsnx.sweeps.points import SweepPoint
@@ -28,7 +25,7 @@ _SWEEP_PANEL = "Sweep"
 
 @command("sweep", panel=TRAIN_PANEL, place=15, then="no step was trained; repeat the command to train", is_shared=True)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
-class Sweep(TrainedAndScored, Command["ComparedSettings"]):
+class Sweep(OfTraining, TrainedAndScored, Command["ComparedSettings"]):
     """Train a run for each combination of values, and compare them.
 
     `ncsnx sweep digits model.width=32,64 optimizer.lr=1e-3,3e-4 --seeds 3` makes twelve runs, named by what differs:
@@ -41,11 +38,6 @@ class Sweep(TrainedAndScored, Command["ComparedSettings"]):
     the settings, by mean and standard deviation over seeds.
     """
 
-    experiment: Annotated[
-        "Experiment | Run | Place",
-        argument("EXPERIMENT|RUN", parse=parsed.name_or_path, complete="experiment or run"),
-    ] = attrs.field(kw_only=False)
-    """An experiment (a name of `ncsnx list`, FILE.py or FILE.py:NAME), or a run (runs/NAME, or a path)."""
     values: Annotated[Changes, argument("FIELD=VALUE,VALUE", is_list=True, complete="field")] = attrs.field(
         default=(), kw_only=False
     )

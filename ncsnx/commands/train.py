@@ -5,29 +5,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import attrs
 
-from ncsnx.commands import values
 from ncsnx.commands.command import (
     OUTPUT_PANEL,
     TRAIN_PANEL,
     Command,
-    argument,
     as_function,
     command,
     option,
 )
-from ncsnx.commands.groups import Changes, InData, InRuns, Place, changed_words
-from ncsnx.commands.training.options import Training
+from ncsnx.commands.groups import FieldChanges, InData, InRuns, changed_words
+from ncsnx.commands.training.options import OfTraining, Training
 
 if TYPE_CHECKING:
     from ncsnx.commands.training.job import TrainedRun
-    from ncsnx.config.experiment import Experiment
-    from ncsnx.runs.folder import Run
     from ncsnx.work import Work
 
 
 @command("train", panel=TRAIN_PANEL, place=10, then="no step was trained; repeat the command to train", is_shared=True)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
-class Train(Training, InRuns, InData, Command["TrainedRun"]):
+class Train(OfTraining, Training, InRuns, InData, Command["TrainedRun"]):
     """Train an experiment; an existing run resumes.
 
     FIELD=VALUE changes the experiment: `ncsnx train digits optimizer=sgd optimizer.momentum=0.8 steps=50k`. A run
@@ -38,14 +34,7 @@ class Train(Training, InRuns, InData, Command["TrainedRun"]):
     129. The same command resumes from there.
     """
 
-    experiment: Annotated[
-        "Experiment | Run | Place",
-        argument("EXPERIMENT|RUN", parse=values.name_or_path, complete="experiment or run"),
-    ] = attrs.field(kw_only=False)
-    """An experiment (a name of `ncsnx list`, FILE.py or FILE.py:NAME), or a run (runs/NAME, or a path)."""
-    changes: Annotated[Changes, argument("FIELD=VALUE", is_list=True, complete="field")] = attrs.field(
-        default=(), kw_only=False
-    )
+    changes: FieldChanges = attrs.field(default=(), kw_only=False)
     """Changes to the experiment, such as model.width=64."""
     name: Annotated[str | None, option(OUTPUT_PANEL, "NAME", "--run", default="the experiment's")] = None
     """Name of the run."""

@@ -6,14 +6,27 @@ from typing import TYPE_CHECKING, Annotated
 import attrs
 
 from ncsnx.commands import values
-from ncsnx.commands.command import EXECUTION_PANEL, OUTPUT_PANEL, RARE_PANEL, option
-from ncsnx.commands.groups import Compared, Compiling, InRuns, Noted, Plain
+from ncsnx.commands.command import EXECUTION_PANEL, OUTPUT_PANEL, RARE_PANEL, argument, option
+from ncsnx.commands.groups import Compared, Compiling, InRuns, Noted, Place, Plain
 
 if TYPE_CHECKING:
+    from ncsnx.config.experiment import Experiment
     from ncsnx.ranks.rank_group import RankGroup
+    from ncsnx.runs.folder import Run
     from ncsnx.runtime import Runtime
 
 _COMPARISON_PANEL = "Comparison"
+
+
+@attrs.frozen(slots=False, kw_only=True)
+class OfTraining:
+    """An experiment to train, or a run to resume or start from."""
+
+    experiment: Annotated[
+        "Experiment | Run | Place",
+        argument("EXPERIMENT|RUN", parse=values.name_or_path, complete="experiment or run"),
+    ] = attrs.field(kw_only=False)
+    """An experiment (a name of `ncsnx list`, FILE.py or FILE.py:NAME), or a run (runs/NAME, or a path)."""
 
 
 @attrs.frozen(slots=False, kw_only=True)
