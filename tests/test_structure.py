@@ -27,7 +27,7 @@ FLOORS = (
 BUDGET = {
     ".": 1_674,
     "cli": 809,
-    "commands": 5_022,
+    "commands": 4_979,
     "config": 3_209,
     "console": 984,
     "data": 3_917,
@@ -38,7 +38,7 @@ BUDGET = {
     "metrics": 733,
     "networks": 2_074,
     "noise": 285,
-    "planning": 1_285,
+    "planning": 1_176,
     "ranks": 549,
     "reporting": 702,
     "runs": 3_274,

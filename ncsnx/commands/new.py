@@ -65,18 +65,17 @@ class New(Planned, InData, Command["NewExperiment"]):
             from ncsnx.planning.budget import parse_budget
 
             path = self._free_place()
-            budget_s, choices = parse_budget(self.budget), self.choices()
+            budget_s = parse_budget(self.budget)
 
             from ncsnx.planning.experiment_proposal import draft as drafted
             from ncsnx.planning.experiment_proposal import favoured_network
-            from ncsnx.planning.survey import survey
 
             draft = experiment_for(self.name, self._images(), reading_of(self), work)
             clock = None if self.no_timing else self._clock(draft, work)
             fit = None if budget_s is None else self._fitted(draft, budget_s, clock, work)
             images = draft.data if fit is None else fit.data
             fitting = drafted(self.name, images, self.model or favoured_network(images))
-        found = survey(fitting, self.data_folder(), choices, work)
+        found = self.surveyed(fitting, self.data_folder(), work)
         with work.at_once():
             made = NewExperiment(survey=self._proposed(found, fit, clock), path=path)
             made.write()
@@ -130,21 +129,21 @@ class New(Planned, InData, Command["NewExperiment"]):
         """The training that fits the budget."""
         from ncsnx.config.data_sets import OwnData
         from ncsnx.data import open_data
-        from ncsnx.planning.budget import Limits, fit, untimed
+        from ncsnx.planning.budget import fit, untimed
         from ncsnx.work import ignore_message
 
         data = draft.data
         assert isinstance(data, OwnData)
-        limits = Limits(budget_s=budget_s, steps=self.steps, size_is_free=self.size is None)
         # without messages: the survey opens the data again
-        splits = open_data(data, self.data_folder(), attrs.evolve(work, info=ignore_message, warning=ignore_message))
-        images, held_out = len(splits.train), len(splits.held_out)
-        return untimed(data, images, limits.steps) if clock is None else fit(data, images, held_out, limits, clock)
+        silent = attrs.evolve(work, info=ignore_message, warning=ignore_message)
+        images = len(open_data(data, self.data_folder(), silent).train)
+        if clock is None:
+            return untimed(data, images, self.steps)
+        return fit(data, images, clock, budget_s, steps=self.steps, size_is_free=self.size is None)
 
     def _proposed(self, found: "Survey", fit: "Fit | None", clock: "TimeOf | None") -> "Survey":
         """The survey, with the experiment that follows from its plan and the budget."""
         from ncsnx.config.data_sets import OwnData
-        from ncsnx.planning.budget import NOMINAL, with_affordable_snapshots
         from ncsnx.planning.experiment_proposal import network_of, propose, rounded_up, usual_scale
 
         assert found.measured is not None
@@ -158,7 +157,6 @@ class New(Planned, InData, Command["NewExperiment"]):
         else:
             scale, timing = fit.scale, fit.timing
         experiment = propose(draft.name, data, plan, images, scale, network_of(draft))
-        experiment = with_affordable_snapshots(experiment, NOMINAL if timing is None else timing)
         return attrs.evolve(found, experiment=experiment, timing=timing, fit=fit)
 
 
@@ -196,7 +194,7 @@ class NewExperiment(Result):
         from ncsnx.planning.survey import data_remarks
 
         found, experiment, measured = self.survey, self.experiment, self.survey.measured
-        model, fit, cost = experiment.model, found.fit, found.cost
+        model, fit, training_s = experiment.model, found.fit, found.seconds_of_training
         assert measured is not None
         assert isinstance(model, RefineNetModel | UNet)  # of every proposal
         work.info(
@@ -209,10 +207,10 @@ class NewExperiment(Result):
             work.warning(remark)
         if fit is not None and fit.reductions:
             _say_reductions(fit, work)
-        if cost is not None:
+        if training_s is not None:
             _say_times(found, work)
         budget_s = None if fit is None else fit.budget_s
-        if budget_s is not None and cost is not None and cost.total > budget_s:
+        if budget_s is not None and training_s is not None and training_s > budget_s:
             fits = f"for one that fits, leave out {parameter('steps')}"
             work.warning(f"that exceeds the budget of {in_short(budget_s)}; {fits}")
 
@@ -246,18 +244,16 @@ def _say_reductions(fit: "Fit", work: "Work") -> None:
 
 
 def _say_times(found: "Survey", work: "Work") -> None:
-    """Says how long the training, by its parts, and an image take."""
+    """Says how long the training and an image take."""
     from ncsnx.planning.budget import span_of_time
     from ncsnx.samplers.building import expected_evaluations
 
     assert found.timing is not None
-    assert found.cost is not None
+    assert found.seconds_of_training is not None
     assert found.seconds_per_image is not None
-    parts = found.cost.parts()
-    listed = ", ".join(f"{name} {span_of_time(seconds)}" for name, seconds in parts.items())
     work.info(
-        f"training takes about {span_of_time(found.cost.total)}{f' ({listed})' if len(parts) > 1 else ''}, estimated "
-        f"from a quick timing: {found.timing.timed}"
+        f"training takes about {span_of_time(found.seconds_of_training)}, estimated from a quick timing: "
+        f"{found.timing.timed}"
     )
     evaluations = expected_evaluations(found.experiment.sampler, found.experiment.schedule.levels)
     quickly = span_of_time(evaluations * found.timing.seconds_per_evaluation)

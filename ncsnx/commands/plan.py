@@ -16,9 +16,9 @@ from ncsnx.quantities import counted
 from ncsnx.results import Column, Result, Table
 
 if TYPE_CHECKING:
-    from ncsnx.config.experiment import Experiment, Snapshots
+    from ncsnx.config.experiment import Experiment
     from ncsnx.data.readers.from_path import Reading
-    from ncsnx.planning.survey import Choices, Survey
+    from ncsnx.planning.survey import Survey
     from ncsnx.work import Work
 
 NOISE_PANEL, TIME_PANEL = "Noise levels", "Training time"
@@ -35,16 +35,23 @@ class Planned(ReadSimply, Device):
         option(NOISE_PANEL, "T", default="3 to 5, by the number of levels", between=(1, 1_000_000)),
     ] = None
     """Steps per level of the published sampler."""
-    seed: Annotated[int, option(NOISE_PANEL, "SEED")] = 0
+    seed: Annotated[int, option(NOISE_PANEL, "SEED", between=(0, 2**32 - 1))] = 0
     """Determines dequantization, and the sample of images in a set too large for all pairs."""
     no_timing: Annotated[bool, option(TIME_PANEL)] = False
     """Don't time the network."""
 
-    def choices(self) -> "Choices":
-        """The choices. Raises UsageError for an invalid overlap or seed."""
-        from ncsnx.planning.survey import Choices
+    def surveyed(self, experiment: "Experiment", folder: Path, work: "Work") -> "Survey":
+        """The plan for the experiment's data."""
+        from ncsnx.planning.survey import survey
 
-        return Choices(overlap=self.overlap, steps_per_level=self.steps_per_level, seed=self.seed)
+        return survey(
+            experiment,
+            folder,
+            work,
+            overlap=self.overlap,
+            steps_per_level=self.steps_per_level,
+            seed=self.seed,
+        )
 
 
 @command("plan", panel=DATA_PANEL, place=110)
@@ -67,11 +74,9 @@ class Plan(Planned, InSource, Command["PlannedTraining"]):
 
     def carry_out(self, work: "Work") -> "PlannedTraining":
         with work.at_once():
-            choices = self.choices()
-
             from ncsnx.config.variants import load_plugins
             from ncsnx.noise.bias import known_bias
-            from ncsnx.planning.survey import data_remarks, plan_differences, survey
+            from ncsnx.planning.survey import data_remarks, plan_differences
             from ncsnx.planning.timing import time_experiment
 
             load_plugins("ncsnx.runtime")
@@ -82,7 +87,7 @@ class Plan(Planned, InSource, Command["PlannedTraining"]):
             else:
                 refuse_reading(self.source, named.data, reading)
                 experiment = named
-        found = survey(experiment, folder, choices, work)
+        found = self.surveyed(experiment, folder, work)
         with work.at_once():
             if isinstance(named, Path):
                 found = attrs.evolve(found, experiment=_proposed(found, changes))
@@ -116,14 +121,12 @@ def experiment_for(name: str, path: Path, reading: "Reading", work: "Work") -> "
 
 
 def _proposed(found: "Survey", changes: list[str]) -> "Experiment":
-    """The experiment of `ncsnx new --model ncsnv2 --budget none`, apart from the time that snapshots take here."""
-    from ncsnx.planning.budget import with_affordable_snapshots
+    """The experiment of `ncsnx new --model ncsnv2 --budget none`."""
     from ncsnx.planning.experiment_proposal import propose
 
     assert found.measured is not None
     data, images = found.experiment.data, found.measured.distances.images
-    proposed = with_affordable_snapshots(propose(found.experiment.name, data, found.plan, images))
-    return _changed(proposed, changes)
+    return _changed(propose(found.experiment.name, data, found.plan, images), changes)
 
 
 def _changed(experiment: "Experiment", changes: list[str]) -> "Experiment":
@@ -216,32 +219,18 @@ def _own_evaluations(found: "Survey") -> str:
 def _time_rows(found: "Survey") -> list[Row]:
     from ncsnx.planning.budget import span_of_time
 
-    timing, per_image, cost = found.timing, found.seconds_per_image, found.cost
-    if timing is None or per_image is None or cost is None:
+    timing, per_image, training_s = found.timing, found.seconds_per_image, found.seconds_of_training
+    if timing is None or per_image is None or training_s is None:
         return []
-    experiment = found.experiment
-    words = {"steps": f"{experiment.steps:,} of {counted(experiment.batch_size, 'image')}"}
-    if experiment.snapshots is not None:
-        words["snapshots"] = _grids(experiment, experiment.snapshots)
-    parts = cost.parts()
-    rows = [(f"  {name}", span_of_time(seconds), "", words.get(name, "")) for name, seconds in parts.items()]
+    steps, batch_size = found.experiment.steps, found.experiment.batch_size
+    images = counted(batch_size, "image")
     return [
         ("an evaluation", span_of_time(timing.seconds_per_evaluation), "", timing.timed),
         ("an image", span_of_time(per_image), "", ""),
         ("1,000 images", span_of_time(1000 * per_image), "", "of one checkpoint"),
-        ("a training step", span_of_time(timing.seconds_per_step), "", f"of {counted(experiment.batch_size, 'image')}"),
-        ("training", span_of_time(cost.total), "", "in all" if len(parts) > 1 else words["steps"]),
-        *(rows if len(parts) > 1 else []),
+        ("a training step", span_of_time(timing.step_of(batch_size)), "", f"of {images}"),
+        ("training", span_of_time(training_s), "", f"{counted(steps, 'step')}, and grids of samples"),
     ]
-
-
-def _grids(experiment: "Experiment", snapshots: "Snapshots") -> str:
-    from ncsnx.planning.timing import grids
-    from ncsnx.samplers.building import evaluations_in_words
-    from ncsnx.training.snapshots import snapshot_sampler
-
-    each = evaluations_in_words(snapshot_sampler(experiment), experiment.schedule.levels)
-    return f"grids of {counted(snapshots.n, 'image')}, {each} per image: {grids(experiment):,}"
 
 
 def _value(value: float | int | str) -> str:

@@ -12,29 +12,24 @@ from collections.abc import Callable
 
 import attrs
 
-from ncsnx.config import Experiment, Snapshots
 from ncsnx.config.checks import shortened
 from ncsnx.config.data_sets import Images, OwnData
 from ncsnx.config.image_sizes import ImageSize, size_in_words, size_of_sides
 from ncsnx.errors import Hint, UsageError
 from ncsnx.networks.layouts import NCSNV2
 from ncsnx.planning.experiment_proposal import (
+    SNAPSHOT_SHARE,
     Scale,
-    checkpoint_cadence,
-    draft,
     long_side,
-    rounded_up,
     usual_scale,
     usual_steps,
 )
-from ncsnx.planning.timing import Cost, Timing, cost_of
+from ncsnx.planning.timing import Timing
 from ncsnx.quantities import counted, duration
 from ncsnx.spelling import argument, parameter
 
 RESERVE = 0.1
-"""Share of a budget held back for start-up, the first reading, and other work on the machine."""
-SNAPSHOT_SHARE = 0.1
-"""Largest ratio of the time for snapshots to the time for steps."""
+"""Share of a budget held back for start-up, checkpoints, held-out losses, and other work on the machine."""
 WIDE_STEPS, NARROW_STEPS, LEAST_STEPS = 5_000, 3_000, 500
 """Fewest usable steps: of a wide network (the first checkpoint of the published trainings), of a network of width 32,
 and of the smallest network (samples of photographs at 8 px are noisy after 250 steps, and clean after 500)."""
@@ -42,15 +37,8 @@ _NARROW, _NARROWEST, _SMALLEST_BATCH = 32, 16, 32
 _SIZES = (48, 32, 24, 16, 12, 8)
 _NARROWEST_SIZE = 16
 """Largest size, in pixels, for which a network of width 16 is chosen if the size is free."""
-_SNAPSHOTS = tuple(
-    Snapshots(n=n, every=every) for n, every in ((36, 1), (16, 1), (16, 2), (16, 4), (9, 4), (9, 10), (4, 10))
-)
-"""Choices of snapshots, best first."""
-NOMINAL = Timing(seconds_per_evaluation=1.0, seconds_per_training_image=3.0)
-"""Times in units of an evaluation, for use without a timing: a forward and backward pass takes three."""
-
 _TIME = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)([smhd])")
-_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 _LONGEST_S = 366 * 86_400
 
 TimeOf = Callable[[OwnData, int, int], Timing]
@@ -85,18 +73,6 @@ class Fit:
         return [*sizes, *((name, f"{less:,}", f"{most:,}") for name, less, most in rows if less < most)]
 
 
-@attrs.frozen(kw_only=True)
-class Limits:
-    """Limits that the user sets to a training."""
-
-    budget_s: float
-    """Seconds that it may take."""
-    steps: int | None = None
-    """Steps to take however long they last; the image size is then kept too. None: as many as fit."""
-    size_is_free: bool = True
-    """Whether the image size of a folder may be reduced."""
-
-
 @attrs.frozen
 class _Stage:
     """A training of one kind, with the fewest usable steps."""
@@ -104,53 +80,48 @@ class _Stage:
     data: OwnData
     scale: Scale
 
-    def cost(self, timing: Timing, held_out: int) -> Cost:
-        """The cost without snapshots."""
-        scale = self.scale
-        experiment = draft("x", self.data, width=scale.width, batch_size=scale.batch_size)
-        cadence = checkpoint_cadence(scale.steps)
-        return cost_of(
-            attrs.evolve(experiment, steps=scale.steps, checkpoint_every=cadence, snapshots=None), timing, held_out
-        )
 
-    def steps_within(self, seconds: float, timing: Timing, held_out: int) -> int:
-        """Number of steps that fit in so many seconds, including snapshots, checkpoints and held-out losses."""
-        cost = self.cost(timing, held_out)
-        per_step = (cost.steps * (1 + SNAPSHOT_SHARE) + cost.held_out) / self.scale.steps
-        return max(0, int((seconds - cost.checkpoints) / per_step))
+def fit(
+    data: OwnData,
+    images: int,
+    time_of: TimeOf,
+    budget_s: float,
+    *,
+    steps: int | None = None,
+    size_is_free: bool = True,
+) -> Fit:
+    """The largest training that fits the budget. images: number of training images.
 
-
-def fit(data: OwnData, images: int, held_out: int, limits: Limits, time_of: TimeOf) -> Fit:
-    """The largest training that fits the budget. images, held_out: numbers of training and of held-out images.
-
-    Raises UsageError, with a sufficient budget, if nothing usable fits.
+    steps: steps to take however long they last; the image size is then kept too. size_is_free: whether the image size
+    of a folder may be reduced. Raises UsageError, with a sufficient budget, if nothing usable fits.
     """
-    usual, steps = usual_scale(data, images), limits.steps
-    usable_s = limits.budget_s * (1 - RESERVE)
-    stages = _stages(data, images, limits)
+    usual = usual_scale(data, images)
+    stages = _stages(data, usual, steps, size_is_free=size_is_free)
     timings: dict[tuple[ImageSize, int], Timing] = {}
 
-    def timing_of(stage: _Stage) -> Timing:
+    def step_s(stage: _Stage) -> float:
+        """Seconds per step, with the snapshots'."""
         key = (stage.data.image_size, stage.scale.width)
         if key not in timings:
             timings[key] = time_of(stage.data, stage.scale.width, stage.scale.batch_size)
-        return attrs.evolve(timings[key], batch_size=stage.scale.batch_size)
+        return timings[key].step_of(stage.scale.batch_size) * (1 + SNAPSHOT_SHARE)
 
     def most_steps(stage: _Stage) -> int:
-        return stage.steps_within(usable_s, timing_of(stage), held_out)
+        return int(budget_s * (1 - RESERVE) / step_s(stage))
 
     # bisection saves timings: if a stage fits, all later ones fit too
     place = bisect_left(stages, True, key=lambda stage: most_steps(stage) >= stage.scale.steps)
     if place == len(stages) and steps is None:
-        raise _too_short(stages[-1], timing_of(stages[-1]), held_out, limits)
+        raise _too_short(stages[-1], stages[-1].scale.steps * step_s(stages[-1]) / (1 - RESERVE), budget_s)
     stage = stages[min(place, len(stages) - 1)]
     most = usual_steps(long_side(stage.data), images, stage.scale.batch_size)
     fitting = steps or min(most, _round_down(most_steps(stage)))
+    step_s(stage)  # which may not have been timed yet
     return Fit(
         data=stage.data,
         scale=attrs.evolve(stage.scale, steps=fitting),
-        budget_s=limits.budget_s,
-        timing=timing_of(stage),
+        budget_s=budget_s,
+        timing=timings[stage.data.image_size, stage.scale.width],
         published=attrs.evolve(usual, steps=steps or usual.steps),
         published_data=data,
     )
@@ -164,32 +135,18 @@ def untimed(data: OwnData, images: int, steps: int | None) -> Fit:
     return Fit(data=data, scale=small, published=usual, published_data=data)
 
 
-def with_affordable_snapshots(experiment: Experiment, timing: Timing = NOMINAL) -> Experiment:
-    """The experiment with the best snapshots that take at most a tenth of the time of its steps.
-
-    The choices: fewer images, fewer grids, none.
-    """
-
-    def is_affordable(way: Snapshots) -> bool:
-        cost = cost_of(attrs.evolve(experiment, snapshots=way), timing, held_out=0)
-        return cost.snapshots <= SNAPSHOT_SHARE * cost.steps
-
-    return attrs.evolve(experiment, snapshots=next(filter(is_affordable, _SNAPSHOTS), None))
-
-
-def _stages(data: OwnData, images: int, limits: Limits) -> list[_Stage]:
+def _stages(data: OwnData, usual: Scale, steps: int | None, *, size_is_free: bool) -> list[_Stage]:
     """Stages from the published training to the smallest one, each faster than the previous one."""
-    usual = usual_scale(data, images)
     narrow = min(usual.width, _NARROW)
 
     def stage(of: OwnData, width: int, batch_size: int, least_steps: int) -> _Stage:
         batch_size = min(batch_size, usual.batch_size)
-        return _Stage(of, Scale(width=width, batch_size=batch_size, steps=limits.steps or least_steps))
+        return _Stage(of, Scale(width=width, batch_size=batch_size, steps=steps or least_steps))
 
     widths = [width for width in (128, 64, 32) if width <= usual.width]
     batches = [batch for batch in (64, _SMALLEST_BATCH) if batch < usual.batch_size]
     sizes = [_reduced(data, side) for side in _SIZES if side < long_side(data)]
-    if not (limits.size_is_free and limits.steps is None and isinstance(data, Images)):
+    if not (size_is_free and steps is None and isinstance(data, Images)):
         sizes = []
     smallest = [of for of in (data, *sizes) if long_side(of) <= _NARROWEST_SIZE] if sizes else [data]
     return [
@@ -207,11 +164,10 @@ def _reduced(data: OwnData, side: int) -> OwnData:
     return attrs.evolve(data, image_size=size_of_sides(even))
 
 
-def _too_short(stage: _Stage, timing: Timing, held_out: int, limits: Limits) -> UsageError:
-    cost = stage.cost(timing, held_out)
-    needed = in_short((cost.total + SNAPSHOT_SHARE * cost.steps) / (1 - RESERVE))
+def _too_short(stage: _Stage, needed_s: float, budget_s: float) -> UsageError:
+    needed = in_short(needed_s)
     return UsageError(
-        f"{parameter('budget')} {in_short(limits.budget_s)} is too short for anything usable on this machine: "
+        f"{parameter('budget')} {in_short(budget_s)} is too short for anything usable on this machine: "
         f"{counted(stage.scale.steps, 'step')} of the smallest network at {size_in_words(stage.data.shape[1:])} px "
         f"take about {needed}",
         Hint("take more time", adds=argument("budget", needed)),
@@ -242,14 +198,9 @@ def parse_budget(text: str) -> float | None:
 
 
 def in_short(seconds: float) -> str:
-    """Seconds in the form of `parse_budget`, rounded up to two digits or a whole number: 90s, 12m, 2.5h, 3d."""
-
-    def suits(unit_s: int) -> bool:
-        return unit_s == 1 or seconds >= 2 * unit_s or (seconds >= unit_s and seconds % unit_s == 0)
-
-    unit = next(unit for unit in ("d", "h", "m", "s") if suits(_UNITS[unit]))
-    value = seconds / _UNITS[unit]
-    return f"{rounded_up(value, 2) if value < 10 else math.ceil(value):g}{unit}"
+    """Seconds in the form of `parse_budget`, rounded up to a whole number of the largest unit that fits twice."""
+    unit, size = next((unit, size) for unit, size in _UNITS.items() if seconds >= 2 * size or size == 1)
+    return f"{math.ceil(seconds / size)}{unit}"
 
 
 def span_of_time(seconds: float) -> str:

@@ -33,6 +33,7 @@ from ncsnx.config.model import Model, RefineNetModel
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.networks.layouts import DEEPER, DEEPEST, NCSNV2, NetworkLayout
 from ncsnx.noise.level_plan import NoisePlan
+from ncsnx.samplers.building import expected_evaluations
 from ncsnx.spelling import parameter
 
 Network = Literal["ncsnv2", "unet"]
@@ -42,6 +43,8 @@ SMALL_SET = 5_000
 """Number of training images below which a network is likely to memorise them."""
 EPOCHS = 768
 """Epochs of the published CIFAR-10 training: 300,000 steps of 128 of 50,000 images."""
+SNAPSHOT_SHARE = 0.1
+"""Largest ratio of the time for grids of samples to the time for steps."""
 NARROW_BELOW = 32
 """Image size, in pixels, below which a network of width 32 is enough, as for the digits."""
 UNET_UP_TO = 32
@@ -180,9 +183,21 @@ def propose(
         ema=Ema(rate=_ema_rate(scale.steps)),
         steps=scale.steps,
         checkpoint_every=checkpoint_cadence(scale.steps),
-        snapshots=Snapshots(n=4 if size < NARROW_BELOW else 36),
     )
-    return experiment if network == "ncsnv2" else _preconditioned(experiment, plan)
+    if network == "unet":
+        experiment = _preconditioned(experiment, plan)
+    return attrs.evolve(experiment, snapshots=_affordable_snapshots(experiment))
+
+
+def _affordable_snapshots(experiment: Experiment) -> Snapshots:
+    """Grids of 36 samples, or 16, and so many checkpoints apart that they take SNAPSHOT_SHARE of the steps' time.
+
+    An image in training, forward and backward, takes about three evaluations.
+    """
+    trained = 3 * experiment.batch_size * experiment.checkpoint_every
+    per_checkpoint = SNAPSHOT_SHARE * trained / expected_evaluations(experiment.sampler, experiment.schedule.levels)
+    n = 36 if per_checkpoint >= 36 else 16
+    return Snapshots(n=n, every=math.ceil(n / per_checkpoint))
 
 
 def _preconditioned(experiment: Experiment, plan: NoisePlan) -> Experiment:

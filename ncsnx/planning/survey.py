@@ -26,16 +26,14 @@ from ncsnx.data.readers.encoded_pictures import EncodedPictures, FilePictures
 from ncsnx.data.readers.own_images import unread_in_words
 from ncsnx.data.transforms import Preprocessing
 from ncsnx.data.value_statistics import measured_data
-from ncsnx.errors import NcsnxError, UsageError, require_between
+from ncsnx.errors import NcsnxError
 from ncsnx.noise import techniques
 from ncsnx.noise.level_plan import NoisePlan, plan_noise
-from ncsnx.noise.techniques import MOST_OVERLAP, OVERLAP
 from ncsnx.planning.budget import Fit
 from ncsnx.planning.experiment_proposal import SMALL_SET
-from ncsnx.planning.timing import Cost, Timing, cost_of
+from ncsnx.planning.timing import Timing, training_seconds
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
-from ncsnx.spelling import parameter
 from ncsnx.work import Work
 
 SAMPLED_IMAGES = 8_000
@@ -175,25 +173,6 @@ class MeasuredData:
     """Magnitudes of the training images; None as in `Splits`."""
 
 
-@attrs.frozen(kw_only=True)
-class Choices:
-    """Options of a plan. Raises UsageError for an invalid overlap or seed."""
-
-    overlap: float = OVERLAP
-    """Overlap of neighbouring levels (technique 2)."""
-    steps_per_level: int | None = None
-    """T; by default as published for a similar number of levels."""
-    seed: int = 0
-    """Seed of the sample of images and of their dequantization."""
-
-    def __attrs_post_init__(self) -> None:
-        if not 0 < self.overlap < MOST_OVERLAP:
-            raise UsageError(
-                f"{parameter('overlap')} must be above 0 and below {MOST_OVERLAP:.4f}, not {self.overlap:g}"
-            )
-        require_between("seed", self.seed, 0, 2**32 - 1)
-
-
 @attrs.frozen
 class PlanDifference:
     """A value of an experiment that differs from the plan."""
@@ -228,19 +207,14 @@ class Survey:
         return None if self.timing is None else self.timing.seconds_per_evaluation * self.plan.evaluations
 
     @property
-    def cost(self) -> Cost | None:
-        """Cost of the experiment's training; None without a timing."""
-        if self.timing is None:
-            return None
-        held_out = self.experiment.batch_size if self.measured is None else self.measured.held_out
-        return cost_of(self.experiment, self.timing, held_out)
+    def seconds_of_training(self) -> float | None:
+        """Seconds of the experiment's training; None without a timing."""
+        return None if self.timing is None else training_seconds(self.experiment, self.timing)
 
     def facts(self) -> dict[str, Any]:
         """The survey as JSON values."""
-        data, plan, timing, cost = self.experiment.data, self.plan, self.timing, self.cost
+        data, plan, timing = self.experiment.data, self.plan, self.timing
         distances, per_image = self.measured.distances if self.measured else None, self.seconds_per_image
-        times = {} if cost is None else attrs.asdict(cost)
-        named = ("steps", "snapshots", "checkpoints", "held_out")
         return {
             "experiment": self.experiment.name,
             "data": tag_of(type(data)),
@@ -257,9 +231,8 @@ class Survey:
             "seconds_per_evaluation": timing.seconds_per_evaluation if timing else None,
             "seconds_per_image": per_image,
             "seconds_per_1000_images": 1000 * per_image if per_image is not None else None,
-            "seconds_per_step": timing.seconds_per_step if timing else None,
-            "seconds_of_training": cost.total if cost else None,
-            **{f"seconds_of_{name.replace('held_out', 'held_out_losses')}": times.get(name) for name in named},
+            "seconds_per_step": timing.step_of(self.experiment.batch_size) if timing else None,
+            "seconds_of_training": self.seconds_of_training,
             "timed": timing.timed if timing else None,
             "differences": [attrs.asdict(difference) for difference in self.differences],
         }
@@ -280,14 +253,25 @@ def measure_data(data: Data, folder: Path, *, seed: int, work: Work) -> Measured
     )
 
 
-def survey(experiment: Experiment, folder: Path, choices: Choices, work: Work) -> Survey:
+def survey(
+    experiment: Experiment,
+    folder: Path,
+    work: Work,
+    *,
+    overlap: float = techniques.OVERLAP,
+    steps_per_level: int | None = None,
+    seed: int = 0,
+) -> Survey:
     """The plan for an experiment's data. If the data isn't available, warns and uses the experiment's own σ_1.
 
-    folder: the data folder. Raises NcsnxError for data that can't be read, and if no noise levels suit it.
+    folder: the data folder. overlap: C of neighbouring levels (technique 2). steps_per_level: T; by default as
+    published for a similar number of levels. seed: of the sample of images and of their dequantization. Raises
+    NcsnxError for data that can't be read, and if no noise levels suit it.
     """
+    techniques.level_ratio(math.prod(experiment.data.shape), overlap)  # refuses an overlap before images are measured
     sigma_max, measured = experiment.schedule.sigma_max, None
     try:
-        measured = measure_data(experiment.data, folder, seed=choices.seed, work=work)
+        measured = measure_data(experiment.data, folder, seed=seed, work=work)
         sigma_max = measured.distances.largest
         if isinstance(experiment.data, NumericData):
             scaled = measured_data(experiment.data, measured.magnitudes)
@@ -299,8 +283,8 @@ def survey(experiment: Experiment, folder: Path, choices: Choices, work: Work) -
         math.prod(experiment.data.shape),
         sigma_max,
         sigma_min=experiment.schedule.sigma_min,
-        overlap=choices.overlap,
-        steps_per_level=choices.steps_per_level,
+        overlap=overlap,
+        steps_per_level=steps_per_level,
     )
     return Survey(experiment=experiment, plan=plan, measured=measured)
 

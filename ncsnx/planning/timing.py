@@ -11,7 +11,6 @@ import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.config import Adam
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.image_sizes import size_in_words
 from ncsnx.errors import NcsnxError
@@ -30,84 +29,33 @@ TIMED_PIXELS = 64
 """Side of the largest square that is timed, if the network takes smaller images."""
 _AIM_S = 1.0
 """Aim for the duration of a timed call, long enough that the clock and the start of a call don't matter."""
-CHECKPOINT_S, CHECKPOINT_BYTES_PER_S = 0.1, 100e6
-"""Assumed cost of a checkpoint: constant seconds, and bytes copied, hashed and written per second."""
 
 
 @attrs.frozen(kw_only=True)
 class Timing:
-    """Seconds measured on this machine with an untrained network.
-
-    A batch takes a constant plus a time per image; small networks spend most of their time on the constant.
-    """
+    """Seconds measured on this machine with an untrained network."""
 
     seconds_per_evaluation: float
     """Network evaluation: seconds per image."""
-    seconds_per_call: float = 0.0
-    """Network evaluation: constant seconds per batch."""
     seconds_per_training_image: float
     """Training step: seconds per image."""
-    seconds_per_update: float = 0.0
-    """Training step: constant seconds, mostly the update of the weights and of their average."""
-    batch_size: int = 128
-    """Batch size of the timed experiment."""
-    parameters: int = 0
-    """Number of the network's parameters."""
-    timed: str = "nothing"
+    seconds_per_update: float
+    """Training step: constant seconds, which are most of a small network's."""
+    timed: str
     """Description of what was timed."""
-    device: str = "none"
-    """Type of the device."""
-
-    @property
-    def seconds_per_step(self) -> float:
-        """Seconds per training step at the experiment's batch size."""
-        return self.step_of(self.batch_size)
 
     def step_of(self, batch_size: int) -> float:
         """Seconds per training step at a batch size."""
         return self.seconds_per_update + batch_size * self.seconds_per_training_image
 
-    def evaluations_of(self, images: int, evaluations: int, at_once: int = BATCH_SIZE) -> float:
-        """Seconds for so many evaluations per image, in batches of `at_once` images."""
-        calls = math.ceil(images / at_once)
-        return evaluations * (calls * self.seconds_per_call + images * self.seconds_per_evaluation)
 
-
-@attrs.frozen(kw_only=True)
-class Cost:
-    """Seconds that a training takes, by activity, estimated from a timing of the network."""
-
-    steps: float
-    snapshots: float
-    checkpoints: float
-    held_out: float
-
-    @property
-    def total(self) -> float:
-        """Seconds from the first step to the end."""
-        return self.steps + self.snapshots + self.checkpoints + self.held_out
-
-    def parts(self) -> dict[str, float]:
-        """Activity → seconds, for activities that take at least 1 % of the total."""
-        named = {name.replace("held_out", "held-out losses"): seconds for name, seconds in attrs.asdict(self).items()}
-        return {name: seconds for name, seconds in named.items() if seconds >= self.total / 100}
-
-
-def cost_of(experiment: Experiment, timing: Timing, held_out: int) -> Cost:
-    """The cost of training the experiment. held_out: number of held-out images."""
-    images, steps, grid_s = min(held_out, experiment.batch_size), experiment.steps, 0.0
-    if experiment.snapshots is not None:
-        evaluations = expected_evaluations(snapshot_sampler(experiment), experiment.schedule.levels)
-        grid_s = timing.evaluations_of(experiment.snapshots.n, evaluations)
-    # a checkpoint holds weights, their average and the optimizer's state, in float32
-    copies = 1 + (experiment.ema is not None) + (2 if isinstance(experiment.optimizer, Adam) else 1)
-    checkpoint_s = CHECKPOINT_S + 4 * copies * timing.parameters / CHECKPOINT_BYTES_PER_S
-    return Cost(
-        steps=steps * timing.step_of(experiment.batch_size),
-        snapshots=grids(experiment) * grid_s,
-        checkpoints=math.ceil(steps / experiment.checkpoint_every) * checkpoint_s,
-        held_out=steps // experiment.eval_every * timing.evaluations_of(images, 1, at_once=images) if images else 0.0,
-    )
+def training_seconds(experiment: Experiment, timing: Timing) -> float:
+    """Seconds of a training's steps and grids of samples; checkpoints and held-out losses take few percent of them."""
+    seconds = experiment.steps * timing.step_of(experiment.batch_size)
+    if experiment.snapshots is None:
+        return seconds
+    per_image = expected_evaluations(snapshot_sampler(experiment), experiment.schedule.levels)
+    return seconds + grids(experiment) * experiment.snapshots.n * per_image * timing.seconds_per_evaluation
 
 
 def grids(experiment: Experiment) -> int:
@@ -156,14 +104,10 @@ def time_experiment(experiment: Experiment, runtime: Runtime, work: Work) -> Tim
     update_s, scale = fastest_s(update, times=2), math.prod(shape[1:]) / math.prod(size)
     pixels = f"{size_in_words(size)} px" + (f", scaled to {size_in_words(shape[1:])}" if scale > 1 else "")
     return Timing(
-        seconds_per_evaluation=evaluation * scale,
-        seconds_per_call=call,
+        seconds_per_evaluation=(evaluation + call / evaluated) * scale,
         seconds_per_training_image=image * scale,
         seconds_per_update=step * experiment.accumulation + update_s,
-        batch_size=experiment.batch_size,
-        parameters=sum(parameter.numel() for parameter in network.parameters()),
         timed=f"batches of {evaluated} (evaluation) and {trained} (training) at {pixels}, on {device}",
-        device=device.type,
     )
 
 

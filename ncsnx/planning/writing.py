@@ -112,9 +112,6 @@ def _reasons(survey: Survey, measured: MeasuredData) -> dict[str, str]:
             "decay": "To 0 at the end, so that the last weights are settled. For more steps change both.",
             "loss": "The weight at each σ with which the network learns all of them equally well.",
         }
-    grids = "A grid of n samples is drawn every so many checkpoints, and at the end of the training."
-    if experiment.snapshots is None:
-        grids = "Drawing grids of samples would take more than a tenth of the training."
     seen = counted(experiment.batch_size * experiment.steps / images, "time")
     network = "A U-Net that is conditional on σ" if is_unet else "The network published for images of about this size"
     return {
@@ -129,7 +126,7 @@ def _reasons(survey: Survey, measured: MeasuredData) -> dict[str, str]:
         "batch_size": f"Each training image is seen {seen} (CIFAR-10 as published: {EPOCHS}).",
         "steps": "",
         "checkpoint_every": "",
-        "snapshots": grids,
+        "snapshots": "A grid of n samples is drawn every so many checkpoints, and at the end of the training.",
     }
 
 

@@ -38,7 +38,7 @@ from ncsnx.config.loading import load_file
 from ncsnx.data.places import declared
 from ncsnx.networks import build_network
 from ncsnx.noise.level_plan import NoisePlan, plan_noise
-from ncsnx.planning.budget import NOMINAL, Fit, with_affordable_snapshots
+from ncsnx.planning.budget import Fit
 from ncsnx.planning.experiment_proposal import (
     Network,
     Scale,
@@ -348,7 +348,6 @@ def test_another_folder_may_be_named_for_the_file(here: Path) -> None:
         (("mine", "--from", "photos", "--size", "9"), "a multiple of 2, such as 8 or 10"),
         (("mine", "--from", "photos", "--size", "2"), "a multiple of 2, such as 4"),
         (("mine", "--from", "photos", "--size", "65"), "the network halves its images repeatedly"),
-        (("mine", "--from", "photos", "--overlap", "1"), "--overlap must be"),
         (("../mine", "--from", "photos"), "cannot name an experiment"),
         (("x\ny", "--from", "photos"), "cannot name an experiment"),
     ],
@@ -403,16 +402,15 @@ def test_what_is_written_is_what_was_proposed(size: int, images: int, network: N
 
 
 def reduced(found: Survey, steps: int) -> Survey:
-    """The survey of a smaller training, with the snapshots that it can afford; steps: 0 for an untimed one."""
+    """The survey of a smaller training; steps: 0 for an untimed one."""
     data = found.experiment.data
     assert isinstance(data, Images | Arrays | Packed)
     scale = Scale(width=16, batch_size=2, steps=steps or 3_000)
-    experiment = with_affordable_snapshots(propose("own", data, found.plan, 900, scale, network_of(found.experiment)))
+    experiment = propose("own", data, found.plan, 900, scale, network_of(found.experiment))
     made_from = Fit(
         data=data,
         scale=scale,
         budget_s=7_200.0 if steps else None,
-        timing=NOMINAL if steps else None,
         published=usual_scale(data, 900),
         published_data=data,
     )

@@ -147,38 +147,10 @@ def test_times_are_measured_and_add_up() -> None:
     found = json.loads(outcome.out)
     assert found["seconds_per_image"] == pytest.approx(found["seconds_per_evaluation"] * found["evaluations"])
     assert found["seconds_per_1000_images"] == pytest.approx(1000 * found["seconds_per_image"])
-    assert found["seconds_of_steps"] == pytest.approx(1000 * found["seconds_per_step"])
-    parts = [found[f"seconds_of_{part}"] for part in ("steps", "snapshots", "checkpoints", "held_out_losses")]
-    assert min(parts) > 0
-    assert found["seconds_of_training"] == pytest.approx(sum(parts))
+    assert found["seconds_of_training"] > 1000 * found["seconds_per_step"]  # grids of samples are in it
     # a step has 128 images, each of which takes more than an evaluation; ten times as much and more would be wrong
     assert 0.1 < found["seconds_per_step"] / (128 * found["seconds_per_evaluation"]) < 100
     assert "at 8 px, on cpu" in found["timed"]
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("here")
-def test_the_announced_time_has_the_snapshots_in_it() -> None:
-    fields = ("model.width=4", "steps=20", "checkpoint_every=1", "snapshots.n=64")
-    found = json.loads(plan("digits", *fields, "--json").out)
-    # twenty grids of 64 images by 121 evaluations, beside twenty steps of 128 images
-    assert found["seconds_of_snapshots"] > 5 * found["seconds_of_steps"]
-    assert found["seconds_of_training"] > found["seconds_of_snapshots"]
-    rows = plan("digits", *fields).out
-    assert "\n  snapshots" in rows
-    assert "grids of 64 images, 121 evaluations per image: 20" in rows
-
-
-@pytest.mark.slow
-def test_a_training_without_snapshots_is_planned_for(here: Path) -> None:
-    write_pictures(here / "photos", 12)
-    fields = ("snapshots=none", "model.width=4", "steps=20")
-    for what in ("digits", "photos"):
-        outcome = plan(what, *fields)
-        assert outcome.code == 0, outcome.err
-        assert "\n  snapshots" not in outcome.out
-        assert "\ntraining " in outcome.out
-        assert json.loads(plan(what, *fields, "--json").out)["seconds_of_snapshots"] == 0
 
 
 def test_the_levels_of_a_network_that_is_trained_at_every_sigma_are_not_judged() -> None:
@@ -220,8 +192,6 @@ def test_an_experiment_file_is_taken_as_train_takes_it(here: Path) -> None:
     [
         (("nowhere",), "there is no file or folder 'nowhere', here or in data, and no experiment is named 'nowhere'"),
         (("./nowhere",), "./nowhere does not exist, here or in data"),
-        (("digits", "--overlap", "1"), "--overlap must be above 0 and below 0.9973"),
-        (("digits", "--overlap", "nan"), "--overlap must be above 0 and below 0.9973"),
         (("digits", "--seed", "-1"), "--seed must be between 0 and 4,294,967,295, not -1"),
         (("digits", "--on-error", "skip"), "--on-error goes with your own images"),
         (("digits", "--size", "16"), "--size goes with your own images"),
@@ -234,6 +204,14 @@ def test_what_cannot_be_is_one_clear_line(words: tuple[str, ...], expected: str)
     assert outcome.code == 2
     assert expected in outcome.err
     assert outcome.out == ""
+
+
+@pytest.mark.parametrize("overlap", ["1", "0", "-1", "nan"])
+@pytest.mark.usefixtures("here")
+def test_an_overlap_that_no_levels_have_is_refused(overlap: str) -> None:
+    outcome = plan("digits", f"--overlap={overlap}")
+    assert outcome.code == 1
+    assert f"no noise levels overlap by {overlap} for images of 64 values; expected an overlap between" in outcome.err
 
 
 def test_broken_pictures_are_all_named_or_skipped(here: Path) -> None:

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+import attrs
 import pytest
 
 from ncsnx.config.discovery import resolve
-from ncsnx.planning.budget import NOMINAL
-from ncsnx.planning.timing import cost_of, grids, timed_size
+from ncsnx.planning.timing import Timing, grids, timed_size, training_seconds
 from tests.training.tiny import command, overrides, training
 
 
@@ -22,33 +22,13 @@ def test_as_many_grids_are_counted_as_a_training_draws(
     assert grids(resolve("digits", overrides(*words)).experiment) == len(drawn)
 
 
-def test_costs_follow_from_the_samplers_evaluations_and_the_held_out_images() -> None:
-    words = (
-        "steps=1000",
-        "checkpoint_every=300",
-        "eval_every=100",
-        "batch_size=16",
-        "snapshots.n=4",
-        "snapshots.every=1",
-    )
+def test_a_training_takes_its_steps_and_the_evaluations_of_its_grids() -> None:
+    words = ("steps=1000", "checkpoint_every=300", "batch_size=16", "snapshots.n=4", "snapshots.every=1")
     experiment = resolve("digits", overrides(*words, "snapshots.sampler=cas", "snapshots.sampler.steps=31")).experiment
-    cost = cost_of(experiment, NOMINAL, held_out=9)  # in units of an evaluation; a training image takes three
-    assert cost.steps == 1000 * 16 * 3
-    assert cost.snapshots == 4 * 4 * 31  # four grids of four images, by 31 evaluations
-    assert cost.held_out == 10 * 9
-    assert cost.total == pytest.approx(cost.steps + cost.snapshots + cost.checkpoints + cost.held_out)
-    assert list(cost.parts()) == ["steps", "snapshots"]
-
-
-def test_a_training_without_snapshots_has_no_cost_for_them() -> None:
-    experiment = resolve("digits", ["snapshots=none"]).experiment
-    assert (grids(experiment), cost_of(experiment, NOMINAL, held_out=0).snapshots) == (0, 0.0)
-
-
-def test_a_grid_costs_the_evaluations_of_its_own_sampler() -> None:
-    quick = ["snapshots.sampler=cas", "snapshots.sampler.steps=12", "snapshots.n=100"]
-    experiment = resolve("digits", [*quick, "steps=150"]).experiment
-    assert cost_of(experiment, NOMINAL, held_out=0).snapshots == 100 * 12
+    timing = Timing(seconds_per_evaluation=1.0, seconds_per_training_image=3.0, seconds_per_update=2.0, timed="")
+    steps = 1000 * (16 * 3 + 2)
+    assert training_seconds(experiment, timing) == steps + 4 * 4 * 31  # four grids of four images, by 31 evaluations
+    assert training_seconds(attrs.evolve(experiment, snapshots=None), timing) == steps
 
 
 @pytest.mark.parametrize(
