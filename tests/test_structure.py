@@ -27,7 +27,7 @@ FLOORS = (
 BUDGET = {
     ".": 1_674,
     "cli": 809,
-    "commands": 4_979,
+    "commands": 4_954,
     "config": 3_209,
     "console": 984,
     "data": 3_917,
@@ -40,7 +40,7 @@ BUDGET = {
     "noise": 285,
     "planning": 1_176,
     "ranks": 549,
-    "reporting": 702,
+    "reporting": 664,
     "runs": 3_274,
     "samplers": 1_160,
     "sampling": 1_712,

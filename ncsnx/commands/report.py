@@ -1,15 +1,14 @@
-"""`ncsnx report`: one page about a run, or about several side by side."""
+"""`ncsnx report`: one page about a run."""
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import attrs
 
 from ncsnx.commands import values
-from ncsnx.commands.command import OUTPUT_PANEL, RUNS_PANEL, Command, argument, as_function, command, option
-from ncsnx.commands.groups import InRuns, Place
+from ncsnx.commands.command import OUTPUT_PANEL, RUNS_PANEL, Command, as_function, command, option
+from ncsnx.commands.groups import OfRun, Place
 from ncsnx.errors import Hint, UsageError
 from ncsnx.quantities import byte_size
 from ncsnx.results import Result
@@ -23,29 +22,19 @@ if TYPE_CHECKING:
 
 @command("report", panel=RUNS_PANEL, place=155)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
-class Report(InRuns, Command["WrittenReport"]):
-    """Write one page about a run, or about several side by side.
+class Report(OfRun, Command["WrittenReport"]):
+    """Write one page about a run.
 
     The page is one HTML file without scripts that loads nothing: curves, samples by training step, scores with their
-    protocols, samplers, neighbours, tasks, the configuration with origins, and the commands that
-    make each again. Several runs stand side by side, their differences first. What a run lacks is left out.
+    protocols, samplers, neighbours, tasks, the configuration with origins, and the commands that make each again. What
+    the run lacks is left out.
 
     `ncsnx train` renews RUN/report.html at checkpoints.
     """
 
-    names: Annotated[
-        "Run | Place | Sequence[Run | Place]",
-        argument("RUN", parse=values.name_or_path, complete="run", is_list=True),
-    ] = attrs.field(kw_only=False)
-    """Runs: their names in the runs folder, or paths; 8 at most."""
     out: Annotated[
         Place | None,
-        option(
-            OUTPUT_PANEL,
-            "FILE",
-            default="report.html in the run's folder, or here for several runs",
-            parse=values.path,
-        ),
+        option(OUTPUT_PANEL, "FILE", default="report.html in the run's folder", parse=values.path),
     ] = None
     """The page to write; an older report is replaced, no other file."""
     open: Annotated[bool, option(OUTPUT_PANEL)] = False
@@ -56,9 +45,9 @@ class Report(InRuns, Command["WrittenReport"]):
             from ncsnx.reporting.page import report_page
             from ncsnx.storage.atomic import write_bytes
 
-            runs = self._opened()
-            path = self._page(runs)
-            page = report_page(runs)
+            run = self.opened()
+            path = self._page(run)
+            page = report_page(run)
         write_bytes(path, page)
         work.info(f"report: {path} ({byte_size(len(page))})")
         if self.open:
@@ -68,25 +57,11 @@ class Report(InRuns, Command["WrittenReport"]):
                 work.warning(f"no browser was found; open {path} in one")
         return WrittenReport(path)
 
-    def _opened(self) -> "list[Run]":
-        """The runs, each once. Raises UsageError, NcsnxError."""
-        from ncsnx.reporting.page import MOST_RUNS
-        from ncsnx.runs.folder import Run, open_run
-
-        names = [self.names] if isinstance(self.names, Run | Path | str) else self.names
-        if len(names) > MOST_RUNS:
-            raise UsageError(f"a page shows {MOST_RUNS} runs at most, not {len(names):,}")
-        runs: dict[Path, Run] = {}
-        for name in names:
-            run = name if isinstance(name, Run) else open_run(self.runs_folder(), name)
-            runs.setdefault(run.path.resolve(), run)
-        return list(runs.values())
-
-    def _page(self, runs: "list[Run]") -> Path:
+    def _page(self, run: "Run") -> Path:
         """The file to write. Raises UsageError where something other than a report is."""
-        if self.out is None and len(runs) == 1:
-            return runs[0].report_path
-        out, name = Path("report.html" if self.out is None else self.out), parameter("out")
+        if self.out is None:
+            return run.report_path
+        out, name = Path(self.out), parameter("out")
         if out.is_dir():
             raise UsageError(
                 f"{name} {out} is a folder", Hint("name a file in it", adds=typed("out", str(out / "report.html")))
@@ -105,7 +80,7 @@ def _is_report(path: Path) -> bool:
 
 @attrs.frozen(repr=False)
 class WrittenReport(Result):
-    """A page about runs."""
+    """A page about a run."""
 
     path: Path
 

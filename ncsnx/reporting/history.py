@@ -1,17 +1,17 @@
-"""Parts of a page about what runs are and how they were made: differences, summary, curves, starts, configuration."""
+"""Parts of a page about what a run is and how it was made: summary, curves, starts, configuration."""
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 from markupsafe import Markup
 
-from ncsnx.config.codec import differing, flatten, shown
+from ncsnx.config.codec import flatten, shown
 from ncsnx.config.converter import unstructure
 from ncsnx.config.loading import relative
 from ncsnx.config.variants import tag_of
-from ncsnx.evaluation.plots import drawable, style
-from ncsnx.quantities import counted, number
+from ncsnx.evaluation.plots import style
+from ncsnx.quantities import number
 from ncsnx.reporting import html
 from ncsnx.reporting.run_facts import RunFacts, as_command
 from ncsnx.runs.names import as_typed
@@ -26,73 +26,56 @@ _LOG_FROM = 10.0
 _SIZE_IN, _DOTS_PER_INCH = (4.4, 2.9), 180
 
 
-def differences(runs: Sequence[RunFacts]) -> Iterator[Markup]:
-    """The values in which runs differ, with a column each; nothing for a single run."""
-    if len(runs) < 2:
-        return
-    known = [(one, one.experiment) for one in runs if one.experiment is not None]
-    rows = [
-        (path, *map(shown, values), "yes" if identity else "no")
-        for path, values, identity in differing(*(experiment for _, experiment in known))
-    ]
-    is_same = len({(one.identity, one.data_fingerprint) for one, _ in known}) == 1
-    yield html.paragraph(
-        f"{counted(len(rows), 'value')} of the configurations differ{'s' if len(rows) == 1 else ''}. The trained "
-        f"weights are determined by {'the same values and data' if is_same else 'different values or data'}."
-    )
-    yield html.table("Values that differ", ("value", *(one.name for one, _ in known), "changes the weights"), rows)
-
-
-def summary(runs: Sequence[RunFacts]) -> Markup:
-    """The main facts of each run, side by side."""
-    facts: dict[str, Callable[[RunFacts], str]] = {
-        "experiment": lambda one: one.experiment.name if one.experiment else "",
-        "note": _notes,
-        "data": lambda one: _tag(one.experiment and one.experiment.data),
-        "network": lambda one: _tag(one.experiment and one.experiment.model),
-        "noise levels": lambda one: one.experiment.schedule.in_words if one.experiment else "",
-        "sampler": lambda one: _tag(one.experiment and one.experiment.sampler),
-        "steps": _steps,
-        "checkpoints": lambda one: f"{len(one.steps):,}" if one.steps else "",
-        "last training loss": lambda one: _last(one, "loss"),
-        "last held-out loss": lambda one: _last(one, "held_out"),
-        "identity": lambda one: one.identity[:16],
-        "data fingerprint": lambda one: (one.data_fingerprint or "")[:16],
+def summary(facts: RunFacts) -> Markup:
+    """The main facts of the run."""
+    known = {
+        "note": _notes(facts),
+        "steps": _steps(facts),
+        "checkpoints": f"{len(facts.steps):,}" if facts.steps else "",
+        "last training loss": _last(facts, "loss"),
+        "last held-out loss": _last(facts, "held_out"),
     }
-    rows = [(name, *map(fact, runs)) for name, fact in facts.items() if any(map(fact, runs))]
-    return html.table("The runs at a glance", ("", *(one.name for one in runs)), rows)
+    if (experiment := facts.experiment) is not None:
+        known = {
+            "experiment": experiment.name,
+            "data": _tag(experiment.data),
+            "network": _tag(experiment.model),
+            "noise levels": experiment.schedule.in_words,
+            "sampler": _tag(experiment.sampler),
+            **known,
+            "identity": facts.identity[:16],
+            "data fingerprint": (facts.data_fingerprint or "")[:16],
+        }
+    return html.table("The run at a glance", ("", ""), [(name, fact) for name, fact in known.items() if fact])
 
 
-def training_curves(runs: Sequence[RunFacts]) -> Iterator[Markup]:
-    """Training loss, held-out loss and a learning rate that changes, a line for each run."""
+def training_curves(facts: RunFacts) -> Iterator[Markup]:
+    """Training loss, held-out loss and a learning rate that changes."""
     for caption, key, label in (
         ("Training loss", "loss", "loss"),
         ("Held-out loss", "held_out", "loss"),
         ("Learning rate", "lr", "learning rate"),
     ):
-        curves = [(f"{one.name}{_weights(one, key)}", curve) for one in runs if (curve := _by_step(one, key))]
-        values = {y for _, curve in curves for _, y in curve}
-        if len(values) > (1 if key == "lr" else 0):
-            yield html.figure(draw_curves(curves, label), caption, "plot")
+        curve = [(record["step"], y) for record in facts.metrics if (y := value(record, key)) is not None]
+        if len({y for _, y in curve}) > (1 if key == "lr" else 0):
+            yield html.figure(draw_curve(curve, label), f"{caption}{_weights(facts, key)}", "plot")
 
 
-def draw_curves(curves: Sequence[tuple[str, Curve]], y_label: str) -> bytes:
-    """Curves by training step with their names as a PNG, with the legend above the axes, where it covers none of them.
+def draw_curve(curve: Curve, y_label: str) -> bytes:
+    """A curve by training step as a PNG.
 
     The axis of values is logarithmic if they are positive and span more than a factor of ten.
     """
     from matplotlib.figure import Figure
 
-    values = [y for _, curve in curves for _, y in curve]
+    values = [y for _, y in curve]
     with style():
         figure = Figure(figsize=_SIZE_IN, dpi=_DOTS_PER_INCH, layout="constrained")
         axes = figure.subplots()
-        for name, curve in curves:
-            axes.plot(*zip(*curve, strict=True), label=drawable(name), marker="." if len(curve) < 30 else "")
+        axes.plot(*zip(*curve, strict=True), marker="." if len(curve) < 30 else "")
         if 0 < _LOG_FROM * min(values) < max(values):
             axes.set_yscale("log")
         axes.set(xlabel="training step", ylabel=y_label)
-        figure.legend(loc="outside upper left", ncols=2)
         content = io.BytesIO()
         figure.savefig(content, format="png", metadata={"Software": None})
     return content.getvalue()
@@ -103,10 +86,6 @@ def evenly_spread(items: Sequence[T], most: int) -> list[T]:
     if len(items) <= most:
         return list(items)
     return [items[round(place * (len(items) - 1) / (most - 1))] for place in range(most)]
-
-
-def _by_step(facts: RunFacts, key: str) -> Curve:
-    return [(record["step"], y) for record in facts.metrics if (y := value(record, key)) is not None]
 
 
 def _weights(facts: RunFacts, key: str) -> str:
@@ -158,7 +137,7 @@ def _notes(one: RunFacts) -> str:
 
 
 def _tag(config: Any) -> str:
-    return "" if config is None else tag_of(type(config)) or type(config).__name__
+    return tag_of(type(config)) or type(config).__name__
 
 
 def _steps(one: RunFacts) -> str:

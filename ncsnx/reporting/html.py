@@ -88,13 +88,6 @@ def beside(figures: Iterable[Markup], style: Literal["plots", "strip"]) -> Marku
     return Markup('<div class="{}"{}>\n{}</div>\n').format(style, scrolls, shown) if shown else shown
 
 
-def columns(parts: Iterable[tuple[str, Markup]], *, titled: bool) -> Markup:
-    """Parts of several runs side by side, without the empty ones. titled: whether their names stand above them."""
-    heading = Markup("<h3>{}</h3>\n") if titled else Markup("")
-    shown = joined(Markup("<div>{}{}</div>\n").format(heading.format(name), part) for name, part in parts if part)
-    return Markup('<div class="columns">\n{}</div>\n').format(shown) if shown else shown
-
-
 def section(title: str, part: Markup) -> Markup:
     """A part of the page under a heading, with an identifier for links."""
     return Markup('<section id="{}">\n<h2>{}</h2>\n{}</section>\n').format(identifier(title), title, part)

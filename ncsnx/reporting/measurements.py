@@ -1,4 +1,4 @@
-"""Parts of a page about what runs produced: samples, scores, samplers, neighbours and tasks, with their protocols."""
+"""Parts of a page about what a run produced: samples, scores, samplers, neighbours and tasks, with their protocols."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,7 @@
-"""Renders runs as one HTML page without scripts and requests, and renews the page of a run while it trains."""
+"""Renders a run as one HTML page without scripts and requests, and renews the page while the run trains."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib import resources
 from typing import Any
@@ -15,7 +15,6 @@ from ncsnx.storage.atomic import write_bytes
 from ncsnx.training.observer import ForwardingObserver, TrainingObserver
 from ncsnx.version import __version__
 
-MOST_RUNS = 8
 _SHARE = 0.01
 """Largest share of the training's time that renewals take, but for the last one."""
 
@@ -27,12 +26,12 @@ _PAGE = Markup("""<!DOCTYPE html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <link rel="icon" href="data:,">
-<title>{names}: ncsnx report</title>
+<title>{name}: ncsnx report</title>
 <style>
 {style}</style>
 </head>
 <body>
-<h1>{names}</h1>
+<h1>{name}</h1>
 <nav><ul>
 {links}</ul></nav>
 <main>
@@ -48,49 +47,45 @@ _PAGE = Markup("""<!DOCTYPE html>
 
 def write_report(run: Run) -> None:
     """Writes the page about a run into its folder. Raises NcsnxError."""
-    write_bytes(run.report_path, report_page([run]))
+    write_bytes(run.report_path, report_page(run))
 
 
-def report_page(runs: Sequence[Run]) -> bytes:
-    """The page about runs. Parts that they lack are left out; files that can't be read become lines of the page."""
-    facts = [RunFacts.read(run) for run in runs]
-    sections = {title: part for title, part in _sections(facts).items() if part}
-    problems = dict.fromkeys(line for one in facts for line in one.problems)
-    if problems:
+def report_page(run: Run) -> bytes:
+    """The page about a run. Parts that it lacks are left out; files that can't be read become lines of the page."""
+    facts = RunFacts.read(run)
+    sections = {title: shown for title, parts in _sections(facts).items() if (shown := html.joined(parts))}
+    if facts.problems:
         caption = "Files that could not be read, and results left out"
-        sections["What is not shown"] = html.table(caption, ("what",), [(line,) for line in problems])
+        lines = [(line,) for line in dict.fromkeys(facts.problems)]
+        sections["What is not shown"] = html.table(caption, ("what",), lines)
     link = Markup('<li><a href="#{}">{}</a></li>\n')
     page = _PAGE.format(
-        names=", ".join(one.name for one in facts),
+        name=run.name,
         style=Markup(resources.files("ncsnx.reporting").joinpath("style.css").read_text("utf-8")),
         links=html.joined(link.format(html.identifier(title), title) for title in sections),
         sections=html.joined(html.section(title, part) for title, part in sections.items()),
         version=__version__,
-        command=" ".join(["ncsnx report", *(one.run.typed for one in facts)]),
+        command=f"ncsnx report {run.typed}",
     )
     return page.encode("utf-8", "backslashreplace")  # names of folders may have bytes that aren't UTF-8
 
 
-def _sections(runs: Sequence[RunFacts]) -> dict[str, Markup]:
-    """The parts of the page by title, empty where no run has anything to show."""
-
-    def each(parts: Callable[[RunFacts], Iterable[Markup]]) -> Markup:
-        return html.columns(((one.name, html.joined(parts(one))) for one in runs), titled=len(runs) > 1)
-
+def _sections(facts: RunFacts) -> dict[str, Iterable[Markup]]:
+    """The parts of the page by title."""
+    run = facts.run
     return {
-        "Differences": html.joined(history.differences(runs)),
-        "Summary": history.summary(runs),
-        "Training": html.beside(history.training_curves(runs), "plots"),
-        "Samples while training": each(measurements.snapshots),
-        "Samples": each(measurements.samples),
-        "Scores": each(lambda one: measurements.scores(one, one.run.fid)),
-        "Held-out losses": each(lambda one: measurements.scores(one, one.run.loss)),
-        "Likelihoods": each(lambda one: measurements.scores(one, one.run.likelihood)),
-        "Samplers": each(measurements.samplers),
-        "Neighbours": each(measurements.neighbours),
-        "Tasks": each(measurements.tasks),
-        "History": each(history.starts),
-        "Configuration": each(history.configuration),
+        "Summary": [history.summary(facts)],
+        "Training": [html.beside(history.training_curves(facts), "plots")],
+        "Samples while training": measurements.snapshots(facts),
+        "Samples": measurements.samples(facts),
+        "Scores": measurements.scores(facts, run.fid),
+        "Held-out losses": measurements.scores(facts, run.loss),
+        "Likelihoods": measurements.scores(facts, run.likelihood),
+        "Samplers": measurements.samplers(facts),
+        "Neighbours": measurements.neighbours(facts),
+        "Tasks": measurements.tasks(facts),
+        "History": history.starts(facts),
+        "Configuration": history.configuration(facts),
     }
 
 

@@ -55,11 +55,6 @@ class RunFacts:
         return facts
 
     @property
-    def name(self) -> str:
-        """The run's name."""
-        return self.run.name
-
-    @property
     def identity(self) -> str:
         """Identity of the experiment; empty if its configuration can't be read."""
         return "" if self.experiment is None else identity(self.experiment)
@@ -92,7 +87,7 @@ class RunFacts:
         """The folders that changed last, the newest first, with a line about the others."""
         folders = sorted(folders, key=lambda folder: folder.stat().st_mtime_ns, reverse=True)
         if len(folders) > _MOST_FOLDERS:
-            self.problems.append(f"{self.name}: {what}: the newest {_MOST_FOLDERS} of {len(folders):,} are shown")
+            self.problems.append(f"{what}: the newest {_MOST_FOLDERS} of {len(folders):,} are shown")
         return folders[:_MOST_FOLDERS]
 
 
