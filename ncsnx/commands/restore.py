@@ -65,7 +65,7 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
             with work.at_once():
                 source = self.opened(work)
                 experiment = self.experiment_of(source, overrides_of(self.changes), work)
-                self._require_task(bounded=experiment.data.is_bounded)
+                self._require_task()
                 request = self._request(experiment)
                 self.require_checkpoint(source, work)
 
@@ -74,9 +74,8 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
                 from ncsnx.sampling.drawing import Drawing, count_images
                 from ncsnx.sampling.folder_drawing import FolderDrawing, load_model
 
-                black_and_white = range_of(experiment.data, self.data_folder(), source, work.warning)
-                task = self._built(experiment, black_and_white, Path(made))
-                own = self.result_range(black_and_white)
+                own = range_of(experiment.data, self.data_folder(), source, work.warning)
+                task = self._built(experiment, own, Path(made))
                 say_before(task, experiment.sampler, work)
                 count = count_images(self.n, task)
                 at_once = work.ranks.batch_size(count, request.batch_size)
@@ -104,10 +103,10 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
         rule = self.rule if self.task is None else self.task.rule
         return work.ranks.first(lambda: with_restoring_sampler(work, source, changes, self.sampler, rule))
 
-    def _require_task(self, *, bounded: bool) -> None:
+    def _require_task(self) -> None:
         """Raises UsageError unless there is one task, as an object or by its parameters."""
         if self.task is None:
-            self.require_one(bounded=bounded)
+            self.require_one()
         elif given := self.given():
             raise UsageError(f"{parameter('task')} and {parameter(next(iter(given)))}: give one of them")
 
@@ -122,7 +121,7 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
             film=self.film,
         )
 
-    def _built(self, experiment: "Experiment", black_and_white: "ValueRange", made: Path) -> "Task":
+    def _built(self, experiment: "Experiment", own: "ValueRange", made: Path) -> "Task":
         """The task, whose pictures are read. Raises UsageError, NcsnxError."""
         from ncsnx.config.variants import load_plugins
         from ncsnx.networks import meta_network
@@ -135,7 +134,7 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
             require_size(meta_network(experiment), size)
         task = self.task
         if task is None:
-            task = self.build(experiment.data, black_and_white, shape_at(experiment.data, size), made)
+            task = self.build(own, shape_at(experiment.data, size), made)
         _ = task.protocol  # reads all pictures
         return task
 
@@ -143,10 +142,9 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
         """Raises NcsnxError if the task's rule can't guide the sampler."""
         import torch
 
-        if not task.is_exact:
-            data, sampler = model.experiment.data, model.experiment.sampler
-            first = torch.tensor([0], device=model.runtime.device)
-            task.conditions(data, model.levels[-1], 0, self.n, shape=model.shape)(first).admit(sampler, model.levels)
+        data, sampler = model.experiment.data, model.experiment.sampler
+        first = torch.tensor([0], device=model.runtime.device)
+        task.conditions(data, model.levels[-1], 0, self.n, shape=model.shape)(first).admit(sampler, model.levels)
 
     def _recorded(
         self, output: "SampleFolder", model: "ScoreModel", task: "Task", own: "ValueRange", work: "Work"

@@ -1,6 +1,5 @@
 """The tasks of `ncsnx restore`, by names and files, or as objects of Python."""
 
-import math
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,14 +12,11 @@ from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.spelling import parameter
 
 if TYPE_CHECKING:
-    from ncsnx.config.data_sets import Data
     from ncsnx.inverse.task import Task
     from ncsnx.inverse.task_pictures import GivenPictures
     from ncsnx.inverse.tasks_from_files import Rectangle
     from ncsnx.inverse.values import ValueRange
 
-RULES = ("auto", "exact", "cg", "langevin", "dps")
-"""Names of the rules by which a measurement guides the sampler."""
 _NEEDED: dict[str, tuple[str, ...]] = {
     "inpaint": ("mask",),
     "outpaint": (),
@@ -76,7 +72,7 @@ class Tasks:
     """Reconstruct images from the arrays of a .npz, HDF5 or MATLAB 7.3 file: kspace and mask, in the order and scale of
     numpy.fft.fft2(image, norm="ortho"), with an axis of coils and their maps, if several; sinogram and angles in
     degrees; or matrix and y. Values are the data's own: from low to high for arrays, as packed, without limits if
-    unbounded, else from 0 to 1; an array range (black, white) says otherwise."""
+    unbounded, else from 0 to 1."""
     operator: Annotated[str | None, option(TASK_PANEL, "TAG")] = None
     """A task that an installed package registers."""
     input: Annotated[Path | str | None, option(TASK_PANEL, "FILE", parse=values.path)] = None
@@ -109,8 +105,8 @@ class Tasks:
         values_of = {field.name: getattr(self, field.name) for field in attrs.fields(Tasks)}
         return {name: value for name, value in values_of.items() if value is not None and value is not False}
 
-    def require_one(self, *, bounded: bool) -> None:
-        """Raises UsageError unless they name one task and fit it. bounded: whether the model's data is."""
+    def require_one(self) -> None:
+        """Raises UsageError unless they name one task and fit it."""
         given = self.given()
         chosen = [task for task in _NEEDED if task in given]
         if not chosen and not given.keys() - _ANYWHERE:
@@ -126,49 +122,25 @@ class Tasks:
         for other in _NEEDED[chosen[0]]:
             if other not in given:
                 raise UsageError(f"{parameter(chosen[0])} needs {parameter(other)}, which is not given")
-        self._require_noise_and_rule(bounded)
 
-    def _require_noise_and_rule(self, bounded: bool) -> None:
-        if self.noise is not None and not bounded and not 0 <= self.noise < math.inf:
-            raise UsageError(f"{parameter('noise')} must be at least 0, in the data's own values, not {self.noise:g}")
-        if self.noise is not None and bounded and not 0 <= self.noise <= 10:
-            raise UsageError(f"{parameter('noise')} must be between 0 and 10, not {self.noise:g}")
-        if self.rule is not None and self.rule not in RULES:
-            raise UsageError(f"{parameter('rule')} must be one of {', '.join(RULES)}, not {self.rule[:40]!a}")
+    def build(self, values: "ValueRange", shape: tuple[int, int, int], made: Path) -> "Task":
+        """The task for images (C, H, W) of data with these values. Raises UsageError, NcsnxError.
 
-    def own_range(self, black_and_white: "ValueRange") -> "ValueRange":
-        """Black and white in values of the measurement and the truth. black_and_white: those of the model's data."""
-        from ncsnx.inverse.measured_files import range_in
-
-        return black_and_white if self.measure is None else range_in(Path(self.measure), black_and_white)
-
-    def result_range(self, black_and_white: "ValueRange") -> "ValueRange":
-        """Black and white in values of results: those of the measurement; of unbounded data those of the model."""
-        return self.own_range(black_and_white) if black_and_white.is_bounded else black_and_white
-
-    def build(self, data: "Data", black_and_white: "ValueRange", shape: tuple[int, int, int], made: Path) -> "Task":
-        """The task for images (C, H, W) of this data. Raises UsageError, NcsnxError.
-
-        black_and_white: in files of numbers. made: a folder for the files of pictures that are objects.
+        made: a folder for the files of pictures that are objects.
         """
         from ncsnx.inverse.task_pictures import as_file
         from ncsnx.inverse.tasks_from_files import with_truth
 
-        pictures = {
-            name: as_file(name, value, made, black_and_white)
-            for name, value in self.given().items()
-            if name in _PICTURES
-        }
-        task = self._task(pictures, data, shape, black_and_white, made)
-        task.require_fit(data, shape)
-        own = self.own_range(black_and_white)
+        given = self.given()
+        pictures = {name: as_file(name, given[name], made, values) for name in _PICTURES if name in given}
+        task = self._task(pictures, shape, values, made)
         if self.noise is not None:
-            task = attrs.evolve(task, noise=_noise(self.noise, data, own))
+            task = attrs.evolve(task, noise=self.noise / values.span)
         if self.rule is not None:
             task = attrs.evolve(task, rule=self.rule)
-        given = [path for name, path in pictures.items() if name != "truth"]
-        inputs = given[0] if given else Path(str(self.measure or self.input))
-        return with_truth(task, pictures.get("truth"), inputs, own, fit=self._fits)
+        truth = pictures.pop("truth", None)
+        inputs = next(iter(pictures.values()), None) or Path(str(self.measure or self.input))
+        return with_truth(task, truth, inputs, values, fit=self._fits)
 
     @property
     def _fits(self) -> bool | None:
@@ -176,14 +148,7 @@ class Tasks:
         offered = any(one is not None for one in (self.inpaint, self.super_resolve, self.colorize))
         return self.fit if offered else None
 
-    def _task(
-        self,
-        pictures: dict[str, Path],
-        data: "Data",
-        shape: tuple[int, int, int],
-        black_and_white: "ValueRange",
-        made: Path,
-    ) -> "Task":
+    def _task(self, pictures: dict[str, Path], shape: tuple[int, int, int], values: "ValueRange", made: Path) -> "Task":
         from ncsnx.inverse import tasks_from_files
         from ncsnx.inverse.measured_files import reconstruct
         from ncsnx.inverse.task_pictures import as_file
@@ -191,33 +156,20 @@ class Tasks:
         match pictures:
             case {"inpaint": picture}:
                 mask = self.mask if isinstance(self.mask, tuple) else as_file("mask", self.mask, made)
-                return tasks_from_files.inpaint(picture, mask, shape, black_and_white, fit=self._fits)
+                return tasks_from_files.inpaint(picture, mask, shape, values, fit=self._fits)
             case {"outpaint": picture}:
-                return tasks_from_files.outpaint(picture, self.at, shape, black_and_white)
+                return tasks_from_files.outpaint(picture, self.at, shape, values)
             case {"super_resolve": picture} if self.factor is not None:
-                return tasks_from_files.super_resolve(picture, self.factor, shape, black_and_white, fit=self._fits)
+                return tasks_from_files.super_resolve(picture, self.factor, shape, values, fit=self._fits)
             case {"colorize": picture}:
-                return tasks_from_files.colorize(picture, shape, black_and_white, fit=self._fits)
+                return tasks_from_files.colorize(picture, shape, values, fit=self._fits)
             case {"deblur": picture} if self.blur is not None:
-                return tasks_from_files.deblur(picture, self.blur, shape, black_and_white)
+                return tasks_from_files.deblur(picture, self.blur, shape, values)
         if self.measure is not None:
-            file = Path(self.measure)
             maps = None if self.maps is None else str(self.maps)
-            bounded = data.is_bounded
-            return reconstruct(file, shape, black_and_white, maps=maps, centred=self.centred, bounded=bounded)
+            return reconstruct(Path(self.measure), shape, values, maps=maps, centred=self.centred)
         assert self.operator is not None, "require_one"
-        task = _task_of_package(self.operator, Path(str(self.input)), shape)
-        from ncsnx.data.transforms import scale_of
-
-        return task if data.is_bounded else task.divided(scale_of(data))
-
-
-def _noise(noise: float, data: "Data", own: "ValueRange") -> float:
-    """The deviation of noise where black is 0 and white 1; of unbounded data it is given in own values."""
-    if data.is_bounded:
-        return noise
-    black, white = own.ends
-    return noise / (white - black)
+        return _task_of_package(self.operator, Path(str(self.input)), shape).divided(values.span)
 
 
 def _task_of_package(tag: str, file: Path, shape: tuple[int, int, int]) -> "Task":

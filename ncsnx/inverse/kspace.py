@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ncsnx.errors import Hint, NcsnxError
-from ncsnx.inverse.values import non_finite_in_words
+from ncsnx.inverse.values import ValueRange, non_finite_in_words
 from ncsnx.quantities import number
 from ncsnx.spelling import argument
 
@@ -85,13 +85,15 @@ def _is_in_the_middle(kspace: NDArray[Any], mask: NDArray[Any]) -> bool:
     return energy(kspace.shape[-2] // 2, kspace.shape[-1] // 2) > _CLEARLY * energy(0, 0)
 
 
-def require_scale(kspace: Tensor, most: float, ends: tuple[float, float], image: str) -> None:
-    """Raises NcsnxError for kspace (P, …) of another scale: its energy is at most that of images of these values.
+def require_scale(kspace: Tensor, most: float, values: ValueRange, image: str) -> None:
+    """Raises NcsnxError for kspace (P, …) of another scale: its energy is at most that of images of bounded values.
 
     most: images with values of magnitude 1 have at most this sum of squares. Values may exceed black and white by up to
     white − black on average, by noise. image: what is transformed, in numpy.
     """
-    low, high = ends
+    if not values.is_bounded:
+        return
+    low, high = values.ends
     most *= (max(abs(low), abs(high)) + (high - low)) ** 2
     energies = torch.view_as_real(kspace).double().square().flatten(1).sum(dim=1)
     if bool((energies > most).any()):

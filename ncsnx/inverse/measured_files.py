@@ -11,14 +11,11 @@ kspace is in the order and scale of `numpy.fft.fft2(image, norm="ortho")`, frequ
 as fastMRI stores it: fftshift(fft2(ifftshift(image))), so that the middle of the image is the origin (arXiv
 1811.08839). The order can't be read off a file, so it is said, or frequency 0 is first; a file whose energy contradicts
 that is refused. Values outside the mask are ignored. mask is (H, W), 1 where kspace was measured, or (W,) for columns
-that are measured whole; several coils may have one for each picture, (P, H, W). Any file may have `range`, the values
-of black and white.
+that are measured whole; several coils may have one for each picture, (P, H, W). Values are the data's own.
 """
 
-import hashlib
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -27,17 +24,15 @@ import attrs
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ncsnx.config.image_sizes import size_of_sides
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.inverse.coils import Sense, estimated_maps
 from ncsnx.inverse.kspace import in_fft_order, known_frequencies, measured_frequencies, require_scale
-from ncsnx.inverse.measurement_map import LinearMap
-from ncsnx.inverse.operators import Fourier, MatrixOperator
+from ncsnx.inverse.operators import Fourier, LinearOperator, MatrixOperator
 from ncsnx.inverse.task import MEASURE, Task
 from ncsnx.inverse.tomography import Radon
-from ncsnx.inverse.values import UNIT, ValueRange
+from ncsnx.inverse.values import UNIT, ValueRange, sha256_of_values
 from ncsnx.quantities import counted
 from ncsnx.spelling import argument, parameter
 from ncsnx.storage.array_files import COMPLEX, REAL, ArrayFile, open_array_file
@@ -50,9 +45,6 @@ ESTIMATED = "estimated"
 """Value of the fact `maps` of a task whose coil maps were estimated."""
 Shape = tuple[int, int, int]
 Arrays = Mapping[str, NDArray[Any]]
-Ends = tuple[float, float]
-"""Values of black and white."""
-_RANGE = ExpectedArray("real numbers (black, white)", REAL, ((2,),), optional=True)
 _COPIES = 8
 """Copies of kspace in memory: of one coil in double precision, as read, masked, and as coefficients."""
 _COPIES_OF_COILS = 5
@@ -66,60 +58,36 @@ def reconstruct(
     *,
     maps: str | None = None,
     centred: bool | None = None,
-    bounded: bool = True,
 ) -> Task:
-    """The task of a file's measurement. shape: (C, H, W) of the images.
+    """The task of a file's measurement. shape: (C, H, W) of the images; values: their black and white.
 
     maps: file of coil maps, or 'estimate'; None: in the file. centred: whether frequency 0 of kspace is in the middle;
-    None: it is first, and a file that contradicts that is refused. values: black and white, unless the file has an
-    array `range`. bounded: whether images lie between black and white. Raises UsageError, NcsnxError.
+    None: it is first, and a file that contradicts that is refused. Raises UsageError, NcsnxError.
     """
-    values, file = range_in(path, values), open_array_file(path)
+    file = open_array_file(path)
     names = file.names or ()
     has_coils = maps is not None or "maps" in names or ("kspace" in names and len(file.header("kspace").shape) == 4)
     expected = _expected_arrays(file, shape, has_coils=has_coils)
     if "kspace" not in expected and (stray := "centred" if centred is not None else "maps" if maps else None):
         raise UsageError(f"{parameter(stray)} goes with frequencies (kspace), found {', '.join(names)}")
     saved = f"save it with numpy.savez(FILE, {', '.join(f'{name}=…' for name in expected)})"
-    arrays = read_arrays(path, {**expected, "range": _RANGE}, saved)
+    arrays = read_arrays(path, expected, saved)
     if maps == ESTIMATE:
         arrays.pop("maps", None)
     elif maps is not None:
         arrays["maps"] = _maps_in(Path(maps), shape)
-    with _naming(path):
+    try:
         if "sinogram" in arrays:
-            task = _of_sinogram(arrays, shape, values.ends)
+            task = _of_sinogram(arrays, shape)
         elif "matrix" in arrays:
-            task = _of_matrix(arrays, shape, values.ends)
+            task = _of_matrix(arrays, shape)
         else:
             make = _of_coils if has_coils else _of_one_coil
-            task = make(arrays, shape, values.ends, centred, bounded)
-    return attrs.evolve(task, pictures=tuple(f"{in_utf8(Path(path.name))}[{place}]" for place in range(task.count)))
-
-
-def range_in(path: Path, values: ValueRange) -> ValueRange:
-    """The range in the file's array `range`, else `values`; for pictures that belong to the file, such as the truth.
-
-    Raises NcsnxError.
-    """
-    file = open_array_file(path)
-    if "range" not in (file.names or ()):
-        return values
-    _RANGE.require(file.header("range"))
-    black, white = map(float, file.read("range"))
-    if 0 < white - black < math.inf:
-        return attrs.evolve(values, low=black, high=white)
-    found = f"{black:g} and {white:g}"
-    raise NcsnxError(f"{in_utf8(path)}: expected range to be (black, white) with white above black, found {found}")
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Puts the file's name before the message of an error."""
-    try:
-        yield
+            task = make(arrays, shape, values, centred)
     except NcsnxError as error:
         raise NcsnxError(f"{in_utf8(path)}: {error.message}", *error.hints) from error
+    task = _in_unit(task, values)
+    return attrs.evolve(task, pictures=tuple(f"{in_utf8(Path(path.name))}[{place}]" for place in range(task.count)))
 
 
 def _expected_arrays(file: ArrayFile, shape: Shape, *, has_coils: bool) -> dict[str, ExpectedArray]:
@@ -167,19 +135,17 @@ def _maps_in(path: Path, shape: Shape) -> NDArray[Any]:
     return file.read(name)
 
 
-def _of_one_coil(arrays: Arrays, shape: Shape, ends: Ends, centred: bool | None, bounded: bool) -> Task:
+def _of_one_coil(arrays: Arrays, shape: Shape, values: ValueRange, centred: bool | None) -> Task:
     kspace, mask = in_fft_order(arrays["kspace"].reshape(-1, *shape[1:]), arrays["mask"], centred)
     known = known_frequencies(mask)
     y = torch.from_numpy(measured_frequencies(kspace, known, np.dtype(np.complex128)))
-    if bounded:
-        require_scale(y, math.prod(shape), ends, "image")
-    operator, (black, white) = Fourier(shape, torch.from_numpy(known)), ends
-    middle = operator.coefficients(torch.full((1, *shape), black, dtype=torch.float64))
-    coefficients = (operator.of_spectrum(y) - middle) / (white - black)
-    return Task(name=MEASURE, operator=operator, values=coefficients, facts={"mask_sha256": _sha256(operator.measured)})
+    require_scale(y, math.prod(shape), values, "image")
+    operator = Fourier(shape, torch.from_numpy(known))
+    facts = {"mask_sha256": sha256_of_values(operator.measured)}
+    return Task(name=MEASURE, operator=operator, values=operator.of_spectrum(y), facts=facts)
 
 
-def _of_coils(arrays: Arrays, shape: Shape, ends: Ends, centred: bool | None, bounded: bool) -> Task:
+def _of_coils(arrays: Arrays, shape: Shape, values: ValueRange, centred: bool | None) -> Task:
     kspace, mask = arrays["kspace"].reshape(-1, *arrays["kspace"].shape[-3:]), arrays["mask"]
     count = len(kspace)
     if mask.ndim == 3 and len(mask) != count:
@@ -188,7 +154,7 @@ def _of_coils(arrays: Arrays, shape: Shape, ends: Ends, centred: bool | None, bo
     where = known_frequencies(mask)
     y = torch.from_numpy(measured_frequencies(kspace, where[..., None, :, :], np.dtype(np.complex64)))
     known = torch.from_numpy(where)
-    facts = {"mask_sha256": _sha256(known)}
+    facts = {"mask_sha256": sha256_of_values(known)}
     if "maps" in arrays:
         given = arrays["maps"]
         maps = torch.from_numpy(given.astype(np.complex64 if given.dtype.itemsize <= 8 else np.complex128))
@@ -197,38 +163,36 @@ def _of_coils(arrays: Arrays, shape: Shape, ends: Ends, centred: bool | None, bo
         maps = torch.stack([estimated_maps(kspace, of_picture) for kspace, of_picture in zip(y, masks, strict=True)])
         facts["maps"] = ESTIMATED
     operator = Sense(maps, known, channels=shape[0])
-    if bounded:
-        require_scale(y, operator.norm**2 * math.prod(shape), ends, "maps * image")
-    return _task(operator, y, ends, {**facts, "maps_sha256": _sha256(torch.view_as_real(maps))})
+    require_scale(y, operator.norm**2 * math.prod(shape), values, "maps * image")
+    facts["maps_sha256"] = sha256_of_values(maps)
+    return Task(name=MEASURE, operator=operator, values=y, facts=facts)
 
 
-def _of_sinogram(arrays: Arrays, shape: Shape, ends: Ends) -> Task:
+def _of_sinogram(arrays: Arrays, shape: Shape) -> Task:
     angles = torch.from_numpy(arrays["angles"].astype(np.float64))
     sinogram = torch.from_numpy(arrays["sinogram"].astype(np.float64))
     y = sinogram.reshape(-1, shape[0], *sinogram.shape[-2:])
-    facts = {"angles_sha256": _sha256(angles), "detectors": y.shape[3]}
-    return _task(Radon(shape, angles, y.shape[3]), y, ends, facts)
+    facts = {"angles_sha256": sha256_of_values(angles), "detectors": y.shape[3]}
+    return Task(name=MEASURE, operator=Radon(shape, angles, y.shape[3]), values=y, facts=facts)
 
 
-def _of_matrix(arrays: Arrays, shape: Shape, ends: Ends) -> Task:
+def _of_matrix(arrays: Arrays, shape: Shape) -> Task:
     matrix = torch.from_numpy(arrays["matrix"].astype(np.float64))
     y = torch.from_numpy(np.atleast_2d(arrays["y"].astype(np.float64)))
     if y.shape[1] != len(matrix):
         raise NcsnxError(f"matrix has {counted(len(matrix), 'row')}, but y has {counted(y.shape[1], 'value')}")
-    facts = {"matrix_sha256": _sha256(matrix)}
-    black, white = ends
-    y = (y - black * matrix.sum(dim=1)) / (white - black)
+    facts = {"matrix_sha256": sha256_of_values(matrix)}
     return Task.of_measurement(MatrixOperator(shape, matrix), y, name=MEASURE, facts=facts)
 
 
-def _task(operator: LinearMap, y: Tensor, ends: Ends, facts: dict[str, Any]) -> Task:
-    """The task of measurements of images with these values of black and white."""
-    task, (black, white) = Task(name=MEASURE, operator=operator, values=y, facts=facts), ends
+def _in_unit(task: Task, values: ValueRange) -> Task:
+    """The task of the same images with black 0 and white 1, of one of images with these values."""
+    operator, (black, white) = task.operator, values.ends
     if black != 0:
-        count = 1 if operator.pictures is None else operator.pictures
-        y = y - operator.apply(torch.full((count, *operator.shape), black, dtype=torch.float64)).to(y)
-    return attrs.evolve(task, values=y / (white - black))
-
-
-def _sha256(values: Tensor) -> str:
-    return hashlib.sha256(values.contiguous().numpy().tobytes()).hexdigest()
+        if isinstance(operator, LinearOperator):
+            of_black = operator.coefficients(torch.full((1, *operator.shape), black, dtype=torch.float64))
+        else:
+            count = operator.pictures or 1
+            of_black = operator.apply(torch.full((count, *operator.shape), black, dtype=torch.float64))
+        task = attrs.evolve(task, values=task.values - of_black.to(task.values))
+    return task.divided(white - black)

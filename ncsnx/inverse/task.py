@@ -30,6 +30,7 @@ from ncsnx.randomness import Purpose
 from ncsnx.runs.names import names_a_file_everywhere
 from ncsnx.samplers.state import Constrain
 from ncsnx.sampling.draws import SeededNoise
+from ncsnx.spelling import parameter
 
 MEASURE = "measure"
 """Name of the task of a file of measurements."""
@@ -85,7 +86,7 @@ class Task:
         self._check_values()
         object.__setattr__(self, "rule", chosen_rule(self.rule, self.operator))
         if not 0 <= self.noise < math.inf:
-            raise NcsnxError(f"{self.name}: expected noise >= 0, the standard deviation, found {self.noise}")
+            raise UsageError(f"expected {parameter('noise')} >= 0, the standard deviation, found {self.noise:g}")
 
     def _check_values(self) -> None:
         operator, shape = self.operator, tuple(self.operator.shape)

@@ -97,8 +97,8 @@ def range_of(data: Data, folder: Path | None, source: Source, warn: Callable[[st
             low, high = file.record.low, file.record.high
         except NcsnxError as error:
             warn(
-                "files of numbers count as from 0 (black) to 1 (white), unless they have an array range, since the "
-                f"packed data set cannot be used: {error.message}\nsay where it is: {argument('data', A_DIR)}"
+                "files of numbers count as from 0 (black) to 1 (white), since the packed data set cannot be used: "
+                f"{error.message}\nsay where it is: {argument('data', A_DIR)}"
             )
     return ValueRange(low, high, is_bounded=data.is_bounded, is_complex=data.is_complex)
 

@@ -165,7 +165,7 @@ def test_python_restores_and_reads_the_magnitudes(place: Path, monkeypatch: pyte
             "complex H×W, or real H×W×2, numbers, found float64 16×16",
         ),
         (("--measure", "k.npz", "--truth", "real.npy"), "expected a true picture as complex H×W"),
-        (("--measure", "k.npz", "--noise", "-1"), "--noise must be at least 0, in the data's own values, not -1"),
+        (("--measure", "k.npz", "--noise", "-1"), "expected --noise >= 0, the standard deviation, found -1"),
         (("--measure", "k.npz", "--size", "16,15"), "15"),
     ],
     ids=lambda value: value[1] if isinstance(value, tuple) else "",

@@ -187,14 +187,10 @@ def test_the_values_of_packed_data_are_those_of_the_file(packed: Path) -> None:
     )
 
 
-def test_without_the_packed_file_the_range_is_said_with_the_measurement(packed: Path) -> None:
-    with_range = np.load(packed / "kspace.npz")
-    np.savez(packed / "ranged.npz", kspace=with_range["kspace"], mask=with_range["mask"], range=np.array([0, 16]))
+def test_without_the_packed_file_numbers_count_as_from_0_to_1(packed: Path) -> None:
     images = drawn(packed, "--measure", "kspace.npz")
     (packed / "elsewhere").mkdir()
     (packed / "d.pack").rename(packed / "elsewhere" / "d.pack")
-    # the range holds for its truth too
-    assert torch.equal(images, drawn(packed, "--measure", "ranged.npz", "--truth", "digit.npy"))
     assert torch.equal(images, drawn(packed, "--measure", "kspace.npz", "--data", "elsewhere"))
     for words in (("--measure", "kspace.npz"), ("--inpaint", "digit.npy", "--mask", "mask.png")):
         told = draw(packed, *words, out="new").err
@@ -216,13 +212,11 @@ def test_another_packed_file_says_nothing(packed: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ("one.npy", "expected the arrays kspace and mask (optional: range), found one array without a name"),
+        ("one.npy", "expected the arrays kspace and mask, found one array without a name"),
         ("cut.npz", "cut.npz: is not a valid .npy or .npz"),
         ("nan.npz", "where mask is 1; replace them, or set mask to 0 there"),
         ("huge.npz", "NaN, infinite or too large values in kspace of shape"),
         ("scale.npz", "found a sum of squares of"),
-        ("range.npz", "expected range to be (black, white) with white above black"),
-        ("short.npz", "array range: expected real numbers (black, white) of shape (2,), found float64 of shape (1,)"),
         ("coils.npz", "array maps: expected complex numbers of shape (coils, 8, 8)"),
         ("two.npz", "array kspace: expected complex numbers of shape (8, 8) or (P, 8, 8), found complex128 of shape"),
         ("zeros.npz", "expected mask to be 1 where kspace was measured and else 0, found only zeros"),
@@ -238,8 +232,6 @@ def test_frequencies_that_are_none_get_one_line(packed: Path, words: str, told: 
     without_mean = mask.copy()
     without_mean[0, 0] = 0
     np.savez(packed / "scale.npz", kspace=1e4 * kspace, mask=without_mean)
-    np.savez(packed / "range.npz", kspace=kspace, mask=mask, range=np.array([1.0, 1.0]))
-    np.savez(packed / "short.npz", kspace=kspace, mask=mask, range=np.array([1.0]))
     np.savez(packed / "mask.npz", kspace=kspace, mask=mask.astype(str))
     coils = np.stack([kspace] * 4)
     np.savez(packed / "coils.npz", kspace=coils, mask=mask, maps=np.ones((4, 8, 8)))

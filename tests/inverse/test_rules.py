@@ -5,7 +5,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from ncsnx.commands.tasks import RULES
 from ncsnx.config import AnnealedLangevin, ConsistentAnnealed, Digits, Sampler
 from ncsnx.config.sampler import GridSampler
 from ncsnx.errors import NcsnxError
@@ -207,7 +206,3 @@ def test_the_annealed_likelihood_refuses_samplers_that_it_does_not_suit() -> Non
     for title, told in (("`cas`", "diverge"), ("`heun`", "draws no noise"), ("`ode`", "draws no noise")):
         with pytest.raises(NcsnxError, match=f"cannot be used with rule langevin: .*{told}"):
             problem.drawn(GUIDANCE["langevin"], SAMPLERS[title], 1)
-
-
-def test_the_commands_know_the_rules_without_torch() -> None:
-    assert set(RULES) == {"auto", "exact", *GUIDANCE}

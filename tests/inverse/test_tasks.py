@@ -134,8 +134,8 @@ def test_deblurring_holds_the_frequencies_before_the_blur(
 
 
 @each
-@given(st.sampled_from([(0.0, 1.0), (0.0, 16.0), (-5.0, 3.0)]), st.sampled_from([1, 2]), counts, st.booleans(), seeds)
-def test_measuring_holds_the_frequencies(values: Range, channels: int, count: int, said: bool, seed: int) -> None:
+@given(st.sampled_from([(0.0, 1.0), (0.0, 16.0), (-5.0, 3.0)]), st.sampled_from([1, 2]), counts, seeds)
+def test_measuring_holds_the_frequencies(values: Range, channels: int, count: int, seed: int) -> None:
     truth = truths(channels, count, seed)
     numbers = values[0] + (values[1] - values[0]) * truth.numpy()
     images = numbers[:, 0] + 1j * numbers[:, 1] if channels == 2 else numbers[:, 0]
@@ -144,9 +144,8 @@ def test_measuring_holds_the_frequencies(values: Range, channels: int, count: in
     kspace = np.where(mask, np.fft.fft2(images, norm="ortho"), np.nan)
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "kspace.npz"
-        more = {"range": np.array(values)} if said else {}
-        np.savez(path, kspace=kspace, mask=mask, **more)
-        task = reconstruct(path, tuple(truth.shape[1:]), ValueRange(3.0, 4.0) if said else ValueRange(*values))
+        np.savez(path, kspace=kspace, mask=mask)
+        task = reconstruct(path, tuple(truth.shape[1:]), ValueRange(*values))
     assert task.values.shape[0] == count
     assert float(differences(task, truth).max()) <= EXACT
     assert task.values.shape[1] >= channels * int(mask.sum())
