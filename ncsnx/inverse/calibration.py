@@ -17,7 +17,6 @@ values.
 
 import io
 import math
-from collections.abc import Sequence
 from typing import Self
 
 import attrs
@@ -70,16 +69,6 @@ class Calibration:
         return any(interval.share is not None for interval in self.intervals)
 
 
-@attrs.frozen(kw_only=True)
-class CoveragePoint:
-    """A point of the calibration curve."""
-
-    expected: float
-    share: float
-    error: float
-    """Standard error of the share."""
-
-
 def least_alternatives(central: float) -> int:
     """The number of alternatives that an interval of this central share takes: 3, 9 and 39 for 50, 80 and 95 %."""
     return math.ceil(2 / (1 - central) - 1 - _TINY)
@@ -130,57 +119,46 @@ class Coverage:
         self.varied[picture] += len(truth)
         self.same[picture] += len(varies) - len(truth)
 
-    def result(self) -> Calibration:
-        """The calibration of what was counted."""
-        return Calibration(
-            alternatives=self.count,
-            pictures=self.pictures,
-            values=int(self.varied.sum()),
-            left_out=int(self.same.sum()),
-            intervals=tuple(map(self._interval, LEVELS)),
-        )
-
-    def curve(self) -> list[CoveragePoint]:
-        """The points of all intervals by their expected share; none if no value varies."""
-        points = [self._point(k) for k in reversed(self.orders)]
-        return [point for point in points if point is not None]
-
     @property
     def is_empty(self) -> bool:
         """Whether nothing was counted: there is no truth."""
         return not (self.varied + self.same).any()
 
-    @property
-    def pictures(self) -> int:
-        """Pictures with values that vary."""
-        return int((self.varied > 0).sum())
+    def curve(self) -> NDArray[np.float64]:
+        """Expected share, share found and its standard error of each interval, (K, 3); NaN if no value varies."""
+        total, pictures = self.varied.sum(), (self.varied > 0).sum()
+        expected = 1 - 2 * np.array(self.orders) / (self.count + 1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share = self.inside.sum(axis=0) / total
+            error = np.sqrt(expected * (1 - expected) / total)
+            if pictures > 1:
+                away = np.square(self.inside - share * self.varied[:, None]).sum(axis=0)
+                error = np.maximum(error, np.sqrt(away * pictures / (pictures - 1)) / total)
+        return np.stack([expected, share, error], axis=1)
 
-    def _interval(self, level: float) -> Interval:
-        k = order_of(level, self.count)
-        point = None if k is None else self._point(k)
-        return Interval(
-            central=level,
-            least_alternatives=least_alternatives(level),
-            expected=None if k is None else self._expected(k),
-            share=None if point is None else point.share,
-            error=None if point is None or self.pictures < 2 else point.error,
+    def result(self) -> Calibration:
+        """The calibration of what was counted."""
+        values, pictures, curve = int(self.varied.sum()), int((self.varied > 0).sum()), self.curve().tolist()
+        intervals = []
+        for level in LEVELS:
+            k = order_of(level, self.count)
+            expected, share, error = (None, None, None) if k is None else curve[self.orders.index(k)]
+            intervals.append(
+                Interval(
+                    central=level,
+                    least_alternatives=least_alternatives(level),
+                    expected=expected,
+                    share=share if values else None,
+                    error=error if pictures > 1 else None,
+                )
+            )
+        return Calibration(
+            alternatives=self.count,
+            pictures=pictures,
+            values=values,
+            left_out=int(self.same.sum()),
+            intervals=tuple(intervals),
         )
-
-    def _expected(self, k: int) -> float:
-        return 1 - 2 * k / (self.count + 1)
-
-    def _point(self, k: int) -> CoveragePoint | None:
-        total = int(self.varied.sum())
-        if total == 0:
-            return None
-        inside = self.inside[:, self.orders.index(k)]
-        share, expected = float(inside.sum()) / total, self._expected(k)
-        error = math.sqrt(expected * (1 - expected) / total)
-        if self.pictures > 1:
-            away = np.square(inside - share * self.varied).sum()
-            between = math.sqrt(away * self.pictures / (self.pictures - 1)) / total
-            error = max(error, between)
-        return CoveragePoint(expected=expected, share=share, error=error)
 
 
 CALIBRATION_TITLES = ("central", "expected", "truths inside")
@@ -218,19 +196,16 @@ def _share(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def draw_calibration(calibration: Calibration, curve: Sequence[CoveragePoint]) -> bytes:
-    """The plot as a PNG: diagonal, band of ± 2 standard errors around it, and the curve.
+def draw_calibration(calibration: Calibration, curve: NDArray[np.float64]) -> bytes:
+    """The plot as a PNG: diagonal, band of ± 2 standard errors around it, and the curve of `Coverage.curve`.
 
-    calibration: with an interval whose share is known. curve: points by expected share.
+    calibration: with an interval whose share is known.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(layout="constrained")
     axes = figure.subplots()
-    expected, shares, width = (
-        np.array([least, *(getattr(point, name) for point in curve), most])
-        for name, least, most in (("expected", 0.0, 1.0), ("share", 0.0, 1.0), ("error", 0.0, 0.0))
-    )
+    expected, shares, width = np.array([(0, 0, 0), *curve[::-1], (1, 1, 0)]).T
     low, high = (expected - 2 * width).clip(min=0), (expected + 2 * width).clip(max=1)
     axes.fill_between(expected, low, high, alpha=0.3, label="± 2 standard errors")
     axes.plot([0, 1], [0, 1], "k--", label="calibrated")
