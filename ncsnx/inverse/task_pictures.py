@@ -18,17 +18,13 @@ from ncsnx.inverse.values import UNIT, ValueRange, non_finite_in_words
 from ncsnx.quantities import counted
 from ncsnx.spelling import argument, parameter
 from ncsnx.storage import reading
-from ncsnx.storage.array_files import COMPLEX, NPY_MAGIC, REAL, ArrayHeader, open_array_file
+from ncsnx.storage.array_files import COMPLEX, REAL, ArrayHeader, open_array_file
 from ncsnx.storage.process import in_utf8
 
 NUMBERS = ".npy"
-_COPIES = 16  # of a stack in memory: numbers become float64, and a task keeps values, inputs and truth
-_COPIES_OF_PIXELS = 4  # in float64: while they are stacked, and what a task keeps
+_COPIES = 16  # of numbers in memory: they become float64, and a task keeps values, inputs and truth
 _WHITE = COLOURS["white"]
 _FILE_BYTES, _BYTES_PER_PIXEL = 2**26, 64  # largest file of a picture: for metadata, and per pixel
-
-Place = tuple[Path, int | None]
-"""A file, and the index of a picture in its stack; None: the file is one picture."""
 
 
 @attrs.frozen(eq=False)
@@ -54,37 +50,36 @@ def read_pictures(
     shape: (C, H, W); with `smaller`, pictures are smaller than that, all of one size. values: black and white of
     numbers in .npy files. what: kind of picture for messages. fit: resize image files of other sizes until they just
     cover this one, and crop the middle, as training images are; False offers that in the error, None does not. A .npy
-    that is named itself may hold several pictures, (P, H, W) or (P, H, W, C); what can be read as one picture is one.
+    may hold several pictures, (P, H, W) or (P, H, W, C); what can be read as one picture is one.
     Raises NcsnxError for files that can't be read or have another size.
     """
     wanted = _Wanted(what, shape, values, smaller, fit)
-    places = _places(path, wanted)
-    first = wanted.read(places[0])
-    same = attrs.evolve(wanted, shape=tuple(first.shape), smaller=False)
-    title = f"{in_utf8(path)}: {counted(len(places), 'picture')}"
-    ArrayHeader(title, (len(places), *first.shape), np.dtype(np.float64)).require_memory(_COPIES_OF_PIXELS)
-    pixels = torch.stack([first, *map(same.read, places[1:])])
-    names = [in_utf8(Path(file.name)) + ("" if number is None else f"[{number}]") for file, number in places]
-    return Pictures(tuple(names), pixels)
+    names: list[str] = []
+    stacks: list[Tensor] = []
+    for file in _files(path):
+        pixels = wanted.read(file)
+        wanted = attrs.evolve(wanted, shape=tuple(pixels.shape[1:]), smaller=False)  # all have the size of the first
+        name = in_utf8(Path(file.name))
+        names += [name] if len(pixels) == 1 else [f"{name}[{number}]" for number in range(len(pixels))]
+        stacks.append(pixels)
+    return Pictures(tuple(names), torch.cat(stacks))
 
 
-def _places(path: Path, wanted: "_Wanted") -> list[Place]:
-    """The pictures in a file, or in a folder by name. Raises NcsnxError if there are none."""
+def _files(path: Path) -> list[Path]:
+    """The file, or the files of pictures in the folder by name. Raises NcsnxError if there are none."""
     kinds = (*SUFFIXES, NUMBERS)
     try:
-        is_folder = path.is_dir()
-        files = sorted(file for file in path.iterdir() if file.suffix.lower() in kinds) if is_folder else [path]
+        if not path.is_dir():
+            return [path]
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in kinds and not file.is_dir())
     except OSError as error:
         raise _unreadable(path, error) from error
-    if not is_folder:
-        count = wanted.count_in(path) if _holds_numbers(path) else None
-        return [(path, None)] if count is None else [(path, number) for number in range(count)]
-    files = [file for file in files if not file.name.startswith(".") and not file.is_dir()]
+    files = [file for file in files if not file.name.startswith(".")]
     if not files:
         raise NcsnxError(
             f"{in_utf8(path)}: expected a picture, or a folder of pictures ({', '.join(kinds)}), found none"
         )
-    return [(file, None) for file in files]
+    return files
 
 
 @attrs.frozen
@@ -102,31 +97,16 @@ class _Wanted:
     fit: bool | None
     """Whether image files of other sizes are resized and cropped; None: that isn't offered."""
 
-    def read(self, place: Place) -> Tensor:
-        """The picture as (C, H, W) float64; 0 is black, 1 is white. Raises NcsnxError."""
-        file, number = place
-        if _holds_numbers(file):
-            return self._of_numbers(file, number)
+    def read(self, file: Path) -> Tensor:
+        """The pictures in a file, (P, C, H, W) float64; 0 is black, 1 is white. Raises NcsnxError."""
+        if file.suffix.lower() == NUMBERS:
+            return self._of_numbers(file)
         if not self.values.is_bounded:
             raise NcsnxError(
                 f"{in_utf8(file)}: image files have values from black to white, and this model's data is unbounded; "
                 f"give a {NUMBERS} in the data's own values, as {self._form}"
             )
-        return self._of_image(file)
-
-    def count_in(self, path: Path) -> int | None:
-        """The number of pictures (P, H, W) or (P, H, W, C) in a .npy; None for one that isn't such a stack."""
-        file = open_array_file(path)
-        if file.names is not None:
-            return None
-        header = file.header()
-        shape = header.shape
-        is_one = self._has_channels(header, shape[2:]) and self._admits(*shape[:2])
-        is_stack = len(shape) in (3, 4) and 0 not in shape and self._has_channels(header, shape[3:])
-        if is_one or not is_stack or not self._admits(*shape[1:3]):
-            return None
-        header.require_memory(_COPIES)
-        return shape[0]
+        return self._of_image(file)[None]
 
     def _of_image(self, path: Path) -> Tensor:
         """(C, H, W) float64 in [0, 1] of an image file, grey or coloured."""
@@ -151,23 +131,26 @@ class _Wanted:
         pixels = torch.from_numpy(as_array(image, channels, _WHITE).copy()).double() / 255
         return pixels.view(image.height, image.width, channels).permute(2, 0, 1)
 
-    def _of_numbers(self, path: Path, number: int | None) -> Tensor:
-        """(C, H, W) float64 of a picture in a .npy file. Complex numbers become real and imaginary part."""
+    def _of_numbers(self, path: Path) -> Tensor:
+        """(P, C, H, W) float64 of the pictures in a .npy file. Complex numbers become real and imaginary part."""
         name, file, values, form = in_utf8(path), open_array_file(path), self.values, self._form
         if file.names is not None:
             raise NcsnxError(f"{name}: expected a {NUMBERS} of {form} numbers, found a .npz; save it with numpy.save")
         header = file.header()
-        shape, is_complex = header.shape if number is None else header.shape[1:], header.dtype.kind in COMPLEX
-        fits = len(shape) > 1 and 0 not in shape and self._has_channels(header, shape[2:])
+        shape, is_complex = header.shape, header.is_complex
+        is_one = self._has_channels(header, shape[2:]) and self._admits(*shape[:2])
+        if not is_one and len(shape) > 2 and self._has_channels(header, shape[3:]) and self._admits(*shape[1:3]):
+            shape = shape[1:]
+        fits = len(shape) > 1 and 0 not in header.shape and self._has_channels(header, shape[2:])
         if not fits or header.dtype.kind not in (REAL + COMPLEX if values.is_complex else REAL):
             real = ", since the model's data is real" if is_complex and not values.is_complex else ""
-            found = f"{header.dtype} {'×'.join(map(str, shape))}"
+            found = f"{header.dtype} {'×'.join(map(str, header.shape))}"
             raise NcsnxError(f"{name}: expected {self.what} as {form} numbers{real}, found {found}")
         self._require_size(name, shape[0], shape[1])
-        array = file.read() if number is None else np.array(file.mapped()[(number,)])
+        header.require_memory(_COPIES)
         with np.errstate(all="ignore"):  # overflow gives infinity, which is refused below
-            wide = array.astype(np.complex128 if is_complex else np.float64)
-        numbers = as_channels(torch.from_numpy(wide).reshape(1, *shape[:2], -1).permute(0, 3, 1, 2))[0]
+            wide = file.read().astype(np.complex128 if is_complex else np.float64)
+        numbers = as_channels(torch.from_numpy(wide).reshape(-1, *shape[:2], *shape[2:] or (1,)).permute(0, 3, 1, 2))
         black, white = values.ends
         scaled = (numbers - black) / (white - black)
         if (wrong := non_finite_in_words(scaled)) is not None:
@@ -207,14 +190,6 @@ class _Wanted:
         if self.values.is_complex:
             return f"complex {'H×W' if pairs == 1 else f'H×W×{pairs}'}, or real H×W×{channels},"
         return "H×W or H×W×1" if channels == 1 else f"H×W×{channels}"
-
-
-def _holds_numbers(path: Path) -> bool:
-    try:
-        with reading.opened(path) as file:
-            return file.read(len(NPY_MAGIC)) == NPY_MAGIC or path.suffix.lower() == NUMBERS
-    except OSError as error:
-        raise _unreadable(path, error) from error
 
 
 def _unreadable(path: Path, error: OSError) -> NcsnxError:
