@@ -10,7 +10,6 @@ from ncsnx.inverse.calibration import CALIBRATION_TITLES, Calibration, calibrati
 from ncsnx.inverse.measured_files import ESTIMATE, ESTIMATED
 from ncsnx.inverse.operators import Fourier
 from ncsnx.inverse.posterior_maps import POSTERIOR_FILE, PosteriorMaps, read_posterior
-from ncsnx.inverse.rules import rule_in_words
 from ncsnx.inverse.task import MEASURE, Task
 from ncsnx.inverse.task_record import CALIBRATION_FILE, PictureRecord, TaskRecord, misfit_in_words
 from ncsnx.inverse.values import ValueRange
@@ -31,7 +30,7 @@ def say_before(task: Task, sampler: Sampler, work: Work) -> None:
     for warning in measurement_warnings(sampler, noisy=task.is_exact and task.noise > 0):
         work.warning(warning)
     if not task.is_exact:
-        work.info(f"rule: {rule_in_words(task.rule)}")
+        work.info(f"rule: {task.rule}")
     if task.facts.get("maps") == ESTIMATED:
         work.info("coil maps: estimated from the fully sampled centre of the frequencies")
     if task.name == MEASURE and isinstance(task.operator, Fourier) and task.count > 1:

@@ -287,12 +287,6 @@ GUIDANCE: Mapping[str, type[Guidance]] = {
     "dps": DiffusionPosterior,
 }
 """The rules for measurement maps, by name."""
-_IN_WORDS = {
-    EXACT: "by the singular values of the operator",
-    "cg": "data consistency by conjugate gradients",
-    "langevin": "the annealed likelihood score",
-    "dps": "diffusion posterior sampling, with gradients through the network",
-}
 
 
 def chosen_rule(name: str, operator: LinearOperator | MeasurementMap) -> str:
@@ -316,8 +310,3 @@ def chosen_rule(name: str, operator: LinearOperator | MeasurementMap) -> str:
             f"{parameter('rule')} {name[:40]} does not fit {kind}; expected one of {', '.join((AUTO, *fitting))}"
         )
     return name
-
-
-def rule_in_words(name: str) -> str:
-    """Name and meaning of a rule."""
-    return f"{name} ({_IN_WORDS[name]})"

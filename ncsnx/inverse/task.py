@@ -34,8 +34,6 @@ from ncsnx.spelling import parameter
 
 MEASURE = "measure"
 """Name of the task of a file of measurements."""
-_WELL_CONDITIONED = 0.5
-"""Ratio of the smallest to the largest singular value above which the pseudo-inverse is an image to start from."""
 
 
 def _operator(given: LinearOperator | MeasurementMap) -> LinearOperator | MeasurementMap:
@@ -89,11 +87,7 @@ class Task:
             raise UsageError(f"expected {parameter('noise')} >= 0, the standard deviation, found {self.noise:g}")
 
     def _check_values(self) -> None:
-        operator, shape = self.operator, tuple(self.operator.shape)
-        if isinstance(operator, MeasurementMap):
-            each = tuple(operator.measured_shape)
-        else:
-            each = (len(operator.singular_values),)
+        operator, shape, each = self.operator, tuple(self.operator.shape), tuple(self._map.measured_shape)
         images = ("inputs", self.inputs, shape), ("truth", self.truth, shape)
         for what, tensor, one in (("values", self.values, each), *images):
             if tensor is None:
@@ -188,33 +182,24 @@ class Task:
         return attrs.evolve(self, values=self.values / scale, inputs=inputs, truth=truth, noise=self.noise / scale)
 
     def shown(self) -> Tensor:
-        """The measurements as pictures, (P, C, H, W) float32; values beyond 0 and 1 aren't clamped."""
-        inputs, operator = self.inputs, self.operator
-        if inputs is None:
-            inputs = operator.images(self.values) if isinstance(operator, LinearOperator) else self.adjoint_images()
-        return inputs.float()
+        """The measurements as pictures, (P, C, H, W) float32; values beyond 0 and 1 aren't clamped.
 
-    def adjoint_images(self) -> Tensor:
-        """An image of each measurement alone, (P, C, H, W), where black is 0 and white 1.
-
-        c Aᴴ y with the factor that brings A c Aᴴ y nearest to y, the first step of conjugate gradients: 0 where nothing
-        was measured. A⁺ y if the singular values differ by a factor of less than 2, so that it hardly amplifies noise.
-        Grey for a map that isn't linear.
+        Without `inputs` the pseudo-inverse; of a linear map c Aᴴ y with the factor that brings A c Aᴴ y nearest to y,
+        the first step of conjugate gradients. Grey for a map that isn't linear.
         """
-        if isinstance(self.operator, LinearOperator):
-            singular = self.operator.singular_values
-            if float(singular.min()) > _WELL_CONDITIONED * float(singular.max()):
-                return self.operator.images(self.values)
-        operator, values = self._by_map()
+        operator = self.operator
+        if self.inputs is not None:
+            return self.inputs.float()
+        if isinstance(operator, LinearOperator):
+            return operator.images(self.values).float()
         if not isinstance(operator, LinearMap):
             return torch.full((self.count, *operator.shape), 0.5)
-        return torch.cat([_of_adjoint(operator, values, place) for place in range(self.count)])
+        return torch.cat([_of_adjoint(operator, self.values, place) for place in range(self.count)]).float()
 
-    def _by_map(self) -> tuple[MeasurementMap, Tensor]:
-        """The operator as a map, and the measurements as its values: Σ c for the coefficients c of an operator."""
-        if isinstance(self.operator, MeasurementMap):
-            return self.operator, self.values
-        return OperatorMap(self.operator), self.operator.singular_values.double() * self.values
+    @property
+    def _map(self) -> MeasurementMap:
+        """The operator as a map."""
+        return self.operator if isinstance(self.operator, MeasurementMap) else OperatorMap(self.operator)
 
     def misfit(self, images: Tensor) -> float:
         """Largest difference between the measurement and that of images of one picture, (B, C, H, W) in [0, 1].
@@ -231,9 +216,7 @@ class Task:
     @property
     def gain(self) -> float:
         """Largest factor from an error of an image to that of its measurement; 1 for the rule `exact`."""
-        if self.is_exact:
-            return 1.0
-        return self._by_map()[0].norm
+        return 1.0 if self.is_exact else self._map.norm
 
     def require_fit(self, data: Data, shape: tuple[int, int, int] | None = None) -> None:
         """Raises UsageError for images of another shape, NcsnxError for a nonlinear data transform and for an invalid
@@ -292,7 +275,9 @@ class Task:
 
     def _guidance(self, ends: tuple[float, float], bounded: bool, alternatives: int) -> Callable[[Tensor], Constrain]:
         """The conditions of a rule for maps. ends: black and white in the network's range."""
-        (whole, values), rule, (black, white) = self._by_map(), GUIDANCE[self.rule], ends
+        whole, values, rule, (black, white) = self._map, self.values, GUIDANCE[self.rule], ends
+        if isinstance(self.operator, LinearOperator):
+            values = self.operator.singular_values.double() * values
 
         def condition(indices: Tensor) -> Constrain:
             each = (indices // alternatives).cpu()
@@ -312,7 +297,7 @@ class Task:
 
 
 def _of_adjoint(map: LinearMap, values: Tensor, place: int) -> Tensor:
-    """The scaled adjoint of one of the measurements: see `Task.adjoint_images`."""
+    """The scaled adjoint of one of the measurements: see `Task.shown`."""
     of_picture = map.of(torch.tensor([place]))
     back = of_picture.adjoint(in_single_precision(values[place : place + 1]))
     return back * (inner(back, back) / max(inner(back, of_picture.normal(back)), torch.finfo(torch.float32).tiny))

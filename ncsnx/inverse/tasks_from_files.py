@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.inverse.operators import Averaging, Blurring, Graying, Masking, measured_coefficients
+from ncsnx.inverse.operators import Averaging, Blurring, Graying, Masking
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_pictures import read_pictures
 from ncsnx.inverse.values import UNIT, ValueRange
@@ -162,14 +162,10 @@ def super_resolve(
         raise UsageError(f"{parameter('factor')} must be at least 2, not {factor}")
     operator = Averaging(shape, factor)
     pictures = read_pictures(path, operator.small, values, what=f"a picture to be enlarged by {factor}", fit=fit)
-    # y are the means; the coefficients are the means times the factor
-    means = factor * pictures.pixels.flatten(1)
-    shown = pictures.pixels.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
-    return Task(
+    return Task.of_measurement(
+        operator,
+        pictures.pixels,
         name="super-resolve",
-        operator=operator,
-        values=means,
-        inputs=shown,
         pictures=pictures.names,
         facts={"factor": factor},
     )
@@ -181,11 +177,9 @@ def colorize(path: Path, shape: tuple[int, int, int], values: ValueRange = UNIT,
         raise UsageError(
             f"{parameter('colorize')} needs a model of images with 3 channels, but this model's images have {shape[0]}"
         )
-    operator = Graying(shape)
     pictures = read_pictures(path, (1, *shape[1:]), values, fit=fit)
-    measured = measured_coefficients(operator, pictures.pixels)
     shown = pictures.pixels.expand(-1, 3, -1, -1)
-    return Task(name="colorize", operator=operator, values=measured, inputs=shown, pictures=pictures.names)
+    return Task.of_measurement(Graying(shape), pictures.pixels, name="colorize", inputs=shown, pictures=pictures.names)
 
 
 def deblur(path: Path, sigma: float, shape: tuple[int, int, int], values: ValueRange = UNIT) -> Task:
@@ -195,11 +189,10 @@ def deblur(path: Path, sigma: float, shape: tuple[int, int, int], values: ValueR
     """
     operator = Blurring(shape, sigma)
     pictures = read_pictures(path, shape, values)
-    measured = measured_coefficients(operator, pictures.pixels)
-    return Task(
+    return Task.of_measurement(
+        operator,
+        pictures.pixels,
         name="deblur",
-        operator=operator,
-        values=measured,
         noise=_ROUNDING if values.is_bounded else 0.0,
         inputs=pictures.pixels,
         pictures=pictures.names,

@@ -10,7 +10,7 @@ from torch import Tensor
 import ncsnx
 from ncsnx.config import ConsistentAnnealed
 from ncsnx.errors import NcsnxError
-from ncsnx.inverse import Blurring, Fourier, LinearMap, Masking, Sense, Task, simulated_maps
+from ncsnx.inverse import LinearMap, Masking, Sense, Task, simulated_maps
 from ncsnx.sampling.score_model import ScoreModel
 
 QUICK = ConsistentAnnealed(steps=4)
@@ -58,24 +58,6 @@ def test_a_measurement_is_checked_before_anything_is_drawn(model: ScoreModel, ta
         ncsnx.draw(model, n=1, task=task, sampler=QUICK)
     with pytest.raises(NcsnxError, match=told):
         ncsnx.restore(model.source, task=task, sampler=QUICK, progress=False)
-
-
-def test_a_real_image_whose_measurement_is_complete_is_found_again(digits: Tensor) -> None:
-    known = torch.zeros(8, 8, dtype=torch.bool)
-    known[:, :5] = True  # with their mirror images, all frequencies
-    operator = Fourier((1, 8, 8), known)
-    task = Task(name="t", operator=operator, values=operator.coefficients(digits.double()))
-    torch.testing.assert_close(task.adjoint_images(), digits.double())
-
-
-def test_the_image_of_a_blurred_measurement_has_no_amplified_noise(digits: Tensor) -> None:
-    operator = Blurring((1, 8, 8), 2.0)
-    singular, generator = operator.singular_values.double(), torch.Generator().manual_seed(0)
-    exact = operator.coefficients(digits.double())
-    noisy = exact + 0.01 * torch.randn(exact.shape, generator=generator, dtype=torch.float64) / singular
-    begun = [Task(name="t", operator=operator, values=values).adjoint_images() for values in (exact, noisy)]
-    inverted = [operator.images(values) for values in (exact, noisy)]
-    assert float((inverted[1] - inverted[0]).std()) > 5 * float((begun[1] - begun[0]).std())
 
 
 def test_a_task_in_units_of_the_scale_has_all_its_parts_in_them(digits: Tensor) -> None:

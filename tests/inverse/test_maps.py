@@ -214,7 +214,7 @@ def test_a_map_in_float32_serves_measurements_of_any_type() -> None:
         condition = task.conditions(data, lowest=0.01, seed=0, alternatives=2)(torch.arange(2))
         _, guidance = condition.guided(lambda x, sigma: -x, x.expand(2, -1, -1, -1), 0.5)
         assert guidance.dtype == torch.float32
-        assert task.adjoint_images().shape == x.shape
+        assert task.shown().shape == x.shape
         assert task.misfit(x) < 0.51
 
 
