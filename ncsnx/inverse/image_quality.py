@@ -18,8 +18,6 @@ from ncsnx.inverse.values import ValueRange
 WINDOW = 7
 """Height and width of the windows of SSIM, in pixels."""
 _K1, _K2 = 0.01, 0.03
-_AT_ONCE = 2**19
-"""Values of the images whose SSIM is computed at once, in some ten arrays of float64."""
 
 
 @attrs.frozen(eq=False)
@@ -54,12 +52,9 @@ def image_distances(images: Tensor, truth: Tensor, data_range: float) -> Tensor:
     truth: (1, C, H, W); data_range: difference between the largest and the smallest possible value, positive.
     """
     images, truth = images.double(), truth.double()
-    step, rows = max(1, _AT_ONCE // truth.numel()), []
-    for part in images.split(step):  # type: ignore[no-untyped-call]
-        peaks = torch.tensor(psnr(part, truth, data_range), dtype=torch.float64)
-        errors = _squared_errors(part, truth) / truth.square().mean()
-        rows.append(torch.stack([peaks, ssim(part, truth, data_range), errors], dim=1))
-    return torch.cat(rows)
+    peaks = torch.tensor(psnr(images, truth, data_range), dtype=torch.float64)
+    errors = _squared_errors(images, truth) / truth.square().mean()
+    return torch.stack([peaks, ssim(images, truth, data_range), errors], dim=1)
 
 
 def psnr(images: Tensor, truth: Tensor, data_range: float = 1.0) -> list[float]:

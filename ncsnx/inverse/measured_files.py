@@ -24,16 +24,16 @@ import attrs
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ncsnx.config.image_sizes import size_of_sides
-from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.inverse.coils import Sense, estimated_maps
-from ncsnx.inverse.kspace import in_fft_order, known_frequencies, measured_frequencies, require_scale
 from ncsnx.inverse.operators import Fourier, LinearOperator, MatrixOperator
 from ncsnx.inverse.task import MEASURE, Task
 from ncsnx.inverse.tomography import Radon
-from ncsnx.inverse.values import UNIT, ValueRange, sha256_of_values
-from ncsnx.quantities import counted
+from ncsnx.inverse.values import UNIT, ValueRange, non_finite_in_words, sha256_of_values
+from ncsnx.quantities import counted, number
 from ncsnx.spelling import argument, parameter
 from ncsnx.storage.array_files import COMPLEX, REAL, ArrayFile, open_array_file
 from ncsnx.storage.expected_arrays import ExpectedArray, read_arrays
@@ -49,6 +49,10 @@ _COPIES = 8
 """Copies of kspace in memory: of one coil in double precision, as read, masked, and as coefficients."""
 _COPIES_OF_COILS = 5
 """Copies of kspace in memory: of coils as read, masked, and as parts in double precision."""
+_SHARE = 8
+"""One part in this many of the frequencies, on each side, is compared around both places."""
+_CLEARLY = 9.0
+"""Ratio of energies that images don't have the wrong way round."""
 
 
 def reconstruct(
@@ -136,34 +140,24 @@ def _maps_in(path: Path, shape: Shape) -> NDArray[Any]:
 
 
 def _of_one_coil(arrays: Arrays, shape: Shape, values: ValueRange, centred: bool | None) -> Task:
-    kspace, mask = in_fft_order(arrays["kspace"].reshape(-1, *shape[1:]), arrays["mask"], centred)
-    known = known_frequencies(mask)
-    y = torch.from_numpy(measured_frequencies(kspace, known, np.dtype(np.complex128)))
-    require_scale(y, math.prod(shape), values, "image")
-    operator = Fourier(shape, torch.from_numpy(known))
+    y, known = _frequencies(arrays, centred, axes=2)
+    _require_scale(y, math.prod(shape), values, "image")
+    operator = Fourier(shape, known)
     facts = {"mask_sha256": sha256_of_values(operator.measured)}
     return Task(name=MEASURE, operator=operator, values=operator.of_spectrum(y), facts=facts)
 
 
 def _of_coils(arrays: Arrays, shape: Shape, values: ValueRange, centred: bool | None) -> Task:
-    kspace, mask = arrays["kspace"].reshape(-1, *arrays["kspace"].shape[-3:]), arrays["mask"]
-    count = len(kspace)
-    if mask.ndim == 3 and len(mask) != count:
-        raise NcsnxError(f"kspace is of {counted(count, 'picture')}, mask of {len(mask)}")
-    kspace, mask = in_fft_order(kspace, mask, centred)
-    where = known_frequencies(mask)
-    y = torch.from_numpy(measured_frequencies(kspace, where[..., None, :, :], np.dtype(np.complex64)))
-    known = torch.from_numpy(where)
+    y, known = _frequencies(arrays, centred, axes=3)
     facts = {"mask_sha256": sha256_of_values(known)}
     if "maps" in arrays:
-        given = arrays["maps"]
-        maps = torch.from_numpy(given.astype(np.complex64 if given.dtype.itemsize <= 8 else np.complex128))
+        maps = torch.from_numpy(arrays["maps"].astype(np.complex64))
     else:
-        masks = known.expand(count, *shape[1:])
+        masks = known.expand(len(y), *shape[1:])
         maps = torch.stack([estimated_maps(kspace, of_picture) for kspace, of_picture in zip(y, masks, strict=True)])
         facts["maps"] = ESTIMATED
     operator = Sense(maps, known, channels=shape[0])
-    require_scale(y, operator.norm**2 * math.prod(shape), values, "maps * image")
+    _require_scale(y, operator.norm**2 * math.prod(shape), values, "maps * image")
     facts["maps_sha256"] = sha256_of_values(maps)
     return Task(name=MEASURE, operator=operator, values=y, facts=facts)
 
@@ -196,3 +190,91 @@ def _in_unit(task: Task, values: ValueRange) -> Task:
             of_black = operator.apply(torch.full((count, *operator.shape), black, dtype=torch.float64))
         task = attrs.evolve(task, values=task.values - of_black.to(task.values))
     return task.divided(white - black)
+
+
+def _frequencies(arrays: Arrays, centred: bool | None, axes: int) -> tuple[Tensor, Tensor]:
+    """kspace (P, …) with 0 where it wasn't measured, and the mask as booleans; frequency 0 first.
+
+    axes: number of axes of a picture's kspace. Raises NcsnxError unless the mask has ones, and else zeros, and for NaN
+    and infinity where it is 1.
+    """
+    kspace, mask = arrays["kspace"], arrays["mask"]
+    kspace = kspace.reshape(-1, *kspace.shape[-axes:])
+    if mask.ndim == 3 and len(mask) != len(kspace):
+        raise NcsnxError(f"kspace is of {counted(len(kspace), 'picture')}, mask of {len(mask)}")
+    kspace, mask = in_fft_order(kspace, mask, centred)
+    others = mask[~np.isin(mask, (0, 1))]
+    if others.size or not mask.any():
+        found = str(others[0]) if others.size else "only zeros"
+        raise NcsnxError(f"expected mask to be 1 where kspace was measured and else 0, found {found}")
+    known = mask.astype(bool)
+    where, kind = (known, np.complex128) if axes == 2 else (known[..., None, :, :], np.complex64)
+    with np.errstate(all="ignore"):  # overflow gives infinity, which is refused
+        measured = torch.from_numpy(np.where(where, kspace, 0).astype(kind))
+    if (wrong := non_finite_in_words(measured, f" in kspace of shape {kspace.shape} where mask is 1")) is not None:
+        raise NcsnxError(f"{wrong}, or set mask to 0 there")
+    return measured, torch.from_numpy(known)
+
+
+def in_fft_order(kspace: NDArray[Any], mask: NDArray[Any], centred: bool | None) -> tuple[NDArray[Any], NDArray[Any]]:
+    """kspace (…, H, W) and mask with frequency 0 first; a mask of columns, (W,) or (1, W), becomes (H, W).
+
+    centred: whether frequency 0 is in the middle; None: it is first. Raises NcsnxError if the energy says otherwise.
+    """
+    size = kspace.shape[-2:]
+    if mask.ndim == 1 or mask.shape == (1, size[1]):
+        mask = np.broadcast_to(mask, size)
+    if centred:
+        return _moved(kspace), np.fft.ifftshift(mask, axes=(-2, -1))
+    if centred is None and min(size) >= _SHARE and _is_in_the_middle(kspace, mask):
+        raise NcsnxError(
+            "expected frequency 0 of kspace first, as numpy.fft.fft2 has it; found the energy in the middle",
+            Hint("if frequency 0 is in the middle, as in fastMRI's files", adds=argument("centred", True)),
+            Hint("if it is not", adds=argument("centred", False)),
+        )
+    return kspace, mask
+
+
+def _moved(kspace: NDArray[Any]) -> NDArray[Any]:
+    """Frequencies of the image itself, frequency 0 first, from those of the image with its middle as the origin."""
+    moved = np.fft.ifftshift(kspace, axes=(-2, -1))
+    with np.errstate(all="ignore"):  # NaN where nothing was measured
+        for axis in (-2, -1):
+            size = moved.shape[axis]
+            turn = np.exp(-2j * np.pi * np.arange(size) * (size // 2) / size)
+            moved = moved * (turn[:, None] if axis == -2 else turn)
+    return moved
+
+
+def _is_in_the_middle(kspace: NDArray[Any], mask: NDArray[Any]) -> bool:
+    """Whether measured frequencies around the middle have far more energy than those around the first."""
+    near = [np.arange(-(length // _SHARE), length // _SHARE + 1) for length in kspace.shape[-2:]]
+
+    def energy(down: int, across: int) -> float:
+        rows, columns = (near[0] + down) % kspace.shape[-2], (near[1] + across) % kspace.shape[-1]
+        known = mask[..., rows[:, None], columns].astype(bool)
+        known = known[:, None] if known.ndim == 3 and kspace.ndim == 4 else known
+        with np.errstate(all="ignore"):
+            squares = np.square(np.abs(kspace[..., rows[:, None], columns].astype(np.complex128)))
+            return float(np.where(known, squares, 0).sum())
+
+    return energy(kspace.shape[-2] // 2, kspace.shape[-1] // 2) > _CLEARLY * energy(0, 0)
+
+
+def _require_scale(kspace: Tensor, most: float, values: ValueRange, image: str) -> None:
+    """Raises NcsnxError for kspace (P, …) of another scale: its energy is at most that of images of bounded values.
+
+    most: images with values of magnitude 1 have at most this sum of squares. Values may exceed black and white by up to
+    white − black on average, by noise. image: what is transformed, in numpy.
+    """
+    if not values.is_bounded:
+        return
+    low, high = values.ends
+    most *= (max(abs(low), abs(high)) + (high - low)) ** 2
+    energies = torch.view_as_real(kspace).double().square().flatten(1).sum(dim=1)
+    if bool((energies > most).any()):
+        raise NcsnxError(
+            f'expected kspace in the scale of numpy.fft.fft2({image}, norm="ortho"), of images with values from '
+            f"{low:g} to {high:g}; found a sum of squares of {number(float(energies.max()))}, where images have at "
+            f"most {number(most)}"
+        )

@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Self, TypeVar
+from typing import Self
 
 import attrs
 import torch
@@ -62,8 +62,7 @@ class MeasurementMap(ABC):
 
     def check(self) -> None:
         """Raises NcsnxError if the map fails, returns another shape, or values that aren't finite."""
-        for of_picture in _of_each_picture(self):
-            _checked(of_picture)
+        _checked(self.of(torch.tensor([0])))
 
     def _norm_at(self, x: Tensor) -> float:
         x = x.float()
@@ -78,9 +77,6 @@ class MeasurementMap(ABC):
             return back.detach()
 
         return math.sqrt(_largest_eigenvalue(normal, _random(self, 1).float()))
-
-
-_Map = TypeVar("_Map", bound=MeasurementMap)
 
 
 class LinearMap(MeasurementMap):
@@ -105,8 +101,7 @@ class LinearMap(MeasurementMap):
 
     def check(self) -> None:
         """Raises NcsnxError if a function fails, returns another shape, or if `adjoint` isn't the adjoint."""
-        for of_picture in _of_each_picture(self):
-            _check_adjoint(of_picture)
+        _check_adjoint(self.of(torch.tensor([0])))
         if self.norm == 0:
             raise NcsnxError(f"{type(self).__name__}: measures nothing: A x is 0 for every x")
 
@@ -134,18 +129,10 @@ def inner(x: Tensor, y: Tensor) -> float:
 
 
 def fingerprint(of: LinearOperator | MeasurementMap) -> str:
-    """The sha256 of values of an operator or map for fixed images, to four digits; machines differ in further digits.
-
-    The values are a map's measurements, or an operator's singular values and its coefficients in float64.
-    """
-    if isinstance(of, MeasurementMap):
-        values = _real(of.apply(_random(of, 0, uniform=True).float()))
-        largest = values.abs().max().clamp_min(1e-300)
-    else:
-        image = torch.randn(1, *of.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-        values = torch.stack([of.singular_values.double(), of.coefficients(image)[0].double()])
-        largest = values.abs().amax(dim=1, keepdim=True)
-    digits = (1e4 * values / largest).round().to(torch.int32)
+    """The sha256 of measurements of fixed images, to four digits; machines differ in further digits."""
+    whole = of if isinstance(of, MeasurementMap) else OperatorMap(of)
+    values = _real(whole.apply(_random(whole, 0, uniform=True).float()))
+    digits = (1e4 * values / values.abs().max().clamp_min(1e-300)).round().to(torch.int32)
     return hashlib.sha256(digits.cpu().contiguous().numpy().tobytes()).hexdigest()
 
 
@@ -172,14 +159,6 @@ def calling(what: str) -> Iterator[None]:
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise NcsnxError(f"{what}: {reason}") from error
-
-
-def _of_each_picture(of: _Map) -> Iterator[_Map]:
-    """The maps of single pictures, one after the other, so that memory doesn't grow with their number."""
-    if of.pictures is None:
-        yield of
-    for place in range(of.pictures or 0):
-        yield of.of(torch.tensor([place]))
 
 
 def _checked(of: MeasurementMap) -> tuple[Tensor, Tensor]:

@@ -59,11 +59,9 @@ class LinearOperator(ABC):
     def check(self) -> None:
         """Raises NcsnxError if V isn't orthonormal, or if a function returns a wrong shape."""
         name, singular = type(self).__name__, self.singular_values
-        if singular.dim() != 1 or len(singular) == 0:
-            raise NcsnxError(f"{name}.singular_values must be (M,) with M above 0, not {tuple(singular.shape)}")
-        if not bool((singular > 0).all() and singular.isfinite().all()):
+        if singular.dim() != 1 or len(singular) == 0 or not bool(((singular > 0) & singular.isfinite()).all()):
             raise NcsnxError(
-                f"{name}.singular_values must be finite and above 0; leave out directions that are not measured"
+                f"{name}.singular_values must be (M,), finite and above 0; leave out directions that are not measured"
             )
         generator = torch.Generator().manual_seed(0)
         c = torch.randn(2, len(singular), generator=generator, dtype=torch.float64)
@@ -187,10 +185,7 @@ class Graying(LinearOperator):
 
     def __attrs_post_init__(self) -> None:
         if len(self.weights) != self.shape[0]:
-            raise NcsnxError(
-                f"expected one weight per channel, found {counted(len(self.weights), 'weight')} for "
-                f"{counted(self.shape[0], 'channel')}"
-            )
+            raise NcsnxError(f"expected {counted(self.shape[0], 'weight')}, one per channel, found {self.weights}")
 
     @property
     def singular_values(self) -> Tensor:
@@ -224,11 +219,9 @@ class Blurring(Selecting):
     cutoff: float = 1e-2
 
     def __attrs_post_init__(self) -> None:
-        if not 0 < self.sigma < min(self.shape[1:]):
-            raise NcsnxError(
-                f"a blur of {self.sigma:g} pixels in images of {self.shape[1]}×{self.shape[2]}: expected more than 0 "
-                f"and less than {min(self.shape[1:])}, the shorter side"
-            )
+        side = min(self.shape[1:])
+        if not 0 < self.sigma < side:
+            raise NcsnxError(f"a blur of {self.sigma:g} pixels: expected more than 0 and less than {side}")
 
     @property
     def _measured(self) -> Tensor:
@@ -360,10 +353,7 @@ class MatrixOperator(LinearOperator):
     def of_measurement(self, y: Tensor) -> Tensor:
         """Uᵀ y of values in the order of the matrix's rows: (B, m) → (B, M)."""
         if y.dim() != 2 or y.shape[1] != len(self.matrix):
-            raise NcsnxError(
-                f"expected measurements (P, {len(self.matrix)}), one value per row of the matrix, found "
-                f"{tuple(y.shape)}"
-            )
+            raise NcsnxError(f"expected measurements (P, {len(self.matrix)}), one per row, found {tuple(y.shape)}")
         return y @ self._decomposed[0].to(y)
 
 

@@ -91,10 +91,6 @@ class Guidance(ABC):
         """Raises NcsnxError for a sampler that doesn't support noisy measurements."""
         require_noisy(config)
 
-    def posterior_variance(self, sigma: Tensor) -> Tensor:
-        """r² = σ² s²/(σ² + s²), the variance of x_0 given x_σ for independent values of standard deviation `SPREAD`."""
-        return sigma**2 * SPREAD**2 / (sigma**2 + SPREAD**2)
-
 
 def solved(
     normal: Callable[[Tensor], Tensor],
@@ -252,8 +248,8 @@ class DataConsistency(LinearGuidance):
 
     def guide(self, score: Score, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """(score, likelihood score) for images with black 0 and white 1."""
-        s = score(x, sigma)
-        return s, self.corrected(x + sigma**2 * s, self.posterior_variance(sigma)) / sigma**2
+        s, variance = score(x, sigma), sigma**2 * SPREAD**2 / (sigma**2 + SPREAD**2)
+        return s, self.corrected(x + sigma**2 * s, variance) / sigma**2
 
 
 class DiffusionPosterior(Guidance):

@@ -87,7 +87,8 @@ class Task:
             raise UsageError(f"expected {parameter('noise')} >= 0, the standard deviation, found {self.noise:g}")
 
     def _check_values(self) -> None:
-        operator, shape, each = self.operator, tuple(self.operator.shape), tuple(self._map.measured_shape)
+        operator, shape = self.operator, tuple(self.operator.shape)
+        each = tuple((operator if isinstance(operator, MeasurementMap) else OperatorMap(operator)).measured_shape)
         images = ("inputs", self.inputs, shape), ("truth", self.truth, shape)
         for what, tensor, one in (("values", self.values, each), *images):
             if tensor is None:
@@ -196,27 +197,24 @@ class Task:
             return torch.full((self.count, *operator.shape), 0.5)
         return torch.cat([_of_adjoint(operator, self.values, place) for place in range(self.count)]).float()
 
-    @property
-    def _map(self) -> MeasurementMap:
-        """The operator as a map."""
-        return self.operator if isinstance(self.operator, MeasurementMap) else OperatorMap(self.operator)
+    def _by_map(self) -> tuple[MeasurementMap, Tensor]:
+        """The operator as a map, and the measurements as its values: Σ c for the coefficients c of an operator."""
+        if isinstance(self.operator, MeasurementMap):
+            return self.operator, self.values
+        return OperatorMap(self.operator), self.operator.singular_values.double() * self.values
 
     def misfit(self, images: Tensor) -> float:
         """Largest difference between the measurement and that of images of one picture, (B, C, H, W) in [0, 1].
 
         The task has one picture. For an operator, the difference of Uᵀ y.
         """
-        operator, values = self.operator, self.values
-        if isinstance(operator, LinearOperator):
-            away = operator.coefficients(images.double()) - values
-            return float((operator.singular_values * away).abs().max())
-        differences = (applied_precisely(operator, image[None]) - values for image in images)
-        return max(float(away.abs().max()) for away in differences)
+        operator, y = self._by_map()
+        return max(float((applied_precisely(operator, image[None]) - y).abs().max()) for image in images)
 
     @property
     def gain(self) -> float:
         """Largest factor from an error of an image to that of its measurement; 1 for the rule `exact`."""
-        return 1.0 if self.is_exact else self._map.norm
+        return 1.0 if self.is_exact else self._by_map()[0].norm
 
     def require_fit(self, data: Data, shape: tuple[int, int, int] | None = None) -> None:
         """Raises UsageError for images of another shape, NcsnxError for a nonlinear data transform and for an invalid
@@ -255,34 +253,21 @@ class Task:
         lowest: σ of the last level, for the rule `exact`. shape: as in `require_fit`, whose errors it raises.
         """
         self.require_fit(data, shape)
-        operator = self.operator
+        operator, (whole, y) = self.operator, self._by_map()
         black, white = (float(from_unit(torch.tensor(value), data)) for value in (0.0, 1.0))
-        if not self.is_exact:
-            return self._guidance((black, white), data.is_bounded, alternatives)
-        assert isinstance(operator, LinearOperator), "chosen_rule"
-        scale = white - black
-        middle = operator.coefficients(torch.full((1, *operator.shape), black, dtype=torch.float64))
 
-        def condition(indices: Tensor) -> Condition:
-            pictures, places = torch.unique(indices // alternatives, return_inverse=True)
-            values = (scale * self.values[pictures.cpu()].double() + middle).float()
-            chosen = values.to(indices.device)[places]
+        def exact(indices: Tensor) -> Condition:
+            assert isinstance(operator, LinearOperator), "chosen_rule"
+            scale, values = white - black, self.values[(indices // alternatives).cpu()].double()
+            middle = operator.coefficients(torch.full((1, *operator.shape), black, dtype=torch.float64))
+            measured = Measured(operator, (scale * values + middle).float().to(indices.device), scale * self.noise)
             noise = SeededNoise(seed, indices, operator.shape, Purpose.CONDITION_NOISE)
-            ends = (black, white) if data.is_bounded else None
-            return Condition(Measured(operator, chosen, scale * self.noise), noise, lowest, ends)
+            return Condition(measured, noise, lowest, (black, white) if data.is_bounded else None)
 
-        return condition
-
-    def _guidance(self, ends: tuple[float, float], bounded: bool, alternatives: int) -> Callable[[Tensor], Constrain]:
-        """The conditions of a rule for maps. ends: black and white in the network's range."""
-        whole, values, rule, (black, white) = self._map, self.values, GUIDANCE[self.rule], ends
-        if isinstance(self.operator, LinearOperator):
-            values = self.operator.singular_values.double() * values
-
-        def condition(indices: Tensor) -> Constrain:
-            each = (indices // alternatives).cpu()
+        def guided(indices: Tensor) -> Constrain:
+            rule, each = GUIDANCE[self.rule], (indices // alternatives).cpu()
             pictures, places = torch.unique(each, return_inverse=True)
-            given = rule.prepared(whole.of(pictures), in_single_precision(values[pictures]))
+            given = rule.prepared(whole.of(pictures), in_single_precision(y[pictures]))
             return rule(
                 map=whole.of(each),
                 given=given[places].to(indices.device),
@@ -290,10 +275,10 @@ class Task:
                 norm=whole.norm,
                 black=black,
                 white=white,
-                bounded=bounded,
+                bounded=data.is_bounded,
             )
 
-        return condition
+        return exact if self.is_exact else guided
 
 
 def _of_adjoint(map: LinearMap, values: Tensor, place: int) -> Tensor:

@@ -39,8 +39,8 @@ from ncsnx.storage.documents import document, write_document
 
 CALIBRATION_FILE = "calibration.png"
 _GRID_FILE = "grid.png"
-_BATCH_BYTES = 2**25
-"""Images that are compared at once; some ten times as much is in memory."""
+_BATCH_BYTES = 2**22
+"""Images that are compared at once; some twenty times as much is in memory."""
 _ROWS, _COLUMNS = 12, 6
 """Most pictures, and most alternatives of each, that are shown."""
 _CELL_IN, _GAP_IN, _POINTS, _DOTS_PER_INCH = 0.8, 0.2, 6.5, 200
@@ -134,7 +134,7 @@ def record_task(
     for place in range(task.count):
         check_stop()
         measured, images = task.of(place), alternatives.of(place)
-        misfits.append(max(measured.misfit(own.to_unit(batch)) for batch in _batches(images)))
+        misfits.append(measured.misfit(own.to_unit(images)))
         records.append(_compared(measured, place, images, own))
         if measured.truth is not None:
             truth = own.as_sampled(measured.truth).flatten()
@@ -162,17 +162,13 @@ def record_task(
     return record
 
 
-def _batches(images: Tensor) -> tuple[Tensor, ...]:
-    """The images of a picture, a few at a time."""
-    return images.split(max(1, _BATCH_BYTES // images[0].nbytes))  # type: ignore[no-untyped-call, no-any-return]
-
-
 def _compared(task: Task, place: int, images: Tensor, own: ValueRange) -> PictureRecord:
     """The record of a task with one picture."""
     indices = (place * len(images), (place + 1) * len(images))
     if (comparison := Comparison.of(task.truth, own)) is None:
         return PictureRecord(picture=task.names[0], images=indices, distances={})
-    total = sum((comparison.distances(batch).sum(dim=0) for batch in _batches(images)), torch.zeros(3).double())
+    batches = images.split(max(1, _BATCH_BYTES // images[0].nbytes))  # type: ignore[no-untyped-call]
+    total = sum((comparison.distances(batch).sum(dim=0) for batch in batches), torch.zeros(3).double())
     of_mean = comparison.distances(images.mean(dim=0, keepdim=True))[0]
     distances = {
         f"{name}_of_{which}": value if math.isfinite(value) else None
@@ -180,13 +176,6 @@ def _compared(task: Task, place: int, images: Tensor, own: ValueRange) -> Pictur
         for name, value in zip(("psnr", "ssim", "nmse"), row.tolist(), strict=True)
     }
     return PictureRecord(picture=task.names[0], images=indices, range=comparison.data_range, distances=distances)
-
-
-def shown_in_words(task: Task, alternatives: int) -> str | None:
-    """The part of the task that the picture shows, as text; None if it shows all."""
-    parts = [f"the first {counted(_ROWS, 'picture')}"] if task.count > _ROWS else []
-    parts += [f"the first {counted(_COLUMNS, 'alternative')}"] if alternatives > _COLUMNS else []
-    return " and ".join(parts) or None
 
 
 def draw_task(task: Task, alternatives: Alternatives, own: ValueRange, window: Window) -> bytes:

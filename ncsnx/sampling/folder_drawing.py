@@ -7,7 +7,6 @@ import attrs
 from ncsnx.config.codec import flatten
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.image_sizes import ImageSize
-from ncsnx.inverse.task_record import shown_in_words
 from ncsnx.quantities import counted
 from ncsnx.ranks.joining import require_same
 from ncsnx.ranks.rank_group import held_by_first
@@ -119,8 +118,6 @@ class FolderDrawing:
         work.info(f"images: {output.path / 'images'}")
         if not self.drawing.model.experiment.data.is_bounded:
             work.info(f"values: {output.samples_path}, the data's own; pictures show {output.window}")
-        task, count = self.drawing.task, self.drawing.request.n
-        part = None if task is None else shown_in_words(task, count // task.count)
-        work.info(f"grid:   {output.path / 'grid.png'}{f' ({part} only)' if part else ''}")
+        work.info(f"grid:   {output.path / 'grid.png'}")
         if output.protocol["film"]:
             work.info(f"film:   {output.film_path}")

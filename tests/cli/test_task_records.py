@@ -126,18 +126,6 @@ def test_grid_and_record_show_the_truth_that_was_named_last(place: Path) -> None
     assert recorded(place) != record
 
 
-def test_a_grid_that_shows_a_part_says_so(place: Path) -> None:
-    assert "grid.png\n" in draw(place, *WORDS, "--n", "6").err
-    assert "grid.png (the first 6 alternatives only)\n" in draw(place, *WORDS, "--n", "7", out="seven").err
-    for number in range(13):
-        Image.new("L", (4, 4), number).save(place / f"small{number:02d}.png")
-    (place / "small").mkdir()
-    for picture in place.glob("small*.png"):
-        picture.rename(place / "small" / picture.name)
-    words = ("--super-resolve", "small", "--factor", "2")
-    assert "grid.png (the first 12 pictures only)\n" in draw(place, *words, "--n", "1", out="small-out").err
-
-
 @pytest.mark.parametrize("n", ["5000001", "0", "-3"])
 def test_a_number_of_alternatives_is_refused_as_it_was_typed(place: Path, n: str) -> None:
     refused = draw(place, *WORDS, "--n", n)

@@ -57,14 +57,6 @@ def test_psnr_and_nmse_are_their_definitions() -> None:
     assert math.isinf(scaled[2, 0])
 
 
-def test_many_images_are_compared_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    truth = torch.rand(1, 1, 8, 8, generator=GENERATOR)
-    images = torch.rand(7, 1, 8, 8, generator=GENERATOR)
-    whole = image_distances(images, truth, 1.0)
-    monkeypatch.setattr("ncsnx.inverse.image_quality._AT_ONCE", 150)
-    assert torch.equal(image_distances(images, truth, 1.0), whole)
-
-
 def test_a_truth_of_zeros_has_no_nmse() -> None:
     zeros = torch.zeros(1, 1, 8, 8)
     assert not image_distances(zeros + 0.5, zeros, 1.0)[0, 2].isfinite()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from ncsnx.errors import NcsnxError
-from ncsnx.inverse.kspace import in_fft_order
+from ncsnx.inverse.measured_files import in_fft_order
 
 AXES = (-2, -1)
 

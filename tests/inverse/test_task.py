@@ -102,7 +102,7 @@ def test_what_does_not_go_together_is_refused(change: dict[str, Any], told: str)
         (
             MatrixOperator(SHAPE, torch.ones(3, 64)),
             torch.zeros(2, 1),
-            r"expected measurements \(P, 3\), one value per row",
+            r"expected measurements \(P, 3\), one per row",
         ),
     ],
 )
