@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from ncsnx.inverse.task import Task
     from ncsnx.inverse.values import ValueRange
     from ncsnx.runs.selection import Source
-    from ncsnx.sampling.request import SampleRequest
     from ncsnx.sampling.sample_folder import SampleFolder
     from ncsnx.sampling.score_model import ScoreModel
     from ncsnx.work import Work
@@ -61,12 +60,15 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
     """A task of your own, in place of the parameters that name one."""
 
     def carry_out(self, work: "Work") -> "RestoredImages":
+        from ncsnx.sampling.request import SampleRequest
+
         with TemporaryDirectory(prefix="ncsnx-") as made:
             with work.at_once():
                 source = self.opened(work)
                 experiment = self.experiment_of(source, overrides_of(self.changes), work)
                 self._require_task()
-                request = self._request(experiment)
+                batch_size = self.images_at_once(experiment, self.image_size())
+                request = SampleRequest(seed=self.seed, batch_size=batch_size, frames=self.frames, film=self.film)
                 self.require_checkpoint(source, work)
 
                 from ncsnx.inverse.restoring import say_before
@@ -109,17 +111,6 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
             self.require_one()
         elif given := self.given():
             raise UsageError(f"{parameter('task')} and {parameter(next(iter(given)))}: give one of them")
-
-    def _request(self, experiment: "Experiment") -> "SampleRequest":
-        """Seed, frames and images per batch. Raises UsageError."""
-        from ncsnx.sampling.request import SampleRequest
-
-        return SampleRequest(
-            seed=self.seed,
-            batch_size=self.images_at_once(experiment, self.image_size()),
-            frames=self.frames,
-            film=self.film,
-        )
 
     def _built(self, experiment: "Experiment", own: "ValueRange", made: Path) -> "Task":
         """The task, whose pictures are read. Raises UsageError, NcsnxError."""

@@ -56,13 +56,9 @@ def from_deepinv(physics: Any, shape: tuple[int, int, int]) -> MeasurementMap:
         y = physics.A(x.to(_device(physics)))
     if not isinstance(y, Tensor):
         raise NcsnxError(f"{type(physics).__name__}.A gave {type(y).__name__}, expected one tensor")
-    kind = LinearPhysicsMap if _is_linear(physics) else PhysicsMap
-    return kind(shape, physics, tuple(y.shape[1:]))
-
-
-def _is_linear(physics: Any) -> bool:
-    """Whether it is one of deepinv's `LinearPhysics`; `A_adjoint` alone is no sign, since phase retrieval has one."""
-    return any(kind.__name__ == "LinearPhysics" for kind in type(physics).__mro__)
+    # `A_adjoint` alone is no sign, since phase retrieval has one
+    is_linear = any(kind.__name__ == "LinearPhysics" for kind in type(physics).__mro__)
+    return (LinearPhysicsMap if is_linear else PhysicsMap)(shape, physics, tuple(y.shape[1:]))
 
 
 def _device(physics: Any) -> torch.device:

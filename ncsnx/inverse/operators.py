@@ -357,11 +357,6 @@ class MatrixOperator(LinearOperator):
         return y @ self._decomposed[0].to(y)
 
 
-def measured_coefficients(operator: LinearOperator, y: Tensor) -> Tensor:
-    """Σ⁻¹ Uᵀ y in float64, the coefficients of images with the measurements y, (P, …) → (P, M). Raises NcsnxError."""
-    return operator.of_measurement(y.double()) / operator.singular_values.to(y.device).double()
-
-
 def _parts(x: Tensor) -> Tensor:
     """(B, H, W) complex → (B, 2·H·W): real parts, then imaginary parts."""
     return torch.stack([x.real, x.imag], dim=1).flatten(1)

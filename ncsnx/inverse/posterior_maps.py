@@ -17,7 +17,7 @@ and the sha256 of the samples.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -118,27 +118,21 @@ def sorted_pixels(images: Tensor) -> Iterator[tuple[slice, NDArray[np.float32]]]
         yield pixels, np.sort(values[:, pixels].T, axis=1)
 
 
-def write_posterior(
-    path: Path,
-    alternatives: Alternatives,
-    own: ValueRange,
-    samples_sha256: str,
-    check_stop: Callable[[], None] = lambda: None,
-) -> str:
-    """Writes the file for the alternatives of each picture, and returns its sha256.
+def pixel_maps(images: Tensor, own: ValueRange) -> dict[str, Tensor]:
+    """The maps of a picture's alternatives (n, C, H, W) by name, (C, H, W) float32; of magnitudes (C/2, H, W)."""
+    magnitudes = _summaries(torch.hypot(*complex_parts(images)), own, _MAGNITUDE) if own.is_complex else {}
+    return _summaries(images, own, "") | magnitudes
 
-    check_stop: called before each picture; raises to stop. Raises NcsnxError.
+
+def write_posterior(
+    path: Path, maps: Sequence[Mapping[str, Tensor]], own: ValueRange, alternatives: int, samples_sha256: str
+) -> str:
+    """Writes the `pixel_maps` of each picture, and returns the sha256 of the file. Raises NcsnxError.
+
+    alternatives: n, the same for all pictures.
     """
-    maps, count = [], 0
-    for picture in range(alternatives.pictures):
-        check_stop()
-        images = alternatives.of(picture)
-        count = len(images)
-        maps.append(_summaries(images, own, ""))
-        if own.is_complex:
-            maps[-1] |= _summaries(torch.hypot(*complex_parts(images)), own, _MAGNITUDE)
     facts = {
-        "alternatives": count,
+        "alternatives": alternatives,
         "bounded": own.is_bounded,
         "complex": own.is_complex,
         "deviation_ddof": 1,

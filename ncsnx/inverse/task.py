@@ -22,7 +22,7 @@ from ncsnx.inverse.measurement_map import (
     in_single_precision,
     inner,
 )
-from ncsnx.inverse.operators import LinearOperator, measured_coefficients
+from ncsnx.inverse.operators import LinearOperator
 from ncsnx.inverse.rules import EXACT, GUIDANCE, chosen_rule
 from ncsnx.inverse.values import non_finite_in_words, sha256_of_values
 from ncsnx.quantities import counted
@@ -128,12 +128,12 @@ class Task:
         `Fourier.of_spectrum` first. A map takes (P, *measured_shape), real or complex. fields: further ones of the
         task: rule, inputs, pictures, facts. Raises NcsnxError.
         """
-        y, usable = torch.as_tensor(y), _operator(operator)
-        if isinstance(usable, LinearOperator):
+        y = torch.as_tensor(y)
+        if isinstance(operator, LinearOperator):
             if y.is_complex():
                 raise NcsnxError(f"{name}: expected measurements that are real numbers, found complex ones")
-            y = measured_coefficients(usable, y)
-        return cls(name=name, operator=usable, values=y, noise=noise, truth=truth, **fields)
+            y = operator.of_measurement(y.double()) / operator.singular_values.to(y.device).double()
+        return cls(name=name, operator=operator, values=y, noise=noise, truth=truth, **fields)
 
     @property
     def count(self) -> int:

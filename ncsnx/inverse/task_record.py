@@ -28,7 +28,7 @@ from ncsnx.config.variants import OMITTED, REST, VERSION
 from ncsnx.images import UNIT, Window, picture, to_uint8
 from ncsnx.inverse.calibration import Calibration, Coverage, draw_calibration
 from ncsnx.inverse.image_quality import Comparison
-from ncsnx.inverse.posterior_maps import POSTERIOR_FILE, Alternatives, sorted_pixels, write_posterior
+from ncsnx.inverse.posterior_maps import POSTERIOR_FILE, Alternatives, pixel_maps, sorted_pixels, write_posterior
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.values import ValueRange
 from ncsnx.quantities import counted, number
@@ -130,18 +130,20 @@ def record_task(
     alternatives = Alternatives(samples, task.count)
     coverage = Coverage.of(task.count, len(alternatives.of(0)))
     misfits: list[float] = []
+    maps: list[dict[str, Tensor]] = []
     records: list[PictureRecord] = []
     for place in range(task.count):
         check_stop()
         measured, images = task.of(place), alternatives.of(place)
         misfits.append(measured.misfit(own.to_unit(images)))
+        maps.append(pixel_maps(images, own))
         records.append(_compared(measured, place, images, own))
         if measured.truth is not None:
             truth = own.as_sampled(measured.truth).flatten()
             reach = 1.0 if own.is_bounded else float(truth.abs().max())
             for pixels, ordered in sorted_pixels(images):
                 coverage.add(place, ordered, truth[pixels].numpy(), reach)
-    posterior_sha256 = write_posterior(folder / POSTERIOR_FILE, alternatives, own, samples_sha256, check_stop)
+    posterior_sha256 = write_posterior(folder / POSTERIOR_FILE, maps, own, coverage.count, samples_sha256)
     grid = draw_task(task, alternatives, own, window)
     calibration = None if coverage.is_empty else coverage.result()
     record = TaskRecord(

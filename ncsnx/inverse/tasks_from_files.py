@@ -3,7 +3,6 @@
 In all of them `shape` is (C, H, W) of the model's images, and `values` says which numbers in files are black and white.
 """
 
-import hashlib
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.inverse.operators import Averaging, Blurring, Graying, Masking
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.task_pictures import read_pictures
-from ncsnx.inverse.values import UNIT, ValueRange
+from ncsnx.inverse.values import UNIT, ValueRange, sha256_of_values
 from ncsnx.quantities import counted, percent
 from ncsnx.spelling import parameter
 
@@ -88,7 +87,7 @@ def inpaint(
         values=operator.coefficients(pictures.pixels),
         inputs=shown,
         pictures=pictures.names,
-        facts={"mask_sha256": hashlib.sha256((hole == 1).numpy().tobytes()).hexdigest()},
+        facts={"mask_sha256": sha256_of_values(hole)},
     )
 
 

@@ -112,7 +112,6 @@ TYPOS = [
     (["restore", "first", "--mask", "m.png"], "--mask goes with --inpaint, which is not given"),
     (["restore", "first", "--inpaint", "p.png"], "--inpaint needs --mask, which is not given"),
     (["restore", "first", "--outpaint", "p.png", "--at", "x"], "--at: expected two whole numbers"),
-    (["restore", "first", "--colorize", "p.png", "--noise", "11"], "--noise must be between 0 and 10, not 11"),
     (["restore", "first", "--colorize", "p.png", "--ckpt", "70"], "no checkpoint of step 70"),
     (["fid", "frist"], "did you mean first?"),
     (["fid", "first", "sampler.step_sise=1"], "sampler.step_sise: no such field"),

@@ -14,8 +14,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ncsnx.errors import NcsnxError
-from ncsnx.inverse import posterior_maps
-from ncsnx.inverse.posterior_maps import POSTERIOR_FILE, QUANTILES, Alternatives, read_posterior, write_posterior
+from ncsnx.inverse import Masking, Task, posterior_maps
+from ncsnx.inverse.posterior_maps import (
+    POSTERIOR_FILE,
+    QUANTILES,
+    Alternatives,
+    pixel_maps,
+    read_posterior,
+    write_posterior,
+)
+from ncsnx.inverse.task_record import record_task
 from ncsnx.inverse.values import ValueRange
 
 SHAPE = (1, 8, 8)
@@ -26,9 +34,12 @@ class Killed(Exception):
     """Stands for a stop."""
 
 
-def alternatives(folder: Path, samples: Tensor, pictures: int) -> Alternatives:
+def write(folder: Path, samples: Tensor, pictures: int, own: ValueRange, samples_sha256: str) -> str:
+    """Writes the maps of samples, of as many pictures, as they are read from their file."""
     save_file({"samples": samples}, folder / "samples.safetensors")
-    return Alternatives(folder / "samples.safetensors", pictures)
+    images = Alternatives(folder / "samples.safetensors", pictures)
+    maps = [pixel_maps(images.of(picture), own) for picture in range(pictures)]
+    return write_posterior(folder / POSTERIOR_FILE, maps, own, len(samples) // pictures, samples_sha256)
 
 
 @given(
@@ -43,10 +54,9 @@ def test_parts_give_the_mean_deviation_and_quantiles_of_all(
     tmp_path: Path, pictures: int, count: int, shape: tuple[int, int, int], part_bytes: int, seed: int
 ) -> None:
     samples = torch.rand(pictures * count, *shape, generator=torch.Generator().manual_seed(seed))
-    images = alternatives(tmp_path, samples, pictures)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(posterior_maps, "_PART_BYTES", part_bytes)
-        written = write_posterior(tmp_path / POSTERIOR_FILE, images, ValueRange(low=-2.0, high=3.0), "a")
+        written = write(tmp_path, samples, pictures, ValueRange(low=-2.0, high=3.0), "a")
     assert written == sha256((tmp_path / POSTERIOR_FILE).read_bytes()).hexdigest()
     found = read_posterior(tmp_path / POSTERIOR_FILE)
     assert (found.alternatives, found.low, found.high) == (count, -2, 3)
@@ -62,8 +72,7 @@ def test_parts_give_the_mean_deviation_and_quantiles_of_all(
 
 
 def test_the_file_says_what_its_numbers_are(tmp_path: Path) -> None:
-    images = alternatives(tmp_path, torch.rand(6, *SHAPE), 2)
-    write_posterior(tmp_path / POSTERIOR_FILE, images, ValueRange(low=0.0, high=255.0), "hash")
+    write(tmp_path, torch.rand(6, *SHAPE), 2, ValueRange(low=0.0, high=255.0), "hash")
     with safe_open(tmp_path / POSTERIOR_FILE, "np") as file:
         assert set(file.keys()) == {"mean", "deviation", *(f"quantile_{100 * share:g}" for share in QUANTILES)}
         assert {file.get_slice(name).get_shape() == [2, *SHAPE] for name in file.keys()} == {True}  # noqa: SIM118
@@ -74,8 +83,7 @@ def test_the_file_says_what_its_numbers_are(tmp_path: Path) -> None:
 
 def test_unbounded_samples_are_in_their_own_values_already(tmp_path: Path) -> None:
     samples = 300 * torch.randn(6, *SHAPE, generator=torch.Generator().manual_seed(0))
-    images = alternatives(tmp_path, samples, 2)
-    write_posterior(tmp_path / POSTERIOR_FILE, images, ValueRange(high=20.0, is_bounded=False), "hash")
+    write(tmp_path, samples, 2, ValueRange(high=20.0, is_bounded=False), "hash")
     found = read_posterior(tmp_path / POSTERIOR_FILE)
     torch.testing.assert_close(found.mean, samples.view(2, 3, *SHAPE).mean(dim=1), atol=1e-3, rtol=1e-4)
 
@@ -97,8 +105,10 @@ def test_a_stop_between_pictures_keeps_the_earlier_file(tmp_path: Path) -> None:
             raise Killed
 
     (tmp_path / POSTERIOR_FILE).write_bytes(b"earlier")
-    images = alternatives(tmp_path, torch.rand(6, *SHAPE), 2)
+    samples = tmp_path / "samples.safetensors"
+    save_file({"samples": torch.rand(6, *SHAPE)}, samples)
+    task = Task(name="half", operator=Masking(KNOWN), values=torch.zeros(2, 32))
     with pytest.raises(Killed):
-        write_posterior(tmp_path / POSTERIOR_FILE, images, ValueRange(), "a", check_stop=stop)
+        record_task(task, tmp_path, samples, check_stop=stop)
     assert {path.name for path in tmp_path.iterdir()} == {"samples.safetensors", POSTERIOR_FILE}
     assert (tmp_path / POSTERIOR_FILE).read_bytes() == b"earlier"
