@@ -33,7 +33,7 @@ from ncsnx.inverse.operators import Fourier, LinearOperator, MatrixOperator
 from ncsnx.inverse.task import MEASURE, Task
 from ncsnx.inverse.tomography import Radon
 from ncsnx.inverse.values import UNIT, ValueRange, non_finite_in_words, sha256_of_values
-from ncsnx.quantities import counted, number
+from ncsnx.quantities import counted
 from ncsnx.spelling import argument, parameter
 from ncsnx.storage.array_files import COMPLEX, REAL, ArrayFile, open_array_file
 from ncsnx.storage.expected_arrays import ExpectedArray, read_arrays
@@ -86,8 +86,7 @@ def reconstruct(
         elif "matrix" in arrays:
             task = _of_matrix(arrays, shape)
         else:
-            make = _of_coils if has_coils else _of_one_coil
-            task = make(arrays, shape, values, centred)
+            task = (_of_coils if has_coils else _of_one_coil)(arrays, shape, centred)
     except NcsnxError as error:
         raise NcsnxError(f"{in_utf8(path)}: {error.message}", *error.hints) from error
     task = _in_unit(task, values)
@@ -130,24 +129,21 @@ def _expected_maps(shape: Shape) -> ExpectedArray:
 
 
 def _maps_in(path: Path, shape: Shape) -> NDArray[Any]:
-    """Coil maps in a .npy, or in the array `maps` of another file."""
+    """Coil maps in a .npy, or in the array `maps` of another file, or its only one."""
     file = open_array_file(path)
-    if file.names is not None and "maps" not in file.names:
-        raise NcsnxError(f"{in_utf8(path)}: expected an array maps, found {', '.join(file.names)}")
-    name = None if file.names is None else "maps"
+    name = file.chosen(None, "", "the name maps", preferred="maps")
     _expected_maps(shape).require(file.header(name))
     return file.read(name)
 
 
-def _of_one_coil(arrays: Arrays, shape: Shape, values: ValueRange, centred: bool | None) -> Task:
+def _of_one_coil(arrays: Arrays, shape: Shape, centred: bool | None) -> Task:
     y, known = _frequencies(arrays, centred, axes=2)
-    _require_scale(y, math.prod(shape), values, "image")
     operator = Fourier(shape, known)
     facts = {"mask_sha256": sha256_of_values(operator.measured)}
     return Task(name=MEASURE, operator=operator, values=operator.of_spectrum(y), facts=facts)
 
 
-def _of_coils(arrays: Arrays, shape: Shape, values: ValueRange, centred: bool | None) -> Task:
+def _of_coils(arrays: Arrays, shape: Shape, centred: bool | None) -> Task:
     y, known = _frequencies(arrays, centred, axes=3)
     facts = {"mask_sha256": sha256_of_values(known)}
     if "maps" in arrays:
@@ -156,10 +152,8 @@ def _of_coils(arrays: Arrays, shape: Shape, values: ValueRange, centred: bool | 
         masks = known.expand(len(y), *shape[1:])
         maps = torch.stack([estimated_maps(kspace, of_picture) for kspace, of_picture in zip(y, masks, strict=True)])
         facts["maps"] = ESTIMATED
-    operator = Sense(maps, known, channels=shape[0])
-    _require_scale(y, operator.norm**2 * math.prod(shape), values, "maps * image")
     facts["maps_sha256"] = sha256_of_values(maps)
-    return Task(name=MEASURE, operator=operator, values=y, facts=facts)
+    return Task(name=MEASURE, operator=Sense(maps, known, channels=shape[0]), values=y, facts=facts)
 
 
 def _of_sinogram(arrays: Arrays, shape: Shape) -> Task:
@@ -259,22 +253,3 @@ def _is_in_the_middle(kspace: NDArray[Any], mask: NDArray[Any]) -> bool:
             return float(np.where(known, squares, 0).sum())
 
     return energy(kspace.shape[-2] // 2, kspace.shape[-1] // 2) > _CLEARLY * energy(0, 0)
-
-
-def _require_scale(kspace: Tensor, most: float, values: ValueRange, image: str) -> None:
-    """Raises NcsnxError for kspace (P, …) of another scale: its energy is at most that of images of bounded values.
-
-    most: images with values of magnitude 1 have at most this sum of squares. Values may exceed black and white by up to
-    white − black on average, by noise. image: what is transformed, in numpy.
-    """
-    if not values.is_bounded:
-        return
-    low, high = values.ends
-    most *= (max(abs(low), abs(high)) + (high - low)) ** 2
-    energies = torch.view_as_real(kspace).double().square().flatten(1).sum(dim=1)
-    if bool((energies > most).any()):
-        raise NcsnxError(
-            f'expected kspace in the scale of numpy.fft.fft2({image}, norm="ortho"), of images with values from '
-            f"{low:g} to {high:g}; found a sum of squares of {number(float(energies.max()))}, where images have at "
-            f"most {number(most)}"
-        )

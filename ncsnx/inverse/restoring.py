@@ -47,7 +47,7 @@ def say_agreement(record: TaskRecord, task: Task, own: ValueRange, work: Work) -
         is_best = task.is_exact and own.is_bounded
         best = "no image with values from black to white agrees better\n" if is_best else ""
         noisy = "" if task.noise else f"; if it is noisy, say how much with {parameter('noise')}"
-        work.warning(f"{misfit}\n{best}check the values of the measurement{noisy}")
+        work.warning(f"{misfit}\n{best}check the values and the scale of the measurement{noisy}")
     else:
         work.info(misfit)
     for found in (*record.pictures, *filter(None, [record.average])):

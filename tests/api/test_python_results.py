@@ -164,7 +164,7 @@ def test_what_is_not_shown_goes_to_the_logger(trained: TrainedRun, caplog: pytes
         (ncsnx.compare, {"evaluations": 0}, "^evaluations must be between 1 and"),
         (ncsnx.restore, {}, "^expected one task, found none: give inpaint, outpaint"),
         (ncsnx.restore, {"mask": "m.png"}, "^mask goes with inpaint, which is not given"),
-        (ncsnx.restore, {"inpaint": "p.png", "mask": "m.png", "noise": 11}, "^noise must be between 0 and 10"),
+        (ncsnx.restore, {"inpaint": "p.png", "mask": "m.png", "at": (1, 1)}, "^at goes with outpaint, which is not"),
     ],
     ids=lambda value: value.__name__ if callable(value) else str(value),
 )
