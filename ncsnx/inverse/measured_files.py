@@ -192,35 +192,38 @@ def _frequencies(arrays: Arrays, centred: bool | None, axes: int) -> tuple[Tenso
     axes: number of axes of a picture's kspace. Raises NcsnxError unless the mask has ones, and else zeros, and for NaN
     and infinity where it is 1.
     """
-    kspace, mask = arrays["kspace"], arrays["mask"]
+    kspace, mask, size = arrays["kspace"], arrays["mask"], arrays["kspace"].shape[-2:]
     kspace = kspace.reshape(-1, *kspace.shape[-axes:])
     if mask.ndim == 3 and len(mask) != len(kspace):
         raise NcsnxError(f"kspace is of {counted(len(kspace), 'picture')}, mask of {len(mask)}")
-    kspace, mask = in_fft_order(kspace, mask, centred)
     others = mask[~np.isin(mask, (0, 1))]
     if others.size or not mask.any():
         found = str(others[0]) if others.size else "only zeros"
         raise NcsnxError(f"expected mask to be 1 where kspace was measured and else 0, found {found}")
-    known = mask.astype(bool)
+    known = np.broadcast_to(mask, (*mask.shape[:-2], *size)).astype(bool)  # of columns, it holds for all rows
     where, kind = (known, np.complex128) if axes == 2 else (known[..., None, :, :], np.complex64)
     with np.errstate(all="ignore"):  # overflow gives infinity, which is refused
-        measured = torch.from_numpy(np.where(where, kspace, 0).astype(kind))
-    if (wrong := non_finite_in_words(measured, f" in kspace of shape {kspace.shape} where mask is 1")) is not None:
+        measured = np.where(where, kspace, 0).astype(kind)
+    place = f" in kspace of shape {kspace.shape} where mask is 1"
+    if (wrong := non_finite_in_words(torch.from_numpy(measured), place)) is not None:
         raise NcsnxError(f"{wrong}, or set mask to 0 there")
-    return measured, torch.from_numpy(known)
+    measured, known = in_fft_order(measured, known, centred)
+    return torch.from_numpy(measured.astype(kind)), torch.from_numpy(known)
 
 
 def in_fft_order(kspace: NDArray[Any], mask: NDArray[Any], centred: bool | None) -> tuple[NDArray[Any], NDArray[Any]]:
-    """kspace (…, H, W) and mask with frequency 0 first; a mask of columns, (W,) or (1, W), becomes (H, W).
+    """kspace and mask, (…, H, W), with frequency 0 first, of images whose corner is the origin.
 
-    centred: whether frequency 0 is in the middle; None: it is first. Raises NcsnxError if the energy says otherwise.
+    centred: whether frequency 0 is in the middle, and so is the origin of the images; None: it is first. Raises
+    NcsnxError if the energy says otherwise.
     """
     size = kspace.shape[-2:]
-    if mask.ndim == 1 or mask.shape == (1, size[1]):
-        mask = np.broadcast_to(mask, size)
     if centred:
-        return _moved(kspace), np.fft.ifftshift(mask, axes=(-2, -1))
-    if centred is None and min(size) >= _SHARE and _is_in_the_middle(kspace, mask):
+        down, across = (np.exp(-2j * np.pi * np.arange(length) * (length // 2) / length) for length in size)
+        turned = np.fft.ifftshift(kspace, axes=(-2, -1)) * (down[:, None] * across)
+        return turned, np.fft.ifftshift(mask, axes=(-2, -1))
+    first, middle = (_energy_around(kspace, *place) for place in ((0, 0), (size[0] // 2, size[1] // 2)))
+    if centred is None and min(size) >= _SHARE and middle > _CLEARLY * first:
         raise NcsnxError(
             "expected frequency 0 of kspace first, as numpy.fft.fft2 has it; found the energy in the middle",
             Hint("if frequency 0 is in the middle, as in fastMRI's files", adds=argument("centred", True)),
@@ -229,27 +232,9 @@ def in_fft_order(kspace: NDArray[Any], mask: NDArray[Any], centred: bool | None)
     return kspace, mask
 
 
-def _moved(kspace: NDArray[Any]) -> NDArray[Any]:
-    """Frequencies of the image itself, frequency 0 first, from those of the image with its middle as the origin."""
-    moved = np.fft.ifftshift(kspace, axes=(-2, -1))
-    with np.errstate(all="ignore"):  # NaN where nothing was measured
-        for axis in (-2, -1):
-            size = moved.shape[axis]
-            turn = np.exp(-2j * np.pi * np.arange(size) * (size // 2) / size)
-            moved = moved * (turn[:, None] if axis == -2 else turn)
-    return moved
-
-
-def _is_in_the_middle(kspace: NDArray[Any], mask: NDArray[Any]) -> bool:
-    """Whether measured frequencies around the middle have far more energy than those around the first."""
-    near = [np.arange(-(length // _SHARE), length // _SHARE + 1) for length in kspace.shape[-2:]]
-
-    def energy(down: int, across: int) -> float:
-        rows, columns = (near[0] + down) % kspace.shape[-2], (near[1] + across) % kspace.shape[-1]
-        known = mask[..., rows[:, None], columns].astype(bool)
-        known = known[:, None] if known.ndim == 3 and kspace.ndim == 4 else known
-        with np.errstate(all="ignore"):
-            squares = np.square(np.abs(kspace[..., rows[:, None], columns].astype(np.complex128)))
-            return float(np.where(known, squares, 0).sum())
-
-    return energy(kspace.shape[-2] // 2, kspace.shape[-1] // 2) > _CLEARLY * energy(0, 0)
+def _energy_around(kspace: NDArray[Any], down: int, across: int) -> float:
+    """Sum of squares of the frequencies near this one."""
+    height, width = kspace.shape[-2:]
+    rows = np.arange(down - height // _SHARE, down + height // _SHARE + 1) % height
+    columns = np.arange(across - width // _SHARE, across + width // _SHARE + 1) % width
+    return float(np.square(np.abs(kspace[..., rows[:, None], columns])).sum())
