@@ -35,8 +35,6 @@ class Sense(LinearMap):
     """1 or True where a frequency was measured, (H, W); (P, H, W) if each picture has its own."""
     channels: int = attrs.field(default=2, kw_only=True)
     """2 for complex images, 1 for real ones."""
-    _rows: Tensor | None = attrs.field(default=None, kw_only=True, repr=False)
-    """The picture of each image, (B,) int64; None: image i is of picture i, if pictures have maps of their own."""
 
     def __attrs_post_init__(self) -> None:
         maps, mask, size = self.maps, self.mask, tuple(self.maps.shape[-2:])
@@ -81,21 +79,16 @@ class Sense(LinearMap):
     @property
     def pictures(self) -> int | None:
         """Number of pictures with maps or masks of their own."""
-        if self._rows is not None:
-            return len(self._rows)
         count = max(len(self._maps.tensor), len(self._mask.tensor))
         return None if count == 1 else count
 
     def of(self, pictures: Tensor) -> Self:
-        """The maps and masks of these pictures; images of one picture share them."""
+        """The maps and masks of these pictures."""
         if self.pictures is None:
             return self
-        each = pictures.cpu() if self._rows is None else self._rows[pictures.cpu()]
-        which, rows = torch.unique(each, return_inverse=True)
-        maps, mask = (
-            placed.tensor[which] if len(placed.tensor) > 1 else placed.tensor for placed in (self._maps, self._mask)
-        )
-        return attrs.evolve(self, maps=maps, mask=mask, rows=None if len(which) == 1 else rows)
+        places, parts = pictures.cpu(), (self._maps.tensor, self._mask.tensor)
+        maps, mask = (part[places] if len(part) > 1 else part for part in parts)
+        return attrs.evolve(self, maps=maps, mask=mask)
 
     def apply(self, x: Tensor) -> Tensor:
         """Frequencies, 0 where they aren't measured: (B, C, H, W) → (B, coils, H, W) complex."""
@@ -112,14 +105,14 @@ class Sense(LinearMap):
     def _frequencies(self, x: Tensor) -> Iterator[Tensor]:
         """Measured frequencies of images (B, C, H, W), (B, H, W) of one coil after the other."""
         real, imaginary = x[:, 0], x[:, 1] if self.channels == 2 else torch.zeros_like(x[:, 0])
-        image, mask = torch.complex(real, imaginary), self._each(self._mask.like(x))
-        for coil in self._coils(x):
+        image, mask = torch.complex(real, imaginary), self._mask.like(x)
+        for coil in self._maps.like(x).unbind(1):
             yield mask * torch.fft.fft2(coil * image, norm="ortho")
 
     def _combined(self, frequencies: Iterable[Tensor], like: Tensor) -> Tensor:
         """Images (B, C, H, W) of the frequencies of each coil, in the precision of `like`."""
-        mask = self._each(self._mask.like(like))
-        coils = zip(self._coils(like), frequencies, strict=True)
+        mask = self._mask.like(like)
+        coils = zip(self._maps.like(like).unbind(1), frequencies, strict=True)
         parts = (coil.conj() * torch.fft.ifft2(mask * y, norm="ortho") for coil, y in coils)
         image = sum(parts, torch.zeros(()))
         return torch.stack((image.real, image.imag)[: self.channels], dim=1)
@@ -128,16 +121,6 @@ class Sense(LinearMap):
     def norm(self) -> float:
         """An upper bound of ‖A‖, reached if all frequencies are measured: the largest √(Σ_c |S_c|²) of a pixel."""
         return float(root_sum_of_squares(self._maps.tensor).max())
-
-    def _coils(self, x: Tensor) -> Iterator[Tensor]:
-        """The maps of one coil after the other, (H, W) for each image: copies of all would need much memory."""
-        return map(self._each, self._maps.like(x).unbind(1))
-
-    def _each(self, of_pictures: Tensor) -> Tensor:
-        """The parts of each image, (B, …), of those of each picture."""
-        if self._rows is None or len(of_pictures) == 1:
-            return of_pictures
-        return of_pictures[self._rows.to(of_pictures.device)]
 
 
 def root_sum_of_squares(coils: Tensor) -> Tensor:
