@@ -16,9 +16,9 @@ from torch.nn import functional
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.inverse.operators import Averaging, Blurring, Graying, Masking
 from ncsnx.inverse.task import Task
-from ncsnx.inverse.task_pictures import read_pictures
+from ncsnx.inverse.task_pictures import Pictures, read_pictures
 from ncsnx.inverse.values import UNIT, ValueRange, sha256_of_values
-from ncsnx.quantities import counted, percent
+from ncsnx.quantities import counted
 from ncsnx.spelling import parameter
 
 _ROUNDING = 1 / (255 * math.sqrt(12))
@@ -79,16 +79,7 @@ def inpaint(
     """Inpainting of the pixels where the mask is white (1 in a .npy), or in a rectangle. fit: as in `read_pictures`."""
     pictures = read_pictures(path, shape, values, fit=fit)
     hole = _hole_of(mask, shape, fit) if isinstance(mask, Path) else _rectangular(mask, shape)
-    operator = Masking((hole == 0).expand(shape))
-    shown = pictures.pixels * (hole == 0) + _unknown(values) * (hole == 1)
-    return Task(
-        name="inpaint",
-        operator=operator,
-        values=operator.coefficients(pictures.pixels),
-        inputs=shown,
-        pictures=pictures.names,
-        facts={"mask_sha256": sha256_of_values(hole)},
-    )
+    return _around("inpaint", pictures, hole == 0, values)
 
 
 def _hole_of(mask: Path, shape: tuple[int, int, int], fit: bool | None) -> Tensor:
@@ -99,12 +90,8 @@ def _hole_of(mask: Path, shape: tuple[int, int, int], fit: bool | None) -> Tenso
     hole = holes.pixels[0, 0]
     if fit:
         hole = (hole > 0.5).double()
-    grey = float(((hole != 0) & (hole != 1)).double().mean())
-    if grey > 0:
-        raise NcsnxError(
-            f"{mask}: expected black (known) and white (to be filled in) only, found other values in "
-            f"{percent(grey)} of the pixels"
-        )
+    if bool(((hole != 0) & (hole != 1)).any()):
+        raise NcsnxError(f"{mask}: expected black (known) and white (to be filled in) only, found other values")
     if bool((hole == hole[0, 0]).all()):
         raise NcsnxError(f"{mask}: the mask is all {'white' if hole[0, 0] else 'black'}")
     return hole
@@ -135,16 +122,20 @@ def outpaint(path: Path, at: tuple[int, int] | None, shape: tuple[int, int, int]
             f"{shape[1]}×{shape[2]}; give at most {shape[2] - width},{shape[1] - height}"
         )
     around = (left, shape[2] - width - left, top, shape[1] - height - top)
-    known = functional.pad(torch.ones(height, width), around).bool()
-    operator = Masking(known.expand(shape))
-    whole = functional.pad(pictures.pixels, around)
+    whole = Pictures(pictures.names, functional.pad(pictures.pixels, around))
+    return _around("outpaint", whole, functional.pad(torch.ones(height, width), around).bool(), values)
+
+
+def _around(name: str, pictures: Pictures, known: Tensor, values: ValueRange) -> Task:
+    """The task of pictures of which these pixels are known, (H, W) bool. Others are shown grey, or 0 if unbounded."""
+    operator = Masking(known.expand(pictures.pixels.shape[1:]))
     return Task(
-        name="outpaint",
+        name=name,
         operator=operator,
-        values=operator.coefficients(whole),
-        inputs=whole + _unknown(values) * ~known,
+        values=operator.coefficients(pictures.pixels),
+        inputs=torch.where(known, pictures.pixels, 0.5 if values.is_bounded else 0.0),
         pictures=pictures.names,
-        facts={"at": [left, top], "size": [height, width]},  # pictures of other sizes may have as many pixels
+        facts={"mask_sha256": sha256_of_values(known)},
     )
 
 
@@ -197,11 +188,6 @@ def deblur(path: Path, sigma: float, shape: tuple[int, int, int], values: ValueR
         pictures=pictures.names,
         facts={"blur": sigma},
     )
-
-
-def _unknown(values: ValueRange) -> float:
-    """Value in which pixels that weren't measured are shown: grey, or 0 for unbounded data."""
-    return 0.5 if values.is_bounded else 0.0
 
 
 # Tasks of installed packages by tag. A package names the module of a `register_task` by an entry point of the group
