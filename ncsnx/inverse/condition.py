@@ -33,7 +33,6 @@ too similar there.
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import ClassVar, Self
 
 import attrs
@@ -81,12 +80,6 @@ class Condition:
     ends: tuple[float, float] | None = None
     """Black and white in the network's range, which limit the values of an image; None: no limits."""
     transports: ClassVar[bool] = True
-    _held: Noise = attrs.field(init=False, repr=False)
-    """Cached last draw of the batch: adaptive samplers use it for every evaluation inside a step."""
-
-    @_held.default
-    def _hold(self) -> Noise:
-        return lru_cache(maxsize=1)(self.noise)
 
     def __call__(self, x: Tensor, sigma: float | Tensor, step: int) -> Tensor:
         """x with the measured coefficients replaced, for those whose deviation is at most σ.
@@ -97,7 +90,7 @@ class Condition:
         if isinstance(sigma, Tensor) or sigma > 0:
             level = _of_coefficients(sigma)
             extra = (level**2 - tau**2).clamp(min=0).sqrt()
-            return self._replaced(x, tau <= level, extra * self.measured.operator.coefficients(self._held(step)))
+            return self._replaced(x, tau <= level, extra * self.measured.operator.coefficients(self.noise(step)))
         fine = tau <= self.lowest
         x = self._replaced(x, fine)
         return x if self.ends is None or not bool(fine.any()) else self._between_ends(x, fine, *self.ends)
@@ -148,8 +141,8 @@ class Condition:
 
     def of(self, rows: slice | Tensor) -> Self:
         """The measurements of some of the images. rows: a slice, or indices (B',) int64."""
-        measured, held = attrs.evolve(self.measured, values=self.measured.values[rows]), self._held
-        return attrs.evolve(self, measured=measured, noise=lambda step: held(step)[rows])
+        measured = attrs.evolve(self.measured, values=self.measured.values[rows])
+        return attrs.evolve(self, measured=measured, noise=lambda step: self.noise(step)[rows])
 
     def admit(self, config: Sampler, sigmas: Sequence[float]) -> None:
         """Raises NcsnxError for a sampler that doesn't support noisy measurements, if this one is noisy."""
