@@ -32,7 +32,7 @@ from ncsnx.inverse.coils import Sense, estimated_maps
 from ncsnx.inverse.operators import Fourier, LinearOperator, MatrixOperator
 from ncsnx.inverse.task import MEASURE, Task
 from ncsnx.inverse.tomography import Radon
-from ncsnx.inverse.values import UNIT, ValueRange, non_finite_in_words, sha256_of_values
+from ncsnx.inverse.values import UNIT, ValueRange, require_finite, sha256_of_values
 from ncsnx.quantities import counted
 from ncsnx.spelling import argument, parameter
 from ncsnx.storage.array_files import COMPLEX, REAL, ArrayFile, open_array_file
@@ -204,9 +204,7 @@ def _frequencies(arrays: Arrays, centred: bool | None, axes: int) -> tuple[Tenso
     where, kind = (known, np.complex128) if axes == 2 else (known[..., None, :, :], np.complex64)
     with np.errstate(all="ignore"):  # overflow gives infinity, which is refused
         measured = np.where(where, kspace, 0).astype(kind)
-    place = f" in kspace of shape {kspace.shape} where mask is 1"
-    if (wrong := non_finite_in_words(torch.from_numpy(measured), place)) is not None:
-        raise NcsnxError(f"{wrong}, or set mask to 0 there")
+    require_finite(torch.from_numpy(measured), f"kspace of shape {kspace.shape} where mask is 1")
     measured, known = in_fft_order(measured, known, centred)
     return torch.from_numpy(measured.astype(kind)), torch.from_numpy(known)
 

@@ -92,21 +92,13 @@ def _tensors(file: Any, prefix: str) -> dict[str, Any]:
     }
 
 
-@attrs.frozen
-class Alternatives:
-    """The images of each picture in a samples.safetensors, read one picture at a time."""
-
-    samples: Path
-    pictures: int
-    """P; all have the same number of images."""
-
-    def of(self, picture: int) -> Tensor:
-        """(n, C, H, W) float32."""
-        with safe_open(self.samples, "pt") as file:  # opened each time, so that pages of earlier pictures are let go
-            samples = file.get_slice("samples")
-            count = samples.get_shape()[0] // self.pictures
-            images: Tensor = samples[picture * count : (picture + 1) * count]
-            return images
+def alternatives_of(samples: Path, picture: int, pictures: int) -> Tensor:
+    """The images of one of so many pictures in a samples.safetensors, (n, C, H, W) float32."""
+    with safe_open(samples, "pt") as file:  # opened each time, so that pages of earlier pictures are let go
+        stored = file.get_slice("samples")
+        count = stored.get_shape()[0] // pictures
+        images: Tensor = stored[picture * count : (picture + 1) * count]
+        return images
 
 
 def sorted_pixels(images: Tensor) -> Iterator[tuple[slice, NDArray[np.float32]]]:

@@ -24,7 +24,7 @@ from ncsnx.inverse.measurement_map import (
 )
 from ncsnx.inverse.operators import LinearOperator
 from ncsnx.inverse.rules import EXACT, GUIDANCE, chosen_rule
-from ncsnx.inverse.values import non_finite_in_words, sha256_of_values
+from ncsnx.inverse.values import require_finite, sha256_of_values
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose
 from ncsnx.runs.names import names_a_file_everywhere
@@ -97,8 +97,7 @@ class Task:
                 expected = ", ".join(map(str, ("P" if what == "values" else self.count, *one)))
                 kind, found = type(operator).__name__, tuple(tensor.shape)
                 raise NcsnxError(f"{self.name}: expected {what} ({expected}) for {kind}, found {found}")
-            if (wrong := non_finite_in_words(tensor, f" in {what}")) is not None:
-                raise NcsnxError(f"{self.name}: {wrong}")
+            require_finite(tensor, f"{self.name}, {what}")
         if isinstance(operator, MeasurementMap) and operator.pictures not in (None, self.count):
             maps = counted(operator.pictures or 0, "picture")
             raise NcsnxError(f"{self.name}: the map is of {maps}, but there are values of {self.count}")

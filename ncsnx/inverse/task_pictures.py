@@ -14,7 +14,7 @@ from ncsnx.config.checks import COLOURS, quoted
 from ncsnx.data.decoding import SUFFIXES, as_array, decode, fitted, flattened, is_grey
 from ncsnx.data.transforms import as_channels
 from ncsnx.errors import Hint, NcsnxError, UsageError
-from ncsnx.inverse.values import UNIT, ValueRange, non_finite_in_words
+from ncsnx.inverse.values import UNIT, ValueRange, require_finite
 from ncsnx.quantities import counted
 from ncsnx.spelling import argument, parameter
 from ncsnx.storage import reading
@@ -153,8 +153,7 @@ class _Wanted:
         numbers = as_channels(torch.from_numpy(wide).reshape(-1, *shape[:2], *shape[2:] or (1,)).permute(0, 3, 1, 2))
         black, white = values.ends
         scaled = (numbers - black) / (white - black)
-        if (wrong := non_finite_in_words(scaled)) is not None:
-            raise NcsnxError(f"{name}: {wrong}")
+        require_finite(scaled, name)
         if values.is_bounded and (float(scaled.min()) < -1 or float(scaled.max()) > 2):
             raise NcsnxError(
                 f"{name}: expected values from {black:g} (black) to {white:g} (white), as in the model's data; found "

@@ -28,7 +28,7 @@ from ncsnx.config.variants import OMITTED, REST, VERSION
 from ncsnx.images import UNIT, Window, picture, to_uint8
 from ncsnx.inverse.calibration import Calibration, Coverage, draw_calibration
 from ncsnx.inverse.image_quality import Comparison
-from ncsnx.inverse.posterior_maps import POSTERIOR_FILE, Alternatives, pixel_maps, sorted_pixels, write_posterior
+from ncsnx.inverse.posterior_maps import POSTERIOR_FILE, alternatives_of, pixel_maps, sorted_pixels, write_posterior
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.values import ValueRange
 from ncsnx.quantities import counted, number
@@ -127,24 +127,25 @@ def record_task(
     """
     own = own or ValueRange()
     samples_sha256 = reading.sha256_of(samples)
-    alternatives = Alternatives(samples, task.count)
-    coverage = Coverage.of(task.count, len(alternatives.of(0)))
+    coverage = Coverage.of(task.count, len(alternatives_of(samples, 0, task.count)))
     misfits: list[float] = []
     maps: list[dict[str, Tensor]] = []
     records: list[PictureRecord] = []
+    rows: list[list[Cell]] = []
     for place in range(task.count):
         check_stop()
-        measured, images = task.of(place), alternatives.of(place)
+        measured, images = task.of(place), alternatives_of(samples, place, task.count)
         misfits.append(measured.misfit(own.to_unit(images)))
         maps.append(pixel_maps(images, own))
         records.append(_compared(measured, place, images, own))
+        if place < _ROWS:
+            rows.append(_row(measured, images, own, window))
         if measured.truth is not None:
             truth = own.as_sampled(measured.truth).flatten()
             reach = 1.0 if own.is_bounded else float(truth.abs().max())
             for pixels, ordered in sorted_pixels(images):
                 coverage.add(place, ordered, truth[pixels].numpy(), reach)
     posterior_sha256 = write_posterior(folder / POSTERIOR_FILE, maps, own, coverage.count, samples_sha256)
-    grid = draw_task(task, alternatives, own, window)
     calibration = None if coverage.is_empty else coverage.result()
     record = TaskRecord(
         task=task.name,
@@ -154,7 +155,7 @@ def record_task(
         calibration=calibration,
         pictures=tuple(records),
     )
-    write_bytes(folder / _GRID_FILE, grid)
+    write_bytes(folder / _GRID_FILE, _drawn(rows, 2 * _CELL_IN if window.is_complex else _CELL_IN))
     if calibration is not None and calibration.is_known:
         write_bytes(folder / CALIBRATION_FILE, draw_calibration(calibration, coverage.curve()))
     else:  # of an earlier truth
@@ -180,20 +181,18 @@ def _compared(task: Task, place: int, images: Tensor, own: ValueRange) -> Pictur
     return PictureRecord(picture=task.names[0], images=indices, range=comparison.data_range, distances=distances)
 
 
-def draw_task(task: Task, alternatives: Alternatives, own: ValueRange, window: Window) -> bytes:
-    """The picture as a PNG. own: the data's own values.
+Cell = tuple[str, Tensor, str]
+"""Title, picture in [0, 1] and the text below it."""
 
-    window: the values, as sampled, that are black and white.
-    """
+
+def _drawn(rows: list[list[Cell]], cell_in: float) -> bytes:
+    """A row of cells for each picture, as a PNG. cell_in: width of a cell in inches."""
     from matplotlib.figure import Figure
 
-    shown = range(min(task.count, _ROWS))
-    cells = [_row(task.of(place), alternatives.of(place), own, window) for place in shown]
-    cell_in = 2 * _CELL_IN if window.is_complex else _CELL_IN
-    width, height = len(cells[0]) * (cell_in + _GAP_IN), len(cells) * (_CELL_IN + 1.6 * _GAP_IN)
+    width, height = len(rows[0]) * (cell_in + _GAP_IN), len(rows) * (_CELL_IN + 1.6 * _GAP_IN)
     figure = Figure(figsize=(width, height + _GAP_IN), dpi=_DOTS_PER_INCH)
-    places = figure.subplots(len(cells), len(cells[0]), squeeze=False).flat
-    for axes, (title, image, below) in zip(places, [cell for row in cells for cell in row], strict=True):
+    places = figure.subplots(len(rows), len(rows[0]), squeeze=False).flat
+    for axes, (title, image, below) in zip(places, [cell for row in rows for cell in row], strict=True):
         axes.imshow(picture(to_uint8(image)), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         axes.set_axis_off()
         axes.set_title(title, fontsize=_POINTS, pad=2)
@@ -204,15 +203,15 @@ def draw_task(task: Task, alternatives: Alternatives, own: ValueRange, window: W
     return content.getvalue()
 
 
-def _row(task: Task, images: Tensor, own: ValueRange, window: Window) -> list[tuple[str, Tensor, str]]:
-    """(title, picture in [0, 1], text below it) of each cell, for a task with one picture."""
+def _row(task: Task, images: Tensor, own: ValueRange, window: Window) -> list[Cell]:
+    """The cells of a task with one picture. window: the values, as sampled, that are black and white."""
     truth, comparison = task.truth, Comparison.of(task.truth, own)
 
-    def cell(title: str, sample: Tensor) -> tuple[str, Tensor, str]:
+    def cell(title: str, sample: Tensor) -> Cell:
         below = "" if comparison is None else psnr_in_words(float(comparison.distances(sample[None])[0, 0]))
         return title, window.picture(sample), below
 
-    def of_task(title: str, known: Tensor) -> tuple[str, Tensor, str]:
+    def of_task(title: str, known: Tensor) -> Cell:
         return title, window.picture(own.as_sampled(known)[0]), ""
 
     return [
@@ -224,7 +223,7 @@ def _row(task: Task, images: Tensor, own: ValueRange, window: Window) -> list[tu
     ]
 
 
-def _spread(images: Tensor, own: ValueRange) -> tuple[str, Tensor, str]:
+def _spread(images: Tensor, own: ValueRange) -> Cell:
     """The cell of the standard deviation."""
     # of values in [0, 1] it is at most ½; else with n − 1 in the denominator, as in posterior.safetensors
     correction = 0 if own.is_bounded else min(1, len(images) - 1)

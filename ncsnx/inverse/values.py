@@ -103,15 +103,11 @@ def range_of(data: Data, folder: Path | None, source: Source, warn: Callable[[st
     return ValueRange(low, high, is_bounded=data.is_bounded, is_complex=data.is_complex)
 
 
-def non_finite_in_words(x: Tensor, place: str = "") -> str | None:
-    """The values that are NaN, infinite or too large for float32, and advice; None without such.
-
-    'found 3 NaN, infinite or too large values in y; replace them', for the place ' in y'.
-    """
+def require_finite(x: Tensor, what: str) -> None:
+    """Raises NcsnxError for values that are NaN, infinite or too large for float32. what: the values, in words."""
     count = int((~torch.isfinite(x.to(torch.complex64 if x.is_complex() else torch.float32))).sum())
-    if not count:
-        return None
-    return f"found {counted(count, 'NaN, infinite or too large value')}{place}; replace {them(count)}"
+    if count:
+        raise NcsnxError(f"{what}: found {counted(count, 'NaN, infinite or too large value')}; replace {them(count)}")
 
 
 def sha256_of_values(x: Tensor) -> str:

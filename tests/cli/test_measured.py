@@ -130,7 +130,7 @@ def test_estimated_coil_maps_are_said(measured: Path) -> None:
             "expected values (P, 2, 8, 8) for Sense, found (2, 3, 8, 8)",
         ),
         (("--measure", "other-mask.npz"), "of shape (8, 8) or (8,) or (1, 8) or (P, 8, 8), found"),
-        (("--measure", "nan.npz"), "where mask is 1; replace them, or set mask to 0 there"),
+        (("--measure", "nan.npz"), "where mask is 1: found"),
         (("--measure", "few-angles.npz"), "expected values (P, 1, 2, 8) for Radon, found (2, 1, 4, 8)"),
         (("--measure", "turned.npz"), "expected values (P, 1, 4, 4) for Radon, found (2, 1, 8, 4)"),
         (

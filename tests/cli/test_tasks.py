@@ -197,7 +197,7 @@ def test_what_was_measured_is_so_again(photos: Path, words: tuple[str, ...], cou
         (("--measure", "text.png"), "text.png: expected a .npy, .npz, safetensors, HDF5, MATLAB 7.3 or NIfTI file", 1),
         (("--measure", "other.npz"), "expected the arrays kspace and mask", 1),
         (("--measure", "real.npz"), "array kspace: expected complex numbers of shape (8, 8) or (P, 8, 8)", 1),
-        (("--measure", "nan.npz"), "where mask is 1; replace them, or set mask to 0 there", 1),
+        (("--measure", "nan.npz"), "where mask is 1: found", 1),
         (("--operator", "mine", "--input", "digits"), "--operator 'mine': unknown task", 2),
         (
             ("--inpaint", "digits", "--mask", "masks", "--truth", "masks"),

@@ -18,7 +18,7 @@ from ncsnx.inverse import Masking, Task, posterior_maps
 from ncsnx.inverse.posterior_maps import (
     POSTERIOR_FILE,
     QUANTILES,
-    Alternatives,
+    alternatives_of,
     pixel_maps,
     read_posterior,
     write_posterior,
@@ -37,8 +37,8 @@ class Killed(Exception):
 def write(folder: Path, samples: Tensor, pictures: int, own: ValueRange, samples_sha256: str) -> str:
     """Writes the maps of samples, of as many pictures, as they are read from their file."""
     save_file({"samples": samples}, folder / "samples.safetensors")
-    images = Alternatives(folder / "samples.safetensors", pictures)
-    maps = [pixel_maps(images.of(picture), own) for picture in range(pictures)]
+    stored = folder / "samples.safetensors"
+    maps = [pixel_maps(alternatives_of(stored, picture, pictures), own) for picture in range(pictures)]
     return write_posterior(folder / POSTERIOR_FILE, maps, own, len(samples) // pictures, samples_sha256)
 
 
