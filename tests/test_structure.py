@@ -34,7 +34,7 @@ BUDGET = {
     "evaluation": 3_737,
     "exchange": 999,
     "features": 1_203,
-    "inverse": 3_498,
+    "inverse": 3_490,
     "metrics": 733,
     "networks": 2_074,
     "noise": 285,

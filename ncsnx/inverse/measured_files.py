@@ -110,16 +110,13 @@ def _expected_arrays(file: ArrayFile, shape: Shape, *, has_coils: bool) -> dict[
     found, advice = file.header("kspace").shape if "kspace" in names else (), ""
     if len(found) > 1 and (size[0], size[1]) not in set(pairwise(found)):  # else it is right, or other axes come last
         advice = f"; for images of that size add {argument('size', size_of_sides(found[-2:]))}"
+    picture: tuple[int | str, ...] = ("coils", *size) if has_coils else tuple(size)
     masks: tuple[tuple[int | str, ...], ...] = (tuple(size), (size[1],), (1, size[1]))
-    if has_coils:
-        return {
-            "kspace": attrs.evolve(_expected_maps(shape), optional=False, copies=_COPIES_OF_COILS, advice=advice),
-            "mask": ExpectedArray("zeros and ones", REAL, (*masks, ("P", *size))),
-            "maps": _expected_maps(shape),
-        }
+    copies = _COPIES_OF_COILS if has_coils else _COPIES
     return {
-        "kspace": ExpectedArray("complex numbers", COMPLEX, (tuple(size), ("P", *size)), copies=_COPIES, advice=advice),
-        "mask": ExpectedArray("zeros and ones", REAL, masks),
+        "kspace": ExpectedArray("complex numbers", COMPLEX, (picture, ("P", *picture)), copies=copies, advice=advice),
+        "mask": ExpectedArray("zeros and ones", REAL, (*masks, ("P", *size)) if has_coils else masks),
+        **({"maps": _expected_maps(shape)} if has_coils else {}),
     }
 
 

@@ -222,7 +222,7 @@ class Task:
         operator = self.operator
         shape = data.shape if shape is None else shape
         if tuple(operator.shape) != tuple(shape):
-            raise UsageError(f"{self.name}: the images of the model are {_size(shape)}, not {_size(operator.shape)}")
+            raise UsageError(f"{self.name}: the images of the model are {tuple(shape)}, not {tuple(operator.shape)}")
         if data.transform == "logit":
             raise NcsnxError(
                 f"{self.name}: measurements must be linear, but this model works on logits of the images "
@@ -285,8 +285,3 @@ def _of_adjoint(map: LinearMap, values: Tensor, place: int) -> Tensor:
     of_picture = map.of(torch.tensor([place]))
     back = of_picture.adjoint(in_single_precision(values[place : place + 1]))
     return back * (inner(back, back) / max(inner(back, of_picture.normal(back)), torch.finfo(torch.float32).tiny))
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    channels, height, width = shape
-    return f"{height}×{width} pixels with {counted(channels, 'channel')}"
