@@ -138,7 +138,7 @@ class _Wanted:
             raise NcsnxError(f"{name}: expected a {NUMBERS} of {form} numbers, found a .npz; save it with numpy.save")
         header = file.header()
         shape, is_complex = header.shape, header.is_complex
-        is_one = self._has_channels(header, shape[2:]) and self._admits(*shape[:2])
+        is_one = len(shape) > 1 and self._has_channels(header, shape[2:]) and self._admits(*shape[:2])
         if not is_one and len(shape) > 2 and self._has_channels(header, shape[3:]) and self._admits(*shape[1:3]):
             shape = shape[1:]
         fits = len(shape) > 1 and 0 not in header.shape and self._has_channels(header, shape[2:])

@@ -65,6 +65,7 @@ def test_what_can_be_one_picture_is_one(tmp_path: Path) -> None:
         (X[0], 2, REAL, "expected a picture as H×W×2 numbers, since the model's data is real, found complex128 4×6"),
         (X[0].real, 2, COMPLEX, "expected a picture as complex H×W, or real H×W×2, numbers, found float64 4×6"),
         (X[:, :3], 2, COMPLEX, "found complex128 3×3×6"),
+        (np.ones(24), 1, REAL, "expected a picture as H×W or H×W×1 numbers, found float64 24"),
         (X[0] * np.inf, 2, COMPLEX, "NaN, infinite or too large value"),
         (X[0, :3], 2, COMPLEX, "found 3×6"),
     ],
