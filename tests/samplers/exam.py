@@ -51,7 +51,13 @@ _LEVELS = tuple(3.0 * (0.02 / 3.0) ** (number / 59) for number in range(60))
 _DEVIATION = 0.6
 
 
-def fault(definition: Definition, config: Sampler, sigmas: Sequence[float], measured: MeasuredPixels) -> str | None:
+def fault(
+    definition: Definition,
+    config: Sampler,
+    sigmas: Sequence[float],
+    measured: MeasuredPixels,
+    largest_mean_error: float = LARGEST_MEAN_ERROR,
+) -> str | None:
     """The fault of a sampler, as a clause; None if it passes."""
     if not continues_from_given_x(definition, config):
         return "it continues from its own x instead of the x that yield returns"
@@ -67,7 +73,7 @@ def fault(definition: Definition, config: Sampler, sigmas: Sequence[float], meas
             return "an image depends on the others of its batch"
         error, spread = problem.judge(together)
         where = f"with noise of {deviation:g}, images of Gaussian data have"
-        if not error <= LARGEST_MEAN_ERROR:
+        if not error <= largest_mean_error:
             return f"{where} a mean that is {error:.2f} of the way from the posterior's to the prior's"
         if drawn and not VARIANCE_BOUNDS[0] <= spread <= VARIANCE_BOUNDS[1]:
             return f"{where} a variance ratio of {spread:.2f} to the posterior"
