@@ -164,7 +164,7 @@ def measure_checkpoints(
     work.ranks.end_others()
     failure = None
     try:
-        sweep.complete(sweep.rows(candidates), work)
+        sweep.complete(candidates, work)
         sweep.write_plots()
     except NcsnxError as error:
         if is_new:

@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 import attrs
-import torch
 from torch import Tensor
 
 from ncsnx.config.codec import digest
@@ -26,7 +25,7 @@ from ncsnx.runs.manifest import UnsoundError, checkpoints, read_manifest
 from ncsnx.runs.names import step_name
 from ncsnx.runs.score_files import Row, ScoreFile, value
 from ncsnx.runs.segments import versions
-from ncsnx.runtime import Runtime, fastest_s
+from ncsnx.runtime import Runtime
 from ncsnx.sampling.score_model import ScoreModel, load, weights_in_words, weights_of
 from ncsnx.spelling import parameter
 from ncsnx.storage.process import this_process
@@ -164,22 +163,25 @@ class CheckpointSweep(Measurement[Candidate]):
         scores.perfect_model = None if self.perfect_model is None else self.perfect_model.to_json()
         return scores
 
+    def row_of(self, candidate: Candidate) -> Row | None:
+        """The row of a candidate; None without one."""
+        return self.scores.row(candidate.step, candidate.weights_sha256)
+
     def rows(self, candidates: Sequence[Candidate]) -> list[Row]:
         """The rows of the candidates; candidates without one are skipped."""
-        found = [self.scores.row(candidate.step, candidate.weights_sha256) for candidate in candidates]
-        return [row for row in found if row is not None]
+        return [row for candidate in candidates if (row := self.row_of(candidate)) is not None]
 
     def reload(self) -> None:
         self.scores.reload()
 
     def is_done(self, subject: Candidate) -> bool:
-        return self.scores.row(subject.step, subject.weights_sha256) is not None
+        return self.row_of(subject) is not None
 
     def add(self, subject: Candidate, row: Row) -> None:
         finished = this_process()["started"]
         self.scores.add({**row, "made": {**self._provenance, "finished": finished}}, finished)
 
-    def complete(self, rows: Sequence[Row], work: Work) -> None:
+    def complete(self, candidates: Sequence[Candidate], work: Work) -> None:
         """Adds numbers that rows lack and that can be computed from kept files; by default none. Raises NcsnxError."""
 
     # ----------------------------------------------------------------------------------------------- a checkpoint
@@ -246,11 +248,3 @@ class CheckpointSweep(Measurement[Candidate]):
     def _provenance(self) -> dict[str, Any]:
         """Provenance of new rows: facts on record that don't determine the numbers."""
         return {**this_process(), "note": self.note, "runtime": self.runtime.facts(), "versions": versions()}
-
-
-@torch.no_grad()
-def seconds_per_image(model: ScoreModel, batch_size: int) -> float:
-    """Seconds per image of one network evaluation in batches of `batch_size`."""
-    x = torch.zeros(batch_size, *model.experiment.data.shape, device=model.runtime.device)
-    sigma = model.network.noise_levels[0]
-    return fastest_s(lambda: model.score(x, sigma).sum().item()) / batch_size  # the sum waits for the GPU

@@ -7,12 +7,11 @@ The features of scored checkpoints are kept, so that metrics added later can be 
 
     fid/n1000-seed0-classifier-1a2b3c4d/features/step-00001500-5e6f7a8b.safetensors
 
-A row names its file and sha256. The files are expendable: a run keeps at most MOST_FEATURES_BYTES of them, the newest.
-A missing or damaged file is no error; its row just keeps the numbers it has.
+The files are expendable: a run keeps at most MOST_FEATURES_BYTES of them, the newest. A missing or damaged file is no
+error; its row just keeps the numbers it has.
 """
 
 import contextlib
-import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -37,11 +36,11 @@ from ncsnx.metrics.metric import VERSIONS, FeatureSets, Metric, Quantity, all_me
 from ncsnx.quantities import counted
 from ncsnx.ranks.rank_group import ALONE
 from ncsnx.runs.folder import Run
-from ncsnx.runs.score_files import FEATURES, MOST_FEATURES_BYTES, Row, ScoreFile, kept_file, sweep_folders
+from ncsnx.runs.score_files import FEATURES, MOST_FEATURES_BYTES, Row, sweep_folders
 from ncsnx.samplers.building import evaluations, evaluations_in_words, state_count
 from ncsnx.sampling.drawing import Drawing
 from ncsnx.sampling.request import SampleRequest
-from ncsnx.storage import atomic, reading
+from ncsnx.storage import atomic
 from ncsnx.storage.parts import Part
 from ncsnx.work import Advance, Work
 
@@ -172,23 +171,25 @@ class DistanceSweep(CheckpointSweep):
     def measured(self, subject: Candidate, whole: Mapping[str, Tensor]) -> Row:
         tensors = {name: tensor for name, tensor in whole.items() if name != _TAKEN}
         row = measured_by(self.metrics, self._sets(tensors))
-        if (record := save_features(self.scores, self.mark(subject), tensors)) is not None:
-            row[FEATURES] = record
-            make_room(self.run)
+        save_features(self._kept(subject), tensors)
+        make_room(self.run)
         return row if self.evaluations is not None else row | {_TAKEN: float(whole[_TAKEN].double().mean())}
 
     # ------------------------------------------------------------------------------------ rows and missing numbers
 
-    def complete(self, rows: Sequence[Row], work: Work) -> None:
-        outdated = [row for row in rows if self._lacking(row) and has_features(self.scores, row)]
-        if not outdated:
-            return
-        with writing(self, attrs.evolve(work, ranks=ALONE)), work.at_once():
-            for row in outdated:
-                if (tensors := load_features(self.scores, row)) is not None:
-                    found = measured_by(self._lacking(row), self._sets(tensors))
-                    versions = {VERSIONS: versions_in(row) | found[VERSIONS]}
-                    self.scores.add({**row, **found, **versions}, self.scores.changed)
+    def complete(self, candidates: Sequence[Candidate], work: Work) -> None:
+        for candidate in candidates:
+            row = self.row_of(candidate)
+            if row is None or not self._lacking(row) or (tensors := load_features(self._kept(candidate))) is None:
+                continue
+            with writing(self, attrs.evolve(work, ranks=ALONE)), work.at_once():
+                measured = measured_by(self._lacking(row), self._sets(tensors))
+                versions = {VERSIONS: versions_in(row) | measured[VERSIONS]}
+                self.scores.add({**row, **measured, **versions}, self.scores.changed)
+
+    def _kept(self, candidate: Candidate) -> Path:
+        """The file of a checkpoint's features."""
+        return self.place / FEATURES / f"{self.mark(candidate)}.safetensors"
 
     def _lacking(self, row: Row) -> tuple[Metric, ...]:
         """The metrics whose current numbers a row lacks, since it is older or from other packages."""
@@ -226,39 +227,20 @@ class DistanceSweep(CheckpointSweep):
         ]
 
 
-def save_features(scores: ScoreFile, name: str, tensors: Mapping[str, Tensor]) -> dict[str, str] | None:
-    """Writes tensors, each (n, …) float32, into the sweep's folder; returns the entry of the row that names the file.
-
-    name: file name of the checkpoint, without suffix. None if they can't be saved, which doesn't affect the score.
-    """
+def save_features(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Writes tensors, each (n, …) float32, unless they are too large or can't be written, which affects no score."""
     if sum(tensor.nbytes for tensor in tensors.values()) > MOST_FEATURES_BYTES:
-        return None
-    path = scores.folder / FEATURES / f"{name}.safetensors"
-    content = safetensors.torch.save({key: tensor.contiguous() for key, tensor in tensors.items()})
+        return
+    with contextlib.suppress(NcsnxError), atomic.reporting(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic.write_bytes(path, safetensors.torch.save({key: one.contiguous() for key, one in tensors.items()}))
+
+
+def load_features(path: Path) -> dict[str, Tensor] | None:
+    """The tensors in a file; None if it is missing or damaged."""
     try:
-        with atomic.reporting(path.parent):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write_bytes(path, content)
-    except NcsnxError:
-        return None
-    return {"file": path.name, "sha256": hashlib.sha256(content).hexdigest()}
-
-
-def has_features(scores: ScoreFile, row: Row) -> bool:
-    """Whether the file that the row names exists."""
-    record = kept_file(row, FEATURES)
-    return record is not None and (scores.folder / FEATURES / record.name).is_file()
-
-
-def load_features(scores: ScoreFile, row: Row) -> dict[str, Tensor] | None:
-    """The tensors in the file that the row names; None if it is missing or was changed."""
-    record = kept_file(row, FEATURES)
-    if record is None:
-        return None
-    try:
-        content = reading.read_bytes(scores.folder / FEATURES / record.name, 2 * MOST_FEATURES_BYTES)
-        return safetensors.torch.load(content) if hashlib.sha256(content).hexdigest() == record.sha256 else None
-    except (OSError, NcsnxError, SafetensorError):
+        return safetensors.torch.load(path.read_bytes())  # not mapped: the file may be removed meanwhile
+    except (OSError, SafetensorError):
         return None
 
 

@@ -4,7 +4,6 @@ For the likelihood of an image see `ncsnx.evaluation.probability_flow`.
 """
 
 import csv
-import hashlib
 import io
 import math
 import statistics
@@ -36,7 +35,7 @@ from ncsnx.networks import ScoreFunction, prepare
 from ncsnx.noise.levels import sigmas
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
-from ncsnx.runs.score_files import TABLE_OF_IMAGES, Row
+from ncsnx.runs.score_files import Row
 from ncsnx.samplers.dormand_prince import METHOD
 from ncsnx.sampling.score_model import weights_in_words
 from ncsnx.spelling import parameter
@@ -203,18 +202,15 @@ class LikelihoodSweep(CheckpointSweep):
         """The means over images; also writes the table of the images' values.
 
         'score' is the mean over images, 'error' its standard error; 'prior', 'flow' and 'scale' add up to the score.
-        TABLE_OF_IMAGES holds name and sha256 of the table.
         """
         table = whole["values"].double()
-        path, content = self.place / f"{self.mark(subject)}.csv", _csv(self._places().tolist(), table)
-        write_bytes(path, content)
+        write_bytes(self.place / f"{self.mark(subject)}.csv", _csv(self._places().tolist(), table))
         bits = table[:, 0].tolist()
         means = dict(zip(COLUMNS, table.mean(dim=0).tolist(), strict=True))
         return {
             "score": means.pop(COLUMNS[0]),
             "error": statistics.stdev(bits) / math.sqrt(len(bits)),
             **means,
-            TABLE_OF_IMAGES: {"file": path.name, "sha256": hashlib.sha256(content).hexdigest()},
         }
 
     def _probes(self, places: Tensor) -> Probes:

@@ -19,7 +19,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.features.feature_network import name_with
 from ncsnx.quantities import counted, with_error
 from ncsnx.registering import import_modules_of
-from ncsnx.runs.score_files import FEATURES, TABLE_OF_IMAGES, value
+from ncsnx.runs.score_files import value
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,7 +32,7 @@ VERSIONS = "metrics"
 """Key in a row of the version of each metric in it, by tag."""
 _BEFORE_VERSIONS = {"frechet-distance": 1, "kernel-distance": 1, "precision-recall": 1, "inception-score": 1}
 """Versions of the metrics in rows that were written before versions were recorded."""
-_RESERVED = ("step", "weights_sha256", "evaluations", "made", TABLE_OF_IMAGES, FEATURES, VERSIONS)
+_RESERVED = ("step", "weights_sha256", "evaluations", "made", VERSIONS)
 """Keys of a row that don't belong to metrics."""
 _NEEDS: tuple[Need | None, ...] = (None, "sample", "logits")
 

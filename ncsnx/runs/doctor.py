@@ -30,7 +30,7 @@ from ncsnx.runs.result_records import (
     TrackerNotes,
 )
 from ncsnx.runs.retention import remove_leftover, was_checkpoint
-from ncsnx.runs.score_files import FEATURES, TABLE_OF_IMAGES, ScoreFile, kept_file
+from ncsnx.runs.score_files import ScoreFile
 from ncsnx.runs.segments import read_segments, require_beginning
 from ncsnx.runs.writer_lock import is_being_written
 from ncsnx.spelling import argument
@@ -92,15 +92,6 @@ def _metrics(run: Run, path: Path) -> None:
             raise NcsnxError(f"{path}, line {number}: expected a whole number under step")
 
 
-def _scores(run: Run, path: Path) -> Hashes:
-    for row in ScoreFile.read(path.parent).rows:
-        if (table := kept_file(row, TABLE_OF_IMAGES)) is not None:
-            yield path.parent / table.name, table.sha256
-        kept = kept_file(row, FEATURES)
-        if kept is not None and (features := path.parent / FEATURES / kept.name).exists():  # else they made room
-            yield features, kept.sha256
-
-
 def _samples(run: Run, path: Path) -> Hashes:
     record = read_document(path, SampleRecord)
     return [(path.parent / SAMPLES_FILE, record.samples_sha256 or "")] if record.complete else []
@@ -118,6 +109,7 @@ def _export(run: Run, path: Path) -> Hashes:
     return [(path.parent / MODEL, Export(path.parent).config().model_sha256)] if is_export(path.parent) else []
 
 
+_scores = _opens(lambda run, path: ScoreFile.read(path.parent))
 _FIX_LINE = f"{_FROM_BACKUP}, or fix that line"
 _RECORDS = (
     _Record("config.json", _opens(lambda run, path: run.experiment()), f"{_FROM_BACKUP}; the run needs it"),

@@ -24,7 +24,6 @@ from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted, number
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import holds
-from ncsnx.runs.names import names_a_file_everywhere
 from ncsnx.storage import atomic, reading
 from ncsnx.storage.documents import document, read_document, write_document
 
@@ -32,11 +31,8 @@ SCORES = "scores.json"
 TABLE = "scores.csv"
 RESULTS = "results.json"
 """Results of a sampler comparison or of a neighbour search."""
-TABLE_OF_IMAGES = "images"
-"""Key in a row: {"file", "sha256"} of the table of per-image values, if the sweep keeps one."""
 FEATURES = "features"
-"""Key in a row: {"file", "sha256"} of the features behind its numbers, if they are kept; also the folder of those
-files."""
+"""Folder of the features behind the numbers of a sweep."""
 MOST_FEATURES_BYTES = 2 * 2**30
 """Limit for the features that a run's sweeps keep: Inception features of some 250,000 images."""
 _LEAST, _MOST = 1e-30, 1e30
@@ -73,15 +69,6 @@ class SweepRecord:
     perfect_model: dict[str, Any] | None = attrs.field(default=None, metadata=OMITTED)
     changed: str
     rows: tuple[ScoreRow, ...]
-
-
-@attrs.frozen
-class KeptFile:
-    """A file beside the scores that a row refers to."""
-
-    name: str
-    """File name, without folders."""
-    sha256: str
 
 
 @attrs.define
@@ -193,14 +180,6 @@ def value(row: Mapping[str, Any], key: str) -> float | None:
         return None
     # statistics and plot axes can't handle numbers near the limits of floats
     return float(item) if item == 0 or _LEAST <= abs(item) <= _MOST else None
-
-
-def kept_file(row: Row, key: str) -> KeptFile | None:
-    """The file that a row names under TABLE_OF_IMAGES or FEATURES, or None."""
-    match row.get(key):
-        case {"file": str(name), "sha256": str(sha256)} if names_a_file_everywhere(name):
-            return KeptFile(name, sha256)
-    return None
 
 
 def best_row(rows: Sequence[Row]) -> Row | None:

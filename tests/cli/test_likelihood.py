@@ -113,31 +113,6 @@ def test_an_image_keeps_its_value_in_other_batches_among_more_images_and_with_ot
 
 
 @pytest.mark.slow
-def test_a_damaged_table_of_images_is_found_by_the_doctor_and_made_again(measured: Path, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(measured, tmp_path / "work"))
-    (table,) = (folder / RUN / "likelihood").glob("*/step-00000008*.csv")
-    whole = table.read_bytes()
-    table.write_bytes(whole[:40])
-    verdict = command("doctor", "digits", folder=folder)
-    assert verdict.code == 1
-    assert f"{table.name} is damaged: its sha256 is not the one that was recorded" in verdict.out
-    assert "repeat the same `ncsnx likelihood`: it measures this step again" in verdict.out
-    assert rows(folder) == rows(measured)
-    assert table.read_bytes() == whole
-    assert command("doctor", "digits", folder=folder).code == 0
-
-
-def test_a_row_of_before_tables_had_hashes_is_taken_for_measured(measured: Path, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(measured, tmp_path / "work"))
-    (scores,) = (folder / RUN / "likelihood").glob("*/scores.json")
-    content = json.loads(scores.read_text())
-    for row in content["rows"]:
-        del row["images"]
-    scores.write_text(json.dumps(content))
-    assert "all 3 checkpoints are already measured" in likelihood(folder).err
-
-
-@pytest.mark.slow
 def test_a_sweep_killed_in_the_middle_ends_with_the_same_numbers(trained: Path, measured: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(trained, tmp_path / "work"))
     process = fork("likelihood", "digits", *SMALL, folder=folder)

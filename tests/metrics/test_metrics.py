@@ -117,7 +117,7 @@ def test_names_that_are_taken_are_refused() -> None:
     tag, key = all_metrics()[0].tag, all_metrics()[0].quantities[0].key
     with pytest.raises(ValueError, match="already exists"):
         metric(tag, Quantity("unheard"))
-    for taken in (key, "step", "features"):
+    for taken in (key, "step", "made"):
         with pytest.raises(ValueError, match=f"cannot give '{taken}'"):
             metric("unheard-of", Quantity(taken))
     with pytest.raises(ValueError, match="cannot give 'new'"):
