@@ -16,7 +16,7 @@ import math
 import os
 import statistics
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import attrs
 import numpy as np
@@ -33,7 +33,6 @@ from ncsnx.features.cached_tensors import CachedTensors
 from ncsnx.features.feature_network import FeatureNetwork
 from ncsnx.features.moments import Moments
 from ncsnx.features.real_images import DataSource, RealImages, SplitImages
-from ncsnx.features.torchscript import AS_THEY_ARE
 from ncsnx.metrics.frechet import frechet_distance_of_images
 from ncsnx.paths import typed_path
 from ncsnx.quantities import counted, number, with_error
@@ -224,7 +223,7 @@ def _of_images(images: RealImages, features: FeatureNetwork, cache: Path, work: 
 
     def make() -> tuple[ReferenceRecord, dict[str, Tensor]]:
         record = ReferenceRecord(
-            name=_name(images, len(images)),
+            name=images.title,
             images=len(images),
             facts={**images.facts, "features": features.facts},
         )
@@ -233,8 +232,9 @@ def _of_images(images: RealImages, features: FeatureNetwork, cache: Path, work: 
     key = {"schema_version": 1, "images": images.facts, "features": features.facts}
     folder = cache / "references" / digest(key)
     record, tensors = _CACHED.opened(folder, make, work)
+    name = f"{images.title} ({record.images:,})" if images.facts["kind"] == "split" else images.title
     facts = {
-        "name": (name := _name(images, record.images)),
+        "name": name,
         **images.facts,
         "images": record.images,
         "sample": len(tensors["sample"]),
@@ -270,14 +270,11 @@ def _of_file(path: Path, features: FeatureNetwork) -> Reference:
 
 
 def _images(wanted: str | None, source: DataSource | None, work: Work) -> RealImages:
-    if source is not None and wanted is None:
-        return SplitImages(source, data_set_of(source.data).reference)
-    for split in get_args(Split):
-        if source is not None and wanted == split:
-            return SplitImages(source, split)
     if wanted is None or wanted in get_args(Split):
-        which = "the reference" if wanted is None else f"the reference {wanted!r}"
-        raise UsageError(f"{which} needs a data set: name an experiment or a run, or a folder of images")
+        if source is None:
+            which = "the reference" if wanted is None else f"the reference {wanted!r}"
+            raise UsageError(f"{which} needs a data set: name an experiment or a run, or a folder of images")
+        return SplitImages(source, data_set_of(source.data).reference if wanted is None else cast("Split", wanted))
     path = typed_path(wanted)
     if not path.is_dir() and not is_zip(path):
         raise UsageError(
@@ -285,10 +282,6 @@ def _images(wanted: str | None, source: DataSource | None, work: Work) -> RealIm
             f"images, or a statistics file ({SUFFIX})"
         )
     return ImageFolder.open(path, work)
-
-
-def _name(images: RealImages, count: int | None) -> str:
-    return f"{images.title} ({count:,})" if images.facts["kind"] == "split" else images.title
 
 
 def _measured(images: RealImages, features: FeatureNetwork, work: Work) -> dict[str, Tensor]:
@@ -299,30 +292,13 @@ def _measured(images: RealImages, features: FeatureNetwork, work: Work) -> dict[
     chosen = torch.zeros(count, dtype=torch.bool)
     chosen[Stream(0, Purpose.SUBSETS).permutation(count, _CHOICE)[:SAMPLE]] = True
     moments, sample = Moments.empty(features.dimensions), list[Tensor]()
-    shape: tuple[int, ...] = ()
     with work.progress(f"reference: {images.title}", total=count, unit="images") as advance:
         for batch in images.batches(_BATCH, work.check_stop):
-            _require_shape(tuple(batch.shape[1:]), shape, images, features)
             some = features(batch).features.cpu()
             sample.append(some[chosen[moments.count : moments.count + len(some)]])
             moments.add(some)
-            shape = tuple(batch.shape[1:])
             advance(len(some))
-    if moments.count != count:
-        raise NcsnxError(f"{images.title}: expected {counted(count, 'image')}, and read {moments.count:,}")
     return {"mean": moments.mean, "covariance": moments.covariance, "sample": torch.cat(sample)}
-
-
-def _require_shape(
-    shape: tuple[int, ...], before: tuple[int, ...], images: RealImages, features: FeatureNetwork
-) -> None:
-    """Raises NcsnxError for images of another shape than `before`, if there are any and features don't resize them."""
-    if before and shape != before and features.facts.get("images") == AS_THEY_ARE:
-        (_, *first), (_, *other) = before, shape
-        raise NcsnxError(
-            f"{images.title}: found images of {first[0]}×{first[1]} and {other[0]}×{other[1]} pixels (height × "
-            f"width), but {features.name} does not resize images and takes a single size; resize them"
-        )
 
 
 # Statistics from other programs: a `.npz` file with `mu` (D,) and `sigma` (D, D), as is common for FID. Nothing in such
@@ -341,22 +317,14 @@ def read_statistics(path: Path, dimensions: int, features: str) -> tuple[tuple[T
     }
     arrays = read_arrays(path, expected, _HOW, ignored=OTHERS)
     mean, covariance = (torch.from_numpy(arrays[name].astype(np.float64)) for name in ("mu", "sigma"))
-    _check(path, mean, covariance)
-    return (mean, (covariance + covariance.T) / 2), sha256_of(path)
-
-
-def _check(path: Path, mean: Tensor, covariance: Tensor) -> None:
     if not (mean.isfinite().all() and covariance.isfinite().all()):
         raise NcsnxError(f"{path}: expected finite numbers, found nan or infinity")
+    symmetric = (covariance + covariance.T) / 2
+    smallest, *_, largest = torch.linalg.eigvalsh(symmetric).tolist()
     asymmetry = float((covariance - covariance.T).abs().max())
-    if asymmetry > _ROUNDING * float(covariance.abs().max()):
-        raise NcsnxError(f"{path}: expected a symmetric sigma, found entries that differ by {number(asymmetry)}")
-    if not covariance.any():
-        raise NcsnxError(f"{path}: expected a covariance, found only zeros in sigma")
-    eigenvalues = torch.linalg.eigvalsh((covariance + covariance.T) / 2)
-    smallest, largest = float(eigenvalues[0]), float(eigenvalues[-1])
-    if smallest < -_ROUNDING * largest:
+    if not largest > 0 or smallest < -_ROUNDING * largest or asymmetry > _ROUNDING * float(covariance.abs().max()):
         raise NcsnxError(
-            f"{path}: sigma is not a covariance, since its eigenvalues are from {number(smallest)} to "
-            f"{number(largest)}; expected none below 0"
+            f"{path}: sigma is not a covariance: its eigenvalues are from {number(smallest)} to {number(largest)}, and "
+            f"opposite entries differ by up to {number(asymmetry)}"
         )
+    return (mean, symmetric), sha256_of(path)
