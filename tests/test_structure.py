@@ -33,7 +33,7 @@ BUDGET = {
     "data": 3_917,
     "evaluation": 3_677,
     "exchange": 999,
-    "features": 1_185,
+    "features": 1_121,
     "inverse": 3_490,
     "metrics": 733,
     "networks": 2_074,

@@ -27,9 +27,8 @@ from ncsnx.config.converter import unstructure
 from ncsnx.config.data_sets import Data
 from ncsnx.config.feature_networks import Classifier
 from ncsnx.config.variants import OMITTED, VERSION, tag_of
-from ncsnx.data import Dataset, Preprocessing, StoredImages
+from ncsnx.data import StoredImages
 from ncsnx.data.dataset import NO_LABEL
-from ncsnx.data.transforms import shown_pixels
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.features.cached_tensors import CachedTensors
 from ncsnx.features.feature_network import Extracted
@@ -134,34 +133,29 @@ def train_classifier(
     The classes are the labels or, of images without, k-means clusters of their coarse pixels. Raises NcsnxError for
     images of one class only, or smaller than SMALLEST.
     """
-    splits = source.splits()
-    shape = splits.train.shape
+    train, held_out = SplitImages(source, "train"), SplitImages(source, "held-out")
+    shape = source.splits().train.shape
     if min(shape[1:]) < SMALLEST:
         raise NcsnxError(
             f"the classifier takes images of at least {SMALLEST}×{SMALLEST} pixels, not {shape[1]}×{shape[2]}",
             _other_features(source.data),
         )
-    images = Preprocessing(source.data, splits.train.value_range, seed=0)
-    labels, held_out_labels = _labels(splits.train, work), _labels(splits.held_out, work)
+    labels, held_out_labels = _labels(train, work), _labels(held_out, work)
     of_clusters = bool((torch.cat([labels, held_out_labels]) == NO_LABEL).any())
     if of_clusters:
-        labels, held_out_labels = _clusters([splits.train, splits.held_out], images, config.seed, work)
+        labels, held_out_labels = _clusters([train, held_out], config.seed, work)
     known, targets = torch.unique(labels, return_inverse=True)
     if len(known) < 2:
         raise NcsnxError("the data has images of one class only", _other_features(source.data))
     network = ClassifierNetwork(shape, config.width, len(known), config.seed).to(device)
-    _fit(network, config, splits.train, images, targets.to(device), work)
-    if not all(bool(parameter.isfinite().all()) for parameter in network.parameters()):
-        raise NcsnxError(
-            f"the training of the classifier diverged; try another seed, or a width other than {config.width}"
-        )
-    answers = known[_classes(network.eval(), splits.held_out, images, device, work)]
+    _fit(network, config, train, targets.to(device), work)
+    answers = known[_classes(network.eval(), held_out, device, work)]
     accuracy = float((answers == held_out_labels).double().mean()) if len(answers) else None
     record = ClassifierRecord(
         width=config.width,
         steps=config.steps,
         seed=config.seed,
-        trained_on=SplitImages(source, "train").facts,
+        trained_on=train.facts,
         shape=shape,
         classes=len(known),
         of_clusters=of_clusters,
@@ -177,29 +171,29 @@ def _other_features(data: Data) -> Hint:
     return Hint("use a network of your own, in TorchScript", adds=argument("features", "torchscript:FILE"))
 
 
-def _read(dataset: Dataset, work: Work, name: str) -> Iterator[StoredImages]:
+def _read(images: SplitImages, work: Work, name: str) -> Iterator[StoredImages]:
     """All images, in chunks."""
-    with work.progress(name, total=len(dataset), unit="images") as advance:
-        for indices in torch.arange(len(dataset)).split(_CHUNK) if len(dataset) else ():  # type: ignore[no-untyped-call]
+    with work.progress(name, total=len(images), unit="images") as advance:
+        for indices in torch.arange(len(images)).split(_CHUNK) if len(images) else ():  # type: ignore[no-untyped-call]
             work.check_stop()
-            yield dataset.read(indices)
+            yield images.at(indices)
             advance(len(indices))
 
 
-def _labels(dataset: Dataset, work: Work) -> Tensor:
+def _labels(images: SplitImages, work: Work) -> Tensor:
     """Labels of all images: (N,) int64."""
     none = torch.empty(0, dtype=torch.int64)
-    return torch.cat([none, *(images.labels for images in _read(dataset, work, "reading labels"))])
+    return torch.cat([none, *(stored.labels for stored in _read(images, work, "reading labels"))])
 
 
-def _clusters(splits: Sequence[Dataset], images: Preprocessing, seed: int, work: Work) -> list[Tensor]:
+def _clusters(splits: Sequence[SplitImages], seed: int, work: Work) -> list[Tensor]:
     """The cluster of each image, (N,) int64 for each split, by k-means on up to 10,000 images of the first.
 
     Images are compared by their pixels, averaged to at most 8×8.
     """
     from sklearn.cluster import KMeans
 
-    coarse = [_coarse_pixels(split, images, work) for split in splits]
+    coarse = [_coarse_pixels(split, work) for split in splits]
     step = -(-len(coarse[0]) // _CLUSTERED)
     means = KMeans(min(CLUSTERS, len(coarse[0])), n_init=4, random_state=seed).fit(coarse[0][::step].numpy())
     return [
@@ -207,43 +201,37 @@ def _clusters(splits: Sequence[Dataset], images: Preprocessing, seed: int, work:
     ]
 
 
-def _coarse_pixels(dataset: Dataset, images: Preprocessing, work: Work) -> Tensor:
+def _coarse_pixels(images: SplitImages, work: Work) -> Tensor:
     """(N, C·h·w) float32 with h and w at most 8, in [0, 1]."""
-    channels, height, width = dataset.shape
+    channels, height, width = images.source.data.shape
     side = min(_CLUSTER_SIDE, height), min(_CLUSTER_SIDE, width)
     coarse = [torch.empty(0, channels * math.prod(side))]
-    for stored in _read(dataset, work, "finding clusters"):
-        pixels = shown_pixels(images, stored.pixels).float() / 255
-        coarse.append(F.adaptive_avg_pool2d(pixels, side).flatten(1))
+    for stored in _read(images, work, "finding clusters"):
+        coarse.append(F.adaptive_avg_pool2d(stored.pixels.float() / 255, side).flatten(1))
     return torch.cat(coarse)
 
 
 @torch.no_grad()
-def _classes(
-    network: ClassifierNetwork, dataset: Dataset, images: Preprocessing, device: torch.device, work: Work
-) -> Tensor:
+def _classes(network: ClassifierNetwork, images: SplitImages, device: torch.device, work: Work) -> Tensor:
     """Index of the predicted class of each image: (N,) int64 on the CPU."""
     classes = [torch.empty(0, dtype=torch.int64)]
-    for stored in _read(dataset, work, "testing the classifier"):
-        _, logits = network(shown_pixels(images, stored.pixels).to(device))
+    for stored in _read(images, work, "testing the classifier"):
+        _, logits = network(stored.pixels.to(device))
         classes.append(logits.argmax(dim=1).cpu())
     return torch.cat(classes)
 
 
-def _fit(
-    network: ClassifierNetwork, config: Classifier, dataset: Dataset, images: Preprocessing, targets: Tensor, work: Work
-) -> None:
+def _fit(network: ClassifierNetwork, config: Classifier, images: SplitImages, targets: Tensor, work: Work) -> None:
     """Minimizes the cross-entropy with Adam, with warm-up and cosine decay to zero. targets: (N,) on the device."""
     optimizer = torch.optim.Adam(network.parameters(), lr=_LEARNING_RATE)
     shifts = Stream(config.seed, Purpose.FEATURE_AUGMENTATION)
-    batches = _batches(len(dataset), config)
     with work.progress("training the classifier", total=config.steps, unit="steps") as advance:
-        for step, indices in enumerate(batches):
+        for step, indices in enumerate(_batches(len(images), config)):
             work.check_stop()
             fraction = min(1.0, (step + 1) / _WARMUP_STEPS) * (1 + math.cos(math.pi * step / config.steps)) / 2
             for group in optimizer.param_groups:
                 group["lr"] = _LEARNING_RATE * fraction
-            pixels = shown_pixels(images, dataset.read(indices).pixels).to(targets.device)
+            pixels = images.at(indices).pixels.to(targets.device)
             positions = torch.arange(step * _BATCH, step * _BATCH + len(indices), device=targets.device)
             _, logits = network(shifted(pixels, shifts, positions))
             optimizer.zero_grad(set_to_none=True)

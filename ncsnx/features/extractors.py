@@ -30,8 +30,7 @@ def _(config: Inception, source: DataSource | None, cache: Path, runtime: Runtim
     if source is not None and not source.data.is_bounded:
         raise NcsnxError(
             "Inception compares pictures between black and white, and the data is unbounded (data.range)",
-            Hint("compare by a classifier, if the data has labels", adds=argument("features", "classifier")),
-            Hint("or by a network of your own, in TorchScript", adds=argument("features", "torchscript:FILE")),
+            Hint("compare by a classifier", adds=argument("features", "classifier")),
         )
     from ncsnx.features.inception import open_inception
 

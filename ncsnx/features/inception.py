@@ -15,7 +15,6 @@ only. The tests use a small stand-in with this structure, so the two names weren
 A wrong name would be an error, or give no logits.
 """
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from ncsnx.data.download import DownloadError, PublishedFile, download
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.features.feature_network import INCEPTION, Extracted, distance_name
 from ncsnx.features.resizing import INCEPTION_SIZE, CleanResizer
-from ncsnx.features.torchscript import first_line, load_script, read_file
+from ncsnx.features.torchscript import last_line, load_script
 from ncsnx.paths import typed_path
 from ncsnx.quantities import counted
 from ncsnx.spelling import argument, parameter
@@ -50,12 +49,11 @@ class InceptionNetwork:
 
     dimensions = _DIMENSIONS
 
-    def __init__(self, content: bytes, path: Path, device: torch.device, published: str = SHA256) -> None:
-        sha256 = hashlib.sha256(content).hexdigest()
+    def __init__(self, path: Path, device: torch.device, published: str = SHA256) -> None:
+        module, sha256 = load_script(path, device)
         self.name = INCEPTION if sha256 == published else f"{INCEPTION} file {sha256[:8]}"
         self._device = device
         self._resizer = CleanResizer(INCEPTION_SIZE)
-        module = load_script(content, path, device)
         self._layers = _layers(module, path, device)
         self._weight = _output_weight(module)
         self.has_logits = self._weight is not None
@@ -93,7 +91,7 @@ def open_inception(
         path = typed_path(config.file, of="features.file")
     else:
         path = _downloaded(cache / "inception" / INCEPTION_FILE, work, source, published)
-    network = InceptionNetwork(read_file(path), path, device, published)
+    network = InceptionNetwork(path, device, published)
     if network.name != INCEPTION:
         work.warning(
             f"{path} is not the published {INCEPTION_FILE}: its sha256 is {network.facts['sha256']}, not {published}; "
@@ -128,7 +126,7 @@ def _layers(module: torch.jit.ScriptModule, path: Path, device: torch.device) ->
             return module.layers  # type: ignore[no-any-return]
         found = f"it gives {tuple(features.shape)}"
     except (AttributeError, RuntimeError) as error:
-        found = first_line(error)
+        found = last_line(error)
     raise NcsnxError(
         f"{path} is not the Inception network {INCEPTION_FILE}: expected a part `layers` that gives "
         f"{counted(_DIMENSIONS, 'feature')} per image, but {found}",
@@ -139,6 +137,6 @@ def _layers(module: torch.jit.ScriptModule, path: Path, device: torch.device) ->
 def _output_weight(module: torch.jit.ScriptModule) -> Tensor | None:
     """Weight (K, 2048) of the last layer; None if the file has none."""
     weight = getattr(getattr(module, "output", None), "weight", None)
-    if isinstance(weight, Tensor) and weight.dim() == 2 and weight.shape[1] == _DIMENSIONS:
+    if isinstance(weight, Tensor) and weight.shape[1:] == (_DIMENSIONS,):
         return weight.detach().to(torch.float32)
     return None

@@ -45,32 +45,23 @@ class Moments:
         """Adds (B, D) features of any float dtype and device, B ≥ 0. Raises NcsnxError if they are invalid."""
         features = usable(features)
         require_dimensions(features.shape[1], len(self.mean), "those before")
-        for block in blocks(features):
-            self._add(block)
-
-    def _add(self, batch: Tensor) -> None:
-        if len(batch) == 0:
-            return
-        total = self.count + len(batch)
-        mean = batch.mean(dim=0)
-        shift = mean - self.mean
-        # the difference of the means enters as an additional row, so that one product updates the scatter
-        between = shift * math.sqrt(self.count * len(batch) / total)
-        rows = torch.cat((batch - mean, between[None]))
-        self.scatter.addmm_(rows.T, rows)
-        self.mean = self.mean + shift * (len(batch) / total)
-        self.count = total
+        for batch in blocks(features) if len(features) else ():
+            total = self.count + len(batch)
+            mean = batch.mean(dim=0)
+            shift = mean - self.mean
+            # the difference of the means enters as an additional row, so that one product updates the scatter
+            between = shift * math.sqrt(self.count * len(batch) / total)
+            rows = torch.cat((batch - mean, between[None]))
+            self.scatter.addmm_(rows.T, rows)
+            self.mean = self.mean + shift * (len(batch) / total)
+            self.count = total
 
     def without(self, part: "Moments") -> "Moments":
-        """Moments of the images that aren't in `part`, a subset, as a new object.
+        """Moments of the images that aren't in `part`, a smaller subset, as a new object.
 
-        Errors are a few roundings of this scatter, however few images remain. Raises NcsnxError if the dimensions
-        differ.
+        Errors are a few roundings of this scatter, however few images remain.
         """
-        require_dimensions(len(part.mean), len(self.mean), "those before")
         left = self.count - part.count
-        if left == 0:
-            return Moments.empty(len(self.mean))
         mean = self.mean + (self.mean - part.mean) * (part.count / left)
         shift = mean - part.mean
         between = torch.outer(shift, shift) * (part.count * left / self.count)
@@ -91,8 +82,7 @@ def usable(features: Tensor) -> Tensor:
             f"network, or use another with {argument('features')}"
         )
     rows = features.detach().cpu()
-    bad = sum(int((~block.isfinite()).any(dim=1).sum()) for block in blocks(rows))
-    if bad:
+    if bad := int((~rows.isfinite()).any(dim=1).sum()):
         raise NcsnxError(
             f"found NaN or infinity in the features of {bad:,} of {counted(len(rows), 'image')}; check the feature "
             f"network, or use another with {argument('features')}"

@@ -102,10 +102,10 @@ class SplitImages:
     @property
     def facts(self) -> dict[str, Any]:
         """JSON that identifies these images. Reads the data only if no run has recorded its fingerprint."""
-        data = self.source.data
+        data, transforms = self.source.data, attrs.fields_dict(Data)
         return {
             "kind": "split",
-            "data": _content(data),
+            "data": {name: value for name, value in identifying_values(data).items() if name not in transforms},
             "split": self.split,
             "fingerprint": self.source.fingerprint,
             **({} if data.is_bounded else {"window": str(window_of(data))}),
@@ -122,18 +122,11 @@ class SplitImages:
 
     def at(self, indices: Tensor) -> StoredImages:
         """The images at `indices`, (n,) int64 in [0, len), with pixels (n, C, H, W) uint8, as in the data's window."""
-        dataset = self._dataset
-        found = dataset.read(indices)
-        preprocessing = Preprocessing(self.source.data, dataset.value_range, seed=0)
-        return attrs.evolve(found, pixels=shown_pixels(preprocessing, found.pixels))
+        images = self._dataset.read(indices)
+        preprocessing = Preprocessing(self.source.data, self._dataset.value_range, seed=0)
+        return attrs.evolve(images, pixels=shown_pixels(preprocessing, images.pixels))
 
     @property
     def _dataset(self) -> Dataset:
         splits = self.source.splits()
         return splits.train if self.split == "train" else splits.held_out
-
-
-def _content(data: Data) -> dict[str, Any]:
-    """The fields of the configuration that select images, without those on transforms and location."""
-    transforms = attrs.fields_dict(Data)
-    return {name: value for name, value in identifying_values(data).items() if name not in transforms}

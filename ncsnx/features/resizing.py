@@ -40,8 +40,8 @@ class CleanResizer:
         count, channels, height, width = images.shape
         if channels not in (1, 3):
             raise NcsnxError(
-                f"features that need resizing take images of 1 or 3 channels, not {channels}; take a classifier, "
-                "if the data has labels, or a TorchScript network with features.image_size=none"
+                f"features that need resizing take images of 1 or 3 channels, not {channels}; take a classifier, or a "
+                "TorchScript network with features.image_size=none"
             )
         planes = images.cpu().reshape(-1, height, width).numpy()
         resized = torch.from_numpy(self._planes(planes)).view(count, channels, self.size, self.size)

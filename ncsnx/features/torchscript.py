@@ -29,49 +29,40 @@ MOST_BYTES = 8 * 2**30
 """Most bytes of a network file, far above those of feature networks in use."""
 
 
-def read_file(path: Path) -> bytes:
-    """Content of a network file, a regular file of at most `MOST_BYTES`. Raises NcsnxError."""
+def load_script(path: Path, device: torch.device) -> tuple[torch.jit.ScriptModule, str]:
+    """The TorchScript module in a file, in evaluation mode, and the sha256 of the file. Raises NcsnxError."""
     try:
-        return read_bytes(path, MOST_BYTES)
+        content = read_bytes(path, MOST_BYTES)
     except OSError as error:
         raise NcsnxError(f"{path}: cannot be read: {error.strerror or error}; check the name of the file") from error
-
-
-def load_script(content: bytes, path: Path, device: torch.device) -> torch.jit.ScriptModule:
-    """The TorchScript module in the content of the file `path`, in evaluation mode. Raises NcsnxError."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning, message="`torch.jit.load` is deprecated")
         try:
-            loaded: torch.jit.ScriptModule = torch.jit.load(  # type: ignore[no-untyped-call]
+            module: torch.jit.ScriptModule = torch.jit.load(  # type: ignore[no-untyped-call]
                 io.BytesIO(content), map_location=device
             )
         except Exception as error:
-            raise NcsnxError(
-                f"{path} ({counted(len(content), 'byte')}) is not a valid TorchScript file, as torch.jit.save writes: "
-                f"{first_line(error)}"
-            ) from error
-    return loaded.eval()
+            size = counted(len(content), "byte")
+            raise NcsnxError(f"{path} ({size}) is not a valid TorchScript file, as torch.jit.save writes") from error
+    return module.eval(), hashlib.sha256(content).hexdigest()
 
 
-def first_line(error: Exception) -> str:
-    """First line of an error of torch, which may have many."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].strip()
+def last_line(error: Exception) -> str:
+    """Last line of an error of TorchScript, which says what went wrong after showing where."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
 
 
 class TorchScriptNetwork:
     """A user's own network with the interface described in this module's docstring."""
 
-    def __init__(
-        self, content: bytes, path: Path, image_size: int | None, shape: tuple[int, int, int], device: torch.device
-    ) -> None:
+    def __init__(self, path: Path, image_size: int | None, shape: tuple[int, int, int], device: torch.device) -> None:
         self._path = path
         self._device = device
-        self._module = load_script(content, path, device)
+        self._module, sha256 = load_script(path, device)
         self._resizer = CleanResizer(image_size) if image_size is not None else None
         seen = self(torch.zeros(1, *shape, dtype=torch.uint8))
         self.dimensions = seen.features.shape[1]
         self.has_logits = seen.logits is not None
-        sha256 = hashlib.sha256(content).hexdigest()
         self.name = f"TorchScript {path.name} {sha256[:8]}"
         self.facts: dict[str, Any] = {
             "type": "torchscript",
@@ -91,7 +82,7 @@ class TorchScriptNetwork:
         except RuntimeError as error:
             raise NcsnxError(
                 f"{self._path}: the network fails on images of shape {tuple(x.shape)}, float32 in 0 … 255: "
-                f"{_last_line(error)}"
+                f"{last_line(error)}"
             ) from error
         features, logits = returned if isinstance(returned, tuple) and len(returned) == 2 else (returned, None)
         for part in (features,) if logits is None else (features, logits):
@@ -117,9 +108,4 @@ def open_torchscript(
         shape = (3, config.image_size, config.image_size)
     if shape is None:
         raise NcsnxError(f"{path}: without a data set the shape of images is unknown; set image_size to resize them")
-    return TorchScriptNetwork(read_file(path), path, config.image_size, shape, device)
-
-
-def _last_line(error: Exception) -> str:
-    """Last line of an error of TorchScript, which says what went wrong after showing where."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
+    return TorchScriptNetwork(path, config.image_size, shape, device)

@@ -86,7 +86,7 @@ def left(cache: Path) -> set[str]:
 
 
 def test_features_are_the_layers_of_images_from_minus_1_to_1_and_logits_leave_the_bias_out(network_file: Path) -> None:
-    network = InceptionNetwork(network_file.read_bytes(), network_file, CPU, sha256(network_file))
+    network = InceptionNetwork(network_file, CPU, sha256(network_file))
     images, stand_in = pictures(3, 1), StandIn()
     seen = network(images)
     features = stand_in.layers((CleanResizer()(images) - 128) / 128).flatten(1)
@@ -128,7 +128,7 @@ def test_only_the_published_file_is_called_inception_and_another_gets_a_name_of_
 
 def test_a_file_without_an_output_layer_gives_features_and_no_logits(tmp_path: Path) -> None:
     path = scripted(WithoutOutput(), tmp_path / "net.pt")
-    network = InceptionNetwork(path.read_bytes(), path, CPU)
+    network = InceptionNetwork(path, CPU)
     assert not network.has_logits
     assert network(pictures(1, 3)).logits is None
 
@@ -141,7 +141,7 @@ def test_a_file_without_an_output_layer_gives_features_and_no_logits(tmp_path: P
 def test_another_network_is_refused_with_the_way_to_use_it(other: torch.nn.Module, found: str, tmp_path: Path) -> None:
     path = scripted(other, tmp_path / "net.pt")
     with pytest.raises(NcsnxError, match=rf"net\.pt is not the Inception network.*{found}.*features='torchscript:"):
-        InceptionNetwork(path.read_bytes(), path, CPU)
+        InceptionNetwork(path, CPU)
 
 
 # ---------------------------------------------------------------------------------------------- download and cache

@@ -36,7 +36,7 @@ def test_images_in_memory_have_the_features_that_clean_fid_finds_in_their_png_fi
     for file, image in zip(files, images, strict=True):
         save_png(file, image)
     path = scripted(StandIn(), tmp_path / "net.pt")
-    network = InceptionNetwork(path.read_bytes(), path, torch.device("cpu"))
+    network = InceptionNetwork(path, torch.device("cpu"))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=DeprecationWarning)
         theirs = fid.get_files_features(
@@ -71,7 +71,5 @@ def test_an_image_of_the_right_size_stays_as_it_is() -> None:
 
 
 def test_two_channels_are_refused_with_what_to_use_instead() -> None:
-    with pytest.raises(
-        NcsnxError, match="1 or 3 channels, not 2; take a classifier, if the data has labels, or a TorchScript"
-    ):
+    with pytest.raises(NcsnxError, match="1 or 3 channels, not 2; take a classifier, or a TorchScript"):
         CleanResizer()(pictures(1, 2))

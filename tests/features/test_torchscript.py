@@ -14,7 +14,7 @@ from ncsnx.features.extractors import build_features
 from ncsnx.features.feature_network import FeatureNetwork
 from ncsnx.features.real_images import DataSource
 from ncsnx.features.resizing import CleanResizer
-from ncsnx.features.torchscript import read_file
+from ncsnx.features.torchscript import load_script
 from ncsnx.runtime import Runtime
 from ncsnx.work import Work
 from tests.features.scripted import GreyOnly, Images, PooledFeatures, Three, WithLogits, pictures, scripted, sha256
@@ -125,4 +125,4 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 def test_a_file_without_an_end_is_no_network() -> None:
     with pytest.raises(NcsnxError, match="/dev/zero: cannot be read: is not a regular file"):
-        read_file(Path("/dev/zero"))
+        load_script(Path("/dev/zero"), torch.device("cpu"))
