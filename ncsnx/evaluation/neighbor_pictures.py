@@ -73,11 +73,6 @@ def plot_distances(stem: Path, spaces: Mapping[str, tuple[Tensor, Tensor]], *, t
         plots.write(stem, figure)
 
 
-def distance_in_words(distance: float) -> str:
-    """A distance with three significant digits, to fit below an image."""
-    return f"{distance:#.3g}".rstrip(".") if distance < 1e4 else f"{distance:.0e}"
-
-
 @cache
 def _font() -> ImageFont.FreeTypeFont:
     """Matplotlib's own font, so that grids look the same everywhere."""

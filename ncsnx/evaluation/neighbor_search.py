@@ -23,8 +23,8 @@ from ncsnx.config.variants import tag_of
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.evaluation.engine import Measurement, MeasurementResult, drawn_pixels, measure_all, missing, writing
 from ncsnx.evaluation.memorizing import NEIGHBORHOOD, compared, relative_distances, verdict
-from ncsnx.evaluation.nearest_images import Nearest, Space, feature_space, nearest, pixel_space
-from ncsnx.evaluation.neighbor_pictures import GridRow, distance_in_words, draw_grid, plot_distances
+from ncsnx.evaluation.nearest_images import Nearest, feature_space, nearest, pixel_space
+from ncsnx.evaluation.neighbor_pictures import GridRow, draw_grid, plot_distances
 from ncsnx.features.feature_network import FeatureNetwork, unnamed
 from ncsnx.features.real_images import DataSource, SplitImages
 from ncsnx.quantities import counted, number, percent
@@ -38,11 +38,10 @@ from ncsnx.sampling.request import SampleRequest
 from ncsnx.sampling.score_model import ScoreModel, weights_in_words
 from ncsnx.spelling import parameter
 from ncsnx.storage import atomic
-from ncsnx.storage.documents import document_bytes, find_document, write_document
+from ncsnx.storage.documents import find_document, write_document
 from ncsnx.storage.parts import Part
 from ncsnx.storage.process import this_process
-from ncsnx.storage.reading import parse_json
-from ncsnx.work import SILENT, Advance, Work
+from ncsnx.work import Advance, Work
 
 _VERSION = 3
 """Version of the measured numbers; raised when any of them changes."""
@@ -51,7 +50,6 @@ GRID_ROWS = 20
 """Most samples in the grid, the nearest ones first."""
 _HELD_OUT_CHOICE = 2
 """Epoch of the permutation that selects held-out images."""
-_READ_AT_ONCE = 256
 
 
 @attrs.frozen(eq=False)
@@ -193,36 +191,23 @@ class NeighborSearch(Measurement[None]):
         else:
             work.info("the neighbours are already known")
         work.ranks.end_others()
-        results = read_results(self.place, self.protocol())
-        if results is None:
+        if not self.is_done(None):
             raise NcsnxError("; ".join(problems))
-        return NearestTrainingImages(measurement=self, results=results)
+        return NearestTrainingImages(measurement=self, results=json.loads((self.place / RESULTS).read_bytes()))
 
     def is_done(self, subject: None) -> bool:
         is_whole = all((self.place / name).is_file() for name in (_TABLE, _GRID))
-        return is_whole and read_results(self.place, self.protocol()) is not None
+        return is_whole and find_document(self.place / RESULTS, NeighborRecord) is not None
 
     def row(self, subject: None, whole: Mapping[str, Tensor], work: Work) -> Row:
-        """Searches, and writes table and figures."""
+        """Searches, writes table and figures, and returns the record of the results."""
         images, indices = whole["images"], self._held_out_indices()
         if len(indices):
             images = torch.cat([images, SplitImages(self.source, "held-out").at(indices).pixels])
-        return self.write(images, self.find(images, work))
-
-    def add(self, subject: None, row: Row) -> None:
-        write_document(self.place / RESULTS, row["record"])
-
-    def find(self, images: Tensor, work: Work = SILENT) -> dict[str, Neighbors]:
-        """Searches for the neighbours of samples and held-out images, (n + m, C, H, W) uint8; returns them by space."""
         k, n = min(max(self.k, NEIGHBORHOOD), len(self.training)), self.images.n
-        near = nearest(images, self.training, self._spaces, k, flips=self.flips, work=work)
-        return {space.name: Neighbors(one[:n], one[n:]) for space, one in zip(self._spaces, near, strict=True)}
-
-    def write(self, images: Tensor, found: Mapping[str, Neighbors]) -> Row:
-        """Writes table and figures, and returns the record of the results. Raises NcsnxError.
-
-        images, found: as in `find`.
-        """
+        spaces = [pixel_space(), *([] if self.features is None else [feature_space(self.features)])]
+        near = nearest(images, self.training, spaces, k, flips=self.flips, work=work)
+        found = {space.name: Neighbors(one[:n], one[n:]) for space, one in zip(spaces, near, strict=True)}
         atomic.write_bytes(self.place / _TABLE, self._table(found))
         draw_grid(self.place / _GRID, self._grid(images, found))
         plot_distances(
@@ -231,19 +216,18 @@ class NeighborSearch(Measurement[None]):
             title=f"{self.model.run_name}: distance to the nearest training image",
             caption=self.caption(),
         )
-        spaces = {name: space.record() for name, space in found.items()}
+        records = {name: space.record() for name, space in found.items()}
         record = NeighborRecord(
             protocol=self.protocol(),
             caption=self.caption(),
             made=this_process(),
-            verdict=verdict(spaces, self.images.n, self.held_out_count) if self.held_out_count else None,
-            spaces=spaces,
+            verdict=verdict(records, n, self.held_out_count) if self.held_out_count else None,
+            spaces=records,
         )
         return {"record": record}
 
-    @property
-    def _spaces(self) -> list[Space]:
-        return [pixel_space(), *([] if self.features is None else [feature_space(self.features)])]
+    def add(self, subject: None, row: Row) -> None:
+        write_document(self.place / RESULTS, row["record"])
 
     def _table(self, found: Mapping[str, Neighbors]) -> bytes:
         """CSV with a line for each neighbour of a sample, and for the nearest neighbour of each held-out image."""
@@ -255,38 +239,32 @@ class NeighborSearch(Measurement[None]):
                 ("sample", range(self.images.n), one.samples, self.k),
                 ("held-out", self._held_out_indices().tolist(), one.held_out, 1),
             ):
-                relative, ids = relative_distances(near.distances), self._ids(near.indices[:, :k])
+                relative = relative_distances(near.distances)
                 for row, image in enumerate(numbers):
-                    for rank in range(k):
-                        index = int(near.indices[row, rank])
+                    indices = near.indices[row, :k]
+                    for rank, place in enumerate(self.training.at(indices).ids.tolist()):
                         distance = f"{float(near.distances[row, rank]):.9g}"
                         last = f"{float(relative[row]):.9g}" if rank == 0 else ""
-                        flipped = int(near.flipped[row, rank])
-                        lines.writerow([name, image, space, rank + 1, index, ids[index], flipped, distance, last])
+                        cells = [int(indices[rank]), place, int(near.flipped[row, rank]), distance, last]
+                        lines.writerow([name, image, space, rank + 1, *cells])
         return text.getvalue().encode()
-
-    def _ids(self, indices: Tensor) -> dict[int, int]:
-        """Identifiers in the data set of the training images at `indices`."""
-        ids: dict[int, int] = {}
-        for some in indices.unique().split(_READ_AT_ONCE):  # type: ignore[no-untyped-call]
-            ids.update(zip(some.tolist(), self.training.at(some).ids.tolist(), strict=True))
-        return ids
 
     def _grid(self, images: Tensor, found: Mapping[str, Neighbors]) -> list[GridRow]:
         """The samples that are nearest in pixels, with their neighbours; mirror images are shown and marked with ↔."""
+        rows: list[GridRow] = []
         first = next(iter(found.values())).samples.distances[:, 0]
-        return [self._grid_row(images, found, sample) for sample in first.argsort(stable=True)[:GRID_ROWS].tolist()]
-
-    def _grid_row(self, images: Tensor, found: Mapping[str, Neighbors], sample: int) -> GridRow:
-        row = {"sample": [(images[sample], str(sample))]}
-        for name, space in found.items():
-            near, group = space.samples, []
-            for rank, pixels in enumerate(self.training.at(near.indices[sample, : self.k]).pixels):
-                caption = distance_in_words(float(near.distances[sample, rank]))
-                is_flipped = bool(near.flipped[sample, rank])
-                group.append((pixels.flip(-1), f"{caption} ↔") if is_flipped else (pixels, caption))
-            row[f"nearest in {name}"] = group
-        return row
+        for sample in first.argsort(stable=True)[:GRID_ROWS].tolist():
+            row = {"sample": [(images[sample], str(sample))]}
+            for name, space in found.items():
+                near = space.samples
+                pixels = self.training.at(near.indices[sample, : self.k]).pixels
+                captions = [f"{distance:.3g}" for distance in near.distances[sample].tolist()]
+                row[f"nearest in {name}"] = [
+                    (image.flip(-1), f"{caption} ↔") if is_flipped else (image, caption)
+                    for image, caption, is_flipped in zip(pixels, captions, near.flipped[sample].tolist(), strict=False)
+                ]
+            rows.append(row)
+        return rows
 
     def _held_out_indices(self) -> Tensor:
         """Indices (m,) int64 of the held-out images to compare with, ascending: a fixed random choice if not all."""
@@ -343,11 +321,3 @@ class NearestTrainingImages(MeasurementResult):
 
 def _share(found: Mapping[str, float]) -> str:
     return f"{percent(found['value'])} ({percent(found['low'])} to {percent(found['high'])})"
-
-
-def read_results(folder: Path, protocol: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The results of a search under this protocol; None if there are none, or if they are damaged."""
-    record = find_document(folder / RESULTS, NeighborRecord)
-    if record is None or record.protocol != json.loads(json.dumps(protocol)):
-        return None
-    return parse_json(document_bytes(record))  # type: ignore[no-any-return]

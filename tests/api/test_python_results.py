@@ -151,7 +151,7 @@ def test_what_is_not_shown_goes_to_the_logger(trained: TrainedRun, caplog: pytes
             {"sampler": "heun"},
             r"^sampler must be a configuration such as ncsnx.config.Heun\(\), or",
         ),
-        (ncsnx.fid, {"features": "abacus"}, "^features 'abacus': expected inception"),
+        (ncsnx.fid, {"features": "abacus"}, "^features: expected one of inception"),
         (ncsnx.fid, {"metrics": "taste"}, "^metrics 'taste': expected all, or some of"),
         (ncsnx.compare, {"samplers": "taste"}, "^samplers 'taste': expected all, or some of"),
         (ncsnx.draw, {}, r"^model must be a ScoreModel, such as ncsnx.load\('digits'\), not Run"),

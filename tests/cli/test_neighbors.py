@@ -139,7 +139,7 @@ def test_what_was_found_is_shown_again_without_drawing(workplace: Path, monkeypa
     first = [neighbors(workplace, *SMALL), neighbors(workplace, *SMALL, "--json")]
     before = files(place(workplace))
     monkeypatch.setattr(NeighborSearch, "parts", None)
-    monkeypatch.setattr(NeighborSearch, "find", None)
+    monkeypatch.setattr(NeighborSearch, "row", None)
     again = [neighbors(workplace, *SMALL, *words) for words in options]
     assert [result.out for result in again] == [result.out for result in first]
     assert [drawn(result) for result in again] == [False, False]
@@ -204,7 +204,7 @@ def test_a_sampler_features_and_a_checkpoint_of_ones_choice(workplace: Path) -> 
         (("--k", "0"), "--k must be between 1 and 100, not 0"),
         (("--held-out", "0"), "--held-out must be between 1 and 1,000,000, not 0"),
         (("--seed", "-1"), "--seed must be between 0"),
-        (("--features", "nope"), "--features 'nope': expected"),
+        (("--features", "nope"), "features: expected one of inception, torchscript, classifier, found 'nope'"),
         (("--features", "none", "features.width=8"), "features.width: --features none has no settings"),
         (("sampler.nope=1",), "sampler.nope"),
         (("model.width=4",), "model.width"),

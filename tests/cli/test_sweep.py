@@ -176,7 +176,7 @@ def test_a_stopped_sweep_resumes_in_the_run_that_it_was_in(tmp_path: Path) -> No
         (("model.width=4,8", "--name", "x" * 61), "is too long for a sweep"),
         (("model.width=4,8", "features.steps=9"), "features.steps is for the score"),
         (("model.width=4,8", "--fid", "--n", "5"), "--n must be between 10 and"),
-        (("model.width=4,8", "--fid", "--features", "taste"), "--features 'taste': expected inception"),
+        (("model.width=4,8", "--fid", "--features", "taste"), "features: expected one of inception"),
         (("model.width=4,8", "--fid", "--reference", "none"), "there is no folder or zip 'none' for the reference"),
         (("model.width=4,8", "--track", "abacus"), "there is no tracker 'abacus'"),
         (("model.width=4,8", "--device", "cuda:63"), "--device cuda:63: is not on this machine"),
