@@ -42,8 +42,6 @@ class CheckpointScores(MeasurementResult):
     candidates: Sequence[Candidate]
     left_out: Sequence[str] = ()
     """A line for each checkpoint that couldn't be scored."""
-    failure: NcsnxError | None = None
-    """Why plots of new scores couldn't be written."""
 
     @property
     def run(self) -> Run:
@@ -111,11 +109,9 @@ class CheckpointScores(MeasurementResult):
         ]
 
     def problem(self) -> NcsnxError | None:
-        if self.failure is not None or not self.left_out:
-            return self.failure
-        several = len(self.left_out) > 1
-        count = f"{counted(len(self.left_out), 'checkpoint')} have" if several else "a checkpoint has"
-        return NcsnxError(f"{count} no score: {'; '.join(self.left_out)}")
+        if not self.left_out:
+            return None
+        return NcsnxError(f"{counted(len(self.left_out), 'checkpoint')} without a score: {'; '.join(self.left_out)}")
 
     def to_json(self) -> object:
         context = self.measurement.context()
@@ -134,41 +130,34 @@ def measure_checkpoints(
     """
 
     def missing_ones() -> list[Candidate]:
-        return missing(sweep, candidates)
+        return work.ranks.first(lambda: missing(sweep, candidates), check_stop=work.check_stop)
 
     work.info(f"{sweep.run.path}: {sweep.caption()}")
     if (caution := sweep.caution()) is not None:
         work.warning(caution)
-    is_new = bool(work.ranks.first(missing_ones, check_stop=work.check_stop))
-    if is_new:
+    if missing_ones():
         with writing(sweep, work):
-            # another process may have measured some in the meantime
-            left = work.ranks.first(missing_ones, check_stop=work.check_stop)
+            left = missing_ones()  # another process may have measured some in the meantime
             done = len(candidates) - len(left)
             work.info(counted(len(left), "checkpoint") + (f" ({done:,} more already measured)" if done else ""))
             shown: list[int] = []
             with work.rows(sweep.titles, total=len(left), units=sum(map(sweep.units, left))) as view:
-
-                def begun(candidate: Candidate) -> None:
-                    view.begin(sweep.name(candidate))
 
                 def added(candidate: Candidate, row: Row) -> None:
                     shown.append(candidate.step)
                     best = best_row(sweep.rows(candidates))
                     view.row(sweep.cells(row), shown.index(best["step"]) if best and best["step"] in shown else None)
 
+                def begun(candidate: Candidate) -> None:
+                    view.begin(sweep.name(candidate))
+
                 problems = [*problems, *measure_all(sweep, left, work, view.advance, begun=begun, added=added)]
     else:
-        several = f"all {counted(len(candidates), 'checkpoint')} are"
-        work.info(f"{several if len(candidates) > 1 else 'the checkpoint is'} already measured")
+        work.info(f"{counted(len(candidates), 'checkpoint')} already measured")
     work.ranks.end_others()
-    failure = None
     try:
         sweep.complete(candidates, work)
         sweep.write_plots()
     except NcsnxError as error:
-        if is_new:
-            failure = error
-        else:
-            work.warning(str(error))  # nothing was measured, so the plot that exists will do
-    return CheckpointScores(measurement=sweep, candidates=candidates, left_out=problems, failure=failure)
+        work.warning(str(error))  # scores are saved, and the next call draws them
+    return CheckpointScores(measurement=sweep, candidates=candidates, left_out=problems)

@@ -96,14 +96,11 @@ class HeldOutSweep(CheckpointSweep):
         """The noise levels, largest first."""
         return sigmas(self.experiment.schedule)
 
-    @property
-    def _weighting(self) -> str:
-        loss = self.experiment.loss
-        return f"by σ^{loss.power:g}" if loss.weighting == "power" else "as in EDM"
-
     def caption(self) -> str:
+        loss = self.experiment.loss
+        weighting = f"by σ^{loss.power:g}" if loss.weighting == "power" else "as in EDM"
         return (
-            f"denoising score matching, weighted {self._weighting}: "
+            f"denoising score matching, weighted {weighting}: "
             f"{counted(self.count, 'held-out image')}, each at {self.effective_passes:,} of "
             f"{counted(len(self.sigmas), 'noise level')}, noise from seed {self.seed}, "
             f"{self.weights_and_precision}; data {self.source.fingerprint[:8]}"
@@ -156,13 +153,10 @@ class HeldOutSweep(CheckpointSweep):
     def _by_level(self, losses: Tensor) -> list[float | None]:
         """Mean per level of the losses, (n, passes) float32; None for levels without an image."""
         sums, counts = torch.zeros(2, len(self.sigmas), dtype=torch.float64)
-        for start in range(0, self.count, self.batch_size):
-            batch = losses[start : start + self.batch_size].double()
-            positions = torch.arange(start, start + len(batch))
-            for number in range(self.effective_passes):
-                seen = level_of(positions, number, self.effective_passes, len(self.sigmas))
-                sums.index_add_(0, seen, batch[:, number])
-                counts.index_add_(0, seen, torch.ones(len(batch), dtype=torch.float64))
+        for number, of_pass in enumerate(losses.double().unbind(dim=1)):
+            seen = level_of(torch.arange(self.count), number, self.effective_passes, len(self.sigmas))
+            sums.index_add_(0, seen, of_pass)
+            counts.index_add_(0, seen, torch.ones_like(of_pass))
         return [total / count if count else None for total, count in zip(sums.tolist(), counts.tolist(), strict=True)]
 
 

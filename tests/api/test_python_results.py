@@ -44,7 +44,7 @@ def test_scores_are_those_that_the_command_keeps(run: Run, cache: Path, capfd: p
     typed = command(
         "fid", str(run.path), *TYPED, "--range", "8:12", "--n", "12", "--cache", str(cache), folder=run.path
     )
-    assert "all 2 checkpoints are already measured" in typed.err
+    assert "2 checkpoints already measured" in typed.err
     shown = found._repr_html_()
     (table,) = found.shown()
     assert isinstance(table, Table)

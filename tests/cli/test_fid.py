@@ -184,7 +184,7 @@ def test_a_second_call_measures_nothing_and_prints_equal_numbers(workplace: Path
     before = (sweep / "scores.json").read_bytes()
     result = fid(workplace)
     assert result.code == 0
-    assert "all 3 checkpoints are already measured" in result.err
+    assert "3 checkpoints already measured" in result.err
     assert (sweep / "scores.json").read_bytes() == before
     assert rows(workplace)[0]["metric"] in result.out
     assert result.out.count("best") == 1
@@ -433,7 +433,7 @@ def test_a_checkpoint_that_gives_no_finite_numbers_does_not_stop_the_others(
     name, *options = words
     result = command(name, "digits", "--json", *options, folder=folder)
     assert result.code == 1
-    assert "a checkpoint has no score: step 4: " in error(result)
+    assert "1 checkpoint without a score: step 4: " in error(result)
     assert [row["step"] for row in json.loads(result.out)] == [8, 12]
 
 
