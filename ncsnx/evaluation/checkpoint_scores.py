@@ -98,14 +98,12 @@ class CheckpointScores(MeasurementResult):
         return [Table(columns=columns, rows=rows, bold=[place for place, row in enumerate(rows) if row[-1]])]
 
     def closing(self) -> Sequence[str]:
-        best, folder = best_row(self.rows), self.folder
-        if best is None:
+        if (best := best_row(self.rows)) is None:
             return ()
-        plots = ", ".join(name for name in self.measurement.pictures if (folder / name).is_file())
         return [
             f"best: step {best['step']:,}, {self.metric} {self.measurement.score.shown(best)}",
             *self.measurement.remarks(),
-            f"scores: {folder}/scores.json, .csv; plots: {plots}",
+            f"scores: {self.folder}/scores.json, .csv; plot: {self.measurement.plot}.png, .svg",
         ]
 
     def problem(self) -> NcsnxError | None:

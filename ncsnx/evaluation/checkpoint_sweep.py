@@ -71,6 +71,8 @@ class CheckpointSweep(Measurement[Candidate]):
     """Measures checkpoints of one run under one protocol."""
 
     label: ClassVar = "the sweep"
+    plot: ClassVar = "scores"
+    """Name of the plot, without suffix."""
 
     run: Run
     experiment: Experiment
@@ -111,16 +113,11 @@ class CheckpointSweep(Measurement[Candidate]):
         """Name of the score."""
         return self.score.title
 
-    @property
-    def pictures(self) -> Sequence[str]:
-        """Names of the files that `draw` makes."""
-        return ("scores.png", "scores.svg")
-
     def draw(self) -> None:
-        """Draws all rows into `pictures`. Raises NcsnxError."""
+        """Draws all rows into `plot`.png and `plot`.svg. Raises NcsnxError."""
         perfect = None if self.perfect_model is None else (self.perfect_model.score, self.perfect_model.spread)
         texts = {"metric": self.metric, "title": self.run.name, "caption": self.caption()}
-        plot_scores(self.place / "scores", self.scores.rows, perfect=perfect, **texts)
+        plot_scores(self.place / self.plot, self.scores.rows, perfect=perfect, **texts)
 
     def remarks(self) -> list[str]:
         """Closing messages on what the scores mean, one line each; by default none."""

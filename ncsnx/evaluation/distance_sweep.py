@@ -12,7 +12,6 @@ error; its row just keeps the numbers it has.
 """
 
 import contextlib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -36,7 +35,7 @@ from ncsnx.metrics.metric import VERSIONS, FeatureSets, Metric, Quantity, all_me
 from ncsnx.quantities import counted
 from ncsnx.ranks.rank_group import ALONE
 from ncsnx.runs.folder import Run
-from ncsnx.runs.score_files import FEATURES, MOST_FEATURES_BYTES, Row, sweep_folders
+from ncsnx.runs.score_files import FEATURES, MOST_FEATURES_BYTES, Row
 from ncsnx.samplers.building import evaluations, evaluations_in_words, state_count
 from ncsnx.sampling.drawing import Drawing
 from ncsnx.sampling.request import SampleRequest
@@ -44,7 +43,6 @@ from ncsnx.storage import atomic
 from ncsnx.storage.parts import Part
 from ncsnx.work import Advance, Work
 
-_OURS = re.compile(r"step-\d{8,}-[0-9a-f]{8}\.safetensors")
 _TAKEN = "evaluations"
 """Key in parts and rows of the evaluations per image of an adaptive solver; a fixed number is in the protocol."""
 _VERSION = 1
@@ -122,14 +120,13 @@ class DistanceSweep(CheckpointSweep):
         )
 
     def caution(self) -> str | None:
-        n, real, dimensions = self.images.n, self.reference.count, self.features.dimensions
-        if n > dimensions and (real is None or real > dimensions):
+        fewest, dimensions = min(self.images.n, self.reference.count or self.images.n), self.features.dimensions
+        if fewest > dimensions:
             return None
-        few = counted(n, "image") if n <= dimensions else f"a reference of {counted(real or 0, 'image')}"
         return (
-            f"{few} for {counted(dimensions, 'feature')}: the covariance does not have full rank, and the distance is "
-            "too large by an amount that depends on their number. Compare it between checkpoints and runs at this "
-            "number only, not with published numbers (10,000 or 50,000 images). The kernel distance has no such bias"
+            f"{counted(fewest, 'image')} for {counted(dimensions, 'feature')}: the distance is too large by an amount "
+            "that depends on the number of images. Compare it at this number only, not with published numbers (10,000 "
+            "or 50,000 images). The kernel distance has no such bias"
         )
 
     # ----------------------------------------------------------------------------------------------- a checkpoint
@@ -235,14 +232,8 @@ def load_features(path: Path) -> dict[str, Tensor] | None:
 
 
 def make_room(run: Run, most_bytes: int = MOST_FEATURES_BYTES) -> None:
-    """Removes the oldest kept files of the run's sweeps until the others have at most `most_bytes`.
-
-    Counts and removes only files with our names.
-    """
-    files: list[Path] = []
-    for folder in sweep_folders(run.fid):
-        with contextlib.suppress(OSError):  # the folder is missing
-            files += [path for path in (folder / FEATURES).iterdir() if _OURS.fullmatch(path.name)]
+    """Removes the oldest kept features of the run's sweeps until the others have at most `most_bytes`."""
+    files = [*run.fid.glob(f"*/{FEATURES}/step-*.safetensors")]
     total = 0
     with contextlib.suppress(OSError):  # another process removes some too
         for path in sorted(files, key=lambda path: path.stat().st_mtime_ns, reverse=True):

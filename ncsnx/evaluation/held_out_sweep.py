@@ -6,7 +6,7 @@ equal weight for each noise level: the training objective without the variance o
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 import torch
@@ -37,6 +37,8 @@ _LEVELS_SHOWN = 5
 @attrs.frozen(eq=False, kw_only=True)
 class HeldOutSweep(CheckpointSweep):
     """Measures the held-out loss of checkpoints of one run under one protocol."""
+
+    plot: ClassVar = "losses"
 
     source: DataSource
     seed: int = 0
@@ -106,13 +108,9 @@ class HeldOutSweep(CheckpointSweep):
             f"{self.weights_and_precision}; data {self.source.fingerprint[:8]}"
         )
 
-    @property
-    def pictures(self) -> Sequence[str]:
-        return ("losses.png", "losses.svg")
-
     def draw(self) -> None:
-        stem, caption = self.place / "losses", self.caption()
-        plot_losses(stem, self.scores.rows, self.sigmas, title=self.run.name, caption=caption)
+        texts = {"title": self.run.name, "caption": self.caption()}
+        plot_losses(self.place / self.plot, self.scores.rows, self.sigmas, **texts)
 
     # ----------------------------------------------------------------------------------------------- a checkpoint
 

@@ -81,26 +81,18 @@ class LikelihoodSweep(CheckpointSweep):
                 "use a model that takes any σ, such as ncsnv2 or unet"
             )
         held_out = len(self.source.splits().held_out)
-        if held_out < 2:
-            raise NcsnxError(
-                f"a likelihood with a standard error needs at least 2 held-out images, and the data set has {held_out}"
-            )
-        if self.count > held_out:
+        if not 2 <= self.count <= held_out:
             raise UsageError(
-                f"{parameter('n')} {self.count:,}: the data set has only {counted(held_out, 'held-out image')}"
+                f"{parameter('n')} {self.count:,}: expected 2 to the number of held-out images, which is {held_out:,}"
             )
         if self.estimator == "exact" and self.vectors is not None:
             raise UsageError(f"{parameter('estimator')} exact takes no {parameter('probes')}; leave it out")
         if not 1e-6 <= self.tolerance <= 0.1:
-            raise UsageError(
-                f"{parameter('tolerance')} must be between 1e-6 (since the network runs in float32) and 0.1, not "
-                f"{self.tolerance:g}"
-            )
+            raise UsageError(f"{parameter('tolerance')} must be between 1e-6 and 0.1, not {self.tolerance:g}")
         if self.estimator == "exact" and self.dimensions > _MOST_EXACT:
             raise UsageError(
-                f"{parameter('estimator')} exact is for images of at most {counted(_MOST_EXACT, 'dimension')}, since "
-                f"each takes a backward pass; these have {self.dimensions:,}. Use hutchinson, with more "
-                f"{parameter('probes')} for a smaller error"
+                f"{parameter('estimator')} exact is for images of at most {counted(_MOST_EXACT, 'dimension')}, not "
+                f"{self.dimensions:,}; take hutchinson, with more {parameter('probes')} for a smaller error"
             )
         _ = self.grey_levels  # raises for data without any
 

@@ -56,14 +56,7 @@ def compared(samples: Tensor, held_out: Tensor) -> MeasureRecord:
     """
     n, m, median = len(samples), len(held_out), float(samples.quantile(0.5))
     if m == 0:
-        return MeasureRecord(
-            median=median,
-            held_out_median=None,
-            nearer=None,
-            near=None,
-            pairs_probability=None,
-            tail_probability=None,
-        )
+        return MeasureRecord(median=median)
     pairs = mannwhitneyu(samples.numpy(), held_out.numpy(), alternative="less")
     rank = max(1, round(NEAR_QUANTILE * m))
     near = int((samples < held_out.sort().values[rank - 1]).sum())

@@ -103,11 +103,11 @@ class MeasureRecord:
     """Samples and held-out images by one measure; None without held-out images."""
 
     median: float
-    held_out_median: float | None
-    nearer: float | None
-    near: Share | None
-    pairs_probability: float | None
-    tail_probability: float | None
+    held_out_median: float | None = None
+    nearer: float | None = None
+    near: Share | None = None
+    pairs_probability: float | None = None
+    tail_probability: float | None = None
 
 
 @attrs.frozen(kw_only=True)

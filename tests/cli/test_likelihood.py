@@ -155,7 +155,7 @@ def test_a_checkpoint_and_a_range_of_one_are_the_same(measured: Path) -> None:
     ("words", "expected"),
     [
         (("--n", "1"), "--n must be between 2"),
-        (("--n", "300"), "--n 300: the data set has only 299 held-out images"),
+        (("--n", "300"), "--n 300: expected 2 to the number of held-out images, which is 299"),
         (("--estimator", "best"), "--estimator: 'best' is not one of"),
         (("--range", "1:3"), "holds no checkpoint"),
     ],

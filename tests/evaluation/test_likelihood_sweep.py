@@ -34,7 +34,7 @@ def test_a_network_that_is_conditional_on_levels_is_refused(tmp_path: Path) -> N
 
 def test_more_images_than_are_held_out_are_refused(tmp_path: Path) -> None:
     assert sweep(tmp_path, {"n": 299}).count == 299
-    with pytest.raises(UsageError, match=r"^n 300: the data set has only 299 held-out images"):
+    with pytest.raises(UsageError, match=r"^n 300: expected 2 to the number of held-out images, which is 299"):
         sweep(tmp_path, {"n": 300})
 
 
