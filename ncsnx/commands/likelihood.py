@@ -31,8 +31,8 @@ class Likelihood(Checkpoints, InData, Device, Noted, Command["CheckpointScores"]
     the flow takes an image), flow (its change of volume) and scale (grey levels and data transform). Evaluations are
     those of the network with its divergence.
 
-    A table, a plot, and for each checkpoint the values of every image as CSV are kept in the run's likelihood/ by
-    weights and protocol. An interrupted measurement resumes after its last finished batch.
+    A table and a plot are kept in the run's likelihood/ by weights and protocol. An interrupted measurement resumes
+    after its last finished batch.
     """
 
     n: Annotated[int | None, option(IMAGES_PANEL, "N", default="100, or all of fewer", between=(2, 10_000_000))] = None

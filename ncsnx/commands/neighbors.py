@@ -102,7 +102,7 @@ class Neighbors(OneCheckpoint, Sampled, InFeatures, Execution, Command["NearestT
             images=images,
             k=self.k,
             held_out=self.held_out,
-            mirrored=self.flips,
+            flips=model.experiment.data.random_flip if self.flips is None else self.flips,
             data=self.data_folder(),
         )  # checks what can be checked before a classifier is trained
         if self.features == NO_FEATURES:

@@ -3,8 +3,6 @@
 For the likelihood of an image see `ncsnx.evaluation.probability_flow`.
 """
 
-import csv
-import io
 import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,7 +37,6 @@ from ncsnx.runs.score_files import Row
 from ncsnx.samplers.dormand_prince import METHOD
 from ncsnx.sampling.score_model import weights_in_words
 from ncsnx.spelling import parameter
-from ncsnx.storage.atomic import write_bytes
 from ncsnx.storage.parts import Part
 from ncsnx.work import Advance, Work
 
@@ -169,7 +166,7 @@ class LikelihoodSweep(CheckpointSweep):
     def remarks(self) -> list[str]:
         return [
             f"uniform grey levels would take {math.log2(self.grey_levels):.2f}. The error is the standard error of the "
-            "mean over images, including the noise of the probes; the values of each image are in step-….csv",
+            "mean over images, including the noise of the probes",
             f"what it means: {MEANING}",
         ]
 
@@ -191,12 +188,11 @@ class LikelihoodSweep(CheckpointSweep):
             watch(flow.sigma_max)
 
     def measured(self, subject: Candidate, whole: Mapping[str, Tensor]) -> Row:
-        """The means over images; also writes the table of the images' values.
+        """The means over images.
 
         'score' is the mean over images, 'error' its standard error; 'prior', 'flow' and 'scale' add up to the score.
         """
         table = whole["values"].double()
-        write_bytes(self.place / f"{self.mark(subject)}.csv", _csv(self._places().tolist(), table))
         bits = table[:, 0].tolist()
         means = dict(zip(COLUMNS, table.mean(dim=0).tolist(), strict=True))
         return {
@@ -244,13 +240,3 @@ def _progress(units: int, ends: tuple[float, float], work: Work, advance: Advanc
             told = done
 
     return watch
-
-
-def _csv(places: Sequence[int], table: Tensor) -> bytes:
-    """CSV with one line per image, which begins with its index in the held-out split."""
-    text = io.StringIO()
-    lines = csv.writer(text, lineterminator="\n")
-    lines.writerow(["held_out_index", *COLUMNS])
-    for place, row in zip(places, table.tolist(), strict=True):
-        lines.writerow([place, *(f"{bits:.6f}" for bits in row[:-1]), f"{row[-1]:.0f}"])
-    return text.getvalue().encode("utf-8")

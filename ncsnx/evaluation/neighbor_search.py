@@ -86,29 +86,20 @@ class NeighborSearch(Measurement[None]):
     """Neighbours shown per sample."""
     held_out: int
     """Most held-out images to compare with, chosen by a fixed seed."""
-    mirrored: bool | None = None
-    """Whether mirror images of training images count; None for the experiment's `random_flip`."""
+    flips: bool
+    """Whether mirror images of training images count."""
     data: Path | None = None
     """The data folder, for samplers that start from training images."""
 
     def __attrs_post_init__(self) -> None:
-        count, needed, k = len(self.training), max(2, self.k), parameter("k")
-        if count < needed:
-            raise UsageError(
-                f"{k} {self.k}: the data set has {counted(count, 'training image')}; at least {needed} are "
-                f"needed{f', or a {k} of at most {count}' if count > 1 else ''}"
-            )
+        if (count := len(self.training)) < max(2, self.k):
+            found = f"the data set has {counted(count, 'training image')}"
+            raise UsageError(f"{parameter('k')} {self.k}: {found}; at least {max(2, self.k)} are needed")
 
     @property
     def training(self) -> SplitImages:
         """The training images that are searched."""
         return SplitImages(self.source, "train")
-
-    @property
-    def flips(self) -> bool:
-        """Whether mirror images of training images count."""
-        own = self.model.experiment.data.random_flip
-        return own if self.mirrored is None else self.mirrored
 
     @property
     def held_out_count(self) -> int:
@@ -143,11 +134,9 @@ class NeighborSearch(Measurement[None]):
         mirrored = " and their mirror images" if self.flips else ""
         return (
             f"step {model.step:,}, {weights_in_words(model.weights)}{model.precision_in_words}, "
-            f"{counted(request.n, 'sample')} from seed "
-            f"{request.seed}, sampler {sampler} with {model.evaluations_in_words} per image; "
-            f"{counted(len(self.training), 'training image')}{mirrored}, "
-            f"{counted(self.held_out_count, 'held-out image')}; "
-            f"{seen}; data {self.source.fingerprint[:8]}"
+            f"{counted(request.n, 'sample')} from seed {request.seed}, sampler {sampler} with "
+            f"{model.evaluations_in_words} per image; {counted(len(self.training), 'training image')}{mirrored}, "
+            f"{counted(self.held_out_count, 'held-out image')}; {seen}; data {self.source.fingerprint[:8]}"
         )
 
     @property

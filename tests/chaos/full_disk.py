@@ -67,7 +67,7 @@ SITES = {
     ),
     "likelihood": (
         "likelihood/*/.parts/*/*.safetensors",
-        "likelihood/*/*.csv",
+        "likelihood/*/scores.csv",
         "likelihood/*/scores.json",
         "likelihood/*/scores.png",
         "likelihood/*/scores.svg",
@@ -334,7 +334,7 @@ def prepared(folder: Path) -> list[Job]:
         ("sample", sampling, ("images/*/*", "images/samples.safetensors", "images/*.png", "images/film.gif")),
         ("fid", measuring, _table("fid")),
         ("loss", losses, _table("loss")),
-        ("likelihood", likelihoods, ("runs/digits/likelihood/*/*.csv",)),
+        ("likelihood", likelihoods, _table("likelihood")),
         ("compare", comparing, ()),
         ("reference", reference, ()),
         ("export", exporting, ("exported/*.safetensors", "exported/config.json", "exported/*.png")),
