@@ -33,7 +33,7 @@ BUDGET = {
     "data": 3_917,
     "evaluation": 3_523,
     "exchange": 996,
-    "features": 1_121,
+    "features": 1_102,
     "inverse": 3_490,
     "metrics": 733,
     "networks": 2_074,

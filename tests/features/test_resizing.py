@@ -14,16 +14,6 @@ from ncsnx.images import save_png
 from tests.features.scripted import StandIn, pictures, scripted
 
 
-def test_planes_of_a_batch_are_put_in_order_one_by_one() -> None:
-    """Transposing a whole batch would copy it once more with strided access, which took longer than resizing."""
-    planes = np.arange(7 * 6 * 5, dtype=np.uint8).reshape(7, 6, 5)
-    resizer = CleanResizer(16)
-    resized = resizer._planes(planes)
-    assert resized.flags.c_contiguous
-    for number in range(7):
-        assert np.array_equal(resized[number], resizer._planes(planes[number : number + 1])[0])
-
-
 @pytest.mark.parametrize("channels", [1, 3])
 def test_images_in_memory_have_the_features_that_clean_fid_finds_in_their_png_files(
     channels: int, tmp_path: Path
