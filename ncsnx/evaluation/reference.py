@@ -1,6 +1,6 @@
 """References: mean and covariance of the features of real images, for distances to generated images.
 
-references/DIGEST/statistics.safetensors  reference.json  perfect-model-n1000.json
+references/DIGEST/reference.safetensors  reference.json  perfect-model-n1000.json
 
 Even a model that draws new real images doesn't score 0. The distance of n images to a reference of N images is too
 large by about c·(1/n + 1/N), since neither set has the exact moments of the distribution. Scores are therefore shown
@@ -29,7 +29,7 @@ from ncsnx.data import data_set_of
 from ncsnx.data.dataset import Split
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.evaluation.image_folder import ImageFolder
-from ncsnx.features.cached_tensors import CachedTensors
+from ncsnx.features.cached_tensors import cached_tensors
 from ncsnx.features.feature_network import FeatureNetwork
 from ncsnx.features.moments import Moments
 from ncsnx.features.real_images import DataSource, RealImages, SplitImages
@@ -155,10 +155,7 @@ class ReferenceRecord:
     facts: dict[str, Any]
     """Facts that identify the images and the feature network."""
     sha256: str = ""
-    """sha256 of statistics.safetensors, in hexadecimal."""
-
-
-_CACHED = CachedTensors("the reference", "statistics.safetensors", "reference.json", ReferenceRecord)
+    """sha256 of reference.safetensors, in hexadecimal."""
 
 
 @attrs.frozen(eq=False)
@@ -231,7 +228,7 @@ def _of_images(images: RealImages, features: FeatureNetwork, cache: Path, work: 
 
     key = {"schema_version": 1, "images": images.facts, "features": features.facts}
     folder = cache / "references" / digest(key)
-    record, tensors = _CACHED.opened(folder, make, work)
+    record, tensors = cached_tensors(folder, "reference", ReferenceRecord, make, work)
     name = f"{images.title} ({record.images:,})" if images.facts["kind"] == "split" else images.title
     facts = {
         "name": name,

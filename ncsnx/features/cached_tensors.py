@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import attrs
 from safetensors.torch import load, save
@@ -23,47 +23,37 @@ from ncsnx.work import Work
 Record = TypeVar("Record", bound=Any)
 
 
-@attrs.frozen
-class CachedTensors(Generic[Record]):
-    """One kind of cached tensors."""
+def cached_tensors(
+    folder: Path, name: str, kind: type[Record], make: Callable[[], tuple[Record, dict[str, Tensor]]], work: Work
+) -> tuple[Record, dict[str, Tensor]]:
+    """The record and the tensors in `folder`, else those that `make` returns, which are then cached.
 
-    what: str
-    """Name in messages: 'the classifier'."""
-    tensors: str
-    record: str
-    """Names of both files."""
-    kind: type[Record]
-    """Class of the record, a document with a field `sha256`."""
+    Of two processes one makes them, and the other waits. name: of both files, and in messages. kind: class of the
+    record, a document with a field `sha256`. Raises NcsnxError.
+    """
+    files = folder / f"{name}.safetensors", folder / f"{name}.json"
 
-    def read(self, folder: Path) -> tuple[Record, dict[str, Tensor]] | None:
-        """The record and the tensors by name; None if they are missing or damaged."""
-        record = find_document(folder / self.record, self.kind)
+    def read() -> tuple[Record, dict[str, Tensor]] | None:
+        record = find_document(files[1], kind)
         with suppress(OSError):
-            content = (folder / self.tensors).read_bytes()
+            content = files[0].read_bytes()
             if record is not None and record.sha256 == hashlib.sha256(content).hexdigest():
                 return record, load(content)
         return None
 
-    def opened(
-        self, folder: Path, make: Callable[[], tuple[Record, dict[str, Tensor]]], work: Work
-    ) -> tuple[Record, dict[str, Tensor]]:
-        """The record and the tensors in `folder`, else those that `make` returns, which are then cached.
-
-        Of two processes one makes them, and the other waits. Raises NcsnxError.
-        """
-        if (cached := self.read(folder)) is not None:
+    if (cached := read()) is not None:
+        return cached
+    with cache_lock(folder.parent / f".{folder.name}", f"the {name}", work):
+        if (cached := read()) is not None:
             return cached
-        with cache_lock(folder.parent / f".{folder.name}", self.what, work):
-            if (cached := self.read(folder)) is not None:
-                return cached
-            if folder.exists():
-                work.warning(f"{folder} is damaged; {self.what} is made again")
-                with atomic.reporting(folder):
-                    atomic.remove_tree(folder)
-            record, tensors = make()
-            content = save({name: tensor.contiguous() for name, tensor in tensors.items()})
-            record = attrs.evolve(record, sha256=hashlib.sha256(content).hexdigest())
-            with atomic.new_folder(folder) as draft:
-                atomic.write_new(draft / self.tensors, content, shown=folder / self.tensors)
-                atomic.write_new(draft / self.record, document_bytes(record), shown=folder / self.record)
-            return record, tensors
+        if folder.exists():
+            work.warning(f"{folder} is damaged; the {name} is made again")
+            with atomic.reporting(folder):
+                atomic.remove_tree(folder)
+        record, tensors = make()
+        content = save({key: tensor.contiguous() for key, tensor in tensors.items()})
+        record = attrs.evolve(record, sha256=hashlib.sha256(content).hexdigest())
+        with atomic.new_folder(folder) as draft:
+            for path, written in zip(files, (content, document_bytes(record)), strict=True):
+                atomic.write_new(draft / path.name, written, shown=path)
+        return record, tensors

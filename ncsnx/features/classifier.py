@@ -2,7 +2,7 @@
 
 Images without labels get classes by clustering. It is trained once and cached:
 
-    classifier/DIGEST/weights.safetensors  classifier.json
+    classifier/DIGEST/classifier.safetensors  classifier.json
 
 DIGEST identifies the configuration and the training images.
 
@@ -30,7 +30,7 @@ from ncsnx.config.variants import OMITTED, VERSION, tag_of
 from ncsnx.data import StoredImages
 from ncsnx.data.dataset import NO_LABEL
 from ncsnx.errors import Hint, NcsnxError
-from ncsnx.features.cached_tensors import CachedTensors
+from ncsnx.features.cached_tensors import cached_tensors
 from ncsnx.features.feature_network import Extracted
 from ncsnx.features.real_images import DataSource, SplitImages
 from ncsnx.features.torchscript import AS_THEY_ARE
@@ -41,7 +41,6 @@ from ncsnx.spelling import argument
 from ncsnx.storage.documents import document, document_values
 from ncsnx.work import Work
 
-WEIGHTS, CLASSIFIER_RECORD = "weights.safetensors", "classifier.json"
 SCHEMA_VERSION = 1
 """Raised with every change of the network or its training, so that cached classifiers are trained again."""
 CLUSTERS = 10
@@ -265,9 +264,6 @@ def shifted(images: Tensor, stream: Stream, positions: Tensor) -> Tensor:
     return images[each, channel, rows[:, None, :, None], columns[:, None, None, :]]
 
 
-_CACHED = CachedTensors("the classifier", WEIGHTS, CLASSIFIER_RECORD, ClassifierRecord)
-
-
 class ClassifierFeatures:
     """The 64 features before the last layer, and the logits, of images without resizing."""
 
@@ -321,7 +317,7 @@ def open_classifier(
         work.info(f"the classifier was trained: {accuracy}; saved in {folder}")
         return record, {name: value.cpu() for name, value in network.state_dict().items()}
 
-    record, weights = _CACHED.opened(folder, make, work)
+    record, weights = cached_tensors(folder, "classifier", ClassifierRecord, make, work)
     network = ClassifierNetwork(record.shape, record.width, record.classes, record.seed)
     network.load_state_dict(weights)
     return ClassifierFeatures(network.to(device).eval(), record, source.data, device)

@@ -26,8 +26,7 @@ from ncsnx.config.feature_networks import Inception
 from ncsnx.data.download import DownloadError, PublishedFile, download
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.features.feature_network import INCEPTION, Extracted, distance_name
-from ncsnx.features.resizing import INCEPTION_SIZE, CleanResizer
-from ncsnx.features.torchscript import last_line, load_script
+from ncsnx.features.torchscript import INCEPTION_SIZE, CleanResizer, last_line, load_script
 from ncsnx.paths import typed_path
 from ncsnx.quantities import counted
 from ncsnx.spelling import argument, parameter

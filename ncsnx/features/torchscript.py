@@ -13,18 +13,21 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import attrs
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ncsnx.config.feature_networks import TorchScript
 from ncsnx.errors import NcsnxError
 from ncsnx.features.feature_network import Extracted
-from ncsnx.features.resizing import CleanResizer
 from ncsnx.paths import typed_path
 from ncsnx.quantities import counted
 from ncsnx.storage.reading import read_bytes
 
 AS_THEY_ARE = "as they are"
+INCEPTION_SIZE = 299
 MOST_BYTES = 8 * 2**30
 """Most bytes of a network file, far above those of feature networks in use."""
 
@@ -50,6 +53,39 @@ def load_script(path: Path, device: torch.device) -> tuple[torch.jit.ScriptModul
 def last_line(error: Exception) -> str:
     """Last line of an error of TorchScript, which says what went wrong after showing where."""
     return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
+
+
+@attrs.frozen
+class CleanResizer:
+    """Resizes images to a square as clean-fid does (Parmar, Zhang & Zhu, CVPR 2022, arXiv 2104.11222).
+
+    It is Pillow's bicubic with antialiasing, each channel as float32, without rounding to 8 bits.
+    """
+
+    size: int = INCEPTION_SIZE
+
+    @property
+    def description(self) -> str:
+        """Description for protocols."""
+        return f"clean-fid bicubic {self.size}"
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) uint8 → (B, 3, size, size) float32 in 0 … 255, on the CPU; a single channel is repeated.
+
+        Raises NcsnxError unless C is 1 or 3.
+        """
+        count, channels, height, width = images.shape
+        if channels not in (1, 3):
+            raise NcsnxError(
+                f"features that need resizing take images of 1 or 3 channels, not {channels}; take a classifier, or a "
+                "TorchScript network with features.image_size=none"
+            )
+        resized = np.empty((count * channels, self.size, self.size), dtype=np.float32)
+        for place, plane in enumerate(images.cpu().reshape(-1, height, width).float().numpy()):
+            picture = Image.fromarray(plane).resize((self.size, self.size), Image.Resampling.BICUBIC)
+            resized[place] = np.asarray(picture).clip(0, 255)
+        planes = torch.from_numpy(resized).view(count, channels, self.size, self.size)
+        return planes.expand(-1, 3, -1, -1).contiguous()
 
 
 class TorchScriptNetwork:

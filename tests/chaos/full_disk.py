@@ -83,9 +83,9 @@ SITES = {
     "redraw loss": ("loss/*/scores.csv", "loss/*/losses.png", "loss/*/losses.svg"),
     "reference": (
         *("cache/classifier/.*", "cache/classifier/*", "cache/references/.*", "cache/references/*"),
-        "cache/classifier/*/weights.safetensors",
+        "cache/classifier/*/classifier.safetensors",
         "cache/classifier/*/classifier.json",
-        "cache/references/*/statistics.safetensors",
+        "cache/references/*/reference.safetensors",
         "cache/references/*/reference.json",
         "cache/references/*/perfect-model-n1000.json",
     ),

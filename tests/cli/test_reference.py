@@ -65,7 +65,7 @@ def test_a_reference_is_built_once_and_shown_with_what_a_perfect_model_would_sco
         shown["perfect model"],
     )
     assert re.fullmatch("[0-9a-f]{64}", shown["fingerprint"])
-    assert (place / shown["where"] / "statistics.safetensors").is_file()
+    assert (place / shown["where"] / "reference.safetensors").is_file()
     assert "digits, training images: 1,498 images in" in built.err
 
     before = files(place / "cache")

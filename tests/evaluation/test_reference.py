@@ -247,7 +247,7 @@ def test_other_data_other_splits_and_other_features_have_references_of_their_own
     assert len({reference.path for reference in (*of_digits, of_cifar, of_changed)}) == 6
 
 
-@pytest.mark.parametrize("name", ["statistics.safetensors", "reference.json"])
+@pytest.mark.parametrize("name", ["reference.safetensors", "reference.json"])
 @pytest.mark.parametrize("harm", [damage, _cut, Path.unlink], ids=["damaged", "truncated", "missing"])
 def test_a_damaged_reference_is_said_to_be_so_and_built_again(
     tmp_path: Path, name: str, harm: Callable[[Path], None]

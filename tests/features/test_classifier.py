@@ -17,7 +17,7 @@ from ncsnx.config.variants import OUTSIDE_IDENTITY
 from ncsnx.data import InMemory, Splits, data_set, data_set_of, open_data
 from ncsnx.data.dataset import NO_LABEL, StoredImages
 from ncsnx.errors import NcsnxError, Stopped
-from ncsnx.features.classifier import CLASSIFIER_RECORD, CLUSTERS, WEIGHTS, ClassifierNetwork, open_classifier, shifted
+from ncsnx.features.classifier import CLUSTERS, ClassifierNetwork, open_classifier, shifted
 from ncsnx.features.extractors import build_features
 from ncsnx.features.feature_network import FeatureNetwork
 from ncsnx.features.real_images import DataSource
@@ -260,7 +260,7 @@ def test_other_data_gets_a_classifier_of_its_own(tmp_path: Path) -> None:
     assert other.facts["sha256"] != first.facts["sha256"]
 
 
-@pytest.mark.parametrize("name", [WEIGHTS, CLASSIFIER_RECORD])
+@pytest.mark.parametrize("name", ["classifier.safetensors", "classifier.json"])
 def test_a_damaged_classifier_is_trained_again_and_that_is_said(name: str, tmp_path: Path) -> None:
     first, warned = stripes(tmp_path), list[str]()
     (path,) = (tmp_path / "classifier").glob(f"*/{name}")

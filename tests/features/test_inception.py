@@ -17,7 +17,7 @@ from ncsnx.errors import NcsnxError, Stopped
 from ncsnx.features.extractors import build_features
 from ncsnx.features.feature_network import distance_name
 from ncsnx.features.inception import INCEPTION_FILE, SHA256, InceptionNetwork, open_inception
-from ncsnx.features.resizing import CleanResizer
+from ncsnx.features.torchscript import CleanResizer
 from ncsnx.runtime import Runtime
 from ncsnx.work import Work
 from tests.features.scripted import GreyOnly, StandIn, WithoutOutput, pictures, scripted, sha256

@@ -9,7 +9,7 @@ import torch
 
 from ncsnx.errors import NcsnxError
 from ncsnx.features.inception import InceptionNetwork
-from ncsnx.features.resizing import CleanResizer
+from ncsnx.features.torchscript import CleanResizer
 from ncsnx.images import save_png
 from tests.features.scripted import StandIn, pictures, scripted
 

@@ -13,8 +13,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.features.extractors import build_features
 from ncsnx.features.feature_network import FeatureNetwork
 from ncsnx.features.real_images import DataSource
-from ncsnx.features.resizing import CleanResizer
-from ncsnx.features.torchscript import load_script
+from ncsnx.features.torchscript import CleanResizer, load_script
 from ncsnx.runtime import Runtime
 from ncsnx.work import Work
 from tests.features.scripted import GreyOnly, Images, PooledFeatures, Three, WithLogits, pictures, scripted, sha256
