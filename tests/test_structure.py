@@ -31,7 +31,7 @@ BUDGET = {
     "config": 3_209,
     "console": 984,
     "data": 3_917,
-    "evaluation": 3_520,
+    "evaluation": 3_500,
     "exchange": 996,
     "features": 1_078,
     "inverse": 3_490,

@@ -231,8 +231,7 @@ def store_recommendation(run: Run, verdict: Recommendation, work: Work) -> None:
     why = "the fewest evaluations that measured no worse" if verdict.is_no_worse else "the smallest distance"
     said = f"{typed(found.sampler)}, {found} (chosen by its {number(found.chosen_by['distance'])} as {why})"
     if before is not None and before.step == found.step and before.images > found.images:
-        work.info(f"recommended by these trials: {said}")
-        work.info(f"not stored, since the stored one was measured with more images{stays}")
+        work.info(f"recommended, and not stored, since the stored one was measured with more images: {said}{stays}")
     else:
         write_fast(run, found)
         work.info(f"recommended, and stored as sampler=fast: {said}")

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 import attrs
 
@@ -38,11 +37,10 @@ def comparison_candidates(
     doesn't take, and NcsnxError if they fail. With tags=None such samplers are left out; `tell` gets a line for each
     failure.
     """
-    grids, known = _grids(experiment), variants(Sampler)
-    if unknown := [tag for tag in tags or () if tag not in known or not _settings_of(known[tag], grids)]:
-        usable = [tag for tag, cls in known.items() if _is_usable(cls, grids)]
+    known = variants(Sampler)
+    if unknown := [tag for tag in tags or () if tag not in known]:
         given = quoted(",".join(unknown))
-        raise UsageError(f"{parameter('samplers')} {given}: expected all, or some of {', '.join(usable)}")
+        raise UsageError(f"{parameter('samplers')} {given}: expected all, or some of {', '.join(known)}")
     found: list[Sampler] = [experiment.sampler]
     for tag in known if tags is None else tags:
         try:
@@ -77,12 +75,10 @@ def _possible(experiment: Experiment, tag: str, counts: Sequence[int] | None) ->
     assert issubclass(cls, Sampler)
     if counts is None:
         counts = [count for count in default_counts(experiment) if count >= definition_of(cls).fewest]
-    tried = [
-        one
-        for count in counts
-        for one in _settings_of(cls, _grids(experiment, count), count)
-        if (evaluations(one, len(trained)) or 0) <= count
-    ]
+    settings = [(count, one) for count in counts for one in _settings_of(cls, _grids(experiment, count), count)]
+    if not settings:
+        raise UsageError(f"{parameter('samplers')} {tag}: there are no settings of it to try; leave it out")
+    tried = [one for count, one in settings if (evaluations(one, len(trained)) or 0) <= count]
     possible = [one for one in tried if any_sigma or dry_run(one, trained).stays]
     if tried and not possible:
         raise UsageError(
@@ -136,9 +132,3 @@ def _defaults(cls: type[Sampler], grids: Grids, count: int) -> Sequence[Sampler]
     while one.steps > 1 and (taken := evaluations(one, 0) or 0) > count:
         one = attrs.evolve(one, steps=max(1, min(one.steps - 1, one.steps * count // taken)))
     return (one,)
-
-
-def _is_usable(cls: type[Config], grids: Grids) -> bool:
-    with suppress(NcsnxError):
-        return bool(_settings_of(cls, grids))
-    return False

@@ -76,13 +76,9 @@ class DistanceSweep(CheckpointSweep):
     @property
     def quantities(self) -> list[Quantity]:
         shown = [one for one in self.metrics if self.requested is None or one in self.requested or not one.on_request]
-        found = self._named(shown)
-        return found if self.evaluations is not None else [*found, Quantity(_TAKEN, decimals=0)]
-
-    def _named(self, metrics: Sequence[Metric]) -> list[Quantity]:
-        """The quantities of metrics, with their titles for these features."""
-        every = [quantity for one in metrics for quantity in one.quantities]
-        return [attrs.evolve(quantity, title=quantity.name(self.features.name)) for quantity in every]
+        every = [quantity for one in shown for quantity in one.quantities]
+        titled = [attrs.evolve(quantity, title=quantity.name(self.features.name)) for quantity in every]
+        return titled if self.evaluations is not None else [*titled, Quantity(_TAKEN, decimals=0)]
 
     @property
     def kept_in(self) -> tuple[Path, str]:

@@ -175,7 +175,8 @@ def measure_all(
     problems: list[str] = []
 
     def plan() -> list[tuple[Subject, list[range]]]:
-        return [(subject, _missing_indices(job, subject)) for subject in subjects]
+        every = set(range(job.count))
+        return [(one, runs_of(sorted(every - done_indices(parts_of(job, one), job.count)))) for one in subjects]
 
     for subject, left in work.ranks.first(plan, check_stop=work.check_stop):
         begun(subject)
@@ -207,11 +208,6 @@ def _row(job: Measurement[Subject], subject: Subject, failure: NcsnxError | None
         if (row := job.failed(subject, error)) is None:
             raise
         return row
-
-
-def _missing_indices(job: Measurement[Subject], subject: Subject) -> list[range]:
-    done = done_indices(parts_of(job, subject), job.count)
-    return runs_of(index for index in range(job.count) if index not in done)
 
 
 def _make_share(

@@ -45,8 +45,7 @@ from ncsnx.storage.zips import is_zip
 from ncsnx.work import SILENT, Work
 
 SUFFIX = ".npz"
-_HOW = "save it with numpy.savez(FILE, mu=…, sigma=…)"
-OTHERS = ("mu_s", "sigma_s", "arr_0")
+_OTHERS = ("mu_s", "sigma_s", "arr_0")
 """Other arrays in the reference batches of ADM (Dhariwal & Nichol 2021): spatial statistics, and images."""
 _ROUNDING = 1e-5
 """Tolerance for rounding, since some files are float32: for |Σ − Σᵀ| relative to the largest entry of Σ, and for
@@ -312,7 +311,7 @@ def read_statistics(path: Path, dimensions: int, features: str) -> tuple[tuple[T
         name: ExpectedArray("real numbers", "iuf", (shape,), advice=advice)
         for name, shape in {"mu": (dimensions,), "sigma": (dimensions, dimensions)}.items()
     }
-    arrays = read_arrays(path, expected, _HOW, ignored=OTHERS)
+    arrays = read_arrays(path, expected, "save it with numpy.savez(FILE, mu=…, sigma=…)", ignored=_OTHERS)
     mean, covariance = (torch.from_numpy(arrays[name].astype(np.float64)) for name in ("mu", "sigma"))
     if not (mean.isfinite().all() and covariance.isfinite().all()):
         raise NcsnxError(f"{path}: expected finite numbers, found nan or infinity")

@@ -217,7 +217,7 @@ def test_without_a_comparison_there_is_no_fast_sampler(workplace: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("--samplers", "cas,nope"), "--samplers 'nope': expected all, or some of cas, pc"),
+        (("--samplers", "cas,nope"), "--samplers 'nope': expected all, or some of ald, cas, pc"),
         (("--evaluations", "6,x"), "expected whole numbers with commas"),
         (("--n", "5"), "--n must be between 10 and 10,000,000, not 5"),
         (("sampler=cas",), "sampler: only features.FIELD=VALUE can change here"),
