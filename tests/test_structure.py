@@ -27,11 +27,11 @@ FLOORS = (
 BUDGET = {
     ".": 1_674,
     "cli": 809,
-    "commands": 4_892,
+    "commands": 4_891,
     "config": 3_209,
     "console": 984,
     "data": 3_917,
-    "evaluation": 3_500,
+    "evaluation": 3_494,
     "exchange": 996,
     "features": 1_078,
     "inverse": 3_490,

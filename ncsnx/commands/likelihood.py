@@ -39,9 +39,8 @@ class Likelihood(Checkpoints, InData, Device, Noted, Command["CheckpointScores"]
     """Number of held-out images, chosen by the seed."""
     seed: Annotated[int, option(IMAGES_PANEL, "SEED", between=(0, 2**32 - 1))] = 0
     """Determines the choice of images, their dequantization and the probes."""
-    estimator: Annotated[Literal["hutchinson", "skilling", "exact"], option(MEASUREMENT_PANEL, "NAME")] = "hutchinson"
-    """Estimator of the divergence: hutchinson (random signs, smaller error), skilling (Gaussian vectors), or exact
-    (every direction in turn, for small images)."""
+    estimator: Annotated[Literal["hutchinson", "exact"], option(MEASUREMENT_PANEL, "NAME")] = "hutchinson"
+    """Estimator of the divergence: hutchinson (random signs), or exact (every direction in turn, for small images)."""
     probes: Annotated[int | None, option(MEASUREMENT_PANEL, "K", default="1", between=(1, 10_000))] = None
     """Random vectors per image, the same at every σ. Each costs a backward pass."""
     tolerance: Annotated[float, option(MEASUREMENT_PANEL, "TOL")] = 1e-4

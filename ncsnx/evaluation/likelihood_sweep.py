@@ -40,8 +40,8 @@ from ncsnx.spelling import parameter
 from ncsnx.storage.parts import Part
 from ncsnx.work import Advance, Work
 
-Estimator = Literal["hutchinson", "skilling", "exact"]
-"""Estimator of the divergence: random signs, Gaussian vectors, or every direction in turn."""
+Estimator = Literal["hutchinson", "exact"]
+"""Estimator of the divergence: random signs, or every direction in turn."""
 _VERSION = 2
 """Version of the measured numbers; raised when any of them changes, so that rows of different versions stay apart."""
 IMAGES = 100
@@ -152,9 +152,8 @@ class LikelihoodSweep(CheckpointSweep):
 
     def caption(self) -> str:
         sigma_min, sigma_max = self.ends
-        probes = {"hutchinson": "Hutchinson's estimator", "skilling": "Skilling's estimator"}.get(self.estimator)
-        count = counted(self.probes, "probe")
-        divergence = f"{probes}, {count}" if probes else "exact divergence"
+        probes = f"Hutchinson's estimator, {counted(self.probes, 'probe')}"
+        divergence = "exact divergence" if self.estimator == "exact" else probes
         return (
             f"probability-flow ODE from σ = {sigma_min:g} to {sigma_max:g}, where the prior is "
             f"N({prior_mean(self.experiment.data):g}, {sigma_max:g}²), {METHOD} with tolerance {self.tolerance:g}, "
@@ -208,7 +207,7 @@ class LikelihoodSweep(CheckpointSweep):
             basis = torch.eye(self.dimensions, device=places.device).view(-1, 1, *shape)
             return Probes(basis.expand(-1, len(places), *shape), weight=1.0)
         stream = Stream(self.seed, Purpose.PROBES)
-        vectors = [probe(stream, self.estimator, places, shape, number) for number in range(self.probes)]
+        vectors = [probe(stream, places, shape, number) for number in range(self.probes)]
         return Probes(torch.stack(vectors), weight=1 / self.probes)
 
     def _network(self, candidate: Candidate) -> ScoreFunction:

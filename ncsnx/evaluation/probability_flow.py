@@ -17,7 +17,6 @@ section 3.1).
 
 import math
 from collections.abc import Callable
-from typing import Literal
 
 import attrs
 import torch
@@ -158,14 +157,10 @@ def prior_mean(data: Data) -> float:
     return float(from_unit(torch.tensor(0.5, dtype=torch.float64), data))
 
 
-def probe(
-    stream: Stream, estimator: Literal["hutchinson", "skilling"], places: Tensor, shape: tuple[int, ...], number: int
-) -> Tensor:
+def probe(stream: Stream, places: Tensor, shape: tuple[int, ...], number: int) -> Tensor:
     """Probe vector `number` of each image, (B, *shape) float32: a function of the seed, the image's place and `number`.
 
-    'hutchinson': −1 or 1 with equal probability (Hutchinson 1989), with the variance 2(‖S‖² − Σ S_ii²) of the estimate,
-    where S is the symmetric part of the Jacobian. 'skilling': Gaussian (Skilling 1989), with the variance 2‖S‖².
+    Each entry is −1 or 1 with equal probability (Hutchinson 1989), with the variance 2(‖S‖² − Σ S_ii²) of the estimate,
+    where S is the symmetric part of the Jacobian.
     """
-    if estimator == "skilling":
-        return stream.normal(places, shape, step=number)
     return 1 - 2 * (stream.uniform(places, shape, step=number) < 0.5).float()

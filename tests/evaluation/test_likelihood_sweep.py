@@ -51,7 +51,6 @@ def test_every_choice_that_changes_a_number_is_in_the_protocol(tmp_path: Path) -
         {"n": 99},
         {"seed": 1},
         {"vectors": 2},
-        {"estimator": "skilling"},
         {"estimator": "exact"},
         {"tolerance": 1e-3},
     ]
