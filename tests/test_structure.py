@@ -31,7 +31,7 @@ BUDGET = {
     "config": 3_209,
     "console": 984,
     "data": 3_917,
-    "evaluation": 3_494,
+    "evaluation": 3_488,
     "exchange": 996,
     "features": 1_078,
     "inverse": 3_490,

@@ -270,17 +270,14 @@ def _measure(comparison: Comparison, samplers: Sequence[Sampler], seeds: Sequenc
     """Measures the missing trials, seed by seed, so that every sampler has a first number early."""
     settings = [(sampler, seed) for seed in seeds for sampler in samplers]
     left = work.ranks.first(lambda: missing(comparison, settings), check_stop=work.check_stop)
-    done = len(settings) - len(left)
-    if seeds == comparison.fresh_seeds:
-        if left:
-            work.info(f"measuring again with {counted(len(left), 'fresh seed')}: {typed(samplers[0])}")
-    elif left:
-        more = f" ({done:,} more already measured)" if done else ""
-        work.info(f"{counted(len(left), 'trial')} of {counted(len(samplers), 'setting')}{more}")
-    else:
-        work.info("every trial is already measured")
     if not left:
         return
+    if seeds == comparison.fresh_seeds:
+        work.info(f"measuring again with {counted(len(left), 'fresh seed')}: {typed(samplers[0])}")
+    else:
+        done = len(settings) - len(left)
+        more = f" ({done:,} more already measured)" if done else ""
+        work.info(f"{counted(len(left), 'trial')} of {counted(len(samplers), 'setting')}{more}")
     with work.progress("comparing", total=sum(map(comparison.units, left)), unit="sampler steps") as advance:
         problems = measure_all(
             comparison, left, work, advance, begun=lambda subject: work.detail(comparison.name(subject))

@@ -60,7 +60,7 @@ LEAST_DRAWS, MOST_DRAWS = 5, 50
 ACCURACY = 0.05
 """Relative standard error of the mean over draws at which drawing stops."""
 LEAST_IMAGES = 4
-"""Fewest real images that split into two sets with a covariance each."""
+"""Fewest images of a reference: they split into two sets with a covariance each."""
 _FIRST_EPOCH = 100
 """First epoch of the permutations for draws; earlier ones choose other subsets."""
 
@@ -179,10 +179,9 @@ class Reference:
     def perfect_model(self, n: int, work: Work) -> PerfectModel | None:
         """The score of n images of a perfect model, measured once for each n and saved beside the statistics.
 
-        None for a statistics file, which has no single images, for fewer than four images, and on ranks other than 0.
-        Raises NcsnxError.
+        None for a statistics file, which has no single images, and on ranks other than 0. Raises NcsnxError.
         """
-        if not work.ranks.is_first or self.sample is None or self.count is None or self.count < LEAST_IMAGES:
+        if not work.ranks.is_first or self.sample is None or self.count is None:
             return None
         path = self.path / f"perfect-model-n{n}.json"
         perfect = find_document(path, PerfectModel)
@@ -195,9 +194,7 @@ class Reference:
     @property
     def why_unknown(self) -> str:
         """Why `perfect_model` is None, in words."""
-        if self.sample is None:
-            return f"unknown, since {self.name} holds mean and covariance only"
-        return f"unknown, since it takes at least {counted(LEAST_IMAGES, 'real image')}"
+        return f"unknown, since {self.name} holds mean and covariance only"
 
 
 def open_reference(
@@ -283,8 +280,8 @@ def _images(wanted: str | None, source: DataSource | None, work: Work) -> RealIm
 def _measured(images: RealImages, features: FeatureNetwork, work: Work) -> dict[str, Tensor]:
     """Mean, covariance and sample, computed in one pass. Only features of the sample are held."""
     count = len(images)
-    if count < 2:
-        raise NcsnxError(f"{images.title}: expected at least 2 images, for a covariance; found {count}")
+    if count < LEAST_IMAGES:
+        raise NcsnxError(f"{images.title}: expected at least {LEAST_IMAGES} images, found {count}")
     chosen = torch.zeros(count, dtype=torch.bool)
     chosen[Stream(0, Purpose.SUBSETS).permutation(count, _CHOICE)[:SAMPLE]] = True
     moments, sample = Moments.empty(features.dimensions), list[Tensor]()

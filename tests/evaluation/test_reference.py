@@ -362,7 +362,7 @@ def test_a_zip_of_pictures_has_the_reference_of_its_folder(tmp_path: Path) -> No
 def test_a_picture_that_was_changed_anywhere_makes_another_reference(tmp_path: Path) -> None:
     root = tmp_path / "pictures"
     root.mkdir()
-    values = np.random.default_rng(0).integers(0, 256, (2, 400, 400, 3), dtype=np.uint8)
+    values = np.random.default_rng(0).integers(0, 256, (4, 400, 400, 3), dtype=np.uint8)
     for number, picture in enumerate(values):
         Image.fromarray(picture).save(root / f"{number}.bmp")
     before = open_reference(str(root), None, Means(), tmp_path / "cache", Work())
@@ -373,14 +373,11 @@ def test_a_picture_that_was_changed_anywhere_makes_another_reference(tmp_path: P
     assert not torch.equal(after.mean, before.mean)
 
 
-def test_of_few_pictures_a_perfect_model_is_unknown_and_one_has_no_covariance(tmp_path: Path) -> None:
-    three = open_reference(str(pictures(tmp_path / "3", [8] * 3)), None, Means(), tmp_path / "cache", Work())
-    assert (three.count, three.perfect_model(10, Work())) == (3, None)
-    assert three.why_unknown == "unknown, since it takes at least 4 real images"
+def test_a_reference_takes_four_images(tmp_path: Path) -> None:
     four = open_reference(str(pictures(tmp_path / "4", [8] * 4)), None, Means(), tmp_path / "cache", Work())
     assert four.perfect_model(10, Work()) is not None
-    with pytest.raises(NcsnxError, match="expected at least 2 images, for a covariance; found 1"):
-        open_reference(str(pictures(tmp_path / "1", [8])), None, Means(), tmp_path / "cache", Work())
+    with pytest.raises(NcsnxError, match="expected at least 4 images, found 3"):
+        open_reference(str(pictures(tmp_path / "3", [8] * 3)), None, Means(), tmp_path / "cache", Work())
 
 
 def test_a_wish_that_means_nothing_is_a_usage_error(tmp_path: Path) -> None:
