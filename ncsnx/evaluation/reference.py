@@ -281,7 +281,7 @@ def _measured(images: RealImages, features: FeatureNetwork, work: Work) -> dict[
     """Mean, covariance and sample, computed in one pass. Only features of the sample are held."""
     count = len(images)
     if count < LEAST_IMAGES:
-        raise NcsnxError(f"{images.title}: expected at least {LEAST_IMAGES} images, found {count}")
+        raise NcsnxError(f"{images.title}: expected at least {counted(LEAST_IMAGES, 'image')}, found {count}")
     chosen = torch.zeros(count, dtype=torch.bool)
     chosen[Stream(0, Purpose.SUBSETS).permutation(count, _CHOICE)[:SAMPLE]] = True
     moments, sample = Moments.empty(features.dimensions), list[Tensor]()
