@@ -46,6 +46,8 @@ class Fid(Checkpoints, Sampled, Compared, Execution, Noted, Command["CheckpointS
     """Images per checkpoint."""
     seed: Annotated[int, option(IMAGES_PANEL, "SEED")] = 0
     """Determines the noise of the images, the same for every checkpoint."""
+    ensemble: Annotated[int, option(MEASUREMENT_PANEL, "K", between=(1, 1_000))] = 1
+    """Average the scores of the last K checkpoints, for runs without EMA."""
     metrics: Annotated[str | Sequence[str], option(MEASUREMENT_PANEL, "TAG,…", parse=values.words)] = ()
     """Further metrics: all, or some of precision-recall, density-coverage, inception-score and the metrics of installed
     packages."""
@@ -66,7 +68,7 @@ class Fid(Checkpoints, Sampled, Compared, Execution, Noted, Command["CheckpointS
             from ncsnx.evaluation.distance_sweep import DistanceSweep
 
             requested = _metrics(self.metrics)
-            candidates, problems = work.ranks.first(lambda: choose(run, steps, work))
+            candidates, problems = work.ranks.first(lambda: choose(run, steps, work, self.ensemble))
             runtime = self.runtime_for(experiment, work)
             _, network, reference = self.open_compared(run, settings, runtime, work)
             sweep = DistanceSweep(
@@ -76,6 +78,7 @@ class Fid(Checkpoints, Sampled, Compared, Execution, Noted, Command["CheckpointS
                 reference=reference,
                 perfect_model=reference.perfect_model(self.n, work),
                 images=images,
+                ensemble=self.ensemble,
                 runtime=runtime,
                 data=self.data_folder(),
                 requested=requested,

@@ -11,47 +11,74 @@ from typing import Any, ClassVar
 import attrs
 from torch import Tensor
 
+from ncsnx.config.codec import digest
 from ncsnx.config.experiment import Experiment, Precision
 from ncsnx.errors import DivergedError, NcsnxError, UsageError
 from ncsnx.evaluation.engine import Measurement
 from ncsnx.evaluation.plots import plot_scores
 from ncsnx.evaluation.reference import PerfectModel
 from ncsnx.metrics.metric import Quantity
-from ncsnx.quantities import with_error
+from ncsnx.quantities import counted, with_error
 from ncsnx.runs.exported import Weights
 from ncsnx.runs.folder import Run
-from ncsnx.runs.manifest import UnsoundError, read_manifest
+from ncsnx.runs.manifest import UnsoundError, checkpoints, read_manifest
 from ncsnx.runs.names import step_name
 from ncsnx.runs.score_files import Row, ScoreFile, value
 from ncsnx.runs.segments import versions
 from ncsnx.runtime import Runtime
 from ncsnx.sampling.score_model import ScoreModel, load, weights_in_words, weights_of
+from ncsnx.spelling import parameter
 from ncsnx.storage.process import this_process
 from ncsnx.work import Work
 
 
 @attrs.frozen
 class Candidate:
-    """A checkpoint that gets a row in a sweep."""
+    """A checkpoint or ensemble that gets one row in a sweep."""
 
     step: int
+    members: tuple[int, ...]
+    """Steps whose scores are averaged, ascending; only `step` without an ensemble."""
     weights_sha256: str
-    """sha256 of the weights file."""
+    """sha256 of the weights file; for an ensemble, a digest of the members' sha256."""
 
 
-def choose(run: Run, steps: Sequence[int], work: Work) -> tuple[tuple[Candidate, ...], list[str]]:
-    """The checkpoints of these steps, and a line for each damaged one. Warns of everything left out.
+def choose(run: Run, steps: Sequence[int], work: Work, ensemble: int = 1) -> tuple[tuple[Candidate, ...], list[str]]:
+    """The candidates of these steps, and a line for each damaged checkpoint. Warns of everything left out.
 
-    Raises NcsnxError if all are damaged.
+    Each checkpoint is one, or with `ensemble` = K > 1 the last K checkpoints up to each, whose scores the published
+    code averages to evaluate runs without EMA. Raises UsageError for an ensemble of a run with EMA, which the published
+    code refuses too, and if no step has K checkpoints up to it.
     """
-    experiment, candidates, unsound = run.experiment(), list[Candidate](), list[str]()
+    experiment = run.experiment()
+    if ensemble > 1 and experiment.ema is not None:
+        raise UsageError(
+            f"{parameter('ensemble')} is for runs without EMA, and the weights of {run.name!r} are already averaged "
+            f"(ema.rate={experiment.ema.rate}); leave it out"
+        )
+    available = checkpoints(run)
+    candidates, unsound, without = [], [], []
     for step in steps:
+        members = tuple([other for other in available if other <= step][-ensemble:])
+        if len(members) < ensemble:
+            without.append(step)
+            continue
         try:
-            candidates.append(Candidate(step, _weights_sha256(run, experiment, step)))
+            hashes = [_weights_sha256(run, experiment, member) for member in members]
         except UnsoundError as error:
             unsound.append(str(error))
-    if not candidates:
+            continue
+        candidates.append(Candidate(step, members, hashes[0] if ensemble == 1 else digest(hashes)))
+    if not candidates and unsound:
         raise NcsnxError(f"every checkpoint in the range is damaged: {'; '.join(unsound)}")
+    if not candidates:
+        raise UsageError(
+            f"{parameter('ensemble')} {ensemble}: no step in the range has {counted(ensemble, 'checkpoint')} up to it; "
+            f"run {run.name!r} has {len(available):,}"
+        )
+    if without:
+        shown = ", ".join(f"{step:,}" for step in without)
+        work.warning(f"left out, since fewer than {counted(ensemble, 'checkpoint')} lead up to them: {shown}")
     for line in unsound:
         work.warning(f"left out: {line}")
     return tuple(candidates), unsound
@@ -172,15 +199,15 @@ class CheckpointSweep(Measurement[Candidate]):
     def measured(self, subject: Candidate, whole: Mapping[str, Tensor]) -> Row:
         """The measured values of a checkpoint, 'score' among them; parameters and errors as in `row`."""
 
-    def load(self, candidate: Candidate) -> ScoreModel:
-        """The model of a candidate. Raises UnsoundError for a checkpoint that is damaged, removed or replaced."""
+    def load(self, candidate: Candidate) -> list[ScoreModel]:
+        """The models of a candidate. Raises UnsoundError for a checkpoint that is damaged, removed or replaced."""
         try:
-            model = load(self.run, candidate.step, runtime=self.runtime)
+            models = [load(self.run, member, runtime=self.runtime) for member in candidate.members]
         except UsageError as error:  # there is no such checkpoint any more
             raise UnsoundError("it was removed in the meantime, perhaps by the retention of a training run") from error
-        if model.weights_sha256 != candidate.weights_sha256:
+        if len(models) == 1 and models[0].weights_sha256 != candidate.weights_sha256:
             raise UnsoundError(f"the checkpoint of step {candidate.step:,} was replaced in the meantime")
-        return attrs.evolve(model, experiment=self.experiment)
+        return [attrs.evolve(model, experiment=self.experiment) for model in models]
 
     # ------------------------------------------------------------------------------------------------------ output
 

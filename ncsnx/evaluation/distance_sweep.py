@@ -28,7 +28,7 @@ from ncsnx.config.converter import unstructure
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.checkpoint_sweep import Candidate, CheckpointSweep
-from ncsnx.evaluation.engine import drawn_pixels, writing
+from ncsnx.evaluation.engine import drawn_pixels, mean_score, writing
 from ncsnx.evaluation.reference import Reference
 from ncsnx.features.feature_network import FeatureNetwork, unnamed
 from ncsnx.metrics.metric import VERSIONS, FeatureSets, Metric, Quantity, all_metrics, measured_by, versions_in
@@ -58,6 +58,8 @@ class DistanceSweep(CheckpointSweep):
     reference: Reference
     images: SampleRequest
     """The images of each checkpoint."""
+    ensemble: int = 1
+    """K for an ensemble: the scores of the last K checkpoints up to each are averaged."""
     data: Path | None = None
     """The data folder, for samplers that start from training images."""
     requested: Sequence[Metric] | None = ()
@@ -82,12 +84,15 @@ class DistanceSweep(CheckpointSweep):
 
     @property
     def kept_in(self) -> tuple[Path, str]:
-        return self.run.fid, f"n{self.images.n}-seed{self.images.seed}-{self.features.facts['type']}"
+        ensemble = f"-ensemble{self.ensemble}" if self.ensemble > 1 else ""
+        kind = self.features.facts["type"]
+        return self.run.fid, f"n{self.images.n}-seed{self.images.seed}{ensemble}-{kind}"
 
     @property
     def evaluations(self) -> int | None:
-        """Network evaluations per image; None for adaptive solvers."""
-        return evaluations(self.experiment.sampler, self.experiment.schedule.levels)
+        """Network evaluations per image, of all members together; None for adaptive solvers."""
+        count = evaluations(self.experiment.sampler, self.experiment.schedule.levels)
+        return None if count is None else count * self.ensemble
 
     def protocol(self) -> dict[str, Any]:
         return {
@@ -99,6 +104,7 @@ class DistanceSweep(CheckpointSweep):
             "sampler": unstructure(self.experiment.sampler),
             "evaluations": self.evaluations,
             "weights": self.weights,
+            "ensemble": self.ensemble,
             "precision": self.precision,
             "features": unnamed(self.features.facts),
             "reference": unnamed(self.reference.facts),
@@ -106,11 +112,14 @@ class DistanceSweep(CheckpointSweep):
 
     def caption(self) -> str:
         sampler = tag_of(type(self.experiment.sampler))
+        members = f", scores of {counted(self.ensemble, 'checkpoint')} averaged" if self.ensemble > 1 else ""
+        count = self.evaluations
         each = evaluations_in_words(self.experiment.sampler, self.experiment.schedule.levels)
+        each = each if count is None else counted(count, "evaluation")
         perfect = self.reference.why_unknown if self.perfect_model is None else self.perfect_model.words
         return (
             f"{counted(self.images.n, 'image')} per checkpoint from seed {self.images.seed}, "
-            f"{self.weights_and_precision}, sampler {sampler} with {each} per image; "
+            f"{self.weights_and_precision}{members}, sampler {sampler} with {each} per image; "
             f"features: {self.features.name}; reference: {self.reference.name} "
             f"({self.reference.facts['fingerprint'][:8]}); perfect model: {perfect}"
         )
@@ -141,14 +150,15 @@ class DistanceSweep(CheckpointSweep):
 
     def parts(self, subject: Candidate, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Part]:
         with work.at_once():
-            drawing = Drawing(model=self.load(subject), request=self.images, data=self.data)
-        for batch, pixels, taken in drawn_pixels(drawing, indices, work, advance):
+            models = self.load(subject)
+        drawing = Drawing(model=models[0], request=self.images, data=self.data)
+        for batch, pixels, taken in drawn_pixels(drawing, indices, work, advance, mean_score(models)):
             extracted = self.features(pixels)
             tensors = {"features": extracted.features}
             if extracted.logits is not None:
                 tensors["logits"] = extracted.logits
             if self.evaluations is None:
-                tensors[_TAKEN] = torch.full((len(batch), 1), float(taken))
+                tensors[_TAKEN] = torch.full((len(batch), 1), float(taken * self.ensemble))
             yield Part(batch, tensors)
 
     def measured(self, subject: Candidate, whole: Mapping[str, Tensor]) -> Row:

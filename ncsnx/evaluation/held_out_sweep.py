@@ -119,7 +119,7 @@ class HeldOutSweep(CheckpointSweep):
         return self.effective_passes * self.count
 
     def parts(self, subject: Candidate, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Part]:
-        model = self.load(subject)
+        (model,) = self.load(subject)
         held_out, device = self.source.splits().held_out, self.runtime.device
         preprocessing = Preprocessing(self.experiment.data, held_out.value_range, self.experiment.seed)
         stream, weight = Stream(self.seed, Purpose.HELD_OUT_NOISE), loss_weight(self.experiment)

@@ -212,7 +212,7 @@ class LikelihoodSweep(CheckpointSweep):
 
     def _network(self, candidate: Candidate) -> ScoreFunction:
         """The network in fp32 whatever its precision: the solver needs differences that bf16 would round away."""
-        model = self.load(candidate)
+        (model,) = self.load(candidate)
         return prepare(model.network, attrs.evolve(self.runtime.execution(self.experiment), precision="fp32"))
 
     def _places(self) -> Tensor:

@@ -35,7 +35,10 @@ class Recorded:
 
 
 def recorded_scores(run: Run, experiment: Experiment, step: int, weights_sha256: str) -> Recorded:
-    """Results of `ncsnx fid`, `likelihood` and `loss` for these weights and this experiment's identity."""
+    """Results of `ncsnx fid`, `likelihood` and `loss` for these weights and this experiment's identity.
+
+    Scores of ensembles are left out, since they belong to no single checkpoint.
+    """
     wanted = identity(experiment)
     found: list[tuple[tuple[int, int], CardScore]] = []
     errors: list[NcsnxError] = []

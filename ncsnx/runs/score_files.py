@@ -190,12 +190,13 @@ def best_row(rows: Sequence[Row]) -> Row | None:
 def best_checkpoint(run: Run) -> Best | None:
     """The best checkpoint by the sweep with the most images (the newest of equal ones); None without scores.
 
-    Scores of weights that no longer exist don't count. Raises NcsnxError for a damaged file.
+    Sweeps of ensembles don't count, since they don't rank single checkpoints, nor do scores of weights that no longer
+    exist. Raises NcsnxError for a damaged file.
     """
     best, rank = None, (-1, "")
     for sweep in sweeps_in(run.fid):
         images = sweep.protocol.get("n")
-        if not isinstance(images, int) or (images, sweep.changed) <= rank:
+        if sweep.protocol.get("ensemble") != 1 or not isinstance(images, int) or (images, sweep.changed) <= rank:
             continue
         scored = [row for row in sweep.rows if holds(run, *_key(row))]
         if (row := best_row(scored)) is not None:
@@ -218,8 +219,8 @@ def require_best(run: Run) -> Best:
     best = best_checkpoint(run)
     if best is None:
         raise NcsnxError(
-            f"run {run.name!r} has no best checkpoint: no scores yet (scores of weights that no longer exist do not "
-            "count)",
+            f"run {run.name!r} has no best checkpoint: no scores yet (scores of ensembles and of weights that no "
+            "longer exist do not count)",
             Hint("score the checkpoints", f"ncsnx fid {run.typed}"),
         )
     return best

@@ -24,7 +24,7 @@ from ncsnx.runs.names import step_name
 from ncsnx.runs.segments import versions
 from ncsnx.runs.selection import Source
 from ncsnx.samplers.building import build_sampler
-from ncsnx.samplers.state import State
+from ncsnx.samplers.state import Score, State
 from ncsnx.sampling.draws import (
     Draws,
     between_rows,
@@ -84,6 +84,7 @@ class Drawing:
         self,
         indices: Sequence[int] | None = None,
         *,
+        score: Score | None = None,
         check_stop: Callable[[], None] = never_stop,
         on_state: Callable[[Sequence[int], State], None] = ignore_state,
     ) -> Iterator[tuple[Sequence[int], Tensor]]:
@@ -91,13 +92,13 @@ class Drawing:
 
         Images are in [0, 1], those of a model of unbounded data in the data's own values, without limits.
 
-        indices: indices of the request's images (rows, with `interpolate`); default: all. check_stop and on_state as in
-        `generate`. Raises NcsnxError.
+        indices: indices of the request's images (rows, with `interpolate`); default: all. score: default: the model's.
+        check_stop and on_state as in `generate`. Raises NcsnxError.
         """
         model = self.model
         for batch, x in generate(
             build_sampler(model.experiment.sampler),
-            model.score,
+            model.score if score is None else score,
             model.levels,
             _draws(self),
             range(self.request.n) if indices is None else indices,

@@ -26,7 +26,7 @@ from ncsnx.metrics.kernel import kernel_distance
 from ncsnx.runs import checkpoint
 from ncsnx.runs.folder import Run
 from tests.forked import fork
-from tests.training.tiny import CPU, Result, command, damage, wait_until
+from tests.training.tiny import CPU, Result, command, damage, training, wait_until
 
 RUN = "runs/digits"
 QUICK = ("features.steps=30", "features.width=8")
@@ -95,7 +95,7 @@ def test_a_row_says_what_was_measured_and_by_which_protocol(swept: Path) -> None
     row = rows(swept)[0]
     protocol = row["protocol"]
     assert row["metric"] == f"FD (digits classifier {protocol['features']['sha256'][:8]})"
-    assert (protocol["n"], protocol["seed"], protocol["weights"]) == (40, 0, "ema")
+    assert (protocol["n"], protocol["seed"], protocol["weights"], protocol["ensemble"]) == (40, 0, "ema", 1)
     assert protocol["sampler"]["type"] == "ald"
     assert protocol["evaluations"] == 4 * 1 + 1
     assert protocol["features"]["type"] == "classifier"
@@ -408,6 +408,33 @@ def test_fewer_images_than_features_are_cautioned_about(workplace: Path) -> None
     assert "not with published numbers (10,000 or 50,000 images)" in result.err
 
 
+def test_an_ensemble_is_refused_with_ema_as_in_the_published_code(workplace: Path) -> None:
+    result = fid(workplace, "--ensemble", "2")
+    assert result.code == 2
+    assert "--ensemble is for runs without EMA" in error(result)
+
+
+@pytest.mark.slow
+def test_an_ensemble_averages_the_scores_of_the_last_checkpoints(tmp_path: Path) -> None:
+    from ncsnx import load
+    from ncsnx.evaluation.engine import mean_score
+
+    assert command(*training("ema=none", "--run=plain"), folder=tmp_path).code == 0
+    models = [load(tmp_path / "runs/plain", ckpt=step) for step in (8, 12)]
+    x = torch.rand(3, 1, 8, 8)
+    expected = (models[0].score(x, 1.0) + models[1].score(x, 1.0)) / 2
+    assert torch.allclose(mean_score(models)(x, 1.0), expected, rtol=1e-6)
+
+    single = rows(tmp_path, "--range", "12", run="plain")
+    result = fid(tmp_path, "--ensemble", "2", run="plain")
+    assert "left out, since fewer than 2 checkpoints lead up to them: 4" in result.err
+    found = rows(tmp_path, "--ensemble", "2", run="plain")
+    assert [row["step"] for row in found] == [8, 12]
+    assert found[1]["protocol"]["evaluations"] == 2 * single[0]["protocol"]["evaluations"]
+    assert found[1]["score"] != single[0]["score"]
+    assert single[0]["protocol"]["weights"] == "raw"
+
+
 def rewrite(folder: Path, step: int, change: Callable[[Tensor], Tensor]) -> None:
     """Replaces a checkpoint by a sound one with other averaged weights."""
     place = Run(folder / RUN)
@@ -491,6 +518,7 @@ def test_a_damaged_checkpoint_is_left_out_by_name_and_the_others_are_scored(trai
         (("--reference", "nowhere"), 2, "nowhere"),
         (("steps=5",), 2, "only the sampler can"),
         (("features.depth=5",), 2, "features.depth"),
+        (("--ensemble", "0"), 2, "--ensemble must be between 1"),
     ],
 )
 def test_what_cannot_be_is_one_clear_line(swept: Path, words: tuple[str, ...], code: int, expected: str) -> None:

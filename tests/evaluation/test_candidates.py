@@ -20,7 +20,7 @@ def test_a_checkpoint_that_retention_removes_during_a_sweep_is_left_out_like_an_
     source, runtime = DataSource.of_run(run, workplace), Runtime.choose(threads=1)
     sweep = HeldOutSweep(run=run, experiment=run.experiment(), source=source, runtime=runtime)
     (candidate,), _ = choose(run, select(run, "8"), SILENT)
-    assert sweep.load(candidate).step == 8
+    assert sweep.load(candidate)[0].step == 8
     shutil.rmtree(run.checkpoints / "step-00000008")
     with pytest.raises(UnsoundError, match="removed in the meantime"):
         sweep.load(candidate)

@@ -71,7 +71,7 @@ def damage(path: Path) -> None:
 
 def score(run: Run, scores: dict[int, float], images: int = 100, name: str = "first", now: str = "2030-01-01") -> Path:
     """Writes a sweep with these scores of the averaged weights by step; returns its folder."""
-    sweep = ScoreFile(run.fid / name, {"n": images, "name": name}, "FD")
+    sweep = ScoreFile(run.fid / name, {"n": images, "ensemble": 1, "name": name}, "FD")
     for step, value in scores.items():
         weights = FileRecord.of(contents(run.experiment(), step)["ema.safetensors"]).sha256
         sweep.add({"step": step, "weights_sha256": weights, "score": value}, now)

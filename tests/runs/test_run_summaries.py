@@ -66,7 +66,7 @@ def test_the_best_score_comes_with_its_protocol(run: Run) -> None:
     write_checkpoint(run.checkpoints, 2, files.items())
     sha256 = hashlib.sha256(b"ema.safetensors").hexdigest()
     assert holds(run, 2, sha256)
-    sweep = ScoreFile.open(run.fid / "n100-seed0-classifier-1a2b3c4d", {"n": 100}, "FID")
+    sweep = ScoreFile.open(run.fid / "n100-seed0-classifier-1a2b3c4d", {"n": 100, "ensemble": 1}, "FID")
     sweep.add({"step": 2, "weights_sha256": sha256, "score": 7.5}, "2026-01-01T00:00:00+00:00")
     found = summary_of(run)
     assert found.best is not None

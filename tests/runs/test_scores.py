@@ -14,7 +14,7 @@ from ncsnx.runs.selection import resolve_checkpoint
 from tests.runs.kept import weights
 
 METRIC = "FD (digits classifier 1a2b3c4d)"
-PROTOCOL = {"n": 100, "seed": 0}
+PROTOCOL = {"n": 100, "seed": 0, "ensemble": 1}
 
 
 def row(step: int, score: float, weights: str = "a") -> dict[str, Any]:
@@ -122,6 +122,13 @@ def test_of_equally_large_sweeps_the_newest_decides(run: Run) -> None:
     sweep(run, "b-old", row(10, 1.0, first), changed="2026-01-01")
     sweep(run, "a-new", row(20, 2.0, second), changed="2026-01-02")
     assert resolve_checkpoint(run, "best").name == "step-00000020"
+
+
+def test_ensembles_say_nothing_about_a_single_checkpoint(run: Run) -> None:
+    first = checkpoint(run, 10)
+    sweep(run, "ensemble", row(10, 1.0, first), ensemble=5, n=9_999)
+    with pytest.raises(NcsnxError, match=r"scores of ensembles.* do not count"):
+        require_best(run)
 
 
 def test_best_skips_weights_that_are_gone(run: Run) -> None:
