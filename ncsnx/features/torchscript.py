@@ -10,13 +10,12 @@ logits.
 import hashlib
 import io
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import attrs
-import numpy as np
 import torch
-from PIL import Image
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ncsnx.config.feature_networks import TorchScript
@@ -55,14 +54,17 @@ def last_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[-1].strip()
 
 
-@attrs.frozen
 class CleanResizer:
-    """Resizes images to a square as clean-fid does (Parmar, Zhang & Zhu, CVPR 2022, arXiv 2104.11222).
+    """Resizes images to a square by clean-fid (Parmar, Zhang & Zhu, CVPR 2022, arXiv 2104.11222).
 
-    It is Pillow's bicubic with antialiasing, each channel as float32, without rounding to 8 bits.
+    That is bicubic with antialiasing, each channel as float32, without rounding to 8 bits.
     """
 
-    size: int = INCEPTION_SIZE
+    def __init__(self, size: int = INCEPTION_SIZE) -> None:
+        from cleanfid.resize import make_resizer  # its import takes a second
+
+        self.size = size
+        self._resize: Callable[[NDArray[Any]], NDArray[Any]] = make_resizer("PIL", False, "bicubic", (size, size))
 
     @property
     def description(self) -> str:
@@ -74,18 +76,18 @@ class CleanResizer:
 
         Raises NcsnxError unless C is 1 or 3.
         """
-        count, channels, height, width = images.shape
-        if channels not in (1, 3):
+        if images.shape[1] not in (1, 3):
             raise NcsnxError(
-                f"features that need resizing take images of 1 or 3 channels, not {channels}; take a classifier, or a "
-                "TorchScript network with features.image_size=none"
+                f"features that need resizing take images of 1 or 3 channels, not {images.shape[1]}; take a "
+                "classifier, or a TorchScript network with features.image_size=none"
             )
-        resized = np.empty((count * channels, self.size, self.size), dtype=np.float32)
-        for place, plane in enumerate(images.cpu().reshape(-1, height, width).float().numpy()):
-            picture = Image.fromarray(plane).resize((self.size, self.size), Image.Resampling.BICUBIC)
-            resized[place] = np.asarray(picture).clip(0, 255)
-        planes = torch.from_numpy(resized).view(count, channels, self.size, self.size)
-        return planes.expand(-1, 3, -1, -1).contiguous()
+        resized = torch.empty(len(images), 3, self.size, self.size)
+        with warnings.catch_warnings():
+            # some versions of Pillow deprecate the argument by which clean-fid passes the type of its pixels
+            warnings.filterwarnings("ignore", category=DeprecationWarning, message="'mode' parameter")
+            for to, image in zip(resized, images.cpu().expand(-1, 3, -1, -1), strict=True):
+                to.copy_(torch.from_numpy(self._resize(image.permute(1, 2, 0).numpy())).permute(2, 0, 1))
+        return resized
 
 
 class TorchScriptNetwork:
