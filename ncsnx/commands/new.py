@@ -62,6 +62,8 @@ class New(Planned, InData, Command["NewExperiment"]):
 
     def carry_out(self, work: "Work") -> "NewExperiment":
         with work.at_once():
+            self.check()
+
             from ncsnx.planning.budget import parse_budget
 
             path = self._free_place()

@@ -11,9 +11,11 @@ from ncsnx.commands import values
 from ncsnx.commands.command import DATA_PANEL, Command, argument, as_function, command, option
 from ncsnx.commands.groups import Device, FieldChanges, Place, changed_words, overrides_of
 from ncsnx.commands.sources import InSource, ReadSimply, meant, own, refuse_reading
-from ncsnx.noise.techniques import OVERLAP
+from ncsnx.errors import UsageError
+from ncsnx.noise.techniques import MOST_OVERLAP, OVERLAP
 from ncsnx.quantities import counted
 from ncsnx.results import Column, Result, Table
+from ncsnx.spelling import parameter
 
 if TYPE_CHECKING:
     from ncsnx.config.experiment import Experiment
@@ -39,6 +41,13 @@ class Planned(ReadSimply, Device):
     """Determines dequantization, and the sample of images in a set too large for all pairs."""
     no_timing: Annotated[bool, option(TIME_PANEL)] = False
     """Don't time the network."""
+
+    def check(self) -> None:
+        """Raises UsageError for an overlap that no levels have."""
+        if not 0 < self.overlap < MOST_OVERLAP:
+            raise UsageError(
+                f"{parameter('overlap')} must be above 0 and below {MOST_OVERLAP:.4f}, not {self.overlap:g}"
+            )
 
     def surveyed(self, experiment: "Experiment", folder: Path, work: "Work") -> "Survey":
         """The plan for the experiment's data."""
@@ -74,6 +83,8 @@ class Plan(Planned, InSource, Command["PlannedTraining"]):
 
     def carry_out(self, work: "Work") -> "PlannedTraining":
         with work.at_once():
+            self.check()
+
             from ncsnx.config.variants import load_plugins
             from ncsnx.noise.bias import known_bias
             from ncsnx.planning.survey import data_remarks, plan_differences
@@ -222,14 +233,14 @@ def _time_rows(found: "Survey") -> list[Row]:
     timing, per_image, training_s = found.timing, found.seconds_per_image, found.seconds_of_training
     if timing is None or per_image is None or training_s is None:
         return []
-    steps, batch_size = found.experiment.steps, found.experiment.batch_size
-    images = counted(batch_size, "image")
+    experiment, images = found.experiment, counted(found.experiment.batch_size, "image")
+    grids = "" if experiment.snapshots is None else ", and grids of samples"
     return [
         ("an evaluation", span_of_time(timing.seconds_per_evaluation), "", timing.timed),
         ("an image", span_of_time(per_image), "", ""),
         ("1,000 images", span_of_time(1000 * per_image), "", "of one checkpoint"),
-        ("a training step", span_of_time(timing.step_of(batch_size)), "", f"of {images}"),
-        ("training", span_of_time(training_s), "", f"{counted(steps, 'step')}, and grids of samples"),
+        ("a training step", span_of_time(timing.step_of(experiment.batch_size)), "", f"of {images}"),
+        ("training", span_of_time(training_s), "", f"{counted(experiment.steps, 'step')}{grids}"),
     ]
 
 

@@ -100,10 +100,12 @@ class CheckpointScores(MeasurementResult):
     def closing(self) -> Sequence[str]:
         if (best := best_row(self.rows)) is None:
             return ()
+        plots = [f"{self.measurement.plot}.{kind}" for kind in ("png", "svg")]
+        drawn = ", ".join(name for name in plots if (self.folder / name).is_file())
         return [
             f"best: step {best['step']:,}, {self.metric} {self.measurement.score.shown(best)}",
             *self.measurement.remarks(),
-            f"scores: {self.folder}/scores.json, .csv; plot: {self.measurement.plot}.png, .svg",
+            f"scores: {self.folder}/scores.json, .csv; plots: {drawn or 'none'}",
         ]
 
     def problem(self) -> NcsnxError | None:
@@ -157,5 +159,5 @@ def measure_checkpoints(
         sweep.complete(candidates, work)
         sweep.write_plots()
     except NcsnxError as error:
-        work.warning(str(error))  # scores are saved, and the next call draws them
+        work.warning(str(error))  # scores are saved and shown; the next call completes and draws them
     return CheckpointScores(measurement=sweep, candidates=candidates, left_out=problems)

@@ -125,13 +125,16 @@ class DistanceSweep(CheckpointSweep):
         )
 
     def caution(self) -> str | None:
-        fewest, dimensions = min(self.images.n, self.reference.count or self.images.n), self.features.dimensions
-        if fewest > dimensions:
+        n, of_reference, dimensions = self.images.n, self.reference.count, self.features.dimensions
+        if min(n, of_reference or n) > dimensions:
             return None
+        few = counted(n, "image")
+        if of_reference is not None and of_reference < n:
+            few = f"a reference of {counted(of_reference, 'image')}"
         return (
-            f"{counted(fewest, 'image')} for {counted(dimensions, 'feature')}: the distance is too large by an amount "
-            "that depends on the number of images. Compare it at this number only, not with published numbers (10,000 "
-            "or 50,000 images). The kernel distance has no such bias"
+            f"{few} for {counted(dimensions, 'feature')}: the distance is too large by an amount that depends on the "
+            "number of images. Compare it at this number only, not with published numbers (10,000 or 50,000 images). "
+            "The kernel distance has no such bias"
         )
 
     # ----------------------------------------------------------------------------------------------- a checkpoint
@@ -176,6 +179,7 @@ class DistanceSweep(CheckpointSweep):
             if row is None or not self._lacking(row) or (tensors := load_features(self._kept(candidate))) is None:
                 continue
             with writing(self, attrs.evolve(work, ranks=ALONE)), work.at_once():
+                row = self.row_of(candidate) or row  # another process may have completed it in the meantime
                 measured = measured_by(self._lacking(row), self._sets(tensors))
                 versions = {VERSIONS: versions_in(row) | measured[VERSIONS]}
                 self.scores.add({**row, **measured, **versions}, self.scores.changed)

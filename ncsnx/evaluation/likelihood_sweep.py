@@ -78,6 +78,8 @@ class LikelihoodSweep(CheckpointSweep):
                 "use a model that takes any σ, such as ncsnv2 or unet"
             )
         held_out = len(self.source.splits().held_out)
+        if held_out < 2:
+            raise NcsnxError(f"a likelihood needs at least 2 held-out images, and the data set has {held_out}")
         if not 2 <= self.count <= held_out:
             raise UsageError(
                 f"{parameter('n')} {self.count:,}: expected 2 to the number of held-out images, which is {held_out:,}"

@@ -222,7 +222,7 @@ def _of_images(images: RealImages, features: FeatureNetwork, cache: Path, work: 
         )
         return record, _measured(images, features, work)
 
-    key = {"schema_version": 1, "images": images.facts, "features": features.facts}
+    key = {"schema_version": 2, "images": images.facts, "features": features.facts}
     folder = cache / "references" / digest(key)
     record, tensors = cached_tensors(folder, "reference", ReferenceRecord, make, work)
     name = f"{images.title} ({record.images:,})" if images.facts["kind"] == "split" else images.title
@@ -313,11 +313,13 @@ def read_statistics(path: Path, dimensions: int, features: str) -> tuple[tuple[T
     if not (mean.isfinite().all() and covariance.isfinite().all()):
         raise NcsnxError(f"{path}: expected finite numbers, found nan or infinity")
     symmetric = (covariance + covariance.T) / 2
-    smallest, *_, largest = torch.linalg.eigvalsh(symmetric).tolist()
+    eigenvalues = torch.linalg.eigvalsh(symmetric)
+    smallest, largest = float(eigenvalues[0]), float(eigenvalues[-1])
     asymmetry = float((covariance - covariance.T).abs().max())
     if not largest > 0 or smallest < -_ROUNDING * largest or asymmetry > _ROUNDING * float(covariance.abs().max()):
         raise NcsnxError(
-            f"{path}: sigma is not a covariance: its eigenvalues are from {number(smallest)} to {number(largest)}, and "
-            f"opposite entries differ by up to {number(asymmetry)}"
+            f"{path}: expected a covariance as sigma, symmetric with no eigenvalue below 0 and one above; found "
+            f"eigenvalues from {number(smallest)} to {number(largest)}, and opposite entries that differ by up to "
+            f"{number(asymmetry)}"
         )
     return (mean, symmetric), sha256_of(path)

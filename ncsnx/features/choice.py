@@ -31,6 +31,6 @@ def chosen_features(given: Features | str | None, default: Features, settings: S
         )
     base, overrides = given if isinstance(given, Features) else default, list[Override]()
     if isinstance(given, str):
-        tag, _, file = given.partition(":")
-        overrides = [Override("features", tag), *([Override("features.file", file)] if file else [])]
+        tag, colon, file = given.partition(":")
+        overrides = [Override("features", tag), *([Override("features.file", file)] if colon else [])]
     return apply_overrides(_Chosen(features=base), {}, [*overrides, *settings])[0].features

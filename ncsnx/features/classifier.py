@@ -41,7 +41,7 @@ from ncsnx.spelling import argument
 from ncsnx.storage.documents import document, document_values
 from ncsnx.work import Work
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Raised with every change of the network or its training, so that cached classifiers are trained again."""
 CLUSTERS = 10
 """Number of clusters that stand in for the classes of images without labels."""
@@ -148,6 +148,10 @@ def train_classifier(
         raise NcsnxError("the data has images of one class only", _other_features(source.data))
     network = ClassifierNetwork(shape, config.width, len(known), config.seed).to(device)
     _fit(network, config, train, targets.to(device), work)
+    if not all(bool(parameter.isfinite().all()) for parameter in network.parameters()):
+        raise NcsnxError(
+            f"the training of the classifier diverged; try another seed, or a width other than {config.width}"
+        )
     answers = known[_classes(network.eval(), held_out, device, work)]
     accuracy = float((answers == held_out_labels).double().mean()) if len(answers) else None
     record = ClassifierRecord(

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -45,7 +46,9 @@ def load_script(path: Path, device: torch.device) -> tuple[torch.jit.ScriptModul
             )
         except Exception as error:
             size = counted(len(content), "byte")
-            raise NcsnxError(f"{path} ({size}) is not a valid TorchScript file, as torch.jit.save writes") from error
+            raise NcsnxError(
+                f"{path} ({size}) cannot be loaded as a TorchScript file, as torch.jit.save writes: {last_line(error)}"
+            ) from error
     return module.eval(), hashlib.sha256(content).hexdigest()
 
 
@@ -76,18 +79,23 @@ class CleanResizer:
 
         Raises NcsnxError unless C is 1 or 3.
         """
-        if images.shape[1] not in (1, 3):
+        count, channels, height, width = images.shape
+        if channels not in (1, 3):
             raise NcsnxError(
-                f"features that need resizing take images of 1 or 3 channels, not {images.shape[1]}; take a "
-                "classifier, or a TorchScript network with features.image_size=none"
+                f"features that need resizing take images of 1 or 3 channels, not {channels}; take a classifier, or a "
+                "TorchScript network with features.image_size=none"
             )
-        resized = torch.empty(len(images), 3, self.size, self.size)
+        planes = images.cpu().reshape(-1, height, width).numpy()
+        resized = np.empty((len(planes), self.size, self.size), dtype=np.float32)
         with warnings.catch_warnings():
             # some versions of Pillow deprecate the argument by which clean-fid passes the type of its pixels
             warnings.filterwarnings("ignore", category=DeprecationWarning, message="'mode' parameter")
-            for to, image in zip(resized, images.cpu().expand(-1, 3, -1, -1), strict=True):
-                to.copy_(torch.from_numpy(self._resize(image.permute(1, 2, 0).numpy())).permute(2, 0, 1))
-        return resized
+            for start in range(0, len(planes), 3):  # channels are resized independently, so any planes can be channels
+                three = planes[start : start + 3]
+                padded = np.concatenate([three, three[:1].repeat(3 - len(three), axis=0)])
+                resized[start : start + 3] = self._resize(padded.transpose(1, 2, 0)).transpose(2, 0, 1)[: len(three)]
+        each = torch.from_numpy(resized).view(count, channels, self.size, self.size)
+        return each.expand(-1, 3, -1, -1).contiguous()
 
 
 class TorchScriptNetwork:

@@ -128,7 +128,7 @@ def _expected_maps(shape: Shape) -> ExpectedArray:
 def _maps_in(path: Path, shape: Shape) -> NDArray[Any]:
     """Coil maps in a .npy, or in the array `maps` of another file, or its only one."""
     file = open_array_file(path)
-    name = file.chosen(None, "", "the name maps", preferred="maps")
+    name = file.chosen("maps" if len(file.names or ()) > 1 else None, parameter("maps"), "")
     _expected_maps(shape).require(file.header(name))
     return file.read(name)
 
@@ -217,13 +217,14 @@ def in_fft_order(kspace: NDArray[Any], mask: NDArray[Any], centred: bool | None)
         down, across = (np.exp(-2j * np.pi * np.arange(length) * (length // 2) / length) for length in size)
         turned = np.fft.ifftshift(kspace, axes=(-2, -1)) * (down[:, None] * across)
         return turned, np.fft.ifftshift(mask, axes=(-2, -1))
-    first, middle = (_energy_around(kspace, *place) for place in ((0, 0), (size[0] // 2, size[1] // 2)))
-    if centred is None and min(size) >= _SHARE and middle > _CLEARLY * first:
-        raise NcsnxError(
-            "expected frequency 0 of kspace first, as numpy.fft.fft2 has it; found the energy in the middle",
-            Hint("if frequency 0 is in the middle, as in fastMRI's files", adds=argument("centred", True)),
-            Hint("if it is not", adds=argument("centred", False)),
-        )
+    if centred is None and min(size) >= _SHARE:
+        first, middle = (_energy_around(kspace, *place) for place in ((0, 0), (size[0] // 2, size[1] // 2)))
+        if middle > _CLEARLY * first:
+            raise NcsnxError(
+                "expected frequency 0 of kspace first, as numpy.fft.fft2 has it; found the energy in the middle",
+                Hint("if frequency 0 is in the middle, as in fastMRI's files", adds=argument("centred", True)),
+                Hint("if it is not", adds=argument("centred", False)),
+            )
     return kspace, mask
 
 
@@ -232,4 +233,5 @@ def _energy_around(kspace: NDArray[Any], down: int, across: int) -> float:
     height, width = kspace.shape[-2:]
     rows = np.arange(down - height // _SHARE, down + height // _SHARE + 1) % height
     columns = np.arange(across - width // _SHARE, across + width // _SHARE + 1) % width
-    return float(np.square(np.abs(kspace[..., rows[:, None], columns])).sum())
+    near = kspace[..., rows[:, None], columns].astype(np.complex128)  # squares of large values overflow in complex64
+    return float(np.square(np.abs(near)).sum())

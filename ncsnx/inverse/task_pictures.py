@@ -150,7 +150,7 @@ class _Wanted:
         header.require_memory(_COPIES)
         with np.errstate(all="ignore"):  # overflow gives infinity, which is refused below
             wide = file.read().astype(np.complex128 if is_complex else np.float64)
-        numbers = as_channels(torch.from_numpy(wide).reshape(-1, *shape[:2], *shape[2:] or (1,)).permute(0, 3, 1, 2))
+        numbers = as_channels(torch.from_numpy(wide).reshape(-1, *shape[:2], *(shape[2:] or (1,))).permute(0, 3, 1, 2))
         black, white = values.ends
         scaled = (numbers - black) / (white - black)
         require_finite(scaled, name)

@@ -165,7 +165,8 @@ def _reduced(data: OwnData, side: int) -> OwnData:
 
 
 def _too_short(stage: _Stage, needed_s: float, budget_s: float) -> UsageError:
-    needed = in_short(needed_s)
+    unit_s = next(size for size in _UNITS.values() if needed_s >= 2 * size or size == 1)
+    needed = in_short(math.ceil(needed_s / unit_s) * unit_s)
     return UsageError(
         f"{parameter('budget')} {in_short(budget_s)} is too short for anything usable on this machine: "
         f"{counted(stage.scale.steps, 'step')} of the smallest network at {size_in_words(stage.data.shape[1:])} px "
@@ -198,9 +199,10 @@ def parse_budget(text: str) -> float | None:
 
 
 def in_short(seconds: float) -> str:
-    """Seconds in the form of `parse_budget`, rounded up to a whole number of the largest unit that fits twice."""
-    unit, size = next((unit, size) for unit, size in _UNITS.items() if seconds >= 2 * size or size == 1)
-    return f"{math.ceil(seconds / size)}{unit}"
+    """Seconds in the form of `parse_budget`, rounded up to whole ones: 90s, 150m, 1d."""
+    whole = math.ceil(seconds)
+    unit, size = next((unit, size) for unit, size in _UNITS.items() if whole % size == 0)
+    return f"{whole // size}{unit}"
 
 
 def span_of_time(seconds: float) -> str:

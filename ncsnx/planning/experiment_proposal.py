@@ -44,7 +44,7 @@ SMALL_SET = 5_000
 EPOCHS = 768
 """Epochs of the published CIFAR-10 training: 300,000 steps of 128 of 50,000 images."""
 SNAPSHOT_SHARE = 0.1
-"""Largest ratio of the time for grids of samples to the time for steps."""
+"""Ratio of the time for grids of samples to the time for steps, which it may exceed by one grid."""
 NARROW_BELOW = 32
 """Image size, in pixels, below which a network of width 32 is enough, as for the digits."""
 UNET_UP_TO = 32
@@ -190,9 +190,9 @@ def propose(
 
 
 def _affordable_snapshots(experiment: Experiment) -> Snapshots:
-    """Grids of 36 samples, or 16, and so many checkpoints apart that they take SNAPSHOT_SHARE of the steps' time.
+    """Grids of 36 samples, or 16, and so many checkpoints apart that they take about SNAPSHOT_SHARE of the steps' time.
 
-    An image in training, forward and backward, takes about three evaluations.
+    That is where a training image, forward and backward, takes the time of three evaluations.
     """
     trained = 3 * experiment.batch_size * experiment.checkpoint_every
     per_checkpoint = SNAPSHOT_SHARE * trained / expected_evaluations(experiment.sampler, experiment.schedule.levels)

@@ -268,7 +268,6 @@ def survey(
     published for a similar number of levels. seed: of the sample of images and of their dequantization. Raises
     NcsnxError for data that can't be read, and if no noise levels suit it.
     """
-    techniques.level_ratio(math.prod(experiment.data.shape), overlap)  # refuses an overlap before images are measured
     sigma_max, measured = experiment.schedule.sigma_max, None
     try:
         measured = measure_data(experiment.data, folder, seed=seed, work=work)

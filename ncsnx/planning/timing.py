@@ -50,7 +50,10 @@ class Timing:
 
 
 def training_seconds(experiment: Experiment, timing: Timing) -> float:
-    """Seconds of a training's steps and grids of samples; checkpoints and held-out losses take few percent of them."""
+    """Seconds of a training's steps and grids of samples; which take nearly all of it.
+
+    The time of a grid is that of its images in large batches; small ones take longer on a GPU.
+    """
     seconds = experiment.steps * timing.step_of(experiment.batch_size)
     if experiment.snapshots is None:
         return seconds

@@ -231,7 +231,7 @@ def sweeps_in(*places: Path, unreadable: Callable[[NcsnxError], object] | None =
 
     unreadable: called with the error of a damaged file; without it, the error is raised.
     """
-    for folder in (folder for place in places for folder in sweep_folders(place)):
+    for folder in (folder for place in places for folder in _sweep_folders(place)):
         try:
             yield ScoreFile.read(folder)
         except FileNotFoundError:  # a sweep without a score yet
@@ -242,7 +242,7 @@ def sweeps_in(*places: Path, unreadable: Callable[[NcsnxError], object] | None =
             unreadable(error)
 
 
-def sweep_folders(place: Path) -> list[Path]:
+def _sweep_folders(place: Path) -> list[Path]:
     """Folders of sweeps in `place`, such as a run's fid/, by name; empty if it doesn't exist. Raises NcsnxError."""
     try:
         return sorted(path for path in place.iterdir() if path.is_dir())

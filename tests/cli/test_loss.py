@@ -105,7 +105,7 @@ def test_a_sweep_that_cannot_be_drawn_anew_is_shown_all_the_same(
     result = loss(folder)
     assert result.code == 0
     assert "warning: cannot write losses.png: Read-only file system" in result.err
-    assert "plot: losses.png, .svg" in result.err
+    assert "plots: losses.svg" in result.err
 
 
 def test_fewer_passes_look_at_every_level_still(measured: Path, tmp_path: Path) -> None:

@@ -348,6 +348,7 @@ def test_another_folder_may_be_named_for_the_file(here: Path) -> None:
         (("mine", "--from", "photos", "--size", "9"), "a multiple of 2, such as 8 or 10"),
         (("mine", "--from", "photos", "--size", "2"), "a multiple of 2, such as 4"),
         (("mine", "--from", "photos", "--size", "65"), "the network halves its images repeatedly"),
+        (("mine", "--from", "photos", "--overlap", "1"), "--overlap must be"),
         (("../mine", "--from", "photos"), "cannot name an experiment"),
         (("x\ny", "--from", "photos"), "cannot name an experiment"),
     ],

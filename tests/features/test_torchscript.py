@@ -104,7 +104,7 @@ def test_a_file_that_is_no_torchscript_is_refused_in_one_line(content: bytes, tm
     path = tmp_path / "net.pt"
     path.write_bytes(content)
     with pytest.raises(
-        NcsnxError, match=rf"net\.pt \({len(content)} bytes\) is not a valid TorchScript file"
+        NcsnxError, match=rf"net\.pt \({len(content)} bytes\) cannot be loaded as a TorchScript file"
     ) as caught:
         opened(path, tmp_path)
     assert "\n" not in str(caught.value)
@@ -113,7 +113,7 @@ def test_a_file_that_is_no_torchscript_is_refused_in_one_line(content: bytes, tm
 def test_a_pickle_is_never_executed(tmp_path: Path) -> None:
     path = tmp_path / "net.pt"
     torch.save(math.floor, path)  # a pickle of a function, as malicious ones are
-    with pytest.raises(NcsnxError, match="is not a valid TorchScript file"):
+    with pytest.raises(NcsnxError, match="cannot be loaded as a TorchScript file"):
         opened(path, tmp_path)
 
 

@@ -1,5 +1,6 @@
 """Durations as users type and read them."""
 
+import math
 import re
 
 import pytest
@@ -29,10 +30,10 @@ def test_any_other_text_is_refused_in_one_line(text: str) -> None:
 def test_a_duration_is_written_as_a_budget_that_is_no_shorter_and_hardly_longer(seconds: float) -> None:
     again = parse_budget(in_short(seconds))
     assert again is not None
-    assert seconds * (1 - 1e-12) <= again <= 1.5 * seconds + 1
+    assert again == math.ceil(seconds)
 
 
-@pytest.mark.parametrize("text", ["90s", "3m", "30m", "90m", "2h", "10h", "3d"])
+@pytest.mark.parametrize("text", ["90s", "3m", "30m", "90m", "1h", "150m", "10h", "1d", "3d"])
 def test_a_typed_budget_is_written_as_it_was_typed(text: str) -> None:
     seconds = parse_budget(text)
     assert seconds is not None
