@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,24 +16,12 @@ from ncsnx.config.converter import unstructure
 from ncsnx.runs.fast_sampler import FastSampler, read_fast, write_fast
 from ncsnx.runs.folder import Run
 from tests.forked import fork
-from tests.training.tiny import CPU, Result, command
+from tests.training.tiny import CPU, Result, command, wait_until
 
 RUN = "runs/digits"
 JUDGE = ("features.steps=30", "features.width=8")
-SMALL = (
-    "--samplers",
-    "cas,dpmpp",
-    "--evaluations",
-    "2",
-    "--n",
-    "20",
-    "--seeds",
-    "2",
-    "--batch-size",
-    "10",
-    *JUDGE,
-    *CPU,
-)
+TRIALS = ("--samplers", "cas,dpmpp", "--evaluations", "2", "--n", "10", "--seeds", "2", "--batch-size", "10")
+SMALL = (*TRIALS, *JUDGE, *CPU)
 
 
 @pytest.fixture(scope="module")
@@ -106,8 +93,9 @@ def hopeless(compared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
     """A run of which every sampler breaks most images, and whose own takes 25 evaluations; and what comparing says."""
     folder = tmp_path_factory.mktemp("hopeless")
     shutil.copytree(compared, folder, dirs_exist_ok=True)
-    shutil.rmtree(folder / RUN / "compare")
     run = Run(folder / RUN)
+    (path,) = run.compare.glob("*/trials.jsonl")
+    path.write_text("".join(line for line in path.read_text().splitlines(keepends=True) if '"ald"' not in line))
     experiment = run.experiment()
     run.update_experiment(attrs.evolve(experiment, sampler=attrs.evolve(experiment.sampler, steps_per_level=6)))
     return folder, command("compare", "digits", *SMALL, folder=folder)
@@ -203,11 +191,7 @@ def test_a_recommended_sampler_that_draws_another_distribution_is_warned_of(
     assert "sampler=cas with order=1 and eta=1 gives Gaussian data 50 % of its variance" in result.err
 
 
-def test_without_a_comparison_there_is_no_fast_sampler(workplace: Path) -> None:
-    result = command("sample", "digits", "sampler=fast", *CPU, folder=workplace)
-    assert result.code == 1
-    assert "run 'digits' has no fast sampler yet" in error(result)
-    assert "find one and store it:  ncsnx compare digits" in result.err
+def test_an_exported_model_has_no_fast_sampler(workplace: Path) -> None:
     assert command("export", "digits", "--out", "model", "--grid", "0", *CPU, folder=workplace).code == 0
     result = command("sample", "model", "sampler=fast", *CPU, folder=workplace)
     assert result.code == 2
@@ -218,8 +202,6 @@ def test_without_a_comparison_there_is_no_fast_sampler(workplace: Path) -> None:
     ("words", "told"),
     [
         (("--samplers", "cas,nope"), "--samplers 'nope': expected all, or some of ald, cas, pc"),
-        (("--evaluations", "6,x"), "expected whole numbers with commas"),
-        (("--n", "5"), "--n must be between 10 and 10,000,000, not 5"),
         (("sampler=cas",), "sampler: only features.FIELD=VALUE can change here"),
     ],
 )
@@ -234,11 +216,6 @@ def test_mistakes_get_one_line(words: tuple[str, ...], told: str, workplace: Pat
     "content",
     [
         b"{",
-        b"[]",
-        b"\xff",
-        b"{}",
-        b'{"schema_version": 9}',
-        b'{"schema_version": true, "sampler": {"type": "cas"}, "step": 1, "row": {}, "own": {}, "protocol": {}}',
         b'{"schema_version": 1, "sampler": {"type": "cas"}, "step": true, "row": {}, "own": {}, "protocol": {}}',
         b'{"schema_version": 1, "sampler": {"type": "os.system"}, "step": 1, "row": {}, "own": {}, "protocol": {}}',
     ],
@@ -267,43 +244,9 @@ def test_fewer_images_replace_no_recommendation_and_none_leaves_the_one_before(c
 
 
 @pytest.mark.slow
-def test_a_comparison_that_is_stopped_goes_on_where_it_was(workplace: Path) -> None:
-    words = (
-        "compare",
-        "digits",
-        "--samplers",
-        "dpmpp",
-        "--evaluations",
-        "2,3",
-        "--n",
-        "200",
-        "--seeds",
-        "40",
-        *JUDGE,
-        *CPU,
-    )
-    with fork(*words, folder=workplace) as process:
-        trials = workplace / RUN / "compare"
-        while process.poll() is None and not [*trials.glob("*/trials.jsonl")]:
-            pass
-        process.send_signal(signal.SIGTERM)
-        _, err = process.communicate(timeout=60)
-    assert process.returncode == 143, err
-    (path,) = trials.glob("*/trials.jsonl")
-    kept = path.read_text().splitlines()
-    assert kept
-    again = command(*words[:7], "200", "--seeds", "1", *JUDGE, *CPU, folder=workplace)
-    assert again.code == 0, again.err
-    lines = path.read_text().splitlines()
-    assert lines[: len(kept)] == kept
-    trials_of = [(json.dumps(one["sampler"]), one["seed"]) for one in map(json.loads, lines)]
-    assert len(trials_of) == len(set(trials_of)), "nothing is measured twice"
-
-
-@pytest.mark.slow
 def test_a_trial_that_is_killed_goes_on_after_its_last_finished_batch(workplace: Path, tmp_path: Path) -> None:
     untouched = Path(shutil.copytree(workplace, tmp_path / "untouched"))
-    words = ("compare", "digits", "--samplers", "dpmpp", "--evaluations", "100", "--n", "60", "--seeds", "1")
+    words = ("compare", "digits", "--samplers", "dpmpp", "--evaluations", "40", "--n", "40", "--seeds", "1")
     words = (*words, "--batch-size", "10", *JUDGE, *CPU)
     place = workplace / RUN / "compare"
     own = digest(unstructure(Run(workplace / RUN).experiment().sampler))[:16]
@@ -314,11 +257,10 @@ def test_a_trial_that_is_killed_goes_on_after_its_last_finished_batch(workplace:
         return [part for trial in seconds for part in trial.glob("*-*.safetensors")]
 
     with fork(*words, folder=workplace) as process:
-        while process.poll() is None and not begun():
-            pass
+        wait_until(lambda: bool(begun()), process)
         process.kill()
         process.communicate()
-    assert 0 < len(begun()) < 6
+    assert 0 < len(begun()) < 4
     rows = {}
     for folder in (workplace, untouched):
         result = command(*words, "--json", folder=folder)
@@ -326,9 +268,8 @@ def test_a_trial_that_is_killed_goes_on_after_its_last_finished_batch(workplace:
         rows[folder] = [
             {key: row[key] for key in ("words", "evaluations", "distance", "broken")} for row in json.loads(result.out)
         ]
-        assert not parts(folder / RUN / "compare"), "nothing of a trial is left that is kept"
+        assert not [*(folder / RUN / "compare").rglob("*-*.safetensors")], "nothing of a trial is left that is kept"
     assert rows[workplace] == rows[untouched]
-    assert command("doctor", "digits", folder=workplace).code == 0
 
 
 def test_what_a_trial_that_diverged_took_is_left_open_where_nobody_knows_it(compared: Path, tmp_path: Path) -> None:
@@ -346,8 +287,3 @@ def test_what_a_trial_that_diverged_took_is_left_open_where_nobody_knows_it(comp
     shown = command("compare", "digits", *SMALL, folder=folder)
     assert shown.code == 0, shown.err
     assert "diverged" in shown.out
-
-
-def parts(place: Path) -> list[Path]:
-    """The finished batches of unfinished trials."""
-    return [*place.glob("*/.parts/*/*-*.safetensors")]
