@@ -46,18 +46,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     maps = simulated_maps((16, 16), 3).numpy()
     mask = np.zeros(16, bool)
     mask[COLUMNS] = True
-    coils = maps * truths()[:, None]
-    kspace = np.fft.fft2(coils, norm="ortho")
+    kspace = np.fft.fft2(maps * truths()[:, None], norm="ortho")
     np.save(folder / "truth.npy", truths())
     np.save(folder / "maps.npy", maps)
     np.savez(folder / "k.npz", kspace=kspace, mask=np.tile(mask, (16, 1)), maps=maps)
     np.savez(folder / "one.npz", kspace=np.fft.fft2(truths(), norm="ortho"), mask=mask)
-    np.savez(folder / "middle.npz", kspace=centred(coils), mask=np.fft.fftshift(mask), maps=maps)
-    np.savez(folder / "mask.npz", kspace=kspace, mask=mask[:12], maps=maps)
     np.savez(folder / "maps.npz", kspace=kspace, mask=mask, maps=maps[:, :12])
-    np.savez(folder / "size.npz", kspace=kspace[..., :12, :], mask=mask, maps=maps[:, :12])
     np.savez(folder / "zeros.npz", kspace=kspace, mask=mask, maps=0 * maps)
-    np.savez(folder / "nan.npz", kspace=np.where(mask, np.nan, kspace), mask=mask, maps=maps)
     np.save(folder / "real.npy", truths()[0].real)
     Image.fromarray(np.tile(np.repeat(np.array([0, 255], "u1"), 8), (16, 1))).save(folder / "hole.png")
     return folder
@@ -120,10 +115,6 @@ def test_a_file_in_the_layout_of_fastmri_gives_the_same_images(place: Path) -> N
     torch.testing.assert_close(theirs, ours, atol=1e-4, rtol=1e-4)
     estimated = draw(place, "--measure", "f.h5", "--centred", *words, out="estimated")
     assert "coil maps: estimated from the fully sampled centre" in estimated.err
-    unsaid = draw(place, "--measure", "f.h5", *words, out="unsaid")
-    assert "found the energy in the middle" in error(unsaid)
-    assert "--centred" in unsaid.err
-    assert not (place / "unsaid").exists()
 
 
 def test_complex_pictures_are_inpainted(place: Path) -> None:
@@ -143,19 +134,13 @@ def test_python_restores_and_reads_the_magnitudes(place: Path, monkeypatch: pyte
     magnitude = found.maps().magnitude
     assert magnitude is not None
     assert magnitude.mean.shape == (2, 1, 16, 16)
-    assert set(magnitude.quantiles) == set(found.maps().quantiles)
-    assert found.maps().high == 1
 
 
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (("--measure", "mask.npz"), "array mask: expected zeros and ones of shape (16, 16) or"),
         (("--measure", "maps.npz"), "array maps: expected complex numbers of shape (coils, 16, 16)"),
-        (("--measure", "size.npz"), "; for images of that size add --size 12,16"),
         (("--measure", "zeros.npz"), "measures nothing"),
-        (("--measure", "nan.npz"), "where mask is 1: found"),
-        (("--measure", "middle.npz"), "found the energy in the middle"),
         (
             ("--inpaint", "hole.png", "--mask", "hole.png"),
             "this model's data is unbounded; give a .npy in the data's own",
@@ -166,7 +151,6 @@ def test_python_restores_and_reads_the_magnitudes(place: Path, monkeypatch: pyte
         ),
         (("--measure", "k.npz", "--truth", "real.npy"), "expected a true picture as complex H×W"),
         (("--measure", "k.npz", "--noise", "-1"), "expected --noise >= 0, the standard deviation, found -1"),
-        (("--measure", "k.npz", "--size", "16,15"), "15"),
     ],
     ids=lambda value: value[1] if isinstance(value, tuple) else "",
 )

@@ -1,26 +1,20 @@
 """`ncsnx data`: packs, checks, shows and downloads data sets."""
 
 import json
-import os
 import re
+import resource
 import shlex
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from ncsnx.config.data_sets import Packed
-from ncsnx.data.readers.packed import PackedFolder, is_packed, open_packed
-from tests.cli.command import REPOSITORY, run, run_process
-from tests.forked import fork
-from tests.training.tiny import command, damage, saved, training, wait_until
+from ncsnx.data.readers.packed import PackedFolder, is_packed
+from tests.cli.command import run
+from tests.training.tiny import command, damage, saved, training
 
 COUNT = 12
 
@@ -33,14 +27,13 @@ def place(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return here
 
 
-def pictures(folder: Path, count: int = COUNT, mode: str = "RGB") -> Path:
+def pictures(folder: Path) -> None:
     chance = np.random.default_rng(0)
-    for number in range(count):
+    for number in range(COUNT):
         kind = folder / ("cat" if number % 2 else "dog")
         kind.mkdir(parents=True, exist_ok=True)
         values = chance.integers(0, 256, (20 + number, 24 + number, 3), dtype=np.uint8)
-        Image.fromarray(values).convert(mode).save(kind / f"{number:02d}.png")
-    return folder
+        Image.fromarray(values).save(kind / f"{number:02d}.png")
 
 
 def table(text: str) -> dict[str, str]:
@@ -90,41 +83,20 @@ def test_packing_says_in_json_what_it_made(place: Path) -> None:
     }
 
 
-def test_a_zip_gives_the_images_of_the_folder(place: Path) -> None:
-    with subprocess.Popen([sys.executable, "-m", "zipfile", "-c", "pics.zip", "pics/"], cwd=place) as process:
-        assert process.wait(30) == 0
-    for name in ("pics", "pics.zip"):
-        assert run("data", "pack", name, "--size", "16", "--out", f"{name}.pack", "--held-out", "0").code == 0
-    both = [open_packed(Packed(path=f"{name}.pack", image_size=16), place).train for name in ("pics", "pics.zip")]
-    first, second = (split.read(torch.arange(len(split))) for split in both)
-    assert first.pixels.equal(second.pixels)
-
-
-def test_a_set_whose_pictures_are_all_grey_gets_one_channel(place: Path) -> None:
-    pictures(place / "grey", mode="L")
-    packed = run("data", "pack", "grey", "--size", "16", "--out", "g.pack")
-    assert PackedFolder.open(place / "g.pack").record.channels == 1
-    assert "data.channels=1" in packed.err
-    assert run("data", "pack", "grey", "--size", "16", "--channels", "3", "--out", "c.pack").code == 0
-    assert PackedFolder.open(place / "c.pack").record.channels == 3
-
-
 def test_squares_that_are_to_be_cropped_later_are_kept_larger(place: Path) -> None:
     packed = run("data", "pack", "pics", "--size", "16", "--random-crop-from", "18", "--out", "p.pack")
     assert PackedFolder.open(place / "p.pack").record.size == 18
     assert "data.image_size=16 data.random_crop=18" in packed.err
 
 
-def test_training_from_a_packed_experiment_gives_the_same_weights(here: Path) -> None:
+def test_training_from_a_packed_experiment_gives_the_same_weights(trained: Path, here: Path) -> None:
     packed = run("data", "pack", "digits", "--out", "d [1].pack", "--workers", "2")
     (line,) = (line for line in packed.err.splitlines() if line.startswith("to train from it:  "))
     changes = shlex.split(line.removeprefix("to train from it:  ncsnx train EXPERIMENT "))
     assert changes[:2] == ["data=packed", "data.path=d [1].pack"]
-    short = ("steps=4", "snapshots=none")
-    assert command(*training(*short), "--run", "decoded", folder=here).code == 0
-    words = training(*short)
-    assert command(*words[:2], *changes, *words[2:], "--run", "packed", folder=here).code == 0
-    decoded, from_file = (saved(here / "runs" / name, 4) for name in ("decoded", "packed"))
+    words = training("steps=4", "snapshots=none")
+    assert command(*words[:2], *changes, *words[2:], folder=here).code == 0
+    decoded, from_file = (saved(folder / "runs/digits", 4) for folder in (trained, here))
     for name in ("model.safetensors", "ema.safetensors", "optimizer.safetensors"):
         assert decoded[name] == from_file[name]
 
@@ -136,39 +108,15 @@ def test_what_an_experiment_does_to_pixels_goes_into_the_command_to_train(here: 
     assert f"{words}data.random_flip=true data.dequantization=uniform" in packed.err
 
 
-def test_a_stop_signal_leaves_nothing(place: Path) -> None:
-    many(place / "many", 200)
-    words = ("data", "pack", "./many", "--size", "256", "--out", "p.pack", "--workers", "2")
-    with fork(*words, folder=place) as process:
-        wait_until(lambda: any(path.stat().st_size > 1_000_000 for path in place.glob(".p.pack.tmp-*/*.npy")), process)
-        process.terminate()
-        out, err = process.communicate(timeout=60)
-    assert (process.returncode, out) == (128 + signal.SIGTERM, "")
-    assert err.splitlines()[-1].startswith("stopped by SIGTERM; ")
-    assert [path.name for path in place.iterdir() if "pack" in path.name] == []
-
-
-def many(folder: Path, count: int) -> None:
-    """Pictures that are one file."""
-    folder.mkdir()
-    values = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
-    Image.fromarray(values).resize((300, 300)).save(folder / "0.jpg")
-    for number in range(1, count):
-        (folder / f"{number}.jpg").hardlink_to(folder / "0.jpg")
-
-
 def test_a_disk_that_is_full_is_one_line(here: Path) -> None:
-    limited = f"ulimit -f 100; exec {shlex.quote(sys.executable)} -m ncsnx data pack digits --out d.pack"
-    finished = subprocess.run(
-        ["bash", "-c", limited],
-        cwd=here,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert (finished.returncode, finished.stdout) == (1, "")
-    (line,) = finished.stderr.splitlines()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100 * 1024, before[1]))
+    try:
+        outcome = run("data", "pack", "digits", "--out", "d.pack")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (outcome.code, outcome.out) == (1, "")
+    (line,) = outcome.err.splitlines()
     assert re.match(r"error: cannot write d\.pack \(\d+,\d+ bytes\): File too large; ", line)
     assert not (here / "d.pack").exists()
 
@@ -235,13 +183,6 @@ def test_of_many_labels_the_first_are_shown(here: Path) -> None:
     assert rows["labels"].endswith(", 19: 1, … and 10 more")
 
 
-def test_arrays_are_read_once(here: Path) -> None:
-    np.save(here / "a.npy", np.zeros((9, 1, 8, 8), np.uint8))
-    outcome = run("data", "check", "a.npy")
-    assert outcome.code == 0
-    assert "a.npy: 9 images; no damage found" in outcome.err
-
-
 # ------------------------------------------------------------------------------------------------------- show
 
 
@@ -257,7 +198,8 @@ def test_the_numbers_of_the_digits_are_those_of_scikit_learn(here: Path) -> None
     assert shown["contact_sheet"] == "sheet.png"
 
 
-def test_a_folder_is_shown_with_its_original_sizes(place: Path) -> None:
+def test_a_folder_is_shown_with_its_original_sizes_and_what_is_not_read(place: Path) -> None:
+    (place / "pics" / "logo.svg").write_bytes(b"<svg/>")
     outcome = run("data", "show", "pics")
     rows = table(outcome.out)
     assert outcome.code == 0
@@ -265,6 +207,7 @@ def test_a_folder_is_shown_with_its_original_sizes(place: Path) -> None:
     assert rows["labels"] == "0: 6, 1: 6"
     assert rows["values"].startswith("uint8 from ")
     assert rows["files"] == "12 RGB; from 24×20 to 35×31 pixels; 0 grey"
+    assert rows["not read"] == "1 file was not read: 1 .svg"
     assert "contact sheet: pics-sheet.png" in outcome.err
     assert facts("show", "pics")["files"] == {
         "modes": {"RGB": 12},
@@ -272,16 +215,8 @@ def test_a_folder_is_shown_with_its_original_sizes(place: Path) -> None:
         "smallest": [24, 20],
         "largest": [35, 31],
         "broken": 0,
-        "not_read": {},
+        "not_read": {".svg": 1},
     }
-
-
-def test_what_is_not_read_of_a_folder_is_counted(place: Path) -> None:
-    (place / "pics" / "logo.svg").write_bytes(b"<svg/>")
-    (place / "pics" / "more.zip").write_bytes(b"PK")
-    rows = [line.split("  ") for line in run("data", "show", "pics").out.splitlines()]
-    assert ["not read", "2 files were not read: 1 .svg, 1 .zip"] in [[row[0], row[-1].strip()] for row in rows]
-    assert facts("show", "pics")["files"]["not_read"] == {".svg": 1, ".zip": 1}
 
 
 def test_the_contact_sheet_shows_as_many_images_as_are_wanted_by_the_seed(here: Path) -> None:
@@ -294,21 +229,19 @@ def test_the_contact_sheet_shows_as_many_images_as_are_wanted_by_the_seed(here: 
         assert picture.size == (3 * 66 + 2, 3 * 66 + 2)
     assert sheet("--n", "9") == nine
     assert sheet("--n", "9", "--seed", "1") != nine
-    sheet("--n", "1024")
-    with Image.open(here / "s.png") as picture:
-        assert picture.size == (32 * 66 + 2, 32 * 66 + 2)
 
 
-def test_a_set_with_fewer_images_is_shown_whole(place: Path) -> None:
-    assert run("data", "show", "pics", "--size", "40", "--held-out", "0", "--out", "s.png").code == 0
+@pytest.mark.parametrize(
+    ("words", "size"),
+    [
+        pytest.param(("--size", "40", "--held-out", "0"), (4 * 82 + 2, 3 * 82 + 2), id="fewer images than wanted"),
+        pytest.param(("--size", "300", "--n", "4"), (2 * 258 + 2, 2 * 258 + 2), id="large images"),
+    ],
+)
+def test_the_contact_sheet_fits_what_there_is(place: Path, words: tuple[str, ...], size: tuple[int, int]) -> None:
+    assert run("data", "show", "pics", *words, "--out", "s.png").code == 0
     with Image.open(place / "s.png") as picture:
-        assert picture.size == (4 * 82 + 2, 3 * 82 + 2)
-
-
-def test_large_images_are_made_smaller_on_the_sheet(place: Path) -> None:
-    assert run("data", "show", "pics", "--size", "300", "--n", "4", "--out", "s.png").code == 0
-    with Image.open(place / "s.png") as picture:
-        assert picture.size == (2 * 258 + 2, 2 * 258 + 2)
+        assert picture.size == size
 
 
 def test_arrays_of_any_depth_are_shown_in_units_of_black_and_white(here: Path) -> None:
@@ -326,10 +259,9 @@ def test_arrays_of_any_depth_are_shown_in_units_of_black_and_white(here: Path) -
 
 
 def test_what_cant_be_downloaded_says_why(here: Path) -> None:
-    assert run("data", "download", "digits").code == 0
-    outcome = run("data", "download", "celeba64", "--data", "elsewhere")
+    outcome = run("data", "download", "ffhq256", "--data", "elsewhere")
     assert (outcome.code, outcome.out) == (1, "")
-    assert str(Path("elsewhere") / "celeba") in outcome.err
+    assert str(Path("elsewhere") / "ffhq") in outcome.err
 
 
 # ------------------------------------------------------------------------------------------------------- usage
@@ -339,19 +271,12 @@ def test_what_cant_be_downloaded_says_why(here: Path) -> None:
     ("words", "complaint"),
     [
         (["pack", "pics", "--out", "p"], "pics: the size of the images is not given"),
-        (["pack", "pics", "--out", "pics", "--size", "8"], "pics already exists, and is not a packed data set"),
         (["pack", "pics", "--out", "p", "--size", "0"], "--size: expected a size between 1 and 16,384, such as 64"),
-        (["pack", "pics", "--out", "p", "--size", "8", "--channels", "2"], "--channels must be 1 or 3, not 2"),
         (["pack", "pics", "--out", "p", "--size", "8", "--held-out", "1"], "--held-out must be at least 0"),
-        (["pack", "pics", "--out", "p", "--size", "8", "--background", "mauve"], "--background must be white"),
-        (["pack", "pics", "--out", "p", "--size", "8", "--random-crop-from", "4"], "--random-crop-from must be at"),
         (["pack", "pics", "data.random_flip=true", "--out", "p", "--size", "8"], "pics is not an experiment"),
         (["pack", "digits", "--out", "p", "--size", "8"], "--size goes with your own images, but digits is"),
-        (["pack", "digits", "data.siz=3", "--out", "p"], "data.siz: no such field"),
         (["pack", "nothing", "--out", "p", "--size", "8"], "no experiment is named 'nothing'"),
-        (["pack", "./nothing", "--out", "p", "--size", "8"], "./nothing"),
         (["show", "digits", "--out", "sheet.jpg"], "--out sheet.jpg: the contact sheet is a PNG"),
-        (["show", "[b]x"], "no experiment is named '[b]x'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
@@ -373,23 +298,10 @@ def test_an_experiment_goes_before_a_folder_of_its_name_which_can_be_typed_with_
 def test_options_of_pictures_dont_go_with_arrays_or_packed_files(here: Path) -> None:
     np.save(here / "a.npy", np.zeros((9, 1, 8, 8), np.uint8))
     outcome = run("data", "pack", "a.npy", "--size", "8", "--background", "black", "--out", "a.pack")
-    assert (
-        outcome.code,
-        "--background does not apply to arrays; leave it out" in outcome.err,
-    ) == (2, True)
+    assert outcome.code == 2
+    assert "--background does not apply to arrays; leave it out" in outcome.err
     assert run("data", "pack", "a.npy", "--size", "8", "--channels", "1", "--out", "a.pack").code == 0
     assert is_packed(here / "a.pack")
     outcome = run("data", "show", "a.pack", "--size", "9")
     assert (outcome.code, outcome.out) == (2, "")
     assert "--size must be at most 8 (stored images are not enlarged), not 9" in outcome.err
-    outcome = run("data", "show", "a.pack", "--held-out", "0.5")
-    assert "--held-out does not apply to a packed data set" in outcome.err
-
-
-def test_help_and_usage_import_no_torch(here: Path) -> None:
-    (here / "blocked").mkdir()
-    (here / "blocked" / "torch.py").write_text("raise SystemExit('torch was imported')\n")
-    for words in (["data", "--help"], ["data", "pack", "--help"], ["data", "pack"]):
-        outcome = run_process(here, *words, python_path=(here / "blocked",))
-        assert "torch was imported" not in outcome.err
-        assert outcome.code in (0, 2)

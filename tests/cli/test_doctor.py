@@ -2,11 +2,7 @@
 
 import json
 import os
-import pty
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,37 +10,18 @@ import pytest
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import verify
 from ncsnx.runs.writer_lock import writer_lock
-from tests.cli.command import REPOSITORY
 from tests.runs.kept import as_nobody, tree
 from tests.training.tiny import (
     command,
     damage,
     files,
-    lines,
     saved,
-    start,
     steps_of,
     training,
 )
 
 TOKEN = "tmp-9-0a1b2c3d"
 KEEP = ("retention.keep_last=2", "snapshots=none")
-
-KILLED_IN_RETENTION = """
-import os, signal, sys
-left = [2]  # after two files
-def counted(function):
-    def counting(path, *arguments, **keywords):
-        if ".tmp-" in str(path) and str(path).endswith(("safetensors", "json")):
-            if left[0] == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            left[0] -= 1
-        return function(path, *arguments, **keywords)
-    return counting
-from ncsnx.cli import app
-os.unlink = counted(os.unlink)
-app(sys.argv[1:], standalone_mode=False)
-"""
 
 
 def run_in(workplace: Path) -> Path:
@@ -117,36 +94,34 @@ def test_after_a_repair_took_the_only_checkpoint_training_is_refused_and_metrics
         damage(checkpoint(run, step) / "model.safetensors")
     result = command("doctor", "digits", "--repair", folder=workplace)
     assert result.code == 1
-    assert "untrainable" in result.out
     before = files(run)
     refused = command(*training(), folder=workplace)
     assert refused.code == 1
     (line,) = [line for line in refused.err.splitlines() if line.startswith("error: ")]
     assert "set aside: step-00000012.unsound-1" in line
-    assert "--run digits-2" in refused.err
     after = files(run)
     assert after.pop("log.txt").startswith(before.pop("log.txt"))
     assert after == before
-    advice = next(line for line in result.out.splitlines() if line.startswith("untrainable"))
+    (advice,) = [line for line in result.out.splitlines() if line.startswith("untrainable")]
     assert line.removeprefix("error: ").removesuffix(".") in advice
+    assert "--run digits-2" in refused.err
     assert "--run digits-2" in advice
 
 
 def test_while_a_trainer_runs_it_is_named_and_repair_is_refused(workplace: Path) -> None:
-    (run_in(workplace) / "checkpoints/.step-00000016.tmp-9-0a1b2c3d").mkdir()
+    leftover = run_in(workplace) / "checkpoints/.step-00000016.tmp-9-0a1b2c3d"
+    leftover.mkdir()
     with writer_lock(Run(run_in(workplace))):
         looked = command("doctor", "digits", folder=workplace)
         repaired = command("doctor", "digits", "--repair", folder=workplace)
-    assert looked.code == 0
-    assert f"is being written by process {os.getpid()} on " in looked.err
-    assert repaired.code == 1
-    assert f"is being written by process {os.getpid()} on " in repaired.err
-    assert "Traceback" not in repaired.err
-    assert (run_in(workplace) / "checkpoints/.step-00000016.tmp-9-0a1b2c3d").is_dir()
+    assert (looked.code, repaired.code) == (0, 1)
+    for result in (looked, repaired):
+        assert f"is being written by process {os.getpid()} on " in result.err
+    assert leftover.is_dir()
     assert command("doctor", "digits", folder=workplace).code == 1
 
 
-@pytest.mark.parametrize("name", ["[bold red]x", "[", "a\x1b[31mb", "\udcff"])
+@pytest.mark.parametrize("name", ["[bold red]x", "a\x1b[31mb\udcff"])
 def test_names_in_a_run_stay_inert(workplace: Path, name: str) -> None:
     (run_in(workplace) / f".{name}.{TOKEN}").write_text("theirs")
     result = command("doctor", "digits", folder=workplace)
@@ -156,47 +131,6 @@ def test_names_in_a_run_stay_inert(workplace: Path, name: str) -> None:
     if name.startswith("["):
         assert result.out.count(name) == 1
     assert len(json.loads(command("doctor", "digits", "--json", folder=workplace).out)["findings"]) == 1
-
-
-def test_on_a_terminal_names_stay_inert_too(workplace: Path) -> None:
-    (run_in(workplace) / f".[bold red]x\x1b[31m.{TOKEN}").write_text("theirs")
-    controller, terminal = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-m", "ncsnx", "doctor", "digits"],
-        cwd=workplace,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "TERM": "xterm"},
-        stdin=terminal,
-        stdout=terminal,
-        stderr=terminal,
-    ) as process:
-        os.close(terminal)
-        shown = b""
-        while True:
-            try:
-                piece = os.read(controller, 4096)
-            except OSError:
-                break
-            shown += piece
-            if not piece:
-                break
-    assert process.returncode == 1
-    assert b"[bold red]x\\x1b[31m.tmp-9-0a1b2c3d" in shown
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "expected"),
-    [
-        (["nobody"], 2, "there is no run 'nobody'"),
-        (["runs"], 1, "runs is not a run"),
-        ([], 2, "Missing argument"),
-    ],
-)
-def test_what_cant_be_examined_is_one_line(workplace: Path, arguments: list[str], code: int, expected: str) -> None:
-    with start("doctor", *arguments, folder=workplace) as process:
-        out, err = process.communicate(timeout=60)
-    assert (process.returncode, out) == (code, "")
-    assert expected in err
-    assert "Traceback" not in err
 
 
 def test_a_folder_that_may_not_be_read_is_a_line_of_the_examination(workplace: Path) -> None:
@@ -224,16 +158,13 @@ sys.exit(app(["doctor", "./runs/digits"], standalone_mode=False))
 
 
 def test_retention_is_followed_and_changes_no_weight(trained: Path, tmp_path: Path) -> None:
-    result = command(*training(*KEEP, "steps=16"), folder=tmp_path)
+    result = command(*training(*KEEP), folder=tmp_path)
     assert result.code == 0
     run = run_in(tmp_path)
-    assert steps_of(run) == [12, 16]
-    assert "retention removed the checkpoint of step 8" in result.err
-    model, ema = (saved(run, 12)[name] for name in ("model.safetensors", "ema.safetensors"))
-    expected = saved(run_in(trained), 12)
-    assert (model, ema) == (expected["model.safetensors"], expected["ema.safetensors"])
-    assert command("sample", "digits", "--ckpt", "12", "--n", "1", folder=tmp_path).code == 0
-    assert "0 findings" in command("doctor", "digits", folder=tmp_path).err
+    assert steps_of(run) == [8, 12]
+    assert "retention removed the checkpoint of step 4" in result.err
+    found, expected = saved(run, 12), saved(run_in(trained), 12)
+    assert all(found[name] == expected[name] for name in ("model.safetensors", "ema.safetensors"))
 
 
 def test_new_rules_for_a_finished_run_say_the_steps_and_remove_them(workplace: Path) -> None:
@@ -242,47 +173,3 @@ def test_new_rules_for_a_finished_run_say_the_steps_and_remove_them(workplace: P
     assert "retention removed the checkpoints of steps 4, 8" in result.err
     assert steps_of(run_in(workplace)) == [12]
     verify(checkpoint(run_in(workplace), 12))
-
-
-def test_a_run_of_before_retention_reads_as_keeping_everything(workplace: Path) -> None:
-    path = run_in(workplace) / "config.json"
-    config = json.loads(path.read_text())
-    del config["experiment"]["retention"]
-    path.write_text(json.dumps(config))
-    result = command(*training("steps=16"), folder=workplace)
-    assert result.code == 0
-    assert "retention" not in result.err
-    assert steps_of(run_in(workplace)) == [4, 8, 12, 16]
-
-
-@pytest.mark.parametrize("text", ["0", "-1", "some"])
-def test_rules_that_keep_nothing_are_refused(tmp_path: Path, text: str) -> None:
-    result = command(*training(f"retention.keep_last={text}"), folder=tmp_path)
-    assert result.code == 2
-    assert "retention.keep_last" in result.err
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.slow
-def test_killed_in_the_middle_of_retention_a_run_ends_like_one_that_wasnt(workplace: Path) -> None:
-    expected = workplace.parent / "expected"
-    shutil.copytree(workplace, expected)
-    rules = training(*KEEP, "steps=13", "checkpoint_every=1")
-    assert command(*rules, folder=expected).code == 0
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED_IN_RETENTION, *rules],
-        cwd=workplace,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
-    assert killed.returncode == -9, killed.stderr
-    assert len(list((run_in(workplace) / "checkpoints").glob(".step-*.tmp-*"))) == 1
-    assert command("doctor", "digits", folder=workplace).code == 1
-    for step in steps_of(run_in(workplace)):
-        verify(checkpoint(run_in(workplace), step))
-    assert command(*rules, folder=workplace).code == 0
-    found, wanted = (tree(run_in(place) / "checkpoints") for place in (workplace, expected))
-    assert found == wanted
-    assert lines(run_in(workplace) / "metrics.jsonl") == lines(run_in(expected) / "metrics.jsonl")
