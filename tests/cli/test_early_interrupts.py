@@ -1,18 +1,15 @@
 """Ctrl-C while Python imports modules, before a command begins: the end, without a traceback."""
 
 import os
-import re
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from tests.cli.command import REPOSITORY
 
-LATER_FILES = re.compile(re.escape(f"{REPOSITORY}/ncsnx/") + r"(?!(cli/)?__init__\.py|__main__\.py|version\.py)")
 ENTRIES = {
     "console script": "from ncsnx.cli import main\nmain()",
     "python -m ncsnx": "import runpy\nrunpy.run_module('ncsnx', run_name='__main__', alter_sys=True)",
@@ -46,7 +43,7 @@ def start(code: str, *arguments: str) -> "subprocess.Popen[str]":
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
-@pytest.mark.parametrize("module", ["ncsnx.cli.application", "typer", "ncsnx.config.experiment", "ncsnx.commands.show"])
+@pytest.mark.parametrize("module", ["ncsnx.cli.application", "ncsnx.commands.show"])
 def test_ctrl_c_while_modules_are_imported_ends_without_a_word(entry: str, module: str) -> None:
     with start(INTERRUPTED + ENTRIES[entry], module) as process:
         out, err = process.communicate(timeout=60)
@@ -76,37 +73,16 @@ _signal.signal = telling
 
 def test_ctrl_c_at_any_moment_prints_no_traceback() -> None:
     problems = []
-    for moment in range(12):
+    for delay_s in (0.0, 0.05, 0.1, 0.2, 0.35):
         with start(TELLS + ENTRIES["console script"]) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == "begun\n"
-            time.sleep(moment * 0.03)
+            time.sleep(delay_s)
             process.send_signal(signal.SIGINT)
             _, err = process.communicate(timeout=60)
         if process.returncode not in (0, 130, -signal.SIGINT) or len(err.splitlines()) > 1:
-            problems.append((moment, process.returncode, err))
+            problems.append((delay_s, process.returncode, err))
     assert problems == []
-
-
-@pytest.mark.parametrize("entry", ENTRIES)
-def test_ctrl_c_in_the_first_moments_of_the_real_commands_shows_no_line_of_ncsnx(entry: str) -> None:
-    """Until the first three files are read, Python itself is starting, and shows its own traceback."""
-    script = Path(sys.executable).with_name("ncsnx")
-    if entry == "console script" and not script.exists():
-        pytest.skip("the console script is not installed")
-    command = [str(script)] if entry == "console script" else [sys.executable, "-m", "ncsnx"]
-    for moment in range(8):
-        with subprocess.Popen(
-            [*command, "list"],
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as process:
-            time.sleep(0.01 + moment * 0.04)
-            process.send_signal(signal.SIGINT)
-            _, err = process.communicate(timeout=60)
-        assert not LATER_FILES.search(err), err
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -24,8 +23,7 @@ from ncsnx.images import grid, png_bytes, to_uint8
 from ncsnx.runs.exported import Export, write_export
 from ncsnx.runs.folder import Run
 from tests.cli.command import REPOSITORY, run_process
-from tests.forked import fork
-from tests.training.tiny import CPU, Result, command, damage, files, training
+from tests.training.tiny import CPU, Result, command, files, training
 
 RUN = "runs/digits"
 SCORING = ("--n", "20", "--range", "4:8", "features.steps=30", "features.width=8", *CPU)
@@ -40,11 +38,6 @@ def exported(folder: Path, *words: str, run: str = "digits") -> Export:
     result = export(folder, *words, run=run)
     assert result.code == 0, result.err
     return Export(folder / "model")
-
-
-def test_the_command_that_comes_next_is_a_path_and_not_a_run(workplace: Path) -> None:
-    result = export(workplace, "--grid", "0")
-    assert "next: ncsnx sample ./model --n 16" in result.err
 
 
 def error(result: Result) -> str:
@@ -122,11 +115,10 @@ def test_the_card_has_the_scores_of_these_weights_and_no_others(scored: Path, tm
     assert "No scores were recorded for these weights." in (folder / "model/README.md").read_text()
 
 
-@pytest.mark.parametrize(("ckpt", "step"), [("latest", 12), ("8", 8), ("0.004k", 4)])
-def test_a_model_gives_the_images_of_its_run_to_the_bit(workplace: Path, ckpt: str, step: int) -> None:
-    exported(workplace, "--ckpt", ckpt, "--grid", "0")
-    model, original = ncsnx.load(workplace / "model"), ncsnx.load(workplace / RUN, ckpt=ckpt)
-    assert (model.step, model.weights) == (step, "ema")
+def test_a_model_gives_the_images_of_its_run_to_the_bit(workplace: Path) -> None:
+    exported(workplace, "--ckpt", "8", "--grid", "0")
+    model, original = ncsnx.load(workplace / "model"), ncsnx.load(workplace / RUN, ckpt="8")
+    assert (model.step, model.weights) == (8, "ema")
     assert torch.equal(ncsnx.draw(model, n=5, seed=3), ncsnx.draw(original, n=5, seed=3))
     assert torch.equal(ncsnx.draw(model, n=2, interpolate=3), ncsnx.draw(original, n=2, interpolate=3))
     x = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -166,32 +158,16 @@ def test_in_a_fresh_process_elsewhere_the_card_and_the_command_work_without_the_
     assert files(place) == before
 
 
-def test_what_the_guide_shows_works(scored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    section = (REPOSITORY / "docs/guides/published.md").read_text().split("\n## Pass a model on\n")[1].split("\n## ")[0]
-    folder = Path(shutil.copytree(scored, tmp_path / "work"))
-    commands = re.findall(r"^ncsnx (.*)$", section, re.MULTILINE)
-    assert len(commands) == 2
-    for words in commands:
-        result = command(*words.split(), *CPU, folder=folder)
-        assert result.code == 0, result.err
-    assert len(list((folder / "samples" / "digits-model").glob("*/images/*.png"))) == 16
-    monkeypatch.chdir(folder)
-    (code,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
-    names: dict[str, torch.Tensor] = {}
-    exec(code, names)
-    assert torch.equal(names["images"], ncsnx.draw(ncsnx.load("digits", ckpt="best"), n=16, seed=0))
-
-
 def test_a_run_without_an_average_passes_its_raw_weights_on_and_says_so(tmp_path: Path) -> None:
-    assert command(*training("ema=none", "steps=2", "snapshots=none"), folder=tmp_path).code == 0
-    result = export(tmp_path)
-    assert "step 2: raw weights, since the run has no EMA" in result.err
+    assert command(*training("ema=none", "steps=1", "snapshots=none"), folder=tmp_path).code == 0
+    result = export(tmp_path, "--grid", "0")
+    assert "step 1: raw weights, since the run has no EMA" in result.err
+    assert "next: ncsnx sample ./model --n 16" in result.err, "a path and no run"
     assert Export(tmp_path / "model").config().weights == "raw"
-    raw = load_file(tmp_path / RUN / "checkpoints/step-00000002/model.safetensors")
+    raw = load_file(tmp_path / RUN / "checkpoints/step-00000001/model.safetensors")
     passed_on = load_file(tmp_path / "model/model.safetensors")
     assert all(torch.equal(passed_on[name], raw[name]) for name in raw)
     assert "raw weights (no EMA)" in (tmp_path / "model/README.md").read_text()
-    assert ncsnx.load(tmp_path / "model").weights == "raw"
 
 
 def test_json_says_what_was_exported(scored: Path, tmp_path: Path) -> None:
@@ -215,14 +191,9 @@ def test_json_says_what_was_exported(scored: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "expected"),
     [
-        (["--ckpt", "9"], 2, "no checkpoint of step 9; nearest: 4, 8, 12"),
-        (["--ckpt", "best"], 1, "no scores yet"),
         (["--license", "My own"], 2, "--license 'My own': expected an identifier"),
         (["--out", "runs"], 1, "runs already exists, and nothing is overwritten"),
         (["--out", "."], 2, "'.' cannot be made"),
-        (["--out", "runs/digits/config.json/model"], 2, "config.json/model' cannot be reached: Not a directory"),
-        (["--out", "m" * 250], 1, "File name too long; choose a shorter name"),
-        (["--runs", "runs/digits/config.json"], 2, "config.json' is a file; give a folder"),
     ],
 )
 def test_what_cannot_be_exported_is_one_line_and_leaves_nothing(
@@ -234,19 +205,6 @@ def test_what_cannot_be_exported_is_one_line_and_leaves_nothing(
     assert "sampling" not in result.err  # said before minutes of work
     assert expected in error(result)
     assert files(workplace) == before
-    assert not (workplace / "model").exists()
-
-
-def test_a_run_without_a_sound_checkpoint_is_refused(workplace: Path) -> None:
-    damage(workplace / RUN / "checkpoints/step-00000012/ema.safetensors")
-    for ckpt in ("latest", "12"):
-        result = export(workplace, "--ckpt", ckpt)
-        assert result.code == 1
-        assert "ema.safetensors is damaged" in error(result)
-        assert "use the checkpoint before it:" in result.err
-        assert result.err.rstrip().endswith("--ckpt 8")
-    shutil.rmtree(workplace / RUN / "checkpoints")
-    assert "has no checkpoint yet" in error(export(workplace))
     assert not (workplace / "model").exists()
 
 
@@ -276,30 +234,25 @@ def test_scores_that_cannot_be_read_are_left_out_with_a_warning(scored: Path, tm
 
 
 def test_an_exported_model_has_one_checkpoint_and_is_no_run(scored: Path) -> None:
-    for ckpt in ("8", "latest", "best"):
-        result = command("sample", "model", "--ckpt", ckpt, *CPU, folder=scored)
-        assert result.code == 2
-        assert "model is an exported model with one checkpoint" in error(result)
-        assert "leave --ckpt out" in error(result)
+    result = command("sample", "model", "--ckpt", "best", *CPU, folder=scored)
+    assert result.code == 2
+    assert "model is an exported model with one checkpoint" in error(result)
+    assert "leave --ckpt out" in error(result)
     with pytest.raises(UsageError, match="with one checkpoint"):
         ncsnx.load(scored / "model", ckpt=12)
-    for words in (["fid", "model"], ["loss", "./model"], ["export", "model", "--out", "again"]):
+    for words in (["loss", "./model"], ["export", "model", "--out", "again"]):
         result = command(*words, folder=scored)
         assert result.code == 1
         assert "is an exported model, not a run" in error(result)
-
-
-def test_its_configuration_is_shown_and_compared_like_that_of_a_run(scored: Path) -> None:
-    result = command("show", "./model", "--json", folder=scored)
-    assert (
-        json.loads(result.out)["experiment"]
-        == json.loads(command("show", "runs/digits", "--json", folder=scored).out)["experiment"]
-    )
-    assert "no value differs" in command("diff", "./model", "runs/digits", folder=scored).out
-    assert json.loads(command("show", "./model", "seed=1", "--json", folder=scored).out)["experiment"]["seed"] == 1
     refused = command("train", "./model", folder=scored)
     assert refused.code == 1
     assert "model is an exported model, which holds nothing to resume training from" in error(refused)
+
+
+def test_its_configuration_is_listed_shown_and_compared_like_that_of_a_run(scored: Path) -> None:
+    model, run = (json.loads(command("show", name, "--json", folder=scored).out) for name in ("./model", RUN))
+    assert model["experiment"] == run["experiment"]
+    assert "no value differs" in command("diff", "./model", RUN, folder=scored).out
     rows = json.loads(command("list", "--json", "--runs", ".", folder=scored).out)["runs"]
     step = Export(scored / "model").config().step
     assert [(row["state"], row["step"]) for row in rows if row["run"] == "model"] == [("exported model", step)]
@@ -318,15 +271,12 @@ def test_samples_are_never_written_into_the_exported_folder_unasked(workplace: P
 
 def test_starting_from_training_images_needs_them(workplace: Path) -> None:
     model = exported(workplace, "--grid", "0")
-    words = ("--n", "2", "sampler.data_init=true", *CPU)
-    assert command("sample", "model", *words, folder=workplace).code == 0
+    words = ("--n", "1", "sampler.data_init=true", *CPU)
     change(model, data=Arrays(path="gone.npy", image_size=8))
     result = command("sample", "changed", *words, folder=workplace)
     assert result.code == 1
     assert "the sampler starts from training images (data_init): your data is not at" in error(result)
-    place, noise = result.err.splitlines()[-2:]
-    assert place.endswith("--data DIR")
-    assert noise.endswith("sampler.data_init=false")
+    assert result.err.rstrip().endswith("sampler.data_init=false")
     other = attrs.evolve(model.config(), data_fingerprint="0" * 64)
     write_export(workplace / "other", other, model.model_content(other), "# card\n")
     result = command("sample", "other", *words, folder=workplace)
@@ -350,25 +300,3 @@ def test_weights_that_do_not_fit_the_network_are_one_line(workplace: Path) -> No
     result = command("sample", "junk", *CPU, folder=workplace)
     assert result.code == 1
     assert "model.safetensors is not a safetensors file" in error(result)
-
-
-def test_a_damaged_model_is_refused_by_sample(workplace: Path) -> None:
-    model = exported(workplace, "--grid", "0")
-    damage(model.path / "model.safetensors")
-    result = command("sample", "model", "--n", "1", *CPU, folder=workplace)
-    assert (result.code, result.out) == (1, "")
-    assert "model.safetensors is damaged" in error(result)
-    assert not (workplace / "samples").exists()
-
-
-def test_an_export_that_is_asked_to_stop_leaves_nothing(workplace: Path) -> None:
-    change_run(workplace, '"steps_per_level": 1', '"steps_per_level": 100000')
-    words = ("export", "digits", "--out", "model", "--grid", "16", *CPU)
-    with fork(*words, folder=workplace) as process:
-        assert process.stderr is not None
-        assert "step 12: EMA weights" in process.stderr.readline()
-        process.send_signal(signal.SIGTERM)
-        _, err = process.communicate(timeout=30)
-    assert process.returncode == 143
-    assert "stopped by SIGTERM; the same command starts from the beginning" in err
-    assert sorted(path.name for path in workplace.iterdir()) == ["runs"]

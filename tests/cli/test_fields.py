@@ -11,11 +11,8 @@ from tests.config.examples import write_file
 @pytest.mark.parametrize(
     "words",
     [
-        ("train", "own", "sampler=?"),
         ("train", "own", "steps=7", "sampler=?", "--run", "new"),
-        ("sample", "no-such-run", "sampler=?"),
         ("restore", "no-such-run", "sampler=?"),
-        ("fid", "no-such-run", "sampler=?", "features.width=3"),
         ("train", "sampler=?"),
     ],
     ids=" ".join,

@@ -51,11 +51,10 @@ def test_the_users_own_choice_for_the_allocator_holds() -> None:
 @pytest.mark.parametrize(
     ("most", "made"),
     [
-        (2**30, [(_M_MMAP_THRESHOLD, 2**30), (_M_TRIM_THRESHOLD, 2**31 - 1)]),
         (2**25, [(_M_MMAP_THRESHOLD, 2**30), (_M_MMAP_THRESHOLD, 2**25), (_M_TRIM_THRESHOLD, 2**31 - 1)]),
         (0, [(_M_MMAP_THRESHOLD, 2**30), (_M_MMAP_THRESHOLD, 2**25)]),
     ],
-    ids=["new", "32 MiB", "refused"],
+    ids=["32 MiB", "refused"],
 )
 def test_freed_memory_is_kept_only_if_large_blocks_come_from_it(
     most: int, made: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch

@@ -20,9 +20,7 @@ def test_an_option_for_an_experiments_own_images_becomes_a_field_where_it_has_on
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["sample", "digits", "--n", "1.5"], "--n: must be a valid integer"),
         (["sample", "digits", "--between", "a"], "--between: must be a valid integer"),
-        (["plan", "digits", "--overlap", "x"], "--overlap: must be a valid number"),
         (["data", "show", "x", "--on-error", "maybe"], "--on-error: 'maybe' is not one of 'refuse', 'skip'"),
     ],
 )

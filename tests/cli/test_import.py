@@ -5,8 +5,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ import torch
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import checkpoints, verify
 from ncsnx.runs.segments import read_segments
-from tests.cli.command import REPOSITORY, Outcome, run
+from tests.cli.command import Outcome, run
 from tests.published import golden_path, golden_states, states_of, write
 from tests.training.tiny import files, overrides, training
 
@@ -52,12 +50,6 @@ def test_an_imported_run_samples_without_data(here: Path) -> None:
     assert len(list((here / "runs" / "cifar10" / "samples").glob("*/images/*.png"))) == 2
     shown = run("show", "runs/cifar10", "--origins")
     assert "command line" in shown.out
-
-
-def test_a_file_imported_again_is_told(here: Path) -> None:
-    words = ("import", str(golden_path("ncsnv2")), "cifar10", *SMALL)
-    assert run(*words).code == 0
-    assert "pth: already there (raw and averaged weights, optimizer)\n" in run(*words).err
 
 
 def test_where_an_imported_run_comes_from_is_kept(here: Path) -> None:
@@ -113,9 +105,6 @@ def test_a_folder_becomes_a_sweep(series: Path, here: Path) -> None:
     state = json.loads((swept.checkpoints / "step-00000008" / "state.json").read_text())
     assert state["imported"]["file"] == "checkpoint_8.pth"
     assert state["imported"]["note"] == "from a friend"
-    loss = run("loss", "swept", "--range", "all", "--json", "--threads", "1")
-    assert loss.code == 0, loss.err
-    assert [row["step"] for row in json.loads(loss.out)] == [4, 8, 12]
 
 
 def test_a_folder_is_gone_on_with_and_a_bad_file_in_it_is_named(series: Path, here: Path) -> None:
@@ -155,24 +144,21 @@ def test_another_experiment_s_run_is_refused_before_the_file_is_read(here: Path)
     assert files(here / "runs" / "cifar10") == before
 
 
-def test_the_same_file_again_says_so(here: Path) -> None:
-    for told in ("1 imported: runs/cifar10", "0 imported, 1 already imported: runs/cifar10"):
-        outcome = run("import", str(golden_path("ncsnv2")), "cifar10", *SMALL, "steps=7000")
-        assert outcome.code == 0
-        assert told in outcome.err
-    outcome = run("import", str(golden_path("ncsnv2")), "cifar10", *SMALL)
-    assert outcome.code == 0
-    assert "the run keeps its steps: 7000 (not 300000)" in outcome.err
+def test_the_same_file_again_says_so_and_a_half_written_checkpoint_is_made_again(here: Path) -> None:
+    words = ("import", str(golden_path("ncsnv2")), "cifar10", *SMALL)
+    assert "1 imported: runs/cifar10" in run(*words, "steps=7000").err
+    again = run(*words)
+    assert again.code == 0
+    assert "pth: already there (raw and averaged weights, optimizer)\n" in again.err
+    assert "0 imported, 1 already imported: runs/cifar10" in again.err
+    assert "the run keeps its steps: 7000 (not 300000)" in again.err
 
-
-def test_other_contents_of_a_step_are_refused(here: Path) -> None:
-    assert run("import", str(golden_path("ncsnv2")), "cifar10", *SMALL).code == 0
-    states = golden_states("ncsnv2")
-    states[0]["module.end_conv.bias"] += 1
-    outcome = run("import", str(write(here / "other.pth", states)), "cifar10", *SMALL)
-    assert outcome.code == 1
-    assert "already exists with other contents than" in outcome.err
-    assert "--run NAME" in outcome.err
+    kept = here / "runs" / "cifar10" / "checkpoints"
+    (kept / "step-00005000").rename(kept / ".step-00005000.tmp-9-0a1b2c3d")
+    (kept / ".step-00005000.tmp-9-0a1b2c3d" / "manifest.json").unlink()  # written last
+    assert run(*words).code == 0
+    assert [path.name for path in kept.iterdir()] == ["step-00005000"]
+    verify(kept / "step-00005000")
 
 
 def test_a_run_that_was_trained_here_takes_no_other_training_in(series: Path, trained: Path, here: Path) -> None:
@@ -189,17 +175,11 @@ def test_a_run_that_was_trained_here_takes_no_other_training_in(series: Path, tr
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
-        (["absent.pth", "cifar10"], 2, "no such file or folder"),
         (["empty", "cifar10"], 2, "holds no checkpoint_*.pth; give a file"),
         ([".", "cifar10"], 2, "holds no checkpoint_*.pth, but evil.pth, text.pth; give one"),
-        (["cifar10", "evil.pth"], 2, "no experiment is named 'evil.pth'"),
-        (["text.pth", "cifar10", "--run", ""], 2, "cannot name a run"),
-        (["text.pth", "cifar1"], 2, "did you mean cifar10"),
-        (["text.pth", "cifar10", "model.wdith=4"], 2, "model.width"),
         (["text.pth", "cifar10", "--run", "../out"], 2, "cannot name a run"),
         (["text.pth", "cifar10"], 1, "is damaged or not a published checkpoint"),
         (["evil.pth", "cifar10"], 1, "asks for 'posix.system'"),
-        (["\x1b[31mred.pth", "cifar10"], 2, "contains control characters"),
     ],
 )
 def test_mistakes_get_one_line(words: list[str], code: int, told: str, here: Path) -> None:
@@ -230,38 +210,3 @@ def test_names_in_a_file_stay_inert(here: Path) -> None:
     assert len(outcome.err) < 1_000
     assert all(line.isprintable() for line in outcome.err.splitlines())
     assert len(messages(outcome)) == 1
-
-
-KILLED_AT = """
-import os, signal, sys
-from ncsnx.storage import atomic
-write, last = atomic.write_new, sys.argv.pop(1)
-def write_and_die(path, content, shown=None):
-    if path.name == last:
-        path.write_bytes(content[: len(content) // 2])
-        os.kill(os.getpid(), signal.SIGKILL)
-    write(path, content, shown)
-atomic.write_new = write_and_die
-from ncsnx.cli import main
-main()
-"""
-
-
-def test_a_kill_leaves_no_half_checkpoint_and_the_command_goes_on(here: Path) -> None:
-    """Killed halfway through the manifest, when everything else is there."""
-    shutil.copy(golden_path("ncsnv2"), here / "checkpoint_5000.pth")
-    words = ["import", "checkpoint_5000.pth", "cifar10", *SMALL]
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED_AT, "manifest.json", *words],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert killed.returncode == -9, killed.stderr
-    kept = here / "runs" / "cifar10"
-    assert checkpoints(Run(kept)) == []
-    assert [path.name[:14] for path in (kept / "checkpoints").iterdir()] == [".step-00005000"]
-    assert run(*words).code == 0
-    assert [path.name for path in (kept / "checkpoints").iterdir()] == ["step-00005000"]
-    verify(kept / "checkpoints" / "step-00005000")

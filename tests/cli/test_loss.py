@@ -34,7 +34,7 @@ def measured(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a run whose losses are measured."""
     folder = tmp_path_factory.mktemp("measured")
     shutil.copytree(trained, folder, dirs_exist_ok=True)
-    assert loss(folder).code == 0
+    assert loss(folder, "--range", "8").code == 0
     return folder
 
 
@@ -64,10 +64,10 @@ def test_the_loss_is_that_of_every_held_out_image_at_every_level(measured: Path)
 def test_losses_are_kept_and_drawn(measured: Path) -> None:
     (sweep,) = (measured / RUN / "loss").iterdir()
     before = (sweep / "scores.json").read_bytes()
-    result = loss(measured)
-    assert "3 checkpoints already measured" in result.err
+    result = loss(measured, "--range", "8")
+    assert "1 checkpoint already measured" in result.err
     assert (sweep / "scores.json").read_bytes() == before
-    assert len((sweep / "scores.csv").read_text().splitlines()) == 4
+    assert len((sweep / "scores.csv").read_text().splitlines()) == 2
     assert "levels.3" in (sweep / "scores.csv").read_text()
     with Image.open(sweep / "losses.png") as plot:
         assert plot.size[0] > 1_000
@@ -84,11 +84,11 @@ def test_a_loss_that_no_score_can_be_leaves_one_checkpoint_out(
         return [next(first, 1.0)] * len(self.sigmas)
 
     monkeypatch.setattr(HeldOutSweep, "_by_level", by_level)
-    result = loss(folder)
+    result = loss(folder, "--passes", "1")
     assert result.code == 1
     (line,) = [line for line in result.err.splitlines() if line.startswith("error: ")]
     assert "1 checkpoint without a score: step 4: its held-out loss is 1e+35, which is out of range" in line
-    assert [row["score"] for row in rows(folder, "--range", "8:100")] == [1.0, 1.0]
+    assert [row["score"] for row in rows(folder, "--range", "8:100", "--passes", "1")] == [1.0, 1.0]
 
 
 def test_a_sweep_that_cannot_be_drawn_anew_is_shown_all_the_same(
@@ -102,15 +102,14 @@ def test_a_sweep_that_cannot_be_drawn_anew_is_shown_all_the_same(
         raise NcsnxError("cannot write losses.png: Read-only file system")
 
     monkeypatch.setattr(HeldOutSweep, "draw", refused)
-    result = loss(folder)
+    result = loss(folder, "--range", "8")
     assert result.code == 0
     assert "warning: cannot write losses.png: Read-only file system" in result.err
     assert "plots: losses.svg" in result.err
 
 
-def test_fewer_passes_look_at_every_level_still(measured: Path, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(measured, tmp_path / "work"))
-    (row,) = rows(folder, "--range", "12", "--passes", "1")
+def test_fewer_passes_look_at_every_level_still(workplace: Path) -> None:
+    (row,) = rows(workplace, "--range", "12", "--passes", "1")
     assert all(level is not None for level in row["levels"])
     assert row["protocol"]["passes"] == 1
 
@@ -119,11 +118,11 @@ def test_fewer_passes_look_at_every_level_still(measured: Path, tmp_path: Path) 
 def test_the_batch_size_changes_the_loss_by_rounding_only(measured: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(measured, tmp_path / "work"))
     shutil.rmtree(folder / RUN / "loss")
-    for row, other in zip(rows(folder, "--batch-size", "33"), rows(measured), strict=True):
-        assert row["levels"] == pytest.approx(other["levels"], rel=1e-5)
+    (row,), (other,) = rows(folder, "--range", "8", "--batch-size", "33"), rows(measured, "--range", "8")
+    assert row["levels"] == pytest.approx(other["levels"], rel=1e-5)
 
 
-@pytest.mark.parametrize(("passes", "levels"), [(1, 7), (2, 7), (3, 7), (7, 7), (2, 232)])
+@pytest.mark.parametrize(("passes", "levels"), [(1, 7), (3, 7), (7, 7), (2, 232)])
 def test_passes_are_spread_evenly_over_the_levels(passes: int, levels: int) -> None:
     images = 5 * levels
     seen = torch.stack([level_of(torch.arange(images), number, passes, levels) for number in range(passes)])
@@ -135,11 +134,8 @@ def test_passes_are_spread_evenly_over_the_levels(passes: int, levels: int) -> N
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (("--passes", "0"), "--passes must be between 1 and the 4 levels"),
         (("--passes", "5"), "--passes must be between 1 and the 4 levels"),
-        (("--seed", "-1"), "--seed must be between"),
         (("--batch-size", "0"), "--batch-size must be between"),
-        (("--range", "1:3"), "holds no checkpoint"),
     ],
 )
 def test_what_cannot_be_is_one_clear_line(measured: Path, words: tuple[str, ...], expected: str) -> None:
