@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from ncsnx.data.readers.packed import PackedFolder, is_packed
+from ncsnx.data.readers.packed import PackedFolder
 from tests.cli.command import run
 from tests.training.tiny import command, damage, saved, training
 
@@ -51,13 +51,23 @@ def facts(*arguments: str) -> Any:
 
 
 def test_a_folder_is_packed_checked_shown_and_read(place: Path) -> None:
-    packed = run("data", "pack", "pics", "--size", "16", "--out", "p.pack", "--held-out", "0.3")
-    assert (packed.code, packed.out) == (0, "")
-    header = PackedFolder.open(place / "p.pack").record
+    packed = run("data", "pack", "pics", "--size", "16", "--out", "p.pack", "--held-out", "0.3", "--json")
+    assert packed.code == 0
+    file = PackedFolder.open(place / "p.pack")
+    header = file.record
     assert (header.count, header.channels, header.size) == (COUNT, 3, 16)
     assert 0 < header.train < COUNT
     assert f"p.pack: {header.train} training images and {COUNT - header.train} held out, of 3×16×16" in packed.err
     assert "to train from it:  ncsnx train EXPERIMENT data=packed data.path=p.pack data.image_size=16" in packed.err
+    assert json.loads(packed.out) == {
+        "path": "p.pack",
+        "fingerprint": file.fingerprint,
+        "train": header.train,
+        "held_out": COUNT - header.train,
+        "channels": 3,
+        "size": 16,
+        "bytes": sum(path.stat().st_size for path in (place / "p.pack").iterdir()),
+    }
 
     checked = run("data", "check", "p.pack")
     assert (checked.code, checked.out) == (0, "")
@@ -67,26 +77,6 @@ def test_a_folder_is_packed_checked_shown_and_read(place: Path) -> None:
     from_files = facts("show", "pics", "--size", "16", "--held-out", "0.3")
     from_packed = facts("show", "p.pack")
     assert {key: from_files[key] for key in pixels} == {key: from_packed[key] for key in pixels}
-
-
-def test_packing_says_in_json_what_it_made(place: Path) -> None:
-    found = facts("pack", "pics", "--size", "16", "--out", "p.pack")
-    file = PackedFolder.open(place / "p.pack")
-    assert found == {
-        "path": "p.pack",
-        "fingerprint": file.fingerprint,
-        "train": file.record.train,
-        "held_out": COUNT - file.record.train,
-        "channels": 3,
-        "size": 16,
-        "bytes": sum(path.stat().st_size for path in (place / "p.pack").iterdir()),
-    }
-
-
-def test_squares_that_are_to_be_cropped_later_are_kept_larger(place: Path) -> None:
-    packed = run("data", "pack", "pics", "--size", "16", "--random-crop-from", "18", "--out", "p.pack")
-    assert PackedFolder.open(place / "p.pack").record.size == 18
-    assert "data.image_size=16 data.random_crop=18" in packed.err
 
 
 def test_training_from_a_packed_experiment_gives_the_same_weights(trained: Path, here: Path) -> None:
@@ -293,15 +283,3 @@ def test_an_experiment_goes_before_a_folder_of_its_name_which_can_be_typed_with_
     (place / "pics").rename(place / "digits")
     assert facts("show", "digits")["train"] == 1498
     assert facts("show", "./digits", "--size", "16")["shape"] == [3, 16, 16]
-
-
-def test_options_of_pictures_dont_go_with_arrays_or_packed_files(here: Path) -> None:
-    np.save(here / "a.npy", np.zeros((9, 1, 8, 8), np.uint8))
-    outcome = run("data", "pack", "a.npy", "--size", "8", "--background", "black", "--out", "a.pack")
-    assert outcome.code == 2
-    assert "--background does not apply to arrays; leave it out" in outcome.err
-    assert run("data", "pack", "a.npy", "--size", "8", "--channels", "1", "--out", "a.pack").code == 0
-    assert is_packed(here / "a.pack")
-    outcome = run("data", "show", "a.pack", "--size", "9")
-    assert (outcome.code, outcome.out) == (2, "")
-    assert "--size must be at most 8 (stored images are not enlarged), not 9" in outcome.err

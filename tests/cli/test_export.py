@@ -18,11 +18,12 @@ from safetensors.torch import load_file
 
 import ncsnx
 from ncsnx.config import Arrays
-from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.errors import UsageError
 from ncsnx.images import grid, png_bytes, to_uint8
 from ncsnx.runs.exported import Export, write_export
 from ncsnx.runs.folder import Run
-from tests.cli.command import REPOSITORY, run_process
+from tests.cli.command import REPOSITORY
+from tests.cli.drawing import error
 from tests.training.tiny import CPU, Result, command, files, training
 
 RUN = "runs/digits"
@@ -38,11 +39,6 @@ def exported(folder: Path, *words: str, run: str = "digits") -> Export:
     result = export(folder, *words, run=run)
     assert result.code == 0, result.err
     return Export(folder / "model")
-
-
-def error(result: Result) -> str:
-    (line,) = [line for line in result.err.splitlines() if line.startswith("error: ")]
-    return line
 
 
 def change(export: Export, **changes: object) -> Export:
@@ -129,9 +125,7 @@ def test_a_model_gives_the_images_of_its_run_to_the_bit(workplace: Path) -> None
 
 
 @pytest.mark.slow
-def test_in_a_fresh_process_elsewhere_the_card_and_the_command_work_without_the_run(
-    scored: Path, tmp_path: Path
-) -> None:
+def test_in_a_fresh_process_elsewhere_the_code_of_the_card_works_without_the_run(scored: Path, tmp_path: Path) -> None:
     expected = ncsnx.draw(ncsnx.load(scored / RUN, ckpt="best"), n=16, seed=0)
     place, elsewhere = tmp_path / "somewhere" / "copied", tmp_path / "elsewhere"
     shutil.copytree(scored / "model", place)
@@ -148,13 +142,6 @@ def test_in_a_fresh_process_elsewhere_the_card_and_the_command_work_without_the_
     assert torch.equal(images, expected)
     assert score.shape == images.shape
 
-    outcome = run_process(elsewhere, "sample", str(place), "--n", "16", "sampler.step_size=2.4e-5", *CPU)
-    assert outcome.code == 0, outcome.err
-    (folder,) = (elsewhere / "samples" / "copied").iterdir()
-    assert torch.equal(load_file(folder / "samples.safetensors")["samples"], expected)
-    protocol = json.loads((folder / "protocol.json").read_text())
-    assert (protocol["run"], protocol["weights"]) == ("digits", "ema")
-    assert protocol["weights_sha256"] == Export(place).config().model_sha256
     assert files(place) == before
 
 
@@ -288,11 +275,6 @@ def test_starting_from_training_images_needs_them(workplace: Path) -> None:
 
 def test_weights_that_do_not_fit_the_network_are_one_line(workplace: Path) -> None:
     model = exported(workplace, "--grid", "0")
-    experiment = model.experiment()
-    changed = change(model, model=attrs.evolve(experiment.model, width=8))
-    with pytest.raises(NcsnxError, match=r"model\.safetensors has [\d,]+ bytes; the weights of the exp") as caught:
-        ncsnx.load(changed.path)
-    assert "\n" not in str(caught.value)
     config = model.config()
     junk = b"\x08\0\0\0\0\0\0\0{}      " + bytes((model.path / "model.safetensors").stat().st_size - 16)
     forged = attrs.evolve(config, model_bytes=len(junk), model_sha256=hashlib.sha256(junk).hexdigest())

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ncsnx.cli import _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD, _keep_freed_memory
+from ncsnx.cli import _M_MMAP_THRESHOLD, _keep_freed_memory
 
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator is meant")
 NAMES = ("GLIBC_TUNABLES", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
@@ -48,29 +48,19 @@ def test_the_users_own_choice_for_the_allocator_holds() -> None:
     assert pages_of_a_second_block(MALLOC_TRIM_THRESHOLD_="131072") > (_MIB << 20) // os.sysconf("SC_PAGE_SIZE") // 2
 
 
-@pytest.mark.parametrize(
-    ("most", "made"),
-    [
-        (2**25, [(_M_MMAP_THRESHOLD, 2**30), (_M_MMAP_THRESHOLD, 2**25), (_M_TRIM_THRESHOLD, 2**31 - 1)]),
-        (0, [(_M_MMAP_THRESHOLD, 2**30), (_M_MMAP_THRESHOLD, 2**25)]),
-    ],
-    ids=["32 MiB", "refused"],
-)
-def test_freed_memory_is_kept_only_if_large_blocks_come_from_it(
-    most: int, made: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_freed_memory_is_kept_only_if_large_blocks_come_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
     def mallopt(parameter: int, value: int) -> int:
-        """The mallopt of a glibc that accepts a threshold of at most `most`."""
+        """The mallopt of a glibc that accepts no other threshold for large blocks."""
         calls.append((parameter, value))
-        return int(parameter != _M_MMAP_THRESHOLD or value <= most)
+        return int(parameter != _M_MMAP_THRESHOLD)
 
     for name in NAMES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(ctypes, "CDLL", lambda name: SimpleNamespace(mallopt=mallopt))
     _keep_freed_memory()
-    assert calls == made
+    assert calls == [(_M_MMAP_THRESHOLD, 2**30), (_M_MMAP_THRESHOLD, 2**25)]
 
 
 def test_without_the_c_library_nothing_is_changed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,13 +49,6 @@ def test_nothing_is_executed_or_unpickled(workplace: Path, name: str) -> None:
     assert not made.exists()
 
 
-@pytest.mark.parametrize("text", ["{" * 100_000, "\udc80"])
-def test_a_damaged_configuration_is_refused_in_one_line(workplace: Path, text: str) -> None:
-    (workplace / RUN / "config.json").write_text(text, errors="surrogateescape")
-    for words in COMMANDS.values():
-        assert_orderly(command(*words, folder=workplace))
-
-
 def test_the_name_of_a_folder_is_text(trained: Path, tmp_path: Path) -> None:
     name = "~[bold red]x[/bold red] error: fake $\\frac{ \u202e\u2066 . "
     place = tmp_path / "work"
