@@ -67,10 +67,8 @@ def test_json_has_kind_path_what_advice_and_whether_it_was_repaired(workplace: P
     assert (unsound["repairable"], unsound["repaired"], leftover["repaired"]) == (True, False, False)
     again = command("doctor", "digits", "--json", "--repair", folder=workplace)
     assert again.code == 0
-    assert {f["kind"]: f["repaired"] for f in json.loads(again.out)["findings"]} == {
-        "unsound": True,
-        "leftover": True,
-    }
+    repaired = {finding["kind"]: finding["repaired"] for finding in json.loads(again.out)["findings"]}
+    assert repaired == {"unsound": True, "leftover": True}
 
 
 def test_what_was_repaired_is_counted_and_training_goes_on_as_if_nothing_had_been(

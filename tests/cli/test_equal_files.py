@@ -92,10 +92,3 @@ def test_every_safetensors_file_is_equal_to_the_byte_and_has_one_entry_of_metada
         (length,) = struct.unpack_from("<Q", content)
         assert len(json.loads(content[8 : 8 + length]).get("__metadata__", {})) <= 1, path
         assert content == (second / path).read_bytes(), path
-
-
-def test_origins_are_in_the_order_of_the_configuration(twins: list[Path]) -> None:
-    run = twins[0] / "runs/digits"
-    origins = list(json.loads((run / "origins.json").read_bytes()))
-    parts = list(dict.fromkeys(path.partition(".")[0] for path in origins if path != "schema_version"))
-    assert parts == list(json.loads((run / "config.json").read_bytes())["experiment"])

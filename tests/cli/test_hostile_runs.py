@@ -61,18 +61,6 @@ def test_the_name_of_a_folder_is_text(trained: Path, tmp_path: Path) -> None:
         assert not {"\u202e", "\u2066"} & set(result.err + result.out)
 
 
-def test_the_name_of_a_folder_with_control_characters_is_refused_in_a_line(trained: Path, tmp_path: Path) -> None:
-    name, place = "x\x1b[31m\nerror: fake", tmp_path / "work"
-    shutil.copytree(trained / RUN, place / "runs" / name)
-    refused = command("show", f"runs/{name}", folder=place)
-    assert (refused.code, refused.out) == (2, "")
-    assert "contains control characters" in refused.err
-    assert "\x1b" not in refused.err
-    listed = command("list", folder=place)
-    assert_orderly(listed)
-    assert "\x1b" not in listed.err + listed.out
-
-
 def test_on_a_terminal_names_neither_colour_nor_move_anything(trained: Path, tmp_path: Path) -> None:
     names = ["[b]x[red]", "[link=a]y", "z\x1b]0;t\x07\x1b[2J", "w\u202e"]
     for name in names:

@@ -85,14 +85,8 @@ def test_a_row_says_by_which_protocol(measured: Path) -> None:
     assert row["metric"] == "bits per dimension"
     assert len(row["weights_sha256"]) == 64
     assert row["evaluations"] > 10
-    assert {key: protocol[key] for key in ("n", "seed", "estimator", "probes", "solver", "tolerance")} == {
-        "n": N,
-        "seed": 0,
-        "estimator": "hutchinson",
-        "probes": 1,
-        "solver": "dopri5",
-        "tolerance": 0.1,
-    }
+    assert (protocol["estimator"], protocol["probes"], protocol["solver"]) == ("hutchinson", 1, "dopri5")
+    assert (protocol["n"], protocol["seed"], protocol["tolerance"]) == (N, 0, 0.1)
     assert (protocol["grey_levels"], protocol["weights"], len(protocol["fingerprint"])) == (17, "ema", 64)
 
 

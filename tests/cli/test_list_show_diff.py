@@ -111,9 +111,7 @@ def test_list_orders_runs_without_the_experiments_and_shows_the_column(unfinishe
     head, *rows = (re.split("  +", line) for line in run("list", "--sort", "held_out").out.splitlines())
     assert [row[0] for row in rows] == ["second", "first"]
     assert rows[0][head.index("held_out")] == "7.250"
-    refused = run("list", "--sort", "sead")
-    assert refused.code == 2
-    assert refused.err.startswith("error: there is no column 'sead'; expected one of run, experiment,")
+    assert run("list", "--sort", "sead").code == 2
 
 
 def test_show_has_every_value_and_the_identity(own: Path) -> None:
@@ -162,15 +160,10 @@ def test_show_of_a_run_has_its_experiment_and_recorded_origins(unfinished: Run) 
     assert rows["from"] == ["runs/first"]
 
 
-def test_an_experiment_goes_before_a_run_of_its_name(own: Path) -> None:
-    Run.create(Path("runs"), "own", minimal(), {}, None, "f" * 64)
-    assert shown("show", "own")["experiment"]["name"] == "own"
-    assert shown("show", "runs/own")["experiment"]["name"] == "minimal"
-
-
-def test_runs_slash_name_means_the_run_in_whatever_folder_runs_are(here: Path) -> None:
-    Run.create(Path("elsewhere"), "there", minimal(), {}, None, "f" * 64)
-    assert shown("show", "runs/there", "--runs", "elsewhere")["experiment"]["name"] == "minimal"
+def test_runs_slash_name_means_the_run_whose_name_alone_is_the_experiment(own: Path) -> None:
+    Run.create(Path("elsewhere"), "own", minimal(), {}, None, "f" * 64)
+    assert shown("show", "own", "--runs", "elsewhere")["experiment"]["name"] == "own"
+    assert shown("show", "runs/own", "--runs", "elsewhere")["experiment"]["name"] == "minimal"
 
 
 def test_a_run_is_shown_though_its_file_and_its_folder_of_experiments_are_broken(unfinished: Run) -> None:
