@@ -190,19 +190,12 @@ def test_mistakes_get_one_line(words: tuple[str, ...], told: str, workplace: Pat
     assert not (workplace / RUN / "compare").exists()
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"{",
-        b'{"schema_version": 1, "sampler": {"type": "cas"}, "step": true, "row": {}, "own": {}, "protocol": {}}',
-        b'{"schema_version": 1, "sampler": {"type": "os.system"}, "step": 1, "row": {}, "own": {}, "protocol": {}}',
-    ],
-)
-def test_what_else_stands_in_the_place_of_the_recommendation_is_one_line(workplace: Path, content: bytes) -> None:
+def test_what_else_stands_in_the_place_of_the_recommendation_is_one_line(workplace: Path) -> None:
     run = Run(workplace / RUN)
     write_fast(run, FastSampler(ConsistentAnnealed(), 12, {}, {}, {}, chosen_by={}))
     assert read_fast(run).sampler == ConsistentAnnealed()
-    (run.compare / "fast.json").write_bytes(content)
+    text = (run.compare / "fast.json").read_text()
+    (run.compare / "fast.json").write_text(text.replace('"cas"', '"os.system"'))
     result = command("sample", "digits", "sampler=fast", *CPU, folder=workplace)
     assert result.code == 1
     assert "fast.json" in error(result)

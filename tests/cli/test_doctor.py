@@ -14,7 +14,6 @@ from tests.runs.kept import as_nobody, tree
 from tests.training.tiny import (
     command,
     damage,
-    files,
     saved,
     steps_of,
     training,
@@ -84,26 +83,6 @@ def test_what_was_repaired_is_counted_and_training_goes_on_as_if_nothing_had_bee
     assert aside == ["step-00000004.unsound-1", "step-00000012.unsound-1"]
     assert command(*training(), folder=workplace).code == 0
     assert saved(run, 12) == saved(run_in(trained), 12)
-
-
-def test_after_a_repair_took_the_only_checkpoint_training_is_refused_and_metrics_stay(workplace: Path) -> None:
-    run = run_in(workplace)
-    for step in (4, 8, 12):
-        damage(checkpoint(run, step) / "model.safetensors")
-    result = command("doctor", "digits", "--repair", folder=workplace)
-    assert result.code == 1
-    before = files(run)
-    refused = command(*training(), folder=workplace)
-    assert refused.code == 1
-    (line,) = [line for line in refused.err.splitlines() if line.startswith("error: ")]
-    assert "set aside: step-00000012.unsound-1" in line
-    after = files(run)
-    assert after.pop("log.txt").startswith(before.pop("log.txt"))
-    assert after == before
-    (advice,) = [line for line in result.out.splitlines() if line.startswith("untrainable")]
-    assert line.removeprefix("error: ").removesuffix(".") in advice
-    assert "--run digits-2" in refused.err
-    assert "--run digits-2" in advice
 
 
 def test_while_a_trainer_runs_it_is_named_and_repair_is_refused(workplace: Path) -> None:

@@ -81,19 +81,9 @@ def test_list_as_json_has_the_same(own: Path, unfinished: Run) -> None:
 
 def test_a_name_of_a_higher_rank_is_listed_once(here: Path) -> None:
     """A clone of the repository has copies of the installed package's files."""
-    folder = here / "experiments"
-    shutil.copytree(built_in_folder(), folder)
+    shutil.copytree(built_in_folder(), here / "experiments")
     names = [row["name"] for row in shown("list")["experiments"]]
-    assert sorted(names) == sorted(set(names))
-    assert len(names) == 11
-
-
-def test_two_files_with_one_name_are_listed_as_a_contradiction_with_both_places(own: Path) -> None:
-    places = [line_of(write_file(own.with_name(f"{name}.py"), name="twin"), "= register(") for name in ("a", "b")]
-    error = f"'twin' is registered twice in ./experiments, at {' and '.join(places)}; name one as FILE.py:twin"
-    rows = [row for row in shown("list")["experiments"] if row["name"] == "twin"]
-    assert [(row["where"], row["error"]) for row in rows] == [(place, error) for place in places]
-    assert f"broken: {error}\n" in run("list").out
+    assert len(names) == len(set(names)) == 11
 
 
 def test_list_says_running_while_a_writer_holds_the_lock_and_complete_after_the_last_step(unfinished: Run) -> None:
