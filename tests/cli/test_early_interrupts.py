@@ -31,30 +31,25 @@ sys.argv = ["ncsnx", "show", "digits"]
 """
 
 
-def start(code: str, *arguments: str) -> "subprocess.Popen[str]":
-    """Starts Python on `code`."""
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *arguments],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+
+
+def ended(code: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Python after it ran `code`."""
+    words = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(words, env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False)
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
 @pytest.mark.parametrize("module", ["ncsnx.cli.application", "ncsnx.commands.show"])
 def test_ctrl_c_while_modules_are_imported_ends_without_a_word(entry: str, module: str) -> None:
-    with start(INTERRUPTED + ENTRIES[entry], module) as process:
-        out, err = process.communicate(timeout=60)
-    assert (process.returncode, out, err) == (-signal.SIGINT, "", ""), "a shell shows 130"
+    result = ended(INTERRUPTED + ENTRIES[entry], module)
+    assert (result.returncode, result.stdout, result.stderr) == (-signal.SIGINT, "", ""), "a shell shows 130"
 
 
 def test_nothing_but_ncsnx_itself_is_imported_before_ctrl_c_is_heeded() -> None:
     code = "import sys; before = set(sys.modules); import ncsnx.cli; print(*sorted(set(sys.modules) - before))"
-    with start(code) as process:
-        out, _ = process.communicate(timeout=60)
-    assert out.split() == ["ncsnx", "ncsnx.cli", "ncsnx.version"]
+    assert ended(code).stdout.split() == ["ncsnx", "ncsnx.cli", "ncsnx.version"]
 
 
 # tells when Ctrl-C is heeded: what comes before is Python's own start
@@ -74,7 +69,10 @@ _signal.signal = telling
 def test_ctrl_c_at_any_moment_prints_no_traceback() -> None:
     problems = []
     for delay_s in (0.0, 0.05, 0.1, 0.2, 0.35):
-        with start(TELLS + ENTRIES["console script"]) as process:
+        words = [sys.executable, "-c", TELLS + ENTRIES["console script"]]
+        with subprocess.Popen(
+            words, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == "begun\n"
             time.sleep(delay_s)
@@ -91,7 +89,6 @@ def test_a_signal_that_is_ignored_when_the_process_starts_stays_ignored_while_mo
 ) -> None:
     struck = INTERRUPTED.replace("signal.SIGINT", f"signal.{number.name}")
     ignored = f"import signal\nsignal.signal(signal.{number.name}, signal.SIG_IGN)\n"
-    with start(ignored + struck + ENTRIES["console script"], "typer") as process:
-        out, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (0, "")
-    assert "digits" in out
+    result = ended(ignored + struck + ENTRIES["console script"], "typer")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "digits" in result.stdout
