@@ -86,6 +86,14 @@ def test_a_name_of_a_higher_rank_is_listed_once(here: Path) -> None:
     assert len(names) == len(set(names)) == 11
 
 
+def test_two_files_with_one_name_are_listed_as_a_contradiction_with_both_places(own: Path) -> None:
+    places = [line_of(write_file(own.with_name(f"{name}.py"), name="twin"), "= register(") for name in ("a", "b")]
+    error = f"'twin' is registered twice in ./experiments, at {' and '.join(places)}; name one as FILE.py:twin"
+    rows = [row for row in shown("list")["experiments"] if row["name"] == "twin"]
+    assert [(row["where"], row["error"]) for row in rows] == [(place, error) for place in places]
+    assert run("list").out.count(f"broken: {error}\n") == 1
+
+
 def test_list_says_running_while_a_writer_holds_the_lock_and_complete_after_the_last_step(unfinished: Run) -> None:
     with writer_lock(unfinished):
         assert shown("list")["runs"][0]["state"] == "running"
