@@ -5,8 +5,9 @@
     python docs/images/compared_networks.py loss RUN           prints the held-out loss, with one weighting for all
     python docs/images/compared_networks.py draw OUT.png       draws what was scored, and prints it as tables
 
-A run is named EXPERIMENT-SEED. Each sampler is measured on two grids: from σ_1 to σ_L with ρ = 7, as Karras et al. 2022
-propose, and from σ_1/4 to 5 σ_L with ρ = 9, which suits NCSNv2. The better one counts.
+A run is named EXPERIMENT-SEED. With seed 0 each sampler is measured on two grids: from σ_1 to σ_L with ρ = 7, as Karras
+et al. 2022 propose, and from σ_1/4 to 5 σ_L with ρ = 9, which suits NCSNv2. The better one counts, and is that of the
+other seeds.
 """
 
 import json
@@ -36,6 +37,7 @@ from ncsnx.runs.folder import Run
 GIVEN, SCORES = Path("given"), Path("compared")
 COUNTS = {8: (8, 4), 17: (17, 9), 36: (36, 18), 121: (121, 61)}
 """Evaluations per image → steps of a method that takes one evaluation per step, and of Heun's."""
+GRIDS = ("whole", "middle")
 ABLATIONS = ("decay", "preconditioning", "unet", "lognormal")
 
 
@@ -79,7 +81,7 @@ def score(run: str, n: int, *, all_counts: bool) -> None:
     experiment = Run(Path("runs") / run).experiment()
     SCORES.mkdir(exist_ok=True)
     for name, sampler in samplers(experiment, all_counts=all_counts):
-        if name in scored:
+        if name in scored or _is_worse_grid(run, name):
             continue
         measured = ncsnx.fid(
             run, range="latest", n=n, sampler=sampler, features=Classifier(), device="cpu", threads=1, progress=False
@@ -88,6 +90,17 @@ def score(run: str, n: int, *, all_counts: bool) -> None:
         scored[name] = {**measured.scores[0].numbers, "perfect": None if perfect is None else perfect.score}
         path.write_text(json.dumps(scored, indent=1))
         print(run, name, round(scored[name]["score"], 2), flush=True)
+
+
+def _is_worse_grid(run: str, name: str) -> bool:
+    """Whether the other grid was better for seed 0 of the same experiment, which must have been scored before."""
+    experiment, _, seed = run.rpartition("-")
+    method, count, grid = name.split()
+    if seed == "0" or grid not in GRIDS:
+        return False
+    first = json.loads((SCORES / f"{experiment}-0.json").read_text())
+    here, there = (first.get(f"{method} {count} {one}") for one in (grid, *(set(GRIDS) - {grid})))
+    return here is not None and there is not None and there["score"] < here["score"]
 
 
 def print_loss(run: str) -> None:
@@ -106,41 +119,54 @@ def print_loss(run: str) -> None:
     print(run, round(sum(losses) / (24 * images.numel()), 4))
 
 
-def best(run: str, sampler: str, count: int) -> tuple[float, float, float, float] | None:
-    """Fréchet distance, its error, kernel distance and its error on the better grid; None if it wasn't scored."""
+def best(run: str, sampler: str, count: int) -> dict[str, float] | None:
+    """Fréchet distance, kernel distance and their errors on the better grid, and a perfect model's Fréchet distance.
+
+    None if it wasn't scored.
+    """
     path = SCORES / f"{run}.json"
     scored = json.loads(path.read_text()) if path.exists() else {}
     rows = [row for name, row in scored.items() if name.startswith(f"{sampler} {count} ") and not name.endswith("edm")]
-    if not rows:
-        return None
-    row = min(rows, key=lambda row: row["score"])
-    return row["score"], row["error"], row["kernel_distance"], row["kernel_distance_error"]
+    return min(rows, key=lambda row: row["score"], default=None)
 
 
 def draw(out: str) -> None:
-    """A panel for each data set, and the tables of docs/project/networks.md on standard output."""
+    """A panel for each data set with means over three seeds, and the tables of docs/project/networks.md."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     for axes, data in zip(figure.subplots(1, 2), ("digits", "mnist"), strict=True):
         for network, name, style in (("ncsnv2", "NCSNv2", "--"), ("unet", "U-Net", "-")):
             for colour, sampler in enumerate(("cas", "heun", "dpmpp")):
-                points = [(count, found) for count in COUNTS if (found := best(f"{data}_{network}-0", sampler, count))]
-                counts, values = [count for count, _ in points], [found[0] for _, found in points]
-                axes.plot(counts, values, style, color=f"C{colour}", marker=".", label=f"{name}, {sampler}")
-                print(data, network, sampler, *(f"| {found[0]:.1f} ± {found[1]:.1f}" for _, found in points))
-        axes.set(xscale="log", yscale="log", xlabel="evaluations per image", ylabel="Fréchet distance", title=data)
+                means = {}
+                for count in COUNTS:
+                    rows = _print_row(f"{data}_{network}", sampler, count)
+                    means[count] = statistics.mean(row["score"] - row["perfect"] for row in rows)
+                label = f"{name}, {sampler}"
+                axes.plot(list(means), list(means.values()), style, color=f"C{colour}", marker=".", label=label)
+            _print_row(f"{data}_{network}", "ald", 101 if data == "mnist" else 121)
+        axes.set(xscale="log", yscale="log", xlabel="evaluations per image", title=data)
+        axes.set_ylabel("Fréchet distance\nbeyond a perfect model's")
+        axes.set_xticks(list(COUNTS), labels=map(str, COUNTS))
+        limits = axes.get_ylim()
+        ticks = (1, 2, 5, 10, 20, 50, 100)
+        axes.set_yticks(ticks, labels=map(str, ticks))
+        axes.minorticks_off()
+        axes.set_ylim(limits)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", fontsize=7, handlelength=4)
     figure.savefig(out, dpi=150)
-    for name in ("digits_ncsnv2", "digits_unet", "mnist_ncsnv2", "mnist_unet", *(f"without_{it}" for it in ABLATIONS)):
+    for ablation in ABLATIONS:
         for sampler in ("cas", "heun", "dpmpp"):
-            found = [score for seed in range(3) if (score := best(f"{name}-{seed}", sampler, 17))]
-            if len(found) > 1:
-                frechet, kernel = [row[0] for row in found], [row[2] for row in found]
-                print(
-                    f"| {name} | {sampler} | {statistics.mean(frechet):.1f} ± {statistics.stdev(frechet):.1f} | "
-                    f"{statistics.mean(kernel):.1f} ± {statistics.stdev(kernel):.1f} | {len(found)} |"
-                )
+            _print_row(f"without_{ablation}", sampler, 17)
+
+
+def _print_row(experiment: str, sampler: str, count: int) -> list[dict[str, float]]:
+    """The results of `best` with the seeds 0, 1 and 2, printed as a row of a table."""
+    found = [row for seed in range(3) if (row := best(f"{experiment}-{seed}", sampler, count))]
+    pairs = (("score", "error"), ("kernel_distance", "kernel_distance_error"))
+    cells = [", ".join(f"{row[value]:.1f} ± {row[error]:.1f}" for row in found) for value, error in pairs]
+    print(f"| {experiment} | {sampler} | {count} | {' | '.join(cells)} |")
+    return found
 
 
 if __name__ == "__main__":

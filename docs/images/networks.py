@@ -38,7 +38,8 @@ mnist_ncsnv2 = shortened(
 mnist_unet = shortened(
     digits_unet,
     "mnist_unet",
-    570,
+    1_140,
+    batch_size=64,
     data=attrs.evolve(MNIST, transform="rescaled"),
     schedule=LogNormal(sigma_max=14.772, sigma_min=0.02, levels=50),
 )
