@@ -121,9 +121,9 @@ def record_task(
     """Writes posterior.safetensors, calibration.png, the task's grid.png and, last, task.json beside the samples.
 
     They compare with the truth if the task has one; calibration.png takes one, and alternatives enough for an interval.
-    own: the data's own values; by default 0 to 1. window: values that grid.png shows as black and white. The images of
-    one picture are in memory at a time; check_stop is called between them and raises to stop. The caller holds the
-    folder's lock. Raises NcsnxError.
+    own: the data's own values; by default 0 to 1. window: values that grid.png shows as black and white. In memory
+    are the images of one picture and the maps of all; check_stop is called between pictures and raises to stop. The
+    caller holds the folder's lock. Raises NcsnxError.
     """
     own = own or ValueRange()
     samples_sha256 = reading.sha256_of(samples)

@@ -3,24 +3,18 @@
 The cases stand below; each prints the growth in bytes.
 """
 
-import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from ncsnx.inverse.operators import Masking
-from ncsnx.inverse.task import Task
-from ncsnx.inverse.task_record import record_task
-from ncsnx.runs.checkpoint import header_bytes
 from ncsnx.sampling import sample_folder
 from ncsnx.sampling.request import SampleRequest
 from ncsnx.storage.parts import Part, assembled, write_part
 
 SHAPE, BATCH, COUNT = (3, 128, 128), 8, 320
 FRAMES, SHOWN = 60, 64
-RECORDED = 640
 FEATURES = (20_000, 1_024)
 
 
@@ -37,38 +31,12 @@ def frames(path: Path) -> int:
     return _growth(folder.finish)
 
 
-def recording(path: Path) -> int:
-    """Comparing RECORDED images, four of each picture, with the measurement and the truth."""
-    path.mkdir()
-    for count in (48, RECORDED):
-        _saved(path / f"{count}.safetensors", count)
-    few, many = _task(48), _task(RECORDED)
-    record_task(few, path, path / "48.safetensors")  # the grid of twelve pictures, and what is imported
-    return _growth(lambda: record_task(many, path, path / f"{RECORDED}.safetensors"))
-
-
-def _task(count: int) -> Task:
-    truth = torch.linspace(0, 1, count // 4).view(-1, 1, 1, 1).expand(-1, *SHAPE)
-    return Task(
-        name="mine", operator=Masking(torch.ones(SHAPE, dtype=torch.bool)), values=truth.flatten(1), truth=truth
-    )
-
-
 def assembling(path: Path) -> int:
     """Assembling parts of FEATURES."""
     for start in range(0, FEATURES[0], 100):
         indices = torch.arange(start, start + 100)
         write_part(path, Part(indices, {"features": torch.ones(100, FEATURES[1])}))
     return _growth(lambda: assembled(path, FEATURES[0]))
-
-
-def _saved(path: Path, count: int) -> None:
-    """A file of samples, written without holding them."""
-    size = 4 * math.prod(SHAPE)
-    entry = {"dtype": "F32", "shape": [count, *SHAPE], "data_offsets": [0, size * count]}
-    with path.open("wb") as file:
-        file.write(header_bytes({"samples": entry}))
-        file.truncate(file.tell() + size * count)
 
 
 def _filled(path: Path, count: int, frames: int = 0) -> sample_folder.SampleFolder:

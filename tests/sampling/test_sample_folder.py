@@ -294,7 +294,6 @@ def test_the_samples_are_those_bytes_that_safetensors_writes(tmp_path: Path) -> 
     [
         ("finishing", 4 * peak_memory.COUNT * PIXELS),
         ("frames", peak_memory.FRAMES * peak_memory.SHOWN * PIXELS),
-        ("recording", 4 * peak_memory.RECORDED * PIXELS),
     ],
 )
 def test_writing_holds_a_part_however_many_images_there_are(tmp_path: Path, case: str, whole: int) -> None:
