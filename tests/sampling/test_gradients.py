@@ -61,6 +61,7 @@ def test_the_gradient_is_the_difference_quotient(model: ScoreModel, execution: E
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # torch's own, while it compiles
 def test_the_compiled_gradient_is_the_eager_one(model: ScoreModel) -> None:
     generator = torch.Generator().manual_seed(0)
     x, weights = torch.randn(2, 2, 1, 8, 8, generator=generator)
