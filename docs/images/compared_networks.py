@@ -1,7 +1,8 @@
 """Scores the runs of `docs/images/networks.py` in ./runs, and draws distance against evaluations.
 
     python docs/images/compared_networks.py data               writes given/mnist16.npz
-    python docs/images/compared_networks.py score RUN [N]      adds distances of N images to compared/RUN.json
+    python docs/images/compared_networks.py score RUN [N] [few]  adds distances of N images to compared/RUN.json, with
+                                                               `few` those of 17 evaluations only
     python docs/images/compared_networks.py loss RUN           prints the held-out loss, with one weighting for all
     python docs/images/compared_networks.py draw OUT.png       draws what was scored, and prints it as tables
 
@@ -94,11 +95,10 @@ def score(run: str, n: int, *, all_counts: bool) -> None:
 
 def _is_worse_grid(run: str, name: str) -> bool:
     """Whether the other grid was better for seed 0 of the same experiment, which must have been scored before."""
-    experiment, _, seed = run.rpartition("-")
     method, count, grid = name.split()
-    if seed == "0" or grid not in GRIDS:
+    if run.endswith("-0") or grid not in GRIDS:
         return False
-    first = json.loads((SCORES / f"{experiment}-0.json").read_text())
+    first = json.loads(_scores_of(run, "0").read_text())
     here, there = (first.get(f"{method} {count} {one}") for one in (grid, *(set(GRIDS) - {grid})))
     return here is not None and there is not None and there["score"] < here["score"]
 
@@ -120,18 +120,26 @@ def print_loss(run: str) -> None:
 
 
 def best(run: str, sampler: str, count: int) -> dict[str, float] | None:
-    """Fréchet distance, kernel distance and their errors on the better grid, and a perfect model's Fréchet distance.
+    """Fréchet distance, kernel distance and their errors, and a perfect model's Fréchet distance.
 
-    None if it wasn't scored.
+    On the grid that is better for seed 0. None if it wasn't scored.
     """
-    path = SCORES / f"{run}.json"
-    scored = json.loads(path.read_text()) if path.exists() else {}
-    rows = [row for name, row in scored.items() if name.startswith(f"{sampler} {count} ") and not name.endswith("edm")]
-    return min(rows, key=lambda row: row["score"], default=None)
+    scored = {seed: json.loads(path.read_text()) for seed in ("0", run[-1]) if (path := _scores_of(run, seed)).exists()}
+    names = [f"{sampler} {count} {grid}" for grid in (*GRIDS, "trained")]
+    known = [name for name in names if name in scored.get("0", {})]
+    if not known:
+        return None
+    found: dict[str, float] | None = scored[run[-1]].get(min(known, key=lambda name: scored["0"][name]["score"]))
+    return found
+
+
+def _scores_of(run: str, seed: str) -> Path:
+    """The file of the run of the same experiment with another seed."""
+    return SCORES / f"{run.rpartition('-')[0]}-{seed}.json"
 
 
 def draw(out: str) -> None:
-    """A panel for each data set with means over three seeds, and the tables of docs/project/networks.md."""
+    """A panel for each data set with means over three seeds, and a row for each cell of docs/project/networks.md."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.2), layout="constrained")
@@ -145,11 +153,12 @@ def draw(out: str) -> None:
                 label = f"{name}, {sampler}"
                 axes.plot(list(means), list(means.values()), style, color=f"C{colour}", marker=".", label=label)
             _print_row(f"{data}_{network}", "ald", 101 if data == "mnist" else 121)
-        axes.set(xscale="log", yscale="log", xlabel="evaluations per image", title=data)
+        title = "MNIST" if data == "mnist" else data
+        axes.set(xscale="log", yscale="log", xlabel="evaluations per image", title=title)
         axes.set_ylabel("Fréchet distance\nbeyond a perfect model's")
         axes.set_xticks(list(COUNTS), labels=map(str, COUNTS))
         limits = axes.get_ylim()
-        ticks = (1, 2, 5, 10, 20, 50, 100)
+        ticks = (1, 2, 5, 10, 20, 30, 50, 100)
         axes.set_yticks(ticks, labels=map(str, ticks))
         axes.minorticks_off()
         axes.set_ylim(limits)
