@@ -222,7 +222,7 @@ def _of_images(images: RealImages, features: FeatureNetwork, cache: Path, work: 
         )
         return record, _measured(images, features, work)
 
-    key = {"schema_version": 2, "images": images.facts, "features": features.facts}
+    key = {"schema_version": 1, "files": 2, "images": images.facts, "features": features.facts}
     folder = cache / "references" / digest(key)
     record, tensors = cached_tensors(folder, "reference", ReferenceRecord, make, work)
     name = f"{images.title} ({record.images:,})" if images.facts["kind"] == "split" else images.title

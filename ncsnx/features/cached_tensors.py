@@ -2,7 +2,8 @@
 
     FOLDER/NAME.safetensors  NAME.json
 
-The record holds the sha256 of the tensors and a digest of itself.
+The record holds the sha256 of the tensors and a digest of itself. FOLDER is named by a digest that contains `files`,
+the number of this layout, so that caches of another one are left alone.
 """
 
 import hashlib

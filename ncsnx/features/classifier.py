@@ -41,7 +41,7 @@ from ncsnx.spelling import argument
 from ncsnx.storage.documents import document, document_values
 from ncsnx.work import Work
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 1
 """Raised with every change of the network or its training, so that cached classifiers are trained again."""
 CLUSTERS = 10
 """Number of clusters that stand in for the classes of images without labels."""
@@ -308,7 +308,7 @@ def open_classifier(
     Raises NcsnxError for data that is missing, has one class only, or has images that are too small.
     """
     images = SplitImages(source, "train").facts
-    key = {"schema_version": SCHEMA_VERSION, "features": unstructure(config), "images": images}
+    key = {"schema_version": SCHEMA_VERSION, "files": 2, "features": unstructure(config), "images": images}
     folder = cache / "classifier" / digest(key)
 
     def make() -> tuple[ClassifierRecord, dict[str, Tensor]]:
