@@ -82,7 +82,9 @@ def score(run: str, n: int, *, all_counts: bool) -> None:
     experiment = Run(Path("runs") / run).experiment()
     SCORES.mkdir(exist_ok=True)
     for name, sampler in samplers(experiment, all_counts=all_counts):
-        if name in scored or _is_worse_grid(run, name):
+        method, count, grid = name.split()
+        is_worse = not run.endswith("-0") and grid in GRIDS and _chosen(run, method, count) not in (None, name)
+        if name in scored or is_worse:
             continue
         measured = ncsnx.fid(
             run, range="latest", n=n, sampler=sampler, features=Classifier(), device="cpu", threads=1, progress=False
@@ -93,14 +95,12 @@ def score(run: str, n: int, *, all_counts: bool) -> None:
         print(run, name, round(scored[name]["score"], 2), flush=True)
 
 
-def _is_worse_grid(run: str, name: str) -> bool:
-    """Whether the other grid was better for seed 0 of the same experiment, which must have been scored before."""
-    method, count, grid = name.split()
-    if run.endswith("-0") or grid not in GRIDS:
-        return False
-    first = json.loads(_scores_of(run, "0").read_text())
-    here, there = (first.get(f"{method} {count} {one}") for one in (grid, *(set(GRIDS) - {grid})))
-    return here is not None and there is not None and there["score"] < here["score"]
+def _chosen(run: str, sampler: str, count: object) -> str | None:
+    """Name of the measurement on the grid that was better for seed 0 of the same experiment; None if there is none."""
+    path = SCORES / f"{run.rpartition('-')[0]}-0.json"
+    first = json.loads(path.read_text()) if path.exists() else {}
+    names = [name for grid in (*GRIDS, "trained") if (name := f"{sampler} {count} {grid}") in first]
+    return min(names, key=lambda name: first[name]["score"], default=None)
 
 
 def print_loss(run: str) -> None:
@@ -120,22 +120,15 @@ def print_loss(run: str) -> None:
 
 
 def best(run: str, sampler: str, count: int) -> dict[str, float] | None:
-    """Fréchet distance, kernel distance and their errors, and a perfect model's Fréchet distance.
+    """Fréchet distance, kernel distance and their errors, and a perfect model's Fréchet distance, on seed 0's grid.
 
-    On the grid that is better for seed 0. None if it wasn't scored.
+    None if it wasn't scored.
     """
-    scored = {seed: json.loads(path.read_text()) for seed in ("0", run[-1]) if (path := _scores_of(run, seed)).exists()}
-    names = [f"{sampler} {count} {grid}" for grid in (*GRIDS, "trained")]
-    known = [name for name in names if name in scored.get("0", {})]
-    if not known:
+    name, path = _chosen(run, sampler, count), SCORES / f"{run}.json"
+    if name is None or not path.exists():
         return None
-    found: dict[str, float] | None = scored[run[-1]].get(min(known, key=lambda name: scored["0"][name]["score"]))
+    found: dict[str, float] | None = json.loads(path.read_text()).get(name)
     return found
-
-
-def _scores_of(run: str, seed: str) -> Path:
-    """The file of the run of the same experiment with another seed."""
-    return SCORES / f"{run.rpartition('-')[0]}-{seed}.json"
 
 
 def draw(out: str) -> None:
