@@ -99,12 +99,14 @@ def fit(
     stages = _stages(data, usual, steps, size_is_free=size_is_free)
     timings: dict[tuple[ImageSize, int], Timing] = {}
 
-    def step_s(stage: _Stage) -> float:
-        """Seconds per step, with the snapshots'."""
+    def timing_of(stage: _Stage) -> Timing:
         key = (stage.data.image_size, stage.scale.width)
         if key not in timings:
             timings[key] = time_of(stage.data, stage.scale.width, stage.scale.batch_size)
-        return timings[key].step_of(stage.scale.batch_size) * (1 + SNAPSHOT_SHARE)
+        return timings[key]
+
+    def step_s(stage: _Stage) -> float:  # with the snapshots'
+        return timing_of(stage).step_of(stage.scale.batch_size) * (1 + SNAPSHOT_SHARE)
 
     def most_steps(stage: _Stage) -> int:
         return int(budget_s * (1 - RESERVE) / step_s(stage))
@@ -115,13 +117,11 @@ def fit(
         raise _too_short(stages[-1], stages[-1].scale.steps * step_s(stages[-1]) / (1 - RESERVE), budget_s)
     stage = stages[min(place, len(stages) - 1)]
     most = usual_steps(long_side(stage.data), images, stage.scale.batch_size)
-    fitting = steps or min(most, _round_down(most_steps(stage)))
-    step_s(stage)  # which may not have been timed yet
     return Fit(
         data=stage.data,
-        scale=attrs.evolve(stage.scale, steps=fitting),
+        scale=attrs.evolve(stage.scale, steps=steps or min(most, _round_down(most_steps(stage)))),
         budget_s=budget_s,
-        timing=timings[stage.data.image_size, stage.scale.width],
+        timing=timing_of(stage),
         published=attrs.evolve(usual, steps=steps or usual.steps),
         published_data=data,
     )

@@ -50,9 +50,9 @@ class Timing:
 
 
 def training_seconds(experiment: Experiment, timing: Timing) -> float:
-    """Seconds of a training's steps and grids of samples; which take nearly all of it.
+    """Seconds of a training's steps and grids of samples, which take nearly all of its time.
 
-    The time of a grid is that of its images in large batches; small ones take longer on a GPU.
+    A grid is taken to be drawn as fast per image as a large batch.
     """
     seconds = experiment.steps * timing.step_of(experiment.batch_size)
     if experiment.snapshots is None:
