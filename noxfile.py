@@ -10,17 +10,9 @@ nox.options.sessions = ["lint", "types", "tests"]
 
 SOURCES = ("ncsnx", "experiments", "tests", "docs", "noxfile.py", "hatch_build.py")
 PYTEST = ("pytest", "--numprocesses", "auto", "--maxprocesses", "4")
-QUICK = (
-    *(f"tests/{folder}" for folder in ("config", "console", "metrics", "networks", "noise", "samplers", "storage")),
-    *(f"tests/cli/test_{name}.py" for name in ("list_show_diff", "train")),
-    *(f"tests/data/test_{name}.py" for name in ("data_sets", "download")),
-    *(f"tests/evaluation/test_{name}.py" for name in ("plots", "probability_flow")),
-    "tests/test_installed.py",
-)
-"""Tests that use every dependency, in a few minutes."""
 PROJECT = nox.project.load_toml("pyproject.toml")["project"]
 TRACKERS = ("mlflow", "trackio", "wandb")
-"""Extras that only the session of this name installs."""
+"""Extras that only the slow tests need."""
 GROUPS = nox.project.load_toml("pyproject.toml")["dependency-groups"]
 
 
@@ -49,8 +41,8 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def slow(session: nox.Session) -> None:
-    """Tests that take minutes and rarely fail: trained models, kills, compilation."""
-    session.install(".", *GROUPS["tests"])
+    """Tests that take long and rarely fail: trained models, compilation, the packages of trackers, offline."""
+    session.install(f".[{','.join(TRACKERS)}]", *GROUPS["tests"])
     session.run(*PYTEST, "-m", "slow", *session.posargs)
 
 
@@ -59,23 +51,6 @@ def ranks(session: nox.Session) -> None:
     """Commands in several processes: equal results, kills, stops, full disks, two hosts; arguments go to pytest."""
     session.install(".", *GROUPS["tests"])
     session.run("pytest", "-m", "ranks", "tests/ranks", *session.posargs)
-
-
-@nox.session
-def trackers(session: nox.Session) -> None:
-    """Experiment trackers as they are, offline: resumed, killed, without a login; arguments go to pytest."""
-    session.install(f".[{','.join(TRACKERS)}]", *GROUPS["tests"])
-    session.run("pytest", "tests/tracking/packages.py", *session.posargs)
-
-
-@nox.session
-def demo(session: nox.Session) -> None:
-    """The main job on real data: trains on the digits and samples (minutes on two cores)."""
-    session.install(".")
-    folder = Path(session.create_tmp())
-    session.run("ncsnx", "train", "experiments/digits.py", "--runs", str(folder))
-    session.run("ncsnx", "sample", "digits", "--ckpt", "latest", "--n", "64", "--runs", str(folder))
-    session.run("ncsnx", "sample", "digits", "--n", "4", "--interpolate", "8", "--film", "--runs", str(folder))
 
 
 @nox.session
@@ -99,36 +74,26 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def chaos(session: nox.Session) -> None:
-    """Fault-injection tests: kills, full disks, damaged files, second writers; arguments are names and --seed N."""
-    session.install("-e", ".", *GROUPS["tests"])
-    session.run("python", "-m", "tests.chaos", *session.posargs)
+    """Kills, full disks, damaged files, second writers, vanishing data; arguments go to pytest, --seed N with them."""
+    session.install(".", *GROUPS["tests"])
+    session.run(*PYTEST, "-m", "chaos", "tests/chaos", *session.posargs)
 
 
 @nox.session(python=PROJECT["requires-python"].removeprefix(">="))
-def oldest(session: nox.Session) -> None:
-    """A quick part of the tests with the oldest supported Python and dependencies; arguments go to pytest."""
-    extras = [one for name, extra in PROJECT["optional-dependencies"].items() if name not in TRACKERS for one in extra]
-    admitted = [*PROJECT["dependencies"], *extras, *GROUPS["tests"]]
-    session.install(".", *(requirement.replace(">=", "==") for requirement in admitted))
-    # old packages use features that newer dependencies deprecate; the deselected test turns these warnings into errors
-    strict = "tests/evaluation/test_plots.py::test_matplotlib_is_loaded_by_the_first_plot_and_pyplot_never"
-    calm = ("-W", "ignore::DeprecationWarning", "--deselect", strict)
-    session.run(*PYTEST, *calm, *(session.posargs or QUICK))
-
-
-@nox.session
 def dist(session: nox.Session) -> None:
-    """Builds dist/, checks it, and runs a small job with the wheel in a fresh environment without the checkout."""
+    """Builds dist/, checks it, and does the README's job with the wheel alone, with the oldest dependencies."""
     session.install("build>=1.2", "twine>=6.1")
     shutil.rmtree("dist", ignore_errors=True)
     session.run("python", "-m", "build")
     session.run("twine", "check", "--strict", *map(str, Path("dist").iterdir()))
     (wheel,) = Path("dist").resolve().glob("*.whl")
+    oldest = [requirement.replace(">=", "==") for requirement in PROJECT["dependencies"]]
     session.chdir(session.create_tmp())
     for left in ("fresh", "runs"):
         shutil.rmtree(left, ignore_errors=True)
     session.run("python", "-m", "venv", "fresh")
-    session.run("fresh/bin/pip", "install", str(wheel), external=True)
-    small = ("steps=40", "checkpoint_every=20", "model.width=8", "batch_size=32")
-    session.run("fresh/bin/ncsnx", "train", "digits", *small, external=True)
-    session.run("fresh/bin/ncsnx", "sample", "digits", "--ckpt", "latest", "--n", "4", external=True)
+    session.run("fresh/bin/pip", "install", str(wheel), *oldest, external=True)
+    session.run("fresh/bin/ncsnx", "train", "digits", external=True)
+    session.run("fresh/bin/ncsnx", "sample", "digits", "--ckpt", "latest", "--n", "64", external=True)
+    session.run("fresh/bin/ncsnx", "sample", "digits", "--n", "4", "--interpolate", "8", "--film", external=True)
+    session.run("fresh/bin/ncsnx", "fid", "digits", "--range", "latest", "--n", "500", external=True)

@@ -15,7 +15,6 @@ from ncsnx.config.discovery import resolve
 from ncsnx.config.variants import variants
 from ncsnx.errors import UsageError
 from ncsnx.evaluation.memorizing import verdict
-from tests.chaos import damage, kills, signals, writers
 from tests.cli.command import run
 from tests.docs.execution import write_photographs
 
@@ -58,20 +57,6 @@ def test_every_sampler_and_grid_has_a_row(family: type[Any]) -> None:
     own = {tag for tag, found in variants(family).items() if found.__module__.startswith("ncsnx.")}
     assert own
     assert own <= set(rows)
-
-
-def test_the_counts_of_the_fault_injection_tests_are_theirs() -> None:
-    page = (ROOT / "docs/project/testing.md").read_text()
-    rows = dict(re.findall(r"^\| `(\w+)` \| .* \| (.*) \|$", page, re.M))
-    phases = signals.phases(1.0)
-    sent = [sum(round(share * phase.times) for phase in phases) for share in signals.SIGNALS.values()]
-
-    assert rows["kills"] == f"{kills.RUNS * kills.KILLS_A_RUN} moments of {kills.RUNS} runs"
-    assert rows["damage"] == f"{damage.TRUNCATIONS} truncations, {damage.FLIPS:,} bits"
-    assert rows["signals"].startswith(f"{sent[0]}, {sent[1]}, ")
-    commands = {phase.command[0] for phase in phases}
-    assert f"in {len(phases)} phases of {len(commands)} commands" in page
-    assert rows["writers"] == f"{writers.SECONDS} each"
 
 
 def test_what_new_and_pack_write_is_what_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

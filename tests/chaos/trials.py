@@ -1,24 +1,18 @@
-"""Shared parts of the trials: a run of seconds, its processes, and the comparison of two runs."""
+"""Shared parts of the tests: a run of seconds, its processes, and the comparison of two runs."""
 
-import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 from ncsnx.errors import NcsnxError
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import checkpoints, verify
 from ncsnx.runs.names import step_name
 from tests.cli.command import REPOSITORY
-from tests.training.tiny import Result, events, files, saved, start, steps_of, training
-
-logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it logs every restart that it reads
-
-T = TypeVar("T")
+from tests.training.tiny import Result, events, files, saved, steps_of, training
 
 # long enough for faults anywhere: 8 checkpoints, 4 grids, held-out losses between them
 LONG = training("steps=40", "checkpoint_every=5", "snapshots.every=2", "eval_every=4")
@@ -26,52 +20,57 @@ PATIENCE_S = 300.0
 CURVES = ("loss/training_raw", "loss/held_out_ema")
 
 
-def finish(*command: str, folder: Path) -> Result:
-    """Runs `ncsnx COMMAND` as a process until it ends by itself."""
-    with start(*command, folder=folder) as process:
-        return result_of(process)
+def start(*command: str, folder: Path, prelude: str = "", through: tuple[str, ...] = ()) -> "subprocess.Popen[str]":
+    """Starts `ncsnx COMMAND` as a process.
 
-
-def finish_after(prelude: str, *command: str, folder: Path) -> Result:
-    """Runs `ncsnx COMMAND` as a process that first executes `prelude`, Python code that changes its environment."""
-    with start_after(prelude, *command, folder=folder) as process:
-        return result_of(process)
-
-
-def result_of(process: "subprocess.Popen[str]") -> Result:
-    """Result of a process. After PATIENCE_S it is killed and the trials end."""
-    try:
-        out, err = process.communicate(timeout=PATIENCE_S)
-    except BaseException:
-        process.kill()
-        raise
-    return Result(process.returncode, out, err)
-
-
-def start_after(prelude: str, *command: str, folder: Path, through: tuple[str, ...] = ()) -> "subprocess.Popen[str]":
-    """Starts the process of `finish_after`. through: a program that runs it, such as nohup."""
+    prelude: Python code that runs before and changes its environment. through: a program that runs it, such as nohup.
+    """
     code = f"import sys\nsys.argv = ['ncsnx', *sys.argv[1:]]\n{prelude}\nfrom ncsnx.cli import main\nmain()"
     return subprocess.Popen(
         [*through, sys.executable, "-c", code, *command],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
 
 
-def must(result: Result) -> None:
-    """Ends the trials if an undisturbed command failed, since there is nothing to compare with."""
-    if result.code != 0:
-        raise SystemExit(f"without any disturbance it failed: {result.err}")
+def ended(process: "subprocess.Popen[str]") -> Result:
+    """Result of a process, which is killed after PATIENCE_S."""
+    try:
+        out, err = process.communicate(timeout=PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return Result(process.returncode, out, err)
 
 
-def side_by_side(work: Callable[[T], None], pieces: Iterable[T]) -> None:
-    """Does independent pieces of work in parallel, one per processor (at most 4)."""
-    with ThreadPoolExecutor(max(1, min(4, len(os.sched_getaffinity(0))))) as pool:
-        for _ in pool.map(work, pieces):
-            pass
+def attempt(*command: str, folder: Path, prelude: str = "", through: tuple[str, ...] = ()) -> Result:
+    """Runs `ncsnx COMMAND` as a process until it ends by itself, in whatever way."""
+    with start(*command, folder=folder, prelude=prelude, through=through) as process:
+        return ended(process)
+
+
+def finish(*command: str, folder: Path, prelude: str = "") -> Result:
+    """Runs `ncsnx COMMAND` as a process, which must succeed."""
+    result = attempt(*command, folder=folder, prelude=prelude)
+    assert result.code == 0, result.err
+    return result
+
+
+def half_written(place: Path) -> set[str]:
+    """Names of the temporary folders of checkpoints, current or left over, in the runs of `place`."""
+    return {path.name for path in place.glob("runs/*/checkpoints/.step-*.tmp-*")}
+
+
+def holds(path: Path, text: str) -> Callable[[], bool]:
+    """Whether a file exists and contains `text`."""
+    return partial(_holds, path, text)
+
+
+def _holds(path: Path, text: str) -> bool:
+    return path.exists() and text in path.read_text(errors="replace")
 
 
 def unlike(run: Path, expected: Path, but_for: int | None = None, *, has_curves: bool = True) -> list[str]:
@@ -117,14 +116,16 @@ def unsound(run: Path) -> list[str]:
     return problems
 
 
-def one_line(result: Result, *expected: str, code: int = 1) -> list[str]:
-    """Problems with how a command failed. expected: words in its one error line or in the hints below it."""
-    problems = [] if result.code == code else [f"exit code {result.code} instead of {code}"]
-    if "Traceback" in result.err or "Exception in thread" in result.err:
-        problems.append("a traceback")
-    errors = [line for line in result.err.splitlines() if line.startswith("error: ")]
-    if len(errors) != 1:
-        problems.append(f"{len(errors)} lines of error")
-    _, _, message = result.err.partition("error: ")
-    problems += [f"{words!r} is not in the error" for words in expected if words not in message]
-    return [*problems, f"it said: {result.err.strip()[-1500:]}"] if problems else []
+def half_done(place: Path) -> list[str]:
+    """Half-written files, and checkpoints of any run that don't verify."""
+    return [*debris(place), *(problem for run in sorted(place.glob("runs/*")) for problem in unsound(run))]
+
+
+def assert_one_error(result: Result, *expected: str) -> None:
+    """A command failed with one error line; it or the hints below have these words."""
+    assert result.code == 1, result
+    assert "Traceback" not in result.err
+    assert "Exception in thread" not in result.err
+    assert sum(line.startswith("error: ") for line in result.err.splitlines()) == 1, result.err
+    message = result.err.partition("error: ")[2]
+    assert [words for words in expected if words not in message] == [], message

@@ -1,0 +1,78 @@
+"""Truncated files and flipped bits in every file of a checkpoint."""
+
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ncsnx.runs import checkpoint
+from ncsnx.runs.folder import Run
+from ncsnx.runs.manifest import UnsoundError
+from ncsnx.runs.names import step_name
+from ncsnx.sampling.score_model import load
+from tests.chaos.trials import assert_one_error, attempt, finish, unlike
+from tests.training.tiny import CPU, training
+
+pytestmark = pytest.mark.chaos
+
+TRAIN = training("steps=9", "checkpoint_every=3", "snapshots=none")
+LAST, BEFORE = 9, 6
+FOLDER = Path("runs/digits/checkpoints") / step_name(LAST)
+TRUNCATIONS, FLIPS = 40, 200
+each_file = pytest.mark.parametrize(
+    "name", ["model.safetensors", "ema.safetensors", "optimizer.safetensors", "state.json", "manifest.json"]
+)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    finish(*TRAIN, folder=folder)
+    return folder
+
+
+def cut(content: bytes, chance: random.Random) -> bytes:
+    return content[: chance.randrange(len(content))]
+
+
+def flipped(content: bytes, chance: random.Random) -> bytes:
+    changed = bytearray(content)
+    changed[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+    return bytes(changed)
+
+
+@each_file
+def test_damage_anywhere_is_noticed_before_anything_is_used(
+    name: str, chance: random.Random, trained: Path, tmp_path: Path
+) -> None:
+    place = Path(shutil.copytree(trained, tmp_path / "work"))
+    run, path = Run(place / "runs/digits"), place / FOLDER / name
+    content = path.read_bytes()
+    for damage in [cut] * TRUNCATIONS + [flipped] * FLIPS:
+        path.write_bytes(damage(content, chance))
+        with pytest.raises(UnsoundError):
+            checkpoint.read_checkpoint(path.parent)
+        for ckpt in (LAST, "latest"):
+            with pytest.raises(UnsoundError):
+                load(run, ckpt)
+
+
+@each_file
+@pytest.mark.parametrize("damage", [cut, flipped])
+def test_sample_refuses_what_is_damaged_and_train_falls_back(
+    name: str, damage: type, chance: random.Random, trained: Path, tmp_path: Path
+) -> None:
+    place = Path(shutil.copytree(trained, tmp_path / "work"))
+    path = place / FOLDER / name
+    path.write_bytes(damage(path.read_bytes(), chance))
+
+    refused = attempt("sample", "digits", "--ckpt", str(LAST), "--n", "1", *CPU, folder=place)
+    assert_one_error(refused, "unsound", name, f"--ckpt {BEFORE}")
+    assert not (place / "runs/digits/samples").exists()
+
+    (warning,) = [line for line in finish(*TRAIN, folder=place).err.splitlines() if line.startswith("warning: ")]
+    for words in (f"step {LAST} is unsound", name, f"falling back to step {BEFORE}"):
+        assert words in warning
+    assert (place / f"{FOLDER}.unsound-1").is_dir()
+    assert unlike(place / "runs/digits", trained / "runs/digits") == []
