@@ -113,14 +113,6 @@ def test_a_score_of_an_earlier_checkpoint_is_sent_with_its_protocol(run: Run, st
     ]
 
 
-def test_damaged_scores_do_not_keep_losses_back(run: Run, stored: Stored) -> None:
-    log(run, 30)
-    (run.fid / "n40-x").mkdir(parents=True)
-    (run.fid / "n40-x" / "scores.json").write_text("{")
-    record_of(run).send()
-    assert steps(stored, "lr") == [30]
-
-
 @pytest.mark.parametrize("change", [{"record": "../x"}, {"name": "a/b"}, {"sent": {"lr": "x"}}, {"more": 1}])
 def test_damaged_notes_are_refused_with_what_to_do(run: Run, stored: Stored, change: dict[str, Any]) -> None:
     record_of(run)

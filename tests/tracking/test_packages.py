@@ -1,4 +1,4 @@
-"""wandb, trackio and MLflow as they are, without a network: `nox -s trackers`.
+"""wandb, trackio and MLflow as they are, without a network.
 
 What each holds afterwards is read by its own means: trackio's and MLflow's databases, wandb's files.
 """
@@ -17,6 +17,7 @@ import pytest
 from ncsnx.tracking.tracker import find_tracker
 from tests.training.tiny import CPU, Result, start, training
 
+pytestmark = pytest.mark.slow
 STEPS = [2, 4, 6, 8, 10, 12]
 PACKAGES = ("mlflow", "trackio", "wandb")
 OFFLINE = {
