@@ -41,13 +41,6 @@ def test_a_terminal_gets_a_bar_that_gives_way_to_one_line() -> None:
     assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1
 
 
-def test_an_exception_restores_the_terminal_and_claims_no_end() -> None:
-    shown = on_terminal(job(20, 0.05, end="raise KeyboardInterrupt"))
-    assert shown.text.rindex("\x1b[?25h") > shown.text.rindex("\x1b[?25l")
-    assert "images in" not in shown.text
-    assert shown.attributes_kept
-
-
 def test_a_signal_while_the_view_opens_leaves_no_hidden_cursor() -> None:
     text = on_terminal("""
 from ncsnx.console.messages import Messages
@@ -66,20 +59,6 @@ with displayed(messages, Struck(messages, "sampling", 2)):
     assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1
     assert "KeyboardInterrupt" in text.split("\x1b[?25h")[1]
     assert "not reached" not in text.split("Traceback")[0]
-
-
-def test_progress_inside_a_live_view_is_told_above_it() -> None:
-    text = on_terminal("""
-from ncsnx.console.messages import Messages
-from ncsnx.console.progress import progress
-from ncsnx.console.training import TrainingView
-messages = Messages()
-with TrainingView(messages, total_steps=10, start_step=0, batch_size=8):
-    with progress(messages, "hashing", total=3, unit="files") as advance:
-        advance(3)
-""").text
-    assert "hashing: 3 files in 0:00:00\r\n" in text
-    assert text.count("\x1b[?25l") == 1
 
 
 def test_a_job_inside_a_live_view_has_a_bar_below_the_others_as_long_as_it_lasts() -> None:
@@ -148,14 +127,6 @@ with progress(Messages(), "hashing", total=1_000) as advance:
         f"hashing  {done}/1,000  {done // 10} %  eta 0:{(1000 - done) // 60:02d}:{(1000 - done) % 60:02d}"
         for done in range(10, 90, 10)
     ]
-
-
-def test_a_job_of_nothing_ends_in_good_order() -> None:
-    assert piped(job(0, 0)).stderr == "sampling [red]: 0 images in 0:00:00\n"
-
-
-def test_quiet_shows_no_progress() -> None:
-    assert on_terminal(job(20, 0.02, verbosity="Verbosity.QUIET")).text == ""
 
 
 def test_quantities_keep_their_significant_digits() -> None:

@@ -75,8 +75,3 @@ table(Messages(), columns, [["width_128-lr_0.001", "22 MiB", "3 days", "FD of a 
 def test_a_table_without_rows_shows_its_columns(capsys: pytest.CaptureFixture[str]) -> None:
     table(Messages(), [Column("run"), Column("steps", align="right")], [])
     assert capsys.readouterr().out == "run  steps\n"
-
-
-def test_a_row_of_the_wrong_length_is_refused() -> None:
-    with pytest.raises(ValueError, match="2 cells"):
-        table(Messages(), [Column("run"), Column("FID")], [["digits"]])
