@@ -3,6 +3,7 @@
 import os
 import pickle
 import signal
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,9 +16,12 @@ from hypothesis import strategies as st
 
 from ncsnx.config.codec import ABSENT
 from ncsnx.errors import NcsnxError, Stopped, UsageError
-from ncsnx.ranks import joining
+from ncsnx.ranks import joining, shared_disk
 from ncsnx.ranks.rank_group import ALONE, RankGroup, held_by_first
+from ncsnx.ranks.shared_batches import extrapolated, own_images, runs_of
+from ncsnx.ranks.shared_disk import wait_for_file
 from ncsnx.stopping import StopRequest
+from ncsnx.storage.parts import NewParts, Part, write_part
 from tests.ranks.process_ranks import Ended, in_ranks
 
 
@@ -206,3 +210,77 @@ def test_a_placeholder_stays_itself_where_ranks_share_it() -> None:
 def test_processes_that_read_data_get_the_shares() -> None:
     ranks = pickle.loads(pickle.dumps(RankGroup(1, 3)))
     assert list(ranks.share(range(6))) == [2, 3]
+
+
+def shares(world: int, left: list[range], size: int = 4, mark: str = "a") -> list[list[int]]:
+    return [own_images(RankGroup(rank, world), mark, left, size) for rank in range(world)]
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 5])
+def test_shares_are_whole_batches_of_one_grid_and_hold_every_image_once(world: int) -> None:
+    left = [range(3, 17), range(20, 42)]
+    found = shares(world, left)
+    assert sorted(index for one in found for index in one) == [*left[0], *left[1]]
+    assert all(one == sorted(one) for one in found)
+    owners = {index // 4: rank for rank, one in enumerate(found) for index in one}
+    assert all(owners[index // 4] == rank for rank, one in enumerate(found) for index in one)
+    sizes = [len({index // 4 for index in one}) for one in shares(world, [range(100)])]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_jobs_of_one_batch_fall_to_different_ranks() -> None:
+    owners = [[bool(one) for one in shares(4, [range(4)], mark=f"step-{step}")].index(True) for step in range(40)]
+    assert all(owners.count(rank) >= 4 for rank in range(4))
+
+
+@pytest.mark.parametrize(("own", "total"), [(6, 18), (12, 18), (5, 7), (3, 3)])
+def test_progress_of_one_rank_adds_up_to_that_of_all(own: int, total: int) -> None:
+    told: list[int] = []
+    advance = extrapolated(lambda count=1, kept=False: told.append(count), own, total)
+    for _ in range(own):
+        advance()
+    assert sum(told) == total
+    assert max(told) - min(told) <= 1
+
+
+def test_runs_hold_consecutive_indices() -> None:
+    assert runs_of([0, 1, 2, 5, 7, 8]) == [range(3), range(5, 6), range(7, 9)]
+    assert runs_of([]) == []
+
+
+def test_a_rank_goes_on_once_it_sees_the_file_and_heeds_a_stop_meanwhile(tmp_path: Path) -> None:
+    asked = []
+    path = tmp_path / "late"
+
+    def check_stop() -> None:
+        asked.append(path.exists())
+        path.touch()
+
+    wait_for_file(path, "rank 0", RankGroup(), check_stop)
+    assert asked == [False]
+
+
+def test_a_file_that_never_shows_is_an_error_that_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_disk, "_SHARED_DISK_S", 0.1)
+    with pytest.raises(NcsnxError, match=r"^rank 0 \(.*\) does not see all of .*never that rank 3 wrote") as caught:
+        wait_for_file(tmp_path / "never", "rank 3", RankGroup(), lambda: None)
+    assert [hint.label for hint in caught.value.hints] == ["put it on a disk that all machines share"]
+
+
+def test_the_parts_of_other_ranks_are_waited_for_until_all_are_listed(tmp_path: Path) -> None:
+    """The last parts appear after a while, as in an older listing of the folder on another machine."""
+
+    def write(start: int) -> None:
+        write_part(tmp_path, Part(torch.arange(start, start + 10), {"values": torch.zeros(10, 1)}))
+
+    def write_late() -> None:
+        time.sleep(0.5)
+        write(10)
+        write(20)
+
+    write(0)
+    thread = threading.Thread(target=write_late)
+    thread.start()
+    wait_for_file(tmp_path, "all ranks", RankGroup(), lambda: None, is_seen=NewParts(tmp_path, 30).are_whole)
+    assert len(list(tmp_path.iterdir())) == 3
+    thread.join()
