@@ -14,9 +14,7 @@ import torch
 from ncsnx.config.discovery import resolve
 from ncsnx.data import Splits, open_data
 from ncsnx.errors import NcsnxError, Stopped
-from ncsnx.runs import retention
 from ncsnx.runs.folder import Run
-from ncsnx.runs.retention import remove_checkpoint
 from ncsnx.runtime import Runtime
 from ncsnx.stopping import StopRequest
 from ncsnx.storage import atomic
@@ -165,25 +163,6 @@ def test_a_stop_leaves_the_checkpoint_complete_or_tells_why_not(tmp_path: Path, 
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_a_checkpoint_that_is_being_written_at_a_stop_is_waited_for(tmp_path: Path, disk: Disk, fails: bool) -> None:
-    def react(name: str, value: Any) -> None:
-        if (name, value) == ("step", 4):
-            disk.free.clear()
-            disk.fails = fails
-            os.kill(os.getpid(), signal.SIGTERM)
-            disk.free_later()
-
-    training, events = Training(tmp_path, "snapshots=none"), Events(react)
-    with StopRequest() as stop, pytest.raises(NcsnxError if fails else Stopped):
-        training.train(events, stop)
-    assert steps_of(training.run.path) == ([] if fails else [4])
-    after = events.seen[events.seen.index(("step", 4)) + 1 :]
-    assert [event for event in after if event[0] in ("phase", "checkpoint")][-1] == (
-        ("phase", CHECKPOINT) if fails else ("checkpoint", 4)
-    )
-
-
-@pytest.mark.parametrize("fails", [False, True])
 def test_another_error_comes_first_and_waits_for_the_write(tmp_path: Path, disk: Disk, fails: bool) -> None:
     def react(name: str, value: Any) -> None:
         if (name, value) == ("step", 4):
@@ -246,26 +225,3 @@ def test_a_grid_is_drawn_beside_the_write_and_saved_after_it(tmp_path: Path, dis
         f"step-{step:08d}.png" for step in (4, 8, 12)
     ]
     assert events.seen.index(("phase", SAMPLING)) < events.seen.index(("checkpoint", 4))
-
-
-def test_retention_removes_in_the_thread_of_the_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    threads = set()
-
-    def noted(*given: Any) -> None:
-        threads.add(threading.current_thread().name)
-        remove_checkpoint(*given)
-
-    monkeypatch.setattr(retention, "remove_checkpoint", noted)
-    events = Events()
-    training = Training(tmp_path, "snapshots=none", "retention.keep_last=1")
-    training.train(events)
-    assert steps_of(training.run.path) == [12]
-    assert threads == {"checkpoint_0"}
-    told = [(name, str(value)) for name, value in events.seen if name in ("checkpoint", "note")]
-    assert told == [
-        ("checkpoint", "4"),
-        ("checkpoint", "8"),
-        ("note", "retention removed the checkpoint of step 4"),
-        ("checkpoint", "12"),
-        ("note", "retention removed the checkpoint of step 8"),
-    ]

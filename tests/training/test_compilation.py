@@ -1,24 +1,29 @@
-"""Whether a training is compiled follows from the experiment, the machine and the run's record."""
+"""Compiled trainings: what is refused, the check of one gradient, and a resumed training in processes of its own."""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
 import torch
+from torch import Tensor, fx
 
 from ncsnx import runtime as runtimes
-from ncsnx.config import NCSNv2
-from ncsnx.errors import UsageError
+from ncsnx.config import NCSN
+from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runtime import Runtime
+from ncsnx.training.compiled_gradient import require_equal_gradient
+from ncsnx.training.training_state import TrainingState
 from tests.golden_networks import small_experiment
 
 CPU = Runtime(device=torch.device("cpu"), threads=2)
-SHORT = attrs.evolve(small_experiment(NCSNv2(width=4)), steps=1_000)
-LONG = attrs.evolve(SHORT, steps=10**9)
-PARAMETERS = 100_000
-
-
-@pytest.fixture(autouse=True)
-def with_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CXX", "sh")  # any program: these tests compile nothing
 
 
 def test_compilation_is_refused_without_a_compiler_on_a_cpu_and_with_checkpointing(
@@ -42,3 +47,82 @@ def test_compiled_code_is_kept_in_the_cache_folder_unless_the_user_chose_another
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
     runtimes.keep_compiled_code()
     assert runtimes.os.environ["TORCHINDUCTOR_CACHE_DIR"] == f"{tmp_path}/compiled"
+
+
+def state_compiled_by(backend: Callable[..., Any]) -> TrainingState:
+    """A state whose network changes its buffers at every evaluation (power iterations)."""
+    experiment = attrs.evolve(small_experiment(NCSN(width=4, spectral_norm=True)), ema=None)
+    state = TrainingState(experiment, Runtime(device=torch.device("cpu"), threads=1))
+    state.network.compile(backend=backend)
+    return state
+
+
+def loss(state: TrainingState) -> Callable[[], Tensor]:
+    x = torch.rand(2, state.network.channels, 8, 8, generator=torch.Generator().manual_seed(0))
+    return lambda: state.network.scaled_score(x, state.network.sigmas[[0, 9]]).square().sum()
+
+
+def right(graph: fx.GraphModule, inputs: object) -> Callable[..., Any]:
+    return graph.forward
+
+
+def doubled(graph: fx.GraphModule, inputs: object) -> Callable[..., Any]:
+    """The right values with twice the gradient."""
+
+    def run(*arguments: Any) -> Any:
+        return [2 * out - out.detach() if out.requires_grad else out for out in graph.forward(*arguments)]
+
+    return run
+
+
+@pytest.mark.slow
+def test_an_equal_gradient_passes_and_leaves_the_state_as_it_was() -> None:
+    state = state_compiled_by(right)
+    before = {name: tensor.clone() for name, tensor in state.network.state_dict().items()}
+
+    assert require_equal_gradient(state, loss(state)) < 1e-6
+
+    assert all(torch.equal(tensor, before[name]) for name, tensor in state.network.state_dict().items())
+    assert all(parameter.grad is None for parameter in state.network.parameters())
+
+
+@pytest.mark.slow
+def test_a_wrong_gradient_is_refused_before_anything_is_trained() -> None:
+    state = state_compiled_by(doubled)
+
+    told = "the compiled gradient differs from the eager one by 1 of its norm"
+    with pytest.raises(NcsnxError, match=re.escape(told)):
+        require_equal_gradient(state, loss(state))
+
+
+def train(here: Path, run: str, *words: str) -> str:
+    """Output of `ncsnx train digits` with a small network, to stderr."""
+    small = ("model.width=4", "batch_size=16", "checkpoint_every=3", "snapshots.n=4", "log_every=1")
+    done = subprocess.run(
+        [sys.executable, "-m", "ncsnx", "train", "digits", *small, *words, "--run", run, "--threads", "1"],
+        cwd=here,
+        env={**os.environ, "NCSNX_CACHE": str(here / "cache")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+def weights(here: Path, run: str) -> str:
+    return hashlib.sha256((here / f"runs/{run}/checkpoints/step-00000006/model.safetensors").read_bytes()).hexdigest()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="compilation needs a C++ compiler")
+def test_a_resumed_compiled_training_ends_with_the_bits_of_an_uninterrupted_one(tmp_path: Path) -> None:
+    said = train(tmp_path, "whole", "steps=6", "--compile")
+    assert "compiled; its gradient differs from the eager one by" in said
+    train(tmp_path, "parts", "steps=3", "--compile")
+    (grid,) = (tmp_path / "runs/parts/snapshots").iterdir()
+    grid.unlink()  # as if it had been killed while it sampled
+    assert "compiling, as before" in train(tmp_path, "parts", "steps=6")
+    assert weights(tmp_path, "parts") == weights(tmp_path, "whole")
+    train(tmp_path, "eager", "steps=6")
+    assert weights(tmp_path, "eager") != weights(tmp_path, "whole")

@@ -106,18 +106,6 @@ def test_a_parameter_of_integers_stays_as_it_is() -> None:
     assert (found.dtype, found.tolist()) == (torch.int64, [5, 7])
 
 
-def test_the_state_is_a_copy() -> None:
-    network = build_network(small_experiment(NCSNv2(width=4)))
-    average = WeightAverage(network, RATE)
-    state = average.state()
-    before = {name: tensor.clone() for name, tensor in state.items()}
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.add_(1)
-    average.update()
-    assert all(torch.equal(state[name], before[name]) for name in state)
-
-
 def test_a_saved_average_continues_bit_for_bit() -> None:
     network = build_network(small_experiment(NCSNv2(width=4)))
     average = WeightAverage(network, RATE)

@@ -1,8 +1,9 @@
+"""Kills, signals and a closed terminal in the middle of a training: nothing is lost, and it resumes to the bit."""
+
 import contextlib
 import os
 import pty
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from tests.training.tiny import (
     files,
     lines,
     saved,
+    start,
     steps_of,
     training,
     wait_for_the_next_second,
@@ -161,53 +163,6 @@ def test_a_terminal_that_is_closed_ends_the_run_with_a_checkpoint(tmp_path: Path
     assert "Traceback" not in log
 
 
-@pytest.mark.skipif(shutil.which("nohup") is None, reason="needs nohup")
-def test_under_nohup_a_closed_terminal_ends_nothing(tmp_path: Path) -> None:
-    run = tmp_path / "runs/digits"
-
-    def steps() -> int:
-        return len(lines(run / "metrics.jsonl")) if (run / "metrics.jsonl").exists() else 0
-
-    with subprocess.Popen(
-        ["nohup", sys.executable, "-m", "ncsnx", *training(*FOR_EVER, "--workers=1")],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        wait_until(lambda: steps() > 0, process)
-        os.killpg(process.pid, signal.SIGHUP)
-        reached = steps()
-        wait_until(lambda: steps() > reached + 10, process)
-        process.terminate()
-        _, err = process.communicate(timeout=30)
-    assert process.returncode == 143
-    assert "stopped by SIGTERM" in err
-    assert "SIGHUP" not in err
-    assert len(steps_of(run)) == 1
-
-
-def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
-    run = tmp_path / "runs/digits"
-    # one step of one forward pass, which takes longer than anybody would wait
-    slow = training("batch_size=16384", "steps=1", "eval_every=1", "snapshots=none")
-    with fork(*slow, folder=tmp_path) as process:
-        wait_until(lambda: (run / "log.txt").exists() and "training\n" in (run / "log.txt").read_text(), process)
-        time.sleep(2)  # until it is in the first step, whose beginning leaves no trace
-        process.send_signal(signal.SIGINT)
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(1)
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=15)
-    assert process.returncode == 130
-    assert "interrupted" in err
-    assert "Traceback" not in err
-    assert steps_of(run) == []
-
-
 def test_a_signal_while_a_grid_is_sampled_ends_the_run_and_the_grid_comes_later(tmp_path: Path) -> None:
     run = tmp_path / "runs/digits"
     slow = training("steps=6", "sampler.steps_per_level=1M")
@@ -227,3 +182,16 @@ def test_a_signal_while_a_grid_is_sampled_ends_the_run_and_the_grid_comes_later(
     grids = files(run / "snapshots")
     assert sorted(grids) == ["step-00000004.png", "step-00000006.png"]
     assert grids == files(tmp_path / "straight/runs/digits/snapshots")
+
+
+def test_a_signal_to_the_whole_group_of_a_run_with_workers_ends_it_with_a_checkpoint(tmp_path: Path) -> None:
+    metrics = tmp_path / "runs/digits/metrics.jsonl"
+
+    with start(*training(*FOR_EVER), "--workers", "2", folder=tmp_path, own_group=True) as process:
+        wait_until(metrics.exists, process)
+        os.killpg(process.pid, signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+
+    assert process.returncode == 128 + signal.SIGTERM, err
+    assert "Traceback" not in err
+    assert len(steps_of(tmp_path / "runs/digits")) == 1

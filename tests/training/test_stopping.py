@@ -199,21 +199,6 @@ def test_a_second_ctrl_c_ends_even_what_runs_no_python() -> None:
     assert err == b"error: interrupted\n"
 
 
-def test_a_second_ctrl_c_ends_also_where_nobody_reads_the_messages() -> None:
-    with subprocess.Popen([sys.executable, "-c", BUSY], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.readline()
-        process.stderr.close()
-        for _ in range(2):
-            process.send_signal(signal.SIGINT)
-            time.sleep(0.1)
-        try:
-            assert process.wait(timeout=10) == 130
-        finally:
-            process.kill()
-
-
 def test_the_signals_of_a_forked_process_are_its_own() -> None:
     with StopRequest() as stop:
         if (child := os.fork()) == 0:

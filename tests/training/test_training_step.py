@@ -74,7 +74,7 @@ def test_the_optimizers_of_cuda_train_the_same_weights(kind: str, monkeypatch: p
         assert torch.allclose(one, other, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["optimizer=adam", "optimizer=sgd"])
 def test_a_checkpoint_goes_from_cpu_to_cuda_and_back(
     tmp_path: Path, kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
