@@ -44,7 +44,7 @@ def count(model: Model, levels: int) -> int:
         return sum(parameter.numel() for parameter in construct(model, spec).parameters())
 
 
-@pytest.mark.parametrize("model", EVERY_MODEL, ids=str)
+@pytest.mark.parametrize("model", [NCSNv2(width=4), NCSN(width=4, spectral_norm=True), NCSNv2Deepest(width=4)], ids=str)
 def test_weights_depend_on_the_seed_alone_and_no_global_generator_moves(model: Model) -> None:
     torch.manual_seed(1)
     before = torch.get_rng_state()
@@ -56,16 +56,6 @@ def test_weights_depend_on_the_seed_alone_and_no_global_generator_moves(model: M
     state = network.state_dict()
     assert all(torch.equal(tensor, again[name]) for name, tensor in state.items())
     assert not torch.equal(other["begin.weight"], state["begin.weight"])
-
-
-@pytest.mark.parametrize("model", EVERY_MODEL, ids=str)
-def test_a_new_network_gives_a_finite_score_of_the_shape_of_its_input(model: Model) -> None:
-    network = build_network(small_experiment(model))
-    assert network.training
-    x = torch.rand(2, network.channels, network.image_size, network.image_size)
-    for score in (network.scaled_score(x, network.sigmas[torch.tensor([0, 9])]), network.score(x, 0.01)):
-        assert score.shape == x.shape
-        assert score.isfinite().all()
 
 
 def test_convolutions_start_as_those_of_torch() -> None:
@@ -117,11 +107,6 @@ def test_an_image_size_that_the_stages_cannot_halve_is_refused(model: Model, bad
     with pytest.raises(NcsnxError, match=f"found {bad}; choose .*{good}"):
         construct(model, spec(bad))
     assert construct(model, spec(good)).image_size == good
-
-
-def test_a_model_that_nobody_registered_is_refused() -> None:
-    with pytest.raises(NcsnxError, match="no network is registered for Model"):
-        build_network(small_experiment(Model()))
 
 
 @attrs.frozen(kw_only=True)
