@@ -13,7 +13,6 @@ from ncsnx.sampling.draws import (
     second_noise,
     seeded_draws,
 )
-from tests.samplers.recorded_noise import RecordedNoise
 from tests.samplers.toy import SHAPE, unchanged
 
 
@@ -57,14 +56,6 @@ def test_initial_samples_from_data_are_chosen_images_plus_the_largest_noise() ->
     assert torch.equal(again, x[7:9])
 
 
-def test_recorded_draws_come_back_in_order() -> None:
-    draws = torch.arange(6.0).view(3, 2, 1, 1, 1)
-    noise = RecordedNoise(draws)
-    assert all(torch.equal(noise(k), draws[k]) for k in range(3))
-    with pytest.raises(IndexError):
-        noise(3)
-
-
 def test_column_zero_is_p_exactly_and_the_last_is_q() -> None:
     rows = torch.arange(3)
     p, q = SeededNoise(0, rows, SHAPE), second_noise(0, SHAPE)(rows)
@@ -75,11 +66,6 @@ def test_column_zero_is_p_exactly_and_the_last_is_q() -> None:
     torch.testing.assert_close(noise[:, 2], middle)
 
 
-def test_an_interpolation_of_one_column_is_the_plain_noise() -> None:
-    p, q = SeededNoise(0, torch.arange(2), SHAPE), SeededNoise(1, torch.arange(2), SHAPE)
-    assert torch.equal(InterpolatedNoise(p, q, columns=1)(0), p(0))
-
-
 def test_all_columns_of_a_row_start_from_the_plain_samples_x() -> None:
     plain = seeded_draws(5, SHAPE, unchanged)
     draws = interpolated(plain, second_noise(5, SHAPE), columns=4)
@@ -88,11 +74,3 @@ def test_all_columns_of_a_row_start_from_the_plain_samples_x() -> None:
     assert draws.columns == 4
     for column in range(4):
         assert torch.equal(start[:, column], plain.initial(rows))
-
-
-def test_two_seeds_can_be_the_ends_of_an_interpolation() -> None:
-    first, second = seeded_draws(1, SHAPE, unchanged), seeded_draws(2, SHAPE, unchanged)
-    rows = torch.tensor([0, 3])
-    noise = interpolated(first, second.noise, columns=3).noise(rows)(0).view(2, 3, *SHAPE)
-    assert torch.equal(noise[:, 0], first.noise(rows)(0))
-    torch.testing.assert_close(noise[:, -1], second.noise(rows)(0))

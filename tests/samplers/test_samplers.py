@@ -27,9 +27,9 @@ from ncsnx.config import (
 from ncsnx.errors import DivergedError, NcsnxError
 from ncsnx.evaluation.probability_flow import ProbabilityFlow as FlowODE
 from ncsnx.evaluation.probability_flow import Probes
-from ncsnx.samplers.building import build_sampler, evaluations, state_count
+from ncsnx.samplers.building import build_sampler
 from ncsnx.samplers.grids import grid_of
-from ncsnx.samplers.state import Score, State
+from ncsnx.samplers.state import State
 from ncsnx.sampling.draws import SeededNoise, experiment_draws, initial_normal
 from tests.config.examples import minimal
 from tests.samplers.recorded_noise import RecordedNoise
@@ -60,37 +60,6 @@ def test_eulers_rule_converges_with_order_one() -> None:
         errors.append(float((states[-2].x - closed_form(x, 1.0, states[-2].sigma)).abs().max()))
     # 10 % for higher-order terms
     assert errors[0] / errors[1] == pytest.approx(2, rel=0.1)
-
-
-def counted(seen: list[int]) -> Score:
-    def score(x: Tensor, sigma: float) -> Tensor:
-        seen.append(len(x))
-        return gaussian_score(x, sigma)
-
-    return score
-
-
-def test_the_adaptive_solver_counts_what_it_takes_and_gives_a_state_at_each_level() -> None:
-    x = torch.linspace(-2, 3, 32).view(2, *SHAPE)
-    taken = []
-    for tolerance in (1e-2, 1e-5):
-        config, seen = ProbabilityFlowODE(steps=5, tolerance=tolerance, grid=TrainedLevels()), []
-        assert evaluations(config, len(SIGMAS)) is None
-        states = list(build_sampler(config)(counted(seen), x, SIGMAS, noise=RecordedNoise(torch.zeros(0))))
-        assert [state.step for state in states] == list(range(state_count(config, len(SIGMAS))))
-        assert [state.sigma for state in states] == [*SIGMAS, 0.0]
-        assert states[-1].evaluations == sum(seen) / len(x)
-        # the images are evaluated together until one of them arrives at the next level
-        assert seen[0] == 2
-        assert set(seen) == {1, 2}
-        for state in states[:-1]:
-            torch.testing.assert_close(state.denoised, state.x + state.sigma**2 * gaussian_score(state.x, state.sigma))
-            # the error of a step is at most the tolerance; a segment of this smooth flow takes few steps
-            torch.testing.assert_close(
-                state.x, closed_form(x, 1.0, state.sigma), rtol=10 * tolerance, atol=10 * tolerance
-            )
-        taken.append(sum(seen))
-    assert taken[0] < taken[1]
 
 
 def test_the_flow_leads_from_images_to_noise_and_back_to_the_images() -> None:

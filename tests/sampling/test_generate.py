@@ -1,3 +1,5 @@
+"""Requests for samples."""
+
 import weakref
 from collections.abc import Iterator, Sequence
 
@@ -5,13 +7,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from ncsnx.config import AnnealedLangevin
+from ncsnx.config import AnnealedLangevin, Images
 from ncsnx.errors import NcsnxError, Stopped
 from ncsnx.images import to_uint8
-from ncsnx.samplers.building import build_sampler
+from ncsnx.samplers.building import build_sampler, state_count
 from ncsnx.samplers.state import State
 from ncsnx.sampling.draws import Draws, interpolated, second_noise, seeded_draws
-from ncsnx.sampling.generate import generate
+from ncsnx.sampling.generate import FrameRecorder, frame_steps, generate
+from ncsnx.sampling.request import images_at_once
 from tests.golden_networks import load_golden
 from tests.samplers.toy import CPU, SHAPE, SIGMAS, clamped, gaussian_score, unchanged
 
@@ -30,11 +33,6 @@ def images(indices: Sequence[int], batch_size: int, draws: Draws = PLAIN) -> Ten
 def test_exactly_n_images_come_out_when_the_batch_doesnt_divide_n() -> None:
     made = [(list(indices), len(x)) for indices, x in batches(range(10), 4)]
     assert made == [([0, 1, 2, 3], 4), ([4, 5, 6, 7], 4), ([8, 9], 2)]
-
-
-def test_an_image_depends_on_its_index_alone() -> None:
-    together = images(range(20), 20)
-    torch.testing.assert_close(images([13, 2, 19], 2), together[[13, 2, 19]])
 
 
 def test_a_network_makes_the_same_images_in_any_batch_to_one_grey_level() -> None:
@@ -74,23 +72,6 @@ def test_earlier_states_are_let_go() -> None:
     # initial x, last state and result of a batch, and the result of the previous batch, which the caller holds
     assert most <= 4
     assert not any(reference() is not None for reference in seen[:-1])
-
-
-def test_consumers_see_every_state_of_every_batch() -> None:
-    seen: list[tuple[list[int], int]] = []
-    for _ in generate(
-        SAMPLER,
-        gaussian_score,
-        SIGMAS,
-        PLAIN,
-        range(3),
-        batch_size=2,
-        device=CPU,
-        on_state=lambda indices, state: seen.append((list(indices), state.step)),
-    ):
-        pass
-    steps = range(len(SIGMAS) * 3 + 2)
-    assert seen == [([0, 1], step) for step in steps] + [([2], step) for step in steps]
 
 
 def test_a_stop_ends_the_sampling_before_the_next_evaluation() -> None:
@@ -135,12 +116,6 @@ def test_neither_gradients_nor_the_global_generator_are_touched() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_column_zero_of_an_interpolation_is_the_plain_sample_of_its_row() -> None:
-    across = interpolated(PLAIN, second_noise(0, SHAPE), columns=4)
-    rows = images(range(3), 8, across).view(3, 4, *SHAPE)
-    torch.testing.assert_close(rows[:, 0], images(range(3), 3))
-
-
 def test_neighbouring_columns_of_an_interpolation_change_gradually() -> None:
     across = interpolated(PLAIN, second_noise(0, SHAPE), columns=8)
     rows = images(range(3), 8, across).view(3, 8, -1)
@@ -155,3 +130,43 @@ def test_an_interpolation_has_whole_rows_in_a_batch() -> None:
     across = interpolated(PLAIN, second_noise(0, SHAPE), columns=3)
     assert [(list(rows), len(x)) for rows, x in batches(range(3), 7, across)] == [([0, 1], 6), ([2], 3)]
     assert [len(x) for _, x in batches(range(2), 1, across)] == [3, 3]
+
+
+@pytest.mark.parametrize(("size", "images"), [(1, 256), (8, 256), (10, 163), (15, 72), (16, 64), (17, 64), (256, 64)])
+def test_the_default_batch_is_larger_for_images_below_16_px(size: int, images: int) -> None:
+    data = Images(root="pictures", image_size=size)
+    assert images_at_once(data) == images
+    assert images_at_once(data, 1) == 1
+    assert images == 64 or images * size**2 <= 64 * 16**2, "no more memory than 64 images of 16 px take"
+
+
+def test_frames_are_evenly_spaced_and_end_with_the_result() -> None:
+    assert frame_steps(states=1162, frames=5) == (0, 290, 580, 871, 1161)
+    assert frame_steps(states=21, frames=2) == (0, 20)
+    assert frame_steps(states=21, frames=1) == (20,)
+    assert frame_steps(states=21, frames=0) == ()
+
+
+def test_no_more_frames_than_states() -> None:
+    assert frame_steps(states=4, frames=100) == (0, 1, 2, 3)
+
+
+def test_the_frames_of_a_batch_are_those_of_the_images_shown() -> None:
+    config = AnnealedLangevin(step_size=2e-4, steps_per_level=2)
+    steps = frame_steps(state_count(config, len(SIGMAS)), 4)
+    recorder = FrameRecorder(steps, shown=3, to_picture=clamped, look=lambda state: state.x)
+    draws = seeded_draws(0, SHAPE, unchanged)
+    made = generate(
+        build_sampler(config),
+        gaussian_score,
+        SIGMAS,
+        draws,
+        range(5),
+        batch_size=2,
+        device=CPU,
+        on_state=recorder,
+    )
+    frames, finals = zip(*((recorder.take(), x) for _, x in made), strict=True)
+    assert [tuple(batch.shape) for batch in frames] == [(4, 2, *SHAPE), (4, 1, *SHAPE), (4, 0, *SHAPE)]
+    assert torch.equal(frames[0][-1], to_uint8(clamped(finals[0])))
+    assert torch.equal(frames[0][0], to_uint8(draws.initial(torch.tensor([0, 1]))))
