@@ -1,8 +1,6 @@
 """Measurement maps: adjoints, norms, known transforms, and what is refused."""
 
 import math
-import subprocess
-import sys
 
 import attrs
 import pytest
@@ -243,10 +241,8 @@ def test_measurements_of_another_kind_than_the_maps_are_refused(of: LinearMap, y
     ("maps", "mask", "told"),
     [
         (COILS.real, SOME, r"expected complex coil maps \(coils, H, W\) or .*found torch.float32"),
-        (COILS[0], SOME, r"found torch.complex64 \(12, 8\)"),
         (COILS, SOME.T, r"a mask \(H, W\) or \(P, H, W\); found .*\(4, 12, 8\) and \(8, 12\)"),
         (COILS, 2.0 * SOME, "a mask of zeros and ones"),
-        (COILS * math.nan, SOME, "coil maps contain NaN"),
         (torch.stack([COILS] * 2), torch.stack([SOME] * 3), r"found torch.complex64 \(2, 4, 12, 8\) and \(3, 12, 8\)"),
     ],
 )
@@ -267,25 +263,6 @@ def test_a_map_that_is_not_linear_has_the_norm_of_its_derivative() -> None:
     magnitudes = Magnitudes()
     magnitudes.check()
     assert magnitudes.norm == pytest.approx(3 * math.sqrt(2), rel=0.35), "3 for each, √2 for a pair of mirrored ones"
-
-
-@pytest.mark.slow
-def test_fifteen_coils_take_memory_in_the_order_of_the_images() -> None:
-    """Aᴴ A of 8 images of 158×320 pixels: the frequencies of all coils alone would take 48 MB."""
-    code = """
-import resource, torch
-from ncsnx.inverse.coils import Sense, simulated_maps
-torch.set_num_threads(1)
-sense = Sense(simulated_maps((158, 320), 15), torch.rand(158, 320) < 0.25)
-x = torch.rand(8, 2, 158, 320)
-sense.normal(x[:1])
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-sense.normal(x)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
-"""
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
-    kilobytes = 1 if sys.platform == "darwin" else 1024
-    assert int(found.stdout) * kilobytes < 10 * 8 * 2 * 158 * 320 * 4
 
 
 def test_images_of_several_pictures_have_the_maps_of_theirs() -> None:

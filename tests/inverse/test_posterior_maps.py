@@ -81,13 +81,6 @@ def test_the_file_says_what_its_numbers_are(tmp_path: Path) -> None:
     assert said["quantiles"]["quantile_97.5"] == 0.975
 
 
-def test_unbounded_samples_are_in_their_own_values_already(tmp_path: Path) -> None:
-    samples = 300 * torch.randn(6, *SHAPE, generator=torch.Generator().manual_seed(0))
-    write(tmp_path, samples, 2, ValueRange(high=20.0, is_bounded=False), "hash")
-    found = read_posterior(tmp_path / POSTERIOR_FILE)
-    torch.testing.assert_close(found.mean, samples.view(2, 3, *SHAPE).mean(dim=1), atol=1e-3, rtol=1e-4)
-
-
 def test_a_file_of_something_else_is_refused_with_what_to_do(tmp_path: Path) -> None:
     place = tmp_path / POSTERIOR_FILE
     for make in (lambda: None, lambda: place.write_bytes(b"no"), lambda: save_file({"mean": torch.zeros(1)}, place)):
