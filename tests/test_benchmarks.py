@@ -4,7 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
+
+@pytest.mark.slow
 def test_executions_are_timed_beside_the_published_code() -> None:
     checkout = Path(__file__).parent / "benchmarks" / "checkout"
     words = ("digits", "model.width=4", "--batch-size", "2", "--rounds", "1", "--threads", "1", "--device", "cpu")

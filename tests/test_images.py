@@ -27,11 +27,6 @@ def test_eight_bit_values_are_clamped_and_rounded_to_the_nearest() -> None:
     assert to_uint8(values).tolist() == [0, 0, 0, 1, 2, 255, 255, 255]
 
 
-def test_every_grey_level_survives_the_way_there_and_back() -> None:
-    levels = torch.arange(256, dtype=torch.uint8)
-    assert torch.equal(to_uint8(levels.float() / 255), levels)
-
-
 def test_a_grid_lays_images_out_row_by_row_between_white_rules() -> None:
     images = torch.arange(5, dtype=torch.uint8).view(5, 1, 1, 1).expand(5, 3, 2, 4)
     table = grid(images, 3, padding=1, scale=1)
@@ -40,17 +35,6 @@ def test_a_grid_lays_images_out_row_by_row_between_white_rules() -> None:
     assert cells == [[0, 1, 2], [3, 4, 255]]
     assert bool((table[:, ::3] == 255).all())
     assert bool((table[:, :, ::5] == 255).all())
-
-
-def test_small_images_are_enlarged_by_a_whole_factor_until_they_can_be_seen() -> None:
-    image = torch.arange(64, dtype=torch.uint8).view(1, 1, 8, 8)
-    table = grid(image, 1, padding=0)
-    assert table.shape == (1, 64, 64)
-    assert torch.equal(table[:, ::8, ::8], image[0])
-    assert torch.equal(table[:, 7::8, 7::8], image[0])
-    assert grid(torch.zeros(1, 1, 28, 28, dtype=torch.uint8), 1, padding=0).shape == (1, 84, 84)
-    assert grid(torch.zeros(1, 1, 64, 64, dtype=torch.uint8), 1, padding=0).shape == (1, 64, 64)
-    assert grid(image, 1, padding=0, scale=1).shape == (1, 8, 8)
 
 
 @given(st.integers(1, 400), st.integers(1, 400), st.integers(1, 50), st.integers(1, 1_000))
@@ -117,11 +101,3 @@ def test_a_film_shows_every_frame_for_ever_and_holds_the_last(tmp_path: Path) ->
             levels.append(film.convert("RGB").getpixel((0, 0)))
     assert durations == [50, 50, 50, 1_000]
     assert levels == [(60 * level,) * 3 for level in range(4)]
-
-
-def test_a_film_of_one_frame_and_of_grey_frames_can_be_made(tmp_path: Path) -> None:
-    save_film(tmp_path / "film.gif", [torch.zeros(1, 8, 8, dtype=torch.uint8)], 1)
-    with Image.open(tmp_path / "film.gif") as film:
-        assert film.size == (8, 8)
-    with pytest.raises(ValueError, match="one frame"):
-        save_film(tmp_path / "none.gif", [], 0)

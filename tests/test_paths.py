@@ -57,15 +57,6 @@ def test_a_home_is_expanded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert typed_path("a/~") == Path("a/~")
 
 
-def test_a_path_that_was_typed_means_the_same_when_it_is_read_again(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    once = typed_path("./~nobody-of-this-name")
-    assert once == tmp_path / "~nobody-of-this-name"
-    assert typed_path(str(once)) == once
-
-
 def test_a_bare_name_may_be_that_of_something_that_can_not_be_reached(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

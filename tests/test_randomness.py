@@ -25,101 +25,36 @@ KNOWN_ANSWERS = [  # counter, key, output: from the test vectors of Random123
     ),
 ]
 
-# Seed 1234, step 7, positions 0, 1 and 2**40 + 5: the first two words and normals of each.
-FROZEN = {
-    Purpose.DATA_ORDER: (
-        [[2435764780, 273410348], [2463371071, 2599232176], [606246532, 2736151536]],
-        [[0.9810006, 0.4147337], [-0.8324296, -0.6472151], [-1.289313, -1.5011653]],
-    ),
-    Purpose.FLIP: (
-        [[3546596497, 2704847388], [2449192928, 3787203013], [128635426, 2037194198]],
-        [[-0.424244, -0.4504754], [0.7806799, -0.7168748], [-2.6144524, 0.4255268]],
-    ),
-    Purpose.DEQUANTIZATION: (
-        [[4082633210, 2659241116], [3192472278, 359085866], [4065119660, 3288121020]],
-        [[-0.2332892, -0.2167479], [0.6664013, 0.3862718], [0.0324058, -0.3300778]],
-    ),
-    Purpose.NOISE_LEVEL: (
-        [[497694242, 158247440], [1701170036, 978677089], [1514447058, 3398208481]],
-        [[2.0207703, 0.4763548], [0.1886641, 1.3478358], [0.3696744, -1.3957535]],
-    ),
-    Purpose.TRAINING_NOISE: (
-        [[3890057236, 2796555465], [3556020396, 1350011095], [734596785, 1755832181]],
-        [[-0.2590259, -0.3618642], [-0.2416474, 0.564987], [-1.5791788, 1.0187981]],
-    ),
-    Purpose.HELD_OUT_NOISE: (
-        [[1546435209, 2629178048], [987711240, 446617126], [2869802478, 1912177127]],
-        [[-1.0888908, -0.9259048], [1.361412, 1.0421971], [-0.8453167, 0.303053]],
-    ),
-    Purpose.WEIGHTS: (
-        [[1645454260, 1884465413], [4064636800, 1369809079], [3745328726, 2738033860]],
-        [[-1.2839441, 0.5199448], [-0.139352, 0.3013636], [-0.3398771, -0.3979355]],
-    ),
-    Purpose.INITIAL_SAMPLE: (
-        [[2082216997, 3332763641], [1923525875, 110022880], [2052187615, 2435711668]],
-        [[0.1954795, -1.187354], [1.251122, 0.2031304], [-1.1089013, -0.4974062]],
-    ),
-    Purpose.SAMPLER_NOISE: (
-        [[2567188260, 1498636648], [2169772949, 1793143761], [3941030005, 3797515520]],
-        [[-0.590785, 0.8247657], [-1.0150845, 0.5790044], [0.3096754, -0.2758711]],
-    ),
-    Purpose.INTERPOLATION_NOISE: (
-        [[672648334, 4209556555], [2295161562, 396279054], [2574032885, 1033049360]],
-        [[1.9105928, -0.2399765], [0.9365898, 0.6132544], [0.0602025, 1.0101068]],
-    ),
-    Purpose.SAMPLE_DATA: (
-        [[2074208088, 31738305], [4112726566, 2515803368], [698536812, 238363152]],
-        [[1.2052356, 0.0559997], [-0.252752, -0.1511023], [1.791187, 0.6512083]],
-    ),
-    Purpose.FEATURE_WEIGHTS: (
-        [[1706161437, 2765838170], [2546946820, 3332818981], [3319141862, 242525358]],
-        [[-0.8397498, -1.0682772], [0.1661526, -1.0087074], [0.6732497, 0.2494197]],
-    ),
-    Purpose.FEATURE_ORDER: (
-        [[3885532739, 51815033], [4196760361, 771361051], [3385025166, 2478791704]],
-        [[0.4463392, 0.0338979], [0.0920724, 0.1943831], [-0.6105714, -0.3215084]],
-    ),
-    Purpose.FEATURE_AUGMENTATION: (
-        [[4283281297, 1663240296], [2249365506, 3392890184], [2352156307, 2291589074]],
-        [[-0.0560572, 0.0480278], [0.2826346, -1.1016847], [-1.073076, -0.2296317]],
-    ),
-    Purpose.SUBSETS: (
-        [[4076730781, 36347519], [3042957458, 2008261006], [1262896507, 1245570822]],
-        [[0.3224941, 0.0171642], [-0.8130379, 0.1679209], [-0.3891753, 1.5154586]],
-    ),
-    Purpose.CROP: (
-        [[1037366848, 3433572194], [3034151426, 4259536117], [2860358071, 3913643271]],
-        [[0.5152683, -1.604997], [0.8325615, -0.0431928], [0.7649676, -0.4773036]],
-    ),
-    Purpose.PAIRS: (
-        [[3141618974, 2436225468], [3064720620, 2891558508], [2559115026, 4237603963]],
-        [[-0.7213199, -0.3242052], [-0.3810409, -0.7278619], [1.0140461, -0.085297]],
-    ),
-    Purpose.PROBES: (
-        [[2976655068, 2619195010], [3826786476, 2779495442], [4176096489, 1608433367]],
-        [[-0.6603941, -0.5451304], [-0.289315, -0.3835803], [-0.166997, 0.1680654]],
-    ),
-    Purpose.CONDITION_NOISE: (
-        [[2731855734, 864295661], [193918176, 3280213044], [1326675074, 1439341274]],
-        [[0.2869343, 0.9069699], [0.2145268, -2.4798193], [-0.7812856, 1.3187604]],
-    ),
-    Purpose.SIMULATED_COILS: (
-        [[625753373, 673578462], [3504208458, 3908336354], [1088431794, 3392859150]],
-        [[1.0845082, 1.6359485], [0.5385826, -0.3418879], [0.4116743, -1.6049725]],
-    ),
-    Purpose.PHANTOMS: (
-        [[2258676215, 688668390], [2672128326, 3874886991], [56214020, 1178248378]],
-        [[0.605415, 0.958542], [0.7959874, -0.5617307], [-0.4484675, 2.9104884]],
-    ),
-    Purpose.AUGMENTATION: (
-        [[1098143265, 2148671519], [3433264778, 4029952325], [921361590, 190826934]],
-        [[-1.6515563, -0.0028699], [0.6195588, -0.253005], [1.6866925, 0.4834893]],
-    ),
-    Purpose.DROPOUT: (
-        [[399978947, 2718907307], [3631505615, 656591169], [4126490160, 2386711357]],
-        [[-1.4608958, -1.6165885], [0.3319866, 0.47474], [-0.2657532, -0.0969987]],
-    ),
-}
+PURPOSES = [
+    "data_order",
+    "flip",
+    "dequantization",
+    "noise_level",
+    "training_noise",
+    "held_out_noise",
+    "weights",
+    "initial_sample",
+    "sampler_noise",
+    "interpolation_noise",
+    "sample_data",
+    "feature_weights",
+    "feature_order",
+    "feature_augmentation",
+    "subsets",
+    "crop",
+    "pairs",
+    "probes",
+    "condition_noise",
+    "simulated_coils",
+    "phantoms",
+    "augmentation",
+    "dropout",
+]
+"""Purposes in the order of their numbers, from 1."""
+
+# of the training noise of seed 1234 in step 7, positions 0, 1 and 2**40 + 5: the first two words and normals of each
+WORDS = [[3890057236, 2796555465], [3556020396, 1350011095], [734596785, 1755832181]]
+NORMALS = [[-0.2590259, -0.3618642], [-0.2416474, 0.564987], [-1.5791788, 1.0187981]]
 FROZEN_POSITIONS = torch.tensor([0, 1, 2**40 + 5])
 
 N = 250_000
@@ -161,15 +96,12 @@ def test_key_and_counter_are_laid_out_as_documented(device: str) -> None:
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("purpose", Purpose)
-def test_the_first_values_of_every_purpose_are_frozen(purpose: Purpose, device: str) -> None:
-    words, normals = FROZEN[purpose]
-    positions = FROZEN_POSITIONS.to(device)
-    draws = stream(purpose)
-    assert draws.words(positions, 2, step=7).tolist() == words
-    assert draws.uniform(positions, (2,), step=7).tolist() == [[(w >> 8) / 2**24 for w in row] for row in words]
-    assert draws.integers(positions, 1000, (2,), step=7).tolist() == [[w * 1000 >> 32 for w in row] for row in words]
-    assert torch.allclose(draws.normal(positions, (2,), step=7).cpu(), torch.tensor(normals), rtol=0, atol=1e-6)
+def test_the_first_values_are_frozen(device: str) -> None:
+    positions, draws = FROZEN_POSITIONS.to(device), stream()
+    assert draws.words(positions, 2, step=7).tolist() == WORDS
+    assert draws.uniform(positions, (2,), step=7).tolist() == [[(w >> 8) / 2**24 for w in row] for row in WORDS]
+    assert draws.integers(positions, 1000, (2,), step=7).tolist() == [[w * 1000 >> 32 for w in row] for row in WORDS]
+    assert torch.allclose(draws.normal(positions, (2,), step=7).cpu(), torch.tensor(NORMALS), rtol=0, atol=1e-6)
 
 
 def test_bernoulli_draws_are_halves_of_words() -> None:
@@ -182,8 +114,9 @@ def test_bernoulli_draws_are_halves_of_words() -> None:
 
 
 def test_the_numbers_of_the_purposes_are_frozen() -> None:
-    assert [purpose.name for purpose in Purpose] == [purpose.name for purpose in FROZEN]
-    assert [int(purpose) for purpose in Purpose] == list(range(1, 24))
+    assert {purpose.name.lower(): int(purpose) for purpose in Purpose} == {
+        name: number for number, name in enumerate(PURPOSES, start=1)
+    }
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -244,13 +177,6 @@ def test_a_longer_draw_begins_with_the_shorter_one() -> None:
         assert torch.equal(stream().normal(positions, (count,)), longest[:, :count])
 
 
-def test_no_global_generator_is_touched() -> None:
-    before = torch.get_rng_state()
-    stream().normal(torch.arange(3), (5,))
-    stream().permutation(10, 0)
-    assert torch.equal(torch.get_rng_state(), before)
-
-
 def test_uniforms_are_multiples_of_their_resolution_below_one() -> None:
     u = stream().uniform(torch.arange(N), ())
     assert u.dtype == torch.float32
@@ -276,12 +202,6 @@ def test_normals_have_the_moments_of_a_normal() -> None:
     for bound in (1.0, 2.0, 3.0):
         inside = math.erf(bound / math.sqrt(2))
         assert abs((z.abs() < bound).double().mean() - inside) < SIGMAS * math.sqrt(inside * (1 - inside) / N)
-
-
-def test_the_largest_normal_comes_from_the_smallest_word() -> None:
-    u = torch.tensor(1.0) * 2.0**-32
-    assert float((-2 * u.log()).sqrt()) == pytest.approx(6.66, abs=0.005)
-    assert float((-2 * torch.tensor(2.0**32).float().mul(2.0**-32).log()).sqrt()) == 0
 
 
 @pytest.mark.parametrize("function", ["identity", "square"])
@@ -313,13 +233,6 @@ def test_integers_cover_their_range_evenly(high: int) -> None:
     assert len(counts) == high
     chi_square = ((counts - N / high) ** 2 / (N / high)).sum()
     assert abs(chi_square - (high - 1)) <= SIGMAS * math.sqrt(2 * (high - 1))
-
-
-def test_the_bias_of_integers_is_at_most_as_documented() -> None:
-    high = 2311
-    share = [math.ceil((k + 1) * 2**32 / high) - math.ceil(k * 2**32 / high) for k in range(high)]
-    assert sum(share) == 2**32
-    assert max(abs(words * high / 2**32 - 1) for words in share) <= high / 2**32
 
 
 @pytest.mark.parametrize("high", [0, -1, 2**31 + 1])
@@ -368,16 +281,6 @@ def test_a_seed_out_of_range_is_refused(seed: int) -> None:
 def test_a_step_out_of_range_is_refused(step: int) -> None:
     with pytest.raises(ValueError, match="step must be"):
         stream().words(torch.arange(2), 4, step)
-
-
-@pytest.mark.parametrize("device", DEVICES)
-def test_a_step_may_be_a_tensor_on_the_device(device: str) -> None:
-    positions = torch.arange(3, device=device)
-    stream = Stream(1234, Purpose.SAMPLER_NOISE)
-
-    step = torch.tensor(2**32 - 1, device=device)
-    assert torch.equal(stream.words(positions, 9, step), stream.words(positions, 9, 2**32 - 1))
-    assert torch.equal(stream.normal(positions, (5,), step), stream.normal(positions, (5,), 2**32 - 1))
 
 
 @pytest.mark.parametrize("count", [1, 2, 6, 4096])

@@ -96,6 +96,7 @@ def ncsnx(toy: Path, folder: Path, *words: str) -> str:
     return outcome.out
 
 
+@pytest.mark.slow
 def test_its_network_resumes_to_the_bit_on_its_data_set(toy: Path, place: Path) -> None:
     ncsnx(toy, place, "train", "digits", "steps=4", *SHORT, "--run", "resumed")
     ncsnx(toy, place, "train", "digits", "steps=8", *SHORT, "--run", "resumed")
@@ -138,6 +139,7 @@ def test_its_operator_is_kept_by_samples(toy: Path, place: Path) -> None:
     torch.testing.assert_close(drawn.sum(dim=3), sums.repeat_interleave(3, 0), atol=1e-2, rtol=0)
 
 
+@pytest.mark.slow
 def test_a_comparison_tries_its_sampler_in_as_many_steps_as_the_evaluations_pay_for(toy: Path, workplace: Path) -> None:
     words = ("--samplers", "dpmpp-2s,dpmpp", "--evaluations", "4", "--n", "10", "--seeds", "1", "--json")
     shown = ncsnx(toy, workplace, "compare", "digits", *words, "features.steps=5", "features.width=8", *CPU)

@@ -11,30 +11,16 @@ def reasons(text: str, *, messages: bool = True) -> list[str]:
     return [finding.reason for finding in in_python(text, "module.py", messages=messages)]
 
 
-@pytest.mark.parametrize("first", ["Of the checkpoint.", "By their names.", "What is kept.", "Where it is."])
-def test_a_docstring_that_is_a_fragment_is_found(first: str) -> None:
-    assert reasons(f'step = 1\n"""{first}"""\n') == [
-        f"a docstring that begins with {first.split()[0]!r}: write a sentence or a noun phrase"
-    ]
+def test_a_docstring_that_is_a_fragment_is_found_and_one_that_stands_alone_passes() -> None:
+    told = "a docstring that begins with 'Of': write a sentence or a noun phrase"
+    assert reasons('step = 1\n"""Of the checkpoint."""\n') == [told]
+    assert reasons('step = 1\n"""Whether it is sound."""\n') == []
 
 
 @pytest.mark.parametrize(
-    "first", ["Step of the checkpoint.", "Weights by parameter name (CPU).", "Whether it is sound."]
+    "text", ["x = 1  # then it goes on", 'raise ValueError("it goes on")', '"""So it goes\n    on."""']
 )
-def test_a_docstring_that_stands_alone_passes(first: str) -> None:
-    assert reasons(f'step = 1\n"""{first}"""\n') == []
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        '"""A training that goes on."""',
-        "x = 1  # then it goes on",
-        'raise ValueError("it goes on")',
-        '"""So it goes\n    on."""',
-    ],
-)
-def test_a_house_word_is_found_in_docstrings_comments_messages_and_across_lines(text: str) -> None:
+def test_a_house_word_is_found_in_comments_messages_and_across_lines(text: str) -> None:
     assert reasons(text) == ["'goes on': write resume, continue"]
 
 
@@ -51,26 +37,12 @@ def test_a_pattern_for_each_house_word_finds_it() -> None:
     assert {reason.partition(": write ")[2] for reason in found} == set(HOUSE_WORDS.values())
 
 
-def test_strings_of_tests_pass() -> None:
-    assert reasons('old = "it goes on"', messages=False) == []
-
-
 def test_code_in_a_page_passes() -> None:
     page = "Write `go on`:\n\n    go on\n\n```\ngo on\n```\n\nand go on.\n"
 
     assert [(finding.line, finding.reason) for finding in in_page(page, "page.md")] == [
         (9, "'go on': write resume, continue")
     ]
-
-
-@pytest.mark.parametrize("text", ['f"{n} images"', 'f"{n} held-out images"'])
-def test_a_count_before_a_plural_written_by_hand_is_found(text: str) -> None:
-    assert reasons(text) == ["'n' before a plural: write counted(…)"]
-
-
-@pytest.mark.parametrize("text", ["f\"{counted(n, 'image')}\"", 'f"{weights} of images"', 'f"{name} of images"'])
-def test_counts_that_go_through_the_helper_pass(text: str) -> None:
-    assert reasons(text) == []
 
 
 def test_a_finding_names_file_and_line(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Wording check: `python -m tests.wording` lists house words, fragments and handwritten plurals, as FILE:LINE.
+"""Wording check: `python -m tests.wording` lists house words and fragments, as FILE:LINE.
 
 It checks docstrings, comments and messages of the package, docstrings and comments of the tests, and the pages. Strings
 of the tests are excluded, since they quote old formats and other programs.
@@ -59,19 +59,6 @@ FRAGMENT = re.compile(
 )
 """Beginnings of docstrings that hardly ever stand alone."""
 
-_PLURALS = (
-    "(?:image|picture|step|checkpoint|level|trial|setting|seed|evaluation|byte|file|value|number|feature|tensor|"
-    "parameter|time|sample|row|column|frame|alternative|thread|worker|probe|channel|name|state|line|record|character|"
-    "weight|thing|neighbour|score|day|dimension|split|pair|member|input|archive|folder|experiment|problem|update|epoch|"
-    "label|array|point|direction|device|sweep|finding|note)s|entries|probabilities|passes|losses|batches|classes|processes"
-)
-"""Nouns that are counted in messages."""
-NO_COUNTS = ("weights", "shape", "form", "part", "channels", "width", "plan.ratio", "seconds / 86400")
-"""Values before a plural that aren't counts: names, the last part of A×B, fractions."""
-_BETWEEN = r"(?:(?!(?:of|at|and|from|in|to|on|for|with|is|are|have|has|holds|takes|halves) )[a-z-]+ ){0,2}"
-COUNTED = re.compile(f" {_BETWEEN}(?:{_PLURALS})(?![\\w/])")
-"""Text that follows a count."""
-
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Finding:
@@ -124,8 +111,6 @@ def in_python(text: str, path: str, *, messages: bool) -> Iterator[Finding]:
                 if node.value.isidentifier():  # a key of a saved form, or a value of an option
                     continue
                 yield from _house_words(node.value, path, node.lineno)
-            if isinstance(node, ast.JoinedStr):
-                yield from _plurals(node, path)
 
 
 def _is_docstring(node: ast.AST) -> bool:
@@ -147,22 +132,6 @@ def _house_words(text: str, path: str, line: int) -> Iterator[Finding]:
             first = words[bisect.bisect_right(starts, found.start()) - 1]
             where = line + text.count("\n", 0, first.start())
             yield Finding(path, where, f"{found[0]!r}: write {terms}")
-
-
-def _plurals(text: ast.JoinedStr, path: str) -> Iterator[Finding]:
-    """Counts before a handwritten plural instead of `ncsnx.quantities.counted`."""
-    for value, after in zip(text.values, text.values[1:], strict=False):
-        if _is_count(value) and isinstance(after, ast.Constant) and COUNTED.match(str(after.value)):
-            yield Finding(path, text.lineno, f"{ast.unparse(value.value)!r} before a plural: write counted(…)")
-
-
-def _is_count(value: ast.expr) -> bool:
-    """Whether the value of an f-string may be a number."""
-    return isinstance(value, ast.FormattedValue) and not (
-        ast.unparse(value.value) in NO_COUNTS
-        or (isinstance(value.value, ast.IfExp) and isinstance(value.value.body, ast.Constant))
-        or (isinstance(value.value, ast.Call) and ast.unparse(value.value.func) == "counted")
-    )
 
 
 def main() -> int:

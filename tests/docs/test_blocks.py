@@ -1,5 +1,6 @@
 """Commands, options and fields that README and pages tell people to type exist, and Python compiles."""
 
+import ast
 import re
 from functools import cache
 from pathlib import Path
@@ -14,6 +15,7 @@ from ncsnx.config.discovery import UnknownExperimentError, resolve
 from ncsnx.config.overrides import apply_overrides, parse_overrides, split_overrides
 from ncsnx.sweeps.points import sweep_points
 from tests.docs.blocks import PAGES, ROOT, SHOWN, Block, blocks_of
+from tests.docs.links import anchors, broken_in_markdown, broken_in_site
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 INSTALLED_BY_PAGES = ("steps", "dpmpp-2s", "plain", "wrapped", "rings", "mean-shift", "row-sums")
@@ -136,3 +138,40 @@ def test_steering_comments_count_for_the_next_block_alone(tmp_path: Path) -> Non
         ("bash", None, "b=1"),
         ("text", None, ""),
     ]
+
+
+FILLED_IN = {"project/contributing.md", "project/changelog.md", "reference/commands.md", "reference/configuration.md"}
+"""Pages whose headings come when the site is built; the session `docs` checks links to these."""
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    found = broken_in_markdown(page, ROOT)
+    assert [line for line in found if not any(f"{filled}#" in line for filled in FILLED_IN)] == []
+
+
+def test_a_broken_link_and_a_missing_anchor_are_found(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text(
+        '<h1 id="here">A</h1><a href="#here"></a><a href="b.html#no"></a><img src="c.png">'
+    )
+    (tmp_path / "b.html").write_text('<a href="a.html#here"></a><a href="https://example.org/x#y"></a>')
+
+    assert list(broken_in_site(tmp_path)) == [
+        "a.html: b.html#no has no such anchor",
+        "a.html: c.png is no page or file",
+    ]
+
+
+def test_anchors_are_those_of_code_hosts() -> None:
+    assert anchors("# `ncsnx fid`: a Score\n\n## Own images, σ_1\n") == {"ncsnx-fid-a-score", "own-images-σ_1"}
+
+
+_NAMED = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
+
+
+def test_a_test_that_a_page_names_exists() -> None:
+    named = {found for page in PAGES for found in _NAMED.findall(page.read_text(encoding="utf-8"))}
+    assert len(named) >= 16  # the table of the page on testing
+    for file, name in named:
+        functions = ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8")))
+        assert not name or name in {node.name for node in functions if isinstance(node, ast.FunctionDef)}, (file, name)
