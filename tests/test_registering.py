@@ -3,7 +3,7 @@
 import sys
 import zipfile
 from importlib.machinery import PathFinder
-from importlib.metadata import Distribution, EntryPoint
+from importlib.metadata import Distribution
 from pathlib import Path
 
 import pytest
@@ -55,15 +55,3 @@ def test_a_finder_of_another_kind_is_asked(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Finder])
     assert found(tmp_path) == ["my_module"]
-
-
-def test_other_packages_are_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(**params: object) -> list[EntryPoint]:
-        raise AssertionError("importlib.metadata was asked")
-
-    monkeypatch.setattr("importlib.metadata.entry_points", refuse)
-    info = tmp_path / "other-1.0.dist-info"
-    info.mkdir()
-    (info / "entry_points.txt").write_text(POINTS.replace(GROUP, "others"))
-    (tmp_path / "unread-1.0.dist-info").mkdir()
-    assert found(tmp_path) == []

@@ -1,6 +1,5 @@
 import hashlib
 import json
-import math
 import os
 import subprocess
 import sys
@@ -21,13 +20,10 @@ from ncsnx.images import to_uint8
 from ncsnx.sampling.request import SampleRequest
 from ncsnx.sampling.sample_folder import SampleFolder, SampleLayout
 from tests.samplers.toy import SHAPE
-from tests.sampling import peak_memory
 from tests.sampling.toy_sampling import PROTOCOL, STEPS, sample, sample_folder
 
 COUNT = 12
 ROOT = Path(__file__).parents[2]
-needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux tells a process's peak memory")
-PIXELS = math.prod(peak_memory.SHAPE)
 
 
 def kill_when_added(path: Path, batch_size: int, batches: int) -> None:
@@ -232,27 +228,3 @@ def test_an_interpolation_is_laid_out_by_rows_and_columns(tmp_path: Path) -> Non
         assert read.size == (4 * 66 + 2, 3 * 66 + 2)
         middles = [read.getpixel((34 + 66 * column, 34 + 66 * row)) for row in range(3) for column in range(4)]
     assert middles == [tuple(image[:, 0, 0].tolist()) for image in to_uint8(images)]
-
-
-@pytest.mark.slow
-@needs_linux
-@pytest.mark.parametrize(
-    ("case", "whole"),
-    [
-        ("finishing", 4 * peak_memory.COUNT * PIXELS),
-        ("frames", peak_memory.FRAMES * peak_memory.SHOWN * PIXELS),
-    ],
-)
-def test_writing_holds_a_part_however_many_images_there_are(tmp_path: Path, case: str, whole: int) -> None:
-    assert growth(case, tmp_path / "out") < whole / 2
-
-
-@needs_linux
-def test_features_are_assembled_once(tmp_path: Path) -> None:
-    assert growth("assembling", tmp_path / "out") < 1.5 * 4 * math.prod(peak_memory.FEATURES)
-
-
-def growth(case: str, path: Path) -> int:
-    """Growth of the peak of a process in a case of `peak_memory`, in bytes."""
-    command = [sys.executable, "-m", "tests.sampling.peak_memory", case, str(path)]
-    return int(subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=True).stdout)
