@@ -1,13 +1,10 @@
-"""examples/notebook.ipynb: its code with a training of seconds; and by a kernel, also as it is."""
+"""examples/notebook.ipynb by a kernel, with a training of seconds."""
 
-import json
 from pathlib import Path
 
 import nbclient
 import nbformat
 import pytest
-
-from ncsnx.images import ImageBatch
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOK = ROOT / "examples" / "notebook.ipynb"
@@ -28,24 +25,6 @@ def made_small() -> str:
         assert before in text
         text = text.replace(before, after)
     return text
-
-
-@pytest.mark.slow
-def test_the_code_runs_in_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("NCSNX_CACHE", str(tmp_path / "cache"))
-    values: dict[str, object] = {}
-    for cell in json.loads(made_small())["cells"]:
-        if cell["cell_type"] == "code":
-            exec("".join(cell["source"]), values)
-
-    assert isinstance(values["images"], ImageBatch)
-    assert {path.name for path in (tmp_path / "runs/notebook").iterdir()} >= {
-        "checkpoints",
-        "fid",
-        "compare",
-        "samples",
-    }
 
 
 def test_the_notebook_is_kept_without_outputs() -> None:
@@ -85,11 +64,3 @@ def test_a_kernel_shows_progress_and_results(tmp_path: Path, monkeypatch: pytest
     assert "data:image/png;base64," in shown(images)
     assert "largest difference from the measurement" in shown(restored)
     assert [output for output in trained.outputs if output.output_type == "stream"] == []
-
-
-@pytest.mark.slow
-def test_the_notebook_runs_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    *_, compared, restored = executed(NOTEBOOK.read_text(), tmp_path, monkeypatch)
-
-    assert "samplers" in shown(compared)
-    assert "data:image/png;base64," in shown(restored)
