@@ -55,8 +55,7 @@ class ImageFiles:
     def open(path: Path, suffixes: tuple[str, ...] = SUFFIXES, what: str = "pictures") -> "ImageFiles":
         """Finds pictures by suffix, in any case. Skips hidden files and folders, and __MACOSX.
 
-        what: the files that the suffixes mean, for messages. Raises NcsnxError if there are none, or if the folder or
-        zip can't be read or has entries to refuse.
+        what: the files, for messages. Raises NcsnxError if there are none, or for a folder or zip that is refused.
         """
         with _reporting(path):
             members = None if path.is_dir() else _members(path, suffixes)
@@ -86,7 +85,8 @@ class ImageFiles:
                 # bounds what is unpacked, whatever the stream contains
                 return file.read(member.file_size)
         except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-            raise BrokenImageError(name, f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
+            reason = getattr(error, "strerror", None) or error
+            raise BrokenImageError(f"{self.root}: {name}", f"cannot be read: {reason}") from error
 
     def without(self, names: Collection[str]) -> "ImageFiles":
         """The same pictures without those of these names."""

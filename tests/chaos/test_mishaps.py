@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from ncsnx.data import TrainingBatches, open_data
+from ncsnx.data.readers.encoded_pictures import EncodedPictures, FilePictures
 from ncsnx.runs.folder import Run
 from tests.chaos import mounts
 from tests.chaos.trials import LONG, assert_one_error, attempt, ended, finish, half_done, holds, start, unlike
@@ -86,7 +87,9 @@ def late_picture(place: Path) -> Path:
     with contextlib.chdir(place):
         data = open_data(experiment.data, place).train
     index = int(TrainingBatches(data, experiment.batch_size, experiment.seed).indices(READ_LATE)[0])
-    return place / "pictures" / data.names[index]  # type: ignore[attr-defined]
+    assert isinstance(data, EncodedPictures)
+    assert isinstance(data.encoded, FilePictures)
+    return place / "pictures" / data.encoded.names[int(data.places[index])]
 
 
 MISHAPS: dict[str, tuple[str, Callable[[Path], object], tuple[str, ...]]] = {
