@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ncsnx.quantities import counted, number, percent, with_error
+from ncsnx.quantities import byte_size, counted, duration, number, percent, with_error
 
 
 @pytest.mark.parametrize(
@@ -31,16 +31,29 @@ def test_a_count_has_its_noun_in_the_number_that_it_takes(count: float, noun: st
     assert counted(count, noun) == words
 
 
-def test_large_measured_values_have_the_separators_of_counts() -> None:
-    assert [number(value) for value in (999.94, 999.96, 1_000, 123_456.7, -4_321)] == [
-        "999.9",
-        "1,000",
-        "1,000",
-        "123,457",
-        "-4,321",
-    ]
-    assert with_error(12_345.6, 78.9) == "12,346 ± 79"
-    assert with_error(12_345.6, None) == "12,346"
+def test_measured_values_keep_their_significant_digits_and_large_ones_have_separators() -> None:
+    values = (0.12345, 1.0, 999.94, 999.96, 123_456.7, -4_321, 3e8, float("nan"))
+    shown = ["0.1235", "1.000", "999.9", "1,000", "123,457", "-4,321", "3.000e+08", "nan"]
+    assert [number(value) for value in values] == shown
+    assert [duration(value) for value in (69.6, 3 * 3600 + 5, 100 * 3600)] == ["0:01:10", "3:00:05", "100:00:00"]
+    sizes = ["482 KiB", "1.2 MiB", "80.0 GiB"]
+    assert [byte_size(value) for value in (482 << 10, 1_300_000, 80 << 30)] == sizes
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "shown"),
+    [
+        (12_345.6, 78.9, "12,346 ± 79"),
+        (2034.0, 251.0, "2,030 ± 250"),
+        (8.213, 0.3, "8.21 ± 0.30"),
+        (-0.01, 0.02, "-0.010 ± 0.020"),
+        (4e18, 2.4e18, "4e+18 ± 2.4e+18"),
+        (12_345.6, None, "12,346"),
+        (0.0, 0.0, "0.000"),
+    ],
+)
+def test_a_value_is_shown_to_the_second_digit_of_its_error(value: float, error: float | None, shown: str) -> None:
+    assert with_error(value, error) == shown
 
 
 @pytest.mark.parametrize(

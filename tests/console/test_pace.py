@@ -82,15 +82,6 @@ def test_the_end_is_foreseen_to_the_second_once_every_pause_came_once() -> None:
             assert left_s == pytest.approx(run.clock() - time_s), (phase, step)
 
 
-def test_nothing_is_foreseen_before_a_step_was_timed() -> None:
-    clock = Clock()
-    pace = TrainingPace(0, 100, PAUSES, clock)
-    pace.phase(TRAINING)
-    clock.now_s += 3
-    pace.step(1)
-    assert (pace.remaining_s(), pace.steps_per_second()) == (None, None)
-
-
 def test_other_phases_are_neither_steps_nor_pauses_to_come() -> None:
     run = Run(119)
     run.pace.phase("verifying checkpoints")

@@ -2,8 +2,6 @@
 
 import re
 
-from ncsnx.quantities import byte_size, duration, number, with_error
-
 from .programs import BAR, on_terminal, piped
 
 JOB = """
@@ -24,14 +22,6 @@ def job(total: int, pause_s: float, end: str = "", verbosity: str = "") -> str:
 
 def test_a_short_job_in_a_pipe_leaves_one_line() -> None:
     assert piped(job(50, 0.001), FORCE_COLOR="1").stderr == "sampling [red]: 50 images in 0:00:00\n"
-
-
-def test_a_longer_job_in_a_pipe_tells_its_share_and_what_remains() -> None:
-    *lines, last = piped(job(8, 0.5)).stderr.splitlines()
-    for line in lines:
-        assert re.fullmatch(r"sampling \[red\]  \d/8 images  \d\d %  eta 0:00:0\d", line)
-    assert 1 <= len(lines) <= 4  # at most one per second
-    assert re.fullmatch(r"sampling \[red\]: 8 images in 0:00:0\d", last)
 
 
 def test_a_terminal_gets_a_bar_that_gives_way_to_one_line() -> None:
@@ -126,39 +116,4 @@ with progress(Messages(), "hashing", total=1_000) as advance:
     assert lines[:8] == [
         f"hashing  {done}/1,000  {done // 10} %  eta 0:{(1000 - done) // 60:02d}:{(1000 - done) % 60:02d}"
         for done in range(10, 90, 10)
-    ]
-
-
-def test_quantities_keep_their_significant_digits() -> None:
-    assert [number(value) for value in (0.12345, 1.0, 999.94, 1536.4, 3e8, float("nan"))] == [
-        "0.1235",
-        "1.000",
-        "999.9",
-        "1,536",
-        "3.000e+08",
-        "nan",
-    ]
-    assert [duration(value) for value in (69.6, 3 * 3600 + 5, 100 * 3600)] == [
-        "0:01:10",
-        "3:00:05",
-        "100:00:00",
-    ]
-    assert [byte_size(value) for value in (482 << 10, 1_300_000, 300 << 20, 80 << 30)] == [
-        "482 KiB",
-        "1.2 MiB",
-        "300 MiB",
-        "80.0 GiB",
-    ]
-
-
-def test_a_value_is_shown_to_the_second_digit_of_its_error() -> None:
-    shown = [(217.2, 15.3), (2034.0, 251.0), (8.213, 0.3), (-0.01, 0.02), (4e18, 2.4e18), (3.0, None), (0.0, 0.0)]
-    assert [with_error(value, error) for value, error in shown] == [
-        "217 ± 15",
-        "2,030 ± 250",
-        "8.21 ± 0.30",
-        "-0.010 ± 0.020",
-        "4e+18 ± 2.4e+18",
-        "3.000",
-        "0.000",
     ]

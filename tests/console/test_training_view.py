@@ -131,13 +131,6 @@ def test_a_terminal_that_cannot_redraw_gets_plain_lines(tmp_path: Path, terminal
     assert "step 200/1,500  loss 0.1234" in text
 
 
-def test_stdout_stays_free_of_the_view_when_only_stderr_is_a_terminal(tmp_path: Path) -> None:
-    redirect = f"import os; os.dup2(os.open({str(tmp_path / 'stdout')!r}, os.O_WRONLY | os.O_CREAT), 1)\n"
-    shown = on_terminal(redirect + program(tmp_path, end="messages.data('data')"))
-    assert (tmp_path / "stdout").read_text() == "data\n"
-    assert HIDE_CURSOR in shown.text
-
-
 def test_quiet_shows_nothing_and_the_log_gets_everything(tmp_path: Path) -> None:
     shown = on_terminal(program(tmp_path, verbosity="QUIET"))
     assert shown.text == "stray output\r\n"  # output of other code isn't suppressed
@@ -203,14 +196,6 @@ with TrainingView(
                 {grid}
             view.phase(TRAINING)
 """
-
-
-def test_a_line_after_a_long_pause_tells_the_same_speed_and_what_is_to_come() -> None:
-    lines = piped(PAUSES.format(grid="")).stderr.splitlines()
-    training = [line for line in lines if "images/s" in line]
-    assert len(training) > 40
-    assert {line.split("  ")[1] for line in training} == {"21.00 images/s"}
-    assert "step 310/600  21.00 images/s  eta 0:07:50" in training  # 290 steps and a grid of three minutes
 
 
 def test_while_a_grid_is_drawn_the_end_of_the_run_is_told() -> None:
