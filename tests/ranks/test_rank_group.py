@@ -1,7 +1,6 @@
 """Exchanges of ranks, with a process for each."""
 
 import os
-import pickle
 import signal
 import threading
 import time
@@ -14,7 +13,6 @@ import torch.distributed as dist
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ncsnx.config.codec import ABSENT
 from ncsnx.errors import NcsnxError, Stopped, UsageError
 from ncsnx.ranks import joining, shared_disk
 from ncsnx.ranks.rank_group import ALONE, RankGroup, held_by_first
@@ -53,14 +51,6 @@ def test_all_ranks_get_what_each_of_them_gives_in_order() -> None:
     assert in_ranks(3, lambda ranks: ranks.gather(lambda: ranks.rank**2)) == [[0, 1, 4]] * 3
 
 
-def test_large_values_arrive_whole() -> None:
-    def work(ranks: RankGroup) -> list[bool]:
-        values = ranks.gather(lambda: torch.full((3_000_000 + ranks.rank,), float(ranks.rank)))
-        return [bool((value == rank).all()) and len(value) == 3_000_000 + rank for rank, value in enumerate(values)]
-
-    assert in_ranks(2, work) == [[True, True]] * 2
-
-
 def test_an_error_of_rank_0_is_raised_on_all() -> None:
     def refuse() -> None:
         raise UsageError("that is no name")
@@ -82,13 +72,6 @@ def test_an_error_of_one_rank_is_raised_on_all_with_its_name() -> None:
         assert isinstance(error, NcsnxError)
         assert error.message.startswith("rank 1 (")
         assert error.message.endswith("): the file is missing")
-
-
-def test_an_error_of_all_ranks_names_none() -> None:
-    def fail() -> None:
-        raise NcsnxError("the disk is full")
-
-    assert {str(error) for error in in_ranks(2, lambda ranks: ranks.gather(fail))} == {"the disk is full"}
 
 
 def test_a_stop_of_one_rank_stops_all_with_its_signal() -> None:
@@ -201,15 +184,6 @@ def test_ranks_with_other_facts_are_refused_by_name() -> None:
         assert isinstance(error, UsageError)
         assert error.message.startswith("rank 2 (")
         assert error.message.endswith(") has other data: images 10 on rank 0, 11 there")
-
-
-def test_a_placeholder_stays_itself_where_ranks_share_it() -> None:
-    assert in_ranks(2, lambda ranks: ranks.first(lambda: ABSENT) is ABSENT) == [True, True]
-
-
-def test_processes_that_read_data_get_the_shares() -> None:
-    ranks = pickle.loads(pickle.dumps(RankGroup(1, 3)))
-    assert list(ranks.share(range(6))) == [2, 3]
 
 
 def shares(world: int, left: list[range], size: int = 4, mark: str = "a") -> list[list[int]]:
