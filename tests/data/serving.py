@@ -18,22 +18,17 @@ class Server:
     status: int = 200
     says_length: bool = True
     before: Callable[[], None] = lambda: None
-    ranges: list[str | None] = attrs.Factory(list)
-    """Range header of each request."""
+    requests: int = 0
     address: str = ""
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
-        asked = handler.headers.get("Range")
-        self.ranges.append(asked)
+        self.requests += 1
         self.before()
         content = self.files.get(handler.path.removeprefix("/"))
         if self.status != 200 or content is None:
             handler.send_error(404 if content is None else self.status)
             return
         handler.send_response(200)
-        self._send(handler, content)
-
-    def _send(self, handler: BaseHTTPRequestHandler, content: bytes) -> None:
         if self.says_length:
             handler.send_header("Content-Length", str(len(content)))
         handler.end_headers()

@@ -9,14 +9,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ncsnx.config import Arrays, Packed, Phantoms
+from ncsnx.config import Arrays, Packed
 from ncsnx.config.checks import FieldError
 from ncsnx.data import open_data
 from ncsnx.data.readers.from_path import Reading, own_data
 from ncsnx.data.readers.packed import pack, settings_of
-from ncsnx.data.transforms import window_of
 from ncsnx.errors import NcsnxError
-from ncsnx.images import ImageBatch, Window, magnitude_and_phase
+from ncsnx.images import Window, magnitude_and_phase
 from ncsnx.work import SILENT
 
 RANDOM = np.random.default_rng(0)
@@ -47,13 +46,6 @@ def test_safetensors_hold_complex_values_too(tmp_path: Path) -> None:
     assert np.array_equal(
         train.read(torch.tensor([0])).pixels[0, 1].numpy(), VALUES[train.read(torch.tensor([0])).ids[0]].imag
     )
-
-
-def test_the_scale_is_a_percentile_of_the_magnitudes(tmp_path: Path) -> None:
-    np.save(tmp_path / "scans.npy", VALUES)
-    splits = open_data(attrs.evolve(DATA, held_out=0.0), tmp_path)
-    magnitudes = np.sort(np.abs(VALUES).ravel())
-    assert splits.train.value_range[1] == pytest.approx(magnitudes[math.ceil(0.99 * len(magnitudes)) - 1], rel=1e-5)
 
 
 def test_a_declaration_that_does_not_suit_the_values_says_what_does(tmp_path: Path) -> None:
@@ -103,13 +95,6 @@ def test_packed_complex_values_are_those_of_the_array(tmp_path: Path, monkeypatc
     assert error.value.hints[0].adds == "data.complex=true data.range=unbounded data.channels=2"
 
 
-def test_packed_phantoms_stay_complex(tmp_path: Path) -> None:
-    data = Phantoms(image_size=8, count=16)
-    packed = pack(open_data(data, tmp_path), tmp_path / "p.pack", settings=settings_of(data), work=SILENT)
-    assert (packed.record.complex, packed.record.bounds) == (True, "unbounded")
-    assert own_data(tmp_path / "p.pack", Reading(), SILENT).is_complex
-
-
 def test_a_packed_file_without_bounds_is_declared_so(tmp_path: Path) -> None:
     real = Arrays(path="real.npy", image_size=(6, 8), channels=3, range="unbounded")
     np.save(tmp_path / "real.npy", np.stack([VALUES.real] * 3, axis=1))
@@ -130,18 +115,3 @@ def test_pictures_show_the_magnitude_and_beside_it_the_phase() -> None:
     torch.testing.assert_close(shown[0, :, :, :3], torch.tensor([[0, 0.5, 0], [0, 0, 1]]).expand(3, 2, 3))
     torch.testing.assert_close(shown[0, :, 0, 4], torch.tensor([0.75, 0.75, 0.0]))
     torch.testing.assert_close(shown[0, :, 1, 5], torch.tensor([0.0, 0.75, 0.75]))
-
-
-def test_phases_just_below_and_above_the_seam_look_alike() -> None:
-    angles = torch.tensor([math.pi - 1e-3, -math.pi + 1e-3])
-    colours = magnitude_and_phase(torch.stack([angles.cos(), angles.sin()])[None, :, None], Window(0, 1, True))[
-        0, :, 0, 2:
-    ]
-    torch.testing.assert_close(colours[:, 0], colours[:, 1], atol=2e-3, rtol=0)
-
-
-def test_a_notebook_says_the_window_and_the_colours() -> None:
-    window = window_of(attrs.evolve(DATA, scale=2.0))
-    html = ImageBatch.of(torch.randn(3, 2, 6, 8), window)._repr_html_()
-    assert html is not None
-    assert "magnitude 0 to 2, beside it the phase (red 0, green 2π/3, blue −2π/3)" in html

@@ -19,7 +19,6 @@ from ncsnx.data.decoding import (
     decode,
     fitted,
     fitted_pixels,
-    flattened,
     is_grey,
     rgb,
 )
@@ -53,12 +52,6 @@ def read(content: bytes, channels: int = 3, background: tuple[int, int, int] = W
 def test_colours_come_back_as_they_were(kind: str) -> None:
     options = {"lossless": True} if kind == "WEBP" else {}
     assert np.array_equal(read(saved(COLOURS, kind, **options)), VALUES[..., :3])
-
-
-def test_a_jpeg_is_decoded_as_pillow_does() -> None:
-    content = saved(COLOURS, "JPEG", quality=95)
-    with Image.open(io.BytesIO(content)) as picture:
-        assert np.array_equal(read(content), np.array(picture))
 
 
 def test_grey_becomes_three_equal_channels_and_colours_become_grey_by_itu_601() -> None:
@@ -216,13 +209,6 @@ def test_transparent_pixels_do_not_bleed_when_resized() -> None:
     assert (fitted_pixels(saved(Image.fromarray(values)), "x", size=4, channels=3, background=WHITE) == 255).all()
 
 
-def test_a_palette_is_resized_by_its_colours() -> None:
-    board = Image.fromarray(np.indices((8, 8), dtype=np.uint8).sum(axis=0, dtype=np.uint8) % 2, mode="P")
-    board.putpalette([0, 0, 0, 255, 255, 255])
-    pixels = fitted_pixels(saved(board), "x", size=4, channels=3, background=WHITE).astype(int)
-    assert np.abs(pixels - 127.5).max() < 16  # the mean of black and white, except at the border
-
-
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 40))
 def test_fitting_is_torchvisions_resize_and_centre_crop(width: int, height: int, size: int) -> None:
@@ -238,15 +224,6 @@ def test_an_extremely_long_picture_needs_little_memory() -> None:
     image = Image.new("L", (10_000_000, 1), 77)
     image.paste(3, (0, 0, 4_000_000, 1))
     assert np.array(fitted(image, 64)).tolist() == [[77] * 64] * 64
-
-
-def test_a_square_has_its_channels_first() -> None:
-    content = saved(COLOURS.resize((9, 6)))
-    pixels = fitted_pixels(content, "x", size=4, channels=3, background=WHITE)
-    assert pixels.shape == (3, 4, 4)
-    assert pixels.dtype == np.uint8
-    assert np.array_equal(pixels.transpose(1, 2, 0), np.array(fitted(flattened(decode(content, "x"), 3, WHITE), 4)))
-    assert fitted_pixels(content, "x", size=4, channels=1, background=WHITE).shape == (1, 4, 4)
 
 
 def test_colours_are_named_or_written_in_hexadecimal() -> None:

@@ -53,7 +53,7 @@ def test_the_split_of_all_seventy_thousand_images_is_frozen(tmp_path: Path) -> N
     assert splits.held_out.read(first).ids.tolist() == [53335, 23801, 46037, 6242, 315]
 
 
-@pytest.mark.parametrize("place", ["images1024x1024", "thumbnails128x128", "."])
+@pytest.mark.parametrize("place", ["images1024x1024", "."])
 def test_a_folder_is_read_by_index_and_resized_as_torchvision_does(tmp_path: Path, place: str) -> None:
     pictures = write_ffhq_folder(tmp_path / "ffhq", place, 41, COUNT)
     splits = read_ffhq(SMALL, tmp_path)
@@ -79,7 +79,7 @@ def test_a_size_missing_from_the_lmdb_is_refused(tmp_path: Path) -> None:
         read_ffhq(FFHQ(image_size=64), tmp_path)
 
 
-@pytest.mark.parametrize("length", [b"", b"x", b"-3", b"1", b"6", b"99999999999999999999"])
+@pytest.mark.parametrize("length", [b"x", b"-3", b"6", b"99999999999999999999"])
 def test_an_impossible_length_is_refused(tmp_path: Path, length: bytes) -> None:
     entries = {f"16-{index:05d}".encode(): encoded("RGB", (16, 16), "PNG", index) for index in range(5)}
     write_lmdb(tmp_path / "ffhq", entries | {b"length": length})

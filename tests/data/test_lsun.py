@@ -1,24 +1,21 @@
 import os
-import pickle
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+import attrs
 import pytest
 import torch
 from torchvision import transforms
 
 from ncsnx.config.data_sets import LSUN
-from ncsnx.data import TrainingBatches
 from ncsnx.data.dataset import Splits
 from ncsnx.data.lmdb_store import LmdbStore
 from ncsnx.data.places import DataMissingError
 from ncsnx.data.readers.lsun import read_lsun
 from ncsnx.errors import NcsnxError
-from ncsnx.work import Advance, Work
+from ncsnx.work import Work
 from tests.data import published
 from tests.data.miniature import LSUN_PICTURES, encoded, write_lmdb, write_lsun
+from tests.data.watching import Watcher
 
 EVERYTHING = torch.arange(len(LSUN_PICTURES))
 BEDROOM = LSUN(category="bedroom", image_size=16)
@@ -31,26 +28,6 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-class Heard:
-    """Records the progress and messages of a job."""
-
-    def __init__(self) -> None:
-        self.shown: list[tuple[str, int, int]] = []
-        self.warned: list[str] = []
-        self.work = Work(progress=self._progress, warning=self.warned.append)
-
-    @contextmanager
-    def _progress(self, name: str, *, total: int, unit: str = "") -> Iterator[Advance]:
-        done = 0
-
-        def advance(count: int = 1) -> None:
-            nonlocal done
-            done += count
-
-        yield advance
-        self.shown.append((name, total, done))
-
-
 def opened(folder: Path, data: LSUN = BEDROOM, work: Work | None = None) -> Splits:
     return read_lsun(data, folder, work or Work())
 
@@ -58,7 +35,7 @@ def opened(folder: Path, data: LSUN = BEDROOM, work: Work | None = None) -> Spli
 # ---------------------------------------------------------------------------------------------------------- reading
 
 
-@pytest.mark.parametrize("size", [16, 17, 11, 40])
+@pytest.mark.parametrize("size", [16, 11, 40])
 def test_pictures_of_every_kind_come_in_the_order_of_their_keys_as_torchvision_transforms_them(
     tmp_path: Path, size: int
 ) -> None:
@@ -67,37 +44,6 @@ def test_pictures_of_every_kind_come_in_the_order_of_their_keys_as_torchvision_t
     transform = transforms.Compose([transforms.Resize(size), transforms.CenterCrop(size)])
     published.check(splits.train, train, range(len(train)), transform)
     published.check(splits.held_out, held_out, [len(train), len(train) + 1], transform)
-
-
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
-def test_two_workers_read_the_same_batches_as_none(tmp_path: Path) -> None:
-    write_lsun(tmp_path / "lsun")
-    batches = TrainingBatches(opened(tmp_path).train, batch_size=4, seed=0)
-    alone = [batches.at(step) for step in range(5)]  # the LMDB is open when the workers are forked
-    ahead = list(batches.between(0, 5, workers=2))
-    assert [batch.images.ids.tolist() for batch in ahead] == [batch.images.ids.tolist() for batch in alone]
-    assert all(torch.equal(a.images.pixels, b.images.pixels) for a, b in zip(alone, ahead, strict=True))
-
-
-def test_a_split_can_be_sent_to_a_spawned_process(tmp_path: Path) -> None:
-    write_lsun(tmp_path / "lsun")
-    split = opened(tmp_path).train
-    pixels = split.read(EVERYTHING).pixels
-    assert torch.equal(pickle.loads(pickle.dumps(split)).read(EVERYTHING).pixels, pixels)
-
-
-def test_one_lmdb_can_be_opened_many_times_and_read_by_many_threads(tmp_path: Path) -> None:
-    train, _ = write_lsun(tmp_path / "lsun")
-    folder = tmp_path / "lsun" / "bedroom_train_lmdb"
-    key = next(LmdbStore(folder).keys())
-    seen: list[bytes | None] = []
-    stores = [LmdbStore(folder) for _ in range(8)]
-    threads = [threading.Thread(target=lambda store=store: seen.append(store.get(key))) for store in stores]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert seen == [train[0]] * 8
 
 
 def test_nothing_that_the_parent_opened_is_used_after_a_fork(tmp_path: Path) -> None:
@@ -117,7 +63,7 @@ def test_nothing_that_the_parent_opened_is_used_after_a_fork(tmp_path: Path) -> 
     assert first.get(key) == before == train[0]
 
 
-def test_an_lmdb_replaced_at_the_same_path_is_read_again(tmp_path: Path) -> None:
+def test_an_lmdb_replaced_at_the_same_path_is_read_again_and_a_moved_one_has_its_fingerprint(tmp_path: Path) -> None:
     write_lsun(tmp_path / "lsun")
     before = opened(tmp_path)
     before.train.read(EVERYTHING)
@@ -127,13 +73,7 @@ def test_an_lmdb_replaced_at_the_same_path_is_read_again(tmp_path: Path) -> None
     after = opened(tmp_path)
     assert len(after.train) == 1
     assert after.fingerprint != before.fingerprint
-
-
-def test_the_fingerprint_is_the_same_in_another_folder(tmp_path: Path) -> None:
-    write_lsun(tmp_path / "lsun")
-    before = opened(tmp_path).fingerprint
-    (tmp_path / "lsun").rename(tmp_path / "moved")
-    assert opened(tmp_path, LSUN(category="bedroom", image_size=16, root=str(tmp_path / "moved"))).fingerprint == before
+    assert opened(tmp_path, attrs.evolve(BEDROOM, root=str(tmp_path / "old"))).fingerprint == before.fingerprint
 
 
 # --------------------------------------------------------------------------------------------------- the list of keys
@@ -141,12 +81,12 @@ def test_the_fingerprint_is_the_same_in_another_folder(tmp_path: Path) -> None:
 
 def test_keys_are_listed_once_with_progress_and_then_found_in_the_cache(tmp_path: Path, own_cache: Path) -> None:
     write_lsun(tmp_path / "lsun")
-    first, second = Heard(), Heard()
+    first, second = Watcher(), Watcher()
     pixels = opened(tmp_path, work=first.work).train.read(EVERYTHING).pixels
-    assert first.shown == [("listing bedroom_train_lmdb", 6, 6), ("listing bedroom_val_lmdb", 2, 2)]
+    assert first.jobs == [("listing bedroom_train_lmdb", 6), ("listing bedroom_val_lmdb", 2)]
     assert len(list((own_cache / "lmdb-keys").iterdir())) == 2
     assert torch.equal(opened(tmp_path, work=second.work).train.read(EVERYTHING).pixels, pixels)
-    assert second.shown == []
+    assert second.jobs == []
 
 
 @pytest.mark.parametrize("length", [0, 45, 140])
@@ -165,12 +105,10 @@ def test_a_truncated_list_is_replaced(tmp_path: Path, own_cache: Path, length: i
     ("change", "found"),
     [
         (lambda content: b"", "an empty file"),
-        (lambda content: b"abc", "MDB_INVALID"),
         (lambda content: content[::-1], "MDB_INVALID"),
-        (lambda content: content[: len(content) // 2], r"[0-9,]+ of [0-9,]+ bytes"),
         (lambda content: content[:-4096], r"[0-9,]+ of [0-9,]+ bytes"),
     ],
-    ids=["empty", "short", "foreign", "half", "cut"],
+    ids=["empty", "foreign", "cut"],
 )
 def test_an_invalid_lmdb_is_one_line_and_never_kills_the_process(
     tmp_path: Path, change: "type[bytes]", found: str

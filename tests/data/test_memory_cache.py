@@ -1,46 +1,16 @@
 import pickle
-from pathlib import Path
 
-import attrs
 import pytest
 import torch
-from torch import Tensor
 
 from ncsnx.data import InMemory, Splits, TrainingBatches
 from ncsnx.data.dataset import Dataset, StoredImages
 from ncsnx.data.memory_cache import CachedImages, cache_in_memory
-from ncsnx.data.readers.packed import pack
 from ncsnx.errors import NcsnxError
-from ncsnx.work import Work
+from tests.data.recorded import Recorded, assert_equal
 
 CPU = torch.device("cpu")
 TRAIN, HELD_OUT, IMAGE_BYTES = 20, 6, 3 * 4 * 4
-
-
-@attrs.frozen(eq=False)
-class Decoded:
-    """A data set that isn't in memory and records what is read."""
-
-    inner: InMemory
-    reads: list[int] = attrs.field(factory=list)
-    broken: list[int] = attrs.field(factory=list)
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return self.inner.shape
-
-    @property
-    def value_range(self) -> tuple[float, float]:
-        return self.inner.value_range
-
-    def __len__(self) -> int:
-        return len(self.inner)
-
-    def read(self, indices: Tensor) -> StoredImages:
-        self.reads.extend(indices.tolist())
-        if set(self.broken) & set(indices.tolist()):
-            raise NcsnxError("cat.png: is broken")
-        return self.inner.read(indices)
 
 
 def images(count: int, first_id: int = 0, dtype: torch.dtype = torch.uint8) -> InMemory:
@@ -50,19 +20,12 @@ def images(count: int, first_id: int = 0, dtype: torch.dtype = torch.uint8) -> I
 
 
 def source(dtype: torch.dtype = torch.uint8) -> Splits:
-    return Splits(Decoded(images(TRAIN, 0, dtype)), Decoded(images(HELD_OUT, TRAIN, dtype)), "mark")
+    return Splits(Recorded(images(TRAIN, 0, dtype)), Recorded(images(HELD_OUT, TRAIN, dtype)), "mark")
 
 
 def reads(dataset: Dataset) -> list[int]:
-    assert isinstance(dataset, Decoded)
+    assert isinstance(dataset, Recorded)
     return dataset.reads
-
-
-def assert_equal(first: StoredImages, second: StoredImages) -> None:
-    for field in attrs.fields(StoredImages):
-        ours, theirs = getattr(first, field.name), getattr(second, field.name)
-        assert ours.dtype == theirs.dtype
-        assert torch.equal(ours.cpu(), theirs)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.float32])
@@ -99,7 +62,7 @@ def test_changing_returned_images_does_not_change_the_cache() -> None:
 
 
 def test_an_image_that_cant_be_read_is_tried_again() -> None:
-    original = Decoded(images(TRAIN), broken=[4])
+    original = Recorded(images(TRAIN), broken=[4])
     kept = cache_in_memory(Splits(original, images(1), ""), CPU).train
     with pytest.raises(NcsnxError, match=r"cat\.png"):
         kept.read(torch.tensor([1, 4]))
@@ -129,26 +92,11 @@ def test_splits_that_do_not_fit_are_unchanged_and_the_training_images_come_first
         assert kept.train is original.train
 
 
-def test_the_type_counts_for_the_size() -> None:
-    kept = cache_in_memory(source(torch.float32), CPU, IMAGE_BYTES * TRAIN)
-    assert not isinstance(kept.train, CachedImages)
-
-
-def test_splits_in_memory_or_mapped_are_unchanged(tmp_path: Path) -> None:
-    in_memory = Splits(images(TRAIN), images(0), "")
-    packed = pack(in_memory, tmp_path / "a.pack", settings={}, work=Work())
-    mapped = packed.splits()
-    for splits in (in_memory, mapped):
-        kept = cache_in_memory(splits, CPU)
-        assert kept.train is splits.train
-        assert kept.held_out is splits.held_out
-
-
 def test_only_the_source_is_sent_to_another_process() -> None:
     kept = cache_in_memory(Splits(source().train, images(0), ""), CPU).train
     kept.read(torch.arange(TRAIN))
     sent = pickle.loads(pickle.dumps(kept))
-    assert isinstance(sent, Decoded)
+    assert isinstance(sent, Recorded)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

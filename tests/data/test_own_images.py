@@ -1,6 +1,5 @@
 """The user's own pictures as a data set."""
 
-import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import torch
 from PIL import Image
 
 from ncsnx.config.data_sets import Images
-from ncsnx.data import DataMissingError, Splits, TrainingBatches
+from ncsnx.data import DataMissingError, Splits
 from ncsnx.data.dataset import NO_LABEL
 from ncsnx.data.decoding import fitted_pixels
 from ncsnx.data.places import own_path
@@ -70,16 +69,6 @@ def test_every_picture_is_in_one_split_as_it_is_decoded(tmp_path: Path, channels
     assert len(pictures(splits)[1]) > 0
 
 
-def test_pictures_come_in_the_order_they_are_asked_for(tmp_path: Path) -> None:
-    mixed(tmp_path / "x", 12)
-    split = opened(tmp_path / "x").train
-    together = split.read(torch.tensor([5, 0, 5]))
-    apart = [split.read(torch.tensor([index])) for index in (5, 0, 5)]
-    assert torch.equal(together.pixels, torch.cat([images.pixels for images in apart]))
-    assert torch.equal(together.ids, torch.cat([images.ids for images in apart]))
-    assert split.read(torch.arange(0)).pixels.shape == (0, 3, 4, 4)
-
-
 def test_a_zip_has_the_split_and_the_pixels_of_its_folder(tmp_path: Path) -> None:
     mixed(tmp_path / "x", 20)
     folder, packed = opened(tmp_path / "x"), opened(zip_of(tmp_path / "x.zip", tmp_path / "x"))
@@ -87,27 +76,6 @@ def test_a_zip_has_the_split_and_the_pixels_of_its_folder(tmp_path: Path) -> Non
     for first, second in zip(pictures(folder), pictures(packed), strict=True):
         everything = torch.arange(len(first))
         assert torch.equal(first.read(everything).pixels, second.read(everything).pixels)
-
-
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
-@pytest.mark.parametrize("source", ["folder", "zip"])
-def test_two_workers_give_the_same_batches_as_none(tmp_path: Path, source: str) -> None:
-    mixed(tmp_path / "x", 20)
-    root = tmp_path / "x" if source == "folder" else zip_of(tmp_path / "x.zip", tmp_path / "x")
-    batches = TrainingBatches(opened(root).train, batch_size=8, seed=0)
-    batches.at(0)  # opens the zip before the fork
-    for step, batch in enumerate(batches.between(0, 6, workers=2)):
-        expected = batches.at(step)
-        assert torch.equal(batch.images.pixels, expected.images.pixels)
-        assert torch.equal(batch.images.ids, expected.images.ids)
-
-
-def test_a_split_can_be_sent_to_a_spawned_process(tmp_path: Path) -> None:
-    mixed(tmp_path / "x", 8)
-    split = opened(zip_of(tmp_path / "x.zip", tmp_path / "x")).train
-    split.read(torch.arange(2))
-    sent = pickle.loads(pickle.dumps(split))
-    assert torch.equal(sent.read(torch.arange(4)).pixels, split.read(torch.arange(4)).pixels)
 
 
 def test_about_the_declared_share_is_held_out(tmp_path: Path) -> None:
@@ -193,15 +161,6 @@ def test_broken_pictures_are_refused_or_skipped_and_ids_stay(tmp_path: Path) -> 
     assert opened(tmp_path / "x", held_out=0.5).fingerprint == rest.fingerprint
 
 
-def test_a_picture_that_is_damaged_later_is_named_when_it_is_read(tmp_path: Path) -> None:
-    mixed(tmp_path / "x", 8)
-    train = pictures(opened(tmp_path / "x"))[0]
-    (tmp_path / "x" / names_of(train)[2]).write_bytes(b"text")
-    train.read(torch.tensor([0, 1]))
-    with pytest.raises(NcsnxError, match=f"{tmp_path / 'x'}: {names_of(train)[2]}: is not a picture"):
-        train.read(torch.tensor([1, 2]))
-
-
 def test_pictures_that_have_to_be_enlarged_are_counted(tmp_path: Path) -> None:
     for number, side in enumerate((4, 7, 8, 9)):
         save(tmp_path / "x" / f"{number}.png", size=(12, side))
@@ -250,13 +209,6 @@ def test_the_first_frame_of_a_gif_is_read(tmp_path: Path) -> None:
     splits = opened(tmp_path / "x", gif=True)
     for split in pictures(splits):
         assert (split.read(torch.arange(1)).pixels == 60).all()
-
-
-def test_a_gif_named_png_stays_broken(tmp_path: Path) -> None:
-    save(tmp_path / "x" / "a.png")
-    save(tmp_path / "x" / "b.gif").rename(tmp_path / "x" / "b.png")
-    with pytest.raises(NcsnxError, match=r"1 of 2 pictures cannot be used: b\.png: is not a picture of a known format"):
-        opened(tmp_path / "x", gif=True)
 
 
 def test_heic_is_read_where_its_extra_is_installed(tmp_path: Path) -> None:

@@ -6,48 +6,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import attrs
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from ncsnx.config.data_sets import CIFAR10, Digits, Packed
-from ncsnx.data import InMemory, Splits, TrainingBatches
+from ncsnx.data import InMemory, Splits
 from ncsnx.data.dataset import NO_LABEL, StoredImages
 from ncsnx.data.readers.packed import PackedFolder, is_packed, open_packed, pack, settings_of
 from ncsnx.errors import NcsnxError, Stopped, UsageError
 from ncsnx.work import Work
+from tests.data.recorded import Recorded, assert_equal
 
 TRAIN, HELD_OUT = 23, 7
 SHAPE = (3, 4, 4)
 DECLARED = Packed(path="a.pack", image_size=4)
-
-
-@attrs.frozen(eq=False)
-class Counted:
-    """A data set in memory that records which images are read, and fails at some."""
-
-    inner: InMemory
-    reads: list[int] = attrs.field(factory=list)
-    broken: int | None = None
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return self.inner.shape
-
-    @property
-    def value_range(self) -> tuple[float, float]:
-        return self.inner.value_range
-
-    def __len__(self) -> int:
-        return len(self.inner)
-
-    def read(self, indices: Tensor) -> StoredImages:
-        self.reads.extend(indices.tolist())
-        if self.broken in indices.tolist():
-            raise NcsnxError("cat.png: is broken")
-        return self.inner.read(indices)
 
 
 def images(count: int, first_id: int, seed: int = 0) -> InMemory:
@@ -58,7 +31,7 @@ def images(count: int, first_id: int, seed: int = 0) -> InMemory:
 
 
 def source(seed: int = 0) -> Splits:
-    return Splits(Counted(images(TRAIN, 0, seed)), Counted(images(HELD_OUT, TRAIN, seed)), f"mark {seed}")
+    return Splits(Recorded(images(TRAIN, 0, seed)), Recorded(images(HELD_OUT, TRAIN, seed)), f"mark {seed}")
 
 
 def packed(out: Path, splits: Splits | None = None, work: Work | None = None, **options: Any) -> PackedFolder:
@@ -72,13 +45,6 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
-
-
-def assert_equal(first: StoredImages, second: StoredImages) -> None:
-    for field in attrs.fields(StoredImages):
-        ours, theirs = getattr(first, field.name), getattr(second, field.name)
-        assert ours.dtype == theirs.dtype
-        assert torch.equal(ours, theirs)
 
 
 @pytest.fixture
@@ -104,13 +70,6 @@ def test_changing_read_images_does_not_change_the_files(tmp_path: Path, folder: 
     before = train.read(first).pixels.clone()
     train.read(first).pixels.fill_(7)
     assert torch.equal(train.read(first).pixels, before)
-
-
-def test_data_workers_read_the_same_batches_after_the_parent_has_read(tmp_path: Path, folder: PackedFolder) -> None:
-    batches = TrainingBatches(open_packed(DECLARED, tmp_path).train, batch_size=10, seed=1)
-    alone = list(batches.between(0, 6))
-    for ours, theirs in zip(batches.between(0, 6, workers=2), alone, strict=True):
-        assert_equal(ours.images, theirs.images)
 
 
 def test_a_pickled_data_set_contains_no_pixels(tmp_path: Path) -> None:
@@ -151,11 +110,6 @@ def test_a_wrong_declaration_is_refused_with_the_right_one(
 ) -> None:
     with pytest.raises(NcsnxError, match=found):
         open_packed(declared, tmp_path)
-
-
-def test_images_may_be_stored_larger_to_be_cropped(tmp_path: Path, folder: PackedFolder) -> None:
-    splits = open_packed(Packed(path="a.pack", image_size=2, random_crop=4), tmp_path)
-    assert splits.train.shape == SHAPE
 
 
 def test_every_changed_file_is_named(folder: PackedFolder) -> None:
@@ -227,7 +181,7 @@ def test_the_fingerprint_covers_every_pixel_but_no_path(tmp_path: Path, folder: 
     (tmp_path / "elsewhere").mkdir()
     assert packed(tmp_path / "elsewhere" / "b.pack").fingerprint == folder.fingerprint
     splits = source()
-    assert isinstance(splits.held_out, Counted)
+    assert isinstance(splits.held_out, Recorded)
     splits.held_out.inner.images.pixels[-1, -1, -1, -1] ^= 1
     assert packed(tmp_path / "c.pack", splits).fingerprint != folder.fingerprint
 
@@ -270,23 +224,14 @@ def test_a_folder_that_appears_while_images_are_packed_is_not_replaced(tmp_path:
 
 def test_an_unreadable_image_stops_the_packing_with_its_own_message(tmp_path: Path) -> None:
     for workers in (0, 2):
-        splits = Splits(Counted(images(TRAIN, 0), broken=12), images(HELD_OUT, TRAIN), "")
+        splits = Splits(Recorded(images(TRAIN, 0), broken=[12]), images(HELD_OUT, TRAIN), "")
         with pytest.raises(NcsnxError, match=r"^cat\.png: is broken$"):
             packed(tmp_path / "b.pack", splits, workers=workers)
         assert names(tmp_path) == []
 
 
-@pytest.mark.parametrize("dtype", [torch.int16, torch.float32])
-def test_images_of_more_than_8_bits_are_refused(tmp_path: Path, dtype: torch.dtype) -> None:
-    inner = images(TRAIN, 0)
-    deep = InMemory(attrs.evolve(inner.images, pixels=inner.images.pixels.to(dtype)), (0, 1000))
-    with pytest.raises(UsageError, match=r"only 8-bit images can be packed, and these are (int16|float32)"):
-        packed(tmp_path / "b.pack", Splits(deep, images(1, 0), ""))
-    assert names(tmp_path) == []
-
-
 def test_a_full_disk_is_reported_before_anything_is_decoded(tmp_path: Path) -> None:
-    class Endless(Counted):
+    class Endless(Recorded):
         def __len__(self) -> int:
             return 10**12
 

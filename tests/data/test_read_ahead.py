@@ -5,9 +5,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import torch
 
-from ncsnx.data.read_ahead import processors, read_ahead
+from ncsnx.data.read_ahead import read_ahead
 from ncsnx.errors import Hint, NcsnxError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -76,13 +75,3 @@ def test_a_process_ends_after_an_unhandled_error(read: str) -> None:
     program = f"from tests.data.test_read_ahead import *\nfor _ in read_ahead({read}, range(9), workers=2): pass"
     finished = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, timeout=60)
     assert finished.returncode == 1
-
-
-def test_the_global_generator_is_left_alone() -> None:
-    before = torch.get_rng_state()
-    list(read_ahead(square, range(4), workers=1))
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_there_is_a_processor() -> None:
-    assert processors() >= 1

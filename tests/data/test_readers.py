@@ -1,17 +1,99 @@
-from pathlib import Path
+"""Every registered data set, built in or from a package, and the readers of digits and CIFAR-10."""
 
+import pickle
+import re
+from pathlib import Path
+from typing import cast
+
+import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from ncsnx.config.data_sets import CIFAR10, FFHQ, LSUN, CelebA, Data, Digits, Images
-from ncsnx.data import DataMissingError, Splits, data_folder, data_set, open_data
+from ncsnx.config.data_sets import CIFAR10, FFHQ, LSUN, Arrays, CelebA, Data, Digits, Images, Packed, Phantoms, Volumes
+from ncsnx.config.variants import variants
+from ncsnx.data import DataMissingError, Splits, TrainingBatches, data_folder, data_set, data_set_of, open_data
+from ncsnx.data.readers.packed import pack
 from ncsnx.errors import NcsnxError
 from ncsnx.features.real_images import DataSource
 from ncsnx.work import Work
 from tests.data.miniature import FOLDER, PER_FILE, write_celeba, write_cifar10, write_ffhq, write_lsun
+from tests.data.pictures import mixed
 
-EVERYTHING = torch.arange(PER_FILE * 5)
+BUILT_IN: dict[type[Data], Data] = {
+    CIFAR10: CIFAR10(),
+    CelebA: CelebA(),
+    LSUN: LSUN(category="bedroom", image_size=16),
+    FFHQ: FFHQ(image_size=16),
+    Images: Images(root="pictures", image_size=4, held_out=0.4),
+    Arrays: Arrays(path="images.npy", image_size=4, channels=3, held_out=0.4),
+    Packed: Packed(path="digits.pack", image_size=8, channels=1),
+    Volumes: Volumes(path="volumes", image_size=4, held_out=0.4),
+    Phantoms: Phantoms(image_size=8, count=16),  # drawing the default takes seconds
+}
+
+
+@pytest.fixture(scope="module")
+def miniatures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with the files of all built-in data sets."""
+    folder = tmp_path_factory.mktemp("data")
+    write_cifar10(folder / FOLDER)
+    write_celeba(folder / "celeba", packed=True)
+    write_lsun(folder / "lsun")
+    write_ffhq(folder / "ffhq", 10)
+    mixed(folder / "pictures", 12)
+    values = np.random.default_rng(0).integers(0, 256, (12, 3, 4, 4), dtype=np.uint8)
+    np.save(folder / "images.npy", values)
+    (folder / "volumes").mkdir()
+    for number in range(3):
+        np.save(folder / "volumes" / f"{number}.npy", values[:, number].astype(np.float32))
+    pack(open_data(Digits(), folder), folder / "digits.pack", settings={}, work=Work())
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+@pytest.mark.parametrize("kind", variants(Data).values(), ids=lambda kind: kind.__name__)
+def test_every_reader_gives_the_declared_images_in_any_order_and_process(kind: type[Data], miniatures: Path) -> None:
+    data = cast(Data, BUILT_IN.get(kind) or kind())
+    opened, again = (data_set_of(data).read(data, miniatures, Work()) for _ in range(2))
+    assert opened.fingerprint == again.fingerprint
+    assert re.fullmatch("[0-9a-f]{64}", opened.fingerprint)
+    whole = [split.read(torch.arange(len(split))) for split in (opened.train, opened.held_out)]
+    for split, images in zip((opened.train, opened.held_out), whole, strict=True):
+        black, white = split.value_range
+        assert tuple(images.pixels.shape) == (len(split), *data.shape)
+        assert split.shape == data.shape
+        if data.is_bounded:
+            assert black <= float(images.pixels.min()) <= float(images.pixels.max()) <= white
+        assert images.labels.dtype == images.ids.dtype == torch.int64
+        assert len(images.labels) == len(images.ids) == len(split)
+        some = torch.tensor([len(split) - 1, 0, len(split) - 1])
+        for reader in (split, pickle.loads(pickle.dumps(split))):
+            found = reader.read(some)
+            assert torch.equal(found.pixels, images.pixels[some])
+            assert torch.equal(found.ids, images.ids[some])
+        assert split.read(torch.arange(0)).pixels.shape == (0, *data.shape)
+    ids = torch.cat([images.ids for images in whole])
+    assert len(ids.unique()) == len(ids), "no image is in both splits, or twice in one"
+    batches = TrainingBatches(opened.train, batch_size=5, seed=0)
+    for step, batch in enumerate(batches.between(0, 4, workers=2)):  # forked after files have been opened
+        assert torch.equal(batch.images.pixels, batches.at(step).images.pixels)
+
+
+def test_data_without_a_reader_says_how_to_register_one_and_is_read_by_it_then(tmp_path: Path) -> None:
+    class Mine(Data):
+        pass
+
+    with pytest.raises(NcsnxError, match=r"@ncsnx\.data\.data_set\(Mine\)"):
+        open_data(Mine(), tmp_path)
+
+    @data_set(Mine)
+    def read_mine(data: Mine, folder: Path, work: Work) -> Splits:
+        return open_data(Digits(), folder)
+
+    assert len(open_data(Mine(), tmp_path).train) == 1498
+    with pytest.raises(ValueError, match="Mine already has a reader"):
+        data_set(Mine)(lambda data, folder, work: None)  # type: ignore[arg-type, return-value]
 
 
 def test_every_digit_is_in_one_split_as_scikit_learn_has_it(tmp_path: Path) -> None:
@@ -29,14 +111,6 @@ def test_every_digit_is_in_one_split_as_scikit_learn_has_it(tmp_path: Path) -> N
             seen.append(int(number))
     assert sorted(seen) == list(range(1797))
     assert (splits.held_out.read(torch.arange(299)).ids % 6 == 5).all()
-
-
-def test_images_come_in_the_order_they_are_asked_for(tmp_path: Path) -> None:
-    split = open_data(Digits(), tmp_path).train
-    together = split.read(torch.tensor([5, 0, 5]))
-    apart = [split.read(torch.tensor([index])) for index in (5, 0, 5)]
-    assert torch.equal(together.pixels, torch.cat([images.pixels for images in apart]))
-    assert torch.equal(together.ids, torch.cat([images.ids for images in apart]))
 
 
 def test_cifar10_is_read_pixel_by_pixel(tmp_path: Path) -> None:
@@ -128,40 +202,9 @@ def test_a_run_whose_data_is_missing_names_the_data_folder(tmp_path: Path) -> No
         DataSource(data=Images(root="/nowhere", image_size=8), folder=tmp_path).splits()
 
 
-@pytest.mark.parametrize(
-    "data",
-    [CIFAR10(), CelebA(), LSUN(category="bedroom", image_size=16), FFHQ(image_size=16)],
-    ids=lambda data: type(data).__name__,
-)
-def test_every_published_set_is_opened_by_its_configuration(tmp_path: Path, data: Data) -> None:
-    write_cifar10(tmp_path / FOLDER)
-    write_celeba(tmp_path / "celeba", packed=True)
-    write_lsun(tmp_path / "lsun")
-    write_ffhq(tmp_path / "ffhq", 10)
-    splits = open_data(data, tmp_path)
-    for split in (splits.train, splits.held_out):
-        images = split.read(torch.arange(len(split)))
-        assert images.pixels.shape == (len(split), *data.shape)
-        assert split.shape == data.shape
-
-
 def test_the_data_folder_is_the_option_then_the_variable_then_data(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NCSNX_DATA", raising=False)
     assert data_folder() == Path("data")
     monkeypatch.setenv("NCSNX_DATA", "/somewhere")
     assert data_folder() == Path("/somewhere")
     assert data_folder(Path("mine")) == Path("mine")
-
-
-def test_a_registered_reader_is_used_for_data_of_another_package(tmp_path: Path) -> None:
-    class Mine(Data):
-        pass
-
-    with pytest.raises(NcsnxError, match=r"@ncsnx\.data\.data_set\(Mine\)"):
-        open_data(Mine(), tmp_path)
-
-    @data_set(Mine)
-    def read_mine(data: Mine, folder: Path, work: Work) -> Splits:
-        return open_data(Digits(), folder)
-
-    assert len(open_data(Mine(), tmp_path).train) == 1498

@@ -11,13 +11,12 @@ from PIL import Image
 from torch import Tensor
 
 from ncsnx.config import Arrays, Data, Images, Packed
-from ncsnx.data import InMemory, Preprocessing, StoredImages, open_data
+from ncsnx.data import Preprocessing, open_data
 from ncsnx.data.decoding import fitted
 from ncsnx.data.readers.celeba import crop_and_resize
 from ncsnx.data.readers.ffhq import shrunk, square_centre
 from ncsnx.data.readers.from_path import Reading, own_data
 from ncsnx.data.readers.packed import PackedFolder, pack, settings_of
-from ncsnx.data.summary import contact_sheet
 from ncsnx.work import Work
 
 VALUES = np.random.default_rng(5).integers(0, 256, (12, 2, 8, 12), dtype=np.uint8)
@@ -43,12 +42,6 @@ def test_arrays_are_found_and_read(values: Any, channels: int, tmp_path: Path) -
     assert torch.equal(all_pixels(found, tmp_path), torch.from_numpy(VALUES[:, :channels].copy()))
 
 
-def test_the_channels_may_be_more_than_a_side_if_they_are_said(tmp_path: Path) -> None:
-    np.save(tmp_path / "x.npy", np.zeros((3, 20, 8, 12), np.uint8) + np.arange(3, dtype=np.uint8)[:, None, None, None])
-    found = own_data(tmp_path / "x.npy", Reading(channels=20), Work())
-    assert found.shape == (20, 8, 12)
-
-
 def test_packed_rectangles_are_the_same_pixels(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", VALUES)
     data = Arrays(path="x.npy", image_size=(4, 8), random_crop=(8, 12), channels=2)
@@ -60,11 +53,6 @@ def test_packed_rectangles_are_the_same_pixels(tmp_path: Path) -> None:
     assert torch.equal(all_pixels(whole, tmp_path).sort(dim=0).values, all_pixels(data, tmp_path).sort(dim=0).values)
     with pytest.raises(Exception, match="expected images of 2×12×8 as declared, found 2×8×12; declare"):
         all_pixels(attrs.evolve(whole, image_size=(12, 8)), tmp_path)
-
-
-def test_a_contact_sheet_keeps_the_proportions_of_large_rectangles() -> None:
-    large = InMemory(StoredImages(torch.zeros(1, 1, 512, 128), torch.zeros(1), torch.zeros(1)), (0, 1))
-    assert contact_sheet(large, 1).shape == (1, 256 + 4, 64 + 4)
 
 
 def test_own_pictures_cover_the_size_and_are_cropped(tmp_path: Path) -> None:

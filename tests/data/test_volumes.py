@@ -1,6 +1,5 @@
 """Volumes in the true formats: slices, splits by file, crops, and files that don't suit."""
 
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -175,15 +174,6 @@ def test_bounded_volumes_are_checked_against_their_bounds(scans: Path) -> None:
         attrs.evolve(data, range="unbounded")
 
 
-def test_slices_are_read_in_processes_that_get_them_pickled(scans: Path) -> None:
-    for number, suffix in enumerate(("h5", "nii", "nii.gz")):
-        WRITERS[suffix](scans / f"{number}.{suffix}", volume(seed=number))
-    train = open_data(attrs.evolve(DATA, held_out=0.0), scans.parent).train
-    every = torch.randperm(12, generator=torch.Generator().manual_seed(0))
-    before = train.read(every).pixels
-    assert torch.equal(pickle.loads(pickle.dumps(train)).read(every).pixels, before)
-
-
 def test_a_file_that_is_cut_while_it_is_read_is_reported(scans: Path) -> None:
     nifti(scans / "a.nii", volume())
     train = open_data(attrs.evolve(DATA, held_out=0.0), scans.parent).train
@@ -192,13 +182,6 @@ def test_a_file_that_is_cut_while_it_is_read_is_reported(scans: Path) -> None:
         file.truncate(400)
     with pytest.raises(NcsnxError, match="it was truncated or replaced while in use"):
         train.read(torch.tensor([1]))
-
-
-def test_an_array_without_a_name_may_stand_beside_named_ones(scans: Path) -> None:
-    fastmri(scans / "a.h5", volume())
-    np.save(scans / "b.npy", volume(seed=1))
-    splits = open_data(attrs.evolve(DATA, dataset="reconstruction_rss"), Path())
-    assert len(slices_of(splits)) == 8
 
 
 def test_a_folder_of_volumes_is_declared_by_what_it_holds(scans: Path) -> None:

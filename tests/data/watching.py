@@ -16,6 +16,8 @@ class Watcher:
     infos: list[str] = attrs.Factory(list)
     jobs: list[tuple[str, int]] = attrs.Factory(list)
     """(name, units done) of each job."""
+    totals: list[int] = attrs.Factory(list)
+    """Number of units announced by each job."""
     check_stop: Callable[[], None] = lambda: None
 
     @property
@@ -32,5 +34,6 @@ class Watcher:
             nonlocal done
             done += count
 
+        self.totals.append(total)
         yield advance
         self.jobs.append((name, done))
