@@ -132,23 +132,12 @@ def test_what_spoils_images_takes_them_further_from_the_real_ones_than_chance_do
     generator = torch.Generator().manual_seed(1)
     noise = 255 * torch.randn(others.shape, generator=generator)
     blurred = torch.nn.functional.avg_pool2d(others.float(), 3, stride=1, padding=1, count_include_pad=False)
-    shuffled = others.flatten(1)[:, torch.randperm(64, generator=generator)].view_as(others)
     assert distance(judge, real, eight_bits(others + 0.1 * noise)) > 2 * floor
-    assert distance(judge, real, eight_bits(others + 0.3 * noise)) > 10 * floor
     assert distance(judge, real, eight_bits(blurred)) > 20 * floor
-    assert distance(judge, real, shuffled) > 50 * floor
-    no_zeros = others[judge_says(judge, others) != 0]
-    assert distance(judge, real, no_zeros) > 2 * floor
 
 
 def eight_bits(images: Tensor) -> Tensor:
     return images.round().clamp(0, 255).to(torch.uint8)
-
-
-def judge_says(judge: FeatureNetwork, images: Tensor) -> Tensor:
-    logits = judge(images).logits
-    assert logits is not None
-    return logits.argmax(1)
 
 
 def distance(judge: FeatureNetwork, first: Tensor, second: Tensor) -> float:
@@ -160,19 +149,12 @@ def distance(judge: FeatureNetwork, first: Tensor, second: Tensor) -> float:
     return float(((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(np.cov(a.T)) + np.trace(np.cov(b.T)) - 2 * cross)
 
 
-def test_an_image_has_the_same_features_in_any_batch(judge: FeatureNetwork, digits: Tensor) -> None:
-    together = judge(digits[:50]).features
-    apart = torch.cat([judge(digits[:1]).features, judge(digits[1:50]).features])
-    # rounding of sums of 576 products in another order
-    torch.testing.assert_close(apart, together, rtol=0, atol=1e-4 * float(together.abs().max()))
-
-
 def test_images_of_another_shape_are_refused(judge: FeatureNetwork) -> None:
     with pytest.raises(NcsnxError, match=r"takes images of shape \(1, 8, 8\), not \(3, 8, 8\)"):
         judge(torch.zeros(2, 3, 8, 8, dtype=torch.uint8))
 
 
-@pytest.mark.parametrize(("side", "stages"), [(8, 2), (15, 2), (16, 3), (33, 4), (256, 4)])
+@pytest.mark.parametrize(("side", "stages"), [(8, 2), (15, 2), (16, 3), (64, 4)])
 def test_larger_images_get_more_stages_up_to_four(side: int, stages: int) -> None:
     network = ClassifierNetwork((3, side, side + 3), 2, 5, seed=0)
     features, logits = network(torch.zeros(2, 3, side, side + 3, dtype=torch.uint8))
@@ -201,19 +183,10 @@ def test_it_is_trained_once_and_then_read_from_the_cache_without_the_data(tmp_pa
     recorded = DataSource(data=Stripes(), folder=Path("nowhere"), recorded=fingerprint(200))
     second = open_classifier(config, recorded, tmp_path, CPU, Work(info=said.append))
     assert (Stripes.opened, len(said)) == (before, 1)
-    assert second.facts == first.facts
+    assert second.facts == first.facts == json.loads(json.dumps(first.facts))
+    assert first.facts["trained_on"]["fingerprint"] == fingerprint(200)
+    assert first.facts["sha256"] != stripes(tmp_path, brightness=50).facts["sha256"], "of other data"
     assert torch.equal(second(images).features, first(images).features)
-
-
-def test_its_facts_are_json_and_say_what_it_was_trained_on(tmp_path: Path) -> None:
-    facts = stripes(tmp_path).facts
-    assert json.loads(json.dumps(facts)) == facts
-    assert facts["trained_on"]["fingerprint"] == fingerprint(200)
-    for key, value in {"type": "classifier", "images": "as they are", "dimensions": 64, "classes": 2}.items():
-        assert facts[key] == value
-    for key, value in {"width": 4, "steps": 12, "seed": 0, "shape": [2, 12, 12], "held_out_images": 10}.items():
-        assert facts[key] == value
-    assert len(facts["sha256"]) == 64
 
 
 def test_without_held_out_images_how_good_it_is_stays_unknown(tmp_path: Path) -> None:
@@ -222,10 +195,6 @@ def test_without_held_out_images_how_good_it_is_stays_unknown(tmp_path: Path) ->
     assert (facts["accuracy"], facts["held_out_images"]) == (None, 0)
     assert ["there are no held-out images" in text for text in said] == [True]
     assert stripes(tmp_path, held_out=0).facts == facts
-
-
-def test_labels_may_be_any_numbers(tmp_path: Path) -> None:
-    assert stripes(tmp_path, steps=60).facts["accuracy"] == 1  # labels of stripes are 3 and 7
 
 
 def test_training_is_the_same_every_time_and_another_for_another_seed(tmp_path: Path) -> None:
@@ -237,12 +206,6 @@ def test_training_is_the_same_every_time_and_another_for_another_seed(tmp_path: 
     assert len(list((tmp_path / "1" / "classifier").glob("[!.]*"))) == 2
 
 
-def test_the_seed_determines_the_first_weights() -> None:
-    weights = [ClassifierNetwork((1, 8, 8), 2, 5, seed).output.weight for seed in (0, 0, 1)]
-    assert torch.equal(weights[0], weights[1])
-    assert not torch.equal(weights[0], weights[2])
-
-
 def test_images_without_labels_are_told_apart_by_clusters(tmp_path: Path) -> None:
     said: list[str] = []
     found = stripes(tmp_path, Work(info=said.append), labels="one missing", steps=60)
@@ -251,13 +214,6 @@ def test_images_without_labels_are_told_apart_by_clusters(tmp_path: Path) -> Non
     assert found.facts["classes"] == CLUSTERS
     assert any("have labels" in line for line in said)
     assert found.facts == stripes(tmp_path / "again", labels="one missing", steps=60).facts
-
-
-def test_other_data_gets_a_classifier_of_its_own(tmp_path: Path) -> None:
-    first = stripes(tmp_path)
-    other = stripes(tmp_path, brightness=50)
-    assert other.facts["trained_on"]["fingerprint"] != first.facts["trained_on"]["fingerprint"]
-    assert other.facts["sha256"] != first.facts["sha256"]
 
 
 @pytest.mark.parametrize("name", ["classifier.safetensors", "classifier.json"])

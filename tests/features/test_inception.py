@@ -1,25 +1,22 @@
 """The Inception network: a stand-in with its structure, downloaded from a local server, cached and checked."""
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 import torch
 import torch.nn.functional as F
 
 from ncsnx.config.feature_networks import Inception
-from ncsnx.errors import NcsnxError, Stopped
+from ncsnx.errors import NcsnxError
 from ncsnx.features.extractors import build_features
 from ncsnx.features.feature_network import distance_name
 from ncsnx.features.inception import INCEPTION_FILE, SHA256, InceptionNetwork, open_inception
 from ncsnx.features.torchscript import CleanResizer
 from ncsnx.runtime import Runtime
 from ncsnx.work import Work
+from tests.data.serving import Server, serving
 from tests.features.scripted import GreyOnly, StandIn, WithoutOutput, pictures, scripted, sha256
 from tests.training.tiny import PATIENCE_S, damage
 
@@ -32,48 +29,9 @@ def network_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return scripted(StandIn(), tmp_path_factory.mktemp("published") / INCEPTION_FILE)
 
 
-@attrs.define
-class Server:
-    """A local server with its content and the number of requests."""
-
-    content: bytes
-    status: int = 200
-    announced: int | None = None
-    before: Callable[[], None] = lambda: None
-    requests: int = 0
-    address: str = ""
-
-
-@contextmanager
-def serving(server: Server) -> Iterator[Server]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            server.requests += 1
-            server.before()
-            self.send_response(server.status)
-            length = len(server.content) if server.announced is None else server.announced
-            self.send_header("Content-Length", str(length))
-            self.end_headers()
-            self.wfile.write(server.content)
-
-        def log_message(self, *words: object) -> None:
-            pass
-
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    server.address = f"http://127.0.0.1:{http.server_port}/{INCEPTION_FILE}"
-    try:
-        yield server
-    finally:
-        http.shutdown()
-        thread.join()
-        http.server_close()
-
-
-def opened(cache: Path, source: str, network_file: Path, work: Work | None = None) -> InceptionNetwork:
-    """The network of the cache or of an address, if its file is `network_file`."""
-    published = sha256(network_file)
+def opened(cache: Path, server: Server, network_file: Path, work: Work | None = None) -> InceptionNetwork:
+    """The network of the cache or of a server, if its file is `network_file`."""
+    published, source = sha256(network_file), f"{server.address}/{INCEPTION_FILE}"
     return open_inception(Inception(), cache, CPU, work or Work(), source=source, published=published)
 
 
@@ -148,12 +106,28 @@ def test_another_network_is_refused_with_the_way_to_use_it(other: torch.nn.Modul
 
 
 def test_it_is_downloaded_once_and_then_found_in_the_cache(network_file: Path, tmp_path: Path) -> None:
-    with serving(Server(network_file.read_bytes())) as server:
-        first = opened(tmp_path, server.address, network_file)
-        assert opened(tmp_path, server.address, network_file).facts == first.facts
+    with serving(Server({INCEPTION_FILE: network_file.read_bytes()})) as server:
+        first = opened(tmp_path, server, network_file)
+        assert opened(tmp_path, server, network_file).facts == first.facts
         assert server.requests == 1
-    assert opened(tmp_path, server.address, network_file).facts["sha256"] == sha256(network_file)  # the server is gone
     assert left(tmp_path) == {INCEPTION_FILE}
+    path = tmp_path / "inception" / INCEPTION_FILE
+    damage(path)
+    with pytest.raises(
+        NcsnxError, match=f"has the sha256 {sha256(path)}, not the published {sha256(network_file)}.*; remove it"
+    ):
+        opened(tmp_path, server, network_file)
+
+
+def test_a_download_that_fails_leaves_nothing_and_says_where_the_file_may_come_from(
+    tmp_path: Path, network_file: Path
+) -> None:
+    page = Server({INCEPTION_FILE: b"<html>please log in</html>"})
+    with serving(page), pytest.raises(NcsnxError, match="the received file has the sha256") as caught:
+        opened(tmp_path, page, network_file)
+    for part in (INCEPTION_FILE, page.address, str(tmp_path / "inception"), "features inception:FILE"):
+        assert part in str(caught.value)
+    assert left(tmp_path) == set()
 
 
 def test_two_that_need_it_at_once_download_it_once_and_the_second_says_that_it_waits(
@@ -173,9 +147,10 @@ def test_two_that_need_it_at_once_download_it_once_and_the_second_says_that_it_w
         assert waiting.wait(PATIENCE_S)
 
     def need_it() -> None:
-        facts.append(opened(tmp_path, server.address, network_file, Work(info=hear)).facts)
+        facts.append(opened(tmp_path, server, network_file, Work(info=hear)).facts)
 
-    with serving(Server(network_file.read_bytes(), before=answer_when_the_second_waits)) as server:
+    content = {INCEPTION_FILE: network_file.read_bytes()}
+    with serving(Server(content, before=answer_when_the_second_waits)) as server:
         first, second = threading.Thread(target=need_it), threading.Thread(target=need_it)
         first.start()
         assert asked.wait(PATIENCE_S)
@@ -185,63 +160,3 @@ def test_two_that_need_it_at_once_download_it_once_and_the_second_says_that_it_w
     assert server.requests == 1
     assert facts[0] == facts[1]
     assert [text.split()[0] for text in said] == ["waiting"]
-
-
-def test_a_file_that_changed_since_its_download_is_refused(network_file: Path, tmp_path: Path) -> None:
-    with serving(Server(network_file.read_bytes())) as server:
-        opened(tmp_path, server.address, network_file)
-    path = tmp_path / "inception" / INCEPTION_FILE
-    damage(path)
-    with pytest.raises(
-        NcsnxError, match=f"has the sha256 {sha256(path)}, not the published {sha256(network_file)}.*; remove it"
-    ):
-        opened(tmp_path, server.address, network_file)
-
-
-def test_a_copy_that_was_put_into_the_cache_by_hand_is_taken_and_checked(network_file: Path, tmp_path: Path) -> None:
-    (tmp_path / "inception").mkdir()
-    (tmp_path / "inception" / INCEPTION_FILE).write_bytes(network_file.read_bytes())
-    assert opened(tmp_path, "http://127.0.0.1:9/nobody", network_file).facts["sha256"] == sha256(network_file)
-    damage(tmp_path / "inception" / INCEPTION_FILE)
-    with pytest.raises(NcsnxError, match="has the sha256"):
-        opened(tmp_path, "http://127.0.0.1:9/nobody", network_file)
-
-
-@pytest.mark.parametrize(
-    ("server", "reason"),
-    [
-        (Server(b"gone", status=404), "404"),
-        (Server(b"PK" * 50, announced=1000), "the connection ended after 100 of 1,000 bytes"),
-        (Server(b"<html>please log in</html>"), "the received file has the sha256"),
-    ],
-    ids=["server error", "truncated", "another page"],
-)
-def test_a_download_that_fails_leaves_nothing_and_says_where_the_file_may_come_from(
-    server: Server, reason: str, tmp_path: Path, network_file: Path
-) -> None:
-    with serving(server), pytest.raises(NcsnxError) as caught:
-        opened(tmp_path, server.address, network_file)
-    message = str(caught.value)
-    assert reason in message
-    for part in (INCEPTION_FILE, server.address, str(tmp_path / "inception"), "features inception:FILE"):
-        assert part in message
-    assert "\n" not in message
-    assert left(tmp_path) == set()
-
-
-def test_without_a_network_one_line_says_what_to_do(tmp_path: Path, network_file: Path) -> None:
-    with serving(Server(b"")) as server:
-        pass  # nobody listens at its address any more
-    with pytest.raises(NcsnxError, match=f"cannot download {INCEPTION_FILE} from .*refused.*features inception:FILE"):
-        opened(tmp_path, server.address, network_file)
-    assert left(tmp_path) == set()
-
-
-def test_a_stop_request_ends_a_download_and_leaves_nothing(network_file: Path, tmp_path: Path) -> None:
-    def stop() -> None:
-        raise Stopped("stopped by SIGTERM")
-
-    with serving(Server(network_file.read_bytes())) as server, pytest.raises(Stopped):
-        opened(tmp_path, server.address, network_file, Work(check_stop=stop))
-    assert server.requests == 1
-    assert left(tmp_path) == set()

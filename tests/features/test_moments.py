@@ -74,12 +74,6 @@ def test_what_is_left_of_a_set_without_a_part_has_its_own_moments(
     np.testing.assert_allclose(left.scatter, centred.T @ centred, rtol=0, atol=scatter_error)
 
 
-def test_moments_follow_from_mean_and_covariance() -> None:
-    features = torch.randn(30, 4, dtype=torch.float64)
-    whole = gathered(features, [30])
-    check(Moments.of(30, whole.mean, whole.covariance), features)
-
-
 def test_a_large_mean_costs_no_digits_of_the_covariance() -> None:
     # multiples of 2**-10 around 2**20 are exact in float64, and their squares summed without centring are not
     steps = torch.arange(1000, dtype=torch.float64)[:, None] * 2.0**-10
@@ -112,14 +106,3 @@ def test_features_that_are_not_finite_are_refused_and_counted(bad: float) -> Non
     with pytest.raises(NcsnxError, match="NaN or infinity in the features of 2 of 5 images"):
         moments.add(features)
     assert moments.count == 0
-
-
-@pytest.mark.parametrize("shape", [(3,), (2, 3, 1)])
-def test_features_that_are_no_rows_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(NcsnxError, match="one row per image"):
-        Moments.empty(3).add(torch.ones(shape))
-
-
-def test_features_of_another_network_are_refused() -> None:
-    with pytest.raises(NcsnxError, match="have 4 numbers per image, but those before have 3"):
-        Moments.empty(3).add(torch.ones(2, 4))
