@@ -12,7 +12,6 @@ import torch
 from ncsnx.config import AnnealedLangevin, ConsistentAnnealed, DPMSolverPP, Heun
 from ncsnx.config.converter import unstructure
 from ncsnx.config.sampler import Sampler
-from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.compared_samplers import Recommendation, recommend
 from ncsnx.evaluation.comparison import Trials, roughest, roughness
 from ncsnx.runs.fast_sampler import MOST_BROKEN, is_usable
@@ -139,22 +138,6 @@ def test_fresh_seeds_are_compared_with_fresh_seeds_of_the_own_sampler() -> None:
     assert (unlucky.found.sampler, unlucky.is_no_worse, unlucky.found.own) == (fewer, True, better)
 
 
-def test_where_all_measured_worse_the_smallest_distance_is_recommended() -> None:
-    own, rows = (
-        row(120, 5.0, 0.0),
-        [(ConsistentAnnealed(steps=steps), row(steps, 20.0 - steps, 0.0)) for steps in (4, 8)],
-    )
-    assert (found := chosen(own, rows).found) is not None
-    assert (found.sampler, found.row["distance"]) == (rows[1][0], 12.0)
-    # what measured no worse by the first seeds, and is usable still, gets its turn by its distance
-    again = {rows[1][0]: row(8, 6.0, 0.0)}
-    rows[1] = (rows[1][0], row(8, 4.0, 0.0))
-    verdict = chosen(own, rows, again=again)
-    assert verdict.found is not None
-    assert (verdict.found.sampler, verdict.is_no_worse) == (rows[1][0], False)
-    assert list(verdict.again) == [OWN, rows[1][0]]
-
-
 def test_the_number_of_the_chosen_one_is_free_of_the_winners_curse() -> None:
     """40 settings with the same true distance of 10 and a standard deviation of 1 per seed, measured with 3 seeds.
 
@@ -200,17 +183,3 @@ def test_a_line_that_is_no_trial_is_left_out(tmp_path: Path, changes: dict[str, 
     assert trials.samplers(range(1)) == [known]
     assert trials.samplers(range(0)) == []
     assert trials.find(known, 0) == {key: sound[key] for key in ("distance", "broken", "seconds", "evaluations")}
-
-
-def test_no_real_image_is_an_error(tmp_path: Path) -> None:
-    class Nothing:
-        title, facts = "nothing", {}
-
-        def __len__(self) -> int:
-            return 0
-
-        def batches(self, size: int, check_stop: Any) -> Any:
-            return iter(())
-
-    with pytest.raises(NcsnxError, match="nothing: there are no real images"):
-        roughest(Nothing(), tmp_path)

@@ -38,22 +38,8 @@ def test_more_images_than_are_held_out_are_refused(tmp_path: Path) -> None:
         sweep(tmp_path, {"n": 300})
 
 
-def test_the_caption_says_which_prior_and_divergence(tmp_path: Path) -> None:
-    plain = sweep(tmp_path, {"vectors": 3}, data=Digits())
-    assert "prior is N(0.5, " in plain.caption()
-    assert "Hutchinson's estimator, 3 probes" in plain.caption()
-    assert "prior is N(0, " in sweep(tmp_path, {}, data=Digits(transform="rescaled")).caption()
-
-
 def test_every_choice_that_changes_a_number_is_in_the_protocol(tmp_path: Path) -> None:
-    requests = [
-        {},
-        {"n": 99},
-        {"seed": 1},
-        {"vectors": 2},
-        {"estimator": "exact"},
-        {"tolerance": 1e-3},
-    ]
+    requests = [{}, {"n": 99}, {"seed": 1}, {"vectors": 2}, {"estimator": "exact"}, {"tolerance": 1e-3}]
     folders = {sweep(tmp_path, request).scores.folder for request in requests}
     assert len(folders) == len(requests)
     assert sweep(tmp_path, {"batch_size": 7}).scores.folder in folders

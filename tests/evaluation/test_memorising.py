@@ -81,11 +81,6 @@ def _nearer(held_out: tuple[int, ...]) -> float:
     return sum(place - rank for rank, place in enumerate(held_out)) / len(held_out) ** 2
 
 
-def test_equal_distances_are_no_evidence() -> None:
-    found = compared(torch.zeros(64), torch.zeros(50))
-    assert (found.pairs_probability, found.tail_probability) == (1.0, 1.0)
-
-
 def test_a_fifth_of_copies_shows_in_the_tail_where_the_pairs_hardly_show_it() -> None:
     generator = torch.Generator().manual_seed(1)
     samples = normal(generator, 200, mean=0.3)
@@ -128,29 +123,20 @@ def test_a_perfect_model_is_suspected_in_5_of_100_cases_at_most(n: int, m: int) 
     assert found["memorising"] <= most(2 * SIGNIFICANCE_LEVEL) * TRIALS
 
 
-@pytest.mark.parametrize(
-    ("n", "m", "copies", "caught"), [(64, 50, 0.2, 0.5), (256, 50, 0.3, 0.95), (64, 72, 0.3, 0.9), (64, 300, 0.3, 0.95)]
-)
+@pytest.mark.parametrize(("n", "m", "copies", "caught"), [(64, 50, 0.2, 0.5), (64, 300, 0.3, 0.95)])
 def test_copies_among_samples_that_are_farther_are_caught(n: int, m: int, copies: float, caught: float) -> None:
     generator = torch.Generator().manual_seed(7)
     found = [simulated(generator, n, m, copies, farther=0.3) for _ in range(60)]
     assert sum(one.kind == "memorising" for one in found) >= caught * 60
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "m", "copies", "passed"), [(64, 50, 0.24, 0.95), (64, 300, 0.19, 0.96)])
 def test_what_is_found_of_copies_and_of_a_perfect_model_is_what_the_readme_says(
     n: int, m: int, copies: float, passed: float
 ) -> None:
     assert kinds(n, m, copies, farther=0.3)["memorising"] / TRIALS > 0.9
     assert kinds(n, m)["no sign"] / TRIALS == pytest.approx(passed, abs=most(passed) - passed)
-
-
-def test_few_images_show_little() -> None:
-    far, near = torch.full((64,), 5.0), torch.linspace(0, 1, 300)
-    widths = [compared(far[:n], near).near.high for n in (5, 20, 64)]
-    assert widths == sorted(widths, reverse=True)
-    copies = torch.zeros(64)
-    assert is_nearer(compared(copies, torch.ones(10)))
 
 
 def test_relative_distances_are_small_for_what_is_near_to_one_only() -> None:
@@ -210,16 +196,3 @@ def test_undecided_says_what_there_is_and_what_to_do() -> None:
     assert found.kind == "undecided"
     assert "up to 31 % of its samples could be copies" in found.words
     assert "1,064 samples and 50 held-out images; draw more with n=" in found.words
-
-
-def test_samples_that_are_nearer_to_many_may_hold_single_copies() -> None:
-    words = verdict({"pixels": MIDST}, 64, 300).words
-    assert "no copies" not in words
-    assert "look for copies in the grid, nearest first" in words
-
-
-def test_one_space_alone_can_say_it_with_a_caution() -> None:
-    found = verdict({"pixels": COPIES}, 64, 300)
-    assert found.kind == "memorising"
-    assert "the only space compared; smooth images can be near there too" in found.words
-    assert verdict({"pixels": NONE}, 64, 300).kind == "no sign"

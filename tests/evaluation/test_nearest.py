@@ -10,7 +10,6 @@ from torch import Tensor
 from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.nearest_images import Nearest, feature_space, nearest, pixel_space
 from ncsnx.features.feature_network import Extracted
-from ncsnx.work import Work
 from tests.features.scripted import pictures
 
 
@@ -86,14 +85,6 @@ def test_they_are_those_of_brute_force_whatever_the_blocks(
     assert bool(found.flipped[5, 0]) == flips
 
 
-def test_one_grey_level_of_a_large_white_picture_is_a_distance() -> None:
-    white = torch.full((1, 3, 128, 128), 255, dtype=torch.uint8)
-    other = white.clone()
-    other[0, 0, 0, 0] = 254
-    (found,) = nearest(white, Training(other), [pixel_space()], 1)
-    assert found.distances.item() == 1 / 255
-
-
 def test_features_are_compared_in_the_same_pass(in_blocks: Callable[[int], None]) -> None:
     in_blocks(17)
     training, images, network = pictures(90, 1), pictures(11, 1).flip(-2), Means()
@@ -134,23 +125,6 @@ def test_fewer_training_images_than_neighbours_leave_places_free() -> None:
     (found,) = nearest(pictures(2, 1), Training(pictures(3, 1)), [pixel_space()], 5)
     assert (found.indices[:, 3:] == -1).all()
     assert found.distances[:, 3:].isinf().all()
-
-
-def test_a_stop_is_heeded_between_blocks(in_blocks: Callable[[int], None]) -> None:
-    in_blocks(10)
-    asked = 0
-
-    class StoppedError(Exception):
-        pass
-
-    def check() -> None:
-        nonlocal asked
-        asked += 1
-        if asked > 5:
-            raise StoppedError
-
-    with pytest.raises(StoppedError):
-        nearest(pictures(2, 1), Training(pictures(100, 1)), [pixel_space()], 1, work=Work(check_stop=check))
 
 
 def test_features_that_are_no_numbers_are_an_error() -> None:

@@ -12,7 +12,6 @@ import matplotlib
 import pytest
 from PIL import Image
 
-from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.plots import (
     plot_losses,
     plot_samplers,
@@ -79,12 +78,7 @@ assert "matplotlib.pyplot" not in sys.modules
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_a_folder_that_is_not_there_is_an_error_with_its_name(tmp_path: Path) -> None:
-    with pytest.raises(NcsnxError, match="nowhere"):
-        scores(tmp_path / "nowhere", FALLING)
-
-
-@pytest.mark.parametrize("name", ["a $x_1$ & <b>", "tab\tbell\a", "漢字 \u202e", "%s\\n{}", ""])
+@pytest.mark.parametrize("name", ["a $x_1$ & <b>", "tab\tbell\a 漢字 \u202e"])
 def test_names_of_any_kind_are_drawn_literally(tmp_path: Path, name: str) -> None:
     shown = " ".join(scores(tmp_path, FALLING, title=name, metric=f"FD {name}", caption=name))
     expected = re.sub("[\a\t\u202e]", " ", name).strip()
@@ -92,9 +86,16 @@ def test_names_of_any_kind_are_drawn_literally(tmp_path: Path, name: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "values", [[1.0], [0.0, 0.0], [9.0, 3.0, -0.1], [1e-9, 1e9], [8.3, 8.25, 8.2], [3.0] * 40, [1e25, 2e25]]
+    ("values", "perfect"),
+    [
+        ([1.0], None),
+        ([0.0, 0.0], (0.0, 0.0)),
+        ([9.0, 3.0, -0.1], (0.01, 0.02)),
+        ([1e-9, 1e9], (0.01, 0.02)),
+        ([3.0] * 40, None),
+        ([1e25, 2e25], (0.0, 0.0)),
+    ],
 )
-@pytest.mark.parametrize("perfect", [None, (0.01, 0.02), (0.0, 0.0)])
 def test_any_scores_make_a_plot(tmp_path: Path, values: list[float], perfect: tuple[float, float] | None) -> None:
     shown = scores(tmp_path, values, error=0.5, perfect=perfect)
     assert any(text.startswith("best: ") for text in shown)
@@ -105,7 +106,7 @@ def test_scores_over_more_than_a_factor_of_ten_get_a_logarithmic_axis_in_plain_n
     assert {"5", "10", "20", "50"} <= set(scores(tmp_path, FALLING))
 
 
-@pytest.mark.parametrize("checkpoints", [1, 4, 40])
+@pytest.mark.parametrize("checkpoints", [1, 40])
 def test_losses_are_drawn_over_steps_and_over_levels(tmp_path: Path, checkpoints: int) -> None:
     values = [40.0 - place / 2 for place in range(checkpoints)]
     plot_losses(tmp_path / "losses", rows(values), [50.0, 1.0, 0.01], title="digits", caption=CAPTION)

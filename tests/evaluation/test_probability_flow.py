@@ -34,15 +34,6 @@ def gaussian_images(count: int, seed: int = 0) -> Tensor:
     return MEANS + VARIANCES.sqrt() * draws
 
 
-def test_the_flow_of_gaussian_data_is_the_closed_form() -> None:
-    """x − μ and the volume grow by √((λ + σ_max²)/(λ + σ_min²)) in each direction."""
-    x, low, high = gaussian_images(16), 0.01, 5.0
-    flow = ProbabilityFlow(gaussian_score, low, high, tolerance=1e-5).to_prior(x, basis(16, SHAPE))
-    growth = ((VARIANCES + high**2) / (VARIANCES + low**2)).sqrt()
-    assert torch.allclose(flow.x, MEANS + growth * (x - MEANS), rtol=1e-3, atol=1e-3)
-    assert flow.log_volume.tolist() == pytest.approx([float(growth.log().sum())] * 16, rel=1e-4)
-
-
 def test_the_density_of_gaussian_data_is_within_half_a_percent() -> None:
     """σ_max is so large that the prior matches the blurred data."""
     x, low, high = gaussian_images(64), 0.01, 50.0
@@ -107,13 +98,6 @@ def test_estimates_of_the_divergence_are_unbiased_and_as_noisy_as_they_should_be
     # five standard errors of the mean, and of the variance for a kurtosis below 15
     assert abs(float(estimates.mean() - jacobian.trace())) < 5 * math.sqrt(variance / count)
     assert float(estimates.var()) == pytest.approx(variance, rel=5 * math.sqrt(14 / count))
-
-
-def test_a_probe_depends_on_its_place_and_number_only() -> None:
-    stream, places = Stream(1, Purpose.PROBES), torch.tensor([0, 7, 2**33, 5])
-    whole = probe(stream, places, SHAPE, 3)
-    assert torch.equal(probe(stream, places[2:], SHAPE, 3), whole[2:])
-    assert not torch.equal(probe(stream, places, SHAPE, 4), whole)
 
 
 def test_an_image_has_the_steps_that_it_has_alone_and_takes_its_own_number_of_evaluations() -> None:

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import re
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +45,6 @@ def test_mu_and_sigma_are_read_as_they_are(tmp_path: Path) -> None:
     assert torch.equal(mean, torch.from_numpy(MEAN))
     assert torch.equal(covariance, torch.from_numpy(COVARIANCE))
     assert sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def test_a_single_feature_has_statistics_too(tmp_path: Path) -> None:
-    path = save(tmp_path / "stats.npz", mu=np.array([1.5]), sigma=np.array([[4.0]]))
-    assert [part.tolist() for part in read_statistics(path, 1, "one")[0]] == [[1.5], [[4.0]]]
 
 
 def test_a_compressed_file_of_float32_is_read_in_float64(tmp_path: Path) -> None:
@@ -107,16 +101,6 @@ def test_a_pickle_in_a_file_is_refused_and_not_executed(tmp_path: Path, name: st
     assert not target.exists()
 
 
-def test_a_bare_pickle_is_refused_and_not_executed(tmp_path: Path) -> None:
-    target = tmp_path / "executed"
-    objects = np.empty(1, dtype=object)
-    objects[0] = Payload(target)
-    objects.dump(tmp_path / "evil.npz")
-    with pytest.raises(NcsnxError, match=r"expected a \.npy, \.npz"):
-        read(tmp_path / "evil.npz")
-    assert not target.exists()
-
-
 @pytest.mark.parametrize(
     ("arrays", "complaint"),
     [
@@ -125,12 +109,6 @@ def test_a_bare_pickle_is_refused_and_not_executed(tmp_path: Path) -> None:
             r"mu: expected real numbers of shape \(3,\), found float64 of shape \(2,\).*here are Inception.* features=",
         ),
         ({"sigma": COVARIANCE[:2]}, r"sigma: expected real numbers of shape \(3, 3\), found float64 of shape \(2, 3\)"),
-        (
-            {"mu": MEAN[:2], "sigma": COVARIANCE[:2, :2]},
-            r"found float64 of shape \(2,\) \(16 bytes\); the features here are Inception",
-        ),
-        ({"other": MEAN}, r"\(not understood: other\); save it with numpy.savez"),
-        ({"mu": MEAN[None]}, r"found float64 of shape \(1, 3\)"),
         ({"mu": np.array([1.0, np.nan, 0.0])}, "expected finite numbers"),
         ({"sigma": COVARIANCE * np.inf}, "expected finite numbers"),
         ({"sigma": np.triu(COVARIANCE)}, "expected a covariance as sigma.*opposite entries that differ by up to 0.5"),
@@ -138,7 +116,6 @@ def test_a_bare_pickle_is_refused_and_not_executed(tmp_path: Path) -> None:
         ({"sigma": np.eye(D) + 5 * (1 - np.eye(D))}, "eigenvalues from -4.000 to 11.00"),
         ({"sigma": np.zeros((D, D))}, "and one above; found eigenvalues from 0.* to 0"),
         ({"sigma": COVARIANCE * 1j}, "sigma: expected real numbers .* found complex128"),
-        ({"mu": np.array(["a", "b", "c"])}, "mu: expected real numbers .* found <U1"),
     ],
 )
 def test_arrays_that_are_no_statistics_of_these_features_are_refused(
@@ -162,28 +139,7 @@ def _no_sigma(path: Path) -> None:
     np.savez(path, mu=MEAN, covariance=COVARIANCE)
 
 
-def _no_array(path: Path) -> None:
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("mu.npy", b"text")
-        archive.writestr("sigma.npy", b"text")
-
-
-def _truncated(path: Path) -> None:
-    save(path)
-    path.write_bytes(path.read_bytes()[:300])
-
-
-def _flipped(path: Path) -> None:
-    np.savez_compressed(path, mu=np.zeros(D), sigma=COVARIANCE)
-    content = bytearray(path.read_bytes())
-    for place in range(60, 120):
-        content[place] ^= 0xFF
-    path.write_bytes(content)
-
-
-@pytest.mark.parametrize(
-    "make", [_not_there, Path.mkdir, os.mkfifo, _one_array, _no_sigma, _no_array, _truncated, _flipped]
-)
+@pytest.mark.parametrize("make", [_not_there, os.mkfifo, _one_array, _no_sigma])
 def test_what_is_no_such_file_is_one_line_that_names_it(tmp_path: Path, make: Any) -> None:
     path = tmp_path / "stats.npz"
     make(path)
