@@ -21,8 +21,6 @@ from ncsnx.evaluation.memorizing import (
 from ncsnx.runs.result_records import MeasureRecord, Share, SpaceRecord, Verdict
 
 TRIALS = 400
-LEAST = 0.95 - 3 * math.sqrt(0.95 * 0.05 / TRIALS)
-"""95 % minus three standard errors of a share of trials."""
 
 
 def covered(holds: Callable[[torch.Generator], bool]) -> float:

@@ -56,13 +56,6 @@ def test_images_of_the_same_distribution_have_what_theory_says() -> None:
     assert float(coverages.mean()) == pytest.approx(expected, abs=4 * float(coverages.std()) / math.sqrt(times))
 
 
-def test_a_mode_that_is_dropped_is_missing_from_coverage_and_not_from_density() -> None:
-    real = torch.cat([normal(0, 200, 4), normal(1, 200, 4) + 20])
-    found = density_coverage(real, normal(2, 200, 4))
-    assert found.coverage < 0.5
-    assert found.density > 0.8
-
-
 def test_too_few_images_are_refused() -> None:
     with pytest.raises(NcsnxError, match="5 neighbors"):
         density_coverage(normal(0, 5, 3), normal(1, 20, 3))

@@ -54,11 +54,6 @@ def by_features(features_1: Tensor, features_2: Tensor) -> float:
     return float(np.square(x.mean(0) - y.mean(0)).sum() + traces - 2 * overlap)
 
 
-def test_in_one_dimension_it_is_the_distance_of_means_and_of_deviations() -> None:
-    found = frechet_distance(torch.tensor([1.0]), torch.tensor([[4.0]]), torch.tensor([3.5]), torch.tensor([[9.0]]))
-    assert found == pytest.approx(2.5**2 + (3 - 2) ** 2, rel=1e-14)
-
-
 def test_of_commuting_covariances_it_is_the_distance_of_the_roots_of_their_eigenvalues() -> None:
     mean_1, mean_2 = normal(0, 2, 40)
     variances_1, variances_2 = normal(1, 2, 40).square()
@@ -86,15 +81,8 @@ def test_covariances_in_spaces_apart_have_no_overlap() -> None:
     assert frechet_distance(zero, first @ first.T, zero, second @ second.T) == pytest.approx(300, abs=1e-9)
 
 
-@pytest.mark.parametrize("rank", [1, 3, 12, 60])
-def test_equal_sets_are_at_distance_zero(rank: int) -> None:
-    mean, sigma = normal(5, 12), covariance(6, 12, rank)
-    # rounding is about D·2e-16 of the trace, 12 or so
-    assert frechet_distance(mean, sigma, mean, sigma) <= 1e-12
-
-
-@pytest.mark.parametrize(("count", "dimensions"), [(2, 50), (30, 50), (50, 50), (51, 50), (400, 50), (150, 300)])
-@pytest.mark.parametrize(("scale", "offset"), [(1.0, 0.0), (30.0, 5.0), (0.01, 100.0)])
+@pytest.mark.parametrize(("count", "dimensions"), [(2, 50), (51, 50), (400, 50), (150, 300)])
+@pytest.mark.parametrize(("scale", "offset"), [(30.0, 5.0), (0.01, 100.0)])
 def test_images_are_at_distance_zero_from_themselves(count: int, dimensions: int, scale: float, offset: float) -> None:
     features = (torch.randn(count, dimensions, generator=generator(7)).relu() * scale + offset).float()
     mean, sigma = moments(features)
@@ -153,14 +141,6 @@ def test_a_covariance_with_eigenvalues_below_zero_counts_them_as_zero() -> None:
     assert frechet_distance(zero, sigma, zero, torch.eye(2)) == pytest.approx(4 + 2 - 2 * 2, abs=2e-7)
 
 
-def test_the_type_and_order_of_features_do_not_matter() -> None:
-    features, reference = normal(11, 20, 30).float(), normal(12, 100, 30)
-    mean, sigma = moments(reference)
-    expected = frechet_distance_of_images(features, mean, sigma)
-    assert frechet_distance_of_images(features.double(), mean, sigma) == expected
-    assert frechet_distance_of_images(features.flip(0), mean, sigma) == pytest.approx(expected, rel=1e-12)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("dimensions", "count", "differs", "expected"),
@@ -189,15 +169,6 @@ def test_odd_numbers_of_images_are_weighted_for_the_smaller_half() -> None:
     found = standard_error(features, mean, sigma, seed=1, halves=300)
     expected = 2 * 100 * features.double().std().item() / math.sqrt(5)
     assert found == pytest.approx(expected, rel=4 / math.sqrt(2 * 299))
-
-
-def test_the_error_bar_is_a_function_of_the_seed() -> None:
-    features = normal(14, 30, 50)
-    mean, sigma = moments(normal(15, 100, 50))
-    first = standard_error(features, mean, sigma, seed=0)
-    assert standard_error(features, mean, sigma, seed=0) == first
-    assert standard_error(features, mean, sigma, seed=1) != first
-    assert standard_error(features, mean, sigma, seed=0, halves=10) != first
 
 
 @pytest.mark.parametrize(("count", "dimensions"), [(12, 30), (13, 8)])

@@ -48,11 +48,6 @@ def test_it_is_clean_fids() -> None:
     assert kernel_distance(features, reference, seed=0).value == pytest.approx(expected, rel=1e-10)
 
 
-def test_of_whole_sets_it_is_the_mean_over_pairs_without_an_image_and_itself() -> None:
-    features, reference = normal(2, 9, 5), normal(3, 9, 5) + 0.5
-    assert kernel_distance(features, reference, seed=0).value == pytest.approx(by_pairs(features, reference), rel=1e-12)
-
-
 def test_with_every_subset_drawn_it_is_the_mean_over_subsets() -> None:
     # 3 of 4 images against 3 of 4: the mean over the 16 pairs of subsets is the distance of the whole sets
     features, reference = normal(4, 4, 3), normal(5, 4, 3) + 1
@@ -62,8 +57,8 @@ def test_with_every_subset_drawn_it_is_the_mean_over_subsets() -> None:
         for theirs in itertools.combinations(range(4), 3)
     ]
     assert statistics.fmean(parts) == pytest.approx(by_pairs(features, reference), rel=1e-12)
-    found = kernel_distance(features, reference, seed=0, subsets=2000, most=3).value
-    assert found == pytest.approx(statistics.fmean(parts), abs=4 * statistics.pstdev(parts) / 2000**0.5)
+    found = kernel_distance(features, reference, seed=0, subsets=500, most=3).value
+    assert found == pytest.approx(statistics.fmean(parts), abs=4 * statistics.pstdev(parts) / 500**0.5)
     assert kernel_distance(features, reference, seed=0, subsets=1, most=3).value in [
         pytest.approx(part, rel=1e-12) for part in parts
     ]
@@ -97,13 +92,6 @@ def test_the_standard_error_is_the_spread_over_other_images(
     spread = statistics.stdev(distance.value for distance in found)
     # values of a cubic kernel have heavy tails: a standard deviation from 200 is known to about 7 %
     assert statistics.fmean(distance.standard_error for distance in found) / spread == pytest.approx(expected, rel=0.25)
-
-
-def test_the_subsets_are_a_function_of_the_seed() -> None:
-    features, reference = normal(8, 40, 6), normal(9, 60, 6)
-    first = kernel_distance(features, reference, seed=0, subsets=5, most=20)
-    assert kernel_distance(features, reference, seed=0, subsets=5, most=20) == first
-    assert kernel_distance(features, reference, seed=1, subsets=5, most=20) != first
 
 
 def test_the_two_sets_are_not_drawn_alike() -> None:

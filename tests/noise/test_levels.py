@@ -2,14 +2,12 @@
 
 from itertools import pairwise
 
-import attrs
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ncsnx.config import Geometric, Schedule, Uniform
-from ncsnx.errors import NcsnxError
 from ncsnx.noise.levels import sigmas
 
 
@@ -45,12 +43,3 @@ def test_levels_descend_from_the_first_to_the_last(cls: type[Schedule], low: flo
 def test_integer_bounds_give_floats() -> None:
     assert sigmas(Geometric(sigma_max=4, sigma_min=1, levels=3)) == (4.0, pytest.approx(2.0, rel=1e-15), 1.0)
     assert {type(sigma) for sigma in sigmas(Uniform(sigma_max=4, sigma_min=1, levels=4))} == {float}
-
-
-def test_a_schedule_without_registered_levels_is_refused_by_name() -> None:
-    @attrs.frozen(kw_only=True)
-    class Cosine(Schedule):
-        """A schedule of another package."""
-
-    with pytest.raises(NcsnxError, match="no schedule is registered for Cosine"):
-        sigmas(Cosine(sigma_max=1.0, levels=3))

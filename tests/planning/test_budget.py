@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ncsnx.config import Experiment
-from ncsnx.config.data_sets import Arrays, Images, OwnData
+from ncsnx.config.data_sets import Images, OwnData
 from ncsnx.errors import UsageError
 from ncsnx.noise.level_plan import plan_noise
 from ncsnx.planning import budget
-from ncsnx.planning.budget import Fit, TimeOf, fit, parse_budget, untimed
+from ncsnx.planning.budget import Fit, TimeOf, fit, parse_budget
 from ncsnx.planning.experiment_proposal import Scale, network_for, propose, usual_scale
 from ncsnx.planning.timing import Timing, training_seconds
 from ncsnx.samplers.building import build_sampler
@@ -138,24 +138,6 @@ def test_the_users_choices_are_kept() -> None:
     assert written(kept)[1] > 3_600.0
 
 
-def test_arrays_are_never_made_smaller() -> None:
-    arrays = Arrays(path="x.npy", image_size=64)
-    with pytest.raises(UsageError, match="at 64 px") as error:
-        fitted(100.0, 300.0, arrays)
-    assert "leave size out" not in str(error.value)
-
-
-def test_few_networks_are_timed() -> None:
-    timed: list[tuple[int, int]] = []
-
-    def time_of(data: OwnData, width: int, batch_size: int) -> Timing:
-        timed.append((data.image_size, width))
-        return machine(100.0)(data, width, batch_size)
-
-    fit(PHOTOS, IMAGES, time_of, 7_200.0)
-    assert len(timed) == len(set(timed)) <= 5
-
-
 @pytest.mark.parametrize("steps", [10, 300, 5_000, 100_000])
 @pytest.mark.parametrize("batch_size", [1, 32, 128])
 def test_snapshots_take_at_most_a_tenth_of_the_steps_but_for_the_last_one(steps: int, batch_size: int) -> None:
@@ -172,10 +154,3 @@ def test_snapshots_take_at_most_a_tenth_of_the_steps_but_for_the_last_one(steps:
 @pytest.mark.parametrize("sigma_max", [0.02, 0.3, 5.0, 50.0, 348.0])
 def test_the_sampler_of_few_steps_can_be_built_for_every_schedule(sigma_max: float) -> None:
     build_sampler(propose("x", PHOTOS, plan_noise(3 * 64**2, sigma_max), IMAGES).sampler)
-
-
-def test_untimed_trainings_are_small_and_keep_the_users_choices() -> None:
-    found = untimed(PHOTOS, IMAGES, None)
-    assert (found.scale.width, found.scale.batch_size, found.scale.steps) == (32, 32, 3_000)
-    assert untimed(PHOTOS, IMAGES, 77).scale.steps == 77
-    assert untimed(PHOTOS, 5, None).scale.batch_size == 4

@@ -27,7 +27,7 @@ except NcsnxError as error:
 """
 
 
-@pytest.mark.parametrize("content", [b"", b"one", b"\0" * 100_000])
+@pytest.mark.parametrize("content", [b"", b"\0" * 100_000])
 def test_content_is_read_back_and_no_other_files_are_left(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"before")
@@ -36,7 +36,7 @@ def test_content_is_read_back_and_no_other_files_are_left(tmp_path: Path, conten
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("umask", [0o022, 0o002, 0o077])
+@pytest.mark.parametrize("umask", [0o002, 0o077])
 def test_files_and_folders_get_the_mode_of_the_umask(tmp_path: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
@@ -118,7 +118,7 @@ def test_numbers_that_json_lacks_are_refused() -> None:
         atomic.json_bytes({"loss": float("nan")})
 
 
-@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP, errno.EBADF])
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.EBADF])
 def test_folders_that_cannot_be_synced_are_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     real = os.fsync
 
@@ -143,14 +143,3 @@ def test_files_that_cannot_be_synced_are_an_error(tmp_path: Path, monkeypatch: p
     with pytest.raises(NcsnxError, match="Input/output error"):
         atomic.write_bytes(tmp_path / "file", b"content")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_tree_that_cannot_be_removed_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "folder").mkdir()
-
-    def rmdir(*_: object, **__: object) -> None:
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-
-    monkeypatch.setattr(os, "rmdir", rmdir)
-    with pytest.raises(PermissionError):
-        atomic.remove_tree(tmp_path / "folder")
