@@ -2,27 +2,12 @@
 
 import pytest
 
-from ncsnx.config import (
-    SGD,
-    Adam,
-    CelebA,
-    ConsistentAnnealed,
-    Digits,
-    Ema,
-    Experiment,
-    Exponential,
-    Geometric,
-    Heun,
-    Karras,
-    NCSNv2Deeper,
-    Snapshots,
-    Uniform,
-)
+from ncsnx import config
 from ncsnx.config.overrides import OverrideError, apply_overrides, apply_sampler_overrides, parse_overrides
 from tests.config.examples import every_variant, minimal
 
 
-def changed(*words: str, experiment: Experiment | None = None) -> Experiment:
+def changed(*words: str, experiment: config.Experiment | None = None) -> config.Experiment:
     return apply_overrides(experiment or minimal(), {}, parse_overrides(list(words)))[0]
 
 
@@ -30,18 +15,18 @@ def test_variants_come_first_whatever_the_order() -> None:
     words = ["optimizer.momentum=0.8", "steps=50k", "optimizer=sgd", "model.width=64"]
     for order in (words, words[::-1]):
         experiment = changed(*order)
-        assert experiment.optimizer == SGD(momentum=0.8)
+        assert experiment.optimizer == config.SGD(momentum=0.8)
         assert (experiment.steps, experiment.model.width) == (50_000, 64)
 
 
 def test_a_swap_starts_from_the_defaults_of_the_new_variant() -> None:
     ncsnv2 = every_variant()["ncsnv2"]
-    assert changed("model=ncsnv2-deeper", experiment=ncsnv2).model == NCSNv2Deeper()
-    assert changed("optimizer=adam", experiment=every_variant()["cifar10"]).optimizer == Adam()
+    assert changed("model=ncsnv2-deeper", experiment=ncsnv2).model == config.NCSNv2Deeper()
+    assert changed("optimizer=adam", experiment=every_variant()["cifar10"]).optimizer == config.Adam()
 
 
 def test_a_swap_keeps_what_has_no_default_in_both() -> None:
-    assert changed("schedule=uniform").schedule == Uniform(sigma_max=5.0, levels=24)
+    assert changed("schedule=uniform").schedule == config.Uniform(sigma_max=5.0, levels=24)
     with pytest.raises(
         OverrideError,
         match=r"data.category: is required by lsun, but missing; data.image_size: .*add them: data.category=…",
@@ -51,9 +36,9 @@ def test_a_swap_keeps_what_has_no_default_in_both() -> None:
 
 def test_a_variant_within_a_variant_that_was_just_put_in_its_place_can_be_changed_too() -> None:
     experiment = changed("sampler.grid.sigma_max=3", "sampler=heun", "sampler.churn=20")
-    assert experiment.sampler == Heun(churn=20.0, grid=Karras(sigma_max=3.0))
+    assert experiment.sampler == config.Heun(churn=20.0, grid=config.Karras(sigma_max=3.0))
     experiment = changed("sampler.grid.sigma_min=0.05", "sampler.grid=exponential", "sampler=cas")
-    assert experiment.sampler == ConsistentAnnealed(grid=Exponential(sigma_min=0.05))
+    assert experiment.sampler == config.ConsistentAnnealed(grid=config.Exponential(sigma_min=0.05))
     with pytest.raises(OverrideError, match=r"grid\.rho: no such field in exponential; there is sampler\.grid\.sigma"):
         changed("sampler=cas", "sampler.grid=exponential", "sampler.grid.rho=3")
 
@@ -105,16 +90,16 @@ def test_none_switches_a_part_off_and_a_field_of_it_on_again() -> None:
     assert changed("ema=none", "snapshots=none", "clip_norm=none").ema is None
     assert changed("clip_norm=None", experiment=every_variant()["cifar10"]).clip_norm is None
     experiment = changed("ema.rate=0.9", "snapshots.n=4", experiment=every_variant()["cifar10"])
-    assert (experiment.ema, experiment.snapshots) == (Ema(rate=0.9), Snapshots(n=4))
+    assert (experiment.ema, experiment.snapshots) == (config.Ema(rate=0.9), config.Snapshots(n=4))
 
 
 def test_a_variant_that_may_be_missing_is_put_in_changed_and_taken_out() -> None:
     words = ("snapshots.sampler.steps=7", "snapshots.sampler=cas", "snapshots.n=4")
     experiment = changed(*words)
-    assert experiment.snapshots == Snapshots(n=4, sampler=ConsistentAnnealed(steps=7))
+    assert experiment.snapshots == config.Snapshots(n=4, sampler=config.ConsistentAnnealed(steps=7))
     swapped = changed("snapshots.sampler=heun", experiment=experiment)
-    assert swapped.snapshots == Snapshots(n=4, sampler=Heun())
-    assert changed("snapshots.sampler=none", experiment=experiment).snapshots == Snapshots(n=4)
+    assert swapped.snapshots == config.Snapshots(n=4, sampler=config.Heun())
+    assert changed("snapshots.sampler=none", experiment=experiment).snapshots == config.Snapshots(n=4)
     with pytest.raises(OverrideError, match=r"sampler.steps: no such field, since snapshots.sampler is none$"):
         changed("snapshots.sampler.steps=7", "snapshots.n=4")
     with pytest.raises(OverrideError, match=r"snapshots.sampler: expected one of ald, cas.* did you mean 'cas'"):
@@ -186,6 +171,6 @@ def test_a_trained_run_can_change_its_sampler_only() -> None:
 
 def test_a_larger_change_at_once() -> None:
     experiment = changed("data=celeba", "schedule.sigma_max=90", "schedule.levels=500", "data.crop=120")
-    assert experiment.data == CelebA(crop=120)
-    assert experiment.schedule == Geometric(sigma_max=90.0, levels=500)
-    assert minimal().data == Digits(), "the original experiment is unchanged"
+    assert experiment.data == config.CelebA(crop=120)
+    assert experiment.schedule == config.Geometric(sigma_max=90.0, levels=500)
+    assert minimal().data == config.Digits(), "the original experiment is unchanged"

@@ -6,33 +6,7 @@ from typing import get_args
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ncsnx.config import (
-    CIFAR10,
-    FFHQ,
-    LSUN,
-    NCSN,
-    SGD,
-    Adam,
-    AnnealedLangevin,
-    CelebA,
-    Data,
-    Digits,
-    Ema,
-    Experiment,
-    Geometric,
-    Model,
-    NCSNDeeper,
-    NCSNv2,
-    NCSNv2Deeper,
-    NCSNv2Deepest,
-    Optimizer,
-    Retention,
-    RMSProp,
-    Schedule,
-    ScoreMatching,
-    Snapshots,
-    Uniform,
-)
+from ncsnx import config
 from ncsnx.config.codec import differences, flatten, identity, shown, to_json
 from ncsnx.config.converter import unstructure
 from ncsnx.config.data_sets import Dequantization, Transform
@@ -53,7 +27,7 @@ word = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True)
 name = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", fullmatch=True)
 
 
-def data() -> st.SearchStrategy[Data]:
+def data() -> st.SearchStrategy[config.Data]:
     common = {
         "random_flip": st.booleans(),
         "dequantization": st.sampled_from(get_args(Dequantization)),
@@ -61,50 +35,45 @@ def data() -> st.SearchStrategy[Data]:
     }
     disk = {**common, "root": st.none() | line}
     return st.one_of(
-        st.builds(Digits, **common),
-        st.builds(CIFAR10, **disk),
-        st.builds(
-            CelebA,
-            **disk,
-            image_size=pixels,
-            crop=crop,
-        ),
-        st.builds(LSUN, **disk, category=word, image_size=pixels),
-        st.builds(FFHQ, **disk, image_size=pixels),
+        st.builds(config.Digits, **common),
+        st.builds(config.CIFAR10, **disk),
+        st.builds(config.CelebA, **disk, image_size=pixels, crop=crop),
+        st.builds(config.LSUN, **disk, category=word, image_size=pixels),
+        st.builds(config.FFHQ, **disk, image_size=pixels),
     )
 
 
 @st.composite
-def schedules(draw: st.DrawFn) -> Schedule:
+def schedules(draw: st.DrawFn) -> config.Schedule:
     low, high = sorted(draw(st.lists(positive, min_size=2, max_size=2, unique=True)))
-    cls = draw(st.sampled_from([Geometric, Uniform]))
+    cls = draw(st.sampled_from([config.Geometric, config.Uniform]))
     return cls(sigma_max=high, sigma_min=low, levels=draw(st.integers(2, 10**6)))
 
 
-def models() -> st.SearchStrategy[Model]:
+def models() -> st.SearchStrategy[config.Model]:
     common = {
         "width": st.integers(1, 16_384),
         "normalization": st.sampled_from(get_args(Normalization)),
         "activation": st.sampled_from(get_args(Activation)),
     }
-    unconditional = [st.builds(cls, **common) for cls in (NCSNv2, NCSNv2Deeper, NCSNv2Deepest)]
-    conditional = [st.builds(cls, **common, spectral_norm=st.booleans()) for cls in (NCSN, NCSNDeeper)]
+    unconditional = [st.builds(cls, **common) for cls in (config.NCSNv2, config.NCSNv2Deeper, config.NCSNv2Deepest)]
+    conditional = [st.builds(cls, **common, spectral_norm=st.booleans()) for cls in (config.NCSN, config.NCSNDeeper)]
     return st.one_of(*unconditional, *conditional)
 
 
-def optimizers() -> st.SearchStrategy[Optimizer]:
+def optimizers() -> st.SearchStrategy[config.Optimizer]:
     common = {"lr": positive, "weight_decay": not_negative}
     return st.one_of(
-        st.builds(Adam, **common, beta1=fraction, beta2=fraction, eps=positive, amsgrad=st.booleans()),
-        st.builds(RMSProp, **common, alpha=fraction, eps=positive, momentum=fraction),
-        st.builds(SGD, **common, momentum=fraction),
+        st.builds(config.Adam, **common, beta1=fraction, beta2=fraction, eps=positive, amsgrad=st.booleans()),
+        st.builds(config.RMSProp, **common, alpha=fraction, eps=positive, momentum=fraction),
+        st.builds(config.SGD, **common, momentum=fraction),
     )
 
 
 @st.composite
-def experiments(draw: st.DrawFn) -> Experiment:
+def experiments(draw: st.DrawFn) -> config.Experiment:
     accumulation = draw(st.integers(1, 64))
-    return Experiment(
+    return config.Experiment(
         name=draw(name),
         data=draw(data()),
         schedule=draw(schedules()),
@@ -112,15 +81,15 @@ def experiments(draw: st.DrawFn) -> Experiment:
         optimizer=draw(optimizers()),
         sampler=draw(
             st.builds(
-                AnnealedLangevin,
+                config.AnnealedLangevin,
                 step_size=positive,
                 steps_per_level=count,
                 denoise=st.booleans(),
                 data_init=st.booleans(),
             )
         ),
-        loss=draw(st.builds(ScoreMatching, power=not_negative)),
-        ema=draw(st.none() | st.builds(Ema, rate=fraction)),
+        loss=draw(st.builds(config.ScoreMatching, power=not_negative)),
+        ema=draw(st.none() | st.builds(config.Ema, rate=fraction)),
         batch_size=accumulation * draw(st.integers(1, 1024)),
         accumulation=accumulation,
         warmup_steps=draw(st.integers(0, 10**9)),
@@ -131,10 +100,10 @@ def experiments(draw: st.DrawFn) -> Experiment:
         checkpoint_every=draw(steps),
         eval_every=draw(steps),
         log_every=draw(steps),
-        snapshots=draw(st.none() | st.builds(Snapshots, n=st.integers(1, 10**5), every=count)),
+        snapshots=draw(st.none() | st.builds(config.Snapshots, n=st.integers(1, 10**5), every=count)),
         retention=draw(
             st.builds(
-                Retention,
+                config.Retention,
                 keep_last=st.none() | count,
                 keep_every=st.none() | steps,
                 keep_best=st.booleans(),
@@ -146,7 +115,7 @@ def experiments(draw: st.DrawFn) -> Experiment:
 
 @settings(deadline=None)  # machines are busy
 @given(experiments())
-def test_any_experiment_survives_being_saved_with_an_equal_identity(experiment: Experiment) -> None:
+def test_any_experiment_survives_being_saved_with_an_equal_identity(experiment: config.Experiment) -> None:
     text = json.dumps(to_json(experiment), allow_nan=False)
     read = from_json(json.loads(text))
     assert read == experiment
@@ -159,7 +128,9 @@ def test_any_experiment_survives_being_saved_with_an_equal_identity(experiment: 
 
 @settings(deadline=None)  # machines are busy
 @given(experiments(), experiments())
-def test_typing_what_show_prints_turns_one_experiment_into_another(first: Experiment, second: Experiment) -> None:
+def test_typing_what_show_prints_turns_one_experiment_into_another(
+    first: config.Experiment, second: config.Experiment
+) -> None:
     rows = [(path, value) for path, value in flatten(unstructure(second)) if path != "data.root"]
     switched_off = [path for path in ("ema", "snapshots") if getattr(second, path) is None]
     words = [f"{path}={shown(value)}" for path, value in rows if path not in switched_off]
@@ -168,49 +139,33 @@ def test_typing_what_show_prints_turns_one_experiment_into_another(first: Experi
     assert [row for row in differences(changed, second) if row.path != "data.root"] == []
 
 
+GROUPS_AND_TYPOS = (
+    "ema",
+    "snapshots",
+    "loss",
+    "optimizer",
+    "lr",
+    "optimizer.",
+    ".lr",
+    "data..root",
+    "steps.x",
+    "Steps",
+)
 PATHS = sorted(
-    {path for experiment in every_variant().values() for path, _ in flatten(unstructure(experiment))}
-    | {
-        "ema",
-        "snapshots",
-        "loss",
-        "optimizer",
-        "lr",
-        "optimizer.",
-        ".lr",
-        "data..root",
-        "steps.x",
-        "Steps",
-        "experiment",
-    }
+    {*GROUPS_AND_TYPOS, *(path for one in every_variant().values() for path, _ in flatten(unstructure(one)))}
 )
 TEXTS = [
-    "",
-    "none",
-    "None",
-    "true",
-    "false",
-    "True",
-    "0",
-    "1",
-    "-1",
-    "+2",
-    "1_000",
-    "50k",
-    "1.5M",
-    "0.5k",
-    "1.0",
-    "1e-4",
+    *["", "none", "None", "true", "false", "True", "\x00", "a\nb", "\ud800", "../x", "a..b", " 1", "a=b"],
+    *["0", "1", "-1", "+2", "1_000", "50k", "1.5M", "0.5k", "1.0", "1e-4", ".5", "1e999", "nan", "inf", "-inf"],
+    *["0x10", "٣", "1__0", "9" * 5000, "9" * 5000 + "k", "(1, 2)", "[1]", "{}", "elu", "bf16", "instance++"],
+    *["adam", "sgd", "rmsprop", "uniform", "geometric", "ncsn", "ncsnv2-deepest", "lsun", "celeba", "digits", "ald"],
 ]
-TEXTS += [".5", "1e999", "nan", "inf", "-inf", "0x10", "٣", "1__0", "9" * 5000, "9" * 5000 + "k", "(1, 2)", "[1]", "{}"]
-TEXTS += ["adam", "sgd", "rmsprop", "uniform", "geometric", "ncsn", "ncsnv2-deepest", "lsun", "celeba", "digits", "ald"]
-TEXTS += ["elu", "bf16", "instance++", "a=b", "\x00", "a\nb", "\ud800", "../x", "a..b", " 1"]
 
 paths = st.sampled_from(PATHS) | st.text(max_size=12)
 texts = st.sampled_from(TEXTS) | st.text(max_size=12)
 
 
-def applied(experiment: Experiment, *words: str) -> Experiment | OverrideError:
+def applied(experiment: config.Experiment, *words: str) -> config.Experiment | OverrideError:
     try:
         return apply_overrides(experiment, {}, parse_overrides(list(words)))[0]
     except OverrideError as error:

@@ -1,7 +1,6 @@
 """The saved form: every version ever written can be read, and nothing else."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -25,15 +24,11 @@ from ncsnx.config import (
     ScoreMatching,
     Snapshots,
 )
-from ncsnx.config.codec import ConfigError, identity, to_json
+from ncsnx.config.codec import ConfigError, flatten, identity, to_json
 from ncsnx.config.converter import unstructure
 from ncsnx.config.provenance import is_default
 from ncsnx.config.variants import TAG, variants
-from tests.config.examples import every_variant, from_json, minimal
-
-FROZEN = json.loads((Path(__file__).parent / "saved" / "v1.json").read_text())
-"""Written by the first ncsnx that had each variant. Its content may never change; a new version of the form adds
-another file."""
+from tests.config.examples import FROZEN, every_variant, from_json, minimal
 
 
 def saved(**changes: Any) -> dict[str, Any]:
@@ -46,8 +41,9 @@ def saved(**changes: Any) -> dict[str, Any]:
 def test_what_version_1_wrote_reads_for_ever(case: str) -> None:
     frozen = FROZEN["complete"][case]
     experiment = from_json(frozen["saved"])
-    assert experiment == every_variant()[case]
     assert identity(experiment) == frozen["identity"]
+    values = dict(flatten(to_json(experiment)["experiment"]))
+    assert [row for row in flatten(frozen["saved"]["experiment"]) if values[row[0]] != row[1]] == []
 
 
 def test_a_saved_experiment_that_lacks_every_field_with_a_default_gets_the_defaults() -> None:
@@ -68,8 +64,8 @@ def test_every_built_in_variant_and_every_field_off_its_default_is_in_the_frozen
             if isinstance(value, Config):
                 visit(value)
 
-    for case in FROZEN["complete"].values():
-        visit(from_json(case["saved"]))
+    for experiment in every_variant().values():
+        visit(experiment)
     families = [variants(family) for family in (Data, Schedule, Model, Optimizer, Decay, Sampler, Grid)]
     parts = [Experiment, Augmentation, Snapshots, Retention, Ema, ScoreMatching]
     for cls in [*(cls for family in families for cls in family.values()), *parts]:
