@@ -255,14 +255,6 @@ def test_a_hardly_used_range_gives_a_warning(tmp_path: Path) -> None:
     assert len(watcher.warnings) == 1
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_nan_and_infinity_are_refused(tmp_path: Path, value: float) -> None:
-    values = np.zeros((12, 1, 5, 5), dtype=np.float32)
-    values[3, 0, 0, :2] = value
-    with pytest.raises(NcsnxError, match="image 3: found NaN or infinite values; replace them"):
-        opened(written(tmp_path / "x.npy", values), channels=1)
-
-
 def test_each_image_is_checked_when_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(value_statistics, "CHECKED_VALUES", 1)
     monkeypatch.setattr(value_statistics, "_FEWEST_IMAGES", 3)

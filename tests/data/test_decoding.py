@@ -180,15 +180,10 @@ BROKEN = {
     "nothing": (b"", "is empty"),
     "a page": (b"<html>not found</html>", "is not a picture of a known format"),
     "a program for a printer": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nshowpage\n", "is not a picture"),
-    "an animation of another kind": (saved(COLOURS.convert("P"), "GIF"), "is not a picture of a known format"),
     "half a PNG": (saved(Image.effect_noise((64, 64), 50))[:2000], "truncated"),
     "half a JPEG": (saved(Image.effect_noise((64, 64), 50), "JPEG")[:1000], "truncated"),
-    "half a WebP": (saved(Image.effect_noise((64, 64), 50), "WEBP")[:700], "."),
-    "half a TIFF": (saved(Image.effect_noise((64, 64), 50), "TIFF")[:2000], "."),
     "measured values": (saved(Image.fromarray(np.ones((2, 2), dtype=np.float32)), "TIFF"), "mode F.*data=arrays"),
-    "wide integers": (saved(Image.fromarray(np.ones((2, 2), dtype=np.int32)), "TIFF"), "mode I.*data=arrays"),
     "a bomb": (png(10_000, 10_000, 8, 0, bytes(100)), r"100000000 pixels.*decompression bomb"),
-    "a larger bomb": (png(30_000, 30_000, 8, 0, bytes(100)), r"900000000 pixels.*decompression bomb"),
     "bad pixels": (saved(COLOURS).replace(b"IDAT", b"IDAT\xff\xff\xff", 1), "."),
 }
 

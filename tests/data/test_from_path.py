@@ -59,7 +59,7 @@ def test_the_default_size_is_at_most_64(here: Path) -> None:
     assert described(Path("x")).image_size == 64
 
 
-@pytest.mark.parametrize(("kind", "mode"), [("png", "RGB"), ("webp", "L"), ("png", "RGBA"), ("png", "LA")])
+@pytest.mark.parametrize(("kind", "mode"), [("png", "RGB"), ("png", "LA")])
 def test_grey_pictures_are_grey_in_any_mode(here: Path, kind: str, mode: str) -> None:
     for number in range(3):
         save(here / "x" / f"{number}.png", number, (20, 20), "L")
@@ -71,32 +71,17 @@ def test_grey_pictures_are_grey_in_any_mode(here: Path, kind: str, mode: str) ->
 
 
 @pytest.mark.parametrize(
-    ("shape", "expected"),
-    [((9, 8, 8), (1, 8)), ((9, 5, 8, 8), (5, 8)), ((9, 8, 8, 5), (5, 8)), ((9, 3, 3, 3), (3, 3))],
-)
-def test_arrays_keep_their_size_and_channels(here: Path, shape: tuple[int, ...], expected: tuple[int, int]) -> None:
-    data = described(save_array(here / "x.npy", noise(*shape)))
-    assert (data.channels, data.image_size, data.random_crop) == (*expected, None)
-    splits = open_data(data, here, Work())
-    assert splits.train.read(torch.arange(1)).pixels.shape[1:] == data.shape
-
-
-@pytest.mark.parametrize(
     ("values", "expected"),
     [
         (noise(9, 4, 4), (0, 255)),
         (noise(9, 4, 4, most=1), (0, 1)),
         (noise(9, 4, 4, dtype=np.int64, most=1000), (0, 1023)),
         (noise(9, 4, 4, dtype=np.uint16, most=4000), (0, 4095)),
-        (noise(9, 4, 4, dtype=np.uint16, most=16_000), (0, 16_383)),
-        (noise(9, 4, 4, dtype=np.uint16, most=60_000), (0, 65_535)),
         (noise(9, 4, 4, dtype=np.int32, most=70_000), (0, 70_000)),
         (noise(9, 4, 4, dtype=np.int16, most=3000) - 1000, (-1000, 2000)),
         (noise(9, 4, 4, dtype=np.float32, most=1), (0, 1)),
         (noise(9, 4, 4, dtype=np.float32, most=2) - 1, (-1, 1)),
-        (noise(9, 4, 4, dtype=np.float64, most=200), (0, 255)),
         (noise(9, 4, 4, dtype=np.float64, most=4000), None),
-        (noise(9, 4, 4, dtype=np.float32, most=3) - 2, None),
         (noise(9, 4, 4) > 127, (0, 1)),
     ],
 )

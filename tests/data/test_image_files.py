@@ -215,14 +215,6 @@ def test_the_fingerprint_of_many_files_covers_all_names_and_sizes_and_some_bytes
     assert len(marks) == 24
 
 
-def test_pictures_can_be_left_out(tmp_path: Path) -> None:
-    files = ImageFiles.open(written(tmp_path / "all", ["a.png", "b.png", "c.png"]))
-    rest = files.without({"b.png"})
-    assert rest.names == ("a.png", "c.png")
-    assert rest.read("c.png") == b"c.png"
-    assert rest.fingerprint == ImageFiles.open(written(tmp_path / "rest", ["a.png", "c.png"])).fingerprint
-
-
 def test_each_process_opens_a_zip_for_itself(tmp_path: Path) -> None:
     generator = random.Random(0)
     members = {f"{number}.png": generator.randbytes(200_000) for number in range(8)}

@@ -13,9 +13,10 @@ from ncsnx.config.data_sets import Images
 from ncsnx.data import DataMissingError, Splits
 from ncsnx.data.dataset import NO_LABEL
 from ncsnx.data.decoding import fitted_pixels
+from ncsnx.data.image_files import ImageFiles
 from ncsnx.data.places import own_path
 from ncsnx.data.readers.encoded_pictures import EncodedPictures
-from ncsnx.data.readers.own_images import open_images
+from ncsnx.data.readers.own_images import open_images, unread_in_words
 from ncsnx.errors import NcsnxError
 from ncsnx.work import Work
 from tests.data.pictures import mixed, save, zip_of
@@ -161,15 +162,6 @@ def test_broken_pictures_are_refused_or_skipped_and_ids_stay(tmp_path: Path) -> 
     assert opened(tmp_path / "x", held_out=0.5).fingerprint == rest.fingerprint
 
 
-def test_pictures_that_have_to_be_enlarged_are_counted(tmp_path: Path) -> None:
-    for number, side in enumerate((4, 7, 8, 9)):
-        save(tmp_path / "x" / f"{number}.png", size=(12, side))
-    watcher = Watcher()
-    splits = opened(tmp_path / "x", watcher.work, image_size=6, random_crop=8)
-    assert splits.train.shape == (3, 8, 8)
-    assert watcher.warnings == ["2 pictures of less than 8 pixels will be enlarged"]
-
-
 def test_a_path_is_looked_for_in_the_current_folder_then_in_the_data_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,3 +225,37 @@ def test_heic_that_cannot_be_decoded_is_refused_with_what_to_type(
         opened(tmp_path / "x", heic=True)
     assert "pip install 'ncsnx[heic]'" in str(error.value)
     assert "data.heic=false" in str(error.value)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_everything_unread_is_counted_by_suffix(tmp_path: Path, packed: bool) -> None:
+    root = tmp_path / "x"
+    save(root / "a.png")
+    (root / "sub").mkdir()
+    for name in ("a.svg", "sub/b.SVG", "c.heic", "LICENSE"):
+        (root / name).write_bytes(b"?")
+    text = unread_in_words(ImageFiles.open(zip_of(tmp_path / "x.zip", root) if packed else root))
+    assert text == "4 files were not read: 2 .svg, 1 without a suffix, 1 .heic"
+
+
+def test_files_of_operating_systems_are_not_listed(tmp_path: Path) -> None:
+    save(tmp_path / "x" / "a.png")
+    for name in (".DS_Store", "Thumbs.db", "desktop.ini", "._a.png", "__MACOSX/b.svg", ".git/c.svg"):
+        (tmp_path / "x" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "x" / name).write_bytes(b"?")
+    for root in (tmp_path / "x", zip_of(tmp_path / "x.zip", tmp_path / "x")):
+        assert unread_in_words(ImageFiles.open(root)) == ""
+
+
+def test_unread_files_are_one_line_and_only_when_the_pictures_are_scanned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NCSNX_CACHE", str(tmp_path / "cache"))
+    for number in range(2):
+        save(tmp_path / "x" / f"{number}.png", number)
+    for name in ("a.svg", "b.svg", "c.mp4"):
+        (tmp_path / "x" / name).write_bytes(b"?")
+    said: list[str] = []
+    for _ in range(2):
+        opened(tmp_path / "x", Work(info=said.append), held_out=0)
+    assert [line for line in said if "not read" in line] == [f"{tmp_path}/x: 3 files were not read: 2 .svg, 1 .mp4"]

@@ -1,7 +1,6 @@
 """Packed data sets: equal images, written atomically, and damage that is found."""
 
 import json
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -72,35 +71,12 @@ def test_changing_read_images_does_not_change_the_files(tmp_path: Path, folder: 
     assert torch.equal(train.read(first).pixels, before)
 
 
-def test_a_pickled_data_set_contains_no_pixels(tmp_path: Path) -> None:
-    large = images(TRAIN, 0)
-    repeated = InMemory(large.read(torch.arange(20_000) % TRAIN), (0, 255))
-    train = packed(tmp_path / "large.pack", Splits(repeated, images(1, 0), "")).splits().train
-    train.read(torch.tensor([0]))
-    sent = pickle.dumps(train)
-    assert len(sent) < 200_000 < 20_000 * 48
-    assert_equal(pickle.loads(sent).read(torch.arange(50)), repeated.read(torch.arange(50)))
-
-
-def test_a_file_truncated_while_in_use_is_refused(folder: PackedFolder) -> None:
-    train = folder.splits().train
-    train.read(torch.arange(2))
-    with (folder.path / "pixels.npy").open("r+b") as file:
-        file.truncate(100)
-    with pytest.raises(NcsnxError, match=r"bytes instead of .*: it was truncated or replaced"):
-        train.read(torch.arange(2))
-
-
 @pytest.mark.parametrize(
     ("declared", "found"),
     [
         (
             Packed(path="a.pack", image_size=8),
             "of 3×8×8 as declared, found 3×4×4; declare channels=3, image_size=4 ",
-        ),
-        (
-            Packed(path="a.pack", image_size=4, channels=1),
-            "of 1×4×4 as declared, found 3×4×4; declare channels=3",
         ),
         (Packed(path="a.pack", image_size=4, random_crop=6), r"3×6×6 as declared, .*random_crop=4"),
     ],
@@ -207,19 +183,6 @@ def test_nothing_is_replaced_unasked(tmp_path: Path, folder: PackedFolder) -> No
             packed(tmp_path / name, overwrite=overwrite)
     assert (tmp_path / "notes.txt").read_text() == "mine"
     assert packed(folder.path, source(seed=1), overwrite=True).fingerprint != folder.fingerprint
-
-
-def test_a_folder_that_appears_while_images_are_packed_is_not_replaced(tmp_path: Path) -> None:
-    out = tmp_path / "b.pack"
-
-    def other() -> None:
-        out.mkdir(exist_ok=True)
-        (out / "mine").touch()
-
-    with pytest.raises(NcsnxError, match=r"cannot write .*b\.pack"):
-        packed(out, work=Work(check_stop=other))
-    assert names(out) == ["mine"]
-    assert names(tmp_path) == ["b.pack"]
 
 
 def test_an_unreadable_image_stops_the_packing_with_its_own_message(tmp_path: Path) -> None:

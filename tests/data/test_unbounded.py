@@ -1,31 +1,29 @@
-"""Unbounded data: its scale and window, and values that reach the network and come back unclamped."""
+"""Unbounded and complex data: values that reach the network and come back unclamped, and how they are shown."""
 
+import math
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from torch import Tensor
 
 from ncsnx.config import Arrays, Data, Images, Packed
 from ncsnx.config.checks import FieldError
 from ncsnx.data import InMemory, Preprocessing, StoredImages, from_values, open_data, to_values
 from ncsnx.data.dataset import Magnitudes
+from ncsnx.data.readers.from_path import Reading, own_data
+from ncsnx.data.readers.packed import pack, settings_of
 from ncsnx.data.transforms import window_of
 from ncsnx.data.value_statistics import magnitudes_of, measured_data
 from ncsnx.errors import NcsnxError
+from ncsnx.images import Window, magnitude_and_phase
 from ncsnx.work import SILENT
-
-
-class Complex(Packed):
-    """Pairs of channels that are complex values."""
-
-    @property
-    def is_complex(self) -> bool:
-        return True
 
 
 def unbounded(**fields: Any) -> Arrays:
@@ -65,7 +63,7 @@ def test_the_network_sees_values_over_their_scale_and_transform_composes() -> No
         assert to_values(seen, data).flatten().tolist() == pixels.flatten().tolist()
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 def test_a_measured_scale_is_the_99th_percentile_of_the_magnitudes(seed: int) -> None:
     generator = np.random.default_rng(seed)
     values = (generator.standard_t(2, (int(generator.integers(1, 200)), 1, 4, 4)) * 10.0 ** (seed - 2)).astype("f4")
@@ -77,7 +75,7 @@ def test_the_scale_of_complex_data_is_a_percentile_of_the_magnitude_of_pairs() -
     values = torch.randn(50, 4, 3, 3, generator=torch.Generator().manual_seed(0))
     pairs = torch.complex(values[:, ::2].contiguous(), values[:, 1::2].contiguous()).abs()
     expected = np.quantile(pairs.numpy(), 0.99, method="inverted_cdf")
-    data = Complex(path="x", image_size=3, channels=4, range="unbounded")
+    data = Packed(path="x", image_size=3, channels=4, range="unbounded", complex=True)
     assert percentile_of(values, data) == float(f"{expected:.6g}")
     measured = measured_data(data, magnitudes_of(data, in_memory(values), "x", SILENT))
     assert (measured.window_low, measured.window_high) == (0, measured.scale)
@@ -112,36 +110,20 @@ def test_the_window_begins_at_zero_for_data_without_negative_values(
     assert (found.low, found.high) == window
 
 
-def test_a_declared_window_holds_and_the_other_end_is_beyond_it() -> None:
-    assert window_of(unbounded(scale=2.0, window_low=5.0)).high == 7.0
-    assert window_of(unbounded(scale=2.0, window_high=-5.0)).low == -7.0
-    assert window_of(unbounded(scale=2.0, window_high=1.0)).low == -2.0
-
-
 @pytest.mark.parametrize(("white", "black"), [(30.0, 0.0), (-1.0, -10.0)])
 def test_a_declared_white_leaves_black_at_zero_for_data_without_negative_values(white: float, black: float) -> None:
     data = measured_data(unbounded(window_high=white), Magnitudes(percentile=10.0, largest=50.0, least=0.0))
     assert (data.window_low, data.window_high) == (black, white)
 
 
-def test_complex_values_are_shown_as_magnitude_and_phase() -> None:
-    data = Complex(path="x", image_size=1, channels=2, range="unbounded", scale=5.0)
-    magnitude, phase = window_of(data)(torch.tensor([3.0, 4.0]).view(1, 2, 1, 1)).flatten().tolist()
-    assert magnitude == 1
-    assert phase == pytest.approx((np.arctan2(4, 3) / np.pi + 1) / 2)
-
-
 @pytest.mark.parametrize(
     ("fields", "complaint"),
     [
         ({"scale": 0.0}, "scale must be a finite number > 0, not 0.0"),
-        ({"scale": -1.0}, "scale must be a finite number > 0"),
         ({"low": -1.0}, "low needs range=bounded, found unbounded"),
-        ({"high": 1.0}, "high needs range=bounded, found unbounded"),
         ({"dequantization": "uniform"}, "dequantization must be none for unbounded data"),
         ({"transform": "logit"}, "transform must be none or rescaled for unbounded data"),
         ({"range": "bounded", "scale": 1.0}, "scale needs range=unbounded"),
-        ({"range": "bounded", "window_low": 1.0}, "window_low needs range=unbounded"),
         ({"window_low": 1.0, "window_high": 1.0}, "window_high must be above window_low=1.0"),
     ],
 )
@@ -156,17 +138,11 @@ def test_fields_that_contradict_the_range_are_refused(fields: dict[str, Any], co
         (lambda x: x * np.float32(0), "all values of the training images are 0"),
         (lambda x: np.where(np.arange(x.size).reshape(x.shape) == 3, np.float32(7), np.float32(0)), "99 % of the"),
         (lambda x: np.where(x == x.max(), np.float32("nan"), x), "found NaN or infinite values"),
-        (lambda x: np.where(x == x.max(), np.float32("inf"), x), "found NaN or infinite values"),
     ],
 )
 def test_values_without_a_scale_are_refused(tmp_path: Path, change: Any, complaint: str) -> None:
     with pytest.raises(NcsnxError, match=complaint):
         opened(tmp_path, change(np.random.default_rng(0).normal(size=(20, 4, 4)).astype("f4")), held_out=0.0)
-
-
-def test_bounded_data_with_other_values_says_how_to_keep_them(tmp_path: Path) -> None:
-    with pytest.raises(NcsnxError, match=r"or keep values that have no bounds as they are, with data\.range=unbounded"):
-        opened(tmp_path, np.random.default_rng(0).normal(size=(20, 4, 4)).astype("f4"), range="bounded")
 
 
 def test_bounded_images_are_clamped_and_need_no_scale() -> None:
@@ -181,3 +157,102 @@ def test_densities_of_unbounded_data_are_refused() -> None:
     preprocessing = Preprocessing(unbounded(scale=1.0), (0.0, 1.0), seed=0)
     with pytest.raises(NcsnxError, match="the data is unbounded"):
         preprocessing.grey_levels(torch.zeros(1))
+
+
+RANDOM = np.random.default_rng(0)
+VALUES = (RANDOM.normal(size=(20, 6, 8)) + 1j * RANDOM.normal(size=(20, 6, 8))).astype("complex64")
+DATA = Arrays(path="scans.npy", image_size=(6, 8), channels=2, range="unbounded", complex=True)
+
+
+@pytest.mark.parametrize("layout", ["N×H×W", "N×C×H×W", "N×H×W×C"])
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+def test_a_complex_value_becomes_its_real_and_its_imaginary_part(tmp_path: Path, layout: str, dtype: str) -> None:
+    coils = 1 if layout == "N×H×W" else 3
+    images = np.stack([VALUES * (1 + coil) for coil in range(coils)], axis=1).astype(dtype)
+    stored = {"N×H×W": images[:, 0], "N×C×H×W": images, "N×H×W×C": images.transpose(0, 2, 3, 1)}[layout]
+    np.save(tmp_path / "scans.npy", stored)
+
+    train = open_data(attrs.evolve(DATA, channels=2 * coils), tmp_path).train
+    read = train.read(torch.arange(len(train)))
+
+    assert train.shape == (2 * coils, 6, 8)
+    assert read.pixels.dtype == torch.float32
+    assert np.array_equal(read.pixels[:, 0::2].numpy(), images[read.ids].real)
+    assert np.array_equal(read.pixels[:, 1::2].numpy(), images[read.ids].imag)
+
+
+def test_safetensors_hold_complex_values_too(tmp_path: Path) -> None:
+    save_file({"x": torch.from_numpy(VALUES)}, tmp_path / "x.safetensors")
+    train = open_data(attrs.evolve(DATA, path="x.safetensors"), tmp_path).train
+    assert np.array_equal(
+        train.read(torch.tensor([0])).pixels[0, 1].numpy(), VALUES[train.read(torch.tensor([0])).ids[0]].imag
+    )
+
+
+def test_a_declaration_that_does_not_suit_the_values_says_what_does(tmp_path: Path) -> None:
+    np.save(tmp_path / "scans.npy", VALUES)
+    np.save(tmp_path / "real.npy", VALUES.real)
+    with pytest.raises(
+        NcsnxError, match=r"the type of the values is complex \(complex64\), but the data set is declared real"
+    ) as one:
+        open_data(Arrays(path="scans.npy", image_size=(6, 8)), tmp_path)
+    assert one.value.hints[0].adds == "data.complex=true data.range=unbounded data.channels=2"
+    with pytest.raises(
+        NcsnxError, match=r"the type of the values is real \(float32\), but the data set is declared complex"
+    ) as one:
+        open_data(attrs.evolve(DATA, path="real.npy"), tmp_path)
+    assert one.value.hints[0].adds == "data.complex=false data.channels=1"
+
+
+def test_complex_data_has_pairs_of_channels_and_no_bounds() -> None:
+    with pytest.raises(FieldError, match="must be even with complex=true, two for each complex value, not 3"):
+        attrs.evolve(DATA, channels=3)
+    with pytest.raises(FieldError, match="must be unbounded with complex=true, not bounded"):
+        attrs.evolve(DATA, range="bounded")
+
+
+def test_a_file_of_complex_values_is_declared_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("scans.npy", VALUES)
+    assert own_data(Path("scans.npy"), Reading(), SILENT) == DATA
+
+
+def test_packed_complex_values_are_those_of_the_array(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("scans.npy", VALUES)
+    splits = open_data(DATA, tmp_path)
+    pack(splits, Path("scans.pack"), settings=settings_of(DATA), work=SILENT)
+
+    declared = own_data(Path("scans.pack"), Reading(), SILENT)
+    opened = open_data(declared, tmp_path)
+
+    assert declared == Packed(path="scans.pack", image_size=(6, 8), channels=2, range="unbounded", complex=True)
+    for ours, theirs in ((opened.train, splits.train), (opened.held_out, splits.held_out)):
+        every = torch.arange(len(ours))
+        assert torch.equal(ours.read(every).pixels, theirs.read(every).pixels)
+        assert ours.value_range == theirs.value_range
+    with pytest.raises(NcsnxError, match="declared real") as error:
+        open_data(attrs.evolve(declared, complex=False), tmp_path)
+    assert error.value.hints[0].adds == "data.complex=true data.range=unbounded data.channels=2"
+
+
+def test_a_packed_file_without_bounds_is_declared_so(tmp_path: Path) -> None:
+    real = Arrays(path="real.npy", image_size=(6, 8), channels=3, range="unbounded")
+    np.save(tmp_path / "real.npy", np.stack([VALUES.real] * 3, axis=1))
+    pack(open_data(real, tmp_path), tmp_path / "unbounded.pack", settings=settings_of(real), work=SILENT)
+    with pytest.raises(NcsnxError, match="its values are unbounded, expected values between black and white"):
+        open_data(Packed(path="unbounded.pack", image_size=(6, 8)), tmp_path)
+
+
+def test_pictures_show_the_magnitude_and_beside_it_the_phase() -> None:
+    value = 2 * torch.exp(torch.tensor(1j * math.pi / 3))
+    image = torch.zeros(1, 2, 2, 3)
+    image[0, 0, 0, 1], image[0, 1, 0, 1] = value.real, value.imag
+    image[0, 0, 1, 2] = -4.0
+
+    shown = magnitude_and_phase(image, Window(0, 4, True))
+
+    assert shown.shape == (1, 3, 2, 6)
+    torch.testing.assert_close(shown[0, :, :, :3], torch.tensor([[0, 0.5, 0], [0, 0, 1]]).expand(3, 2, 3))
+    torch.testing.assert_close(shown[0, :, 0, 4], torch.tensor([0.75, 0.75, 0.0]))
+    torch.testing.assert_close(shown[0, :, 1, 5], torch.tensor([0.0, 0.75, 0.75]))

@@ -19,7 +19,6 @@ from ncsnx.errors import NcsnxError
 from ncsnx.work import SILENT, Work
 from tests.storage.matlab import matlab_73
 
-RANDOM = np.random.default_rng(0)
 DATA = Volumes(path="scans", image_size=(6, 8), held_out=0.3)
 
 

@@ -1,5 +1,7 @@
-"""The engine of measurements: parts survive interruptions, rows are saved at once, subjects fail alone, one writer."""
+"""The engine of measurements, alone and in ranks: parts survive interruptions, subjects fail alone, one writer."""
 
+import time
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -9,11 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from ncsnx.errors import DivergedError, NcsnxError
+from ncsnx.errors import DivergedError, NcsnxError, UsageError
 from ncsnx.evaluation.engine import Measurement, measure_all, missing, writing
+from ncsnx.ranks import shared_disk
+from ncsnx.ranks.rank_group import ALONE, RankGroup
 from ncsnx.runs.manifest import UnsoundError
 from ncsnx.storage.parts import Part
 from ncsnx.work import SILENT, Advance, Work
+from tests.ranks.process_ranks import in_ranks, work_in
 
 
 @attrs.define(eq=False, kw_only=True)
@@ -137,3 +142,140 @@ def test_a_subject_that_cannot_be_measured_leaves_the_others_theirs(tmp_path: Pa
 def test_two_writers_exclude_each_other(tmp_path: Path) -> None:
     with writing(Sums(folder=tmp_path), SILENT), pytest.raises(NcsnxError, match=r"the sums .* is being written by"):
         carried_out(Sums(folder=tmp_path), ["a"])
+
+
+SUBJECTS = ("a", "b", "c", "d", "e")
+
+
+@attrs.define(eq=False, kw_only=True)
+class Failing(Sums):
+    """Sums of subjects, some of whose batches fail."""
+
+    fails: dict[str, set[int]] = attrs.field(factory=dict)
+    """First images of the batches that fail, by subject."""
+    error: type[NcsnxError] = DivergedError
+    slow: set[int] = attrs.field(factory=set)
+    """First images of the batches that take a second."""
+    version: int = 0
+
+    def protocol(self) -> dict[str, Any]:
+        return {"version": self.version}
+
+    @property
+    def count(self) -> int:
+        return 30
+
+    def parts(self, subject: str, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Part]:
+        for start in range(0, len(indices), 4):
+            work.check_stop()
+            batch = torch.tensor(indices[start : start + 4])
+            first = int(batch[0])
+            if first in self.slow:
+                time.sleep(1)
+            if first in self.fails.get(subject, ()):
+                raise self.error(f"images from {first} on")
+            advance(20 * len(batch) // 30)
+            self.made += [(subject, index) for index in batch.tolist()]
+            yield Part(batch, {"values": batch.view(-1, 1).float(), "others": torch.zeros(len(batch), 3, 2)})
+
+
+@attrs.frozen
+class Measured:
+    """Results of one rank."""
+
+    problems: list[str] | None
+    """A line for each subject that could not be measured; None on ranks other than 0."""
+    rows: dict[str, float]
+    made: list[tuple[str, int]]
+
+
+def measured(sums: Failing, ranks: RankGroup, subjects: Sequence[str] = SUBJECTS) -> Measured:
+    work = work_in(ranks)
+    with writing(sums, work):
+        problems = measure_all(sums, missing(sums, subjects), work, lambda count=1, kept=False: None)
+    return Measured(problems if ranks.is_first else None, sums.rows, sums.made)  # type: ignore[arg-type]
+
+
+def parts_in(folder: Path) -> set[Path]:
+    return set(folder.glob("sums/.parts/*/*"))
+
+
+def test_ranks_make_each_batch_once_and_rank_0_the_rows(tmp_path: Path) -> None:
+    ranks = in_ranks(3, lambda ranks: measured(Failing(folder=tmp_path), ranks))
+    assert [rank.problems for rank in ranks] == [[], None, None]
+    made = [image for rank in ranks for image in rank.made]
+    assert sorted(made) == [(subject, index) for subject in SUBJECTS for index in range(30)]
+    assert all(len(rank.made) >= 30 for rank in ranks), "every rank has a share"
+    assert ranks[0].rows == dict.fromkeys(SUBJECTS, 435.0)
+    assert ranks[1].rows == ranks[2].rows == {}
+    assert list((tmp_path / "sums/.parts").iterdir()) == []
+
+
+def test_an_interrupted_measurement_resumes_with_another_number_of_ranks(tmp_path: Path) -> None:
+    failing = Failing(folder=tmp_path, fails={"a": {12}}, error=UsageError)
+    assert any(isinstance(one, UsageError) for one in in_ranks(2, lambda ranks: measured(failing, ranks)))
+    kept = parts_in(tmp_path)
+    assert kept
+    ranks = in_ranks(3, lambda ranks: measured(Failing(folder=tmp_path), ranks))
+    assert ranks[0].problems == []
+    made = [image for rank in ranks for image in rank.made]
+    assert len(made) == 30 * len(SUBJECTS) - sum(4 if path.stem[:1] != "28" else 2 for path in kept)
+    assert ranks[0].rows == dict.fromkeys(SUBJECTS, 435.0)
+
+
+@pytest.mark.parametrize(("error", "world"), [(DivergedError, 2), (UnsoundError, 4)])
+def test_a_subject_that_fails_gives_the_message_of_one_rank(
+    tmp_path: Path, error: type[NcsnxError], world: int
+) -> None:
+    fails = {"b": {24, 8, 16}, "d": {28}, "e": {0, 4}}
+    alone = measured(Failing(folder=tmp_path / "alone", fails=fails, error=error), ALONE)
+    assert alone.problems == ["b: images from 8 on", "d: images from 28 on", "e: images from 0 on"]
+    shared = Failing(folder=tmp_path / "shared", fails=fails, error=error)
+    ranks = in_ranks(world, lambda ranks: measured(shared, ranks))
+    assert [rank.problems for rank in ranks] == [alone.problems, *[None] * (world - 1)]
+    assert ranks[0].rows == alone.rows == {"a": 435.0, "c": 435.0}
+
+
+@pytest.mark.parametrize("slow", [0, 1])
+def test_a_slow_rank_makes_its_batches_before_the_one_that_failed(slow: int, tmp_path: Path) -> None:
+    """One rank fails at image 12. The other, still at image 0, fails at image 8, as a single rank would."""
+    subject = next(one for one in SUBJECTS if zlib.crc32(one.encode()) % 2 == slow)  # image 0 belongs to rank `slow`
+    failing = Failing(folder=tmp_path, fails={subject: {8, 12}}, slow={0})
+    ranks = in_ranks(2, lambda ranks: measured(failing, ranks, [subject]))
+    assert [rank.problems for rank in ranks] == [[f"{subject}: images from 8 on"], None]
+
+
+def test_a_rank_may_wait_for_others_longer_than_for_a_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_disk, "_SHARED_DISK_S", 0.3)
+    job = Failing(folder=tmp_path, slow={0 if zlib.crc32(b"a") % 2 else 4})  # a batch of rank 1
+
+    def work(ranks: RankGroup) -> None:
+        with writing(job, work_in(ranks)):
+            measure_all(job, ["a"], work_in(ranks), lambda count=1, kept=False: None)
+
+    assert in_ranks(2, work) == [None, None]
+
+
+@pytest.mark.parametrize("first", [0, 4])
+def test_an_error_of_any_rank_ends_all(tmp_path: Path, first: int) -> None:
+    failing = Failing(folder=tmp_path, fails={"a": {first}}, error=UsageError)
+    ranks = in_ranks(2, lambda ranks: measured(failing, ranks))
+    assert all(isinstance(rank, BaseException) for rank in ranks)
+    assert any(isinstance(rank, UsageError) for rank in ranks)
+
+
+def test_a_rank_that_would_measure_something_else_is_refused(tmp_path: Path) -> None:
+    for refused in in_ranks(2, lambda ranks: measured(Failing(folder=tmp_path, version=ranks.rank + 1), ranks)):
+        assert isinstance(refused, UsageError)
+        assert "would not measure the same: version 1 on rank 0, 2 there" in str(refused)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_progress_of_rank_0_counts_the_images_of_all(tmp_path: Path) -> None:
+    def work(ranks: RankGroup) -> int:
+        job, work, told = Failing(folder=tmp_path), work_in(ranks), list[int]()
+        with writing(job, work):
+            measure_all(job, ["a"], work, lambda count=1, kept=False: told.append(count))
+        return sum(told)
+
+    assert all(15 <= told <= 20 for told in in_ranks(2, work)), "20 units; each batch rounds down"

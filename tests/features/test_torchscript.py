@@ -1,8 +1,10 @@
-"""TorchScript networks of users: inputs, outputs, and errors for networks that break the contract."""
+"""TorchScript networks of users, and images resized as clean-fid does."""
 
 import math
+import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -12,11 +14,23 @@ from ncsnx.config.feature_networks import TorchScript
 from ncsnx.errors import NcsnxError
 from ncsnx.features.extractors import build_features
 from ncsnx.features.feature_network import FeatureNetwork
+from ncsnx.features.inception import InceptionNetwork
 from ncsnx.features.real_images import DataSource
 from ncsnx.features.torchscript import CleanResizer, load_script
+from ncsnx.images import save_png
 from ncsnx.runtime import Runtime
 from ncsnx.work import Work
-from tests.features.scripted import GreyOnly, Images, PooledFeatures, Three, WithLogits, pictures, scripted, sha256
+from tests.features.scripted import (
+    GreyOnly,
+    Images,
+    PooledFeatures,
+    StandIn,
+    Three,
+    WithLogits,
+    pictures,
+    scripted,
+    sha256,
+)
 
 
 def opened(file: Path | str, tmp_path: Path, image_size: int | None = 24, data: bool = True) -> FeatureNetwork:
@@ -103,3 +117,40 @@ def test_a_pickle_is_never_executed(tmp_path: Path) -> None:
 def test_a_file_without_an_end_is_no_network() -> None:
     with pytest.raises(NcsnxError, match="/dev/zero: cannot be read: is not a regular file"):
         load_script(Path("/dev/zero"), torch.device("cpu"))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_in_memory_have_the_features_that_clean_fid_finds_in_their_png_files(
+    channels: int, tmp_path: Path
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # ignore warnings of other packages at import
+        from cleanfid import fid
+    images = pictures(7, channels, side=16)
+    files = [tmp_path / f"{number}.png" for number in range(len(images))]
+    for file, image in zip(files, images, strict=True):
+        save_png(file, image)
+    path = scripted(StandIn(), tmp_path / "net.pt")
+    network = InceptionNetwork(path, torch.device("cpu"))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        theirs = fid.get_files_features(
+            sorted(map(str, files)),
+            model=lambda x: network._layers((x - 128) / 128).view(len(x), 2048),
+            mode="clean",
+            num_workers=0,
+            batch_size=7,
+            device=torch.device("cpu"),
+            verbose=False,
+        )
+    assert np.array_equal(network(images).features.numpy(), theirs)
+
+
+def test_an_image_of_the_right_size_stays_as_it_is() -> None:
+    images = pictures(2, 3, side=16)
+    assert torch.equal(CleanResizer(16)(images), images.float())
+
+
+def test_two_channels_are_refused_with_what_to_use_instead() -> None:
+    with pytest.raises(NcsnxError, match="1 or 3 channels, not 2; take a classifier, or a TorchScript"):
+        CleanResizer()(pictures(1, 2))

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -30,6 +31,7 @@ from ncsnx.storage.documents import (
     read_document,
     read_document_lines,
 )
+from ncsnx.storage.process import in_utf8
 from tests.storage.frozen import frozen_documents, import_every_module
 
 FROZEN = frozen_documents()
@@ -284,3 +286,9 @@ def test_modules_that_read_json_read_documents() -> None:
         if "storage" not in path.relative_to(PACKAGE).parts
     }
     assert found <= BY_HAND
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_name_that_is_not_utf_8_becomes_text(kind: type[str] | type[Path]) -> None:
+    assert in_utf8(kind(os.fsdecode(b"b\xff.png"))) == r"b\xff.png"
+    assert in_utf8(kind("ü")) == "ü"
