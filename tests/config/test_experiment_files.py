@@ -2,19 +2,16 @@
 
 import os
 import py_compile
-import re
-import signal
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from ncsnx.config.discovery import UnknownExperimentError, discover, resolve
-from ncsnx.config.loading import ExperimentFileError, load_file
+from ncsnx.config.loading import ExperimentFileError
 from ncsnx.errors import Stopped, UsageError
 from ncsnx.stopping import signals_raise
-from tests.config.examples import FILE, line_of, write_file
+from tests.config.examples import line_of, write_file
 
 
 @pytest.fixture(autouse=True)
@@ -57,25 +54,6 @@ def test_the_source_counts_and_not_a_stale_bytecode_file(folder: Path) -> None:
     assert "width=48" in resolve("cached").source
 
 
-def test_a_file_named_like_a_standard_module_hides_nothing(folder: Path) -> None:
-    for stem in ("typing", "json", "torch"):
-        write_file(folder / f"{stem}.py")
-    path = list(sys.path)
-    assert resolve("typing").experiment.name == "typing"
-    assert found_in(0) == {"json.py": None, "torch.py": None, "typing.py": None}
-    assert sys.path == path
-    assert sys.modules["typing"].__file__ != str(folder / "typing.py")
-
-
-def test_a_broken_file_leaves_no_module_behind(folder: Path) -> None:
-    before = set(sys.modules)
-    file = write_file(folder / "broken.py")
-    file.write_text(file.read_text() + "\n1 / 0\n")
-    with pytest.raises(ExperimentFileError, match="ZeroDivisionError"):
-        load_file(file)
-    assert {name for name in set(sys.modules) - before if name.startswith("ncsnx_experiment")} == set()
-
-
 def test_broken_files_are_sources_with_an_error_and_break_no_other(folder: Path) -> None:
     write_file(folder / "good.py")
     (folder / "syntax.py").write_text("register(\n")
@@ -107,19 +85,6 @@ def test_a_name_found_twice_at_one_rank_shows_both_places(folder: Path) -> None:
     assert resolve("experiments/b.py:twin").experiment.name == "twin"
 
 
-def test_what_a_file_registers_by_exec_has_the_place_of_the_exec(folder: Path) -> None:
-    for name in ("a.py", "b.py"):
-        path = write_file(folder / name, name="twin")
-        path.write_text(f"\n\nexec({path.read_text()!r})\n")
-    with pytest.raises(UsageError) as caught:
-        resolve("twin")
-    assert re.search(
-        r"at \S*experiments/a\.py:3 and \S*experiments/b\.py:3; name one as FILE\.py:twin", str(caught.value)
-    )
-    origins = resolve("experiments/a.py").origins
-    assert origins["name"].endswith("experiments/a.py:3")
-
-
 def test_a_file_may_register_several_and_one_is_picked_by_name(folder: Path) -> None:
     file = write_file(folder / "several.py", name="one")
     file.write_text(f"import attrs\n{file.read_text()}\nregister(attrs.evolve(experiment, name='two', seed=2))\n")
@@ -131,13 +96,6 @@ def test_a_file_may_register_several_and_one_is_picked_by_name(folder: Path) -> 
         resolve(str(file))
     with pytest.raises(UsageError, match=r"registers one, two, but no 'too'"):
         resolve(f"{file}:too")
-
-
-def test_register_returns_its_argument_and_checks_it_outside_a_file_as_well() -> None:
-    scope: dict[str, object] = {}
-    exec(FILE.replace("NAME", "direct") + "assert register(experiment) is experiment\n", scope)
-    with pytest.raises(UsageError.__base__, match="register expects an Experiment, found str"):
-        exec("from ncsnx.config import register\nregister('digits')\n", scope)
 
 
 def test_an_unknown_name_gets_its_near_matches(folder: Path) -> None:
@@ -155,17 +113,6 @@ def test_an_unknown_name_gets_its_near_matches(folder: Path) -> None:
     write_file(folder / "mine.py", name="digits")
     with pytest.raises(UnknownExperimentError, match=r"did you mean digits, digits_edm, digits_wide\?"):
         resolve("digitz")
-
-
-@pytest.mark.parametrize("number", ["SIGTERM", "SIGINT"])
-def test_a_signal_while_a_file_is_executed_ends_the_search_and_isnt_the_file_s_error(number: str, folder: Path) -> None:
-    write_file(folder / "slow.py")
-    (folder / "slow.py").write_text(f"import os, signal\nos.kill(os.getpid(), signal.{number})\n")
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(Stopped) as stopped, signals_raise():
-        discover()
-    assert stopped.value.signal_number == signal.Signals[number]
-    assert signal.getsignal(signal.SIGINT) == before
 
 
 IN_A_BLOCK = {
@@ -242,13 +189,6 @@ def test_a_pipe_a_device_and_a_giant_are_errors_and_keep_nobody_waiting(folder: 
     assert "Too many levels of symbolic links" in str(found["loop.py"])
     with pytest.raises(ExperimentFileError, match="is not a regular file"):
         resolve("experiments/pipe.py")
-
-
-def test_code_that_claims_to_come_from_a_device_keeps_nobody_waiting(folder: Path) -> None:
-    file = write_file(folder / "sly.py")
-    text = file.read_text()
-    file.write_text(f"exec(compile({text!r}, '/dev/zero', 'exec'))\nexec(compile('1 / 0', '/dev/zero', 'exec'))\n")
-    assert found_in(0) == {"sly.py": "experiments/sly.py:2: ZeroDivisionError: division by zero"}
 
 
 def test_an_unknown_name_that_a_broken_file_bears_gets_its_error(folder: Path) -> None:

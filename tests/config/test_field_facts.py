@@ -1,12 +1,9 @@
 """Every field says its type, default, accepted values, docstring and identity, from its declaration alone."""
 
-import pytest
-
 from ncsnx.config import NCSNv2, Sampler
 from ncsnx.config.codec import flatten, identifying_paths
 from ncsnx.config.converter import unstructure
 from ncsnx.config.field_facts import all_facts, answer
-from ncsnx.config.overrides import OverrideError
 from ncsnx.config.variants import variants
 from tests.config.examples import minimal
 
@@ -39,11 +36,3 @@ def test_a_field_that_differs_between_variants_is_described_for_each() -> None:
     text = "\n".join(answer("sampler.eta"))
     assert "sampler.eta (with sampler=cas)" in text
     assert "sampler.eta (with sampler=dpmpp-sde)" in text
-
-
-@pytest.mark.parametrize(
-    ("path", "near"), [("model.widht", "model.width"), ("samler", "sampler"), ("sampler.grid.rhoo", "sampler.grid.rho")]
-)
-def test_a_question_about_an_unknown_field_names_the_nearest(path: str, near: str) -> None:
-    with pytest.raises(OverrideError, match=f"{path}: no such field; did you mean {near}"):
-        answer(path)

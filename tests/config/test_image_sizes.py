@@ -5,10 +5,9 @@ from typing import Any
 import pytest
 
 from ncsnx.config import Arrays, CelebA, Data, Experiment, NCSNv2, register
-from ncsnx.config.codec import ConfigError, differences, identity, to_json
+from ncsnx.config.codec import ConfigError, differences, identity
 from ncsnx.config.converter import structure, unstructure
 from ncsnx.config.overrides import OverrideError, apply_overrides, parse_overrides
-from tests.config.examples import from_json
 from tests.golden_networks import small_experiment
 
 RECTANGLE = Arrays(path="x.npy", image_size=(8, 12))
@@ -16,14 +15,6 @@ RECTANGLE = Arrays(path="x.npy", image_size=(8, 12))
 
 def experiment(data: Data) -> Experiment:
     return small_experiment(NCSNv2(width=4), data)
-
-
-def test_a_rectangle_is_saved_and_read_as_height_and_width() -> None:
-    assert RECTANGLE.shape == (1, 8, 12)
-    assert RECTANGLE.stored_size == (8, 12)
-    saved = to_json(experiment(RECTANGLE))
-    assert saved["experiment"]["data"]["image_size"] == [8, 12]
-    assert from_json(saved).data == RECTANGLE
 
 
 def test_a_pair_of_equal_numbers_is_the_number() -> None:

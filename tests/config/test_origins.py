@@ -10,8 +10,6 @@ from ncsnx.config.discovery import Resolved, resolve
 from tests.config.examples import line_of
 
 IMPORTS = """\
-from functools import partial
-
 import attrs
 
 from ncsnx.config import (
@@ -96,26 +94,6 @@ register(attrs.evolve(second, name="third"))""",
     assert origins["batch_size"] == "default"
 
 
-def test_another_variant_in_an_evolve_brings_its_own_lines(file: Path) -> None:
-    origins = resolved(
-        file,
-        """\
-register(attrs.evolve(
-    base,
-    optimizer=SGD(
-        lr=0.5,
-    ),
-    snapshots=Snapshots(n=4),
-))""",
-    )
-    assert origins["optimizer"] == line_of(file, "optimizer=SGD")
-    assert origins["optimizer.lr"] == line_of(file, "lr=0.5")
-    assert origins["optimizer.momentum"] == "default"
-    assert "optimizer.beta1" not in origins
-    assert origins["snapshots.n"] == line_of(file, "n=4")
-    assert origins["snapshots.every"] == "default"
-
-
 def test_a_helper_function_is_where_its_values_are_written(file: Path) -> None:
     origins = resolved(
         file,
@@ -146,8 +124,6 @@ for width in (32, 48):
             model=NCSNv2(width=width),
         )
     )
-for each in [attrs.evolve(base, name=f"seed{{seed}}", seed=seed) for seed in (7, 8)]:
-    register(each)
 """
     )
     for width in (32, 48):
@@ -155,7 +131,6 @@ for each in [attrs.evolve(base, name=f"seed{{seed}}", seed=seed) for seed in (7,
         assert found.experiment.model.width == width
         assert found.origins["model.width"] == line_of(file, "width=width")
         assert found.where == line_of(file, "    register(")
-    assert checked(resolve(f"{file}:seed8")).origins["seed"] == line_of(file, "seed=seed")
 
 
 def test_stars_that_are_computed_in_place_still_give_the_line_of_what_they_change(file: Path) -> None:
@@ -163,18 +138,6 @@ def test_stars_that_are_computed_in_place_still_give_the_line_of_what_they_chang
     assert (origins["seed"], origins["log_every"]) == (line_of(file, "# here"), line_of(file, "# here"))
     assert origins["steps"] == line_of(file, "steps=1_000")
     assert origins["eval_every"] == "default"
-
-
-def test_a_partial_is_no_default(file: Path) -> None:
-    origins = resolved(
-        file,
-        """\
-gentle = partial(Adam, beta1=0.5)
-register(attrs.evolve(base, optimizer=gentle(lr=0.25)))  # here""",
-    )
-    assert origins["optimizer.lr"] == line_of(file, "# here")
-    assert origins["optimizer.beta1"] == line_of(file, "# here")
-    assert origins["optimizer.beta2"] == "default"
 
 
 def test_two_calls_on_one_line_are_told_apart(file: Path) -> None:

@@ -43,25 +43,8 @@ def test_a_variant_within_a_variant_that_was_just_put_in_its_place_can_be_change
         changed("sampler=cas", "sampler.grid=exponential", "sampler.grid.rho=3")
 
 
-def test_naming_the_variant_that_is_there_changes_nothing() -> None:
-    lsun = every_variant()["lsun"]
-    assert changed("optimizer=adam", experiment=lsun) == lsun
-
-
 @pytest.mark.parametrize(
-    ("word", "steps"),
-    [
-        ("500", 500),
-        ("50k", 50_000),
-        ("50K", 50_000),
-        ("1.5M", 1_500_000),
-        ("2.3m", 2_300_000),
-        ("0.5k", 500),
-        ("150_000", 150_000),
-        ("+7", 7),
-        ("1.1M", 1_100_000),
-        ("4.35k", 4_350),
-    ],
+    ("word", "steps"), [("500", 500), ("50K", 50_000), ("1.1M", 1_100_000), ("4.35k", 4_350), ("150_000", 150_000)]
 )
 def test_whole_numbers_may_be_short(word: str, steps: int) -> None:
     assert changed(f"steps={word}").steps == steps
@@ -114,36 +97,25 @@ def test_a_variant_that_may_be_missing_is_put_in_changed_and_taken_out() -> None
         (["steps=1", "steps=2"], "steps: given twice, as '1' and '2'; give it once"),
         (["stepz=1"], "stepz: no such field in Experiment; did you mean steps?"),
         (["lr=1"], r"lr: no such field in Experiment; did you mean optimizer.lr\?$"),
-        (["levels=1"], r"levels: .* did you mean schedule.levels\?$"),
-        (["rate=1"], r"rate: .* did you mean ema.rate\?$"),
-        (["every=1"], r"every: .* did you mean snapshots.every\?$"),
         (["optimzer.lr=1"], r"optimzer.lr: no such field in Experiment; did you mean optimizer.lr\?$"),
         (["optimizer.betal=0"], r"optimizer.betal: no such field in adam; did you mean optimizer.beta"),
         (["optimizer.momentum=0"], "no such field in adam; there is optimizer.lr, optimizer.weight_decay"),
         (["sampler.grid.rho=3"], "sampler.grid.rho: no such field in ald; there is sampler.step_size, "),
-        (["zzzzz=0"], "zzzzz: no such field in Experiment; there is name, data, schedule"),
         (["steps.x=1"], "steps.x: steps is a single value without fields"),
         (["loss=2"], "loss: is a group of fields; set loss.power=…, loss.weighting=…$"),
-        (["ema=0.9"], "ema: is a group of fields; set ema.rate=…, or ema=none"),
         (["ema=none", "ema.rate=0.9"], "ema.rate: cannot be combined with ema=none; give only one of them"),
         (["optimizer=adamw"], "optimizer: expected one of adam, rmsprop, sgd, found 'adamw'; did you mean 'adam'?"),
-        (["optimizer=none"], "optimizer: expected one of adam, rmsprop, sgd, found 'none'"),
         (["precision=fp16"], "precision: expected one of fp32, tf32, bf16, found 'fp16'; did you mean 'bf16'?"),
         (["sampler.denoise=yes"], "sampler.denoise: expected true or false, found 'yes'"),
-        (["sampler.denoise=True"], "sampler.denoise: expected true or false, found 'True'"),
         (["optimizer.lr=fast"], "optimizer.lr: expected a finite number such as 0.8 or 1e-4, found 'fast'"),
-        (["optimizer.lr=nan"], "optimizer.lr: expected a finite number .*found 'nan'"),
         (["optimizer.lr=1e999"], "optimizer.lr: expected a finite number, found number inf"),
         (["optimizer.lr=-1"], r"optimizer.lr: must be a finite number > 0, not -1.0$"),
         (["steps=-5", "seed=3"], r"steps: must be between 1 and 1,000,000,000, not -5$"),
         (["seed=4294967296"], "seed: must be between 0 and 4,294,967,295, not 4,294,967,296"),
         (["accumulation=3"], "accumulation: must divide batch_size=128, which 3 does not"),
         (["schedule.sigma_min=9"], "schedule.sigma_max: must be above sigma_min=9.0, which 5.0 is not$"),
-        (["schedule.sigma_min=5"], "schedule.sigma_max: must be above sigma_min=5.0, which 5.0 is not"),
-        (["schedule.levels=1"], "schedule.levels: must be between 2 and 1,000,000, not 1"),
         (["ema.rate=1"], "ema.rate: must be at least 0 and below 1, not 1.0"),
         (["name=../x"], "name: must be 1 to 100 of the characters .*, not '../x'"),
-        (["name=a..b"], "name: must be .*without '..', not 'a..b'"),
         (["note=a\nb"], r"note: must be one line of printable text, not 'a\\nb'"),
         (["data=cifar10", "data.root=\udc80"], "data.root: must be one line of printable text"),
         (["data=lsun", "data.category=a/b", "data.image_size=8"], "data.category: must be 1 to 64 letters, digits"),
@@ -167,10 +139,3 @@ def test_a_trained_run_can_change_its_sampler_only() -> None:
     assert (experiment.sampler.steps_per_level, experiment.sampler.denoise) == (2, False)  # type: ignore[attr-defined]
     with pytest.raises(OverrideError, match="steps: cannot change in a trained run; only the sampler can"):
         apply_sampler_overrides(minimal(), parse_overrides(["steps=5"]))
-
-
-def test_a_larger_change_at_once() -> None:
-    experiment = changed("data=celeba", "schedule.sigma_max=90", "schedule.levels=500", "data.crop=120")
-    assert experiment.data == config.CelebA(crop=120)
-    assert experiment.schedule == config.Geometric(sigma_max=90.0, levels=500)
-    assert minimal().data == config.Digits(), "the original experiment is unchanged"

@@ -25,7 +25,6 @@ from ncsnx.config import (
     Snapshots,
 )
 from ncsnx.config.codec import ConfigError, flatten, identity, to_json
-from ncsnx.config.converter import unstructure
 from ncsnx.config.provenance import is_default
 from ncsnx.config.variants import TAG, variants
 from tests.config.examples import FROZEN, every_variant, from_json, minimal
@@ -93,53 +92,29 @@ def test_every_default_is_written_out_and_variants_are_tagged() -> None:
     assert "ncsnx" not in json.dumps(form), "no class path is saved"
 
 
-def test_a_newer_version_is_refused_with_what_to_do_even_if_its_shape_is_another() -> None:
-    for newer in ({**saved(), "schema_version": 2}, {"schema_version": 2, "trial": {}, "lineage": []}):
-        with pytest.raises(ConfigError, match=r"schema_version: is 2, newer than this ncsnx reads \(1\); update ncsnx"):
-            from_json(newer)
-
-
-@pytest.mark.parametrize("version", [0, -1, 1.0, "1", True, None, [1]])
-def test_a_version_that_is_no_whole_number_from_one_is_refused(version: object) -> None:
-    with pytest.raises(ConfigError, match="schema_version: expected 1, found"):
-        from_json({**saved(), "schema_version": version})
-
-
 @pytest.mark.parametrize(
     ("form", "message"),
     [
         ([], "expected an object, found list"),
-        ({}, "experiment: is required, but missing"),
         ({"schema_version": 1}, "experiment: is required, but missing"),
-        ({"schema_version": 1, "experiment": None}, "experiment: expected an object, found none"),
         ({"schema_version": 1, "experiment": "digits"}, "experiment: expected an object, found text 'digits'"),
         ({**saved(), "owner": "me"}, "owner: no such field; it has"),
         (saved(batchsize=1), "batchsize: no such field in Experiment; did you mean 'batch_size'?"),
         (saved(model={TAG: "ncsnv2", "ngf": 3}), "model.ngf: no such field in ncsnv2; it has width, normalization"),
         (saved(model={TAG: "ncsnv3"}), "model: expected one of ncsnv2, .*found type 'ncsnv3'; did you mean"),
         (saved(model={"width": 8}), "model: expected one of ncsnv2, .*found an object without a type"),
-        (saved(model={TAG: ["ncsnv2"]}), r"model: expected one of ncsnv2, .*found type \['ncsnv2'\]"),
         (saved(model="ncsnv2"), "model: expected one of ncsnv2, .*found text 'ncsnv2'"),
-        (saved(model={TAG: "adam"}), "model: expected one of ncsnv2, .*found type 'adam'"),
         (saved(schedule={TAG: "geometric", "levels": 3}), "schedule.sigma_max: is required by geometric, but missing"),
         (saved(loss=2.0), "loss: expected an object, found number 2.0"),
         (saved(data={TAG: "digits", "random_flip": "false"}), "data.random_flip: expected true or false, found text"),
-        (saved(data={TAG: "digits", "random_flip": 1}), "data.random_flip: expected true or false, found integer 1"),
-        (saved(steps=3.7), "steps: expected a whole number, found number 3.7"),
         (saved(steps=3.0), "steps: expected a whole number, found number 3.0"),
         (saved(steps=True), "steps: expected a whole number, found boolean True"),
-        (saved(steps="10"), "steps: expected a whole number, found text '10'"),
-        (saved(steps=None), "steps: expected a whole number, found none"),
         (saved(steps=-5), "steps: must be between 1 and 1,000,000,000, not -5"),
         (saved(clip_norm="1"), "clip_norm: expected a finite number, found text '1'"),
         (saved(clip_norm=float("nan")), "clip_norm: expected a finite number, found number nan"),
-        (saved(clip_norm=float("inf")), "clip_norm: expected a finite number, found number inf"),
         (saved(clip_norm=10**400), "clip_norm: expected a finite number, found integer 1000"),
-        (saved(clip_norm=True), "clip_norm: expected a finite number, found boolean True"),
         (saved(note=None), "note: expected text, found none"),
-        (saved(note=12), "note: expected text, found integer 12"),
         (saved(precision="fp16"), "precision: expected one of fp32, tf32, bf16, found text 'fp16'; did you mean"),
-        (saved(precision=["fp32"]), "precision: expected one of fp32, tf32, bf16, found list"),
         (saved(ema={"rate": 1.0}), "ema.rate: must be at least 0 and below 1, not 1.0"),
     ],
 )
@@ -156,9 +131,3 @@ def test_everything_that_is_wrong_is_told_at_once() -> None:
         "experiment.optimizer.lr",
         "experiment.optimizer.beta",
     }
-
-
-def test_a_whole_number_where_a_number_is_declared_is_one() -> None:
-    experiment = from_json(saved(clip_norm=1))
-    assert type(experiment.clip_norm) is float
-    assert unstructure(experiment)["clip_norm"] == 1.0

@@ -10,7 +10,6 @@ from ncsnx.config import complaints
 from ncsnx.config.complaints import NewerVersionError, StructureError
 from ncsnx.config.converter import structure, unstructure
 from ncsnx.config.variants import OMITTED, REST, VERSION
-from tests.config.examples import minimal
 
 HOSTILE = "[red]\x1b[31m\nerror: fake\u202e\x07"
 
@@ -134,10 +133,3 @@ def test_what_a_file_brings_into_a_message_is_escaped_and_cut(place: str, text: 
     said = complaint(HOSTILE_VALUES[place](text))
     assert said.isprintable()
     assert len(said) < 1_500
-
-
-def test_the_same_holds_for_experiments() -> None:
-    values = unstructure(minimal())
-    said = complaint({**values, HOSTILE: 1, "model": {"type": HOSTILE}, "precision": HOSTILE}, type(minimal()))
-    assert said.isprintable()
-    assert r"'[red]\x1b[31m\nerror: fake\u202e\x07': no such field in Experiment" in said

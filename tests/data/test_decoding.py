@@ -100,13 +100,6 @@ def test_one_transparent_colour_shows_the_background() -> None:
     assert read(saved(grey, transparency=7), channels=1)[0].tolist() == [255, 8]
 
 
-def test_one_bit_is_black_and_white() -> None:
-    picture = Image.fromarray(np.array([[True, False]]))
-    assert picture.mode == "1"
-    assert read(saved(picture), channels=1).tolist() == [[255, 0]]
-    assert read(saved(picture, "TIFF", compression="group4"), channels=1).tolist() == [[255, 0]]
-
-
 @pytest.mark.parametrize(("kind", "mode"), [("PNG", "I;16"), ("TIFF", "I;16"), ("TIFF", "I;16B")])
 def test_sixteen_bits_are_rounded_to_eight(kind: str, mode: str) -> None:
     values = np.array([[0, 128, 129, 257, 25_700, 40_000, 65_406, 65_407, 65_535]], dtype=np.uint16)
@@ -122,12 +115,6 @@ def test_sixteen_bits_are_rounded_to_eight(kind: str, mode: str) -> None:
 def test_sixteen_bits_in_colour_are_cut_to_the_upper_eight() -> None:
     rows = b"\0" + struct.pack(">6H", 0x1234, 0x00FF, 0xFFFF, 0xAB00, 0x8000, 0x7FFF)
     assert read(png(2, 1, 16, 2, rows))[0].tolist() == [[0x12, 0x00, 0xFF], [0xAB, 0x80, 0x7F]]
-
-
-def test_a_transparent_grey_of_sixteen_bits_shows_the_background() -> None:
-    rows = b"\0" + struct.pack(">2H", 25_700, 25_701)
-    content = png(2, 1, 16, 0, rows, chunk(b"tRNS", struct.pack(">H", 25_701)))
-    assert read(content, background=BLUE)[0].tolist() == [[100, 100, 100], [0, 0, 255]]
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])

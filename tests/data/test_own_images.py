@@ -1,6 +1,5 @@
 """The user's own pictures as a data set."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -77,19 +76,6 @@ def test_a_zip_has_the_split_and_the_pixels_of_its_folder(tmp_path: Path) -> Non
     for first, second in zip(pictures(folder), pictures(packed), strict=True):
         everything = torch.arange(len(first))
         assert torch.equal(first.read(everything).pixels, second.read(everything).pixels)
-
-
-def test_about_the_declared_share_is_held_out(tmp_path: Path) -> None:
-    save(tmp_path / "one.png")
-    content = (tmp_path / "one.png").read_bytes()
-    (tmp_path / "x").mkdir()
-    for number in range(400):
-        (tmp_path / "x" / f"{number}.png").write_bytes(content)
-    for share in (0.0, 0.1, 0.5):
-        train, held_out = pictures(opened(tmp_path / "x", held_out=share))
-        assert len(train) + len(held_out) == 400
-        # five standard deviations of a binomial
-        assert abs(len(held_out) - 400 * share) <= 5 * (400 * share * (1 - share)) ** 0.5
 
 
 def test_the_split_stays_when_pictures_are_added(tmp_path: Path) -> None:
@@ -213,18 +199,6 @@ def test_heic_is_read_where_its_extra_is_installed(tmp_path: Path) -> None:
         pixels = split.read(torch.arange(1)).pixels[0].int()
         # lossy compression and 8-bit YCbCr change a few grey levels
         assert (pixels - torch.tensor([200, 40, 90])[:, None, None]).abs().max() <= 6
-
-
-def test_heic_that_cannot_be_decoded_is_refused_with_what_to_type(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "pillow_heif", None)  # as if it weren't installed
-    save(tmp_path / "x" / "a.png")
-    (tmp_path / "x" / "b.heic").write_bytes(b"?")
-    with pytest.raises(NcsnxError, match=r"HEIC \(1 of 2 pictures\) needs an extra") as error:
-        opened(tmp_path / "x", heic=True)
-    assert "pip install 'ncsnx[heic]'" in str(error.value)
-    assert "data.heic=false" in str(error.value)
 
 
 @pytest.mark.parametrize("packed", [False, True])

@@ -10,13 +10,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ncsnx.config import Arrays, Data, Images, Packed
+from ncsnx.config import Arrays, Data, Images
 from ncsnx.data import Preprocessing, open_data
 from ncsnx.data.decoding import fitted
 from ncsnx.data.readers.celeba import crop_and_resize
 from ncsnx.data.readers.ffhq import shrunk, square_centre
 from ncsnx.data.readers.from_path import Reading, own_data
-from ncsnx.data.readers.packed import PackedFolder, pack, settings_of
 from ncsnx.work import Work
 
 VALUES = np.random.default_rng(5).integers(0, 256, (12, 2, 8, 12), dtype=np.uint8)
@@ -40,19 +39,6 @@ def test_arrays_are_found_and_read(values: Any, channels: int, tmp_path: Path) -
     found = own_data(tmp_path / "x.npy", Reading(), Work())
     assert found == Arrays(path=found.path, image_size=(8, 12), channels=channels)  # type: ignore[attr-defined]
     assert torch.equal(all_pixels(found, tmp_path), torch.from_numpy(VALUES[:, :channels].copy()))
-
-
-def test_packed_rectangles_are_the_same_pixels(tmp_path: Path) -> None:
-    np.save(tmp_path / "x.npy", VALUES)
-    data = Arrays(path="x.npy", image_size=(4, 8), random_crop=(8, 12), channels=2)
-    packed = pack(open_data(data, tmp_path, Work()), tmp_path / "x.pack", settings=settings_of(data), work=Work())
-    assert packed.record.shape == (2, 8, 12)
-    assert PackedFolder.open(tmp_path / "x.pack") == packed
-    assert packed.damaged(Work()) == []
-    whole = Packed(path="x.pack", image_size=(8, 12), channels=2)
-    assert torch.equal(all_pixels(whole, tmp_path).sort(dim=0).values, all_pixels(data, tmp_path).sort(dim=0).values)
-    with pytest.raises(Exception, match="expected images of 2×12×8 as declared, found 2×8×12; declare"):
-        all_pixels(attrs.evolve(whole, image_size=(12, 8)), tmp_path)
 
 
 def test_own_pictures_cover_the_size_and_are_cropped(tmp_path: Path) -> None:

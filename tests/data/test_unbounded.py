@@ -153,6 +153,13 @@ def test_bounded_images_are_clamped_and_need_no_scale() -> None:
         to_values(torch.zeros(1), unbounded())
 
 
+def test_complex_values_are_shown_as_magnitude_and_phase() -> None:
+    data = attrs.evolve(DATA, image_size=1, scale=5.0)
+    magnitude, phase = window_of(data)(torch.tensor([3.0, 4.0]).view(1, 2, 1, 1)).flatten().tolist()
+    assert magnitude == 1
+    assert phase == pytest.approx((np.arctan2(4, 3) / np.pi + 1) / 2)
+
+
 def test_densities_of_unbounded_data_are_refused() -> None:
     preprocessing = Preprocessing(unbounded(scale=1.0), (0.0, 1.0), seed=0)
     with pytest.raises(NcsnxError, match="the data is unbounded"):
@@ -234,14 +241,6 @@ def test_packed_complex_values_are_those_of_the_array(tmp_path: Path, monkeypatc
     with pytest.raises(NcsnxError, match="declared real") as error:
         open_data(attrs.evolve(declared, complex=False), tmp_path)
     assert error.value.hints[0].adds == "data.complex=true data.range=unbounded data.channels=2"
-
-
-def test_a_packed_file_without_bounds_is_declared_so(tmp_path: Path) -> None:
-    real = Arrays(path="real.npy", image_size=(6, 8), channels=3, range="unbounded")
-    np.save(tmp_path / "real.npy", np.stack([VALUES.real] * 3, axis=1))
-    pack(open_data(real, tmp_path), tmp_path / "unbounded.pack", settings=settings_of(real), work=SILENT)
-    with pytest.raises(NcsnxError, match="its values are unbounded, expected values between black and white"):
-        open_data(Packed(path="unbounded.pack", image_size=(6, 8)), tmp_path)
 
 
 def test_pictures_show_the_magnitude_and_beside_it_the_phase() -> None:

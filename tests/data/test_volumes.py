@@ -173,16 +173,6 @@ def test_bounded_volumes_are_checked_against_their_bounds(scans: Path) -> None:
         attrs.evolve(data, range="unbounded")
 
 
-def test_a_file_that_is_cut_while_it_is_read_is_reported(scans: Path) -> None:
-    nifti(scans / "a.nii", volume())
-    train = open_data(attrs.evolve(DATA, held_out=0.0), scans.parent).train
-    train.read(torch.tensor([0]))
-    with (scans / "a.nii").open("r+b") as file:
-        file.truncate(400)
-    with pytest.raises(NcsnxError, match="it was truncated or replaced while in use"):
-        train.read(torch.tensor([1]))
-
-
 def test_a_folder_of_volumes_is_declared_by_what_it_holds(scans: Path) -> None:
     fastmri(scans / "a.h5", volume())
     fastmri(scans / "b.h5", volume(seed=1))

@@ -23,7 +23,6 @@ from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.evaluation.compared_samplers import Recommendation, recommend
 from ncsnx.evaluation.comparison import Trials, roughest, roughness
 from ncsnx.evaluation.comparison_candidates import (
-    _grids,
     comparison_candidates,
     default_counts,
 )
@@ -31,7 +30,6 @@ from ncsnx.runs.fast_sampler import MOST_BROKEN, is_usable
 from ncsnx.runs.result_records import TrialRecord
 from ncsnx.samplers import Steps, contract
 from ncsnx.samplers.building import evaluations
-from ncsnx.samplers.contract import definition_of
 
 
 def test_roughness_is_the_mean_square_of_neighbours_differences() -> None:
@@ -216,28 +214,6 @@ def test_every_setting_can_be_typed_and_takes_no_more_evaluations_than_were_aske
         assert all(isinstance(one, GridSampler) and one.grid == TrainedLevels() for one in others)
 
 
-def test_few_evaluations_are_tried_on_a_narrow_grid_where_a_sampler_says_so() -> None:
-    experiment = resolve("digits").experiment
-    tried = [one for one in comparison_candidates(experiment)[1:] if evaluations(one, 24) in (4, 5)]
-    assert {tag_of(type(one)) for one in tried if isinstance(one, GridSampler) and one.steps > 3} == {"cas"}
-    ratios = {}
-    for steps in (4, 5, 6):
-        *_, inner, narrow = definition_of(ConsistentAnnealed).tried(steps, _grids(experiment, steps))  # type: ignore[misc]
-        ends = [(one.grid.sigma_max, one.grid.sigma_min) for one in (inner, narrow)]
-        assert ends[0] == (1.25, 0.05)
-        assert 0.8 < ends[1][0] <= 1.25
-        ratios[steps] = ends[1][0] / ends[1][1]
-    assert ratios == {4: pytest.approx(2**3, rel=0.01), 5: pytest.approx(2**4, rel=0.01), 6: 25}
-
-
-def test_one_evaluation_is_tried_on_the_inner_range() -> None:
-    experiment = resolve("digits").experiment
-    grids = _grids(experiment, 1)
-    assert grids.narrow == grids.inner
-    for one in comparison_candidates(experiment, ["cas"], [1])[1:]:
-        assert apply_sampler_overrides(experiment, parse_overrides(typed(one).split())).sampler == one
-
-
 def test_what_is_tried_can_be_chosen_by_tag_and_count() -> None:
     experiment = resolve("digits").experiment
     own, *others = comparison_candidates(experiment, ["dpmpp", "heun"], [7])
@@ -270,15 +246,11 @@ def failing_beside(*arguments: Any) -> Any:
         (lambda: None, "no sampler is registered for Faulty"),
         (lambda: contract.sampler(Faulty)(failing), "sampler=Faulty raised ValueError: no such step"),
         (
-            lambda: contract.sampler(Faulty, tried=failing_beside)(failing),
-            "sampler=Faulty raised ZeroDivisionError: no such co",
-        ),
-        (
             lambda: contract.sampler(Faulty, evaluations=failing_beside)(failing),
             "raised ZeroDivisionError: no such count",
         ),
     ],
-    ids=["no function", "function", "tried", "evaluations"],
+    ids=["no function", "function", "evaluations"],
 )
 def test_a_faulty_sampler_of_a_package_keeps_no_other_from_being_tried(
     register: Callable[[], object], told: str, monkeypatch: pytest.MonkeyPatch

@@ -20,21 +20,31 @@ from ncsnx.storage.parts import Part
 from ncsnx.work import SILENT, Advance, Work
 from tests.ranks.process_ranks import in_ranks, work_in
 
+SUBJECTS = ("a", "b", "c", "d", "e")
+
 
 @attrs.define(eq=False, kw_only=True)
 class Sums(Measurement[str]):
-    """Measures the sum of ten images, where image i is the number i, in batches of four."""
+    """Measures the sum of 30 images, where image i is the number i, in batches of four, some of which may fail."""
 
     label: ClassVar = "the sums"
     folder: Path
+    fails: dict[str, set[int]] = attrs.field(factory=dict)
+    """First images of the batches that fail, by subject."""
+    error: type[NcsnxError] = DivergedError
     finite: bool = True
+    slow: set[int] = attrs.field(factory=set)
+    """First images of the batches that take a second."""
+    version: int = 0
     rows: dict[str, float] = attrs.field(factory=dict)
-    made: list[int] = attrs.field(factory=list)
-    """Indices of the images that were made, in order."""
+    made: list[tuple[str, int]] = attrs.field(factory=list)
+    """The images that were made, in order."""
     reloaded: int = 0
+    count: int = 30
+    batch_size: int = 4
 
     def protocol(self) -> dict[str, Any]:
-        return {}
+        return {"version": self.version}
 
     def caption(self) -> str:
         return "sums"
@@ -56,14 +66,6 @@ class Sums(Measurement[str]):
     def add(self, subject: str, row: dict[str, Any]) -> None:
         self.rows[subject] = row["sum"]
 
-    @property
-    def count(self) -> int:
-        return 10
-
-    @property
-    def batch_size(self) -> int:
-        return 4
-
     def name(self, subject: str) -> str:
         return subject
 
@@ -71,98 +73,6 @@ class Sums(Measurement[str]):
         return subject
 
     def units(self, subject: str) -> int:
-        return 20
-
-    def parts(self, subject: str, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Part]:
-        if subject == "gone":
-            raise UnsoundError("it was removed")
-        for start in range(0, len(indices), 4):
-            work.check_stop()
-            batch = torch.tensor(indices[start : start + 4])
-            if subject == "wild":
-                raise DivergedError("it is not finite")
-            advance(2 * len(batch))
-            self.made += batch.tolist()
-            yield Part(batch, {"values": batch.view(-1, 1).float(), "others": torch.zeros(len(batch), 3, 2)})
-
-    def row(self, subject: str, whole: Mapping[str, Tensor], work: Work) -> dict[str, Any]:
-        return {"sum": float(whole["values"].sum())}
-
-    def failed(self, subject: str, error: DivergedError) -> dict[str, Any] | None:
-        return None if self.finite else {"sum": float("inf")}
-
-
-class StopError(Exception):
-    """Interrupts the work."""
-
-
-def stopping_after(count: int) -> Work:
-    left = iter(range(count))
-
-    def check_stop() -> None:
-        if next(left, None) is None:
-            raise StopError
-
-    return Work(check_stop=check_stop)
-
-
-def carried_out(sums: Sums, subjects: Sequence[str], work: Work = SILENT) -> tuple[list[str], int]:
-    """Problems of the measured subjects, and the reported units of progress."""
-    told = []
-    with writing(sums, work):
-        problems = measure_all(sums, missing(sums, subjects), work, lambda count=1, kept=False: told.append(count))
-    return problems, sum(told)
-
-
-def test_a_stopped_measurement_resumes_after_its_last_finished_batch(tmp_path: Path) -> None:
-    first = Sums(folder=tmp_path)
-    with pytest.raises(StopError):
-        carried_out(first, ["a", "b"], stopping_after(2))
-    assert first.made == [0, 1, 2, 3, 4, 5, 6, 7]
-    second = Sums(folder=tmp_path)
-    assert carried_out(second, ["a", "b"]) == ([], 40)
-    assert second.made == [8, 9, *range(10)]
-    assert second.rows == {"a": 45.0, "b": 45.0}
-    assert not list((tmp_path / "sums/.parts").iterdir()), "parts are removed once there is a row"
-    assert carried_out(second, ["a", "b"]) == ([], 0)
-    assert second.reloaded == 2, "rows of other processes are read under the lock"
-
-
-def test_a_subject_that_cannot_be_measured_leaves_the_others_theirs(tmp_path: Path) -> None:
-    sums, heard = Sums(folder=tmp_path), []
-    problems, _ = carried_out(sums, ["gone", "wild", "a"], Work(warning=heard.append))
-    assert problems == ["gone: it was removed", "wild: it is not finite"]
-    assert heard == [f"left out: {line}" for line in problems]
-    assert sums.rows == {"a": 45.0}
-    tolerant = Sums(folder=tmp_path, finite=False)
-    assert carried_out(tolerant, ["wild"])[0] == []
-    assert tolerant.rows == {"wild": float("inf")}, "divergence is a result"
-
-
-def test_two_writers_exclude_each_other(tmp_path: Path) -> None:
-    with writing(Sums(folder=tmp_path), SILENT), pytest.raises(NcsnxError, match=r"the sums .* is being written by"):
-        carried_out(Sums(folder=tmp_path), ["a"])
-
-
-SUBJECTS = ("a", "b", "c", "d", "e")
-
-
-@attrs.define(eq=False, kw_only=True)
-class Failing(Sums):
-    """Sums of subjects, some of whose batches fail."""
-
-    fails: dict[str, set[int]] = attrs.field(factory=dict)
-    """First images of the batches that fail, by subject."""
-    error: type[NcsnxError] = DivergedError
-    slow: set[int] = attrs.field(factory=set)
-    """First images of the batches that take a second."""
-    version: int = 0
-
-    def protocol(self) -> dict[str, Any]:
-        return {"version": self.version}
-
-    @property
-    def count(self) -> int:
         return 30
 
     def parts(self, subject: str, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Part]:
@@ -174,9 +84,58 @@ class Failing(Sums):
                 time.sleep(1)
             if first in self.fails.get(subject, ()):
                 raise self.error(f"images from {first} on")
-            advance(20 * len(batch) // 30)
+            advance(len(batch))
             self.made += [(subject, index) for index in batch.tolist()]
             yield Part(batch, {"values": batch.view(-1, 1).float(), "others": torch.zeros(len(batch), 3, 2)})
+
+    def row(self, subject: str, whole: Mapping[str, Tensor], work: Work) -> dict[str, Any]:
+        return {"sum": float(whole["values"].sum())}
+
+    def failed(self, subject: str, error: DivergedError) -> dict[str, Any] | None:
+        return None if self.finite else {"sum": float("inf")}
+
+
+def carried_out(sums: Sums, subjects: Sequence[str], work: Work = SILENT) -> tuple[list[str], int]:
+    """Problems of the measured subjects, and the reported units of progress."""
+    told = []
+    with writing(sums, work):
+        problems = measure_all(sums, missing(sums, subjects), work, lambda count=1, kept=False: told.append(count))
+    return problems, sum(told)
+
+
+def test_a_stopped_measurement_resumes_after_its_last_finished_batch(tmp_path: Path) -> None:
+    polls = iter([None, None])
+
+    def stop_at_the_third() -> None:
+        if next(polls, "stop"):
+            raise InterruptedError
+
+    first = Sums(folder=tmp_path)
+    with pytest.raises(InterruptedError):
+        carried_out(first, ["a", "b"], Work(check_stop=stop_at_the_third))
+    assert first.made == [("a", index) for index in range(8)]
+    second = Sums(folder=tmp_path)
+    assert carried_out(second, ["a", "b"]) == ([], 60)
+    assert second.made == [*(("a", index) for index in range(8, 30)), *(("b", index) for index in range(30))]
+    assert second.rows == {"a": 435.0, "b": 435.0}
+    assert not list((tmp_path / "sums/.parts").iterdir()), "parts are removed once there is a row"
+    assert carried_out(second, ["a", "b"]) == ([], 0)
+    assert second.reloaded == 2, "rows of other processes are read under the lock"
+
+
+def test_a_subject_that_cannot_be_measured_is_left_out_unless_divergence_is_a_result(tmp_path: Path) -> None:
+    sums, heard = Sums(folder=tmp_path, fails={"wild": {4}}), []
+    problems, _ = carried_out(sums, ["wild", "a"], Work(warning=heard.append))
+    assert heard == [f"left out: {line}" for line in problems] == ["left out: wild: images from 4 on"]
+    assert sums.rows == {"a": 435.0}
+    tolerant = Sums(folder=tmp_path, fails={"wild": {4}}, finite=False)
+    assert carried_out(tolerant, ["wild"])[0] == []
+    assert tolerant.rows == {"wild": float("inf")}
+
+
+def test_two_writers_exclude_each_other(tmp_path: Path) -> None:
+    with writing(Sums(folder=tmp_path), SILENT), pytest.raises(NcsnxError, match=r"the sums .* is being written by"):
+        carried_out(Sums(folder=tmp_path), ["a"])
 
 
 @attrs.frozen
@@ -189,19 +148,15 @@ class Measured:
     made: list[tuple[str, int]]
 
 
-def measured(sums: Failing, ranks: RankGroup, subjects: Sequence[str] = SUBJECTS) -> Measured:
+def measured(sums: Sums, ranks: RankGroup, subjects: Sequence[str] = SUBJECTS) -> Measured:
     work = work_in(ranks)
     with writing(sums, work):
         problems = measure_all(sums, missing(sums, subjects), work, lambda count=1, kept=False: None)
-    return Measured(problems if ranks.is_first else None, sums.rows, sums.made)  # type: ignore[arg-type]
-
-
-def parts_in(folder: Path) -> set[Path]:
-    return set(folder.glob("sums/.parts/*/*"))
+    return Measured(problems if ranks.is_first else None, sums.rows, sums.made)
 
 
 def test_ranks_make_each_batch_once_and_rank_0_the_rows(tmp_path: Path) -> None:
-    ranks = in_ranks(3, lambda ranks: measured(Failing(folder=tmp_path), ranks))
+    ranks = in_ranks(3, lambda ranks: measured(Sums(folder=tmp_path), ranks))
     assert [rank.problems for rank in ranks] == [[], None, None]
     made = [image for rank in ranks for image in rank.made]
     assert sorted(made) == [(subject, index) for subject in SUBJECTS for index in range(30)]
@@ -212,11 +167,11 @@ def test_ranks_make_each_batch_once_and_rank_0_the_rows(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_measurement_resumes_with_another_number_of_ranks(tmp_path: Path) -> None:
-    failing = Failing(folder=tmp_path, fails={"a": {12}}, error=UsageError)
+    failing = Sums(folder=tmp_path, fails={"a": {12}}, error=UsageError)
     assert any(isinstance(one, UsageError) for one in in_ranks(2, lambda ranks: measured(failing, ranks)))
-    kept = parts_in(tmp_path)
+    kept = set(tmp_path.glob("sums/.parts/*/*"))
     assert kept
-    ranks = in_ranks(3, lambda ranks: measured(Failing(folder=tmp_path), ranks))
+    ranks = in_ranks(3, lambda ranks: measured(Sums(folder=tmp_path), ranks))
     assert ranks[0].problems == []
     made = [image for rank in ranks for image in rank.made]
     assert len(made) == 30 * len(SUBJECTS) - sum(4 if path.stem[:1] != "28" else 2 for path in kept)
@@ -228,9 +183,9 @@ def test_a_subject_that_fails_gives_the_message_of_one_rank(
     tmp_path: Path, error: type[NcsnxError], world: int
 ) -> None:
     fails = {"b": {24, 8, 16}, "d": {28}, "e": {0, 4}}
-    alone = measured(Failing(folder=tmp_path / "alone", fails=fails, error=error), ALONE)
+    alone = measured(Sums(folder=tmp_path / "alone", fails=fails, error=error), ALONE)
     assert alone.problems == ["b: images from 8 on", "d: images from 28 on", "e: images from 0 on"]
-    shared = Failing(folder=tmp_path / "shared", fails=fails, error=error)
+    shared = Sums(folder=tmp_path / "shared", fails=fails, error=error)
     ranks = in_ranks(world, lambda ranks: measured(shared, ranks))
     assert [rank.problems for rank in ranks] == [alone.problems, *[None] * (world - 1)]
     assert ranks[0].rows == alone.rows == {"a": 435.0, "c": 435.0}
@@ -240,14 +195,14 @@ def test_a_subject_that_fails_gives_the_message_of_one_rank(
 def test_a_slow_rank_makes_its_batches_before_the_one_that_failed(slow: int, tmp_path: Path) -> None:
     """One rank fails at image 12. The other, still at image 0, fails at image 8, as a single rank would."""
     subject = next(one for one in SUBJECTS if zlib.crc32(one.encode()) % 2 == slow)  # image 0 belongs to rank `slow`
-    failing = Failing(folder=tmp_path, fails={subject: {8, 12}}, slow={0})
+    failing = Sums(folder=tmp_path, fails={subject: {8, 12}}, slow={0})
     ranks = in_ranks(2, lambda ranks: measured(failing, ranks, [subject]))
     assert [rank.problems for rank in ranks] == [[f"{subject}: images from 8 on"], None]
 
 
 def test_a_rank_may_wait_for_others_longer_than_for_a_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shared_disk, "_SHARED_DISK_S", 0.3)
-    job = Failing(folder=tmp_path, slow={0 if zlib.crc32(b"a") % 2 else 4})  # a batch of rank 1
+    job = Sums(folder=tmp_path, slow={0 if zlib.crc32(b"a") % 2 else 4})  # a batch of rank 1
 
     def work(ranks: RankGroup) -> None:
         with writing(job, work_in(ranks)):
@@ -258,24 +213,14 @@ def test_a_rank_may_wait_for_others_longer_than_for_a_disk(tmp_path: Path, monke
 
 @pytest.mark.parametrize("first", [0, 4])
 def test_an_error_of_any_rank_ends_all(tmp_path: Path, first: int) -> None:
-    failing = Failing(folder=tmp_path, fails={"a": {first}}, error=UsageError)
+    failing = Sums(folder=tmp_path, fails={"a": {first}}, error=UsageError)
     ranks = in_ranks(2, lambda ranks: measured(failing, ranks))
     assert all(isinstance(rank, BaseException) for rank in ranks)
     assert any(isinstance(rank, UsageError) for rank in ranks)
 
 
 def test_a_rank_that_would_measure_something_else_is_refused(tmp_path: Path) -> None:
-    for refused in in_ranks(2, lambda ranks: measured(Failing(folder=tmp_path, version=ranks.rank + 1), ranks)):
+    for refused in in_ranks(2, lambda ranks: measured(Sums(folder=tmp_path, version=ranks.rank + 1), ranks)):
         assert isinstance(refused, UsageError)
         assert "would not measure the same: version 1 on rank 0, 2 there" in str(refused)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_progress_of_rank_0_counts_the_images_of_all(tmp_path: Path) -> None:
-    def work(ranks: RankGroup) -> int:
-        job, work, told = Failing(folder=tmp_path), work_in(ranks), list[int]()
-        with writing(job, work):
-            measure_all(job, ["a"], work, lambda count=1, kept=False: told.append(count))
-        return sum(told)
-
-    assert all(15 <= told <= 20 for told in in_ranks(2, work)), "20 units; each batch rounds down"

@@ -14,9 +14,8 @@ from ncsnx.config.data_sets import Data, Transform
 from ncsnx.data import Preprocessing, from_unit
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.evaluation.likelihood_sweep import LikelihoodSweep
-from ncsnx.evaluation.probability_flow import ProbabilityFlow, Probes, bits_per_dimension, probe
+from ncsnx.evaluation.probability_flow import ProbabilityFlow, Probes, bits_per_dimension
 from ncsnx.features.real_images import DataSource
-from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs.folder import Run
 from ncsnx.runtime import Runtime
 from ncsnx.samplers.state import Score
@@ -84,50 +83,6 @@ def test_the_probabilities_of_all_grey_levels_add_up_to_one(levels: int) -> None
     error = float((masses.var(dim=1) / draws).sum().sqrt())
     assert float(masses.mean(dim=1).sum()) == pytest.approx(1.0, abs=5 * error + 1e-3)
     assert error < 0.01
-
-
-@attrs.frozen(kw_only=True)
-class FourPixels(Data):
-    """Images of 2 × 2 values."""
-
-    @property
-    def image_size(self) -> int:
-        return 2
-
-    @property
-    def channels(self) -> int:
-        return 1
-
-
-COVARIANCE = 0.01 * torch.tensor([[1.0, 0.9, 0.5, 0.0], [0.9, 1.0, 0.6, 0.2], [0.5, 0.6, 1.0, 0.7], [0, 0.2, 0.7, 1.0]])
-
-
-def test_estimated_bits_of_correlated_pixels_are_those_of_the_closed_form() -> None:
-    """The score is exact, its Jacobian far from diagonal; σ_max is large enough for the prior."""
-    count, probes, low, high = 2_000, 4, 0.01, 20.0
-    covariance = COVARIANCE.double()
-    identity = torch.eye(4, dtype=torch.float64)
-    draws = torch.randn(count, 4, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    images = 0.5 + draws @ torch.linalg.cholesky(covariance).T
-    pixels = (images * 256).floor().clamp(0, 255).to(torch.uint8).view(-1, 1, 2, 2)
-
-    def score(x: Tensor, sigma: Tensor) -> Tensor:
-        blurred = covariance + sigma.view(-1, 1, 1) ** 2 * identity
-        towards: Tensor = torch.linalg.solve(blurred, 0.5 - x.reshape(-1, 4))
-        return towards.reshape(x.shape)
-
-    preprocessing = Preprocessing(FourPixels(), value_range=(0, 255), seed=5)
-    places, stream = torch.arange(count), Stream(3, Purpose.PROBES)
-    vectors = torch.stack([probe(stream, places, (1, 2, 2), number) for number in range(probes)]).double()
-    flow = ProbabilityFlow(score, low, high, tolerance=1e-4)
-    found = bits_per_dimension(flow, pixels, places, preprocessing, Probes(vectors, weight=1 / probes))[:, 0]
-    x, blurred = preprocessing.continuous(pixels, places).flatten(1) - 0.5, covariance + low**2 * identity
-    distances = (x * torch.linalg.solve(blurred, x.T).T).sum(dim=1)
-    exact = 8 + 0.5 * (distances + torch.logdet(2 * math.pi * blurred)) / (4 * math.log(2))
-    error = float((found - exact).std()) / math.sqrt(count)
-    assert abs(float((found - exact).mean())) < 5 * error + 1e-3
-    # Hutchinson's estimator has no variance from the diagonal
-    assert float(found.mean()) == pytest.approx(float(exact.mean()), rel=0.005)
 
 
 def sweep(folder: Path, request: dict[str, Any] | None = None, **changes: Any) -> LikelihoodSweep:

@@ -187,10 +187,3 @@ def test_no_sign_names_the_share_of_copies_that_it_does_not_exclude() -> None:
     found = verdict({"pixels": lower, "features": NONE}, 64, 300)
     assert found.kind == "no sign"
     assert found.words.endswith("; still, up to 13 % of its samples could be copies")
-
-
-def test_undecided_says_what_there_is_and_what_to_do() -> None:
-    found = verdict({"pixels": NONE, "features": space(OPEN, FAR)}, 1_064, 50)
-    assert found.kind == "undecided"
-    assert "up to 31 % of its samples could be copies" in found.words
-    assert "1,064 samples and 50 held-out images; draw more with n=" in found.words

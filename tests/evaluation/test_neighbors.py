@@ -216,30 +216,6 @@ def test_features_are_compared_in_the_same_pass(in_blocks: Callable[[int], None]
     assert given.given == [17, 17, 17, 17, 17, 5]
 
 
-def test_memory_does_not_grow_with_the_training_set(
-    monkeypatch: pytest.MonkeyPatch, in_blocks: Callable[[int], None]
-) -> None:
-    """No tensor's size depends on the number of training images."""
-    in_blocks(8)
-    largest = 0
-    original = Nearest.update
-
-    def watched(self: Nearest, rows: slice, squared: Tensor, *further: Any) -> None:
-        nonlocal largest
-        largest = max(largest, squared.numel())
-        original(self, rows, squared, *further)
-
-    monkeypatch.setattr(Nearest, "update", watched)
-    network = Means()
-    sizes = []
-    for count in (40, 400):
-        largest = network.most = 0
-        found = nearest(pictures(30, 1), Training(pictures(count, 1)), [pixel_space(), feature_space(network)], 3)
-        sizes.append((largest, network.most, [one.distances.shape for one in found]))
-    assert sizes[0] == sizes[1]
-    assert sizes[0][0] == 8 * 8
-
-
 def test_fewer_training_images_than_neighbours_leave_places_free() -> None:
     (found,) = nearest(pictures(2, 1), Training(pictures(3, 1)), [pixel_space()], 5)
     assert (found.indices[:, 3:] == -1).all()

@@ -118,10 +118,3 @@ def test_features_that_vary_in_one_direction_take_more_draws() -> None:
     assert few.draws == LEAST_DRAWS
     assert many.draws == MOST_DRAWS
     assert few.spread <= ACCURACY * math.sqrt(few.draws) * few.score
-
-
-def test_draws_are_the_same_every_time_and_differ_from_each_other() -> None:
-    real = images(torch.Generator().manual_seed(11), 400)
-    first, second = measured(real, 50), measured(real, 50)
-    assert first == second
-    assert first.spread > 0

@@ -1,7 +1,6 @@
 """References of real images: statistics, cache, resumed builds, and damage."""
 
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -134,16 +133,6 @@ def test_what_a_perfect_model_would_score_is_measured_once_for_each_number_of_im
     again = opened(tmp_path)
     assert (again.perfect_model(100, watcher.work), again.perfect_model(1_000, watcher.work)) == (few, many)
     assert len(watcher.jobs) == 2
-
-
-def test_a_damaged_measurement_of_a_perfect_model_is_made_again(tmp_path: Path) -> None:
-    reference = opened(tmp_path, "held-out")
-    found = reference.perfect_model(50, Work())
-    path = reference.path / "perfect-model-n50.json"
-    before = path.read_bytes()
-    damage(path)
-    assert opened(tmp_path, "held-out").perfect_model(50, Work()) == found
-    assert path.read_bytes() == before
 
 
 def test_a_cache_that_cannot_be_written_to_costs_the_keeping_only(
@@ -294,14 +283,6 @@ def test_a_folder_of_pictures_of_any_sizes_is_a_reference(tmp_path: Path, monkey
     moved = root.rename(tmp_path / "moved")
     same = open_reference(str(moved), digits(tmp_path), network, tmp_path / "cache", Work())
     assert (same.path, same.name) == (reference.path, f"folder {moved}")
-
-
-def test_a_zip_of_pictures_has_the_reference_of_its_folder(tmp_path: Path) -> None:
-    root = pictures(tmp_path / "pictures", [8, 8, 9, 9])
-    archive = shutil.make_archive(str(tmp_path / "packed"), "zip", root)
-    folder = open_reference(str(root), None, Means(), tmp_path / "cache", Work())
-    same = open_reference(archive, None, Means(), tmp_path / "cache", Work())
-    assert (same.path, same.name) == (folder.path, f"zip {archive}")
 
 
 def test_a_reference_takes_four_images(tmp_path: Path) -> None:

@@ -78,29 +78,6 @@ def test_a_file_is_a_reference_without_images(tmp_path: Path) -> None:
     assert not (tmp_path / "cache").exists()
 
 
-class Payload:
-    """An object that creates a folder when unpickled."""
-
-    def __init__(self, target: Path) -> None:
-        self.target = target
-
-    def __reduce__(self) -> tuple[Any, tuple[str]]:
-        return os.mkdir, (str(self.target),)
-
-
-@pytest.mark.parametrize("name", ["mu", "sigma"])
-def test_a_pickle_in_a_file_is_refused_and_not_executed(tmp_path: Path, name: str) -> None:
-    target = tmp_path / "executed"
-    objects = np.empty(D, dtype=object)
-    objects[:] = [Payload(target)] * D
-    path = save(tmp_path / "evil.npz", **{name: objects})
-    np.load(path, allow_pickle=True)[name]  # the payload works
-    target.rmdir()
-    with pytest.raises(NcsnxError, match=rf"evil\.npz, array {name}: holds Python objects, which are never unpickled"):
-        read(path)
-    assert not target.exists()
-
-
 @pytest.mark.parametrize(
     ("arrays", "complaint"),
     [

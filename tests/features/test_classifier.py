@@ -12,11 +12,11 @@ from torch import Tensor
 
 from ncsnx.config import CelebA, Digits
 from ncsnx.config.data_sets import Data
-from ncsnx.config.feature_networks import Classifier, Features, Inception
+from ncsnx.config.feature_networks import Classifier, Inception
 from ncsnx.config.variants import OUTSIDE_IDENTITY
 from ncsnx.data import InMemory, Splits, data_set, data_set_of, open_data
 from ncsnx.data.dataset import NO_LABEL, StoredImages
-from ncsnx.errors import NcsnxError, Stopped
+from ncsnx.errors import NcsnxError
 from ncsnx.features.classifier import CLUSTERS, ClassifierNetwork, open_classifier, shifted
 from ncsnx.features.extractors import build_features
 from ncsnx.features.feature_network import FeatureNetwork
@@ -24,7 +24,7 @@ from ncsnx.features.real_images import DataSource
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runtime import Runtime
 from ncsnx.work import Work
-from tests.training.tiny import damage, files
+from tests.training.tiny import files
 
 CPU = torch.device("cpu")
 STEPS = 150
@@ -216,20 +216,6 @@ def test_images_without_labels_are_told_apart_by_clusters(tmp_path: Path) -> Non
     assert found.facts == stripes(tmp_path / "again", labels="one missing", steps=60).facts
 
 
-@pytest.mark.parametrize("name", ["classifier.safetensors", "classifier.json"])
-def test_a_damaged_classifier_is_trained_again_and_that_is_said(name: str, tmp_path: Path) -> None:
-    first, warned = stripes(tmp_path), list[str]()
-    (path,) = (tmp_path / "classifier").glob(f"*/{name}")
-    damage(path)
-    again = stripes(tmp_path, Work(warning=warned.append))
-    assert again.facts == first.facts
-    assert len(warned) == 1
-    assert str(path.parent) in warned[0]
-    assert "made again" in warned[0]
-    stripes(tmp_path, Work(warning=warned.append))
-    assert len(warned) == 1
-
-
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
@@ -245,20 +231,6 @@ def test_data_that_cannot_be_classified_is_refused_and_leaves_nothing(
     assert files(tmp_path) == {}
 
 
-def test_a_stop_request_ends_the_training_and_leaves_nothing(tmp_path: Path) -> None:
-    asked = 0
-
-    def stop() -> None:
-        nonlocal asked
-        asked += 1
-        if asked == 6:
-            raise Stopped("stopped by SIGTERM")
-
-    with pytest.raises(Stopped):
-        stripes(tmp_path, Work(check_stop=stop))
-    assert files(tmp_path) == {}
-
-
 def test_a_classifier_without_a_data_set_says_what_to_use(tmp_path: Path) -> None:
     with pytest.raises(NcsnxError, match="needs a data set to train on; use other features: features='inception'"):
         build_features(Classifier(), None, tmp_path, Runtime.choose(device="cpu", threads=1), Work())
@@ -267,19 +239,7 @@ def test_a_classifier_without_a_data_set_says_what_to_use(tmp_path: Path) -> Non
 # ------------------------------------------------------------------------------------------------------------ the seam
 
 
-@attrs.frozen(kw_only=True)
-class Unknown(Features):
-    """Features that no package has registered."""
-
-
 def test_digits_are_judged_by_the_classifier_and_other_data_by_inception_unless_registered() -> None:
     assert data_set_of(Digits()).features == Classifier()
     assert data_set_of(CelebA()).features == Inception()
     assert data_set_of(Stripes()).features == Classifier(width=4)
-
-
-def test_features_that_nobody_registered_say_how_to_do_it(tmp_path: Path) -> None:
-    with pytest.raises(
-        NcsnxError, match=r"no feature network is registered for Unknown.*build_features\.register\(Unknown\)"
-    ):
-        build_features(Unknown(), None, tmp_path, Runtime.choose(device="cpu", threads=1), Work())

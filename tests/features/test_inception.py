@@ -1,8 +1,6 @@
 """The Inception network: a stand-in with its structure, downloaded from a local server, cached and checked."""
 
-import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -18,7 +16,7 @@ from ncsnx.runtime import Runtime
 from ncsnx.work import Work
 from tests.data.serving import Server, serving
 from tests.features.scripted import GreyOnly, StandIn, WithoutOutput, pictures, scripted, sha256
-from tests.training.tiny import PATIENCE_S, damage
+from tests.training.tiny import damage
 
 CPU = torch.device("cpu")
 
@@ -128,35 +126,3 @@ def test_a_download_that_fails_leaves_nothing_and_says_where_the_file_may_come_f
     for part in (INCEPTION_FILE, page.address, str(tmp_path / "inception"), "features inception:FILE"):
         assert part in str(caught.value)
     assert left(tmp_path) == set()
-
-
-def test_two_that_need_it_at_once_download_it_once_and_the_second_says_that_it_waits(
-    network_file: Path, tmp_path: Path
-) -> None:
-    said: list[str] = []
-    facts: list[dict[str, Any]] = []
-    asked, waiting = threading.Event(), threading.Event()
-
-    def hear(text: str) -> None:
-        said.append(text)
-        if "waiting for" in text:
-            waiting.set()
-
-    def answer_when_the_second_waits() -> None:
-        asked.set()
-        assert waiting.wait(PATIENCE_S)
-
-    def need_it() -> None:
-        facts.append(opened(tmp_path, server, network_file, Work(info=hear)).facts)
-
-    content = {INCEPTION_FILE: network_file.read_bytes()}
-    with serving(Server(content, before=answer_when_the_second_waits)) as server:
-        first, second = threading.Thread(target=need_it), threading.Thread(target=need_it)
-        first.start()
-        assert asked.wait(PATIENCE_S)
-        second.start()
-        first.join()
-        second.join()
-    assert server.requests == 1
-    assert facts[0] == facts[1]
-    assert [text.split()[0] for text in said] == ["waiting"]

@@ -1,8 +1,6 @@
 """Distances between images, against all pairs by brute force in float64."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import attrs
@@ -12,11 +10,10 @@ from torch import Tensor
 
 from ncsnx.config.data_sets import Arrays, Data, Digits
 from ncsnx.data import InMemory, Preprocessing, StoredImages
-from ncsnx.errors import NcsnxError, Stopped
+from ncsnx.errors import NcsnxError
 from ncsnx.planning import survey as module
 from ncsnx.planning.survey import measure_distances
 from ncsnx.randomness import Purpose, Stream
-from ncsnx.work import Advance, Work
 
 
 def dataset(images: int, size: int = 6, channels: int = 2, seed: int = 0) -> InMemory:
@@ -144,32 +141,3 @@ def test_equal_images_are_refused() -> None:
     data_set = InMemory(StoredImages(pixels, torch.zeros(30, dtype=torch.int64), torch.arange(30)), (0, 16))
     with pytest.raises(NcsnxError, match="all 30 compared images are equal"):
         measure_distances(data_set, Digits(dequantization="none"))
-
-
-@pytest.mark.parametrize(("asked", "job"), [(1, "reading images"), (2, "measuring distances")])
-def test_a_stop_ends_it_between_blocks(asked: int, job: str) -> None:
-    left, jobs = list(range(asked)), list[str]()
-
-    def stop() -> None:
-        left.pop()
-        if not left:
-            raise Stopped("stopped")
-
-    @contextmanager
-    def progress(name: str, *, total: int, unit: str = "") -> Iterator[Advance]:
-        jobs.append(name)
-        yield lambda count=1, kept=False: None
-
-    with pytest.raises(Stopped):
-        measure_distances(dataset(100), declared(), work=Work(check_stop=stop, progress=progress))
-    assert jobs[-1] == job
-
-
-def test_larger_stored_images_are_cropped_from_the_centre() -> None:
-    data_set = dataset(30, size=10, channels=3)
-    cropped = InMemory(
-        attrs.evolve(data_set.images, pixels=data_set.images.pixels[..., 2:8, 2:8]), data_set.value_range
-    )
-    found = measure_distances(data_set, declared(channels=3, random_crop=10))
-    assert found.largest == measure_distances(cropped, declared(channels=3)).largest
-    assert found.largest < measure_distances(data_set, declared(size=10, channels=3)).largest

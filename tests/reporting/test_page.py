@@ -11,6 +11,7 @@ from PIL import Image
 
 from ncsnx.errors import NcsnxError
 from ncsnx.reporting.history import evenly_spread
+from ncsnx.reporting.html import figure
 from ncsnx.reporting.page import renewed_report, report_page
 from ncsnx.runs.folder import Run
 from ncsnx.runs.metrics_log import MetricsLog
@@ -123,6 +124,13 @@ def test_of_many_items_the_first_and_the_last_are_kept(count: int, most: int) ->
     assert not found or (found[0], found[-1]) == (0, count - 1)
 
 
+def test_large_pictures_become_smaller() -> None:
+    content = io.BytesIO()
+    Image.effect_noise((2_000, 1_000), 100).save(content, format="PNG")
+    assert "data:image/jpeg" in figure(content.getvalue(), "noise", "images")
+    assert len(figure(content.getvalue(), "noise", "images")) < len(content.getvalue())
+
+
 def test_a_damaged_file_is_a_line_of_the_page(told: Run) -> None:
     files = [path for path in told.path.rglob("*") if path.is_file() and path.suffix in (".json", ".png")]
     assert len(files) > 4
@@ -144,6 +152,15 @@ def test_the_command_writes_the_page(told: Run, here: Path) -> None:
     assert command.run("doctor", "mine").out.count("report.html") == 0
     assert command.run("report", "mine", "--out", "page.html").code == 0
     assert Page((here / "page.html").read_bytes()).open == []
+
+
+def test_bad_calls_say_what_to_type(told: Run, here: Path) -> None:
+    shutil.copytree(told.path, here / "runs" / "mine")
+
+    folder = command.run("report", "mine", "--out", ".")
+    assert folder.code == 2
+    assert "--out report.html" in folder.err
+    assert command.run("report", "missing").code == 2
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Every kind of document is read as it was written, and anything else gives one form of message, or None."""
 
-import ast
 import json
 import os
 from collections.abc import Iterator
@@ -12,7 +11,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import ncsnx
 from ncsnx.config.codec import canonical, digest
 from ncsnx.config.complaints import NewerVersionError, StructureError
 from ncsnx.config.converter import optional_of
@@ -35,7 +33,6 @@ from ncsnx.storage.process import in_utf8
 from tests.storage.frozen import frozen_documents, import_every_module
 
 FROZEN = frozen_documents()
-PACKAGE = Path(ncsnx.__file__).parent
 KINDS = list({cls: (cls, json.loads(content)) for _, cls, content in FROZEN}.values())
 """Each kind of document once, with its JSON values."""
 HOSTILE = "[red]\x1b[31m\nerror: fake\u202e" + "x" * 500
@@ -261,31 +258,6 @@ def test_documents_are_stored_one_per_line_and_a_bad_line_is_named(tmp_path: Pat
     told = r"lines\.jsonl, line 1: startet: no such field; did you mean 'started'\?; fix or"
     with pytest.raises(StructureError, match=told):
         read_document_lines(path, type(segment))
-
-
-BY_HAND = {
-    "evaluation/comparison.py",  # skips lines that aren't trials
-    "evaluation/neighbor_search.py",  # returns the results as JSON
-    "runs/manifest.py",  # state of the loop
-    "runs/exported.py",  # whether a folder is an export, valid or not
-    "runs/doctor.py",  # lines that a comparison reads leniently
-    "runs/metrics_log.py",  # records of arbitrary numbers
-    "runs/plugins.py",  # packages of a configuration that cannot be read without them
-    "sampling/sample_folder.py",  # whether a folder has samples, with a valid record or not
-}
-"""Modules that may read JSON directly."""
-
-
-def test_modules_that_read_json_read_documents() -> None:
-    readers = {"parse_json", "read_json", "unsealed", "read_records", "records_with_lines"}
-    found = {
-        path.relative_to(PACKAGE).as_posix()
-        for path in PACKAGE.rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.ImportFrom) and readers & {alias.name for alias in node.names}
-        if "storage" not in path.relative_to(PACKAGE).parts
-    }
-    assert found <= BY_HAND
 
 
 @pytest.mark.parametrize("kind", [str, Path])
