@@ -211,3 +211,12 @@ def test_an_extremely_long_picture_needs_little_memory() -> None:
 def test_colours_are_named_or_written_in_hexadecimal() -> None:
     assert rgb("black") == (0, 0, 0)
     assert rgb("#0a80FF") == (10, 128, 255)
+
+
+@pytest.mark.parametrize("found", [(31, 17), (17, 31), (12, 8), (8, 12), (400, 3), (5, 5)])
+@pytest.mark.parametrize("size", [(12, 8), (8, 12), (1, 30)])
+def test_a_picture_is_resized_just_until_it_covers_the_size(found: tuple[int, int], size: tuple[int, int]) -> None:
+    image = Image.new("L", (found[1], found[0]), 77)
+    made = np.array(fitted(image, size))
+    assert made.shape == size
+    assert (made == 77).all()  # no border

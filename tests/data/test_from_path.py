@@ -159,3 +159,16 @@ def test_any_other_path_is_searched_for_pictures(here: Path) -> None:
     assert not holds_pictures(here / "X.NPY")
     with pytest.raises(NcsnxError, match=r"x\.txt"):
         described(here / "x.txt")
+
+
+@pytest.mark.parametrize(
+    ("shape", "channels"),
+    [((12, 2, 8, 12), 2), ((12, 8, 12, 2), 2), ((12, 8, 12), 1), ((9, 3, 3, 3), 3)],
+)
+def test_arrays_keep_their_size_and_channels_in_every_layout(here: Path, shape: tuple[int, ...], channels: int) -> None:
+    data = described(save_array(here / "x.npy", noise(*shape)))
+    assert (data.channels, data.image_size) == (channels, (8, 12) if 8 in shape else 3)
+    read = open_data(data, here, Work()).train.read(torch.tensor([0]))
+    stored = np.load("x.npy")[read.ids[0]]
+    expected = stored.transpose(2, 0, 1) if shape[-1] == 2 else stored.reshape(data.shape)
+    assert np.array_equal(read.pixels[0].numpy(), expected)

@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from ncsnx.config.data_sets import Images
-from ncsnx.data import DataMissingError, Splits
+from ncsnx.data import DataMissingError, Splits, open_data
 from ncsnx.data.dataset import NO_LABEL
 from ncsnx.data.decoding import fitted_pixels
 from ncsnx.data.image_files import ImageFiles
@@ -233,3 +234,17 @@ def test_unread_files_are_one_line_and_only_when_the_pictures_are_scanned(
     for _ in range(2):
         opened(tmp_path / "x", Work(info=said.append), held_out=0)
     assert [line for line in said if "not read" in line] == [f"{tmp_path}/x: 3 files were not read: 2 .svg, 1 .mp4"]
+
+
+def test_own_pictures_cover_the_size_and_are_cropped(tmp_path: Path) -> None:
+    (tmp_path / "x").mkdir()
+    ramp = np.linspace(0, 255, 40).astype(np.uint8)
+    Image.fromarray(np.tile(ramp, (30, 1))).save(tmp_path / "x" / "a.png")  # 30 high, 40 wide
+    data = Images(root="x", image_size=(12, 8), channels=1, held_out=0.0)
+    pixels = open_data(data, tmp_path).train.read(torch.arange(1)).pixels
+    assert pixels.shape == (1, 1, 12, 8)
+    assert abs(float(pixels.float().mean()) - 127.5) < 2  # the centre of the ramp
+    assert float(pixels[0, 0, 0, -1]) - float(pixels[0, 0, 0, 0]) == pytest.approx(255 * 7 / 16, abs=8)
+    told: list[str] = []
+    open_data(attrs.evolve(data, image_size=(12, 48)), tmp_path, Work(warning=told.append))
+    assert told == ["1 picture of less than 12×48 pixels will be enlarged"]

@@ -17,8 +17,8 @@ from ncsnx.config.data_sets import FFHQ, LSUN, CelebA
 from ncsnx.data.dataset import NO_LABEL, Dataset, Splits
 from ncsnx.data.lmdb_store import LmdbStore
 from ncsnx.data.places import DataMissingError
-from ncsnx.data.readers.celeba import read_celeba
-from ncsnx.data.readers.ffhq import read_ffhq
+from ncsnx.data.readers.celeba import crop_and_resize, read_celeba
+from ncsnx.data.readers.ffhq import read_ffhq, shrunk, square_centre
 from ncsnx.data.readers.lsun import read_lsun
 from ncsnx.errors import NcsnxError
 from ncsnx.work import Work
@@ -332,3 +332,15 @@ def test_an_entry_that_is_missing_is_named_when_it_is_read(tmp_path: Path) -> No
     write_lmdb(tmp_path / "ffhq", entries | {b"length": b"5", b"extra": b""})
     with pytest.raises(NcsnxError, match="no entry 16-00002"):
         read_ffhq(SMALL, tmp_path).train.read(torch.arange(4))
+
+
+def test_published_pictures_are_cut_to_rectangles() -> None:
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (218, 178, 3), dtype=np.uint8))
+    assert crop_and_resize(picture, (218, 178), (72, 56)).size == (56, 72)
+    square = np.array(crop_and_resize(picture, (140, 140), (64, 64)))
+    assert np.array_equal(np.array(crop_and_resize(picture, (140, 140), (64, 48))), square[:, 8:56])
+    large = picture.resize((64, 64))
+    assert np.array_equal(np.array(square_centre(large, 64, (64, 48))), np.array(large)[:, 8:56])
+    assert np.array_equal(np.array(shrunk(large, (64, 48))), np.array(large)[:, 8:56])
+    with pytest.raises(ValueError, match=r"has 64×64 pixels, fewer than data\.image_size=48,66"):
+        shrunk(large, (48, 66))

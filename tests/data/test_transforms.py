@@ -1,14 +1,22 @@
+"""What is done to pixels on their way to the network: transforms, crops, flips, dequantization, augmentation."""
+
 import math
 from typing import Any
 
+import attrs
 import pytest
 import torch
+from torch import Tensor
 
-from ncsnx.config.data_sets import Dequantization, Digits, Images, Transform
+from ncsnx.config import Augmentation, Data, Images, NCSNv2
+from ncsnx.config.checks import FieldError
+from ncsnx.config.data_sets import Dequantization, Digits, Transform
 from ncsnx.data import Preprocessing, from_unit, log_slope, to_unit
+from ncsnx.data.augmentation import LABELS, augmented
 from ncsnx.data.transforms import LOGIT_MARGIN
 from ncsnx.errors import NcsnxError
 from ncsnx.randomness import Purpose, Stream
+from tests.config.examples import minimal
 
 TRANSFORMS: tuple[Transform, ...] = ("none", "rescaled", "logit")
 DEQUANTIZATIONS: tuple[Dequantization, ...] = ("none", "uniform", "gaussian")
@@ -162,3 +170,101 @@ def test_other_images_are_cropped_from_the_centre() -> None:
     centre = LARGE[:, :, 2:6, 2:6] / 255
     assert torch.equal(cropping().unit(LARGE), centre)
     assert torch.equal(cropping().held_out(LARGE, POSITIONS), centre)
+
+
+def test_crops_of_rectangles_move_in_both_directions_and_squares_keep_their_draws() -> None:
+    @attrs.frozen(kw_only=True)
+    class Stored(Data):
+        image_size: tuple[int, int]
+        channels: int
+        stored: tuple[int, int]
+
+        @property
+        def stored_size(self) -> tuple[int, int]:
+            return self.stored
+
+    rows, columns = torch.meshgrid(torch.arange(9), torch.arange(20), indexing="ij")
+    pixels = torch.stack((rows, columns)).expand(400, 2, 9, 20).to(torch.uint8)
+    positions = torch.arange(400)
+    data = Stored(image_size=(4, 12), channels=2, stored=(9, 20))
+    cropped = (Preprocessing(data, (0, 255), 7).training(pixels, positions) * 255).round().long()
+    assert cropped.shape == (400, 2, 4, 12)
+    corners = cropped[:, :, 0, 0]
+    assert set(corners[:, 0].tolist()) == set(range(6))
+    assert set(corners[:, 1].tolist()) == set(range(9))
+    assert torch.equal(cropped - corners[:, :, None, None], pixels[:, :, :4, :12].long())
+    centre = (Preprocessing(data, (0, 255), 7).unit(pixels) * 255).round().long()
+    assert centre[0, :, 0, 0].tolist() == [2, 4]
+    # the row of a rectangle's crop is that of the square with as many spare rows
+    square = Stored(image_size=4, channels=2, stored=(9, 9))
+    squares = (Preprocessing(square, (0, 255), 7).training(pixels[..., :9], positions) * 255).round().long()
+    assert torch.equal(squares[:, 0, 0, 0], corners[:, 0])
+
+
+SEED = 3
+PLACES = torch.arange(400)
+
+
+def ramps(height: int = 33, width: int = 49) -> Tensor:
+    """(400, 2, H, W): the column and the row of each pixel, from the centre."""
+    rows, columns = torch.meshgrid(torch.arange(height) - height // 2, torch.arange(width) - width // 2, indexing="ij")
+    return torch.stack([columns, rows]).float().expand(len(PLACES), -1, -1, -1).contiguous()
+
+
+def test_without_a_transformation_an_image_keeps_its_values() -> None:
+    x = ramps()
+    moved, labels = augmented(x, PLACES, SEED, 0.1)
+    still = (labels == 0).all(dim=1)
+    assert 0 < still.sum() < len(x)
+    assert torch.equal(moved[still], x[still])
+
+
+def test_half_of_the_images_are_mirrored_whatever_the_probability() -> None:
+    x = torch.rand(len(PLACES), 1, 6, 8, generator=torch.Generator().manual_seed(0))
+    moved, labels = augmented(x, PLACES, SEED, 0.0)
+    expected = torch.where(labels[:, :1, None, None] == 1, x.flip(-1), x)
+    torch.testing.assert_close(moved, expected)
+    assert not labels[:, 1:].any()
+
+
+def test_each_transformation_happens_as_often_as_declared() -> None:
+    labels = augmented(torch.zeros(20_000, 1, 1, 1), torch.arange(20_000), SEED, 0.2)[1]
+    assert labels.shape == (20_000, LABELS)
+    happened = (labels != 0).float().mean(dim=0)
+    # mirroring is a coin's; turning upside down is one's where it is chosen; the last three have two labels each
+    expected = torch.tensor([0.5, 0.1, *7 * [0.2]])
+    assert (happened - expected).abs().max() < 5 * math.sqrt(0.5 * 0.5 / 20_000)
+
+
+def test_the_image_is_moved_as_its_labels_say() -> None:
+    """The labels alone give the place; those of the stretching are the entries of its logarithm."""
+    x = ramps()
+    moved, labels = augmented(x, PLACES, SEED, 0.5)
+    mirrored, upside_down, scale, cos, sin, along, across, right, down = labels.unbind(dim=1)
+    flips = torch.diag_embed(torch.stack([1 - 2 * mirrored, 1 - 2 * upside_down], dim=1))
+    symmetric = torch.stack([along, across, across, -along], dim=1).view(-1, 2, 2)
+    stretched = torch.matrix_exp(-0.2 * math.log(2) * symmetric)
+    turned = torch.stack([1 + cos, sin, -sin, 1 + cos], dim=1).view(-1, 2, 2)
+    matrix = flips @ stretched @ turned * torch.exp2(-0.2 * scale).view(-1, 1, 1)
+    shift = 0.125 * torch.stack([right * x.shape[3], down * x.shape[2]], dim=1)
+    expected = torch.einsum("bij,bjhw->bihw", matrix, x) + shift[..., None, None]
+    limits = torch.tensor([x.shape[3] // 2 - 2, x.shape[2] // 2 - 2]).view(1, 2, 1, 1)
+    inside = (expected.abs() <= limits).all(dim=1, keepdim=True).expand_as(x)
+    assert inside.float().mean() > 0.5
+    assert (moved - expected)[inside].abs().max() < 0.1  # of a pixel: torch's cubic kernel gives ramps to 0.05
+    assert labels.any(dim=0).all()
+
+
+def test_an_image_depends_on_its_position_alone() -> None:
+    x = ramps()
+    moved, labels = augmented(x, PLACES, SEED, 0.5)
+    some = torch.tensor([7, 3, 399])
+    again, same = augmented(x[some], PLACES[some], SEED, 0.5)
+    assert torch.equal(labels[some], same)
+    torch.testing.assert_close(moved[some], again)
+    assert not torch.equal(labels, augmented(x, PLACES, SEED + 1, 0.5)[1])
+
+
+def test_a_network_without_labels_is_refused() -> None:
+    with pytest.raises(FieldError, match="takes labels"):
+        attrs.evolve(minimal(), model=NCSNv2(width=4), augmentation=Augmentation())

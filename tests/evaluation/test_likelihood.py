@@ -1,6 +1,7 @@
 """Bits per dimension: transforms, grey levels, closed forms; and sweeps of likelihoods."""
 
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,17 @@ from ncsnx.config import NCSN, Digits
 from ncsnx.config.data_sets import Data, Transform
 from ncsnx.data import Preprocessing, from_unit
 from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.evaluation.checkpoint_sweep import choose
+from ncsnx.evaluation.held_out_sweep import HeldOutSweep
 from ncsnx.evaluation.likelihood_sweep import LikelihoodSweep
 from ncsnx.evaluation.probability_flow import ProbabilityFlow, Probes, bits_per_dimension
 from ncsnx.features.real_images import DataSource
 from ncsnx.runs.folder import Run
+from ncsnx.runs.manifest import UnsoundError
+from ncsnx.runs.selection import select
 from ncsnx.runtime import Runtime
 from ncsnx.samplers.state import Score
+from ncsnx.work import SILENT
 from tests.config.examples import minimal
 
 MEAN, DEVIATION = 0.4, 0.25
@@ -125,3 +131,14 @@ def test_every_choice_that_changes_a_number_is_in_the_protocol(tmp_path: Path) -
 def test_what_makes_no_sense_is_a_mistake_of_typing(changes: dict[str, Any], expected: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=expected):
         sweep(tmp_path, changes)
+
+
+def test_a_checkpoint_that_retention_removes_during_a_sweep_is_left_out_like_an_unsound_one(workplace: Path) -> None:
+    run = Run(workplace / "runs" / "digits")
+    source, runtime = DataSource.of_run(run, workplace), Runtime.choose(threads=1)
+    sweep = HeldOutSweep(run=run, experiment=run.experiment(), source=source, runtime=runtime)
+    (candidate,), _ = choose(run, select(run, "8"), SILENT)
+    assert sweep.load(candidate)[0].step == 8
+    shutil.rmtree(run.checkpoints / "step-00000008")
+    with pytest.raises(UnsoundError, match="removed in the meantime"):
+        sweep.load(candidate)
