@@ -85,6 +85,12 @@ def test_a_name_found_twice_at_one_rank_shows_both_places(folder: Path) -> None:
     assert resolve("experiments/b.py:twin").experiment.name == "twin"
 
 
+def test_what_a_file_registers_by_exec_has_the_place_of_the_exec(folder: Path) -> None:
+    file = write_file(folder / "a.py")
+    file.write_text(f"\n\nexec({file.read_text()!r})\n")
+    assert resolve("a").origins["name"].endswith("experiments/a.py:3")
+
+
 def test_a_file_may_register_several_and_one_is_picked_by_name(folder: Path) -> None:
     file = write_file(folder / "several.py", name="one")
     file.write_text(f"import attrs\n{file.read_text()}\nregister(attrs.evolve(experiment, name='two', seed=2))\n")
@@ -113,6 +119,13 @@ def test_an_unknown_name_gets_its_near_matches(folder: Path) -> None:
     write_file(folder / "mine.py", name="digits")
     with pytest.raises(UnknownExperimentError, match=r"did you mean digits, digits_edm, digits_wide\?"):
         resolve("digitz")
+
+
+def test_ctrl_c_where_nobody_handles_it_ends_the_search_too(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "slow.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    with pytest.raises(KeyboardInterrupt):
+        discover()
 
 
 IN_A_BLOCK = {
@@ -189,6 +202,13 @@ def test_a_pipe_a_device_and_a_giant_are_errors_and_keep_nobody_waiting(folder: 
     assert "Too many levels of symbolic links" in str(found["loop.py"])
     with pytest.raises(ExperimentFileError, match="is not a regular file"):
         resolve("experiments/pipe.py")
+
+
+def test_code_that_claims_to_come_from_a_device_keeps_nobody_waiting(folder: Path) -> None:
+    file = write_file(folder / "sly.py")
+    text = file.read_text()
+    file.write_text(f"exec(compile({text!r}, '/dev/zero', 'exec'))\nexec(compile('1 / 0', '/dev/zero', 'exec'))\n")
+    assert found_in(0) == {"sly.py": "experiments/sly.py:2: ZeroDivisionError: division by zero"}
 
 
 def test_an_unknown_name_that_a_broken_file_bears_gets_its_error(folder: Path) -> None:

@@ -117,6 +117,12 @@ def test_sixteen_bits_in_colour_are_cut_to_the_upper_eight() -> None:
     assert read(png(2, 1, 16, 2, rows))[0].tolist() == [[0x12, 0x00, 0xFF], [0xAB, 0x80, 0x7F]]
 
 
+def test_a_transparent_grey_of_sixteen_bits_shows_the_background() -> None:
+    rows = b"\0" + struct.pack(">2H", 25_700, 25_701)
+    content = png(2, 1, 16, 0, rows, chunk(b"tRNS", struct.pack(">H", 25_701)))
+    assert read(content, background=BLUE)[0].tolist() == [[100, 100, 100], [0, 0, 255]]
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
 def test_cmyk_is_converted_to_the_right_colours(kind: str) -> None:
     flat = Image.new("CMYK", (16, 16), (0, 255, 255, 0))  # red: cyan none, magenta and yellow full

@@ -1,5 +1,6 @@
 """The user's own pictures as a data set."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +201,18 @@ def test_heic_is_read_where_its_extra_is_installed(tmp_path: Path) -> None:
         pixels = split.read(torch.arange(1)).pixels[0].int()
         # lossy compression and 8-bit YCbCr change a few grey levels
         assert (pixels - torch.tensor([200, 40, 90])[:, None, None]).abs().max() <= 6
+
+
+def test_heic_that_cannot_be_decoded_is_refused_with_what_to_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)  # as if it weren't installed
+    save(tmp_path / "x" / "a.png")
+    (tmp_path / "x" / "b.heic").write_bytes(b"?")
+    with pytest.raises(NcsnxError, match=r"HEIC \(1 of 2 pictures\) needs an extra") as error:
+        opened(tmp_path / "x", heic=True)
+    assert "pip install 'ncsnx[heic]'" in str(error.value)
+    assert "data.heic=false" in str(error.value)
 
 
 @pytest.mark.parametrize("packed", [False, True])
