@@ -92,6 +92,11 @@ def test_splits_that_do_not_fit_are_unchanged_and_the_training_images_come_first
         assert kept.train is original.train
 
 
+def test_the_type_counts_for_the_size() -> None:
+    kept = cache_in_memory(source(torch.float32), CPU, IMAGE_BYTES * TRAIN)
+    assert not isinstance(kept.train, CachedImages)
+
+
 def test_only_the_source_is_sent_to_another_process() -> None:
     kept = cache_in_memory(Splits(source().train, images(0), ""), CPU).train
     kept.read(torch.arange(TRAIN))

@@ -312,25 +312,22 @@ def test_a_size_missing_from_the_lmdb_is_refused(tmp_path: Path) -> None:
         read_ffhq(FFHQ(image_size=64), tmp_path)
 
 
-@pytest.mark.parametrize("length", [b"x", b"-3", b"6", b"99999999999999999999"])
-def test_an_impossible_length_is_refused(tmp_path: Path, length: bytes) -> None:
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({b"length": b"x"}, "expected a valid LMDB file, found 6 entries"),
+        ({b"length": b"-3"}, "expected a valid LMDB file, found 6 entries"),
+        ({b"length": b"99999999999999999999"}, "expected a valid LMDB file, found 6 entries"),
+        ({b"16-00002": None, b"extra": b""}, "expected a valid LMDB file, found no entry 16-00002"),
+        ({b"16-00002": encoded("RGB", (16, 15), "PNG", 0)}, "16-00002: expected 16×16 pixels, found 16×15"),
+    ],
+    ids=["letters", "negative", "huge", "no entry", "another size"],
+)
+def test_damage_of_an_lmdb_by_size_is_named(tmp_path: Path, changes: dict[bytes, bytes | None], told: str) -> None:
     entries = {f"16-{index:05d}".encode(): encoded("RGB", (16, 16), "PNG", index) for index in range(5)}
-    write_lmdb(tmp_path / "ffhq", entries | {b"length": length})
-    with pytest.raises(NcsnxError, match=r"data\.mdb: expected a valid LMDB file, found 6 entries"):
-        read_ffhq(SMALL, tmp_path)
-
-
-def test_pictures_of_another_size_than_their_key_says_are_named(tmp_path: Path) -> None:
-    entries = {f"16-{index:05d}".encode(): encoded("RGB", (16, 15), "PNG", index) for index in range(5)}
-    write_lmdb(tmp_path / "ffhq", entries | {b"length": b"5"})
-    with pytest.raises(NcsnxError, match=r"data\.mdb: 16-0000\d: expected 16×16 pixels, found 16×15"):
-        read_ffhq(SMALL, tmp_path).train.read(torch.tensor([0]))
-
-
-def test_an_entry_that_is_missing_is_named_when_it_is_read(tmp_path: Path) -> None:
-    entries = {f"16-{index:05d}".encode(): encoded("RGB", (16, 16), "PNG", index) for index in (0, 1, 3, 4)}
-    write_lmdb(tmp_path / "ffhq", entries | {b"length": b"5", b"extra": b""})
-    with pytest.raises(NcsnxError, match="no entry 16-00002"):
+    changed = entries | {b"length": b"5"} | changes
+    write_lmdb(tmp_path / "ffhq", {key: value for key, value in changed.items() if value is not None})
+    with pytest.raises(NcsnxError, match=rf"data\.mdb: {told}"):
         read_ffhq(SMALL, tmp_path).train.read(torch.arange(4))
 
 

@@ -5,10 +5,8 @@ from pathlib import Path
 from typing import ClassVar
 
 import attrs
-import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from ncsnx.config import CelebA, Digits
 from ncsnx.config.data_sets import Data
@@ -99,15 +97,6 @@ def judge(tmp_path_factory: pytest.TempPathFactory) -> FeatureNetwork:
     return open_classifier(Classifier(steps=STEPS), source, cache, CPU, Work())
 
 
-@pytest.fixture(scope="module")
-def digits() -> Tensor:
-    """The training images, (1498, 1, 8, 8) uint8, in a random order."""
-    split = open_data(Digits(), Path()).train
-    pixels = split.read(torch.arange(len(split))).pixels
-    order = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))
-    return (pixels[order].float() * 255 / 16).round().to(torch.uint8)
-
-
 # ------------------------------------------------------------------------------------------ accuracy and distances
 
 
@@ -122,31 +111,6 @@ def test_it_tells_digits_apart_and_says_how_well(judge: FeatureNetwork) -> None:
     assert (seen.features.shape, seen.logits.shape) == ((299, 64), (299, 10))
     right = (seen.logits.argmax(1) == images.labels).double().mean()
     assert float(right) == pytest.approx(judge.facts["accuracy"])
-
-
-def test_what_spoils_images_takes_them_further_from_the_real_ones_than_chance_does(
-    judge: FeatureNetwork, digits: Tensor
-) -> None:
-    real, others = digits[:749], digits[749:]
-    floor = distance(judge, real, others)
-    generator = torch.Generator().manual_seed(1)
-    noise = 255 * torch.randn(others.shape, generator=generator)
-    blurred = torch.nn.functional.avg_pool2d(others.float(), 3, stride=1, padding=1, count_include_pad=False)
-    assert distance(judge, real, eight_bits(others + 0.1 * noise)) > 2 * floor
-    assert distance(judge, real, eight_bits(blurred)) > 20 * floor
-
-
-def eight_bits(images: Tensor) -> Tensor:
-    return images.round().clamp(0, 255).to(torch.uint8)
-
-
-def distance(judge: FeatureNetwork, first: Tensor, second: Tensor) -> float:
-    """The Fréchet distance, by its formula: ‖m₁ − m₂‖² + tr(Σ₁ + Σ₂) − 2 tr(Σ₁^½ Σ₂ Σ₁^½)^½."""
-    a, b = (judge(images).features.double().numpy() for images in (first, second))
-    values, vectors = np.linalg.eigh(np.cov(a.T))
-    root = (vectors * np.sqrt(values.clip(0))) @ vectors.T
-    cross = np.sqrt(np.linalg.eigvalsh(root @ np.cov(b.T) @ root).clip(0)).sum()
-    return float(((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(np.cov(a.T)) + np.trace(np.cov(b.T)) - 2 * cross)
 
 
 def test_images_of_another_shape_are_refused(judge: FeatureNetwork) -> None:

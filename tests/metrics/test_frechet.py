@@ -141,36 +141,6 @@ def test_a_covariance_with_eigenvalues_below_zero_counts_them_as_zero() -> None:
     assert frechet_distance(zero, sigma, zero, torch.eye(2)) == pytest.approx(4 + 2 - 2 * 2, abs=2e-7)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("dimensions", "count", "differs", "expected"),
-    # ratios to the truth, as documented: 1 if linear in the moments; up to 1.2 for fewer images than features; 1.4 to
-    # 1.9 for a perfect model
-    [(4, 200, True, 1.0), (64, 40, True, 1.15), (16, 200, False, 1.6), (4, 1_000, False, 1.8)],
-)
-def test_the_standard_error_is_the_spread_over_other_images_or_conservative(
-    dimensions: int, count: int, differs: bool, expected: float
-) -> None:
-    sets = 100
-    mean, sigma = torch.zeros(dimensions), torch.eye(dimensions)
-    draws = torch.randn(sets, count, dimensions, generator=generator(13))
-    draws = draws * 1.3 + 0.5 if differs else draws
-    distances = [frechet_distance_of_images(features, mean, sigma) for features in draws]
-    errors = [standard_error(features, mean, sigma, seed=k, halves=10) for k, features in enumerate(draws)]
-    # the standard deviation of 100 distances is known to 1/√(2·99) = 7 %, the mean of the errors (25 % each) to 2.5 %:
-    # four of both together are 30 %
-    assert statistics.mean(errors) / statistics.stdev(distances) == pytest.approx(expected, rel=0.30)
-
-
-def test_odd_numbers_of_images_are_weighted_for_the_smaller_half() -> None:
-    # of 5 images, 2 are kept and 3 left out; with a distant mean, d² ≈ |mean|² is linear in the images
-    features = torch.tensor([0.0, 1.0, 2.0, 3.0, 4.0])[:, None] * 1e-4 + 100
-    mean, sigma = torch.zeros(1), torch.zeros(1, 1)
-    found = standard_error(features, mean, sigma, seed=1, halves=300)
-    expected = 2 * 100 * features.double().std().item() / math.sqrt(5)
-    assert found == pytest.approx(expected, rel=4 / math.sqrt(2 * 299))
-
-
 @pytest.mark.parametrize(("count", "dimensions"), [(12, 30), (13, 8)])
 def test_the_halves_are_compared_as_sets_of_images_are(count: int, dimensions: int) -> None:
     features = normal(16, count, dimensions) + 3

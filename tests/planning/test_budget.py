@@ -75,21 +75,6 @@ def test_a_fitted_training_fits_as_a_whole_and_a_refusal_names_a_budget_that_wou
     assert is_free or found.data.image_size == size
 
 
-@pytest.mark.parametrize("size", [8, 16, 28, 32, 64, 128, 256])
-@pytest.mark.parametrize("is_free", [False, True])
-def test_each_stage_takes_less_than_the_one_before_so_that_bisection_finds_the_first_that_fits(
-    size: int, is_free: bool
-) -> None:
-    data = Images(root="x", image_size=size)
-    stages = budget._stages(data, usual_scale(data, IMAGES), None, size_is_free=is_free)
-    time_of = machine(100.0)
-    costs = []
-    for stage in stages:
-        timing = time_of(stage.data, stage.scale.width, stage.scale.batch_size)
-        costs.append(stage.scale.steps * timing.step_of(stage.scale.batch_size))
-    assert costs == sorted(costs, reverse=True)
-
-
 def test_steps_go_first_then_the_width_then_the_batch_then_the_size() -> None:
     order = ("steps", "width", "batch size", "image size")
     seen: list[set[str]] = []
