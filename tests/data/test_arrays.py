@@ -18,14 +18,12 @@ from safetensors.torch import save_file as save_torch
 
 from ncsnx.config.data_sets import Arrays
 from ncsnx.data import DataMissingError, Splits, value_statistics
-from ncsnx.data.dataset import NO_LABEL
 from ncsnx.data.readers.arrays import open_arrays
 from ncsnx.errors import NcsnxError
 from ncsnx.work import Work
 from tests.data.watching import Watcher
 from tests.storage.giants import sparse_npy, zeros_npz
 
-KINDS = (".npy", ".npz", ".safetensors")
 VALUES = np.random.default_rng(1).integers(0, 256, (12, 3, 5, 5), dtype=np.uint8)
 
 
@@ -69,20 +67,6 @@ def test_a_mapped_file_truncated_while_in_use_is_refused_and_a_removed_one_stays
     together(splits)
     path.unlink()
     assert torch.equal(together(splits), whole)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("layout", ["N×C×H×W", "N×H×W×C"])
-def test_every_image_is_in_one_split_with_channels_first(tmp_path: Path, kind: str, layout: str) -> None:
-    values = VALUES if layout == "N×C×H×W" else VALUES.transpose(0, 2, 3, 1)
-    splits = opened(written(tmp_path / f"x{kind}", values), held_out=0.4)
-    assert np.array_equal(together(splits).numpy(), VALUES)
-    for split in (splits.train, splits.held_out):
-        assert (split.shape, split.value_range) == ((3, 5, 5), (0, 255))
-        images = split.read(torch.arange(len(split)))
-        assert images.pixels.dtype == torch.uint8
-        assert images.pixels.is_contiguous()
-        assert (images.labels == NO_LABEL).all()
 
 
 TYPES = {
@@ -267,14 +251,6 @@ def test_each_image_is_checked_when_it_is_read(tmp_path: Path, monkeypatch: pyte
     written(path, values)
     with pytest.raises(NcsnxError, match=f"image {wrong}: found NaN"):
         together(opened(path, channels=1))
-
-
-def test_the_split_stays_when_images_are_added(tmp_path: Path) -> None:
-    few, many = (opened(written(tmp_path / "x.npy", np.resize(VALUES, (n, 3, 5, 5))), held_out=0.3) for n in (50, 80))
-    for before, after in ((few.train, many.train), (few.held_out, many.held_out)):
-        assert set(before.read(torch.arange(len(before))).ids.tolist()) < set(
-            after.read(torch.arange(len(after))).ids.tolist()
-        )
 
 
 def test_a_missing_file_or_another_format_is_named(tmp_path: Path) -> None:

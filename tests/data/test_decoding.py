@@ -3,7 +3,6 @@
 import io
 import struct
 import zlib
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -133,23 +132,12 @@ def test_cmyk_is_converted_to_the_right_colours(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_pictures_are_rotated_by_exif(kind: str, orientation: int) -> None:
+def test_pictures_are_rotated_by_exif(kind: str) -> None:
     upright = np.zeros((24, 40), dtype=np.uint8)
     upright[:8, :8], upright[:8, -8:] = 255, 128  # a mark at the top left, a weaker one at the top right
-    undo: list[Callable[[Any], Any]] = [
-        lambda a: a,
-        lambda a: a[:, ::-1],
-        lambda a: a[::-1, ::-1],
-        lambda a: a[::-1],
-        lambda a: a.T,
-        lambda a: np.rot90(a, 1),
-        lambda a: a[::-1, ::-1].T,
-        lambda a: np.rot90(a, -1),
-    ]
     exif = Image.Exif()
-    exif[0x0112] = orientation
-    stored = Image.fromarray(np.ascontiguousarray(undo[orientation - 1](upright))).convert("RGB")
+    exif[0x0112] = 6  # to be turned clockwise
+    stored = Image.fromarray(np.ascontiguousarray(np.rot90(upright))).convert("RGB")
     options = {"lossless": True} if kind == "WEBP" else {}
     found = read(saved(stored, kind, exif=exif, **options), channels=1)
     assert found.shape == upright.shape

@@ -1,9 +1,7 @@
 import hashlib
-import io
 import random
 import shutil
 import subprocess
-import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -114,20 +112,9 @@ def test_a_refusal_by_the_server_is_one_line_with_the_place_for_the_file(
 # ------------------------------------------------------------------------------------------------------ the data sets
 
 
-def tar(members: dict[str, bytes]) -> bytes:
-    """A .tar.gz of members by name."""
-    content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode="w:gz") as archive:
-        for name, data in members.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
-    return content.getvalue()
-
-
 def test_cifar10_is_downloaded_unpacked_and_read(tmp_path: Path) -> None:
-    write_cifar10(tmp_path / "source")
-    content = tar({f"{FOLDER}/{path.name}": path.read_bytes() for path in sorted((tmp_path / "source").iterdir())})
+    write_cifar10(tmp_path / "source" / FOLDER)
+    content = Path(shutil.make_archive(str(tmp_path / "cifar"), "gztar", tmp_path / "source", FOLDER)).read_bytes()
     with serving(Server({"cifar-10-binary.tar.gz": content})) as served:
         published = PublishedFile(f"{served.address}/cifar-10-binary.tar.gz", hashlib.md5(content).hexdigest())
         elsewhere = CIFAR10(root=str(tmp_path / "elsewhere"))
@@ -142,7 +129,7 @@ def test_cifar10_is_downloaded_unpacked_and_read(tmp_path: Path) -> None:
         with pytest.raises(NcsnxError, match=r"not the published 0{32}"):
             download_cifar10(CIFAR10(), tmp_path / "x", Work(), attrs.evolve(published, md5="0" * 32))
     assert left(tmp_path / "data") == {FOLDER}
-    for path in (tmp_path / "source").iterdir():
+    for path in (tmp_path / "source" / FOLDER).iterdir():
         if path.name != "test_batch.bin":
             assert (folder / path.name).read_bytes() == path.read_bytes()
 
