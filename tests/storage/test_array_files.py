@@ -3,7 +3,6 @@
 import gzip
 import io
 import os
-import random
 import struct
 import tracemalloc
 import zipfile
@@ -32,7 +31,7 @@ RANDOM = np.random.default_rng(0)
 KSPACE = (RANDOM.normal(size=(3, 4, 5)) + 1j * RANDOM.normal(size=(3, 4, 5))).astype("complex64")
 MASK = np.eye(4, 5)
 EXPECTED = {
-    "kspace": ExpectedArray("complex numbers", COMPLEX, (("P", 4, 5),)),
+    "kspace": ExpectedArray("complex numbers", COMPLEX, ((4, 5), ("P", 4, 5))),
     "mask": ExpectedArray("zeros and ones", REAL, ((4, 5),)),
     "range": ExpectedArray("real numbers", REAL, ((2,),), optional=True),
 }
@@ -174,28 +173,6 @@ def test_a_small_file_that_declares_terabytes_is_refused_before_it_is_read(tmp_p
     assert "declares" in complaint(tmp_path / "x.nii")
 
 
-@pytest.mark.parametrize("kind", [*list(WRITERS)[1:], "nifti", "nifti packed"])
-def test_damage_gives_one_line(tmp_path: Path, kind: str) -> None:
-    name, write = WRITERS.get(kind) or ("x.nii" if kind == "nifti" else "x.nii.gz", lambda path: nifti(path, KSPACE))
-    path = tmp_path / name
-    write(path)
-    content, choice = path.read_bytes(), random.Random(0)
-    for _ in range(25):
-        damaged = bytearray(content[: choice.randrange(len(content))] if choice.random() < 0.4 else content)
-        for _ in range(choice.choice([1, 4]) if damaged else 0):
-            damaged[choice.randrange(len(damaged))] = choice.randrange(256)
-        path.write_bytes(damaged)
-        try:
-            file = open_array_file(path)
-            for array in file.names or [None]:
-                file.read(array)
-        except NcsnxError as error:
-            text = str(error)
-            assert text.startswith(str(path))
-            assert "\n" not in text
-            assert len(text) < len(str(path)) + 400
-
-
 def test_other_files_are_refused_with_what_is_read(tmp_path: Path) -> None:
     (tmp_path / "x.h5").write_text("no")
     assert "expected a .npy, .npz, safetensors, HDF5, MATLAB 7.3 or NIfTI file, found something else" in complaint(
@@ -222,19 +199,9 @@ def test_a_missing_library_names_the_extra(tmp_path: Path, monkeypatch: pytest.M
     assert "pip install 'ncsnx[science]'" in text
 
 
-MEASURED = {
-    "kspace": ExpectedArray("complex numbers", COMPLEX, ((2, 2), ("P", 2, 2))),
-    "mask": ExpectedArray("numbers", REAL, ((2, 2),)),
-    "range": ExpectedArray("numbers", REAL, ((2,),), optional=True),
-}
 VALUES = np.arange(12, dtype=np.float32).reshape(3, 4)
 HUGE = 2**42
 """More than four times the memory of any machine, but allowed as a file size on any file system."""
-
-
-def saved(path: Path, save: Callable[..., Any] = np.savez, **arrays: Any) -> Path:
-    save(path, **arrays)
-    return path
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
@@ -265,8 +232,8 @@ def test_an_array_is_read_and_mapped_as_numpy_wrote_it(
 
 
 def test_an_empty_array_is_read(tmp_path: Path) -> None:
-    path = saved(tmp_path / "x.npz", none=np.zeros((0, 4)), one=np.float64(3))
-    file = open_array_file(path)
+    np.savez(tmp_path / "x.npz", none=np.zeros((0, 4)), one=np.float64(3))
+    file = open_array_file(tmp_path / "x.npz")
     for read in (file.read, file.mapped):
         assert read("none").shape == (0, 4)
         assert read("one") == 3
@@ -345,80 +312,65 @@ def test_a_compressed_array_that_unpacks_to_more_than_memory_is_refused(
 @pytest.mark.parametrize(
     ("arrays", "told"),
     [
-        (
-            {"maps": np.ones((4, 2, 2))},
-            "mask (optional: range), found kspace, mask, maps (not understood: maps); save it so",
-        ),
-        (
-            {"kspace": np.ones((2, 2))},
-            "kspace: expected complex numbers of shape (2, 2) or (P, 2, 2), found float64",
-        ),
-        ({"kspace": np.ones((0, 2, 2)) * 1j}, "found complex128 of shape (0, 2, 2) (0 bytes)"),
-        ({"mask": np.ones((3, 2))}, "array mask: expected numbers of shape (2, 2), found float64 of shape (3, 2)"),
-        ({"mask": None}, "found kspace; save it so"),
+        ({"maps": MASK}, "mask (optional: range), found kspace, mask, maps (not understood: maps); save it so"),
+        ({"kspace": MASK}, "kspace: expected complex numbers of shape (4, 5) or (P, 4, 5), found float64"),
+        ({"kspace": KSPACE[:0]}, "found complex64 of shape (0, 4, 5) (0 bytes)"),
+        ({"mask": np.ones((3, 5))}, "array mask: expected zeros and ones of shape (4, 5), found float64 of shape (3,"),
         ({"mask": None, "kspace": None}, "found none; save it so"),
-        ({"range": np.ones(3)}, "array range: expected numbers of shape (2,), found"),
-        ({"\x1b[31m": np.ones(3)}, r"(not understood: '\x1b[31m')"),
-        ({"x" * 200: np.ones(3)}, "(202 characters))"),
-        ({f"x{number}": np.ones(3) for number in range(20)}, "x7 and 12 more)"),
+        ({"\x1b[31m": MASK}, r"(not understood: '\x1b[31m')"),
+        ({"x" * 200: MASK}, "(202 characters))"),
+        ({f"x{number}": MASK for number in range(20)}, "x7 and 12 more)"),
     ],
 )
 def test_other_arrays_and_other_shapes_are_refused_by_name(tmp_path: Path, arrays: dict[str, Any], told: str) -> None:
-    sound = {"kspace": np.ones((2, 2)) * 1j, "mask": np.ones((2, 2))}
-    path = saved(tmp_path / "x.npz", **{name: array for name, array in (sound | arrays).items() if array is not None})
+    given = {"kspace": KSPACE, "mask": MASK} | arrays
+    np.savez(tmp_path / "x.npz", **{name: array for name, array in given.items() if array is not None})
     with pytest.raises(NcsnxError) as error:
-        read_arrays(path, MEASURED, "save it so")
+        read_arrays(tmp_path / "x.npz", EXPECTED, "save it so")
     assert told in str(error.value)
     assert str(error.value).isprintable()
 
 
 def test_ignored_names_are_not_read(tmp_path: Path) -> None:
-    path = saved(tmp_path / "x.npz", kspace=np.ones((2, 2)) * 1j, mask=np.ones((2, 2)), other=np.array([object()]))
-    assert set(read_arrays(path, MEASURED, "", ignored=["other"])) == {"kspace", "mask"}
+    np.savez(tmp_path / "x.npz", kspace=KSPACE, mask=MASK, other=np.array([object()]))
+    assert set(read_arrays(tmp_path / "x.npz", EXPECTED, "", ignored=["other"])) == {"kspace", "mask"}
 
 
-def _files() -> list[bytes]:
-    contents = []
-    for save in (np.savez, np.savez_compressed):
-        stream = io.BytesIO()
-        save(stream, values=VALUES, other=np.arange(3))
-        contents.append(stream.getvalue())
-    stream = io.BytesIO()
-    np.save(stream, VALUES)
-    return [*contents, stream.getvalue()]
+DAMAGED = WRITERS | {
+    "npy": ("x.npy", lambda path: np.save(path, VALUES)),
+    "nifti": ("x.nii", lambda path: nifti(path, KSPACE)),
+    "nifti packed": ("x.nii.gz", lambda path: nifti(path, KSPACE)),
+    "safetensors": ("x.safetensors", lambda path: save_file({"a": VALUES}, path)),
+}
+CHANGES = st.one_of(st.binary(max_size=4), st.sampled_from([b"9" * 9, b"(-", b"|O", b"U9"]))
 
 
-FILES = _files()
-MUTATIONS = st.lists(
-    st.tuples(
-        st.integers(0, 2**16), st.one_of(st.binary(max_size=4), st.sampled_from([b"9" * 9, b"(-", b"|O", b"U9"]))
-    ),
-    max_size=6,
-)
-
-
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(content=st.sampled_from(FILES), mutations=MUTATIONS, kept=st.one_of(st.none(), st.integers(0, 800)))
+@pytest.mark.parametrize("kind", DAMAGED)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(changes=st.lists(st.tuples(st.integers(0, 2**16), CHANGES), max_size=6), kept=st.none() | st.integers(0, 800))
 def test_any_change_to_a_file_gives_at_most_one_line_and_takes_little_memory(
-    tmp_path: Path, content: bytes, mutations: list[tuple[int, bytes]], kept: int | None
+    tmp_path: Path, kind: str, changes: list[tuple[int, bytes]], kept: int | None
 ) -> None:
-    changed = bytearray(content)
-    for place, new in mutations:
+    name, write = DAMAGED[kind]
+    sound, path = tmp_path / f"sound-{name}", tmp_path / name
+    if not sound.exists():
+        write(sound)
+    changed = bytearray(sound.read_bytes())
+    for place, new in changes:
         place %= len(changed)
         changed[place : place + len(new)] = new
-    path = tmp_path / "x.npz"
-    path.write_bytes(bytes(changed[:kept]))
+    path.write_bytes(changed[:kept])
     tracemalloc.start()
     try:
-        said = _reading_everything(path)
+        said = read_everything(path)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert peak < 2**22
-    assert said is None or (said.startswith(str(path)) and "\n" not in said)
+    assert said is None or (said.startswith(str(path)) and "\n" not in said and len(said) < len(str(path)) + 400)
 
 
-def _reading_everything(path: Path) -> str | None:
+def read_everything(path: Path) -> str | None:
     """Reads all arrays; returns the error message, or None."""
     try:
         file = open_array_file(path)
