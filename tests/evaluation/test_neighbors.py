@@ -3,15 +3,13 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
-from itertools import combinations, groupby
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import attrs
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ncsnx import config
@@ -27,7 +25,7 @@ from ncsnx.evaluation.memorizing import (
     verdict,
 )
 from ncsnx.evaluation.nearest_images import Nearest, feature_space, nearest, pixel_space
-from ncsnx.evaluation.neighbor_pictures import draw_grid, plot_distances
+from ncsnx.evaluation.neighbor_pictures import plot_distances
 from ncsnx.features.feature_network import Extracted
 from ncsnx.images import to_uint8
 from ncsnx.runs.result_records import MeasureRecord, Share, SpaceRecord, Verdict
@@ -110,26 +108,6 @@ def test_smooth_digits_are_near_to_many_and_no_copies(digits: Digits) -> None:
         assert is_nearer(spaces["pixels"].distance)
         assert not is_nearer(spaces["pixels"].relative)
         assert kind.kind == "nearer"
-
-
-def test_noise_is_far_from_everything(digits: Digits) -> None:
-    noise = torch.randint(0, 256, digits.new.shape, generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
-    found, spaces = judged(noise, digits)
-    assert found.kind == "no sign"
-    assert spaces["pixels"].distance.nearer < 0.05
-
-
-@pytest.mark.parametrize("channels", [1, 3, 4])
-def test_a_grid_has_a_cell_for_each_picture(tmp_path: Path, channels: int) -> None:
-    left = torch.zeros((channels, 8, 8), dtype=torch.uint8)
-    left[:, :, :4] = 255
-    near = [(left, "0"), (left, "1e+04 ↔")]
-    draw_grid(tmp_path / "grid.png", [{"sample": [(left, "7")], "pixels": near, "features": near}] * 2)
-    with Image.open(tmp_path / "grid.png") as grid:
-        cells = np.asarray(grid.convert("L"))[20:44]
-    dark = (cells < 128).all(axis=0)
-    halves = [is_dark for is_dark, _ in groupby(dark.tolist()) if is_dark]
-    assert len(halves) >= 5, "half of each of five images"
 
 
 def test_a_plot_names_both_sets_and_does_without_held_out_images(tmp_path: Path) -> None:

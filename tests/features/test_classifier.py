@@ -25,8 +25,8 @@ from ncsnx.work import Work
 from tests.training.tiny import files
 
 CPU = torch.device("cpu")
-STEPS = 150
-"""A configuration that is good enough on digits and trains in two to three seconds."""
+STEPS = 80
+"""A configuration that is good enough on digits and trains in about a second."""
 
 
 @attrs.frozen(kw_only=True)
@@ -103,7 +103,7 @@ def judge(tmp_path_factory: pytest.TempPathFactory) -> FeatureNetwork:
 def test_it_tells_digits_apart_and_says_how_well(judge: FeatureNetwork) -> None:
     assert judge.name == f"digits classifier {judge.facts['sha256'][:8]}"
     assert (judge.dimensions, judge.has_logits) == (64, True)
-    assert 0.85 < judge.facts["accuracy"] <= 1
+    assert 0.75 < judge.facts["accuracy"] <= 1
     held_out = open_data(Digits(), Path()).held_out
     images = held_out.read(torch.arange(len(held_out)))
     seen = judge((images.pixels.float() * 255 / 16).round().to(torch.uint8))
@@ -168,6 +168,12 @@ def test_training_is_the_same_every_time_and_another_for_another_seed(tmp_path: 
     assert first.facts["sha256"] != stripes(tmp_path / "1", seed=1).facts["sha256"]
     assert torch.equal(torch.random.get_rng_state(), state)
     assert len(list((tmp_path / "1" / "classifier").glob("[!.]*"))) == 2
+
+
+def test_the_seed_determines_the_first_weights() -> None:
+    weights = [ClassifierNetwork((1, 8, 8), 2, 5, seed).output.weight for seed in (0, 0, 1)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
 
 
 def test_images_without_labels_are_told_apart_by_clusters(tmp_path: Path) -> None:

@@ -232,16 +232,17 @@ def test_a_page_that_cannot_be_written_is_said_once(run: Run) -> None:
     assert heard.warnings == ["no report: the disk is full; training continues without it"]
 
 
-def test_training_writes_the_page_unless_told_not_to(tmp_path: Path) -> None:
-    assert tiny_command(*training(), folder=tmp_path).code == 0
-    assert tiny_command(*training(), "--no-report", "--run", "other", folder=tmp_path).code == 0
+def test_training_writes_the_page_unless_told_not_to(trained: Path, tmp_path: Path) -> None:
+    assert tiny_command(*training(), "--no-report", folder=tmp_path).code == 0
 
-    page = Page((tmp_path / "runs/digits/report.html").read_bytes())
+    page = Page((trained / "runs/digits/report.html").read_bytes())
     assert "12 of 12" in page.text
     assert "Step 12" in page.captions
-    assert not (tmp_path / "runs/other/report.html").exists()
-    weights = [tmp_path / "runs" / name / "checkpoints/step-00000012/model.safetensors" for name in ("digits", "other")]
-    assert weights[0].read_bytes() == weights[1].read_bytes()
+    assert not (tmp_path / "runs/digits/report.html").exists()
+    with_page, without = (
+        folder / "runs/digits/checkpoints/step-00000012/model.safetensors" for folder in (trained, tmp_path)
+    )
+    assert with_page.read_bytes() == without.read_bytes()
 
 
 def test_the_page_of_the_documentation_is_small_and_shows_everything() -> None:
