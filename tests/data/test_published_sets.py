@@ -57,9 +57,7 @@ def check(
 
 @pytest.mark.parametrize("packed", [True, False], ids=["zip", "folder"])
 @pytest.mark.parametrize(("crop", "size"), [(140, 64), (101, 120)])
-def test_pictures_are_cropped_and_resized_as_torchvision_does(
-    tmp_path: Path, packed: bool, crop: int, size: int
-) -> None:
+def test_celeba_is_cropped_and_resized_as_torchvision_does(tmp_path: Path, packed: bool, crop: int, size: int) -> None:
     pictures = list(write_celeba(tmp_path / "celeba", packed=packed).values())
     splits = read_celeba(CelebA(crop=crop, image_size=size), tmp_path)
     transform = transforms.Compose([transforms.CenterCrop(crop), transforms.Resize(size)])
@@ -69,7 +67,7 @@ def test_pictures_are_cropped_and_resized_as_torchvision_does(
         assert split.shape == (3, size, size)
 
 
-def test_zip_and_folder_have_the_same_fingerprint_which_covers_pictures_and_split(tmp_path: Path) -> None:
+def test_zip_and_folder_of_celeba_have_the_same_fingerprint_which_covers_pictures_and_split(tmp_path: Path) -> None:
     def fingerprint(place: str) -> str:
         return read_celeba(CelebA(root=str(tmp_path / place)), tmp_path).fingerprint
 
@@ -86,7 +84,7 @@ def test_zip_and_folder_have_the_same_fingerprint_which_covers_pictures_and_spli
     assert fingerprint("packed") != before
 
 
-def test_unpacked_pictures_are_preferred_to_the_zip(tmp_path: Path) -> None:
+def test_unpacked_pictures_of_celeba_are_preferred_to_the_zip(tmp_path: Path) -> None:
     write_celeba(tmp_path / "celeba", packed=False)
     (tmp_path / "celeba" / "img_align_celeba.zip").write_bytes(b"never read")
     assert len(read_celeba(CelebA(), tmp_path).train) == CELEBA_PARTS.count(0)
@@ -110,7 +108,7 @@ def test_listed_pictures_that_are_missing_are_counted_and_the_first_is_named(tmp
         (lambda text: text.replace(" 2\n", " 1\n"), "none for 0 or 2"),
     ],
 )
-def test_a_malformed_list_is_refused_with_its_first_bad_line(
+def test_a_malformed_list_of_celeba_is_refused_with_its_first_bad_line(
     tmp_path: Path, change: Callable[[str], str], found: str
 ) -> None:
     write_celeba(tmp_path / "celeba", packed=True)
@@ -121,7 +119,7 @@ def test_a_malformed_list_is_refused_with_its_first_bad_line(
 
 
 @pytest.mark.parametrize("missing", ["img_align_celeba.zip", "list_eval_partition.txt"])
-def test_each_part_that_is_missing_is_named_with_its_place(tmp_path: Path, missing: str) -> None:
+def test_each_part_of_celeba_that_is_missing_is_named_with_its_place(tmp_path: Path, missing: str) -> None:
     write_celeba(tmp_path / "celeba", packed=True)
     (tmp_path / "celeba" / missing).unlink()
     with pytest.raises(DataMissingError, match=rf"{tmp_path / 'celeba' / missing} is missing; get {missing} "):
@@ -150,13 +148,8 @@ def opened(folder: Path, data: LSUN = BEDROOM, work: Work | None = None) -> Spli
     return read_lsun(data, folder, work or Work())
 
 
-# ---------------------------------------------------------------------------------------------------------- reading
-
-
 @pytest.mark.parametrize("size", [16, 11, 40])
-def test_pictures_of_every_kind_come_in_the_order_of_their_keys_as_torchvision_transforms_them(
-    tmp_path: Path, size: int
-) -> None:
+def test_lsun_comes_in_the_order_of_its_keys_as_torchvision_transforms_it(tmp_path: Path, size: int) -> None:
     train, held_out = write_lsun(tmp_path / "lsun")
     splits = opened(tmp_path, LSUN(category="bedroom", image_size=size))
     transform = transforms.Compose([transforms.Resize(size), transforms.CenterCrop(size)])
@@ -194,9 +187,6 @@ def test_an_lmdb_replaced_at_the_same_path_is_read_again_and_a_moved_one_has_its
     assert opened(tmp_path, attrs.evolve(BEDROOM, root=str(tmp_path / "old"))).fingerprint == before.fingerprint
 
 
-# --------------------------------------------------------------------------------------------------- the list of keys
-
-
 def test_keys_are_listed_once_with_progress_and_then_found_in_the_cache(tmp_path: Path, own_cache: Path) -> None:
     write_lsun(tmp_path / "lsun")
     first, second = Watcher(), Watcher()
@@ -214,9 +204,6 @@ def test_a_truncated_list_is_replaced(tmp_path: Path, own_cache: Path, length: i
     for path in (own_cache / "lmdb-keys").iterdir():
         path.write_bytes(path.read_bytes()[:length])
     assert len(opened(tmp_path).train) == len(train)
-
-
-# ----------------------------------------------------------------------------------------------------- damaged files
 
 
 @pytest.mark.parametrize(
@@ -266,7 +253,7 @@ def unchanged(image: Image.Image) -> Image.Image:
     return image
 
 
-def test_the_lmdb_is_read_as_it_is_and_split_as_published(tmp_path: Path) -> None:
+def test_ffhqs_lmdb_is_read_as_it_is(tmp_path: Path) -> None:
     pictures = write_ffhq(tmp_path / "ffhq", COUNT, sizes=(16, 8))
     splits = read_ffhq(SMALL, tmp_path)
     for split, count in ((splits.train, 20), (splits.held_out, 3)):
@@ -275,7 +262,7 @@ def test_the_lmdb_is_read_as_it_is_and_split_as_published(tmp_path: Path) -> Non
     assert read_ffhq(FFHQ(image_size=8), tmp_path).train.shape == (3, 8, 8)
 
 
-def test_the_split_of_all_seventy_thousand_images_is_frozen(tmp_path: Path) -> None:
+def test_ffhqs_split_of_all_seventy_thousand_images_is_frozen(tmp_path: Path) -> None:
     image = encoded("RGB", (8, 8), "PNG", 0)
     entries = {f"8-{index:05d}".encode(): image for index in range(70_000)}
     write_lmdb(tmp_path / "ffhq", entries | {b"length": b"70000"})
@@ -287,7 +274,7 @@ def test_the_split_of_all_seventy_thousand_images_is_frozen(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("place", ["images1024x1024", "."])
-def test_a_folder_is_read_by_index_and_resized_as_torchvision_does(tmp_path: Path, place: str) -> None:
+def test_a_folder_of_ffhq_is_read_by_index_and_resized_as_torchvision_does(tmp_path: Path, place: str) -> None:
     pictures = write_ffhq_folder(tmp_path / "ffhq", place, 41, COUNT)
     splits = read_ffhq(SMALL, tmp_path)
     for split, count in ((splits.train, 20), (splits.held_out, 3)):
@@ -296,7 +283,7 @@ def test_a_folder_is_read_by_index_and_resized_as_torchvision_does(tmp_path: Pat
 
 
 @pytest.mark.parametrize(("size", "chosen"), [(128, 128), (64, 150)])
-def test_thumbnails_are_used_only_for_their_own_size(tmp_path: Path, size: int, chosen: int) -> None:
+def test_thumbnails_of_ffhq_are_used_only_for_their_own_size(tmp_path: Path, size: int, chosen: int) -> None:
     by_size = {
         128: write_ffhq_folder(tmp_path / "ffhq", "thumbnails128x128", 128, 10),
         150: write_ffhq_folder(tmp_path / "ffhq", "images1024x1024", 150, 10),
@@ -306,7 +293,7 @@ def test_thumbnails_are_used_only_for_their_own_size(tmp_path: Path, size: int, 
     check(split, [by_size[chosen][place] for place in places], places, transforms.Resize(size))
 
 
-def test_a_size_missing_from_the_lmdb_is_refused(tmp_path: Path) -> None:
+def test_a_size_missing_from_ffhqs_lmdb_is_refused(tmp_path: Path) -> None:
     write_ffhq(tmp_path / "ffhq", 5, sizes=(16, 8, 128))
     with pytest.raises(NcsnxError, match=r"64-00000; .*data\.image_size=N"):
         read_ffhq(FFHQ(image_size=64), tmp_path)
@@ -323,7 +310,7 @@ def test_a_size_missing_from_the_lmdb_is_refused(tmp_path: Path) -> None:
     ],
     ids=["letters", "negative", "huge", "no entry", "another size"],
 )
-def test_damage_of_an_lmdb_by_size_is_named(tmp_path: Path, changes: dict[bytes, bytes | None], told: str) -> None:
+def test_damage_of_ffhqs_lmdb_is_named(tmp_path: Path, changes: dict[bytes, bytes | None], told: str) -> None:
     entries = {f"16-{index:05d}".encode(): encoded("RGB", (16, 16), "PNG", index) for index in range(5)}
     changed = entries | {b"length": b"5"} | changes
     write_lmdb(tmp_path / "ffhq", {key: value for key, value in changed.items() if value is not None})

@@ -97,9 +97,6 @@ def judge(tmp_path_factory: pytest.TempPathFactory) -> FeatureNetwork:
     return open_classifier(Classifier(steps=STEPS), source, cache, CPU, Work())
 
 
-# ------------------------------------------------------------------------------------------ accuracy and distances
-
-
 def test_it_tells_digits_apart_and_says_how_well(judge: FeatureNetwork) -> None:
     assert judge.name == f"digits classifier {judge.facts['sha256'][:8]}"
     assert (judge.dimensions, judge.has_logits) == (64, True)
@@ -132,9 +129,6 @@ def test_shifts_move_an_image_by_up_to_an_eighth_and_repeat_its_edge() -> None:
     expected = {padded[top : top + 8, left : left + 16].numpy().tobytes() for top in range(3) for left in range(5)}
     assert {picture.contiguous().numpy().tobytes() for picture in moved[:, 0]} == expected
     assert torch.equal(moved[:, 0], moved[:, 1])
-
-
-# -------------------------------------------------------------------------------------------------- training and cache
 
 
 def test_it_is_trained_once_and_then_read_from_the_cache_without_the_data(tmp_path: Path) -> None:
@@ -204,9 +198,6 @@ def test_data_that_cannot_be_classified_is_refused_and_leaves_nothing(
 def test_a_classifier_without_a_data_set_says_what_to_use(tmp_path: Path) -> None:
     with pytest.raises(NcsnxError, match="needs a data set to train on; use other features: features='inception'"):
         build_features(Classifier(), None, tmp_path, Runtime.choose(device="cpu", threads=1), Work())
-
-
-# ------------------------------------------------------------------------------------------------------------ the seam
 
 
 def test_digits_are_judged_by_the_classifier_and_other_data_by_inception_unless_registered() -> None:
