@@ -88,14 +88,16 @@ def test_more_than_eight_bits_are_refused_rather_than_cut_off(tmp_path: Path) ->
         batches(tmp_path)
 
 
-def test_every_byte_of_a_picture_counts_for_the_fingerprint(tmp_path: Path) -> None:
+def test_every_byte_of_a_picture_and_its_name_count_for_the_fingerprint(tmp_path: Path) -> None:
     values = np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8)
     Image.fromarray(values).save(tmp_path / "a.bmp")
     before = ImageFolder.open(tmp_path).fingerprint
     content = bytearray((tmp_path / "a.bmp").read_bytes())
     content[len(content) // 3] ^= 1
     (tmp_path / "a.bmp").write_bytes(content)
-    assert ImageFolder.open(tmp_path).fingerprint != before
+    after = ImageFolder.open(tmp_path).fingerprint
+    (tmp_path / "a.bmp").rename(tmp_path / "b.bmp")
+    assert len({before, after, ImageFolder.open(tmp_path).fingerprint}) == 3
 
 
 def test_a_zip_of_pictures_gives_what_the_folder_gives(tmp_path: Path) -> None:

@@ -204,6 +204,22 @@ def test_features_are_compared_in_the_same_pass(in_blocks: Callable[[int], None]
     assert given.given == [17, 17, 17, 17, 17, 5]
 
 
+def test_no_more_distances_than_a_block_by_a_block_are_held(
+    monkeypatch: pytest.MonkeyPatch, in_blocks: Callable[[int], None]
+) -> None:
+    in_blocks(8)
+    held: list[int] = []
+    original = Nearest.update
+
+    def watched(self: Nearest, rows: slice, squared: Tensor, *further: Any) -> None:
+        held.append(squared.numel())
+        original(self, rows, squared, *further)
+
+    monkeypatch.setattr(Nearest, "update", watched)
+    nearest(pictures(30, 1), Training(pictures(40, 1)), [pixel_space()], 3)
+    assert max(held) == 8 * 8
+
+
 def test_fewer_training_images_than_neighbours_leave_places_free() -> None:
     (found,) = nearest(pictures(2, 1), Training(pictures(3, 1)), [pixel_space()], 5)
     assert (found.indices[:, 3:] == -1).all()

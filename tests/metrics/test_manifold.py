@@ -1,6 +1,7 @@
 """Precision, recall, density and coverage: small sets counted by hand, and brute force."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ncsnx.errors import NcsnxError
+from ncsnx.metrics import density_coverage as density
+from ncsnx.metrics import manifold
 from ncsnx.metrics.density_coverage import density_coverage
-from ncsnx.metrics.manifold import PrecisionRecall, precision_recall
+from ncsnx.metrics.manifold import PrecisionRecall, precision_recall, squared_distances
 
 
 def normal(seed: int, *shape: int) -> Tensor:
@@ -76,6 +79,23 @@ def test_any_block_gives_the_count_of_brute_force(
     mirrored = torch.cat((real, 4 - real))
     found = precision_recall(mirrored, generated, neighbours, block)
     assert (found.precision, found.recall) == pytest.approx(by_brute_force(mirrored, generated, neighbours))
+
+
+@pytest.mark.parametrize("measure", [precision_recall, density_coverage])
+def test_no_more_distances_than_a_block_by_a_block_are_held(
+    measure: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[torch.Size] = []
+
+    def watched(x: Tensor, y: Tensor) -> Tensor:
+        found = squared_distances(x, y)
+        seen.append(found.shape)
+        return found
+
+    for module in (manifold, density):
+        monkeypatch.setattr(module, "squared_distances", watched)
+    measure(normal(8, 30, 2), normal(9, 100, 2), block=16)
+    assert max(rows for rows, _ in seen) == max(columns for _, columns in seen) == 16
 
 
 def test_too_few_images_for_the_neighbours_are_refused() -> None:
