@@ -6,6 +6,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import attrs
 import pytest
 import torch
 
@@ -29,15 +30,8 @@ def ids(batch: Batch) -> list[int]:
 
 
 def same(first: Batch, second: Batch) -> bool:
-    return all(
-        torch.equal(a, b)
-        for a, b in (
-            (first.images.pixels, second.images.pixels),
-            (first.images.labels, second.images.labels),
-            (first.images.ids, second.images.ids),
-            (first.positions, second.positions),
-        )
-    )
+    parts = [(*attrs.astuple(batch.images, recurse=False), batch.positions) for batch in (first, second)]
+    return all(torch.equal(a, b) for a, b in zip(*parts, strict=True))
 
 
 def test_every_epoch_has_every_image_once_in_its_own_order() -> None:

@@ -34,21 +34,14 @@ def pictures(splits: Splits) -> tuple[EncodedPictures, EncodedPictures]:
     return splits.train, splits.held_out
 
 
-def names(splits: Splits) -> tuple[list[str], list[str]]:
-    train, held_out = pictures(splits)
-    return names_of(train), names_of(held_out)
-
-
-def names_of(split: EncodedPictures) -> list[str]:
-    return [split.image_name(number) for number in split.ids.tolist()]
+def names(splits: Splits) -> tuple[list[str], ...]:
+    return tuple([split.image_name(number) for number in split.ids.tolist()] for split in pictures(splits))
 
 
 def labels(splits: Splits) -> dict[str, int]:
-    return {
-        name: int(label)
-        for split in pictures(splits)
-        for name, label in zip(names_of(split), split.labels, strict=True)
-    }
+    found = torch.cat([split.labels for split in pictures(splits)])
+    train, held_out = names(splits)
+    return dict(zip(train + held_out, found.tolist(), strict=True))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -56,11 +49,11 @@ def test_every_picture_is_in_one_split_as_it_is_decoded(tmp_path: Path, channels
     written = mixed(tmp_path / "x", 30)
     splits = opened(tmp_path / "x", channels=channels, background="#0102ff")
     seen = {}
-    for split in pictures(splits):
+    for split, found in zip(pictures(splits), names(splits), strict=True):
         assert (split.shape, split.value_range) == ((channels, 4, 4), (0, 255))
         images = split.read(torch.arange(len(split)))
         assert (images.pixels.dtype, images.labels.dtype, images.ids.dtype) == (torch.uint8, torch.int64, torch.int64)
-        for name, pixels, number in zip(names_of(split), images.pixels, images.ids, strict=True):
+        for name, pixels, number in zip(found, images.pixels, images.ids, strict=True):
             content = (tmp_path / "x" / name).read_bytes()
             expected = fitted_pixels(content, name, size=4, channels=channels, background=(1, 2, 255))
             assert np.array_equal(pixels.numpy(), expected)
@@ -98,27 +91,28 @@ def test_a_folder_can_be_held_out(tmp_path: Path) -> None:
         opened(tmp_path / "x", held_out_folder="valid")
 
 
-def test_folders_are_classes_where_every_picture_is_in_one(tmp_path: Path) -> None:
-    for name in ("all/cat/1.png", "all/cat/deep/2.png", "all/dog/3.png", "all/ape/4.png"):
-        save(tmp_path / "x" / name)
+def test_folders_are_classes_where_every_picture_is_in_one_of_several(tmp_path: Path) -> None:
+    for name in ("x/all/cat/1.png", "x/all/cat/deep/2.png", "x/all/dog/3.png", "x/all/ape/4.png"):
+        save(tmp_path / name)
     assert labels(opened(tmp_path / "x")) == {
         "all/ape/4.png": 0,
         "all/cat/1.png": 1,
         "all/cat/deep/2.png": 1,
         "all/dog/3.png": 2,
     }
-    save(tmp_path / "x" / "all" / "5.png")
+    for name in (
+        "x/all/5.png",
+        "one/all/1.png",
+        "one/all/2.png",
+        "held/cat/1.png",
+        "held/dog/2.png",
+        "held/test/3.png",
+    ):
+        save(tmp_path / name)
     assert set(labels(opened(tmp_path / "x")).values()) == {NO_LABEL}
-
-
-def test_a_single_folder_is_not_a_class(tmp_path: Path) -> None:
-    for number in range(3):
-        save(tmp_path / "x" / "all" / f"{number}.png")
-    assert set(labels(opened(tmp_path / "x")).values()) == {NO_LABEL}
+    assert set(labels(opened(tmp_path / "one")).values()) == {NO_LABEL}
     # classes of the training images alone are useless
-    for name in ("cat/1.png", "dog/2.png", "test/3.png"):
-        save(tmp_path / "y" / name)
-    assert set(labels(opened(tmp_path / "y", held_out_folder="test")).values()) == {NO_LABEL}
+    assert set(labels(opened(tmp_path / "held", held_out_folder="test")).values()) == {NO_LABEL}
 
 
 def test_broken_pictures_are_refused_or_skipped_and_ids_stay(tmp_path: Path) -> None:
