@@ -7,22 +7,34 @@ import attrs
 import pytest
 
 from ncsnx.config import (
+    Arrays,
     Augmentation,
     Config,
+    ConsistentAnnealed,
     Data,
     Decay,
     Digits,
+    DPMSolverPP,
+    DPMSolverPPSDE,
     Ema,
+    EulerAncestral,
     Experiment,
+    Exponential,
     Grid,
+    Images,
     Model,
     Optimizer,
+    Packed,
     Phantoms,
+    PredictorCorrector,
+    ProbabilityFlowODE,
     Retention,
     Sampler,
     Schedule,
     ScoreMatching,
     Snapshots,
+    TrainedLevels,
+    Volumes,
 )
 from ncsnx.config.codec import ConfigError, flatten, identity, to_json
 from ncsnx.config.provenance import is_default
@@ -49,6 +61,30 @@ def test_a_saved_experiment_that_lacks_every_field_with_a_default_gets_the_defau
     frozen = FROZEN["sparse"]
     assert from_json(frozen["saved"]) == minimal()
     assert identity(from_json(frozen["saved"])) == frozen["identity"]
+
+
+def test_defaults_are_those_of_what_version_1_wrote() -> None:
+    """What people typed keeps its meaning. Defaults of other classes are in the identities of built-in experiments."""
+    cases = every_variant()
+    assert cases["digits"] == minimal()
+    scans = {"image_size": 32, "channels": 2, "range": "unbounded", "complex": True}
+    assert cases["complex"].data == Arrays(path="scans.npy", **scans)
+    assert cases["complex packed"].data == Packed(path="scans.packed", **scans)
+    assert cases["bounded volumes"].data == Volumes(
+        path="scans", image_size=32, range="bounded", low=-1000.0, high=3000.0, dequantization="uniform"
+    )
+    pictures = Images(root="photographs", image_size=64, random_crop=72, channels=1, background="#102030")
+    assert cases["formats"].data == attrs.evolve(pictures, gif=True, heic=True)
+    samplers = [case.sampler for name, case in cases.items() if name.startswith("sampler-")]
+    for typed in (
+        EulerAncestral(steps=20, eta=0.5, grid=Exponential()),
+        DPMSolverPP(steps=12, grid=Exponential()),
+        DPMSolverPPSDE(steps=8, eta=2.0, grid=TrainedLevels()),
+        ProbabilityFlowODE(steps=4, tolerance=1e-4, grid=Exponential(sigma_min=0.02)),
+        ConsistentAnnealed(order=1),
+        PredictorCorrector(corrector="langevin"),
+    ):
+        assert typed in samplers
 
 
 def test_every_built_in_variant_and_every_field_off_its_default_is_in_the_frozen_file() -> None:
