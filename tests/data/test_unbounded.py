@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ncsnx.config import Arrays, Data, Images, Packed
+from ncsnx.config import Arrays, Data, Images, Packed, Phantoms
 from ncsnx.config.checks import FieldError
 from ncsnx.data import InMemory, Preprocessing, StoredImages, from_values, open_data, to_values
 from ncsnx.data.dataset import Magnitudes
@@ -219,6 +219,13 @@ def test_complex_values_are_declared_so_and_packed_ones_are_those_of_the_array(
     with pytest.raises(NcsnxError, match="declared real") as error:
         open_data(attrs.evolve(declared, complex=False), tmp_path)
     assert error.value.hints[0].adds == "data.complex=true data.range=unbounded data.channels=2"
+
+
+def test_packed_phantoms_stay_complex(tmp_path: Path) -> None:
+    data = Phantoms(image_size=8, count=16)
+    packed = pack(open_data(data, tmp_path), tmp_path / "p.pack", settings=settings_of(data), work=SILENT)
+    assert (packed.record.complex, packed.record.bounds) == (True, "unbounded")
+    assert own_data(tmp_path / "p.pack", Reading(), SILENT).is_complex
 
 
 def test_pictures_show_the_magnitude_and_beside_it_the_phase() -> None:

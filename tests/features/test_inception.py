@@ -9,11 +9,9 @@ import torch.nn.functional as F
 
 from ncsnx.config.feature_networks import Inception
 from ncsnx.errors import NcsnxError
-from ncsnx.features.extractors import build_features
 from ncsnx.features.feature_network import distance_name
 from ncsnx.features.inception import INCEPTION_FILE, SHA256, InceptionNetwork, open_inception
 from ncsnx.features.torchscript import CleanResizer
-from ncsnx.runtime import Runtime
 from ncsnx.storage.cache import cache_lock
 from ncsnx.work import Work
 from tests.data.serving import Server, serving
@@ -50,20 +48,14 @@ def test_features_are_the_layers_of_images_from_minus_1_to_1_and_logits_leave_th
     features = stand_in.layers((CleanResizer()(images) - 128) / 128).flatten(1)
     assert (network.name, network.dimensions, network.has_logits) == ("Inception", 2048, True)
     assert torch.equal(seen.features, features)
-    assert seen.logits is not None
-    assert torch.equal(seen.logits, F.linear(features, stand_in.output.weight.detach()))
-
-
-def test_a_local_file_is_taken_by_path_and_told_by_its_sha256(network_file: Path, tmp_path: Path) -> None:
-    runtime = Runtime.choose(device="cpu", threads=1)
-    network = build_features(Inception(file=str(network_file)), None, tmp_path, runtime, Work())
     assert network.facts == {
         "type": "inception",
         "sha256": sha256(network_file),
         "dimensions": 2048,
         "images": "clean-fid bicubic 299",
     }
-    assert not list(tmp_path.iterdir())
+    assert seen.logits is not None
+    assert torch.equal(seen.logits, F.linear(features, stand_in.output.weight.detach()))
 
 
 def test_only_the_published_file_is_called_inception_and_another_gets_a_name_of_its_own_and_a_warning(
