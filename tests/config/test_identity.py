@@ -58,7 +58,7 @@ def test_the_identities_of_the_built_in_experiments_are_frozen() -> None:
 
 
 def test_each_field_is_in_the_identity_unless_it_is_declared_outside() -> None:
-    """That the others change it follows from the frozen identities of `test_saved_form`, which are off all defaults."""
+    """The change by the others follows from the frozen identities of `test_saved_form`, which are off all defaults."""
     experiments = every_variant().values()
     inside = {path for experiment in experiments for path in identifying_paths(experiment)}
     inside.add("augmentation")  # while there is one

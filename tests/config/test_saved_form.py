@@ -64,7 +64,7 @@ def test_a_saved_experiment_that_lacks_every_field_with_a_default_gets_the_defau
 
 
 def test_defaults_are_those_of_what_version_1_wrote() -> None:
-    """What people typed keeps its meaning. Defaults of other classes are in the identities of built-in experiments."""
+    """Typed values keep their meaning. Defaults of other classes are in the identities of built-in experiments."""
     cases = every_variant()
     assert cases["digits"] == minimal()
     scans = {"image_size": 32, "channels": 2, "range": "unbounded", "complex": True}

@@ -1,4 +1,4 @@
-"""What is done to pixels on their way to the network: transforms, crops, flips, dequantization, augmentation."""
+"""Pixels on their way to the network: transforms, crops, flips, dequantization, augmentation."""
 
 import math
 from typing import Any
