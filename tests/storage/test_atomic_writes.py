@@ -118,6 +118,42 @@ def test_numbers_that_json_lacks_are_refused() -> None:
         atomic.json_bytes({"loss": float("nan")})
 
 
+def test_contents_are_on_the_disk_before_their_names_and_names_before_anything_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a power cut, a system has a rename only if its folder was synced."""
+    done: list[str] = []
+    sync, rename, replace = os.fsync, Path.rename, Path.replace
+
+    def name(path: Path) -> str:
+        return "temporary" if atomic.is_temporary(path.name) else path.name
+
+    def fsync(descriptor: int) -> None:
+        done.append(f"sync {name(Path(f'/proc/self/fd/{descriptor}').resolve())}")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "rename", lambda path, to: (done.append(f"name {to.name}"), rename(path, to))[1])
+    monkeypatch.setattr(Path, "replace", lambda path, to: (done.append(f"name {to.name}"), replace(path, to))[1])
+
+    def synced(write: Callable[[], object]) -> list[str]:
+        done.clear()
+        write()
+        return done
+
+    parent = f"sync {tmp_path.name}"
+    assert synced(lambda: atomic.write_bytes(tmp_path / "file", b"content")) == ["sync temporary", "name file", parent]
+    with atomic.replacement(tmp_path / "pieces", 3) as file:
+        done.clear()
+        file.write(b"abc")
+    assert done == ["sync temporary", "name pieces", parent]
+    with atomic.new_folder(tmp_path / "folder"):
+        done.clear()
+    assert done == ["sync temporary", "name folder", parent]
+    assert synced(lambda: atomic.append_line(tmp_path / "lines", "first")) == ["sync lines", parent]
+    assert synced(lambda: atomic.append_line(tmp_path / "lines", "second")) == ["sync lines"]
+
+
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.EBADF])
 def test_folders_that_cannot_be_synced_are_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     real = os.fsync
@@ -135,11 +171,13 @@ def test_folders_that_cannot_be_synced_are_no_error(tmp_path: Path, monkeypatch:
     assert (tmp_path / "file").read_bytes() == b"content"
 
 
-def test_files_that_cannot_be_synced_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fsync(_: int) -> None:
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
+@pytest.mark.parametrize("of_folders", [False, True])
+def test_what_cannot_be_synced_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, of_folders: bool) -> None:
+    def fsync(descriptor: int) -> None:
+        if Path(f"/proc/self/fd/{descriptor}").resolve().is_dir() == of_folders:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(os, "fsync", fsync)
     with pytest.raises(NcsnxError, match="Input/output error"):
         atomic.write_bytes(tmp_path / "file", b"content")
-    assert list(tmp_path.iterdir()) == []
+    assert atomic.debris(tmp_path) == []
