@@ -2,22 +2,12 @@
 
 import json
 import os
-import re
 from pathlib import Path
 
-import pytest
-
 from ncsnx.runs.folder import Run
-from ncsnx.runs.manifest import verify
 from ncsnx.runs.writer_lock import writer_lock
-from tests.runs.kept import as_nobody, tree
-from tests.training.tiny import (
-    command,
-    damage,
-    saved,
-    steps_of,
-    training,
-)
+from tests.runs.kept import tree
+from tests.training.tiny import command, damage, saved, steps_of, training
 
 TOKEN = "tmp-9-0a1b2c3d"
 KEEP = ("retention.keep_last=2", "snapshots=none")
@@ -57,9 +47,7 @@ def test_json_has_kind_path_what_advice_and_whether_it_was_repaired(workplace: P
     found = json.loads(result.out)
     assert (found["sound"], found["writer"]) == (False, None)
     assert found["verified"]["checkpoints"] == 3
-    unsound, leftover = (
-        next(finding for finding in found["findings"] if finding["kind"] == kind) for kind in ("unsound", "leftover")
-    )
+    unsound, leftover = ({one["kind"]: one for one in found["findings"]}[kind] for kind in ("unsound", "leftover"))
     assert unsound["path"] == "runs/digits/checkpoints/step-00000012"
     assert unsound["what"].startswith("model.safetensors is damaged")
     assert unsound["advice"]
@@ -98,40 +86,15 @@ def test_while_a_trainer_runs_it_is_named_and_repair_is_refused(workplace: Path)
     assert command("doctor", "digits", folder=workplace).code == 1
 
 
-@pytest.mark.parametrize("name", ["[bold red]x", "a\x1b[31mb\udcff"])
-def test_names_in_a_run_stay_inert(workplace: Path, name: str) -> None:
-    (run_in(workplace) / f".{name}.{TOKEN}").write_text("theirs")
+def test_names_in_a_run_stay_inert(workplace: Path) -> None:
+    name = "[bold red]x"
+    (run_in(workplace) / f".{name}\x1b[31mb\udcff.{TOKEN}").write_text("theirs")
     result = command("doctor", "digits", folder=workplace)
     assert result.code == 1
     assert len(result.out.splitlines()) == 1
     assert "\x1b" not in result.out
-    if name.startswith("["):
-        assert result.out.count(name) == 1
+    assert result.out.count(name) == 1
     assert len(json.loads(command("doctor", "digits", "--json", folder=workplace).out)["findings"]) == 1
-
-
-def test_a_folder_that_may_not_be_read_is_a_line_of_the_examination(workplace: Path) -> None:
-    run = run_in(workplace)
-    for place in ("fid/first", "samples", "checkpoints/step-00000004"):
-        (run / place).mkdir(parents=True, exist_ok=True)
-    code = """
-import sys
-from ncsnx.cli import app
-app(["doctor", "./runs/digits", "--quiet"], standalone_mode=False)  # all is imported while it can be
-for place in ("fid/first", "samples", "checkpoints/step-00000004"):
-    os.chmod(f"runs/digits/{place}", 0)
-drop()
-sys.exit(app(["doctor", "./runs/digits"], standalone_mode=False))
-"""
-    result = as_nobody(code, place=workplace)
-    assert result.stdout
-    for place in ("fid/first", "samples", "checkpoints/step-00000004"):
-        (run / place).chmod(0o755)
-    assert result.returncode == 1, result.stderr
-    assert "Traceback" not in result.stderr
-    rows = [re.split(r"\s+", line)[:2] for line in result.stdout.splitlines()]
-    for place in ("samples", "checkpoints/step-00000004", "fid/first"):
-        assert ["damaged", place] in rows
 
 
 def test_retention_is_followed_and_changes_no_weight(trained: Path, tmp_path: Path) -> None:
@@ -142,11 +105,3 @@ def test_retention_is_followed_and_changes_no_weight(trained: Path, tmp_path: Pa
     assert "retention removed the checkpoint of step 4" in result.err
     found, expected = saved(run, 12), saved(run_in(trained), 12)
     assert all(found[name] == expected[name] for name in ("model.safetensors", "ema.safetensors"))
-
-
-def test_new_rules_for_a_finished_run_say_the_steps_and_remove_them(workplace: Path) -> None:
-    result = command(*training("retention.keep_last=1"), folder=workplace)
-    assert "changed since the last start: retention.keep_last: none → 1" in result.err
-    assert "retention removed the checkpoints of steps 4, 8" in result.err
-    assert steps_of(run_in(workplace)) == [12]
-    verify(checkpoint(run_in(workplace), 12))

@@ -2,12 +2,10 @@
 
 import hashlib
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -21,7 +19,6 @@ from ncsnx.errors import UsageError
 from ncsnx.images import grid, png_bytes, to_uint8
 from ncsnx.runs.exported import Export, write_export
 from ncsnx.runs.folder import Run
-from tests.cli.command import REPOSITORY
 from tests.cli.drawing import error
 from tests.training.tiny import CPU, Result, command, files, training
 
@@ -68,7 +65,8 @@ def best_row(folder: Path) -> dict[str, float]:
 def test_the_folder_holds_the_averaged_weights_as_the_hub_expects_them(scored: Path) -> None:
     model = scored / "model"
     assert set(files(model)) == {"README.md", "config.json", "model.safetensors", "samples.png"}
-    assert [path.name for path in model.iterdir() if path.name.startswith(".")] == []
+    images = ncsnx.draw(ncsnx.load(scored / RUN, ckpt="best"), n=16, seed=0)
+    assert (model / "samples.png").read_bytes() == png_bytes(grid(to_uint8(images), 4))
     step = best_row(scored)["step"]
     averaged = load_file(scored / RUN / f"checkpoints/step-{step:08d}/ema.safetensors")
     passed_on = load_file(model / "model.safetensors")
@@ -82,11 +80,6 @@ def test_the_folder_holds_the_averaged_weights_as_the_hub_expects_them(scored: P
     assert config.data_fingerprint == Run(scored / RUN).data_fingerprint()
 
 
-def test_the_picture_is_drawn_by_the_run_with_a_fixed_seed(scored: Path) -> None:
-    images = ncsnx.draw(ncsnx.load(scored / RUN, ckpt="best"), n=16, seed=0)
-    assert (scored / "model/samples.png").read_bytes() == png_bytes(grid(to_uint8(images), 4))
-
-
 def test_the_card_has_the_scores_of_these_weights_and_no_others(scored: Path, tmp_path: Path) -> None:
     card = (scored / "model/README.md").read_text()
     row = best_row(scored)
@@ -98,9 +91,12 @@ def test_the_card_has_the_scores_of_these_weights_and_no_others(scored: Path, tm
     assert '"n": 20,' in card
     assert ("held-out loss" in card) == (row["step"] == 8)
     folder = Path(shutil.copytree(scored, tmp_path / "work"))
-    shutil.rmtree(folder / "model")
-    assert "no scores recorded" in export(folder, "--ckpt", "12", "--grid", "0").err
-    assert "No scores were recorded for these weights." in (folder / "model/README.md").read_text()
+    (sweep,) = (folder / RUN / "loss").iterdir()
+    (sweep / "scores.json").write_text("{")
+    result = export(folder, "--ckpt", "12", "--grid", "0", out="other")
+    assert "no scores recorded" in result.err
+    assert "warning: scores left out: " in result.err
+    assert "No scores were recorded for these weights." in (folder / "other/README.md").read_text()
 
 
 def test_a_model_gives_the_images_of_its_run_to_the_bit(workplace: Path) -> None:
@@ -110,30 +106,22 @@ def test_a_model_gives_the_images_of_its_run_to_the_bit(workplace: Path) -> None
     assert torch.equal(ncsnx.draw(model, n=5, seed=3), ncsnx.draw(original, n=5, seed=3))
     assert torch.equal(ncsnx.draw(model, n=2, interpolate=3), ncsnx.draw(original, n=2, interpolate=3))
     x = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(model.to_network(x), x)
+    assert torch.equal(model.score(x, 0.5), original.score(x, 0.5))
     rescaled = attrs.evolve(model.experiment, data=attrs.evolve(model.experiment.data, transform="rescaled"))
     assert torch.equal(attrs.evolve(model, experiment=rescaled).to_network(x), 2 * x - 1)
-    assert torch.equal(model.score(x, 0.5), original.score(x, 0.5))
 
 
-@pytest.mark.slow
-def test_in_a_fresh_process_elsewhere_the_code_of_the_card_works_without_the_run(scored: Path, tmp_path: Path) -> None:
-    expected = ncsnx.draw(ncsnx.load(scored / RUN, ckpt="best"), n=16, seed=0)
-    place, elsewhere = tmp_path / "somewhere" / "copied", tmp_path / "elsewhere"
-    shutil.copytree(scored / "model", place)
-    elsewhere.mkdir()
+def test_the_code_of_the_card_works_without_the_run(
+    scored: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = shutil.copytree(scored / "model", tmp_path / "copied")
+    monkeypatch.chdir(tmp_path)
     before = files(place)
     (code,) = re.findall(r"```python\n(.*?)```", (place / "README.md").read_text(), re.DOTALL)
-    assert "path/to/this/folder" in code
-    code = code.replace("path/to/this/folder", str(place)) + "import torch; torch.save((images, score), 'images.pt')"
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("NCSNX_")}
-    subprocess.run(
-        [sys.executable, "-c", code], cwd=elsewhere, env={**environment, "PYTHONPATH": str(REPOSITORY)}, check=True
-    )
-    images, score = torch.load(elsewhere / "images.pt", weights_only=True)
-    assert torch.equal(images, expected)
-    assert score.shape == images.shape
-
+    found: dict[str, Any] = {}
+    exec(code.replace("path/to/this/folder", str(place)), found)
+    assert torch.equal(found["images"], ncsnx.draw(ncsnx.load(scored / RUN, ckpt="best"), n=16, seed=0))
+    assert found["score"].shape == found["images"].shape
     assert files(place) == before
 
 
@@ -164,7 +152,6 @@ def test_json_says_what_was_exported(scored: Path, tmp_path: Path) -> None:
     assert "license: unknown" in result.err
     with Image.open(folder / "new/place/samples.png") as picture:
         assert picture.size == (2 * 66 + 2, 2 * 66 + 2)
-    assert export(folder, "--quiet", out="other").err == ""
 
 
 @pytest.mark.parametrize(
@@ -172,7 +159,6 @@ def test_json_says_what_was_exported(scored: Path, tmp_path: Path) -> None:
     [
         (["--license", "My own"], 2, "--license 'My own': expected an identifier"),
         (["--out", "runs"], 1, "runs already exists, and nothing is overwritten"),
-        (["--out", "."], 2, "'.' cannot be made"),
     ],
 )
 def test_what_cannot_be_exported_is_one_line_and_leaves_nothing(
@@ -184,7 +170,6 @@ def test_what_cannot_be_exported_is_one_line_and_leaves_nothing(
     assert "sampling" not in result.err  # said before minutes of work
     assert expected in error(result)
     assert files(workplace) == before
-    assert not (workplace / "model").exists()
 
 
 def test_a_picture_that_cannot_be_drawn_says_how_to_do_without(workplace: Path) -> None:
@@ -200,18 +185,6 @@ def test_a_picture_that_cannot_be_drawn_says_how_to_do_without(workplace: Path) 
     assert "samples.png" not in (model.path / "README.md").read_text()
 
 
-def test_scores_that_cannot_be_read_are_left_out_with_a_warning(scored: Path, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(scored, tmp_path / "work"))
-    (sweep,) = (folder / RUN / "loss").iterdir()
-    (sweep / "scores.json").write_text("{")
-    result = export(folder, "--ckpt", "8", "--grid", "0", out="other")
-    assert result.code == 0
-    assert "warning: scores left out: " in result.err
-    card = (folder / "other/README.md").read_text()
-    assert "FD (digits classifier " in card
-    assert "held-out loss" not in card
-
-
 def test_an_exported_model_has_one_checkpoint_and_is_no_run(scored: Path) -> None:
     result = command("sample", "model", "--ckpt", "best", *CPU, folder=scored)
     assert result.code == 2
@@ -219,18 +192,12 @@ def test_an_exported_model_has_one_checkpoint_and_is_no_run(scored: Path) -> Non
     assert "leave --ckpt out" in error(result)
     with pytest.raises(UsageError, match="with one checkpoint"):
         ncsnx.load(scored / "model", ckpt=12)
-    for words in (["loss", "./model"], ["export", "model", "--out", "again"]):
-        result = command(*words, folder=scored)
-        assert result.code == 1
-        assert "is an exported model, not a run" in error(result)
+    result = command("loss", "./model", folder=scored)
+    assert result.code == 1
+    assert "is an exported model, not a run" in error(result)
     refused = command("train", "./model", folder=scored)
     assert refused.code == 1
     assert "model is an exported model, which holds nothing to resume training from" in error(refused)
-
-
-def test_its_configuration_is_listed_shown_and_compared_like_that_of_a_run(scored: Path) -> None:
-    model, run = (json.loads(command("show", name, "--json", folder=scored).out) for name in ("./model", RUN))
-    assert model["experiment"] == run["experiment"]
     assert "no value differs" in command("diff", "./model", RUN, folder=scored).out
     rows = json.loads(command("list", "--json", "--runs", ".", folder=scored).out)["runs"]
     step = Export(scored / "model").config().step

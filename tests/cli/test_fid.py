@@ -2,23 +2,19 @@
 
 import csv
 import json
-import math
 import os
 import re
 import shutil
 import signal
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors import torch as safetensors_of_torch
-from torch import Tensor
 
 from ncsnx import draw, load
 from ncsnx.config.feature_networks import Classifier
@@ -32,7 +28,6 @@ from ncsnx.features.real_images import DataSource
 from ncsnx.images import to_uint8
 from ncsnx.metrics.frechet import frechet_distance_of_images, standard_error
 from ncsnx.metrics.kernel import kernel_distance
-from ncsnx.runs import checkpoint
 from ncsnx.runs.folder import Run
 from ncsnx.work import Work
 from tests.cli.drawing import error
@@ -133,26 +128,14 @@ def test_a_second_call_measures_nothing_and_shows_a_perfect_model_beside_the_sco
     assert result.out.count("best") == 1
     assert "not with published numbers (10,000 or 50,000 images)" in result.err
 
-    perfect, words = row["perfect_model"], "40 real images against the rest"
+    perfect = row["perfect_model"]
     assert (perfect["n"], perfect["drawn"], perfect["reference_images"]) == (40, 40, 1498)
-    assert perfect["words"] == words
     assert json.loads(before)["perfect_model"] == perfect
-    (told,) = [line for line in result.err.splitlines() if line.startswith("perfect model: ")]
-    number = told.removeprefix(f"perfect model: {row['metric']} ").removesuffix(f" ({words})")
-    assert re.fullmatch(r"[0-9.]+ ± [0-9.]+", number)
+    told = f"perfect model: {row['metric']} "
+    (number,) = re.findall(rf"^{re.escape(told)}([0-9.]+ ± [0-9.]+) \({perfect['words']}\)$", result.err, re.MULTILINE)
     assert re.split(" {2,}", result.out.splitlines()[-1].strip()) == ["perfect model", number, "0"]
-    assert f"perfect model: {words}" in row["protocol"]["caption"]
-    plot = (sweep / "scores.svg").read_text()
-    assert f"perfect model: {number}" in plot
-    assert f"perfect model: {words}" in " ".join(re.findall(">([^<>]+)</text>", plot))
-
-
-def test_of_a_reference_without_images_a_perfect_model_is_said_to_be_unknown(workplace: Path) -> None:
-    np.savez(workplace / "stats.npz", mu=np.zeros(64), sigma=np.eye(64))
-    result = fid(workplace, "--range", "12", "--reference", "stats.npz", "--json")
-    assert "perfect model: unknown, since file stats.npz holds mean and covariance only" in result.err.splitlines()
-    (row,) = json.loads(result.out)
-    assert row["perfect_model"] is None
+    assert f"perfect model: {perfect['words']}" in row["protocol"]["caption"]
+    assert f"perfect model: {number}" in (sweep / "scores.svg").read_text()
 
 
 @pytest.mark.slow
@@ -168,23 +151,6 @@ def test_what_a_solver_that_chooses_its_steps_took_is_in_the_row_and_its_toleran
     drawn = command("sample", "digits", "--n", "12", "--batch-size", "6", *solver, *CPU, folder=workplace)
     (mean,) = re.findall(r"(\d+) evaluations per image, averaged", drawn.err)
     assert row["evaluations"] == pytest.approx(float(mean), abs=0.5)
-
-
-def test_other_weights_at_the_same_step_are_measured_again(workplace: Path) -> None:
-    before = rows(workplace)
-    rewrite(workplace, 12, lambda tensor: tensor + 0.05)
-    result = fid(workplace)
-    assert "1 checkpoint (2 more already measured)" in result.err
-    after = rows(workplace)
-    assert after[:2] == before[:2]
-    assert after[2]["score"] != before[2]["score"]
-
-
-@pytest.mark.slow
-def test_batches_of_another_size_change_scores_by_rounding_only(trained: Path, swept: Path, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(trained, tmp_path / "work"))
-    for row, other in zip(rows(folder, "--batch-size", "7"), rows(swept), strict=True):
-        assert row["score"] == pytest.approx(other["score"], rel=1e-4)
 
 
 @pytest.mark.slow
@@ -236,19 +202,9 @@ def test_a_metric_that_comes_later_is_measured_from_the_features_that_were_kept(
     assert head[-1].startswith("class score (digits classifier "), "FID and IS are Inception's"
     assert all(re.fullmatch(r"[0-9.]+( ± [0-9.]+)?", cell) for cell in lines[0][3:6])
     assert measured(rows(workplace)) == measured(before)
-
-
-def test_where_kept_features_are_gone_or_no_numbers_rows_keep_what_they_have(workplace: Path) -> None:
-    scores = scores_file(workplace)
-    as_an_earlier_version_left_them(scores)
-    gone, cut, wrong = sorted((scores.parent / "features").glob("*.safetensors"))
-    gone.unlink()
-    cut.write_bytes(cut.read_bytes()[:1000])
-    wrong.write_bytes(
-        safetensors_of_torch.save({"features": torch.full((40, 64), math.nan), "logits": torch.zeros(3, 10)})
-    )
-    result = fid(workplace, "--metrics", "all", "--json")
-    assert result.code == 0
+    as_an_earlier_version_left_them(scores_file(workplace))
+    shutil.rmtree(scores_file(workplace).parent / "features")
+    result = fid(workplace, "--json")
     assert "newer metrics are unknown for 3 checkpoints, whose features were not kept" in result.err
     assert ["density" in row for row in json.loads(result.out)] == [False] * 3
 
@@ -331,30 +287,16 @@ def test_an_ensemble_averages_the_scores_of_the_last_checkpoints(tmp_path: Path)
     assert single[0]["protocol"]["weights"] == "raw"
 
 
-def rewrite(folder: Path, step: int, change: Callable[[Tensor], Tensor]) -> None:
-    """Replaces a checkpoint by a sound one with other averaged weights."""
-    place = Run(folder / RUN)
-    path = place.checkpoints / f"step-{step:08d}"
-    saved = checkpoint.read_checkpoint(path)
-    assert saved.ema is not None
-    shutil.rmtree(path)
-    changed = {name: change(tensor) for name, tensor in saved.ema.items()}
-    checkpoint.save(place, step, saved.model, changed, saved.optimizer, saved.state)
-
-
 def test_a_plot_that_cannot_be_written_costs_no_result_and_what_is_missing_is_made_again(workplace: Path) -> None:
     (sweep,) = sweeps(workplace)
-    for name in ("scores.csv", "scores.svg", "scores.png"):
-        (sweep / name).unlink()
-    assert "already measured" in fid(workplace).err
-    assert {path.name for path in sweep.glob("scores.*")} == {"scores.json", "scores.csv", "scores.png", "scores.svg"}
+    (sweep / "scores.csv").unlink()
     (sweep / "scores.png").unlink()
     (sweep / "scores.png").mkdir()
     (sweep / "scores.png" / "in the way").touch()
     result = fid(workplace)
     assert result.code == 0, "every score was there already"
     assert [line for line in result.err.splitlines() if line.startswith("warning: ") and "scores.png" in line]
-    assert len(result.out.splitlines()) == 1 + 3 + 1
+    assert (sweep / "scores.csv").is_file()
 
 
 def test_a_damaged_checkpoint_is_left_out_by_name_and_the_others_are_scored(workplace: Path) -> None:
@@ -369,8 +311,6 @@ def test_a_damaged_checkpoint_is_left_out_by_name_and_the_others_are_scored(work
     ("words", "code", "expected"),
     [
         (("--n", "5"), 2, "--n must be between 10 and 10,000,000, not 5"),
-        (("--features", "vgg"), 2, "expected one of inception, torchscript, classifier"),
-        (("--features", "torchscript"), 2, "features.file: is required by torchscript, but missing"),
         (("--features", "torchscript:none.pt"), 1, "none.pt"),
         (("--metrics", "densty"), 2, "--metrics 'densty': expected all, or some of frechet-distance, kernel-distance"),
         (("--ensemble", "2"), 2, "--ensemble is for runs without EMA"),  # as in the published code

@@ -26,13 +26,8 @@ def test_a_question_is_answered_and_nothing_is_done(words: tuple[str, ...], here
     assert sorted(here.rglob("*")) == before
 
 
-def test_a_note_may_end_in_a_question(here: Path) -> None:
-    write_file(here / "experiments" / "own.py")
-    outcome = run("train", "own", "--note", "sampler=?", "--device", "cuda:x")
-    assert outcome.code == 2
-
-
-def test_a_question_about_an_unknown_field_is_a_mistake(here: Path) -> None:
+def test_a_question_about_an_unknown_field_is_a_mistake_and_a_note_may_end_in_one(here: Path) -> None:
+    assert run("train", "digits", "--note", "sampler=?", "--device", "cuda:x").code == 2
     outcome = run("train", "digits", "model.widht=?")
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err == "error: model.widht: no such field; did you mean model.width?\n"

@@ -3,9 +3,6 @@
 import ast
 import json
 import re
-import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -69,24 +66,11 @@ def made(name: str, *words: str) -> Experiment:
     return resolve(name).experiment
 
 
-def survey(
-    data: Images | Arrays | Packed,
-    *,
-    name: str = "own",
-    images: int = 900,
-    exact: bool = True,
-    network: Network = "ncsnv2",
-) -> Survey:
-    """A made-up survey of a data set."""
+def survey(data: Images | Arrays | Packed, name: str = "own", images: int = 900, network: Network = "ncsnv2") -> Survey:
+    """A made-up survey of a data set. Of more than 20,000 images some are compared."""
     plan = plan_noise(data.channels * data.image_size**2, 23.456)
-    distances = Distances(
-        largest=plan.sigma_max,
-        pair=(3, 5),
-        images=images,
-        compared=images if exact else images // 2,
-        quantile=20.0,
-        seed=0,
-    )
+    compared = min(images, 20_000)
+    distances = Distances(largest=plan.sigma_max, pair=(3, 5), images=images, compared=compared, quantile=20.0, seed=0)
     measured = MeasuredData(distances=distances, names=("a.png", "b.png"), held_out=100)
     return Survey(experiment=propose(name, data, plan, images, network=network), plan=plan, measured=measured)
 
@@ -123,11 +107,17 @@ def test_a_folder_of_mixed_pictures_becomes_an_experiment_that_trains_and_sample
 def test_the_file_has_the_values_of_the_plan(here: Path) -> None:
     write_pictures(here / "photos", 40)
     planned = json.loads(run("plan", "photos", "--json", "--no-timing").out)
-    experiment = made("photos2", "--from", "photos", "--model", "ncsnv2")
+    outcome = new("photos2", "--from", "photos", "--model", "ncsnv2")
+    assert outcome.code == 0, outcome.err
+    assert "next: ncsnx train photos2\n" in outcome.err
+    assert "a network may memorise so few training images (3" in outcome.err
+    experiment = resolve("photos2").experiment
     schedule = experiment.schedule
     assert schedule.levels == planned["levels"]
     assert planned["sigma_max"] <= schedule.sigma_max <= planned["sigma_max"] * 1.001
     text = (here / "experiments/photos2.py").read_text()
+    for reason in ("σ_1 (technique 1)", "99.9", "L (technique 2)", "T (technique 4)", "memorise"):
+        assert reason in text
     (words,) = re.findall("# (sampler=ald .*)", text)
     published = resolve("photos2", words.split()).experiment.sampler
     assert isinstance(published, AnnealedLangevin)
@@ -135,17 +125,6 @@ def test_the_file_has_the_values_of_the_plan(here: Path) -> None:
     assert published.steps_per_level == planned["steps_per_level"]
     assert experiment.sampler == quick_sampler(schedule.sigma_max, schedule.sigma_min)
     assert json.loads(run("plan", "photos2", "--json", "--no-timing").out)["differences"] == []
-
-
-def test_the_file_says_why_and_the_command_what_next(here: Path) -> None:
-    write_pictures(here / "photos", 20)
-    outcome = new("photos", "--from", "photos")
-    text = (here / "experiments" / "photos.py").read_text()
-    for reason in ("σ_1 (technique 1)", "99.9", "L (technique 2)", "T (technique 4)", "memorise"):
-        assert reason in text
-    assert "next: ncsnx train photos\n" in outcome.err
-    assert "a network may memorise so few training images (19)" in outcome.err
-    assert "held-out loss" in outcome.err
 
 
 CPU = ("--threads", "1", "--device", "cpu")
@@ -159,66 +138,26 @@ def test_a_training_is_timed_and_fitted_to_the_budget(here: Path) -> None:
     assert (resolve("photos").experiment.steps, "instead of" in outcome.err) == (5_000, False)
 
 
-@pytest.mark.slow
-def test_a_budget_that_is_too_short_is_refused_with_one_that_is_not(here: Path) -> None:
-    write_pictures(here / "photos", 8, size=8)
-    outcome = run("new", "photos", "--from", "photos", "--budget", "1s", *CPU)
-    assert outcome.code == 2
-    assert "--budget 1s is too short for anything usable on this machine: 500 steps of " in outcome.err
-    assert re.search(r"\n  take more time: +--budget [0-9.]+[smhd]\n", outcome.err)
-    assert not (here / "experiments").exists()
-
-
-@pytest.mark.slow
-def test_steps_that_are_asked_for_are_kept_with_a_warning_where_they_exceed_the_budget(here: Path) -> None:
-    write_pictures(here / "photos", 8, size=8)
-    outcome = run("new", "photos", "--from", "photos", "--budget", "1s", "--steps", "70000", *CPU)
-    assert outcome.code == 0, outcome.err
-    assert "that exceeds the budget of 1s; for one that fits, leave out --steps\n" in outcome.err
-    assert resolve("photos").experiment.steps == 70_000
-    assert resolve("photos").experiment.data.image_size == 8
-
-
 def test_without_a_timing_a_small_training_is_written_and_that_is_said(here: Path) -> None:
     write_pictures(here / "my photos", 60, size=32)
     outcome = new("small", "--from", "my photos")
     assert outcome.err.count("nothing was timed (--no-timing)") == 1
-    assert "width 32 instead of 128" in outcome.err
     text = (here / "experiments" / "small.py").read_text()
     assert "width 32 instead of 128, steps 3,000 instead of 5,000" in text
     small = resolve("small").experiment
     assert (small.model.width, small.steps, small.batch_size) == (32, 3_000, 32)
-    assert "leave out --no-timing; for the published training, add --budget none" in outcome.err
     words = ("new", "small-published", "--from", "my photos", "--budget", "none", "--no-timing", *CPU)
     assert run(*words).code == 0
     published = resolve("small-published").experiment
     assert (published.model.width, published.steps) == (128, 5_000)
 
 
-@pytest.mark.parametrize(
-    "budget", ["", "3", "2 h", "1h30m", "-1h", "0s", "0.5s", "nan", "None", "1e3s", "٣m", "9999999d"]
-)
-def test_a_budget_that_is_no_time_is_refused_before_anything_is_read(here: Path, budget: str) -> None:
-    outcome = run("new", "photos", "--from", "nowhere", f"--budget={budget}")
-    assert outcome.code == 2
-    assert "expected a time such as 90s, 30m, 2h or 1d" in outcome.err
-
-
 # --------------------------------------------------------------------------------------------- what it looks at
-
-
-def test_pictures_without_a_colour_are_grey_however_they_are_stored(here: Path) -> None:
-    write_pictures(here / "grey", 8, mode="L")
-    for path in sorted((here / "grey").iterdir())[:4]:
-        Image.open(path).convert("RGB").save(path)
-    assert made("grey", "--from", "grey").data.channels == 1
-    write_pictures(here / "grey" / "more", 1)
-    assert made("colour", "--from", "grey").data.channels == 3
 
 
 @pytest.mark.parametrize(
     ("sides", "expected"),
-    [([30] * 10, 30), ([31] * 10, 30), ([200] * 10, 64), ([200] * 19 + [20], 64), ([200] * 8 + [20] * 2, 20)],
+    [([31] * 10, 30), ([200] * 19 + [20], 64), ([200] * 8 + [20] * 2, 20)],
 )
 def test_the_size_is_that_of_nearly_all_pictures_and_64_at_most(here: Path, sides: list[int], expected: int) -> None:
     for number, side in enumerate(sides):
@@ -227,26 +166,12 @@ def test_the_size_is_that_of_nearly_all_pictures_and_64_at_most(here: Path, side
     assert data.image_size == expected
 
 
-def test_a_zip_and_an_absolute_path_are_named_as_they_are(here: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
-    elsewhere = tmp_path_factory.mktemp("elsewhere")
-    write_pictures(elsewhere / "photos", 8)
-    archive = shutil.make_archive(str(elsewhere / "photos"), "zip", elsewhere / "photos")
-    data = made("zipped", "--from", archive).data
-    assert isinstance(data, Images)
-    assert data.root == archive
-    assert here not in Path(data.root).parents
-
-
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        (lambda g: g.integers(0, 256, (20, 8, 8), dtype=np.uint8), (1, 0.0, 255.0)),
         (lambda g: g.integers(0, 2, (20, 8, 8), dtype=np.uint8), (1, 0.0, 1.0)),
-        (lambda g: g.random((20, 5, 8, 8), dtype=np.float32), (5, 0.0, 1.0)),
         (lambda g: g.random((20, 8, 8, 2), dtype=np.float32) * 2 - 1, (2, -1.0, 1.0)),
         (lambda g: g.integers(0, 4096, (20, 8, 8), dtype=np.uint16), (1, 0.0, 4095.0)),
-        (lambda g: g.integers(0, 1024, (20, 8, 8), dtype=np.int64), (1, 0.0, 1023.0)),
-        (lambda g: g.integers(0, 2**16, (20, 8, 8), dtype=np.uint16), (1, 0.0, 65535.0)),
         (lambda g: np.tile(np.arange(-1000, 3200, 70, dtype=np.int16)[:, None, None], (1, 4, 4)), (1, -1000.0, 3130.0)),
     ],
 )
@@ -274,45 +199,23 @@ def test_a_packed_file_is_named_with_its_channels(here: Path) -> None:
     assert made("q", *published, "--size", "8").data == Packed(path="photos.ncsnx", image_size=8, random_crop=16)
 
 
-def test_broken_pictures_are_all_named_and_nothing_is_declared(here: Path) -> None:
+def test_broken_pictures_are_all_named_or_skipped_and_what_is_not_read_is_written_down(here: Path) -> None:
     write_pictures(here / "photos", 12)
-    for name in ("bad.png", "empty.jpg", "cut.webp"):
-        (here / "photos" / name).write_bytes(b"" if name == "empty.jpg" else b"no picture")
+    Image.new("P", (12, 12)).save(here / "photos" / "a.gif")
+    (here / "photos" / "logo.svg").write_bytes(b"<svg/>")
+    for name in ("bad.png", "cut.webp"):
+        (here / "photos" / name).write_bytes(b"no picture")
     outcome = new("photos", "--from", "photos")
     assert outcome.code == 1
-    for name in ("bad.png", "empty.jpg", "cut.webp", "--on-error skip"):
+    for name in ("bad.png", "cut.webp", "--on-error skip"):
         assert name in outcome.err
     assert not (here / "experiments").exists()
     outcome = new("photos", "--from", "photos", "--on-error", "skip")
     assert outcome.code == 0
-    assert outcome.err.count("3 of 15 pictures cannot be used") == 1
+    assert outcome.err.count("2 of 15 pictures cannot be used") == 1
     data = resolve("photos").experiment.data
-    assert isinstance(data, Images)
-    assert data.on_error == "skip"
-
-
-def test_one_image_that_is_held_out_is_one(here: Path) -> None:
-    write_pictures(here / "photos", 10)
-    outcome = new("photos", "--from", "photos")
-    text = (here / "experiments" / "photos.py").read_text()
-    kept, held_out = re.findall(r"# (\d) training images; (\d) held out, chosen by a hash", text)[0]
-    assert f"{kept} training images of 3×12×12, {held_out} held out" in outcome.err
-    assert int(kept) + int(held_out) == 10
-
-
-def test_what_is_not_read_is_said_and_written_down(here: Path) -> None:
-    write_pictures(here / "photos", 12)
-    Image.new("P", (12, 12)).save(here / "photos" / "a.gif")
-    (here / "photos" / "logo.svg").write_bytes(b"<svg/>")
-    (here / "photos" / "more.zip").write_bytes(b"PK")
-    outcome = new("photos", "--from", "photos")
-    assert outcome.code == 0, outcome.err
-    text = (here / "experiments" / "photos.py").read_text()
-    assert "# In the folder or zip, 2 files were not read: 1 .svg, 1 .zip.\n" in text
-    data = resolve("photos").experiment.data
-    assert isinstance(data, Images)
-    assert (data.gif, data.heic) == (True, False)
-    assert "2 files were not read: 1 .svg, 1 .zip" in run("data", "show", "photos").out
+    assert data == Images(root="photos", image_size=12, transform="rescaled", on_error="skip", gif=True)
+    assert "# In the folder or zip, 1 file was not read: 1 .svg.\n" in (here / "experiments/photos.py").read_text()
 
 
 # --------------------------------------------------------------------------------------------- what is refused
@@ -333,24 +236,14 @@ def test_nothing_is_overdeclared(here: Path) -> None:
     assert not (here / "out" / "nowhere.py").exists()
 
 
-def test_another_folder_may_be_named_for_the_file(here: Path) -> None:
-    write_pictures(here / "photos", 8)
-    outcome = new("mine", "--from", "photos", "--out", "some/where")
-    assert outcome.out == "some/where/mine.py\n"
-    assert "next: ncsnx train some/where/mine.py" in outcome.err
-    assert resolve("some/where/mine.py").experiment.name == "mine"
-
-
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
         (("mine", "--from", "nowhere"), "--from nowhere does not exist, here or in data"),
         (("mine", "--from", "photos", "--size", "9"), "a multiple of 2, such as 8 or 10"),
-        (("mine", "--from", "photos", "--size", "2"), "a multiple of 2, such as 4"),
-        (("mine", "--from", "photos", "--size", "65"), "the network halves its images repeatedly"),
+        (("mine", "--from", "nowhere", "--budget", "1h30m"), "expected a time such as 90s, 30m, 2h or 1d"),
         (("mine", "--from", "photos", "--overlap", "1"), "--overlap must be"),
         (("../mine", "--from", "photos"), "cannot name an experiment"),
-        (("x\ny", "--from", "photos"), "cannot name an experiment"),
     ],
 )
 def test_what_cannot_be_is_one_clear_line(here: Path, words: tuple[str, ...], expected: str) -> None:
@@ -378,7 +271,7 @@ PRINTABLE = st.characters(exclude_categories=("C", "Z"), include_characters=" ")
 @given(st.text(PRINTABLE | st.sampled_from("\"'\\#(){}"), min_size=1, max_size=400), st.booleans())
 def test_no_name_of_a_file_changes_what_is_registered(name: str, exact: bool) -> None:
     data = Images(root=name, image_size=28)
-    found = survey(data, exact=exact)
+    found = survey(data, images=900 if exact else 60_000)
     assert found.measured is not None
     hostile = attrs.evolve(found.measured, names=(name, f"x\n)\nimport os  # {name}"))
     text = experiment_source(found, hostile)
@@ -387,17 +280,18 @@ def test_no_name_of_a_file_changes_what_is_registered(name: str, exact: bool) ->
     assert [type(node).__name__ for node in ast.parse(text).body] == ["Expr", "ImportFrom", "Assign"]
 
 
-@pytest.mark.parametrize("size", [8, 28, 32, 64, 96, 128, 256, 512])
-@pytest.mark.parametrize("images", [2, 500, 60_000, 3_000_000])
+@pytest.mark.parametrize(("size", "images", "name"), [(8, 2, "2cats"), (28, 60_000, "class"), (256, 3_000_000, "a.b")])
 @pytest.mark.parametrize("network", ["ncsnv2", "unet"])
-def test_what_is_written_is_what_was_proposed(size: int, images: int, network: Network, tmp_path: Path) -> None:
+def test_what_is_written_is_what_was_proposed(
+    size: int, images: int, name: str, network: Network, tmp_path: Path
+) -> None:
     for data in (
         Images(root="photos", image_size=size, random_crop=size + 8, on_error="skip"),
         Arrays(path="x.npy", image_size=size, channels=7, low=-1024.0, high=3071.5),
         Packed(path="p.ncsnx", image_size=size, channels=1),
     ):
-        usual = survey(data, images=images, exact=images < 20_000, network=network)
-        for found in (usual, reduced(usual, 0), reduced(usual, 30), reduced(usual, 2_000)):
+        usual = survey(data, name, images, network)
+        for found in (usual, reduced(usual, 0), reduced(usual, 30)):
             text = text_of(found)
             assert dict(flatten(unstructure(loaded(text, tmp_path)))) == dict(flatten(unstructure(found.experiment)))
 
@@ -407,38 +301,10 @@ def reduced(found: Survey, steps: int) -> Survey:
     data = found.experiment.data
     assert isinstance(data, Images | Arrays | Packed)
     scale = Scale(width=16, batch_size=2, steps=steps or 3_000)
-    experiment = propose("own", data, found.plan, 900, scale, network_of(found.experiment))
-    made_from = Fit(
-        data=data,
-        scale=scale,
-        budget_s=7_200.0 if steps else None,
-        published=usual_scale(data, 900),
-        published_data=data,
-    )
+    experiment = propose(found.experiment.name, data, found.plan, 900, scale, network_of(found.experiment))
+    budget_s = 7_200.0 if steps else None
+    made_from = Fit(data=data, scale=scale, budget_s=budget_s, published=usual_scale(data, 900), published_data=data)
     return attrs.evolve(found, experiment=experiment, fit=made_from)
-
-
-@pytest.mark.parametrize("name", ["photos", "my-photos", "2cats", "class", "register", "Images", "a.b", "x" * 100])
-def test_any_name_of_an_experiment_makes_a_file(name: str, tmp_path: Path) -> None:
-    found = survey(Images(root="photos", image_size=28), name=name)
-    assert loaded(text_of(found), tmp_path).name == name
-
-
-def test_a_file_passes_ruff_where_it_is_installed(tmp_path: Path) -> None:
-    ruff, repository = Path(sys.executable).with_name("ruff"), Path(__file__).parents[2]
-    if not ruff.exists():
-        pytest.skip("ruff comes with the development group only")
-    folders = ("photos", 'it is "bad" \\ {x}', 'a "long" folder\'s name ' * 12, "\\" * 100, "写真" * 60)
-    for number, (root, size) in enumerate((root, size) for root in folders for size in (8, 68, 256)):
-        found = survey(Images(root=root, image_size=size), exact=size == 8, network="unet" if size == 68 else "ncsnv2")
-        assert found.measured is not None
-        for kind, shown in enumerate((found, reduced(found, 0), reduced(found, 2_000))):
-            text = experiment_source(shown, attrs.evolve(found.measured, names=(root, "写真/一.png")))
-            (tmp_path / f"e{number}_{kind}.py").write_text(text, encoding="utf-8")
-    config = ("--config", str(repository / "pyproject.toml"), "--no-cache", str(tmp_path))
-    for command in (("check", "--ignore", "E501"),):
-        finished = subprocess.run([ruff, *command, *config], capture_output=True, text=True, check=False, timeout=60)
-        assert finished.returncode == 0, finished.stdout
 
 
 # --------------------------------------------------------------------------------------------- the choices
@@ -447,14 +313,12 @@ def test_a_file_passes_ruff_where_it_is_installed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("size", "model", "width", "batch"),
     [
-        (8, NCSNv2, 32, 128),
         (28, NCSNv2, 32, 128),
         (32, NCSNv2, 128, 128),
         (64, NCSNv2, 128, 128),
         (68, NCSNv2Deeper, 128, 128),
         (128, NCSNv2Deeper, 128, 128),
         (136, NCSNv2Deepest, 128, 32),
-        (256, NCSNv2Deepest, 128, 32),
     ],
 )
 def test_network_and_batch_follow_the_size(size: int, model: type, width: int, batch: int) -> None:
@@ -476,14 +340,10 @@ def test_small_images_get_a_preconditioned_unet_unless_the_published_network_is_
     assert isinstance(made("large", "--from", "large").model, NCSNv2)
 
 
-@pytest.mark.parametrize(
-    "size", [(1, 1), (8, 8), (12, 20), (28, 28), (31, 32), (32, 32), (64, 64), (64, 48), (256, 256)]
-)
-@pytest.mark.parametrize("width", [4, 64])
-def test_a_proposed_unet_takes_images_of_its_size(size: tuple[int, int], width: int) -> None:
-    experiment = propose(
-        "x", Images(root="x", image_size=size), plan(32), 900, Scale(width=width, batch_size=1, steps=1), "unet"
-    )
+@pytest.mark.parametrize("size", [(1, 1), (12, 20), (31, 32), (64, 48)])
+def test_a_proposed_unet_takes_images_of_its_size(size: tuple[int, int]) -> None:
+    scale = Scale(width=4, batch_size=1, steps=1)
+    experiment = propose("x", Images(root="x", image_size=size), plan(32), 900, scale, "unet")
     network = build_network(experiment)
     assert network.score(torch.zeros(1, 3, *size), 0.5).isfinite().all()
 
@@ -497,36 +357,21 @@ def plan(size: int) -> NoisePlan:
     return plan_noise(3 * size**2, 50.0)
 
 
-@pytest.mark.parametrize(
-    ("size", "images", "batch", "steps"),
-    [
-        (32, 50_000, 128, 300_000),
-        (64, 162_770, 128, 210_000),
-        (96, 126_227, 128, 200_000),
-        (128, 3_033_042, 128, 150_000),
-        (256, 63_000, 32, 80_000),
-    ],
-)
-def test_published_sets_get_their_published_trainings(size: int, images: int, batch: int, steps: int) -> None:
-    assert usual_steps(size, images, batch) == steps
-
-
-def test_small_sets_get_fewer_steps_and_batches_that_they_fill() -> None:
+def test_published_sets_get_their_published_steps_and_small_ones_fewer_and_batches_that_they_fill() -> None:
+    assert usual_steps(32, 50_000, 128) == 300_000
+    assert usual_steps(96, 126_227, 128) == 200_000
+    assert usual_steps(256, 63_000, 32) == 80_000
     experiment = propose("x", Images(root="x", image_size=28), plan(28), 1_800)
     assert experiment.steps == 11_000  # 768 times 1,800 images in batches of 128: 10,800
     assert propose("x", Images(root="x", image_size=28), plan(28), 50).batch_size == 32
-    short = Scale(width=32, batch_size=32, steps=7)
-    assert propose("x", Images(root="x", image_size=28), plan(28), 50, short).checkpoint_every == 1
 
 
 @given(st.floats(1e-3, 1e4))
 def test_a_rounded_sigma_is_never_below_the_distance(value: float) -> None:
-    up = rounded_up(value, 4)
-    assert value <= up <= value * 1.001
-    assert float(f"{up:.4g}") == up
+    assert value <= rounded_up(value, 4) <= value * 1.001
 
 
-@pytest.mark.parametrize("size", range(1, 300))
+@given(st.integers(1, 300))
 def test_a_fitting_size_is_one_that_its_network_takes(size: int) -> None:
     fitting = fitting_size(size)
     assert fitting == fitting_size(fitting)

@@ -1,6 +1,5 @@
 """Parameters that name a file or a folder, found from the app: what no path can be gets one line and exit code 2."""
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,28 +17,10 @@ from ncsnx.config.data_sets import Data
 from ncsnx.config.feature_networks import Features
 from ncsnx.config.variants import Config, variants
 from ncsnx.runs.folder import Run
-from tests.cli.command import Outcome, run, run_process
+from tests.cli.command import Outcome, run
 from tests.config.examples import minimal, write_file
 
-ODD = {
-    "a name that is too long": "x" * 300,
-    "a path that is too long": "x/" * 3_000,
-    "the home of nobody": "~nobody-of-this-name/x",
-    "half of a character": "a\ud800b",
-    "bytes that are no UTF-8": os.fsdecode(b"a\xffb"),
-    "a NUL": "a\0b",
-    "nothing": "",
-    "a line break": "a\nb",
-    "a carriage return": "a\rb",
-    "a colour": "a\x1b[31mb",
-    "a C1 control": "a\x9bb",
-    "a paragraph's end": "a\u2029b",
-    "a loop of links": "./loop",
-    "below a loop of links": "loop/x.py",
-    "below a file": "./file/x",
-}
-OF_EVERY_KIND = ("a name that is too long", "the home of nobody", "a line break", "a loop of links", "below a file")
-"""One of each reason."""
+ODD = ("a\nb", "x" * 300, "~nobody-of-this-name/x", "a\ud800b", "a\0b", "", "./loop", "./file/x")
 _SPEAKS_OF_A_PLACE = re.compile(r"\b(DIR|FILE|FOLDER|PATH|ROOT|PICTURE|SOURCE|SET|RUN|EXPERIMENT)\b")
 
 
@@ -129,38 +110,25 @@ def test_whatever_names_a_place_is_checked_as_one() -> None:
 def test_what_no_path_can_be_is_refused_in_one_line(
     word: Word, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for what, text in ODD.items():
+    for text in ODD:
         outcome = quick(capsys, *words(word, text))
-        try:
-            require_refused(outcome, place)
-            assert f"{word.name}: " in outcome.err
-        except AssertionError as error:
-            raise AssertionError(f"{what}: {outcome}") from error
+        require_refused(outcome, place)
+        assert f"{word.name}: " in outcome.err
 
 
-@pytest.mark.parametrize("variable", ["NCSNX_RUNS", "NCSNX_DATA", "NCSNX_CACHE"])
+@pytest.mark.parametrize(
+    ("variable", "command"),
+    [("NCSNX_RUNS", "list"), ("NCSNX_DATA", "data check cifar10"), ("NCSNX_CACHE", "reference digits")],
+)
 def test_variables_of_the_environment_are_read_in_the_same_way(
-    variable: str, place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    variable: str, command: str, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = {
-        "NCSNX_RUNS": ["list"],
-        "NCSNX_DATA": ["data", "check", "cifar10"],
-        "NCSNX_CACHE": ["reference", "digits"],
-    }[variable]
-    for what in OF_EVERY_KIND:
-        monkeypatch.setenv(variable, ODD[what])
-        outcome = quick(capsys, *command)
-        require_refused(outcome, place)
-        assert f"{variable}: " in outcome.err
+    monkeypatch.setenv(variable, ODD[0])
+    outcome = run(*command.split())
+    require_refused(outcome, place)
+    assert f"{variable}: " in outcome.err
     monkeypatch.setenv(variable, "file")
-    assert f"error: {variable}: 'file' is a file; give a folder" in run(*command).err
-
-
-def test_a_file_in_the_place_of_a_folder_is_refused(place: Path) -> None:
-    for command, option in (("list", "--runs"), ("reference", "--cache")):
-        outcome = run(command, option, "file")
-        require_refused(outcome, place)
-        assert outcome.err == f"error: {option}: 'file' is a file; give a folder\n"
+    assert f"error: {variable}: 'file' is a file; give a folder" in run(*command.split()).err
 
 
 def _place_fields(family: type[Config], root: str) -> Iterator[tuple[str, list[str]]]:
@@ -183,59 +151,20 @@ def test_places_in_overrides_are_read_in_the_same_way(
     field: str, overrides: list[str], place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["data", "check", "digits"] if field.startswith("data") else ["reference", "digits"]
-    for what in OF_EVERY_KIND:
-        text = ODD[what]
-        outcome = quick(capsys, *command, *overrides, f"{field}={text}")
-        require_refused(outcome, place)
-        assert field in outcome.err
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may enter every folder")
-def test_a_folder_that_may_not_be_entered_is_told(place: Path) -> None:
-    (place / "closed").mkdir(mode=0)
-    assert "cannot be reached: Permission denied" in run("doctor", "closed/run").err
+    outcome = quick(capsys, *command, *overrides, f"{field}={ODD[0]}")
+    require_refused(outcome, place)
+    assert field in outcome.err
 
 
 def test_the_home_is_expanded_wherever_a_path_is_taken(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = place / "home"
     monkeypatch.setenv("HOME", str(home))
     file = write_file(home / "mine.py")
-    assert run("show", "~/mine.py").code == 0
     assert run("show", "~/mine.py:mine").code == 0
     Run.create(home / "runs", "one", minimal(), {}, None, "f" * 64)
     assert "one" in run("list", "--runs=~/runs").out
     assert "from      home/runs/one" in run("show", "~/runs/one").out
-    assert run("diff", "~/mine.py", "~/runs/one").code == 0
     assert run("data", "pack", "digits", "--out=~/digits.pack", "--quiet").code == 0
-    assert run("data", "check", "~/digits.pack").code == 0
-    assert (
-        run(
-            "data", "check", str(file), "data=packed", "data.path=~/digits.pack", "data.image_size=8", "data.channels=1"
-        ).code
-        == 0
-    )
+    packed = ("data=packed", "data.path=~/digits.pack", "data.image_size=8", "data.channels=1")
+    assert run("data", "check", str(file), *packed).code == 0
     assert not (place / "~").exists()
-
-
-def test_a_name_that_begins_with_a_tilde_is_typed_with_a_dot(place: Path) -> None:
-    assert run("data", "pack", "digits", "--out", "./~digits.pack", "--quiet").code == 0
-    assert (place / "~digits.pack").is_dir()
-    assert run("data", "check", "./~digits.pack").code == 0
-
-
-def test_a_link_gives_a_name_to_what_can_not_be_typed(place: Path) -> None:
-    try:
-        write_file(place / os.fsdecode(b"a\xffb") / "line\nbreak.py", name="mine")
-    except OSError:
-        pytest.skip("this file system has names in UTF-8 only")
-    (place / "plain.py").symlink_to(place / os.fsdecode(b"a\xffb") / "line\nbreak.py")
-    assert run("show", "plain.py").code == 0
-
-
-def test_a_process_refuses_bytes_that_are_no_text(place: Path) -> None:
-    outcome = run_process(place, "sample", "digits", "--out", os.fsdecode(b"a\xffb"))
-    require_refused(outcome, place)
-    assert (
-        outcome.err
-        == "error: --out: 'a\\udcffb' contains control characters; rename it, or name it by a symbolic link\n"
-    )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -87,51 +88,25 @@ def test_a_variant_of_a_plug_in_survives_the_round_trip_and_can_be_typed(here: P
     assert "plug-ins may print" in changed.err, "and it does not spoil the JSON"
     saved = json.loads(changed.out)
     assert saved["experiment"]["optimizer"]["nesterov"] is True
-    code = f"""
-import sys
-from ncsnx.config.codec import SavedExperiment, identity, to_json
+    (here / "saved.json").write_text(changed.out)
+    file = here / "checks.py"
+    file.write_text("""
+import json
+from ncsnx.config import register
+from ncsnx.config.codec import SavedExperiment, identity
 from ncsnx.config.converter import structure
-saved = {saved!r}
+saved = json.load(open("saved.json"))
 digest = saved.pop("identity")
 experiment = structure(saved, SavedExperiment).experiment
-assert type(experiment.optimizer).__name__ == "Lion"
-assert to_json(experiment) == saved and identity(experiment) == digest
-from ncsnx.config import Adam
-import attrs
-assert identity(attrs.evolve(experiment, optimizer=Adam())) != digest
-"""
-    file = here / "checks.py"
-    file.write_text(f"{code}\nfrom ncsnx.config import register\nregister(experiment)\n")
+assert (type(experiment.optimizer).__name__, identity(experiment)) == ("Lion", digest)
+register(experiment)
+""")
     outcome = ncsnx(here, "show", "checks.py")
     assert outcome.code == 0, outcome.err
 
 
-def test_an_own_file_may_import_what_a_plug_in_registers(here: Path, lion: Path) -> None:
-    own = here / "experiments" / "own.py"
-    own.parent.mkdir()
-    own.write_text(f"from lion_config import Lion\n{ROARING.replace('roaring', 'own')}")
-    outcome = ncsnx(here, "diff", "own", "roaring")
-    assert outcome.code == 0
-    assert "1 value differs" in outcome.out
-
-
-def test_a_run_of_a_plug_in_that_is_gone_says_what_is_missing(here: Path, lion: Path) -> None:
-    saved = json.loads(ncsnx(here, "show", "roaring", "--json").out)
-    saved.pop("identity")
-    folder = here / "runs" / "old"
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps({**saved, "data_fingerprint": "f" * 64}))
-    assert ncsnx(here, "show", "runs/old").code == 0
-    outcome = run_process(here, "show", "runs/old")
-    assert outcome.code == 1
-    assert outcome.err == (
-        "error: runs/old/config.json: experiment.optimizer: expected one of adam, rmsprop, sgd, found type 'lion'\n"
-    )
-
-
-@pytest.mark.slow
-def test_a_run_records_the_package_that_it_needs(here: Path, lion: Path) -> None:
-    (lion / "make.py").write_text(
+def test_a_run_records_the_package_that_it_needs_and_says_so_when_that_is_gone(here: Path, lion: Path) -> None:
+    (here / "make.py").write_text(
         "from pathlib import Path\n"
         "from ncsnx.config.discovery import resolve\n"
         "from ncsnx.runs.folder import Run\n"
@@ -140,18 +115,16 @@ def test_a_run_records_the_package_that_it_needs(here: Path, lion: Path) -> None
         "append_segment(run, from_step=0, runtime={}, changes={})\n"
         "print(*read_segments(run)[0].plugins)\n"
     )
-    path = f"{lion}{os.pathsep}{REPOSITORY}"
-    made = subprocess.run(
-        [sys.executable, str(lion / "make.py")],
-        cwd=here,
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    environment = {**os.environ, "PYTHONPATH": f"{lion}{os.pathsep}{REPOSITORY}"}
+    words = [sys.executable, str(here / "make.py")]
+    made = subprocess.run(words, cwd=here, env=environment, capture_output=True, text=True, check=True)
     assert made.stdout.splitlines()[-1] == "Plugin(distribution='ncsnx-lion', version='1.0')"
     assert ncsnx(here, "show", "runs/old").code == 0
-    assert "found type 'lion'" in run_process(here, "show", "runs/old").err
+    outcome = run_process(here, "show", "runs/old")
+    assert outcome.code == 1
+    assert outcome.err == (
+        "error: runs/old/config.json: experiment.optimizer: expected one of adam, rmsprop, sgd, found type 'lion'\n"
+    )
 
 
 def test_own_experiments_go_before_installed_ones_and_those_before_built_in_ones(here: Path) -> None:
@@ -164,69 +137,48 @@ def test_own_experiments_go_before_installed_ones_and_those_before_built_in_ones
         assert json.loads(ncsnx(here, "show", name, "--json").out)["experiment"]["model"]["width"] == width
 
 
-def test_a_name_that_two_packages_bring_shows_both_places(here: Path) -> None:
-    for package in ("one", "two"):
-        files = {f"of_{package}.py": FILE.replace("NAME", "twin")}
-        install(here / "site", package, f"[ncsnx.experiments]\nx = of_{package}\n", files)
-    outcome = ncsnx(here, "show", "twin")
-    assert outcome.code == 2
-    assert "'twin' is registered twice in installed packages, at " in outcome.err
-    assert "site/of_one.py:3" in outcome.err
-    assert "site/of_two.py:3" in outcome.err
-
-
-BROKEN = {
-    "an exception": (
-        "[ncsnx.config]\nbad = bad_config\n",
-        "raise ValueError('no\\n  luck')",
-        "bad_config) cannot be loaded: ValueError: no luck",
-    ),
-    "an exit": (
-        "[ncsnx.config]\nbad = bad_config\n",
-        "raise SystemExit(0)",
-        "(bad_config) cannot be loaded: SystemExit: 0",
-    ),
-    "a module that is not there": (
-        "[ncsnx.config]\nbad = nowhere\n",
-        "",
-        "(nowhere) cannot be loaded: ModuleNotFoundError:",
-    ),
+BROKEN = {  # "#" is the number of the package
+    "an exception": ("[ncsnx.config]\nbad# = bad#\n", "raise ValueError('no\\n  luck')", "ValueError: no luck;"),
+    "an exit": ("[ncsnx.config]\nbad# = bad#\n", "raise SystemExit(0)", "cannot be loaded: SystemExit: 0"),
+    "a module that is not there": ("[ncsnx.config]\nbad# = nowhere\n", "", "cannot be loaded: ModuleNotFoundError:"),
     "a tag that is taken": (
-        "[ncsnx.config]\nbad = bad_config\n",
+        "[ncsnx.config]\nbad# = bad#\n",
         "from ncsnx.config import SGD, Optimizer, variant\n@variant(Optimizer, 'adam')\nclass Mine(SGD): pass\n",
-        "(bad_config) cannot be loaded: ValueError: Optimizer already has a variant 'adam': Adam",
+        "ValueError: Optimizer already has a variant 'adam': Adam",
     ),
     "experiments that are not there": (
-        "[ncsnx.experiments]\nbad = nowhere\n",
+        "[ncsnx.experiments]\nbad# = nowhere\n",
         "",
-        "(nowhere) cannot be found: there is no such Python file",
+        "cannot be found: there is no such Python file",
     ),
     "experiments in a package that fails": (
-        "[ncsnx.experiments]\nbad = bad_package.experiments\n",
+        "[ncsnx.experiments]\nbad# = package#.experiments\n",
         "",
-        "(bad_package.experiments) cannot be found: ZeroDivisionError: division by zero",
+        "cannot be found: ZeroDivisionError: division by zero",
     ),
     "experiments that fail": (
-        "[ncsnx.experiments]\nbad = bad_config\n",
+        "[ncsnx.experiments]\nbad# = bad#\n",
         "1 / 0\n",
-        "site/bad_config.py:1: ZeroDivisionError",
+        r"site/bad\d\.py:1: ZeroDivisionError",
     ),
-    "an entry that names no module": ("[ncsnx.experiments]\nbad = not a module!\n", "", "cannot be found: "),
+    "an entry that names no module": ("[ncsnx.experiments]\nbad# = not a module!\n", "", "module!.* cannot be found: "),
 }
 
 
-@pytest.mark.parametrize("case", BROKEN)
-def test_a_broken_plug_in_is_one_clear_row_and_breaks_nothing(case: str, here: Path) -> None:
-    entry_points, module, message = BROKEN[case]
-    files = {"bad_config.py": module, "bad_package/__init__.py": "1 / 0\n", "bad_package/experiments.py": ""}
-    install(here / "site", "ncsnx-bad", entry_points, files)
+def test_broken_plug_ins_are_one_clear_row_each_and_break_nothing(here: Path) -> None:
+    for number, (entry_points, module, _) in enumerate(BROKEN.values()):
+        package, files = f"package{number}", {f"bad{number}.py": module}
+        files |= {f"{package}/__init__.py": "1 / 0\n", f"{package}/experiments.py": ""}
+        install(here / "site", f"ncsnx-bad-{number}", entry_points.replace("#", str(number)), files)
     listed = ncsnx(here, "list", "--json")
     assert (listed.code, listed.err) == (0, "")
     rows = json.loads(listed.out)["experiments"]
     assert sum(row["error"] is None for row in rows) == 11
-    [broken] = [row["error"] for row in rows if row["error"] is not None]
-    assert message in broken
-    assert len(broken.splitlines()) == 1
+    broken = [row["error"] for row in rows if row["error"] is not None]
+    assert len(broken) == len(BROKEN)
+    assert all(len(error.splitlines()) == 1 for error in broken)
+    for case, (_, _, message) in BROKEN.items():
+        assert any(re.search(message, error) for error in broken), (case, broken)
     shown = ncsnx(here, "show", "bedroom128")
     assert (shown.code, shown.err) == (0, "")
 

@@ -1,6 +1,5 @@
 import json
 import re
-import signal
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +17,7 @@ from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs.folder import Run
 from ncsnx.samplers.building import build_sampler
 from ncsnx.sampling.draws import SeededNoise, initial_uniform
-from ncsnx.sampling.score_model import ScoreModel
-from tests.forked import fork
-from tests.training.tiny import CPU, Result, command, damage, files, training, wait_until
+from tests.training.tiny import CPU, Result, command, damage, files, training
 
 ROOT = "runs/digits"
 
@@ -62,13 +59,7 @@ def test_a_sampling_is_pngs_a_grid_tensors_and_their_protocol(workplace: Path) -
     for number, image in enumerate(images):
         assert torch.equal(picture(out / f"images/{number:05d}.png"), (image[0] * 255).round().to(torch.uint8))
     protocol = json.loads((out / "protocol.json").read_text())
-    assert protocol["sampler"] == {
-        "type": "ald",
-        "step_size": 2.4e-05,
-        "steps_per_level": 1,
-        "denoise": True,
-        "data_init": False,
-    }
+    assert {"type": "ald", "step_size": 2.4e-05, "denoise": True}.items() <= protocol["sampler"].items()
     expected = {"run": "digits", "step": 8, "weights": "ema", "evaluations": 5, "seed": 7, "n": 5, "complete": True}
     assert expected.items() <= protocol.items()
     manifest = json.loads((workplace / ROOT / "checkpoints/step-00000008/manifest.json").read_text())
@@ -79,56 +70,22 @@ def test_standard_output_has_the_protocol_on_request_and_nothing_else(workplace:
     result = draw(workplace, "--n", "1", "--json")
     protocol = json.loads(result.out)
     assert (protocol["folder"], protocol["n"], protocol["step"]) == ("out", 1, 12)
-    assert draw(workplace, "--n", "1").out == ""
-    assert draw(workplace, "--n", "1", "--quiet").err == ""
+    assert "ncsnx compare digits" in result.err, "to find a sampler of less bias"
+    again = draw(workplace, "--n", "1", "--quiet")
+    assert (again.out, again.err) == ("", "")
 
 
-def test_an_image_is_the_same_in_batches_of_1_and_64(workplace: Path) -> None:
-    alone = drawn(workplace, "--n", "3", "--batch-size", "1", out="alone")
-    together = drawn(workplace, "--n", "66", "--batch-size", "64", out="together")
-    assert together.shape[0] == 66
-    assert grey_levels(alone, together[:3]) <= 1
-    assert grey_levels(alone, together[1:4]) > 10
-
-
-def test_small_images_are_drawn_in_larger_batches_by_default(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    at_once, score = set[int](), ScoreModel.score
-
-    def counting(model: ScoreModel, x: Tensor, sigma: float | Tensor) -> Tensor:
-        at_once.add(len(x))
-        return score(model, x, sigma)
-
-    monkeypatch.setattr(ScoreModel, "score", counting)
-    drawn(workplace, "--n", "300")
-    assert at_once == {256, 44}
-    at_once.clear()
-    ncsnx.draw(ncsnx.load(workplace / ROOT), n=300)
-    assert at_once == {256, 44}
-
-
-@pytest.mark.parametrize("ckpt", ["8", "0.008k", "latest"])
-def test_python_makes_the_images_of_the_command(workplace: Path, ckpt: str) -> None:
-    images = drawn(workplace, "--n", "5", "--batch-size", "2", "--seed", "3", "--ckpt", ckpt)
-    model = ncsnx.load("digits", ckpt=ckpt, runs=workplace / "runs")
-    assert (model.step, model.weights) == (12 if ckpt == "latest" else 8, "ema")
+def test_python_makes_the_images_of_the_command(workplace: Path) -> None:
+    images = drawn(workplace, "--n", "5", "--batch-size", "2", "--seed", "3", "--ckpt", "0.008k")
+    model = ncsnx.load("digits", ckpt="0.008k", runs=workplace / "runs")
+    assert (model.step, model.weights) == (8, "ema")
+    assert "; on cpu, " in repr(model)
     before = torch.get_rng_state()
     assert torch.equal(ncsnx.draw(model, n=5, seed=3, batch_size=2), images)
     assert torch.equal(torch.get_rng_state(), before)
     by_path = ncsnx.load(workplace / ROOT, ckpt=model.step)
     assert torch.equal(ncsnx.draw(by_path, n=5, seed=3, batch_size=2), images)
     assert grey_levels(ncsnx.draw(by_path, n=5, seed=4), images) > 10
-
-
-def test_a_loaded_model_says_what_it_is_in_three_lines(trained: Path) -> None:
-    model = ncsnx.load(trained / ROOT)
-    shown = repr(model)
-    first, second, third = shown.splitlines()
-    assert first == f"ScoreModel of {trained / ROOT}, step 12, EMA weights {model.weights_sha256[:8]}"
-    parameters = sum(tensor.numel() for tensor in model.network.parameters())
-    assert second == f"  ncsnv2, {parameters:,} parameters; 1×8×8 images; σ 5 → 0.01 in 4 levels"
-    assert third.startswith("  sampler=ald ")
-    assert "5 evaluations; on cpu, " in third
-    assert max(map(len, shown.splitlines()[1:])) < 120
 
 
 def test_the_model_gives_the_score_of_its_averaged_weights(trained: Path) -> None:
@@ -139,6 +96,11 @@ def test_the_model_gives_the_score_of_its_averaged_weights(trained: Path) -> Non
     assert not score.requires_grad
     averaged = load_file(trained / ROOT / "checkpoints/step-00000012/ema.safetensors")
     assert all(torch.equal(averaged[name], tensor) for name, tensor in model.network.state_dict().items())
+    first, second, third = repr(model).splitlines()
+    assert first == f"ScoreModel of {trained / ROOT}, step 12, EMA weights {model.weights_sha256[:8]}"
+    parameters = sum(tensor.numel() for tensor in model.network.parameters())
+    assert second == f"  ncsnv2, {parameters:,} parameters; 1×8×8 images; σ 5 → 0.01 in 4 levels"
+    assert third.startswith("  sampler=ald ")
 
 
 def test_rows_of_an_interpolation_start_with_the_plain_sample(workplace: Path) -> None:
@@ -159,6 +121,10 @@ def test_rows_of_an_interpolation_start_with_the_plain_sample(workplace: Path) -
     first = initial_uniform(2, indices, (1, 8, 8), from_unit=lambda x: x)
     *_, last = sampler(model.score, first, model.network.noise_levels, noise=other)
     assert grey_levels(rows.view(3, 4, 1, 8, 8)[:, 3], last.x.clamp(0, 1)) <= 1
+    without_noise = drawn(workplace, "--n", "2", "--interpolate", "2", "sampler=dpmpp", out="without").view(
+        2, 2, 1, 8, 8
+    )
+    assert grey_levels(without_noise[:, 0], without_noise[:, 1]) > 1, "their starts differ"
     # a cell of 66 pixels for each image, three rows of four
     with Image.open(workplace / "out/grid.png") as grid:
         assert grid.size == (4 * 66 + 2, 3 * 66 + 2)
@@ -179,27 +145,6 @@ def test_the_ends_between_two_seeds_are_their_images_and_the_film_goes_there_and
     assert json.loads((workplace / "out/protocol.json").read_text())["between"] == 17
 
 
-def test_rows_of_a_sampler_without_noise_of_its_own_change_too(workplace: Path) -> None:
-    rows = drawn(workplace, "--n", "2", "--interpolate", "3", "sampler=dpmpp").view(2, 3, 1, 8, 8)
-    assert grey_levels(rows[:, 0], drawn(workplace, "--n", "2", "sampler=dpmpp", out="plain")) <= 1
-    assert all(grey_levels(rows[:, column], rows[:, column + 1]) > 1 for column in range(2))
-
-
-@pytest.mark.parametrize(
-    ("words", "told"),
-    [
-        (("--between", "1"), "--between needs the number of columns"),
-        (("--interpolate", "3", "--between", "-2"), "--between must be between 0 and 4,294,967,295, not -2"),
-        (("--interpolate", "3", "--seed", "5", "--between", "5"), "--between needs two different seeds, not 5 twice"),
-    ],
-)
-def test_what_does_not_go_with_two_seeds_is_refused(workplace: Path, words: tuple[str, ...], told: str) -> None:
-    result = draw(workplace, *words)
-    assert result.code == 2
-    assert told in message(result)
-    assert not (workplace / "out").exists()
-
-
 def test_frames_go_from_noise_to_the_final_grid(workplace: Path) -> None:
     assert draw(workplace, "--n", "2", "--batch-size", "1", "--frames", "3", "--film").code == 0
     out = workplace / "out"
@@ -211,18 +156,6 @@ def test_frames_go_from_noise_to_the_final_grid(workplace: Path) -> None:
     with Image.open(out / "film.gif") as film:
         assert (film.n_frames, film.size) == (3, (2 * 66 + 2, 66 + 2))
     assert picture(out / "images/00000.png").shape == (8, 8), "the images keep their size"
-    assert draw(workplace, "--n", "2", "--film", out="film").code == 0
-    assert "frames" not in {path.name for path in (workplace / "film").iterdir()}
-    assert (workplace / "film/film.gif").is_file()
-    assert draw(workplace, "--n", "2", "--frames", "3", out="frames").code == 0
-    assert not (workplace / "frames/film.gif").exists()
-
-
-def test_a_sampling_says_the_bias_of_the_published_sampler_and_how_to_find_another(workplace: Path) -> None:
-    plain = command("sample", "digits", "--n", "1", folder=workplace).err
-    assert "sampler=ald with steps_per_level=" in plain
-    assert "ncsnx compare digits" in plain
-    assert "ncsnx compare" not in command("sample", "digits", "--n", "1", "sampler=cas", folder=workplace).err
 
 
 def test_the_sampler_can_be_changed_and_nothing_else(workplace: Path) -> None:
@@ -246,9 +179,6 @@ def test_the_adaptive_solver_says_what_it_took_and_has_a_frame_of_each_level(wor
     assert int(taken) > 10
     assert len([*(workplace / "out/frames").iterdir()]) == 4
     assert json.loads((workplace / "out/protocol.json").read_text())["evaluations"] is None
-    again = draw(workplace, "--n", "3", "--batch-size", "2", "--frames", "9", "sampler=ode", "sampler.steps=3")
-    assert "already sampled" in again.err
-    assert "in the mean" not in again.err
 
 
 def test_images_can_start_from_training_images(workplace: Path) -> None:
@@ -262,19 +192,11 @@ def test_images_can_start_from_training_images(workplace: Path) -> None:
     assert grey_levels(images, expected) <= 1
 
 
-def test_other_images_than_those_of_the_training_are_no_start(workplace: Path) -> None:
-    config = json.loads((workplace / ROOT / "config.json").read_text())
-    (workplace / ROOT / "config.json").write_text(json.dumps({**config, "data_fingerprint": "0" * 64}))
-    result = draw(workplace, "--n", "1", "sampler.data_init=true")
-    assert result.code == 1
-    assert "is not that of runs/digits" in message(result)
-
-
 def test_samples_of_another_protocol_are_never_overwritten_unasked(workplace: Path) -> None:
     drawn(workplace, "--n", "2")
     before = files(workplace / "out")
     for words in (["--seed", "1"], ["--n", "3"], ["--ckpt", "8"], ["sampler.step_size=1e-6"], ["--film"]):
-        result = draw(workplace, *(["--n", "2"] if "--n" not in words else []), *words)
+        result = draw(workplace, "--n", "2", *words)
         assert result.code == 1
         assert "--overwrite" in message(result)
         assert files(workplace / "out") == before
@@ -302,10 +224,13 @@ def test_without_a_place_each_protocol_has_a_folder_of_its_own_in_the_run(workpl
         (["--ckpt", "late"], 2, "latest or best"),
         (["--ckpt", "best"], 1, "no scores yet"),
         (["--n", "0"], 2, "--n must be between 1"),
-        (["--batch-size", "0"], 2, "--batch-size must be between 1"),
-        (["--seed", "-1"], 2, "--seed must be between 0"),
-        (["--interpolate", "1"], 2, "--interpolate must be between 2"),
         (["--frames", "1"], 2, "--frames must be between 2"),
+        (["--between", "1"], 2, "--between needs the number of columns"),
+        (
+            ["--interpolate", "3", "--seed", "5", "--between", "5"],
+            2,
+            "--between needs two different seeds, not 5 twice",
+        ),
         (["sampler.step_size=1e38"], 1, "the sampler diverged"),
     ],
 )
@@ -347,35 +272,3 @@ def test_an_experiment_without_an_average_is_sampled_raw(tmp_path: Path) -> None
     assert model.weights == "raw"
     with pytest.raises(NcsnxError, match="levels"):
         model.score(images, 0.123)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
-def test_an_interrupted_sampling_goes_on_where_it_stopped(workplace: Path, number: int, code: int) -> None:
-    # three batches of half a second, with frames
-    words = ["--n", "5", "--batch-size", "2", "--frames", "2", "sampler.steps_per_level=8"]
-    parts = workplace / "out/.parts"
-    with fork("sample", "digits", "--out", "out", *words, *CPU, folder=workplace) as process:
-        wait_until(lambda: parts.is_dir() and any(parts.glob("*.safetensors")), process)
-        process.send_signal(number)
-        _, err = process.communicate(timeout=30)
-    assert process.returncode == code
-    assert "Traceback" not in err
-    (first,) = parts.glob("*.safetensors")
-    kept = first.read_bytes()
-    other = draw(workplace, *words, "--seed", "9")
-    assert other.code == 1
-    assert "--overwrite" in message(other)
-    assert first.read_bytes() == kept
-    result = draw(workplace, *words)
-    assert result.code == 0
-    assert "2 of them already sampled" in result.err
-    # the two batches that were left, of 33 evaluations each
-    assert "sampling: 68 sampler steps" in result.err
-    assert draw(workplace, *words, out="whole").code == 0
-    made, whole = (files(workplace / name) for name in ("out", "whole"))
-    # beside the protocol stands who made the samples, and when
-    records = [json.loads(found.pop("protocol.json")) for found in (made, whole)]
-    assert made == whole
-    assert len({json.dumps({**record, "made": None}) for record in records}) == 1
-    assert not parts.exists()

@@ -77,7 +77,6 @@ def test_a_path_is_shortened_to_what_tells_it_from_the_others() -> None:
         (("model.width=4,,8",), "model.width: a value is missing"),
         (("model.width=4,8,4",), "model.width: the value '4' is given twice"),
         (("optimizer.lr=1e-3,0.001",), "train the same weights"),
-        (("steps=10,20",), "steps=10 and steps=20 train the same weights"),
         (("model.width=4,8", "optimizer.lr=1,2,3"), "all need the same number: model.width has 2, optimizer.lr has 3"),
     ],
 )
@@ -85,8 +84,5 @@ def test_what_makes_no_sweep_is_refused(words: tuple[str, ...], said: str) -> No
     with pytest.raises(UsageError, match=r".") as caught:
         points(*words, zipped="optimizer.lr=1,2,3" in words)
     assert said in str(caught.value)
-
-
-def test_seeds_that_are_given_twice_are_refused() -> None:
     with pytest.raises(UsageError, match="several values of seed exclude each other"):
         points("seed=1,2", seeds=2)

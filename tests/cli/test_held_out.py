@@ -1,7 +1,9 @@
-"""`ncsnx loss` on a small run."""
+"""`ncsnx loss` and `ncsnx likelihood` on a small run: held-out images, measured."""
 
 import json
+import math
 import shutil
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,16 @@ from PIL import Image
 
 from ncsnx import load
 from ncsnx.data import open_data
+from ncsnx.evaluation.checkpoint_sweep import choose
 from ncsnx.evaluation.held_out_sweep import HeldOutSweep, level_of
+from ncsnx.evaluation.likelihood_sweep import LikelihoodSweep
+from ncsnx.evaluation.probability_flow import MEANING
+from ncsnx.features.real_images import DataSource
 from ncsnx.randomness import Purpose, Stream
+from ncsnx.runs.folder import Run
+from ncsnx.runs.selection import select
+from ncsnx.runtime import Runtime
+from ncsnx.work import SILENT
 from tests.training.tiny import CPU, Result, command
 
 RUN = "runs/digits"
@@ -90,20 +100,6 @@ def test_a_loss_that_no_score_can_be_leaves_one_checkpoint_out(
     assert [row["score"] for row in rows(folder, "--range", "8:100", "--passes", "1")] == [1.0, 1.0]
 
 
-def test_fewer_passes_look_at_every_level_still(workplace: Path) -> None:
-    (row,) = rows(workplace, "--range", "12", "--passes", "1")
-    assert all(level is not None for level in row["levels"])
-    assert row["protocol"]["passes"] == 1
-
-
-@pytest.mark.slow
-def test_the_batch_size_changes_the_loss_by_rounding_only(measured: Path, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(measured, tmp_path / "work"))
-    shutil.rmtree(folder / RUN / "loss")
-    (row,), (other,) = rows(folder, "--range", "8", "--batch-size", "33"), rows(measured, "--range", "8")
-    assert row["levels"] == pytest.approx(other["levels"], rel=1e-5)
-
-
 @pytest.mark.parametrize(("passes", "levels"), [(1, 7), (3, 7), (7, 7), (2, 232)])
 def test_passes_are_spread_evenly_over_the_levels(passes: int, levels: int) -> None:
     images = 5 * levels
@@ -113,14 +109,57 @@ def test_passes_are_spread_evenly_over_the_levels(passes: int, levels: int) -> N
         assert len(set(image.tolist())) == passes
 
 
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        (("--passes", "5"), "--passes must be between 1 and the 4 levels"),
-        (("--batch-size", "0"), "--batch-size must be between"),
-    ],
-)
-def test_what_cannot_be_is_one_clear_line(measured: Path, words: tuple[str, ...], expected: str) -> None:
-    result = loss(measured, *words)
+def test_more_passes_than_levels_are_one_clear_line(measured: Path) -> None:
+    result = loss(measured, "--passes", "5")
     assert result.code == 2
-    assert expected in result.err
+    assert "--passes must be between 1 and the 4 levels" in result.err
+
+
+N = 4
+BITS = ("likelihood", "digits", "--ckpt", "8", "--n", str(N), "--batch-size", "2", "--tolerance", "0.1", *CPU)
+
+
+@pytest.fixture(scope="module")
+def with_bits(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a run whose likelihoods are measured at step 8. Not to be changed."""
+    folder = tmp_path_factory.mktemp("with_bits")
+    shutil.copytree(trained, folder, dirs_exist_ok=True)
+    assert command(*BITS, folder=folder).code == 0
+    return folder
+
+
+def test_likelihoods_are_the_mean_of_the_bits_of_their_images_with_its_standard_error(with_bits: Path) -> None:
+    run = Run(with_bits / RUN)
+    sweep = LikelihoodSweep(
+        run=run,
+        experiment=run.experiment(),
+        source=DataSource.of_run(run, with_bits),
+        runtime=Runtime.choose(device="cpu", threads=1, precision="fp32"),
+        n=N,
+        tolerance=0.1,
+        batch_size=2,
+    )
+    (candidate,), _ = choose(run, select(run, "8"), SILENT)
+    parts = sweep.parts(candidate, range(N), SILENT, lambda count=1, kept=False: None)
+    values = torch.cat([part.tensors["values"] for part in parts]).double()
+    bits = values[:, 0].tolist()
+    (row,) = json.loads(command(*BITS, "--json", folder=with_bits).out)
+    assert row["score"] == pytest.approx(statistics.mean(bits), abs=1e-5)
+    assert row["error"] == pytest.approx(statistics.stdev(bits) / math.sqrt(N), abs=1e-5)
+    assert values[:, 1:4].sum(dim=1).tolist() == pytest.approx(bits, abs=1e-5)
+    assert values[:, 3].tolist() == pytest.approx([math.log2(17)] * N, abs=1e-5)
+    protocol = row["protocol"]
+    assert (row["metric"], row["evaluations"] > 10) == ("bits per dimension", True)
+    assert (protocol["estimator"], protocol["probes"], protocol["solver"]) == ("hutchinson", 1, "dopri5")
+    assert (protocol["n"], protocol["tolerance"], protocol["grey_levels"], protocol["weights"]) == (N, 0.1, 17, "ema")
+
+
+def test_the_output_of_likelihood_says_what_the_number_means_and_measures_nothing_twice(with_bits: Path) -> None:
+    result = command(*BITS, folder=with_bits)
+    assert "1 checkpoint already measured" in result.err
+    assert MEANING in result.err
+    assert "uniform grey levels would take 4.09" in result.err
+    assert len(result.out.splitlines()) == 2
+    with Image.open(next((with_bits / RUN / "likelihood").glob("*/scores.png"))) as plot:
+        assert plot.size[0] > 800
+    assert "--n must be between 2" in command(*BITS, "--n", "1", folder=with_bits).err
