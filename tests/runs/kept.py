@@ -1,4 +1,4 @@
-"""Checkpoints with realistic names and sizes, scores for them, and processes with few permissions."""
+"""Checkpoints with realistic names and sizes, scores for them, and Python in a process of its own."""
 
 import os
 import subprocess
@@ -18,7 +18,6 @@ from ncsnx.runs.score_files import ScoreFile
 from ncsnx.storage import atomic
 
 REPOSITORY = Path(__file__).parents[2]
-NOBODY = 65534
 SMALL = Experiment(
     name="small",
     data=Digits(),
@@ -81,22 +80,6 @@ def score(run: Run, scores: dict[int, float], images: int = 100, name: str = "fi
 def tree(place: Path) -> dict[str, bytes]:
     """All files under a folder, including hidden ones, by path."""
     return {str(path.relative_to(place)): path.read_bytes() for path in sorted(place.rglob("*")) if path.is_file()}
-
-
-def as_nobody(code: str, *arguments: object, place: Path) -> "subprocess.CompletedProcess[str]":
-    """Runs Python code in `place`, which then belongs to the user nobody; in the code, `drop()` changes to that user.
-
-    Paths must be relative, since nobody can't enter the folders above.
-    """
-    is_root = os.geteuid() == 0
-    if is_root:
-        for path in (place, *place.rglob("*")):
-            os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
-    become = f"(os.setgroups([]), os.setgid({NOBODY}), os.setuid({NOBODY}))" if is_root else "None"
-    # imported here, since nobody can't read the package
-    return python(
-        f"import os, ncsnx.networks.construction\nos.chdir({str(place)!r})\ndrop = lambda: {become}\n{code}", *arguments
-    )
 
 
 def python(code: str, *arguments: object) -> "subprocess.CompletedProcess[str]":

@@ -1,6 +1,5 @@
 """Checkpoints are written atomically, and damage to them is always detected."""
 
-import hashlib
 import json
 import os
 import random
@@ -40,18 +39,6 @@ for step in itertools.count(int(sys.argv[2])):
     print(step, flush=True)
 """
 
-STOP_AFTER = """
-import sys
-from pathlib import Path
-from ncsnx.runs.manifest import write_checkpoint
-NAMES = ["ema.safetensors", "model.safetensors", "optimizer.safetensors"]
-def files(count):
-    for name in NAMES[:count]:
-        yield name, bytes(1000)
-    print("there", flush=True)
-    sys.stdin.readline()
-write_checkpoint(Path(sys.argv[1]), 2, files(int(sys.argv[2])))
-"""
 
 ON_A_SMALL_DISK = """
 import resource, sys
@@ -70,10 +57,10 @@ def write(run: Run, step: int, files: Mapping[str, bytes] = FILES) -> Path:
     return write_checkpoint(run.checkpoints, step, files.items())
 
 
-def damage(folder: Path, name: str = "model.safetensors") -> None:
-    content = bytearray((folder / name).read_bytes())
+def damage(folder: Path) -> None:
+    content = bytearray((folder / "model.safetensors").read_bytes())
     content[7] ^= 16
-    (folder / name).write_bytes(content)
+    (folder / "model.safetensors").write_bytes(content)
 
 
 def names_in(folder: Path) -> list[str]:
@@ -90,35 +77,16 @@ def test_a_checkpoint_holds_its_files_and_a_manifest_that_verifies(run: Run) -> 
     assert names_in(run.checkpoints) == ["step-00000150"]
 
 
-def test_the_manifest_is_the_documented_json(run: Run) -> None:
-    content = json.loads((write(run, 150) / "manifest.json").read_bytes())
-    declared = content.pop("digest")
-    assert declared == digest(content)
-    assert content["files"]["state.json"] == {
-        "sha256": hashlib.sha256(b"{}").hexdigest(),
-        "bytes": 2,
-    }
-    assert (content["schema_version"], content["step"]) == (1, 150)
-
-
-def test_truncations_of_every_file_are_detected(run: Run) -> None:
+def test_truncations_and_flipped_bits_of_every_file_are_detected(run: Run) -> None:
     folder = write(run, 1)
+    generator = random.Random(0)
     for name in names_in(folder):
         whole = (folder / name).read_bytes()
-        for length in {*range(0, len(whole), 11), len(whole) - 1} - {-1}:
+        for length in {*range(0, len(whole), 97), len(whole) - 1}:
             (folder / name).write_bytes(whole[:length])
             with pytest.raises(UnsoundError):
                 verify(folder)
-        (folder / name).write_bytes(whole)
-    verify(folder)
-
-
-def test_every_single_flipped_bit_is_detected(run: Run) -> None:
-    folder = write(run, 1)
-    generator = random.Random(0)
-    for name in ["ema.safetensors", "model.safetensors", "manifest.json"]:
-        whole = (folder / name).read_bytes()
-        for _ in range(150):
+        for _ in range(50):
             flipped = bytearray(whole)
             flipped[generator.randrange(len(whole) - 1)] ^= 1 << generator.randrange(8)
             (folder / name).write_bytes(flipped)
@@ -128,11 +96,7 @@ def test_every_single_flipped_bit_is_detected(run: Run) -> None:
     verify(folder)
 
 
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [(b"\n}\n", b"\n}\n\n"), (b'": ', b'":  '), (b'"e', b'"\\u0065')],
-    ids=["a newline", "a space", "an escape"],
-)
+@pytest.mark.parametrize(("old", "new"), [(b"\n}\n", b"\n}\n\n"), (b'"e', b'"\\u0065')])
 def test_a_manifest_that_says_the_same_in_other_bytes_is_detected(run: Run, old: bytes, new: bytes) -> None:
     folder = write(run, 1)
     written = (folder / "manifest.json").read_bytes()
@@ -142,17 +106,11 @@ def test_a_manifest_that_says_the_same_in_other_bytes_is_detected(run: Run, old:
         verify(folder)
 
 
-@pytest.mark.parametrize("name", ["ema.safetensors", "manifest.json"])
-def test_a_missing_file_is_detected(run: Run, name: str) -> None:
-    folder = write(run, 1)
-    (folder / name).unlink()
-    with pytest.raises(UnsoundError, match=f"{name} is missing"):
-        verify(folder)
-
-
-def test_a_named_pipe_in_the_place_of_a_file_is_refused_without_waiting(run: Run) -> None:
+def test_a_missing_file_and_a_named_pipe_in_its_place_are_refused_without_waiting(run: Run) -> None:
     folder = write(run, 1)
     (folder / "ema.safetensors").unlink()
+    with pytest.raises(UnsoundError, match=r"ema\.safetensors is missing"):
+        verify(folder)
     os.mkfifo(folder / "ema.safetensors")
     with pytest.raises(UnsoundError, match="is not a file"):
         verify(folder)
@@ -171,14 +129,10 @@ def test_a_checkpoint_under_another_steps_name_is_refused(run: Run) -> None:
         {"files": {"manifest.json": {"sha256": "0" * 64, "bytes": 1}}},
         {"files": {"notes.txt": {"sha256": "0" * 64, "bytes": 1}}},
         {"files": {"ema.safetensors": {"sha256": "0" * 64}}},
-        {"files": {"ema.safetensors": {"sha256": 5, "bytes": 1}}},
-        {"files": {"ema.safetensors": []}},
         {"files": []},
         {"for_training": {}},
         {"step": "1"},
         {"schema_version": 0},
-        {"schema_version": 1, "files": 5},
-        {"schema_version": 1, "files": []},
     ],
 )
 def test_a_wrong_manifest_with_a_right_digest_is_refused(run: Run, change: dict[str, object]) -> None:
@@ -230,16 +184,6 @@ def test_a_checkpoint_is_resolved_from_what_was_typed(run: Run) -> None:
     assert resolve_checkpoint(run, "latest") == run.checkpoints / step_name(3000)
     with pytest.raises(UsageError, match=r"no checkpoint of step 1,100; nearest: 2, 500, 1,000, 2,000"):
         resolve_checkpoint(run, "1100")
-    with pytest.raises(NcsnxError, match=r"no scores yet .*: ncsnx fid .*/small"):
-        resolve_checkpoint(run, "best")
-
-
-def test_an_unsound_latest_checkpoint_is_refused_with_the_one_before(run: Run) -> None:
-    for step in (1, 2):
-        write(run, step)
-    damage(run.checkpoints / step_name(2))
-    with pytest.raises(UnsoundError, match=r"checkpoint 2 .* is unsound: .*model.safetensors is damaged.*ckpt=1"):
-        resolve_checkpoint(run)
 
 
 def test_an_unsound_checkpoint_is_refused_by_its_step_whichever_file_is_damaged(run: Run) -> None:
@@ -250,12 +194,11 @@ def test_an_unsound_checkpoint_is_refused_by_its_step_whichever_file_is_damaged(
             file.write(b"more")
         with pytest.raises(UnsoundError, match=r"checkpoint 2 .* is unsound: .*bytes instead of.*ckpt=1"):
             resolve_checkpoint(run, 2)
+    damage(run.checkpoints / step_name(3))
+    with pytest.raises(UnsoundError, match=r"checkpoint 3 .* is unsound: .*model.safetensors is damaged"):
+        resolve_checkpoint(run, "latest")
+    write(run, 3)
     assert resolve_checkpoint(run, "3") == run.checkpoints / step_name(3)
-
-
-def test_a_run_without_checkpoints_says_so(run: Run) -> None:
-    with pytest.raises(NcsnxError, match="no checkpoint yet"):
-        resolve_checkpoint(run)
 
 
 def test_debris_is_removed_and_nothing_else(run: Run) -> None:
@@ -270,23 +213,9 @@ def test_debris_is_removed_and_nothing_else(run: Run) -> None:
     assert names_in(run.checkpoints) == [".mine", *kept]
 
 
-@pytest.mark.parametrize("count", [0, 1, 3])
-def test_a_checkpoint_killed_half_written_is_never_seen(run: Run, start_python: StartPython, count: int) -> None:
-    write(run, 1)
-    process = start_python(STOP_AFTER, run.checkpoints, count)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "there\n"
-    process.kill()
-    process.wait()
-    assert checkpoints(run) == [1]
-    assert len(names_in(run.checkpoints)) == 2
-    remove_debris(run)
-    assert names_in(run.checkpoints) == ["step-00000001"]
-
-
 def test_whenever_a_writer_is_killed_every_visible_checkpoint_is_sound(run: Run, start_python: StartPython) -> None:
     generator = random.Random(0)
-    for _ in range(6):
+    for _ in range(4):
         first = max(checkpoints(run), default=0) + 1
         process = start_python(WRITE_FOR_EVER, run.checkpoints, first)
         assert process.stdout is not None

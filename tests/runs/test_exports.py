@@ -2,11 +2,6 @@
 
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +27,6 @@ from ncsnx.storage import atomic
 from tests.config.examples import from_json, minimal
 from tests.config.test_round_trips import experiments
 from tests.runs.kept import weights
-
-StartPython = Callable[..., "subprocess.Popen[str]"]
 
 SMALL = attrs.evolve(minimal(), model=NCSNv2(width=1))
 WEIGHTS = weights(SMALL, bytes(range(256)) * 8)
@@ -119,6 +112,8 @@ def test_any_other_value_is_refused_or_means_what_it_says(key: str, value: objec
 
 def test_every_truncation_and_a_flipped_bit_in_any_byte_of_the_configuration_is_found() -> None:
     written = config_of().to_bytes()
+    for garbage in (b"[" * 100_000, b"\xff\xfe", b'{"digest": 1e999}'):
+        assert "is damaged" in complaint(garbage)
     for place in range(len(written)):
         assert "is damaged" in complaint(written[:place])
         flipped = bytearray(written)
@@ -133,48 +128,17 @@ def test_every_truncation_and_a_flipped_bit_in_any_byte_of_the_configuration_is_
         ({"format": "other"}, "format: expected ncsnx-export, found text 'other'"),
         ({"format_version": 2}, "format_version: is 2, newer than this ncsnx reads (1); update ncsnx"),
         ({"format_version": True}, "format_version: expected 1, found True"),
-        ({"format_version": 1.0}, "format_version: expected 1, found 1.0"),
         ({"run": "../run"}, "run: must be 1 to 100 of the characters"),
-        ({"run": None}, "run: expected text, found none"),
         ({"step": -1}, "step: must be a whole number >= 0, not -1"),
-        ({"step": 1.0}, "step: expected a whole number, found number 1.0"),
-        ({"step": True}, "step: expected a whole number, found boolean True"),
         ({"weights": "EMA"}, "weights: expected one of ema, raw, found text 'EMA'"),
-        ({"weights": ["ema"]}, "weights: expected one of ema, raw, found list ['ema']"),
         ({"model_sha256": "abc"}, "model_sha256: must be a sha256 in hexadecimal, not 'abc'"),
-        ({"checkpoint_sha256": HASH.upper()}, "checkpoint_sha256: must be a sha256"),
-        ({"model_bytes": "5"}, "model_bytes: expected a whole number"),
-        ({"data_fingerprint": 5}, "data_fingerprint: expected text, found integer 5"),
         ({"data_fingerprint": "a\nb"}, "data_fingerprint: must be 1 to 200 printable ASCII characters"),
         ({"ncsnx_version": "\x1b[2J"}, "ncsnx_version: must be 1 to 200 printable ASCII characters, not '\\x1b[2J'"),
-        ({"schema_version": 9}, "config.json: schema_version: is 9, newer than this ncsnx reads (1); update ncsnx"),
         ({"experiment": {}}, "config.json: experiment.name: is required by Experiment, but missing"),
-        ({"experiment": None}, "config.json: experiment: expected an object, found none"),
     ],
 )
 def test_what_no_ncsnx_wrote_is_refused_with_what_was_expected(changes: dict[str, object], expected: str) -> None:
     assert expected in complaint(forged(**changes))
-
-
-def test_a_field_that_is_missing_is_named() -> None:
-    for key in json.loads(config_of().to_bytes()).keys() - {"format_version", "schema_version"}:
-        content = json.loads(config_of().to_bytes())
-        del content[key]
-        written = atomic.json_bytes(content) if key == "digest" else signed(content)
-        expected = "is damaged" if key == "digest" else f"{key}: is required"
-        assert expected in complaint(written)
-
-
-@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"null", b"[" * 100_000, b"\xff\xfe", b'{"digest": 1e999}'])
-def test_what_is_no_configuration_is_damaged(content: bytes) -> None:
-    assert "config.json: is damaged: it does not match its own digest" in complaint(content)
-
-
-def test_a_configuration_that_was_formatted_anew_or_holds_a_key_twice_is_damaged() -> None:
-    written = config_of().to_bytes()
-    assert "is damaged" in complaint(json.dumps(json.loads(written)).encode())
-    assert "is damaged" in complaint(written.replace(b"\n", b"\r\n"))
-    assert "is damaged" in complaint(written.replace(b'  "step": 12,\n', b'  "step": 11,\n  "step": 12,\n'))
 
 
 def test_the_folder_holds_its_four_files_and_nothing_hidden(tmp_path: Path) -> None:
@@ -193,7 +157,7 @@ def test_the_folder_holds_its_four_files_and_nothing_hidden(tmp_path: Path) -> N
 def test_a_model_that_is_not_the_exported_one_is_refused(tmp_path: Path) -> None:
     export = export_to(tmp_path / "model")
     path, config = export.path / "model.safetensors", export.config()
-    for place in range(0, len(WEIGHTS), 397):
+    for place in range(0, len(WEIGHTS), len(WEIGHTS) // 20):
         path.write_bytes(WEIGHTS[:place])
         with pytest.raises(NcsnxError, match=rf"model\.safetensors has {place:,} bytes instead of {len(WEIGHTS):,}"):
             export.model_content(config)
@@ -207,15 +171,13 @@ def test_a_model_that_is_not_the_exported_one_is_refused(tmp_path: Path) -> None
         export.model_content(config)
 
 
-@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
-def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path, name: str) -> None:
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
     export = export_to(tmp_path / "model")
-    config, path = export.config(), export.path / name
-    read = (lambda: export.config()) if name == "config.json" else (lambda: export.model_content(config))
+    config, path = export.config(), export.path / "model.safetensors"
     path.unlink()
     os.mkfifo(path)
-    with pytest.raises(NcsnxError, match=rf"{name} cannot be read: is not a regular file"):
-        read()
+    with pytest.raises(NcsnxError, match=r"model\.safetensors cannot be read: is not a regular file"):
+        export.model_content(config)
 
 
 def test_a_configuration_is_read_up_to_a_bound(tmp_path: Path) -> None:
@@ -242,73 +204,6 @@ def test_nothing_that_is_there_is_overwritten(tmp_path: Path) -> None:
     assert export_to(tmp_path / "empty").config() == config_of()
     assert {path.name for path in tmp_path.iterdir()} == {"file", "full", "empty", "link", "dangling"}
     assert (tmp_path / "full" / ".hidden").read_bytes() == b"precious"
-
-
-def read_only_folder(tmp_path: Path) -> Path:
-    """A folder in which this user can't create anything."""
-    if os.geteuid() == 0:
-        return Path("/sys")  # root ignores permissions, but can't write to this file system
-    tmp_path.chmod(0o555)
-    return tmp_path
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux") and os.geteuid() == 0, reason="needs a user without privilege")
-def test_a_place_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
-    with pytest.raises(NcsnxError, match=r"cannot write .*/model: .*; choose a folder"):
-        export_to(read_only_folder(tmp_path) / "model")
-
-
-KILLED = """
-import sys
-from pathlib import Path
-import attrs
-from ncsnx.config import NCSNv2
-from ncsnx.runs.exported import export_config, write_export
-from tests.config.examples import minimal
-content = bytes(int(sys.argv[2]))
-config = export_config(
-    attrs.evolve(minimal(), model=NCSNv2(width=48)), run="digits", step=12, weights="ema", checkpoint_sha256="0" * 64,
-    model=content, data_fingerprint=None
-)
-print("ready", flush=True)
-sys.stdin.readline()
-write_export(Path(sys.argv[1]), config, content, "card " * 100_000, content)
-"""
-
-
-def test_an_export_that_is_killed_leaves_no_folder_that_isnt_whole(tmp_path: Path, start_python: StartPython) -> None:
-    path, cut_short = tmp_path / "model", 0
-    size = len(weights(attrs.evolve(minimal(), model=NCSNv2(width=48)), b""))
-    for number in range(8):
-        process = start_python(KILLED, path, size)
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-        there = {entry.name for entry in tmp_path.iterdir()}
-
-        def files(before: set[str] = there) -> int:
-            """Number of files that the process has started to write; many once its folder is complete."""
-            if path.exists():
-                return 99
-            try:
-                return sum(1 for entry in tmp_path.iterdir() if entry.name not in before for _ in entry.iterdir())
-            except FileNotFoundError:  # just renamed, so it is complete
-                return 99
-
-        while files() < number % 5 and process.poll() is None:
-            time.sleep(0.0005)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        if path.exists():
-            assert len(Export(path).model_content(Export(path).config())) == size
-            assert len(list(path.iterdir())) == 4
-            path.rename(tmp_path / f"whole{number}")
-        else:
-            cut_short += 1
-    assert cut_short >= 3
-    assert export_to(path).config() == config_of()
 
 
 def test_places_of_the_data_are_not_passed_on_and_not_accepted(tmp_path: Path) -> None:
@@ -351,12 +246,3 @@ def test_an_export_is_told_from_a_run(tmp_path: Path, run: Run) -> None:
     assert is_export(export.path)
     with pytest.raises(NcsnxError, match=r"config\.json is missing"):
         export.config()
-
-
-def test_the_name_of_an_export_is_that_of_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "model" / "inner").mkdir(parents=True)
-    monkeypatch.chdir(tmp_path / "model" / "inner")
-    assert Export(tmp_path / "model").name == "model"
-    assert Export(Path("..")).name == "model"
-    assert Export(Path()).name == "inner"
-    assert Export(Path("/")).name == "model"

@@ -1,14 +1,12 @@
-"""Whatever the name of a run, an experiment or an archive member, nothing is written outside its folder."""
+"""Names of runs, experiments and steps, and ranges of checkpoints, as typed: nothing is written outside its folder."""
 
 import contextlib
-import io
-import os
 import shutil
 import tempfile
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import attrs
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -16,31 +14,18 @@ from hypothesis import strategies as st
 from ncsnx.commands.new import New
 from ncsnx.config import Experiment
 from ncsnx.config.codec import ConfigError, to_json
-from ncsnx.data import open_data
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runs.exported import Export
 from ncsnx.runs.folder import Run, open_run
-from ncsnx.runs.names import check_run_name
+from ncsnx.runs.manifest import UnsoundError, write_checkpoint
+from ncsnx.runs.names import check_run_name, near_matches, parse_step, runs_folder, step_name, step_of
+from ncsnx.runs.selection import select
 from tests.config.examples import from_json
-from tests.data.pictures import save
+from tests.runs.kept import weights
 
 # names that lead out of a folder, openly or not, and names that a system truncates, folds, reserves, hides or reorders
 LEADING_OUT = ["..", ".", "/", "\\", "~", "C:", "\0", "%2e%2e", "\u2024\u2024", "\uff0e", "\uff0f", "\u2215", "\u29f8"]
-TRICKS = [
-    " ",
-    ".",
-    "\u200b",
-    "\u200d",
-    "\ufeff",
-    "\u00ad",
-    "\u202e",
-    "\u2066",
-    "\n",
-    "\r",
-    "\x1b[2J",
-    "\ud800",
-    "e\u0301",
-]
+TRICKS = [*" .\u200b\u200d\ufeff\u00ad\u202e\u2066\n\r\ud800", "\x1b[2J", "e\u0301"]
 PLAIN = ["run", "Run", "digits", "con", "NUL.txt", "step-00000001", ".lock", "-rf", "*", "$HOME", "`id`", "x" * 300]
 HOSTILE = st.lists(st.sampled_from(LEADING_OUT + TRICKS + PLAIN) | st.text(max_size=3), min_size=1, max_size=6).map(
     "".join
@@ -138,20 +123,6 @@ def test_a_new_experiment_is_written_into_its_folder_or_its_name_is_refused(name
             assert place.name == f"{name}.py"
 
 
-@pytest.mark.parametrize("name", ["run.", "run..", "con", "NUL", "aux.tar.gz", "com1", "LPT9.x", "run ", " run"])
-def test_names_that_another_system_changes_are_refused(name: str) -> None:
-    with pytest.raises(UsageError, match="cannot name a run"):
-        check_run_name(name)
-
-
-@pytest.mark.parametrize("name", ["console", "com10", "null", "lpt", "a.con", "v1.0"])
-def test_names_that_only_resemble_those_are_taken(name: str) -> None:
-    assert check_run_name(name) == name
-
-
-# ---------------------------------------------------------------------------------------------------------- archives
-
-
 @SOME
 @given(HOSTILE)
 def test_samples_of_an_exported_model_stay_in_the_folder_samples_whatever_its_folder_is_called(name: str) -> None:
@@ -162,38 +133,117 @@ def test_samples_of_an_exported_model_stay_in_the_folder_samples_whatever_its_fo
             assert called not in ("", "..")
 
 
-def zip_of(members: list[str], wanted: str) -> bytes:
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as archive:
-        for number, name in enumerate([*members, wanted]):
-            info = zipfile.ZipInfo("x")
-            info.filename = name
-            if name != wanted and number % 2:
-                info.external_attr = 0o120777 << 16  # a symbolic link
-            archive.writestr(info, b"../precious.txt" if info.external_attr else b"x")
-    return content.getvalue()
+@pytest.mark.parametrize(
+    "bad", ["", "a..b", "-rf", ".hidden", "name\n", "a\0b", "cіfar", "x" * 101, "run.", "NUL", "aux.tar.gz", "LPT9.x"]
+)
+def test_dangerous_names_and_those_that_another_system_changes_are_refused(bad: str) -> None:
+    with pytest.raises(UsageError, match="cannot name a run") as refused:
+        check_run_name(bad)
+    assert refused.value.message.replace("…", "").isascii()
 
 
-def no_surrogates(name: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in name)
+@pytest.mark.parametrize("name", ["console", "com10", "lpt", "a.con", "v1.0", "x" * 100])
+def test_plain_names_are_taken_as_they_are(name: str) -> None:
+    assert check_run_name(name) == name
 
 
-@pytest.mark.filterwarnings("ignore:Duplicate name")
-@FEWER
-@given(members=st.lists(HOSTILE.filter(no_surrogates).map(lambda name: f"{name}.png"), min_size=1, max_size=3))
-def test_a_zip_of_pictures_is_read_or_refused_and_never_written_out(members: list[str]) -> None:
-    from ncsnx.config import Images
+@given(st.integers(0, 10**12 - 1))
+def test_a_step_is_found_again_from_its_folder_and_from_its_number(step: int) -> None:
+    assert step_of(step_name(step)) == step
+    assert len(step_name(step)) >= len("step-00150000")
+    assert parse_step(str(step)) == step
+    assert parse_step(f"{step}k") == 1_000 * step
 
-    with only_below("data") as base:
-        save(base / "data/one.png")
-        picture = (base / "data/one.png").read_bytes()
-        with zipfile.ZipFile(base / "data/set.zip", "w") as archive:
-            for name in ["sound.png", "sound2.png", *members]:
-                info = zipfile.ZipInfo("x")
-                info.filename = name
-                archive.writestr(info, picture)
-        before = sorted(os.listdir(base / "data"))  # noqa: PTH208
-        with contextlib.suppress(NcsnxError):
-            opened = open_data(Images(root=str(base / "data/set.zip"), image_size=4, held_out=0.0), base / "data")
-            assert len(opened.train) >= 2
-        assert sorted(path.name for path in (base / "data").iterdir()) == before
+
+@pytest.mark.parametrize("name", ["step-150000", "step-000150000", "step-00150000.unsound-1", "step-0015000x", ""])
+def test_other_folders_are_no_steps(name: str) -> None:
+    assert step_of(name) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "step"),
+    [("150_000", 150_000), ("150K", 150_000), ("1.5M", 1_500_000), ("0.5k", 500), ("0", 0), ("latest", "latest")],
+)
+def test_steps_can_be_typed_in_several_ways(text: str, step: int | str) -> None:
+    assert parse_step(text) == step
+
+
+@pytest.mark.parametrize("text", ["", "-5", "1.5", "1.2345k", "k", "1e5", "١٥٠", "9" * 5000, "Latest"])
+def test_what_is_no_step_is_refused_with_what_is_accepted(text: str) -> None:
+    with pytest.raises(UsageError, match="latest or best"):
+        parse_step(text)
+
+
+def test_the_runs_folder_is_the_option_then_the_variable_then_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NCSNX_RUNS", raising=False)
+    assert runs_folder() == Path("runs")
+    monkeypatch.setenv("NCSNX_RUNS", "/elsewhere")
+    assert runs_folder() == Path("/elsewhere")
+    assert runs_folder("mine") == Path("mine")
+    monkeypatch.setenv("NCSNX_RUNS", "")
+    assert runs_folder() == Path("runs")
+
+
+def test_an_unknown_name_gets_its_near_matches_or_what_there_is() -> None:
+    assert near_matches("cifar1O", ["cifar10", "bedroom128"]) == "did you mean cifar10?"
+    assert near_matches("zzz", ["cifar10", "bedroom128"]) == "known: bedroom128, cifar10"
+    assert near_matches("zzz", [f"r{number}" for number in range(30)]).endswith("and 22 more")
+
+
+@pytest.fixture
+def ladder(run: Run) -> Run:
+    """A run with checkpoints at 100, 200, … 600 and a checkpoint interval of 100."""
+    run.update_experiment(attrs.evolve(run.experiment(), checkpoint_every=100, steps=1_000))
+    for step in range(100, 700, 100):
+        write_checkpoint(run.checkpoints, step, [("model.safetensors", weights(run.experiment(), b""))])
+    return run
+
+
+@pytest.mark.parametrize(
+    ("text", "steps"),
+    [
+        ("all", (100, 200, 300, 400, 500, 600)),
+        ("latest", (600,)),
+        ("0.3k", (300,)),
+        ("0.2k:400", (200, 300, 400)),
+        ("100:600:200", (200, 400, 600)),
+        ("500:100000000000", (500, 600)),
+    ],
+)
+def test_a_range_means_its_checkpoints_ends_included_and_multiples_of_the_third_part(
+    ladder: Run, text: str, steps: tuple[int, ...]
+) -> None:
+    assert select(ladder, text) == steps
+
+
+def test_an_unsound_checkpoint_of_a_range_is_refused_with_the_range_to_type(ladder: Run) -> None:
+    (ladder.checkpoints / "step-00000600" / "model.safetensors").write_bytes(b"")
+    with pytest.raises(UnsoundError, match=r"checkpoint 600 .* is unsound: .*use the checkpoint before it: range=500"):
+        select(ladder, "latest")
+
+
+def test_a_range_that_holds_no_checkpoint_lists_those_there_are(ladder: Run) -> None:
+    with pytest.raises(UsageError, match=r"holds no checkpoint of run 'small'; it has 100, 200, 300, 400, 500, 600$"):
+        select(ladder, "700:800")
+    shutil.rmtree(ladder.checkpoints)
+    with pytest.raises(NcsnxError, match="no checkpoint yet"):
+        select(ladder, "all")
+
+
+@pytest.mark.parametrize("text", ["", "100:", "a:b", "100:200:300:400", "latest:600", "-5:7", "400:200", "100:200:0"])
+def test_what_is_no_range_is_refused_with_what_is_accepted(ladder: Run, text: str) -> None:
+    with pytest.raises(UsageError, match="expected all, latest, best, a step such as 150k, FIRST:LAST or"):
+        select(ladder, text)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text(alphabet="0123456789:kKmM.alltes -_\x00\u202e", max_size=30))
+def test_whatever_is_typed_gives_checkpoints_or_one_clear_line(ladder: Run, text: str) -> None:
+    try:
+        steps = select(ladder, text)
+    except NcsnxError as error:
+        said = str(error)
+        assert said.isprintable()
+    else:
+        assert steps
+        assert set(steps) <= set(range(100, 700, 100))

@@ -1,9 +1,9 @@
 """Runs are created atomically, are found by name or path, and never execute anything."""
 
 import json
+import os
 import random
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,22 +38,8 @@ def test_a_new_run_holds_its_experiment_origins_and_source(run: Run, experiment:
     assert run.data_fingerprint() == "f" * 64
     assert json.loads(run.origins_path.read_bytes()) == {"schema_version": 1, "steps": "small.py:9"}
     assert run.source_path.read_text() == "# source\n"
-    assert sorted(path.name for path in run.path.iterdir()) == [
-        "checkpoints",
-        "config.json",
-        "experiment.py",
-        "origins.json",
-    ]
-    assert set(json.loads(run.config_path.read_bytes())) == {
-        "schema_version",
-        "experiment",
-        "data_fingerprint",
-    }
+    assert {path.name for path in run.path.iterdir()} == {"checkpoints", "config.json", "experiment.py", "origins.json"}
     assert list(run.path.parent.iterdir()) == [run.path]
-
-
-def test_a_run_without_a_source_has_no_snapshot_of_it(tmp_path: Path, experiment: Experiment) -> None:
-    assert not Run.create(tmp_path, "bare", experiment, {}, None, "f").source_path.exists()
 
 
 def test_an_existing_run_is_not_overwritten(run: Run, experiment: Experiment) -> None:
@@ -88,21 +74,9 @@ def test_a_run_is_found_by_name_and_by_path(run: Run, monkeypatch: pytest.Monkey
     assert open_run(Path("elsewhere"), ".").name == "small"
 
 
-def test_an_unknown_run_gets_its_near_matches(run: Run) -> None:
-    with pytest.raises(UsageError, match=r"no run 'smal'.*did you mean small\?"):
-        open_run(run.path.parent, "smal")
-
-
 def test_a_name_that_no_run_can_have_gets_the_runs_not_a_new_name(run: Run) -> None:
     with pytest.raises(UsageError, match=r"'a b' cannot name a run: .*; list the runs: ncsnx list"):
         open_run(run.path.parent, "a b")
-
-
-@pytest.mark.parametrize("name", ["x\n/y", "a\0/b", "y" * 5000, "z/" + "y" * 5000, "", "é"])
-def test_odd_names_are_refused_in_one_printable_line(run: Run, name: str) -> None:
-    with pytest.raises(NcsnxError) as caught:
-        open_run(run.path.parent, name)
-    assert str(caught.value).isprintable()
 
 
 def test_a_folder_without_a_config_is_no_run(run: Run) -> None:
@@ -117,16 +91,15 @@ def test_listing_shows_broken_runs_with_what_is_wrong_beside_the_others(run: Run
     (runs / "broken" / "config.json").write_text("{")
     (runs / "photos").mkdir()
     (runs / ".small.tmp-1-aa").mkdir()
+    (runs / "strange").mkdir()
+    os.mkfifo(runs / "strange" / "config.json")
     (runs / "notes.txt").write_text("")
     rows = {summary.name: summary for summary in summaries(runs)}
-    assert list(rows) == ["broken", "photos", "small"]
+    assert list(rows) == ["broken", "photos", "small", "strange"]
     assert "broken/config.json: expected JSON" in str(rows["broken"].error)
     assert "cannot read" in str(rows["photos"].error)
+    assert (rows["strange"].state, "config.json" in str(rows["strange"].error)) == ("broken", True)
     assert rows["small"].experiment == run.experiment()
-
-
-def test_a_runs_folder_that_is_not_there_holds_no_runs(tmp_path: Path) -> None:
-    assert summaries(tmp_path / "none") == []
 
 
 def test_values_outside_the_identity_can_be_updated(run: Run, experiment: Experiment) -> None:
@@ -134,16 +107,6 @@ def test_values_outside_the_identity_can_be_updated(run: Run, experiment: Experi
     run.update_experiment(longer)
     assert run.experiment() == longer
     assert run.data_fingerprint() == "f" * 64
-
-
-def test_a_source_is_never_executed(tmp_path: Path, experiment: Experiment) -> None:
-    marker = tmp_path / "executed"
-    source = f"open({str(marker)!r}, 'w').close()\n"
-    Run.create(tmp_path / "runs", "hostile", experiment, {}, source, "f")
-    run = open_run(tmp_path / "runs", "hostile")
-    run.experiment()
-    summaries(tmp_path / "runs")
-    assert not marker.exists()
 
 
 def test_a_damaged_config_is_an_error_that_names_the_file_and_never_a_crash(run: Run) -> None:
@@ -164,13 +127,3 @@ def test_a_damaged_config_is_an_error_that_names_the_file_and_never_a_crash(run:
             complaints.append(str(error))
     assert len(complaints) >= len(whole)  # all truncations except the last, which only lacks the newline, and more
     assert all(str(run.config_path) in complaint for complaint in complaints)
-
-
-def test_what_only_looks_at_runs_does_not_import_torch() -> None:
-    modules = (
-        *("storage.atomic", "storage.json_lines", "runs.folder", "runs.writer_lock", "runs.manifest"),
-        *("runs.metrics_log", "runs.names", "runs.segments"),
-    )
-    code = "; ".join([*(f"import ncsnx.{module}" for module in modules), "import sys; print('torch' in sys.modules)"])
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout == "False\n"

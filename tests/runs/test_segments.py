@@ -68,12 +68,7 @@ def test_without_a_repository_or_a_commit_there_is_no_git_state(tmp_path: Path) 
     assert git_state(tmp_path) is None
 
 
-def test_without_git_there_is_no_git_state(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(repository))
-    assert git_state(repository) is None
-
-
-def test_a_git_that_hangs_is_not_waited_for(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_git_that_hangs_or_is_missing_is_not_waited_for(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = repository / "git"
     program.write_text("#!/bin/sh\nexec sleep 60\n")
     program.chmod(0o755)
@@ -81,6 +76,9 @@ def test_a_git_that_hangs_is_not_waited_for(repository: Path, monkeypatch: pytes
     begun = time.monotonic()
     assert git_state(repository) is None
     assert time.monotonic() - begun < 10
+    program.unlink()
+    monkeypatch.setenv("PATH", str(repository))
+    assert git_state(repository) is None
 
 
 def recorded(run: Run, folder: Path, patch: str = "1") -> GitState:
