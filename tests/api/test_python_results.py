@@ -2,6 +2,9 @@
 
 import json
 import logging
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +147,6 @@ def test_what_is_not_shown_goes_to_the_logger(trained: TrainedRun, caplog: pytes
 @pytest.mark.parametrize(
     ("function", "wrong", "message"),
     [
-        (ncsnx.fid, {"n": 3}, "^n must be between 10 and"),
         (ncsnx.fid, {"n": 16.5}, "^n must be an int, not 16.5"),
         (
             ncsnx.fid,
@@ -152,18 +154,11 @@ def test_what_is_not_shown_goes_to_the_logger(trained: TrainedRun, caplog: pytes
             r"^sampler must be a configuration such as ncsnx.config.Heun\(\), or",
         ),
         (ncsnx.fid, {"features": "abacus"}, "^features: expected one of inception"),
-        (ncsnx.fid, {"metrics": "taste"}, "^metrics 'taste': expected all, or some of"),
-        (ncsnx.compare, {"samplers": "taste"}, "^samplers 'taste': expected all, or some of"),
         (ncsnx.draw, {}, r"^model must be a ScoreModel, such as ncsnx.load\('digits'\), not Run"),
         (ncsnx.restore, {"outpaint": "p.png", "at": (1,)}, "^at must be two ints or None"),
-        (ncsnx.fid, {"range": "70"}, "has no checkpoint of step 70"),
         (ncsnx.fid, {"metrics": ["taste"]}, "^metrics 'taste': expected all, or some of"),
-        (ncsnx.fid, {"sampler": "fast"}, "has no fast sampler yet"),
-        (ncsnx.compare, {"seeds": 0}, "^seeds must be between 1 and 100"),
-        (ncsnx.compare, {"evaluations": [0]}, "^evaluations must be between 1 and"),
         (ncsnx.compare, {"evaluations": 0}, "^evaluations must be between 1 and"),
         (ncsnx.restore, {}, "^expected one task, found none: give inpaint, outpaint"),
-        (ncsnx.restore, {"mask": "m.png"}, "^mask goes with inpaint, which is not given"),
         (ncsnx.restore, {"inpaint": "p.png", "mask": "m.png", "at": (1, 1)}, "^at goes with outpaint, which is not"),
     ],
     ids=lambda value: value.__name__ if callable(value) else str(value),
@@ -175,3 +170,29 @@ def test_a_mistake_is_named_by_its_argument(
     with pytest.raises(ncsnx.NcsnxError, match=message):
         function(trained.run, **wrong)
     assert sorted(trained.run.path.rglob("*")) == before
+
+
+def test_an_experiment_is_found_and_shown_without_torch(tmp_path: Path) -> None:
+    code = """
+import sys
+import ncsnx
+assert {name.partition(".")[0] for name in sys.modules} & {"attrs", "cattrs", "rich", "torch"} == set()
+shown = ncsnx.experiment("digits", "steps=50")._repr_html_()
+assert "steps" in shown
+assert not {"IPython", "rich", "torch"} & set(sys.modules)
+"""
+    environment = {"PYTHONPATH": str(Path(ncsnx.__file__).parents[1]), "PATH": "/usr/bin:/bin"}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
+
+
+def test_an_experiment_shows_its_values_and_which_are_defaults() -> None:
+    shown = ncsnx.experiment("digits", "steps=77")._repr_html_()
+    assert re.search(r"steps</td>.*?77</td>.*?></td>", shown)
+    assert re.search(r"clip_norm</td>.*?None</td>.*?default</td>", shown)
+
+
+def test_a_change_that_is_wrong_is_refused_with_its_path() -> None:
+    with pytest.raises(ncsnx.NcsnxError, match=r"modle.width: no such field .* did you mean model.width\?"):
+        ncsnx.experiment("digits", "modle.width=3")
+    with pytest.raises(ncsnx.NcsnxError, match=r"^a change must be text"):
+        ncsnx.experiment("digits", [50])  # type: ignore[list-item]

@@ -1,5 +1,6 @@
 """Imported checkpoints give the published scores, the same optimizer state and the same bits as our own."""
 
+import hashlib
 import json
 from collections import OrderedDict
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from ncsnx.config import SGD, Adam, Experiment, NCSNv2, RMSProp
+from ncsnx.config import SGD, Adam, Experiment, RMSProp
 from ncsnx.config.discovery import resolve
 from ncsnx.errors import NcsnxError
 from ncsnx.exchange.importing import import_checkpoint, kept_state, misfit, other_settings, require_fit
@@ -56,8 +57,11 @@ def test_the_imported_weights_give_the_published_scores(name: str, tmp_path: Pat
     experiment, (_, tensors) = golden_experiment(name), expected(name)
     run, folder = imported(tmp_path, experiment, golden_path(name))
     verify(folder)
+    content = checkpoint.read_checkpoint(folder)
+    assert (content.step, content.state["images"]) == (STEP, STEP * experiment.batch_size)
+    assert content.state["imported"]["sha256"] == hashlib.sha256(golden_path(name).read_bytes()).hexdigest()
     raw = empty_network(experiment).eval()
-    raw.load_state_dict(checkpoint.read_checkpoint(folder, ["model"]).model)
+    raw.load_state_dict(content.model)
     networks = {"raw": raw}
     if experiment.ema is not None:
         networks["ema"] = load(run, STEP, runtime=PLAIN).network
@@ -66,19 +70,6 @@ def test_the_imported_weights_give_the_published_scores(name: str, tmp_path: Pat
         x, labels = tensors["x"], tensors["labels"]
         score = network.scaled_score(x, network.sigmas[labels]) / network.sigmas[labels].view(-1, 1, 1, 1)
         assert relative_error(score, tensors[f"score_{kind}"]) < TOLERANCE, kind
-
-
-def test_raw_and_averaged_weights_are_not_mixed_up(tmp_path: Path) -> None:
-    _, folder = imported(tmp_path, golden_experiment("ncsnv2"), golden_path("ncsnv2"))
-    content = checkpoint.read_checkpoint(folder)
-    assert content.ema is not None
-    states = golden_states("ncsnv2")
-    assert torch.equal(content.model["begin.weight"], states[0]["module.begin_conv.weight"])
-    assert torch.equal(content.ema["begin.weight"], states[4]["begin_conv.weight"])
-    assert not torch.equal(content.model["begin.weight"], content.ema["begin.weight"])
-    assert content.step == STEP
-    assert content.state["images"] == STEP * golden_experiment("ncsnv2").batch_size
-    assert content.state["imported"]["sha256"] == read_published(golden_path("ncsnv2")).sha256
 
 
 @pytest.mark.parametrize("name", GOLDEN)
@@ -121,7 +112,7 @@ def test_the_optimizer_s_numbers_mean_the_order_in_the_file(tmp_path: Path) -> N
     assert (turned / "model.safetensors").read_bytes() == (plain / "model.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("name", ["ncsn_spectral", "ncsnv2_batchnorm", "ncsn_lrelu_batchnorm", "ncsnv2_deepest"])
+@pytest.mark.parametrize("name", ["ncsn_spectral", "ncsnv2_batchnorm"])
 def test_buffers_are_kept_and_have_no_place_in_the_optimizer_s_order(name: str, tmp_path: Path) -> None:
     golden = load_golden(name)
     network = golden.network
@@ -177,74 +168,45 @@ def test_our_own_checkpoint_comes_back_to_the_bit_and_trains_on_to_the_bit(
     experiment, path = own
     words = ["import", str(path), "digits", *overrides()]
     assert command(*words, folder=tmp_path).code == 0
-    ours, theirs = saved(trained / "runs" / "digits", 8), saved(tmp_path / "runs" / "digits", 8)
+    own_run, run = Run(trained / "runs" / "digits"), Run(tmp_path / "runs" / "digits")
     for name in ("model.safetensors", "ema.safetensors", "optimizer.safetensors"):
-        assert ours[name] == theirs[name], name
-    run = Run(tmp_path / "runs" / "digits")
+        assert saved(own_run.path, 8)[name] == saved(run.path, 8)[name], name
     assert run.data_fingerprint() is None
 
     result = command(*training(), folder=tmp_path)
 
     assert result.code == 0, result.err
     assert "from step 8" in result.err
-    assert saved(run.path, 12)["model.safetensors"] == saved(trained / "runs" / "digits", 12)["model.safetensors"]
-    assert saved(run.path, 12)["ema.safetensors"] == saved(trained / "runs" / "digits", 12)["ema.safetensors"]
-    assert run.data_fingerprint() == Run(trained / "runs" / "digits").data_fingerprint()
+    for name in ("model.safetensors", "ema.safetensors"):
+        assert saved(run.path, 12)[name] == saved(own_run.path, 12)[name], name
     run.update_experiment(attrs.evolve(experiment, note="kept"))
-    assert run.data_fingerprint() == Run(trained / "runs" / "digits").data_fingerprint()
-
-
-def test_the_same_file_again_changes_nothing(own: tuple[Experiment, Path], tmp_path: Path) -> None:
-    experiment, path = own
-    run, folder = imported(tmp_path, experiment, path)
-    before = files(run.path)
-    again = import_checkpoint(run, experiment, read_published(path))
-    assert (again.outcome, again.folder) == ("already there", folder)
-    assert files(run.path) == before
-
-
-def test_another_optimizer_state_of_a_step_is_refused(own: tuple[Experiment, Path], tmp_path: Path) -> None:
-    experiment, path = own
-    run, _ = imported(tmp_path, experiment, path)
-    states: list[Any] = torch.load(path, weights_only=True)
-    states[1]["state"][3]["exp_avg"] += 1
-    with pytest.raises(NcsnxError, match=r"already exists with other contents than .*\(optimizer\.safetensors\)"):
-        import_checkpoint(run, experiment, read_published(write(tmp_path / "other.pth", states)))
+    assert run.data_fingerprint() == own_run.data_fingerprint()
 
 
 def test_other_contents_of_a_step_are_refused(own: tuple[Experiment, Path], tmp_path: Path) -> None:
     experiment, path = own
     run, _ = imported(tmp_path, experiment, path)
     before = files(run.path)
-    states: list[Any] = torch.load(path, weights_only=True)
-    states[4]["end_conv.bias"] += 1
-    with pytest.raises(NcsnxError, match=r"already exists with other contents than .*\(ema\.safetensors\).*name=NAME"):
-        import_checkpoint(run, experiment, read_published(write(tmp_path / "other.pth", states)))
+    for part, name in ((4, "ema"), (1, "optimizer")):
+        states: list[Any] = torch.load(path, weights_only=True)
+        tensors = states[1]["state"][3] if part == 1 else states[4]
+        tensors["exp_avg" if part == 1 else "end_conv.bias"] += 1
+        told = rf"already exists with other contents than .*\({name}\.safetensors\).*name=NAME"
+        with pytest.raises(NcsnxError, match=told):
+            import_checkpoint(run, experiment, read_published(write(tmp_path / "other.pth", states)))
     assert files(run.path) == before
 
 
-def test_an_unsound_checkpoint_is_moved_aside(own: tuple[Experiment, Path], tmp_path: Path) -> None:
-    experiment, path = own
-    run, folder = imported(tmp_path, experiment, path)
-    (folder / "ema.safetensors").write_bytes(b"")
-    assert import_checkpoint(run, experiment, read_published(path)).outcome == "imported"
-    verify(folder)
-    assert sorted(entry.name for entry in run.checkpoints.iterdir()) == ["step-00000008", "step-00000008.unsound-1"]
-
-
-@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
-def test_weights_in_another_format_become_float32(
-    kind: torch.dtype, own: tuple[Experiment, Path], tmp_path: Path
-) -> None:
+def test_weights_in_another_format_become_float32(own: tuple[Experiment, Path], tmp_path: Path) -> None:
     experiment, path = own
     states: list[Any] = torch.load(path, weights_only=True)
     before = states[0]["module.begin_conv.weight"]
-    states[0] = {name: value.to(kind) for name, value in states[0].items()}
+    states[0] = {name: value.bfloat16() for name, value in states[0].items()}
     path = write(tmp_path / "half.pth", states)
     _, folder = imported(tmp_path, experiment, path)
     content = checkpoint.read_checkpoint(folder)
     assert all(value.dtype == torch.float32 for value in content.model.values())
-    assert torch.equal(content.model["begin.weight"], before.to(kind).float())
+    assert torch.equal(content.model["begin.weight"], before.bfloat16().float())
 
 
 @pytest.mark.parametrize("place", ["network", "EMA", "optimizer"])
@@ -261,25 +223,7 @@ def test_numbers_that_aren_t_finite_are_refused_and_leave_nothing(
     assert list(run.checkpoints.iterdir()) == []
 
 
-def test_tensors_that_share_memory_are_taken_apart(own: tuple[Experiment, Path], tmp_path: Path) -> None:
-    experiment, path = own
-    states: list[Any] = torch.load(path, weights_only=True)
-    whole = torch.arange(8.0)
-    states[0]["module.begin_conv.bias"] = whole[:4]
-    states[0]["module.res1.0.conv1.bias"] = whole[::2]
-    states[0]["module.res1.0.conv2.bias"] = whole[4:]
-    _, folder = imported(tmp_path, experiment, write(tmp_path / "shared.pth", states))
-    model = checkpoint.read_checkpoint(folder, ["model"]).model
-    assert model["begin.bias"].tolist() == [0, 1, 2, 3]
-    assert model["stages.0.0.conv1.bias"].tolist() == [0, 2, 4, 6]
-    assert model["stages.0.0.conv2.bias"].tolist() == [4, 5, 6, 7]
-
-
 # -------------------------------------------------------------------------------------------------- fits and misfits
-
-
-def test_nothing_of_a_network_s_size_is_allocated_to_compare() -> None:
-    assert all(tensor.is_meta for tensor in meta_network(resolve("bedroom128").experiment).state_dict().values())
 
 
 def test_every_tensor_that_differs_is_found() -> None:
@@ -297,30 +241,7 @@ def test_every_tensor_that_differs_is_found() -> None:
     ]
 
 
-def test_noise_levels_must_be_the_schedule_s() -> None:
-    experiment, published = golden_experiment("ncsnv2"), read_published(golden_path("ncsnv2"))
-    other = attrs.evolve(experiment, schedule=attrs.evolve(experiment.schedule, sigma_max=49.0))
-    assert misfit(other, published) == ["schedule has 10 levels from 50 to 0.01 in the file, not 10 from 49 to 0.01"]
-
-
-def test_a_conditional_network_may_come_with_noise_levels_which_must_be_the_schedule_s(tmp_path: Path) -> None:
-    experiment, states = golden_experiment("ncsn"), golden_states("ncsn")
-    states[0]["module.sigmas"] = torch.tensor(meta_network(experiment).noise_levels)
-    path = write(tmp_path / "a.pth", states)
-    imported(tmp_path, experiment, path)
-    other = attrs.evolve(experiment, schedule=attrs.evolve(experiment.schedule, sigma_min=0.02))
-    assert "schedule has" in str(misfit(other, read_published(path)))
-
-
-def test_an_average_must_be_there_exactly_if_the_experiment_has_one() -> None:
-    averaged, raw = read_published(golden_path("ncsnv2")), read_published(golden_path("ncsn"))
-    without = attrs.evolve(golden_experiment("ncsnv2"), ema=None)
-    assert misfit(without, averaged) == ["ema is none, and the file holds averaged weights"]
-    with_average = attrs.evolve(golden_experiment("ncsn"), ema=golden_experiment("ncsnv2").ema)
-    assert misfit(with_average, raw) == ["ema is set, and the file holds no averaged weights"]
-
-
-KINDS = [Adam(), Adam(amsgrad=True), RMSProp(), RMSProp(momentum=0.9), SGD(), SGD(momentum=0.0)]
+KINDS = [Adam(), Adam(amsgrad=True), RMSProp(momentum=0.9), SGD(momentum=0.0)]
 
 
 @pytest.mark.parametrize("config", KINDS, ids=repr)
@@ -351,7 +272,21 @@ def test_the_state_of_every_published_optimizer_is_taken_over(config: Any, tmp_p
 
 
 def test_fields_that_differ_are_named() -> None:
-    published = read_published(golden_path("ncsnv2"))
+    published, experiment = read_published(golden_path("ncsnv2")), golden_experiment("ncsnv2")
+    schedule = attrs.evolve(experiment.schedule, sigma_max=49.0)
+    for other, told in (
+        ({"schedule": schedule}, "schedule has 10 levels from 50 to 0.01 in the file, not 10 from 49 to 0.01"),
+        ({"ema": None}, "ema is none, and the file holds averaged weights"),
+    ):
+        assert misfit(attrs.evolve(experiment, **other), published) == [told]
+    other_optimizer = attrs.evolve(experiment, optimizer=Adam(lr=1e-3, beta1=0.5))
+    told = ["lr 0.0001 (here 0.001)", "betas (0.9, 0.999) (here (0.5, 0.999))"]
+    assert other_settings(other_optimizer, published) == told
+    with_average = attrs.evolve(golden_experiment("ncsn"), ema=experiment.ema)
+    without = read_published(golden_path("ncsn"))
+    assert misfit(with_average, without) == ["ema is set, and the file holds no averaged weights"]
+    with pytest.raises(NcsnxError, match="image size"):
+        misfit(attrs.evolve(experiment, data=attrs.evolve(experiment.data, image_size=9)), published)
     with pytest.raises(NcsnxError) as refused:
         require_fit(resolve("cifar10").experiment, published)
     assert (
@@ -362,29 +297,12 @@ def test_fields_that_differ_are_named() -> None:
         require_fit(resolve("cifar10", words).experiment, published)
 
 
-@pytest.mark.parametrize("change", ["one missing", "one without", "another shape"])
+@pytest.mark.parametrize("change", ["one without", "another shape"])
 def test_an_optimizer_s_state_that_is_incomplete_is_refused(change: str, tmp_path: Path) -> None:
     states = golden_states("ncsnv2")
-    if change == "one missing":
-        states[1]["param_groups"][0]["params"].pop()
-        states[1]["state"].popitem()
-    elif change == "one without":
+    if change == "one without":
         del states[1]["state"][5]
     else:
         states[1]["state"][5]["exp_avg"] = torch.zeros(3)
     (found,) = misfit(golden_experiment("ncsnv2"), read_published(write(tmp_path / "a.pth", states)))
     assert found.startswith("optimizer is adam, which keeps exp_avg, exp_avg_sq, step for each of 153 parameters")
-
-
-def test_settings_that_differ_are_told() -> None:
-    experiment = attrs.evolve(golden_experiment("ncsn"), optimizer=Adam(lr=1e-3, beta1=0.5))
-    told = other_settings(experiment, read_published(golden_path("ncsn")))
-    assert told == ["lr 0.0001 (here 0.001)", "betas (0.9, 0.999) (here (0.5, 0.999))"]
-
-
-def test_an_experiment_whose_network_cannot_be_built_says_so() -> None:
-    experiment = attrs.evolve(
-        golden_experiment("ncsnv2"), data=attrs.evolve(golden_experiment("ncsnv2").data, image_size=9)
-    )
-    with pytest.raises(NcsnxError, match="image size"):
-        misfit(attrs.evolve(experiment, model=NCSNv2(width=4)), read_published(golden_path("ncsnv2")))

@@ -1,12 +1,10 @@
 """Published files: valid, damaged, and malicious ones."""
 
-import builtins
 import io
 import os
 import pickle
 import re
 import resource
-import subprocess
 import time
 import zipfile
 from collections import OrderedDict
@@ -16,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.exchange.published_files import published_files, read_published
@@ -65,12 +63,6 @@ def test_a_published_file_is_read_in_both_formats(name: str, legacy: bool, tmp_p
     assert found.optimizer.settings["betas"] == (0.9, 0.999)
 
 
-def test_the_sha256_of_the_file_is_told() -> None:
-    path = golden_path("ncsn")
-    told = subprocess.run(["sha256sum", path], capture_output=True, text=True, check=True).stdout.split()[0]
-    assert read_published(path).sha256 == told
-
-
 def test_what_torch_1_5_wrote_is_read(tmp_path: Path) -> None:
     """Files of torch 1.5 number parameters by memory address, have steps as plain numbers, and tensors on a GPU."""
     states = golden_states("ncsnv2")
@@ -92,7 +84,7 @@ def test_what_torch_1_5_wrote_is_read(tmp_path: Path) -> None:
         assert all(torch.equal(ours[key], theirs[key]) for key in ("exp_avg", "exp_avg_sq"))
 
 
-def test_names_may_lack_the_prefix(tmp_path: Path) -> None:
+def test_all_names_may_lack_the_prefix_or_none(tmp_path: Path) -> None:
     states = golden_states("ncsnv2")
     states[0] = {name.removeprefix("module."): value for name, value in states[0].items()}
     states[4] = {f"module.{name}": value for name, value in states[4].items()}
@@ -101,11 +93,7 @@ def test_names_may_lack_the_prefix(tmp_path: Path) -> None:
     assert found.ema is not None
     assert whole.ema is not None
     assert found.ema.keys() == whole.ema.keys()
-
-
-def test_a_prefix_on_some_names_only_is_refused(tmp_path: Path) -> None:
-    states = golden_states("ncsnv2")
-    states[0]["end_conv.bias"] = states[0].pop("module.end_conv.bias")
+    states[0]["module.end_conv.bias"] = states[0].pop("end_conv.bias")
     with pytest.raises(NcsnxError, match=r"network: expected all names or none to begin with 'module\.'"):
         read_published(write(tmp_path / "a.pth", states))
 
@@ -118,17 +106,9 @@ def placed(states: list[Any], place: str, payload: Payload) -> Any:
     match place:
         case "the whole":
             return payload
-        case "network, name":
-            states[0] = {payload: torch.zeros(1), **states[0]}
         case "network, attribute":
             states[0] = OrderedDict(states[0])
             states[0]._metadata = payload  # where torch stores the versions of modules
-        case "network, tensor":
-            states[0]["module.b"] = payload
-        case "optimizer, state":
-            states[1]["state"][0]["exp_avg"] = payload
-        case "optimizer, setting":
-            states[1]["param_groups"][0]["lr"] = payload
         case "EMA, deep":
             states[4]["b"] = [[{"a": (1, [payload])}]]
         case "one item more":
@@ -138,80 +118,18 @@ def placed(states: list[Any], place: str, payload: Payload) -> Any:
     return states
 
 
-PLACES = (
-    *map(str, range(5)),
-    "the whole",
-    "network, name",
-    "network, attribute",
-    "network, tensor",
-    "optimizer, state",
-    "optimizer, setting",
-    "EMA, deep",
-    "one item more",
-)
-
-
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("place", ["0", "3", "the whole", "network, attribute", "EMA, deep", "one item more"])
 @every_format
-def test_a_payload_is_refused_and_runs_nothing(place: str, legacy: bool, tmp_path: Path) -> None:
+def test_a_payload_is_refused_and_runs_nothing_whatever_the_environment(
+    place: str, legacy: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trace, path = tmp_path / "it ran", tmp_path / "a.pth"
     write(path, placed(small_states(), place, touching(Path(f"'{trace}'"))), legacy=legacy)
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     with pytest.raises(NcsnxError, match=r"asks for 'posix\.system'.*nothing in it was executed") as refused:
         read_published(path)
     assert "\n" not in str(refused.value)
     assert not trace.exists()
-
-
-def test_these_payloads_do_run_in_careless_hands(tmp_path: Path) -> None:
-    trace, path = tmp_path / "it ran", tmp_path / "a.pth"
-    write(path, placed(small_states(), "4", touching(Path(f"'{trace}'"))))
-    torch.load(path, weights_only=False)
-    assert trace.exists()
-
-
-@pytest.mark.parametrize(
-    "payload",
-    [
-        Payload(builtins.eval, "__import__('os').abort()"),
-        Payload(builtins.exec, "import os; os.abort()"),
-        Payload(builtins.getattr, "text", "upper"),
-        Payload(subprocess.Popen, ["touch", "ran"]),
-        Payload(os.remove, "precious"),
-        Payload(torch.load, "other.pth"),
-        Payload(pickle.loads, pickle.dumps(1)),
-        Payload(Path, "somewhere"),
-    ],
-    ids=lambda payload: payload.reduced[0].__name__,
-)
-def test_whatever_is_asked_for_is_refused(payload: Payload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("precious").touch()
-    with pytest.raises(NcsnxError, match="nothing in it was executed"):
-        read_published(write(tmp_path / "a.pth", [payload, {}, 0, 0]))
-    assert sorted(map(str, Path().iterdir())) == ["a.pth", "precious"]
-
-
-@pytest.mark.parametrize("number", range(4), ids=["magic number", "version", "system", "storages"])
-def test_a_payload_between_the_parts_of_the_legacy_format_runs_nothing(number: int, tmp_path: Path) -> None:
-    trace = tmp_path / "ran"
-    evil = pickle.dumps(touching(trace), protocol=2)
-    pickles = [pickle.dumps(value, protocol=2) for value in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})]
-    pickles += [pickle.dumps([{}, {}, 0, 0], protocol=2), pickle.dumps([], protocol=2)]
-    pickles[number if number < 3 else 4] = evil
-    (tmp_path / "a.pth").write_bytes(b"".join(pickles))
-    with pytest.raises(NcsnxError):
-        read_published(tmp_path / "a.pth")
-    assert not trace.exists()
-
-
-def test_a_setting_of_the_surroundings_doesn_t_weaken_the_reading(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
-    write(tmp_path / "a.pth", [touching(tmp_path / "ran"), {}, 0, 0])
-    with pytest.raises(NcsnxError, match="nothing in it was executed"):
-        read_published(tmp_path / "a.pth")
-    assert not (tmp_path / "ran").exists()
 
 
 def bomb() -> list[Any]:
@@ -222,7 +140,7 @@ def bomb() -> list[Any]:
     return nested
 
 
-@pytest.mark.parametrize("position", range(5))
+@pytest.mark.parametrize("position", [0, 1, 3])
 def test_lists_that_multiply_are_refused_at_once(position: int, tmp_path: Path) -> None:
     states = small_states()
     states[position] = bomb()
@@ -290,7 +208,7 @@ def test_a_zip_that_would_grow_is_refused(tmp_path: Path) -> None:
 def test_every_truncation_is_detected(legacy: bool, tmp_path: Path) -> None:
     content = saved(golden_states("ncsn"), legacy=legacy)
     path = tmp_path / "a.pth"
-    for part in (0, 1, 3, 4, 17, 64, 1000, *(len(content) * k // 8 for k in range(1, 8)), len(content) - 1):
+    for part in (0, 3, 64, 1000, *(len(content) * k // 4 for k in range(1, 4)), len(content) - 1):
         path.write_bytes(content[:part])
         with pytest.raises(NcsnxError, match="damaged") as refused:
             read_published(path)
@@ -309,17 +227,12 @@ def test_a_bit_that_flipped_in_a_tensor_is_detected(tmp_path: Path) -> None:
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.pth"
-    save_file({"a": torch.zeros(3)}, path)
-    with pytest.raises(NcsnxError, match=r"damaged or not a published checkpoint"):
-        read_published(path)
-    for content in (b"", b"text\n" * 100, bytes(1000)):
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as written:
+        for name in ("a/data.pkl", "a/constants.pkl", "a/code/__torch__.py", "a/version"):  # of torch.jit
+            written.writestr(name, b"")
+    for content in (save({"a": torch.zeros(3)}), b"", b"text\n" * 100, bytes(1000), archive.getvalue()):
         path.write_bytes(content)
-        with pytest.raises(NcsnxError, match=r"damaged or not a published checkpoint"):
-            read_published(path)
-    for names in (["a.txt"], ["a/data.pkl", "a/constants.pkl", "a/code/__torch__.py", "a/version"]):  # of torch.jit
-        with zipfile.ZipFile(path, "w") as archive:
-            for name in names:
-                archive.writestr(name, b"")
         with pytest.raises(NcsnxError, match=r"damaged or not a published checkpoint"):
             read_published(path)
 
@@ -339,64 +252,46 @@ def test_what_isn_t_a_regular_file_is_refused_without_waiting(tmp_path: Path) ->
             read_published(tmp_path / name)
 
 
-def test_a_link_to_a_file_is_as_good_as_the_file(tmp_path: Path) -> None:
-    (tmp_path / "link.pth").symlink_to(golden_path("ncsn"))
-    assert read_published(tmp_path / "link.pth").step == STEP
+def with_item(position: int, value: Any) -> Any:
+    states = small_states()
+    states[position] = value
+    return states
 
 
-def with_item(position: int, value: Any) -> Callable[[], Any]:
-    def change() -> Any:
-        states = small_states()
-        states[position] = value
-        return states
-
-    return change
-
-
-def with_tensor(value: Any) -> Callable[[], Any]:
-    def change() -> Any:
-        states = small_states()
-        states[0]["module.b"] = value
-        return states
-
-    return change
+def with_tensor(value: Any) -> Any:
+    return with_item(0, small_states()[0] | {"module.b": value})
 
 
 OPTIMIZER = {"state": {}, "param_groups": [{"params": [0, 1]}]}
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("content", "told"),
     [
-        (lambda: {"a": torch.zeros(1)}, "holds a dict of 1; expected a checkpoint of the published code"),
-        (lambda: small_states()[:2], "holds a list of 2"),  # the format of the first code, of 2019
+        ({"a": torch.zeros(1)}, "holds a dict of 1; expected a checkpoint of the published code"),
+        (small_states()[:2], "holds a list of 2"),  # the format of the first code, of 2019
         (with_item(0, {}), "network: expected tensors by name, found a dict of 0"),
-        (with_item(0, {1: torch.zeros(1)}), "network: expected tensors by name"),
         (with_item(1, None), "optimizer: expected the state of torch's optimizer"),
-        (with_item(1, {"state": {}, "param_groups": []}), "optimizer: expected the state"),
         (with_item(1, {**OPTIMIZER, "state": {5: {}}}), "optimizer: expected the state"),
         (with_item(1, {**OPTIMIZER, "state": {0: {"exp_avg": "x"}}}), "expected a tensor, found 'x'"),
         (with_item(1, {**OPTIMIZER, "state": {0: {"a/b": 1}}}), "parameter 0: expected tensors by name"),
         (with_item(2, None), "epoch: expected a whole number"),
         (with_item(3, float("nan")), "step: expected a whole number from 0 to 1,000,000,000, found"),
-        (with_item(3, 10**300), "step: expected a whole number"),
         (with_item(3, torch.zeros(2)), r"found a tensor of shape \(2,\)"),
         (with_tensor(3.0), "'module.b': expected a tensor, found"),
         (with_tensor(torch.eye(3).to_sparse()), "expected plain numbers"),
         (with_tensor(torch.zeros(3, device="meta")), "expected plain numbers"),
     ],
 )
-def test_any_other_structure_gets_one_line(change: Callable[[], Any], told: str, tmp_path: Path) -> None:
+def test_any_other_structure_gets_one_line(content: Any, told: str, tmp_path: Path) -> None:
     with pytest.raises(NcsnxError, match=told) as refused:
-        read_published(write(tmp_path / "a.pth", change()))
+        read_published(write(tmp_path / "a.pth", content))
     assert "\n" not in str(refused.value)
     assert len(str(refused.value)) < 500
 
 
 def test_a_step_may_be_a_whole_tensor(tmp_path: Path) -> None:
-    states = small_states()
-    states[3] = torch.tensor(7)
-    assert read_published(write(tmp_path / "a.pth", states)).step == 7
+    assert read_published(write(tmp_path / "a.pth", with_item(3, torch.tensor(7)))).step == 7
 
 
 # ------------------------------------------------------------------------------------------------------------ folders

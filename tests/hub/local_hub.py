@@ -25,7 +25,6 @@ class Repository:
     """A model repository."""
 
     private: bool = False
-    gated: bool = False
     commits: dict[str, dict[str, bytes]] = attrs.Factory(dict)
     """Files by name, by commit; the last is that of main."""
     tags: dict[str, str] = attrs.Factory(dict)
@@ -58,27 +57,21 @@ class LocalHub:
     """LFS objects by sha256."""
     change: Callable[[dict[str, Any]], Any] = lambda info: info
     """Changes what the API says of a repository."""
-    before: Callable[[str, str], None] = lambda method, path: None
-    """Called with each request."""
-    break_off_after: list[int] = attrs.Factory(list)
-    """Number of bytes after which large files break off, for each of the first requests."""
     refusals: dict[str, int] = attrs.Factory(dict)
     """Status with which the next request to a path that contains the key is refused."""
     requests: list[tuple[str, str, str | None]] = attrs.Factory(list)
     """(method, path, Authorization) of each request, with the host in front for files of LFS."""
-    ranges: list[str] = attrs.Factory(list)
-    """Range headers of requests for large files."""
     address: str = ""
 
-    def repository(self, name: str, files: dict[str, bytes] | None = None, **facts: bool) -> Repository:
+    def repository(self, name: str, files: dict[str, bytes]) -> Repository:
         """A new repository with one commit."""
-        made = self.repositories[name] = Repository(**facts)
-        made.add({".gitattributes": b"*.safetensors filter=lfs\n", **(files or {})})
+        made = self.repositories[name] = Repository()
+        made.add({".gitattributes": b"*.safetensors filter=lfs\n", **files})
         return made
 
-    def asked(self, method: str) -> list[str]:
-        """Paths of all requests by a method."""
-        return [path for one, path, _ in self.requests if one == method]
+    def has_sent_weights(self) -> bool:
+        """Whether a file of LFS was asked for."""
+        return any("/cdn/" in path for _, path, _ in self.requests)
 
 
 class _Refused(Exception):
@@ -104,7 +97,6 @@ class _Handler(BaseHTTPRequestHandler):
         host = f"{self.headers['Host']} " if path.startswith("/cdn/") else ""
         self.hub.requests.append((method, host + path, self.headers.get("Authorization")))
         try:
-            self.hub.before(method, path)
             for part in [part for part in self.hub.refusals if part in path]:
                 raise _Refused(self.hub.refusals.pop(part), message="said no")
             self._route(method, path.strip("/").split("/"))
@@ -117,11 +109,11 @@ class _Handler(BaseHTTPRequestHandler):
                 self._found(owner, name)
                 self._json({})
             case "GET", ["api", "models", owner, name, *revision]:
-                repository = self._found(owner, name, gate=False)
+                repository = self._found(owner, name)
                 commit = self._commit(repository, "/".join(revision[1:]) or "main")
                 self._json(self.hub.change(_described(f"{owner}/{name}", repository, commit)))
             case "GET", ["cdn", oid]:
-                self._large(self.hub.objects[oid], oid)
+                self._send(200, self.hub.objects[oid], ETag=f'"{oid}"')
             case "GET" | "HEAD", [owner, name, "resolve", commit, file]:
                 self._resolve(self._found(owner, name), commit, file)
             case _:
@@ -136,12 +128,10 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Refused(401, message="Invalid credentials in Authorization header")
         return token
 
-    def _found(self, owner: str, name: str, *, gate: bool = True) -> Repository:
+    def _found(self, owner: str, name: str) -> Repository:
         token, repository = self._token(), self.hub.repositories.get(f"{owner}/{name}")
         if repository is None or (repository.private and (token is None or owner != "ada")):
             raise _Refused(401 if token is None else 404, "RepoNotFound", "Repository not found")
-        if gate and repository.gated and owner != "ada":
-            raise _Refused(403, "GatedRepo", "Access is restricted")
         return repository
 
     def _commit(self, repository: Repository, revision: str) -> str:
@@ -163,19 +153,6 @@ class _Handler(BaseHTTPRequestHandler):
         here |= {"X-Linked-Size": str(len(content)), "X-Linked-ETag": f'"{oid}"', "ETag": f'"{oid}"'}
         return self._send(302, b"", Location=f"{elsewhere}/cdn/{oid}?signature=1", **here)
 
-    def _large(self, content: bytes, oid: str) -> None:
-        asked = self.headers.get("Range")
-        self.hub.ranges.append(asked or "")
-        start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0
-        headers = {"ETag": f'"{oid}"', "Content-Length": str(len(content) - start)}
-        if start:
-            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-        if self.hub.break_off_after:
-            self._send(206 if start else 200, content[start:][: self.hub.break_off_after.pop(0)], **headers)
-            self.close_connection = True
-            return
-        self._send(206 if start else 200, content[start:], **headers)
-
     def _json(self, value: object, status: int = 200) -> None:
         self._send(status, json.dumps(value).encode(), **{"Content-Type": "application/json"})
 
@@ -196,7 +173,7 @@ def _described(name: str, repository: Repository, commit: str) -> dict[str, Any]
         "id": name,
         "sha": commit,
         "private": repository.private,
-        "gated": "manual" if repository.gated else False,
+        "gated": False,
         "library_name": "ncsnx" if "README.md" in files else None,
         "siblings": [_sibling(file, content) for file, content in files.items()],
     }

@@ -6,18 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 
 import ncsnx
+from tests.cli.drawing import error
 from tests.hub.local_hub import LocalHub
-from tests.training.tiny import CPU, Result, command, files
+from tests.training.tiny import CPU, command, files
 
 EXPORT = ("export", "digits", "--grid", "0", *CPU)
-
-
-def error(result: Result) -> str:
-    (line,) = [line for line in result.err.splitlines() if line.startswith("error: ")]
-    return line
 
 
 def test_an_uploaded_folder_gives_the_images_of_its_run(hub: LocalHub, workplace: Path) -> None:
@@ -53,8 +48,6 @@ def test_an_uploaded_folder_gives_the_images_of_its_run(hub: LocalHub, workplace
         (["sample", "hf://ada/digits", *CPU], "does not give ada/digits: "),
         (["train", "hf://ada/digits", *CPU], "hf://ada/digits is an exported model, which holds nothing to resume"),
         (["fid", "hf://ada/digits", *CPU], "hf://ada/digits is an exported model, not a run"),
-        (["export", "hf://ada/digits", "--out", "x", *CPU], "hf://ada/digits is an exported model, not a run"),
-        (["export", "digits", "--license", "My own"], "--license 'My own': expected an identifier"),
     ],
 )
 def test_what_cannot_be_done_is_one_line_and_leaves_nothing(
@@ -73,19 +66,3 @@ def test_without_the_extra_its_name_is_said(workplace: Path, monkeypatch: pytest
     assert result.code == 2
     assert "models on the Hugging Face Hub need the extra hub" in error(result)
     assert "install it:  pip install 'ncsnx[hub]'" in result.err
-
-
-@pytest.mark.slow
-def test_no_path_of_this_machine_is_in_an_export(workplace: Path) -> None:
-    pictures = workplace / "my private photographs"
-    pictures.mkdir()
-    for number in range(12):
-        Image.new("L", (8, 8), 20 * number).save(pictures / f"{number}.png")
-    scoring = ("--n", "10", "--range", "latest", "features.steps=2", "features.width=8", *CPU)
-    result = command("fid", "digits", "--reference", str(pictures), *scoring, folder=workplace)
-    assert result.code == 0, result.err
-    assert command("export", "digits", "--out", "model", "--grid", "0", *CPU, folder=workplace).code == 0
-    card = (workplace / "model/README.md").read_text()
-    assert "reference: folder my private photographs (" in card
-    for name, content in files(workplace / "model").items():
-        assert str(workplace).encode() not in content, name

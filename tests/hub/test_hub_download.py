@@ -49,34 +49,22 @@ def cached(cache: Path) -> list[str]:
     return sorted(path.name for path in cache.rglob("*") if path.parent.parent.name == "snapshots")
 
 
-@pytest.mark.parametrize(
-    ("text", "repository", "revision"),
-    [
-        ("hf://ada/digits", "ada/digits", None),
-        ("hf://ada/digits@v1.0", "ada/digits", "v1.0"),
-        ("hf://a-b_c/d.e@refs/pr/1", "a-b_c/d.e", "refs/pr/1"),
-    ],
-)
-def test_an_address_is_a_repository_and_a_revision(text: str, repository: str, revision: str | None) -> None:
-    address = parse_hub_address(text)
-    assert (address.repository, address.revision, str(address)) == (repository, revision, text)
+def test_an_address_is_a_repository_and_a_revision() -> None:
+    assert parse_hub_address("hf://ada/digits") == ADDRESS
+    address = parse_hub_address("hf://a-b_c/d.e@refs/pr/1")
+    assert (address.repository, address.revision, str(address)) == (
+        "a-b_c/d.e",
+        "refs/pr/1",
+        "hf://a-b_c/d.e@refs/pr/1",
+    )
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        *(
-            "hf://",
-            "hf://ada",
-            "hf:ada/digits",
-            "hf:/ada/digits",
-            "hf://ada/digits/",
-            "hf://ada/digits/folder",
-            "hf://../etc",
-        ),
-        *("hf://ada/..", "hf://ada/.digits", "hf://ada/a--b", "hf://ada/a..b", "hf://ada/x.git", "hf://ada/digits@"),
-        *("hf://ada/digits@../x", "hf://ada/digits@a//b", "hf://ada/digits@-x", "hf://ada/di gits", "hf://ada/\x1b[2J"),
-        *("hf://ada/digits@a@b", "hf://" + "a" * 97 + "/digits", "hf://ada/digits@" + "a" * 300, "hf://ada/dígits"),
+        *("hf://ada", "hf:/ada/digits", "hf://ada/digits/folder", "hf://../etc", "hf://ada/.digits", "hf://ada/a--b"),
+        *("hf://ada/x.git", "hf://ada/digits@../x", "hf://ada/digits@-x", "hf://ada/\x1b[2J", "hf://ada/dígits"),
+        *("hf://" + "a" * 97 + "/digits", "hf://ada/digits@" + "a" * 300),
     ],
 )
 def test_any_other_address_is_one_line_with_the_form_of_one(text: str) -> None:
@@ -124,7 +112,7 @@ def test_what_is_not_an_exported_model_is_named_before_weights_are_downloaded(hu
     for config in (b'{"architectures": []}', b"not JSON", b" " * (1 << 20) + b"{}"):
         published(hub, **{"config.json": config})
         assert "is not a model that ncsnx exported" in complaint()
-    assert hub.ranges == []
+    assert not hub.has_sent_weights()
 
 
 def test_a_model_that_its_configuration_does_not_describe_is_refused_before_its_weights_are_downloaded(
@@ -140,7 +128,7 @@ def test_a_model_that_its_configuration_does_not_describe_is_refused_before_its_
     assert "bytes; the weights of the experiment's network have" in complaint(kind=NcsnxError)
     published(hub, **{"config.json": signed({**huge, "extra": 1})})
     assert "config.json of hf://ada/digits@" in complaint(kind=NcsnxError)
-    assert hub.ranges == []
+    assert not hub.has_sent_weights()
 
 
 def test_an_interrupted_download_is_never_taken_for_whole(hub: LocalHub, cache_here: Path) -> None:
