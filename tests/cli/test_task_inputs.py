@@ -91,11 +91,11 @@ def right_half(path: Path) -> None:
 
 
 def draw(folder: Path, *words: str, out: str = "out") -> Result:
-    return drawing.draw(folder, "--n", "2", "sampler.steps=20", *words, out=out)
+    return drawing.draw(folder, "--n", "2", "sampler.steps=10", *words, out=out)
 
 
 def drawn(folder: Path, *words: str, out: str = "out") -> Tensor:
-    return drawing.drawn(folder, "--n", "2", "sampler.steps=20", *words, out=out)
+    return drawing.drawn(folder, "--n", "2", "sampler.steps=10", *words, out=out)
 
 
 def unit(numbers: Tensor) -> Tensor:
@@ -308,7 +308,8 @@ def test_maps_and_calibration_stand_beside_the_samples(place: Path) -> None:
 
 
 def test_the_page_shows_calibration_and_damaged_maps_are_found(place: Path) -> None:
-    drawn = command("restore", "digits", *WORDS, "--truth", "digits", "--n", "3", "--quiet", *CPU, folder=place)
+    words = (*WORDS, "--truth", "digits", "--n", "3", "sampler.steps=10", "--quiet", *CPU)
+    drawn = command("restore", "digits", *words, folder=place)
     assert drawn.code == 0, drawn.err
     assert command("report", "digits", folder=place).code == 0
     page = (place / "runs/digits/report.html").read_text()

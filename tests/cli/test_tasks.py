@@ -47,7 +47,7 @@ def pixels(path: Path) -> Tensor:
 
 
 def test_known_pixels_come_out_as_they_went_in_and_the_others_differ(photos: Path) -> None:
-    words = ("--inpaint", "digits", "--mask", "masks/0.png", "--truth", "digits", "--n", "2", "--batch-size", "4")
+    words = ("--inpaint", "digits", "--mask", "masks/0.png", "--truth", "digits", "--n", "2", "sampler.steps=10")
     images = drawn(photos, *words)
     assert images.shape == (6, 1, 8, 8)
     out = photos / "out"
