@@ -234,10 +234,10 @@ def test_a_model_that_was_trained_to_remember_50_digits_is_caught_and_one_that_s
     assert found["protocol"]["training"]["images"] == 50
     assert found["verdict"]["kind"] == "memorising"
     for space in found["spaces"].values():
-        assert space["distance"]["nearer"]["value"] > 0.8
-        assert space["relative"]["nearer"]["low"] > 0.5
+        assert space["distance"]["nearer"] > 0.8
+        assert space["relative"]["nearer"] > 0.5
     found = judged(tmp_path, "all")
     assert found["protocol"]["training"]["images"] == 1_498
     assert found["verdict"]["kind"] == "no sign"
     for space in found["spaces"].values():
-        assert space["distance"]["nearer"]["value"] < 0.6
+        assert space["distance"]["nearer"] < 0.6
