@@ -29,7 +29,6 @@ CONTRACTS = {
     "tests/data/test_data_sets.py": ("Rings", "Digits"),
     "tests/metrics/test_metrics.py": ("mean-shift", "density-coverage"),
     "tests/inverse/test_contract.py": ("row-sums", "top-half"),
-    "tests/cli/test_commands.py": ("steps", "show"),
     "tests/cli/test_paths.py": ("steps RUN", "fid RUN"),
 }
 """Module of each registry's conformance test → the package's entry, and a built-in entry for comparison."""
