@@ -212,7 +212,7 @@ def wait_for(moment: Moment, place: Path, process: "subprocess.Popen[str]") -> N
         time.sleep(0.0003)
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", range(2))
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("phase", PHASES, ids=lambda phase: phase.name)
 def test_a_signal_ends_the_command_soon_and_nothing_is_lost(
