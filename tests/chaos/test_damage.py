@@ -11,8 +11,8 @@ from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import UnsoundError
 from ncsnx.runs.names import step_name
 from ncsnx.sampling.score_model import load
-from tests.chaos.trials import assert_one_error, attempt, finish, unlike
-from tests.training.tiny import CPU, training
+from tests.chaos.trials import finish
+from tests.training.tiny import training
 
 pytestmark = pytest.mark.chaos
 
@@ -56,23 +56,3 @@ def test_damage_anywhere_is_noticed_before_anything_is_used(
         for ckpt in (LAST, "latest"):
             with pytest.raises(UnsoundError):
                 load(run, ckpt)
-
-
-@each_file
-@pytest.mark.parametrize("damage", [cut, flipped])
-def test_sample_refuses_what_is_damaged_and_train_falls_back(
-    name: str, damage: type, chance: random.Random, trained: Path, tmp_path: Path
-) -> None:
-    place = Path(shutil.copytree(trained, tmp_path / "work"))
-    path = place / FOLDER / name
-    path.write_bytes(damage(path.read_bytes(), chance))
-
-    refused = attempt("sample", "digits", "--ckpt", str(LAST), "--n", "1", *CPU, folder=place)
-    assert_one_error(refused, "unsound", name, f"--ckpt {BEFORE}")
-    assert not (place / "runs/digits/samples").exists()
-
-    (warning,) = [line for line in finish(*TRAIN, folder=place).err.splitlines() if line.startswith("warning: ")]
-    for words in (f"step {LAST} is unsound", name, f"falling back to step {BEFORE}"):
-        assert words in warning
-    assert (place / f"{FOLDER}.unsound-1").is_dir()
-    assert unlike(place / "runs/digits", trained / "runs/digits") == []

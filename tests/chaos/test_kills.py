@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.trials import LONG, ended, finish, half_written, start, unlike
+from tests.chaos.trials import LONG, finish, half_written, unlike
+from tests.training.tiny import ended, start
 
 pytestmark = pytest.mark.chaos
 

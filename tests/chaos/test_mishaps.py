@@ -17,8 +17,20 @@ from ncsnx.data import TrainingBatches, open_data
 from ncsnx.data.readers.encoded_pictures import EncodedPictures, FilePictures
 from ncsnx.runs.folder import Run
 from tests.chaos import mounts
-from tests.chaos.trials import LONG, assert_one_error, attempt, ended, finish, half_done, holds, start, unlike
-from tests.training.tiny import CPU, Result, files, lines, overrides, steps_of, training, wait_until
+from tests.chaos.trials import LONG, assert_one_error, finish, half_done, holds, unlike
+from tests.training.tiny import (
+    CPU,
+    Result,
+    attempt,
+    ended,
+    files,
+    lines,
+    overrides,
+    start,
+    steps_of,
+    training,
+    wait_until,
+)
 
 pytestmark = pytest.mark.chaos
 
@@ -153,35 +165,6 @@ def test_on_a_disk_that_is_read_only_one_line_says_so(half: Path, undisturbed: P
         for command in COMMANDS.values():
             assert_one_error(attempt(*command, folder=place), "Read-only file system")
             assert files(place) == files(half)
-    assert_goes_on(place, undisturbed)
-
-
-def permit(place: Path, permitted: bool) -> None:
-    for path in (place / "runs", *(place / "runs").rglob("*")):
-        mode = 0o755 if path.is_dir() else 0o644
-        path.chmod(mode if permitted else mode & 0o555)
-
-
-@pytest.mark.skipif(os.geteuid() == 0 and shutil.which("setpriv") is None, reason="needs setpriv as a superuser")
-def test_without_permission_one_line_says_so_whenever_it_is_taken(
-    half: Path, undisturbed: Path, tmp_path: Path
-) -> None:
-    dropped = ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
-    place = Path(shutil.copytree(half, tmp_path / "work"))
-    permit(place, False)
-    for command in COMMANDS.values():
-        assert_one_error(attempt(*command, folder=place, through=dropped), "Permission denied")
-        assert files(place) == files(half)
-    permit(place, True)
-    metrics = place / "runs/digits/metrics.jsonl"
-    before = metrics.stat().st_size
-    with start(*LONG, folder=place, prelude=SLOWLY, through=dropped) as process:
-        wait_until(lambda: metrics.stat().st_size > before, process)
-        permit(place, False)
-        result = ended(process)
-    assert_one_error(result, "Permission denied", "runs/digits")
-    assert half_done(place) == []
-    permit(place, True)
     assert_goes_on(place, undisturbed)
 
 

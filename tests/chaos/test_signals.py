@@ -5,7 +5,6 @@ Expected: a complete checkpoint or none, and a prompt end with exit code 143 or 
 
 import json
 import random
-import re
 import shutil
 import signal
 import subprocess
@@ -18,10 +17,9 @@ import attrs
 import pytest
 import torch
 
-from ncsnx.runs.names import part_file
-from tests.chaos.trials import PATIENCE_S, ended, finish, half_done, holds, start, unlike
+from tests.chaos.trials import finish, half_done, holds, unlike
 from tests.cli.command import REPOSITORY
-from tests.training.tiny import CPU, files, lines, steps_of, training
+from tests.training.tiny import CPU, PATIENCE_S, ended, files, lines, start, steps_of, training
 
 pytestmark = pytest.mark.chaos
 
@@ -30,8 +28,6 @@ OVERHEAD_S = 5.0
 START_S = 6.0
 """About the time until a training begins."""
 TRAINING = training("steps=24", "checkpoint_every=6", "eval_every=4", "log_every=1")
-# a held-out loss after each step, which takes much of the time
-WATCHED = training("steps=24", "checkpoint_every=12", "eval_every=1", "log_every=1", "batch_size=299", "snapshots=none")
 # passes of about half a second; a step of one minute
 LONG_STEPS = training("batch_size=65536", "accumulation=128", "steps=1", "log_every=1", "snapshots=none")
 # one pass that takes longer than anyone would wait
@@ -41,37 +37,11 @@ SAMPLE = ["sample", "digits", "--out", "out", "--n", "64", "--batch-size", "8", 
 PICTURES = ["sample", "digits", "--out", "out", "--n", "600", "--batch-size", "600", *CPU]
 FID = ["fid", "digits", "--n", "600", "features.steps=30", "features.width=8", *CPU]
 LOSS = ["loss", "digits", "--batch-size", "8", *CPU]
-LIKELIHOOD = ["likelihood", "digits", "--range", "18:24", "--n", "12", "--batch-size", "2", *CPU]
 COMPARE = ["compare", "digits", "--samplers", "dpmpp", "--evaluations", "40", "--n", "300", "--seeds", "2"]
 COMPARE += ["features.steps=30", "features.width=8", *CPU]
 IMPORT = ["import", "published", "cifar10", "model.width=4", "schedule.levels=10"]
 PUBLISHED = 24
 """Number of files that are imported from one folder."""
-TELLS = """
-from ncsnx.sampling.drawing import Drawing
-plain = Drawing.batches
-Drawing.batches = lambda *given, **named: (open("drawing", "w").close(), plain(*given, **named))[1]
-"""
-"""Makes an export write a file when it begins to draw."""
-SLOW_HASHES = """
-import time
-import ncsnx.storage.reading as reading
-plain = reading.sha256
-reading.sha256 = lambda file, watch=reading.unwatched: plain(file, lambda count: (time.sleep(0.5), watch(count))[1])
-"""
-"""Makes hashing take half a second per piece of a file."""
-ENDLESS_WRITE = """
-import threading, time
-import ncsnx.storage.atomic as atomic
-plain = atomic.write_pieces
-def write(*given, **named):
-    if threading.current_thread() is not threading.main_thread():
-        time.sleep(600)
-    plain(*given, **named)
-atomic.write_pieces = write
-"""
-"""Makes the thread that writes checkpoints wait before the first file."""
-
 Moment = Callable[[Path, "subprocess.Popen[str]"], bool]
 
 
@@ -83,8 +53,6 @@ class Phase:
     command: list[str]
     moment: Moment | None = None
     """Whether the phase has begun, as visible from outside; None: it begins with the process."""
-    prelude: str = ""
-    """Python code that runs before the command and makes the moment visible."""
     within_s: float = 0.0
     """Largest random delay of the signal in seconds."""
     allowed_s: float = 0.0
@@ -92,7 +60,7 @@ class Phase:
     origin: str | None = "trained"
     """Folder that the command starts from; None: an empty one."""
     resumes: bool = True
-    """Whether the command is repeated afterwards and its result compared; else files must stay as they were."""
+    """Whether the command is repeated afterwards and its result compared."""
 
 
 def logged(text: str) -> Moment:
@@ -105,25 +73,12 @@ def there(pattern: str) -> Moment:
     return lambda place, process: any(place.glob(pattern))
 
 
-def reading(name: str) -> Moment:
-    """The process has a file of this name open."""
-    return lambda place, process: any(_leads_to(name, link) for link in Path(f"/proc/{process.pid}/fd").glob("*"))
-
-
-def _leads_to(name: str, link: Path) -> bool:
-    try:
-        return link.readlink().name == name
-    except OSError:  # closed in the meantime
-        return False
-
-
 fresh = partial(Phase, origin=None)
 sweep = partial(Phase, within_s=3.0, allowed_s=5.0)  # at a stop, the measured part is plotted
 WRITE = there("runs/digits/checkpoints/.step-*")
 PHASES = [
     fresh(name="start", command=TRAINING, within_s=START_S),
     fresh(name="step", command=TRAINING, moment=logged("training"), within_s=1.0),
-    fresh(name="step or held-out loss", command=WATCHED, moment=logged("training"), within_s=1.5),
     fresh(name="long step", command=LONG_STEPS, moment=logged("training"), within_s=4.0, allowed_s=2.0, resumes=False),
     fresh(name="writing a checkpoint", command=TRAINING, moment=WRITE),
     fresh(name="sampling at a checkpoint", command=SLOW_GRIDS, moment=logged("sampling"), within_s=1.0),
@@ -133,7 +88,6 @@ PHASES = [
     Phase(name="fid: start", command=FID, within_s=START_S),
     sweep(name="fid", command=FID, moment=there("runs/digits/fid/*/.parts/*/*")),
     sweep(name="loss", command=LOSS, moment=there("runs/digits/loss/*/.lock")),
-    sweep(name="likelihood", command=LIKELIHOOD, moment=there("runs/digits/likelihood/*/.parts/*/*")),
     sweep(name="comparison", command=COMPARE, moment=there("runs/digits/compare/*/.parts/*/*")),
     Phase(
         name="import of a folder",
@@ -141,23 +95,6 @@ PHASES = [
         moment=there("runs/cifar10/checkpoints/step-*"),
         origin="to-import",
         within_s=0.5,
-    ),
-    Phase(
-        name="doctor: hashing",
-        command=["doctor", "digits"],
-        moment=reading(part_file("optimizer")),
-        prelude=SLOW_HASHES,
-        within_s=0.7,
-        resumes=False,
-    ),
-    Phase(
-        name="export: drawing",
-        command=["export", "digits", "--out", "exported", "--grid", "16", *CPU],
-        moment=there("drawing"),
-        prelude=TELLS,
-        origin="endless",
-        within_s=1.0,
-        resumes=False,
     ),
 ]
 Straight = Callable[[Phase], Path]
@@ -167,11 +104,8 @@ Straight = Callable[[Phase], Path]
 def origins(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folders that the phases start from."""
     folder = tmp_path_factory.mktemp("origins")
-    endless = training("steps=1", "sampler.steps_per_level=1M", "snapshots=none")  # sampling takes too long to wait for
-    for name, command in (("trained", TRAINING), ("endless", endless)):
-        (folder / name).mkdir()
-        finish(*command, folder=folder / name)
-    finish("doctor", "digits", folder=folder / "trained")
+    (folder / "trained").mkdir()
+    finish(*TRAINING, folder=folder / "trained")
     published = folder / "to-import/published"
     published.mkdir(parents=True)
     states = torch.load(REPOSITORY / "tests/golden/ncsnv2_checkpoint_5000.pth", weights_only=True)
@@ -225,7 +159,7 @@ def test_a_signal_ends_the_command_soon_and_nothing_is_lost(
     tmp_path: Path,
 ) -> None:
     place = bring(phase, origins, tmp_path / "work")
-    with start(*phase.command, folder=place, prelude=phase.prelude) as process:
+    with start(*phase.command, folder=place) as process:
         if phase.moment is not None:
             wait_for(phase.moment, place, process)
         time.sleep(chance.uniform(0, phase.within_s))
@@ -247,11 +181,6 @@ def test_a_signal_ends_the_command_soon_and_nothing_is_lost(
         reached = max(steps_of(place / "runs/digits"), default=None)
         finish(*phase.command, folder=place)
         assert differences(place, straight(phase), reached) == []
-    elif phase.origin is not None:
-        after = files(place)
-        after.pop("drawing", None)
-        assert after == files(origins / phase.origin)
-        assert re.findall("unsound|damaged|not sound|warning|error", result.out + result.err) == []
 
 
 def differences(place: Path, straight: Path, reached: int | None) -> list[str]:
@@ -260,7 +189,7 @@ def differences(place: Path, straight: Path, reached: int | None) -> list[str]:
     for expected in sorted(straight.glob("runs/*")):
         run = place / "runs" / expected.name
         problems += [*unlike(run, expected, but_for=reached), *half_done(place)]
-        for kind in ("fid", "loss", "likelihood", "compare"):
+        for kind in ("fid", "loss", "compare"):
             if rows(run / kind) != rows(expected / kind):
                 problems.append(f"the results of {kind} differ")
     if drawn(place) != drawn(straight):
@@ -304,16 +233,6 @@ def test_a_second_interrupt_ends_the_process_within_a_network_evaluation(number:
         process.send_signal(signal.SIGINT)
         time.sleep(0.5)
         assert_interrupted(process)
-    assert half_done(tmp_path) == []
-
-
-def test_the_first_interrupt_waits_for_a_checkpoint_and_the_second_loses_nothing(tmp_path: Path) -> None:
-    with start(*TRAINING, folder=tmp_path, prelude=ENDLESS_WRITE) as process:
-        wait_for(WRITE, tmp_path, process)
-        process.send_signal(signal.SIGINT)
-        time.sleep(1.0)
-        assert_interrupted(process)
-    finish(*TRAINING, folder=tmp_path)
     assert half_done(tmp_path) == []
 
 

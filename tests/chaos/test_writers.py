@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.trials import PATIENCE_S, assert_one_error, attempt, debris, finish, holds, start
+from tests.chaos.trials import assert_one_error, debris, finish, holds
 from tests.cli.command import REPOSITORY
-from tests.training.tiny import training, wait_until
+from tests.training.tiny import PATIENCE_S, attempt, start, training, wait_until
 
 pytestmark = pytest.mark.chaos
 

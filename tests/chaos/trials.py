@@ -1,8 +1,5 @@
-"""Shared parts of the tests: a run of seconds, its processes, and the comparison of two runs."""
+"""Shared parts of the tests: a run of seconds, and the comparison of two runs."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,45 +8,11 @@ from ncsnx.errors import NcsnxError
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import checkpoints, verify
 from ncsnx.runs.names import step_name
-from tests.cli.command import REPOSITORY
-from tests.training.tiny import Result, events, files, saved, steps_of, training
+from tests.training.tiny import Result, attempt, events, files, saved, steps_of, training
 
 # long enough for faults anywhere: 8 checkpoints, 4 grids, held-out losses between them
 LONG = training("steps=40", "checkpoint_every=5", "snapshots.every=2", "eval_every=4")
-PATIENCE_S = 300.0
 CURVES = ("loss/training_raw", "loss/held_out_ema")
-
-
-def start(*command: str, folder: Path, prelude: str = "", through: tuple[str, ...] = ()) -> "subprocess.Popen[str]":
-    """Starts `ncsnx COMMAND` as a process.
-
-    prelude: Python code that runs before and changes its environment. through: a program that runs it, such as nohup.
-    """
-    code = f"import sys\nsys.argv = ['ncsnx', *sys.argv[1:]]\n{prelude}\nfrom ncsnx.cli import main\nmain()"
-    return subprocess.Popen(
-        [*through, sys.executable, "-c", code, *command],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def ended(process: "subprocess.Popen[str]") -> Result:
-    """Result of a process, which is killed after PATIENCE_S."""
-    try:
-        out, err = process.communicate(timeout=PATIENCE_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        raise
-    return Result(process.returncode, out, err)
-
-
-def attempt(*command: str, folder: Path, prelude: str = "", through: tuple[str, ...] = ()) -> Result:
-    """Runs `ncsnx COMMAND` as a process until it ends by itself, in whatever way."""
-    with start(*command, folder=folder, prelude=prelude, through=through) as process:
-        return ended(process)
 
 
 def finish(*command: str, folder: Path, prelude: str = "") -> Result:

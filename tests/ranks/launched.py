@@ -4,15 +4,15 @@ import os
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from tests.cli.command import REPOSITORY
-from tests.training.tiny import Result, training
+from tests.training import tiny
+from tests.training.tiny import PATIENCE_S, Result, start, training
 
-PATIENCE_S = 240.0
 RANKS = ("RANK", "TORCHELASTIC_RESTART_COUNT")
+wait_until = partial(tiny.wait_until, poll_s=0.02)
 
 
 def small(*changes: str) -> list[str]:
@@ -26,10 +26,8 @@ def launch(
     ranks: int = 2,
     options: tuple[str, ...] = (),
     prelude: str = "",
-    through: tuple[str, ...] = (),
 ) -> "subprocess.Popen[str]":
-    """Starts `torchrun -m ncsnx -- WORDS`. prelude: Python code that each rank runs first. through: a program that
-    runs the launcher."""
+    """Starts `torchrun -m ncsnx -- WORDS`. prelude: Python code that each rank runs first."""
     program = ["-m", "ncsnx", "--"]
     if prelude:
         script = folder / "start.py"
@@ -38,7 +36,6 @@ def launch(
     environment = {name: value for name, value in os.environ.items() if name not in RANKS}
     return subprocess.Popen(
         [
-            *through,
             sys.executable,
             "-m",
             "torch.distributed.run",
@@ -60,18 +57,8 @@ def unwatched(world: int, *words: str, folder: Path) -> "list[subprocess.Popen[s
     """Starts the ranks of `ncsnx WORDS` by themselves, as srun does."""
     with socket.create_server(("localhost", 0)) as free:
         port = free.getsockname()[1]
-    shared = {**os.environ, "PYTHONPATH": str(REPOSITORY), "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
-    return [
-        subprocess.Popen(
-            [sys.executable, "-m", "ncsnx", *words],
-            cwd=folder,
-            env={**shared, "RANK": str(rank), "WORLD_SIZE": str(world)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(world)
-    ]
+    shared = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port), "WORLD_SIZE": str(world)}
+    return [start(*words, folder=folder, environment={**shared, "RANK": str(rank)}) for rank in range(world)]
 
 
 def result_of(process: "subprocess.Popen[str]") -> Result:
@@ -105,15 +92,6 @@ def ranks_of(launcher: "subprocess.Popen[str]", attempt: int | None = None) -> d
         if parent == launcher.pid and RANKS[0] in values and is_here:
             found[int(values[RANKS[0]])] = int(folder.name)
     return found
-
-
-def wait_until(condition: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
-    """Waits until the condition holds; fails if the process ends first."""
-    end_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < end_s
-        time.sleep(0.02)
 
 
 def messages(result: Result) -> list[str]:

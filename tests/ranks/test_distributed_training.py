@@ -11,7 +11,6 @@ from ncsnx.data import open_data
 from ncsnx.networks import build_network
 from ncsnx.storage.json_lines import read_records
 from ncsnx.training.loss import HeldOutBatch
-from tests.chaos.trials import unlike
 from tests.data.miniature import FOLDER, write_cifar10
 from tests.ranks.launched import finish, messages, small
 from tests.ranks.process_ranks import in_ranks
@@ -75,14 +74,6 @@ def test_kinds_of_training_give_the_bits_of_two_passes_too(changes: list[str], t
 
 
 @pytest.mark.ranks
-def test_passes_within_ranks_agree_with_passes_of_one(tmp_path: Path) -> None:
-    alone = command(*small("log_every=1", "accumulation=4"), "--run", "alone", folder=tmp_path)
-    shared = finish(*small("log_every=1", "accumulation=2"), "--run", "shared", folder=tmp_path)
-    assert (alone.code, shared.code) == (0, 0), shared.err
-    assert losses(tmp_path / "runs/shared") == pytest.approx(losses(tmp_path / "runs/alone"), rel=1e-6)
-
-
-@pytest.mark.ranks
 def test_a_run_resumes_with_another_number_of_ranks(tmp_path: Path) -> None:
     for steps, world in (("4", 2), ("8", 4)):
         result = finish(*small(f"steps={steps}"), "--run", "run", folder=tmp_path, ranks=world)
@@ -137,28 +128,6 @@ def test_ranks_with_different_data_are_refused(tmp_path: Path) -> None:
     (own,) = [line for line in messages(result) if line.startswith("error")]
     assert ") has other data: fingerprint" in own
     assert not (tmp_path / "runs").exists()
-
-
-@pytest.mark.ranks
-def test_ranks_with_different_experiments_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(
-        "import os\nfrom ncsnx.config import *\n"
-        "register(Experiment(name='mine', data=Digits(), schedule=Geometric(sigma_max=5.0, sigma_min=0.01, levels=4),\n"
-        "    model=NCSNv2(width=4), optimizer=Adam(lr=1e-3 if os.environ.get('RANK') == '0' else 1e-5),\n"
-        "    sampler=AnnealedLangevin(step_size=1e-5, steps_per_level=1), batch_size=8, steps=2))\n"
-    )
-    result = finish("train", "mine.py", folder=tmp_path)
-    (own,) = [line for line in messages(result) if line.startswith("error")]
-    assert ") has another experiment: optimizer.lr 0.001 on rank 0, 1e-05 there" in own
-    assert not (tmp_path / "runs").exists()
-
-
-@pytest.mark.ranks
-def test_processes_that_read_ahead_change_no_bit_in_ranks(tmp_path: Path) -> None:
-    assert finish(*small(), "--run", "plain", folder=tmp_path).code == 0
-    ahead = finish(*small(), "--workers", "2", "--run", "ahead", folder=tmp_path)
-    assert ahead.code == 0, ahead.err
-    assert unlike(tmp_path / "runs/ahead", tmp_path / "runs/plain") == []
 
 
 def test_fewer_held_out_images_than_ranks_are_shared_too(tmp_path: Path) -> None:

@@ -60,31 +60,22 @@ def test_an_error_of_rank_0_is_raised_on_all() -> None:
         assert str(error) == "that is no name"
 
 
-def test_an_error_of_one_rank_is_raised_on_all_with_its_name() -> None:
+@pytest.mark.parametrize("given", [NcsnxError("the file is missing"), Stopped("stopped by SIGHUP", signal.SIGHUP)])
+def test_an_error_or_a_stop_of_one_rank_is_raised_on_all(given: NcsnxError | Stopped) -> None:
     def work(ranks: RankGroup) -> None:
         def fail() -> None:
             if ranks.rank == 1:
-                raise NcsnxError("the file is missing")
+                raise given
 
         ranks.gather(fail)
 
     for error in in_ranks(3, work):
-        assert isinstance(error, NcsnxError)
-        assert error.message.startswith("rank 1 (")
-        assert error.message.endswith("): the file is missing")
-
-
-def test_a_stop_of_one_rank_stops_all_with_its_signal() -> None:
-    def work(ranks: RankGroup) -> None:
-        def stop() -> None:
-            if ranks.rank == 1:
-                raise Stopped("stopped by SIGHUP", signal.SIGHUP)
-
-        ranks.gather(stop)
-
-    for error in in_ranks(2, work):
-        assert isinstance(error, Stopped)
-        assert error.signal_number == signal.SIGHUP
+        assert type(error) is type(given)
+        if isinstance(error, Stopped):
+            assert error.signal_number == signal.SIGHUP
+        else:
+            assert error.message.startswith("rank 1 (")
+            assert error.message.endswith("): the file is missing")
 
 
 def test_a_rank_that_waits_heeds_a_signal() -> None:

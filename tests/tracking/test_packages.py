@@ -1,4 +1,4 @@
-"""wandb, trackio and MLflow as they are, without a network.
+"""wandb, trackio and MLflow as they are, without a network, in processes of their own, since packages keep state.
 
 What each holds afterwards is read by its own means: trackio's and MLflow's databases, wandb's files.
 """
@@ -15,7 +15,7 @@ import attrs
 import pytest
 
 from ncsnx.tracking.tracker import find_tracker
-from tests.training.tiny import CPU, Result, start, training
+from tests.training.tiny import CPU, attempt, training
 
 pytestmark = pytest.mark.slow
 STEPS = [2, 4, 6, 8, 10, 12]
@@ -28,13 +28,6 @@ OFFLINE = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "HF_HUB_OFFLINE": "1",
 }
-
-
-def command(*arguments: str, folder: Path) -> Result:
-    """Runs `ncsnx ARGUMENTS` in a process of its own, since packages keep state."""
-    process = start(*arguments, folder=folder)
-    out, err = process.communicate(timeout=300)
-    return Result(process.returncode, out, err)
 
 
 @attrs.frozen
@@ -129,10 +122,10 @@ def package(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_record_resumes_with_every_step_once(package: str, tmp_path: Path) -> None:
     (tmp_path / "wandb-files").mkdir()
-    begun = command(*training("steps=6"), "--track", package, folder=tmp_path)
+    begun = attempt(*training("steps=6"), "--track", package, folder=tmp_path)
     assert (begun.code, begun.err.count("warning")) == (0, 0), begun.err
-    assert command("loss", "digits", "--range", "4", *CPU, folder=tmp_path).code == 0
-    resumed = command(*training("steps=12"), folder=tmp_path)
+    assert attempt("loss", "digits", "--range", "4", *CPU, folder=tmp_path).code == 0
+    resumed = attempt(*training("steps=12"), folder=tmp_path)
     assert (resumed.code, resumed.err.count("warning")) == (0, 0), resumed.err
     held = READERS[package](tmp_path)
     assert held.steps["loss/training_raw"] == held.steps["lr"] == STEPS
@@ -146,9 +139,9 @@ def test_a_record_resumes_with_every_step_once(package: str, tmp_path: Path) -> 
 
 def test_a_record_that_is_complete_gets_nothing_more(package: str, tmp_path: Path) -> None:
     (tmp_path / "wandb-files").mkdir()
-    assert command(*training("steps=4"), "--track", package, folder=tmp_path).code == 0
+    assert attempt(*training("steps=4"), "--track", package, folder=tmp_path).code == 0
     before = READERS[package](tmp_path).steps
-    assert command("track", "digits", folder=tmp_path).code == 0
+    assert attempt("track", "digits", folder=tmp_path).code == 0
     assert READERS[package](tmp_path).steps == before
 
 
@@ -160,7 +153,7 @@ def test_wandb_without_a_login_is_said_once_and_training_ends_well(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    trained = command(*training("steps=4"), "--track", "wandb", folder=tmp_path)
+    trained = attempt(*training("steps=4"), "--track", "wandb", folder=tmp_path)
     assert trained.code == 0
     (line,) = (line for line in trained.err.splitlines() if line.startswith("warning: "))
     assert "wandb" in line

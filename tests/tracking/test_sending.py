@@ -6,15 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 
 from ncsnx.errors import NcsnxError
 from ncsnx.runs.folder import Run
 from ncsnx.runs.metrics_log import MetricsLog
-from ncsnx.runs.result_records import TrackerNotes
 from ncsnx.runs.score_files import ScoreFile
-from ncsnx.storage.documents import read_document, write_document
 from ncsnx.tracking import tracker
 from ncsnx.tracking.sending import TrackerRecord
 from ncsnx.tracking.tracker import TrackedRun, Tracker
@@ -120,12 +117,3 @@ def test_damaged_notes_are_refused_with_what_to_do(run: Run, stored: Stored, cha
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(NcsnxError, match="remove it to begin a new record"):
         record_of(run)
-
-
-def test_a_run_without_notes_begins_a_record_of_its_own(run: Run, stored: Stored, tmp_path: Path) -> None:
-    record_of(run)
-    notes = read_document(run.trackers / "kept.json", TrackerNotes)
-    write_document(tmp_path / "notes.json", attrs.evolve(notes, record="0" * 16))
-    (run.trackers / "kept.json").unlink()
-    record_of(run)
-    assert opened[0].record != opened[1].record

@@ -2,16 +2,73 @@
 
 import importlib
 import json
+import os
+import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from ncsnx.tracking import sending, tracker
 from ncsnx.tracking.tracker import all_trackers
-from tests.tracking.installed import install_trackers, kill_while_sending
-from tests.training.tiny import Result, command, lines, overrides, training
+from tests.conftest import TOY_PACKAGE
+from tests.training.tiny import Result, command, ended, lines, overrides, start, training, wait_until
+
+FAULTY = '''\
+"""Trackers that do what the environment's trackers may do one day."""
+
+import time
+
+from ncsnx.tracking.tracker import Tracker, tracker
+
+
+class Faulty(Tracker):
+    def __init__(self, run):
+        pass
+
+    def numbers(self, step, values):
+        pass
+
+    def image(self, step, name, file):
+        pass
+
+    def close(self):
+        pass
+
+
+@tracker("raising")
+class Raising(Faulty):
+    def numbers(self, step, values):
+        raise ConnectionError("example.org has gone\\nand so on")
+
+
+@tracker("hanging")
+class Hanging(Faulty):
+    def close(self):
+        time.sleep(600)
+'''
+
+
+def install_trackers(site: Path) -> Path:
+    """A folder for the import path with the trackers of tests/toy_package/ and those of FAULTY."""
+    info = site / "ncsnx_trackers-1.0.dist-info"
+    info.mkdir(parents=True)
+    shutil.copy(TOY_PACKAGE / "src" / "json_lines_tracker.py", site)
+    (site / "faulty_trackers.py").write_text(FAULTY)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: ncsnx-trackers\nVersion: 1.0\n")
+    entries = "[ncsnx.trackers]\njson_lines = json_lines_tracker\nfaulty = faulty_trackers\n"
+    (info / "entry_points.txt").write_text(entries)
+    return site
+
+
+def kill_while_sending(folder: Path, tag: str, has_begun: Callable[[], bool]) -> None:
+    """Runs `ncsnx track` on the run digits, and kills it."""
+    path = os.pathsep.join(filter(None, sys.path))
+    process = start("track", "digits", "--to", tag, folder=folder, environment={"PYTHONPATH": path})
+    wait_until(has_begun, process, poll_s=0.01)
+    process.kill()
+    ended(process)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ FIELDS = {
     "log_every": "2",
 }
 """Overrides for a training of seconds, with checkpoints and grids at steps 4, 8 and 12."""
-PATIENCE_S = 60.0
+PATIENCE_S = 300.0
 
 
 def overrides(*changes: str) -> list[str]:
@@ -73,13 +73,26 @@ def command(*arguments: str, folder: Path) -> Result:
     return Result(code or 0, out.getvalue(), err.getvalue())
 
 
-def start(*arguments: str, folder: Path, own_group: bool = False) -> "subprocess.Popen[str]":
-    """Starts `ncsnx ARGUMENTS` as a separate process, with standard error on a pipe."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(ncsnx.__file__).parents[1])}
+def start(
+    *arguments: str,
+    folder: Path,
+    prelude: str = "",
+    through: tuple[str, ...] = (),
+    environment: Mapping[str, str] | None = None,
+    own_group: bool = False,
+) -> "subprocess.Popen[str]":
+    """Starts `ncsnx ARGUMENTS` as a separate process, with its streams on pipes.
+
+    prelude: Python code that runs before. through: a program that runs it, such as nohup.
+    """
+    program = ["-m", "ncsnx"]
+    if prelude:
+        begin = "import os, sys\nsys.argv = ['ncsnx', *sys.argv[1:]]"
+        program = ["-c", f"{begin}\n{prelude}\nfrom ncsnx.cli import main\nmain()"]
     return subprocess.Popen(
-        [sys.executable, "-m", "ncsnx", *arguments],
+        [*through, sys.executable, *program, *arguments],
         cwd=folder,
-        env=environment,
+        env={**os.environ, "PYTHONPATH": str(Path(ncsnx.__file__).parents[1]), **(environment or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -87,8 +100,24 @@ def start(*arguments: str, folder: Path, own_group: bool = False) -> "subprocess
     )
 
 
+def ended(process: "subprocess.Popen[str]") -> Result:
+    """Result of a process, which is killed after PATIENCE_S."""
+    try:
+        out, err = process.communicate(timeout=PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    return Result(process.returncode, out, err)
+
+
+def attempt(*arguments: str, folder: Path, prelude: str = "") -> Result:
+    """Runs `ncsnx ARGUMENTS` as a process until it ends by itself, in whatever way."""
+    with start(*arguments, folder=folder, prelude=prelude) as process:
+        return ended(process)
+
+
 def wait_until(condition: Callable[[], bool], process: "Forked | subprocess.Popen[str]", poll_s: float = 0.001) -> None:
-    """Waits until the condition holds; fails if the process ends first or a minute passes."""
+    """Waits until the condition holds; fails if the process ends first."""
     end_s = time.monotonic() + PATIENCE_S
     while not condition():
         assert process.poll() is None, process.communicate()[1]
