@@ -1,4 +1,4 @@
-"""Training and sampling import no library that takes long and that they don't need."""
+"""The training loop: the method step by step, what it logs and saves, resuming, and what it does not wait for."""
 
 import random
 import subprocess
@@ -24,16 +24,15 @@ from ncsnx.runs import checkpoint
 from ncsnx.runs.folder import Run
 from ncsnx.runs.segments import read_segments
 from ncsnx.runtime import Runtime
-from ncsnx.stopping import StopRequest
-from ncsnx.training.loop import train_steps
 from ncsnx.training.loss import HeldOutBatch
-from ncsnx.training.observer import SAMPLING, TRAINING
+from ncsnx.training.observer import TRAINING
 from ncsnx.training.optimizers import build_optimizer, learning_rate
 from ncsnx.training.snapshots import pauses_of
 from ncsnx.training.training_state import TrainingState
 from tests.cli.command import REPOSITORY
 from tests.training.reference import reference_training
 from tests.training.tiny import CPU, command, events, lines, overrides, saved, steps_of, training
+from tests.training.watched import Events, Training
 
 CPU_DEVICE = torch.device("cpu")
 FLIPPED = ("data.random_flip=true", "data.dequantization=uniform")
@@ -94,13 +93,6 @@ def test_accumulation_changes_nothing_but_rounding(tmp_path: Path) -> None:
         for folder in folders
     ]
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
-
-
-def test_the_rewrites_for_speed_change_nothing_but_rounding(tmp_path: Path) -> None:
-    sgd = ("optimizer=sgd", "optimizer.lr=1e-4")
-    fast = trained_weights(tmp_path / "fast", *sgd)
-    plain = trained_weights(tmp_path / "plain", *sgd, "--plain")
-    assert distance(fast, plain, experiment(*sgd)) < 1e-3
 
 
 @pytest.mark.slow
@@ -239,17 +231,13 @@ class _Watch(TorchDispatchMode):
 def test_no_step_waits_for_the_device(tmp_path: Path, extra: tuple[str, ...]) -> None:
     # SGD, since Adam counts its steps in CPU tensors, whose reading doesn't wait
     rarely = ("checkpoint_every=100", "log_every=100", "eval_every=100", "snapshots=none")
-    config = experiment("optimizer=sgd", "steps=6", *rarely, *extra)
     # a worker reads the data, since its lookups aren't on the device
-    runtime = Runtime(device=CPU_DEVICE, threads=1, workers=1)
-    state, data = TrainingState(config, runtime), open_data(config.data, tmp_path)
-    run = Run.create(tmp_path, "watched", config, {}, None, data.fingerprint)
+    training = Training(tmp_path, "optimizer=sgd", "steps=6", *rarely, *extra, workers=1)
+    waited: list[int] = []
     with _Watch() as watch:
-        steps = _Steps(watch)
-        train_steps(state, data, run, steps, StopRequest())
-    assert len(steps.waited) == 6
-    assert steps.waited[0] == steps.waited[-1]
-    assert watch.waited[len(steps.waited[-1]) :] != []  # the checkpoint does wait
+        training.train(Events(lambda name, value: name == "step" and waited.append(len(watch.waited))))
+    assert waited == [waited[0]] * 6
+    assert len(watch.waited) > waited[-1]  # the checkpoint does wait
 
 
 @pytest.mark.parametrize(
@@ -260,61 +248,20 @@ def test_no_step_waits_for_the_device(tmp_path: Path, extra: tuple[str, ...]) ->
     ],
 )
 def test_the_pauses_that_are_foreseen_are_those_that_come(tmp_path: Path, changes: tuple[str, ...]) -> None:
-    config = experiment(*changes)
-    runtime, data = Runtime(device=CPU_DEVICE, threads=1), open_data(config.data, tmp_path)
-    run = Run.create(tmp_path, "paused", config, {}, None, data.fingerprint)
-    phases = _Phases()
-    train_steps(TrainingState(config, runtime), data, run, phases, StopRequest())
-    pauses = pauses_of(config, held_out=True)
-    assert Counter(name for _, name in phases.begun) == {
-        pause.phase: count for pause in pauses if (count := pause.count(0, config.steps))
+    training, events, step = Training(tmp_path, *changes), Events(), 0
+    training.train(events)
+    begun = []
+    for name, value in events.seen:
+        if name == "step":
+            step = value
+        elif name == "phase" and value != TRAINING:
+            begun.append((step, value))
+    pauses = pauses_of(training.config, held_out=True)
+    assert Counter(name for _, name in begun) == {
+        pause.phase: count for pause in pauses if (count := pause.count(0, training.config.steps))
     }
     order = [pause.phase for pause in pauses]
-    assert phases.begun == sorted(phases.begun, key=lambda begun: (begun[0], order.index(begun[1])))
-
-
-def test_a_grid_is_foreseen_with_what_its_own_sampler_takes() -> None:
-    own, quick = (
-        next(pause for pause in pauses_of(experiment(*changes), held_out=False) if pause.phase == SAMPLING)
-        for changes in ((), ("snapshots.sampler=heun", "snapshots.sampler.steps=5"))
-    )
-    # Heun's method takes two evaluations per step and one in the last; an evaluation costs a third of a step
-    config = experiment()
-    assert config.snapshots is not None
-    assert quick.in_steps == pytest.approx((2 * 5 - 1) * config.snapshots.n / config.batch_size / 3)
-    assert quick.in_steps != pytest.approx(own.in_steps)
-
-
-class _Phases:
-    """An observer that records each pause with the number of steps before it."""
-
-    def __init__(self) -> None:
-        self.begun: list[tuple[int, str]] = []
-        self._step = 0
-
-    def step(self, step: int, images: int) -> None:
-        self._step = step
-
-    def phase(self, name: str) -> None:
-        if name != TRAINING:
-            self.begun.append((self._step, name))
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *arguments, **named: None
-
-
-class _Steps:
-    """An observer that records, after each step, what was waited for so far."""
-
-    def __init__(self, watch: _Watch) -> None:
-        self.waited: list[list[str]] = []
-        self._watch = watch
-
-    def step(self, step: int, images: int) -> None:
-        self.waited.append(list(self._watch.waited))
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *arguments, **named: None
+    assert begun == sorted(begun, key=lambda one: (one[0], order.index(one[1])))
 
 
 class _Vanishing:
@@ -335,32 +282,24 @@ class _Vanishing:
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 def test_the_backward_pass_of_a_tf32_network_multiplies_in_tf32_too(tmp_path: Path) -> None:
-    config = experiment("steps=1", "snapshots=none")
-    runtime, data = Runtime(device=CPU_DEVICE, threads=1), open_data(config.data, tmp_path)
-    run, state = Run.create(tmp_path, "tf32", config, {}, None, data.fingerprint), TrainingState(config, runtime)
-    state.network.precision = "tf32"  # CPUs ignore the setting of the process, but it can be read
-    seen = set[str]()
-    for parameter in state.network.parameters():
+    training, seen = Training(tmp_path, "steps=1", "snapshots=none"), set[str]()
+    training.state.network.precision = "tf32"  # CPUs ignore the setting of the process, but it can be read
+    for parameter in training.state.network.parameters():
         parameter.register_hook(lambda _: seen.add(torch.backends.cuda.matmul.fp32_precision))
-    train_steps(state, data, run, _Phases(), StopRequest())
+    training.train(Events())
     assert seen == {"tf32"}
     assert torch.backends.cuda.matmul.fp32_precision != "tf32"
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_image_that_vanishes_in_the_middle_costs_no_step(tmp_path: Path, workers: int) -> None:
-    config = experiment("checkpoint_every=100", "snapshots=none")
-    runtime = Runtime(device=CPU_DEVICE, threads=1, workers=workers)
-    whole = open_data(config.data, tmp_path)
-    gone = int(TrainingBatches(whole.train, config.batch_size, config.seed).indices(7)[3])
-    data = attrs.evolve(whole, train=_Vanishing(whole.train, gone))
-    run = Run.create(tmp_path, "torn", config, {}, None, whole.fingerprint)
-    with (
-        _Watch() as watch,
-        pytest.raises(NcsnxError, match=r"number 5 cannot.*; fix the data, .*it resumes from step 7$"),
-    ):
-        train_steps(TrainingState(config, runtime), data, run, _Steps(watch), StopRequest())
-    assert steps_of(run.path) == [7]
+    training = Training(tmp_path, "checkpoint_every=100", "snapshots=none", workers=workers)
+    config, images = training.config, training.data.train
+    gone = int(TrainingBatches(images, config.batch_size, config.seed).indices(7)[3])
+    training.data = attrs.evolve(training.data, train=_Vanishing(images, gone))
+    with pytest.raises(NcsnxError, match=r"number 5 cannot.*; fix the data, .*it resumes from step 7$"):
+        training.train(Events())
+    assert steps_of(training.run.path) == [7]
 
 
 def test_events_are_those_of_the_metrics(trained: Path) -> None:
@@ -462,13 +401,8 @@ def test_a_sampler_of_their_own_draws_the_grids_and_changes_nothing_else(tmp_pat
         weights.add((run / "checkpoints/step-00000004/ema.safetensors").read_bytes())
     assert grids["quick"] == grids["as_quick"] != grids["own"]
     assert len(weights) == 1
-
-
-def test_a_run_goes_on_with_another_sampler_of_its_grids(tmp_path: Path) -> None:
-    assert command(*training("steps=4"), folder=tmp_path).code == 0
-    result = command(*training("steps=8", "snapshots.sampler=cas", "snapshots.sampler.steps=2"), folder=tmp_path)
-    assert result.code == 0, result.err
-    assert (tmp_path / "runs/digits/snapshots/step-00000008.png").is_file()
+    assert command(*training("steps=8", *quick), folder=tmp_path / "own").code == 0, "a run may change it"
+    assert (tmp_path / "own/runs/digits/snapshots/step-00000008.png").is_file()
 
 
 PROGRAM = f"""

@@ -5,37 +5,26 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ncsnx.config.discovery import resolve
-from ncsnx.data import open_data
 from ncsnx.errors import NcsnxError, Stopped
 from ncsnx.networks.layers import Convolution
-from ncsnx.runs.folder import Run
-from ncsnx.runs.selection import resolve_checkpoint
-from ncsnx.runtime import Runtime
 from ncsnx.stopping import StopRequest, signals_raise
-from ncsnx.training.loop import train_steps
-from ncsnx.training.training_state import TrainingState
-from tests.training.tiny import overrides, saved, steps_of
+from tests.training.tiny import saved, steps_of
+from tests.training.watched import Events, Training
 
 Handling = Callable[[], contextlib.AbstractContextManager[Any]]
 NAMES = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C", signal.SIGHUP: "SIGHUP"}
 CODES = {signal.SIGTERM: 143, signal.SIGINT: 130, signal.SIGHUP: 129}
 
 
-def test_handlers_are_given_back() -> None:
-    before = [signal.getsignal(number) for number in CODES]
-    with StopRequest():
-        assert all(signal.getsignal(number) not in before for number in CODES)
-    assert [signal.getsignal(number) for number in CODES] == before
-
-
 @pytest.mark.parametrize(("number", "code"), CODES.items())
 def test_a_signal_is_noted_and_raised_when_asked(number: signal.Signals, code: int) -> None:
+    before = signal.getsignal(number)
     with StopRequest() as stop:
         stop.check()
         assert not stop.requested
@@ -44,6 +33,7 @@ def test_a_signal_is_noted_and_raised_when_asked(number: signal.Signals, code: i
         with pytest.raises(Stopped, match=f"^stopped by {NAMES[number]}$") as caught:
             stop.check()
     assert caught.value.exit_code == code
+    assert signal.getsignal(number) == before
 
 
 def test_the_first_signal_gives_the_exit_code_and_only_a_second_ctrl_c_interrupts() -> None:
@@ -114,41 +104,43 @@ def test_a_second_signal_doesnt_disturb_the_blocks_that_the_first_one_leaves(
     assert left
 
 
-@pytest.mark.parametrize("handles", [signals_raise, request_at_once])
-@pytest.mark.parametrize("caught", [Exception, BaseException])
-def test_who_catches_everything_only_puts_the_end_off(handles: Handling, caught: type[BaseException]) -> None:
-    def work() -> None:
-        with contextlib.suppress(caught):
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    with pytest.raises(Stopped, match="stopped by SIGTERM"), handles():
-        work()
-
-
-@pytest.mark.parametrize("handles", [signals_raise, request_at_once])
-def test_a_stop_in_the_disguise_of_another_error_is_a_stop(handles: Handling) -> None:
+@contextlib.contextmanager
+def in_disguise() -> Iterator[None]:
     """Python 3.11 wraps the exception if it is raised while a class is created, as torch does on import."""
+    try:
+        yield
+    except BaseException as error:
+        raise RuntimeError("Error calling __set_name__") from error
 
-    def work() -> None:
-        try:
-            os.kill(os.getpid(), signal.SIGHUP)
-        except BaseException as error:
-            raise RuntimeError("Error calling __set_name__") from error
 
-    with pytest.raises(Stopped, match="stopped by SIGHUP"), handles():
-        work()
+@contextlib.contextmanager
+def failing() -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        raise NcsnxError("no space for the checkpoint") from None
 
 
 @pytest.mark.parametrize("handles", [signals_raise, request_at_once])
-def test_what_went_wrong_while_the_work_was_ended_is_told(handles: Handling) -> None:
+@pytest.mark.parametrize(
+    ("around", "told"),
+    [
+        (partial(contextlib.suppress, Exception), "stopped by SIGTERM"),
+        (partial(contextlib.suppress, BaseException), "stopped by SIGTERM"),
+        (in_disguise, "stopped by SIGTERM"),
+        (failing, "no space for the checkpoint"),
+    ],
+)
+def test_a_stop_outlives_those_who_catch_it_and_what_went_wrong_meanwhile_is_told(
+    handles: Handling, around: Handling, told: str
+) -> None:
     def work() -> None:
-        try:
+        with around():
             os.kill(os.getpid(), signal.SIGTERM)
-        except BaseException:
-            raise NcsnxError("no space for the checkpoint") from None
 
-    with pytest.raises(NcsnxError, match="no space"), handles():
+    with pytest.raises((NcsnxError, Stopped), match=told) as raised, handles():
         work()
+    assert isinstance(raised.value, Stopped) == told.startswith("stopped")
 
 
 def test_a_second_ctrl_c_interrupts_what_has_no_request() -> None:
@@ -211,13 +203,6 @@ def test_the_signals_of_a_forked_process_are_its_own() -> None:
         assert not stop.requested
 
 
-class _Unseen:
-    """An observer that ignores all events."""
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *arguments, **named: None
-
-
 @pytest.mark.parametrize(("forward_pass", "step"), [(12, 3), (14, 3)])
 def test_a_stop_is_heeded_after_the_pass_it_comes_in_and_costs_nothing(
     tmp_path: Path, forward_pass: int, step: int
@@ -225,31 +210,28 @@ def test_a_stop_is_heeded_after_the_pass_it_comes_in_and_costs_nothing(
     """The stop comes in the last of 4 passes of step 3 or in the second of step 4; step 3 has a held-out loss."""
     # batch normalization updates its averages in every pass: those of an incomplete step must be restored
     changes = ("model.normalization=batch", "accumulation=4", "log_every=1", "snapshots=none", "steps=5")
-    config = resolve("digits", overrides(*changes)).experiment
-    runtime = Runtime.choose(device="cpu", threads=1)
-    data = open_data(config.data, tmp_path)
 
-    def trained(run: Run, at: Callable[[int], None]) -> int:
-        """Resumes the run and reports each forward pass; returns their number."""
-        state, passes = TrainingState(config, runtime), 0
+    def trained(training: Training, at: Callable[[int], object]) -> int:
+        """Trains or resumes, and reports each forward pass; returns their number."""
+        passes = 0
 
         def count(*_: Any) -> None:
             nonlocal passes
             passes += 1
             at(passes)
 
-        if steps_of(run.path):
-            state.load(resolve_checkpoint(run))
-        convolution = next(module for module in state.network.modules() if isinstance(module, Convolution))
+        if steps_of(training.run.path):
+            training.resume()
+        convolution = next(module for module in training.state.network.modules() if isinstance(module, Convolution))
         convolution.register_forward_hook(count)
         with contextlib.suppress(Stopped), StopRequest() as stop:
-            train_steps(state, data, run, _Unseen(), stop)
+            training.train(Events(), stop)
         return passes
 
-    straight, stopped = (Run.create(tmp_path, name, config, {}, None, data.fingerprint) for name in ("a", "b"))
+    straight, stopped = (Training(tmp_path, *changes, name=name) for name in ("a", "b"))
     assert trained(straight, lambda number: None) == 20
-    assert trained(stopped, lambda number: os.kill(os.getpid(), 15) if number == forward_pass else None) == forward_pass
-    assert steps_of(stopped.path) == [step]
+    assert trained(stopped, lambda number: number == forward_pass and os.kill(os.getpid(), 15)) == forward_pass
+    assert steps_of(stopped.run.path) == [step]
     assert trained(stopped, lambda number: None) == 4 * (5 - step)
-    assert saved(stopped.path, 5) == saved(straight.path, 5)
-    assert stopped.metrics_path.read_bytes() == straight.metrics_path.read_bytes()
+    assert saved(stopped.run.path, 5) == saved(straight.run.path, 5)
+    assert stopped.run.metrics_path.read_bytes() == straight.run.metrics_path.read_bytes()

@@ -1,34 +1,37 @@
-"""Steps as on CUDA, as far as a CPU shows them: fused optimizers, and what crosses devices."""
+"""Steps as on CUDA, as far as a CPU shows them: fused optimizers, and what crosses devices; optimizers of packages."""
 
 import contextlib
-from collections.abc import Iterator
+import importlib
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ncsnx.config import AnnealedLangevin, Experiment
+from ncsnx.config import AnnealedLangevin, Experiment, Optimizer
 from ncsnx.config.discovery import resolve
 from ncsnx.data import TrainingBatches, open_data
 from ncsnx.data.batches import prefetched
+from ncsnx.errors import NcsnxError
 from ncsnx.networks import ScoreFunction
 from ncsnx.ranks.rank_group import ALONE, RankGroup
 from ncsnx.runtime import Runtime
 from ncsnx.samplers.building import build_sampler
 from ncsnx.sampling.draws import SeededNoise
-from ncsnx.training import loop
+from ncsnx.training import loop, optimizers
 from ncsnx.training.ema import WeightAverage
 from ncsnx.training.loss import PendingLosses
+from ncsnx.training.optimizers import build_optimizer
 from ncsnx.training.training_state import TrainingState
 from ncsnx.training.training_step import TrainingStep
 from tests.golden_networks import relative_error
-from tests.training.fused import build_optimizers_as_on_cuda
 from tests.training.tiny import command, lines, overrides, saved, steps_of, training
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -39,7 +42,10 @@ EVERYTHING = ("clip_norm=1", "accumulation=2", "warmup_steps=5", "data.random_fl
 
 @pytest.fixture
 def as_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
-    build_optimizers_as_on_cuda(monkeypatch)
+    """Has optimizers built as for parameters on CUDA, on torch's meta device too."""
+    monkeypatch.setattr(optimizers, "_execution_of", lambda parameters: {"fused": True})
+    for module in map(importlib.import_module, ("torch.optim.adam", "torch.optim.sgd")):
+        monkeypatch.setattr(module, "_device_dtype_check_for_fused", lambda *_, **__: None, raising=False)
 
 
 def experiment(*changes: str) -> Experiment:
@@ -226,3 +232,53 @@ def test_steps_on_cuda_wait_for_nothing_and_train_as_the_cpu_does(kind: str) -> 
     _, expected = steps_of_training(config, CPU, 8)
     found = [loss for _, part in losses.read(all=True) for loss in part]
     assert relative_error(torch.tensor(found), torch.stack(expected)) < 1e-2
+
+
+@attrs.frozen(kw_only=True)
+class Normed(Optimizer):
+    """Steps of one length along the gradient of each weight."""
+
+
+@attrs.frozen(kw_only=True)
+class Newton(Optimizer):
+    """torch's L-BFGS."""
+
+
+class NormedSteps(torch.optim.Optimizer):
+    """Takes each weight as a vector, by `view`, as many optimizers of other packages do."""
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        for group in self.param_groups:
+            for weight in group["params"]:
+                gradient = weight.grad.view(-1)
+                weight.view(-1).sub_(gradient / gradient.norm().clamp(min=1e-12), alpha=group["lr"])
+
+
+@build_optimizer.register
+def _(config: Normed, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    return NormedSteps(parameters, {"lr": config.lr})
+
+
+@build_optimizer.register
+def _(config: Newton, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    return torch.optim.LBFGS(parameters, lr=config.lr)
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["channels_last", "contiguous"])
+def test_an_optimizer_may_take_weights_as_vectors(plain: bool) -> None:
+    config = attrs.evolve(experiment(), optimizer=Normed(lr=1e-3))
+    state = TrainingState(config, Runtime(device=CPU, threads=1, plain=plain))
+    data = open_data(config.data, Path()).train
+    step = TrainingStep(state, data.value_range)
+    before = {name: tensor.detach().clone() for name, tensor in state.network.named_parameters()}
+    positions = torch.arange(config.batch_size)
+    loss = step(data.read(positions).pixels, positions, lambda: False)
+    assert loss is not None
+    for name, weight in state.network.named_parameters():
+        assert float((weight.detach() - before[name]).norm()) == pytest.approx(1e-3, rel=1e-3), name
+
+
+def test_an_optimizer_that_needs_a_closure_is_refused_in_one_line() -> None:
+    with pytest.raises(NcsnxError, match="LBFGS evaluates the loss several times per step, by a closure"):
+        TrainingState(attrs.evolve(experiment(), optimizer=Newton()), Runtime(device=CPU, threads=1))
