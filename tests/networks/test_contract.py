@@ -131,15 +131,6 @@ def test_a_module_without_a_score_is_refused_with_what_it_lacks() -> None:
 
 
 @torch.no_grad()
-def test_ncsnv2_takes_any_sigma_since_it_only_divides() -> None:
-    network = build_network(small_experiment(NCSNv2(width=4)))
-    x = torch.rand(2, 1, 8, 8)
-    assert torch.allclose(
-        network.score(x, 0.123) * 0.123, network.scaled_score(x, network.sigmas[torch.tensor([0, 5])])
-    )
-
-
-@torch.no_grad()
 def test_ncsn_takes_its_own_levels_after_a_round_trip_through_float32() -> None:
     network = build_network(small_experiment(NCSN(width=4)))
     x = torch.rand(2, 1, 8, 8)
@@ -157,10 +148,3 @@ def test_images_between_zero_and_one_are_centred_first_and_transformed_ones_are_
     expected = rescaled.score(2 * x - 1, 1.0)
     assert torch.allclose(plain.score(x, 1.0), expected, atol=1e-6)
     assert torch.equal(logit.score(2 * x - 1, 1.0), expected)
-
-
-def test_the_score_can_be_differentiated_by_the_image() -> None:
-    network = build_network(small_experiment(NCSNv2(width=4)))
-    x = torch.rand(2, 1, 8, 8, requires_grad=True)
-    (gradient,) = torch.autograd.grad(network.score(x, 0.5).sum(), x)
-    assert gradient.abs().max() > 0

@@ -6,7 +6,6 @@ import attrs
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ncsnx.config import Model
@@ -33,14 +32,6 @@ class PaddedMeanPools(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("call", [lambda x: F.avg_pool2d(x, 5, 1, 2), torch.nn.AvgPool2d(5, padding=2)])
-def test_a_mean_pool_that_pads_is_noticed(call: Any) -> None:
-    with PaddedMeanPools() as pools:
-        call(torch.rand(1, 1, 8, 8))
-        F.avg_pool2d(torch.rand(1, 1, 8, 8), 2)
-    assert len(pools.found) == 1
-
-
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("tag", variants(Model))
 def test_no_network_leaves_the_padding_to_a_mean_pool(tag: str, fused: bool) -> None:
@@ -59,27 +50,15 @@ def test_no_network_leaves_the_padding_to_a_mean_pool(tag: str, fused: bool) -> 
 def test_the_mean_pool_equals_one_that_pads_to_the_bit(
     shape: tuple[int, ...], memory_format: torch.memory_format, dtype: torch.dtype
 ) -> None:
-    x = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(dtype).to(memory_format=memory_format)
-    pooled = mean_pool(x)
+    generator = torch.Generator().manual_seed(0)
+    x, upstream = (torch.randn(shape, generator=generator).to(dtype).to(memory_format=memory_format) for _ in range(2))
+    pooled = mean_pool(x.requires_grad_())
     assert torch.equal(pooled, F.avg_pool2d(x, 5, stride=1, padding=2))
     assert pooled.is_contiguous(memory_format=memory_format)
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_the_gradient_of_the_mean_pool_is_the_same_in_both_memory_formats(shape: tuple[int, ...]) -> None:
-    generator = torch.Generator().manual_seed(0)
-    x, upstream = torch.randn(shape, generator=generator), torch.randn(shape, generator=generator)
-    # The pool is linear and symmetric, so the gradient is the pool of the incoming gradient.
+    # the pool is linear and symmetric, so the gradient is the pool of the incoming gradient
+    (gradient,) = torch.autograd.grad(pooled, x, upstream)
     expected = F.avg_pool2d(upstream.double(), 5, stride=1, padding=2)
-    for memory_format in FORMATS:
-        gradient = _gradient(x.to(memory_format=memory_format), upstream.to(memory_format=memory_format))
-        assert torch.allclose(gradient.double(), expected, atol=1e-6)
-
-
-def _gradient(x: Tensor, upstream: Tensor) -> Tensor:
-    x = x.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(mean_pool(x), x, upstream)
-    return gradient
+    assert torch.allclose(gradient.double(), expected, atol=1e-2 if dtype == torch.bfloat16 else 1e-6)
 
 
 @pytest.mark.parametrize("memory_format", FORMATS, ids=str)
