@@ -2,17 +2,14 @@
 
 import math
 
-import attrs
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from ncsnx.inverse.calibration import (
-    Calibration,
     Coverage,
     calibration_in_words,
     calibration_rows,
-    draw_calibration,
     least_alternatives,
     order_of,
 )
@@ -124,12 +121,3 @@ def test_parts_give_what_the_whole_gives() -> None:
     np.testing.assert_allclose(whole.inside, parts.inside, rtol=1e-12)
     assert whole.curve()[:, 0].tolist() == sorted(whole.curve()[:, 0], reverse=True)
     assert len(measured(truths, generator.normal(size=(3, 50, 1000))).curve()) <= 103
-
-
-def test_the_plot_is_a_function_of_its_numbers() -> None:
-    coverage = measured(np.zeros((2, 5)), np.random.default_rng(4).normal(size=(2, 5, 9)))
-    found: Calibration = coverage.result()
-    content = draw_calibration(found, coverage.curve())
-    assert content.startswith(b"\x89PNG")
-    assert draw_calibration(found, coverage.curve()) == content
-    assert draw_calibration(attrs.evolve(found, pictures=1), coverage.curve()) != content

@@ -1,5 +1,7 @@
 """Each operator against its definition."""
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -106,6 +108,10 @@ def test_an_operator_that_is_none_is_told_what_is_wrong() -> None:
         (lambda: Fourier((3, 8, 8), torch.ones(8, 8, dtype=torch.bool)), "1 or 2 channels, not 3"),
         (lambda: Fourier((1, 8, 8), torch.ones(8, 4, dtype=torch.bool)), "expected frequencies of shape"),
         (lambda: MatrixOperator((1, 2, 2), torch.ones(3, 5)), r"expected a matrix \(m, 4\)"),
+        (lambda: MatrixOperator((1, 2, 2), torch.ones(0, 4)), r"expected a matrix \(m, 4\)"),
+        (lambda: MatrixOperator((1, 2, 2), torch.zeros(3, 4)), "a matrix of zeros measures nothing"),
+        (lambda: MatrixOperator((1, 2, 2), torch.full((3, 4), math.nan)), "a matrix of finite real numbers"),
+        (lambda: MatrixOperator((1, 2, 2), torch.full((3, 4), 1j)), "a matrix of finite real numbers"),
     ],
 )
 def test_what_does_not_fit_the_images_is_refused(make: "object", told: str) -> None:

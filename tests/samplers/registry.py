@@ -5,15 +5,12 @@ import typing
 from collections.abc import Iterator
 
 import attrs
-import torch
 
 from ncsnx.config import Exponential, Karras, Sampler
 from ncsnx.config.sampler import GridSampler
 from ncsnx.config.variants import variants
 from ncsnx.noise.level_plan import NoisePlan, plan_noise
-from ncsnx.samplers.building import build_sampler
 from ncsnx.samplers.contract import Grids, definition_of
-from tests.samplers.toy import SIGMAS
 
 SAMPLERS: dict[str, type[Sampler]] = {tag: cls for tag, cls in variants(Sampler).items() if issubclass(cls, Sampler)}
 PLAN = plan_noise(32 * 32, 5.0, sigma_min=0.01, steps_per_level=20)
@@ -46,18 +43,6 @@ def all_settings(evaluations: int) -> Iterator[Sampler]:
 def in_steps(config: Sampler, steps: int) -> Sampler:
     """The sampler with `steps` steps, if they can be chosen."""
     return attrs.evolve(config, steps=steps) if isinstance(config, GridSampler) else config
-
-
-def draws_noise(config: Sampler) -> bool:
-    """Whether the sampler draws noise."""
-    drawn = []
-
-    def noise(k: int) -> torch.Tensor:
-        drawn.append(k)
-        return torch.zeros(1, 1, 1, 1)
-
-    list(build_sampler(config)(lambda x, sigma: -x, torch.zeros(1, 1, 1, 1), SIGMAS, noise=noise))
-    return drawn != []
 
 
 def _alternatives(config: Sampler) -> Iterator[Sampler]:

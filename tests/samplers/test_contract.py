@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Self
 
 import attrs
 import pytest
@@ -13,7 +13,8 @@ from ncsnx.config import EulerAncestral, GridSampler, Sampler
 from ncsnx.errors import NcsnxError
 from ncsnx.samplers import DenoisingModel, Draw, Steps, append_zero, contract, sampler
 from ncsnx.samplers.building import build_sampler
-from ncsnx.samplers.state import State
+from ncsnx.samplers.driver import drive
+from ncsnx.samplers.state import Score, State
 from tests.samplers.exam import measured_pixels
 from tests.samplers.toy import SHAPE, SIGMAS, gaussian_score
 
@@ -96,15 +97,6 @@ def test_parameters_are_checked_when_the_sampler_is_registered() -> None:
         sampler(type(config))(in_one_step)
 
 
-@pytest.mark.parametrize("name", ["x", "sigmas", "noise", "model"])
-def test_a_field_of_the_name_of_what_samplers_are_given_is_refused(name: str) -> None:
-    config = attrs.make_class("Named", {name: attrs.field(default=1.0)}, bases=(GridSampler,), frozen=True)
-    namespace: dict[str, Any] = {}
-    exec(f"def clashing(*, {name}, steps):\n    yield {name}, steps", namespace)
-    with pytest.raises(TypeError, match=f"clashing: expected parameters among steps, grid, .*, found {name}"):
-        sampler(config)(namespace["clashing"])
-
-
 def test_a_sampler_that_returns_nothing_says_so() -> None:
     def forgetful(x: Tensor, sigmas: Sequence[float]) -> Iterator[Any]:
         x, _, _ = yield x, sigmas[0]
@@ -161,3 +153,67 @@ def test_the_function_that_a_plug_in_brings_for_a_class_goes_before_its_base_cla
 
     monkeypatch.setattr(contract, "load_plugins", lambda group: sampler(Mine)(ancestral))
     assert contract.definition_of(Mine).function is ancestral
+
+
+G, S = 3.0, -2.0
+
+
+@attrs.frozen(eq=False)
+class Guiding:
+    """A measurement that adds a tenth of σ to x, with the likelihood score G, times a factor of each image."""
+
+    factors: Tensor
+    transports: bool = True
+
+    def __call__(self, x: Tensor, sigma: float | Tensor, step: int) -> Tensor:
+        return x + sigma / 10
+
+    def guided(self, score: Score, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, Tensor]:
+        return score(x, sigma), torch.full_like(x, G) * self.factors.view(-1, 1, 1, 1)
+
+    def of(self, rows: slice | Tensor) -> Self:
+        return attrs.evolve(self, factors=self.factors[rows])
+
+    def admit(self, config: Sampler, sigmas: Sequence[float]) -> None:
+        raise AssertionError("the driver does not ask")
+
+
+def test_the_likelihood_score_is_told_and_its_transport_made_between_arrivals() -> None:
+    told: list[tuple[float, ...]] = []
+
+    def numbers(*tensors: Tensor) -> None:
+        assert all(bool((tensor == tensor.flatten()[0]).all()) for tensor in tensors)
+        told.append(tuple(float(tensor.flatten()[0]) for tensor in tensors))
+
+    def script(x: Tensor, noise: Draw, model: DenoisingModel) -> Steps:
+        numbers(*(yield x, 1.0))  # the beginning: there is no likelihood score yet, so no transport
+        numbers(*(yield x + 1, 1.0))  # a step that stays at its σ
+        numbers(*model(x + 2, 0.5))  # an evaluation inside the step from 1
+        numbers(*(yield x + 3, 0.5))
+        return x + 4, 0.25
+
+    x = torch.zeros(2, 1, 1, 1, dtype=torch.float64)
+    for adaptive in (False, True):
+        told.clear()
+        states = list(
+            drive(
+                script,
+                lambda x, sigma: torch.full_like(x, S),
+                x,
+                noise=lambda k: x,
+                constrain=Guiding(torch.ones(2)),
+                adaptive=adaptive,
+            )
+        )
+        arrivals = [(0.1, 1.0), (1.1, 1.0), (3 - 0.75 * G + 0.05, 0.5)]
+        replies = [(place, place + sigma**2 * (S + G), S + G) for place, sigma in arrivals]
+        # inside a step, the denoised image belongs to the sampler's x
+        inside = (2 + 0.5**2 * (S + G), S + G)
+        assert told == [pytest.approx(step) for step in (replies[0], replies[1], inside, replies[2])]
+        places = [state.x.flatten().tolist() for state in states]
+        expected = [place for place, _ in arrivals] + [4 + (0.25**2 - 0.5**2) * G]
+        if not adaptive:
+            expected.insert(2, 2 - 0.75 * G + 0.05)
+        assert places == [pytest.approx([place] * 2) for place in expected]
+        assert [state.sigma for state in states][-1] == 0.25
+        assert [state.evaluations for state in states] == ([1, 2, 4, 4] if adaptive else [1, 2, 3, 4, 4])

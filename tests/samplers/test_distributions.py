@@ -67,16 +67,6 @@ VARIANTS = pytest.mark.parametrize("variant", SAMPLERS.values(), ids=SAMPLERS.ke
 
 
 @VARIANTS
-def test_the_defaults_of_every_sampler_draw_gaussian_data(variant: type[Sampler]) -> None:
-    config = converged(variant)
-    values = drawn(config, GAUSSIAN)
-    n, bias = len(values), left_bias(config)
-    # five standard errors of the mean and of the variance of n independent normal values
-    assert float(values.mean()) == pytest.approx(MEAN, abs=(5 / math.sqrt(n) + bias) * DEVIATION)
-    assert float(values.var()) == pytest.approx(denoised(DEVIATION**2), rel=5 * math.sqrt(2 / n) + bias)
-
-
-@VARIANTS
 def test_the_defaults_of_every_sampler_draw_the_modes_of_a_mixture_and_their_weights(variant: type[Sampler]) -> None:
     config = converged(variant)
     values = drawn(config, MIXTURE)

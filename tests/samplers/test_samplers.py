@@ -1,4 +1,4 @@
-"""Single samplers: limits that equal other samplers, closed forms, steps, and errors."""
+"""Single samplers: published numbers, limits that equal other samplers, closed forms, steps, and errors."""
 
 import math
 from collections.abc import Sequence
@@ -27,13 +27,13 @@ from ncsnx.config import (
 from ncsnx.errors import DivergedError, NcsnxError
 from ncsnx.evaluation.probability_flow import ProbabilityFlow as FlowODE
 from ncsnx.evaluation.probability_flow import Probes
-from ncsnx.samplers.building import build_sampler
+from ncsnx.samplers.building import build_sampler, evaluations
 from ncsnx.samplers.grids import grid_of
 from ncsnx.samplers.state import State
-from ncsnx.sampling.draws import SeededNoise, experiment_draws, initial_normal
+from ncsnx.sampling.draws import InterpolatedNoise, SeededNoise, experiment_draws, initial_normal, repeat_rows
 from tests.config.examples import minimal
-from tests.samplers.recorded_noise import RecordedNoise
-from tests.samplers.toy import DEVIATION, MEAN, SHAPE, SIGMAS, Mixture, gaussian_score
+from tests.golden_networks import Golden, load_golden, relative_error
+from tests.samplers.toy import DEVIATION, MEAN, SHAPE, SIGMAS, Mixture, RecordedNoise, gaussian_score
 
 mixture_score = Mixture((1 / 3, 2 / 3), (0.2, 0.8), (0.05, 0.1)).score
 
@@ -213,3 +213,42 @@ def test_images_start_around_the_middle_of_the_range_where_no_mean_is_known() ->
 def test_what_cannot_be_sampled_is_refused_with_what_to_type(config: Sampler, told: str) -> None:
     with pytest.raises(NcsnxError, match=told):
         run(config, torch.arange(1))
+
+
+TOLERANCE = 1e-5
+
+
+@pytest.fixture(scope="module")
+def golden() -> Golden:
+    return load_golden("ncsnv2")
+
+
+def test_the_trajectory_is_the_published_one(golden: Golden) -> None:
+    tensors, network = golden.tensors, golden.network
+    sampler = build_sampler(AnnealedLangevin(step_size=5e-6, steps_per_level=2, denoise=True))
+    noise = RecordedNoise(tensors["ald.noise"])
+    trajectory = list(sampler(network.score, tensors["ald.init"], network.noise_levels, noise=noise))
+    assert relative_error(trajectory[2].x, tensors["ald.after_level_0"]) < TOLERANCE
+    assert relative_error(trajectory[-2].x, tensors["ald.before_denoise"]) < TOLERANCE
+    assert relative_error(trajectory[-1].x, tensors["ald.final"]) < TOLERANCE
+
+
+def test_an_interpolation_is_the_published_one(golden: Golden) -> None:
+    tensors, network = golden.tensors, golden.network
+    noise = InterpolatedNoise(
+        RecordedNoise(tensors["interp.noise_p"]), RecordedNoise(tensors["interp.noise_q"]), columns=3
+    )
+    sampler = build_sampler(AnnealedLangevin(step_size=5e-6, steps_per_level=2, denoise=False))
+    *_, last = sampler(network.score, repeat_rows(tensors["ald.init"], 3), network.noise_levels, noise=noise)
+    assert relative_error(last.x, tensors["interp.final"]) < TOLERANCE
+
+
+def test_a_sampler_that_nobody_registered_says_what_to_do() -> None:
+    class Unknown(Sampler):
+        pass
+
+    for use in (build_sampler, lambda config: evaluations(config, 10)):
+        with pytest.raises(
+            NcsnxError, match=r"no sampler is registered for Unknown: .*@ncsnx\.samplers\.sampler\(Unknown\)"
+        ):
+            use(Unknown())

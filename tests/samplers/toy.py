@@ -1,4 +1,4 @@
-"""Exact scores of Gaussian data and mixtures: cheap, and independent of the batch."""
+"""Exact scores of Gaussian data and mixtures: cheap, and independent of the batch; and recorded noise."""
 
 import math
 
@@ -65,3 +65,15 @@ def unchanged(x: Tensor) -> Tensor:
 def clamped(x: Tensor) -> Tensor:
     """The inverse of the data transform 'none'."""
     return x.clamp(0, 1)
+
+
+@attrs.frozen(eq=False)
+class RecordedNoise:
+    """Replays recorded draws."""
+
+    draws: Tensor
+    """(K, B, C, H, W), in the order of use."""
+
+    def __call__(self, k: int) -> Tensor:
+        """(B, C, H, W). Raises IndexError past the last draw."""
+        return self.draws[k]

@@ -87,9 +87,3 @@ def test_a_denoiser_is_the_mean_of_clean_images_in_0_to_1(model: ScoreModel) -> 
     logit = attrs.evolve(model.experiment, data=attrs.evolve(model.experiment.data, transform="logit"))
     with pytest.raises(NcsnxError, match="a model of logits"):
         attrs.evolve(model, experiment=logit).as_denoiser()
-
-
-def test_a_denoiser_is_one_of_deepinv(model: ScoreModel) -> None:
-    deepinv = pytest.importorskip("deepinv")
-    prior, y = deepinv.optim.PnP(denoiser=model.as_denoiser()), torch.rand(2, 1, 8, 8)
-    torch.testing.assert_close(prior.prox(y, 0.2), model.denoise(y, 0.2))

@@ -1,4 +1,3 @@
-import hashlib
 import json
 import os
 import subprocess
@@ -7,11 +6,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -20,7 +17,7 @@ from ncsnx.images import to_uint8
 from ncsnx.sampling.request import SampleRequest
 from ncsnx.sampling.sample_folder import SampleFolder, SampleLayout
 from tests.samplers.toy import SHAPE
-from tests.sampling.toy_sampling import PROTOCOL, STEPS, sample, sample_folder
+from tests.sampling.toy_sampling import PROTOCOL, sample, sample_folder
 
 COUNT = 12
 ROOT = Path(__file__).parents[2]
@@ -62,41 +59,6 @@ def test_a_killed_sampling_resumes_at_another_batch_size_to_equal_files(tmp_path
     assert not (tmp_path / "killed" / "samples.safetensors").exists()
     assert sample(tmp_path / "killed", 5, COUNT) == [6, 7, 8, 9, 10, 11]
     assert files(tmp_path / "killed") == files(tmp_path / "whole")
-
-
-def test_a_complete_folder_holds_exactly_what_it_declares(tmp_path: Path) -> None:
-    sample(tmp_path / "out", 5, COUNT)
-    expected = {"protocol.json", "samples.safetensors", "grid.png", "film.gif"}
-    expected |= {f"images/{number:05d}.png" for number in range(COUNT)}
-    expected |= {f"frames/{number:03d}.png" for number in range(len(STEPS))}
-    found = files(tmp_path / "out")
-    assert set(found) == expected
-    assert not (tmp_path / "out" / ".parts").exists()
-    record = json.loads(found["protocol.json"])
-    assert record["complete"] is True
-    assert record["samples_sha256"] == hashlib.sha256(found["samples.safetensors"]).hexdigest()
-    assert (record["seed"], record["n"], record["columns"], record["frames"]) == (0, COUNT, 1, len(STEPS))
-
-
-def test_the_samples_and_the_pictures_are_the_same_images(tmp_path: Path) -> None:
-    sample(tmp_path, 5, COUNT)
-    samples = load_file(tmp_path / "samples.safetensors")["samples"]
-    assert samples.shape == (COUNT, *SHAPE)
-    assert samples.dtype == torch.float32
-    for number, expected in enumerate(to_uint8(samples)):
-        with Image.open(tmp_path / "images" / f"{number:05d}.png") as read:
-            assert torch.equal(torch.from_numpy(np.array(read)), expected[0])
-    with safe_open(tmp_path / "samples.safetensors", "pt") as file:
-        assert len(file.metadata()) == 1
-    with Image.open(tmp_path / "frames" / f"{len(STEPS) - 1:03d}.png") as frame:
-        assert frame.tobytes() == Image.open(tmp_path / "grid.png").tobytes()
-
-
-def test_nothing_is_made_again_in_a_complete_folder(tmp_path: Path) -> None:
-    sample(tmp_path, 5, COUNT)
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    assert sample(tmp_path, 7, COUNT) == []
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
 @pytest.mark.parametrize("damage", [lambda whole: whole[: len(whole) // 2], lambda whole: whole + b"x"])
