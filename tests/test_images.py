@@ -1,5 +1,3 @@
-import os
-import stat
 from pathlib import Path
 
 import numpy as np
@@ -73,18 +71,6 @@ def test_other_numbers_of_channels_are_shown_side_by_side_in_grey() -> None:
     shown = picture(image)
     assert (shown.mode, shown.size) == ("L", (8, 3))
     assert torch.equal(torch.from_numpy(np.array(shown)), torch.cat((image[0], image[1]), dim=1))
-
-
-def test_a_png_replaces_another_whole_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
-    path = tmp_path / "image.png"
-    umask = os.umask(0o022)
-    os.umask(umask)
-    for level in (0, 200):
-        save_png(path, torch.full((1, 8, 8), level, dtype=torch.uint8))
-    with Image.open(path) as read:
-        assert read.getpixel((0, 0)) == 200
-    assert list(tmp_path.iterdir()) == [path]
-    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~umask
 
 
 def test_a_film_shows_every_frame_for_ever_and_holds_the_last(tmp_path: Path) -> None:

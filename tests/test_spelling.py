@@ -9,31 +9,22 @@ import typer
 from ncsnx.cli.session import session
 from ncsnx.errors import UsageError, require_between
 from ncsnx.sampling.request import SampleRequest
-from ncsnx.spelling import A_DIR, argument, parameter
+from ncsnx.spelling import A_DIR, argument
 
 
-def test_python_is_told_what_to_write_in_python() -> None:
-    assert parameter("batch_size") == "batch_size"
-    assert argument("out") == "out="
-    assert argument("device", "auto") == "device='auto'"
-    assert argument("count", 0) == "count=0"
-    assert argument("overwrite", True) == "overwrite=True"
-    assert argument("data", A_DIR) == "data=DIR"
-
-
-def test_a_command_is_told_its_options() -> None:
-    with session("then"):
-        assert parameter("batch_size") == "--batch-size"
-        assert argument("out") == "--out"
-        assert argument("device", "auto") == "--device auto"
-        assert argument("overwrite", True) == "--overwrite"
-        assert argument("data", A_DIR) == "--data DIR"
-
-
-def test_where_names_differ_a_command_is_told_its_own() -> None:
-    with session("then", names={"name": "--run"}):
-        assert argument("name", "digits-2") == "--run digits-2"
-    assert argument("name", "digits-2") == "name='digits-2'"
+def test_python_is_told_what_to_write_in_python_and_a_command_its_options() -> None:
+    for name, value, python, option in (
+        ("out", None, "out=", "--out"),
+        ("device", "auto", "device='auto'", "--device auto"),
+        ("count", 0, "count=0", "--count 0"),
+        ("overwrite", True, "overwrite=True", "--overwrite"),
+        ("data", A_DIR, "data=DIR", "--data DIR"),
+        ("name", "digits-2", "name='digits-2'", "--run digits-2"),
+    ):
+        given = () if value is None else (value,)
+        assert argument(name, *given) == python
+        with session("then", names={"name": "--run"}):
+            assert argument(name, *given) == option
 
 
 def fail() -> None:

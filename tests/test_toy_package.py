@@ -113,12 +113,14 @@ def test_an_export_of_its_network_draws_the_images_of_the_run(toy: Path, place: 
     assert one == other
 
 
+@pytest.mark.slow
 def test_its_data_set_is_planned_for_and_its_held_out_images_are_measured(toy: Path, place: Path) -> None:
     assert "180" in ncsnx(toy, place, "plan", "digits", "data=rings", "--no-timing")
     (row,) = json.loads(ncsnx(toy, place, "loss", "straight", "--range", "latest", "--json", *CPU))
     assert row["score"] > 0
 
 
+@pytest.mark.slow
 def test_its_metric_is_in_the_table_and_the_rows_of_fid(toy: Path, place: Path) -> None:
     scripted(PooledFeatures(features=5), place / "net.pt")
     words = ("--features", "torchscript:net.pt", "--n", "40", "sampler=cas", "sampler.steps=3")

@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks`: start-up, console, distances, reading.
+"""`python -m tests.benchmarks`: start-up and console.
 
 Each line has the times of two alternating actions and their ratio, first / second.
 """
@@ -15,10 +15,8 @@ from ncsnx.config.discovery import resolve
 from ncsnx.console.messages import Messages, Verbosity
 from ncsnx.console.training import TrainingView
 from ncsnx.runtime import Runtime
-from tests.benchmarks.distances import distances
 from tests.benchmarks.executions import executions
 from tests.benchmarks.pairs import Pair, alternate
-from tests.benchmarks.reading import reading
 
 
 def report(name: str, pair: Pair) -> None:
@@ -60,5 +58,3 @@ if __name__ == "__main__":
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     start_up()
     console()
-    distances()
-    reading()

@@ -4,14 +4,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import attrs
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from ncsnx.config.data_sets import Images
-from ncsnx.data import DataMissingError, Splits, open_data
+from ncsnx.data import DataMissingError, Splits
 from ncsnx.data.dataset import NO_LABEL
 from ncsnx.data.decoding import fitted_pixels
 from ncsnx.data.places import own_path
@@ -163,18 +162,6 @@ def test_files_and_fingerprint_are_unchanged_without_the_new_formats(tmp_path: P
     assert opened(tmp_path / "x", gif=True).fingerprint != before.fingerprint
 
 
-def test_the_first_frame_of_a_gif_is_read(tmp_path: Path) -> None:
-    shades = [Image.new("P", (6, 6)) for _ in range(3)]
-    for shade, frame in enumerate(shades):
-        frame.putpalette([60 + 60 * shade] * 3)
-    for name in ("one.gif", "two.GIF"):
-        (tmp_path / "x").mkdir(exist_ok=True)
-        shades[0].save(tmp_path / "x" / name, format="GIF", save_all=True, append_images=shades[1:])
-    splits = opened(tmp_path / "x", gif=True)
-    for split in pictures(splits):
-        assert (split.read(torch.arange(1)).pixels == 60).all()
-
-
 def test_heic_is_read_where_its_extra_is_installed(tmp_path: Path) -> None:
     heif = pytest.importorskip("pillow_heif", reason="the extra heic is not installed")
     heif.register_heif_opener()
@@ -213,17 +200,3 @@ def test_unread_files_are_one_line_and_only_when_the_pictures_are_scanned(
         opened(root, Work(info=said.append), held_out=0)
     told = "4 files were not read: 2 .svg, 1 without a suffix, 1 .mp4"
     assert [line for line in said if "not read" in line] == [f"{tmp_path}/x: {told}", f"{tmp_path}/x.zip: {told}"]
-
-
-def test_own_pictures_cover_the_size_and_are_cropped(tmp_path: Path) -> None:
-    (tmp_path / "x").mkdir()
-    ramp = np.linspace(0, 255, 40).astype(np.uint8)
-    Image.fromarray(np.tile(ramp, (30, 1))).save(tmp_path / "x" / "a.png")  # 30 high, 40 wide
-    data = Images(root="x", image_size=(12, 8), channels=1, held_out=0.0)
-    pixels = open_data(data, tmp_path).train.read(torch.arange(1)).pixels
-    assert pixels.shape == (1, 1, 12, 8)
-    assert abs(float(pixels.float().mean()) - 127.5) < 2  # the centre of the ramp
-    assert float(pixels[0, 0, 0, -1]) - float(pixels[0, 0, 0, 0]) == pytest.approx(255 * 7 / 16, abs=8)
-    told: list[str] = []
-    open_data(attrs.evolve(data, image_size=(12, 48)), tmp_path, Work(warning=told.append))
-    assert told == ["1 picture of less than 12×48 pixels will be enlarged"]

@@ -63,14 +63,6 @@ def test_a_packed_folder_gives_the_packed_images(tmp_path: Path, folder: PackedF
         assert_equal(ours.read(twice), theirs.read(twice))
 
 
-def test_changing_read_images_does_not_change_the_files(tmp_path: Path, folder: PackedFolder) -> None:
-    train = open_packed(DECLARED, tmp_path).train
-    first = torch.tensor([0])
-    before = train.read(first).pixels.clone()
-    train.read(first).pixels.fill_(7)
-    assert torch.equal(train.read(first).pixels, before)
-
-
 @pytest.mark.parametrize(
     ("declared", "found"),
     [
@@ -192,15 +184,6 @@ def test_a_full_disk_is_reported_before_anything_is_decoded(tmp_path: Path) -> N
     with pytest.raises(NcsnxError, match=r"cannot write .*b\.pack: it needs [0-9,]{18} bytes, and [0-9,]+ are free"):
         packed(tmp_path / "b.pack", Splits(endless, images(0, 0), ""))
     assert endless.reads == [0]
-
-
-@pytest.mark.parametrize("counts", [(1, 0), (8, 0), (3, 5), (9, 8)])
-def test_splits_of_any_sizes_can_be_packed(tmp_path: Path, counts: tuple[int, int]) -> None:
-    train, held_out = counts
-    opened = packed(tmp_path / "b.pack", Splits(images(train, 0), images(held_out, train), "")).splits()
-    assert (len(opened.train), len(opened.held_out)) == counts
-    assert_equal(opened.train.read(torch.arange(train)), images(train, 0).images)
-    assert_equal(opened.held_out.read(torch.arange(held_out)), images(held_out, train).images)
 
 
 @pytest.mark.parametrize("held_out", [0, 3])

@@ -1,21 +1,24 @@
-"""Commands, options and fields that README and pages tell people to type exist, and Python compiles."""
+"""What README and pages tell people to type exists, Python compiles, and the reference has every variant and field."""
 
 import ast
+import importlib
 import re
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import typer
 
 from ncsnx.cli import app
-from ncsnx.config import Experiment
+from ncsnx.config import Data, Experiment, Grid, Model, Optimizer, Sampler, Schedule
 from ncsnx.config.discovery import UnknownExperimentError, resolve
 from ncsnx.config.overrides import apply_overrides, parse_overrides, split_overrides
+from ncsnx.config.variants import variants
 from ncsnx.sweeps.points import sweep_points
 from tests.docs.blocks import PAGES, ROOT, SHOWN, Block, blocks_of
-from tests.docs.links import anchors, broken_in_markdown, broken_in_site
+from tests.docs.links import broken_in_markdown
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 INSTALLED_BY_PAGES = ("steps", "dpmpp-2s", "plain", "wrapped", "rings", "mean-shift", "row-sums")
@@ -31,14 +34,6 @@ def of_kind(kind: str) -> Any:
 
 def test_every_block_is_of_a_known_kind() -> None:
     assert [block.where for block in BLOCKS if block.kind not in ("bash", "python", *SHOWN)] == []
-
-
-def test_every_block_that_is_not_run_says_why() -> None:
-    assert [block.where for block in BLOCKS if block.not_run is not None and len(block.not_run.split()) < 2] == []
-
-
-def test_no_line_to_type_begins_with_a_prompt() -> None:
-    assert [block.where for block in BLOCKS if block.kind == "bash" and re.search(r"^[$>] ", block.text, re.M)] == []
 
 
 @of_kind("python")
@@ -110,36 +105,6 @@ def experiment_of(arguments: list[str]) -> Experiment:
     return registered("digits")
 
 
-def test_a_command_that_does_not_exist_is_found() -> None:
-    with pytest.raises(AssertionError, match="no command 'trian'"):
-        parsed(["trian", "digits"])
-
-
-def test_an_option_that_does_not_exist_is_found() -> None:
-    with pytest.raises(Exception, match="--rnu"):
-        parsed(["train", "digits", "--rnu", "x"])
-
-
-def test_words_to_type_are_found_behind_prefixes_and_in_pipes() -> None:
-    text = "export A=1 && B=2 nohup .venv/bin/ncsnx list | grep x > out.txt\nncsnx show digits \\\n  --origins # why\n"
-    block = Block(ROOT / "README.md", 1, "bash", text)
-
-    assert block.ncsnx_commands == [["list"], ["show", "digits", "--origins"]]
-
-
-def test_steering_comments_count_for_the_next_block_alone(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_text(
-        "<!-- not run: too long -->\n```bash\na\n```\n\n<!-- run with: b=1 -->\n\n    ncsnx list\n\n```text\nc\n```\n"
-    )
-
-    assert [(block.kind, block.not_run, block.run_with) for block in blocks_of(page)] == [
-        ("bash", "too long", ""),
-        ("bash", None, "b=1"),
-        ("text", None, ""),
-    ]
-
-
 FILLED_IN = {"project/contributing.md", "project/changelog.md", "reference/commands.md", "reference/configuration.md"}
 """Pages whose headings come when the site is built; the session `docs` checks links to these."""
 
@@ -148,22 +113,6 @@ FILLED_IN = {"project/contributing.md", "project/changelog.md", "reference/comma
 def test_links_lead_somewhere(page: Path) -> None:
     found = broken_in_markdown(page, ROOT)
     assert [line for line in found if not any(f"{filled}#" in line for filled in FILLED_IN)] == []
-
-
-def test_a_broken_link_and_a_missing_anchor_are_found(tmp_path: Path) -> None:
-    (tmp_path / "a.html").write_text(
-        '<h1 id="here">A</h1><a href="#here"></a><a href="b.html#no"></a><img src="c.png">'
-    )
-    (tmp_path / "b.html").write_text('<a href="a.html#here"></a><a href="https://example.org/x#y"></a>')
-
-    assert list(broken_in_site(tmp_path)) == [
-        "a.html: b.html#no has no such anchor",
-        "a.html: c.png is no page or file",
-    ]
-
-
-def test_anchors_are_those_of_code_hosts() -> None:
-    assert anchors("# `ncsnx fid`: a Score\n\n## Own images, σ_1\n") == {"ncsnx-fid-a-score", "own-images-σ_1"}
 
 
 _NAMED = re.compile(r"`(tests/[\w/]+\.py)(?:::(\w+))?`")
@@ -175,3 +124,37 @@ def test_a_test_that_a_page_names_exists() -> None:
     for file, name in named:
         functions = ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8")))
         assert not name or name in {node.name for node in functions if isinstance(node, ast.FunctionDef)}, (file, name)
+
+
+@pytest.fixture
+def sections(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Name of a class → what the page says of it."""
+    monkeypatch.syspath_prepend(str(ROOT / "docs" / "extensions"))
+    page = importlib.import_module("configuration_reference").markdown()
+    parts = (part.partition("\n") for part in page.split(":::::{py:class} ")[1:])
+    return {name.rpartition(".")[2]: text for name, _, text in parts}
+
+
+@pytest.mark.parametrize("family", [Data, Schedule, Model, Optimizer, Sampler, Grid])
+def test_every_field_of_every_variant_is_there(family: type[Any], sections: dict[str, str]) -> None:
+    common = set(re.findall(r"{py:attribute} (\w+)", sections[family.__name__]))
+
+    for variant in variants(family).values():
+        if variant.__module__.startswith("ncsnx."):
+            own = set(re.findall(r"{py:attribute} (\w+)", sections[variant.__name__]))
+            assert own | common == {field.name for field in attrs.fields(variant)}
+
+
+def test_a_field_says_its_default_and_whether_it_is_outside_the_identity(sections: dict[str, str]) -> None:
+    fields = {text.split("\n")[0]: text for text in sections["Experiment"].split("{py:attribute} ")[1:]}
+
+    assert set(fields) == {field.name for field in attrs.fields(Experiment)}
+    assert ':value: "128"' in fields["batch_size"]
+    assert ":value:" not in fields["steps"]
+    outside = {name for name, text in fields.items() if "*Outside the identity.*" in text}
+    assert outside == {field.name for field in attrs.fields(Experiment) if not field.metadata.get("identity", True)}
+
+
+def test_a_range_that_the_docstring_has_is_not_repeated(sections: dict[str, str]) -> None:
+    assert "1 to 1,000,000" in sections["Experiment"]
+    assert "Accepted: between 1 and 1,000,000" not in "".join(sections.values())

@@ -16,7 +16,6 @@ from ncsnx import config
 from ncsnx.data.readers.digits import read_digits
 from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.memorizing import (
-    NEAR_QUANTILE,
     NEIGHBORHOOD,
     SIGNIFICANCE_LEVEL,
     compared,
@@ -25,7 +24,6 @@ from ncsnx.evaluation.memorizing import (
     verdict,
 )
 from ncsnx.evaluation.nearest_images import Nearest, feature_space, nearest, pixel_space
-from ncsnx.evaluation.neighbor_pictures import plot_distances
 from ncsnx.features.feature_network import Extracted
 from ncsnx.images import to_uint8
 from ncsnx.runs.result_records import MeasureRecord, Share, SpaceRecord, Verdict
@@ -108,16 +106,6 @@ def test_smooth_digits_are_near_to_many_and_no_copies(digits: Digits) -> None:
         assert is_nearer(spaces["pixels"].distance)
         assert not is_nearer(spaces["pixels"].relative)
         assert kind.kind == "nearer"
-
-
-def test_a_plot_names_both_sets_and_does_without_held_out_images(tmp_path: Path) -> None:
-    samples, held_out = torch.rand(20, dtype=torch.float64), torch.rand(30, dtype=torch.float64)
-    spaces = {"pixels": (samples, held_out), "features": (samples, held_out)}
-    plot_distances(tmp_path / "both", spaces, title="digits $x_1$", caption="how")
-    for word in ("held out (30)", "samples (20)", "distance in features", "digits $x_1$", "how"):
-        assert word in (tmp_path / "both.svg").read_text()
-    plot_distances(tmp_path / "one", {"pixels": (samples, held_out[:0])}, title="digits", caption="")
-    assert "held out" not in (tmp_path / "one.svg").read_text()
 
 
 class Training:
@@ -238,12 +226,6 @@ def test_features_that_are_no_numbers_are_an_error() -> None:
 TRIALS = 400
 
 
-def covered(holds: Callable[[torch.Generator], bool]) -> float:
-    """Share of trials in which the interval contained the true value."""
-    generator = torch.Generator().manual_seed(20)
-    return sum(holds(generator) for _ in range(TRIALS)) / TRIALS
-
-
 def normal(generator: torch.Generator, count: int, mean: float = 0.0) -> Tensor:
     return mean + torch.randn(count, generator=generator, dtype=torch.float64)
 
@@ -263,14 +245,6 @@ def test_near_counts_the_samples_below_the_nearest_twentieth_of_held_out_images(
 def most(share: float) -> float:
     """The probability plus three standard errors of a share of trials."""
     return share + 3 * math.sqrt(share * (1 - share) / TRIALS)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("n", "m"), [(64, 300), (64, 50), (20, 10), (256, 50)])
-def test_samples_like_held_out_images_are_rarely_called_nearer(n: int, m: int) -> None:
-    """Two tests, each wrong in at most 1.25 % of cases."""
-    wrong = covered(lambda generator: is_nearer(compared(normal(generator, n), normal(generator, m))))
-    assert wrong <= most(2 * SIGNIFICANCE_LEVEL)
 
 
 def test_the_probabilities_are_those_of_all_orders_alike() -> None:
@@ -294,17 +268,6 @@ def _nearer(held_out: tuple[int, ...]) -> float:
     return sum(place - rank for rank, place in enumerate(held_out)) / len(held_out) ** 2
 
 
-def test_a_fifth_of_copies_shows_in_the_tail_where_the_pairs_hardly_show_it() -> None:
-    generator = torch.Generator().manual_seed(1)
-    samples = normal(generator, 200, mean=0.3)
-    samples[:40] -= 20
-    found = compared(samples, normal(generator, 300))
-    assert found.pairs_probability > SIGNIFICANCE_LEVEL
-    assert found.tail_probability < SIGNIFICANCE_LEVEL
-    assert found.near.low > NEAR_QUANTILE
-    assert is_nearer(found)
-
-
 def simulated(generator: torch.Generator, n: int, m: int, copies: float, farther: float) -> Verdict:
     """Verdict on a model that copies with probability `copies`; other samples are farther by `farther` deviations.
 
@@ -325,15 +288,6 @@ def simulated(generator: torch.Generator, n: int, m: int, copies: float, farther
 def kinds(n: int, m: int, copies: float = 0.0, farther: float = 0.0, trials: int = TRIALS) -> Counter[str]:
     generator = torch.Generator().manual_seed(7)
     return Counter(simulated(generator, n, m, copies, farther).kind for _ in range(trials))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("n", "m"), [(64, 300), (64, 50), (256, 100)])
-def test_a_perfect_model_is_suspected_in_5_of_100_cases_at_most(n: int, m: int) -> None:
-    """Any suspicion counts; "memorising" has half that rate."""
-    found = kinds(n, m)
-    assert TRIALS - found["no sign"] - found["undecided"] <= most(4 * SIGNIFICANCE_LEVEL) * TRIALS
-    assert found["memorising"] <= most(2 * SIGNIFICANCE_LEVEL) * TRIALS
 
 
 @pytest.mark.parametrize(("n", "m", "copies", "caught"), [(64, 50, 0.2, 0.5), (64, 300, 0.3, 0.95)])

@@ -143,7 +143,7 @@ def test_a_damaged_file_is_a_line_of_the_page(told: Run) -> None:
         assert path.name in page.text.split("What is not shown")[-1]
 
 
-def test_the_command_writes_the_page(told: Run, here: Path) -> None:
+def test_the_command_writes_the_page_or_says_what_to_type(told: Run, here: Path) -> None:
     shutil.copytree(told.path, here / "runs" / "mine")
 
     assert command.run("report", "mine").code == 0
@@ -152,11 +152,6 @@ def test_the_command_writes_the_page(told: Run, here: Path) -> None:
     assert command.run("doctor", "mine").out.count("report.html") == 0
     assert command.run("report", "mine", "--out", "page.html").code == 0
     assert Page((here / "page.html").read_bytes()).open == []
-
-
-def test_bad_calls_say_what_to_type(told: Run, here: Path) -> None:
-    shutil.copytree(told.path, here / "runs" / "mine")
-
     folder = command.run("report", "mine", "--out", ".")
     assert folder.code == 2
     assert "--out report.html" in folder.err

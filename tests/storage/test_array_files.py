@@ -1,8 +1,8 @@
 """Arrays from others, as their own libraries write them: read lazily, and refused in one line by their headers."""
 
 import gzip
-import io
 import os
+import re
 import struct
 import tracemalloc
 import zipfile
@@ -205,30 +205,20 @@ HUGE = 2**42
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
-@pytest.mark.parametrize("kind", [".npy", "stored", "compressed"])
 @pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)])
-def test_an_array_is_read_and_mapped_as_numpy_wrote_it(
-    tmp_path: Path, kind: str, order: Any, version: tuple[int, int]
-) -> None:
-    values = np.asarray(VALUES, order=order, dtype=">f4")
-    stream = io.BytesIO()
-    np.lib.format.write_array(stream, values, version=version)
-    path, name = tmp_path / "x", None if kind == ".npy" else "values"
-    if name is None:
-        path.write_bytes(stream.getvalue())
-    else:
-        with zipfile.ZipFile(
-            path, "w", zipfile.ZIP_DEFLATED if kind == "compressed" else zipfile.ZIP_STORED
-        ) as archive:
-            archive.writestr("first.npy", header((0,), "f4"))
-            archive.writestr("values.npy", stream.getvalue())
-    file = open_array_file(path)
-    assert file.names == (None if name is None else ("first", "values"))
-    found = file.header(name)
-    assert (found.shape, found.dtype, found.nbytes) == ((3, 4), np.dtype(">f4"), 48)
-    for read in (file.read(name), file.mapped(name)):
-        assert np.array_equal(read, VALUES)
-    assert found.is_packed == (kind != ".npy")
+def test_an_array_is_read_and_mapped_as_numpy_wrote_it(tmp_path: Path, order: Any, version: tuple[int, int]) -> None:
+    with (tmp_path / "x").open("wb") as opened:
+        np.lib.format.write_array(opened, np.asarray(VALUES, order=order, dtype=">f4"), version=version)
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.write(tmp_path / "x", "values.npy")
+    for path, names in ((tmp_path / "x", None), (tmp_path / "x.npz", ("values",))):
+        file, name = open_array_file(path), names and names[0]
+        found = file.header(name)
+        assert file.names == names
+        assert (found.shape, found.dtype, found.nbytes) == ((3, 4), np.dtype(">f4"), 48)
+        assert found.is_packed == (names is not None)
+        for read in (file.read(name), file.mapped(name)):
+            assert np.array_equal(read, VALUES)
 
 
 def test_an_empty_array_is_read(tmp_path: Path) -> None:
@@ -254,20 +244,15 @@ HEADERS: dict[str, tuple[bytes, str]] = {
 }
 
 
-@pytest.mark.parametrize("member", [False, True], ids=["npy", "npz"])
 @pytest.mark.parametrize("case", HEADERS)
-def test_an_invalid_header_is_one_line(tmp_path: Path, case: str, member: bool) -> None:
+def test_an_invalid_header_is_one_line(tmp_path: Path, case: str) -> None:
     content, told = HEADERS[case]
-    path = tmp_path / "x"
-    if not member:
-        path.write_bytes(content)
-    else:
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.writestr("values.npy", content)
-        told = "is not a valid .npy" if case in ("nothing", "no magic") else told
-    with pytest.raises(NcsnxError, match=told):
-        open_array_file(path).header("values" if member else None)
-    complaint(path, "values" if member else None)
+    (tmp_path / "x").write_bytes(content)
+    assert re.search(told, complaint(tmp_path / "x"))
+    with zipfile.ZipFile(tmp_path / "x.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("values.npy", content)
+    told = "is not a valid .npy" if case in ("nothing", "no magic") else told
+    assert re.search(told, complaint(tmp_path / "x.npz", "values"))
 
 
 def test_a_huge_sparse_list_of_arrays_is_not_read(tmp_path: Path) -> None:
