@@ -213,18 +213,6 @@ def drawn(place: Path) -> dict[str, bytes]:
     return found
 
 
-def assert_interrupted(process: "subprocess.Popen[str]") -> None:
-    """The second Ctrl-C ends the process at once."""
-    assert process.poll() is None, "the first ended it"
-    process.send_signal(signal.SIGINT)
-    sent_s = time.monotonic()
-    result = ended(process)
-    assert result.code == 130
-    assert "interrupted" in result.err
-    assert "Traceback" not in result.err
-    assert time.monotonic() - sent_s < OVERHEAD_S
-
-
 @pytest.mark.parametrize("number", range(3))
 def test_a_second_interrupt_ends_the_process_within_a_network_evaluation(number: int, tmp_path: Path) -> None:
     with start(*LONG_PASS, folder=tmp_path) as process:
@@ -232,7 +220,14 @@ def test_a_second_interrupt_ends_the_process_within_a_network_evaluation(number:
         time.sleep(1 + number)
         process.send_signal(signal.SIGINT)
         time.sleep(0.5)
-        assert_interrupted(process)
+        assert process.poll() is None, "the first ended it"
+        process.send_signal(signal.SIGINT)
+        sent_s = time.monotonic()
+        result = ended(process)
+        assert time.monotonic() - sent_s < OVERHEAD_S
+    assert result.code == 130
+    assert "interrupted" in result.err
+    assert "Traceback" not in result.err
     assert half_done(tmp_path) == []
 
 

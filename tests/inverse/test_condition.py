@@ -261,11 +261,13 @@ def test_a_result_keeps_what_was_measured_better_than_the_last_level_is() -> Non
 
 def test_the_likelihood_score_of_a_noisy_measurement_is_that_of_its_noise_beyond_the_levels() -> None:
     operator = Masking(torch.tensor([[[True, False]]]))
-    condition = Condition(Measured(operator, torch.tensor([[1.0]]), 0.5), RecordedNoise(torch.zeros(1, 1, 1, 1, 2)))
+    condition = Condition(Measured(operator, torch.tensor([[1.0]]), 0.5), RecordedNoise(torch.ones(1, 1, 1, 1, 2)))
     x = torch.tensor([[[[0.2, 0.3]]]])
     # (value − x) / (τ² − σ²), on the known pixel only
     torch.testing.assert_close(condition.likelihood_score(x, 0.1), torch.tensor([[[[0.8 / (0.25 - 0.01), 0.0]]]]))
     torch.testing.assert_close(condition.likelihood_score(x, 0.49), torch.tensor([[[[0.8 / 0.49**2, 0.0]]]]))
     torch.testing.assert_close(condition.likelihood_score(x, 0.6), torch.zeros_like(x))
     assert torch.equal(condition(x, 0.1, 0), x)
-    torch.testing.assert_close(condition(x, 0.6, 0), torch.tensor([[[[1.0, 0.3]]]]))
+    # the measured value with as much noise as the level has beyond its own
+    topped_up = torch.tensor([[[[1.0 + (0.36 - 0.25) ** 0.5, 0.3]]]])
+    torch.testing.assert_close(condition(x, 0.6, 0), topped_up)

@@ -217,3 +217,26 @@ def test_the_likelihood_score_is_told_and_its_transport_made_between_arrivals() 
         assert places == [pytest.approx([place] * 2) for place in expected]
         assert [state.sigma for state in states][-1] == 0.25
         assert [state.evaluations for state in states] == ([1, 2, 4, 4] if adaptive else [1, 2, 3, 4, 4])
+
+
+def test_an_adaptive_sampler_evaluates_some_images_each_at_its_own_sigma() -> None:
+    """The measurement, its transport and the count are those of the images that are evaluated."""
+    rows, sigma = torch.tensor([2, 0]), torch.tensor([0.5, 0.25]).double().view(-1, 1, 1, 1)
+    evaluated: list[Tensor] = []
+
+    def score(x: Tensor, sigma: float | Tensor) -> Tensor:
+        evaluated.append(x.flatten())
+        return torch.full_like(x, S)
+
+    def script(x: Tensor, noise: Draw, model: DenoisingModel) -> Steps:
+        x, _, _ = yield x, 1.0
+        denoised, s = model(x[rows], sigma, rows)
+        assert denoised.flatten().tolist() == pytest.approx([2.1 + 0.25 * (S + 2 * G), 0.1 + 0.0625 * S])
+        assert s.flatten().tolist() == pytest.approx([S + 2 * G, S])
+        return x
+
+    x = torch.arange(3.0).double().view(-1, 1, 1, 1)
+    guiding = Guiding(torch.arange(3.0))
+    states = list(drive(script, score, x, noise=lambda k: x, constrain=guiding, adaptive=True))
+    assert evaluated[1].tolist() == pytest.approx([2.1 - 0.75 * 2 * G + 0.05, 0.1 + 0.025])
+    assert [state.evaluations for state in states] == [1, 5 / 3]

@@ -1,6 +1,5 @@
 import math
 
-import pytest
 import torch
 
 from ncsnx.randomness import Purpose, Stream
@@ -8,7 +7,6 @@ from ncsnx.sampling.draws import (
     InterpolatedNoise,
     SeededNoise,
     initial_from_data,
-    initial_uniform,
     interpolated,
     second_noise,
     seeded_draws,
@@ -16,31 +14,11 @@ from ncsnx.sampling.draws import (
 from tests.samplers.toy import SHAPE, unchanged
 
 
-@pytest.mark.parametrize("batch_size", [1, 7])
-def test_the_bits_of_an_images_noise_dont_depend_on_its_batch(batch_size: int) -> None:
-    indices = torch.arange(64)
-    noise = SeededNoise(3, indices, SHAPE)
-    initial = initial_uniform(3, indices, SHAPE, unchanged)
-    for batch in torch.split(indices, batch_size):
-        assert torch.equal(initial_uniform(3, batch, SHAPE, unchanged), initial[batch])
-        for k in (0, 1, 5_000):
-            assert torch.equal(SeededNoise(3, batch, SHAPE)(k), noise(k)[batch])
-
-
 def test_every_draw_image_and_seed_has_noise_of_its_own() -> None:
     indices = torch.tensor([0, 1])
     draws = [SeededNoise(seed, indices, SHAPE)(k) for seed in (0, 1) for k in (0, 1)]
     flat = torch.stack(draws).flatten(0, 1).flatten(1)
     assert len(torch.unique(flat, dim=0)) == 8
-
-
-def test_initial_samples_are_uniform_pixels_through_the_data_transform() -> None:
-    indices = torch.arange(2_000)
-    x = initial_uniform(1, indices, SHAPE, lambda unit: 2 * unit - 1)
-    assert x.shape == (2_000, *SHAPE)
-    assert -1 <= float(x.min()) < float(x.max()) < 1
-    standard_error = math.sqrt(1 / 3 / x.numel())
-    assert abs(float(x.double().mean())) < 5 * standard_error
 
 
 def test_initial_samples_from_data_are_chosen_images_plus_the_largest_noise() -> None:

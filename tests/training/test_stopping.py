@@ -143,17 +143,6 @@ def test_a_stop_outlives_those_who_catch_it_and_what_went_wrong_meanwhile_is_tol
     assert isinstance(raised.value, Stopped) == told.startswith("stopped")
 
 
-def test_a_second_ctrl_c_interrupts_what_has_no_request() -> None:
-    def work() -> None:
-        with pytest.raises(Stopped, match="stopped by Ctrl-C"):
-            os.kill(os.getpid(), signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-
-    with pytest.raises(Stopped), signals_raise():
-        work()
-
-
 @pytest.mark.parametrize("handles", [signals_raise, StopRequest])
 def test_a_sighup_that_is_ignored_stays_ignored(handles: Handling) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
