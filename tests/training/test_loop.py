@@ -25,7 +25,7 @@ from ncsnx.runs.folder import Run
 from ncsnx.runs.segments import read_segments
 from ncsnx.runtime import Runtime
 from ncsnx.training.loss import HeldOutBatch
-from ncsnx.training.observer import TRAINING
+from ncsnx.training.observer import SAMPLING, TRAINING
 from ncsnx.training.optimizers import build_optimizer, learning_rate
 from ncsnx.training.snapshots import pauses_of
 from ncsnx.training.training_state import TrainingState
@@ -262,6 +262,18 @@ def test_the_pauses_that_are_foreseen_are_those_that_come(tmp_path: Path, change
     }
     order = [pause.phase for pause in pauses]
     assert begun == sorted(begun, key=lambda one: (one[0], order.index(one[1])))
+
+
+def test_a_grid_is_foreseen_with_what_its_own_sampler_takes() -> None:
+    own, quick = (
+        next(pause for pause in pauses_of(experiment(*changes), held_out=False) if pause.phase == SAMPLING)
+        for changes in ((), ("snapshots.sampler=heun", "snapshots.sampler.steps=5"))
+    )
+    # Heun's method takes two evaluations per step and one in the last; an evaluation costs a third of a step
+    config = experiment()
+    assert config.snapshots is not None
+    assert quick.in_steps == pytest.approx((2 * 5 - 1) * config.snapshots.n / config.batch_size / 3)
+    assert quick.in_steps != pytest.approx(own.in_steps)
 
 
 class _Vanishing:
