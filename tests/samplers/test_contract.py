@@ -97,6 +97,15 @@ def test_parameters_are_checked_when_the_sampler_is_registered() -> None:
         sampler(type(config))(in_one_step)
 
 
+@pytest.mark.parametrize("name", ["x", "sigmas", "noise", "model"])
+def test_a_field_of_the_name_of_what_samplers_are_given_is_refused(name: str) -> None:
+    config = attrs.make_class("Named", {name: attrs.field(default=1.0)}, bases=(GridSampler,), frozen=True)
+    namespace: dict[str, Any] = {}
+    exec(f"def clashing(*, {name}, steps):\n    yield {name}, steps", namespace)
+    with pytest.raises(TypeError, match=f"clashing: expected parameters among steps, grid, .*, found {name}"):
+        sampler(config)(namespace["clashing"])
+
+
 def test_a_sampler_that_returns_nothing_says_so() -> None:
     def forgetful(x: Tensor, sigmas: Sequence[float]) -> Iterator[Any]:
         x, _, _ = yield x, sigmas[0]
