@@ -1,4 +1,4 @@
-"""What README and pages tell people to type exists, Python compiles, and the reference has every variant and field."""
+"""Code blocks of README and pages: commands exist, Python compiles; the reference has every variant and field."""
 
 import ast
 import importlib

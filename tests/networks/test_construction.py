@@ -124,7 +124,7 @@ def test_a_constructor_that_asks_for_numbers_is_one_line(monkeypatch: pytest.Mon
 
 
 def test_spectral_normalization_equals_that_of_torch() -> None:
-    """In training, where several evaluations may precede a backward pass, and in evaluation, which changes nothing."""
+    """Several evaluations may precede a backward pass in training; one in evaluation changes nothing."""
     convolution = SpectralConvolution(4, 6)
     initialize(nn.ModuleDict({"conv": convolution}), seed=0)
     theirs = torch.nn.utils.spectral_norm(torch.nn.Conv2d(4, 6, 3, padding=1))

@@ -26,24 +26,21 @@ def launch(
     ranks: int = 2,
     options: tuple[str, ...] = (),
     prelude: str = "",
+    through: tuple[str, ...] = (),
 ) -> "subprocess.Popen[str]":
-    """Starts `torchrun -m ncsnx -- WORDS`. prelude: Python code that each rank runs first."""
+    """Starts `torchrun -m ncsnx -- WORDS`.
+
+    prelude: Python code that each rank runs first. through: a program that runs the launcher.
+    """
     program = ["-m", "ncsnx", "--"]
     if prelude:
         script = folder / "start.py"
         script.write_text(f"import os, sys\n{prelude}\nfrom ncsnx.cli import main\nmain()\n")
         program = [str(script)]
     environment = {name: value for name, value in os.environ.items() if name not in RANKS}
+    launcher = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={ranks}", *options]
     return subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            f"--nproc-per-node={ranks}",
-            *options,
-            *program,
-            *words,
-        ],
+        [*through, *launcher, *program, *words],
         cwd=folder,
         env={**environment, "PYTHONPATH": str(REPOSITORY)},
         stdout=subprocess.PIPE,

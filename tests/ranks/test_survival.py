@@ -1,9 +1,11 @@
-"""Kills, signals, full disks and slow ranks of a training in several processes: nothing is lost, nothing hangs."""
+"""Kills, signals, full disks, slow ranks and two machines: nothing is lost, nothing hangs."""
 
 import os
 import random
 import signal
+import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,7 @@ def in_rank_1(when: str, does: str) -> str:
     """Code for `finish` by which rank 1 does something before it reads the batch of a `step`."""
     return f"""
 import time
+from collections.abc import Iterator
 import ncsnx.data.batches as batches
 from ncsnx.errors import NcsnxError
 plain = batches.TrainingBatches.at
@@ -171,6 +174,64 @@ def test_a_rank_that_hangs_is_given_up_after_the_limit(tmp_path: Path) -> None:
     (own,) = [line for line in messages(result) if line.startswith("error")]
     assert "NCSNX_RANK_LIMIT" in result.err
     assert own
+
+
+def test_a_launcher_that_is_asked_to_stop_stops_all_ranks_with_a_checkpoint(tmp_path: Path) -> None:
+    with launch(*LONG, folder=tmp_path) as launcher:
+        wait_until(lambda: (tmp_path / "runs/digits/checkpoints/step-00000005").exists(), launcher)
+        launcher.terminate()
+        result = result_of(launcher)
+    assert result.code != 0
+    assert result.err.count("the same command resumes from step") == 1
+    assert unsound(tmp_path / "runs/digits") == []
+
+
+@pytest.fixture
+def two_hosts() -> Iterator[list[tuple[str, str, str]]]:
+    """(name, address, network interface) of two network namespaces that a cable joins."""
+    names, pid = ["a", "b"], os.getpid()
+    hosts = [(f"ncsnx-{pid}-{name}", f"10.77.{pid % 250}.{number}") for number, name in enumerate(names, start=1)]
+    ends = [f"n{pid}{name}" for name in names]
+
+    def ip(*words: str) -> None:
+        subprocess.run(["ip", *words], check=True, capture_output=True)
+
+    try:
+        for name, _ in hosts:
+            ip("netns", "add", name)
+        ip("link", "add", ends[0], "type", "veth", "peer", "name", ends[1])
+        for end, (name, address) in zip(ends, hosts, strict=True):
+            ip("link", "set", end, "netns", name)
+            ip("-n", name, "addr", "add", f"{address}/24", "dev", end)
+            ip("-n", name, "link", "set", end, "up")
+            ip("-n", name, "link", "set", "lo", "up")
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"network namespaces need a superuser and iproute2: {error}")
+    else:
+        yield [(*host, end) for host, end in zip(hosts, ends, strict=True)]
+    finally:
+        for name, _ in hosts:
+            subprocess.run(["ip", "netns", "delete", name], check=False, capture_output=True)
+
+
+def test_two_machines_train_one_run_with_the_same_bits(
+    two_hosts: list[tuple[str, str, str]], undisturbed: Path, tmp_path: Path
+) -> None:
+    options = ("--nnodes=2", "--rdzv-backend=c10d", f"--rdzv-endpoint={two_hosts[0][1]}:29533", "--rdzv-id=two")
+    launchers = [
+        launch(
+            *LONG,
+            folder=tmp_path,
+            ranks=1,
+            options=(*options, f"--rdzv-conf=is_host={int(is_host)}", f"--local-addr={address}"),
+            # the host's name leads to its loopback device
+            through=("ip", "netns", "exec", name, "env", f"GLOO_SOCKET_IFNAME={interface}"),
+        )
+        for is_host, (name, address, interface) in zip((True, False), two_hosts, strict=True)
+    ]
+    results = [result_of(launcher) for launcher in launchers]
+    assert [result.code for result in results] == [0, 0], [result.err for result in results]
+    assert unlike(tmp_path / "runs/digits", undisturbed) == []
 
 
 def test_with_fewer_machines_a_run_goes_on(tmp_path: Path) -> None:
