@@ -24,6 +24,8 @@ for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIG
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, handler)
 os.environ["NCSNX_PATCH"] = "0"  # the files of a run don't depend on changes in this repository
+for name in ("NCSNX_RUNS", "NCSNX_DATA"):  # folders of the one who runs the tests
+    os.environ.pop(name, None)
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; threads waiting for a busy core cost seconds
 
 for group in ("ncsnx.config", "ncsnx.runtime"):  # tests over registries include installed packages
@@ -41,6 +43,15 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         del os.environ["NCSNX_CACHE"]
     else:
         os.environ["NCSNX_CACHE"] = before
+
+
+@pytest.fixture(scope="session")
+def mounting() -> None:
+    """Skips the test where this process may not mount a disk."""
+    from tests.chaos.mounts import can_mount
+
+    if not can_mount():
+        pytest.skip("mounting a small disk needs a superuser")
 
 
 @pytest.fixture(scope="session")

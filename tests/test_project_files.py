@@ -60,7 +60,7 @@ def test_the_hooks_of_pre_commit_are_the_tools_of_nox() -> None:
 README = (ROOT / "README.md").read_text()
 
 
-def test_it_is_read_in_a_few_minutes() -> None:
+def test_the_readme_is_read_in_a_few_minutes() -> None:
     assert len(README.encode()) <= 10_000
 
 
@@ -75,7 +75,7 @@ def test_the_command_that_runs_the_tests_is_the_one_that_ci_runs() -> None:
     assert f"\n{command}\n" in README
 
 
-def test_its_section_on_commands_names_every_command() -> None:
+def test_the_readmes_section_on_commands_names_every_command() -> None:
     section = README.split("## Commands")[1].split("## Questions")[0]
     named = {words.removeprefix("ncsnx ").split()[0] for words in re.findall("`([^`]+)`", section)}
 

@@ -1,4 +1,4 @@
-"""Runtime choices: which precision runs where."""
+"""Which precision runs where, and TF32 in the settings of the process."""
 
 import warnings
 

@@ -3,9 +3,11 @@
 import ast
 import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import ncsnx
+from ncsnx.commands.command import built_in_commands
 
 ROOT = Path(ncsnx.__file__).parent
 FLOORS = (
@@ -48,6 +50,17 @@ BUDGET = {
     "training": 1_657,
 }
 """Most lines of each folder of the package ("." holds its single modules). A number may fall, and not rise."""
+
+
+COMMANDS = "|".join([*(one.name for one in built_in_commands()), r"\{\}"])
+COMMAND = re.compile(
+    rf"\bncsnx (?:{COMMANDS})(?![a-z])[^`\n]*|hf download [^`\n]*|git (?:rev-parse|status|diff|ls-files) [^`\n]*"
+    r"|(?:trackio show|mlflow ui) [^`\n]*"
+)
+"""A complete command to type, up to the end of its line or code span."""
+OPTION = re.compile(r"(?<![\w-])--(?:[a-z]|\{\})")
+NAME = re.compile(r"--[a-z-]+")
+"""A name that a parameter declares."""
 
 
 def modules() -> dict[str, Path]:
@@ -121,3 +134,29 @@ def test_the_architecture_page_has_every_floor_and_folder() -> None:
     for folder in ROOT.iterdir():
         if folder.is_dir() and (folder / "__init__.py").exists():
             assert f"| `{folder.name}/` |" in page
+
+
+def texts(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, text) of the strings of a file, including docstrings; values in f-strings are {}."""
+    tree = ast.parse(path.read_text())
+    parts = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            yield (
+                node.lineno,
+                "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values),
+            )
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in parts:
+            yield node.lineno, node.value
+
+
+def test_the_library_names_no_option_but_in_a_whole_command() -> None:
+    """The library names parameters by `ncsnx.spelling`, as the caller types them."""
+    found = [
+        f"{path.relative_to(ROOT)}:{line}: {text}"
+        for path in MODULES.values()
+        if ROOT / "cli" not in path.parents and path != ROOT / "commands" / "command.py"
+        for line, text in texts(path)
+        if OPTION.search(COMMAND.sub("", text)) and not (path.parent.name == "commands" and NAME.fullmatch(text))
+    ]
+    assert found == []

@@ -75,7 +75,7 @@ JOBS = [
     ),
 ]
 each_job = pytest.mark.parametrize("job", JOBS, ids=lambda job: job.name)
-needs_mounts = pytest.mark.skipif(not mounts.can_mount(), reason="mounting a small disk needs a superuser")
+needs_mounts = pytest.mark.usefixtures("mounting")
 
 
 def attempt(*command: str, folder: Path, bytes_a_file: int | None = None) -> Result:
@@ -89,7 +89,7 @@ def finish(*command: str, folder: Path) -> None:
     assert result.code == 0, result.err
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def origins(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The contents of disks that the commands start from."""
     folder = tmp_path_factory.mktemp("origins")

@@ -158,7 +158,7 @@ def assert_goes_on(place: Path, undisturbed: Path) -> None:
     assert unlike(place / "runs/digits", undisturbed / "runs/digits") == []
 
 
-@pytest.mark.skipif(not mounts.can_mount(), reason="mounting a disk needs a superuser")
+@pytest.mark.usefixtures("mounting")
 def test_on_a_disk_that_is_read_only_one_line_says_so(half: Path, undisturbed: Path, tmp_path: Path) -> None:
     place = Path(shutil.copytree(half, tmp_path / "work"))
     with mounts.read_only(place / "runs"):

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGHUP in every phase of every command, SIGHUP under nohup, and two Ctrl-C.
+"""SIGTERM and SIGHUP in the phases of long commands, SIGHUP under nohup, and two Ctrl-C.
 
 Expected: a complete checkpoint or none, and a prompt end with exit code 143 or 129.
 """
@@ -25,6 +25,8 @@ pytestmark = pytest.mark.chaos
 
 OVERHEAD_S = 5.0
 """Time that Python takes to exit on a busy machine, in seconds."""
+STRIKES, TRIALS = 2, 6
+"""Signals that must come in time, and most trials to make so many."""
 START_S = 6.0
 """About the time until a training begins."""
 TRAINING = training("steps=24", "checkpoint_every=6", "eval_every=4", "log_every=1")
@@ -146,19 +148,27 @@ def wait_for(moment: Moment, place: Path, process: "subprocess.Popen[str]") -> N
         time.sleep(0.0003)
 
 
-@pytest.mark.parametrize("number", range(2))
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("phase", PHASES, ids=lambda phase: phase.name)
 def test_a_signal_ends_the_command_soon_and_nothing_is_lost(
-    phase: Phase,
-    sent: signal.Signals,
-    number: int,
-    origins: Path,
-    straight: Straight,
-    chance: random.Random,
-    tmp_path: Path,
+    phase: Phase, sent: signal.Signals, origins: Path, straight: Straight, chance: random.Random, tmp_path: Path
 ) -> None:
-    place = bring(phase, origins, tmp_path / "work")
+    struck = 0
+    for number in range(TRIALS):
+        place = bring(phase, origins, tmp_path / f"work-{number}")
+        if is_stopped(phase, sent, place, straight, chance):
+            struck += 1
+            if phase.resumes:
+                reached = max(steps_of(place / "runs/digits"), default=None)
+                finish(*phase.command, folder=place)
+                assert differences(place, straight(phase), reached) == []
+        if struck == STRIKES:
+            break
+    assert struck, "every trial ended before its signal came"
+
+
+def is_stopped(phase: Phase, sent: signal.Signals, place: Path, straight: Straight, chance: random.Random) -> bool:
+    """Whether the signal came before the command had ended, which it then does as it should."""
     with start(*phase.command, folder=place) as process:
         if phase.moment is not None:
             wait_for(phase.moment, place, process)
@@ -167,20 +177,18 @@ def test_a_signal_ends_the_command_soon_and_nothing_is_lost(
         process.send_signal(sent)
         result = ended(process)
         took_s = time.monotonic() - sent_s
-    if result.code == 0:
-        pytest.skip("it ended before the signal came")
-    if result.code == -sent:  # Python was loading ncsnx, or exiting; a shell shows 143 or 129 too
-        assert "Traceback" not in result.err
-    else:
+    assert "Traceback" not in result.err
+    assert "Exception ignored" not in result.err
+    assert half_done(place) == []
+    if result.code == -sent and phase.moment is not None:  # Python was exiting: all the work is done
+        assert differences(place, straight(phase), None) == [], result.err
+    if result.code == 0 or (result.code == -sent and phase.moment is not None):
+        return False
+    if result.code != -sent:  # otherwise Python was loading ncsnx; a shell shows 143 or 129 too
         assert result.code == 128 + sent, result.err
         assert f"stopped by {sent.name}" in result.err
-    assert "Exception ignored" not in result.err
     assert took_s < phase.allowed_s + OVERHEAD_S
-    assert half_done(place) == []
-    if phase.resumes:
-        reached = max(steps_of(place / "runs/digits"), default=None)
-        finish(*phase.command, folder=place)
-        assert differences(place, straight(phase), reached) == []
+    return True
 
 
 def differences(place: Path, straight: Path, reached: int | None) -> list[str]:

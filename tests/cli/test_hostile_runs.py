@@ -2,6 +2,10 @@
 
 import os
 import pickle
+import pty
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +16,7 @@ import torch
 from ncsnx.runs.manifest import FileRecord, Manifest, read_manifest
 from ncsnx.storage.documents import document_bytes
 from ncsnx.storage.parts import Part, done_indices, write_part
+from tests.cli.command import REPOSITORY
 from tests.training.tiny import CPU, Result, command, training
 
 RUN = "runs/digits"
@@ -91,3 +96,26 @@ def test_a_part_with_indices_that_do_not_exist_is_not_done(tmp_path: Path, indic
     assert done_indices(tmp_path, 4, fits) == {0, 1}
     assert sound.exists()
     assert not (tmp_path / "00000002-00000003.safetensors").exists()
+
+
+def test_on_a_terminal_names_neither_colour_nor_move_anything(trained: Path, tmp_path: Path) -> None:
+    names = ["[b]x[red]", "[link=a]y", "z\x1b]0;t\x07\x1b[2J", "w\u202e"]
+    for name in names:
+        shutil.copytree(trained / RUN, tmp_path / "runs" / name)
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "TERM": "xterm-256color"}
+    listing = [sys.executable, "-m", "ncsnx", "list"]
+    process = subprocess.Popen(listing, cwd=tmp_path, env=environment, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            shown += os.read(ours, 65536)
+        except OSError:  # the other end is closed
+            break
+    assert process.wait() == 0
+    os.close(ours)
+    for inert in (b"[b]x[red]", b"[link=a]y", b"z\\x1b]0;t\\x07\\x1b[2J", b"w\\u202e"):
+        assert inert in shown
+    assert b"\x1b]" not in shown
+    assert b"\x1b[2J" not in shown

@@ -1,3 +1,5 @@
+"""`ncsnx train`: what a run holds, resuming, changes, other identities, and trackers."""
+
 import json
 import shutil
 import subprocess

@@ -13,6 +13,7 @@ from sklearn.datasets import load_digits
 from ncsnx.config.data_sets import CIFAR10, FFHQ, LSUN, Arrays, CelebA, Data, Digits, Images, Packed, Phantoms, Volumes
 from ncsnx.config.variants import variants
 from ncsnx.data import DataMissingError, Splits, TrainingBatches, data_folder, data_set, data_set_of, open_data
+from ncsnx.data.dataset import held_out_by_hash
 from ncsnx.data.readers.packed import pack
 from ncsnx.errors import NcsnxError
 from ncsnx.features.real_images import DataSource
@@ -196,3 +197,12 @@ def test_the_data_folder_is_the_option_then_the_variable_then_data(monkeypatch: 
     monkeypatch.setenv("NCSNX_DATA", "/somewhere")
     assert data_folder() == Path("/somewhere")
     assert data_folder(Path("mine")) == Path("mine")
+
+
+def test_the_declared_share_is_held_out_by_the_hash_of_the_name() -> None:
+    names = [f"{number}.png" for number in range(10_000)]
+    held_out = held_out_by_hash(names, 0.1)
+    # five standard errors of a share of 10,000 independent draws
+    assert float(held_out.double().mean()) == pytest.approx(0.1, abs=5 * (0.09 / 10_000) ** 0.5)
+    assert bool((held_out <= held_out_by_hash(names, 0.2)).all()), "a larger share holds out those too"
+    assert int(held_out_by_hash(names[:2], 1e-9).sum()) == 1

@@ -22,13 +22,11 @@ from ncsnx.config.variants import tag_of
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.evaluation.compared_samplers import Recommendation, recommend
 from ncsnx.evaluation.comparison import Trials, roughest, roughness
-from ncsnx.evaluation.comparison_candidates import (
-    comparison_candidates,
-    default_counts,
-)
+from ncsnx.evaluation.comparison_candidates import _grids, comparison_candidates, default_counts, most_evaluations
 from ncsnx.runs.fast_sampler import MOST_BROKEN, is_usable
 from ncsnx.samplers import Steps, contract
 from ncsnx.samplers.building import evaluations
+from ncsnx.samplers.contract import definition_of
 
 
 def test_roughness_is_the_mean_square_of_neighbours_differences() -> None:
@@ -261,3 +259,29 @@ def test_a_faulty_sampler_of_a_package_keeps_no_other_from_being_tried(
         comparison_candidates(experiment, ["ald"])
     with pytest.raises(NcsnxError, match=told):
         comparison_candidates(experiment, ["faulty"])
+
+
+def test_a_run_whose_own_sampler_takes_few_evaluations_may_get_another_with_as_many() -> None:
+    assert [most_evaluations(own) for own in (20, 47, 48, 121, 1161)] == [20, 47, 4, 10, 96]
+
+
+def test_few_evaluations_are_tried_on_a_narrow_grid_where_a_sampler_says_so() -> None:
+    experiment = resolve("digits").experiment
+    tried = [one for one in comparison_candidates(experiment)[1:] if evaluations(one, 24) in (4, 5)]
+    assert {tag_of(type(one)) for one in tried if isinstance(one, GridSampler) and one.steps > 3} == {"cas"}
+    ratios = {}
+    for steps in (4, 5, 6):
+        *_, inner, narrow = definition_of(ConsistentAnnealed).tried(steps, _grids(experiment, steps))  # type: ignore[misc]
+        ends = [(one.grid.sigma_max, one.grid.sigma_min) for one in (inner, narrow)]
+        assert ends[0] == (1.25, 0.05)
+        assert 0.8 < ends[1][0] <= 1.25
+        ratios[steps] = ends[1][0] / ends[1][1]
+    assert ratios == {4: pytest.approx(2**3, rel=0.01), 5: pytest.approx(2**4, rel=0.01), 6: 25}
+
+
+def test_one_evaluation_is_tried_on_the_inner_range() -> None:
+    experiment = resolve("digits").experiment
+    grids = _grids(experiment, 1)
+    assert grids.narrow == grids.inner
+    for one in comparison_candidates(experiment, ["cas"], [1])[1:]:
+        assert apply_sampler_overrides(experiment, parse_overrides(typed(one).split())).sampler == one

@@ -306,3 +306,12 @@ def test_an_optimizer_s_state_that_is_incomplete_is_refused(change: str, tmp_pat
         states[1]["state"][5]["exp_avg"] = torch.zeros(3)
     (found,) = misfit(golden_experiment("ncsnv2"), read_published(write(tmp_path / "a.pth", states)))
     assert found.startswith("optimizer is adam, which keeps exp_avg, exp_avg_sq, step for each of 153 parameters")
+
+
+def test_a_conditional_network_may_come_with_noise_levels_which_must_be_the_schedule_s(tmp_path: Path) -> None:
+    experiment, states = golden_experiment("ncsn"), golden_states("ncsn")
+    states[0]["module.sigmas"] = torch.tensor(meta_network(experiment).noise_levels)
+    path = write(tmp_path / "a.pth", states)
+    imported(tmp_path, experiment, path)
+    other = attrs.evolve(experiment, schedule=attrs.evolve(experiment.schedule, sigma_min=0.02))
+    assert "schedule has" in str(misfit(other, read_published(path)))

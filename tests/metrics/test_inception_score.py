@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from ncsnx.errors import NcsnxError
 from ncsnx.metrics.inception_score import inception_score
 
 
@@ -37,3 +38,10 @@ def test_splits_are_scored_in_order_and_none_of_the_images_is_left_out() -> None
     found = inception_score(certain(0, 1, 2, 0, 1, 4, 4), splits=3)
     assert found.value == pytest.approx(2, rel=1e-12)
     assert found.spread == pytest.approx(math.sqrt(2 / 3), rel=1e-12)
+
+
+def test_what_cannot_be_scored_is_refused() -> None:
+    with pytest.raises(NcsnxError, match="an Inception Score over 10 splits needs at least 10 images, not 9"):
+        inception_score(torch.zeros(9, 5))
+    with pytest.raises(NcsnxError, match="NaN or infinity in the features of 1 of 3 images"):
+        inception_score(certain(0, 1, 2).index_fill(0, torch.tensor([1]), -torch.inf), splits=1)

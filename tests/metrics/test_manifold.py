@@ -98,7 +98,7 @@ def test_no_more_distances_than_a_block_by_a_block_are_held(
     assert max(rows for rows, _ in seen) == max(columns for _, columns in seen) == 16
 
 
-def test_too_few_images_for_the_neighbours_are_refused() -> None:
+def test_too_few_images_for_a_precision_are_refused() -> None:
     with pytest.raises(NcsnxError, match="precision with 3 neighbours needs at least 4 images, not 3"):
         precision_recall(normal(6, 10, 2), normal(7, 3, 2))
     with pytest.raises(NcsnxError, match="precision with 3 neighbours needs at least 4 images, not 3"):
@@ -117,13 +117,15 @@ def by_definition(real: Tensor, generated: Tensor, neighbors: int) -> tuple[floa
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 2**31), st.integers(7, 40), st.integers(2, 40), st.integers(1, 5), st.integers(1, 64))
-def test_they_are_what_the_definition_says(seed: int, m: int, n: int, neighbors: int, block: int) -> None:
+def test_density_and_coverage_are_what_the_definition_says(
+    seed: int, m: int, n: int, neighbors: int, block: int
+) -> None:
     real, generated = normal(seed, m, 3), 0.7 * normal(seed + 1, n, 3)
     found = density_coverage(real, generated, neighbors, block)
     assert (found.density, found.coverage) == pytest.approx(by_definition(real, generated, neighbors), rel=1e-12)
 
 
-def test_images_of_the_same_distribution_have_what_theory_says() -> None:
+def test_density_and_coverage_of_the_same_distribution_are_what_theory_says() -> None:
     m, n, k, times = 300, 200, 5, 60
     found = [density_coverage(normal(seed, m, 4), normal(1_000 + seed, n, 4), k) for seed in range(times)]
     densities, coverages = torch.tensor([(one.density, one.coverage) for one in found]).T.double()
@@ -133,7 +135,7 @@ def test_images_of_the_same_distribution_have_what_theory_says() -> None:
     assert float(coverages.mean()) == pytest.approx(expected, abs=4 * float(coverages.std()) / math.sqrt(times))
 
 
-def test_too_few_images_are_refused() -> None:
+def test_too_few_images_for_a_density_are_refused() -> None:
     with pytest.raises(NcsnxError, match="5 neighbors"):
         density_coverage(normal(0, 5, 3), normal(1, 20, 3))
     with pytest.raises(NcsnxError, match="4 numbers per image"):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ncsnx.storage.json_lines import read_records
-from tests.chaos.mounts import can_mount, resize, small_disk
+from tests.chaos.mounts import resize, small_disk
 from tests.chaos.trials import unlike, unsound
 from tests.ranks.launched import finish, launch, messages, ranks_of, result_of, small, unwatched, wait_until
 from tests.training.tiny import steps_of
@@ -145,7 +145,7 @@ def test_sigterm_to_one_rank_stops_all_at_one_step_with_a_checkpoint(
     assert unlike(tmp_path / "runs/digits", undisturbed, but_for=stopped) == []
 
 
-@pytest.mark.skipif(not can_mount(), reason="mounting a small disk needs a superuser")
+@pytest.mark.usefixtures("mounting")
 def test_a_full_disk_ends_all_ranks_with_one_message_and_nothing_is_lost(undisturbed: Path, tmp_path: Path) -> None:
     with small_disk(tmp_path / "runs", pages=200):
         result = finish(*LONG, folder=tmp_path)

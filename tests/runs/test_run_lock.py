@@ -113,9 +113,11 @@ def test_a_damaged_note_still_gives_a_clear_refusal(run: Run, note: bytes) -> No
 
 
 def test_a_refusal_names_host_process_and_batch_job(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("SLURM_JOB_ID", "LSB_JOBID"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("PBS_JOBID", "77")
-    who = rf"process {os.getpid()} on {socket.gethostname()} \(PBS job 77, "
-    with writer_lock(run), pytest.raises(NcsnxError, match=who), writer_lock(run):
-        pass
+    systems = {"SLURM_JOB_ID": "Slurm", "PBS_JOBID": "PBS", "LSB_JOBID": "LSF"}
+    for variable, system in systems.items():
+        for name in systems:
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(variable, "77")
+        who = rf"process {os.getpid()} on {socket.gethostname()} \({system} job 77, "
+        with writer_lock(run), pytest.raises(NcsnxError, match=who), writer_lock(run):
+            pass

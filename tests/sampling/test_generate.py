@@ -1,4 +1,4 @@
-"""Requests for samples."""
+"""Generating images: batches, stops, interpolations, frames."""
 
 import weakref
 from collections.abc import Iterator, Sequence

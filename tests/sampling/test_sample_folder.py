@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -190,3 +191,20 @@ def test_an_interpolation_is_laid_out_by_rows_and_columns(tmp_path: Path) -> Non
         assert read.size == (4 * 66 + 2, 3 * 66 + 2)
         middles = [read.getpixel((34 + 66 * column, 34 + 66 * row)) for row in range(3) for column in range(4)]
     assert middles == [tuple(image[:, 0, 0].tolist()) for image in to_uint8(images)]
+
+
+def test_samples_that_are_being_overwritten_are_not_taken_for_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample(tmp_path, 5, COUNT)
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    other = sample_folder(tmp_path, COUNT, {**PROTOCOL, "seed": 1})
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            other.open(overwrite=True)
+    with pytest.raises(NcsnxError, match="overwrite=True"):
+        sample_folder(tmp_path, COUNT).open()

@@ -140,3 +140,15 @@ def test_the_loss_is_the_textbook_expression_at_any_power(name: str) -> None:
             expected.append(0.5 * ((score + z / sigma) ** 2).sum() * sigma**power)
         loss = score_matching_loss(network, clean, network.sigmas[levels], noise, weighted_by(power))
         assert relative_error(loss, torch.stack(expected)) < 1e-9
+
+
+def test_the_state_is_a_copy() -> None:
+    network = build_network(small_experiment(NCSNv2(width=4)))
+    average = WeightAverage(network, RATE)
+    state = average.state()
+    before = {name: tensor.clone() for name, tensor in state.items()}
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(1)
+    average.update()
+    assert all(torch.equal(state[name], before[name]) for name in state)
