@@ -56,6 +56,14 @@ def test_what_is_no_list_or_object_is_none(part: object, expected: str) -> None:
     assert complaint({"version": 3, "part": part}) == expected
 
 
+def test_a_path_leads_through_objects_and_all_problems_are_told() -> None:
+    values = {"version": 3, "part": {}, "by_name": {"x": {"names": [1]}, "y z": 2}, "open": 5}
+    assert complaint(values) == (
+        "by_name.x.names[0]: expected text, found integer 1; by_name.'y z': expected an object, found integer 2; "
+        "open: expected an object, found integer 5"
+    )
+
+
 def test_a_field_is_left_out_or_holds_the_rest() -> None:
     assert unstructure(Whole(part=Part())).keys() == {"version", "part", "by_name", "open"}
     assert unstructure(Whole(part=Part(), remark="x"))["remark"] == "x"

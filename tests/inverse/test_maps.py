@@ -228,6 +228,8 @@ def test_images_of_several_pictures_have_the_maps_of_theirs() -> None:
     torch.testing.assert_close(chosen.apply(x), alone)
     torch.testing.assert_close(chosen.normal(x), chosen.adjoint(alone))
     torch.testing.assert_close(chosen.of(torch.tensor([1, 2])).apply(x[1:3]), alone[1:3])
+    shared = Sense(torch.stack([COILS, COILS.conj()]), SOME).of(each)  # one mask for all
+    torch.testing.assert_close(shared.apply(x[:1].expand(4, -1, -1, -1))[0], Sense(COILS.conj(), SOME).apply(x[:1])[0])
 
 
 class LinearPhysics(torch.nn.Module):

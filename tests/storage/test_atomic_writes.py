@@ -113,6 +113,13 @@ def test_a_folder_created_meanwhile_is_not_replaced(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.rglob("*")] == ["new", "other"]
 
 
+def test_a_place_is_refused_whose_temporary_name_would_be_too_long(tmp_path: Path) -> None:
+    atomic.check_place(tmp_path / "new" / ("x" * 200))
+    for length in (250, 300):  # the first is a name, and what is added to it isn't
+        with pytest.raises(NcsnxError, match="File name too long; choose a shorter name"):
+            atomic.check_place(tmp_path / ("x" * length))
+
+
 def test_numbers_that_json_lacks_are_refused() -> None:
     with pytest.raises(ValueError, match="JSON"):
         atomic.json_bytes({"loss": float("nan")})
