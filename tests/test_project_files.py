@@ -140,8 +140,7 @@ def test_the_verdict_shown_is_in_the_words_of_neighbors() -> None:
     assert f"*{verdict({'pixels': space}, 64, 299).words}*" in " ".join(guide("neighbors").split())
 
 
-def test_the_operator_of_ones_own_measures_what_it_says(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("NCSNX_RUNS", raising=False)
+def test_the_operator_of_ones_own_measures_what_it_says(trained: Path) -> None:
     blocks = [part.split("```")[0] for part in guide("inverse-problems").split("```python\n")[1:]]
     (block,) = [block for block in blocks if "LinearOperator" in block]
     names: dict[str, Any] = {}

@@ -16,9 +16,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.cli.command import REPOSITORY, run_process
+from tests.cli.command import run_process
 from tests.conftest import TOY_PACKAGE
 from tests.features.scripted import PooledFeatures, scripted
+from tests.forked import REPOSITORY
 from tests.training.tiny import CPU
 
 PAGES = "\n".join(page.read_text() for page in sorted((REPOSITORY / "docs" / "adding").glob("*.md")))

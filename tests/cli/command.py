@@ -5,32 +5,22 @@ import subprocess
 import sys
 from pathlib import Path
 
-import attrs
 from typer.testing import CliRunner
 
 from ncsnx.cli import app
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-
-
-@attrs.frozen
-class Outcome:
-    """How a command ended and what it wrote."""
-
-    code: int
-    out: str
-    err: str
+from tests.forked import REPOSITORY
+from tests.training.tiny import Result
 
 
-def run(*arguments: str) -> Outcome:
+def run(*arguments: str) -> Result:
     """The command in this process. Whatever isn't an orderly end is raised."""
-    result = CliRunner().invoke(app, list(arguments))
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return Outcome(result.exit_code, result.stdout, result.stderr)
+    ended = CliRunner().invoke(app, list(arguments))
+    if ended.exception is not None and not isinstance(ended.exception, SystemExit):
+        raise ended.exception
+    return Result(ended.exit_code, ended.stdout, ended.stderr)
 
 
-def run_process(folder: Path, *arguments: str, python_path: tuple[Path, ...] = ()) -> Outcome:
+def run_process(folder: Path, *arguments: str, python_path: tuple[Path, ...] = ()) -> Result:
     """`python -m ncsnx …` in `folder`, with more folders to import from."""
     path = os.pathsep.join(map(str, (*python_path, REPOSITORY)))
     ours = {name: value for name, value in os.environ.items() if name == "NCSNX_CACHE" or not name.startswith("NCSNX_")}
@@ -43,4 +33,4 @@ def run_process(folder: Path, *arguments: str, python_path: tuple[Path, ...] = (
         timeout=60,
         check=False,
     )
-    return Outcome(finished.returncode, finished.stdout, finished.stderr)
+    return Result(finished.returncode, finished.stdout, finished.stderr)

@@ -1,4 +1,4 @@
-"""A folder to work in, with nothing of this machine's settings."""
+"""An empty folder to work in."""
 
 from pathlib import Path
 
@@ -9,6 +9,4 @@ import pytest
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, empty."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("NCSNX_RUNS", raising=False)
-    monkeypatch.delenv("NCSNX_DATA", raising=False)
     return tmp_path

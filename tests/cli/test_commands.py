@@ -25,8 +25,9 @@ from ncsnx.commands.loss import Loss
 from ncsnx.errors import UsageError
 from ncsnx.results import Result
 from ncsnx.work import Work
-from tests.cli.command import REPOSITORY, run_process
+from tests.cli.command import run_process
 from tests.cli.test_plugins import install
+from tests.forked import REPOSITORY
 
 
 def test_each_file_of_the_folder_is_a_command() -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from ncsnx.runs.folder import Run
-from tests.cli.command import REPOSITORY
 from tests.config.examples import minimal, write_file
+from tests.forked import REPOSITORY
 
 LINES = {
     "ncsnx train own model.wi": "ncsnx train own model.width=",

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.command import REPOSITORY
+from tests.forked import REPOSITORY
 from tests.training.tiny import CPU, command, training
 
 COMMANDS = [

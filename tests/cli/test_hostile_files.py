@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.cli.command import REPOSITORY
+from tests.forked import REPOSITORY
 from tests.storage.giants import forged_zip, header, sparse_npy, sparse_safetensors, zeros_npz
 from tests.training.tiny import CPU
 

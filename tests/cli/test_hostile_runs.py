@@ -16,7 +16,7 @@ import torch
 from ncsnx.runs.manifest import FileRecord, Manifest, read_manifest
 from ncsnx.storage.documents import document_bytes
 from ncsnx.storage.parts import Part, done_indices, write_part
-from tests.cli.command import REPOSITORY
+from tests.forked import REPOSITORY
 from tests.training.tiny import CPU, Result, command, training
 
 RUN = "runs/digits"

@@ -13,15 +13,15 @@ import torch
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import checkpoints, verify
 from ncsnx.runs.segments import read_segments
-from tests.cli.command import Outcome, run
+from tests.cli.command import run
 from tests.published import golden_path, golden_states, states_of, write
-from tests.training.tiny import files, overrides, training
+from tests.training.tiny import Result, files, overrides, training
 
 SMALL = ("model.width=4", "schedule.levels=10")
 """Overrides that make cifar10 the experiment of the golden NCSNv2, apart from the image size."""
 
 
-def messages(outcome: Outcome) -> list[str]:
+def messages(outcome: Result) -> list[str]:
     """Lines of standard error, without the hints below an error."""
     return [line for line in outcome.err.splitlines() if not line.startswith("  ")]
 

@@ -50,11 +50,12 @@ from ncsnx.planning.experiment_proposal import (
 )
 from ncsnx.planning.survey import Distances, MeasuredData, Survey
 from ncsnx.planning.writing import experiment_source
-from tests.cli.command import Outcome, run
+from tests.cli.command import run
 from tests.cli.test_plan import write_pictures
+from tests.training.tiny import Result
 
 
-def new(*words: str) -> Outcome:
+def new(*words: str) -> Result:
     return run("new", *words, "--no-timing", "--threads", "1", "--device", "cpu")
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from ncsnx.commands.command import built_in_commands
 from ncsnx.runs.folder import Run
-from tests.cli.command import REPOSITORY
 from tests.config.examples import minimal, write_file
+from tests.forked import REPOSITORY
 
 
 @pytest.fixture

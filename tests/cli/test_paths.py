@@ -17,8 +17,9 @@ from ncsnx.config.data_sets import Data
 from ncsnx.config.feature_networks import Features
 from ncsnx.config.variants import Config, variants
 from ncsnx.runs.folder import Run
-from tests.cli.command import Outcome, run
+from tests.cli.command import run
 from tests.config.examples import minimal, write_file
+from tests.training.tiny import Result
 
 ODD = ("a\nb", "x" * 300, "~nobody-of-this-name/x", "a\ud800b", "a\0b", "", "./loop", "./file/x")
 _SPEAKS_OF_A_PLACE = re.compile(r"\b(DIR|FILE|FOLDER|PATH|ROOT|PICTURE|SOURCE|SET|RUN|EXPERIMENT)\b")
@@ -66,11 +67,11 @@ def words(word: Word, text: str) -> list[str]:
     return given
 
 
-def quick(capsys: pytest.CaptureFixture[str], *typed: str) -> Outcome:
+def quick(capsys: pytest.CaptureFixture[str], *typed: str) -> Result:
     """The command in this process, with an app that is built once."""
     with pytest.raises(SystemExit) as ended:
         BUILT(list(typed))
-    return Outcome(int(str(ended.value.code)), *capsys.readouterr())
+    return Result(int(str(ended.value.code)), *capsys.readouterr())
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def place(here: Path) -> Path:
     return here
 
 
-def require_refused(outcome: Outcome, folder: Path) -> None:
+def require_refused(outcome: Result, folder: Path) -> None:
     """One short line without control characters, exit code 2, and nothing made."""
     assert (outcome.code, outcome.out) == (2, "")
     assert outcome.err.startswith("error: ")

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.cli.command import Outcome, run
+from tests.cli.command import run
+from tests.training.tiny import Result
 
 # L, T and ε as published (Song & Ermon 2020, appendix B)
 PUBLISHED = {
@@ -19,7 +20,7 @@ PUBLISHED = {
 }
 
 
-def plan(*words: str) -> Outcome:
+def plan(*words: str) -> Result:
     return run("plan", *words, "--threads", "1", "--device", "cpu")
 
 

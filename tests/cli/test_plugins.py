@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command import REPOSITORY, Outcome, run_process
+from tests.cli.command import run_process
 from tests.config.examples import FILE, write_file
+from tests.forked import REPOSITORY
+from tests.training.tiny import Result
 
 LION = '''\
 import attrs
@@ -62,7 +64,7 @@ def lion(here: Path) -> Path:
     )
 
 
-def ncsnx(here: Path, *arguments: str) -> Outcome:
+def ncsnx(here: Path, *arguments: str) -> Result:
     return run_process(here, *arguments, python_path=(here / "site",))
 
 

@@ -17,8 +17,7 @@ from PIL import Image
 from ncsnx.cli import _keep_freed_memory
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import checkpoints
-from tests.cli.command import REPOSITORY
-from tests.forked import fork
+from tests.forked import REPOSITORY, fork
 from tests.training.tiny import files, training, wait_until
 
 NCSNX = f'"{sys.executable}" -m ncsnx'

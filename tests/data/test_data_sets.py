@@ -192,7 +192,6 @@ def test_a_run_whose_data_is_missing_names_the_data_folder(tmp_path: Path) -> No
 
 
 def test_the_data_folder_is_the_option_then_the_variable_then_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("NCSNX_DATA", raising=False)
     assert data_folder() == Path("data")
     monkeypatch.setenv("NCSNX_DATA", "/somewhere")
     assert data_folder() == Path("/somewhere")

@@ -33,7 +33,7 @@ from ncsnx.noise.levels import sigmas
 from ncsnx.samplers.building import build_sampler, first_sigma
 from ncsnx.samplers.contract import definition_of
 from ncsnx.sampling.sampler_choice import FEWEST_STEPS, RESTORING, measurement_warnings
-from tests.cli.command import REPOSITORY
+from tests.forked import REPOSITORY
 from tests.golden_networks import load_golden, relative_error
 from tests.inverse.linear_response import Source, law
 from tests.samplers.toy import RecordedNoise

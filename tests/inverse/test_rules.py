@@ -13,7 +13,7 @@ from ncsnx.inverse.rules import GUIDANCE, SPREAD, DataConsistency, Guidance, cho
 from ncsnx.samplers.building import build_sampler
 from ncsnx.samplers.contract import definition_of
 from ncsnx.samplers.state import Noise
-from tests.cli.command import REPOSITORY
+from tests.forked import REPOSITORY
 from tests.inverse.complex_gaussian import RULES as TABLE_RULES
 from tests.inverse.complex_gaussian import SAMPLERS, Problem, coils_problem, rows
 from tests.inverse.examples import MatrixMap

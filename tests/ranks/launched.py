@@ -7,7 +7,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from tests.cli.command import REPOSITORY
+from tests.forked import REPOSITORY
 from tests.training import tiny
 from tests.training.tiny import PATIENCE_S, Result, start, training
 

@@ -175,7 +175,6 @@ def test_what_is_no_step_is_refused_with_what_is_accepted(text: str) -> None:
 
 
 def test_the_runs_folder_is_the_option_then_the_variable_then_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("NCSNX_RUNS", raising=False)
     assert runs_folder() == Path("runs")
     monkeypatch.setenv("NCSNX_RUNS", "/elsewhere")
     assert runs_folder() == Path("/elsewhere")

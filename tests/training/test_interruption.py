@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command import REPOSITORY
-from tests.forked import fork
+from tests.forked import REPOSITORY, fork
 from tests.training.tiny import (
     command,
     events,

@@ -29,7 +29,7 @@ from ncsnx.training.observer import SAMPLING, TRAINING
 from ncsnx.training.optimizers import build_optimizer, learning_rate
 from ncsnx.training.snapshots import pauses_of
 from ncsnx.training.training_state import TrainingState
-from tests.cli.command import REPOSITORY
+from tests.forked import REPOSITORY
 from tests.training.reference import reference_training
 from tests.training.tiny import CPU, command, events, lines, overrides, saved, steps_of, training
 from tests.training.watched import Events, Training

@@ -15,9 +15,8 @@ import attrs
 import typer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import ncsnx
 from ncsnx.cli import app
-from tests.forked import Forked
+from tests.forked import REPOSITORY, Forked
 
 CPU = ("--threads", "1", "--device", "cpu")
 FIELDS = {
@@ -92,7 +91,7 @@ def start(
     return subprocess.Popen(
         [*through, sys.executable, *program, *arguments],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(Path(ncsnx.__file__).parents[1]), **(environment or {})},
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), **(environment or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
