@@ -17,9 +17,9 @@ import attrs
 import pytest
 import torch
 
-from tests.chaos.trials import finish, half_done, holds, unlike
-from tests.cli.command import REPOSITORY
-from tests.training.tiny import CPU, PATIENCE_S, ended, files, lines, start, steps_of, training
+from tests.chaos.trials import finish, half_done, holds, unlike, wait_for
+from tests.forked import REPOSITORY
+from tests.training.tiny import CPU, ended, files, lines, start, steps_of, training
 
 pytestmark = pytest.mark.chaos
 
@@ -140,14 +140,6 @@ def bring(phase: Phase, origins: Path, place: Path) -> Path:
     return place
 
 
-def wait_for(moment: Moment, place: Path, process: "subprocess.Popen[str]") -> None:
-    """Waits until the moment has come or the process has ended."""
-    end_s = time.monotonic() + PATIENCE_S
-    while not moment(place, process) and process.poll() is None:
-        assert time.monotonic() < end_s
-        time.sleep(0.0003)
-
-
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("phase", PHASES, ids=lambda phase: phase.name)
 def test_a_signal_ends_the_command_soon_and_nothing_is_lost(
@@ -171,7 +163,7 @@ def is_stopped(phase: Phase, sent: signal.Signals, place: Path, straight: Straig
     """Whether the signal came before the command had ended, which it then does as it should."""
     with start(*phase.command, folder=place) as process:
         if phase.moment is not None:
-            wait_for(phase.moment, place, process)
+            wait_for(partial(phase.moment, place, process), process)
         time.sleep(chance.uniform(0, phase.within_s))
         sent_s = time.monotonic()
         process.send_signal(sent)
@@ -224,7 +216,7 @@ def drawn(place: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("number", range(3))
 def test_a_second_interrupt_ends_the_process_within_a_network_evaluation(number: int, tmp_path: Path) -> None:
     with start(*LONG_PASS, folder=tmp_path) as process:
-        wait_for(logged("training"), tmp_path, process)
+        wait_for(partial(logged("training"), tmp_path, process), process)
         time.sleep(1 + number)
         process.send_signal(signal.SIGINT)
         time.sleep(0.5)
@@ -243,7 +235,7 @@ def test_a_second_interrupt_ends_the_process_within_a_network_evaluation(number:
 def test_a_hangup_under_nohup_changes_nothing(number: int, chance: random.Random, tmp_path: Path) -> None:
     with start(*TRAINING, folder=tmp_path, through=("nohup",)) as process:
         if number:
-            wait_for(logged("training"), tmp_path, process)
+            wait_for(partial(logged("training"), tmp_path, process), process)
         time.sleep(chance.uniform(0, 1.0))
         process.send_signal(signal.SIGHUP)
         result = ended(process)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.trials import assert_one_error, debris, finish, holds
-from tests.cli.command import REPOSITORY
+from tests.forked import REPOSITORY
 from tests.training.tiny import PATIENCE_S, attempt, start, training, wait_until
 
 pytestmark = pytest.mark.chaos
