@@ -1,6 +1,5 @@
 """A run that Python trained, once for all tests of a process."""
 
-import contextlib
 import shutil
 from pathlib import Path
 
@@ -25,10 +24,3 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
 def run(trained: TrainedRun, tmp_path: Path) -> Run:
     """A copy of the run, to write into."""
     return Run(Path(shutil.copytree(trained.run.path, tmp_path / "runs" / "digits")))
-
-
-@pytest.fixture
-def here(tmp_path: Path) -> Path:
-    """The working folder, which is empty at first."""
-    with contextlib.chdir(tmp_path):
-        yield tmp_path

@@ -101,14 +101,6 @@ def test_parts_that_a_run_lacks_are_left_out(run: Run) -> None:
     assert "small.py:9" in page.text
 
 
-def test_a_constant_learning_rate_has_no_curve(run: Run) -> None:
-    for step in range(3):
-        MetricsLog(run).append({"step": step, "loss": 3.0, "lr": 1e-3})
-    assert Page(report_page(run)).captions == ["Training loss"]
-    MetricsLog(run).append({"step": 3, "loss": 3.0, "lr": 5e-4})
-    assert Page(report_page(run)).captions == ["Training loss", "Learning rate"]
-
-
 def test_losses_that_are_no_numbers_are_gaps(run: Run) -> None:
     MetricsLog(run).append({"step": 1, "held_out": float("nan"), "held_out_levels": {"0": float("inf")}})
     MetricsLog(run).append({"step": 2, "loss": 3.0, "lr": 1e-3})
@@ -156,15 +148,6 @@ def test_the_command_writes_the_page_or_says_what_to_type(told: Run, here: Path)
     assert folder.code == 2
     assert "--out report.html" in folder.err
     assert command.run("report", "missing").code == 2
-
-
-@pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current folder."""
-    folder = tmp_path / "here"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
 
 
 def test_samplers_and_neighbours_are_shown_with_the_whole_command(told: Run) -> None:
