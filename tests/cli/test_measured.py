@@ -39,15 +39,14 @@ def measured(workplace: Path) -> Path:
     np.savez(workplace / "no-maps.npz", kspace=kspace, mask=mask)
     np.save(workplace / "maps.npy", maps)
     np.savez(workplace / "few.npz", kspace=kspace, mask=mask, maps=maps[:2])
-    np.savez(workplace / "other-mask.npz", kspace=kspace, mask=mask[:6], maps=maps)
     np.savez(workplace / "nan.npz", kspace=np.where(mask == 1, np.nan, kspace), mask=mask, maps=maps)
+    np.savez(workplace / "own-masks.npz", kspace=kspace[:, 0], mask=np.ones((2, 8, 8)))
     np.savez(workplace / "large.npz", kspace=1000 * kspace, mask=mask)
     np.savez(workplace / "rays.npz", sinogram=sinogram, angles=np.array([0.0, 45.0, 90.0, 135.0]))
     np.savez(workplace / "matrix.npz", matrix=matrix, y=digits.reshape(2, 64) @ matrix.T)
     matlab_73(workplace / "columns.mat", {"matrix": matrix, "y": matrix @ digits[0].reshape(64, 1)})
-    np.savez(workplace / "zeros.npz", matrix=0 * matrix, y=digits.reshape(2, 64) @ matrix.T)
+    np.savez(workplace / "zeros.npz", kspace=kspace, mask=0 * mask, maps=maps)
     np.savez(workplace / "tall.npz", kspace=np.tile(kspace, (1, 1, 2, 1)), mask=mask, maps=maps)
-    matlab_73(workplace / "rows.mat", {"kspace": kspace, "mask": np.ones((8, 1))})
     return workplace
 
 
@@ -81,24 +80,14 @@ def test_a_column_of_matlab_is_a_measurement(measured: Path) -> None:
     torch.testing.assert_close(found, drawn(measured, "--measure", "matrix.npz", *QUICK, out="two")[:1])
 
 
-def test_several_pictures_of_one_coil_may_be_several_coils(measured: Path) -> None:
-    kspace = np.fft.fft2(load_digits().images[:2] / 16, norm="ortho")
-    np.savez(measured / "two.npz", kspace=kspace, mask=np.ones((8, 8)))
-    result = draw(measured, "--measure", "two.npz", *QUICK)
-    assert (
-        "kspace: 2 pictures of one coil; if the first axis is that of coils, give their --maps, or --maps" in result.err
-    )
-    np.savez(measured / "own.npz", kspace=kspace, mask=np.ones((2, 8, 8)))
-    refused = draw(measured, "--measure", "own.npz", *QUICK, out="own")
-    assert "array mask: expected zeros and ones of shape (8, 8) or (8,) or (1, 8), found" in error(refused)
-
-
 def test_frequencies_with_0_in_the_middle_give_the_same_images(measured: Path) -> None:
     digits, axes = load_digits().images[:2] / 16, (-2, -1)
     centred = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(digits, axes=axes), norm="ortho"), axes=axes)
     np.savez(measured / "first.npz", kspace=np.fft.fft2(digits, norm="ortho"), mask=np.ones((8, 8)))
     np.savez(measured / "middle.npz", kspace=centred, mask=np.ones((8, 8)))
-    images = drawn(measured, "--measure", "first.npz", *QUICK)
+    result = draw(measured, "--measure", "first.npz", *QUICK)
+    assert "if the first axis is that of coils, give their --maps" in result.err
+    images = load_file(measured / "out" / "samples.safetensors")["samples"]
     again = drawn(measured, "--measure", "middle.npz", "--centred", *QUICK, out="centred")
     torch.testing.assert_close(images, again, atol=1e-4, rtol=1e-4)
 
@@ -114,13 +103,11 @@ def test_kspace_in_another_scale_is_warned_of(measured: Path) -> None:
     ("words", "told"),
     [
         (("--measure", "few.npz"), "expected values (P, 2, 8, 8) for Sense, found (2, 3, 8, 8)"),
-        (("--measure", "other-mask.npz"), "of shape (8, 8) or (8,) or (1, 8) or (P, 8, 8), found"),
+        (("--measure", "own-masks.npz"), "expected zeros and ones of shape (8, 8) or (8,) or (1, 8), found"),
         (("--measure", "nan.npz"), "where mask is 1: found"),
-        (("--measure", "rows.mat", "--maps", "maps.npy"), "array mask: expected zeros and ones of shape"),
         (("--measure", "tall.npz"), "; for images of that size add --size 16,8"),
-        (("--measure", "zeros.npz"), "zeros.npz: a matrix of zeros measures nothing"),
+        (("--measure", "zeros.npz"), "expected mask to be 1 where kspace was measured and else 0, found only zeros"),
         (("--measure", "rays.npz", "--maps", "maps.npy"), "--maps goes with frequencies (kspace)"),
-        (("--measure", "coils.npz", "--rule", "exact"), "rule exact does not fit a linear map"),
         (("--measure", "coils.npz", "--rule", "langevin", "sampler=cas"), "cannot be used with rule langevin"),
     ],
     ids=str,
@@ -153,11 +140,7 @@ def trained_of_phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     mask[COLUMNS] = True
     kspace = np.fft.fft2(maps * truths()[:, None], norm="ortho")
     np.save(folder / "truth.npy", truths())
-    np.save(folder / "maps.npy", maps)
-    np.savez(folder / "k.npz", kspace=kspace, mask=np.tile(mask, (16, 1)), maps=maps)
-    np.savez(folder / "maps.npz", kspace=kspace, mask=mask, maps=maps[:, :12])
-    np.save(folder / "real.npy", truths()[0].real)
-    Image.fromarray(np.tile(np.repeat(np.array([0, 255], "u1"), 8), (16, 1))).save(folder / "hole.png")
+    np.savez(folder / "k.npz", kspace=np.where(mask, kspace, np.nan), mask=np.tile(mask, (16, 1)), maps=maps)
     return folder
 
 
@@ -173,15 +156,15 @@ def test_coils_give_maps_distances_and_calibration_in_own_values(complex_place: 
     assert "in the data's own values" in result.err
     record = json.loads((complex_place / "out" / "task.json").read_text())
     samples = load_file(complex_place / "out" / "samples.safetensors")["samples"].double().view(2, 3, 2, 16, 16)
-    maps = load_file(complex_place / "out" / "posterior.safetensors")
+    stored = load_file(complex_place / "out" / "posterior.safetensors")
     posterior = read_posterior(complex_place / "out" / "posterior.safetensors")
     assert posterior.magnitude is not None
-    torch.testing.assert_close(posterior.magnitude.mean, maps["magnitude_mean"])
+    torch.testing.assert_close(posterior.magnitude.mean, stored["magnitude_mean"])
     magnitudes, truth = torch.hypot(samples[:, :, 0], samples[:, :, 1]), np.abs(truths())
-    torch.testing.assert_close(maps["mean"].double(), samples.mean(dim=1), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(stored["mean"].double(), samples.mean(dim=1), atol=1e-6, rtol=1e-5)
     for name, expected in (("mean", magnitudes.mean(dim=1)), ("deviation", magnitudes.std(dim=1))):
-        torch.testing.assert_close(maps[f"magnitude_{name}"][:, 0].double(), expected, atol=1e-6, rtol=1e-5)
-    torch.testing.assert_close(maps["magnitude_quantile_50"][:, 0].double(), magnitudes.median(dim=1).values)
+        torch.testing.assert_close(stored[f"magnitude_{name}"][:, 0].double(), expected, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(stored["magnitude_quantile_50"][:, 0].double(), magnitudes.median(dim=1).values)
     for number, found in enumerate(record["pictures"]):
         assert found["range"] == pytest.approx(truth[number].max())
         image = torch.hypot(*samples[number].mean(dim=0)).numpy()
@@ -190,43 +173,11 @@ def test_coils_give_maps_distances_and_calibration_in_own_values(complex_place: 
     means = np.mean([found["psnr_of_mean"] for found in record["pictures"]])
     assert f"mean of 2 pictures: PSNR {means:.1f} dB, SSIM" in result.err
     assert record["calibration"]["values"] == 2 * 2 * 16 * 16
-    kspace = np.fft.fft2(simulated_maps((16, 16), 3).numpy() * _complex(samples)[:, :, None], norm="ortho")
-    known = np.fft.fft2(simulated_maps((16, 16), 3).numpy() * truths()[:, None], norm="ortho")[:, None]
+    maps, images = simulated_maps((16, 16), 3).numpy(), torch.complex(*samples.unbind(2)).numpy()
+    kspace = np.fft.fft2(maps * images[:, :, None], norm="ortho")
+    known = np.fft.fft2(maps * truths()[:, None], norm="ortho")[:, None]
     away = np.abs(kspace - known)[..., COLUMNS]
     assert record["misfit"] == pytest.approx(away.max(), rel=1e-3)
     with Image.open(complex_place / "out" / "grid.png") as grid:
         assert grid.width > 2 * 200 * 6 * 0.8
         assert np.asarray(grid.convert("HSV"))[..., 1].max() > 200  # the phase is coloured
-
-
-def _complex(samples: torch.Tensor) -> NDArray[np.complex128]:
-    real, imaginary = samples.unbind(-3)
-    return torch.complex(real, imaginary).numpy()
-
-
-def test_complex_pictures_are_inpainted(complex_place: Path) -> None:
-    words = ("--inpaint", "truth.npy", "--mask", "hole.png", "--truth", "truth.npy", *FAST)
-    images = drawn(complex_place, *words).view(2, 3, 2, 16, 16)
-    known = torch.view_as_real(torch.from_numpy(truths())).movedim(-1, 1).float()[:, None].expand(-1, 3, -1, -1, -1)
-    torch.testing.assert_close(images[..., :8], known[..., :8], atol=1e-5, rtol=1e-5)
-    protocol = json.loads((complex_place / "out" / "protocol.json").read_text())
-    assert protocol["values"] == "own"
-
-
-@pytest.mark.parametrize(
-    ("words", "complaint"),
-    [
-        (("--measure", "maps.npz"), "array maps: expected complex numbers of shape (coils, 16, 16)"),
-        (("--inpaint", "hole.png", "--mask", "hole.png"), "data is unbounded; give a .npy in the data's own"),
-        (("--inpaint", "real.npy", "--mask", "hole.png"), "real H×W×2, numbers, found float64 16×16"),
-        (("--measure", "k.npz", "--truth", "real.npy"), "expected a true picture as complex H×W"),
-    ],
-    ids=lambda value: value[1] if isinstance(value, tuple) else "",
-)
-def test_what_does_not_fit_complex_data_is_refused_in_one_line(
-    complex_place: Path, words: tuple[str, ...], complaint: str
-) -> None:
-    result = draw(complex_place, *words, *FAST)
-    assert result.code in (1, 2)
-    assert complaint in error(result)
-    assert not (complex_place / "out").exists()
