@@ -13,7 +13,7 @@ import pytest
 from ncsnx.console.messages import Messages, Verbosity
 from ncsnx.errors import printable
 
-from .programs import LIMIT_S, REPOSITORY, environment, on_terminal, piped
+from .programs import LIMIT_S, environment, on_terminal, piped
 
 HOSTILE = r"[red]x[/red] \x1b[31mred\x1b[0m \x9b2J \r \u202e :smile: [link=file:///etc]y[/link]"
 INERT = r"[red]x[/red] \x1b[31mred\x1b[0m \x9b2J \r \u202e :smile: [link=file:///etc]y[/link]"
@@ -37,18 +37,6 @@ for level in ("detail", "info", "warning", "error"):
 def test_verbosity_chooses_what_is_shown_and_all_of_it_is_on_stderr(verbosity: str, lines: list[str]) -> None:
     done = piped(SAY_ALL.format(verbosity=verbosity))
     assert (done.stdout, done.stderr.splitlines()) == ("", lines)
-
-
-def test_importing_the_console_but_for_what_draws_imports_neither_torch_nor_rich() -> None:
-    folder = REPOSITORY / "ncsnx" / "console"
-    names = ", ".join({path.stem for path in folder.glob("*.py")} - {"__init__", "live"})
-    program = f"import sys; from ncsnx.console import {names}; print({{'torch', 'rich'}} & set(sys.modules))"
-    assert piped(program).stdout == "set()\n"
-
-
-def test_labels_are_coloured_on_a_terminal() -> None:
-    text = on_terminal(SAY_ALL.format(verbosity="NORMAL")).text
-    assert re.search("\x1b\\[1;31merror: \x1b\\[0ma error\r\n", text)
 
 
 HOSTILE_PROGRAM = f"""
@@ -184,38 +172,6 @@ for line in range(3_000):
     assert done.stdout == "line 0 " + "x" * 100 + "\nexit 0\n"
     assert done.stderr == ""
     assert len(log.read_text().splitlines()) == 3_000
-
-
-@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
-def test_streams_that_were_never_open_give_no_traceback(tmp_path: Path, closed: str) -> None:
-    program = tmp_path / "program.py"
-    program.write_text("""
-from ncsnx.console.messages import Messages
-messages = Messages()
-messages.data("data")
-messages.warning("message")
-""")
-    done = _in_bash(f'"$PYTHON" "$PROGRAM" {closed}', program)
-    assert done.stdout.endswith("exit 0\n")
-    assert "Traceback" not in done.stderr
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_data_that_finds_the_disk_full_is_an_error_and_not_lost_in_silence(tmp_path: Path) -> None:
-    program = tmp_path / "program.py"
-    program.write_text("""
-from ncsnx.console.messages import Messages
-from ncsnx.errors import NcsnxError
-messages = Messages()
-try:
-    messages.data("data")
-except NcsnxError as error:
-    messages.error(str(error))
-""")
-    done = _in_bash('"$PYTHON" "$PROGRAM" > /dev/full', program)
-    assert done.stdout == "exit 0\n"
-    assert done.stderr.startswith("error: cannot write to standard output (No space left on device)")
-    assert "Traceback" not in done.stderr
 
 
 def test_a_run_outlives_the_terminal_it_was_started_from(tmp_path: Path) -> None:

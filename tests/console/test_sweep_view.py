@@ -63,21 +63,6 @@ def test_the_table_vanishes_and_leaves_the_terminal_to_what_comes_after(tmp_path
     assert shown.attributes_kept
 
 
-def test_on_a_low_terminal_the_last_rows_stay_in_sight(tmp_path: Path) -> None:
-    scores = [9.0, 5.0, *(float(6 + index) for index in range(20))]
-    shown = on_terminal(program(tmp_path, scores), NO_COLOR="1", LINES="8").text
-    assert all(len(frame) <= 7 for frame in frames(shown))
-    *_, last = frames(shown)
-    assert [line.rstrip() for line in last[:-1]] == [
-        "    step     FD     ±  note",
-        "  18,000  21.00  0.30",
-        "  19,000  22.00  0.30",
-        "  20,000  23.00  0.30",
-        "  21,000  24.00  0.30",
-        "  22,000  25.00  0.30",
-    ]
-
-
 def test_elsewhere_each_finished_checkpoint_is_a_plain_line(tmp_path: Path) -> None:
     done = piped(program(tmp_path), FORCE_COLOR="1", TTY_INTERACTIVE="1")
     assert done.stderr.splitlines() == PLAIN_LINES
@@ -88,50 +73,3 @@ def test_quiet_shows_nothing_and_the_log_gets_the_lines(tmp_path: Path) -> None:
     assert on_terminal(program(tmp_path, verbosity="QUIET")).text == "the final table\r\n"
     logged = (tmp_path / "log.txt").read_text().splitlines()
     assert [line.split(maxsplit=2)[2] for line in logged] == PLAIN_LINES
-
-
-def test_long_sampling_is_told_now_and_then_between_checkpoints(tmp_path: Path) -> None:
-    done = piped("""
-import time
-from ncsnx.console.messages import Messages
-from ncsnx.console.progress import rows_view
-from ncsnx.results import Column
-with rows_view(Messages(), columns=[Column("step")], total=1, units=1_000) as view:
-    view.begin("step 1,000: sampling")
-    for _ in range(24):
-        time.sleep(0.1)
-        view.advance(40)
-""")
-    lines = done.stderr.splitlines()
-    assert 1 <= len(lines) <= 3  # at most one per second
-    for line in lines:
-        assert re.fullmatch(r"step 1,000: sampling  0/1  \d\d %  eta 0:00:0\d", line)
-
-
-def test_what_comes_before_the_first_checkpoint_does_not_count_for_the_time_that_is_left() -> None:
-    *_, last = frames(
-        on_terminal(
-            """
-import time
-from ncsnx.console.messages import Messages
-from ncsnx.console.progress import rows_view
-from ncsnx.results import Column
-with rows_view(Messages(), columns=[Column("step")], total=1, units=50) as view:
-    time.sleep(2)
-    view.begin("step 1,000: sampling")
-    for _ in range(5):
-        time.sleep(0.1)
-        view.advance()
-""",
-            NO_COLOR="1",
-        ).text
-    )
-    (left_s,) = re.findall(r"10 % +eta 0:00:(\d\d)", last[-1])
-    assert int(left_s) <= 12  # 45 units of 0.1 s; if the 2 s counted, it would be 22 s
-
-
-def test_markup_and_controls_stay_inert(tmp_path: Path) -> None:
-    text = program(tmp_path, note="[red]\x1b[2J\n", end=r"view.begin('\x1b[2Jsampling')")
-    for shown in (on_terminal(text, NO_COLOR="1").text, piped(text).stderr):
-        assert r"[red]\x1b[2J\n" in shown
-        assert "\x1b[2J" not in shown

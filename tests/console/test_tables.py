@@ -39,18 +39,6 @@ def test_a_table_on_a_terminal_is_drawn_and_its_cells_stay_inert() -> None:
     assert "\x1b" not in text
 
 
-def test_a_narrow_terminal_folds_long_cells_and_cuts_none() -> None:
-    program = f"""
-from ncsnx.console.messages import Messages
-from ncsnx.console.tables import table
-from ncsnx.results import Column
-table(Messages(), [Column("path"), Column("FID")], [[{"abcdefghij" * 10!r}, "10.87"]])
-"""
-    text = on_terminal(program, NO_COLOR="1", COLUMNS="40").text
-    assert "".join(character for character in text if character in "abcdefghij").endswith("abcdefghij" * 10)
-    assert "10.87" in text
-
-
 def test_a_narrow_terminal_leaves_columns_out_before_it_folds_the_widest() -> None:
     program = """
 from ncsnx.console.messages import Messages
