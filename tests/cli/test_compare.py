@@ -14,7 +14,6 @@ from ncsnx.config import ConsistentAnnealed, ProbabilityFlowODE
 from ncsnx.config.converter import unstructure
 from ncsnx.runs.fast_sampler import FastSampler, read_fast, write_fast
 from ncsnx.runs.folder import Run
-from tests.cli.drawing import error
 from tests.training.tiny import CPU, command
 
 RUN = "runs/digits"
@@ -126,39 +125,6 @@ def test_the_stored_numbers_are_those_that_were_measured_again(hopeless: Path, t
     assert command("doctor", "digits", folder=folder).code == 0
 
 
-def test_a_recommended_sampler_that_draws_another_distribution_is_warned_of(hopeless: Path, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(hopeless, tmp_path / "work"))
-    best = {"distance": 5.0}
-    script(folder, lambda row: sound(row) | (best if row["sampler"].get("order") == 1 else {}), fresh=True)
-    result = command("compare", "digits", *SMALL, folder=folder)
-    assert re.search("stored as sampler=fast: sampler=cas .*sampler.order=1", result.err)
-    assert "sampler=cas with order=1 and eta=1 gives Gaussian data 50 % of its variance" in result.err
-
-
-def test_an_exported_model_has_no_fast_sampler_and_only_features_can_change(workplace: Path) -> None:
-    assert command("export", "digits", "--out", "model", "--grid", "0", *CPU, folder=workplace).code == 0
-    result = command("sample", "model", "sampler=fast", *CPU, folder=workplace)
-    assert result.code == 2
-    assert "model is an exported model" in error(result)
-    result = command("compare", "digits", "sampler=cas", *CPU, folder=workplace)
-    assert result.code == 2
-    assert "sampler: only features.FIELD=VALUE can change here" in error(result)
-    assert not (workplace / RUN / "compare").exists()
-
-
-def test_what_else_stands_in_the_place_of_the_recommendation_is_one_line(workplace: Path) -> None:
-    run = Run(workplace / RUN)
-    write_fast(run, FastSampler(ConsistentAnnealed(), 12, {}, {}, {}, chosen_by={}))
-    assert read_fast(run).sampler == ConsistentAnnealed()
-    text = (run.compare / "fast.json").read_text()
-    (run.compare / "fast.json").write_text(text.replace('"cas"', '"os.system"'))
-    result = command("sample", "digits", "sampler=fast", *CPU, folder=workplace)
-    assert result.code == 1
-    assert "fast.json" in error(result)
-    examined = command("doctor", "digits", folder=workplace)
-    assert (examined.code, "compare/fast.json" in examined.out) == (1, True)
-
-
 def test_fewer_images_replace_no_recommendation_and_none_leaves_the_one_before(compared: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(compared, tmp_path / "work"))
     run = Run(folder / RUN)
@@ -182,6 +148,4 @@ def test_what_a_trial_that_diverged_took_is_left_open_where_nobody_knows_it(comp
     row = json.loads(result.out)[-1]
     assert (row["sampler"], row["broken"]) == ("ode", 1.0)
     assert [row[key] for key in ("distance", "spread", "evaluations", "seconds")] == [None] * 4
-    shown = command("compare", "digits", *SMALL, folder=folder)
-    assert shown.code == 0, shown.err
-    assert "diverged" in shown.out
+    assert "diverged" in command("compare", "digits", *SMALL, folder=folder).out

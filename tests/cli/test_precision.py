@@ -38,15 +38,6 @@ def test_training_in_tf32_without_cuda_is_refused_before_anything_is_written(tmp
     assert not list(tmp_path.iterdir())
 
 
-def test_running_in_tf32_without_cuda_is_refused_before_anything_is_written(workplace: Path) -> None:
-    before = sorted(workplace.rglob("*"))
-    result = command("sample", "digits", "--precision", "tf32", *CPU, folder=workplace)
-    assert result.code == 2
-    assert "--precision tf32 runs on CUDA only, and the device is cpu" in result.err
-    assert "--precision fp32" in result.err
-    assert sorted(workplace.rglob("*")) == before
-
-
 def test_samples_in_bf16_are_other_samples_in_a_folder_of_their_own(workplace: Path) -> None:
     place, images, own = sampled(workplace)
     other, rounded, said = sampled(workplace, "--precision", "bf16")
@@ -88,9 +79,3 @@ def test_results_in_bf16_say_so(workplace: Path, words: tuple[str, ...]) -> None
     record = found[0] if isinstance(found, list) else found
     assert record.get("protocol", record)["precision"] == "bf16"
     assert "in bf16" in result.out + result.err
-
-
-def test_an_export_in_bf16_says_so(workplace: Path) -> None:
-    result = command("export", "digits", "--out", "out", "--grid", "2", "--precision", "bf16", *CPU, folder=workplace)
-    assert result.code == 0, result.err
-    assert "drawn by the sampler below, in bf16." in (workplace / "out/README.md").read_text()

@@ -38,29 +38,24 @@ def there(wide: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return wide
 
 
-def protocol_of(out: str) -> dict[str, object]:
-    found: dict[str, object] = json.loads(out)
-    return found
-
-
-def shape_of(folder: object) -> list[int]:
-    with safe_open(Path(str(folder)) / SAMPLES_FILE, "pt") as file:
+def shape_of(folder: str) -> list[int]:
+    with safe_open(Path(folder) / SAMPLES_FILE, "pt") as file:
         return list(file.get_slice("samples").get_shape())
 
 
 def test_samples_have_the_size_of_the_data_and_the_protocol_names_only_another(there: Path) -> None:
     own = run("sample", "wide", "--n", "2", *QUICK, "--json")
     assert own.code == 0, own.err
-    assert "size" not in protocol_of(own.out)
-    assert shape_of(protocol_of(own.out)["folder"]) == [2, 1, 8, 12]
+    assert "size" not in json.loads(own.out)
+    assert shape_of(json.loads(own.out)["folder"]) == [2, 1, 8, 12]
     same = run("sample", "wide", "--n", "2", "--size", "8,12", *QUICK, "--json")
     assert "already sampled" in same.err
     assert "trained on" not in same.err
     other = run("sample", "wide", "--n", "2", "--size", "16,4", "--interpolate", "2", *QUICK, "--json")
     assert other.code == 0, other.err
     assert "the images have 16×4 pixels, but the network was trained on 8×12" in other.err
-    assert protocol_of(other.out)["size"] == [16, 4]
-    assert shape_of(protocol_of(other.out)["folder"]) == [4, 1, 16, 4]
+    assert json.loads(other.out)["size"] == [16, 4]
+    assert shape_of(json.loads(other.out)["folder"]) == [4, 1, 16, 4]
 
 
 def test_pictures_of_another_size_are_restored(there: Path) -> None:
@@ -73,10 +68,10 @@ def test_pictures_of_another_size_are_restored(there: Path) -> None:
     assert "two.png: expected a picture of 8×12 pixels (height × width), found 16×12" in refused.err
     made = run(*task, "--size", "16,12", "--json")
     assert made.code == 0, made.err
-    found = protocol_of(made.out)
+    found = json.loads(made.out)
     assert shape_of(found["folder"]) == [2, 1, 16, 12]
     given = np.asarray(Image.open("two.png"))[:, :8]
-    for path in (Path(str(found["folder"])) / "images").glob("*.png"):
+    for path in (Path(found["folder"]) / "images").glob("*.png"):
         assert np.abs(np.asarray(Image.open(path)).astype(int)[:, :8] - given).max() <= 1
 
 

@@ -57,13 +57,11 @@ def test_a_reference_is_built_once_and_shown_with_what_a_perfect_model_would_sco
     shown = rows(built.out)
     assert shown["reference"] == "digits, training images (1,498)"
     assert (shown["images"], shown["dimensions"]) == ("1,498", "4")
-    assert re.fullmatch(r"TorchScript net\.pt [0-9a-f]{8}", shown["features"])
     assert re.fullmatch(
         r"FD \(TorchScript net\.pt [0-9a-f]{8}\) [0-9.e-]+ ± [0-9.e-]+ \(600 real images against the rest, "
         r"scaled to 1,000 against 1,498 images\)",
         shown["perfect model"],
     )
-    assert re.fullmatch("[0-9a-f]{64}", shown["fingerprint"])
     assert (place / shown["where"] / "reference.safetensors").is_file()
     assert "digits, training images: 1,498 images in" in built.err
 
@@ -104,42 +102,30 @@ def test_a_folder_of_images_is_a_reference(place: Path) -> None:
     assert run("reference", "./pics [1].zip", *FEATURES).out == outcome.out
     shown = rows(outcome.out)
     assert (outcome.code, shown["reference"], shown["images"]) == (0, f"folder {folder}", "5")
-    assert "(2 real images against the rest, scaled to 1,000 against 5 images)" in shown["perfect model"]
 
 
 def test_a_file_of_statistics_is_checked_and_shown(place: Path) -> None:
     np.savez(place / "good.npz", mu=np.zeros(D), sigma=np.eye(D))
-    np.savez(place / "bad.npz", mu=np.zeros(D + 1), sigma=np.eye(D + 1))
     shown = rows(run("reference", "good.npz", *FEATURES).out)
     assert (shown["reference"], shown["images"]) == ("file good.npz", "not recorded in the file")
     assert shown["perfect model"] == "unknown, since file good.npz holds mean and covariance only"
     assert json.loads(run("reference", "good.npz", *FEATURES, "--json").out)["perfect_model"] is None
+    np.savez(place / "bad.npz", mu=np.zeros(D + 1), sigma=np.eye(D + 1))
     outcome = run("reference", "digits", *FEATURES, "--reference", "bad.npz")
-    assert (outcome.code, outcome.out) == (1, "")
+    assert outcome.code == 1
     assert "error: bad.npz, array mu: expected real numbers of shape (4,)" in outcome.err
 
 
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (["pics"], "pics is a folder, not an experiment"),
-        (
-            ["digits", "--reference", "tain"],
-            "there is no folder or zip 'tain' for the reference; expected",
-        ),
+        (["pics"], "for the folder of images of that name:  ncsnx reference ./pics"),
+        (["digits", "--reference", "tain"], "there is no folder or zip 'tain' for the reference; expected"),
         (["./pics", "--reference", "train"], "./pics is a reference itself; leave out --reference"),
-        (["digits", "--n", "9"], "--n must be between 10 and 10,000,000, not 9"),
     ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
 def test_what_was_typed_wrong_is_one_line(place: Path, words: list[str], complaint: str) -> None:
     pictures(place / "pics")
     outcome = run("reference", *words, *FEATURES)
-    assert (outcome.code, outcome.out) == (2, "")
-    line, *hints = outcome.err.splitlines()
-    assert line.startswith("error: ")
-    assert complaint in line
-    expected = {
-        "pics": ["  for the folder of images of that name:  ncsnx reference ./pics"],
-    }
-    assert hints == expected.get(words[0], [])
+    assert (outcome.code, outcome.out, outcome.err.count("error: ")) == (2, "", 1)
+    assert complaint in outcome.err

@@ -96,11 +96,7 @@ def test_the_model_gives_the_score_of_its_averaged_weights(trained: Path) -> Non
     assert not score.requires_grad
     averaged = load_file(trained / ROOT / "checkpoints/step-00000012/ema.safetensors")
     assert all(torch.equal(averaged[name], tensor) for name, tensor in model.network.state_dict().items())
-    first, second, third = repr(model).splitlines()
-    assert first == f"ScoreModel of {trained / ROOT}, step 12, EMA weights {model.weights_sha256[:8]}"
-    parameters = sum(tensor.numel() for tensor in model.network.parameters())
-    assert second == f"  ncsnv2, {parameters:,} parameters; 1×8×8 images; σ 5 → 0.01 in 4 levels"
-    assert third.startswith("  sampler=ald ")
+    assert repr(model).startswith(f"ScoreModel of {trained / ROOT}, step 12, EMA weights {model.weights_sha256[:8]}\n")
 
 
 def test_rows_of_an_interpolation_start_with_the_plain_sample(workplace: Path) -> None:
@@ -190,6 +186,9 @@ def test_images_can_start_from_training_images(workplace: Path) -> None:
     noise = Stream(1, Purpose.INITIAL_SAMPLE).normal(positions, (1, 8, 8))
     expected = (digits.read(chosen).pixels / 16 + 5 * noise).clamp(0, 1)
     assert grey_levels(images, expected) <= 1
+    config = workplace / ROOT / "config.json"
+    config.write_text(config.read_text().replace(str(Run(workplace / ROOT).data_fingerprint()), "0" * 64))
+    assert "the data is not that of " in message(draw(workplace, "--n", "1", *still, out="other"))
 
 
 def test_samples_of_another_protocol_are_never_overwritten_unasked(workplace: Path) -> None:
@@ -223,14 +222,8 @@ def test_without_a_place_each_protocol_has_a_folder_of_its_own_in_the_run(workpl
         (["--ckpt", "9"], 2, "no checkpoint of step 9; nearest: 4, 8, 12"),
         (["--ckpt", "late"], 2, "latest or best"),
         (["--ckpt", "best"], 1, "no scores yet"),
-        (["--n", "0"], 2, "--n must be between 1"),
         (["--frames", "1"], 2, "--frames must be between 2"),
         (["--between", "1"], 2, "--between needs the number of columns"),
-        (
-            ["--interpolate", "3", "--seed", "5", "--between", "5"],
-            2,
-            "--between needs two different seeds, not 5 twice",
-        ),
         (["sampler.step_size=1e38"], 1, "the sampler diverged"),
     ],
 )
