@@ -69,13 +69,6 @@ def test_a_table_shows_plan_and_experiment_side_by_side() -> None:
 
 
 @pytest.mark.usefixtures("here")
-def test_overrides_count_as_they_do_in_training() -> None:
-    found = facts("digits", "data.transform=rescaled", "schedule.sigma_min=0.02")
-    assert found["sigma_max"] == pytest.approx(2 * facts("digits")["sigma_max"], rel=1e-6)
-    assert found["sigma_min"] == 0.02
-
-
-@pytest.mark.usefixtures("here")
 def test_the_overlap_and_the_steps_can_be_chosen() -> None:
     assert facts("cifar10", "--overlap", "0.5")["levels"] < 232
     found = facts("cifar10", "--steps-per-level", "50")
@@ -121,12 +114,6 @@ def test_a_folder_of_pictures_is_planned_for(here: Path) -> None:
     assert found["images"] < 30  # some are held out
     changed = facts("./photos", "--size", "8", "data.channels=1")
     assert (changed["image_size"], changed["channels"]) == (8, 1)
-
-
-def test_an_experiment_is_meant_rather_than_a_folder_of_its_name(here: Path) -> None:
-    write_pictures(here / "digits", 4)
-    assert facts("digits")["data"] == "digits"
-    assert facts("./digits")["data"] == "images"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from ncsnx.errors import UsageError
 from ncsnx.noise.level_plan import plan_noise
 from ncsnx.planning import budget
 from ncsnx.planning.budget import Fit, TimeOf, fit, in_short, parse_budget
-from ncsnx.planning.experiment_proposal import Scale, network_for, propose, usual_scale
+from ncsnx.planning.experiment_proposal import Scale, propose, usual_scale
 from ncsnx.planning.timing import Timing, training_seconds
 from ncsnx.samplers.building import build_sampler
 
@@ -101,16 +101,6 @@ def test_a_rectangle_is_reduced_in_its_proportions_to_what_the_network_can_halve
     assert abs(height / width - 1.5) < 0.2
     assert small.reductions[0] == ("image size", f"{height}×{width}", "96×64")
     assert type(written(small)[0].model).__name__ == "NCSNv2"
-
-
-def test_a_thin_rectangle_gets_a_network_that_can_halve_its_short_side() -> None:
-    assert [network_for(size)[0].__name__ for size in (200, (200, 16), (200, 8), (8, 200), (200, 4))] == [
-        "NCSNv2Deepest",
-        "NCSNv2Deepest",
-        "NCSNv2Deeper",
-        "NCSNv2Deeper",
-        "NCSNv2",
-    ]
 
 
 def test_the_users_choices_are_kept() -> None:

@@ -29,13 +29,16 @@ def test_a_training_takes_its_steps_and_the_evaluations_of_its_grids() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "timed"), [("8", (8, 8)), ("128", (64, 64)), ("256,128", (64, 32)), ("224,128", (56, 32))]
+    ("size", "model", "timed"),
+    [
+        ("8", (), (8, 8)),
+        ("128", (), (64, 64)),
+        ("224,128", (), (56, 32)),
+        ("160,96", ("model=unet", "model.multipliers=1,1,1,1,1,1"), (160, 96)),  # which halves them five times
+    ],
 )
-def test_large_images_are_timed_at_a_size_that_is_quick(size: str, timed: tuple[int, int]) -> None:
-    changes = overrides("data=arrays", "data.path=x.npy", f"data.image_size={size}")
+def test_large_images_are_timed_at_a_size_that_is_quick_and_that_the_network_takes(
+    size: str, model: tuple[str, ...], timed: tuple[int, int]
+) -> None:
+    changes = overrides("data=arrays", "data.path=x.npy", f"data.image_size={size}", *model)
     assert timed_size(resolve("digits", changes).experiment) == timed
-
-
-def test_no_image_is_timed_at_a_size_that_the_network_refuses() -> None:
-    words = ("data=arrays", "data.path=x.npy", "data.image_size=160,96", "model=unet", "model.multipliers=1,1,1,1,1,1")
-    assert timed_size(resolve("digits", overrides(*words)).experiment) == (160, 96)

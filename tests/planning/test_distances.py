@@ -81,18 +81,6 @@ def test_the_distance_of_white_and_black_under_dequantization_is_the_expected_on
     assert abs(drawn**2 / 1024 - squares) < 5 * spread / 32 + 0.01 * squares
 
 
-DRAWN = {"dequantization": "uniform", "transform": "logit"}
-
-
-def test_a_seed_gives_one_draw_of_the_dequantization() -> None:
-    data_set, data = dataset(60), declared(**DRAWN)
-    for seed in (0, 7):
-        found = measure_distances(data_set, data, seed=seed)
-        assert found == measure_distances(data_set, data, seed=seed)
-        assert found.largest == pytest.approx(float(brute(data_set, data, seed).max()), rel=1e-12)
-    assert measure_distances(data_set, data, seed=1).largest != found.largest
-
-
 @pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("tail", [module.TAIL, 0.3])
 def test_the_quantile_is_that_of_all_pairs(tail: float, monkeypatch: pytest.MonkeyPatch) -> None:
