@@ -13,8 +13,6 @@ import pytest
 
 import ncsnx
 from ncsnx.commands.training.job import TrainedRun
-from ncsnx.console.python_call import python_call
-from ncsnx.errors import Stopped
 from ncsnx.runs.folder import Run, read_origins
 from ncsnx.runs.metrics_log import MetricsLog
 from tests.training.tiny import PATIENCE_S, command, overrides, saved, steps_of, training
@@ -79,24 +77,6 @@ def test_ctrl_c_raises_keyboard_interrupt_after_a_checkpoint(here: Path, interru
     assert (again.start_step, again.step) == (step, step + 1)
 
 
-def test_other_signals_reach_the_handler_of_the_program_once_the_work_has_ended() -> None:
-    got: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, frame: got.append(number))
-    try:
-        with pytest.raises(Stopped):
-            _work_that_is_stopped(got)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    assert got == [signal.SIGTERM]
-
-
-def _work_that_is_stopped(got: list[int]) -> None:
-    with python_call(None) as work:
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert got == []
-        work.check_stop()
-
-
 def test_a_thread_that_cannot_handle_signals_trains_too(run: Run) -> None:
     found: list[TrainedRun] = []
     thread = threading.Thread(target=lambda: found.append(ncsnx.train(run, device="cpu", threads=1)))
@@ -114,10 +94,7 @@ def test_a_thread_that_cannot_handle_signals_trains_too(run: Run) -> None:
         ({"experiment": 5}, "^experiment must be an Experiment, a Run, a path or a name, not 5"),
         ({"experiment": "digits", "name": "a/b"}, r"'a/b' cannot name a run.*name=NAME"),
         ({"experiment": "digits", "device": "abacus"}, "^device abacus: expected auto, cpu"),
-        (
-            {"experiment": "digits", "changes": ["steps=80", 3]},
-            r"^a change must be text such as 'steps=50', not 3$",
-        ),
+        ({"experiment": "digits", "changes": ["steps=80", 3]}, "^a change must be text such as 'steps=50', not 3$"),
     ],
     ids=str,
 )

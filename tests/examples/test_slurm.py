@@ -164,7 +164,7 @@ def test_several_gpus_are_started_by_torchrun_and_stopped_alike(cluster: Cluster
 
 
 @pytest.mark.slow
-def test_each_task_of_an_array_runs_its_own_line(cluster: Cluster) -> None:
+def test_each_task_of_an_array_runs_its_own_line_and_a_stopped_one_is_queued_again(cluster: Cluster) -> None:
     tiny = " ".join(TINY)
     lines = [f"train digits steps=2 {tiny} --run one", f"train digits steps=2 seed=2 {tiny} --run two"]
     (cluster.folder / "settings.txt").write_text("\n".join(lines))
@@ -179,15 +179,11 @@ def test_each_task_of_an_array_runs_its_own_line(cluster: Cluster) -> None:
     assert code != 0
     assert "sbatch --array=1-N" in output
 
-
-@pytest.mark.slow
-def test_a_stopped_task_of_an_array_is_queued_again(cluster: Cluster) -> None:
-    (cluster.folder / "settings.txt").write_text(f"train digits {ENDLESS} {' '.join(TINY)} --run one\n")
+    (cluster.folder / "settings.txt").write_text(f"train digits {ENDLESS} {tiny} --run three\n")
     task = {"SLURM_ARRAY_JOB_ID": "77", "SLURM_ARRAY_TASK_ID": "1"}
-    code, output = cluster.stopped("sweep.sbatch", "settings.txt", run="one", **task)
+    code, output = cluster.stopped("sweep.sbatch", "settings.txt", run="three", **task)
     assert code == 143, output
     assert cluster.calls("scontrol") == ["requeue 77_1"]
-    assert len(cluster.steps("one")) == 1
 
 
 def test_the_settings_are_commands_of_ncsnx_each_with_its_own_run() -> None:

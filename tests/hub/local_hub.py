@@ -35,15 +35,9 @@ class Repository:
         """The newest commit."""
         return list(self.commits)[-1]
 
-    @property
-    def files(self) -> dict[str, bytes]:
-        """The files of the newest commit."""
-        return self.commits[self.head]
-
     def add(self, files: dict[str, bytes]) -> str:
         """Commits these files, and returns the commit's hash."""
-        content = json.dumps([len(self.commits), {name: hashlib.sha1(files[name]).hexdigest() for name in files}])
-        commit = hashlib.sha1(content.encode()).hexdigest()
+        commit = hashlib.sha1(repr([len(self.commits), files]).encode()).hexdigest()
         self.commits[commit] = files
         return commit
 
@@ -105,13 +99,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _route(self, method: str, parts: list[str]) -> None:
         match method, parts:
-            case "GET", ["api", "models", owner, name, "auth-check"]:
-                self._found(owner, name)
-                self._json({})
             case "GET", ["api", "models", owner, name, *revision]:
                 repository = self._found(owner, name)
                 commit = self._commit(repository, "/".join(revision[1:]) or "main")
-                self._json(self.hub.change(_described(f"{owner}/{name}", repository, commit)))
+                answer = json.dumps(self.hub.change(_described(f"{owner}/{name}", repository, commit)))
+                self._send(200, answer.encode(), **{"Content-Type": "application/json"})
             case "GET", ["cdn", oid]:
                 self._send(200, self.hub.objects[oid], ETag=f'"{oid}"')
             case "GET" | "HEAD", [owner, name, "resolve", commit, file]:
@@ -146,15 +138,12 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Refused(404, "EntryNotFound")
         here = {"X-Repo-Commit": commit}
         if not file.endswith(_LARGE):
-            return self._send(200, content, ETag=f'"{_blob(content)}"', **here)
+            return self._send(200, content, ETag=f'"{hashlib.sha1(content).hexdigest()}"', **here)
         oid = hashlib.sha256(content).hexdigest()
         self.hub.objects[oid] = content
         elsewhere = self.hub.address.replace("127.0.0.1", "localhost")
         here |= {"X-Linked-Size": str(len(content)), "X-Linked-ETag": f'"{oid}"', "ETag": f'"{oid}"'}
         return self._send(302, b"", Location=f"{elsewhere}/cdn/{oid}?signature=1", **here)
-
-    def _json(self, value: object, status: int = 200) -> None:
-        self._send(status, json.dumps(value).encode(), **{"Content-Type": "application/json"})
 
     def _send(self, status: int, content: bytes, *, code: str = "", **headers: str) -> None:
         self.send_response(status)
@@ -173,21 +162,15 @@ def _described(name: str, repository: Repository, commit: str) -> dict[str, Any]
         "id": name,
         "sha": commit,
         "private": repository.private,
-        "gated": False,
-        "library_name": "ncsnx" if "README.md" in files else None,
         "siblings": [_sibling(file, content) for file, content in files.items()],
     }
 
 
 def _sibling(name: str, content: bytes) -> dict[str, Any]:
-    found = {"rfilename": name, "size": len(content), "blobId": hashlib.sha1(b"pointer").hexdigest()}
+    found = {"rfilename": name, "size": len(content)}
     if name.endswith(_LARGE):
         return {**found, "lfs": {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "pointerSize": 9}}
-    return {**found, "blobId": _blob(content)}
-
-
-def _blob(content: bytes) -> str:
-    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+    return found
 
 
 @contextmanager
