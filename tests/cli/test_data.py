@@ -120,18 +120,6 @@ def test_a_folder_is_shown_with_its_original_sizes_and_what_is_not_read(place: P
     assert "contact sheet: pics-sheet.png" in outcome.err
 
 
-def test_the_contact_sheet_shows_as_many_images_as_are_wanted_by_the_seed(here: Path) -> None:
-    def sheet(*options: str) -> bytes:
-        assert run("data", "show", "digits", "--out", "s.png", *options).code == 0
-        return (here / "s.png").read_bytes()
-
-    nine = sheet("--n", "9")
-    with Image.open(here / "s.png") as picture:
-        assert picture.size == (3 * 66 + 2, 3 * 66 + 2)
-    assert sheet("--n", "9") == nine
-    assert sheet("--n", "9", "--seed", "1") != nine
-
-
 def test_what_cant_be_downloaded_says_why(here: Path) -> None:
     outcome = run("data", "download", "ffhq256", "--data", "elsewhere")
     assert (outcome.code, outcome.out) == (1, "")

@@ -7,7 +7,6 @@ import pytest
 import typer
 
 from ncsnx.cli import app
-from ncsnx.commands.command import PACKAGES_PANEL, built_in_commands
 from tests.cli.command import run
 
 BUILT: Any = typer.main.get_command(app)
@@ -43,18 +42,3 @@ def test_help_fits_80_columns_and_explains_every_parameter(words: str, monkeypat
         assert "A FILE is TorchScript, which runs code: name only files that you trust." in text
     else:
         assert words.removeprefix("ncsnx ") not in {"fid", "compare", "neighbors", "reference"}
-
-
-def test_commands_are_in_panels() -> None:
-    shown = run("--help").out
-    titles = list(dict.fromkeys(one.panel for one in built_in_commands()))
-    assert PACKAGES_PANEL not in titles
-    assert re.findall(r"╭─ (.*?) ─+╮", shown) == ["Options", *titles]
-    for one in built_in_commands():
-        assert re.search(rf"│ {one.name.partition(' ')[0]} ", shown[shown.index(f"─ {one.panel} ─") :])
-
-
-def test_brackets_and_paragraphs_of_help_texts_stay_as_they_are() -> None:
-    text = " ".join(run("fid", "--help").out.replace("│", " ").split())
-    assert "TAG[:FILE]" in text
-    assert "the Fréchet and the kernel distance are FID and KID. The table also shows" in text

@@ -176,14 +176,3 @@ def test_a_run_is_shown_with_changes_and_keeps_its_origins(unfinished: Run) -> N
     origins = shown("show", "runs/first", "seed=3", "--origins")["origins"]
     assert origins == {"seed": "command line", "steps": "/gone/minimal.py:9"}
     assert unfinished.experiment() == minimal()
-
-
-def test_nothing_is_written_and_the_folder_stays(own: Path, unfinished: Run, here: Path) -> None:
-    def listing() -> list[str]:
-        return sorted(str(path.relative_to(here)) for path in here.rglob("*"))
-
-    before = listing()
-    for arguments in (["list"], ["show", "own", "--origins"]):
-        assert run(*arguments).code == 0
-    assert listing() == before
-    assert Path.cwd() == here

@@ -1,7 +1,6 @@
 """Parameters that name a file or a folder, found from the app: what no path can be gets one line and exit code 2."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,6 @@ from ncsnx.cli import app
 from ncsnx.cli.running import typed_parameters
 from ncsnx.commands import values
 from ncsnx.commands.command import Parameter, built_in_commands, plugin_commands
-from ncsnx.config.data_sets import Data
-from ncsnx.config.feature_networks import Features
-from ncsnx.config.variants import Config, variants
 from ncsnx.runs.folder import Run
 from tests.cli.command import run
 from tests.config.examples import minimal, write_file
@@ -130,31 +126,6 @@ def test_variables_of_the_environment_are_read_in_the_same_way(
     assert f"{variable}: " in outcome.err
     monkeypatch.setenv(variable, "file")
     assert f"error: {variable}: 'file' is a file; give a folder" in run(*command.split()).err
-
-
-def _place_fields(family: type[Config], root: str) -> Iterator[tuple[str, list[str]]]:
-    """Each field of a variant that says where on a machine something is, and the overrides that the variant takes."""
-    sample = {"image_size": "8", "category": "bedroom"}
-    for tag, cls in variants(family).items():
-        fields = attrs.fields_dict(cls)
-        more = [
-            f"{root}.{name}={text}"
-            for name, text in sample.items()
-            if name in fields and cls in variants(Data).values()
-        ]
-        for name in ("root", "path", "file"):
-            if name in fields:
-                yield f"{root}.{name}", [f"{root}={tag}", *more]
-
-
-@pytest.mark.parametrize(("field", "overrides"), [*_place_fields(Data, "data"), *_place_fields(Features, "features")])
-def test_places_in_overrides_are_read_in_the_same_way(
-    field: str, overrides: list[str], place: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    command = ["data", "check", "digits"] if field.startswith("data") else ["reference", "digits"]
-    outcome = quick(capsys, *command, *overrides, f"{field}={ODD[0]}")
-    require_refused(outcome, place)
-    assert field in outcome.err
 
 
 def test_the_home_is_expanded_wherever_a_path_is_taken(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

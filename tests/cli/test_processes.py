@@ -1,6 +1,5 @@
 """Processes: standard streams that are closed or full, signals at any time, and memory that is kept."""
 
-import ctypes
 import os
 import platform
 import re
@@ -14,11 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ncsnx.cli import _keep_freed_memory
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import checkpoints
 from tests.forked import REPOSITORY, fork
-from tests.training.tiny import files, training, wait_until
+from tests.training.tiny import training, wait_until
 
 NCSNX = f'"{sys.executable}" -m ncsnx'
 
@@ -112,14 +110,6 @@ def test_nothing_but_ncsnx_itself_is_imported_before_ctrl_c_is_heeded() -> None:
     assert ended(code).stdout.split() == ["ncsnx", "ncsnx.cli", "ncsnx.version"]
 
 
-def test_a_signal_that_is_ignored_when_the_process_starts_stays_ignored_while_modules_are_imported() -> None:
-    struck = INTERRUPTED.replace("signal.SIGINT", "signal.SIGHUP")
-    ignored = "import signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n"
-    result = ended(ignored + struck + ENTRIES["console script"], "typer")
-    assert (result.returncode, result.stderr) == (0, "")
-    assert "digits" in result.stdout
-
-
 RUN = "runs/digits"
 
 
@@ -170,17 +160,7 @@ def test_training_that_has_not_begun_says_so(pictures: Path) -> None:
     assert not (pictures / "runs").exists()
 
 
-def test_what_begins_anew_says_so_and_has_left_nothing(pictures: Path) -> None:
-    last = stopped(pictures, "data", "check", "./many", at=lambda: list(pictures.glob("cache/scans/*/.lock")))
-    assert last == "stopped by SIGTERM; the same command starts from the beginning"
-    assert {path.split("/")[0] for path in files(pictures)} <= {"many"}
-
-
-of_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator is meant")
-NAMES = ("GLIBC_TUNABLES", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
-
-_MIB = 64
-_FAULTS = f"""
+_FAULTS = """
 import resource, sys
 from ncsnx.cli import main
 
@@ -191,35 +171,12 @@ except SystemExit:
     pass
 for _ in range(2):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    block = b"x" * ({_MIB} << 20)
+    block = b"x" * (64 << 20)
     del block
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-def pages_of_a_second_block(**variables: str) -> int:
-    """Pages that the system gives to a command for a block as large as one that was freed."""
-    environment = {name: value for name, value in os.environ.items() if name not in NAMES} | variables
-    command = [sys.executable, "-c", _FAULTS]
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    return int(ended.stdout.split()[-1])
-
-
-@of_glibc
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator is meant")
 def test_memory_that_was_freed_is_used_again_without_asking_the_system() -> None:
-    assert pages_of_a_second_block() < 100
-
-
-@of_glibc
-def test_the_users_own_choice_for_the_allocator_holds() -> None:
-    assert pages_of_a_second_block(MALLOC_TRIM_THRESHOLD_="131072") > (_MIB << 20) // os.sysconf("SC_PAGE_SIZE") // 2
-
-
-def test_without_the_c_library_nothing_is_changed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def unavailable(name: None) -> None:
-        raise OSError("no shared libraries")
-
-    for name in NAMES:
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(ctypes, "CDLL", unavailable)
-    _keep_freed_memory()
+    assert int(ended(_FAULTS).stdout.split()[-1]) < 100, "pages for a block as large as one that was freed"
