@@ -13,6 +13,8 @@ import pytest
 
 import ncsnx
 from ncsnx.commands.training.job import TrainedRun
+from ncsnx.console.python_call import python_call
+from ncsnx.errors import Stopped
 from ncsnx.runs.folder import Run, read_origins
 from ncsnx.runs.metrics_log import MetricsLog
 from tests.training.tiny import PATIENCE_S, command, overrides, saved, steps_of, training
@@ -75,6 +77,24 @@ def test_ctrl_c_raises_keyboard_interrupt_after_a_checkpoint(here: Path, interru
     assert "the same command resumes from step" in (run / "log.txt").read_text()
     again = ncsnx.train(run, f"steps={step + 1}", device="cpu", threads=1)
     assert (again.start_step, again.step) == (step, step + 1)
+
+
+def test_another_signal_reaches_the_handler_of_the_program_once_the_work_has_ended() -> None:
+    got: list[int] = []
+
+    def work_that_is_stopped() -> None:
+        with python_call(None) as work:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert got == []
+            work.check_stop()
+
+    before = signal.signal(signal.SIGTERM, lambda number, frame: got.append(number))
+    try:
+        with pytest.raises(Stopped):
+            work_that_is_stopped()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert got == [signal.SIGTERM]
 
 
 def test_a_thread_that_cannot_handle_signals_trains_too(run: Run) -> None:

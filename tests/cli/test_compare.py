@@ -14,6 +14,7 @@ from ncsnx.config import ConsistentAnnealed, ProbabilityFlowODE
 from ncsnx.config.converter import unstructure
 from ncsnx.runs.fast_sampler import FastSampler, read_fast, write_fast
 from ncsnx.runs.folder import Run
+from tests.cli.drawing import error
 from tests.training.tiny import CPU, command
 
 RUN = "runs/digits"
@@ -134,6 +135,9 @@ def test_fewer_images_replace_no_recommendation_and_none_leaves_the_one_before(c
     assert result.code == 0, result.err
     assert "sampler=fast still means sampler=cas sampler.steps=3, found on step 12" in result.err
     assert read_fast(run) == before
+    (run.compare / "fast.json").write_text("{}")
+    assert "fast.json" in error(command("sample", "digits", "sampler=fast", *CPU, folder=folder))
+    assert "compare/fast.json" in command("doctor", "digits", folder=folder).out
 
 
 def test_what_a_trial_that_diverged_took_is_left_open_where_nobody_knows_it(compared: Path, tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ TYPOS = [
     (["loss", "first", "--range", "70"], "no checkpoint of step 70"),
     (["likelihood", "first", "--range", "2:1"], "--range 2:1: expected all, latest"),
     (["compare", "first", "--evaluations", "6,x"], "expected whole numbers with commas"),
+    (["compare", "first", "sampler=cas"], "sampler: only features.FIELD=VALUE can change here"),
     (["neighbors", "first", "--ckpt", "70"], "no checkpoint of step 70"),
     (["export", "first", "--out", "out", "--ckpt", "70"], "no checkpoint of step 70"),
 ]
