@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import checkpoints, verify
 from ncsnx.runs.segments import read_segments
 from tests.cli.command import run
-from tests.published import golden_path, states_of, write
+from tests.published import golden_path, golden_states, states_of, write
 from tests.training.tiny import Result, files, overrides, training
 
 SMALL = ("model.width=4", "schedule.levels=10")
@@ -160,3 +161,15 @@ def test_mistakes_get_one_line(words: list[str], code: int, told: str, here: Pat
 class Evil:
     def __reduce__(self) -> tuple[Any, tuple[str]]:
         return os.system, ("touch ran",)
+
+
+def test_names_in_a_file_stay_inert(here: Path) -> None:
+    states = golden_states("ncsnv2")
+    states[0]["module.\x1b[31m[bold]\nerror: " + "x" * 10_000] = torch.zeros(1)
+    outcome = run("import", str(write(here / "a.pth", states)), "cifar10", *SMALL)
+    assert outcome.code == 1
+    assert "\x1b" not in outcome.err
+    assert "1 tensor surplus (" in outcome.err
+    assert len(outcome.err) < 1_000
+    assert all(line.isprintable() for line in outcome.err.splitlines())
+    assert len(messages(outcome)) == 1
