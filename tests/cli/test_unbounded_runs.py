@@ -10,10 +10,12 @@ import safetensors.torch
 import torch
 from PIL import Image
 
+import ncsnx
 from ncsnx.data.transforms import window_of
 from ncsnx.runs.folder import Run, read_origins
 from ncsnx.runs.manifest import checkpoints
 from tests.cli.command import run
+from tests.published import golden_path
 from tests.training.tiny import CPU, command, overrides
 
 DATA = ("data=arrays", "data.path=x.npy", "data.image_size=8", "data.range=unbounded")
@@ -111,3 +113,20 @@ def test_an_array_of_any_floats_is_packed_as_it_is_and_read_alike(copied: Path) 
     source = (copied / "experiments" / "mine.py").read_text()
     assert "range='unbounded'" in source
     assert f"scale={scale!r}" in source
+
+
+def test_an_imported_network_of_own_values_gives_the_scores_of_the_bounded_import(copied: Path) -> None:
+    small = ("model.width=4", "schedule.levels=10")
+    own = ("data=arrays", "data.path=k.npy", "data.image_size=32", "data.channels=3", "data.range=unbounded")
+    file = str(golden_path("ncsnv2"))
+    without = run("import", file, "cifar10", *small, *own, "--run", "own")
+    assert without.code == 1
+    assert "the scale of the unbounded data is not known" in without.err
+    assert not (copied / "runs" / "own").exists()
+    assert run("import", file, "cifar10", *small, *own, "data.scale=1", "--run", "own").code == 0
+    assert run("import", file, "cifar10", *small, "--run", "pictures").code == 0
+    x = 100 * torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    theirs, ours = ncsnx.load("pictures"), ncsnx.load("own")
+    assert torch.equal(ours.to_network(x), x)
+    assert torch.equal(ours.score(ours.to_network(x), 1.0), theirs.score(x, 1.0))
+    assert torch.equal(ours.from_network(x), x)
