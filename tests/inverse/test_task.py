@@ -58,11 +58,19 @@ VALUES = torch.zeros(2, 32)
         ({"truth": torch.zeros(2, 8, 8)}, r"expected truth \(2, 1, 8, 8\) for Masking, found \(2, 8, 8\)"),
         ({"pictures": ("a",)}, "expected 2 names of pictures"),
         ({"operator": HALF}, "a task needs a LinearOperator or a MeasurementMap, not Tensor"),
+        ({"facts": {"mask": HALF}}, "expected facts that are JSON"),
     ],
 )
 def test_what_does_not_go_together_is_refused(change: dict[str, Any], told: str) -> None:
     with pytest.raises(NcsnxError, match=told):
         Task(**{"name": "mine", "operator": Masking(HALF), "values": VALUES, **change})
+
+
+def test_noise_of_a_condition_is_that_of_seed_and_image() -> None:
+    task = Task(name="mine", operator=Masking(HALF), values=VALUES[:1])
+    conditions = [task.conditions(Digits(), 0.01, seed, 2)(torch.arange(2)) for seed in (0, 1)]
+    noisy = torch.cat([condition(torch.zeros(2, *SHAPE), 1.0, 0) for condition in conditions])
+    assert len(noisy.unique(dim=0)) == 4
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.images import to_uint8
 from ncsnx.sampling.request import SampleRequest
 from ncsnx.sampling.sample_folder import SampleFolder, SampleLayout
+from ncsnx.storage.parts import Part, done_indices, write_part
 from tests.samplers.toy import SHAPE
 from tests.sampling.toy_sampling import PROTOCOL, sample, sample_folder
 
@@ -70,6 +71,14 @@ def test_a_torn_part_isnt_done(tmp_path: Path, damage: Callable[[bytes], bytes])
     part.write_bytes(damage(part.read_bytes()))
     assert sample(tmp_path / "torn", 4, COUNT) == [0, 1, 2, *range(6, 12)]
     assert files(tmp_path / "torn") == files(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("indices", [[0, 1000], [-1, 0]])
+def test_a_part_with_images_that_do_not_exist_is_not_done(tmp_path: Path, indices: list[int]) -> None:
+    write_part(tmp_path, Part(torch.tensor(indices), {"images": torch.zeros(2, *SHAPE)}))
+    next(tmp_path.iterdir()).rename(tmp_path / "00000000-00000001.safetensors")
+    assert done_indices(tmp_path, 4) == set()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_another_protocol_is_refused_with_what_differs_and_what_to_type(tmp_path: Path) -> None:
