@@ -45,7 +45,7 @@ from ncsnx.console.messages import Messages
 from ncsnx.console.tables import table
 from ncsnx.results import Column
 columns = [Column("run"), Column("size", left_out=1), Column("age", left_out=2), Column("protocol")]
-table(Messages(), columns, [["width_128-lr_0.001", "22 MiB", "3 days", "FD of a classifier on digits"]])
+table(Messages(), columns, [["width_128-lr_0.001", "22 MiB", "3 days", "classifier_of_the_digits.pt8"]])
 """
     titles = {
         "64": ["run", "size", "age", "protocol"],
@@ -56,7 +56,8 @@ table(Messages(), columns, [["width_128-lr_0.001", "22 MiB", "3 days", "FD of a 
         head, _, *rows = on_terminal(program, NO_COLOR="1", COLUMNS=width).text.splitlines()
         assert head.split() == expected
         words = " ".join(rows).split()
-        assert {"width_128-lr_0.001", "FD", "classifier", "digits"} <= set(words)
+        assert words[0] == "width_128-lr_0.001"
+        assert "".join(words).endswith("classifier_of_the_digits.pt8")
         assert max(map(len, rows)) <= int(width)
 
 
