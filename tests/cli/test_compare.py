@@ -126,6 +126,14 @@ def test_the_stored_numbers_are_those_that_were_measured_again(hopeless: Path, t
     assert command("doctor", "digits", folder=folder).code == 0
 
 
+def test_a_recommended_sampler_that_draws_another_distribution_is_warned_of(hopeless: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(hopeless, tmp_path / "work"))
+    script(folder, lambda row: sound(row) | ({"distance": 5.0} if row["sampler"].get("order") == 1 else {}), fresh=True)
+    result = command("compare", "digits", *SMALL, folder=folder)
+    assert re.search("stored as sampler=fast: sampler=cas .*sampler.order=1", result.err)
+    assert "sampler=cas with order=1 and eta=1 gives Gaussian data 50 % of its variance" in result.err
+
+
 def test_fewer_images_replace_no_recommendation_and_none_leaves_the_one_before(compared: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(compared, tmp_path / "work"))
     run = Run(folder / RUN)

@@ -137,6 +137,18 @@ def test_a_second_call_measures_nothing_and_shows_a_perfect_model_beside_the_sco
 
 
 @pytest.mark.slow
+def test_what_a_solver_that_chooses_its_steps_took_is_in_the_row_and_its_tolerance_in_the_caption(
+    workplace: Path,
+) -> None:
+    words = ("--n", "12", "--batch-size", "6", "sampler=ode", "sampler.steps=2", "sampler.tolerance=0.05")
+    (row,) = json.loads(fid(workplace, "--range", "latest", *words, "--json").out)
+    assert "an adaptive number of evaluations (tolerance 0.05) per image" in row["protocol"]["caption"]
+    drawn = command("sample", "digits", *words, *CPU, folder=workplace)
+    (mean,) = re.findall(r"(\d+) evaluations per image, averaged", drawn.err)
+    assert row["evaluations"] == pytest.approx(float(mean), abs=0.5)
+
+
+@pytest.mark.slow
 def test_a_sweep_killed_in_the_middle_ends_with_the_same_numbers(trained: Path, swept: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(trained, tmp_path / "work"))
     words = ("fid", "digits", "--batch-size", "8", *SMALL)
