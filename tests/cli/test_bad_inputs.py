@@ -42,6 +42,7 @@ FILES: dict[str, tuple[bytes, str]] = {
         _after("register(experiment)"),
         "bad.py:15: 'bad' is already registered, at experiments/bad.py:3",
     ),
+    "Latin-1 without saying so": (_after("# é").replace("é".encode(), b"\xe9"), "bad.py:15: is not Python source in"),
     "an empty file": (b"", "bad.py: registers no experiment; end it with register(Experiment("),
 }
 

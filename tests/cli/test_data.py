@@ -120,6 +120,14 @@ def test_a_folder_is_shown_with_its_original_sizes_and_what_is_not_read(place: P
     assert "contact sheet: pics-sheet.png" in outcome.err
 
 
+def test_the_contact_sheet_shows_as_many_images_as_are_wanted_by_the_seed(here: Path) -> None:
+    for seed in ("0", "1"):
+        assert run("data", "show", "digits", "--n", "9", "--seed", seed, "--out", f"{seed}.png").code == 0
+    with Image.open("0.png") as first, Image.open("1.png") as second:
+        assert first.size == (3 * 66 + 2, 3 * 66 + 2)
+        assert first.tobytes() != second.tobytes()
+
+
 def test_what_cant_be_downloaded_says_why(here: Path) -> None:
     outcome = run("data", "download", "ffhq256", "--data", "elsewhere")
     assert (outcome.code, outcome.out) == (1, "")

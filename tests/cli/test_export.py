@@ -117,11 +117,12 @@ def test_a_run_without_an_average_passes_its_raw_weights_on_and_says_so(tmp_path
 
 def test_json_says_what_was_exported(scored: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(scored, tmp_path / "work"))
-    result = export(folder, "--ckpt", "best", "--grid", "0", "--json", out="new/place")
+    result = export(folder, "--ckpt", "best", "--grid", "2", "--precision", "bf16", "--json", out="new/place")
     found = json.loads(result.out)
     config = Export(folder / "new/place").config()
     assert (found["folder"], found["run"], found["step"]) == ("new/place", "digits", config.step)
-    assert (found["model_sha256"], found["license"], found["grid"]) == (config.model_sha256, "unknown", 0)
+    assert (found["model_sha256"], found["license"], found["grid"]) == (config.model_sha256, "unknown", 2)
+    assert "drawn by the sampler below, in bf16." in (folder / "new/place/README.md").read_text()
     row = best_row(folder)
     (score,) = [score for score in found["scores"] if score["protocol"]["measure"] == "distance"]
     metric = f"FD (digits classifier {score['protocol']['features']['sha256'][:8]})"
@@ -147,6 +148,14 @@ def test_what_cannot_be_exported_is_one_line_and_leaves_nothing(
     assert files(workplace) == before
 
 
+def test_a_picture_that_cannot_be_drawn_says_how_to_do_without(workplace: Path) -> None:
+    config = workplace / RUN / "config.json"
+    config.write_text(config.read_text().replace('"step_size": 2.4e-05', '"step_size": 1e38'))
+    result = export(workplace)
+    assert "the sampler diverged" in error(result)
+    assert "or export without a picture:" in result.err
+
+
 def test_an_exported_model_has_one_checkpoint_and_is_no_run(scored: Path) -> None:
     result = command("sample", "model", "--ckpt", "best", *CPU, folder=scored)
     assert result.code == 2
@@ -154,6 +163,8 @@ def test_an_exported_model_has_one_checkpoint_and_is_no_run(scored: Path) -> Non
     assert "leave --ckpt out" in error(result)
     with pytest.raises(UsageError, match="with one checkpoint"):
         ncsnx.load(scored / "model", ckpt=12)
+    fast = command("sample", "model", "sampler=fast", *CPU, folder=scored)
+    assert "sampler=fast needs a run" in error(fast)
     refused = command("train", "./model", folder=scored)
     assert refused.code == 1
     assert "model is an exported model, which holds nothing to resume training from" in error(refused)

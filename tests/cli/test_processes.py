@@ -105,6 +105,12 @@ def test_ctrl_c_while_modules_are_imported_ends_without_a_word(entry: str, modul
     assert (result.returncode, result.stdout, result.stderr) == (-signal.SIGINT, "", ""), "a shell shows 130"
 
 
+def test_ctrl_c_that_a_script_ignores_stays_ignored_while_modules_are_imported() -> None:
+    ignored = "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+    result = ended(ignored + INTERRUPTED + ENTRIES["console script"], "typer")
+    assert (result.returncode, result.stderr) == (0, "")
+
+
 def test_nothing_but_ncsnx_itself_is_imported_before_ctrl_c_is_heeded() -> None:
     code = "import sys; before = set(sys.modules); import ncsnx.cli; print(*sorted(set(sys.modules) - before))"
     assert ended(code).stdout.split() == ["ncsnx", "ncsnx.cli", "ncsnx.version"]

@@ -223,6 +223,7 @@ def test_without_a_place_each_protocol_has_a_folder_of_its_own_in_the_run(workpl
         (["--ckpt", "late"], 2, "latest or best"),
         (["--ckpt", "best"], 1, "no scores yet"),
         (["--frames", "1"], 2, "--frames must be between 2"),
+        (["--precision", "tf32"], 2, "--precision tf32 runs on CUDA only"),
         (["--between", "1"], 2, "--between needs the number of columns"),
         (["sampler.step_size=1e38"], 1, "the sampler diverged"),
     ],
