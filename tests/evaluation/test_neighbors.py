@@ -230,16 +230,11 @@ def normal(generator: torch.Generator, count: int, mean: float = 0.0) -> Tensor:
     return mean + torch.randn(count, generator=generator, dtype=torch.float64)
 
 
-def test_nearer_counts_the_pairs_and_half_of_equal_ones() -> None:
+def test_pairs_with_ties_and_samples_below_the_nearest_twentieth_are_counted() -> None:
     samples, held_out = torch.tensor([1.0, 2.0, 5.0]), torch.tensor([2.0, 3.0])
     assert compared(samples, held_out).nearer == pytest.approx((2 + 1.5 + 0) / 6)
-    assert compared(samples, samples).nearer == 0.5
-
-
-def test_near_counts_the_samples_below_the_nearest_twentieth_of_held_out_images() -> None:
-    held_out = torch.arange(1.0, 101.0)
-    samples = torch.tensor([0.5, 4.5, 5.0, 50.0])
-    assert compared(samples, held_out).near.value == 0.5, "5 is the fifth of a hundred, and not below itself"
+    near = compared(torch.tensor([0.5, 4.5, 5.0, 50.0]), torch.arange(1.0, 101.0)).near
+    assert near.value == 0.5, "5 is the fifth of a hundred, and not below itself"
 
 
 def most(share: float) -> float:
@@ -288,13 +283,6 @@ def simulated(generator: torch.Generator, n: int, m: int, copies: float, farther
 def kinds(n: int, m: int, copies: float = 0.0, farther: float = 0.0, trials: int = TRIALS) -> Counter[str]:
     generator = torch.Generator().manual_seed(7)
     return Counter(simulated(generator, n, m, copies, farther).kind for _ in range(trials))
-
-
-@pytest.mark.parametrize(("n", "m", "copies", "caught"), [(64, 50, 0.2, 0.5), (64, 300, 0.3, 0.95)])
-def test_copies_among_samples_that_are_farther_are_caught(n: int, m: int, copies: float, caught: float) -> None:
-    generator = torch.Generator().manual_seed(7)
-    found = [simulated(generator, n, m, copies, farther=0.3) for _ in range(60)]
-    assert sum(one.kind == "memorising" for one in found) >= caught * 60
 
 
 @pytest.mark.slow

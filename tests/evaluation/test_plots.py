@@ -1,8 +1,6 @@
 """Plots of measurements, by the text and the number of markers in the SVG."""
 
 import re
-import subprocess
-import sys
 import warnings
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -64,19 +62,6 @@ def test_equal_arguments_give_equal_bytes_whatever_style_a_person_has_set(tmp_pa
             scores(tmp_path, FALLING, perfect=(0.4, 0.03))
         found.append([path.read_bytes() for path in sorted(tmp_path.iterdir())])
     assert found[0] == found[1]
-
-
-def test_matplotlib_is_loaded_by_the_first_plot_and_pyplot_never(tmp_path: Path) -> None:
-    code = f"""
-import sys
-from pathlib import Path
-from ncsnx.evaluation.plots import plot_scores
-assert "matplotlib" not in sys.modules
-plot_scores(Path({str(tmp_path / "x")!r}), [{{"step": 1, "score": 2.0}}], metric="FID", title="t", caption="c",
-            perfect=None)
-assert "matplotlib.pyplot" not in sys.modules
-"""
-    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("name", ["a $x_1$ & <b>", "tab\tbell\a 漢字 \u202e"])

@@ -4,10 +4,8 @@ import hashlib
 import math
 import os
 import re
+import shutil
 import statistics
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 from torch import Tensor
 
-import ncsnx
 from ncsnx.config.data_sets import CIFAR10, FFHQ, LSUN, CelebA, Data, Digits
 from ncsnx.data import data_set_of
 from ncsnx.errors import NcsnxError, Stopped, UsageError
@@ -218,42 +216,21 @@ def test_a_build_that_was_stopped_leaves_nothing(tmp_path: Path, poll: int) -> N
     assert files(tmp_path / "cache") == files(tmp_path / "straight" / "cache")
 
 
-BUILDER = """
-import sys, time
-from pathlib import Path
-from ncsnx.evaluation.reference import open_reference
-from ncsnx.work import Work
-from tests.evaluation.test_reference import Means, digits
-class Waiting(Means):
-    def __call__(self, images):
-        Path("building").touch()
-        while not Path("go on").exists():
-            time.sleep(0.01)
-        return super().__call__(images)
-open_reference("held-out", digits(Path()), Waiting(), Path("cache"), Work())
-"""
+def test_one_waits_for_the_reference_that_another_process_builds(tmp_path: Path) -> None:
+    built = opened(tmp_path / "other", "held-out").path
+    place = tmp_path / "cache" / built.relative_to(tmp_path / "other" / "cache")
+    said: list[str] = []
+    network, lock = Means(), FileLock(place.parent / f".{place.name}" / ".lock")
 
+    def end_the_other(text: str) -> None:
+        said.append(text)
+        shutil.copytree(built, place)
+        lock.release()
 
-def test_of_two_processes_one_builds_and_the_other_waits_and_reads(tmp_path: Path) -> None:
-    path = ":".join([str(Path(ncsnx.__file__).parents[1]), *filter(None, sys.path)])
-    environment = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    builder = subprocess.Popen([sys.executable, "-c", BUILDER], cwd=tmp_path, env=environment)
-    try:
-        while not (tmp_path / "building").exists():
-            assert builder.poll() is None
-            time.sleep(0.01)
-        said: list[str] = []
-
-        def info(text: str) -> None:
-            said.append(text)
-            (tmp_path / "go on").touch()
-
-        network = Means()
-        reference = open_reference("held-out", digits(tmp_path), network, tmp_path / "cache", Work(info=info))
-        assert builder.wait(60) == 0
-    finally:
-        builder.kill()
-    assert (reference.count, network.seen) == (299, [])
+    Path(lock.lock_file).parent.mkdir(parents=True)
+    with lock:
+        open_reference("held-out", digits(tmp_path), network, tmp_path / "cache", Work(info=end_the_other))
+    assert network.seen == []
     (line,) = said
     assert "waiting for another process to write the reference" in line
 
@@ -403,14 +380,6 @@ class Three:
         raise AssertionError("a file of statistics needs no features")
 
 
-def test_mu_and_sigma_are_read_as_they_are(tmp_path: Path) -> None:
-    path = save(tmp_path / "a [1].npz", mu_s=np.arange(4))  # as in a reference batch of ADM
-    (mean, covariance), sha256 = read_statistics(path, THREE, "Inception")
-    assert torch.equal(mean, torch.from_numpy(MEAN))
-    assert torch.equal(covariance, torch.from_numpy(COVARIANCE))
-    assert sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def test_a_compressed_file_of_float32_is_read_in_float64(tmp_path: Path) -> None:
     single = COVARIANCE.astype(np.float32)
     single[0, 1] = np.nextafter(single[0, 1], 1, dtype=np.float32)  # rounded differently from its transposed entry
@@ -431,13 +400,14 @@ def test_a_covariance_of_fewer_images_than_features_passes_after_rounding_to_flo
 
 
 def test_a_file_is_a_reference_without_images(tmp_path: Path) -> None:
-    path = save(tmp_path / "stats.npz")
+    path = save(tmp_path / "a [1].npz", mu_s=np.arange(4))  # as in a reference batch of ADM
     reference = open_reference(str(path), None, Three(), tmp_path / "cache", Work())
-    assert (reference.name, reference.count, reference.sample) == ("file stats.npz", None, None)
+    assert (reference.name, reference.count, reference.sample) == ("file a [1].npz", None, None)
     assert reference.perfect_model(1_000, Work()) is None
-    assert reference.why_unknown == "unknown, since file stats.npz holds mean and covariance only"
+    assert reference.why_unknown == "unknown, since file a [1].npz holds mean and covariance only"
     assert reference.facts["fingerprint"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert reference.facts["kind"] == "npz"
+    assert torch.equal(reference.mean, torch.from_numpy(MEAN))
     assert torch.equal(reference.covariance, torch.from_numpy(COVARIANCE))
     assert not (tmp_path / "cache").exists()
 
