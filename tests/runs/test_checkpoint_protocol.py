@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ncsnx.config.codec import digest
-from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.errors import NcsnxError
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import UnsoundError, checkpoints, read_manifest, read_verified, verify, write_checkpoint
 from ncsnx.runs.names import step_name
@@ -37,19 +37,6 @@ NAMES = ["ema.safetensors", "model.safetensors", "state.json"]
 for step in itertools.count(int(sys.argv[2])):
     write_checkpoint(Path(sys.argv[1]), step, ((name, os.urandom(300_000)) for name in NAMES))
     print(step, flush=True)
-"""
-
-
-ON_A_SMALL_DISK = """
-import resource, sys
-from pathlib import Path
-from ncsnx.errors import NcsnxError
-from ncsnx.runs.manifest import write_checkpoint
-resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-try:
-    write_checkpoint(Path(sys.argv[1]), 2, [("ema.safetensors", bytes(900)), ("model.safetensors", bytes(5000))])
-except NcsnxError as error:
-    print(error)
 """
 
 
@@ -176,16 +163,6 @@ def test_a_sound_checkpoint_is_not_overwritten(run: Run) -> None:
     assert (folder / "ema.safetensors").read_bytes() == FILES["ema.safetensors"]
 
 
-def test_a_checkpoint_is_resolved_from_what_was_typed(run: Run) -> None:
-    for step in (1, 2, 500, 1000, 2000, 3000):
-        write(run, step)
-    assert resolve_checkpoint(run, "1k") == run.checkpoints / step_name(1000)
-    assert resolve_checkpoint(run, 500) == run.checkpoints / step_name(500)
-    assert resolve_checkpoint(run, "latest") == run.checkpoints / step_name(3000)
-    with pytest.raises(UsageError, match=r"no checkpoint of step 1,100; nearest: 2, 500, 1,000, 2,000"):
-        resolve_checkpoint(run, "1100")
-
-
 def test_an_unsound_checkpoint_is_refused_by_its_step_whichever_file_is_damaged(run: Run) -> None:
     for step in (1, 2, 3):
         write(run, step)
@@ -228,13 +205,3 @@ def test_whenever_a_writer_is_killed_every_visible_checkpoint_is_sound(run: Run,
             verify(run.checkpoints / step_name(step))
     remove_debris(run)
     assert names_in(run.checkpoints) == [step_name(step) for step in checkpoints(run)]
-
-
-def test_a_full_disk_leaves_the_earlier_checkpoint_and_no_debris(run: Run, start_python: StartPython) -> None:
-    write(run, 1)
-    out, err = start_python(ON_A_SMALL_DISK, run.checkpoints).communicate()
-    assert err == ""
-    assert f"{run.checkpoints / 'step-00000002' / 'model.safetensors'} (5,000 bytes): File too large" in out
-    assert out.count("\n") == 1
-    assert names_in(run.checkpoints) == ["step-00000001"]
-    verify(run.checkpoints / step_name(1))

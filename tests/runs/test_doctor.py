@@ -118,17 +118,6 @@ def test_a_sound_run_has_no_findings_and_every_file_with_a_hash_is_read(sound: R
     assert tree(sound.path) == before
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "state.json", MANIFEST])
-@pytest.mark.parametrize("how", [damage, Path.unlink])
-def test_whatever_happens_to_a_file_of_a_checkpoint_is_found(
-    sound: Run, name: str, how: Callable[[Path], None]
-) -> None:
-    how(folder(sound, 20) / name)
-    finding = only(doctor.examine(sound))
-    assert (finding.kind, finding.path) == ("unsound", folder(sound, 20))
-    assert name in finding.what
-
-
 def test_a_checkpoint_of_another_experiment_is_found(sound: Run) -> None:
     other = attrs.evolve(sound.experiment(), seed=7)
     write_checkpoint(sound.checkpoints, 40, contents(other, 40).items())

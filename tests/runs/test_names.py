@@ -229,20 +229,10 @@ def test_a_range_that_holds_no_checkpoint_lists_those_there_are(ladder: Run) -> 
         select(ladder, "all")
 
 
-@pytest.mark.parametrize("text", ["", "100:", "a:b", "100:200:300:400", "latest:600", "-5:7", "400:200", "100:200:0"])
+@pytest.mark.parametrize(
+    "text", ["", "100:", "a:b", "100:200:300:400", "latest:600", "-5:7", "400:200", "100:200:0", "\x00\u202e"]
+)
 def test_what_is_no_range_is_refused_with_what_is_accepted(ladder: Run, text: str) -> None:
-    with pytest.raises(UsageError, match="expected all, latest, best, a step such as 150k, FIRST:LAST or"):
+    with pytest.raises(UsageError, match="expected all, latest, best, a step such as 150k, FIRST:LAST or") as refused:
         select(ladder, text)
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.text(alphabet="0123456789:kKmM.alltes -_\x00\u202e", max_size=30))
-def test_whatever_is_typed_gives_checkpoints_or_one_clear_line(ladder: Run, text: str) -> None:
-    try:
-        steps = select(ladder, text)
-    except NcsnxError as error:
-        said = str(error)
-        assert said.isprintable()
-    else:
-        assert steps
-        assert set(steps) <= set(range(100, 700, 100))
+    assert str(refused.value).isprintable()

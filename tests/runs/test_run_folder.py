@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -107,23 +106,3 @@ def test_values_outside_the_identity_can_be_updated(run: Run, experiment: Experi
     run.update_experiment(longer)
     assert run.experiment() == longer
     assert run.data_fingerprint() == "f" * 64
-
-
-def test_a_damaged_config_is_an_error_that_names_the_file_and_never_a_crash(run: Run) -> None:
-    whole = run.config_path.read_bytes()
-    generator = random.Random(0)
-    damaged = [whole[:length] for length in range(len(whole) - 1)]
-    for _ in range(200):
-        flipped = bytearray(whole)
-        flipped[generator.randrange(len(whole))] ^= 1 << generator.randrange(8)
-        damaged.append(bytes(flipped))
-    damaged.append(b"[" * 100_000)
-    complaints = []
-    for content in damaged:
-        run.config_path.write_bytes(content)
-        try:
-            run.experiment()
-        except NcsnxError as error:
-            complaints.append(str(error))
-    assert len(complaints) >= len(whole)  # all truncations except the last, which only lacks the newline, and more
-    assert all(str(run.config_path) in complaint for complaint in complaints)

@@ -106,15 +106,6 @@ def test_a_patch_restores_staged_and_unstaged_changes_of_text_and_bytes(
     assert (tmp_path / "copy" / "inner" / "binary").read_bytes() == bytes(range(256))
 
 
-def test_equal_patches_are_stored_once_and_others_beside_them(run: Run, repository: Path) -> None:
-    (repository / "file").write_text("two")
-    first, again = recorded(run, repository), recorded(run, repository)
-    (repository / "file").write_text("three")
-    third = recorded(run, repository)
-    assert first.patch == again.patch != third.patch
-    assert sorted(path.name for path in run.patches.iterdir()) == sorted({str(first.patch), str(third.patch)})
-
-
 def test_a_large_patch_and_one_that_is_not_wanted_are_left_out(run: Run, repository: Path) -> None:
     (repository / "file").write_bytes(os.urandom(2 * MOST_PATCH_BYTES))
     assert recorded(run, repository).patch is None
@@ -128,13 +119,3 @@ def test_a_patch_that_cannot_be_written_stops_no_start(run: Run, repository: Pat
     (repository / "file").write_text("changed\n")
     run.patches.write_text("in the way")
     assert recorded(run, repository).patch is None
-
-
-def test_a_patch_does_not_depend_on_the_users_settings_of_git(run: Run, repository: Path) -> None:
-    (repository / "file").write_text("".join(f"{number}\n" for number in range(20)))
-    git(repository, "commit", "-qam", "many lines")
-    (repository / "file").write_text("".join(f"{number * (number != 9)}\n" for number in range(20)))
-    usual = recorded(run, repository).patch
-    git(repository, "config", "diff.context", "0")
-    git(repository, "config", "diff.submodule", "log")
-    assert recorded(run, repository).patch == usual
