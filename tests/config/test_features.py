@@ -2,11 +2,7 @@
 
 from typing import Any, get_args, get_type_hints
 
-import pytest
-
 from ncsnx.config import Config, Experiment
-from ncsnx.config.codec import ConfigError
-from ncsnx.config.converter import structure
 from ncsnx.config.feature_networks import Features
 from ncsnx.config.variants import is_family, variants
 
@@ -29,17 +25,3 @@ def test_no_experiment_holds_features_so_that_no_saved_file_names_code_to_be_exe
     held = reachable(Experiment, set())
     assert len(held) > 10
     assert not [cls for cls in held if issubclass(cls, Features)]
-
-
-@pytest.mark.parametrize(
-    ("values", "complaint"),
-    [
-        ({"type": "classifier", "width": 0}, "width: must be between 1 and 1,024, not 0"),
-        ({"type": "torchscript", "file": "a\nb"}, "file: must be one line of printable text"),
-        ({"type": "torchscript"}, "file: is required"),
-    ],
-    ids=["width", "file", "no file"],
-)
-def test_values_out_of_range_are_refused_by_their_path(values: dict[str, Any], complaint: str) -> None:
-    with pytest.raises(ConfigError, match=complaint):
-        structure(values, Features)

@@ -50,12 +50,6 @@ def test_a_batch_may_be_larger_than_the_data() -> None:
     assert all(sorted(stream[start : start + 3]) == [0, 1, 2] for start in range(0, 24, 3))
 
 
-def test_positions_count_the_images_of_the_stream() -> None:
-    batches = TrainingBatches(numbered(10), batch_size=4, seed=0)
-    assert batches.at(5).positions.tolist() == [20, 21, 22, 23]
-    assert batches.at(2**33).positions[0] == 2**35
-
-
 def test_a_batch_is_a_function_of_seed_and_step() -> None:
     batches = TrainingBatches(numbered(10), batch_size=4, seed=0)
     forwards = [batches.at(step) for step in range(9)]

@@ -47,12 +47,6 @@ def read(content: bytes, channels: int = 3, background: tuple[int, int, int] = W
     return as_array(decode(content, "x"), channels, background)
 
 
-@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP", "WEBP"])
-def test_colours_come_back_as_they_were(kind: str) -> None:
-    options = {"lossless": True} if kind == "WEBP" else {}
-    assert np.array_equal(read(saved(COLOURS, kind, **options)), VALUES[..., :3])
-
-
 def test_grey_becomes_three_equal_channels_and_colours_become_grey_by_itu_601() -> None:
     grey = Image.fromarray(VALUES[..., 0])
     assert np.array_equal(read(saved(grey)), np.repeat(VALUES[..., :1], 3, axis=2))
@@ -147,14 +141,6 @@ def test_pictures_are_rotated_by_exif(kind: str) -> None:
 def test_unreadable_exif_data_leaves_a_picture_as_it_is() -> None:
     content = saved(COLOURS, "PNG", exif=b"Exif\0\0MM\0*garbage")
     assert np.array_equal(read(content), VALUES[..., :3])
-
-
-@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
-def test_the_first_frame_of_an_animation_is_decoded(kind: str) -> None:
-    frames = [Image.new("RGB", (4, 4), (value, value, value)) for value in (10, 200)]
-    options = {"lossless": True} if kind == "WEBP" else {}
-    content = saved(frames[0], kind, save_all=True, append_images=frames[1:], **options)
-    assert (read(content) == 10).all()
 
 
 BROKEN = {

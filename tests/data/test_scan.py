@@ -114,13 +114,6 @@ def test_all_broken_files_are_named_at_once_with_what_to_do(tmp_path: Path) -> N
     assert "fix or remove them, or skip them with on_error='skip' (in an experiment: data.on_error=skip)" in message
 
 
-def test_of_many_broken_files_twenty_are_named(tmp_path: Path) -> None:
-    files = with_broken_ones(tmp_path / "x", broken=25)
-    with pytest.raises(NcsnxError, match=r"broken19\.png: is empty; … and 5 more") as error:
-        sound_files(files, scan_of(files, Work()), "refuse", Work())
-    assert "broken20" not in str(error.value)
-
-
 def test_broken_files_can_be_skipped_with_a_warning_that_counts_them(tmp_path: Path) -> None:
     files, watcher = with_broken_ones(tmp_path / "x", broken=7), Watcher()
     rest = sound_files(files, scan_of(files, Work()), "skip", watcher.work)

@@ -126,15 +126,11 @@ def test_images_are_equal_for_any_split_of_a_batch(transform: Transform, dequant
             torch.testing.assert_close(torch.cat(parts), whole, rtol=1e-6, atol=1e-6)
 
 
-def test_held_out_images_are_never_flipped_and_have_separate_draws() -> None:
-    assert torch.equal(preprocessing(random_flip=True).held_out(PIXELS, POSITIONS), PIXELS / 255)
-    drawn = preprocessing(dequantization="uniform")
+def test_held_out_and_measured_images_are_never_flipped_and_have_separate_draws() -> None:
+    flipping, drawn = preprocessing(random_flip=True), preprocessing(dequantization="uniform")
+    for prepare in (flipping.held_out, flipping.measured):
+        assert torch.equal(prepare(PIXELS, POSITIONS), PIXELS / 255)
     assert not torch.equal(drawn.held_out(PIXELS, POSITIONS), drawn.training(PIXELS, POSITIONS))
-
-
-def test_measured_images_are_dequantized_with_separate_draws() -> None:
-    assert torch.equal(preprocessing(random_flip=True).measured(PIXELS, POSITIONS), PIXELS / 255)
-    drawn = preprocessing(dequantization="uniform")
     u = Stream(5, Purpose.DEQUANTIZATION).uniform(POSITIONS, (1, 4, 4), step=3)
     assert float((drawn.measured(PIXELS, POSITIONS) - (PIXELS + u) / 256).abs().max()) < 2**-23
 

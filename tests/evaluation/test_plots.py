@@ -12,7 +12,6 @@ from PIL import Image
 
 from ncsnx.evaluation.plots import (
     plot_losses,
-    plot_samplers,
     plot_scores,
 )
 
@@ -95,15 +94,3 @@ def test_losses_are_drawn_over_steps_and_over_levels(tmp_path: Path, checkpoints
     shown = texts(tmp_path / "losses.svg")
     assert {"mean held-out loss", "held-out loss per level", "noise level σ"} <= set(shown)
     assert "training steps" in shown
-
-
-def test_samplers_are_named_once(tmp_path: Path) -> None:
-    heun, ald = {"label": "heun", "number": 3}, {"label": "ald", "number": 0}
-    points = [
-        {**heun, "evaluations": 8, "distance": 9.0, "spread": 0.3, "usable": True, "fast": True},
-        {**heun, "evaluations": 16, "distance": 7.0, "spread": None, "usable": False, "fast": False},
-        {**ald, "evaluations": 697, "distance": 6.0, "spread": 0.2, "usable": True, "fast": False},
-    ]
-    plot_samplers(tmp_path / "samplers", points, metric="FD", title="digits", caption=CAPTION)
-    shown = texts(tmp_path / "samplers.svg")
-    assert sorted(text for text in shown if text in ("heun", "ald", "sampler=fast")) == ["ald", "heun", "sampler=fast"]

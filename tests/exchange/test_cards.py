@@ -206,18 +206,27 @@ def sweep(place: Path, metric: str, row: dict[str, Any], **protocol: object) -> 
     scores.add({"step": 10, "weights_sha256": OWN, "score": 5.0, **row}, "2026-01-01")
 
 
-def test_the_numbers_of_every_sweep_are_found_those_of_the_most_images_first(run: Run) -> None:
+def test_the_numbers_of_every_sweep_of_these_weights_are_found_those_of_the_most_images_first(run: Run) -> None:
     sweep(run.loss / "one", "held-out loss", {"score": 12.5, "levels": [1.0]}, measure="loss", n=99_999)
     sweep(run.likelihood / "one", "bits per dimension", {"score": 2.5, "error": 0.25}, measure="likelihood", n=99_999)
     sweep(run.fid / "few", "FD (digits classifier 1a2b3c4d)", {"error": 0.25, "kernel_distance": 0.5}, n=100)
     covered = {"precision": 0.5, "recall": 0.25, "inception_score": 2.0, "inception_score_spread": 0.125}
     sweep(run.fid / "many", "FID", {"error": 0.25, "kernel_distance": 0.5, **covered}, n=1_000)
+    scores = ScoreFile.read(run.fid / "many")
+    perfect = PerfectModel(score=1.25, spread=0.125, n=100, reference_images=1_000, drawn=100, draws=5)
+    scores.perfect_model = perfect.to_json()
+    scores.write()
+    # scores of something else
+    sweep(run.fid / "other-weights", "FID", {"weights_sha256": "b" * 64})
+    sweep(run.fid / "other-step", "FID", {"step": 20})
+    sweep(run.fid / "other-experiment", "FID", {}, identity="c" * 64)
     found = recorded_scores(run, minimal(), 10, OWN)
     assert [
         tuple((one.name, with_error(one.value, one.error)) for one in score.measured) for score in found.scores
     ] == [
         (
             ("FID", "5.00 ± 0.25"),
+            ("FID of a perfect model (100 real images against the rest)", "1.25 ± 0.12"),
             ("KID", "0.5000"),
             ("precision", "0.5000"),
             ("recall", "0.2500"),
@@ -232,28 +241,6 @@ def test_the_numbers_of_every_sweep_are_found_those_of_the_most_images_first(run
     ]
     assert found.scores[0].protocol["n"] == 1_000
     assert found.unreadable == ()
-
-
-def test_a_perfect_model_comes_after_the_score_that_it_is_held_beside(run: Run) -> None:
-    sweep(run.fid / "one", "FID", {"error": 0.25, "kernel_distance": 0.5})
-    scores = ScoreFile.read(run.fid / "one")
-    perfect = PerfectModel(score=1.25, spread=0.125, n=100, reference_images=1_000, drawn=100, draws=5)
-    scores.perfect_model = perfect.to_json()
-    scores.write()
-    (score,) = recorded_scores(run, minimal(), 10, OWN).scores
-    assert [one.name for one in score.measured] == [
-        "FID",
-        "FID of a perfect model (100 real images against the rest)",
-        "KID",
-    ]
-    assert (score.measured[1].value, score.measured[1].error) == (1.25, 0.125)
-
-
-def test_scores_of_other_weights_another_step_or_another_experiment_are_not_its_own(run: Run) -> None:
-    sweep(run.fid / "other-weights", "FID", {"weights_sha256": "b" * 64})
-    sweep(run.fid / "other-step", "FID", {"step": 20})
-    sweep(run.fid / "other-experiment", "FID", {}, identity="c" * 64)
-    assert recorded_scores(run, minimal(), 10, OWN).scores == ()
 
 
 def test_a_sweep_that_cannot_be_read_is_named_and_hides_no_other(run: Run) -> None:

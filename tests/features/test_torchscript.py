@@ -16,7 +16,7 @@ from ncsnx.features.extractors import build_features
 from ncsnx.features.feature_network import FeatureNetwork
 from ncsnx.features.inception import InceptionNetwork
 from ncsnx.features.real_images import DataSource
-from ncsnx.features.torchscript import CleanResizer, load_script
+from ncsnx.features.torchscript import CleanResizer
 from ncsnx.images import save_png
 from ncsnx.runtime import Runtime
 from ncsnx.work import Work
@@ -63,15 +63,13 @@ def test_a_tuple_is_features_and_logits(tmp_path: Path) -> None:
     assert torch.equal(seen.logits, seen.features[:, :4] * 2)
 
 
-def test_without_an_image_size_it_gets_the_images_as_they_are(tmp_path: Path) -> None:
-    network = opened(scripted(GreyOnly(), tmp_path / "net.pt"), tmp_path, image_size=None)
-    images = pictures(3, 1)
+def test_without_an_image_size_it_gets_the_images_as_they_are_and_needs_a_data_set_for_their_shape(
+    tmp_path: Path,
+) -> None:
+    path, images = scripted(GreyOnly(), tmp_path / "net.pt"), pictures(3, 1)
+    network = opened(path, tmp_path, image_size=None)
     assert (network.dimensions, network.facts["images"]) == (5, "as they are")
     assert torch.equal(network(images).features, GreyOnly()(images.float()))
-
-
-def test_without_an_image_size_and_a_data_set_it_says_what_is_missing(tmp_path: Path) -> None:
-    path = scripted(GreyOnly(), tmp_path / "net.pt")
     with pytest.raises(NcsnxError, match="the shape of images is unknown; set image_size"):
         opened(path, tmp_path, image_size=None, data=False)
 
@@ -112,11 +110,6 @@ def test_a_pickle_is_never_executed(tmp_path: Path) -> None:
     torch.save(math.floor, path)  # a pickle of a function, as malicious ones are
     with pytest.raises(NcsnxError, match="cannot be loaded as a TorchScript file"):
         opened(path, tmp_path)
-
-
-def test_a_file_without_an_end_is_no_network() -> None:
-    with pytest.raises(NcsnxError, match="/dev/zero: cannot be read: is not a regular file"):
-        load_script(Path("/dev/zero"), torch.device("cpu"))
 
 
 @pytest.mark.parametrize("channels", [1, 3])

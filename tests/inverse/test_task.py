@@ -92,18 +92,12 @@ def test_measurements_of_another_shape_are_refused(operator: LinearOperator, y: 
 
 
 def test_an_operator_in_python_is_checked_before_anything_is_drawn() -> None:
-    class Doubled(Masking):
-        def coefficients(self, x: Tensor) -> Tensor:
-            return 2 * super().coefficients(x)
-
     class Broken(Masking):
         def coefficients(self, x: Tensor) -> Tensor:
             return super().coefficients(x) @ torch.zeros(3, 3)
 
-    for kind, told in ((Doubled, "are not orthonormal"), (Broken, "Broken fails on 2 images of")):
-        task = Task(name="mine", operator=kind(HALF), values=VALUES)
-        with pytest.raises(NcsnxError, match=told):
-            task.conditions(Digits(), 0.01, 0, 1)
+    with pytest.raises(NcsnxError, match="Broken fails on 2 images of"):
+        Task(name="mine", operator=Broken(HALF), values=VALUES).conditions(Digits(), 0.01, 0, 1)
 
 
 FIFTY = ValueRange(high=50.0, is_bounded=False)

@@ -54,25 +54,6 @@ def by_features(features_1: Tensor, features_2: Tensor) -> float:
     return float(np.square(x.mean(0) - y.mean(0)).sum() + traces - 2 * overlap)
 
 
-def test_of_commuting_covariances_it_is_the_distance_of_the_roots_of_their_eigenvalues() -> None:
-    mean_1, mean_2 = normal(0, 2, 40)
-    variances_1, variances_2 = normal(1, 2, 40).square()
-    expected = (mean_1 - mean_2).square().sum() + (variances_1.sqrt() - variances_2.sqrt()).square().sum()
-    basis = rotation(2, 40)
-    for turn in (torch.eye(40, dtype=torch.float64), basis):
-        found = frechet_distance(mean_1, turn * variances_1 @ turn.T, mean_2, turn * variances_2 @ turn.T)
-        assert found == pytest.approx(expected.item(), rel=1e-12)
-
-
-def test_of_lines_it_depends_on_the_angle_between_them() -> None:
-    # tr (aaᵀbbᵀ)^½ = |aᵀb|: for covariances of rank 1, a root of the product would be mostly rounding
-    a, b = normal(3, 2, 300)
-    zero = torch.zeros(300)
-    expected = (a @ a + b @ b - 2 * (a @ b).abs()).item()
-    found = frechet_distance(zero, torch.outer(a, a), zero, torch.outer(b, b))
-    assert found == pytest.approx(expected, rel=1e-12)
-
-
 def test_covariances_in_spaces_apart_have_no_overlap() -> None:
     # each has 150 eigenvalues at the level of rounding, whose roots, 1e-8, must not add up
     basis = rotation(4, 300)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ncsnx.config import NCSN, Digits, Model, NCSNv2
+from ncsnx.config import Digits, Model, NCSNv2
 from ncsnx.config.variants import variants
 from ncsnx.errors import NcsnxError
 from ncsnx.networks import NetworkSpec, ScoreFunction, build_network, construct, network
@@ -128,15 +128,6 @@ def test_a_module_without_a_score_is_refused_with_what_it_lacks() -> None:
     network(kind)(lambda model, spec: nn.Identity())  # type: ignore[arg-type, return-value]
     with pytest.raises(TypeError, match=f"^Identity {lacks}"):
         construct(kind(), spec(8))
-
-
-@torch.no_grad()
-def test_ncsn_takes_its_own_levels_after_a_round_trip_through_float32() -> None:
-    network = build_network(small_experiment(NCSN(width=4)))
-    x = torch.rand(2, 1, 8, 8)
-    for level, sigma in enumerate(network.sigmas.tolist()):
-        scaled = network.scaled_score(x, network.sigmas[torch.full((2,), level)])
-        assert torch.allclose(network.score(x, sigma) * sigma, scaled)
 
 
 @torch.no_grad()

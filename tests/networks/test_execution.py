@@ -121,13 +121,6 @@ def test_kernels_of_other_modules_are_ordered_if_they_are_ordinary() -> None:
     assert network.get_parameter("other.weight").is_contiguous()
 
 
-def test_every_normalization_and_pool_that_has_a_rewrite_gets_it() -> None:
-    network = prepare(build_network(small_experiment(NCSN(width=4))), Execution(fused=True))
-    kinds = {type(module).__name__ for module in network.modules()}
-    assert {"FusedInstanceNormPlus", "FoldedPooledConvolution"} <= kinds
-    assert not {"InstanceNormPlus", "PooledConvolution"} & kinds
-
-
 @torch.no_grad()
 def test_a_network_can_go_back_to_plain() -> None:
     network = build_network(small_experiment(NCSNv2(width=4)))

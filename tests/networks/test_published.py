@@ -30,13 +30,6 @@ def test_weights_with_a_name_missing_or_left_over_are_refused() -> None:
         from_published(network, state)
 
 
-def test_weights_of_another_width_are_refused_with_both_shapes() -> None:
-    state = published_state("ncsnv2")
-    state["begin_conv.weight"] = torch.zeros(8, 3, 3, 3)
-    with pytest.raises(NcsnxError, match=r"begin_conv\.weight has shape \(8, 3, 3, 3\)"):
-        from_published(load_golden("ncsnv2").network, state)
-
-
 def test_weights_of_another_schedule_are_refused() -> None:
     state = published_state("ncsnv2")
     state["sigmas"] = state["sigmas"] * 1.001
@@ -56,10 +49,3 @@ def test_the_score_at_a_sigma_is_the_published_score_at_its_level(name: str) -> 
     sigmas = [golden.network.noise_levels[level] for level in levels.tolist()]
     score = torch.stack([golden.network.score(x, sigma)[image] for image, sigma in enumerate(sigmas)])
     assert relative_error(score, golden.tensors["score"]) < TOLERANCE
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_the_levels_are_the_published_ones(name: str) -> None:
-    golden = load_golden(name)
-    assert relative_error(golden.network.sigmas, golden.tensors["sigmas"]) < TOLERANCE
-    assert ((golden.network.sigmas / golden.tensors["sigmas"] - 1).abs() < TOLERANCE).all()

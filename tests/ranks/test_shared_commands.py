@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.ranks.launched import finish, launch, messages, ranks_of, result_of, wait_until
-from tests.training.tiny import CPU, Result, attempt, command, damage, files
+from tests.ranks.launched import finish, launch, ranks_of, result_of, wait_until
+from tests.training.tiny import CPU, Result, attempt, command, files
 
 pytestmark = pytest.mark.ranks
 RUN = "runs/digits"
@@ -158,15 +158,3 @@ def test_sigterm_to_one_rank_ends_all_and_keeps_finished_batches(rank: int, expe
     assert "error: " not in result.err
     assert len(parts(workplace)) >= 3
     assert rows(finish(*FID, *SLOW, "--json", folder=workplace)) == expected
-
-
-def test_a_checkpoint_that_is_damaged_is_left_out_with_the_message_of_one_process(
-    workplace: Path, sharing: Path
-) -> None:
-    for folder in (workplace, sharing):
-        damage(folder / RUN / "checkpoints/step-00000008/ema.safetensors")
-    expected, found = command(*FID, folder=workplace), finish(*FID, folder=sharing)
-    assert expected.code == found.code == 1
-    lines = [line for line in expected.err.splitlines() if line.startswith(("warning: left out", "error: "))]
-    assert len(lines) == 2
-    assert all(line in messages(found) for line in lines)

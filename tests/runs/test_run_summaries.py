@@ -13,7 +13,6 @@ from ncsnx.runs.manifest import holds, write_checkpoint
 from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.score_files import Best, ScoreFile
 from ncsnx.runs.summaries import RunSummary, ordered, summaries, summary_of
-from ncsnx.storage.json_lines import TAIL_BYTES
 from tests.runs.kept import SMALL
 
 
@@ -41,16 +40,6 @@ def test_a_summary_has_the_last_losses(run: Run) -> None:
     found = summary_of(run)
     assert (found.loss, found.held_out) == (1.0, 0.5)
     assert (found.state, found.step, found.best) == ("unfinished", 0, None)
-
-
-def test_only_the_end_of_a_long_log_is_read(run: Run) -> None:
-    line = json.dumps({"step": 1, "loss": 9.0, "held_out": 9.0}) + "\n"
-    last = json.dumps({"step": 2, "loss": 1.0}) + "\n"
-    fill = json.dumps({"step": 2, "x": 0}) + "\n"
-    run.metrics_path.write_text(line + last + fill * (TAIL_BYTES // len(fill)))
-    assert summary_of(run).loss is None
-    run.metrics_path.write_text(line * (TAIL_BYTES // len(line)) + last + '{"step": 3, "loss": 0')
-    assert summary_of(run).loss == 1.0
 
 
 def test_a_loss_that_diverged_is_nan_and_comes_last(run: Run) -> None:

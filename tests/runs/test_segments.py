@@ -104,6 +104,9 @@ def test_a_patch_restores_staged_and_unstaged_changes_of_text_and_bytes(
     git(tmp_path / "copy", "apply", str(run.patches / state.patch))
     assert (tmp_path / "copy" / "file").read_text() == "two"
     assert (tmp_path / "copy" / "inner" / "binary").read_bytes() == bytes(range(256))
+    (repository / "file").write_text("three")
+    other = recorded(run, inner)
+    assert {path.name for path in run.patches.iterdir()} == {state.patch, other.patch}, "beside the first"
 
 
 def test_a_large_patch_and_one_that_is_not_wanted_are_left_out(run: Run, repository: Path) -> None:

@@ -316,11 +316,6 @@ def test_other_arrays_and_other_shapes_are_refused_by_name(tmp_path: Path, array
     assert str(error.value).isprintable()
 
 
-def test_ignored_names_are_not_read(tmp_path: Path) -> None:
-    np.savez(tmp_path / "x.npz", kspace=KSPACE, mask=MASK, other=np.array([object()]))
-    assert set(read_arrays(tmp_path / "x.npz", EXPECTED, "", ignored=["other"])) == {"kspace", "mask"}
-
-
 DAMAGED = WRITERS | {
     "npy": ("x.npy", lambda path: np.save(path, VALUES)),
     "nifti": ("x.nii", lambda path: nifti(path, KSPACE)),

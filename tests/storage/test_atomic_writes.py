@@ -50,29 +50,24 @@ def test_files_and_folders_get_the_mode_of_the_umask(tmp_path: Path, umask: int)
     assert modes == {"file": 0o666 & ~umask, "lines": 0o666 & ~umask, "folder": 0o777 & ~umask}
 
 
-def test_a_full_disk_leaves_the_old_file_and_says_path_size_and_reason(
-    tmp_path: Path, start_python: StartPython
+@pytest.mark.parametrize(
+    ("call", "size"),
+    [
+        ("atomic.write_bytes(Path(sys.argv[1]), bytes(5000))", "5,000"),
+        ("atomic.append_line(Path(sys.argv[1]), 'x' * 5000)", "5,001"),
+    ],
+)
+def test_a_full_disk_leaves_what_was_there_and_says_path_size_and_reason(
+    tmp_path: Path, start_python: StartPython, call: str, size: str
 ) -> None:
     path = tmp_path / "file"
-    path.write_bytes(b"before")
-    code = LIMITED.format(call="atomic.write_bytes(Path(sys.argv[1]), bytes(5000))")
-    out, err = start_python(code, path).communicate()
+    path.write_bytes(b"before\n")
+    out, err = start_python(LIMITED.format(call=call), path).communicate()
     assert err == ""
     assert out.count("\n") == 1
-    assert f"{path} (5,000 bytes): File too large" in out
-    assert path.read_bytes() == b"before"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_line_that_does_not_fit_leaves_the_lines_before_it(tmp_path: Path, start_python: StartPython) -> None:
-    path = tmp_path / "lines"
-    path.write_bytes(b"before\n")
-    out, err = start_python(
-        LIMITED.format(call="atomic.append_line(Path(sys.argv[1]), 'x' * 5000)"), path
-    ).communicate()
-    assert err == ""
-    assert f"{path} (5,001 bytes): File too large" in out
+    assert f"{path} ({size} bytes): File too large" in out
     assert path.read_bytes() == b"before\n"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_file_in_place_of_a_folder_is_one_clear_line(tmp_path: Path) -> None:

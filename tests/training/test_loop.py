@@ -3,7 +3,6 @@
 import random
 import subprocess
 import sys
-from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,15 +19,11 @@ from ncsnx.config.discovery import resolve
 from ncsnx.data import Dataset, StoredImages, TrainingBatches, open_data
 from ncsnx.errors import NcsnxError
 from ncsnx.networks import build_network
-from ncsnx.runs import checkpoint
 from ncsnx.runs.folder import Run
-from ncsnx.runs.segments import read_segments
-from ncsnx.runtime import Runtime
 from ncsnx.training.loss import HeldOutBatch
-from ncsnx.training.observer import SAMPLING, TRAINING
+from ncsnx.training.observer import SAMPLING
 from ncsnx.training.optimizers import build_optimizer, learning_rate
 from ncsnx.training.snapshots import pauses_of
-from ncsnx.training.training_state import TrainingState
 from tests.forked import REPOSITORY
 from tests.training.reference import reference_training
 from tests.training.tiny import CPU, command, events, lines, overrides, saved, steps_of, training
@@ -93,38 +88,6 @@ def test_accumulation_changes_nothing_but_rounding(tmp_path: Path) -> None:
         for folder in folders
     ]
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
-
-
-@pytest.mark.slow
-def test_checkpointed_activations_train_equal_bits_and_resuming_may_change_them(tmp_path: Path) -> None:
-    spectral = ("model=ncsn", "model.spectral_norm=true")
-    expected = trained_weights(tmp_path / "kept", *spectral)
-    (tmp_path / "again").mkdir()
-    command(*training("snapshots=none", *spectral, "steps=8", "--checkpointing"), folder=tmp_path / "again")
-    (first,) = read_segments(Run(tmp_path / "again/runs/digits"))
-    assert first.runtime["checkpointing"] is True
-    resumed = command(*training("snapshots=none", *spectral), folder=tmp_path / "again")
-    assert resumed.code == 0
-    assert "bit-identity" not in resumed.err
-    found = load_file(tmp_path / "again/runs/digits/checkpoints/step-00000012/model.safetensors")
-    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
-
-
-def test_checkpoints_have_the_bytes_of_contiguous_kernels(tmp_path: Path) -> None:
-    folders = []
-    for plain in (False, True):  # kernels in channels_last, and contiguous
-        runtime = Runtime(device=torch.device("cpu"), threads=1, plain=plain)
-        config = experiment()
-        run = Run.create(tmp_path, f"plain-{plain}", config, {}, None, "")
-        state = TrainingState(config, runtime)
-        parts = state.parts()
-        folders.append(checkpoint.save(run, 0, parts["model"], parts.get("ema"), parts["optimizer"], state.facts()))
-    first, second = ({path.name: path.read_bytes() for path in folder.iterdir()} for folder in folders)
-    assert first == second
-    state = TrainingState(experiment(), Runtime(device=torch.device("cpu"), threads=1))
-    state.load(folders[1])
-    kernels = [tensor for tensor in state.network.parameters() if tensor.dim() == 4]
-    assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
 
 
 def test_bf16_trains_weights_that_are_kept_in_fp32(tmp_path: Path) -> None:
@@ -238,30 +201,6 @@ def test_no_step_waits_for_the_device(tmp_path: Path, extra: tuple[str, ...]) ->
         training.train(Events(lambda name, value: name == "step" and waited.append(len(watch.waited))))
     assert waited == [waited[0]] * 6
     assert len(watch.waited) > waited[-1]  # the checkpoint does wait
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        ("steps=11", "eval_every=5", "checkpoint_every=3", "snapshots.every=2"),
-        ("steps=5", "eval_every=2", "checkpoint_every=9", "snapshots=none"),
-    ],
-)
-def test_the_pauses_that_are_foreseen_are_those_that_come(tmp_path: Path, changes: tuple[str, ...]) -> None:
-    training, events, step = Training(tmp_path, *changes), Events(), 0
-    training.train(events)
-    begun = []
-    for name, value in events.seen:
-        if name == "step":
-            step = value
-        elif name == "phase" and value != TRAINING:
-            begun.append((step, value))
-    pauses = pauses_of(training.config, held_out=True)
-    assert Counter(name for _, name in begun) == {
-        pause.phase: count for pause in pauses if (count := pause.count(0, training.config.steps))
-    }
-    order = [pause.phase for pause in pauses]
-    assert begun == sorted(begun, key=lambda one: (one[0], order.index(one[1])))
 
 
 def test_a_grid_is_foreseen_with_what_its_own_sampler_takes() -> None:

@@ -7,7 +7,7 @@ from torch import nn
 
 from ncsnx.config import NCSN, NCSNv2, ScoreMatching
 from ncsnx.errors import NcsnxError
-from ncsnx.networks import build_network, load_weights, to_published
+from ncsnx.networks import build_network, to_published
 from ncsnx.training.ema import WeightAverage
 from ncsnx.training.loss import Weight, loss_weight, score_matching_loss
 from tests.config.examples import minimal
@@ -75,29 +75,6 @@ def test_a_shared_parameter_has_its_average_under_each_name() -> None:
     resumed = WeightAverage(network, 0.75)
     resumed.load(state)
     assert all(torch.equal(tensor, state[name]) for name, tensor in resumed.state().items())
-
-
-def test_averages_of_a_network_in_bfloat16_lose_no_steps_and_load_into_it() -> None:
-    network = build_network(small_experiment(NCSNv2(width=4))).to(torch.bfloat16)
-    average = WeightAverage(network, RATE)
-    start = network.end.weight.detach().double().clone()
-    with torch.no_grad():
-        network.end.weight.add_(1)
-    for _ in range(693):  # half of the way; bfloat16 would lose the single steps
-        average.update()
-    other = build_network(small_experiment(NCSNv2(width=4), seed=1)).to(torch.bfloat16)
-    load_weights(other, average.state(), "the average")
-    moved = other.end.weight.double() - start
-    assert torch.allclose(moved, torch.full_like(moved, 1 - RATE**693), atol=2e-2)
-
-
-def test_a_parameter_of_integers_stays_as_it_is() -> None:
-    network = nn.Linear(2, 2)
-    network.table = nn.Parameter(torch.tensor([5, 7]), requires_grad=False)
-    average = WeightAverage(network, RATE)
-    average.update()
-    found = average.state()["table"]
-    assert (found.dtype, found.tolist()) == (torch.int64, [5, 7])
 
 
 def test_averages_of_another_network_are_refused() -> None:

@@ -224,18 +224,3 @@ def test_a_stop_is_heeded_after_the_pass_it_comes_in_and_costs_nothing(
     assert trained(stopped, lambda number: None) == 4 * (5 - step)
     assert saved(stopped.run.path, 5) == saved(straight.run.path, 5)
     assert stopped.run.metrics_path.read_bytes() == straight.run.metrics_path.read_bytes()
-
-
-def test_a_second_ctrl_c_ends_also_where_nobody_reads_the_messages() -> None:
-    with subprocess.Popen([sys.executable, "-c", BUSY], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.readline()
-        process.stderr.close()
-        for _ in range(2):
-            process.send_signal(signal.SIGINT)
-            time.sleep(0.1)
-        try:
-            assert process.wait(timeout=10) == 130
-        finally:
-            process.kill()
