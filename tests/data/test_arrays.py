@@ -188,11 +188,7 @@ SHAPES = [
     ((12, 3, 7, 7), {"random_crop": 6}, "N×3×6×6 .* it fits data.channels=3 data.random_crop=7"),
     ((12, 3, 5, 6), {}, "found 12×3×5×6; it fits data.channels=3 data.image_size=5,6"),
     ((12, 75), {}, "found 12×75; reshape it"),
-    (
-        (12, 5, 6),
-        {"channels": 1},
-        "expected N×1×5×5 or N×5×5×1 or N×5×5, found 12×5×6; it fits data",
-    ),
+    ((12, 5, 6), {"channels": 1}, "expected N×1×5×5 or N×5×5×1 or N×5×5, found 12×5×6; it fits data"),
     ((0, 3, 5, 5), {}, "expected images, found 0×3×5×5"),
     ((), {}, "expected images, found a single number"),
 ]

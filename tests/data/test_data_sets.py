@@ -162,11 +162,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, change: "type[bytes]", found: s
 MISSING = [
     (CIFAR10(), "ncsnx data download cifar10 data.root=", "cifar-10-batches-bin/data_batch_1.bin"),
     (CelebA(), "get img_align_celeba.zip (1.4 GB, unpacked or not) from https://", "celeba/img_align_celeba.zip"),
-    (
-        LSUN(category="bedroom", image_size=128),
-        "wget -c -P",
-        "lsun/bedroom_train_lmdb/data.mdb",
-    ),
+    (LSUN(category="bedroom", image_size=128), "wget -c -P", "lsun/bedroom_train_lmdb/data.mdb"),
     (FFHQ(), "an LMDB of 256-px images", "ffhq/data.mdb"),
 ]
 

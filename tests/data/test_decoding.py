@@ -12,15 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import functional
 
-from ncsnx.data.decoding import (
-    BrokenImageError,
-    as_array,
-    decode,
-    fitted,
-    fitted_pixels,
-    is_grey,
-    rgb,
-)
+from ncsnx.data.decoding import BrokenImageError, as_array, decode, fitted, fitted_pixels, is_grey, rgb
 
 WHITE, BLUE = (255, 255, 255), (0, 0, 255)
 VALUES = np.random.default_rng(3).integers(0, 256, (5, 7, 4), dtype=np.uint8)

@@ -156,8 +156,7 @@ def test_any_other_path_is_searched_for_pictures(here: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "channels"),
-    [((12, 2, 8, 12), 2), ((12, 8, 12, 2), 2), ((12, 8, 12), 1), ((9, 3, 3, 3), 3)],
+    ("shape", "channels"), [((12, 2, 8, 12), 2), ((12, 8, 12, 2), 2), ((12, 8, 12), 1), ((9, 3, 3, 3), 3)]
 )
 def test_arrays_keep_their_size_and_channels_in_every_layout(here: Path, shape: tuple[int, ...], channels: int) -> None:
     data = described(save_array(here / "x.npy", noise(*shape)))

@@ -66,10 +66,7 @@ def test_a_packed_folder_gives_the_packed_images(tmp_path: Path, folder: PackedF
 @pytest.mark.parametrize(
     ("declared", "found"),
     [
-        (
-            Packed(path="a.pack", image_size=8),
-            "of 3×8×8 as declared, found 3×4×4; declare channels=3, image_size=4 ",
-        ),
+        (Packed(path="a.pack", image_size=8), "of 3×8×8 as declared, found 3×4×4; declare channels=3, image_size=4 "),
         (Packed(path="a.pack", image_size=4, random_crop=6), r"3×6×6 as declared, .*random_crop=4"),
     ],
 )

@@ -148,10 +148,7 @@ def test_fresh_seeds_are_compared_with_fresh_seeds_of_the_own_sampler() -> None:
     assert (unlucky.found.sampler, unlucky.is_no_worse, unlucky.found.own) == (fewer, True, better)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [{"seed": "0"}, {"sampler": {"type": "os.system"}}],
-)
+@pytest.mark.parametrize("changes", [{"seed": "0"}, {"sampler": {"type": "os.system"}}])
 def test_a_line_that_is_no_trial_is_left_out(tmp_path: Path, changes: dict[str, Any]) -> None:
     known = ConsistentAnnealed(steps=7)
     sound = {"sampler": unstructure(known), "seed": 0, "distance": 3.0, "broken": 0.0, "seconds": 0.1, "evaluations": 7}

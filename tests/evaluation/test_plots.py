@@ -10,10 +10,7 @@ import matplotlib
 import pytest
 from PIL import Image
 
-from ncsnx.evaluation.plots import (
-    plot_losses,
-    plot_scores,
-)
+from ncsnx.evaluation.plots import plot_losses, plot_scores
 
 SVG = "{http://www.w3.org/2000/svg}"
 CAPTION = "1,000 images per checkpoint from seed 0, annealed Langevin with 1,160 evaluations per image"

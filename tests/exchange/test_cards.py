@@ -114,12 +114,7 @@ def test_the_model_index_has_the_scores_with_their_protocols_as_the_hub_reads_th
     data = hub.ModelCard(card_of(scores=scores), ignore_metadata_errors=False).data
     assert (data.license, data.library_name, data.model_name) == ("mit", "ncsnx", "minimal")
     assert [(one.metric_type, one.metric_value, one.metric_name, one.metric_args) for one in data.eval_results] == [
-        (
-            "fid",
-            8.25,
-            f"FID {short}",
-            {"standard_error": 0.5, "protocol": "10,000 images"},
-        ),
+        ("fid", 8.25, f"FID {short}", {"standard_error": 0.5, "protocol": "10,000 images"}),
         ("kid", 1e-05, f"KID {short}", {"protocol": "10,000 images"}),
         ("bits_per_dimension", 3e30, "bits per dimension", {"standard_error": 1e-9, "protocol": "exact"}),
     ]

@@ -175,11 +175,7 @@ def test_images_without_labels_are_told_apart_by_clusters(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("labels", "message"),
-    [
-        ("one class", "images of one class only"),
-        ("too small", "at least 4×4 pixels, not 12×3"),
-    ],
+    ("labels", "message"), [("one class", "images of one class only"), ("too small", "at least 4×4 pixels, not 12×3")]
 )
 def test_data_that_cannot_be_classified_is_refused_and_leaves_nothing(
     labels: str, message: str, tmp_path: Path

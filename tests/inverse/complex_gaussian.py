@@ -37,11 +37,7 @@ from ncsnx.sampling.draws import SeededNoise, initial_normal
 
 MEAN, DEVIATION, LENGTH, NOISE = 0.5, 0.25, 4.0, 0.02
 LEVELS = tuple(30.0 * (0.005 / 30.0) ** (number / 119) for number in range(120))
-RULES: Mapping[str, type[Guidance]] = {
-    "langevin": AnnealedLikelihood,
-    "cg": DataConsistency,
-    "dps": DiffusionPosterior,
-}
+RULES: Mapping[str, type[Guidance]] = {"langevin": AnnealedLikelihood, "cg": DataConsistency, "dps": DiffusionPosterior}
 SAMPLERS: Mapping[str, Sampler] = {
     "`ald`, 120 levels × 3": AnnealedLangevin(step_size=0.3 * LEVELS[-1] ** 2, steps_per_level=3),
     "`pc`": PredictorCorrector(steps=100),

@@ -9,11 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ncsnx.config import (
-    AnnealedLangevin,
-    ConsistentAnnealed,
-    Sampler,
-)
+from ncsnx.config import AnnealedLangevin, ConsistentAnnealed, Sampler
 from ncsnx.config.discovery import resolve
 from ncsnx.config.overrides import apply_sampler_overrides, parse_overrides
 from ncsnx.config.sampler import GridSampler

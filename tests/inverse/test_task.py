@@ -79,11 +79,7 @@ def test_noise_of_a_condition_is_that_of_seed_and_image() -> None:
         (Masking(HALF), torch.zeros(2, 31), r"Masking: expected measurements \(P, 32\), found \(2, 31\)"),
         (Masking(HALF), torch.zeros(2, 32) + 1j, "found complex ones"),
         (Blurring(SHAPE, 1.0), torch.zeros(2, 8, 8), "expected blurred pictures of"),
-        (
-            MatrixOperator(SHAPE, torch.ones(3, 64)),
-            torch.zeros(2, 1),
-            r"expected measurements \(P, 3\), one per row",
-        ),
+        (MatrixOperator(SHAPE, torch.ones(3, 64)), torch.zeros(2, 1), r"expected measurements \(P, 3\), one per row"),
     ],
 )
 def test_measurements_of_another_shape_are_refused(operator: LinearOperator, y: Tensor, told: str) -> None:

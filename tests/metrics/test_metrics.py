@@ -27,12 +27,7 @@ def sets(seed: int = 0, shift: float = 0.4) -> FeatureSets:
     features = normal(seed, N, D) + shift
     logits = 2 * torch.cat([normal(seed, N, CLASSES - 1), torch.full((N, 1), shift)], dim=1)
     return FeatureSets(
-        features=features,
-        logits=logits,
-        mean=real.mean(dim=0),
-        covariance=real.T.cov(),
-        sample=real,
-        seed=0,
+        features=features, logits=logits, mean=real.mean(dim=0), covariance=real.T.cov(), sample=real, seed=0
     )
 
 

@@ -148,11 +148,7 @@ def test_an_unsound_folder_is_moved_aside_and_kept_when_its_step_is_written_agai
         damage(write(run, 150))
     write(run, 150)
     verify(run.checkpoints / step_name(150))
-    assert names_in(run.checkpoints) == [
-        "step-00000150",
-        "step-00000150.unsound-1",
-        "step-00000150.unsound-2",
-    ]
+    assert names_in(run.checkpoints) == ["step-00000150", "step-00000150.unsound-1", "step-00000150.unsound-2"]
     assert checkpoints(run) == [150]
 
 

@@ -11,14 +11,7 @@ import pytest
 from ncsnx.config import Arrays, CelebA, Experiment, Images, NCSNv2
 from ncsnx.config.codec import digest, identity
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.runs.exported import (
-    Export,
-    ExportConfig,
-    check_target,
-    export_config,
-    is_export,
-    write_export,
-)
+from ncsnx.runs.exported import Export, ExportConfig, check_target, export_config, is_export, write_export
 from ncsnx.runs.folder import Run, open_run
 from ncsnx.runs.selection import open_source
 from ncsnx.storage import atomic

@@ -17,10 +17,7 @@ def filled(run: Run) -> MetricsLog:
 
 
 def test_records_come_back_as_they_were_appended(run: Run) -> None:
-    records = [
-        {"step": 1, "loss": 0.1 + 0.2, "per_level": [1.5, 2e-300]},
-        {"step": 2, "phase": "held out: σ"},
-    ]
+    records = [{"step": 1, "loss": 0.1 + 0.2, "per_level": [1.5, 2e-300]}, {"step": 2, "phase": "held out: σ"}]
     log = MetricsLog(run)
     log.truncate(5)
     assert log.read() == []

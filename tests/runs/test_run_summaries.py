@@ -81,14 +81,7 @@ def test_scores_of_other_features_references_or_numbers_of_images_are_not_ranked
     three: list[RunSummary],
 ) -> None:
     best = Best(
-        step=1,
-        weights_sha256="a",
-        score=5.0,
-        metric="FID",
-        images=100,
-        reference="a",
-        sweep=Path(),
-        scored=(1,),
+        step=1, weights_sha256="a", score=5.0, metric="FID", images=100, reference="a", sweep=Path(), scored=(1,)
     )
     for other in ({"metric": "FD (digits classifier 1a2b3c4d)"}, {"images": 50}, {"reference": "b"}):
         scores = (best, attrs.evolve(best, score=4.0, **other), attrs.evolve(best, score=3.0))

@@ -42,13 +42,7 @@ def test_a_network_makes_the_same_images_in_any_batch_to_one_grey_level() -> Non
 
     def made(count: int, batch_size: int) -> Tensor:
         found = generate(
-            sampler,
-            network.score,
-            network.noise_levels[-2:],
-            draws,
-            range(count),
-            batch_size=batch_size,
-            device=CPU,
+            sampler, network.score, network.noise_levels[-2:], draws, range(count), batch_size=batch_size, device=CPU
         )
         return to_uint8(clamped(torch.cat([x for _, x in found]))).int()
 
@@ -89,14 +83,7 @@ def test_a_stop_ends_the_sampling_before_the_next_evaluation() -> None:
     with pytest.raises(Stopped):
         list(
             generate(
-                SAMPLER,
-                counting_score,
-                SIGMAS,
-                PLAIN,
-                range(3),
-                batch_size=3,
-                device=CPU,
-                check_stop=stop_after_five,
+                SAMPLER, counting_score, SIGMAS, PLAIN, range(3), batch_size=3, device=CPU, check_stop=stop_after_five
             )
         )
     assert evaluated == 5
@@ -148,14 +135,7 @@ def test_the_frames_of_a_batch_are_those_of_the_images_shown() -> None:
     recorder = FrameRecorder(steps, shown=3, to_picture=clamped, look=lambda state: state.x)
     draws = seeded_draws(0, SHAPE, unchanged)
     made = generate(
-        build_sampler(config),
-        gaussian_score,
-        SIGMAS,
-        draws,
-        range(5),
-        batch_size=2,
-        device=CPU,
-        on_state=recorder,
+        build_sampler(config), gaussian_score, SIGMAS, draws, range(5), batch_size=2, device=CPU, on_state=recorder
     )
     frames, finals = zip(*((recorder.take(), x) for _, x in made), strict=True)
     assert [tuple(batch.shape) for batch in frames] == [(4, 2, *SHAPE), (4, 1, *SHAPE), (4, 0, *SHAPE)]

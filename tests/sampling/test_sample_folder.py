@@ -27,15 +27,7 @@ ROOT = Path(__file__).parents[2]
 
 def kill_when_added(path: Path, batch_size: int, batches: int) -> None:
     """Samples in a separate process and kills it during the batch after `batches` finished ones."""
-    command = [
-        sys.executable,
-        "-m",
-        "tests.sampling.toy_sampling",
-        str(path),
-        str(batch_size),
-        str(COUNT),
-        "0.02",
-    ]
+    command = [sys.executable, "-m", "tests.sampling.toy_sampling", str(path), str(batch_size), str(COUNT), "0.02"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment) as process:
         assert process.stdout is not None

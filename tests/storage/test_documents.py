@@ -182,7 +182,7 @@ def test_a_newer_version_is_refused_with_what_to_do_whatever_it_holds(cls: type,
 def test_long_lived_documents_have_a_version() -> None:
     """Others can be computed again, or last as long as a process."""
     assert {cls.__name__ for cls, _ in KINDS if not version_fields(cls)} == {
-        *("PerfectModel", "Roughest", "Scan"),  # the version is in their cache key
+        *("PerfectModel", "Roughest", "Scan")  # the version is in their cache key
     }
 
 

@@ -15,13 +15,7 @@ from ncsnx.runs.exported import ExportConfig
 from ncsnx.runs.fast_sampler import FastSampler
 from ncsnx.runs.folder import Origins, RunConfig
 from ncsnx.runs.manifest import Manifest
-from ncsnx.runs.result_records import (
-    ComparisonRecord,
-    NeighborRecord,
-    SampleRecord,
-    TrackerNotes,
-    TrialRecord,
-)
+from ncsnx.runs.result_records import ComparisonRecord, NeighborRecord, SampleRecord, TrackerNotes, TrialRecord
 from ncsnx.runs.score_files import SweepRecord
 from ncsnx.runs.segments import Segment
 from ncsnx.runs.writer_lock import HolderNote
