@@ -1,7 +1,7 @@
 """The saved form: every version ever written can be read, and nothing else."""
 
 import json
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import attrs
 import pytest
@@ -37,8 +37,9 @@ from ncsnx.config import (
     Volumes,
 )
 from ncsnx.config.codec import ConfigError, flatten, identity, to_json
+from ncsnx.config.feature_networks import Features
 from ncsnx.config.provenance import is_default
-from ncsnx.config.variants import TAG, variants
+from ncsnx.config.variants import TAG, is_family, variants
 from tests.config.examples import FROZEN, every_variant, from_json, minimal
 
 
@@ -167,3 +168,21 @@ def test_everything_that_is_wrong_is_told_at_once() -> None:
         "experiment.optimizer.lr",
         "experiment.optimizer.beta",
     }
+
+
+def reachable(declared: Any, seen: set[type[Config]]) -> set[type[Config]]:
+    """The configuration classes that a declared type can contain, directly or in fields."""
+    for part in get_args(declared):
+        reachable(part, seen)
+    if isinstance(declared, type) and issubclass(declared, Config) and declared not in seen:
+        seen.add(declared)
+        chosen = variants(declared).values() if is_family(declared) else ()
+        for inner in (*get_type_hints(declared).values(), *chosen):
+            reachable(inner, seen)
+    return seen
+
+
+def test_no_experiment_holds_features_so_that_no_saved_file_names_code_to_be_executed() -> None:
+    held = reachable(Experiment, set())
+    assert len(held) > 10
+    assert not [cls for cls in held if issubclass(cls, Features)]

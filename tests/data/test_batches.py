@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 from functools import partial
-from pathlib import Path
 
 import attrs
 import pytest
@@ -15,6 +14,7 @@ from ncsnx.data.batches import Batch
 from ncsnx.data.read_ahead import read_ahead
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.randomness import Purpose, Stream
+from tests.forked import REPOSITORY
 
 
 def numbered(size: int) -> InMemory:
@@ -73,9 +73,6 @@ def test_two_workers_give_the_same_batches_and_leave_the_global_generator_alone(
 def test_a_data_set_without_a_training_image_is_refused() -> None:
     with pytest.raises(NcsnxError, match="no training image"):
         TrainingBatches(numbered(0), batch_size=4, seed=3)
-
-
-REPOSITORY = Path(__file__).parents[2]
 
 
 HINT = Hint("download it", "ncsnx data download digits")

@@ -216,6 +216,8 @@ def test_unbounded_values_are_packed_in_their_type_and_read_back(tmp_path: Path,
     read = opened.train.read(torch.arange(5)).pixels
     assert read.dtype == dtype
     assert torch.equal(read, pixels[:5])
+    with pytest.raises(NcsnxError, match="its values are unbounded, expected values between"):
+        open_packed(Packed(path=str(packed.path), image_size=(3, 5), channels=2), tmp_path)
 
 
 def test_other_types_need_unbounded_data(tmp_path: Path) -> None:

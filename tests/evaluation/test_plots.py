@@ -6,7 +6,6 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import pytest
 from PIL import Image
 
@@ -49,15 +48,6 @@ def test_a_plot_is_a_png_and_an_svg_with_text_as_text(tmp_path: Path) -> None:
     assert {"5", "10", "20", "50"} <= set(shown), "a logarithmic axis in plain numbers"
     assert marks(tmp_path / "scores.svg", "#0072b2") == len(FALLING)
     assert " ".join(shown).count("annealed Langevin") == 1
-
-
-def test_equal_arguments_give_equal_bytes_whatever_style_a_person_has_set(tmp_path: Path) -> None:
-    found = []
-    for size in (4, 30):
-        with matplotlib.rc_context({"font.size": size, "axes.grid": True}):
-            scores(tmp_path, FALLING, perfect=(0.4, 0.03))
-        found.append([path.read_bytes() for path in sorted(tmp_path.iterdir())])
-    assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("name", ["a $x_1$ & <b>", "tab\tbell\a 漢字 \u202e"])

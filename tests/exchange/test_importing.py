@@ -130,7 +130,8 @@ def test_buffers_are_kept_and_have_no_place_in_the_optimizer_s_order(name: str, 
     states: list[Any] = [network_state, {"state": kept, "param_groups": [group]}, 0, 7]
     if name.startswith("ncsnv2"):
         states.append({key: weights[key] + 1 for key in parameters})
-    config = expected_config(name)
+    with safe_open(FOLDER / f"{name}.safetensors", "pt") as file:
+        config = json.loads(file.metadata()["config"])
     experiment = experiment_for(model_of(config), config["image_size"], config["sigma_begin"], config["num_classes"])
     _, folder = imported(tmp_path, experiment, write(tmp_path / "a.pth", states))
     content = checkpoint.read_checkpoint(folder)
@@ -143,12 +144,6 @@ def test_buffers_are_kept_and_have_no_place_in_the_optimizer_s_order(name: str, 
     if content.ema is not None:
         trained = dict(network.named_parameters())
         assert all(torch.equal(v, weights[names[k]] + (k in trained)) for k, v in content.ema.items())
-
-
-def expected_config(name: str) -> dict[str, Any]:
-    with safe_open(FOLDER / f"{name}.safetensors", "pt") as file:
-        config: dict[str, Any] = json.loads(file.metadata()["config"])
-        return config
 
 
 # ----------------------------------------------------------------------------------- to a run's format and back again

@@ -50,17 +50,6 @@ class StandIn(nn.Module):
         return self.output(self.layers((x - 128) / 128).flatten(1)).softmax(1)
 
 
-class WithoutOutput(nn.Module):
-    """The layers without `output`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = SquareFeatures()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layers(x)
-
-
 class WithLogits(nn.Module):
     """Features and logits in a tuple."""
 

@@ -15,7 +15,7 @@ from ncsnx.features.torchscript import CleanResizer
 from ncsnx.storage.cache import cache_lock
 from ncsnx.work import Work
 from tests.data.serving import Server, serving
-from tests.features.scripted import GreyOnly, StandIn, WithoutOutput, pictures, scripted, sha256
+from tests.features.scripted import GreyOnly, StandIn, pictures, scripted, sha256
 from tests.training.tiny import PATIENCE_S, damage
 
 CPU = torch.device("cpu")
@@ -74,13 +74,6 @@ def test_only_the_published_file_is_called_inception_and_another_gets_a_name_of_
     (line,) = warned
     for part in (INCEPTION_FILE, found, SHA256, f"FD (Inception file {found[:8]})"):
         assert part in line
-
-
-def test_a_file_without_an_output_layer_gives_features_and_no_logits(tmp_path: Path) -> None:
-    path = scripted(WithoutOutput(), tmp_path / "net.pt")
-    network = InceptionNetwork(path, CPU)
-    assert not network.has_logits
-    assert network(pictures(1, 3)).logits is None
 
 
 @pytest.mark.parametrize(

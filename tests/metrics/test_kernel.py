@@ -62,6 +62,7 @@ def test_with_every_subset_drawn_it_is_the_mean_over_subsets() -> None:
     assert kernel_distance(features, reference, seed=0, subsets=1, most=3).value in [
         pytest.approx(part, rel=1e-12) for part in parts
     ]
+    assert len({kernel_distance(features, reference, seed=k, subsets=1, most=3).value for k in range(8)}) > 1
 
 
 def test_the_two_sets_are_not_drawn_alike() -> None:

@@ -1,8 +1,6 @@
 """Checkpoints with realistic names and sizes, scores for them, and Python in a process of its own."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,6 @@ from ncsnx.runs.names import step_name
 from ncsnx.runs.score_files import ScoreFile
 from ncsnx.storage import atomic
 
-REPOSITORY = Path(__file__).parents[2]
 SMALL = Experiment(
     name="small",
     data=Digits(),
@@ -80,15 +77,3 @@ def score(run: Run, scores: dict[int, float], images: int = 100, name: str = "fi
 def tree(place: Path) -> dict[str, bytes]:
     """All files under a folder, including hidden ones, by path."""
     return {str(path.relative_to(place)): path.read_bytes() for path in sorted(place.rglob("*")) if path.is_file()}
-
-
-def python(code: str, *arguments: object) -> "subprocess.CompletedProcess[str]":
-    """Runs Python code in a separate process."""
-    return subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )

@@ -18,7 +18,7 @@ from ncsnx.runs.names import step_name
 from ncsnx.runs.retention import remove_debris
 from ncsnx.runs.selection import resolve_checkpoint
 from ncsnx.storage import atomic
-from tests.runs.kept import SMALL, weights
+from tests.runs.kept import SMALL, damage, weights
 
 StartPython = Callable[..., "subprocess.Popen[str]"]
 
@@ -42,12 +42,6 @@ for step in itertools.count(int(sys.argv[2])):
 
 def write(run: Run, step: int, files: Mapping[str, bytes] = FILES) -> Path:
     return write_checkpoint(run.checkpoints, step, files.items())
-
-
-def damage(folder: Path) -> None:
-    content = bytearray((folder / "model.safetensors").read_bytes())
-    content[7] ^= 16
-    (folder / "model.safetensors").write_bytes(content)
 
 
 def names_in(folder: Path) -> list[str]:
@@ -145,7 +139,7 @@ def test_a_checkpoint_of_a_newer_version_is_not_called_unsound(run: Run) -> None
 
 def test_an_unsound_folder_is_moved_aside_and_kept_when_its_step_is_written_again(run: Run) -> None:
     for _ in range(2):
-        damage(write(run, 150))
+        damage(write(run, 150) / "model.safetensors")
     write(run, 150)
     verify(run.checkpoints / step_name(150))
     assert names_in(run.checkpoints) == ["step-00000150", "step-00000150.unsound-1", "step-00000150.unsound-2"]
@@ -167,7 +161,7 @@ def test_an_unsound_checkpoint_is_refused_by_its_step_whichever_file_is_damaged(
             file.write(b"more")
         with pytest.raises(UnsoundError, match=r"checkpoint 2 .* is unsound: .*bytes instead of.*ckpt=1"):
             resolve_checkpoint(run, 2)
-    damage(run.checkpoints / step_name(3))
+    damage(run.checkpoints / step_name(3) / "model.safetensors")
     with pytest.raises(UnsoundError, match=r"checkpoint 3 .* is unsound: .*model.safetensors is damaged"):
         resolve_checkpoint(run, "latest")
     write(run, 3)
@@ -176,7 +170,7 @@ def test_an_unsound_checkpoint_is_refused_by_its_step_whichever_file_is_damaged(
 
 def test_debris_is_removed_and_nothing_else(run: Run) -> None:
     write(run, 1)
-    damage(write(run, 2))
+    damage(write(run, 2) / "model.safetensors")
     write(run, 2)
     kept = names_in(run.checkpoints)
     (run.checkpoints / ".step-00000003.tmp-17-0a1b2c3d").mkdir()

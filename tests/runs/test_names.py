@@ -13,14 +13,12 @@ from hypothesis import strategies as st
 
 from ncsnx.commands.new import New
 from ncsnx.config import Experiment
-from ncsnx.config.codec import ConfigError, to_json
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runs.exported import Export
 from ncsnx.runs.folder import Run, open_run
 from ncsnx.runs.manifest import UnsoundError, write_checkpoint
 from ncsnx.runs.names import check_run_name, near_matches, parse_step, runs_folder, step_name, step_of
 from ncsnx.runs.selection import select
-from tests.config.examples import from_json
 from tests.runs.kept import weights
 
 # names that lead out of a folder, openly or not, and names that a system truncates, folds, reserves, hides or reorders
@@ -94,19 +92,6 @@ def test_what_is_no_run_is_never_opened_as_one(name: str) -> None:
             assert_one_clear_line(error)
         else:
             pytest.fail("there was one")
-
-
-@SOME
-@given(NAMES)
-def test_an_experiment_has_a_name_that_a_file_may_have_or_none(experiment: Experiment, name: str) -> None:
-    saved = to_json(experiment)
-    saved["experiment"]["name"] = name
-    refused = ""
-    try:
-        assert Path("runs", from_json(saved).name).parts == ("runs", name)
-    except ConfigError as error:
-        refused = str(error)
-    assert refused.startswith("experiment.name: ") or not refused
 
 
 @FEWER

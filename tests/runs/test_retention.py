@@ -1,6 +1,8 @@
 """Retention keeps the right checkpoints and removes nothing else, and training resumes from the newest sound one."""
 
 import os
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,9 @@ from ncsnx.runs.manifest import MANIFEST, checkpoints, set_aside, verify
 from ncsnx.runs.retention import CheckpointPruner, remove_debris, steps_to_remove
 from ncsnx.runs.segments import append_segment, require_beginning
 from ncsnx.storage import atomic
-from tests.runs.kept import contents, folder, python, score, tree, with_rules, write
+from tests.runs.kept import contents, folder, score, tree, with_rules, write
+
+StartPython = Callable[..., "subprocess.Popen[str]"]
 
 KILLED_AT_EACH_CALL = """
 import os, signal, shutil, sys
@@ -155,11 +159,13 @@ def test_a_strangers_file_keeps_its_checkpoint_and_is_named(run: Run) -> None:
     assert tree(run.checkpoints) == before
 
 
-def test_killed_at_any_moment_of_a_removal_a_checkpoint_is_whole_or_recognisably_gone(run: Run, tmp_path: Path) -> None:
+def test_killed_at_any_moment_of_a_removal_a_checkpoint_is_whole_or_recognisably_gone(
+    run: Run, tmp_path: Path, start_python: StartPython
+) -> None:
     write(run, 10, 20)
-    result = python(KILLED_AT_EACH_CALL, str(run.path), str(tmp_path / "work"))
-    assert result.stderr == ""
-    rows = [eval(line) for line in result.stdout.splitlines()]
+    out, err = start_python(KILLED_AT_EACH_CALL, run.path, tmp_path / "work").communicate(timeout=120)
+    assert err == ""
+    rows = [eval(line) for line in out.splitlines()]
     own = {f"step-00000010/{name}" for name in (*contents(run.experiment(), 10), MANIFEST)} | {"step-00000010"}
     others = {path.replace("10", "20") for path in own}
     for (there, halves), left in rows:

@@ -42,14 +42,6 @@ def test_a_summary_has_the_last_losses(run: Run) -> None:
     assert (found.state, found.step, found.best) == ("unfinished", 0, None)
 
 
-def test_a_loss_that_diverged_is_nan_and_comes_last(run: Run) -> None:
-    MetricsLog(run).append({"step": 1, "loss": float("nan")})
-    found = summary_of(run)
-    assert found.loss != found.loss
-    better = attrs.evolve(found, name="better", loss=4.0)
-    assert [one.name for one in ordered([found, better], "-loss")] == ["better", found.name]
-
-
 def test_the_best_score_comes_with_its_protocol(run: Run) -> None:
     files = {name: name.encode() for name in ("model.safetensors", "ema.safetensors", "state.json")}
     write_checkpoint(run.checkpoints, 2, files.items())

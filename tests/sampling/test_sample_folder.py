@@ -18,18 +18,18 @@ from ncsnx.images import to_uint8
 from ncsnx.sampling.request import SampleRequest
 from ncsnx.sampling.sample_folder import SampleFolder, SampleLayout
 from ncsnx.storage.parts import Part, done_indices, write_part
+from tests.forked import REPOSITORY
 from tests.samplers.toy import SHAPE
 from tests.sampling.toy_sampling import PROTOCOL, sample, sample_folder
 
 COUNT = 12
-ROOT = Path(__file__).parents[2]
 
 
 def kill_when_added(path: Path, batch_size: int, batches: int) -> None:
     """Samples in a separate process and kills it during the batch after `batches` finished ones."""
     command = [sys.executable, "-m", "tests.sampling.toy_sampling", str(path), str(batch_size), str(COUNT), "0.02"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment) as process:
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY, env=environment) as process:
         assert process.stdout is not None
         for _ in range(batches):
             assert process.stdout.readline().startswith("added")

@@ -15,7 +15,6 @@ import pytest
 import torch
 from torch import Tensor, fx
 
-from ncsnx import runtime as runtimes
 from ncsnx.config import NCSN
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runtime import Runtime
@@ -35,18 +34,6 @@ def test_compilation_is_refused_without_a_compiler_on_a_cpu_and_with_checkpointi
     with pytest.raises(UsageError, match=r"compile: no C\+\+ compiler was found"):
         Runtime.choose(device="cpu", compile=True)
     assert attrs.evolve(CPU, device=torch.device("cuda")).compiled().compile
-
-
-def test_compiled_code_is_kept_in_the_cache_folder_unless_the_user_chose_another(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: object
-) -> None:
-    monkeypatch.setenv("NCSNX_CACHE", str(tmp_path))
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/chosen")
-    runtimes.keep_compiled_code()
-    assert runtimes.os.environ["TORCHINDUCTOR_CACHE_DIR"] == "/chosen"
-    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
-    runtimes.keep_compiled_code()
-    assert runtimes.os.environ["TORCHINDUCTOR_CACHE_DIR"] == f"{tmp_path}/compiled"
 
 
 def state_compiled_by(backend: Callable[..., Any]) -> TrainingState:
