@@ -128,18 +128,9 @@ def test_ctrl_c_where_nobody_handles_it_ends_the_search_too(folder: Path) -> Non
         discover()
 
 
-IN_A_BLOCK = {
-    "that catches everything": "try:\n  {kill}\nexcept BaseException:\n  pass\n",
-    "that raises its own": "try:\n  {kill}\nexcept BaseException:\n  raise ValueError('interrupted')\n",
-    # Python 3.11 turns an exception raised there into a RuntimeError
-    "that makes a class": "class A:\n  def __set_name__(self, owner, name): {kill}\nclass B:\n  a = A()\n",
-}
-
-
-@pytest.mark.parametrize("block", IN_A_BLOCK)
-def test_a_signal_ends_the_search_whatever_a_file_makes_of_it(block: str, folder: Path) -> None:
-    write_file(folder / "slow.py")
-    code = IN_A_BLOCK[block].format(kill="os.kill(os.getpid(), signal.SIGTERM)")
+def test_a_signal_ends_the_search_though_a_file_makes_another_error_of_it(folder: Path) -> None:
+    folder.mkdir()
+    code = "try:\n  os.kill(os.getpid(), signal.SIGTERM)\nexcept BaseException:\n  raise ValueError('interrupted')\n"
     (folder / "slow.py").write_text(f"import os, signal\n{code}")
     with pytest.raises(Stopped), signals_raise():
         discover()

@@ -66,9 +66,8 @@ def mixture_score(x: Tensor, sigma: Tensor) -> Tensor:
 
 def test_the_density_of_a_mixture_is_within_half_a_percent_of_quadrature_and_integrates_to_one() -> None:
     axis = torch.linspace(-2.5, 2.5, 51, dtype=torch.float64)
-    cell = (
-        float(axis[1] - axis[0]) ** 2
-    )  # half of the smallest standard deviation: the trapezoidal rule is accurate to 1e-8
+    # half of the smallest standard deviation: the trapezoidal rule is accurate to 1e-8
+    cell = float(axis[1] - axis[0]) ** 2
     x = torch.cartesian_prod(axis, axis).view(-1, 1, 1, 2)
     low, high = 0.05, 30.0
     flow = ProbabilityFlow(mixture_score, low, high, tolerance=1e-4).to_prior(x, basis(len(x), (1, 1, 2)))
@@ -92,9 +91,8 @@ def test_estimates_of_the_divergence_are_unbiased_and_as_noisy_as_they_should_be
     vectors = torch.stack([probe(Stream(1, Purpose.PROBES), places, SHAPE, number) for number in range(2)])
     estimates = Probes(vectors.double(), weight=0.5).divergence(slope, x)
     symmetric = (jacobian + jacobian.T) / 2
-    variance = (
-        float(2 * (symmetric.square().sum() - symmetric.diagonal().square().sum())) / 2
-    )  # for the mean of two probes
+    # for the mean of two probes
+    variance = float(2 * (symmetric.square().sum() - symmetric.diagonal().square().sum())) / 2
     # five standard errors of the mean, and of the variance for a kurtosis below 15
     assert abs(float(estimates.mean() - jacobian.trace())) < 5 * math.sqrt(variance / count)
     assert float(estimates.var()) == pytest.approx(variance, rel=5 * math.sqrt(14 / count))

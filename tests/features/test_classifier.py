@@ -15,11 +15,10 @@ from ncsnx.config.variants import OUTSIDE_IDENTITY
 from ncsnx.data import InMemory, Splits, data_set, data_set_of, open_data
 from ncsnx.data.dataset import NO_LABEL, StoredImages
 from ncsnx.errors import NcsnxError
-from ncsnx.features.classifier import CLUSTERS, ClassifierNetwork, open_classifier, shifted
+from ncsnx.features.classifier import CLUSTERS, ClassifierNetwork, open_classifier
 from ncsnx.features.extractors import build_features
 from ncsnx.features.feature_network import FeatureNetwork
 from ncsnx.features.real_images import DataSource
-from ncsnx.randomness import Purpose, Stream
 from ncsnx.runtime import Runtime
 from ncsnx.work import Work
 from tests.training.tiny import files
@@ -120,15 +119,6 @@ def test_larger_images_get_more_stages_up_to_four(side: int, stages: int) -> Non
     network = ClassifierNetwork((3, side, side + 3), 2, 5, seed=0)
     features, logits = network(torch.zeros(2, 3, side, side + 3, dtype=torch.uint8))
     assert (len(network.stages), features.shape, logits.shape) == (stages, (2, 64), (2, 5))
-
-
-def test_shifts_move_an_image_by_up_to_an_eighth_and_repeat_its_edge() -> None:
-    image = torch.arange(8 * 16, dtype=torch.uint8).view(1, 1, 8, 16)
-    moved = shifted(image.expand(200, 2, 8, 16), Stream(0, Purpose.FEATURE_AUGMENTATION), torch.arange(200))
-    padded = torch.nn.functional.pad(image.float(), (2, 2, 1, 1), mode="replicate")[0, 0].to(torch.uint8)
-    expected = {padded[top : top + 8, left : left + 16].numpy().tobytes() for top in range(3) for left in range(5)}
-    assert {picture.contiguous().numpy().tobytes() for picture in moved[:, 0]} == expected
-    assert torch.equal(moved[:, 0], moved[:, 1])
 
 
 def test_it_is_trained_once_and_then_read_from_the_cache_without_the_data(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import importlib.metadata
 import math
 import statistics
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -145,29 +146,21 @@ def test_features_are_taken_in_blocks_to_the_same_numbers(monkeypatch: pytest.Mo
     assert measured() == pytest.approx(expected, rel=1e-11)
 
 
-def test_too_few_images_are_refused_with_the_number() -> None:
-    mean, sigma = torch.zeros(3), torch.eye(3)
-    with pytest.raises(NcsnxError, match="a distance needs at least 2 images, not 1; ask for more with n="):
-        frechet_distance_of_images(torch.ones(1, 3), mean, sigma)
-    with pytest.raises(NcsnxError, match="an error bar from halves needs at least 4 images, not 3"):
-        standard_error(torch.ones(3, 3), mean, sigma, seed=0)
+ZERO, UNIT = torch.zeros(3), torch.eye(3)
 
 
-def test_features_and_a_reference_of_two_networks_are_refused() -> None:
-    with pytest.raises(NcsnxError, match="have 64 numbers per image, but the reference's have 3"):
-        frechet_distance_of_images(torch.ones(5, 64), torch.zeros(3), torch.eye(3))
-    with pytest.raises(NcsnxError, match="have 64 numbers per image, but the reference's have 3"):
-        frechet_distance(torch.zeros(64), torch.eye(64), torch.zeros(3), torch.eye(3))
-
-
-def test_a_mean_and_a_covariance_that_do_not_belong_together_are_refused() -> None:
-    with pytest.raises(NcsnxError, match=r"not \(3,\) and \(4, 4\)"):
-        frechet_distance_of_images(torch.ones(5, 3), torch.zeros(3), torch.eye(4))
-
-
-def test_what_is_not_finite_is_refused() -> None:
-    mean, sigma = torch.zeros(3), torch.eye(3)
-    with pytest.raises(NcsnxError, match="NaN or infinity in the features of 1 of 5 images"):
-        frechet_distance_of_images(torch.ones(5, 3).index_fill(0, torch.tensor([2]), torch.nan), mean, sigma)
-    with pytest.raises(NcsnxError, match="the mean or the covariance holds NaN or infinity"):
-        frechet_distance(mean, sigma, mean, sigma * torch.inf)
+@pytest.mark.parametrize(
+    ("measure", "told"),
+    [
+        (lambda: frechet_distance_of_images(torch.ones(1, 3), ZERO, UNIT), "needs at least 2 images, not 1; .* n="),
+        (lambda: standard_error(torch.ones(3, 3), ZERO, UNIT, seed=0), "from halves needs at least 4 images, not 3"),
+        (lambda: frechet_distance_of_images(torch.ones(5, 64), ZERO, UNIT), "64 numbers per image, .* have 3"),
+        (lambda: frechet_distance(torch.zeros(64), torch.eye(64), ZERO, UNIT), "64 numbers per image, .* have 3"),
+        (lambda: frechet_distance_of_images(torch.ones(5, 3), ZERO, torch.eye(4)), r"not \(3,\) and \(4, 4\)"),
+        (lambda: frechet_distance_of_images(torch.ones(5, 3) * math.nan, ZERO, UNIT), "in the features of 5 of 5"),
+        (lambda: frechet_distance(ZERO, UNIT, ZERO, UNIT * math.inf), "the covariance holds NaN or infinity"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(measure: Callable[[], float], told: str) -> None:
+    with pytest.raises(NcsnxError, match=told):
+        measure()

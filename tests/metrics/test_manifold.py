@@ -90,14 +90,6 @@ def test_no_more_distances_than_a_block_by_a_block_are_held(
     assert max(rows for rows, _ in seen) == max(columns for _, columns in seen) == 16
 
 
-def test_too_few_images_for_a_precision_are_refused() -> None:
-    with pytest.raises(NcsnxError, match="precision with 3 neighbours needs at least 4 images, not 3"):
-        precision_recall(normal(6, 10, 2), normal(7, 3, 2))
-    with pytest.raises(NcsnxError, match="precision with 3 neighbours needs at least 4 images, not 3"):
-        precision_recall(normal(6, 3, 2), normal(7, 10, 2))
-    assert precision_recall(normal(6, 4, 2), normal(7, 4, 2)).precision <= 1
-
-
 def by_definition(real: Tensor, generated: Tensor, neighbors: int) -> tuple[float, float]:
     """Density and coverage by equations 3 and 4, image by image."""
     x, y = real.double().numpy(), generated.double().numpy()
@@ -117,8 +109,17 @@ def test_density_and_coverage_are_what_the_definition_says(
     assert (found.density, found.coverage) == pytest.approx(by_definition(real, generated, neighbors), rel=1e-12)
 
 
-def test_too_few_images_for_a_density_are_refused() -> None:
-    with pytest.raises(NcsnxError, match="5 neighbors"):
-        density_coverage(normal(0, 5, 3), normal(1, 20, 3))
-    with pytest.raises(NcsnxError, match="4 numbers per image"):
-        density_coverage(normal(0, 20, 3), normal(1, 20, 4))
+@pytest.mark.parametrize(
+    ("measure", "real", "generated", "told"),
+    [
+        (precision_recall, (10, 2), (3, 2), "precision with 3 neighbours needs at least 4 images, not 3"),
+        (precision_recall, (3, 2), (10, 2), "precision with 3 neighbours needs at least 4 images, not 3"),
+        (density_coverage, (5, 3), (20, 3), "5 neighbors"),
+        (density_coverage, (20, 3), (20, 4), "4 numbers per image"),
+    ],
+)
+def test_too_few_images_and_other_features_are_refused(
+    measure: Callable[..., object], real: tuple[int, int], generated: tuple[int, int], told: str
+) -> None:
+    with pytest.raises(NcsnxError, match=told):
+        measure(normal(6, *real), normal(7, *generated))

@@ -131,14 +131,6 @@ def test_a_network_can_go_back_to_plain() -> None:
     assert torch.equal(prepare(network, Execution()).score(x, 1.0), expected)
 
 
-@torch.no_grad()
-def test_outputs_are_contiguous_whatever_the_memory_format() -> None:
-    model = NCSNv2(width=4)
-    network = prepare(build_network(small_experiment(model)), Execution(memory_format="channels_last"))
-    x = torch.rand(2, 1, 8, 8).to(memory_format=torch.channels_last)
-    assert network.score(x, 1.0).is_contiguous()
-
-
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("model", [NCSNv2(width=16), NCSN(width=16, spectral_norm=True)], ids=str)
 def test_bf16_is_near_fp32(model: Model, fused: bool) -> None:

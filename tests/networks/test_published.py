@@ -30,11 +30,14 @@ def test_weights_with_a_name_missing_or_left_over_are_refused() -> None:
         from_published(network, state)
 
 
-def test_weights_of_another_schedule_are_refused() -> None:
-    state = published_state("ncsnv2")
-    state["sigmas"] = state["sigmas"] * 1.001
-    with pytest.raises(NcsnxError, match="10 levels from"):
-        from_published(load_golden("ncsnv2").network, state)
+def test_weights_of_another_width_or_schedule_are_refused() -> None:
+    network, state = load_golden("ncsnv2").network, published_state("ncsnv2")
+    for name, value, told in (
+        ("begin_conv.weight", torch.zeros(8, 3, 3, 3), r"begin_conv\.weight has shape \(8, 3, 3, 3\)"),
+        ("sigmas", 1.001 * state["sigmas"], "10 levels from"),
+    ):
+        with pytest.raises(NcsnxError, match=told):
+            from_published(network, {**state, name: value})
 
 
 def test_every_golden_network_is_here() -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from ncsnx.errors import NcsnxError, Stopped, UsageError
 from ncsnx.ranks import joining, shared_disk
 from ncsnx.ranks.rank_group import ALONE, RankGroup, held_by_first
-from ncsnx.ranks.shared_batches import extrapolated, own_images, runs_of
+from ncsnx.ranks.shared_batches import own_images
 from ncsnx.ranks.shared_disk import wait_for_file
 from ncsnx.stopping import StopRequest
 from ncsnx.storage.parts import NewParts, Part, write_part
@@ -196,21 +196,6 @@ def test_shares_are_whole_batches_of_one_grid_and_hold_every_image_once(world: i
 def test_jobs_of_one_batch_fall_to_different_ranks() -> None:
     owners = [[bool(one) for one in shares(4, [range(4)], mark=f"step-{step}")].index(True) for step in range(40)]
     assert all(owners.count(rank) >= 4 for rank in range(4))
-
-
-@pytest.mark.parametrize(("own", "total"), [(6, 18), (12, 18), (5, 7), (3, 3)])
-def test_progress_of_one_rank_adds_up_to_that_of_all(own: int, total: int) -> None:
-    told: list[int] = []
-    advance = extrapolated(lambda count=1, kept=False: told.append(count), own, total)
-    for _ in range(own):
-        advance()
-    assert sum(told) == total
-    assert max(told) - min(told) <= 1
-
-
-def test_runs_hold_consecutive_indices() -> None:
-    assert runs_of([0, 1, 2, 5, 7, 8]) == [range(3), range(5, 6), range(7, 9)]
-    assert runs_of([]) == []
 
 
 def test_a_rank_goes_on_once_it_sees_the_file_and_heeds_a_stop_meanwhile(tmp_path: Path) -> None:

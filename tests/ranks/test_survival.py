@@ -14,7 +14,7 @@ from ncsnx.storage.json_lines import read_records
 from tests.chaos.mounts import resize, small_disk
 from tests.chaos.trials import unlike, unsound
 from tests.ranks.launched import finish, launch, messages, ranks_of, result_of, small, unwatched, wait_until
-from tests.training.tiny import steps_of
+from tests.training.tiny import CPU, steps_of
 
 pytestmark = pytest.mark.ranks
 # a stop ends an interval of the log, so that it would depend on the moment with longer ones
@@ -104,17 +104,7 @@ def test_without_an_agent_the_death_of_a_rank_ends_the_others(killed: int, tmp_p
 @pytest.mark.parametrize("stopped", [0, 1])
 def test_a_stopped_rank_ends_while_another_one_works(stopped: int, undisturbed: Path, tmp_path: Path) -> None:
     """One rank samples for hours. The other has no image and waits for it."""
-    long = (
-        "--n",
-        "1",
-        "--out",
-        str(tmp_path / "out"),
-        "--device",
-        "cpu",
-        "--threads",
-        "1",
-        "sampler.steps_per_level=1M",
-    )
+    long = ("--n", "1", "--out", str(tmp_path / "out"), *CPU, "sampler.steps_per_level=1M")
     processes = unwatched(2, "sample", str(undisturbed), *long, folder=tmp_path)
     wait_until(lambda: (tmp_path / "out/.holder.json").exists(), processes[0])
     time.sleep(3)

@@ -62,6 +62,22 @@ def test_the_flow_leads_from_images_to_noise_and_back_to_the_images() -> None:
     torch.testing.assert_close(returned, images, rtol=0, atol=100 * tolerance)
 
 
+def test_consistent_annealing_keeps_the_noise_of_each_level_around_a_single_point() -> None:
+    count, true = 400, torch.full(SHAPE, 0.3)
+
+    def perfect(x: Tensor, sigma: float) -> Tensor:
+        return -(x - true) / sigma**2
+
+    indices = torch.arange(count)
+    x = true + SIGMAS[0] * SeededNoise(2, indices, SHAPE)(99)
+    for config in (ConsistentAnnealed(steps=5, eta=0.7, grid=TrainedLevels()), ConsistentAnnealed(steps=20, eta=0.3)):
+        states = list(build_sampler(config)(perfect, x, SIGMAS, noise=SeededNoise(2, indices, SHAPE)))
+        for state in states[:-1]:
+            variance = float(((state.x - true) ** 2).double().mean())
+            # the relative standard error of the variance of n normal values is √(2/n)
+            assert variance == pytest.approx(state.sigma**2, rel=5 * math.sqrt(2 / state.x.numel()))
+
+
 def test_annealed_langevin_is_the_corrector_of_its_own_step_without_a_predictor() -> None:
     step_size, steps_per_level = 1e-3, 4
     published = AnnealedLangevin(step_size=step_size, steps_per_level=steps_per_level)

@@ -2,6 +2,7 @@
 
 import weakref
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from ncsnx.config import AnnealedLangevin, Images
 from ncsnx.errors import NcsnxError, Stopped
 from ncsnx.images import to_uint8
 from ncsnx.samplers.building import build_sampler, state_count
-from ncsnx.samplers.state import State
+from ncsnx.samplers.state import Score, State
 from ncsnx.sampling.draws import Draws, interpolated, second_noise, seeded_draws
 from ncsnx.sampling.generate import FrameRecorder, frame_steps, generate
 from ncsnx.sampling.request import images_at_once
@@ -22,8 +23,10 @@ SAMPLER = build_sampler(AnnealedLangevin(step_size=2e-4, steps_per_level=3))
 PLAIN = seeded_draws(0, SHAPE, unchanged)
 
 
-def batches(indices: Sequence[int], batch_size: int, draws: Draws = PLAIN) -> Iterator[tuple[Sequence[int], Tensor]]:
-    return generate(SAMPLER, gaussian_score, SIGMAS, draws, indices, batch_size=batch_size, device=CPU)
+def batches(
+    indices: Sequence[int], batch_size: int, draws: Draws = PLAIN, score: Score = gaussian_score, **options: Any
+) -> Iterator[tuple[Sequence[int], Tensor]]:
+    return generate(SAMPLER, score, SIGMAS, draws, indices, batch_size=batch_size, device=CPU, **options)
 
 
 def images(indices: Sequence[int], batch_size: int, draws: Draws = PLAIN) -> Tensor:
@@ -60,7 +63,7 @@ def test_earlier_states_are_let_go() -> None:
         seen.append(weakref.ref(state.x))
         most = max(most, sum(reference() is not None for reference in seen))
 
-    for _ in generate(SAMPLER, gaussian_score, SIGMAS, PLAIN, range(6), batch_size=2, device=CPU, on_state=watch):
+    for _ in batches(range(6), 2, on_state=watch):
         pass
     assert len(seen) == 3 * (len(SIGMAS) * 3 + 2)
     # initial x, last state and result of a batch, and the result of the previous batch, which the caller holds
@@ -81,11 +84,7 @@ def test_a_stop_ends_the_sampling_before_the_next_evaluation() -> None:
             raise Stopped("stopped")
 
     with pytest.raises(Stopped):
-        list(
-            generate(
-                SAMPLER, counting_score, SIGMAS, PLAIN, range(3), batch_size=3, device=CPU, check_stop=stop_after_five
-            )
-        )
+        list(batches(range(3), 3, score=counting_score, check_stop=stop_after_five))
     assert evaluated == 5
 
 
@@ -101,7 +100,7 @@ def test_neither_gradients_nor_the_global_generator_are_touched() -> None:
     def score(x: Tensor, sigma: float) -> Tensor:
         return weight * gaussian_score(x, sigma)
 
-    for _, x in generate(SAMPLER, score, SIGMAS, PLAIN, range(2), batch_size=1, device=CPU):
+    for _, x in batches(range(2), 1, score=score):
         assert not x.requires_grad
         assert torch.is_grad_enabled()
     assert torch.equal(torch.get_rng_state(), before)

@@ -19,6 +19,7 @@ from ncsnx.sampling.request import SampleRequest
 from ncsnx.sampling.sample_folder import SampleFolder, SampleLayout
 from ncsnx.storage.parts import Part, done_indices, write_part
 from tests.forked import REPOSITORY
+from tests.runs.kept import tree
 from tests.samplers.toy import SHAPE
 from tests.sampling.toy_sampling import PROTOCOL, sample, sample_folder
 
@@ -43,16 +44,12 @@ def still_folder(
     return SampleFolder(path, SampleLayout(protocol=protocol, request=SampleRequest(n=count), shape=shape))
 
 
-def files(path: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
-
-
-def test_a_killed_sampling_resumes_at_another_batch_size_to_equal_files(tmp_path: Path) -> None:
+def test_a_killed_sampling_resumes_at_another_batch_size_to_equal_tree(tmp_path: Path) -> None:
     sample(tmp_path / "whole", COUNT, COUNT)
     kill_when_added(tmp_path / "killed", batch_size=3, batches=2)
     assert not (tmp_path / "killed" / "samples.safetensors").exists()
     assert sample(tmp_path / "killed", 5, COUNT) == [6, 7, 8, 9, 10, 11]
-    assert files(tmp_path / "killed") == files(tmp_path / "whole")
+    assert tree(tmp_path / "killed") == tree(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("damage", [lambda whole: whole[: len(whole) // 2], lambda whole: whole + b"x"])
@@ -62,7 +59,7 @@ def test_a_torn_part_isnt_done(tmp_path: Path, damage: Callable[[bytes], bytes])
     part = min((tmp_path / "torn" / ".parts").glob("*.safetensors"))
     part.write_bytes(damage(part.read_bytes()))
     assert sample(tmp_path / "torn", 4, COUNT) == [0, 1, 2, *range(6, 12)]
-    assert files(tmp_path / "torn") == files(tmp_path / "whole")
+    assert tree(tmp_path / "torn") == tree(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("indices", [[0, 1000], [-1, 0]])
@@ -75,7 +72,7 @@ def test_a_part_with_images_that_do_not_exist_is_not_done(tmp_path: Path, indice
 
 def test_another_protocol_is_refused_with_what_differs_and_what_to_type(tmp_path: Path) -> None:
     sample(tmp_path, 5, COUNT)
-    before = files(tmp_path)
+    before = tree(tmp_path)
     other = {"seed": 1, "sampler": {"type": "ald", "step_size": 1e-6}}
     folder = sample_folder(tmp_path, COUNT, other)
     with pytest.raises(NcsnxError) as caught:
@@ -88,7 +85,7 @@ def test_another_protocol_is_refused_with_what_differs_and_what_to_type(tmp_path
     assert "overwrite=True" in message
     with pytest.raises(NcsnxError, match="n is 12 there, 13 here"):
         sample_folder(tmp_path, 13).open()
-    assert files(tmp_path) == before
+    assert tree(tmp_path) == before
 
 
 def test_overwriting_removes_our_files_and_no_others(tmp_path: Path) -> None:
@@ -97,12 +94,12 @@ def test_overwriting_removes_our_files_and_no_others(tmp_path: Path) -> None:
     (tmp_path / "images" / "favourite.png").write_bytes(b"mine")
     folder = still_folder(tmp_path, 2, {**PROTOCOL, "seed": 1})
     folder.open(overwrite=True)
-    assert set(files(tmp_path)) == {"protocol.json", "notes.txt", "images/favourite.png"}
+    assert set(tree(tmp_path)) == {"protocol.json", "notes.txt", "images/favourite.png"}
     assert not folder.complete
     assert folder.missing() == [0, 1]
     folder.add([0, 1], torch.rand(2, *SHAPE, generator=torch.Generator().manual_seed(0)))
     folder.finish()
-    assert set(files(tmp_path)) == {
+    assert set(tree(tmp_path)) == {
         "protocol.json",
         "notes.txt",
         "images/favourite.png",
@@ -121,7 +118,7 @@ def test_an_assembly_that_was_interrupted_is_done_again(tmp_path: Path) -> None:
     (out / "images" / "00000.png").write_bytes(b"of an earlier attempt")
     (out / "images" / ".00001.png.tmp-17-0011aaff").write_bytes(b"")
     sample(out, 5, COUNT)
-    assert files(out) == files(tmp_path / "whole")
+    assert tree(out) == tree(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -129,7 +126,7 @@ def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path: Path, ov
     (tmp_path / "thesis.txt").write_bytes(b"mine")
     with pytest.raises(NcsnxError, match="out="):
         sample_folder(tmp_path, COUNT).open(overwrite=overwrite)
-    assert files(tmp_path) == {"thesis.txt": b"mine"}
+    assert tree(tmp_path) == {"thesis.txt": b"mine"}
 
 
 @pytest.mark.parametrize(
@@ -145,12 +142,12 @@ def test_a_damaged_record_is_called_that_and_the_samples_can_be_made_again(
     sample(tmp_path, 5, COUNT)
     path = tmp_path / "protocol.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
-    before = files(tmp_path)
+    before = tree(tmp_path)
     with pytest.raises(NcsnxError, match=said):
         sample_folder(tmp_path, COUNT).open()
-    assert files(tmp_path) == before
+    assert tree(tmp_path) == before
     sample_folder(tmp_path, COUNT).open(overwrite=True)
-    assert list(files(tmp_path)) == ["protocol.json"]
+    assert list(tree(tmp_path)) == ["protocol.json"]
     assert len(sample(tmp_path, 5, COUNT)) == COUNT
 
 
