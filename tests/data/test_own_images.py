@@ -93,21 +93,10 @@ def test_a_folder_can_be_held_out(tmp_path: Path) -> None:
 def test_folders_are_classes_where_every_picture_is_in_one_of_several(tmp_path: Path) -> None:
     for name in ("x/all/cat/1.png", "x/all/cat/deep/2.png", "x/all/dog/3.png", "x/all/ape/4.png"):
         save(tmp_path / name)
-    assert labels(opened(tmp_path / "x")) == {
-        "all/ape/4.png": 0,
-        "all/cat/1.png": 1,
-        "all/cat/deep/2.png": 1,
-        "all/dog/3.png": 2,
-    }
-    for name in (
-        "x/all/5.png",
-        "one/all/1.png",
-        "one/all/2.png",
-        "held/cat/1.png",
-        "held/dog/2.png",
-        "held/test/3.png",
-    ):
-        save(tmp_path / name)
+    expected = {"all/ape/4.png": 0, "all/cat/1.png": 1, "all/cat/deep/2.png": 1, "all/dog/3.png": 2}
+    assert labels(opened(tmp_path / "x")) == expected
+    for name in ("x/all/5", "one/all/1", "one/all/2", "held/cat/1", "held/dog/2", "held/test/3"):
+        save(tmp_path / f"{name}.png")
     assert set(labels(opened(tmp_path / "x")).values()) == {NO_LABEL}
     assert set(labels(opened(tmp_path / "one")).values()) == {NO_LABEL}
     # classes of the training images alone are useless

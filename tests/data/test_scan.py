@@ -56,19 +56,6 @@ def test_the_second_scan_comes_from_the_cache_and_is_equal(tmp_path: Path) -> No
     assert scan_folder(files).is_relative_to(cache_folder())
 
 
-@pytest.mark.parametrize(
-    "damage", [lambda text: text[:-20], lambda text: text.replace(b"RGBA", b"RGBX"), lambda _: b"[]"]
-)
-def test_a_damaged_cache_is_replaced(tmp_path: Path, damage: "type[bytes]") -> None:
-    files = with_broken_ones(tmp_path / "x", broken=1)
-    found = scan_of(files, Work())
-    (path,) = scan_folder(files).glob("*.json")
-    path.write_bytes(damage(path.read_bytes()))
-    watcher = Watcher()
-    assert scan_of(files, watcher.work) == found
-    assert len(watcher.jobs) == 1
-
-
 def test_a_set_that_was_fixed_or_extended_is_scanned_again(tmp_path: Path) -> None:
     files = with_broken_ones(tmp_path / "x", broken=1)
     scan_of(files, Work())

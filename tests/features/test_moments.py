@@ -70,14 +70,6 @@ def test_what_is_left_of_a_set_without_a_part_has_its_own_moments(
     np.testing.assert_allclose(left.scatter, centred.T @ centred, rtol=0, atol=1e-8 * (1 + offset))
 
 
-def test_moments_are_float64_whatever_the_features_are() -> None:
-    features = torch.randn(10, 4)
-    for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
-        moments = gathered(features.to(dtype), [4, 6])
-        assert (moments.mean.dtype, moments.covariance.dtype) == (torch.float64, torch.float64)
-        check(moments, features.to(dtype))
-
-
 @pytest.mark.parametrize("count", [0, 1])
 def test_fewer_than_two_images_have_no_covariance(count: int) -> None:
     moments = gathered(torch.ones(count, 3), [1] * count)

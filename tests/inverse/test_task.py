@@ -108,13 +108,14 @@ class Squared(MeasurementMap):
 
 
 def test_a_task_of_unbounded_data_is_measured_in_own_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    operator = Masking(torch.ones(1, 8, 8, dtype=torch.bool))
-    linear = Task(name="all", operator=operator, values=torch.full((1, 64), 100.0), noise=5.0)
+    operator, x = Masking(torch.ones(1, 8, 8, dtype=torch.bool)), torch.rand(2, *SHAPE, generator=GENERATOR)
+    linear = Task(name="all", operator=operator, values=50 * x.flatten(1), inputs=50 * x, truth=50 * x, noise=5.0)
     monkeypatch.setattr(tasks_from_files, "_tasks", {})
     register_task("all")(lambda path, shape: linear)
     task = Tasks(operator="all", input=tmp_path).build(FIFTY, SHAPE, tmp_path)
     assert task.noise == 0.1
-    assert torch.equal(task.values, torch.full((1, 64), 2.0))
+    for part in (task.values.view(2, *SHAPE), task.inputs, task.truth):
+        torch.testing.assert_close(part, x)
     given = Tasks(operator="all", input=tmp_path, noise=20.0).build(FIFTY, SHAPE, tmp_path)
     assert given.noise == 0.4
     curved = Task(name="curved", operator=Squared(), values=torch.ones(1, 1, 8, 8))
@@ -156,16 +157,3 @@ def test_a_measurement_is_checked_before_anything_is_drawn(trained: Path, task: 
         ncsnx.draw(ncsnx.load(run), n=1, task=task, sampler=quick)
     with pytest.raises(NcsnxError, match=told):
         ncsnx.restore(run, task=task, sampler=quick, progress=False)
-
-
-def test_a_task_in_units_of_the_scale_has_all_its_parts_in_them() -> None:
-    digits = torch.rand(2, *SHAPE, generator=GENERATOR)
-    operator = Masking(torch.ones(1, 8, 8, dtype=torch.bool))
-    whole = Task(
-        name="t", operator=operator, values=50 * digits.flatten(1), inputs=50 * digits, truth=50 * digits, noise=5.0
-    )
-    found = whole.divided(50.0)
-    assert found.noise == 0.1
-    for part in (found.values.view(2, 1, 8, 8), found.inputs, found.truth):
-        torch.testing.assert_close(part, digits)
-    assert whole.divided(1.0) is whole

@@ -189,16 +189,6 @@ def test_no_rounded_kernel_is_kept_while_an_optimizer_may_change_it() -> None:
     assert not torch.equal(network.score(x, 1.0), before)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("model", [NCSNv2(width=4), NCSN(width=4, spectral_norm=True)], ids=str)
-@torch.no_grad()
-def test_the_network_is_captured_for_compilation_in_one_graph(model: Model) -> None:
-    network = prepare(build_network(small_experiment(model)), REWRITES[-1]).eval()
-    x = torch.rand(3, network.channels, network.image_size, network.image_size)
-    captured = torch.compile(network, backend="eager", fullgraph=True)
-    assert relative_error(captured(x, LEVELS), network(x, LEVELS)) < TOLERANCE
-
-
 COMPILES = pytest.mark.skipif(shutil.which("g++") is None, reason="compilation needs a C++ compiler")
 QUIET = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning",  # from the compiler's own imports

@@ -13,7 +13,7 @@ import pytest
 
 from ncsnx.runs import doctor
 from ncsnx.runs.doctor import Examination, Finding
-from ncsnx.runs.exported import export_config, write_export
+from ncsnx.runs.exported import write_export
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import MANIFEST, write_checkpoint
 from ncsnx.runs.metrics_log import MetricsLog
@@ -23,6 +23,7 @@ from ncsnx.runs.segments import append_segment
 from ncsnx.runs.writer_lock import folder_lock, writer_of
 from ncsnx.storage.documents import write_document
 from tests.runs.kept import SMALL, contents, damage, folder, score, tree, weights, write
+from tests.runs.test_exports import config_of
 from tests.storage.frozen import V1
 
 TOKEN = "tmp-99-0a1b2c3d"
@@ -61,16 +62,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Run:
     }
     (sampling / "protocol.json").write_text(json.dumps(record))
     model = weights(run.experiment(), b"model")
-    config = export_config(
-        run.experiment(),
-        run=run.name,
-        step=30,
-        weights="ema",
-        checkpoint_sha256="0" * 64,
-        model=model,
-        data_fingerprint=None,
-    )
-    write_export(run.path / "exported", config, model, "# card\n")
+    write_export(run.path / "exported", config_of(run.experiment(), model), model, "# card\n")
     measure = MeasureRecord(
         median=1.25, held_out_median=None, nearer=None, near=None, pairs_probability=None, tail_probability=None
     )

@@ -66,11 +66,6 @@ def test_workers_forked_by_a_killed_holder_do_not_keep_the_lock(run: Run, start_
         pass
 
 
-def test_the_same_process_cannot_take_the_lock_twice(run: Run) -> None:
-    with writer_lock(run), pytest.raises(NcsnxError, match=f"process {os.getpid()} "), writer_lock(run):
-        pass
-
-
 def test_who_looks_for_a_writer_sees_it_and_leaves_nothing(run: Run, start_python: StartPython) -> None:
     before = sorted(path.name for path in run.path.iterdir())
     assert writer_of(run.path) is None

@@ -1,7 +1,6 @@
 """Scores of checkpoints are stored when they are added, and tell the best checkpoint."""
 
 import csv
-import os
 from typing import Any
 
 import pytest
@@ -85,13 +84,6 @@ def test_a_file_that_is_none_is_refused_by_name(run: Run, content: bytes) -> Non
     with pytest.raises(NcsnxError, match=r"one/scores\.json.*move it away"):
         ScoreFile.open(folder, PROTOCOL)
     with pytest.raises(NcsnxError, match=r"one/scores\.json"):
-        require_best(run)
-
-
-def test_a_pipe_in_the_place_of_the_scores_makes_nobody_wait(run: Run) -> None:
-    (run.fid / "one").mkdir(parents=True)
-    os.mkfifo(run.fid / "one" / SCORES)
-    with pytest.raises(NcsnxError, match="regular file"):
         require_best(run)
 
 

@@ -33,11 +33,6 @@ def images(indices: Sequence[int], batch_size: int, draws: Draws = PLAIN) -> Ten
     return torch.cat([x for _, x in batches(indices, batch_size, draws)])
 
 
-def test_exactly_n_images_come_out_when_the_batch_doesnt_divide_n() -> None:
-    made = [(list(indices), len(x)) for indices, x in batches(range(10), 4)]
-    assert made == [([0, 1, 2, 3], 4), ([4, 5, 6, 7], 4), ([8, 9], 2)]
-
-
 def test_a_network_makes_the_same_images_in_any_batch_to_one_grey_level() -> None:
     network = load_golden("ncsnv2").network
     sampler = build_sampler(AnnealedLangevin(step_size=6e-6, steps_per_level=1))

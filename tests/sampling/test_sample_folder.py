@@ -44,7 +44,7 @@ def still_folder(
     return SampleFolder(path, SampleLayout(protocol=protocol, request=SampleRequest(n=count), shape=shape))
 
 
-def test_a_killed_sampling_resumes_at_another_batch_size_to_equal_tree(tmp_path: Path) -> None:
+def test_a_killed_sampling_resumes_at_another_batch_size_to_equal_files(tmp_path: Path) -> None:
     sample(tmp_path / "whole", COUNT, COUNT)
     kill_when_added(tmp_path / "killed", batch_size=3, batches=2)
     assert not (tmp_path / "killed" / "samples.safetensors").exists()
@@ -94,20 +94,14 @@ def test_overwriting_removes_our_files_and_no_others(tmp_path: Path) -> None:
     (tmp_path / "images" / "favourite.png").write_bytes(b"mine")
     folder = still_folder(tmp_path, 2, {**PROTOCOL, "seed": 1})
     folder.open(overwrite=True)
-    assert set(tree(tmp_path)) == {"protocol.json", "notes.txt", "images/favourite.png"}
+    theirs = {"notes.txt", "images/favourite.png"}
+    assert set(tree(tmp_path)) == {"protocol.json", *theirs}
     assert not folder.complete
     assert folder.missing() == [0, 1]
     folder.add([0, 1], torch.rand(2, *SHAPE, generator=torch.Generator().manual_seed(0)))
     folder.finish()
-    assert set(tree(tmp_path)) == {
-        "protocol.json",
-        "notes.txt",
-        "images/favourite.png",
-        "images/00000.png",
-        "images/00001.png",
-        "grid.png",
-        "samples.safetensors",
-    }
+    images = {"images/00000.png", "images/00001.png", "grid.png", "samples.safetensors"}
+    assert set(tree(tmp_path)) == {"protocol.json", *images, *theirs}
 
 
 def test_an_assembly_that_was_interrupted_is_done_again(tmp_path: Path) -> None:

@@ -114,6 +114,8 @@ def test_a_nifti_is_read_as_nibabel_reads_it(tmp_path: Path, suffix: str, kind: 
 def test_groups_give_paths_and_other_data_sets_are_left_out(tmp_path: Path) -> None:
     path = tmp_path / "x.h5"
     hdf5(path, {"scans/first/rss": MASK, "ismrmrd_header": "<xml/>", "names": np.array([b"a"], "S1")})
+    with h5py.File(path, "a") as written:
+        written["scans/again"] = written["scans"]  # a group that contains itself
 
     file = open_array_file(path)
 
@@ -150,13 +152,6 @@ def test_values_in_other_files_are_never_read(tmp_path: Path) -> None:
         assert f"array {name!r}: is not there" in complaint(path, name).replace(f"array {name}:", f"array {name!r}:")
     for name in ("raw", "virtual"):
         assert "keeps its values in other files, which are not read" in complaint(path, name)
-
-
-def test_a_group_that_contains_itself_ends(tmp_path: Path) -> None:
-    with h5py.File(tmp_path / "x.h5", "w") as file:
-        file["group/values"] = MASK
-        file["group/again"] = file["group"]
-    assert "group/values" in (open_array_file(tmp_path / "x.h5").names or ())
 
 
 def test_a_small_file_that_declares_terabytes_is_refused_before_it_is_read(tmp_path: Path) -> None:

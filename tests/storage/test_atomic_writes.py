@@ -27,15 +27,6 @@ except NcsnxError as error:
 """
 
 
-@pytest.mark.parametrize("content", [b"", b"\0" * 100_000])
-def test_content_is_read_back_and_no_other_files_are_left(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "file"
-    path.write_bytes(b"before")
-    atomic.write_bytes(path, content)
-    assert path.read_bytes() == content
-    assert list(tmp_path.iterdir()) == [path]
-
-
 @pytest.mark.parametrize("umask", [0o002, 0o077])
 def test_files_and_folders_get_the_mode_of_the_umask(tmp_path: Path, umask: int) -> None:
     before = os.umask(umask)
