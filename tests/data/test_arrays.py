@@ -22,6 +22,7 @@ from ncsnx.data.readers.arrays import open_arrays
 from ncsnx.errors import NcsnxError
 from ncsnx.work import Work
 from tests.data.watching import Watcher
+from tests.exchange.test_published_files import Payload
 from tests.storage.giants import sparse_npy, zeros_npz
 
 VALUES = np.random.default_rng(1).integers(0, 256, (12, 3, 5, 5), dtype=np.uint8)
@@ -110,25 +111,15 @@ def test_unsupported_types_are_refused(tmp_path: Path, values: "NDArray[Any]") -
         opened(written(tmp_path / "x.npy", values))
 
 
-class Payload:
-    """An object whose unpickling creates a folder."""
-
-    def __init__(self, place: Path) -> None:
-        self.place = place
-
-    def __reduce__(self) -> Any:
-        return os.mkdir, (str(self.place),)
-
-
 def test_nothing_is_unpickled(tmp_path: Path) -> None:
     harm = tmp_path / "harm"
-    objects = np.array([Payload(harm)], dtype=object)
+    objects = np.array([Payload(os.mkdir, str(harm))], dtype=object)
     np.save(tmp_path / "x.npy", objects, allow_pickle=True)
     np.savez(tmp_path / "x.npz", images=objects)
     np.savez(tmp_path / "labels.npz", images=VALUES, labels=objects)
-    (tmp_path / "raw.npy").write_bytes(pickle.dumps(Payload(harm)))
+    (tmp_path / "raw.npy").write_bytes(pickle.dumps(Payload(os.mkdir, str(harm))))
     with zipfile.ZipFile(tmp_path / "raw.npz", "w") as archive:
-        archive.writestr("images.npy", pickle.dumps(Payload(harm)))
+        archive.writestr("images.npy", pickle.dumps(Payload(os.mkdir, str(harm))))
     for name in ("x.npy", "x.npz", "labels.npz"):
         with pytest.raises(NcsnxError, match=f"{name}(, array .*)?: holds Python objects, which are never unpickled"):
             opened(tmp_path / name)

@@ -249,16 +249,16 @@ COUNT = 23
 SMALL = FFHQ(image_size=16)
 
 
-def unchanged(image: Image.Image) -> Image.Image:
-    return image
+def check_ffhq(splits: Splits, pictures: list[bytes], transform: Callable[[Image.Image], Image.Image]) -> None:
+    """Asserts that 20 pictures are for training and 3 held out, each at its index."""
+    for split, count in ((splits.train, 20), (splits.held_out, 3)):
+        places = split.read(torch.arange(count)).ids.tolist()
+        check(split, [pictures[place] for place in places], places, transform)
 
 
 def test_ffhqs_lmdb_is_read_as_it_is(tmp_path: Path) -> None:
     pictures = write_ffhq(tmp_path / "ffhq", COUNT, sizes=(16, 8))
-    splits = read_ffhq(SMALL, tmp_path)
-    for split, count in ((splits.train, 20), (splits.held_out, 3)):
-        places = split.read(torch.arange(count)).ids.tolist()
-        check(split, [pictures[place] for place in places], places, unchanged)
+    check_ffhq(read_ffhq(SMALL, tmp_path), pictures, lambda image: image)
     assert read_ffhq(FFHQ(image_size=8), tmp_path).train.shape == (3, 8, 8)
 
 
@@ -276,10 +276,7 @@ def test_ffhqs_split_of_all_seventy_thousand_images_is_frozen(tmp_path: Path) ->
 @pytest.mark.parametrize("place", ["images1024x1024", "."])
 def test_a_folder_of_ffhq_is_read_by_index_and_resized_as_torchvision_does(tmp_path: Path, place: str) -> None:
     pictures = write_ffhq_folder(tmp_path / "ffhq", place, 41, COUNT)
-    splits = read_ffhq(SMALL, tmp_path)
-    for split, count in ((splits.train, 20), (splits.held_out, 3)):
-        places = split.read(torch.arange(count)).ids.tolist()
-        check(split, [pictures[place] for place in places], places, transforms.Resize(16))
+    check_ffhq(read_ffhq(SMALL, tmp_path), pictures, transforms.Resize(16))
 
 
 @pytest.mark.parametrize(("size", "chosen"), [(128, 128), (64, 150)])

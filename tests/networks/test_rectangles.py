@@ -1,28 +1,13 @@
 """Networks on rectangles give the scores of the published architectures, computed by plain torch."""
 
-import json
-
 import pytest
 import torch
-from safetensors import safe_open
 
 from ncsnx.config import Arrays, Model, NCSNv2, NCSNv2Deeper, NCSNv2Deepest
 from ncsnx.errors import NcsnxError
 from ncsnx.networks import NetworkSpec, ScoreFunction, build_network, construct, to_published
-from tests.golden_networks import FOLDER, TOLERANCE, relative_error, small_experiment
+from tests.golden_networks import TOLERANCE, relative_error, small_experiment
 from tests.plain_ncsnv2 import STAGES, plain_score
-
-PLAIN_GOLDEN = ("ncsnv2", "ncsnv2_28px", "ncsnv2_deeper", "ncsnv2_deepest")
-
-
-@pytest.mark.parametrize("name", PLAIN_GOLDEN)
-def test_the_plain_network_gives_the_published_scores(name: str) -> None:
-    with safe_open(FOLDER / f"{name}.safetensors", "pt") as file:
-        network = json.loads(file.metadata()["config"])["network"]
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
-    weights = {key.removeprefix("state."): value for key, value in tensors.items() if key.startswith("state.")}
-    sigma = tensors["sigmas"][tensors["labels"]].float()
-    assert relative_error(plain_score(network, weights, tensors["x"], sigma), tensors["score"]) < TOLERANCE
 
 
 @pytest.mark.parametrize("model", [NCSNv2(width=4), NCSNv2Deeper(width=4), NCSNv2Deepest(width=4)], ids=str)

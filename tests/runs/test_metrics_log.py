@@ -16,17 +16,6 @@ def filled(run: Run) -> MetricsLog:
     return log
 
 
-def test_records_come_back_as_they_were_appended(run: Run) -> None:
-    records = [{"step": 1, "loss": 0.1 + 0.2, "per_level": [1.5, 2e-300]}, {"step": 2, "phase": "held out: σ"}]
-    log = MetricsLog(run)
-    log.truncate(5)
-    assert log.read() == []
-    for record in records:
-        log.append(record)
-    assert log.read() == records
-    assert run.metrics_path.read_bytes().count(b"\n") == 2
-
-
 def test_numbers_that_are_not_finite_become_null_and_are_named(run: Run) -> None:
     log = MetricsLog(run)
     log.append({"step": 1, "loss": math.nan, "norm": math.inf, "levels": [1.0, -math.inf], "lr": 0.1})

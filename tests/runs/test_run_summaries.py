@@ -80,10 +80,3 @@ def test_scores_of_other_features_references_or_numbers_of_images_are_not_ranked
         found = [attrs.evolve(one, best=score) for one, score in zip(three, scores, strict=True)]
         for column, expected in (("score", "ca"), ("-score", "ac")):
             assert expected in names(ordered(found, column))
-
-
-def test_a_run_whose_configuration_is_damaged_is_broken(three: list[RunSummary]) -> None:
-    (three[0].path / "config.json").write_text("{")
-    found = summaries(three[0].path.parent)
-    assert [one.state for one in found] == ["broken", "unfinished", "unfinished"]
-    assert names(ordered(found, "-run")) == "cba"
