@@ -31,12 +31,6 @@ def in_memory(values: Tensor) -> InMemory:
     return InMemory(StoredImages(values, torch.zeros(len(values)), torch.arange(len(values))), (0, 1))
 
 
-def percentile_of(values: Tensor, data: Any) -> float:
-    found = magnitudes_of(data, in_memory(values), "values", SILENT)
-    assert found is not None
-    return found.percentile
-
-
 def test_the_network_sees_values_over_their_scale_and_transform_composes() -> None:
     pixels = torch.tensor([-4.0, 0.0, 2.0, 10.0]).view(1, 1, 2, 2)
     for transform, expected in (("none", [-2, 0, 1, 5]), ("rescaled", [-5, -1, 1, 9])):
@@ -51,8 +45,10 @@ def test_the_scale_of_complex_data_is_a_percentile_of_the_magnitude_of_pairs() -
     pairs = torch.complex(values[:, ::2].contiguous(), values[:, 1::2].contiguous()).abs()
     expected = np.quantile(pairs.numpy(), 0.99, method="inverted_cdf")
     data = Packed(path="x", image_size=3, channels=4, range="unbounded", complex=True)
-    assert percentile_of(values, data) == float(f"{expected:.6g}")
-    measured = measured_data(data, magnitudes_of(data, in_memory(values), "x", SILENT))
+    found = magnitudes_of(data, in_memory(values), "x", SILENT)
+    assert found is not None
+    assert found.percentile == float(f"{expected:.6g}")
+    measured = measured_data(data, found)
     assert (measured.window_low, measured.window_high) == (0, measured.scale)
 
 

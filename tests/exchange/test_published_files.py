@@ -42,11 +42,6 @@ def small_states() -> list[Any]:
     return [network, {"state": {0: kept}, "param_groups": [group]}, 3, 5000, {"a": torch.ones(2), "b": torch.ones(2)}]
 
 
-def touching(path: Path) -> Payload:
-    """Creates a file, through a shell."""
-    return Payload(os.system, f"touch {path}")
-
-
 @pytest.mark.parametrize("name", GOLDEN)
 @every_format
 def test_a_published_file_is_read_in_both_formats(name: str, legacy: bool, tmp_path: Path) -> None:
@@ -124,7 +119,8 @@ def test_a_payload_is_refused_and_runs_nothing_whatever_the_environment(
     place: str, legacy: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trace, path = tmp_path / "it ran", tmp_path / "a.pth"
-    write(path, placed(small_states(), place, touching(Path(f"'{trace}'"))), legacy=legacy)
+    payload = Payload(os.system, f"touch '{trace}'")
+    write(path, placed(small_states(), place, payload), legacy=legacy)
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     with pytest.raises(NcsnxError, match=r"asks for 'posix\.system'.*nothing in it was executed") as refused:
         read_published(path)

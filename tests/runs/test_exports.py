@@ -3,7 +3,6 @@
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import attrs
 import pytest
@@ -39,14 +38,11 @@ def export_to(path: Path, experiment: Experiment | None = None) -> Export:
     return write_export(path, config_of(experiment), WEIGHTS, "# card\n", b"picture")
 
 
-def signed(content: dict[str, Any]) -> bytes:
-    """A forged configuration with a valid digest."""
-    unsigned = {key: value for key, value in content.items() if key != "digest"}
-    return atomic.json_bytes({**unsigned, "digest": digest(unsigned)})
-
-
 def forged(**changes: object) -> bytes:
-    return signed({**json.loads(config_of().to_bytes()), **changes})
+    """A configuration with these changes and a valid digest."""
+    content = {**json.loads(config_of().to_bytes()), **changes}
+    del content["digest"]
+    return atomic.json_bytes({**content, "digest": digest(content)})
 
 
 def complaint(content: bytes) -> str:
