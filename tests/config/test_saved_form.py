@@ -37,6 +37,7 @@ from ncsnx.config import (
     Volumes,
 )
 from ncsnx.config.codec import ConfigError, flatten, identity, to_json
+from ncsnx.config.converter import structure
 from ncsnx.config.feature_networks import Features
 from ncsnx.config.provenance import is_default
 from ncsnx.config.variants import TAG, is_family, variants
@@ -158,6 +159,19 @@ def test_every_default_is_written_out_and_variants_are_tagged() -> None:
 def test_what_is_no_saved_experiment_is_refused_with_path_found_and_expected(form: object, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         from_json(form)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({TAG: "classifier", "width": 0}, "width: must be between 1 and 1,024, not 0"),
+        ({TAG: "torchscript", "file": "x", "image_size": 0}, "image_size: must be between 1 and 16,384, not 0"),
+        ({TAG: "torchscript", "file": "a\x1b"}, "file: must be one line of printable text"),
+    ],
+)
+def test_values_of_feature_networks_are_bounded(values: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        structure(values, Features)
 
 
 def test_everything_that_is_wrong_is_told_at_once() -> None:

@@ -39,6 +39,13 @@ def read(content: bytes, channels: int = 3, background: tuple[int, int, int] = W
     return as_array(decode(content, "x"), channels, background)
 
 
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP", "WEBP"])
+def test_colours_come_back_as_they_were_of_an_animation_those_of_the_first_frame(kind: str) -> None:
+    options = {"lossless": True} if kind == "WEBP" else {}
+    more = {} if kind == "BMP" else {"save_all": True, "append_images": [Image.new("RGB", COLOURS.size)]}
+    assert np.array_equal(read(saved(COLOURS, kind, **options, **more)), VALUES[..., :3])
+
+
 def test_grey_becomes_three_equal_channels_and_colours_become_grey_by_itu_601() -> None:
     grey = Image.fromarray(VALUES[..., 0])
     assert np.array_equal(read(saved(grey)), np.repeat(VALUES[..., :1], 3, axis=2))

@@ -54,6 +54,9 @@ def test_the_second_scan_comes_from_the_cache_and_is_equal(tmp_path: Path) -> No
     assert scan_of(ImageFiles.open(tmp_path / "x"), second.work) == found
     assert second.jobs == []
     assert scan_folder(files).is_relative_to(cache_folder())
+    (kept,) = scan_folder(files).glob("*.json")
+    kept.write_bytes(kept.read_bytes()[:-20])
+    assert scan_of(files, Work()) == found, "what is damaged counts as missing"
 
 
 def test_a_set_that_was_fixed_or_extended_is_scanned_again(tmp_path: Path) -> None:
@@ -108,6 +111,7 @@ def test_broken_files_can_be_skipped_with_a_warning_that_counts_them(tmp_path: P
     (warning,) = watcher.warnings
     assert "7 of 15 pictures cannot be used: broken00.png" in warning
     assert "broken04.png" in warning
+    assert "broken05.png" not in warning
     assert "… and 2 more" in warning
 
 

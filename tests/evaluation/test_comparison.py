@@ -249,4 +249,5 @@ def test_few_evaluations_are_tried_on_a_narrow_grid_where_a_sampler_says_so() ->
         assert 0.8 < ends[1][0] <= 1.25
         ratios[steps] = ends[1][0] / ends[1][1]
     assert ratios == {4: pytest.approx(2**3, rel=0.01), 5: pytest.approx(2**4, rel=0.01), 6: 25}
-    assert (single := _grids(experiment, 1)).narrow == single.inner, "one evaluation has no range to narrow"
+    single = _grids(experiment, 1)
+    assert single.narrow == single.inner, "one evaluation has no range to narrow"

@@ -120,7 +120,7 @@ def test_what_cannot_be_measured_is_refused(
 
 
 def test_every_choice_that_changes_a_number_is_in_the_protocol(tmp_path: Path) -> None:
-    requests = [{}, {"n": 99}, {"seed": 1}, {"vectors": 2}, {"estimator": "exact"}, {"tolerance": 1e-3}]
+    requests = [{}, {"n": 299}, {"seed": 1}, {"vectors": 2}, {"estimator": "exact"}, {"tolerance": 1e-3}]
     folders = {sweep(tmp_path, request).scores.folder for request in requests}
     assert len(folders) == len(requests)
     assert sweep(tmp_path, {"batch_size": 7}).scores.folder in folders

@@ -118,10 +118,10 @@ def is_not_finite(x: Tensor, sigma: Tensor) -> Tensor:
     return x * torch.where(sigma > 1, math.nan, -1.0)
 
 
-@pytest.mark.parametrize("score", [explodes, is_not_finite])
-def test_a_flow_that_ends_nowhere_is_a_clear_error(score: Callable[[Tensor, Tensor], Tensor]) -> None:
+@pytest.mark.parametrize(("score", "told"), [(explodes, "cannot be kept|not finite"), (is_not_finite, "not finite")])
+def test_a_flow_that_ends_nowhere_is_a_clear_error(score: Callable[[Tensor, Tensor], Tensor], told: str) -> None:
     x = torch.ones(2, *SHAPE, dtype=torch.float64)
-    with pytest.raises(DivergedError, match=r"is not finite|cannot be kept"):
+    with pytest.raises(DivergedError, match=told):
         ProbabilityFlow(score, 0.5, 5.0, tolerance=1e-3).to_prior(x, basis(2, SHAPE))
 
 

@@ -76,6 +76,14 @@ def test_only_the_published_file_is_called_inception_and_another_gets_a_name_of_
         assert part in line
 
 
+@pytest.mark.parametrize("output", [torch.nn.Identity(), torch.nn.Linear(5, 3)], ids=["none", "another"])
+def test_a_file_without_the_output_layer_gives_features_and_no_logits(output: torch.nn.Module, tmp_path: Path) -> None:
+    stand_in = StandIn()
+    stand_in.output = output
+    network = InceptionNetwork(scripted(stand_in, tmp_path / "net.pt"), CPU)
+    assert (network.has_logits, network(pictures(1, 3)).logits) == (False, None)
+
+
 @pytest.mark.parametrize(
     ("other", "found"),
     [(GreyOnly(), "has no attribute 'layers'"), (StandIn(features=512), r"gives \(1, 512, 1, 1\)")],

@@ -77,6 +77,21 @@ def test_a_shared_parameter_has_its_average_under_each_name() -> None:
     assert all(torch.equal(tensor, state[name]) for name, tensor in resumed.state().items())
 
 
+def test_averages_of_bfloat16_lose_no_steps_and_integers_are_the_networks() -> None:
+    network = nn.Linear(2, 2).to(torch.bfloat16)
+    network.table = nn.Parameter(torch.tensor([5, 7]), requires_grad=False)
+    average, start = WeightAverage(network, RATE), network.weight.detach().double().clone()
+    with torch.no_grad():
+        network.weight.add_(1)
+        network.table.add_(1)
+    for _ in range(693):  # half of the way; bfloat16 would lose the single steps
+        average.update()
+    state = average.state()
+    assert (state["weight"].dtype, state["table"].tolist()) == (torch.bfloat16, [6, 8])
+    moved = state["weight"].double() - start
+    torch.testing.assert_close(moved, torch.full_like(moved, 1 - RATE**693), rtol=0, atol=2e-2)
+
+
 def test_averages_of_another_network_are_refused() -> None:
     average = WeightAverage(build_network(small_experiment(NCSNv2(width=4))), RATE)
     wider = build_network(small_experiment(NCSNv2(width=8))).state_dict()
