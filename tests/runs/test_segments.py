@@ -26,7 +26,7 @@ def repository(tmp_path: Path) -> Path:
     folder = tmp_path / "repository"
     folder.mkdir()
     git(folder, "init", "-q")
-    (folder / "file").write_text("one")
+    (folder / "file").write_text("1\none\n3\n")
     git(folder, "add", "file")
     git(folder, "commit", "-q", "-m", "first")
     return folder
@@ -90,19 +90,21 @@ def recorded(run: Run, folder: Path, patch: str = "1") -> GitState:
     return state
 
 
-def test_a_patch_restores_staged_and_unstaged_changes_of_text_and_bytes(
+def test_a_patch_restores_staged_and_unstaged_changes_of_text_and_bytes_whatever_a_person_has_set_for_git(
     run: Run, repository: Path, tmp_path: Path
 ) -> None:
+    for setting in ("diff.context 0", "diff.noprefix true", "diff.relative true", "color.ui always", "diff.external /"):
+        git(repository, "config", *setting.split())
     inner = repository / "inner"
     inner.mkdir()
     (inner / "binary").write_bytes(bytes(range(256)))
     git(repository, "add", "inner/binary")
-    (repository / "file").write_text("two")
+    (repository / "file").write_text("1\ntwo\n3\n")
     state = recorded(run, inner)
     assert state.patch is not None
     git(tmp_path, "clone", "-q", str(repository), "copy")
     git(tmp_path / "copy", "apply", str(run.patches / state.patch))
-    assert (tmp_path / "copy" / "file").read_text() == "two"
+    assert (tmp_path / "copy" / "file").read_text() == "1\ntwo\n3\n"
     assert (tmp_path / "copy" / "inner" / "binary").read_bytes() == bytes(range(256))
     (repository / "file").write_text("three")
     other = recorded(run, inner)

@@ -167,17 +167,24 @@ with StopRequest() as stop:
 """
 
 
-def test_a_second_ctrl_c_ends_even_what_runs_no_python() -> None:
+@pytest.mark.parametrize("is_heard", [True, False])
+def test_a_second_ctrl_c_ends_even_what_runs_no_python_and_has_no_reader(is_heard: bool) -> None:
     with subprocess.Popen([sys.executable, "-c", BUSY], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
+        assert process.stderr is not None
         process.stdout.readline()
+        if not is_heard:
+            process.stderr.close()
         time.sleep(0.3)
         for _ in range(2):
             process.send_signal(signal.SIGINT)
             time.sleep(0.1)
-        out, err = process.communicate(timeout=10)
+        try:
+            out, err = process.communicate(timeout=10)
+        finally:
+            process.kill()
     assert (process.returncode, out) == (130, b"")
-    assert err == b"error: interrupted\n"
+    assert err == (b"error: interrupted\n" if is_heard else b"")
 
 
 def test_the_signals_of_a_forked_process_are_its_own() -> None:
