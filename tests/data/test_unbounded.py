@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ncsnx.config import Arrays, Data, Images, Packed
+from ncsnx.config import Arrays, Data, Images, Packed, Phantoms
 from ncsnx.config.checks import FieldError
 from ncsnx.data import InMemory, Preprocessing, StoredImages, from_values, open_data, to_values
 from ncsnx.data.dataset import Magnitudes
@@ -192,6 +192,7 @@ def test_complex_values_are_declared_so_and_packed_ones_are_those_of_the_array(
     with pytest.raises(NcsnxError, match="declared real") as error:
         open_data(attrs.evolve(declared, complex=False), tmp_path)
     assert error.value.hints[0].adds == "data.complex=true data.range=unbounded data.channels=2"
+    assert settings_of(Phantoms(image_size=8, count=16))["complex"] is True, "though they have no such field"
 
 
 def test_pictures_show_the_magnitude_and_beside_it_the_phase() -> None:

@@ -115,6 +115,10 @@ def test_a_model_that_is_not_the_exported_one_is_refused(tmp_path: Path) -> None
     os.mkfifo(path)  # which is not waited for
     with pytest.raises(NcsnxError, match=r"model\.safetensors cannot be read: is not a regular file"):
         export.model_content(config)
+    (export.path / "config.json").unlink()
+    os.mkfifo(export.path / "config.json")
+    with pytest.raises(NcsnxError, match=r"config\.json cannot be read: is not a regular file"):
+        export.config()
 
 
 def test_a_configuration_is_read_up_to_a_bound(tmp_path: Path) -> None:
