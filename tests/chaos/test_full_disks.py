@@ -35,7 +35,7 @@ LIKELIHOOD = ["likelihood", "digits", "--range", "latest", "--n", "2", "--tolera
 COMPARE = ["compare", "digits", "--samplers", "dpmpp", "--evaluations", "2", "--n", "20", "--seeds", "1"]
 SAMPLE = ["sample", "digits", "--n", "3", "--frames", "2", "--film", "--out", "images", *CPU]
 DISPENSABLE = re.compile(r"(log\.txt|report\.html|scores\.png|losses\.png)\b")
-"""What a command does without: messages, and pictures of what it has recorded."""
+"""Messages, and pictures of what is recorded: a command does without them."""
 PAGES = (1, 2, 4, 8, 12, 16, 24, 32, 48)
 
 

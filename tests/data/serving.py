@@ -1,11 +1,12 @@
 """A local HTTP server in a thread that can misbehave as real servers do."""
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import attrs
+
+from tests.serving import served
 
 
 @attrs.define
@@ -36,22 +37,14 @@ class Server:
         handler.close_connection = True
 
 
+class Handler(BaseHTTPRequestHandler):
+    server_facts: Server
+
+    def do_GET(self) -> None:
+        self.server_facts.answer(self)
+
+
 @contextmanager
 def serving(server: Server) -> Iterator[Server]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            server.answer(self)
-
-        def log_message(self, *words: object) -> None:
-            pass
-
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    server.address = f"http://127.0.0.1:{http.server_port}"
-    try:
+    with served(Handler, server_facts=server) as server.address:
         yield server
-    finally:
-        http.shutdown()
-        thread.join()
-        http.server_close()

@@ -1,11 +1,10 @@
-"""A two-channel checkpoint in the published format is used on rectangles, with the published network's scores."""
+"""A checkpoint in the published format is used on rectangles, with the published network's scores."""
 
 from typing import Any
 
 import attrs
 import pytest
 import torch
-from torch import Tensor
 
 import ncsnx
 from ncsnx.config import AnnealedLangevin, Arrays, Experiment
@@ -24,38 +23,16 @@ TRAINED, OTHERS = (64, 48), ((48, 64), (158, 48), (40, 40))
 """(height, width) of the images that it was trained on, and of others."""
 
 
-def two_channels(states: list[Any]) -> list[Any]:
-    """A published checkpoint of colour images, with the 2 channels of complex images in its first and last layer."""
-    generator = torch.Generator().manual_seed(0)
-
-    def changed(name: str, tensor: Tensor) -> Tensor:
-        if name.endswith("begin_conv.weight"):
-            return 0.2 * torch.randn(len(tensor), 2, 3, 3, generator=generator)
-        if name.endswith(("end_conv.weight", "end_conv.bias")):
-            return 0.2 * torch.randn(2, *tensor.shape[1:], generator=generator)
-        return tensor
-
-    network, optimizer, epoch, step, average = states
-    network = type(network)((name, changed(name, tensor)) for name, tensor in network.items())
-    parameters = [name for name in network if name != "module.sigmas"]
-    for number, kept in optimizer["state"].items():
-        shape = network[parameters[number]].shape
-        for key in ("exp_avg", "exp_avg_sq"):
-            kept[key] = torch.zeros(shape)
-    average = {name: changed(name, tensor) for name, tensor in average.items()}
-    return [network, optimizer, epoch, step, average]
-
-
 @pytest.fixture(scope="module")
 def states() -> list[Any]:
-    return two_channels(golden_states("ncsnv2"))
+    return golden_states("ncsnv2")
 
 
 @pytest.fixture(scope="module")
 def model(states: list[Any], tmp_path_factory: pytest.TempPathFactory) -> ScoreModel:
     folder = tmp_path_factory.mktemp("imported")
     published = read_published(write(folder / f"checkpoint_{STEP}.pth", states))
-    data = Arrays(path="slices.npy", image_size=TRAINED, channels=2, low=-1.0, high=1.0)
+    data = Arrays(path="slices.npy", image_size=TRAINED, channels=3, low=-1.0, high=1.0)
     experiment: Experiment = attrs.evolve(golden_experiment("ncsnv2"), data=data)
     run = Run.create(folder / "runs", "small", experiment, {}, None, None)
     import_checkpoint(run, experiment, published)
@@ -66,7 +43,7 @@ def model(states: list[Any], tmp_path_factory: pytest.TempPathFactory) -> ScoreM
 @torch.no_grad()
 def test_every_size_has_the_published_score(model: ScoreModel, states: list[Any], size: tuple[int, int]) -> None:
     sized = model.at_size(size)
-    assert sized.shape == (2, *size)
+    assert sized.shape == (3, *size)
     assert (sized.size_remark is None) == (size == TRAINED)
     x = torch.rand(2, *sized.shape, generator=torch.Generator().manual_seed(1))
     sigma = torch.tensor([model.network.noise_levels[0], model.network.noise_levels[-1]])
@@ -77,7 +54,7 @@ def test_every_size_has_the_published_score(model: ScoreModel, states: list[Any]
 def test_samples_of_another_size_are_drawn_with_a_warning(model: ScoreModel, caplog: pytest.LogCaptureFixture) -> None:
     quick = AnnealedLangevin(step_size=1e-5, steps_per_level=1)
     drawn = ncsnx.draw(model, n=2, size=(16, 24), sampler=quick)
-    assert drawn.shape == (2, 2, 16, 24)
+    assert drawn.shape == (2, 3, 16, 24)
     assert "the images have 16×24 pixels, but the network was trained on 64×48" in caplog.text
     with pytest.raises(UsageError, match="size 15,24: NCSNv2Network needs images whose height and width") as refused:
         model.at_size((15, 24))

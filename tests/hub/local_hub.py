@@ -6,14 +6,15 @@ host without authorization; others as Git blobs.
 
 import hashlib
 import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import attrs
+
+from tests.serving import served
 
 TOKEN = "hf_reader_secret"
 """The token of ada, who may read her repositories."""
@@ -82,9 +83,6 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_HEAD(self) -> None:
         self._answer("HEAD")
-
-    def log_message(self, *words: object) -> None:
-        pass
 
     def _answer(self, method: str) -> None:
         path = unquote(urlsplit(self.path).path)
@@ -176,20 +174,5 @@ def _sibling(name: str, content: bytes) -> dict[str, Any]:
 @contextmanager
 def serving_hub(hub: LocalHub) -> Iterator[LocalHub]:
     """The server in a thread, at `hub.address`."""
-
-    class Handler(_Handler):
-        pass
-
-    Handler.hub = hub
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    http.daemon_threads = True  # clients keep connections open
-    http.block_on_close = False
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    hub.address = f"http://127.0.0.1:{http.server_port}"
-    try:
+    with served(_Handler, hub=hub) as hub.address:
         yield hub
-    finally:
-        http.shutdown()
-        thread.join()
-        http.server_close()

@@ -1,6 +1,5 @@
 """Models on the Hub are downloaded whole, checked, by commit, once; anything else is refused in one line."""
 
-import json
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from ncsnx.runs.folder import open_run
 from ncsnx.runs.hub import HubAddress, fetch_model, is_hub_address, parse_hub_address
 from ncsnx.runs.selection import open_source
 from tests.hub.local_hub import TOKEN, LocalHub, Repository
-from tests.runs.test_exports import WEIGHTS, config_of, export_to, signed
+from tests.runs.test_exports import WEIGHTS, config_of, export_to, forged
 
 ADDRESS = HubAddress("ada", "digits")
 CARD, PICTURE = b"# card\n", b"picture"
@@ -118,15 +117,14 @@ def test_what_is_not_an_exported_model_is_named_before_weights_are_downloaded(hu
 def test_a_model_that_its_configuration_does_not_describe_is_refused_before_its_weights_are_downloaded(
     hub: LocalHub, cache_here: Path
 ) -> None:
-    huge = {**json.loads(config_of().to_bytes()), "model_bytes": 10**15}
-    published(hub, **{"config.json": signed(huge)})
+    published(hub, **{"config.json": forged(model_bytes=10**15)})
     assert "model.safetensors of hf://ada/digits@" in complaint(kind=NcsnxError)
     hub.change = lambda info: {
         **info,
         "siblings": [{**one, **({"size": 10**15} if "lfs" in one else {})} for one in info["siblings"]],
     }
     assert "bytes; the weights of the experiment's network have" in complaint(kind=NcsnxError)
-    published(hub, **{"config.json": signed({**huge, "extra": 1})})
+    published(hub, **{"config.json": forged(model_bytes=10**15, extra=1)})
     assert "config.json of hf://ada/digits@" in complaint(kind=NcsnxError)
     assert not hub.has_sent_weights()
 
