@@ -1,6 +1,8 @@
 """The published implementation of NCSNv2, from a checkout of its repository, which it executes.
 
 git clone https://github.com/ermongroup/ncsnv2
+
+No test has such a checkout: `executions --against` refuses one whose scores differ from ours by more than AGREEMENT.
 """
 
 import importlib
