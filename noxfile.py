@@ -66,7 +66,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Benchmarks, as ratios: executions of a network (arguments say which), start-up, console, distances, reading."""
+    """Speed, as ratios: executions of a network (arguments say which), start-up, console."""
     session.install("-e", ".")
     session.run("python", "-m", "tests.benchmarks.executions", *(session.posargs or ("digits", "--batch-size", "128")))
     session.run("python", "-m", "tests.benchmarks")
