@@ -10,7 +10,7 @@ from torch import Tensor
 
 import ncsnx
 from ncsnx.commands.tasks import Tasks
-from ncsnx.config import ConsistentAnnealed, Digits
+from ncsnx.config import Arrays, ConsistentAnnealed, Data, Digits
 from ncsnx.errors import NcsnxError
 from ncsnx.inverse import (
     Blurring,
@@ -71,6 +71,16 @@ def test_noise_of_a_condition_is_that_of_seed_and_image() -> None:
     conditions = [task.conditions(Digits(), 0.01, seed, 2)(torch.arange(2)) for seed in (0, 1)]
     noisy = torch.cat([condition(torch.zeros(2, *SHAPE), 1.0, 0) for condition in conditions])
     assert len(noisy.unique(dim=0)) == 4
+
+
+@pytest.mark.parametrize(
+    ("data", "largest"),
+    [(Digits(), 1.0), (Arrays(path="own.npy", image_size=8, range="unbounded", scale=1.0), 9.0)],
+)
+def test_only_bounded_data_limit_the_values_of_a_result(data: Data, largest: float) -> None:
+    task = Task(name="mine", operator=Masking(HALF), values=VALUES[:1])
+    result = task.conditions(data, 0.01, 0, 1)(torch.arange(1))(torch.full((1, *SHAPE), 9.0), 0.0, 0)
+    assert (float(result.min()), float(result.max())) == (0.0, largest)
 
 
 @pytest.mark.parametrize(
