@@ -11,8 +11,6 @@ def served(handler: type[BaseHTTPRequestHandler], **attributes: object) -> Itera
     """The address of a server that answers with `handler`, a class that gets these attributes, until the block ends."""
     quiet = type(handler.__name__, (handler,), {"log_message": lambda *_: None, **attributes})
     http = ThreadingHTTPServer(("127.0.0.1", 0), quiet)
-    http.daemon_threads = True  # clients may keep connections open
-    http.block_on_close = False
     thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:

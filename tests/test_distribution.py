@@ -64,3 +64,10 @@ def test_with_an_address_every_picture_and_link_of_the_readme_is_absolute(tmp_pa
         expected.append((kind, target))
     assert links(readme) == expected
     assert any(kind == "image" for kind, _ in expected)
+
+
+def test_code_with_brackets_is_no_link() -> None:
+    absolute_links = pytest.importorskip("hatch_build").absolute_links
+    code = "`a[i](x)` and\n\n    b[i](x)\n\n```python\nc[i](x)\n```\n"
+    assert absolute_links(code, BASE, "v1") == code
+    assert absolute_links("[![n](a.png)](b.md)", BASE, "v1") == f"[![n]({BASE}/raw/v1/a.png)]({BASE}/blob/v1/b.md)"

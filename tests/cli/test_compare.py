@@ -143,7 +143,11 @@ def test_fewer_images_replace_no_recommendation_and_none_leaves_the_one_before(c
     assert result.code == 0, result.err
     assert "sampler=fast still means sampler=cas sampler.steps=3, found on step 12" in result.err
     assert read_fast(run) == before
-    (run.compare / "fast.json").write_text("{}")
+
+
+def test_a_damaged_recommendation_is_refused_and_found_by_the_doctor(compared: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(compared, tmp_path / "work"))
+    (folder / RUN / "compare/fast.json").write_text("{}")
     assert "fast.json" in error(command("sample", "digits", "sampler=fast", *CPU, folder=folder))
     assert "compare/fast.json" in command("doctor", "digits", folder=folder).out
 

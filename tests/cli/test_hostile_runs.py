@@ -2,14 +2,13 @@
 
 import os
 import pickle
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ncsnx.runs.manifest import FileRecord, Manifest, read_manifest
 from ncsnx.storage.documents import document_bytes
+from tests.exchange.test_published_files import Payload
 from tests.training.tiny import CPU, Result, command, training
 
 RUN = "runs/digits"
@@ -39,7 +38,7 @@ def test_nothing_is_executed_or_unpickled(workplace: Path, name: str) -> None:
     (run / "experiment.py").write_text(f"open({str(made)!r}, 'w')\nraise SystemExit(3)\n")
     for checkpoint in (run / "checkpoints").iterdir():
         for part in ("model", "ema", "optimizer"):
-            (checkpoint / f"{part}.safetensors").write_bytes(pickle.dumps(Payload(made)))
+            (checkpoint / f"{part}.safetensors").write_bytes(pickle.dumps(Payload(os.system, f"touch {made}")))
         reseal(checkpoint)
     result = command(*COMMANDS[name], folder=workplace)
     assert_orderly(result)
@@ -53,13 +52,3 @@ def reseal(checkpoint: Path) -> None:
     found = read_manifest(checkpoint)
     records = {name: FileRecord.of((checkpoint / name).read_bytes()) for name in found.files}
     (checkpoint / "manifest.json").write_bytes(document_bytes(Manifest(found.step, records)))
-
-
-class Payload:
-    """Makes a file when it is unpickled."""
-
-    def __init__(self, made: Path) -> None:
-        self.made = made
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
-        return os.system, (f"touch {self.made}",)

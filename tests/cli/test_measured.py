@@ -173,7 +173,8 @@ def test_coils_give_maps_distances_and_calibration_in_own_values(complex_place: 
     means = np.mean([found["psnr_of_mean"] for found in record["pictures"]])
     assert f"mean of 2 pictures: PSNR {means:.1f} dB, SSIM" in result.err
     assert record["calibration"]["values"] == 2 * 2 * 16 * 16
-    maps, images = simulated_maps((16, 16), 3).numpy(), torch.complex(*samples.unbind(2)).numpy()
+    maps = simulated_maps((16, 16), 3).numpy()
+    images = torch.complex(*samples.unbind(2)).numpy()
     kspace = np.fft.fft2(maps * images[:, :, None], norm="ortho")
     known = np.fft.fft2(maps * truths()[:, None], norm="ortho")[:, None]
     away = np.abs(kspace - known)[..., COLUMNS]

@@ -177,7 +177,7 @@ def test_the_adaptive_solver_says_what_it_took_and_has_a_frame_of_each_level(wor
     assert json.loads((workplace / "out/protocol.json").read_text())["evaluations"] is None
 
 
-def test_images_can_start_from_training_images(workplace: Path) -> None:
+def test_images_can_start_from_training_images_but_not_from_other_data(workplace: Path) -> None:
     still = ("sampler.data_init=true", "sampler.step_size=1e-20", "sampler.denoise=false")
     images = drawn(workplace, "--n", "6", "--seed", "1", *still)
     digits = open_data(Run(workplace / ROOT).experiment().data, workplace).train

@@ -37,14 +37,14 @@ class Server:
         handler.close_connection = True
 
 
-class Handler(BaseHTTPRequestHandler):
-    server_facts: Server
+class _Handler(BaseHTTPRequestHandler):
+    behaviour: Server
 
     def do_GET(self) -> None:
-        self.server_facts.answer(self)
+        self.behaviour.answer(self)
 
 
 @contextmanager
 def serving(server: Server) -> Iterator[Server]:
-    with served(Handler, server_facts=server) as server.address:
+    with served(_Handler, behaviour=server) as server.address:
         yield server

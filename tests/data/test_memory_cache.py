@@ -49,7 +49,7 @@ def test_batches_have_the_same_bits_with_and_without_the_cache_and_with_workers(
         return [batch.images for batch in stream.between(0, 9, workers)]
 
     plain, kept = batches(source()), cache_in_memory(source(), CPU)
-    kept.train.read(torch.arange(5)).pixels.fill_(0)  # of a copy
+    kept.train.read(torch.arange(5)).pixels.fill_(0)  # which is a copy
     for ours in (batches(kept), batches(kept, workers=2)):
         for first, second in zip(ours, plain, strict=True):
             assert_equal(first, second)

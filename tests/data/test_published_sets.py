@@ -73,7 +73,7 @@ def test_zip_and_folder_of_celeba_have_the_same_fingerprint_which_covers_picture
 
     write_celeba(tmp_path / "packed", packed=True)
     write_celeba(tmp_path / "folder", packed=False)
-    (tmp_path / "folder" / "img_align_celeba.zip").write_bytes(b"unpacked pictures are preferred: never read")
+    (tmp_path / "folder" / "img_align_celeba.zip").write_bytes(b"no zip")  # unpacked pictures are preferred
     before = fingerprint("packed")
     assert fingerprint("folder") == before
     picture = tmp_path / "folder" / "img_align_celeba" / "000003.jpg"

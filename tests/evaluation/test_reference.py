@@ -220,7 +220,8 @@ def test_one_waits_for_the_reference_that_another_process_builds(tmp_path: Path)
     built = opened(tmp_path / "other", "held-out").path
     place = tmp_path / "cache" / built.relative_to(tmp_path / "other" / "cache")
     said: list[str] = []
-    network, lock = Means(), FileLock(place.parent / f".{place.name}" / ".lock")
+    network = Means()
+    lock = FileLock(place.parent / f".{place.name}" / ".lock")
 
     def end_the_other(text: str) -> None:
         said.append(text)

@@ -1,7 +1,7 @@
 """A local server that speaks the part of the Hugging Face Hub's API that ncsnx uses, and can misbehave.
 
-Files are stored like on the Hub: large ones (*.safetensors, *.png) by Git LFS, which `resolve` redirects to another
-host without authorization; others as Git blobs.
+Large files (*.safetensors, *.png) are stored by Git LFS as on the Hub, so that `resolve` redirects to another host
+without authorization; it sends the others itself.
 """
 
 import hashlib

@@ -66,7 +66,7 @@ def test_what_does_not_go_together_is_refused(change: dict[str, Any], told: str)
         Task(**{"name": "mine", "operator": Masking(HALF), "values": VALUES, **change})
 
 
-def test_noise_of_a_condition_is_that_of_seed_and_image() -> None:
+def test_noise_of_a_condition_differs_between_seeds_and_images() -> None:
     task = Task(name="mine", operator=Masking(HALF), values=VALUES[:1])
     conditions = [task.conditions(Digits(), 0.01, seed, 2)(torch.arange(2)) for seed in (0, 1)]
     noisy = torch.cat([condition(torch.zeros(2, *SHAPE), 1.0, 0) for condition in conditions])
@@ -118,7 +118,8 @@ class Squared(MeasurementMap):
 
 
 def test_a_task_of_unbounded_data_is_measured_in_own_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    operator, x = Masking(torch.ones(1, 8, 8, dtype=torch.bool)), torch.rand(2, *SHAPE, generator=GENERATOR)
+    operator = Masking(torch.ones(1, 8, 8, dtype=torch.bool))
+    x = torch.rand(2, *SHAPE, generator=GENERATOR)
     linear = Task(name="all", operator=operator, values=50 * x.flatten(1), inputs=50 * x, truth=50 * x, noise=5.0)
     monkeypatch.setattr(tasks_from_files, "_tasks", {})
     register_task("all")(lambda path, shape: linear)
@@ -132,6 +133,8 @@ def test_a_task_of_unbounded_data_is_measured_in_own_values(tmp_path: Path, monk
     register_task("curved")(lambda path, shape: curved)
     with pytest.raises(NcsnxError, match="Squared is not linear"):
         Tasks(operator="curved", input=tmp_path).build(FIFTY, SHAPE, tmp_path)
+    bounded = Tasks(operator="curved", input=tmp_path).build(ValueRange(), SHAPE, tmp_path)
+    assert bounded.operator is curved.operator
 
 
 class _Broken(LinearMap):

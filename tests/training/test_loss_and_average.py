@@ -77,10 +77,11 @@ def test_a_shared_parameter_has_its_average_under_each_name() -> None:
     assert all(torch.equal(tensor, state[name]) for name, tensor in resumed.state().items())
 
 
-def test_averages_of_bfloat16_lose_no_steps_and_integers_are_the_networks() -> None:
+def test_averages_of_bfloat16_lose_no_steps_and_integers_are_those_of_the_network() -> None:
     network = nn.Linear(2, 2).to(torch.bfloat16)
     network.table = nn.Parameter(torch.tensor([5, 7]), requires_grad=False)
-    average, start = WeightAverage(network, RATE), network.weight.detach().double().clone()
+    average = WeightAverage(network, RATE)
+    start = network.weight.detach().double().clone()
     with torch.no_grad():
         network.weight.add_(1)
         network.table.add_(1)

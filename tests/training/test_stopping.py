@@ -168,7 +168,7 @@ with StopRequest() as stop:
 
 
 @pytest.mark.parametrize("is_heard", [True, False])
-def test_a_second_ctrl_c_ends_even_what_runs_no_python_and_has_no_reader(is_heard: bool) -> None:
+def test_a_second_ctrl_c_ends_even_what_runs_no_python_with_or_without_a_reader(is_heard: bool) -> None:
     with subprocess.Popen([sys.executable, "-c", BUSY], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
