@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -97,6 +98,9 @@ class StopRequest:
             raise KeyboardInterrupt
         if self._raises:
             self._raises = False
+            if getattr(getattr(sys.modules.get("torch"), "__spec__", None), "_initializing", False):
+                signal.signal(number, signal.SIG_DFL)  # C++ that imports torch aborts where Python raises
+                signal.raise_signal(number)
             self.check()
 
 
@@ -104,12 +108,8 @@ class StopRequest:
 def signals_raise() -> Iterator[None]:
     """Within the block SIGTERM, SIGHUP and Ctrl-C raise Stopped: for work without a StopRequest.
 
-    Without it SIGTERM would end the process silently and without leaving its blocks. Does nothing outside the main
-    thread, since only that can handle signals.
+    Without it SIGTERM would end the process silently and without leaving its blocks, as while torch is imported.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     with StopRequest(ends_process=False) as stop, stop.at_once():
         yield
 

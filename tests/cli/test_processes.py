@@ -15,6 +15,7 @@ from PIL import Image
 
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import checkpoints
+from tests.cli.command import run_process
 from tests.forked import REPOSITORY, fork
 from tests.training.tiny import training, wait_until
 
@@ -86,6 +87,14 @@ class Strike:
 sys.meta_path.insert(0, Strike())
 sys.argv = ["ncsnx", "show", "digits"]
 """
+
+
+def test_a_signal_while_torch_is_imported_ends_the_process_where_its_cpp_would_abort(tmp_path: Path) -> None:
+    strike = (
+        "import os, signal\ntry:\n    os.kill(os.getpid(), signal.SIGTERM)\nexcept BaseException:\n    os.abort()\n"
+    )
+    (tmp_path / "torch.py").write_text(strike)
+    assert run_process(tmp_path, "train", "digits", python_path=(tmp_path,)).code == -signal.SIGTERM
 
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
