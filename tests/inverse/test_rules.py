@@ -68,7 +68,7 @@ def test_the_guides_table_is_what_the_rules_do_and_its_best_rule_is_the_default(
     for said, found in zip(guide[begin:], rows(100), strict=False):
         cells, others = (line.strip("| ").split(" | ") for line in (said, found))
         assert cells[:2] == others[:2]
-        relative = 0.1 if others[1] == "`ode`" else 0.01  # steps of the adaptive solver depend on rounding
+        relative = 0.1 if "`ode`" in found else 0.01  # steps of the adaptive solver depend on rounding
         for one, other in zip(cells[2:6], others[2:6], strict=True):
             if one.replace(".", "").isdecimal():
                 assert float(one) == pytest.approx(float(other), abs=0.011, rel=relative)
