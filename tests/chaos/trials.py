@@ -1,7 +1,6 @@
 """Shared parts of the tests: a run of seconds, and the comparison of two runs."""
 
 import subprocess
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -10,7 +9,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import checkpoints, verify
 from ncsnx.runs.names import step_name
-from tests.training.tiny import PATIENCE_S, Result, attempt, events, files, saved, steps_of, training
+from tests.training.tiny import Result, attempt, events, files, saved, steps_of, training, wait_until
 
 # long enough for faults anywhere: 8 checkpoints, 4 grids, held-out losses between them
 LONG = training("steps=40", "checkpoint_every=5", "snapshots.every=2", "eval_every=4")
@@ -31,10 +30,7 @@ def half_written(place: Path) -> set[str]:
 
 def wait_for(condition: Callable[[], object], process: "subprocess.Popen[str]") -> None:
     """Waits until the condition holds or the process has ended."""
-    end_s = time.monotonic() + PATIENCE_S
-    while not condition() and process.poll() is None:
-        assert time.monotonic() < end_s
-        time.sleep(0.0003)
+    wait_until(lambda: bool(condition()) or process.poll() is not None, process, poll_s=0.0003)
 
 
 def holds(path: Path, text: str) -> Callable[[], bool]:

@@ -18,6 +18,7 @@ from ncsnx.runs.segments import read_segments
 from ncsnx.runs.writer_lock import writer_lock
 from ncsnx.sampling.score_model import load as load_model
 from ncsnx.tracking.tracker import RegisteredTracker
+from tests.cli.drawing import error
 from tests.config.examples import write_file
 from tests.data.miniature import FOLDER, write_cifar10
 from tests.training.tiny import (
@@ -36,10 +37,6 @@ from tests.training.tiny import (
 
 def run_in(workplace: Path) -> Path:
     return workplace / "runs/digits"
-
-
-def errors(text: str) -> list[str]:
-    return [line for line in text.splitlines() if line.startswith("error: ")]
 
 
 def checkpoint_folder(run: Path, step: int) -> Path:
@@ -127,7 +124,7 @@ def test_another_identity_is_refused_with_the_difference_and_the_way_out(workpla
     before = files(workplace)
     result = command(*training("optimizer.lr=0.01", "seed=7", "steps=50"), folder=workplace)
     assert result.code == 1
-    (line,) = errors(result.err)
+    line = error(result)
     assert "optimizer.lr: 0.002 → 0.01" in line
     assert "seed: 1234 → 7" in line
     assert "steps" not in line
@@ -217,7 +214,7 @@ def test_a_run_that_is_being_written_is_left_alone(workplace: Path) -> None:
 def test_what_cant_be_trained_leaves_no_run(tmp_path: Path, words: list[str], code: int, expected: str) -> None:
     result = command("train", *words, folder=tmp_path)
     assert result.code == code
-    (line,) = errors(result.err)
+    line = error(result)
     assert expected in line
     assert list(tmp_path.iterdir()) == []
 

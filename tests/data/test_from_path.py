@@ -24,11 +24,9 @@ def described(path: Path, **said: Any) -> OwnData:
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, with a separate cache."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("NCSNX_CACHE", str(tmp_path / "cache"))
-    return tmp_path
+def own_cache(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A separate cache, in the current folder."""
+    monkeypatch.setenv("NCSNX_CACHE", str(here / "cache"))
 
 
 def save_array(path: Path, values: Any) -> Path:

@@ -3,9 +3,8 @@
 import json
 import os
 import random
-import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -18,9 +17,8 @@ from ncsnx.runs.names import step_name
 from ncsnx.runs.retention import remove_debris
 from ncsnx.runs.selection import resolve_checkpoint
 from ncsnx.storage import atomic
+from tests.conftest import StartPython
 from tests.runs.kept import SMALL, damage, weights
-
-StartPython = Callable[..., "subprocess.Popen[str]"]
 
 FILES = {
     "ema.safetensors": weights(SMALL, b"first content"),

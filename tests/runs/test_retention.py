@@ -1,8 +1,6 @@
 """Retention keeps the right checkpoints and removes nothing else, and training resumes from the newest sound one."""
 
 import os
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +15,8 @@ from ncsnx.runs.manifest import MANIFEST, checkpoints, set_aside, verify
 from ncsnx.runs.retention import CheckpointPruner, remove_debris, steps_to_remove
 from ncsnx.runs.segments import append_segment, require_beginning
 from ncsnx.storage import atomic
+from tests.conftest import StartPython
 from tests.runs.kept import contents, folder, score, tree, with_rules, write
-
-StartPython = Callable[..., "subprocess.Popen[str]"]
 
 KILLED_AT_EACH_CALL = """
 import os, signal, shutil, sys

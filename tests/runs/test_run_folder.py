@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import attrs
@@ -13,8 +11,7 @@ from ncsnx.config import Experiment
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runs.folder import Run, open_run
 from ncsnx.runs.summaries import summaries
-
-StartPython = Callable[..., "subprocess.Popen[str]"]
+from tests.conftest import StartPython
 
 CREATE = """
 import sys

@@ -3,17 +3,14 @@
 import json
 import os
 import socket
-import subprocess
 import time
-from collections.abc import Callable
 
 import pytest
 
 from ncsnx.errors import NcsnxError
 from ncsnx.runs.folder import Run
 from ncsnx.runs.writer_lock import HOLDER, LOCK, writer_lock, writer_of
-
-StartPython = Callable[..., "subprocess.Popen[str]"]
+from tests.conftest import StartPython
 
 HOLD = """
 import os, sys, time

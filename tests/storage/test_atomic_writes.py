@@ -3,7 +3,6 @@
 import errno
 import os
 import stat
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,8 +10,7 @@ import pytest
 
 from ncsnx.errors import NcsnxError
 from ncsnx.storage import atomic
-
-StartPython = Callable[..., "subprocess.Popen[str]"]
+from tests.conftest import StartPython
 
 LIMITED = """
 import resource, sys
