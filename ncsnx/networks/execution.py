@@ -146,27 +146,9 @@ class _Recomputed(nn.Module):
         return recomputed
 
 
-class RecomputedResidualBlock(_Recomputed, ResidualBlock):
-    """A residual block that is computed again in the backward pass."""
-
-
-class RecomputedUnits(_Recomputed, ResidualConvolutionUnits):
-    """Residual convolution units that are computed again in the backward pass."""
-
-
-class RecomputedPooling(_Recomputed, ChainedResidualPooling):
-    """Chained residual pooling that is computed again in the backward pass."""
-
-
-class RecomputedFusion(_Recomputed, MultiScaleFusion):
-    """Multi-scale fusion that is computed again in the backward pass."""
-
-
 RECOMPUTED: Mapping[type[nn.Module], type[nn.Module]] = {
-    ResidualBlock: RecomputedResidualBlock,
-    ResidualConvolutionUnits: RecomputedUnits,
-    ChainedResidualPooling: RecomputedPooling,
-    MultiScaleFusion: RecomputedFusion,
+    block: type(f"Recomputed{block.__name__}", (_Recomputed, block), {})
+    for block in (ResidualBlock, ResidualConvolutionUnits, ChainedResidualPooling, MultiScaleFusion)
 }
 
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ncsnx.networks.compilation import is_compiling, opaque
 from ncsnx.networks.initialization import Initializer, UnitVector, fan_in_uniform
 
 
@@ -64,14 +65,24 @@ class SpectralConvolution(Convolution):
         with torch.autocast(self.weight_orig.device.type, enabled=False):
             matrix = self.weight_orig.flatten(1)
             if self.training:
-                self._power_iteration(matrix.detach())
-            # Copies, since a second forward pass would overwrite what the backward pass needs.
-            return self.weight_orig / torch.dot(self.weight_u.clone(), matrix @ self.weight_v.clone())
+                iterated = _opaque_power_iteration if is_compiling() else _power_iteration
+                u, v = iterated(matrix.detach(), self.weight_u)
+                self.weight_u.copy_(u)
+                self.weight_v.copy_(v)
+            else:
+                # Copies, since a forward pass in training would overwrite what the backward pass needs.
+                u, v = self.weight_u.clone(), self.weight_v.clone()
+            return self.weight_orig / torch.dot(u, matrix @ v)
 
-    @torch.no_grad()
-    def _power_iteration(self, matrix: Tensor) -> None:
-        self.weight_v.copy_(F.normalize(matrix.T @ self.weight_u, dim=0, eps=1e-12))
-        self.weight_u.copy_(F.normalize(matrix @ self.weight_v, dim=0, eps=1e-12))
+
+def _power_iteration(matrix: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+    v = F.normalize(matrix.T @ u, dim=0, eps=1e-12)
+    return F.normalize(matrix @ v, dim=0, eps=1e-12), v
+
+
+# torch 2.13 can compile a backward pass that iterates again, from the vector that the forward pass has replaced
+# (pytorch #197039).
+_opaque_power_iteration = opaque("power_iteration", _power_iteration)
 
 
 class PooledConvolution(nn.Module):

@@ -13,12 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ncsnx.networks.compilation import is_compiling, opaque
+
 _SIZE, _PADDING = 5, 2
 
 
 def max_pool(x: Tensor) -> Tensor:
     """5×5 max pool of stride 1, padded with −∞."""
-    if _is_compiling():
+    if is_compiling():
         pooled: Tensor = _max_pool(x)[0]
         return pooled
     return F.max_pool2d(x, _SIZE, stride=1, padding=_PADDING)
@@ -37,15 +39,10 @@ def resized(x: Tensor, size: Sequence[int]) -> Tensor:
     """x resized to (height, width), bilinear with aligned corners; the same size returns x."""
     if tuple(x.shape[-2:]) == tuple(size):
         return x
-    if _is_compiling():
+    if is_compiling():
         result: Tensor = _resize(x, list(size))
         return result
     return _resize_forward(x, size)
-
-
-def _is_compiling() -> bool:
-    """Whether torch.compile traces this call. Exported programs keep torch's operators: they run without ncsnx."""
-    return torch.compiler.is_compiling() and not torch.compiler.is_exporting()
 
 
 def _max_pool_forward(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -77,21 +74,10 @@ def _fake_resize_gradient(upstream: Tensor, size: Sequence[int], shape: Sequence
     return torch.empty(tuple(shape), dtype=upstream.dtype, device=upstream.device, memory_format=order)
 
 
-def _opaque(name: str, function: Any, fake: Any = None) -> Any:
-    """The function as an operator of its own, which compiled code calls with exactly the strides that were traced.
-
-    fake: gives the shapes and strides of its results on fake tensors; by default the function itself.
-    """
-    tags = (torch.Tag.needs_exact_strides,)
-    operator = torch.library.custom_op(f"ncsnx::{name}", function, mutates_args=(), tags=tags)
-    operator.register_fake(function if fake is None else fake)
-    return operator
-
-
-_max_pool = _opaque("max_pool", _max_pool_forward)
-_max_pool_backward = _opaque("max_pool_backward", _max_pool_gradient)
-_resize = _opaque("resize", _resize_forward)
-_resize_backward = _opaque("resize_backward", _resize_gradient, _fake_resize_gradient)
+_max_pool = opaque("max_pool", _max_pool_forward)
+_max_pool_backward = opaque("max_pool_backward", _max_pool_gradient)
+_resize = opaque("resize", _resize_forward)
+_resize_backward = opaque("resize_backward", _resize_gradient, _fake_resize_gradient)
 
 
 def _save_places(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:

@@ -1,6 +1,6 @@
 """The check before compiled training: one gradient of the compiled network against eager execution.
 
-Compilers have silently given wrong gradients (see `ncsnx.networks.resampling`), which a training would not
+Compilers have silently given wrong gradients (see `ncsnx.networks.resampling` and `layers`), which a training would not
 show.
 """
 
@@ -17,7 +17,7 @@ from ncsnx.training.training_state import TrainingState
 TOLERANCE = {"fp32": 1e-3, "tf32": 2e-2, "bf16": 0.1}
 """Largest ‖compiled − eager‖ / ‖eager‖ that rounding explains.
 
-At width 128 rounding gave 8e-5 in fp32 and 1e-2 in bf16; wrong gradients were off by 0.3 and more.
+At width 128 rounding gave 8e-5 in fp32 and 1e-2 in bf16; a wrong gradient was off by 0.3.
 """
 
 
