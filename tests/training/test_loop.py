@@ -362,11 +362,11 @@ def test_a_sampler_of_their_own_draws_the_grids_and_changes_nothing_else(tmp_pat
     assert (tmp_path / "own/runs/digits/snapshots/step-00000008.png").is_file()
 
 
-SPECTRAL = ("model=ncsn", "model.spectral_norm=true")
+SPECTRAL = training("steps=2", "model=ncsn", "model.spectral_norm=true", "--no-report", "--run=spectral")
 PROGRAM = f"""
 import sys
 from ncsnx.cli import app
-for words in {[training("steps=2", "--no-report", *SPECTRAL), ["sample", "digits", "--n", "2", *CPU]]!r}:
+for words in {[training("steps=2", "--no-report"), SPECTRAL, ["sample", "digits", "--n", "2", *CPU]]!r}:
     app(words, standalone_mode=False)
 assert not {{"sklearn", "torch._dynamo", "torch._inductor", "matplotlib"}} & set(sys.modules)
 """
