@@ -13,7 +13,7 @@ The rules differ in what they take for C.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar, Self, cast
+from typing import Self, cast
 
 import attrs
 import torch
@@ -26,7 +26,7 @@ from ncsnx.inverse.measurement_map import LinearMap, MeasurementMap
 from ncsnx.inverse.operators import LinearOperator
 from ncsnx.samplers.building import run, sampler_levels
 from ncsnx.samplers.contract import definition_of, require_noisy, sampler_code, sampler_name
-from ncsnx.samplers.state import Score
+from ncsnx.samplers.state import Arrival, Score
 from ncsnx.spelling import argument, parameter
 
 SPREAD = 0.5
@@ -53,8 +53,6 @@ class Guidance(ABC):
     bounded: bool = False
     """Whether images lie between black and white."""
 
-    transports: ClassVar[bool] = False
-
     @classmethod
     def prepared(cls, map: MeasurementMap, y: Tensor) -> Tensor:
         """Measurements (P, *measured_shape) of images in [0, 1] in the form that the rule needs, (P, …)."""
@@ -78,9 +76,17 @@ class Guidance(ABC):
         s, g = self.guide(in_unit, (x - self.black) / scale, level)
         return s / scale, g / scale
 
-    def __call__(self, x: Tensor, sigma: float | Tensor, step: int) -> Tensor:
+    def __call__(self, x: Tensor, sigma: float | Tensor, step: int, last: Arrival | None = None) -> Tensor:
         """x as it is: the likelihood score brings the measurement in."""
         return x
+
+    def released(self, x: Tensor, last: Arrival) -> Tensor:
+        """x as it is."""
+        return x
+
+    def followed(self, x: Tensor, at: Tensor, sigma: float | Tensor, s: Tensor, last: Arrival | None) -> Tensor:
+        """The score as it is."""
+        return s
 
     def of(self, rows: slice | Tensor) -> Self:
         """The measurements of some of the images. rows: a slice, or indices (B',) int64."""
@@ -166,7 +172,7 @@ class LinearGuidance(Guidance):
         """γ²/r², bounded from below."""
         return (self.deviation**2 / variance).clamp_min((_LEAST_NOISE * self.norm) ** 2)
 
-    def __call__(self, x: Tensor, sigma: float | Tensor, step: int) -> Tensor:
+    def __call__(self, x: Tensor, sigma: float | Tensor, step: int, last: Arrival | None = None) -> Tensor:
         """x as it is; but a result (σ = 0) under an exact measurement is brought to it.
 
         A noisy measurement isn't used again: the result is a draw from the posterior already. For bounded data, images

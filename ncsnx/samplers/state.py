@@ -21,24 +21,38 @@ Noise: TypeAlias = Callable[[int], Tensor]
 """The k-th draw of unit normal noise, k = 0, 1, …; of the shape of x."""
 
 
-class Constrain(Protocol):
-    """A measurement of a batch of images. σ is a float or, inside a step of an adaptive sampler, (B, 1, 1, 1)."""
+@attrs.frozen(eq=False)
+class Arrival:
+    """The beginning of a step of a sampler."""
 
-    def __call__(self, x: Tensor, sigma: float | Tensor, step: int) -> Tensor:
-        """x with the measurement put in place, with noise of σ; for σ = 0, a result without noise.
+    sigma: float
+    """σ of its evaluation."""
+    denoised: Tensor
+    """The denoised image, (B, C, H, W)."""
+
+
+class Constrain(Protocol):
+    """A measurement of a batch of images. σ is a float or, inside a step of an adaptive sampler, (B, 1, 1, 1).
+
+    The network may be evaluated at another x than the sampler's. `last` is where the step began, None at the start.
+    """
+
+    def __call__(self, x: Tensor, sigma: float | Tensor, step: int, last: Arrival | None) -> Tensor:
+        """The network's x for the sampler's, with the measurement in it; for σ = 0, a result without noise.
 
         step: number of the noise draw.
         """
 
-    @property
-    def transports(self) -> bool:
-        """Whether the noise of a level contains that of the measurement, so that the driver transports x; see
-        `ncsnx.samplers.driver`."""
+    def released(self, x: Tensor, last: Arrival) -> Tensor:
+        """The sampler's x for the network's, where a step begins. last: this beginning."""
+
+    def followed(self, x: Tensor, at: Tensor, sigma: float | Tensor, s: Tensor, last: Arrival | None) -> Tensor:
+        """The score that the sampler follows from its x inside a step. s: the network's at its x, `at`."""
 
     def guided(self, score: Score, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, Tensor]:
         """The score s(x, σ), by one call of `score`, and the likelihood score ∇ log p(measurement | x) at σ.
 
-        Both have the shape of x. The likelihood score is that of the part of the measurement that isn't put in place.
+        x: the network's. Both have its shape. The likelihood score is 0 where the measurement is in x.
         """
 
     def of(self, rows: slice | Tensor) -> Self:
