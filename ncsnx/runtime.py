@@ -17,6 +17,7 @@ import torch
 
 from ncsnx.config.checks import shortened
 from ncsnx.config.experiment import Experiment, Precision
+from ncsnx.config.model import Model, UNet
 from ncsnx.errors import Hint, UsageError
 from ncsnx.networks import Execution
 from ncsnx.quantities import counted
@@ -133,7 +134,7 @@ class Runtime:
     def execution(self, experiment: Experiment) -> Execution:
         """Execution of the experiment's network under these choices."""
         return Execution(
-            memory_format="contiguous" if self.plain else "channels_last",
+            memory_format="contiguous" if self._is_contiguous(experiment.model) else "channels_last",
             fused=not self.plain,
             compile=self.compile,
             precision=self.precision_for(experiment),
@@ -153,6 +154,11 @@ class Runtime:
             "ranks": self.ranks,
             **({} if self.precision is None else {"precision": self.precision}),
         }
+
+    def _is_contiguous(self, model: Model) -> bool:
+        """Whether images are contiguous in memory. On MPS, pools and normalizations have wrong gradients in
+        channels_last (pytorch #189233, #175189); on CUDA, GroupNorm's output is contiguous in either format."""
+        return self.plain or self.device.type == "mps" or (self.device.type == "cuda" and isinstance(model, UNet))
 
     def _runs(self, precision: Precision) -> bool:
         return precision != "tf32" or self.device.type == "cuda"

@@ -36,6 +36,14 @@ def test_a_trained_network_runs_in_the_experiments_precision_or_the_chosen_one()
     assert chosen.facts()["precision"] == "bf16"
 
 
+def test_memory_is_contiguous_where_channels_last_is_wrong_or_would_be_converted_back() -> None:
+    unet = resolve("digits_edm").experiment
+    mps = attrs.evolve(CPU, device=torch.device("mps"))
+    cases = [(CPU, DIGITS), (CPU, unet), (GPU, DIGITS), (GPU, unet), (mps, DIGITS), (mps, unet)]
+    formats = [runtime.execution(one).memory_format for runtime, one in cases]
+    assert formats == ["channels_last"] * 3 + ["contiguous"] * 3
+
+
 def test_tf32_needs_cuda() -> None:
     assert GPU.for_training(experiment("tf32")) == GPU
     assert GPU.for_weights_of(experiment("tf32")) is GPU

@@ -25,10 +25,10 @@ FLOORS = (
 )
 """Layers from the bottom up: a module imports nothing from a layer above its own."""
 BUDGET = {
-    ".": 1_674,
+    ".": 1_680,
     "cli": 809,
     "commands": 4_907,
-    "config": 3_209,
+    "config": 3_210,
     "console": 984,
     "data": 3_917,
     "evaluation": 3_544,
@@ -36,9 +36,9 @@ BUDGET = {
     "features": 1_093,
     "inverse": 3_492,
     "metrics": 733,
-    "networks": 2_074,
+    "networks": 2_089,
     "noise": 285,
-    "planning": 1_180,
+    "planning": 1_181,
     "ranks": 549,
     "reporting": 664,
     "runs": 3_245,

@@ -50,8 +50,9 @@ class UNetNetwork(SigmaConditional):
         self.embedding = NoiseEmbedding(model, embedded, spec.labels)
         self.begin = Convolution(spec.channels, model.width)
         block = partial(UNetBlock, embedded=embedded, dropout=model.dropout)
-        side = min(spec.height, spec.width)
-        attends = [side >> stage in model.attention for stage in range(len(widths))]
+        sides = [min(spec.height, spec.width) >> stage for stage in range(len(widths))]
+        _require_stages(model.attention, sides)
+        attends = [side in model.attention for side in sides]
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         width, skipped = model.width, [model.width]
         for stage, wider in enumerate(widths):
@@ -60,7 +61,7 @@ class UNetNetwork(SigmaConditional):
                 self.down.append(block(width, wider, scale, attends[stage] and scale == 1.0))
                 width = wider
                 skipped.append(width)
-        self.middle = nn.ModuleList(block(width, width, 1.0, attention) for attention in (True, False))
+        self.middle = nn.ModuleList(block(width, width, 1.0, attention) for attention in (any(attends), False))
         for stage, narrower in reversed(list(enumerate(widths))):
             if stage < self.halvings:
                 self.up.append(block(width, width, 2.0, attention=False))
@@ -200,11 +201,24 @@ class Attention(nn.Module):
         self.end = zero_convolution(channels, channels, size=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        # (B, 3C, H, W) → three tensors (B, places, C)
-        query, key, value = self.projections(self.norm(x)).flatten(2).transpose(1, 2).chunk(3, dim=2)
-        attended = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(x.shape)
+        # (B, 3C, H, W) → three tensors (B, 1, places, C): fused kernels take four dimensions, channels side by side
+        projected = self.projections(self.norm(x)).flatten(2).transpose(1, 2).contiguous()
+        query, key, value = projected[:, None].chunk(3, dim=3)
+        attended = F.scaled_dot_product_attention(query, key, value).transpose(2, 3).reshape(x.shape)
         out: Tensor = _HALF_VARIANCE * (x + self.end(attended))
         return out
+
+
+def _require_stages(attention: Sequence[int], sides: Sequence[int]) -> None:
+    """Raises NcsnxError for a size in `model.attention` that is the shorter side of no stage."""
+    if unknown := [side for side in attention if side not in sides]:
+        nearest = min(sides, key=lambda side: abs(side - unknown[0]))
+        raise NcsnxError(
+            f"model.attention={','.join(map(str, unknown))}: expected shorter sides of the U-Net's stages, which are "
+            f"{', '.join(map(str, sides))} px",
+            Hint("choose some of them", adds=f"model.attention={nearest}"),
+            Hint("or use no attention", adds="model.attention="),
+        )
 
 
 def group_norm(channels: int) -> nn.GroupNorm:

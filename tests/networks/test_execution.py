@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ncsnx.config import NCSN, Model, NCSNv2
+from ncsnx.config import NCSN, Model, NCSNv2, UNet
 from ncsnx.config.model import Normalization
 from ncsnx.errors import NcsnxError
 from ncsnx.networks import Execution, NetworkSpec, ScoreFunction, build_network, prepare
@@ -221,7 +221,11 @@ def test_a_constant_channel_has_finite_gradients_when_fused(name: Normalization)
 
 
 CHECKPOINTED = Execution(memory_format="channels_last", fused=True, checkpointing=True)
-MODELS: list[Model] = [NCSNv2(width=4), NCSN(width=4, spectral_norm=True), NCSN(width=4, normalization="batch")]
+SMALL_UNET = UNet(width=4, multipliers=(1, 2), blocks=1, attention=(8,))
+MODELS: list[Model] = [
+    *(NCSNv2(width=4), NCSN(width=4, spectral_norm=True), NCSN(width=4, normalization="batch")),
+    SMALL_UNET,
+]
 
 
 @pytest.mark.parametrize("model", MODELS, ids=str)
@@ -236,12 +240,15 @@ def test_two_steps_have_equal_bits_and_leave_equal_buffers(model: Model) -> None
 
 
 def test_every_kind_of_block_is_recomputed_and_can_go_back() -> None:
-    network = prepare(copy.deepcopy(built(NCSNv2(width=4))), CHECKPOINTED)
-    names = list(network.state_dict())
-    assert set(RECOMPUTED.values()) <= {type(module) for module in network.modules()}
-    prepare(network, DEFAULT)
-    assert not set(RECOMPUTED.values()) & {type(module) for module in network.modules()}
-    assert list(network.state_dict()) == names
+    found = set[type[nn.Module]]()
+    for model in (NCSNv2(width=4), SMALL_UNET):
+        network = prepare(copy.deepcopy(built(model)), CHECKPOINTED)
+        names = list(network.state_dict())
+        found |= {type(module) for module in network.modules()}
+        prepare(network, DEFAULT)
+        assert not set(RECOMPUTED.values()) & {type(module) for module in network.modules()}
+        assert list(network.state_dict()) == names
+    assert set(RECOMPUTED.values()) <= found
 
 
 def test_a_network_without_such_blocks_is_refused() -> None:
