@@ -25,18 +25,18 @@ FLOORS = (
 )
 """Layers from the bottom up: a module imports nothing from a layer above its own."""
 BUDGET = {
-    ".": 1_680,
+    ".": 1_679,
     "cli": 809,
     "commands": 4_907,
     "config": 3_210,
     "console": 984,
-    "data": 3_917,
+    "data": 3_921,
     "evaluation": 3_544,
     "exchange": 999,
     "features": 1_093,
-    "inverse": 3_492,
+    "inverse": 3_501,
     "metrics": 733,
-    "networks": 2_089,
+    "networks": 2_097,
     "noise": 285,
     "planning": 1_181,
     "ranks": 549,

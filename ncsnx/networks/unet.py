@@ -188,7 +188,7 @@ class UNetBlock(nn.Module):
     def _resampled(self, x: Tensor) -> Tensor:
         if self.scale == 1:
             return x
-        return F.avg_pool2d(x, 2) if self.scale < 1 else F.interpolate(x, scale_factor=2.0, mode="nearest")
+        return F.avg_pool2d(x, 2) if self.scale < 1 else F.interpolate(x, scale_factor=2.0, mode="nearest").to(x.dtype)
 
 
 class Attention(nn.Module):
@@ -221,10 +221,17 @@ def _require_stages(attention: Sequence[int], sides: Sequence[int]) -> None:
         )
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
+class GroupNorm(nn.GroupNorm):
+    """Group normalization whose result has the type of x; autocast gives float32 on CUDA."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).to(x.dtype)
+
+
+def group_norm(channels: int) -> GroupNorm:
     """Normalization over groups of channels (Wu & He 2018, arXiv 1803.08494)."""
     groups = max(groups for groups in range(1, min(_GROUPS, max(1, channels // 4)) + 1) if channels % groups == 0)
-    return nn.GroupNorm(groups, channels, eps=1e-6)
+    return GroupNorm(groups, channels, eps=1e-6)
 
 
 def linear(before: int, after: int, *, bias: bool = True) -> nn.Linear:

@@ -259,3 +259,28 @@ def test_a_network_without_such_blocks_is_refused() -> None:
     spec = NetworkSpec(channels=1, image_size=8, sigmas=(1.0,), centered_input=False)
     with pytest.raises(NcsnxError, match="Plain has none of the blocks"):
         prepare(Plain(spec), CHECKPOINTED)
+
+
+@pytest.mark.parametrize("model", [NCSNv2(width=4), SMALL_UNET], ids=str)
+@torch.no_grad()
+def test_bf16_stays_bf16_where_autocast_of_cuda_gives_float32(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = prepare(copy.deepcopy(built(model)), Execution(precision="bf16"))
+    generator = torch.Generator().manual_seed(0)
+    for parameter in network.parameters():  # those that start at 0 hide what comes before them
+        parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    x = torch.rand(2, network.channels, network.height, network.width)
+    expected, called = network.score(x, 1.0), set[str]()
+
+    def wide(name: str) -> Any:
+        function = getattr(nn.functional, name)
+
+        def call(*args: Any, **kwargs: Any) -> Tensor:
+            called.add(name)
+            return function(*args, **kwargs).float()
+
+        return call
+
+    for name in ("interpolate", "group_norm"):
+        monkeypatch.setattr(nn.functional, name, wide(name))
+    assert torch.equal(network.score(x, 1.0), expected)
+    assert called == ({"interpolate", "group_norm"} if model is SMALL_UNET else {"interpolate"})
