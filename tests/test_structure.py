@@ -25,7 +25,7 @@ FLOORS = (
 )
 """Layers from the bottom up: a module imports nothing from a layer above its own."""
 BUDGET = {
-    ".": 1_679,
+    ".": 1_688,
     "cli": 809,
     "commands": 4_907,
     "config": 3_210,
@@ -39,7 +39,7 @@ BUDGET = {
     "networks": 2_097,
     "noise": 285,
     "planning": 1_181,
-    "ranks": 549,
+    "ranks": 554,
     "reporting": 664,
     "runs": 3_245,
     "samplers": 1_160,
