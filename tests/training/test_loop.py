@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ncsnx.config import SGD, Adam, Experiment, RMSProp
 from ncsnx.config.discovery import resolve
-from ncsnx.data import Dataset, StoredImages, TrainingBatches, open_data
+from ncsnx.data import Dataset, StoredImages, TrainingBatches, cache_in_memory, open_data
 from ncsnx.errors import NcsnxError
 from ncsnx.networks import build_network
 from ncsnx.runs.folder import Run
@@ -25,6 +25,7 @@ from ncsnx.training.loss import HeldOutBatch
 from ncsnx.training.observer import SAMPLING
 from ncsnx.training.optimizers import build_optimizer, learning_rate
 from ncsnx.training.snapshots import pauses_of
+from tests.data.recorded import Recorded
 from tests.forked import REPOSITORY
 from tests.training.reference import reference_training
 from tests.training.tiny import CPU, command, events, lines, overrides, saved, steps_of, training
@@ -252,6 +253,16 @@ def test_an_image_that_vanishes_in_the_middle_costs_no_step(tmp_path: Path, work
     with pytest.raises(NcsnxError, match=r"number 5 cannot.*; fix the data, .*it resumes from step 7$"):
         training.train(Events())
     assert steps_of(training.run.path) == [7]
+
+
+def test_workers_leave_what_is_cached_in_memory_to_the_process(tmp_path: Path) -> None:
+    training = Training(tmp_path, "checkpoint_every=100", "snapshots=none", workers=2)
+    source = Recorded(training.data.train)
+    training.data = cache_in_memory(attrs.evolve(training.data, train=source), torch.device("cpu"))
+    del source.reads[:]  # the first image was read for its type
+    training.train(Events())
+    config = training.config
+    assert len(set(source.reads)) == len(source.reads) == min(config.steps * config.batch_size, len(source))
 
 
 def test_events_are_those_of_the_metrics(trained: Path) -> None:
