@@ -1,0 +1,211 @@
+"""What runs on a GPU, on torch's meta device: nothing mixes devices, waits within a step, or is in float64.
+
+Tensors of the meta device have no values: a number that is read is 1, and a copy on the CPU has zeros. So wrong
+kernels, races of streams and NCCL don't show. (FakeTensorMode can't index or differentiate CUDA's tensors without it.)
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from ncsnx.config import AnnealedLangevin, Experiment, PredictorCorrector, Sampler
+from ncsnx.config.discovery import resolve
+from ncsnx.data import open_data
+from ncsnx.inverse import LinearMap, LinearOperator, tomography
+from ncsnx.inverse.coils import Sense, simulated_maps
+from ncsnx.inverse.operators import Averaging, Blurring, Fourier, Graying, Masking, MatrixOperator
+from ncsnx.inverse.task import Task
+from ncsnx.inverse.tomography import Radon
+from ncsnx.networks import Execution, ScoreFunction, build_network, prepare
+from ncsnx.noise.levels import sigmas
+from ncsnx.runtime import Runtime
+from ncsnx.samplers.building import build_sampler
+from ncsnx.samplers.contract import definition_of
+from ncsnx.samplers.state import Score, State
+from ncsnx.sampling.draws import between_rows, experiment_draws
+from ncsnx.sampling.generate import generate
+from ncsnx.training.training_state import TrainingState
+from ncsnx.training.training_step import TrainingStep
+from tests.samplers.registry import all_settings
+
+CPU, META, SHAPE = torch.device("cpu"), torch.device("meta"), (1, 8, 8)
+WIDE = (torch.float64, torch.complex128)
+
+
+class Watch(TorchDispatchMode):
+    """Counts what a process waits for, and what the device computes in float64, which MPS lacks.
+
+    Raises TypeError for operations on tensors of the device and the CPU, but for numbers, as CUDA does.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits, self.wide = Counter[str](), Counter[str]()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs, name = kwargs or {}, func.overloadpacket.__name__
+        given = [value for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)]
+        is_there = any(tensor.device == META for tensor in given)
+        if name == "_local_scalar_dense" and is_there:
+            self.waits["read"] += 1
+            return True if given[0].dtype == torch.bool else 1
+        if name in ("_to_copy", "copy_"):
+            result = self._copied(func, args, kwargs, given)
+        elif is_there and any(tensor.device == CPU and tensor.dim() > 0 for tensor in given):
+            raise TypeError(f"{name} gets tensors of {[tensor.device.type for tensor in given]}")
+        else:
+            result = func(*args, **kwargs)
+        results = [value for value in tree_leaves(result) if isinstance(value, Tensor)]
+        self.wide[name] += sum(tensor.device == META and tensor.dtype in WIDE for tensor in results)
+        return result
+
+    def _copied(self, func: Any, args: Any, kwargs: Any, given: list[Tensor]) -> Any:
+        source = given[-1]
+        target = given[0].device if len(given) > 1 else kwargs.get("device") or source.device
+        is_waited_for = not (kwargs.get("non_blocking") or (len(given) > 1 and args[2:] == (True,)))
+        if source.device != target and is_waited_for:
+            self.waits["to the device" if target == META else "to the CPU"] += 1
+        if source.device == META and target == CPU:
+            return torch.zeros(source.shape, dtype=kwargs.get("dtype") or source.dtype)
+        return func(*args, **kwargs)
+
+
+@pytest.fixture
+def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
+    def as_tensor(data: Any, dtype: torch.dtype | None = None, device: torch.device | None = None) -> Tensor:
+        # torch's own copies where no mode sees it
+        data = data if isinstance(data, Tensor) else torch.tensor(data)
+        return data.to(device=device, dtype=data.dtype if dtype is None else dtype)
+
+    monkeypatch.setattr(torch, "as_tensor", as_tensor)
+    monkeypatch.setattr(ScoreFunction, "lower_precision", lambda network, device: nullcontext())  # meta has none
+    with Watch() as watching:
+        yield watching
+
+
+def experiment(*changes: str) -> Experiment:
+    return resolve("digits", ["schedule.levels=3", "snapshots=none", "batch_size=4", *changes]).experiment
+
+
+UNET = ("model=unet", "model.width=8", "model.multipliers=1,2", "model.blocks=1", "model.attention=4")
+DRAWN = ("model.dropout=0.1", "augmentation.probability=0.3", "schedule=lognormal", "schedule.sigma_max=10")
+
+
+class _Enough(Exception):
+    """Ends a sampling."""
+
+
+def of_gaussian(x: Tensor, sigma: float | Tensor) -> Tensor:
+    """The score of data of variance 1."""
+    return -x / (1 + sigma**2)
+
+
+def waits_of_an_evaluation(
+    watch: Watch, sampler: Sampler, score: Score = of_gaussian, task: Task | None = None, columns: int = 0
+) -> dict[str, int]:
+    """What the process waits for between the third and the fourth state."""
+    config = attrs.evolve(experiment(), sampler=sampler)
+    draws = experiment_draws(config, 0, open_data(config.data, Path()).train)
+    if task is not None:
+        draws = attrs.evolve(draws, condition=task.conditions(config.data, 0.01, 0, 2))
+    if columns:
+        draws = between_rows(config, draws, 0, columns)
+    seen: list[Counter[str]] = []
+
+    def on_state(indices: Sequence[int], state: State) -> None:
+        seen.append(watch.waits.copy())
+        if len(seen) == 4:
+            raise _Enough
+
+    levels = sigmas(config.schedule)
+    with pytest.raises(_Enough):
+        list(
+            generate(
+                build_sampler(sampler), score, levels, draws, range(4), batch_size=4, device=META, on_state=on_state
+            )
+        )
+    assert not +watch.wide
+    return dict(seen[3] - seen[2])
+
+
+LANGEVIN = AnnealedLangevin(step_size=1e-5, steps_per_level=5)
+# an adaptive sampler decides by the values that it reads
+FIXED = [sampler for sampler in all_settings(4) if not definition_of(type(sampler)).adaptive]
+
+
+@pytest.mark.parametrize("sampler", FIXED, ids=str)
+def test_no_sampler_waits_between_evaluations(watch: Watch, sampler: Sampler) -> None:
+    assert waits_of_an_evaluation(watch, sampler) == {}
+
+
+@pytest.mark.parametrize("changes", [("model.width=4",), UNET, ("model=ncsn", "model.width=4")], ids=str)
+def test_no_network_waits_between_evaluations(watch: Watch, changes: tuple[str, ...]) -> None:
+    network = build_network(experiment(*changes)).eval().requires_grad_(False).to(META)
+    prepare(network, Execution(memory_format="channels_last", fused=True))
+    assert waits_of_an_evaluation(watch, LANGEVIN, network.score) == {}
+
+
+def test_interpolated_noise_is_drawn_without_waiting(watch: Watch) -> None:
+    assert waits_of_an_evaluation(watch, LANGEVIN, columns=3) == {}
+
+
+OPERATORS: dict[str, Callable[[], LinearOperator | LinearMap]] = {
+    "mask": lambda: Masking(torch.arange(64).view(SHAPE) % 3 == 0),
+    "average": lambda: Averaging(SHAPE, 2),
+    "grey": lambda: Graying(SHAPE, (1.0,)),
+    "blur": lambda: Blurring(SHAPE, 1.0),
+    "fourier": lambda: Fourier(SHAPE, torch.arange(64).view(8, 8) % 3 == 0),
+    "matrix": lambda: MatrixOperator(SHAPE, torch.eye(64)[:5]),
+    "coils": lambda: Sense(simulated_maps((8, 8), 3), torch.ones(8, 8), channels=1),
+    "tomography": lambda: Radon(SHAPE, torch.tensor([0.0, 90.0])),
+}
+
+
+@pytest.mark.parametrize("rule", ["exact", "cg", "langevin", "dps"])
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_a_measurement_copies_nothing_in_an_evaluation(
+    watch: Watch, monkeypatch: pytest.MonkeyPatch, operator: str, rule: str
+) -> None:
+    measuring = OPERATORS[operator]()
+    if isinstance(measuring, LinearOperator):
+        values = torch.zeros(2, len(measuring.singular_values))
+    elif rule == "exact":
+        return
+    else:
+        kind = torch.complex64 if operator == "coils" else torch.float32
+        values = torch.zeros(2, *measuring.measured_shape, dtype=kind)
+    monkeypatch.setattr(tomography, "_WITHOUT_SPARSE", ("meta",))  # as on MPS; meta has no sparse products either
+    task = Task(name="t", operator=measuring, values=values, rule=rule, noise=0.1)
+    waits = waits_of_an_evaluation(watch, PredictorCorrector(steps=3), task=task)
+    if operator == "tomography":
+        assert waits.pop("to the CPU") == waits.pop("to the device") > 0
+    # 20 steps of conjugate gradients, every fifth of which looks whether an image goes on
+    assert waits == ({"read": 4} if rule == "cg" else {})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [("model.width=4", "data.random_flip=true"), ("model=ncsn", "model.width=4"), (*UNET, *DRAWN)],
+    ids=["ncsnv2", "ncsn", "unet"],
+)
+def test_a_training_step_waits_for_nothing(watch: Watch, changes: tuple[str, ...]) -> None:
+    config = experiment("optimizer=sgd", "ema=none", *changes)
+    state = TrainingState(config, Runtime(device=CPU, threads=1))
+    state.network.to(META)
+    step = TrainingStep(state, (0, 16))
+    pixels = torch.empty(config.batch_size, *SHAPE, dtype=torch.uint8, device=META)
+    positions = torch.empty(config.batch_size, dtype=torch.int64, device=META)
+    step(pixels, positions, lambda: False)  # makes what is kept, such as constants of the generator
+    before = watch.waits.copy()
+    step(pixels, positions, lambda: False)
+    assert not watch.waits - before
+    assert not +watch.wide
