@@ -1,4 +1,4 @@
-"""What runs on a GPU, on torch's meta device: nothing mixes devices, waits within a step, or is in float64.
+"""Steps and evaluations as on a GPU, on torch's meta device: none mixes devices, waits, or computes in float64.
 
 Tensors of the meta device have no values: a number that is read is 1, and a copy on the CPU has zeros. So wrong
 kernels, races of streams and NCCL don't show. (FakeTensorMode can't index or differentiate CUDA's tensors without it.)
@@ -20,6 +20,8 @@ from torch.utils._pytree import tree_leaves
 from ncsnx.config import AnnealedLangevin, Experiment, PredictorCorrector, Sampler
 from ncsnx.config.discovery import resolve
 from ncsnx.data import open_data
+from ncsnx.data.batches import to_device
+from ncsnx.errors import NcsnxError
 from ncsnx.inverse import LinearMap, LinearOperator, tomography
 from ncsnx.inverse.coils import Sense, simulated_maps
 from ncsnx.inverse.operators import Averaging, Blurring, Fourier, Graying, Masking, MatrixOperator
@@ -33,6 +35,8 @@ from ncsnx.samplers.contract import definition_of
 from ncsnx.samplers.state import Score, State
 from ncsnx.sampling.draws import between_rows, experiment_draws
 from ncsnx.sampling.generate import generate
+from ncsnx.training.compiled_gradient import require_equal_gradient
+from ncsnx.training.optimizers import _execution_of
 from ncsnx.training.training_state import TrainingState
 from ncsnx.training.training_step import TrainingStep
 from tests.samplers.registry import all_settings
@@ -112,7 +116,7 @@ def of_gaussian(x: Tensor, sigma: float | Tensor) -> Tensor:
 def waits_of_an_evaluation(
     watch: Watch, sampler: Sampler, score: Score = of_gaussian, task: Task | None = None, columns: int = 0
 ) -> dict[str, int]:
-    """What the process waits for between the third and the fourth state."""
+    """Waits of the process between the third and the fourth state, by kind."""
     config = attrs.evolve(experiment(), sampler=sampler)
     draws = experiment_draws(config, 0, open_data(config.data, Path()).train)
     if task is not None:
@@ -188,7 +192,7 @@ def test_a_measurement_copies_nothing_in_an_evaluation(
     waits = waits_of_an_evaluation(watch, PredictorCorrector(steps=3), task=task)
     if operator == "tomography":
         assert waits.pop("to the CPU") == waits.pop("to the device") > 0
-    # 20 steps of conjugate gradients, every fifth of which looks whether an image goes on
+    # 20 steps of conjugate gradients, every fifth of which looks whether all images are done
     assert waits == ({"read": 4} if rule == "cg" else {})
 
 
@@ -208,4 +212,28 @@ def test_a_training_step_waits_for_nothing(watch: Watch, changes: tuple[str, ...
     before = watch.waits.copy()
     step(pixels, positions, lambda: False)
     assert not watch.waits - before
+    state.finite_norm()
     assert not +watch.wide
+
+
+def test_the_gradients_of_a_compiled_network_are_compared_on_the_cpu(watch: Watch) -> None:
+    state = TrainingState(experiment("model.width=4"), Runtime(device=CPU, threads=1))
+    state.network.to(META)
+    x, sigma = torch.empty(2, *SHAPE, device=META), torch.empty(2, device=META)
+    with pytest.raises(NcsnxError, match="differs from the eager one by nan"):
+        require_equal_gradient(state, lambda: state.network.scaled_score(x, sigma).sum())
+    assert not +watch.wide
+
+
+def test_only_copies_to_cuda_go_on_behind_the_process(watch: Watch) -> None:
+    to_device(torch.ones(2), META)
+    assert watch.waits == {"to the device": 1}
+
+
+@pytest.mark.parametrize(("device", "fused"), [("cpu", False), ("cuda", True), ("mps", True), ("xpu", False)])
+def test_updates_are_fused_where_torch_fuses_them(device: str, fused: bool) -> None:
+    @attrs.frozen
+    class Weight:
+        device: torch.device
+
+    assert _execution_of([Weight(torch.device(device))]) == ({"fused": True} if fused else {"foreach": True})  # type: ignore[list-item]
