@@ -8,7 +8,7 @@ Eager code draws normals by 94 passes over memory; `Stream(…, compiled=True)` 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from functools import cache
 
@@ -111,12 +111,35 @@ class Stream:
             raise ValueError(f"high must be from 1 to {2**31}, not {high}")
         return (self.words(positions, math.prod(shape), step) * high >> 32).reshape(-1, *shape)
 
-    def bernoulli(self, positions: Tensor, chance: float, shape: tuple[int, ...], step: int | Tensor = 0) -> Tensor:
-        """(B, *shape) bool, each True with this chance, to 2**-17; takes 16 bits, half a word, each."""
-        count = math.prod(shape)
-        words = self.words(positions, -(-count // 2), step)
-        halves = torch.stack((words & 0xFFFF, words >> 16), dim=-1).flatten(1)[:, :count]
-        return (halves < round(chance * 2**16)).reshape(-1, *shape)
+    def masks(
+        self,
+        positions: Tensor,
+        chance: float,
+        shapes: Sequence[tuple[int, int, int]],
+        memory_format: torch.memory_format = torch.contiguous_format,
+    ) -> list[Tensor]:
+        """Masks (B, C, H, W) bool of these shapes (C, H, W), each value True with this chance, to 2**-30.
+
+        A value is whether the product of a word of its channel and one of its place, both made odd, is below
+        chance · 2**32, modulo 2**32. So C + H·W words, all of step 0, make a mask in two operations. Odd numbers are a
+        group under this product: any three values of an image's masks are independent. Of four in two channels at two
+        places the last product follows from the others, but hardly whether it is below a bound.
+        """
+        counts = [count for channels, height, width in shapes for count in (channels, height * width)]
+        # as int32, whose products wrap
+        words = (self.words(positions, sum(counts)) - _WORD // 2).to(torch.int32).bitwise_or_(1)
+        parts, made = iter(words.split(counts, dim=1)), list[Tensor]()
+        for channels, height, width in shapes:
+            product = torch.empty(
+                (len(positions), channels, height, width),
+                dtype=torch.int32,
+                device=positions.device,
+                memory_format=memory_format,
+            )
+            of_channels, of_places = next(parts), next(parts)
+            torch.mul(of_channels[:, :, None, None], of_places.reshape(-1, 1, height, width), out=product)
+            made.append(product < min(round(chance * _WORD), _MASK) - _WORD // 2)
+        return made
 
     def permutation(self, n: int, epoch: int) -> Tensor:
         """(n,) int64 on the CPU: 0 … n − 1 in the random order of this epoch, by sorting 63-bit keys.

@@ -25,7 +25,7 @@ FLOORS = (
 )
 """Layers from the bottom up: a module imports nothing from a layer above its own."""
 BUDGET = {
-    ".": 1_688,
+    ".": 1_711,
     "cli": 809,
     "commands": 4_907,
     "config": 3_210,
@@ -36,7 +36,7 @@ BUDGET = {
     "features": 1_093,
     "inverse": 3_512,
     "metrics": 733,
-    "networks": 2_097,
+    "networks": 2_099,
     "noise": 285,
     "planning": 1_181,
     "ranks": 554,

@@ -88,12 +88,14 @@ class UNetNetwork(SigmaConditional):
 
     def training_inputs(self, positions: Tensor, labels: Tensor | None) -> tuple[Tensor | None, ...]:
         """The labels, and the values that dropout keeps in each block, (B, C, H, W) bool."""
-        masks, stream, scale = list[Tensor](), Stream(self.seed, Purpose.DROPOUT), 1.0
-        for number, block in enumerate((*self.down, *self.middle, *self.up) if self.dropout else ()):
+        if not self.dropout:
+            return (labels,)
+        shapes, scale = list[tuple[int, int, int]](), 1.0
+        for block in (*self.down, *self.middle, *self.up):
             scale *= block.scale
-            shape = (block.norm2.num_channels, int(scale * self.height), int(scale * self.width))
-            masks.append(stream.bernoulli(positions, 1 - self.dropout, shape, step=number))
-        return labels, *masks
+            shapes.append((block.norm2.num_channels, int(scale * self.height), int(scale * self.width)))
+        stream = Stream(self.seed, Purpose.DROPOUT)
+        return labels, *stream.masks(positions, 1 - self.dropout, shapes, self.memory_format)
 
     def forward(self, x: Tensor, sigma: Tensor | None, labels: Tensor | None = None, *masks: Tensor) -> Tensor:
         """σ · s(x, σ), (B, C, H, W). sigma: (B,). labels, masks: see `training_inputs`."""
