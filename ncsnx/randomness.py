@@ -128,7 +128,7 @@ class Stream:
         counts = [count for channels, height, width in shapes for count in (channels, height * width)]
         # as int32, whose products wrap
         words = (self.words(positions, sum(counts)) - _WORD // 2).to(torch.int32).bitwise_or_(1)
-        parts, made = iter(words.split(counts, dim=1)), list[Tensor]()
+        parts, made = iter(torch.split(words, counts, dim=1)), list[Tensor]()
         for channels, height, width in shapes:
             product = torch.empty(
                 (len(positions), channels, height, width),
@@ -159,17 +159,19 @@ def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int])
 
 
 def _philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], multipliers: Tensor, round_keys: Tensor) -> Tensor:
-    """The two lanes of a round are stacked into one multiplication: int64 wraps modulo 2**64, and masking after the
-    arithmetic shift gives the true high word."""
+    """The two lanes of a round are stacked: int64 wraps modulo 2**64, and masking after the arithmetic shift gives the
+    true high word. The low words are products, of which only the low halves count."""
     lanes = (2,) + (1,) * counter[0].dim()
-    multipliers = multipliers.view(lanes)
     multiplied = torch.stack((counter[0], counter[2]))
-    other = torch.stack((counter[1], counter[3]))
+    low = torch.stack((counter[1], counter[3]))
     for round_key in round_keys:
-        product = (multiplied * multipliers).flip(0)
-        multiplied = (product >> 32).bitwise_and_(_MASK).bitwise_xor_(other).bitwise_xor_(round_key.view(lanes))
-        other = product.bitwise_and_(_MASK)
-    return torch.stack((multiplied[0], other[0], multiplied[1], other[1]), dim=-1)
+        product = torch.empty_like(multiplied)
+        for lane in (0, 1):
+            torch.mul(multiplied[lane], multipliers[lane], out=product[1 - lane])
+        multiplied = (product >> 32).bitwise_xor_(low).bitwise_xor_(round_key.view(lanes)).bitwise_and_(_MASK)
+        low = product
+    low.bitwise_and_(_MASK)
+    return torch.stack((multiplied[0], low[0], multiplied[1], low[1]), dim=-1)
 
 
 def _words(positions: Tensor, step: Tensor, multipliers: Tensor, round_keys: Tensor, count: int) -> Tensor:
