@@ -164,6 +164,19 @@ def test_a_step_in_a_tensor_is_not_read() -> None:
     assert stream().normal(torch.arange(2, device="meta"), (3,), step).shape == (2, 3)
 
 
+def test_streams_that_are_drawn_together_have_the_draws_of_each() -> None:
+    positions = torch.tensor([0, 1, 2**40 + 5])
+    counts = {(Purpose.FLIP, 0): 1, (Purpose.TRAINING_NOISE, 7): 10, (Purpose.FLIP, 3): 2}
+    streams = randomness.drawn_together(2**32 - 1, positions, counts)
+    for purpose, step in (*counts, (Purpose.CROP, 0), (Purpose.FLIP, 7)):
+        alone = stream(purpose, 2**32 - 1)
+        for count in (1, 2, 10, 30):  # more than was drawn too
+            assert torch.equal(streams(purpose).words(positions, count, step), alone.words(positions, count, step))
+            assert torch.equal(
+                streams(purpose).normal(positions, (count,), step), alone.normal(positions, (count,), step)
+            )
+
+
 def test_a_longer_draw_begins_with_the_shorter_one() -> None:
     positions = torch.arange(5)
     longest = stream().normal(positions, (40,))

@@ -21,13 +21,16 @@ _SCALE, _ASPECT, _TRANSLATION = 0.2, 0.2, 0.125
 """Standard deviations of log2 of the scale, of log2 of the aspect, and of the translation as a share of the sides."""
 
 
-def augmented(x: Tensor, positions: Tensor, seed: int, probability: float) -> tuple[Tensor, Tensor]:
+WORDS = {(Purpose.AUGMENTATION, 0): 5, (Purpose.AUGMENTATION, 1): 4, (Purpose.AUGMENTATION, 2): 4}
+"""Words of each image, by (purpose, step)."""
+
+
+def augmented(x: Tensor, positions: Tensor, stream: Stream, probability: float) -> tuple[Tensor, Tensor]:
     """(transformed images, labels (B, 9) float32) of images (B, C, H, W) at positions of the training stream, (B,).
 
     Half of the images are mirrored. probability: of each of the five other transformations. An image whose labels are
     all 0 keeps its values.
     """
-    stream = Stream(seed, Purpose.AUGMENTATION)
     chosen = (stream.uniform(positions, (5,)) < probability).float()
     uniforms, normals = stream.uniform(positions, (4,), step=1), stream.normal(positions, (4,), step=2)
     mirrored = (uniforms[:, 0] < 0.5).float()

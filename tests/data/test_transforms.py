@@ -187,7 +187,7 @@ def test_crops_of_rectangles_move_in_both_directions_and_squares_keep_their_draw
     assert torch.equal(squares[:, 0, 0, 0], corners[:, 0])
 
 
-SEED = 3
+STREAM = Stream(3, Purpose.AUGMENTATION)
 PLACES = torch.arange(400)
 
 
@@ -199,14 +199,14 @@ def ramps(height: int = 33, width: int = 49) -> Tensor:
 
 def test_half_of_the_images_are_mirrored_whatever_the_probability() -> None:
     x = torch.rand(len(PLACES), 1, 6, 8, generator=torch.Generator().manual_seed(0))
-    moved, labels = augmented(x, PLACES, SEED, 0.0)
+    moved, labels = augmented(x, PLACES, STREAM, 0.0)
     expected = torch.where(labels[:, :1, None, None] == 1, x.flip(-1), x)
     torch.testing.assert_close(moved, expected)
     assert not labels[:, 1:].any()
 
 
 def test_each_transformation_happens_as_often_as_declared() -> None:
-    labels = augmented(torch.zeros(20_000, 1, 1, 1), torch.arange(20_000), SEED, 0.2)[1]
+    labels = augmented(torch.zeros(20_000, 1, 1, 1), torch.arange(20_000), STREAM, 0.2)[1]
     assert labels.shape == (20_000, LABELS)
     happened = (labels != 0).float().mean(dim=0)
     # mirroring is a coin's; turning upside down is one's where it is chosen; the last three have two labels each
@@ -217,7 +217,7 @@ def test_each_transformation_happens_as_often_as_declared() -> None:
 def test_the_image_is_moved_as_its_labels_say() -> None:
     """The labels alone give the place; those of the stretching are the entries of its logarithm."""
     x = ramps()
-    moved, labels = augmented(x, PLACES, SEED, 0.5)
+    moved, labels = augmented(x, PLACES, STREAM, 0.5)
     mirrored, upside_down, scale, cos, sin, along, across, right, down = labels.unbind(dim=1)
     flips = torch.diag_embed(torch.stack([1 - 2 * mirrored, 1 - 2 * upside_down], dim=1))
     symmetric = torch.stack([along, across, across, -along], dim=1).view(-1, 2, 2)
@@ -235,12 +235,12 @@ def test_the_image_is_moved_as_its_labels_say() -> None:
 
 def test_an_image_depends_on_its_position_alone() -> None:
     x = ramps()
-    moved, labels = augmented(x, PLACES, SEED, 0.5)
+    moved, labels = augmented(x, PLACES, STREAM, 0.5)
     some = torch.tensor([7, 3, 399])
-    again, same = augmented(x[some], PLACES[some], SEED, 0.5)
+    again, same = augmented(x[some], PLACES[some], STREAM, 0.5)
     assert torch.equal(labels[some], same)
     torch.testing.assert_close(moved[some], again)
-    assert not torch.equal(labels, augmented(x, PLACES, SEED + 1, 0.5)[1])
+    assert not torch.equal(labels, augmented(x, PLACES, Stream(4, Purpose.AUGMENTATION), 0.5)[1])
 
 
 def test_a_network_without_labels_is_refused() -> None:
