@@ -36,7 +36,7 @@ BUDGET = {
     "features": 1_093,
     "inverse": 3_512,
     "metrics": 733,
-    "networks": 2_099,
+    "networks": 2_140,
     "noise": 285,
     "planning": 1_181,
     "ranks": 554,
