@@ -30,7 +30,7 @@ BUDGET = {
     "commands": 4_907,
     "config": 3_210,
     "console": 984,
-    "data": 3_913,
+    "data": 3_908,
     "evaluation": 3_544,
     "exchange": 999,
     "features": 1_093,
