@@ -34,7 +34,7 @@ BUDGET = {
     "evaluation": 3_544,
     "exchange": 999,
     "features": 1_093,
-    "inverse": 3_512,
+    "inverse": 3_513,
     "metrics": 733,
     "networks": 2_140,
     "noise": 285,
