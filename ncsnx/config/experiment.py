@@ -30,8 +30,8 @@ class Augmentation(Config):
     (Karras et al. 2022, arXiv 2206.00364, appendix F.2). Half of the images are mirrored."""
 
     probability: float = attrs.field(default=0.12, validator=checks.fraction)
-    """Probability of each other transformation, at least 0 and below 1: turning upside down, scaling, rotation,
-    stretching, translation."""
+    """Probability of each other transformation, at least 0 and below 1: scaling, rotation, stretching, translation.
+    Turning upside down is half as probable."""
 
 
 @attrs.frozen(kw_only=True)

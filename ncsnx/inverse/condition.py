@@ -65,8 +65,8 @@ class Measured:
 
     @property
     def deviations(self) -> Tensor:
-        """τ, the standard deviation of each coefficient, (M,)."""
-        return self.deviation / self.operator.singular_values
+        """τ, the standard deviation of each coefficient, (M,), on the device of the values."""
+        return self.deviation / self.operator.placed_singular_values.like(self.values)
 
 
 @attrs.frozen(eq=False)

@@ -15,6 +15,7 @@ import torch
 from ncsnx.config.experiment import Experiment
 from ncsnx.data import Splits, TrainingBatches
 from ncsnx.data.batches import Batch, prefetched
+from ncsnx.data.memory_cache import CachedImages
 from ncsnx.errors import DivergedError, Hint, NcsnxError, Stopped
 from ncsnx.ranks.rank_group import ALONE, RankGroup
 from ncsnx.runs.folder import Run
@@ -128,9 +129,9 @@ class _Training:
 
     def _batches(self) -> Iterator[Batch]:
         """The remaining batches, until a stop. If one can't be read, a checkpoint is written first."""
-        batches = prefetched(
-            self.batches.between(self.state.step, self.experiment.steps, self.state.runtime.workers), self.device
-        )
+        # a process reads for itself, and what it cached would be lost
+        workers = 0 if isinstance(self.batches.dataset, CachedImages) else self.state.runtime.workers
+        batches = prefetched(self.batches.between(self.state.step, self.experiment.steps, workers), self.device)
         while True:
             batch, error = None, None
             try:

@@ -325,9 +325,10 @@ def test_small_images_get_a_preconditioned_unet_unless_the_published_network_is_
     assert isinstance(made("large", "--from", "large").model, NCSNv2)
 
 
+@pytest.mark.parametrize("width", [4, 48])
 @pytest.mark.parametrize("size", [(1, 1), (12, 20), (31, 32), (64, 48)])
-def test_a_proposed_unet_takes_images_of_its_size(size: tuple[int, int]) -> None:
-    scale = Scale(width=4, batch_size=1, steps=1)
+def test_a_proposed_unet_takes_images_of_its_size(size: tuple[int, int], width: int) -> None:
+    scale = Scale(width=width, batch_size=1, steps=1)
     experiment = propose("x", Images(root="x", image_size=size), plan(32), 900, scale, "unet")
     network = build_network(experiment)
     assert network.score(torch.zeros(1, 3, *size), 0.5).isfinite().all()
@@ -336,6 +337,7 @@ def test_a_proposed_unet_takes_images_of_its_size(size: tuple[int, int]) -> None
 def test_a_wide_unet_has_the_published_stages() -> None:
     assert unet_for((32, 32), 128) == UNet(width=128, multipliers=(2, 2, 2), blocks=4, attention=(16,))
     assert unet_for((64, 64), 128) == UNet(width=128, multipliers=(1, 2, 2, 2), blocks=4, attention=(16,))
+    assert [unet_for((side, 96), 128).attention for side in (28, 40, 33)] == [(14,), (10,), ()]
 
 
 def plan(size: int) -> NoisePlan:
