@@ -210,7 +210,7 @@ def images_of_one_mixture(sampler: Sampler, count: int) -> Tensor:
 
 @pytest.mark.parametrize("steps", [40, 100, pytest.param(400, marks=pytest.mark.slow)])
 def test_alternatives_that_differ_as_a_whole_get_their_weights(steps: int) -> None:
-    """With η = 1 the weight is 0.27, and went to 0 where the measurement was extrapolated. 4,000 draws have a standard
+    """The weight is 0.27 with η = 1, and went to 0 where the measurement was extrapolated. 4,000 draws have a standard
     error of 0.007, the bias of η = ½ is 0.017."""
     images = images_of_one_mixture(at_noise(attrs.evolve(RESTORING, steps=steps), 0.5), 4000)
     assert float((images.mean(dim=1) < 0.45).double().mean()) == pytest.approx(RIGHT_WEIGHT, abs=0.03)
@@ -244,7 +244,7 @@ def test_measured_pixels_keep_their_law_at_any_number_of_steps(deviation: float,
 
 @pytest.mark.parametrize("sampler", [RESTORING, Heun(), DPMSolverPP(), DPMSolverPPSDE(), EulerAncestral()], ids=repr)
 def test_the_mean_of_alternatives_of_a_noisy_picture_is_its_denoised_image(sampler: GridSampler) -> None:
-    """By Tweedie's formula; also of a network whose score is 3 % too large: its errors must not add up."""
+    """Tweedie's formula; also of a network whose score is 3 % too large: its errors must not add up."""
     noise, shape, levels = 0.1, (1, 1, 4), sigmas(resolve("cifar10").experiment.schedule)
     operator, data = Masking(torch.ones(shape, dtype=torch.bool)), torch.tensor([0.0, 0.01, 0.04, 0.3]).double()
     values = torch.tensor([[0.1, -0.1, 0.2, -0.3]]).double()
