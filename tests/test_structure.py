@@ -43,7 +43,7 @@ BUDGET = {
     "reporting": 664,
     "runs": 3_245,
     "samplers": 1_160,
-    "sampling": 1_709,
+    "sampling": 1_718,
     "storage": 1_524,
     "sweeps": 447,
     "tracking": 536,

@@ -15,8 +15,10 @@ from ncsnx.data import open_data
 from ncsnx.errors import NcsnxError
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs.folder import Run
+from ncsnx.runs.writer_lock import folder_lock
 from ncsnx.samplers.building import build_sampler
 from ncsnx.sampling.draws import SeededNoise, initial_uniform
+from ncsnx.storage.parts import Part, write_part
 from tests.training.tiny import CPU, Result, command, damage, files, training
 
 ROOT = "runs/digits"
@@ -266,3 +268,19 @@ def test_an_experiment_without_an_average_is_sampled_raw(tmp_path: Path) -> None
     assert model.weights == "raw"
     with pytest.raises(NcsnxError, match="levels"):
         model.score(images, 0.123)
+
+
+@pytest.mark.parametrize(
+    "words", [("sample", "digits"), ("restore", "digits", "--inpaint", "grey.png", "--mask", "0,0,4,4")]
+)
+def test_a_folder_that_another_process_fills_is_not_cleared(workplace: Path, words: tuple[str, ...]) -> None:
+    Image.new("L", (8, 8)).save(workplace / "grey.png")
+    assert draw(workplace, "--n", "2").code == 0
+    write_part(workplace / "out/.parts", Part(torch.arange(2), {"images": torch.zeros(2, 1, 8, 8)}))
+    before = files(workplace / "out")
+    with folder_lock(workplace / "out", "the samples"):
+        result = command(*words, "--n", "1", "--out", "out", "--overwrite", *CPU, folder=workplace)
+    assert result.code == 1
+    assert "out is being written by process " in message(result)
+    assert files(workplace / "out") == before
+    assert list((workplace / "out/.parts").iterdir())
