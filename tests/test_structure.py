@@ -28,7 +28,7 @@ BUDGET = {
     ".": 1_674,
     "cli": 809,
     "commands": 4_907,
-    "config": 3_209,
+    "config": 3_221,
     "console": 984,
     "data": 3_917,
     "evaluation": 3_544,
