@@ -28,7 +28,7 @@ BUDGET = {
     ".": 1_674,
     "cli": 809,
     "commands": 4_907,
-    "config": 3_221,
+    "config": 3_229,
     "console": 984,
     "data": 3_914,
     "evaluation": 3_544,
