@@ -25,7 +25,7 @@ FLOORS = (
 )
 """Layers from the bottom up: a module imports nothing from a layer above its own."""
 BUDGET = {
-    ".": 1_674,
+    ".": 1_680,
     "cli": 809,
     "commands": 4_907,
     "config": 3_229,
