@@ -29,7 +29,7 @@ BUDGET = {
     "cli": 809,
     "commands": 4_907,
     "config": 3_229,
-    "console": 984,
+    "console": 986,
     "data": 3_914,
     "evaluation": 3_544,
     "exchange": 1_003,

@@ -31,7 +31,7 @@ class TrainingPace:
         self._trained_s = 0.0  # in earlier phases of training
         self._phase, self._since_s = "", clock()
         self._costs_s: dict[str, float] = {}
-        self._marks = deque[tuple[float, int]](maxlen=600)  # (time in training, step), at most ten a second
+        self._marks = deque[tuple[float, int]]()  # (time in training, step), at most ten per second
 
     def phase(self, name: str) -> None:
         """Notes the phase that begins now: training, a pause, or another one, which is ignored."""
@@ -48,6 +48,8 @@ class TrainingPace:
         trained_s = self._trained_s + self._clock() - self._since_s
         if not self._marks or trained_s >= self._marks[-1][0] + 0.1:
             self._marks.append((trained_s, step))
+        while len(self._marks) > 2 and self._marks[1][0] <= trained_s - 60:
+            self._marks.popleft()
 
     def steps_per_second(self) -> float | None:
         """Speed over the last minute of training; None before the second mark."""
