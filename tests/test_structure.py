@@ -27,10 +27,10 @@ FLOORS = (
 BUDGET = {
     ".": 1_680,
     "cli": 809,
-    "commands": 4_907,
+    "commands": 4_908,
     "config": 3_229,
     "console": 986,
-    "data": 3_914,
+    "data": 3_933,
     "evaluation": 3_550,
     "exchange": 1_041,
     "features": 1_093,

@@ -100,6 +100,12 @@ def decode(content: bytes, name: str) -> Image.Image:
         return picture.copy()
 
 
+def further_pages(content: bytes, name: str) -> int:
+    """Number of pages or frames after the first one of a valid picture; previews in a camera's JPEG don't count."""
+    with opened_picture(content, name) as picture:
+        return 0 if picture.format == "MPO" else getattr(picture, "n_frames", 1) - 1
+
+
 def is_grey(image: Image.Image) -> bool:
     """Whether a decoded picture has no colours, whatever its stored mode. Transparency is composited on white.
 
