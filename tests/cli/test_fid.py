@@ -274,6 +274,7 @@ def test_a_damaged_checkpoint_is_left_out_by_name_and_the_others_are_scored(work
     result = fid(workplace, "--seed", "1", "--range", "8:12", "--json")
     assert result.code == 1
     assert "step-00000008" in error(result)
+    assert "--ckpt" not in result.err, "which fid does not take"
     assert [row["step"] for row in json.loads(result.out)] == [12]
 
 

@@ -18,6 +18,7 @@ from ncsnx.runs.folder import Run
 from ncsnx.runs.writer_lock import folder_lock
 from ncsnx.samplers.building import build_sampler
 from ncsnx.sampling.draws import SeededNoise, initial_uniform
+from ncsnx.storage import reading
 from ncsnx.storage.parts import Part, write_part
 from tests.training.tiny import CPU, Result, command, damage, files, training
 
@@ -238,7 +239,7 @@ def test_a_request_that_makes_no_sense_is_one_line(workplace: Path, words: list[
 
 
 def test_an_unsound_latest_checkpoint_is_refused(workplace: Path) -> None:
-    damage(workplace / ROOT / "checkpoints/step-00000012/optimizer.safetensors")
+    damage(workplace / ROOT / "checkpoints/step-00000012/ema.safetensors")
     result = draw(workplace, "--n", "1")
     assert result.code == 1
     assert "unsound" in message(result)
@@ -248,6 +249,20 @@ def test_an_unsound_latest_checkpoint_is_refused(workplace: Path) -> None:
     assert draw(workplace, "--n", "1", "--ckpt", "8", out="other").code == 1
     with pytest.raises(NcsnxError, match="damaged"):
         ncsnx.load(workplace / ROOT, ckpt=8)
+
+
+def test_a_model_is_loaded_by_reading_its_weights_once_and_no_other_file(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, opened = list[str](), reading.opened
+    monkeypatch.setattr(reading, "opened", lambda path: read.append(path.name) or opened(path))
+    model = ncsnx.load(workplace / ROOT)
+    assert sorted(name for name in read if name not in ("config.json", "manifest.json")) == [
+        "ema.safetensors",
+        "state.json",
+    ]
+    damage(workplace / ROOT / "checkpoints/step-00000012/optimizer.safetensors")
+    assert ncsnx.load(workplace / ROOT).weights_sha256 == model.weights_sha256
 
 
 def test_weights_of_another_experiment_are_refused(workplace: Path) -> None:

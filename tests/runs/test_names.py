@@ -201,7 +201,7 @@ def test_a_range_means_its_checkpoints_ends_included_and_multiples_of_the_third_
 
 
 def test_an_unsound_checkpoint_of_a_range_is_refused_with_the_range_to_type(ladder: Run) -> None:
-    (ladder.checkpoints / "step-00000600" / "model.safetensors").write_bytes(b"")
+    (ladder.checkpoints / "step-00000600" / "manifest.json").write_bytes(b"")
     with pytest.raises(UnsoundError, match=r"checkpoint 600 .* is unsound: .*use the checkpoint before it: range=500"):
         select(ladder, "latest")
 
