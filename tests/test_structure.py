@@ -44,7 +44,7 @@ BUDGET = {
     "runs": 3_239,
     "samplers": 1_160,
     "sampling": 1_718,
-    "storage": 1_530,
+    "storage": 1_541,
     "sweeps": 447,
     "tracking": 536,
     "training": 1_657,

@@ -108,6 +108,17 @@ def write_bytes(path: Path, content: bytes) -> None:
         write_new(temporary, content, shown=path)
 
 
+def write_derived(path: Path, content: bytes) -> None:
+    """Like `write_bytes`, but doesn't wait for the disk: for files that can be made again after a power cut."""
+    temporary = temporary_sibling(path)
+    with reporting(path, len(content)):
+        try:
+            temporary.write_bytes(content)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
 @contextmanager
 def replacement(path: Path, size: int) -> Iterator[BufferedRandom]:
     """A file to be written and read in pieces; at the end of the block, it replaces the file at `path` durably.
