@@ -26,13 +26,13 @@ FLOORS = (
 """Layers from the bottom up: a module imports nothing from a layer above its own."""
 BUDGET = {
     ".": 1_680,
-    "cli": 809,
-    "commands": 4_908,
-    "config": 3_229,
+    "cli": 818,
+    "commands": 4_927,
+    "config": 3_231,
     "console": 986,
     "data": 3_933,
-    "evaluation": 3_552,
-    "exchange": 1_041,
+    "evaluation": 3_554,
+    "exchange": 1_024,
     "features": 1_093,
     "inverse": 3_492,
     "metrics": 733,
@@ -41,10 +41,10 @@ BUDGET = {
     "planning": 1_180,
     "ranks": 549,
     "reporting": 664,
-    "runs": 3_239,
+    "runs": 3_235,
     "samplers": 1_160,
     "sampling": 1_718,
-    "storage": 1_541,
+    "storage": 1_542,
     "sweeps": 447,
     "tracking": 536,
     "training": 1_657,
@@ -128,9 +128,7 @@ def test_no_folder_has_more_lines_than_its_budget() -> None:
 def test_the_architecture_page_has_every_floor_and_folder() -> None:
     page = (ROOT.parent / "docs" / "project" / "architecture.md").read_text()
     rows = page.split("```text\n")[1].split("```")[0]
-    named = set(re.findall("[a-z]+", rows))
-
-    assert [floor - named for floor in map(set, FLOORS)] == [set() for _ in FLOORS]
+    assert [set(re.findall("[a-z]+", row)) for row in rows.splitlines()] == list(map(set, reversed(FLOORS)))
     for folder in ROOT.iterdir():
         if folder.is_dir() and (folder / "__init__.py").exists():
             assert f"| `{folder.name}/` |" in page

@@ -127,6 +127,8 @@ class Experiment(Config):
     def _has_labels(self, attribute: "attrs.Attribute[Augmentation | None]", value: Augmentation | None) -> None:
         if value is not None and not getattr(self.model, "takes_labels", True):
             raise checks.FieldError("augmentation", "needs a network that takes labels, as unet does")
+        if value is not None and getattr(self.data, "random_flip", False) is True:
+            raise checks.FieldError("augmentation", "mirrors images, and tells the network; set data.random_flip=false")
 
     @accumulation.validator
     def _divides_the_batch(self, attribute: "attrs.Attribute[int]", value: int) -> None:

@@ -1,7 +1,7 @@
 """The folder of a run: its layout, how it is created and how it is found."""
 
 import shlex
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
@@ -184,7 +184,7 @@ class Run:
             raise NcsnxError(f"cannot read {self.config_path}: {error.strerror}") from error
 
 
-@cache
+@lru_cache(maxsize=64)
 def _read_config(path: Path, version: tuple[int, int, int]) -> RunConfig:
     """The configuration of a run, read once. version: changes with the file."""
     return read_document(path, RunConfig)
