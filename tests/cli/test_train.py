@@ -324,7 +324,7 @@ def test_a_tracker_that_is_unknown_or_missing_is_said_with_what_to_do(
     result = command(*training(), "--track", "wandb", folder=tmp_path)
     assert result.code == 2
     assert "error: wandb is not installed: the module wandb is missing." in result.err
-    assert "pip install 'ncsnx[wandb]'" in result.err
+    assert "pip install '.[wandb]'" in result.err
     assert not (tmp_path / "runs").exists()
 
 

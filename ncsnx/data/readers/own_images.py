@@ -87,7 +87,7 @@ def picture_files(data: OwnImages, path: Path) -> ImageFiles:
     if count and not decodes_heic():
         raise NcsnxError(
             f"{files.root}: HEIC ({count:,} of {counted(len(files), 'picture')}) needs an extra that is not installed",
-            Hint("install it", HEIC_EXTRA),
+            Hint("install it, in a clone of ncsnx", HEIC_EXTRA),
             Hint("or leave these pictures out", adds="data.heic=false"),
         )
     return files
