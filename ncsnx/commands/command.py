@@ -79,7 +79,8 @@ P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
 C = TypeVar("C", bound="type[Command[Any]]")
 Parse = Callable[[str], object]
-Completed = Literal["experiment", "experiment or run", "run", "step", "field"]
+Fields = Literal["field", "data field", "features field", "sampler field", "sampler or features field"]
+Completed = Literal["experiment", "experiment or run", "run", "step"] | Fields
 """Words that the shell completes; `ncsnx.cli.completion` has a function for each kind."""
 
 

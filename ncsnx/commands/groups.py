@@ -39,9 +39,10 @@ Place = Path | str
 Changes = str | Sequence[str]
 """Changes FIELD=VALUE: words, or one text of words as they are typed."""
 FieldChanges = Annotated[Changes, argument("FIELD=VALUE", is_list=True, complete="field")]
-DataChanges = Annotated[Changes, argument("data.FIELD=VALUE", is_list=True, complete="field")]
-FeatureChanges = Annotated[Changes, argument("features.FIELD=VALUE", is_list=True, complete="field")]
-SamplerChanges = Annotated[Changes, argument("sampler.FIELD=VALUE", is_list=True, complete="field")]
+DataChanges = Annotated[Changes, argument("data.FIELD=VALUE", is_list=True, complete="data field")]
+FeatureChanges = Annotated[Changes, argument("features.FIELD=VALUE", is_list=True, complete="features field")]
+SamplerChanges = Annotated[Changes, argument("sampler.FIELD=VALUE", is_list=True, complete="sampler field")]
+MeasuringChanges = Annotated[Changes, argument("FIELD=VALUE", is_list=True, complete="sampler or features field")]
 """The field `changes` of commands, by what it may change."""
 
 
