@@ -10,7 +10,7 @@ from ncsnx.quantities import parsed_integer
 from ncsnx.runs.exported import Export, is_export
 from ncsnx.runs.folder import Run, locate
 from ncsnx.runs.hub import is_hub_address, parse_hub_address
-from ncsnx.runs.manifest import UnsoundError, checkpoints, read_manifest
+from ncsnx.runs.manifest import UnsoundError, checkpoints
 from ncsnx.runs.names import parse_step, step_name
 from ncsnx.runs.score_files import require_best
 from ncsnx.spelling import argument, parameter
@@ -28,10 +28,7 @@ def select(run: Run, text: str) -> tuple[int, ...]:
     if text == "all":
         return tuple(steps)
     if ":" not in text:
-        step = wanted_step(run, text if text in ("latest", "best") else _step(text, text))
-        with reading(run, step, "range") as folder:
-            read_manifest(folder)
-        return (step,)
+        return (wanted_step(run, text if text in ("latest", "best") else _step(text, text)),)
     first, last, multiple = _parsed(text)
     chosen = tuple(step for step in steps if first <= step <= last and step % multiple == 0)
     if not chosen:
@@ -64,16 +61,13 @@ def _require_checkpoints(run: Run) -> list[int]:
 
 
 @contextmanager
-def reading(run: Run, step: int, name: str = "ckpt") -> Iterator[Path]:
-    """The folder of this step's checkpoint; an UnsoundError of the block gets the previous one as a hint.
-
-    name: the parameter that selects the checkpoint.
-    """
+def reading(run: Run, step: int) -> Iterator[Path]:
+    """The folder of this step's checkpoint; an UnsoundError of the block gets the previous one as a hint."""
     try:
         yield run.checkpoints / step_name(step)
     except UnsoundError as error:
         before = [other for other in checkpoints(run) if other < step]
-        hints = [Hint("use the checkpoint before it", adds=argument(name, before[-1]))] if before else []
+        hints = [Hint("use the checkpoint before it", adds=argument("ckpt", before[-1]))] if before else []
         raise UnsoundError(f"checkpoint {step:,} of run {run.name!r} is unsound: {error}", *hints) from error
 
 
