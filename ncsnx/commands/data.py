@@ -284,6 +284,8 @@ class DataShow(ReadFully, Opened, Command["DataFacts"]):
             out = None if self.out is None else Path(self.out)
             if out is not None and out.suffix.lower() != ".png":
                 raise UsageError(f"{parameter('out')} {out}: the contact sheet is a PNG; give a name that ends in .png")
+            if out is not None and out.exists():
+                raise UsageError(f"{parameter('out')} {out} already exists; name another file")
             data = self.data_set(work)
             splits = data.opened(attrs.evolve(work, info=ignore_message))  # the table lists unread files
             data = data.measured(splits)

@@ -317,8 +317,8 @@ class InFeatures(InData, InCache):
             parse=values.file_behind_tag,
         ),
     ] = None
-    """inception, inception:FILE, torchscript:FILE or classifier; for `ncsnx neighbors` also none. A FILE is
-    TorchScript, which runs code: name only files that you trust."""
+    """inception, inception:FILE, torchscript:FILE or classifier. A FILE is TorchScript, which runs code: name only
+    files that you trust."""
 
     def chosen_features(self, data: "Data | None", settings: "Sequence[Override]" = ()) -> "Features":
         """The features for data, with settings features.FIELD=VALUE. Raises UsageError."""

@@ -123,6 +123,14 @@ def test_large_pictures_become_smaller() -> None:
     assert len(figure(content.getvalue(), "noise", "images")) < len(content.getvalue())
 
 
+def test_a_picture_beyond_the_limit_of_pixels_is_an_error_that_the_page_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = io.BytesIO()
+    Image.new("L", (30, 30)).save(content, format="PNG")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 400)  # twice as many are an error
+    with pytest.raises(NcsnxError, match="not a complete picture"):
+        figure(content.getvalue(), "large", "images")
+
+
 def test_a_damaged_file_is_a_line_of_the_page(told: Run) -> None:
     files = [path for path in told.path.rglob("*") if path.is_file() and path.suffix in (".json", ".png")]
     assert len(files) > 4
