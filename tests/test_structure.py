@@ -40,7 +40,7 @@ BUDGET = {
     "noise": 285,
     "planning": 1_180,
     "ranks": 549,
-    "reporting": 664,
+    "reporting": 660,
     "runs": 3_235,
     "samplers": 1_160,
     "sampling": 1_718,

@@ -5,12 +5,14 @@ import json
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from ncsnx.errors import NcsnxError
-from ncsnx.reporting.history import evenly_spread
+from ncsnx.reporting.history import draw_curve, evenly_spread
 from ncsnx.reporting.html import figure
 from ncsnx.reporting.page import renewed_report, report_page
 from ncsnx.runs.folder import Run
@@ -114,6 +116,19 @@ def test_of_many_items_the_first_and_the_last_are_kept(count: int, most: int) ->
     assert len(found) == min(count, most)
     assert found == sorted(set(found))
     assert not found or (found[0], found[-1]) == (0, count - 1)
+
+
+def test_a_logarithmic_axis_is_labelled_in_plain_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels, save = list[str](), Figure.savefig
+
+    def saved(figure: Figure, *args: Any, **options: Any) -> None:
+        save(figure, *args, **options)
+        labels.extend(label.get_text() for label in figure.axes[0].get_yticklabels())
+
+    monkeypatch.setattr(Figure, "savefig", saved)
+    draw_curve([(step, 10.0**-step) for step in range(1, 5)], "learning rate")
+    assert {"0.1", "0.001"} <= set(labels)
+    assert not [label for label in labels if "$" in label]
 
 
 def test_large_pictures_become_smaller() -> None:
