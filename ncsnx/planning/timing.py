@@ -61,6 +61,14 @@ def training_seconds(experiment: Experiment, timing: Timing) -> float:
     return seconds + grids(experiment) * experiment.snapshots.n * per_image * timing.seconds_per_evaluation
 
 
+def steps_within(seconds: float, experiment: Experiment, timing: Timing) -> int:
+    """Number of steps, at least 1, that take so many seconds with their grids of samples."""
+    step_s = timing.step_of(experiment.batch_size)
+    grid_s = training_seconds(attrs.evolve(experiment, steps=1), timing) - step_s
+    steps_per_grid = experiment.checkpoint_every * (experiment.snapshots.every if experiment.snapshots else 1)
+    return max(1, int((seconds - grid_s) / (step_s + grid_s / steps_per_grid)))
+
+
 def grids(experiment: Experiment) -> int:
     """Number of grids of samples that a training draws: every `snapshots.every` checkpoints, and at the end."""
     if experiment.snapshots is None:
