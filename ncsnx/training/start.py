@@ -10,7 +10,7 @@ from pathlib import Path
 from ncsnx.config.checks import shortened
 from ncsnx.config.codec import ABSENT, Difference, differences, identity, shown
 from ncsnx.config.experiment import Experiment
-from ncsnx.errors import Hint, NcsnxError, printable
+from ncsnx.errors import Hint, NcsnxError, UsageError, printable
 from ncsnx.ranks.rank_group import ALONE, RankGroup
 from ncsnx.runs.folder import Origins, Run
 from ncsnx.runs.manifest import UnsoundError, checkpoints, set_aside
@@ -33,7 +33,7 @@ def require_same_identity(run: Run, experiment: Experiment, fingerprint: str | N
     changes = differences(recorded, experiment)
     if identity(recorded) != identity(experiment):
         listed = "; ".join(str(change) for change in changes if change.identity)
-        raise NcsnxError(
+        raise UsageError(
             f"{run.path} belongs to another experiment; these values change what is trained: {listed}",
             Hint("start a new run", adds=argument("name", f"{run.name}-2")),
             Hint("or resume the run as it is", f"ncsnx train {run.path_typed}"),

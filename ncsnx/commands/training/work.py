@@ -23,7 +23,7 @@ from ncsnx.errors import Stopped
 from ncsnx.networks import meta_network
 from ncsnx.planning.budget import RESERVE
 from ncsnx.planning.timing import steps_within, time_experiment
-from ncsnx.quantities import counted
+from ncsnx.quantities import counted, percent
 from ncsnx.ranks.joining import require_same
 from ncsnx.ranks.rank_group import RankGroup, held_by_first
 from ncsnx.reporting.page import renewed_report
@@ -278,7 +278,7 @@ class _Training:
 
 
 def _rate_in_words(experiment: Experiment, step: int) -> str:
-    return f"{100 * learning_rate(experiment, step) / experiment.optimizer.lr:.0f} % of optimizer.lr"
+    return f"{percent(learning_rate(experiment, step) / experiment.optimizer.lr)} of optimizer.lr"
 
 
 def _values_in_words(experiment: Experiment) -> str:
