@@ -43,6 +43,8 @@ class Timing:
     """Training step: constant seconds, which are most of a small network's."""
     timed: str
     """Description of what was timed."""
+    threads: int | None = None
+    """CPU threads, where the processors were timed."""
 
     def step_of(self, batch_size: int) -> float:
         """Seconds per training step at a batch size."""
@@ -119,6 +121,7 @@ def time_experiment(experiment: Experiment, runtime: Runtime, work: Work) -> Tim
         seconds_per_training_image=image * scale,
         seconds_per_update=step * experiment.accumulation + update_s,
         timed=f"batches of {evaluated} (evaluation) and {trained} (training) at {pixels}, on {device}",
+        threads=runtime.threads if device.type == "cpu" else None,
     )
 
 

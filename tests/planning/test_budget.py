@@ -155,6 +155,17 @@ def test_a_duration_is_written_as_a_budget_that_is_no_shorter_and_hardly_longer(
     assert again == math.ceil(seconds)
 
 
+@pytest.mark.parametrize("size_is_free", [True, False])
+def test_a_budget_that_is_too_short_gets_every_way_out(size_is_free: bool) -> None:
+    with pytest.raises(UsageError, match="is too short for anything usable on this machine") as refused:
+        fit(PHOTOS, IMAGES, machine(1e-3), 60.0, size_is_free=size_is_free)
+    hints = [str(hint) for hint in refused.value.hints]
+    assert ["leave out size" in hint for hint in hints] == (
+        [False] * 3 if size_is_free else [False, True, False, False]
+    )
+    assert any("steps=" in hint for hint in hints)
+
+
 def test_the_steps_of_a_time_take_it_with_their_grids() -> None:
     timing = Timing(seconds_per_evaluation=1e-3, seconds_per_training_image=1e-3, seconds_per_update=0.01, timed="")
     experiment = attrs.evolve(resolve("digits").experiment, checkpoint_every=100)
