@@ -1,5 +1,6 @@
 """The work of a training: chooses the execution, opens the data, and trains or resumes the run."""
 
+import math
 import signal
 import time
 from collections.abc import Iterator, Mapping
@@ -158,6 +159,7 @@ class _Training:
                 total_steps=self.state.experiment.steps,
                 start_step=start_step,
                 batch_size=self.state.experiment.batch_size,
+                dimensions=math.prod(self.state.experiment.data.shape),
                 folder=run.path,
                 pauses=pauses_of(self.state.experiment, held_out=len(self.splits.held_out) > 0),
             )
@@ -256,7 +258,7 @@ class _Training:
         experiment, schedule = self.state.experiment, self.state.experiment.schedule
         splits, runtime = self.splits, self.state.runtime
         parameters = sum(parameter.numel() for parameter in self.state.network.parameters())
-        channels, height, width = splits.train.shape
+        channels, height, width = experiment.data.shape
         facts = {
             "experiment": experiment.name,
             "data": f"{tag_of(type(experiment.data))}: {counted(len(splits.train), 'image')} of "
