@@ -209,7 +209,8 @@ def test_a_range_that_holds_no_checkpoint_lists_those_there_are(ladder: Run) -> 
 
 
 @pytest.mark.parametrize(
-    "text", ["", "100:", "a:b", "100:200:300:400", "latest:600", "-5:7", "400:200", "100:200:0", "\x00\u202e"]
+    "text",
+    ["", "100:", "a:b", "100:200:300:400", "100:600:200:1", "latest:600", "-5:7", "400:200", "100:200:0", "\x00\u202e"],
 )
 def test_what_is_no_range_is_refused_with_what_is_accepted(ladder: Run, text: str) -> None:
     with pytest.raises(UsageError, match="expected all, latest, best, a step such as 150k, FIRST:LAST or") as refused:
