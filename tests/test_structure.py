@@ -27,7 +27,7 @@ FLOORS = (
 BUDGET = {
     ".": 1_680,
     "cli": 818,
-    "commands": 5_004,
+    "commands": 5_009,
     "config": 3_231,
     "console": 993,
     "data": 3_935,

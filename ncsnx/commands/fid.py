@@ -85,7 +85,12 @@ class Fid(Checkpoints, Sampled, Compared, Execution, Noted, Command["CheckpointS
                 note=self.note,
             )
             _refuse(sweep, requested)
-        return measure_checkpoints(sweep, candidates, problems, work)
+        scores = measure_checkpoints(sweep, candidates, problems, work)
+        if run.report_path.is_file():
+            from ncsnx.reporting.page import write_report
+
+            write_report(run)
+        return scores
 
 
 def _metrics(tags: str | Sequence[str]) -> "list[Metric] | None":

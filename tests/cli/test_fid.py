@@ -116,6 +116,11 @@ def test_the_scores_are_those_of_the_images_that_sample_draws(swept: Path, tmp_p
     assert row["kernel_distance"] == pytest.approx(kernel_distance(seen, reference.sample, 0).value, rel=1e-5)
 
 
+def test_the_page_that_the_training_named_has_the_scores(swept: Path, trained: Path) -> None:
+    pages = [(folder / RUN / "report.html").read_text() for folder in (trained, swept)]
+    assert ['<section id="scores">' in page for page in pages] == [False, True]
+
+
 def test_a_second_call_measures_nothing_and_shows_a_perfect_model_beside_the_scores(swept: Path) -> None:
     (sweep,) = sweeps(swept)
     before = (sweep / "scores.json").read_bytes()
