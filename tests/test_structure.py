@@ -28,7 +28,7 @@ BUDGET = {
     ".": 1_680,
     "cli": 818,
     "commands": 5_009,
-    "config": 3_231,
+    "config": 3_230,
     "console": 993,
     "data": 3_935,
     "evaluation": 3_554,
