@@ -44,7 +44,7 @@ BUDGET = {
     "runs": 3_242,
     "samplers": 1_160,
     "sampling": 1_719,
-    "storage": 1_542,
+    "storage": 1_538,
     "sweeps": 447,
     "tracking": 536,
     "training": 1_658,

@@ -110,13 +110,8 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_derived(path: Path, content: bytes) -> None:
     """Like `write_bytes`, but doesn't wait for the disk: for files that can be made again after a power cut."""
-    temporary = temporary_sibling(path)
-    with reporting(path, len(content)):
-        try:
-            temporary.write_bytes(content)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with replacing(path, len(content), is_durable=False) as temporary, reporting(path, len(content)):
+        temporary.write_bytes(content)
 
 
 @contextmanager
@@ -133,17 +128,18 @@ def replacement(path: Path, size: int) -> Iterator[BufferedRandom]:
 
 
 @contextmanager
-def replacing(path: Path, size: int | None = None) -> Iterator[Path]:
+def replacing(path: Path, size: int | None = None, *, is_durable: bool = True) -> Iterator[Path]:
     """A temporary name, whose file replaces the one at `path` at the end of the block, or is removed by an error.
 
-    size: as in `reporting`. Raises NcsnxError if the file can't get its name.
+    size: as in `reporting`. is_durable: it survives a power cut. Raises NcsnxError if the file can't get its name.
     """
     temporary = temporary_sibling(path)
     try:
         yield temporary
         with reporting(path, size):
             temporary.replace(path)
-            sync_folder(path.parent)
+            if is_durable:
+                sync_folder(path.parent)
     except BaseException:
         with suppress(OSError):
             temporary.unlink()
