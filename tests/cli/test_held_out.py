@@ -16,6 +16,7 @@ from torch import Tensor
 from ncsnx import load
 from ncsnx.config import UNet
 from ncsnx.data import open_data
+from ncsnx.errors import UsageError
 from ncsnx.evaluation import likelihood_sweep
 from ncsnx.evaluation.checkpoint_sweep import choose
 from ncsnx.evaluation.held_out_sweep import HeldOutSweep, level_of
@@ -24,6 +25,7 @@ from ncsnx.evaluation.probability_flow import FORM, MEANING
 from ncsnx.features.real_images import DataSource
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs.folder import Run
+from ncsnx.runs.manifest import UnsoundError
 from ncsnx.runs.selection import select
 from ncsnx.runtime import Runtime
 from ncsnx.work import SILENT
@@ -155,6 +157,18 @@ def test_exact_likelihoods_take_the_exact_trace_of_a_jacobian(with_bits: Path, m
     sweep = likelihoods(with_bits, n=3, estimator="exact")
     assert bits_of(sweep).flatten().tolist() == pytest.approx([float(jacobian.trace())] * 3)
     assert (sweep.probes, sweep.protocol()["estimator"]) == (64, "exact")
+
+
+def test_a_checkpoint_that_cannot_be_loaded_is_not_called_removed_unless_it_is(with_bits: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(with_bits, tmp_path / "work"))
+    sweep = likelihoods(folder)
+    (candidate,), _ = choose(sweep.run, select(sweep.run, "8"), SILENT)
+    elsewhere = attrs.evolve(sweep, runtime=attrs.evolve(sweep.runtime, precision="tf32"))
+    with pytest.raises(UsageError, match="runs on CUDA only"):
+        elsewhere.load(candidate)
+    shutil.rmtree(sweep.run.checkpoints / "step-00000008")
+    with pytest.raises(UnsoundError, match="it was removed in the meantime"):
+        sweep.load(candidate)
 
 
 def test_what_an_ncsnv2_adds_is_not_said_of_another_network(with_bits: Path) -> None:
