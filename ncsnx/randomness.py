@@ -10,7 +10,7 @@ Eager code draws normals by 94 passes over memory; `Stream(…, compiled=True)` 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
-from functools import cache
+from functools import cache, lru_cache
 
 import attrs
 import torch
@@ -244,7 +244,7 @@ def _counted_step(step: int | Tensor, device: torch.device) -> Tensor:
     return torch.full((), step, dtype=torch.int64, device=device)
 
 
-@cache
+@lru_cache(maxsize=1_024)
 def _constants(key: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:
     """Multipliers (2,) and round keys (rounds, 2); cached, since a copy to the GPU would make every draw wait."""
     return torch.tensor(_MULTIPLIERS, device=device), torch.tensor(_round_keys(key), device=device)

@@ -6,11 +6,13 @@ bit-identical only under equal choices on one machine.
 
 import os
 import platform
+import re
 import shutil
 import time
 import warnings
 from collections.abc import Callable
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, get_args
 
 import attrs
@@ -28,6 +30,7 @@ from ncsnx.storage.cache import cache_folder
 from ncsnx.tensorfloat import allow_tf32
 
 _FP32_FIELD = "precision=fp32"
+_CPU_FACTS = Path("/proc/cpuinfo")  # on Linux
 
 
 @attrs.frozen(kw_only=True)
@@ -244,10 +247,13 @@ def _device_of(ranks: RankGroup, wanted: str) -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """The model of a GPU, or the kind of processor."""
+    """The model of a GPU, or that of the processor with the instructions that torch uses."""
     if device.type == "cuda":
         return str(torch.cuda.get_device_name(device))
-    return platform.processor() or platform.machine()
+    text = _CPU_FACTS.read_text() if _CPU_FACTS.exists() else ""
+    names = re.findall(r"^model name\s*: (.+)$", text, re.MULTILINE)
+    name = names[0] if names else platform.processor() or platform.machine()
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def fastest_s(work: Callable[[], object], times: int = 3) -> float:

@@ -288,3 +288,9 @@ def test_compiled_normals_are_the_eager_ones_for_every_batch_seed_and_step() -> 
         compiled = Stream(seed, Purpose.SAMPLER_NOISE, compiled=True).normal(positions, shape, step)
         eager = Stream(seed, Purpose.SAMPLER_NOISE).normal(positions, shape, step)
         assert (compiled - eager).abs().max() <= 1e-6  # two units in the last place of the largest normals
+
+
+def test_a_program_that_draws_with_ever_new_seeds_keeps_the_constants_of_a_bounded_number() -> None:
+    for seed in range(1_100):
+        Stream(seed, Purpose.SUBSETS).words(torch.arange(1), 1)
+    assert randomness._constants.cache_info().currsize <= 1_024

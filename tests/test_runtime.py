@@ -1,11 +1,14 @@
 """Which precision runs where, and TF32 in the settings of the process."""
 
+import platform
 import warnings
+from pathlib import Path
 
 import attrs
 import pytest
 import torch
 
+from ncsnx import runtime
 from ncsnx.config import Experiment, NCSNv2
 from ncsnx.config.discovery import resolve
 from ncsnx.config.experiment import Precision
@@ -34,6 +37,17 @@ def test_a_trained_network_runs_in_the_experiments_precision_or_the_chosen_one()
     assert chosen.precision_in_words(experiment("bf16")) == CPU.precision_in_words(experiment("bf16")) == ""
     assert "precision" not in CPU.facts()
     assert chosen.facts()["precision"] == "bf16"
+
+
+def test_processors_are_told_apart_by_their_name_and_instructions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = tmp_path / "cpuinfo"
+    monkeypatch.setattr(runtime, "_CPU_FACTS", facts)
+    capability = torch.backends.cpu.get_cpu_capability()
+    assert CPU.facts()["device_name"] == f"{platform.processor() or platform.machine()}, {capability}"
+    facts.write_text("processor\t: 0\nmodel\t\t: 17\nmodel name\t: AMD EPYC 9654\n\nmodel name\t: AMD EPYC 9654\n")
+    assert CPU.facts()["device_name"] == f"AMD EPYC 9654, {capability}"
 
 
 def test_memory_is_contiguous_where_channels_last_is_wrong_or_would_be_converted_back() -> None:

@@ -58,13 +58,16 @@ def complete_step(ctx: typer.Context, incomplete: str) -> Candidates:
             yield f"{begin}{colon}{step[1]}", "step"
 
 
-def complete_field(incomplete: str) -> Candidates:
-    """Fields of experiments, samplers and features, and after `=` their values."""
+def complete_field(incomplete: str, *roots: str) -> Candidates:
+    """Fields, and after `=` their values. roots: first parts of their paths; none: all of an experiment."""
     from ncsnx.config.field_facts import all_facts, first_sentence
 
     path, prefix = _field_before(incomplete)
     words: dict[str, str] = {}
     for fact in all_facts():
+        root = fact.path.partition(".")[0]
+        if root not in roots if roots else root == "features":
+            continue
         if path is None:
             # two words, so that the shell adds no space behind the common part
             words |= {f"{fact.path}={end}": first_sentence(fact.text)[:_LONGEST_TEXT] for end in ("", "?")}
@@ -78,7 +81,11 @@ COMPLETIONS: dict[Completed, Callable[..., Candidates]] = {
     "experiment or run": complete_experiment_or_run,
     "run": complete_run,
     "step": complete_step,
-    "field": complete_field,
+    "field": lambda incomplete: complete_field(incomplete),
+    "data field": lambda incomplete: complete_field(incomplete, "data"),
+    "features field": lambda incomplete: complete_field(incomplete, "features"),
+    "sampler field": lambda incomplete: complete_field(incomplete, "sampler"),
+    "sampler or features field": lambda incomplete: complete_field(incomplete, "sampler", "features"),
 }
 
 

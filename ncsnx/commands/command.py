@@ -23,6 +23,7 @@ from collections.abc import Callable
 from functools import cache, wraps
 from importlib import import_module
 from keyword import iskeyword
+from numbers import Integral
 from pathlib import Path
 from pkgutil import iter_modules
 from types import NoneType, UnionType
@@ -79,7 +80,8 @@ P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
 C = TypeVar("C", bound="type[Command[Any]]")
 Parse = Callable[[str], object]
-Completed = Literal["experiment", "experiment or run", "run", "step", "field"]
+Fields = Literal["field", "data field", "features field", "sampler field", "sampler or features field"]
+Completed = Literal["experiment", "experiment or run", "run", "step"] | Fields
 """Words that the shell completes; `ncsnx.cli.completion` has a function for each kind."""
 
 
@@ -185,6 +187,9 @@ class Command(Generic[R]):
     def __attrs_post_init__(self) -> None:
         for field in attrs.fields(type(self)):
             value, declared = getattr(self, field.name), field.type
+            if isinstance(value, Integral) and not isinstance(value, int):  # of NumPy
+                value = int(value)
+                object.__setattr__(self, field.name, value)
             if value is not field.default:
                 _require_type(field.name, value, _plain(declared))
             for one in getattr(declared, "__metadata__", ()):

@@ -89,7 +89,7 @@ class Compare(OneCheckpoint, BatchSize, Compared, Execution, Command["ComparedSa
         verdict = measure_comparison(run, comparison, tried, work)
         with work.at_once():
             store_recommendation(run, verdict, work)
-        following = f"ncsnx sample {run.name} sampler=fast{self.runs_option()}"
+        following = f"ncsnx sample {run.typed} sampler=fast{self.runs_option()}"
         return ComparedSamplers(run=run, measurement=comparison, verdict=verdict, next_command=following)
 
     def _tags(self) -> Sequence[str] | None:

@@ -39,9 +39,10 @@ Place = Path | str
 Changes = str | Sequence[str]
 """Changes FIELD=VALUE: words, or one text of words as they are typed."""
 FieldChanges = Annotated[Changes, argument("FIELD=VALUE", is_list=True, complete="field")]
-DataChanges = Annotated[Changes, argument("data.FIELD=VALUE", is_list=True, complete="field")]
-FeatureChanges = Annotated[Changes, argument("features.FIELD=VALUE", is_list=True, complete="field")]
-SamplerChanges = Annotated[Changes, argument("sampler.FIELD=VALUE", is_list=True, complete="field")]
+DataChanges = Annotated[Changes, argument("data.FIELD=VALUE", is_list=True, complete="data field")]
+FeatureChanges = Annotated[Changes, argument("features.FIELD=VALUE", is_list=True, complete="features field")]
+SamplerChanges = Annotated[Changes, argument("sampler.FIELD=VALUE", is_list=True, complete="sampler field")]
+MeasuringChanges = Annotated[Changes, argument("FIELD=VALUE", is_list=True, complete="sampler or features field")]
 """The field `changes` of commands, by what it may change."""
 
 
@@ -316,8 +317,8 @@ class InFeatures(InData, InCache):
             parse=values.file_behind_tag,
         ),
     ] = None
-    """inception, inception:FILE, torchscript:FILE or classifier; for `ncsnx neighbors` also none. A FILE is
-    TorchScript, which runs code: name only files that you trust."""
+    """inception, inception:FILE, torchscript:FILE or classifier. A FILE is TorchScript, which runs code: name only
+    files that you trust."""
 
     def chosen_features(self, data: "Data | None", settings: "Sequence[Override]" = ()) -> "Features":
         """The features for data, with settings features.FIELD=VALUE. Raises UsageError."""

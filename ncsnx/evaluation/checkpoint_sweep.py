@@ -203,8 +203,12 @@ class CheckpointSweep(Measurement[Candidate]):
         """The models of a candidate. Raises UnsoundError for a checkpoint that is damaged, removed or replaced."""
         try:
             models = [load(self.run, member, runtime=self.runtime) for member in candidate.members]
-        except UsageError as error:  # there is no such checkpoint any more
+        except UsageError as error:
+            if set(candidate.members) <= set(checkpoints(self.run)):
+                raise
             raise UnsoundError("it was removed in the meantime, perhaps by the retention of a training run") from error
+        except UnsoundError as error:
+            raise UnsoundError(error.message) from error  # its hint is for commands that take one checkpoint
         if len(models) == 1 and models[0].weights_sha256 != candidate.weights_sha256:
             raise UnsoundError(f"the checkpoint of step {candidate.step:,} was replaced in the meantime")
         return [attrs.evolve(model, experiment=self.experiment) for model in models]

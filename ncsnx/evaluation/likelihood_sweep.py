@@ -14,11 +14,13 @@ import torch
 from torch import Tensor
 
 from ncsnx.config.codec import identity
+from ncsnx.config.model import RefineNetModel
 from ncsnx.data import Preprocessing
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.evaluation.checkpoint_sweep import Candidate, CheckpointSweep
 from ncsnx.evaluation.probability_flow import (
     COLUMNS,
+    FORM,
     MEANING,
     METRIC,
     ProbabilityFlow,
@@ -165,10 +167,11 @@ class LikelihoodSweep(CheckpointSweep):
         )
 
     def remarks(self) -> list[str]:
+        form = f". {FORM}" if isinstance(self.experiment.model, RefineNetModel) else ""
         return [
             f"uniform grey levels would take {math.log2(self.grey_levels):.2f}. The error is the standard error of the "
             "mean over images, including the noise of the probes",
-            f"what it means: {MEANING}",
+            f"what it means: {MEANING}{form}",
         ]
 
     # ----------------------------------------------------------------------------------------------- a checkpoint

@@ -94,29 +94,38 @@ class SampleFolder:
         return min(self.count, max(1, GRID_IMAGES // self.columns))
 
     def open(self, *, overwrite: bool = False) -> None:
-        """Creates the folder, or resumes in an existing one.
+        """Creates the folder, or resumes in an existing one; the caller holds its lock.
 
         overwrite: remove the files of an earlier sampling, even if its record is damaged, and no others. Raises
         NcsnxError, without changing anything, for a folder without a record that holds files and, without `overwrite`,
         for samples of another protocol and a damaged record.
         """
-        record = self._recorded(overwrite=overwrite)
-        if record is None:
+        if self.check(overwrite=overwrite) is None:
             with reporting(self.path):
                 self.path.mkdir(parents=True, exist_ok=True)
                 self._remove_ours()
             write_document(self._record_path, self._record())
-        elif differences := _differences(record.protocol, self.protocol):
-            raise NcsnxError(
-                f"{self.path} holds samples of another protocol: {'; '.join(differences)}",
-                _ANOTHER_FOLDER,
-                Hint("or replace them", adds=argument("overwrite", True)),
-            )
-        elif record.complete:
-            self._verify(record)
-            self.complete = True
+        elif self.complete:
             shutil.rmtree(self._parts, ignore_errors=True)
         self._done = self._find_done()
+
+    def check(self, *, overwrite: bool = False) -> SampleRecord | None:
+        """Finds out whether the folder is complete; writes nothing, so it needs no lock. Raises as `open`.
+
+        Returns its record; None where the samples are still to be begun.
+        """
+        record = self._recorded(overwrite=overwrite)
+        if record is not None:
+            if differences := _differences(record.protocol, self.protocol):
+                raise NcsnxError(
+                    f"{self.path} holds samples of another protocol: {'; '.join(differences)}",
+                    _ANOTHER_FOLDER,
+                    Hint("or replace them", adds=argument("overwrite", True)),
+                )
+            if record.complete:
+                self._verify(record)
+                self.complete = True
+        return record
 
     def missing(self) -> list[int]:
         """Indices that are still to be sampled, ascending."""

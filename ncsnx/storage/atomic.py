@@ -108,6 +108,12 @@ def write_bytes(path: Path, content: bytes) -> None:
         write_new(temporary, content, shown=path)
 
 
+def write_derived(path: Path, content: bytes) -> None:
+    """Like `write_bytes`, but doesn't wait for the disk: for files that can be made again after a power cut."""
+    with replacing(path, len(content), is_durable=False) as temporary, reporting(path, len(content)):
+        temporary.write_bytes(content)
+
+
 @contextmanager
 def replacement(path: Path, size: int) -> Iterator[BufferedRandom]:
     """A file to be written and read in pieces; at the end of the block, it replaces the file at `path` durably.
@@ -122,17 +128,18 @@ def replacement(path: Path, size: int) -> Iterator[BufferedRandom]:
 
 
 @contextmanager
-def replacing(path: Path, size: int | None = None) -> Iterator[Path]:
+def replacing(path: Path, size: int | None = None, *, is_durable: bool = True) -> Iterator[Path]:
     """A temporary name, whose file replaces the one at `path` at the end of the block, or is removed by an error.
 
-    size: as in `reporting`. Raises NcsnxError if the file can't get its name.
+    size: as in `reporting`. is_durable: it survives a power cut. Raises NcsnxError if the file can't get its name.
     """
     temporary = temporary_sibling(path)
     try:
         yield temporary
         with reporting(path, size):
             temporary.replace(path)
-            sync_folder(path.parent)
+            if is_durable:
+                sync_folder(path.parent)
     except BaseException:
         with suppress(OSError):
             temporary.unlink()
@@ -145,13 +152,14 @@ def json_bytes(value: Any) -> bytes:
 
 
 @contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
+def new_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """Yields a temporary sibling folder to fill, which becomes `path` when the block succeeds.
 
-    The caller must sync the files. If the block fails, nothing is left behind. Raises NcsnxError if the system refuses,
-    or if `path` has been created meanwhile.
+    replace: a folder at `path` gets another hidden name, and is removed once the new one has its name. The caller must
+    sync the files. If the block fails, nothing is left behind. Raises NcsnxError if the system refuses, or if `path`
+    exists and isn't to be replaced.
     """
-    temporary = temporary_sibling(path)
+    temporary, old = temporary_sibling(path), temporary_sibling(path)
     try:
         with reporting(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -159,11 +167,16 @@ def new_folder(path: Path) -> Iterator[Path]:
         yield temporary
         with reporting(path):
             sync_folder(temporary)
+            if replace and path.exists():
+                path.rename(old)
             temporary.rename(path)
             sync_folder(path.parent)
     except BaseException:
+        if old.exists() and not path.exists():
+            old.rename(path)
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def check_place(path: Path) -> None:

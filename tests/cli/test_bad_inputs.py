@@ -76,6 +76,16 @@ TYPED: dict[str, tuple[list[str], str]] = {
     ),
     "a file without that name": (["show", "experiments/own.py:owl"], "registers own, but no 'owl'"),
     "a run that is not there": (["show", "runs/owned"], "there is no run 'owned' in runs; did you mean own-run?"),
+    "an experiment in place of its run": (["sample", "own"], "train the experiment of this name:  ncsnx train own"),
+    "a checkpoint in place of its run": (
+        ["sample", "runs/own-run/checkpoints/step-00000500"],
+        "is a checkpoint; name the run runs/own-run, with --ckpt 500",
+    ),
+    "a run of other values": (["train", "own", "seed=5", "--run", "own-run"], "run belongs to another experiment; "),
+    "a picture that is not there": (
+        ["new", "mine", "--from", "experiments/own.py"],
+        "such as .npy, found another file",
+    ),
     "a field that a run lacks": (["show", "runs/own-run", "step=5"], "step: no such field in Experiment"),
     "one to compare": (["diff", "own", "seed=1"], "expected 2 experiments or runs, or up to 26; found 1"),
     "a swap that needs more": (["show", "own", "data=lsun"], "add them:  data.category=… data.image_size=…"),

@@ -124,6 +124,9 @@ def test_the_stored_numbers_are_those_that_were_measured_again(hopeless: Path, t
         pytest.approx(12.05),
     ]
     assert command("doctor", "digits", folder=folder).code == 0
+    (folder / "runs").rename(folder / "my runs")
+    elsewhere = command("compare", "my runs/digits", *SMALL, folder=folder)
+    assert "next: ncsnx sample 'my runs/digits' sampler=fast" in elsewhere.err
 
 
 def test_a_recommended_sampler_that_draws_another_distribution_is_warned_of(hopeless: Path, tmp_path: Path) -> None:

@@ -34,9 +34,11 @@ from ncsnx.config.converter import unstructure
 from ncsnx.config.discovery import resolve
 from ncsnx.config.image_sizes import ImageSize
 from ncsnx.config.loading import load_file
+from ncsnx.data import read_ahead
 from ncsnx.data.places import declared
 from ncsnx.networks import build_network
 from ncsnx.noise.level_plan import NoisePlan, plan_noise
+from ncsnx.planning import timing
 from ncsnx.planning.budget import Fit
 from ncsnx.planning.experiment_proposal import (
     Network,
@@ -51,7 +53,10 @@ from ncsnx.planning.experiment_proposal import (
     usual_steps,
 )
 from ncsnx.planning.survey import Distances, MeasuredData, Survey
+from ncsnx.planning.timing import Timing
 from ncsnx.planning.writing import experiment_source
+from ncsnx.runtime import Runtime
+from ncsnx.work import Work
 from tests.cli.command import run
 from tests.cli.test_plan import write_pictures
 from tests.training.tiny import Result
@@ -67,6 +72,37 @@ def made(name: str, *words: str) -> Experiment:
     assert outcome.code == 0, outcome.err
     assert outcome.out == f"experiments/{name}.py\n"
     return resolve(name).experiment
+
+
+@pytest.mark.parametrize(("words", "timed", "threads"), [((), [2, 1, 1, 1], 1), (("--threads", "2"), [2, 2, 2], 2)])
+def test_one_thread_is_timed_too_and_taken_where_it_is_faster(
+    here: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], timed: list[int], threads: int
+) -> None:
+    seen: list[int] = []
+
+    def time_of(experiment: Experiment, runtime: Runtime, work: Work) -> Timing:
+        seen.append(runtime.threads)
+        return Timing(
+            seconds_per_evaluation=1e-3,
+            seconds_per_training_image=runtime.threads * 1e-3,
+            seconds_per_update=0.0,
+            timed="",
+            threads=runtime.threads,
+        )
+
+    write_pictures(here / "photos", 40)
+    monkeypatch.setattr(timing, "time_experiment", time_of)
+    monkeypatch.setattr(read_ahead, "processors", lambda: 2)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        outcome = run("new", "mine", "--from", "photos", "--size", "16", "--budget", "1h", "--device", "cpu", *words)
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert outcome.code == 0, outcome.err
+    assert seen[: len(timed)] == timed[: len(seen)]
+    assert outcome.err.endswith(f"next: ncsnx train mine{' --threads 1' if threads == 1 else ''}\n")
 
 
 def survey(data: Images | Arrays | Packed, name: str = "own", images: int = 900, network: Network = "ncsnv2") -> Survey:

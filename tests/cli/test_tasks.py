@@ -119,6 +119,8 @@ def test_pictures_of_another_size_are_fitted_on_demand(photos: Path) -> None:
         (("--colorize", "digits", "--deblur", "digits"), "--colorize and --deblur: give one task at a time", 2),
         (("--colorize", "digits"), "--colorize needs a model of images with 3 channels, but", 2),
         (("--inpaint", "digits", "--mask", "digits/0.png"), "expected black (known) and white (to be filled in)", 1),
+        (("--inpaint", "digits", "--mask", "digits"), "expected one mask for all pictures, found 3", 2),
+        (("--inpaint", "missing.png", "--mask", "masks"), "cannot read missing.png: No such file or directory", 2),
         (("--inpaint", "coloured.png", "--mask", "masks"), "coloured.png: expected a picture in grey", 1),
         (("--inpaint", "empty", "--mask", "masks"), "empty: expected a picture, or a folder of pictures", 1),
         (("--super-resolve", "digits", "--factor", "1"), "--factor must be at least 2", 2),

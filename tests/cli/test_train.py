@@ -1,8 +1,11 @@
 """`ncsnx train`: what a run holds, resuming, changes, other identities, and trackers."""
 
 import json
+import math
 import shutil
 import subprocess
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,10 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from ncsnx import draw as sample
+from ncsnx.commands.training import work
 from ncsnx.images import grid
+from ncsnx.planning.timing import Timing
+from ncsnx.quantities import percent
 from ncsnx.runs.folder import MEASURED, Run, read_origins
 from ncsnx.runs.manifest import checkpoints
 from ncsnx.runs.segments import read_segments
@@ -123,7 +129,7 @@ def test_changes_outside_the_identity_are_recorded(workplace: Path) -> None:
 def test_another_identity_is_refused_with_the_difference_and_the_way_out(workplace: Path) -> None:
     before = files(workplace)
     result = command(*training("optimizer.lr=0.01", "seed=7", "steps=50"), folder=workplace)
-    assert result.code == 1
+    assert result.code == 2
     line = error(result)
     assert "optimizer.lr: 0.002 → 0.01" in line
     assert "seed: 1234 → 7" in line
@@ -185,6 +191,63 @@ def test_without_a_sound_checkpoint_nothing_begins_anew_over_what_was_recorded(w
     assert "error: run 'digits' has no sound checkpoint any more, but had some (none of 3 is sound;" in result.err
     assert result.err.rstrip().endswith("--run digits-2")
     assert files(run_in(workplace) / "checkpoints") == before
+
+
+def test_a_time_to_train_for_fixes_steps_and_decay_and_is_kept_to_the_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [tmp_path / "limited", tmp_path / "straight"]
+    reached = folders[0] / "runs/digits/checkpoints/step-00000010"
+
+    class TimerAtStep10(threading.Thread):
+        def __init__(self, interval: float, function: Callable[..., None], args: list[int]) -> None:
+            super().__init__(daemon=True)
+            self.over, self.function, self.args = threading.Event(), function, args
+            assert 0 < interval < 10
+
+        def run(self) -> None:
+            while not reached.exists() and not self.over.wait(0.001):
+                pass
+            if not self.over.is_set():
+                self.function(*self.args)
+
+        def cancel(self) -> None:
+            self.over.set()
+
+    timing = Timing(seconds_per_evaluation=0.0, seconds_per_training_image=0.0, seconds_per_update=0.3, timed="")
+    monkeypatch.setattr(work, "time_experiment", lambda *_: timing)
+    monkeypatch.setattr(work, "Timer", TimerAtStep10)
+    rare = ("checkpoint_every=10", "eval_every=100", "log_every=20")
+    words = [
+        word
+        for word in training(*rare, "snapshots=none", "decay=cosine", "decay.steps=9")
+        if not word.startswith("steps=")
+    ]
+    for folder in folders:
+        folder.mkdir()
+    ended = command(*words, "--for", "10s", folder=folders[0])
+    assert ended.code == 0, ended.err
+    assert "30 steps fit into the time, by a quick timing" in ended.err
+    stopped = steps_of(folders[0] / "runs/digits")[-1]
+    assert f"time is up: ended at step {stopped}/30 after" in ended.err
+    rate = percent((1 + math.cos(math.pi * stopped / 30)) / 2)
+    assert f"the learning rate is at {rate} of optimizer.lr; the same command resumes" in ended.err
+    shutil.rmtree(reached)
+    assert command(*words, "--for", "9s", folder=folders[0]).code == 0
+    typed = [word for word in words if not word.startswith("decay.steps=")]
+    assert command(*typed, "steps=30", "decay.steps=30", "--for", "9s", folder=folders[1]).code == 0
+    limited, straight = (saved(folder / "runs/digits", 30) for folder in folders)
+    assert limited["model.safetensors"] == straight["model.safetensors"]
+
+
+def test_a_decay_that_the_steps_cut_off_is_said_before_the_first_step(tmp_path: Path) -> None:
+    decay = ("decay=cosine", "decay.steps=20", "snapshots=none", "warmup_steps=1")
+    result = command(*training("steps=3", *decay), folder=tmp_path)
+    assert (
+        "the learning rate ends at 94.6 % of optimizer.lr, since decay.steps is 20; for a complete decay" in result.err
+    )
+    assert "start another run: steps=3 decay.steps=3" in result.err
+    assert "the learning rate ends" not in command(*training("steps=20", *decay), folder=tmp_path).err
 
 
 def test_another_way_to_run_is_a_warning(workplace: Path) -> None:
@@ -324,7 +387,7 @@ def test_a_tracker_that_is_unknown_or_missing_is_said_with_what_to_do(
     result = command(*training(), "--track", "wandb", folder=tmp_path)
     assert result.code == 2
     assert "error: wandb is not installed: the module wandb is missing." in result.err
-    assert "pip install 'ncsnx[wandb]'" in result.err
+    assert "pip install '.[wandb]'" in result.err
     assert not (tmp_path / "runs").exists()
 
 

@@ -117,6 +117,10 @@ def test_a_variant_that_may_be_missing_is_put_in_changed_and_taken_out() -> None
         (["steps=-5", "seed=3"], r"steps: must be between 1 and 1,000,000,000, not -5$"),
         (["seed=4294967296"], "seed: must be between 0 and 4,294,967,295, not 4,294,967,296"),
         (["accumulation=3"], "accumulation: must divide batch_size=128, which 3 does not"),
+        (
+            ["model=unet", "augmentation.probability=0.1", "data.random_flip=true"],
+            "augmentation: mirrors images, and tells the network; set data.random_flip=false",
+        ),
         (["schedule.sigma_min=9"], "schedule.sigma_max: must be above sigma_min=9.0, which 5.0 is not$"),
         (["ema.rate=1"], "ema.rate: must be at least 0 and below 1, not 1.0"),
         (["name=../x"], "name: must be 1 to 100 of the characters .*, not '../x'"),

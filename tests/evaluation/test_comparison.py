@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import attrs
@@ -17,9 +18,9 @@ from ncsnx.config.discovery import resolve
 from ncsnx.config.overrides import apply_sampler_overrides, parse_overrides, typed
 from ncsnx.config.sampler import GridSampler, Sampler, TrainedLevels
 from ncsnx.config.variants import tag_of
-from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.errors import DivergedError, NcsnxError, UsageError
 from ncsnx.evaluation.compared_samplers import Recommendation, recommend
-from ncsnx.evaluation.comparison import Trials, roughest, roughness
+from ncsnx.evaluation.comparison import Comparison, Trials, roughest, roughness
 from ncsnx.evaluation.comparison_candidates import _grids, comparison_candidates, default_counts, most_evaluations
 from ncsnx.runs.fast_sampler import MOST_BROKEN, is_usable
 from ncsnx.samplers import Steps, contract
@@ -32,6 +33,13 @@ def test_roughness_is_the_mean_square_of_neighbours_differences() -> None:
     stripes = torch.tensor([0, 255, 0, 255], dtype=torch.uint8).expand(1, 1, 4, 4)
     board = (torch.arange(4).view(4, 1) + torch.arange(4)).remainder(2).mul(255).to(torch.uint8).view(1, 1, 4, 4)
     assert roughness(torch.cat([flat, stripes, board])).tolist() == [0.0, 1.0, 2.0]
+
+
+def test_all_images_of_a_sampler_that_diverged_are_broken() -> None:
+    digits = resolve("digits").experiment
+    model: Any = SimpleNamespace(model=SimpleNamespace(experiment=digits))
+    row = Comparison.failed(model, (Heun(steps=5), 0), DivergedError("the sampler diverged"))
+    assert row == {"distance": None, "broken": 1.0, "evaluations": 9, "seconds": None}
 
 
 def test_a_little_noise_that_is_left_breaks_smooth_images(tmp_path: Path) -> None:

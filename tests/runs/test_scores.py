@@ -9,7 +9,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import verify, write_checkpoint
 from ncsnx.runs.score_files import SCORES, ScoreFile, require_best, value
-from ncsnx.runs.selection import resolve_checkpoint
+from ncsnx.runs.selection import wanted_step
 from tests.runs.kept import weights
 
 METRIC = "FD (digits classifier 1a2b3c4d)"
@@ -92,7 +92,7 @@ def test_best_is_the_lowest_score_of_the_sweep_with_the_most_images(run: Run) ->
     sweep(run, "few", row(10, 1.0, first), changed="2026-05-05", n=50)
     sweep(run, "many", row(10, 9.0, first), row(20, 4.0, second), row(30, 5.0, third), n=5_000)
     best = require_best(run)
-    assert resolve_checkpoint(run, "best").name == "step-00000020"
+    assert wanted_step(run, "best") == 20
     assert str(best) == (
         f"step 20, FD (digits classifier 1a2b3c4d) 4.000 on 5,000 images, the best of 3 scored in {run.fid / 'many'}"
     )
@@ -102,7 +102,7 @@ def test_of_equally_large_sweeps_the_newest_decides(run: Run) -> None:
     first, second = checkpoint(run, 10), checkpoint(run, 20)
     sweep(run, "b-old", row(10, 1.0, first), changed="2026-01-01")
     sweep(run, "a-new", row(20, 2.0, second), changed="2026-01-02")
-    assert resolve_checkpoint(run, "best").name == "step-00000020"
+    assert wanted_step(run, "best") == 20
 
 
 def test_ensembles_say_nothing_about_a_single_checkpoint(run: Run) -> None:
@@ -116,14 +116,14 @@ def test_ensembles_say_nothing_about_a_single_checkpoint(run: Run) -> None:
 def test_best_skips_weights_that_are_gone(run: Run) -> None:
     first = checkpoint(run, 10)
     sweep(run, "one", row(10, 3.0, first), row(20, 1.0, "gone"), row(30, 2.0, "gone"))
-    assert resolve_checkpoint(run, "best").name == "step-00000010"
+    assert wanted_step(run, "best") == 10
 
 
 def test_best_does_not_pass_off_other_weights_as_those_that_were_scored(run: Run) -> None:
     checkpoint(run, 10)
     sweep(run, "one", row(10, 1.0, "other weights"))
     with pytest.raises(NcsnxError, match="of weights that no longer exist"):
-        resolve_checkpoint(run, "best")
+        wanted_step(run, "best")
 
 
 def test_what_somebody_wrote_in_the_place_of_a_number_is_no_number() -> None:

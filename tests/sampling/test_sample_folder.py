@@ -104,6 +104,19 @@ def test_overwriting_removes_our_files_and_no_others(tmp_path: Path) -> None:
     assert set(tree(tmp_path)) == {"protocol.json", *images, *theirs}
 
 
+def test_pictures_which_can_be_made_again_are_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = []
+    for count in (2, 20):
+        folder = still_folder(tmp_path / str(count), count)
+        folder.open()
+        folder.add(range(count), torch.rand(count, *SHAPE))
+        syncs = list[int]()
+        monkeypatch.setattr(os, "fsync", syncs.append)
+        folder.finish()
+        waits.append(len(syncs))
+    assert waits[0] == waits[1] > 0
+
+
 def test_an_assembly_that_was_interrupted_is_done_again(tmp_path: Path) -> None:
     sample(tmp_path / "whole", COUNT, COUNT)
     out = tmp_path / "out"

@@ -92,6 +92,16 @@ def test_accumulation_changes_nothing_but_rounding(tmp_path: Path) -> None:
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
+def test_a_run_resumes_with_another_number_of_passes_and_says_so(tmp_path: Path) -> None:
+    sgd = ("optimizer=sgd", "optimizer.lr=1e-4", *DRAWN)
+    whole = trained_weights(tmp_path / "whole", *sgd)
+    assert command(*training("snapshots=none", *sgd, "steps=8"), folder=tmp_path).code == 0
+    result = command(*training("snapshots=none", *sgd, "accumulation=4"), folder=tmp_path)
+    assert "bit-identity with an uninterrupted run ends here: accumulation 1 → 4" in result.err
+    parts = load(saved(tmp_path / "runs/digits", 12)["model.safetensors"])
+    assert distance(parts, whole, experiment(*sgd)) < 1e-4
+
+
 def test_bf16_trains_weights_that_are_kept_in_fp32(tmp_path: Path) -> None:
     found = trained_weights(tmp_path, "optimizer=sgd", "optimizer.lr=1e-4", "precision=bf16")
     assert {tensor.dtype for tensor in found.values()} == {torch.float32}
