@@ -30,8 +30,6 @@ images, which feature networks without classes lack."""
 
 VERSIONS = "metrics"
 """Key in a row of the version of each metric in it, by tag."""
-_BEFORE_VERSIONS = {"frechet-distance": 1, "kernel-distance": 1, "precision-recall": 1, "inception-score": 1}
-"""Versions of the metrics in rows that were written before versions were recorded."""
 _RESERVED = ("step", "weights_sha256", "evaluations", "made", VERSIONS)
 """Keys of a row that don't belong to metrics."""
 _NEEDS: tuple[Need | None, ...] = (None, "sample", "logits")
@@ -196,8 +194,7 @@ def all_metrics() -> tuple[Metric, ...]:
 
 def versions_in(row: Mapping[str, Any]) -> dict[str, int]:
     """The versions of the metrics in a row, by tag."""
-    versions = row.get(VERSIONS)
-    return dict(versions) if isinstance(versions, dict) else dict(_BEFORE_VERSIONS)
+    return dict(row.get(VERSIONS, {}))
 
 
 def measured_by(metrics: Sequence[Metric], sets: FeatureSets) -> dict[str, Any]:
