@@ -14,13 +14,13 @@ from ncsnx.evaluation.comparison import Comparison
 from ncsnx.evaluation.comparison_candidates import most_evaluations
 from ncsnx.evaluation.engine import MeasurementResult, measure_all, missing, writing
 from ncsnx.evaluation.plots import plot_samplers
-from ncsnx.noise.bias import known_bias
 from ncsnx.quantities import counted, number, percent, with_error
 from ncsnx.results import Column, Table
 from ncsnx.runs.fast_sampler import MOST_BROKEN, FastSampler, is_no_worse, is_usable, read_fast, write_fast
 from ncsnx.runs.folder import Run
 from ncsnx.runs.result_records import ComparisonRecord
 from ncsnx.runs.score_files import RESULTS, Row
+from ncsnx.samplers.bias import known_bias
 from ncsnx.samplers.contract import definition_of
 from ncsnx.storage.documents import document_of, write_document
 from ncsnx.storage.process import this_process
