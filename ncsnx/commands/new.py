@@ -202,6 +202,7 @@ class NewExperiment(Result):
         from ncsnx.config.model import RefineNetModel, UNet
         from ncsnx.planning.budget import in_short
         from ncsnx.planning.survey import data_remarks
+        from ncsnx.samplers.bias import known_bias
 
         found, experiment, measured = self.survey, self.experiment, self.survey.measured
         model, fit, training_s = experiment.model, found.fit, found.seconds_of_training
@@ -219,6 +220,8 @@ class NewExperiment(Result):
             _say_reductions(fit, work)
         if training_s is not None:
             _say_times(found, work)
+        if bias := known_bias(experiment.sampler, experiment):
+            work.info(bias)
         budget_s = None if fit is None else fit.budget_s
         if budget_s is not None and training_s is not None and training_s > budget_s:
             fits = f"for one that fits, leave out {parameter('steps')}"

@@ -167,7 +167,7 @@ class LogNormal(Geometric):
 
     @property
     def in_words(self) -> str:
-        return f"ln σ ~ N({self.p_mean:g}, {self.p_std:g}²); sampled at {super().in_words}"
+        return f"ln σ ~ N({self.p_mean:g}, {self.p_std:g}²); held-out losses and samples at {super().in_words}"
 
 
 @variant(Schedule, "uniform")

@@ -14,13 +14,13 @@ from ncsnx.evaluation.comparison import Comparison
 from ncsnx.evaluation.comparison_candidates import most_evaluations
 from ncsnx.evaluation.engine import MeasurementResult, measure_all, missing, writing
 from ncsnx.evaluation.plots import plot_samplers
-from ncsnx.noise.bias import known_bias
 from ncsnx.quantities import counted, number, percent, with_error
 from ncsnx.results import Column, Table
 from ncsnx.runs.fast_sampler import MOST_BROKEN, FastSampler, is_no_worse, is_usable, read_fast, write_fast
 from ncsnx.runs.folder import Run
 from ncsnx.runs.result_records import ComparisonRecord
 from ncsnx.runs.score_files import RESULTS, Row
+from ncsnx.samplers.bias import known_bias
 from ncsnx.samplers.contract import definition_of
 from ncsnx.storage.documents import document_of, write_document
 from ncsnx.storage.process import this_process
@@ -39,12 +39,9 @@ class Recommendation:
     found: FastSampler | None
     """The recommended sampler; None if no setting is usable."""
     again: Mapping[Sampler, Row]
-    """Rows from fresh seeds: of the run's own sampler if they were compared with it, of settings that they ruled out,
-    and of the recommended one."""
+    """Rows from fresh seeds, of the run's own sampler and of the chosen one; empty if no setting was chosen."""
     reason: str = ""
     """Why no sampler is recommended."""
-    is_no_worse: bool = False
-    """Whether the recommended sampler measured no worse than the run's own, with the first and with fresh seeds."""
 
     def is_found(self, sampler: Sampler) -> bool:
         """Whether this is the recommended sampler."""
@@ -71,15 +68,14 @@ def recommend(
     is none, the setting with the smallest distance. rows: the run's own sampler first. measured_again: returns the row
     of a sampler from fresh seeds.
 
-    Settings are chosen by the first seeds and reported by fresh ones. If those rule a setting out, the next one is
-    tried. The run's own sampler is measured with fresh seeds too if a setting measured no worse: the first seeds
-    favored the setting over it.
+    One setting is chosen by the first seeds alone. It and the run's own sampler are then measured once with fresh
+    seeds, and these numbers are reported whatever they are: a second choice by them would make them biased too.
     """
     (own_sampler, own_row), *others = rows
-    n, again = protocol["n"], dict[Sampler, Row]()
+    n = protocol["n"]
     if own_row["evaluations"] is None:
         return Recommendation(
-            rows, None, again, "the run's own sampler diverged, so its number of evaluations is not known"
+            rows, None, {}, "the run's own sampler diverged, so its number of evaluations is not known"
         )
     fast = [
         (sampler, row)
@@ -89,27 +85,28 @@ def recommend(
         and row["evaluations"] <= most_evaluations(int(own_row["evaluations"]))
     ]
     usable = sorted((pair for pair in fast if is_usable(pair[1], own_row, n)), key=lambda pair: pair[1]["distance"])
-    no_worse = sorted(
-        (pair for pair in usable if is_no_worse(pair[1], own_row)), key=lambda pair: pair[1]["evaluations"]
-    )
-    if no_worse:
-        again[own_sampler] = own_row = measured_again(own_sampler)
-    for must_be_no_worse, settings in ((True, no_worse), (False, usable)):
-        for sampler, row in settings:
-            if sampler not in again:
-                again[sampler] = measured_again(sampler)
-            fresh = again[sampler]
-            if is_usable(fresh, own_row, n) and (is_no_worse(fresh, own_row) or not must_be_no_worse):
-                fast_sampler = FastSampler(sampler, step, fresh, own_row, protocol, chosen_by=row)
-                return Recommendation(rows, fast_sampler, again, is_no_worse=must_be_no_worse)
-    return Recommendation(rows, None, again, _why_nothing(own_row, fast, again))
+    if not usable:
+        return Recommendation(rows, None, {}, _why_nothing(own_row, fast))
+    no_worse = [pair for pair in usable if is_no_worse(pair[1], own_row)]
+    chosen, row = min(no_worse, key=lambda pair: pair[1]["evaluations"]) if no_worse else usable[0]
+    own_again, chosen_again = measured_again(own_sampler), measured_again(chosen)
+    again = {own_sampler: own_again, chosen: chosen_again}
+    if not is_usable(chosen_again, own_again, n):
+        return Recommendation(
+            rows,
+            None,
+            again,
+            f"{typed(chosen)} breaks {percent(chosen_again['broken'])} of its images with fresh seeds, the run's own "
+            f"sampler {percent(own_again['broken'])}",
+        )
+    return Recommendation(rows, FastSampler(chosen, step, chosen_again, own_again, protocol, chosen_by=row), again)
 
 
-def _why_nothing(own: Row, fast: Sequence[tuple[Sampler, Row]], again: Mapping[Sampler, Row]) -> str:
+def _why_nothing(own: Row, fast: Sequence[tuple[Sampler, Row]]) -> str:
     few = f"at most {counted(most_evaluations(int(own['evaluations'])), 'evaluation')}"
     if not fast:
         return f"no measured setting takes {few}"
-    least = min(again.get(sampler, row)["broken"] for sampler, row in fast)
+    least = min(row["broken"] for _, row in fast)
     return (
         f"no setting with {few} is usable: the best of {len(fast):,} breaks {percent(least)} of its images, the run's "
         f"own sampler {percent(own['broken'])} (usable: at most {percent(MOST_BROKEN)}, and not clearly more)"
@@ -228,8 +225,10 @@ def store_recommendation(run: Run, verdict: Recommendation, work: Work) -> None:
         if verdict.rows[0][1]["broken"] > MOST_BROKEN:
             work.info("the run's own sampler breaks too many images too: train longer, then compare again")
         return
-    why = "the fewest evaluations that measured no worse" if verdict.is_no_worse else "the smallest distance"
-    said = f"{typed(found.sampler)}, {found} (chosen by its {number(found.chosen_by['distance'])} as {why})"
+    chosen_by, own = found.chosen_by, verdict.rows[0][1]
+    why = "the fewest evaluations that measured no worse" if is_no_worse(chosen_by, own) else "the smallest distance"
+    by = f"chosen with other seeds, by its {number(chosen_by['distance'])}, as {why}"
+    said = f"{typed(found.sampler)}, {found} ({by})"
     if before is not None and before.step == found.step and before.images > found.images:
         work.info(f"recommended, and not stored, since the stored one was measured with more images: {said}{stays}")
     else:

@@ -3,8 +3,8 @@
     compare/step-00001500-n1000-classifier-1a2b3c4d/trials.jsonl  results.json  samplers.png  samplers.svg
 
 A trial is one sampler setting with one seed. It is saved as soon as it is measured, so an interrupted comparison
-resumes. The smallest of many measured distances is biased low; the chosen setting is therefore measured again, with
-fresh seeds that play no part in the choice.
+resumes. The smallest of many measured distances is biased low; the chosen setting is therefore measured once again,
+with fresh seeds that play no part in the choice.
 """
 
 import statistics

@@ -15,9 +15,9 @@ from ncsnx.config.converter import unstructure
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import UsageError, printable
-from ncsnx.noise.bias import known_bias
 from ncsnx.quantities import counted, with_error
 from ncsnx.runs.exported import CONFIG, MODEL, PICTURE, PLACEHOLDER, ExportConfig
+from ncsnx.samplers.bias import known_bias
 from ncsnx.spelling import parameter
 
 if TYPE_CHECKING:

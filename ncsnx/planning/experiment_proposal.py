@@ -14,10 +14,10 @@ from ncsnx.config import (
     AnnealedLangevin,
     ConsistentAnnealed,
     CosineDecay,
+    DPMSolverPP,
     Ema,
     Experiment,
     Geometric,
-    Heun,
     Karras,
     LogNormal,
     NCSNv2,
@@ -210,7 +210,7 @@ def _preconditioned(experiment: Experiment, plan: NoisePlan) -> Experiment:
         optimizer=Adam(lr=rounded(_UNET_RATE * experiment.optimizer.lr, 3)),
         decay=CosineDecay(steps=experiment.steps),
         loss=ScoreMatching(weighting="edm"),
-        sampler=Heun(steps=9, grid=grid),
+        sampler=DPMSolverPP(steps=17, grid=grid),
         warmup_steps=experiment.steps // 20,
     )
 

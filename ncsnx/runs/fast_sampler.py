@@ -37,17 +37,17 @@ class FastSampler:
     """Measurement of the sampler: 'evaluations', 'distance', 'spread', 'broken', 'metric'; with other seeds than the
     selection."""
     own: Row
-    """Measurement of the experiment's own sampler: with the seeds of `row` if a setting measured no worse with those of
-    the selection, else with the latter."""
+    """Measurement of the experiment's own sampler with the seeds of `row`."""
     chosen_by: Row = attrs.field(kw_only=True)
     """The measurement that selected it. Its distance is biased low, since it was selected among many."""
     protocol: dict[str, Any]
     """Protocol of all measurements."""
 
     def __str__(self) -> str:
+        is_worse = value(self.own, "distance") is not None and not is_no_worse(self.row, self.own)
         return (
-            f"found on step {self.step:,}: {_in_words(self.row)}, measured again with fresh seeds; the run's own "
-            f"sampler: {_in_words(self.own)}"
+            f"found on step {self.step:,}: measured {'worse' if is_worse else 'no worse'} than the run's own sampler "
+            f"with fresh seeds: {_in_words(self.row)}; the run's own: {_in_words(self.own)}"
         )
 
     @property

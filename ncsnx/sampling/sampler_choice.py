@@ -22,10 +22,10 @@ from ncsnx.config.sampler import (
 )
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import UsageError
-from ncsnx.noise.bias import known_bias
 from ncsnx.runs.fast_sampler import FAST_FILE, read_fast
 from ncsnx.runs.folder import Run
 from ncsnx.runs.selection import Source
+from ncsnx.samplers.bias import known_bias
 from ncsnx.work import Work
 
 FAST_OVERRIDE = Override("sampler", "fast")

@@ -164,11 +164,17 @@ class ScoreModel:
         """s(x, σ), the gradient of the log density of the data with noise of σ; (B, C, H, W), the shape of x.
 
         x: in the network's range, on the model's device (`to_network`); if it requires a gradient, the score has one.
-        sigma: σ of all images, or (B, 1, 1, 1), in the network's range too: twice that of pixels in [0, 1] where
-        data.transform is 'rescaled'. Raises NcsnxError for a size that the network can't take, and for a σ that it
-        doesn't accept (NCSN accepts its trained levels only).
+        sigma: σ > 0 of all images, or (B, 1, 1, 1), in the network's range too: twice that of pixels in [0, 1] where
+        data.transform is 'rescaled'. Raises NcsnxError for a size or a type that the network can't take, and for a σ
+        that it doesn't accept (NCSN accepts its trained levels only).
         """
         self.network.require_size(*x.shape[-2:])
+        dtype = next((weights.dtype for weights in self.network.parameters()), x.dtype)
+        if x.dtype != dtype:
+            raise NcsnxError(f"images must be {dtype}, as the network's weights are, not {x.dtype}")
+        on_device = isinstance(sigma, Tensor) and sigma.device.type != "cpu"  # where a look would wait
+        if not on_device and not bool((torch.as_tensor(sigma) > 0).all()):
+            raise NcsnxError("σ must be above 0: images without noise have no score")
         with torch.set_grad_enabled(torch.is_grad_enabled() and x.requires_grad):
             return self.network.score(x, sigma)
 

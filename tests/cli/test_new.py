@@ -19,8 +19,8 @@ from ncsnx.config import (
     AnnealedLangevin,
     Arrays,
     CosineDecay,
+    DPMSolverPP,
     Experiment,
-    Heun,
     Images,
     LogNormal,
     NCSNv2,
@@ -349,12 +349,13 @@ def test_network_and_batch_follow_the_size(size: ImageSize, model: type, width: 
 
 def test_small_images_get_a_preconditioned_unet_unless_the_published_network_is_asked_for(here: Path) -> None:
     write_pictures(here / "photos", 12, size=16)
-    experiment = made("photos", "--from", "photos")
+    outcome, experiment = new("photos", "--from", "photos"), resolve("photos").experiment
     assert isinstance(experiment.model, UNet)
     assert isinstance(experiment.schedule, LogNormal)
+    assert "sampler=dpmpp with steps=17 gives Gaussian data 104 to 108 % of its variance" in outcome.err
     assert (experiment.loss.weighting, experiment.data.transform) == ("edm", "rescaled")
     assert experiment.decay == CosineDecay(steps=experiment.steps)
-    assert isinstance(experiment.sampler, Heun)
+    assert isinstance(experiment.sampler, DPMSolverPP)
     assert experiment.sampler.grid.sigma_max == experiment.schedule.sigma_max  # type: ignore[attr-defined]
     assert isinstance(made("published", "--from", "photos", "--model", "ncsnv2").model, NCSNv2)
     write_pictures(here / "large", 3, size=40)

@@ -238,6 +238,7 @@ def test_the_edm_weighting_is_that_of_the_paper_on_the_denoiser() -> None:
 
 def test_sigma_in_training_is_log_normal_and_that_of_a_position() -> None:
     schedule = LogNormal(sigma_max=10.0, levels=4, p_mean=-1.0, p_std=1.1)
+    assert schedule.in_words.startswith("ln σ ~ N(-1, 1.1²); held-out losses and samples at σ 10 →")
     stream, positions = Stream(5, Purpose.NOISE_LEVEL), torch.arange(20_000)
     logs = draw_sigmas(schedule, torch.ones(4), stream, positions).double().log()
     # standard errors of mean and standard deviation: 1.1/√20,000 = 0.0078 and 0.0055; five of them
