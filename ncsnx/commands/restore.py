@@ -45,7 +45,7 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
     .npy may hold several pictures, P×H×W or P×H×W×C.
 
     Draws by 100 steps of cas with eta=0.5, unless the sampler is changed: sampler=ald takes the published one of a run
-    that has it. Below the noise of a measurement, cas takes the steps of the reverse chain (sampler.eta_min).
+    that has it. Below the noise of a measurement, cas follows the flow (sampler.eta_min).
 
     Writes what `ncsnx sample` writes, a grid with the given picture, the images, their mean and their spread, maps of
     mean, deviation and quantiles, and how well the images agree with the picture; with `truth` also PSNR, SSIM,

@@ -111,9 +111,9 @@ class ConsistentAnnealed(GridSampler):
     eta: float = attrs.field(default=1.0, validator=checks.positive_fraction)
     """η = ε/σ_L², the share of the noise that a step removes, above 0 and at most 1. With 1, each level begins with
     fresh noise."""
-    eta_min: float = attrs.field(default=0.0, validator=checks.not_negative)
-    """Smallest σ with this η, >= 0. Below, a step removes the share 1 − 1/γ² that the reverse chain does, with γ the
-    ratio of the levels, as `dpmpp-sde` does. `ncsnx restore` puts the noise of a measurement here."""
+    eta_min: float | None = attrs.field(default=None, validator=checks.when_given(checks.not_negative))
+    """σ >= 0 below which a step draws no noise and follows the flow, as `dpmpp` does. None: 0, or in `ncsnx restore`
+    the noise of the measurement."""
     order: int = attrs.field(default=2, validator=checks.one_of(1, 2))
     """Order of the update. 1: as published; 2: towards the denoised image extrapolated to the middle of the step.
 

@@ -29,11 +29,10 @@ direction, as for any denoised sample.
 What was measured without noise, or with less than σ, reaches the rest of the image by its noisy copy alone. The reverse
 chain never goes back to make earlier draws agree with it (Lugmayr et al. 2022, arXiv 2201.09865): its samples are
 nearer to the prior than the posterior. Samplers that renew much of the noise in each step (`cas`) make up for that; but
-with a trained network they also add up its errors, so that `cas` takes the steps of the reverse chain below the
+with a trained network they also add up its errors, so that `restore` lets `cas` follow the flow below the
 measurement's noise.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Self
 
@@ -44,7 +43,7 @@ from torch import Tensor
 from ncsnx.config.sampler import Sampler
 from ncsnx.inverse.operators import LinearOperator
 from ncsnx.samplers.contract import require_noisy
-from ncsnx.samplers.state import Arrival, Noise, Score
+from ncsnx.samplers.state import Noise, Score, State
 
 _REFLECTIONS = 500
 _LIKELY = 4.0
@@ -82,7 +81,7 @@ class Condition:
     ends: tuple[float, float] | None = None
     """Black and white in the network's range, which limit the values of an image; None: no limits."""
 
-    def __call__(self, x: Tensor, sigma: float | Tensor, step: int, last: Arrival | None = None) -> Tensor:
+    def __call__(self, x: Tensor, sigma: float | Tensor, step: int, last: State | None = None) -> Tensor:
         """x with the measurement in its place.
 
         A result (σ = 0) is also brought between black and white, if an image exists that satisfies both.
@@ -124,13 +123,15 @@ class Condition:
         change = change.sign() * (change.abs() - slack).clamp(min=0)
         return x + operator.images(torch.where(which, change, 0.0))
 
-    def _combined(self, x: Tensor, level: float | Tensor, noise: Tensor, last: Arrival | None) -> Tensor:
+    def _combined(self, x: Tensor, level: float | Tensor, noise: Tensor, last: State | None) -> Tensor:
         """x with (1 − c²) value + c² u along coefficients with τ > σ. noise: the draw for those whose u begins."""
         operator, (tau, share) = self.measured.operator, self._shares(x, level)
         own = operator.coefficients(x)
-        base = own if last is None else operator.coefficients(last.denoised.to(x))
-        begins = tau <= (math.inf if last is None else last.sigma)
-        away = torch.where(begins, level * noise, own - base)
+        if last is None:  # the noise of x is σ, and u's is larger
+            base, away = own, (1 - share).sqrt() * level * noise
+        else:
+            base = operator.coefficients(last.denoised.to(x))
+            away = torch.where(tau <= last.sigma, level * noise, own - base)
         combined = (1 - share) * self.measured.values.to(x) + share * base + share.sqrt() * away
         return x + operator.images(torch.where(tau > level, combined - own, 0.0))
 
@@ -139,7 +140,7 @@ class Condition:
         tau = self.measured.deviations.to(x)
         return tau, (1 - (level / tau) ** 2).clamp(min=1e-6)
 
-    def released(self, x: Tensor, last: Arrival) -> Tensor:
+    def released(self, x: Tensor, last: State) -> Tensor:
         """x with w = D + c (u − D) along coefficients with τ > σ."""
         if self.measured.deviation == 0:
             return x
@@ -148,7 +149,7 @@ class Condition:
         away = (own - (1 - share) * self.measured.values.to(x) - share * base) / share.sqrt()
         return x + operator.images(torch.where(tau > last.sigma, base + away - own, 0.0))
 
-    def followed(self, x: Tensor, at: Tensor, sigma: float | Tensor, s: Tensor, last: Arrival | None) -> Tensor:
+    def followed(self, x: Tensor, at: Tensor, sigma: float | Tensor, s: Tensor, last: State | None) -> Tensor:
         """s, but (D₀ + (D − D₀)/c − w)/σ² along coefficients of which the sampler has u. D₀: `last.denoised`."""
         if self.measured.deviation == 0 or last is None:
             return s
@@ -159,9 +160,9 @@ class Condition:
         change = (denoised - own) / level**2 - operator.coefficients(s)
         return s + operator.images(torch.where((tau > level) & (tau > last.sigma), change, 0.0))
 
-    def guided(self, score: Score, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, Tensor]:
+    def guided(self, score: Score, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, float]:
         """The score at x, and no likelihood score."""
-        return score(x, sigma), torch.zeros_like(x)
+        return score(x, sigma), 0.0
 
     def of(self, rows: slice | Tensor) -> Self:
         """The measurements of some of the images. rows: a slice, or indices (B',) int64."""

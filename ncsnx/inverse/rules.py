@@ -26,7 +26,7 @@ from ncsnx.inverse.measurement_map import LinearMap, MeasurementMap
 from ncsnx.inverse.operators import LinearOperator
 from ncsnx.samplers.building import run, sampler_levels
 from ncsnx.samplers.contract import definition_of, require_noisy, sampler_code, sampler_name
-from ncsnx.samplers.state import Arrival, Score
+from ncsnx.samplers.state import Constrain, Score, State
 from ncsnx.spelling import argument, parameter
 
 SPREAD = 0.5
@@ -35,7 +35,7 @@ al. 2023, "Pseudoinverse-Guided Diffusion Models for Inverse Problems")."""
 
 
 @attrs.frozen(eq=False, kw_only=True)
-class Guidance(ABC):
+class Guidance(Constrain, ABC):
     """A measurement by a map as the `constrain` argument of a sampler."""
 
     map: MeasurementMap
@@ -75,18 +75,6 @@ class Guidance(ABC):
         level = (sigma.to(x) if isinstance(sigma, Tensor) else x.new_full((), sigma)).expand(len(x), 1, 1, 1) / scale
         s, g = self.guide(in_unit, (x - self.black) / scale, level)
         return s / scale, g / scale
-
-    def __call__(self, x: Tensor, sigma: float | Tensor, step: int, last: Arrival | None = None) -> Tensor:
-        """x as it is: the likelihood score brings the measurement in."""
-        return x
-
-    def released(self, x: Tensor, last: Arrival) -> Tensor:
-        """x as it is."""
-        return x
-
-    def followed(self, x: Tensor, at: Tensor, sigma: float | Tensor, s: Tensor, last: Arrival | None) -> Tensor:
-        """The score as it is."""
-        return s
 
     def of(self, rows: slice | Tensor) -> Self:
         """The measurements of some of the images. rows: a slice, or indices (B',) int64."""
@@ -173,7 +161,7 @@ class LinearGuidance(Guidance):
         """γ²/r², bounded from below."""
         return (self.deviation**2 / variance).clamp_min((_LEAST_NOISE * self.norm) ** 2)
 
-    def __call__(self, x: Tensor, sigma: float | Tensor, step: int, last: Arrival | None = None) -> Tensor:
+    def __call__(self, x: Tensor, sigma: float | Tensor, step: int, last: State | None = None) -> Tensor:
         """x as it is; but a result (σ = 0) under an exact measurement is brought to it.
 
         A noisy measurement isn't used again: the result is a draw from the posterior already. For bounded data, images

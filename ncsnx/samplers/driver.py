@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ncsnx.errors import NcsnxError
 from ncsnx.samplers.contract import DenoisingModel, Draw, Reply, Steps
-from ncsnx.samplers.state import Arrival, Constrain, Noise, Score, State
+from ncsnx.samplers.state import Constrain, Noise, Score, State
 
 
 @torch.no_grad()
@@ -82,16 +82,16 @@ class _Batch:
     """Number of states yielded so far."""
     evaluated: int = 0
     """Number of evaluations so far, summed over the images."""
-    last: Arrival | None = None
-    """The last arrival."""
+    last: State | None = None
+    """The state at the last arrival."""
 
     def arrive(self, x: Tensor, sigma: float) -> tuple[State, Reply]:
         """The state at the beginning of a step, and the reply to the sampler."""
         state, s, guidance = self._evaluate(x, sigma)
-        self.last = Arrival(sigma, state.denoised)
-        if self.constrain is None or guidance is None:
+        self.last = state
+        if self.constrain is None:
             return state, (state.x, state.denoised, s)
-        x = self.constrain.released(state.x, self.last)
+        x = self.constrain.released(state.x, state)
         s = s + guidance + (state.x - x) / sigma**2
         return state, (x, state.denoised + sigma**2 * guidance, s)
 
@@ -102,7 +102,9 @@ class _Batch:
         """
         state, s, guidance = self._evaluate(x, sigma)
         states.append(state)
-        return _inside(x, state.x, sigma, s, guidance, self.constrain, self.last)
+        if self.constrain is not None:
+            s = self.constrain.followed(x, state.x, sigma, s + guidance, self.last)
+        return x + sigma**2 * s, s
 
     def inside_adaptive(
         self, x: Tensor, sigma: float | Tensor, rows: Tensor | slice = slice(None)
@@ -111,11 +113,14 @@ class _Batch:
 
         The measurement's noise is that of the beginning of the step.
         """
-        constrain = None if self.constrain is None else self.constrain.of(rows)
-        last = None if self.last is None else Arrival(self.last.sigma, self.last.denoised[rows])
-        at = x if constrain is None else constrain(x, sigma, self.states - 1, last)
-        s, guidance = self._scored(at, sigma, constrain)
-        return _inside(x, at, sigma, s, guidance, constrain, last)
+        if self.constrain is None or self.last is None:
+            s, _ = self._scored(x, sigma, None)
+        else:
+            constrain, last = self.constrain.of(rows), attrs.evolve(self.last, denoised=self.last.denoised[rows])
+            at = constrain(x, sigma, self.states - 1, last)
+            s, guidance = self._scored(at, sigma, constrain)
+            s = constrain.followed(x, at, sigma, s + guidance, last)
+        return x + sigma**2 * s, s
 
     def result(self, x: Tensor, sigma: float) -> State:
         """The last state: x with the remaining noise of σ. If σ is 0, exact measurements are put in place."""
@@ -123,30 +128,15 @@ class _Batch:
             x = self.constrain(x, sigma, self.states, self.last)
         return State(self.states, sigma, x, denoised=x, evaluations=self.evaluated / self.images)
 
-    def _scored(self, x: Tensor, sigma: float | Tensor, constrain: Constrain | None) -> tuple[Tensor, Tensor | None]:
-        """(score, likelihood score or None): one evaluation."""
+    def _scored(self, x: Tensor, sigma: float | Tensor, constrain: Constrain | None) -> tuple[Tensor, Tensor | float]:
+        """(score, likelihood score): one evaluation."""
         self.evaluated += len(x)
-        return (self.score(x, sigma), None) if constrain is None else constrain.guided(self.score, x, sigma)
+        return (self.score(x, sigma), 0.0) if constrain is None else constrain.guided(self.score, x, sigma)
 
-    def _evaluate(self, x: Tensor, sigma: float) -> tuple[State, Tensor, Tensor | None]:
-        """(state, score, likelihood score or None) for the sampler's x."""
+    def _evaluate(self, x: Tensor, sigma: float) -> tuple[State, Tensor, Tensor | float]:
+        """(state, score, likelihood score) for the sampler's x."""
         x = x if self.constrain is None else self.constrain(x, sigma, self.states, self.last)
         s, guidance = self._scored(x, sigma, self.constrain)
         state = State(self.states, sigma, x, denoised=x + sigma**2 * s, evaluations=self.evaluated / self.images)
         self.states += 1
         return state, s, guidance
-
-
-def _inside(
-    x: Tensor,
-    at: Tensor,
-    sigma: float | Tensor,
-    s: Tensor,
-    guidance: Tensor | None,
-    constrain: Constrain | None,
-    last: Arrival | None,
-) -> tuple[Tensor, Tensor]:
-    """(denoised image of the sampler's x, score that it follows) for the score s of the network at `at`."""
-    if constrain is not None and guidance is not None:
-        s = constrain.followed(x, at, sigma, s + guidance, last)
-    return x + sigma**2 * s, s

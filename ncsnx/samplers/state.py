@@ -22,47 +22,6 @@ Noise: TypeAlias = Callable[[int], Tensor]
 
 
 @attrs.frozen(eq=False)
-class Arrival:
-    """The beginning of a step of a sampler."""
-
-    sigma: float
-    """σ of its evaluation."""
-    denoised: Tensor
-    """The denoised image, (B, C, H, W)."""
-
-
-class Constrain(Protocol):
-    """A measurement of a batch of images. σ is a float or, inside a step of an adaptive sampler, (B, 1, 1, 1).
-
-    The network may be evaluated at another x than the sampler's. `last` is where the step began, None at the start.
-    """
-
-    def __call__(self, x: Tensor, sigma: float | Tensor, step: int, last: Arrival | None) -> Tensor:
-        """The network's x for the sampler's, with the measurement in it; for σ = 0, a result without noise.
-
-        step: number of the noise draw.
-        """
-
-    def released(self, x: Tensor, last: Arrival) -> Tensor:
-        """The sampler's x for the network's, where a step begins. last: this beginning."""
-
-    def followed(self, x: Tensor, at: Tensor, sigma: float | Tensor, s: Tensor, last: Arrival | None) -> Tensor:
-        """The score that the sampler follows from its x inside a step. s: the network's at its x, `at`."""
-
-    def guided(self, score: Score, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, Tensor]:
-        """The score s(x, σ), by one call of `score`, and the likelihood score ∇ log p(measurement | x) at σ.
-
-        x: the network's. Both have its shape. The likelihood score is 0 where the measurement is in x.
-        """
-
-    def of(self, rows: slice | Tensor) -> Self:
-        """The measurement of some of the images. rows: a slice, or indices (B',) int64."""
-
-    def admit(self, config: Sampler, sigmas: Sequence[float]) -> None:
-        """Raises NcsnxError for a sampler that doesn't draw from the posterior under this measurement."""
-
-
-@attrs.frozen(eq=False)
 class State:
     """The state of a sampler after the score at `x` was evaluated and before x is updated."""
 
@@ -76,6 +35,41 @@ class State:
     """x + σ² s(x, σ), the posterior mean of the image (Tweedie's formula); in the last state x."""
     evaluations: float
     """Network evaluations per image so far; the mean over the batch for adaptive samplers."""
+
+
+class Constrain(Protocol):
+    """A measurement of a batch of images. σ is a float or, inside a step of an adaptive sampler, (B, 1, 1, 1).
+
+    The network may be evaluated at another x than the sampler's. `last` is the state at the beginning of the step, None
+    before the first.
+    """
+
+    def __call__(self, x: Tensor, sigma: float | Tensor, step: int, last: State | None) -> Tensor:
+        """The network's x for the sampler's, with the measurement in it; for σ = 0, a result without noise.
+
+        step: number of the noise draw.
+        """
+        return x
+
+    def released(self, x: Tensor, last: State) -> Tensor:
+        """The sampler's x for the network's, `x`, where a step begins. last: this beginning."""
+        return x
+
+    def followed(self, x: Tensor, at: Tensor, sigma: float | Tensor, s: Tensor, last: State | None) -> Tensor:
+        """The score that the sampler follows from its x inside a step. s: the network's at its x, `at`."""
+        return s
+
+    def guided(self, score: Score, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, Tensor | float]:
+        """The score s(x, σ), by one call of `score`, and the likelihood score ∇ log p(measurement | x) at σ.
+
+        x: the network's. Both have its shape. The likelihood score is 0 where the measurement is in x.
+        """
+
+    def of(self, rows: slice | Tensor) -> Self:
+        """The measurement of some of the images. rows: a slice, or indices (B',) int64."""
+
+    def admit(self, config: Sampler, sigmas: Sequence[float]) -> None:
+        """Raises NcsnxError for a sampler that doesn't draw from the posterior under this measurement."""
 
 
 class SamplerFunction(Protocol):

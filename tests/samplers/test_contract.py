@@ -14,7 +14,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.samplers import DenoisingModel, Draw, Steps, append_zero, contract, sampler
 from ncsnx.samplers.building import build_sampler
 from ncsnx.samplers.driver import drive
-from ncsnx.samplers.state import Arrival, Score, State
+from ncsnx.samplers.state import Score, State
 from tests.samplers.exam import measured_pixels
 from tests.samplers.toy import SHAPE, SIGMAS, gaussian_score
 
@@ -174,13 +174,13 @@ class Guiding:
 
     factors: Tensor
 
-    def __call__(self, x: Tensor, sigma: float | Tensor, step: int, last: Arrival | None) -> Tensor:
+    def __call__(self, x: Tensor, sigma: float | Tensor, step: int, last: State | None) -> Tensor:
         return x + sigma / 10
 
-    def released(self, x: Tensor, last: Arrival) -> Tensor:
+    def released(self, x: Tensor, last: State) -> Tensor:
         return x + 0.5
 
-    def followed(self, x: Tensor, at: Tensor, sigma: float | Tensor, s: Tensor, last: Arrival | None) -> Tensor:
+    def followed(self, x: Tensor, at: Tensor, sigma: float | Tensor, s: Tensor, last: State | None) -> Tensor:
         assert last is not None
         assert torch.equal(at, x + sigma / 10)
         return s + 1
