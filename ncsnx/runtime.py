@@ -47,7 +47,7 @@ class Runtime:
     checkpointing: bool = attrs.field(default=False)
     """Compute the activations of blocks again in the backward pass; saves memory, and the bits are the same."""
     workers: int = 0
-    """Processes that read data ahead which isn't held in memory; 0: the main process reads."""
+    """Processes that read ahead data that doesn't fit in memory; 0: the main process reads."""
     ranks: int = 1
     """Processes that share the work."""
     precision: Precision | None = attrs.field(default=None)

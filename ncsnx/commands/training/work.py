@@ -16,6 +16,7 @@ from ncsnx.config.provenance import COMMAND_LINE
 from ncsnx.config.training import CosineDecay
 from ncsnx.config.variants import load_plugins, tag_of
 from ncsnx.data import Splits, cache_in_memory, open_data
+from ncsnx.data.memory_cache import CachedImages
 from ncsnx.data.transforms import measured_mean, measured_sigma_data, scale_of, window_of
 from ncsnx.data.value_statistics import measured_data
 from ncsnx.errors import Stopped
@@ -31,6 +32,7 @@ from ncsnx.runs.manifest import checkpoints
 from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.writer_lock import writer_lock
 from ncsnx.runtime import Runtime, device_name
+from ncsnx.spelling import parameter
 from ncsnx.tracking.choosing import open_trackers
 from ncsnx.tracking.sending import tracked
 from ncsnx.training.loop import AgreedStop, train_steps
@@ -243,6 +245,8 @@ class _Training:
             )
         elif step >= steps:
             remarks.append(f"complete: nothing to train; to train on, give more steps, as in steps={2 * step}")
+        if self.state.runtime.workers and isinstance(self.splits.train, CachedImages):
+            remarks.append(f"{parameter('workers')} has no effect: the training images are in memory")
         if not has_tensorboard():
             remarks.append(TENSORBOARD_HINT)
         return remarks
