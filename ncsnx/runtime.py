@@ -106,11 +106,12 @@ class Runtime:
     def compiled(self) -> "Runtime":
         """The same choices with compilation, whose code is kept. Raises UsageError if this machine can't compile."""
         needed, variable, usual = _COMPILERS["cuda" if self.device.type == "cuda" else "cpu"]
-        compilers = usual if (named := os.environ.get(variable)) is None else [named]
+        compilers = [named] if (named := os.environ.get(variable)) else usual
         has_triton = self.device.type != "cuda" or find_spec("triton") is not None
         if not has_triton or not any(map(shutil.which, compilers)):
             raise UsageError(
-                f"{parameter('compile')} needs {needed} ({' or '.join(usual)}, or the program that {variable} names)",
+                f"{parameter('compile')} needs {needed} ({' or '.join(usual)}, or the program that {variable} names), "
+                "which this machine lacks",
                 Hint("install what is missing"),
                 Hint(f"or leave out {parameter('compile')}"),
             )
