@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ncsnx.notebooks import picture_html, remark
 from ncsnx.quantities import counted
-from ncsnx.storage.atomic import write_derived
+from ncsnx.storage.atomic import write_bytes
 
 CELL_PIXELS = 64
 """Smallest side of an image in a grid, in pixels: smaller images are enlarged, so that 8×8 digits can be seen."""
@@ -192,12 +192,12 @@ def png_bytes(image: Tensor) -> bytes:
 
 
 def save_png(path: Path, image: Tensor) -> None:
-    """Writes (C, H, W) uint8 as a PNG by `write_derived`; channels as in `picture`."""
-    write_derived(path, png_bytes(image))
+    """Replaces the file at `path` by (C, H, W) uint8 as a PNG; channels as in `picture`. Raises NcsnxError."""
+    write_bytes(path, png_bytes(image))
 
 
 def save_film(path: Path, frames: Iterable[Tensor], count: int, *, frame_ms: int = 80, last_ms: int = 2_000) -> None:
-    """Writes `count` frames, each (C, H, W) uint8, as an endless animated GIF by `write_derived`.
+    """Writes `count` frames, each (C, H, W) uint8, as an endless animated GIF.
 
     frame_ms: duration of a frame in ms; last_ms: of the last one. GIF rounds to 10 ms. Raises ValueError without
     frames.
@@ -208,4 +208,4 @@ def save_film(path: Path, frames: Iterable[Tensor], count: int, *, frame_ms: int
     encoded = io.BytesIO()
     durations = [frame_ms] * (count - 1) + [last_ms]
     next(pictures).save(encoded, format="GIF", save_all=True, append_images=pictures, duration=durations, loop=0)
-    write_derived(path, encoded.getvalue())
+    write_bytes(path, encoded.getvalue())

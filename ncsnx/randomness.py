@@ -85,7 +85,10 @@ class Stream:
         drawn = self.drawn.get(step) if isinstance(step, int) else None
         if drawn is not None and drawn.shape[1] >= count:
             return drawn[:, :count]
-        return _words(positions, _counted_step(step, positions.device), *self._constants(positions), count)
+        multipliers, round_keys = self._constants(positions)
+        blocks = torch.arange(-(-count // 4), device=positions.device)
+        counter = _counter(positions, _counted_step(step, positions.device), blocks)
+        return _philox(counter, multipliers, round_keys[..., None, None]).flatten(1)[:, :count]
 
     def uniform(self, positions: Tensor, shape: tuple[int, ...], step: int | Tensor = 0) -> Tensor:
         """(B, *shape) float32 in [0, 1): multiples of 2**-24, the top 24 bits of each word."""
@@ -201,11 +204,6 @@ def _philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], multipliers: Tensor,
     return torch.stack((multiplied[0], low[0], multiplied[1], low[1]), dim=-1)
 
 
-def _words(positions: Tensor, step: Tensor, multipliers: Tensor, round_keys: Tensor, count: int) -> Tensor:
-    counter = _counter(positions, step, torch.arange(-(-count // 4), device=positions.device))
-    return _philox(counter, multipliers, round_keys[..., None, None]).flatten(1)[:, :count]
-
-
 def _counter(positions: Tensor, step: Tensor, blocks: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The counters of blocks with these numbers, (blocks,), and steps: four words, each (B, blocks)."""
     elements = blocks.expand(len(positions), len(blocks))
@@ -250,7 +248,7 @@ def _constants(key: tuple[int, int], device: torch.device) -> tuple[Tensor, Tens
     return torch.tensor(_MULTIPLIERS, device=device), torch.tensor(_round_keys(key), device=device)
 
 
-@cache
+@lru_cache(maxsize=4)
 def _constants_together(
     seed: int, draws: tuple[tuple[int, int, int], ...], device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -47,7 +47,7 @@ class Runtime:
     checkpointing: bool = attrs.field(default=False)
     """Compute the activations of blocks again in the backward pass; saves memory, and the bits are the same."""
     workers: int = 0
-    """Processes that read data ahead which isn't held in memory; 0: the main process reads."""
+    """Processes that read ahead data that doesn't fit in memory; 0: the main process reads."""
     ranks: int = 1
     """Processes that share the work."""
     precision: Precision | None = attrs.field(default=None)
@@ -105,10 +105,14 @@ class Runtime:
 
     def compiled(self) -> "Runtime":
         """The same choices with compilation, whose code is kept. Raises UsageError if this machine can't compile."""
-        if (lacking := _lacking_compiler(self.device)) is not None:
+        needed, variable, usual = _COMPILERS["cuda" if self.device.type == "cuda" else "cpu"]
+        compilers = [named] if (named := os.environ.get(variable)) else usual
+        has_triton = self.device.type != "cuda" or find_spec("triton") is not None
+        if not has_triton or not any(map(shutil.which, compilers)):
             raise UsageError(
-                f"{parameter('compile')}: {lacking} was not found",
-                Hint("install it"),
+                f"{parameter('compile')} needs {needed} ({' or '.join(usual)}, or the program that {variable} names), "
+                "which this machine lacks",
+                Hint("install what is missing"),
                 Hint(f"or leave out {parameter('compile')}"),
             )
         keep_compiled_code()
@@ -178,16 +182,11 @@ class Runtime:
 
 _AMPERE = (8, 0)
 """Compute capability of the first GPUs that multiply in TF32 and bfloat16."""
-
-
-def _lacking_compiler(device: torch.device) -> str | None:
-    """The part of torch.compile for the device that this machine lacks, in words; None if it can compile."""
-    if device.type == "cuda" and find_spec("triton") is None:
-        return "Triton (the package triton)"
-    kind, variable, usual = ("C", "CC", ["gcc", "clang"]) if device.type == "cuda" else ("C++", "CXX", ["g++"])
-    if any(map(shutil.which, [named] if (named := os.environ.get(variable)) else usual)):
-        return None
-    return f"a {kind} compiler ({' or '.join(usual)}, or the program that {variable} names)"
+_COMPILERS = {
+    "cpu": ("a C++ compiler", "CXX", ["g++"]),
+    "cuda": ("the package triton and a C compiler", "CC", ["gcc", "clang"]),
+}
+"""Device → what torch.compile needs, the variable that names the compiler, and usual compilers."""
 
 
 def keep_compiled_code() -> None:

@@ -294,3 +294,6 @@ def test_a_program_that_draws_with_ever_new_seeds_keeps_the_constants_of_a_bound
     for seed in range(1_100):
         Stream(seed, Purpose.SUBSETS).words(torch.arange(1), 1)
     assert randomness._constants.cache_info().currsize <= 1_024
+    for seed in range(6):
+        randomness.drawn_together(seed, torch.arange(1), {(Purpose.SUBSETS, 0): 4})
+    assert randomness._constants_together.cache_info().currsize <= 4

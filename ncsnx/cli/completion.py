@@ -10,7 +10,7 @@ from pathlib import Path
 
 import typer
 
-from ncsnx.commands.command import Completed
+from ncsnx.commands.command import Completed, Declaration
 
 Candidates = Iterator[tuple[str, str]]
 """A word and a line about it."""
@@ -76,17 +76,16 @@ def complete_field(incomplete: str, *roots: str) -> Candidates:
     yield from words.items()
 
 
-COMPLETIONS: dict[Completed, Callable[..., Candidates]] = {
-    "experiment": complete_experiment,
-    "experiment or run": complete_experiment_or_run,
-    "run": complete_run,
-    "step": complete_step,
-    "field": lambda incomplete: complete_field(incomplete),
-    "data field": lambda incomplete: complete_field(incomplete, "data"),
-    "features field": lambda incomplete: complete_field(incomplete, "features"),
-    "sampler field": lambda incomplete: complete_field(incomplete, "sampler"),
-    "sampler or features field": lambda incomplete: complete_field(incomplete, "sampler", "features"),
-}
+def completion_of(declared: Declaration) -> Callable[..., Candidates] | None:
+    """The function that completes words of a parameter, if any does."""
+    completions: dict[Completed, Callable[..., Candidates]] = {
+        "experiment": complete_experiment,
+        "experiment or run": complete_experiment_or_run,
+        "run": complete_run,
+        "step": complete_step,
+        "field": lambda incomplete: complete_field(incomplete, *declared.roots),
+    }
+    return None if declared.complete is None else completions[declared.complete]
 
 
 def _field_before(incomplete: str) -> tuple[str | None, str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import attrs
 import typer
 
-from ncsnx.cli.completion import COMPLETIONS
+from ncsnx.cli.completion import completion_of
 from ncsnx.cli.session import Shared, session
 from ncsnx.commands import values
 from ncsnx.commands.command import (
@@ -111,7 +111,7 @@ def _parameter(one: Parameter, names: dict[str, str]) -> inspect.Parameter:
         "metavar": declared.metavar,
         "help": _help(one.text, names),
         "parser": None if parse is None else _parser(parse),
-        "autocompletion": None if declared.complete is None else COMPLETIONS[declared.complete],
+        "autocompletion": completion_of(declared),
         "show_default": declared.default or not (default in (None, "", ()) or isinstance(default, bool)),
         "rich_help_panel": declared.panel,
     }

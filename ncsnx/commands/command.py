@@ -80,8 +80,7 @@ P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
 C = TypeVar("C", bound="type[Command[Any]]")
 Parse = Callable[[str], object]
-Fields = Literal["field", "data field", "features field", "sampler field", "sampler or features field"]
-Completed = Literal["experiment", "experiment or run", "run", "step"] | Fields
+Completed = Literal["experiment", "experiment or run", "run", "step", "field"]
 """Words that the shell completes; `ncsnx.cli.completion` has a function for each kind."""
 
 
@@ -100,6 +99,8 @@ class Declaration:
     parse: Parse | None = None
     """Checks and converts what was typed; raises UsageError. None: Typer converts it to the field's type."""
     complete: Completed | None = None
+    roots: tuple[str, ...] = ()
+    """First parts of the fields that are completed; none: all of an experiment."""
     between: tuple[int, int] | None = None
     """Least and greatest value, checked in Python too."""
     is_list: bool = False

@@ -113,6 +113,8 @@ class New(Planned, InData, Command["NewExperiment"]):
 
     def _clock(self, draft: "Experiment", work: "Work") -> "TimeOf":
         """Times networks on this machine: the one that is asked for, or that is favoured at each image size."""
+        import torch
+
         from ncsnx.config.image_sizes import size_in_words
         from ncsnx.planning.experiment_proposal import draft as drafted
         from ncsnx.planning.experiment_proposal import favoured_network
@@ -127,9 +129,12 @@ class New(Planned, InData, Command["NewExperiment"]):
             work.info(f"timing a network of width {width} at {size_in_words(data.shape[1:])} px")
             kind = self.model or favoured_network(data)
             experiment, timings = drafted(draft.name, data, kind, width=width, batch_size=batch_size), {}
-            for threads in dict.fromkeys(counts):
-                runtime = Runtime.choose(device=self.device, threads=threads)
-                timings[threads] = time_experiment(experiment, runtime, work)
+            try:
+                for threads in dict.fromkeys(counts):
+                    runtime = Runtime.choose(device=self.device, threads=threads)
+                    timings[threads] = time_experiment(experiment, runtime, work)
+            finally:
+                torch.set_num_threads(usual.threads)
             counts[:] = [min(timings, key=lambda threads: timings[threads].step_of(batch_size))]
             return timings[counts[0]]
 

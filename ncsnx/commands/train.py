@@ -40,15 +40,16 @@ class Train(OfTraining, Training, InRuns, InData, Command["TrainedRun"]):
     name: Annotated[str | None, option(OUTPUT_PANEL, "NAME", "--run", default="the experiment's")] = None
     """Name of the run."""
     budget: Annotated[str | None, option(EXECUTION_PANEL, "TIME", "--for")] = None
-    """Time to train for, such as 10m or 2h. Unless steps=N is given, a new run gets as many steps as fit by a quick
-    timing, and a cosine decay over them. When the time is up, a checkpoint is written, and the same command resumes."""
+    """Time to train for, such as 10m or 2h. Unless steps=N is given, a new run gets as many steps as fit, estimated
+    from a quick timing; a cosine decay is adjusted to them where the experiment has one. When the time is up, a
+    checkpoint is written, the exit code is 0, and the same command resumes."""
 
     def carry_out(self, work: "Work") -> "TrainedRun":
         with work.at_once():
             from ncsnx.commands.training.job import TrainingJob, require_free
-            from ncsnx.planning.budget import parse_budget
+            from ncsnx.planning.budget import parse_time
 
-            budget_s = None if self.budget is None else parse_budget(self.budget)
+            budget_s = None if self.budget is None else parse_time(self.budget)
             job = TrainingJob(options=self, data=self.data_folder(), budget_s=budget_s, **self._target(work))
             job = require_free(job, work)
 

@@ -17,7 +17,6 @@ from ncsnx.config.variants import tag_of
 from ncsnx.errors import UsageError, printable
 from ncsnx.quantities import counted, with_error
 from ncsnx.runs.exported import CONFIG, MODEL, PICTURE, PLACEHOLDER, ExportConfig
-from ncsnx.samplers.bias import known_bias
 from ncsnx.spelling import parameter
 
 if TYPE_CHECKING:
@@ -221,6 +220,8 @@ def _scores(scores: Sequence[CardScore]) -> Iterator[str]:
 
 
 def _settings(experiment: Experiment) -> Iterator[str]:
+    from ncsnx.samplers.bias import known_bias  # imports torch
+
     values = unstructure(experiment)
     for title, fields in _SECTIONS:
         rows = flatten({field: values[field] for field in fields})
@@ -258,29 +259,28 @@ def _origin(config: ExportConfig, license: str, imported: "ImportedFrom | None")
 
 
 _PAPERS = {
-    "2006.09011": "Song and Ermon, Improved Techniques for Training Score-Based Generative Models, NeurIPS 2020",
-    "2206.00364": "Karras et al., Elucidating the Design Space of Diffusion-Based Generative Models, NeurIPS 2022",
-    "2011.13456": "Song et al., Score-Based Generative Modeling through Stochastic Differential Equations, ICLR 2021",
-    "2009.05475": "Jolicoeur-Martineau et al., Adversarial Score Matching and Improved Sampling, ICLR 2021",
-    "2211.01095": "Lu et al., DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic Models, 2022",
+    "2006.09011 ncsnv2 ncsnv2-deeper ncsnv2-deepest": "Song and Ermon, Improved Techniques for Training Score-Based "
+    "Generative Models, NeurIPS 2020",
+    "2206.00364 unet lognormal edm heun": "Karras et al., Elucidating the Design Space of Diffusion-Based Generative "
+    "Models, NeurIPS 2022",
+    "2011.13456 unet pc ode euler-ancestral": "Song et al., Score-Based Generative Modeling through Stochastic "
+    "Differential Equations, ICLR 2021",
+    "2009.05475 cas": "Jolicoeur-Martineau et al., Adversarial Score Matching and Improved Sampling, ICLR 2021",
+    "2211.01095 dpmpp dpmpp-sde": "Lu et al., DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic "
+    "Models, 2022",
     "1907.05600": "Song and Ermon, Generative Modeling by Estimating Gradients of the Data Distribution, NeurIPS 2019",
 }
-"""Papers by their arXiv number, in the order of citation; the last is that of all score networks."""
-_PAPERS_OF = {
-    **dict.fromkeys(("ncsnv2", "ncsnv2-deeper", "ncsnv2-deepest"), ("2006.09011",)),
-    "unet": ("2206.00364", "2011.13456"),
-    **dict.fromkeys(("lognormal", "edm", "heun"), ("2206.00364",)),
-    **dict.fromkeys(("pc", "ode", "euler-ancestral"), ("2011.13456",)),
-    "cas": ("2009.05475",),
-    **dict.fromkeys(("dpmpp", "dpmpp-sde"), ("2211.01095",)),
-}
+"""arXiv number of a paper and the tags of what it introduced (none: all score networks) → the paper."""
 
 
 def _citations(experiment: Experiment) -> Iterator[str]:
     """The papers of the network, its noise, its loss and the sampler."""
     values = dict(flatten(unstructure(experiment)))
-    parts = (str(values.get(path)) for path in ("model", "schedule", "loss.weighting", "sampler"))
-    cited = {"1907.05600"}.union(*(_PAPERS_OF.get(part, ()) for part in parts))
-    lines = [f"- {_PAPERS[one]} ([arXiv {one}](https://arxiv.org/abs/{one}))" for one in _PAPERS if one in cited]
+    used = {values.get(path) for path in ("model", "schedule", "loss.weighting", "sampler")}
     yield "## Citation"
-    yield "\n".join(lines)
+    papers = ((key.split(), paper) for key, paper in _PAPERS.items())
+    yield "\n".join(
+        f"- {paper} ([arXiv {number}](https://arxiv.org/abs/{number}))"
+        for (number, *tags), paper in papers
+        if not tags or used.intersection(tags)
+    )

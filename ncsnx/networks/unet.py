@@ -214,12 +214,10 @@ class Attention(nn.Module):
 def _require_stages(attention: Sequence[int], sides: Sequence[int]) -> None:
     """Raises NcsnxError for a size in `model.attention` that is the shorter side of no stage."""
     if unknown := [side for side in attention if side not in sides]:
-        nearest = min(sides, key=lambda side: abs(side - unknown[0]))
         raise NcsnxError(
-            f"model.attention={','.join(map(str, unknown))}: expected shorter sides of the U-Net's stages, which are "
+            f"model.attention={','.join(map(str, unknown))}: the stages of this U-Net have shorter sides of "
             f"{', '.join(map(str, sides))} px",
-            Hint("choose some of them", adds=f"model.attention={nearest}"),
-            Hint("or use no attention", adds="model.attention="),
+            Hint("choose some of these, or no attention", adds="model.attention="),
         )
 
 

@@ -189,14 +189,20 @@ def _round_down(steps: int) -> int:
 
 
 def parse_budget(text: str) -> float | None:
-    """Seconds of a duration such as 90s, 30m, 2h or 1d; None for 'none'. Raises UsageError for anything else."""
-    if text == "none":
-        return None
+    """Like `parse_time`, with None for 'none'."""
+    return None if text == "none" else parse_time(text, ", or none for the published training")
+
+
+def parse_time(text: str, others: str = "") -> float:
+    """Seconds of a duration such as 90s, 30m, 2h or 1d. Raises UsageError for anything else.
+
+    others: what else the error says is accepted.
+    """
     match = _TIME.fullmatch(text)
     if match is None or not 1 <= (seconds := float(match[1]) * _UNITS[match[2]]) <= _LONGEST_S:
         raise UsageError(
-            f"{parameter('budget')} {shortened(text)}: expected a time such as 90s, 30m, 2h or 1d (at most a year), or "
-            "none for the published training"
+            f"{parameter('budget')} {shortened(text)}: expected a time such as 90s, 30m, 2h or 1d (from 1s to a year)"
+            f"{others}"
         )
     return seconds
 

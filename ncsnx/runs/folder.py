@@ -217,14 +217,14 @@ def locate(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool = 
     typed = typed_name_or_path(name_or_path) if isinstance(name_or_path, str) else str(name_or_path)
     candidates = [Path(typed)] if "/" in typed or typed in ("", ".", "..") else [runs_folder / typed, Path(typed)]
     for path in candidates:
-        if path.parent.name == "checkpoints" and (step := step_of(path.name)) is not None:
-            raise UsageError(
-                f"{path} is a checkpoint; name the run {path.parent.parent}, with {argument('ckpt', step)}"
-            )
         if exists(path / "config.json") or is_export(path):
             return path
         if not needs_config and exists(Run(path).checkpoints):
             return path
+        if path.parent.name == "checkpoints" and (step := step_of(path.name)) is not None:
+            raise UsageError(
+                f"{path} is a checkpoint; name the run {path.parent.parent}, with {argument('ckpt', step)}"
+            )
     for path in candidates:
         if exists(path):
             kind = NcsnxError if path.is_dir() else UsageError  # a folder may have been a run; a file is a mistake

@@ -108,12 +108,6 @@ def write_bytes(path: Path, content: bytes) -> None:
         write_new(temporary, content, shown=path)
 
 
-def write_derived(path: Path, content: bytes) -> None:
-    """Like `write_bytes`, but doesn't wait for the disk: for files that can be made again after a power cut."""
-    with replacing(path, len(content), is_durable=False) as temporary, reporting(path, len(content)):
-        temporary.write_bytes(content)
-
-
 @contextmanager
 def replacement(path: Path, size: int) -> Iterator[BufferedRandom]:
     """A file to be written and read in pieces; at the end of the block, it replaces the file at `path` durably.
@@ -128,18 +122,17 @@ def replacement(path: Path, size: int) -> Iterator[BufferedRandom]:
 
 
 @contextmanager
-def replacing(path: Path, size: int | None = None, *, is_durable: bool = True) -> Iterator[Path]:
+def replacing(path: Path, size: int | None = None) -> Iterator[Path]:
     """A temporary name, whose file replaces the one at `path` at the end of the block, or is removed by an error.
 
-    size: as in `reporting`. is_durable: it survives a power cut. Raises NcsnxError if the file can't get its name.
+    size: as in `reporting`. Raises NcsnxError if the file can't get its name.
     """
     temporary = temporary_sibling(path)
     try:
         yield temporary
         with reporting(path, size):
             temporary.replace(path)
-            if is_durable:
-                sync_folder(path.parent)
+            sync_folder(path.parent)
     except BaseException:
         with suppress(OSError):
             temporary.unlink()

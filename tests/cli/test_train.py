@@ -4,9 +4,8 @@ import json
 import math
 import shutil
 import subprocess
-import threading
-from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -24,6 +23,7 @@ from ncsnx.runs.segments import read_segments
 from ncsnx.runs.writer_lock import writer_lock
 from ncsnx.sampling.score_model import load as load_model
 from ncsnx.tracking.tracker import RegisteredTracker
+from ncsnx.training import loop
 from tests.cli.drawing import error
 from tests.config.examples import write_file
 from tests.data.miniature import FOLDER, write_cifar10
@@ -199,24 +199,11 @@ def test_a_time_to_train_for_fixes_steps_and_decay_and_is_kept_to_the_bit(
     folders = [tmp_path / "limited", tmp_path / "straight"]
     reached = folders[0] / "runs/digits/checkpoints/step-00000010"
 
-    class TimerAtStep10(threading.Thread):
-        def __init__(self, interval: float, function: Callable[..., None], args: list[int]) -> None:
-            super().__init__(daemon=True)
-            self.over, self.function, self.args = threading.Event(), function, args
-            assert 0 < interval < 10
-
-        def run(self) -> None:
-            while not reached.exists() and not self.over.wait(0.001):
-                pass
-            if not self.over.is_set():
-                self.function(*self.args)
-
-        def cancel(self) -> None:
-            self.over.set()
-
     timing = Timing(seconds_per_evaluation=0.0, seconds_per_training_image=0.0, seconds_per_update=0.3, timed="")
     monkeypatch.setattr(work, "time_experiment", lambda *_: timing)
-    monkeypatch.setattr(work, "Timer", TimerAtStep10)
+    clock = iter([0.0, 4.0])  # of the command's start and of the planning
+    monkeypatch.setattr(work, "time", SimpleNamespace(monotonic=lambda: next(clock, 0.0)))
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: 1e12 if reached.exists() else 0.0))
     rare = ("checkpoint_every=10", "eval_every=100", "log_every=20")
     words = [
         word
@@ -225,19 +212,35 @@ def test_a_time_to_train_for_fixes_steps_and_decay_and_is_kept_to_the_bit(
     ]
     for folder in folders:
         folder.mkdir()
-    ended = command(*words, "--for", "10s", folder=folders[0])
+    ended = command(*words, "--for", "14s", folder=folders[0])
     assert ended.code == 0, ended.err
-    assert "30 steps fit into the time, by a quick timing" in ended.err
+    assert "30 steps fit, estimated from a quick timing" in ended.err
     stopped = steps_of(folders[0] / "runs/digits")[-1]
-    assert f"time is up: ended at step {stopped}/30 after" in ended.err
     rate = percent((1 + math.cos(math.pi * stopped / 30)) / 2)
-    assert f"the learning rate is at {rate} of optimizer.lr; the same command resumes" in ended.err
-    shutil.rmtree(reached)
+    assert f"stopped at step {stopped} of 30: time limit reached, learning rate at {rate} of optimizer.lr;" in ended.err
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: 0.0))
     assert command(*words, "--for", "9s", folder=folders[0]).code == 0
     typed = [word for word in words if not word.startswith("decay.steps=")]
     assert command(*typed, "steps=30", "decay.steps=30", "--for", "9s", folder=folders[1]).code == 0
     limited, straight = (saved(folder / "runs/digits", 30) for folder in folders)
     assert limited["model.safetensors"] == straight["model.safetensors"]
+
+
+def test_a_time_that_reading_the_data_uses_up_still_trains_a_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: 1e12))
+    for step in (1, 2):
+        assert command(*training("snapshots=none"), "--for", "1s", folder=tmp_path).code == 0
+        assert steps_of(tmp_path / "runs/digits")[-1] == step
+
+
+def test_a_time_to_train_for_is_refused_in_its_own_words(tmp_path: Path) -> None:
+    for text in ("1ms", "none"):
+        refused = command(*training(), "--for", text, folder=tmp_path)
+        assert refused.code == 2
+        assert f"--for {text}: expected a time such as" in refused.err
+        assert "published" not in refused.err
 
 
 def test_a_decay_that_the_steps_cut_off_is_said_before_the_first_step(tmp_path: Path) -> None:
@@ -308,7 +311,9 @@ def test_quiet_verbose_notes_and_the_next_command(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 def test_two_workers_train_the_weights_of_none(trained: Path, tmp_path: Path) -> None:
-    assert command(*training("--workers=2"), folder=tmp_path).code == 0
+    result = command(*training("--workers=2"), folder=tmp_path)
+    assert result.code == 0
+    assert "--workers has no effect" not in result.err
     for step in (4, 8, 12):
         assert saved(run_in(tmp_path), step) == saved(run_in(trained), step)
 

@@ -214,7 +214,8 @@ def sweep(place: Path, metric: str, row: dict[str, Any], **protocol: object) -> 
     whole = {"measure": "distance", "identity": identity(minimal()), "n": 100, **protocol}
     caption = f"{protocol.get('n', 100)} images; reference: folder /home/ada/scans (4d3c2b1a); perfect model: 1"
     scores = ScoreFile.open(place, whole, metric, caption)
-    scores.add({"step": 10, "weights_sha256": OWN, "score": 5.0, **row}, "2026-01-01")
+    metrics = dict.fromkeys(("frechet-distance", "kernel-distance", "precision-recall", "inception-score"), 1)
+    scores.add({"step": 10, "weights_sha256": OWN, "score": 5.0, "metrics": metrics, **row}, "2026-01-01")
 
 
 def test_the_numbers_of_every_sweep_of_these_weights_are_found_those_of_the_most_images_first(run: Run) -> None:

@@ -124,7 +124,7 @@ def test_attention_is_at_the_sizes_that_are_named_and_in_the_middle() -> None:
 
     assert attending() == set()
     assert attending(4) == {"down.2", "middle.0", "up.4"}
-    with pytest.raises(NcsnxError, match=r"^model.attention=16: expected .* stages, which are 8, 4, 2 px;"):
+    with pytest.raises(NcsnxError, match=r"^model.attention=16: .* shorter sides of 8, 4, 2 px;"):
         attending(16, 4)
 
 

@@ -30,15 +30,15 @@ def test_compilation_is_refused_without_a_compiler_and_with_checkpointing(monkey
     with pytest.raises(UsageError, match="checkpointing and compile exclude each other"):
         attrs.evolve(CPU, checkpointing=True).compiled()
     monkeypatch.setenv("CXX", "/no/such/compiler")
-    with pytest.raises(UsageError, match=r"compile: a C\+\+ compiler \(g\+\+, or the .* was not found"):
+    with pytest.raises(UsageError, match=r"compile needs a C\+\+ compiler \(g\+\+, .*\), which this machine lacks"):
         Runtime.choose(device="cpu", compile=True)
     on_cuda = attrs.evolve(CPU, device=torch.device("cuda"))
     monkeypatch.setattr(runtime, "find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=r"Triton .* was not found"):
+    with pytest.raises(UsageError, match="compile needs the package triton and a C compiler"):
         on_cuda.compiled()
     monkeypatch.setattr(runtime, "find_spec", lambda name: name)
     monkeypatch.setenv("CC", "/no/such/compiler")
-    with pytest.raises(UsageError, match=r"a C compiler \(gcc or clang, or the program that CC names\) was not found"):
+    with pytest.raises(UsageError, match=r"a C compiler \(gcc or clang, or the program that CC names\)"):
         on_cuda.compiled()
     monkeypatch.setenv("CC", sys.executable)
     assert on_cuda.compiled().compile

@@ -1,6 +1,7 @@
 """The training loop: the method step by step, what it logs and saves, resuming, and what it does not wait for."""
 
 import random
+import signal
 import subprocess
 import sys
 from itertools import pairwise
@@ -17,10 +18,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ncsnx.config import SGD, Adam, Experiment, RMSProp
 from ncsnx.config.discovery import resolve
 from ncsnx.data import Dataset, StoredImages, TrainingBatches, cache_in_memory, open_data
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import NcsnxError, Stopped
 from ncsnx.networks import build_network
+from ncsnx.ranks.rank_group import ALONE
 from ncsnx.runs.folder import Run
 from ncsnx.runs.segments import read_segments
+from ncsnx.stopping import StopRequest
+from ncsnx.training.loop import AgreedStop
 from ncsnx.training.loss import HeldOutBatch
 from ncsnx.training.observer import SAMPLING
 from ncsnx.training.optimizers import build_optimizer, learning_rate
@@ -108,6 +112,17 @@ def test_bf16_trains_weights_that_are_kept_in_fp32(tmp_path: Path) -> None:
     expected = trained_weights(tmp_path / "fp32", "optimizer=sgd", "optimizer.lr=1e-4")
     # 8 bits of precision: close but never equal
     assert 1e-4 < distance(found, expected, experiment()) < 0.2
+
+
+def test_a_signal_counts_after_the_time_is_up() -> None:
+    stop = StopRequest()
+    agreed = AgreedStop(stop, ALONE)
+    agreed.end_s = 0.0
+    assert agreed.requested
+    stop.request(signal.SIGINT)
+    for check in (agreed.check, agreed.check_own):
+        with pytest.raises(Stopped, match="stopped by Ctrl-C"):
+            check()
 
 
 def test_warm_up_rises_linearly_and_is_recorded(tmp_path: Path) -> None:

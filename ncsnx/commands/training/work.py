@@ -1,12 +1,10 @@
 """The work of a training: chooses the execution, opens the data, and trains or resumes the run."""
 
 import math
-import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
-from threading import Timer
 
 import attrs
 
@@ -18,6 +16,7 @@ from ncsnx.config.provenance import COMMAND_LINE
 from ncsnx.config.training import CosineDecay
 from ncsnx.config.variants import load_plugins, tag_of
 from ncsnx.data import Splits, cache_in_memory, open_data
+from ncsnx.data.memory_cache import CachedImages
 from ncsnx.data.transforms import measured_mean, measured_sigma_data, scale_of, window_of
 from ncsnx.data.value_statistics import measured_data
 from ncsnx.errors import Stopped
@@ -33,6 +32,7 @@ from ncsnx.runs.manifest import checkpoints
 from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.writer_lock import writer_lock
 from ncsnx.runtime import Runtime, device_name
+from ncsnx.spelling import parameter
 from ncsnx.tracking.choosing import open_trackers
 from ncsnx.tracking.sending import tracked
 from ncsnx.training.loop import AgreedStop, train_steps
@@ -55,7 +55,7 @@ def train_run(job: TrainingJob, work: Work) -> TrainedRun:
     Raises Stopped after a stop request, once a checkpoint of the step reached is written. Raises NcsnxError.
     """
     load_plugins("ncsnx.runtime")
-    end_s = None if job.budget_s is None else time.monotonic() + job.budget_s
+    end_s = time.monotonic() + (math.inf if job.budget_s is None else job.budget_s)
     with work.at_once():
         runtime = _runtime(job, work.ranks)
         experiment, origins = work.ranks.first(lambda: _recorded(job))
@@ -63,8 +63,9 @@ def train_run(job: TrainingJob, work: Work) -> TrainedRun:
         meta_network(experiment)  # refuses what the network can't take before data is read
         splits = open_data(job.experiment.data, job.data, work)
         require_same(work.ranks, "has other data", {"fingerprint": splits.fingerprint})
-        job = _within_budget(_with_measured_values(job, splits, work.ranks), runtime, work)
+        job = _with_measured_values(job, splits, work.ranks)
         splits = cache_in_memory(splits, runtime.device, processes=work.ranks.local_world)
+        job = _ending_in_time(job, end_s, runtime, work)
         state = TrainingState(job.experiment, runtime)
         require_shareable(state.network, job.experiment, work.ranks.world)
     run = work.ranks.first(lambda: _run(job, splits.fingerprint))
@@ -94,19 +95,21 @@ def _with_measured_values(job: TrainingJob, splits: Splits, ranks: RankGroup) ->
     )
 
 
-def _within_budget(job: TrainingJob, runtime: Runtime, work: Work) -> TrainingJob:
-    """The job with the steps, and a cosine decay over them, that fit its budget; an existing run keeps its own."""
+def _ending_in_time(job: TrainingJob, end_s: float, runtime: Runtime, work: Work) -> TrainingJob:
+    """The job with the steps, and a cosine decay over them, that fit until `end_s`; an existing run keeps its own."""
     if job.budget_s is None or job.origins.get("steps") == COMMAND_LINE:
         return job
-    before, usable_s = job.experiment, job.budget_s * (1 - RESERVE)
+    before = job.experiment
     if (run := job.existing()) is not None:
         recorded = run.experiment()
         return attrs.evolve(job, experiment=attrs.evolve(before, steps=recorded.steps, decay=recorded.decay))
-    steps = work.ranks.first(lambda: steps_within(usable_s, before, time_experiment(before, runtime, work)))
+    timing = work.ranks.first(lambda: time_experiment(before, runtime, work))
+    usable_s = work.ranks.first(lambda: (end_s - time.monotonic()) * (1 - RESERVE))
+    steps = steps_within(usable_s, before, timing)
     after = attrs.evolve(before, steps=steps)
     if isinstance(before.decay, CosineDecay):
         after = attrs.evolve(after, decay=attrs.evolve(before.decay, steps=steps))
-    work.info(f"{counted(steps, 'step')} fit into the time, by a quick timing")
+    work.info(f"{counted(steps, 'step')} {'fits' if steps == 1 else 'fit'}, estimated from a quick timing")
     return attrs.evolve(job, experiment=after, origins={**job.origins, **_origins_of_added(before, after, {})})
 
 
@@ -145,8 +148,8 @@ class _Training:
     run: Run
     state: TrainingState
     splits: Splits
-    end_s: float | None
-    """Time on the monotonic clock when the training is to end; None: after its last step."""
+    end_s: float
+    """Time on the monotonic clock when the training is to end, if it hasn't reached its last step."""
 
     def carry_out(self) -> TrainedRun:
         """Trains while this process, or rank 0, holds the run's lock."""
@@ -169,38 +172,31 @@ class _Training:
                     work.info(line)
                 try:
                     followed = self._followed(display) if work.ranks.is_first else nullcontext(display)
-                    with followed as observer, self._limited():
-                        train_steps(self.state, self.splits, run, observer, work.stop, work.ranks)
+                    with followed as observer:
+                        train_steps(self.state, self.splits, run, observer, work.stop, work.ranks, self.end_s)
                 except Stopped as stopped:
                     if work.ranks.is_first and (steps := checkpoints(run)):
                         stopped.then = f"the same command resumes from step {steps[-1]:,}"
                     display.finish("ended")  # the caller gives the reason
                     raise
                 is_complete = self.state.step >= self.state.experiment.steps
-                display.finish(*([] if is_complete else ["time is up: ended"]))
+                display.finish("finished" if is_complete else "ended")
         work.ranks.end_others()
         if not is_complete:
-            rate = _rate_in_words(self.state.experiment, self.state.step)
-            work.info(f"the learning rate is at {rate}; the same command resumes, for the same time")
+            work.info(self._ended_in_words())
         records = MetricsLog(run).read()
         loss = next((record["loss"] for record in reversed(records) if isinstance(record.get("loss"), float)), None)
         return TrainedRun(run=run, start_step=start_step, step=self.state.step, loss=loss)
 
-    @contextmanager
-    def _limited(self) -> Iterator[None]:
-        """Stops the training in the block, as a signal would, when its time is up."""
-        if self.end_s is None:
-            yield
-            return
-        timer = Timer(max(0.0, self.end_s - time.monotonic()), self.work.stop.request, [signal.SIGALRM])
-        timer.start()
-        try:
-            yield
-        except Stopped as stopped:
-            if stopped.signal_number != signal.SIGALRM:
-                raise
-        finally:
-            timer.cancel()
+    def _ended_in_words(self) -> str:
+        """Sentence for a training whose time is up."""
+        experiment, step = self.state.experiment, self.state.step
+        ended = f"stopped at step {step:,} of {experiment.steps:,}: time limit reached"
+        if step < experiment.warmup_steps:
+            ended += ", still warming up"
+        elif experiment.decay is not None:
+            ended += f", learning rate at {_rate_in_words(experiment, step)}"
+        return f"{ended}; the same command resumes, for the same time"
 
     @contextmanager
     def _followed(self, observer: TrainingObserver) -> Iterator[TrainingObserver]:
@@ -249,6 +245,8 @@ class _Training:
             )
         elif step >= steps:
             remarks.append(f"complete: nothing to train; to train on, give more steps, as in steps={2 * step}")
+        if self.state.runtime.workers and isinstance(self.splits.train, CachedImages):
+            remarks.append(f"{parameter('workers')} has no effect: the training images are in memory")
         if not has_tensorboard():
             remarks.append(TENSORBOARD_HINT)
         return remarks
