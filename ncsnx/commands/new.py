@@ -207,7 +207,7 @@ class NewExperiment(Result):
         from ncsnx.config.model import RefineNetModel, UNet
         from ncsnx.planning.budget import in_short
         from ncsnx.planning.survey import data_remarks
-        from ncsnx.samplers.bias import known_bias
+        from ncsnx.sampling.bias import known_bias
 
         found, experiment, measured = self.survey, self.experiment, self.survey.measured
         model, fit, training_s = experiment.model, found.fit, found.seconds_of_training

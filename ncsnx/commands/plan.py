@@ -88,7 +88,7 @@ class Plan(Planned, InSource, Command["PlannedTraining"]):
             from ncsnx.config.variants import load_plugins
             from ncsnx.planning.survey import data_remarks, plan_differences
             from ncsnx.planning.timing import time_experiment
-            from ncsnx.samplers.bias import known_bias
+            from ncsnx.sampling.bias import known_bias
 
             load_plugins("ncsnx.runtime")
             folder, changes, reading = self.data_folder(), changed_words(self.changes), self.reading()

@@ -20,8 +20,8 @@ from ncsnx.runs.fast_sampler import MOST_BROKEN, FastSampler, is_no_worse, is_us
 from ncsnx.runs.folder import Run
 from ncsnx.runs.result_records import ComparisonRecord
 from ncsnx.runs.score_files import RESULTS, Row
-from ncsnx.samplers.bias import known_bias
 from ncsnx.samplers.contract import definition_of
+from ncsnx.sampling.bias import known_bias
 from ncsnx.storage.documents import document_of, write_document
 from ncsnx.storage.process import this_process
 from ncsnx.work import Work

@@ -17,6 +17,7 @@ from ncsnx.config.variants import tag_of
 from ncsnx.errors import UsageError, printable
 from ncsnx.quantities import counted, with_error
 from ncsnx.runs.exported import CONFIG, MODEL, PICTURE, PLACEHOLDER, ExportConfig
+from ncsnx.sampling.bias import known_bias
 from ncsnx.spelling import parameter
 
 if TYPE_CHECKING:
@@ -220,8 +221,6 @@ def _scores(scores: Sequence[CardScore]) -> Iterator[str]:
 
 
 def _settings(experiment: Experiment) -> Iterator[str]:
-    from ncsnx.samplers.bias import known_bias  # imports torch
-
     values = unstructure(experiment)
     for title, fields in _SECTIONS:
         rows = flatten({field: values[field] for field in fields})

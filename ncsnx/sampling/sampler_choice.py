@@ -25,7 +25,7 @@ from ncsnx.errors import UsageError
 from ncsnx.runs.fast_sampler import FAST_FILE, read_fast
 from ncsnx.runs.folder import Run
 from ncsnx.runs.selection import Source
-from ncsnx.samplers.bias import known_bias
+from ncsnx.sampling.bias import known_bias
 from ncsnx.work import Work
 
 FAST_OVERRIDE = Override("sampler", "fast")

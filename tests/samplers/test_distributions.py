@@ -22,9 +22,9 @@ from ncsnx.config.sampler import GridSampler
 from ncsnx.noise.level_plan import NoisePlan
 from ncsnx.noise.levels import sigmas
 from ncsnx.noise.techniques import best_step_size, langevin_variance, spaced_ratio
-from ncsnx.samplers.bias import known_bias
 from ncsnx.samplers.building import build_sampler
 from ncsnx.samplers.contract import definition_of
+from ncsnx.sampling.bias import known_bias
 from ncsnx.sampling.draws import experiment_draws
 from tests.samplers.registry import PLAN, SAMPLERS, default_of, in_steps
 from tests.samplers.toy import DEVIATION, MEAN, Mixture, levels_of_plan

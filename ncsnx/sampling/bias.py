@@ -6,14 +6,11 @@ Some settings have a bias at any number of levels, deterministic solvers in few 
 import math
 from functools import singledispatch
 
-import torch
-
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.sampler import AnnealedLangevin, ConsistentAnnealed, DPMSolverPP, Heun, PredictorCorrector, Sampler
 from ncsnx.config.variants import tag_of
 from ncsnx.noise.levels import sigmas
 from ncsnx.noise.techniques import langevin_variance
-from ncsnx.samplers.building import build_sampler, sampler_levels
 
 _SMALL = 0.05
 """Relative error of the variance up to which no bias is reported: that of `cas` of order 1 with η = 0.1."""
@@ -55,6 +52,10 @@ def _predictor_corrector(sampler: PredictorCorrector, experiment: Experiment) ->
 @known_bias.register
 def _deterministic_solver(sampler: Heun | DPMSolverPP, experiment: Experiment) -> str | None:
     """Bias for data with standard deviations from 10 σ_L to σ_1/10, as images have them."""
+    import torch
+
+    from ncsnx.samplers.building import build_sampler, sampler_levels
+
     if isinstance(sampler, Heun) and sampler.churn > 0:
         return None
     trained = sigmas(experiment.schedule)
