@@ -33,17 +33,14 @@ with a trained network they also add up its errors, so that `restore` lets `cas`
 measurement's noise.
 """
 
-from collections.abc import Sequence
 from typing import Self
 
 import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.config.sampler import Sampler
 from ncsnx.inverse.operators import LinearOperator
-from ncsnx.samplers.contract import require_noisy
-from ncsnx.samplers.state import Noise, Score, State
+from ncsnx.samplers.state import Constrain, Noise, Score, State
 
 _REFLECTIONS = 500
 _LIKELY = 4.0
@@ -69,7 +66,7 @@ class Measured:
 
 
 @attrs.frozen(eq=False)
-class Condition:
+class Condition(Constrain):
     """A measurement as the `constrain` argument of a sampler."""
 
     measured: Measured
@@ -168,11 +165,6 @@ class Condition:
         """The measurements of some of the images. rows: a slice, or indices (B',) int64."""
         measured = attrs.evolve(self.measured, values=self.measured.values[rows])
         return attrs.evolve(self, measured=measured, noise=lambda step: self.noise(step)[rows])
-
-    def admit(self, config: Sampler, sigmas: Sequence[float]) -> None:
-        """Raises NcsnxError for a sampler that doesn't support noisy measurements, if this one is noisy."""
-        if self.measured.deviation > 0:
-            require_noisy(config)
 
 
 def _of_coefficients(sigma: float | Tensor) -> float | Tensor:

@@ -25,7 +25,7 @@ from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.inverse.measurement_map import LinearMap, MeasurementMap
 from ncsnx.inverse.operators import LinearOperator
 from ncsnx.samplers.building import run, sampler_levels
-from ncsnx.samplers.contract import definition_of, require_noisy, sampler_code, sampler_name
+from ncsnx.samplers.contract import definition_of, sampler_code, sampler_name
 from ncsnx.samplers.state import Constrain, Score, State
 from ncsnx.spelling import argument, parameter
 
@@ -80,10 +80,6 @@ class Guidance(Constrain, ABC):
         """The measurements of some of the images. rows: a slice, or indices (B',) int64."""
         places = torch.arange(len(self.given))[rows.cpu() if isinstance(rows, Tensor) else rows]
         return attrs.evolve(self, map=self.map.of(places), given=self.given[rows])
-
-    def admit(self, config: Sampler, sigmas: Sequence[float]) -> None:
-        """Raises NcsnxError for a sampler that doesn't support noisy measurements."""
-        require_noisy(config)
 
 
 def solved(
@@ -197,7 +193,6 @@ class AnnealedLikelihood(LinearGuidance):
 
     def admit(self, config: Sampler, sigmas: Sequence[float]) -> None:
         """Raises NcsnxError for a sampler without noise, such as a solver of the flow, and for one that diverges."""
-        super().admit(config, sigmas)
         if (found := _fault(config, sigmas)) is not None:
             raise NcsnxError(
                 f"sampler={sampler_name(config)} cannot be used with rule langevin: {found}",

@@ -70,6 +70,7 @@ class Constrain(Protocol):
 
     def admit(self, config: Sampler, sigmas: Sequence[float]) -> None:
         """Raises NcsnxError for a sampler that doesn't draw from the posterior under this measurement."""
+        return
 
 
 class SamplerFunction(Protocol):

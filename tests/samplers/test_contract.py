@@ -63,15 +63,6 @@ def in_one_step(x: Tensor, sigmas: Sequence[float], model: DenoisingModel) -> St
     return x
 
 
-def test_a_sampler_that_isnt_for_noisy_measurements_is_refused_for_them() -> None:
-    config = of_a_package(ancestral, noisy=False)
-    states_of(config, noise_deviation=0.0)
-    with pytest.raises(
-        NcsnxError, match=r"^sampler=Packaged does not support noisy measurements; use another sampler$"
-    ):
-        states_of(config, noise_deviation=0.1)
-
-
 def test_parameters_are_checked_when_the_sampler_is_registered() -> None:
     def unknown(x: Tensor, *, epsilon: float) -> Steps:
         yield x, epsilon
