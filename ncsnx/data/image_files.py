@@ -172,7 +172,8 @@ def _members(path: Path, suffixes: tuple[str, ...]) -> dict[str, zipfile.ZipInfo
             file.seek(0)
             expected = f"{path}: expected a folder or a zip of pictures"
             if file.read(2) != ZIP_MAGIC:
-                raise UsageError(f"{expected}, or a file of arrays such as .npy, found another file") from error
+                found = "one picture" if path.suffix.lower() in suffixes else "another file"
+                raise UsageError(f"{expected}, or a file of arrays such as .npy, found {found}") from error
             raise NcsnxError(f"{expected}, found a zip that cannot be read: {error}") from error
     members: dict[str, zipfile.ZipInfo] = {}
     for info in listed:

@@ -145,8 +145,11 @@ def test_a_trained_run_can_change_its_sampler_only() -> None:
         minimal(), parse_overrides(["sampler.steps_per_level=2", "sampler.denoise=false"])
     )
     assert (experiment.sampler.steps_per_level, experiment.sampler.denoise) == (2, False)  # type: ignore[attr-defined]
-    with pytest.raises(OverrideError, match="steps: cannot change in a trained run; only the sampler can"):
-        apply_sampler_overrides(minimal(), parse_overrides(["steps=5"]))
+    for typed, such in (("steps=5", "sampler.denoise=false"), ("step_size=2e-5", "sampler.step_size=2e-5")):
+        with pytest.raises(
+            OverrideError, match=f"cannot change in a trained run; only the sampler can, such as {such}$"
+        ):
+            apply_sampler_overrides(minimal(), parse_overrides([typed]))
 
 
 def test_an_experiment_has_a_fact_with_a_docstring_for_each_of_its_values() -> None:
