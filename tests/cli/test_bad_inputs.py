@@ -155,3 +155,7 @@ def test_an_argument_is_quoted_for_the_shell_in_a_command_and_for_python_elsewhe
     with spelled_by(lambda name: f"--{name}"):
         assert argument("features", "torchscript:my net.pt") == "--features 'torchscript:my net.pt'"
         assert argument("compile", False) == "--no_compile"
+
+
+def test_an_option_of_other_programs_is_answered_by_what_to_type() -> None:
+    assert "(Possible options: optimizer.lr=VALUE)" in " ".join(run("train", "digits", "--lr", "0.1").err.split())
