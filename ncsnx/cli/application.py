@@ -26,7 +26,7 @@ _INSTEAD = {
     "--lr": "optimizer.lr=VALUE",
     "--resume": "none: the same command resumes",
 }
-"""What to type for options of other programs."""
+"""Answers to options of other programs: what to type."""
 
 
 class _Parameters:
