@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -41,6 +42,16 @@ def test_batches_are_smaller_where_ranks_would_have_none(world: int, images: int
     assert RankGroup(0, world).batch_size(images, most) == size
 
 
+@pytest.fixture
+def own_signals() -> Iterator[None]:
+    """torch's launcher leaves its handlers of signals behind."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("own_signals")
 def test_a_rank_that_nccl_aborted_is_said_to_have_waited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\nkill -ABRT $$\n")
