@@ -113,10 +113,12 @@ class _Batch:
 
         The measurement's noise is that of the beginning of the step.
         """
-        if self.constrain is None or self.last is None:
+        if self.constrain is None:
             s, _ = self._scored(x, sigma, None)
         else:
-            constrain, last = self.constrain.of(rows), attrs.evolve(self.last, denoised=self.last.denoised[rows])
+            constrain, last = self.constrain.of(rows), self.last
+            if last is not None:
+                last = attrs.evolve(last, denoised=last.denoised[rows])
             at = constrain(x, sigma, self.states - 1, last)
             s, guidance = self._scored(at, sigma, constrain)
             s = constrain.followed(x, at, sigma, s + guidance, last)
