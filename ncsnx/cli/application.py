@@ -119,6 +119,12 @@ class _Commands(_Parameters, TyperGroup):
             self._add_all()
         return super().get_command(ctx, cmd_name)
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command and what was typed after its name."""
+        if args[0] == "resume" and self.get_command(ctx, "resume") is None:
+            ctx.fail("No such command 'resume'. `ncsnx train RUN` resumes.")
+        return super().resolve_command(ctx, args)
+
     def list_commands(self, ctx: Any) -> list[str]:
         """All names, in the order of the help."""
         self._add_all()

@@ -1,11 +1,11 @@
-"""Completion of experiments, runs, checkpoints and fields in a shell, as Typer's `autocompletion`.
+"""Completion of experiments, runs, checkpoints, fields and names in a shell, as Typer's `autocompletion`.
 
-No experiment file is executed, and torch isn't imported.
+No experiment file is executed, and torch is imported for the names of metrics and trackers only.
 """
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import typer
@@ -76,6 +76,12 @@ def complete_field(incomplete: str, *roots: str) -> Candidates:
     yield from words.items()
 
 
+def complete_name(incomplete: str, names: Callable[[], Iterable[str]]) -> Candidates:
+    """Names, also after a comma."""
+    before, comma, _ = incomplete.rpartition(",")
+    yield from ((f"{before}{comma}{name}", "") for name in names())
+
+
 def completion_of(declared: Declaration) -> Callable[..., Candidates] | None:
     """The function that completes words of a parameter, if any does."""
     completions: dict[Completed, Callable[..., Candidates]] = {
@@ -85,7 +91,53 @@ def completion_of(declared: Declaration) -> Callable[..., Candidates] | None:
         "step": complete_step,
         "field": lambda incomplete: complete_field(incomplete, *declared.roots),
     }
-    return None if declared.complete is None else completions[declared.complete]
+    kind = declared.complete
+    if kind is None or kind in completions:
+        return kind and completions[kind]
+    return lambda incomplete: complete_name(incomplete, _NAMES[kind])
+
+
+def _columns() -> Iterable[str]:
+    from ncsnx.runs.summaries import RUN_COLUMNS
+
+    return RUN_COLUMNS
+
+
+def _features() -> Iterable[str]:
+    from ncsnx.config.feature_networks import Features
+    from ncsnx.config.variants import variants
+
+    return variants(Features)
+
+
+def _metrics() -> Iterable[str]:
+    from ncsnx.metrics.metric import all_metrics
+
+    return ("all", *(one.tag for one in all_metrics() if one.on_request))
+
+
+def _samplers() -> Iterable[str]:
+    from ncsnx.config.sampler import Sampler
+    from ncsnx.config.variants import variants
+
+    return ("all", *variants(Sampler))
+
+
+def _trackers() -> Iterable[str]:
+    from ncsnx.tracking.tracker import all_trackers
+
+    return (one.tag for one in all_trackers()[0])
+
+
+_NAMES: dict[Completed, Callable[[], Iterable[str]]] = {
+    "column": _columns,
+    "device": lambda: ("auto", "cpu", "cuda", "mps"),
+    "features": _features,
+    "metrics": _metrics,
+    "rule": lambda: ("auto", "exact", "cg", "langevin", "dps"),
+    "samplers": _samplers,
+    "trackers": _trackers,
+}
 
 
 def _field_before(incomplete: str) -> tuple[str | None, str]:

@@ -80,7 +80,20 @@ P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
 C = TypeVar("C", bound="type[Command[Any]]")
 Parse = Callable[[str], object]
-Completed = Literal["experiment", "experiment or run", "run", "step", "field"]
+Completed = Literal[
+    "experiment",
+    "experiment or run",
+    "run",
+    "step",
+    "field",
+    "column",
+    "device",
+    "features",
+    "metrics",
+    "rule",
+    "samplers",
+    "trackers",
+]
 """Words that the shell completes; `ncsnx.cli.completion` has a function for each kind."""
 
 

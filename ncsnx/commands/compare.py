@@ -49,7 +49,8 @@ class Compare(OneCheckpoint, BatchSize, Compared, Execution, Command["ComparedSa
     seeds: Annotated[int, option(IMAGES_PANEL, "N", between=(1, 100))] = 3
     """Trials per setting, each with a seed of its own."""
     samplers: Annotated[
-        str | Sequence[str] | None, option(MEASUREMENT_PANEL, "TAG,…", default="all", parse=values.words)
+        str | Sequence[str] | None,
+        option(MEASUREMENT_PANEL, "TAG,…", default="all", parse=values.words, complete="samplers"),
     ] = None
     """all, or some separated by commas: cas,dpmpp-sde."""
     evaluations: Annotated[

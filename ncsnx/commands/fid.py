@@ -48,7 +48,9 @@ class Fid(Checkpoints, Sampled, Compared, Execution, Noted, Command["CheckpointS
     """Determines the noise of the images, the same for every checkpoint."""
     ensemble: Annotated[int, option(MEASUREMENT_PANEL, "K", between=(1, 1_000))] = 1
     """Average the scores of the last K checkpoints, for runs without EMA."""
-    metrics: Annotated[str | Sequence[str], option(MEASUREMENT_PANEL, "TAG,…", parse=values.words)] = ()
+    metrics: Annotated[
+        str | Sequence[str], option(MEASUREMENT_PANEL, "TAG,…", parse=values.words, complete="metrics")
+    ] = ()
     """Further metrics: all, or some of precision-recall, density-coverage, inception-score and the metrics of installed
     packages."""
 

@@ -226,7 +226,9 @@ class Checkpoints(OfRun):
 class Device:
     """The device and its threads."""
 
-    device: Annotated[str, option(EXECUTION_PANEL, "NAME", parse=values.device, is_common=True)] = "auto"
+    device: Annotated[str, option(EXECUTION_PANEL, "NAME", parse=values.device, complete="device", is_common=True)] = (
+        "auto"
+    )
     """auto (CUDA, else MPS, else the CPU), cpu, cuda, cuda:N or mps."""
     threads: Annotated[
         int | None, option(EXECUTION_PANEL, "N", default="chosen by torch", between=(1, 1_024), is_common=True)
@@ -322,6 +324,7 @@ class InFeatures(InData, InCache):
             "TAG[:FILE]",
             default="classifier for digits, else inception",
             parse=values.file_behind_tag,
+            complete="features",
         ),
     ] = None
     """inception, inception:FILE, torchscript:FILE or classifier. A FILE is TorchScript, which runs code: name only

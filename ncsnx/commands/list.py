@@ -28,7 +28,7 @@ class List(InRuns, Command["Listed"]):
     A narrow terminal shows fewer columns; `ncsnx list | cat` and JSON have all of them.
     """
 
-    sort: Annotated[str | None, option(OUTPUT_PANEL, "COLUMN", default="run")] = None
+    sort: Annotated[str | None, option(OUTPUT_PANEL, "COLUMN", default="run", complete="column")] = None
     """Order runs by a column, scores within each protocol; -COLUMN from the largest."""
 
     def carry_out(self, work: "Work") -> "Listed":

@@ -88,7 +88,8 @@ class Tasks:
     ] = None
     """Whether frequency 0 of kspace and mask of `measure` is in the middle, as in fastMRI's files, or comes first."""
     rule: Annotated[
-        str | None, option(MEASUREMENT_PANEL, "NAME", default="auto: exact if possible, else cg, else dps")
+        str | None,
+        option(MEASUREMENT_PANEL, "NAME", default="auto: exact if possible, else cg, else dps", complete="rule"),
     ] = None
     """How the measurement guides the sampler: exact (by singular values), cg (data consistency by conjugate gradients),
     langevin (annealed likelihood score, for Langevin samplers) or dps (gradients through the network, for what is not

@@ -26,7 +26,8 @@ class Track(OfRun, Command["SentRun"]):
     """
 
     to: Annotated[
-        str | Sequence[str] | None, option(OUTPUT_PANEL, "TAGS", default="those of the run", parse=values.words)
+        str | Sequence[str] | None,
+        option(OUTPUT_PANEL, "TAGS", default="those of the run", parse=values.words, complete="trackers"),
     ] = None
     """Trackers: wandb, trackio, mlflow."""
 

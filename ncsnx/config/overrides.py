@@ -297,5 +297,7 @@ def unknown_field(path: str, known: Iterable[str], where: str = "") -> OverrideE
     while parent and not any(one.startswith(f"{parent}.") for one in paths):
         parent = parent.rpartition(".")[0]
     siblings = [one for one in paths if one.rpartition(".")[0] == parent]
+    if path == "epochs":
+        near = ["steps"]  # trainings are counted in optimizer steps
     hint = f"did you mean {' or '.join(near)}?" if near else f"there is {', '.join(siblings)}"
     return OverrideError(f"{path}: no such field{where}; {hint}")

@@ -231,7 +231,10 @@ def locate(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool = 
             hints = [Hint("list the runs", "ncsnx list"), *([pictures_hint(path)] if path.is_dir() else [])]
             raise kind(f"{path} is not a run: it has no config.json", *hints)
     if candidates == [Path(typed)]:
-        raise UsageError(f"there is no run at {shortened(typed)!a}", Hint("list the runs", "ncsnx list"))
+        hint = Hint("list the runs", "ncsnx list")
+        if exists(file := Path(f"{typed}.py")):
+            hint = Hint("train the experiment", f"ncsnx train {as_typed(file)}")
+        raise UsageError(f"there is no run at {shortened(typed)!a}", hint)
     check_file_name(typed, "a run", Hint("list the runs", "ncsnx list"))
     raise _no_run(typed, runs_folder)
 

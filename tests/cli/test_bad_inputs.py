@@ -159,3 +159,10 @@ def test_an_argument_is_quoted_for_the_shell_in_a_command_and_for_python_elsewhe
 
 def test_an_option_of_other_programs_is_answered_by_what_to_type() -> None:
     assert "(Possible options: optimizer.lr=VALUE)" in " ".join(run("train", "digits", "--lr", "0.1").err.split())
+
+
+def test_habits_of_other_programs_are_answered_by_what_to_type(here: Path) -> None:
+    assert "`ncsnx train RUN` resumes" in run("resume", "digits").err
+    assert "epochs: no such field in Experiment; did you mean steps?" in run("train", "digits", "epochs=10").err
+    write_file(here / "experiments" / "own.py")
+    assert run("train", "experiments/own").err.endswith("train the experiment:  ncsnx train experiments/own.py\n")

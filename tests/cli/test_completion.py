@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from ncsnx.cli.completion import completion_of
+from ncsnx.cli.completion import _NAMES, completion_of
 from ncsnx.commands.command import Declaration
+from ncsnx.inverse.rules import AUTO, EXACT, GUIDANCE
 from ncsnx.runs.folder import Run
 from tests.config.examples import minimal, write_file
 from tests.forked import REPOSITORY
@@ -21,6 +22,7 @@ LINES = {
     "ncsnx train own model.wi": "ncsnx train own model.width=",
     "ncsnx train own optimizer=sg": "ncsnx train own optimizer=sgd",
     "ncsnx sample first --ckpt 5": "ncsnx sample first --ckpt 500 ",
+    "ncsnx compare first --samplers cas,he": "ncsnx compare first --samplers cas,heun ",
 }
 """Text before Tab → the beginning of the line afterwards."""
 SETUP = {
@@ -93,6 +95,13 @@ def test_a_command_is_offered_the_fields_that_it_takes() -> None:
         assert offered(*roots) == set(roots)
     assert {"data", "model", "sampler", "steps"} <= offered()
     assert "features" not in offered()
+
+
+def test_every_closed_set_of_names_is_offered() -> None:
+    offered = {kind: set(names()) for kind, names in _NAMES.items()}
+    assert offered["rule"] == {AUTO, EXACT, *GUIDANCE}
+    known = {"column": "score", "device": "cuda", "features": "inception", "metrics": "all", "trackers": "mlflow"}
+    assert all(name in offered[kind] for kind, name in known.items())
 
 
 def test_names_that_mean_something_to_a_shell_are_not_offered(place: Path) -> None:

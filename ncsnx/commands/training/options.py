@@ -40,7 +40,8 @@ class Training(Plain, Compiling, Noted):
     report: Annotated[bool, option(OUTPUT_PANEL)] = True
     """Renew the page RUN/report.html at checkpoints; see `ncsnx report`."""
     track: Annotated[
-        str | Sequence[str] | None, option(OUTPUT_PANEL, "TAGS", default="when resuming, as before", parse=values.words)
+        str | Sequence[str] | None,
+        option(OUTPUT_PANEL, "TAGS", default="when resuming, as before", parse=values.words, complete="trackers"),
     ] = None
     """Send losses, samples and scores to experiment trackers: wandb, trackio, mlflow; '' sends nothing."""
 
