@@ -14,6 +14,7 @@ from ncsnx.config import Experiment
 from ncsnx.config.variants import load_plugins
 from ncsnx.runs.folder import Run
 from tests.runs.kept import SMALL
+from tests.spaces import space_of
 
 TOY_PACKAGE = Path(__file__).parent / "toy_package"
 
@@ -94,7 +95,15 @@ def experiment() -> Experiment:
 
 @pytest.fixture
 def run(tmp_path: Path, experiment: Experiment) -> Run:
-    return Run.create(tmp_path / "runs", "small", experiment, {"steps": "small.py:9"}, "# source\n", "f" * 64)
+    return Run.create(
+        tmp_path / "runs",
+        "small",
+        experiment,
+        {"steps": "small.py:9"},
+        "# source\n",
+        "f" * 64,
+        space_of(experiment.data),
+    )
 
 
 @pytest.fixture

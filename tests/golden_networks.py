@@ -26,6 +26,7 @@ from ncsnx.config import (
 from ncsnx.config.model import Normalization
 from ncsnx.networks import NetworkSpec, ScoreFunction, construct, from_published
 from ncsnx.noise.levels import sigmas
+from tests.spaces import space_of, unit_space
 
 FOLDER = Path(__file__).parent / "golden"
 NETWORKS = tuple(sorted(path.stem for path in FOLDER.glob("ncsn*.safetensors") if "checkpoint" not in path.stem))
@@ -101,10 +102,7 @@ def _empty(config: dict[str, Any]) -> ScoreFunction:
     schedule = (Geometric if config["sigma_dist"] == "geometric" else Uniform)(
         sigma_max=config["sigma_begin"], sigma_min=config["sigma_end"], levels=config["num_classes"]
     )
-    spec = NetworkSpec(
-        channels=config["channels"],
-        image_size=config["image_size"],
-        sigmas=sigmas(schedule),
-        centered_input=not (config["rescaled"] or config["logit_transform"]),
-    )
-    return construct(model_of(config), spec)
+    space, side = unit_space(config["channels"], config["image_size"], config["image_size"]), config["image_size"]
+    if config["rescaled"] or config["logit_transform"]:  # the network takes x as it is
+        space = attrs.evolve(space_of(Digits(transform="rescaled")), shape=(config["channels"], side, side))
+    return construct(model_of(config), NetworkSpec(space=space, sigmas=sigmas(schedule)))

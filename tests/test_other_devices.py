@@ -25,7 +25,7 @@ from ncsnx.inverse.coils import Sense, simulated_maps
 from ncsnx.inverse.operators import Averaging, Blurring, Fourier, Graying, Masking, MatrixOperator
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.tomography import Radon
-from ncsnx.networks import Execution, ScoreFunction, build_network, prepare
+from ncsnx.networks import Execution, ScoreFunction, prepare
 from ncsnx.noise.levels import sigmas
 from ncsnx.runtime import Runtime
 from ncsnx.samplers.building import build_sampler
@@ -35,10 +35,10 @@ from ncsnx.sampling.draws import between_rows, experiment_draws
 from ncsnx.sampling.generate import generate
 from ncsnx.training.compiled_gradient import require_equal_gradient
 from ncsnx.training.optimizers import _execution_of
-from ncsnx.training.training_state import TrainingState
 from ncsnx.training.training_step import TrainingStep
 from tests.meta_device import CPU, META, Watch
 from tests.samplers.registry import all_settings
+from tests.spaces import space_of, state_of, untrained
 
 SHAPE = (1, 8, 8)
 
@@ -78,11 +78,12 @@ def waits_of_an_evaluation(
 ) -> dict[str, int]:
     """Waits of the process between the third and the fourth state, by kind."""
     config = attrs.evolve(experiment(), sampler=sampler)
-    draws = experiment_draws(config, 0, open_data(config.data, Path()).train)
+    space = space_of(config.data)
+    draws = experiment_draws(config, space, 0, open_data(config.data, Path()).train)
     if task is not None:
-        draws = attrs.evolve(draws, condition=task.conditions(config.data, 0.01, 0, 2))
+        draws = attrs.evolve(draws, condition=task.conditions(space, 0.01, 0, 2))
     if columns:
-        draws = between_rows(config, draws, 0, columns)
+        draws = between_rows(config, space, draws, 0, columns)
     seen: list[Counter[str]] = []
 
     def on_state(indices: Sequence[int], state: State) -> None:
@@ -113,7 +114,7 @@ def test_no_sampler_waits_between_evaluations(watch: Watch, sampler: Sampler) ->
 
 @pytest.mark.parametrize("changes", [("model.width=4",), UNET, ("model=ncsn", "model.width=4")], ids=str)
 def test_no_network_waits_between_evaluations(watch: Watch, changes: tuple[str, ...]) -> None:
-    network = build_network(experiment(*changes)).eval().requires_grad_(False).to(META)
+    network = untrained(experiment(*changes)).eval().requires_grad_(False).to(META)
     prepare(network, Execution(memory_format="channels_last", fused=True))
     assert waits_of_an_evaluation(watch, LANGEVIN, network.score) == {}
 
@@ -163,7 +164,7 @@ def test_a_measurement_copies_nothing_in_an_evaluation(
 )
 def test_a_training_step_waits_for_nothing(watch: Watch, changes: tuple[str, ...]) -> None:
     config = experiment("optimizer=sgd", "ema=none", *changes)
-    state = TrainingState(config, Runtime(device=CPU, threads=1))
+    state = state_of(config, Runtime(device=CPU, threads=1))
     state.network.to(META)
     step = TrainingStep(state, (0, 16))
     pixels = torch.empty(config.batch_size, *SHAPE, dtype=torch.uint8, device=META)
@@ -177,7 +178,7 @@ def test_a_training_step_waits_for_nothing(watch: Watch, changes: tuple[str, ...
 
 
 def test_the_gradients_of_a_compiled_network_are_compared_on_the_cpu(watch: Watch) -> None:
-    state = TrainingState(experiment("model.width=4"), Runtime(device=CPU, threads=1))
+    state = state_of(experiment("model.width=4"), Runtime(device=CPU, threads=1))
     state.network.to(META)
     x, sigma = torch.empty(2, *SHAPE, device=META), torch.empty(2, device=META)
     with pytest.raises(NcsnxError, match="differs from the eager one by nan"):

@@ -13,10 +13,11 @@ from ncsnx.config import Experiment, NCSNv2
 from ncsnx.config.discovery import resolve
 from ncsnx.config.experiment import Precision
 from ncsnx.errors import UsageError
-from ncsnx.networks import Execution, build_network, prepare
+from ncsnx.networks import Execution, prepare
 from ncsnx.runtime import Runtime
 from ncsnx.tensorfloat import allow_tf32, tf32_products
 from tests.golden_networks import small_experiment
+from tests.spaces import untrained
 
 CPU = Runtime(device=torch.device("cpu"), threads=1)
 GPU = Runtime(device=torch.device("cuda"), threads=1)
@@ -144,7 +145,7 @@ def test_a_setting_of_the_newer_names_alone_returns() -> None:
 
 def passes(precision: str) -> tuple[set[Settings], set[Settings]]:
     """The settings that a network sees in its forward and in its backward pass."""
-    network = build_network(small_experiment(NCSNv2(width=4)))
+    network = untrained(small_experiment(NCSNv2(width=4)))
     prepare(network, Execution(precision=precision))  # type: ignore[arg-type]
     forward, backward = set[Settings](), set[Settings]()
     for module in network.modules():

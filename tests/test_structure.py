@@ -15,7 +15,7 @@ FLOORS = (
         *("ranks", "tensorfloat", "docstrings"),
     ),
     ("config", "noise", "paths", "storage", "notebooks", "results"),
-    ("data", "networks", "samplers", "images", "sampling", "inverse", "runtime", "runs"),
+    ("data", "networks", "samplers", "images", "sampling", "inverse", "runtime", "runs", "space"),
     ("exchange", "training", "features", "metrics", "evaluation", "planning"),
     ("reporting", "tracking", "sweeps"),
     ("console",),

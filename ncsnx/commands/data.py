@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ncsnx.data.readers.packed import PackedFolder
     from ncsnx.data.scan import Scan
     from ncsnx.data.summary import Summary
+    from ncsnx.space import Space
     from ncsnx.work import Work
 
 _SHEET_PANEL = "Contact sheet"
@@ -50,14 +51,11 @@ class NamedData:
         load_plugins("ncsnx.runtime")
         return open_data(self.data, self.folder, work)
 
-    def measured(self, splits: "Splits") -> "NamedData":
-        """The data set with its measured scale and window if it is unbounded."""
-        from ncsnx.config.data_sets import NumericData
-        from ncsnx.data.value_statistics import measured_data
+    def space(self, splits: "Splits", work: "Work") -> "Space":
+        """The space of the images."""
+        from ncsnx.data.value_statistics import values_space
 
-        if not isinstance(self.data, NumericData):
-            return self
-        return attrs.evolve(self, data=measured_data(self.data, splits.magnitudes))
+        return values_space(self.data, splits, self.name, work)
 
     def picture_files(self) -> "ImageFiles | None":
         """A person's own picture files, None for other data."""
@@ -276,7 +274,6 @@ class DataShow(ReadFully, Opened, Command["DataFacts"]):
         with work.at_once():
             from ncsnx.data.scan import scan_of
             from ncsnx.data.summary import contact_sheet, summarize
-            from ncsnx.data.transforms import window_of
             from ncsnx.errors import UsageError
             from ncsnx.images import save_png
             from ncsnx.work import ignore_message
@@ -288,15 +285,14 @@ class DataShow(ReadFully, Opened, Command["DataFacts"]):
                 raise UsageError(f"{parameter('out')} {out} already exists; name another file")
             data = self.data_set(work)
             splits = data.opened(attrs.evolve(work, info=ignore_message))  # the table lists unread files
-            data = data.measured(splits)
-            is_bounded = data.data.is_bounded
-            summary = summarize(splits, work, self.processes(splits), is_bounded=is_bounded)
+            space = data.space(splits, work)
+            summary = summarize(splits, space, work, self.processes(splits))
             files = data.picture_files()
             scan = None if files is None else scan_of(files, work)
             sheet = out or Path(f"{data.name}-sheet.png")
             shown = splits.train if len(splits.train) else splits.held_out
-            save_png(sheet, contact_sheet(shown, self.n, self.seed, None if is_bounded else window_of(data.data)))
-        return DataFacts(data=data, summary=summary, files=files, scan=scan, sheet=sheet)
+            save_png(sheet, contact_sheet(shown, self.n, self.seed, None if space.bounded else space.pictures))
+        return DataFacts(data=data, space=space, summary=summary, files=files, scan=scan, sheet=sheet)
 
 
 @attrs.frozen(kw_only=True, repr=False)
@@ -304,6 +300,7 @@ class DataFacts(Result):
     """Statistics of a data set."""
 
     data: NamedData
+    space: "Space"
     summary: "Summary"
     files: "ImageFiles | None"
     scan: "Scan | None"
@@ -335,12 +332,10 @@ class DataFacts(Result):
         return [Table(columns=[Column("data"), Column(self.data.name)], rows=list(map(list, rows.items())))]
 
     def _range_in_words(self) -> str:
-        from ncsnx.data.transforms import window_of
-
-        low, high = self.summary.value_range
-        if self.data.data.is_bounded:
+        if self.space.bounded:
+            low, high = self.summary.value_range
             return f"{low:g} is black, {high:g} white"
-        return f"unbounded, with scale {high:g}; pictures show {window_of(self.data.data)}"
+        return f"unbounded, with scale {self.space.span:g}; pictures show {self.space.pictures}"
 
     def closing(self) -> Sequence[str]:
         return [f"contact sheet: {self.sheet}"]

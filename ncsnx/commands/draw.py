@@ -47,7 +47,6 @@ class Draw(InData, Command["ImageBatch"]):
     def carry_out(self, work: "Work") -> "ImageBatch":
         import torch
 
-        from ncsnx.data.transforms import window_of
         from ncsnx.images import ImageBatch
         from ncsnx.sampling.drawing import Drawing, count_images
         from ncsnx.sampling.request import SampleRequest, images_at_once
@@ -64,7 +63,7 @@ class Draw(InData, Command["ImageBatch"]):
         with work.progress("sampling", total=drawing.states(), unit="sampler steps") as advance:
             batches = drawing.batches(check_stop=work.check_stop, on_state=lambda batch, state: advance())
             images = torch.cat([images.cpu() for _, images in batches])
-        return ImageBatch.of(images, window_of(model.experiment.data))
+        return ImageBatch.of(images, model.space.pictures)
 
     def _model(self, work: "Work") -> "ScoreModel":
         """The model with the sampler and the size. Raises UsageError, NcsnxError."""

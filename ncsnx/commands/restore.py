@@ -77,9 +77,10 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
                 from ncsnx.sampling.folder_drawing import FolderDrawing, load_model
                 from ncsnx.sampling.sampler_choice import at_noise
 
-                own = range_of(experiment.data, self.data_folder(), source, work.warning)
+                space = source.space()
+                own = range_of(space)
                 task = self._built(experiment, own, Path(made))
-                sampler = at_noise(experiment.sampler, task.sigma(experiment.data))
+                sampler = at_noise(experiment.sampler, task.sigma(space))
                 experiment = attrs.evolve(experiment, sampler=sampler)
                 say_before(task, sampler, work)
                 count = count_images(self.n, task)
@@ -136,20 +137,19 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
         """Raises NcsnxError if the task's rule can't guide the sampler."""
         import torch
 
-        data, sampler = model.experiment.data, model.experiment.sampler
-        first = torch.tensor([0], device=model.runtime.device)
-        task.conditions(data, model.levels[-1], 0, self.n, shape=model.shape)(first).admit(sampler, model.levels)
+        first, lowest = torch.tensor([0], device=model.runtime.device), model.levels[-1]
+        condition = task.conditions(model.space.at(model.shape), lowest, 0, self.n)(first)
+        condition.admit(model.experiment.sampler, model.levels)
 
     def _recorded(
         self, output: "SampleFolder", model: "ScoreModel", task: "Task", own: "ValueRange", work: "Work"
     ) -> "RestoredImages":
         """The images of a complete folder, with a record of how well they agree."""
-        from ncsnx.data.transforms import window_of
         from ncsnx.inverse.restoring import RestoredImages, say_agreement
         from ncsnx.inverse.task_record import record_task
         from ncsnx.runs.writer_lock import folder_lock
 
-        window = window_of(model.experiment.data)
+        window = model.space.pictures
         with folder_lock(output.path, str(output.path)):
             record = record_task(task, output.path, output.samples_path, own, window, work.check_stop)
         say_agreement(record, task, own, work)

@@ -1,6 +1,6 @@
 """Configuration of data sets. Their readers are in `ncsnx.data`."""
 
-from typing import Literal, Self
+from typing import Literal
 
 import attrs
 
@@ -14,7 +14,6 @@ from ncsnx.config.image_sizes import (
     size_as_typed,
 )
 from ncsnx.config.variants import OUTSIDE_IDENTITY, OUTSIDE_IDENTITY_AT_DEFAULT, Config, variant
-from ncsnx.quantities import counted
 
 Dequantization = Literal["none", "uniform", "gaussian"]
 Transform = Literal["none", "rescaled", "logit"]
@@ -42,23 +41,11 @@ class Data(Config):
     transform: Transform = attrs.field(default="none")
     """Map from pixels x in [0, 1] to the range of the network. 'rescaled': 2x − 1; 'logit': ln u − ln(1 − u) for
     u = λ + (1 − 2λ)x with λ = 1e-6; 'none': x itself, which the network maps to 2x − 1."""
-    mean: tuple[float, ...] | None = attrs.field(default=None, metadata=OUTSIDE_IDENTITY)
-    """Mean of each channel in the range of the network, around which samplers that start from normal noise begin. None:
-    measured on up to 1,024 training images when a run starts, and recorded in it. A run of imported checkpoints has
-    none, and its samples start around the middle of the range."""
     sigma_data: float | None = attrs.field(
         default=None, validator=checks.when_given(checks.positive), metadata=OUTSIDE_IDENTITY_AT_DEFAULT
     )
     """σ_data of Karras et al. 2022 (arXiv 2206.00364): the root mean square of the images around the middle of their
-    range, in the range of the network. None: measured on up to 1,024 training images when a run starts whose model or
-    loss needs it, and recorded in it."""
-
-    @mean.validator
-    def _has_each_channel(self, attribute: "attrs.Attribute[tuple[float, ...] | None]", value: object) -> None:
-        if isinstance(value, tuple) and len(value) != self.channels:
-            raise checks.FieldError(
-                "mean", f"must have {counted(self.channels, 'number')}, one per channel, not {len(value)}"
-            )
+    range, in the range of the network. None: measured on up to 1,024 training images when a run starts."""
 
     @dequantization.validator
     def _has_grey_levels(self, attribute: "attrs.Attribute[Dequantization]", value: Dequantization) -> None:
@@ -102,15 +89,6 @@ class Data(Config):
     def is_complex(self) -> bool:
         """Whether each pair of channels is the real and the imaginary part of complex values."""
         return False
-
-    def completed_by(self, recorded: "Data") -> Self:
-        """This data set with the measured values of `recorded`, that of its run, where it leaves them open."""
-        open_values = [name for name in MEASURED_FIELDS if getattr(self, name) is None]
-        return attrs.evolve(self, **{name: getattr(recorded, name) for name in open_values})
-
-
-MEASURED_FIELDS = ("mean", "sigma_data")
-"""Fields of any data set that are measured when a run starts, unless they are given."""
 
 
 def place_fields(data: Data) -> list[str]:
@@ -299,7 +277,7 @@ class NumericData(OwnData):
         default=None, validator=checks.when_given(checks.positive), metadata=OUTSIDE_IDENTITY_AT_DEFAULT
     )
     """Value that becomes 1 in unbounded data, > 0. None: the 99th percentile of |v| over the training set (of complex
-    values: of their magnitude), which is measured when a run starts, and recorded in it."""
+    values: of their magnitude), which is measured when a run starts."""
     window_low: float | None = attrs.field(
         default=None, validator=checks.when_given(checks.finite), metadata=OUTSIDE_IDENTITY
     )
@@ -329,15 +307,6 @@ class NumericData(OwnData):
             raise checks.FieldError(
                 "channels", f"must be even with complex=true, two for each complex value, not {self.channels}"
             )
-
-    def completed_by(self, recorded: Data) -> Self:
-        completed = super().completed_by(recorded)
-        if self.is_bounded or recorded.is_bounded or not isinstance(recorded, NumericData):
-            return completed
-        completed = attrs.evolve(completed, scale=recorded.scale if self.scale is None else self.scale)
-        if self.window_low is None and self.window_high is None:
-            return attrs.evolve(completed, window_low=recorded.window_low, window_high=recorded.window_high)
-        return completed
 
     @range.validator
     def _suits_the_other_fields(self, attribute: "attrs.Attribute[Bounds]", value: Bounds) -> None:

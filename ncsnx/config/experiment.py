@@ -1,6 +1,6 @@
 """An experiment: everything that determines a trained network, and how it is trained, monitored and sampled."""
 
-from typing import Literal, Self
+from typing import Literal
 
 import attrs
 
@@ -108,10 +108,6 @@ class Experiment(Config):
     """Rules that prune checkpoints."""
     note: str = attrs.field(default="", validator=checks.one_line, metadata=OUTSIDE_IDENTITY)
     """Remark that is shown with the run: one line of printable text."""
-
-    def completed_by(self, recorded: "Experiment") -> Self:
-        """This experiment with the measured values of `recorded`, that of its run, where it leaves them open."""
-        return attrs.evolve(self, data=self.data.completed_by(recorded.data))
 
     @property
     def uses_sigma_data(self) -> bool:

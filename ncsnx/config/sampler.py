@@ -56,7 +56,7 @@ class Sampler(Config):
         """Initial state of the images.
 
         'uniform': uniform noise in the data's range; 'data': training images + σ_1 z; 'noise': normal noise of the
-        first level around the mean of the data, where the run has it (`data.mean`), else the middle of its range.
+        first level around the mean of the data, where the run has measured it, else the middle of its range.
         """
         return "uniform"
 

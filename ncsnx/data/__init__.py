@@ -5,7 +5,7 @@ from ncsnx.data.dataset import Dataset, InMemory, Splits, StoredImages
 from ncsnx.data.memory_cache import cache_in_memory
 from ncsnx.data.places import DataMissingError, data_folder
 from ncsnx.data.registry import DataSet, data_set, data_set_of, data_sets, open_data
-from ncsnx.data.transforms import Preprocessing, from_unit, from_values, log_slope, to_unit, to_values
+from ncsnx.data.transforms import Preprocessing
 
 __all__ = [
     "DataMissingError",
@@ -21,10 +21,5 @@ __all__ = [
     "data_set",
     "data_set_of",
     "data_sets",
-    "from_unit",
-    "from_values",
-    "log_slope",
     "open_data",
-    "to_unit",
-    "to_values",
 ]

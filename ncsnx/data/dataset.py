@@ -35,7 +35,7 @@ class Dataset(Protocol):
 
     @property
     def value_range(self) -> tuple[float, float]:
-        """The stored values that become 0 and 1: black and white or, in unbounded data, 0 and its scale."""
+        """The stored values of black and white in bounded data; without meaning in unbounded data."""
 
     def __len__(self) -> int: ...
 
@@ -71,18 +71,6 @@ class InMemory:
 Split = Literal["train", "held-out"]
 
 
-@attrs.frozen
-class Magnitudes:
-    """Measured values of training images, from which the scale and the window of unbounded data follow."""
-
-    percentile: float
-    """The smallest magnitude that 99 % of all magnitudes don't exceed, to six significant digits."""
-    largest: float
-    """The largest magnitude."""
-    least: float
-    """The smallest value; of complex data, of real and imaginary parts."""
-
-
 @attrs.frozen(eq=False)
 class Splits:
     """An opened data set."""
@@ -91,8 +79,6 @@ class Splits:
     held_out: Dataset
     fingerprint: str
     """sha256 (hexadecimal) of names, sizes and a sample of the bytes; no path is in it."""
-    magnitudes: Magnitudes | None = None
-    """Magnitudes of the training images; None unless the data is unbounded and leaves its scale or window open."""
 
 
 _SCALE = 2**64

@@ -14,6 +14,7 @@ from ncsnx.data.read_ahead import read_all
 from ncsnx.errors import NcsnxError
 from ncsnx.images import Window, grid, square_columns, to_uint8
 from ncsnx.randomness import Purpose, Stream
+from ncsnx.space import Space
 from ncsnx.work import Work
 
 _CELL_PIXELS = 256
@@ -46,12 +47,12 @@ class Summary:
     fingerprint: str
 
 
-def summarize(splits: Splits, work: Work, workers: int = 0, *, is_bounded: bool = True) -> Summary:
-    """Reads every image once. is_bounded: as the configuration's.
+def summarize(splits: Splits, space: Space, work: Work, workers: int = 0) -> Summary:
+    """Reads every image once.
 
     Raises NcsnxError for an empty data set and for an image that can't be read.
     """
-    low, high = splits.train.value_range if is_bounded else (0, 1)
+    low, high = splits.train.value_range if space.bounded else (0, 1)
     count = len(splits.train) + len(splits.held_out)
     if count == 0:
         raise NcsnxError("the data set has no images; check its files")
@@ -76,7 +77,7 @@ def summarize(splits: Splits, work: Work, workers: int = 0, *, is_bounded: bool 
         labels=dict(sorted(labels.items())),
         shape=splits.train.shape,
         dtype=str(sample.dtype).removeprefix("torch."),
-        value_range=splits.train.value_range,
+        value_range=splits.train.value_range if space.bounded else space.own,
         least=least,
         most=most,
         mean=tuple(mean.tolist()),

@@ -6,19 +6,20 @@ when they read it.
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar, cast
 
 import attrs
 import numpy as np
 import torch
 from torch import Tensor
 
-from ncsnx.config.data_sets import Arrays, NumericData, Volumes
-from ncsnx.data.dataset import Dataset, Magnitudes, Splits
-from ncsnx.data.transforms import scale_of, window_of
+from ncsnx.config.data_sets import Arrays, Data, NumericData, Volumes
+from ncsnx.config.experiment import Experiment
+from ncsnx.data.dataset import Dataset, Splits
+from ncsnx.data.transforms import Preprocessing
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.images import complex_parts
 from ncsnx.randomness import Purpose, Stream
+from ncsnx.space import Space
 from ncsnx.work import Work
 
 PERCENTILE = 99
@@ -29,8 +30,10 @@ MEASURED_VALUES, CHECKED_VALUES = 2**25, 2**22
 _USED_SHARE = 0.02  # of the declared range; if the values use less, the range is probably wrong
 _FEWEST_IMAGES = 64  # of a sample, if there are as many
 _DIGITS = 6  # significant digits of a measured scale
-
-D = TypeVar("D", bound=NumericData)
+MOST_IMAGES, _CHUNK = 1_024, 64
+"""Number of images whose mean and size are measured at most, and of those read at a time."""
+MOST_MEAN_VALUES = 3 * 64 * 64
+"""Most values of a mean image that is kept."""
 
 
 def sample_of(count: int, values: int, most: int) -> Tensor:
@@ -105,55 +108,67 @@ def check_values(whole: Dataset, data: Arrays | Volumes, title: str, work: Work)
         )
 
 
-def scaled_splits(splits: Splits, data: NumericData, title: str, work: Work) -> Splits:
-    """The splits for a reader of numeric data to return: with the value range (0, scale) if `data` is unbounded.
+def values_space(data: Data, splits: Splits, title: str, work: Work) -> Space:
+    """The space of a data set's images, whose scale and window are measured on a sample where it declares none.
 
-    A sample of the training images is measured for what `data` doesn't declare. splits: of attrs classes with a field
-    `value_range`. title: name of the data for messages. Raises NcsnxError if the scale would be 0.
+    title: name of the data for messages. Raises NcsnxError if the scale would be 0.
     """
+    if not isinstance(data, NumericData):
+        return Space.of(data)
     if data.is_bounded:
-        return splits
-    magnitudes = magnitudes_of(data, splits.train, title, work)
-    limits = 0.0, scale_of(measured_data(data, magnitudes))
-    train, held_out = (
-        cast(Dataset, attrs.evolve(cast(Any, split), value_range=limits)) for split in (splits.train, splits.held_out)
-    )
-    return attrs.evolve(splits, train=train, held_out=held_out, magnitudes=magnitudes)
-
-
-def magnitudes_of(data: NumericData, train: Dataset, title: str, work: Work) -> Magnitudes | None:
-    """Magnitudes of training images; None if `data` leaves nothing open. Raises as `scaled_splits`."""
-    is_declared = data.scale is not None and data.window_low is not None and data.window_high is not None
-    if data.is_bounded or is_declared:
-        return None
+        return Space.of(data, own=splits.train.value_range)
+    if data.scale is not None and data.window_low is not None and data.window_high is not None:
+        return Space.of(data)
     sizes, least = [], math.inf
-    for pixels in _sampled(train, MEASURED_VALUES, f"measuring {title}", work):
+    for pixels in _sampled(splits.train, MEASURED_VALUES, f"measuring {title}", work):
         values = pixels.float()
         least = min(least, float(values.min()))
         sizes.append(_magnitude(values, data.is_complex).flatten())
     joined = torch.cat(sizes)
-    percentile = float(joined.kthvalue(math.ceil(len(joined) * PERCENTILE / 100)).values)
-    magnitudes = Magnitudes(float(f"{percentile:.{_DIGITS}g}"), float(joined.max()), least)
-    if data.scale is None and not magnitudes.percentile > 0:
-        if not magnitudes.largest > 0:
+    scale = float(joined.kthvalue(math.ceil(len(joined) * PERCENTILE / 100)).values)
+    if data.scale is None and not scale > 0:
+        if not (largest := float(joined.max())) > 0:
             raise NcsnxError(f"{title}: all values of the training images are 0, so there is nothing to learn")
         raise NcsnxError(
             f"{title}: {PERCENTILE} % of the values of the training images are 0",
-            Hint("declare the scale", adds=f"data.scale={magnitudes.largest:g}"),
+            Hint("declare the scale", adds=f"data.scale={largest:g}"),
         )
-    return magnitudes
+    return Space.of(data, scale=float(f"{scale:.{_DIGITS}g}"), least=least)
 
 
-def measured_data(data: D, magnitudes: Magnitudes | None) -> D:
-    """The data set with its measured scale and window in place of what it leaves open."""
-    if magnitudes is None:
-        return data
-    scaled = attrs.evolve(data, scale=magnitudes.percentile if data.scale is None else data.scale)
-    white = scaled.window_high
-    if scaled.window_low is None and magnitudes.least >= 0 and (white is None or white > 0):
-        scaled = attrs.evolve(scaled, window_low=0.0)
-    window = window_of(scaled)
-    return attrs.evolve(scaled, window_low=window.low, window_high=window.high)
+def measured_space(experiment: Experiment, splits: Splits, title: str, work: Work) -> Space:
+    """The space of an experiment's images: as `values_space`, with mean and size of at most 1,024 training images.
+
+    The mean image is measured where it has at most 64×64 pixels of three channels and is the same in every crop. All to
+    four significant digits, so that no rounding of a sum shows. Raises NcsnxError if the scale or a needed σ_data would
+    be 0.
+    """
+    data, train = experiment.data, splits.train
+    space = values_space(data, splits, title, work)
+    total, square, count = torch.zeros(space.shape, dtype=torch.float64), 0.0, min(len(train), MOST_IMAGES)
+    preprocessing = Preprocessing(data, space, train.value_range, seed=0)
+    for chunk in torch.split(torch.linspace(0, len(train) - 1, count).long(), _CHUNK):
+        x = preprocessing.measured(train.read(chunk).pixels, chunk).double()
+        total += x.sum(dim=0)
+        square += float((x - space.center).square().mean(dim=(1, 2, 3)).sum())
+    mean = total / count
+    if data.random_flip:
+        mean = (mean + mean.flip(-1)) / 2
+    size = float(_rounded(math.sqrt(square / count)))
+    if size == 0 and data.sigma_data is None and experiment.uses_sigma_data:
+        raise NcsnxError("all images are equal and have one value", Hint("give it a size", adds="data.sigma_data=0.5"))
+    is_small = mean.numel() <= MOST_MEAN_VALUES and data.stored_size == data.shape[1:]
+    return attrs.evolve(
+        space,
+        mean=tuple(float(_rounded(value)) for value in mean.mean(dim=(1, 2)).tolist()),
+        mean_image=" ".join(map(_rounded, mean.flatten().tolist())) if is_small else None,
+        sigma_data=space.sigma_data or size or None,
+    )
+
+
+def _rounded(value: float) -> str:
+    """Four significant digits."""
+    return f"{value:.4g}"
 
 
 def _magnitude(values: Tensor, is_complex: bool) -> Tensor:

@@ -23,7 +23,6 @@ import torch
 from torch import Tensor
 
 from ncsnx.config.codec import digest, flatten
-from ncsnx.data.transforms import window_of
 from ncsnx.errors import DivergedError, Hint, NcsnxError
 from ncsnx.images import to_uint8
 from ncsnx.ranks.joining import require_same
@@ -269,7 +268,7 @@ def drawn_pixels(
     Image i is the one that `ncsnx sample` draws. advance: told of every sampler state. score: default: the model's.
     Raises NcsnxError.
     """
-    evaluations, window = EvaluationCounter(), window_of(drawing.model.experiment.data)
+    evaluations, window = EvaluationCounter(), drawing.model.space.pictures
 
     def on_state(batch: Sequence[int], state: State) -> None:
         evaluations(batch, state)

@@ -122,8 +122,8 @@ class HeldOutSweep(CheckpointSweep):
     def parts(self, subject: Candidate, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Part]:
         (model,) = self.load(subject)
         held_out, device = self.source.splits().held_out, self.runtime.device
-        preprocessing = Preprocessing(self.experiment.data, held_out.value_range, self.experiment.seed)
-        stream, weight = Stream(self.seed, Purpose.HELD_OUT_NOISE), loss_weight(self.experiment)
+        preprocessing = Preprocessing(self.experiment.data, model.space, held_out.value_range, self.experiment.seed)
+        stream, weight = Stream(self.seed, Purpose.HELD_OUT_NOISE), loss_weight(self.experiment, model.space)
         for start in range(0, len(indices), self.batch_size):
             batch = torch.tensor(indices[start : start + self.batch_size])
             positions = batch.to(device)

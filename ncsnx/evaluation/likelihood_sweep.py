@@ -26,7 +26,6 @@ from ncsnx.evaluation.probability_flow import (
     ProbabilityFlow,
     Probes,
     bits_per_dimension,
-    prior_mean,
     probe,
 )
 from ncsnx.features.real_images import DataSource
@@ -160,7 +159,7 @@ class LikelihoodSweep(CheckpointSweep):
         divergence = "exact divergence" if self.estimator == "exact" else probes
         return (
             f"probability-flow ODE from σ = {sigma_min:g} to {sigma_max:g}, where the prior is "
-            f"N({prior_mean(self.experiment.data):g}, {sigma_max:g}²), {METHOD} with tolerance {self.tolerance:g}, "
+            f"N({self.source.space.center:g}, {sigma_max:g}²), {METHOD} with tolerance {self.tolerance:g}, "
             f"{divergence}: {counted(self.count, 'held-out image')} of "
             f"{counted(self.grey_levels, 'grey level')}, dequantized uniformly, seed {self.seed}, "
             f"{weights_in_words(self.weights)}; data {self.source.fingerprint[:8]}"
@@ -227,7 +226,7 @@ class LikelihoodSweep(CheckpointSweep):
 
     def _preprocessing(self) -> Preprocessing:
         held_out = self.source.splits().held_out
-        return Preprocessing(self.experiment.data, held_out.value_range, self.seed)
+        return Preprocessing(self.experiment.data, self.source.space, held_out.value_range, self.seed)
 
 
 def _progress(units: int, ends: tuple[float, float], work: Work, advance: Advance) -> Callable[[float], None]:

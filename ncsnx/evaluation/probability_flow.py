@@ -22,8 +22,7 @@ import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.config.data_sets import Data
-from ncsnx.data import Preprocessing, from_unit, log_slope
+from ncsnx.data import Preprocessing
 from ncsnx.randomness import Stream
 from ncsnx.samplers.dormand_prince import rms_error, solve
 from ncsnx.samplers.state import Score
@@ -146,18 +145,13 @@ def bits_per_dimension(
 
     positions: (B,) int64, the positions that the dequantization noise is drawn at. Raises DivergedError, see `solve`.
     """
-    data, unit = preprocessing.data, preprocessing.continuous(pixels, positions)
-    end = flow.to_prior(from_unit(unit, data), probes)
-    bits_of_nats = -1 / (math.prod(data.shape) * math.log(2))
-    prior = bits_of_nats * log_normal(end.x, prior_mean(data), flow.sigma_max)
+    space, values = preprocessing.space, preprocessing.continuous(pixels, positions)
+    end = flow.to_prior(space.encode(values), probes)
+    bits_of_nats = -1 / (math.prod(space.shape) * math.log(2))
+    prior = bits_of_nats * log_normal(end.x, space.center, flow.sigma_max)
     volume = bits_of_nats * end.log_volume
-    scale = math.log2(preprocessing.grey_levels(pixels)) + bits_of_nats * log_slope(unit, data)
+    scale = math.log2(preprocessing.grey_levels(pixels)) + bits_of_nats * space.log_slope(values)
     return torch.stack([prior + volume + scale, prior, volume, scale, end.evaluations], dim=1)
-
-
-def prior_mean(data: Data) -> float:
-    """Mean of the prior at σ_max: the middle of the network's range. Its standard deviation is σ_max."""
-    return float(from_unit(torch.tensor(0.5, dtype=torch.float64), data))
 
 
 def probe(stream: Stream, places: Tensor, shape: tuple[int, ...], number: int) -> Tensor:

@@ -18,6 +18,7 @@ from ncsnx.errors import UsageError, printable
 from ncsnx.quantities import counted, with_error
 from ncsnx.runs.exported import CONFIG, MODEL, PICTURE, PLACEHOLDER, ExportConfig
 from ncsnx.sampling.bias import known_bias
+from ncsnx.space import Space
 from ncsnx.spelling import parameter
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def card(
         f"# {text(experiment.name)}",
         _summary(config, parameters, evaluations),
         *([f"Note: {text(experiment.note)}"] if experiment.note else []),
-        *(_sample_grid(picture, experiment) if picture else []),
+        *(_sample_grid(picture, config.space) if picture else []),
         *_usage(experiment),
         *_scores(scores),
         *_settings(experiment),
@@ -163,12 +164,11 @@ def _summary(config: ExportConfig, parameters: int, evaluations: str) -> str:
     )
 
 
-def _sample_grid(picture: Picture, experiment: Experiment) -> Iterator[str]:
-    from ncsnx.data.transforms import window_of  # imports torch, and licenses are checked before
+def _sample_grid(picture: Picture, space: Space) -> Iterator[str]:
 
     yield f"![{counted(picture.images, 'sample')}]({PICTURE})"
     images = f"images 0 to {picture.images - 1} of seed {picture.seed}"
-    window = "" if experiment.data.is_bounded else f" Black to white: {window_of(experiment.data)}."
+    window = "" if space.bounded else f" Black to white: {space.pictures}."
     yield f"Uncurated samples: {images}, drawn by the sampler below{picture.precision}.{window}"
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 import attrs
 import torch
 
-from ncsnx.data.transforms import window_of
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.exchange.card import UNKNOWN_LICENSE, CardScore, Picture, card
 from ncsnx.exchange.recorded_scores import recorded_scores
@@ -44,7 +43,7 @@ def draw_samples(model: ScoreModel, count: int, data: Path | None = None, work: 
     try:
         with work.progress("sampling", total=drawing.states(), unit="sampler steps") as advance:
             batches = drawing.batches(check_stop=work.check_stop, on_state=lambda batch, state: advance())
-            window = window_of(model.experiment.data)
+            window = model.space.pictures
             images = torch.cat([to_uint8(window.picture(drawn)).cpu() for _, drawn in batches])
     except NcsnxError as error:
         hints = [hint for hint in error.hints if not hint.adds.startswith("sampler.")]  # an export takes no overrides
@@ -75,6 +74,7 @@ def export_checkpoint(
     is_foreign = model.imported is not None and model.imported.step == model.step
     config = export_config(
         model.experiment,
+        model.space,
         run=run.name,
         step=model.step,
         weights=model.weights,

@@ -20,7 +20,6 @@ from ncsnx.config.checks import quoted
 from ncsnx.config.codec import Difference, identity
 from ncsnx.config.discovery import Resolved
 from ncsnx.config.variants import tag_of
-from ncsnx.data.transforms import require_scale, require_sigma_data
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.exchange.published_files import PublishedCheckpoint, PublishedOptimizer
 from ncsnx.networks import ScoreFunction, from_published, meta_network, published_shapes, to_published
@@ -34,6 +33,7 @@ from ncsnx.runs.names import step_name
 from ncsnx.runs.retention import remove_debris
 from ncsnx.runs.segments import ImportRecord, append_segment
 from ncsnx.runs.writer_lock import writer_lock
+from ncsnx.space import Space
 from ncsnx.spelling import A_NAME, argument
 from ncsnx.training.optimizers import build_optimizer
 from ncsnx.training.start import require_same_identity
@@ -251,11 +251,9 @@ class ImportTarget:
 
     def __enter__(self) -> Self:
         if not self.path.exists():
-            require_scale(self._found.experiment.data)
-            require_sigma_data(self._found.experiment)
+            published_space(self._found.experiment)
         else:
             run = open_run(self.path.parent, f"{self.path.parent}/{self.path.name}")
-            self._found = attrs.evolve(self._found, experiment=self._found.experiment.completed_by(run.experiment()))
             self.kept = require_same_identity(run, self._found.experiment, None)
             self._hold(run)
         return self
@@ -270,7 +268,15 @@ class ImportTarget:
         found = self._found
         if self.run is None:
             self._hold(
-                Run.create(self.path.parent, self.path.name, found.experiment, found.origins, found.source, None)
+                Run.create(
+                    self.path.parent,
+                    self.path.name,
+                    found.experiment,
+                    found.origins,
+                    found.source,
+                    None,
+                    published_space(found.experiment),
+                )
             )
         assert self.run is not None
         return import_checkpoint(self.run, found.experiment, published, self._note, check_stop)
@@ -279,6 +285,18 @@ class ImportTarget:
         self._open.enter_context(writer_lock(run))
         remove_debris(run)
         self.run = run
+
+
+def published_space(experiment: Experiment) -> Space:
+    """The space of a published network, whose images lay around the middle of [0, 1], also where the data is unbounded.
+
+    Raises NcsnxError if the experiment doesn't declare the scale of unbounded data, or a σ_data that it depends on.
+    """
+    space = Space.of(experiment.data)
+    if experiment.uses_sigma_data:
+        space.known_sigma_data  # noqa: B018  raises
+    center = space.center if space.logit else (space.span / 2 - space.offset) / space.scale
+    return attrs.evolve(space, center=center, mean=(center,) * space.shape[0])
 
 
 def import_checkpoint(

@@ -17,9 +17,11 @@ from ncsnx.config.variants import load_plugins, tag_of
 from ncsnx.data import DataMissingError, Dataset, Preprocessing, Splits, StoredImages, open_data
 from ncsnx.data.dataset import Split
 from ncsnx.data.places import by_data_folder
-from ncsnx.data.transforms import shown_pixels, window_of
+from ncsnx.data.transforms import shown_pixels
+from ncsnx.data.value_statistics import values_space
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.runs.folder import Run
+from ncsnx.space import Space
 from ncsnx.spelling import A_DIR, argument
 from ncsnx.work import SILENT, Work
 
@@ -35,13 +37,27 @@ class DataSource:
     """The fingerprint that a run recorded; None to use that of the available data."""
     work: Work = SILENT
     """Shows progress while the data is opened."""
+    _space: Space | None = None
     _splits: Splits | None = attrs.field(default=None, init=False)
 
     @classmethod
     def of_run(cls, run: Run, folder: Path, work: Work = SILENT) -> Self:
         """The data that a run was trained on."""
         load_plugins("ncsnx.runtime")
-        return cls(data=run.experiment().data, folder=folder, recorded=run.data_fingerprint(), work=work)
+        return cls(
+            data=run.experiment().data,
+            folder=folder,
+            recorded=run.data_fingerprint(),
+            work=work,
+            space=run.space(),
+        )
+
+    @property
+    def space(self) -> Space:
+        """The space of the images: that of the run, or measured."""
+        if self._space is None:
+            self._space = values_space(self.data, self.splits(), str(tag_of(type(self.data))), self.work)
+        return self._space
 
     @property
     def fingerprint(self) -> str:
@@ -108,7 +124,7 @@ class SplitImages:
             "data": {name: value for name, value in identifying_values(data).items() if name not in transforms},
             "split": self.split,
             "fingerprint": self.source.fingerprint,
-            **({} if data.is_bounded else {"window": str(window_of(data))}),
+            **({} if data.is_bounded else {"window": str(self.source.space.pictures)}),
         }
 
     def __len__(self) -> int:
@@ -123,7 +139,7 @@ class SplitImages:
     def at(self, indices: Tensor) -> StoredImages:
         """The images at `indices`, (n,) int64 in [0, len), with pixels (n, C, H, W) uint8, as in the data's window."""
         images = self._dataset.read(indices)
-        preprocessing = Preprocessing(self.source.data, self._dataset.value_range, seed=0)
+        preprocessing = Preprocessing(self.source.data, self.source.space, self._dataset.value_range, seed=0)
         return attrs.evolve(images, pixels=shown_pixels(preprocessing, images.pixels))
 
     @property

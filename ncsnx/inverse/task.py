@@ -10,8 +10,6 @@ import torch
 from attrs.converters import optional
 from torch import Tensor
 
-from ncsnx.config.data_sets import Data
-from ncsnx.data import from_unit
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.inverse.condition import Condition, Measured
 from ncsnx.inverse.measurement_map import (
@@ -30,6 +28,7 @@ from ncsnx.randomness import Purpose
 from ncsnx.runs.names import names_a_file_everywhere
 from ncsnx.samplers.state import Constrain
 from ncsnx.sampling.draws import SeededNoise
+from ncsnx.space import Space
 from ncsnx.spelling import parameter
 
 MEASURE = "measure"
@@ -215,15 +214,14 @@ class Task:
         """Largest factor from an error of an image to that of its measurement; 1 for the rule `exact`."""
         return 1.0 if self.is_exact else self._by_map()[0].norm
 
-    def require_fit(self, data: Data, shape: tuple[int, int, int] | None = None) -> None:
-        """Raises UsageError for images of another shape, NcsnxError for a nonlinear data transform and for an invalid
-        operator (see `LinearOperator.check`). shape: (C, H, W) of the images; default: that of the data.
+    def require_fit(self, space: Space) -> None:
+        """Raises UsageError for images of another shape, NcsnxError for logits and for an invalid operator (see
+        `LinearOperator.check`).
         """
         operator = self.operator
-        shape = data.shape if shape is None else shape
-        if tuple(operator.shape) != tuple(shape):
-            raise UsageError(f"{self.name}: the images of the model are {tuple(shape)}, not {tuple(operator.shape)}")
-        if data.transform == "logit":
+        if tuple(operator.shape) != space.shape:
+            raise UsageError(f"{self.name}: the images of the model are {space.shape}, not {tuple(operator.shape)}")
+        if space.logit:
             raise NcsnxError(
                 f"{self.name}: measurements must be linear, but this model works on logits of the images "
                 "(data.transform=logit); use a model with data.transform none or rescaled"
@@ -238,27 +236,18 @@ class Task:
                     f"found {found} ones"
                 )
 
-    def sigma(self, data: Data) -> float:
+    def sigma(self, space: Space) -> float:
         """The smallest noise of what was measured, as σ in the network's range."""
-        black, white = (float(from_unit(torch.tensor(value), data)) for value in (0.0, 1.0))
+        black, white = space.ends
         return (white - black) * self.noise / self._by_map()[0].norm
 
-    def conditions(
-        self,
-        data: Data,
-        lowest: float,
-        seed: int,
-        alternatives: int,
-        *,
-        shape: tuple[int, int, int] | None = None,
-    ) -> Callable[[Tensor], Constrain]:
+    def conditions(self, space: Space, lowest: float, seed: int, alternatives: int) -> Callable[[Tensor], Constrain]:
         """Function from indices to their condition; image i is an alternative of picture i // alternatives.
 
-        lowest: σ of the last level, for the rule `exact`. shape: as in `require_fit`, whose errors it raises.
+        lowest: σ of the last level, for the rule `exact`. Raises as `require_fit`.
         """
-        self.require_fit(data, shape)
-        operator, (whole, y) = self.operator, self._by_map()
-        black, white = (float(from_unit(torch.tensor(value), data)) for value in (0.0, 1.0))
+        self.require_fit(space)
+        operator, (whole, y), (black, white) = self.operator, self._by_map(), space.ends
 
         def exact(indices: Tensor) -> Condition:
             assert isinstance(operator, LinearOperator), "chosen_rule"
@@ -266,7 +255,7 @@ class Task:
             middle = operator.coefficients(torch.full((1, *operator.shape), black, dtype=torch.float64))
             measured = Measured(operator, (scale * values + middle).float().to(indices.device), scale * self.noise)
             noise = SeededNoise(seed, indices, operator.shape, Purpose.CONDITION_NOISE)
-            return Condition(measured, noise, lowest, (black, white) if data.is_bounded else None)
+            return Condition(measured, noise, lowest, space.ends if space.bounded else None)
 
         def guided(indices: Tensor) -> Constrain:
             rule, each = GUIDANCE[self.rule], (indices // alternatives).cpu()
@@ -279,7 +268,7 @@ class Task:
                 norm=whole.norm,
                 black=black,
                 white=white,
-                bounded=data.is_bounded,
+                bounded=space.bounded,
             )
 
         return exact if self.is_exact else guided

@@ -1,22 +1,16 @@
 """The values of a task: black and white in the data's own numbers, and numbers that can be used."""
 
 import hashlib
-from collections.abc import Callable
-from pathlib import Path
 
 import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.config.data_sets import Arrays, Data, Packed, Volumes
-from ncsnx.data.places import data_folder, own_path
-from ncsnx.data.readers.packed import PackedFolder
-from ncsnx.data.transforms import real_parts, scale_of
+from ncsnx.data.transforms import real_parts
 from ncsnx.errors import NcsnxError
 from ncsnx.images import complex_parts
 from ncsnx.quantities import counted, them
-from ncsnx.runs.selection import Source
-from ncsnx.spelling import A_DIR, argument
+from ncsnx.space import Space
 
 
 @attrs.frozen
@@ -77,30 +71,9 @@ UNIT = ValueRange()
 """0 to 1."""
 
 
-def range_of(data: Data, folder: Path | None, source: Source, warn: Callable[[str], object]) -> ValueRange:
-    """The values of black and white in a model's data; of unbounded data 0 and the scale.
-
-    Arrays and volumes declare them, packed data sets contain them, and all other data have 0 and 1. folder: the data
-    folder; default: NCSNX_DATA, else ./data. source: the run or exported model; a packed data set must be the one that
-    it was trained on, else 0 and 1 are used with a warning. Raises NcsnxError for unbounded data without a scale.
-    """
-    low, high = 0.0, 1.0
-    if not data.is_bounded:
-        high = scale_of(data)
-    elif isinstance(data, Arrays | Volumes):
-        low, high = data.low, data.high
-    elif isinstance(data, Packed):
-        try:
-            file = PackedFolder.open(own_path(data.path, data_folder(folder)))
-            if source.data_fingerprint() not in (None, file.fingerprint):
-                raise NcsnxError(f"{file.path} is not the data set that the model was trained on")
-            low, high = file.record.low, file.record.high
-        except NcsnxError as error:
-            warn(
-                "files of numbers count as from 0 (black) to 1 (white), since the packed data set cannot be used: "
-                f"{error.message}\nsay where it is: {argument('data', A_DIR)}"
-            )
-    return ValueRange(low, high, is_bounded=data.is_bounded, is_complex=data.is_complex)
+def range_of(space: Space) -> ValueRange:
+    """The values of black and white in a model's data; of unbounded data 0 and the scale."""
+    return ValueRange(*space.own, is_bounded=space.bounded, is_complex=space.complex)
 
 
 def require_finite(x: Tensor, what: str) -> None:

@@ -9,30 +9,30 @@ from torch import Tensor
 from ncsnx.config import Experiment
 from ncsnx.config.foreign import error_in_words
 from ncsnx.data.augmentation import LABELS
-from ncsnx.data.transforms import middle_of, sigma_data_of
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.networks import architectures, unet  # noqa: F401  register the built-in networks
 from ncsnx.networks.initialization import initialize
 from ncsnx.networks.score_function import NetworkSpec, ScoreFunction, construct
 from ncsnx.noise.levels import sigmas
 from ncsnx.quantities import byte_size
+from ncsnx.space import Space
 
 
-def build_network(experiment: Experiment) -> ScoreFunction:
-    """The untrained network of an experiment, on the CPU in float32, in training mode.
+def build_network(experiment: Experiment, space: Space) -> ScoreFunction:
+    """The untrained network of an experiment and the space of its images, on the CPU in float32, in training mode.
 
     Its weights depend only on the experiment, including its seed. Raises NcsnxError if the network doesn't support the
     image size, the model isn't registered, or a parameter is complex.
     """
-    network = empty_network(experiment)
+    network = empty_network(experiment, space)
     _require_real(network)
     initialize(network, experiment.seed)
     return network
 
 
-def empty_network(experiment: Experiment) -> ScoreFunction:
+def empty_network(experiment: Experiment, space: Space) -> ScoreFunction:
     """The same network for loading a state into, with weights as its constructor leaves them. Raises NcsnxError."""
-    spec = _spec(experiment)
+    spec = _spec(experiment, space)
     _require_memory(meta_network(experiment))
     # modules of packages draw from torch's generator
     with torch.device("cpu"), torch.random.fork_rng(devices=()):
@@ -42,7 +42,7 @@ def empty_network(experiment: Experiment) -> ScoreFunction:
 
 def meta_network(experiment: Experiment) -> ScoreFunction:
     """The same network on torch's meta device: names and shapes only, without memory. Raises NcsnxError."""
-    spec = _spec(experiment)
+    spec = _spec(experiment, Space.unmeasured(experiment.data))
     try:
         with torch.device("meta"):
             return construct(experiment.model, spec)
@@ -55,14 +55,10 @@ def meta_network(experiment: Experiment) -> ScoreFunction:
         ) from error
 
 
-def _spec(experiment: Experiment) -> NetworkSpec:
+def _spec(experiment: Experiment, space: Space) -> NetworkSpec:
     return NetworkSpec(
-        channels=experiment.data.channels,
-        image_size=experiment.data.shape[1:],
+        space=space,
         sigmas=sigmas(experiment.schedule),
-        centered_input=experiment.data.transform == "none",
-        center=middle_of(experiment.data),
-        sigma_data=sigma_data_of(experiment.data),
         labels=0 if experiment.augmentation is None else LABELS,
         seed=experiment.seed,
     )

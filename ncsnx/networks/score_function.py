@@ -30,11 +30,11 @@ from torch import Tensor, nn
 
 from ncsnx.config import Model
 from ncsnx.config.experiment import Precision
-from ncsnx.config.image_sizes import ImageSize, as_image_size, height_and_width
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.networks.normalization import at_least_float32
 from ncsnx.quantities import counted
 from ncsnx.registering import unregistered
+from ncsnx.space import Space
 from ncsnx.tensorfloat import tf32_products
 
 _SIGMA_TOLERANCE = 1e-6  # relative: a level that went through float32 is still that level
@@ -44,37 +44,35 @@ _SIGMA_TOLERANCE = 1e-6  # relative: a level that went through float32 is still 
 class NetworkSpec:
     """Properties of the data and the noise that a network is built for."""
 
-    channels: int
-    image_size: ImageSize = attrs.field(converter=as_image_size)
-    """Height and width in pixels: one number for squares, the pair (height, width) for rectangles."""
+    space: Space
+    """The space of the images."""
     sigmas: tuple[float, ...]
     """Noise levels, descending."""
-    centered_input: bool
-    """Whether images are in [0, 1] and the network maps them to 2x − 1 first."""
-    center: float = 0.0
-    """The middle of the range of the images, such as ½ of [0, 1]."""
-    sigma_data: float = 0.5
-    """Root mean square of the images around it: see `data.sigma_data`."""
     labels: int = 0
     """Number of labels of augmented training images; 0 without augmentation."""
     seed: int = 0
     """Seed of the training, for what the network draws in it."""
 
     @property
+    def channels(self) -> int:
+        """Number of channels of the images."""
+        return self.space.shape[0]
+
+    @property
     def height(self) -> int:
         """Height in pixels."""
-        return height_and_width(self.image_size)[0]
+        return self.space.shape[1]
 
     @property
     def width(self) -> int:
         """Width in pixels."""
-        return height_and_width(self.image_size)[1]
+        return self.space.shape[2]
 
 
 class ScoreFunction(nn.Module, ABC):
     """s(x, σ), the score of the data perturbed by noise of standard deviation σ; x is (B, C, H, W).
 
-    Public attributes: channels, height, width, image_size, noise_levels (descending).
+    Public attributes: channels, height, width, noise_levels (descending).
     """
 
     any_sigma: ClassVar[bool] = True
@@ -85,11 +83,9 @@ class ScoreFunction(nn.Module, ABC):
 
     def __init__(self, spec: NetworkSpec) -> None:
         super().__init__()
-        self.channels = spec.channels
-        self.height, self.width = spec.height, spec.width
-        self.image_size = spec.image_size
+        self.channels, self.height, self.width = spec.space.shape
         self.noise_levels = spec.sigmas
-        self.centered_input = spec.centered_input
+        self.center, self.gain = spec.space.center, spec.space.gain
         self.memory_format: torch.memory_format = torch.contiguous_format
         self.precision: Precision = "fp32"
         self.register_buffer("sigmas", torch.tensor(spec.sigmas), persistent=False)
@@ -148,8 +144,8 @@ class ScoreFunction(nn.Module, ABC):
             )
 
     def centered(self, x: Tensor) -> Tensor:
-        """The input of the first layer: 2x − 1 for images in [0, 1], else x."""
-        return 2 * x - 1 if self.centered_input else x
+        """The input of the first layer, from −1 (black) to 1 (white): 2x − 1 for images in [0, 1], x for logits."""
+        return x if (self.gain, self.center) == (1, 0) else self.gain * x - self.gain * self.center
 
     def lower_precision(self, device: torch.device) -> contextlib.AbstractContextManager[object]:
         """Context of the computations that may run in bfloat16 if requested; by default all of `forward`."""

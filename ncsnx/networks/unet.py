@@ -43,7 +43,7 @@ class UNetNetwork(SigmaConditional):
         super().__init__(spec)
         self.halvings = len(model.multipliers) - 1
         self.require_size(spec.height, spec.width)
-        self.center, self.sigma_data = spec.center, spec.sigma_data
+        self.sigma_data = spec.space.known_sigma_data
         self.is_preconditioned = model.preconditioning == "edm"
         self.dropout, self.seed = model.dropout, spec.seed
         embedded, widths = 4 * model.width, [multiple * model.width for multiple in model.multipliers]

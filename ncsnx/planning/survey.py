@@ -21,11 +21,11 @@ from ncsnx.config.model import Geometric, LogNormal
 from ncsnx.config.sampler import AnnealedLangevin
 from ncsnx.config.variants import tag_of
 from ncsnx.data import DataMissingError, open_data
-from ncsnx.data.dataset import Dataset, Magnitudes
+from ncsnx.data.dataset import Dataset
 from ncsnx.data.readers.encoded_pictures import EncodedPictures, FilePictures
 from ncsnx.data.readers.own_images import unread_in_words
 from ncsnx.data.transforms import Preprocessing
-from ncsnx.data.value_statistics import measured_data
+from ncsnx.data.value_statistics import values_space
 from ncsnx.errors import NcsnxError
 from ncsnx.noise import techniques
 from ncsnx.noise.level_plan import NoisePlan, plan_noise
@@ -34,6 +34,7 @@ from ncsnx.planning.experiment_proposal import SMALL_SET
 from ncsnx.planning.timing import Timing, training_seconds
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
+from ncsnx.space import Space
 from ncsnx.work import Work
 
 SAMPLED_IMAGES = 8_000
@@ -81,7 +82,9 @@ class Distances:
         return f"estimate (lower bound) from {images}: all pairs of {self.compared:,}{seed}"
 
 
-def measure_distances(dataset: Dataset, data: Data, *, seed: int = 0, work: Work | None = None) -> Distances:
+def measure_distances(
+    dataset: Dataset, data: Data, space: Space, *, seed: int = 0, work: Work | None = None
+) -> Distances:
     """The distances between the images of a training split.
 
     seed: seed of the sample and of the dequantization. Raises NcsnxError for fewer than two images, and if all are
@@ -95,7 +98,7 @@ def measure_distances(dataset: Dataset, data: Data, *, seed: int = 0, work: Work
     compared = torch.arange(images)
     if images > most:
         compared = Stream(seed, Purpose.PAIRS).permutation(images, epoch=0)[:most].sort().values
-    points = _points(dataset, data, compared, seed, work)
+    points = _points(dataset, data, space, compared, seed, work)
     if points is None:
         raise NcsnxError(f"all {counted(len(compared), 'compared image')} are equal, so there are no distances")
     first, second, quantile = _all_pairs(points, work)
@@ -112,9 +115,9 @@ def measure_distances(dataset: Dataset, data: Data, *, seed: int = 0, work: Work
     )
 
 
-def _points(dataset: Dataset, data: Data, indices: Tensor, seed: int, work: Work) -> Tensor | None:
+def _points(dataset: Dataset, data: Data, space: Space, indices: Tensor, seed: int, work: Work) -> Tensor | None:
     """(n, D) float32: the network's input for the images at `indices`; None if all are equal as stored."""
-    preprocessing = Preprocessing(data, dataset.value_range, seed)
+    preprocessing = Preprocessing(data, space, dataset.value_range, seed)
     points = torch.empty(len(indices), math.prod(data.shape))
     some, done = max(1, _VALUES_AT_ONCE // points.shape[1]), 0
     first, are_equal = dataset.read(indices[:1]).pixels, True
@@ -169,8 +172,8 @@ class MeasuredData:
     """Number of held-out images."""
     unread: str = ""
     """Files in a folder or zip that aren't read, in words."""
-    magnitudes: Magnitudes | None = None
-    """Magnitudes of the training images; None as in `Splits`."""
+    space: Space
+    """The space of the images, without their mean and size."""
 
 
 @attrs.frozen
@@ -241,7 +244,8 @@ class Survey:
 def measure_data(data: Data, folder: Path, *, seed: int, work: Work) -> MeasuredData:
     """Measures a data set. Raises DataMissingError if it isn't available."""
     splits = open_data(data, folder, work)
-    distances = measure_distances(splits.train, data, seed=seed, work=work)
+    space = values_space(data, splits, str(tag_of(type(data))), work)
+    distances = measure_distances(splits.train, data, space, seed=seed, work=work)
     first, second = (image_name(splits.train, number) for number in distances.pair)
     encoded = splits.train.encoded if isinstance(splits.train, EncodedPictures) else None
     return MeasuredData(
@@ -249,7 +253,7 @@ def measure_data(data: Data, folder: Path, *, seed: int, work: Work) -> Measured
         names=(first, second),
         held_out=len(splits.held_out),
         unread=unread_in_words(encoded.files) if isinstance(encoded, FilePictures) else "",
-        magnitudes=splits.magnitudes,
+        space=space,
     )
 
 
@@ -273,8 +277,8 @@ def survey(
         measured = measure_data(experiment.data, folder, seed=seed, work=work)
         sigma_max = measured.distances.largest
         if isinstance(experiment.data, NumericData):
-            scaled = measured_data(experiment.data, measured.magnitudes)
-            experiment = attrs.evolve(experiment, data=attrs.evolve(experiment.data, scale=scaled.scale))
+            scale = None if experiment.data.is_bounded else measured.space.span
+            experiment = attrs.evolve(experiment, data=attrs.evolve(experiment.data, scale=scale))
     except DataMissingError as error:
         lines = [f"{error.message}, so σ_1 = {sigma_max:g} is the experiment's own", *map(str, error.hints)]
         work.warning("\n".join(lines))

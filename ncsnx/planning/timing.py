@@ -18,6 +18,7 @@ from ncsnx.networks import ScoreFunction, empty_network, meta_network, prepare
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runtime import Runtime, fastest_s
 from ncsnx.samplers.building import expected_evaluations
+from ncsnx.space import Space
 from ncsnx.training.ema import WeightAverage
 from ncsnx.training.loss import add_gradients, loss_weight, score_matching_loss
 from ncsnx.training.optimizers import checked_optimizer, training_execution
@@ -85,7 +86,7 @@ def time_experiment(experiment: Experiment, runtime: Runtime, work: Work) -> Tim
     """
     runtime.for_training(experiment)
     size, shape, device = timed_size(experiment), experiment.data.shape, runtime.device
-    network, weight = _filled_network(experiment).to(device), loss_weight(experiment)
+    network, weight = _filled_network(experiment).to(device), loss_weight(experiment, Space.unmeasured(experiment.data))
     prepare(network, training_execution(experiment.optimizer, runtime.execution(experiment)))
     optimizer = checked_optimizer(experiment.optimizer, network.parameters())
     average = None if experiment.ema is None else WeightAverage(network, experiment.ema.rate)
@@ -140,7 +141,7 @@ def timed_size(experiment: Experiment) -> tuple[int, int]:
 @torch.no_grad()
 def _filled_network(experiment: Experiment) -> ScoreFunction:
     """The network with weights of a usual magnitude: uninitialized memory could hold subnormal, slow numbers."""
-    network = empty_network(experiment)
+    network = empty_network(experiment, Space.unmeasured(experiment.data))
     for parameter in network.parameters():
         values = torch.arange(parameter.numel(), dtype=torch.float32).sin_().reshape(parameter.shape)
         parameter.copy_(values.div_(math.sqrt(max(1, parameter[0].numel()))))

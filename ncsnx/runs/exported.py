@@ -25,6 +25,7 @@ from ncsnx.config.variants import OMITTED, VERSION
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.quantities import counted
 from ncsnx.runs.plugins import Plugin, plugins_of
+from ncsnx.space import Space
 from ncsnx.spelling import A_DIR, argument
 from ncsnx.storage import atomic, reading
 from ncsnx.storage.documents import document, document_bytes, parse_document
@@ -69,6 +70,8 @@ class ExportConfig:
     """Size of model.safetensors."""
     data_fingerprint: str | None = attrs.field(validator=checks.when_given(checks.short_ascii))
     """Fingerprint of the training data; None if unknown."""
+    space: Space
+    """The space of the images."""
     schema_version: int = attrs.field(default=codec.CONFIG_VERSION, metadata=VERSION)
     experiment: Experiment
     plugins: tuple[Plugin, ...] = attrs.field(default=(), metadata=OMITTED)
@@ -137,6 +140,10 @@ class Export:
     def experiment(self) -> Experiment:
         """The experiment that trained the model. Raises NcsnxError."""
         return self.config().experiment
+
+    def space(self) -> Space:
+        """The space of the images. Raises NcsnxError."""
+        return self.config().space
 
     def data_fingerprint(self) -> str | None:
         """Fingerprint of the training data; None if unknown. Raises NcsnxError."""
@@ -218,6 +225,7 @@ def write_export(path: Path, config: ExportConfig, model: bytes, card: str, pict
 
 def export_config(
     experiment: Experiment,
+    space: Space,
     *,
     run: str,
     step: int,
@@ -235,6 +243,7 @@ def export_config(
         format=FORMAT,
         ncsnx_version=__version__,
         experiment=_portable(experiment),
+        space=space,
         plugins=plugins_of(experiment),
         run=run if NAME.fullmatch(run) else experiment.name,
         step=step,

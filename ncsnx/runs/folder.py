@@ -20,6 +20,7 @@ from ncsnx.runs.hub import is_hub_address, parse_hub_address
 from ncsnx.runs.names import as_typed, check_file_name, check_run_name, is_sweep_folder, near_matches, step_of
 from ncsnx.runs.names import runs_folder as default_folder
 from ncsnx.runs.plugins import Plugin, plugins_of
+from ncsnx.space import Space
 from ncsnx.spelling import A_NAME, argument
 from ncsnx.storage import atomic
 from ncsnx.storage.documents import document, document_bytes, read_document, write_document
@@ -34,6 +35,8 @@ class RunConfig:
     experiment: Experiment
     data_fingerprint: str | None
     """Fingerprint of the data that the run was trained on; None for a run that was only imported."""
+    space: Space
+    """The space of its images, as measured when the run started."""
     plugins: tuple[Plugin, ...] = attrs.field(default=(), metadata=OMITTED)
     """Installed packages that the experiment needs, as of the last start."""
 
@@ -125,6 +128,7 @@ class Run:
         origins: dict[str, str],
         source: str | None,
         data_fingerprint: str | None,
+        space: Space,
     ) -> Self:
         """Creates the folder of a new run atomically, and `runs_folder` if it doesn't exist.
 
@@ -134,7 +138,12 @@ class Run:
         """
         run = cls(runs_folder / check_run_name(name))
         try:
-            config = RunConfig(experiment=experiment, data_fingerprint=data_fingerprint, plugins=plugins_of(experiment))
+            config = RunConfig(
+                experiment=experiment,
+                data_fingerprint=data_fingerprint,
+                space=space,
+                plugins=plugins_of(experiment),
+            )
             with atomic.new_folder(run.path) as folder:
                 contents = {
                     run.config_path: document_bytes(config),
@@ -159,13 +168,22 @@ class Run:
         """The experiment of this run. Raises NcsnxError that names the file if it is invalid."""
         return self._config().experiment
 
+    def space(self) -> Space:
+        """The space of the run's images. Raises NcsnxError that names the file if it is invalid."""
+        return self._config().space
+
     def data_fingerprint(self) -> str | None:
         """Fingerprint of the run's training data; None for a run that was only imported. Raises NcsnxError."""
         return self._config().data_fingerprint
 
     def update_experiment(self, experiment: Experiment) -> None:
         """Replaces the experiment, when a resumed run changes values that may change. Raises NcsnxError."""
-        changed = attrs.evolve(self._config(), experiment=experiment, plugins=plugins_of(experiment))
+        changed = attrs.evolve(
+            self._config(),
+            experiment=experiment,
+            space=self.space().shown_as(experiment.data),
+            plugins=plugins_of(experiment),
+        )
         write_document(self.config_path, changed)
 
     def has_other_plugins(self) -> bool:
@@ -270,10 +288,6 @@ def run_names(runs_folder: Path) -> list[str]:
         return []
     except OSError as error:
         raise NcsnxError(f"cannot read the runs folder {runs_folder}: {error.strerror}") from error
-
-
-MEASURED = "measured on the training set"
-"""Origin of values that an experiment leaves open."""
 
 
 @document("the origins of a run's values", advice="fix it or remove it")

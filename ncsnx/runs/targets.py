@@ -5,14 +5,12 @@ A run's configuration comes from its config.json; nothing in the run is executed
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
 
 import attrs
 
 from ncsnx.config.checks import quoted
 from ncsnx.config.codec import flatten
 from ncsnx.config.converter import unstructure
-from ncsnx.config.data_sets import MEASURED_FIELDS
 from ncsnx.config.discovery import UnknownExperimentError, file_and_name, is_file, resolve
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.loading import origins_of
@@ -20,7 +18,7 @@ from ncsnx.config.overrides import apply_overrides, changed_words, parse_overrid
 from ncsnx.config.provenance import PYTHON, Provenance
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.runs.exported import Export
-from ncsnx.runs.folder import MEASURED, Run, open_run, pictures_hint, read_origins
+from ncsnx.runs.folder import Run, open_run, pictures_hint, read_origins
 from ncsnx.runs.hub import is_hub_address, parse_hub_address
 from ncsnx.runs.names import check_run_name, runs_folder
 from ncsnx.runs.selection import Source, open_source
@@ -132,10 +130,6 @@ def _whole_path(run: Run) -> Path:
 def _derived(run: Run, overrides: list[str]) -> Target:
     """The target of a new run that begins from the configuration of another."""
     recorded = run.experiment()
-    known = read_origins(run.origins_path)
-    measured = [name for name in MEASURED_FIELDS if known.get(f"data.{name}") == MEASURED]
-    # the new run measures its own data
-    recorded = attrs.evolve(recorded, data=attrs.evolve(recorded.data, **cast(Any, dict.fromkeys(measured))))
     theirs = {path: f"run {run.name}" for path, _ in flatten(unstructure(recorded))}
     changed, origins = apply_overrides(recorded, theirs, parse_overrides(overrides))
     return Target(changed, origins, run.where, run)

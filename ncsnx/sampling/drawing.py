@@ -10,10 +10,8 @@ from torch import Tensor
 
 from ncsnx.config.codec import digest, identity
 from ncsnx.config.converter import unstructure
-from ncsnx.config.data_sets import Data
 from ncsnx.config.variants import tag_of
-from ncsnx.data import Splits, data_folder, open_data, to_values
-from ncsnx.data.transforms import scale_of, window_of
+from ncsnx.data import Splits, data_folder, open_data
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.noise.levels import sigmas
 from ncsnx.quantities import counted
@@ -44,6 +42,7 @@ from ncsnx.sampling.generate import (
 from ncsnx.sampling.request import MOST_IMAGES, SampleRequest
 from ncsnx.sampling.sample_folder import SampleFolder, SampleLayout
 from ncsnx.sampling.score_model import ScoreModel
+from ncsnx.space import Space
 from ncsnx.spelling import A_DIR, argument, parameter
 from ncsnx.storage.process import this_process
 from ncsnx.work import Advance, Work
@@ -107,7 +106,7 @@ class Drawing:
             check_stop=check_stop,
             on_state=on_state,
         ):
-            yield batch, to_values(x, model.experiment.data)
+            yield batch, model.space.decode(x)
 
     def states(self, images: int | None = None) -> int:
         """States of the batches of so many of the request's images (rows, with `interpolate`); default: of all."""
@@ -120,8 +119,9 @@ class Drawing:
         given: dict[str, Any] = {} if request.between is None else {"between": request.between}
         if isinstance(model.source, Export) and model.source.hub is not None:
             given["source"] = model.source.hub
-        if experiment.sampler.start == "noise" and experiment.data.mean is not None:
-            given["start_mean"] = list(experiment.data.mean)
+        if experiment.sampler.start == "noise":
+            space = model.space.at(model.shape)
+            given["start_mean"] = list(space.mean) if space.mean_image is None else digest(space.mean_image)
         if model.size is not None:
             given["size"] = list(model.shape[1:])
         if self.task is not None:
@@ -138,7 +138,7 @@ class Drawing:
             "seed": request.seed,
             "interpolate": request.interpolate,
             "precision": model.precision,
-            **_values_facts(experiment.data),
+            **_values_facts(model.space),
             **given,
         }
 
@@ -166,7 +166,7 @@ class Drawing:
                 request=self.request,
                 shape=self.model.shape,
                 frames=len(self._frame_steps),
-                window=window_of(self.model.experiment.data),
+                window=self.model.space.pictures,
             ),
             made={
                 **this_process(),
@@ -184,10 +184,10 @@ class Drawing:
         share the images, each calling this with the same `left`; all return when all are done. Returns the mean
         evaluations per image over the new images. Raises NcsnxError.
         """
-        steps, data = self._frame_steps, self.model.experiment.data
-        window, evaluations = window_of(data), EvaluationCounter()
+        steps, space = self._frame_steps, self.model.space
+        window, evaluations = space.pictures, EvaluationCounter()
         recorder = FrameRecorder(
-            steps, folder.shown, lambda x: window.picture(to_values(x, data)), look=lambda state: state.x
+            steps, folder.shown, lambda x: window.picture(space.decode(x)), look=lambda state: state.x
         )
         own = own_images(work.ranks, folder.path.name, left, self._indices_per_batch)
         advance = extrapolated(advance, self.states(len(own)), self.states(sum(map(len, left))))
@@ -213,12 +213,9 @@ class Drawing:
         return frame_steps(self.model.states, request.frames or film)
 
 
-def _values_facts(data: Data) -> dict[str, Any]:
+def _values_facts(space: Space) -> dict[str, Any]:
     """Scale and window of unbounded samples, for the protocol; empty for images in [0, 1]."""
-    if data.is_bounded:
-        return {}
-    window = window_of(data)
-    return {"values": "own", "scale": scale_of(data), "window": [window.low, window.high]}
+    return {} if space.bounded else {"values": "own", "scale": space.span, "window": list(space.window)}
 
 
 def _samples_place(source: Source) -> Path:
@@ -236,21 +233,20 @@ def _samples_place(source: Source) -> Path:
 def _draws(drawing: Drawing) -> Draws:
     """The random parts of the images. Raises NcsnxError."""
     model, request, task = drawing.model, drawing.request, drawing.task
-    experiment, runtime, shape, columns = model.experiment, model.runtime, model.shape, request.interpolate
+    experiment, space, columns = model.experiment, model.space.at(model.shape), request.interpolate
     if columns is not None and task is not None:
         raise UsageError(f"{parameter('interpolate')} cannot be combined with {task.name}")
     dataset = _training_data(model, drawing.data).train if starts_from_data(experiment) else None
-    draws = experiment_draws(experiment, request.seed, dataset, compiled=runtime.compile, shape=shape)
+    draws = experiment_draws(experiment, space, request.seed, dataset, compiled=model.runtime.compile)
     if task is not None:
         lowest = sigmas(experiment.schedule)[-1]
-        condition = task.conditions(experiment.data, lowest, request.seed, request.n // task.count, shape=shape)
+        condition = task.conditions(space, lowest, request.seed, request.n // task.count)
         return attrs.evolve(draws, condition=condition)
     if columns is None:
         return draws
     if request.between is None:
-        return between_rows(experiment, draws, request.seed, columns, shape)
-    second = experiment_draws(experiment, request.between, dataset, shape=shape)
-    return between_seeds(experiment, draws, second, columns)
+        return between_rows(experiment, space, draws, request.seed, columns)
+    return between_seeds(space, draws, experiment_draws(experiment, space, request.between, dataset), columns)
 
 
 def _training_data(model: ScoreModel, data: Path | None) -> Splits:

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from ncsnx.config.experiment import Experiment
-from ncsnx.data import Dataset, Preprocessing, from_unit
-from ncsnx.data.transforms import start_mean
+from ncsnx.data import Dataset, Preprocessing
 from ncsnx.errors import NcsnxError
 from ncsnx.noise.levels import sigmas
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.samplers.building import first_sigma
 from ncsnx.samplers.state import Constrain, Noise
+from ncsnx.space import Space
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -31,23 +31,15 @@ class Draws:
     """Images per index; more than one for interpolation, where an index is a row."""
 
 
-def seeded_draws(
-    seed: int,
-    shape: tuple[int, ...],
-    from_unit: Callable[[Tensor], Tensor],
-    *,
-    compiled: bool = False,
-) -> Draws:
+def seeded_draws(seed: int, space: Space, *, compiled: bool = False) -> Draws:
     """Draws of plain sampling: the uniform initial x and the noise of image i are functions of (seed, i).
 
-    shape: (C, H, W). from_unit: the data transform, from [0, 1] to the network's range. compiled: whether one compiled
-    kernel draws the noise.
+    compiled: whether one compiled kernel draws the noise.
     """
-
-    def initial(indices: Tensor) -> Tensor:
-        return initial_uniform(seed, indices, shape, from_unit)
-
-    return Draws(initial=initial, noise=lambda indices: SeededNoise(seed, indices, shape, compiled=compiled))
+    return Draws(
+        initial=lambda indices: initial_uniform(seed, indices, space),
+        noise=lambda indices: SeededNoise(seed, indices, space.shape, compiled=compiled),
+    )
 
 
 @attrs.frozen(eq=False)
@@ -68,18 +60,17 @@ class SeededNoise:
         return Stream(self.seed, self.purpose, self.compiled).normal(self.indices, self.shape, step=k)
 
 
-def initial_uniform(
-    seed: int, indices: Tensor, shape: tuple[int, ...], from_unit: Callable[[Tensor], Tensor]
-) -> Tensor:
-    """x ~ U[0, 1) through the data transform, as published: (B, C, H, W) float32 on the device of `indices`.
+def initial_uniform(seed: int, indices: Tensor, space: Space) -> Tensor:
+    """x of values ~ U[0, 1), as published: (B, C, H, W) float32 on the device of `indices`, (B,) int64 of the images.
 
-    indices: (B,) int64 of the images. from_unit: the data transform, from [0, 1] to the network's range.
+    Of unbounded data as wide, around the middle: see `Space.uniform`.
     """
-    return from_unit(Stream(seed, Purpose.INITIAL_SAMPLE).uniform(indices, shape))
+    return space.uniform(Stream(seed, Purpose.INITIAL_SAMPLE).uniform(indices, space.shape))
 
 
 def initial_normal(seed: int, indices: Tensor, shape: tuple[int, ...], *, mean: Tensor | float, sigma: float) -> Tensor:
-    """mean + σ z: (B, C, H, W) float32 on the device of `indices`, (B,) int64 of the images. mean: one or (C, 1, 1)."""
+    """mean + σ z: (B, C, H, W) float32 on the device of `indices`, (B,) int64 of the images. mean: one, (C, 1, 1) or
+    (C, H, W)."""
     return mean + sigma * Stream(seed, Purpose.INITIAL_SAMPLE).normal(indices, shape)
 
 
@@ -175,39 +166,32 @@ def starts_from_data(experiment: Experiment) -> bool:
 
 
 def experiment_draws(
-    experiment: Experiment,
-    seed: int,
-    training_data: Dataset | None,
-    *,
-    compiled: bool = False,
-    shape: tuple[int, int, int] | None = None,
+    experiment: Experiment, space: Space, seed: int, training_data: Dataset | None, *, compiled: bool = False
 ) -> Draws:
-    """Initial state and noise of image i under `seed`. compiled: as in `seeded_draws`.
+    """Initial state and noise of image i under `seed`. space: of the images that are drawn. compiled: as in
+    `seeded_draws`.
 
-    shape: (C, H, W) of the images; default: that of the data, which a sampler that starts from training images needs.
     Raises NcsnxError if the sampler starts from training images and `training_data` is None.
     """
-    data = experiment.data
-    shape = data.shape if shape is None else shape
-    draws = seeded_draws(seed, shape, lambda x: from_unit(x, data), compiled=compiled)
+    draws = seeded_draws(seed, space, compiled=compiled)
     if experiment.sampler.start == "noise":
-        return attrs.evolve(draws, initial=_noise(experiment, seed, shape))
+        return attrs.evolve(draws, initial=_noise(experiment, space, seed))
     if not starts_from_data(experiment):
         return draws
     if training_data is None:
         raise NcsnxError("the sampler starts from training images (data_init), but there are none")
     dataset = training_data
-    preprocessing = Preprocessing(data, dataset.value_range, seed)
+    preprocessing = Preprocessing(experiment.data, space, dataset.value_range, seed)
 
     def images(chosen: Tensor) -> Tensor:
         pixels = dataset.read(chosen.cpu()).pixels.to(chosen.device)
-        return from_unit(preprocessing.unit(pixels), data)
+        return space.encode(preprocessing.values(pixels))
 
     def initial(indices: Tensor) -> Tensor:
         return initial_from_data(
             seed,
             indices,
-            shape,
+            space.shape,
             sigma_max=experiment.schedule.sigma_max,
             data_size=len(dataset),
             data=images,
@@ -216,36 +200,31 @@ def experiment_draws(
     return Draws(initial=initial, noise=draws.noise)
 
 
-def between_rows(
-    experiment: Experiment, draws: Draws, seed: int, columns: int, shape: tuple[int, int, int] | None = None
-) -> Draws:
+def between_rows(experiment: Experiment, space: Space, draws: Draws, seed: int, columns: int) -> Draws:
     """Rows from the images of `draws` (under `seed`) to images of separate noise.
 
     Initial noise of the first level is interpolated too, since otherwise all images of a row would be equal for a
-    sampler without further noise. Uniform starts and training images stay the same along a row, as published. shape: as
-    in `experiment_draws`.
+    sampler without further noise. Uniform starts and training images stay the same along a row, as published.
     """
-    shape = experiment.data.shape if shape is None else shape
-    sigma, middle = _first_level(experiment), start_mean(experiment.data)
-    other = None
+    sigma, middle, other = _first_level(experiment), space.start_mean(), None
     if experiment.sampler.start == "noise":
         stream = Stream(seed, Purpose.INTERPOLATION_NOISE)
 
         def other(rows: Tensor) -> Tensor:
-            return middle.to(rows.device) + sigma * stream.normal(rows, shape, step=_START)
+            return middle.to(rows.device) + sigma * stream.normal(rows, space.shape, step=_START)
 
-    return interpolated(draws, second_noise(seed, shape), columns, other=other, middle=middle)
+    return interpolated(draws, second_noise(seed, space.shape), columns, other=other, middle=middle)
 
 
-def between_seeds(experiment: Experiment, first: Draws, second: Draws, columns: int) -> Draws:
+def between_seeds(space: Space, first: Draws, second: Draws, columns: int) -> Draws:
     """Rows from the image of the first draws to the image of the second draws with the same index."""
-    return interpolated(first, second.noise, columns, other=second.initial, middle=start_mean(experiment.data))
+    return interpolated(first, second.noise, columns, other=second.initial, middle=space.start_mean())
 
 
-def _noise(experiment: Experiment, seed: int, shape: tuple[int, int, int]) -> Callable[[Tensor], Tensor]:
+def _noise(experiment: Experiment, space: Space, seed: int) -> Callable[[Tensor], Tensor]:
     """Normal noise of the sampler's first level around the mean of the data."""
-    sigma, mean = _first_level(experiment), start_mean(experiment.data)
-    return lambda indices: initial_normal(seed, indices, shape, mean=mean.to(indices.device), sigma=sigma)
+    sigma, mean = _first_level(experiment), space.start_mean()
+    return lambda indices: initial_normal(seed, indices, space.shape, mean=mean.to(indices.device), sigma=sigma)
 
 
 def _first_level(experiment: Experiment) -> float:

@@ -7,7 +7,6 @@ from typing import Any
 import attrs
 import safetensors.torch
 
-from ncsnx.data.transforms import window_of
 from ncsnx.images import ImageBatch
 from ncsnx.quantities import counted
 from ncsnx.results import Result
@@ -51,7 +50,7 @@ class SampledImages(Result):
     def tensor(self) -> ImageBatch:
         """All images, (N, C, H, W) float32 on the CPU: in [0, 1], or unbounded; read at each call."""
         images = safetensors.torch.load_file(self.samples)["samples"]
-        return ImageBatch.of(images, window_of(self.source.experiment().data))
+        return ImageBatch.of(images, self.source.space().pictures)
 
     def to_json(self) -> object:
         return {"folder": str(self.folder), **self.protocol}

@@ -11,7 +11,6 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ncsnx.config.codec import identity
-from ncsnx.config.data_sets import Data
 from ncsnx.config.experiment import Experiment, Precision
 from ncsnx.config.image_sizes import (
     ImageSize,
@@ -21,7 +20,6 @@ from ncsnx.config.image_sizes import (
 )
 from ncsnx.config.overrides import typed
 from ncsnx.config.variants import load_plugins, tag_of
-from ncsnx.data import from_values, to_values
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.networks import ScoreFunction, empty_network, load_weights, prepare
 from ncsnx.notebooks import heading, remark
@@ -36,6 +34,7 @@ from ncsnx.runs.selection import Source, check_checkpoint, open_source, reading,
 from ncsnx.runtime import Runtime
 from ncsnx.samplers.building import evaluations, evaluations_in_words, expected_evaluations, state_count
 from ncsnx.sampling.request import shape_at
+from ncsnx.space import Space
 from ncsnx.spelling import parameter
 
 
@@ -45,6 +44,8 @@ class ScoreModel:
 
     network: ScoreFunction
     experiment: Experiment
+    space: Space
+    """The space of the images that the network was trained on."""
     source: Source
     """The run or exported folder that the model was loaded from."""
     run_name: str
@@ -154,11 +155,11 @@ class ScoreModel:
 
         images: in [0, 1] or, for a model of unbounded data, the data's own values.
         """
-        return from_values(images.to(self.runtime.device), self.experiment.data)
+        return self.space.encode(images.to(self.runtime.device))
 
     def from_network(self, x: Tensor) -> Tensor:
         """Inverse of `to_network`, on the device of x; clamped to [0, 1] unless the data is unbounded."""
-        return to_values(x, self.experiment.data)
+        return self.space.decode(x)
 
     def score(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """s(x, σ), the gradient of the log density of the data with noise of σ; (B, C, H, W), the shape of x.
@@ -195,7 +196,7 @@ class ScoreModel:
 
         Raises NcsnxError for a model of logits.
         """
-        return Denoiser(self.network, self.denoise, self.experiment.data)
+        return Denoiser(self.network, self.denoise, self.space)
 
 
 def require_size(network: ScoreFunction, size: ImageSize) -> None:
@@ -253,8 +254,11 @@ def _of_run(run: Run, ckpt: int | str | None, runtime: Runtime) -> ScoreModel:
     if saved.state.get("identity") != identity(experiment):
         raise NcsnxError(f"{folder} does not belong to {run.config_path}: it was trained by another experiment")
     return ScoreModel(
-        network=_network(experiment, (saved.model if weights == "raw" else saved.ema) or {}, folder, runtime),
+        network=_network(
+            experiment, run.space(), (saved.model if weights == "raw" else saved.ema) or {}, folder, runtime
+        ),
         experiment=experiment,
+        space=run.space(),
         source=run,
         run_name=run.name,
         step=saved.step,
@@ -274,8 +278,9 @@ def _of_export(export: Export, ckpt: int | str | None, runtime: Runtime) -> Scor
     except SafetensorError as error:
         raise NcsnxError(f"{path} is not a safetensors file: {error}") from error
     return ScoreModel(
-        network=_network(config.experiment, tensors, path, runtime),
+        network=_network(config.experiment, config.space, tensors, path, runtime),
         experiment=config.experiment,
+        space=config.space,
         source=export,
         run_name=config.run,
         step=config.step,
@@ -285,13 +290,15 @@ def _of_export(export: Export, ckpt: int | str | None, runtime: Runtime) -> Scor
     )
 
 
-def _network(experiment: Experiment, tensors: Mapping[str, Tensor], path: Path, runtime: Runtime) -> ScoreFunction:
+def _network(
+    experiment: Experiment, space: Space, tensors: Mapping[str, Tensor], path: Path, runtime: Runtime
+) -> ScoreFunction:
     """The network with these weights, ready for evaluation. path: that of the weights, for errors.
 
     Raises NcsnxError if they don't fit, and UsageError if the precision needs another device.
     """
     execution = runtime.for_weights_of(experiment).execution(experiment)
-    network = empty_network(experiment)
+    network = empty_network(experiment, space)
     load_weights(network, tensors, str(path))
     network = network.to(runtime.device).eval().requires_grad_(False)
     return prepare(network, execution)
@@ -304,14 +311,13 @@ class Denoiser(nn.Module):
     NcsnxError for a model of logits, where noise of the images isn't Gaussian.
     """
 
-    def __init__(self, network: nn.Module, denoise: Callable[[Tensor, float | Tensor], Tensor], data: Data) -> None:
+    def __init__(self, network: nn.Module, denoise: Callable[[Tensor, float | Tensor], Tensor], space: Space) -> None:
         """denoise: (x, σ) → the denoised images, in the network's range."""
         super().__init__()
-        if data.transform == "logit":
+        if space.logit:
             raise NcsnxError("a model of logits (data.transform=logit) is no denoiser of images in [0, 1]")
         self.network, self.denoise = network, denoise
-        black, white = (float(from_values(torch.tensor(value, dtype=torch.float64), data)) for value in (0.0, 1.0))
-        self.black, self.scale = black, white - black
+        self.offset, self.scale = space.offset, space.scale
 
     def forward(self, y: Tensor, sigma: float | Tensor, **ignored: object) -> Tensor:
         """The mean of the clean images, (B, C, H, W), not clamped. sigma: σ of all images, or (B,), one of each.
@@ -320,5 +326,5 @@ class Denoiser(nn.Module):
         """
         if isinstance(sigma, Tensor):
             sigma = float(sigma) if sigma.numel() == 1 else sigma.to(y).view(-1, 1, 1, 1)
-        denoised = self.denoise(self.black + self.scale * y, self.scale * sigma)
-        return (denoised - self.black) / self.scale
+        denoised = self.denoise((y - self.offset) / self.scale, sigma / self.scale)
+        return self.offset + self.scale * denoised

@@ -88,7 +88,9 @@ class _Training:
             compiled=runtime.compile,
             ranks=ranks,
         )
-        self.held_out = HeldOutBatch(data.held_out, experiment, self.device, ranks) if len(data.held_out) else None
+        self.held_out = (
+            HeldOutBatch(data.held_out, experiment, state.space, self.device, ranks) if len(data.held_out) else None
+        )
         self.files: Any = RunFiles(run, state, observer, lambda: stop.requested) if ranks.is_first else NoFiles()
         self.losses = PendingLosses(self.device, total=self.step.total_loss)
         self.saved_step = state.step

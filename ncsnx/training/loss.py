@@ -11,10 +11,10 @@ from torch import Tensor
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.model import LogNormal, Schedule
 from ncsnx.data import Dataset, Preprocessing
-from ncsnx.data.transforms import sigma_data_of
 from ncsnx.networks import ScoreFunction
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.ranks.rank_group import ALONE, RankGroup
+from ncsnx.space import Space
 
 Weight = Callable[[Tensor], Tensor | None]
 """σ, (B,) → w(σ), (B,), by which the loss of each image is multiplied; None for 1."""
@@ -40,10 +40,11 @@ def score_matching_loss(
     return loss if (weights := weight(sigma)) is None else loss * weights
 
 
-def loss_weight(experiment: Experiment) -> Weight:
+def loss_weight(experiment: Experiment, space: Space) -> Weight:
     """w(σ) = λ(σ)/σ² of an experiment's loss: see `ScoreMatching.weighting`."""
-    power, sigma_data = experiment.loss.power, sigma_data_of(experiment.data)
+    power = experiment.loss.power
     if experiment.loss.weighting == "edm":
+        sigma_data = space.known_sigma_data
         return lambda sigma: 2 * (1 + (sigma / sigma_data) ** 2)
     return lambda sigma: None if power == 2 else sigma ** (power - 2)
 
@@ -82,7 +83,7 @@ class HeldOutBatch:
     empty."""
 
     def __init__(
-        self, dataset: Dataset, experiment: Experiment, device: torch.device, ranks: RankGroup = ALONE
+        self, dataset: Dataset, experiment: Experiment, space: Space, device: torch.device, ranks: RankGroup = ALONE
     ) -> None:
         size, levels = min(len(dataset), experiment.batch_size), experiment.schedule.levels
         self._ranks = ranks
@@ -92,8 +93,8 @@ class HeldOutBatch:
             return
         positions = shared.to(device)
         pixels = dataset.read(shared).pixels.to(device)
-        preprocessing = Preprocessing(experiment.data, dataset.value_range, experiment.seed)
-        self._weight = loss_weight(experiment)
+        preprocessing = Preprocessing(experiment.data, space, dataset.value_range, experiment.seed)
+        self._weight = loss_weight(experiment, space)
         self._x = preprocessing.held_out(pixels, positions)
         self._noise = Stream(experiment.seed, Purpose.HELD_OUT_NOISE).normal(positions, experiment.data.shape)
         # image j is at level j mod L or, with fewer images than levels, at evenly spaced levels from first to last

@@ -8,8 +8,7 @@ from torch import Tensor
 
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.sampler import Sampler
-from ncsnx.data import Dataset, to_values
-from ncsnx.data.transforms import window_of
+from ncsnx.data import Dataset
 from ncsnx.images import grid, square_columns, to_uint8
 from ncsnx.ranks.rank_group import ALONE, RankGroup
 from ncsnx.samplers.building import build_sampler, expected_evaluations, state_count
@@ -62,15 +61,15 @@ def sample_grid(
         build_sampler(experiment.sampler),
         network.score,
         network.noise_levels,
-        experiment_draws(experiment, experiment.seed, training_data, compiled=runtime.compile),
+        experiment_draws(experiment, state.space, experiment.seed, training_data, compiled=runtime.compile),
         indices,
         batch_size=BATCH_SIZE,
         device=runtime.device,
         check_stop=check_stop,
         on_state=report,
     )
-    window = window_of(experiment.data)
-    images = ranks.gather(lambda: [to_uint8(window.picture(to_values(x, experiment.data))).cpu() for _, x in batches])
+    space, window = state.space, state.space.pictures
+    images = ranks.gather(lambda: [to_uint8(window.picture(space.decode(x))).cpu() for _, x in batches])
     return grid(torch.cat([image for share in images for image in share]), square_columns(n))
 
 

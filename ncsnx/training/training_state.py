@@ -16,6 +16,7 @@ from ncsnx.errors import Hint, NcsnxError
 from ncsnx.networks import ScoreFunction, build_network, load_weights, prepare
 from ncsnx.runs import checkpoint
 from ncsnx.runtime import Runtime
+from ncsnx.space import Space
 from ncsnx.spelling import A_NAME, argument
 from ncsnx.training.ema import WeightAverage
 from ncsnx.training.optimizers import checked_optimizer, training_execution
@@ -24,14 +25,14 @@ from ncsnx.training.optimizers import checked_optimizer, training_execution
 class TrainingState:
     """The state of one training after `step` updates."""
 
-    def __init__(self, experiment: Experiment, runtime: Runtime) -> None:
+    def __init__(self, experiment: Experiment, runtime: Runtime, space: Space) -> None:
         """The state before the first step. Raises UsageError if the experiment's precision needs another device."""
         execution = runtime.for_training(experiment).execution(experiment)
-        self.experiment, self.runtime = experiment, runtime
+        self.experiment, self.runtime, self.space = experiment, runtime, space
         self.step = 0
         self.imported: Mapping[str, Any] | None = None
         """The imported checkpoint that training started from, if any; every later checkpoint records it."""
-        network = build_network(experiment).to(runtime.device)
+        network = build_network(experiment, space).to(runtime.device)
         evaluation = attrs.evolve(execution, checkpointing=False)
         self._evaluation = prepare(copy.deepcopy(network).eval().requires_grad_(False), evaluation)
         self.network = prepare(network.train(), training_execution(experiment.optimizer, execution))

@@ -44,9 +44,9 @@ class TrainingStep:
         noise. ranks: those that share each batch."""
         experiment = state.experiment
         self._state, self._experiment = state, experiment
-        self._preprocessing = Preprocessing(experiment.data, value_range, experiment.seed)
+        self._preprocessing = Preprocessing(experiment.data, state.space, value_range, experiment.seed)
         self._compiled_noise = Stream(experiment.seed, Purpose.TRAINING_NOISE, compiled=True) if compiled else None
-        self._weight = loss_weight(experiment)
+        self._weight = loss_weight(experiment, state.space)
         self._gradients = BatchGradients(state.network, self.loss_at, ranks, experiment.accumulation)
         self.total_loss = self._gradients.total
 

@@ -20,12 +20,12 @@ from torch import Tensor
 from ncsnx.config.discovery import resolve
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.overrides import apply_overrides, parse_overrides
-from ncsnx.data import from_unit
 from ncsnx.runtime import Runtime
 from ncsnx.training.training_state import TrainingState
 from ncsnx.training.training_step import TrainingStep
 from tests.benchmarks.pairs import timed
 from tests.benchmarks.published_code import AGREEMENT, PublishedNetwork
+from tests.spaces import space_of, state_of
 
 Actions = dict[str, tuple[Callable[[], object], Callable[[], object]]]
 """Name of an execution → (an evaluation, a training step)."""
@@ -53,12 +53,12 @@ def main() -> None:
 def executions(experiment: Experiment, runtime: Runtime, *, compiles: bool, against: Path | None) -> Actions:
     """All executions, the one that ratios are taken to first."""
     pixels = torch.randint(256, (experiment.batch_size, *experiment.data.shape), dtype=torch.uint8)
-    x = from_unit(pixels.to(runtime.device) / 255, experiment.data)
+    x = space_of(experiment.data).encode(pixels.to(runtime.device) / 255)
     levels = torch.arange(len(x), device=runtime.device) % experiment.schedule.levels
     bf16 = attrs.evolve(experiment, precision="bf16")
     found: Actions = {}
     if against is not None:
-        state = TrainingState(experiment, runtime)
+        state = state_of(experiment, runtime)
         theirs = PublishedNetwork(against, state.network, experiment, runtime.device)
         require_agreement(theirs, state, x, levels)
         found["published"] = (lambda: theirs.evaluate(x, levels)), (lambda: theirs.step(x))
@@ -76,7 +76,7 @@ def ours(
     experiment: Experiment, runtime: Runtime, pixels: Tensor, x: Tensor
 ) -> tuple[Callable[[], object], Callable[[], object]]:
     """An evaluation and a training step under the choices of a runtime."""
-    state = TrainingState(experiment, runtime)
+    state = state_of(experiment, runtime)
     step = TrainingStep(state, (0.0, 255.0), compiled=runtime.compile)
     positions = torch.arange(len(pixels), device=runtime.device)
     on_device = pixels.to(runtime.device)

@@ -26,9 +26,9 @@ from ncsnx.networks import ScoreFunction, prepare
 from ncsnx.runtime import Runtime
 from ncsnx.training import ema, optimizers
 from ncsnx.training.ema import WeightAverage
-from ncsnx.training.training_state import TrainingState
 from ncsnx.training.training_step import TrainingStep
 from tests.meta_device import CPU, META, Watch
+from tests.spaces import state_of
 
 _NO_KERNEL = re.compile(r"(new_)?empty.*|_unsafe_view|promote_types|_record_function.*")
 
@@ -80,7 +80,7 @@ def as_on_cuda() -> Iterator[None]:
 def counted_step(experiment: Experiment, *, plain: bool = False) -> dict[str, Count]:
     """The counts of the parts of a step: its inputs, forward and backward pass, and update."""
     experiment = attrs.evolve(experiment, accumulation=1, snapshots=None)
-    state = TrainingState(experiment, Runtime(device=CPU, threads=1))
+    state = state_of(experiment, Runtime(device=CPU, threads=1))
     on_cuda = Runtime(device=torch.device("cuda"), threads=1, plain=plain)
     network = prepare(state.network.to(META), on_cuda.execution(experiment))
     state.optimizer = optimizers.build_optimizer(experiment.optimizer, network.parameters())

@@ -10,6 +10,7 @@ from ncsnx.runs.folder import Run
 from ncsnx.spelling import argument, spelled_by
 from tests.cli.command import run, run_process
 from tests.config.examples import FILE, minimal, write_file
+from tests.spaces import space_of
 
 BAD = Path("experiments") / "bad.py"
 GOOD_BYTES = FILE.replace("NAME", "bad").encode()
@@ -96,7 +97,7 @@ def _own_files(here: Path) -> None:
     write_file(here / "experiments" / "own.py")
     two = write_file(here / "experiments" / "two.py", name="two-a")
     two.write_text(f"import attrs\n{two.read_text()}\nregister(attrs.evolve(experiment, name='two-b'))\n")
-    Run.create(here / "runs", "own-run", minimal(), {}, None, "f" * 64)
+    Run.create(here / "runs", "own-run", minimal(), {}, None, "f" * 64, space_of(minimal().data))
 
 
 @pytest.mark.parametrize("case", TYPED)
@@ -124,7 +125,7 @@ def test_where_an_experiment_has_the_name_it_is_told_how_to_get_a_run(here: Path
 
 
 def test_a_run_of_a_newer_version_is_an_error_that_names_the_file_with_exit_code_1(here: Path) -> None:
-    newer = Run.create(here / "runs", "newer", minimal(), {}, None, "f" * 64)
+    newer = Run.create(here / "runs", "newer", minimal(), {}, None, "f" * 64, space_of(minimal().data))
     newer.config_path.write_text(json.dumps({**json.loads(newer.config_path.read_text()), "schema_version": 9}))
     outcome = run("show", "runs/newer", "--origins")
     assert (outcome.code, outcome.out) == (1, "")

@@ -17,6 +17,7 @@ from ncsnx.inverse.rules import AUTO, EXACT, GUIDANCE
 from ncsnx.runs.folder import Run
 from tests.config.examples import minimal, write_file
 from tests.forked import REPOSITORY
+from tests.spaces import space_of
 
 LINES = {
     "ncsnx train own model.wi": "ncsnx train own model.width=",
@@ -37,7 +38,7 @@ def place(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with an experiment, a run with a checkpoint, hostile names, and `ncsnx` on the path."""
     write_file(here / "experiments" / "own.py")
     (here / "experiments" / "trap.py").write_text("open('executed', 'w')\nprint('printed')\n1 / 0\n")
-    made = Run.create(here / "runs", "first", minimal(), {}, None, "f" * 64)
+    made = Run.create(here / "runs", "first", minimal(), {}, None, "f" * 64, space_of(minimal().data))
     (made.checkpoints / "step-00000500").mkdir(parents=True)
     for name in ("$(touch executed)", "first; touch executed", "fir\nst", "`touch executed`"):
         shutil.copytree(made.path, here / "runs" / name)

@@ -14,11 +14,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 import ncsnx
+from ncsnx.config import Digits
 from ncsnx.errors import UsageError
 from ncsnx.images import grid, png_bytes, to_uint8
 from ncsnx.runs.exported import Export, write_export
 from ncsnx.runs.folder import Run
 from tests.cli.drawing import error
+from tests.spaces import space_of
 from tests.training.tiny import CPU, Result, command, files, training
 
 RUN = "runs/digits"
@@ -85,8 +87,8 @@ def test_a_model_gives_the_images_of_its_run_to_the_bit(workplace: Path) -> None
     assert torch.equal(ncsnx.draw(model, n=2, interpolate=3), ncsnx.draw(original, n=2, interpolate=3))
     x = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     assert torch.equal(model.score(x, 0.5), original.score(x, 0.5))
-    rescaled = attrs.evolve(model.experiment, data=attrs.evolve(model.experiment.data, transform="rescaled"))
-    assert torch.equal(attrs.evolve(model, experiment=rescaled).to_network(x), 2 * x - 1)
+    rescaled = attrs.evolve(model, space=space_of(Digits(transform="rescaled")))
+    assert torch.equal(rescaled.to_network(x), 2 * x - 1)
 
 
 def test_the_code_of_the_card_works_without_the_run(

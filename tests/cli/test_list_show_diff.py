@@ -15,6 +15,7 @@ from ncsnx.runs.folder import Run
 from ncsnx.runs.writer_lock import HOLDER, writer_lock
 from tests.cli.command import run
 from tests.config.examples import from_json, line_of, minimal, write_file
+from tests.spaces import space_of
 
 
 @pytest.fixture
@@ -26,7 +27,9 @@ def own(here: Path) -> Path:
 @pytest.fixture
 def unfinished(here: Path) -> Run:
     """A run of `minimal` under another name, with a checkpoint's folder at step 500."""
-    run_folder = Run.create(Path("runs"), "first", minimal(), {"steps": "/gone/minimal.py:9"}, None, "f" * 64)
+    run_folder = Run.create(
+        Path("runs"), "first", minimal(), {"steps": "/gone/minimal.py:9"}, None, "f" * 64, space_of(minimal().data)
+    )
     (run_folder.checkpoints / "step-00000500").mkdir()
     return run_folder
 
@@ -80,7 +83,7 @@ def test_list_says_running_while_a_writer_holds_the_lock_and_complete_after_the_
 
 
 def test_list_orders_runs_without_the_experiments_and_shows_the_column(unfinished: Run) -> None:
-    other = Run.create(Path("runs"), "second", minimal(), {}, None, "f" * 64)
+    other = Run.create(Path("runs"), "second", minimal(), {}, None, "f" * 64, space_of(minimal().data))
     other.metrics_path.write_text('{"step": 500, "held_out": 7.25}\n')
     head, *rows = (re.split("  +", line) for line in run("list", "--sort", "held_out").out.splitlines())
     assert [row[0] for row in rows] == ["second", "first"]
@@ -132,7 +135,7 @@ def test_show_of_a_run_has_its_experiment_and_recorded_origins(unfinished: Run) 
 
 
 def test_runs_slash_name_means_the_run_whose_name_alone_is_the_experiment(own: Path) -> None:
-    Run.create(Path("elsewhere"), "own", minimal(), {}, None, "f" * 64)
+    Run.create(Path("elsewhere"), "own", minimal(), {}, None, "f" * 64, space_of(minimal().data))
     assert shown("show", "own", "--runs", "elsewhere")["experiment"]["name"] == "own"
     assert shown("show", "runs/own", "--runs", "elsewhere")["experiment"]["name"] == "minimal"
 

@@ -36,7 +36,6 @@ from ncsnx.config.image_sizes import ImageSize
 from ncsnx.config.loading import load_file
 from ncsnx.data import read_ahead
 from ncsnx.data.places import declared
-from ncsnx.networks import build_network
 from ncsnx.noise.level_plan import NoisePlan, plan_noise
 from ncsnx.planning import timing
 from ncsnx.planning.budget import Fit
@@ -59,6 +58,7 @@ from ncsnx.runtime import Runtime
 from ncsnx.work import Work
 from tests.cli.command import run
 from tests.cli.test_plan import write_pictures
+from tests.spaces import space_of, untrained
 from tests.training.tiny import Result
 
 
@@ -110,7 +110,8 @@ def survey(data: Images | Arrays | Packed, name: str = "own", images: int = 900,
     plan = plan_noise(data.channels * data.image_size**2, 23.456)
     compared = min(images, 20_000)
     distances = Distances(largest=plan.sigma_max, pair=(3, 5), images=images, compared=compared, quantile=20.0, seed=0)
-    measured = MeasuredData(distances=distances, names=("a.png", "b.png"), held_out=100)
+    space = space_of(data, scale=1.0)
+    measured = MeasuredData(distances=distances, names=("a.png", "b.png"), held_out=100, space=space)
     return Survey(experiment=propose(name, data, plan, images, network=network), plan=plan, measured=measured)
 
 
@@ -368,7 +369,7 @@ def test_small_images_get_a_preconditioned_unet_unless_the_published_network_is_
 def test_a_proposed_unet_takes_images_of_its_size(size: tuple[int, int], width: int) -> None:
     scale = Scale(width=width, batch_size=1, steps=1)
     experiment = propose("x", Images(root="x", image_size=size), plan(32), 900, scale, "unet")
-    network = build_network(experiment)
+    network = untrained(experiment)
     assert network.score(torch.zeros(1, 3, *size), 0.5).isfinite().all()
 
 

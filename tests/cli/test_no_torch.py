@@ -11,6 +11,7 @@ from ncsnx.commands.command import built_in_commands
 from ncsnx.runs.folder import Run
 from tests.config.examples import minimal, write_file
 from tests.forked import REPOSITORY
+from tests.spaces import space_of
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def without_torch(tmp_path: Path) -> Path:
 def first(here: Path) -> Path:
     """The current folder, with the experiment `own` and a run `first` that has a checkpoint of step 500."""
     write_file(here / "experiments" / "own.py")
-    run = Run.create(here / "runs", "first", minimal(), {}, None, "f" * 64)
+    run = Run.create(here / "runs", "first", minimal(), {}, None, "f" * 64, space_of(minimal().data))
     (run.checkpoints / "step-00000500").mkdir(parents=True)
     return here
 

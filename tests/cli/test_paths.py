@@ -15,6 +15,7 @@ from ncsnx.commands.command import Parameter, built_in_commands, plugin_commands
 from ncsnx.runs.folder import Run
 from tests.cli.command import run
 from tests.config.examples import minimal, write_file
+from tests.spaces import space_of
 from tests.training.tiny import Result
 
 ODD = ("a\nb", "x" * 300, "~nobody-of-this-name/x", "a\ud800b", "a\0b", "", "./loop", "./file/x")
@@ -133,7 +134,7 @@ def test_the_home_is_expanded_wherever_a_path_is_taken(place: Path, monkeypatch:
     monkeypatch.setenv("HOME", str(home))
     file = write_file(home / "mine.py")
     assert run("show", "~/mine.py:mine").code == 0
-    Run.create(home / "runs", "one", minimal(), {}, None, "f" * 64)
+    Run.create(home / "runs", "one", minimal(), {}, None, "f" * 64, space_of(minimal().data))
     assert "one" in run("list", "--runs=~/runs").out
     assert "from      home/runs/one" in run("show", "~/runs/one").out
     assert run("data", "pack", "digits", "--out=~/digits.pack", "--quiet").code == 0

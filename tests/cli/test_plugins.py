@@ -113,7 +113,9 @@ def test_a_run_records_the_package_that_it_needs_and_says_so_when_that_is_gone(h
         "from ncsnx.config.discovery import resolve\n"
         "from ncsnx.runs.folder import Run\n"
         "from ncsnx.runs.segments import append_segment, read_segments\n"
-        "run = Run.create(Path('runs'), 'old', resolve('roaring').experiment, {}, None, 'f' * 64)\n"
+        "from ncsnx.space import Space\n"
+        "roaring = resolve('roaring').experiment\n"
+        "run = Run.create(Path('runs'), 'old', roaring, {}, None, 'f' * 64, Space.of(roaring.data))\n"
         "append_segment(run, from_step=0, runtime={}, changes={})\n"
         "print(*read_segments(run)[0].plugins)\n"
     )

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ncsnx.runs.folder import Run
 from tests.cli.command import run
 from tests.config.examples import minimal
+from tests.spaces import space_of
 from tests.training.tiny import CPU, files
 
 FEATURES = ("--features", "torchscript:net.pt", "--cache", "cache", *CPU)
@@ -87,8 +88,8 @@ def test_json_holds_the_facts_the_perfect_model_and_the_features(place: Path) ->
 
 def test_a_run_has_the_reference_of_the_data_that_it_recorded(place: Path) -> None:
     fingerprint = rows(run("reference", "digits", AS_THEY_ARE, *FEATURES).out)["fingerprint"]
-    Run.create(place / "runs", "same", minimal(), {}, None, fingerprint)
-    Run.create(place / "runs", "other", minimal(), {}, None, "f" * 64)
+    Run.create(place / "runs", "same", minimal(), {}, None, fingerprint, space_of(minimal().data))
+    Run.create(place / "runs", "other", minimal(), {}, None, "f" * 64, space_of(minimal().data))
     same = run("reference", "runs/same", AS_THEY_ARE, *FEATURES)
     assert (same.code, same.err) == (0, "")
     other = run("reference", "other", AS_THEY_ARE, *FEATURES)

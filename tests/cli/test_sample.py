@@ -20,6 +20,7 @@ from ncsnx.samplers.building import build_sampler
 from ncsnx.sampling.draws import SeededNoise, initial_uniform
 from ncsnx.storage import reading
 from ncsnx.storage.parts import Part, write_part
+from tests.spaces import unit_space
 from tests.training.tiny import CPU, Result, command, damage, files, training
 
 ROOT = "runs/digits"
@@ -117,7 +118,7 @@ def test_rows_of_an_interpolation_start_with_the_plain_sample(workplace: Path) -
     indices = torch.arange(3)
     other = SeededNoise(2, indices, (1, 8, 8), Purpose.INTERPOLATION_NOISE)
     sampler = build_sampler(model.experiment.sampler)
-    first = initial_uniform(2, indices, (1, 8, 8), from_unit=lambda x: x)
+    first = initial_uniform(2, indices, unit_space(1, 8, 8))
     *_, last = sampler(model.score, first, model.network.noise_levels, noise=other)
     assert grey_levels(rows.view(3, 4, 1, 8, 8)[:, 3], last.x.clamp(0, 1)) <= 1
     without_noise = drawn(workplace, "--n", "2", "--interpolate", "2", "sampler=dpmpp", out="without").view(

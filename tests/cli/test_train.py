@@ -17,7 +17,7 @@ from ncsnx.commands.training import work
 from ncsnx.images import grid
 from ncsnx.planning.timing import Timing
 from ncsnx.quantities import percent
-from ncsnx.runs.folder import MEASURED, Run, read_origins
+from ncsnx.runs.folder import Run, read_origins
 from ncsnx.runs.manifest import checkpoints
 from ncsnx.runs.segments import read_segments
 from ncsnx.runs.writer_lock import writer_lock
@@ -155,13 +155,15 @@ def test_other_data_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_new_run_records_the_mean_of_its_data_and_a_resumed_one_keeps_what_it_has(workplace: Path) -> None:
-    path = run_in(workplace) / "config.json"
-    config = json.loads(path.read_text())
-    assert config["experiment"]["data"]["mean"] == [pytest.approx(load_digits().images.mean() / 16, abs=0.01)]
-    config["experiment"]["data"]["mean"] = None  # as in a run of imported checkpoints
-    path.write_text(json.dumps(config))
+    run = Run(run_in(workplace))
+    digits = torch.from_numpy(load_digits().images).float() / 16
+    torch.testing.assert_close(run.space().start_mean()[0], digits.mean(dim=0), atol=0.02, rtol=0)
+    config = json.loads(run.config_path.read_text())
+    del config["space"]["mean_image"]  # as in a run of imported checkpoints
+    run.config_path.write_text(json.dumps(config))
     assert command(*training("steps=14"), folder=workplace).code == 0
-    assert json.loads(path.read_text())["experiment"]["data"]["mean"] is None
+    assert run.space().mean_image is None
+    assert run.space().mean == (pytest.approx(float(digits.mean()), abs=0.01),)
 
 
 def test_an_unsound_newest_checkpoint_is_named_set_aside_and_made_again(workplace: Path) -> None:
@@ -364,9 +366,8 @@ def test_another_name_starts_a_new_run_from_the_configuration_of_a_run(named: Ru
     new = Run(folder / "runs" / "first-2")
     origins = read_origins(new.origins_path)
     assert origins.pop("data.transform") == origins.pop("steps") == "command line"
-    assert origins.pop("data.mean") == MEASURED
-    (before,), (after,) = (run.experiment().data.mean or () for run in (named, new))
-    assert after == pytest.approx(2 * before - 1, abs=1e-3)
+    before, after = (run.space().start_mean() for run in (named, new))
+    torch.testing.assert_close(after, 2 * before - 1, atol=1e-3, rtol=0)
     assert set(origins.values()) == {"run first"}
     assert new.experiment().model == named.experiment().model
     assert not new.source_path.exists()

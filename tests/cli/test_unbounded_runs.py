@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import attrs
 import numpy as np
 import pytest
 import safetensors.torch
@@ -11,8 +12,7 @@ import torch
 from PIL import Image
 
 import ncsnx
-from ncsnx.data.transforms import window_of
-from ncsnx.runs.folder import Run, read_origins
+from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import checkpoints
 from tests.cli.command import run
 from tests.published import golden_path
@@ -44,31 +44,44 @@ def copied(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     return tmp_path / "copied"
 
 
-def test_a_run_records_the_measured_scale_and_its_origin_and_keeps_both_when_it_resumes(copied: Path) -> None:
+def test_a_run_measures_its_space_once_and_a_window_that_is_declared_later_changes_pictures_alone(
+    copied: Path,
+) -> None:
     trained = Run(copied / "runs" / "digits")
-    data = json.loads(trained.config_path.read_text())["experiment"]["data"]
-    assert 80 < data["scale"] < 91
-    assert (data["window_low"], data["window_high"]) == (-data["scale"], data["scale"])
-    assert read_origins(trained.origins_path)["data.scale"] == "measured on the training set"
+    space, words = trained.space(), (*DATA, *STEPS)
+    assert 80 < space.scale < 91
+    assert space.window == (-space.scale, space.scale)
+    assert trained.experiment().data.scale is None
 
-    resumed = command("train", "digits", *overrides(*DATA, *STEPS, "steps=8"), *CPU, folder=copied)
+    resumed = command("train", "digits", *overrides(*words, "steps=8"), *CPU, folder=copied)
     assert resumed.code == 0, resumed.err
-    assert "data.scale" not in resumed.err
     assert checkpoints(trained) == [4, 8]
-    assert json.loads(trained.config_path.read_text())["experiment"]["data"] == data
-    assert read_origins(trained.origins_path)["data.scale"] == "measured on the training set"
+    assert trained.space() == space
 
-    other = command("train", "digits", *overrides(*DATA, *STEPS, "data.scale=2"), *CPU, folder=copied)
+    shown = command("train", "digits", *overrides(*words, "steps=9", "data.window_high=7"), *CPU, folder=copied)
+    assert shown.code == 0, shown.err
+    assert trained.space() == attrs.evolve(space, window=(-space.scale, 7))
+
+    other = command("train", "digits", *overrides(*words, "data.scale=2"), *CPU, folder=copied)
     assert other.code == 2
     assert "data.scale" in other.err
+
+
+def test_a_run_derived_on_larger_data_measures_its_own_scale(copied: Path) -> None:
+    np.save(copied / "larger.npy", 100 * np.load(copied / "x.npy"))
+    derived = run("train", "runs/digits", "data.path=larger.npy", "steps=2", "--run", "larger", *CPU)
+    assert derived.code == 0, derived.err
+    before, after = (Run(copied / "runs" / name).space() for name in ("digits", "larger"))
+    assert after.scale == pytest.approx(100 * before.scale, rel=1e-5)
+    assert f"in units of {after.scale:g}" in derived.err
+    assert after.sigma_data == pytest.approx(before.sigma_data, rel=1e-3)
 
 
 def test_samples_are_in_own_values_and_pictures_show_a_window_that_is_said(copied: Path) -> None:
     sampled = run("sample", "digits", "--n", "3", "--frames", "2", "--film", "--out", "drawn", *CPU)
     assert sampled.code == 0, sampled.err
     values = safetensors.torch.load_file(copied / "drawn" / "samples.safetensors")["samples"]
-    data = Run(copied / "runs" / "digits").experiment().data
-    window = window_of(data)
+    window = Run(copied / "runs" / "digits").space().pictures
     assert f"pictures show {window}" in sampled.err
     protocol = json.loads((copied / "drawn" / "protocol.json").read_text())
     assert (protocol["values"], protocol["scale"]) == ("own", window.high)

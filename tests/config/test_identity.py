@@ -39,7 +39,6 @@ OUTSIDE = {
     "retention.keep_every",
     "retention.keep_best",
     "note",
-    "data.mean",
     "data.root",
     "data.path",
     "data.on_error",

@@ -108,7 +108,7 @@ def test_every_built_in_variant_and_every_field_off_its_default_is_in_the_frozen
     for cls in [*(cls for family in families for cls in family.values()), *parts]:
         assert cls in written, cls
         fixed = {"dequantization"} if cls is Phantoms else set()  # which are unbounded, so it has one value
-        shared = {"mean", "sigma_data"} & written[Digits] if issubclass(cls, Data) else set()
+        shared = {"sigma_data"} & written[Digits] if issubclass(cls, Data) else set()
         assert {field.name for field in attrs.fields(cls)} == written[cls] | fixed | shared, cls
 
 

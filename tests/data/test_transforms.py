@@ -11,12 +11,13 @@ from torch import Tensor
 from ncsnx.config import Augmentation, Data, Images, NCSNv2
 from ncsnx.config.checks import FieldError
 from ncsnx.config.data_sets import Dequantization, Digits, Transform
-from ncsnx.data import Preprocessing, from_unit, log_slope, to_unit
+from ncsnx.data import Preprocessing
 from ncsnx.data.augmentation import LABELS, augmented
-from ncsnx.data.transforms import LOGIT_MARGIN
 from ncsnx.errors import NcsnxError
 from ncsnx.randomness import Purpose, Stream
+from ncsnx.space import LOGIT_MARGIN
 from tests.config.examples import minimal
+from tests.spaces import space_of
 
 TRANSFORMS: tuple[Transform, ...] = ("none", "rescaled", "logit")
 DEQUANTIZATIONS: tuple[Dequantization, ...] = ("none", "uniform", "gaussian")
@@ -25,7 +26,11 @@ POSITIONS = torch.arange(1000, 1016)
 
 
 def preprocessing(**fields: Any) -> Preprocessing:
-    return Preprocessing(Digits(**fields), value_range=(0, 255), seed=5)
+    return prepared(Digits(**fields), (0, 255), seed=5)
+
+
+def prepared(data: Data, value_range: tuple[float, float], seed: int = 0) -> Preprocessing:
+    return Preprocessing(data, space_of(data), value_range, seed)
 
 
 def unit(**fields: Any) -> torch.Tensor:
@@ -36,17 +41,17 @@ def unit(**fields: Any) -> torch.Tensor:
 @pytest.mark.parametrize("transform", TRANSFORMS)
 def test_the_inverse_brings_images_back(transform: Transform) -> None:
     x = torch.linspace(0, 1, 1001).view(1, 1, 7, 143)
-    data = Digits(transform=transform)
+    space = space_of(Digits(transform=transform))
     # the logit's margin λ remains, and float32 near 1 is coarse: half a step of 2**-24 in u
     tolerance = LOGIT_MARGIN + 2**-23 if transform == "logit" else 2**-23
-    assert float((to_unit(from_unit(x, data), data) - x).abs().max()) <= tolerance
+    assert float((space.decode(space.encode(x)) - x).abs().max()) <= tolerance
 
 
 def test_the_transforms_are_the_published_ones() -> None:
     x = torch.tensor([0.0, 0.25, 1.0], dtype=torch.float64)
-    assert from_unit(x, Digits()).tolist() == [0.0, 0.25, 1.0]
-    assert from_unit(x, Digits(transform="rescaled")).tolist() == [-1.0, -0.5, 1.0]
-    logit = from_unit(x, Digits(transform="logit")).tolist()
+    assert space_of(Digits()).encode(x).tolist() == [0.0, 0.25, 1.0]
+    assert space_of(Digits(transform="rescaled")).encode(x).tolist() == [-1.0, -0.5, 1.0]
+    logit = space_of(Digits(transform="logit")).encode(x).tolist()
     for value, pixel in zip(logit, x.tolist(), strict=True):
         u = 1e-6 + (1 - 2e-6) * pixel
         assert value == pytest.approx(math.log(u) - math.log(1 - u), rel=1e-9)
@@ -55,34 +60,34 @@ def test_the_transforms_are_the_published_ones() -> None:
 @pytest.mark.parametrize("transform", TRANSFORMS)
 def test_the_slope_of_a_transform_is_its_derivative(transform: Transform) -> None:
     x = torch.linspace(0, 1, 101, dtype=torch.float64).view(101, 1, 1, 1).requires_grad_()
-    data = Digits(transform=transform)
-    (derivative,) = torch.autograd.grad(from_unit(x, data).sum(), x)
-    if transform == "logit":  # at the ends, where from_unit clamps, autograd gives half the derivative
+    space = space_of(Digits(transform=transform))
+    (derivative,) = torch.autograd.grad(space.encode(x).sum(), x)
+    if transform == "logit":  # at the ends, where `encode` clamps, autograd gives half the derivative
         x, derivative = x[1:-1], derivative[1:-1]
-    assert torch.allclose(log_slope(x, data), derivative.log().flatten(), rtol=1e-12, atol=1e-12)
+    assert torch.allclose(space.log_slope(x), derivative.log().flatten(), rtol=1e-12, atol=1e-12)
     pairs = x[:98].detach().view(49, 1, 1, 2)
-    assert torch.allclose(log_slope(pairs, data), log_slope(x[:98], data).view(49, 2).sum(dim=1))
+    assert torch.allclose(space.log_slope(pairs), space.log_slope(x[:98]).view(49, 2).sum(dim=1))
 
 
 @pytest.mark.parametrize("value_range", [(0, 255), (-1024, 3071), (0, 2**31)])
 def test_integers_of_any_range_have_grey_levels(value_range: tuple[int, int]) -> None:
     low, high = value_range
-    prepared = Preprocessing(Digits(), value_range, seed=0)
+    images = prepared(Digits(), value_range)
     pixels = torch.full((1, 1, 8, 8), high)
-    assert prepared.grey_levels(pixels) == high - low + 1
-    assert (prepared.continuous(pixels, torch.tensor([0])) * (high - low + 1)).floor().unique().item() == high - low
+    assert images.grey_levels(pixels) == high - low + 1
+    assert (images.continuous(pixels, torch.tensor([0])) * (high - low + 1)).floor().unique().item() == high - low
 
 
 def test_floating_point_values_have_no_grey_levels() -> None:
     for pixels, value_range in ((torch.rand(1, 1, 8, 8), (0, 1)), (PIXELS, (0, 255.5))):
         with pytest.raises(NcsnxError, match="has no grey levels"):
-            Preprocessing(Digits(), value_range, seed=0).grey_levels(pixels)
+            prepared(Digits(), value_range).grey_levels(pixels)
 
 
 def test_the_declared_range_becomes_the_unit_interval() -> None:
     assert torch.equal(unit(), PIXELS / 255)
-    digits = Preprocessing(Digits(), value_range=(0, 16), seed=0)
-    assert digits.unit(torch.tensor([0, 4, 16], dtype=torch.uint8)).tolist() == [0, 0.25, 1]
+    digits = prepared(Digits(), (0, 16))
+    assert digits.values(torch.tensor([0, 4, 16], dtype=torch.uint8)).tolist() == [0, 0.25, 1]
 
 
 def test_flips_mirror_left_and_right_as_drawn_by_position() -> None:
@@ -99,7 +104,7 @@ def test_uniform_dequantization_fills_the_step_of_a_grey_level() -> None:
     expected = PIXELS / 255 * (255 / 256) + u / 256
     assert float((unit(dequantization="uniform") - expected).abs().max()) < 2**-23
     # 17 grey levels: the next level begins where this one ends
-    digits = Preprocessing(Digits(dequantization="uniform"), value_range=(0, 16), seed=0)
+    digits = prepared(Digits(dequantization="uniform"), (0, 16))
     white = digits.training(torch.full((500, 1, 2, 2), 16, dtype=torch.uint8), torch.arange(500))
     assert 16 / 17 <= float(white.min()) < 16 / 17 + 1e-3
     assert 1 - 1e-3 < float(white.max()) <= 1
@@ -141,7 +146,7 @@ LARGE = torch.arange(16 * 3 * 9 * 9).view(16, 3, 9, 9) % 251
 def cropping(size: int = 4, stored: int | None = 9) -> Preprocessing:
     """Preprocessing of stored images of 9×9 pixels."""
     data = Images(root="x", image_size=size, random_crop=stored)
-    return Preprocessing(data, value_range=(0, 255), seed=5)
+    return prepared(data, (0, 255), seed=5)
 
 
 def test_training_images_are_cropped_by_their_position() -> None:
@@ -154,7 +159,7 @@ def test_training_images_are_cropped_by_their_position() -> None:
 
 def test_other_images_are_cropped_from_the_centre() -> None:
     centre = LARGE[:, :, 2:6, 2:6] / 255
-    assert torch.equal(cropping().unit(LARGE), centre)
+    assert torch.equal(cropping().values(LARGE), centre)
     assert torch.equal(cropping().held_out(LARGE, POSITIONS), centre)
 
 
@@ -173,17 +178,17 @@ def test_crops_of_rectangles_move_in_both_directions_and_squares_keep_their_draw
     pixels = torch.stack((rows, columns)).expand(400, 2, 9, 20).to(torch.uint8)
     positions = torch.arange(400)
     data = Stored(image_size=(4, 12), channels=2, stored=(9, 20))
-    cropped = (Preprocessing(data, (0, 255), 7).training(pixels, positions) * 255).round().long()
+    cropped = (prepared(data, (0, 255), 7).training(pixels, positions) * 255).round().long()
     assert cropped.shape == (400, 2, 4, 12)
     corners = cropped[:, :, 0, 0]
     assert set(corners[:, 0].tolist()) == set(range(6))
     assert set(corners[:, 1].tolist()) == set(range(9))
     assert torch.equal(cropped - corners[:, :, None, None], pixels[:, :, :4, :12].long())
-    centre = (Preprocessing(data, (0, 255), 7).unit(pixels) * 255).round().long()
+    centre = (prepared(data, (0, 255), 7).values(pixels) * 255).round().long()
     assert centre[0, :, 0, 0].tolist() == [2, 4]
     # the row of a rectangle's crop is that of the square with as many spare rows
     square = Stored(image_size=4, channels=2, stored=(9, 9))
-    squares = (Preprocessing(square, (0, 255), 7).training(pixels[..., :9], positions) * 255).round().long()
+    squares = (prepared(square, (0, 255), 7).training(pixels[..., :9], positions) * 255).round().long()
     assert torch.equal(squares[:, 0, 0, 0], corners[:, 0])
 
 

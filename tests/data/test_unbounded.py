@@ -12,15 +12,17 @@ from torch import Tensor
 
 from ncsnx.config import Arrays, Data, Images, Packed, Phantoms
 from ncsnx.config.checks import FieldError
-from ncsnx.data import InMemory, Preprocessing, StoredImages, from_values, open_data, to_values
-from ncsnx.data.dataset import Magnitudes
+from ncsnx.data import InMemory, Preprocessing, Splits, StoredImages, open_data
 from ncsnx.data.readers.from_path import Reading, own_data
 from ncsnx.data.readers.packed import pack, settings_of
-from ncsnx.data.transforms import window_of
-from ncsnx.data.value_statistics import magnitudes_of, measured_data
+from ncsnx.data.value_statistics import measured_space, values_space
 from ncsnx.errors import NcsnxError
 from ncsnx.images import Window, magnitude_and_phase
+from ncsnx.sampling.draws import initial_uniform
+from ncsnx.space import Space
 from ncsnx.work import SILENT
+from tests.config.examples import minimal
+from tests.spaces import space_of
 
 
 def unbounded(**fields: Any) -> Arrays:
@@ -35,9 +37,10 @@ def test_the_network_sees_values_over_their_scale_and_transform_composes() -> No
     pixels = torch.tensor([-4.0, 0.0, 2.0, 10.0]).view(1, 1, 2, 2)
     for transform, expected in (("none", [-2, 0, 1, 5]), ("rescaled", [-5, -1, 1, 9])):
         data = unbounded(scale=2.0, transform=transform)
-        seen = Preprocessing(data, (0.0, 2.0), seed=0).training(pixels.expand(1, 1, 2, 2), torch.arange(1))
-        assert seen.flatten().tolist() == from_values(pixels, data).flatten().tolist() == expected
-        assert to_values(seen, data).flatten().tolist() == pixels.flatten().tolist()
+        space = space_of(data)
+        seen = Preprocessing(data, space, (0.0, 2.0), seed=0).training(pixels.expand(1, 1, 2, 2), torch.arange(1))
+        assert seen.flatten().tolist() == space.encode(pixels).flatten().tolist() == expected
+        assert space.decode(seen).flatten().tolist() == pixels.flatten().tolist()
 
 
 def test_the_scale_of_complex_data_is_a_percentile_of_the_magnitude_of_pairs() -> None:
@@ -45,11 +48,9 @@ def test_the_scale_of_complex_data_is_a_percentile_of_the_magnitude_of_pairs() -
     pairs = torch.complex(values[:, ::2].contiguous(), values[:, 1::2].contiguous()).abs()
     expected = np.quantile(pairs.numpy(), 0.99, method="inverted_cdf")
     data = Packed(path="x", image_size=3, channels=4, range="unbounded", complex=True)
-    found = magnitudes_of(data, in_memory(values), "x", SILENT)
-    assert found is not None
-    assert found.percentile == float(f"{expected:.6g}")
-    measured = measured_data(data, found)
-    assert (measured.window_low, measured.window_high) == (0, measured.scale)
+    found = values_space(data, Splits(in_memory(values), in_memory(values[:0]), ""), "x", SILENT)
+    assert found.scale == float(f"{expected:.6g}")
+    assert found.window == (0, found.scale)
 
 
 def opened(tmp_path: Path, values: Any, **fields: Any) -> tuple[Arrays, Any]:
@@ -63,12 +64,9 @@ def test_reading_keeps_the_values_and_measures_the_training_images_alone(tmp_pat
     data, splits = opened(tmp_path, values, held_out=0.3)
     assert 0 < len(splits.held_out) < 60
     expected = np.quantile(np.abs(values[splits.train.ids.numpy()]), 0.99, method="inverted_cdf")
-    low, high = splits.train.value_range
-    assert (low, high) == splits.held_out.value_range
-    assert low == 0
-    assert high == float(f"{expected:.6g}")
+    space = values_space(data, splits, "x", SILENT)
+    assert (space.offset, space.scale) == (0, float(f"{expected:.6g}"))
     assert torch.equal(splits.train.read(torch.arange(1)).pixels[0, 0], torch.from_numpy(values[splits.train.ids[0]]))
-    assert measured_data(data, splits.magnitudes).scale == high
 
 
 @pytest.mark.parametrize(("shift", "window"), [(0.0, (-2.0, 2.0)), (100.0, (0.0, 2.0))])
@@ -77,14 +75,12 @@ def test_the_window_begins_at_zero_for_data_without_negative_values(
 ) -> None:
     values = np.random.default_rng(0).normal(size=(9, 4, 4)).astype("f4") + np.float32(shift)
     data, splits = opened(tmp_path, values, scale=2.0)
-    found = window_of(measured_data(data, splits.magnitudes))
-    assert (found.low, found.high) == window
+    assert values_space(data, splits, "x", SILENT).window == window
 
 
 @pytest.mark.parametrize(("white", "black"), [(30.0, 0.0), (-1.0, -10.0)])
 def test_a_declared_white_leaves_black_at_zero_for_data_without_negative_values(white: float, black: float) -> None:
-    data = measured_data(unbounded(window_high=white), Magnitudes(percentile=10.0, largest=50.0, least=0.0))
-    assert (data.window_low, data.window_high) == (black, white)
+    assert Space.of(unbounded(window_high=white), scale=10.0, least=0.0).window == (black, white)
 
 
 @pytest.mark.parametrize(
@@ -114,27 +110,54 @@ def test_fields_that_contradict_the_range_are_refused(fields: dict[str, Any], co
     ],
 )
 def test_values_without_a_scale_are_refused(tmp_path: Path, change: Any, complaint: str) -> None:
+    values = change(np.random.default_rng(0).normal(size=(20, 4, 4)).astype("f4"))
+
+    def measure() -> Space:
+        return values_space(*opened(tmp_path, values, held_out=0.0), "x", SILENT)
+
     with pytest.raises(NcsnxError, match=complaint):
-        opened(tmp_path, change(np.random.default_rng(0).normal(size=(20, 4, 4)).astype("f4")), held_out=0.0)
+        measure()
 
 
 def test_bounded_images_are_clamped_and_need_no_scale() -> None:
     data: Data = Images(root="x", image_size=4)
-    assert to_values(torch.tensor([-1.0, 0.5, 2.0]), data).tolist() == [0, 0.5, 1]
+    assert Space.of(data).decode(torch.tensor([-1.0, 0.5, 2.0])).tolist() == [0, 0.5, 1]
     assert data.is_bounded
     with pytest.raises(NcsnxError, match="the scale of the unbounded data is not known"):
-        to_values(torch.zeros(1), unbounded())
+        Space.of(unbounded())
+
+
+def test_unbounded_complex_images_start_around_zero_with_phases_all_round() -> None:
+    space = space_of(attrs.evolve(DATA, scale=5.0))
+    real, imaginary = space.decode(initial_uniform(0, torch.arange(100), space)).unbind(dim=1)
+    # 4,800 uniform values of deviation 5/√12: five standard errors of their mean are 0.104
+    assert max(abs(float(part.mean())) for part in (real, imaginary)) < 0.104
+    quadrants = (2 * (real > 0) + (imaginary > 0)).flatten().bincount(minlength=4) / real.numel()
+    # five standard errors of a share of a quarter: 5·√(3/16/4800) = 0.031
+    assert float((quadrants - 0.25).abs().max()) < 0.031
+
+
+def test_a_mean_image_is_measured_of_small_images_and_is_symmetric_where_they_are_mirrored(tmp_path: Path) -> None:
+    values = 3 + np.random.default_rng(0).normal(size=(50, 4, 4)).astype("f4")
+    for fields in ({}, {"random_flip": True}):
+        data, splits = opened(tmp_path, values, scale=2.0, held_out=0.0, **fields)
+        space = measured_space(attrs.evolve(minimal(), data=data), splits, "x", SILENT)
+        expected = values.mean(axis=0) / 2
+        expected = (expected + expected[:, ::-1]) / 2 if fields else expected
+        np.testing.assert_allclose(space.start_mean()[0], expected, rtol=1e-3)
+        assert space.at((1, 8, 8)).start_mean().item() == pytest.approx(expected.mean(), rel=1e-3)
+        assert space.sigma_data == pytest.approx(np.sqrt(np.square(values / 2).mean()), rel=1e-3)
 
 
 def test_complex_values_are_shown_as_magnitude_and_phase() -> None:
     data = attrs.evolve(DATA, image_size=1, scale=5.0)
-    magnitude, phase = window_of(data)(torch.tensor([3.0, 4.0]).view(1, 2, 1, 1)).flatten().tolist()
+    magnitude, phase = space_of(data).pictures(torch.tensor([3.0, 4.0]).view(1, 2, 1, 1)).flatten().tolist()
     assert magnitude == 1
     assert phase == pytest.approx((np.arctan2(4, 3) / np.pi + 1) / 2)
 
 
 def test_densities_of_unbounded_data_are_refused() -> None:
-    preprocessing = Preprocessing(unbounded(scale=1.0), (0.0, 1.0), seed=0)
+    preprocessing = Preprocessing(unbounded(scale=1.0), space_of(unbounded(scale=1.0)), (0.0, 1.0), seed=0)
     with pytest.raises(NcsnxError, match="the data is unbounded"):
         preprocessing.grey_levels(torch.zeros(1))
 
@@ -188,7 +211,6 @@ def test_complex_values_are_declared_so_and_packed_ones_are_those_of_the_array(
     for ours, theirs in ((opened.train, splits.train), (opened.held_out, splits.held_out)):
         every = torch.arange(len(ours))
         assert torch.equal(ours.read(every).pixels, theirs.read(every).pixels)
-        assert ours.value_range == theirs.value_range
     with pytest.raises(NcsnxError, match="declared real") as error:
         open_data(attrs.evolve(declared, complex=False), tmp_path)
     assert error.value.hints[0].adds == "data.complex=true data.range=unbounded data.channels=2"

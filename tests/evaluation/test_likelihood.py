@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ncsnx.config import NCSN, Digits
 from ncsnx.config.data_sets import Data, Transform
-from ncsnx.data import Preprocessing, from_unit
+from ncsnx.data import Preprocessing
 from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.checkpoint_sweep import choose
 from ncsnx.evaluation.held_out_sweep import HeldOutSweep
@@ -26,6 +26,7 @@ from ncsnx.runtime import Runtime
 from ncsnx.samplers.state import Score
 from ncsnx.work import SILENT
 from tests.config.examples import minimal
+from tests.spaces import space_of
 
 MEAN, DEVIATION = 0.4, 0.25
 
@@ -52,13 +53,14 @@ def bits(
     pixels: Tensor, levels: int, score: Score, ends: tuple[float, float], transform: Transform = "none"
 ) -> tuple[Tensor, Tensor]:
     """Bits per dimension of single pixels (B,), and the images in the network's range."""
-    preprocessing = Preprocessing(OnePixel(transform=transform), value_range=(0, levels - 1), seed=5)
+    data = OnePixel(transform=transform)
+    preprocessing = Preprocessing(data, space_of(data), value_range=(0, levels - 1), seed=5)
     positions, images = torch.arange(len(pixels)), pixels.view(-1, 1, 1, 1)
     probes = Probes(torch.ones(1, len(pixels), 1, 1, 1, dtype=torch.float64), weight=1.0)
     flow = ProbabilityFlow(score, *ends, tolerance=1e-5)
     found = bits_per_dimension(flow, images, positions, preprocessing, probes)
     assert found[:, 0].tolist() == pytest.approx(found[:, 1:4].sum(dim=1).tolist(), abs=1e-12)
-    return found[:, 0], from_unit(preprocessing.continuous(images, positions), preprocessing.data).flatten()
+    return found[:, 0], preprocessing.space.encode(preprocessing.continuous(images, positions)).flatten()
 
 
 @pytest.mark.parametrize("levels", [17, 256])

@@ -23,6 +23,7 @@ from ncsnx.runs.folder import Run
 from ncsnx.runs.score_files import ScoreFile
 from tests.config.examples import minimal
 from tests.runs.test_exports import HASH, config_of
+from tests.spaces import space_of
 
 MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
 
@@ -207,7 +208,7 @@ OWN = "a" * 64
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    return Run.create(tmp_path / "runs", "one", minimal(), {}, None, "f" * 64)
+    return Run.create(tmp_path / "runs", "one", minimal(), {}, None, "f" * 64, space_of(minimal().data))
 
 
 def sweep(place: Path, metric: str, row: dict[str, Any], **protocol: object) -> None:

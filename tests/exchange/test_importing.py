@@ -14,7 +14,7 @@ from safetensors import safe_open
 from ncsnx.config import SGD, Adam, Experiment, RMSProp
 from ncsnx.config.discovery import resolve
 from ncsnx.errors import NcsnxError
-from ncsnx.exchange.importing import import_checkpoint, kept_state, misfit, other_settings, require_fit
+from ncsnx.exchange.importing import import_checkpoint, kept_state, misfit, other_settings, published_space, require_fit
 from ncsnx.exchange.published_files import read_published
 from ncsnx.networks import empty_network, meta_network, to_published
 from ncsnx.runs import checkpoint
@@ -24,7 +24,6 @@ from ncsnx.runtime import Runtime
 from ncsnx.sampling.score_model import load
 from ncsnx.training.loss import score_matching_loss
 from ncsnx.training.optimizers import build_optimizer
-from ncsnx.training.training_state import TrainingState
 from tests.golden_networks import FOLDER, TOLERANCE, load_golden, model_of, relative_error
 from tests.published import (
     GOLDEN,
@@ -37,6 +36,7 @@ from tests.published import (
     states_of,
     write,
 )
+from tests.spaces import space_of, state_of
 from tests.training.tiny import command, files, overrides, saved, training
 
 CPU = Runtime(device=torch.device("cpu"), threads=1)
@@ -47,7 +47,7 @@ def imported(folder: Path, experiment: Experiment, path: Path) -> tuple[Run, Pat
     """Imports a file that must fit into a new run in `folder`; returns the run and the checkpoint's folder."""
     published = read_published(path)
     assert misfit(experiment, published) == []
-    run = Run.create(folder / "runs", "small", experiment, {}, None, None)
+    run = Run.create(folder / "runs", "small", experiment, {}, None, None, published_space(experiment))
     return run, import_checkpoint(run, experiment, published).folder
 
 
@@ -60,7 +60,7 @@ def test_the_imported_weights_give_the_published_scores(name: str, tmp_path: Pat
     content = checkpoint.read_checkpoint(folder)
     assert (content.step, content.state["images"]) == (STEP, STEP * experiment.batch_size)
     assert content.state["imported"]["sha256"] == hashlib.sha256(golden_path(name).read_bytes()).hexdigest()
-    raw = empty_network(experiment).eval()
+    raw = empty_network(experiment, space_of(experiment.data)).eval()
     raw.load_state_dict(content.model)
     networks = {"raw": raw}
     if experiment.ema is not None:
@@ -76,7 +76,7 @@ def test_the_imported_weights_give_the_published_scores(name: str, tmp_path: Pat
 def test_a_further_step_is_the_one_that_the_published_optimizer_makes(name: str, tmp_path: Path) -> None:
     experiment, states = golden_experiment(name), golden_states(name)
     _, folder = imported(tmp_path, experiment, golden_path(name))
-    state = TrainingState(experiment, PLAIN)
+    state = state_of(experiment, PLAIN)
     state.load(folder)
     size, levels = experiment.data.image_size, torch.tensor([0, experiment.schedule.levels - 1])
     generator = torch.Generator().manual_seed(1)
@@ -255,7 +255,7 @@ def test_the_state_of_every_published_optimizer_is_taken_over(config: Any, tmp_p
     path = write(tmp_path / "a.pth", states)
     _, folder = imported(tmp_path, experiment, path)
     assert other_settings(experiment, read_published(path)) == []
-    state = TrainingState(experiment, CPU)
+    state = state_of(experiment, CPU)
     state.load(folder)
     for key, parameter in zip(order, theirs, strict=True):
         taken = state.optimizer.state.get(state.network.get_parameter(names[key]), {})

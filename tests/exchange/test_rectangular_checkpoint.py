@@ -17,6 +17,7 @@ from ncsnx.sampling.score_model import ScoreModel, load
 from tests.golden_networks import TOLERANCE, relative_error
 from tests.plain_ncsnv2 import plain_score
 from tests.published import STEP, golden_experiment, golden_states, write
+from tests.spaces import space_of
 
 CPU = Runtime(device=torch.device("cpu"), threads=1)
 TRAINED, OTHERS = (64, 48), ((48, 64), (158, 48), (40, 40))
@@ -34,7 +35,7 @@ def model(states: list[Any], tmp_path_factory: pytest.TempPathFactory) -> ScoreM
     published = read_published(write(folder / f"checkpoint_{STEP}.pth", states))
     data = Arrays(path="slices.npy", image_size=TRAINED, channels=3, low=-1.0, high=1.0)
     experiment: Experiment = attrs.evolve(golden_experiment("ncsnv2"), data=data)
-    run = Run.create(folder / "runs", "small", experiment, {}, None, None)
+    run = Run.create(folder / "runs", "small", experiment, {}, None, None, space_of(experiment.data))
     import_checkpoint(run, experiment, published)
     return load(run, STEP, runtime=CPU)
 

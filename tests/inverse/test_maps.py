@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from ncsnx.config import Arrays
 from ncsnx.errors import NcsnxError
 from ncsnx.inverse import (
     Averaging,
@@ -24,6 +23,7 @@ from ncsnx.inverse import (
 )
 from ncsnx.inverse.coils import root_sum_of_squares
 from tests.inverse.examples import MatrixMap
+from tests.spaces import unit_space
 
 GENERATOR = torch.Generator().manual_seed(0)
 SIZE = (12, 8)
@@ -194,10 +194,9 @@ class SinglePrecision(LinearMap):
 
 def test_a_map_in_float32_serves_measurements_of_any_type() -> None:
     of, x = SinglePrecision(), torch.rand(1, 1, 3, 4)
-    data = Arrays(path="x.npy", image_size=(3, 4), channels=1)
     for y in (of.apply(x), of.apply(x).double(), of.apply(x).round().long()):
         task = Task.of_measurement(of, y)
-        condition = task.conditions(data, lowest=0.01, seed=0, alternatives=2)(torch.arange(2))
+        condition = task.conditions(unit_space(1, 3, 4), lowest=0.01, seed=0, alternatives=2)(torch.arange(2))
         _, guidance = condition.guided(lambda x, sigma: -x, x.expand(2, -1, -1, -1), 0.5)
         assert guidance.dtype == torch.float32
         assert task.shown().shape == x.shape

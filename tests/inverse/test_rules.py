@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ncsnx.config import AnnealedLangevin, ConsistentAnnealed, Digits, Sampler
+from ncsnx.config import AnnealedLangevin, ConsistentAnnealed, Sampler
 from ncsnx.config.sampler import GridSampler
 from ncsnx.errors import NcsnxError
 from ncsnx.inverse import Averaging, LinearMap, Masking, MeasurementMap, OperatorMap, Task
@@ -21,6 +21,7 @@ from tests.inverse.linear_response import Source, law
 from tests.samplers.exam import fault
 from tests.samplers.registry import usual_settings
 from tests.samplers.test_conformance import levels_for
+from tests.spaces import unit_space
 
 
 @attrs.frozen(eq=False)
@@ -101,7 +102,7 @@ def test_a_noisy_measurement_counts_once_whether_the_last_level_is_above_or_belo
         return (0.5 - x) / (SPREAD**2 + sigma**2)
 
     def drawn(count: int, source: Source) -> Tensor:
-        constrain = task.conditions(Digits(), levels[-1], 0, count, shape=of.shape)(torch.arange(count))
+        constrain = task.conditions(unit_space(*of.shape), levels[-1], 0, count)(torch.arange(count))
         x = 0.5 + levels[0] * source("start")(0)
         sampler = build_sampler(ConsistentAnnealed(steps=60))
         *_, last = sampler(score, x, levels, noise=source("steps"), constrain=constrain)

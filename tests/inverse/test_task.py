@@ -26,6 +26,7 @@ from ncsnx.inverse import (
     tasks_from_files,
 )
 from ncsnx.inverse.values import ValueRange
+from tests.spaces import space_of, unit_space
 
 SHAPE = (1, 8, 8)
 HALF = torch.arange(64).view(SHAPE) < 32
@@ -68,7 +69,7 @@ def test_what_does_not_go_together_is_refused(change: dict[str, Any], told: str)
 
 def test_noise_of_a_condition_differs_between_seeds_and_images() -> None:
     task = Task(name="mine", operator=Masking(HALF), values=VALUES[:1])
-    conditions = [task.conditions(Digits(), 0.01, seed, 2)(torch.arange(2)) for seed in (0, 1)]
+    conditions = [task.conditions(unit_space(*SHAPE), 0.01, seed, 2)(torch.arange(2)) for seed in (0, 1)]
     noisy = torch.cat([condition(torch.zeros(2, *SHAPE), 1.0, 0) for condition in conditions])
     assert len(noisy.unique(dim=0)) == 4
 
@@ -79,7 +80,7 @@ def test_noise_of_a_condition_differs_between_seeds_and_images() -> None:
 )
 def test_only_bounded_data_limit_the_values_of_a_result(data: Data, largest: float) -> None:
     task = Task(name="mine", operator=Masking(HALF), values=VALUES[:1])
-    result = task.conditions(data, 0.01, 0, 1)(torch.arange(1))(torch.full((1, *SHAPE), 9.0), 0.0, 0)
+    result = task.conditions(space_of(data), 0.01, 0, 1)(torch.arange(1))(torch.full((1, *SHAPE), 9.0), 0.0, 0)
     assert (float(result.min()), float(result.max())) == (0.0, largest)
 
 
@@ -103,7 +104,7 @@ def test_an_operator_in_python_is_checked_before_anything_is_drawn() -> None:
             return super().coefficients(x) @ torch.zeros(3, 3)
 
     with pytest.raises(NcsnxError, match="Broken fails on 2 images of"):
-        Task(name="mine", operator=Broken(HALF), values=VALUES).conditions(Digits(), 0.01, 0, 1)
+        Task(name="mine", operator=Broken(HALF), values=VALUES).conditions(unit_space(*SHAPE), 0.01, 0, 1)
 
 
 FIFTY = ValueRange(high=50.0, is_bounded=False)

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from ncsnx.config import CIFAR10, NCSN, Digits, Experiment, Model, NCSNDeeper, NCSNv2, NCSNv2Deeper, NCSNv2Deepest
 from ncsnx.errors import NcsnxError
-from ncsnx.networks import NetworkSpec, ScoreFunction, build_network, construct, score_function
+from ncsnx.networks import NetworkSpec, ScoreFunction, construct, score_function
 from ncsnx.networks.initialization import initialize
 from ncsnx.networks.layers import SpectralConvolution
 from tests.golden_networks import small_experiment
+from tests.spaces import spec_of, untrained
 
 EVERY_MODEL: list[Model] = [
     *(NCSNv2(width=4, normalization=n) for n in ("instance++", "instance", "variance", "batch", "none")),
@@ -34,7 +35,7 @@ EVERY_MODEL: list[Model] = [
     ],
 )
 def test_networks_have_the_published_number_of_parameters(model: Model, levels: int, parameters: int) -> None:
-    spec = NetworkSpec(channels=3, image_size=32, sigmas=tuple(range(levels, 0, -1)), centered_input=True)
+    spec = spec_of(3, 32, 32, sigmas=tuple(range(levels, 0, -1)))
     with torch.device("meta"):
         assert sum(parameter.numel() for parameter in construct(model, spec).parameters()) == parameters
 
@@ -43,18 +44,18 @@ def test_weights_depend_on_the_seed_alone_and_no_global_generator_moves() -> Non
     model = NCSN(width=4, spectral_norm=True)
     torch.manual_seed(1)
     before = torch.get_rng_state()
-    network = build_network(small_experiment(model, seed=3))
+    network = untrained(small_experiment(model, seed=3))
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(2)
-    again = build_network(small_experiment(model, seed=3)).state_dict()
-    other = build_network(small_experiment(model, seed=4)).state_dict()
+    again = untrained(small_experiment(model, seed=3)).state_dict()
+    other = untrained(small_experiment(model, seed=4)).state_dict()
     state = network.state_dict()
     assert all(torch.equal(tensor, again[name]) for name, tensor in state.items())
     assert not torch.equal(other["begin.weight"], state["begin.weight"])
 
 
 def test_convolutions_start_as_those_of_torch() -> None:
-    network = build_network(small_experiment(NCSNv2(width=32), CIFAR10()))
+    network = untrained(small_experiment(NCSNv2(width=32), CIFAR10()))
     for name, tensor in network.state_dict().items():
         if name.endswith("conv1.weight"):
             bound = 1 / math.sqrt(tensor[0].numel())
@@ -68,7 +69,7 @@ def test_convolutions_start_as_those_of_torch() -> None:
 
 def test_factors_of_normalizations_start_by_their_laws() -> None:
     levels, width = 50, 32
-    state = build_network(small_experiment(NCSN(width=width), levels=levels)).state_dict()
+    state = untrained(small_experiment(NCSN(width=width), levels=levels)).state_dict()
     gamma, alpha, beta = state["norm.factors.rows"].chunk(3, dim=1)
     for near_one in (gamma, alpha):
         assert abs(near_one.mean() - 1) < 5 * 0.02 / math.sqrt(levels * width)
@@ -76,7 +77,7 @@ def test_factors_of_normalizations_start_by_their_laws() -> None:
     assert (beta == 0).all()
     assert abs(((gamma - 1) * (alpha - 1)).mean()) < 5 * 0.02**2 / math.sqrt(levels * width)
     model = NCSN(width=width, normalization="batch")
-    state = build_network(small_experiment(model, levels=levels)).state_dict()
+    state = untrained(small_experiment(model, levels=levels)).state_dict()
     gamma, beta = state["norm.factors.rows"].chunk(2, dim=1)
     assert gamma.min() >= 0
     assert abs(gamma.mean() - 0.5) < 5 * math.sqrt(1 / 12 / (levels * width))
@@ -110,13 +111,13 @@ def test_complex_parameters_are_refused(monkeypatch: pytest.MonkeyPatch) -> None
 
     told = "the network ForeignNetwork has a complex parameter, 'filters'; store its real and imaginary parts as"
     with pytest.raises(NcsnxError, match=told):
-        build_network(made_by(monkeypatch, change))
+        untrained(made_by(monkeypatch, change))
 
 
 def test_a_constructor_that_asks_for_numbers_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     told = r"^the network of Foreign cannot be constructed on torch's meta device, where tensors have shapes but no val"
     with pytest.raises(NcsnxError, match=rf"{told}ues: RuntimeError: .*item\(\).*$"):
-        build_network(made_by(monkeypatch, lambda network: torch.linspace(0, 1, 4).max().item()))
+        untrained(made_by(monkeypatch, lambda network: torch.linspace(0, 1, 4).max().item()))
 
 
 def test_spectral_normalization_equals_that_of_torch() -> None:

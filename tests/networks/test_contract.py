@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from ncsnx.config import Digits, Model, NCSNv2
 from ncsnx.config.variants import variants
 from ncsnx.errors import NcsnxError
-from ncsnx.networks import NetworkSpec, ScoreFunction, build_network, construct, network
+from ncsnx.networks import NetworkSpec, ScoreFunction, construct, network
 from ncsnx.networks.initialization import Constant, initialize
 from tests.config.examples import minimal
 from tests.golden_networks import small_experiment
+from tests.spaces import spec_of, untrained
 
 KINDS = [kind for _, kind in sorted(variants(Model).items())]
 SIZES = (8, 16, 32, 64)
@@ -26,7 +27,7 @@ def small(kind: type[Model]) -> Model:
 
 
 def spec(size: int, sigmas: tuple[float, ...] = (3.0, 1.0, 0.1)) -> NetworkSpec:
-    return NetworkSpec(channels=1, image_size=size, sigmas=sigmas, centered_input=True)
+    return spec_of(1, size, size, sigmas=sigmas)
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: kind.__name__)
@@ -43,7 +44,7 @@ def made(request: pytest.FixtureRequest) -> ScoreFunction:
 
 
 def images(of: ScoreFunction, count: int = 3) -> Tensor:
-    shape = (count, of.channels, of.image_size, of.image_size)
+    shape = (count, of.channels, of.height, of.width)
     return torch.rand(shape, generator=torch.Generator().manual_seed(0))
 
 
@@ -97,7 +98,7 @@ def test_the_network_of_a_package_starts_as_torch_starts_it_from_the_seed_alone(
     network(PlainModel)(lambda model, spec: Plain(spec))
     before = torch.random.get_rng_state()
     experiments = (attrs.evolve(minimal(), model=PlainModel(), seed=seed) for seed in (0, 0, 1))
-    state, same, differs = (build_network(experiment).state_dict() for experiment in experiments)
+    state, same, differs = (untrained(experiment).state_dict() for experiment in experiments)
     assert torch.equal(torch.random.get_rng_state(), before), "the global generator was not moved"
     drawn = {"first.weight", "first.bias", "last.weight", "last.bias"}
     assert all(torch.equal(state[name], same[name]) for name in state)
@@ -132,9 +133,9 @@ def test_a_module_without_a_score_is_refused_with_what_it_lacks() -> None:
 
 @torch.no_grad()
 def test_images_between_zero_and_one_are_centred_first_and_transformed_ones_are_not() -> None:
-    plain = build_network(small_experiment(NCSNv2(width=4), Digits()))
-    rescaled = build_network(small_experiment(NCSNv2(width=4), Digits(transform="rescaled")))
-    logit = build_network(small_experiment(NCSNv2(width=4), Digits(transform="logit")))
+    plain = untrained(small_experiment(NCSNv2(width=4), Digits()))
+    rescaled = untrained(small_experiment(NCSNv2(width=4), Digits(transform="rescaled")))
+    logit = untrained(small_experiment(NCSNv2(width=4), Digits(transform="logit")))
     x = torch.rand(2, 1, 8, 8)
     expected = rescaled.score(2 * x - 1, 1.0)
     assert torch.allclose(plain.score(x, 1.0), expected, atol=1e-6)

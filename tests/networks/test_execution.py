@@ -14,10 +14,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ncsnx.config import NCSN, Model, NCSNv2, UNet
 from ncsnx.config.model import Normalization
 from ncsnx.errors import NcsnxError
-from ncsnx.networks import Execution, NetworkSpec, ScoreFunction, build_network, prepare
+from ncsnx.networks import Execution, NetworkSpec, ScoreFunction, prepare
 from ncsnx.networks.execution import RECOMPUTED
 from tests.golden_networks import NETWORKS, TOLERANCE, load_golden, relative_error, small_experiment
 from tests.networks.test_construction import EVERY_MODEL
+from tests.spaces import spec_of, untrained
 
 
 class KernelCasts(TorchDispatchMode):
@@ -44,13 +45,13 @@ LEVELS = torch.tensor([0, 4, 9])
 @cache
 def built(model: Model) -> ScoreFunction:
     """A network shared by the tests; copy it before changing it."""
-    return build_network(small_experiment(model))
+    return untrained(small_experiment(model))
 
 
 def evaluated(network: ScoreFunction, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
     """The scaled score, and the gradient of a loss with respect to image and parameters, as one vector."""
     generator = torch.Generator().manual_seed(0)
-    shape = (3, network.channels, network.image_size, network.image_size)
+    shape = (3, network.channels, network.height, network.width)
     x = torch.rand(shape, generator=generator, dtype=dtype).requires_grad_()
     target = torch.randn(shape, generator=generator, dtype=dtype)
     out = network.scaled_score(x, network.sigmas[LEVELS])
@@ -95,7 +96,7 @@ def test_the_state_and_the_parameters_stay(model: Model) -> None:
 
 @pytest.mark.parametrize("model", [NCSNv2(width=4), NCSN(width=4, spectral_norm=True)], ids=str)
 def test_gradients_arrive_in_the_order_of_their_kernels(model: Model) -> None:
-    network = prepare(build_network(small_experiment(model)), REWRITES[-1])
+    network = prepare(untrained(small_experiment(model)), REWRITES[-1])
     network.scaled_score(torch.rand(3, 1, 8, 8), network.sigmas[LEVELS]).square().sum().backward()  # type: ignore[no-untyped-call]
     for parameter in network.parameters():
         assert parameter.grad is not None
@@ -116,7 +117,7 @@ def test_kernels_of_other_modules_are_ordered_if_they_are_ordinary() -> None:
         def forward(self, x: Tensor, levels: Tensor | None) -> Tensor:
             return self.ordinary(self.other(x))
 
-    network = prepare(Foreign(NetworkSpec(channels=2, image_size=8, sigmas=(1.0,), centered_input=False)), REWRITES[-1])
+    network = prepare(Foreign(spec_of(2, 8, 8, sigmas=(1.0,))), REWRITES[-1])
     assert network.score(torch.rand(1, 2, 8, 8), 1.0).isfinite().all()
     assert network.get_parameter("ordinary.weight").is_contiguous(memory_format=torch.channels_last)
     assert network.get_parameter("other.weight").is_contiguous()
@@ -124,7 +125,7 @@ def test_kernels_of_other_modules_are_ordered_if_they_are_ordinary() -> None:
 
 @torch.no_grad()
 def test_a_network_can_go_back_to_plain() -> None:
-    network = build_network(small_experiment(NCSNv2(width=4)))
+    network = untrained(small_experiment(NCSNv2(width=4)))
     x = torch.rand(2, 1, 8, 8)
     expected = network.score(x, 1.0)
     for execution in REWRITES:
@@ -135,7 +136,7 @@ def test_a_network_can_go_back_to_plain() -> None:
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("model", [NCSNv2(width=16), NCSN(width=16, spectral_norm=True)], ids=str)
 def test_bf16_is_near_fp32(model: Model, fused: bool) -> None:
-    plain = build_network(small_experiment(model))
+    plain = untrained(small_experiment(model))
     rounded = prepare(copy.deepcopy(plain), Execution(precision="bf16", fused=fused))
     (ours, _, gradient), (expected, _, true_gradient) = evaluated(rounded), evaluated(plain)
     assert ours.dtype == gradient.dtype == torch.float32
@@ -148,7 +149,7 @@ def test_bf16_is_near_fp32(model: Model, fused: bool) -> None:
 
 @torch.no_grad()
 def test_bf16_keeps_the_noise_of_the_lowest_level_in_the_first_convolution() -> None:
-    network = prepare(build_network(small_experiment(NCSNv2(width=4))), Execution(precision="bf16"))
+    network = prepare(untrained(small_experiment(NCSNv2(width=4))), Execution(precision="bf16"))
     seen: dict[str, torch.dtype] = {}
     for name in ("begin", "norm", "end"):
         network.get_submodule(name).register_forward_hook(
@@ -212,7 +213,7 @@ def test_compiled_scores_and_gradients_equal_eager_ones(model: Model) -> None:
 
 @pytest.mark.parametrize("name", ["instance++", "instance", "variance"])
 def test_a_constant_channel_has_finite_gradients_when_fused(name: Normalization) -> None:
-    network = prepare(build_network(small_experiment(NCSN(width=4, normalization=name))), Execution(fused=True))
+    network = prepare(untrained(small_experiment(NCSN(width=4, normalization=name))), Execution(fused=True))
     x = torch.ones(2, 4, 3, 3, requires_grad=True)
     out = network.norm(x, torch.tensor([0, 1]))
     (gradient,) = torch.autograd.grad(out.square().sum(), x)
@@ -256,7 +257,7 @@ def test_a_network_without_such_blocks_is_refused() -> None:
         def forward(self, x: torch.Tensor, levels: torch.Tensor | None) -> torch.Tensor:
             return x
 
-    spec = NetworkSpec(channels=1, image_size=8, sigmas=(1.0,), centered_input=False)
+    spec = spec_of(1, 8, 8, sigmas=(1.0,))
     with pytest.raises(NcsnxError, match="Plain has none of the blocks"):
         prepare(Plain(spec), CHECKPOINTED)
 

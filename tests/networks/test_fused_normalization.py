@@ -14,7 +14,7 @@ from ncsnx.config import NCSNv2
 from ncsnx.config.discovery import resolve
 from ncsnx.config.model import Activation as ActivationName
 from ncsnx.config.model import Normalization
-from ncsnx.networks import Execution, NetworkSpec, construct, prepare
+from ncsnx.networks import Execution, construct, prepare
 from ncsnx.networks.fused_normalization import (
     FusedActivation,
     FusedInstanceNorm,
@@ -25,6 +25,7 @@ from ncsnx.networks.initialization import initialize
 from ncsnx.networks.layers import ActivationLayer
 from ncsnx.networks.normalization import NormalizationLayer, conditional, unconditional
 from tests.benchmarks.operations import as_on_cuda, counted_step
+from tests.spaces import spec_of
 
 FUSED = {"instance++": FusedInstanceNormPlus, "instance": FusedInstanceNorm, "variance": FusedVarianceNorm}
 NAMES = get_args(ActivationName)
@@ -119,9 +120,7 @@ class LiveMemory(TorchDispatchMode):
 
 def held_after_a_forward_pass(execution: Execution) -> int:
     """Bytes that the forward pass of one image of 32 px keeps, without casts of weights."""
-    network = construct(
-        NCSNv2(width=16), NetworkSpec(channels=3, image_size=32, sigmas=(2.0, 1.0), centered_input=True)
-    )
+    network = construct(NCSNv2(width=16), spec_of(3, 32, 32, sigmas=(2.0, 1.0)))
     initialize(network, seed=0)
     prepare(network, execution)
     x = torch.rand(1, 3, 32, 32)

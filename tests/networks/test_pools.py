@@ -10,9 +10,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ncsnx.config import Model
 from ncsnx.config.variants import variants
-from ncsnx.networks import Execution, build_network, prepare, resampling
+from ncsnx.networks import Execution, prepare, resampling
 from ncsnx.networks.resampling import mean_pool
 from tests.golden_networks import small_experiment
+from tests.spaces import untrained
 
 FORMATS = [torch.contiguous_format, torch.channels_last]
 SHAPES = [(2, 16, 8, 8), (3, 5, 2, 2), (1, 4, 7, 5)]
@@ -37,8 +38,8 @@ class PaddedMeanPools(TorchDispatchMode):
 def test_no_network_leaves_the_padding_to_a_mean_pool(tag: str, fused: bool) -> None:
     model = attrs.evolve(variants(Model)[tag](), width=4)
     assert isinstance(model, Model)
-    network = prepare(build_network(small_experiment(model)), Execution(memory_format="channels_last", fused=fused))
-    x = torch.rand(2, network.channels, network.image_size, network.image_size)
+    network = prepare(untrained(small_experiment(model)), Execution(memory_format="channels_last", fused=fused))
+    x = torch.rand(2, network.channels, network.height, network.width)
     with PaddedMeanPools() as pools:
         network.scaled_score(x, network.sigmas[torch.tensor([0, 9])]).sum().backward()  # type: ignore[no-untyped-call]
     assert pools.found == []

@@ -5,9 +5,10 @@ import torch
 
 from ncsnx.config import Arrays, Model, NCSNv2, NCSNv2Deeper, NCSNv2Deepest
 from ncsnx.errors import NcsnxError
-from ncsnx.networks import NetworkSpec, ScoreFunction, build_network, construct, to_published
+from ncsnx.networks import NetworkSpec, ScoreFunction, construct, to_published
 from tests.golden_networks import TOLERANCE, relative_error, small_experiment
 from tests.plain_ncsnv2 import STAGES, plain_score
+from tests.spaces import spec_of, untrained
 
 
 @pytest.mark.parametrize("model", [NCSNv2(width=4), NCSNv2Deeper(width=4), NCSNv2Deepest(width=4)], ids=str)
@@ -21,7 +22,7 @@ def test_a_rectangle_has_the_published_score_whatever_size_it_was_built_for(
     x = torch.rand(2, 2, *size, generator=generator)
     for built in (size, (16, 16)):
         experiment = small_experiment(model, Arrays(path="x.npy", image_size=built, channels=2))
-        network = build_network(experiment).eval()
+        network = untrained(experiment).eval()
         network.require_size(*size)
         names = to_published(network)
         weights = {names[name]: tensor for name, tensor in network.state_dict().items()}
@@ -31,7 +32,7 @@ def test_a_rectangle_has_the_published_score_whatever_size_it_was_built_for(
 
 
 def spec(height: int, width: int) -> NetworkSpec:
-    return NetworkSpec(channels=1, image_size=(height, width), sigmas=(1.0, 0.1), centered_input=True)
+    return spec_of(1, height, width, sigmas=(1.0, 0.1))
 
 
 @pytest.mark.parametrize(

@@ -14,16 +14,19 @@ from ncsnx.config import Augmentation, CosineDecay, Digits, InverseSqrtDecay, Lo
 from ncsnx.config.checks import FieldError
 from ncsnx.data import open_data
 from ncsnx.data.augmentation import LABELS
-from ncsnx.data.transforms import measured_sigma_data, require_sigma_data
+from ncsnx.data.value_statistics import measured_space
 from ncsnx.errors import NcsnxError
-from ncsnx.networks import ScoreFunction, build_network, prepare
+from ncsnx.networks import ScoreFunction, prepare
 from ncsnx.networks.execution import Execution
 from ncsnx.networks.unet import Attention
 from ncsnx.randomness import Purpose, Stream
+from ncsnx.space import Space
 from ncsnx.training.loss import draw_sigmas, loss_weight, score_matching_loss
 from ncsnx.training.optimizers import learning_rate
+from ncsnx.work import SILENT
 from tests.config.examples import minimal
 from tests.golden_networks import TOLERANCE, relative_error
+from tests.spaces import space_of, untrained
 
 MODEL = UNet(width=8, multipliers=(1, 2), blocks=1, attention=(4,))
 SIGMA_DATA = 0.8
@@ -32,7 +35,7 @@ SIGMA_DATA = 0.8
 def network(model: UNet = MODEL, **data: object) -> ScoreFunction:
     """A network whose tensors are all drawn, those that start at 0 too."""
     digits = Digits(sigma_data=SIGMA_DATA, **data)  # type: ignore[arg-type]
-    made = build_network(attrs.evolve(minimal(), data=digits, model=model)).double()
+    made = untrained(attrs.evolve(minimal(), data=digits, model=model)).double()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in made.parameters():
@@ -163,7 +166,7 @@ def test_dropout_sets_values_to_zero_and_enlarges_the_others() -> None:
 
 def test_labels_of_augmentation_change_the_score_only_where_they_are_not_zero() -> None:
     digits = Digits(sigma_data=SIGMA_DATA)
-    made = build_network(attrs.evolve(minimal(), data=digits, model=MODEL, augmentation=Augmentation()))
+    made = untrained(attrs.evolve(minimal(), data=digits, model=MODEL, augmentation=Augmentation()))
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in made.parameters():
@@ -185,7 +188,7 @@ def test_each_image_may_have_its_own_sigma() -> None:
 
 @torch.no_grad()
 def test_an_untrained_network_has_the_score_of_gaussian_data_of_that_size() -> None:
-    made = build_network(attrs.evolve(minimal(), data=Digits(sigma_data=SIGMA_DATA), model=MODEL))
+    made = untrained(attrs.evolve(minimal(), data=Digits(sigma_data=SIGMA_DATA), model=MODEL))
     x = images().float()
     for sigma in (1e-4, 0.5, 1e4):
         assert relative_error(made.score(x, sigma), -(x - 0.5) / (sigma**2 + SIGMA_DATA**2)) < TOLERANCE
@@ -233,7 +236,12 @@ def test_the_edm_weighting_is_that_of_the_paper_on_the_denoiser() -> None:
     denoised = noisy + each**2 * made.score(noisy, each)
     weight = (sigma**2 + SIGMA_DATA**2) / (sigma * SIGMA_DATA) ** 2
     expected = weight * (denoised - x).square().flatten(1).sum(dim=1)
-    assert relative_error(score_matching_loss(made, x, sigma, noise, loss_weight(experiment)), expected) < 1e-9
+    assert (
+        relative_error(
+            score_matching_loss(made, x, sigma, noise, loss_weight(experiment, space_of(experiment.data))), expected
+        )
+        < 1e-9
+    )
 
 
 def test_sigma_in_training_is_log_normal_and_that_of_a_position() -> None:
@@ -252,16 +260,18 @@ def test_sigma_data_is_the_root_mean_square_around_the_middle_of_the_range() -> 
     pixels = splits.train.read(torch.arange(len(splits.train))).pixels.double() / 16
     expected = float((pixels - 0.5).square().mean().sqrt())
     # of 1,024 of the 1,498 images, to four digits
-    assert measured_sigma_data(Digits(), splits) == pytest.approx(expected, rel=0.01)
-    assert measured_sigma_data(Digits(transform="rescaled"), splits) == pytest.approx(2 * expected, rel=0.01)
+    for transform, factor in (("none", 1), ("rescaled", 2)):
+        experiment = attrs.evolve(minimal(), data=Digits(transform=transform))
+        space = measured_space(experiment, splits, "digits", SILENT)
+        assert space.sigma_data == pytest.approx(factor * expected, rel=0.01)
 
 
 def test_an_experiment_whose_loss_needs_sigma_data_must_know_it() -> None:
     experiment = attrs.evolve(minimal(), loss=ScoreMatching(weighting="edm"))
     with pytest.raises(NcsnxError, match=r"root mean square .* is not known; give it: .*data\.sigma_data"):
-        require_sigma_data(experiment)
-    require_sigma_data(attrs.evolve(experiment, data=Digits(sigma_data=0.4)))
-    require_sigma_data(minimal())
+        loss_weight(experiment, Space.of(experiment.data))
+    loss_weight(experiment, Space.of(Digits(sigma_data=0.4)))
+    loss_weight(minimal(), Space.of(experiment.data))
 
 
 def test_the_edm_weighting_takes_no_power() -> None:

@@ -8,13 +8,13 @@ import torch
 
 from ncsnx.config import NCSNv2
 from ncsnx.data import open_data
-from ncsnx.networks import build_network
 from ncsnx.storage.json_lines import read_records
 from ncsnx.training.loss import HeldOutBatch
 from tests.data.miniature import FOLDER, write_cifar10
 from tests.ranks.launched import finish, messages, small
 from tests.ranks.process_ranks import in_ranks
 from tests.runs.kept import SMALL
+from tests.spaces import space_of, untrained
 from tests.training.tiny import command, files, saved, steps_of, training
 
 
@@ -132,8 +132,13 @@ def test_ranks_with_different_data_are_refused(tmp_path: Path) -> None:
 
 def test_fewer_held_out_images_than_ranks_are_shared_too(tmp_path: Path) -> None:
     splits, config = open_data(SMALL.data, tmp_path), attrs.evolve(SMALL, batch_size=2, model=NCSNv2(width=4))
-    network = build_network(config).eval()
-    alone = HeldOutBatch(splits.held_out, config, torch.device("cpu")).loss(network)
-    found = in_ranks(4, lambda ranks: HeldOutBatch(splits.held_out, config, torch.device("cpu"), ranks).loss(network))
+    network = untrained(config).eval()
+    alone = HeldOutBatch(splits.held_out, config, space_of(config.data), torch.device("cpu")).loss(network)
+    found = in_ranks(
+        4,
+        lambda ranks: HeldOutBatch(splits.held_out, config, space_of(config.data), torch.device("cpu"), ranks).loss(
+            network
+        ),
+    )
     assert [one.mean for one in found] == pytest.approx([alone.mean] * 4, rel=1e-6)
     assert [one.levels.keys() for one in found] == [alone.levels.keys()] * 4

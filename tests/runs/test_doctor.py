@@ -24,6 +24,7 @@ from ncsnx.runs.writer_lock import folder_lock, writer_of
 from ncsnx.storage.documents import write_document
 from tests.runs.kept import SMALL, contents, damage, folder, score, tree, weights, write
 from tests.runs.test_exports import config_of
+from tests.spaces import space_of
 from tests.storage.frozen import V1
 
 TOKEN = "tmp-99-0a1b2c3d"
@@ -33,7 +34,9 @@ SAMPLING = "samples/step-00000030-n1-seed0"
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run with three checkpoints and one of everything that a run may hold. Not to be changed."""
-    run = Run.create(tmp_path_factory.mktemp("sound"), "small", SMALL, {"steps": "small.py:9"}, None, "f" * 64)
+    run = Run.create(
+        tmp_path_factory.mktemp("sound"), "small", SMALL, {"steps": "small.py:9"}, None, "f" * 64, space_of(SMALL.data)
+    )
     write(run, 10, 20, 30)
     append_segment(run, from_step=0, runtime={}, changes={})
     for step in (10, 20, 30):

@@ -24,6 +24,7 @@ from ncsnx.runs.selection import open_source
 from ncsnx.storage import atomic
 from tests.config.examples import minimal
 from tests.runs.kept import weights
+from tests.spaces import space_of
 
 SMALL = attrs.evolve(minimal(), model=NCSNv2(width=1))
 WEIGHTS = weights(SMALL, bytes(range(256)) * 8)
@@ -33,6 +34,7 @@ HASH = "0123456789abcdef" * 4
 def config_of(experiment: Experiment | None = None, weights: bytes = WEIGHTS, run: str = "digits") -> ExportConfig:
     return export_config(
         experiment or SMALL,
+        space_of(SMALL.data),
         run=run,
         step=12,
         weights="ema",

@@ -20,6 +20,7 @@ from ncsnx.runs.manifest import write_checkpoint
 from ncsnx.runs.names import check_run_name, near_matches, parse_step, runs_folder, step_name, step_of
 from ncsnx.runs.selection import select
 from tests.runs.kept import weights
+from tests.spaces import space_of
 
 # names that lead out of a folder, openly or not, and names that a system truncates, folds, reserves, hides or reorders
 LEADING_OUT = ["..", ".", "/", "\\", "~", "C:", "\0", "%2e%2e", "\u2024\u2024", "\uff0e", "\uff0f", "\u2215", "\u29f8"]
@@ -68,7 +69,7 @@ def assert_one_clear_line(error: Exception) -> None:
 def test_a_run_lies_directly_in_its_folder_or_its_name_is_refused(experiment: Experiment, name: str) -> None:
     with only_below("runs") as base:
         try:
-            run = Run.create(base / "runs", name, experiment, {}, None, "f" * 64)
+            run = Run.create(base / "runs", name, experiment, {}, None, "f" * 64, space_of(experiment.data))
         except UsageError as error:
             assert_one_clear_line(error)
             assert list((base / "runs").iterdir()) == []

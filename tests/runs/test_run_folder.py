@@ -19,11 +19,12 @@ import sys
 from pathlib import Path
 from ncsnx.errors import NcsnxError
 from ncsnx.runs.folder import Run
+from tests.spaces import space_of
 experiment = Run(Path(sys.argv[1])).experiment()
 print("ready", flush=True)
 sys.stdin.readline()
 try:
-    Run.create(Path(sys.argv[2]), "contested", experiment, {}, None, "f")
+    Run.create(Path(sys.argv[2]), "contested", experiment, {}, None, "f", space_of(experiment.data))
     print("made")
 except NcsnxError as error:
     print(error)
@@ -41,7 +42,7 @@ def test_a_new_run_holds_its_experiment_origins_and_source(run: Run, experiment:
 
 def test_an_existing_run_is_not_overwritten(run: Run, experiment: Experiment) -> None:
     with pytest.raises(NcsnxError, match=r"already exists.*name=NAME"):
-        Run.create(run.path.parent, run.name, attrs.evolve(experiment, seed=4), {}, None, "g")
+        Run.create(run.path.parent, run.name, attrs.evolve(experiment, seed=4), {}, None, "g", run.space())
     assert run.experiment() == experiment
 
 

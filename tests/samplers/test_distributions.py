@@ -9,7 +9,6 @@ from torch import Tensor
 
 from ncsnx.config import (
     AnnealedLangevin,
-    Arrays,
     ConsistentAnnealed,
     DPMSolverPP,
     Geometric,
@@ -28,6 +27,7 @@ from ncsnx.sampling.bias import known_bias
 from ncsnx.sampling.draws import experiment_draws
 from tests.samplers.registry import PLAN, SAMPLERS, default_of, in_steps
 from tests.samplers.toy import DEVIATION, MEAN, Mixture, levels_of_plan
+from tests.spaces import unit_space
 
 TOP, BOTTOM = PLAN.sigma_max, PLAN.sigma_min
 SHAPE, COUNT = (1, 32, 32), 8
@@ -92,9 +92,9 @@ def test_the_defaults_of_every_sampler_draw_the_modes_of_a_mixture_and_their_wei
 def test_the_probability_flow_has_the_weights_of_a_mixture_if_it_starts_around_the_mean_of_the_data() -> None:
     """σ_1 is near the largest distance, so a start around 0.5 would give the lower mode a weight of 0.35 and more."""
     schedule = Geometric(sigma_max=2.0, sigma_min=0.01, levels=50)
-    data = Arrays(path="x", image_size=32, mean=(MIXTURE.mean,))
-    experiment = attrs.evolve(resolve("digits").experiment, data=data, schedule=schedule, sampler=Heun(steps=40))
-    x = experiment_draws(experiment, 5, None).initial(torch.arange(COUNT))
+    experiment = attrs.evolve(resolve("digits").experiment, schedule=schedule, sampler=Heun(steps=40))
+    space = attrs.evolve(unit_space(1, 32, 32), mean=(MIXTURE.mean,))
+    x = experiment_draws(experiment, space, 5, None).initial(torch.arange(COUNT))
     *_, last = build_sampler(experiment.sampler)(MIXTURE.score, x, sigmas(schedule), noise=lambda k: torch.zeros(1))
     n, low = last.x.numel(), int((last.x < 0.45).sum())
     # five standard errors, and the error of a start without the variance of the data: 0.087/2/2² = 0.011

@@ -11,7 +11,8 @@ from ncsnx.sampling.draws import (
     second_noise,
     seeded_draws,
 )
-from tests.samplers.toy import SHAPE, unchanged
+from tests.samplers.toy import SHAPE
+from tests.spaces import unit_space
 
 
 def test_every_draw_image_and_seed_has_noise_of_its_own() -> None:
@@ -45,7 +46,7 @@ def test_column_zero_is_p_exactly_and_the_last_is_q() -> None:
 
 
 def test_all_columns_of_a_row_start_from_the_plain_samples_x() -> None:
-    plain = seeded_draws(5, SHAPE, unchanged)
+    plain = seeded_draws(5, unit_space(*SHAPE))
     draws = interpolated(plain, second_noise(5, SHAPE), columns=4)
     rows = torch.tensor([2, 9])
     start = draws.initial(rows).view(2, 4, *SHAPE)

@@ -34,6 +34,7 @@ from ncsnx.sampling.draws import InterpolatedNoise, SeededNoise, experiment_draw
 from tests.config.examples import minimal
 from tests.golden_networks import Golden, load_golden, relative_error
 from tests.samplers.toy import SHAPE, SIGMAS, Mixture, RecordedNoise, gaussian_score
+from tests.spaces import space_of
 
 mixture_score = Mixture((1 / 3, 2 / 3), (0.2, 0.8), (0.05, 0.1)).score
 
@@ -161,14 +162,17 @@ def test_a_predictor_takes_the_difference_of_the_variances_and_adds_its_noise(
 
 @pytest.mark.parametrize(
     ("fields", "middle"),
-    [({"mean": (0.1,)}, 0.1), ({}, 0.5), ({"transform": "rescaled"}, 0.0), ({"transform": "logit"}, 0.0)],
+    [({"mean": 0.1}, 0.1), ({}, 0.5), ({"transform": "rescaled"}, 0.0), ({"transform": "logit"}, 0.0)],
 )
 def test_images_start_from_noise_of_the_first_level_around_the_recorded_mean_or_the_middle_of_the_range(
     fields: dict[str, Any], middle: float
 ) -> None:
-    data = attrs.evolve(minimal().data, **fields)
+    data = attrs.evolve(minimal().data, transform=fields.get("transform", "none"))
+    space = space_of(data)
+    if "mean" in fields:
+        space = attrs.evolve(space, mean=(fields["mean"],))
     experiment = attrs.evolve(minimal(), data=data, sampler=ConsistentAnnealed(grid=Karras(sigma_max=2.0)))
-    x = experiment_draws(experiment, 3, None).initial(torch.arange(2_000)).double()
+    x = experiment_draws(experiment, space, 3, None).initial(torch.arange(2_000)).double()
     assert float(x.mean()) == pytest.approx(middle, abs=5 * 2 / math.sqrt(x.numel()))
     assert float(x.std()) == pytest.approx(2.0, rel=5 / math.sqrt(2 * x.numel()))
 

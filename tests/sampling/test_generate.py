@@ -17,10 +17,11 @@ from ncsnx.sampling.draws import Draws, interpolated, second_noise, seeded_draws
 from ncsnx.sampling.generate import FrameRecorder, frame_steps, generate
 from ncsnx.sampling.request import images_at_once
 from tests.golden_networks import load_golden
-from tests.samplers.toy import CPU, SHAPE, SIGMAS, clamped, gaussian_score, unchanged
+from tests.samplers.toy import CPU, SHAPE, SIGMAS, clamped, gaussian_score
+from tests.spaces import unit_space
 
 SAMPLER = build_sampler(AnnealedLangevin(step_size=2e-4, steps_per_level=3))
-PLAIN = seeded_draws(0, SHAPE, unchanged)
+PLAIN = seeded_draws(0, unit_space(*SHAPE))
 
 
 def batches(
@@ -36,7 +37,7 @@ def images(indices: Sequence[int], batch_size: int, draws: Draws = PLAIN) -> Ten
 def test_a_network_makes_the_same_images_in_any_batch_to_one_grey_level() -> None:
     network = load_golden("ncsnv2").network
     sampler = build_sampler(AnnealedLangevin(step_size=6e-6, steps_per_level=1))
-    draws = seeded_draws(0, (3, 16, 16), unchanged)
+    draws = seeded_draws(0, unit_space(3, 16, 16))
 
     def made(count: int, batch_size: int) -> Tensor:
         found = generate(
@@ -127,7 +128,7 @@ def test_the_frames_of_a_batch_are_those_of_the_images_shown() -> None:
     config = AnnealedLangevin(step_size=2e-4, steps_per_level=2)
     steps = frame_steps(state_count(config, len(SIGMAS)), 4)
     recorder = FrameRecorder(steps, shown=3, to_picture=clamped, look=lambda state: state.x)
-    draws = seeded_draws(0, SHAPE, unchanged)
+    draws = seeded_draws(0, unit_space(*SHAPE))
     made = generate(
         build_sampler(config), gaussian_score, SIGMAS, draws, range(5), batch_size=2, device=CPU, on_state=recorder
     )

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 import ncsnx
-from ncsnx.config import Arrays
+from ncsnx.config import Arrays, Digits
 from ncsnx.errors import NcsnxError
 from ncsnx.networks import prepare
 from ncsnx.networks.execution import Execution
 from ncsnx.sampling.score_model import ScoreModel
+from tests.spaces import space_of
 
 EXECUTIONS = {
     "plain": Execution(),
@@ -88,13 +89,11 @@ def test_a_denoiser_is_the_mean_of_clean_images_in_0_to_1(model: ScoreModel) -> 
     torch.testing.assert_close(denoiser(y, 0.2), model.denoise(y, 0.2))
     each = denoiser(y, torch.tensor([0.2, 0.4]))
     torch.testing.assert_close(each, torch.cat([denoiser(y[:1], 0.2), denoiser(y[1:], 0.4)]))
-    data = attrs.evolve(model.experiment.data, transform="rescaled")
-    rescaled = attrs.evolve(model, experiment=attrs.evolve(model.experiment, data=data))
+    rescaled = attrs.evolve(model, space=space_of(Digits(transform="rescaled")))
     expected = (rescaled.denoise(2 * y - 1, 0.4) + 1) / 2
     torch.testing.assert_close(rescaled.as_denoiser()(y, 0.2), expected)
-    own = attrs.evolve(model.experiment, data=Arrays(path="x", image_size=8, range="unbounded", scale=50.0))
-    unbounded = attrs.evolve(model, experiment=own)
+    unbounded = attrs.evolve(model, space=space_of(Arrays(path="x", image_size=8, range="unbounded", scale=50.0)))
     torch.testing.assert_close(unbounded.as_denoiser()(50 * y, 10.0), 50 * model.denoise(y, 0.2))
-    logit = attrs.evolve(model.experiment, data=attrs.evolve(model.experiment.data, transform="logit"))
+    logit = attrs.evolve(model, space=space_of(Digits(transform="logit")))
     with pytest.raises(NcsnxError, match="a model of logits"):
-        attrs.evolve(model, experiment=logit).as_denoiser()
+        logit.as_denoiser()

@@ -13,7 +13,8 @@ from ncsnx.sampling.draws import seeded_draws
 from ncsnx.sampling.generate import FrameRecorder, frame_steps, generate
 from ncsnx.sampling.request import SampleRequest
 from ncsnx.sampling.sample_folder import SampleFolder, SampleLayout
-from tests.samplers.toy import CPU, SHAPE, SIGMAS, clamped, gaussian_score, unchanged
+from tests.samplers.toy import CPU, SHAPE, SIGMAS, clamped, gaussian_score
+from tests.spaces import unit_space
 
 CONFIG = AnnealedLangevin(step_size=2e-4, steps_per_level=2)
 PROTOCOL = {"seed": 0, "sampler": {"type": "ald", "step_size": 2e-4}}
@@ -36,7 +37,7 @@ def sample(path: Path, batch_size: int, count: int, pause_s: float = 0) -> list[
         time.sleep(pause_s)
 
     missing = folder.missing()
-    draws = seeded_draws(0, SHAPE, unchanged)
+    draws = seeded_draws(0, unit_space(*SHAPE))
     for indices, x in generate(
         build_sampler(CONFIG),
         gaussian_score,

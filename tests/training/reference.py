@@ -7,14 +7,15 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from ncsnx.config import Experiment
-from ncsnx.networks import ScoreFunction, build_network
+from ncsnx.networks import ScoreFunction
 from ncsnx.randomness import Purpose, Stream
+from tests.spaces import untrained
 
 
 def reference_training(experiment: Experiment, steps: int) -> tuple[dict[str, Tensor], dict[str, Tensor], list[float]]:
     """Trains on the flipped, dequantized digits; returns weights, averaged weights and the loss of each step."""
     assert experiment.ema is not None
-    rate, network, images = experiment.ema.rate, build_network(experiment), _stream(experiment.seed)
+    rate, network, images = experiment.ema.rate, untrained(experiment), _stream(experiment.seed)
     parameters = dict(network.named_parameters())
     velocity = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
     average = {name: parameter.detach().clone() for name, parameter in parameters.items()}

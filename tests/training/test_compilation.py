@@ -22,6 +22,7 @@ from ncsnx.runtime import Runtime
 from ncsnx.training.compiled_gradient import require_equal_gradient
 from ncsnx.training.training_state import TrainingState
 from tests.golden_networks import small_experiment
+from tests.spaces import state_of
 
 CPU = Runtime(device=torch.device("cpu"), threads=2)
 
@@ -47,7 +48,7 @@ def test_compilation_is_refused_without_a_compiler_and_with_checkpointing(monkey
 def state_compiled_by(backend: Callable[..., Any]) -> TrainingState:
     """A state whose network changes its buffers at every evaluation (power iterations)."""
     experiment = attrs.evolve(small_experiment(NCSN(width=4, spectral_norm=True)), ema=None)
-    state = TrainingState(experiment, Runtime(device=torch.device("cpu"), threads=1))
+    state = state_of(experiment, Runtime(device=torch.device("cpu"), threads=1))
     state.network.compile(backend=backend)
     return state
 

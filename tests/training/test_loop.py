@@ -19,7 +19,6 @@ from ncsnx.config import SGD, Adam, Experiment, RMSProp
 from ncsnx.config.discovery import resolve
 from ncsnx.data import Dataset, StoredImages, TrainingBatches, cache_in_memory, open_data
 from ncsnx.errors import NcsnxError, Stopped
-from ncsnx.networks import build_network
 from ncsnx.ranks.rank_group import ALONE
 from ncsnx.runs.folder import Run
 from ncsnx.runs.segments import read_segments
@@ -31,6 +30,7 @@ from ncsnx.training.optimizers import build_optimizer, learning_rate
 from ncsnx.training.snapshots import pauses_of
 from tests.data.recorded import Recorded
 from tests.forked import REPOSITORY
+from tests.spaces import space_of, untrained
 from tests.training.reference import reference_training
 from tests.training.tiny import CPU, command, events, lines, overrides, saved, steps_of, training
 from tests.training.watched import Events, Training
@@ -52,7 +52,7 @@ def trained_weights(folder: Path, *changes: str) -> dict[str, torch.Tensor]:
 
 def distance(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], start: Experiment) -> float:
     """Largest difference between two trainings, relative to how far the weights moved."""
-    before = {name: parameter.detach() for name, parameter in build_network(start).named_parameters()}
+    before = {name: parameter.detach() for name, parameter in untrained(start).named_parameters()}
     moved = max(float((expected[name] - before[name]).abs().max()) for name in before)
     return max(float((found[name] - expected[name]).abs().max()) for name in before) / moved
 
@@ -152,9 +152,11 @@ def test_the_held_out_loss_is_that_of_the_averaged_weights_at_every_level(traine
     run = trained / "runs/digits"
     records = [record for record in lines(run / "metrics.jsonl") if "held_out" in record]
     assert [record["step"] for record in records] == [3, 6, 9, 12]
-    network = build_network(Run(run).experiment())
+    network = untrained(Run(run).experiment())
     network.load_state_dict(load(saved(run, 12)["ema.safetensors"]))
-    held_out = HeldOutBatch(open_data(experiment().data, run).held_out, Run(run).experiment(), CPU_DEVICE)
+    held_out = HeldOutBatch(
+        open_data(experiment().data, run).held_out, Run(run).experiment(), Run(run).space(), CPU_DEVICE
+    )
     loss = held_out.loss(network.eval())
     assert records[-1]["held_out"] == pytest.approx(loss.mean, rel=1e-5)
     assert {int(level): value for level, value in records[-1]["held_out_levels"].items()} == pytest.approx(
@@ -163,15 +165,15 @@ def test_the_held_out_loss_is_that_of_the_averaged_weights_at_every_level(traine
     assert sorted(loss.levels) == [0, 1, 2, 3]
     # 16 images at 4 levels: equally many at each, so that the mean over levels is the mean over images
     assert sum(loss.levels.values()) / 4 == pytest.approx(loss.mean)
-    raw = build_network(Run(run).experiment())
+    raw = untrained(Run(run).experiment())
     raw.load_state_dict(load(saved(run, 12)["model.safetensors"]))
     assert held_out.loss(raw.eval()).mean != pytest.approx(loss.mean, rel=1e-5)
 
 
 def test_with_more_levels_than_images_the_held_out_levels_are_spread_over_all() -> None:
     config = experiment("schedule.levels=100")
-    held_out = HeldOutBatch(open_data(config.data, Path()).held_out, config, CPU_DEVICE)
-    levels = sorted(held_out.loss(build_network(config).eval()).levels)
+    held_out = HeldOutBatch(open_data(config.data, Path()).held_out, config, space_of(config.data), CPU_DEVICE)
+    levels = sorted(held_out.loss(untrained(config).eval()).levels)
     assert len(levels) == 16
     gaps = {after - before for before, after in pairwise(levels)}
     assert gaps <= {6, 7}
@@ -184,9 +186,11 @@ def test_without_an_average_the_present_weights_are_judged_and_saved_alone(tmp_p
     run = tmp_path / "runs/digits"
     assert sorted(saved(run, 12)) == ["manifest.json", "model.safetensors", "optimizer.safetensors", "state.json"]
     config = Run(run).experiment()
-    network = build_network(config)
+    network = untrained(config)
     network.load_state_dict(load(saved(run, 12)["model.safetensors"]))
-    loss = HeldOutBatch(open_data(config.data, run).held_out, config, CPU_DEVICE).loss(network.eval())
+    loss = HeldOutBatch(open_data(config.data, run).held_out, config, space_of(config.data), CPU_DEVICE).loss(
+        network.eval()
+    )
     assert lines(run / "metrics.jsonl")[-1]["held_out"] == pytest.approx(loss.mean, rel=1e-5)
     assert {record["weights"] for record in lines(run / "metrics.jsonl")} == {"raw"}
     assert [step for step, _ in events(run, "loss/held_out_raw")] == [3, 6, 9, 12]

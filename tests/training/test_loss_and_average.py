@@ -7,11 +7,12 @@ from torch import nn
 
 from ncsnx.config import NCSN, NCSNv2, ScoreMatching
 from ncsnx.errors import NcsnxError
-from ncsnx.networks import build_network, to_published
+from ncsnx.networks import to_published
 from ncsnx.training.ema import WeightAverage
 from ncsnx.training.loss import Weight, loss_weight, score_matching_loss
 from tests.config.examples import minimal
 from tests.golden_networks import NETWORKS, TOLERANCE, load_golden, relative_error, small_experiment
+from tests.spaces import space_of, untrained
 
 RATE = 0.999
 TRACKED = ("begin_conv.weight", "normalizer.alpha")
@@ -42,14 +43,14 @@ def test_the_average_is_the_published_one() -> None:
 
 @pytest.mark.parametrize("model", [NCSN(width=4, spectral_norm=True), NCSN(width=4, normalization="batch")])
 def test_the_state_loads_strictly_and_takes_buffers_from_the_network(model: NCSN) -> None:
-    network = build_network(small_experiment(model))
+    network = untrained(small_experiment(model))
     average = WeightAverage(network, RATE)
     network(torch.rand(2, 1, 8, 8), torch.tensor([0, 1]))  # changes the buffers, in training mode
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(1)
     state = average.state()
-    other = build_network(small_experiment(model, seed=1))
+    other = untrained(small_experiment(model, seed=1))
     other.load_state_dict(state)
     live = network.state_dict()
     for name, _ in network.named_buffers():
@@ -94,8 +95,8 @@ def test_averages_of_bfloat16_lose_no_steps_and_integers_are_those_of_the_networ
 
 
 def test_averages_of_another_network_are_refused() -> None:
-    average = WeightAverage(build_network(small_experiment(NCSNv2(width=4))), RATE)
-    wider = build_network(small_experiment(NCSNv2(width=8))).state_dict()
+    average = WeightAverage(untrained(small_experiment(NCSNv2(width=4))), RATE)
+    wider = untrained(small_experiment(NCSNv2(width=8))).state_dict()
     with pytest.raises(NcsnxError, match="another network"):
         average.load(wider)
     with pytest.raises(NcsnxError, match="is missing"):
@@ -103,7 +104,7 @@ def test_averages_of_another_network_are_refused() -> None:
 
 
 def weighted_by(power: float) -> Weight:
-    return loss_weight(attrs.evolve(minimal(), loss=ScoreMatching(power=power)))
+    return loss_weight(attrs.evolve(minimal(), loss=ScoreMatching(power=power)), space_of(minimal().data))
 
 
 @pytest.mark.parametrize(("key", "power"), [("dsm.loss", 2.0), ("dsm.loss_power_1", 1.0)])
@@ -136,7 +137,7 @@ def test_the_loss_is_the_textbook_expression_at_any_power(name: str) -> None:
 
 
 def test_the_state_is_a_copy() -> None:
-    network = build_network(small_experiment(NCSNv2(width=4)))
+    network = untrained(small_experiment(NCSNv2(width=4)))
     average = WeightAverage(network, RATE)
     state = average.state()
     before = {name: tensor.clone() for name, tensor in state.items()}

@@ -33,6 +33,7 @@ from ncsnx.training.optimizers import build_optimizer
 from ncsnx.training.training_state import TrainingState
 from ncsnx.training.training_step import TrainingStep
 from tests.golden_networks import relative_error
+from tests.spaces import state_of
 from tests.training.tiny import command, lines, overrides, saved, steps_of, training
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -61,7 +62,7 @@ def steps_of_training(
     config: Experiment, device: torch.device, count: int, *, ranks: RankGroup = ALONE
 ) -> tuple[TrainingState, list[Tensor]]:
     """The state and the losses after some steps."""
-    state, data = TrainingState(config, Runtime(device=device, threads=1)), open_data(config.data, Path())
+    state, data = state_of(config, Runtime(device=device, threads=1)), open_data(config.data, Path())
     step = TrainingStep(state, data.train.value_range, ranks=ranks)
     batches = TrainingBatches(data.train, config.batch_size, config.seed).between(0, count)
     losses = []
@@ -169,7 +170,7 @@ def test_nothing_crosses_devices_in_a_training_step(kind: str) -> None:
 @pytest.mark.usefixtures("without_autocast")
 def test_nothing_crosses_devices_in_a_langevin_step() -> None:
     config = experiment()
-    network = TrainingState(config, Runtime(device=CPU, threads=1)).evaluation_network().to(META)
+    network = state_of(config, Runtime(device=CPU, threads=1)).evaluation_network().to(META)
     indices = torch.empty(3, dtype=torch.int64, device=META)
     noise = SeededNoise(0, indices, config.data.shape)
     sampler = build_sampler(AnnealedLangevin(step_size=1e-5, steps_per_level=3, denoise=True))
@@ -236,7 +237,7 @@ def test_losses_stay_unread_for_an_interval() -> None:
 def test_steps_on_cuda_wait_for_nothing_and_train_as_the_cpu_does(kind: str) -> None:
     config = experiment(kind, *EVERYTHING)
     device = torch.device("cuda")
-    state, data = TrainingState(config, Runtime(device=device, threads=1)), open_data(config.data, Path())
+    state, data = state_of(config, Runtime(device=device, threads=1)), open_data(config.data, Path())
     step = TrainingStep(state, data.train.value_range)
     losses = PendingLosses(device)
     batches = TrainingBatches(data.train, config.batch_size, config.seed).between(0, 8)
@@ -288,7 +289,7 @@ def _(config: Newton, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimiz
 @pytest.mark.parametrize("plain", [False, True], ids=["channels_last", "contiguous"])
 def test_an_optimizer_may_take_weights_as_vectors(plain: bool) -> None:
     config = attrs.evolve(experiment(), optimizer=Normed(lr=1e-3))
-    state = TrainingState(config, Runtime(device=CPU, threads=1, plain=plain))
+    state = state_of(config, Runtime(device=CPU, threads=1, plain=plain))
     data = open_data(config.data, Path()).train
     step = TrainingStep(state, data.value_range)
     before = {name: tensor.detach().clone() for name, tensor in state.network.named_parameters()}
@@ -301,4 +302,4 @@ def test_an_optimizer_may_take_weights_as_vectors(plain: bool) -> None:
 
 def test_an_optimizer_that_needs_a_closure_is_refused_in_one_line() -> None:
     with pytest.raises(NcsnxError, match="LBFGS evaluates the loss several times per step, by a closure"):
-        TrainingState(attrs.evolve(experiment(), optimizer=Newton()), Runtime(device=CPU, threads=1))
+        state_of(attrs.evolve(experiment(), optimizer=Newton()), Runtime(device=CPU, threads=1))

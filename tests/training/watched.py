@@ -14,7 +14,7 @@ from ncsnx.runs.selection import wanted_step
 from ncsnx.runtime import Runtime
 from ncsnx.stopping import StopRequest
 from ncsnx.training.loop import train_steps
-from ncsnx.training.training_state import TrainingState
+from tests.spaces import space_of, state_of
 from tests.training.tiny import overrides
 
 
@@ -41,12 +41,12 @@ class Training:
         self.config = resolve("digits", overrides(*changes)).experiment
         self.runtime = Runtime(device=torch.device("cpu"), threads=1, workers=workers)
         self.data: Splits = open_data(self.config.data, folder)
-        self.run = Run.create(folder, name, self.config, {}, None, self.data.fingerprint)
-        self.state = TrainingState(self.config, self.runtime)
+        self.run = Run.create(folder, name, self.config, {}, None, self.data.fingerprint, space_of(self.config.data))
+        self.state = state_of(self.config, self.runtime)
 
     def resume(self) -> None:
         """Loads the last checkpoint, as another process would."""
-        self.state = TrainingState(self.config, self.runtime)
+        self.state = state_of(self.config, self.runtime)
         self.state.load(self.run.checkpoints / step_name(wanted_step(self.run, "latest")))
 
     def train(self, observer: Any, stop: StopRequest | None = None) -> None:

@@ -96,7 +96,7 @@ class SweptRuns:
             run = self._run(point)
             if run.path.exists():
                 recorded = run.experiment()
-                if identity(recorded) != identity(point.experiment.completed_by(recorded)):
+                if identity(recorded) != identity(point.experiment):
                     raise UsageError(
                         f"{run.path} exists and belongs to another experiment, so it cannot be a run of this sweep",
                         Hint("give the sweep another name", adds=argument("name", A_NAME)),

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
@@ -10,15 +10,13 @@ import attrs
 
 from ncsnx.commands.training.job import TrainedRun, TrainingJob
 from ncsnx.config.codec import differences
-from ncsnx.config.data_sets import Data, NumericData
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.provenance import COMMAND_LINE
 from ncsnx.config.training import CosineDecay
 from ncsnx.config.variants import load_plugins, tag_of
 from ncsnx.data import Splits, cache_in_memory, open_data
 from ncsnx.data.memory_cache import CachedImages
-from ncsnx.data.transforms import measured_mean, measured_sigma_data, scale_of, window_of
-from ncsnx.data.value_statistics import measured_data
+from ncsnx.data.value_statistics import measured_space
 from ncsnx.errors import Stopped
 from ncsnx.networks import meta_network
 from ncsnx.planning.budget import RESERVE
@@ -27,11 +25,12 @@ from ncsnx.quantities import counted, percent
 from ncsnx.ranks.joining import require_same
 from ncsnx.ranks.rank_group import RankGroup, held_by_first
 from ncsnx.reporting.page import renewed_report
-from ncsnx.runs.folder import MEASURED, Run, read_origins
+from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import checkpoints
 from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.writer_lock import writer_lock
 from ncsnx.runtime import Runtime, device_name
+from ncsnx.space import Space
 from ncsnx.spelling import parameter
 from ncsnx.tracking.choosing import open_trackers
 from ncsnx.tracking.sending import tracked
@@ -47,6 +46,8 @@ from ncsnx.work import Work
 
 _WEIGHTS_IN_WORDS = "raw: of the weights in training; EMA: of their moving average, which is sampled"
 """Meaning of the marks behind losses."""
+_TIMED = "fitted to the given time"
+"""Origin of the steps of a run that ends after a given time."""
 
 
 def train_run(job: TrainingJob, work: Work) -> TrainedRun:
@@ -58,17 +59,15 @@ def train_run(job: TrainingJob, work: Work) -> TrainedRun:
     end_s = time.monotonic() + (math.inf if job.budget_s is None else job.budget_s)
     with work.at_once():
         runtime = _runtime(job, work.ranks)
-        experiment, origins = work.ranks.first(lambda: _recorded(job))
-        job = attrs.evolve(job, experiment=experiment, origins=origins)
-        meta_network(experiment)  # refuses what the network can't take before data is read
+        meta_network(job.experiment)  # refuses early what it can't take
         splits = open_data(job.experiment.data, job.data, work)
         require_same(work.ranks, "has other data", {"fingerprint": splits.fingerprint})
-        job = _with_measured_values(job, splits, work.ranks)
+        space = work.ranks.first(lambda: _space(job, splits, work))
         splits = cache_in_memory(splits, runtime.device, processes=work.ranks.local_world)
         job = _ending_in_time(job, end_s, runtime, work)
-        state = TrainingState(job.experiment, runtime)
+        state = TrainingState(job.experiment, runtime, space)
         require_shareable(state.network, job.experiment, work.ranks.world)
-    run = work.ranks.first(lambda: _run(job, splits.fingerprint))
+    run = work.ranks.first(lambda: _run(job, splits.fingerprint, space))
     return _Training(job, work, run, state, splits, end_s).carry_out()
 
 
@@ -79,20 +78,11 @@ def _runtime(job: TrainingJob, ranks: RankGroup) -> Runtime:
     return runtime
 
 
-def _recorded(job: TrainingJob) -> tuple[Experiment, dict[str, str]]:
-    """The experiment of a job and its origins; of a resumed run with the values that were measured at its start."""
+def _space(job: TrainingJob, splits: Splits, work: Work) -> Space:
+    """The space of the images: measured for a new run, else that of the run in the window that is now declared."""
     if (run := job.existing()) is None:
-        return job.experiment, dict(job.origins)
-    recorded, known = job.experiment.completed_by(run.experiment()), read_origins(run.origins_path)
-    return recorded, {**job.origins, **_origins_of_added(job.experiment, recorded, known)}
-
-
-def _with_measured_values(job: TrainingJob, splits: Splits, ranks: RankGroup) -> TrainingJob:
-    """The job with the values that are measured on its data, so that a new run records them."""
-    measured = attrs.evolve(job.experiment, data=ranks.first(lambda: _measured_values(job, splits)))
-    return attrs.evolve(
-        job, experiment=measured, origins={**job.origins, **_origins_of_added(job.experiment, measured, {})}
-    )
+        return measured_space(job.experiment, splits, job.name, work)
+    return run.space().shown_as(job.experiment.data)
 
 
 def _ending_in_time(job: TrainingJob, end_s: float, runtime: Runtime, work: Work) -> TrainingJob:
@@ -110,33 +100,15 @@ def _ending_in_time(job: TrainingJob, end_s: float, runtime: Runtime, work: Work
     if isinstance(before.decay, CosineDecay):
         after = attrs.evolve(after, decay=attrs.evolve(before.decay, steps=steps))
     work.info(f"{counted(steps, 'step')} {'fits' if steps == 1 else 'fit'}, estimated from a quick timing")
-    return attrs.evolve(job, experiment=after, origins={**job.origins, **_origins_of_added(before, after, {})})
+    timed = {one.path: _TIMED for one in differences(before, after)}
+    return attrs.evolve(job, experiment=after, origins={**job.origins, **timed})
 
 
-def _measured_values(job: TrainingJob, splits: Splits) -> Data:
-    """The data with measured values in place of what it leaves open."""
-    data = job.experiment.data
-    if isinstance(data, NumericData):
-        data = measured_data(data, splits.magnitudes)
-    if job.existing() is not None:  # it keeps the start of its samples
-        return data
-    if data.mean is None:
-        data = attrs.evolve(data, mean=measured_mean(data, splits))
-    if data.sigma_data is None and job.experiment.uses_sigma_data:
-        data = attrs.evolve(data, sigma_data=measured_sigma_data(data, splits))
-    return data
-
-
-def _origins_of_added(before: Experiment, after: Experiment, known: Mapping[str, str]) -> dict[str, str]:
-    """Origins, as `known`, of the values that `after` has and `before` leaves open."""
-    return {one.path: known.get(one.path, MEASURED) for one in differences(before, after)}
-
-
-def _run(job: TrainingJob, fingerprint: str) -> Run:
+def _run(job: TrainingJob, fingerprint: str, space: Space) -> Run:
     """The run, existing or new."""
     if (run := job.existing()) is not None:
         return run
-    return Run.create(job.folder, job.name, job.experiment, dict(job.origins), job.source, fingerprint)
+    return Run.create(job.folder, job.name, job.experiment, dict(job.origins), job.source, fingerprint, space)
 
 
 @attrs.frozen
@@ -261,7 +233,7 @@ class _Training:
             "experiment": experiment.name,
             "data": f"{tag_of(type(experiment.data))}: {counted(len(splits.train), 'image')} of "
             f"{channels}×{height}×{width}, {len(splits.held_out):,} held out",
-            **({} if experiment.data.is_bounded else {"values": _values_in_words(experiment)}),
+            **({} if experiment.data.is_bounded else {"values": _values_in_words(self.state.space)}),
             "network": f"{tag_of(type(experiment.model))}, {counted(parameters, 'parameter')}",
             "noise": schedule.in_words,
             "training": f"{counted(experiment.steps, 'step')} of {counted(experiment.batch_size, 'image')}, "
@@ -281,6 +253,6 @@ def _rate_in_words(experiment: Experiment, step: int) -> str:
     return f"{percent(learning_rate(experiment, step) / experiment.optimizer.lr)} of optimizer.lr"
 
 
-def _values_in_words(experiment: Experiment) -> str:
+def _values_in_words(space: Space) -> str:
     """How unbounded values reach the network, and how pictures show them."""
-    return f"unbounded, in units of {scale_of(experiment.data):g}; pictures show {window_of(experiment.data)}"
+    return f"unbounded, in units of {space.span:g}; pictures show {space.pictures}"

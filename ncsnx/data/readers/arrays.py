@@ -22,7 +22,7 @@ from ncsnx.data.dataset import NO_LABEL, Splits, StoredImages, held_out_by_hash,
 from ncsnx.data.places import fingerprint_of_files, own_path
 from ncsnx.data.registry import data_set
 from ncsnx.data.transforms import as_channels, require_declared
-from ncsnx.data.value_statistics import check_values, require_valid, scaled_splits
+from ncsnx.data.value_statistics import check_values, require_valid
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import counted, product
 from ncsnx.spelling import A_NAME, argument
@@ -102,7 +102,7 @@ def open_arrays(data: Arrays, folder: Path, work: Work) -> Splits:
         attrs.evolve(whole, labels=labels[chosen], ids=chosen.nonzero().flatten()) for chosen in (~held_out, held_out)
     )
     path = array.file.path
-    return scaled_splits(Splits(train, rest, fingerprint_of_files(path.parent, [path])), data, title, work)
+    return Splits(train, rest, fingerprint_of_files(path.parent, [path]))
 
 
 def open_array(path: Path, name: str | None = None) -> StoredArray:

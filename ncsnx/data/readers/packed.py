@@ -32,7 +32,6 @@ from ncsnx.data.places import own_path
 from ncsnx.data.read_ahead import read_all
 from ncsnx.data.registry import data_set
 from ncsnx.data.transforms import require_declared
-from ncsnx.data.value_statistics import scaled_splits
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.quantities import counted, product
 from ncsnx.spelling import argument
@@ -187,7 +186,7 @@ def open_packed(data: Packed, folder: Path, work: Work = SILENT) -> Splits:
     if record.bounds == "unbounded" and data.is_bounded:
         what = "its values are unbounded, expected values between black and white"
         raise NcsnxError(f"{path}: {what}; declare range=unbounded (data.range)")
-    return scaled_splits(packed.splits(), data, str(path), work)
+    return packed.splits()
 
 
 def settings_of(data: Data) -> dict[str, Any]:

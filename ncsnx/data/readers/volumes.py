@@ -27,7 +27,7 @@ from ncsnx.data.places import fingerprint_of_files, own_path
 from ncsnx.data.readers.arrays import require_memory_for
 from ncsnx.data.registry import data_set
 from ncsnx.data.transforms import as_channels, require_declared
-from ncsnx.data.value_statistics import check_values, require_valid, scaled_splits
+from ncsnx.data.value_statistics import check_values, require_valid
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted, product
 from ncsnx.spelling import A_NAME, argument
@@ -234,7 +234,7 @@ def open_volumes(data: Volumes, folder: Path, work: Work) -> Splits:
     if sum(volume.array.header.is_packed for volume in files.volumes) <= 1:  # else each slice unpacks a volume
         check_values(whole, data, title, work)
     train, rest = (attrs.evolve(whole, ids=chosen.nonzero().flatten()) for chosen in (~held_out, held_out))
-    return scaled_splits(Splits(train, rest, files.fingerprint), data, title, work)
+    return Splits(train, rest, files.fingerprint)
 
 
 def _require_as_declared(volume: Volume, data: Volumes) -> None:
