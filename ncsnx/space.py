@@ -160,6 +160,11 @@ class Space:
         values = x.sigmoid() if self.logit else self.offset + self.scale * x
         return values.clamp(0, 1) if self.bounded else values
 
+    def own_numbers(self, values: "Tensor") -> "Tensor":
+        """Values → the data's own numbers, float64."""
+        black, white = self.own
+        return black + (white - black) * values.double() if self.bounded else values.double()
+
     def uniform(self, u: "Tensor") -> "Tensor":
         """u in [0, 1) → x from black to white; of unbounded data as wide, around the middle."""
         return self.encode(u) if self.bounded else self.center + (u - 0.5) * (self.span / self.scale)

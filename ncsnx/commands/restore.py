@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from ncsnx.config.overrides import Override
     from ncsnx.inverse.restoring import RestoredImages
     from ncsnx.inverse.task import Task
-    from ncsnx.inverse.values import ValueRange
     from ncsnx.runs.selection import Source
     from ncsnx.sampling.sample_folder import SampleFolder
     from ncsnx.sampling.score_model import ScoreModel
+    from ncsnx.space import Space
     from ncsnx.work import Work
 
 
@@ -60,7 +60,7 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
     """A task of your own, in place of the parameters that name one."""
 
     def carry_out(self, work: "Work") -> "RestoredImages":
-        from ncsnx.sampling.request import SampleRequest
+        from ncsnx.sampling.request import SampleRequest, shape_at
 
         with TemporaryDirectory(prefix="ncsnx-") as made:
             with work.at_once():
@@ -72,14 +72,12 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
                 self.require_checkpoint(source, work)
 
                 from ncsnx.inverse.restoring import say_before
-                from ncsnx.inverse.values import range_of
                 from ncsnx.sampling.drawing import Drawing, count_images
                 from ncsnx.sampling.folder_drawing import FolderDrawing, load_model
                 from ncsnx.sampling.sampler_choice import at_noise
 
-                space = source.space()
-                own = range_of(space)
-                task = self._built(experiment, own, Path(made))
+                space = source.space().at(shape_at(experiment.data, self.image_size()))
+                task = self._built(experiment, space, Path(made))
                 sampler = at_noise(experiment.sampler, task.sigma(space))
                 experiment = attrs.evolve(experiment, sampler=sampler)
                 say_before(task, sampler, work)
@@ -100,7 +98,7 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
                 overwrite=self.overwrite,
                 note=self.note,
             )
-            return self._recorded(drawing.carry_out(work), model, task, own, work)
+            return self._recorded(drawing.carry_out(work), model, task, work)
 
     def experiment_of(self, source: "Source", changes: "Sequence[Override]", work: "Work") -> "Experiment":
         """The experiment of the model with the sampler of restorations, unless another one is chosen."""
@@ -116,11 +114,10 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
         elif given := self.given():
             raise UsageError(f"{parameter('task')} and {parameter(next(iter(given)))}: give one of them")
 
-    def _built(self, experiment: "Experiment", own: "ValueRange", made: Path) -> "Task":
+    def _built(self, experiment: "Experiment", space: "Space", made: Path) -> "Task":
         """The task, whose pictures are read. Raises UsageError, NcsnxError."""
         from ncsnx.config.variants import load_plugins
         from ncsnx.networks import meta_network
-        from ncsnx.sampling.request import shape_at
         from ncsnx.sampling.score_model import require_size
 
         size = self.image_size()
@@ -129,7 +126,7 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
             require_size(meta_network(experiment), size)
         task = self.task
         if task is None:
-            task = self.build(own, shape_at(experiment.data, size), made)
+            task = self.build(space, made)
         _ = task.protocol  # reads all pictures
         return task
 
@@ -141,18 +138,16 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
         condition = task.conditions(model.space.at(model.shape), lowest, 0, self.n)(first)
         condition.admit(model.experiment.sampler, model.levels)
 
-    def _recorded(
-        self, output: "SampleFolder", model: "ScoreModel", task: "Task", own: "ValueRange", work: "Work"
-    ) -> "RestoredImages":
+    def _recorded(self, output: "SampleFolder", model: "ScoreModel", task: "Task", work: "Work") -> "RestoredImages":
         """The images of a complete folder, with a record of how well they agree."""
         from ncsnx.inverse.restoring import RestoredImages, say_agreement
         from ncsnx.inverse.task_record import record_task
         from ncsnx.runs.writer_lock import folder_lock
 
-        window = model.space.pictures
+        space = model.space
         with folder_lock(output.path, str(output.path)):
-            record = record_task(task, output.path, output.samples_path, own, window, work.check_stop)
-        say_agreement(record, task, own, work)
+            record = record_task(task, output.path, output.samples_path, space, work.check_stop)
+        say_agreement(record, task, space, work)
         return RestoredImages(source=model.source, output=output, record=record)
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ncsnx.inverse.task import Task
     from ncsnx.inverse.task_pictures import GivenPictures
     from ncsnx.inverse.tasks_from_files import Rectangle
-    from ncsnx.inverse.values import ValueRange
+    from ncsnx.space import Space
 
 _NEEDED: dict[str, tuple[str, ...]] = {
     "inpaint": ("mask",),
@@ -124,8 +124,8 @@ class Tasks:
             if other not in given:
                 raise UsageError(f"{parameter(chosen[0])} needs {parameter(other)}, which is not given")
 
-    def build(self, values: "ValueRange", shape: tuple[int, int, int], made: Path) -> "Task":
-        """The task for images (C, H, W) of data with these values. Raises UsageError, NcsnxError.
+    def build(self, space: "Space", made: Path) -> "Task":
+        """The task for images in this space. Raises UsageError, NcsnxError.
 
         made: a folder for the files of pictures that are objects.
         """
@@ -133,15 +133,15 @@ class Tasks:
         from ncsnx.inverse.tasks_from_files import with_truth
 
         given = self.given()
-        pictures = {name: as_file(name, given[name], made, values) for name in _PICTURES if name in given}
-        task = self._task(pictures, shape, values, made)
+        pictures = {name: as_file(name, given[name], made, space) for name in _PICTURES if name in given}
+        task = self._task(pictures, space, made)
         if self.noise is not None:
-            task = attrs.evolve(task, noise=self.noise / values.span)
+            task = attrs.evolve(task, noise=self.noise / space.span)
         if self.rule is not None:
             task = attrs.evolve(task, rule=self.rule)
         truth = pictures.pop("truth", None)
         inputs = next(iter(pictures.values()), None) or Path(str(self.measure or self.input))
-        return with_truth(task, truth, inputs, values, fit=self._fits)
+        return with_truth(task, truth, space, inputs, fit=self._fits)
 
     @property
     def _fits(self) -> bool | None:
@@ -149,28 +149,30 @@ class Tasks:
         offered = any(one is not None for one in (self.inpaint, self.super_resolve, self.colorize))
         return self.fit if offered else None
 
-    def _task(self, pictures: dict[str, Path], shape: tuple[int, int, int], values: "ValueRange", made: Path) -> "Task":
+    def _task(self, pictures: dict[str, Path], space: "Space", made: Path) -> "Task":
         from ncsnx.inverse import tasks_from_files
         from ncsnx.inverse.measured_files import reconstruct
-        from ncsnx.inverse.task_pictures import as_file
+        from ncsnx.inverse.task_pictures import as_file, mask_space
 
         match pictures:
             case {"inpaint": picture}:
-                mask = self.mask if isinstance(self.mask, tuple) else as_file("mask", self.mask, made)
-                return tasks_from_files.inpaint(picture, mask, shape, values, fit=self._fits)
+                mask = (
+                    self.mask if isinstance(self.mask, tuple) else as_file("mask", self.mask, made, mask_space(space))
+                )
+                return tasks_from_files.inpaint(picture, mask, space, fit=self._fits)
             case {"outpaint": picture}:
-                return tasks_from_files.outpaint(picture, self.at, shape, values)
+                return tasks_from_files.outpaint(picture, self.at, space)
             case {"super_resolve": picture} if self.factor is not None:
-                return tasks_from_files.super_resolve(picture, self.factor, shape, values, fit=self._fits)
+                return tasks_from_files.super_resolve(picture, self.factor, space, fit=self._fits)
             case {"colorize": picture}:
-                return tasks_from_files.colorize(picture, shape, values, fit=self._fits)
+                return tasks_from_files.colorize(picture, space, fit=self._fits)
             case {"deblur": picture} if self.blur is not None:
-                return tasks_from_files.deblur(picture, self.blur, shape, values)
+                return tasks_from_files.deblur(picture, self.blur, space)
         if self.measure is not None:
             maps = None if self.maps is None else str(self.maps)
-            return reconstruct(Path(self.measure), shape, values, maps=maps, centred=self.centred)
+            return reconstruct(Path(self.measure), space, maps=maps, centred=self.centred)
         assert self.operator is not None, "require_one"
-        return _task_of_package(self.operator, Path(str(self.input)), shape).divided(values.span)
+        return _task_of_package(self.operator, Path(str(self.input)), space.shape).divided(space.span)
 
 
 def _task_of_package(tag: str, file: Path, shape: tuple[int, int, int]) -> "Task":

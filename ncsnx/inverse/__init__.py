@@ -35,7 +35,6 @@ from ncsnx.inverse.tasks_from_files import (
     with_truth,
 )
 from ncsnx.inverse.tomography import Radon
-from ncsnx.inverse.values import ValueRange
 
 __all__ = [
     "Averaging",
@@ -55,7 +54,6 @@ __all__ = [
     "Sense",
     "Task",
     "TaskMaker",
-    "ValueRange",
     "colorize",
     "deblur",
     "estimated_maps",

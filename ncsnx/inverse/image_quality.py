@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ncsnx.inverse.values import ValueRange
+from ncsnx.images import complex_parts
+from ncsnx.space import Space
 
 WINDOW = 7
 """Height and width of the windows of SSIM, in pixels."""
@@ -24,7 +25,7 @@ _K1, _K2 = 0.01, 0.03
 class Comparison:
     """The truth of one picture, with which samples are compared in the data's own values."""
 
-    own: ValueRange
+    space: Space
     truth: Tensor
     """(1, C, H, W), as it is compared: of complex images the magnitudes."""
     data_range: float
@@ -32,17 +33,24 @@ class Comparison:
     magnitude."""
 
     @classmethod
-    def of(cls, truth: Tensor | None, own: ValueRange) -> Self | None:
+    def of(cls, truth: Tensor | None, space: Space) -> Self | None:
         """The comparison with a task's truth; None without one, and for one of zeros that has no range."""
         if truth is None:
             return None
-        compared = own.compared(own.of_truth(truth))
-        data_range = own.data_range(compared)
-        return cls(own, compared, data_range) if data_range > 0 else None
+        compared = _compared(space, truth.double() * space.span)
+        limited = space.bounded and not space.complex
+        data_range = space.own[1] - space.own[0] if limited else float(compared.abs().max())
+        return cls(space, compared, data_range) if data_range > 0 else None
 
     def distances(self, samples: Tensor) -> Tensor:
         """`image_distances` of samples (B, C, H, W) to the truth."""
-        return image_distances(self.own.compared(self.own.of_samples(samples)), self.truth, self.data_range)
+        return image_distances(_compared(self.space, samples), self.truth, self.data_range)
+
+
+def _compared(space: Space, values: Tensor) -> Tensor:
+    """The real images to compare, (B, C, H, W), in own numbers; of complex values magnitudes."""
+    own = space.own_numbers(values)
+    return torch.hypot(*complex_parts(own)) if space.complex else own
 
 
 def image_distances(images: Tensor, truth: Tensor, data_range: float) -> Tensor:

@@ -32,8 +32,9 @@ from ncsnx.inverse.coils import Sense, estimated_maps
 from ncsnx.inverse.operators import Fourier, LinearOperator, MatrixOperator
 from ncsnx.inverse.task import MEASURE, Task
 from ncsnx.inverse.tomography import Radon
-from ncsnx.inverse.values import UNIT, ValueRange, require_finite, sha256_of_values
+from ncsnx.inverse.values import require_finite, sha256_of_values
 from ncsnx.quantities import counted
+from ncsnx.space import Space
 from ncsnx.spelling import argument, parameter
 from ncsnx.storage.array_files import COMPLEX, REAL, ArrayFile, open_array_file
 from ncsnx.storage.expected_arrays import ExpectedArray, read_arrays
@@ -57,18 +58,17 @@ _CLEARLY = 9.0
 
 def reconstruct(
     path: Path,
-    shape: Shape,
-    values: ValueRange = UNIT,
+    space: Space,
     *,
     maps: str | None = None,
     centred: bool | None = None,
 ) -> Task:
-    """The task of a file's measurement. shape: (C, H, W) of the images; values: their black and white.
+    """The task of a file's measurement of images in this space.
 
     maps: file of coil maps, or 'estimate'; None: in the file. centred: whether frequency 0 of kspace is in the middle;
     None: it is first, and a file that contradicts that is refused. Raises UsageError, NcsnxError.
     """
-    file = open_array_file(path)
+    file, shape = open_array_file(path), space.shape
     names = file.names or ()
     has_coils = maps is not None or "maps" in names or ("kspace" in names and len(file.header("kspace").shape) == 4)
     expected = _expected_arrays(file, shape, has_coils=has_coils)
@@ -89,7 +89,7 @@ def reconstruct(
             task = (_of_coils if has_coils else _of_one_coil)(arrays, shape, centred)
     except NcsnxError as error:
         raise NcsnxError(f"{in_utf8(path)}: {error.message}", *error.hints) from error
-    task = _in_unit(task, values)
+    task = _in_unit(task, space)
     return attrs.evolve(task, pictures=tuple(f"{in_utf8(Path(path.name))}[{place}]" for place in range(task.count)))
 
 
@@ -170,9 +170,9 @@ def _of_matrix(arrays: Arrays, shape: Shape) -> Task:
     return Task.of_measurement(MatrixOperator(shape, matrix), y, name=MEASURE, facts=facts)
 
 
-def _in_unit(task: Task, values: ValueRange) -> Task:
-    """The task of the same images with black 0 and white 1, of one of images with these values."""
-    operator, (black, white) = task.operator, values.ends
+def _in_unit(task: Task, space: Space) -> Task:
+    """The task of the same images with black 0 and white 1, of one of images in own numbers."""
+    operator, (black, white) = task.operator, space.own
     if black != 0:
         if isinstance(operator, LinearOperator):
             of_black = operator.coefficients(torch.full((1, *operator.shape), black, dtype=torch.float64))

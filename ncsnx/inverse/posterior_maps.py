@@ -32,7 +32,7 @@ from torch import Tensor
 from ncsnx.config.codec import canonical
 from ncsnx.errors import NcsnxError
 from ncsnx.images import complex_parts
-from ncsnx.inverse.values import ValueRange
+from ncsnx.space import Space
 from ncsnx.storage.atomic import write_bytes
 
 POSTERIOR_FILE = "posterior.safetensors"
@@ -110,14 +110,14 @@ def sorted_pixels(images: Tensor) -> Iterator[tuple[slice, NDArray[np.float32]]]
         yield pixels, np.sort(values[:, pixels].T, axis=1)
 
 
-def pixel_maps(images: Tensor, own: ValueRange) -> dict[str, Tensor]:
+def pixel_maps(images: Tensor, space: Space) -> dict[str, Tensor]:
     """The maps of a picture's alternatives (n, C, H, W) by name, (C, H, W) float32; of magnitudes (C/2, H, W)."""
-    magnitudes = _summaries(torch.hypot(*complex_parts(images)), own, _MAGNITUDE) if own.is_complex else {}
-    return _summaries(images, own, "") | magnitudes
+    magnitudes = _summaries(torch.hypot(*complex_parts(images)), space, _MAGNITUDE) if space.complex else {}
+    return _summaries(images, space, "") | magnitudes
 
 
 def write_posterior(
-    path: Path, maps: Sequence[Mapping[str, Tensor]], own: ValueRange, alternatives: int, samples_sha256: str
+    path: Path, maps: Sequence[Mapping[str, Tensor]], space: Space, alternatives: int, samples_sha256: str
 ) -> str:
     """Writes the `pixel_maps` of each picture, and returns the sha256 of the file. Raises NcsnxError.
 
@@ -125,11 +125,11 @@ def write_posterior(
     """
     facts = {
         "alternatives": alternatives,
-        "bounded": own.is_bounded,
-        "complex": own.is_complex,
+        "bounded": space.bounded,
+        "complex": space.complex,
         "deviation_ddof": 1,
-        "high": own.high,
-        "low": own.low,
+        "high": space.own[1],
+        "low": space.own[0],
         "quantile_method": "weibull",
         "quantiles": {_name(share): share for share in QUANTILES},
         "samples_sha256": samples_sha256,
@@ -140,9 +140,9 @@ def write_posterior(
     return hashlib.sha256(content).hexdigest()
 
 
-def _summaries(images: Tensor, own: ValueRange, prefix: str) -> dict[str, Tensor]:
+def _summaries(images: Tensor, space: Space, prefix: str) -> dict[str, Tensor]:
     """Mean, deviation and quantiles of images (n, C, H, W) in own values by name, (C, H, W) float32."""
-    slope, start = (own.high - own.low, own.low) if own.is_bounded else (1.0, 0.0)
+    slope, start = (space.own[1] - space.own[0], space.own[0]) if space.bounded else (1.0, 0.0)
     parts = []
     for _, ordered in sorted_pixels(images):
         values = ordered.astype(np.float64)

@@ -12,11 +12,11 @@ from ncsnx.inverse.operators import Fourier
 from ncsnx.inverse.posterior_maps import POSTERIOR_FILE, PosteriorMaps, read_posterior
 from ncsnx.inverse.task import MEASURE, Task
 from ncsnx.inverse.task_record import CALIBRATION_FILE, PictureRecord, TaskRecord, misfit_in_words
-from ncsnx.inverse.values import ValueRange
 from ncsnx.quantities import counted
 from ncsnx.results import Column, Table
 from ncsnx.sampling.sampled_images import SampledImages
 from ncsnx.sampling.sampler_choice import measurement_warnings
+from ncsnx.space import Space
 from ncsnx.spelling import argument, parameter
 from ncsnx.storage.documents import document_values
 from ncsnx.work import Work
@@ -40,11 +40,11 @@ def say_before(task: Task, sampler: Sampler, work: Work) -> None:
         )
 
 
-def say_agreement(record: TaskRecord, task: Task, own: ValueRange, work: Work) -> None:
+def say_agreement(record: TaskRecord, task: Task, space: Space, work: Work) -> None:
     """Says how well the images agree with the measurement and with the truth."""
-    misfit = f"largest difference from the measurement: {misfit_in_words(record.misfit, bounded=own.is_bounded)}"
-    if record.misfit > own.span * (_MOST_MISFIT * task.gain + 6 * task.noise):
-        is_best = task.is_exact and own.is_bounded
+    misfit = f"largest difference from the measurement: {misfit_in_words(record.misfit, bounded=space.bounded)}"
+    if record.misfit > space.span * (_MOST_MISFIT * task.gain + 6 * task.noise):
+        is_best = task.is_exact and space.bounded
         best = "no image with values from black to white agrees better\n" if is_best else ""
         noisy = "" if task.noise else f"; if it is noisy, say how much with {parameter('noise')}"
         work.warning(f"{misfit}\n{best}check the values and the scale of the measurement{noisy}")

@@ -14,8 +14,9 @@ from ncsnx.config.checks import COLOURS, quoted
 from ncsnx.data.decoding import SUFFIXES, as_array, decode, fitted, flattened, is_grey
 from ncsnx.data.transforms import as_channels
 from ncsnx.errors import Hint, NcsnxError, UsageError
-from ncsnx.inverse.values import UNIT, ValueRange, require_finite
+from ncsnx.inverse.values import require_finite
 from ncsnx.quantities import counted
+from ncsnx.space import Space
 from ncsnx.spelling import argument, parameter
 from ncsnx.storage import reading
 from ncsnx.storage.array_files import COMPLEX, REAL, ArrayHeader, open_array_file
@@ -38,8 +39,7 @@ class Pictures:
 
 def read_pictures(
     path: Path,
-    shape: tuple[int, int, int],
-    values: ValueRange = UNIT,
+    space: Space,
     *,
     what: str = "a picture",
     smaller: bool = False,
@@ -47,13 +47,13 @@ def read_pictures(
 ) -> Pictures:
     """Reads a picture, or all pictures of a folder in the order of their names.
 
-    shape: (C, H, W); with `smaller`, pictures are smaller than that, all of one size. values: black and white of
-    numbers in .npy files. what: kind of picture for messages. fit: resize image files of other sizes until they just
-    cover this one, and crop the middle, as training images are; False offers that in the error, None does not. A .npy
-    may hold several pictures, (P, H, W) or (P, H, W, C); what can be read as one picture is one.
+    space: shape of the pictures, and black and white of numbers in .npy files; with `smaller`, pictures are smaller
+    than that, all of one size. what: kind of picture for messages. fit: resize image files of other sizes until they
+    just cover this one, and crop the middle, as training images are; False offers that in the error, None does not. A
+    .npy may hold several pictures, (P, H, W) or (P, H, W, C); what can be read as one picture is one.
     Raises NcsnxError for files that can't be read or have another size.
     """
-    wanted = _Wanted(what, shape, values, smaller, fit)
+    wanted = _Wanted(what, space.shape, space, smaller, fit)
     names: list[str] = []
     stacks: list[Tensor] = []
     for file in _files(path):
@@ -63,6 +63,11 @@ def read_pictures(
         names += [name] if len(pixels) == 1 else [f"{name}[{number}]" for number in range(len(pixels))]
         stacks.append(pixels)
     return Pictures(tuple(names), torch.cat(stacks))
+
+
+def mask_space(space: Space) -> Space:
+    """The space of a picture of zeros and ones, of the size of the images."""
+    return attrs.evolve(space.at((1, *space.shape[1:])), bounded=True, complex=False, own=(0.0, 1.0))
 
 
 def _files(path: Path) -> list[Path]:
@@ -90,7 +95,7 @@ class _Wanted:
     """Kind of picture, for messages."""
     shape: tuple[int, ...]
     """(C, H, W)"""
-    values: ValueRange
+    space: Space
     """Black and white of numbers."""
     smaller: bool
     """Whether pictures must be smaller than that instead of equal."""
@@ -101,7 +106,7 @@ class _Wanted:
         """The pictures in a file, (P, C, H, W) float64; 0 is black, 1 is white. Raises NcsnxError."""
         if file.suffix.lower() == NUMBERS:
             return self._of_numbers(file)
-        if not self.values.is_bounded:
+        if not self.space.bounded:
             raise NcsnxError(
                 f"{in_utf8(file)}: image files have values from black to white, and this model's data is unbounded; "
                 f"give a {NUMBERS} in the data's own values, as {self._form}"
@@ -133,7 +138,7 @@ class _Wanted:
 
     def _of_numbers(self, path: Path) -> Tensor:
         """(P, C, H, W) float64 of the pictures in a .npy file. Complex numbers become real and imaginary part."""
-        name, file, values, form = in_utf8(path), open_array_file(path), self.values, self._form
+        name, file, space, form = in_utf8(path), open_array_file(path), self.space, self._form
         if file.names is not None:
             raise NcsnxError(f"{name}: expected a {NUMBERS} of {form} numbers, found a .npz; save it with numpy.save")
         header = file.header()
@@ -142,8 +147,8 @@ class _Wanted:
         if not is_one and len(shape) > 2 and self._has_channels(header, shape[3:]) and self._admits(*shape[1:3]):
             shape = shape[1:]
         fits = len(shape) > 1 and 0 not in header.shape and self._has_channels(header, shape[2:])
-        if not fits or header.dtype.kind not in (REAL + COMPLEX if values.is_complex else REAL):
-            real = ", since the model's data is real" if is_complex and not values.is_complex else ""
+        if not fits or header.dtype.kind not in (REAL + COMPLEX if space.complex else REAL):
+            real = ", since the model's data is real" if is_complex and not space.complex else ""
             found = f"{header.dtype} {'×'.join(map(str, header.shape))}"
             raise NcsnxError(f"{name}: expected {self.what} as {form} numbers{real}, found {found}")
         self._require_size(name, shape[0], shape[1])
@@ -151,10 +156,10 @@ class _Wanted:
         with np.errstate(all="ignore"):  # overflow gives infinity, which is refused below
             wide = file.read().astype(np.complex128 if is_complex else np.float64)
         numbers = as_channels(torch.from_numpy(wide).reshape(-1, *shape[:2], *(shape[2:] or (1,))).permute(0, 3, 1, 2))
-        black, white = values.ends
+        black, white = space.own
         scaled = (numbers - black) / (white - black)
         require_finite(scaled, name)
-        if values.is_bounded and (float(scaled.min()) < -1 or float(scaled.max()) > 2):
+        if space.bounded and (float(scaled.min()) < -1 or float(scaled.max()) > 2):
             raise NcsnxError(
                 f"{name}: expected values from {black:g} (black) to {white:g} (white), as in the model's data; found "
                 f"{float(numbers.min()):.6g} to {float(numbers.max()):.6g}"
@@ -186,7 +191,7 @@ class _Wanted:
     def _form(self) -> str:
         """The numbers of a picture in words."""
         channels, pairs = self.shape[0], self.shape[0] // 2
-        if self.values.is_complex:
+        if self.space.complex:
             return f"complex {'H×W' if pairs == 1 else f'H×W×{pairs}'}, or real H×W×{channels},"
         return "H×W or H×W×1" if channels == 1 else f"H×W×{channels}"
 
@@ -200,10 +205,10 @@ GivenPictures: TypeAlias = Path | str | Tensor | NDArray[Any] | Image
 values; or a tensor as `ncsnx.draw` returns it, (H, W), (C, H, W) or (P, C, H, W)."""
 
 
-def as_file(name: str, given: object, folder: Path, values: ValueRange = UNIT) -> Path:
+def as_file(name: str, given: object, folder: Path, space: Space) -> Path:
     """The pictures of a parameter as a file: the path that was given, or a new file in `folder`.
 
-    values: black and white in the data's own values. Raises UsageError for anything else.
+    space: that of the model. Raises UsageError for anything else.
     """
     match given:
         case Path() | str():
@@ -215,7 +220,7 @@ def as_file(name: str, given: object, folder: Path, values: ValueRange = UNIT) -
                 raise UsageError(f"{parameter(name)}: {error}") from error
             return folder / f"{name}.png"
         case Tensor():
-            array = _as_numbers(given.detach().cpu(), values)
+            array = _as_numbers(given.detach().cpu(), space)
         case np.ndarray():
             array = given
         case _:
@@ -226,10 +231,8 @@ def as_file(name: str, given: object, folder: Path, values: ValueRange = UNIT) -
     return folder / f"{name}.npy"
 
 
-def _as_numbers(images: Tensor, values: ValueRange) -> NDArray[Any]:
+def _as_numbers(images: Tensor, space: Space) -> NDArray[Any]:
     """Images with channels first, as `ncsnx.draw` returns them, as an array in the data's own values."""
-    if values.is_bounded:
-        black, white = values.ends
-        images = black + (white - black) * images.double()
+    images = space.own_numbers(images) if space.bounded else images
     array: NDArray[Any] = (images.movedim(-3, -1) if images.dim() > 2 else images).numpy()
     return array

@@ -25,14 +25,14 @@ import torch
 from torch import Tensor
 
 from ncsnx.config.variants import OMITTED, REST, VERSION
-from ncsnx.images import UNIT, Window, picture, to_uint8
+from ncsnx.images import picture, to_uint8
 from ncsnx.inverse.calibration import Calibration, Coverage, draw_calibration
 from ncsnx.inverse.image_quality import Comparison
 from ncsnx.inverse.posterior_maps import POSTERIOR_FILE, alternatives_of, pixel_maps, sorted_pixels, write_posterior
 from ncsnx.inverse.task import Task
-from ncsnx.inverse.values import ValueRange
 from ncsnx.quantities import counted, number
 from ncsnx.runs.result_records import TASK_FILE
+from ncsnx.space import Space
 from ncsnx.storage import reading
 from ncsnx.storage.atomic import reporting, write_bytes
 from ncsnx.storage.documents import document, write_document
@@ -114,18 +114,15 @@ def record_task(
     task: Task,
     folder: Path,
     samples: Path,
-    own: ValueRange | None = None,
-    window: Window = UNIT,
+    space: Space,
     check_stop: Callable[[], None] = lambda: None,
 ) -> TaskRecord:
     """Writes posterior.safetensors, calibration.png, the task's grid.png and, last, task.json beside the samples.
 
     They compare with the truth if the task has one; calibration.png takes one, and alternatives enough for an interval.
-    own: the data's own values; by default 0 to 1. window: values that grid.png shows as black and white. In memory
-    are the images of one picture and the maps of all; check_stop is called between pictures and raises to stop. The
-    caller holds the folder's lock. Raises NcsnxError.
+    space: that of the model; grid.png shows its window. In memory are the images of one picture and the maps of all;
+    check_stop is called between pictures and raises to stop. The caller holds the folder's lock. Raises NcsnxError.
     """
-    own = own or ValueRange()
     samples_sha256 = reading.sha256_of(samples)
     coverage = Coverage.of(task.count, len(alternatives_of(samples, 0, task.count)))
     misfits: list[float] = []
@@ -135,27 +132,27 @@ def record_task(
     for place in range(task.count):
         check_stop()
         measured, images = task.of(place), alternatives_of(samples, place, task.count)
-        misfits.append(measured.misfit(own.to_unit(images)))
-        maps.append(pixel_maps(images, own))
-        records.append(_compared(measured, place, images, own))
+        misfits.append(measured.misfit(images / space.span))
+        maps.append(pixel_maps(images, space))
+        records.append(_compared(measured, place, images, space))
         if place < _ROWS:
-            rows.append(_row(measured, images, own, window))
+            rows.append(_row(measured, images, space))
         if measured.truth is not None:
-            truth = own.as_sampled(measured.truth).flatten()
-            reach = 1.0 if own.is_bounded else float(truth.abs().max())
+            truth = (measured.truth * space.span).float().flatten()
+            reach = 1.0 if space.bounded else float(truth.abs().max())
             for pixels, ordered in sorted_pixels(images):
                 coverage.add(place, ordered, truth[pixels].numpy(), reach)
-    posterior_sha256 = write_posterior(folder / POSTERIOR_FILE, maps, own, coverage.count, samples_sha256)
+    posterior_sha256 = write_posterior(folder / POSTERIOR_FILE, maps, space, coverage.count, samples_sha256)
     calibration = None if coverage.is_empty else coverage.result()
     record = TaskRecord(
         task=task.name,
-        misfit=own.span * max(misfits),
+        misfit=space.span * max(misfits),
         samples_sha256=samples_sha256,
         posterior_sha256=posterior_sha256,
         calibration=calibration,
         pictures=tuple(records),
     )
-    write_bytes(folder / _GRID_FILE, _drawn(rows, 2 * _CELL_IN if window.is_complex else _CELL_IN))
+    write_bytes(folder / _GRID_FILE, _drawn(rows, 2 * _CELL_IN if space.complex else _CELL_IN))
     if calibration is not None and calibration.is_known:
         write_bytes(folder / CALIBRATION_FILE, draw_calibration(calibration, coverage.curve()))
     else:  # of an earlier truth
@@ -165,10 +162,10 @@ def record_task(
     return record
 
 
-def _compared(task: Task, place: int, images: Tensor, own: ValueRange) -> PictureRecord:
+def _compared(task: Task, place: int, images: Tensor, space: Space) -> PictureRecord:
     """The record of a task with one picture."""
     indices = (place * len(images), (place + 1) * len(images))
-    if (comparison := Comparison.of(task.truth, own)) is None:
+    if (comparison := Comparison.of(task.truth, space)) is None:
         return PictureRecord(picture=task.names[0], images=indices, distances={})
     batches = images.split(max(1, _BATCH_BYTES // images[0].nbytes))  # type: ignore[no-untyped-call]
     total = sum((comparison.distances(batch).sum(dim=0) for batch in batches), torch.zeros(3).double())
@@ -203,34 +200,34 @@ def _drawn(rows: list[list[Cell]], cell_in: float) -> bytes:
     return content.getvalue()
 
 
-def _row(task: Task, images: Tensor, own: ValueRange, window: Window) -> list[Cell]:
-    """The cells of a task with one picture. window: the values, as sampled, that are black and white."""
-    truth, comparison = task.truth, Comparison.of(task.truth, own)
+def _row(task: Task, images: Tensor, space: Space) -> list[Cell]:
+    """The cells of a task with one picture."""
+    truth, window, comparison = task.truth, space.pictures, Comparison.of(task.truth, space)
 
     def cell(title: str, sample: Tensor) -> Cell:
         below = "" if comparison is None else psnr_in_words(float(comparison.distances(sample[None])[0, 0]))
         return title, window.picture(sample), below
 
     def of_task(title: str, known: Tensor) -> Cell:
-        return title, window.picture(own.as_sampled(known)[0]), ""
+        return title, window.picture((known * space.span).float()[0]), ""
 
     return [
         of_task("measurement", task.shown()),
         *(cell(str(place), sample) for place, sample in enumerate(images[:_COLUMNS])),
         cell("mean", images.mean(dim=0)),
-        _spread(images, own),
+        _spread(images, space),
         *([] if truth is None else [of_task("truth", truth)]),
     ]
 
 
-def _spread(images: Tensor, own: ValueRange) -> Cell:
+def _spread(images: Tensor, space: Space) -> Cell:
     """The cell of the standard deviation."""
     # of values in [0, 1] it is at most ½; else with n − 1 in the denominator, as in posterior.safetensors
-    correction = 0 if own.is_bounded else min(1, len(images) - 1)
+    correction = 0 if space.bounded else min(1, len(images) - 1)
     deviation = images.std(dim=0, correction=correction)
-    if own.is_bounded:
+    if space.bounded:
         return "spread × 2", 2 * deviation, ""
-    if own.is_complex:  # of the complex value: E |v − E v|² is the sum of both variances
+    if space.complex:  # of the complex value: E |v − E v|² is the sum of both variances
         deviation = torch.hypot(deviation[0::2], deviation[1::2])
     most = float(deviation.max())
     return "deviation", deviation / most if most > 0 else deviation, f"white: {number(most)}"

@@ -16,9 +16,10 @@ from torch.nn import functional
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.inverse.operators import Averaging, Blurring, Graying, Masking
 from ncsnx.inverse.task import Task
-from ncsnx.inverse.task_pictures import Pictures, read_pictures
-from ncsnx.inverse.values import UNIT, ValueRange, sha256_of_values
+from ncsnx.inverse.task_pictures import Pictures, mask_space, read_pictures
+from ncsnx.inverse.values import sha256_of_values
 from ncsnx.quantities import counted
+from ncsnx.space import Space
 from ncsnx.spelling import parameter
 
 _ROUNDING = 1 / (255 * math.sqrt(12))
@@ -32,8 +33,8 @@ Rectangle = tuple[int, int, int, int]
 def with_truth(
     task: Task,
     path: Path | None,
+    space: Space,
     inputs: Path | None = None,
-    values: ValueRange = UNIT,
     *,
     fit: bool | None = None,
 ) -> Task:
@@ -45,7 +46,7 @@ def with_truth(
     """
     if path is None:
         return task
-    truth = read_pictures(path, task.operator.shape, values, what="a true picture", fit=fit)
+    truth = read_pictures(path, space, what="a true picture", fit=fit)
     places: Sequence[int] = range(len(truth.names))
     if inputs is not None and inputs.is_dir() and path.is_dir() and task.pictures:
         places = _by_name(path, task.pictures, truth.names)
@@ -71,20 +72,19 @@ def _by_name(path: Path, pictures: tuple[str, ...], truths: tuple[str, ...]) -> 
 def inpaint(
     path: Path,
     mask: Path | Rectangle,
-    shape: tuple[int, int, int],
-    values: ValueRange = UNIT,
+    space: Space,
     *,
     fit: bool | None = None,
 ) -> Task:
     """Inpainting of the pixels where the mask is white (1 in a .npy), or in a rectangle. fit: as in `read_pictures`."""
-    pictures = read_pictures(path, shape, values, fit=fit)
-    hole = _hole_of(mask, shape, fit) if isinstance(mask, Path) else _rectangular(mask, shape)
-    return _around("inpaint", pictures, hole == 0, values)
+    pictures = read_pictures(path, space, fit=fit)
+    hole = _hole_of(mask, space, fit) if isinstance(mask, Path) else _rectangular(mask, space.shape)
+    return _around("inpaint", pictures, hole == 0, space)
 
 
-def _hole_of(mask: Path, shape: tuple[int, int, int], fit: bool | None) -> Tensor:
+def _hole_of(mask: Path, space: Space, fit: bool | None) -> Tensor:
     """(H, W) of 0 and 1, the pixels to be filled in."""
-    holes = read_pictures(mask, (1, *shape[1:]), what="a mask", fit=fit)
+    holes = read_pictures(mask, mask_space(space), what="a mask", fit=fit)
     if len(holes.names) > 1:
         raise UsageError(f"{parameter('mask')} {mask}: expected one mask for all pictures, found {len(holes.names)}")
     hole = holes.pixels[0, 0]
@@ -111,9 +111,9 @@ def _rectangular(inside: Rectangle, shape: tuple[int, int, int]) -> Tensor:
     return hole
 
 
-def outpaint(path: Path, at: tuple[int, int] | None, shape: tuple[int, int, int], values: ValueRange = UNIT) -> Task:
+def outpaint(path: Path, at: tuple[int, int] | None, space: Space) -> Task:
     """Outpainting around smaller pictures. at: column and row of their upper left corner; default: centred."""
-    pictures = read_pictures(path, shape, values, smaller=True)
+    pictures, shape = read_pictures(path, space, smaller=True), space.shape
     height, width = pictures.pixels.shape[2:]
     left, top = at if at is not None else ((shape[2] - width) // 2, (shape[1] - height) // 2)
     if left < 0 or top < 0 or left + width > shape[2] or top + height > shape[1]:
@@ -123,17 +123,17 @@ def outpaint(path: Path, at: tuple[int, int] | None, shape: tuple[int, int, int]
         )
     around = (left, shape[2] - width - left, top, shape[1] - height - top)
     whole = Pictures(pictures.names, functional.pad(pictures.pixels, around))
-    return _around("outpaint", whole, functional.pad(torch.ones(height, width), around).bool(), values)
+    return _around("outpaint", whole, functional.pad(torch.ones(height, width), around).bool(), space)
 
 
-def _around(name: str, pictures: Pictures, known: Tensor, values: ValueRange) -> Task:
+def _around(name: str, pictures: Pictures, known: Tensor, space: Space) -> Task:
     """The task of pictures of which these pixels are known, (H, W) bool. Others are shown grey, or 0 if unbounded."""
     operator = Masking(known.expand(pictures.pixels.shape[1:]))
     return Task(
         name=name,
         operator=operator,
         values=operator.coefficients(pictures.pixels),
-        inputs=torch.where(known, pictures.pixels, 0.5 if values.is_bounded else 0.0),
+        inputs=torch.where(known, pictures.pixels, 0.5 if space.bounded else 0.0),
         pictures=pictures.names,
         facts={"mask_sha256": sha256_of_values(known)},
     )
@@ -142,16 +142,15 @@ def _around(name: str, pictures: Pictures, known: Tensor, values: ValueRange) ->
 def super_resolve(
     path: Path,
     factor: int,
-    shape: tuple[int, int, int],
-    values: ValueRange = UNIT,
+    space: Space,
     *,
     fit: bool | None = None,
 ) -> Task:
     """Super-resolution of pictures whose pixels are means of blocks. fit: as in `read_pictures`."""
     if factor < 2:
         raise UsageError(f"{parameter('factor')} must be at least 2, not {factor}")
-    operator = Averaging(shape, factor)
-    pictures = read_pictures(path, operator.small, values, what=f"a picture to be enlarged by {factor}", fit=fit)
+    operator = Averaging(space.shape, factor)
+    pictures = read_pictures(path, space.at(operator.small), what=f"a picture to be enlarged by {factor}", fit=fit)
     return Task.of_measurement(
         operator,
         pictures.pixels,
@@ -161,29 +160,30 @@ def super_resolve(
     )
 
 
-def colorize(path: Path, shape: tuple[int, int, int], values: ValueRange = UNIT, *, fit: bool | None = None) -> Task:
+def colorize(path: Path, space: Space, *, fit: bool | None = None) -> Task:
     """Colorization of grey pictures, which are 0.299 R + 0.587 G + 0.114 B. fit: as in `read_pictures`."""
+    shape = space.shape
     if shape[0] != 3:
         raise UsageError(
             f"{parameter('colorize')} needs a model of images with 3 channels, but this model's images have {shape[0]}"
         )
-    pictures = read_pictures(path, (1, *shape[1:]), values, fit=fit)
+    pictures = read_pictures(path, space.at((1, *shape[1:])), fit=fit)
     shown = pictures.pixels.expand(-1, 3, -1, -1)
     return Task.of_measurement(Graying(shape), pictures.pixels, name="colorize", inputs=shown, pictures=pictures.names)
 
 
-def deblur(path: Path, sigma: float, shape: tuple[int, int, int], values: ValueRange = UNIT) -> Task:
+def deblur(path: Path, sigma: float, space: Space) -> Task:
     """Deblurring of pictures blurred by a Gaussian of `sigma` pixels.
 
     Bounded pictures have 8-bit rounding errors as noise, unbounded ones none.
     """
-    operator = Blurring(shape, sigma)
-    pictures = read_pictures(path, shape, values)
+    operator = Blurring(space.shape, sigma)
+    pictures = read_pictures(path, space)
     return Task.of_measurement(
         operator,
         pictures.pixels,
         name="deblur",
-        noise=_ROUNDING if values.is_bounded else 0.0,
+        noise=_ROUNDING if space.bounded else 0.0,
         inputs=pictures.pixels,
         pictures=pictures.names,
         facts={"blur": sigma},

@@ -2,13 +2,15 @@
 
 import math
 
+import attrs
 import numpy as np
 import pytest
 import torch
 
+from ncsnx.config import Arrays
 from ncsnx.inverse import psnr
-from ncsnx.inverse.image_quality import image_distances, ssim
-from ncsnx.inverse.values import ValueRange
+from ncsnx.inverse.image_quality import Comparison, image_distances, ssim
+from tests.spaces import space_of, unit_space
 
 GENERATOR = torch.Generator().manual_seed(0)
 RECORDED = [-0.834759739, 0.849373008, 0.019593126]
@@ -47,24 +49,23 @@ def test_a_truth_of_zeros_has_no_nmse() -> None:
 
 
 def test_complex_images_are_compared_by_their_magnitudes_in_the_truths_range() -> None:
-    own = ValueRange(low=0.0, high=5.0, is_bounded=False, is_complex=True)
-    truth = own.of_truth(torch.tensor([0.6, 0.8]).view(1, 2, 1, 1).expand(1, 2, 8, 8))
-    compared = own.compared(truth)
-    assert compared.shape == (1, 1, 8, 8)
-    torch.testing.assert_close(compared, torch.full((1, 1, 8, 8), 5.0, dtype=torch.float64))
-    assert own.data_range(compared) == pytest.approx(5.0)
-    turned = own.of_samples(torch.tensor([-5.0, 0.0]).view(1, 2, 1, 1).expand(1, 2, 8, 8))
-    assert image_distances(own.compared(turned), compared, 5.0)[0, 2] < 1e-12
+    data = Arrays(path="x", image_size=8, channels=2, range="unbounded", complex=True, scale=5.0)
+    truth = torch.tensor([0.6, 0.8]).view(1, 2, 1, 1).expand(1, 2, 8, 8)
+    comparison = Comparison.of(truth, space_of(data))
+    assert comparison is not None
+    torch.testing.assert_close(comparison.truth, torch.full((1, 1, 8, 8), 5.0, dtype=torch.float64))
+    assert comparison.data_range == pytest.approx(5.0)
+    turned = torch.tensor([-5.0, 0.0]).view(1, 2, 1, 1).expand(1, 2, 8, 8)
+    assert comparison.distances(turned)[0, 2] < 1e-12
 
 
 def test_bounded_data_have_their_own_range_and_unbounded_samples_are_left_as_they_are() -> None:
-    own = ValueRange(-1.0, 3.0)
     x = torch.rand(2, 1, 8, 8, generator=GENERATOR)
-    torch.testing.assert_close(own.of_samples(x), -1 + 4 * x.double())
-    assert own.data_range(own.of_truth(x)) == 4
-    assert torch.equal(own.to_unit(x), x)
-    free = ValueRange(low=0.0, high=20.0, is_bounded=False)
-    assert torch.equal(free.of_samples(x), x.double())
-    torch.testing.assert_close(free.to_unit(20 * x), x)
-    torch.testing.assert_close(free.as_sampled(x), 20 * x)
-    assert free.data_range(free.of_truth(x)) == pytest.approx(20 * float(x.max()))
+    own = attrs.evolve(unit_space(1, 8, 8), own=(-1.0, 3.0))
+    torch.testing.assert_close(own.own_numbers(x), -1 + 4 * x.double())
+    free = space_of(Arrays(path="x", image_size=8, range="unbounded", scale=20.0))
+    assert torch.equal(free.own_numbers(x), x.double())
+    for space, expected in ((own, 4.0), (free, 20 * float(x[0].max()))):
+        comparison = Comparison.of(x[:1], space)
+        assert comparison is not None
+        assert comparison.data_range == pytest.approx(expected)

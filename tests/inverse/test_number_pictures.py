@@ -3,19 +3,22 @@
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from ncsnx.config import Arrays
 from ncsnx.errors import NcsnxError
 from ncsnx.inverse.task_pictures import read_pictures
-from ncsnx.inverse.values import ValueRange
+from ncsnx.space import Space
+from tests.spaces import space_of
 
 SIZE = (4, 6)
-COMPLEX = ValueRange(high=2.0, is_bounded=False, is_complex=True)
-REAL = ValueRange(high=2.0, is_bounded=False)
+REAL = space_of(Arrays(path="x", image_size=SIZE, range="unbounded", scale=2.0))
+COMPLEX = attrs.evolve(REAL, complex=True)
 X = 50 * np.random.default_rng(0).normal(size=(3, *SIZE, 2)).view(np.complex128)[..., 0]
 
 
@@ -39,9 +42,9 @@ def saved(folder: Path, array: NDArray[Any]) -> Path:
     ],
 )
 def test_one_picture_or_several_in_a_file_are_their_real_and_imaginary_parts_over_the_scale(
-    tmp_path: Path, array: NDArray[Any], channels: int, own: ValueRange
+    tmp_path: Path, array: NDArray[Any], channels: int, own: Space
 ) -> None:
-    found = read_pictures(saved(tmp_path, array), (channels, *SIZE), own)
+    found = read_pictures(saved(tmp_path, array), own.at((channels, *SIZE)))
     if len(array) == len(X):
         assert found.names == ("x.npy[0]", "x.npy[1]", "x.npy[2]")
     else:
@@ -64,10 +67,10 @@ def test_one_picture_or_several_in_a_file_are_their_real_and_imaginary_parts_ove
     ],
 )
 def test_other_numbers_are_refused(
-    tmp_path: Path, array: NDArray[Any], channels: int, own: ValueRange, complaint: str
+    tmp_path: Path, array: NDArray[Any], channels: int, own: Space, complaint: str
 ) -> None:
     with np.errstate(invalid="ignore"), pytest.raises(NcsnxError, match=complaint):
-        read_pictures(saved(tmp_path, array), (channels, *SIZE), own)
+        read_pictures(saved(tmp_path, array), own.at((channels, *SIZE)))
 
 
 def test_image_files_are_refused_where_data_has_no_black_and_white(tmp_path: Path) -> None:
@@ -75,4 +78,4 @@ def test_image_files_are_refused_where_data_has_no_black_and_white(tmp_path: Pat
     with pytest.raises(
         NcsnxError, match=r"this model's data is unbounded; give a \.npy in the data's own values, as H×W or H×W×1"
     ):
-        read_pictures(tmp_path / "x.png", (1, *SIZE), REAL)
+        read_pictures(tmp_path / "x.png", REAL)

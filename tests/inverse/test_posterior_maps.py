@@ -4,6 +4,7 @@ import json
 from hashlib import sha256
 from pathlib import Path
 
+import attrs
 import numpy as np
 import pytest
 import torch
@@ -24,7 +25,7 @@ from ncsnx.inverse.posterior_maps import (
     write_posterior,
 )
 from ncsnx.inverse.task_record import record_task
-from ncsnx.inverse.values import ValueRange
+from tests.spaces import unit_space
 
 SHAPE = (1, 8, 8)
 KNOWN = torch.arange(64).view(SHAPE) < 32
@@ -34,12 +35,13 @@ class Killed(Exception):
     """Stands for a stop."""
 
 
-def write(folder: Path, samples: Tensor, pictures: int, own: ValueRange, samples_sha256: str) -> str:
+def write(folder: Path, samples: Tensor, pictures: int, own: tuple[float, float], samples_sha256: str) -> str:
     """Writes the maps of samples, of as many pictures, as they are read from their file."""
     save_file({"samples": samples}, folder / "samples.safetensors")
     stored = folder / "samples.safetensors"
-    maps = [pixel_maps(alternatives_of(stored, picture, pictures), own) for picture in range(pictures)]
-    return write_posterior(folder / POSTERIOR_FILE, maps, own, len(samples) // pictures, samples_sha256)
+    space = attrs.evolve(unit_space(*SHAPE), own=own)
+    maps = [pixel_maps(alternatives_of(stored, picture, pictures), space) for picture in range(pictures)]
+    return write_posterior(folder / POSTERIOR_FILE, maps, space, len(samples) // pictures, samples_sha256)
 
 
 @given(
@@ -56,7 +58,7 @@ def test_parts_give_the_mean_deviation_and_quantiles_of_all(
     samples = torch.rand(pictures * count, *shape, generator=torch.Generator().manual_seed(seed))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(posterior_maps, "_PART_BYTES", part_bytes)
-        written = write(tmp_path, samples, pictures, ValueRange(low=-2.0, high=3.0), "a")
+        written = write(tmp_path, samples, pictures, (-2.0, 3.0), "a")
     assert written == sha256((tmp_path / POSTERIOR_FILE).read_bytes()).hexdigest()
     found = read_posterior(tmp_path / POSTERIOR_FILE)
     assert (found.alternatives, found.low, found.high) == (count, -2, 3)
@@ -72,7 +74,7 @@ def test_parts_give_the_mean_deviation_and_quantiles_of_all(
 
 
 def test_the_file_says_what_its_numbers_are(tmp_path: Path) -> None:
-    write(tmp_path, torch.rand(6, *SHAPE), 2, ValueRange(low=0.0, high=255.0), "hash")
+    write(tmp_path, torch.rand(6, *SHAPE), 2, (0.0, 255.0), "hash")
     with safe_open(tmp_path / POSTERIOR_FILE, "np") as file:
         assert set(file.keys()) == {"mean", "deviation", *(f"quantile_{100 * share:g}" for share in QUANTILES)}
         assert {file.get_slice(name).get_shape() == [2, *SHAPE] for name in file.keys()} == {True}  # noqa: SIM118
@@ -102,6 +104,6 @@ def test_a_stop_between_pictures_keeps_the_earlier_file(tmp_path: Path) -> None:
     save_file({"samples": torch.rand(6, *SHAPE)}, samples)
     task = Task(name="half", operator=Masking(KNOWN), values=torch.zeros(2, 32))
     with pytest.raises(Killed):
-        record_task(task, tmp_path, samples, check_stop=stop)
+        record_task(task, tmp_path, samples, unit_space(*SHAPE), check_stop=stop)
     assert {path.name for path in tmp_path.iterdir()} == {"samples.safetensors", POSTERIOR_FILE}
     assert (tmp_path / POSTERIOR_FILE).read_bytes() == b"earlier"

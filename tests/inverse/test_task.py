@@ -25,7 +25,6 @@ from ncsnx.inverse import (
     simulated_maps,
     tasks_from_files,
 )
-from ncsnx.inverse.values import ValueRange
 from tests.spaces import space_of, unit_space
 
 SHAPE = (1, 8, 8)
@@ -107,7 +106,7 @@ def test_an_operator_in_python_is_checked_before_anything_is_drawn() -> None:
         Task(name="mine", operator=Broken(HALF), values=VALUES).conditions(unit_space(*SHAPE), 0.01, 0, 1)
 
 
-FIFTY = ValueRange(high=50.0, is_bounded=False)
+FIFTY = space_of(Arrays(path="own.npy", image_size=8, range="unbounded", scale=50.0))
 
 
 class Squared(MeasurementMap):
@@ -124,17 +123,17 @@ def test_a_task_of_unbounded_data_is_measured_in_own_values(tmp_path: Path, monk
     linear = Task(name="all", operator=operator, values=50 * x.flatten(1), inputs=50 * x, truth=50 * x, noise=5.0)
     monkeypatch.setattr(tasks_from_files, "_tasks", {})
     register_task("all")(lambda path, shape: linear)
-    task = Tasks(operator="all", input=tmp_path).build(FIFTY, SHAPE, tmp_path)
+    task = Tasks(operator="all", input=tmp_path).build(FIFTY, tmp_path)
     assert task.noise == 0.1
     for part in (task.values.view(2, *SHAPE), task.inputs, task.truth):
         torch.testing.assert_close(part, x)
-    given = Tasks(operator="all", input=tmp_path, noise=20.0).build(FIFTY, SHAPE, tmp_path)
+    given = Tasks(operator="all", input=tmp_path, noise=20.0).build(FIFTY, tmp_path)
     assert given.noise == 0.4
     curved = Task(name="curved", operator=Squared(), values=torch.ones(1, 1, 8, 8))
     register_task("curved")(lambda path, shape: curved)
     with pytest.raises(NcsnxError, match="Squared is not linear"):
-        Tasks(operator="curved", input=tmp_path).build(FIFTY, SHAPE, tmp_path)
-    bounded = Tasks(operator="curved", input=tmp_path).build(ValueRange(), SHAPE, tmp_path)
+        Tasks(operator="curved", input=tmp_path).build(FIFTY, tmp_path)
+    bounded = Tasks(operator="curved", input=tmp_path).build(unit_space(*SHAPE), tmp_path)
     assert bounded.operator is curved.operator
 
 

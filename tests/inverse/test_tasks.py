@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 import pytest
 import torch
@@ -24,8 +25,9 @@ from ncsnx.inverse import Task, colorize, deblur, inpaint, outpaint, reconstruct
 from ncsnx.inverse.coils import Sense
 from ncsnx.inverse.measured_files import in_fft_order
 from ncsnx.inverse.operators import Fourier
-from ncsnx.inverse.values import ValueRange
+from ncsnx.space import Space
 from tests.inverse.examples import blurred
+from tests.spaces import unit_space
 
 HALF_A_STEP = 0.5 / 255 + 1e-9
 EXACT = 1e-6
@@ -73,8 +75,9 @@ def channels_of(values: Range | None) -> st.SearchStrategy[int]:
     return st.sampled_from([1, 3] if values is None else [1, 2, 3, 5])
 
 
-def known(values: Range | None) -> ValueRange:
-    return ValueRange() if values is None else ValueRange(*values)
+def known(values: Range | None, truth: Tensor) -> Space:
+    channels, height, width = truth.shape[1:]
+    return attrs.evolve(unit_space(channels, height, width), own=values or (0.0, 1.0))
 
 
 @each
@@ -86,8 +89,8 @@ def test_inpainting_holds_the_known_pixels(data: st.DataObject, values: Range | 
         mask = Path(other) / "mask"
         save(mask, hole.astype(float), values and (0.0, 1.0))
         suffix = ".png" if values is None else ".npy"
-        task = inpaint(folder, mask.with_suffix(suffix), tuple(truth.shape[1:]), known(values))
-        task = with_truth(task, folder, folder, known(values))
+        task = inpaint(folder, mask.with_suffix(suffix), known(values, truth))
+        task = with_truth(task, folder, known(values, truth), folder)
     assert float(differences(task, truth).max()) <= (HALF_A_STEP if values is None else EXACT)
     assert torch.equal(task.operator.images(torch.ones_like(task.values)).bool()[0, 0], torch.from_numpy(~hole))
     assert task.truth is not None
@@ -102,7 +105,7 @@ def test_outpainting_holds_the_smaller_picture(
     truth = truths(data.draw(channels_of(values)), count, seed)
     left, top = data.draw(st.integers(0, 3)), data.draw(st.integers(0, 2))
     with written(truth[:, :, top : top + 4, left : left + 5], values) as folder:
-        task = outpaint(folder, (left, top), tuple(truth.shape[1:]), known(values))
+        task = outpaint(folder, (left, top), known(values, truth))
     assert task.values.shape == (count, truth.shape[1] * 20)
     assert float(differences(task, truth).max()) <= (HALF_A_STEP if values is None else EXACT)
 
@@ -113,7 +116,7 @@ def test_super_resolution_holds_the_means(data: st.DataObject, values: Range | N
     truth = truths(data.draw(channels_of(values)), count, seed)
     means = truth.unflatten(3, (4, 2)).unflatten(2, (3, 2)).mean(dim=(3, 5))
     with written(means, values) as folder:
-        task = super_resolve(folder, 2, tuple(truth.shape[1:]), known(values))
+        task = super_resolve(folder, 2, known(values, truth))
     # the singular values are 1/2
     assert float(differences(task, truth).max()) <= (2 * HALF_A_STEP if values is None else EXACT)
 
@@ -124,7 +127,7 @@ def test_colouring_holds_the_luma(values: Range | None, count: int, seed: int) -
     truth = truths(3, count, seed)
     grey = 0.299 * truth[:, :1] + 0.587 * truth[:, 1:2] + 0.114 * truth[:, 2:]
     with written(grey, values) as folder:
-        task = colorize(folder, tuple(truth.shape[1:]), known(values))
+        task = colorize(folder, known(values, truth))
     norm = math.sqrt(0.299**2 + 0.587**2 + 0.114**2)
     assert float(differences(task, truth).max()) <= (HALF_A_STEP / norm if values is None else EXACT)
 
@@ -136,7 +139,7 @@ def test_deblurring_holds_the_frequencies_before_the_blur(
 ) -> None:
     truth = truths(data.draw(channels_of(values)), 2, seed)
     with written(blurred(sigma, truth), values) as folder:
-        task = deblur(folder, sigma, tuple(truth.shape[1:]), known(values))
+        task = deblur(folder, sigma, known(values, truth))
     # a frequency sums the rounding errors of all pixels with weights whose squares sum to 1
     rounding = HALF_A_STEP * math.sqrt(6 * 8) if values is None else EXACT
     assert bool((differences(task, truth) <= rounding / task.operator.singular_values).all())
@@ -154,7 +157,7 @@ def test_measuring_holds_the_frequencies(values: Range, channels: int, count: in
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "kspace.npz"
         np.savez(path, kspace=kspace, mask=mask)
-        task = reconstruct(path, tuple(truth.shape[1:]), ValueRange(*values))
+        task = reconstruct(path, known(values, truth))
     assert task.values.shape[0] == count
     assert float(differences(task, truth).max()) <= EXACT
     assert task.values.shape[1] >= channels * int(mask.sum())
@@ -190,7 +193,7 @@ def test_a_mask_of_columns_holds_for_all_rows(tmp_path: Path, shape: tuple[int, 
     columns = np.arange(8) < 3
     kspace = np.fft.fft2(coil_images((9, 8), 0)[:, 0], norm="ortho")
     np.savez(tmp_path / "k.npz", kspace=kspace, mask=columns.reshape(shape))
-    operator = reconstruct(tmp_path / "k.npz", (2, 9, 8)).operator
+    operator = reconstruct(tmp_path / "k.npz", unit_space(2, 9, 8)).operator
     assert isinstance(operator, Fourier)
     assert np.array_equal(operator.measured.numpy(), np.tile(columns, (9, 1)))
 
@@ -201,12 +204,12 @@ def test_each_picture_may_have_a_mask_of_its_own(tmp_path: Path) -> None:
     coils = np.repeat(kspace[:, None], 2, axis=1)
     maps = np.full((2, 9, 8), 0.5**0.5, dtype=np.complex64)
     np.savez(tmp_path / "k.npz", kspace=coils, mask=masks, maps=maps)
-    operator = reconstruct(tmp_path / "k.npz", (2, 9, 8)).operator
+    operator = reconstruct(tmp_path / "k.npz", unit_space(2, 9, 8)).operator
     assert isinstance(operator, Sense)
     assert np.array_equal(operator.mask.numpy(), masks)
     np.savez(tmp_path / "k.npz", kspace=coils, mask=masks[:2], maps=maps)
     with pytest.raises(NcsnxError, match="kspace is of 3 pictures, mask of 2"):
-        reconstruct(tmp_path / "k.npz", (2, 9, 8))
+        reconstruct(tmp_path / "k.npz", unit_space(2, 9, 8))
 
 
 def test_energy_in_the_middle_is_refused_unless_the_order_is_said() -> None:
