@@ -24,7 +24,7 @@ from ncsnx.config import (
     Uniform,
 )
 from ncsnx.config.model import Normalization
-from ncsnx.networks import NetworkSpec, ScoreFunction, construct, from_published
+from ncsnx.networks import Network, NetworkSpec, construct, from_published
 from ncsnx.noise.levels import sigmas
 from tests.spaces import space_of, unit_space
 
@@ -53,7 +53,7 @@ _NORMALIZATIONS: dict[str, Normalization] = {
 class Golden:
     """A golden file: the network with its weights, in evaluation mode, and the other tensors."""
 
-    network: ScoreFunction
+    network: Network
     tensors: dict[str, Tensor]
 
 
@@ -98,7 +98,7 @@ def model_of(config: dict[str, Any]) -> Model:
     )
 
 
-def _empty(config: dict[str, Any]) -> ScoreFunction:
+def _empty(config: dict[str, Any]) -> Network:
     schedule = (Geometric if config["sigma_dist"] == "geometric" else Uniform)(
         sigma_max=config["sigma_begin"], sigma_min=config["sigma_end"], levels=config["num_classes"]
     )

@@ -3,7 +3,7 @@
 import attrs
 
 from ncsnx.config import Data, Digits, Experiment
-from ncsnx.networks import NetworkSpec, ScoreFunction, build_network
+from ncsnx.networks import Network, NetworkSpec, build_network
 from ncsnx.runtime import Runtime
 from ncsnx.space import Space
 from ncsnx.training.training_state import TrainingState
@@ -28,7 +28,7 @@ def spec_of(*shape: int, sigmas: tuple[float, ...]) -> NetworkSpec:
     return NetworkSpec(space=unit_space(*shape), sigmas=sigmas)
 
 
-def untrained(experiment: Experiment) -> ScoreFunction:
+def untrained(experiment: Experiment) -> Network:
     """The untrained network of an experiment."""
     return build_network(experiment, space_of(experiment.data))
 

@@ -25,12 +25,12 @@ from ncsnx.inverse.coils import Sense, simulated_maps
 from ncsnx.inverse.operators import Averaging, Blurring, Fourier, Graying, Masking, MatrixOperator
 from ncsnx.inverse.task import Task
 from ncsnx.inverse.tomography import Radon
-from ncsnx.networks import Execution, ScoreFunction, prepare
+from ncsnx.networks import Execution, Network, prepare
 from ncsnx.noise.levels import sigmas
 from ncsnx.runtime import Runtime
 from ncsnx.samplers.building import build_sampler
 from ncsnx.samplers.contract import definition_of
-from ncsnx.samplers.state import Score, State
+from ncsnx.samplers.state import ScaledScore, State
 from ncsnx.sampling.draws import between_rows, experiment_draws
 from ncsnx.sampling.generate import generate
 from ncsnx.training.compiled_gradient import require_equal_gradient
@@ -51,7 +51,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
         return data.to(device=device, dtype=data.dtype if dtype is None else dtype)
 
     monkeypatch.setattr(torch, "as_tensor", as_tensor)
-    monkeypatch.setattr(ScoreFunction, "lower_precision", lambda network, device: nullcontext())  # meta has none
+    monkeypatch.setattr(Network, "autocast", lambda network, x: nullcontext())  # meta has none
     with Watch() as watching:
         yield watching
 
@@ -68,13 +68,14 @@ class _Enough(Exception):
     """Ends a sampling."""
 
 
-def of_gaussian(x: Tensor, sigma: float | Tensor) -> Tensor:
-    """The score of data of variance 1."""
-    return -x / (1 + sigma**2)
+def of_gaussian(x: Tensor, sigma: Tensor) -> Tensor:
+    """σ times the score of data of variance 1."""
+    each = sigma.view(-1, 1, 1, 1)
+    return -each * x / (1 + each**2)
 
 
 def waits_of_an_evaluation(
-    watch: Watch, sampler: Sampler, score: Score = of_gaussian, task: Task | None = None, columns: int = 0
+    watch: Watch, sampler: Sampler, model: ScaledScore = of_gaussian, task: Task | None = None, columns: int = 0
 ) -> dict[str, int]:
     """Waits of the process between the third and the fourth state, by kind."""
     config = attrs.evolve(experiment(), sampler=sampler)
@@ -95,7 +96,7 @@ def waits_of_an_evaluation(
     with pytest.raises(_Enough):
         list(
             generate(
-                build_sampler(sampler), score, levels, draws, range(4), batch_size=4, device=META, on_state=on_state
+                build_sampler(sampler), model, levels, draws, range(4), batch_size=4, device=META, on_state=on_state
             )
         )
     assert not +watch.wide
@@ -116,7 +117,7 @@ def test_no_sampler_waits_between_evaluations(watch: Watch, sampler: Sampler) ->
 def test_no_network_waits_between_evaluations(watch: Watch, changes: tuple[str, ...]) -> None:
     network = untrained(experiment(*changes)).eval().requires_grad_(False).to(META)
     prepare(network, Execution(memory_format="channels_last", fused=True))
-    assert waits_of_an_evaluation(watch, LANGEVIN, network.score) == {}
+    assert waits_of_an_evaluation(watch, LANGEVIN, network.scaled_score) == {}
 
 
 def test_interpolated_noise_is_drawn_without_waiting(watch: Watch) -> None:

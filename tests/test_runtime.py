@@ -15,6 +15,7 @@ from ncsnx.config.experiment import Precision
 from ncsnx.errors import UsageError
 from ncsnx.networks import Execution, prepare
 from ncsnx.runtime import Runtime
+from ncsnx.samplers.state import score_of
 from ncsnx.tensorfloat import allow_tf32, tf32_products
 from tests.golden_networks import small_experiment
 from tests.spaces import untrained
@@ -152,7 +153,7 @@ def passes(precision: str) -> tuple[set[Settings], set[Settings]]:
         module.register_forward_hook(lambda *_: forward.add(settings()))
     for parameter in network.parameters():
         parameter.register_hook(lambda _: backward.add(settings()))
-    loss = network.score(torch.rand(1, 1, 8, 8), 1.0).square().sum()
+    loss = score_of(network.scaled_score, torch.rand(1, 1, 8, 8), 1.0).square().sum()
     with network.products():
         loss.backward()  # type: ignore[no-untyped-call]
     return forward, backward

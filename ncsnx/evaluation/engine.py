@@ -35,7 +35,7 @@ from ncsnx.runs.manifest import UnsoundError
 from ncsnx.runs.retention import remove_debris_in
 from ncsnx.runs.score_files import FEATURES, Row
 from ncsnx.runs.writer_lock import folder_lock, require_lock
-from ncsnx.samplers.state import Score, State
+from ncsnx.samplers.state import ScaledScore, State
 from ncsnx.sampling.drawing import Drawing
 from ncsnx.sampling.generate import EvaluationCounter
 from ncsnx.sampling.score_model import ScoreModel
@@ -261,12 +261,12 @@ class MeasurementResult(Result):
 
 
 def drawn_pixels(
-    drawing: Drawing, indices: Sequence[int], work: Work, advance: Advance, score: Score | None = None
+    drawing: Drawing, indices: Sequence[int], work: Work, advance: Advance, evaluate: ScaledScore | None = None
 ) -> Iterator[tuple[Tensor, Tensor, float]]:
     """Yields (indices of a batch (B,) int64, its pixels (B, C, H, W) uint8 on the CPU, evaluations per image).
 
-    Image i is the one that `ncsnx sample` draws. advance: told of every sampler state. score: default: the model's.
-    Raises NcsnxError.
+    Image i is the one that `ncsnx sample` draws. advance: told of every sampler state. evaluate: as in
+    `Drawing.batches`. Raises NcsnxError.
     """
     evaluations, window = EvaluationCounter(), drawing.model.space.pictures
 
@@ -274,12 +274,12 @@ def drawn_pixels(
         evaluations(batch, state)
         advance()
 
-    for batch, images in drawing.batches(indices, score=score, check_stop=work.check_stop, on_state=on_state):
+    for batch, images in drawing.batches(indices, evaluate=evaluate, check_stop=work.check_stop, on_state=on_state):
         yield torch.tensor(batch, dtype=torch.int64), to_uint8(window(images)).cpu(), evaluations.of(batch)
 
 
-def mean_score(models: Sequence[ScoreModel]) -> Score:
-    """The mean score of several models, as the published code averages checkpoints; for one model, its own score."""
+def mean_score(models: Sequence[ScoreModel]) -> ScaledScore:
+    """The mean of several models, as the published code averages scores of checkpoints; of one model, its network."""
     if len(models) == 1:
-        return models[0].score
-    return lambda x, sigma: torch.stack([model.score(x, sigma) for model in models]).mean(dim=0)
+        return models[0].network.scaled_score
+    return lambda x, sigma: torch.stack([model.network.scaled_score(x, sigma) for model in models]).mean(dim=0)

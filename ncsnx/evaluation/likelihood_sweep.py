@@ -30,7 +30,7 @@ from ncsnx.evaluation.probability_flow import (
 )
 from ncsnx.features.real_images import DataSource
 from ncsnx.metrics.metric import Quantity
-from ncsnx.networks import ScoreFunction, prepare
+from ncsnx.networks import Network, prepare
 from ncsnx.noise.levels import sigmas
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
@@ -185,7 +185,7 @@ class LikelihoodSweep(CheckpointSweep):
             batch = torch.tensor(indices[start : start + self.batch_size])
             watch = _progress(_UNITS * len(batch), self.ends, work, advance)
             pixels = self.source.splits().held_out.read(places[batch]).pixels
-            flow = ProbabilityFlow(network.score, *self.ends, tolerance=self.tolerance, watch=watch)
+            flow = ProbabilityFlow(network.scaled_score, *self.ends, tolerance=self.tolerance, watch=watch)
             values = bits_per_dimension(flow, pixels, places[batch], self._preprocessing(), self._probes(places[batch]))
             yield Part(batch, {"values": values.float()})
             watch(flow.sigma_max)
@@ -214,7 +214,7 @@ class LikelihoodSweep(CheckpointSweep):
         vectors = [probe(stream, places, shape, number) for number in range(self.probes)]
         return Probes(torch.stack(vectors), weight=1 / self.probes)
 
-    def _network(self, candidate: Candidate) -> ScoreFunction:
+    def _network(self, candidate: Candidate) -> Network:
         """The network in fp32 whatever its precision: the solver needs differences that bf16 would round away."""
         (model,) = self.load(candidate)
         return prepare(model.network, attrs.evolve(self.runtime.execution(self.experiment), precision="fp32"))

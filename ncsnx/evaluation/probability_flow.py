@@ -25,7 +25,7 @@ from torch import Tensor
 from ncsnx.data import Preprocessing
 from ncsnx.randomness import Stream
 from ncsnx.samplers.dormand_prince import rms_error, solve
-from ncsnx.samplers.state import Score
+from ncsnx.samplers.state import ScaledScore
 from ncsnx.sampling.generate import never_stop
 
 METRIC = "bits per dimension"
@@ -88,9 +88,9 @@ class Flow:
 
 @attrs.frozen(eq=False)
 class ProbabilityFlow:
-    """The ODE of a differentiable score between two noise levels."""
+    """The ODE of a differentiable model between two noise levels."""
 
-    score: Score
+    model: ScaledScore
     sigma_min: float
     sigma_max: float
     tolerance: float = attrs.field(kw_only=True)
@@ -116,8 +116,7 @@ class ProbabilityFlow:
             evaluations[rows] += 1
             with torch.enable_grad():
                 at = state[:, :-1].reshape(-1, *shape).to(dtype).to(device).requires_grad_()
-                each = sigma.to(dtype).to(device).view(-1, 1, 1, 1)
-                slope = -each * self.score(at, each)
+                slope = -self.model(at, sigma.to(at))
                 divergence = probes.of(rows).divergence(slope, at, lambda: self.watch(lowest))
             return torch.cat([slope.detach().cpu().double().flatten(1), divergence[:, None] / dimensions], dim=1)
 

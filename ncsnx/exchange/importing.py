@@ -22,7 +22,7 @@ from ncsnx.config.discovery import Resolved
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.exchange.published_files import PublishedCheckpoint, PublishedOptimizer
-from ncsnx.networks import ScoreFunction, from_published, meta_network, published_shapes, to_published
+from ncsnx.networks import Network, from_published, meta_network, published_shapes, to_published
 from ncsnx.networks.published_names import SIGMAS, same_levels
 from ncsnx.quantities import counted
 from ncsnx.runs import checkpoint
@@ -95,7 +95,7 @@ def misfit(experiment: Experiment, published: PublishedCheckpoint) -> list[str]:
     return differences or _optimizer_misfit(experiment.optimizer, order, published.optimizer)
 
 
-def published_parameters(network: ScoreFunction) -> dict[str, str]:
+def published_parameters(network: Network) -> dict[str, str]:
     """Our name of each trained tensor, by its published name."""
     names = to_published(network)
     return {names[name]: name for name, _ in network.named_parameters()}

@@ -212,8 +212,8 @@ def _fault(config: Sampler, sigmas: Sequence[float]) -> str | None:
         drawn += 1
         return torch.zeros_like(x)
 
-    def steepest(x: Tensor, sigma: float | Tensor) -> Tensor:
-        return -2 * x / sigma**2
+    def steepest(x: Tensor, sigma: Tensor) -> Tensor:
+        return -2 * x / sigma.view(-1, 1, 1, 1)
 
     definition = definition_of(type(config))
     with sampler_code(type(config)):

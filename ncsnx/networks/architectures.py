@@ -5,14 +5,16 @@ NCSN's normalizations are conditional on the noise level. NCSNv2 is unconditiona
 
 from functools import partial
 
+from torch import Tensor
+
 from ncsnx.config.model import NCSN, ConditionalModel, NCSNDeeper, NCSNv2, NCSNv2Deeper, NCSNv2Deepest, RefineNetModel
 from ncsnx.networks.blocks import BlockConfig
+from ncsnx.networks.contract import Cond, NetworkSpec, network
 from ncsnx.networks.layers import ActivationLayer, Convolution, SpectralConvolution
 from ncsnx.networks.layouts import DEEPER, DEEPEST, NCSNV2
 from ncsnx.networks.normalization import conditional, no_normalization, unconditional
 from ncsnx.networks.refinenet import RefineNet
 from ncsnx.networks.resampling import max_pool, mean_pool
-from ncsnx.networks.score_function import NetworkSpec, network
 
 
 @network(NCSNv2)
@@ -65,6 +67,9 @@ class NCSNNetwork(RefineNet):
             context_pool=mean_pool,
         )
         super().__init__(config, normalization(model.width), model.width, spec)
+
+    def forward(self, x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
+        return sigma.view(-1, 1, 1, 1) * self.refined(x, self.level_of(sigma))
 
 
 @network(NCSNDeeper)

@@ -11,14 +11,14 @@ from ncsnx.config.foreign import error_in_words
 from ncsnx.data.augmentation import LABELS
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.networks import architectures, unet  # noqa: F401  register the built-in networks
+from ncsnx.networks.contract import Network, NetworkSpec, construct
 from ncsnx.networks.initialization import initialize
-from ncsnx.networks.score_function import NetworkSpec, ScoreFunction, construct
 from ncsnx.noise.levels import sigmas
 from ncsnx.quantities import byte_size
 from ncsnx.space import Space
 
 
-def build_network(experiment: Experiment, space: Space) -> ScoreFunction:
+def build_network(experiment: Experiment, space: Space) -> Network:
     """The untrained network of an experiment and the space of its images, on the CPU in float32, in training mode.
 
     Its weights depend only on the experiment, including its seed. Raises NcsnxError if the network doesn't support the
@@ -30,7 +30,7 @@ def build_network(experiment: Experiment, space: Space) -> ScoreFunction:
     return network
 
 
-def empty_network(experiment: Experiment, space: Space) -> ScoreFunction:
+def empty_network(experiment: Experiment, space: Space) -> Network:
     """The same network for loading a state into, with weights as its constructor leaves them. Raises NcsnxError."""
     spec = _spec(experiment, space)
     _require_memory(meta_network(experiment))
@@ -40,7 +40,7 @@ def empty_network(experiment: Experiment, space: Space) -> ScoreFunction:
         return construct(experiment.model, spec)
 
 
-def meta_network(experiment: Experiment) -> ScoreFunction:
+def meta_network(experiment: Experiment) -> Network:
     """The same network on torch's meta device: names and shapes only, without memory. Raises NcsnxError."""
     spec = _spec(experiment, Space.unmeasured(experiment.data))
     try:
@@ -64,7 +64,7 @@ def _spec(experiment: Experiment, space: Space) -> NetworkSpec:
     )
 
 
-def load_weights(network: ScoreFunction, tensors: Mapping[str, Tensor], source: str) -> None:
+def load_weights(network: Network, tensors: Mapping[str, Tensor], source: str) -> None:
     """Loads a saved state into a network of the same architecture. source: where it came from, for errors.
 
     Raises NcsnxError, with the network unchanged, for missing or surplus tensors and for other shapes or types.
@@ -82,7 +82,7 @@ def load_weights(network: ScoreFunction, tensors: Mapping[str, Tensor], source: 
     network.load_state_dict(dict(tensors))
 
 
-def _require_real(network: ScoreFunction) -> None:
+def _require_real(network: Network) -> None:
     """Raises NcsnxError for complex parameters, which EMA and the norms of gradients and weights don't support."""
     for name, parameter in network.named_parameters():
         if parameter.is_complex():
@@ -92,7 +92,7 @@ def _require_real(network: ScoreFunction) -> None:
             )
 
 
-def _require_memory(network: ScoreFunction) -> None:
+def _require_memory(network: Network) -> None:
     """Raises NcsnxError if a network exceeds the machine's memory. network: on the meta device."""
     tensors = network.state_dict().values()
     needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors)

@@ -23,6 +23,7 @@ from ncsnx.networks.blocks import (
     ResidualBlock,
     ResidualConvolutionUnits,
 )
+from ncsnx.networks.contract import Network
 from ncsnx.networks.fused_normalization import (
     FusedActivation,
     FusedInstanceNorm,
@@ -31,7 +32,6 @@ from ncsnx.networks.fused_normalization import (
 )
 from ncsnx.networks.layers import ActivationLayer, Convolution, PooledConvolution, RoundedConvolution
 from ncsnx.networks.normalization import InstanceNorm, InstanceNormPlus, VarianceNorm
-from ncsnx.networks.score_function import ScoreFunction
 from ncsnx.networks.unet import UNetBlock
 from ncsnx.spelling import parameter
 
@@ -92,7 +92,7 @@ def _inverse(rewrites: Mapping[type[nn.Module], type[nn.Module]]) -> Mapping[typ
     return {rewritten: plain for plain, rewritten in rewrites.items()}
 
 
-def prepare(network: ScoreFunction, execution: Execution) -> ScoreFunction:
+def prepare(network: Network, execution: Execution) -> Network:
     """Sets how the network runs, in place, and returns it.
 
     Parameters and the state dict keep their values. Kernels get the memory format, so that no pass has to convert them
@@ -120,7 +120,7 @@ def prepare(network: ScoreFunction, execution: Execution) -> ScoreFunction:
     return network
 
 
-def _order_kernels(network: ScoreFunction, memory_format: torch.memory_format) -> None:
+def _order_kernels(network: Network, memory_format: torch.memory_format) -> None:
     """Puts the kernels of convolutions into the memory format.
 
     Subclasses of nn.Conv2d, which may rely on contiguous kernels, stay as they are.

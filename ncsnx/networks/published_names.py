@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from ncsnx.errors import Hint, NcsnxError
+from ncsnx.networks.contract import Network
 from ncsnx.networks.layouts import DEEPER, DEEPEST, NCSNV2, NetworkLayout
 from ncsnx.networks.normalization import BatchNorm, PerLevel
 from ncsnx.networks.refinenet import RefineNet
-from ncsnx.networks.score_function import ScoreFunction
 from ncsnx.quantities import counted
 
 SIGMAS = "sigmas"
@@ -46,7 +46,7 @@ _RULES = (
 """Replacements in our names. `@` marks a number that the published name counts from 1."""
 
 
-def to_published(network: ScoreFunction) -> dict[str, str]:
+def to_published(network: Network) -> dict[str, str]:
     """The published name for each name in the network's state; all are distinct.
 
     The published state of an unconditional network has one more tensor, `sigmas`. Raises NcsnxError for an unpublished
@@ -61,14 +61,14 @@ def to_published(network: ScoreFunction) -> dict[str, str]:
     return names
 
 
-def published_shapes(network: ScoreFunction) -> dict[str, tuple[int, ...]]:
+def published_shapes(network: Network) -> dict[str, tuple[int, ...]]:
     """Shapes of the published state by published name, including `sigmas` for unconditional networks."""
     names = to_published(network)
     shapes = {names[name]: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     return shapes | ({SIGMAS: (len(network.noise_levels),)} if network.any_sigma else {})
 
 
-def from_published(network: ScoreFunction, published: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def from_published(network: Network, published: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The network's state from a published one with names as in `to_published`; tensors aren't copied.
 
     Raises NcsnxError for missing or surplus names, other shapes, and `sigmas` that aren't the network's (they are
@@ -94,7 +94,7 @@ def from_published(network: ScoreFunction, published: Mapping[str, Tensor]) -> d
     return state
 
 
-def same_levels(network: ScoreFunction, published_sigmas: Tensor) -> bool:
+def same_levels(network: Network, published_sigmas: Tensor) -> bool:
     """Whether a published state's `sigmas` equal the network's noise levels, to the accuracy of their type."""
     ours, theirs = torch.tensor(network.noise_levels), published_sigmas.cpu()
     if not theirs.is_floating_point() or theirs.shape != ours.shape:
@@ -116,7 +116,7 @@ def _batch_norm(name: str, conditional: bool) -> str:
     return re.sub(r"\.gamma$", ".weight", re.sub(r"\.beta$", ".bias", name.replace(".statistics.", ".")))
 
 
-def _require_same_levels(network: ScoreFunction, published: Mapping[str, Tensor]) -> None:
+def _require_same_levels(network: Network, published: Mapping[str, Tensor]) -> None:
     theirs = published.get(SIGMAS)
     if theirs is None:
         return

@@ -14,7 +14,8 @@ from torch import Tensor
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.image_sizes import size_in_words
 from ncsnx.errors import NcsnxError
-from ncsnx.networks import ScoreFunction, empty_network, meta_network, prepare
+from ncsnx.networks import Network, empty_network, meta_network, prepare
+from ncsnx.networks.contract import NO_COND
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runtime import Runtime, fastest_s
 from ncsnx.samplers.building import expected_evaluations
@@ -96,14 +97,14 @@ def time_experiment(experiment: Experiment, runtime: Runtime, work: Work) -> Tim
 
     @torch.no_grad()
     def evaluate(count: int) -> None:
-        network.eval().score(noise(count), network.noise_levels[0]).sum().item()  # the sum waits for the device
+        network.eval().scaled_score(noise(count), network.sigmas[:1].expand(count)).sum().item()  # waits for the device
 
     def learn(count: int) -> None:
-        drawn: tuple[Tensor | None, ...] = ()
+        cond = NO_COND
         if size == shape[1:]:  # masks have the size of the images
-            drawn = network.training_inputs(torch.arange(count, device=device), None)
+            cond = network.training_cond(torch.arange(count, device=device), None)
         x, sigma = noise(count), network.sigmas[:1].expand(count)
-        loss = score_matching_loss(network.train(), x, sigma, x, weight, drawn).mean()
+        loss = score_matching_loss(network.train(), x, sigma, x, weight, cond).mean()
         add_gradients(network, loss)
         loss.item()
 
@@ -139,7 +140,7 @@ def timed_size(experiment: Experiment) -> tuple[int, int]:
 
 
 @torch.no_grad()
-def _filled_network(experiment: Experiment) -> ScoreFunction:
+def _filled_network(experiment: Experiment) -> Network:
     """The network with weights of a usual magnitude: uninitialized memory could hold subnormal, slow numbers."""
     network = empty_network(experiment, Space.unmeasured(experiment.data))
     for parameter in network.parameters():

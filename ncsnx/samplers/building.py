@@ -12,7 +12,7 @@ from ncsnx.quantities import counted
 from ncsnx.samplers.contract import Definition, DenoisingModel, Draw, Steps, definition_of, sampler_code
 from ncsnx.samplers.driver import drive
 from ncsnx.samplers.grids import levels_of
-from ncsnx.samplers.state import Constrain, Noise, SamplerFunction, Score, State
+from ncsnx.samplers.state import Constrain, Noise, SamplerFunction, ScaledScore, State
 
 _GUESSED_EVALUATIONS = 100
 
@@ -22,11 +22,11 @@ def build_sampler(config: Sampler) -> SamplerFunction:
     definition = definition_of(type(config))
 
     def sampler(
-        score: Score, x: Tensor, sigmas: Sequence[float], *, noise: Noise, constrain: Constrain | None = None
+        model: ScaledScore, x: Tensor, sigmas: Sequence[float], *, noise: Noise, constrain: Constrain | None = None
     ) -> Iterator[State]:
         if constrain is not None:
             constrain.admit(config, sigmas)
-        return run(definition, config, score, x, sampler_levels(config, sigmas), noise=noise, constrain=constrain)
+        return run(definition, config, model, x, sampler_levels(config, sigmas), noise=noise, constrain=constrain)
 
     return sampler
 
@@ -34,7 +34,7 @@ def build_sampler(config: Sampler) -> SamplerFunction:
 def run(
     definition: Definition,
     config: Sampler,
-    score: Score,
+    model: ScaledScore,
     x: Tensor,
     levels: Sequence[float],
     *,
@@ -43,10 +43,10 @@ def run(
 ) -> Iterator[State]:
     """The states of a sampler at these levels, without checking that it supports `constrain`."""
 
-    def start(x: Tensor, draw: Draw, model: DenoisingModel) -> Steps:
-        return definition.start(config, x, levels, draw, model)
+    def start(x: Tensor, draw: Draw, evaluate: DenoisingModel) -> Steps:
+        return definition.start(config, x, levels, draw, evaluate)
 
-    return drive(start, score, x, noise=noise, constrain=constrain, adaptive=definition.adaptive is not None)
+    return drive(start, model, x, noise=noise, constrain=constrain, adaptive=definition.adaptive is not None)
 
 
 def sampler_levels(config: Sampler, trained: Sequence[float]) -> Sequence[float]:
@@ -86,6 +86,8 @@ class DryRun:
 
     evaluations: int
     states: int
+    sigmas: tuple[float, ...]
+    """σ of each evaluation."""
     stays: bool
     """Whether the sampler evaluated at its given levels only."""
 
@@ -93,16 +95,21 @@ class DryRun:
 @lru_cache(maxsize=4096)
 def dry_run(config: Sampler, sigmas: tuple[float, ...]) -> DryRun:
     """Runs a sampler at these levels and counts. Raises NcsnxError if it rejects them or fails."""
-    seen, x = [], torch.zeros(1, 1, 1, 1)
+    seen, x = list[float](), torch.zeros(1, 1, 1, 1, dtype=torch.float64)
 
-    def score(x: Tensor, sigma: float) -> Tensor:
-        seen.append(sigma)
+    def model(x: Tensor, sigma: Tensor) -> Tensor:
+        seen.append(float(sigma))
         return torch.zeros_like(x)
 
     definition = definition_of(type(config))
     with sampler_code(type(config)):
-        states = sum(1 for _ in run(definition, config, score, x, sigmas, noise=lambda k: x))
-    return DryRun(len(seen), states, set(seen) <= set(sigmas))
+        states = sum(1 for _ in run(definition, config, model, x, sigmas, noise=lambda k: x))
+    return DryRun(len(seen), states, tuple(seen), set(seen) <= set(sigmas))
+
+
+def visited(config: Sampler, trained: Sequence[float]) -> tuple[float, ...]:
+    """σ of each evaluation of a sampler. trained: levels of the network."""
+    return dry_run(config, tuple(sampler_levels(config, trained))).sigmas
 
 
 def _dry_levels(config: Sampler, levels: int) -> tuple[float, ...]:

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from ncsnx.errors import NcsnxError
 from ncsnx.samplers.contract import DenoisingModel, Draw, Reply, Steps
-from ncsnx.samplers.state import Constrain, Noise, Score, State
+from ncsnx.samplers.state import Constrain, Noise, ScaledScore, Score, State, score_of
 
 
 @torch.no_grad()
 def drive(
     start: Callable[[Tensor, Draw, DenoisingModel], Steps],
-    score: Score,
+    model: ScaledScore,
     x: Tensor,
     *,
     noise: Noise,
@@ -31,7 +31,7 @@ def drive(
     start: calls the sampler with its initial x. adaptive: images have steps of their own; evaluations inside a step
     yield no state, since they are at a σ of their own for each image, and some are of a part of the images.
     """
-    batch = _Batch(score, constrain, len(x))
+    batch = _Batch(partial(score_of, model), constrain, len(x))
     inner: list[State] = []
     routine = start(x.clone(), _Draws(noise), batch.inside_adaptive if adaptive else partial(batch.inside, inner))
     reply: Reply | None = None

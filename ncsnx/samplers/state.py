@@ -1,6 +1,6 @@
-"""Types of sampling: a sampler turns a score, levels and noise into a stream of states.
+"""Types of sampling: a sampler turns a model, levels and noise into a stream of states.
 
-    for state in build_sampler(config)(score, x, sigmas, noise=noise):
+    for state in build_sampler(config)(model, x, sigmas, noise=noise):
         ...
 
 Progress, frames and the final image are consumers of the states. `ncsnx.samplers.contract` says how to write a sampler.
@@ -14,8 +14,20 @@ from torch import Tensor
 
 from ncsnx.config.sampler import Sampler
 
+ScaledScore: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""σ · s(x, σ), of the shape of x, (B, C, H, W), at the σ of each image, (B,): what networks give."""
+
 Score: TypeAlias = Callable[[Tensor, Any], Tensor]
 """s(x, σ), of the shape of x: (B, C, H, W). σ is a float, or for adaptive samplers (B, 1, 1, 1), one of each image."""
+
+
+def score_of(model: ScaledScore, x: Tensor, sigma: float | Tensor) -> Tensor:
+    """s(x, σ) by one evaluation of the model. sigma: of all images, or of each, (B,) or (B, 1, 1, 1)."""
+    # a number is filled in on the device, which as_tensor would wait for
+    given = sigma.to(x) if isinstance(sigma, Tensor) else x.new_full((), sigma)
+    each = given.reshape(-1).expand(len(x))
+    return model(x, each) / each.view(-1, 1, 1, 1)
+
 
 Noise: TypeAlias = Callable[[int], Tensor]
 """The k-th draw of unit normal noise, k = 0, 1, …; of the shape of x."""
@@ -78,7 +90,7 @@ class SamplerFunction(Protocol):
 
     def __call__(
         self,
-        score: Score,
+        model: ScaledScore,
         x: Tensor,
         sigmas: Sequence[float],
         *,

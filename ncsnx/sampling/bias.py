@@ -5,12 +5,16 @@ Some settings have a bias at any number of levels, deterministic solvers in few 
 
 import math
 from functools import singledispatch
+from typing import TYPE_CHECKING
 
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.sampler import AnnealedLangevin, ConsistentAnnealed, DPMSolverPP, Heun, PredictorCorrector, Sampler
 from ncsnx.config.variants import tag_of
 from ncsnx.noise.levels import sigmas
 from ncsnx.noise.techniques import langevin_variance
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _SMALL = 0.05
 """Relative error of the variance up to which no bias is reported: that of `cas` of order 1 with η = 0.1."""
@@ -64,7 +68,12 @@ def _deterministic_solver(sampler: Heun | DPMSolverPP, experiment: Experiment) -
     v = v.view(-1, 1, 1, 1)
     # the score is linear, so that the solver multiplies x by a number
     solver, start = build_sampler(sampler), torch.ones_like(v)
-    *_, end = solver(lambda x, sigma: -x / (v + sigma**2), start, trained, noise=torch.zeros)
+
+    def model(x: "Tensor", sigma: "Tensor") -> "Tensor":
+        each = sigma.view(-1, 1, 1, 1)
+        return -each * x / (v + each**2)
+
+    *_, end = solver(model, start, trained, noise=torch.zeros)
     exact = v**2 / ((v + first) * (v + last))
     factors = (end.x**2 / exact).flatten().tolist()
     return _sentence(f"sampler={tag_of(type(sampler))} with steps={sampler.steps}", "more steps lessen that", *factors)

@@ -21,8 +21,8 @@ from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
 from ncsnx.runs.segments import versions
 from ncsnx.runs.selection import Source
-from ncsnx.samplers.building import build_sampler
-from ncsnx.samplers.state import Score, State
+from ncsnx.samplers.building import build_sampler, visited
+from ncsnx.samplers.state import ScaledScore, State
 from ncsnx.sampling.draws import (
     Draws,
     between_rows,
@@ -83,7 +83,7 @@ class Drawing:
         self,
         indices: Sequence[int] | None = None,
         *,
-        score: Score | None = None,
+        evaluate: ScaledScore | None = None,
         check_stop: Callable[[], None] = never_stop,
         on_state: Callable[[Sequence[int], State], None] = ignore_state,
     ) -> Iterator[tuple[Sequence[int], Tensor]]:
@@ -91,13 +91,15 @@ class Drawing:
 
         Images are in [0, 1], those of a model of unbounded data in the data's own values, without limits.
 
-        indices: indices of the request's images (rows, with `interpolate`); default: all. score: default: the model's.
-        check_stop and on_state as in `generate`. Raises NcsnxError.
+        indices: indices of the request's images (rows, with `interpolate`); default: all. evaluate: default:
+        the model's network. check_stop and on_state as in `generate`. Raises NcsnxError.
         """
-        model = self.model
+        model, sampler = self.model, self.model.experiment.sampler
+        if not model.network.any_sigma:
+            model.network.require_sigmas(visited(sampler, model.levels))
         for batch, x in generate(
-            build_sampler(model.experiment.sampler),
-            model.score if score is None else score,
+            build_sampler(sampler),
+            model.network.scaled_score if evaluate is None else evaluate,
             model.levels,
             _draws(self),
             range(self.request.n) if indices is None else indices,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ncsnx.errors import DivergedError, Hint, NcsnxError
 from ncsnx.images import to_uint8
-from ncsnx.samplers.state import SamplerFunction, Score, State
+from ncsnx.samplers.state import SamplerFunction, ScaledScore, State
 from ncsnx.sampling.draws import Draws
 
 
@@ -29,7 +29,7 @@ def indices_per_batch(batch_size: int, columns: int) -> int:
 @torch.no_grad()
 def generate(
     sampler: SamplerFunction,
-    score: Score,
+    model: ScaledScore,
     sigmas: Sequence[float],
     draws: Draws,
     indices: Sequence[int],
@@ -47,9 +47,9 @@ def generate(
     image contains NaN or infinity.
     """
 
-    def stoppable_score(x: Tensor, sigma: float | Tensor) -> Tensor:
+    def stoppable(x: Tensor, sigma: Tensor) -> Tensor:
         check_stop()
-        return score(x, sigma)
+        return model(x, sigma)
 
     per_batch = indices_per_batch(batch_size, draws.columns)
     for start in range(0, len(indices), per_batch):
@@ -57,7 +57,7 @@ def generate(
         positions = torch.tensor(batch, dtype=torch.int64, device=device)
         constrain = None if draws.condition is None else draws.condition(positions)
         noise = draws.noise(positions)
-        states = sampler(stoppable_score, draws.initial(positions), sigmas, noise=noise, constrain=constrain)
+        states = sampler(stoppable, draws.initial(positions), sigmas, noise=noise, constrain=constrain)
         yield batch, _final(states, batch, on_state)
 
 

@@ -21,7 +21,7 @@ from ncsnx.config.image_sizes import (
 from ncsnx.config.overrides import typed
 from ncsnx.config.variants import load_plugins, tag_of
 from ncsnx.errors import Hint, NcsnxError, UsageError
-from ncsnx.networks import ScoreFunction, empty_network, load_weights, prepare
+from ncsnx.networks import Network, empty_network, load_weights, prepare
 from ncsnx.notebooks import heading, remark
 from ncsnx.quantities import counted
 from ncsnx.runs import checkpoint
@@ -33,6 +33,7 @@ from ncsnx.runs.names import runs_folder
 from ncsnx.runs.selection import Source, check_checkpoint, open_source, reading, wanted_step
 from ncsnx.runtime import Runtime
 from ncsnx.samplers.building import evaluations, evaluations_in_words, expected_evaluations, state_count
+from ncsnx.samplers.state import score_of
 from ncsnx.sampling.request import shape_at
 from ncsnx.space import Space
 from ncsnx.spelling import parameter
@@ -42,7 +43,7 @@ from ncsnx.spelling import parameter
 class ScoreModel:
     """A score network with the experiment that trained it."""
 
-    network: ScoreFunction
+    network: Network
     experiment: Experiment
     space: Space
     """The space of the images that the network was trained on."""
@@ -174,10 +175,13 @@ class ScoreModel:
         if x.dtype != dtype:
             raise NcsnxError(f"images must be {dtype}, as the network's weights are, not {x.dtype}")
         on_device = isinstance(sigma, Tensor) and sigma.device.type != "cpu"  # where a look would wait
-        if not on_device and not bool((torch.as_tensor(sigma) > 0).all()):
-            raise NcsnxError("σ must be above 0: images without noise have no score")
+        if not on_device:
+            levels = torch.as_tensor(sigma, dtype=torch.float64).flatten().tolist()
+            if not all(level > 0 for level in levels):
+                raise NcsnxError("σ must be above 0: images without noise have no score")
+            self.network.require_sigmas(levels)
         with torch.set_grad_enabled(torch.is_grad_enabled() and x.requires_grad):
-            return self.network.score(x, sigma)
+            return score_of(self.network.scaled_score, x, sigma)
 
     def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """x + σ² s(x, σ), the mean of the images without noise (Tweedie's formula); arguments as in `score`."""
@@ -199,7 +203,7 @@ class ScoreModel:
         return Denoiser(self.network, self.denoise, self.space)
 
 
-def require_size(network: ScoreFunction, size: ImageSize) -> None:
+def require_size(network: Network, size: ImageSize) -> None:
     """Raises UsageError for a size that the network can't take."""
     try:
         network.require_size(*height_and_width(size))
@@ -292,7 +296,7 @@ def _of_export(export: Export, ckpt: int | str | None, runtime: Runtime) -> Scor
 
 def _network(
     experiment: Experiment, space: Space, tensors: Mapping[str, Tensor], path: Path, runtime: Runtime
-) -> ScoreFunction:
+) -> Network:
     """The network with these weights, ready for evaluation. path: that of the weights, for errors.
 
     Raises NcsnxError if they don't fit, and UsageError if the precision needs another device.

@@ -1,7 +1,7 @@
 """Denoising score matching over noise levels (Vincent 2011; Song & Ermon 2019, arXiv 1907.05600, equation 5)."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import singledispatch
 
 import attrs
@@ -11,7 +11,8 @@ from torch import Tensor
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.model import LogNormal, Schedule
 from ncsnx.data import Dataset, Preprocessing
-from ncsnx.networks import ScoreFunction
+from ncsnx.networks import Cond, Network
+from ncsnx.networks.contract import NO_COND
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.ranks.rank_group import ALONE, RankGroup
 from ncsnx.space import Space
@@ -21,21 +22,21 @@ Weight = Callable[[Tensor], Tensor | None]
 
 
 def score_matching_loss(
-    network: ScoreFunction,
+    network: Network,
     x: Tensor,
     sigma: Tensor,
     noise: Tensor,
     weight: Weight = lambda sigma: None,
-    training_inputs: Sequence[Tensor | None] = (),
+    cond: Cond = NO_COND,
 ) -> Tensor:
     """The loss of each image, (B,) float32: summed over pixels and channels, not averaged over the batch.
 
     x: clean images (B, C, H, W) in the network's range. sigma: (B,) float32. noise: z ~ N(0, 1), of the shape of x.
-    training_inputs: those of the network, in training.
-    With x̃ = x + σz it is ½ ‖σ s(x̃, σ) + z‖² · w(σ), which needs no division by σ where the network gives σ s.
+    cond: what else the network is given in training.
+    With x̃ = x + σz it is ½ ‖σ s(x̃, σ) + z‖² · w(σ).
     """
     perturbed = x + sigma.view(-1, 1, 1, 1) * noise
-    residual = network.scaled_score(perturbed, sigma, *training_inputs) + noise
+    residual = network.scaled_score(perturbed, sigma, cond) + noise
     loss = 0.5 * residual.square().flatten(1).sum(dim=1)
     return loss if (weights := weight(sigma)) is None else loss * weights
 
@@ -63,7 +64,7 @@ def _(schedule: LogNormal, levels: Tensor, stream: Stream, positions: Tensor) ->
     return torch.exp(schedule.p_mean + schedule.p_std * stream.normal(positions, (1,))[:, 0])
 
 
-def add_gradients(network: ScoreFunction, loss: Tensor) -> None:
+def add_gradients(network: Network, loss: Tensor) -> None:
     """Adds the gradients of a loss, 0-dim, to those of the network's weights, in the network's precision."""
     with network.products():
         loss.backward()  # type: ignore[no-untyped-call]
@@ -101,14 +102,14 @@ class HeldOutBatch:
         self._levels = positions % levels if size >= levels else positions * (levels - 1) // max(1, size - 1)
 
     @torch.no_grad()
-    def loss(self, network: ScoreFunction) -> HeldOutLoss:
+    def loss(self, network: Network) -> HeldOutLoss:
         """The loss of a network in evaluation mode, the same on all ranks; takes one evaluation."""
         shares = self._ranks.gather(lambda: self._share(network))
         losses, levels = (torch.cat(parts) for parts in zip(*shares, strict=True))
         by_level = {level: float(losses[levels == level].mean()) for level in sorted(set(levels.tolist()))}
         return HeldOutLoss(float(losses.mean()), by_level)
 
-    def _share(self, network: ScoreFunction) -> tuple[Tensor, Tensor]:
+    def _share(self, network: Network) -> tuple[Tensor, Tensor]:
         """(losses, levels) of this rank's images, on the CPU."""
         if self._is_empty:
             return torch.empty(0, dtype=torch.float64), torch.empty(0, dtype=torch.int64)

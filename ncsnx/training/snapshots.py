@@ -11,7 +11,7 @@ from ncsnx.config.sampler import Sampler
 from ncsnx.data import Dataset
 from ncsnx.images import grid, square_columns, to_uint8
 from ncsnx.ranks.rank_group import ALONE, RankGroup
-from ncsnx.samplers.building import build_sampler, expected_evaluations, state_count
+from ncsnx.samplers.building import build_sampler, expected_evaluations, state_count, visited
 from ncsnx.samplers.state import State
 from ncsnx.sampling.draws import experiment_draws
 from ncsnx.sampling.generate import generate
@@ -57,9 +57,11 @@ def sample_grid(
         evaluations = earlier + current.evaluations
         progress(done, total, round(evaluations))
 
+    if not network.any_sigma:
+        network.require_sigmas(visited(experiment.sampler, network.noise_levels))
     batches = generate(
         build_sampler(experiment.sampler),
-        network.score,
+        network.scaled_score,
         network.noise_levels,
         experiment_draws(experiment, state.space, experiment.seed, training_data, compiled=runtime.compile),
         indices,

@@ -13,7 +13,7 @@ from torch import Tensor
 from ncsnx.config.codec import identity
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import Hint, NcsnxError
-from ncsnx.networks import ScoreFunction, build_network, load_weights, prepare
+from ncsnx.networks import Network, build_network, load_weights, prepare
 from ncsnx.runs import checkpoint
 from ncsnx.runtime import Runtime
 from ncsnx.space import Space
@@ -39,7 +39,7 @@ class TrainingState:
         self.optimizer = checked_optimizer(experiment.optimizer, self.network.parameters())
         self.average = None if experiment.ema is None else WeightAverage(self.network, experiment.ema.rate)
 
-    def evaluation_network(self) -> ScoreFunction:
+    def evaluation_network(self) -> Network:
         """The network for evaluation and sampling: averaged weights (raw ones without EMA), evaluation mode."""
         weights = self.network.state_dict() if self.average is None else self.average.tensors()
         self._evaluation.load_state_dict(weights)

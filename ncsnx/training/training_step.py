@@ -19,7 +19,7 @@ from ncsnx.data import Preprocessing
 from ncsnx.data.augmentation import WORDS as AUGMENTATION_WORDS
 from ncsnx.data.augmentation import augmented
 from ncsnx.errors import Hint, UsageError
-from ncsnx.networks import ScoreFunction
+from ncsnx.networks import Cond, Network
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream, drawn_together
 from ncsnx.ranks.rank_group import ALONE, RankGroup
@@ -68,7 +68,7 @@ class TrainingStep:
         """The contribution of these images to the batch's mean loss."""
         return self.loss_at(*self.inputs(pixels, positions))
 
-    def inputs(self, pixels: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor, *tuple[Tensor | None, ...]]:
+    def inputs(self, pixels: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor, Cond]:
         """Arguments of `loss_at`."""
         experiment, network = self._experiment, self._state.network
         streams = self._streams(positions)
@@ -77,7 +77,7 @@ class TrainingStep:
             x, labels = augmented(x, positions, streams(Purpose.AUGMENTATION), experiment.augmentation.probability)
         sigma = draw_sigmas(experiment.schedule, network.sigmas, streams(Purpose.NOISE_LEVEL), positions)
         noise = (self._compiled_noise or streams(Purpose.TRAINING_NOISE)).normal(positions, experiment.data.shape)
-        return x, sigma, noise, *network.training_inputs(positions, labels)
+        return x, sigma, noise, network.training_cond(positions, labels)
 
     def _streams(self, positions: Tensor) -> Callable[[Purpose], Stream]:
         """The streams of a batch, with all draws of `inputs` but those of dequantization, dropout, and compiled
@@ -89,10 +89,10 @@ class TrainingStep:
             counts[Purpose.TRAINING_NOISE, 0] = math.prod(self._experiment.data.shape)
         return drawn_together(self._experiment.seed, positions, counts)
 
-    def loss_at(self, x: Tensor, sigma: Tensor, noise: Tensor, *training_inputs: Tensor | None) -> Tensor:
+    def loss_at(self, x: Tensor, sigma: Tensor, noise: Tensor, cond: Cond) -> Tensor:
         """The contribution of clean images in the network's range, (B, C, H, W) float32, to the batch's mean loss, with
         their σ, noise, and what else the network gets in training."""
-        losses = score_matching_loss(self._state.network, x, sigma, noise, self._weight, training_inputs)
+        losses = score_matching_loss(self._state.network, x, sigma, noise, self._weight, cond)
         return losses.sum() / self._experiment.batch_size
 
     def update(self) -> None:
@@ -132,13 +132,13 @@ def update_weights(
 
 
 PartLoss = Callable[..., Tensor]
-"""(clean images, σ, noise, *training_inputs) → their contribution to the batch's mean loss, 0-dim."""
+"""(clean images, σ, noise, cond) → their contribution to the batch's mean loss, 0-dim."""
 
 
 class BatchGradients:
     """Adds the gradients of a batch to those of the network's weights."""
 
-    def __init__(self, network: ScoreFunction, loss: PartLoss, ranks: RankGroup, passes: int = 1) -> None:
+    def __init__(self, network: Network, loss: PartLoss, ranks: RankGroup, passes: int = 1) -> None:
         """ranks: those that share the batch. passes: parts of a rank's share."""
         self._network, self._ranks = network, ranks
         self._loss: PartLoss = loss
@@ -147,7 +147,7 @@ class BatchGradients:
             self._parallel = _parallel(_LossModule(network, loss), passes)
             self._loss = self._parallel
 
-    def add(self, *inputs: Tensor | None, is_last: bool) -> Tensor:
+    def add(self, *inputs: Tensor | Cond, is_last: bool) -> Tensor:
         """Adds the gradients of a part's loss, and with the last part those of all ranks. Returns its loss, detached.
 
         inputs: arguments of the loss. is_last: whether this is the rank's last part of its batch.
@@ -199,12 +199,12 @@ def require_enough_images(experiment: Experiment, world: int) -> None:
 class _LossModule(nn.Module):
     """The loss of a part as a module, which is what DistributedDataParallel takes."""
 
-    def __init__(self, network: ScoreFunction, loss: PartLoss) -> None:
+    def __init__(self, network: Network, loss: PartLoss) -> None:
         super().__init__()
         self.network = network
         self._loss = loss
 
-    def forward(self, *inputs: Tensor | None) -> Tensor:
+    def forward(self, *inputs: Tensor | Cond) -> Tensor:
         return self._loss(*inputs)
 
 

@@ -21,6 +21,7 @@ from ncsnx.config.discovery import resolve
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.overrides import apply_overrides, parse_overrides
 from ncsnx.runtime import Runtime
+from ncsnx.samplers.state import score_of
 from ncsnx.training.training_state import TrainingState
 from ncsnx.training.training_step import TrainingStep
 from tests.benchmarks.pairs import timed
@@ -84,7 +85,7 @@ def ours(
     @torch.no_grad()
     def evaluate() -> None:
         state.network.eval()
-        state.network.score(x, state.network.noise_levels[0])
+        score_of(state.network.scaled_score, x, state.network.noise_levels[0])
 
     def train() -> None:
         state.network.train()

@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_leaves
 from ncsnx import randomness
 from ncsnx.config import Experiment
 from ncsnx.config.discovery import resolve
-from ncsnx.networks import ScoreFunction, prepare
+from ncsnx.networks import Network, prepare
 from ncsnx.runtime import Runtime
 from ncsnx.training import ema, optimizers
 from ncsnx.training.ema import WeightAverage
@@ -73,7 +73,7 @@ def as_on_cuda() -> Iterator[None]:
         patches.enter_context(patch.object(ema, "_takes_one_launch", lambda average, parameter: True))
         patches.enter_context(patch.object(optimizers, "_execution_of", lambda parameters: {"fused": True}))
         patches.enter_context(patch("torch.optim.adam._device_dtype_check_for_fused", lambda *_, **__: None))
-        patches.enter_context(patch.object(ScoreFunction, "lower_precision", lambda network, device: nullcontext()))
+        patches.enter_context(patch.object(Network, "autocast", lambda network, x: nullcontext()))
         yield
 
 

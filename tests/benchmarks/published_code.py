@@ -17,7 +17,7 @@ from torch import Tensor
 from ncsnx.config import NCSN, NCSNDeeper, NCSNv2, NCSNv2Deeper, NCSNv2Deepest
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.model import RefineNetModel
-from ncsnx.networks import ScoreFunction, to_published
+from ncsnx.networks import Network, to_published
 
 AGREEMENT = 2e-5
 """Largest difference of its outputs from ours, relative to the largest output."""
@@ -41,7 +41,7 @@ NORMALIZATIONS = {
 class PublishedNetwork:
     """The published network with our weights, and its own loss, Adam and moving average."""
 
-    def __init__(self, checkout: Path, network: ScoreFunction, experiment: Experiment, device: torch.device) -> None:
+    def __init__(self, checkout: Path, network: Network, experiment: Experiment, device: torch.device) -> None:
         """network: ours, on the device."""
         sys.path.insert(0, str(checkout.resolve()))
         config = published_config(experiment, device)

@@ -55,6 +55,7 @@ from ncsnx.planning.survey import Distances, MeasuredData, Survey
 from ncsnx.planning.timing import Timing
 from ncsnx.planning.writing import experiment_source
 from ncsnx.runtime import Runtime
+from ncsnx.samplers.state import score_of
 from ncsnx.work import Work
 from tests.cli.command import run
 from tests.cli.test_plan import write_pictures
@@ -370,7 +371,7 @@ def test_a_proposed_unet_takes_images_of_its_size(size: tuple[int, int], width: 
     scale = Scale(width=width, batch_size=1, steps=1)
     experiment = propose("x", Images(root="x", image_size=size), plan(32), 900, scale, "unet")
     network = untrained(experiment)
-    assert network.score(torch.zeros(1, 3, *size), 0.5).isfinite().all()
+    assert score_of(network.scaled_score, torch.zeros(1, 3, *size), 0.5).isfinite().all()
 
 
 def test_a_wide_unet_has_the_published_stages() -> None:

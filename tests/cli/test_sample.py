@@ -119,7 +119,7 @@ def test_rows_of_an_interpolation_start_with_the_plain_sample(workplace: Path) -
     other = SeededNoise(2, indices, (1, 8, 8), Purpose.INTERPOLATION_NOISE)
     sampler = build_sampler(model.experiment.sampler)
     first = initial_uniform(2, indices, unit_space(1, 8, 8))
-    *_, last = sampler(model.score, first, model.network.noise_levels, noise=other)
+    *_, last = sampler(model.network.scaled_score, first, model.network.noise_levels, noise=other)
     assert grey_levels(rows.view(3, 4, 1, 8, 8)[:, 3], last.x.clamp(0, 1)) <= 1
     without_noise = drawn(workplace, "--n", "2", "--interpolate", "2", "sampler=dpmpp", out="without").view(
         2, 2, 1, 8, 8

@@ -26,6 +26,7 @@ from ncsnx.runtime import Runtime
 from ncsnx.samplers.state import Score
 from ncsnx.work import SILENT
 from tests.config.examples import minimal
+from tests.samplers.toy import scaled
 from tests.spaces import space_of
 
 MEAN, DEVIATION = 0.4, 0.25
@@ -57,7 +58,7 @@ def bits(
     preprocessing = Preprocessing(data, space_of(data), value_range=(0, levels - 1), seed=5)
     positions, images = torch.arange(len(pixels)), pixels.view(-1, 1, 1, 1)
     probes = Probes(torch.ones(1, len(pixels), 1, 1, 1, dtype=torch.float64), weight=1.0)
-    flow = ProbabilityFlow(score, *ends, tolerance=1e-5)
+    flow = ProbabilityFlow(scaled(score), *ends, tolerance=1e-5)
     found = bits_per_dimension(flow, images, positions, preprocessing, probes)
     assert found[:, 0].tolist() == pytest.approx(found[:, 1:4].sum(dim=1).tolist(), abs=1e-12)
     return found[:, 0], preprocessing.space.encode(preprocessing.continuous(images, positions)).flatten()

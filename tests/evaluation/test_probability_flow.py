@@ -11,6 +11,7 @@ from ncsnx.errors import DivergedError
 from ncsnx.evaluation.probability_flow import ProbabilityFlow, Probes, log_normal, probe
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.samplers import dormand_prince
+from tests.samplers.toy import scaled
 
 SHAPE = (1, 2, 4)
 D = math.prod(SHAPE)
@@ -37,7 +38,7 @@ def gaussian_images(count: int, seed: int = 0) -> Tensor:
 def test_the_density_of_gaussian_data_is_within_half_a_percent() -> None:
     """σ_max is so large that the prior matches the blurred data."""
     x, low, high = gaussian_images(64), 0.01, 50.0
-    flow = ProbabilityFlow(gaussian_score, low, high, tolerance=1e-4).to_prior(x, basis(64, SHAPE))
+    flow = ProbabilityFlow(scaled(gaussian_score), low, high, tolerance=1e-4).to_prior(x, basis(64, SHAPE))
     found = log_normal(flow.x, 0.5, high) + flow.log_volume
     blurred = VARIANCES + low**2
     exact = -0.5 * ((x - MEANS).square() / blurred + (2 * math.pi * blurred).log()).flatten(1).sum(dim=1)
@@ -70,7 +71,7 @@ def test_the_density_of_a_mixture_is_within_half_a_percent_of_quadrature_and_int
     cell = float(axis[1] - axis[0]) ** 2
     x = torch.cartesian_prod(axis, axis).view(-1, 1, 1, 2)
     low, high = 0.05, 30.0
-    flow = ProbabilityFlow(mixture_score, low, high, tolerance=1e-4).to_prior(x, basis(len(x), (1, 1, 2)))
+    flow = ProbabilityFlow(scaled(mixture_score), low, high, tolerance=1e-4).to_prior(x, basis(len(x), (1, 1, 2)))
     found, exact = log_normal(flow.x, 0.0, high) + flow.log_volume, mixture_log_density(x, low)
     assert float(found.exp().sum()) * cell == pytest.approx(1.0, rel=0.005)
     weights = exact.exp() * cell
@@ -101,8 +102,8 @@ def test_estimates_of_the_divergence_are_unbiased_and_as_noisy_as_they_should_be
 def test_an_image_has_the_steps_that_it_has_alone_and_takes_its_own_number_of_evaluations() -> None:
     images = MEANS.expand(64, *SHAPE).clone()
     images[17] = gaussian_images(1)[0] + 3
-    alone = ProbabilityFlow(gaussian_score, 0.01, 5.0, tolerance=1e-4).to_prior(images[17:18], basis(1, SHAPE))
-    among = ProbabilityFlow(gaussian_score, 0.01, 5.0, tolerance=1e-4).to_prior(images, basis(64, SHAPE))
+    alone = ProbabilityFlow(scaled(gaussian_score), 0.01, 5.0, tolerance=1e-4).to_prior(images[17:18], basis(1, SHAPE))
+    among = ProbabilityFlow(scaled(gaussian_score), 0.01, 5.0, tolerance=1e-4).to_prior(images, basis(64, SHAPE))
     assert torch.allclose(among.x[17], alone.x[0], rtol=1e-12, atol=0)
     assert float(among.log_volume[17]) == pytest.approx(float(alone.log_volume[0]), rel=1e-12)
     assert float(among.evaluations[17]) == float(alone.evaluations[0])
@@ -122,10 +123,10 @@ def is_not_finite(x: Tensor, sigma: Tensor) -> Tensor:
 def test_a_flow_that_ends_nowhere_is_a_clear_error(score: Callable[[Tensor, Tensor], Tensor], told: str) -> None:
     x = torch.ones(2, *SHAPE, dtype=torch.float64)
     with pytest.raises(DivergedError, match=told):
-        ProbabilityFlow(score, 0.5, 5.0, tolerance=1e-3).to_prior(x, basis(2, SHAPE))
+        ProbabilityFlow(scaled(score), 0.5, 5.0, tolerance=1e-3).to_prior(x, basis(2, SHAPE))
 
 
 def test_a_flow_that_takes_for_ever_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dormand_prince, "MOST_EVALUATIONS", 20)
     with pytest.raises(DivergedError, match=r"the solver is only at σ = 0\.0.* after 20 evaluations"):
-        ProbabilityFlow(gaussian_score, 0.01, 5.0, tolerance=1e-6).to_prior(gaussian_images(2), basis(2, SHAPE))
+        ProbabilityFlow(scaled(gaussian_score), 0.01, 5.0, tolerance=1e-6).to_prior(gaussian_images(2), basis(2, SHAPE))

@@ -34,6 +34,7 @@ from ncsnx.inverse.measurement_map import LinearMap
 from ncsnx.inverse.rules import AnnealedLikelihood, DataConsistency, DiffusionPosterior, Guidance
 from ncsnx.samplers.building import build_sampler, first_sigma
 from ncsnx.sampling.draws import SeededNoise, initial_normal
+from tests.samplers.toy import scaled
 
 MEAN, DEVIATION, LENGTH, NOISE = 0.5, 0.25, 4.0, 0.02
 LEVELS = tuple(30.0 * (0.005 / 30.0) ** (number / 119) for number in range(120))
@@ -118,7 +119,7 @@ class Problem:
         constrain = rule(map=self.map, given=given, deviation=self.noise, norm=self.map.norm)
         x = initial_normal(seed, indices, self.map.shape, mean=MEAN, sigma=first_sigma(sampler, LEVELS))
         noise = SeededNoise(seed, indices, self.map.shape)
-        *_, last = build_sampler(sampler)(self.score, x, LEVELS, noise=noise, constrain=constrain)
+        *_, last = build_sampler(sampler)(scaled(self.score), x, LEVELS, noise=noise, constrain=constrain)
         return last.x.double().flatten(1), last.evaluations
 
     def judged(self, images: Tensor) -> "Judgement":

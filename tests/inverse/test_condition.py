@@ -36,7 +36,7 @@ from ncsnx.sampling.sampler_choice import FEWEST_STEPS, RESTORING, at_noise, mea
 from tests.forked import REPOSITORY
 from tests.golden_networks import load_golden, relative_error
 from tests.inverse.linear_response import Source, law
-from tests.samplers.toy import Mixture, RecordedNoise
+from tests.samplers.toy import Mixture, RecordedNoise, scaled
 
 GENERATOR = torch.Generator().manual_seed(3)
 SEEN = torch.rand(4, 4, generator=GENERATOR)
@@ -105,7 +105,7 @@ def drawn(
     measured = Measured(operator, values.expand(count, -1), noise)
     condition = Condition(measured, source("measurement"), lowest=levels[-1])
     x = 0.5 + first_sigma(sampler, levels) * source("start")(0)
-    *_, last = build_sampler(sampler)(score, x, levels, noise=source("steps"), constrain=condition)
+    *_, last = build_sampler(sampler)(scaled(score), x, levels, noise=source("steps"), constrain=condition)
     return last.x.double().flatten(1)
 
 
@@ -187,8 +187,8 @@ def images_of_one_mixture(sampler: Sampler, count: int) -> Tensor:
     noise, shape = 0.5, (1, 4, 4)
     weights, means, deviations = (torch.tensor(row).double() for row in attrs.astuple(BIMODAL))
 
-    def score(x: Tensor, sigma: float) -> Tensor:
-        away, variances = means - x.flatten(1)[..., None], deviations**2 + sigma**2
+    def score(x: Tensor, sigma: Tensor) -> Tensor:
+        away, variances = means - x.flatten(1)[..., None], deviations**2 + sigma[0].flatten() ** 2
         logits = weights.log() - 8 * variances.log() - 0.5 * away.square().sum(dim=1) / variances
         slopes = logits.softmax(dim=1)[:, None] * away / variances
         return slopes.sum(dim=2).view_as(x)
@@ -207,7 +207,7 @@ def images_of_one_mixture(sampler: Sampler, count: int) -> Tensor:
     operator = Masking((torch.arange(16) == 0).view(shape))
     condition = Condition(Measured(operator, y.expand(count, 1), noise), draw, lowest=levels[-1])
     x = 0.62 + first_sigma(sampler, levels) * draw(0)
-    *_, last = build_sampler(sampler)(score, x, levels, noise=draw, constrain=condition)
+    *_, last = build_sampler(sampler)(scaled(score), x, levels, noise=draw, constrain=condition)
     return last.x.flatten(1)
 
 
@@ -254,7 +254,7 @@ def test_more_steps_bring_the_labels_of_half_digits_nearer_to_their_law_by_eithe
         for steps in (100, 400):
             sampler = at_noise(attrs.evolve(RESTORING, steps=steps), noise)
             x = digits.mean(dim=0).view(1, 8, 8) + levels[0] * draw(0)
-            *_, last = build_sampler(sampler)(score, x, levels, noise=draw, constrain=condition)
+            *_, last = build_sampler(sampler)(scaled(score), x, levels, noise=draw, constrain=condition)
             nearest = torch.cdist(last.x.flatten(1), digits).argmin(dim=1).view(6, 100)
             found = by_label(functional.one_hot(nearest, len(digits)).double().mean(dim=1))
             variation[rule, steps] = float((found - right).abs().sum(dim=1).mean() / 2)
@@ -276,7 +276,11 @@ def test_measured_pixels_keep_their_law_at_any_number_of_steps(deviation: float,
     values = torch.tensor([[0.1, -0.1, 0.05, 0.0]]).double()
     condition = Condition(Measured(operator, values.expand(500, -1), noise), draw, lowest=levels[-1])
     states = build_sampler(sampler)(
-        lambda x, sigma: -x / (deviation**2 + sigma**2), levels[0] * draw(0), levels, noise=draw, constrain=condition
+        scaled(lambda x, sigma: -x / (deviation**2 + sigma**2)),
+        levels[0] * draw(0),
+        levels,
+        noise=draw,
+        constrain=condition,
     )
     largest = 0.0
     for state in states:
@@ -306,7 +310,7 @@ def test_the_mean_of_alternatives_of_a_noisy_picture_is_its_denoised_image(sampl
                 measured = Measured(operator, values.expand(count, -1), noise)
                 condition = Condition(measured, source("measurement"), lowest=levels[-1])
                 x = levels[0] * source("start")(0)
-                *_, last = build_sampler(config)(score, x, levels, noise=source("steps"), constrain=condition)
+                *_, last = build_sampler(config)(scaled(score), x, levels, noise=source("steps"), constrain=condition)
                 return last.x.flatten(1)
 
             mean, covariance = law(images, shape)
@@ -354,7 +358,7 @@ def test_inpainting_is_the_published_one_when_it_is_fed_its_draws() -> None:
     condition = Condition(Measured(operator, values), draws)
     sampler = build_sampler(AnnealedLangevin(step_size=5e-6, steps_per_level=2, denoise=False))
     noise = RecordedNoise(tensors["inpaint.noise"])
-    states = list(sampler(network.score, init, network.noise_levels, noise=noise, constrain=condition))
+    states = list(sampler(network.scaled_score, init, network.noise_levels, noise=noise, constrain=condition))
     assert relative_error(states[-2].x, tensors["inpaint.last_recorded"]) < 1e-5
 
 
@@ -414,7 +418,7 @@ def test_a_measurement_with_more_noise_than_the_first_level_keeps_the_posterior(
     def images(count: int, source: Source) -> Tensor:
         condition = Condition(Measured(operator, values.expand(count, -1), 1000.0), source("measurement"))
         x = levels[0] * source("start")(0)
-        *_, last = build_sampler(sampler)(score, x, levels, noise=source("steps"), constrain=condition)
+        *_, last = build_sampler(sampler)(scaled(score), x, levels, noise=source("steps"), constrain=condition)
         return last.x.flatten(1)
 
     mean, covariance = law(images, operator.shape)

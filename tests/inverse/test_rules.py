@@ -21,6 +21,7 @@ from tests.inverse.linear_response import Source, law
 from tests.samplers.exam import fault
 from tests.samplers.registry import usual_settings
 from tests.samplers.test_conformance import levels_for
+from tests.samplers.toy import scaled
 from tests.spaces import unit_space
 
 
@@ -105,7 +106,7 @@ def test_a_noisy_measurement_counts_once_whether_the_last_level_is_above_or_belo
         constrain = task.conditions(unit_space(*of.shape), levels[-1], 0, count)(torch.arange(count))
         x = 0.5 + levels[0] * source("start")(0)
         sampler = build_sampler(ConsistentAnnealed(steps=60))
-        *_, last = sampler(score, x, levels, noise=source("steps"), constrain=constrain)
+        *_, last = sampler(scaled(score), x, levels, noise=source("steps"), constrain=constrain)
         return last.x.flatten(1)
 
     mean, covariance = law(drawn, of.shape)
@@ -175,7 +176,7 @@ def test_a_measurement_that_is_not_linear_is_followed_by_gradients() -> None:
         return (0.5 - x) / (0.09 + sigma**2)
 
     sampler = AnnealedLangevin(step_size=0.5 * levels[-1] ** 2, steps_per_level=10)
-    *_, last = build_sampler(sampler)(score, 0.5 + draw(0), levels, noise=draw, constrain=dps)
+    *_, last = build_sampler(sampler)(scaled(score), 0.5 + draw(0), levels, noise=draw, constrain=dps)
     assert not last.x.requires_grad
     assert float((of.apply(last.x) - 0.49).abs().mean()) < 0.05
     assert 0.2 < float(last.x[:, 0, 2:].std()) < 0.4, "the rest is as in the data"

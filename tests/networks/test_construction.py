@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ncsnx.config import CIFAR10, NCSN, Digits, Experiment, Model, NCSNDeeper, NCSNv2, NCSNv2Deeper, NCSNv2Deepest
 from ncsnx.errors import NcsnxError
-from ncsnx.networks import NetworkSpec, ScoreFunction, construct, score_function
+from ncsnx.networks import Cond, Network, NetworkSpec, construct, contract
 from ncsnx.networks.initialization import initialize
 from ncsnx.networks.layers import SpectralConvolution
 from tests.golden_networks import small_experiment
@@ -90,23 +90,23 @@ class Foreign(Model):
     """The configuration of `made_by`."""
 
 
-def made_by(monkeypatch: pytest.MonkeyPatch, change: Callable[[ScoreFunction], Any]) -> Experiment:
+def made_by(monkeypatch: pytest.MonkeyPatch, change: Callable[[Network], Any]) -> Experiment:
     """An experiment whose network's constructor ends with this change."""
 
-    class ForeignNetwork(ScoreFunction):
+    class ForeignNetwork(Network):
         def __init__(self, model: Foreign, spec: NetworkSpec) -> None:
             super().__init__(spec)
             change(self)
 
-        def forward(self, x: Tensor, levels: Tensor | None) -> Tensor:
+        def forward(self, x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
             return x
 
-    monkeypatch.setitem(score_function._makers, Foreign, ForeignNetwork)
+    monkeypatch.setitem(contract._makers, Foreign, ForeignNetwork)
     return small_experiment(Foreign(), Digits())
 
 
 def test_complex_parameters_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    def change(network: ScoreFunction) -> None:
+    def change(network: Network) -> None:
         network.filters = nn.Parameter(torch.zeros(2, dtype=torch.complex64))
 
     told = "the network ForeignNetwork has a complex parameter, 'filters'; store its real and imaginary parts as"

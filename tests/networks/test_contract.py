@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from ncsnx.config import Digits, Model, NCSNv2
 from ncsnx.config.variants import variants
 from ncsnx.errors import NcsnxError
-from ncsnx.networks import NetworkSpec, ScoreFunction, construct, network
+from ncsnx.networks import Cond, Network, NetworkSpec, construct, network
 from ncsnx.networks.initialization import Constant, initialize
+from ncsnx.samplers.state import score_of
 from tests.config.examples import minimal
 from tests.golden_networks import small_experiment
 from tests.spaces import spec_of, untrained
@@ -31,7 +32,7 @@ def spec(size: int, sigmas: tuple[float, ...] = (3.0, 1.0, 0.1)) -> NetworkSpec:
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: kind.__name__)
-def made(request: pytest.FixtureRequest) -> ScoreFunction:
+def made(request: pytest.FixtureRequest) -> Network:
     """An initialized network of the smallest image size that it takes."""
     for size in SIZES:
         try:
@@ -43,32 +44,32 @@ def made(request: pytest.FixtureRequest) -> ScoreFunction:
     raise AssertionError(f"{request.param.__name__} takes no image of {SIZES} pixels")
 
 
-def images(of: ScoreFunction, count: int = 3) -> Tensor:
+def images(of: Network, count: int = 3) -> Tensor:
     shape = (count, of.channels, of.height, of.width)
     return torch.rand(shape, generator=torch.Generator().manual_seed(0))
 
 
-def test_scores_have_the_shape_of_the_images_and_agree_at_the_levels(made: ScoreFunction) -> None:
+def test_scores_have_the_shape_of_the_images_and_agree_at_the_levels(made: Network) -> None:
     x = images(made)
     for level, sigma in enumerate(made.noise_levels):
-        score = made.score(x, sigma)
+        score = score_of(made.scaled_score, x, sigma)
         assert (score.shape, score.dtype) == (x.shape, torch.float32)
-        scaled = made.scaled_score(x, made.sigmas[level].expand(len(x)))
-        assert torch.allclose(scaled, sigma * score, rtol=1e-5, atol=1e-6)
+        made.require_sigmas([sigma])
+        assert bool((made.level_of(made.sigmas[level].expand(len(x))) == level).all())
 
 
-def test_a_sigma_between_the_levels_is_taken_or_refused_as_it_says(made: ScoreFunction) -> None:
+def test_a_sigma_between_the_levels_is_taken_or_refused_as_it_says(made: Network) -> None:
     if made.any_sigma:
-        assert torch.isfinite(made.score(images(made), 0.5)).all()
+        assert torch.isfinite(score_of(made.scaled_score, images(made), 0.5)).all()
     else:
         with pytest.raises(NcsnxError, match="takes only the"):
-            made.score(images(made), 0.5)
+            made.require_sigmas([made.noise_levels[0], 0.5])
 
 
-def test_an_image_has_the_same_score_in_any_batch(made: ScoreFunction) -> None:
+def test_an_image_has_the_same_score_in_any_batch(made: Network) -> None:
     x, sigma = images(made), made.noise_levels[1]
-    one_by_one = torch.cat([made.score(image[None], sigma) for image in x])
-    assert torch.allclose(made.score(x, sigma), one_by_one, rtol=1e-4, atol=1e-5)
+    one_by_one = torch.cat([score_of(made.scaled_score, image[None], sigma) for image in x])
+    assert torch.allclose(score_of(made.scaled_score, x, sigma), one_by_one, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
@@ -77,7 +78,7 @@ def test_its_configuration_says_whether_it_takes_any_sigma(kind: type[Model]) ->
         assert construct(small(kind), spec(64)).any_sigma == kind.any_sigma
 
 
-class Plain(ScoreFunction):
+class Plain(Network):
     """A plain module of torch layers."""
 
     def __init__(self, spec: NetworkSpec) -> None:
@@ -86,7 +87,7 @@ class Plain(ScoreFunction):
         self.norm = nn.GroupNorm(4, 16)
         self.last = nn.Conv2d(16, spec.channels, 3, padding=1)
 
-    def forward(self, x: Tensor, levels: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
         return cast(Tensor, self.last(self.norm(self.first(self.centered(x)))))
 
 
@@ -121,11 +122,11 @@ def test_a_configuration_has_one_network() -> None:
 
 def test_a_module_without_a_score_is_refused_with_what_it_lacks() -> None:
     kind = type("Unregistered", (Model,), {})
-    lacks = "is not a score network: it lacks score and scaled_score and noise_levels and require_size; derive it from "
+    lacks = "is not a score network: it lacks scaled_score and noise_levels and require_size; derive it from "
     with pytest.raises(TypeError, match=f"^Module {lacks}"):
         network(kind)(nn.Module)  # type: ignore[type-var]
     with pytest.raises(TypeError, match="it lacks noise_levels and require_size"):
-        network(kind)(type("Half", (nn.Module,), {"score": None, "scaled_score": None}))  # type: ignore[type-var]
+        network(kind)(type("Half", (nn.Module,), {"scaled_score": None}))  # type: ignore[type-var]
     network(kind)(lambda model, spec: nn.Identity())  # type: ignore[arg-type, return-value]
     with pytest.raises(TypeError, match=f"^Identity {lacks}"):
         construct(kind(), spec(8))
@@ -137,6 +138,6 @@ def test_images_between_zero_and_one_are_centred_first_and_transformed_ones_are_
     rescaled = untrained(small_experiment(NCSNv2(width=4), Digits(transform="rescaled")))
     logit = untrained(small_experiment(NCSNv2(width=4), Digits(transform="logit")))
     x = torch.rand(2, 1, 8, 8)
-    expected = rescaled.score(2 * x - 1, 1.0)
-    assert torch.allclose(plain.score(x, 1.0), expected, atol=1e-6)
-    assert torch.equal(logit.score(2 * x - 1, 1.0), expected)
+    expected = score_of(rescaled.scaled_score, 2 * x - 1, 1.0)
+    assert torch.allclose(score_of(plain.scaled_score, x, 1.0), expected, atol=1e-6)
+    assert torch.equal(score_of(logit.scaled_score, 2 * x - 1, 1.0), expected)

@@ -14,8 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ncsnx.config import NCSN, Model, NCSNv2, UNet
 from ncsnx.config.model import Normalization
 from ncsnx.errors import NcsnxError
-from ncsnx.networks import Execution, NetworkSpec, ScoreFunction, prepare
+from ncsnx.networks import Cond, Execution, Network, NetworkSpec, prepare
 from ncsnx.networks.execution import RECOMPUTED
+from ncsnx.samplers.state import score_of
 from tests.golden_networks import NETWORKS, TOLERANCE, load_golden, relative_error, small_experiment
 from tests.networks.test_construction import EVERY_MODEL
 from tests.spaces import spec_of, untrained
@@ -43,12 +44,12 @@ LEVELS = torch.tensor([0, 4, 9])
 
 
 @cache
-def built(model: Model) -> ScoreFunction:
+def built(model: Model) -> Network:
     """A network shared by the tests; copy it before changing it."""
     return untrained(small_experiment(model))
 
 
-def evaluated(network: ScoreFunction, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
+def evaluated(network: Network, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, Tensor]:
     """The scaled score, and the gradient of a loss with respect to image and parameters, as one vector."""
     generator = torch.Generator().manual_seed(0)
     shape = (3, network.channels, network.height, network.width)
@@ -109,16 +110,16 @@ def test_kernels_of_other_modules_are_ordered_if_they_are_ordinary() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return x * self.weight.view(-1).sum()
 
-    class Foreign(ScoreFunction):
+    class Foreign(Network):
         def __init__(self, spec: NetworkSpec) -> None:
             super().__init__(spec)
             self.ordinary, self.other = nn.Conv2d(2, 2, 3, padding=1), Flattening(2, 2, 3)
 
-        def forward(self, x: Tensor, levels: Tensor | None) -> Tensor:
+        def forward(self, x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
             return self.ordinary(self.other(x))
 
     network = prepare(Foreign(spec_of(2, 8, 8, sigmas=(1.0,))), REWRITES[-1])
-    assert network.score(torch.rand(1, 2, 8, 8), 1.0).isfinite().all()
+    assert score_of(network.scaled_score, torch.rand(1, 2, 8, 8), 1.0).isfinite().all()
     assert network.get_parameter("ordinary.weight").is_contiguous(memory_format=torch.channels_last)
     assert network.get_parameter("other.weight").is_contiguous()
 
@@ -127,10 +128,10 @@ def test_kernels_of_other_modules_are_ordered_if_they_are_ordinary() -> None:
 def test_a_network_can_go_back_to_plain() -> None:
     network = untrained(small_experiment(NCSNv2(width=4)))
     x = torch.rand(2, 1, 8, 8)
-    expected = network.score(x, 1.0)
+    expected = score_of(network.scaled_score, x, 1.0)
     for execution in REWRITES:
         prepare(network, execution)
-    assert torch.equal(prepare(network, Execution()).score(x, 1.0), expected)
+    assert torch.equal(score_of(prepare(network, Execution()).scaled_score, x, 1.0), expected)
 
 
 @pytest.mark.parametrize("fused", [False, True])
@@ -158,7 +159,7 @@ def test_bf16_keeps_the_noise_of_the_lowest_level_in_the_first_convolution() -> 
     network.get_submodule("stages.0.0.conv1").register_forward_hook(
         lambda module, args, out: seen.update(body=out.dtype)
     )
-    network.score(torch.rand(1, 1, 8, 8), 0.01)
+    score_of(network.scaled_score, torch.rand(1, 1, 8, 8), 0.01)
     assert seen.pop("body") == torch.bfloat16
     assert set(seen.values()) == {torch.float32}
     assert len(seen) == 6
@@ -170,25 +171,25 @@ def test_a_rounded_kernel_is_kept_until_its_parameter_changes() -> None:
     frozen = copy.deepcopy(built(NCSNv2(width=4))).requires_grad_(False)
     network, same = (prepare(copy.deepcopy(frozen), execution) for _ in range(2))
     x = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    before = network.score(x, 1.0)
+    before = score_of(network.scaled_score, x, 1.0)
     with KernelCasts() as casts:
-        assert torch.equal(network.score(x, 1.0), before)
+        assert torch.equal(score_of(network.scaled_score, x, 1.0), before)
     assert casts.count == 0
     doubled = {name: 2 * tensor for name, tensor in network.state_dict().items()}
     network.load_state_dict(doubled)
     same.load_state_dict(doubled)  # its first evaluation
-    assert torch.equal(network.score(x, 1.0), same.score(x, 1.0))
-    assert not torch.equal(network.score(x, 1.0), before)
+    assert torch.equal(score_of(network.scaled_score, x, 1.0), score_of(same.scaled_score, x, 1.0))
+    assert not torch.equal(score_of(network.scaled_score, x, 1.0), before)
 
 
 @torch.no_grad()
 def test_no_rounded_kernel_is_kept_while_an_optimizer_may_change_it() -> None:
     network = prepare(copy.deepcopy(built(NCSNv2(width=4))), attrs.evolve(REWRITES[-1], precision="bf16"))
     x = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    before = network.score(x, 1.0)
+    before = score_of(network.scaled_score, x, 1.0)
     for parameter in network.parameters():
         parameter.data.mul_(2)  # leaves no mark, like a fused optimizer
-    assert not torch.equal(network.score(x, 1.0), before)
+    assert not torch.equal(score_of(network.scaled_score, x, 1.0), before)
 
 
 COMPILES = pytest.mark.skipif(shutil.which("g++") is None, reason="compilation needs a C++ compiler")
@@ -253,8 +254,8 @@ def test_every_kind_of_block_is_recomputed_and_can_go_back() -> None:
 
 
 def test_a_network_without_such_blocks_is_refused() -> None:
-    class Plain(ScoreFunction):
-        def forward(self, x: torch.Tensor, levels: torch.Tensor | None) -> torch.Tensor:
+    class Plain(Network):
+        def forward(self, x: torch.Tensor, sigma: torch.Tensor, cond: Cond) -> torch.Tensor:
             return x
 
     spec = spec_of(1, 8, 8, sigmas=(1.0,))
@@ -270,7 +271,7 @@ def test_bf16_stays_bf16_where_autocast_of_cuda_gives_float32(model: Model, monk
     for parameter in network.parameters():  # those that start at 0 hide what comes before them
         parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
     x = torch.rand(2, network.channels, network.height, network.width)
-    expected, called = network.score(x, 1.0), set[str]()
+    expected, called = score_of(network.scaled_score, x, 1.0), set[str]()
 
     def wide(name: str) -> Any:
         function = getattr(nn.functional, name)
@@ -283,5 +284,5 @@ def test_bf16_stays_bf16_where_autocast_of_cuda_gives_float32(model: Model, monk
 
     for name in ("interpolate", "group_norm"):
         monkeypatch.setattr(nn.functional, name, wide(name))
-    assert torch.equal(network.score(x, 1.0), expected)
+    assert torch.equal(score_of(network.scaled_score, x, 1.0), expected)
     assert called == ({"interpolate", "group_norm"} if model is SMALL_UNET else {"interpolate"})

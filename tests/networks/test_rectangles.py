@@ -5,7 +5,8 @@ import torch
 
 from ncsnx.config import Arrays, Model, NCSNv2, NCSNv2Deeper, NCSNv2Deepest
 from ncsnx.errors import NcsnxError
-from ncsnx.networks import NetworkSpec, ScoreFunction, construct, to_published
+from ncsnx.networks import Cond, Network, NetworkSpec, construct, to_published
+from ncsnx.samplers.state import score_of
 from tests.golden_networks import TOLERANCE, relative_error, small_experiment
 from tests.plain_ncsnv2 import STAGES, plain_score
 from tests.spaces import spec_of, untrained
@@ -28,7 +29,7 @@ def test_a_rectangle_has_the_published_score_whatever_size_it_was_built_for(
         weights = {names[name]: tensor for name, tensor in network.state_dict().items()}
         expected = plain_score(type(model).__name__, weights, x, sigma)
         assert type(model).__name__ in STAGES
-        assert relative_error(network.score(x, sigma.view(-1, 1, 1, 1)), expected) < TOLERANCE
+        assert relative_error(score_of(network.scaled_score, x, sigma.view(-1, 1, 1, 1)), expected) < TOLERANCE
 
 
 def spec(height: int, width: int) -> NetworkSpec:
@@ -54,8 +55,8 @@ def test_a_size_that_the_stages_cannot_halve_is_refused_with_what_fits(
 
 
 def test_a_network_that_does_not_say_so_takes_only_its_own_size() -> None:
-    class Foreign(ScoreFunction):
-        def forward(self, x: torch.Tensor, levels: torch.Tensor | None) -> torch.Tensor:
+    class Foreign(Network):
+        def forward(self, x: torch.Tensor, sigma: torch.Tensor, cond: Cond) -> torch.Tensor:
             return x
 
     network = Foreign(spec(8, 12))

@@ -16,10 +16,11 @@ from ncsnx.data import open_data
 from ncsnx.data.augmentation import LABELS
 from ncsnx.data.value_statistics import measured_space
 from ncsnx.errors import NcsnxError
-from ncsnx.networks import ScoreFunction, prepare
+from ncsnx.networks import Network, prepare
 from ncsnx.networks.execution import Execution
 from ncsnx.networks.unet import Attention
 from ncsnx.randomness import Purpose, Stream
+from ncsnx.samplers.state import score_of
 from ncsnx.space import Space
 from ncsnx.training.loss import draw_sigmas, loss_weight, score_matching_loss
 from ncsnx.training.optimizers import learning_rate
@@ -32,7 +33,7 @@ MODEL = UNet(width=8, multipliers=(1, 2), blocks=1, attention=(4,))
 SIGMA_DATA = 0.8
 
 
-def network(model: UNet = MODEL, **data: object) -> ScoreFunction:
+def network(model: UNet = MODEL, **data: object) -> Network:
     """A network whose tensors are all drawn, those that start at 0 too."""
     digits = Digits(sigma_data=SIGMA_DATA, **data)  # type: ignore[arg-type]
     made = untrained(attrs.evolve(minimal(), data=digits, model=model)).double()
@@ -109,7 +110,7 @@ def transcribed(weights: dict[str, Tensor], x: Tensor, sigma: float) -> Tensor:
 def test_the_denoiser_is_that_of_the_paper(sigma: float) -> None:
     made, x = network(), images()
     expected = transcribed(dict(made.state_dict()), x, sigma)
-    assert relative_error(x + sigma**2 * made.score(x, sigma), expected) < TOLERANCE
+    assert relative_error(x + sigma**2 * score_of(made.scaled_score, x, sigma), expected) < TOLERANCE
 
 
 @torch.no_grad()
@@ -117,7 +118,7 @@ def test_without_preconditioning_the_network_is_the_score_times_sigma() -> None:
     plain, x = network(attrs.evolve(MODEL, preconditioning="none")), images()
     embedded = plain.embedding(torch.full((len(x),), 0.25 * math.log(0.5 * 0.3 / SIGMA_DATA)), None)  # type: ignore[operator]
     expected = plain.body(x - 0.5, embedded) / 0.3  # type: ignore[operator]
-    assert relative_error(plain.score(x, 0.3), expected) < TOLERANCE
+    assert relative_error(score_of(plain.scaled_score, x, 0.3), expected) < TOLERANCE
 
 
 def test_attention_is_at_the_sizes_that_are_named_and_in_the_middle() -> None:
@@ -141,14 +142,13 @@ def test_attention_can_run_in_a_fused_kernel() -> None:
 @torch.no_grad()
 def test_dropout_keeps_a_share_of_values_that_depends_on_the_position_alone() -> None:
     made, positions = network(attrs.evolve(MODEL, dropout=0.25)), torch.arange(200)
-    labels, *masks = made.training_inputs(positions, None)
-    assert labels is None
+    masks = list(made.training_cond(positions, None).values())
     assert len(masks) == len([*made.down, *made.middle, *made.up])  # type: ignore[misc]
-    values = torch.cat([mask.flatten() for mask in masks if mask is not None]).float()
+    values = torch.cat([mask.flatten() for mask in masks]).float()
     assert values.mean() == pytest.approx(0.75, abs=5 * math.sqrt(0.25 * 0.75 / len(values)))
-    _, *some = made.training_inputs(positions[5:9], None)
-    assert all(torch.equal(one[5:9], other) for one, other in zip(masks, some, strict=True))  # type: ignore[index]
-    assert len({mask.shape for mask in masks}) < len({mask.numpy().tobytes() for mask in masks}) == len(masks)  # type: ignore[union-attr]
+    some = made.training_cond(positions[5:9], None).values()
+    assert all(torch.equal(one[5:9], other) for one, other in zip(masks, some, strict=True))
+    assert len({mask.shape for mask in masks}) < len({mask.numpy().tobytes() for mask in masks}) == len(masks)
 
 
 @torch.no_grad()
@@ -172,17 +172,19 @@ def test_labels_of_augmentation_change_the_score_only_where_they_are_not_zero() 
         for parameter in made.parameters():
             parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
     x, sigma = images().float(), torch.full((3,), 0.5)
-    plain, unlabelled = made.scaled_score(x, sigma), made.scaled_score(x, sigma, torch.zeros(3, LABELS))
+    plain, unlabelled = made.scaled_score(x, sigma), made.scaled_score(x, sigma, {"labels": torch.zeros(3, LABELS)})
     assert torch.equal(plain, unlabelled)
-    assert (made.scaled_score(x, sigma, torch.eye(3, LABELS)) - plain).flatten(1).abs().amax(dim=1).min() > 1e-3
+    assert (made.scaled_score(x, sigma, {"labels": torch.eye(3, LABELS)}) - plain).flatten(1).abs().amax(
+        dim=1
+    ).min() > 1e-3
 
 
 @torch.no_grad()
 def test_each_image_may_have_its_own_sigma() -> None:
     made, x, sigma = network(), images(), torch.tensor([0.1, 2.0, 30.0], dtype=torch.float64)
-    scores = made.score(x, sigma.view(-1, 1, 1, 1))
+    scores = score_of(made.scaled_score, x, sigma.view(-1, 1, 1, 1))
     for image, one, score in zip(x, sigma.tolist(), scores, strict=True):
-        assert relative_error(score[None], made.score(image[None], one)) < 1e-9
+        assert relative_error(score[None], score_of(made.scaled_score, image[None], one)) < 1e-9
     assert relative_error(made.scaled_score(x, sigma), sigma.view(-1, 1, 1, 1) * scores) < 1e-9
 
 
@@ -191,7 +193,9 @@ def test_an_untrained_network_has_the_score_of_gaussian_data_of_that_size() -> N
     made = untrained(attrs.evolve(minimal(), data=Digits(sigma_data=SIGMA_DATA), model=MODEL))
     x = images().float()
     for sigma in (1e-4, 0.5, 1e4):
-        assert relative_error(made.score(x, sigma), -(x - 0.5) / (sigma**2 + SIGMA_DATA**2)) < TOLERANCE
+        assert (
+            relative_error(score_of(made.scaled_score, x, sigma), -(x - 0.5) / (sigma**2 + SIGMA_DATA**2)) < TOLERANCE
+        )
 
 
 def test_gradients_reach_every_parameter() -> None:
@@ -206,7 +210,7 @@ def test_gradients_reach_every_parameter() -> None:
 def test_images_of_any_size_that_the_stages_can_halve_have_a_score() -> None:
     made = network()
     x = torch.rand(2, 1, 12, 6, dtype=torch.float64)
-    assert made.score(x, 1.0).shape == x.shape
+    assert score_of(made.scaled_score, x, 1.0).shape == x.shape
     with pytest.raises(NcsnxError, match=r"multiple of 2, since it halves the image 1 time; found 9×8"):
         made.require_size(9, 8)
 
@@ -214,12 +218,14 @@ def test_images_of_any_size_that_the_stages_can_halve_have_a_score() -> None:
 @torch.no_grad()
 def test_channels_last_and_bf16_change_a_score_by_rounding() -> None:
     made, x = network().float(), images().float()
-    expected = made.score(x, 1.0)
+    expected = score_of(made.scaled_score, x, 1.0)
     assert (
-        relative_error(prepare(made, Execution(memory_format="channels_last", fused=True)).score(x, 1.0), expected)
+        relative_error(
+            score_of(prepare(made, Execution(memory_format="channels_last", fused=True)).scaled_score, x, 1.0), expected
+        )
         < 1e-5
     )
-    rounded = prepare(made, Execution(memory_format="channels_last", precision="bf16")).score(x, 1.0)
+    rounded = score_of(prepare(made, Execution(memory_format="channels_last", precision="bf16")).scaled_score, x, 1.0)
     assert 0 < relative_error(rounded, expected) < 0.02
 
 
@@ -233,7 +239,7 @@ def test_the_edm_weighting_is_that_of_the_paper_on_the_denoiser() -> None:
     sigma = torch.tensor([0.05, 1.0, 20.0], dtype=torch.float64)
     each = sigma.view(-1, 1, 1, 1)
     noisy = x + each * noise
-    denoised = noisy + each**2 * made.score(noisy, each)
+    denoised = noisy + each**2 * score_of(made.scaled_score, noisy, each)
     weight = (sigma**2 + SIGMA_DATA**2) / (sigma * SIGMA_DATA) ** 2
     expected = weight * (denoised - x).square().flatten(1).sum(dim=1)
     assert (

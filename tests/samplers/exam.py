@@ -23,6 +23,7 @@ from ncsnx.inverse.condition import Condition
 from ncsnx.samplers.building import run, sampler_levels
 from ncsnx.samplers.contract import Definition
 from ncsnx.samplers.state import Constrain, Noise
+from tests.samplers.toy import scaled
 
 STEPS = 60
 """Number of steps of a sampler on a grid."""
@@ -192,7 +193,7 @@ class _Problem:
         count = len(range(_COUNT)[rows])
         constrain = measured(self.known.view(_SHAPE), self.values.expand(count, -1).float(), self.deviation, normal(1))
         x = 0.5 + levels[0] * normal(0)(0)
-        *_, last = run(definition, config, score, x, levels, noise=noise, constrain=constrain)
+        *_, last = run(definition, config, scaled(score), x, levels, noise=noise, constrain=constrain)
         return last.x.double().flatten(1), drawn
 
     def judge(self, images: Tensor) -> tuple[float, float]:

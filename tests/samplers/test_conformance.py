@@ -15,7 +15,7 @@ from ncsnx.samplers.state import State
 from ncsnx.sampling.draws import SeededNoise, initial_normal
 from tests.samplers.exam import continues_from_given_x, fault, measured_pixels
 from tests.samplers.registry import PLAN, SAMPLERS, all_settings, in_steps, usual_settings
-from tests.samplers.toy import DEVIATION, MEAN, SHAPE, SIGMAS, RecordedNoise, gaussian_score, levels_of_plan
+from tests.samplers.toy import DEVIATION, MEAN, SHAPE, SIGMAS, RecordedNoise, gaussian_score, levels_of_plan, scaled
 
 USUAL = pytest.mark.parametrize("config", list(usual_settings(9)), ids=repr)
 ALL = pytest.mark.parametrize("config", list(all_settings(5)), ids=repr)
@@ -31,7 +31,9 @@ def run(config: Sampler, indices: Tensor, *, seed: int = 5, seen: list[int] | No
         return gaussian_score(x, sigma)
 
     x = initial_normal(seed, indices, SHAPE, mean=0.5, sigma=first_sigma(config, SIGMAS))
-    return list(build_sampler(config)(score, x, SIGMAS, noise=SeededNoise(seed=seed, indices=indices, shape=SHAPE)))
+    return list(
+        build_sampler(config)(scaled(score), x, SIGMAS, noise=SeededNoise(seed=seed, indices=indices, shape=SHAPE))
+    )
 
 
 @ALL
@@ -74,7 +76,7 @@ def test_solvers_of_the_flow_converge_to_its_solution_with_the_order_that_they_d
     errors = []
     for steps in (40, 80):
         config = cls(steps=steps, grid=Exponential())  # ends at 0.01, so that the last step to 0 is small
-        states = build_sampler(config)(gaussian_score, x, (1.0, 0.1, 0.01), noise=NOTHING)
+        states = build_sampler(config)(scaled(gaussian_score), x, (1.0, 0.1, 0.01), noise=NOTHING)
         before_last = [state for state in states if state.sigma > 0][-1]
         growth = math.sqrt((DEVIATION**2 + before_last.sigma**2) / (DEVIATION**2 + 1))
         errors.append(float((before_last.x - MEAN - (x - MEAN) * growth).abs().max()))
@@ -104,7 +106,7 @@ def test_an_exact_measurement_is_kept_and_the_rest_follows_from_it(config: Sampl
     condition = Condition(measured, SeededNoise(1, indices, (1, 4, 4)), lowest=levels[-1])
     x = initial_normal(2, indices, (1, 4, 4), mean=0.5, sigma=levels[0])
     noise = SeededNoise(3, indices, (1, 4, 4))
-    *_, last = build_sampler(config)(gaussian_score, x, levels, noise=noise, constrain=condition)
+    *_, last = build_sampler(config)(scaled(gaussian_score), x, levels, noise=noise, constrain=condition)
     torch.testing.assert_close(operator.coefficients(last.x), measured.values, atol=1e-5, rtol=0)
     rest = last.x - operator.images(measured.values)
     assert float(rest.mean(dim=0).abs().max()) < 5 * DEVIATION / math.sqrt(count)

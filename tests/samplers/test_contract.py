@@ -16,7 +16,7 @@ from ncsnx.samplers.building import build_sampler
 from ncsnx.samplers.driver import drive
 from ncsnx.samplers.state import Score, State
 from tests.samplers.exam import measured_pixels
-from tests.samplers.toy import SHAPE, SIGMAS, gaussian_score
+from tests.samplers.toy import SHAPE, SIGMAS, gaussian_score, scaled
 
 KNOWN = torch.ones(SHAPE, dtype=torch.bool)
 
@@ -41,7 +41,7 @@ def states_of(config: Sampler, noise_deviation: float | None = None) -> list[Sta
 
     values = torch.zeros(2, 16)
     constrain = None if noise_deviation is None else measured_pixels(KNOWN, values, noise_deviation, noise)
-    return list(build_sampler(config)(gaussian_score, x, SIGMAS, noise=noise, constrain=constrain))
+    return list(build_sampler(config)(scaled(gaussian_score), x, SIGMAS, noise=noise, constrain=constrain))
 
 
 def ancestral(x: Tensor, sigmas: Sequence[float], noise: Draw) -> Steps:
@@ -138,7 +138,7 @@ def test_a_class_that_derives_from_a_samplers_has_its_function() -> None:
 
     x = torch.ones(1, *SHAPE)
     found = [
-        list(build_sampler(config)(gaussian_score, x, SIGMAS, noise=lambda k: x))[-1].x
+        list(build_sampler(config)(scaled(gaussian_score), x, SIGMAS, noise=lambda k: x))[-1].x
         for config in (Mine(), EulerAncestral(eta=0.5))
     ]
     assert torch.equal(*found)
@@ -206,7 +206,7 @@ def test_a_measurement_decides_on_the_networks_x_and_on_what_the_sampler_follows
         states = list(
             drive(
                 script,
-                lambda x, sigma: torch.full_like(x, S),
+                scaled(lambda x, sigma: torch.full_like(x, S)),
                 x,
                 noise=lambda k: x,
                 constrain=Guiding(torch.ones(2)),
@@ -245,6 +245,6 @@ def test_an_adaptive_sampler_evaluates_some_images_each_at_its_own_sigma() -> No
 
     x = torch.arange(3.0).double().view(-1, 1, 1, 1)
     guiding = Guiding(torch.arange(3.0))
-    states = list(drive(script, score, x, noise=lambda k: x, constrain=guiding, adaptive=True))
+    states = list(drive(script, scaled(score), x, noise=lambda k: x, constrain=guiding, adaptive=True))
     assert evaluated[1].tolist() == pytest.approx([2.65, 0.625])
     assert [state.evaluations for state in states] == [1, 5 / 3]

@@ -26,7 +26,7 @@ from ncsnx.samplers.contract import definition_of
 from ncsnx.sampling.bias import known_bias
 from ncsnx.sampling.draws import experiment_draws
 from tests.samplers.registry import PLAN, SAMPLERS, default_of, in_steps
-from tests.samplers.toy import DEVIATION, MEAN, Mixture, levels_of_plan
+from tests.samplers.toy import DEVIATION, MEAN, Mixture, levels_of_plan, scaled
 from tests.spaces import unit_space
 
 TOP, BOTTOM = PLAN.sigma_max, PLAN.sigma_min
@@ -63,7 +63,7 @@ def drawn(config: Sampler, data: Mixture, shape: tuple[int, ...] = SHAPE, count:
         return torch.randn(count, *shape, generator=generator)
 
     x = data.mean + math.sqrt(TOP**2 + data.variance) * unit_normal(0)
-    *_, last = build_sampler(config)(data.score, x, levels_of_plan(PLAN), noise=unit_normal)
+    *_, last = build_sampler(config)(scaled(data.score), x, levels_of_plan(PLAN), noise=unit_normal)
     return last.x.double().flatten()
 
 
@@ -95,7 +95,9 @@ def test_the_probability_flow_has_the_weights_of_a_mixture_if_it_starts_around_t
     experiment = attrs.evolve(resolve("digits").experiment, schedule=schedule, sampler=Heun(steps=40))
     space = attrs.evolve(unit_space(1, 32, 32), mean=(MIXTURE.mean,))
     x = experiment_draws(experiment, space, 5, None).initial(torch.arange(COUNT))
-    *_, last = build_sampler(experiment.sampler)(MIXTURE.score, x, sigmas(schedule), noise=lambda k: torch.zeros(1))
+    *_, last = build_sampler(experiment.sampler)(
+        scaled(MIXTURE.score), x, sigmas(schedule), noise=lambda k: torch.zeros(1)
+    )
     n, low = last.x.numel(), int((last.x < 0.45).sum())
     # five standard errors, and the error of a start without the variance of the data: 0.087/2/2² = 0.011
     assert low / n == pytest.approx(0.3, abs=5 * math.sqrt(0.21 / n) + 0.011)
@@ -128,7 +130,7 @@ def test_the_variance_of_annealed_langevin_dynamics_is_that_of_the_recursion(ste
     def score(x: Tensor, sigma: float) -> Tensor:
         return -x / (1.0 + sigma**2)  # of data of variance 1, which is (100 σ_L)²
 
-    *_, last = build_sampler(config)(score, start.view(-1, 1, 1, 1), schedule, noise=impulse)
+    *_, last = build_sampler(config)(scaled(score), start.view(-1, 1, 1, 1), schedule, noise=impulse)
     expected = langevin_variance(schedule, config.step_size, steps_per_level, denoise=True)
     assert float(last.x.square().sum()) == pytest.approx(expected, rel=1e-9)
 

@@ -33,7 +33,7 @@ from ncsnx.samplers.state import State
 from ncsnx.sampling.draws import InterpolatedNoise, SeededNoise, experiment_draws, initial_normal, repeat_rows
 from tests.config.examples import minimal
 from tests.golden_networks import Golden, load_golden, relative_error
-from tests.samplers.toy import SHAPE, SIGMAS, Mixture, RecordedNoise, gaussian_score
+from tests.samplers.toy import SHAPE, SIGMAS, Mixture, RecordedNoise, gaussian_score, scaled
 from tests.spaces import space_of
 
 mixture_score = Mixture((1 / 3, 2 / 3), (0.2, 0.8), (0.05, 0.1)).score
@@ -44,7 +44,7 @@ def run(
 ) -> list[State]:
     x = initial_normal(seed, indices, shape, mean=0.5, sigma=sigmas[0])
     noise = SeededNoise(seed=seed, indices=indices, shape=shape)
-    return list(build_sampler(config)(gaussian_score, x, sigmas, noise=noise))
+    return list(build_sampler(config)(scaled(gaussian_score), x, sigmas, noise=noise))
 
 
 def test_the_flow_leads_from_images_to_noise_and_back_to_the_images() -> None:
@@ -53,10 +53,10 @@ def test_the_flow_leads_from_images_to_noise_and_back_to_the_images() -> None:
     generator = torch.Generator().manual_seed(4)
     images = 0.2 + 0.6 * torch.rand(20, *SHAPE, generator=generator, dtype=torch.float64)
     probes = Probes(torch.ones(1, *images.shape, dtype=torch.float64), weight=1.0)
-    flow = FlowODE(mixture_score, levels[-1], levels[0], tolerance=tolerance).to_prior(images, probes)
+    flow = FlowODE(scaled(mixture_score), levels[-1], levels[0], tolerance=tolerance).to_prior(images, probes)
     assert float(flow.x.std()) > 1, "noise at σ_max"
     config = ProbabilityFlowODE(steps=3, tolerance=tolerance, grid=TrainedLevels())
-    states = list(build_sampler(config)(mixture_score, flow.x, levels, noise=RecordedNoise(torch.zeros(0))))
+    states = list(build_sampler(config)(scaled(mixture_score), flow.x, levels, noise=RecordedNoise(torch.zeros(0))))
     returned = next(state.x for state in states if state.sigma == levels[-1])
     # errors of some 50 steps with varying signs; the way back multiplies each by the ratio of the densities at its two
     # ends, at most 10 between the modes
@@ -72,7 +72,7 @@ def test_consistent_annealing_keeps_the_noise_of_each_level_around_a_single_poin
     indices = torch.arange(count)
     x = true + SIGMAS[0] * SeededNoise(2, indices, SHAPE)(99)
     for config in (ConsistentAnnealed(steps=5, eta=0.7, grid=TrainedLevels()), ConsistentAnnealed(steps=20, eta=0.3)):
-        states = list(build_sampler(config)(perfect, x, SIGMAS, noise=SeededNoise(2, indices, SHAPE)))
+        states = list(build_sampler(config)(scaled(perfect), x, SIGMAS, noise=SeededNoise(2, indices, SHAPE)))
         for state in states[:-1]:
             variance = float(((state.x - true) ** 2).double().mean())
             # the relative standard error of the variance of n normal values is √(2/n)
@@ -121,7 +121,7 @@ Z = torch.linspace(-1, 1, 16).view(1, *SHAPE)
 
 def first_states(config: Sampler) -> list[State]:
     x = torch.full((1, *SHAPE), 0.7)
-    return list(build_sampler(config)(gaussian_score, x, SIGMAS, noise=lambda k: (k + 1) * Z))
+    return list(build_sampler(config)(scaled(gaussian_score), x, SIGMAS, noise=lambda k: (k + 1) * Z))
 
 
 def test_draws_are_numbered_by_their_use_also_where_churn_begins_late() -> None:
@@ -205,7 +205,7 @@ def test_the_trajectory_is_the_published_one(golden: Golden) -> None:
     tensors, network = golden.tensors, golden.network
     sampler = build_sampler(AnnealedLangevin(step_size=5e-6, steps_per_level=2, denoise=True))
     noise = RecordedNoise(tensors["ald.noise"])
-    trajectory = list(sampler(network.score, tensors["ald.init"], network.noise_levels, noise=noise))
+    trajectory = list(sampler(network.scaled_score, tensors["ald.init"], network.noise_levels, noise=noise))
     assert relative_error(trajectory[2].x, tensors["ald.after_level_0"]) < TOLERANCE
     assert relative_error(trajectory[-2].x, tensors["ald.before_denoise"]) < TOLERANCE
     assert relative_error(trajectory[-1].x, tensors["ald.final"]) < TOLERANCE
@@ -217,7 +217,7 @@ def test_an_interpolation_is_the_published_one(golden: Golden) -> None:
         RecordedNoise(tensors["interp.noise_p"]), RecordedNoise(tensors["interp.noise_q"]), columns=3
     )
     sampler = build_sampler(AnnealedLangevin(step_size=5e-6, steps_per_level=2, denoise=False))
-    *_, last = sampler(network.score, repeat_rows(tensors["ald.init"], 3), network.noise_levels, noise=noise)
+    *_, last = sampler(network.scaled_score, repeat_rows(tensors["ald.init"], 3), network.noise_levels, noise=noise)
     assert relative_error(last.x, tensors["interp.final"]) < TOLERANCE
 
 

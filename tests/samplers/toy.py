@@ -9,12 +9,23 @@ from torch import Tensor
 from ncsnx.config import Geometric
 from ncsnx.noise.level_plan import NoisePlan
 from ncsnx.noise.levels import sigmas
+from ncsnx.samplers.state import ScaledScore, Score
 
 MEAN = 0.4
 DEVIATION = 0.2
 SHAPE = (1, 4, 4)
 SIGMAS = (1.0, 0.5, 0.25, 0.1, 0.05)
 CPU = torch.device("cpu")
+
+
+def scaled(score: Score) -> ScaledScore:
+    """A model as a network gives it, of its score s(x, σ) with σ as a tensor (B, 1, 1, 1)."""
+
+    def model(x: Tensor, sigma: Tensor) -> Tensor:
+        each = sigma.view(-1, 1, 1, 1)
+        return each * score(x, each)
+
+    return model
 
 
 def gaussian_score(x: Tensor, sigma: float | Tensor) -> Tensor:

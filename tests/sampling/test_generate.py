@@ -17,7 +17,7 @@ from ncsnx.sampling.draws import Draws, interpolated, second_noise, seeded_draws
 from ncsnx.sampling.generate import FrameRecorder, frame_steps, generate
 from ncsnx.sampling.request import images_at_once
 from tests.golden_networks import load_golden
-from tests.samplers.toy import CPU, SHAPE, SIGMAS, clamped, gaussian_score
+from tests.samplers.toy import CPU, SHAPE, SIGMAS, clamped, gaussian_score, scaled
 from tests.spaces import unit_space
 
 SAMPLER = build_sampler(AnnealedLangevin(step_size=2e-4, steps_per_level=3))
@@ -27,7 +27,7 @@ PLAIN = seeded_draws(0, unit_space(*SHAPE))
 def batches(
     indices: Sequence[int], batch_size: int, draws: Draws = PLAIN, score: Score = gaussian_score, **options: Any
 ) -> Iterator[tuple[Sequence[int], Tensor]]:
-    return generate(SAMPLER, score, SIGMAS, draws, indices, batch_size=batch_size, device=CPU, **options)
+    return generate(SAMPLER, scaled(score), SIGMAS, draws, indices, batch_size=batch_size, device=CPU, **options)
 
 
 def images(indices: Sequence[int], batch_size: int, draws: Draws = PLAIN) -> Tensor:
@@ -41,7 +41,13 @@ def test_a_network_makes_the_same_images_in_any_batch_to_one_grey_level() -> Non
 
     def made(count: int, batch_size: int) -> Tensor:
         found = generate(
-            sampler, network.score, network.noise_levels[-2:], draws, range(count), batch_size=batch_size, device=CPU
+            sampler,
+            network.scaled_score,
+            network.noise_levels[-2:],
+            draws,
+            range(count),
+            batch_size=batch_size,
+            device=CPU,
         )
         return to_uint8(clamped(torch.cat([x for _, x in found]))).int()
 
@@ -87,7 +93,7 @@ def test_a_stop_ends_the_sampling_before_the_next_evaluation() -> None:
 def test_a_diverging_sampler_is_an_error_that_names_the_step() -> None:
     sampler = build_sampler(AnnealedLangevin(step_size=1e9, steps_per_level=20))
     with pytest.raises(NcsnxError, match=r"images 4 to 5 .*sampler\.step_size"):
-        list(generate(sampler, gaussian_score, SIGMAS, PLAIN, [4, 5], batch_size=2, device=CPU))
+        list(generate(sampler, scaled(gaussian_score), SIGMAS, PLAIN, [4, 5], batch_size=2, device=CPU))
 
 
 def test_neither_gradients_nor_the_global_generator_are_touched() -> None:
@@ -130,7 +136,14 @@ def test_the_frames_of_a_batch_are_those_of_the_images_shown() -> None:
     recorder = FrameRecorder(steps, shown=3, to_picture=clamped, look=lambda state: state.x)
     draws = seeded_draws(0, unit_space(*SHAPE))
     made = generate(
-        build_sampler(config), gaussian_score, SIGMAS, draws, range(5), batch_size=2, device=CPU, on_state=recorder
+        build_sampler(config),
+        scaled(gaussian_score),
+        SIGMAS,
+        draws,
+        range(5),
+        batch_size=2,
+        device=CPU,
+        on_state=recorder,
     )
     frames, finals = zip(*((recorder.take(), x) for _, x in made), strict=True)
     assert [tuple(batch.shape) for batch in frames] == [(4, 2, *SHAPE), (4, 1, *SHAPE), (4, 0, *SHAPE)]

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 import ncsnx
-from ncsnx.config import Arrays, Digits
+from ncsnx.config import NCSN, Arrays, Digits, Heun, TrainedLevels
 from ncsnx.errors import NcsnxError
 from ncsnx.networks import prepare
 from ncsnx.networks.execution import Execution
 from ncsnx.sampling.score_model import ScoreModel
-from tests.spaces import space_of
+from tests.golden_networks import small_experiment
+from tests.spaces import space_of, untrained
 
 EXECUTIONS = {
     "plain": Execution(),
@@ -97,3 +98,19 @@ def test_a_denoiser_is_the_mean_of_clean_images_in_0_to_1(model: ScoreModel) -> 
     logit = attrs.evolve(model, space=space_of(Digits(transform="logit")))
     with pytest.raises(NcsnxError, match="a model of logits"):
         logit.as_denoiser()
+
+
+def test_a_network_of_levels_is_refused_another_sigma_before_its_first_evaluation(
+    model: ScoreModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = attrs.evolve(small_experiment(NCSN(width=4)), sampler=Heun(steps=4, grid=TrainedLevels()))
+    network, evaluated = untrained(experiment).eval().requires_grad_(False), list[int]()
+    monkeypatch.setattr(network, "forward", lambda x, sigma, cond: evaluated.append(len(x)) or x)
+    conditional = attrs.evolve(model, network=network, experiment=experiment, space=space_of(experiment.data))
+    with pytest.raises(NcsnxError, match=r"NCSNNetwork takes only the .* levels that it was trained at"):
+        ncsnx.draw(conditional, n=1, sampler=Heun(steps=4))
+    assert not evaluated
+    ncsnx.draw(conditional, n=1)
+    assert evaluated
+    with pytest.raises(NcsnxError, match=r"σ = 0\.3 is not one of them"):
+        conditional.score(torch.rand(1, *conditional.shape), 0.3)

@@ -13,7 +13,7 @@ from ncsnx.sampling.draws import seeded_draws
 from ncsnx.sampling.generate import FrameRecorder, frame_steps, generate
 from ncsnx.sampling.request import SampleRequest
 from ncsnx.sampling.sample_folder import SampleFolder, SampleLayout
-from tests.samplers.toy import CPU, SHAPE, SIGMAS, clamped, gaussian_score
+from tests.samplers.toy import CPU, SHAPE, SIGMAS, clamped, gaussian_score, scaled
 from tests.spaces import unit_space
 
 CONFIG = AnnealedLangevin(step_size=2e-4, steps_per_level=2)
@@ -40,7 +40,7 @@ def sample(path: Path, batch_size: int, count: int, pause_s: float = 0) -> list[
     draws = seeded_draws(0, unit_space(*SHAPE))
     for indices, x in generate(
         build_sampler(CONFIG),
-        gaussian_score,
+        scaled(gaussian_score),
         SIGMAS,
         draws,
         missing,

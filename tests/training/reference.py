@@ -7,8 +7,9 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from ncsnx.config import Experiment
-from ncsnx.networks import ScoreFunction
+from ncsnx.networks import Network
 from ncsnx.randomness import Purpose, Stream
+from ncsnx.samplers.state import score_of
 from tests.spaces import untrained
 
 
@@ -44,7 +45,7 @@ def _stream(seed: int) -> Tensor:
     return digits[kept[torch.cat(orders)]]
 
 
-def _loss(experiment: Experiment, network: ScoreFunction, images: Tensor, places: Tensor) -> Tensor:
+def _loss(experiment: Experiment, network: Network, images: Tensor, places: Tensor) -> Tensor:
     """Mean of ½ ‖s(x̃, σ) + z/σ‖² σ^p over the batch, computed level by level."""
     seed, schedule = experiment.seed, experiment.schedule
     flips = Stream(seed, Purpose.FLIP).uniform(places, (1,))
@@ -56,6 +57,6 @@ def _loss(experiment: Experiment, network: ScoreFunction, images: Tensor, places
     for level in range(schedule.levels):
         sigma = schedule.sigma_max * (schedule.sigma_min / schedule.sigma_max) ** (level / (schedule.levels - 1))
         clean, noise = x[levels == level], z[levels == level]
-        distance = network.score(clean + sigma * noise, sigma) + noise / sigma
+        distance = score_of(network.scaled_score, clean + sigma * noise, sigma) + noise / sigma
         total = total + 0.5 * distance.square().sum() * sigma**experiment.loss.power
     return total / len(places)

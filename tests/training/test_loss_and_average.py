@@ -8,6 +8,7 @@ from torch import nn
 from ncsnx.config import NCSN, NCSNv2, ScoreMatching
 from ncsnx.errors import NcsnxError
 from ncsnx.networks import to_published
+from ncsnx.samplers.state import score_of
 from ncsnx.training.ema import WeightAverage
 from ncsnx.training.loss import Weight, loss_weight, score_matching_loss
 from tests.config.examples import minimal
@@ -45,7 +46,7 @@ def test_the_average_is_the_published_one() -> None:
 def test_the_state_loads_strictly_and_takes_buffers_from_the_network(model: NCSN) -> None:
     network = untrained(small_experiment(model))
     average = WeightAverage(network, RATE)
-    network(torch.rand(2, 1, 8, 8), torch.tensor([0, 1]))  # changes the buffers, in training mode
+    network(torch.rand(2, 1, 8, 8), network.sigmas[:2], {})  # changes the buffers, in training mode
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(1)
@@ -130,7 +131,7 @@ def test_the_loss_is_the_textbook_expression_at_any_power(name: str) -> None:
         expected = []
         for image, level, z in zip(clean, levels, noise, strict=True):
             sigma = float(network.sigmas[level])
-            score = network.score((image + sigma * z)[None], sigma)[0]
+            score = score_of(network.scaled_score, (image + sigma * z)[None], sigma)[0]
             expected.append(0.5 * ((score + z / sigma) ** 2).sum() * sigma**power)
         loss = score_matching_loss(network, clean, network.sigmas[levels], noise, weighted_by(power))
         assert relative_error(loss, torch.stack(expected)) < 1e-9

@@ -21,7 +21,7 @@ from ncsnx.config.discovery import resolve
 from ncsnx.data import TrainingBatches, open_data
 from ncsnx.data.batches import prefetched
 from ncsnx.errors import NcsnxError
-from ncsnx.networks import ScoreFunction
+from ncsnx.networks import Network
 from ncsnx.ranks.rank_group import ALONE, RankGroup
 from ncsnx.runtime import Runtime
 from ncsnx.samplers.building import build_sampler
@@ -145,7 +145,7 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 @pytest.fixture
 def without_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
     """torch has no autocast for the meta device; in fp32 it does nothing."""
-    monkeypatch.setattr(ScoreFunction, "lower_precision", lambda network, device: contextlib.nullcontext())
+    monkeypatch.setattr(Network, "autocast", lambda network, x: contextlib.nullcontext())
 
 
 @pytest.mark.usefixtures("as_on_cuda", "without_autocast")
@@ -175,7 +175,7 @@ def test_nothing_crosses_devices_in_a_langevin_step() -> None:
     noise = SeededNoise(0, indices, config.data.shape)
     sampler = build_sampler(AnnealedLangevin(step_size=1e-5, steps_per_level=3, denoise=True))
     x = torch.empty(3, *config.data.shape, device=META)
-    states = sampler(network.score, x, network.noise_levels, noise=noise)
+    states = sampler(network.scaled_score, x, network.noise_levels, noise=noise)
     next(states), next(states)
     with _Crossings() as crossings, _FromPython() as made:
         next(states)

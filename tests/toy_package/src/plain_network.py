@@ -3,11 +3,11 @@
 from plain_config import Plain
 from torch import Tensor, nn
 
-from ncsnx.networks import NetworkSpec, ScoreFunction, network
+from ncsnx.networks import Cond, Network, NetworkSpec, network
 
 
 @network(Plain)
-class PlainNetwork(ScoreFunction):
+class PlainNetwork(Network):
     """s(x, σ) = f(x)/σ, for any σ."""
 
     def __init__(self, model: Plain, spec: NetworkSpec) -> None:
@@ -20,5 +20,5 @@ class PlainNetwork(ScoreFunction):
             nn.Conv2d(model.width, spec.channels, 3, padding=1),
         )
 
-    def forward(self, x: Tensor, levels: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
         return self.body(self.centered(x))

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from wrapped_config import Wrapped
 
-from ncsnx.networks import NetworkSpec, SigmaConditional, network
+from ncsnx.networks import Cond, Network, NetworkSpec, network
 
 
 class NoisePredictor(nn.Module):
@@ -19,12 +19,12 @@ class NoisePredictor(nn.Module):
 
 
 @network(Wrapped)
-class WrappedNetwork(SigmaConditional):
+class WrappedNetwork(Network):
     """s(x, σ) = −ε(x, σ)/σ of a predictor ε of the noise."""
 
     def __init__(self, model: Wrapped, spec: NetworkSpec) -> None:
         super().__init__(spec)
         self.predictor = NoisePredictor(spec.channels, model.width)
 
-    def forward(self, x: Tensor, sigma: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
         return -self.predictor(x, sigma.view(-1, 1, 1, 1))
