@@ -162,15 +162,20 @@ def test_a_predictor_takes_the_difference_of_the_variances_and_adds_its_noise(
 
 @pytest.mark.parametrize(
     ("fields", "middle"),
-    [({"mean": 0.1}, 0.1), ({}, 0.5), ({"transform": "rescaled"}, 0.0), ({"transform": "logit"}, 0.0)],
+    [
+        ({"mean": (0.1,)}, 0.1),
+        ({"mean_image": " ".join(["0.2"] * 64)}, 0.2),
+        ({}, 0.5),
+        ({"transform": "rescaled"}, 0.0),
+        ({"transform": "logit"}, 0.0),
+    ],
 )
 def test_images_start_from_noise_of_the_first_level_around_the_recorded_mean_or_the_middle_of_the_range(
     fields: dict[str, Any], middle: float
 ) -> None:
+    measured = {name: value for name, value in fields.items() if name != "transform"}
     data = attrs.evolve(minimal().data, transform=fields.get("transform", "none"))
-    space = space_of(data)
-    if "mean" in fields:
-        space = attrs.evolve(space, mean=(fields["mean"],))
+    space = attrs.evolve(space_of(data), **measured)
     experiment = attrs.evolve(minimal(), data=data, sampler=ConsistentAnnealed(grid=Karras(sigma_max=2.0)))
     x = experiment_draws(experiment, space, 3, None).initial(torch.arange(2_000)).double()
     assert float(x.mean()) == pytest.approx(middle, abs=5 * 2 / math.sqrt(x.numel()))
