@@ -3,6 +3,7 @@
 Each line has the times of two alternating actions and their ratio, first / second.
 """
 
+import itertools
 import os
 import subprocess
 import sys
@@ -46,10 +47,12 @@ def console() -> None:
         # quiet, so that lines go to the log only: the cost of a terminal isn't measured
         messages = Messages(Verbosity.QUIET, Path(folder) / "log.txt")
         view = TrainingView(messages, total_steps=10**9, start_step=0, batch_size=128)
+        numbers = itertools.count(1)
 
         def watch() -> None:
-            view.step(1, 128)
-            view.logged(1, 1.0)  # every step here, every tenth step in training
+            number = next(numbers)
+            view.step(number, 128)
+            view.logged(number, 1.0)  # every step here, every tenth step in training
 
         report("console / step", alternate(watch, step, rounds=15))
 
