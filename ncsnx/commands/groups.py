@@ -186,7 +186,7 @@ class OneCheckpoint(OfRun):
 
     def checkpoint(self, run: "Run", work: "Work") -> int:
         """The step, which exists; says which one is the best. Raises UsageError, NcsnxError."""
-        from ncsnx.runs.score_files import require_best
+        from ncsnx.runs.ledger import require_best
         from ncsnx.runs.selection import wanted_step
 
         step = work.ranks.first(lambda: wanted_step(run, self.ckpt))
@@ -205,7 +205,7 @@ class Checkpoints(OfRun):
 
     def selected(self, run: "Run", work: "Work") -> tuple[int, ...]:
         """Steps of the checkpoints in the range; says which one is the best. Raises UsageError, NcsnxError."""
-        from ncsnx.runs.score_files import require_best
+        from ncsnx.runs.ledger import require_best
         from ncsnx.runs.selection import select
 
         steps = work.ranks.first(lambda: select(run, str(self.range)))

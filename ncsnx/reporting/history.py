@@ -14,8 +14,8 @@ from ncsnx.evaluation.plots import style
 from ncsnx.quantities import number
 from ncsnx.reporting import html
 from ncsnx.reporting.run_facts import RunFacts, as_command
+from ncsnx.runs.ledger import value
 from ncsnx.runs.names import as_typed
-from ncsnx.runs.score_files import value
 
 T = TypeVar("T")
 Curve = Sequence[tuple[float, float]]

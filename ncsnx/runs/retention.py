@@ -14,9 +14,9 @@ from ncsnx.config.experiment import Experiment
 from ncsnx.config.training import Retention
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.runs.folder import Run
+from ncsnx.runs.ledger import best_checkpoint
 from ncsnx.runs.manifest import CHECKPOINT_FILES, checkpoints
 from ncsnx.runs.names import step_name, step_of
-from ncsnx.runs.score_files import best_checkpoint
 from ncsnx.runs.selection import listed
 from ncsnx.storage import atomic
 

@@ -9,9 +9,9 @@ from ncsnx.quantities import parsed_integer
 from ncsnx.runs.exported import Export, is_export
 from ncsnx.runs.folder import Run, locate
 from ncsnx.runs.hub import is_hub_address, parse_hub_address
+from ncsnx.runs.ledger import require_best
 from ncsnx.runs.manifest import UnsoundError, checkpoints, verify
 from ncsnx.runs.names import parse_step, step_name
-from ncsnx.runs.score_files import require_best
 from ncsnx.spelling import argument, parameter
 from ncsnx.work import SILENT, Work
 

@@ -13,7 +13,7 @@ from ncsnx.ranks.rank_group import held_by_first
 from ncsnx.ranks.shared_batches import runs_of
 from ncsnx.ranks.shared_disk import wait_for_file
 from ncsnx.runs.folder import Run
-from ncsnx.runs.score_files import require_best
+from ncsnx.runs.ledger import require_best
 from ncsnx.runs.selection import Source, check_checkpoint
 from ncsnx.runs.writer_lock import folder_lock, require_lock
 from ncsnx.runtime import Runtime

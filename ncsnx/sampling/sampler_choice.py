@@ -7,7 +7,7 @@ import attrs
 
 from ncsnx.config.checks import quoted
 from ncsnx.config.experiment import Experiment
-from ncsnx.config.overrides import Override, apply_sampler_overrides, typed
+from ncsnx.config.overrides import Override, apply_sampler_overrides
 from ncsnx.config.sampler import (
     AnnealedLangevin,
     ConsistentAnnealed,
@@ -22,7 +22,7 @@ from ncsnx.config.sampler import (
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import UsageError
 from ncsnx.noise.bias import known_bias
-from ncsnx.runs.fast_sampler import FAST_FILE, read_fast
+from ncsnx.runs.fast_sampler import fast_in_words, find_fast, read_fast
 from ncsnx.runs.folder import Run
 from ncsnx.runs.selection import Source
 from ncsnx.work import Work
@@ -112,7 +112,7 @@ def with_sampler(
     changed = _with_bias_said(work, apply_sampler_overrides(experiment, others))
     is_own = sampler is None and not overrides
     if is_own and isinstance(experiment.sampler, AnnealedLangevin) and isinstance(source, Run):
-        if (source.compare / FAST_FILE).exists():
+        if find_fast(source) is not None:
             work.info("sampler=fast takes fewer evaluations")
         else:
             work.info(f"find a sampler with fewer evaluations:  ncsnx compare {source.typed}")
@@ -126,9 +126,9 @@ def _with_fast(work: Work, source: Source) -> Experiment:
             f"sampler=fast needs a run, where `ncsnx compare` stores it, and {source.where} is an exported model; "
             "type the sampler itself"
         )
-    fast = read_fast(source)
-    work.info(f"sampler=fast: {typed(fast.sampler)}, {fast}")
-    return attrs.evolve(source.experiment(), sampler=fast.sampler)
+    sampler, why = read_fast(source)
+    work.info(f"sampler=fast: {fast_in_words(why)}")
+    return attrs.evolve(source.experiment(), sampler=sampler)
 
 
 def _with_bias_said(work: Work, experiment: Experiment) -> Experiment:

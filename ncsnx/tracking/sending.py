@@ -19,10 +19,10 @@ from ncsnx.config.converter import unstructure
 from ncsnx.config.foreign import error_in_words
 from ncsnx.errors import NcsnxError
 from ncsnx.runs.folder import Run
+from ncsnx.runs.ledger import STEPS, Protocol, Series, record_of, tried_ledger, value
 from ncsnx.runs.metrics_log import series_of
 from ncsnx.runs.names import step_of
 from ncsnx.runs.result_records import TrackerNotes
-from ncsnx.runs.score_files import ScoreFile, sweeps_in, value
 from ncsnx.storage import atomic
 from ncsnx.storage.documents import read_document, write_document
 from ncsnx.storage.json_lines import RecordFollower
@@ -52,10 +52,13 @@ class TrackerRecord:
         except FileNotFoundError:
             self._notes = TrackerNotes(name=run.name, record=secrets.token_hex(8))
             write_document(self._path, self._notes)
-        self._rows = RecordFollower(run.metrics_path)
+        self._rows, self._lines = RecordFollower(run.metrics_path), RecordFollower(run.ledger)
+        self._line, self._protocols = 0, dict[str, Protocol]()
         self._noted_s = time.monotonic()
         config = {path: _scalar(value) for path, value in flatten(unstructure(run.experiment())) if path}
-        config |= {name: f"{scores.metric}: {scores.caption}" for name, scores in self._scores()}
+        # `ncsnx doctor` says what is wrong with an unreadable ledger
+        for series in tried_ledger(run, lambda error: None).series("fid", "loss", "likelihood"):
+            config[_name(series)] = f"{series.protocol.metric}: {series.without_folders().caption}"
         self._tracker = known_tracker(tag, "track").open(
             TrackedRun(name=self._notes.name, record=self._notes.record, config=config)
         )
@@ -75,17 +78,18 @@ class TrackerRecord:
             if step is not None and self._is_new(GRIDS, step):
                 self._tracker.image(step, GRIDS, file)
                 self._note({GRIDS: step})
-        for name, scores in self._scores():
-            sent = set(self._notes.scores.get(name, ()))
-            for row in scores.rows:
-                step = row["step"]
-                scored = {f"{name}/{key}": value(row, key) for key in row if key != "step"}
-                new = {series: one for series, one in scored.items() if one is not None}
-                if new and step not in sent:
-                    self._tracker.numbers(step, new)
-                    sent.add(step)
-            if sent:
-                self._notes = attrs.evolve(self._notes, scores={**self._notes.scores, name: tuple(sorted(sent))})
+        for record in self._lines.new_records():
+            self._line += 1
+            found = record_of(record, f"{self._run.ledger}, line {self._line}")
+            if isinstance(found, Protocol):
+                self._protocols[found.digest] = found
+            elif self._line > self._notes.measured and (protocol := self._protocols.get(found.protocol)) is not None:
+                series = Series(run=self._run, protocol=protocol, subject=found.subject)
+                measured = {f"{_name(series)}/{key}": value(found.values, key) for key in found.values}
+                new = {key: one for key, one in measured.items() if one is not None}
+                if new and protocol.over == STEPS:  # numbers of comparisons belong to samplers, not to steps
+                    self._tracker.numbers(found.step, new)
+        self._notes = attrs.evolve(self._notes, measured=max(self._line, self._notes.measured))
         if self._notes != before:
             write_document(self._path, self._notes)
 
@@ -103,12 +107,10 @@ class TrackerRecord:
             self._noted_s = time.monotonic()
             write_document(self._path, self._notes)
 
-    def _scores(self) -> Iterator[tuple[str, ScoreFile]]:
-        """Sweeps over checkpoints, by their path in the run, such as fid/n1000-…; unreadable ones are left out."""
-        run = self._run
-        # `ncsnx doctor` says what is wrong with the unreadable ones
-        for sweep in sweeps_in(run.fid, run.likelihood, run.loss, unreadable=lambda error: None):
-            yield f"{sweep.folder.parent.name}/{sweep.folder.name}", sweep
+
+def _name(series: Series) -> str:
+    """Name of a series of measurements: fid/n1000-…."""
+    return f"{series.protocol.measure}/{series.folder.name}"
 
 
 def send_run(run: Run, tag: str) -> str:

@@ -13,9 +13,9 @@ from PIL import Image
 
 from ncsnx import load
 from ncsnx.data import open_data
-from ncsnx.evaluation.checkpoint_sweep import choose
-from ncsnx.evaluation.held_out_sweep import HeldOutSweep, level_of
-from ncsnx.evaluation.likelihood_sweep import LikelihoodSweep
+from ncsnx.evaluation.held_out import HeldOutLoss, level_of
+from ncsnx.evaluation.likelihood import Likelihood
+from ncsnx.evaluation.measure import choose
 from ncsnx.evaluation.probability_flow import MEANING
 from ncsnx.features.real_images import DataSource
 from ncsnx.randomness import Purpose, Stream
@@ -35,7 +35,7 @@ def loss(folder: Path, *words: str) -> Result:
 def rows(folder: Path, *words: str) -> list[dict[str, Any]]:
     result = loss(folder, "--json", *words)
     assert result.code == 0, result.err
-    return list(json.loads(result.out))
+    return list(json.loads(result.out)["rows"])
 
 
 @pytest.fixture(scope="module")
@@ -67,15 +67,15 @@ def test_the_loss_is_that_of_every_held_out_image_at_every_level(measured: Path)
     (row,) = rows(measured, "--range", "8")
     assert torch.tensor(row["levels"]) == pytest.approx(expected, rel=1e-5)
     assert row["score"] == pytest.approx(float(expected.mean()), rel=1e-5)
-    assert row["protocol"]["passes"] == levels
+    assert json.loads(loss(measured, "--range", "8", "--json").out)["protocol"]["passes"] == levels
 
 
 def test_losses_are_kept_and_drawn(measured: Path) -> None:
     (sweep,) = (measured / RUN / "loss").iterdir()
-    before = (sweep / "scores.json").read_bytes()
+    before = (measured / RUN / "measurements.jsonl").read_bytes()
     result = loss(measured, "--range", "8")
     assert "1 checkpoint already measured" in result.err
-    assert (sweep / "scores.json").read_bytes() == before
+    assert (measured / RUN / "measurements.jsonl").read_bytes() == before
     assert len((sweep / "scores.csv").read_text().splitlines()) == 2
     assert "levels.3" in (sweep / "scores.csv").read_text()
     with Image.open(sweep / "losses.png") as plot:
@@ -86,7 +86,7 @@ def test_a_loss_that_no_score_can_be_leaves_one_checkpoint_out(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = iter([1e35])  # finite in float32, and beyond what rows hold
-    monkeypatch.setattr(HeldOutSweep, "_by_level", lambda self, losses: [next(first, 1.0)] * len(self.sigmas))
+    monkeypatch.setattr(HeldOutLoss, "_by_level", lambda self, losses: [next(first, 1.0)] * len(self.sigmas))
     result = loss(workplace, "--passes", "1")
     assert result.code == 1
     assert "1 checkpoint without a score: step 4: its held-out loss is 1e+35, which is out of range" in result.err
@@ -123,26 +123,29 @@ def with_bits(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_likelihoods_are_the_mean_of_the_bits_of_their_images_with_its_standard_error(with_bits: Path) -> None:
     run = Run(with_bits / RUN)
-    sweep = LikelihoodSweep(
+    runtime = Runtime.choose(device="cpu", threads=1, precision="fp32")
+    subjects, _ = choose(run, select(run, "8"), SILENT, run.experiment(), runtime)
+    sweep = Likelihood(
         run=run,
         experiment=run.experiment(),
+        subjects=subjects,
         source=DataSource.of_run(run, with_bits),
-        runtime=Runtime.choose(device="cpu", threads=1, precision="fp32"),
+        runtime=runtime,
         n=N,
         tolerance=0.1,
         batch_size=2,
     )
-    (candidate,), _ = choose(run, select(run, "8"), SILENT)
-    parts = sweep.parts(candidate, range(N), SILENT, lambda count=1, kept=False: None)
+    parts = sweep.parts(subjects[0], range(N), SILENT, lambda count=1, kept=False: None)
     values = torch.cat([part.tensors["values"] for part in parts]).double()
     bits = values[:, 0].tolist()
-    (row,) = json.loads(command(*BITS, "--json", folder=with_bits).out)
+    shown = json.loads(command(*BITS, "--json", folder=with_bits).out)
+    (row,) = shown["rows"]
     assert row["score"] == pytest.approx(statistics.mean(bits), abs=1e-5)
     assert row["error"] == pytest.approx(statistics.stdev(bits) / math.sqrt(N), abs=1e-5)
     assert values[:, 1:4].sum(dim=1).tolist() == pytest.approx(bits, abs=1e-5)
     assert values[:, 3].tolist() == pytest.approx([math.log2(17)] * N, abs=1e-5)
-    protocol = row["protocol"]
-    assert (row["metric"], row["evaluations"] > 10) == ("bits per dimension", True)
+    protocol = shown["protocol"]
+    assert (shown["metric"], row["evaluations"] > 10) == ("bits per dimension", True)
     assert (protocol["estimator"], protocol["probes"], protocol["solver"]) == ("hutchinson", 1, "dopri5")
     assert (protocol["n"], protocol["tolerance"], protocol["grey_levels"], protocol["weights"]) == (N, 0.1, 17, "ema")
 

@@ -1,6 +1,5 @@
 """Samplers that are tried, broken images, and which sampler is recommended."""
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,16 +11,15 @@ from torch import Tensor
 
 from ncsnx.config import AnnealedLangevin, ConsistentAnnealed, DPMSolverPP, Heun
 from ncsnx.config import variants as registry
-from ncsnx.config.converter import unstructure
 from ncsnx.config.discovery import resolve
 from ncsnx.config.overrides import apply_sampler_overrides, parse_overrides, typed
 from ncsnx.config.sampler import GridSampler, Sampler, TrainedLevels
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.evaluation.compared_samplers import Recommendation, recommend
-from ncsnx.evaluation.comparison import Trials, roughest, roughness
-from ncsnx.evaluation.comparison_candidates import _grids, comparison_candidates, default_counts, most_evaluations
-from ncsnx.runs.fast_sampler import MOST_BROKEN, is_usable
+from ncsnx.evaluation.comparison_candidates import _grids, comparison_candidates, default_counts
+from ncsnx.evaluation.roughness import roughest, roughness
+from ncsnx.runs.fast_sampler import MOST_BROKEN, Recommendation, is_usable, most_evaluations, recommend
+from ncsnx.runs.measurements import MeasuredRow
 from ncsnx.samplers import Steps, contract
 from ncsnx.samplers.building import evaluations
 from ncsnx.samplers.contract import definition_of
@@ -60,104 +58,98 @@ def test_a_little_noise_that_is_left_breaks_smooth_images(tmp_path: Path) -> Non
     assert (roughness(drawn) > limit).all()
 
 
-def row(evaluations: int, distance: float | None, broken: float, seeds: int = 3) -> dict[str, Any]:
-    return {"evaluations": evaluations, "distance": distance, "broken": broken, "seeds": seeds}
+def row(
+    sampler: Sampler, evaluations: float | None, distance: float | None, broken: float, seeds: int = 3
+) -> MeasuredRow:
+    values = {"evaluations": evaluations, "score": distance, "broken": broken, "seeds": seeds}
+    return MeasuredRow(names=(), facts={"sampler": sampler, "words": typed(sampler)}, values=values)
 
 
-Rows = list[tuple[Sampler, dict[str, Any]]]
 OWN = AnnealedLangevin(step_size=1e-5, steps_per_level=5)
+GOOD, OTHER, SLOW = ConsistentAnnealed(), DPMSolverPP(), Heun()
 
 
-def chosen(
-    own: dict[str, Any], rows: Rows, n: int = 100, again: dict[Sampler, dict[str, Any]] | None = None
-) -> Recommendation:
+def own(distance: float, broken: float = 0.0) -> MeasuredRow:
+    return row(OWN, 120, distance, broken)
+
+
+def chosen(first: MeasuredRow, *rows: MeasuredRow, n: int = 100, again: Sequence[MeasuredRow] = ()) -> Recommendation:
     """The verdict if fresh seeds give the same rows as the first seeds, except for `again`."""
-    fresh = {OWN: own, **dict(rows), **(again or {})}
-    return recommend([(OWN, own), *rows], 7, {"n": n}, fresh.__getitem__)
+    fresh = {one.facts["sampler"]: one for one in [first, *rows, *again]}
+    return recommend([first, *rows], n, lambda one: fresh[one.facts["sampler"]])
+
+
+def sampler_of(verdict: Recommendation) -> Sampler | None:
+    return None if verdict.found is None else verdict.found.facts["sampler"]
+
+
+def again_of(verdict: Recommendation) -> dict[Sampler, tuple[float | None, str]]:
+    """The settings that were measured again: distance and result."""
+    return {one.facts["sampler"]: (one.again.score, one.again.remark) for one in verdict.rows if one.again is not None}
 
 
 def test_the_nearest_of_those_that_take_a_twelfth_and_break_no_more_is_recommended() -> None:
-    own = row(120, 14.0, 0.001)
-    good, broken, slow = ConsistentAnnealed(), DPMSolverPP(), Heun()
-    found = chosen(own, [(slow, row(19, 5.0, 0)), (broken, row(10, 6.0, 0.2)), (good, row(10, 9.0, 0.001))]).found
-    assert found is not None
-    assert (found.sampler, found.step, found.own, found.images) == (good, 7, own, 300)
-    for others in ([(slow, row(10, 5.0, 0.3))], [(slow, row(19, 5.0, 0))], [(broken, row(6, None, 1.0))]):
-        verdict = chosen(own, others)
+    first = own(14.0, 0.001)
+    good, slow, broken = row(GOOD, 10, 9.0, 0.001), row(SLOW, 19, 5.0, 0), row(OTHER, 10, 6.0, 0.2)
+    assert sampler_of(chosen(first, slow, broken, good)) == GOOD
+    for other in (row(SLOW, 10, 5.0, 0.3), slow, row(OTHER, 6, None, 1.0)):
+        verdict = chosen(first, other)
         assert (verdict.found, bool(verdict.reason)) == (None, True)
-    assert chosen(own, [(good, row(10, 1.0, 0, seeds=1))]).found is None, "measured with fewer seeds"
-    diverged = {**row(0, None, 1.0), "evaluations": None}
-    assert chosen(own, [(slow, diverged)]).found is None
-    assert chosen(diverged, [(good, row(10, 9.0, 0.001))]).found is None, "a twelfth of an unknown number"
-    assert chosen(own, [(good, {**row(0, 9.0, 0.001), "evaluations": 9.5})]).found is not None, "a mean"
+    assert chosen(first, row(GOOD, 10, 1.0, 0, seeds=1)).found is None, "measured with fewer seeds"
+    assert chosen(first, row(SLOW, None, None, 1.0)).found is None
+    assert chosen(row(OWN, None, None, 1.0), good).found is None, "a twelfth of an unknown number"
+    assert sampler_of(chosen(first, row(GOOD, 9.5, 9.0, 0.001))) == GOOD, "a mean"
 
 
 def test_a_sampler_that_breaks_most_images_is_unusable_also_where_the_own_one_does() -> None:
-    own = row(120, 300.0, 1.0)
-    verdict = chosen(own, [(ConsistentAnnealed(), row(10, 250.0, 1.0)), (DPMSolverPP(), row(10, 200.0, 0.996))])
+    verdict = chosen(own(300.0, 1.0), row(GOOD, 10, 250.0, 1.0), row(OTHER, 10, 200.0, 0.996))
     assert verdict.found is None
     assert "no setting with at most 10 evaluations is usable" in verdict.reason
     assert "the best of 2 breaks 99.6 % of its images, the run's own sampler 100 %" in verdict.reason
-    assert not verdict.again, "unusable settings are not measured again"
+    assert again_of(verdict) == {}, "unusable settings are not measured again"
 
 
 def test_as_many_broken_images_as_chance_gives_are_no_more_than_none() -> None:
-    own, n = row(120, 14.0, 0.0), 1000
     # k of 3,000 against 0 of 3,000: by the pooled variance, k differs from 0 by √k standard errors; two are allowed
-    assert [is_usable(row(10, 9.0, k / 3000), own, n) for k in (0, 3, 5)] == [True, True, False]
-    assert is_usable(row(10, 9.0, 0.099), row(120, 14.0, 0.2), n)
-    assert not is_usable(row(10, 9.0, MOST_BROKEN + 0.001), row(120, 14.0, 0.2), n)
+    usable = [is_usable(row(GOOD, 10, 9.0, k / 3000), own(14.0), 1000) for k in (0, 3, 5)]
+    assert usable == [True, True, False]
+    assert is_usable(row(GOOD, 10, 9.0, 0.099), own(14.0, 0.2), 1000)
+    assert not is_usable(row(GOOD, 10, 9.0, MOST_BROKEN + 0.001), own(14.0, 0.2), 1000)
 
 
 def test_what_turns_out_unusable_with_fresh_seeds_gives_way_to_the_next() -> None:
-    own, first, second = row(120, 14.0, 0.0), ConsistentAnnealed(), DPMSolverPP()
-    rows: Rows = [(second, row(10, 9.0, 0.0)), (first, row(10, 6.0, 0.0))]
-    worse = row(10, 8.0, 0.3)
-    fresh = row(10, 9.5, 0.0)
-    verdict = chosen(own, rows, again={first: worse, second: fresh})
-    assert verdict.found is not None
-    assert (verdict.found.sampler, verdict.found.row, verdict.found.chosen_by) == (second, fresh, row(10, 9.0, 0.0))
-    assert list(verdict.again.items()) == [(OWN, own), (first, worse), (second, fresh)]
-    assert chosen(own, rows[1:], again={first: worse}).found is None
+    rows = [row(OTHER, 10, 9.0, 0.0), row(GOOD, 10, 6.0, 0.0)]
+    worse, fresh = row(GOOD, 10, 8.0, 0.3), row(OTHER, 10, 9.5, 0.0)
+    verdict = chosen(own(14.0), *rows, again=[worse, fresh])
+    assert sampler_of(verdict) == OTHER
+    assert again_of(verdict) == {
+        OWN: (14.0, "measured again: the run's own"),
+        OTHER: (9.5, "measured again: fast"),
+        GOOD: (8.0, "measured again: rejected"),
+    }
+    assert chosen(own(14.0), rows[1], again=[worse]).found is None
 
 
 def test_the_fewest_evaluations_that_measured_no_worse_than_the_own_sampler_are_recommended() -> None:
-    own = row(120, 14.0, 0.001)
+    first = own(14.0, 0.001)
     nearest, fewer, fewest = (ConsistentAnnealed(steps=steps) for steps in (10, 5, 4))
-    rows: Rows = [(nearest, row(10, 8.0, 0.0)), (fewer, row(5, 11.0, 0.0)), (fewest, row(4, 14.1, 0.0))]
-    verdict = chosen(own, rows)
-    assert verdict.found is not None
-    assert verdict.found.sampler == fewer
-    assert list(verdict.again) == [OWN, fewer], "only the chosen one and the run's own are measured again"
-    within_error = [rows[0], (fewer, row(5, 11.0, 0.002)), rows[2]]
-    assert (found := chosen(own, within_error).found) is not None
-    assert found.sampler == fewer, "it is usable, so broken images do not count again"
-    luck = chosen(own, rows, again={fewer: row(5, 14.5, 0.0)})
-    assert luck.found is not None
-    assert (luck.found.sampler, list(luck.again)) == (nearest, [OWN, fewer, nearest])
+    rows = [row(nearest, 10, 8.0, 0.0), row(fewer, 5, 11.0, 0.0), row(fewest, 4, 14.1, 0.0)]
+    verdict = chosen(first, *rows)
+    assert sampler_of(verdict) == fewer
+    assert list(again_of(verdict)) == [OWN, fewer], "only the chosen one and the run's own are measured again"
+    within_error = [rows[0], row(fewer, 5, 11.0, 0.002), rows[2]]
+    assert sampler_of(chosen(first, *within_error)) == fewer, "it is usable, so broken images do not count again"
+    luck = chosen(first, *rows, again=[row(fewer, 5, 14.5, 0.0)])
+    assert (sampler_of(luck), set(again_of(luck))) == (nearest, {OWN, fewer, nearest})
 
 
 def test_fresh_seeds_are_compared_with_fresh_seeds_of_the_own_sampler() -> None:
-    own, fewer, nearest = row(120, 14.0, 0.0), ConsistentAnnealed(steps=5), ConsistentAnnealed(steps=10)
-    rows: Rows = [(nearest, row(10, 8.0, 0.0)), (fewer, row(5, 11.0, 0.0))]
-    lucky, better = chosen(own, rows, again={OWN: row(120, 10.5, 0.0)}), row(120, 15.0, 0.0)
-    assert lucky.found is not None
-    assert (lucky.found.sampler, lucky.is_no_worse, lucky.found.own["distance"]) == (nearest, True, 10.5)
-    unlucky = chosen(own, rows, again={OWN: better, fewer: row(5, 14.5, 0.0)})
-    assert unlucky.found is not None
-    assert (unlucky.found.sampler, unlucky.is_no_worse, unlucky.found.own) == (fewer, True, better)
-
-
-@pytest.mark.parametrize("changes", [{"seed": "0"}, {"sampler": {"type": "os.system"}}])
-def test_a_line_that_is_no_trial_is_left_out(tmp_path: Path, changes: dict[str, Any]) -> None:
-    known = ConsistentAnnealed(steps=7)
-    sound = {"sampler": unstructure(known), "seed": 0, "distance": 3.0, "broken": 0.0, "seconds": 0.1, "evaluations": 7}
-    path = tmp_path / "trials.jsonl"
-    path.write_text("".join(json.dumps(line) + "\n" for line in ({**sound, **changes}, {}, sound)))
-    trials = Trials.read(path)
-    assert trials.samplers(range(1)) == [known]
-    assert trials.samplers(range(0)) == []
-    assert trials.find(known, 0) == {key: sound[key] for key in ("distance", "broken", "seconds", "evaluations")}
+    fewer, nearest = ConsistentAnnealed(steps=5), ConsistentAnnealed(steps=10)
+    rows = [row(nearest, 10, 8.0, 0.0), row(fewer, 5, 11.0, 0.0)]
+    lucky = chosen(own(14.0), *rows, again=[own(10.5)])
+    assert (sampler_of(lucky), lucky.is_no_worse, lucky.own.score) == (nearest, True, 10.5)
+    unlucky = chosen(own(14.0), *rows, again=[own(15.0), row(fewer, 5, 14.5, 0.0)])
+    assert (sampler_of(unlucky), unlucky.is_no_worse, unlucky.own.score) == (fewer, True, 15.0)
 
 
 @pytest.mark.parametrize("name", ["digits", "cifar10", "cifar10_ncsn"])

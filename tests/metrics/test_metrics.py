@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ncsnx.errors import NcsnxError
-from ncsnx.metrics.metric import VERSIONS, FeatureSets, Metric, Quantity, all_metrics, measured_by, metric
+from ncsnx.metrics.metric import FeatureSets, Metric, Quantity, all_metrics, measured_by, metric
 
 N, M, D, CLASSES = 120, 200, 6, 5
 TIMES = 60
@@ -130,10 +130,3 @@ def test_what_it_needs_is_asked_before_anything_is_measured() -> None:
         if "logits" in one.needs:
             refusal = one.refusal(features="X", sample=100, has_logits=False)
             assert refusal == f"{one.tag} takes logits, which X does not give"
-
-
-def test_rows_of_before_versions_hold_what_their_keys_say() -> None:
-    row = {"score": 1.0, "error": 0.1, "precision": 0.5, "recall": 0.5}
-    held = {one.tag for one in all_metrics() if one.is_in(row)}
-    assert held == {"frechet-distance", "precision-recall"}
-    assert not any(one.is_in({**row, VERSIONS: {}}) for one in all_metrics())

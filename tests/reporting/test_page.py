@@ -1,11 +1,12 @@
 """The page about runs, read with an HTML parser, and its renewal while a run trains."""
 
 import io
-import json
+import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
+import attrs
 import pytest
 from PIL import Image
 
@@ -14,10 +15,11 @@ from ncsnx.reporting.history import evenly_spread
 from ncsnx.reporting.html import figure
 from ncsnx.reporting.page import renewed_report, report_page
 from ncsnx.runs.folder import Run
+from ncsnx.runs.ledger import Ledger, Quantity
 from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.segments import append_segment
 from tests.cli import command
-from tests.runs.kept import score
+from tests.runs.kept import fid, score, subject
 from tests.training.tiny import command as tiny_command
 from tests.training.tiny import training
 
@@ -85,7 +87,8 @@ def test_a_page_shows_curves_grids_and_scores_and_runs_and_loads_nothing(told: R
         *("Training loss", "Held-out loss (EMA weights)"),
         *("Step 30", "Step 20", "Step 10"),
     ]
-    assert "30 (best)" in page.text
+    assert re.search(r"30\s*1\.000\s*best", page.text)
+    assert "ncsnx fid small" in page.text
     assert not {"script", "iframe", "object", "form"} & {tag for tag, _ in page.elements}
     addresses = [value for _, found in page.elements for key, value in found.items() if key in ("src", "href")]
     assert all(str(address).startswith(("data:", "#")) for address in addresses)
@@ -124,11 +127,11 @@ def test_large_pictures_become_smaller() -> None:
 
 
 def test_a_damaged_file_is_a_line_of_the_page(told: Run) -> None:
-    files = [path for path in told.path.rglob("*") if path.is_file() and path.suffix in (".json", ".png")]
+    files = [path for path in told.path.rglob("*") if path.is_file() and path.suffix in (".json", ".jsonl", ".png")]
     assert len(files) > 4
     for path in files:
         before = path.read_bytes()
-        path.write_bytes(b"{")
+        path.write_bytes(b"{\n")
         page = Page(report_page(told))
         path.write_bytes(before)
         assert page.open == []
@@ -152,17 +155,20 @@ def test_the_command_writes_the_page_or_says_what_to_type(told: Run, here: Path)
 
 def test_samplers_and_neighbours_are_shown_with_the_whole_command(told: Run) -> None:
     made = {"command": "/bin/ncsnx compare digits --seeds 3 sampler.steps=9"}
-    row = {"sampler": "ald", "steps": None, "seeds": 2, "recommended": False, "measured_again": None}
-    numbers = {"evaluations": 5, "distance": 8.25, "spread": 0.5, "broken": 0.0, "words": "sampler=ald"}
-    empty = {"protocol": {}, "caption": "by hand", "made": made}
-    compared = {**empty, "rows": [{**row, **numbers}]}
-    (told.compare / "one").mkdir(parents=True)
-    (told.compare / "one" / "results.json").write_text(json.dumps(compared))
-    (told.compare / "one" / "samplers.png").write_bytes(png())
+    error = {"error": "error", "plus_minus": "standard deviation over seeds"}
+    columns = (Quantity("score", "FD", **error), Quantity("evaluations", decimals=0))
+    protocol = attrs.evolve(fid(), measure="compare", columns=columns)
+    for seed, distance in enumerate((8.0, 9.0)):
+        numbers = {"evaluations": 5, "score": distance, "broken": 0.0, "seconds": 0.1}
+        Ledger.read(told).add(protocol, subject(told, 30, "a", seed=seed), numbers, made)
+    (series,) = Ledger.read(told).series("compare")
+    series.folder.mkdir(parents=True)
+    (series.folder / "samplers.png").write_bytes(png())
     page = Page(report_page(told))
 
-    assert "Distance by network evaluations" in page.captions
-    assert "sampler=ald58.25 ± 0.500 %the run's own" in page.text
+    assert "FD, measured" in page.captions
+    assert re.search(r"steps_per_level=2\s*8\.50 ± 0\.71\s*5", page.text)
+    assert "± standard deviation over seeds" in page.text
     assert "ncsnx compare digits --seeds 3 sampler.steps=9" in page.text
 
 

@@ -1,31 +1,26 @@
-"""Scores of checkpoints are stored when they are added, and tell the best checkpoint."""
+"""Measurements are stored when they are added, are ranked within their protocol only, and tell the best checkpoint."""
 
 import csv
-from typing import Any
+import io
+import json
+import threading
 
+import attrs
 import pytest
 
 from ncsnx.errors import NcsnxError
 from ncsnx.runs.folder import Run
+from ncsnx.runs.ledger import Ledger, Quantity, require_best, value
 from ncsnx.runs.manifest import verify, write_checkpoint
-from ncsnx.runs.score_files import SCORES, ScoreFile, require_best, value
+from ncsnx.runs.measurements import Measurements
 from ncsnx.runs.selection import resolve_checkpoint
-from tests.runs.kept import weights
-
-METRIC = "FD (digits classifier 1a2b3c4d)"
-PROTOCOL = {"n": 100, "seed": 0, "ensemble": 1}
+from tests.runs.kept import fid, subject, weights
 
 
-def row(step: int, score: float, weights: str = "a") -> dict[str, Any]:
-    return {"step": step, "weights_sha256": weights, "score": score, "error": None}
-
-
-def sweep(run: Run, name: str, *rows: dict[str, Any], changed: str = "2026-01-01", **protocol: object) -> ScoreFile:
-    scores = ScoreFile.open(run.fid / name, PROTOCOL | protocol, METRIC)
-    for one in rows:
-        scores.add(one, changed)
-    scores.write_table()
-    return scores
+def add(
+    run: Run, step: int, score: float, sha256: str = "a", images: int = 100, now: str = "2026", **others: object
+) -> None:
+    Ledger.read(run).add(fid(images), subject(run, step, sha256, **others), {"score": score}, {"finished": now})
 
 
 def checkpoint(run: Run, step: int) -> str:
@@ -35,93 +30,129 @@ def checkpoint(run: Run, step: int) -> str:
     return verify(folder).files["ema.safetensors"].sha256
 
 
-def test_rows_are_there_again_when_the_sweep_is_opened_again(run: Run) -> None:
-    sweep(run, "one", row(20, 5.0), row(10, 7.0))
-    again = ScoreFile.open(run.fid / "one", PROTOCOL)
-    assert [one["step"] for one in again.rows] == [10, 20]
-    assert again.row(20, "a") == row(20, 5.0)
+def test_entries_are_there_again_when_the_ledger_is_read_again(run: Run) -> None:
+    add(run, 20, 5.0)
+    add(run, 10, 7.0)
+    (series,) = Ledger.read(run).series("fid")
+    assert [(one.step, one.score) for one in series.entries] == [(10, 7.0), (20, 5.0)]
+    assert (series.protocol, series.facts["seed"], series.facts["n"]) == (fid(), 0, 100)
+    assert len(run.ledger.read_text().splitlines()) == 3, "the protocol once, and two entries"
 
 
-def test_a_row_belongs_to_its_weights(run: Run) -> None:
-    scores = sweep(run, "one", row(20, 5.0, weights="old"))
-    assert scores.row(20, "new") is None
-    scores.add(row(20, 6.0, weights="new"), "2026-01-02")
-    assert [one["score"] for one in ScoreFile.read(run.fid / "one").rows] == [6.0]
+def test_an_entry_belongs_to_its_weights_and_the_newest_of_a_step_counts(run: Run) -> None:
+    add(run, 20, 5.0, "old")
+    assert Ledger.read(run).find(fid(), subject(run, 20, "new")) is None
+    add(run, 20, 6.0, "new")
+    (series,) = Ledger.read(run).series("fid")
+    assert [one.score for one in series.entries] == [6.0]
 
 
-def test_the_table_holds_the_rows_with_a_column_for_each_item_of_a_list(run: Run) -> None:
-    sweep(run, "one", {**row(10, 7.0), "levels": [1.5, None], "made": {"host": "here"}})
-    with (run.fid / "one" / "scores.csv").open() as file:
-        (read,) = csv.DictReader(file)
+def test_later_numbers_of_a_subject_are_added_to_those_that_it_has(run: Run) -> None:
+    ledger, one = Ledger.read(run), subject(run, 20, "a")
+    for values in ({"score": 5.0, "recall": 0.25}, {"recall": 0.5, "density": 1.0}):
+        ledger.add(fid(), one, values, {})
+    expected = {"score": 5.0, "recall": 0.5, "density": 1.0}
+    for each in (ledger, Ledger.read(run)):
+        entry = each.find(fid(), one)
+        assert entry is not None
+        assert entry.values == expected
+
+
+def test_what_differs_in_more_than_its_checkpoint_is_another_series(run: Run) -> None:
+    for others in ({}, {"seed": 1}, {"precision": "bf16"}, {"sampler": {"type": "heun"}}, {"members": (4, 8)}):
+        add(run, 10, 1.0, **others)
+        add(run, 20, 2.0, **others)
+    add(run, 20, 3.0, images=500)
+    found = list(Ledger.read(run).series("fid"))
+    assert [len(one.entries) for one in found] == [2, 2, 2, 2, 2, 1]
+    assert len({one.folder for one in found}) == 6
+
+
+def test_a_newer_form_of_a_protocol_replaces_its_names_and_columns(run: Run) -> None:
+    add(run, 10, 1.0)
+    newer = attrs.evolve(fid(), columns=(Quantity("score", "FD"), Quantity("density")))
+    Ledger.read(run).add(newer, subject(run, 20, "a"), {"score": 2.0}, {})
+    (series,) = Ledger.read(run).series("fid")
+    assert series.protocol.columns == newer.columns
+
+
+def test_processes_that_add_at_once_lose_nothing(run: Run) -> None:
+    threads = [threading.Thread(target=add, args=(run, step, 1.0)) for step in range(20)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    (series,) = Ledger.read(run).series("fid")
+    assert len(series.entries) == 20
+
+
+def test_the_table_holds_the_entries_with_a_column_for_each_item_of_a_list(run: Run) -> None:
+    values = {"score": 7.0, "error": None, "levels": [1.5, None], "metrics": {"x": 1}}
+    Ledger.read(run).add(fid(), subject(run, 10, "a"), values, {"host": "here"})
+    (series,) = Ledger.read(run).series("fid")
+    (read,) = csv.DictReader(io.StringIO(Measurements.of(series).csv().decode()))
     expected = {"step": "10", "weights_sha256": "a", "score": "7.0", "error": "", "levels.0": "1.5", "levels.1": ""}
     assert read == expected
 
 
-def test_scores_of_another_protocol_are_not_mixed_in(run: Run) -> None:
-    sweep(run, "one", row(10, 7.0))
-    with pytest.raises(NcsnxError, match="another protocol; move it away"):
-        ScoreFile.open(run.fid / "one", PROTOCOL | {"n": 200})
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"{",
-        *(
-            b'{"schema_version": 1, "protocol": {}, "rows": [%s], "changed": ""}' % row
-            for row in (
-                b'{"step": "10"}',
-                b'{"step": -1, "weights_sha256": "a", "score": 1}',
-                b'{"step": 1, "weights_sha256": "a", "score": 1%s}' % (b"0" * 400),
-            )
-        ),
-    ],
-)
-def test_a_file_that_is_none_is_refused_by_name(run: Run, content: bytes) -> None:
-    folder = run.fid / "one"
-    folder.mkdir(parents=True)
-    (folder / SCORES).write_bytes(content)
-    with pytest.raises(NcsnxError, match=r"one/scores\.json.*move it away"):
-        ScoreFile.open(folder, PROTOCOL)
-    with pytest.raises(NcsnxError, match=r"one/scores\.json"):
+@pytest.mark.parametrize("line", [b"{", b"[]", b'{"step": "10"}', b'{"facts": {}, "measure": 3}'])
+def test_a_line_that_is_none_is_refused_by_number(run: Run, line: bytes) -> None:
+    add(run, 10, 1.0)
+    run.ledger.write_bytes(run.ledger.read_bytes() + line + b"\n")
+    with pytest.raises(NcsnxError, match=r"measurements\.jsonl, line 3.*fix or remove that line"):
         require_best(run)
 
 
-def test_best_is_the_lowest_score_of_the_sweep_with_the_most_images(run: Run) -> None:
+@pytest.mark.parametrize(("key", "wrong"), [("step", -1), ("step", "10"), ("score", 10**400), ("score", "x")])
+def test_numbers_that_ncsnx_does_not_write_are_refused(run: Run, key: str, wrong: object) -> None:
+    add(run, 10, 1.0)
+    first, entry = map(json.loads, run.ledger.read_text().splitlines())
+    entry["subject" if key == "step" else "values"][key] = wrong
+    run.ledger.write_text(f"{json.dumps(first)}\n{json.dumps(entry)}\n")
+    with pytest.raises(NcsnxError, match=r"line 2"):
+        Ledger.read(run)
+
+
+def test_a_line_that_a_killed_process_left_torn_is_no_entry(run: Run) -> None:
+    add(run, 10, 1.0)
+    whole = run.ledger.read_bytes()
+    run.ledger.write_bytes(whole + whole[-30:-1])
+    add(run, 20, 2.0)
+    (series,) = Ledger.read(run).series("fid")
+    assert [one.step for one in series.entries] == [10, 20]
+
+
+def test_best_is_the_lowest_score_of_the_series_with_the_most_images(run: Run) -> None:
     first, second, third = (checkpoint(run, step) for step in (10, 20, 30))
-    sweep(run, "few", row(10, 1.0, first), changed="2026-05-05", n=50)
-    sweep(run, "many", row(10, 9.0, first), row(20, 4.0, second), row(30, 5.0, third), n=5_000)
-    best = require_best(run)
+    for step, score, sha256 in ((10, 9.0, first), (20, 4.0, second), (30, 5.0, third)):
+        add(run, step, score, sha256, images=5_000)
+    add(run, 10, 1.0, first, images=50, now="2027")
     assert resolve_checkpoint(run, "best").name == "step-00000020"
-    assert str(best) == (
-        f"step 20, FD (digits classifier 1a2b3c4d) 4.000 on 5,000 images, the best of 3 scored in {run.fid / 'many'}"
-    )
+    assert str(require_best(run)).startswith("step 20, FD 4.000 on 5,000 images, the best of 3 scored in ")
 
 
-def test_of_equally_large_sweeps_the_newest_decides(run: Run) -> None:
+def test_of_equally_large_series_the_newest_decides(run: Run) -> None:
     first, second = checkpoint(run, 10), checkpoint(run, 20)
-    sweep(run, "b-old", row(10, 1.0, first), changed="2026-01-01")
-    sweep(run, "a-new", row(20, 2.0, second), changed="2026-01-02")
+    add(run, 20, 2.0, second, now="2026-01-02", seed=1)
+    add(run, 10, 1.0, first, now="2026-01-01")
     assert resolve_checkpoint(run, "best").name == "step-00000020"
 
 
 def test_ensembles_say_nothing_about_a_single_checkpoint(run: Run) -> None:
-    first = checkpoint(run, 10)
-    (run.fid / "without-scores-yet").mkdir(parents=True)
-    sweep(run, "ensemble", row(10, 1.0, first), ensemble=5, n=9_999)
+    add(run, 10, 1.0, checkpoint(run, 10), images=9_999, members=(5, 10))
     with pytest.raises(NcsnxError, match=r"scores of ensembles.* do not count"):
         require_best(run)
 
 
 def test_best_skips_weights_that_are_gone(run: Run) -> None:
-    first = checkpoint(run, 10)
-    sweep(run, "one", row(10, 3.0, first), row(20, 1.0, "gone"), row(30, 2.0, "gone"))
+    for step, score, sha256 in ((10, 3.0, checkpoint(run, 10)), (20, 1.0, "gone"), (30, 2.0, "gone")):
+        add(run, step, score, sha256)
     assert resolve_checkpoint(run, "best").name == "step-00000010"
 
 
 def test_best_does_not_pass_off_other_weights_as_those_that_were_scored(run: Run) -> None:
     checkpoint(run, 10)
-    sweep(run, "one", row(10, 1.0, "other weights"))
+    add(run, 10, 1.0, "other weights")
     with pytest.raises(NcsnxError, match="of weights that no longer exist"):
         resolve_checkpoint(run, "best")
 

@@ -1,0 +1,466 @@
+"""The ledger of a run: every measurement, what was measured, how, and the numbers. Reading it needs no torch.
+
+    measurements.jsonl       one JSON line per record; lines are appended and never changed
+        {"measure": "fid", "facts": {…}, …}                      a protocol: how, with names and columns
+        {"protocol": "1a2b…", "subject": {…}, "values": {…}, …}  an entry: what, and its numbers
+    fid/n1000-classifier-seed0-1a2b3c4d/  scores.csv  scores.png  scores.svg  features/   of entries; expendable
+
+A protocol says what must agree for numbers to be compared; a subject is what differs. Numbers of different protocols
+are never ranked together: all queries go by `Series`, which has one. A later entry of a subject adds to its numbers.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import attrs
+from filelock import FileLock
+
+from ncsnx.config import checks
+from ncsnx.config.checks import shortened
+from ncsnx.config.codec import digest
+from ncsnx.config.converter import structure, unstructure
+from ncsnx.config.experiment import MOST_STEPS
+from ncsnx.config.overrides import typed
+from ncsnx.config.sampler import Sampler
+from ncsnx.config.variants import OMITTED, VERSION
+from ncsnx.errors import Hint, NcsnxError
+from ncsnx.quantities import counted, number, percent, with_error
+from ncsnx.runs.folder import Run
+from ncsnx.runs.manifest import holds
+from ncsnx.storage import atomic
+from ncsnx.storage.documents import append_document, document, document_of
+from ncsnx.storage.json_lines import read_records
+
+FEATURES = "features"
+"""Folder of the features behind the numbers of a series."""
+MOST_FEATURES_BYTES = 2 * 2**30
+"""Limit for the features that a run keeps: Inception features of some 250,000 images."""
+_LEAST, _MOST = 1e-30, 1e30
+"""Limits of the absolute values of numbers other than 0; a number outside isn't from ncsnx."""
+STEPS, SAMPLERS = ("step", "weights_sha256", "members"), ("sampler", "seed")
+"""Fields of subjects that differ in a series: over checkpoints, and over samplers of one."""
+_OVER: dict[str, tuple[str, ...]] = {"compare": SAMPLERS, "neighbors": ()}
+_FIX_LINE = "fix or remove that line"
+
+Row = dict[str, Any]
+"""Numbers by key; 'score', lower is better, ranks subjects."""
+
+
+def value(row: Mapping[str, Any], key: str) -> float | None:
+    """A number in a row; None if it wasn't measured or isn't a valid number."""
+    item = row.get(key)
+    if isinstance(item, bool) or not isinstance(item, int | float):
+        return None
+    # statistics and plot axes can't handle numbers near the limits of floats
+    return float(item) if item == 0 or _LEAST <= abs(item) <= _MOST else None
+
+
+@attrs.frozen
+class Quantity:
+    """A number of a row, and a column of tables."""
+
+    key: str
+    """Name in rows, JSON and CSV."""
+    title: str = attrs.field(default=attrs.Factory(lambda self: self.key, takes_self=True))
+    """Name in tables and plots."""
+    of_inception: str | None = attrs.field(default=None, metadata=OMITTED)
+    """Name with Inception's features, such as 'KID', if the name depends on the features."""
+    error: str | None = attrs.field(default=None, metadata=OMITTED)
+    """Key of the number behind ±."""
+    plus_minus: str = attrs.field(default="standard error", metadata=OMITTED)
+    """What the number behind ± is."""
+    better: Literal["lower", "higher"] = attrs.field(default="lower", metadata=OMITTED)
+    decimals: int | None = attrs.field(default=None, metadata=OMITTED)
+    """Number of decimals shown; None to follow the error, or use four significant digits."""
+    perfect: float | None = attrs.field(default=None, metadata=OMITTED)
+    """Expected value for a perfect model with any number of images; None if it isn't a constant."""
+    is_share: bool = attrs.field(default=False, metadata=OMITTED)
+    """Whether it is shown as a percentage."""
+    place: int | None = attrs.field(default=None, metadata=OMITTED)
+    """Index of the number, if the value of the key is a list."""
+    metric: str = attrs.field(default="", metadata=OMITTED)
+    """Tag of the metric that gives it, if any."""
+    version: int = attrs.field(default=1, metadata=OMITTED)
+    """Version of the metric: a number of another one isn't shown."""
+    on_request: bool = attrs.field(default=False, metadata=OMITTED)
+    """Whether tables show it on request only."""
+    identifier: str | None = attrs.field(default=None, metadata=OMITTED)
+    """Identifier on the Hugging Face Hub, such as fid; None if it is no score there."""
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The key, and the key of the number behind ±."""
+        return (self.key,) if self.error is None else (self.key, self.error)
+
+    def value_in(self, row: Mapping[str, Any]) -> float | None:
+        """The number in a row; None if there is none, or one of another version."""
+        if self.metric and row.get("metrics", {}).get(self.metric) != self.version:
+            return None
+        if self.place is None:
+            return value(row, self.key)
+        return value({"item": (row.get(self.key) or [None] * (self.place + 1))[self.place]}, "item")
+
+    def error_in(self, row: Mapping[str, Any]) -> float | None:
+        """The number behind ± in a row; None if there is none."""
+        return None if self.error is None else value(row, self.error)
+
+    def shown(self, row: Mapping[str, Any]) -> str:
+        """The number in a row with its error, as shown in tables; '' if there is none."""
+        if (measured := self.value_in(row)) is None:
+            return ""
+        if self.is_share:
+            return percent(measured)
+        return with_error(measured, self.error_in(row)) if self.decimals is None else f"{measured:,.{self.decimals}f}"
+
+
+def meaning_of_errors(columns: Sequence[Quantity], row: Mapping[str, Any]) -> str:
+    """What ± is in these columns: '± standard error; IS: standard deviation over ten parts'; '' without any."""
+    found: dict[str, list[str]] = {}
+    for one in columns:
+        if one.error_in(row) is not None:
+            found.setdefault(one.plus_minus, []).append(one.title)
+    parts = [f"{', '.join(titles)}: {what}" if place else what for place, (what, titles) in enumerate(found.items())]
+    return f"± {'; '.join(parts)}" if parts else ""
+
+
+@attrs.frozen(kw_only=True)
+class Subject:
+    """What was measured: weights, and the images that they drew, if any."""
+
+    step: int = attrs.field(validator=checks.between(0, MOST_STEPS))
+    weights_sha256: str
+    """sha256 of the weights file; for an ensemble, a digest of the members' sha256."""
+    weights: str
+    """Which weights of the checkpoint: 'ema' or 'raw'."""
+    precision: str
+    identity: str
+    """Identity of the experiment."""
+    members: tuple[int, ...] = attrs.field(default=(), metadata=OMITTED)
+    """Steps whose scores were averaged, ascending; none without an ensemble."""
+    sampler: dict[str, Any] | None = attrs.field(default=None, metadata=OMITTED)
+    """The sampler as JSON, readable without its package; None if nothing was drawn."""
+    seed: int | None = attrs.field(default=None, metadata=OMITTED)
+    """Seed of the images."""
+
+    @property
+    def digest(self) -> str:
+        """Unique to the subject."""
+        return digest(unstructure(self))
+
+    @property
+    def known_sampler(self) -> Sampler | None:
+        """The sampler; None if nothing was drawn, or if its package isn't installed."""
+        try:
+            return structure(self.sampler, Sampler)
+        except NcsnxError:
+            return None
+
+    @property
+    def sampler_in_words(self) -> str:
+        """The sampler as it is typed; its tag if its package isn't installed."""
+        sampler = self.known_sampler
+        return f"sampler={(self.sampler or {}).get('type', 'unknown')}" if sampler is None else typed(sampler)
+
+    def fixed(self, over: Sequence[str]) -> dict[str, Any]:
+        """The fields that agree in a series over other ones."""
+        values = {"ensemble": max(1, len(self.members)), **unstructure(self)}
+        values.pop("members", None)
+        return {key: found for key, found in values.items() if key not in over}
+
+
+@document("a protocol", advice=_FIX_LINE)
+@attrs.frozen(kw_only=True)
+class Protocol:
+    """How subjects are measured: all that must agree for their numbers to be compared."""
+
+    schema_version: int = attrs.field(default=1, metadata=VERSION)
+    measure: str
+    """The command: fid, compare, loss, likelihood or neighbors."""
+    facts: dict[str, Any]
+    """What the numbers depend on, but for their subjects."""
+    metric: str = ""
+    """Name of the score."""
+    label: str = ""
+    """Beginning of names of folders."""
+    words: dict[str, str] = attrs.field(factory=dict)
+    """The facts in words."""
+    columns: tuple[Quantity, ...] = ()
+    """The score first."""
+    perfect_model: dict[str, Any] | None = attrs.field(default=None, metadata=OMITTED)
+    """Expected score of real images in place of sampled ones, as JSON; None if unknown."""
+
+    @property
+    def digest(self) -> str:
+        """Of measure and facts."""
+        return digest({"measure": self.measure, **self.facts})[:16]
+
+    @property
+    def over(self) -> tuple[str, ...]:
+        """The fields of subjects that differ in a series."""
+        return _OVER.get(self.measure, STEPS)
+
+    @property
+    def caption(self) -> str:
+        """The facts in words, in one line."""
+        return "; ".join(f"{name}: {text}" if name else text for name, text in self.words.items())
+
+
+@document("a measurement", advice=_FIX_LINE)
+@attrs.frozen(kw_only=True)
+class Entry:
+    """The numbers of a subject under a protocol."""
+
+    schema_version: int = attrs.field(default=1, metadata=VERSION)
+    protocol: str
+    """Digest of the protocol."""
+    subject: Subject
+    values: Row
+    made: dict[str, Any] = attrs.field(factory=dict, metadata=OMITTED)
+    """How it came about: begin, end, command, runtime, versions."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.values.get("score") is not None and value(self.values, "score") is None:
+            found = checks.quoted(self.values["score"])
+            raise checks.FieldError("values.score", f"must be 0 or between {_LEAST:g} and {_MOST:g}, not {found}")
+
+    @property
+    def step(self) -> int:
+        """Step of the checkpoint."""
+        return self.subject.step
+
+    @property
+    def score(self) -> float | None:
+        """The number that is lowest for the best subject; None if it diverged."""
+        return value(self.values, "score")
+
+    @property
+    def finished(self) -> str:
+        """Time of the numbers: UTC, ISO 8601."""
+        return str(self.made.get("finished", ""))
+
+
+@attrs.frozen(kw_only=True)
+class Series:
+    """Numbers that can be compared: one protocol, and subjects that differ in `protocol.over` only."""
+
+    run: Run
+    protocol: Protocol
+    subject: Subject
+    """One of them."""
+    entries: tuple[Entry, ...] = ()
+    """By step; of a checkpoint whose weights were replaced, the newest."""
+
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """What all subjects have in common."""
+        return self.subject.fixed(self.protocol.over)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The whole protocol as JSON: that of the measurement, and what all subjects have in common."""
+        return {"measure": self.protocol.measure, **self.protocol.facts, **self.fixed}
+
+    @property
+    def folder(self) -> Path:
+        """Folder of its table and plots."""
+        fixed = self.fixed
+        parts = [f"step-{fixed['step']:08d}"] if "step" in fixed else []
+        parts += [self.protocol.label]
+        parts += [f"seed{fixed['seed']}"] if fixed.get("seed") is not None else []
+        parts += [f"ensemble{fixed['ensemble']}"] if fixed["ensemble"] > 1 else []
+        return self.run.path / self.protocol.measure / "-".join([*parts, digest(self.facts)[:8]])
+
+    @property
+    def caption(self) -> str:
+        """The whole protocol in words."""
+        fixed, subject = self.fixed, self.subject
+        weights = {"ema": "EMA weights", "raw": "raw weights"}.get(subject.weights, subject.weights)
+        parts = [f"step {fixed['step']:,}"] if "step" in fixed else []
+        parts += [weights if subject.precision == "fp32" else f"{weights} in {subject.precision}"]
+        parts += [f"scores of {counted(fixed['ensemble'], 'checkpoint')} averaged"] if fixed["ensemble"] > 1 else []
+        parts += [subject.sampler_in_words] if "sampler" in fixed else []
+        parts += [f"seed {fixed['seed']}"] if "seed" in fixed else []
+        return f"{', '.join(parts)}; {self.protocol.caption}"
+
+    @property
+    def changed(self) -> str:
+        """Time of the newest entry."""
+        return max(one.finished for one in self.entries)
+
+    @property
+    def rows(self) -> list[Row]:
+        """The numbers with their steps, for plots."""
+        return [{**one.values, "step": one.step} for one in self.entries]
+
+    def without_folders(self) -> Self:
+        """The same with the name of a reference folder in place of its path, which may reveal private names."""
+        kind, _, path = self.protocol.words.get("reference", "").partition(" ")
+        if kind not in ("folder", "zip"):
+            return self
+        words = {**self.protocol.words, "reference": f"{kind} {Path(path).name}"}
+        return attrs.evolve(self, protocol=attrs.evolve(self.protocol, words=words))
+
+
+def best_of(entries: Sequence[Entry]) -> Entry | None:
+    """The entry with the lowest score, the first of equal ones; None without scores."""
+    scored = [one for one in entries if one.score is not None]
+    return min(scored, key=lambda one: one.score or 0.0, default=None)
+
+
+@attrs.define
+class Ledger:
+    """The measurements of a run, each stored durably when it is added."""
+
+    run: Run
+    protocols: dict[str, Protocol] = attrs.field(factory=dict)
+    """By digest; of each, the newest form."""
+    _entries: dict[tuple[str, str], Entry] = attrs.field(factory=dict)
+
+    @classmethod
+    def read(cls, run: Run) -> Self:
+        """The ledger of a run; empty if it has none. Raises NcsnxError that names a damaged line."""
+        ledger = cls(run)
+        ledger.reload()
+        return ledger
+
+    def reload(self) -> None:
+        """Reads what other processes have added. Raises NcsnxError."""
+        self.protocols, self._entries = {}, {}
+        for place, record in enumerate(read_records(self.run.ledger), start=1):
+            self._take(record_of(record, f"{self.run.ledger}, line {place}"))
+
+    def _take(self, record: Protocol | Entry) -> None:
+        if isinstance(record, Protocol):
+            self.protocols[record.digest] = record
+            return
+        key = record.protocol, record.subject.digest
+        before = self._entries.pop(key, None)  # so that the newest is last
+        self._entries[key] = record if before is None else attrs.evolve(record, values=before.values | record.values)
+
+    def add(self, protocol: Protocol, subject: Subject, values: Row, made: Mapping[str, Any]) -> None:
+        """Stores numbers, beside those that the subject has. Raises NcsnxError."""
+        entry = Entry(protocol=protocol.digest, subject=subject, values=values, made=dict(made))
+        is_known = self.protocols.get(protocol.digest) == protocol
+        records: list[Protocol | Entry] = [entry] if is_known else [protocol, entry]
+        path = self.run.ledger
+        with atomic.reporting(path), FileLock(path.with_name(f".{path.name}.lock")):  # several commands may add
+            for record in records:
+                append_document(path, record)
+        for record in records:
+            self._take(record)
+
+    def find(self, protocol: Protocol, subject: Subject) -> Entry | None:
+        """The numbers of a subject; None if it wasn't measured."""
+        return self._entries.get((protocol.digest, subject.digest))
+
+    def singles(self, *measures: str) -> Iterator[Series]:
+        """Each entry of these measures alone, the newest last; those of unknown protocols are left out."""
+        for entry in self._entries.values():
+            protocol = self.protocols.get(entry.protocol)
+            if protocol is not None and protocol.measure in measures:
+                yield Series(run=self.run, protocol=protocol, subject=entry.subject, entries=(entry,))
+
+    def series(self, *measures: str) -> Iterator[Series]:
+        """All series of these measures."""
+        found: dict[str, dict[object, Series]] = {}
+        for one in self.singles(*measures):
+            (entry,) = one.entries
+            place = entry.step if one.protocol.over == STEPS else entry.subject.digest
+            found.setdefault(digest(one.facts), {})[place] = one
+        for ones in found.values():
+            first, *_ = ones.values()
+            entries = sorted((entry for one in ones.values() for entry in one.entries), key=lambda entry: entry.step)
+            yield attrs.evolve(first, entries=tuple(entries))
+
+    def series_of(self, protocol: Protocol, subject: Subject) -> Series:
+        """The series that a subject belongs to, with the entries that it has."""
+        wanted = Series(run=self.run, protocol=protocol, subject=subject)
+        return next((one for one in self.series(protocol.measure) if one.facts == wanted.facts), wanted)
+
+
+def record_of(values: dict[str, Any], where: Path | str) -> Protocol | Entry:
+    """The record in a line's JSON. Raises NcsnxError."""
+    return document_of(values, Protocol, where) if "facts" in values else document_of(values, Entry, where)
+
+
+def tried_ledger(run: Run, unreadable: Callable[[NcsnxError], object]) -> Ledger:
+    """The ledger of a run; an empty one, after a call of `unreadable`, if it is damaged."""
+    try:
+        return Ledger.read(run)
+    except NcsnxError as error:
+        unreadable(error)
+        return Ledger(run)
+
+
+@attrs.frozen
+class Best:
+    """The checkpoint with the lowest score, and the series that ranks it."""
+
+    series: Series
+    """With the checkpoints alone that still exist."""
+    entry: Entry
+
+    @property
+    def step(self) -> int:
+        """Step of the checkpoint."""
+        return self.entry.step
+
+    @property
+    def score(self) -> float:
+        """The lowest score."""
+        return self.entry.score or 0.0
+
+    @property
+    def metric(self) -> str:
+        """Name of the score."""
+        return shortened(self.series.protocol.metric)
+
+    @property
+    def images(self) -> int:
+        """Images of each checkpoint."""
+        return int(self.series.facts["n"])
+
+    @property
+    def scored(self) -> tuple[int, ...]:
+        """Steps of the checkpoints of the series that still exist."""
+        return tuple(one.step for one in self.series.entries)
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it as JSON values; the number of scored checkpoints under 'among'."""
+        names = ("step", "score", "metric", "images")
+        facts = {"weights_sha256": self.entry.subject.weights_sha256, "protocol_digest": self.series.protocol.digest}
+        place = {"folder": str(self.series.folder), "among": len(self.scored)}
+        return {**{name: getattr(self, name) for name in names}, **facts, **place}
+
+    def __str__(self) -> str:
+        return (
+            f"step {self.step:,}, {self.metric} {number(self.score)} on {counted(self.images, 'image')}, the best of "
+            f"{len(self.scored)} scored in {self.series.folder}"
+        )
+
+
+def best_checkpoint(run: Run) -> Best | None:
+    """The best checkpoint by the series of `ncsnx fid` with the most images (the newest of equal ones).
+
+    None without scores. Series of ensembles don't count, since they don't rank single checkpoints, nor do scores of
+    weights that no longer exist. Raises NcsnxError for a damaged ledger.
+    """
+    found: list[Best] = []
+    for series in Ledger.read(run).series("fid"):
+        here = [one for one in series.entries if holds(run, one.step, one.subject.weights_sha256)]
+        if not series.subject.members and type(series.facts.get("n")) is int and (best := best_of(here)) is not None:
+            found.append(Best(attrs.evolve(series, entries=tuple(here)), best))
+    return max(found, key=lambda one: (one.images, one.series.changed), default=None)
+
+
+def require_best(run: Run) -> Best:
+    """The checkpoint that `best` means, and the series that ranks it. Raises NcsnxError without scores."""
+    best = best_checkpoint(run)
+    if best is None:
+        raise NcsnxError(
+            f"run {run.name!r} has no best checkpoint: no scores yet (scores of ensembles and of weights that no "
+            "longer exist do not count)",
+            Hint("score the checkpoints", f"ncsnx fid {run.typed}"),
+        )
+    return best
