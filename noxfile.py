@@ -66,9 +66,10 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Speed, as ratios: executions of a network (arguments say which), start-up, console."""
+    """Speed, as ratios: executions of a network (arguments say which), operations of steps, start-up, console."""
     session.install("-e", ".")
     session.run("python", "-m", "tests.benchmarks.executions", *(session.posargs or ("digits", "--batch-size", "128")))
+    session.run("python", "-m", "tests.benchmarks.operations")
     session.run("python", "-m", "tests.benchmarks")
 
 

@@ -79,11 +79,10 @@ def require_between(name: str, value: int, low: int, high: int, unit: str = "") 
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out, on the CPU or a GPU. Decided by names, since torch may not be imported."""
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error))
+    """Whether memory ran out, on the CPU or a GPU. Decided by torch's texts, since torch may not be imported."""
+    texts = ("DefaultCPUAllocator", "out of memory", "ALLOC_FAILED")  # of the CPU; of CUDA and MPS; of their libraries
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
     )
 
 

@@ -192,12 +192,12 @@ def png_bytes(image: Tensor) -> bytes:
 
 
 def save_png(path: Path, image: Tensor) -> None:
-    """Writes (C, H, W) uint8 as a PNG, atomically; channels as in `picture`."""
+    """Replaces the file at `path` by (C, H, W) uint8 as a PNG; channels as in `picture`. Raises NcsnxError."""
     write_bytes(path, png_bytes(image))
 
 
 def save_film(path: Path, frames: Iterable[Tensor], count: int, *, frame_ms: int = 80, last_ms: int = 2_000) -> None:
-    """Writes `count` frames, each (C, H, W) uint8, as an endless animated GIF, atomically.
+    """Writes `count` frames, each (C, H, W) uint8, as an endless animated GIF.
 
     frame_ms: duration of a frame in ms; last_ms: of the last one. GIF rounds to 10 ms. Raises ValueError without
     frames.

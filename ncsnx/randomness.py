@@ -8,9 +8,9 @@ Eager code draws normals by 94 passes over memory; `Stream(…, compiled=True)` 
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
-from functools import cache
+from functools import cache, lru_cache
 
 import attrs
 import torch
@@ -77,10 +77,18 @@ class Stream:
     purpose: Purpose
     compiled: bool = False
     """Draw normals by `torch.compile`: equal words, normals to 1e-6. Compiles at the first draw."""
+    drawn: Mapping[int, Tensor] = attrs.field(factory=dict, eq=False, repr=False)
+    """Step → its first words, drawn by `drawn_together`."""
 
     def words(self, positions: Tensor, count: int, step: int | Tensor = 0) -> Tensor:
         """(B, count) int64, uniform in [0, 2**32). Raises ValueError for a number `step` that needs over 32 bits."""
-        return _words(positions, _counted_step(step, positions.device), *self._constants(positions), count)
+        drawn = self.drawn.get(step) if isinstance(step, int) else None
+        if drawn is not None and drawn.shape[1] >= count:
+            return drawn[:, :count]
+        multipliers, round_keys = self._constants(positions)
+        blocks = torch.arange(-(-count // 4), device=positions.device)
+        counter = _counter(positions, _counted_step(step, positions.device), blocks)
+        return _philox(counter, multipliers, round_keys[..., None, None]).flatten(1)[:, :count]
 
     def uniform(self, positions: Tensor, shape: tuple[int, ...], step: int | Tensor = 0) -> Tensor:
         """(B, *shape) float32 in [0, 1): multiples of 2**-24, the top 24 bits of each word."""
@@ -94,9 +102,13 @@ class Stream:
         normal exceeds it once in 4e10 draws. Devices agree on u and v exactly, and on the result to the accuracy of
         their logarithm and cosine.
         """
-        count, number = math.prod(shape), _counted_step(step, positions.device)
-        draw = _compiled_normals() if self.compiled else _normals
-        return draw(positions, number, *self._constants(positions), count).reshape(-1, *shape)
+        count = math.prod(shape)
+        if self.compiled:
+            number = _counted_step(step, positions.device)
+            return _compiled_normals()(positions, number, *self._constants(positions), count).reshape(-1, *shape)
+        words = self.words(positions, count + count % 2, step).reshape(len(positions), -1, 2)
+        pairs = torch.stack(_box_muller(words[..., 0], words[..., 1]), dim=-1)
+        return pairs.flatten(1)[:, :count].reshape(-1, *shape)
 
     def _constants(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         return _constants((self.seed, int(self.purpose)), positions.device)
@@ -111,12 +123,35 @@ class Stream:
             raise ValueError(f"high must be from 1 to {2**31}, not {high}")
         return (self.words(positions, math.prod(shape), step) * high >> 32).reshape(-1, *shape)
 
-    def bernoulli(self, positions: Tensor, chance: float, shape: tuple[int, ...], step: int | Tensor = 0) -> Tensor:
-        """(B, *shape) bool, each True with this chance, to 2**-17; takes 16 bits, half a word, each."""
-        count = math.prod(shape)
-        words = self.words(positions, -(-count // 2), step)
-        halves = torch.stack((words & 0xFFFF, words >> 16), dim=-1).flatten(1)[:, :count]
-        return (halves < round(chance * 2**16)).reshape(-1, *shape)
+    def masks(
+        self,
+        positions: Tensor,
+        chance: float,
+        shapes: Sequence[tuple[int, int, int]],
+        memory_format: torch.memory_format = torch.contiguous_format,
+    ) -> list[Tensor]:
+        """Masks (B, C, H, W) bool of these shapes (C, H, W), each value True with this chance, to 2**-30.
+
+        A value is whether the product of a word of its channel and one of its place, both made odd, is below
+        chance · 2**32, modulo 2**32. So C + H·W words, all of step 0, make a mask in two operations. Odd numbers are a
+        group under this product: any three values of an image's masks are independent. Of four in two channels at two
+        places the last product follows from the others, but hardly whether it is below a bound.
+        """
+        counts = [count for channels, height, width in shapes for count in (channels, height * width)]
+        # as int32, whose products wrap
+        words = (self.words(positions, sum(counts)) - _WORD // 2).to(torch.int32).bitwise_or_(1)
+        parts, made = iter(torch.split(words, counts, dim=1)), list[Tensor]()
+        for channels, height, width in shapes:
+            product = torch.empty(
+                (len(positions), channels, height, width),
+                dtype=torch.int32,
+                device=positions.device,
+                memory_format=memory_format,
+            )
+            of_channels, of_places = next(parts), next(parts)
+            torch.mul(of_channels[:, :, None, None], of_places.reshape(-1, 1, height, width), out=product)
+            made.append(product < min(round(chance * _WORD), _MASK) - _WORD // 2)
+        return made
 
     def permutation(self, n: int, epoch: int) -> Tensor:
         """(n,) int64 on the CPU: 0 … n − 1 in the random order of this epoch, by sorting 63-bit keys.
@@ -127,49 +162,59 @@ class Stream:
         return torch.argsort(words[:, 0] << 31 | words[:, 1] >> 1, stable=True)
 
 
+def drawn_together(
+    seed: int, positions: Tensor, counts: Mapping[tuple[Purpose, int], int]
+) -> Callable[[Purpose], Stream]:
+    """The streams of a seed by purpose, for draws at these positions alone.
+
+    The first words of some (purpose, step), as many as `counts` says, are drawn in one call, which on a GPU takes as
+    long as that of one purpose.
+    """
+    draws = tuple((int(purpose), step, -(-count // 4)) for (purpose, step), count in counts.items())
+    multipliers, round_keys, steps, blocks = _constants_together(seed, draws, positions.device)
+    words = _philox(_counter(positions, steps, blocks), multipliers, round_keys).flatten(1)
+    drawn: dict[Purpose, dict[int, Tensor]] = {}
+    parts = torch.split(words, [4 * blocks for _, _, blocks in draws], dim=1)
+    for (purpose, step), part in zip(counts, parts, strict=True):
+        drawn.setdefault(purpose, {})[step] = part
+    return lambda purpose: Stream(seed, purpose, drawn=drawn.get(purpose, {}))
+
+
 def philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> Tensor:
     """Philox4x32-10 of each counter: (*S, 4) int64.
 
     counter: four int64 tensors of one shape S, words in [0, 2**32).
     """
-    return _philox(counter, *_constants(key, counter[0].device))
+    multipliers, round_keys = _constants(key, counter[0].device)
+    return _philox(counter, multipliers, round_keys.view(_ROUNDS, 2, *(1 for _ in counter[0].shape)))
 
 
 def _philox(counter: tuple[Tensor, Tensor, Tensor, Tensor], multipliers: Tensor, round_keys: Tensor) -> Tensor:
-    """The two lanes of a round are stacked into one multiplication: int64 wraps modulo 2**64, and masking after the
-    arithmetic shift gives the true high word."""
-    lanes = (2,) + (1,) * counter[0].dim()
-    multipliers = multipliers.view(lanes)
+    """The two lanes of a round are stacked: int64 wraps modulo 2**64, and masking after the arithmetic shift gives the
+    true high word. The low words are products, of which only the low halves count."""
     multiplied = torch.stack((counter[0], counter[2]))
-    other = torch.stack((counter[1], counter[3]))
+    low = torch.stack((counter[1], counter[3]))
     for round_key in round_keys:
-        product = (multiplied * multipliers).flip(0)
-        multiplied = (product >> 32).bitwise_and_(_MASK).bitwise_xor_(other).bitwise_xor_(round_key.view(lanes))
-        other = product.bitwise_and_(_MASK)
-    return torch.stack((multiplied[0], other[0], multiplied[1], other[1]), dim=-1)
+        product = torch.empty_like(multiplied)
+        for lane in (0, 1):
+            torch.mul(multiplied[lane], multipliers[lane], out=product[1 - lane])
+        multiplied = (product >> 32).bitwise_xor_(low).bitwise_xor_(round_key).bitwise_and_(_MASK)
+        low = product
+    low.bitwise_and_(_MASK)
+    return torch.stack((multiplied[0], low[0], multiplied[1], low[1]), dim=-1)
 
 
-def _words(positions: Tensor, step: Tensor, multipliers: Tensor, round_keys: Tensor, count: int) -> Tensor:
-    return _philox(_counter(positions, step, count), multipliers, round_keys).flatten(1)[:, :count]
-
-
-def _counter(positions: Tensor, step: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The counters of the blocks of `count` words: four words, each (B, blocks)."""
-    blocks = -(-count // 4)
-    elements = torch.arange(blocks, device=positions.device).expand(len(positions), blocks)
+def _counter(positions: Tensor, step: Tensor, blocks: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The counters of blocks with these numbers, (blocks,), and steps: four words, each (B, blocks)."""
+    elements = blocks.expand(len(positions), len(blocks))
     place = positions[:, None].expand_as(elements)
     return elements, place & _MASK, (place >> 32) & _MASK, step.expand_as(elements)
 
 
-def _normals(positions: Tensor, step: Tensor, multipliers: Tensor, round_keys: Tensor, count: int) -> Tensor:
-    words = _words(positions, step, multipliers, round_keys, count + count % 2).reshape(len(positions), -1, 2)
-    return torch.stack(_box_muller(words[..., 0], words[..., 1]), dim=-1).flatten(1)[:, :count]
-
-
 def _lane_normals(positions: Tensor, step: Tensor, multipliers: Tensor, round_keys: Tensor, count: int) -> Tensor:
-    """`_normals` with one tensor per word of a block, which the compiler fuses into one kernel; stacked lanes it
+    """The normals with one tensor per word of a block, which the compiler fuses into one kernel; stacked lanes it
     doesn't."""
-    a, b, c, d = _counter(positions, step, count)
+    a, b, c, d = _counter(positions, step, torch.arange(-(-count // 4), device=positions.device))
     for first, second in round_keys:
         left, right = a * multipliers[0], c * multipliers[1]
         a, c = ((right >> 32) & _MASK) ^ b ^ first, ((left >> 32) & _MASK) ^ d ^ second
@@ -197,10 +242,26 @@ def _counted_step(step: int | Tensor, device: torch.device) -> Tensor:
     return torch.full((), step, dtype=torch.int64, device=device)
 
 
-@cache
+@lru_cache(maxsize=1_024)
 def _constants(key: tuple[int, int], device: torch.device) -> tuple[Tensor, Tensor]:
     """Multipliers (2,) and round keys (rounds, 2); cached, since a copy to the GPU would make every draw wait."""
     return torch.tensor(_MULTIPLIERS, device=device), torch.tensor(_round_keys(key), device=device)
+
+
+@lru_cache(maxsize=4)
+def _constants_together(
+    seed: int, draws: tuple[tuple[int, int, int], ...], device: torch.device
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Multipliers, and of each block round keys (rounds, 2, 1, blocks), steps and numbers, (blocks,).
+
+    draws: (purpose, step, blocks).
+    """
+    counts = torch.tensor([blocks for _, _, blocks in draws])
+    keys = torch.tensor([_round_keys((seed, purpose)) for purpose, _, _ in draws]).permute(1, 2, 0)[:, :, None]
+    steps = torch.tensor([step for _, step, _ in draws])
+    parts = keys.repeat_interleave(counts, dim=3), steps.repeat_interleave(counts)
+    numbers = torch.cat([torch.arange(blocks) for _, _, blocks in draws])
+    return torch.tensor(_MULTIPLIERS, device=device), parts[0].to(device), parts[1].to(device), numbers.to(device)
 
 
 def _round_keys(key: tuple[int, int]) -> list[list[int]]:

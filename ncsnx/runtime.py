@@ -6,10 +6,13 @@ bit-identical only under equal choices on one machine.
 
 import os
 import platform
+import re
 import shutil
 import time
 import warnings
 from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, get_args
 
 import attrs
@@ -17,6 +20,7 @@ import torch
 
 from ncsnx.config.checks import shortened
 from ncsnx.config.experiment import Experiment, Precision
+from ncsnx.config.model import Model, UNet
 from ncsnx.errors import Hint, UsageError
 from ncsnx.networks import Execution
 from ncsnx.quantities import counted
@@ -26,6 +30,7 @@ from ncsnx.storage.cache import cache_folder
 from ncsnx.tensorfloat import allow_tf32
 
 _FP32_FIELD = "precision=fp32"
+_CPU_FACTS = Path("/proc/cpuinfo")  # on Linux
 
 
 @attrs.frozen(kw_only=True)
@@ -42,7 +47,7 @@ class Runtime:
     checkpointing: bool = attrs.field(default=False)
     """Compute the activations of blocks again in the backward pass; saves memory, and the bits are the same."""
     workers: int = 0
-    """Processes that read data ahead; 0: the main process reads."""
+    """Processes that read ahead data that doesn't fit in memory; 0: the main process reads."""
     ranks: int = 1
     """Processes that share the work."""
     precision: Precision | None = attrs.field(default=None)
@@ -84,7 +89,9 @@ class Runtime:
             torch.set_num_threads(threads)
         chosen = _device(device) if ranks.world == 1 else _device_of(ranks, device)
         if chosen.type == "cuda":
-            _prefer_equal_numbers()
+            if chosen.index is not None:  # else pinned memory would open a context on the first GPU too
+                torch.cuda.set_device(chosen)
+            _turn_off_tf32()
         runtime = cls(
             device=chosen,
             threads=torch.get_num_threads(),
@@ -98,10 +105,14 @@ class Runtime:
 
     def compiled(self) -> "Runtime":
         """The same choices with compilation, whose code is kept. Raises UsageError if this machine can't compile."""
-        if lacks_compiler(self.device):
+        needed, variable, usual = _COMPILERS["cuda" if self.device.type == "cuda" else "cpu"]
+        compilers = [named] if (named := os.environ.get(variable)) else usual
+        has_triton = self.device.type != "cuda" or find_spec("triton") is not None
+        if not has_triton or not any(map(shutil.which, compilers)):
             raise UsageError(
-                f"{parameter('compile')}: no C++ compiler was found (g++, or the program that CXX names)",
-                Hint("install one, such as g++"),
+                f"{parameter('compile')} needs {needed} ({' or '.join(usual)}, or the program that {variable} names), "
+                "which this machine lacks",
+                Hint("install what is missing"),
                 Hint(f"or leave out {parameter('compile')}"),
             )
         keep_compiled_code()
@@ -109,16 +120,17 @@ class Runtime:
 
     def for_training(self, experiment: Experiment) -> "Runtime":
         """The same choices with the experiment's precision. Raises UsageError if it needs another device."""
-        if not self._runs(experiment.precision):
-            raise UsageError(f"precision={experiment.precision} {self._needs_cuda}", Hint("use fp32", adds=_FP32_FIELD))
+        if (refusal := self._refusal(experiment.precision)) is not None:
+            raise UsageError(f"precision={experiment.precision} {refusal}", Hint("use fp32", adds=_FP32_FIELD))
         return attrs.evolve(self, precision=None)
 
     def for_weights_of(self, experiment: Experiment) -> "Runtime":
         """Returns itself. Raises UsageError if the precision, own or the experiment's, needs another device."""
-        if not self._runs(self.precision_for(experiment)):
-            own = "the network was trained in tf32, which" if self.precision is None else argument("precision", "tf32")
-            hint = Hint("use fp32", adds=argument("precision", "fp32"))
-            raise UsageError(f"{own} {self._needs_cuda}", hint)
+        precision = self.precision_for(experiment)
+        if (refusal := self._refusal(precision)) is not None:
+            trained = f"the network was trained in {precision}, which"
+            own = trained if self.precision is None else argument("precision", precision)
+            raise UsageError(f"{own} {refusal}", Hint("use fp32", adds=argument("precision", "fp32")))
         return self
 
     def precision_for(self, experiment: Experiment) -> Precision:
@@ -133,7 +145,7 @@ class Runtime:
     def execution(self, experiment: Experiment) -> Execution:
         """Execution of the experiment's network under these choices."""
         return Execution(
-            memory_format="contiguous" if self.plain else "channels_last",
+            memory_format="contiguous" if self._is_contiguous(experiment.model) else "channels_last",
             fused=not self.plain,
             compile=self.compile,
             precision=self.precision_for(experiment),
@@ -154,17 +166,27 @@ class Runtime:
             **({} if self.precision is None else {"precision": self.precision}),
         }
 
-    def _runs(self, precision: Precision) -> bool:
-        return precision != "tf32" or self.device.type == "cuda"
+    def _is_contiguous(self, model: Model) -> bool:
+        """Whether images are contiguous in memory. On MPS, pools and normalizations have wrong gradients in
+        channels_last (pytorch #189233, #175189); on CUDA, GroupNorm's output is contiguous in either format."""
+        return self.plain or self.device.type == "mps" or (self.device.type == "cuda" and isinstance(model, UNet))
 
-    @property
-    def _needs_cuda(self) -> str:
-        return f"runs on CUDA only, and the device is {self.device}"
+    def _refusal(self, precision: Precision) -> str | None:
+        """Why the device can't run in this precision, as a clause; None if it can."""
+        if self.device.type != "cuda":
+            return f"runs on CUDA only, and the device is {self.device}" if precision == "tf32" else None
+        if precision == "fp32" or (found := torch.cuda.get_device_capability(self.device)) >= _AMPERE:
+            return None
+        return f"needs a GPU of compute capability 8.0 (Ampere) or above; {self.device} has {found[0]}.{found[1]}"
 
 
-def lacks_compiler(device: torch.device) -> bool:
-    """Whether torch.compile needs a C++ compiler for the device (CXX, else g++), and there is none."""
-    return device.type == "cpu" and shutil.which(os.environ.get("CXX", "g++")) is None
+_AMPERE = (8, 0)
+"""Compute capability of the first GPUs that multiply in TF32 and bfloat16."""
+_COMPILERS = {
+    "cpu": ("a C++ compiler", "CXX", ["g++"]),
+    "cuda": ("the package triton and a C compiler", "CC", ["gcc", "clang"]),
+}
+"""Device → what torch.compile needs, the variable that names the compiler, and usual compilers."""
 
 
 def keep_compiled_code() -> None:
@@ -175,13 +197,10 @@ def keep_compiled_code() -> None:
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "compiled"))
 
 
-def _prefer_equal_numbers() -> None:
-    """Turns off TF32, which would miss the published scores by more than 2e-5, and cuDNN's nondeterministic choice of
-    algorithms."""
+def _turn_off_tf32() -> None:
+    """Turns off TF32, which would miss the published scores by more than 2e-5."""
     with warnings.catch_warnings(action="ignore", category=UserWarning):  # of torch 2.10, about older names
         allow_tf32(convolutions=False, products=False)
-    torch.backends.cudnn.deterministic = True
-    torch.backends.cudnn.benchmark = False
 
 
 def _device(wanted: str) -> torch.device:
@@ -223,16 +242,17 @@ def _device_of(ranks: RankGroup, wanted: str) -> torch.device:
             f"rank {ranks.rank} has no GPU: this machine has {counted(torch.cuda.device_count(), 'GPU')} for "
             f"{counted(ranks.local_world, 'rank')}"
         )
-    device = torch.device("cuda", ranks.local_rank)
-    torch.cuda.set_device(device)
-    return device
+    return torch.device("cuda", ranks.local_rank)
 
 
 def device_name(device: torch.device) -> str:
-    """The model of a GPU, or the kind of processor."""
+    """The model of a GPU, or that of the processor with the instructions that torch uses."""
     if device.type == "cuda":
         return str(torch.cuda.get_device_name(device))
-    return platform.processor() or platform.machine()
+    text = _CPU_FACTS.read_text() if _CPU_FACTS.exists() else ""
+    names = re.findall(r"^model name\s*: (.+)$", text, re.MULTILINE)
+    name = names[0] if names else platform.processor() or platform.machine()
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def fastest_s(work: Callable[[], object], times: int = 3) -> float:

@@ -3,11 +3,12 @@
 import pickle
 
 import pytest
+import torch
 
 from ncsnx.config.codec import ConfigError
 from ncsnx.config.complaints import NewerVersionError, StructureError
 from ncsnx.data.decoding import BrokenImageError
-from ncsnx.errors import AdvisedError, Hint, NcsnxError, UsageError
+from ncsnx.errors import AdvisedError, Hint, NcsnxError, UsageError, is_out_of_memory
 from ncsnx.runs.manifest import UnsoundError
 
 ERRORS = [
@@ -32,3 +33,26 @@ def test_an_error_survives_pickling_with_its_hints(error: NcsnxError) -> None:
 
 def test_the_text_of_an_error_is_its_message_and_hints_in_one_line() -> None:
     assert str(ERRORS[0]) == "bedroom128 is missing; download it: ncsnx data download bedroom128; or: a=1"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        torch.AcceleratorError("CUDA error: out of memory"),
+        *map(
+            RuntimeError,
+            (
+                "DefaultCPUAllocator: can't allocate memory: you tried to allocate 8000000000000 bytes",
+                "MPS backend out of memory (MPS allocated: 8.00 GB)",
+                "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+                "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+            ),
+        ),
+    ],
+    ids=str,
+)
+def test_memory_that_ran_out_is_recognized_in_every_text(error: Exception) -> None:
+    assert is_out_of_memory(error)
+    assert not is_out_of_memory(RuntimeError("CUDA error: an illegal memory access was encountered"))

@@ -85,13 +85,39 @@ def test_the_first_values_are_frozen(device: str) -> None:
     assert torch.allclose(draws.normal(positions, (2,), step=7).cpu(), torch.tensor(NORMALS), rtol=0, atol=1e-6)
 
 
-def test_bernoulli_draws_are_halves_of_words() -> None:
-    draws, positions = stream(Purpose.DROPOUT), torch.arange(3)
-    words = draws.words(positions, 3)
-    halves = [[half for word in row for half in (word & 0xFFFF, word >> 16)][:5] for row in words.tolist()]
-    expected = [[half < 0.3 * 2**16 for half in row] for row in halves]
-    assert draws.bernoulli(positions, 0.3, (5,)).tolist() == expected
-    assert draws.bernoulli(positions, 1.0, (5,)).all()
+def test_masks_are_products_of_a_word_of_the_channel_and_one_of_the_place() -> None:
+    draws, positions = stream(Purpose.DROPOUT), torch.tensor([5, 2**40])
+    words = (draws.words(positions, 3 + 8 + 2 + 1) - 2**31) | 1
+    for mask, channels, places in zip(
+        draws.masks(positions, 0.3, [(3, 2, 4), (2, 1, 1)], torch.channels_last),
+        (words[:, :3], words[:, 11:13]),
+        (words[:, 3:11], words[:, 13:]),
+        strict=True,
+    ):
+        products = [
+            [[(one * other + 2**31) % 2**32 for other in row] for one in column]
+            for column, row in zip(channels.tolist(), places.tolist(), strict=True)
+        ]
+        assert torch.equal(mask.flatten(2), torch.tensor(products) < 0.3 * 2**32)
+    assert all(mask.all() for mask in draws.masks(positions, 1 - 1e-12, [(3, 2, 4)]))
+
+
+@pytest.mark.parametrize("chance", [0.5, 0.87])
+def test_values_of_masks_have_their_chance_and_are_independent(chance: float) -> None:
+    masks = stream(Purpose.DROPOUT).masks(torch.arange(N // 128), chance, [(16, 2, 4), (16, 2, 4)])
+    z = (torch.stack([mask.flatten(2) for mask in masks], dim=1).double() - chance) / math.sqrt(chance * (1 - chance))
+    products = {
+        "chance": z,
+        "channels": z[:, :, ::2] * z[:, :, 1::2],
+        "places": z[..., ::2] * z[..., 1::2],
+        "blocks": z[:, 0] * z[:, 1],
+        "images": z[::2][: len(z) // 2] * z[1::2],
+        "channels and places": z[:, :, ::2, ::2] * z[:, :, 1::2, 1::2],
+        "rectangles": z[:, :, ::2, ::2] * z[:, :, 1::2, ::2] * z[:, :, ::2, 1::2] * z[:, :, 1::2, 1::2],
+    }
+    for name, product in products.items():
+        # mean 0 and variance 1, if independent
+        assert abs(product.mean()) < SIGMAS / math.sqrt(product.numel()), name
 
 
 def test_the_numbers_of_the_purposes_are_frozen() -> None:
@@ -109,6 +135,7 @@ def test_any_split_and_order_of_a_batch_gives_the_same_bits(size: int, device: s
         lambda p: stream().normal(p, shape, step=3),
         lambda p: stream().uniform(p, shape, step=3),
         lambda p: stream().integers(p, 10, shape, step=3),
+        lambda p: stream().masks(p, 0.3, [shape])[0],
     ]
     for draw in draws:
         whole = draw(positions)
@@ -135,6 +162,19 @@ def test_a_step_in_a_tensor_is_not_read() -> None:
     # a value that is read raises an error on the meta device; on a GPU it would wait
     step = torch.zeros((), dtype=torch.int64, device="meta")
     assert stream().normal(torch.arange(2, device="meta"), (3,), step).shape == (2, 3)
+
+
+def test_streams_that_are_drawn_together_have_the_draws_of_each() -> None:
+    positions = torch.tensor([0, 1, 2**40 + 5])
+    counts = {(Purpose.FLIP, 0): 1, (Purpose.TRAINING_NOISE, 7): 10, (Purpose.FLIP, 3): 2}
+    streams = randomness.drawn_together(2**32 - 1, positions, counts)
+    for purpose, step in (*counts, (Purpose.CROP, 0), (Purpose.FLIP, 7)):
+        alone = stream(purpose, 2**32 - 1)
+        for count in (1, 2, 10, 30):  # more than was drawn too
+            assert torch.equal(streams(purpose).words(positions, count, step), alone.words(positions, count, step))
+            assert torch.equal(
+                streams(purpose).normal(positions, (count,), step), alone.normal(positions, (count,), step)
+            )
 
 
 def test_a_longer_draw_begins_with_the_shorter_one() -> None:
@@ -248,3 +288,12 @@ def test_compiled_normals_are_the_eager_ones_for_every_batch_seed_and_step() -> 
         compiled = Stream(seed, Purpose.SAMPLER_NOISE, compiled=True).normal(positions, shape, step)
         eager = Stream(seed, Purpose.SAMPLER_NOISE).normal(positions, shape, step)
         assert (compiled - eager).abs().max() <= 1e-6  # two units in the last place of the largest normals
+
+
+def test_a_program_that_draws_with_ever_new_seeds_keeps_the_constants_of_a_bounded_number() -> None:
+    for seed in range(1_100):
+        Stream(seed, Purpose.SUBSETS).words(torch.arange(1), 1)
+    assert randomness._constants.cache_info().currsize <= 1_024
+    for seed in range(6):
+        randomness.drawn_together(seed, torch.arange(1), {(Purpose.SUBSETS, 0): 4})
+    assert randomness._constants_together.cache_info().currsize <= 4

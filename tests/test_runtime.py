@@ -1,11 +1,14 @@
 """Which precision runs where, and TF32 in the settings of the process."""
 
+import platform
 import warnings
+from pathlib import Path
 
 import attrs
 import pytest
 import torch
 
+from ncsnx import runtime
 from ncsnx.config import Experiment, NCSNv2
 from ncsnx.config.discovery import resolve
 from ncsnx.config.experiment import Precision
@@ -36,7 +39,52 @@ def test_a_trained_network_runs_in_the_experiments_precision_or_the_chosen_one()
     assert chosen.facts()["precision"] == "bf16"
 
 
-def test_tf32_needs_cuda() -> None:
+def test_processors_are_told_apart_by_their_name_and_instructions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts = tmp_path / "cpuinfo"
+    monkeypatch.setattr(runtime, "_CPU_FACTS", facts)
+    capability = torch.backends.cpu.get_cpu_capability()
+    assert CPU.facts()["device_name"] == f"{platform.processor() or platform.machine()}, {capability}"
+    facts.write_text("processor\t: 0\nmodel\t\t: 17\nmodel name\t: AMD EPYC 9654\n\nmodel name\t: AMD EPYC 9654\n")
+    assert CPU.facts()["device_name"] == f"AMD EPYC 9654, {capability}"
+
+
+def test_memory_is_contiguous_where_channels_last_is_wrong_or_would_be_converted_back() -> None:
+    unet = resolve("digits_edm").experiment
+    mps = attrs.evolve(CPU, device=torch.device("mps"))
+    cases = [(CPU, DIGITS), (CPU, unet), (GPU, DIGITS), (GPU, unet), (mps, DIGITS), (mps, unet)]
+    formats = [runtime.execution(one).memory_format for runtime, one in cases]
+    assert formats == ["channels_last"] * 3 + ["contiguous"] * 3
+
+
+def capability(monkeypatch: pytest.MonkeyPatch, major: int, minor: int) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (major, minor))
+
+
+def test_tf32_and_bf16_on_cuda_need_an_ampere(monkeypatch: pytest.MonkeyPatch) -> None:
+    capability(monkeypatch, 7, 5)
+    for precision in ("tf32", "bf16"):
+        told = rf"^precision={precision} needs .* 8\.0 \(Ampere\) or above; cuda has 7\.5; use fp32: precision=fp32$"
+        with pytest.raises(UsageError, match=told):
+            GPU.for_training(experiment(precision))
+    with pytest.raises(UsageError, match=r"^the network was trained in bf16, which needs .*precision='fp32'$"):
+        GPU.for_weights_of(experiment("bf16"))
+    assert GPU.for_training(experiment("fp32")) == GPU
+    assert CPU.for_training(experiment("bf16")) == CPU
+
+
+def test_the_chosen_gpu_is_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    current = list[torch.device]()
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    Runtime.choose(device="cuda")
+    chosen = Runtime.choose(device="cuda:1").device
+    assert current == [chosen] == [torch.device("cuda:1")]
+
+
+def test_tf32_needs_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    capability(monkeypatch, 8, 0)
     assert GPU.for_training(experiment("tf32")) == GPU
     assert GPU.for_weights_of(experiment("tf32")) is GPU
     with pytest.raises(UsageError, match=r"^precision=tf32 runs on CUDA only, .*is cpu; .*precision=fp32$"):

@@ -85,7 +85,7 @@ def _class(cls: type[Config], identity: set[bool], fields: Any) -> Iterator[str]
         text, accepted = field_docstring(cls, field.name), _accepted(field)
         yield from ("", text, "")
         facts = [f"Accepted: {accepted}."] if accepted and not _is_said(accepted, text) else []
-        if True in identity and not field.metadata.get("identity", True):
+        if True in identity and field.metadata.get("identity", True) is not True:
             facts.append("*Outside the identity.*")
         yield from (" ".join(facts), "", "::::")
     yield from (":::::", "")

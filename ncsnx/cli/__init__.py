@@ -1,4 +1,4 @@
-"""The command line: one file per command, thin over the library. A command imports what it needs when it runs."""
+"""The command line: commands as Typer builds and calls them. A command imports what it needs when it runs."""
 
 import _signal  # type: ignore[import-not-found]  # `signal` without its imports, which take as long as Python's start
 import os

@@ -20,6 +20,13 @@ from ncsnx.commands.command import (
 )
 
 _HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
+_INSTEAD = {
+    "-n": "--n",
+    "--epochs": "steps=N",
+    "--lr": "optimizer.lr=VALUE",
+    "--resume": "none: the same command resumes",
+}
+"""Answers to options of other programs: what to type."""
 
 
 class _Parameters:
@@ -38,6 +45,15 @@ class _Parameters:
 
 class _Command(_Parameters, TyperCommand):
     """A command, with all of its options in its help."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Reads the arguments. The error of an unknown option says what to type."""
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            if (instead := _INSTEAD.get(getattr(error, "option_name", ""))) is not None:
+                error.possibilities = [instead]  # type: ignore[attr-defined]
+            raise
 
 
 class NcsnxCommand(_Command):

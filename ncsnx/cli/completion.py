@@ -10,7 +10,7 @@ from pathlib import Path
 
 import typer
 
-from ncsnx.commands.command import Completed
+from ncsnx.commands.command import Completed, Declaration
 
 Candidates = Iterator[tuple[str, str]]
 """A word and a line about it."""
@@ -58,13 +58,16 @@ def complete_step(ctx: typer.Context, incomplete: str) -> Candidates:
             yield f"{begin}{colon}{step[1]}", "step"
 
 
-def complete_field(incomplete: str) -> Candidates:
-    """Fields of experiments, samplers and features, and after `=` their values."""
+def complete_field(incomplete: str, *roots: str) -> Candidates:
+    """Fields, and after `=` their values. roots: first parts of their paths; none: all of an experiment."""
     from ncsnx.config.field_facts import all_facts, first_sentence
 
     path, prefix = _field_before(incomplete)
     words: dict[str, str] = {}
     for fact in all_facts():
+        root = fact.path.partition(".")[0]
+        if root not in roots if roots else root == "features":
+            continue
         if path is None:
             # two words, so that the shell adds no space behind the common part
             words |= {f"{fact.path}={end}": first_sentence(fact.text)[:_LONGEST_TEXT] for end in ("", "?")}
@@ -73,13 +76,16 @@ def complete_field(incomplete: str) -> Candidates:
     yield from words.items()
 
 
-COMPLETIONS: dict[Completed, Callable[..., Candidates]] = {
-    "experiment": complete_experiment,
-    "experiment or run": complete_experiment_or_run,
-    "run": complete_run,
-    "step": complete_step,
-    "field": complete_field,
-}
+def completion_of(declared: Declaration) -> Callable[..., Candidates] | None:
+    """The function that completes words of a parameter, if any does."""
+    completions: dict[Completed, Callable[..., Candidates]] = {
+        "experiment": complete_experiment,
+        "experiment or run": complete_experiment_or_run,
+        "run": complete_run,
+        "step": complete_step,
+        "field": lambda incomplete: complete_field(incomplete, *declared.roots),
+    }
+    return None if declared.complete is None else completions[declared.complete]
 
 
 def _field_before(incomplete: str) -> tuple[str | None, str]:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import attrs
 import typer
 
-from ncsnx.cli.completion import COMPLETIONS
+from ncsnx.cli.completion import completion_of
 from ncsnx.cli.session import Shared, session
+from ncsnx.commands import values
 from ncsnx.commands.command import (
     EXECUTION_PANEL,
     OUTPUT_PANEL,
@@ -105,16 +106,17 @@ def show(messages: "Messages", result: "Result", *, json: bool) -> None:
 def _parameter(one: Parameter, names: dict[str, str]) -> inspect.Parameter:
     """The parameter of a function that Typer reads."""
     declared, default = one.declaration, one.default
+    parse = declared.parse or (values.whole if one.type in (int, int | None) else None)
     settings: dict[str, Any] = {
         "metavar": declared.metavar,
         "help": _help(one.text, names),
-        "parser": None if declared.parse is None else _parser(declared.parse),
-        "autocompletion": None if declared.complete is None else COMPLETIONS[declared.complete],
+        "parser": None if parse is None else _parser(parse),
+        "autocompletion": completion_of(declared),
         "show_default": declared.default or not (default in (None, "", ()) or isinstance(default, bool)),
         "rich_help_panel": declared.panel,
     }
     info: Any = typer.Argument(**settings) if declared.is_argument else typer.Option(*one.options, **settings)
-    kind: Any = one.type if declared.parse is None else str
+    kind: Any = one.type if parse is None else str
     if declared.is_list:
         kind, default = list[str], ... if default is ... else None
     return inspect.Parameter(

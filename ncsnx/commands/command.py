@@ -23,6 +23,7 @@ from collections.abc import Callable
 from functools import cache, wraps
 from importlib import import_module
 from keyword import iskeyword
+from numbers import Integral
 from pathlib import Path
 from pkgutil import iter_modules
 from types import NoneType, UnionType
@@ -98,6 +99,8 @@ class Declaration:
     parse: Parse | None = None
     """Checks and converts what was typed; raises UsageError. None: Typer converts it to the field's type."""
     complete: Completed | None = None
+    roots: tuple[str, ...] = ()
+    """First parts of the fields that are completed; none: all of an experiment."""
     between: tuple[int, int] | None = None
     """Least and greatest value, checked in Python too."""
     is_list: bool = False
@@ -185,6 +188,9 @@ class Command(Generic[R]):
     def __attrs_post_init__(self) -> None:
         for field in attrs.fields(type(self)):
             value, declared = getattr(self, field.name), field.type
+            if isinstance(value, Integral) and not isinstance(value, int):  # of NumPy
+                value = int(value)
+                object.__setattr__(self, field.name, value)
             if value is not field.default:
                 _require_type(field.name, value, _plain(declared))
             for one in getattr(declared, "__metadata__", ()):

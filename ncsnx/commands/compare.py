@@ -36,10 +36,10 @@ class Compare(OneCheckpoint, BatchSize, Compared, Execution, Command["Measuremen
 
     The recommended setting takes the fewest evaluations whose measured distance is no larger than the run's own
     sampler's, and at most a twelfth of its evaluations (as many, if it takes fewer than 48). If there is none, it is
-    the usable one with the smallest distance. Since a choice among many measurements is partly luck, it is measured
-    again with fresh seeds, and so is the run's own sampler. sampler=fast then selects it in `ncsnx sample`,
-    `ncsnx restore` and `ncsnx fid`. Where no setting is usable, the exit code is still 0. An interrupted
-    comparison resumes.
+    the usable one with the smallest distance. Since a choice among many measurements is partly luck, it and the run's
+    own sampler are measured once again with fresh seeds, and these numbers are reported. sampler=fast then selects it
+    in `ncsnx sample`, `ncsnx restore` and `ncsnx fid`. Where no setting is usable, with the fresh seeds too, the exit
+    code is still 0. An interrupted comparison resumes.
     """
 
     changes: FeatureChanges = attrs.field(default=(), kw_only=False)

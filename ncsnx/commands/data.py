@@ -284,6 +284,8 @@ class DataShow(ReadFully, Opened, Command["DataFacts"]):
             out = None if self.out is None else Path(self.out)
             if out is not None and out.suffix.lower() != ".png":
                 raise UsageError(f"{parameter('out')} {out}: the contact sheet is a PNG; give a name that ends in .png")
+            if out is not None and out.exists():
+                raise UsageError(f"{parameter('out')} {out} already exists; name another file")
             data = self.data_set(work)
             splits = data.opened(attrs.evolve(work, info=ignore_message))  # the table lists unread files
             data = data.measured(splits)
@@ -328,7 +330,7 @@ class DataFacts(Result):
             modes = ", ".join(f"{count:,} {mode}" for mode, count in scan.modes.items())
             sizes = [f"{width}×{height}" for width, height, _ in (scan.sizes[0], scan.sizes[-1])]
             rows["files"] = f"{modes}; from {' to '.join(sizes)} pixels; {scan.grey:,} grey"
-            if unread := unread_in_words(files):
+            if unread := unread_in_words(files, scan.further_pages):
                 rows["not read"] = unread
         return [Table(columns=[Column("data"), Column(self.data.name)], rows=list(map(list, rows.items())))]
 
@@ -350,6 +352,7 @@ class DataFacts(Result):
         facts, scan = None, self.scan
         if self.files is not None and scan is not None:
             facts = {"modes": scan.modes, "grey": scan.grey, "not_read": unread_files(self.files)}
+            facts["further_pages"] = scan.further_pages
             facts |= {"broken": len(scan.broken), "smallest": scan.sizes[0][:2], "largest": scan.sizes[-1][:2]}
         data, summary = unstructure(self.data.data), attrs.asdict(self.summary)
         return {"name": self.data.name, "data": data, **summary, "files": facts, "contact_sheet": str(self.sheet)}

@@ -16,7 +16,7 @@ from ncsnx.commands.command import (
     command,
     option,
 )
-from ncsnx.commands.groups import Checkpoints, Compared, Execution, FieldChanges, Noted, Sampled, split_changes
+from ncsnx.commands.groups import Checkpoints, Compared, Execution, MeasuringChanges, Noted, Sampled, split_changes
 from ncsnx.spelling import parameter
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Fid(Checkpoints, Sampled, Compared, Execution, Noted, Command["Measurement
     of the newest sweep with the most images.
     """
 
-    changes: FieldChanges = attrs.field(default=(), kw_only=False)
+    changes: MeasuringChanges = attrs.field(default=(), kw_only=False)
     """Changes to the sampler (sampler.FIELD=VALUE) and to the features (features.FIELD=VALUE)."""
     n: Annotated[int, option(IMAGES_PANEL, "N", between=(10, 10_000_000))] = 1000
     """Images per checkpoint."""
@@ -86,7 +86,12 @@ class Fid(Checkpoints, Sampled, Compared, Execution, Noted, Command["Measurement
                 note=self.note,
             )
             _refuse(job, requested)
-        return measure_checkpoints(job, problems, work, requested)
+        scores = measure_checkpoints(job, problems, work, requested)
+        if run.report_path.is_file():
+            from ncsnx.reporting.page import write_report
+
+            write_report(run)
+        return scores
 
 
 def _metrics(tags: str | Sequence[str]) -> "Sequence[str] | None":

@@ -15,6 +15,7 @@ from ncsnx.commands.command import (
     MEASUREMENT_PANEL,
     OUTPUT_PANEL,
     RARE_PANEL,
+    Declaration,
     argument,
     option,
 )
@@ -38,10 +39,17 @@ if TYPE_CHECKING:
 Place = Path | str
 Changes = str | Sequence[str]
 """Changes FIELD=VALUE: words, or one text of words as they are typed."""
-FieldChanges = Annotated[Changes, argument("FIELD=VALUE", is_list=True, complete="field")]
-DataChanges = Annotated[Changes, argument("data.FIELD=VALUE", is_list=True, complete="field")]
-FeatureChanges = Annotated[Changes, argument("features.FIELD=VALUE", is_list=True, complete="field")]
-SamplerChanges = Annotated[Changes, argument("sampler.FIELD=VALUE", is_list=True, complete="field")]
+
+
+def _fields(metavar: str, *roots: str) -> Declaration:
+    return argument(metavar, is_list=True, complete="field", roots=roots)
+
+
+FieldChanges = Annotated[Changes, _fields("FIELD=VALUE")]
+DataChanges = Annotated[Changes, _fields("data.FIELD=VALUE", "data")]
+FeatureChanges = Annotated[Changes, _fields("features.FIELD=VALUE", "features")]
+SamplerChanges = Annotated[Changes, _fields("sampler.FIELD=VALUE", "sampler")]
+MeasuringChanges = Annotated[Changes, _fields("FIELD=VALUE", "sampler", "features")]
 """The field `changes` of commands, by what it may change."""
 
 
@@ -316,8 +324,8 @@ class InFeatures(InData, InCache):
             parse=values.file_behind_tag,
         ),
     ] = None
-    """inception, inception:FILE, torchscript:FILE or classifier; for `ncsnx neighbors` also none. A FILE is
-    TorchScript, which runs code: name only files that you trust."""
+    """inception, inception:FILE, torchscript:FILE or classifier. A FILE is TorchScript, which runs code: name only
+    files that you trust."""
 
     def chosen_features(self, data: "Data | None", settings: "Sequence[Override]" = ()) -> "Features":
         """The features for data, with settings features.FIELD=VALUE. Raises UsageError."""

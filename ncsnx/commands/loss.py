@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 class Loss(Checkpoints, InData, Execution, Noted, Command["Measurements"]):
     """Measure the held-out loss of checkpoints at each noise level.
 
-    The score-matching loss of held-out images with fixed noise: a table, a plot, and one loss per noise level. Losses
-    are kept in the run by weights and protocol, so that nothing is measured twice. An interrupted sweep resumes
-    after its last finished batch. A low loss doesn't promise good images: for those see `ncsnx fid`.
+    The score-matching loss of held-out images with fixed noise: a table, a plot, and one loss per noise level. All
+    levels have equal weight; with schedule=lognormal training weighs them otherwise. Losses are kept in the run by
+    weights and protocol, so that nothing is measured twice. An interrupted sweep resumes after its last finished
+    batch. A low loss doesn't promise good images: for those see `ncsnx fid`.
     """
 
     seed: Annotated[int, option(IMAGES_PANEL, "SEED", between=(0, 2**32 - 1))] = 0

@@ -14,7 +14,7 @@ from ncsnx.commands.command import (
     command,
     option,
 )
-from ncsnx.commands.groups import Execution, FieldChanges, InFeatures, OneCheckpoint, Sampled, split_changes
+from ncsnx.commands.groups import Execution, InFeatures, MeasuringChanges, OneCheckpoint, Sampled, split_changes
 
 if TYPE_CHECKING:
     from ncsnx.config.experiment import Experiment
@@ -37,7 +37,7 @@ class Neighbors(OneCheckpoint, Sampled, InFeatures, Execution, Command["NearestT
     distances, their distributions, and the numbers.
     """
 
-    changes: FieldChanges = attrs.field(default=(), kw_only=False)
+    changes: MeasuringChanges = attrs.field(default=(), kw_only=False)
     """Changes to the sampler (sampler.FIELD=VALUE) and to the features (features.FIELD=VALUE)."""
     n: Annotated[int, option(IMAGES_PANEL, "N")] = 64
     """Number of samples."""

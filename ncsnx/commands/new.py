@@ -113,17 +113,30 @@ class New(Planned, InData, Command["NewExperiment"]):
 
     def _clock(self, draft: "Experiment", work: "Work") -> "TimeOf":
         """Times networks on this machine: the one that is asked for, or that is favoured at each image size."""
+        import torch
+
         from ncsnx.config.image_sizes import size_in_words
         from ncsnx.planning.experiment_proposal import draft as drafted
         from ncsnx.planning.experiment_proposal import favoured_network
         from ncsnx.planning.timing import time_experiment
+        from ncsnx.runtime import Runtime
 
-        runtime = self.runtime()
+        usual = self.runtime()
+        # where other programs use the processors, threads that wait for each other take longer than one
+        counts = [usual.threads, 1] if self.threads is None and usual.device.type == "cpu" else [usual.threads]
 
         def time_of(data: "OwnData", width: int, batch_size: int) -> "Timing":
             work.info(f"timing a network of width {width} at {size_in_words(data.shape[1:])} px")
             kind = self.model or favoured_network(data)
-            return time_experiment(drafted(draft.name, data, kind, width=width, batch_size=batch_size), runtime, work)
+            experiment, timings = drafted(draft.name, data, kind, width=width, batch_size=batch_size), {}
+            try:
+                for threads in dict.fromkeys(counts):
+                    runtime = Runtime.choose(device=self.device, threads=threads)
+                    timings[threads] = time_experiment(experiment, runtime, work)
+            finally:
+                torch.set_num_threads(usual.threads)
+            counts[:] = [min(timings, key=lambda threads: timings[threads].step_of(batch_size))]
+            return timings[counts[0]]
 
         return time_of
 
@@ -194,6 +207,7 @@ class NewExperiment(Result):
         from ncsnx.config.model import RefineNetModel, UNet
         from ncsnx.planning.budget import in_short
         from ncsnx.planning.survey import data_remarks
+        from ncsnx.sampling.bias import known_bias
 
         found, experiment, measured = self.survey, self.experiment, self.survey.measured
         model, fit, training_s = experiment.model, found.fit, found.seconds_of_training
@@ -211,15 +225,20 @@ class NewExperiment(Result):
             _say_reductions(fit, work)
         if training_s is not None:
             _say_times(found, work)
+        if bias := known_bias(experiment.sampler, experiment):
+            work.info(bias)
         budget_s = None if fit is None else fit.budget_s
         if budget_s is not None and training_s is not None and training_s > budget_s:
             fits = f"for one that fits, leave out {parameter('steps')}"
             work.warning(f"that exceeds the budget of {in_short(budget_s)}; {fits}")
 
     def closing(self) -> Sequence[str]:
+        from ncsnx.data.read_ahead import processors
+
         is_known = self.path.parent == Path("experiments")
         train = f"ncsnx train {shlex.quote(self.experiment.name if is_known else str(self.path))}"
-        return [f"next: {train}"]
+        alone = self.survey.timing is not None and self.survey.timing.threads == 1 < processors()
+        return [f"next: {train} {typed('threads', 1)}" if alone else f"next: {train}"]
 
     def to_json(self) -> object:
         return {"path": str(self.path), **self.survey.facts()}

@@ -86,9 +86,9 @@ class Plan(Planned, InSource, Command["PlannedTraining"]):
             self.check()
 
             from ncsnx.config.variants import load_plugins
-            from ncsnx.noise.bias import known_bias
             from ncsnx.planning.survey import data_remarks, plan_differences
             from ncsnx.planning.timing import time_experiment
+            from ncsnx.sampling.bias import known_bias
 
             load_plugins("ncsnx.runtime")
             folder, changes, reading = self.data_folder(), changed_words(self.changes), self.reading()

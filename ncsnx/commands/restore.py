@@ -44,8 +44,8 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
     number of channels, in the data's own values (see `measure`), or of complex H×W for a model of complex data. One
     .npy may hold several pictures, P×H×W or P×H×W×C.
 
-    Draws by 100 steps of cas, which reaches the posterior, unless the sampler is changed: sampler=ald takes
-    the published one of a run that has it.
+    Draws by 100 steps of cas with eta=0.5, unless the sampler is changed: sampler=ald takes the published one of a run
+    that has it. Below the noise of a measurement, cas follows the flow (sampler.eta_min).
 
     Writes what `ncsnx sample` writes, a grid with the given picture, the images, their mean and their spread, maps of
     mean, deviation and quantiles, and how well the images agree with the picture; with `truth` also PSNR, SSIM,
@@ -75,10 +75,13 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
                 from ncsnx.inverse.values import range_of
                 from ncsnx.sampling.drawing import Drawing, count_images
                 from ncsnx.sampling.folder_drawing import FolderDrawing, load_model
+                from ncsnx.sampling.sampler_choice import at_noise
 
                 own = range_of(experiment.data, self.data_folder(), source, work.warning)
                 task = self._built(experiment, own, Path(made))
-                say_before(task, experiment.sampler, work)
+                sampler = at_noise(experiment.sampler, task.sigma(experiment.data))
+                experiment = attrs.evolve(experiment, sampler=sampler)
+                say_before(task, sampler, work)
                 count = count_images(self.n, task)
                 at_once = work.ranks.batch_size(count, request.batch_size)
                 runtime = self.runtime_for(experiment, work, plain=self.plain)

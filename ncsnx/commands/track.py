@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ncsnx.work import Work
 
 
-@command("track", panel=RUNS_PANEL, place=155, then="the same command sends the rest")
+@command("track", panel=RUNS_PANEL, place=156, then="the same command sends the rest")
 @attrs.frozen(slots=False, kw_only=True, eq=False)
 class Track(OfRun, Command["SentRun"]):
     """Send a run to experiment trackers.

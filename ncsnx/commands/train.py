@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import attrs
 
 from ncsnx.commands.command import (
+    EXECUTION_PANEL,
     OUTPUT_PANEL,
     TRAIN_PANEL,
     Command,
@@ -38,12 +39,18 @@ class Train(OfTraining, Training, InRuns, InData, Command["TrainedRun"]):
     """Changes to the experiment, such as model.width=64."""
     name: Annotated[str | None, option(OUTPUT_PANEL, "NAME", "--run", default="the experiment's")] = None
     """Name of the run."""
+    budget: Annotated[str | None, option(EXECUTION_PANEL, "TIME", "--for")] = None
+    """Time to train for, such as 10m or 2h. Unless steps=N is given, a new run gets as many steps as fit, estimated
+    from a quick timing; a cosine decay is adjusted to them where the experiment has one. When the time is up, a
+    checkpoint is written, the exit code is 0, and the same command resumes."""
 
     def carry_out(self, work: "Work") -> "TrainedRun":
         with work.at_once():
             from ncsnx.commands.training.job import TrainingJob, require_free
+            from ncsnx.planning.budget import parse_time
 
-            job = TrainingJob(options=self, data=self.data_folder(), **self._target(work))
+            budget_s = None if self.budget is None else parse_time(self.budget)
+            job = TrainingJob(options=self, data=self.data_folder(), budget_s=budget_s, **self._target(work))
             job = require_free(job, work)
 
             from ncsnx.commands.training.work import train_run

@@ -79,6 +79,17 @@ def device(text: str) -> str:
     return text
 
 
+def whole(text: str) -> int:
+    """A whole number, also as 50_000 or 50k."""
+    from ncsnx.config.checks import quoted
+    from ncsnx.errors import UsageError
+    from ncsnx.quantities import parsed_integer
+
+    if (found := parsed_integer(text)) is None:
+        raise UsageError(f"must be a whole number, such as 5000 or 5k, not {quoted(text)}")
+    return found
+
+
 def words(given: str | Sequence[str]) -> tuple[str, ...]:
     """Words, or a text with commas between them."""
     return tuple(filter(None, map(str.strip, given.split(",")))) if isinstance(given, str) else tuple(given)

@@ -71,7 +71,8 @@ def identifying_values(config: Config) -> dict[str, Any]:
         values[TAG] = tag
     for field in attrs.fields(type(config)):
         value = getattr(config, field.name)
-        if not field.metadata.get("identity", True):
+        inside = field.metadata.get("identity", True)
+        if not (inside(config) if callable(inside) else inside):
             continue
         if "outside_identity_at_default" in field.metadata and is_default(field, value):
             continue

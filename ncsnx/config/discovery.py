@@ -1,6 +1,7 @@
 """Finding experiments: in `./experiments`, in installed packages, and among the built-in ones, in that order.
 
-A broken file is an entry with its error and doesn't affect the others.
+An experiment NAME is looked for in files `NAME.py` and in installed packages first, and in all other files only if none
+of these registers it. A broken file is an entry with its error and doesn't affect the others.
 """
 
 import os
@@ -76,18 +77,26 @@ def built_in_folder() -> Path:
     return packaged if packaged.is_dir() else package.parent / "experiments"
 
 
-def discover() -> list[DiscoveredFile]:
-    """Executes every experiment file of all ranks; a file that several ranks have counts for the first."""
+def discover(name: str | None = None) -> list[DiscoveredFile]:
+    """Executes every experiment file of all ranks; a file that several ranks have counts for the first.
+
+    name: leaves out files of another name, but for those of installed packages.
+    """
     sources: list[DiscoveredFile] = []
     seen: set[str] = set()
     for rank, paths in enumerate((_files_in(Path("experiments")), installed_files(), _files_in(built_in_folder()))):
         for path in paths:
             if isinstance(path, DiscoveredFile):
                 sources.append(path)
-            elif (real := os.path.realpath(path)) not in seen:  # doesn't raise for loops of links
-                seen.add(real)
+            elif (name is None or _is_first(path, rank, name)) and (real := os.path.realpath(path)) not in seen:
+                seen.add(real)  # realpath doesn't raise for loops of links
                 sources.append(_load(path, rank))
     return sources
+
+
+def _is_first(path: Path, rank: int, name: str) -> bool:
+    """Whether the experiment `name` is looked for in this file before the others."""
+    return RANKS[rank] == "installed packages" or path.stem == name
 
 
 def known_names(sources: Iterable[DiscoveredFile]) -> list[Known]:
@@ -100,7 +109,7 @@ def known_names(sources: Iterable[DiscoveredFile]) -> list[Known]:
                 by_name.setdefault(registered.experiment.name, []).append((source.rank, registered, source.file))
     known: list[Known] = []
     for name, found in by_name.items():
-        first = min(rank for rank, _, _ in found)
+        first = min((not _is_first(file.path, rank, name), rank) for rank, _, file in found)[1]
         own = [(registered, file) for rank, registered, file in found if rank == first]
         error = _contradiction(name, first, [registered for registered, _ in own]) if len(own) > 1 else None
         known += [Known(registered, file, first, error) for registered, file in own]
@@ -186,9 +195,11 @@ def _from_file(path: Path, name: str | None) -> tuple[Registered, ExperimentFile
 
 
 def _by_name(name: str) -> tuple[Registered, ExperimentFile]:
-    sources = discover()
-    found = next((known for known in known_names(sources) if known.registered.experiment.name == name), None)
-    if found is None:
+    for sources in map(discover, (name, None)):
+        found = next((known for known in known_names(sources) if known.registered.experiment.name == name), None)
+        if found is not None:
+            break
+    else:
         raise _not_found(name, sources)
     if found.error is not None:
         raise UsageError(found.error)

@@ -30,8 +30,8 @@ class Augmentation(Config):
     (Karras et al. 2022, arXiv 2206.00364, appendix F.2). Half of the images are mirrored."""
 
     probability: float = attrs.field(default=0.12, validator=checks.fraction)
-    """Probability of each other transformation, at least 0 and below 1: turning upside down, scaling, rotation,
-    stretching, translation."""
+    """Probability of each other transformation, at least 0 and below 1: scaling, rotation, stretching, translation.
+    Turning upside down is half as probable."""
 
 
 @attrs.frozen(kw_only=True)
@@ -44,6 +44,10 @@ class Snapshots(Config):
     """Number of checkpoints per grid, 1 to 1,000,000: 2 draws a grid at every second checkpoint."""
     sampler: Sampler | None = None
     """Sampler of the grid, for example one with few steps. None: the experiment's own sampler."""
+
+
+def _takes_batch_statistics(experiment: "Experiment") -> bool:
+    return getattr(experiment.model, "normalization", None) == "batch"
 
 
 @attrs.frozen(kw_only=True)
@@ -71,9 +75,11 @@ class Experiment(Config):
     """Moving average of the weights, which is evaluated and sampled. None: the raw weights are."""
     batch_size: int = attrs.field(default=128, validator=checks.between(1, 1_000_000))
     """Images per optimizer step, summed over its passes, 1 to 1,000,000."""
-    accumulation: int = attrs.field(default=1, validator=checks.between(1, 1_000_000))
+    accumulation: int = attrs.field(
+        default=1, validator=checks.between(1, 1_000_000), metadata={"identity": _takes_batch_statistics}
+    )
     """Forward and backward passes per optimizer step, 1 to 1,000,000; divides `batch_size`. More passes need less
-    memory."""
+    memory, and change the weights by rounding; with batch normalization they are part of the identity."""
     warmup_steps: int = attrs.field(default=0, validator=checks.between(0, MOST_STEPS))
     """Optimizer steps over which the learning rate rises linearly to `optimizer.lr`, 0 to 1,000,000,000."""
     decay: Decay | None = attrs.field(default=None, metadata=OUTSIDE_IDENTITY_AT_DEFAULT)
@@ -121,6 +127,8 @@ class Experiment(Config):
     def _has_labels(self, attribute: "attrs.Attribute[Augmentation | None]", value: Augmentation | None) -> None:
         if value is not None and not getattr(self.model, "takes_labels", True):
             raise checks.FieldError("augmentation", "needs a network that takes labels, as unet does")
+        if value is not None and getattr(self.data, "random_flip", False) is True:
+            raise checks.FieldError("augmentation", "mirrors images, and tells the network; set data.random_flip=false")
 
     @accumulation.validator
     def _divides_the_batch(self, attribute: "attrs.Attribute[int]", value: int) -> None:

@@ -68,7 +68,7 @@ def facts_of(cls: type[Config], prefix: str = "", inside: bool = True) -> list[F
             accepted=accepted_by(field),
             values=_values(field.type),
             text=field_docstring(cls, field.name),
-            identity=inside and field.metadata.get("identity", True),
+            identity=inside and field.metadata.get("identity", True) is True,
             of=tag_of(cls) or "",
         )
         for field in attrs.fields(cls)

@@ -95,7 +95,8 @@ class UNet(Model):
     blocks: int = attrs.field(default=4, validator=checks.between(1, 64))
     """Residual blocks of a stage on the way down, 1 to 64; there is one more on the way up."""
     attention: tuple[int, ...] = attrs.field(default=(16,), validator=checks.each(checks.between(1, 16_384)))
-    """Shorter sides, in pixels, of the stages whose blocks attend to the whole image, such as 16."""
+    """Shorter sides, in pixels, of the stages whose blocks attend to the whole image, such as 16. With any, the middle
+    block attends too. At 28 px and 3 stages, the sides are 28, 14 and 7."""
     embedding: Literal["positional", "fourier"] = "positional"
     """Features of ln σ: sines of 'positional' (Vaswani et al. 2017) or of random 'fourier' frequencies (Tancik et al.
     2020)."""
@@ -166,7 +167,7 @@ class LogNormal(Geometric):
 
     @property
     def in_words(self) -> str:
-        return f"ln σ ~ N({self.p_mean:g}, {self.p_std:g}²); sampled at {super().in_words}"
+        return f"ln σ ~ N({self.p_mean:g}, {self.p_std:g}²); held-out losses and samples at {super().in_words}"
 
 
 @variant(Schedule, "uniform")

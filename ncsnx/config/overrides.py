@@ -106,8 +106,10 @@ def apply_sampler_overrides(experiment: Experiment, overrides: list[Override]) -
     """
     for override in overrides:
         if override.parts[0] != "sampler":
+            is_field = override.path in {field.name for field in attrs.fields(type(experiment.sampler))}
+            such = f"sampler.{override.path}={override.text}" if is_field else "sampler.denoise=false"
             raise OverrideError(
-                f"{override.path}: cannot change in a trained run; only the sampler can, such as sampler.denoise=false"
+                f"{override.path}: cannot change in a trained run; only the sampler can, such as {such}"
             )
     return apply_overrides(experiment, {}, overrides)[0]
 

@@ -21,7 +21,8 @@ TAG = "type"
 """Key of a variant's tag in the saved form."""
 
 OUTSIDE_IDENTITY = {"identity": False}
-"""Metadata of a field that doesn't determine the trained weights, such as a path or an interval."""
+"""Metadata of a field that doesn't determine the trained weights, such as a path or an interval. A function in place
+of False says of a configuration object whether it does."""
 
 OUTSIDE_IDENTITY_AT_DEFAULT = {"outside_identity_at_default": True}
 """Metadata of a field that is newer than its class, and whose default reproduces the earlier behaviour: the default is

@@ -31,7 +31,7 @@ class TrainingPace:
         self._trained_s = 0.0  # in earlier phases of training
         self._phase, self._since_s = "", clock()
         self._costs_s: dict[str, float] = {}
-        self._marks = deque[tuple[float, int]](maxlen=600)  # (time in training, step), at most ten a second
+        self._marks = deque[tuple[float, int]]()  # (time in training, step), at most ten per second
 
     def phase(self, name: str) -> None:
         """Notes the phase that begins now: training, a pause, or another one, which is ignored."""
@@ -48,6 +48,8 @@ class TrainingPace:
         trained_s = self._trained_s + self._clock() - self._since_s
         if not self._marks or trained_s >= self._marks[-1][0] + 0.1:
             self._marks.append((trained_s, step))
+        while len(self._marks) > 2 and self._marks[1][0] <= trained_s - 60:
+            self._marks.popleft()
 
     def steps_per_second(self) -> float | None:
         """Speed over the last minute of training; None before the second mark."""
@@ -87,13 +89,14 @@ class TrainingView(View, TrainingObserver):
         total_steps: int,
         start_step: int,
         batch_size: int,
+        dimensions: int = 1,
         folder: Path | None = None,
         pauses: Sequence[Pause] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """batch_size: images per optimizer step. folder: the run."""
+        """batch_size: images per optimizer step. dimensions: values of an image. folder: the run."""
         super().__init__(messages, "starting", total_steps, start_step)
-        self._batch_size = batch_size
+        self._batch_size, self._dimensions = batch_size, dimensions
         self._folder = folder
         self._images = start_step * batch_size
         self._announced_phases: set[str] = set()
@@ -208,11 +211,17 @@ class TrainingView(View, TrainingObserver):
         return f"{done:,}/{total:,}, {counted(evaluations, 'evaluation')}"
 
     def _losses_in_words(self) -> list[str]:
-        losses = [] if self._loss is None else [f"loss {number(self._loss)} ({_WEIGHTS['raw']})"]
+        losses = []
+        if self._loss is not None:
+            losses.append(f"loss {number(self._loss)} ({_WEIGHTS['raw']}{self._each(self._loss)})")
         if self._held_out is not None:
             _, loss, weights = self._held_out
-            losses.append(f"held-out {number(loss)} ({weights})")
+            losses.append(f"held-out {number(loss)} ({weights}{self._each(loss)})")
         return losses
+
+    def _each(self, loss: float) -> str:
+        """A loss per dimension, which can be judged whatever the size of the images."""
+        return f", {number(loss / self._dimensions)} per dimension" if self._dimensions > 1 else ""
 
     def _speed(self) -> float | None:
         """Images per second of training, without pauses."""
@@ -225,10 +234,10 @@ class TrainingView(View, TrainingObserver):
         loss, held_out = self._loss, self._held_out
         checkpoint, sampling = self._checkpoint, self._sampling
         if loss is not None:
-            rows.append((f"loss ({_WEIGHTS['raw']})", number(loss)))
+            rows.append((f"loss ({_WEIGHTS['raw']})", f"{number(loss)}{self._each(loss)}"))
         if held_out is not None:
             step, loss, weights = held_out
-            rows.append((f"held-out ({weights})", f"{number(loss):<9} at step {step:,}"))
+            rows.append((f"held-out ({weights})", f"{number(loss)}{self._each(loss)} at step {step:,}"))
         if (speed := self._speed()) is not None:
             rows.append(("speed", f"{number(speed)} images/s, {counted(self._images, 'image')} so far"))
         if sampling is not None:

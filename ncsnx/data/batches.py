@@ -72,10 +72,14 @@ class TrainingBatches:
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor on a device. From the CPU to CUDA it is copied through pinned memory, and the process continues."""
-    if device.type == "cuda" and tensor.device.type == "cpu":
+    """The tensor on a device. From the CPU to CUDA it is copied through pinned memory, and the process continues.
+
+    Elsewhere the process waits: MPS would read memory that may be freed before (pytorch #189690).
+    """
+    is_cuda = device.type == "cuda"
+    if is_cuda and tensor.device.type == "cpu":
         tensor = tensor.pin_memory()
-    return tensor.to(device, non_blocking=True)
+    return tensor.to(device, non_blocking=is_cuda)
 
 
 def prefetched(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:

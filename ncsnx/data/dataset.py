@@ -40,7 +40,7 @@ class Dataset(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, indices: Tensor) -> StoredImages:
-        """The images at `indices`, (n,) int64 in [0, len), on the CPU."""
+        """The images at `indices`, (n,) int64 on the CPU, in [0, len). The images may be on another device."""
 
 
 @attrs.frozen(eq=False)

@@ -29,7 +29,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 GIF_SUFFIXES, HEIC_SUFFIXES = (".gif",), (".heic", ".heif", ".hif")
 """File suffixes that a data set reads if its configuration says so. These formats are decoded only under these names: a
 GIF named .png has always counted as broken, and the files of a data set must stay the same."""
-HEIC_EXTRA = "pip install 'ncsnx[heic]'"
+HEIC_EXTRA = "pip install '.[heic]'"
 """Command that installs the HEIC decoder."""
 LONGEST = 20
 """Longest side of a picture, relative to the part of it that is used: longer ones are cropped before resizing."""
@@ -98,6 +98,12 @@ def decode(content: bytes, name: str) -> Image.Image:
         with suppress(Exception):  # unreadable EXIF data is common, and the pixels may be fine
             return ImageOps.exif_transpose(picture)
         return picture.copy()
+
+
+def further_pages(content: bytes, name: str) -> int:
+    """Number of pages or frames after the first one of a valid picture; previews in a camera's JPEG don't count."""
+    with opened_picture(content, name) as picture:
+        return 0 if picture.format == "MPO" else getattr(picture, "n_frames", 1) - 1
 
 
 def is_grey(image: Image.Image) -> bool:

@@ -22,7 +22,7 @@ import attrs
 from ncsnx.config.codec import digest
 from ncsnx.data.decoding import SUFFIXES, BrokenImageError
 from ncsnx.data.places import fingerprint_of_files
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.quantities import counted
 from ncsnx.storage import reading
 from ncsnx.storage.zips import MANY, ZIP_MAGIC, open_zip
@@ -170,8 +170,11 @@ def _members(path: Path, suffixes: tuple[str, ...]) -> dict[str, zipfile.ZipInfo
                 listed = archive.infolist()
         except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
             file.seek(0)
-            found = "another file" if file.read(2) != ZIP_MAGIC else f"a zip that cannot be read: {error}"
-            raise NcsnxError(f"{path}: expected a folder or a zip of pictures, found {found}") from error
+            expected = f"{path}: expected a folder or a zip of pictures"
+            if file.read(2) != ZIP_MAGIC:
+                found = "one picture" if path.suffix.lower() in suffixes else "another file"
+                raise UsageError(f"{expected}, or a file of arrays such as .npy, found {found}") from error
+            raise NcsnxError(f"{expected}, found a zip that cannot be read: {error}") from error
     members: dict[str, zipfile.ZipInfo] = {}
     for info in listed:
         stored = info.orig_filename  # zipfile truncates names at a NUL

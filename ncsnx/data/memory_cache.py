@@ -1,8 +1,5 @@
 """Images cached in memory: decoded at the first read, then kept, on the device if it has room."""
 
-import os
-from collections.abc import Callable
-
 import attrs
 import torch
 from torch import Tensor
@@ -24,8 +21,8 @@ def cache_in_memory(
     device: where images are used. If a CUDA device has room, `read` returns pixels on it; labels and ids stay on the
     CPU. budget_bytes: limit for each memory, by default a quarter of what is available in it. processes: how many on
     this machine cache the same images; each takes an equal part of what main memory has. The training images come
-    first. A split that fits nowhere, or that the CPU reads without decoding, is returned unchanged. Data workers never
-    use a device's memory, so caching has no effect there when they read.
+    first. A split that fits nowhere, or that the CPU reads without decoding, is returned unchanged. Read a cached split
+    in this process alone.
     """
     available = {device: torch.cuda.mem_get_info(device)[0]} if device.type == "cuda" else {}
     available[torch.device("cpu")] = available_memory() // processes
@@ -58,7 +55,6 @@ class CachedImages:
         self._pixels = torch.empty((count, *sample.shape[1:]), dtype=sample.dtype, device=device)
         self._labels, self._ids = (torch.empty(count, dtype=torch.int64) for _ in range(2))
         self._filled = torch.zeros(count, dtype=torch.bool)
-        self._process = os.getpid()
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -73,15 +69,8 @@ class CachedImages:
     def __len__(self) -> int:
         return len(self.source)
 
-    def __reduce__(self) -> tuple[Callable[[Dataset], Dataset], tuple[Dataset]]:
-        # a spawned data worker gets the uncached split
-        return _uncached, (self.source,)
-
     def read(self, indices: Tensor) -> StoredImages:
         """The images at `indices`, their pixels on the device."""
-        if os.getpid() != self._process:
-            # a data worker: its cache would be lost when it ends, and a GPU can't be used after a fork
-            return self.source.read(indices)
         missing = torch.unique(indices[~self._filled[indices]])
         if len(missing):
             self._fill(missing)
@@ -94,7 +83,3 @@ class CachedImages:
         self._pixels[to_device(indices, device)] = to_device(images.pixels, device)
         self._labels[indices], self._ids[indices] = images.labels, images.ids
         self._filled[indices] = True
-
-
-def _uncached(source: Dataset) -> Dataset:
-    return source

@@ -7,6 +7,7 @@ the next start is fast.
 import math
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -14,7 +15,7 @@ from typing import Literal
 import attrs
 import PIL
 
-from ncsnx.data.decoding import BrokenImageError, decode, is_grey
+from ncsnx.data.decoding import BrokenImageError, decode, further_pages, is_grey
 from ncsnx.data.image_files import ImageFiles
 from ncsnx.data.read_ahead import processors, read_ahead
 from ncsnx.errors import NcsnxError
@@ -27,7 +28,7 @@ from ncsnx.work import Work
 MOST_NAMED = 20
 """Number of broken files that an error names."""
 
-_VERSION = 4
+_VERSION = 5
 """Increased when scans record more than before, so that cached scans of earlier versions are repeated."""
 _PIECE = 32  # pictures that a process scans in one call
 _ALONE_BYTES = 32 * 2**20  # what one process decodes while others would start
@@ -47,6 +48,9 @@ class Scan:
     """Number of sound pictures without colours."""
     sizes: tuple[tuple[int, int, int], ...]
     """(width, height, number of sound pictures), those with the fewest pixels first."""
+
+    further_pages: int
+    """Number of pages and frames after the first of a sound picture, which aren't read."""
 
     @property
     def sound(self) -> int:
@@ -110,14 +114,19 @@ class _Look:
     mode: str = ""
     grey: bool = False
     size: tuple[int, int] = (0, 0)
+    further: int = 0
 
 
 def _look(files: ImageFiles, names: Sequence[str]) -> list[_Look]:
     looks = []
     for name in names:
         try:
-            picture = decode(files.read(name), name)
-            looks.append(_Look(name, None, picture.mode, is_grey(picture), picture.size))
+            content = files.read(name)
+            picture = decode(content, name)
+            further = 0
+            with suppress(BrokenImageError):  # a damaged page after the first, which alone is used
+                further = further_pages(content, name)
+            looks.append(_Look(name, None, picture.mode, is_grey(picture), picture.size, further))
         except BrokenImageError as error:
             looks.append(_Look(name, error.reason))
     return looks
@@ -139,4 +148,5 @@ def _scan(files: ImageFiles, work: Work) -> Scan:
         modes=dict(sorted(Counter(look.mode for look in sound).items())),
         grey=sum(look.grey for look in sound),
         sizes=tuple((*size, sizes[size]) for size in sorted(sizes, key=lambda size: (math.prod(size), size))),
+        further_pages=sum(look.further for look in sound),
     )

@@ -6,7 +6,8 @@ clamped. Complex channel k is the channels 2k (real part) and 2k + 1 (imaginary 
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import attrs
 import torch
@@ -100,11 +101,15 @@ class Preprocessing:
     """The stored values that become 0 and 1: see `Dataset.value_range`."""
     seed: int
 
-    def training(self, pixels: Tensor, positions: Tensor) -> Tensor:
-        """(B, C, H, W) float32 for training: randomly cropped, flipped and dequantized by position in the stream."""
-        x = self._scaled(self._cropped_at_random(pixels, positions))
+    def training(self, pixels: Tensor, positions: Tensor, streams: Callable[[Purpose], Stream] | None = None) -> Tensor:
+        """(B, C, H, W) float32 for training: randomly cropped, flipped and dequantized by position in the stream.
+
+        streams: the streams of the seed.
+        """
+        of = partial(Stream, self.seed) if streams is None else streams
+        x = self._scaled(self._cropped_at_random(pixels, positions, of(Purpose.CROP)))
         if self.data.random_flip:
-            mirrored = Stream(self.seed, Purpose.FLIP).uniform(positions, (1, 1, 1)) < 0.5
+            mirrored = of(Purpose.FLIP).uniform(positions, (1, 1, 1)) < 0.5
             x = torch.where(mirrored, x.flip(-1), x)
         return from_unit(self._dequantized(x, positions, step=0), self.data)
 
@@ -170,10 +175,9 @@ class Preprocessing:
         stored_height, stored_width = height_and_width(self.data.stored_size)
         return stored_height - height, stored_width - width
 
-    def _cropped_at_random(self, pixels: Tensor, positions: Tensor) -> Tensor:
+    def _cropped_at_random(self, pixels: Tensor, positions: Tensor, stream: Stream) -> Tensor:
         if not any(self._spare):
             return pixels
-        stream = Stream(self.seed, Purpose.CROP)
         # both draws are numbered alike for every size: the first is the row's, the second the column's
         corners = [stream.integers(positions, spare + 1, (2, 1))[:, axis] for axis, spare in enumerate(self._spare)]
         rows, columns = (

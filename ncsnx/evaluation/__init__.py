@@ -1,1 +1,1 @@
-"""Evaluation: features, distances, references, and sweeps over the checkpoints of a run."""
+"""Evaluation: sweeps over the checkpoints of a run, references, compared samplers, nearest images."""

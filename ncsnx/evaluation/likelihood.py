@@ -12,12 +12,14 @@ import attrs
 import torch
 from torch import Tensor
 
+from ncsnx.config.model import RefineNetModel
 from ncsnx.data import Preprocessing
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.evaluation.measure import Measure
 from ncsnx.evaluation.plots import plot_scores
 from ncsnx.evaluation.probability_flow import (
     COLUMNS,
+    FORM,
     MEANING,
     METRIC,
     ProbabilityFlow,
@@ -166,10 +168,11 @@ class Likelihood(Measure):
         }
 
     def notes(self) -> list[str]:
+        form = f". {FORM}" if isinstance(self.experiment.model, RefineNetModel) else ""
         return [
             f"uniform grey levels would take {math.log2(self.grey_levels):.2f}. The error includes "
             "the noise of the probes",
-            f"what it means: {MEANING}",
+            f"what it means: {MEANING}{form}",
         ]
 
     def draw(self, series: Series) -> None:

@@ -253,10 +253,14 @@ class Measure(Measurement[Subject]):
     def load(self, subject: Subject) -> list[ScoreModel]:
         """The models of a subject. Raises UnsoundError for a checkpoint that is damaged, removed or replaced."""
         steps = subject.members or (subject.step,)
-        if gone := [step for step in steps if not (self.run.checkpoints / step_name(step)).exists()]:
-            step = f"{gone[0]:,}"
-            raise UnsoundError(f"step {step} was removed in the meantime, perhaps by the retention of a training run")
-        models = [load(self.run, step, runtime=self.runtime) for step in steps]
+        try:
+            models = [load(self.run, step, runtime=self.runtime) for step in steps]
+        except UsageError as error:
+            if set(steps) <= set(checkpoints(self.run)):
+                raise
+            raise UnsoundError("it was removed in the meantime, perhaps by the retention of a training run") from error
+        except UnsoundError as error:
+            raise UnsoundError(error.message) from error  # its hint is for commands that take one checkpoint
         if len(models) == 1 and models[0].weights_sha256 != subject.weights_sha256:
             raise UnsoundError(f"the checkpoint of step {subject.step:,} was replaced in the meantime")
         return [attrs.evolve(model, experiment=self.experiment) for model in models]

@@ -94,7 +94,7 @@ def plot_losses(stem: Path, rows: Sequence[Row], sigmas: Sequence[float], *, tit
             look = {"color": colours(scale(row["step"])), "linewidth": 1.0, "markersize": 2.2}
             best_look = {"color": VERMILION, "linewidth": 1.8, "zorder": 5}
             over_levels.plot(sigmas, losses, marker=".", **(best_look if row is best else look))
-        _scale(over_levels)
+        scale_values(over_levels)
         over_levels.set(xscale="log", xlabel="noise level σ", ylabel="held-out loss per level")
         set_log_ticks(over_levels.xaxis)
         figure.colorbar(ScalarMappable(scale, colours), ax=over_levels, label="training steps")
@@ -196,13 +196,13 @@ def _draw_curve(
 
     drawn = [math.nan if number is None else number for number in numbers]
     axes.errorbar(steps, drawn, [error or 0.0 for error in errors], marker="o", color=BLUE, elinewidth=0.8)
-    _scale(axes)
+    scale_values(axes)
     axes.set_xlabel("training steps")
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
-def _scale(axes: "Axes") -> None:
+def scale_values(axes: "Axes") -> None:
     """Makes the axis of values logarithmic if the drawn values are positive and span more than a factor of ten."""
     drawn = [float(y) for line in axes.lines for y in np.asarray(line.get_ydata()) if math.isfinite(y)]
     if drawn and 0 < _LOG_FROM * min(drawn) < max(drawn):

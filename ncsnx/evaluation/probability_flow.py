@@ -32,11 +32,14 @@ from ncsnx.sampling.generate import never_stop
 METRIC = "bits per dimension"
 MEANING = (
     "the likelihood of the flow that this network defines, exact up to the solver's tolerance and the noise of the "
-    "divergence estimate. It is not a bound for the SDE or for another sampler. NCSNv2's form s(x)/σ is not the exact "
-    "score of any family of blurred data: a low number says that its flow is a good model, not that the score is right "
-    "at every level"
+    "divergence estimate. It is not a bound for the SDE or for another sampler"
 )
 """How to read the number, for reports."""
+FORM = (
+    "NCSNv2's form s(x)/σ is not the exact score of any family of blurred data: a low number says that its flow is a "
+    "good model, not that the score is right at every level"
+)
+"""The sentence that an NCSNv2 adds to that."""
 COLUMNS = ("bits_per_dimension", "prior", "flow", "scale", "evaluations")
 """Values per image: the total of the next three; the bits of the prior, of the flow's divergence, and of transform and
 grey levels; the number of evaluations of the network and its divergence."""

@@ -15,9 +15,9 @@ from ncsnx.config.converter import unstructure
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import UsageError, printable
-from ncsnx.noise.bias import known_bias
 from ncsnx.quantities import counted, with_error
 from ncsnx.runs.exported import CONFIG, MODEL, PICTURE, PLACEHOLDER, ExportConfig
+from ncsnx.sampling.bias import known_bias
 from ncsnx.spelling import parameter
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def card(
         *_scores(scores),
         *_settings(experiment),
         *_origin(config, license, imported),
-        *_CITING,
+        *_citations(experiment),
     ]
     return "\n\n".join(paragraphs) + "\n"
 
@@ -125,7 +125,8 @@ def _front(config: ExportConfig, license: str, scores: Sequence[CardScore]) -> I
     """The metadata, as JSON, which is YAML; but YAML 1.1 takes 1e-05 for text."""
     experiment = config.experiment
     network = tag_of(type(experiment.model)) or ""
-    tags = ["ncsnx", "score-based-generative-modeling", "langevin-dynamics", *filter(None, [network])]
+    method = "langevin-dynamics" if tag_of(type(experiment.sampler)) in ("ald", "pc") else None
+    tags = ["ncsnx", "score-based-generative-modeling", *filter(None, [method, network])]
     values: dict[str, Any] = {"license": license, "library_name": "ncsnx", "pipeline_tag": TASK, "tags": tags}
     if metrics := [_metric(one, score) for score in scores for one in score.measured if one.identifier is not None]:
         data, category = tag_of(type(experiment.data)) or "unknown", getattr(experiment.data, "category", None)
@@ -256,10 +257,29 @@ def _origin(config: ExportConfig, license: str, imported: "ImportedFrom | None")
         yield "The license of these weights is not known; ask their authors."
 
 
-_CITING = (
-    "## Citation",
-    "- Song and Ermon, Improved Techniques for Training Score-Based Generative Models, NeurIPS 2020 "
-    "([arXiv 2006.09011](https://arxiv.org/abs/2006.09011))\n"
-    "- Song and Ermon, Generative Modeling by Estimating Gradients of the Data Distribution, NeurIPS 2019 "
-    "([arXiv 1907.05600](https://arxiv.org/abs/1907.05600))",
-)
+_PAPERS = {
+    "2006.09011 ncsnv2 ncsnv2-deeper ncsnv2-deepest": "Song and Ermon, Improved Techniques for Training Score-Based "
+    "Generative Models, NeurIPS 2020",
+    "2206.00364 unet lognormal edm heun": "Karras et al., Elucidating the Design Space of Diffusion-Based Generative "
+    "Models, NeurIPS 2022",
+    "2011.13456 unet pc ode euler-ancestral": "Song et al., Score-Based Generative Modeling through Stochastic "
+    "Differential Equations, ICLR 2021",
+    "2009.05475 cas": "Jolicoeur-Martineau et al., Adversarial Score Matching and Improved Sampling, ICLR 2021",
+    "2211.01095 dpmpp dpmpp-sde": "Lu et al., DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic "
+    "Models, 2022",
+    "1907.05600": "Song and Ermon, Generative Modeling by Estimating Gradients of the Data Distribution, NeurIPS 2019",
+}
+"""arXiv number of a paper and the tags of what it introduced (none: all score networks) → the paper."""
+
+
+def _citations(experiment: Experiment) -> Iterator[str]:
+    """The papers of the network, its noise, its loss and the sampler."""
+    values = dict(flatten(unstructure(experiment)))
+    used = {values.get(path) for path in ("model", "schedule", "loss.weighting", "sampler")}
+    yield "## Citation"
+    papers = ((key.split(), paper) for key, paper in _PAPERS.items())
+    yield "\n".join(
+        f"- {paper} ([arXiv {number}](https://arxiv.org/abs/{number}))"
+        for (number, *tags), paper in papers
+        if not tags or used.intersection(tags)
+    )

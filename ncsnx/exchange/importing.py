@@ -49,10 +49,19 @@ ImportOutcome = Literal["imported", "already there"]
 
 
 def require_fit(experiment: Experiment, published: PublishedCheckpoint) -> None:
-    """Raises NcsnxError with all differences if the checkpoint doesn't fit the experiment."""
+    """Raises NcsnxError with all differences if the checkpoint doesn't fit the experiment, and for NaN or infinity."""
     if differences := misfit(experiment, published):
         hint = Hint("choose the experiment that trained the file, or change the fields that differ")
         raise NcsnxError(f"{published.path} does not fit {experiment.name}: {'; '.join(differences)}", hint)
+    network = meta_network(experiment)
+    types = {theirs: network.state_dict()[ours].dtype for ours, theirs in to_published(network).items()}
+    for tensors in (published.network, published.ema or {}, *published.optimizer.states):
+        for name, tensor in tensors.items():
+            wanted = types.get(name, torch.float32)
+            if tensor.dtype != wanted and (wanted not in _FLOATS or tensor.dtype not in _FLOATS):
+                raise NcsnxError(f"{published.path}: expected {wanted} as {quoted(name)}, found {tensor.dtype}")
+            if wanted in _FLOATS and not bool(torch.isfinite(tensor.to(wanted)).all()):
+                raise NcsnxError(f"{published.path}: {quoted(name)} holds NaN or infinity, so the file is not imported")
 
 
 def misfit(experiment: Experiment, published: PublishedCheckpoint) -> list[str]:
@@ -151,7 +160,7 @@ def parts(
     """Yields the parts of the checkpoint to write, as (name, tensors).
 
     The weights in `published` are released on the way, so that they aren't in memory twice. check_stop: called before
-    each part; may raise to stop. Raises NcsnxError for NaN or infinity.
+    each part; may raise to stop.
     """
     network = meta_network(experiment)
     names = published_parameters(network)
@@ -159,7 +168,7 @@ def parts(
     types = {name: tensor.dtype for name, tensor in network.state_dict().items()}
     state = from_published(network, published.network)
     check_stop()
-    yield "model", _prepared(published, state, types)
+    yield "model", _prepared(state, types)
     published.network.clear()
     for ours in order:
         del state[ours]
@@ -167,10 +176,10 @@ def parts(
         check_stop()
         # buffers such as running statistics aren't averaged: they are the network's
         state |= {ours: published.ema.pop(theirs) for theirs, ours in names.items()}
-        yield "ema", _prepared(published, state, types)
+        yield "ema", _prepared(state, types)
         state.clear()
     check_stop()
-    yield "optimizer", _prepared(published, _optimizer(experiment, published, order), {})
+    yield "optimizer", _prepared(_optimizer(experiment, published, order), {})
 
 
 def _optimizer(experiment: Experiment, published: PublishedCheckpoint, order: list[str]) -> Tensors:
@@ -184,21 +193,16 @@ def _optimizer(experiment: Experiment, published: PublishedCheckpoint, order: li
     }
 
 
-def _prepared(published: PublishedCheckpoint, tensors: Tensors, types: dict[str, torch.dtype]) -> Tensors:
-    """Tensors ready to write: finite, float32 (integers for a counter), sharing no memory."""
+def _prepared(tensors: Tensors, types: dict[str, torch.dtype]) -> Tensors:
+    """Tensors ready to write: float32 (integers for a counter), sharing no memory."""
     ready: Tensors = {}
     seen: set[int] = set()
     for name, tensor in tensors.items():
-        wanted = types.get(name, torch.float32)
-        if tensor.dtype != wanted and (wanted not in _FLOATS or tensor.dtype not in _FLOATS):
-            raise NcsnxError(f"{published.path}: expected {wanted} as {quoted(name)}, found {tensor.dtype}")
-        plain = tensor.to(wanted).contiguous()
+        plain = tensor.to(types.get(name, torch.float32)).contiguous()
         place = plain.untyped_storage().data_ptr()
         if place in seen or plain.untyped_storage().nbytes() != plain.nbytes:
             plain = plain.clone()
             place = plain.untyped_storage().data_ptr()
-        if wanted in _FLOATS and not bool(torch.isfinite(plain).all()):
-            raise NcsnxError(f"{published.path}: {quoted(name)} holds NaN or infinity, so the file is not imported")
         seen.add(place)
         ready[name] = plain
     return ready
@@ -291,7 +295,7 @@ def import_checkpoint(
     check_stop: called before each part; may raise to stop.
 
     Raises NcsnxError if the step exists with other contents, if the run was trained (two trainings in one run couldn't
-    be distinguished), for NaN or infinity, and if writing fails.
+    be distinguished), and if writing fails.
     """
     folder = run.checkpoints / step_name(published.step)
     origin = ImportRecord(

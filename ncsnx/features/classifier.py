@@ -139,6 +139,7 @@ def train_classifier(
             f"the classifier takes images of at least {SMALLEST}×{SMALLEST} pixels, not {shape[1]}×{shape[2]}",
             _other_features(source.data),
         )
+    work.info(f"training a classifier for the features, once for this data: {counted(config.steps, 'step')}")
     labels, held_out_labels = _labels(train, work), _labels(held_out, work)
     of_clusters = bool((torch.cat([labels, held_out_labels]) == NO_LABEL).any())
     if of_clusters:

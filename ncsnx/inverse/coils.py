@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from ncsnx.errors import Hint, NcsnxError
-from ncsnx.inverse.measurement_map import LinearMap, PlacedTensor
+from ncsnx.inverse.measurement_map import LinearMap
+from ncsnx.inverse.operators import PlacedTensor
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.spelling import argument
 

@@ -1,18 +1,20 @@
-"""Conditioning on a linear measurement: measured coefficients are replaced at each level, with the noise of the level.
+"""Conditioning on a linear measurement: measured coefficients are part of the x at which the network is evaluated.
 
 With y = A x + γ n and A = U Σ Vᵀ, the measured coefficient i of x has the standard deviation τ_i = γ / s_i, which is 0
-for an exact measurement. At the level σ, following Kawar et al. 2021 (SNIPS, arXiv 2105.14951, section 4), where the
-noise of the level contains the noise of the measurement:
+for an exact measurement. As in Kawar et al. 2021 (SNIPS, arXiv 2105.14951, section 4), the noise of the network's x
+contains the noise of the measurement. At the level σ
 
-    σ ≥ τ_i   the coefficient is set to its value + √(σ² − τ_i²) z, with noise of σ in total;
-    σ < τ_i   the score gets the likelihood score (value − coefficient) / (τ_i² − σ²) along it.
+    σ ≥ τ_i   the coefficient is its value + √(σ² − τ_i²) z, with noise of σ in total;
+    σ < τ_i   it is (1 − c²) value + c² u with c² = 1 − σ²/τ_i².
 
-So the value is the coefficient of the image with noise of τ_i, and the coefficient with less noise lies between it and
-the clean one. The reverse Markov chain from a level to the next, and to the denoised image, doesn't use the likelihood
-score: given x, the noisier value adds no information. The driver (`ncsnx.samplers.driver`) translates that to other
-samplers.
+u is the sampler's own: the image's coefficient with noise of t = σ/c, independent of the measurement's. Value and u are
+two observations with the variances τ² and t², whose mean weighted by 1/τ² and 1/t² has the variance σ² and says all
+that both say. So the denoised image D at this x is the mean of the image given u and y, and a sampler of u draws from
+the posterior as well as it draws from the data without a measurement.
 
-In a result (σ = 0) the coefficients whose τ_i is at most the last level's σ are set to their values.
+A sampler knows one σ for all coefficients. It gets w = D + c (u − D), in which u's noise is that of σ, with the score
+(D − w)/σ²; from its next w, u = D + (w − D)/c with c of the next level. Where σ falls below τ_i, u begins as D + t z.
+Inside a step that began with D₀, the slope of w along the flow is that of the denoised image D₀ + (D − D₀)/c.
 
 The other directions are left to the sampler. For known pixels and γ = 0 this is the replacement of Song & Ermon 2019
 (arXiv 1907.05600, section 4 and appendix B.3); for other operators the projection of Song et al. 2022 (arXiv
@@ -24,25 +26,21 @@ many small Langevin steps at each of many levels (`ald`, or `pc` with many corre
 p(x | y) with noise of σ_L, and the result is its denoised mean: its variance is too small by at most σ_L² along any
 direction, as for any denoised sample.
 
-Few steps give samples nearer to the prior than the posterior: the sampler never goes back to make earlier draws agree
-with the measurement (Lugmayr et al. 2022, arXiv 2201.09865), and treats a noisy measurement as if its noise were that
-of the last level above τ_i. Samplers that extrapolate from earlier steps (`cas`, `dpmpp-sde`) also extrapolate the
-decreasing product of σ² and the likelihood score, so that guidance is too weak; more steps correct that. Samplers
-without noise (`dpmpp`, `ode`, `heun` without churn) can't restore the spread along noisy measurements: their images are
-too similar there.
+What was measured without noise, or with less than σ, reaches the rest of the image by its noisy copy alone. The reverse
+chain never goes back to make earlier draws agree with it (Lugmayr et al. 2022, arXiv 2201.09865): its samples are
+nearer to the prior than the posterior. Samplers that renew much of the noise in each step (`cas`) make up for that; but
+with a trained network they also add up its errors, so that `restore` lets `cas` follow the flow below the
+measurement's noise.
 """
 
-from collections.abc import Sequence
-from typing import ClassVar, Self
+from typing import Self
 
 import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.config.sampler import Sampler
 from ncsnx.inverse.operators import LinearOperator
-from ncsnx.samplers.contract import require_noisy
-from ncsnx.samplers.state import Noise, Score
+from ncsnx.samplers.state import Constrain, Noise, Score, State
 
 _REFLECTIONS = 500
 _LIKELY = 4.0
@@ -63,12 +61,12 @@ class Measured:
 
     @property
     def deviations(self) -> Tensor:
-        """τ, the standard deviation of each coefficient, (M,)."""
-        return self.deviation / self.operator.singular_values
+        """τ, the standard deviation of each coefficient, (M,), on the device of the values."""
+        return self.deviation / self.operator.placed_singular_values.like(self.values)
 
 
 @attrs.frozen(eq=False)
-class Condition:
+class Condition(Constrain):
     """A measurement as the `constrain` argument of a sampler."""
 
     measured: Measured
@@ -79,18 +77,19 @@ class Condition:
     """σ of the last level. Coefficients with a smaller deviation count as exact in a result."""
     ends: tuple[float, float] | None = None
     """Black and white in the network's range, which limit the values of an image; None: no limits."""
-    transports: ClassVar[bool] = True
 
-    def __call__(self, x: Tensor, sigma: float | Tensor, step: int) -> Tensor:
-        """x with the measured coefficients replaced, for those whose deviation is at most σ.
+    def __call__(self, x: Tensor, sigma: float | Tensor, step: int, last: State | None = None) -> Tensor:
+        """x with the measurement in its place.
 
         A result (σ = 0) is also brought between black and white, if an image exists that satisfies both.
         """
         tau = self.measured.deviations.to(x)
         if isinstance(sigma, Tensor) or sigma > 0:
             level = _of_coefficients(sigma)
+            noise = self.measured.operator.coefficients(self.noise(step))
             extra = (level**2 - tau**2).clamp(min=0).sqrt()
-            return self._replaced(x, tau <= level, extra * self.measured.operator.coefficients(self.noise(step)))
+            placed = self._replaced(x, tau <= level, extra * noise)
+            return placed if self.measured.deviation == 0 else self._combined(placed, level, noise, last)
         fine = tau <= self.lowest
         x = self._replaced(x, fine)
         return x if self.ends is None or not bool(fine.any()) else self._between_ends(x, fine, *self.ends)
@@ -121,33 +120,51 @@ class Condition:
         change = change.sign() * (change.abs() - slack).clamp(min=0)
         return x + operator.images(torch.where(which, change, 0.0))
 
-    def likelihood_score(self, x: Tensor, sigma: float | Tensor) -> Tensor:
-        """(value − coefficient) / (τ² − σ²) along coefficients with τ > σ.
+    def _combined(self, x: Tensor, level: float | Tensor, noise: Tensor, last: State | None) -> Tensor:
+        """x with (1 − c²) value + c² u along coefficients with τ > σ. noise: the draw for those whose u begins."""
+        operator, (tau, share) = self.measured.operator, self._shares(x, level)
+        own = operator.coefficients(x)
+        if last is None:  # the noise of x is σ, and u's is larger
+            base, away = own, (1 - share).sqrt() * level * noise
+        else:
+            base = operator.coefficients(last.denoised.to(x))
+            away = torch.where(tau <= last.sigma, level * noise, own - base)
+        combined = (1 - share) * self.measured.values.to(x) + share * base + share.sqrt() * away
+        return x + operator.images(torch.where(tau > level, combined - own, 0.0))
 
-        The variance is at least σ²: a smaller one would be too stiff for a step at this level.
-        """
+    def _shares(self, x: Tensor, level: float | Tensor) -> tuple[Tensor, Tensor]:
+        """τ, (M,), and c² at σ, (M,) or (B, M), in the precision of x; c² only means something where τ > σ."""
+        tau = self.measured.deviations.to(x)
+        return tau, (1 - (level / tau) ** 2).clamp(min=1e-6)
+
+    def released(self, x: Tensor, last: State) -> Tensor:
+        """x with w = D + c (u − D) along coefficients with τ > σ."""
         if self.measured.deviation == 0:
-            return torch.zeros_like(x)
-        operator = self.measured.operator
-        tau, level = self.measured.deviations.to(x), _of_coefficients(sigma)
-        least = level**2 if isinstance(level, Tensor) else torch.full_like(tau, level**2)
-        variance = (tau**2 - level**2).maximum(least)
-        away = self.measured.values.to(x) - operator.coefficients(x)
-        return operator.images(torch.where(tau > level, away / variance, 0.0))
+            return x
+        operator, (tau, share) = self.measured.operator, self._shares(x, last.sigma)
+        own, base = operator.coefficients(x), operator.coefficients(last.denoised)
+        away = (own - (1 - share) * self.measured.values.to(x) - share * base) / share.sqrt()
+        return x + operator.images(torch.where(tau > last.sigma, base + away - own, 0.0))
 
-    def guided(self, score: Score, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, Tensor]:
-        """The score and the likelihood score at x."""
-        return score(x, sigma), self.likelihood_score(x, sigma)
+    def followed(self, x: Tensor, at: Tensor, sigma: float | Tensor, s: Tensor, last: State | None) -> Tensor:
+        """s, but (D₀ + (D − D₀)/c − w)/σ² along coefficients of which the sampler has u. D₀: `last.denoised`."""
+        if self.measured.deviation == 0 or last is None:
+            return s
+        level = _of_coefficients(sigma)
+        operator, (tau, share) = self.measured.operator, self._shares(x, level)
+        base, own = operator.coefficients(last.denoised.to(x)), operator.coefficients(x)
+        denoised = base + (operator.coefficients(at + sigma**2 * s) - base) / share.sqrt()
+        change = (denoised - own) / level**2 - operator.coefficients(s)
+        return s + operator.images(torch.where((tau > level) & (tau > last.sigma), change, 0.0))
+
+    def guided(self, score: Score, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, float]:
+        """The score at x, and no likelihood score."""
+        return score(x, sigma), 0.0
 
     def of(self, rows: slice | Tensor) -> Self:
         """The measurements of some of the images. rows: a slice, or indices (B',) int64."""
         measured = attrs.evolve(self.measured, values=self.measured.values[rows])
         return attrs.evolve(self, measured=measured, noise=lambda step: self.noise(step)[rows])
-
-    def admit(self, config: Sampler, sigmas: Sequence[float]) -> None:
-        """Raises NcsnxError for a sampler that doesn't support noisy measurements, if this one is noisy."""
-        if self.measured.deviation > 0:
-            require_noisy(config)
 
 
 def _of_coefficients(sigma: float | Tensor) -> float | Tensor:

@@ -106,23 +106,6 @@ class LinearMap(MeasurementMap):
             raise NcsnxError(f"{type(self).__name__}: measures nothing: A x is 0 for every x")
 
 
-@attrs.define(eq=False)
-class PlacedTensor:
-    """A tensor with copies on the devices and in the precisions in which it was asked for."""
-
-    tensor: Tensor
-    _copies: dict[tuple[torch.device, torch.dtype], Tensor] = attrs.field(factory=dict, init=False)
-
-    def like(self, x: Tensor) -> Tensor:
-        """The tensor on the device of x; float32 values of x make it float32 or complex64."""
-        wide = x.dtype in (torch.float64, torch.complex128)
-        kinds = (torch.complex64, torch.complex128) if self.tensor.is_complex() else (torch.float32, torch.float64)
-        key = (x.device, kinds[wide])
-        if key not in self._copies:
-            self._copies[key] = self.tensor.to(*key)
-        return self._copies[key]
-
-
 def inner(x: Tensor, y: Tensor) -> float:
     """Re Σ x̄ y over all values, in float64."""
     return float((_real(x) * _real(y)).sum())
@@ -256,4 +239,4 @@ class OperatorMap(LinearMap):
 
     def adjoint(self, y: Tensor) -> Tensor:
         """V Σ y, (B, M) → (B, C, H, W)."""
-        return self.operator.images(self.operator.singular_values.to(y) * y)
+        return self.operator.images(self.operator.placed_singular_values.like(y) * y)

@@ -23,6 +23,27 @@ LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in a grey picture: ITU-R BT.601, as in Pillow and most other programs."""
 
 
+@attrs.define(eq=False)
+class PlacedTensor:
+    """A tensor with copies on the devices and in the precisions in which it was asked for.
+
+    So an evaluation copies nothing to a GPU, which would wait for it.
+    """
+
+    tensor: Tensor
+    _copies: dict[tuple[torch.device, torch.dtype], Tensor] = attrs.field(factory=dict, init=False)
+
+    def like(self, x: Tensor) -> Tensor:
+        """The tensor on the device of x; float32 values of x make it float32 or complex64. Indices stay int64."""
+        wide, kinds = x.dtype in (torch.float64, torch.complex128), (torch.float32, torch.float64)
+        if self.tensor.is_complex():
+            kinds = (torch.complex64, torch.complex128)
+        key = (x.device, torch.int64 if self.tensor.dtype == torch.int64 else kinds[wide])
+        if key not in self._copies:
+            self._copies[key] = self.tensor.to(*key)
+        return self._copies[key]
+
+
 class LinearOperator(ABC):
     """A linear operator A of rank M from images (C, H, W) to measurements."""
 
@@ -34,6 +55,11 @@ class LinearOperator(ABC):
     def singular_values(self) -> Tensor:
         """Diagonal of Σ, (M,), all > 0."""
 
+    @cached_property
+    def placed_singular_values(self) -> PlacedTensor:
+        """The same on any device."""
+        return PlacedTensor(self.singular_values)
+
     @abstractmethod
     def coefficients(self, x: Tensor) -> Tensor:
         """Vᵀ x: (B, C, H, W) → (B, M), in the precision of x: float32 or float64."""
@@ -44,7 +70,7 @@ class LinearOperator(ABC):
 
     def measure(self, x: Tensor) -> Tensor:
         """Uᵀ A x = Σ Vᵀ x: (B, C, H, W) → (B, M)."""
-        return self.singular_values.to(x) * self.coefficients(x)
+        return self.placed_singular_values.like(x) * self.coefficients(x)
 
     def of_measurement(self, y: Tensor) -> Tensor:
         """Uᵀ y of measurements y = A x: (B, …) → (B, M).
@@ -91,9 +117,9 @@ class Selecting(LinearOperator):
         """Mask of the measured coefficients in the shape of the images, (C, H, W) bool."""
 
     @cached_property
-    def _places(self) -> Tensor:
+    def _places(self) -> PlacedTensor:
         """Indices of the measured coefficients, (M,) int64."""
-        return self._measured.flatten().nonzero().flatten()
+        return PlacedTensor(self._measured.flatten().nonzero().flatten())
 
     @abstractmethod
     def transform(self, x: Tensor) -> Tensor:
@@ -105,12 +131,12 @@ class Selecting(LinearOperator):
 
     def coefficients(self, x: Tensor) -> Tensor:
         """The measured coefficients of the transform."""
-        return self.transform(x).index_select(1, self._places.to(x.device))
+        return self.transform(x).index_select(1, self._places.like(x))
 
     def images(self, c: Tensor) -> Tensor:
         """The inverse transform, with 0 for coefficients that aren't measured."""
         whole = c.new_zeros(len(c), math.prod(self.shape))
-        return self.inverse(whole.index_copy(1, self._places.to(c.device), c))
+        return self.inverse(whole.index_copy(1, self._places.like(c), c))
 
 
 @attrs.frozen(eq=False)
@@ -132,7 +158,7 @@ class Masking(Selecting):
     @property
     def singular_values(self) -> Tensor:
         """All 1."""
-        return torch.ones(len(self._places))
+        return torch.ones(len(self._places.tensor))
 
     def transform(self, x: Tensor) -> Tensor:
         """The values of the pixels."""
@@ -194,16 +220,16 @@ class Graying(LinearOperator):
 
     def coefficients(self, x: Tensor) -> Tensor:
         """The component along the weights."""
-        return torch.einsum("bchw,c->bhw", x, self._direction.to(x)).flatten(1)
+        return torch.einsum("bchw,c->bhw", x, self._direction.like(x)).flatten(1)
 
     def images(self, c: Tensor) -> Tensor:
         """Images in shades of the colour of the weights."""
         _, height, width = self.shape
-        return c.view(-1, 1, height, width) * self._direction.to(c).view(1, -1, 1, 1)
+        return c.view(-1, 1, height, width) * self._direction.like(c).view(1, -1, 1, 1)
 
-    @property
-    def _direction(self) -> Tensor:
-        return torch.tensor(self.weights, dtype=torch.float64) / math.hypot(*self.weights)
+    @cached_property
+    def _direction(self) -> PlacedTensor:
+        return PlacedTensor(torch.tensor(self.weights, dtype=torch.float64) / math.hypot(*self.weights))
 
 
 @attrs.frozen(eq=False)
@@ -230,16 +256,16 @@ class Blurring(Selecting):
     @property
     def singular_values(self) -> Tensor:
         """The response at each measured frequency, in every channel."""
-        return self._response.expand(self.shape).flatten()[self._places].float()
+        return self._response.expand(self.shape).flatten()[self._places.tensor].float()
 
     def transform(self, x: Tensor) -> Tensor:
         """The cosine transform of each channel."""
-        down, across = (_cosines(size).to(x) for size in self.shape[1:])
+        down, across = (_cosines(size).like(x) for size in self.shape[1:])
         return (down @ x @ across.T).flatten(1)
 
     def inverse(self, c: Tensor) -> Tensor:
         """The inverse cosine transform."""
-        down, across = (_cosines(size).to(c) for size in self.shape[1:])
+        down, across = (_cosines(size).like(c) for size in self.shape[1:])
         return down.T @ c.view(-1, *self.shape) @ across
 
     def of_measurement(self, y: Tensor) -> Tensor:
@@ -283,9 +309,9 @@ class Fourier(Selecting):
         image is measured, since two coefficients then follow from the sum and the difference of its parts.
         """
         if self.shape[0] == 2:
-            return torch.ones(len(self._places))
+            return torch.ones(len(self._places.tensor))
         alone = self.measured ^ _mirrored(self.measured)
-        return torch.where(alone.flatten()[self._places], math.sqrt(0.5), 1.0)
+        return torch.where(alone.flatten()[self._places.tensor], math.sqrt(0.5), 1.0)
 
     def transform(self, x: Tensor) -> Tensor:
         """Real images: the Hartley transform Re − Im, which is orthonormal; else real parts, then imaginary parts."""
@@ -303,12 +329,12 @@ class Fourier(Selecting):
     def of_spectrum(self, spectrum: Tensor) -> Tensor:
         """Coefficients of (B, H, W) complex frequencies, averaged with measured mirror images for real images."""
         if self.shape[0] == 2:
-            return _parts(spectrum)[:, self._places]
+            return _parts(spectrum)[:, self._places.tensor]
         measured, mirrored = self.measured.to(spectrum.real), _mirrored(self.measured).to(spectrum.real)
         # of a real image F(−k) is the conjugate of F(k)
         total = measured * spectrum + mirrored * _mirrored(spectrum).conj()
         mean = total / (measured + mirrored).clamp(min=1)
-        return (mean.real - mean.imag).flatten(1)[:, self._places]
+        return (mean.real - mean.imag).flatten(1)[:, self._places.tensor]
 
 
 @attrs.frozen(eq=False)
@@ -331,11 +357,11 @@ class MatrixOperator(LinearOperator):
             raise NcsnxError("a matrix of zeros measures nothing")
 
     @cached_property
-    def _decomposed(self) -> tuple[Tensor, Tensor, Tensor]:
+    def _decomposed(self) -> tuple[PlacedTensor, Tensor, PlacedTensor]:
         """U, Σ and Vᵀ."""
         u, s, vh = torch.linalg.svd(self.matrix.detach().double(), full_matrices=False)
         seen = s > 1e-6 * s[0]
-        return u[:, seen], s[seen], vh[seen]
+        return PlacedTensor(u[:, seen]), s[seen], PlacedTensor(vh[seen])
 
     @property
     def singular_values(self) -> Tensor:
@@ -344,17 +370,17 @@ class MatrixOperator(LinearOperator):
 
     def coefficients(self, x: Tensor) -> Tensor:
         """Vᵀ x."""
-        return x.flatten(1) @ self._decomposed[2].to(x).T
+        return x.flatten(1) @ self._decomposed[2].like(x).T
 
     def images(self, c: Tensor) -> Tensor:
         """V c."""
-        return (c @ self._decomposed[2].to(c)).view(-1, *self.shape)
+        return (c @ self._decomposed[2].like(c)).view(-1, *self.shape)
 
     def of_measurement(self, y: Tensor) -> Tensor:
         """Uᵀ y of values in the order of the matrix's rows: (B, m) → (B, M)."""
         if y.dim() != 2 or y.shape[1] != len(self.matrix):
             raise NcsnxError(f"expected measurements (P, {len(self.matrix)}), one per row, found {tuple(y.shape)}")
-        return y @ self._decomposed[0].to(y)
+        return y @ self._decomposed[0].like(y)
 
 
 def _parts(x: Tensor) -> Tensor:
@@ -363,12 +389,12 @@ def _parts(x: Tensor) -> Tensor:
 
 
 @cache
-def _cosines(size: int) -> Tensor:
+def _cosines(size: int) -> PlacedTensor:
     """The orthonormal DCT-II, (size, size) float64, one row per frequency."""
     frequency, place = torch.arange(size, dtype=torch.float64)[:, None], torch.arange(size, dtype=torch.float64)
     rows = math.sqrt(2 / size) * torch.cos(math.pi * frequency * (place + 0.5) / size)
     rows[0] /= math.sqrt(2)
-    return rows
+    return PlacedTensor(rows)
 
 
 @cache

@@ -27,7 +27,7 @@ _MOST_MISFIT = 0.05
 
 def say_before(task: Task, sampler: Sampler, work: Work) -> None:
     """Warns of a sampler that doesn't reach the posterior, and says how the measurement is understood."""
-    for warning in measurement_warnings(sampler, noisy=task.is_exact and task.noise > 0):
+    for warning in measurement_warnings(sampler, rule=task.rule, noisy=task.noise > 0):
         work.warning(warning)
     if not task.is_exact:
         work.info(f"rule: {task.rule}")

@@ -13,7 +13,7 @@ The rules differ in what they take for C.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar, Self, cast
+from typing import Self, cast
 
 import attrs
 import torch
@@ -25,8 +25,8 @@ from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.inverse.measurement_map import LinearMap, MeasurementMap
 from ncsnx.inverse.operators import LinearOperator
 from ncsnx.samplers.building import run, sampler_levels
-from ncsnx.samplers.contract import definition_of, require_noisy, sampler_code, sampler_name
-from ncsnx.samplers.state import Score
+from ncsnx.samplers.contract import definition_of, sampler_code, sampler_name
+from ncsnx.samplers.state import Constrain, Score, State
 from ncsnx.spelling import argument, parameter
 
 SPREAD = 0.5
@@ -35,7 +35,7 @@ al. 2023, "Pseudoinverse-Guided Diffusion Models for Inverse Problems")."""
 
 
 @attrs.frozen(eq=False, kw_only=True)
-class Guidance(ABC):
+class Guidance(Constrain, ABC):
     """A measurement by a map as the `constrain` argument of a sampler."""
 
     map: MeasurementMap
@@ -52,8 +52,6 @@ class Guidance(ABC):
     """White in the network's range."""
     bounded: bool = False
     """Whether images lie between black and white."""
-
-    transports: ClassVar[bool] = False
 
     @classmethod
     def prepared(cls, map: MeasurementMap, y: Tensor) -> Tensor:
@@ -74,22 +72,14 @@ class Guidance(ABC):
         def in_unit(u: Tensor, _: Tensor) -> Tensor:
             return scale * score(self.black + scale * u, sigma)
 
-        level = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).expand(len(x), 1, 1, 1) / scale
+        level = (sigma.to(x) if isinstance(sigma, Tensor) else x.new_full((), sigma)).expand(len(x), 1, 1, 1) / scale
         s, g = self.guide(in_unit, (x - self.black) / scale, level)
         return s / scale, g / scale
-
-    def __call__(self, x: Tensor, sigma: float | Tensor, step: int) -> Tensor:
-        """x as it is: the likelihood score brings the measurement in."""
-        return x
 
     def of(self, rows: slice | Tensor) -> Self:
         """The measurements of some of the images. rows: a slice, or indices (B',) int64."""
         places = torch.arange(len(self.given))[rows.cpu() if isinstance(rows, Tensor) else rows]
         return attrs.evolve(self, map=self.map.of(places), given=self.given[rows])
-
-    def admit(self, config: Sampler, sigmas: Sequence[float]) -> None:
-        """Raises NcsnxError for a sampler that doesn't support noisy measurements."""
-        require_noisy(config)
 
 
 def solved(
@@ -108,9 +98,10 @@ def solved(
     x, residual = torch.zeros_like(right), right
     direction, square = right, _square(right)
     least = tolerance**2 * square
-    for _ in range(iterations):
+    every = 1 if right.device.type == "cpu" else 5  # a process that looks waits for a GPU
+    for number in range(iterations):
         going = square > least
-        if not bool(going.any()):
+        if number % every == 0 and not bool(going.any()):
             break
         image = normal(direction) + ridge * direction
         curvature = _inner(direction, image)
@@ -166,7 +157,7 @@ class LinearGuidance(Guidance):
         """γ²/r², bounded from below."""
         return (self.deviation**2 / variance).clamp_min((_LEAST_NOISE * self.norm) ** 2)
 
-    def __call__(self, x: Tensor, sigma: float | Tensor, step: int) -> Tensor:
+    def __call__(self, x: Tensor, sigma: float | Tensor, step: int, last: State | None = None) -> Tensor:
         """x as it is; but a result (σ = 0) under an exact measurement is brought to it.
 
         A noisy measurement isn't used again: the result is a draw from the posterior already. For bounded data, images
@@ -202,7 +193,6 @@ class AnnealedLikelihood(LinearGuidance):
 
     def admit(self, config: Sampler, sigmas: Sequence[float]) -> None:
         """Raises NcsnxError for a sampler without noise, such as a solver of the flow, and for one that diverges."""
-        super().admit(config, sigmas)
         if (found := _fault(config, sigmas)) is not None:
             raise NcsnxError(
                 f"sampler={sampler_name(config)} cannot be used with rule langevin: {found}",

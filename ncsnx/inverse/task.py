@@ -238,6 +238,11 @@ class Task:
                     f"found {found} ones"
                 )
 
+    def sigma(self, data: Data) -> float:
+        """The smallest noise of what was measured, as σ in the network's range."""
+        black, white = (float(from_unit(torch.tensor(value), data)) for value in (0.0, 1.0))
+        return (white - black) * self.noise / self._by_map()[0].norm
+
     def conditions(
         self,
         data: Data,

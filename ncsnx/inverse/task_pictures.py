@@ -192,7 +192,7 @@ class _Wanted:
 
 
 def _unreadable(path: Path, error: OSError) -> NcsnxError:
-    return NcsnxError(f"cannot read {in_utf8(path)}: {error.strerror or error}; check the file's name")
+    return UsageError(f"cannot read {in_utf8(path)}: {error.strerror or error}; check the file's name")
 
 
 GivenPictures: TypeAlias = Path | str | Tensor | NDArray[Any] | Image

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from ncsnx.errors import NcsnxError
-from ncsnx.inverse.measurement_map import LinearMap, PlacedTensor
+from ncsnx.inverse.measurement_map import LinearMap
+from ncsnx.inverse.operators import PlacedTensor
 
 
 def _in_float64(numbers: Tensor | Sequence[float]) -> Tensor:
@@ -55,13 +56,22 @@ class Radon(LinearMap):
 
     def apply(self, x: Tensor) -> Tensor:
         """Sinograms: (B, C, H, W) → (B, C, angles, detectors)."""
-        rays: Tensor = _Product.apply(x.flatten(2), self._matrix.like(x), self._transpose.like(x))  # type: ignore[no-untyped-call]
-        return rays.view(len(x), *self.measured_shape)
+        return _times(x.flatten(2), self._matrix, self._transpose).view(len(x), *self.measured_shape)
 
     def adjoint(self, y: Tensor) -> Tensor:
         """Unfiltered back-projection: (B, C, angles, detectors) → (B, C, H, W)."""
-        pixels: Tensor = _Product.apply(y.flatten(2), self._transpose.like(y), self._matrix.like(y))  # type: ignore[no-untyped-call]
-        return pixels.view(len(y), *self.shape)
+        return _times(y.flatten(2), self._transpose, self._matrix).view(len(y), *self.shape)
+
+
+_WITHOUT_SPARSE = ("mps",)
+"""Devices without sparse matrices by rows (pytorch #196192), whose products are computed on the CPU."""
+
+
+def _times(x: Tensor, matrix: PlacedTensor, transpose: PlacedTensor) -> Tensor:
+    """M x of rows x, on the device of x."""
+    at = x.cpu() if x.device.type in _WITHOUT_SPARSE else x
+    product: Tensor = _Product.apply(at, matrix.like(at), transpose.like(at))  # type: ignore[no-untyped-call]
+    return product.to(x.device)
 
 
 class _Product(torch.autograd.Function):

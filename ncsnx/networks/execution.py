@@ -32,6 +32,7 @@ from ncsnx.networks.fused_normalization import (
 from ncsnx.networks.layers import ActivationLayer, Convolution, PooledConvolution, RoundedConvolution
 from ncsnx.networks.normalization import InstanceNorm, InstanceNormPlus, VarianceNorm
 from ncsnx.networks.score_function import ScoreFunction
+from ncsnx.networks.unet import UNetBlock
 from ncsnx.spelling import parameter
 
 MemoryFormat = Literal["contiguous", "channels_last"]
@@ -148,7 +149,7 @@ class _Recomputed(nn.Module):
 
 RECOMPUTED: Mapping[type[nn.Module], type[nn.Module]] = {
     block: type(f"Recomputed{block.__name__}", (_Recomputed, block), {})
-    for block in (ResidualBlock, ResidualConvolutionUnits, ChainedResidualPooling, MultiScaleFusion)
+    for block in (ResidualBlock, ResidualConvolutionUnits, ChainedResidualPooling, MultiScaleFusion, UNetBlock)
 }
 
 

@@ -83,7 +83,8 @@ class InstanceNormPlus(NormalizationLayer):
 
     def transform(self, x: Tensor, *factors: Tensor) -> Tensor:
         gamma, alpha, beta = factors
-        return gamma * (F.instance_norm(x) + alpha * relative_means(x.mean(dim=(2, 3), keepdim=True))) + beta
+        relative, _ = relative_means(x.mean(dim=(2, 3), keepdim=True))
+        return gamma * (F.instance_norm(x) + alpha * relative) + beta
 
 
 class InstanceNorm(NormalizationLayer):
@@ -175,10 +176,11 @@ def no_normalization(channels: int) -> NormalizationLayer:
     return unconditional("none", channels)
 
 
-def relative_means(means: Tensor) -> Tensor:
-    """Channel means (B, C, 1, 1), standardized over channels with the unbiased variance."""
+def relative_means(means: Tensor) -> tuple[Tensor, Tensor]:
+    """Channel means (B, C, 1, 1), standardized over channels with the unbiased variance, and by what: (B, 1, 1, 1)."""
     variance, mean = torch.var_mean(means, dim=1, keepdim=True)
-    return (means - mean) / torch.sqrt(variance + EPSILON)
+    deviation = torch.sqrt(variance + EPSILON)
+    return (means - mean) / deviation, deviation
 
 
 def at_least_float32(x: Tensor) -> Tensor:

@@ -59,7 +59,8 @@ def _max_pool_gradient(upstream: Tensor, x: Tensor, places: Tensor) -> Tensor:
 
 
 def _resize_forward(x: Tensor, size: Sequence[int]) -> Tensor:
-    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=True)
+    # in the type of x: autocast resizes in float32 on CUDA
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=True).to(x.dtype)
 
 
 def _resize_gradient(upstream: Tensor, size: Sequence[int], shape: Sequence[int]) -> Tensor:

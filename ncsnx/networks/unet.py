@@ -50,8 +50,9 @@ class UNetNetwork(SigmaConditional):
         self.embedding = NoiseEmbedding(model, embedded, spec.labels)
         self.begin = Convolution(spec.channels, model.width)
         block = partial(UNetBlock, embedded=embedded, dropout=model.dropout)
-        side = min(spec.height, spec.width)
-        attends = [side >> stage in model.attention for stage in range(len(widths))]
+        sides = [min(spec.height, spec.width) >> stage for stage in range(len(widths))]
+        _require_stages(model.attention, sides)
+        attends = [side in model.attention for side in sides]
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         width, skipped = model.width, [model.width]
         for stage, wider in enumerate(widths):
@@ -60,7 +61,7 @@ class UNetNetwork(SigmaConditional):
                 self.down.append(block(width, wider, scale, attends[stage] and scale == 1.0))
                 width = wider
                 skipped.append(width)
-        self.middle = nn.ModuleList(block(width, width, 1.0, attention) for attention in (True, False))
+        self.middle = nn.ModuleList(block(width, width, 1.0, attention) for attention in (any(attends), False))
         for stage, narrower in reversed(list(enumerate(widths))):
             if stage < self.halvings:
                 self.up.append(block(width, width, 2.0, attention=False))
@@ -87,12 +88,14 @@ class UNetNetwork(SigmaConditional):
 
     def training_inputs(self, positions: Tensor, labels: Tensor | None) -> tuple[Tensor | None, ...]:
         """The labels, and the values that dropout keeps in each block, (B, C, H, W) bool."""
-        masks, stream, scale = list[Tensor](), Stream(self.seed, Purpose.DROPOUT), 1.0
-        for number, block in enumerate((*self.down, *self.middle, *self.up) if self.dropout else ()):
+        if not self.dropout:
+            return (labels,)
+        shapes, scale = list[tuple[int, int, int]](), 1.0
+        for block in (*self.down, *self.middle, *self.up):
             scale *= block.scale
-            shape = (block.norm2.num_channels, int(scale * self.height), int(scale * self.width))
-            masks.append(stream.bernoulli(positions, 1 - self.dropout, shape, step=number))
-        return labels, *masks
+            shapes.append((block.norm2.num_channels, int(scale * self.height), int(scale * self.width)))
+        stream = Stream(self.seed, Purpose.DROPOUT)
+        return labels, *stream.masks(positions, 1 - self.dropout, shapes, self.memory_format)
 
     def forward(self, x: Tensor, sigma: Tensor | None, labels: Tensor | None = None, *masks: Tensor) -> Tensor:
         """σ · s(x, σ), (B, C, H, W). sigma: (B,). labels, masks: see `training_inputs`."""
@@ -187,7 +190,7 @@ class UNetBlock(nn.Module):
     def _resampled(self, x: Tensor) -> Tensor:
         if self.scale == 1:
             return x
-        return F.avg_pool2d(x, 2) if self.scale < 1 else F.interpolate(x, scale_factor=2.0, mode="nearest")
+        return F.avg_pool2d(x, 2) if self.scale < 1 else F.interpolate(x, scale_factor=2.0, mode="nearest").to(x.dtype)
 
 
 class Attention(nn.Module):
@@ -200,17 +203,35 @@ class Attention(nn.Module):
         self.end = zero_convolution(channels, channels, size=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        # (B, 3C, H, W) → three tensors (B, places, C)
-        query, key, value = self.projections(self.norm(x)).flatten(2).transpose(1, 2).chunk(3, dim=2)
-        attended = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(x.shape)
+        # (B, 3C, H, W) → three tensors (B, 1, places, C): fused kernels take four dimensions, channels side by side
+        projected = self.projections(self.norm(x)).flatten(2).transpose(1, 2).contiguous()
+        query, key, value = projected[:, None].chunk(3, dim=3)
+        attended = F.scaled_dot_product_attention(query, key, value).transpose(2, 3).reshape(x.shape)
         out: Tensor = _HALF_VARIANCE * (x + self.end(attended))
         return out
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
+def _require_stages(attention: Sequence[int], sides: Sequence[int]) -> None:
+    """Raises NcsnxError for a size in `model.attention` that is the shorter side of no stage."""
+    if unknown := [side for side in attention if side not in sides]:
+        raise NcsnxError(
+            f"model.attention={','.join(map(str, unknown))}: the stages of this U-Net have shorter sides of "
+            f"{', '.join(map(str, sides))} px",
+            Hint("choose some of these, or no attention", adds="model.attention="),
+        )
+
+
+class GroupNorm(nn.GroupNorm):
+    """Group normalization whose result has the type of x; autocast gives float32 on CUDA."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).to(x.dtype)
+
+
+def group_norm(channels: int) -> GroupNorm:
     """Normalization over groups of channels (Wu & He 2018, arXiv 1803.08494)."""
     groups = max(groups for groups in range(1, min(_GROUPS, max(1, channels // 4)) + 1) if channels % groups == 0)
-    return nn.GroupNorm(groups, channels, eps=1e-6)
+    return GroupNorm(groups, channels, eps=1e-6)
 
 
 def linear(before: int, after: int, *, bias: bool = True) -> nn.Linear:

@@ -9,7 +9,7 @@ from ncsnx.registering import unregistered
 
 @singledispatch
 def sigmas(schedule: Schedule) -> tuple[float, ...]:
-    """σ_1 … σ_L, descending, as standard deviations of pixels in [0, 1] (Song & Ermon 2019, section 4.3)."""
+    """σ_1 … σ_L, descending, in the range of the network (Song & Ermon 2019, section 4.3)."""
     raise unregistered("schedule", type(schedule), "ncsnx.noise.levels.sigmas.register")
 
 

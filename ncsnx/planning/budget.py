@@ -114,7 +114,8 @@ def fit(
     # bisection saves timings: if a stage fits, all later ones fit too
     place = bisect_left(stages, True, key=lambda stage: most_steps(stage) >= stage.scale.steps)
     if place == len(stages) and steps is None:
-        raise _too_short(stages[-1], stages[-1].scale.steps * step_s(stages[-1]) / (1 - RESERVE), budget_s)
+        needed_s = stages[-1].scale.steps * step_s(stages[-1]) / (1 - RESERVE)
+        raise _too_short(stages[-1], needed_s, budget_s, size_is_free=size_is_free)
     stage = stages[min(place, len(stages) - 1)]
     most = usual_steps(long_side(stage.data), images, stage.scale.batch_size)
     return Fit(
@@ -164,7 +165,7 @@ def _reduced(data: OwnData, side: int) -> OwnData:
     return attrs.evolve(data, image_size=size_of_sides(even))
 
 
-def _too_short(stage: _Stage, needed_s: float, budget_s: float) -> UsageError:
+def _too_short(stage: _Stage, needed_s: float, budget_s: float, *, size_is_free: bool) -> UsageError:
     unit_s = next(size for size in _UNITS.values() if needed_s >= 2 * size or size == 1)
     needed = in_short(math.ceil(needed_s / unit_s) * unit_s)
     return UsageError(
@@ -172,6 +173,8 @@ def _too_short(stage: _Stage, needed_s: float, budget_s: float) -> UsageError:
         f"{counted(stage.scale.steps, 'step')} of the smallest network at {size_in_words(stage.data.shape[1:])} px "
         f"take about {needed}",
         Hint("take more time", adds=argument("budget", needed)),
+        *([] if size_is_free else [Hint(f"or let the images be smaller: leave out {parameter('size')}")]),
+        Hint("or choose the steps, however long they take", adds=argument("steps", stage.scale.steps)),
         Hint("or train as published", adds=argument("budget", "none")),
     )
 
@@ -186,14 +189,20 @@ def _round_down(steps: int) -> int:
 
 
 def parse_budget(text: str) -> float | None:
-    """Seconds of a duration such as 90s, 30m, 2h or 1d; None for 'none'. Raises UsageError for anything else."""
-    if text == "none":
-        return None
+    """Like `parse_time`, with None for 'none'."""
+    return None if text == "none" else parse_time(text, ", or none for the published training")
+
+
+def parse_time(text: str, others: str = "") -> float:
+    """Seconds of a duration such as 90s, 30m, 2h or 1d. Raises UsageError for anything else.
+
+    others: what else the error says is accepted.
+    """
     match = _TIME.fullmatch(text)
     if match is None or not 1 <= (seconds := float(match[1]) * _UNITS[match[2]]) <= _LONGEST_S:
         raise UsageError(
-            f"{parameter('budget')} {shortened(text)}: expected a time such as 90s, 30m, 2h or 1d (at most a year), or "
-            "none for the published training"
+            f"{parameter('budget')} {shortened(text)}: expected a time such as 90s, 30m, 2h or 1d (from 1s to a year)"
+            f"{others}"
         )
     return seconds
 

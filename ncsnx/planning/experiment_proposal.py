@@ -14,10 +14,10 @@ from ncsnx.config import (
     AnnealedLangevin,
     ConsistentAnnealed,
     CosineDecay,
+    DPMSolverPP,
     Ema,
     Experiment,
     Geometric,
-    Heun,
     Karras,
     LogNormal,
     NCSNv2,
@@ -143,7 +143,7 @@ def unet_for(size: ImageSize, width: int) -> UNet:
     """The U-Net for images of this size in pixels.
 
     Wide ones are the DDPM++ of Karras et al. 2022 (appendix F.2): channels (2, 2, 2) up to 32 px, (1, 2, 2, 2) for 64,
-    attention at 16. Narrow ones have few blocks, as for the digits.
+    attention at 16 or what is next below it. Narrow ones have few blocks and no attention, as for the digits.
     """
     is_narrow, sides, stages = width <= _NARROW_UNET, list(height_and_width(size)), 1
     while min(sides) > (4 if is_narrow else 8) and not any(side % 2 for side in sides):
@@ -151,7 +151,8 @@ def unet_for(size: ImageSize, width: int) -> UNet:
     if is_narrow:
         return UNet(width=width, multipliers=(2, 3, 3)[:stages] + (3,) * (stages - 3), blocks=1, attention=())
     first = 1 if stages > 3 else 2
-    return UNet(width=width, multipliers=(first, *(2,) * (stages - 1)))
+    attention = tuple(side for stage in range(stages) if (side := min(sides) << stage) <= 16)[-1:]
+    return UNet(width=width, multipliers=(first, *(2,) * (stages - 1)), attention=attention)
 
 
 @attrs.frozen(kw_only=True)
@@ -209,7 +210,7 @@ def _preconditioned(experiment: Experiment, plan: NoisePlan) -> Experiment:
         optimizer=Adam(lr=rounded(_UNET_RATE * experiment.optimizer.lr, 3)),
         decay=CosineDecay(steps=experiment.steps),
         loss=ScoreMatching(weighting="edm"),
-        sampler=Heun(steps=9, grid=grid),
+        sampler=DPMSolverPP(steps=17, grid=grid),
         warmup_steps=experiment.steps // 20,
     )
 

@@ -43,6 +43,8 @@ class Timing:
     """Training step: constant seconds, which are most of a small network's."""
     timed: str
     """Description of what was timed."""
+    threads: int | None = None
+    """CPU threads, where the processors were timed."""
 
     def step_of(self, batch_size: int) -> float:
         """Seconds per training step at a batch size."""
@@ -59,6 +61,14 @@ def training_seconds(experiment: Experiment, timing: Timing) -> float:
         return seconds
     per_image = expected_evaluations(snapshot_sampler(experiment), experiment.schedule.levels)
     return seconds + grids(experiment) * experiment.snapshots.n * per_image * timing.seconds_per_evaluation
+
+
+def steps_within(seconds: float, experiment: Experiment, timing: Timing) -> int:
+    """Number of steps, at least 1, that take so many seconds with their grids of samples."""
+    step_s = timing.step_of(experiment.batch_size)
+    grid_s = training_seconds(attrs.evolve(experiment, steps=1), timing) - step_s
+    steps_per_grid = experiment.checkpoint_every * (experiment.snapshots.every if experiment.snapshots else 1)
+    return max(1, int((seconds - grid_s) / (step_s + grid_s / steps_per_grid)))
 
 
 def grids(experiment: Experiment) -> int:
@@ -111,6 +121,7 @@ def time_experiment(experiment: Experiment, runtime: Runtime, work: Work) -> Tim
         seconds_per_training_image=image * scale,
         seconds_per_update=step * experiment.accumulation + update_s,
         timed=f"batches of {evaluated} (evaluation) and {trained} (training) at {pixels}, on {device}",
+        threads=runtime.threads if device.type == "cpu" else None,
     )
 
 

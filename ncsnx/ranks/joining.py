@@ -35,7 +35,7 @@ def join() -> RankGroup:
         int(os.environ.get(name, default))
         for name, default in (("RANK", "0"), ("WORLD_SIZE", "1"), ("LOCAL_RANK", "0"), ("LOCAL_WORLD_SIZE", "1"))
     )
-    ranks = RankGroup(rank, world, local_rank, local_world, _limit_s())
+    ranks = RankGroup(rank, world, local_rank, local_world, rank_limit_s())
     from torch.distributed import PrefixStore, rendezvous  # type: ignore[attr-defined]
 
     try:
@@ -170,7 +170,8 @@ def _without_local(words: Sequence[str]) -> list[str]:
     return kept
 
 
-def _limit_s() -> float:
+def rank_limit_s() -> float:
+    """Longest time in seconds that a step of training waits for another rank. Raises UsageError."""
     text = os.environ.get(LIMIT_VARIABLE, str(LIMIT_S))
     try:
         limit_s = float(text)

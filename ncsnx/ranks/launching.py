@@ -10,6 +10,8 @@ from pathlib import Path
 
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.quantities import counted
+from ncsnx.ranks.joining import rank_limit_s
+from ncsnx.ranks.rank_group import LIMIT_VARIABLE
 from ncsnx.spelling import argument, parameter
 
 
@@ -65,9 +67,11 @@ def _launched(count: int, words: Sequence[str]) -> int:
         if first.exitcode >= 0:
             return first.exitcode
         name = signal.Signals(-first.exitcode).name
-        raise NcsnxError(
-            f"rank {rank} (process {first.pid}) was ended by {name}", Hint("the same command resumes")
-        ) from None
+        hints = [Hint("the same command resumes")]
+        if name == "SIGABRT":  # by which NCCL ends a rank
+            longer = f"export {LIMIT_VARIABLE}={2 * rank_limit_s():g}"
+            hints.append(Hint("if it only waited for a slow rank, allow more", longer))
+        raise NcsnxError(f"rank {rank} (process {first.pid}) was ended by {name}", *hints) from None
     except SignalException as error:
         return 128 + int(error.sigval)
     return 0

@@ -10,7 +10,7 @@ from ncsnx.config.codec import flatten, shown
 from ncsnx.config.converter import unstructure
 from ncsnx.config.loading import relative
 from ncsnx.config.variants import tag_of
-from ncsnx.evaluation.plots import style
+from ncsnx.evaluation.plots import scale_values, style
 from ncsnx.quantities import number
 from ncsnx.reporting import html
 from ncsnx.reporting.run_facts import RunFacts, as_command
@@ -21,8 +21,6 @@ T = TypeVar("T")
 Curve = Sequence[tuple[float, float]]
 """Points (x, y) of finite numbers."""
 
-_LOG_FROM = 10.0
-"""Ratio of largest to smallest value above which the axis of values is logarithmic."""
 _SIZE_IN, _DOTS_PER_INCH = (4.4, 2.9), 180
 
 
@@ -68,13 +66,11 @@ def draw_curve(curve: Curve, y_label: str) -> bytes:
     """
     from matplotlib.figure import Figure
 
-    values = [y for _, y in curve]
     with style():
         figure = Figure(figsize=_SIZE_IN, dpi=_DOTS_PER_INCH, layout="constrained")
         axes = figure.subplots()
         axes.plot(*zip(*curve, strict=True), marker="." if len(curve) < 30 else "")
-        if 0 < _LOG_FROM * min(values) < max(values):
-            axes.set_yscale("log")
+        scale_values(axes)
         axes.set(xlabel="training step", ylabel=y_label)
         content = io.BytesIO()
         figure.savefig(content, format="png", metadata={"Software": None})

@@ -72,7 +72,7 @@ def figure(content: bytes, caption: str, style: Literal["images", "plot"]) -> Ma
             else:
                 image.load()
                 reduced.write(content)
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise NcsnxError(f"not a complete picture: {error}") from error
     encoded = base64.b64encode(reduced.getvalue()).decode("ascii")
     return Markup(

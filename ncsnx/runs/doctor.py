@@ -209,7 +209,8 @@ def _examine_checkpoints(examination: Examination) -> list[Verdict]:
     try:
         expected, steps = identity(run.experiment()), checkpoints(run)
     except NcsnxError:
-        expected, steps = None, sorted(filter(None, (step_of(path.name) for path in run.checkpoints.glob("step-*"))))
+        found = (step_of(path.name) for path in run.checkpoints.glob("step-*"))
+        expected, steps = None, sorted(step for step in found if step is not None)
     for step in reversed(steps):
         folder = run.checkpoints / step_name(step)
         examination.checkpoints += 1

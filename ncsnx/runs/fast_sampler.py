@@ -1,7 +1,7 @@
 """The sampler that `sampler=fast` selects: the fewest evaluations that measured no worse than the run's own sampler.
 
-It follows from the trials in the run's ledger. The smallest of many measured distances is biased low; a chosen setting
-is therefore measured again, with fresh seeds that play no part in the choice.
+It follows from the trials in the run's ledger. The smallest of many measured distances is biased low; the chosen
+setting is therefore measured once again, with fresh seeds that play no part in the choice.
 """
 
 import math
@@ -108,8 +108,6 @@ class Recommendation:
     """The recommended setting, whose fresh numbers are in `again`; None if none is usable."""
     reason: str = ""
     """Why no sampler is recommended."""
-    is_no_worse: bool = False
-    """Whether it measured no worse than the run's own, with the first and with fresh seeds."""
 
     @property
     def own(self) -> MeasuredRow:
@@ -120,9 +118,10 @@ class Recommendation:
         again = None if self.found is None else self.found.again
         if self.found is None or self.found.subject is None or again is None:
             return self.reason
+        is_worse = self.own.score is not None and not is_no_worse(again, self.own)
         return (
-            f"found on step {self.found.subject.step:,}: {_in_words(again.values)}, measured again with fresh seeds; "
-            f"the run's own sampler: {_in_words(self.own.values)}"
+            f"found on step {self.found.subject.step:,}: measured {'worse' if is_worse else 'no worse'} than the run's "
+            f"own sampler with fresh seeds: {_in_words(again.values)}; the run's own: {_in_words(self.own.values)}"
         )
 
 
@@ -135,28 +134,13 @@ def recommend(
     is none, the setting with the smallest distance. rows: the run's own sampler first. n: images per seed.
     measured_again: returns a setting by fresh seeds; None if they are missing, and then nothing is recommended.
 
-    Settings are chosen by the first seeds and reported by fresh ones. If those rule a setting out, the next one is
-    tried. The run's own sampler is measured with fresh seeds too if a setting measured no worse: the first seeds
-    favored the setting over it.
+    One setting is chosen by the first seeds alone. It and the run's own sampler are then measured once with fresh
+    seeds, and these numbers are reported whatever they are: a second choice by them would make them biased too.
     """
     own, *others = rows
-    again: dict[int, MeasuredRow] = {}
-
-    def told(found: MeasuredRow | None, reason: str = "", is_no_worse: bool = False) -> Recommendation:
-        shown = []
-        for row in rows:
-            if (second := again.get(id(row))) is not None:
-                result = "the run's own" if row is rows[0] else "fast" if row is found else "rejected"
-                second = attrs.evolve(second, remark=f"measured again: {result}")
-                row_remark = "" if row is rows[0] else "chosen by"
-                shown.append(attrs.evolve(row, again=second, remark=row_remark))
-            else:
-                shown.append(row)
-        chosen = None if found is None else shown[list(rows).index(found)]
-        return Recommendation(tuple(shown), chosen, reason, is_no_worse)
-
     if own.values["evaluations"] is None:
-        return told(None, "the run's own sampler diverged, so its number of evaluations is not known")
+        reason = "the run's own sampler diverged, so its number of evaluations is not known"
+        return Recommendation(tuple(rows), reason=reason)
     most = most_evaluations(int(own.values["evaluations"]))
     fast = [
         row
@@ -166,28 +150,35 @@ def recommend(
         and row.values["evaluations"] <= most
     ]
     usable = sorted((row for row in fast if is_usable(row, own, n)), key=lambda row: row.score or 0.0)
-    no_worse = sorted((row for row in usable if is_no_worse(row, own)), key=lambda row: row.values["evaluations"])
-    for row in [own] if no_worse else []:
-        if (found := measured_again(row)) is None:
-            return told(None, "the run's own sampler was not measured again")
-        own = again[id(row)] = found
-    for must_be_no_worse, tried in ((True, no_worse), (False, usable)):
-        for row in tried:
-            if id(row) not in again:
-                if (found := measured_again(row)) is None:
-                    return told(None, f"{row.facts['words']} was not measured again")
-                again[id(row)] = found
-            fresh = again[id(row)]
-            if is_usable(fresh, own, n) and (is_no_worse(fresh, own) or not must_be_no_worse):
-                return told(row, is_no_worse=must_be_no_worse)
+    if not usable:
+        return Recommendation(tuple(rows), reason=_why_nothing(own, fast, most))
+    no_worse = [row for row in usable if is_no_worse(row, own)]
+    chosen = min(no_worse, key=lambda row: row.values["evaluations"]) if no_worse else usable[0]
+    own_again, chosen_again = measured_again(own), measured_again(chosen)
+    if own_again is None or chosen_again is None:
+        return Recommendation(tuple(rows), reason="no setting was measured again with fresh seeds")
+    is_found, words = is_usable(chosen_again, own_again, n), chosen.facts["words"]
+    verdict = "fast" if is_found else "rejected"
+    own = attrs.evolve(own, again=attrs.evolve(own_again, remark="measured again: the run's own"))
+    chosen_again = attrs.evolve(chosen_again, remark=f"measured again: {verdict}")
+    found = attrs.evolve(chosen, again=chosen_again, remark="chosen by")
+    shown = (own, *(found if row is chosen else row for row in others))
+    if is_found:
+        return Recommendation(shown, found)
+    broken, own_broken = (percent(row.values["broken"]) for row in (chosen_again, own_again))
+    return Recommendation(
+        shown, reason=f"{words} breaks {broken} of its images with fresh seeds, the run's own sampler {own_broken}"
+    )
+
+
+def _why_nothing(own: MeasuredRow, fast: Sequence[MeasuredRow], most: int) -> str:
     few = f"at most {counted(most, 'evaluation')}"
     if not fast:
-        return told(None, f"no measured setting takes {few}")
-    least = min(again.get(id(row), row).values["broken"] for row in fast)
-    return told(
-        None,
+        return f"no measured setting takes {few}"
+    least = min(row.values["broken"] for row in fast)
+    return (
         f"no setting with {few} is usable: the best of {len(fast):,} breaks {percent(least)} of its images, the run's "
-        f"own sampler {percent(own.values['broken'])} (usable: at most {percent(MOST_BROKEN)}, and not clearly more)",
+        f"own sampler {percent(own.values['broken'])} (usable: at most {percent(MOST_BROKEN)}, and not clearly more)"
     )
 
 

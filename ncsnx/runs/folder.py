@@ -1,7 +1,7 @@
 """The folder of a run: its layout, how it is created and how it is found."""
 
 import shlex
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
@@ -9,6 +9,7 @@ import attrs
 
 from ncsnx.config import codec
 from ncsnx.config.checks import shortened
+from ncsnx.config.discovery import built_in_folder
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.variants import OMITTED, REST, VERSION
 from ncsnx.errors import Hint, NcsnxError, UsageError
@@ -16,7 +17,7 @@ from ncsnx.paths import exists, typed_name_or_path
 from ncsnx.ranks.rank_group import RANK_LOGS
 from ncsnx.runs.exported import is_export
 from ncsnx.runs.hub import is_hub_address, parse_hub_address
-from ncsnx.runs.names import as_typed, check_file_name, check_run_name, is_sweep_folder, near_matches
+from ncsnx.runs.names import as_typed, check_file_name, check_run_name, is_sweep_folder, near_matches, step_of
 from ncsnx.runs.names import runs_folder as default_folder
 from ncsnx.runs.plugins import Plugin, plugins_of
 from ncsnx.spelling import A_NAME, argument
@@ -178,7 +179,7 @@ class Run:
             raise NcsnxError(f"cannot read {self.config_path}: {error.strerror}") from error
 
 
-@cache
+@lru_cache(maxsize=64)
 def _read_config(path: Path, version: tuple[int, int, int]) -> RunConfig:
     """The configuration of a run, read once. version: changes with the file."""
     return read_document(path, RunConfig)
@@ -214,6 +215,10 @@ def locate(runs_folder: Path, name_or_path: str | Path, *, needs_config: bool = 
             return path
         if not needs_config and exists(Run(path).checkpoints):
             return path
+        if path.parent.name == "checkpoints" and (step := step_of(path.name)) is not None:
+            raise UsageError(
+                f"{path} is a checkpoint; name the run {path.parent.parent}, with {argument('ckpt', step)}"
+            )
     for path in candidates:
         if exists(path):
             kind = NcsnxError if path.is_dir() else UsageError  # a folder may have been a run; a file is a mistake
@@ -234,7 +239,9 @@ def _no_run(name: str, runs_folder: Path) -> UsageError:
     """The error for a missing run."""
     missing = f"there is no run {name!r} in {runs_folder}"
     if names := run_names(runs_folder):
-        return UsageError(f"{missing}; {near_matches(name, names)}")
+        is_experiment = any((folder / f"{name}.py").is_file() for folder in (Path("experiments"), built_in_folder()))
+        train = [Hint("train the experiment of this name", f"ncsnx train {name}")] if is_experiment else []
+        return UsageError(f"{missing}; {near_matches(name, names)}", *train)
     return UsageError(f"{missing}, which holds none yet", Hint("train an experiment", f"ncsnx train {name}"))
 
 

@@ -97,7 +97,8 @@ def hub_api() -> "HfApi":
     """The client for the endpoint in HF_ENDPOINT, by default https://huggingface.co. Raises UsageError without it."""
     if importlib.util.find_spec("huggingface_hub") is None:
         raise UsageError(
-            "models on the Hugging Face Hub need the extra hub", Hint("install it", "pip install 'ncsnx[hub]'")
+            "models on the Hugging Face Hub need the extra hub",
+            Hint("install it, in a clone of ncsnx", "pip install '.[hub]'"),
         )
     from huggingface_hub import HfApi
     from huggingface_hub.utils import disable_progress_bars

@@ -1,6 +1,7 @@
 """Models and checkpoints as they are typed: a run or an exported model, `50k:200k:10k`, `all`, `150k`, `best`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
@@ -10,7 +11,7 @@ from ncsnx.runs.exported import Export, is_export
 from ncsnx.runs.folder import Run, locate
 from ncsnx.runs.hub import is_hub_address, parse_hub_address
 from ncsnx.runs.ledger import require_best
-from ncsnx.runs.manifest import UnsoundError, checkpoints, verify
+from ncsnx.runs.manifest import UnsoundError, checkpoints
 from ncsnx.runs.names import parse_step, step_name
 from ncsnx.spelling import argument, parameter
 from ncsnx.work import SILENT, Work
@@ -27,9 +28,7 @@ def select(run: Run, text: str) -> tuple[int, ...]:
     if text == "all":
         return tuple(steps)
     if ":" not in text:
-        step = wanted_step(run, text if text in ("latest", "best") else _step(text, text))
-        _verified(run, step, "range")
-        return (step,)
+        return (wanted_step(run, text if text in ("latest", "best") else _step(text, text)),)
     first, last, multiple = _parsed(text)
     chosen = tuple(step for step in steps if first <= step <= last and step % multiple == 0)
     if not chosen:
@@ -37,18 +36,11 @@ def select(run: Run, text: str) -> tuple[int, ...]:
     return chosen
 
 
-def resolve_checkpoint(run: Run, wanted: int | str = "latest") -> Path:
-    """The folder of a checkpoint. wanted: a step as a number or as typed, `latest` or `best`.
-
-    All of its files are verified, even those that sampling doesn't read, since damage to one makes the others suspect.
-    Raises UsageError for an invalid or missing step, UnsoundError for an unsound checkpoint, NcsnxError without
-    checkpoints or, for `best`, without scores.
-    """
-    return _verified(run, wanted_step(run, wanted), "ckpt")
-
-
 def wanted_step(run: Run, wanted: int | str) -> int:
-    """The step of an existing checkpoint, sound or not. Raises UsageError, NcsnxError as `resolve_checkpoint` does."""
+    """The step of an existing checkpoint, sound or not. wanted: a step as a number or as typed, `latest` or `best`.
+
+    Raises UsageError for an invalid or missing step, NcsnxError without checkpoints or, for `best`, without scores.
+    """
     step = parse_step(wanted) if isinstance(wanted, str) else wanted
     if step == "best":
         return require_best(run).step
@@ -68,19 +60,15 @@ def _require_checkpoints(run: Run) -> list[int]:
     return steps
 
 
-def _verified(run: Run, step: int, name: str) -> Path:
-    """The folder of this step's checkpoint. name: the parameter that selects it, for the hint to take another.
-
-    Raises UnsoundError with the previous one as a hint.
-    """
-    folder = run.checkpoints / step_name(step)
+@contextmanager
+def reading(run: Run, step: int) -> Iterator[Path]:
+    """The folder of this step's checkpoint; an UnsoundError of the block gets the previous one as a hint."""
     try:
-        verify(folder)
+        yield run.checkpoints / step_name(step)
     except UnsoundError as error:
         before = [other for other in checkpoints(run) if other < step]
-        hints = [Hint("use the checkpoint before it", adds=argument(name, before[-1]))] if before else []
+        hints = [Hint("use the checkpoint before it", adds=argument("ckpt", before[-1]))] if before else []
         raise UnsoundError(f"checkpoint {step:,} of run {run.name!r} is unsound: {error}", *hints) from error
-    return folder
 
 
 def _parsed(text: str) -> tuple[int, int, int]:

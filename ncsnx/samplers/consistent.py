@@ -39,25 +39,30 @@ def _tried(evaluations: int, grids: Grids) -> list[ConsistentAnnealed]:
 
 
 @sampler(ConsistentAnnealed, tried=_tried, fewest=4)
-def consistent_annealed(x: Tensor, sigmas: Sequence[float], noise: Draw, *, eta: float, order: int) -> Steps:
+def consistent_annealed(
+    x: Tensor, sigmas: Sequence[float], noise: Draw, *, eta: float, eta_min: float | None, order: int
+) -> Steps:
     """One step per level: x ← x + η (D − x) + β σ_{i+1} z with γ = σ_i/σ_{i+1}, β = √(1 − (1 − η)² γ²). Then denoises.
 
     With order 2, D is replaced by D + (D − D_before) h/2h_before, h = ln γ, from the second step on.
-    eta: η = ε/σ_L², the share of the noise that a step removes; with 1, each level begins with fresh noise.
+    eta: η = ε/σ_L², the share of the noise that a step removes; with 1, each level begins with fresh noise. eta_min:
+    σ below which η = 1 − 1/γ, so that β = 0 and a step follows the flow; None: 0.
     order: 1 converges to (1 − η/2) times the variance of Gaussian data, for any number of levels; 2 to the variance.
     NFE: L. Raises NcsnxError if (1 − η) γ > 1: then more noise remains than the next level has.
     """
-    _require_enough(eta, sigmas)
+    lowest = eta_min or 0.0
+    _require_enough(eta, [sigma for sigma in sigmas if sigma >= lowest])
     before: Tensor | None = None
     h_before = 0.0
     for sigma, sigma_next in pairwise(sigmas):
         h = math.log(sigma / sigma_next)
-        beta = math.sqrt(max(0.0, 1 - ((1 - eta) * sigma / sigma_next) ** 2))
+        share = eta if sigma >= lowest else 1 - sigma_next / sigma
+        beta = math.sqrt(max(0.0, 1 - ((1 - share) * sigma / sigma_next) ** 2))
         x, denoised, score = yield x, sigma
         taken = sigma**2 * score
         if order == 2 and before is not None:
             taken = taken + (denoised - before) * h / (2 * h_before)
-        x = x + eta * taken + beta * sigma_next * noise()
+        x = x + share * taken + beta * sigma_next * noise()
         before, h_before = denoised, h
     x, denoised, _ = yield x, sigmas[-1]
     return denoised

@@ -86,8 +86,6 @@ class Definition:
     adaptive: str | None
     """Configuration field with the tolerance of an adaptive sampler; None: not adaptive. The steps of an
     adaptive sampler are an image's own, whatever its batch, and only sampling shows their NFE."""
-    noisy: bool
-    """Whether noisy measurements are supported. Every sampler supports exact ones."""
 
     def start(self, config: Sampler, x: Tensor, sigmas: Sequence[float], noise: Draw, model: DenoisingModel) -> Steps:
         """A call of the sampler, before its first step."""
@@ -108,7 +106,6 @@ def sampler(
     evaluations: Callable[[Any, int], int] | None = None,
     order: int | None = None,
     adaptive: str | None = None,
-    noisy: bool = True,
 ) -> Callable[[F], F]:
     """Decorator: registers a generator function as the sampler of a configuration class.
 
@@ -138,7 +135,6 @@ def sampler(
             evaluations=evaluations,
             order=order,
             adaptive=adaptive,
-            noisy=noisy,
         )
         return function
 
@@ -158,12 +154,6 @@ def definition_of(config: type[Sampler]) -> Definition:
         if cls in _definitions:
             return _definitions[cls]
     raise unregistered("sampler", config, "ncsnx.samplers.sampler")
-
-
-def require_noisy(config: Sampler) -> None:
-    """Raises NcsnxError for a sampler that doesn't support noisy measurements."""
-    if not definition_of(type(config)).noisy:
-        raise NcsnxError(f"sampler={sampler_name(config)} does not support noisy measurements; use another sampler")
 
 
 def sampler_name(config: Sampler) -> str:

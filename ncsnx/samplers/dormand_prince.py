@@ -57,8 +57,8 @@ def solve(
     images.begin(first)
     while len(images.rows):
         arrived = images.advance()
-        final[images.rows[arrived]] = images.y[arrived]
         if bool(arrived.any()):
+            final[images.rows[arrived]] = images.y[arrived]
             images.keep(~arrived)
     return final
 

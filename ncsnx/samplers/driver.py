@@ -1,20 +1,8 @@
 """The driver of a sampler: evaluates the network, counts, yields states, and applies measurements.
 
-Measurements that are exact, or less noisy than σ, are put in place before each evaluation at σ. For noisier ones the
-target is p(x at σ | y), whose score is s + g with the likelihood score g = ∇ log p(y | x at σ). In v = σ², the noisy x
-is a Markov chain up to the measurement. Given y it follows dx = g dv + dw, so that the density π of the target obeys
-
-    ∂π/∂v = −∇·(g π) + ½ Δπ.
-
-A sampler that gets the score s + g accounts for the second term, whatever noise it draws. The driver accounts for the
-first, the transport x ← x + (σ'² − σ²) g, on arrival at σ'. In total, a Langevin step, which stays at its σ, moves by
-all of g. The reverse Markov chain, x + (σ² − σ'²) s + √(σ² − σ'²) z, doesn't move by g, since x already contains all
-information of the noisier measurement. Solvers of the flow move by −g/2.
-
-That is so where the noise of the level contains the measurement's (`Constrain.transports`). Where the two are
-independent, x at σ given y is x_0 given y with noise of σ, as for images without a measurement: the score is s + g, and
-there is no transport.
-"""
+A measurement comes in by two ways (`Constrain`). A likelihood score g is added to the network's score, so that the
+sampler follows s + g. Or the measurement is put into the x at which the network is evaluated, which then isn't the
+sampler's: the measurement says how one follows from the other."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -94,29 +82,29 @@ class _Batch:
     """Number of states yielded so far."""
     evaluated: int = 0
     """Number of evaluations so far, summed over the images."""
-    sigma: float = 0.0
-    """σ at the last arrival."""
-    guidance: Tensor | None = None
-    """Likelihood score g at the last arrival; None without a measurement."""
+    last: State | None = None
+    """The state at the last arrival."""
 
     def arrive(self, x: Tensor, sigma: float) -> tuple[State, Reply]:
         """The state at the beginning of a step, and the reply to the sampler."""
-        x = self._measured(self._transported(x, sigma), sigma, self.constrain, self.states)
         state, s, guidance = self._evaluate(x, sigma)
-        if guidance is None:
-            return state, (x, state.denoised, s)
-        self.sigma, self.guidance = sigma, guidance
-        return state, (x, state.denoised + sigma**2 * guidance, s + guidance)
+        self.last = state
+        if self.constrain is None:
+            return state, (state.x, state.denoised, s)
+        x = self.constrain.released(state.x, state)
+        s = s + guidance + (state.x - x) / sigma**2
+        return state, (x, state.denoised + sigma**2 * guidance, s)
 
     def inside(self, states: list[State], x: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
         """(denoised, score) inside a step; measurements are put into a copy of x.
 
         states: list that the state is appended to.
         """
-        at = self._measured(self._transported(x, sigma), sigma, self.constrain, self.states)
-        state, s, guidance = self._evaluate(at, sigma)
+        state, s, guidance = self._evaluate(x, sigma)
         states.append(state)
-        return (state.denoised, s) if guidance is None else self._guided(x, sigma, s + guidance)
+        if self.constrain is not None:
+            s = self.constrain.followed(x, state.x, sigma, s + guidance, self.last)
+        return x + sigma**2 * s, s
 
     def inside_adaptive(
         self, x: Tensor, sigma: float | Tensor, rows: Tensor | slice = slice(None)
@@ -125,38 +113,31 @@ class _Batch:
 
         The measurement's noise is that of the beginning of the step.
         """
-        constrain = None if self.constrain is None else self.constrain.of(rows)
-        at = self._measured(self._transported(x, sigma, rows), sigma, constrain, self.states - 1)
-        s, guidance = self._scored(at, sigma, constrain)
-        return self._guided(x, sigma, s if guidance is None else s + guidance)
+        if self.constrain is None:
+            s, _ = self._scored(x, sigma, None)
+        else:
+            constrain, last = self.constrain.of(rows), self.last
+            if last is not None:
+                last = attrs.evolve(last, denoised=last.denoised[rows])
+            at = constrain(x, sigma, self.states - 1, last)
+            s, guidance = self._scored(at, sigma, constrain)
+            s = constrain.followed(x, at, sigma, s + guidance, last)
+        return x + sigma**2 * s, s
 
     def result(self, x: Tensor, sigma: float) -> State:
         """The last state: x with the remaining noise of σ. If σ is 0, exact measurements are put in place."""
-        x = self._transported(x, sigma)
-        if sigma == 0:
-            x = self._measured(x, 0.0, self.constrain, self.states)
+        if sigma == 0 and self.constrain is not None:
+            x = self.constrain(x, sigma, self.states, self.last)
         return State(self.states, sigma, x, denoised=x, evaluations=self.evaluated / self.images)
 
-    @staticmethod
-    def _guided(x: Tensor, sigma: float | Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        """(denoised image of the sampler's x, score), with a score that contains the likelihood score."""
-        return x + sigma**2 * s, s
-
-    def _transported(self, x: Tensor, sigma: float | Tensor, rows: Tensor | slice = slice(None)) -> Tensor:
-        if self.guidance is None or self.constrain is None or not self.constrain.transports:
-            return x
-        return x + (sigma**2 - self.sigma**2) * self.guidance[rows]
-
-    @staticmethod
-    def _measured(x: Tensor, sigma: float | Tensor, constrain: Constrain | None, step: int) -> Tensor:
-        return x if constrain is None else constrain(x, sigma, step)
-
-    def _scored(self, x: Tensor, sigma: float | Tensor, constrain: Constrain | None) -> tuple[Tensor, Tensor | None]:
-        """(score, likelihood score or None): one evaluation."""
+    def _scored(self, x: Tensor, sigma: float | Tensor, constrain: Constrain | None) -> tuple[Tensor, Tensor | float]:
+        """(score, likelihood score): one evaluation."""
         self.evaluated += len(x)
-        return (self.score(x, sigma), None) if constrain is None else constrain.guided(self.score, x, sigma)
+        return (self.score(x, sigma), 0.0) if constrain is None else constrain.guided(self.score, x, sigma)
 
-    def _evaluate(self, x: Tensor, sigma: float) -> tuple[State, Tensor, Tensor | None]:
+    def _evaluate(self, x: Tensor, sigma: float) -> tuple[State, Tensor, Tensor | float]:
+        """(state, score, likelihood score) for the sampler's x."""
+        x = x if self.constrain is None else self.constrain(x, sigma, self.states, self.last)
         s, guidance = self._scored(x, sigma, self.constrain)
         state = State(self.states, sigma, x, denoised=x + sigma**2 * s, evaluations=self.evaluated / self.images)
         self.states += 1

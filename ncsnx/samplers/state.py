@@ -21,33 +21,6 @@ Noise: TypeAlias = Callable[[int], Tensor]
 """The k-th draw of unit normal noise, k = 0, 1, …; of the shape of x."""
 
 
-class Constrain(Protocol):
-    """A measurement of a batch of images. σ is a float or, inside a step of an adaptive sampler, (B, 1, 1, 1)."""
-
-    def __call__(self, x: Tensor, sigma: float | Tensor, step: int) -> Tensor:
-        """x with the measurement put in place, with noise of σ; for σ = 0, a result without noise.
-
-        step: number of the noise draw.
-        """
-
-    @property
-    def transports(self) -> bool:
-        """Whether the noise of a level contains that of the measurement, so that the driver transports x; see
-        `ncsnx.samplers.driver`."""
-
-    def guided(self, score: Score, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, Tensor]:
-        """The score s(x, σ), by one call of `score`, and the likelihood score ∇ log p(measurement | x) at σ.
-
-        Both have the shape of x. The likelihood score is that of the part of the measurement that isn't put in place.
-        """
-
-    def of(self, rows: slice | Tensor) -> Self:
-        """The measurement of some of the images. rows: a slice, or indices (B',) int64."""
-
-    def admit(self, config: Sampler, sigmas: Sequence[float]) -> None:
-        """Raises NcsnxError for a sampler that doesn't draw from the posterior under this measurement."""
-
-
 @attrs.frozen(eq=False)
 class State:
     """The state of a sampler after the score at `x` was evaluated and before x is updated."""
@@ -62,6 +35,42 @@ class State:
     """x + σ² s(x, σ), the posterior mean of the image (Tweedie's formula); in the last state x."""
     evaluations: float
     """Network evaluations per image so far; the mean over the batch for adaptive samplers."""
+
+
+class Constrain(Protocol):
+    """A measurement of a batch of images. σ is a float or, inside a step of an adaptive sampler, (B, 1, 1, 1).
+
+    The network may be evaluated at another x than the sampler's. `last` is the state at the beginning of the step, None
+    before the first.
+    """
+
+    def __call__(self, x: Tensor, sigma: float | Tensor, step: int, last: State | None) -> Tensor:
+        """The network's x for the sampler's, with the measurement in it; for σ = 0, a result without noise.
+
+        step: number of the noise draw.
+        """
+        return x
+
+    def released(self, x: Tensor, last: State) -> Tensor:
+        """The sampler's x for the network's, `x`, where a step begins. last: this beginning."""
+        return x
+
+    def followed(self, x: Tensor, at: Tensor, sigma: float | Tensor, s: Tensor, last: State | None) -> Tensor:
+        """The score that the sampler follows from its x inside a step. s: the network's at its x, `at`."""
+        return s
+
+    def guided(self, score: Score, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, Tensor | float]:
+        """The score s(x, σ), by one call of `score`, and the likelihood score ∇ log p(measurement | x) at σ.
+
+        x: the network's. Both have its shape. The likelihood score is 0 where the measurement is in x.
+        """
+
+    def of(self, rows: slice | Tensor) -> Self:
+        """The measurement of some of the images. rows: a slice, or indices (B',) int64."""
+
+    def admit(self, config: Sampler, sigmas: Sequence[float]) -> None:
+        """Raises NcsnxError for a sampler that doesn't draw from the posterior under this measurement."""
+        return
 
 
 class SamplerFunction(Protocol):

@@ -127,7 +127,7 @@ def slerp_rows(x: Tensor, y: Tensor, columns: int, middle: Tensor | float = 0.0)
 
     Normal noise around the middle keeps its distribution. The first column is x exactly.
     """
-    middle = torch.as_tensor(middle, device=x.device)
+    middle = middle.to(x.device) if isinstance(middle, Tensor) else middle
     angles = torch.linspace(0, math.pi / 2, columns, dtype=x.dtype, device=x.device)
     theta = angles.view(1, -1, *[1] * (x.dim() - 1))
     between = theta.cos() * (x - middle).unsqueeze(1) + theta.sin() * (y - middle).unsqueeze(1) + middle

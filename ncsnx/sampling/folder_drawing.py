@@ -79,7 +79,7 @@ class FolderDrawing:
         return output
 
     def _is_complete(self, output: SampleFolder) -> bool:
-        output.open(overwrite=self.overwrite)
+        output.check(overwrite=self.overwrite)
         return output.complete
 
     @property
@@ -90,7 +90,7 @@ class FolderDrawing:
     def _begin(self, output: SampleFolder, work: Work) -> list[range]:
         """Says what comes; returns the indices of the images that the folder lacks."""
         model, count = self.drawing.model, self.drawing.request.n
-        output.open()  # another process may have resumed it meanwhile
+        output.open(overwrite=self.overwrite)
         missing = output.missing()
         done = f", {count - len(missing):,} of them already sampled" if len(missing) < count else ""
         work.info(f"{self.images}{done}, from {self._source}, on {model.runtime.device}{model.precision_in_words}")

@@ -10,6 +10,7 @@ N×C×H×W, in [0, 1] or in the own values of unbounded data) and the pictures a
 
 import hashlib
 import math
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ from torch import Tensor
 
 from ncsnx.config.codec import canonical, flatten, shown
 from ncsnx.errors import Hint, NcsnxError
-from ncsnx.images import UNIT, Window, grid, save_film, save_png, square_columns, to_uint8
+from ncsnx.images import UNIT, Window, grid, png_bytes, save_film, square_columns, to_uint8
 from ncsnx.quantities import counted
 from ncsnx.runs.checkpoint import header_bytes
 from ncsnx.runs.result_records import PROTOCOL_FILE, SAMPLES_FILE, SampleRecord
@@ -94,29 +95,38 @@ class SampleFolder:
         return min(self.count, max(1, GRID_IMAGES // self.columns))
 
     def open(self, *, overwrite: bool = False) -> None:
-        """Creates the folder, or resumes in an existing one.
+        """Creates the folder, or resumes in an existing one; the caller holds its lock.
 
         overwrite: remove the files of an earlier sampling, even if its record is damaged, and no others. Raises
         NcsnxError, without changing anything, for a folder without a record that holds files and, without `overwrite`,
         for samples of another protocol and a damaged record.
         """
-        record = self._recorded(overwrite=overwrite)
-        if record is None:
+        if self.check(overwrite=overwrite) is None:
             with reporting(self.path):
                 self.path.mkdir(parents=True, exist_ok=True)
                 self._remove_ours()
             write_document(self._record_path, self._record())
-        elif differences := _differences(record.protocol, self.protocol):
-            raise NcsnxError(
-                f"{self.path} holds samples of another protocol: {'; '.join(differences)}",
-                _ANOTHER_FOLDER,
-                Hint("or replace them", adds=argument("overwrite", True)),
-            )
-        elif record.complete:
-            self._verify(record)
-            self.complete = True
+        elif self.complete:
             shutil.rmtree(self._parts, ignore_errors=True)
         self._done = self._find_done()
+
+    def check(self, *, overwrite: bool = False) -> SampleRecord | None:
+        """Finds out whether the folder is complete; writes nothing, so it needs no lock. Raises as `open`.
+
+        Returns its record; None where the samples are still to be begun.
+        """
+        record = self._recorded(overwrite=overwrite)
+        if record is not None:
+            if differences := _differences(record.protocol, self.protocol):
+                raise NcsnxError(
+                    f"{self.path} holds samples of another protocol: {'; '.join(differences)}",
+                    _ANOTHER_FOLDER,
+                    Hint("or replace them", adds=argument("overwrite", True)),
+                )
+            if record.complete:
+                self._verify(record)
+                self.complete = True
+        return record
 
     def missing(self) -> list[int]:
         """Indices that are still to be sampled, ascending."""
@@ -161,6 +171,7 @@ class SampleFolder:
             path.unlink()
         samples_sha256 = self._write_samples(check_stop)
         self._write_pictures(check_stop, progress)
+        os.sync()  # the pictures: a power cut must not leave a record of files that are empty
         write_document(self._record_path, self._record(samples_sha256))
         shutil.rmtree(self._parts, ignore_errors=True)
         self.complete = True
@@ -273,11 +284,11 @@ class SampleFolder:
             for index, rows in zip(part.indices.tolist(), images, strict=True):
                 for column, image in enumerate(rows):
                     check_stop()
-                    save_png(self.path / "images" / f"{index * self.columns + column:05d}.png", image)
+                    self._write_picture(f"images/{index * self.columns + column:05d}.png", image)
                     progress()
             shown[part.indices[kept]] = images[kept]
         columns = self.columns if self.columns > 1 else square_columns(self.shown)
-        save_png(self.path / "grid.png", grid(shown.flatten(0, 1), columns))
+        self._write_picture("grid.png", grid(shown.flatten(0, 1), columns))
         self._write_frames(shown, columns, check_stop)
 
     def _write_frames(self, shown: Tensor, columns: int, check_stop: Callable[[], None]) -> None:
@@ -294,7 +305,7 @@ class SampleFolder:
         if self.protocol["frame_files"]:
             self._make("frames")
             for number, frame in enumerate(frames()):
-                save_png(self.path / "frames" / f"{number:03d}.png", frame)
+                self._write_picture(f"frames/{number:03d}.png", frame)
         if self.protocol["film"]:
             grids, count = frames(), self.frames
             if self.columns > 1:
@@ -302,6 +313,10 @@ class SampleFolder:
                 grids = (grid(shown[:, column], square_columns(len(shown))) for column in there)
                 count = len(there)
             save_film(self.film_path, grids, count)
+
+    def _write_picture(self, name: str, image: Tensor) -> None:
+        with reporting(self.path / name):
+            (self.path / name).write_bytes(png_bytes(image))
 
     def _make(self, name: str) -> None:
         with reporting(self.path / name):

@@ -32,7 +32,7 @@ from ncsnx.runs.exported import MODEL, Export, Weights
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import read_manifest
 from ncsnx.runs.names import runs_folder
-from ncsnx.runs.selection import Source, check_checkpoint, open_source, resolve_checkpoint
+from ncsnx.runs.selection import Source, check_checkpoint, open_source, reading, wanted_step
 from ncsnx.runtime import Runtime
 from ncsnx.samplers.building import evaluations, evaluations_in_words, expected_evaluations, state_count
 from ncsnx.sampling.request import shape_at
@@ -164,10 +164,17 @@ class ScoreModel:
         """s(x, σ), the gradient of the log density of the data with noise of σ; (B, C, H, W), the shape of x.
 
         x: in the network's range, on the model's device (`to_network`); if it requires a gradient, the score has one.
-        sigma: σ of all images, or (B, 1, 1, 1). Raises NcsnxError for a size that the network can't take, and for a σ
+        sigma: σ > 0 of all images, or (B, 1, 1, 1), in the network's range too: twice that of pixels in [0, 1] where
+        data.transform is 'rescaled'. Raises NcsnxError for a size or a type that the network can't take, and for a σ
         that it doesn't accept (NCSN accepts its trained levels only).
         """
         self.network.require_size(*x.shape[-2:])
+        dtype = next((weights.dtype for weights in self.network.parameters()), x.dtype)
+        if x.dtype != dtype:
+            raise NcsnxError(f"images must be {dtype}, as the network's weights are, not {x.dtype}")
+        on_device = isinstance(sigma, Tensor) and sigma.device.type != "cpu"  # where a look would wait
+        if not on_device and not bool((torch.as_tensor(sigma) > 0).all()):
+            raise NcsnxError("σ must be above 0: images without noise have no score")
         with torch.set_grad_enabled(torch.is_grad_enabled() and x.requires_grad):
             return self.network.score(x, sigma)
 
@@ -240,9 +247,9 @@ def load(
 
 def _of_run(run: Run, ckpt: int | str | None, runtime: Runtime) -> ScoreModel:
     experiment = run.experiment()
-    folder = resolve_checkpoint(run, "latest" if ckpt is None else ckpt)
     weights, part = weights_of(experiment)
-    saved = checkpoint.read_checkpoint(folder, [part])
+    with reading(run, wanted_step(run, "latest" if ckpt is None else ckpt)) as folder:
+        saved = checkpoint.read_checkpoint(folder, [part])
     if saved.state.get("identity") != identity(experiment):
         raise NcsnxError(f"{folder} does not belong to {run.config_path}: it was trained by another experiment")
     return ScoreModel(

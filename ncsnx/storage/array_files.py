@@ -42,7 +42,7 @@ HDF5 = "HDF5 file"
 """Name of the format that fastMRI and MATLAB 7.3 use."""
 REAL, COMPLEX = "buif", "c"
 """NumPy's type kinds: real numbers (including booleans), and complex ones."""
-SCIENCE_EXTRA = "pip install 'ncsnx[science]'"
+SCIENCE_EXTRA = "pip install '.[science]'"
 """Command that installs the readers of HDF5 and NIfTI."""
 _MATLAB_BLOCK = 512
 _HEADER_BYTES = 2**16  # NumPy writes about a hundred, and refuses more than 10,000 characters
@@ -507,7 +507,8 @@ class _Scaled:
 def _require_extra(path: Path, module: str, format_name: str) -> None:
     if importlib.util.find_spec(module) is None:
         raise NcsnxError(
-            f"{path}: {format_name} needs an extra that is not installed", Hint("install it", SCIENCE_EXTRA)
+            f"{path}: {format_name} needs an extra that is not installed",
+            Hint("install it, in a clone of ncsnx", SCIENCE_EXTRA),
         )
 
 

@@ -145,13 +145,14 @@ def json_bytes(value: Any) -> bytes:
 
 
 @contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
+def new_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """Yields a temporary sibling folder to fill, which becomes `path` when the block succeeds.
 
-    The caller must sync the files. If the block fails, nothing is left behind. Raises NcsnxError if the system refuses,
-    or if `path` has been created meanwhile.
+    replace: a folder at `path` gets another hidden name, and is removed once the new one has its name. The caller must
+    sync the files. If the block fails, nothing is left behind. Raises NcsnxError if the system refuses, or if `path`
+    exists and isn't to be replaced.
     """
-    temporary = temporary_sibling(path)
+    temporary, old = temporary_sibling(path), temporary_sibling(path)
     try:
         with reporting(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -159,11 +160,16 @@ def new_folder(path: Path) -> Iterator[Path]:
         yield temporary
         with reporting(path):
             sync_folder(temporary)
+            if replace and path.exists():
+                path.rename(old)
             temporary.rename(path)
             sync_folder(path.parent)
     except BaseException:
+        if old.exists() and not path.exists():
+            old.rename(path)
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def check_place(path: Path) -> None:

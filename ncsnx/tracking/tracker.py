@@ -1,6 +1,6 @@
 """The contract of trackers: a class that opens a record of a run in some package and adds to it.
 
-    @tracker("wandb", requires="wandb", install="ncsnx[wandb]")
+    @tracker("wandb", requires="wandb", install=".[wandb]")
     class WandbTracker(Tracker):
         ...
 

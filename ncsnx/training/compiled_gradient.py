@@ -44,6 +44,6 @@ def _gradient(state: TrainingState, loss: Callable[[], Tensor]) -> Tensor:
     buffers = list(state.network.buffers())
     before = [buffer.clone() for buffer in buffers]
     add_gradients(state.network, loss())
-    parts = [p.grad.detach().flatten().double().cpu() for p in state.network.parameters() if p.grad is not None]
+    parts = [p.grad.detach().flatten().cpu().double() for p in state.network.parameters() if p.grad is not None]
     state.take_back(buffers, before)
     return torch.cat(parts)

@@ -6,8 +6,9 @@ infinity is found then, before anything is saved.
 
 import math
 import signal
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 import torch
@@ -15,6 +16,7 @@ import torch
 from ncsnx.config.experiment import Experiment
 from ncsnx.data import Splits, TrainingBatches
 from ncsnx.data.batches import Batch, prefetched
+from ncsnx.data.memory_cache import CachedImages
 from ncsnx.errors import DivergedError, Hint, NcsnxError, Stopped
 from ncsnx.ranks.rank_group import ALONE, RankGroup
 from ncsnx.runs.folder import Run
@@ -40,17 +42,19 @@ def train_steps(
     observer: TrainingObserver,
     stop: StopRequest,
     ranks: RankGroup = ALONE,
+    end_s: float = math.inf,
 ) -> None:
     """Trains from `state.step` to the experiment's last step and writes into `run`, whose lock the caller holds.
 
-    ranks: those that share the batches; rank 0 writes. Raises Stopped after a stop request, with a checkpoint of the
+    ranks: those that share the batches; rank 0 writes. end_s: time on the monotonic clock after which training ends
+    with a checkpoint, but not before the first step. Raises Stopped after a stop request, with a checkpoint of the
     current step. Raises NcsnxError if a loss or weight becomes NaN or infinite, which is never saved, and if writing
     fails.
     """
     with AgreedStop(stop, ranks).at_once():
-        training = _Training(state, data, run, observer, stop, ranks)
+        training = _Training(state, data, run, observer, stop, ranks, end_s)
     try:
-        with training.files:
+        with training.files, suppress(_TimeIsUp):
             training.run()
     except Stopped:
         ranks.gather(lambda: None)  # a launcher ends all ranks soon after the first one, so rank 0 must have written
@@ -69,13 +73,14 @@ class _Training:
         observer: TrainingObserver,
         stop: StopRequest,
         ranks: RankGroup,
+        end_s: float,
     ) -> None:
         experiment, runtime = state.experiment, state.runtime
         self.state, self.data = state, data
         self.observer, self.ranks = observer, ranks
         self.experiment: Experiment = experiment
         self.device = runtime.device
-        self.own_stop, self.stop = stop, AgreedStop(stop, ranks)
+        self.stop, self.end_s = AgreedStop(stop, ranks), end_s
         self.batches = TrainingBatches(data.train, experiment.batch_size, experiment.seed, ranks)
         self.step = TrainingStep(
             state,
@@ -102,6 +107,7 @@ class _Training:
                 break
             self.losses.add(loss)
             self.observer.step(self.state.step, self.experiment.batch_size)
+            self.stop.end_s = self.end_s  # a short time trains one step at least
             self._report_if_due()
             self.files.poll()
             if self._is_due(self.experiment.checkpoint_every):
@@ -128,9 +134,9 @@ class _Training:
 
     def _batches(self) -> Iterator[Batch]:
         """The remaining batches, until a stop. If one can't be read, a checkpoint is written first."""
-        batches = prefetched(
-            self.batches.between(self.state.step, self.experiment.steps, self.state.runtime.workers), self.device
-        )
+        # a process reads for itself, and what it cached would be lost
+        workers = 0 if isinstance(self.batches.dataset, CachedImages) else self.state.runtime.workers
+        batches = prefetched(self.batches.between(self.state.step, self.experiment.steps, workers), self.device)
         while True:
             batch, error = None, None
             try:
@@ -243,12 +249,17 @@ class _Training:
 
     def _check(self) -> None:
         """Raises Stopped after a stop request, and the error of a checkpoint that could not be written."""
-        self.own_stop.check()
+        self.stop.check_own()
         self.files.poll()
 
 
-_FAILED = 255
-"""Value of a rank that cannot continue; larger than the number of any signal."""
+_NOTHING, _TIME_IS_UP, _FAILED = -1, 0, 255
+"""Values of a rank that continues, of one whose time is up, and of one that cannot continue; signals are between the
+latter two."""
+
+
+class _TimeIsUp(Stopped):
+    """The time of the training is up."""
 
 
 class AgreedStop:
@@ -256,22 +267,25 @@ class AgreedStop:
 
     def __init__(self, stop: StopRequest, ranks: RankGroup) -> None:
         self._stop, self._ranks = stop, ranks
-        self._signal_number = 0
+        self._agreed = _NOTHING
+        self.end_s = math.inf
+        """Time on the monotonic clock that requests a stop too."""
 
     @property
     def requested(self) -> bool:
         """Whether a stop was requested; with several ranks, as of their last agreement."""
-        return self._signal_number > 0 if self._ranks.world > 1 else self._stop.requested
+        return (self._agreed if self._ranks.world > 1 else self._own()) > _NOTHING
 
     def agree(self, *, failed: bool = False) -> bool:
         """Asks all ranks, which call this at the same step; returns whether one of them failed."""
         if self._ranks.world == 1:
             return failed
-        own = torch.tensor(_FAILED if failed else self._stop.signal_number or 0, dtype=torch.int32)
+        own = torch.tensor(_FAILED if failed else self._own(), dtype=torch.int32)
         torch.distributed.all_reduce(own, op=torch.distributed.ReduceOp.MAX)
         found = int(own)
-        if 0 < found < _FAILED:
-            self._signal_number = found
+        if found < _FAILED:
+            self._agreed = found
+        if _TIME_IS_UP < found < _FAILED:
             self._stop.request(signal.Signals(found))
         return found == _FAILED
 
@@ -280,6 +294,19 @@ class AgreedStop:
         self.agree()
         if self.requested:
             self._stop.check()
+            raise _TimeIsUp("the time is up")
+
+    def check_own(self) -> None:
+        """Raises Stopped if a stop was requested of this rank, which alone may call this."""
+        self._stop.check()
+        if self._own() == _TIME_IS_UP:
+            raise _TimeIsUp("the time is up")
+
+    def _own(self) -> int:
+        """Number of the signal that arrived at this rank, else whether its time is up."""
+        if self._stop.signal_number is not None:
+            return self._stop.signal_number
+        return _TIME_IS_UP if time.monotonic() >= self.end_s else _NOTHING
 
     @contextmanager
     def at_once(self) -> Iterator[None]:

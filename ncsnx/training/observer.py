@@ -99,7 +99,8 @@ class TrainingViewer(Protocol):
         total_steps: int,
         start_step: int,
         batch_size: int,
+        dimensions: int = 1,
         folder: Path | None = None,
         pauses: Sequence[Pause] = (),
     ) -> AbstractContextManager[TrainingDisplay]:
-        """batch_size: images per optimizer step. folder: the run."""
+        """batch_size: images per optimizer step. dimensions: values of an image. folder: the run."""

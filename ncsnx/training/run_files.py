@@ -203,7 +203,7 @@ def report_pruning(result: PruningResult, observer: TrainingObserver) -> None:
         observer.warning(problem)
 
 
-TENSORBOARD_HINT = "no TensorBoard events: for them, pip install 'ncsnx[tensorboard]'"
+TENSORBOARD_HINT = "no TensorBoard events: for them, in a clone of ncsnx, pip install '.[tensorboard]'"
 
 
 def has_tensorboard() -> bool:

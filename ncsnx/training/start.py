@@ -10,7 +10,7 @@ from pathlib import Path
 from ncsnx.config.checks import shortened
 from ncsnx.config.codec import ABSENT, Difference, differences, identity, shown
 from ncsnx.config.experiment import Experiment
-from ncsnx.errors import Hint, NcsnxError, printable
+from ncsnx.errors import Hint, NcsnxError, UsageError, printable
 from ncsnx.ranks.rank_group import ALONE, RankGroup
 from ncsnx.runs.folder import Origins, Run
 from ncsnx.runs.manifest import UnsoundError, checkpoints, set_aside
@@ -18,7 +18,6 @@ from ncsnx.runs.names import step_name
 from ncsnx.runs.plugins import plugins_of
 from ncsnx.runs.retention import remove_debris
 from ncsnx.runs.segments import append_segment, last_training, require_beginning, versions
-from ncsnx.runtime import Runtime
 from ncsnx.spelling import argument
 from ncsnx.storage.documents import write_document
 from ncsnx.training.training_state import TrainingState
@@ -34,7 +33,7 @@ def require_same_identity(run: Run, experiment: Experiment, fingerprint: str | N
     changes = differences(recorded, experiment)
     if identity(recorded) != identity(experiment):
         listed = "; ".join(str(change) for change in changes if change.identity)
-        raise NcsnxError(
+        raise UsageError(
             f"{run.path} belongs to another experiment; these values change what is trained: {listed}",
             Hint("start a new run", adds=argument("name", f"{run.name}-2")),
             Hint("or resume the run as it is", f"ncsnx train {run.path_typed}"),
@@ -61,7 +60,7 @@ def load_newest(run: Run, state: TrainingState, ranks: RankGroup = ALONE) -> lis
         f"checkpoint of step {step:,} is unsound ({why}); falling back to step {state.step:,}" for step, why in unsound
     ]
     if state.step > 0:
-        warnings += ranks.first(lambda: _runtime_warnings(run, state.runtime))
+        warnings += ranks.first(lambda: _runtime_warnings(run, state))
     return warnings
 
 
@@ -113,20 +112,21 @@ def record_start(
         run.update_experiment(state.experiment)
 
 
-def _runtime_warnings(run: Run, runtime: Runtime) -> list[str]:
-    last = last_training(run)
-    before = {} if last is None else {**last.runtime, **last.versions}
+def _runtime_warnings(run: Run, state: TrainingState) -> list[str]:
+    last, passes = last_training(run), {"accumulation": run.experiment().accumulation}
+    before = {} if last is None else {**last.runtime, **last.versions, **passes}
+    now = {**state.runtime.facts(), "torch": versions()["torch"], "accumulation": state.experiment.accumulation}
     changed = [
         f"{key} {shortened(printable(str(before[key])))} → {value}"
-        for key, value in {**runtime.facts(), "torch": versions()["torch"]}.items()
+        for key, value in now.items()
         if key not in ("workers", "checkpointing") and before.get(key, value) != value
     ]
     if last is not None:
-        now = {one.distribution: one.version for one in plugins_of(run.experiment())}
+        plugins = {one.distribution: one.version for one in plugins_of(run.experiment())}
         earlier = {one.distribution: one.version for one in last.plugins}
         changed += [
             f"{name} {earlier[name]} → {version}"
-            for name, version in now.items()
+            for name, version in plugins.items()
             if earlier.get(name, version) != version
         ]
     return [f"bit-identity with an uninterrupted run ends here: {', '.join(changed)}"] if changed else []

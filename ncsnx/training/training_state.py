@@ -88,8 +88,8 @@ class TrainingState:
 
     def finite_norm(self) -> float:
         """Sum of the norms of the weights. Raises NcsnxError if one is NaN or infinite, since it must not be saved."""
-        norms = torch._foreach_norm([parameter.detach() for parameter in self.network.parameters()])
-        norm = float(torch.stack(norms).double().sum())
+        norms = [torch.linalg.vector_norm(parameter.detach()) for parameter in self.network.parameters()]
+        norm = float(torch.stack(norms).cpu().double().sum())  # MPS has no float64
         if not math.isfinite(norm):
             raise non_finite("a weight", self.step, self.experiment)
         return norm

@@ -3,6 +3,7 @@
 Nothing in it waits for the device.
 """
 
+import math
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -15,11 +16,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ncsnx.config.experiment import Experiment
 from ncsnx.data import Preprocessing
+from ncsnx.data.augmentation import WORDS as AUGMENTATION_WORDS
 from ncsnx.data.augmentation import augmented
 from ncsnx.errors import Hint, UsageError
 from ncsnx.networks import ScoreFunction
 from ncsnx.quantities import counted
-from ncsnx.randomness import Purpose, Stream
+from ncsnx.randomness import Purpose, Stream, drawn_together
 from ncsnx.ranks.rank_group import ALONE, RankGroup
 from ncsnx.training.ema import WeightAverage
 from ncsnx.training.loss import add_gradients, draw_sigmas, loss_weight, score_matching_loss
@@ -43,8 +45,7 @@ class TrainingStep:
         experiment = state.experiment
         self._state, self._experiment = state, experiment
         self._preprocessing = Preprocessing(experiment.data, value_range, experiment.seed)
-        self._levels = Stream(experiment.seed, Purpose.NOISE_LEVEL)
-        self._noise = Stream(experiment.seed, Purpose.TRAINING_NOISE, compiled)
+        self._compiled_noise = Stream(experiment.seed, Purpose.TRAINING_NOISE, compiled=True) if compiled else None
         self._weight = loss_weight(experiment)
         self._gradients = BatchGradients(state.network, self.loss_at, ranks, experiment.accumulation)
         self.total_loss = self._gradients.total
@@ -69,21 +70,24 @@ class TrainingStep:
 
     def inputs(self, pixels: Tensor, positions: Tensor) -> tuple[Tensor, Tensor, Tensor, *tuple[Tensor | None, ...]]:
         """Arguments of `loss_at`."""
-        x, labels = self.images(pixels, positions)
-        sigma, noise = self.noise(positions)
-        return x, sigma, noise, *self._state.network.training_inputs(positions, labels)
+        experiment, network = self._experiment, self._state.network
+        streams = self._streams(positions)
+        x, labels = self._preprocessing.training(pixels, positions, streams), None
+        if experiment.augmentation is not None:
+            x, labels = augmented(x, positions, streams(Purpose.AUGMENTATION), experiment.augmentation.probability)
+        sigma = draw_sigmas(experiment.schedule, network.sigmas, streams(Purpose.NOISE_LEVEL), positions)
+        noise = (self._compiled_noise or streams(Purpose.TRAINING_NOISE)).normal(positions, experiment.data.shape)
+        return x, sigma, noise, *network.training_inputs(positions, labels)
 
-    def images(self, pixels: Tensor, positions: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Clean images in the network's range, (B, C, H, W) float32, and the labels of augmented ones."""
-        x, augmentation = self._preprocessing.training(pixels, positions), self._experiment.augmentation
-        if augmentation is None:
-            return x, None
-        return augmented(x, positions, self._experiment.seed, augmentation.probability)
-
-    def noise(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """σ, (B,) float32, and standard normal noise, (B, C, H, W) float32."""
-        sigma = draw_sigmas(self._experiment.schedule, self._state.network.sigmas, self._levels, positions)
-        return sigma, self._noise.normal(positions, self._experiment.data.shape)
+    def _streams(self, positions: Tensor) -> Callable[[Purpose], Stream]:
+        """The streams of a batch, with all draws of `inputs` but those of dequantization, dropout, and compiled
+        noise."""
+        counts = {(Purpose.FLIP, 0): 1, (Purpose.CROP, 0): 2, (Purpose.NOISE_LEVEL, 0): 2}
+        if self._experiment.augmentation is not None:
+            counts |= AUGMENTATION_WORDS
+        if self._compiled_noise is None:
+            counts[Purpose.TRAINING_NOISE, 0] = math.prod(self._experiment.data.shape)
+        return drawn_together(self._experiment.seed, positions, counts)
 
     def loss_at(self, x: Tensor, sigma: Tensor, noise: Tensor, *training_inputs: Tensor | None) -> Tensor:
         """The contribution of clean images in the network's range, (B, C, H, W) float32, to the batch's mean loss, with

@@ -142,6 +142,8 @@ def test_what_is_not_shown_goes_to_the_logger(trained: TrainedRun, caplog: pytes
     ("function", "wrong", "message"),
     [
         (ncsnx.fid, {"n": 16.5}, "^n must be an int, not 16.5"),
+        (ncsnx.fid, {"n": np.int64(5)}, "^n must be between 10 and 10,000,000, not 5$"),
+        (ncsnx.fid, {"n": np.float32(16)}, "^n must be an int, not"),
         (ncsnx.fid, {"sampler": "heun"}, r"^sampler must be a configuration such as ncsnx.config.Heun\(\), or"),
         (ncsnx.fid, {"features": "abacus"}, "^features: expected one of inception"),
         (ncsnx.draw, {}, r"^model must be a ScoreModel, such as ncsnx.load\('digits'\), not Run"),

@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks`: start-up and console.
+"""`python -m tests.benchmarks`: start-up, console, and dropout.
 
 Each line has the times of two alternating actions and their ratio, first / second.
 """
@@ -54,7 +54,18 @@ def console() -> None:
         report("console / step", alternate(watch, step, rounds=15))
 
 
+def dropout() -> None:
+    """A training step of the digits' U-Net with masks of dropout against one without."""
+    runtime = Runtime.choose(device="cpu")
+    with_masks, without = (
+        executions(resolve("digits_edm", [f"model.dropout={chance}"]).experiment, runtime, compiles=False, against=None)
+        for chance in (0.13, 0.0)
+    )
+    report("step with dropout / without", alternate(with_masks["default"][1], without["default"][1], rounds=15))
+
+
 if __name__ == "__main__":
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     start_up()
     console()
+    dropout()

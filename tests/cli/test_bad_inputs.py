@@ -76,6 +76,16 @@ TYPED: dict[str, tuple[list[str], str]] = {
     ),
     "a file without that name": (["show", "experiments/own.py:owl"], "registers own, but no 'owl'"),
     "a run that is not there": (["show", "runs/owned"], "there is no run 'owned' in runs; did you mean own-run?"),
+    "an experiment in place of its run": (["sample", "own"], "train the experiment of this name:  ncsnx train own"),
+    "a checkpoint in place of its run": (
+        ["sample", "runs/own-run/checkpoints/step-00000500"],
+        "is a checkpoint; name the run runs/own-run, with --ckpt 500",
+    ),
+    "a run of other values": (["train", "own", "seed=5", "--run", "own-run"], "run belongs to another experiment; "),
+    "a picture that is not there": (
+        ["new", "mine", "--from", "experiments/own.py"],
+        "such as .npy, found another file",
+    ),
     "a field that a run lacks": (["show", "runs/own-run", "step=5"], "step: no such field in Experiment"),
     "one to compare": (["diff", "own", "seed=1"], "expected 2 experiments or runs, or up to 26; found 1"),
     "a swap that needs more": (["show", "own", "data=lsun"], "add them:  data.category=… data.image_size=…"),
@@ -145,3 +155,7 @@ def test_an_argument_is_quoted_for_the_shell_in_a_command_and_for_python_elsewhe
     with spelled_by(lambda name: f"--{name}"):
         assert argument("features", "torchscript:my net.pt") == "--features 'torchscript:my net.pt'"
         assert argument("compile", False) == "--no_compile"
+
+
+def test_an_option_of_other_programs_is_answered_by_what_to_type() -> None:
+    assert "(Possible options: optimizer.lr=VALUE)" in " ".join(run("train", "digits", "--lr", "0.1").err.split())

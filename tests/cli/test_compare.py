@@ -73,7 +73,11 @@ def test_the_recommendation_is_what_fast_means_in_sample_and_fid(hopeless: Path,
     script(folder, lambda row: sound(row) | ({"score": 5.0} if row["sampler"].get("order") == 1 else {}), fresh=True)
     sampled = command("sample", "digits", "sampler=fast", "--n", "2", *CPU, folder=folder)
     assert sampled.code == 0, sampled.err
-    assert re.search("sampler=fast: sampler=cas .*sampler.order=1, found on step 12: distance 10", sampled.err)
+    assert "sampler=fast: sampler=cas " in sampled.err
+    said = (
+        "sampler.order=1, found on step 12: measured no worse than the run's own sampler with fresh seeds: distance 10"
+    )
+    assert said in sampled.err
     assert "sampler=cas with order=1 and eta=1 gives Gaussian data 50 % of its variance" in sampled.err
     (protocol,) = Run(folder / RUN).samples.glob("*/protocol.json")
     assert json.loads(protocol.read_text())["sampler"]["order"] == 1
@@ -125,8 +129,8 @@ def test_the_recommended_one_is_measured_again_with_fresh_seeds(hopeless: Path, 
     result = command("compare", "digits", *SMALL, folder=folder)
     assert result.code == 0, result.err
     assert "what sampler=fast means: sampler=dpmpp sampler.steps=2" in result.err
-    assert "distance 12.050 ± 0.071, 0 % broken, 2 evaluations, measured again with fresh seeds" in result.err
-    assert "(chosen by its 7.050 as the fewest evaluations that measured no worse)" in result.err
+    assert "measured no worse than the run's own sampler with fresh seeds: distance 12.050 ± 0.071, 0 %" in result.err
+    assert "(chosen with other seeds, by its 7.050, as the fewest evaluations that measured no worse)" in result.err
     assert "next: ncsnx sample digits sampler=fast" in result.err
     assert re.search(r"19\.0.* measured again: the run's own", result.out)
     found = find_fast(Run(folder / RUN))
@@ -142,6 +146,9 @@ def test_the_recommended_one_is_measured_again_with_fresh_seeds(hopeless: Path, 
         pytest.approx(12.05),
     ]
     assert command("doctor", "digits", folder=folder).code == 0
+    (folder / "runs").rename(folder / "my runs")
+    elsewhere = command("compare", "my runs/digits", *SMALL, folder=folder)
+    assert "next: ncsnx sample 'my runs/digits' sampler=fast" in elsewhere.err
 
 
 def test_a_recommended_sampler_that_draws_another_distribution_is_warned_of(hopeless: Path, tmp_path: Path) -> None:

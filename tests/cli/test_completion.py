@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from ncsnx.cli.completion import completion_of
+from ncsnx.commands.command import Declaration
 from ncsnx.runs.folder import Run
 from tests.config.examples import minimal, write_file
 from tests.forked import REPOSITORY
@@ -79,6 +81,18 @@ def test_a_shell_on_a_terminal_completes(shell: str, place: Path) -> None:
         os.waitpid(pid, 0)
         os.close(terminal)
     assert not (place / "executed").exists()
+
+
+def test_a_command_is_offered_the_fields_that_it_takes() -> None:
+    def offered(*roots: str) -> set[str]:
+        complete = completion_of(Declaration(complete="field", roots=roots))
+        assert complete is not None
+        return {word.partition("=")[0].partition(".")[0] for word, _ in complete("")}
+
+    for roots in (("data",), ("sampler", "features")):
+        assert offered(*roots) == set(roots)
+    assert {"data", "model", "sampler", "steps"} <= offered()
+    assert "features" not in offered()
 
 
 def test_names_that_mean_something_to_a_shell_are_not_offered(place: Path) -> None:

@@ -142,6 +142,9 @@ def test_what_cant_be_downloaded_says_why(here: Path) -> None:
         (["pack", "pics", "data.random_flip=true", "--out", "p", "--size", "8"], "pics is not an experiment"),
         (["pack", "digits", "--out", "p", "--size", "8"], "--size goes with your own images, but digits is"),
         (["show", "digits", "--out", "sheet.jpg"], "--out sheet.jpg: the contact sheet is a PNG"),
+        (["show", "digits", "--out", "pics/cat/01.png"], "--out pics/cat/01.png already exists; name another file"),
+        (["show", "digits", "--n", "1.5"], "--n: must be a whole number, such as 5000 or 5k, not '1.5'"),
+        (["show", "digits", "--n", "1_0k"], "--n must be between 1 and 1,024, not 10,000"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )

@@ -125,6 +125,11 @@ def test_the_scores_are_those_of_the_images_that_sample_draws(swept: Path, tmp_p
     assert row["kernel_distance"] == pytest.approx(kernel_distance(seen, reference.sample, 0).value, rel=1e-5)
 
 
+def test_the_page_that_the_training_named_has_the_scores(swept: Path, trained: Path) -> None:
+    pages = [(folder / RUN / "report.html").read_text() for folder in (trained, swept)]
+    assert ['<section id="scores">' in page for page in pages] == [False, True]
+
+
 def test_a_second_call_measures_nothing_and_shows_a_perfect_model_beside_the_scores(swept: Path) -> None:
     (sweep,) = sweeps(swept)
     before = (swept / RUN / "measurements.jsonl").read_bytes()
@@ -295,6 +300,7 @@ def test_a_damaged_checkpoint_is_left_out_by_name_and_the_others_are_scored(work
     result = fid(workplace, "--seed", "1", "--range", "8:12", "--json")
     assert result.code == 1
     assert "step-00000008" in error(result)
+    assert "--ckpt" not in result.err, "which fid does not take"
     assert [row["step"] for row in json.loads(result.out)["rows"]] == [12]
 
 

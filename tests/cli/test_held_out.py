@@ -7,19 +7,25 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from ncsnx import load
+from ncsnx.config import UNet
 from ncsnx.data import open_data
+from ncsnx.errors import UsageError
+from ncsnx.evaluation import likelihood
 from ncsnx.evaluation.held_out import HeldOutLoss, level_of
 from ncsnx.evaluation.likelihood import Likelihood
 from ncsnx.evaluation.measure import choose
-from ncsnx.evaluation.probability_flow import MEANING
+from ncsnx.evaluation.probability_flow import FORM, MEANING
 from ncsnx.features.real_images import DataSource
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs.folder import Run
+from ncsnx.runs.manifest import UnsoundError
 from ncsnx.runs.selection import select
 from ncsnx.runtime import Runtime
 from ncsnx.work import SILENT
@@ -121,22 +127,58 @@ def with_bits(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_likelihoods_are_the_mean_of_the_bits_of_their_images_with_its_standard_error(with_bits: Path) -> None:
-    run = Run(with_bits / RUN)
+def likelihoods(folder: Path, **changes: Any) -> Likelihood:
+    """Those of step 8."""
+    run = Run(folder / RUN)
     runtime = Runtime.choose(device="cpu", threads=1, precision="fp32")
     subjects, _ = choose(run, select(run, "8"), SILENT, run.experiment(), runtime)
-    sweep = Likelihood(
-        run=run,
-        experiment=run.experiment(),
-        subjects=subjects,
-        source=DataSource.of_run(run, with_bits),
-        runtime=runtime,
-        n=N,
-        tolerance=0.1,
-        batch_size=2,
-    )
-    parts = sweep.parts(subjects[0], range(N), SILENT, lambda count=1, kept=False: None)
-    values = torch.cat([part.tensors["values"] for part in parts]).double()
+    facts = {
+        "experiment": run.experiment(),
+        "source": DataSource.of_run(run, folder),
+        "tolerance": 0.1,
+        "batch_size": 2,
+    }
+    return Likelihood(run=run, runtime=runtime, subjects=subjects, **(facts | changes))
+
+
+def bits_of(sweep: Likelihood) -> Tensor:
+    """Values of the images, (n, values)."""
+    parts = sweep.parts(sweep.subjects[0], range(sweep.count), SILENT, lambda count=1, kept=False: None)
+    return torch.cat([part.tensors["values"] for part in parts]).double()
+
+
+def test_exact_likelihoods_take_the_exact_trace_of_a_jacobian(with_bits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jacobian = torch.rand(64, 64, generator=torch.Generator().manual_seed(0))
+
+    def trace(*given: Any) -> Tensor:
+        probes, vectors = given[-1], given[-1].vectors.flatten(2)
+        return probes.weight * torch.einsum("kbi,ij,kbj->b", vectors, jacobian, vectors)[:, None]
+
+    monkeypatch.setattr(likelihood, "bits_per_dimension", trace)
+    sweep = likelihoods(with_bits, n=3, estimator="exact")
+    assert bits_of(sweep).flatten().tolist() == pytest.approx([float(jacobian.trace())] * 3)
+    assert (sweep.probes, sweep.protocol()["estimator"]) == (64, "exact")
+
+
+def test_a_checkpoint_that_cannot_be_loaded_is_not_called_removed_unless_it_is(with_bits: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(with_bits, tmp_path / "work"))
+    sweep = likelihoods(folder)
+    (subject,) = sweep.subjects
+    elsewhere = attrs.evolve(sweep, runtime=attrs.evolve(sweep.runtime, precision="tf32"))
+    with pytest.raises(UsageError, match="runs on CUDA only"):
+        elsewhere.load(subject)
+    shutil.rmtree(sweep.run.checkpoints / "step-00000008")
+    with pytest.raises(UnsoundError, match="it was removed in the meantime"):
+        sweep.load(subject)
+
+
+def test_what_an_ncsnv2_adds_is_not_said_of_another_network(with_bits: Path) -> None:
+    experiment = attrs.evolve(Run(with_bits / RUN).experiment(), model=UNet())
+    assert not any(FORM in line for line in likelihoods(with_bits, experiment=experiment).notes())
+
+
+def test_likelihoods_are_the_mean_of_the_bits_of_their_images_with_its_standard_error(with_bits: Path) -> None:
+    values = bits_of(likelihoods(with_bits, n=N))
     bits = values[:, 0].tolist()
     shown = json.loads(command(*BITS, "--json", folder=with_bits).out)
     (row,) = shown["rows"]
@@ -153,7 +195,7 @@ def test_likelihoods_are_the_mean_of_the_bits_of_their_images_with_its_standard_
 def test_the_output_of_likelihood_says_what_the_number_means_and_measures_nothing_twice(with_bits: Path) -> None:
     result = command(*BITS, folder=with_bits)
     assert "1 checkpoint already measured" in result.err
-    assert MEANING in result.err
+    assert f"{MEANING}. {FORM}" in result.err
     assert "uniform grey levels would take 4.09" in result.err
     assert len(result.out.splitlines()) == 2
     with Image.open(next((with_bits / RUN / "likelihood").glob("*/scores.png"))) as plot:

@@ -19,8 +19,8 @@ from ncsnx.config import (
     AnnealedLangevin,
     Arrays,
     CosineDecay,
+    DPMSolverPP,
     Experiment,
-    Heun,
     Images,
     LogNormal,
     NCSNv2,
@@ -34,9 +34,11 @@ from ncsnx.config.converter import unstructure
 from ncsnx.config.discovery import resolve
 from ncsnx.config.image_sizes import ImageSize
 from ncsnx.config.loading import load_file
+from ncsnx.data import read_ahead
 from ncsnx.data.places import declared
 from ncsnx.networks import build_network
 from ncsnx.noise.level_plan import NoisePlan, plan_noise
+from ncsnx.planning import timing
 from ncsnx.planning.budget import Fit
 from ncsnx.planning.experiment_proposal import (
     Network,
@@ -51,7 +53,10 @@ from ncsnx.planning.experiment_proposal import (
     usual_steps,
 )
 from ncsnx.planning.survey import Distances, MeasuredData, Survey
+from ncsnx.planning.timing import Timing
 from ncsnx.planning.writing import experiment_source
+from ncsnx.runtime import Runtime
+from ncsnx.work import Work
 from tests.cli.command import run
 from tests.cli.test_plan import write_pictures
 from tests.training.tiny import Result
@@ -67,6 +72,37 @@ def made(name: str, *words: str) -> Experiment:
     assert outcome.code == 0, outcome.err
     assert outcome.out == f"experiments/{name}.py\n"
     return resolve(name).experiment
+
+
+@pytest.mark.parametrize(("words", "timed", "threads"), [((), [2, 1, 1, 1], 1), (("--threads", "2"), [2, 2, 2], 2)])
+def test_one_thread_is_timed_too_and_taken_where_it_is_faster(
+    here: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], timed: list[int], threads: int
+) -> None:
+    seen: list[int] = []
+
+    def time_of(experiment: Experiment, runtime: Runtime, work: Work) -> Timing:
+        seen.append(runtime.threads)
+        return Timing(
+            seconds_per_evaluation=1e-3,
+            seconds_per_training_image=runtime.threads * 1e-3,
+            seconds_per_update=0.0,
+            timed="",
+            threads=runtime.threads,
+        )
+
+    write_pictures(here / "photos", 40)
+    monkeypatch.setattr(timing, "time_experiment", time_of)
+    monkeypatch.setattr(read_ahead, "processors", lambda: 2)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        outcome = run("new", "mine", "--from", "photos", "--size", "16", "--budget", "1h", "--device", "cpu", *words)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert outcome.code == 0, outcome.err
+    assert seen[: len(timed)] == timed[: len(seen)]
+    assert outcome.err.endswith(f"next: ncsnx train mine{' --threads 1' if threads == 1 else ''}\n")
 
 
 def survey(data: Images | Arrays | Packed, name: str = "own", images: int = 900, network: Network = "ncsnv2") -> Survey:
@@ -100,7 +136,8 @@ def test_a_folder_of_mixed_pictures_becomes_an_experiment_that_trains_and_sample
     experiment = made("photos", "--from", "photos")
     assert experiment.data == Images(root="photos", image_size=12, channels=3, transform="rescaled")
     small = ("model.width=4", "schedule.levels=3", "sampler.steps=2", "snapshots.n=1", "batch_size=4")
-    trained = run("train", "photos", *small, "steps=2", "--threads", "1", "--device", "cpu")
+    trained = run("train", "photos", *small, "steps=2", "--workers", "2", "--threads", "1", "--device", "cpu")
+    assert "--workers has no effect: the training images are in memory" in trained.err
     assert trained.code == 0, trained.err
     sampled = run("sample", "photos", "--n", "2", "--threads", "1", "--device", "cpu")
     assert sampled.code == 0, sampled.err
@@ -313,21 +350,23 @@ def test_network_and_batch_follow_the_size(size: ImageSize, model: type, width: 
 
 def test_small_images_get_a_preconditioned_unet_unless_the_published_network_is_asked_for(here: Path) -> None:
     write_pictures(here / "photos", 12, size=16)
-    experiment = made("photos", "--from", "photos")
+    outcome, experiment = new("photos", "--from", "photos"), resolve("photos").experiment
     assert isinstance(experiment.model, UNet)
     assert isinstance(experiment.schedule, LogNormal)
+    assert "sampler=dpmpp with steps=17 gives Gaussian data 104 to 108 % of its variance" in outcome.err
     assert (experiment.loss.weighting, experiment.data.transform) == ("edm", "rescaled")
     assert experiment.decay == CosineDecay(steps=experiment.steps)
-    assert isinstance(experiment.sampler, Heun)
+    assert isinstance(experiment.sampler, DPMSolverPP)
     assert experiment.sampler.grid.sigma_max == experiment.schedule.sigma_max  # type: ignore[attr-defined]
     assert isinstance(made("published", "--from", "photos", "--model", "ncsnv2").model, NCSNv2)
     write_pictures(here / "large", 3, size=40)
     assert isinstance(made("large", "--from", "large").model, NCSNv2)
 
 
+@pytest.mark.parametrize("width", [4, 48])
 @pytest.mark.parametrize("size", [(1, 1), (12, 20), (31, 32), (64, 48)])
-def test_a_proposed_unet_takes_images_of_its_size(size: tuple[int, int]) -> None:
-    scale = Scale(width=4, batch_size=1, steps=1)
+def test_a_proposed_unet_takes_images_of_its_size(size: tuple[int, int], width: int) -> None:
+    scale = Scale(width=width, batch_size=1, steps=1)
     experiment = propose("x", Images(root="x", image_size=size), plan(32), 900, scale, "unet")
     network = build_network(experiment)
     assert network.score(torch.zeros(1, 3, *size), 0.5).isfinite().all()
@@ -336,6 +375,7 @@ def test_a_proposed_unet_takes_images_of_its_size(size: tuple[int, int]) -> None
 def test_a_wide_unet_has_the_published_stages() -> None:
     assert unet_for((32, 32), 128) == UNet(width=128, multipliers=(2, 2, 2), blocks=4, attention=(16,))
     assert unet_for((64, 64), 128) == UNet(width=128, multipliers=(1, 2, 2, 2), blocks=4, attention=(16,))
+    assert [unet_for((side, 96), 128).attention for side in (28, 40, 33)] == [(14,), (10,), ()]
 
 
 def plan(size: int) -> NoisePlan:

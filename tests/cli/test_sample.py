@@ -15,8 +15,11 @@ from ncsnx.data import open_data
 from ncsnx.errors import NcsnxError
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs.folder import Run
+from ncsnx.runs.writer_lock import folder_lock
 from ncsnx.samplers.building import build_sampler
 from ncsnx.sampling.draws import SeededNoise, initial_uniform
+from ncsnx.storage import reading
+from ncsnx.storage.parts import Part, write_part
 from tests.training.tiny import CPU, Result, command, damage, files, training
 
 ROOT = "runs/digits"
@@ -236,7 +239,7 @@ def test_a_request_that_makes_no_sense_is_one_line(workplace: Path, words: list[
 
 
 def test_an_unsound_latest_checkpoint_is_refused(workplace: Path) -> None:
-    damage(workplace / ROOT / "checkpoints/step-00000012/optimizer.safetensors")
+    damage(workplace / ROOT / "checkpoints/step-00000012/ema.safetensors")
     result = draw(workplace, "--n", "1")
     assert result.code == 1
     assert "unsound" in message(result)
@@ -246,6 +249,20 @@ def test_an_unsound_latest_checkpoint_is_refused(workplace: Path) -> None:
     assert draw(workplace, "--n", "1", "--ckpt", "8", out="other").code == 1
     with pytest.raises(NcsnxError, match="damaged"):
         ncsnx.load(workplace / ROOT, ckpt=8)
+
+
+def test_a_model_is_loaded_by_reading_its_weights_once_and_no_other_file(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, opened = list[str](), reading.opened
+    monkeypatch.setattr(reading, "opened", lambda path: read.append(path.name) or opened(path))
+    model = ncsnx.load(workplace / ROOT)
+    assert sorted(name for name in read if name not in ("config.json", "manifest.json")) == [
+        "ema.safetensors",
+        "state.json",
+    ]
+    damage(workplace / ROOT / "checkpoints/step-00000012/optimizer.safetensors")
+    assert ncsnx.load(workplace / ROOT).weights_sha256 == model.weights_sha256
 
 
 def test_weights_of_another_experiment_are_refused(workplace: Path) -> None:
@@ -266,3 +283,19 @@ def test_an_experiment_without_an_average_is_sampled_raw(tmp_path: Path) -> None
     assert model.weights == "raw"
     with pytest.raises(NcsnxError, match="levels"):
         model.score(images, 0.123)
+
+
+@pytest.mark.parametrize(
+    "words", [("sample", "digits"), ("restore", "digits", "--inpaint", "grey.png", "--mask", "0,0,4,4")]
+)
+def test_a_folder_that_another_process_fills_is_not_cleared(workplace: Path, words: tuple[str, ...]) -> None:
+    Image.new("L", (8, 8)).save(workplace / "grey.png")
+    assert draw(workplace, "--n", "2").code == 0
+    write_part(workplace / "out/.parts", Part(torch.arange(2), {"images": torch.zeros(2, 1, 8, 8)}))
+    before = files(workplace / "out")
+    with folder_lock(workplace / "out", "the samples"):
+        result = command(*words, "--n", "1", "--out", "out", "--overwrite", *CPU, folder=workplace)
+    assert result.code == 1
+    assert "out is being written by process " in message(result)
+    assert files(workplace / "out") == before
+    assert list((workplace / "out/.parts").iterdir())

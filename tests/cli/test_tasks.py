@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,19 +68,20 @@ def test_known_pixels_come_out_as_they_went_in_and_the_others_differ(photos: Pat
 def test_restore_takes_a_sampler_and_steps_that_reach_the_posterior_and_warns_of_others(photos: Path) -> None:
     words = ("--inpaint", "digits/0.png", "--mask", "masks/0.png", "--n", "1", "--noise", "0.1", "--overwrite")
 
-    def said(*more: str) -> tuple[str, int | None, str]:
+    def said(*more: str) -> tuple[dict[str, Any], str]:
         result = draw(photos, *words, *more)
         assert result.code == 0, result.err
-        sampler = json.loads((photos / "out/protocol.json").read_text())["sampler"]
-        return sampler["type"], sampler.get("steps"), result.err
+        return json.loads((photos / "out/protocol.json").read_text())["sampler"], result.err
 
-    default, other = said(), said("sampler=dpmpp-sde")
-    assert default[:2] == ("cas", 100)
-    assert "warning" not in default[2]
-    assert other[:2] == ("dpmpp-sde", 100)
-    assert "sampler=dpmpp-sde does not reach the posterior" in other[2]
-    assert "sampler.steps=10 is too few for a noisy measurement" in said("sampler.steps=10")[2]
-    assert said("sampler=ald", "--noise", "0")[0] == said("--rule", "langevin")[0] == "ald"
+    (default, warnings), (other, short), (few, too_few) = said(), said("sampler=dpmpp-sde"), said("sampler.steps=10")
+    assert (default["type"], default["steps"], default["eta"]) == ("cas", 100, 0.5)
+    assert default["eta_min"] == pytest.approx(0.1), "the noise of the measurement"
+    assert "warning" not in warnings
+    assert (other["type"], other["steps"]) == ("dpmpp-sde", 100)
+    assert "sampler=dpmpp-sde stays short of the posterior" in short
+    assert few["eta"] == 1.0, "with so few levels, less would leave more noise than the next level has"
+    assert "sampler.steps=10 is too few for a noisy measurement" in too_few
+    assert said("sampler=ald", "--noise", "0")[0]["type"] == said("--rule", "langevin")[0]["type"] == "ald"
 
 
 QUICK = ("--n", "1", "sampler.steps=2", "--overwrite")
@@ -119,6 +121,8 @@ def test_pictures_of_another_size_are_fitted_on_demand(photos: Path) -> None:
         (("--colorize", "digits", "--deblur", "digits"), "--colorize and --deblur: give one task at a time", 2),
         (("--colorize", "digits"), "--colorize needs a model of images with 3 channels, but", 2),
         (("--inpaint", "digits", "--mask", "digits/0.png"), "expected black (known) and white (to be filled in)", 1),
+        (("--inpaint", "digits", "--mask", "digits"), "expected one mask for all pictures, found 3", 2),
+        (("--inpaint", "missing.png", "--mask", "masks"), "cannot read missing.png: No such file or directory", 2),
         (("--inpaint", "coloured.png", "--mask", "masks"), "coloured.png: expected a picture in grey", 1),
         (("--inpaint", "empty", "--mask", "masks"), "empty: expected a picture, or a folder of pictures", 1),
         (("--super-resolve", "digits", "--factor", "1"), "--factor must be at least 2", 2),

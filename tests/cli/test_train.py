@@ -1,9 +1,11 @@
 """`ncsnx train`: what a run holds, resuming, changes, other identities, and trackers."""
 
 import json
+import math
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,13 +13,17 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from ncsnx import draw as sample
+from ncsnx.commands.training import work
 from ncsnx.images import grid
+from ncsnx.planning.timing import Timing
+from ncsnx.quantities import percent
 from ncsnx.runs.folder import MEASURED, Run, read_origins
 from ncsnx.runs.manifest import checkpoints
 from ncsnx.runs.segments import read_segments
 from ncsnx.runs.writer_lock import writer_lock
 from ncsnx.sampling.score_model import load as load_model
 from ncsnx.tracking.tracker import RegisteredTracker
+from ncsnx.training import loop
 from tests.cli.drawing import error
 from tests.config.examples import write_file
 from tests.data.miniature import FOLDER, write_cifar10
@@ -123,7 +129,7 @@ def test_changes_outside_the_identity_are_recorded(workplace: Path) -> None:
 def test_another_identity_is_refused_with_the_difference_and_the_way_out(workplace: Path) -> None:
     before = files(workplace)
     result = command(*training("optimizer.lr=0.01", "seed=7", "steps=50"), folder=workplace)
-    assert result.code == 1
+    assert result.code == 2
     line = error(result)
     assert "optimizer.lr: 0.002 → 0.01" in line
     assert "seed: 1234 → 7" in line
@@ -187,6 +193,66 @@ def test_without_a_sound_checkpoint_nothing_begins_anew_over_what_was_recorded(w
     assert files(run_in(workplace) / "checkpoints") == before
 
 
+def test_a_time_to_train_for_fixes_steps_and_decay_and_is_kept_to_the_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [tmp_path / "limited", tmp_path / "straight"]
+    reached = folders[0] / "runs/digits/checkpoints/step-00000010"
+
+    timing = Timing(seconds_per_evaluation=0.0, seconds_per_training_image=0.0, seconds_per_update=0.3, timed="")
+    monkeypatch.setattr(work, "time_experiment", lambda *_: timing)
+    clock = iter([0.0, 4.0])  # of the command's start and of the planning
+    monkeypatch.setattr(work, "time", SimpleNamespace(monotonic=lambda: next(clock, 0.0)))
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: 1e12 if reached.exists() else 0.0))
+    rare = ("checkpoint_every=10", "eval_every=100", "log_every=20")
+    words = [
+        word
+        for word in training(*rare, "snapshots=none", "decay=cosine", "decay.steps=9")
+        if not word.startswith("steps=")
+    ]
+    for folder in folders:
+        folder.mkdir()
+    ended = command(*words, "--for", "14s", folder=folders[0])
+    assert ended.code == 0, ended.err
+    assert "30 steps fit, estimated from a quick timing" in ended.err
+    stopped = steps_of(folders[0] / "runs/digits")[-1]
+    rate = percent((1 + math.cos(math.pi * stopped / 30)) / 2)
+    assert f"stopped at step {stopped} of 30: time limit reached, learning rate at {rate} of optimizer.lr;" in ended.err
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: 0.0))
+    assert command(*words, "--for", "9s", folder=folders[0]).code == 0
+    typed = [word for word in words if not word.startswith("decay.steps=")]
+    assert command(*typed, "steps=30", "decay.steps=30", "--for", "9s", folder=folders[1]).code == 0
+    limited, straight = (saved(folder / "runs/digits", 30) for folder in folders)
+    assert limited["model.safetensors"] == straight["model.safetensors"]
+
+
+def test_a_time_that_reading_the_data_uses_up_still_trains_a_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: 1e12))
+    for step in (1, 2):
+        assert command(*training("snapshots=none"), "--for", "1s", folder=tmp_path).code == 0
+        assert steps_of(tmp_path / "runs/digits")[-1] == step
+
+
+def test_a_time_to_train_for_is_refused_in_its_own_words(tmp_path: Path) -> None:
+    for text in ("1ms", "none"):
+        refused = command(*training(), "--for", text, folder=tmp_path)
+        assert refused.code == 2
+        assert f"--for {text}: expected a time such as" in refused.err
+        assert "published" not in refused.err
+
+
+def test_a_decay_that_the_steps_cut_off_is_said_before_the_first_step(tmp_path: Path) -> None:
+    decay = ("decay=cosine", "decay.steps=20", "snapshots=none", "warmup_steps=1")
+    result = command(*training("steps=3", *decay), folder=tmp_path)
+    assert (
+        "the learning rate ends at 94.6 % of optimizer.lr, since decay.steps is 20; for a complete decay" in result.err
+    )
+    assert "start another run: steps=3 decay.steps=3" in result.err
+    assert "the learning rate ends" not in command(*training("steps=20", *decay), folder=tmp_path).err
+
+
 def test_another_way_to_run_is_a_warning(workplace: Path) -> None:
     result = command(*training("steps=13", "--plain"), folder=workplace)
     assert result.code == 0
@@ -245,7 +311,9 @@ def test_quiet_verbose_notes_and_the_next_command(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 def test_two_workers_train_the_weights_of_none(trained: Path, tmp_path: Path) -> None:
-    assert command(*training("--workers=2"), folder=tmp_path).code == 0
+    result = command(*training("--workers=2"), folder=tmp_path)
+    assert result.code == 0
+    assert "--workers has no effect" not in result.err
     for step in (4, 8, 12):
         assert saved(run_in(tmp_path), step) == saved(run_in(trained), step)
 
@@ -324,7 +392,7 @@ def test_a_tracker_that_is_unknown_or_missing_is_said_with_what_to_do(
     result = command(*training(), "--track", "wandb", folder=tmp_path)
     assert result.code == 2
     assert "error: wandb is not installed: the module wandb is missing." in result.err
-    assert "pip install 'ncsnx[wandb]'" in result.err
+    assert "pip install '.[wandb]'" in result.err
     assert not (tmp_path / "runs").exists()
 
 

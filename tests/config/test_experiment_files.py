@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ncsnx.config.discovery import UnknownExperimentError, discover, resolve
+from ncsnx.config.discovery import UnknownExperimentError, discover, known_names, resolve
 from ncsnx.config.loading import ExperimentFileError
 from ncsnx.errors import Stopped, UsageError
 from ncsnx.stopping import signals_raise
@@ -70,8 +70,28 @@ def test_broken_files_are_sources_with_an_error_and_break_no_other(folder: Path)
 
 
 def test_an_own_experiment_goes_before_the_built_in_one_of_its_name(folder: Path) -> None:
-    write_file(folder / "mine.py", ("width=32", "width=24"), name="digits")
+    write_file(folder / "digits.py", ("width=32", "width=24"), name="digits")
     assert resolve("digits").experiment.model.width == 24
+
+
+def test_a_name_executes_only_the_file_that_bears_it_where_that_registers_it(folder: Path) -> None:
+    counting = (
+        "from pathlib import Path\nwith Path('executed').open('a') as log:\n  log.write(f'{Path(__file__).stem} ')\n"
+    )
+    for name, registers in (("mine", "mine"), ("other", "other"), ("named", "digits"), ("wrong", "right")):
+        file = write_file(folder / f"{name}.py", name=registers)
+        file.write_text(counting + file.read_text())
+
+    def executed(name: str) -> list[str]:
+        Path("executed").write_text("")
+        assert resolve(name).experiment.name == name
+        return Path("executed").read_text().split()
+
+    assert executed("mine") == ["mine"]
+    assert executed("digits") == [], "the built-in file bears the name"
+    assert executed("right") == ["mine", "named", "other", "wrong"]
+    (known,) = (known for known in known_names(discover()) if known.registered.experiment.name == "digits")
+    assert known.rank == 2, "a list shows what the name resolves to"
 
 
 def test_a_name_found_twice_at_one_rank_shows_both_places(folder: Path) -> None:

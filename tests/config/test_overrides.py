@@ -117,6 +117,10 @@ def test_a_variant_that_may_be_missing_is_put_in_changed_and_taken_out() -> None
         (["steps=-5", "seed=3"], r"steps: must be between 1 and 1,000,000,000, not -5$"),
         (["seed=4294967296"], "seed: must be between 0 and 4,294,967,295, not 4,294,967,296"),
         (["accumulation=3"], "accumulation: must divide batch_size=128, which 3 does not"),
+        (
+            ["model=unet", "augmentation.probability=0.1", "data.random_flip=true"],
+            "augmentation: mirrors images, and tells the network; set data.random_flip=false",
+        ),
         (["schedule.sigma_min=9"], "schedule.sigma_max: must be above sigma_min=9.0, which 5.0 is not$"),
         (["ema.rate=1"], "ema.rate: must be at least 0 and below 1, not 1.0"),
         (["name=../x"], "name: must be 1 to 100 of the characters .*, not '../x'"),
@@ -141,8 +145,11 @@ def test_a_trained_run_can_change_its_sampler_only() -> None:
         minimal(), parse_overrides(["sampler.steps_per_level=2", "sampler.denoise=false"])
     )
     assert (experiment.sampler.steps_per_level, experiment.sampler.denoise) == (2, False)  # type: ignore[attr-defined]
-    with pytest.raises(OverrideError, match="steps: cannot change in a trained run; only the sampler can"):
-        apply_sampler_overrides(minimal(), parse_overrides(["steps=5"]))
+    for typed, such in (("steps=5", "sampler.denoise=false"), ("step_size=2e-5", "sampler.step_size=2e-5")):
+        with pytest.raises(
+            OverrideError, match=f"cannot change in a trained run; only the sampler can, such as {such}$"
+        ):
+            apply_sampler_overrides(minimal(), parse_overrides([typed]))
 
 
 def test_an_experiment_has_a_fact_with_a_docstring_for_each_of_its_values() -> None:

@@ -76,6 +76,19 @@ def test_the_speed_is_that_of_steps_whatever_interrupts_them() -> None:
     assert speeds == [pytest.approx(1 / STEP_S)] * len(speeds)
 
 
+@pytest.mark.parametrize("duration_s", [0.03, 1.0, 30.0])
+def test_the_speed_is_that_of_the_last_minute(duration_s: float) -> None:
+    clock = Clock()
+    pace = TrainingPace(0, 10_000, (), clock)
+    pace.phase(TRAINING)
+    durations = [10.0] * 600 + [duration_s] * int(60.5 / duration_s + 1)
+    for step, passed_s in enumerate(durations, start=1):
+        clock.now_s += passed_s
+        pace.step(step)
+    # a mark at most every 0.1 s, so the first one is up to four steps before the minute
+    assert pace.steps_per_second() == pytest.approx(1 / duration_s, rel=1e-6 if duration_s > 0.1 else 5e-3)
+
+
 def test_the_end_is_foreseen_to_the_second_once_every_pause_came_once() -> None:
     run = Run(120).go()
     for phase, step, time_s, left_s, _ in run.seen:

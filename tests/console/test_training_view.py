@@ -139,15 +139,15 @@ def test_plain_lines_come_at_most_once_in_ten_seconds() -> None:
 from ncsnx.console.messages import Messages
 from ncsnx.console.training import TrainingView
 now_s = 0.0
-with TrainingView(Messages(), total_steps=1000, start_step=0, batch_size=8, clock=lambda: now_s) as view:
+with TrainingView(Messages(), total_steps=1000, start_step=0, batch_size=8, dimensions=4, clock=lambda: now_s) as view:
     for step in range(1, 41):
         view.step(step, 8)
         view.logged(step, 1 / step)
         now_s += 0.3
 """)
     first, second = done.stderr.splitlines()
-    assert first == "step 1/1,000  loss 1.000 (raw)"
-    assert second == "step 35/1,000  loss 0.02941 (raw)  26.67 images/s  eta 0:04:50"
+    assert first == "step 1/1,000  loss 1.000 (raw, 0.2500 per dimension)"
+    assert second == "step 35/1,000  loss 0.02941 (raw, 0.007353 per dimension)  26.67 images/s  eta 0:04:50"
 
 
 PAUSES = """

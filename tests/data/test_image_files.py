@@ -95,6 +95,9 @@ def test_without_pictures_the_error_names_the_expected_and_the_found_files(tmp_p
     (tmp_path / "not.zip").write_bytes(b"not a zip")
     with pytest.raises(NcsnxError, match=r"not\.zip: .* found another file"):
         ImageFiles.open(tmp_path / "not.zip")
+    (tmp_path / "cat.png").write_bytes(b"\x89PNG")
+    with pytest.raises(NcsnxError, match=r"cat\.png: .* found one picture"):
+        ImageFiles.open(tmp_path / "cat.png")
 
 
 @pytest.mark.parametrize("name", ["/etc/a.png", "x/../../a.png", "..\\a.png", "C:/a.png", "../hidden/.notes.txt"])

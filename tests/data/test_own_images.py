@@ -171,7 +171,7 @@ def test_heic_that_cannot_be_decoded_is_refused_with_what_to_type(
     (tmp_path / "x" / "b.heic").write_bytes(b"?")
     with pytest.raises(NcsnxError, match=r"HEIC \(1 of 2 pictures\) needs an extra") as error:
         opened(tmp_path / "x", heic=True)
-    assert "pip install 'ncsnx[heic]'" in str(error.value)
+    assert "pip install '.[heic]'" in str(error.value)
     assert "data.heic=false" in str(error.value)
 
 

@@ -1,5 +1,6 @@
 """Packed data sets: equal images, written atomically, and damage that is found."""
 
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from ncsnx.data import InMemory, Splits
 from ncsnx.data.dataset import NO_LABEL, StoredImages
 from ncsnx.data.readers.packed import PackedFolder, is_packed, open_packed, pack, settings_of
 from ncsnx.errors import NcsnxError, Stopped, UsageError
+from ncsnx.storage import atomic
 from ncsnx.work import Work
 from tests.data.recorded import Recorded, assert_equal
 
@@ -162,6 +164,26 @@ def test_nothing_is_replaced_unasked(tmp_path: Path, folder: PackedFolder) -> No
             packed(tmp_path / name, overwrite=overwrite)
     assert (tmp_path / "notes.txt").read_text() == "mine"
     assert packed(folder.path, source(seed=1), overwrite=True).fingerprint != folder.fingerprint
+
+
+@pytest.mark.parametrize("refused", ["sync_folder", "rename"])
+def test_a_replacement_that_fails_at_its_end_leaves_the_old_set(
+    folder: PackedFolder, refused: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, rename = contents(folder.path), Path.rename
+
+    def fails(path: Path, target: Path | None = None) -> Path:
+        if target is None or (target == folder.path and "pixels.npy" in names(path) and contents(path) != before):
+            raise OSError(errno.EIO, "Input/output error")
+        return rename(path, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(*((atomic, "sync_folder") if refused == "sync_folder" else (Path, "rename")), fails)
+        with pytest.raises(NcsnxError, match="Input/output error"):
+            packed(folder.path, source(seed=1), overwrite=True)
+    assert contents(folder.path) == before
+    packed(folder.path, source(seed=1), overwrite=True)
+    assert names(folder.path.parent) == ["a.pack"]
 
 
 def test_an_unreadable_image_stops_the_packing_with_its_own_message(tmp_path: Path) -> None:

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from ncsnx.data import scan
 from ncsnx.data.image_files import ImageFiles
+from ncsnx.data.readers.own_images import unread_in_words
 from ncsnx.data.scan import Scan, scan_folder, scan_of, sound_files
 from ncsnx.errors import NcsnxError
 from ncsnx.storage.cache import cache_folder
@@ -39,10 +41,30 @@ def test_modes_and_sizes_are_counted(tmp_path: Path) -> None:
         modes={"L": 1, "P": 1, "RGB": 6, "RGBA": 2},  # WebP has no grey mode
         grey=3,
         sizes=((6, 5, 8), (40, 2, 1), (30, 20, 1)),
+        further_pages=0,
     )
     assert found.sound == 10
     assert [found.smaller_than((side, side)) for side in (2, 3, 6, 20, 21)] == [0, 1, 9, 9, 10]
     assert [found.smaller_than(size) for size in ((2, 41), (5, 7), (3, 6))] == [10, 9, 1]
+
+
+def test_pages_and_frames_after_the_first_are_counted(tmp_path: Path) -> None:
+    root = tmp_path / "x"
+    root.mkdir()
+    first, *further = (Image.new("L", (6, 5), grey) for grey in (10, 20, 30))
+    first.save(root / "stack.tif", save_all=True, append_images=further)
+    first.save(root / "film.webp", save_all=True, append_images=further[:1])
+    first.save(root / "camera.jpg", format="MPO", save_all=True, append_images=further)
+    content = (root / "stack.tif").read_bytes()
+    (root / "cut.tif").write_bytes(content[: len(content) * 3 // 4])  # within the directory of the last page
+    save(root / "plain.png", size=(6, 5))
+    files = ImageFiles.open(root)
+    found = scan_of(files, Work())
+    assert (found.sound, found.further_pages) == (5, 3)
+    assert unread_in_words(files, found.further_pages).startswith("3 pages or frames were not read: ")
+    (root / "notes.txt").touch()
+    told = "1 file was not read: 1 .txt; 1 page or frame was not read: of each file, only the first is"
+    assert unread_in_words(ImageFiles.open(root), 1) == told
 
 
 def test_the_second_scan_comes_from_the_cache_and_is_equal(tmp_path: Path) -> None:

@@ -187,7 +187,7 @@ def test_crops_of_rectangles_move_in_both_directions_and_squares_keep_their_draw
     assert torch.equal(squares[:, 0, 0, 0], corners[:, 0])
 
 
-SEED = 3
+STREAM = Stream(3, Purpose.AUGMENTATION)
 PLACES = torch.arange(400)
 
 
@@ -199,48 +199,54 @@ def ramps(height: int = 33, width: int = 49) -> Tensor:
 
 def test_half_of_the_images_are_mirrored_whatever_the_probability() -> None:
     x = torch.rand(len(PLACES), 1, 6, 8, generator=torch.Generator().manual_seed(0))
-    moved, labels = augmented(x, PLACES, SEED, 0.0)
+    moved, labels = augmented(x, PLACES, STREAM, 0.0)
     expected = torch.where(labels[:, :1, None, None] == 1, x.flip(-1), x)
     torch.testing.assert_close(moved, expected)
     assert not labels[:, 1:].any()
 
 
 def test_each_transformation_happens_as_often_as_declared() -> None:
-    labels = augmented(torch.zeros(20_000, 1, 1, 1), torch.arange(20_000), SEED, 0.2)[1]
+    labels = augmented(torch.zeros(20_000, 1, 1, 1), torch.arange(20_000), STREAM, 0.2)[1]
     assert labels.shape == (20_000, LABELS)
     happened = (labels != 0).float().mean(dim=0)
-    # mirroring is a coin's; turning upside down is one's where it is chosen; the last three have two labels each
-    expected = torch.tensor([0.5, 0.1, *7 * [0.2]])
+    # mirroring is a coin's; turning upside down is one's where it is chosen; the last three have two labels each, but
+    # half of the stretchings are along the rows
+    expected = torch.tensor([0.5, 0.1, *4 * [0.2], 0.1, *2 * [0.2]])
     assert (happened - expected).abs().max() < 5 * math.sqrt(0.5 * 0.5 / 20_000)
 
 
 def test_the_image_is_moved_as_its_labels_say() -> None:
-    """The labels alone give the place; those of the stretching are the entries of its logarithm."""
+    """Mirror, scale, rotate, stretch, shift, as Karras et al. do. The labels give the place but for the sign of a
+    stretching: they are those of the opposite direction with the other sign too."""
     x = ramps()
-    moved, labels = augmented(x, PLACES, SEED, 0.5)
+    moved, labels = augmented(x, PLACES, STREAM, 0.5)
     mirrored, upside_down, scale, cos, sin, along, across, right, down = labels.unbind(dim=1)
     flips = torch.diag_embed(torch.stack([1 - 2 * mirrored, 1 - 2 * upside_down], dim=1))
-    symmetric = torch.stack([along, across, across, -along], dim=1).view(-1, 2, 2)
-    stretched = torch.matrix_exp(-0.2 * math.log(2) * symmetric)
-    turned = torch.stack([1 + cos, sin, -sin, 1 + cos], dim=1).view(-1, 2, 2)
-    matrix = flips @ stretched @ turned * torch.exp2(-0.2 * scale).view(-1, 1, 1)
+    scaled = torch.exp2(-0.2 * scale).view(-1, 1, 1)
+    turned = torch.stack([1 + cos, -sin, sin, 1 + cos], dim=1).view(-1, 2, 2)
+    size, double = torch.hypot(along, across), 2 * torch.atan2(across, along)
+    symmetric = size * torch.stack([double.cos(), -double.sin(), -double.sin(), -double.cos()])
     shift = 0.125 * torch.stack([right * x.shape[3], down * x.shape[2]], dim=1)
-    expected = torch.einsum("bij,bjhw->bihw", matrix, x) + shift[..., None, None]
     limits = torch.tensor([x.shape[3] // 2 - 2, x.shape[2] // 2 - 2]).view(1, 2, 1, 1)
-    inside = (expected.abs() <= limits).all(dim=1, keepdim=True).expand_as(x)
-    assert inside.float().mean() > 0.5
-    assert (moved - expected)[inside].abs().max() < 0.1  # of a pixel: torch's cubic kernel gives ramps to 0.05
+    errors = []
+    for sign in (1, -1):
+        stretched = torch.matrix_exp(-0.2 * sign * math.log(2) * symmetric.T.reshape(-1, 2, 2))
+        expected = torch.einsum("bij,bjhw->bihw", flips @ turned @ stretched * scaled, x - shift[..., None, None])
+        inside = (expected.abs() <= limits).all(dim=1, keepdim=True).expand_as(x)
+        assert inside.float().mean() > 0.5
+        errors.append(torch.where(inside, moved - expected, 0.0).abs().flatten(1).amax(dim=1))
+    assert torch.minimum(*errors).max() < 0.1  # of a pixel: torch's cubic kernel gives ramps to 0.05
     assert labels.any(dim=0).all()
 
 
 def test_an_image_depends_on_its_position_alone() -> None:
     x = ramps()
-    moved, labels = augmented(x, PLACES, SEED, 0.5)
+    moved, labels = augmented(x, PLACES, STREAM, 0.5)
     some = torch.tensor([7, 3, 399])
-    again, same = augmented(x[some], PLACES[some], SEED, 0.5)
+    again, same = augmented(x[some], PLACES[some], STREAM, 0.5)
     assert torch.equal(labels[some], same)
     torch.testing.assert_close(moved[some], again)
-    assert not torch.equal(labels, augmented(x, PLACES, SEED + 1, 0.5)[1])
+    assert not torch.equal(labels, augmented(x, PLACES, Stream(4, Purpose.AUGMENTATION), 0.5)[1])
 
 
 def test_a_network_without_labels_is_refused() -> None:

@@ -12,6 +12,7 @@ import pytest
 import typer
 
 from ncsnx.cli import app
+from ncsnx.commands.command import built_in_commands
 from ncsnx.config import Data, Experiment, Grid, Model, Optimizer, Sampler, Schedule
 from ncsnx.config.discovery import UnknownExperimentError, resolve
 from ncsnx.config.overrides import apply_overrides, parse_overrides, split_overrides
@@ -126,6 +127,22 @@ def test_a_test_that_a_page_names_exists() -> None:
         assert not name or name in {node.name for node in functions if isinstance(node, ast.FunctionDef)}, (file, name)
 
 
+def test_what_the_site_adds_to_a_page_can_be_had_without_it() -> None:
+    folder = ROOT / "docs" / "reference"
+    filled = {
+        name: (folder / name).read_text(encoding="utf-8") for name in ("commands.md", "configuration.md", "python.md")
+    }
+    assert all("<!-- made from" in text for text in filled.values())
+    assert all(re.search(r"`(ncsnx (help|show) |help\()", text) for text in filled.values())
+    named = re.findall(r"^\| `([a-z ]+)` \| (.+) \|$", filled["commands.md"], re.MULTILINE)
+    assert named == [(one.name, (one.kind.__doc__ or "").strip().splitlines()[0]) for one in built_in_commands()]
+
+
+def test_an_extra_is_installed_from_a_clone_until_there_is_an_index() -> None:
+    texts = {path: path.read_text(encoding="utf-8") for path in [*PAGES, *(ROOT / "ncsnx").rglob("*.py")]}
+    assert [path for path, text in texts.items() if "pip install 'ncsnx" in text or '"ncsnx[' in text] == []
+
+
 @pytest.fixture
 def sections(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Name of a class → what the page says of it."""
@@ -152,7 +169,9 @@ def test_a_field_says_its_default_and_whether_it_is_outside_the_identity(section
     assert ':value: "128"' in fields["batch_size"]
     assert ":value:" not in fields["steps"]
     outside = {name for name, text in fields.items() if "*Outside the identity.*" in text}
-    assert outside == {field.name for field in attrs.fields(Experiment) if not field.metadata.get("identity", True)}
+    assert outside == {
+        field.name for field in attrs.fields(Experiment) if field.metadata.get("identity", True) is not True
+    }
 
 
 def test_a_range_that_the_docstring_has_is_not_repeated(sections: dict[str, str]) -> None:

@@ -1,5 +1,8 @@
 """Samplers that are tried, broken images, and which sampler is recommended."""
 
+import math
+import random
+import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,14 +14,17 @@ from torch import Tensor
 
 from ncsnx.config import AnnealedLangevin, ConsistentAnnealed, DPMSolverPP, Heun
 from ncsnx.config import variants as registry
+from ncsnx.config.converter import unstructure
 from ncsnx.config.discovery import resolve
 from ncsnx.config.overrides import apply_sampler_overrides, parse_overrides, typed
 from ncsnx.config.sampler import GridSampler, Sampler, TrainedLevels
 from ncsnx.config.variants import tag_of
-from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.errors import DivergedError, NcsnxError, UsageError
 from ncsnx.evaluation.comparison_candidates import _grids, comparison_candidates, default_counts
+from ncsnx.evaluation.distance import Trials
 from ncsnx.evaluation.roughness import roughest, roughness
 from ncsnx.runs.fast_sampler import MOST_BROKEN, Recommendation, is_usable, most_evaluations, recommend
+from ncsnx.runs.ledger import Subject
 from ncsnx.runs.measurements import MeasuredRow
 from ncsnx.samplers import Steps, contract
 from ncsnx.samplers.building import evaluations
@@ -30,6 +36,23 @@ def test_roughness_is_the_mean_square_of_neighbours_differences() -> None:
     stripes = torch.tensor([0, 255, 0, 255], dtype=torch.uint8).expand(1, 1, 4, 4)
     board = (torch.arange(4).view(4, 1) + torch.arange(4)).remainder(2).mul(255).to(torch.uint8).view(1, 1, 4, 4)
     assert roughness(torch.cat([flat, stripes, board])).tolist() == [0.0, 1.0, 2.0]
+
+
+def test_all_images_of_a_sampler_that_diverged_are_broken() -> None:
+    unused: Any = None
+    trials = Trials(
+        run=unused,
+        experiment=resolve("digits").experiment,
+        runtime=unused,
+        subjects=(),
+        features=unused,
+        reference=unused,
+        n=1,
+        batch_size=1,
+        limit=1.0,
+    )
+    row = trials.failed(drawn_by(Heun(steps=5)), DivergedError("the sampler diverged"))
+    assert row == {"score": None, "broken": 1.0, "evaluations": 9, "seconds": None}
 
 
 def test_a_little_noise_that_is_left_breaks_smooth_images(tmp_path: Path) -> None:
@@ -62,7 +85,13 @@ def row(
     sampler: Sampler, evaluations: float | None, distance: float | None, broken: float, seeds: int = 3
 ) -> MeasuredRow:
     values = {"evaluations": evaluations, "score": distance, "broken": broken, "seeds": seeds}
-    return MeasuredRow(names=(), facts={"sampler": sampler, "words": typed(sampler)}, values=values)
+    facts = {"sampler": sampler, "words": typed(sampler)}
+    return MeasuredRow(names=(), facts=facts, values=values, subject=drawn_by(sampler))
+
+
+def drawn_by(sampler: Sampler) -> Subject:
+    facts: dict[str, Any] = {"weights": "ema", "weights_sha256": "a", "precision": "fp32", "identity": "b"}
+    return Subject(step=7, sampler=unstructure(sampler), **facts)
 
 
 OWN = AnnealedLangevin(step_size=1e-5, steps_per_level=5)
@@ -117,17 +146,14 @@ def test_as_many_broken_images_as_chance_gives_are_no_more_than_none() -> None:
     assert not is_usable(row(GOOD, 10, 9.0, MOST_BROKEN + 0.001), own(14.0, 0.2), 1000)
 
 
-def test_what_turns_out_unusable_with_fresh_seeds_gives_way_to_the_next() -> None:
-    rows = [row(OTHER, 10, 9.0, 0.0), row(GOOD, 10, 6.0, 0.0)]
-    worse, fresh = row(GOOD, 10, 8.0, 0.3), row(OTHER, 10, 9.5, 0.0)
-    verdict = chosen(own(14.0), *rows, again=[worse, fresh])
-    assert sampler_of(verdict) == OTHER
+def test_nothing_is_recommended_if_fresh_seeds_show_the_choice_to_be_unusable() -> None:
+    verdict = chosen(own(14.0), row(OTHER, 10, 9.0, 0.0), row(GOOD, 10, 6.0, 0.0), again=[row(GOOD, 10, 8.0, 0.3)])
+    assert verdict.found is None
     assert again_of(verdict) == {
         OWN: (14.0, "measured again: the run's own"),
-        OTHER: (9.5, "measured again: fast"),
         GOOD: (8.0, "measured again: rejected"),
     }
-    assert chosen(own(14.0), rows[1], again=[worse]).found is None
+    assert "sampler=cas breaks 30 % of its images with fresh seeds, the run's own sampler 0 %" in verdict.reason
 
 
 def test_the_fewest_evaluations_that_measured_no_worse_than_the_own_sampler_are_recommended() -> None:
@@ -136,20 +162,40 @@ def test_the_fewest_evaluations_that_measured_no_worse_than_the_own_sampler_are_
     rows = [row(nearest, 10, 8.0, 0.0), row(fewer, 5, 11.0, 0.0), row(fewest, 4, 14.1, 0.0)]
     verdict = chosen(first, *rows)
     assert sampler_of(verdict) == fewer
+    assert "measured no worse than the run's own sampler with fresh seeds" in str(verdict)
     assert list(again_of(verdict)) == [OWN, fewer], "only the chosen one and the run's own are measured again"
     within_error = [rows[0], row(fewer, 5, 11.0, 0.002), rows[2]]
     assert sampler_of(chosen(first, *within_error)) == fewer, "it is usable, so broken images do not count again"
-    luck = chosen(first, *rows, again=[row(fewer, 5, 14.5, 0.0)])
-    assert (sampler_of(luck), set(again_of(luck))) == (nearest, {OWN, fewer, nearest})
 
 
-def test_fresh_seeds_are_compared_with_fresh_seeds_of_the_own_sampler() -> None:
+def test_a_choice_that_is_worse_with_fresh_seeds_is_kept_and_said_to_be_worse() -> None:
     fewer, nearest = ConsistentAnnealed(steps=5), ConsistentAnnealed(steps=10)
     rows = [row(nearest, 10, 8.0, 0.0), row(fewer, 5, 11.0, 0.0)]
-    lucky = chosen(own(14.0), *rows, again=[own(10.5)])
-    assert (sampler_of(lucky), lucky.is_no_worse, lucky.own.score) == (nearest, True, 10.5)
-    unlucky = chosen(own(14.0), *rows, again=[own(15.0), row(fewer, 5, 14.5, 0.0)])
-    assert (sampler_of(unlucky), unlucky.is_no_worse, unlucky.own.score) == (fewer, True, 15.0)
+    verdict = chosen(own(14.0), *rows, again=[own(10.5)])
+    assert (sampler_of(verdict), verdict.own.score) == (fewer, 10.5)
+    assert "measured worse than the run's own sampler with fresh seeds: distance 11.00," in str(verdict)
+
+
+@pytest.mark.parametrize("excess", [0.0, 0.5])
+def test_the_reported_distance_has_no_bias_of_the_choice(excess: float) -> None:
+    generator, sd, n = random.Random(0), 0.8 / math.sqrt(3), 400
+    samplers = [ConsistentAnnealed(steps=steps) for steps in range(1, 25)]
+
+    def measured(sampler: Sampler) -> MeasuredRow:
+        count, mean = (400, 10.0) if sampler == OWN else (sampler.steps, 10.0 + excess)  # type: ignore[attr-defined]
+        return row(sampler, count, generator.gauss(mean, sd), 0.0)
+
+    found = [
+        recommend([measured(one) for one in (OWN, *samplers)], 100, lambda one: measured(one.facts["sampler"]))
+        for _ in range(n)
+    ]
+    distances = [one.found.again.score for one in found if one.found is not None and one.found.again is not None]
+    assert len(distances) == n
+    assert statistics.fmean(filter(None, distances)) == pytest.approx(10 + excess, abs=4 * sd / math.sqrt(n))
+    # chance of one fresh comparison: the difference of two means of three seeds
+    chance = statistics.NormalDist(excess, math.sqrt(2) * sd).cdf(0)
+    share = sum("no worse" in str(one) for one in found) / n
+    assert share == pytest.approx(chance, abs=4 * math.sqrt(chance * (1 - chance) / n))
 
 
 @pytest.mark.parametrize("name", ["digits", "cifar10", "cifar10_ncsn"])

@@ -1,5 +1,6 @@
 """Model cards have the Hub's metadata, the facts and the scores of these weights, and show text of others inert."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from ncsnx.config import ConsistentAnnealed, Experiment, Images
+from ncsnx.config.discovery import resolve
 from ncsnx.errors import UsageError, printable
 from ncsnx.evaluation.reference import PerfectModel
 from ncsnx.exchange.card import CardScore, Picture, ScoreValue, card, check_license, text
@@ -49,6 +51,20 @@ def test_a_sampler_that_draws_another_distribution_says_so() -> None:
     assert "Known bias" not in card_of(attrs.evolve(minimal(), sampler=ConsistentAnnealed()))
     from_data = attrs.evolve(minimal().sampler, data_init=True)
     assert "starts from training images" in card_of(attrs.evolve(minimal(), sampler=from_data))
+
+
+@pytest.mark.parametrize(
+    ("name", "cited", "is_langevin"),
+    [
+        ("cifar10", ["2006.09011", "1907.05600"], True),
+        ("cifar10_ncsn", ["1907.05600"], True),
+        ("cifar10_edm", ["2206.00364", "2011.13456", "1907.05600"], False),
+    ],
+)
+def test_a_card_cites_the_papers_of_what_the_model_is(name: str, cited: list[str], is_langevin: bool) -> None:
+    front, body = front_and_body(card_of(resolve(name).experiment))
+    assert re.findall(r"\(https://arxiv.org/abs/([0-9.]+)\)", body) == cited
+    assert ('"langevin-dynamics"' in "".join(front)) is is_langevin
 
 
 def front_and_body(written: str) -> tuple[list[str], str]:

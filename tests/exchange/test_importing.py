@@ -205,17 +205,18 @@ def test_weights_in_another_format_become_float32(own: tuple[Experiment, Path], 
 
 
 @pytest.mark.parametrize("place", ["network", "EMA", "optimizer"])
-def test_numbers_that_aren_t_finite_are_refused_and_leave_nothing(
-    place: str, own: tuple[Experiment, Path], tmp_path: Path
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 3])
+def test_wrong_numbers_are_refused_before_there_is_a_run(
+    place: str, value: float, own: tuple[Experiment, Path], tmp_path: Path
 ) -> None:
-    experiment, path = own
-    states: list[Any] = torch.load(path, weights_only=True)
+    states: list[Any] = torch.load(own[1], weights_only=True)
     part = {"network": states[0], "EMA": states[4], "optimizer": states[1]["state"][3]}[place]
-    list(part.values())[-1].view(-1)[0] = float("inf") if place == "EMA" else float("nan")
-    run = Run.create(tmp_path / "runs", "small", experiment, {}, None, None)
-    with pytest.raises(NcsnxError, match="holds NaN or infinity"):
-        import_checkpoint(run, experiment, read_published(write(tmp_path / "bad.pth", states)))
-    assert list(run.checkpoints.iterdir()) == []
+    name = list(part)[-1]
+    part[name] = torch.full_like(part[name], value, dtype=torch.int32 if value == 3 else None)
+    result = command("import", str(write(tmp_path / "bad.pth", states)), "digits", *overrides(), folder=tmp_path)
+    assert result.code == 1
+    assert ("found torch.int32" if value == 3 else "holds NaN or infinity, so the file is not imported") in result.err
+    assert list(tmp_path.iterdir()) == [tmp_path / "bad.pth"]
 
 
 # -------------------------------------------------------------------------------------------------- fits and misfits

@@ -65,4 +65,4 @@ def test_without_the_extra_its_name_is_said(workplace: Path, monkeypatch: pytest
     result = command("sample", "hf://ada/digits", *CPU, folder=workplace)
     assert result.code == 2
     assert "models on the Hugging Face Hub need the extra hub" in error(result)
-    assert "install it:  pip install 'ncsnx[hub]'" in result.err
+    assert "install it, in a clone of ncsnx:  pip install '.[hub]'" in result.err

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 import attrs
 import pytest
 import torch
+from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.nn import functional
 
 from ncsnx.config import AnnealedLangevin, ConsistentAnnealed, Sampler
 from ncsnx.config.discovery import resolve
 from ncsnx.config.overrides import apply_sampler_overrides, parse_overrides
-from ncsnx.config.sampler import GridSampler
+from ncsnx.config.sampler import DPMSolverPP, DPMSolverPPSDE, EulerAncestral, GridSampler, Heun
 from ncsnx.config.variants import variants
 from ncsnx.inverse import (
     Averaging,
@@ -24,15 +25,18 @@ from ncsnx.inverse import (
     Masking,
     MatrixOperator,
     Measured,
+    OperatorMap,
 )
+from ncsnx.inverse.rules import DataConsistency
 from ncsnx.noise.levels import sigmas
 from ncsnx.samplers.building import build_sampler, first_sigma
 from ncsnx.samplers.contract import definition_of
-from ncsnx.sampling.sampler_choice import FEWEST_STEPS, RESTORING, measurement_warnings
+from ncsnx.samplers.state import Score, State
+from ncsnx.sampling.sampler_choice import FEWEST_STEPS, RESTORING, at_noise, measurement_warnings
 from tests.forked import REPOSITORY
 from tests.golden_networks import load_golden, relative_error
 from tests.inverse.linear_response import Source, law
-from tests.samplers.toy import RecordedNoise
+from tests.samplers.toy import Mixture, RecordedNoise
 
 GENERATOR = torch.Generator().manual_seed(3)
 SEEN = torch.rand(4, 4, generator=GENERATOR)
@@ -142,10 +146,11 @@ def test_langevin_dynamics_meet_a_measurement_whatever_its_noise_beside_that_of_
 
 @pytest.mark.parametrize("name", OPERATORS)
 def test_restores_sampler_draws_nearly_from_the_posterior_of_gaussian_data(name: str) -> None:
-    assert judged(name, 0.0, RESTORING)[0] < 0.03
-    error, ratio = judged(name, 0.1, RESTORING)
-    assert error < 0.03
-    assert 0.8 < ratio < 1.25
+    assert judged(name, 0.0, RESTORING)[0] < 0.09
+    least = 0.1 / float(OPERATORS[name].singular_values.max())
+    error, ratio = judged(name, 0.1, at_noise(RESTORING, least))
+    assert error < 0.09
+    assert 0.8 < ratio < 1.1
 
 
 def test_more_steps_bring_restores_sampler_nearer_to_an_exact_measurement() -> None:
@@ -155,22 +160,158 @@ def test_more_steps_bring_restores_sampler_nearer_to_an_exact_measurement() -> N
 
 
 @pytest.mark.parametrize("sampler", variants(Sampler).values(), ids=variants(Sampler).keys())
-def test_a_sampler_that_never_reaches_an_exact_measurement_is_warned_of(sampler: type[GridSampler]) -> None:
-    """Twice the steps bring `pc` 0.02 of the way nearer, and these 0.01 at most. `ode` follows the flow of `heun`."""
+def test_a_sampler_that_stays_short_of_an_exact_measurement_is_warned_of(sampler: type[GridSampler]) -> None:
+    """`ode` follows the flow of `heun`."""
     if not issubclass(sampler, GridSampler) or definition_of(sampler).adaptive:
         return
-    before, after = (judged("mask", 0.0, sampler(steps=steps))[0] for steps in (30, 60))
-    is_stuck = after > 0.15 and before - after < 0.015
-    assert bool(list(measurement_warnings(sampler(steps=60), noisy=False))) == is_stuck
+    is_short = judged("mask", 0.0, sampler(steps=60))[0] > 0.15
+    assert bool(list(measurement_warnings(sampler(steps=60), rule="exact", noisy=False))) == is_short
 
 
 def test_few_steps_along_a_noisy_measurement_are_warned_of() -> None:
     for steps, is_few in ((10, True), (FEWEST_STEPS - 1, True), (FEWEST_STEPS, False)):
         sampler = ConsistentAnnealed(steps=steps)
-        assert bool(list(measurement_warnings(sampler, noisy=True))) == is_few
-        assert not list(measurement_warnings(sampler, noisy=False))
-    assert judged("mask", 0.1, ConsistentAnnealed(steps=10))[1] > 9
-    assert judged("mask", 0.1, ConsistentAnnealed(steps=FEWEST_STEPS))[1] < 1.7
+        assert bool(list(measurement_warnings(sampler, rule="exact", noisy=True))) == is_few
+        assert not list(measurement_warnings(sampler, rule="exact", noisy=False))
+    assert judged("averaging", 0.1, ConsistentAnnealed(steps=10))[1] > 1.9
+    assert judged("averaging", 0.1, ConsistentAnnealed(steps=FEWEST_STEPS))[1] < 1.3
+
+
+BIMODAL = Mixture((0.3, 0.7), (0.2, 0.8), (0.05, 0.1))
+"""Weights, means and deviations of two images; all pixels of an image are of the same one."""
+RIGHT_WEIGHT = 0.302
+
+
+def images_of_one_mixture(sampler: Sampler, count: int) -> Tensor:
+    """Images (count, 16) of `BIMODAL`, of which one pixel was measured with noise of ½."""
+    noise, shape = 0.5, (1, 4, 4)
+    weights, means, deviations = (torch.tensor(row).double() for row in attrs.astuple(BIMODAL))
+
+    def score(x: Tensor, sigma: float) -> Tensor:
+        away, variances = means - x.flatten(1)[..., None], deviations**2 + sigma**2
+        logits = weights.log() - 8 * variances.log() - 0.5 * away.square().sum(dim=1) / variances
+        slopes = logits.softmax(dim=1)[:, None] * away / variances
+        return slopes.sum(dim=2).view_as(x)
+
+    variances = deviations**2 + noise**2
+    odds = RIGHT_WEIGHT / (1 - RIGHT_WEIGHT) * weights[1] / weights[0] * (variances[0] / variances[1]).sqrt()
+    ys = torch.linspace(-3, 3, 100_001).double()
+    found = (-0.5 * (ys - means[0]) ** 2 / variances[0] + 0.5 * (ys - means[1]) ** 2 / variances[1]).exp()
+    y = ys[(found - odds).abs().argmin()]
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(k: int) -> Tensor:
+        return torch.randn(count, *shape, generator=generator).double()
+
+    levels = sigmas(resolve("cifar10").experiment.schedule)
+    operator = Masking((torch.arange(16) == 0).view(shape))
+    condition = Condition(Measured(operator, y.expand(count, 1), noise), draw, lowest=levels[-1])
+    x = 0.62 + first_sigma(sampler, levels) * draw(0)
+    *_, last = build_sampler(sampler)(score, x, levels, noise=draw, constrain=condition)
+    return last.x.flatten(1)
+
+
+@pytest.mark.parametrize("steps", [40, 100, pytest.param(400, marks=pytest.mark.slow)])
+def test_alternatives_that_differ_as_a_whole_get_their_weights(steps: int) -> None:
+    """The weight is 0.27 with η = 1, and went to 0 where the measurement was extrapolated. 4,000 draws have a standard
+    error of 0.007, the bias of η = ½ is 0.017."""
+    images = images_of_one_mixture(at_noise(attrs.evolve(RESTORING, steps=steps), 0.5), 4000)
+    assert float((images.mean(dim=1) < 0.45).double().mean()) == pytest.approx(RIGHT_WEIGHT, abs=0.03)
+
+
+@pytest.mark.slow
+def test_more_steps_bring_the_labels_of_half_digits_nearer_to_their_law_by_either_rule() -> None:
+    """Total variation from the posterior of the labels, of 6 digits with 100 alternatives each: 0.32 and 0.22."""
+    data, labels = load_digits(return_X_y=True)
+    digits, noise, wide, count = torch.tensor(data) / 16, 0.05, 0.05, 600
+    shown = digits[[3, 140, 701, 1002, 1503, 1701]].view(6, 1, 8, 8)
+    operator, generator = Masking((torch.arange(8) < 4).expand(1, 8, 8)), torch.Generator().manual_seed(3)
+
+    def draw(k: int) -> Tensor:
+        return torch.randn(count, 1, 8, 8, generator=generator).double()
+
+    def score(x: Tensor, sigma: float | Tensor) -> Tensor:
+        level = sigma.view(-1, 1) if isinstance(sigma, Tensor) else sigma
+        variance = level**2 + wide**2
+        shares = (-(torch.cdist(x.flatten(1), digits) ** 2) / (2 * variance)).softmax(dim=1)
+        return ((shares @ digits - x.flatten(1)) / variance).view_as(x)
+
+    def by_label(shares: Tensor) -> Tensor:
+        return torch.zeros(6, 10).double().index_add_(1, torch.tensor(labels), shares)
+
+    y = operator.coefficients(shown)
+    y = y + noise * torch.randn(y.shape, generator=generator).double()
+    away = torch.cdist(y, operator.coefficients(digits.view(-1, 1, 8, 8)))
+    right = by_label((-(away**2) / (2 * (noise**2 + wide**2))).softmax(dim=1))
+    levels, given = tuple(10 * 0.001 ** (k / 99) for k in range(100)), y.repeat_interleave(100, dim=0)
+    pixels = OperatorMap(operator)
+    conditions = {
+        "exact": Condition(Measured(operator, given, noise), draw, lowest=levels[-1]),
+        "cg": DataConsistency(map=pixels, given=pixels.adjoint(given), deviation=noise, norm=1.0),
+    }
+    variation = {}
+    for rule, condition in conditions.items():
+        for steps in (100, 400):
+            sampler = at_noise(attrs.evolve(RESTORING, steps=steps), noise)
+            x = digits.mean(dim=0).view(1, 8, 8) + levels[0] * draw(0)
+            *_, last = build_sampler(sampler)(score, x, levels, noise=draw, constrain=condition)
+            nearest = torch.cdist(last.x.flatten(1), digits).argmin(dim=1).view(6, 100)
+            found = by_label(functional.one_hot(nearest, len(digits)).double().mean(dim=1))
+            variation[rule, steps] = float((found - right).abs().sum(dim=1).mean() / 2)
+        assert variation[rule, 400] < variation[rule, 100]
+    assert variation["exact", 400] < variation["cg", 400] + 0.05
+
+
+@pytest.mark.parametrize("steps", [40, 400, 2000])
+@pytest.mark.parametrize("deviation", [0.0, 0.05])
+def test_measured_pixels_keep_their_law_at_any_number_of_steps(deviation: float, steps: int) -> None:
+    """Data that varies less than the noise of 0.1. Hundreds of means of 2,000 squares reach 1.1."""
+    levels, noise, shape = sigmas(resolve("cifar10").experiment.schedule), 0.1, (1, 1, 4)
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(k: int) -> Tensor:
+        return torch.randn(500, *shape, generator=generator).double()
+
+    sampler, operator = ConsistentAnnealed(steps=steps), Masking(torch.ones(shape, dtype=torch.bool))
+    values = torch.tensor([[0.1, -0.1, 0.05, 0.0]]).double()
+    condition = Condition(Measured(operator, values.expand(500, -1), noise), draw, lowest=levels[-1])
+    states = build_sampler(sampler)(
+        lambda x, sigma: -x / (deviation**2 + sigma**2), levels[0] * draw(0), levels, noise=draw, constrain=condition
+    )
+    largest = 0.0
+    for state in states:
+        if (room := noise**2 - state.sigma**2) > 0.3 * noise**2 and state.sigma > 0:
+            variance = deviation**2 + state.sigma**2
+            right = values * variance / (variance + room)
+            away = (state.x.flatten(1) - right).square().mean() / (variance * room / (variance + room))
+            largest = max(largest, float(away.sqrt()))
+    assert largest < 1.5
+
+
+@pytest.mark.parametrize("sampler", [RESTORING, Heun(), DPMSolverPP(), DPMSolverPPSDE(), EulerAncestral()], ids=repr)
+def test_the_mean_of_alternatives_of_a_noisy_picture_is_its_denoised_image(sampler: GridSampler) -> None:
+    """Tweedie's formula; also of a network whose score is 3 % too large: its errors must not add up."""
+    noise, shape, levels = 0.1, (1, 1, 4), sigmas(resolve("cifar10").experiment.schedule)
+    operator, data = Masking(torch.ones(shape, dtype=torch.bool)), torch.tensor([0.0, 0.01, 0.04, 0.3]).double()
+    values = torch.tensor([[0.1, -0.1, 0.2, -0.3]]).double()
+    for factor, share in ((1.0, 0.01), (1.03, 0.1)):
+
+        def score(x: Tensor, sigma: float, factor: float = factor) -> Tensor:
+            return -factor * x / (data + sigma**2)
+
+        for steps in (100, 400):
+            config = at_noise(attrs.evolve(sampler, steps=steps), noise)
+
+            def images(count: int, source: Source, config: Sampler = config, score: Score = score) -> Tensor:
+                measured = Measured(operator, values.expand(count, -1), noise)
+                condition = Condition(measured, source("measurement"), lowest=levels[-1])
+                x = levels[0] * source("start")(0)
+                *_, last = build_sampler(config)(score, x, levels, noise=source("steps"), constrain=condition)
+                return last.x.flatten(1)
+
+            mean, covariance = law(images, shape)
+            denoised = values[0] + noise**2 * score(values[0], noise)
+            assert float((mean - denoised).square().sum()) < share * float(covariance.diagonal().sum())
 
 
 def documented() -> list[tuple[Sampler, str]]:
@@ -183,19 +324,21 @@ def documented() -> list[tuple[Sampler, str]]:
         words, *ratios = [cell.strip(" `") for cell in line.strip(" |").split("|")]
         for steps, ratio in zip(columns, ratios, strict=True):
             typed = parse_overrides([*words.split(), steps])
-            found.append((apply_sampler_overrides(resolve("cifar10").experiment, typed).sampler, ratio))
+            base = attrs.evolve(resolve("cifar10").experiment, sampler=RESTORING)
+            found.append((apply_sampler_overrides(base, typed).sampler, ratio))
     return found
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("sampler", "ratios"), documented(), ids=repr)
 def test_few_steps_spread_along_a_noisy_measurement_as_the_guide_says(sampler: Sampler, ratios: str) -> None:
-    found = [judged(name, 0.1, sampler)[1] for name in ("mask", "averaging")]
-    low, high = (float(end) for end in ratios.split(" to "))
-    # the guide's are of 1,000 draws: five relative standard errors of a mean over four directions, √(2/4n)
-    margin = {"rel": 5 * (2 / 4000) ** 0.5, "abs": 0.005}
-    assert min(found) == pytest.approx(low, **margin)
-    assert max(found) == pytest.approx(high, **margin)
+    found = []
+    for name in ("mask", "averaging"):
+        least = 0.1 / float(OPERATORS[name].singular_values.max())
+        found.append(judged(name, 0.1, at_noise(sampler, least))[1])
+    low, *others = (float(end) for end in ratios.split(" to "))
+    assert min(found) == pytest.approx(low, abs=0.006)
+    assert max(found) == pytest.approx(others[0] if others else low, abs=0.006)
 
 
 def test_inpainting_is_the_published_one_when_it_is_fed_its_draws() -> None:
@@ -255,15 +398,41 @@ def test_a_result_keeps_what_was_measured_better_than_the_last_level_is() -> Non
     torch.testing.assert_close(condition(x, 0.0, 0), torch.tensor([[[[0.5, 0.5, 0.0]]]]), atol=1e-6, rtol=0)
 
 
-def test_the_likelihood_score_of_a_noisy_measurement_is_that_of_its_noise_beyond_the_levels() -> None:
+def arrived(sigma: float, denoised: Tensor) -> State:
+    return State(0, sigma, denoised, denoised, 1.0)
+
+
+@pytest.mark.parametrize("sampler", [Heun(steps=60), DPMSolverPPSDE(steps=60), RESTORING], ids=repr)
+def test_a_measurement_with_more_noise_than_the_first_level_keeps_the_posterior(sampler: Sampler) -> None:
+    """Values with 1,000 times the data's deviation say next to nothing."""
+    operator, levels = Masking(torch.ones(1, 1, 2, dtype=torch.bool)), sigmas(resolve("cifar10").experiment.schedule)
+    values = torch.tensor([[500.0, -500.0]]).double()
+
+    def score(x: Tensor, sigma: float | Tensor) -> Tensor:
+        return -x / (1 + sigma**2)
+
+    def images(count: int, source: Source) -> Tensor:
+        condition = Condition(Measured(operator, values.expand(count, -1), 1000.0), source("measurement"))
+        x = levels[0] * source("start")(0)
+        *_, last = build_sampler(sampler)(score, x, levels, noise=source("steps"), constrain=condition)
+        return last.x.flatten(1)
+
+    mean, covariance = law(images, operator.shape)
+    assert bool((mean.abs() < 0.01).all())
+    torch.testing.assert_close(covariance.diagonal(), torch.ones(2).double(), rtol=0, atol=0.1)
+
+
+def test_a_noisy_measurement_and_what_the_sampler_has_are_weighted_by_their_precision() -> None:
     operator = Masking(torch.tensor([[[True, False]]]))
-    condition = Condition(Measured(operator, torch.tensor([[1.0]]), 0.5), RecordedNoise(torch.ones(1, 1, 1, 1, 2)))
-    x = torch.tensor([[[[0.2, 0.3]]]])
-    # (value − x) / (τ² − σ²), on the known pixel only
-    torch.testing.assert_close(condition.likelihood_score(x, 0.1), torch.tensor([[[[0.8 / (0.25 - 0.01), 0.0]]]]))
-    torch.testing.assert_close(condition.likelihood_score(x, 0.49), torch.tensor([[[[0.8 / 0.49**2, 0.0]]]]))
-    torch.testing.assert_close(condition.likelihood_score(x, 0.6), torch.zeros_like(x))
-    assert torch.equal(condition(x, 0.1, 0), x)
+    condition = Condition(Measured(operator, torch.tensor([[1.0]]), 0.5), RecordedNoise(torch.ones(3, 1, 1, 1, 2)))
+    x, last = torch.tensor([[[[0.2, 0.3]]]]), arrived(0.45, torch.tensor([[[[0.4, 0.4]]]]))
+    c = (1 - 0.3**2 / 0.5**2) ** 0.5
+    u = 0.4 + (0.2 - 0.4) / c
+    network = (1.0 / 0.5**2 + u * c**2 / 0.3**2) * 0.3**2
+    torch.testing.assert_close(condition(x, 0.3, 0, last), torch.tensor([[[[network, 0.3]]]]))
+    begun = 0.4 + 0.3 / c  # below the measurement's noise for the first time: from the denoised image, with fresh noise
+    network = (1.0 / 0.5**2 + begun * c**2 / 0.3**2) * 0.3**2
+    torch.testing.assert_close(condition(x, 0.3, 1, arrived(0.6, last.denoised)), torch.tensor([[[[network, 0.3]]]]))
     # the measured value with as much noise as the level has beyond its own
     topped_up = torch.tensor([[[[1.0 + (0.36 - 0.25) ** 0.5, 0.3]]]])
-    torch.testing.assert_close(condition(x, 0.6, 0), topped_up)
+    torch.testing.assert_close(condition(x, 0.6, 2), topped_up)

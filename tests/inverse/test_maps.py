@@ -123,6 +123,20 @@ def test_maps_are_estimated_from_the_measured_centre() -> None:
         estimated_maps(kspace, mask)
 
 
+@pytest.mark.parametrize(("side", "measured", "is_enough"), [(4, 4, True), (8, 4, True), (9, 4, True), (8, 3, False)])
+def test_a_block_of_four_frequencies_is_just_enough_for_maps(side: int, measured: int, is_enough: bool) -> None:
+    mask = torch.zeros(side, side, dtype=torch.bool)
+    first = side // 2 - 2
+    mask[first : first + 4, first : first + measured] = True
+    kspace = torch.fft.fft2(simulated_maps((side, side), 3), norm="ortho")
+    given = kspace, torch.fft.ifftshift(mask)
+    if is_enough:
+        assert torch.allclose(root_sum_of_squares(estimated_maps(*given)).float(), torch.ones(side, side))
+    else:
+        with pytest.raises(NcsnxError, match=r"at least 4×4, found 4×2"):
+            estimated_maps(*given)
+
+
 class Doubled(Sense):
     def adjoint(self, y: Tensor) -> Tensor:
         return 2 * super().adjoint(y)

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ncsnx.errors import NcsnxError
 from ncsnx.inverse import Task, colorize, deblur, inpaint, outpaint, reconstruct, super_resolve, with_truth
+from ncsnx.inverse.coils import Sense
 from ncsnx.inverse.measured_files import in_fft_order
 from ncsnx.inverse.operators import Fourier
 from ncsnx.inverse.values import ValueRange
@@ -192,6 +193,20 @@ def test_a_mask_of_columns_holds_for_all_rows(tmp_path: Path, shape: tuple[int, 
     operator = reconstruct(tmp_path / "k.npz", (2, 9, 8)).operator
     assert isinstance(operator, Fourier)
     assert np.array_equal(operator.measured.numpy(), np.tile(columns, (9, 1)))
+
+
+def test_each_picture_may_have_a_mask_of_its_own(tmp_path: Path) -> None:
+    masks = np.random.default_rng(0).random((3, 9, 8)) < 0.5
+    kspace = np.fft.fft2(np.concatenate([coil_images((9, 8), seed)[:, 0] for seed in range(3)])[:3], norm="ortho")
+    coils = np.repeat(kspace[:, None], 2, axis=1)
+    maps = np.full((2, 9, 8), 0.5**0.5, dtype=np.complex64)
+    np.savez(tmp_path / "k.npz", kspace=coils, mask=masks, maps=maps)
+    operator = reconstruct(tmp_path / "k.npz", (2, 9, 8)).operator
+    assert isinstance(operator, Sense)
+    assert np.array_equal(operator.mask.numpy(), masks)
+    np.savez(tmp_path / "k.npz", kspace=coils, mask=masks[:2], maps=maps)
+    with pytest.raises(NcsnxError, match="kspace is of 3 pictures, mask of 2"):
+        reconstruct(tmp_path / "k.npz", (2, 9, 8))
 
 
 def test_energy_in_the_middle_is_refused_unless_the_order_is_said() -> None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ncsnx.config import NCSN, Model, NCSNv2
+from ncsnx.config import NCSN, Model, NCSNv2, UNet
 from ncsnx.config.model import Normalization
 from ncsnx.errors import NcsnxError
 from ncsnx.networks import Execution, NetworkSpec, ScoreFunction, build_network, prepare
@@ -221,7 +221,11 @@ def test_a_constant_channel_has_finite_gradients_when_fused(name: Normalization)
 
 
 CHECKPOINTED = Execution(memory_format="channels_last", fused=True, checkpointing=True)
-MODELS: list[Model] = [NCSNv2(width=4), NCSN(width=4, spectral_norm=True), NCSN(width=4, normalization="batch")]
+SMALL_UNET = UNet(width=4, multipliers=(1, 2), blocks=1, attention=(8,))
+MODELS: list[Model] = [
+    *(NCSNv2(width=4), NCSN(width=4, spectral_norm=True), NCSN(width=4, normalization="batch")),
+    SMALL_UNET,
+]
 
 
 @pytest.mark.parametrize("model", MODELS, ids=str)
@@ -236,12 +240,15 @@ def test_two_steps_have_equal_bits_and_leave_equal_buffers(model: Model) -> None
 
 
 def test_every_kind_of_block_is_recomputed_and_can_go_back() -> None:
-    network = prepare(copy.deepcopy(built(NCSNv2(width=4))), CHECKPOINTED)
-    names = list(network.state_dict())
-    assert set(RECOMPUTED.values()) <= {type(module) for module in network.modules()}
-    prepare(network, DEFAULT)
-    assert not set(RECOMPUTED.values()) & {type(module) for module in network.modules()}
-    assert list(network.state_dict()) == names
+    found = set[type[nn.Module]]()
+    for model in (NCSNv2(width=4), SMALL_UNET):
+        network = prepare(copy.deepcopy(built(model)), CHECKPOINTED)
+        names = list(network.state_dict())
+        found |= {type(module) for module in network.modules()}
+        prepare(network, DEFAULT)
+        assert not set(RECOMPUTED.values()) & {type(module) for module in network.modules()}
+        assert list(network.state_dict()) == names
+    assert set(RECOMPUTED.values()) <= found
 
 
 def test_a_network_without_such_blocks_is_refused() -> None:
@@ -252,3 +259,28 @@ def test_a_network_without_such_blocks_is_refused() -> None:
     spec = NetworkSpec(channels=1, image_size=8, sigmas=(1.0,), centered_input=False)
     with pytest.raises(NcsnxError, match="Plain has none of the blocks"):
         prepare(Plain(spec), CHECKPOINTED)
+
+
+@pytest.mark.parametrize("model", [NCSNv2(width=4), SMALL_UNET], ids=str)
+@torch.no_grad()
+def test_bf16_stays_bf16_where_autocast_of_cuda_gives_float32(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = prepare(copy.deepcopy(built(model)), Execution(precision="bf16"))
+    generator = torch.Generator().manual_seed(0)
+    for parameter in network.parameters():  # those that start at 0 hide what comes before them
+        parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))
+    x = torch.rand(2, network.channels, network.height, network.width)
+    expected, called = network.score(x, 1.0), set[str]()
+
+    def wide(name: str) -> Any:
+        function = getattr(nn.functional, name)
+
+        def call(*args: Any, **kwargs: Any) -> Tensor:
+            called.add(name)
+            return function(*args, **kwargs).float()
+
+        return call
+
+    for name in ("interpolate", "group_norm"):
+        monkeypatch.setattr(nn.functional, name, wide(name))
+    assert torch.equal(network.score(x, 1.0), expected)
+    assert called == ({"interpolate", "group_norm"} if model is SMALL_UNET else {"interpolate"})

@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from ncsnx.config import NCSNv2
+from ncsnx.config.discovery import resolve
 from ncsnx.config.model import Activation as ActivationName
 from ncsnx.config.model import Normalization
 from ncsnx.networks import Execution, NetworkSpec, construct, prepare
@@ -23,6 +24,7 @@ from ncsnx.networks.fused_normalization import (
 from ncsnx.networks.initialization import initialize
 from ncsnx.networks.layers import ActivationLayer
 from ncsnx.networks.normalization import NormalizationLayer, conditional, unconditional
+from tests.benchmarks.operations import as_on_cuda, counted_step
 
 FUSED = {"instance++": FusedInstanceNormPlus, "instance": FusedInstanceNorm, "variance": FusedVarianceNorm}
 NAMES = get_args(ActivationName)
@@ -138,3 +140,13 @@ def test_training_keeps_two_thirds_fused_and_a_seventh_with_checkpointing() -> N
     assert 63.3e6 / 8 * 0.95 < plain < 63.3e6 / 8 * 1.1
     assert held_after_a_forward_pass(fused) < 0.70 * plain
     assert held_after_a_forward_pass(checkpointed) < 0.16 * plain
+
+
+def test_a_step_on_a_gpu_takes_no_more_operations_fused_than_plain() -> None:
+    config = resolve("digits", ["model.width=4", "snapshots=none"]).experiment
+    with as_on_cuda():
+        fused, plain = (
+            sum(part.operations["all"] for part in counted_step(config, plain=plain).values())
+            for plain in (False, True)
+        )
+    assert fused <= plain

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ncsnx.config import Augmentation, CosineDecay, Digits, InverseSqrtDecay, LogNormal, ScoreMatching, UNet
 from ncsnx.config.checks import FieldError
@@ -17,6 +18,7 @@ from ncsnx.data.transforms import measured_sigma_data, require_sigma_data
 from ncsnx.errors import NcsnxError
 from ncsnx.networks import ScoreFunction, build_network, prepare
 from ncsnx.networks.execution import Execution
+from ncsnx.networks.unet import Attention
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.training.loss import draw_sigmas, loss_weight, score_matching_loss
 from ncsnx.training.optimizers import learning_rate
@@ -113,6 +115,24 @@ def test_without_preconditioning_the_network_is_the_score_times_sigma() -> None:
     embedded = plain.embedding(torch.full((len(x),), 0.25 * math.log(0.5 * 0.3 / SIGMA_DATA)), None)  # type: ignore[operator]
     expected = plain.body(x - 0.5, embedded) / 0.3  # type: ignore[operator]
     assert relative_error(plain.score(x, 0.3), expected) < TOLERANCE
+
+
+def test_attention_is_at_the_sizes_that_are_named_and_in_the_middle() -> None:
+    def attending(*attention: int) -> set[str]:
+        made = network(UNet(width=8, multipliers=(1, 2, 2), blocks=1, attention=attention))
+        return {name.rpartition(".")[0] for name, module in made.named_modules() if isinstance(module, Attention)}
+
+    assert attending() == set()
+    assert attending(4) == {"down.2", "middle.0", "up.4"}
+    with pytest.raises(NcsnxError, match=r"^model.attention=16: .* shorter sides of 8, 4, 2 px;"):
+        attending(16, 4)
+
+
+def test_attention_can_run_in_a_fused_kernel() -> None:
+    x = torch.rand(2, 32, 4, 4)
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+        for image in (x, x.to(memory_format=torch.channels_last)):
+            assert Attention(32)(image).shape == x.shape
 
 
 @torch.no_grad()
@@ -218,6 +238,7 @@ def test_the_edm_weighting_is_that_of_the_paper_on_the_denoiser() -> None:
 
 def test_sigma_in_training_is_log_normal_and_that_of_a_position() -> None:
     schedule = LogNormal(sigma_max=10.0, levels=4, p_mean=-1.0, p_std=1.1)
+    assert schedule.in_words.startswith("ln σ ~ N(-1, 1.1²); held-out losses and samples at σ 10 →")
     stream, positions = Stream(5, Purpose.NOISE_LEVEL), torch.arange(20_000)
     logs = draw_sigmas(schedule, torch.ones(4), stream, positions).double().log()
     # standard errors of mean and standard deviation: 1.1/√20,000 = 0.0078 and 0.0055; five of them

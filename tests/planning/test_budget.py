@@ -3,18 +3,20 @@
 import math
 import re
 
+import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ncsnx.config import Experiment
 from ncsnx.config.data_sets import Images, OwnData
+from ncsnx.config.discovery import resolve
 from ncsnx.errors import UsageError
 from ncsnx.noise.level_plan import plan_noise
 from ncsnx.planning import budget
 from ncsnx.planning.budget import Fit, TimeOf, fit, in_short, parse_budget
 from ncsnx.planning.experiment_proposal import Scale, propose, usual_scale
-from ncsnx.planning.timing import Timing, training_seconds
+from ncsnx.planning.timing import Timing, steps_within, training_seconds
 from ncsnx.samplers.building import build_sampler
 
 IMAGES = 2_700
@@ -151,3 +153,23 @@ def test_a_duration_is_written_as_a_budget_that_is_no_shorter_and_hardly_longer(
     again = parse_budget(in_short(seconds))
     assert again is not None
     assert again == math.ceil(seconds)
+
+
+@pytest.mark.parametrize("size_is_free", [True, False])
+def test_a_budget_that_is_too_short_gets_every_way_out(size_is_free: bool) -> None:
+    with pytest.raises(UsageError, match="is too short for anything usable on this machine") as refused:
+        fit(PHOTOS, IMAGES, machine(1e-3), 60.0, size_is_free=size_is_free)
+    hints = [str(hint) for hint in refused.value.hints]
+    assert ["leave out size" in hint for hint in hints] == (
+        [False] * 3 if size_is_free else [False, True, False, False]
+    )
+    assert any("steps=" in hint for hint in hints)
+
+
+def test_the_steps_of_a_time_take_it_with_their_grids() -> None:
+    timing = Timing(seconds_per_evaluation=1e-3, seconds_per_training_image=1e-3, seconds_per_update=0.01, timed="")
+    experiment = attrs.evolve(resolve("digits").experiment, checkpoint_every=100)
+    steps = steps_within(600.0, experiment, timing)
+    assert training_seconds(attrs.evolve(experiment, steps=steps), timing) <= 600
+    assert training_seconds(attrs.evolve(experiment, steps=steps + 100), timing) > 600
+    assert steps_within(1e-3, experiment, timing) == 1

@@ -1,9 +1,12 @@
 """Exchanges of ranks, with a process for each."""
 
+import logging
 import os
 import signal
+import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,6 +18,7 @@ from hypothesis import strategies as st
 
 from ncsnx.errors import NcsnxError, Stopped, UsageError
 from ncsnx.ranks import joining, shared_disk
+from ncsnx.ranks.launching import launch
 from ncsnx.ranks.rank_group import ALONE, RankGroup, held_by_first
 from ncsnx.ranks.shared_batches import own_images
 from ncsnx.ranks.shared_disk import wait_for_file
@@ -36,6 +40,28 @@ def test_shares_are_consecutive_and_equal_but_for_one(count: int, world: int) ->
 )
 def test_batches_are_smaller_where_ranks_would_have_none(world: int, images: int, most: int, size: int) -> None:
     assert RankGroup(0, world).batch_size(images, most) == size
+
+
+@pytest.fixture
+def own_signals() -> Iterator[None]:
+    """torch's launcher leaves its handlers of signals behind."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("own_signals")
+def test_a_rank_that_nccl_aborted_is_said_to_have_waited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nkill -ABRT $$\n")
+    python.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(python))
+    monkeypatch.setattr(logging, "disable", lambda level: None)
+    monkeypatch.setenv("NCSNX_RANK_LIMIT", "60")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    with pytest.raises(NcsnxError, match=r"ended by SIGABRT; the same .* slow rank, .*: export NCSNX_RANK_LIMIT=120$"):
+        launch(1, [], device="cpu", processors=1)
 
 
 def test_rank_0_alone_decides_for_all(tmp_path: Path) -> None:

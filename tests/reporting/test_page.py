@@ -5,13 +5,15 @@ import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from ncsnx.errors import NcsnxError
-from ncsnx.reporting.history import evenly_spread
+from ncsnx.reporting.history import draw_curve, evenly_spread
 from ncsnx.reporting.html import figure
 from ncsnx.reporting.page import renewed_report, report_page
 from ncsnx.runs.folder import Run
@@ -119,11 +121,32 @@ def test_of_many_items_the_first_and_the_last_are_kept(count: int, most: int) ->
     assert not found or (found[0], found[-1]) == (0, count - 1)
 
 
+def test_a_logarithmic_axis_is_labelled_in_plain_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels, save = list[str](), Figure.savefig
+
+    def saved(figure: Figure, *args: Any, **options: Any) -> None:
+        save(figure, *args, **options)
+        labels.extend(label.get_text() for label in figure.axes[0].get_yticklabels())
+
+    monkeypatch.setattr(Figure, "savefig", saved)
+    draw_curve([(step, 10.0**-step) for step in range(1, 5)], "learning rate")
+    assert {"0.1", "0.001"} <= set(labels)
+    assert not [label for label in labels if "$" in label]
+
+
 def test_large_pictures_become_smaller() -> None:
     content = io.BytesIO()
     Image.effect_noise((2_000, 1_000), 100).save(content, format="PNG")
     assert "data:image/jpeg" in figure(content.getvalue(), "noise", "images")
     assert len(figure(content.getvalue(), "noise", "images")) < len(content.getvalue())
+
+
+def test_a_picture_beyond_the_limit_of_pixels_is_an_error_that_the_page_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = io.BytesIO()
+    Image.new("L", (30, 30)).save(content, format="PNG")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 400)  # twice as many are an error
+    with pytest.raises(NcsnxError, match="not a complete picture"):
+        figure(content.getvalue(), "large", "images")
 
 
 def test_a_damaged_file_is_a_line_of_the_page(told: Run) -> None:

@@ -236,6 +236,8 @@ def test_a_folder_that_may_not_be_read_is_named(sound: Run, monkeypatch: pytest.
 def test_a_run_without_its_configuration_is_examined_too(sound: Run) -> None:
     sound.config_path.unlink()
     damage(folder(sound, 20) / "model.safetensors")
+    (sound.checkpoints / "step-00000000").mkdir()
     examination = doctor.examine(sound)
+    assert ("unsound", "checkpoints/step-00000000") in kinds(examination)
     assert ("missing", "config.json") in kinds(examination)
     assert ("unsound", "checkpoints/step-00000020") in kinds(examination)

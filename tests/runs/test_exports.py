@@ -10,7 +10,15 @@ import pytest
 from ncsnx.config import Arrays, CelebA, Experiment, Images, NCSNv2
 from ncsnx.config.codec import digest, identity
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.runs.exported import Export, ExportConfig, check_target, export_config, is_export, write_export
+from ncsnx.runs.exported import (
+    MOST_CONFIG_BYTES,
+    Export,
+    ExportConfig,
+    check_target,
+    export_config,
+    is_export,
+    write_export,
+)
 from ncsnx.runs.folder import Run, open_run
 from ncsnx.runs.selection import open_source
 from ncsnx.storage import atomic
@@ -127,6 +135,20 @@ def test_a_configuration_is_read_up_to_a_bound(tmp_path: Path) -> None:
         file.truncate(1 << 40)  # a sparse file, which takes no disk space
     with pytest.raises(NcsnxError, match="is damaged"):
         export.config()
+
+
+def test_a_configuration_beyond_that_bound_is_not_written(tmp_path: Path) -> None:
+    config = config_of()
+    spare = MOST_CONFIG_BYTES - len(config.to_bytes())
+    for excess in (0, 1):
+        whole = attrs.evolve(config, experiment=attrs.evolve(SMALL, note="n" * (spare + excess)))
+        assert len(whole.to_bytes()) == MOST_CONFIG_BYTES + excess
+        if excess:
+            with pytest.raises(NcsnxError, match=r"more than the limit of .*; shorten the experiment's note"):
+                write_export(tmp_path / "1", whole, WEIGHTS, "# card\n")
+        else:
+            assert write_export(tmp_path / "0", whole, WEIGHTS, "# card\n").config() == whole
+    assert [path.name for path in tmp_path.iterdir()] == ["0"]
 
 
 def test_nothing_that_is_there_is_overwritten(tmp_path: Path) -> None:

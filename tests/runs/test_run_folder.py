@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import attrs
@@ -64,6 +65,9 @@ def test_a_run_is_found_by_name_and_by_path(run: Run, monkeypatch: pytest.Monkey
     assert open_run(runs, "small") == run
     assert open_run(Path("elsewhere"), str(run.path)) == run
     assert open_run(Path("elsewhere"), run.path).name == "small"
+    like_a_checkpoint = run.path.parent / "checkpoints" / "step-00000005"
+    shutil.copytree(run.path, like_a_checkpoint)
+    assert open_run(Path("elsewhere"), like_a_checkpoint).experiment() == run.experiment()
     monkeypatch.chdir(runs)
     assert open_run(Path("elsewhere"), "small").experiment() == run.experiment()
     monkeypatch.chdir(run.path)

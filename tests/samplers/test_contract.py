@@ -63,15 +63,6 @@ def in_one_step(x: Tensor, sigmas: Sequence[float], model: DenoisingModel) -> St
     return x
 
 
-def test_a_sampler_that_isnt_for_noisy_measurements_is_refused_for_them() -> None:
-    config = of_a_package(ancestral, noisy=False)
-    states_of(config, noise_deviation=0.0)
-    with pytest.raises(
-        NcsnxError, match=r"^sampler=Packaged does not support noisy measurements; use another sampler$"
-    ):
-        states_of(config, noise_deviation=0.1)
-
-
 def test_parameters_are_checked_when_the_sampler_is_registered() -> None:
     def unknown(x: Tensor, *, epsilon: float) -> Steps:
         yield x, epsilon
@@ -169,13 +160,21 @@ G, S = 3.0, -2.0
 
 @attrs.frozen(eq=False)
 class Guiding:
-    """A measurement that adds a tenth of σ to x, with the likelihood score G, times a factor of each image."""
+    """A measurement that adds a tenth of σ to x and ½ to the sampler's, with the likelihood score G, times a factor of
+    each image, to which it adds 1 inside a step."""
 
     factors: Tensor
-    transports: bool = True
 
-    def __call__(self, x: Tensor, sigma: float | Tensor, step: int) -> Tensor:
+    def __call__(self, x: Tensor, sigma: float | Tensor, step: int, last: State | None) -> Tensor:
         return x + sigma / 10
+
+    def released(self, x: Tensor, last: State) -> Tensor:
+        return x + 0.5
+
+    def followed(self, x: Tensor, at: Tensor, sigma: float | Tensor, s: Tensor, last: State | None) -> Tensor:
+        assert last is not None
+        assert torch.equal(at, x + sigma / 10)
+        return s + 1
 
     def guided(self, score: Score, x: Tensor, sigma: float | Tensor) -> tuple[Tensor, Tensor]:
         return score(x, sigma), torch.full_like(x, G) * self.factors.view(-1, 1, 1, 1)
@@ -187,7 +186,7 @@ class Guiding:
         raise AssertionError("the driver does not ask")
 
 
-def test_the_likelihood_score_is_told_and_its_transport_made_between_arrivals() -> None:
+def test_a_measurement_decides_on_the_networks_x_and_on_what_the_sampler_follows() -> None:
     told: list[tuple[float, ...]] = []
 
     def numbers(*tensors: Tensor) -> None:
@@ -195,7 +194,7 @@ def test_the_likelihood_score_is_told_and_its_transport_made_between_arrivals() 
         told.append(tuple(float(tensor.flatten()[0]) for tensor in tensors))
 
     def script(x: Tensor, noise: Draw, model: DenoisingModel) -> Steps:
-        numbers(*(yield x, 1.0))  # the beginning: there is no likelihood score yet, so no transport
+        numbers(*(yield x, 1.0))
         numbers(*(yield x + 1, 1.0))  # a step that stays at its σ
         numbers(*model(x + 2, 0.5))  # an evaluation inside the step from 1
         numbers(*(yield x + 3, 0.5))
@@ -214,22 +213,22 @@ def test_the_likelihood_score_is_told_and_its_transport_made_between_arrivals() 
                 adaptive=adaptive,
             )
         )
-        arrivals = [(0.1, 1.0), (1.1, 1.0), (3 - 0.75 * G + 0.05, 0.5)]
-        replies = [(place, place + sigma**2 * (S + G), S + G) for place, sigma in arrivals]
+        arrivals = [(0.1, 1.0), (1.1, 1.0), (3.05, 0.5)]
+        replies = [(at + 0.5, at + sigma**2 * (S + G), S + G - 0.5 / sigma**2) for at, sigma in arrivals]
         # inside a step, the denoised image belongs to the sampler's x
-        inside = (2 + 0.5**2 * (S + G), S + G)
+        inside = (2 + 0.5**2 * (S + G + 1), S + G + 1)
         assert told == [pytest.approx(step) for step in (replies[0], replies[1], inside, replies[2])]
         places = [state.x.flatten().tolist() for state in states]
-        expected = [place for place, _ in arrivals] + [4 + (0.25**2 - 0.5**2) * G]
+        expected = [place for place, _ in arrivals] + [4]
         if not adaptive:
-            expected.insert(2, 2 - 0.75 * G + 0.05)
+            expected.insert(2, 2.05)
         assert places == [pytest.approx([place] * 2) for place in expected]
         assert [state.sigma for state in states][-1] == 0.25
         assert [state.evaluations for state in states] == ([1, 2, 4, 4] if adaptive else [1, 2, 3, 4, 4])
 
 
 def test_an_adaptive_sampler_evaluates_some_images_each_at_its_own_sigma() -> None:
-    """The measurement, its transport and the count are those of the images that are evaluated."""
+    """The measurement and the count are those of the images that are evaluated."""
     rows, sigma = torch.tensor([2, 0]), torch.tensor([0.5, 0.25]).double().view(-1, 1, 1, 1)
     evaluated: list[Tensor] = []
 
@@ -240,12 +239,12 @@ def test_an_adaptive_sampler_evaluates_some_images_each_at_its_own_sigma() -> No
     def script(x: Tensor, noise: Draw, model: DenoisingModel) -> Steps:
         x, _, _ = yield x, 1.0
         denoised, s = model(x[rows], sigma, rows)
-        assert denoised.flatten().tolist() == pytest.approx([2.1 + 0.25 * (S + 2 * G), 0.1 + 0.0625 * S])
-        assert s.flatten().tolist() == pytest.approx([S + 2 * G, S])
+        assert denoised.flatten().tolist() == pytest.approx([2.6 + 0.25 * (S + 2 * G + 1), 0.6 + 0.0625 * (S + 1)])
+        assert s.flatten().tolist() == pytest.approx([S + 2 * G + 1, S + 1])
         return x
 
     x = torch.arange(3.0).double().view(-1, 1, 1, 1)
     guiding = Guiding(torch.arange(3.0))
     states = list(drive(script, score, x, noise=lambda k: x, constrain=guiding, adaptive=True))
-    assert evaluated[1].tolist() == pytest.approx([2.1 - 0.75 * 2 * G + 0.05, 0.1 + 0.025])
+    assert evaluated[1].tolist() == pytest.approx([2.65, 0.625])
     assert [state.evaluations for state in states] == [1, 5 / 3]

@@ -47,6 +47,17 @@ def test_a_score_of_images_that_the_network_cannot_halve_is_refused(model: Score
         model.score(torch.rand(1, 1, 7, 8), 0.3)
 
 
+@pytest.mark.parametrize("sigma", [0.0, -1.0, torch.tensor([0.3, 0.0]).view(-1, 1, 1, 1)])
+def test_a_score_without_noise_is_refused(model: ScoreModel, sigma: float | Tensor) -> None:
+    with pytest.raises(NcsnxError, match="σ must be above 0"):
+        model.denoise(torch.rand(2, 1, 8, 8), sigma)
+
+
+def test_a_score_of_images_of_another_type_is_refused(model: ScoreModel) -> None:
+    with pytest.raises(NcsnxError, match=r"images must be torch\.float32, as the network's weights are, not torch\.f"):
+        model.score(torch.rand(1, 1, 8, 8, dtype=torch.float64), 0.3)
+
+
 @pytest.mark.parametrize("execution", EXECUTIONS.values(), ids=EXECUTIONS.keys())
 def test_the_gradient_is_the_difference_quotient(model: ScoreModel, execution: Execution) -> None:
     generator = torch.Generator().manual_seed(0)

@@ -104,6 +104,28 @@ def test_overwriting_removes_our_files_and_no_others(tmp_path: Path) -> None:
     assert set(tree(tmp_path)) == {"protocol.json", *images, *theirs}
 
 
+def test_pictures_are_waited_for_once_before_the_record_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = []
+    for count in (2, 20):
+        folder = still_folder(tmp_path / str(count), count)
+        folder.open()
+        folder.add(range(count), torch.rand(count, *SHAPE))
+        syncs, record = list[int](), tmp_path / str(count) / "protocol.json"
+        at_the_end = list[tuple[int, bool]]()
+
+        def sync_all(made: Path = record, seen: list[tuple[int, bool]] = at_the_end) -> None:
+            seen.append((len(list(made.parent.glob("images/*.png"))), json.loads(made.read_text())["complete"]))
+
+        monkeypatch.setattr(os, "fsync", syncs.append)
+        monkeypatch.setattr(os, "sync", sync_all)
+        folder.finish()
+        waits.append(len(syncs))
+        assert at_the_end == [(count, False)]
+    assert waits[0] == waits[1] > 0
+
+
 def test_an_assembly_that_was_interrupted_is_done_again(tmp_path: Path) -> None:
     sample(tmp_path / "whole", COUNT, COUNT)
     out = tmp_path / "out"

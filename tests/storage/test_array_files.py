@@ -191,7 +191,7 @@ def test_a_missing_library_names_the_extra(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(array_files.importlib.util, "find_spec", lambda name: None)
     text = complaint(tmp_path / "x.h5")
     assert "HDF5 needs an extra that is not installed" in text
-    assert "pip install 'ncsnx[science]'" in text
+    assert "pip install '.[science]'" in text
 
 
 VALUES = np.arange(12, dtype=np.float32).reshape(3, 4)

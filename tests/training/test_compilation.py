@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor, fx
 
+from ncsnx import runtime
 from ncsnx.config import NCSN
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runtime import Runtime
@@ -25,15 +26,22 @@ from tests.golden_networks import small_experiment
 CPU = Runtime(device=torch.device("cpu"), threads=2)
 
 
-def test_compilation_is_refused_without_a_compiler_on_a_cpu_and_with_checkpointing(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_compilation_is_refused_without_a_compiler_and_with_checkpointing(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="checkpointing and compile exclude each other"):
         attrs.evolve(CPU, checkpointing=True).compiled()
     monkeypatch.setenv("CXX", "/no/such/compiler")
-    with pytest.raises(UsageError, match=r"compile: no C\+\+ compiler was found"):
+    with pytest.raises(UsageError, match=r"compile needs a C\+\+ compiler \(g\+\+, .*\), which this machine lacks"):
         Runtime.choose(device="cpu", compile=True)
-    assert attrs.evolve(CPU, device=torch.device("cuda")).compiled().compile
+    on_cuda = attrs.evolve(CPU, device=torch.device("cuda"))
+    monkeypatch.setattr(runtime, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match="compile needs the package triton and a C compiler"):
+        on_cuda.compiled()
+    monkeypatch.setattr(runtime, "find_spec", lambda name: name)
+    monkeypatch.setenv("CC", "/no/such/compiler")
+    with pytest.raises(UsageError, match=r"a C compiler \(gcc or clang, or the program that CC names\)"):
+        on_cuda.compiled()
+    monkeypatch.setenv("CC", sys.executable)
+    assert on_cuda.compiled().compile
 
 
 def state_compiled_by(backend: Callable[..., Any]) -> TrainingState:

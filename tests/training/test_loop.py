@@ -1,6 +1,7 @@
 """The training loop: the method step by step, what it logs and saves, resuming, and what it does not wait for."""
 
 import random
+import signal
 import subprocess
 import sys
 from itertools import pairwise
@@ -16,15 +17,19 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ncsnx.config import SGD, Adam, Experiment, RMSProp
 from ncsnx.config.discovery import resolve
-from ncsnx.data import Dataset, StoredImages, TrainingBatches, open_data
-from ncsnx.errors import NcsnxError
+from ncsnx.data import Dataset, StoredImages, TrainingBatches, cache_in_memory, open_data
+from ncsnx.errors import NcsnxError, Stopped
 from ncsnx.networks import build_network
+from ncsnx.ranks.rank_group import ALONE
 from ncsnx.runs.folder import Run
 from ncsnx.runs.segments import read_segments
+from ncsnx.stopping import StopRequest
+from ncsnx.training.loop import AgreedStop
 from ncsnx.training.loss import HeldOutBatch
 from ncsnx.training.observer import SAMPLING
 from ncsnx.training.optimizers import build_optimizer, learning_rate
 from ncsnx.training.snapshots import pauses_of
+from tests.data.recorded import Recorded
 from tests.forked import REPOSITORY
 from tests.training.reference import reference_training
 from tests.training.tiny import CPU, command, events, lines, overrides, saved, steps_of, training
@@ -74,7 +79,7 @@ def test_training_is_the_method_step_by_step(tmp_path: Path, changes: tuple[str,
     assert logged == pytest.approx(losses, rel=1e-5)
 
 
-SMALL_UNET = ("model=unet", "model.width=4", "model.multipliers=1,2", "model.blocks=1")
+SMALL_UNET = ("model=unet", "model.width=4", "model.multipliers=1,2", "model.blocks=1", "model.attention=4")
 DRAWN = (*SMALL_UNET, "model.dropout=0.1", "augmentation.probability=0.3")
 
 
@@ -91,12 +96,33 @@ def test_accumulation_changes_nothing_but_rounding(tmp_path: Path) -> None:
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
+def test_a_run_resumes_with_another_number_of_passes_and_says_so(tmp_path: Path) -> None:
+    sgd = ("optimizer=sgd", "optimizer.lr=1e-4", *DRAWN)
+    whole = trained_weights(tmp_path / "whole", *sgd)
+    assert command(*training("snapshots=none", *sgd, "steps=8"), folder=tmp_path).code == 0
+    result = command(*training("snapshots=none", *sgd, "accumulation=4"), folder=tmp_path)
+    assert "bit-identity with an uninterrupted run ends here: accumulation 1 → 4" in result.err
+    parts = load(saved(tmp_path / "runs/digits", 12)["model.safetensors"])
+    assert distance(parts, whole, experiment(*sgd)) < 1e-4
+
+
 def test_bf16_trains_weights_that_are_kept_in_fp32(tmp_path: Path) -> None:
     found = trained_weights(tmp_path, "optimizer=sgd", "optimizer.lr=1e-4", "precision=bf16")
     assert {tensor.dtype for tensor in found.values()} == {torch.float32}
     expected = trained_weights(tmp_path / "fp32", "optimizer=sgd", "optimizer.lr=1e-4")
     # 8 bits of precision: close but never equal
     assert 1e-4 < distance(found, expected, experiment()) < 0.2
+
+
+def test_a_signal_counts_after_the_time_is_up() -> None:
+    stop = StopRequest()
+    agreed = AgreedStop(stop, ALONE)
+    agreed.end_s = 0.0
+    assert agreed.requested
+    stop.request(signal.SIGINT)
+    for check in (agreed.check, agreed.check_own):
+        with pytest.raises(Stopped, match="stopped by Ctrl-C"):
+            check()
 
 
 def test_warm_up_rises_linearly_and_is_recorded(tmp_path: Path) -> None:
@@ -254,6 +280,16 @@ def test_an_image_that_vanishes_in_the_middle_costs_no_step(tmp_path: Path, work
     assert steps_of(training.run.path) == [7]
 
 
+def test_workers_leave_what_is_cached_in_memory_to_the_process(tmp_path: Path) -> None:
+    training = Training(tmp_path, "checkpoint_every=100", "snapshots=none", workers=2)
+    source = Recorded(training.data.train)
+    training.data = cache_in_memory(attrs.evolve(training.data, train=source), torch.device("cpu"))
+    del source.reads[:]  # the first image was read for its type
+    training.train(Events())
+    config = training.config
+    assert len(set(source.reads)) == len(source.reads) == min(config.steps * config.batch_size, len(source))
+
+
 def test_events_are_those_of_the_metrics(trained: Path) -> None:
     run = trained / "runs/digits"
     records = lines(run / "metrics.jsonl")
@@ -313,14 +349,13 @@ def test_a_grid_that_diverges_is_reported_and_ends_nothing(tmp_path: Path) -> No
 )
 def test_a_training_in_two_parts_ends_like_one_in_one(tmp_path: Path, changes: tuple[str, ...]) -> None:
     changed = ("snapshots=none", *changes)
-    recomputed = "model=unet" not in changes  # which has no such blocks
     for run, steps in (("parts", 6), ("parts", 9), ("whole", 9)):
-        flags = ["--checkpointing"] if recomputed and steps == 6 else []
+        flags = ["--checkpointing"] if steps == 6 else []
         result = command(*training(*changed, f"steps={steps}", f"--run={run}", *flags), folder=tmp_path)
         assert (result.code, "bit-identity" in result.err) == (0, False)
     assert saved(tmp_path / "runs/parts", 9) == saved(tmp_path / "runs/whole", 9)
     segments = read_segments(Run(tmp_path / "runs/parts"))
-    assert [segment.runtime["checkpointing"] for segment in segments] == [recomputed, False]
+    assert [segment.runtime["checkpointing"] for segment in segments] == [True, False]
 
 
 def test_optimizers_have_the_settings_they_are_given() -> None:

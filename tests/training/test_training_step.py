@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ncsnx import randomness
 from ncsnx.config import AnnealedLangevin, Experiment, Optimizer
 from ncsnx.config.discovery import resolve
 from ncsnx.data import TrainingBatches, open_data
@@ -36,6 +37,10 @@ from tests.training.tiny import command, lines, overrides, saved, steps_of, trai
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 CPU, META = torch.device("cpu"), torch.device("meta")
+DRAWN = (
+    *("model=unet", "model.width=4", "model.multipliers=1,2", "model.blocks=1", "model.attention=4"),
+    *("model.dropout=0.1", "augmentation.probability=0.3", "schedule=lognormal", "schedule.sigma_max=10"),
+)
 KINDS = ("optimizer=adam", "optimizer=rmsprop", "optimizer=sgd")
 EVERYTHING = ("clip_norm=1", "accumulation=2", "warmup_steps=5", "data.random_flip=true", "data.dequantization=uniform")
 
@@ -174,6 +179,21 @@ def test_nothing_crosses_devices_in_a_langevin_step() -> None:
     with _Crossings() as crossings, _FromPython() as made:
         next(states)
     assert (crossings.found, made.found) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "calls"), [(("data.random_flip=true",), 1), (DRAWN, 2)], ids=["flips", "dropout and augmentation"]
+)
+def test_the_inputs_of_a_step_are_drawn_together(
+    changes: tuple[str, ...], calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = experiment(*changes)
+    state, data = steps_of_training(config, CPU, 0)[0], open_data(config.data, Path()).train
+    positions, counted = torch.arange(config.batch_size), list[None]()
+    philox = randomness._philox
+    monkeypatch.setattr(randomness, "_philox", lambda *given: counted.append(None) or philox(*given))  # type: ignore[func-returns-value]
+    TrainingStep(state, data.value_range).inputs(data.read(positions).pixels, positions)
+    assert len(counted) == calls
 
 
 def test_losses_that_are_read_later_give_the_same_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,8 @@ import torch
 from ncsnx.config.discovery import resolve
 from ncsnx.data import Splits, open_data
 from ncsnx.runs.folder import Run
-from ncsnx.runs.selection import resolve_checkpoint
+from ncsnx.runs.names import step_name
+from ncsnx.runs.selection import wanted_step
 from ncsnx.runtime import Runtime
 from ncsnx.stopping import StopRequest
 from ncsnx.training.loop import train_steps
@@ -46,7 +47,7 @@ class Training:
     def resume(self) -> None:
         """Loads the last checkpoint, as another process would."""
         self.state = TrainingState(self.config, self.runtime)
-        self.state.load(resolve_checkpoint(self.run))
+        self.state.load(self.run.checkpoints / step_name(wanted_step(self.run, "latest")))
 
     def train(self, observer: Any, stop: StopRequest | None = None) -> None:
         train_steps(self.state, self.data, self.run, observer, stop or StopRequest())

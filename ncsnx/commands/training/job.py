@@ -40,6 +40,8 @@ class TrainingJob:
     data: Path
     """Folder of the data sets."""
     options: Training
+    budget_s: float | None = None
+    """Seconds to train for; None: until the last step."""
     trackers: Sequence[str] = ()
     """Tags of the trackers that the run is sent to."""
 

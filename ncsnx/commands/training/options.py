@@ -34,7 +34,7 @@ class Training(Plain, Compiling, Noted):
     """How a training runs; none of it is part of the experiment."""
 
     workers: Annotated[int, option(EXECUTION_PANEL, "N", between=(0, 256))] = 0
-    """Processes that read data ahead."""
+    """Processes that read ahead data that doesn't fit in memory."""
     checkpointing: Annotated[bool, option(RARE_PANEL)] = False
     """Compute activations again in the backward pass: a fifth of the memory, more time, the same bits."""
     report: Annotated[bool, option(OUTPUT_PANEL)] = True

@@ -1,5 +1,7 @@
 """The work of a training: chooses the execution, opens the data, and trains or resumes the run."""
 
+import math
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
@@ -10,14 +12,18 @@ from ncsnx.commands.training.job import TrainedRun, TrainingJob
 from ncsnx.config.codec import differences
 from ncsnx.config.data_sets import Data, NumericData
 from ncsnx.config.experiment import Experiment
+from ncsnx.config.provenance import COMMAND_LINE
 from ncsnx.config.training import CosineDecay
 from ncsnx.config.variants import load_plugins, tag_of
 from ncsnx.data import Splits, cache_in_memory, open_data
+from ncsnx.data.memory_cache import CachedImages
 from ncsnx.data.transforms import measured_mean, measured_sigma_data, scale_of, window_of
 from ncsnx.data.value_statistics import measured_data
 from ncsnx.errors import Stopped
 from ncsnx.networks import meta_network
-from ncsnx.quantities import counted
+from ncsnx.planning.budget import RESERVE
+from ncsnx.planning.timing import steps_within, time_experiment
+from ncsnx.quantities import counted, percent
 from ncsnx.ranks.joining import require_same
 from ncsnx.ranks.rank_group import RankGroup, held_by_first
 from ncsnx.reporting.page import renewed_report
@@ -26,10 +32,12 @@ from ncsnx.runs.manifest import checkpoints
 from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.writer_lock import writer_lock
 from ncsnx.runtime import Runtime, device_name
+from ncsnx.spelling import parameter
 from ncsnx.tracking.choosing import open_trackers
 from ncsnx.tracking.sending import tracked
 from ncsnx.training.loop import AgreedStop, train_steps
 from ncsnx.training.observer import TrainingObserver, TrainingViewer
+from ncsnx.training.optimizers import learning_rate
 from ncsnx.training.run_files import TENSORBOARD_HINT, has_tensorboard
 from ncsnx.training.snapshots import pauses_of
 from ncsnx.training.start import load_newest, record_start, require_same_identity
@@ -47,6 +55,7 @@ def train_run(job: TrainingJob, work: Work) -> TrainedRun:
     Raises Stopped after a stop request, once a checkpoint of the step reached is written. Raises NcsnxError.
     """
     load_plugins("ncsnx.runtime")
+    end_s = time.monotonic() + (math.inf if job.budget_s is None else job.budget_s)
     with work.at_once():
         runtime = _runtime(job, work.ranks)
         experiment, origins = work.ranks.first(lambda: _recorded(job))
@@ -56,10 +65,11 @@ def train_run(job: TrainingJob, work: Work) -> TrainedRun:
         require_same(work.ranks, "has other data", {"fingerprint": splits.fingerprint})
         job = _with_measured_values(job, splits, work.ranks)
         splits = cache_in_memory(splits, runtime.device, processes=work.ranks.local_world)
+        job = _ending_in_time(job, end_s, runtime, work)
         state = TrainingState(job.experiment, runtime)
         require_shareable(state.network, job.experiment, work.ranks.world)
     run = work.ranks.first(lambda: _run(job, splits.fingerprint))
-    return _Training(job, work, run, state, splits).carry_out()
+    return _Training(job, work, run, state, splits, end_s).carry_out()
 
 
 def _runtime(job: TrainingJob, ranks: RankGroup) -> Runtime:
@@ -83,6 +93,24 @@ def _with_measured_values(job: TrainingJob, splits: Splits, ranks: RankGroup) ->
     return attrs.evolve(
         job, experiment=measured, origins={**job.origins, **_origins_of_added(job.experiment, measured, {})}
     )
+
+
+def _ending_in_time(job: TrainingJob, end_s: float, runtime: Runtime, work: Work) -> TrainingJob:
+    """The job with the steps, and a cosine decay over them, that fit until `end_s`; an existing run keeps its own."""
+    if job.budget_s is None or job.origins.get("steps") == COMMAND_LINE:
+        return job
+    before = job.experiment
+    if (run := job.existing()) is not None:
+        recorded = run.experiment()
+        return attrs.evolve(job, experiment=attrs.evolve(before, steps=recorded.steps, decay=recorded.decay))
+    timing = work.ranks.first(lambda: time_experiment(before, runtime, work))
+    usable_s = work.ranks.first(lambda: (end_s - time.monotonic()) * (1 - RESERVE))
+    steps = steps_within(usable_s, before, timing)
+    after = attrs.evolve(before, steps=steps)
+    if isinstance(before.decay, CosineDecay):
+        after = attrs.evolve(after, decay=attrs.evolve(before.decay, steps=steps))
+    work.info(f"{counted(steps, 'step')} {'fits' if steps == 1 else 'fit'}, estimated from a quick timing")
+    return attrs.evolve(job, experiment=after, origins={**job.origins, **_origins_of_added(before, after, {})})
 
 
 def _measured_values(job: TrainingJob, splits: Splits) -> Data:
@@ -120,6 +148,8 @@ class _Training:
     run: Run
     state: TrainingState
     splits: Splits
+    end_s: float
+    """Time on the monotonic clock when the training is to end, if it hasn't reached its last step."""
 
     def carry_out(self) -> TrainedRun:
         """Trains while this process, or rank 0, holds the run's lock."""
@@ -132,6 +162,7 @@ class _Training:
                 total_steps=self.state.experiment.steps,
                 start_step=start_step,
                 batch_size=self.state.experiment.batch_size,
+                dimensions=math.prod(self.state.experiment.data.shape),
                 folder=run.path,
                 pauses=pauses_of(self.state.experiment, held_out=len(self.splits.held_out) > 0),
             )
@@ -140,18 +171,32 @@ class _Training:
                 for line in (*changes, *self._remarks()):
                     work.info(line)
                 try:
-                    with self._followed(display) if work.ranks.is_first else nullcontext(display) as observer:
-                        train_steps(self.state, self.splits, run, observer, work.stop, work.ranks)
+                    followed = self._followed(display) if work.ranks.is_first else nullcontext(display)
+                    with followed as observer:
+                        train_steps(self.state, self.splits, run, observer, work.stop, work.ranks, self.end_s)
                 except Stopped as stopped:
                     if work.ranks.is_first and (steps := checkpoints(run)):
                         stopped.then = f"the same command resumes from step {steps[-1]:,}"
                     display.finish("ended")  # the caller gives the reason
                     raise
-                display.finish()
+                is_complete = self.state.step >= self.state.experiment.steps
+                display.finish("finished" if is_complete else "ended")
         work.ranks.end_others()
+        if not is_complete:
+            work.info(self._ended_in_words())
         records = MetricsLog(run).read()
         loss = next((record["loss"] for record in reversed(records) if isinstance(record.get("loss"), float)), None)
         return TrainedRun(run=run, start_step=start_step, step=self.state.step, loss=loss)
+
+    def _ended_in_words(self) -> str:
+        """Sentence for a training whose time is up."""
+        experiment, step = self.state.experiment, self.state.step
+        ended = f"stopped at step {step:,} of {experiment.steps:,}: time limit reached"
+        if step < experiment.warmup_steps:
+            ended += ", still warming up"
+        elif experiment.decay is not None:
+            ended += f", learning rate at {_rate_in_words(experiment, step)}"
+        return f"{ended}; the same command resumes, for the same time"
 
     @contextmanager
     def _followed(self, observer: TrainingObserver) -> Iterator[TrainingObserver]:
@@ -187,14 +232,21 @@ class _Training:
     def _remarks(self) -> list[str]:
         """Hints before the first step."""
         experiment, step, remarks = self.state.experiment, self.state.step, list[str]()
-        decay = experiment.decay
+        decay, steps = experiment.decay, experiment.steps
         if isinstance(decay, CosineDecay) and max(step + 1, experiment.steps) > decay.steps:
             remarks.append(
                 f"the learning rate is 0 from step {decay.steps:,} on (decay.steps); for a longer training, start "
                 f"another run with more: steps={2 * decay.steps} decay.steps={2 * decay.steps}"
             )
-        elif step >= experiment.steps:
+        elif isinstance(decay, CosineDecay) and steps < decay.steps:
+            remarks.append(
+                f"the learning rate ends at {_rate_in_words(experiment, steps)}, since decay.steps is {decay.steps:,}; "
+                f"for a complete decay, start another run: steps={steps} decay.steps={steps}"
+            )
+        elif step >= steps:
             remarks.append(f"complete: nothing to train; to train on, give more steps, as in steps={2 * step}")
+        if self.state.runtime.workers and isinstance(self.splits.train, CachedImages):
+            remarks.append(f"{parameter('workers')} has no effect: the training images are in memory")
         if not has_tensorboard():
             remarks.append(TENSORBOARD_HINT)
         return remarks
@@ -204,7 +256,7 @@ class _Training:
         experiment, schedule = self.state.experiment, self.state.experiment.schedule
         splits, runtime = self.splits, self.state.runtime
         parameters = sum(parameter.numel() for parameter in self.state.network.parameters())
-        channels, height, width = splits.train.shape
+        channels, height, width = experiment.data.shape
         facts = {
             "experiment": experiment.name,
             "data": f"{tag_of(type(experiment.data))}: {counted(len(splits.train), 'image')} of "
@@ -223,6 +275,10 @@ class _Training:
         if self.state.step:
             facts["resuming"] = f"from step {self.state.step:,}"
         return facts
+
+
+def _rate_in_words(experiment: Experiment, step: int) -> str:
+    return f"{percent(learning_rate(experiment, step) / experiment.optimizer.lr)} of optimizer.lr"
 
 
 def _values_in_words(experiment: Experiment) -> str:

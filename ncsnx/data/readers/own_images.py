@@ -53,7 +53,7 @@ def open_images(data: OwnImages, folder: Path, work: Work) -> Splits:
     files = picture_files(data, own_path(data.root, folder, field="root"))
     is_new = not scan_folder(files).exists()
     scan = scan_of(files, work)
-    if is_new and (unread := unread_in_words(files)):
+    if is_new and (unread := unread_in_words(files, scan.further_pages)):
         work.info(f"{files.root}: {unread}")
     sound = sound_files(files, scan, data.on_error, work)
     if smaller := scan.smaller_than(data.stored_size):
@@ -87,7 +87,7 @@ def picture_files(data: OwnImages, path: Path) -> ImageFiles:
     if count and not decodes_heic():
         raise NcsnxError(
             f"{files.root}: HEIC ({count:,} of {counted(len(files), 'picture')}) needs an extra that is not installed",
-            Hint("install it", HEIC_EXTRA),
+            Hint("install it, in a clone of ncsnx", HEIC_EXTRA),
             Hint("or leave these pictures out", adds="data.heic=false"),
         )
     return files
@@ -100,14 +100,17 @@ def unread_files(files: ImageFiles) -> dict[str, int]:
     return dict(Counter(printable_name(suffix[:_LONGEST_SUFFIX]) for suffix in suffixes).most_common())
 
 
-def unread_in_words(files: ImageFiles) -> str:
-    """Files that aren't read in one line, such as '12 files were not read: 9 .heic, 3 .svg'; '' if there are none."""
-    unread = unread_files(files)
-    if not unread:
-        return ""
-    kinds = [f"{number:,} {suffix or 'without a suffix'}" for suffix, number in list(unread.items())[:_MOST_KINDS]]
-    count, more = sum(unread.values()), ", …" if len(unread) > _MOST_KINDS else ""
-    return f"{counted(count, 'file')} {'was' if count == 1 else 'were'} not read: {', '.join(kinds)}{more}"
+def unread_in_words(files: ImageFiles, further_pages: int = 0) -> str:
+    """Files and pages that aren't read in one line, such as '12 files were not read: 9 .heic, 3 .svg'; '' for none."""
+    unread, parts = unread_files(files), list[str]()
+    if unread:
+        kinds = [f"{number:,} {suffix or 'without a suffix'}" for suffix, number in list(unread.items())[:_MOST_KINDS]]
+        count, more = sum(unread.values()), ", …" if len(unread) > _MOST_KINDS else ""
+        parts.append(f"{counted(count, 'file')} {'was' if count == 1 else 'were'} not read: {', '.join(kinds)}{more}")
+    if further_pages:
+        what = "page or frame was" if further_pages == 1 else "pages or frames were"
+        parts.append(f"{further_pages:,} {what} not read: of each file, only the first is")
+    return "; ".join(parts)
 
 
 def _held_out(data: OwnImages, files: ImageFiles) -> Tensor:

@@ -214,7 +214,7 @@ def pack(
     record = _record(splits, settings)
     _require_free(out, overwrite)
     needed = record.count * (math.prod(record.shape) * record.numpy_dtype.itemsize + 16)
-    with atomic.new_folder(out) as folder:
+    with atomic.new_folder(out, replace=overwrite) as folder:
         if needed > (free := shutil.disk_usage(folder).free):
             raise NcsnxError(
                 f"cannot write {out}: it needs {counted(needed, 'byte')}, and {free:,} are free; free some space, then "
@@ -224,9 +224,6 @@ def pack(
             _write(folder, splits, record, work, workers)
             hashes = {name: reading.sha256_of(folder / name) for name in _FILES}
         atomic.write_new(folder / PACKED_RECORD, document_bytes(attrs.evolve(record, sha256=hashes)), shown=out)
-        if overwrite and out.exists():
-            with atomic.reporting(out):
-                atomic.remove_tree(out)
     return PackedFolder.open(out)
 
 

@@ -13,7 +13,7 @@ _MOST_PARAMS, _MOST_METRICS = 100, 1_000
 """Parameters and metrics that MLflow takes at once."""
 
 
-@tracker("mlflow", requires="mlflow", install="ncsnx[mlflow]")
+@tracker("mlflow", requires="mlflow", install=".[mlflow]")
 class MlflowTracker(Tracker):
     """A run of MLflow, found again by a tag. Its parameters can't change: config.json has the newest values."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from ncsnx.tracking.tracker import PROJECT, TrackedRun, Tracker, tracker
 
 
-@tracker("trackio", requires="trackio", install="ncsnx[trackio]")
+@tracker("trackio", requires="trackio", install=".[trackio]")
 class TrackioTracker(Tracker):
     """A run of trackio, which resumes by its name; so that names don't clash, it ends with digits of the record."""
 

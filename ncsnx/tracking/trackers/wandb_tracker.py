@@ -11,7 +11,7 @@ STEP = "step"
 """Series with the training step. wandb's own step must ascend, and a score may belong to an earlier step."""
 
 
-@tracker("wandb", requires="wandb", install="ncsnx[wandb]")
+@tracker("wandb", requires="wandb", install=".[wandb]")
 class WandbTracker(Tracker):
     """A run of wandb. Console, code, git state and machine aren't sent: the run's segments have them.
 
