@@ -163,7 +163,7 @@ class Distance(Measure):
             begun_s = time.perf_counter()
 
     def tensors(self, pixels: Tensor, each: Tensor) -> dict[str, Tensor]:
-        """What is kept of a batch until its subject has all of them. each: evaluations and seconds, (B, 2)."""
+        """The tensors that a batch keeps until its subject has all of them. each: evaluations and seconds, (B, 2)."""
         extracted = self.features(pixels)
         logits = {} if extracted.logits is None else {"logits": extracted.logits}
         return {"features": extracted.features, "each": each, **logits}

@@ -155,8 +155,10 @@ class HeldOutLoss(Measure):
 
 
 def loss_facts(experiment: Experiment) -> dict[str, Any]:
-    """What the loss of an experiment depends on, but for network, images and noise: losses of other facts are of other
-    quantities."""
+    """The facts that the loss of an experiment depends on, but for network, images and noise.
+
+    Losses of other facts are other quantities.
+    """
     data, loss = experiment.data, experiment.loss
     facts = {
         "schedule": unstructure(experiment.schedule),

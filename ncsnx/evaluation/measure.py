@@ -1,4 +1,4 @@
-"""What the measuring commands measure: subjects of one run, whose numbers go to the run's ledger."""
+"""The measuring commands: each measures subjects of one run, and adds their numbers to the run's ledger."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -125,7 +125,7 @@ class Measure(Measurement[Subject]):
     experiment: Experiment
     runtime: Runtime
     subjects: tuple[Subject, ...]
-    """What is measured."""
+    """The checkpoints or samplers that are measured."""
     note: str = ""
     """A remark for the record of each entry."""
     _began: dict[str, str] = attrs.field(factory=dict, init=False)
@@ -135,7 +135,7 @@ class Measure(Measurement[Subject]):
 
     @abstractmethod
     def facts(self) -> dict[str, Any]:
-        """What the numbers depend on, but for their subjects, as JSON."""
+        """The facts that the numbers depend on, but for their subjects, as JSON."""
 
     @abstractmethod
     def words(self) -> dict[str, str]:

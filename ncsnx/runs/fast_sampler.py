@@ -100,7 +100,7 @@ def is_no_worse(row: MeasuredRow, own: MeasuredRow) -> bool:
 
 @attrs.frozen
 class Recommendation:
-    """What follows from the rows of a comparison."""
+    """The setting that the rows of a comparison recommend, or the reason why there is none."""
 
     rows: tuple[MeasuredRow, ...]
     """The run's own sampler first; those that were measured again with those numbers too."""
@@ -183,7 +183,7 @@ def _why_nothing(own: MeasuredRow, fast: Sequence[MeasuredRow], most: int) -> st
 
 
 def recommendation_of(series: Series, own: Sampler) -> Recommendation | None:
-    """What follows from a comparison as it stands; None if the run's own sampler isn't in it."""
+    """The recommendation of a comparison as it stands; None if the run's own sampler isn't in it."""
     first, fresh = (settings(series, own, fresh=again) for again in (False, True))
     if next(iter(first), None) != digest(unstructure(own)):
         return None
@@ -197,8 +197,11 @@ def recommendation_of(series: Series, own: Sampler) -> Recommendation | None:
 
 
 def find_fast(run: Run) -> Recommendation | None:
-    """What `sampler=fast` means: by the comparison of the newest with a recommendation, or on the same step that of the
-    most images. None without one. Raises NcsnxError for a damaged ledger."""
+    """The recommendation that `sampler=fast` means; None without one. Raises NcsnxError for a damaged ledger.
+
+    It is that of the newest comparison that recommends a setting or, of comparisons on the same step, of the one with
+    the most images.
+    """
     own = run.experiment().sampler
     found = [
         (series.changed, series.facts["step"], series.facts["n"] * one.found.values["seeds"], one)

@@ -69,7 +69,7 @@ class Quantity:
     error: str | None = attrs.field(default=None, metadata=OMITTED)
     """Key of the number behind ±."""
     plus_minus: str = attrs.field(default="standard error", metadata=OMITTED)
-    """What the number behind ± is."""
+    """Meaning of the number behind ±."""
     better: Literal["lower", "higher"] = attrs.field(default="lower", metadata=OMITTED)
     decimals: int | None = attrs.field(default=None, metadata=OMITTED)
     """Number of decimals shown; None to follow the error, or use four significant digits."""
@@ -115,7 +115,7 @@ class Quantity:
 
 
 def meaning_of_errors(columns: Sequence[Quantity], row: Mapping[str, Any]) -> str:
-    """What ± is in these columns: '± standard error; IS: standard deviation over ten parts'; '' without any."""
+    """The meaning of ± in these columns: '± standard error; IS: standard deviation over ten parts'; '' without any."""
     found: dict[str, list[str]] = {}
     for one in columns:
         if one.error_in(row) is not None:
@@ -126,7 +126,7 @@ def meaning_of_errors(columns: Sequence[Quantity], row: Mapping[str, Any]) -> st
 
 @attrs.frozen(kw_only=True)
 class Subject:
-    """What was measured: weights, and the images that they drew, if any."""
+    """Measured weights, and the sampler and seed of the images that they drew, if any."""
 
     step: int = attrs.field(validator=checks.between(0, MOST_STEPS))
     weights_sha256: str
@@ -178,7 +178,7 @@ class Protocol:
     measure: str
     """The command: fid, compare, loss, likelihood or neighbors."""
     facts: dict[str, Any]
-    """What the numbers depend on, but for their subjects."""
+    """The facts that the numbers depend on, but for their subjects."""
     metric: str = ""
     """Name of the score."""
     label: str = ""
@@ -192,7 +192,7 @@ class Protocol:
 
     @property
     def digest(self) -> str:
-        """Of measure and facts."""
+        """Digest of measure and facts, in hexadecimal."""
         return digest({"measure": self.measure, **self.facts})[:16]
 
     @property
@@ -249,11 +249,11 @@ class Series:
     subject: Subject
     """One of them."""
     entries: tuple[Entry, ...] = ()
-    """By step; of a checkpoint whose weights were replaced, the newest."""
+    """The entries by step; of a checkpoint whose weights were replaced, the newest."""
 
     @property
     def fixed(self) -> dict[str, Any]:
-        """What all subjects have in common."""
+        """The fields of the subjects that agree in all of them."""
         return self.subject.fixed(self.protocol.over)
 
     @property
@@ -314,7 +314,7 @@ class Ledger:
 
     run: Run
     protocols: dict[str, Protocol] = attrs.field(factory=dict)
-    """By digest; of each, the newest form."""
+    """The newest form of each protocol, by digest."""
     _entries: dict[tuple[str, str], Entry] = attrs.field(factory=dict)
 
     @classmethod
@@ -398,7 +398,7 @@ class Best:
     """The checkpoint with the lowest score, and the series that ranks it."""
 
     series: Series
-    """With the checkpoints alone that still exist."""
+    """The series, with the checkpoints alone that still exist."""
     entry: Entry
 
     @property

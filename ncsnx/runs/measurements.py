@@ -18,16 +18,16 @@ from ncsnx.runs.ledger import Entry, Protocol, Quantity, Row, Series, Subject, m
 
 @attrs.frozen(kw_only=True, eq=False)
 class MeasuredRow:
-    """What was measured, and its numbers."""
+    """A row: a subject and its numbers."""
 
     names: tuple[str, ...]
-    """What was measured, in words: a cell for each of the table's names."""
+    """The subject in words: a cell for each of the table's names."""
     facts: Mapping[str, Any]
-    """What was measured, as JSON."""
+    """The subject as JSON."""
     values: Row
     """Numbers by key; 'score', if any, is lower for better ones."""
     subject: Subject | None = None
-    """What was measured; None for settings of a sweep and for a perfect model. Without a seed: all seeds together."""
+    """The subject, without a seed for all seeds together; None for settings of a sweep."""
     remark: str = ""
     is_ranked: bool = True
     """Whether it may be the best."""
@@ -63,7 +63,7 @@ class MeasuredRow:
 
     @property
     def error(self) -> float | None:
-        """What stands behind ± of the score."""
+        """The number behind ± of the score."""
         return value(self.values, "error")
 
     def to_json(self) -> dict[str, Any]:
@@ -83,10 +83,10 @@ class Measurements(Result):
     names: tuple[str, ...]
     """Titles of what was measured."""
     columns: tuple[Quantity, ...]
-    """What is shown of the numbers, the score first."""
+    """The numbers that are shown, the score first."""
     rows: tuple[MeasuredRow, ...]
     protocol: Mapping[str, Any] = attrs.field(factory=dict)
-    """What must agree for numbers to be compared, as JSON."""
+    """The facts that must agree for numbers to be compared, as JSON."""
     caption: str = ""
     """The protocol in words."""
     perfect_model: Mapping[str, Any] | None = None
@@ -173,7 +173,7 @@ class Measurements(Result):
         return text.getvalue().encode("utf-8")
 
     def errors_in_words(self) -> str:
-        """What ± is."""
+        """The meaning of ± in the table; '' without any."""
         words = next(filter(None, (meaning_of_errors(self.columns, one.values) for one in self.rows)), "")
         return f"{words}; perfect model: standard deviation over draws" if words and self.perfect_model else words
 

@@ -44,7 +44,7 @@ def fid(folder: Path, *words: str, run: str = "digits") -> Result:
 
 
 def printed(folder: Path, *words: str, run: str = "digits") -> dict[str, Any]:
-    """What --json prints."""
+    """The JSON that the command prints."""
     result = fid(folder, "--json", *words, run=run)
     assert result.code == 0, result.err
     return dict(json.loads(result.out))

@@ -128,7 +128,7 @@ def with_bits(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def likelihoods(folder: Path, **changes: Any) -> Likelihood:
-    """Those of step 8."""
+    """The likelihood of step 8."""
     run = Run(folder / RUN)
     runtime = Runtime.choose(device="cpu", threads=1, precision="fp32")
     subjects, _ = choose(run, select(run, "8"), SILENT, run.experiment(), runtime)
