@@ -194,12 +194,11 @@ class OneCheckpoint(OfRun):
 
     def checkpoint(self, run: "Run", work: "Work") -> int:
         """The step, which exists; says which one is the best. Raises UsageError, NcsnxError."""
-        from ncsnx.runs.ledger import require_best
-        from ncsnx.runs.selection import wanted_step
+        from ncsnx.runs.selection import say_best, wanted_step
 
         step = work.ranks.first(lambda: wanted_step(run, self.ckpt))
         if self.ckpt == "best":
-            work.info(f"best: {work.ranks.first(lambda: require_best(run))}")
+            say_best(run, work)
         return step
 
 
@@ -213,12 +212,11 @@ class Checkpoints(OfRun):
 
     def selected(self, run: "Run", work: "Work") -> tuple[int, ...]:
         """Steps of the checkpoints in the range; says which one is the best. Raises UsageError, NcsnxError."""
-        from ncsnx.runs.ledger import require_best
-        from ncsnx.runs.selection import select
+        from ncsnx.runs.selection import say_best, select
 
         steps = work.ranks.first(lambda: select(run, str(self.range)))
         if self.range == "best":
-            work.info(f"best: {work.ranks.first(lambda: require_best(run))}")
+            say_best(run, work)
         return steps
 
 

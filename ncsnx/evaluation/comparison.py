@@ -106,7 +106,7 @@ def _measure(trials: Trials, subjects: Sequence[Subject], work: Work, what: str)
 
 def _tell(trials: Trials, found: Recommendation, work: Work) -> None:
     """Says what is recommended, and what `sampler=fast` means now."""
-    now = find_fast(trials.run)
+    now = find_fast(trials.ledger)
     if found.found is None:
         stays = "" if now is None else f"; sampler=fast still means {fast_in_words(now)}"
         work.info(f"no sampler is recommended: {found.reason}{stays}")

@@ -211,7 +211,7 @@ class Measure(Measurement[Subject]):
 
     @cached_property
     def ledger(self) -> Ledger:
-        """The numbers so far. Raises NcsnxError for a damaged file."""
+        """The numbers so far. Raises NcsnxError for a file that can't be read."""
         return Ledger.read(self.run)
 
     def entry(self, subject: Subject) -> Entry | None:
@@ -268,6 +268,9 @@ class Measure(Measurement[Subject]):
 
 def measure(job: Measure, subjects: Sequence[Subject], work: Work, noun: str, display: Display) -> list[str]:
     """Measures the subjects that have no entry, on all ranks; returns a line for each that can't be measured."""
+
+    if work.ranks.is_first:
+        job.ledger.warn(work.warning)
 
     def missing_ones() -> list[Subject]:
         return work.ranks.first(lambda: missing(job, subjects), check_stop=work.check_stop)

@@ -7,7 +7,7 @@ from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError
 from ncsnx.exchange.card import CardScore, ScoreValue
 from ncsnx.runs.folder import Run
-from ncsnx.runs.ledger import Series, tried_ledger
+from ncsnx.runs.ledger import Ledger, Series
 
 _ORDER = ("fid", "likelihood", "loss")
 """Order of the measures on a card."""
@@ -20,7 +20,7 @@ class Recorded:
     scores: tuple[CardScore, ...]
     """Scores sorted by measure, then by number of images, the most first."""
     unreadable: tuple[str, ...]
-    """The error message of an unreadable ledger."""
+    """A line about measurements that can't be read."""
 
 
 def recorded_scores(run: Run, experiment: Experiment, step: int, weights_sha256: str) -> Recorded:
@@ -28,14 +28,20 @@ def recorded_scores(run: Run, experiment: Experiment, step: int, weights_sha256:
 
     Scores of ensembles are left out, since they belong to no single checkpoint.
     """
-    wanted, errors = (step, weights_sha256, identity(experiment)), list[NcsnxError]()
+    wanted, errors = (step, weights_sha256, identity(experiment)), list[str]()
+    ledger = Ledger(run)
+    try:
+        ledger.reload()
+    except NcsnxError as error:
+        errors.append(str(error))
+    ledger.warn(errors.append)
     found = [
         one.without_folders()
-        for one in tried_ledger(run, errors.append).singles(*_ORDER)
+        for one in ledger.singles(*_ORDER)
         if (one.subject.step, one.subject.weights_sha256, one.subject.identity) == wanted and not one.subject.members
     ]
     found.sort(key=lambda one: (_ORDER.index(one.protocol.measure), -int(one.protocol.facts.get("n", 0))))
-    return Recorded(tuple(map(_score, found)), tuple(map(str, errors)))
+    return Recorded(tuple(map(_score, found)), tuple(errors))
 
 
 def _score(one: Series) -> CardScore:

@@ -55,6 +55,7 @@ class RunFacts:
         facts.metrics = [record for record in records if isinstance(record.get("step"), int)]
         facts.steps = facts.tried(lambda: checkpoints(run), [])
         facts.ledger = facts.tried(lambda: Ledger.read(run), facts.ledger)
+        facts.ledger.warn(facts.problems.append)
         return facts
 
     @property

@@ -116,7 +116,11 @@ _RECORDS = (
         _opens(lambda run, path: read_document(path, TrackerNotes)),
         "remove it to begin a new record",
     ),
-    _Record("measurements.jsonl", _opens(lambda run, path: Ledger.read(run)), "fix or remove that line"),
+    _Record(
+        "measurements.jsonl",
+        _opens(lambda run, path: Ledger.read(run).require_sound()),
+        "fix or remove that line",
+    ),
     _Record("samples/*/protocol.json", _samples, f"repeat its `ncsnx sample` with {argument('overwrite', True)}"),
     _Record("samples/*/task.json", _task, "repeat the same `ncsnx restore`"),
     _Record(f"*/{CONFIG}", _export, "export it again"),

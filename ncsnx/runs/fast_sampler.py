@@ -16,7 +16,6 @@ from ncsnx.config.overrides import typed
 from ncsnx.config.sampler import Sampler
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted, percent, with_error
-from ncsnx.runs.folder import Run
 from ncsnx.runs.ledger import Entry, Ledger, Row, Series, value
 from ncsnx.runs.measurements import MeasuredRow
 
@@ -196,16 +195,16 @@ def recommendation_of(series: Series, own: Sampler) -> Recommendation | None:
     return recommend(list(first.values()), int(series.facts["n"]), measured_again)
 
 
-def find_fast(run: Run) -> Recommendation | None:
-    """The recommendation that `sampler=fast` means; None without one. Raises NcsnxError for a damaged ledger.
+def find_fast(ledger: Ledger) -> Recommendation | None:
+    """The recommendation that `sampler=fast` means; None without one. Raises NcsnxError.
 
     It is that of the newest comparison that recommends a setting or, of comparisons on the same step, of the one with
     the most images.
     """
-    own = run.experiment().sampler
+    own = ledger.run.experiment().sampler
     found = [
         (series.changed, series.facts["step"], series.facts["n"] * one.found.values["seeds"], one)
-        for series in Ledger.read(run).series("compare")
+        for series in ledger.series("compare")
         if (one := recommendation_of(series, own)) is not None and one.found is not None
     ]
     if not found:
@@ -214,9 +213,9 @@ def find_fast(run: Run) -> Recommendation | None:
     return max((one for one in found if one[1] == newest[1]), key=lambda one: (one[2], one[0]))[3]
 
 
-def read_fast(run: Run) -> tuple[Sampler, Recommendation]:
+def require_fast(ledger: Ledger) -> tuple[Sampler, Recommendation]:
     """The sampler that `sampler=fast` means, and why. Raises NcsnxError if there is none."""
-    found = find_fast(run)
+    found, run = find_fast(ledger), ledger.run
     if found is None or found.found is None:
         raise NcsnxError(
             f"run {run.name!r} has no fast sampler yet", Hint("find one and store it", f"ncsnx compare {run.typed}")

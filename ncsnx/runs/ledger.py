@@ -30,7 +30,7 @@ from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import holds
 from ncsnx.storage import atomic
 from ncsnx.storage.documents import append_document, document, document_of
-from ncsnx.storage.json_lines import read_records
+from ncsnx.storage.json_lines import complete_lines, record_in
 
 FEATURES = "features"
 """Folder of the features behind the numbers of a series."""
@@ -315,22 +315,38 @@ class Ledger:
     run: Run
     protocols: dict[str, Protocol] = attrs.field(factory=dict)
     """The newest form of each protocol, by digest."""
+    damaged: list[NcsnxError] = attrs.field(factory=list)
+    """An error for each line that can't be read, which costs its numbers."""
     _entries: dict[tuple[str, str], Entry] = attrs.field(factory=dict)
 
     @classmethod
     def read(cls, run: Run) -> Self:
-        """The ledger of a run; empty if it has none. Raises NcsnxError that names a damaged line."""
+        """The ledger of a run; empty if it has none. Raises NcsnxError for a file that can't be read."""
         ledger = cls(run)
         ledger.reload()
         return ledger
 
     def reload(self) -> None:
         """Reads what other processes have added. Raises NcsnxError."""
-        self.protocols, self._entries = {}, {}
-        for place, record in enumerate(read_records(self.run.ledger), start=1):
-            self._take(record_of(record, f"{self.run.ledger}, line {place}"))
+        self.protocols, self.damaged, self._entries = {}, [], {}
+        for record in lines(self.run):
+            self._take(record)
 
-    def _take(self, record: Protocol | Entry) -> None:
+    def require_sound(self) -> None:
+        """Raises NcsnxError that names the first line that can't be read; for what would remove something."""
+        if self.damaged:
+            raise self.damaged[0]
+
+    def warn(self, warning: Callable[[str], object]) -> None:
+        """Warns of lines that can't be read."""
+        if self.damaged:
+            count = counted(len(self.damaged), "measurement")
+            warning(f"{count} left out: {self.damaged[0]}")
+
+    def _take(self, record: Protocol | Entry | NcsnxError) -> None:
+        if isinstance(record, NcsnxError):
+            self.damaged.append(record)
+            return
         if isinstance(record, Protocol):
             self.protocols[record.digest] = record
             return
@@ -379,18 +395,18 @@ class Ledger:
         return next((one for one in self.series(protocol.measure) if one.facts == wanted.facts), wanted)
 
 
-def record_of(values: dict[str, Any], where: Path | str) -> Protocol | Entry:
-    """The record in a line's JSON. Raises NcsnxError."""
-    return document_of(values, Protocol, where) if "facts" in values else document_of(values, Entry, where)
+def lines(run: Run) -> Iterator[Protocol | Entry | NcsnxError]:
+    """The record in each line of a run's ledger; an error for a line that is damaged, or of a newer version.
 
-
-def tried_ledger(run: Run, unreadable: Callable[[NcsnxError], object]) -> Ledger:
-    """The ledger of a run; an empty one, after a call of `unreadable`, if it is damaged."""
-    try:
-        return Ledger.read(run)
-    except NcsnxError as error:
-        unreadable(error)
-        return Ledger(run)
+    Raises NcsnxError for a file that can't be read.
+    """
+    for place, line in enumerate(complete_lines(run.ledger), start=1):
+        where = f"{run.ledger}, line {place}"
+        try:
+            values = record_in(line, where)
+            yield document_of(values, Protocol, where) if "facts" in values else document_of(values, Entry, where)
+        except NcsnxError as error:
+            yield error
 
 
 @attrs.frozen
@@ -440,23 +456,23 @@ class Best:
         )
 
 
-def best_checkpoint(run: Run) -> Best | None:
+def best_checkpoint(ledger: Ledger) -> Best | None:
     """The best checkpoint by the series of `ncsnx fid` with the most images (the newest of equal ones).
 
     None without scores. Series of ensembles don't count, since they don't rank single checkpoints, nor do scores of
-    weights that no longer exist. Raises NcsnxError for a damaged ledger.
+    weights that no longer exist.
     """
     found: list[Best] = []
-    for series in Ledger.read(run).series("fid"):
-        here = [one for one in series.entries if holds(run, one.step, one.subject.weights_sha256)]
+    for series in ledger.series("fid"):
+        here = [one for one in series.entries if holds(ledger.run, one.step, one.subject.weights_sha256)]
         if not series.subject.members and type(series.facts.get("n")) is int and (best := best_of(here)) is not None:
             found.append(Best(attrs.evolve(series, entries=tuple(here)), best))
     return max(found, key=lambda one: (one.images, one.series.changed), default=None)
 
 
-def require_best(run: Run) -> Best:
+def require_best(ledger: Ledger) -> Best:
     """The checkpoint that `best` means, and the series that ranks it. Raises NcsnxError without scores."""
-    best = best_checkpoint(run)
+    best, run = best_checkpoint(ledger), ledger.run
     if best is None:
         raise NcsnxError(
             f"run {run.name!r} has no best checkpoint: no scores yet (scores of ensembles and of weights that no "

@@ -16,7 +16,7 @@ from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runs.exported import Export, is_export
 from ncsnx.runs.folder import Run, run_names
-from ncsnx.runs.ledger import Best, best_checkpoint
+from ncsnx.runs.ledger import Best, Ledger, best_checkpoint
 from ncsnx.runs.manifest import checkpoints
 from ncsnx.runs.writer_lock import is_being_written
 from ncsnx.storage.json_lines import last_records
@@ -92,7 +92,7 @@ def summary_of(source: Run | Export) -> RunSummary:
         return found
     none: list[dict[str, Any]] = []
     records = _tried(lambda: last_records(source.metrics_path), none)
-    best = _tried(lambda: best_checkpoint(source), None)
+    best = _tried(lambda: best_checkpoint(Ledger.read(source)), None)
     return attrs.evolve(found, loss=_last(records, "loss"), held_out=_last(records, "held_out"), best=best)
 
 

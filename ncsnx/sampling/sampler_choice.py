@@ -22,8 +22,9 @@ from ncsnx.config.sampler import (
 )
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import UsageError
-from ncsnx.runs.fast_sampler import fast_in_words, find_fast, read_fast
+from ncsnx.runs.fast_sampler import fast_in_words, find_fast, require_fast
 from ncsnx.runs.folder import Run
+from ncsnx.runs.ledger import Ledger
 from ncsnx.runs.selection import Source
 from ncsnx.sampling.bias import known_bias
 from ncsnx.work import Work
@@ -123,7 +124,7 @@ def with_sampler(
     changed = _with_bias_said(work, apply_sampler_overrides(experiment, others))
     is_own = sampler is None and not overrides
     if is_own and isinstance(experiment.sampler, AnnealedLangevin) and isinstance(source, Run):
-        if find_fast(source) is not None:
+        if find_fast(Ledger.read(source)) is not None:
             work.info("sampler=fast takes fewer evaluations")
         else:
             work.info(f"find a sampler with fewer evaluations:  ncsnx compare {source.typed}")
@@ -137,7 +138,9 @@ def _with_fast(work: Work, source: Source) -> Experiment:
             f"sampler=fast needs a run, where `ncsnx compare` stores it, and {source.where} is an exported model; "
             "type the sampler itself"
         )
-    sampler, why = read_fast(source)
+    ledger = Ledger.read(source)
+    ledger.warn(work.warning)
+    sampler, why = require_fast(ledger)
     work.info(f"sampler=fast: {fast_in_words(why)}")
     return attrs.evolve(source.experiment(), sampler=sampler)
 

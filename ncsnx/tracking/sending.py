@@ -9,7 +9,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import attrs
 from filelock import FileLock, Timeout
@@ -19,7 +19,7 @@ from ncsnx.config.converter import unstructure
 from ncsnx.config.foreign import error_in_words
 from ncsnx.errors import NcsnxError
 from ncsnx.runs.folder import Run
-from ncsnx.runs.ledger import STEPS, Protocol, Series, record_of, tried_ledger, value
+from ncsnx.runs.ledger import STEPS, Entry, Ledger, Protocol, Series, lines, value
 from ncsnx.runs.metrics_log import series_of
 from ncsnx.runs.names import step_of
 from ncsnx.runs.result_records import TrackerNotes
@@ -52,12 +52,10 @@ class TrackerRecord:
         except FileNotFoundError:
             self._notes = TrackerNotes(name=run.name, record=secrets.token_hex(8))
             write_document(self._path, self._notes)
-        self._rows, self._lines = RecordFollower(run.metrics_path), RecordFollower(run.ledger)
-        self._line, self._protocols = 0, dict[str, Protocol]()
+        self._rows, self._ledger_bytes = RecordFollower(run.metrics_path), 0
         self._noted_s = time.monotonic()
         config = {path: _scalar(value) for path, value in flatten(unstructure(run.experiment())) if path}
-        # `ncsnx doctor` says what is wrong with an unreadable ledger
-        for series in tried_ledger(run, lambda error: None).series("fid", "loss", "likelihood"):
+        for series in Ledger.read(run).series("fid", "loss", "likelihood"):
             config[_name(series)] = f"{series.protocol.metric}: {series.without_folders().caption}"
         self._tracker = known_tracker(tag, "track").open(
             TrackedRun(name=self._notes.name, record=self._notes.record, config=config)
@@ -78,20 +76,26 @@ class TrackerRecord:
             if step is not None and self._is_new(GRIDS, step):
                 self._tracker.image(step, GRIDS, file)
                 self._note({GRIDS: step})
-        for record in self._lines.new_records():
-            self._line += 1
-            found = record_of(record, f"{self._run.ledger}, line {self._line}")
-            if isinstance(found, Protocol):
-                self._protocols[found.digest] = found
-            elif self._line > self._notes.measured and (protocol := self._protocols.get(found.protocol)) is not None:
-                series = Series(run=self._run, protocol=protocol, subject=found.subject)
-                measured = {f"{_name(series)}/{key}": value(found.values, key) for key in found.values}
-                new = {key: one for key, one in measured.items() if one is not None}
-                if new and protocol.over == STEPS:  # numbers of comparisons belong to samplers, not to steps
-                    self._tracker.numbers(found.step, new)
-        self._notes = attrs.evolve(self._notes, measured=max(self._line, self._notes.measured))
+        with suppress(FileNotFoundError):
+            if (size := self._run.ledger.stat().st_size) != self._ledger_bytes:
+                self._ledger_bytes = size
+                self._send_measurements()
         if self._notes != before:
             write_document(self._path, self._notes)
+
+    def _send_measurements(self) -> None:
+        """Sends the new lines of the ledger; `ncsnx doctor` names those that are damaged."""
+        protocols, line = dict[str, Protocol](), 0
+        for line, found in enumerate(lines(self._run), start=1):
+            if isinstance(found, Protocol):
+                protocols[found.digest] = found
+            elif isinstance(found, Entry) and line > self._notes.measured and found.protocol in protocols:
+                series = Series(run=self._run, protocol=protocols[found.protocol], subject=found.subject)
+                measured = {f"{_name(series)}/{key}": value(found.values, key) for key in found.values}
+                new = {key: one for key, one in measured.items() if one is not None}
+                if new and series.protocol.over == STEPS:  # numbers of comparisons belong to samplers, not to steps
+                    self._tracker.numbers(found.step, new)
+        self._notes = attrs.evolve(self._notes, measured=max(line, self._notes.measured))
 
     def close(self) -> str:
         """Closes the record; returns the command or address that shows it."""

@@ -14,7 +14,7 @@ from ncsnx.config import ProbabilityFlowODE
 from ncsnx.config.converter import unstructure
 from ncsnx.runs.fast_sampler import find_fast
 from ncsnx.runs.folder import Run
-from ncsnx.runs.ledger import Protocol
+from ncsnx.runs.ledger import Ledger, Protocol
 from ncsnx.storage.documents import document_of
 from tests.cli.drawing import error
 from tests.training.tiny import CPU, command
@@ -97,7 +97,7 @@ def hopeless(compared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run.update_experiment(attrs.evolve(experiment, sampler=attrs.evolve(experiment.sampler, steps_per_level=6)))
     result = command("compare", "digits", *SMALL, folder=folder)
     assert "no sampler is recommended: no setting with at most 25 evaluations is usable" in result.err
-    assert find_fast(run) is None
+    assert find_fast(Ledger.read(run)) is None
     return folder
 
 
@@ -133,7 +133,7 @@ def test_the_recommended_one_is_measured_again_with_fresh_seeds(hopeless: Path, 
     assert "(chosen with other seeds, by its 7.050, as the fewest evaluations that measured no worse)" in result.err
     assert "next: ncsnx sample digits sampler=fast" in result.err
     assert re.search(r"19\.0.* measured again: the run's own", result.out)
-    found = find_fast(Run(folder / RUN))
+    found = find_fast(Ledger.read(Run(folder / RUN)))
     assert found is not None
     assert found.found is not None
     assert found.found.again is not None
@@ -184,11 +184,11 @@ def test_fewer_seeds_than_the_own_samplers_recommend_nothing_until_they_are_meas
     assert "has no fast sampler yet" in error(command("sample", "digits", "sampler=fast", *CPU, folder=folder))
 
 
-def test_a_damaged_ledger_is_refused_and_found_by_the_doctor(compared: Path, tmp_path: Path) -> None:
+def test_a_damaged_measurement_is_said_and_found_by_the_doctor(compared: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(compared, tmp_path / "work"))
     with (folder / RUN / "measurements.jsonl").open("a") as file:
         file.write("{}\n")
-    assert "measurements.jsonl, line 14" in error(command("sample", "digits", "sampler=fast", *CPU, folder=folder))
+    assert "measurements.jsonl, line 14" in command("sample", "digits", "sampler=fast", *CPU, folder=folder).err
     assert "measurements.jsonl" in command("doctor", "digits", folder=folder).out
 
 

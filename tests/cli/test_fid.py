@@ -295,6 +295,18 @@ def test_an_ensemble_averages_the_scores_of_the_last_checkpoints(tmp_path: Path)
     assert (shown["protocol"]["weights"], shown["protocol"]["ensemble"]) == ("raw", 2)
 
 
+def test_a_damaged_measurement_is_said_and_measured_again(swept: Path, workplace: Path) -> None:
+    ledger = workplace / RUN / "measurements.jsonl"
+    lines = ledger.read_bytes().splitlines(keepends=True)
+    ledger.write_bytes(b"".join([*lines[:-1], b"?" + lines[-1]]))
+    said = f"warning: 1 measurement left out: {RUN}/measurements.jsonl, line {len(lines)}: expected a JSON object"
+    best = command("sample", "digits", "--ckpt", "best", "--n", "1", *CPU, folder=workplace)
+    assert (best.code, said in best.err, "the best of 2 scored" in best.err) == (0, True, True)
+    again = fid(workplace)
+    assert (again.code, said in again.err, "1 checkpoint (2 more already measured)" in again.err) == (0, True, True)
+    assert [row["score"] for row in rows(workplace)] == [row["score"] for row in rows(swept)]
+
+
 def test_a_damaged_checkpoint_is_left_out_by_name_and_the_others_are_scored(workplace: Path) -> None:
     damage(workplace / RUN / "checkpoints/step-00000008/ema.safetensors")
     result = fid(workplace, "--seed", "1", "--range", "8:12", "--json")

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import threading
 
 import attrs
@@ -95,22 +96,44 @@ def test_the_table_holds_the_entries_with_a_column_for_each_item_of_a_list(run: 
     assert read == expected
 
 
-@pytest.mark.parametrize("line", [b"{", b"[]", b'{"step": "10"}', b'{"facts": {}, "measure": 3}'])
-def test_a_line_that_is_none_is_refused_by_number(run: Run, line: bytes) -> None:
+DAMAGED = ("{", "[]", "", '{"step": "10"}', '{"facts": {}, "measure": 3}', '{"protocol": "a", "schema_version": 2}')
+
+
+@pytest.mark.parametrize("line", DAMAGED)
+def test_a_damaged_or_newer_line_costs_its_numbers_and_is_named(run: Run, line: str) -> None:
     add(run, 10, 1.0)
-    run.ledger.write_bytes(run.ledger.read_bytes() + line + b"\n")
-    with pytest.raises(NcsnxError, match=r"measurements\.jsonl, line 3.*fix or remove that line"):
-        require_best(run)
+    with run.ledger.open("a") as file:
+        file.write(f"{line}\n")
+    add(run, 20, 2.0)
+    ledger, said = Ledger.read(run), list[str]()
+    ledger.warn(said.append)
+    (series,) = ledger.series("fid")
+    assert [one.step for one in series.entries] == [10, 20]
+    assert len(said) == 1
+    assert re.search(r"1 measurement left out: .*measurements\.jsonl, line 3: ", said[0])
+    with pytest.raises(NcsnxError, match="line 3: "):
+        ledger.require_sound()
 
 
 @pytest.mark.parametrize(("key", "wrong"), [("step", -1), ("step", "10"), ("score", 10**400), ("score", "x")])
-def test_numbers_that_ncsnx_does_not_write_are_refused(run: Run, key: str, wrong: object) -> None:
+def test_numbers_that_ncsnx_does_not_write_are_left_out(run: Run, key: str, wrong: object) -> None:
     add(run, 10, 1.0)
     first, entry = map(json.loads, run.ledger.read_text().splitlines())
     entry["subject" if key == "step" else "values"][key] = wrong
     run.ledger.write_text(f"{json.dumps(first)}\n{json.dumps(entry)}\n")
-    with pytest.raises(NcsnxError, match=r"line 2"):
-        Ledger.read(run)
+    ledger = Ledger.read(run)
+    assert not [*ledger.series("fid")]
+    with pytest.raises(NcsnxError, match="line 2"):
+        ledger.require_sound()
+
+
+def test_a_damaged_protocol_costs_its_numbers_until_it_is_measured_again(run: Run) -> None:
+    add(run, 10, 1.0)
+    run.ledger.write_bytes(run.ledger.read_bytes().replace(b"{", b"[", 1))
+    assert not [*Ledger.read(run).series("fid")]
+    add(run, 20, 2.0)
+    (series,) = Ledger.read(run).series("fid")
+    assert [one.step for one in series.entries] == [10, 20]
 
 
 def test_a_line_that_a_killed_process_left_torn_is_no_entry(run: Run) -> None:
@@ -128,7 +151,7 @@ def test_best_is_the_lowest_score_of_the_series_with_the_most_images(run: Run) -
         add(run, step, score, sha256, images=5_000)
     add(run, 10, 1.0, first, images=50, now="2027")
     assert wanted_step(run, "best") == 20
-    assert str(require_best(run)).startswith("step 20, FD 4.000 on 5,000 images, the best of 3 scored in ")
+    assert str(require_best(Ledger.read(run))).startswith("step 20, FD 4.000 on 5,000 images, the best of 3 scored in ")
 
 
 def test_of_equally_large_series_the_newest_decides(run: Run) -> None:
@@ -141,7 +164,7 @@ def test_of_equally_large_series_the_newest_decides(run: Run) -> None:
 def test_ensembles_say_nothing_about_a_single_checkpoint(run: Run) -> None:
     add(run, 10, 1.0, checkpoint(run, 10), images=9_999, members=(5, 10))
     with pytest.raises(NcsnxError, match=r"scores of ensembles.* do not count"):
-        require_best(run)
+        require_best(Ledger.read(run))
 
 
 def test_best_skips_weights_that_are_gone(run: Run) -> None:

@@ -109,6 +109,7 @@ def test_a_score_of_an_earlier_checkpoint_is_sent_with_its_protocol(run: Run, st
     record.send()
     record.send()
     add(30, score=7.0)
+    run.ledger.write_bytes(run.ledger.read_bytes() + b"{\n")
     add(20, recall=0.5)
     record_of(run).send()
     assert stored[1:] == [
