@@ -114,16 +114,6 @@ class Quantity:
         return with_error(measured, self.error_in(row)) if self.decimals is None else f"{measured:,.{self.decimals}f}"
 
 
-def meaning_of_errors(columns: Sequence[Quantity], row: Mapping[str, Any]) -> str:
-    """The meaning of ± in these columns: '± standard error; IS: standard deviation over ten parts'; '' without any."""
-    found: dict[str, list[str]] = {}
-    for one in columns:
-        if one.error_in(row) is not None:
-            found.setdefault(one.plus_minus, []).append(one.title)
-    parts = [f"{', '.join(titles)}: {what}" if place else what for place, (what, titles) in enumerate(found.items())]
-    return f"± {'; '.join(parts)}" if parts else ""
-
-
 @attrs.frozen(kw_only=True)
 class Subject:
     """Measured weights, and the sampler and seed of the images that they drew, if any."""

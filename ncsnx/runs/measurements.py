@@ -13,7 +13,7 @@ from ncsnx.config.sampler import Sampler
 from ncsnx.errors import NcsnxError
 from ncsnx.quantities import with_error
 from ncsnx.results import Column, Result, Table
-from ncsnx.runs.ledger import Entry, Protocol, Quantity, Row, Series, Subject, meaning_of_errors, value
+from ncsnx.runs.ledger import Entry, Protocol, Quantity, Row, Series, Subject, value
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -174,8 +174,15 @@ class Measurements(Result):
 
     def errors_in_words(self) -> str:
         """The meaning of ± in the table; '' without any."""
-        words = next(filter(None, (meaning_of_errors(self.columns, one.values) for one in self.rows)), "")
-        return f"{words}; perfect model: standard deviation over draws" if words and self.perfect_model else words
+        found: dict[str, list[str]] = {}
+        for column in self.columns:
+            if any(column.error_in(row.values) is not None for row in self.rows):
+                found.setdefault(column.plus_minus, []).append(column.title)
+        parts = [
+            f"{', '.join(titles)}: {what}" if place else what for place, (what, titles) in enumerate(found.items())
+        ]
+        parts += ["perfect model: standard deviation over draws"] if self.perfect_model else []
+        return f"± {'; '.join(parts)}" if parts else ""
 
     # ------------------------------------------------------------------------------------------------------ output
 

@@ -1,7 +1,5 @@
 """Measurements are stored when they are added, are ranked within their protocol only, and tell the best checkpoint."""
 
-import csv
-import io
 import json
 import re
 import threading
@@ -13,7 +11,6 @@ from ncsnx.errors import NcsnxError
 from ncsnx.runs.folder import Run
 from ncsnx.runs.ledger import Ledger, Quantity, require_best, value
 from ncsnx.runs.manifest import verify, write_checkpoint
-from ncsnx.runs.measurements import Measurements
 from ncsnx.runs.selection import wanted_step
 from tests.runs.kept import fid, subject, weights
 
@@ -85,15 +82,6 @@ def test_processes_that_add_at_once_lose_nothing(run: Run) -> None:
         one.join()
     (series,) = Ledger.read(run).series("fid")
     assert len(series.entries) == 20
-
-
-def test_the_table_holds_the_entries_with_a_column_for_each_item_of_a_list(run: Run) -> None:
-    values = {"score": 7.0, "error": None, "levels": [1.5, None], "metrics": {"x": 1}}
-    Ledger.read(run).add(fid(), subject(run, 10, "a"), values, {"host": "here"})
-    (series,) = Ledger.read(run).series("fid")
-    (read,) = csv.DictReader(io.StringIO(Measurements.of(series).csv().decode()))
-    expected = {"step": "10", "weights_sha256": "a", "score": "7.0", "error": "", "levels.0": "1.5", "levels.1": ""}
-    assert read == expected
 
 
 DAMAGED = ("{", "[]", "", '{"step": "10"}', '{"facts": {}, "measure": 3}', '{"protocol": "a", "schema_version": 2}')
