@@ -26,6 +26,7 @@ from torch import Tensor
 
 from ncsnx.config.converter import structure
 from ncsnx.config.sampler import Sampler
+from ncsnx.data.transforms import window_of
 from ncsnx.errors import DivergedError, NcsnxError
 from ncsnx.evaluation.engine import drawn_pixels, mean_score, writing
 from ncsnx.evaluation.measure import Measure
@@ -101,11 +102,13 @@ class Distance(Measure):
         return None if self.perfect_model is None else self.perfect_model.to_json()
 
     def facts(self) -> dict[str, Any]:
+        data = self.experiment.data
         return {
             "version": _VERSION,
             "n": self.n,
             "features": unnamed(self.features.facts),
             "reference": unnamed(self.reference.facts),
+            **({} if data.is_bounded else {"window": str(window_of(data))}),
         }
 
     def words(self) -> dict[str, str]:

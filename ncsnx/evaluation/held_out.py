@@ -84,7 +84,7 @@ class HeldOutLoss(Measure):
             "noise_seed": self.seed,
             "passes": self.effective_passes,
             "split": "held-out",
-            "fingerprint": self.source.fingerprint,
+            **self.source.facts,
             **loss_facts(self.experiment),
         }
 
@@ -165,7 +165,6 @@ def loss_facts(experiment: Experiment) -> dict[str, Any]:
         "loss": unstructure(loss),
         "transform": data.transform,
         "dequantization": data.dequantization,
-        "shape": list(data.shape),
     }
     return facts if loss.weighting == "power" else {**facts, "sigma_data": data.sigma_data}
 

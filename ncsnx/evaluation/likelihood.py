@@ -135,7 +135,6 @@ class Likelihood(Measure):
 
     def facts(self) -> dict[str, Any]:
         sigma_min, sigma_max = self.ends
-        data = self.experiment.data
         return {
             "version": _VERSION,
             "n": self.count,
@@ -147,10 +146,9 @@ class Likelihood(Measure):
             "sigma_min": sigma_min,
             "sigma_max": sigma_max,
             "grey_levels": self.grey_levels,
-            "transform": data.transform,
-            "shape": list(data.shape),
+            "transform": self.experiment.data.transform,
             "split": "held-out",
-            "fingerprint": self.source.fingerprint,
+            **self.source.facts,
         }
 
     def words(self) -> dict[str, str]:

@@ -6,6 +6,7 @@ images, is another quantity.
 
 import csv
 import io
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from itertools import chain
@@ -68,7 +69,8 @@ class ComparedSettings(Result):
         lines = [] if self.plot is None else [f"table and plot: {self.plot}.csv, .png, .svg"]
         if len(self.tables) > 1:
             facts = [dict(flatten(dict(one.protocol))) for one in self.tables]
-            paths = sorted(path for path in {*chain(*facts)} if len({str(one.get(path)) for one in facts}) > 1)
+            differing = {path for path in {*chain(*facts)} if len({str(one.get(path)) for one in facts}) > 1}
+            paths = sorted({path.partition(".")[2] for path in differing})  # without the key of the measure
             lines.append(
                 f"{counted(len(self.tables), 'protocol')}, not ranked together: they differ in {', '.join(paths)}"
             )
@@ -134,7 +136,12 @@ def _table(
             columns.append(Quantity(key, known[0].metric, error=f"{key}_deviation", plus_minus=deviation))
     rows = [_row(runs, states, numbers) for runs in settings]
     if columns:
-        rows.sort(key=lambda row: (not row.is_ranked, columns[0].value_in(row.values) or float("inf")))
+
+        def rank(row: MeasuredRow) -> tuple[bool, float]:
+            score = columns[0].value_in(row.values)
+            return not row.is_ranked, math.inf if score is None else score
+
+        rows.sort(key=rank)
     metrics = [one.metric for one in protocols.values()]
     return Measurements(
         metric=", ".join(metrics),

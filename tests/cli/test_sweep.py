@@ -107,7 +107,7 @@ def test_numbers_of_different_protocols_are_not_ranked_together(tmp_path: Path) 
     told = sweep(tmp_path, "loss.power=1,2", "optimizer.lr=1e-3,1e-4", "model.width=4", "--loss")
     assert told.code == 0, told.err
     assert "best:" not in told.err
-    assert "2 protocols, not ranked together: they differ in loss.loss.power" in told.err
+    assert "2 protocols, not ranked together: they differ in loss.power" in told.err
     found = json.loads(
         sweep(tmp_path, "loss.power=1,2", "optimizer.lr=1e-3,1e-4", "model.width=4", "--loss", "--json").out
     )

@@ -15,6 +15,7 @@ from ncsnx.config.converter import unstructure
 from ncsnx.config.data_sets import Data
 from ncsnx.errors import Hint, NcsnxError, Stopped, UsageError, is_out_of_memory
 from ncsnx.evaluation.held_out import loss_facts, weighting_in_words
+from ncsnx.features.real_images import DataSource
 from ncsnx.quantities import counted
 from ncsnx.ranks.rank_group import RankGroup
 from ncsnx.runs.folder import Run, open_results
@@ -118,7 +119,6 @@ class SweptRuns:
         from ncsnx.config.variants import load_plugins
         from ncsnx.data import open_data
         from ncsnx.evaluation.reference import check_reference
-        from ncsnx.features.real_images import DataSource
         from ncsnx.tracking.choosing import known_trackers
 
         load_plugins("ncsnx.runtime")
@@ -256,7 +256,8 @@ class SweptRuns:
                 words = {
                     "": f"on one batch, at the last evaluation of the training, {weighting_in_words(point.experiment)}"
                 }
-                facts = loss_facts(point.experiment)
+                run = self._run(point)
+                facts = DataSource.of_run(run, self.sweep.data_folder()).facts | loss_facts(run.experiment())
                 last = Protocol(measure="held_out", facts=facts, metric="held-out loss", words=words)
                 found[point.run] = RunNumber(protocol=last, value=state.held_out)
         return found
