@@ -85,9 +85,10 @@ class Compare(OneCheckpoint, BatchSize, Compared, Execution, Command["Measuremen
 
             tried = comparison_candidates(run.experiment(), self._tags(), self._counts(), work.warning)
             trials = self._trials(run, step, settings, work)
-        return compare_samplers(
-            trials, tried, self.seeds, work, f"ncsnx sample {run.typed} sampler=fast{self.runs_option()}"
-        )
+        following = f"ncsnx sample {run.typed} sampler=fast{self.runs_option()}"
+        compared = compare_samplers(trials, tried, self.seeds, work, following)
+        self.renew_report(run, work)
+        return compared
 
     def _tags(self) -> Sequence[str] | None:
         """Tags of the samplers; None: all."""

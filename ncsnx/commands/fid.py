@@ -86,12 +86,9 @@ class Fid(Checkpoints, Sampled, Compared, Execution, Noted, Command["Measurement
                 note=self.note,
             )
             _refuse(job, requested)
-        scores = measure_checkpoints(job, problems, work, requested)
-        if run.report_path.is_file():
-            from ncsnx.reporting.page import write_report
-
-            write_report(run)
-        return scores
+        measurements = measure_checkpoints(job, problems, work, requested)
+        self.renew_report(run, work)
+        return measurements
 
 
 def _metrics(tags: str | Sequence[str]) -> "Sequence[str] | None":

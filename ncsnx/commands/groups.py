@@ -1,6 +1,7 @@
 """Groups of parameters that commands share: base classes, each with the method that opens what it chooses."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -160,6 +161,19 @@ class OfRun(InRuns):
         from ncsnx.runs.folder import Run, open_run
 
         return self.run if isinstance(self.run, Run) else open_run(self.runs_folder(), name_or_path(self.run))
+
+    def renew_report(self, run: "Run", work: "Work") -> None:
+        """Writes the page of the run again if it has one that is older than its measurements."""
+        from ncsnx.errors import NcsnxError
+
+        with suppress(FileNotFoundError):
+            if run.report_path.stat().st_mtime_ns <= run.ledger.stat().st_mtime_ns:
+                from ncsnx.reporting.page import write_report
+
+                try:
+                    write_report(run)
+                except NcsnxError as error:
+                    work.warning(str(error))
 
 
 @attrs.frozen(slots=False, kw_only=True)

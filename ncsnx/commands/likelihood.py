@@ -74,7 +74,9 @@ class Likelihood(Checkpoints, InData, Device, Noted, Command["Measurements"]):
                 batch_size=self.batch_size,
                 note=self.note,
             )
-        return measure_checkpoints(job, problems, work)
+        measurements = measure_checkpoints(job, problems, work)
+        self.renew_report(run, work)
+        return measurements
 
 
 likelihood = as_function(Likelihood)

@@ -64,7 +64,9 @@ class Loss(Checkpoints, InData, Execution, Noted, Command["Measurements"]):
                 batch_size=self.batch_size,
                 note=self.note,
             )
-        return measure_checkpoints(job, problems, work)
+        measurements = measure_checkpoints(job, problems, work)
+        self.renew_report(run, work)
+        return measurements
 
 
 loss = as_function(Loss)

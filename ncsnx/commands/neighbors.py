@@ -64,6 +64,7 @@ class Neighbors(OneCheckpoint, Sampled, InFeatures, Execution, Command["NearestT
             search = self._search(run, step, experiment, batch_size, settings, work)
         work.info(f"{run.path}: {search.caption()}")
         nearest = search.carry_out(work)
+        self.renew_report(run, work)
         if nearest.verdict is None:
             work.warning("the data set has no held-out images to compare with, so look at the grid for copies")
         return nearest

@@ -125,12 +125,15 @@ def _repeat(made: Sequence[Mapping[str, Any]]) -> Markup:
 
 def _protocol_in_words(record: records.SampleRecord) -> str:
     protocol = record.protocol
-    n, step, seed, evaluations = (value(protocol, key) or 0.0 for key in ("n", "step", "seed", "evaluations"))
+    n, step, seed = (value(protocol, key) or 0.0 for key in ("n", "step", "seed"))
+    count, columns = value(protocol, "evaluations"), value(protocol, "columns") or 1.0
+    images = counted(n, "image") if columns == 1 else f"{counted(n, 'row')} of {counted(columns, 'image')}"
+    evaluations = "an adaptive number of evaluations" if count is None else counted(count, "evaluation")
     sampler = protocol.get("sampler", {}).get("type", "unknown")
     weights = {"ema": "EMA", "raw": "raw"}.get(protocol.get("weights", ""), "unknown")
     window = protocol.get("window")
     values = "" if window is None else f", black {window[0]:g} and white {window[1]:g}"
     return (
-        f"{counted(n, 'image')} from seed {seed:.0f}, step {step:,.0f}, {weights} weights, sampler {sampler} with "
-        f"{counted(evaluations, 'evaluation')} per image{values}{'' if record.complete else '; unfinished'}"
+        f"{images} from seed {seed:.0f}, step {step:,.0f}, {weights} weights, sampler {sampler} with "
+        f"{evaluations} per image{values}{'' if record.complete else '; unfinished'}"
     )

@@ -1,6 +1,7 @@
 """The page about runs, read with an HTML parser, and its renewal while a run trains."""
 
 import io
+import json
 import re
 import shutil
 from html.parser import HTMLParser
@@ -22,8 +23,8 @@ from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.segments import append_segment
 from tests.cli import command
 from tests.runs.kept import fid, score, subject
+from tests.training.tiny import CPU, training
 from tests.training.tiny import command as tiny_command
-from tests.training.tiny import training
 
 MARKUP = "<script>alert(1)</script> \"'> & {names}"
 VOID = {"meta", "link", "img"}
@@ -161,6 +162,22 @@ def test_a_damaged_file_is_a_line_of_the_page(told: Run) -> None:
         assert path.name in page.text.split("What is not shown")[-1]
 
 
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"evaluations": 60}, "4 images from seed 0, step 30, EMA weights, sampler ald with 60 evaluations per image"),
+        ({"evaluations": None}, "sampler ald with an adaptive number of evaluations per image"),
+        ({"columns": 8}, "4 rows of 8 images from seed 0"),
+    ],
+)
+def test_samples_are_described_as_they_were_drawn(told: Run, facts: dict[str, Any], words: str) -> None:
+    protocol = {"n": 4, "columns": 1, "seed": 0, "step": 30, "weights": "ema", "sampler": {"type": "ald"}, **facts}
+    folder = told.samples / "one"
+    folder.mkdir(parents=True)
+    (folder / "protocol.json").write_text(json.dumps({"schema_version": 1, "complete": True, "made": {}, **protocol}))
+    assert words in Page(report_page(told)).text
+
+
 def test_the_command_writes_the_page_or_says_what_to_type(told: Run, here: Path) -> None:
     shutil.copytree(told.path, here / "runs" / "mine")
 
@@ -236,6 +253,22 @@ def test_a_page_that_cannot_be_written_is_said_once(run: Run) -> None:
         observer.checkpoint(10, run.path)
 
     assert heard.warnings == ["no report: the disk is full; training continues without it"]
+
+
+@pytest.mark.parametrize(
+    ("words", "section"),
+    [
+        ("loss --range latest --passes 1", "held-out-losses"),
+        ("likelihood --range latest --n 2 --tolerance 0.1", "likelihoods"),
+        ("compare --samplers heun --evaluations 5 --n 10 --seeds 1 features.steps=9 features.width=8", "samplers"),
+        ("neighbors --n 2 --features none", "neighbours"),
+    ],
+)
+def test_a_command_that_measures_renews_the_page(workplace: Path, words: str, section: str) -> None:
+    command, *options = words.split()
+    result = tiny_command(command, "digits", *options, *CPU, folder=workplace)
+    assert result.code == 0, result.err
+    assert f'<section id="{section}">' in (workplace / "runs/digits/report.html").read_text()
 
 
 def test_training_writes_the_page_unless_told_not_to(trained: Path, tmp_path: Path) -> None:
