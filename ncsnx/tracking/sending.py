@@ -18,6 +18,7 @@ from ncsnx.config.codec import flatten
 from ncsnx.config.converter import unstructure
 from ncsnx.config.foreign import error_in_words
 from ncsnx.errors import NcsnxError
+from ncsnx.runs.exported import portable
 from ncsnx.runs.folder import Run
 from ncsnx.runs.ledger import STEPS, Entry, Ledger, Protocol, Series, lines, value
 from ncsnx.runs.metrics_log import series_of
@@ -54,7 +55,7 @@ class TrackerRecord:
             write_document(self._path, self._notes)
         self._rows, self._ledger_bytes = RecordFollower(run.metrics_path), 0
         self._noted_s = time.monotonic()
-        config = {path: _scalar(value) for path, value in flatten(unstructure(run.experiment())) if path}
+        config = {path: _scalar(value) for path, value in flatten(unstructure(portable(run.experiment()))) if path}
         for series in Ledger.read(run).series("fid", "loss", "likelihood"):
             config[_name(series)] = f"{series.protocol.metric}: {series.without_folders().caption}"
         self._tracker = known_tracker(tag, "track").open(

@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 import pytest
 
+from ncsnx.config import Images
 from ncsnx.errors import NcsnxError
 from ncsnx.runs.folder import Run
 from ncsnx.runs.ledger import Ledger
@@ -118,6 +119,12 @@ def test_a_score_of_an_earlier_checkpoint_is_sent_with_its_protocol(run: Run, st
         (30, {f"{name}/score": 7.0}),
         (20, {f"{name}/recall": 0.5}),
     ]
+
+
+def test_no_path_to_the_data_is_sent(tmp_path: Path, stored: Stored) -> None:
+    data = Images(root="/home/ada/scans", image_size=8)
+    record_of(Run.create(tmp_path, "one", attrs.evolve(SMALL, data=data), {}, None, "f" * 64))
+    assert opened[0].config["data.root"] == "scans"
 
 
 @pytest.mark.parametrize("change", [{"record": "../x"}, {"name": "a/b"}, {"sent": {"lr": "x"}}, {"more": 1}])
