@@ -17,7 +17,7 @@ from ncsnx import load
 from ncsnx.config import UNet
 from ncsnx.data import open_data
 from ncsnx.errors import UsageError
-from ncsnx.evaluation import likelihood
+from ncsnx.evaluation import likelihood, measure
 from ncsnx.evaluation.held_out import HeldOutLoss, level_of
 from ncsnx.evaluation.likelihood import Likelihood
 from ncsnx.evaluation.measure import choose
@@ -116,6 +116,21 @@ def test_more_passes_than_levels_are_one_clear_line(measured: Path) -> None:
 
 N = 4
 BITS = ("likelihood", "digits", "--ckpt", "8", "--n", str(N), "--batch-size", "2", "--tolerance", "0.1", *CPU)
+
+
+def test_each_measurement_says_when_it_began_and_ended(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hours, measured = 100, HeldOutLoss.measured
+
+    def an_hour_later(*given: Any) -> Any:
+        nonlocal hours
+        hours += 1
+        return measured(*given)
+
+    monkeypatch.setattr(HeldOutLoss, "measured", an_hour_later)
+    monkeypatch.setattr(measure, "this_process", lambda: {"started": f"{hours} h"})
+    rows = json.loads(loss(workplace, "--passes", "1", "--json").out)["rows"]
+    times = [(row["made"]["started"], row["made"]["finished"]) for row in rows]
+    assert times == [("100 h", "101 h"), ("101 h", "102 h"), ("102 h", "103 h")]
 
 
 @pytest.fixture(scope="module")
