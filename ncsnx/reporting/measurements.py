@@ -131,9 +131,10 @@ def _protocol_in_words(record: records.SampleRecord) -> str:
     evaluations = "an adaptive number of evaluations" if count is None else counted(count, "evaluation")
     sampler = protocol.get("sampler", {}).get("type", "unknown")
     weights = {"ema": "EMA", "raw": "raw"}.get(protocol.get("weights", ""), "unknown")
+    precision = "" if protocol.get("precision", "fp32") == "fp32" else f" in {protocol['precision']}"
     window = protocol.get("window")
     values = "" if window is None else f", black {window[0]:g} and white {window[1]:g}"
     return (
-        f"{images} from seed {seed:.0f}, step {step:,.0f}, {weights} weights, sampler {sampler} with "
-        f"{evaluations} per image{values}{'' if record.complete else '; unfinished'}"
+        f"{images} from seed {seed:.0f}, step {step:,.0f}, {weights} weights{precision}, sampler {sampler} "
+        f"with {evaluations} per image{values}{'' if record.complete else '; unfinished'}"
     )

@@ -269,9 +269,16 @@ class Series:
         parts = [f"step {fixed['step']:,}"] if "step" in fixed else []
         parts += [weights if subject.precision == "fp32" else f"{weights} in {subject.precision}"]
         parts += [f"scores of {counted(fixed['ensemble'], 'checkpoint')} averaged"] if fixed["ensemble"] > 1 else []
-        parts += [subject.sampler_in_words] if "sampler" in fixed else []
+        parts += [subject.sampler_in_words, *self._evaluations()] if "sampler" in fixed else []
         parts += [f"seed {fixed['seed']}"] if "seed" in fixed else []
         return f"{', '.join(parts)}; {self.protocol.caption}"
+
+    def _evaluations(self) -> list[str]:
+        """Evaluations per image in words; none without entries. Adaptive samplers take another number for each."""
+        known = {count for one in self.entries if (count := value(one.values, "evaluations")) is not None}
+        if not known:
+            return []
+        return [f"{f'{min(known):,.0f} to ' if len(known) > 1 else ''}{counted(max(known), 'evaluation')} per image"]
 
     @property
     def changed(self) -> str:

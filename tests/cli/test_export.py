@@ -73,8 +73,8 @@ def test_the_card_has_the_scores_of_these_weights_and_no_others(scored: Path) ->
     row = best_row(scored)
     assert 'license: "cc-by-4.0"' in card
     assert "| FD (digits classifier " in card
-    words = text("EMA weights, sampler=ald sampler.step_size=2.4e-05 sampler.steps_per_level=1, seed 0; 20 images")
-    assert f"Protocol: {words}" in card
+    sampler = "sampler=ald sampler.step_size=2.4e-05 sampler.steps_per_level=1, 5 evaluations per image"
+    assert f"Protocol: {text(f'EMA weights, {sampler}, seed 0; 20 images')}" in card
     assert '"evaluations": 5' in card
     assert '"n": 20,' in card
     assert ("held-out loss" in card) == (row["step"] == 8)

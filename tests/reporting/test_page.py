@@ -168,6 +168,7 @@ def test_a_damaged_file_is_a_line_of_the_page(told: Run) -> None:
         ({"evaluations": 60}, "4 images from seed 0, step 30, EMA weights, sampler ald with 60 evaluations per image"),
         ({"evaluations": None}, "sampler ald with an adaptive number of evaluations per image"),
         ({"columns": 8}, "4 rows of 8 images from seed 0"),
+        ({"precision": "bf16"}, "EMA weights in bf16, sampler ald"),
     ],
 )
 def test_samples_are_described_as_they_were_drawn(told: Run, facts: dict[str, Any], words: str) -> None:

@@ -66,6 +66,23 @@ def test_what_differs_in_more_than_its_checkpoint_is_another_series(run: Run) ->
     assert len({one.folder for one in found}) == 6
 
 
+def test_the_caption_has_weights_precision_sampler_and_evaluations(run: Run) -> None:
+    facts = {"precision": "bf16", "sampler": {"type": "gone"}, "members": (4, 8)}
+    ledger, begin = Ledger.read(run), "EMA weights in bf16, scores of 2 checkpoints averaged, sampler=gone"
+
+    def caption() -> str:
+        return ledger.series_of(fid(), subject(run, 10, "a", **facts)).caption
+
+    assert caption() == f"{begin}, seed 0; "
+    for step, count, words in (
+        (10, 61, "61 evaluations"),
+        (20, 61, "61 evaluations"),
+        (30, 72.4, "61 to 72 evaluations"),
+    ):
+        ledger.add(fid(), subject(run, step, "a", **facts), {"evaluations": count}, {})
+        assert caption() == f"{begin}, {words} per image, seed 0; "
+
+
 def test_a_newer_form_of_a_protocol_replaces_its_names_and_columns(run: Run) -> None:
     add(run, 10, 1.0)
     newer = attrs.evolve(fid(), columns=(Quantity("score", "FD"), Quantity("density")))
