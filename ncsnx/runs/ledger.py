@@ -9,7 +9,9 @@ A protocol says what must agree for numbers to be compared; a subject is what di
 are never ranked together: all queries go by `Series`, which has one. A later entry of a subject adds to its numbers.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -18,8 +20,8 @@ from filelock import FileLock
 
 from ncsnx.config import checks
 from ncsnx.config.checks import shortened
-from ncsnx.config.codec import digest
-from ncsnx.config.converter import structure, unstructure
+from ncsnx.config.codec import canonical, digest
+from ncsnx.config.converter import structure
 from ncsnx.config.experiment import MOST_STEPS
 from ncsnx.config.overrides import typed
 from ncsnx.config.sampler import Sampler
@@ -42,6 +44,8 @@ STEPS, SAMPLERS = ("step", "weights_sha256", "members"), ("sampler", "seed")
 """Fields of subjects that differ in a series: over checkpoints, and over samplers of one."""
 _OVER: dict[str, tuple[str, ...]] = {"compare": SAMPLERS, "neighbors": ()}
 _FIX_LINE = "fix or remove that line"
+_BEGIN = re.compile(rb'\{"schema_version": 1, "(measure|protocol)": "(\w+)"')
+"""The begin of lines as ncsnx writes them, by which lines of other measures are passed over unread."""
 
 Row = dict[str, Any]
 """Numbers by key; 'score', lower is better, ranks subjects."""
@@ -128,15 +132,18 @@ class Subject:
     """Identity of the experiment."""
     members: tuple[int, ...] = attrs.field(default=(), metadata=OMITTED)
     """Steps whose scores were averaged, ascending; none without an ensemble."""
-    sampler: dict[str, Any] | None = attrs.field(default=None, metadata=OMITTED)
+    sampler: dict[str, Any] | None = attrs.field(default=None, metadata=OMITTED, hash=False)
     """The sampler as JSON, readable without its package; None if nothing was drawn."""
     seed: int | None = attrs.field(default=None, metadata=OMITTED)
     """Seed of the images."""
 
+    def _values(self) -> dict[str, Any]:
+        return attrs.asdict(self, recurse=False, filter=lambda field, value: value != field.default)
+
     @property
     def digest(self) -> str:
         """Unique to the subject."""
-        return digest(unstructure(self))
+        return digest(self._values())
 
     @property
     def known_sampler(self) -> Sampler | None:
@@ -154,7 +161,7 @@ class Subject:
 
     def fixed(self, over: Sequence[str]) -> dict[str, Any]:
         """The fields that agree in a series over other ones."""
-        values = {"ensemble": max(1, len(self.members)), **unstructure(self)}
+        values = {"ensemble": max(1, len(self.members)), **self._values()}
         values.pop("members", None)
         return {key: found for key, found in values.items() if key not in over}
 
@@ -314,19 +321,22 @@ class Ledger:
     """The newest form of each protocol, by digest."""
     damaged: list[NcsnxError] = attrs.field(factory=list)
     """An error for each line that can't be read, which costs its numbers."""
-    _entries: dict[tuple[str, str], Entry] = attrs.field(factory=dict)
+    _entries: dict[tuple[str, Subject], Entry] = attrs.field(factory=dict)
 
     @classmethod
-    def read(cls, run: Run) -> Self:
-        """The ledger of a run; empty if it has none. Raises NcsnxError for a file that can't be read."""
+    def read(cls, run: Run, measures: Sequence[str] = ()) -> Self:
+        """The ledger of a run; empty if it has none. Raises NcsnxError for a file that can't be read.
+
+        measures: those read, which is faster than all of them.
+        """
         ledger = cls(run)
-        ledger.reload()
+        ledger.reload(measures)
         return ledger
 
-    def reload(self) -> None:
-        """Reads what other processes have added. Raises NcsnxError."""
+    def reload(self, measures: Sequence[str] = ()) -> None:
+        """Reads what other processes have added, too. Raises NcsnxError."""
         self.protocols, self.damaged, self._entries = {}, [], {}
-        for record in lines(self.run):
+        for record in lines(self.run, measures):
             self._take(record)
 
     def require_sound(self) -> None:
@@ -347,7 +357,7 @@ class Ledger:
         if isinstance(record, Protocol):
             self.protocols[record.digest] = record
             return
-        key = record.protocol, record.subject.digest
+        key = record.protocol, record.subject
         before = self._entries.pop(key, None)  # so that the newest is last
         self._entries[key] = record if before is None else attrs.evolve(record, values=before.values | record.values)
 
@@ -365,7 +375,7 @@ class Ledger:
 
     def find(self, protocol: Protocol, subject: Subject) -> Entry | None:
         """The numbers of a subject; None if it wasn't measured."""
-        return self._entries.get((protocol.digest, subject.digest))
+        return self._entries.get((protocol.digest, subject))
 
     def singles(self, *measures: str) -> Iterator[Series]:
         """Each entry of these measures alone, the newest last; those of unknown protocols are left out."""
@@ -376,15 +386,15 @@ class Ledger:
 
     def series(self, *measures: str) -> Iterator[Series]:
         """All series of these measures."""
-        found: dict[str, dict[object, Series]] = {}
-        for one in self.singles(*measures):
-            (entry,) = one.entries
-            place = entry.step if one.protocol.over == STEPS else entry.subject.digest
-            found.setdefault(digest(one.facts), {})[place] = one
-        for ones in found.values():
-            first, *_ = ones.values()
-            entries = sorted((entry for one in ones.values() for entry in one.entries), key=lambda entry: entry.step)
-            yield attrs.evolve(first, entries=tuple(entries))
+        found: dict[tuple[str, bytes], dict[object, Entry]] = {}
+        for entry in self._entries.values():
+            protocol, subject = self.protocols.get(entry.protocol), entry.subject
+            if protocol is not None and protocol.measure in measures:
+                place = entry.step if protocol.over == STEPS else subject
+                found.setdefault((entry.protocol, canonical(subject.fixed(protocol.over))), {})[place] = entry
+        for (name, _), ones in found.items():
+            first, *_ = entries = tuple(sorted(ones.values(), key=lambda entry: entry.step))
+            yield Series(run=self.run, protocol=self.protocols[name], subject=first.subject, entries=entries)
 
     def series_of(self, protocol: Protocol, subject: Subject) -> Series:
         """The series that a subject belongs to, with the entries that it has."""
@@ -392,16 +402,25 @@ class Ledger:
         return next((one for one in self.series(protocol.measure) if one.facts == wanted.facts), wanted)
 
 
-def lines(run: Run) -> Iterator[Protocol | Entry | NcsnxError]:
+def lines(run: Run, measures: Sequence[str] = ()) -> Iterator[Protocol | Entry | NcsnxError]:
     """The record in each line of a run's ledger; an error for a line that is damaged, or of a newer version.
 
-    Raises NcsnxError for a file that can't be read.
+    measures: lines of other ones are left out; none for all lines. Raises NcsnxError for a file that can't be read.
     """
-    for place, line in enumerate(complete_lines(run.ledger), start=1):
-        where = f"{run.ledger}, line {place}"
+    path, protocols = run.ledger, set[bytes]()
+    for place, line in enumerate(complete_lines(path), start=1):
+        key, name = begin.groups() if measures and (begin := _BEGIN.match(line)) is not None else (b"", b"")
+        if (key == b"measure" and name.decode() not in measures) or (key == b"protocol" and name not in protocols):
+            continue
+        where = f"{path}, line {place}"
         try:
             values = record_in(line, where)
-            yield document_of(values, Protocol, where) if "facts" in values else document_of(values, Entry, where)
+            if "facts" not in values:
+                yield document_of(values, Entry, where)
+                continue
+            protocol = document_of(values, Protocol, where)
+            protocols.add(protocol.digest.encode())
+            yield protocol
         except NcsnxError as error:
             yield error
 
@@ -432,7 +451,7 @@ class Best:
     @property
     def images(self) -> int:
         """Images of each checkpoint."""
-        return int(self.series.facts["n"])
+        return int(self.series.protocol.facts["n"])
 
     @property
     def scored(self) -> tuple[int, ...]:
@@ -459,12 +478,13 @@ def best_checkpoint(ledger: Ledger) -> Best | None:
     None without scores. Series of ensembles don't count, since they don't rank single checkpoints, nor do scores of
     weights that no longer exist.
     """
-    found: list[Best] = []
+    found, exists = list[tuple[int, str, Best]](), cache(partial(holds, ledger.run))
     for series in ledger.series("fid"):
-        here = [one for one in series.entries if holds(ledger.run, one.step, one.subject.weights_sha256)]
-        if not series.subject.members and type(series.facts.get("n")) is int and (best := best_of(here)) is not None:
-            found.append(Best(attrs.evolve(series, entries=tuple(here)), best))
-    return max(found, key=lambda one: (one.images, one.series.changed), default=None)
+        here = [one for one in series.entries if exists(one.step, one.subject.weights_sha256)]
+        images = series.protocol.facts.get("n")
+        if not series.subject.members and type(images) is int and (best := best_of(here)) is not None:
+            found.append((images, series.changed, Best(attrs.evolve(series, entries=tuple(here)), best)))
+    return max(found, key=lambda one: one[:2])[2] if found else None
 
 
 def require_best(ledger: Ledger) -> Best:

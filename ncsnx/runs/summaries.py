@@ -92,7 +92,7 @@ def summary_of(source: Run | Export) -> RunSummary:
         return found
     none: list[dict[str, Any]] = []
     records = _tried(lambda: last_records(source.metrics_path), none)
-    best = _tried(lambda: best_checkpoint(Ledger.read(source)), None)
+    best = _tried(lambda: best_checkpoint(Ledger.read(source, ["fid"])), None)
     return attrs.evolve(found, loss=_last(records, "loss"), held_out=_last(records, "held_out"), best=best)
 
 

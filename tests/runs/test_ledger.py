@@ -141,6 +141,17 @@ def test_a_damaged_protocol_costs_its_numbers_until_it_is_measured_again(run: Ru
     assert [one.step for one in series.entries] == [10, 20]
 
 
+def test_of_some_measures_alone_their_lines_are_read(run: Run) -> None:
+    losses = attrs.evolve(fid(), measure="loss")
+    for step in (10, 20):
+        add(run, step, 1.0)
+        Ledger.read(run).add(losses, subject(run, step, "a"), {"score": 2.0}, {})
+    ledger = Ledger.read(run, ["fid"])
+    assert [*ledger.series("fid")] == [*Ledger.read(run).series("fid")]
+    assert [*ledger.series("loss")] == []
+    assert (ledger.damaged, [one.measure for one in ledger.protocols.values()]) == ([], ["fid"])
+
+
 def test_a_line_that_a_killed_process_left_torn_is_no_entry(run: Run) -> None:
     add(run, 10, 1.0)
     whole = run.ledger.read_bytes()
