@@ -314,7 +314,7 @@ class Sampled(BatchSize):
     """The sampler of a trained model."""
 
     sampler: "Sampler | Literal['fast'] | None" = None
-    """Sampler; 'fast': the one that `ncsnx compare` stored. Default: the experiment's."""
+    """Sampler; 'fast': the one that `ncsnx compare` recommends. Default: the experiment's."""
 
     def experiment_of(self, source: "Source", changes: "Sequence[Override]", work: "Work") -> "Experiment":
         """The experiment of the model with this sampler and changes of it. Raises UsageError, NcsnxError."""
