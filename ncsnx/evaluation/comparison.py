@@ -7,9 +7,7 @@ smallest of many measured distances is biased low; the chosen setting is therefo
 that play no part in the choice.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Sequence
 
 import attrs
 
@@ -25,7 +23,6 @@ from ncsnx.runs.fast_sampler import (
     FRESH,
     MOST_BROKEN,
     Recommendation,
-    fast_in_words,
     find_fast,
     is_no_worse,
     is_usable,
@@ -34,7 +31,7 @@ from ncsnx.runs.fast_sampler import (
     settings,
 )
 from ncsnx.runs.folder import open_results
-from ncsnx.runs.ledger import Entry, Row, Subject
+from ncsnx.runs.ledger import Row, Subject
 from ncsnx.runs.measurements import MeasuredRow, Measurements
 from ncsnx.samplers.contract import definition_of
 from ncsnx.sampling.bias import known_bias
@@ -57,15 +54,15 @@ def compare_samplers(
 
     def measured_again(row: MeasuredRow) -> MeasuredRow:
         fresh = [attrs.evolve(subject, sampler=row.facts["sampler"], seed=FRESH + seed) for seed in range(count)]
-        _measure(trials, fresh, work, f"measuring again with fresh seeds: {row.facts['words']}")
-        return work.ranks.first(lambda: over_seeds(_entries(trials, fresh)), check_stop=work.check_stop)
+        work.info(f"with fresh seeds: {row.facts['words']}")
+        _measure(trials, fresh, work)
+        return work.ranks.first(lambda: over_seeds(trials.entries(fresh)), check_stop=work.check_stop)
 
     work.info(f"{run.path}: {trials.caption()}")
     # seed by seed, so that every sampler has a first number early
-    first = [
-        attrs.evolve(subject, sampler=unstructure(sampler), seed=seed) for seed in range(seeds) for sampler in tried
-    ]
-    _measure(trials, first, work, f"{counted(len(tried), 'setting')}")
+    first = [attrs.evolve(subject, sampler=unstructure(one), seed=seed) for seed in range(seeds) for one in tried]
+    work.info(counted(len(tried), "setting"))
+    _measure(trials, first, work)
     rows = work.ranks.first(summaries, check_stop=work.check_stop)
     count = rows[0].values["seeds"]
     found = recommend(rows, trials.n, measured_again)
@@ -89,26 +86,16 @@ def compare_samplers(
     return result
 
 
-def _entries(trials: Trials, subjects: Sequence[Subject]) -> list[Entry]:
-    return [entry for one in subjects if (entry := trials.entry(one)) is not None]
-
-
-def _measure(trials: Trials, subjects: Sequence[Subject], work: Work, what: str) -> None:
-    @contextmanager
-    def as_bar(left: Sequence[Subject]) -> Iterator[Any]:
-        work.info(what)
-        with work.progress("comparing", total=sum(map(trials.units, left)), unit="sampler steps") as advance:
-            yield advance, lambda subject: work.detail(trials.name(subject)), lambda subject, row: None
-
-    if problems := measure(trials, subjects, work, "trial", as_bar):
+def _measure(trials: Trials, subjects: Sequence[Subject], work: Work) -> None:
+    if problems := measure(trials, subjects, work, "trial"):
         raise NcsnxError(f"trials are missing: {'; '.join(problems)}")
 
 
 def _tell(trials: Trials, found: Recommendation, work: Work) -> None:
     """Says what is recommended, and what `sampler=fast` means now."""
     now = find_fast(trials.ledger)
+    stays = "" if now is None else f"; sampler=fast still means {now}"
     if found.found is None:
-        stays = "" if now is None else f"; sampler=fast still means {fast_in_words(now)}"
         work.info(f"no sampler is recommended: {found.reason}{stays}")
         if found.rows[0].values["broken"] > MOST_BROKEN:
             work.info("the run's own sampler breaks too many images too: train longer, then compare again")
@@ -116,9 +103,8 @@ def _tell(trials: Trials, found: Recommendation, work: Work) -> None:
     is_better = is_no_worse(found.found, found.rows[0])
     why = "the fewest evaluations that measured no worse" if is_better else "the smallest distance"
     by = f"chosen with other seeds, by its {number(found.found.score or 0.0)}, as {why}"
-    said = f"{fast_in_words(found)} ({by})"
+    said = f"{found} ({by})"
     if now is not None and now.found is not None and now.found.facts != found.found.facts:
-        stays = f"; sampler=fast still means {fast_in_words(now)}"
         work.info(f"recommended, but another one was measured with more images: {said}{stays}")
     else:
         work.info(f"recommended, and what sampler=fast means: {said}")

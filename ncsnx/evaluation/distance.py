@@ -30,7 +30,6 @@ from ncsnx.data.transforms import window_of
 from ncsnx.errors import DivergedError, NcsnxError
 from ncsnx.evaluation.engine import drawn_pixels, mean_score, writing
 from ncsnx.evaluation.measure import Measure
-from ncsnx.evaluation.plots import plot_scores
 from ncsnx.evaluation.reference import PerfectModel, Reference
 from ncsnx.evaluation.roughness import roughness
 from ncsnx.features.feature_network import INCEPTION, FeatureNetwork, name_with, unnamed
@@ -39,7 +38,7 @@ from ncsnx.metrics.metric import VERSIONS, FeatureSets, Metric, Quantity, all_me
 from ncsnx.quantities import counted
 from ncsnx.ranks.rank_group import ALONE
 from ncsnx.runs.folder import Run
-from ncsnx.runs.ledger import FEATURES, MOST_FEATURES_BYTES, Entry, Row, Series, Subject
+from ncsnx.runs.ledger import FEATURES, MOST_FEATURES_BYTES, Entry, Row, Subject
 from ncsnx.samplers.building import evaluations, state_count
 from ncsnx.sampling.drawing import Drawing
 from ncsnx.sampling.request import SampleRequest
@@ -59,7 +58,6 @@ class Distance(Measure):
     """The distance of the images of each subject to a reference, by all metrics that these allow."""
 
     tag: ClassVar = "fid"
-    label: ClassVar = "the sweep"
 
     features: FeatureNetwork
     reference: Reference
@@ -178,11 +176,6 @@ class Distance(Measure):
         make_room(self.run)
         return row | {"evaluations": means(whole["each"])["evaluations"]}
 
-    def draw(self, series: Series) -> None:
-        perfect = None if self.perfect_model is None else (self.perfect_model.score, self.perfect_model.spread)
-        texts = {"metric": series.protocol.metric, "title": self.run.name, "caption": series.caption}
-        plot_scores(self.place / "scores", series.rows, perfect=perfect, **texts)
-
     # --------------------------------------------------------------------------------------------- missing numbers
 
     def complete(self, work: Work) -> None:
@@ -271,12 +264,6 @@ class Trials(Distance):
         The evaluations of an adaptive solver are None, since only a finished sampling shows them.
         """
         return {"score": None, "broken": 1.0, "evaluations": self.evaluations(subject), "seconds": None}
-
-    def complete(self, work: Work) -> None:
-        """Does nothing: no features are kept of trials."""
-
-    def draw(self, series: Series) -> None:
-        """Does nothing: see `ncsnx.evaluation.comparison`."""
 
 
 def means(each: Tensor) -> Row:

@@ -39,7 +39,6 @@ class HeldOutLoss(Measure):
     """The held-out loss of checkpoints."""
 
     tag: ClassVar = "loss"
-    label: ClassVar = "the sweep"
 
     source: DataSource
     seed: int = 0
@@ -105,8 +104,7 @@ class HeldOutLoss(Measure):
         }
 
     def draw(self, series: Series) -> None:
-        texts = {"title": self.run.name, "caption": series.caption}
-        plot_losses(self.place / "losses", series.rows, self.sigmas, **texts)
+        plot_losses(self.place / "losses", series.rows, self.sigmas, title=self.run.name, caption=series.caption)
 
     # ----------------------------------------------------------------------------------------------- a checkpoint
 

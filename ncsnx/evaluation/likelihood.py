@@ -16,7 +16,6 @@ from ncsnx.config.model import RefineNetModel
 from ncsnx.data import Preprocessing
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.evaluation.measure import Measure
-from ncsnx.evaluation.plots import plot_scores
 from ncsnx.evaluation.probability_flow import (
     COLUMNS,
     FORM,
@@ -33,7 +32,7 @@ from ncsnx.networks import ScoreFunction, prepare
 from ncsnx.noise.levels import sigmas
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
-from ncsnx.runs.ledger import Quantity, Row, Series, Subject
+from ncsnx.runs.ledger import Quantity, Row, Subject
 from ncsnx.samplers.dormand_prince import METHOD
 from ncsnx.spelling import parameter
 from ncsnx.storage.parts import Part
@@ -56,7 +55,6 @@ class Likelihood(Measure):
     """The likelihood of the same images under checkpoints. Raises NcsnxError if a model has none."""
 
     tag: ClassVar = "likelihood"
-    label: ClassVar = "the sweep"
 
     source: DataSource
     n: int | None = None
@@ -172,10 +170,6 @@ class Likelihood(Measure):
             "the noise of the probes",
             f"what it means: {MEANING}{form}",
         ]
-
-    def draw(self, series: Series) -> None:
-        texts = {"metric": METRIC, "title": self.run.name, "caption": series.caption}
-        plot_scores(self.place / "scores", series.rows, perfect=None, **texts)
 
     # ----------------------------------------------------------------------------------------------- a checkpoint
 

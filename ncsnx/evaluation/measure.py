@@ -15,6 +15,7 @@ from ncsnx.config.converter import unstructure
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import DivergedError, NcsnxError, UsageError
 from ncsnx.evaluation.engine import Measurement, measure_all, missing, writing
+from ncsnx.evaluation.plots import plot_scores
 from ncsnx.quantities import counted
 from ncsnx.runs.folder import Run, open_results
 from ncsnx.runs.ledger import (
@@ -120,6 +121,7 @@ class Measure(Measurement[Subject]):
 
     tag: ClassVar[str]
     """The command: fid, compare, loss, likelihood or neighbors."""
+    label: ClassVar = "the sweep"
 
     run: Run
     experiment: Experiment
@@ -172,7 +174,10 @@ class Measure(Measurement[Subject]):
         """Adds numbers that entries lack and kept files give; by default none. Raises NcsnxError."""
 
     def draw(self, series: Series) -> None:
-        """Draws a series into its folder. Raises NcsnxError."""
+        """Draws a series into its folder; by default scores by step. Raises NcsnxError."""
+        perfect = None if self.perfect is None else (self.perfect["score"], self.perfect["spread"])
+        texts = {"metric": series.protocol.metric, "title": self.run.name, "caption": series.caption}
+        plot_scores(self.place / "scores", series.rows, perfect=perfect, **texts)
 
     # ------------------------------------------------------------------------------------- protocol and ledger
 
@@ -218,9 +223,9 @@ class Measure(Measurement[Subject]):
         """The numbers of a subject; None if it wasn't measured."""
         return self.ledger.find(self.recorded, subject)
 
-    def entries(self) -> list[Entry]:
-        """The numbers of the subjects that were measured."""
-        return [entry for subject in self.subjects if (entry := self.entry(subject)) is not None]
+    def entries(self, subjects: Sequence[Subject] = ()) -> list[Entry]:
+        """The numbers of those subjects that were measured, by default of the job's."""
+        return [entry for subject in subjects or self.subjects if (entry := self.entry(subject)) is not None]
 
     def reload(self) -> None:
         self.ledger.reload()
@@ -266,8 +271,18 @@ class Measure(Measurement[Subject]):
         return [attrs.evolve(model, experiment=self.experiment) for model in models]
 
 
-def measure(job: Measure, subjects: Sequence[Subject], work: Work, noun: str, display: Display) -> list[str]:
-    """Measures the subjects that have no entry, on all ranks; returns a line for each that can't be measured."""
+def measure(
+    job: Measure, subjects: Sequence[Subject], work: Work, noun: str, display: Display | None = None
+) -> list[str]:
+    """Measures the subjects that have no entry, on all ranks; returns a line for each that can't be measured.
+
+    display: None for a bar of sampler steps.
+    """
+
+    @contextmanager
+    def as_bar(left: Sequence[Subject]) -> Iterator[Any]:
+        with work.progress("sampling", total=sum(map(job.units, left)), unit="sampler steps") as advance:
+            yield advance, lambda subject: work.detail(job.name(subject)), lambda subject, row: None
 
     if work.ranks.is_first:
         job.ledger.warn(work.warning)
@@ -282,7 +297,7 @@ def measure(job: Measure, subjects: Sequence[Subject], work: Work, noun: str, di
         left = missing_ones()  # another process may have measured some in the meantime
         done = len(subjects) - len(left)
         work.info(counted(len(left), noun) + (f" ({done:,} more already measured)" if done else ""))
-        with display(left) as (advance, begun, added):
+        with (display or as_bar)(left) as (advance, begun, added):
 
             def begin(subject: Subject) -> None:
                 job.begin(subject)

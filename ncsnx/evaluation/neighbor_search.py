@@ -8,7 +8,6 @@ Sample i is image i of the seed, as `ncsnx sample` draws it. The results are an 
 import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -145,13 +144,7 @@ class NeighborSearch(Measure):
 
     def carry_out(self, work: Work) -> "NearestTrainingImages":
         """The results, searching first if there are none; on rank 0, where the others end. Raises NcsnxError."""
-
-        @contextmanager
-        def as_bar(left: Sequence[Subject]) -> Iterator[Any]:
-            with work.progress("sampling", total=sum(map(self.units, left)), unit="sampler steps") as advance:
-                yield advance, lambda subject: None, lambda subject, row: None
-
-        problems = measure(self, self.subjects, work, "search", as_bar)
+        problems = measure(self, self.subjects, work, "search")
         work.ranks.end_others()
         if (entry := self.entry(self.subjects[0])) is None:
             raise NcsnxError("; ".join(problems))

@@ -12,7 +12,6 @@ import attrs
 
 from ncsnx.config.codec import digest
 from ncsnx.config.converter import unstructure
-from ncsnx.config.overrides import typed
 from ncsnx.config.sampler import Sampler
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted, percent, with_error
@@ -119,8 +118,9 @@ class Recommendation:
             return self.reason
         is_worse = self.own.score is not None and not is_no_worse(again, self.own)
         return (
-            f"found on step {self.found.subject.step:,}: measured {'worse' if is_worse else 'no worse'} than the run's "
-            f"own sampler with fresh seeds: {_in_words(again.values)}; the run's own: {_in_words(self.own.values)}"
+            f"{self.found.facts['words']}, found on step {self.found.subject.step:,}: measured "
+            f"{'worse' if is_worse else 'no worse'} than the run's own sampler with fresh seeds: "
+            f"{_in_words(again.values)}; the run's own: {_in_words(self.own.values)}"
         )
 
 
@@ -157,9 +157,8 @@ def recommend(
     if own_again is None or chosen_again is None:
         return Recommendation(tuple(rows), reason="no setting was measured again with fresh seeds")
     is_found, words = is_usable(chosen_again, own_again, n), chosen.facts["words"]
-    verdict = "fast" if is_found else "rejected"
     own = attrs.evolve(own, again=attrs.evolve(own_again, remark="measured again: the run's own"))
-    chosen_again = attrs.evolve(chosen_again, remark=f"measured again: {verdict}")
+    chosen_again = attrs.evolve(chosen_again, remark=f"measured again: {'fast' if is_found else 'rejected'}")
     found = attrs.evolve(chosen, again=chosen_again, remark="chosen by")
     shown = (own, *(found if row is chosen else row for row in others))
     if is_found:
@@ -217,16 +216,8 @@ def require_fast(ledger: Ledger) -> tuple[Sampler, Recommendation]:
     """The sampler that `sampler=fast` means, and why. Raises NcsnxError if there is none."""
     found, run = find_fast(ledger), ledger.run
     if found is None or found.found is None:
-        raise NcsnxError(
-            f"run {run.name!r} has no fast sampler yet", Hint("find one and store it", f"ncsnx compare {run.typed}")
-        )
+        raise NcsnxError(f"run {run.name!r} has no fast sampler yet", Hint("find one", f"ncsnx compare {run.typed}"))
     return found.found.sampler, found
-
-
-def fast_in_words(found: Recommendation) -> str:
-    """A recommendation in a line."""
-    words = "" if found.found is None else typed(found.found.sampler)
-    return f"{words}, {found}"
 
 
 def _in_words(row: Row) -> str:

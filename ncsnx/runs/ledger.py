@@ -453,22 +453,17 @@ class Best:
         """Images of each checkpoint."""
         return int(self.series.protocol.facts["n"])
 
-    @property
-    def scored(self) -> tuple[int, ...]:
-        """Steps of the checkpoints of the series that still exist."""
-        return tuple(one.step for one in self.series.entries)
-
     def as_json(self) -> dict[str, Any]:
         """All of it as JSON values; the number of scored checkpoints under 'among'."""
         names = ("step", "score", "metric", "images")
         facts = {"weights_sha256": self.entry.subject.weights_sha256, "protocol_digest": self.series.protocol.digest}
-        place = {"folder": str(self.series.folder), "among": len(self.scored)}
+        place = {"folder": str(self.series.folder), "among": len(self.series.entries)}
         return {**{name: getattr(self, name) for name in names}, **facts, **place}
 
     def __str__(self) -> str:
         return (
             f"step {self.step:,}, {self.metric} {number(self.score)} on {counted(self.images, 'image')}, the best of "
-            f"{len(self.scored)} scored in {self.series.folder}"
+            f"{len(self.series.entries)} scored in {self.series.folder}"
         )
 
 

@@ -35,21 +35,21 @@ class MeasuredRow:
     """The same with fresh seeds, which no choice has seen."""
 
     @classmethod
-    def of(cls, entry: Entry, remark: str = "") -> "MeasuredRow":
+    def of(cls, entry: Entry) -> "MeasuredRow":
         """The row of a checkpoint."""
         facts = {"step": entry.step, "weights_sha256": entry.subject.weights_sha256, "made": entry.made}
         names = (f"{entry.step:,}",)
-        return cls(names=names, facts=facts, values=entry.values, subject=entry.subject, remark=remark)
+        return cls(names=names, facts=facts, values=entry.values, subject=entry.subject)
 
     @property
     def step(self) -> int:
-        """Step of the checkpoint. Raises AttributeError without one."""
-        return self.facts["step"] if self.subject is None else self.subject.step
+        """Step of the checkpoint. Raises KeyError without one."""
+        return int(self.facts["step"])
 
     @property
     def weights_sha256(self) -> str:
         """sha256 of the weights that were measured, in hexadecimal."""
-        return self.facts["weights_sha256"] if self.subject is None else self.subject.weights_sha256
+        return str(self.facts["weights_sha256"])
 
     @property
     def sampler(self) -> Sampler:
@@ -165,12 +165,7 @@ class Measurements(Result):
 
     def csv(self) -> bytes:
         """One line per row. Each item of a list gets a column, numbered from 0; objects are left out."""
-        plain = [dict(_cells(one.to_json())) for one in self.rows]
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(dict.fromkeys(key for row in plain for key in row)), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(plain)
-        return text.getvalue().encode("utf-8")
+        return csv_of([dict(_cells(one.to_json())) for one in self.rows])
 
     def errors_in_words(self) -> str:
         """The meaning of ± in the table; '' without any."""
@@ -227,6 +222,15 @@ class Measurements(Result):
 def shown_columns(protocol: Protocol, requested: Sequence[str] | None = ()) -> tuple[Quantity, ...]:
     """The columns of a protocol. requested: tags of further metrics; None for all."""
     return tuple(one for one in protocol.columns if not one.on_request or requested is None or one.metric in requested)
+
+
+def csv_of(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """CSV with a column for each key of the rows."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode("utf-8")
 
 
 def _cells(row: Mapping[str, Any]) -> list[tuple[str, object]]:

@@ -69,8 +69,8 @@ class CheckpointPruner:
         ledger = Ledger.read(self.run)
         ledger.require_sound()
         best = best_checkpoint(ledger)
-        step, scored = (None, ()) if best is None else (best.step, best.scored)
-        return steps_to_remove(rules, checkpoints(self.run), step, scored)
+        step, scored = (None, ()) if best is None else (best.step, best.series.entries)
+        return steps_to_remove(rules, checkpoints(self.run), step, [one.step for one in scored])
 
     def _unreported(self, lines: Iterable[str]) -> list[str]:
         """The lines that weren't reported before: a full disk causes the same problem at every checkpoint."""

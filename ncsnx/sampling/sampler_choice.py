@@ -1,4 +1,4 @@
-"""The sampler of a trained model: the run's own, another one, or the one that `ncsnx compare` stored."""
+"""The sampler of a trained model: the run's own, another one, or the one that `ncsnx compare` recommends."""
 
 from collections.abc import Iterator, Sequence
 from typing import Literal
@@ -22,7 +22,7 @@ from ncsnx.config.sampler import (
 )
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import UsageError
-from ncsnx.runs.fast_sampler import fast_in_words, find_fast, require_fast
+from ncsnx.runs.fast_sampler import find_fast, require_fast
 from ncsnx.runs.folder import Run
 from ncsnx.runs.ledger import Ledger
 from ncsnx.runs.selection import Source
@@ -106,7 +106,7 @@ def with_sampler(
 
     sampler: the one to change, by default the experiment's; 'fast' is the override sampler=fast. Says what
     `sampler=fast` means, how a sampler is known to be biased, and how to find one with fewer evaluations. Raises
-    UsageError for what is no sampler, NcsnxError where no fast sampler is stored, OverrideError for overrides of
+    UsageError for what is no sampler, NcsnxError where no fast sampler is recommended, OverrideError for overrides of
     anything else.
     """
     experiment = source.experiment()
@@ -132,16 +132,16 @@ def with_sampler(
 
 
 def _with_fast(work: Work, source: Source) -> Experiment:
-    """The experiment with the stored sampler; says what it is. Raises NcsnxError where none is."""
+    """The experiment with the recommended sampler; says what it is. Raises NcsnxError where none is."""
     if not isinstance(source, Run):
         raise UsageError(
-            f"sampler=fast needs a run, where `ncsnx compare` stores it, and {source.where} is an exported model; "
-            "type the sampler itself"
+            f"sampler=fast needs a run, in which `ncsnx compare` measures samplers, and {source.where} is an exported "
+            "model; type the sampler itself"
         )
     ledger = Ledger.read(source)
     ledger.warn(work.warning)
     sampler, why = require_fast(ledger)
-    work.info(f"sampler=fast: {fast_in_words(why)}")
+    work.info(f"sampler=fast: {why}")
     return attrs.evolve(source.experiment(), sampler=sampler)
 
 

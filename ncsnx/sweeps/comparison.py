@@ -4,8 +4,6 @@ Only settings whose numbers have one protocol are ranked together: a loss with o
 images, is another quantity.
 """
 
-import csv
-import io
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -22,7 +20,7 @@ from ncsnx.evaluation.plots import drawable, new_figure, style, write
 from ncsnx.quantities import counted
 from ncsnx.results import Result, Table
 from ncsnx.runs.ledger import Protocol, Quantity, Row, value
-from ncsnx.runs.measurements import MeasuredRow, Measurements
+from ncsnx.runs.measurements import MeasuredRow, Measurements, csv_of
 from ncsnx.runs.summaries import RunSummary
 from ncsnx.sweeps.points import SEED, SweepPoint, short_paths
 
@@ -184,17 +182,14 @@ def _run(point: SweepPoint, state: RunSummary | None, numbers: Numbers) -> dict[
 
 def comparison_csv(tables: Sequence[Measurements]) -> bytes:
     """A line for each run, best setting first, with the number of its table."""
-    rows = [
-        {"run": run["run"], **row.facts["setting"], SEED: run["seed"], **run, "table": place}
-        for place, one in enumerate(tables, start=1)
-        for row in one.rows
-        for run in row.facts["runs"]
-    ]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode("utf-8")
+    return csv_of(
+        [
+            {"run": run["run"], **row.facts["setting"], SEED: run["seed"], **run, "table": place}
+            for place, one in enumerate(tables, start=1)
+            for row in one.rows
+            for run in row.facts["runs"]
+        ]
+    )
 
 
 def plot_settings(stem: Path, table: Measurements) -> None:

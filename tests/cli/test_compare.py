@@ -32,7 +32,7 @@ def compared(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(trained, folder, dirs_exist_ok=True)
     result = command("compare", "digits", *SMALL, folder=folder)
     assert result.code == 0, result.err
-    assert "12 trials\n6 settings\n" in result.err
+    assert "6 settings\n12 trials\n" in result.err
     return folder
 
 

@@ -253,12 +253,10 @@ class SweptRuns:
         for point in self.points:
             state = states[point.run]
             if state is not None and is_finished(point, state) and state.held_out is not None:
-                words = {
-                    "": f"on one batch, at the last evaluation of the training, {weighting_in_words(point.experiment)}"
-                }
+                how = f"on one batch, at the last evaluation of the training, {weighting_in_words(point.experiment)}"
                 run = self._run(point)
                 facts = DataSource.of_run(run, self.sweep.data_folder()).facts | loss_facts(run.experiment())
-                last = Protocol(measure="held_out", facts=facts, metric="held-out loss", words=words)
+                last = Protocol(measure="held_out", facts=facts, metric="held-out loss", words={"": how})
                 found[point.run] = RunNumber(protocol=last, value=state.held_out)
         return found
 
