@@ -234,7 +234,7 @@ def export_config(
     return ExportConfig(
         format=FORMAT,
         ncsnx_version=__version__,
-        experiment=_portable(experiment),
+        experiment=portable(experiment),
         plugins=plugins_of(experiment),
         run=run if NAME.fullmatch(run) else experiment.name,
         step=step,
@@ -246,7 +246,7 @@ def export_config(
     )
 
 
-def _portable(experiment: Experiment) -> Experiment:
+def portable(experiment: Experiment) -> Experiment:
     changes: dict[str, Any] = {}
     defaults = {field.name: field.default for field in attrs.fields(type(experiment.data))}
     for name in _paths(experiment):
