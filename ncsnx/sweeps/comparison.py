@@ -149,6 +149,7 @@ def _table(
         rows=tuple(rows),
         protocol={key: {"measure": one.measure, **one.facts} for key, one in protocols.items()},
         caption=". ".join(f"{one.metric}: {one.caption}" for one in protocols.values()),
+        marks_best=len(rows) > 1,
     )
 
 
