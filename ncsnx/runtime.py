@@ -138,9 +138,9 @@ class Runtime:
         return experiment.precision if self.precision is None else self.precision
 
     def precision_in_words(self, experiment: Experiment) -> str:
-        """', in bf16' for a precision that isn't the experiment's, else ''; the end of a caption's part."""
+        """', in bf16' for a precision other than fp32, else ''; the end of a caption's part."""
         precision = self.precision_for(experiment)
-        return "" if precision == experiment.precision else f", in {precision}"
+        return "" if precision == "fp32" else f", in {precision}"
 
     def execution(self, experiment: Experiment) -> Execution:
         """Execution of the experiment's network under these choices."""

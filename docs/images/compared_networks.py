@@ -90,7 +90,7 @@ def score(run: str, n: int, *, all_counts: bool) -> None:
             run, range="latest", n=n, sampler=sampler, features=Classifier(), device="cpu", threads=1, progress=False
         )
         perfect = measured.perfect_model
-        scored[name] = {**measured.scores[0].numbers, "perfect": None if perfect is None else perfect.score}
+        scored[name] = {**measured.rows[0].values, "perfect": None if perfect is None else perfect["score"]}
         path.write_text(json.dumps(scored, indent=1))
         print(run, name, round(scored[name]["score"], 2), flush=True)
 

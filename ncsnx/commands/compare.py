@@ -20,15 +20,15 @@ from ncsnx.commands.groups import BatchSize, Compared, Execution, FeatureChanges
 
 if TYPE_CHECKING:
     from ncsnx.config.overrides import Override
-    from ncsnx.evaluation.compared_samplers import ComparedSamplers
-    from ncsnx.evaluation.comparison import Comparison
+    from ncsnx.evaluation.distance import Trials
     from ncsnx.runs.folder import Run
+    from ncsnx.runs.measurements import Measurements
     from ncsnx.work import Work
 
 
 @command("compare", panel=EVALUATE_PANEL, place=70, then=BATCHES, is_shared=True)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
-class Compare(OneCheckpoint, BatchSize, Compared, Execution, Command["ComparedSamplers"]):
+class Compare(OneCheckpoint, BatchSize, Compared, Execution, Command["Measurements"]):
     """Compare samplers by quality, evaluations and time.
 
     Measures on one checkpoint: distance with its spread, share of broken images (rougher than any real one),
@@ -37,9 +37,9 @@ class Compare(OneCheckpoint, BatchSize, Compared, Execution, Command["ComparedSa
     The recommended setting takes the fewest evaluations whose measured distance is no larger than the run's own
     sampler's, and at most a twelfth of its evaluations (as many, if it takes fewer than 48). If there is none, it is
     the usable one with the smallest distance. Since a choice among many measurements is partly luck, it and the run's
-    own sampler are measured once again with fresh seeds, and these numbers are reported. It is stored in the run, and
-    sampler=fast selects it in `ncsnx sample`, `ncsnx restore` and `ncsnx fid`. Where no setting is usable, with the
-    fresh seeds too, nothing is stored, and the exit code is still 0. An interrupted comparison resumes.
+    own sampler are measured once again with fresh seeds, and these numbers are reported. sampler=fast then selects it
+    in `ncsnx sample`, `ncsnx restore` and `ncsnx fid`. Where no setting is usable, with the fresh seeds too, the exit
+    code is still 0. An interrupted comparison resumes.
     """
 
     changes: FeatureChanges = attrs.field(default=(), kw_only=False)
@@ -64,7 +64,7 @@ class Compare(OneCheckpoint, BatchSize, Compared, Execution, Command["ComparedSa
     ] = None
     """Evaluations per image that each sampler is tried with (ode takes as many as it needs)."""
 
-    def carry_out(self, work: "Work") -> "ComparedSamplers":
+    def carry_out(self, work: "Work") -> "Measurements":
         with work.at_once():
             from ncsnx.errors import UsageError, require_between
             from ncsnx.sampling.request import LEAST_SCORED, MOST_IMAGES, SampleRequest
@@ -81,17 +81,15 @@ class Compare(OneCheckpoint, BatchSize, Compared, Execution, Command["ComparedSa
             SampleRequest(n=self.n, batch_size=self.images_at_once(run.experiment()))
             step = self.checkpoint(run, work)
 
-            from ncsnx.evaluation.compared_samplers import ComparedSamplers, measure_comparison, store_recommendation
+            from ncsnx.evaluation.comparison import compare_samplers
             from ncsnx.evaluation.comparison_candidates import comparison_candidates
 
             tried = comparison_candidates(run.experiment(), self._tags(), self._counts(), work.warning)
-            comparison = self._comparison(run, step, settings, work)
-        work.info(f"{run.path}: {comparison.caption()}")
-        verdict = measure_comparison(run, comparison, tried, work)
-        with work.at_once():
-            store_recommendation(run, verdict, work)
+            trials = self._trials(run, step, settings, work)
         following = f"ncsnx sample {run.typed} sampler=fast{self.runs_option()}"
-        return ComparedSamplers(run=run, measurement=comparison, verdict=verdict, next_command=following)
+        compared = compare_samplers(trials, tried, self.seeds, work, following)
+        self.renew_report(run, work)
+        return compared
 
     def _tags(self) -> Sequence[str] | None:
         """Tags of the samplers; None: all."""
@@ -107,26 +105,28 @@ class Compare(OneCheckpoint, BatchSize, Compared, Execution, Command["ComparedSa
             require_between("evaluations", count, 1, 100_000)
         return None if counts is None else sorted(set(counts))
 
-    def _comparison(self, run: "Run", step: int, settings: "Sequence[Override]", work: "Work") -> "Comparison":
+    def _trials(self, run: "Run", step: int, settings: "Sequence[Override]", work: "Work") -> "Trials":
         from ncsnx.data import data_set_of
-        from ncsnx.evaluation.comparison import Comparison, roughest
+        from ncsnx.evaluation.distance import Trials
+        from ncsnx.evaluation.measure import choose
+        from ncsnx.evaluation.roughness import roughest
         from ncsnx.features.real_images import SplitImages
-        from ncsnx.sampling.score_model import load
 
         experiment = run.experiment()
         runtime = self.runtime_for(experiment, work)
         source, network, reference = self.open_compared(run, settings, runtime, work)
-        real = SplitImages(source, data_set_of(experiment.data).reference)
-        cache = self.cache_folder()
-        return Comparison(
-            model=load(run, step, runtime=runtime),
-            folder=run.compare,
+        real, cache = SplitImages(source, data_set_of(experiment.data).reference), self.cache_folder()
+        subjects, _ = work.ranks.first(lambda: choose(run, [step], work, experiment, runtime, 0))
+        return Trials(
+            run=run,
+            experiment=experiment,
+            subjects=subjects,
             features=network,
             reference=reference,
             limit=work.ranks.in_turn(lambda: roughest(real, cache, work), work.check_stop),
             n=self.n,
-            seeds=self.seeds,
             batch_size=work.ranks.batch_size(self.n, self.images_at_once(experiment)),
+            runtime=runtime,
             data=self.data_folder(),
         )
 

@@ -208,9 +208,9 @@ class DataCheck(Opened, Command["CheckedData"]):
 
             data = self.data_set(work)
             if isinstance(data.data, Packed):
-                return CheckedData(str(self.source), _check_packed(data.data, data.folder, work))
+                return CheckedData(str(self.source), _check_packed(data.data, data.folder, work), "packed image")
             splits = data.opened(work)
-        return CheckedData(str(self.source), _check_by_reading(splits, self.processes(splits), work))
+        return CheckedData(str(self.source), _check_by_reading(splits, self.processes(splits), work), "image")
 
 
 @attrs.frozen(repr=False)
@@ -218,17 +218,19 @@ class CheckedData(Result):
     """A data set without damage."""
 
     source: str
-    images: str
-    """Number of images that were read, in words."""
+    images: int
+    """Number of images that were read."""
+    noun: str
+    """One of them, in words."""
 
     def closing(self) -> Sequence[str]:
-        return [f"{self.source}: {self.images}; no damage found"]
+        return [f"{self.source}: {counted(self.images, self.noun)}; no damage found"]
 
     def to_json(self) -> object:
         return {"source": self.source, "read": self.images}
 
 
-def _check_packed(data: "Packed", folder: Path, work: "Work") -> str:
+def _check_packed(data: "Packed", folder: Path, work: "Work") -> int:
     from ncsnx.data.places import own_path
     from ncsnx.data.readers.packed import PackedFolder, open_packed
     from ncsnx.errors import Hint, NcsnxError
@@ -240,10 +242,10 @@ def _check_packed(data: "Packed", folder: Path, work: "Work") -> str:
             f"{packed.path}: found damage in {' and '.join(damaged)}",
             Hint("copy the folder again, or pack the images again"),
         )
-    return counted(packed.record.count, "packed image")
+    return packed.record.count
 
 
-def _check_by_reading(splits: "Splits", processes: int, work: "Work") -> str:
+def _check_by_reading(splits: "Splits", processes: int, work: "Work") -> int:
     from ncsnx.data.read_ahead import read_all
 
     count = len(splits.train) + len(splits.held_out)
@@ -252,7 +254,7 @@ def _check_by_reading(splits: "Splits", processes: int, work: "Work") -> str:
             for images in read_all(split, processes):
                 work.check_stop()
                 advance(len(images.pixels))
-    return counted(count, "image")
+    return count
 
 
 @command("data show", panel=DATA_PANEL, place=100)

@@ -78,7 +78,7 @@ class Differences(Result):
         from ncsnx.config.codec import shown
 
         rows = [[path, *map(shown, found), "yes" if identity else ""] for path, found, identity in self.rows]
-        columns = [Column("value"), *map(Column, self.names), Column("identity")]
+        columns = [Column("field"), *map(Column, self.names), Column("identity")]
         count = counted(len(rows), "value")
         differ = f"{count} differ{'s' if len(rows) == 1 else ''}" if rows else "no value differs"
         verdict = "would differ" if any(identity for _, _, identity in self.rows) else "would be the same"

@@ -33,7 +33,7 @@ class Draw(InData, Command["ImageBatch"]):
     batch_size: int | None = None
     """Images at once, which change an image by rounding at most; default: 64, and more below 16 px."""
     sampler: "Sampler | Literal['fast'] | None" = None
-    """Sampler; default: the experiment's; 'fast': the one that `ncsnx.compare` stored."""
+    """Sampler; default: the experiment's; 'fast': the one that `ncsnx.compare` recommends."""
     interpolate: int | None = None
     """Number of columns K; the result is (n·K, C, H, W), flattened as row · K + column."""
     between: int | None = None

@@ -20,23 +20,23 @@ from ncsnx.commands.groups import Checkpoints, Compared, Execution, MeasuringCha
 from ncsnx.spelling import parameter
 
 if TYPE_CHECKING:
-    from ncsnx.evaluation.checkpoint_scores import CheckpointScores
-    from ncsnx.evaluation.distance_sweep import DistanceSweep
-    from ncsnx.metrics.metric import Metric
+    from ncsnx.evaluation.distance import Distance
+    from ncsnx.runs.measurements import Measurements
     from ncsnx.work import Work
 
 
 @command("fid", panel=EVALUATE_PANEL, place=40, then=BATCHES, is_shared=True)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
-class Fid(Checkpoints, Sampled, Compared, Execution, Noted, Command["CheckpointScores"]):
+class Fid(Checkpoints, Sampled, Compared, Execution, Noted, Command["Measurements"]):
     """Score checkpoints by FID and KID, and find the best.
 
     Compares features of sampled images with features of real images. With Inception's features, the Fréchet and the
     kernel distance are FID and KID. The table also shows what a perfect model would score: real images in place of
     sampled ones.
 
-    Scores are kept in the run's fid/ by weights and protocol. An interrupted sweep resumes where it stopped, and a
-    wider range measures only the new checkpoints. Afterwards `ncsnx sample RUN --ckpt best` takes the best checkpoint
+    Scores are kept in the run by weights and protocol, with a table and a plot in its fid/. An interrupted sweep
+    resumes where it stopped, and a wider range measures only the new checkpoints. Afterwards
+    `ncsnx sample RUN --ckpt best` takes the best checkpoint
     of the newest sweep with the most images.
     """
 
@@ -54,7 +54,7 @@ class Fid(Checkpoints, Sampled, Compared, Execution, Noted, Command["CheckpointS
     """Further metrics: all, or some of precision-recall, density-coverage, inception-score and the metrics of installed
     packages."""
 
-    def carry_out(self, work: "Work") -> "CheckpointScores":
+    def carry_out(self, work: "Work") -> "Measurements":
         with work.at_once():
             from ncsnx.sampling.request import SampleRequest
 
@@ -62,41 +62,39 @@ class Fid(Checkpoints, Sampled, Compared, Execution, Noted, Command["CheckpointS
             settings, changes = split_changes(self.changes, "features")
             experiment = self.experiment_of(run, changes, work)
             batch_size = work.ranks.batch_size(self.n, self.images_at_once(experiment))
-            images = SampleRequest(n=self.n, seed=self.seed, batch_size=batch_size)
+            SampleRequest(n=self.n, seed=self.seed, batch_size=batch_size)  # checks them before torch is imported
             steps = self.selected(run, work)
 
-            from ncsnx.evaluation.checkpoint_scores import measure_checkpoints
-            from ncsnx.evaluation.checkpoint_sweep import choose
-            from ncsnx.evaluation.distance_sweep import DistanceSweep
+            from ncsnx.evaluation.distance import Distance
+            from ncsnx.evaluation.measure import choose, measure_checkpoints
 
             requested = _metrics(self.metrics)
-            candidates, problems = work.ranks.first(lambda: choose(run, steps, work, self.ensemble))
             runtime = self.runtime_for(experiment, work)
+            subjects, problems = work.ranks.first(
+                lambda: choose(run, steps, work, experiment, runtime, self.seed, ensemble=self.ensemble)
+            )
             _, network, reference = self.open_compared(run, settings, runtime, work)
-            sweep = DistanceSweep(
+            job = Distance(
                 run=run,
                 experiment=experiment,
+                subjects=subjects,
                 features=network,
                 reference=reference,
                 perfect_model=reference.perfect_model(self.n, work),
-                images=images,
-                ensemble=self.ensemble,
+                n=self.n,
+                batch_size=batch_size,
                 runtime=runtime,
                 data=self.data_folder(),
-                requested=requested,
                 note=self.note,
             )
-            _refuse(sweep, requested)
-        scores = measure_checkpoints(sweep, candidates, problems, work)
-        if run.report_path.is_file():
-            from ncsnx.reporting.page import write_report
-
-            write_report(run)
-        return scores
+            _refuse(job, requested)
+        measurements = measure_checkpoints(job, problems, work, requested)
+        self.renew_report(run, work)
+        return measurements
 
 
-def _metrics(tags: str | Sequence[str]) -> "list[Metric] | None":
-    """The metrics to show beside the distances; None: all. Raises UsageError."""
+def _metrics(tags: str | Sequence[str]) -> "Sequence[str] | None":
+    """Tags of the metrics to show beside the distances; None: all. Raises UsageError."""
     from ncsnx.config.checks import quoted
     from ncsnx.config.variants import load_plugins
     from ncsnx.errors import UsageError
@@ -106,19 +104,21 @@ def _metrics(tags: str | Sequence[str]) -> "list[Metric] | None":
     if wanted == ("all",):
         return None
     load_plugins("ncsnx.runtime")
-    known = {one.tag: one for one in all_metrics()}
+    known = {one.tag for one in all_metrics()}
     for tag in wanted:
         if tag not in known:
-            raise UsageError(f"{parameter('metrics')} {quoted(tag)}: expected all, or some of {', '.join(known)}")
-    return [known[tag] for tag in wanted]
+            expected = ", ".join(one.tag for one in all_metrics())
+            raise UsageError(f"{parameter('metrics')} {quoted(tag)}: expected all, or some of {expected}")
+    return wanted
 
 
-def _refuse(sweep: "DistanceSweep", requested: "Sequence[Metric] | None") -> None:
+def _refuse(job: "Distance", requested: "Sequence[str] | None") -> None:
     """Raises UsageError for a metric that can't be measured with these images."""
     from ncsnx.errors import UsageError
+    from ncsnx.metrics.metric import all_metrics
 
-    for metric in requested or ():
-        if (refusal := sweep.refusal(metric)) is not None:
+    for metric in all_metrics():
+        if metric.tag in (requested or ()) and (refusal := job.refusal(metric)) is not None:
             other = f"{parameter('reference')} or {parameter('features')}"
             raise UsageError(f"{refusal}; leave it out, or choose other images by {other}")
 

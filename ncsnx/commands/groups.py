@@ -1,6 +1,7 @@
 """Groups of parameters that commands share: base classes, each with the method that opens what it chooses."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -161,6 +162,19 @@ class OfRun(InRuns):
 
         return self.run if isinstance(self.run, Run) else open_run(self.runs_folder(), name_or_path(self.run))
 
+    def renew_report(self, run: "Run", work: "Work") -> None:
+        """Writes the page of the run again if it has one that is older than its measurements."""
+        from ncsnx.errors import NcsnxError
+
+        with suppress(FileNotFoundError):
+            if run.report_path.stat().st_mtime_ns <= run.ledger.stat().st_mtime_ns:
+                from ncsnx.reporting.page import write_report
+
+                try:
+                    write_report(run)
+                except NcsnxError as error:
+                    work.warning(str(error))
+
 
 @attrs.frozen(slots=False, kw_only=True)
 class OfModel(InRuns):
@@ -194,12 +208,11 @@ class OneCheckpoint(OfRun):
 
     def checkpoint(self, run: "Run", work: "Work") -> int:
         """The step, which exists; says which one is the best. Raises UsageError, NcsnxError."""
-        from ncsnx.runs.score_files import require_best
-        from ncsnx.runs.selection import wanted_step
+        from ncsnx.runs.selection import say_best, wanted_step
 
         step = work.ranks.first(lambda: wanted_step(run, self.ckpt))
         if self.ckpt == "best":
-            work.info(f"best: {work.ranks.first(lambda: require_best(run))}")
+            say_best(run, work)
         return step
 
 
@@ -213,12 +226,11 @@ class Checkpoints(OfRun):
 
     def selected(self, run: "Run", work: "Work") -> tuple[int, ...]:
         """Steps of the checkpoints in the range; says which one is the best. Raises UsageError, NcsnxError."""
-        from ncsnx.runs.score_files import require_best
-        from ncsnx.runs.selection import select
+        from ncsnx.runs.selection import say_best, select
 
         steps = work.ranks.first(lambda: select(run, str(self.range)))
         if self.range == "best":
-            work.info(f"best: {work.ranks.first(lambda: require_best(run))}")
+            say_best(run, work)
         return steps
 
 
@@ -304,7 +316,7 @@ class Sampled(BatchSize):
     """The sampler of a trained model."""
 
     sampler: "Sampler | Literal['fast'] | None" = None
-    """Sampler; 'fast': the one that `ncsnx compare` stored. Default: the experiment's."""
+    """Sampler; 'fast': the one that `ncsnx compare` recommends. Default: the experiment's."""
 
     def experiment_of(self, source: "Source", changes: "Sequence[Override]", work: "Work") -> "Experiment":
         """The experiment of the model with this sampler and changes of it. Raises UsageError, NcsnxError."""

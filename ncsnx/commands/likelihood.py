@@ -18,20 +18,21 @@ from ncsnx.commands.command import (
 from ncsnx.commands.groups import Checkpoints, Device, InData, Noted
 
 if TYPE_CHECKING:
-    from ncsnx.evaluation.checkpoint_scores import CheckpointScores
+    from ncsnx.runs.measurements import Measurements
     from ncsnx.work import Work
 
 
 @command("likelihood", panel=EVALUATE_PANEL, place=60, then=BATCHES, is_shared=True)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
-class Likelihood(Checkpoints, InData, Device, Noted, Command["CheckpointScores"]):
+class Likelihood(Checkpoints, InData, Device, Noted, Command["Measurements"]):
     """Measure bits per dimension of held-out images.
 
     Solves the probability-flow ODE; lower is better. The value is the sum of three columns: prior (the density where
     the flow takes an image), flow (its change of volume) and scale (grey levels and data transform). Evaluations are
     those of the network with its divergence.
 
-    A table and a plot are kept in the run's likelihood/ by weights and protocol. An interrupted measurement resumes
+    Values are kept in the run by weights and protocol, with a table and a plot in its likelihood/. An
+    interrupted measurement resumes
     after its last finished batch.
     """
 
@@ -48,22 +49,23 @@ class Likelihood(Checkpoints, InData, Device, Noted, Command["CheckpointScores"]
     batch_size: Annotated[int, option(EXECUTION_PANEL, "B", between=(1, 1_000_000), is_common=True)] = 64
     """Images at once. Values don't depend on it, except for rounding."""
 
-    def carry_out(self, work: "Work") -> "CheckpointScores":
+    def carry_out(self, work: "Work") -> "Measurements":
         with work.at_once():
             run = self.opened()
             experiment, steps = run.experiment(), self.selected(run, work)
 
-            from ncsnx.evaluation.checkpoint_scores import measure_checkpoints
-            from ncsnx.evaluation.checkpoint_sweep import choose
-            from ncsnx.evaluation.likelihood_sweep import LikelihoodSweep
+            from ncsnx.evaluation import likelihood
+            from ncsnx.evaluation.measure import choose, measure_checkpoints
             from ncsnx.features.real_images import DataSource
 
-            candidates, problems = work.ranks.first(lambda: choose(run, steps, work))
-            sweep = LikelihoodSweep(
+            runtime = self.runtime(work.ranks, precision="fp32")
+            subjects, problems = work.ranks.first(lambda: choose(run, steps, work, experiment, runtime))
+            job = likelihood.Likelihood(
                 run=run,
                 experiment=experiment,
+                subjects=subjects,
                 source=DataSource.of_run(run, self.data_folder(), work),
-                runtime=self.runtime(work.ranks, precision="fp32"),
+                runtime=runtime,
                 n=self.n,
                 seed=self.seed,
                 estimator=self.estimator,
@@ -72,7 +74,9 @@ class Likelihood(Checkpoints, InData, Device, Noted, Command["CheckpointScores"]
                 batch_size=self.batch_size,
                 note=self.note,
             )
-        return measure_checkpoints(sweep, candidates, problems, work)
+        measurements = measure_checkpoints(job, problems, work)
+        self.renew_report(run, work)
+        return measurements
 
 
 likelihood = as_function(Likelihood)

@@ -18,18 +18,18 @@ from ncsnx.commands.command import (
 from ncsnx.commands.groups import Checkpoints, Execution, InData, Noted
 
 if TYPE_CHECKING:
-    from ncsnx.evaluation.checkpoint_scores import CheckpointScores
+    from ncsnx.runs.measurements import Measurements
     from ncsnx.work import Work
 
 
 @command("loss", panel=EVALUATE_PANEL, place=50, then=BATCHES, is_shared=True)
 @attrs.frozen(slots=False, kw_only=True, eq=False)
-class Loss(Checkpoints, InData, Execution, Noted, Command["CheckpointScores"]):
+class Loss(Checkpoints, InData, Execution, Noted, Command["Measurements"]):
     """Measure the held-out loss of checkpoints at each noise level.
 
     The score-matching loss of held-out images with fixed noise: a table, a plot, and one loss per noise level. All
-    levels have equal weight; with schedule=lognormal training weighs them otherwise. Losses are kept in the run's loss/
-    by weights and protocol, so that nothing is measured twice. An interrupted sweep resumes after its last finished
+    levels have equal weight; with schedule=lognormal training weighs them otherwise. Losses are kept in the run by
+    weights and protocol, so that nothing is measured twice. An interrupted sweep resumes after its last finished
     batch. A low loss doesn't promise good images: for those see `ncsnx fid`.
     """
 
@@ -42,28 +42,31 @@ class Loss(Checkpoints, InData, Execution, Noted, Command["CheckpointScores"]):
     batch_size: Annotated[int, option(EXECUTION_PANEL, "B", between=(1, 1_000_000), is_common=True)] = 128
     """Images at once; changes the loss by rounding at most."""
 
-    def carry_out(self, work: "Work") -> "CheckpointScores":
+    def carry_out(self, work: "Work") -> "Measurements":
         with work.at_once():
             run = self.opened()
             experiment, steps = run.experiment(), self.selected(run, work)
 
-            from ncsnx.evaluation.checkpoint_scores import measure_checkpoints
-            from ncsnx.evaluation.checkpoint_sweep import choose
-            from ncsnx.evaluation.held_out_sweep import HeldOutSweep
+            from ncsnx.evaluation.held_out import HeldOutLoss
+            from ncsnx.evaluation.measure import choose, measure_checkpoints
             from ncsnx.features.real_images import DataSource
 
-            candidates, problems = work.ranks.first(lambda: choose(run, steps, work))
-            sweep = HeldOutSweep(
+            runtime = self.runtime_for(experiment, work)
+            subjects, problems = work.ranks.first(lambda: choose(run, steps, work, experiment, runtime))
+            job = HeldOutLoss(
                 run=run,
                 experiment=experiment,
+                subjects=subjects,
                 source=DataSource.of_run(run, self.data_folder(), work),
-                runtime=self.runtime_for(experiment, work),
+                runtime=runtime,
                 seed=self.seed,
                 passes=self.passes,
                 batch_size=self.batch_size,
                 note=self.note,
             )
-        return measure_checkpoints(sweep, candidates, problems, work)
+        measurements = measure_checkpoints(job, problems, work)
+        self.renew_report(run, work)
+        return measurements
 
 
 loss = as_function(Loss)

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from ncsnx.config.overrides import Override
     from ncsnx.evaluation.neighbor_search import NearestTrainingImages, NeighborSearch
     from ncsnx.runs.folder import Run
-    from ncsnx.sampling.request import SampleRequest
-    from ncsnx.sampling.score_model import ScoreModel
     from ncsnx.work import Work
 
 NO_FEATURES = "none"
@@ -60,32 +58,29 @@ class Neighbors(OneCheckpoint, Sampled, InFeatures, Execution, Command["NearestT
             settings, changes = split_changes(self.changes, "features")
             experiment = self.experiment_of(run, changes, work)
             batch_size = work.ranks.batch_size(self.n, self.images_at_once(experiment))
-            images = SampleRequest(n=self.n, seed=self.seed, batch_size=batch_size)
+            SampleRequest(n=self.n, seed=self.seed, batch_size=batch_size)
             step = self.checkpoint(run, work)  # before torch is imported
 
-            model = self._model(run, step, experiment, work)
-            search = self._search(run, model, images, settings, work)
+            search = self._search(run, step, experiment, batch_size, settings, work)
         work.info(f"{run.path}: {search.caption()}")
         nearest = search.carry_out(work)
+        self.renew_report(run, work)
         if nearest.verdict is None:
             work.warning("the data set has no held-out images to compare with, so look at the grid for copies")
         return nearest
 
-    def _model(self, run: "Run", step: int, experiment: "Experiment", work: "Work") -> "ScoreModel":
-        from ncsnx.sampling.score_model import load
-
-        return attrs.evolve(load(run, step, runtime=self.runtime_for(experiment, work)), experiment=experiment)
-
     def _search(
         self,
         run: "Run",
-        model: "ScoreModel",
-        images: "SampleRequest",
+        step: int,
+        experiment: "Experiment",
+        batch_size: int,
         settings: "list[Override]",
         work: "Work",
     ) -> "NeighborSearch":
         from ncsnx.data.download import DownloadError
         from ncsnx.errors import Hint, UsageError
+        from ncsnx.evaluation.measure import choose
         from ncsnx.evaluation.neighbor_search import NeighborSearch
         from ncsnx.features.real_images import DataSource
         from ncsnx.spelling import argument as typed
@@ -93,23 +88,27 @@ class Neighbors(OneCheckpoint, Sampled, InFeatures, Execution, Command["NearestT
         if self.features == NO_FEATURES and settings:
             none = typed("features", NO_FEATURES)
             raise UsageError(f"{settings[0].path}: {none} has no settings; leave one of them out")
-        source = DataSource.of_run(run, self.data_folder(), work)
+        source, runtime = DataSource.of_run(run, self.data_folder(), work), self.runtime_for(experiment, work)
+        subjects, _ = work.ranks.first(lambda: choose(run, [step], work, experiment, runtime, self.seed))
         search = NeighborSearch(
-            model=model,
-            folder=run.neighbors,
+            run=run,
+            experiment=experiment,
+            runtime=runtime,
+            subjects=subjects,
             source=source,
             features=None,
-            images=images,
+            n=self.n,
+            batch_size=batch_size,
             k=self.k,
             held_out=self.held_out,
-            flips=model.experiment.data.random_flip if self.flips is None else self.flips,
+            flips=experiment.data.random_flip if self.flips is None else self.flips,
             data=self.data_folder(),
         )  # checks what can be checked before a classifier is trained
         if self.features == NO_FEATURES:
             return search
         try:
             chosen = self.chosen_features(source.data, settings)
-            return attrs.evolve(search, features=self.open_features(source, chosen, model.runtime, work))
+            return attrs.evolve(search, features=self.open_features(source, chosen, runtime, work))
         except DownloadError as error:
             pixels = Hint("or search in pixels alone", adds=typed("features", NO_FEATURES))
             raise DownloadError(error.message, *error.hints, pixels) from error

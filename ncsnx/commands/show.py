@@ -64,7 +64,7 @@ class Configuration(Result):
         experiment = self.target.experiment
         known, files = _shortened(self._origins)
         identifying = identifying_paths(experiment)
-        columns, rows = [Column("value"), Column(""), Column("identity")], []
+        columns, rows = [Column("field"), Column("value"), Column("identity")], []
         for path, value in flatten(unstructure(experiment)):
             row = [path, shown(value), "yes" if path in identifying else ""]
             rows.append([*row, known.get(path, "unknown")] if self.with_origins else row)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ncsnx.commands.training.swept_runs import SweptRuns
     from ncsnx.config.overrides import Override
     from ncsnx.runs.targets import Target
-    from ncsnx.sweeps.compared_settings import ComparedSettings
+    from ncsnx.sweeps.comparison import ComparedSettings
     from ncsnx.sweeps.points import SweepPoint
     from ncsnx.work import Work
 

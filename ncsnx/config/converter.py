@@ -6,7 +6,7 @@ refused. Values declared as Any are accepted as they are.
 
 import sys
 from collections.abc import Callable, Iterable
-from functools import reduce
+from functools import cache, reduce
 from operator import or_
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
@@ -64,6 +64,9 @@ def optional_of(declared: Any) -> Any:
     return None
 
 
+_optional_of = cache(optional_of)
+
+
 def _accepting(kind: type, expected: str) -> Callable[[Any, Any], Any]:
     """The hook of a type whose values are taken as they are. expected: these values in words."""
 
@@ -91,7 +94,7 @@ def _structure_literal(value: Any, literal: Any) -> Any:
 
 
 def _structure_optional(value: Any, declared: Any) -> Any:
-    return None if value is None else _converter.structure(value, optional_of(declared))
+    return None if value is None else _converter.structure(value, _optional_of(declared))
 
 
 def _structure_tuple(value: Any, declared: Any) -> tuple[Any, ...]:

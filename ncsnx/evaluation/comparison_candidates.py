@@ -11,15 +11,15 @@ from ncsnx.config.sampler import AnnealedLangevin, Exponential, GridSampler, Kar
 from ncsnx.config.variants import Config, tag_of, variants
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.noise.levels import sigmas
+from ncsnx.runs.fast_sampler import FEWEST, most_evaluations
 from ncsnx.samplers.building import dry_run, evaluations
 from ncsnx.samplers.contract import Grids, definition_of, sampler_code
 from ncsnx.spelling import parameter
 
-_EVALUATIONS = (4, 5, 6, 8, 10, 20)
+_EVALUATIONS = (FEWEST, 5, 6, 8, 10, 20)
 """Numbers of evaluations that are always tried, of each sampler from its own fewest on."""
 _LONGEST_STEP = 2.0
 """Mean factor between neighbouring levels of the narrow grid, at most."""
-_LEAST_SAVING = 12
 
 
 def comparison_candidates(
@@ -53,14 +53,6 @@ def comparison_candidates(
             continue
         found += [one for one in dict.fromkeys(tried) if one not in found]
     return found
-
-
-def most_evaluations(own: int) -> int:
-    """Most evaluations of a setting that counts as fast: a twelfth of those of the run's own sampler.
-
-    Where that is fewer than any sampler is tried with, as many as the run's own.
-    """
-    return own // _LEAST_SAVING if own // _LEAST_SAVING >= _EVALUATIONS[0] else own
 
 
 def default_counts(experiment: Experiment) -> list[int]:

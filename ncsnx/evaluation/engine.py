@@ -15,25 +15,23 @@ import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-from ncsnx.config.codec import digest, flatten
+from ncsnx.config.codec import flatten
 from ncsnx.errors import DivergedError, Hint, NcsnxError
 from ncsnx.images import to_uint8
 from ncsnx.ranks.joining import require_same
 from ncsnx.ranks.rank_group import held_by_first
 from ncsnx.ranks.shared_batches import extrapolated, own_images, runs_of
 from ncsnx.ranks.shared_disk import wait_for_file
-from ncsnx.results import Result
 from ncsnx.runs.folder import open_results
+from ncsnx.runs.ledger import FEATURES, Row
 from ncsnx.runs.manifest import UnsoundError
 from ncsnx.runs.retention import remove_debris_in
-from ncsnx.runs.score_files import FEATURES, Row
 from ncsnx.runs.writer_lock import folder_lock, require_lock
 from ncsnx.samplers.state import ScaledScore, State
 from ncsnx.sampling.drawing import Drawing
@@ -56,20 +54,10 @@ class Measurement(ABC, Generic[Subject]):
     def protocol(self) -> dict[str, Any]:
         """Everything but the subject that determines its numbers, as JSON."""
 
-    @abstractmethod
-    def caption(self) -> str:
-        """The protocol in words, for messages and plots."""
-
     @property
     @abstractmethod
-    def kept_in(self) -> tuple[Path, str]:
-        """The folder of such measurements, and the beginning of this one's name; a digest of the protocol follows."""
-
-    @cached_property
     def place(self) -> Path:
-        """The folder of all files, which may not exist yet. Raises NcsnxError."""
-        folder, begins = self.kept_in
-        return folder / f"{begins}-{digest(self.protocol())[:8]}"
+        """The folder of all files, which may not exist yet."""
 
     @property
     @abstractmethod
@@ -234,30 +222,6 @@ def _make_share(
 def parts_of(job: Measurement[Subject], subject: Subject) -> Path:
     """The folder of a subject's parts."""
     return job.place / ".parts" / job.mark(subject)
-
-
-class MeasurementResult(Result):
-    """Result of a measurement."""
-
-    measurement: Measurement[Any]
-
-    @property
-    def protocol(self) -> Mapping[str, Any]:
-        """Values that determine the numbers."""
-        return self.measurement.protocol()
-
-    @property
-    def caption(self) -> str:
-        """The protocol in words."""
-        return self.measurement.caption()
-
-    @property
-    def folder(self) -> Path:
-        """Folder of the files with the results."""
-        return self.measurement.place
-
-    def remarks(self) -> Sequence[str]:
-        return [self.caption]
 
 
 def drawn_pixels(

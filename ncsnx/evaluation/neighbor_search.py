@@ -1,14 +1,12 @@
 """Search for the nearest training images of samples, in pixels and features, to tell whether samples are copies.
 
-    neighbors/step-00001500-n64-k5-seed0-1a2b3c4d/
-      results.json  distances.csv  grid.png  distances.png  distances.svg
+    neighbors/step-00001500-n64-k5-seed0-1a2b3c4d/  distances.csv  grid.png  distances.png  distances.svg
 
-Sample i is image i of the seed, as `ncsnx sample` draws it. Finished batches are saved until the results are written.
+Sample i is image i of the seed, as `ncsnx sample` draws it. The results are an entry of the run's ledger.
 """
 
 import csv
 import io
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,11 +15,10 @@ import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.config.codec import identity
 from ncsnx.config.converter import unstructure
-from ncsnx.config.variants import tag_of
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.evaluation.engine import Measurement, MeasurementResult, drawn_pixels, measure_all, missing, writing
+from ncsnx.evaluation.engine import drawn_pixels
+from ncsnx.evaluation.measure import Measure, measure
 from ncsnx.evaluation.memorizing import NEIGHBORHOOD, compared, relative_distances, verdict
 from ncsnx.evaluation.nearest_images import Nearest, feature_space, nearest, pixel_space
 from ncsnx.evaluation.neighbor_pictures import GridRow, draw_grid, plot_distances
@@ -29,18 +26,15 @@ from ncsnx.features.feature_network import FeatureNetwork, unnamed
 from ncsnx.features.real_images import DataSource, SplitImages
 from ncsnx.quantities import counted, number, percent
 from ncsnx.randomness import Purpose, Stream
-from ncsnx.results import Column, Table
-from ncsnx.runs.names import step_name
-from ncsnx.runs.result_records import NeighborRecord, SpaceRecord
-from ncsnx.runs.score_files import RESULTS, Row
+from ncsnx.results import Column, Result, Table
+from ncsnx.runs.ledger import Quantity, Row, Series, Subject
+from ncsnx.runs.result_records import SpaceRecord
+from ncsnx.samplers.building import state_count
 from ncsnx.sampling.drawing import Drawing
 from ncsnx.sampling.request import SampleRequest
-from ncsnx.sampling.score_model import ScoreModel, weights_in_words
 from ncsnx.spelling import parameter
 from ncsnx.storage import atomic
-from ncsnx.storage.documents import find_document, write_document
 from ncsnx.storage.parts import Part
-from ncsnx.storage.process import this_process
 from ncsnx.work import Advance, Work
 
 _VERSION = 3
@@ -70,18 +64,19 @@ class Neighbors:
 
 
 @attrs.frozen(eq=False, kw_only=True)
-class NeighborSearch(Measurement[None]):
+class NeighborSearch(Measure):
     """A search for neighbours of one checkpoint's samples. Raises UsageError for fewer training images than k."""
 
+    tag: ClassVar = "neighbors"
     label: ClassVar = "the search"
+    quantities: ClassVar = (Quantity("verdict", "neighbours"),)
 
-    model: ScoreModel
-    folder: Path
-    """The run's folder for searches."""
     source: DataSource
     features: FeatureNetwork | None
     """None to search in pixels only."""
-    images: SampleRequest
+    n: int
+    """Number of samples."""
+    batch_size: int
     k: int
     """Neighbours shown per sample."""
     held_out: int
@@ -106,94 +101,64 @@ class NeighborSearch(Measurement[None]):
         """Number of held-out images that samples are compared with."""
         return min(self.held_out, len(SplitImages(self.source, "held-out")))
 
-    def protocol(self) -> dict[str, Any]:
-        model, request = self.model, self.images
+    def facts(self) -> dict[str, Any]:
         return {
-            "measure": "neighbors",
             "version": _VERSION,
-            "identity": identity(model.experiment),
-            "step": model.step,
-            "weights": model.weights,
-            "weights_sha256": model.weights_sha256,
-            "n": request.n,
+            "n": self.n,
             "k": self.k,
-            "seed": request.seed,
-            "sampler": unstructure(model.experiment.sampler),
-            "evaluations": model.evaluations,
-            "precision": model.precision,
             "features": None if self.features is None else unnamed(self.features.facts),
             "training": {**self.training.facts, "images": len(self.training)},
             "held_out": self.held_out_count,
             "flips": self.flips,
         }
 
-    def caption(self) -> str:
-        model, request = self.model, self.images
-        sampler = tag_of(type(model.experiment.sampler))
+    def words(self) -> dict[str, str]:
         seen = "pixels only" if self.features is None else f"pixels and features: {self.features.name}"
         mirrored = " and their mirror images" if self.flips else ""
-        return (
-            f"step {model.step:,}, {weights_in_words(model.weights)}{model.precision_in_words}, "
-            f"{counted(request.n, 'sample')} from seed {request.seed}, sampler {sampler} with "
-            f"{model.evaluations_in_words} per image; {counted(len(self.training), 'training image')}{mirrored}, "
-            f"{counted(self.held_out_count, 'held-out image')}; {seen}; data {self.source.fingerprint[:8]}"
-        )
+        return {
+            "": (
+                f"{counted(self.n, 'sample')}; {counted(len(self.training), 'training image')}{mirrored}, "
+                f"{counted(self.held_out_count, 'held-out image')}; {seen}"
+            ),
+            "data": self.source.fingerprint[:8],
+        }
 
     @property
-    def kept_in(self) -> tuple[Path, str]:
-        request = self.images
-        return self.folder, f"{step_name(self.model.step)}-n{request.n}-k{self.k}-seed{request.seed}"
+    def kept_as(self) -> str:
+        return f"n{self.n}-k{self.k}"
 
     @property
     def count(self) -> int:
         """Number of samples."""
-        return self.images.n
+        return self.n
 
-    @property
-    def batch_size(self) -> int:
-        return self.images.batch_size
-
-    def name(self, subject: None) -> str:
-        return self.model.run_name
-
-    def mark(self, subject: None) -> str:
-        return ""
-
-    def units(self, subject: None) -> int:
+    def units(self, subject: Subject) -> int:
         """Sampler states, over all batches."""
-        return self.batches * self.model.states
+        return self.batches * state_count(self.experiment.sampler, self.experiment.schedule.levels)
 
-    def parts(self, subject: None, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Part]:
-        drawing = Drawing(model=self.model, request=self.images, data=self.data)
+    def parts(self, subject: Subject, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Part]:
+        request = SampleRequest(n=self.n, seed=subject.seed or 0, batch_size=self.batch_size)
+        drawing = Drawing(model=self.load(subject)[0], request=request, data=self.data)
         for batch, pixels, _ in drawn_pixels(drawing, indices, work, advance):
             yield Part(batch, {"images": pixels})
 
     def carry_out(self, work: Work) -> "NearestTrainingImages":
-        """The saved results, searching first if there are none; on rank 0, where the others end. Raises NcsnxError."""
-        problems: list[str] = []
-        if work.ranks.first(lambda: missing(self, [None]), check_stop=work.check_stop):
-            with (
-                writing(self, work),
-                work.progress("sampling", total=self.units(None), unit="sampler steps") as advance,
-            ):
-                problems = measure_all(self, missing(self, [None]), work, advance)
-        else:
-            work.info("the neighbours are already known")
+        """The results, searching first if there are none; on rank 0, where the others end. Raises NcsnxError."""
+        problems = measure(self, self.subjects, work, "search")
         work.ranks.end_others()
-        if not self.is_done(None):
+        if (entry := self.entry(self.subjects[0])) is None:
             raise NcsnxError("; ".join(problems))
-        return NearestTrainingImages(measurement=self, results=json.loads((self.place / RESULTS).read_bytes()))
+        return NearestTrainingImages(series=self.series, results=entry.values)
 
-    def is_done(self, subject: None) -> bool:
-        is_whole = all((self.place / name).is_file() for name in (_TABLE, _GRID))
-        return is_whole and find_document(self.place / RESULTS, NeighborRecord) is not None
+    def is_done(self, subject: Subject) -> bool:
+        return super().is_done(subject) and all((self.place / name).is_file() for name in (_TABLE, _GRID))
 
-    def row(self, subject: None, whole: Mapping[str, Tensor], work: Work) -> Row:
-        """Searches, writes table and figures, and returns the record of the results."""
+    def measured(self, subject: Subject, whole: Mapping[str, Tensor], work: Work) -> Row:
+        """Searches, writes table and figures, and returns the results."""
         images, indices = whole["images"], self._held_out_indices()
         if len(indices):
             images = torch.cat([images, SplitImages(self.source, "held-out").at(indices).pixels])
-        k, n = min(max(self.k, NEIGHBORHOOD), len(self.training)), self.images.n
+        k, n = min(max(self.k, NEIGHBORHOOD), len(self.training)), self.n
         spaces = [pixel_space(), *([] if self.features is None else [feature_space(self.features)])]
         near = nearest(images, self.training, spaces, k, flips=self.flips, work=work)
         found = {space.name: Neighbors(one[:n], one[n:]) for space, one in zip(spaces, near, strict=True)}
@@ -202,21 +167,12 @@ class NeighborSearch(Measurement[None]):
         plot_distances(
             self.place / _PLOT,
             {name: (space.samples.distances[:, 0], space.held_out.distances[:, 0]) for name, space in found.items()},
-            title=f"{self.model.run_name}: distance to the nearest training image",
+            title=f"{self.run.name}: distance to the nearest training image",
             caption=self.caption(),
         )
         records = {name: space.record() for name, space in found.items()}
-        record = NeighborRecord(
-            protocol=self.protocol(),
-            caption=self.caption(),
-            made=this_process(),
-            verdict=verdict(records, n, self.held_out_count) if self.held_out_count else None,
-            spaces=records,
-        )
-        return {"record": record}
-
-    def add(self, subject: None, row: Row) -> None:
-        write_document(self.place / RESULTS, row["record"])
+        judged = verdict(records, n, self.held_out_count) if self.held_out_count else None
+        return {"verdict": unstructure(judged), "spaces": unstructure(records)}
 
     def _table(self, found: Mapping[str, Neighbors]) -> bytes:
         """CSV with a line for each neighbour of a sample, and for the nearest neighbour of each held-out image."""
@@ -225,7 +181,7 @@ class NeighborSearch(Measurement[None]):
         lines.writerow(["set", "image", "space", "rank", "training_image", "id", "flipped", "distance", "relative"])
         for space, one in found.items():
             for name, numbers, near, k in (
-                ("sample", range(self.images.n), one.samples, self.k),
+                ("sample", range(self.n), one.samples, self.k),
                 ("held-out", self._held_out_indices().tolist(), one.held_out, 1),
             ):
                 relative = relative_distances(near.distances)
@@ -263,12 +219,22 @@ class NeighborSearch(Measurement[None]):
 
 
 @attrs.frozen(kw_only=True, repr=False)
-class NearestTrainingImages(MeasurementResult):
+class NearestTrainingImages(Result):
     """Samples of a model and their nearest training images, compared with held-out images."""
 
-    measurement: NeighborSearch
+    series: Series
     results: Mapping[str, Any]
-    """Content of results.json: protocol, spaces with their numbers, verdict."""
+    """The spaces with their numbers, and the verdict."""
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the table and the pictures."""
+        return self.series.folder
+
+    @property
+    def caption(self) -> str:
+        """The protocol in words."""
+        return self.series.caption
 
     @property
     def verdict(self) -> str | None:
@@ -283,8 +249,8 @@ class NearestTrainingImages(MeasurementResult):
         is_compared = self.verdict is not None
         rows = []
         for space, measures in self.results["spaces"].items():
-            for measure, found in measures.items():
-                row = [space if measure == "distance" else f"{space}, relative", number(found["median"])]
+            for kind, found in measures.items():
+                row = [space if kind == "distance" else f"{space}, relative", number(found["median"])]
                 if is_compared:
                     row += [number(found["held_out_median"]), percent(found["nearer"]), _share(found["near"])]
                 rows.append(row)
@@ -296,10 +262,13 @@ class NearestTrainingImages(MeasurementResult):
 
     def closing(self) -> Sequence[str]:
         verdict = [] if self.verdict is None else [f"verdict: {self.verdict}"]
-        return [*verdict, f"grid: {self.folder / 'grid.png'}; distances.csv; plot: distances.png, .svg; results.json"]
+        return [*verdict, f"grid: {self.folder / 'grid.png'}; distances.csv; plot: distances.png, .svg"]
 
     def to_json(self) -> object:
-        return self.results
+        return {"protocol": self.series.facts, "caption": self.caption, **self.results}
+
+    def remarks(self) -> Sequence[str]:
+        return [self.caption]
 
     def heading(self) -> tuple[str, str]:
         return "neighbours", self.verdict or "no held-out images to compare with"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ncsnx.quantities import with_error
-from ncsnx.runs.score_files import Row, best_row, value
+from ncsnx.runs.ledger import Row, value
 from ncsnx.storage.atomic import write_bytes
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def plot_losses(stem: Path, rows: Sequence[Row], sigmas: Sequence[float], *, tit
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    steps, best = [row["step"] for row in rows], best_row(rows)
+    steps, best = [row["step"] for row in rows], _best(rows)
     with style():
         figure = new_figure(7.0, 3.2, title, caption)
         over_steps, over_levels = figure.subplots(1, 2, width_ratios=[1, 1.15])
@@ -104,7 +104,7 @@ def plot_losses(stem: Path, rows: Sequence[Row], sigmas: Sequence[float], *, tit
 def plot_samplers(stem: Path, rows: Sequence[Row], *, metric: str, title: str, caption: str) -> None:
     """Draws distances against evaluations, both on logarithmic axes, into `stem`.png and `stem`.svg.
 
-    rows: 'evaluations', 'distance' and 'spread' of each setting, the 'label' of its sampler and its 'number' in the
+    rows: 'evaluations', 'score' and 'error' of each setting, the 'label' of its sampler and its 'number' in the
     registry, which determines colour and marker; settings that aren't 'usable' are hollow, the 'fast' one has a ring.
     Raises NcsnxError if a file can't be written.
     """
@@ -116,8 +116,8 @@ def plot_samplers(stem: Path, rows: Sequence[Row], *, metric: str, title: str, c
             colour, marker = _COLOURS[place], _MARKERS[(place + line) % len(_MARKERS)]
             axes.errorbar(
                 [row["evaluations"]],
-                [row["distance"]],
-                [row["spread"] or 0.0],
+                [row["score"]],
+                [row["error"] or 0.0],
                 linestyle="none",
                 marker=marker,
                 color=colour,
@@ -126,7 +126,7 @@ def plot_samplers(stem: Path, rows: Sequence[Row], *, metric: str, title: str, c
             )
             if row["fast"]:
                 ring: dict[str, Any] = {"markersize": 11, "fillstyle": "none", "color": GREY, "linestyle": "none"}
-                axes.plot([row["evaluations"]], [row["distance"]], "o", label="sampler=fast", **ring)
+                axes.plot([row["evaluations"]], [row["score"]], "o", label="sampler=fast", **ring)
         axes.set(xscale="log", yscale="log", xlabel="network evaluations per image")
         set_log_ticks(axes.xaxis)
         set_log_ticks(axes.yaxis)
@@ -210,8 +210,12 @@ def scale_values(axes: "Axes") -> None:
         set_log_ticks(axes.yaxis)
 
 
+def _best(rows: Sequence[Row]) -> Row | None:
+    return min(rows, key=lambda row: float(row["score"]), default=None)
+
+
 def _mark_best(axes: "Axes", rows: Sequence[Row]) -> None:
-    best = best_row(rows)
+    best = _best(rows)
     if best is None:
         return
     step, score = best["step"], best["score"]

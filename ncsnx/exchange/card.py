@@ -73,7 +73,7 @@ class Picture:
     seed: int
     png: bytes
     precision: str = ""
-    """', in bf16' for a precision that isn't the experiment's."""
+    """', in bf16' for a precision other than fp32."""
 
 
 def check_license(text: str) -> str:

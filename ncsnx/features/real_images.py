@@ -64,6 +64,15 @@ class DataSource:
         """Fingerprint of the data, recorded or computed. Raises NcsnxError if it is neither recorded nor readable."""
         return self.recorded or self.splits().fingerprint
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """JSON that identifies the images, but not their way to the network. Raises as `fingerprint`."""
+        values, way = identifying_values(self.data), {*attrs.fields_dict(Data), "scale"}
+        return {
+            "data": {name: value for name, value in values.items() if name not in way},
+            "fingerprint": self.fingerprint,
+        }
+
     def splits(self) -> Splits:
         """The images. Raises NcsnxError if they are missing, or don't have the recorded fingerprint."""
         if self._splits is None:
@@ -118,14 +127,8 @@ class SplitImages:
     @property
     def facts(self) -> dict[str, Any]:
         """JSON that identifies these images. Reads the data only if no run has recorded its fingerprint."""
-        data, transforms = self.source.data, attrs.fields_dict(Data)
-        return {
-            "kind": "split",
-            "data": {name: value for name, value in identifying_values(data).items() if name not in transforms},
-            "split": self.split,
-            "fingerprint": self.source.fingerprint,
-            **({} if data.is_bounded else {"window": str(self.source.space.pictures)}),
-        }
+        window = {} if self.source.data.is_bounded else {"window": str(self.source.space.pictures)}
+        return {"kind": "split", "split": self.split, **self.source.facts, **window}
 
     def __len__(self) -> int:
         return len(self._dataset)

@@ -9,7 +9,12 @@ from ncsnx.metrics.metric import FeatureSets, Quantity, metric
 from ncsnx.quantities import counted
 
 INCEPTION_SCORE = Quantity(
-    "inception_score", "class score", of_inception="IS", spread="inception_score_spread", better="higher"
+    "inception_score",
+    "class score",
+    of_inception="IS",
+    error="inception_score_spread",
+    plus_minus="standard deviation over ten parts of the images",
+    better="higher",
 )
 
 

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import attrs
 
 from ncsnx.errors import NcsnxError
-from ncsnx.features.feature_network import name_with
-from ncsnx.quantities import counted, with_error
+from ncsnx.quantities import counted
 from ncsnx.registering import import_modules_of
-from ncsnx.runs.score_files import value
+from ncsnx.runs.ledger import Quantity as Quantity
+from ncsnx.runs.ledger import value
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,51 +51,6 @@ class FeatureSets:
     """(m, D), of some of the reference's images."""
     seed: int
     """Seed of all random numbers, which must come from `ncsnx.randomness`."""
-
-
-@attrs.frozen
-class Quantity:
-    """One number of a metric."""
-
-    key: str
-    """Name in rows, JSON and CSV."""
-    title: str = attrs.field(default=attrs.Factory(lambda self: self.key, takes_self=True))
-    """Name in tables and plots."""
-    of_inception: str | None = None
-    """Name with Inception's features, such as 'KID', if the name depends on the features."""
-    error: str | None = None
-    """Key of its standard error for other images of the same model."""
-    spread: str | None = None
-    """Key of another measure of spread, which is shown instead of an error."""
-    better: Literal["lower", "higher"] = "lower"
-    decimals: int | None = None
-    """Number of decimals shown; None to follow the error, or use four significant digits."""
-    perfect: float | None = None
-    """Expected value for a perfect model with any number of images; None if it isn't a constant."""
-    place: int | None = None
-    """Index of the number, if the value of the key is a list."""
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """The key, and the key of the error or spread."""
-        return tuple(key for key in (self.key, self.error, self.spread) if key is not None)
-
-    def name(self, features: str) -> str:
-        """Name in a sweep with these features."""
-        return self.title if self.of_inception is None else name_with(features, self.title, self.of_inception)
-
-    def error_in(self, row: Mapping[str, Any]) -> float | None:
-        """The error or spread in a row; None if there is none."""
-        beside = self.keys[1:]
-        return value(row, beside[0]) if beside else None
-
-    def shown(self, row: Mapping[str, Any]) -> str:
-        """The value in a row with its error, as shown in tables; '' if there is none."""
-        found, error = row.get(self.key), self.error_in(row)
-        measured = found[self.place] if self.place is not None and found else found
-        if measured is None:
-            return ""
-        return with_error(measured, error) if self.decimals is None else f"{measured:,.{self.decimals}f}"
 
 
 Compute: TypeAlias = Callable[[FeatureSets], Mapping[str, float | None]]
@@ -145,7 +100,7 @@ class Metric:
 
     def is_in(self, row: Mapping[str, Any]) -> bool:
         """Whether a row holds the numbers of this version."""
-        return versions_in(row).get(self.tag) == self.version and all(one.key in row for one in self.quantities)
+        return row.get(VERSIONS, {}).get(self.tag) == self.version and all(one.key in row for one in self.quantities)
 
 
 _metrics: dict[str, Metric] = {}
@@ -174,7 +129,9 @@ def metric(
     def register_metric(compute: Compute) -> Compute:
         _metrics[tag] = Metric(
             tag=tag,
-            quantities=quantities,
+            quantities=tuple(
+                attrs.evolve(one, metric=tag, version=version, on_request=on_request) for one in quantities
+            ),
             needs=tuple(needs),
             least_sample=least_sample,
             on_request=on_request,
@@ -190,11 +147,6 @@ def all_metrics() -> tuple[Metric, ...]:
     """Metrics of this folder and of loaded packages: those always shown first, then by their needs and tags."""
     import_modules_of("ncsnx.metrics")
     return tuple(sorted(_metrics.values(), key=_place))
-
-
-def versions_in(row: Mapping[str, Any]) -> dict[str, int]:
-    """The versions of the metrics in a row, by tag."""
-    return dict(row.get(VERSIONS, {}))
 
 
 def measured_by(metrics: Sequence[Metric], sets: FeatureSets) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from ncsnx.evaluation.plots import scale_values, style
 from ncsnx.quantities import number
 from ncsnx.reporting import html
 from ncsnx.reporting.run_facts import RunFacts, as_command
+from ncsnx.runs.ledger import value
 from ncsnx.runs.names import as_typed
-from ncsnx.runs.score_files import value
 
 T = TypeVar("T")
 Curve = Sequence[tuple[float, float]]
@@ -100,7 +100,7 @@ def configuration(facts: RunFacts) -> Iterator[Markup]:
     ]
     fingerprint = facts.data_fingerprint or "none recorded"
     yield html.paragraph(f"Identity: {facts.identity}. Fingerprint of the data: {fingerprint}.")
-    yield html.table("Every value and where it was written", ("value", "", "origin"), rows)
+    yield html.table("Every value and where it was written", ("field", "value", "origin"), rows)
     yield html.commands("Show it", [f"ncsnx show {as_typed(facts.run.path)} --origins"])
 
 

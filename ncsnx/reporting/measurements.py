@@ -2,22 +2,22 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
-from ncsnx.exchange.recorded_scores import measured_scores
 from ncsnx.inverse.calibration import CALIBRATION_TITLES, calibration_in_words, calibration_rows
 from ncsnx.inverse.task_record import CALIBRATION_FILE, TaskRecord, misfit_in_words
-from ncsnx.quantities import counted, percent, with_error
+from ncsnx.quantities import counted
 from ncsnx.reporting import html
 from ncsnx.reporting.history import evenly_spread
 from ncsnx.reporting.run_facts import RunFacts, as_command
 from ncsnx.runs import result_records as records
+from ncsnx.runs.fast_sampler import recommendation_of
+from ncsnx.runs.ledger import STEPS, Series, value
+from ncsnx.runs.measurements import Measurements, shown_columns
 from ncsnx.runs.names import step_of
-from ncsnx.runs.score_files import RESULTS, SCORES, Row, ScoreFile, best_row, value
 
 _MOST_GRIDS = 16
 _MOST_PICTURES = 20
@@ -50,41 +50,43 @@ def tasks(facts: RunFacts) -> Iterator[Markup]:
             yield from _sample_folder(facts, folder, f"Task {task.task}", _agreement(facts, folder, task))
 
 
-def scores(facts: RunFacts, kind: Path) -> Iterator[Markup]:
-    """The sweeps in a folder of the run: fid, loss or likelihood. Plots, numbers, protocol."""
-    for folder in facts.newest([path.parent for path in kind.glob(f"*/{SCORES}")], kind.name):
-        sweep = facts.tried(partial(ScoreFile.read, folder), None)
-        if sweep is not None and sweep.rows:
-            yield from _sweep(facts, sweep)
+def measured(facts: RunFacts, measure: str) -> Iterator[Markup]:
+    """The series of a measure: plots, numbers, protocol. measure: fid, loss, likelihood or compare."""
+    series = sorted(facts.ledger.series(measure), key=lambda one: one.changed, reverse=True)
+    for one in facts.first(series, measure):
+        table, words = _table(facts, one), one.protocol.metric
+        yield html.paragraph(f"{words}. Protocol: {one.caption}.")
+        plots = [one.folder / f"{name}.png" for name in ("scores", "losses", "samplers")]
+        yield html.beside((facts.picture(path, f"{words}, measured", "plot") for path in plots), "plots")
+        shown = table.table()
+        yield html.table(f"{words}, lower is better", [column.title for column in shown.columns], shown.rows)
+        yield html.paragraph(table.errors_in_words()) if table.errors_in_words() else Markup()
+        yield html.details("Full protocol", json.dumps(one.facts, indent=2))
+        yield _repeat([entry.made for entry in one.entries])
 
 
-def samplers(facts: RunFacts) -> Iterator[Markup]:
-    """Comparisons of samplers: distance against evaluations, of every setting."""
-    for folder in facts.newest(_results(facts.run.compare), "compare"):
-        record = facts.document(folder / RESULTS, records.ComparisonRecord)
-        if record is not None:
-            yield html.paragraph(f"Protocol: {record.caption}.")
-            yield html.beside(
-                [facts.picture(folder / "samplers.png", "Distance by network evaluations", "plot")], "plots"
-            )
-            head = ("sampler", "evaluations", "distance ± spread", "broken", "")
-            yield html.table("Settings by network evaluations per image", head, _settings(record.rows))
-            yield _protocol(record.protocol)
-            yield _repeat([record.made])
+def _table(facts: RunFacts, series: Series) -> Measurements:
+    """The rows of a series: checkpoints, or samplers with the run's own one first."""
+    columns = shown_columns(series.protocol, None)
+    if series.protocol.over == STEPS or facts.experiment is None:
+        return Measurements.of(series, columns=columns)
+    found = recommendation_of(series, facts.experiment.sampler)
+    rows = () if found is None else found.rows
+    return Measurements.of(series, names=("sampler", "settings"), columns=columns, rows=rows, marks_best=False)
 
 
 def neighbours(facts: RunFacts) -> Iterator[Markup]:
     """Searches for the nearest training images: verdict, pictures, protocol."""
-    for folder in facts.newest(_results(facts.run.neighbors), "neighbors"):
-        record = facts.document(folder / RESULTS, records.NeighborRecord)
-        if record is not None:
-            verdict = "" if record.verdict is None else f"Verdict: {record.verdict.words}. "
-            yield html.paragraph(f"{verdict}Protocol: {record.caption}.")
-            yield facts.picture(folder / "grid.png", "Samples with their nearest training images")
-            distances = facts.picture(folder / "distances.png", "Distances to the nearest training image", "plot")
-            yield html.beside([distances], "plots")
-            yield _protocol(record.protocol)
-            yield _repeat([record.made])
+    series = sorted(facts.ledger.series("neighbors"), key=lambda one: one.changed, reverse=True)
+    for one in facts.first(series, "neighbors"):
+        verdict = one.entries[0].values["verdict"]
+        words = "" if verdict is None else f"Verdict: {verdict['words']}. "
+        yield html.paragraph(f"{words}Protocol: {one.caption}.")
+        yield facts.picture(one.folder / "grid.png", "Samples with their nearest training images")
+        distances = facts.picture(one.folder / "distances.png", "Distances to the nearest training image", "plot")
+        yield html.beside([distances], "plots")
+        yield html.details("Full protocol", json.dumps(one.facts, indent=2))
+        yield _repeat([one.entries[0].made])
 
 
 def _sample_folder(facts: RunFacts, folder: Path, name: str, more: Iterator[Markup] | tuple[()]) -> Iterator[Markup]:
@@ -116,49 +118,6 @@ def _agreement(facts: RunFacts, folder: Path, task: TaskRecord) -> Iterator[Mark
         yield html.beside([facts.picture(folder / CALIBRATION_FILE, words, "plot")], "plots") or html.paragraph(words)
 
 
-def _sweep(facts: RunFacts, sweep: ScoreFile) -> Iterator[Markup]:
-    yield html.paragraph(f"{sweep.metric}. Protocol: {sweep.caption}.")
-    plots = {
-        "scores.png": f"{sweep.metric} of checkpoints",
-        "losses.png": "Held-out loss of checkpoints, and by noise level",
-    }
-    yield html.beside((facts.picture(sweep.folder / name, caption, "plot") for name, caption in plots.items()), "plots")
-    best = best_row(sweep.rows)
-    rows = [
-        (f"{row['step']:,}{' (best)' if row is best else ''}", with_error(row["score"], value(row, "error")))
-        for row in sweep.rows
-    ]
-    yield html.table(f"{sweep.metric}, lower is better", ("step", "value ± standard error"), rows)
-    if best is not None and len(measured := measured_scores(sweep, best)) > 1:
-        numbers = [(one.name, with_error(one.value, one.error)) for one in measured]
-        yield html.table(f"All scores of step {best['step']:,}", ("score", "value ± error"), numbers)
-    yield _protocol(sweep.protocol)
-    yield _repeat([row.get("made", {}) for row in sweep.rows])
-
-
-def _settings(compared: Sequence[records.ComparedSampler]) -> list[tuple[str, ...]]:
-    """A row of cells for each setting that was measured, by evaluations; numbers from fresh seeds where they exist."""
-    rows: list[tuple[float, tuple[str, ...]]] = []
-    for one in compared:
-        numbers: Row = {**one.measured, **(one.measured_again or {})}
-        evaluations, distance = value(numbers, "evaluations"), value(numbers, "distance")
-        if evaluations is None or distance is None:
-            continue
-        remark = "recommended (sampler=fast)" if one.recommended else "the run's own" if one is compared[0] else ""
-        broken = percent(value(numbers, "broken") or 0.0)
-        cells = (numbers["words"], f"{evaluations:,g}", with_error(distance, value(numbers, "spread")), broken, remark)
-        rows.append((evaluations, cells))
-    return [cells for _, cells in sorted(rows)]
-
-
-def _results(kind: Path) -> list[Path]:
-    return [path.parent for path in kind.glob(f"*/{RESULTS}")]
-
-
-def _protocol(protocol: Mapping[str, Any]) -> Markup:
-    return html.details("Full protocol", json.dumps(protocol, indent=2))
-
-
 def _repeat(made: Sequence[Mapping[str, Any]]) -> Markup:
     """The commands that made results; empty where none is recorded."""
     return html.commands("Repeat it", [as_command(one["command"]) for one in made if "command" in one])
@@ -166,12 +125,16 @@ def _repeat(made: Sequence[Mapping[str, Any]]) -> Markup:
 
 def _protocol_in_words(record: records.SampleRecord) -> str:
     protocol = record.protocol
-    n, step, seed, evaluations = (value(protocol, key) or 0.0 for key in ("n", "step", "seed", "evaluations"))
+    n, step, seed = (value(protocol, key) or 0.0 for key in ("n", "step", "seed"))
+    count, columns = value(protocol, "evaluations"), value(protocol, "columns") or 1.0
+    images = counted(n, "image") if columns == 1 else f"{counted(n, 'row')} of {counted(columns, 'image')}"
+    evaluations = "an adaptive number of evaluations" if count is None else counted(count, "evaluation")
     sampler = protocol.get("sampler", {}).get("type", "unknown")
     weights = {"ema": "EMA", "raw": "raw"}.get(protocol.get("weights", ""), "unknown")
+    precision = "" if protocol.get("precision", "fp32") == "fp32" else f" in {protocol['precision']}"
     window = protocol.get("window")
     values = "" if window is None else f", black {window[0]:g} and white {window[1]:g}"
     return (
-        f"{counted(n, 'image')} from seed {seed:.0f}, step {step:,.0f}, {weights} weights, sampler {sampler} with "
-        f"{counted(evaluations, 'evaluation')} per image{values}{'' if record.complete else '; unfinished'}"
+        f"{images} from seed {seed:.0f}, step {step:,.0f}, {weights} weights{precision}, sampler {sampler} "
+        f"with {evaluations} per image{values}{'' if record.complete else '; unfinished'}"
     )

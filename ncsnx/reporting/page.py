@@ -72,16 +72,15 @@ def report_page(run: Run) -> bytes:
 
 def _sections(facts: RunFacts) -> dict[str, Iterable[Markup]]:
     """The parts of the page by title."""
-    run = facts.run
     return {
         "Summary": [history.summary(facts)],
         "Training": [html.beside(history.training_curves(facts), "plots")],
         "Samples while training": measurements.snapshots(facts),
         "Samples": measurements.samples(facts),
-        "Scores": measurements.scores(facts, run.fid),
-        "Held-out losses": measurements.scores(facts, run.loss),
-        "Likelihoods": measurements.scores(facts, run.likelihood),
-        "Samplers": measurements.samplers(facts),
+        "Scores": measurements.measured(facts, "fid"),
+        "Held-out losses": measurements.measured(facts, "loss"),
+        "Likelihoods": measurements.measured(facts, "likelihood"),
+        "Samplers": measurements.measured(facts, "compare"),
         "Neighbours": measurements.neighbours(facts),
         "Tasks": measurements.tasks(facts),
         "History": history.starts(facts),

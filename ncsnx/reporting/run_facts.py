@@ -1,6 +1,6 @@
 """Facts about a run from its folder; a file that can't be read becomes a line in place of its facts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -12,6 +12,7 @@ from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError
 from ncsnx.reporting import html
 from ncsnx.runs.folder import Run, read_origins
+from ncsnx.runs.ledger import Ledger
 from ncsnx.runs.manifest import checkpoints
 from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.segments import Segment, read_segments
@@ -40,6 +41,7 @@ class RunFacts:
     """Records in the file's order."""
     steps: list[int] = attrs.field(factory=list)
     """Steps of the checkpoints, ascending."""
+    ledger: Ledger = attrs.field(default=attrs.Factory(lambda self: Ledger(self.run), takes_self=True))
 
     @classmethod
     def read(cls, run: Run) -> "RunFacts":
@@ -52,6 +54,8 @@ class RunFacts:
         records: list[dict[str, Any]] = facts.tried(MetricsLog(run).read, [])
         facts.metrics = [record for record in records if isinstance(record.get("step"), int)]
         facts.steps = facts.tried(lambda: checkpoints(run), [])
+        facts.ledger = facts.tried(lambda: Ledger.read(run), facts.ledger)
+        facts.ledger.warn(facts.problems.append)
         return facts
 
     @property
@@ -83,12 +87,15 @@ class RunFacts:
             self.problems.append(f"{path}: {error}")
             return Markup()
 
-    def newest(self, folders: list[Path], what: str) -> list[Path]:
+    def newest(self, folders: list[Path], what: str) -> Sequence[Path]:
         """The folders that changed last, the newest first, with a line about the others."""
-        folders = sorted(folders, key=lambda folder: folder.stat().st_mtime_ns, reverse=True)
-        if len(folders) > _MOST_FOLDERS:
-            self.problems.append(f"{what}: the newest {_MOST_FOLDERS} of {len(folders):,} are shown")
-        return folders[:_MOST_FOLDERS]
+        return self.first(sorted(folders, key=lambda folder: folder.stat().st_mtime_ns, reverse=True), what)
+
+    def first(self, found: Sequence[T], what: str) -> Sequence[T]:
+        """The first results, the newest ones, with a line about the others."""
+        if len(found) > _MOST_FOLDERS:
+            self.problems.append(f"{what}: the newest {_MOST_FOLDERS} of {len(found):,} are shown")
+        return found[:_MOST_FOLDERS]
 
 
 def as_command(recorded: str) -> str:

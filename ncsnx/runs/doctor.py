@@ -17,26 +17,22 @@ from ncsnx.config.codec import identity
 from ncsnx.config.complaints import NewerVersionError
 from ncsnx.errors import AdvisedError, NcsnxError
 from ncsnx.runs.exported import CONFIG, MODEL, Export, is_export
-from ncsnx.runs.fast_sampler import read_fast
 from ncsnx.runs.folder import Run, read_origins
+from ncsnx.runs.ledger import Ledger
 from ncsnx.runs.manifest import STATE, Manifest, UnsoundError, checkpoints, read_state, set_aside, verify
 from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.names import step_name, step_of
 from ncsnx.runs.result_records import (
     SAMPLES_FILE,
-    ComparisonRecord,
-    NeighborRecord,
     SampleRecord,
     TrackerNotes,
 )
 from ncsnx.runs.retention import remove_leftover, was_checkpoint
-from ncsnx.runs.score_files import ScoreFile
 from ncsnx.runs.segments import read_segments, require_beginning
 from ncsnx.runs.writer_lock import is_being_written
 from ncsnx.spelling import argument
 from ncsnx.storage import atomic, reading
 from ncsnx.storage.documents import read_document
-from ncsnx.storage.json_lines import read_records
 from ncsnx.work import SILENT, Work
 
 FindingKind = Literal["unsound", "damaged", "missing", "leftover", "untrainable"]
@@ -109,7 +105,6 @@ def _export(run: Run, path: Path) -> Hashes:
     return [(path.parent / MODEL, Export(path.parent).config().model_sha256)] if is_export(path.parent) else []
 
 
-_scores = _opens(lambda run, path: ScoreFile.read(path.parent))
 _FIX_LINE = f"{_FROM_BACKUP}, or fix that line"
 _RECORDS = (
     _Record("config.json", _opens(lambda run, path: run.experiment()), f"{_FROM_BACKUP}; the run needs it"),
@@ -121,20 +116,10 @@ _RECORDS = (
         _opens(lambda run, path: read_document(path, TrackerNotes)),
         "remove it to begin a new record",
     ),
-    _Record("fid/*/scores.json", _scores, "move its folder away, then repeat the same `ncsnx fid`"),
-    _Record("loss/*/scores.json", _scores, "move its folder away, then repeat the same `ncsnx loss`"),
-    _Record("likelihood/*/scores.json", _scores, "move its folder away, then repeat the same `ncsnx likelihood`"),
     _Record(
-        "compare/*/results.json",
-        _opens(lambda run, path: read_document(path, ComparisonRecord, reading.RECORDS_LIMIT)),
-        "repeat the same `ncsnx compare`",
-    ),
-    _Record("compare/*/trials.jsonl", _opens(lambda run, path: read_records(path)), "fix or remove that line"),
-    _Record("compare/fast.json", _opens(lambda run, path: read_fast(run)), "remove it, then repeat `ncsnx compare`"),
-    _Record(
-        "neighbors/*/results.json",
-        _opens(lambda run, path: read_document(path, NeighborRecord)),
-        "repeat the same `ncsnx neighbors`",
+        "measurements.jsonl",
+        _opens(lambda run, path: Ledger.read(run).require_sound()),
+        "fix or remove that line",
     ),
     _Record("samples/*/protocol.json", _samples, f"repeat its `ncsnx sample` with {argument('overwrite', True)}"),
     _Record("samples/*/task.json", _task, "repeat the same `ncsnx restore`"),

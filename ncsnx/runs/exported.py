@@ -242,7 +242,7 @@ def export_config(
     return ExportConfig(
         format=FORMAT,
         ncsnx_version=__version__,
-        experiment=_portable(experiment),
+        experiment=portable(experiment),
         space=space,
         plugins=plugins_of(experiment),
         run=run if NAME.fullmatch(run) else experiment.name,
@@ -255,7 +255,7 @@ def export_config(
     )
 
 
-def _portable(experiment: Experiment) -> Experiment:
+def portable(experiment: Experiment) -> Experiment:
     changes: dict[str, Any] = {}
     defaults = {field.name: field.default for field in attrs.fields(type(experiment.data))}
     for name in _paths(experiment):

@@ -84,18 +84,12 @@ class Run:
     """Grids of samples drawn while training."""
     samples = RunEntry("samples")
     """Samples of `ncsnx sample`."""
+    ledger = RunEntry("measurements.jsonl")
+    """All measurements: see `ncsnx.runs.ledger`."""
     fid = RunEntry("fid")
-    """Results of `ncsnx fid`."""
-    compare = RunEntry("compare")
-    """Results of `ncsnx compare` and the recommended sampler."""
-    neighbors = RunEntry("neighbors")
-    """Results of `ncsnx neighbors`."""
+    """Tables, plots and features of `ncsnx fid`."""
     trackers = RunEntry("trackers")
     """Which experiment trackers the run uses, and what each has been sent."""
-    loss = RunEntry("loss")
-    """Results of `ncsnx loss`."""
-    likelihood = RunEntry("likelihood")
-    """Results of `ncsnx likelihood`."""
 
     @property
     def name(self) -> str:

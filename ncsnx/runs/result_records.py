@@ -1,6 +1,6 @@
 """Records that commands write into a run's folder. Reading them needs no torch.
 
-Samples, comparisons and their trials, searches for neighbours, trackers; scores are in `ncsnx.runs.score_files`.
+Samples, searches for neighbours, trackers; measurements are in `ncsnx.runs.ledger`.
 """
 
 import re
@@ -9,9 +9,7 @@ from typing import Any, Literal
 import attrs
 
 from ncsnx.config import checks
-from ncsnx.config.sampler import Sampler
 from ncsnx.config.variants import OMITTED, REST, VERSION
-from ncsnx.runs.score_files import Row
 from ncsnx.spelling import argument
 from ncsnx.storage.documents import document
 
@@ -34,48 +32,6 @@ class SampleRecord:
     """Whether all images are done."""
     samples_sha256: str | None = attrs.field(default=None, metadata=OMITTED)
     """sha256 of samples.safetensors (hexadecimal), once complete."""
-
-
-@attrs.frozen(kw_only=True)
-class ComparedSampler:
-    """One setting of a sampler, with its trials summarized."""
-
-    sampler: str
-    """Tag of the sampler."""
-    steps: int | None
-    seeds: int
-    """Number of trials."""
-    recommended: bool
-    measured_again: dict[str, Any] | None
-    """Measurement with fresh seeds, if any."""
-    measured: Row = attrs.field(metadata=REST)
-    """See `ncsnx.evaluation.comparison.Comparison.summary`."""
-
-
-@document("the results of a comparison")
-@attrs.frozen(kw_only=True)
-class ComparisonRecord:
-    """Content of results.json."""
-
-    schema_version: int = attrs.field(default=1, metadata=VERSION)
-    protocol: dict[str, Any]
-    caption: str
-    made: dict[str, Any] = attrs.field(factory=dict, metadata=OMITTED)
-    """The process that measured last."""
-    rows: tuple[ComparedSampler, ...]
-    """The run's own sampler first."""
-
-
-@document("a trial of a comparison")
-@attrs.frozen(kw_only=True)
-class TrialRecord:
-    """A line of the file of trials."""
-
-    schema_version: int = attrs.field(default=1, metadata=VERSION)
-    sampler: Sampler
-    seed: int = attrs.field(validator=checks.between(0, 2**63 - 1))
-    measured: Row = attrs.field(metadata=REST)
-    """Measured values and the runtime."""
 
 
 Kind = Literal["memorising", "nearer", "no sign", "undecided"]
@@ -118,21 +74,6 @@ class SpaceRecord:
     relative: MeasureRecord
 
 
-@document("the results of a search for neighbours", sealed=True)
-@attrs.frozen(kw_only=True)
-class NeighborRecord:
-    """Content of results.json."""
-
-    schema_version: int = attrs.field(default=1, metadata=VERSION)
-    protocol: dict[str, Any]
-    caption: str
-    made: dict[str, Any] = attrs.field(factory=dict, metadata=OMITTED)
-    """The process that searched."""
-    verdict: Verdict | None
-    """The conclusion; None without held-out images."""
-    spaces: dict[str, SpaceRecord]
-
-
 @document("the notes of a tracker", advice="remove it to begin a new record")
 @attrs.frozen(kw_only=True)
 class TrackerNotes:
@@ -145,5 +86,5 @@ class TrackerNotes:
     """Key of the record in the tracker."""
     sent: dict[str, int] = attrs.field(factory=dict)
     """Series → the last step that was sent."""
-    scores: dict[str, tuple[int, ...]] = attrs.field(factory=dict)
-    """Path of a sweep over checkpoints in the run → the steps that were sent."""
+    measured: int = 0
+    """Lines of the ledger that were sent."""

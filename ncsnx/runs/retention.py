@@ -14,9 +14,9 @@ from ncsnx.config.experiment import Experiment
 from ncsnx.config.training import Retention
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.runs.folder import Run
+from ncsnx.runs.ledger import Ledger, best_checkpoint
 from ncsnx.runs.manifest import CHECKPOINT_FILES, checkpoints
 from ncsnx.runs.names import step_name, step_of
-from ncsnx.runs.score_files import best_checkpoint
 from ncsnx.runs.selection import listed
 from ncsnx.storage import atomic
 
@@ -62,13 +62,15 @@ class CheckpointPruner:
         return PruningResult(tuple(removed), tuple(self._unreported(problems)))
 
     def due(self) -> list[int]:
-        """Steps of the checkpoints to remove now. Raises NcsnxError for unreadable scores: the best is unknown."""
+        """Steps of the checkpoints to remove now. Raises NcsnxError for damaged scores: the best is unknown."""
         rules = self.experiment.retention
         if not rules.removes_checkpoints:
             return []
-        best = best_checkpoint(self.run)
-        step, scored = (None, ()) if best is None else (best.step, best.scored)
-        return steps_to_remove(rules, checkpoints(self.run), step, scored)
+        ledger = Ledger.read(self.run)
+        ledger.require_sound()
+        best = best_checkpoint(ledger)
+        step, scored = (None, ()) if best is None else (best.step, best.series.entries)
+        return steps_to_remove(rules, checkpoints(self.run), step, [one.step for one in scored])
 
     def _unreported(self, lines: Iterable[str]) -> list[str]:
         """The lines that weren't reported before: a full disk causes the same problem at every checkpoint."""

@@ -10,9 +10,9 @@ from ncsnx.quantities import parsed_integer
 from ncsnx.runs.exported import Export, is_export
 from ncsnx.runs.folder import Run, locate
 from ncsnx.runs.hub import is_hub_address, parse_hub_address
+from ncsnx.runs.ledger import Ledger, require_best
 from ncsnx.runs.manifest import UnsoundError, checkpoints
 from ncsnx.runs.names import parse_step, step_name
-from ncsnx.runs.score_files import require_best
 from ncsnx.spelling import argument, parameter
 from ncsnx.work import SILENT, Work
 
@@ -43,7 +43,7 @@ def wanted_step(run: Run, wanted: int | str) -> int:
     """
     step = parse_step(wanted) if isinstance(wanted, str) else wanted
     if step == "best":
-        return require_best(run).step
+        return require_best(Ledger.read(run)).step
     steps = _require_checkpoints(run)
     if step == "latest":
         return steps[-1]
@@ -52,6 +52,14 @@ def wanted_step(run: Run, wanted: int | str) -> int:
         listed = ", ".join(f"{other:,}" for other in nearest)
         raise UsageError(f"run {run.name!r} has no checkpoint of step {step:,}; nearest: {listed}")
     return step
+
+
+def say_best(run: Run, work: Work) -> None:
+    """Says on rank 0 which checkpoint `best` is, and warns of damaged measurements. Raises NcsnxError."""
+    if work.ranks.is_first:
+        ledger = Ledger.read(run)
+        ledger.warn(work.warning)
+        work.info(f"best: {require_best(ledger)}")
 
 
 def _require_checkpoints(run: Run) -> list[int]:

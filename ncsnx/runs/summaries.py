@@ -16,8 +16,8 @@ from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.runs.exported import Export, is_export
 from ncsnx.runs.folder import Run, run_names
+from ncsnx.runs.ledger import Best, Ledger, best_checkpoint
 from ncsnx.runs.manifest import checkpoints
-from ncsnx.runs.score_files import Best, best_checkpoint
 from ncsnx.runs.writer_lock import is_being_written
 from ncsnx.storage.json_lines import last_records
 
@@ -92,7 +92,7 @@ def summary_of(source: Run | Export) -> RunSummary:
         return found
     none: list[dict[str, Any]] = []
     records = _tried(lambda: last_records(source.metrics_path), none)
-    best = _tried(lambda: best_checkpoint(source), None)
+    best = _tried(lambda: best_checkpoint(Ledger.read(source, ["fid"])), None)
     return attrs.evolve(found, loss=_last(records, "loss"), held_out=_last(records, "held_out"), best=best)
 
 
@@ -136,7 +136,7 @@ def ordered(runs: Sequence[RunSummary], column: str) -> list[RunSummary]:
 
     def key(run: RunSummary) -> tuple[Any, ...]:
         best = run.best
-        protocol = (best.metric, best.images, best.reference) if name == "score" and best else ()
+        protocol = (best.series.protocol.digest,) if name == "score" and best else ()
         return (*protocol, RUN_COLUMNS[name](run))
 
     def is_unknown(run: RunSummary) -> bool:

@@ -13,8 +13,7 @@ from ncsnx.ranks.rank_group import held_by_first
 from ncsnx.ranks.shared_batches import runs_of
 from ncsnx.ranks.shared_disk import wait_for_file
 from ncsnx.runs.folder import Run
-from ncsnx.runs.score_files import require_best
-from ncsnx.runs.selection import Source, check_checkpoint
+from ncsnx.runs.selection import Source, check_checkpoint, say_best
 from ncsnx.runs.writer_lock import folder_lock, require_lock
 from ncsnx.runtime import Runtime
 from ncsnx.sampling.drawing import Drawing
@@ -37,7 +36,7 @@ def load_model(
     """
     step = work.ranks.first(lambda: check_checkpoint(source, checkpoint))
     if checkpoint == "best" and isinstance(source, Run):
-        work.info(f"best: {work.ranks.first(lambda: require_best(source))}")
+        say_best(source, work)
     model = attrs.evolve(load(source, step, runtime=runtime), experiment=experiment).at_size(size)
     if (remark := model.size_remark) is not None:
         work.warning(remark)

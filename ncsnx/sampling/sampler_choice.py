@@ -1,4 +1,4 @@
-"""The sampler of a trained model: the run's own, another one, or the one that `ncsnx compare` stored."""
+"""The sampler of a trained model: the run's own, another one, or the one that `ncsnx compare` recommends."""
 
 from collections.abc import Iterator, Sequence
 from typing import Literal
@@ -7,7 +7,7 @@ import attrs
 
 from ncsnx.config.checks import quoted
 from ncsnx.config.experiment import Experiment
-from ncsnx.config.overrides import Override, apply_sampler_overrides, typed
+from ncsnx.config.overrides import Override, apply_sampler_overrides
 from ncsnx.config.sampler import (
     AnnealedLangevin,
     ConsistentAnnealed,
@@ -22,8 +22,9 @@ from ncsnx.config.sampler import (
 )
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import UsageError
-from ncsnx.runs.fast_sampler import FAST_FILE, read_fast
+from ncsnx.runs.fast_sampler import find_fast, require_fast
 from ncsnx.runs.folder import Run
+from ncsnx.runs.ledger import Ledger
 from ncsnx.runs.selection import Source
 from ncsnx.sampling.bias import known_bias
 from ncsnx.work import Work
@@ -105,7 +106,7 @@ def with_sampler(
 
     sampler: the one to change, by default the experiment's; 'fast' is the override sampler=fast. Says what
     `sampler=fast` means, how a sampler is known to be biased, and how to find one with fewer evaluations. Raises
-    UsageError for what is no sampler, NcsnxError where no fast sampler is stored, OverrideError for overrides of
+    UsageError for what is no sampler, NcsnxError where no fast sampler is recommended, OverrideError for overrides of
     anything else.
     """
     experiment = source.experiment()
@@ -123,7 +124,7 @@ def with_sampler(
     changed = _with_bias_said(work, apply_sampler_overrides(experiment, others))
     is_own = sampler is None and not overrides
     if is_own and isinstance(experiment.sampler, AnnealedLangevin) and isinstance(source, Run):
-        if (source.compare / FAST_FILE).exists():
+        if find_fast(Ledger.read(source)) is not None:
             work.info("sampler=fast takes fewer evaluations")
         else:
             work.info(f"find a sampler with fewer evaluations:  ncsnx compare {source.typed}")
@@ -131,15 +132,17 @@ def with_sampler(
 
 
 def _with_fast(work: Work, source: Source) -> Experiment:
-    """The experiment with the stored sampler; says what it is. Raises NcsnxError where none is."""
+    """The experiment with the recommended sampler; says what it is. Raises NcsnxError where none is."""
     if not isinstance(source, Run):
         raise UsageError(
-            f"sampler=fast needs a run, where `ncsnx compare` stores it, and {source.where} is an exported model; "
-            "type the sampler itself"
+            f"sampler=fast needs a run, in which `ncsnx compare` measures samplers, and {source.where} is an exported "
+            "model; type the sampler itself"
         )
-    fast = read_fast(source)
-    work.info(f"sampler=fast: {typed(fast.sampler)}, {fast}")
-    return attrs.evolve(source.experiment(), sampler=fast.sampler)
+    ledger = Ledger.read(source)
+    ledger.warn(work.warning)
+    sampler, why = require_fast(ledger)
+    work.info(f"sampler=fast: {why}")
+    return attrs.evolve(source.experiment(), sampler=sampler)
 
 
 def _with_bias_said(work: Work, experiment: Experiment) -> Experiment:

@@ -123,7 +123,7 @@ class ScoreModel:
 
     @property
     def precision_in_words(self) -> str:
-        """', in bf16' for a precision that isn't the experiment's, else ''."""
+        """', in bf16' for a precision other than fp32, else ''."""
         return self.runtime.precision_in_words(self.experiment)
 
     @property

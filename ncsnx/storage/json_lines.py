@@ -24,18 +24,28 @@ def records_with_lines(path: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
 
     Raises NcsnxError for a file that can't be read, and for a line that isn't a JSON object.
     """
+    for number, line in enumerate(complete_lines(path), start=1):
+        yield record_in(line, f"{path}, line {number}"), line + b"\n"
+
+
+def complete_lines(path: Path) -> list[bytes]:
+    """The lines of a file without their newlines, and without a torn last line. A missing file has none.
+
+    Raises NcsnxError for a file that can't be read.
+    """
     try:
-        content = reading.read_bytes(path, reading.RECORDS_LIMIT)
+        return reading.read_bytes(path, reading.RECORDS_LIMIT).split(b"\n")[:-1]
     except FileNotFoundError:
-        return
+        return []
     except OSError as error:
         raise NcsnxError(f"cannot read {path}: {error.strerror}") from error
-    *lines, _torn = content.split(b"\n")
-    for number, line in enumerate(lines, start=1):
-        record = _record(line)
-        if record is None:
-            raise AdvisedError(f"{path}, line {number}: expected a JSON object", "fix or remove that line")
-        yield record, line + b"\n"
+
+
+def record_in(line: bytes, where: str) -> dict[str, Any]:
+    """The record in a line. where: the line, for errors. Raises NcsnxError if it isn't a JSON object."""
+    if (record := _record(line)) is None:
+        raise AdvisedError(f"{where}: expected a JSON object", "fix or remove that line")
+    return record
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:

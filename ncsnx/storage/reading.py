@@ -47,14 +47,18 @@ def read_json(path: Path, limit: int = JSON_LIMIT) -> Any:
     return parse_json(read_bytes(path, limit))
 
 
+def _refuse(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse)
+
+
 def parse_json(content: bytes) -> Any:
     """The value of a JSON text in UTF-8. Raises ValueError for anything else, such as NaN."""
 
-    def refuse(name: str) -> None:
-        raise ValueError(f"{name} is not a JSON number")
-
     try:
-        return json.loads(content.decode("utf-8"), parse_constant=refuse)
+        return _DECODER.decode(content.decode("utf-8"))
     except RecursionError:
         raise ValueError("lists and objects are nested too deep") from None
 

@@ -1,21 +1,27 @@
-"""Compares the settings of a parameter sweep: mean and standard deviation over the seeds of each, the best first."""
+"""Compares the settings of a parameter sweep: mean and standard deviation over the seeds of each, the best first.
 
-import csv
-import io
+Only settings whose numbers have one protocol are ranked together: a loss with other weights, or a distance to other
+images, is another quantity.
+"""
+
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import attrs
 
+from ncsnx.config.codec import flatten
+from ncsnx.config.converter import unstructure
 from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.plots import drawable, new_figure, style, write
-from ncsnx.quantities import counted, number, with_error
-from ncsnx.runs.folder import Run
-from ncsnx.runs.manifest import checkpoints
-from ncsnx.runs.metrics_log import MetricsLog
+from ncsnx.quantities import counted
+from ncsnx.results import Result, Table
+from ncsnx.runs.ledger import Protocol, Quantity, Row, value
+from ncsnx.runs.measurements import MeasuredRow, Measurements, csv_of
+from ncsnx.runs.summaries import RunSummary
 from ncsnx.sweeps.points import SEED, SweepPoint, short_paths
 
 MOST_DRAWN = 40
@@ -24,181 +30,197 @@ _LONGEST_LABEL = 40
 
 
 @attrs.frozen(kw_only=True)
-class PointStatus:
-    """How far the run of a point is, by its files."""
+class RunNumber:
+    """A number of a run, lower is better."""
 
-    step: int
-    """Step of its newest checkpoint; 0 without one."""
-    is_finished: bool
-    loss: float | None
-    """Last training loss on record."""
-    held_out: float | None
-    """Last held-out loss on record."""
-
-    @classmethod
-    def of(cls, run: Run, point: SweepPoint) -> "PointStatus":
-        """The status of a run, which need not exist."""
-        step = max(checkpoints(run), default=0) if run.path.exists() else 0
-        try:
-            records = MetricsLog(run).read() if run.path.exists() else []
-        except NcsnxError:
-            records = []
-        loss, held_out = (
-            next((row[key] for row in reversed(records) if key in row), None) for key in ("loss", "held_out")
-        )
-        return cls(step=step, is_finished=step >= point.experiment.steps, loss=loss, held_out=held_out)
+    protocol: Protocol
+    value: float
 
 
-@attrs.frozen(kw_only=True)
-class MeasuredRuns:
-    """One number of each run, lower is better."""
-
-    key: str
-    """Key in JSON, and column of the CSV file: 'fid', 'loss' or 'held_out'."""
-    title: str
-    caption: str
-    """The protocol in words."""
-    by_run: Mapping[str, float]
-    """Name of a run → its number; runs without one are left out."""
+Numbers = Mapping[str, Mapping[str, RunNumber]]
+"""Key of a measure, in JSON and CSV ('fid', 'loss' or 'held_out') → name of a run → its number, where it has one."""
 
 
-@attrs.frozen(kw_only=True)
-class SweepSetting:
-    """The runs that differ in their seed only."""
+@attrs.frozen(kw_only=True, repr=False)
+class ComparedSettings(Result):
+    """Settings of a sweep, a table for each protocol, the best first in each."""
 
-    values: dict[str, str]
-    """Dotted path → value, without the seed."""
-    points: tuple[SweepPoint, ...]
-    numbers: dict[str, list[float]]
-    """Key of a measured number → its values, one for each run that has it."""
-
-    def mean(self, key: str) -> float:
-        """Mean of a number over the runs; infinity if no run has it."""
-        return statistics.fmean(self.numbers[key]) if self.numbers.get(key) else math.inf
-
-    def deviation(self, key: str) -> float | None:
-        """Standard deviation of one run; None for fewer than two."""
-        return statistics.stdev(self.numbers[key]) if len(self.numbers[key]) > 1 else None
-
-    def in_words(self, key: str) -> str:
-        """Mean, standard deviation and number of runs; the mean alone if the setting has a single run."""
-        if not self.numbers[key]:
-            return ""
-        if len(self.points) == 1:
-            return number(self.mean(key))
-        return f"{with_error(self.mean(key), self.deviation(key))} ({len(self.numbers[key])})"
+    name: str
+    """Name of the sweep."""
+    tables: Sequence[Measurements]
+    plot: Path | None = None
+    """Table and plots without their suffixes; None if none were written."""
+    failures: Sequence[str] = ()
+    """Runs that failed, and runs that have no score."""
 
     @property
-    def name(self) -> str:
-        """The values in words; long ones by their end."""
-        labels = short_paths(list(self.values))
-        words = " ".join(f"{labels[path]}={value}" for path, value in self.values.items()) or "all seeds"
-        return words if len(words) <= _LONGEST_LABEL else f"…{words[1 - _LONGEST_LABEL :]}"
+    def best(self) -> MeasuredRow | None:
+        """The best setting; None if nothing was measured, or by several protocols."""
+        return self.tables[0].best_row if len(self.tables) == 1 else None
+
+    def shown(self) -> Sequence[Table | str]:
+        if len(self.tables) == 1:
+            return self.tables[0].shown()
+        return [part for one in self.tables for part in (one.table(), f"protocol: {one.caption}")]
+
+    def closing(self) -> Sequence[str]:
+        lines = [] if self.plot is None else [f"table and plot: {self.plot}.csv, .png, .svg"]
+        if len(self.tables) > 1:
+            facts = [dict(flatten(dict(one.protocol))) for one in self.tables]
+            differing = {path for path in {*chain(*facts)} if len({str(one.get(path)) for one in facts}) > 1}
+            paths = sorted({path.partition(".")[2] for path in differing})  # without the key of the measure
+            lines.append(
+                f"{counted(len(self.tables), 'protocol')}, not ranked together: they differ in {', '.join(paths)}"
+            )
+            return lines
+        return [*lines, *self.tables[0].closing()]
+
+    def problem(self) -> NcsnxError | None:
+        return NcsnxError("; ".join(self.failures)) if self.failures else None
+
+    def to_json(self) -> object:
+        return {"sweep": self.name, "tables": [one.to_json() for one in self.tables]}
+
+    def heading(self) -> tuple[str, str]:
+        return f"sweep {self.name}", counted(sum(len(one.rows) for one in self.tables), "setting")
+
+    def remarks(self) -> Sequence[str]:
+        return [line for one in self.tables for line in one.remarks() if line]
 
 
-def compared_settings(points: Sequence[SweepPoint], measured: Sequence[MeasuredRuns]) -> list[SweepSetting]:
-    """The settings of a sweep, by the mean of the first measured number, ascending; those without it last."""
-    groups: dict[tuple[tuple[str, str], ...], list[SweepPoint]] = {}
+def is_finished(point: SweepPoint, state: RunSummary | None) -> bool:
+    """Whether the run of a point has reached its last step. state: None if there is no such run."""
+    return state is not None and (state.step or 0) >= point.experiment.steps
+
+
+def compared_settings(
+    name: str, points: Sequence[SweepPoint], states: Mapping[str, RunSummary | None], numbers: Numbers
+) -> list[Measurements]:
+    """The settings of a sweep, a table for each protocol; in each by the mean of the first measure, ascending.
+
+    states: how far each run is, by its name; None for a run that does not exist. Settings of which runs lack a number
+    come last, and none of them is the best.
+    """
+    settings: dict[tuple[tuple[str, str], ...], list[SweepPoint]] = {}
     for point in points:
-        groups.setdefault(tuple(point.setting.items()), []).append(point)
-    settings = [
-        SweepSetting(
-            values=dict(values),
-            points=tuple(group),
-            numbers={
-                one.key: [one.by_run[point.run] for point in group if point.run in one.by_run] for one in measured
-            },
-        )
-        for values, group in groups.items()
-    ]
-    return sorted(settings, key=lambda setting: setting.mean(measured[0].key)) if measured else settings
+        settings.setdefault(tuple(point.setting.items()), []).append(point)
+    groups: dict[tuple[str, ...], list[list[SweepPoint]]] = {}
+    for runs in settings.values():
+        groups.setdefault(_protocols_of(runs, numbers), []).append(runs)
+    unmeasured = groups.pop(("",) * len(numbers), []) if len(groups) > 1 else []
+    tables = [_table(name, group, states, numbers) for group in groups.values()]
+    if unmeasured:  # beside the first, since nothing says otherwise
+        tables[0] = _table(name, [*next(iter(groups.values())), *unmeasured], states, numbers)
+    return tables
 
 
-def as_table(
-    settings: Sequence[SweepSetting], states: Mapping[str, PointStatus], measured: Sequence[MeasuredRuns]
-) -> tuple[list[str], list[list[str]]]:
-    """Titles and rows of a table of the settings. states: of the runs by name."""
-    rows = [
+def _protocols_of(runs: Sequence[SweepPoint], numbers: Numbers) -> tuple[str, ...]:
+    """The protocols of a setting, in order of the measures; '' where it has no number."""
+    return tuple(
+        "+".join(sorted({by_run[point.run].protocol.digest for point in runs if point.run in by_run}))
+        for by_run in numbers.values()
+    )
+
+
+def _table(
+    name: str, settings: Sequence[Sequence[SweepPoint]], states: Mapping[str, RunSummary | None], numbers: Numbers
+) -> Measurements:
+    paths, columns, protocols = list(settings[0][0].setting), list[Quantity](), dict[str, Protocol]()
+    for key, by_run in numbers.items():
+        known = [by_run[point.run].protocol for runs in settings for point in runs if point.run in by_run]
+        if known:
+            protocols[key] = known[0]
+            deviation = "standard deviation over seeds"
+            columns.append(Quantity(key, known[0].metric, error=f"{key}_deviation", plus_minus=deviation))
+    rows = [_row(runs, states, numbers) for runs in settings]
+    if columns:
+
+        def rank(row: MeasuredRow) -> tuple[bool, float]:
+            score = columns[0].value_in(row.values)
+            return not row.is_ranked, math.inf if score is None else score
+
+        rows.sort(key=rank)
+    metrics = [one.metric for one in protocols.values()]
+    return Measurements(
+        metric=", ".join(metrics),
+        where=name,
+        names=tuple(paths),
+        columns=tuple(columns),
+        rows=tuple(rows),
+        protocol={key: {"measure": one.measure, **one.facts} for key, one in protocols.items()},
+        caption=". ".join(f"{one.metric}: {one.caption}" for one in protocols.values()),
+        marks_best=len(rows) > 1,
+    )
+
+
+def _row(runs: Sequence[SweepPoint], states: Mapping[str, RunSummary | None], numbers: Numbers) -> MeasuredRow:
+    values: Row = {}
+    for key, by_run in numbers.items():
+        found = [by_run[point.run].value for point in runs if point.run in by_run]
+        values[key] = statistics.fmean(found) if found else None
+        values[f"{key}_deviation"] = statistics.stdev(found) if len(found) > 1 else None
+        values[f"{key}_runs"] = len(found)
+    finished = sum(is_finished(point, states[point.run]) for point in runs)
+    given = dict(flatten(unstructure(runs[0].experiment)))
+    setting = {path: given.get(path, text) for path, text in runs[0].setting.items()}
+    facts = {"setting": setting, "runs": [_run(point, states[point.run], numbers) for point in runs]}
+    names, remark = tuple(runs[0].setting.values()), f"{finished} of {counted(len(runs), 'run')} finished"
+    is_ranked = all(values[f"{key}_runs"] == len(runs) for key in list(numbers)[:1])
+    remark = "" if finished == len(runs) else remark
+    return MeasuredRow(names=names, facts=facts, values=values, remark=remark, is_ranked=is_ranked)
+
+
+def _run(point: SweepPoint, state: RunSummary | None, numbers: Numbers) -> dict[str, Any]:
+    return {
+        "run": point.run,
+        "seed": point.experiment.seed,
+        "finished": is_finished(point, state),
+        "step": 0 if state is None else state.step,
+        "training_loss": None if state is None else state.loss,
+        **{key: by_run[point.run].value if point.run in by_run else None for key, by_run in numbers.items()},
+    }
+
+
+def comparison_csv(tables: Sequence[Measurements]) -> bytes:
+    """A line for each run, best setting first, with the number of its table."""
+    return csv_of(
         [
-            *setting.values.values(),
-            f"{sum(states[point.run].is_finished for point in setting.points)}/{len(setting.points)}",
-            *(setting.in_words(one.key) for one in measured),
+            {"run": run["run"], **row.facts["setting"], SEED: run["seed"], **run, "table": place}
+            for place, one in enumerate(tables, start=1)
+            for row in one.rows
+            for run in row.facts["runs"]
         ]
-        for setting in settings
-    ]
-    return [*settings[0].values, "finished", *(one.title for one in measured)], rows
+    )
 
 
-def comparison_values(
-    settings: Sequence[SweepSetting], states: Mapping[str, PointStatus], measured: Sequence[MeasuredRuns]
-) -> list[dict[str, Any]]:
-    """The settings with their runs, as JSON values."""
-
-    def run_values(point: SweepPoint) -> dict[str, Any]:
-        status = states[point.run]
-        return {
-            "run": point.run,
-            "seed": point.experiment.seed,
-            "finished": status.is_finished,
-            "step": status.step,
-            "training_loss": status.loss,
-            **{one.key: one.by_run.get(point.run) for one in measured},
-        }
-
-    def spread(setting: SweepSetting, key: str) -> dict[str, Any] | None:
-        count = len(setting.numbers[key])
-        return {"mean": setting.mean(key), "deviation": setting.deviation(key), "n": count} if count else None
-
-    return [
-        {
-            "values": setting.values,
-            **{one.key: spread(setting, one.key) for one in measured},
-            "runs": [run_values(point) for point in setting.points],
-        }
-        for setting in settings
-    ]
-
-
-def comparison_csv(
-    settings: Sequence[SweepSetting], states: Mapping[str, PointStatus], measured: Sequence[MeasuredRuns]
-) -> bytes:
-    """A line for each run, best setting first."""
-    rows = [
-        {"run": run["run"], **setting["values"], SEED: run["seed"], **run}
-        for setting in comparison_values(settings, states, measured)
-        for run in setting["runs"]
-    ]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode("utf-8")
-
-
-def plot_settings(stem: Path, settings: Sequence[SweepSetting], measured: Sequence[MeasuredRuns], title: str) -> None:
-    """Draws the measured numbers of the settings, a panel each, into `stem`.png and `stem`.svg.
+def plot_settings(stem: Path, table: Measurements) -> None:
+    """Draws the numbers of the settings, a panel each, into `stem`.png and `stem`.svg.
 
     Settings stand below each other, the best first: the mean as a large mark with a bar of one standard deviation, runs
     as small marks. Raises NcsnxError if a file can't be written.
     """
-    drawn = settings[:MOST_DRAWN]
-    caption = " ".join(f"{one.title}: {one.caption}." for one in measured)
-    if len(drawn) < len(settings):
-        caption += f" The best {len(drawn):,} of {counted(len(settings), 'setting')}."
+    drawn, count = table.rows[:MOST_DRAWN], len(table.columns)
+    caption = f"{table.caption}."
+    if len(drawn) < len(table.rows):
+        caption += f" The best {len(drawn):,} of {counted(len(table.rows), 'setting')}."
     with style():
-        height_in = 1.3 + 0.2 * max(len(drawn), 3)
-        figure = new_figure(3.0 + 2.6 * len(measured), height_in, title, caption)
-        panels = figure.subplots(1, len(measured), squeeze=False, sharey=True)[0]
-        for axes, one in zip(panels, measured, strict=True):
-            for place, setting in enumerate(drawn):
-                numbers = setting.numbers[one.key]
-                axes.plot(numbers, [place] * len(numbers), ".", color="#999999", markersize=3)
-                if numbers:
-                    axes.errorbar(
-                        setting.mean(one.key), place, xerr=setting.deviation(one.key), fmt="o", color="#0072B2"
-                    )
-            axes.set_xlabel(drawable(one.title), parse_math=False)
+        figure = new_figure(3.0 + 2.6 * count, 1.3 + 0.2 * max(len(drawn), 3), table.where, caption)
+        panels = figure.subplots(1, count, squeeze=False, sharey=True)[0]
+        for axes, column in zip(panels, table.columns, strict=True):
+            for place, row in enumerate(drawn):
+                found = [run[column.key] for run in row.facts["runs"] if run[column.key] is not None]
+                axes.plot(found, [place] * len(found), ".", color="#999999", markersize=3)
+                if (mean := value(row.values, column.key)) is not None:
+                    axes.errorbar(mean, place, xerr=column.error_in(row.values), fmt="o", color="#0072B2")
+            axes.set_xlabel(drawable(column.title), parse_math=False)
             axes.grid(axis="y", linewidth=0.3, color="#dddddd")
-        panels[0].set_yticks(range(len(drawn)), labels=[drawable(one.name) for one in drawn], parse_math=False)
+        panels[0].set_yticks(range(len(drawn)), labels=[drawable(_label(row)) for row in drawn], parse_math=False)
         panels[0].set_ylim(len(drawn) - 0.5, -0.5)
         write(stem, figure)
+
+
+def _label(row: MeasuredRow) -> str:
+    """The setting of a row in words; a long one by its end."""
+    labels = short_paths(list(row.facts["setting"]))
+    words = " ".join(f"{label}={text}" for label, text in zip(labels.values(), row.names, strict=False)) or "all seeds"
+    return words if len(words) <= _LONGEST_LABEL else f"…{words[1 - _LONGEST_LABEL :]}"

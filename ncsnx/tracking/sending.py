@@ -9,7 +9,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import attrs
 from filelock import FileLock, Timeout
@@ -18,11 +18,12 @@ from ncsnx.config.codec import flatten
 from ncsnx.config.converter import unstructure
 from ncsnx.config.foreign import error_in_words
 from ncsnx.errors import NcsnxError
+from ncsnx.runs.exported import portable
 from ncsnx.runs.folder import Run
+from ncsnx.runs.ledger import STEPS, Entry, Ledger, Protocol, Series, lines, value
 from ncsnx.runs.metrics_log import series_of
 from ncsnx.runs.names import step_of
 from ncsnx.runs.result_records import TrackerNotes
-from ncsnx.runs.score_files import ScoreFile, sweeps_in, value
 from ncsnx.storage import atomic
 from ncsnx.storage.documents import read_document, write_document
 from ncsnx.storage.json_lines import RecordFollower
@@ -52,10 +53,11 @@ class TrackerRecord:
         except FileNotFoundError:
             self._notes = TrackerNotes(name=run.name, record=secrets.token_hex(8))
             write_document(self._path, self._notes)
-        self._rows = RecordFollower(run.metrics_path)
+        self._rows, self._ledger_bytes = RecordFollower(run.metrics_path), 0
         self._noted_s = time.monotonic()
-        config = {path: _scalar(value) for path, value in flatten(unstructure(run.experiment())) if path}
-        config |= {name: f"{scores.metric}: {scores.caption}" for name, scores in self._scores()}
+        config = {path: _scalar(value) for path, value in flatten(unstructure(portable(run.experiment()))) if path}
+        for series in Ledger.read(run).series("fid", "loss", "likelihood"):
+            config[_name(series)] = f"{series.protocol.metric}: {series.without_folders().caption}"
         self._tracker = known_tracker(tag, "track").open(
             TrackedRun(name=self._notes.name, record=self._notes.record, config=config)
         )
@@ -75,19 +77,26 @@ class TrackerRecord:
             if step is not None and self._is_new(GRIDS, step):
                 self._tracker.image(step, GRIDS, file)
                 self._note({GRIDS: step})
-        for name, scores in self._scores():
-            sent = set(self._notes.scores.get(name, ()))
-            for row in scores.rows:
-                step = row["step"]
-                scored = {f"{name}/{key}": value(row, key) for key in row if key != "step"}
-                new = {series: one for series, one in scored.items() if one is not None}
-                if new and step not in sent:
-                    self._tracker.numbers(step, new)
-                    sent.add(step)
-            if sent:
-                self._notes = attrs.evolve(self._notes, scores={**self._notes.scores, name: tuple(sorted(sent))})
+        with suppress(FileNotFoundError):
+            if (size := self._run.ledger.stat().st_size) != self._ledger_bytes:
+                self._ledger_bytes = size
+                self._send_measurements()
         if self._notes != before:
             write_document(self._path, self._notes)
+
+    def _send_measurements(self) -> None:
+        """Sends the new lines of the ledger; `ncsnx doctor` names those that are damaged."""
+        protocols, line = dict[str, Protocol](), 0
+        for line, found in enumerate(lines(self._run), start=1):
+            if isinstance(found, Protocol):
+                protocols[found.digest] = found
+            elif isinstance(found, Entry) and line > self._notes.measured and found.protocol in protocols:
+                series = Series(run=self._run, protocol=protocols[found.protocol], subject=found.subject)
+                measured = {f"{_name(series)}/{key}": value(found.values, key) for key in found.values}
+                new = {key: one for key, one in measured.items() if one is not None}
+                if new and series.protocol.over == STEPS:  # numbers of comparisons belong to samplers, not to steps
+                    self._tracker.numbers(found.step, new)
+        self._notes = attrs.evolve(self._notes, measured=max(line, self._notes.measured))
 
     def close(self) -> str:
         """Closes the record; returns the command or address that shows it."""
@@ -103,12 +112,10 @@ class TrackerRecord:
             self._noted_s = time.monotonic()
             write_document(self._path, self._notes)
 
-    def _scores(self) -> Iterator[tuple[str, ScoreFile]]:
-        """Sweeps over checkpoints, by their path in the run, such as fid/n1000-…; unreadable ones are left out."""
-        run = self._run
-        # `ncsnx doctor` says what is wrong with the unreadable ones
-        for sweep in sweeps_in(run.fid, run.likelihood, run.loss, unreadable=lambda error: None):
-            yield f"{sweep.folder.parent.name}/{sweep.folder.name}", sweep
+
+def _name(series: Series) -> str:
+    """Name of a series of measurements: fid/n1000-…."""
+    return f"{series.protocol.measure}/{series.folder.name}"
 
 
 def send_run(run: Run, tag: str) -> str:

@@ -1,6 +1,5 @@
 """Measured and drawn from Python as by commands: equal numbers, typed, shown without markup of others."""
 
-import json
 import logging
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from ncsnx.errors import UsageError
 from ncsnx.images import ImageBatch
 from ncsnx.results import Table
 from ncsnx.runs.folder import Run
+from ncsnx.runs.ledger import Ledger
 from tests.training.tiny import command
 
 FEATURES = Classifier(steps=20, width=8)
@@ -34,15 +34,15 @@ def test_scores_are_those_that_the_command_keeps(run: Run, cache: Path, capfd: p
     found = ncsnx.fid(run, range="8:12", n=12, features=FEATURES, cache=cache)
 
     assert tuple(capfd.readouterr()) == ("", "")
-    (file,) = run.fid.glob("*/scores.json")
-    rows = json.loads(file.read_text())["rows"]
-    assert [(one.step, one.score, one.weights_sha256) for one in found.scores] == [
-        (row["step"], row["score"], row["weights_sha256"]) for row in rows
+    (series,) = Ledger.read(run).series("fid")
+    assert [(one.step, one.score, one.weights_sha256) for one in found.rows] == [
+        (entry.step, entry.score, entry.subject.weights_sha256) for entry in series.entries
     ]
-    assert found.best == min(found.scores, key=lambda one: one.score)
-    assert found.folder == file.parent
+    assert found.best == min(found.rows, key=lambda one: one.score or 0.0)
+    assert (found.folder, found.protocol, found.caption) == (series.folder, series.facts, series.caption)
     assert found.protocol["n"] == 12
-    assert all(one.error is not None and one.error > 0 for one in found.scores)
+    assert all(one.error is not None and one.error > 0 for one in found.rows)
+    assert found.rows[0].sampler == run.experiment().sampler
     typed = command(
         "fid", str(run.path), *TYPED, "--range", "8:12", "--n", "12", "--cache", str(cache), folder=run.path
     )
@@ -57,11 +57,11 @@ def test_scores_are_those_that_the_command_keeps(run: Run, cache: Path, capfd: p
 def test_a_comparison_lists_the_runs_own_sampler_first(run: Run, cache: Path) -> None:
     found = ncsnx.compare(run, n=10, seeds=1, samplers=["cas"], evaluations=[4], features=FEATURES, cache=cache)
 
-    assert found.scores[0].sampler == run.experiment().sampler
-    assert {type(one.sampler) for one in found.scores[1:]} == {ConsistentAnnealed}
+    assert found.rows[0].sampler == run.experiment().sampler
+    assert {type(one.sampler) for one in found.rows[1:]} == {ConsistentAnnealed}
     assert found.recommended is None
     assert "no setting with at most" in found.reason
-    assert (found.folder / "results.json").is_file()
+    assert (found.folder / "scores.csv").is_file()
     (table,) = found.shown()
     assert isinstance(table, Table)
     assert table.columns[0].title in found._repr_html_()

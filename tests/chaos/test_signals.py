@@ -189,19 +189,18 @@ def differences(place: Path, straight: Path, reached: int | None) -> list[str]:
     for expected in sorted(straight.glob("runs/*")):
         run = place / "runs" / expected.name
         problems += [*unlike(run, expected, but_for=reached), *half_done(place)]
-        for kind in ("fid", "loss", "compare"):
-            if rows(run / kind) != rows(expected / kind):
-                problems.append(f"the results of {kind} differ")
+        if rows(run) != rows(expected):
+            problems.append("the measurements differ")
     if drawn(place) != drawn(straight):
         problems.append("the samples differ")
     return problems
 
 
-def rows(sweeps: Path) -> list[str]:
-    """Rows of all sweeps and trials of comparisons, without their provenance and times."""
-    found = [row for path in sorted(sweeps.glob("*/scores.json")) for row in json.loads(path.read_text())["rows"]]
-    found += [trial for path in sorted(sweeps.glob("*/trials.jsonl")) for trial in lines(path)]
-    return [json.dumps({**row, "made": None, "seconds": None}) for row in found]
+def rows(run: Path) -> list[str]:
+    """The ledger, without provenance and times."""
+    found = lines(run / "measurements.jsonl")
+    values = [{**row.get("values", {}), "seconds": None} for row in found]
+    return [json.dumps({**row, "made": None, "values": one}) for row, one in zip(found, values, strict=True)]
 
 
 def drawn(place: Path) -> dict[str, bytes]:

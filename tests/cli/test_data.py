@@ -68,6 +68,7 @@ def test_a_folder_is_packed_checked_shown_and_read(place: Path) -> None:
     checked = run("data", "check", "p.pack")
     assert (checked.code, checked.out) == (0, "")
     assert "p.pack: 12 packed images; no damage found" in checked.err
+    assert facts("check", "p.pack") == {"source": "p.pack", "read": 12}
 
     pixels = ("mean", "standard_deviation", "labels", "train", "held_out", "shape")
     from_files = facts("show", "pics", "--size", "16", "--held-out", "0.3")

@@ -16,9 +16,11 @@ from safetensors.torch import load_file
 import ncsnx
 from ncsnx.config import Digits
 from ncsnx.errors import UsageError
+from ncsnx.exchange.card import text
 from ncsnx.images import grid, png_bytes, to_uint8
 from ncsnx.runs.exported import Export, write_export
 from ncsnx.runs.folder import Run
+from ncsnx.runs.ledger import Ledger, best_of
 from tests.cli.drawing import error
 from tests.spaces import space_of
 from tests.training.tiny import CPU, Result, command, files, training
@@ -44,9 +46,10 @@ def scored(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def best_row(folder: Path) -> dict[str, float]:
-    (sweep,) = (folder / RUN / "fid").iterdir()
-    rows = json.loads((sweep / "scores.json").read_text())["rows"]
-    return dict(min(rows, key=lambda row: float(row["score"])))
+    (series,) = Ledger.read(Run(folder / RUN)).series("fid")
+    best = best_of(series.entries)
+    assert best is not None
+    return {"step": best.step, **best.values}
 
 
 def test_the_folder_holds_the_averaged_weights_as_the_hub_expects_them(scored: Path) -> None:
@@ -72,9 +75,9 @@ def test_the_card_has_the_scores_of_these_weights_and_no_others(scored: Path) ->
     row = best_row(scored)
     assert 'license: "cc-by-4.0"' in card
     assert "| FD (digits classifier " in card
-    assert (
-        "Protocol: 20 images per checkpoint from seed 0, EMA weights, sampler ald with 5 evaluations per image" in card
-    )
+    sampler = "sampler=ald sampler.step_size=2.4e-05 sampler.steps_per_level=1, 5 evaluations per image"
+    assert f"Protocol: {text(f'EMA weights, {sampler}, seed 0; 20 images')}" in card
+    assert '"evaluations": 5' in card
     assert '"n": 20,' in card
     assert ("held-out loss" in card) == (row["step"] == 8)
 
@@ -126,7 +129,7 @@ def test_json_says_what_was_exported(scored: Path, tmp_path: Path) -> None:
     assert (found["model_sha256"], found["license"], found["grid"]) == (config.model_sha256, "unknown", 2)
     assert "drawn by the sampler below, in bf16." in (folder / "new/place/README.md").read_text()
     row = best_row(folder)
-    (score,) = [score for score in found["scores"] if score["protocol"]["measure"] == "distance"]
+    (score,) = [score for score in found["scores"] if score["protocol"]["measure"] == "fid"]
     metric = f"FD (digits classifier {score['protocol']['features']['sha256'][:8]})"
     assert score["measured"][metric] == {"value": row["score"], "error": row["error"]}
     assert "license: unknown" in result.err

@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ from PIL import Image
 from ncsnx import draw, load
 from ncsnx.config.feature_networks import Classifier
 from ncsnx.errors import NcsnxError
-from ncsnx.evaluation import distance_sweep, engine
-from ncsnx.evaluation.distance_sweep import make_room
+from ncsnx.evaluation import distance, engine
+from ncsnx.evaluation.distance import make_room
 from ncsnx.evaluation.engine import mean_score
 from ncsnx.evaluation.reference import open_reference
 from ncsnx.features.extractors import build_features
@@ -42,11 +43,16 @@ def fid(folder: Path, *words: str, run: str = "digits") -> Result:
     return command("fid", run, *words, *SMALL, folder=folder)
 
 
-def rows(folder: Path, *words: str, run: str = "digits") -> list[dict[str, Any]]:
-    """The rows that --json prints."""
+def printed(folder: Path, *words: str, run: str = "digits") -> dict[str, Any]:
+    """The JSON that the command prints."""
     result = fid(folder, "--json", *words, run=run)
     assert result.code == 0, result.err
-    return list(json.loads(result.out))
+    return dict(json.loads(result.out))
+
+
+def rows(folder: Path, *words: str, run: str = "digits") -> list[dict[str, Any]]:
+    """The rows that --json prints."""
+    return list(printed(folder, *words, run=run)["rows"])
 
 
 def measured(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -88,11 +94,14 @@ def test_every_checkpoint_gets_a_row_with_its_protocol_in_json_csv_and_pictures(
     with Image.open(sweep / "scores.png") as plot:
         assert plot.size[0] > 800
     assert ElementTree.parse(sweep / "scores.svg").getroot().tag.endswith("svg")
-    protocol = found[0]["protocol"]
-    assert found[0]["metric"] == f"FD (digits classifier {protocol['features']['sha256'][:8]})"
+    shown = printed(swept)
+    protocol = shown["protocol"]
+    assert shown["metric"] == f"FD (digits classifier {protocol['features']['sha256'][:8]})"
     assert (protocol["n"], protocol["seed"], protocol["weights"], protocol["ensemble"]) == (40, 0, "ema", 1)
     assert (protocol["sampler"]["type"], protocol["sampler"]["denoise"]) == ("ald", True)
-    assert protocol["evaluations"] == 4 * 1 + 1
+    assert [row["evaluations"] for row in found] == [4 * 1 + 1] * 3
+    starts = [(row["made"]["started"], row["made"]["finished"]) for row in found]
+    assert sorted(sum(starts, ())) == list(sum(starts, ())), "one after the other"
     assert protocol["features"]["type"] == "classifier"
     assert len(protocol["features"]["sha256"]) == 64
     assert protocol["reference"]["images"] == 1498
@@ -123,21 +132,21 @@ def test_the_page_that_the_training_named_has_the_scores(swept: Path, trained: P
 
 def test_a_second_call_measures_nothing_and_shows_a_perfect_model_beside_the_scores(swept: Path) -> None:
     (sweep,) = sweeps(swept)
-    before = (sweep / "scores.json").read_bytes()
-    row, result = rows(swept)[0], fid(swept)
+    before = (swept / RUN / "measurements.jsonl").read_bytes()
+    shown, result = printed(swept), fid(swept)
     assert "3 checkpoints already measured" in result.err
-    assert (sweep / "scores.json").read_bytes() == before
-    assert row["metric"] in result.out
+    assert (swept / RUN / "measurements.jsonl").read_bytes() == before
+    assert shown["metric"] in result.out
     assert result.out.count("best") == 1
     assert "not with published numbers (10,000 or 50,000 images)" in result.err
 
-    perfect = row["perfect_model"]
+    perfect = shown["perfect_model"]
     assert (perfect["n"], perfect["drawn"], perfect["reference_images"]) == (40, 40, 1498)
-    assert json.loads(before)["perfect_model"] == perfect
-    told = f"perfect model: {row['metric']} "
+    told = f"perfect model: {shown['metric']} "
     (number,) = re.findall(rf"^{re.escape(told)}([0-9.]+ ± [0-9.]+) \({perfect['words']}\)$", result.err, re.MULTILINE)
     assert re.split(" {2,}", result.out.splitlines()[-1].strip()) == ["perfect model", number, "0"]
-    assert f"perfect model: {perfect['words']}" in row["protocol"]["caption"]
+    assert f"perfect model: {perfect['words']}" in shown["caption"]
+    assert "± standard error; perfect model: standard deviation over draws\n" in result.err
     assert f"perfect model: {number}" in (sweep / "scores.svg").read_text()
 
 
@@ -146,8 +155,9 @@ def test_what_a_solver_that_chooses_its_steps_took_is_in_the_row_and_its_toleran
     workplace: Path,
 ) -> None:
     words = ("--n", "12", "--batch-size", "6", "sampler=ode", "sampler.steps=2", "sampler.tolerance=0.05")
-    (row,) = json.loads(fid(workplace, "--range", "latest", *words, "--json").out)
-    assert "an adaptive number of evaluations (tolerance 0.05) per image" in row["protocol"]["caption"]
+    shown = json.loads(fid(workplace, "--range", "latest", *words, "--json").out)
+    (row,) = shown["rows"]
+    assert "sampler=ode sampler.steps=2 sampler.tolerance=0.05" in shown["caption"]
     drawn = command("sample", "digits", *words, *CPU, folder=workplace)
     (mean,) = re.findall(r"(\d+) evaluations per image, averaged", drawn.err)
     assert row["evaluations"] == pytest.approx(float(mean), abs=0.5)
@@ -173,56 +183,66 @@ def test_best_is_what_the_sweep_says_and_sample_names_it(swept: Path, workplace:
     best = min(rows(swept), key=lambda row: float(row["score"]))
     result = command("sample", "digits", "--ckpt", "best", "--n", "1", "--out", "out", *CPU, folder=workplace)
     assert result.code == 0
-    assert f"best: step {best['step']}, {best['metric']}" in result.err
+    assert f"best: step {best['step']}, FD (digits classifier " in result.err
     assert json.loads((workplace / "out" / "protocol.json").read_text())["step"] == best["step"]
     assert [row["step"] for row in rows(workplace, "--range", "best")] == [best["step"]]
 
 
-def scores_file(folder: Path) -> Path:
-    (found,) = (folder / "runs/digits/fid").glob("*/scores.json")
-    return found
+def ledger(folder: Path) -> Path:
+    return folder / RUN / "measurements.jsonl"
 
 
-def as_an_earlier_version_left_them(path: Path) -> None:
-    """Takes a metric that came later out of every row of the scores."""
-    content = json.loads(path.read_text())
-    for row in content["rows"]:
-        for key in ("density", "density_error", "coverage", "coverage_error", "metrics"):
-            del row[key]
-    path.write_text(json.dumps(content))
+def change_entries(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Changes the numbers of each entry."""
+    lines = [json.loads(line) for line in ledger(folder).read_text().splitlines()]
+    for line in lines:
+        if "values" in line:
+            change(line["values"])
+    ledger(folder).write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+
+
+def as_an_earlier_version_left_them(folder: Path) -> None:
+    """Takes a metric that came later out of every entry."""
+
+    def change(values: dict[str, Any]) -> None:
+        for key in ("density", "density_error", "coverage", "coverage_error"):
+            del values[key]
+        del values["metrics"]["density-coverage"]
+
+    change_entries(folder, change)
 
 
 def test_a_metric_that_comes_later_is_measured_from_the_features_that_were_kept(workplace: Path) -> None:
     before = rows(workplace)
-    as_an_earlier_version_left_them(scores_file(workplace))
+    as_an_earlier_version_left_them(workplace)
     result = fid(workplace, "--metrics", "density-coverage,inception-score")
     assert "already measured" in result.err
     head, *lines = (re.split(" {2,}", line.strip()) for line in result.out.splitlines())
-    assert head[-3:-1] == ["density", "coverage"]
-    assert head[-1].startswith("class score (digits classifier "), "FID and IS are Inception's"
+    assert head[-4:-2] == ["density", "coverage"]
+    assert head[-2].startswith("class score (digits classifier "), "FID and IS are Inception's"
     assert all(re.fullmatch(r"[0-9.]+( ± [0-9.]+)?", cell) for cell in lines[0][3:6])
     assert measured(rows(workplace)) == measured(before)
-    as_an_earlier_version_left_them(scores_file(workplace))
-    for path in scores_file(workplace).parent.glob("features/*.safetensors"):
+    assert len(ledger(workplace).read_text().splitlines()) == 1 + 3 + 3, "appended"
+    lines = ledger(workplace).read_text().splitlines(keepends=True)
+    ledger(workplace).write_text("".join(lines[:4]))
+    assert "density" not in lines[3].split('"values"')[1]
+    for path in sweeps(workplace)[0].glob("features/*.safetensors"):
         path.write_bytes(b"\xff" * 40)  # as damaged as if it were missing
     result = fid(workplace, "--json")
     assert "newer metrics are unknown for 3 checkpoints, whose features were not kept" in result.err
-    assert ["density" in row for row in json.loads(result.out)] == [False] * 3
+    assert ["density" in row for row in json.loads(result.out)["rows"]] == [False] * 3
 
 
 def test_numbers_of_an_earlier_version_of_a_metric_are_not_shown(workplace: Path) -> None:
-    shutil.rmtree(scores_file(workplace).parent / "features")
-    content = json.loads(scores_file(workplace).read_text())
-    for row in content["rows"]:
-        row["metrics"]["kernel-distance"] = 0
-    scores_file(workplace).write_text(json.dumps(content))
+    shutil.rmtree(sweeps(workplace)[0] / "features")
+    change_entries(workplace, lambda values: values["metrics"].update({"kernel-distance": 0}))
     (_, line, *_) = fid(workplace).out.splitlines()
-    assert len(re.split(" {2,}", line.strip())) == 2, "step and distance, but no numbers of an outdated metric"
+    assert len(re.split(" {2,}", line.strip())) == 3, "step, distance and evaluations, but not of an outdated metric"
 
 
 def test_kept_features_have_a_limit_and_the_newest_stay_longest(workplace: Path) -> None:
     run = Run(workplace / "runs/digits")
-    sweep = scores_file(workplace).parent
+    (sweep,) = sweeps(workplace)
     kept = sorted((sweep / "features").iterdir(), key=lambda path: path.stat().st_mtime_ns)
     (sweep / "features" / "notes.txt").write_text("mine")
     size = max(path.stat().st_size for path in kept)
@@ -236,7 +256,7 @@ def test_kept_features_have_a_limit_and_the_newest_stay_longest(workplace: Path)
 
 
 def test_scores_are_shown_where_the_run_cannot_be_written(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    as_an_earlier_version_left_them(scores_file(workplace))
+    as_an_earlier_version_left_them(workplace)
 
     def refused(*given: object) -> None:
         raise NcsnxError("cannot write .lock: Read-only file system")
@@ -252,8 +272,8 @@ def test_a_disk_without_room_for_features_costs_no_score(workplace: Path, monkey
     def full(path: Path, content: bytes) -> None:
         raise NcsnxError(f"cannot write {path}: No space left on device")
 
-    monkeypatch.setattr(distance_sweep.atomic, "write_bytes", full)
-    distance_sweep.save_features(workplace / "step-00000004-00000000.safetensors", {"features": torch.zeros(2, 2)})
+    monkeypatch.setattr(distance.atomic, "write_bytes", full)
+    distance.save_features(workplace / "step-00000004-00000000.safetensors", {"features": torch.zeros(2, 2)})
 
 
 @pytest.mark.slow
@@ -267,11 +287,24 @@ def test_an_ensemble_averages_the_scores_of_the_last_checkpoints(tmp_path: Path)
     single = rows(tmp_path, "--range", "12", run="plain")
     result = fid(tmp_path, "--ensemble", "2", run="plain")
     assert "left out, since fewer than 2 checkpoints lead up to them: 4" in result.err
-    found = rows(tmp_path, "--ensemble", "2", run="plain")
+    shown = printed(tmp_path, "--ensemble", "2", run="plain")
+    found = shown["rows"]
     assert [row["step"] for row in found] == [8, 12]
-    assert found[1]["protocol"]["evaluations"] == 2 * single[0]["protocol"]["evaluations"]
+    assert found[1]["evaluations"] == 2 * single[0]["evaluations"]
     assert found[1]["score"] != single[0]["score"]
-    assert single[0]["protocol"]["weights"] == "raw"
+    assert (shown["protocol"]["weights"], shown["protocol"]["ensemble"]) == ("raw", 2)
+
+
+def test_a_damaged_measurement_is_said_and_measured_again(swept: Path, workplace: Path) -> None:
+    ledger = workplace / RUN / "measurements.jsonl"
+    lines = ledger.read_bytes().splitlines(keepends=True)
+    ledger.write_bytes(b"".join([*lines[:-1], b"?" + lines[-1]]))
+    said = f"warning: 1 measurement left out: {RUN}/measurements.jsonl, line {len(lines)}: expected a JSON object"
+    best = command("sample", "digits", "--ckpt", "best", "--n", "1", *CPU, folder=workplace)
+    assert (best.code, said in best.err, "the best of 2 scored" in best.err) == (0, True, True)
+    again = fid(workplace)
+    assert (again.code, said in again.err, "1 checkpoint (2 more already measured)" in again.err) == (0, True, True)
+    assert [row["score"] for row in rows(workplace)] == [row["score"] for row in rows(swept)]
 
 
 def test_a_damaged_checkpoint_is_left_out_by_name_and_the_others_are_scored(workplace: Path) -> None:
@@ -280,7 +313,7 @@ def test_a_damaged_checkpoint_is_left_out_by_name_and_the_others_are_scored(work
     assert result.code == 1
     assert "step-00000008" in error(result)
     assert "--ckpt" not in result.err, "which fid does not take"
-    assert [row["step"] for row in json.loads(result.out)] == [12]
+    assert [row["step"] for row in json.loads(result.out)["rows"]] == [12]
 
 
 @pytest.mark.parametrize(

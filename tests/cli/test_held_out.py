@@ -17,10 +17,10 @@ from ncsnx import load
 from ncsnx.config import UNet
 from ncsnx.data import open_data
 from ncsnx.errors import UsageError
-from ncsnx.evaluation import likelihood_sweep
-from ncsnx.evaluation.checkpoint_sweep import choose
-from ncsnx.evaluation.held_out_sweep import HeldOutSweep, level_of
-from ncsnx.evaluation.likelihood_sweep import LikelihoodSweep
+from ncsnx.evaluation import likelihood, measure
+from ncsnx.evaluation.held_out import HeldOutLoss, level_of
+from ncsnx.evaluation.likelihood import Likelihood
+from ncsnx.evaluation.measure import choose
 from ncsnx.evaluation.probability_flow import FORM, MEANING
 from ncsnx.features.real_images import DataSource
 from ncsnx.randomness import Purpose, Stream
@@ -41,7 +41,7 @@ def loss(folder: Path, *words: str) -> Result:
 def rows(folder: Path, *words: str) -> list[dict[str, Any]]:
     result = loss(folder, "--json", *words)
     assert result.code == 0, result.err
-    return list(json.loads(result.out))
+    return list(json.loads(result.out)["rows"])
 
 
 @pytest.fixture(scope="module")
@@ -73,15 +73,15 @@ def test_the_loss_is_that_of_every_held_out_image_at_every_level(measured: Path)
     (row,) = rows(measured, "--range", "8")
     assert torch.tensor(row["levels"]) == pytest.approx(expected, rel=1e-5)
     assert row["score"] == pytest.approx(float(expected.mean()), rel=1e-5)
-    assert row["protocol"]["passes"] == levels
+    assert json.loads(loss(measured, "--range", "8", "--json").out)["protocol"]["passes"] == levels
 
 
 def test_losses_are_kept_and_drawn(measured: Path) -> None:
     (sweep,) = (measured / RUN / "loss").iterdir()
-    before = (sweep / "scores.json").read_bytes()
+    before = (measured / RUN / "measurements.jsonl").read_bytes()
     result = loss(measured, "--range", "8")
     assert "1 checkpoint already measured" in result.err
-    assert (sweep / "scores.json").read_bytes() == before
+    assert (measured / RUN / "measurements.jsonl").read_bytes() == before
     assert len((sweep / "scores.csv").read_text().splitlines()) == 2
     assert "levels.3" in (sweep / "scores.csv").read_text()
     with Image.open(sweep / "losses.png") as plot:
@@ -92,7 +92,7 @@ def test_a_loss_that_no_score_can_be_leaves_one_checkpoint_out(
     workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = iter([1e35])  # finite in float32, and beyond what rows hold
-    monkeypatch.setattr(HeldOutSweep, "_by_level", lambda self, losses: [next(first, 1.0)] * len(self.sigmas))
+    monkeypatch.setattr(HeldOutLoss, "_by_level", lambda self, losses: [next(first, 1.0)] * len(self.sigmas))
     result = loss(workplace, "--passes", "1")
     assert result.code == 1
     assert "1 checkpoint without a score: step 4: its held-out loss is 1e+35, which is out of range" in result.err
@@ -118,6 +118,21 @@ N = 4
 BITS = ("likelihood", "digits", "--ckpt", "8", "--n", str(N), "--batch-size", "2", "--tolerance", "0.1", *CPU)
 
 
+def test_each_measurement_says_when_it_began_and_ended(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hours, measured = 100, HeldOutLoss.measured
+
+    def an_hour_later(*given: Any) -> Any:
+        nonlocal hours
+        hours += 1
+        return measured(*given)
+
+    monkeypatch.setattr(HeldOutLoss, "measured", an_hour_later)
+    monkeypatch.setattr(measure, "this_process", lambda: {"started": f"{hours} h"})
+    rows = json.loads(loss(workplace, "--passes", "1", "--json").out)["rows"]
+    times = [(row["made"]["started"], row["made"]["finished"]) for row in rows]
+    assert times == [("100 h", "101 h"), ("101 h", "102 h"), ("102 h", "103 h")]
+
+
 @pytest.fixture(scope="module")
 def with_bits(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a run whose likelihoods are measured at step 8. Not to be changed."""
@@ -127,22 +142,23 @@ def with_bits(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def likelihoods(folder: Path, **changes: Any) -> LikelihoodSweep:
+def likelihoods(folder: Path, **changes: Any) -> Likelihood:
+    """The likelihood of step 8."""
     run = Run(folder / RUN)
+    runtime = Runtime.choose(device="cpu", threads=1, precision="fp32")
+    subjects, _ = choose(run, select(run, "8"), SILENT, run.experiment(), runtime)
     facts = {
         "experiment": run.experiment(),
         "source": DataSource.of_run(run, folder),
         "tolerance": 0.1,
         "batch_size": 2,
     }
-    runtime = Runtime.choose(device="cpu", threads=1, precision="fp32")
-    return LikelihoodSweep(run=run, runtime=runtime, **(facts | changes))
+    return Likelihood(run=run, runtime=runtime, subjects=subjects, **(facts | changes))
 
 
-def bits_of(sweep: LikelihoodSweep) -> Tensor:
-    """Values of the images at step 8, (n, values)."""
-    (candidate,), _ = choose(sweep.run, select(sweep.run, "8"), SILENT)
-    parts = sweep.parts(candidate, range(sweep.count), SILENT, lambda count=1, kept=False: None)
+def bits_of(sweep: Likelihood) -> Tensor:
+    """Values of the images, (n, values)."""
+    parts = sweep.parts(sweep.subjects[0], range(sweep.count), SILENT, lambda count=1, kept=False: None)
     return torch.cat([part.tensors["values"] for part in parts]).double()
 
 
@@ -153,7 +169,7 @@ def test_exact_likelihoods_take_the_exact_trace_of_a_jacobian(with_bits: Path, m
         probes, vectors = given[-1], given[-1].vectors.flatten(2)
         return probes.weight * torch.einsum("kbi,ij,kbj->b", vectors, jacobian, vectors)[:, None]
 
-    monkeypatch.setattr(likelihood_sweep, "bits_per_dimension", trace)
+    monkeypatch.setattr(likelihood, "bits_per_dimension", trace)
     sweep = likelihoods(with_bits, n=3, estimator="exact")
     assert bits_of(sweep).flatten().tolist() == pytest.approx([float(jacobian.trace())] * 3)
     assert (sweep.probes, sweep.protocol()["estimator"]) == (64, "exact")
@@ -162,30 +178,31 @@ def test_exact_likelihoods_take_the_exact_trace_of_a_jacobian(with_bits: Path, m
 def test_a_checkpoint_that_cannot_be_loaded_is_not_called_removed_unless_it_is(with_bits: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(with_bits, tmp_path / "work"))
     sweep = likelihoods(folder)
-    (candidate,), _ = choose(sweep.run, select(sweep.run, "8"), SILENT)
+    (subject,) = sweep.subjects
     elsewhere = attrs.evolve(sweep, runtime=attrs.evolve(sweep.runtime, precision="tf32"))
     with pytest.raises(UsageError, match="runs on CUDA only"):
-        elsewhere.load(candidate)
+        elsewhere.load(subject)
     shutil.rmtree(sweep.run.checkpoints / "step-00000008")
     with pytest.raises(UnsoundError, match="it was removed in the meantime"):
-        sweep.load(candidate)
+        sweep.load(subject)
 
 
 def test_what_an_ncsnv2_adds_is_not_said_of_another_network(with_bits: Path) -> None:
     experiment = attrs.evolve(Run(with_bits / RUN).experiment(), model=UNet())
-    assert not any(FORM in line for line in likelihoods(with_bits, experiment=experiment).remarks())
+    assert not any(FORM in line for line in likelihoods(with_bits, experiment=experiment).notes())
 
 
 def test_likelihoods_are_the_mean_of_the_bits_of_their_images_with_its_standard_error(with_bits: Path) -> None:
     values = bits_of(likelihoods(with_bits, n=N))
     bits = values[:, 0].tolist()
-    (row,) = json.loads(command(*BITS, "--json", folder=with_bits).out)
+    shown = json.loads(command(*BITS, "--json", folder=with_bits).out)
+    (row,) = shown["rows"]
     assert row["score"] == pytest.approx(statistics.mean(bits), abs=1e-5)
     assert row["error"] == pytest.approx(statistics.stdev(bits) / math.sqrt(N), abs=1e-5)
     assert values[:, 1:4].sum(dim=1).tolist() == pytest.approx(bits, abs=1e-5)
     assert values[:, 3].tolist() == pytest.approx([math.log2(17)] * N, abs=1e-5)
-    protocol = row["protocol"]
-    assert (row["metric"], row["evaluations"] > 10) == ("bits per dimension", True)
+    protocol = shown["protocol"]
+    assert (shown["metric"], row["evaluations"] > 10) == ("bits per dimension", True)
     assert (protocol["estimator"], protocol["probes"], protocol["solver"]) == ("hutchinson", 1, "dopri5")
     assert (protocol["n"], protocol["tolerance"], protocol["grey_levels"], protocol["weights"]) == (N, 0.1, 17, "ema")
 

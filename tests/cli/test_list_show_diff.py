@@ -94,6 +94,7 @@ def test_list_orders_runs_without_the_experiments_and_shows_the_column(unfinishe
 def test_show_has_every_value_and_the_identity(own: Path) -> None:
     outcome = run("show", "own")
     rows = table(outcome.out)
+    assert rows["field"] == ["value", "identity"]
     assert (rows["optimizer.lr"], rows["optimizer"], rows["steps"]) == (["0.001", "yes"], ["adam", "yes"], ["1500"])
     assert (rows["clip_norm"], rows["sampler.denoise"]) == (["none", "yes"], ["true"])
     assert rows["identity"] == [identity(resolve("own").experiment)]
@@ -150,7 +151,7 @@ def test_diff_names_what_differs_and_whether_it_changes_the_weights(own: Path, u
     outcome = run("diff", "own", "runs/first")
     assert outcome.code == 0
     rows = table(outcome.out)
-    assert rows["value"] == ["own", "runs/first", "identity"]
+    assert rows["field"] == ["own", "runs/first", "identity"]
     assert rows["name"] == ["own", "minimal"]
     assert rows["model.width"] == ["32", "128", "yes"]
     assert rows["optimizer.lr"] == ["0.001", "0.0001", "yes"]

@@ -17,6 +17,8 @@ from ncsnx.config import Digits
 from ncsnx.data.readers.digits import read_digits
 from ncsnx.evaluation.neighbor_search import NeighborSearch
 from ncsnx.images import to_uint8
+from ncsnx.runs.folder import Run
+from ncsnx.runs.ledger import Ledger
 from tests.cli.drawing import error
 from tests.training.tiny import CPU, Result, command, files, training
 
@@ -50,8 +52,14 @@ def table(folder: Path) -> list[dict[str, str]]:
 
 
 def results(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((place(folder) / "results.json").read_text())
-    return found
+    found: dict[str, Any] = json.loads((folder / RUN / "measurements.jsonl").read_text().splitlines()[-1])
+    return dict(found["values"])
+
+
+def protocol_of(folder: Path) -> dict[str, Any]:
+    """The whole protocol."""
+    (series,) = Ledger.read(Run(folder / RUN)).series("neighbors")
+    return series.facts
 
 
 def as_pictures(images: Tensor) -> Tensor:
@@ -79,8 +87,7 @@ def test_the_neighbours_are_those_of_the_samples_that_sample_draws(searched: Pat
 
 
 def test_the_results_say_by_which_protocol_and_what_follows(searched: Path) -> None:
-    found = results(searched)
-    protocol = found["protocol"]
+    found, protocol = results(searched), protocol_of(searched)
     expected = {"step": 12, "n": 6, "k": 3, "seed": 0, "weights": "ema", "held_out": 299, "flips": False}
     assert expected.items() <= protocol.items()
     assert (protocol["training"]["split"], protocol["training"]["images"]) == ("train", 1_498)
@@ -95,7 +102,7 @@ def test_the_results_say_by_which_protocol_and_what_follows(searched: Path) -> N
 def drawn(result: Result) -> bool:
     """Whether samples were drawn."""
     assert result.code == 0, result.err
-    assert ("the neighbours are already known" in result.err) != ("sampling: " in result.err)
+    assert ("1 search already measured" in result.err) != ("sampling: " in result.err)
     return "sampling: " in result.err
 
 
@@ -103,12 +110,14 @@ def test_what_was_found_is_shown_again_without_drawing(workplace: Path, monkeypa
     options = ((), ("--json",))
     first = [neighbors(workplace, *SMALL, *words) for words in options]
     before = files(place(workplace))
-    assert json.loads(first[1].out) == results(workplace)
+    shown = json.loads(first[1].out)
+    assert {key: shown[key] for key in ("verdict", "spaces")} == results(workplace)
+    assert shown["protocol"] == protocol_of(workplace)
     assert [line.split("  ")[0] for line in first[0].out.splitlines()[1:]] == [
         "pixels", "pixels, relative", "features", "features, relative",
     ]  # fmt: skip
     monkeypatch.setattr(NeighborSearch, "parts", None)
-    monkeypatch.setattr(NeighborSearch, "row", None)
+    monkeypatch.setattr(NeighborSearch, "measured", None)
     again = [neighbors(workplace, *SMALL, *words) for words in options]
     assert [result.out for result in again] == [result.out for result in first]
     assert [drawn(result) for result in again] == [False, False]
@@ -123,14 +132,11 @@ def test_pictures_are_drawn_and_the_doctor_is_content(searched: Path, tmp_path: 
     with Image.open(place(searched) / "grid.png") as grid:
         assert min(grid.size) > 6 * 48
     folder = Path(shutil.copytree(searched, tmp_path / "work"))
-    results = place(folder) / "results.json"
-    results.write_text("{}")
+    (place(folder) / "grid.png").unlink()
+    assert drawn(neighbors(folder, *SMALL)), "it is made again"
+    assert (place(folder) / "grid.png").is_file()
     examined = command("doctor", "digits", folder=folder)
-    assert examined.code == 1
-    assert "results.json is damaged: it does not match its own digest; repeat the same" in examined.out
-    assert neighbors(folder, *SMALL).code == 0
-    examined = command("doctor", "digits", folder=folder)
-    assert (examined.code, examined.out) == (0, ""), "all of it is made again"
+    assert (examined.code, examined.out) == (0, "")
 
 
 def test_mirror_images_a_sampler_and_a_checkpoint_are_those_that_are_asked_for(workplace: Path) -> None:
@@ -139,10 +145,10 @@ def test_mirror_images_a_sampler_and_a_checkpoint_are_those_that_are_asked_for(w
     assert result.code == 0, result.err
     assert "1,498 training images and their mirror images" in result.err
     assert {row["flipped"] for row in table(workplace)} == {"0", "1"}
-    found = results(workplace)
-    assert found["protocol"]["sampler"]["type"] == "dpmpp"
-    assert (found["protocol"]["step"], found["protocol"]["features"]) == (8, None)
-    assert (found["protocol"]["held_out"], found["protocol"]["flips"]) == (20, True)
+    found, protocol = results(workplace), protocol_of(workplace)
+    assert protocol["sampler"]["type"] == "dpmpp"
+    assert (protocol["step"], protocol["features"]) == (8, None)
+    assert (protocol["held_out"], protocol["flips"]) == (20, True)
     assert found["spaces"].keys() == {"pixels"}
 
 

@@ -19,8 +19,9 @@ def rows(folder: Path, name: str, *words: str) -> tuple[dict[str, Any], Result]:
     """The row of the last checkpoint by a sweep, and what the command said."""
     result = command(name, "digits", "--range", "latest", "--json", *words, folder=folder)
     assert result.code == 0, result.err
-    (row,) = json.loads(result.out)
-    return dict(row), result
+    shown = json.loads(result.out)
+    (row,) = shown.pop("rows")
+    return {**shown, **row}, result
 
 
 def sampled(folder: Path, *words: str) -> tuple[Path, torch.Tensor, Result]:
@@ -56,9 +57,9 @@ def test_scores_in_bf16_are_other_rows_and_say_so(workplace: Path) -> None:
     other, said = rows(workplace, "fid", "--precision", "bf16", *QUICK)
     assert own["score"] != other["score"]
     assert (own["protocol"]["precision"], other["protocol"]["precision"]) == ("fp32", "bf16")
-    assert "EMA weights, in bf16, sampler" in other["protocol"]["caption"]
+    assert "EMA weights in bf16, sampler=ald" in other["caption"]
     assert "in bf16" in said.err
-    assert "EMA weights, sampler" in own["protocol"]["caption"]
+    assert "EMA weights, sampler=ald" in own["caption"]
     assert len(list((workplace / "runs/digits/fid").iterdir())) == 2
 
 

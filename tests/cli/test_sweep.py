@@ -78,25 +78,54 @@ def test_settings_are_compared_by_mean_and_spread_the_best_first(
     swept: tuple[Path, Result], compared: dict[str, Any]
 ) -> None:
     folder, told = swept
-    assert [one["values"] for one in compared["settings"]] == [{"model.width": "8"}, {"model.width": "4"}]
-    for setting in compared["settings"]:
+    (table,) = compared["tables"]
+    settings = table["rows"]
+    assert [one["setting"] for one in settings] == [{"model.width": 8}, {"model.width": 4}]
+    for setting in settings:
         values = [run["loss"] for run in setting["runs"]]
-        assert setting["loss"]["mean"] == pytest.approx(statistics.fmean(values))
-        assert setting["loss"]["deviation"] == pytest.approx(statistics.stdev(values))
-        assert setting["loss"]["n"] == 2
-    assert compared["settings"][0]["loss"]["mean"] < compared["settings"][1]["loss"]["mean"]
-    assert "299 held-out images" in compared["measured"]["loss"]["protocol"]
+        assert setting["loss"] == pytest.approx(statistics.fmean(values))
+        assert setting["loss_deviation"] == pytest.approx(statistics.stdev(values))
+        assert setting["loss_runs"] == 2
+    assert settings[0]["loss"] < settings[1]["loss"]
+    assert "299 held-out images" in table["caption"]
+    assert table["plus_minus"] == {"loss": "standard deviation over seeds"}
     head, *rows = told.out.splitlines()
-    assert head.split() == ["model.width", "finished", "held-out", "loss"]
-    assert [row.split()[:2] for row in rows] == [["8", "2/2"], ["4", "2/2"]]
-    assert all(row.endswith(" (2)") for row in rows)
+    assert head.split() == ["model.width", "held-out", "loss"]
+    assert [row.split()[0] for row in rows] == ["8", "4"]
+    assert rows[0].endswith("best")
     with (folder / "runs/digits.sweep/scores.csv").open() as file:
         assert [row["run"] for row in csv.DictReader(file)] == [*RUNS[2:], *RUNS[:2]]
-    best = rows[0].split("  ")[-1]
-    assert told.err.splitlines()[-1] == f"best: width=8, held-out loss {best}"
+    best = rows[0].removesuffix("best").strip().split("  ")[-1].strip()
+    assert f"best: model.width 8, held-out loss {best}\n± standard deviation over seeds\n" in told.err
     assert {"scores.png", "scores.svg"} <= {path.name for path in (folder / "runs/digits.sweep").iterdir()}
-    (row,) = json.loads(command("loss", RUNS[0], "--range", "latest", "--json", *CPU, folder=folder).out)
-    assert row["score"] == compared["settings"][1]["runs"][0]["loss"], "the score of `ncsnx loss`"
+    (row,) = json.loads(command("loss", RUNS[0], "--range", "latest", "--json", *CPU, folder=folder).out)["rows"]
+    assert row["score"] == settings[1]["runs"][0]["loss"], "the score of `ncsnx loss`"
+
+
+def test_numbers_of_different_protocols_are_not_ranked_together(tmp_path: Path) -> None:
+    """A loss with other weights is another quantity, so there is no best setting among them."""
+    told = sweep(tmp_path, "loss.power=1,2", "optimizer.lr=1e-3,1e-4", "model.width=4", "--loss")
+    assert told.code == 0, told.err
+    assert "best:" not in told.err
+    assert "2 protocols, not ranked together: they differ in loss.power" in told.err
+    found = json.loads(
+        sweep(tmp_path, "loss.power=1,2", "optimizer.lr=1e-3,1e-4", "model.width=4", "--loss", "--json").out
+    )
+    assert [{row["setting"]["loss.power"] for row in table["rows"]} for table in found["tables"]] == [{1.0}, {2.0}]
+    assert [f"weighted by σ^{power}" in one["caption"] for power, one in zip((1, 2), found["tables"], strict=True)] == [
+        True, True,
+    ]  # fmt: skip
+    places = {path.name for path in (tmp_path / "runs/digits.sweep").iterdir()}
+    assert places >= {"scores.csv", "scores.png", "scores-2.png"}
+    plain = sweep(tmp_path, "loss.power=1,2", "optimizer.lr=1e-3,1e-4", "model.width=4")
+    assert "not ranked together" in plain.err, "neither are the losses of the training's last evaluation"
+
+
+def test_a_setting_of_which_runs_are_missing_is_not_the_best(tmp_path: Path) -> None:
+    assert sweep(tmp_path, "model.width=4,8", "--seeds", "2").code == 0
+    told = sweep(tmp_path, "model.width=4,8", "--seeds", "3", "--dry-run", "--json")
+    steps = [row["step"] for row in json.loads(told.out)["tables"][0]["rows"]]
+    assert steps == [2, 2, 0, 2, 2, 0]
 
 
 @pytest.mark.slow
@@ -105,13 +134,14 @@ def test_images_of_the_runs_are_compared_by_the_same_features(swept: tuple[Path,
     told = sweep(swept[0], *AXES, "--fid", *features, "--loss", "--json")
     assert told.code == 0, told.err
     found = json.loads(told.out)
-    assert found["measured"]["fid"]["title"].startswith("FD (digits classifier ")
+    (table,) = found["tables"]
+    assert table["metric"].startswith("FD (digits classifier ")
     assert "few images" in told.err or "40 images" in told.err
-    scores = [setting["fid"]["mean"] for setting in found["settings"]]
+    scores = [setting["fid"] for setting in table["rows"]]
     assert scores == sorted(scores)
     again = command("fid", RUNS[0], *features, "--range", "latest", "--json", *CPU, folder=swept[0])
-    runs = {run["run"]: run["fid"] for setting in found["settings"] for run in setting["runs"]}
-    assert json.loads(again.out)[0]["score"] == runs[RUNS[0]]
+    runs = {run["run"]: run["fid"] for setting in table["rows"] for run in setting["runs"]}
+    assert json.loads(again.out)["rows"][0]["score"] == runs[RUNS[0]]
 
 
 def test_a_run_that_fails_does_not_end_the_others(tmp_path: Path) -> None:
@@ -120,7 +150,8 @@ def test_a_run_that_fails_does_not_end_the_others(tmp_path: Path) -> None:
     assert "warning: digits-lr_1e_30 failed: the loss is not finite at step 2" in told.err
     assert told.err.splitlines()[-1].startswith("error: 1 run of the sweep failed: digits-lr_1e_30 (the loss is not")
     assert steps_of(tmp_path / "runs/digits-lr_0.001") == [2]
-    assert [row.split()[:2] for row in told.out.splitlines()[1:]] == [["0.001", "1/1"], ["1e+30", "0/1"]]
+    assert [row.split()[0] for row in told.out.splitlines()[1:]] == ["0.001", "1e+30"]
+    assert told.out.splitlines()[-1].endswith("0 of 1 run finished")
 
 
 def test_a_run_that_another_process_writes_is_left_out(tmp_path: Path) -> None:

@@ -1,12 +1,10 @@
 """Samplers that are tried, broken images, and which sampler is recommended."""
 
-import json
 import math
 import random
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import attrs
@@ -22,10 +20,12 @@ from ncsnx.config.overrides import apply_sampler_overrides, parse_overrides, typ
 from ncsnx.config.sampler import GridSampler, Sampler, TrainedLevels
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import DivergedError, NcsnxError, UsageError
-from ncsnx.evaluation.compared_samplers import Recommendation, recommend
-from ncsnx.evaluation.comparison import Comparison, Trials, roughest, roughness
-from ncsnx.evaluation.comparison_candidates import _grids, comparison_candidates, default_counts, most_evaluations
-from ncsnx.runs.fast_sampler import MOST_BROKEN, is_usable
+from ncsnx.evaluation.comparison_candidates import _grids, comparison_candidates, default_counts
+from ncsnx.evaluation.distance import Trials
+from ncsnx.evaluation.roughness import roughest, roughness
+from ncsnx.runs.fast_sampler import MOST_BROKEN, Recommendation, is_usable, most_evaluations, recommend
+from ncsnx.runs.ledger import Subject
+from ncsnx.runs.measurements import MeasuredRow
 from ncsnx.samplers import Steps, contract
 from ncsnx.samplers.building import evaluations
 from ncsnx.samplers.contract import definition_of
@@ -39,10 +39,20 @@ def test_roughness_is_the_mean_square_of_neighbours_differences() -> None:
 
 
 def test_all_images_of_a_sampler_that_diverged_are_broken() -> None:
-    digits = resolve("digits").experiment
-    model: Any = SimpleNamespace(model=SimpleNamespace(experiment=digits))
-    row = Comparison.failed(model, (Heun(steps=5), 0), DivergedError("the sampler diverged"))
-    assert row == {"distance": None, "broken": 1.0, "evaluations": 9, "seconds": None}
+    unused: Any = None
+    trials = Trials(
+        run=unused,
+        experiment=resolve("digits").experiment,
+        runtime=unused,
+        subjects=(),
+        features=unused,
+        reference=unused,
+        n=1,
+        batch_size=1,
+        limit=1.0,
+    )
+    row = trials.failed(drawn_by(Heun(steps=5)), DivergedError("the sampler diverged"))
+    assert row == {"score": None, "broken": 1.0, "evaluations": 9, "seconds": None}
 
 
 def test_a_little_noise_that_is_left_breaks_smooth_images(tmp_path: Path) -> None:
@@ -71,118 +81,121 @@ def test_a_little_noise_that_is_left_breaks_smooth_images(tmp_path: Path) -> Non
     assert (roughness(drawn) > limit).all()
 
 
-def row(evaluations: int, distance: float | None, broken: float, seeds: int = 3) -> dict[str, Any]:
-    return {"evaluations": evaluations, "distance": distance, "broken": broken, "seeds": seeds}
+def row(
+    sampler: Sampler, evaluations: float | None, distance: float | None, broken: float, seeds: int = 3
+) -> MeasuredRow:
+    values = {"evaluations": evaluations, "score": distance, "broken": broken, "seeds": seeds}
+    facts = {"sampler": sampler, "words": typed(sampler)}
+    return MeasuredRow(names=(), facts=facts, values=values, subject=drawn_by(sampler))
 
 
-Rows = list[tuple[Sampler, dict[str, Any]]]
+def drawn_by(sampler: Sampler) -> Subject:
+    facts: dict[str, Any] = {"weights": "ema", "weights_sha256": "a", "precision": "fp32", "identity": "b"}
+    return Subject(step=7, sampler=unstructure(sampler), **facts)
+
+
 OWN = AnnealedLangevin(step_size=1e-5, steps_per_level=5)
+GOOD, OTHER, SLOW = ConsistentAnnealed(), DPMSolverPP(), Heun()
 
 
-def chosen(
-    own: dict[str, Any], rows: Rows, n: int = 100, again: dict[Sampler, dict[str, Any]] | None = None
-) -> Recommendation:
+def own(distance: float, broken: float = 0.0) -> MeasuredRow:
+    return row(OWN, 120, distance, broken)
+
+
+def chosen(first: MeasuredRow, *rows: MeasuredRow, n: int = 100, again: Sequence[MeasuredRow] = ()) -> Recommendation:
     """The verdict if fresh seeds give the same rows as the first seeds, except for `again`."""
-    fresh = {OWN: own, **dict(rows), **(again or {})}
-    return recommend([(OWN, own), *rows], 7, {"n": n}, fresh.__getitem__)
+    fresh = {one.facts["sampler"]: one for one in [first, *rows, *again]}
+    return recommend([first, *rows], n, lambda one: fresh[one.facts["sampler"]])
+
+
+def sampler_of(verdict: Recommendation) -> Sampler | None:
+    return None if verdict.found is None else verdict.found.facts["sampler"]
+
+
+def again_of(verdict: Recommendation) -> dict[Sampler, tuple[float | None, str]]:
+    """The settings that were measured again: distance and result."""
+    return {one.facts["sampler"]: (one.again.score, one.again.remark) for one in verdict.rows if one.again is not None}
 
 
 def test_the_nearest_of_those_that_take_a_twelfth_and_break_no_more_is_recommended() -> None:
-    own = row(120, 14.0, 0.001)
-    good, broken, slow = ConsistentAnnealed(), DPMSolverPP(), Heun()
-    found = chosen(own, [(slow, row(19, 5.0, 0)), (broken, row(10, 6.0, 0.2)), (good, row(10, 9.0, 0.001))]).found
-    assert found is not None
-    assert (found.sampler, found.step, found.own, found.images) == (good, 7, own, 300)
-    for others in ([(slow, row(10, 5.0, 0.3))], [(slow, row(19, 5.0, 0))], [(broken, row(6, None, 1.0))]):
-        verdict = chosen(own, others)
+    first = own(14.0, 0.001)
+    good, slow, broken = row(GOOD, 10, 9.0, 0.001), row(SLOW, 19, 5.0, 0), row(OTHER, 10, 6.0, 0.2)
+    assert sampler_of(chosen(first, slow, broken, good)) == GOOD
+    for other in (row(SLOW, 10, 5.0, 0.3), slow, row(OTHER, 6, None, 1.0)):
+        verdict = chosen(first, other)
         assert (verdict.found, bool(verdict.reason)) == (None, True)
-    assert chosen(own, [(good, row(10, 1.0, 0, seeds=1))]).found is None, "measured with fewer seeds"
-    diverged = {**row(0, None, 1.0), "evaluations": None}
-    assert chosen(own, [(slow, diverged)]).found is None
-    assert chosen(diverged, [(good, row(10, 9.0, 0.001))]).found is None, "a twelfth of an unknown number"
-    assert chosen(own, [(good, {**row(0, 9.0, 0.001), "evaluations": 9.5})]).found is not None, "a mean"
+    assert chosen(first, row(GOOD, 10, 1.0, 0, seeds=1)).found is None, "measured with fewer seeds"
+    assert chosen(first, row(SLOW, None, None, 1.0)).found is None
+    assert chosen(row(OWN, None, None, 1.0), good).found is None, "a twelfth of an unknown number"
+    assert sampler_of(chosen(first, row(GOOD, 9.5, 9.0, 0.001))) == GOOD, "a mean"
 
 
 def test_a_sampler_that_breaks_most_images_is_unusable_also_where_the_own_one_does() -> None:
-    own = row(120, 300.0, 1.0)
-    verdict = chosen(own, [(ConsistentAnnealed(), row(10, 250.0, 1.0)), (DPMSolverPP(), row(10, 200.0, 0.996))])
+    verdict = chosen(own(300.0, 1.0), row(GOOD, 10, 250.0, 1.0), row(OTHER, 10, 200.0, 0.996))
     assert verdict.found is None
     assert "no setting with at most 10 evaluations is usable" in verdict.reason
     assert "the best of 2 breaks 99.6 % of its images, the run's own sampler 100 %" in verdict.reason
-    assert not verdict.again, "unusable settings are not measured again"
+    assert again_of(verdict) == {}, "unusable settings are not measured again"
 
 
 def test_as_many_broken_images_as_chance_gives_are_no_more_than_none() -> None:
-    own, n = row(120, 14.0, 0.0), 1000
     # k of 3,000 against 0 of 3,000: by the pooled variance, k differs from 0 by √k standard errors; two are allowed
-    assert [is_usable(row(10, 9.0, k / 3000), own, n) for k in (0, 3, 5)] == [True, True, False]
-    assert is_usable(row(10, 9.0, 0.099), row(120, 14.0, 0.2), n)
-    assert not is_usable(row(10, 9.0, MOST_BROKEN + 0.001), row(120, 14.0, 0.2), n)
+    usable = [is_usable(row(GOOD, 10, 9.0, k / 3000), own(14.0), 1000) for k in (0, 3, 5)]
+    assert usable == [True, True, False]
+    assert is_usable(row(GOOD, 10, 9.0, 0.099), own(14.0, 0.2), 1000)
+    assert not is_usable(row(GOOD, 10, 9.0, MOST_BROKEN + 0.001), own(14.0, 0.2), 1000)
 
 
 def test_nothing_is_recommended_if_fresh_seeds_show_the_choice_to_be_unusable() -> None:
-    own, first, second = row(120, 14.0, 0.0), ConsistentAnnealed(), DPMSolverPP()
-    rows: Rows = [(second, row(10, 9.0, 0.0)), (first, row(10, 6.0, 0.0))]
-    worse = row(10, 8.0, 0.3)
-    verdict = chosen(own, rows, again={first: worse})
-    assert (verdict.found, verdict.again) == (None, {OWN: own, first: worse})
+    verdict = chosen(own(14.0), row(OTHER, 10, 9.0, 0.0), row(GOOD, 10, 6.0, 0.0), again=[row(GOOD, 10, 8.0, 0.3)])
+    assert verdict.found is None
+    assert again_of(verdict) == {
+        OWN: (14.0, "measured again: the run's own"),
+        GOOD: (8.0, "measured again: rejected"),
+    }
     assert "sampler=cas breaks 30 % of its images with fresh seeds, the run's own sampler 0 %" in verdict.reason
 
 
 def test_the_fewest_evaluations_that_measured_no_worse_than_the_own_sampler_are_recommended() -> None:
-    own = row(120, 14.0, 0.001)
+    first = own(14.0, 0.001)
     nearest, fewer, fewest = (ConsistentAnnealed(steps=steps) for steps in (10, 5, 4))
-    rows: Rows = [(nearest, row(10, 8.0, 0.0)), (fewer, row(5, 11.0, 0.0)), (fewest, row(4, 14.1, 0.0))]
-    verdict = chosen(own, rows)
-    assert verdict.found is not None
-    assert verdict.found.sampler == fewer
-    assert "measured no worse than the run's own sampler with fresh seeds" in str(verdict.found)
-    assert list(verdict.again) == [OWN, fewer], "only the chosen one and the run's own are measured again"
-    within_error = [rows[0], (fewer, row(5, 11.0, 0.002)), rows[2]]
-    assert (found := chosen(own, within_error).found) is not None
-    assert found.sampler == fewer, "it is usable, so broken images do not count again"
+    rows = [row(nearest, 10, 8.0, 0.0), row(fewer, 5, 11.0, 0.0), row(fewest, 4, 14.1, 0.0)]
+    verdict = chosen(first, *rows)
+    assert sampler_of(verdict) == fewer
+    assert "measured no worse than the run's own sampler with fresh seeds" in str(verdict)
+    assert list(again_of(verdict)) == [OWN, fewer], "only the chosen one and the run's own are measured again"
+    within_error = [rows[0], row(fewer, 5, 11.0, 0.002), rows[2]]
+    assert sampler_of(chosen(first, *within_error)) == fewer, "it is usable, so broken images do not count again"
 
 
 def test_a_choice_that_is_worse_with_fresh_seeds_is_kept_and_said_to_be_worse() -> None:
-    own, fewer, nearest = row(120, 14.0, 0.0), ConsistentAnnealed(steps=5), ConsistentAnnealed(steps=10)
-    rows: Rows = [(nearest, row(10, 8.0, 0.0)), (fewer, row(5, 11.0, 0.0))]
-    found = chosen(own, rows, again={OWN: row(120, 10.5, 0.0)}).found
-    assert found is not None
-    assert (found.sampler, found.own["distance"]) == (fewer, 10.5)
-    assert "measured worse than the run's own sampler with fresh seeds: distance 11.00," in str(found)
+    fewer, nearest = ConsistentAnnealed(steps=5), ConsistentAnnealed(steps=10)
+    rows = [row(nearest, 10, 8.0, 0.0), row(fewer, 5, 11.0, 0.0)]
+    verdict = chosen(own(14.0), *rows, again=[own(10.5)])
+    assert (sampler_of(verdict), verdict.own.score) == (fewer, 10.5)
+    assert "measured worse than the run's own sampler with fresh seeds: distance 11.00," in str(verdict)
 
 
 @pytest.mark.parametrize("excess", [0.0, 0.5])
 def test_the_reported_distance_has_no_bias_of_the_choice(excess: float) -> None:
     generator, sd, n = random.Random(0), 0.8 / math.sqrt(3), 400
-    settings = [ConsistentAnnealed(steps=steps) for steps in range(1, 25)]
+    samplers = [ConsistentAnnealed(steps=steps) for steps in range(1, 25)]
 
-    def measured(sampler: Sampler) -> dict[str, Any]:
+    def measured(sampler: Sampler) -> MeasuredRow:
         count, mean = (400, 10.0) if sampler == OWN else (sampler.steps, 10.0 + excess)  # type: ignore[attr-defined]
-        return row(count, generator.gauss(mean, sd), 0.0)
+        return row(sampler, count, generator.gauss(mean, sd), 0.0)
 
     found = [
-        recommend([(one, measured(one)) for one in (OWN, *settings)], 7, {"n": 100}, measured).found for _ in range(n)
+        recommend([measured(one) for one in (OWN, *samplers)], 100, lambda one: measured(one.facts["sampler"]))
+        for _ in range(n)
     ]
-    distances = [one.row["distance"] for one in found if one is not None]
+    distances = [one.found.again.score for one in found if one.found is not None and one.found.again is not None]
     assert len(distances) == n
-    assert statistics.fmean(distances) == pytest.approx(10 + excess, abs=4 * sd / math.sqrt(n))
+    assert statistics.fmean(filter(None, distances)) == pytest.approx(10 + excess, abs=4 * sd / math.sqrt(n))
     # chance of one fresh comparison: the difference of two means of three seeds
     chance = statistics.NormalDist(excess, math.sqrt(2) * sd).cdf(0)
     share = sum("no worse" in str(one) for one in found) / n
     assert share == pytest.approx(chance, abs=4 * math.sqrt(chance * (1 - chance) / n))
-
-
-@pytest.mark.parametrize("changes", [{"seed": "0"}, {"sampler": {"type": "os.system"}}])
-def test_a_line_that_is_no_trial_is_left_out(tmp_path: Path, changes: dict[str, Any]) -> None:
-    known = ConsistentAnnealed(steps=7)
-    sound = {"sampler": unstructure(known), "seed": 0, "distance": 3.0, "broken": 0.0, "seconds": 0.1, "evaluations": 7}
-    path = tmp_path / "trials.jsonl"
-    path.write_text("".join(json.dumps(line) + "\n" for line in ({**sound, **changes}, {}, sound)))
-    trials = Trials.read(path)
-    assert trials.samplers(range(1)) == [known]
-    assert trials.samplers(range(0)) == []
-    assert trials.find(known, 0) == {key: sound[key] for key in ("distance", "broken", "seconds", "evaluations")}
 
 
 @pytest.mark.parametrize("name", ["digits", "cifar10", "cifar10_ncsn"])

@@ -46,13 +46,6 @@ class Sums(Measurement[str]):
     def protocol(self) -> dict[str, Any]:
         return {"version": self.version}
 
-    def caption(self) -> str:
-        return "sums"
-
-    @property
-    def kept_in(self) -> tuple[Path, str]:
-        return self.folder, "sums"
-
     @property
     def place(self) -> Path:
         return self.folder / "sums"

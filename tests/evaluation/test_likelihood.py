@@ -10,16 +10,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from ncsnx.config import NCSN, Digits
+from ncsnx.config import NCSN, Digits, Experiment
+from ncsnx.config.codec import identity
 from ncsnx.config.data_sets import Data, Transform
 from ncsnx.data import Preprocessing
 from ncsnx.errors import NcsnxError
-from ncsnx.evaluation.checkpoint_sweep import choose
-from ncsnx.evaluation.held_out_sweep import HeldOutSweep
-from ncsnx.evaluation.likelihood_sweep import LikelihoodSweep
+from ncsnx.evaluation.held_out import HeldOutLoss
+from ncsnx.evaluation.likelihood import Likelihood
+from ncsnx.evaluation.measure import choose
 from ncsnx.evaluation.probability_flow import ProbabilityFlow, Probes, bits_per_dimension
 from ncsnx.features.real_images import DataSource
 from ncsnx.runs.folder import Run
+from ncsnx.runs.ledger import Subject
 from ncsnx.runs.manifest import UnsoundError
 from ncsnx.runs.selection import select
 from ncsnx.runtime import Runtime
@@ -94,11 +96,16 @@ def test_the_probabilities_of_all_grey_levels_add_up_to_one(levels: int) -> None
     assert error < 0.01
 
 
-def sweep(folder: Path, request: dict[str, Any] | None = None, **changes: Any) -> LikelihoodSweep:
+def subject(experiment: Experiment) -> Subject:
+    return Subject(step=8, weights_sha256="a", weights="ema", precision="fp32", identity=identity(experiment))
+
+
+def sweep(folder: Path, request: dict[str, Any] | None = None, **changes: Any) -> Likelihood:
     experiment = attrs.evolve(minimal(), **{"data": Digits()} | changes)
-    return LikelihoodSweep(
+    return Likelihood(
         run=Run(folder),
         experiment=experiment,
+        subjects=(subject(experiment),),
         source=DataSource(data=experiment.data, folder=folder),
         runtime=Runtime.choose(device="cpu"),
         **(request or {}),
@@ -124,17 +131,17 @@ def test_what_cannot_be_measured_is_refused(
 
 def test_every_choice_that_changes_a_number_is_in_the_protocol(tmp_path: Path) -> None:
     requests = [{}, {"n": 299}, {"seed": 1}, {"vectors": 2}, {"estimator": "exact"}, {"tolerance": 1e-3}]
-    folders = {sweep(tmp_path, request).scores.folder for request in requests}
+    folders = {sweep(tmp_path, request).place for request in requests}
     assert len(folders) == len(requests)
-    assert sweep(tmp_path, {"batch_size": 7}).scores.folder in folders
+    assert sweep(tmp_path, {"batch_size": 7}).place in folders
 
 
 def test_a_checkpoint_that_retention_removes_during_a_sweep_is_left_out_like_an_unsound_one(workplace: Path) -> None:
     run = Run(workplace / "runs" / "digits")
     source, runtime = DataSource.of_run(run, workplace), Runtime.choose(threads=1)
-    sweep = HeldOutSweep(run=run, experiment=run.experiment(), source=source, runtime=runtime)
-    (candidate,), _ = choose(run, select(run, "8"), SILENT)
-    assert sweep.load(candidate)[0].step == 8
+    subjects, _ = choose(run, select(run, "8"), SILENT, run.experiment(), runtime)
+    job = HeldOutLoss(run=run, experiment=run.experiment(), subjects=subjects, source=source, runtime=runtime)
+    assert job.load(subjects[0])[0].step == 8
     shutil.rmtree(run.checkpoints / "step-00000008")
     with pytest.raises(UnsoundError, match="removed in the meantime"):
-        sweep.load(candidate)
+        job.load(subjects[0])

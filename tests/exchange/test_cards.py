@@ -12,16 +12,16 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from ncsnx.config import ConsistentAnnealed, Experiment, Images
-from ncsnx.config.codec import identity
 from ncsnx.config.discovery import resolve
 from ncsnx.errors import UsageError, printable
 from ncsnx.evaluation.reference import PerfectModel
 from ncsnx.exchange.card import CardScore, Picture, ScoreValue, card, check_license, text
-from ncsnx.exchange.recorded_scores import recorded_scores, without_folders
+from ncsnx.exchange.recorded_scores import recorded_scores
 from ncsnx.quantities import with_error
 from ncsnx.runs.folder import Run
-from ncsnx.runs.score_files import ScoreFile
+from ncsnx.runs.ledger import Ledger, Protocol, Quantity, Series
 from tests.config.examples import minimal
+from tests.runs.kept import subject
 from tests.runs.test_exports import HASH, config_of
 from tests.spaces import space_of
 
@@ -211,28 +211,39 @@ def run(tmp_path: Path) -> Run:
     return Run.create(tmp_path / "runs", "one", minimal(), {}, None, "f" * 64, space_of(minimal().data))
 
 
-def sweep(place: Path, metric: str, row: dict[str, Any], **protocol: object) -> None:
-    whole = {"measure": "distance", "identity": identity(minimal()), "n": 100, **protocol}
-    caption = f"{protocol.get('n', 100)} images; reference: folder /home/ada/scans (4d3c2b1a); perfect model: 1"
-    scores = ScoreFile.open(place, whole, metric, caption)
-    metrics = dict.fromkeys(("frechet-distance", "kernel-distance", "precision-recall", "inception-score"), 1)
-    scores.add({"step": 10, "weights_sha256": OWN, "score": 5.0, "metrics": metrics, **row}, "2026-01-01")
-
-
-def test_the_numbers_of_every_sweep_of_these_weights_are_found_those_of_the_most_images_first(run: Run) -> None:
-    sweep(run.loss / "one", "held-out loss", {"score": 12.5, "levels": [1.0]}, measure="loss", n=99_999)
-    sweep(run.likelihood / "one", "bits per dimension", {"score": 2.5, "error": 0.25}, measure="likelihood", n=99_999)
-    sweep(run.fid / "few", "FD (digits classifier 1a2b3c4d)", {"error": 0.25, "kernel_distance": 0.5}, n=100)
-    covered = {"precision": 0.5, "recall": 0.25, "inception_score": 2.0, "inception_score_spread": 0.125}
-    sweep(run.fid / "many", "FID", {"error": 0.25, "kernel_distance": 0.5, **covered}, n=1_000)
-    scores = ScoreFile.read(run.fid / "many")
+def add(run: Run, measure: str, metric: str, values: dict[str, Any], n: int = 100, **others: Any) -> None:
+    words = {"": f"{n} images", "reference": "folder /home/ada/scans", "perfect model": "1"}
+    columns = {
+        "fid": (
+            Quantity("score", metric, error="error", identifier="fid"),
+            Quantity("kernel_distance", "KD", identifier="kid"),
+            Quantity("recall", identifier="recall", metric="precision-recall"),
+            Quantity("evaluations"),
+        ),
+    }.get(measure, (Quantity("score", metric, error="error", identifier=measure),))
     perfect = PerfectModel(score=1.25, spread=0.125, n=100, reference_images=1_000, drawn=100, draws=5)
-    scores.perfect_model = perfect.to_json()
-    scores.write()
+    protocol = Protocol(
+        measure=measure,
+        facts={"n": n, "features": metric},
+        metric=metric,
+        words=words,
+        columns=columns,
+        perfect_model=perfect.to_json() if n == 1_000 else None,
+    )
+    one = attrs.evolve(subject(run, 10, OWN), **others)
+    Ledger.read(run).add(protocol, one, {"score": 5.0, "evaluations": 5, **values}, {})
+
+
+def test_the_numbers_of_every_series_of_these_weights_are_found_those_of_the_most_images_first(run: Run) -> None:
+    add(run, "loss", "held-out loss", {"score": 12.5, "levels": [1.0]}, n=99_999)
+    add(run, "likelihood", "bits per dimension", {"score": 2.5, "error": 0.25}, n=99_999)
+    add(run, "fid", "FD (digits classifier 1a2b3c4d)", {"error": 0.25, "kernel_distance": 0.5}, n=100)
+    covered = {"recall": 0.25, "metrics": {"precision-recall": 1}}
+    add(run, "fid", "FID", {"error": 0.25, "kernel_distance": 0.5, **covered}, n=1_000)
     # scores of something else
-    sweep(run.fid / "other-weights", "FID", {"weights_sha256": "b" * 64})
-    sweep(run.fid / "other-step", "FID", {"step": 20})
-    sweep(run.fid / "other-experiment", "FID", {}, identity="c" * 64)
+    add(run, "fid", "FID", {}, weights_sha256="b" * 64)
+    add(run, "fid", "FID", {}, step=20)
+    add(run, "fid", "FID", {}, identity="c" * 64)
     found = recorded_scores(run, minimal(), 10, OWN)
     assert [
         tuple((one.name, with_error(one.value, one.error)) for one in score.measured) for score in found.scores
@@ -240,38 +251,34 @@ def test_the_numbers_of_every_sweep_of_these_weights_are_found_those_of_the_most
         (
             ("FID", "5.00 ± 0.25"),
             ("FID of a perfect model (100 real images against the rest)", "1.25 ± 0.12"),
-            ("KID", "0.5000"),
-            ("precision", "0.5000"),
+            ("KD", "0.5000"),
             ("recall", "0.2500"),
-            ("IS", "2.00 ± 0.12"),
         ),
-        (("FD (digits classifier 1a2b3c4d)", "5.00 ± 0.25"), ("KD (digits classifier 1a2b3c4d)", "0.5000")),
+        (("FD (digits classifier 1a2b3c4d)", "5.00 ± 0.25"), ("KD", "0.5000")),
         (("bits per dimension", "2.50 ± 0.25"),),
         (("held-out loss", "12.50"),),
     ]
-    assert [score.caption for score in found.scores] == [
-        f"{n} images; reference: folder scans (4d3c2b1a); perfect model: 1" for n in (1000, 100, 99999, 99999)
-    ]
-    assert found.scores[0].protocol["n"] == 1_000
+    for score, n in zip(found.scores, (1000, 100, 99999, 99999), strict=True):
+        assert score.caption.endswith(f"; {n} images; reference: folder scans; perfect model: 1")
+        assert "/home/ada" not in str(score.protocol)
+    assert (found.scores[0].protocol["n"], found.scores[0].protocol["evaluations"]) == (1_000, 5)
     assert found.unreadable == ()
 
 
-def test_a_sweep_that_cannot_be_read_is_named_and_hides_no_other(run: Run) -> None:
-    sweep(run.fid / "good", "FID", {})
-    (run.fid / "broken").mkdir()
-    (run.fid / "broken" / "scores.json").write_text("{")
+def test_a_ledger_that_cannot_be_read_is_named(run: Run) -> None:
+    add(run, "fid", "FID", {})
+    run.ledger.write_text("{\n")
     found = recorded_scores(run, minimal(), 10, OWN)
-    assert len(found.scores) == 1
+    assert len(found.scores) == 0
     (line,) = found.unreadable
-    assert "broken/scores.json: expected JSON" in line
+    assert "measurements.jsonl, line 1: expected a JSON object" in line
 
 
-@pytest.mark.parametrize(("kind", "path"), [("folder", "/home/ada/patients (2) (0123abcd)/scans"), ("zip", "../scans")])
-def test_a_caption_names_a_folder_without_its_path(kind: str, path: str) -> None:
-    def caption(place: str) -> str:
-        why = f"unknown, since {kind} {place} holds mean and covariance only"
-        return f"10 images; features: Inception (1a2b3c4d); reference: {kind} {place} (4d3c2b1a); perfect model: {why}"
-
-    assert without_folders(caption(path)) == caption("scans")
-    split = "10 images; reference: digits, training images (1,498) (4d3c2b1a); perfect model: 1.2"
-    assert without_folders(split) == split
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+@pytest.mark.parametrize("path", ["/home/ada/patients (2) (0123abcd)/scans", "../scans"])
+def test_a_protocol_names_a_folder_without_its_path(run: Run, kind: str, path: str) -> None:
+    protocol = Protocol(measure="fid", facts={}, words={"": "10 images", "reference": f"{kind} {path}"})
+    series = Series(run=run, protocol=protocol, subject=subject(run, 10, OWN))
+    assert series.without_folders().caption.endswith(f"; 10 images; reference: {kind} scans")
+    split = attrs.evolve(series, protocol=attrs.evolve(protocol, words={"reference": "digits, training images"}))
+    assert split.without_folders() == split

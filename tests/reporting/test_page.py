@@ -2,11 +2,13 @@
 
 import io
 import json
+import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
@@ -16,12 +18,13 @@ from ncsnx.reporting.history import draw_curve, evenly_spread
 from ncsnx.reporting.html import figure
 from ncsnx.reporting.page import renewed_report, report_page
 from ncsnx.runs.folder import Run
+from ncsnx.runs.ledger import Ledger, Quantity
 from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.segments import append_segment
 from tests.cli import command
-from tests.runs.kept import score
+from tests.runs.kept import fid, score, subject
+from tests.training.tiny import CPU, training
 from tests.training.tiny import command as tiny_command
-from tests.training.tiny import training
 
 MARKUP = "<script>alert(1)</script> \"'> & {names}"
 VOID = {"meta", "link", "img"}
@@ -87,7 +90,8 @@ def test_a_page_shows_curves_grids_and_scores_and_runs_and_loads_nothing(told: R
         *("Training loss", "Held-out loss (EMA weights)"),
         *("Step 30", "Step 20", "Step 10"),
     ]
-    assert "30 (best)" in page.text
+    assert re.search(r"30\s*1\.000\s*best", page.text)
+    assert "ncsnx fid small" in page.text
     assert not {"script", "iframe", "object", "form"} & {tag for tag, _ in page.elements}
     addresses = [value for _, found in page.elements for key, value in found.items() if key in ("src", "href")]
     assert all(str(address).startswith(("data:", "#")) for address in addresses)
@@ -147,15 +151,32 @@ def test_a_picture_beyond_the_limit_of_pixels_is_an_error_that_the_page_shows(mo
 
 
 def test_a_damaged_file_is_a_line_of_the_page(told: Run) -> None:
-    files = [path for path in told.path.rglob("*") if path.is_file() and path.suffix in (".json", ".png")]
+    files = [path for path in told.path.rglob("*") if path.is_file() and path.suffix in (".json", ".jsonl", ".png")]
     assert len(files) > 4
     for path in files:
         before = path.read_bytes()
-        path.write_bytes(b"{")
+        path.write_bytes(b"{\n")
         page = Page(report_page(told))
         path.write_bytes(before)
         assert page.open == []
         assert path.name in page.text.split("What is not shown")[-1]
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"evaluations": 60}, "4 images from seed 0, step 30, EMA weights, sampler ald with 60 evaluations per image"),
+        ({"evaluations": None}, "sampler ald with an adaptive number of evaluations per image"),
+        ({"columns": 8}, "4 rows of 8 images from seed 0"),
+        ({"precision": "bf16"}, "EMA weights in bf16, sampler ald"),
+    ],
+)
+def test_samples_are_described_as_they_were_drawn(told: Run, facts: dict[str, Any], words: str) -> None:
+    protocol = {"n": 4, "columns": 1, "seed": 0, "step": 30, "weights": "ema", "sampler": {"type": "ald"}, **facts}
+    folder = told.samples / "one"
+    folder.mkdir(parents=True)
+    (folder / "protocol.json").write_text(json.dumps({"schema_version": 1, "complete": True, "made": {}, **protocol}))
+    assert words in Page(report_page(told)).text
 
 
 def test_the_command_writes_the_page_or_says_what_to_type(told: Run, here: Path) -> None:
@@ -175,17 +196,20 @@ def test_the_command_writes_the_page_or_says_what_to_type(told: Run, here: Path)
 
 def test_samplers_and_neighbours_are_shown_with_the_whole_command(told: Run) -> None:
     made = {"command": "/bin/ncsnx compare digits --seeds 3 sampler.steps=9"}
-    row = {"sampler": "ald", "steps": None, "seeds": 2, "recommended": False, "measured_again": None}
-    numbers = {"evaluations": 5, "distance": 8.25, "spread": 0.5, "broken": 0.0, "words": "sampler=ald"}
-    empty = {"protocol": {}, "caption": "by hand", "made": made}
-    compared = {**empty, "rows": [{**row, **numbers}]}
-    (told.compare / "one").mkdir(parents=True)
-    (told.compare / "one" / "results.json").write_text(json.dumps(compared))
-    (told.compare / "one" / "samplers.png").write_bytes(png())
+    error = {"error": "error", "plus_minus": "standard deviation over seeds"}
+    columns = (Quantity("score", "FD", **error), Quantity("evaluations", decimals=0))
+    protocol = attrs.evolve(fid(), measure="compare", columns=columns)
+    for seed, distance in enumerate((8.0, 9.0)):
+        numbers = {"evaluations": 5, "score": distance, "broken": 0.0, "seconds": 0.1}
+        Ledger.read(told).add(protocol, subject(told, 30, "a", seed=seed), numbers, made)
+    (series,) = Ledger.read(told).series("compare")
+    series.folder.mkdir(parents=True)
+    (series.folder / "samplers.png").write_bytes(png())
     page = Page(report_page(told))
 
-    assert "Distance by network evaluations" in page.captions
-    assert "sampler=ald58.25 ± 0.500 %the run's own" in page.text
+    assert "FD, measured" in page.captions
+    assert re.search(r"steps_per_level=2\s*8\.50 ± 0\.71\s*5", page.text)
+    assert "± standard deviation over seeds" in page.text
     assert "ncsnx compare digits --seeds 3 sampler.steps=9" in page.text
 
 
@@ -230,6 +254,22 @@ def test_a_page_that_cannot_be_written_is_said_once(run: Run) -> None:
         observer.checkpoint(10, run.path)
 
     assert heard.warnings == ["no report: the disk is full; training continues without it"]
+
+
+@pytest.mark.parametrize(
+    ("words", "section"),
+    [
+        ("loss --range latest --passes 1", "held-out-losses"),
+        ("likelihood --range latest --n 2 --tolerance 0.1", "likelihoods"),
+        ("compare --samplers heun --evaluations 5 --n 10 --seeds 1 features.steps=9 features.width=8", "samplers"),
+        ("neighbors --n 2 --features none", "neighbours"),
+    ],
+)
+def test_a_command_that_measures_renews_the_page(workplace: Path, words: str, section: str) -> None:
+    command, *options = words.split()
+    result = tiny_command(command, "digits", *options, *CPU, folder=workplace)
+    assert result.code == 0, result.err
+    assert f'<section id="{section}">' in (workplace / "runs/digits/report.html").read_text()
 
 
 def test_training_writes_the_page_unless_told_not_to(trained: Path, tmp_path: Path) -> None:

@@ -8,11 +8,12 @@ import attrs
 
 from ncsnx.config import AnnealedLangevin, Digits, Experiment, Geometric, NCSNv2, Retention
 from ncsnx.config.codec import identity
+from ncsnx.config.converter import unstructure
 from ncsnx.networks.construction import meta_network
 from ncsnx.runs.folder import Run
+from ncsnx.runs.ledger import Ledger, Protocol, Quantity, Subject
 from ncsnx.runs.manifest import FileRecord, write_checkpoint
 from ncsnx.runs.names import step_name
-from ncsnx.runs.score_files import ScoreFile
 from ncsnx.storage import atomic
 
 SMALL = Experiment(
@@ -65,13 +66,26 @@ def damage(path: Path) -> None:
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
-def score(run: Run, scores: dict[int, float], images: int = 100, name: str = "first", now: str = "2030-01-01") -> Path:
-    """Writes a sweep with these scores of the averaged weights by step; returns its folder."""
-    sweep = ScoreFile(run.fid / name, {"n": images, "ensemble": 1, "name": name}, "FD")
+def fid(images: int = 100, metric: str = "FD", **facts: Any) -> Protocol:
+    """A protocol of `ncsnx fid`."""
+    columns = (Quantity("score", metric, error="error", identifier="fid"),)
+    return Protocol(measure="fid", facts={"n": images, **facts}, metric=metric, label=f"n{images}", columns=columns)
+
+
+def subject(run: Run, step: int, weights_sha256: str, **others: Any) -> Subject:
+    """The averaged weights of a step, measured by images."""
+    values = {"weights": "ema", "precision": "fp32", "sampler": unstructure(run.experiment().sampler), "seed": 0}
+    return Subject(step=step, weights_sha256=weights_sha256, identity=identity(run.experiment()), **values | others)
+
+
+def score(run: Run, scores: dict[int, float], images: int = 100, now: str = "2030-01-01", **others: Any) -> Ledger:
+    """Adds these scores of the averaged weights by step to the ledger."""
+    ledger = Ledger.read(run)
     for step, value in scores.items():
         weights = FileRecord.of(contents(run.experiment(), step)["ema.safetensors"]).sha256
-        sweep.add({"step": step, "weights_sha256": weights, "score": value}, now)
-    return sweep.folder
+        one = subject(run, step, weights, **others)
+        ledger.add(fid(images), one, {"score": value}, {"finished": now, "command": f"ncsnx fid {run.name}"})
+    return ledger
 
 
 def tree(place: Path) -> dict[str, bytes]:

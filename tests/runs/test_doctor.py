@@ -18,10 +18,8 @@ from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import MANIFEST, write_checkpoint
 from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.names import step_name
-from ncsnx.runs.result_records import MeasureRecord, NeighborRecord, SpaceRecord
 from ncsnx.runs.segments import append_segment
 from ncsnx.runs.writer_lock import folder_lock, writer_of
-from ncsnx.storage.documents import write_document
 from tests.runs.kept import SMALL, contents, damage, folder, score, tree, weights, write
 from tests.runs.test_exports import config_of
 from tests.spaces import space_of
@@ -49,6 +47,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Run:
     shutil.copytree(V1 / "trackers", run.trackers)
     (run.trackers / "wandb.log").write_text("wandb: Tracking run\n")
     score(run, {10: 3.0, 20: 2.0, 30: 1.0})
+    (run.fid / "first").mkdir(parents=True)
     sampling = run.path / SAMPLING
     (sampling / "images").mkdir(parents=True)
     for place in ("images/00000.png", "grid.png"):
@@ -66,16 +65,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Run:
     (sampling / "protocol.json").write_text(json.dumps(record))
     model = weights(run.experiment(), b"model")
     write_export(run.path / "exported", config_of(run.experiment(), model), model, "# card\n")
-    measure = MeasureRecord(
-        median=1.25, held_out_median=None, nearer=None, near=None, pairs_probability=None, tail_probability=None
-    )
-    spaces = {"pixels": SpaceRecord(distance=measure, relative=measure)}
-    (run.neighbors / "first").mkdir(parents=True)
-    search = NeighborRecord(protocol={}, caption="how", verdict=None, spaces=spaces)
-    write_document(run.neighbors / "first" / "results.json", search)
-    (run.compare / "first").mkdir(parents=True)
-    shutil.copy(next((V1 / "run/compare").glob("*/trials.jsonl")), run.compare / "first")
-    shutil.copy(V1 / "comparison/results.json", run.compare / "first")
     return run
 
 
@@ -127,7 +116,7 @@ DEBRIS = {
     "a half-written file": f".config.json.{TOKEN}",
     "a half-written grid": f"snapshots/.step-00000040.png.{TOKEN}",
     "a half-written manifest": f"checkpoints/step-00000020/.{MANIFEST}.{TOKEN}",
-    "half-written scores": f"fid/first/.scores.json.{TOKEN}",
+    "half-written scores": f"fid/first/.scores.csv.{TOKEN}",
     "a half-written image": f"{SAMPLING}/images/.00000.png.{TOKEN}",
 }
 
@@ -188,14 +177,10 @@ def replaced(old: str, new: str) -> Callable[[bytes], bytes]:
         ("segments.jsonl", lambda content: b"none\n", "damaged"),
         ("segments.jsonl", None, "missing"),
         ("metrics.jsonl", lambda content: b'{"step": "3"}\n', "damaged"),
-        ("fid/first/scores.json", lambda content: b"{}", "damaged"),
+        ("measurements.jsonl", lambda content: content + b"{}\n", "damaged"),
         (f"{SAMPLING}/samples.safetensors", lambda content: b"others", "damaged"),
         (f"{SAMPLING}/protocol.json", replaced('"n": 1', '"made": 3, "n": 1'), "damaged"),
         ("exported/model.safetensors", lambda content: b"others", "damaged"),
-        ("neighbors/first/results.json", replaced("1.25", "1.35"), "damaged"),
-        ("neighbors/first/results.json", lambda content: b"{}", "damaged"),
-        ("compare/first/trials.jsonl", lambda content: content + b"none\n", "damaged"),
-        ("compare/first/results.json", replaced('"seeds": ', '"seeds": 1.5'), "damaged"),
     ],
 )
 def test_what_only_a_person_can_mend_is_named_and_left(

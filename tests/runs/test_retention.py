@@ -125,17 +125,18 @@ def test_without_rules_nothing_is_read_or_removed(run: Run) -> None:
 def test_the_best_is_that_of_the_newest_sweep_with_the_most_images(run: Run) -> None:
     write(run, 10, 20, 30, 40)
     score(run, {10: 1.0, 20: 2.0}, images=50, now="2031-01-01")
-    score(run, {10: 5.0, 20: 4.0, 30: 9.0}, name="large", images=100)
+    score(run, {10: 5.0, 20: 4.0, 30: 9.0}, images=100)
     assert CheckpointPruner(run, with_rules(run, keep_last=1)).apply().removed == (10, 30)
 
 
 def test_scores_that_cant_be_read_leave_everything_and_are_said_once(run: Run) -> None:
     write(run, 10, 20, 30)
-    (score(run, {10: 1.0}) / "scores.json").write_text("{")
+    score(run, {10: 1.0})
+    run.ledger.write_text("{\n")
     pruner = CheckpointPruner(run, with_rules(run, keep_last=1))
     (line,) = pruner.apply().problems
     assert line.startswith("retention removes nothing for now: ")
-    assert "scores.json" in line
+    assert "measurements.jsonl, line 1" in line
     assert pruner.apply().problems == ()
     assert checkpoints(run) == [10, 20, 30]
 

@@ -10,11 +10,11 @@ import pytest
 
 from ncsnx.config import Ema
 from ncsnx.runs.folder import Run
+from ncsnx.runs.ledger import Best, Entry, Ledger, Series
 from ncsnx.runs.manifest import holds, write_checkpoint
 from ncsnx.runs.metrics_log import MetricsLog
-from ncsnx.runs.score_files import Best, ScoreFile
 from ncsnx.runs.summaries import RunSummary, ordered, summaries, summary_of
-from tests.runs.kept import SMALL
+from tests.runs.kept import SMALL, fid, subject
 from tests.spaces import space_of
 
 
@@ -49,8 +49,7 @@ def test_the_best_score_comes_with_its_protocol(run: Run) -> None:
     write_checkpoint(run.checkpoints, 2, files.items())
     sha256 = hashlib.sha256(b"ema.safetensors").hexdigest()
     assert holds(run, 2, sha256)
-    sweep = ScoreFile.open(run.fid / "n100-seed0-classifier-1a2b3c4d", {"n": 100, "ensemble": 1}, "FID")
-    sweep.add({"step": 2, "weights_sha256": sha256, "score": 7.5}, "2026-01-01T00:00:00+00:00")
+    Ledger.read(run).add(fid(metric="FID"), subject(run, 2, sha256), {"score": 7.5}, {})
     found = summary_of(run)
     assert found.best is not None
     assert (found.best.score, found.best.step, found.protocol) == (7.5, 2, "FID, n=100")
@@ -79,14 +78,16 @@ def test_a_run_whose_configuration_is_damaged_is_broken_and_hides_no_other(three
     assert [one.state for one in found] == ["broken", "unfinished", "unfinished"]
 
 
-def test_scores_of_other_features_references_or_numbers_of_images_are_not_ranked_together(
+def test_scores_of_other_protocols_are_not_ranked_together(
     three: list[RunSummary],
 ) -> None:
-    best = Best(
-        step=1, weights_sha256="a", score=5.0, metric="FID", images=100, reference="a", sweep=Path(), scored=(1,)
-    )
-    for other in ({"metric": "FD (digits classifier 1a2b3c4d)"}, {"images": 50}, {"reference": "b"}):
-        scores = (best, attrs.evolve(best, score=4.0, **other), attrs.evolve(best, score=3.0))
-        found = [attrs.evolve(one, best=score) for one, score in zip(three, scores, strict=True)]
-        for column, expected in (("score", "ca"), ("-score", "ac")):
-            assert expected in names(ordered(found, column))
+
+    def best(score: float, images: int = 100) -> Best:
+        entry = Entry(protocol="", subject=subject(Run(three[0].path), 1, "a"), values={"score": score})
+        run = Run(three[0].path)
+        return Best(Series(run=run, protocol=fid(images), subject=entry.subject, entries=(entry,)), entry)
+
+    scores = (best(5.0), best(4.0, images=50), best(3.0))
+    found = [attrs.evolve(one, best=score) for one, score in zip(three, scores, strict=True)]
+    for column, expected in (("score", "ca"), ("-score", "ac")):
+        assert expected in names(ordered(found, column))

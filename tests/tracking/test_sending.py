@@ -6,19 +6,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
+from ncsnx.config import Images
 from ncsnx.errors import NcsnxError
 from ncsnx.runs.folder import Run
+from ncsnx.runs.ledger import Ledger
 from ncsnx.runs.metrics_log import MetricsLog
-from ncsnx.runs.score_files import ScoreFile
 from ncsnx.tracking import tracker
 from ncsnx.tracking.sending import TrackerRecord
 from ncsnx.tracking.tracker import TrackedRun, Tracker
-from tests.runs.kept import SMALL
+from tests.runs.kept import SMALL, fid, subject
+from tests.spaces import space_of
 
 Stored = list[tuple[int, dict[str, Any]]]
-PROTOCOL = {"measure": "distance", "n": 40}
 opened: list[TrackedRun] = []
 
 
@@ -93,21 +95,37 @@ def test_the_next_process_continues_the_same_record(run: Run, stored: Stored) ->
 
 def test_a_score_of_an_earlier_checkpoint_is_sent_with_its_protocol(run: Run, stored: Stored) -> None:
     log(run, 30)
-    sweep = ScoreFile(run.fid / "n40-x", PROTOCOL, "FD", "40 images")
-    sweep.add({"step": 20, "weights_sha256": "a" * 64, "score": 8.0, "recall": 0.0, "metrics": {"x": 1}}, "")
+    protocol = attrs.evolve(fid(40), words={"": "40 images", "reference": "folder /home/ada/scans"})
+
+    def add(step: int, **values: object) -> None:
+        Ledger.read(run).add(protocol, subject(run, step, str(step)), values, {})
+
+    add(20, score=8.0, recall=0.0, metrics={"x": 1})
     record = record_of(run)
     record.send()
-    assert opened[0].config["fid/n40-x"] == "FD: 40 images"
-    sweep.add({"step": 10, "weights_sha256": "b" * 64, "score": 9.0}, "")
+    (series,) = Ledger.read(run).series("fid")
+    name = f"fid/{series.folder.name}"
+    assert opened[0].config[name].endswith("seed 0; 40 images; reference: folder scans")
+    assert "/home/ada" not in str(opened[0].config)
+    add(10, score=9.0)
     record.send()
     record.send()
-    sweep.add({"step": 30, "weights_sha256": "c" * 64, "score": 7.0}, "")
+    add(30, score=7.0)
+    run.ledger.write_bytes(run.ledger.read_bytes() + b"{\n")
+    add(20, recall=0.5)
     record_of(run).send()
     assert stored[1:] == [
-        (20, {"fid/n40-x/score": 8.0, "fid/n40-x/recall": 0.0}),
-        (10, {"fid/n40-x/score": 9.0}),
-        (30, {"fid/n40-x/score": 7.0}),
+        (20, {f"{name}/score": 8.0, f"{name}/recall": 0.0}),
+        (10, {f"{name}/score": 9.0}),
+        (30, {f"{name}/score": 7.0}),
+        (20, {f"{name}/recall": 0.5}),
     ]
+
+
+def test_no_path_to_the_data_is_sent(tmp_path: Path, stored: Stored) -> None:
+    data = Images(root="/home/ada/scans", image_size=8)
+    record_of(Run.create(tmp_path, "one", attrs.evolve(SMALL, data=data), {}, None, "f" * 64, space_of(data)))
+    assert opened[0].config["data.root"] == "scans"
 
 
 @pytest.mark.parametrize("change", [{"record": "../x"}, {"name": "a/b"}, {"sent": {"lr": "x"}}, {"more": 1}])

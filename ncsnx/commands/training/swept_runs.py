@@ -1,6 +1,6 @@
 """The runs of a parameter sweep, which ranks share: trained, scored, compared."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,21 +14,26 @@ from ncsnx.config.codec import canonical, identity
 from ncsnx.config.converter import unstructure
 from ncsnx.config.data_sets import Data
 from ncsnx.errors import Hint, NcsnxError, Stopped, UsageError, is_out_of_memory
+from ncsnx.evaluation.held_out import loss_facts, weighting_in_words
+from ncsnx.features.real_images import DataSource
 from ncsnx.quantities import counted
 from ncsnx.ranks.rank_group import RankGroup
 from ncsnx.runs.folder import Run, open_results
-from ncsnx.runs.manifest import UnsoundError, verify
+from ncsnx.runs.ledger import Protocol
+from ncsnx.runs.manifest import UnsoundError, checkpoints, verify
+from ncsnx.runs.measurements import MeasuredRow, Measurements
 from ncsnx.runs.names import SWEEP_SUFFIX, step_name
+from ncsnx.runs.summaries import RunSummary, summary_of
 from ncsnx.runs.targets import Target
 from ncsnx.runs.writer_lock import is_being_written, writer_of
 from ncsnx.spelling import A_NAME, argument
 from ncsnx.storage import atomic
-from ncsnx.sweeps.compared_settings import ComparedSettings, SweepStatus
 from ncsnx.sweeps.comparison import (
-    MeasuredRuns,
-    PointStatus,
+    ComparedSettings,
+    RunNumber,
     compared_settings,
     comparison_csv,
+    is_finished,
     plot_settings,
 )
 from ncsnx.sweeps.points import SweepPoint
@@ -65,14 +70,20 @@ class SweptRuns:
     def _run(self, point: SweepPoint) -> Run:
         return Run(self.folder / point.run)
 
-    def _status(self, point: SweepPoint) -> PointStatus:
-        return PointStatus.of(self._run(point), point)
+    def _status(self, point: SweepPoint) -> RunSummary | None:
+        """How far the run of a point is; None if it does not exist."""
+        run = self._run(point)
+        return summary_of(run) if run.path.exists() else None
+
+    def _is_finished(self, point: SweepPoint) -> bool:
+        run = self._run(point)
+        return run.path.exists() and max(checkpoints(run), default=0) >= point.experiment.steps
 
     def is_trained(self, point: SweepPoint) -> bool:
         """Whether the run of a point is finished, and its newest checkpoint sound."""
-        status = self._status(point)
         try:
-            return status.is_finished and bool(verify(self._run(point).checkpoints / step_name(status.step)))
+            newest = max(checkpoints(self._run(point)), default=0) if self._is_finished(point) else 0
+            return self._is_finished(point) and bool(verify(self._run(point).checkpoints / step_name(newest)))
         except UnsoundError:
             return False
 
@@ -108,7 +119,6 @@ class SweptRuns:
         from ncsnx.config.variants import load_plugins
         from ncsnx.data import open_data
         from ncsnx.evaluation.reference import check_reference
-        from ncsnx.features.real_images import DataSource
         from ncsnx.tracking.choosing import known_trackers
 
         load_plugins("ncsnx.runtime")
@@ -174,27 +184,22 @@ class SweptRuns:
 
     # ------------------------------------------------------------------------------------------------------- scoring
 
-    def measure(self, points: Sequence[SweepPoint]) -> tuple[list[MeasuredRuns], list[str]]:
+    def measure(self, points: Sequence[SweepPoint]) -> tuple[dict[str, dict[str, RunNumber]], list[str]]:
         """Scores the newest checkpoints of finished runs, as `ncsnx fid` and `ncsnx loss` do; scores that exist are
         read. Returns the numbers that were asked for, and a line for each run that has no score."""
-        measured, problems = list[MeasuredRuns](), list[str]()
-        work = self._own_work(attrs.evolve(self.work, info=self.work.detail))
-        wanted = [key for key in ("fid", "loss") if getattr(self.sweep, key)]
-        finished = [point for point in points if self._status(point).is_finished] if wanted else []
-        for key in wanted:
-            by_run, result = dict[str, float](), None
-            for point in finished:
+        problems, work = list[str](), self._own_work(attrs.evolve(self.work, info=self.work.detail))
+        measured: dict[str, dict[str, RunNumber]] = {key: {} for key in ("fid", "loss") if getattr(self.sweep, key)}
+        for point in [point for point in points if measured and self._is_finished(point)]:
+            for key, by_run in measured.items():
                 work.detail(f"{key} of {point.run}")
                 try:
-                    result = self._command(key, point).carry_out(work)
+                    found = self._command(key, point).carry_out(work)
                 except NcsnxError as error:
                     problems.append(f"{point.run}: {error}")
                     continue
-                problems += [f"{point.run}: {line}" for line in result.left_out]
-                if result.scores:
-                    by_run[point.run] = result.best.score
-            if result is not None:
-                measured.append(MeasuredRuns(key=key, title=result.metric, caption=result.caption, by_run=by_run))
+                problems += [f"{point.run}: {line}" for line in found.left_out]
+                if (best := found.best_row) is not None and found.recorded is not None and best.score is not None:
+                    by_run[point.run] = RunNumber(protocol=found.recorded, value=best.score)
         return measured, problems
 
     def _command(self, key: str, point: SweepPoint) -> Fid | Loss:
@@ -217,36 +222,44 @@ class SweptRuns:
 
     def status(self) -> ComparedSettings:
         """The runs and how far they are."""
-        states = {point.run: self._status(point) for point in self.points}
-        return SweepStatus(name=self.name, settings=compared_settings(self.points, []), states=states)
+        rows = []
+        for point in self.points:
+            state = self._status(point)
+            step = 0 if state is None else state.step
+            facts = {"run": point.run, "step": step, "steps": point.experiment.steps}
+            rows.append(MeasuredRow(names=(point.run, f"{step:,}/{point.experiment.steps:,}"), facts=facts, values={}))
+        table = Measurements(metric="", where=self.name, names=("run", "step"), columns=(), rows=tuple(rows))
+        return ComparedSettings(name=self.name, tables=[table])
 
     def compared(self) -> tuple[ComparedSettings, list[str]]:
         """The settings of all runs, also of those that others have trained, with table and plot; and a line for each
         run that has no score."""
         states = {point.run: self._status(point) for point in self.points}
-        measured, problems = self.measure(self.points)
-        if not measured:
-            by_run = {
-                run: status.held_out
-                for run, status in states.items()
-                if status.is_finished and status.held_out is not None
-            }
-            caption = "on one batch, at the last evaluation of the training"
-            last = MeasuredRuns(key="held_out", title="held-out loss", caption=caption, by_run=by_run)
-            measured = [last] if by_run else []
-        settings, plot = compared_settings(self.points, measured), None
-        if measured and (self.sweep.fid or self.sweep.loss):
+        numbers, problems = self.measure(self.points)
+        if not numbers and (last := self._last_losses(states)):
+            numbers = {"held_out": last}
+        tables, plot = compared_settings(self.name, self.points, states, numbers), None
+        if self.sweep.fid or self.sweep.loss:
             plot = open_results(self.folder / f"{self.name}{SWEEP_SUFFIX}") / "scores"
-            atomic.write_bytes(plot.with_suffix(".csv"), comparison_csv(settings, states, measured))
-            plot_settings(plot, settings, measured, self.name)
-        compared = ComparedSettings(
-            name=self.name,
-            settings=settings,
-            states=states,
-            measured=measured,
-            plot=plot,
-        )
-        return compared, problems
+            atomic.write_bytes(plot.with_suffix(".csv"), comparison_csv(tables))
+            for place, table in enumerate(tables):
+                if table.columns:
+                    plot_settings(plot if place == 0 else plot.with_name(f"scores-{place + 1}"), table)
+        return ComparedSettings(name=self.name, tables=tables, plot=plot), problems
+
+    def _last_losses(self, states: Mapping[str, RunSummary | None]) -> dict[str, RunNumber]:
+        """The held-out losses of finished runs, at the last evaluation of the training."""
+        found = dict[str, RunNumber]()
+        for point in self.points:
+            state = states[point.run]
+            if state is not None and is_finished(point, state) and state.held_out is not None:
+                how = f"on one batch, at the last evaluation of the training, {weighting_in_words(point.experiment)}"
+                run = self._run(point)
+                source = DataSource.of_run(run, self.sweep.data_folder())
+                facts = source.facts | loss_facts(point.experiment, source.space)
+                last = Protocol(measure="held_out", facts=facts, metric="held-out loss", words={"": how})
+                found[point.run] = RunNumber(protocol=last, value=state.held_out)
+        return found
 
 
 def _different_data(points: Sequence[SweepPoint]) -> list[Data]:

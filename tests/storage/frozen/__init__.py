@@ -7,16 +7,15 @@ from pathlib import Path
 import ncsnx
 from ncsnx.data.readers.packed import PackedRecord
 from ncsnx.data.scan import Scan
-from ncsnx.evaluation.comparison import Roughest
 from ncsnx.evaluation.reference import PerfectModel, ReferenceRecord
+from ncsnx.evaluation.roughness import Roughest
 from ncsnx.features.classifier import ClassifierRecord
 from ncsnx.inverse.task_record import TaskRecord
 from ncsnx.runs.exported import ExportConfig
-from ncsnx.runs.fast_sampler import FastSampler
 from ncsnx.runs.folder import Origins, RunConfig
+from ncsnx.runs.ledger import Entry, Protocol
 from ncsnx.runs.manifest import Manifest
-from ncsnx.runs.result_records import ComparisonRecord, NeighborRecord, SampleRecord, TrackerNotes, TrialRecord
-from ncsnx.runs.score_files import SweepRecord
+from ncsnx.runs.result_records import SampleRecord, TrackerNotes
 from ncsnx.runs.segments import Segment
 from ncsnx.runs.writer_lock import HolderNote
 
@@ -30,12 +29,8 @@ FILES: dict[str, type] = {
     "cache/scans/found.json": Scan,
     "export/config.json": ExportConfig,
     "new-run/config.json": RunConfig,
-    "comparison/results.json": ComparisonRecord,
-    "run/compare/fast.json": FastSampler,
-    "run/compare/*/trials.jsonl": TrialRecord,
-    "run/fid/*/scores.json": SweepRecord,
-    "run/loss/*/scores.json": SweepRecord,
-    "run/neighbors/*/results.json": NeighborRecord,
+    "ledger/protocols.jsonl": Protocol,
+    "ledger/entries.jsonl": Entry,
     "checkpoint/manifest.json": Manifest,
     "run/origins.json": Origins,
     "run/samples/*/protocol.json": SampleRecord,

@@ -6,24 +6,24 @@ the variance of a batch; with a log-normal σ it isn't, since training sees the 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.config.codec import identity
+from ncsnx.config.converter import unstructure
+from ncsnx.config.experiment import Experiment
 from ncsnx.data import Preprocessing
 from ncsnx.errors import DivergedError, NcsnxError, UsageError
-from ncsnx.evaluation.checkpoint_sweep import Candidate, CheckpointSweep
+from ncsnx.evaluation.measure import Measure
 from ncsnx.evaluation.plots import plot_losses
 from ncsnx.features.real_images import DataSource
-from ncsnx.metrics.metric import Quantity
 from ncsnx.noise.levels import sigmas
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
-from ncsnx.runs.score_files import Row
+from ncsnx.runs.ledger import Quantity, Row, Series, Subject
+from ncsnx.space import Space
 from ncsnx.spelling import parameter
 from ncsnx.storage.parts import Part
 from ncsnx.training.loss import loss_weight, score_matching_loss
@@ -36,10 +36,10 @@ _LEVELS_SHOWN = 5
 
 
 @attrs.frozen(eq=False, kw_only=True)
-class HeldOutSweep(CheckpointSweep):
-    """Measures the held-out loss of checkpoints of one run under one protocol."""
+class HeldOutLoss(Measure):
+    """The held-out loss of checkpoints."""
 
-    plot: ClassVar = "losses"
+    tag: ClassVar = "loss"
 
     source: DataSource
     seed: int = 0
@@ -72,26 +72,20 @@ class HeldOutSweep(CheckpointSweep):
         last = len(self.sigmas) - 1
         shown = sorted({round(last * place / (_LEVELS_SHOWN - 1)) for place in range(_LEVELS_SHOWN)})
         levels = [Quantity("levels", f"at σ={self.sigmas[level]:.3g}", place=level) for level in shown]
-        return [Quantity("score", "held-out loss"), *levels]
+        return [Quantity("score", "held-out loss", identifier="denoising_score_matching_loss"), *levels]
 
     @property
-    def kept_in(self) -> tuple[Path, str]:
-        return self.run.loss, f"n{self.count}-passes{self.effective_passes}-seed{self.seed}"
+    def kept_as(self) -> str:
+        return f"n{self.count}-passes{self.effective_passes}-noise{self.seed}"
 
-    def protocol(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         return {
-            "measure": "loss",
-            "identity": identity(self.experiment),
             "n": self.count,
-            "seed": self.seed,
+            "noise_seed": self.seed,
             "passes": self.effective_passes,
-            "levels": self.experiment.schedule.levels,
-            "power": self.experiment.loss.power,
-            **({} if (weighting := self.experiment.loss.weighting) == "power" else {"weighting": weighting}),
-            "weights": self.weights,
-            "precision": self.precision,
             "split": "held-out",
-            "fingerprint": self.source.fingerprint,
+            **self.source.facts,
+            **loss_facts(self.experiment, self.source.space),
         }
 
     @property
@@ -99,27 +93,27 @@ class HeldOutSweep(CheckpointSweep):
         """The noise levels, largest first."""
         return sigmas(self.experiment.schedule)
 
-    def caption(self) -> str:
-        loss = self.experiment.loss
-        weighting = f"by σ^{loss.power:g}" if loss.weighting == "power" else "as in EDM"
-        return (
-            f"denoising score matching, weighted {weighting}: "
-            f"{counted(self.count, 'held-out image')}, each at {self.effective_passes:,} of "
-            f"{counted(len(self.sigmas), 'noise level')}, noise from seed {self.seed}, "
-            f"{self.weights_and_precision}; data {self.source.fingerprint[:8]}"
-        )
+    def words(self) -> dict[str, str]:
+        return {
+            "": (
+                f"denoising score matching, {weighting_in_words(self.experiment)}, "
+                f"{counted(self.count, 'held-out image')}, "
+                f"each at {self.effective_passes:,} of {counted(len(self.sigmas), 'noise level')}, noise from seed "
+                f"{self.seed}"
+            ),
+            "data": self.source.fingerprint[:8],
+        }
 
-    def draw(self) -> None:
-        texts = {"title": self.run.name, "caption": self.caption()}
-        plot_losses(self.place / self.plot, self.scores.rows, self.sigmas, **texts)
+    def draw(self, series: Series) -> None:
+        plot_losses(self.place / "losses", series.rows, self.sigmas, title=self.run.name, caption=series.caption)
 
     # ----------------------------------------------------------------------------------------------- a checkpoint
 
-    def units(self, subject: Candidate) -> int:
+    def units(self, subject: Subject) -> int:
         """Network evaluations, each of one image."""
         return self.effective_passes * self.count
 
-    def parts(self, subject: Candidate, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Part]:
+    def parts(self, subject: Subject, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Part]:
         (model,) = self.load(subject)
         held_out, device = self.source.splits().held_out, self.runtime.device
         preprocessing = Preprocessing(self.experiment.data, model.space, held_out.value_range, self.experiment.seed)
@@ -143,7 +137,7 @@ class HeldOutSweep(CheckpointSweep):
                 raise DivergedError("its held-out loss is not finite")
             yield Part(batch, {"losses": table.float()})
 
-    def measured(self, subject: Candidate, whole: Mapping[str, Tensor]) -> Row:
+    def measured(self, subject: Subject, whole: Mapping[str, Tensor], work: Work) -> Row:
         """'levels' is the mean loss per level, largest σ first; 'score' their mean."""
         by_level = self._by_level(whole["losses"])
         seen = [loss for loss in by_level if loss is not None]
@@ -157,6 +151,31 @@ class HeldOutSweep(CheckpointSweep):
             sums.index_add_(0, seen, of_pass)
             counts.index_add_(0, seen, torch.ones_like(of_pass))
         return [total / count if count else None for total, count in zip(sums.tolist(), counts.tolist(), strict=True)]
+
+
+def loss_facts(experiment: Experiment, space: Space) -> dict[str, Any]:
+    """The facts that the loss of an experiment depends on, but for network, images and noise.
+
+    Losses of other facts are other quantities.
+    """
+    data, loss = experiment.data, experiment.loss
+    facts = {
+        "schedule": unstructure(experiment.schedule),
+        "loss": unstructure(loss),
+        "transform": data.transform,
+        "dequantization": data.dequantization,
+    }
+    if not space.bounded:
+        facts["scale"] = space.span
+    if loss.weighting == "edm":
+        facts["sigma_data"] = space.sigma_data
+    return facts
+
+
+def weighting_in_words(experiment: Experiment) -> str:
+    """The weights of the loss: 'weighted by σ^2'."""
+    loss = experiment.loss
+    return f"weighted by σ^{loss.power:g}" if loss.weighting == "power" else "weighted as in EDM"
 
 
 def level_of(positions: Tensor, number: int, passes: int, levels: int) -> Tensor:

@@ -6,18 +6,16 @@ For the likelihood of an image see `ncsnx.evaluation.probability_flow`.
 import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.config.codec import identity
 from ncsnx.config.model import RefineNetModel
 from ncsnx.data import Preprocessing
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.evaluation.checkpoint_sweep import Candidate, CheckpointSweep
+from ncsnx.evaluation.measure import Measure
 from ncsnx.evaluation.probability_flow import (
     COLUMNS,
     FORM,
@@ -29,14 +27,12 @@ from ncsnx.evaluation.probability_flow import (
     probe,
 )
 from ncsnx.features.real_images import DataSource
-from ncsnx.metrics.metric import Quantity
 from ncsnx.networks import Network, prepare
 from ncsnx.noise.levels import sigmas
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
-from ncsnx.runs.score_files import Row
+from ncsnx.runs.ledger import Quantity, Row, Subject
 from ncsnx.samplers.dormand_prince import METHOD
-from ncsnx.sampling.score_model import weights_in_words
 from ncsnx.spelling import parameter
 from ncsnx.storage.parts import Part
 from ncsnx.work import Advance, Work
@@ -54,8 +50,10 @@ _UNITS = 100  # of progress, per image
 
 
 @attrs.frozen(eq=False, kw_only=True)
-class LikelihoodSweep(CheckpointSweep):
-    """Measures the likelihood of the same images under checkpoints of one run. Raises NcsnxError if it has none."""
+class Likelihood(Measure):
+    """The likelihood of the same images under checkpoints. Raises NcsnxError if a model has none."""
+
+    tag: ClassVar = "likelihood"
 
     source: DataSource
     n: int | None = None
@@ -119,11 +117,12 @@ class LikelihoodSweep(CheckpointSweep):
     @property
     def quantities(self) -> list[Quantity]:
         bits = [Quantity(key, decimals=3) for key in ("prior", "flow", "scale")]
-        return [Quantity("score", METRIC, error="error"), *bits, Quantity("evaluations", decimals=0)]
+        score = Quantity("score", METRIC, error="error", identifier="bits_per_dimension")
+        return [score, *bits, Quantity("evaluations", decimals=0)]
 
     @property
-    def kept_in(self) -> tuple[Path, str]:
-        return self.run.likelihood, f"n{self.count}-{self.estimator}{self.probes}-seed{self.seed}"
+    def kept_as(self) -> str:
+        return f"n{self.count}-{self.estimator}{self.probes}-noise{self.seed}"
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -131,14 +130,12 @@ class LikelihoodSweep(CheckpointSweep):
         levels = sigmas(self.experiment.schedule)
         return levels[-1], levels[0]
 
-    def protocol(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, Any]:
         sigma_min, sigma_max = self.ends
         return {
-            "measure": "likelihood",
             "version": _VERSION,
-            "identity": identity(self.experiment),
             "n": self.count,
-            "seed": self.seed,
+            "noise_seed": self.seed,
             "estimator": self.estimator,
             "probes": self.probes,
             "solver": METHOD,
@@ -146,39 +143,39 @@ class LikelihoodSweep(CheckpointSweep):
             "sigma_min": sigma_min,
             "sigma_max": sigma_max,
             "grey_levels": self.grey_levels,
-            "dequantization": "uniform",
-            "weights": self.weights,
-            "precision": "fp32",
+            "transform": self.experiment.data.transform,
             "split": "held-out",
-            "fingerprint": self.source.fingerprint,
+            **self.source.facts,
         }
 
-    def caption(self) -> str:
+    def words(self) -> dict[str, str]:
         sigma_min, sigma_max = self.ends
         probes = f"Hutchinson's estimator, {counted(self.probes, 'probe')}"
         divergence = "exact divergence" if self.estimator == "exact" else probes
-        return (
-            f"probability-flow ODE from σ = {sigma_min:g} to {sigma_max:g}, where the prior is "
-            f"N({self.source.space.center:g}, {sigma_max:g}²), {METHOD} with tolerance {self.tolerance:g}, "
-            f"{divergence}: {counted(self.count, 'held-out image')} of "
-            f"{counted(self.grey_levels, 'grey level')}, dequantized uniformly, seed {self.seed}, "
-            f"{weights_in_words(self.weights)}; data {self.source.fingerprint[:8]}"
-        )
+        return {
+            "": (
+                f"probability-flow ODE from σ = {sigma_min:g} to {sigma_max:g}, where the prior is "
+                f"N({self.source.space.center:g}, {sigma_max:g}²), {METHOD} with tolerance {self.tolerance:g}, "
+                f"{divergence}, {counted(self.count, 'held-out image')} of {counted(self.grey_levels, 'grey level')}, "
+                f"dequantized uniformly, seed {self.seed}"
+            ),
+            "data": self.source.fingerprint[:8],
+        }
 
-    def remarks(self) -> list[str]:
+    def notes(self) -> list[str]:
         form = f". {FORM}" if isinstance(self.experiment.model, RefineNetModel) else ""
         return [
-            f"uniform grey levels would take {math.log2(self.grey_levels):.2f}. The error is the standard error of the "
-            "mean over images, including the noise of the probes",
+            f"uniform grey levels would take {math.log2(self.grey_levels):.2f}. The error includes "
+            "the noise of the probes",
             f"what it means: {MEANING}{form}",
         ]
 
     # ----------------------------------------------------------------------------------------------- a checkpoint
 
-    def units(self, subject: Candidate) -> int:
+    def units(self, subject: Subject) -> int:
         return _UNITS * self.count
 
-    def parts(self, subject: Candidate, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Part]:
+    def parts(self, subject: Subject, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Part]:
         """Yields the values of images, integrated to the prior. Raises DivergedError if the solver fails."""
         network, places = self._network(subject), self._places()
         for start in range(0, len(indices), self.batch_size):
@@ -190,7 +187,7 @@ class LikelihoodSweep(CheckpointSweep):
             yield Part(batch, {"values": values.float()})
             watch(flow.sigma_max)
 
-    def measured(self, subject: Candidate, whole: Mapping[str, Tensor]) -> Row:
+    def measured(self, subject: Subject, whole: Mapping[str, Tensor], work: Work) -> Row:
         """The means over images.
 
         'score' is the mean over images, 'error' its standard error; 'prior', 'flow' and 'scale' add up to the score.
@@ -214,9 +211,9 @@ class LikelihoodSweep(CheckpointSweep):
         vectors = [probe(stream, places, shape, number) for number in range(self.probes)]
         return Probes(torch.stack(vectors), weight=1 / self.probes)
 
-    def _network(self, candidate: Candidate) -> Network:
+    def _network(self, subject: Subject) -> Network:
         """The network in fp32 whatever its precision: the solver needs differences that bf16 would round away."""
-        (model,) = self.load(candidate)
+        (model,) = self.load(subject)
         return prepare(model.network, attrs.evolve(self.runtime.execution(self.experiment), precision="fp32"))
 
     def _places(self) -> Tensor:
