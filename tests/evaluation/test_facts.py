@@ -74,9 +74,19 @@ def of_likelihood(experiment: Experiment, space: Space | None = None) -> dict[st
     return Known(source=source(experiment, space), **given(experiment, space)).facts()
 
 
-def of_distance(experiment: Experiment, space: Space | None = None) -> dict[str, Any]:
+def of_split(experiment: Experiment, space: Space | None = None) -> dict[str, Any]:
+    return SplitImages(source(experiment, space or measured(experiment)), "train").facts
+
+
+def of_distance_to_files(experiment: Experiment, space: Space | None = None) -> dict[str, Any]:
+    return of_distance(experiment, space, {"kind": "npz"})
+
+
+def of_distance(
+    experiment: Experiment, space: Space | None = None, of_reference: dict[str, Any] | None = None
+) -> dict[str, Any]:
     space = space or measured(experiment)
-    reference: Any = SplitImages(source(experiment, space), "train")
+    reference: Any = SimpleNamespace(facts=of_reference or of_split(experiment, space))
     features: Any = SimpleNamespace(facts={"type": "inception"})
     job = Distance(features=features, reference=reference, n=9, batch_size=1, **given(experiment, space))
     return job.facts()
@@ -162,7 +172,12 @@ def test_facts_have_every_field_that_changes_what_a_number_means(
 
 @pytest.mark.parametrize(
     ("facts", "case", "name"),
-    [(of_loss, "complex", "scale"), (of_distance, "complex", "scale"), (of_loss, "edm", "sigma_data")],
+    [
+        (of_loss, "complex", "scale"),
+        (of_split, "complex", "scale"),
+        (of_distance_to_files, "complex", "scale"),
+        (of_loss, "edm", "sigma_data"),
+    ],
 )
 def test_a_measured_value_is_the_same_fact_as_a_declared_one(facts: Facts, case: str, name: str) -> None:
     def declaring(value: float | None) -> Experiment:
