@@ -43,6 +43,8 @@ class Space:
     """Whether channels 2k and 2k + 1 are real and imaginary part of one value."""
     logit: bool
     """Whether x is the logit of the values."""
+    signed: bool
+    """Whether values may be negative. Without negative ones, pictures begin at 0."""
     window: tuple[float, float]
     """The values that pictures show as black and white."""
     own: tuple[float, float]
@@ -62,14 +64,14 @@ class Space:
         data: Data,
         *,
         scale: float | None = None,
-        least: float | None = None,
+        signed: bool = True,
         own: tuple[float, float] | None = None,
         sigma_data: float | None = None,
     ) -> Self:
         """The space of a data set, by what it declares and, where it leaves that open, by what was measured.
 
-        scale: of unbounded values. least: the smallest of these. own: of bounded data. sigma_data: see the field. The
-        mean is the middle. Raises NcsnxError for unbounded data without a scale.
+        scale: of unbounded values. signed: whether some of these are negative. own: of bounded data. sigma_data: see
+        the field. The mean is the middle. Raises NcsnxError for unbounded data without a scale.
         """
         black, white = own or (getattr(data, "low", 0.0), getattr(data, "high", 1.0))
         span = 1.0 if data.is_bounded else getattr(data, "scale", None) or scale
@@ -89,7 +91,8 @@ class Space:
             bounded=data.is_bounded,
             complex=data.is_complex,
             logit=logit,
-            window=(0.0, 1.0) if data.is_bounded else _window(data, span, least),
+            signed=signed and not data.is_bounded,
+            window=(0.0, 1.0) if data.is_bounded else _window(data, span, signed=signed),
             own=(black, white) if data.is_bounded else (0.0, span),
             center=center,
             mean=(center,) * data.channels,
@@ -106,10 +109,8 @@ class Space:
         return self if shape == self.shape else attrs.evolve(self, shape=shape, mean_image=None)
 
     def shown_as(self, data: Data) -> Self:
-        """The space with the window that its data set declares now, if it declares one."""
-        if all(getattr(data, name, None) is None for name in ("window_low", "window_high")):
-            return self
-        return attrs.evolve(self, window=_window(data, self.span, least=self.window[0]))
+        """The space with the window that its data set declares now, or with the measured one."""
+        return self if self.bounded else attrs.evolve(self, window=_window(data, self.span, signed=self.signed))
 
     @property
     def span(self) -> float:
@@ -191,12 +192,12 @@ class Space:
         return torch.tensor(numbers).view(self.shape)
 
 
-def _window(data: Data, span: float, least: float | None) -> tuple[float, float]:
+def _window(data: Data, span: float, *, signed: bool) -> tuple[float, float]:
     """The values of unbounded data that are black and white: from 0 if there are no negative ones, else from −span."""
     low, high = (getattr(data, name, None) for name in ("window_low", "window_high"))
     if low is None:
-        no_negative = least is not None and least >= 0 and (high is None or high > 0)
-        low = 0.0 if data.is_complex or no_negative else -span
+        from_zero = data.is_complex or (not signed and (high is None or high > 0))
+        low = 0.0 if from_zero else -span
         low = low if high is None or low < high else high - span
     if high is None:
         high = span if low < span else low + span

@@ -117,8 +117,6 @@ def values_space(data: Data, splits: Splits, title: str, work: Work) -> Space:
         return Space.of(data)
     if data.is_bounded:
         return Space.of(data, own=splits.train.value_range)
-    if data.scale is not None and data.window_low is not None and data.window_high is not None:
-        return Space.of(data)
     sizes, least = [], math.inf
     for pixels in _sampled(splits.train, MEASURED_VALUES, f"measuring {title}", work):
         values = pixels.float()
@@ -133,7 +131,7 @@ def values_space(data: Data, splits: Splits, title: str, work: Work) -> Space:
             f"{title}: {PERCENTILE} % of the values of the training images are 0",
             Hint("declare the scale", adds=f"data.scale={largest:g}"),
         )
-    return Space.of(data, scale=float(f"{scale:.{_DIGITS}g}"), least=least)
+    return Space.of(data, scale=float(f"{scale:.{_DIGITS}g}"), signed=least < 0)
 
 
 def measured_space(experiment: Experiment, splits: Splits, title: str, work: Work) -> Space:

@@ -61,6 +61,9 @@ def test_a_run_measures_its_space_once_and_a_window_that_is_declared_later_chang
     shown = command("train", "digits", *overrides(*words, "steps=9", "data.window_high=7"), *CPU, folder=copied)
     assert shown.code == 0, shown.err
     assert trained.space() == attrs.evolve(space, window=(-space.scale, 7))
+    again = command("train", "digits", *overrides(*words, "steps=10"), *CPU, folder=copied)
+    assert again.code == 0, again.err
+    assert trained.space() == space
 
     other = command("train", "digits", *overrides(*words, "data.scale=2"), *CPU, folder=copied)
     assert other.code == 2

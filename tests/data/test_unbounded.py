@@ -76,11 +76,14 @@ def test_the_window_begins_at_zero_for_data_without_negative_values(
     values = np.random.default_rng(0).normal(size=(9, 4, 4)).astype("f4") + np.float32(shift)
     data, splits = opened(tmp_path, values, scale=2.0)
     assert values_space(data, splits, "x", SILENT).window == window
+    declared = values_space(attrs.evolve(data, window_low=5.0, window_high=6.0), splits, "x", SILENT)
+    assert declared.window == (5, 6)
+    assert declared.shown_as(data).window == window, "where the declaration is left out later"
 
 
 @pytest.mark.parametrize(("white", "black"), [(30.0, 0.0), (-1.0, -10.0)])
 def test_a_declared_white_leaves_black_at_zero_for_data_without_negative_values(white: float, black: float) -> None:
-    assert Space.of(unbounded(window_high=white), scale=10.0, least=0.0).window == (black, white)
+    assert Space.of(unbounded(window_high=white), scale=10.0, signed=False).window == (black, white)
 
 
 @pytest.mark.parametrize(
