@@ -40,7 +40,7 @@ import torch
 from torch import Tensor
 
 from ncsnx.inverse.operators import LinearOperator
-from ncsnx.samplers.state import Constrain, Noise, Score, State
+from ncsnx.samplers.state import Constrain, Noise, Score, State, tweedie
 
 _REFLECTIONS = 500
 _LIKELY = 4.0
@@ -153,7 +153,7 @@ class Condition(Constrain):
         level = _of_coefficients(sigma)
         operator, (tau, share) = self.measured.operator, self._shares(x, level)
         base, own = operator.coefficients(last.denoised.to(x)), operator.coefficients(x)
-        denoised = base + (operator.coefficients(at + sigma**2 * s) - base) / share.sqrt()
+        denoised = base + (operator.coefficients(tweedie(at, sigma, s)) - base) / share.sqrt()
         change = (denoised - own) / level**2 - operator.coefficients(s)
         return s + operator.images(torch.where((tau > level) & (tau > last.sigma), change, 0.0))
 

@@ -26,7 +26,7 @@ from ncsnx.inverse.measurement_map import LinearMap, MeasurementMap
 from ncsnx.inverse.operators import LinearOperator
 from ncsnx.samplers.building import run, sampler_levels
 from ncsnx.samplers.contract import definition_of, sampler_code, sampler_name
-from ncsnx.samplers.state import Constrain, Score, State
+from ncsnx.samplers.state import Constrain, Score, State, tweedie
 from ncsnx.spelling import argument, parameter
 
 SPREAD = 0.5
@@ -239,7 +239,7 @@ class DataConsistency(LinearGuidance):
     def guide(self, score: Score, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """(score, likelihood score) for images with black 0 and white 1."""
         s, variance = score(x, sigma), sigma**2 * SPREAD**2 / (sigma**2 + SPREAD**2)
-        return s, self.corrected(x + sigma**2 * s, variance) / sigma**2
+        return s, self.corrected(tweedie(x, sigma, s), variance) / sigma**2
 
 
 class DiffusionPosterior(Guidance):
@@ -260,7 +260,7 @@ class DiffusionPosterior(Guidance):
         with torch.enable_grad():
             at = x.detach().requires_grad_(True)
             s = score(at, sigma)
-            away = self.given.to(at.device) - self.map.apply(at + sigma**2 * s)
+            away = self.given.to(at.device) - self.map.apply(tweedie(at, sigma, s))
             (slope,) = torch.autograd.grad(real_parts(away).square().sum(), at)
         variance = self.deviation**2 + (sigma * self.norm) ** 2
         return s.detach(), -slope / (2 * variance)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ncsnx.errors import NcsnxError
 from ncsnx.samplers.contract import DenoisingModel, Draw, Reply, Steps
-from ncsnx.samplers.state import Constrain, Noise, ScaledScore, Score, State, score_of
+from ncsnx.samplers.state import Constrain, Noise, ScaledScore, Score, State, score_of, tweedie
 
 
 @torch.no_grad()
@@ -104,7 +104,7 @@ class _Batch:
         states.append(state)
         if self.constrain is not None:
             s = self.constrain.followed(x, state.x, sigma, s + guidance, self.last)
-        return x + sigma**2 * s, s
+        return tweedie(x, sigma, s), s
 
     def inside_adaptive(
         self, x: Tensor, sigma: float | Tensor, rows: Tensor | slice = slice(None)
@@ -122,7 +122,7 @@ class _Batch:
             at = constrain(x, sigma, self.states - 1, last)
             s, guidance = self._scored(at, sigma, constrain)
             s = constrain.followed(x, at, sigma, s + guidance, last)
-        return x + sigma**2 * s, s
+        return tweedie(x, sigma, s), s
 
     def result(self, x: Tensor, sigma: float) -> State:
         """The last state: x with the remaining noise of σ. If σ is 0, exact measurements are put in place."""
@@ -139,6 +139,6 @@ class _Batch:
         """(state, score, likelihood score) for the sampler's x."""
         x = x if self.constrain is None else self.constrain(x, sigma, self.states, self.last)
         s, guidance = self._scored(x, sigma, self.constrain)
-        state = State(self.states, sigma, x, denoised=x + sigma**2 * s, evaluations=self.evaluated / self.images)
+        state = State(self.states, sigma, x, denoised=tweedie(x, sigma, s), evaluations=self.evaluated / self.images)
         self.states += 1
         return state, s, guidance

@@ -29,6 +29,11 @@ def score_of(model: ScaledScore, x: Tensor, sigma: float | Tensor) -> Tensor:
     return model(x, each) / each.view(-1, 1, 1, 1)
 
 
+def tweedie(x: Tensor, sigma: float | Tensor, s: Tensor) -> Tensor:
+    """x + σ² s, the posterior mean of the image by the score s at x. sigma: of all images, or of each, (B, 1, 1, 1)."""
+    return x + sigma**2 * s
+
+
 Noise: TypeAlias = Callable[[int], Tensor]
 """The k-th draw of unit normal noise, k = 0, 1, …; of the shape of x."""
 

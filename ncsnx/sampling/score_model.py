@@ -33,7 +33,7 @@ from ncsnx.runs.names import runs_folder
 from ncsnx.runs.selection import Source, check_checkpoint, open_source, reading, wanted_step
 from ncsnx.runtime import Runtime
 from ncsnx.samplers.building import evaluations, evaluations_in_words, expected_evaluations, state_count
-from ncsnx.samplers.state import score_of
+from ncsnx.samplers.state import score_of, tweedie
 from ncsnx.sampling.request import shape_at
 from ncsnx.space import Space
 from ncsnx.spelling import parameter
@@ -185,7 +185,7 @@ class ScoreModel:
 
     def denoise(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """x + σ² s(x, σ), the mean of the images without noise (Tweedie's formula); arguments as in `score`."""
-        return x + sigma**2 * self.score(x, sigma)
+        return tweedie(x, sigma, self.score(x, sigma))
 
     def to_safetensors(self) -> bytes:
         """Content of a safetensors file of the weights, as the Hub expects it; equal weights give equal bytes."""
