@@ -117,7 +117,7 @@ def test_an_export_of_its_network_draws_the_images_of_the_run(toy: Path, place: 
 @pytest.mark.slow
 def test_its_data_set_is_planned_for_and_its_held_out_images_are_measured(toy: Path, place: Path) -> None:
     assert "180" in ncsnx(toy, place, "plan", "digits", "data=rings", "--no-timing")
-    (row,) = json.loads(ncsnx(toy, place, "loss", "straight", "--range", "latest", "--json", *CPU))
+    (row,) = json.loads(ncsnx(toy, place, "loss", "straight", "--range", "latest", "--json", *CPU))["rows"]
     assert row["score"] > 0
 
 
@@ -145,8 +145,8 @@ def test_its_operator_is_kept_by_samples(toy: Path, place: Path) -> None:
 def test_a_comparison_tries_its_sampler_in_as_many_steps_as_the_evaluations_pay_for(toy: Path, workplace: Path) -> None:
     words = ("--samplers", "dpmpp-2s,dpmpp", "--evaluations", "4", "--n", "10", "--seeds", "1", "--json")
     shown = ncsnx(toy, workplace, "compare", "digits", *words, "features.steps=5", "features.width=8", *CPU)
-    rows = {row["sampler"]: row for row in json.loads(shown)}
+    rows = {row["sampler"]["type"]: row for row in json.loads(shown)["rows"]}
     assert list(rows) == ["ald", "dpmpp-2s", "dpmpp"]
-    assert (rows["dpmpp-2s"]["steps"], rows["dpmpp-2s"]["evaluations"]) == (2, 3)
+    assert (rows["dpmpp-2s"]["sampler"]["steps"], rows["dpmpp-2s"]["evaluations"]) == (2, 3)
     (plot,) = (workplace / "runs/digits/compare").glob("*/samplers.svg")
     assert "DPM-Solver++ (2S)" in plot.read_text()

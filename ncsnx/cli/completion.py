@@ -7,10 +7,11 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from pkgutil import resolve_name
 
 import typer
 
-from ncsnx.commands.command import Completed, Declaration
+from ncsnx.commands.command import Declaration
 
 Candidates = Iterator[tuple[str, str]]
 """A word and a line about it."""
@@ -84,7 +85,7 @@ def complete_name(incomplete: str, names: Callable[[], Iterable[str]]) -> Candid
 
 def completion_of(declared: Declaration) -> Callable[..., Candidates] | None:
     """The function that completes words of a parameter, if any does."""
-    completions: dict[Completed, Callable[..., Candidates]] = {
+    completions: dict[str, Callable[..., Candidates]] = {
         "experiment": complete_experiment,
         "experiment or run": complete_experiment_or_run,
         "run": complete_run,
@@ -93,50 +94,27 @@ def completion_of(declared: Declaration) -> Callable[..., Candidates] | None:
     }
     kind = declared.complete
     if kind is None or kind in completions:
-        return kind and completions[kind]
+        return None if kind is None else completions[kind]
     return lambda incomplete: complete_name(incomplete, _NAMES[kind])
 
 
-def _columns() -> Iterable[str]:
-    from ncsnx.runs.summaries import RUN_COLUMNS
-
-    return RUN_COLUMNS
-
-
-def _features() -> Iterable[str]:
-    from ncsnx.config.feature_networks import Features
+def _tags_of(family: str) -> Iterable[str]:
     from ncsnx.config.variants import variants
 
-    return variants(Features)
+    return variants(resolve_name(family))
 
 
-def _metrics() -> Iterable[str]:
-    from ncsnx.metrics.metric import all_metrics
-
-    return ("all", *(one.tag for one in all_metrics() if one.on_request))
-
-
-def _samplers() -> Iterable[str]:
-    from ncsnx.config.sampler import Sampler
-    from ncsnx.config.variants import variants
-
-    return ("all", *variants(Sampler))
-
-
-def _trackers() -> Iterable[str]:
-    from ncsnx.tracking.tracker import all_trackers
-
-    return (one.tag for one in all_trackers()[0])
-
-
-_NAMES: dict[Completed, Callable[[], Iterable[str]]] = {
-    "column": _columns,
+_NAMES: dict[str, Callable[[], Iterable[str]]] = {  # what they import would slow down every command
+    "column": lambda: resolve_name("ncsnx.runs.summaries:RUN_COLUMNS"),
     "device": lambda: ("auto", "cpu", "cuda", "mps"),
-    "features": _features,
-    "metrics": _metrics,
+    "features": lambda: _tags_of("ncsnx.config.feature_networks:Features"),
+    "metrics": lambda: (
+        "all",
+        *(one.tag for one in resolve_name("ncsnx.metrics.metric:all_metrics")() if one.on_request),
+    ),
     "rule": lambda: ("auto", "exact", "cg", "langevin", "dps"),
-    "samplers": _samplers,
-    "trackers": _trackers,
+    "samplers": lambda: ("all", *_tags_of("ncsnx.config.sampler:Sampler")),
+    "trackers": lambda: (one.tag for one in resolve_name("ncsnx.tracking.tracker:all_trackers")()[0]),
 }
 
 

@@ -80,21 +80,6 @@ P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
 C = TypeVar("C", bound="type[Command[Any]]")
 Parse = Callable[[str], object]
-Completed = Literal[
-    "experiment",
-    "experiment or run",
-    "run",
-    "step",
-    "field",
-    "column",
-    "device",
-    "features",
-    "metrics",
-    "rule",
-    "samplers",
-    "trackers",
-]
-"""Words that the shell completes; `ncsnx.cli.completion` has a function for each kind."""
 
 
 @attrs.frozen(kw_only=True)
@@ -111,7 +96,8 @@ class Declaration:
     """Default in words, where None stands for it."""
     parse: Parse | None = None
     """Checks and converts what was typed; raises UsageError. None: Typer converts it to the field's type."""
-    complete: Completed | None = None
+    complete: str | None = None
+    """The kind of words that the shell completes, as `ncsnx.cli.completion` names them."""
     roots: tuple[str, ...] = ()
     """First parts of the fields that are completed; none: all of an experiment."""
     between: tuple[int, int] | None = None

@@ -31,9 +31,8 @@ class Likelihood(Checkpoints, InData, Device, Noted, Command["Measurements"]):
     the flow takes an image), flow (its change of volume) and scale (grey levels and data transform). Evaluations are
     those of the network with its divergence.
 
-    Values are kept in the run by weights and protocol, with a table and a plot in its likelihood/. An
-    interrupted measurement resumes
-    after its last finished batch.
+    Values are kept in the run by weights and protocol, with a table and a plot in its likelihood/. An interrupted
+    measurement resumes after its last finished batch.
     """
 
     n: Annotated[int | None, option(IMAGES_PANEL, "N", default="100, or all of fewer", between=(2, 10_000_000))] = None

@@ -50,10 +50,10 @@ def compare_samplers(
 
     def summaries() -> list[MeasuredRow]:
         # samplers that only an earlier comparison tried stay in the results
-        return list(settings(trials.series, own).values())
+        return list(settings(trials.series, own, seeds).values())
 
     def measured_again(row: MeasuredRow) -> MeasuredRow:
-        fresh = [attrs.evolve(subject, sampler=row.facts["sampler"], seed=FRESH + seed) for seed in range(count)]
+        fresh = [attrs.evolve(subject, sampler=row.facts["sampler"], seed=FRESH + seed) for seed in range(seeds)]
         work.info(f"with fresh seeds: {row.facts['words']}")
         _measure(trials, fresh, work)
         return work.ranks.first(lambda: over_seeds(trials.entries(fresh)), check_stop=work.check_stop)
@@ -64,7 +64,6 @@ def compare_samplers(
     work.info(counted(len(tried), "setting"))
     _measure(trials, first, work)
     rows = work.ranks.first(summaries, check_stop=work.check_stop)
-    count = rows[0].values["seeds"]
     found = recommend(rows, trials.n, measured_again)
     work.ranks.end_others()
     result = Measurements.of(

@@ -184,6 +184,7 @@ class Distance(Measure):
                 continue
             with writing(self, attrs.evolve(work, ranks=ALONE)), work.at_once():
                 row = measured_by(lacking, self._sets(subject, tensors))
+                entry = self.entry(subject) or entry  # another process may have completed it too
                 versions = entry.values.get(VERSIONS, {}) | row[VERSIONS]
                 self.ledger.add(self.recorded, subject, row | {VERSIONS: versions}, entry.made)
 

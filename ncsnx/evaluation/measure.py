@@ -18,17 +18,7 @@ from ncsnx.evaluation.engine import Measurement, measure_all, missing, writing
 from ncsnx.evaluation.plots import plot_scores
 from ncsnx.quantities import counted
 from ncsnx.runs.folder import Run, open_results
-from ncsnx.runs.ledger import (
-    Entry,
-    Ledger,
-    Protocol,
-    Quantity,
-    Row,
-    Series,
-    Subject,
-    best_of,
-    value,
-)
+from ncsnx.runs.ledger import Entry, Ledger, Protocol, Quantity, Row, Series, Subject, best_of, value
 from ncsnx.runs.manifest import UnsoundError, checkpoints, read_manifest
 from ncsnx.runs.measurements import Measurements, shown_columns
 from ncsnx.runs.names import step_name
@@ -285,6 +275,7 @@ def measure(
             yield advance, lambda subject: work.detail(job.name(subject)), lambda subject, row: None
 
     if work.ranks.is_first:
+        job.ledger.restore(job.recorded)
         job.ledger.warn(work.warning)
 
     def missing_ones() -> list[Subject]:

@@ -139,8 +139,8 @@ class NeighborSearch(Measure):
     def parts(self, subject: Subject, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Part]:
         request = SampleRequest(n=self.n, seed=subject.seed or 0, batch_size=self.batch_size)
         drawing = Drawing(model=self.load(subject)[0], request=request, data=self.data)
-        for batch, pixels, _ in drawn_pixels(drawing, indices, work, advance):
-            yield Part(batch, {"images": pixels})
+        for batch, pixels, taken in drawn_pixels(drawing, indices, work, advance):
+            yield Part(batch, {"images": pixels, "evaluations": torch.full((len(batch),), float(taken))})
 
     def carry_out(self, work: Work) -> "NearestTrainingImages":
         """The results, searching first if there are none; on rank 0, where the others end. Raises NcsnxError."""
@@ -172,7 +172,8 @@ class NeighborSearch(Measure):
         )
         records = {name: space.record() for name, space in found.items()}
         judged = verdict(records, n, self.held_out_count) if self.held_out_count else None
-        return {"verdict": unstructure(judged), "spaces": unstructure(records)}
+        evaluations = float(whole["evaluations"].mean())
+        return {"verdict": unstructure(judged), "evaluations": evaluations, "spaces": unstructure(records)}
 
     def _table(self, found: Mapping[str, Neighbors]) -> bytes:
         """CSV with a line for each neighbour of a sample, and for the nearest neighbour of each held-out image."""

@@ -69,7 +69,7 @@ def export_checkpoint(
     """
     recorded = recorded_scores(run, model.experiment, model.step, model.weights_sha256)
     for line in recorded.unreadable:
-        work.warning(f"scores left out: {line}")
+        work.warning(line)
     content = model.to_safetensors()
     is_foreign = model.imported is not None and model.imported.step == model.step
     config = export_config(

@@ -22,11 +22,7 @@ from ncsnx.runs.ledger import Ledger
 from ncsnx.runs.manifest import STATE, Manifest, UnsoundError, checkpoints, read_state, set_aside, verify
 from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.names import step_name, step_of
-from ncsnx.runs.result_records import (
-    SAMPLES_FILE,
-    SampleRecord,
-    TrackerNotes,
-)
+from ncsnx.runs.result_records import SAMPLES_FILE, SampleRecord, TrackerNotes
 from ncsnx.runs.retention import remove_leftover, was_checkpoint
 from ncsnx.runs.segments import read_segments, require_beginning
 from ncsnx.runs.writer_lock import is_being_written
@@ -117,9 +113,7 @@ _RECORDS = (
         "remove it to begin a new record",
     ),
     _Record(
-        "measurements.jsonl",
-        _opens(lambda run, path: Ledger.read(run).require_sound()),
-        "fix or remove that line",
+        "measurements.jsonl", _opens(lambda run, path: Ledger.read(run).require_sound()), "fix or remove that line"
     ),
     _Record("samples/*/protocol.json", _samples, f"repeat its `ncsnx sample` with {argument('overwrite', True)}"),
     _Record("samples/*/task.json", _task, "repeat the same `ncsnx restore`"),

@@ -6,7 +6,8 @@ setting is therefore measured once again, with fresh seeds that play no part in 
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import attrs
 
@@ -63,14 +64,15 @@ def _mean(entries: Sequence[Entry], key: str) -> float | None:
     return statistics.fmean(known) if known else None
 
 
-def settings(series: Series, own: Sampler, *, fresh: bool = False) -> dict[str, MeasuredRow]:
+def settings(series: Series, own: Sampler, seeds: int, *, fresh: bool = False) -> dict[str, MeasuredRow]:
     """The settings of a comparison by the digest of their sampler, the run's own first; by the first or fresh seeds.
 
-    Samplers whose packages aren't installed are left out.
+    seeds: how many of them count. Samplers whose packages aren't installed are left out.
     """
+    first = FRESH if fresh else 0
     groups: dict[str, list[Entry]] = {digest(unstructure(own)): []}
     for entry in series.entries:
-        if ((entry.subject.seed or 0) >= FRESH) == fresh:
+        if first <= (entry.subject.seed or 0) < first + seeds:
             groups.setdefault(digest(entry.subject.sampler), []).append(entry)
     known = {name: group for name, group in groups.items() if group and group[0].subject.known_sampler is not None}
     return {name: over_seeds(group) for name, group in known.items()}
@@ -159,7 +161,7 @@ def recommend(
     is_found, words = is_usable(chosen_again, own_again, n), chosen.facts["words"]
     own = attrs.evolve(own, again=attrs.evolve(own_again, remark="measured again: the run's own"))
     chosen_again = attrs.evolve(chosen_again, remark=f"measured again: {'fast' if is_found else 'rejected'}")
-    found = attrs.evolve(chosen, again=chosen_again, remark="chosen by")
+    found = attrs.evolve(chosen, again=chosen_again, remark="chosen")
     shown = (own, *(found if row is chosen else row for row in others))
     if is_found:
         return Recommendation(shown, found)
@@ -181,17 +183,27 @@ def _why_nothing(own: MeasuredRow, fast: Sequence[MeasuredRow], most: int) -> st
 
 
 def recommendation_of(series: Series, own: Sampler) -> Recommendation | None:
-    """The recommendation of a comparison as it stands; None if the run's own sampler isn't in it."""
-    first, fresh = (settings(series, own, fresh=again) for again in (False, True))
-    if next(iter(first), None) != digest(unstructure(own)):
+    """The recommendation of a comparison as it stands; None if the run's own sampler isn't in it.
+
+    Settings may have been tried with different numbers of seeds: it is by the number that most settings have or, where
+    that recommends nothing yet, by another one that does.
+    """
+    every, tried = settings(series, own, FRESH), list[Recommendation]()
+    if next(iter(every), None) != digest(unstructure(own)):
         return None
-    seeds = next(iter(first.values())).values["seeds"]
+    counts = [row.values["seeds"] for row in every.values()]
+    for seeds in sorted(range(1, counts[0] + 1), key=lambda seeds: (sum(one >= seeds for one in counts), seeds))[::-1]:
+        first, again = (settings(series, own, seeds, fresh=fresh) for fresh in (False, True))
+        whole = {name: row for name, row in again.items() if row.values["seeds"] == seeds}
+        measured_again = partial(_of_same_sampler, whole)
+        tried.append(recommend(list(first.values()), int(series.facts["n"]), measured_again))
+        if tried[-1].found is not None:
+            return tried[-1]
+    return tried[0]
 
-    def measured_again(row: MeasuredRow) -> MeasuredRow | None:
-        found = fresh.get(digest(row.facts["sampler"]))
-        return found if found is not None and found.values["seeds"] >= seeds else None
 
-    return recommend(list(first.values()), int(series.facts["n"]), measured_again)
+def _of_same_sampler(rows: Mapping[str, MeasuredRow], row: MeasuredRow) -> MeasuredRow | None:
+    return rows.get(digest(row.facts["sampler"]))
 
 
 def find_fast(ledger: Ledger) -> Recommendation | None:

@@ -26,7 +26,7 @@ from ncsnx.config.experiment import MOST_STEPS
 from ncsnx.config.overrides import typed
 from ncsnx.config.sampler import Sampler
 from ncsnx.config.variants import OMITTED, VERSION
-from ncsnx.errors import Hint, NcsnxError
+from ncsnx.errors import AdvisedError, Hint, NcsnxError
 from ncsnx.quantities import counted, number, percent, with_error
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import holds
@@ -43,6 +43,8 @@ _LEAST, _MOST = 1e-30, 1e30
 STEPS, SAMPLERS = ("step", "weights_sha256", "members"), ("sampler", "seed")
 """Fields of subjects that differ in a series: over checkpoints, and over samplers of one."""
 _OVER: dict[str, tuple[str, ...]] = {"compare": SAMPLERS, "neighbors": ()}
+_KINDS: dict[str, type] = {"metrics": dict, "levels": list, "spaces": dict}
+"""Values of entries that aren't plain numbers."""
 _FIX_LINE = "fix or remove that line"
 _BEGIN = re.compile(rb'\{"schema_version": 1, "(measure|protocol)": "(\w+)"')
 """The begin of lines as ncsnx writes them, by which lines of other measures are passed over unread."""
@@ -51,7 +53,7 @@ Row = dict[str, Any]
 """Numbers by key; 'score', lower is better, ranks subjects."""
 
 
-def value(row: Mapping[str, Any], key: str) -> float | None:
+def value(row: Mapping[Any, Any], key: str | int) -> float | None:
     """A number in a row; None if it wasn't measured or isn't a valid number."""
     item = row.get(key)
     if isinstance(item, bool) or not isinstance(item, int | float):
@@ -103,7 +105,7 @@ class Quantity:
             return None
         if self.place is None:
             return value(row, self.key)
-        return value({"item": (row.get(self.key) or [None] * (self.place + 1))[self.place]}, "item")
+        return value(dict(enumerate(row.get(self.key, ()))), self.place)
 
     def error_in(self, row: Mapping[str, Any]) -> float | None:
         """The number behind ± in a row; None if there is none."""
@@ -220,6 +222,10 @@ class Entry:
         if self.values.get("score") is not None and value(self.values, "score") is None:
             found = checks.quoted(self.values["score"])
             raise checks.FieldError("values.score", f"must be 0 or between {_LEAST:g} and {_MOST:g}, not {found}")
+        for key, kind in _KINDS.items():
+            if not isinstance(self.values.get(key, kind()), kind):
+                found = checks.quoted(self.values[key])
+                raise checks.FieldError(f"values.{key}", f"must be a {kind.__name__}, not {found}")
 
     @property
     def step(self) -> int:
@@ -246,7 +252,8 @@ class Series:
     subject: Subject
     """One of them."""
     entries: tuple[Entry, ...] = ()
-    """The entries by step; of a checkpoint whose weights were replaced, the newest."""
+    """The entries by step; of a checkpoint whose weights were replaced, that of the weights that are there, else the
+    newest."""
 
     @property
     def fixed(self) -> dict[str, Any]:
@@ -269,8 +276,8 @@ class Series:
         return self.run.path / self.protocol.measure / "-".join([*parts, digest(self.facts)[:8]])
 
     @property
-    def caption(self) -> str:
-        """The whole protocol in words."""
+    def words(self) -> tuple[str, ...]:
+        """Common facts of all subjects, in words."""
         fixed, subject = self.fixed, self.subject
         weights = {"ema": "EMA weights", "raw": "raw weights"}.get(subject.weights, subject.weights)
         parts = [f"step {fixed['step']:,}"] if "step" in fixed else []
@@ -278,7 +285,12 @@ class Series:
         parts += [f"scores of {counted(fixed['ensemble'], 'checkpoint')} averaged"] if fixed["ensemble"] > 1 else []
         parts += [subject.sampler_in_words, *self._evaluations()] if "sampler" in fixed else []
         parts += [f"seed {fixed['seed']}"] if "seed" in fixed else []
-        return f"{', '.join(parts)}; {self.protocol.caption}"
+        return tuple(parts)
+
+    @property
+    def caption(self) -> str:
+        """The whole protocol in words."""
+        return f"{', '.join(self.words)}; {self.protocol.caption}"
 
     def _evaluations(self) -> list[str]:
         """Evaluations per image in words; none without entries. Adaptive samplers take another number for each."""
@@ -320,7 +332,7 @@ class Ledger:
     protocols: dict[str, Protocol] = attrs.field(factory=dict)
     """The newest form of each protocol, by digest."""
     damaged: list[NcsnxError] = attrs.field(factory=list)
-    """An error for each line that can't be read, which costs its numbers."""
+    """An error for each line that can't be read, and for each entry whose protocol is missing."""
     _entries: dict[tuple[str, Subject], Entry] = attrs.field(factory=dict)
 
     @classmethod
@@ -338,6 +350,10 @@ class Ledger:
         self.protocols, self.damaged, self._entries = {}, [], {}
         for record in lines(self.run, measures):
             self._take(record)
+        for name, subject in self._entries:
+            if name not in self.protocols:
+                missing = f"{self.run.ledger}: the protocol {name} of step {subject.step:,} is missing"
+                self.damaged.append(AdvisedError(missing, "repeat the command that measured it"))
 
     def require_sound(self) -> None:
         """Raises NcsnxError that names the first line that can't be read; for what would remove something."""
@@ -365,7 +381,15 @@ class Ledger:
         """Stores numbers, beside those that the subject has. Raises NcsnxError."""
         entry = Entry(protocol=protocol.digest, subject=subject, values=values, made=dict(made))
         is_known = self.protocols.get(protocol.digest) == protocol
-        records: list[Protocol | Entry] = [entry] if is_known else [protocol, entry]
+        self._append(*([] if is_known else [protocol]), entry)
+
+    def restore(self, protocol: Protocol) -> None:
+        """Stores a protocol again whose line was lost, so that its entries count. Raises NcsnxError."""
+        if protocol.digest not in self.protocols and any(name == protocol.digest for name, _ in self._entries):
+            self._append(protocol)
+            self.reload()
+
+    def _append(self, *records: Protocol | Entry) -> None:
         path = self.run.ledger
         with atomic.reporting(path), FileLock(path.with_name(f".{path.name}.lock")):  # several commands may add
             for record in records:
@@ -378,7 +402,7 @@ class Ledger:
         return self._entries.get((protocol.digest, subject))
 
     def singles(self, *measures: str) -> Iterator[Series]:
-        """Each entry of these measures alone, the newest last; those of unknown protocols are left out."""
+        """A series for each entry of these measures, the newest last; those of unknown protocols are left out."""
         for entry in self._entries.values():
             protocol = self.protocols.get(entry.protocol)
             if protocol is not None and protocol.measure in measures:
@@ -391,7 +415,9 @@ class Ledger:
             protocol, subject = self.protocols.get(entry.protocol), entry.subject
             if protocol is not None and protocol.measure in measures:
                 place = entry.step if protocol.over == STEPS else subject
-                found.setdefault((entry.protocol, canonical(subject.fixed(protocol.over))), {})[place] = entry
+                ones = found.setdefault((entry.protocol, canonical(subject.fixed(protocol.over))), {})
+                if (other := ones.get(place)) is None or not holds(self.run, other.step, other.subject.weights_sha256):
+                    ones[place] = entry
         for (name, _), ones in found.items():
             first, *_ = entries = tuple(sorted(ones.values(), key=lambda entry: entry.step))
             yield Series(run=self.run, protocol=self.protocols[name], subject=first.subject, entries=entries)
@@ -407,22 +433,29 @@ def lines(run: Run, measures: Sequence[str] = ()) -> Iterator[Protocol | Entry |
 
     measures: lines of other ones are left out; none for all lines. Raises NcsnxError for a file that can't be read.
     """
-    path, protocols = run.ledger, set[bytes]()
-    for place, line in enumerate(complete_lines(path), start=1):
-        key, name = begin.groups() if measures and (begin := _BEGIN.match(line)) is not None else (b"", b"")
-        if (key == b"measure" and name.decode() not in measures) or (key == b"protocol" and name not in protocols):
-            continue
-        where = f"{path}, line {place}"
-        try:
-            values = record_in(line, where)
-            if "facts" not in values:
-                yield document_of(values, Entry, where)
-                continue
-            protocol = document_of(values, Protocol, where)
-            protocols.add(protocol.digest.encode())
-            yield protocol
-        except NcsnxError as error:
-            yield error
+    numbered = list(enumerate(complete_lines(run.ledger), start=1))
+    if measures:
+        wanted = [line for line in numbered if _begins(line, b"measure", *map(str.encode, measures))]
+        protocols = [_record(run, *line) for line in wanted]
+        yield from protocols
+        known = [one.digest.encode() for one in protocols if isinstance(one, Protocol)]
+        numbered = [line for line in numbered if _begins(line, b"protocol", *known)]
+    for place, line in numbered:
+        yield _record(run, place, line)
+
+
+def _begins(line: tuple[int, bytes], key: bytes, *names: bytes) -> bool:
+    found = _BEGIN.match(line[1])
+    return found is not None and found[1] == key and found[2] in names
+
+
+def _record(run: Run, place: int, line: bytes) -> Protocol | Entry | NcsnxError:
+    where = f"{run.ledger}, line {place}"
+    try:
+        values = record_in(line, where)
+        return document_of(values, Protocol, where) if "facts" in values else document_of(values, Entry, where)
+    except NcsnxError as error:
+        return error
 
 
 @attrs.frozen

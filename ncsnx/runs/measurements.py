@@ -89,6 +89,8 @@ class Measurements(Result):
     """The facts that must agree for numbers to be compared, as JSON."""
     caption: str = ""
     """The protocol in words."""
+    subject_words: tuple[str, ...] = ()
+    """Common facts of all subjects, in words, with which the caption begins."""
     perfect_model: Mapping[str, Any] | None = None
     """Score of real images in place of sampled ones, the noise floor; None if unknown, and for other measures."""
     folder: Path | None = None
@@ -118,6 +120,7 @@ class Measurements(Result):
                 "rows": tuple(map(MeasuredRow.of, entries)),
                 "protocol": series.facts,
                 "caption": series.caption,
+                "subject_words": series.words,
                 "perfect_model": protocol.perfect_model,
                 "recorded": protocol,
                 "folder": series.folder,
@@ -164,8 +167,8 @@ class Measurements(Result):
         return "diverged" if diverged else column.shown(row.values)
 
     def csv(self) -> bytes:
-        """One line per row. Each item of a list gets a column, numbered from 0; objects are left out."""
-        return csv_of([dict(_cells(one.to_json())) for one in self.rows])
+        """One line per row of the table. Each item of a list gets a column, numbered from 0; objects are left out."""
+        return csv_of([dict(_cells(line.to_json())) for one in self.rows for line in (one, one.again) if line])
 
     def errors_in_words(self) -> str:
         """The meaning of ± in the table; '' without any."""

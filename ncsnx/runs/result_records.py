@@ -86,5 +86,5 @@ class TrackerNotes:
     """Key of the record in the tracker."""
     sent: dict[str, int] = attrs.field(factory=dict)
     """Series → the last step that was sent."""
-    measured: int = 0
-    """Lines of the ledger that were sent."""
+    measured: tuple[str, ...] = ()
+    """Marks of the entries of the ledger that were sent."""

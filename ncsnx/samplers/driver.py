@@ -6,6 +6,7 @@ sampler's: the measurement says how one follows from the other."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import count
 
 import attrs
 import torch
@@ -33,7 +34,8 @@ def drive(
     """
     batch = _Batch(partial(score_of, model), constrain, len(x))
     inner: list[State] = []
-    routine = start(x.clone(), _Draws(noise), batch.inside_adaptive if adaptive else partial(batch.inside, inner))
+    draw = partial(next, map(noise, count()))
+    routine = start(x.clone(), draw, batch.inside_adaptive if adaptive else partial(batch.inside, inner))
     reply: Reply | None = None
     while True:
         is_last, x, sigma = _advance(routine, reply)
@@ -57,18 +59,6 @@ def _advance(routine: Steps, reply: Reply | None) -> tuple[bool, Tensor, float]:
         x, sigma = end.value if isinstance(end.value, tuple) else (end.value, 0.0)
         return True, x, sigma
     return False, x, sigma
-
-
-@attrs.define(eq=False)
-class _Draws:
-    """Draws of noise in order."""
-
-    noise: Noise
-    used: int = 0
-
-    def __call__(self) -> Tensor:
-        self.used += 1
-        return self.noise(self.used - 1)
 
 
 @attrs.define(eq=False)

@@ -124,7 +124,7 @@ def with_sampler(
     changed = _with_bias_said(work, apply_sampler_overrides(experiment, others))
     is_own = sampler is None and not overrides
     if is_own and isinstance(experiment.sampler, AnnealedLangevin) and isinstance(source, Run):
-        if find_fast(Ledger.read(source)) is not None:
+        if find_fast(Ledger.read(source, ["compare"])) is not None:
             work.info("sampler=fast takes fewer evaluations")
         else:
             work.info(f"find a sampler with fewer evaluations:  ncsnx compare {source.typed}")

@@ -35,6 +35,10 @@ class RunNumber:
 
     protocol: Protocol
     value: float
+    facts: Mapping[str, Any]
+    """The whole protocol as JSON, with what belongs to the run's subject."""
+    words: tuple[str, ...] = ()
+    """Facts of the run's subject, in words."""
 
 
 Numbers = Mapping[str, Mapping[str, RunNumber]]
@@ -66,6 +70,7 @@ class ComparedSettings(Result):
     def closing(self) -> Sequence[str]:
         lines = [] if self.plot is None else [f"table and plot: {self.plot}.csv, .png, .svg"]
         if len(self.tables) > 1:
+            lines += dict.fromkeys(filter(None, (one.errors_in_words() for one in self.tables)))
             facts = [dict(flatten(dict(one.protocol))) for one in self.tables]
             differing = {path for path in {*chain(*facts)} if len({str(one.get(path)) for one in facts}) > 1}
             paths = sorted({path.partition(".")[2] for path in differing})  # without the key of the measure
@@ -104,18 +109,21 @@ def compared_settings(
     settings: dict[tuple[tuple[str, str], ...], list[SweepPoint]] = {}
     for point in points:
         settings.setdefault(tuple(point.setting.items()), []).append(point)
-    groups: dict[tuple[str, ...], list[list[SweepPoint]]] = {}
-    for runs in settings.values():
-        groups.setdefault(_protocols_of(runs, numbers), []).append(runs)
-    unmeasured = groups.pop(("",) * len(numbers), []) if len(groups) > 1 else []
-    tables = [_table(name, group, states, numbers) for group in groups.values()]
-    if unmeasured:  # beside the first, since nothing says otherwise
-        tables[0] = _table(name, [*next(iter(groups.values())), *unmeasured], states, numbers)
-    return tables
+    groups: list[tuple[list[str], list[list[SweepPoint]]]] = []
+    for runs in sorted(settings.values(), key=lambda runs: "" in _protocols_of(runs, numbers)):
+        wanted = _protocols_of(runs, numbers)
+        for known, group in groups:
+            if all(one == other or not one or not other for one, other in zip(known, wanted, strict=True)):
+                known[:] = [one or other for one, other in zip(known, wanted, strict=True)]
+                group.append(runs)
+                break
+        else:
+            groups.append((list(wanted), [runs]))
+    return [_table(name, group, states, numbers) for _, group in groups]
 
 
 def _protocols_of(runs: Sequence[SweepPoint], numbers: Numbers) -> tuple[str, ...]:
-    """The protocols of a setting, in order of the measures; '' where it has no number."""
+    """The protocols of a setting, in order of the measures; '' where it has no number, which fits any protocol."""
     return tuple(
         "+".join(sorted({by_run[point.run].protocol.digest for point in runs if point.run in by_run}))
         for by_run in numbers.values()
@@ -125,13 +133,13 @@ def _protocols_of(runs: Sequence[SweepPoint], numbers: Numbers) -> tuple[str, ..
 def _table(
     name: str, settings: Sequence[Sequence[SweepPoint]], states: Mapping[str, RunSummary | None], numbers: Numbers
 ) -> Measurements:
-    paths, columns, protocols = list(settings[0][0].setting), list[Quantity](), dict[str, Protocol]()
+    paths, columns, found = list(settings[0][0].setting), list[Quantity](), dict[str, list[RunNumber]]()
     for key, by_run in numbers.items():
-        known = [by_run[point.run].protocol for runs in settings for point in runs if point.run in by_run]
+        known = [by_run[point.run] for runs in settings for point in runs if point.run in by_run]
         if known:
-            protocols[key] = known[0]
+            found[key] = known
             deviation = "standard deviation over seeds"
-            columns.append(Quantity(key, known[0].metric, error=f"{key}_deviation", plus_minus=deviation))
+            columns.append(Quantity(key, known[0].protocol.metric, error=f"{key}_deviation", plus_minus=deviation))
     rows = [_row(runs, states, numbers) for runs in settings]
     if columns:
 
@@ -140,17 +148,29 @@ def _table(
             return not row.is_ranked, math.inf if score is None else score
 
         rows.sort(key=rank)
-    metrics = [one.metric for one in protocols.values()]
     return Measurements(
-        metric=", ".join(metrics),
+        metric=", ".join(known[0].protocol.metric for known in found.values()),
         where=name,
         names=tuple(paths),
         columns=tuple(columns),
         rows=tuple(rows),
-        protocol={key: {"measure": one.measure, **one.facts} for key, one in protocols.items()},
-        caption=". ".join(f"{one.metric}: {one.caption}" for one in protocols.values()),
+        protocol={key: _common_facts(known) for key, known in found.items()},
+        caption=". ".join(map(_common_caption, found.values())),
         marks_best=len(rows) > 1,
     )
+
+
+def _common_facts(numbers: Sequence[RunNumber]) -> dict[str, Any]:
+    """The facts that all of these numbers have in common."""
+    first, *others = (one.facts for one in numbers)
+    return {key: fact for key, fact in first.items() if all(key in one and one[key] == fact for one in others)}
+
+
+def _common_caption(numbers: Sequence[RunNumber]) -> str:
+    """The protocol in words, with what all of these numbers have in common."""
+    first, *others = numbers
+    words = [word for word in first.words if all(word in one.words for one in others)]
+    return f"{first.protocol.metric}: {'; '.join(filter(None, [', '.join(words), first.protocol.caption]))}"
 
 
 def _row(runs: Sequence[SweepPoint], states: Mapping[str, RunSummary | None], numbers: Numbers) -> MeasuredRow:

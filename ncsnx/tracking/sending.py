@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 import attrs
 from filelock import FileLock, Timeout
 
-from ncsnx.config.codec import flatten
+from ncsnx.config.codec import digest, flatten
 from ncsnx.config.converter import unstructure
 from ncsnx.config.foreign import error_in_words
 from ncsnx.errors import NcsnxError
@@ -85,18 +85,20 @@ class TrackerRecord:
             write_document(self._path, self._notes)
 
     def _send_measurements(self) -> None:
-        """Sends the new lines of the ledger; `ncsnx doctor` names those that are damaged."""
-        protocols, line = dict[str, Protocol](), 0
-        for line, found in enumerate(lines(self._run), start=1):
-            if isinstance(found, Protocol):
-                protocols[found.digest] = found
-            elif isinstance(found, Entry) and line > self._notes.measured and found.protocol in protocols:
-                series = Series(run=self._run, protocol=protocols[found.protocol], subject=found.subject)
-                measured = {f"{_name(series)}/{key}": value(found.values, key) for key in found.values}
-                new = {key: one for key, one in measured.items() if one is not None}
-                if new and series.protocol.over == STEPS:  # numbers of comparisons belong to samplers, not to steps
-                    self._tracker.numbers(found.step, new)
-        self._notes = attrs.evolve(self._notes, measured=max(line, self._notes.measured))
+        """Sends the new entries of the ledger; `ncsnx doctor` names those that are damaged."""
+        sent = set(self._notes.measured)
+        found = [one for one in lines(self._run) if not isinstance(one, NcsnxError)]
+        protocols = {one.digest: one for one in found if isinstance(one, Protocol)}
+        for entry in (one for one in found if isinstance(one, Entry) and one.protocol in protocols):
+            if (mark := digest(unstructure(entry))[:12]) in sent:
+                continue
+            sent.add(mark)
+            series = Series(run=self._run, protocol=protocols[entry.protocol], subject=entry.subject)
+            measured = {f"{_name(series)}/{key}": value(entry.values, key) for key in entry.values}
+            new = {key: one for key, one in measured.items() if one is not None}
+            if new and series.protocol.over == STEPS:  # numbers of comparisons belong to samplers, not to steps
+                self._tracker.numbers(entry.step, new)
+        self._notes = attrs.evolve(self._notes, measured=tuple(sorted(sent)))
 
     def close(self) -> str:
         """Closes the record; returns the command or address that shows it."""

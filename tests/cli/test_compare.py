@@ -139,7 +139,7 @@ def test_the_recommended_one_is_measured_again_with_fresh_seeds(hopeless: Path, 
     assert found.found.again is not None
     assert (found.found.score, found.found.again.score) == (pytest.approx(7.05), pytest.approx(12.05))
     rows = json.loads(command("compare", "digits", *SMALL, "--json", folder=folder).out)["rows"]
-    assert [row["sampler"]["type"] for row in rows if row.get("remark") == "chosen by"] == ["dpmpp"]
+    assert [row["sampler"]["type"] for row in rows if row.get("remark") == "chosen"] == ["dpmpp"]
     assert [row["measured_again"]["score"] if "measured_again" in row else None for row in rows] == [
         pytest.approx(19.05),
         *[None] * 4,
@@ -149,6 +149,19 @@ def test_the_recommended_one_is_measured_again_with_fresh_seeds(hopeless: Path, 
     (folder / "runs").rename(folder / "my runs")
     elsewhere = command("compare", "my runs/digits", *SMALL, folder=folder)
     assert "next: ncsnx sample 'my runs/digits' sampler=fast" in elsewhere.err
+
+
+def test_a_comparison_with_more_seeds_that_was_stopped_keeps_the_recommendation(hopeless: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(hopeless, tmp_path / "work"))
+    script(folder, sound, fresh=True)
+    before = find_fast(Ledger.read(Run(folder / RUN)))
+    protocol, *trials = lines(folder)
+    own = next(one for one in trials if one["subject"]["sampler"]["type"] == "ald")
+    write(folder, [protocol, *trials, {**own, "subject": {**own["subject"], "seed": 2}}])
+    now = find_fast(Ledger.read(Run(folder / RUN)))
+    assert before is not None
+    assert now is not None
+    assert str(now) == str(before)
 
 
 def test_a_recommended_sampler_that_draws_another_distribution_is_warned_of(hopeless: Path, tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_what_was_found_is_shown_again_without_drawing(workplace: Path, monkeypa
     first = [neighbors(workplace, *SMALL, *words) for words in options]
     before = files(place(workplace))
     shown = json.loads(first[1].out)
-    assert {key: shown[key] for key in ("verdict", "spaces")} == results(workplace)
+    assert {key: shown[key] for key in ("verdict", "evaluations", "spaces")} == results(workplace)
     assert shown["protocol"] == protocol_of(workplace)
     assert [line.split("  ")[0] for line in first[0].out.splitlines()[1:]] == [
         "pixels", "pixels, relative", "features", "features, relative",

@@ -189,11 +189,15 @@ def test_a_measured_value_is_the_same_fact_as_a_declared_one(facts: Facts, case:
     assert found[0] != found[1]
 
 
+def number_of(measure: str, facts: dict[str, Any], value: float) -> RunNumber:
+    return RunNumber(protocol=Protocol(measure=measure, facts=facts), value=value, facts={"measure": measure, **facts})
+
+
 def compared(facts: Facts, *words: str, seeds: int = 1, lacking: int | None = None) -> ComparedSettings:
     """A sweep whose runs measured 0, 1, 2 and so on, in order. lacking: the place of a run without a number."""
     points = sweep_points("digits", resolve("digits").experiment, {}, parse_overrides(list(words)), seeds=seeds)
     measured = {
-        point.run: RunNumber(protocol=Protocol(measure="loss", facts=facts(point.experiment)), value=float(place))
+        point.run: number_of("loss", facts(point.experiment), float(place))
         for place, point in enumerate(points)
         if place != lacking
     }
@@ -234,3 +238,14 @@ def test_a_setting_of_which_a_run_has_no_number_comes_last_and_is_not_the_best()
     assert [row.names for row in found.tables[0].rows] == [("8",), ("4",)]
     assert found.best is not None
     assert found.best.names == ("8",)
+
+
+def test_a_number_that_one_measure_lacks_makes_no_other_protocol() -> None:
+    """A setting has its distance, but its loss diverged."""
+    points = sweep_points("digits", resolve("digits").experiment, {}, parse_overrides(["model.width=4,8"]), seeds=1)
+    numbers = {
+        measure: {point.run: number_of(measure, facts(point.experiment), 1.0) for point in measured}
+        for measure, facts, measured in (("fid", of_distance, points), ("loss", of_loss, points[1:]))
+    }
+    (table,) = compared_settings("digits", points, dict.fromkeys(point.run for point in points), numbers)
+    assert len(table.rows) == len(points) == 2

@@ -72,7 +72,7 @@ def test_a_model_that_is_further_off_is_judged_worse(one: Metric) -> None:
 def test_a_standard_error_is_the_spread_over_other_images_of_the_model_or_somewhat_more(one: Metric) -> None:
     found = [one.measure(sets(seed)) for seed in range(TIMES)]
     for quantity in one.quantities:
-        if quantity.error is not None:
+        if quantity.error is not None and quantity.plus_minus == "standard error":
             true = statistics.stdev(float(row[quantity.key] or 0.0) for row in found)
             told = math.sqrt(statistics.mean(float(row[quantity.error] or 0.0) ** 2 for row in found))
             # three standard errors of the true spread below it; conservative errors are up to twice as large

@@ -120,7 +120,9 @@ def test_a_damaged_or_newer_line_costs_its_numbers_and_is_named(run: Run, line: 
         ledger.require_sound()
 
 
-@pytest.mark.parametrize(("key", "wrong"), [("step", -1), ("step", "10"), ("score", 10**400), ("score", "x")])
+@pytest.mark.parametrize(
+    ("key", "wrong"), [("step", -1), ("step", "10"), ("score", 10**400), ("score", "x"), ("levels", 1)]
+)
 def test_numbers_that_ncsnx_does_not_write_are_left_out(run: Run, key: str, wrong: object) -> None:
     add(run, 10, 1.0)
     first, entry = map(json.loads, run.ledger.read_text().splitlines())
@@ -130,6 +132,25 @@ def test_numbers_that_ncsnx_does_not_write_are_left_out(run: Run, key: str, wron
     assert not [*ledger.series("fid")]
     with pytest.raises(NcsnxError, match="line 2"):
         ledger.require_sound()
+
+
+def test_entries_whose_protocol_was_removed_count_as_damaged_until_it_is_stored_again(run: Run) -> None:
+    add(run, 10, 1.0, checkpoint(run, 10))
+    protocol, entry = run.ledger.read_bytes().splitlines(keepends=True)
+    run.ledger.write_bytes(entry)
+    ledger = Ledger.read(run)
+    with pytest.raises(NcsnxError, match=r"the protocol \w{16} of step 10 is missing"):
+        ledger.require_sound()
+    ledger.restore(fid())
+    ledger.require_sound()
+    assert run.ledger.read_bytes() == entry + protocol
+    assert require_best(Ledger.read(run, ["fid"])).step == 10, "read without the other measures, too"
+
+
+def test_weights_that_were_restored_have_their_score_again(run: Run) -> None:
+    add(run, 10, 1.0, checkpoint(run, 10))
+    add(run, 10, 2.0, "of other weights meanwhile")
+    assert require_best(Ledger.read(run)).score == 1.0
 
 
 def test_a_damaged_protocol_costs_its_numbers_until_it_is_measured_again(run: Run) -> None:

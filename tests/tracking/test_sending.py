@@ -114,11 +114,15 @@ def test_a_score_of_an_earlier_checkpoint_is_sent_with_its_protocol(run: Run, st
     run.ledger.write_bytes(run.ledger.read_bytes() + b"{\n")
     add(20, recall=0.5)
     record_of(run).send()
+    run.ledger.write_bytes(run.ledger.read_bytes().replace(b"{\n", b"", 1))  # as the doctor advises
+    add(40, score=6.0)
+    record_of(run).send()
     assert stored[1:] == [
         (20, {f"{name}/score": 8.0, f"{name}/recall": 0.0}),
         (10, {f"{name}/score": 9.0}),
         (30, {f"{name}/score": 7.0}),
         (20, {f"{name}/recall": 0.5}),
+        (40, {f"{name}/score": 6.0}),
     ]
 
 

@@ -81,9 +81,9 @@ class SweptRuns:
 
     def is_trained(self, point: SweepPoint) -> bool:
         """Whether the run of a point is finished, and its newest checkpoint sound."""
+        run = self._run(point)
         try:
-            newest = max(checkpoints(self._run(point)), default=0) if self._is_finished(point) else 0
-            return self._is_finished(point) and bool(verify(self._run(point).checkpoints / step_name(newest)))
+            return self._is_finished(point) and bool(verify(run.checkpoints / step_name(max(checkpoints(run)))))
         except UnsoundError:
             return False
 
@@ -199,7 +199,9 @@ class SweptRuns:
                     continue
                 problems += [f"{point.run}: {line}" for line in found.left_out]
                 if (best := found.best_row) is not None and found.recorded is not None and best.score is not None:
-                    by_run[point.run] = RunNumber(protocol=found.recorded, value=best.score)
+                    by_run[point.run] = RunNumber(
+                        protocol=found.recorded, value=best.score, facts=found.protocol, words=found.subject_words
+                    )
         return measured, problems
 
     def _command(self, key: str, point: SweepPoint) -> Fid | Loss:
@@ -253,12 +255,16 @@ class SweptRuns:
         for point in self.points:
             state = states[point.run]
             if state is not None and is_finished(point, state) and state.held_out is not None:
-                how = f"on one batch, at the last evaluation of the training, {weighting_in_words(point.experiment)}"
-                run = self._run(point)
+                run, most = self._run(point), point.experiment.batch_size
+                how = (
+                    f"on one batch of at most {counted(most, 'image')}, at the last evaluation of the training, "
+                    f"{weighting_in_words(point.experiment)}"
+                )
                 source = DataSource.of_run(run, self.sweep.data_folder())
                 facts = source.facts | loss_facts(point.experiment, source.space)
+                facts |= {"batch_size": most}  # which images, at which levels
                 last = Protocol(measure="held_out", facts=facts, metric="held-out loss", words={"": how})
-                found[point.run] = RunNumber(protocol=last, value=state.held_out)
+                found[point.run] = RunNumber(protocol=last, value=state.held_out, facts=facts)
         return found
 
 
