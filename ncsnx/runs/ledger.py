@@ -351,7 +351,7 @@ class Ledger:
         for record in lines(self.run, measures):
             self._take(record)
         for name, subject in self._entries:
-            if name not in self.protocols:
+            if name not in self.protocols and not measures:
                 missing = f"{self.run.ledger}: the protocol {name} of step {subject.step:,} is missing"
                 self.damaged.append(AdvisedError(missing, "repeat the command that measured it"))
 
@@ -401,23 +401,27 @@ class Ledger:
         """The numbers of a subject; None if it wasn't measured."""
         return self._entries.get((protocol.digest, subject))
 
-    def singles(self, *measures: str) -> Iterator[Series]:
-        """A series for each entry of these measures, the newest last; those of unknown protocols are left out."""
+    def _known(self, measures: Sequence[str]) -> Iterator[tuple[Protocol, Entry]]:
+        """The entries of these measures, the newest last; those of unknown protocols are left out."""
         for entry in self._entries.values():
             protocol = self.protocols.get(entry.protocol)
             if protocol is not None and protocol.measure in measures:
-                yield Series(run=self.run, protocol=protocol, subject=entry.subject, entries=(entry,))
+                yield protocol, entry
+
+    def singles(self, *measures: str) -> Iterator[Series]:
+        """A series for each entry of these measures, the newest last."""
+        for protocol, entry in self._known(measures):
+            yield Series(run=self.run, protocol=protocol, subject=entry.subject, entries=(entry,))
 
     def series(self, *measures: str) -> Iterator[Series]:
         """All series of these measures."""
         found: dict[tuple[str, bytes], dict[object, Entry]] = {}
-        for entry in self._entries.values():
-            protocol, subject = self.protocols.get(entry.protocol), entry.subject
-            if protocol is not None and protocol.measure in measures:
-                place = entry.step if protocol.over == STEPS else subject
-                ones = found.setdefault((entry.protocol, canonical(subject.fixed(protocol.over))), {})
-                if (other := ones.get(place)) is None or not holds(self.run, other.step, other.subject.weights_sha256):
-                    ones[place] = entry
+        for protocol, entry in self._known(measures):
+            subject = entry.subject
+            place = entry.step if protocol.over == STEPS else subject
+            ones = found.setdefault((entry.protocol, canonical(subject.fixed(protocol.over))), {})
+            if (other := ones.get(place)) is None or not holds(self.run, other.step, other.subject.weights_sha256):
+                ones[place] = entry
         for (name, _), ones in found.items():
             first, *_ = entries = tuple(sorted(ones.values(), key=lambda entry: entry.step))
             yield Series(run=self.run, protocol=self.protocols[name], subject=first.subject, entries=entries)
@@ -433,20 +437,20 @@ def lines(run: Run, measures: Sequence[str] = ()) -> Iterator[Protocol | Entry |
 
     measures: lines of other ones are left out; none for all lines. Raises NcsnxError for a file that can't be read.
     """
-    numbered = list(enumerate(complete_lines(run.ledger), start=1))
-    if measures:
-        wanted = [line for line in numbered if _begins(line, b"measure", *map(str.encode, measures))]
-        protocols = [_record(run, *line) for line in wanted]
-        yield from protocols
-        known = [one.digest.encode() for one in protocols if isinstance(one, Protocol)]
-        numbered = [line for line in numbered if _begins(line, b"protocol", *known)]
-    for place, line in numbered:
-        yield _record(run, place, line)
-
-
-def _begins(line: tuple[int, bytes], key: bytes, *names: bytes) -> bool:
-    found = _BEGIN.match(line[1])
-    return found is not None and found[1] == key and found[2] in names
+    known, entries = set[bytes](), list[tuple[bytes, int, bytes]]()
+    for place, line in enumerate(complete_lines(run.ledger), start=1):
+        if measures and (begin := _BEGIN.match(line)) is not None:  # else a person wrote it
+            key, name = begin.groups()
+            if key == b"protocol":  # which may stand below
+                entries.append((name, place, line))
+                continue
+            if name.decode() not in measures:
+                continue
+        record = _record(run, place, line)
+        if isinstance(record, Protocol):
+            known.add(record.digest.encode())
+        yield record
+    yield from (_record(run, place, line) for name, place, line in entries if name in known)
 
 
 def _record(run: Run, place: int, line: bytes) -> Protocol | Entry | NcsnxError:

@@ -173,6 +173,15 @@ def test_of_some_measures_alone_their_lines_are_read(run: Run) -> None:
     assert (ledger.damaged, [one.measure for one in ledger.protocols.values()]) == ([], ["fid"])
 
 
+def test_lines_that_a_person_wrote_again_are_read_whichever_measures_are_asked_for(run: Run) -> None:
+    add(run, 10, 1.0)
+    records = [json.loads(line) for line in run.ledger.read_text().splitlines()]
+    run.ledger.write_text("".join(f"{json.dumps(record, sort_keys=True)}\n" for record in records))
+    for measures in ([], ["fid"]):
+        (series,) = Ledger.read(run, measures).series("fid")
+        assert [one.score for one in series.entries] == [1.0]
+
+
 def test_a_line_that_a_killed_process_left_torn_is_no_entry(run: Run) -> None:
     add(run, 10, 1.0)
     whole = run.ledger.read_bytes()
