@@ -92,10 +92,10 @@ def completion_of(declared: Declaration) -> Callable[..., Candidates] | None:
         "step": complete_step,
         "field": lambda incomplete: complete_field(incomplete, *declared.roots),
     }
-    kind = declared.complete
-    if kind is None or kind in completions:
-        return None if kind is None else completions[kind]
-    return lambda incomplete: complete_name(incomplete, _NAMES[kind])
+    if (kind := declared.complete) is None:
+        return None
+    names = _NAMES.get(kind)
+    return completions[kind] if names is None else lambda incomplete: complete_name(incomplete, names)
 
 
 def _tags_of(family: str) -> Iterable[str]:

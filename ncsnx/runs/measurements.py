@@ -144,15 +144,15 @@ class Measurements(Result):
         scored = [(score, row) for score, row in found if score is not None]
         return min(scored, key=lambda pair: pair[0], default=(0.0, None))[1]
 
+    @property
     def _lines(self) -> list[MeasuredRow]:
-        """The rows of the table: each, and its second measurement."""
-        best = self.best_row
-        lines = [attrs.evolve(one, remark="best") if one is best else one for one in self.rows]
-        return [line for one in lines for line in ((one,) if one.again is None else (one, one.again))]
+        """The rows of table and CSV: each, and its second measurement."""
+        return [line for one in self.rows for line in (one, one.again) if line is not None]
 
     def table(self) -> Table:
         """The table as text."""
-        lines = self._lines()
+        best = self.best_row
+        lines = [attrs.evolve(one, remark="best") if one is best else one for one in self._lines]
         cells = [[*one.names, *(self._cell(column, one) for column in self.columns), one.remark] for one in lines]
         if (perfect := self.perfect_model) is not None:
             others = ("" if one.perfect is None else f"{one.perfect:g}" for one in self.columns[1:])
@@ -168,7 +168,7 @@ class Measurements(Result):
 
     def csv(self) -> bytes:
         """One line per row of the table. Each item of a list gets a column, numbered from 0; objects are left out."""
-        return csv_of([dict(_cells(line.to_json())) for one in self.rows for line in (one, one.again) if line])
+        return csv_of([dict(_cells(line.to_json())) for line in self._lines])
 
     def errors_in_words(self) -> str:
         """The meaning of ± in the table; '' without any."""

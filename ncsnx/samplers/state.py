@@ -20,6 +20,9 @@ ScaledScore: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 Score: TypeAlias = Callable[[Tensor, Any], Tensor]
 """s(x, σ), of the shape of x: (B, C, H, W). σ is a float, or for adaptive samplers (B, 1, 1, 1), one of each image."""
 
+Noise: TypeAlias = Callable[[int], Tensor]
+"""The k-th draw of unit normal noise, k = 0, 1, …; of the shape of x."""
+
 
 def score_of(model: ScaledScore, x: Tensor, sigma: float | Tensor) -> Tensor:
     """s(x, σ) by one evaluation of the model. sigma: of all images, or of each, (B,) or (B, 1, 1, 1)."""
@@ -32,10 +35,6 @@ def score_of(model: ScaledScore, x: Tensor, sigma: float | Tensor) -> Tensor:
 def tweedie(x: Tensor, sigma: float | Tensor, s: Tensor) -> Tensor:
     """x + σ² s, the posterior mean of the image by the score s at x. sigma: of all images, or of each, (B, 1, 1, 1)."""
     return x + sigma**2 * s
-
-
-Noise: TypeAlias = Callable[[int], Tensor]
-"""The k-th draw of unit normal noise, k = 0, 1, …; of the shape of x."""
 
 
 @attrs.frozen(eq=False)

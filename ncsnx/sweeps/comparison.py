@@ -110,8 +110,8 @@ def compared_settings(
     for point in points:
         settings.setdefault(tuple(point.setting.items()), []).append(point)
     groups: list[tuple[list[str], list[list[SweepPoint]]]] = []
-    for runs in sorted(settings.values(), key=lambda runs: "" in _protocols_of(runs, numbers)):
-        wanted = _protocols_of(runs, numbers)
+    measured = [(_protocols_of(runs, numbers), runs) for runs in settings.values()]
+    for wanted, runs in sorted(measured, key=lambda pair: "" in pair[0]):
         for known, group in groups:
             if all(one == other or not one or not other for one, other in zip(known, wanted, strict=True)):
                 known[:] = [one or other for one, other in zip(known, wanted, strict=True)]

@@ -261,8 +261,8 @@ class SweptRuns:
                     f"{weighting_in_words(point.experiment)}"
                 )
                 source = DataSource.of_run(run, self.sweep.data_folder())
-                facts = source.facts | loss_facts(point.experiment, source.space)
-                facts |= {"batch_size": most}  # which images, at which levels
+                # the size of the batch says which images are seen, at which levels
+                facts = source.facts | loss_facts(point.experiment, source.space) | {"batch_size": most}
                 last = Protocol(measure="held_out", facts=facts, metric="held-out loss", words={"": how})
                 found[point.run] = RunNumber(protocol=last, value=state.held_out, facts=facts)
         return found
