@@ -72,11 +72,11 @@ def scan_of(files: ImageFiles, work: Work) -> Scan:
     def still_true(scan: Scan) -> bool:
         return all(_look(files, [name])[0].reason for name in scan.broken)
 
-    return cached(scan_folder(files), Scan, partial(_scan, files, work), f"the scan of {files.root}", work, still_true)
+    return cached(scan_path(files), Scan, partial(_scan, files, work), f"the scan of {files.root}", work, still_true)
 
 
-def scan_folder(files: ImageFiles) -> Path:
-    """Cache folder of the scan of these pictures by this version of Pillow."""
+def scan_path(files: ImageFiles) -> Path:
+    """File of the cached scan of these pictures by this version of Pillow."""
     return finding_place("scans", {"pillow": PIL.__version__, "scan": _VERSION, "files": files.fingerprint})
 
 

@@ -17,8 +17,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from ncsnx.storage import atomic
-from ncsnx.storage.cache import cache_lock
-from ncsnx.storage.documents import document_bytes, find_document
+from ncsnx.storage.cache import cached
 from ncsnx.work import Work
 
 Record = TypeVar("Record", bound=Any)
@@ -29,32 +28,25 @@ def cached_tensors(
 ) -> tuple[Record, dict[str, Tensor]]:
     """The record and the tensors in `folder`, else those that `make` returns, which are then cached.
 
-    Of two processes one makes them, and the other waits. name: of both files, and in messages. kind: class of the
-    record, a document with a field `sha256`. Raises NcsnxError.
+    name: of both files, and in messages. kind: class of the record, a document with a field `sha256`. Raises
+    NcsnxError.
     """
-    files = folder / f"{name}.safetensors", folder / f"{name}.json"
+    file, path, tensors = folder / f"{name}.safetensors", folder / f"{name}.json", dict[str, Tensor]()
 
-    def read() -> tuple[Record, dict[str, Tensor]] | None:
-        record = find_document(files[1], kind)
+    def still_true(record: Record) -> bool:
         with suppress(OSError):
-            content = files[0].read_bytes()
-            if record is not None and record.sha256 == hashlib.sha256(content).hexdigest():
-                return record, load(content)
-        return None
+            content = file.read_bytes()
+            if record.sha256 == hashlib.sha256(content).hexdigest():
+                tensors.update(load(content))
+        return bool(tensors)
 
-    if (cached := read()) is not None:
-        return cached
-    with cache_lock(folder.parent / f".{folder.name}", f"the {name}", work):
-        if (cached := read()) is not None:
-            return cached
-        if folder.exists():
+    def find() -> Record:
+        if file.exists() or path.exists():
             work.warning(f"{folder} is damaged; the {name} is made again")
-            with atomic.reporting(folder):
-                atomic.remove_tree(folder)
-        record, tensors = make()
-        content = save({key: tensor.contiguous() for key, tensor in tensors.items()})
-        record = attrs.evolve(record, sha256=hashlib.sha256(content).hexdigest())
-        with atomic.new_folder(folder) as draft:
-            for path, written in zip(files, (content, document_bytes(record)), strict=True):
-                atomic.write_new(draft / path.name, written, shown=path)
-        return record, tensors
+        record, made = make()
+        tensors.update(made)
+        content = save({key: tensor.contiguous() for key, tensor in made.items()})
+        atomic.write_bytes(file, content)
+        return attrs.evolve(record, sha256=hashlib.sha256(content).hexdigest())
+
+    return cached(path, kind, find, f"the {name}", work, still_true), tensors

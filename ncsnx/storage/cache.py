@@ -21,7 +21,6 @@ from ncsnx.work import Work
 T = TypeVar("T")
 
 _LOCK = ".lock"
-_FILE = "found.json"
 _SCHEMA_VERSION = 1
 _POLL_S = 0.2
 
@@ -61,27 +60,31 @@ def cache_lock(folder: Path, what: str, work: Work) -> Iterator[None]:
 
 
 def finding_place(kind: str, key: Any, cache: Path | None = None) -> Path:
-    """Folder of the finding with `key` (JSON). cache: the cache folder, by default the user's."""
-    return cache_folder(cache) / kind / digest({"schema_version": _SCHEMA_VERSION, "key": key})
+    """File of the finding with `key` (JSON). cache: the cache folder, by default the user's."""
+    return cache_folder(cache) / kind / digest({"schema_version": _SCHEMA_VERSION, "key": key}) / "found.json"
 
 
 def cached(
-    place: Path,
+    path: Path,
     cls: type[T],
     find: Callable[[], T],
     what: str,
     work: Work,
     still_true: Callable[[T], bool] = lambda record: True,
 ) -> T:
-    """The document of class `cls` in the folder `place`, else the one that `find` returns, which is then cached.
+    """The document of class `cls` in the file `path`, else the one that `find` returns, which is then cached.
 
-    A cached document is used only if `still_true` accepts it. what: its name, for messages. Raises NcsnxError if the
-    cache can't be written.
+    A cached document is used only if `still_true` accepts it. Of two processes one calls `find`, and the other waits.
+    what: its name, for messages. Raises NcsnxError if the cache can't be written.
     """
-    with cache_lock(place, what, work):
-        known = find_document(place / _FILE, cls, reading.RECORDS_LIMIT)
-        if known is not None and still_true(known):
-            return known
-        record = find()
-        write_document(place / _FILE, record)
-        return record
+
+    def known() -> T | None:
+        record = find_document(path, cls, reading.RECORDS_LIMIT)
+        return record if record is not None and still_true(record) else None
+
+    if (record := known()) is None:  # without the lock, which a shared cache that is read-only doesn't give
+        with cache_lock(path.parent, what, work):
+            if (record := known()) is None:
+                record = find()
+                write_document(path, record)
+    return record

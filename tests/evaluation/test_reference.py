@@ -221,11 +221,11 @@ def test_one_waits_for_the_reference_that_another_process_builds(tmp_path: Path)
     place = tmp_path / "cache" / built.relative_to(tmp_path / "other" / "cache")
     said: list[str] = []
     network = Means()
-    lock = FileLock(place.parent / f".{place.name}" / ".lock")
+    lock = FileLock(place / ".lock")
 
     def end_the_other(text: str) -> None:
         said.append(text)
-        shutil.copytree(built, place)
+        shutil.copytree(built, place, ignore=shutil.ignore_patterns(".lock"), dirs_exist_ok=True)
         lock.release()
 
     Path(lock.lock_file).parent.mkdir(parents=True)

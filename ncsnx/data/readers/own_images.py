@@ -32,7 +32,7 @@ from ncsnx.data.image_files import ImageFiles
 from ncsnx.data.places import own_path
 from ncsnx.data.readers.encoded_pictures import EncodedPictures, FilePictures
 from ncsnx.data.registry import data_set
-from ncsnx.data.scan import printable_name, scan_folder, scan_of, sound_files
+from ncsnx.data.scan import printable_name, scan_of, scan_path, sound_files
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.work import Work
@@ -51,7 +51,7 @@ def open_images(data: OwnImages, folder: Path, work: Work) -> Splits:
     pictures, unless they are skipped, and if every picture is held out.
     """
     files = picture_files(data, own_path(data.root, folder, field="root"))
-    is_new = not scan_folder(files).exists()
+    is_new = not scan_path(files).exists()
     scan = scan_of(files, work)
     if is_new and (unread := unread_in_words(files, scan.further_pages)):
         work.info(f"{files.root}: {unread}")
