@@ -143,7 +143,7 @@ def _proposed(found: "Survey", changes: list[str]) -> "Experiment":
 def _changed(experiment: "Experiment", changes: list[str]) -> "Experiment":
     from ncsnx.config.overrides import apply_overrides
 
-    return apply_overrides(experiment, {}, overrides_of(changes))[0]
+    return apply_overrides(experiment, overrides_of(changes))
 
 
 @attrs.frozen(kw_only=True, repr=False)

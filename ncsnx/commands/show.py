@@ -1,6 +1,5 @@
 """`ncsnx show`: a configuration, value by value, with the origin of each on request."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -33,7 +32,7 @@ class Show(InRuns, Command["Configuration"]):
     changes: FieldChanges = attrs.field(default=(), kw_only=False)
     """Changes to the experiment, such as model.width=64."""
     origins: Annotated[bool, option(OUTPUT_PANEL)] = False
-    """Show where each value was written."""
+    """Show where each value comes from."""
 
     def carry_out(self, work: "Work") -> "Configuration":
         with work.at_once():
@@ -86,16 +85,7 @@ class Configuration(Result):
 
 
 def _shortened(origins: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """The origins with absolute paths shortened to their file's name, and file name → path.
-
-    Files of equal names keep their paths.
-    """
-    paths = {origin.rpartition(":")[0] for origin in origins.values() if origin.startswith("/")}
-    names = Counter(Path(path).name for path in paths)
-    files = {name: path for path in sorted(paths) for name in [Path(path).name] if names[name] == 1}
-    found = {}
-    for path, origin in origins.items():
-        file, _, line = origin.rpartition(":")
-        name = Path(file).name
-        found[path] = f"{name}:{line}" if files.get(name) == file else origin
-    return found, files
+    """The origins with absolute paths shortened to their file's name, and file name → path."""
+    paths = [Path(origin.rpartition(":")[0]) for origin in origins.values() if origin.startswith("/")]
+    shortened = {path: Path(origin).name if origin.startswith("/") else origin for path, origin in origins.items()}
+    return shortened, {path.name: str(path) for path in paths}

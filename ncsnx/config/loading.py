@@ -9,20 +9,18 @@ import hashlib
 import os
 import sys
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import attrs
 
-from ncsnx.config import provenance
 from ncsnx.config.checks import FieldError
 from ncsnx.config.codec import ConfigError, flatten
 from ncsnx.config.converter import structure, unstructure
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.foreign import ForeignError, foreign_code, kind_of, message_of
-from ncsnx.config.provenance import Provenance
-from ncsnx.config.variants import Config, plugin_errors
+from ncsnx.config.provenance import DEFAULT, executing_file, registered_by_file
+from ncsnx.config.variants import Config, described_values, plugin_errors
 from ncsnx.errors import NcsnxError
 from ncsnx.storage import reading
 
@@ -42,7 +40,7 @@ class Registered:
     where: str
     """FILE:LINE of the registration."""
     origins: dict[str, str]
-    """Dotted path → 'default', 'FILE:LINE' or 'command line'."""
+    """Dotted path → 'default', or `where`."""
 
 
 @attrs.frozen
@@ -62,11 +60,11 @@ def load_file(path: Path) -> ExperimentFile:
     """
     source = _read(path)
     plugin_errors()  # loads plug-ins, whose variants the file may use
-    with provenance.recording() as seen:
+    with executing_file() as registered:
         _execute(path, source)
-    if not seen.registered:
+    if not registered:
         raise ExperimentFileError(f"{path}: registers no experiment; end it with register(Experiment(name=…, …))")
-    return ExperimentFile(path, source, tuple(seen.registered))
+    return ExperimentFile(path, source, tuple(registered))
 
 
 def register(experiment: Experiment) -> Experiment:
@@ -76,44 +74,30 @@ def register(experiment: Experiment) -> Experiment:
     has already registered.
     """
     frame = sys._getframe(1)
-    while frame.f_back is not None and not provenance.is_in_file(frame.f_code):
-        frame = frame.f_back  # up to the line of the file
+    while frame.f_back is not None and frame.f_code.co_filename.startswith("<"):
+        frame = frame.f_back  # from `exec` up to the line of the file
     where = f"{frame.f_code.co_filename}:{frame.f_lineno}"
     if not isinstance(experiment, Experiment):
         raise ConfigError([("", f"register expects an Experiment, found {type(experiment).__name__}")], where)
     try:
-        with provenance.paused():  # looking up the callers in the codec would parse the library's sources
-            checked = structure(unstructure(experiment), Experiment)
+        checked = structure(unstructure(experiment), Experiment)
     except ConfigError as error:
         place = f"{where}: experiment {experiment.name!r}"
         raise ConfigError(error.problems, place, error.advice) from error
-    seen = provenance.active()
-    if seen is not None:
-        for other in seen.registered:
+    registered = registered_by_file()
+    if registered is not None:
+        for other in registered:
             if other.experiment.name == checked.name:
                 raise ConfigError([("", f"{checked.name!r} is already registered, at {other.where}")], where)
-        seen.registered.append(Registered(checked, where, origins_of(experiment, seen, where)))
+        registered.append(Registered(checked, where, origins_of(checked, where)))
     return experiment
 
 
-def origins_of(config: Config, seen: Provenance, owner: str) -> dict[str, str]:
-    """Dotted path → origin for every value of a configuration object.
-
-    owner: the origin of values of objects that `seen` lacks, such as objects made before the file was executed.
-    """
+def origins_of(config: Config, owner: str) -> dict[str, str]:
+    """Dotted path → 'default' for every value of a configuration object that is one, `owner` for the others."""
     rows = {path for path, _ in flatten(unstructure(config))}
-    return {path: origin for path, origin in _all_origins(config, seen, owner) if path in rows}
-
-
-def _all_origins(config: Config, seen: Provenance, owner: str) -> Iterator[tuple[str, str]]:
-    """(path, origin) of every field, whether or not the saved form has it."""
-    known = seen.of(config)
-    for field in attrs.fields(type(config)):
-        value = getattr(config, field.name)
-        origin = known.get(field.name) or (provenance.DEFAULT if provenance.is_default(field, value) else owner)
-        yield field.name, origin
-        if isinstance(value, Config):
-            yield from ((f"{field.name}.{path}", inner) for path, inner in _all_origins(value, seen, origin))
+    known = described_values(config)
+    return {path: DEFAULT if by_default else owner for path, _, by_default in known if path in rows}
 
 
 def relative(origin: str) -> str:

@@ -7,7 +7,7 @@ when the spacing of the levels changes.
 
 import re
 import shlex
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -75,22 +75,32 @@ def parse_overrides(arguments: list[str]) -> list[Override]:
     return list(overrides.values())
 
 
-def apply_overrides(config: T, origins: dict[str, str], overrides: list[Override]) -> tuple[T, dict[str, str]]:
-    """A configuration with the overrides applied, and the origins of its values. Raises OverrideError."""
+def apply_overrides(config: T, overrides: list[Override]) -> T:
+    """A configuration with the overrides applied. Raises OverrideError."""
     plugin_errors()  # loads plug-ins, whose variants the overrides may name
     _refuse_contradictions(overrides)
     root = type(config)
     values = unstructure(config)
-    origins = dict(origins)
     for override in sorted(overrides, key=lambda o: (not _is_variant(o, root), o.path.count("."), o.path)):
-        _apply(override, root, values, origins)
+        _apply(override, root, values)
     try:
-        changed = structure(values, root)
+        return structure(values, root)
     except ConfigError as error:
         missing = [path for path, complaint in error.problems if "but missing" in complaint]
         hints = [Hint(f"add {them(len(missing))}", adds=" ".join(f"{path}=…" for path in missing))] if missing else []
         raise OverrideError(problems_in_words(error.problems), *hints) from error
-    return changed, {path: origins.get(path, DEFAULT) for path, _ in flatten(unstructure(changed))}
+
+
+def apply_with_origins(config: T, origins: Mapping[str, str], overrides: list[Override]) -> tuple[T, dict[str, str]]:
+    """A configuration with the overrides applied, and the origins of its values. Raises OverrideError.
+
+    origins: those of the values of `config`.
+    """
+    changed = apply_overrides(config, overrides)
+    after = flatten(unstructure(changed))
+    known = {path: origins.get(path, DEFAULT) for path, value in flatten(unstructure(config)) if (path, value) in after}
+    known |= {override.path: COMMAND_LINE for override in overrides}
+    return changed, {path: known.get(path, DEFAULT) for path, _ in after}
 
 
 def split_overrides(overrides: list[Override], root: str) -> tuple[list[Override], list[Override]]:
@@ -111,7 +121,7 @@ def apply_sampler_overrides(experiment: Experiment, overrides: list[Override]) -
             raise OverrideError(
                 f"{override.path}: cannot change in a trained run; only the sampler can, such as {such}"
             )
-    return apply_overrides(experiment, {}, overrides)[0]
+    return apply_overrides(experiment, overrides)
 
 
 def parse_text(text: str, declared: Any, path: str) -> Any:
@@ -178,7 +188,7 @@ def _class_of(declared: Any, values: dict[str, Any]) -> type[Config]:
     return variants(cls)[values[TAG]] if is_family(cls) else cls
 
 
-def _apply(override: Override, root: type[Config], values: dict[str, Any], origins: dict[str, str]) -> None:
+def _apply(override: Override, root: type[Config], values: dict[str, Any]) -> None:
     cls = root
     parts, known = override.parts, [path for path, _ in flatten(values)]
     for depth, part in enumerate(parts):
@@ -195,17 +205,14 @@ def _apply(override: Override, root: type[Config], values: dict[str, Any], origi
             held = values.get(part)  # None: the part was turned off
             if held is None or tag != held[TAG]:
                 values[part] = _swapped(declared, tag, held)
-                _forget(origins, override.path, kept=values[part])
-            origins[override.path] = COMMAND_LINE
         elif last:
-            _set(override, field, values, part, origins)
+            _set(override, field, values, part)
         elif isinstance(declared, type) and issubclass(declared, Config):
             held = values.get(part)
             if held is None and is_family(declared):
                 raise OverrideError(f"{override.path}: no such field, since {'.'.join(parts[: depth + 1])} is none")
             if held is None:  # the part was turned off; it starts from its defaults
                 values[part] = {}
-                _forget(origins, ".".join(parts[: depth + 1]))
             cls, values = _class_of(declared, values[part]), values[part]
         else:
             raise OverrideError(f"{override.path}: {'.'.join(parts[: depth + 1])} is a single value without fields")
@@ -232,13 +239,7 @@ def _refuse_contradictions(overrides: list[Override]) -> None:
             raise OverrideError(f"{override.path}: cannot be combined with {parent}=none; give only one of them")
 
 
-def _set(
-    override: Override,
-    field: "attrs.Attribute[Any]",
-    values: dict[str, Any],
-    key: str,
-    origins: dict[str, str],
-) -> None:
+def _set(override: Override, field: "attrs.Attribute[Any]", values: dict[str, Any], key: str) -> None:
     declared = optional_of(field.type) or field.type
     if isinstance(declared, type) and issubclass(declared, Config):
         if not _is_off(override, field):
@@ -246,10 +247,8 @@ def _set(
             off = f", or {override.path}=none" if optional_of(field.type) is not None else ""
             raise OverrideError(f"{override.path}: is a group of fields; set {accepted}{off}")
         values[key] = None
-        _forget(origins, override.path)
     else:
         values[key] = parse_text(override.text, field.type, override.path)
-    origins[override.path] = COMMAND_LINE
 
 
 def _swapped(family: type[Config], tag: str, before: dict[str, Any] | None) -> dict[str, Any]:
@@ -262,14 +261,6 @@ def _swapped(family: type[Config], tag: str, before: dict[str, Any] | None) -> d
         if field.default is attrs.NOTHING and (same := _field(old, field.name)) and same.type == field.type
     }
     return {TAG: tag, **kept}
-
-
-def _forget(origins: dict[str, str], path: str, kept: Collection[str] = ()) -> None:
-    """Drops the origins of all fields under a path, except those in `kept`."""
-    for inner in [known for known in origins if known.startswith(path + ".")]:
-        if inner.removeprefix(path + ".").partition(".")[0] in kept:
-            continue
-        del origins[inner]
 
 
 def typed(sampler: Sampler) -> str:

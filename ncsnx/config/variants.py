@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import attrs
 
 from ncsnx.config.foreign import ForeignError, error_in_words, foreign_code
-from ncsnx.config.provenance import active, is_default, record
+from ncsnx.config.provenance import is_default, registered_by_file
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.registering import entry_points_of
 
@@ -36,24 +36,21 @@ _tags: "dict[type[Config], str]" = {}
 class Config:
     """Base of every configuration class: frozen data and nothing else."""
 
-    def __attrs_post_init__(self) -> None:
-        record(self)
-
     def _repr_html_(self) -> str:
         from ncsnx.notebooks import heading, html_table
 
-        rows = [(path, value, "default" if by_default else "") for path, value, by_default in _values(self)]
+        rows = [(path, value, "default" if by_default else "") for path, value, by_default in described_values(self)]
         return heading(type(self).__name__) + html_table(("field", "value", ""), rows, ("left", "left", "left"))
 
 
-def _values(config: Config) -> Iterator[tuple[str, str, bool]]:
+def described_values(config: Config) -> Iterator[tuple[str, str, bool]]:
     """(dotted path, value as text, whether it is the default) for every field, down to the parts of parts."""
     for field in attrs.fields(type(config)):
         value = getattr(config, field.name)
         by_default = is_default(field, value)
         if isinstance(value, Config):
             yield field.name, tag_of(type(value)) or "", by_default
-            yield from ((f"{field.name}.{path}", text, inner) for path, text, inner in _values(value))
+            yield from ((f"{field.name}.{path}", text, inner) for path, text, inner in described_values(value))
         else:
             yield field.name, value if isinstance(value, str) else repr(value), by_default
 
@@ -64,7 +61,7 @@ def variant(family: type[Config], tag: str) -> Callable[[T], T]:
     Raises ValueError if another class already has the tag, and NcsnxError in an experiment file, since a saved run must
     be readable without that file.
     """
-    if active() is not None:
+    if registered_by_file() is not None:
         raise NcsnxError(
             f"an experiment file cannot register a variant ({tag!r})",
             Hint("move it to a module of an installed package that an entry point of the group ncsnx.config names"),

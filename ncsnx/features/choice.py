@@ -33,4 +33,4 @@ def chosen_features(given: Features | str | None, default: Features, settings: S
     if isinstance(given, str):
         tag, colon, file = given.partition(":")
         overrides = [Override("features", tag), *([Override("features.file", file)] if colon else [])]
-    return apply_overrides(_Chosen(features=base), {}, [*overrides, *settings])[0].features
+    return apply_overrides(_Chosen(features=base), [*overrides, *settings]).features

@@ -100,7 +100,7 @@ def configuration(facts: RunFacts) -> Iterator[Markup]:
     ]
     fingerprint = facts.data_fingerprint or "none recorded"
     yield html.paragraph(f"Identity: {facts.identity}. Fingerprint of the data: {fingerprint}.")
-    yield html.table("Every value and where it was written", ("field", "value", "origin"), rows)
+    yield html.table("Every value and where it comes from", ("field", "value", "origin"), rows)
     yield html.commands("Show it", [f"ncsnx show {as_typed(facts.run.path)} --origins"])
 
 

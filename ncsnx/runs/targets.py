@@ -14,8 +14,8 @@ from ncsnx.config.converter import unstructure
 from ncsnx.config.discovery import UnknownExperimentError, file_and_name, is_file, resolve
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.loading import origins_of
-from ncsnx.config.overrides import apply_overrides, changed_words, parse_overrides
-from ncsnx.config.provenance import PYTHON, Provenance
+from ncsnx.config.overrides import apply_with_origins, changed_words, parse_overrides
+from ncsnx.config.provenance import PYTHON
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.runs.exported import Export
 from ncsnx.runs.folder import Run, open_run, pictures_hint, read_origins
@@ -77,8 +77,7 @@ def typed_target(target: Run | Path | str) -> str:
 
 def changed_experiment(experiment: Experiment, changes: list[str]) -> tuple[Experiment, dict[str, str]]:
     """An experiment of Python with changes (FIELD=VALUE), and the origins of its values. Raises UsageError."""
-    known = origins_of(experiment, Provenance(), PYTHON)
-    return apply_overrides(experiment, known, parse_overrides(changes))
+    return apply_with_origins(experiment, origins_of(experiment, PYTHON), parse_overrides(changes))
 
 
 def experiment(
@@ -131,7 +130,7 @@ def _derived(run: Run, overrides: list[str]) -> Target:
     """The target of a new run that begins from the configuration of another."""
     recorded = run.experiment()
     theirs = {path: f"run {run.name}" for path, _ in flatten(unstructure(recorded))}
-    changed, origins = apply_overrides(recorded, theirs, parse_overrides(overrides))
+    changed, origins = apply_with_origins(recorded, theirs, parse_overrides(overrides))
     return Target(changed, origins, run.where, run)
 
 
@@ -157,5 +156,5 @@ def _of_source(source: Source, overrides: list[str]) -> Target:
         return Target(experiment, known, source.where, run)
     parsed = parse_overrides(overrides)
     marked = {path: known.get(path, "") for path, _ in flatten(unstructure(experiment))}
-    changed, origins = apply_overrides(experiment, marked, parsed)
+    changed, origins = apply_with_origins(experiment, marked, parsed)
     return Target(changed, {path: one for path, one in origins.items() if one}, source.where, run)

@@ -12,7 +12,7 @@ from ncsnx.config.checks import quoted
 from ncsnx.config.codec import ABSENT, differing, digest, flatten, identity, shown
 from ncsnx.config.converter import unstructure
 from ncsnx.config.experiment import Experiment
-from ncsnx.config.overrides import Override, OverrideError, apply_overrides
+from ncsnx.config.overrides import Override, OverrideError, apply_overrides, apply_with_origins
 from ncsnx.errors import Hint, UsageError
 from ncsnx.spelling import argument, parameter
 
@@ -63,7 +63,7 @@ def sweep_points(
     if seeds > 1:
         if len(choices.get(SEED, ())) > 1:
             raise UsageError(f"{parameter('seeds')} and several values of {SEED} exclude each other; give one of them")
-        first = apply_overrides(base, {}, [Override(SEED, text) for text in choices.pop(SEED, ())])[0].seed
+        first = apply_overrides(base, [Override(SEED, text) for text in choices.pop(SEED, ())]).seed
         choices[SEED] = [str(seed) for seed in range(first, first + seeds)]
     varied = [path for path, texts in choices.items() if len(texts) > 1]
     if not varied:
@@ -72,11 +72,11 @@ def sweep_points(
             Hint("or several seeds of one setting", adds=argument("seeds", 3)),
         )
     varied.sort(key=lambda path: path == SEED)
-    made = [(apply_overrides(base, dict(origins), row), row) for row in _combinations(choices, varied, zipped=zipped)]
-    values = [_shown_values(experiment, varied) for (experiment, _), _ in made]
+    made = [apply_with_origins(base, origins, row) for row in _combinations(choices, varied, zipped=zipped)]
+    values = [_shown_values(experiment, varied) for experiment, _ in made]
     points = [
         SweepPoint(run=name, values=its, experiment=experiment, origins=its_origins)
-        for name, its, ((experiment, its_origins), _) in zip(run_names(sweep, values), values, made, strict=True)
+        for name, its, (experiment, its_origins) in zip(run_names(sweep, values), values, made, strict=True)
     ]
     _refuse_equal(points)
     return points

@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true", help="also compiled executions (minutes)")
     parser.add_argument("--against", type=Path, help="a checkout of the published implementation")
     given = parser.parse_args()
-    experiment = apply_overrides(resolve(given.experiment).experiment, {}, parse_overrides(given.changes))[0]
+    experiment = apply_overrides(resolve(given.experiment).experiment, parse_overrides(given.changes))
     experiment = attrs.evolve(experiment, batch_size=given.batch_size, accumulation=1, precision="fp32")
     runtime = Runtime.choose(device=given.device, threads=given.threads)
     print(f"torch {torch.__version__}, {runtime.device}, {torch.get_num_threads()} threads")

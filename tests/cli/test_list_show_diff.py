@@ -110,19 +110,19 @@ def test_show_as_json_reads_back_as_the_experiment(own: Path) -> None:
     assert identity(experiment) == digest
 
 
-def test_show_with_origins_says_where_each_value_was_written(own: Path) -> None:
+def test_show_with_origins_says_where_each_value_comes_from(own: Path) -> None:
     outcome = run("show", "own", "--origins", "optimizer.eps=1e-3")
     rows = table(outcome.out)
-    assert rows["model.width"] == ["32", "yes", line_of(own, "width=32")]
+    assert rows["model.width"] == ["32", "yes", line_of(own, "= register(")]
     assert rows["optimizer.eps"] == ["0.001", "yes", "command", "line"]
     assert rows["optimizer.beta1"] == ["0.9", "yes", "default"]
-    assert rows["steps"] == ["1500", line_of(own, "steps=1_500")]
+    assert rows["steps"] == ["1500", line_of(own, "= register(")]
     origins = shown("show", "own", "--origins", "optimizer.eps=1e-3")["origins"]
     assert origins["optimizer.eps"] == "command line"
-    assert origins["model.width"] == line_of(own, "width=32")
+    assert origins["model.width"] == line_of(own, "= register(")
     assert "origins" not in shown("show", "own")
     inside = shown("show", f"{own.resolve()}:own", "--origins")["origins"]
-    assert inside["model.width"] == line_of(own, "width=32"), "relative to the current folder"
+    assert inside["model.width"] == line_of(own, "= register("), "relative to the current folder"
     assert run("show", "digits", "--origins").out.count("  digits.py:") > 10
 
 

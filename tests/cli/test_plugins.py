@@ -80,7 +80,7 @@ def test_an_installed_experiment_is_listed_and_shown_with_its_file(here: Path, l
         "beta": 0.5,
         "nesterov": False,
     }
-    assert shown["origins"]["optimizer.beta"] == "site/lion_experiments.py:10"
+    assert shown["origins"]["optimizer.beta"] == "site/lion_experiments.py:4"
     assert shown["origins"]["optimizer.nesterov"] == "default"
 
 

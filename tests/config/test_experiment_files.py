@@ -233,4 +233,4 @@ def test_an_unknown_name_that_a_broken_file_bears_gets_its_error(folder: Path) -
 def test_a_byte_order_mark_is_no_error(folder: Path) -> None:
     file = write_file(folder / "marked.py")
     file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
-    assert resolve("marked").origins["model.width"] == line_of(file, "width=32")
+    assert resolve("marked").origins["model.width"] == line_of(file, "= register(")

@@ -39,7 +39,7 @@ def test_a_pair_of_equal_numbers_is_the_number() -> None:
 )
 def test_a_size_is_typed_as_one_number_or_two(words: str, found: object) -> None:
     before = experiment(Arrays(path="x.npy", image_size=4))
-    changed, _ = apply_overrides(before, {}, parse_overrides(words.split()))
+    changed = apply_overrides(before, parse_overrides(words.split()))
     assert isinstance(changed.data, Arrays)
     assert changed.data.image_size == found
     shown = {one.path: str(one) for one in differences(before, changed)}
@@ -59,7 +59,7 @@ def test_a_size_is_typed_as_one_number_or_two(words: str, found: object) -> None
 )
 def test_another_size_is_refused_with_what_is_accepted(words: str, message: str) -> None:
     with pytest.raises(OverrideError, match=message):
-        apply_overrides(experiment(RECTANGLE), {}, parse_overrides([words]))
+        apply_overrides(experiment(RECTANGLE), parse_overrides([words]))
 
 
 @pytest.mark.parametrize(

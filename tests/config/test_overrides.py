@@ -12,7 +12,7 @@ from tests.config.examples import every_variant, minimal
 
 
 def changed(*words: str, experiment: config.Experiment | None = None) -> config.Experiment:
-    return apply_overrides(experiment or minimal(), {}, parse_overrides(list(words)))[0]
+    return apply_overrides(experiment or minimal(), parse_overrides(list(words)))
 
 
 def test_variants_come_first_whatever_the_order() -> None:

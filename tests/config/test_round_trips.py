@@ -72,7 +72,7 @@ def test_typing_what_show_prints_turns_one_experiment_into_another(first: Experi
     switched_off = [path for path in ("ema", "snapshots") if getattr(second, path) is None]
     words = [f"{path}={shown(value)}" for path, value in rows if path not in switched_off]
     words += [f"{path}=none" for path in switched_off]
-    changed, _ = apply_overrides(first, {}, parse_overrides(words))
+    changed = apply_overrides(first, parse_overrides(words))
     assert [row for row in differences(changed, second) if row.path != "data.root"] == []
 
 
@@ -104,7 +104,7 @@ texts = st.sampled_from(TEXTS) | st.text(max_size=12)
 
 def applied(experiment: Experiment, *words: str) -> Experiment | OverrideError:
     try:
-        return apply_overrides(experiment, {}, parse_overrides(list(words)))[0]
+        return apply_overrides(experiment, parse_overrides(list(words)))
     except OverrideError as error:
         return error
 

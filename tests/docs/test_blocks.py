@@ -61,7 +61,7 @@ def test_fields_that_are_set_exist(block: Block) -> None:
             continue
         sampler = [word for word in overrides if not word.startswith(("features", "metrics"))]
         if "sampler=fast" not in sampler:
-            apply_overrides(experiment, {}, parse_overrides(sampler))
+            apply_overrides(experiment, parse_overrides(sampler))
 
 
 @cache
