@@ -7,24 +7,22 @@ Nothing is unpickled, only regular files are opened, and no other file is read, 
 
 import gzip
 import importlib.util
-import io
 import json
 import math
 import os
-import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import IO, TYPE_CHECKING, Any, ClassVar, cast
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import safe_open
 
-from ncsnx.config.checks import quoted, shortened
+from ncsnx.config.checks import shortened
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.storage.process import SHARE, available_memory, in_utf8
@@ -45,7 +43,6 @@ REAL, COMPLEX = "buif", "c"
 SCIENCE_EXTRA = "pip install '.[science]'"
 """Command that installs the readers of HDF5 and NIfTI."""
 _MATLAB_BLOCK = 512
-_HEADER_BYTES = 2**16  # NumPy writes about a hundred, and refuses more than 10,000 characters
 _PAIRS = (("r", "i"), ("real", "imag"))
 _MATLAB_OTHERS = (b"char", b"cell", b"struct", b"function_handle", b"canonical empty")  # classes that hold no numbers
 _TENSOR_TYPES = {
@@ -70,12 +67,6 @@ class ArrayHeader:
     """Whether reading a part unpacks the whole array."""
     copies: int = 1
     """Number of copies that reading takes."""
-
-    def __attrs_post_init__(self) -> None:
-        # each axis is checked, since a 0 would hide a huge one in the product
-        is_possible = len(self.shape) <= 64 and all(0 <= axis < 2**63 for axis in self.shape)
-        if not is_possible or self.nbytes >= 2**63:
-            raise NcsnxError(f"{self.title}: declares the impossible shape {quoted(self.shape)}; save it again")
 
     @property
     def nbytes(self) -> int:
@@ -238,56 +229,46 @@ class _NumpyFile(ArrayFile):
     form = ".npy or .npz"
 
     def header(self, name: str | None = None) -> ArrayHeader:
-        with self._array(name) as (header, *_):
+        with self._array(name) as (header, _):
             return header
 
     def mapped(self, name: str | None = None) -> NDArray[Any]:
-        with self._array(name) as (header, stream, order):
-            if name is None and header.nbytes > 0:
-                return np.memmap(self.path, header.dtype, "r", stream.tell(), header.shape, order)
-            header.require_memory()
-            content = stream.read(header.nbytes)
-            if stream.read(1):  # at the end, zipfile compares the checksum
-                raise ValueError("it holds more than it declares")
-            return np.frombuffer(content, header.dtype).reshape(header.shape, order=order)
+        with self._array(name) as (_, read):
+            return read()
 
     @contextmanager
-    def _array(self, name: str | None) -> Iterator[tuple[ArrayHeader, IO[bytes], Literal["C", "F"]]]:
-        """(header, stream at the first value, order of the axes)."""
+    def _array(self, name: str | None) -> Iterator[tuple[ArrayHeader, Callable[[], NDArray[Any]]]]:
+        """The header of an array, and the function that reads it."""
         self._require(name)
-        with _opened(self.path) as file, _reporting(self.title(name), self.form):
+        title = self.title(name)
+        with _opened(self.path) as file, _reporting(title, self.form):
             if name is None:
-                yield self._parsed(None, file, os.fstat(file.fileno()).st_size)
+                header = _npy_header(title, file, os.fstat(file.fileno()).st_size)
+                yield header, lambda: np.load(self.path, mmap_mode="r", allow_pickle=False)
                 return
             with open_zip(file, FEW) as archive:
                 member = next(one for one in archive.infolist() if one.filename.removesuffix(".npy") == name)
+                ArrayHeader(title, (member.file_size,), np.dtype("u1")).require_memory()
                 with archive.open(member) as stream:
-                    yield self._parsed(name, stream, member.file_size)
+                    header = attrs.evolve(_npy_header(title, stream, member.file_size), is_packed=True)
+                with archive.open(member) as stream:
+                    yield header, lambda: np.lib.format.read_array(stream, allow_pickle=False)
 
-    def _parsed(
-        self, name: str | None, stream: IO[bytes], size: int
-    ) -> tuple[ArrayHeader, IO[bytes], Literal["C", "F"]]:
-        """`_array` of a `.npy` of `size` bytes."""
-        title, head = self.title(name), io.BytesIO(stream.read(min(size, _HEADER_BYTES)))
-        with warnings.catch_warnings():  # about headers written by Python 2, which can be read anyway
-            warnings.simplefilter("ignore")
-            version = np.lib.format.read_magic(head)
-            if version not in ((1, 0), (2, 0), (3, 0)):
-                raise ValueError(f"the .npy version {version[0]}.{version[1]} is unknown")
-            # version 3 only adds field names in UTF-8, and plain arrays have no fields
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, fortran_order, dtype = read(head)
-        if dtype.hasobject:
-            raise NcsnxError(f"{title}: holds Python objects, which are never unpickled; save it as numbers")
-        if dtype.fields is not None or dtype.subdtype is not None:
-            raise NcsnxError(f"{title}: holds records of {shortened(str(dtype))}; save each field as a separate array")
-        begin = head.tell()
-        header = ArrayHeader(title, tuple(map(int, shape)), dtype, is_packed=name is not None)
-        if size - begin != header.nbytes:
-            held = counted(size - begin, "byte")
-            raise NcsnxError(f"{title}: declares {header}, but holds {held}; get a complete copy")
-        stream.seek(begin)
-        return header, stream, "F" if fortran_order else "C"
+
+def _npy_header(title: str, stream: IO[bytes], size: int) -> ArrayHeader:
+    """The header of a `.npy` of `size` bytes. Raises NcsnxError, also for an array of other things than numbers."""
+    version = np.lib.format.read_magic(stream)
+    # version 3 only adds field names in UTF-8, and plain arrays have no fields
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(stream)
+    if dtype.hasobject:
+        raise NcsnxError(f"{title}: holds Python objects, which are never unpickled; save it as numbers")
+    if dtype.fields is not None or dtype.subdtype is not None:
+        raise NcsnxError(f"{title}: holds records of {shortened(str(dtype))}; save each field as a separate array")
+    header, held = ArrayHeader(title, tuple(map(int, shape)), dtype), size - stream.tell()
+    if held != header.nbytes:
+        raise NcsnxError(f"{title}: declares {header}, but holds {counted(held, 'byte')}; get a complete copy")
+    return header
 
 
 def _numpy_names(path: Path, file: BufferedReader) -> tuple[str, ...]:
