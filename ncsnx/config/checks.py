@@ -6,17 +6,11 @@ They check values only. The codec checks types, so a value of another type passe
 import math
 import re
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import attrs
 
 from ncsnx.quantities import counted
-
-
-class Check(Protocol):
-    """Signature of an attrs validator."""
-
-    def __call__(self, instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None: ...
 
 
 class FieldError(ValueError):
@@ -49,29 +43,37 @@ def is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def accepting(words: str, test: Callable[[Any], object], kind: Any = int | float) -> Check:
-    """Accepts the values of a kind that pass a test. words: these values; {number} stands for the field's numbers."""
+@attrs.frozen
+class Check:
+    """A validator that accepts the values of a kind that pass a test; of a tuple, each item. None passes."""
 
-    def check(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
-        if isinstance(value, kind) and not isinstance(value, bool) and not test(value):
-            accepted = words.format(number="a whole number" if attribute.type is int else "a finite number")
-            # larger numbers are quoted, and cut if they are long
-            found = f"{value:,}" if is_whole(value) and abs(value) < 10**18 else quoted(value)
-            raise FieldError(attribute.name, f"must be {accepted}, not {found}")
+    words: str
+    """Accepted values; {number} stands for the field's numbers."""
+    test: Callable[[Any], object]
+    kind: Any = int | float
 
-    return check
+    def accepted(self, attribute: "attrs.Attribute[Any]") -> str:
+        """Accepted values of a field, in words."""
+        return self.words.format(number="a whole number" if attribute.type is int else "a finite number")
+
+    def __call__(self, instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+        for item in value if isinstance(value, tuple) else (value,):
+            if isinstance(item, self.kind) and not isinstance(item, bool) and not self.test(item):
+                # larger numbers are quoted, and cut if they are long
+                found = f"{item:,}" if is_whole(item) and abs(item) < 10**18 else quoted(item)
+                raise FieldError(attribute.name, f"must be {self.accepted(attribute)}, not {found}")
 
 
-positive = accepting("{number} > 0", lambda value: 0 < value < math.inf)
-not_negative = accepting("{number} >= 0", lambda value: 0 <= value < math.inf)
-finite = accepting("{number}", lambda value: abs(value) < math.inf)
-fraction = accepting("at least 0 and below 1", lambda value: 0 <= value < 1)
-positive_fraction = accepting("above 0 and at most 1", lambda value: 0 < value <= 1)
+positive = Check("{number} > 0", lambda value: 0 < value < math.inf)
+not_negative = Check("{number} >= 0", lambda value: 0 <= value < math.inf)
+finite = Check("{number}", lambda value: abs(value) < math.inf)
+fraction = Check("at least 0 and below 1", lambda value: 0 <= value < 1)
+positive_fraction = Check("above 0 and at most 1", lambda value: 0 < value <= 1)
 
 
 def between(low: float, high: float) -> Check:
     """Accepts numbers in [low, high]."""
-    return accepting(f"between {_bound(low)} and {_bound(high)}", lambda value: low <= value <= high)
+    return Check(f"between {_bound(low)} and {_bound(high)}", lambda value: low <= value <= high)
 
 
 def _bound(value: float) -> str:
@@ -81,42 +83,27 @@ def _bound(value: float) -> str:
 
 def one_of(*accepted: int) -> Check:
     """Accepts the given whole numbers."""
-    return accepting(" or ".join(map(str, accepted)), accepted.__contains__)
+    return Check(" or ".join(map(str, accepted)), accepted.__contains__)
 
 
 NAME = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """Names of experiments and runs: valid file names on every system."""
-name = accepting(
+name = Check(
     "1 to 100 of the characters A-Z a-z 0-9 . _ -, beginning with a letter or digit and without '..'",
     NAME.fullmatch,
     str,
 )
-one_line = accepting("one line of printable text", str.isprintable, str)
-short_ascii = accepting("1 to 200 printable ASCII characters", re.compile("[ -~]{1,200}").fullmatch, str)
-sha256_hex = accepting("a sha256 in hexadecimal", re.compile("[0-9a-f]{64}").fullmatch, str)
-plain_word = accepting("1 to 64 letters, digits, _ or -", re.compile("[A-Za-z0-9_-]{1,64}").fullmatch, str)
+one_line = Check("one line of printable text", str.isprintable, str)
+short_ascii = Check("1 to 200 printable ASCII characters", re.compile("[ -~]{1,200}").fullmatch, str)
+sha256_hex = Check("a sha256 in hexadecimal", re.compile("[0-9a-f]{64}").fullmatch, str)
+plain_word = Check("1 to 64 letters, digits, _ or -", re.compile("[A-Za-z0-9_-]{1,64}").fullmatch, str)
 
 COLOURS = {"white": (255, 255, 255), "black": (0, 0, 0), "grey": (128, 128, 128)}
 """Named colours as RGB in 0 … 255."""
 _RGB = re.compile("#[0-9a-fA-F]{6}")
-colour = accepting(f"{', '.join(COLOURS)} or #rrggbb", lambda value: value in COLOURS or _RGB.fullmatch(value), str)
-
-
-def each(check: Check) -> Check:
-    """Applies `check` to each item of a tuple."""
-
-    def of_items(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
-        for item in value if isinstance(value, tuple) else ():
-            check(instance, attribute, item)
-
-    return of_items
+colour = Check(f"{', '.join(COLOURS)} or #rrggbb", lambda value: value in COLOURS or _RGB.fullmatch(value), str)
 
 
 def when_given(check: Check) -> Check:
-    """Applies `check` unless the value is None."""
-
-    def optional(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
-        if value is not None:
-            check(instance, attribute, value)
-
-    return optional
+    """The check of a field that may be None, which every check accepts."""
+    return check

@@ -38,11 +38,13 @@ _MOST_NEAR = 100
 class StructureError(AdvisedError):
     """JSON values that aren't what a class declares, with the first problems as (path, complaint) in `problems`.
 
-    where: beginning of the message. advice: its end.
+    where: beginning of the message. advice: its end. missing: paths of required values that are missing.
     """
 
-    def __init__(self, problems: Sequence[Problem], where: str = "", advice: str = "") -> None:
-        self.problems = list(problems)
+    def __init__(
+        self, problems: Sequence[Problem], where: str = "", advice: str = "", missing: Sequence[str] = ()
+    ) -> None:
+        self.problems, self.missing = list(problems), list(missing)
         words = problems_in_words(self.problems)
         super().__init__(f"{where}: {words}" if where else words, advice)
 
@@ -117,7 +119,7 @@ def inside(path: str, key: str | int) -> str:
 
 def structure_error(error: BaseException, cls: Any) -> StructureError:
     """The first problems in cattrs' tree of errors; a NewerVersionError if a part is newer, which explains others."""
-    problems, newer = list[Problem](), list[Problem]()
+    problems, newer, missing = list[Problem](), list[Problem](), list[str]()
     for path, inner, owner in islice(_leaves(error, cls, ""), _MOST_TOLD):
         if isinstance(inner, StructureError):
             told = newer if isinstance(inner, NewerVersionError) else problems
@@ -125,10 +127,11 @@ def structure_error(error: BaseException, cls: Any) -> StructureError:
         elif isinstance(inner, FieldError):
             problems.append((inside(path, inner.field), inner.complaint))
         elif isinstance(inner, KeyError):
+            missing.append(path)
             problems.append((path, f"is required{_of(owner, ' by ')}, but missing"))
         else:
             problems.append((path, str(inner)))
-    return NewerVersionError(newer) if newer else StructureError(problems)
+    return NewerVersionError(newer) if newer else StructureError(problems, missing=missing)
 
 
 def _leaves(error: BaseException, cls: Any, path: str) -> Iterator[tuple[str, BaseException, Any]]:

@@ -9,7 +9,6 @@ from ncsnx.config.image_sizes import (
     ImageSize,
     as_image_size,
     height_and_width,
-    image_size_between,
     is_image_size,
     size_as_typed,
 )
@@ -143,15 +142,16 @@ class CIFAR10(DataOnDisk):
 class CelebA(DataOnDisk):
     """CelebA, aligned and cropped (Liu et al. 2015): centre crop, then resized; the data set's own split."""
 
-    image_size: ImageSize = attrs.field(
-        default=64, converter=as_image_size, validator=image_size_between(1, LARGEST_SIDE)
-    )
+    image_size: ImageSize = attrs.field(default=64, converter=as_image_size, validator=checks.between(1, LARGEST_SIDE))
     """Height and width of the images in pixels, 1 to 16,384: one number, or the pair (height, width)."""
-    crop: ImageSize = attrs.field(
-        default=140, converter=as_image_size, validator=image_size_between(1, 178, most=(218, 178))
-    )
+    crop: ImageSize = attrs.field(default=140, converter=as_image_size, validator=checks.between(1, 218))
     """Height and width of the centre crop before resizing, in pixels of the original pictures, which are 218 high and
     178 wide: one number, or the pair (height, width)."""
+
+    @crop.validator
+    def _within_pictures(self, attribute: "attrs.Attribute[ImageSize]", value: ImageSize) -> None:
+        if is_image_size(value) and (width := height_and_width(value)[1]) > 178:
+            raise checks.FieldError("crop", f"must have a width of at most 178, not {width:,}")
 
 
 @variant(Data, "lsun")
@@ -161,7 +161,7 @@ class LSUN(DataOnDisk):
 
     category: str = attrs.field(validator=checks.plain_word)
     """Name of the category, such as bedroom, tower or church_outdoor: 1 to 64 letters, digits, _ or -."""
-    image_size: ImageSize = attrs.field(converter=as_image_size, validator=image_size_between(1, LARGEST_SIDE))
+    image_size: ImageSize = attrs.field(converter=as_image_size, validator=checks.between(1, LARGEST_SIDE))
     """Height and width of the images in pixels, 1 to 16,384: one number, or the pair (height, width)."""
 
 
@@ -170,9 +170,7 @@ class LSUN(DataOnDisk):
 class FFHQ(DataOnDisk):
     """FFHQ (Karras et al. 2019) as an LMDB or as image folders, at one resolution; 90/10 split of a fixed shuffle."""
 
-    image_size: ImageSize = attrs.field(
-        default=256, converter=as_image_size, validator=image_size_between(1, LARGEST_SIDE)
-    )
+    image_size: ImageSize = attrs.field(default=256, converter=as_image_size, validator=checks.between(1, LARGEST_SIDE))
     """Height and width of the images in pixels, 1 to 16,384: one number, or the pair (height, width), which is cropped
     from squares."""
 
@@ -186,9 +184,7 @@ class Phantoms(Data):
     held out.
     """
 
-    image_size: ImageSize = attrs.field(
-        default=(64, 48), converter=as_image_size, validator=image_size_between(8, 1_024)
-    )
+    image_size: ImageSize = attrs.field(default=(64, 48), converter=as_image_size, validator=checks.between(8, 1_024))
     """Height and width of the images in pixels, 8 to 1,024: one number, or the pair (height, width)."""
     count: int = attrs.field(default=4_096, validator=checks.between(16, 1_000_000))
     """Number of images, 16 to 1,000,000, training and held-out ones together."""
@@ -217,10 +213,10 @@ class Phantoms(Data):
 class OwnData(Data):
     """Your own images, with a declared size and number of channels."""
 
-    image_size: ImageSize = attrs.field(converter=as_image_size, validator=image_size_between(1, LARGEST_SIDE))
+    image_size: ImageSize = attrs.field(converter=as_image_size, validator=checks.between(1, LARGEST_SIDE))
     """Height and width of the images in pixels, 1 to 16,384: one number, or the pair (height, width)."""
     random_crop: ImageSize | None = attrs.field(
-        default=None, converter=as_image_size, validator=checks.when_given(image_size_between(1, LARGEST_SIDE))
+        default=None, converter=as_image_size, validator=checks.when_given(checks.between(1, LARGEST_SIDE))
     )
     """Height and width in pixels, at least those of `image_size`, of the pictures that images are cropped from: at
     random in training, from the centre elsewhere. None: pictures are brought to `image_size` directly."""

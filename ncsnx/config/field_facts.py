@@ -9,7 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import attrs
 
-from ncsnx.config.checks import FieldError
+from ncsnx.config.checks import Check
 from ncsnx.config.converter import optional_of
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.feature_networks import Features
@@ -17,8 +17,6 @@ from ncsnx.config.overrides import unknown_field
 from ncsnx.config.variants import OUTSIDE_IDENTITY, Config, is_family, plugin_errors, tag_of, variants
 from ncsnx.docstrings import field_docstring
 
-_REFUSED: dict[type, Any] = {float: float("nan"), int: float("nan"), str: "\n"}
-"""A value of each type that no check accepts. The complaint about it says what is accepted."""
 _TYPES: dict[Any, str] = {
     int: "a whole number",
     float: "a number",
@@ -90,21 +88,12 @@ def first_sentence(text: str) -> str:
 
 
 def accepted_by(field: Any) -> str:
-    """Accepted values, in the words of the field's error message; '' where the type says all."""
+    """Accepted values, in the words of the field's check; '' where the type says all."""
     for part in alternatives(field.type):
         if get_origin(part) is Literal or is_family(part):
             return ", ".join(_values(part))
-    validator = field.validator
-    for check in getattr(validator, "_validators", (validator,)):
-        for part in alternatives(field.type):
-            if part in _REFUSED and inspect.isfunction(check):
-                try:
-                    check(None, field, _REFUSED[part])
-                except FieldError as error:
-                    return error.complaint.removeprefix("must be ").rpartition(", not ")[0]
-                except AttributeError:
-                    continue  # it compares with other fields of an instance
-    return ""
+    checks = getattr(field.validator, "_validators", (field.validator,))  # of attrs.validators.and_
+    return next((check.accepted(field) for check in checks if isinstance(check, Check)), "")
 
 
 def _config(declared: Any) -> tuple[type[Config], ...]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from ncsnx.config.checks import Check, FieldError, between, is_whole, quoted
+from ncsnx.config.checks import is_whole
 from ncsnx.quantities import parsed_integer
 
 ImageSize: TypeAlias = int | tuple[int, int]
@@ -34,20 +34,6 @@ def as_image_size(value: Any) -> Any:
     if isinstance(value, list | tuple) and len(value) == 2 and all(map(is_whole, value)):
         return size_of_sides(value)
     return value
-
-
-def image_size_between(low: int, high: int, most: tuple[int, int] | None = None) -> Check:
-    """A validator: both sides are in [low, high]; those of a pair in [low, most], by default the same."""
-
-    def check(instance: Any, attribute: Any, value: Any) -> None:
-        between(low, high)(instance, attribute, value)
-        if isinstance(value, tuple) and is_image_size(value):
-            for side, number, bound in zip(("height", "width"), value, most or (high, high), strict=True):
-                if not low <= number <= bound:
-                    complaint = f"must have a {side} between {low:,} and {bound:,}, not {quoted(number)}"
-                    raise FieldError(attribute.name, complaint)
-
-    return check
 
 
 def parsed_size(text: str) -> ImageSize | None:

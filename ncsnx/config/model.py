@@ -90,11 +90,11 @@ class UNet(Model):
 
     width: int = attrs.field(default=128, validator=checks.between(2, 16_384))
     """Channels of the first convolution and features of ln σ, an even number from 2 to 16,384."""
-    multipliers: tuple[int, ...] = attrs.field(default=(2, 2, 2), validator=checks.each(checks.between(1, 64)))
+    multipliers: tuple[int, ...] = attrs.field(default=(2, 2, 2), validator=checks.between(1, 64))
     """Channels of each stage as a multiple of `width`, 1 to 64; each stage but the first halves height and width."""
     blocks: int = attrs.field(default=4, validator=checks.between(1, 64))
     """Residual blocks of a stage on the way down, 1 to 64; there is one more on the way up."""
-    attention: tuple[int, ...] = attrs.field(default=(16,), validator=checks.each(checks.between(1, 16_384)))
+    attention: tuple[int, ...] = attrs.field(default=(16,), validator=checks.between(1, 16_384))
     """Shorter sides, in pixels, of the stages whose blocks attend to the whole image, such as 16. With any, the middle
     block attends too. At 28 px and 3 stages, the sides are 28, 14 and 7."""
     embedding: Literal["positional", "fourier"] = "positional"

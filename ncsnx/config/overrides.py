@@ -86,8 +86,8 @@ def apply_overrides(config: T, overrides: list[Override]) -> T:
     try:
         return structure(values, root)
     except ConfigError as error:
-        missing = [path for path, complaint in error.problems if "but missing" in complaint]
-        hints = [Hint(f"add {them(len(missing))}", adds=" ".join(f"{path}=…" for path in missing))] if missing else []
+        adds = " ".join(f"{path}=…" for path in error.missing)
+        hints = [Hint(f"add {them(len(error.missing))}", adds=adds)] if adds else []
         raise OverrideError(problems_in_words(error.problems), *hints) from error
 
 

@@ -15,7 +15,7 @@ from ncsnx.storage.documents import document
 
 PROTOCOL_FILE, SAMPLES_FILE = "protocol.json", "samples.safetensors"
 TASK_FILE = "task.json"
-_IS_KEY = checks.accepting("16 hexadecimal digits", re.compile("[0-9a-f]{16}").fullmatch, str)
+_IS_KEY = checks.Check("16 hexadecimal digits", re.compile("[0-9a-f]{16}").fullmatch, str)
 
 
 @document("the record of a sampling", advice=f"choose another folder, or add {argument('overwrite', True)}")

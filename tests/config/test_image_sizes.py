@@ -52,8 +52,8 @@ def test_a_size_is_typed_as_one_number_or_two(words: str, found: object) -> None
     [
         ("data.image_size=8,", "expected a whole number such as 64, or height and width such as 8,12, found '8,'"),
         ("data.image_size=8x12", "such as 8,12, found '8x12'"),
-        ("data.image_size=0,12", "must have a height between 1 and 16,384, not 0"),
-        ("data.image_size=12,16385", "must have a width between 1 and 16,384, not 16385"),
+        ("data.image_size=0,12", "data.image_size: must be between 1 and 16,384, not 0"),
+        ("data.image_size=12,16385", "data.image_size: must be between 1 and 16,384, not 16,385"),
         ("data.random_crop=8,11", "data.random_crop: must be at least image_size=8,12, not 8,11"),
     ],
 )
@@ -78,7 +78,8 @@ def test_another_value_in_a_saved_file_is_refused(value: object, message: str) -
 
 def test_celeba_is_cropped_within_its_pictures() -> None:
     assert CelebA(image_size=(72, 56), crop=(218, 178)).shape == (3, 72, 56)
-    with pytest.raises(ValueError, match="crop must have a width between 1 and 178, not 200"):
-        CelebA(crop=(218, 200))
-    with pytest.raises(ValueError, match="crop must be between 1 and 178, not 200"):
-        CelebA(crop=(200, 200))
+    for crop in ((218, 200), (200, 200)):
+        with pytest.raises(ValueError, match="crop must have a width of at most 178, not 200"):
+            CelebA(crop=crop)
+    with pytest.raises(ValueError, match="crop must be between 1 and 218, not 219"):
+        CelebA(crop=(219, 178))
