@@ -7,6 +7,7 @@ Nothing is unpickled, only regular files are opened, and no other file is read, 
 
 import gzip
 import importlib.util
+import io
 import json
 import math
 import os
@@ -43,6 +44,7 @@ REAL, COMPLEX = "buif", "c"
 SCIENCE_EXTRA = "pip install '.[science]'"
 """Command that installs the readers of HDF5 and NIfTI."""
 _MATLAB_BLOCK = 512
+_HEADER_BYTES = 2**16  # NumPy writes about a hundred, and refuses more than 10,000 characters
 _PAIRS = (("r", "i"), ("real", "imag"))
 _MATLAB_OTHERS = (b"char", b"cell", b"struct", b"function_handle", b"canonical empty")  # classes that hold no numbers
 _TENSOR_TYPES = {
@@ -248,24 +250,29 @@ class _NumpyFile(ArrayFile):
                 return
             with open_zip(file, FEW) as archive:
                 member = next(one for one in archive.infolist() if one.filename.removesuffix(".npy") == name)
-                ArrayHeader(title, (member.file_size,), np.dtype("u1")).require_memory()
                 with archive.open(member) as stream:
                     header = attrs.evolve(_npy_header(title, stream, member.file_size), is_packed=True)
-                with archive.open(member) as stream:
-                    yield header, lambda: np.lib.format.read_array(stream, allow_pickle=False)
+
+                def read() -> NDArray[Any]:
+                    header.require_memory()
+                    with archive.open(member) as stream:
+                        return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
+
+                yield header, read
 
 
 def _npy_header(title: str, stream: IO[bytes], size: int) -> ArrayHeader:
     """The header of a `.npy` of `size` bytes. Raises NcsnxError, also for an array of other things than numbers."""
-    version = np.lib.format.read_magic(stream)
+    head = io.BytesIO(stream.read(min(size, _HEADER_BYTES)))
+    version = np.lib.format.read_magic(head)
     # version 3 only adds field names in UTF-8, and plain arrays have no fields
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(stream)
+    shape, _, dtype = read(head)
     if dtype.hasobject:
         raise NcsnxError(f"{title}: holds Python objects, which are never unpickled; save it as numbers")
     if dtype.fields is not None or dtype.subdtype is not None:
         raise NcsnxError(f"{title}: holds records of {shortened(str(dtype))}; save each field as a separate array")
-    header, held = ArrayHeader(title, tuple(map(int, shape)), dtype), size - stream.tell()
+    header, held = ArrayHeader(title, tuple(map(int, shape)), dtype), size - head.tell()
     if held != header.nbytes:
         raise NcsnxError(f"{title}: declares {header}, but holds {counted(held, 'byte')}; get a complete copy")
     return header

@@ -283,7 +283,7 @@ def test_a_compressed_array_that_unpacks_to_more_than_memory_is_refused(
 ) -> None:
     path = zeros_npz(tmp_path / "x.npz", values=((2**27,), "u1"), few=((2**20,), "u1"))
     monkeypatch.setattr(array_files, "available_memory", lambda: 2**28)
-    assert "declares uint8 of shape (134217856,) (134,217,856 bytes), but at most 67,108,864" in complaint(
+    assert "declares uint8 of shape (134217728,) (134,217,728 bytes), but at most 67,108,864" in complaint(
         path, "values"
     )
     assert open_array_file(path).read("few").sum() == 0
