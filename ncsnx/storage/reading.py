@@ -39,7 +39,7 @@ def read_bytes(path: Path, limit: int | None = None) -> bytes:
         size = os.fstat(file.fileno()).st_size
         if limit is not None and size > limit:
             raise OSError(errno.EFBIG, f"it has {counted(size, 'byte')}, and the limit for such files is {limit:,}")
-        return file.read() if limit is None else file.read(limit)
+        return file.read() if limit is None else file.read(size)  # which allocates as much before it reads
 
 
 def read_json(path: Path, limit: int = JSON_LIMIT) -> Any:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -17,7 +18,7 @@ from ncsnx.config.converter import optional_of
 from ncsnx.config.variants import Config, rest_field, version_fields
 from ncsnx.data.readers.packed import PackedRecord
 from ncsnx.errors import NcsnxError
-from ncsnx.storage import atomic
+from ncsnx.storage import atomic, reading
 from ncsnx.storage.documents import (
     DOCUMENTS,
     append_document,
@@ -245,6 +246,16 @@ def test_a_missing_unreadable_or_too_large_file_is_reported(tmp_path: Path) -> N
     path.symlink_to(tmp_path)
     with pytest.raises(NcsnxError, match=r"cannot read .*file\.json"):
         read_document(path, PackedRecord)
+
+
+def test_a_small_file_takes_little_memory_whatever_its_limit(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_bytes(b"{}")
+    tracemalloc.start()
+    try:
+        assert reading.read_bytes(tmp_path / "x.json", 2**30) == b"{}"
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_documents_are_stored_one_per_line_and_a_bad_line_is_named(tmp_path: Path) -> None:
