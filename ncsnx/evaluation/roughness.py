@@ -48,5 +48,5 @@ def roughest(real: RealImages, cache: Path | None = None, work: Work = SILENT) -
 
     if len(real) == 0:
         raise NcsnxError(f"{real.title}: there are no real images to compare with")
-    path = finding_place("roughness", real.facts, cache)
-    return cached(path, Roughest, find, f"a look at {real.title}", work).roughest
+    place = finding_place("roughness", real.facts, cache)
+    return cached(place, Roughest, find, f"a look at {real.title}", work).roughest
