@@ -15,7 +15,7 @@ import attrs
 from ncsnx.config.checks import quoted
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.foreign import ForeignError, error_in_words, foreign_code
-from ncsnx.config.loading import ExperimentFile, Registered, load_file, relative
+from ncsnx.config.loading import ExperimentFile, Registered, load_file, origins_of, relative
 from ncsnx.config.overrides import apply_with_origins, parse_overrides
 from ncsnx.config.variants import plugin_errors
 from ncsnx.errors import NcsnxError, UsageError, printable
@@ -125,7 +125,8 @@ def resolve(wanted: str, arguments: list[str] | None = None) -> Resolved:
     path, inner_name = file_and_name(wanted)
     registered, file = _by_name(wanted) if path is None else _from_file(path, inner_name)
     overrides = parse_overrides(arguments or [])
-    experiment, origins = apply_with_origins(registered.experiment, registered.origins, overrides)
+    origins = origins_of(registered.experiment, registered.where)
+    experiment, origins = apply_with_origins(registered.experiment, origins, overrides)
     return Resolved(experiment, origins, file.source, registered.where, str(file.path))
 
 

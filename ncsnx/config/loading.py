@@ -34,13 +34,11 @@ class ExperimentFileError(NcsnxError):
 
 @attrs.frozen
 class Registered:
-    """A registered experiment with the place of its registration and the origins of its values."""
+    """A registered experiment with the place of its registration."""
 
     experiment: Experiment
     where: str
     """FILE:LINE of the registration."""
-    origins: dict[str, str]
-    """Dotted path → 'default', or `where`."""
 
 
 @attrs.frozen
@@ -89,7 +87,7 @@ def register(experiment: Experiment) -> Experiment:
         for other in registered:
             if other.experiment.name == checked.name:
                 raise ConfigError([("", f"{checked.name!r} is already registered, at {other.where}")], where)
-        registered.append(Registered(checked, where, origins_of(checked, where)))
+        registered.append(Registered(checked, where))
     return experiment
 
 
