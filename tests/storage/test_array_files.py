@@ -230,7 +230,6 @@ HEADERS: dict[str, tuple[bytes, str]] = {
     "negative": (header((-1, 8), "f8"), r"declares float64 of shape \(-1, 8\)"),
     "overflow beside nothing": (header((10**30, 0), "f8"), "is not a valid .npy"),
     "digits": (header((10**4200,), "u1"), "is not a valid .npy"),
-    "objects": (header((3,), "O") + bytes(24), "holds Python objects, which are never unpickled"),
     "records": (header((3,), "f8,i4") + bytes(36), "holds records of .*; save each field as a separate array"),
     "no magic": (b"\x93NUMPX" + header((3,), "f8")[6:], "expected a .npy, .npz, safetensors, HDF5"),
     "unknown version": (b"\x93NUMPY\x09\x00" + header((3,), "f8")[8:], "is not a valid .npy"),
