@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 
+from ncsnx.quantities import counted
 from ncsnx.spelling import parameter
 
 
@@ -113,3 +114,16 @@ def printable(text: str, keep: str = "") -> str:
     return "".join(
         char if char.isprintable() or char in keep else char.encode("unicode_escape").decode() for char in text
     )
+
+
+def quoted(value: object) -> str:
+    """The value's repr, cut to a length that fits a message."""
+    try:
+        return shortened(repr(value))
+    except ValueError:  # an integer with more digits than Python converts to text
+        return "a number of thousands of digits"
+
+
+def shortened(text: str) -> str:
+    """Text of more than 100 characters cut to 80, followed by its length."""
+    return text if len(text) <= 100 else f"{text[:80]}… ({counted(len(text), 'character')})"

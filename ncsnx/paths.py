@@ -4,8 +4,7 @@ import os
 import re
 from pathlib import Path
 
-from ncsnx.config.checks import quoted
-from ncsnx.errors import UsageError
+from ncsnx.errors import UsageError, quoted
 
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 """Control characters, breaks of lines and paragraphs, and bytes that aren't UTF-8."""

@@ -18,10 +18,9 @@ from typing import Any, get_args
 import attrs
 import torch
 
-from ncsnx.config.checks import shortened
 from ncsnx.config.experiment import Experiment, Precision
 from ncsnx.config.model import Model, UNet
-from ncsnx.errors import Hint, UsageError
+from ncsnx.errors import Hint, UsageError, shortened
 from ncsnx.networks import Execution
 from ncsnx.quantities import counted
 from ncsnx.ranks.rank_group import ALONE, RankGroup

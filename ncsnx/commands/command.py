@@ -45,7 +45,7 @@ from typing import (
 import attrs
 
 from ncsnx.docstrings import field_docstring
-from ncsnx.errors import UsageError, require_between
+from ncsnx.errors import UsageError, quoted, require_between
 from ncsnx.registering import entry_points_of, import_modules_of
 from ncsnx.spelling import parameter
 
@@ -357,6 +357,5 @@ def _require_type(name: str, value: object, declared: Any) -> None:
             return
         if matches:
             return
-    from ncsnx.config.checks import quoted
 
     raise UsageError(f"{parameter(name)} must be {' or '.join(words)}, not {quoted(value)}")

@@ -17,6 +17,8 @@ from ncsnx.commands.command import (
     option,
 )
 from ncsnx.commands.groups import BatchSize, Compared, Execution, FeatureChanges, OneCheckpoint, split_changes
+from ncsnx.errors import UsageError, require_between
+from ncsnx.spelling import parameter
 
 if TYPE_CHECKING:
     from ncsnx.config.overrides import Override
@@ -66,9 +68,7 @@ class Compare(OneCheckpoint, BatchSize, Compared, Execution, Command["Measuremen
 
     def carry_out(self, work: "Work") -> "Measurements":
         with work.at_once():
-            from ncsnx.errors import UsageError, require_between
             from ncsnx.sampling.request import LEAST_SCORED, MOST_IMAGES, SampleRequest
-            from ncsnx.spelling import parameter
 
             run = self.opened()
             settings, others = split_changes(self.changes, "features")
@@ -98,8 +98,6 @@ class Compare(OneCheckpoint, BatchSize, Compared, Execution, Command["Measuremen
 
     def _counts(self) -> Sequence[int] | None:
         """Evaluations per image; None: a few. Raises UsageError."""
-        from ncsnx.errors import require_between
-
         counts = [self.evaluations] if isinstance(self.evaluations, int) else self.evaluations
         for count in counts or ():
             require_between("evaluations", count, 1, 100_000)

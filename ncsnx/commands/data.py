@@ -11,7 +11,8 @@ from ncsnx.commands import values
 from ncsnx.commands.command import DATA_PANEL, EXECUTION_PANEL, OUTPUT_PANEL, Command, argument, command, option
 from ncsnx.commands.groups import DataChanges, InData, Place, changed_words
 from ncsnx.commands.sources import READING_PANEL, InSource, ReadFully, meant, own, refuse_reading
-from ncsnx.quantities import byte_size, counted
+from ncsnx.errors import Hint, NcsnxError, UsageError
+from ncsnx.quantities import byte_size, counted, number, product
 from ncsnx.results import Column, Result, Table
 from ncsnx.spelling import argument as typed
 from ncsnx.spelling import parameter
@@ -82,7 +83,6 @@ class Opened(InSource):
     def data_set(self, work: "Work", *, needs_size: bool = False) -> NamedData:
         """The data set. Raises UsageError, also for pictures without a size where one is needed."""
         from ncsnx.data.readers.from_path import holds_pictures
-        from ncsnx.errors import Hint, UsageError
 
         found, reading, changes = self.named(), self.reading(), changed_words(self.changes)
         if not isinstance(found, Path):
@@ -233,7 +233,6 @@ class CheckedData(Result):
 def _check_packed(data: "Packed", folder: Path, work: "Work") -> int:
     from ncsnx.data.places import own_path
     from ncsnx.data.readers.packed import PackedFolder, open_packed
-    from ncsnx.errors import Hint, NcsnxError
 
     open_packed(data, folder)
     packed = PackedFolder.open(own_path(data.path, folder))
@@ -276,7 +275,6 @@ class DataShow(ReadFully, Opened, Command["DataFacts"]):
         with work.at_once():
             from ncsnx.data.scan import scan_of
             from ncsnx.data.summary import contact_sheet, summarize
-            from ncsnx.errors import UsageError
             from ncsnx.images import save_png
             from ncsnx.work import ignore_message
 
@@ -311,7 +309,6 @@ class DataFacts(Result):
 
     def shown(self) -> Sequence[Table | str]:
         from ncsnx.data.readers.own_images import unread_in_words
-        from ncsnx.quantities import number, product
 
         summary, files, scan = self.summary, self.files, self.scan
         rows = {

@@ -10,6 +10,7 @@ import attrs
 from ncsnx.commands import values
 from ncsnx.commands.command import RUNS_PANEL, Command, argument, command
 from ncsnx.commands.groups import InRuns
+from ncsnx.errors import Hint, UsageError
 from ncsnx.quantities import counted
 from ncsnx.results import Column, Result, Table
 
@@ -51,7 +52,6 @@ class Diff(InRuns, Command["Differences"]):
 
 def _asked(words: list[str]) -> list[list[str]]:
     """The names, each with the changes that follow it. Raises UsageError unless there are 2 to 26."""
-    from ncsnx.errors import Hint, UsageError
 
     asked: list[list[str]] = []
     for word in words:

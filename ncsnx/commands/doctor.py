@@ -7,7 +7,7 @@ import attrs
 
 from ncsnx.commands.command import RUNS_PANEL, Command, as_function, command, option
 from ncsnx.commands.groups import OfRun
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import NcsnxError, printable
 from ncsnx.quantities import byte_size, counted
 from ncsnx.results import Result
 from ncsnx.spelling import parameter
@@ -67,8 +67,6 @@ class ExaminedRun(Result):
         return self.examination.is_sound
 
     def shown(self) -> Sequence[str]:
-        from ncsnx.errors import printable
-
         width = max((len(finding.kind) for finding in self.findings), default=0)
         return [  # file names in a run may hold control characters
             printable(f"{finding.kind:<{width}}  {self._place(finding)} {finding.what}; {_outcome(finding)}")

@@ -17,6 +17,7 @@ from ncsnx.commands.command import (
     option,
 )
 from ncsnx.commands.groups import Checkpoints, Compared, Execution, MeasuringChanges, Noted, Sampled, split_changes
+from ncsnx.errors import UsageError, quoted
 from ncsnx.spelling import parameter
 
 if TYPE_CHECKING:
@@ -95,9 +96,7 @@ class Fid(Checkpoints, Sampled, Compared, Execution, Noted, Command["Measurement
 
 def _metrics(tags: str | Sequence[str]) -> "Sequence[str] | None":
     """Tags of the metrics to show beside the distances; None: all. Raises UsageError."""
-    from ncsnx.config.checks import quoted
     from ncsnx.config.variants import load_plugins
-    from ncsnx.errors import UsageError
     from ncsnx.metrics.metric import all_metrics
 
     wanted = values.words(tags)
@@ -114,7 +113,6 @@ def _metrics(tags: str | Sequence[str]) -> "Sequence[str] | None":
 
 def _refuse(job: "Distance", requested: "Sequence[str] | None") -> None:
     """Raises UsageError for a metric that can't be measured with these images."""
-    from ncsnx.errors import UsageError
     from ncsnx.metrics.metric import all_metrics
 
     for metric in all_metrics():

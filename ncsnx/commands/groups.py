@@ -20,6 +20,8 @@ from ncsnx.commands.command import (
     argument,
     option,
 )
+from ncsnx.errors import Hint, NcsnxError, UsageError, quoted
+from ncsnx.paths import folder_of
 from ncsnx.spelling import argument as typed
 
 if TYPE_CHECKING:
@@ -77,9 +79,6 @@ def split_changes(changes: Changes, root: str) -> "tuple[list[Override], list[Ov
 
 def name_or_path(given: object) -> Place:
     """A name or a path. Raises UsageError for anything else, which Python may give."""
-    from ncsnx.config.checks import quoted
-    from ncsnx.errors import Hint, UsageError
-
     if not isinstance(given, Path | str):
         hint = Hint("draw images of a loaded model as tensors", "ncsnx.draw(model)")
         raise UsageError(f"run must be a name, a path, a Run or an Export, not {quoted(given)}", hint)
@@ -119,8 +118,6 @@ class InData:
 
     def data_folder(self) -> Path:
         """The folder. Raises UsageError."""
-        from ncsnx.paths import folder_of
-
         return folder_of(self.data, "NCSNX_DATA", "data")
 
 
@@ -164,8 +161,6 @@ class OfRun(InRuns):
 
     def renew_report(self, run: "Run", work: "Work") -> None:
         """Writes the page of the run again if it has one that is older than its measurements."""
-        from ncsnx.errors import NcsnxError
-
         with suppress(FileNotFoundError):
             if run.report_path.stat().st_mtime_ns <= run.ledger.stat().st_mtime_ns:
                 from ncsnx.reporting.page import write_report

@@ -8,6 +8,7 @@ import attrs
 
 from ncsnx.commands.command import OUTPUT_PANEL, RUNS_PANEL, Command, command, option
 from ncsnx.commands.groups import InRuns
+from ncsnx.quantities import number
 from ncsnx.results import Column, Result, Table
 
 if TYPE_CHECKING:
@@ -89,7 +90,6 @@ def _table_of_runs(runs: "Sequence[RunSummary]", sort: str | None) -> Table:
 
 
 def _cells(one: "RunSummary", by: str) -> dict[str, str]:
-    from ncsnx.quantities import number
     from ncsnx.runs.summaries import RUN_COLUMNS
 
     value = {title: column(one) for title, column in RUN_COLUMNS.items()}

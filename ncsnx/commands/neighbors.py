@@ -15,6 +15,8 @@ from ncsnx.commands.command import (
     option,
 )
 from ncsnx.commands.groups import Execution, InFeatures, MeasuringChanges, OneCheckpoint, Sampled, split_changes
+from ncsnx.errors import Hint, UsageError
+from ncsnx.spelling import argument as typed
 
 if TYPE_CHECKING:
     from ncsnx.config.experiment import Experiment
@@ -79,11 +81,9 @@ class Neighbors(OneCheckpoint, Sampled, InFeatures, Execution, Command["NearestT
         work: "Work",
     ) -> "NeighborSearch":
         from ncsnx.data.download import DownloadError
-        from ncsnx.errors import Hint, UsageError
         from ncsnx.evaluation.measure import choose
         from ncsnx.evaluation.neighbor_search import NeighborSearch
         from ncsnx.features.real_images import DataSource
-        from ncsnx.spelling import argument as typed
 
         if self.features == NO_FEATURES and settings:
             none = typed("features", NO_FEATURES)

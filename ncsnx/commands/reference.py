@@ -11,6 +11,7 @@ from ncsnx.commands import values
 from ncsnx.commands.command import EVALUATE_PANEL, IMAGES_PANEL, Command, argument, command, option
 from ncsnx.commands.groups import Compared, Device, FeatureChanges, InRuns, overrides_of
 from ncsnx.errors import Hint, UsageError
+from ncsnx.paths import exists
 from ncsnx.results import Column, Result, Table
 from ncsnx.spelling import parameter
 
@@ -81,8 +82,6 @@ class ShowReference(InRuns, Compared, Device, Command["ShownReference"]):
 
 def _is_images_or_file(name: str) -> bool:
     """Whether the name is a path to images or a file. Names without a slash are experiments and runs."""
-    from ncsnx.paths import exists
-
     path = Path(name)
     if name.endswith((".npz", ".zip")) and not path.is_dir():
         return True

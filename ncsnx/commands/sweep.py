@@ -8,6 +8,7 @@ import attrs
 from ncsnx.commands.command import TRAIN_PANEL, Command, argument, as_function, command, option
 from ncsnx.commands.groups import Changes, split_changes
 from ncsnx.commands.training.options import OfTraining, TrainedAndScored
+from ncsnx.errors import Hint, UsageError
 from ncsnx.quantities import counted
 from ncsnx.spelling import argument as typed
 from ncsnx.spelling import parameter
@@ -106,8 +107,6 @@ class Sweep(OfTraining, TrainedAndScored, Command["ComparedSettings"]):
 
     def _refuse_idle(self, settings: "Sequence[Override]") -> None:
         """Raises UsageError for settings of the features, or parameters of the score, if no score is asked for."""
-        from ncsnx.errors import Hint, UsageError
-
         idle = [parameter(name) for name in ("n", "features", "reference") if getattr(self, name) is not None]
         if idle := [*idle, *(override.path for override in settings)]:
             raise UsageError(f"{idle[0]} is for the score", Hint("compute it", adds=typed("fid")))

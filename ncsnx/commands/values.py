@@ -4,44 +4,32 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from ncsnx.errors import UsageError, quoted
+from ncsnx.paths import typed_folder, typed_name_or_path, typed_path
+from ncsnx.quantities import parsed_integer
+from ncsnx.spelling import parameter
+
 Size = int | tuple[int, int]
 
 
-def path(text: str) -> Path:
-    """A file or a folder."""
-    from ncsnx.paths import typed_path
-
-    return typed_path(text)
-
-
-def folder(text: str) -> Path:
-    """A folder, which need not exist yet."""
-    from ncsnx.paths import typed_folder
-
-    return typed_folder(text)
-
-
-def name_or_path(text: str) -> str:
-    """A name, or a path as text."""
-    from ncsnx.paths import typed_name_or_path
-
-    return typed_name_or_path(text)
+path = typed_path
+"""A file or a folder."""
+folder = typed_folder
+"""A folder, which need not exist yet."""
+name_or_path = typed_name_or_path
+"""A name, or a path as text."""
 
 
 def file_behind_tag(text: str) -> str:
     """`TAG` or `TAG:FILE`."""
-    from ncsnx.paths import typed_path
-
     tag, colon, file = text.partition(":")
     return f"{tag}:{typed_path(file)}" if colon else text
 
 
 def size(text: str) -> Size:
     """An image size: 64, or 48,64 for height 48 and width 64."""
-    from ncsnx.config.checks import quoted
     from ncsnx.config.data_sets import LARGEST_SIDE, is_possible_size
     from ncsnx.config.image_sizes import parsed_size
-    from ncsnx.errors import UsageError
 
     found = parsed_size(text)
     if found is None or not is_possible_size(found):
@@ -54,11 +42,8 @@ def size(text: str) -> Size:
 
 def image_size(given: object) -> Size | None:
     """A size that Python gave; a pair of equal numbers becomes the one number. Raises UsageError for other values."""
-    from ncsnx.config.checks import quoted
     from ncsnx.config.data_sets import LARGEST_SIDE, is_possible_size
     from ncsnx.config.image_sizes import as_image_size, is_image_size
-    from ncsnx.errors import UsageError
-    from ncsnx.spelling import parameter
 
     found: Size | None = as_image_size(given)
     if found is not None and not (is_image_size(found) and is_possible_size(found)):
@@ -71,9 +56,6 @@ def image_size(given: object) -> Size | None:
 
 def device(text: str) -> str:
     """A device. Only torch knows whether it exists."""
-    from ncsnx.config.checks import quoted
-    from ncsnx.errors import UsageError
-
     if not re.fullmatch("auto|cpu|mps|cuda(:[0-9]{1,3})?", text):
         raise UsageError(f"expected auto, cpu, cuda, cuda:N or mps, found {quoted(text)}")
     return text
@@ -81,10 +63,6 @@ def device(text: str) -> str:
 
 def whole(text: str) -> int:
     """A whole number, also as 50_000 or 50k."""
-    from ncsnx.config.checks import quoted
-    from ncsnx.errors import UsageError
-    from ncsnx.quantities import parsed_integer
-
     if (found := parsed_integer(text)) is None:
         raise UsageError(f"must be a whole number, such as 5000 or 5k, not {quoted(text)}")
     return found
@@ -97,8 +75,6 @@ def words(given: str | Sequence[str]) -> tuple[str, ...]:
 
 def counts(text: str) -> tuple[int, ...]:
     """Whole numbers with commas between them, ascending."""
-    from ncsnx.errors import UsageError
-
     typed = [word.strip() for word in text.split(",")]
     if not all(word.isdecimal() and 1 <= int(word) <= 100_000 for word in typed):
         raise UsageError(f"expected whole numbers with commas, such as 6,10,20, found {text[:80]!a}")
@@ -107,8 +83,6 @@ def counts(text: str) -> tuple[int, ...]:
 
 def corner(text: str) -> tuple[int, int]:
     """X and Y in pixels."""
-    from ncsnx.errors import UsageError
-
     typed = text.split(",")
     if len(typed) != 2 or not all(word.strip().isdecimal() and len(word) < 7 for word in typed):
         raise UsageError(f"expected two whole numbers with a comma, such as 2,3, found {text[:80]!a}")

@@ -10,7 +10,8 @@ from typing import Any
 
 import attrs
 
-from ncsnx.quantities import counted
+from ncsnx.errors import quoted as quoted
+from ncsnx.errors import shortened as shortened
 
 
 class FieldError(ValueError):
@@ -23,19 +24,6 @@ class FieldError(ValueError):
         super().__init__(f"{field} {complaint}")
         self.field = field
         self.complaint = complaint
-
-
-def quoted(value: object) -> str:
-    """The value's repr, cut to a length that fits a message."""
-    try:
-        return shortened(repr(value))
-    except ValueError:  # an integer with more digits than Python converts to text
-        return "a number of thousands of digits"
-
-
-def shortened(text: str) -> str:
-    """Text of more than 100 characters cut to 80, followed by its length."""
-    return text if len(text) <= 100 else f"{text[:80]}… ({counted(len(text), 'character')})"
 
 
 def is_whole(value: object) -> bool:

@@ -19,9 +19,9 @@ from cattrs import (
     IterableValidationNote,
 )
 
-from ncsnx.config.checks import FieldError, quoted
+from ncsnx.config.checks import FieldError
 from ncsnx.config.variants import Config, rest_field, tag_of
-from ncsnx.errors import AdvisedError
+from ncsnx.errors import AdvisedError, quoted
 
 Problem = tuple[str, str]
 """Path and complaint."""

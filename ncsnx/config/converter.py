@@ -15,7 +15,7 @@ import attrs
 from cattrs import BaseValidationError, Converter, IterableValidationError, IterableValidationNote
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
-from ncsnx.config.checks import is_whole, quoted
+from ncsnx.config.checks import is_whole
 from ncsnx.config.complaints import (
     NewerVersionError,
     RefusedError,
@@ -34,6 +34,7 @@ from ncsnx.config.variants import (
     variants,
     version_fields,
 )
+from ncsnx.errors import quoted
 from ncsnx.quantities import counted
 
 T = TypeVar("T")

@@ -4,8 +4,7 @@ import contextlib
 import sys
 from collections.abc import Iterator
 
-from ncsnx.config.checks import shortened
-from ncsnx.errors import Stopped, printable
+from ncsnx.errors import Stopped, printable, shortened
 from ncsnx.quantities import counted
 
 _LONGEST_MESSAGE = 400  # characters: a line or two; longer than any of our own messages

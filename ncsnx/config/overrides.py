@@ -13,7 +13,6 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import attrs
 
-from ncsnx.config.checks import quoted
 from ncsnx.config.codec import ConfigError, flatten, shown
 from ncsnx.config.complaints import did_you_mean, problems_in_words
 from ncsnx.config.converter import optional_of, structure, unstructure
@@ -22,7 +21,7 @@ from ncsnx.config.image_sizes import ImageSize, parsed_size
 from ncsnx.config.provenance import COMMAND_LINE, DEFAULT, is_default
 from ncsnx.config.sampler import Sampler
 from ncsnx.config.variants import TAG, Config, is_family, plugin_errors, tag_of, variants
-from ncsnx.errors import Hint, UsageError
+from ncsnx.errors import Hint, UsageError, quoted
 from ncsnx.quantities import parsed_integer, them
 
 T = TypeVar("T", bound=Config)

@@ -16,11 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from ncsnx.config import Experiment, Optimizer
-from ncsnx.config.checks import quoted
 from ncsnx.config.codec import Difference, identity
 from ncsnx.config.discovery import Resolved
 from ncsnx.config.variants import tag_of
-from ncsnx.errors import Hint, NcsnxError
+from ncsnx.errors import Hint, NcsnxError, quoted
 from ncsnx.exchange.published_files import PublishedCheckpoint, PublishedOptimizer
 from ncsnx.networks import Network, from_published, meta_network, published_shapes, to_published
 from ncsnx.networks.published_names import SIGMAS, same_levels

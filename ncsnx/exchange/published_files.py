@@ -17,9 +17,9 @@ import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.config.checks import is_whole, quoted
+from ncsnx.config.checks import is_whole
 from ncsnx.config.experiment import MOST_STEPS
-from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.errors import NcsnxError, UsageError, quoted
 from ncsnx.quantities import byte_size
 from ncsnx.storage import reading
 from ncsnx.storage.zips import FEW, open_zip

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 
 import attrs
 
-from ncsnx.config.checks import quoted
 from ncsnx.config.feature_networks import Features
 from ncsnx.config.overrides import Override, apply_overrides
 from ncsnx.config.variants import Config
-from ncsnx.errors import UsageError
+from ncsnx.errors import UsageError, quoted
 from ncsnx.spelling import parameter
 
 

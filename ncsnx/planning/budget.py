@@ -12,10 +12,9 @@ from collections.abc import Callable
 
 import attrs
 
-from ncsnx.config.checks import shortened
 from ncsnx.config.data_sets import Images, OwnData
 from ncsnx.config.image_sizes import ImageSize, size_in_words, size_of_sides
-from ncsnx.errors import Hint, UsageError
+from ncsnx.errors import Hint, UsageError, shortened
 from ncsnx.networks.layouts import NCSNV2
 from ncsnx.planning.experiment_proposal import (
     SNAPSHOT_SHARE,

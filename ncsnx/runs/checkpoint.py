@@ -13,8 +13,7 @@ from safetensors.torch import save as tensor_bytes
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ncsnx.config.checks import shortened
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import NcsnxError, shortened
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import (
     STATE,

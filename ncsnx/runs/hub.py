@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from ncsnx.config.checks import shortened
-from ncsnx.errors import Hint, NcsnxError, UsageError, printable
+from ncsnx.errors import Hint, NcsnxError, UsageError, printable, shortened
 from ncsnx.quantities import byte_size
 from ncsnx.runs.exported import CARD, CONFIG, MODEL, MOST_CONFIG_BYTES, PICTURE, Export, ExportConfig, is_export
 from ncsnx.storage.cache import cache_folder

@@ -19,14 +19,13 @@ import attrs
 from filelock import FileLock
 
 from ncsnx.config import checks
-from ncsnx.config.checks import shortened
 from ncsnx.config.codec import canonical, digest
 from ncsnx.config.converter import structure
 from ncsnx.config.experiment import MOST_STEPS
 from ncsnx.config.overrides import typed
 from ncsnx.config.sampler import Sampler
 from ncsnx.config.variants import OMITTED, VERSION
-from ncsnx.errors import AdvisedError, Hint, NcsnxError
+from ncsnx.errors import AdvisedError, Hint, NcsnxError, shortened
 from ncsnx.quantities import counted, number, percent, with_error
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import holds

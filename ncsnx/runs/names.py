@@ -7,8 +7,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
-from ncsnx.config.checks import NAME, shortened
-from ncsnx.errors import Hint, UsageError
+from ncsnx.config.checks import NAME
+from ncsnx.errors import Hint, UsageError, shortened
 from ncsnx.paths import folder_of
 from ncsnx.quantities import counted, parsed_integer
 from ncsnx.spelling import A_NAME, argument

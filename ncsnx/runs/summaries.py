@@ -10,10 +10,9 @@ from typing import Any, Literal, TypeVar
 
 import attrs
 
-from ncsnx.config.checks import quoted
 from ncsnx.config.converter import unstructure
 from ncsnx.config.experiment import Experiment
-from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.errors import NcsnxError, UsageError, quoted
 from ncsnx.runs.exported import Export, is_export
 from ncsnx.runs.folder import Run, run_names
 from ncsnx.runs.ledger import Best, Ledger, best_checkpoint

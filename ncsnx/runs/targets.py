@@ -8,7 +8,6 @@ from pathlib import Path
 
 import attrs
 
-from ncsnx.config.checks import quoted
 from ncsnx.config.codec import flatten
 from ncsnx.config.converter import unstructure
 from ncsnx.config.discovery import UnknownExperimentError, file_and_name, is_file, resolve
@@ -16,7 +15,7 @@ from ncsnx.config.experiment import Experiment
 from ncsnx.config.loading import origins_of
 from ncsnx.config.overrides import apply_with_origins, changed_words, parse_overrides
 from ncsnx.config.provenance import PYTHON
-from ncsnx.errors import Hint, NcsnxError, UsageError
+from ncsnx.errors import Hint, NcsnxError, UsageError, quoted
 from ncsnx.runs.exported import Export
 from ncsnx.runs.folder import Run, open_run, pictures_hint, read_origins
 from ncsnx.runs.hub import is_hub_address, parse_hub_address

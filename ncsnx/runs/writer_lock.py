@@ -11,9 +11,8 @@ from textwrap import shorten
 import attrs
 from filelock import FileLock, Timeout
 
-from ncsnx.config.checks import shortened
 from ncsnx.config.variants import VERSION
-from ncsnx.errors import NcsnxError, printable
+from ncsnx.errors import NcsnxError, printable, shortened
 from ncsnx.ranks.rank_group import RankGroup
 from ncsnx.ranks.shared_disk import wait_for_file
 from ncsnx.runs.folder import Run

@@ -23,8 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import safe_open
 
-from ncsnx.config.checks import shortened
-from ncsnx.errors import Hint, NcsnxError
+from ncsnx.errors import Hint, NcsnxError, shortened
 from ncsnx.quantities import counted
 from ncsnx.storage.process import SHARE, available_memory, in_utf8
 from ncsnx.storage.reading import opened, require_whole

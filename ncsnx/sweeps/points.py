@@ -8,12 +8,11 @@ from itertools import product
 
 import attrs
 
-from ncsnx.config.checks import quoted
 from ncsnx.config.codec import ABSENT, differing, digest, flatten, identity, shown
 from ncsnx.config.converter import unstructure
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.overrides import Override, OverrideError, apply_overrides, apply_with_origins
-from ncsnx.errors import Hint, UsageError
+from ncsnx.errors import Hint, UsageError, quoted
 from ncsnx.spelling import argument, parameter
 
 SEED = "seed"

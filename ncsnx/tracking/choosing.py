@@ -4,8 +4,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 
-from ncsnx.config.checks import shortened
-from ncsnx.errors import Hint, UsageError
+from ncsnx.errors import Hint, UsageError, shortened
 from ncsnx.runs.folder import Run, open_results
 from ncsnx.spelling import argument
 from ncsnx.tracking.tracker import RegisteredTracker, all_trackers, find_tracker
