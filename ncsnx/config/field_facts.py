@@ -10,6 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import attrs
 
 from ncsnx.config.checks import Check
+from ncsnx.config.codec import shown
 from ncsnx.config.converter import optional_of
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.feature_networks import Features
@@ -127,8 +128,6 @@ def _in_words(declared: Any) -> str:
 
 
 def _default(default: Any) -> str:
-    from ncsnx.config.codec import shown
-
     factory = getattr(default, "factory", None)
     value = default if factory is None else factory()
     if isinstance(value, Config):

@@ -1,26 +1,19 @@
-"""Joins a long job to the console: its progress, messages, log and stop.
-
-Modules are imported where they are used: every command imports this one.
-"""
+"""Joins a long job to the console: its progress, messages, log and stop."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from ncsnx.console.messages import Messages
-    from ncsnx.stopping import StopRequest
-    from ncsnx.work import Work
+from ncsnx.console.messages import Messages
+from ncsnx.console.progress import progress, rows_view
+from ncsnx.results import Column
+from ncsnx.stopping import StopRequest
+from ncsnx.work import RowView, Work
 
 
-def work_of(messages: "Messages", stop: "StopRequest | None" = None) -> "Work":
+def work_of(messages: Messages, stop: StopRequest | None = None) -> Work:
     """The Work of a long job: progress and messages on the console, and its stop."""
-    from ncsnx.console.progress import progress, rows_view
-    from ncsnx.results import Column
-    from ncsnx.stopping import StopRequest
-    from ncsnx.work import RowView, Work
-
     stop = StopRequest() if stop is None else stop
 
     def rows(titles: Sequence[str], *, total: int, units: int) -> AbstractContextManager[RowView]:

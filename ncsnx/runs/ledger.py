@@ -25,7 +25,7 @@ from ncsnx.config.experiment import MOST_STEPS
 from ncsnx.config.overrides import typed
 from ncsnx.config.sampler import Sampler
 from ncsnx.config.variants import OMITTED, VERSION
-from ncsnx.errors import AdvisedError, Hint, NcsnxError, shortened
+from ncsnx.errors import AdvisedError, Hint, NcsnxError, quoted, shortened
 from ncsnx.quantities import counted, number, percent, with_error
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import holds
@@ -219,11 +219,11 @@ class Entry:
 
     def __attrs_post_init__(self) -> None:
         if self.values.get("score") is not None and value(self.values, "score") is None:
-            found = checks.quoted(self.values["score"])
+            found = quoted(self.values["score"])
             raise checks.FieldError("values.score", f"must be 0 or between {_LEAST:g} and {_MOST:g}, not {found}")
         for key, kind in _KINDS.items():
             if not isinstance(self.values.get(key, kind()), kind):
-                found = checks.quoted(self.values[key])
+                found = quoted(self.values[key])
                 raise checks.FieldError(f"values.{key}", f"must be a {kind.__name__}, not {found}")
 
     @property

@@ -19,7 +19,7 @@ from ncsnx.config import checks
 from ncsnx.config.complaints import NewerVersionError, StructureError
 from ncsnx.config.experiment import MOST_STEPS
 from ncsnx.config.variants import VERSION
-from ncsnx.errors import NcsnxError
+from ncsnx.errors import NcsnxError, quoted
 from ncsnx.quantities import counted
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import part_file, step_name, step_of
@@ -90,7 +90,7 @@ class Manifest:
     def __attrs_post_init__(self) -> None:
         for name in self.files:
             if name not in CHECKPOINT_FILES - {MANIFEST}:
-                raise checks.FieldError("files", f"must be files of a checkpoint, not {checks.quoted(name)}")
+                raise checks.FieldError("files", f"must be files of a checkpoint, not {quoted(name)}")
 
 
 def write_checkpoint(parent: Path, step: int, files: Iterable[tuple[str, bytes | PiecewiseContent]]) -> Path:
