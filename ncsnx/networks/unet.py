@@ -18,8 +18,8 @@ from ncsnx.config.image_sizes import size_in_words
 from ncsnx.config.model import UNet
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.networks.initialization import Constant, Initializer, Normal, UniformWeights
-from ncsnx.networks.layers import Convolution
-from ncsnx.networks.normalization import at_least_float32
+from ncsnx.networks.layers import ActivationLayer, Convolution
+from ncsnx.networks.normalization import GroupNorm, at_least_float32
 from ncsnx.networks.score_function import NetworkSpec, SigmaConditional, network
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
@@ -76,7 +76,7 @@ class UNetNetwork(SigmaConditional):
                 attention = attends[stage] and number == model.blocks
                 self.up.append(block(width + skipped.pop(), narrower, 1.0, attention))
                 width = narrower
-        self.norm = group_norm(width)
+        self.norm, self.activation = group_norm(width), ActivationLayer("swish")
         self.end = glorot(Convolution(width, spec.channels), _NEARLY_ZERO)
 
     def require_size(self, height: int, width: int) -> None:
@@ -100,7 +100,7 @@ class UNetNetwork(SigmaConditional):
         shapes, scale = list[tuple[int, int, int]](), 1.0
         for block in (*self.down, *self.middle, *self.up):
             scale *= block.scale
-            shapes.append((block.norm2.num_channels, int(scale * self.height), int(scale * self.width)))
+            shapes.append((block.conv2.kernel().shape[1], int(scale * self.height), int(scale * self.width)))
         stream = Stream(self.seed, Purpose.DROPOUT)
         return labels, *stream.masks(positions, 1 - self.dropout, shapes, self.memory_format)
 
@@ -133,7 +133,7 @@ class UNetNetwork(SigmaConditional):
             for block in self.up:
                 h = h if block.scale != 1 else torch.cat([h, skips.pop()], dim=1)
                 h = block(h, embedded, next(mask_of_next, None))
-        out: Tensor = self.end(F.silu(self.norm(at_least_float32(h))))
+        out: Tensor = self.end(self.norm(at_least_float32(h), None, self.activation))
         return out
 
 
@@ -179,7 +179,7 @@ class UNetBlock(nn.Module):
     ) -> None:
         """scale: ½ halves height and width by the mean of 2×2 pixels, 2 repeats each pixel, 1 does neither."""
         super().__init__()
-        self.scale, self.dropout = scale, dropout
+        self.scale, self.dropout, self.activation = scale, dropout, ActivationLayer("swish")
         self.norm1, self.norm2 = group_norm(before), group_norm(after)
         self.conv1 = glorot(Convolution(before, after))
         self.conv2 = glorot(Convolution(after, after), _NEARLY_ZERO)
@@ -189,8 +189,8 @@ class UNetBlock(nn.Module):
         self.attention = Attention(after) if attention else nn.Identity()
 
     def forward(self, x: Tensor, embedded: Tensor, mask: Tensor | None = None) -> Tensor:
-        h = self.conv1(self._resampled(F.silu(self.norm1(x))))
-        h = F.silu(self.norm2(h + self.bias(embedded)[:, :, None, None]))
+        h = self.conv1(self._resampled(self.norm1(x, None, self.activation)))
+        h = self.norm2(h + self.bias(embedded)[:, :, None, None], None, self.activation)
         if mask is not None:
             h = h * mask / (1 - self.dropout)
         h = self.conv2(h) + self.shortcut(self._resampled(x))
@@ -214,7 +214,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         # (B, 3C, H, W) → three tensors (B, 1, places, C): fused kernels take four dimensions, channels side by side
-        projected = self.projections(self.norm(x)).flatten(2).transpose(1, 2).contiguous()
+        projected = self.projections(self.norm(x, None)).flatten(2).transpose(1, 2).contiguous()
         query, key, value = projected[:, None].chunk(3, dim=3)
         attended = F.scaled_dot_product_attention(query, key, value).transpose(2, 3).reshape(x.shape)
         out: Tensor = _HALF_VARIANCE * (x + self.end(attended))
@@ -231,17 +231,10 @@ def _require_stages(attention: Sequence[int], sides: Sequence[int]) -> None:
         )
 
 
-class GroupNorm(nn.GroupNorm):
-    """Group normalization whose result has the type of x; autocast gives float32 on CUDA."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x).to(x.dtype)
-
-
 def group_norm(channels: int) -> GroupNorm:
-    """Normalization over groups of channels (Wu & He 2018, arXiv 1803.08494)."""
+    """The normalization of this many channels."""
     groups = max(groups for groups in range(1, min(_GROUPS, max(1, channels // 4)) + 1) if channels % groups == 0)
-    return GroupNorm(groups, channels, eps=1e-6)
+    return GroupNorm(groups=groups, channels=channels, epsilon=1e-6)
 
 
 def glorot(layer: L, gain: float = 1.0) -> L:

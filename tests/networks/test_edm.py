@@ -18,18 +18,19 @@ from ncsnx.samplers.building import build_sampler
 from tests.golden_networks import FOLDER, relative_error
 
 PARTS = {
-    "norm1": "norm0",
+    "norm1.factors": "norm0",
     "conv1": "conv0",
     "bias": "affine",
-    "norm2": "norm1",
+    "norm2.factors": "norm1",
     "conv2": "conv1",
     "shortcut": "skip",
-    "attention.norm": "norm2",
+    "attention.norm.factors": "norm2",
     "attention.projections": "qkv",
     "attention.end": "proj",
 }
 OTHERS = {"embedding.first": "map_layer0", "embedding.second": "map_layer1", "embedding.labels": "map_augment"}
-"""Our names → the published ones: of the parts of a block, and of what is in none."""
+KINDS = {"gamma": "weight", "beta": "bias"}
+"""Our names → the published ones: of the parts of a block, of what is in none, and of tensors."""
 
 
 @attrs.frozen
@@ -42,7 +43,7 @@ class Published:
     @classmethod
     def read(cls, name: str) -> "Published":
         with safe_open(FOLDER / "edm" / f"{name}.safetensors", "pt") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             return cls(json.loads(file.metadata()["config"]), tensors)
 
     def network(self) -> ScoreFunction:
@@ -60,7 +61,7 @@ class Published:
         state = {}
         for name, ours in made.state_dict().items():
             place, _, kind = name.rpartition(".")
-            published = f"{names[place]}.{kind}"
+            published = f"{names[place]}.{KINDS.get(kind, kind)}"
             tensor = self.tensors[f"state.model.{published}"]
             left.remove(published)
             if "projections" in name:  # query, key and value take turns there
@@ -74,7 +75,10 @@ class Published:
     def _names(self, network: Any) -> Iterator[tuple[str, str]]:
         yield from OTHERS.items()
         sides = [network.height >> stage for stage in range(network.halvings + 1)]
-        yield from (("begin", f"enc.{sides[0]}x{sides[0]}_conv"), ("norm", f"dec.{sides[0]}x{sides[0]}_aux_norm"))
+        yield from (
+            ("begin", f"enc.{sides[0]}x{sides[0]}_conv"),
+            ("norm.factors", f"dec.{sides[0]}x{sides[0]}_aux_norm"),
+        )
         yield "end", f"dec.{sides[0]}x{sides[0]}_aux_conv"
         down, up, count = iter(range(len(network.down))), iter(range(len(network.up))), self.asked["num_blocks"]
         blocks = [(f"middle.{k}", f"dec.{sides[-1]}x{sides[-1]}_in{k}") for k in range(2)]

@@ -52,7 +52,9 @@ def transcribed(weights: dict[str, Tensor], x: Tensor, sigma: float) -> Tensor:
         split = h.reshape(len(h), groups, -1)
         mean, variance = split.mean(dim=2, keepdim=True), split.var(dim=2, keepdim=True, correction=0)
         h = ((split - mean) / (variance + 1e-6).sqrt()).reshape(h.shape)
-        return h * weights[f"{name}.weight"].view(1, -1, 1, 1) + weights[f"{name}.bias"].view(1, -1, 1, 1)
+        return h * weights[f"{name}.factors.gamma"].view(1, -1, 1, 1) + weights[f"{name}.factors.beta"].view(
+            1, -1, 1, 1
+        )
 
     def convolved(name: str, h: Tensor, padding: int = 1) -> Tensor:
         return F.conv2d(h, weights[f"{name}.weight"], weights[f"{name}.bias"], padding=padding)
