@@ -246,5 +246,5 @@ def glorot(layer: L, gain: float = 1.0) -> L:
     outputs, inputs, *size = layer.weight.shape
     bound = gain * math.sqrt(6 / ((inputs + outputs) * math.prod(size)))
     start: dict[str, Initializer] = {"weight": UniformWeights(-bound, bound), "bias": Constant(0.0)}
-    layer.initializers = {name: start[name] for name, _ in layer.named_parameters()}
+    layer.initializers = {name: start[name] for name, _ in layer.named_parameters()}  # type: ignore[assignment]
     return layer
