@@ -1,6 +1,6 @@
 """A residual U-Net that is conditional on σ, preconditioned for noise of any size.
 
-The network is DDPM++ (Song et al. 2021, arXiv 2011.13456, appendix H), with the start, the normalization and the
+The network is DDPM++ (Song et al. 2021, arXiv 2011.13456, appendix H), with the initialization, normalization and
 preconditioning of Karras et al. 2022 (arXiv 2206.00364, tables 1 and 7): their published weights fit it.
 """
 
@@ -30,7 +30,7 @@ _HALF_VARIANCE = math.sqrt(0.5)
 _FOURIER_SCALE = 16.0
 """Standard deviation of Fourier frequencies, as in NCSN++ (Song et al. 2021)."""
 _NEARLY_ZERO = 1e-5
-"""Gain of the last convolution of a residual block, which so begins as the identity, and of the network."""
+"""Gain of the last convolution of each residual block, so that it begins as the identity, and of the network."""
 
 L = TypeVar("L", Convolution, nn.Linear)
 
@@ -233,13 +233,12 @@ def group_norm(channels: int) -> GroupNorm:
 
 
 def glorot(layer: L, gain: float = 1.0) -> L:
-    """The layer, which starts with weights of variance gain² · 2/(inputs + outputs) and biases of 0.
+    """The layer, initialized with uniform weights of variance gain² · 2/(fan-in + fan-out) and biases of 0.
 
-    The weights are uniform (Glorot & Bengio 2010, equation 16). inputs, outputs: values that an output sees, and that
-    see an input.
+    Source: Glorot & Bengio 2010, equation 16.
     """
-    outputs, inputs, *size = layer.weight.shape
-    bound = gain * math.sqrt(6 / ((inputs + outputs) * math.prod(size)))
+    fan_out, fan_in, *size = layer.weight.shape
+    bound = gain * math.sqrt(6 / ((fan_in + fan_out) * math.prod(size)))
     start: dict[str, Initializer] = {"weight": UniformWeights(-bound, bound), "bias": Constant(0.0)}
     layer.initializers = {name: start[name] for name, _ in layer.named_parameters()}  # type: ignore[assignment]
     return layer

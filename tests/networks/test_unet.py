@@ -207,9 +207,10 @@ def test_gradients_reach_every_parameter() -> None:
     assert all(gradient.abs().max() > 0 for gradient in gradients)
 
 
+@pytest.mark.parametrize("attention", [(4,), ()])
 @torch.no_grad()
-def test_images_of_any_size_that_the_stages_can_halve_have_a_score() -> None:
-    made = network()
+def test_images_of_any_size_that_the_stages_can_halve_have_a_score(attention: tuple[int, ...]) -> None:
+    made = network(attrs.evolve(MODEL, attention=attention))
     x = torch.rand(2, 1, 12, 6, dtype=torch.float64)
     assert score_of(made.scaled_score, x, 1.0).shape == x.shape
     with pytest.raises(NcsnxError, match=r"multiple of 2, since it halves the image 1 time; found 9×8"):
