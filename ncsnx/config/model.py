@@ -79,10 +79,10 @@ class NCSNDeeper(ConditionalModel):
 @variant(Model, "unet")
 @attrs.frozen(kw_only=True)
 class UNet(Model):
-    """A residual U-Net that is conditional on σ, preconditioned as by Karras et al. 2022 (arXiv 2206.00364, table 1).
+    """A residual U-Net that is conditional on σ: DDPM++ (Song et al. 2021, arXiv 2011.13456, appendix H), with the
+    preconditioning of Karras et al. 2022 (arXiv 2206.00364, table 1).
 
-    Widths, blocks and attention are by default those of their DDPM++ for 32 px (Song et al. 2021, arXiv 2011.13456);
-    its initialization and its convolutions in resampling shortcuts are not built.
+    Widths, blocks and attention are by default theirs for 32 px.
     """
 
     uses_sigma_data: ClassVar[bool] = True

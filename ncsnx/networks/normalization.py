@@ -102,6 +102,18 @@ class VarianceNorm(NormalizationLayer):
         return alpha * (x / torch.sqrt(x.var(dim=(2, 3), keepdim=True) + EPSILON))
 
 
+class GroupNorm(NormalizationLayer):
+    """(x − mean)/√(variance + ε) per group of channels and image; then · γ + β (Wu & He 2018, arXiv 1803.08494)."""
+
+    def __init__(self, channels: int, groups: int, epsilon: float) -> None:
+        super().__init__(channels, PerChannel(channels, {"gamma": _ONE, "beta": _ZERO}), epsilon)
+        self.groups = groups
+
+    def transform(self, x: Tensor, *factors: Tensor) -> Tensor:
+        gamma, beta = factors
+        return F.group_norm(x, self.groups, gamma.flatten(), beta.flatten(), self.epsilon)
+
+
 class BatchNorm(NormalizationLayer):
     """Batch normalization, then · γ + β."""
 

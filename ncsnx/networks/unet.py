@@ -1,12 +1,13 @@
 """A residual U-Net that is conditional on σ, preconditioned for noise of any size.
 
-The network is that of DDPM (Ho et al. 2020, arXiv 2006.11239, appendix B) as changed for DDPM++ by Song et al. 2021
-(arXiv 2011.13456, appendix H); the preconditioning is that of Karras et al. 2022 (arXiv 2206.00364, table 1).
+The network is DDPM++ (Song et al. 2021, arXiv 2011.13456, appendix H), with the initialization, normalization and
+preconditioning of Karras et al. 2022 (arXiv 2206.00364, tables 1 and 7): their published weights fit it.
 """
 
 import math
 from collections.abc import Sequence
 from functools import partial
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +17,9 @@ from ncsnx.config.image_sizes import size_in_words
 from ncsnx.config.model import UNet
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.networks.contract import Cond, Network, NetworkSpec, network
-from ncsnx.networks.initialization import Constant, Initializer, Normal, fan_in_uniform
-from ncsnx.networks.layers import Convolution
-from ncsnx.networks.normalization import at_least_float32
+from ncsnx.networks.initialization import Constant, Initializer, Normal, UniformWeights
+from ncsnx.networks.layers import ActivationLayer, Convolution
+from ncsnx.networks.normalization import GroupNorm, at_least_float32
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
 
@@ -28,6 +29,10 @@ _HALF_VARIANCE = math.sqrt(0.5)
 """Factor of a sum of two, which keeps their variance."""
 _FOURIER_SCALE = 16.0
 """Standard deviation of Fourier frequencies, as in NCSN++ (Song et al. 2021)."""
+_NEARLY_ZERO = 1e-5
+"""Gain of the last convolution of each residual block, so that it begins as the identity, and of the network."""
+
+L = TypeVar("L", Convolution, nn.Linear)
 
 
 @network(UNet)
@@ -47,7 +52,7 @@ class UNetNetwork(Network):
         self.dropout, self.seed = model.dropout, spec.seed
         embedded, widths = 4 * model.width, [multiple * model.width for multiple in model.multipliers]
         self.embedding = NoiseEmbedding(model, embedded, spec.labels)
-        self.begin = Convolution(spec.channels, model.width)
+        self.begin = glorot(Convolution(spec.channels, model.width))
         block = partial(UNetBlock, embedded=embedded, dropout=model.dropout)
         sides = [min(spec.height, spec.width) >> stage for stage in range(len(widths))]
         _require_stages(model.attention, sides)
@@ -55,9 +60,11 @@ class UNetNetwork(Network):
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         width, skipped = model.width, [model.width]
         for stage, wider in enumerate(widths):
-            for number in range(model.blocks + (stage > 0)):
-                scale = 0.5 if stage > 0 and number == 0 else 1.0
-                self.down.append(block(width, wider, scale, attends[stage] and scale == 1.0))
+            if stage > 0:
+                self.down.append(block(width, width, 0.5, attention=False))
+                skipped.append(width)
+            for _ in range(model.blocks):
+                self.down.append(block(width, wider, 1.0, attends[stage]))
                 width = wider
                 skipped.append(width)
         self.middle = nn.ModuleList(block(width, width, 1.0, attention) for attention in (any(attends), False))
@@ -68,8 +75,8 @@ class UNetNetwork(Network):
                 attention = attends[stage] and number == model.blocks
                 self.up.append(block(width + skipped.pop(), narrower, 1.0, attention))
                 width = narrower
-        self.norm = group_norm(width)
-        self.end = zero_convolution(width, spec.channels)
+        self.norm, self.activation = group_norm(width), ActivationLayer("swish")
+        self.end = glorot(Convolution(width, spec.channels), _NEARLY_ZERO)
 
     def require_size(self, height: int, width: int) -> None:
         """Raises NcsnxError for a size that the stages can't halve; any other is fine, whatever it was built for."""
@@ -89,7 +96,7 @@ class UNetNetwork(Network):
         shapes, scale = list[tuple[int, int, int]](), 1.0
         for block in (*self.down, *self.middle, *self.up):
             scale *= block.scale
-            shapes.append((block.norm2.num_channels, int(scale * self.height), int(scale * self.width)))
+            shapes.append((block.conv2.kernel().shape[1], int(scale * self.height), int(scale * self.width)))
         masks = Stream(self.seed, Purpose.DROPOUT).masks(positions, 1 - self.dropout, shapes, self.memory_format)
         return cond | {f"kept{number}": mask for number, mask in enumerate(masks)}
 
@@ -97,13 +104,13 @@ class UNetNetwork(Network):
         masks = [cond[f"kept{number}"] for number in range(len(cond) - ("labels" in cond))]
         x, scaled = x - self.center, (sigma / self.sigma_data).to(x.dtype).view(-1, 1, 1, 1)
         # in units of σ_data: c_skip = 1/(1 + σ²), c_out = σ/√(1 + σ²), c_in = 1/√(1 + σ²), and σ s = (D − x)/σ
-        size = (1 + scaled**2).sqrt()
+        total = 1 + scaled**2
         # ln σ is that of data of σ_data = 0.5, as in the paper, whatever the units are
         embedded = self.embedding(0.25 * torch.log(0.5 * scaled.flatten()), cond.get("labels"))
         if not self.is_preconditioned:
             return self.body(x, embedded, masks)
-        out = self.body(x / (self.sigma_data * size), embedded, masks)
-        return out / size - scaled * x / (self.sigma_data * size**2)
+        out = self.body(x / (self.sigma_data * total.sqrt()), embedded, masks)
+        return out / total.sqrt() - x * (scaled / (self.sigma_data * total))  # few roundings of x, which is large
 
     def body(self, x: Tensor, embedded: Tensor, masks: Sequence[Tensor] = ()) -> Tensor:
         """F: noisy images, (B, C, H, W), and the embedded noise level, (B, E) → the shape of x.
@@ -121,12 +128,12 @@ class UNetNetwork(Network):
             for block in self.up:
                 h = h if block.scale != 1 else torch.cat([h, skips.pop()], dim=1)
                 h = block(h, embedded, next(mask_of_next, None))
-        out: Tensor = self.end(F.silu(self.norm(at_least_float32(h))))
+        out: Tensor = self.end(self.norm(at_least_float32(h), None, self.activation))
         return out
 
 
 class NoiseEmbedding(nn.Module):
-    """Features of c_noise = ¼ ln σ, (B,), and of labels, (B, A) → (B, E): sines and cosines, then two layers.
+    """Features of c_noise = ¼ ln σ, (B,), and of labels, (B, A) → (B, E): sines, then cosines, then two layers.
 
     Labels that are 0 add nothing.
     """
@@ -140,14 +147,15 @@ class NoiseEmbedding(nn.Module):
         if model.embedding == "fourier":
             self.register_buffer("frequencies", torch.empty(half))
             self.initializers["frequencies"] = Normal(0.0, 2 * math.pi * _FOURIER_SCALE)
-        else:  # 10,000^(−k/K), for inputs of the size of DDPM's steps
-            self.register_buffer("frequencies", 10_000.0 ** -(torch.arange(half) / half), persistent=False)
-        self.labels = linear(labels, 2 * half, bias=False) if labels else None
-        self.first, self.second = linear(2 * half, width), linear(width, width)
+        else:  # from 1 to 1/10,000, for inputs of the size of DDPM's steps
+            exponents = torch.arange(half) / max(1, half - 1)
+            self.register_buffer("frequencies", 10_000.0**-exponents, persistent=False)
+        self.labels = glorot(nn.Linear(labels, 2 * half, bias=False)) if labels else None
+        self.first, self.second = glorot(nn.Linear(2 * half, width)), glorot(nn.Linear(width, width))
 
     def forward(self, noise: Tensor, labels: Tensor | None) -> Tensor:
         angles = noise[:, None] * self.frequencies
-        features = torch.cat([angles.cos(), angles.sin()], dim=1)
+        features = torch.cat([angles.sin(), angles.cos()], dim=1)
         if self.labels is not None and labels is not None:
             features = features + self.labels(labels)
         out: Tensor = F.silu(self.second(F.silu(self.first(features))))
@@ -158,7 +166,7 @@ class UNetBlock(nn.Module):
     """A residual block, (B, in, H, W) → (B, out, scale · H, scale · W), with self-attention behind it if it attends.
 
     Normalization, SiLU, resampling, convolution; plus a bias from the noise level; normalization, SiLU, convolution;
-    plus the resampled input.
+    plus the resampled input, by a 1×1 convolution if the block resamples or changes the width.
     """
 
     def __init__(
@@ -166,16 +174,18 @@ class UNetBlock(nn.Module):
     ) -> None:
         """scale: ½ halves height and width by the mean of 2×2 pixels, 2 repeats each pixel, 1 does neither."""
         super().__init__()
-        self.scale, self.dropout = scale, dropout
+        self.scale, self.dropout, self.activation = scale, dropout, ActivationLayer("swish")
         self.norm1, self.norm2 = group_norm(before), group_norm(after)
-        self.conv1, self.conv2 = Convolution(before, after), zero_convolution(after, after)
-        self.bias = linear(embedded, after)
-        self.shortcut = Convolution(before, after, size=1) if before != after else nn.Identity()
+        self.conv1 = glorot(Convolution(before, after))
+        self.conv2 = glorot(Convolution(after, after), _NEARLY_ZERO)
+        self.bias = glorot(nn.Linear(embedded, after))
+        changes = before != after or scale != 1
+        self.shortcut = glorot(Convolution(before, after, size=1)) if changes else nn.Identity()
         self.attention = Attention(after) if attention else nn.Identity()
 
     def forward(self, x: Tensor, embedded: Tensor, mask: Tensor | None = None) -> Tensor:
-        h = self.conv1(self._resampled(F.silu(self.norm1(x))))
-        h = F.silu(self.norm2(h + self.bias(embedded)[:, :, None, None]))
+        h = self.conv1(self._resampled(self.norm1(x, None, self.activation)))
+        h = self.norm2(h + self.bias(embedded)[:, :, None, None], None, self.activation)
         if mask is not None:
             h = h * mask / (1 - self.dropout)
         h = self.conv2(h) + self.shortcut(self._resampled(x))
@@ -194,12 +204,12 @@ class Attention(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.norm = group_norm(channels)
-        self.projections = Convolution(channels, 3 * channels, size=1)
-        self.end = zero_convolution(channels, channels, size=1)
+        self.projections = glorot(Convolution(channels, 3 * channels, size=1), math.sqrt(0.2))
+        self.end = glorot(Convolution(channels, channels, size=1), _NEARLY_ZERO)
 
     def forward(self, x: Tensor) -> Tensor:
         # (B, 3C, H, W) → three tensors (B, 1, places, C): fused kernels take four dimensions, channels side by side
-        projected = self.projections(self.norm(x)).flatten(2).transpose(1, 2).contiguous()
+        projected = self.projections(self.norm(x, None)).flatten(2).transpose(1, 2).contiguous()
         query, key, value = projected[:, None].chunk(3, dim=3)
         attended = F.scaled_dot_product_attention(query, key, value).transpose(2, 3).reshape(x.shape)
         out: Tensor = _HALF_VARIANCE * (x + self.end(attended))
@@ -216,29 +226,19 @@ def _require_stages(attention: Sequence[int], sides: Sequence[int]) -> None:
         )
 
 
-class GroupNorm(nn.GroupNorm):
-    """Group normalization whose result has the type of x; autocast gives float32 on CUDA."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x).to(x.dtype)
-
-
 def group_norm(channels: int) -> GroupNorm:
-    """Normalization over groups of channels (Wu & He 2018, arXiv 1803.08494)."""
+    """The normalization of this many channels."""
     groups = max(groups for groups in range(1, min(_GROUPS, max(1, channels // 4)) + 1) if channels % groups == 0)
-    return GroupNorm(groups, channels, eps=1e-6)
+    return GroupNorm(groups=groups, channels=channels, epsilon=1e-6)
 
 
-def linear(before: int, after: int, *, bias: bool = True) -> nn.Linear:
-    """A linear layer that starts as torch's do, from the counter-based generator."""
-    layer = nn.Linear(before, after, bias)
-    names = [name for name, _ in layer.named_parameters()]
-    layer.initializers = dict.fromkeys(names, fan_in_uniform(before))  # type: ignore[assignment]
-    return layer
+def glorot(layer: L, gain: float = 1.0) -> L:
+    """The layer, initialized with uniform weights of variance gain² · 2/(fan-in + fan-out) and biases of 0.
 
-
-def zero_convolution(before: int, after: int, size: int = 3) -> Convolution:
-    """A convolution whose output is 0 at the start, so that a residual block begins as the identity."""
-    layer = Convolution(before, after, size=size)
-    layer.initializers = dict.fromkeys(("weight", "bias"), Constant(0.0))
+    Source: Glorot & Bengio 2010, equation 16.
+    """
+    fan_out, fan_in, *size = layer.weight.shape
+    bound = gain * math.sqrt(6 / ((fan_in + fan_out) * math.prod(size)))
+    start: dict[str, Initializer] = {"weight": UniformWeights(-bound, bound), "bias": Constant(0.0)}
+    layer.initializers = {name: start[name] for name, _ in layer.named_parameters()}  # type: ignore[assignment]
     return layer

@@ -56,7 +56,9 @@ def transcribed(weights: dict[str, Tensor], x: Tensor, sigma: float) -> Tensor:
         split = h.reshape(len(h), groups, -1)
         mean, variance = split.mean(dim=2, keepdim=True), split.var(dim=2, keepdim=True, correction=0)
         h = ((split - mean) / (variance + 1e-6).sqrt()).reshape(h.shape)
-        return h * weights[f"{name}.weight"].view(1, -1, 1, 1) + weights[f"{name}.bias"].view(1, -1, 1, 1)
+        return h * weights[f"{name}.factors.gamma"].view(1, -1, 1, 1) + weights[f"{name}.factors.beta"].view(
+            1, -1, 1, 1
+        )
 
     def convolved(name: str, h: Tensor, padding: int = 1) -> Tensor:
         return F.conv2d(h, weights[f"{name}.weight"], weights[f"{name}.bias"], padding=padding)
@@ -89,8 +91,8 @@ def transcribed(weights: dict[str, Tensor], x: Tensor, sigma: float) -> Tensor:
         return (h + convolved(f"{name}.end", mixed, 0)) / math.sqrt(2)
 
     noise = torch.tensor(0.25 * math.log(sigma * 0.5 / SIGMA_DATA), dtype=torch.float64)
-    frequencies = torch.tensor([10_000 ** (-k / 4) for k in range(4)], dtype=torch.float64)
-    features = torch.cat([torch.cos(noise * frequencies), torch.sin(noise * frequencies)])[None]
+    frequencies = torch.tensor([10_000 ** (-k / 3) for k in range(4)], dtype=torch.float64)
+    features = torch.cat([torch.sin(noise * frequencies), torch.cos(noise * frequencies)])[None]
     embedded = swish(linear("embedding.second", swish(linear("embedding.first", features))))
 
     total = sigma**2 + SIGMA_DATA**2
@@ -189,13 +191,12 @@ def test_each_image_may_have_its_own_sigma() -> None:
 
 
 @torch.no_grad()
-def test_an_untrained_network_has_the_score_of_gaussian_data_of_that_size() -> None:
+def test_an_untrained_network_denoises_gaussian_data_of_that_size() -> None:
     made = untrained(attrs.evolve(minimal(), data=Digits(sigma_data=SIGMA_DATA), model=MODEL))
     x = images().float()
     for sigma in (1e-4, 0.5, 1e4):
-        assert (
-            relative_error(score_of(made.scaled_score, x, sigma), -(x - 0.5) / (sigma**2 + SIGMA_DATA**2)) < TOLERANCE
-        )
+        expected = 0.5 + (x - 0.5) / (1 + (sigma / SIGMA_DATA) ** 2)
+        assert relative_error(x + sigma**2 * score_of(made.scaled_score, x, sigma), expected) < 1e-4
 
 
 def test_gradients_reach_every_parameter() -> None:
@@ -206,9 +207,10 @@ def test_gradients_reach_every_parameter() -> None:
     assert all(gradient.abs().max() > 0 for gradient in gradients)
 
 
+@pytest.mark.parametrize("attention", [(4,), ()])
 @torch.no_grad()
-def test_images_of_any_size_that_the_stages_can_halve_have_a_score() -> None:
-    made = network()
+def test_images_of_any_size_that_the_stages_can_halve_have_a_score(attention: tuple[int, ...]) -> None:
+    made = network(attrs.evolve(MODEL, attention=attention))
     x = torch.rand(2, 1, 12, 6, dtype=torch.float64)
     assert score_of(made.scaled_score, x, 1.0).shape == x.shape
     with pytest.raises(NcsnxError, match=r"multiple of 2, since it halves the image 1 time; found 9×8"):
