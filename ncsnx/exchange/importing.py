@@ -36,7 +36,6 @@ from ncsnx.training.start import require_same_identity
 
 _SHOWN = 4  # names shown in a list
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-ImportOutcome = Literal["imported", "already there"]
 
 
 # What must fit
@@ -130,30 +129,19 @@ def parts(
     names = published_parameters(network)
     types = {name: tensor.dtype for name, tensor in network.state_dict().items()}
     state = from_published(network, published.network)
+
+    def in_own_types() -> Tensors:
+        return {name: tensor.to(types[name]) for name, tensor in state.items()}
+
     check_stop()
-    yield "model", _prepared(state, types)
+    yield "model", in_own_types()
     published.network.clear()
     if published.ema is not None:
         check_stop()
         # buffers such as running statistics aren't averaged: they are the network's
         state |= {ours: published.ema.pop(theirs) for theirs, ours in names.items()}
-        yield "ema", _prepared(state, types)
+        yield "ema", in_own_types()
     yield "optimizer", {f"{checkpoint.UNTOUCHED}/{name}": torch.zeros(0) for name in names.values()}
-
-
-def _prepared(tensors: Tensors, types: dict[str, torch.dtype]) -> Tensors:
-    """Tensors ready to write: with the network's types, sharing no memory."""
-    ready: Tensors = {}
-    seen: set[int] = set()
-    for name, tensor in tensors.items():
-        plain = tensor.to(types[name]).contiguous()
-        place = plain.untyped_storage().data_ptr()
-        if place in seen or plain.untyped_storage().nbytes() != plain.nbytes:
-            plain = plain.clone()
-            place = plain.untyped_storage().data_ptr()
-        seen.add(place)
-        ready[name] = plain
-    return ready
 
 
 # The run
@@ -163,8 +151,7 @@ def _prepared(tensors: Tensors, types: dict[str, torch.dtype]) -> Tensors:
 class Imported:
     """Result of importing one file."""
 
-    step: int
-    outcome: ImportOutcome
+    outcome: Literal["imported", "already there"]
     folder: Path
     """Folder of the checkpoint."""
 
@@ -272,14 +259,14 @@ def import_checkpoint(
                 "nothing is overwritten",
                 Hint("import it into a new run", adds=argument("name", A_NAME)),
             )
-        return Imported(published.step, "already there", folder)
+        return Imported("already there", folder)
     if run.data_fingerprint() is not None:
         raise NcsnxError(
             f"{run.path} was trained here, and {published.path} belongs to another training",
             Hint("import it into a new run", adds=argument("name", f"{run.name}-published")),
         )
     append_segment(run, from_step=published.step, runtime={}, changes={}, note=note, imported=origin)
-    return Imported(published.step, "imported", write_checkpoint(run.checkpoints, published.step, files()))
+    return Imported("imported", write_checkpoint(run.checkpoints, published.step, files()))
 
 
 def _differing(there: Manifest, files: Iterable[tuple[str, bytes | TensorFile]]) -> list[str]:
