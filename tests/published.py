@@ -6,7 +6,6 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
-import attrs
 import torch
 from safetensors import safe_open
 from torch import Tensor
@@ -17,6 +16,8 @@ from ncsnx.runs import checkpoint
 from tests.golden_networks import FOLDER, model_of
 
 GOLDEN = ("ncsn", "ncsnv2", "ncsnv2_deeper")
+OPTIMIZER = {"state": {}, "param_groups": [{"params": []}]}
+"""State of an optimizer, which isn't imported."""
 STEP = 5000
 """Step of the golden checkpoints."""
 
@@ -79,12 +80,7 @@ def states_of(folder: Path, experiment: Experiment) -> list[Any]:
     if type(experiment.model).__name__.startswith("NCSNv2"):
         state["module.sigmas"] = torch.tensor(network.noise_levels)
     ordered = OrderedDict((f"module.{names[name]}", state.pop(f"module.{names[name]}")) for name in parameters)
-    kept: dict[int, dict[str, Tensor]] = {number: {} for number in range(len(parameters))}
-    for entry, tensor in content.optimizer.items():
-        key, name = entry.split("/", 1)
-        kept[parameters.index(name)][key] = tensor
-    group = {**attrs.asdict(experiment.optimizer), "params": list(range(len(parameters)))}
-    states: list[Any] = [OrderedDict({**state, **ordered}), {"state": kept, "param_groups": [group]}, 1, content.step]
+    states: list[Any] = [OrderedDict({**state, **ordered}), OPTIMIZER, 1, content.step]
     if content.ema is not None:
         states.append({names[name]: content.ema[name] for name in parameters})
     return states

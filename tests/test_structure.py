@@ -23,7 +23,7 @@ FLOORS = (
     ("cli",),
 )
 """Layers from the bottom up: a module imports nothing from a layer above its own."""
-BUDGET = 40_600
+BUDGET = 40_220
 """Lines of the package, which may only fall."""
 
 

@@ -93,7 +93,7 @@ class _Import:
 
     def one(self, path: Path) -> dict[str, Any]:
         """Imports a file and gives its row. Raises NcsnxError."""
-        from ncsnx.exchange.importing import other_settings, require_fit
+        from ncsnx.exchange.importing import require_fit
         from ncsnx.exchange.published_files import read_published
 
         work = self.work
@@ -102,15 +102,10 @@ class _Import:
         published = read_published(path)
         work.check_stop()
         require_fit(self.experiment, published)
-        if changed := other_settings(self.experiment, published):
-            work.warning(
-                f"the optimizer of {path.name} had {', '.join(changed)}; training would use the experiment's values, "
-                "and optimizer.FIELD=VALUE changes them"
-            )
         imported = self.target.add(published, work.check_stop)
         self.attach()
         average = "raw weights only" if published.ema is None else "raw and averaged weights"
-        work.info(f"step {published.step:,} from {path.name}: {imported.outcome} ({average}, optimizer)")
+        work.info(f"step {published.step:,} from {path.name}: {imported.outcome} ({average})")
         return {
             "file": str(published.path),
             "sha256": published.sha256,
@@ -146,7 +141,8 @@ class ImportedRun(Result):
         others = f", {len(sound) - new:,} already imported" if new < len(sound) else ""
         newest = max(row["step"] for row in sound)
         following = f"next: ncsnx sample {self.path.name} --ckpt {newest} --n 16{self.runs_option}"
-        return [f"{new:,} imported{others}: {self.path}", following]
+        fresh = "training it further begins with a fresh optimizer"
+        return [f"{new:,} imported{others}: {self.path}", fresh, following]
 
     def problem(self) -> NcsnxError | None:
         refused = [Path(row["file"]).name for row in self.checkpoints if "step" not in row]

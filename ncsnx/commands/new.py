@@ -11,10 +11,9 @@ import attrs
 from ncsnx.commands import values
 from ncsnx.commands.command import DATA_PANEL, OUTPUT_PANEL, Command, argument, as_function, command, option
 from ncsnx.commands.groups import InData, Place
-from ncsnx.commands.plan import TIME_PANEL, Planned, experiment_for
+from ncsnx.commands.plan import TIME_PANEL, Planned, data_for
 from ncsnx.commands.sources import READING_PANEL, reading_of
 from ncsnx.errors import Hint, UsageError
-from ncsnx.quantities import counted
 from ncsnx.results import Result
 from ncsnx.spelling import argument as typed
 from ncsnx.spelling import parameter
@@ -69,20 +68,25 @@ class New(Planned, InData, Command["NewExperiment"]):
             path = self._free_place()
             budget_s = parse_budget(self.budget)
 
-            from ncsnx.planning.experiment_proposal import draft as drafted
-            from ncsnx.planning.experiment_proposal import favoured_network
+            from ncsnx.planning.experiment_proposal import draft, favoured_network, propose
+            from ncsnx.planning.writing import experiment_source
+            from ncsnx.storage import atomic
 
-            draft = experiment_for(self.name, self._images(), reading_of(self), work)
-            clock = None if self.no_timing else self._clock(draft, work)
-            fit = None if budget_s is None else self._fitted(draft, budget_s, clock, work)
-            images = draft.data if fit is None else fit.data
-            fitting = drafted(self.name, images, self.model or favoured_network(images))
-        found = self.surveyed(fitting, self.data_folder(), work)
+            fit = self._fitted(data_for(self._images(), reading_of(self), work), budget_s, work)
+            network = self.model or favoured_network(fit.data)
+        found = self.surveyed(draft(self.name, fit.data, network), self.data_folder(), work)
         with work.at_once():
-            made = NewExperiment(survey=self._proposed(found, fit, clock), path=path)
-            made.write()
-        made.say_remarks(work)
-        return made
+            assert found.distances is not None
+            data, images = found.experiment.data, found.distances.images
+            experiment = propose(self.name, data, found.plan, images, fit.scale, network)
+            found = attrs.evolve(found, experiment=experiment, timing=fit.timing, fit=fit)
+            with atomic.reporting(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+            atomic.write_new(path, experiment_source(found).encode())
+        for line in found.lines():
+            work.info(line)
+        _say_budget(found, fit, work)
+        return NewExperiment(survey=found, path=path)
 
     def _free_place(self) -> Path:
         """The path of the new file. Raises UsageError for a name that is invalid or taken."""
@@ -111,13 +115,12 @@ class New(Planned, InData, Command["NewExperiment"]):
                 "pictures (a folder or zip), a file of arrays, or a packed data set"
             ) from error
 
-    def _clock(self, draft: "Experiment", work: "Work") -> "TimeOf":
+    def _clock(self, work: "Work") -> "TimeOf":
         """Times networks on this machine: the one that is asked for, or that is favoured at each image size."""
         import torch
 
         from ncsnx.config.image_sizes import size_in_words
-        from ncsnx.planning.experiment_proposal import draft as drafted
-        from ncsnx.planning.experiment_proposal import favoured_network
+        from ncsnx.planning.experiment_proposal import draft, favoured_network
         from ncsnx.planning.timing import time_experiment
         from ncsnx.runtime import Runtime
 
@@ -128,7 +131,7 @@ class New(Planned, InData, Command["NewExperiment"]):
         def time_of(data: "OwnData", width: int, batch_size: int) -> "Timing":
             work.info(f"timing a network of width {width} at {size_in_words(data.shape[1:])} px")
             kind = self.model or favoured_network(data)
-            experiment, timings = drafted(draft.name, data, kind, width=width, batch_size=batch_size), {}
+            experiment, timings = draft(self.name, data, kind, width=width, batch_size=batch_size), {}
             try:
                 for threads in dict.fromkeys(counts):
                     runtime = Runtime.choose(device=self.device, threads=threads)
@@ -140,39 +143,21 @@ class New(Planned, InData, Command["NewExperiment"]):
 
         return time_of
 
-    def _fitted(self, draft: "Experiment", budget_s: float, clock: "TimeOf | None", work: "Work") -> "Fit":
-        """The training that fits the budget."""
-        from ncsnx.config.data_sets import OwnData
+    def _fitted(self, data: "OwnData", budget_s: float | None, work: "Work") -> "Fit":
+        """The training that fits the budget, or the published one."""
         from ncsnx.data import open_data
-        from ncsnx.planning.budget import fit, untimed
+        from ncsnx.planning.budget import as_published, fit, untimed
         from ncsnx.work import ignore_message
 
-        data = draft.data
-        assert isinstance(data, OwnData)
         # without messages: the survey opens the data again
         silent = attrs.evolve(work, info=ignore_message, warning=ignore_message)
         images = len(open_data(data, self.data_folder(), silent).train)
+        clock = None if self.no_timing else self._clock(work)
+        if budget_s is None:
+            return as_published(data, images, self.steps, clock)
         if clock is None:
             return untimed(data, images, self.steps)
         return fit(data, images, clock, budget_s, steps=self.steps, size_is_free=self.size is None)
-
-    def _proposed(self, found: "Survey", fit: "Fit | None", clock: "TimeOf | None") -> "Survey":
-        """The survey, with the experiment that follows from its plan and the budget."""
-        from ncsnx.config.data_sets import OwnData
-        from ncsnx.planning.experiment_proposal import network_of, propose, rounded_up, usual_scale
-
-        assert found.measured is not None
-        plan, draft = attrs.evolve(found.plan, sigma_max=rounded_up(found.plan.sigma_max, 4)), found.experiment
-        data, images = draft.data, found.measured.distances.images
-        assert isinstance(data, OwnData)
-        if fit is None:
-            usual = usual_scale(data, images)
-            scale = usual if self.steps is None else attrs.evolve(usual, steps=self.steps)
-            timing = None if clock is None else clock(data, scale.width, scale.batch_size)
-        else:
-            scale, timing = fit.scale, fit.timing
-        experiment = propose(draft.name, data, plan, images, scale, network_of(draft))
-        return attrs.evolve(found, experiment=experiment, timing=timing, fit=fit)
 
 
 @attrs.frozen(kw_only=True, repr=False)
@@ -188,49 +173,8 @@ class NewExperiment(Result):
         """The experiment in the file."""
         return self.survey.experiment
 
-    def write(self) -> None:
-        """Writes the file. Raises NcsnxError."""
-        from ncsnx.planning.writing import experiment_source
-        from ncsnx.storage import atomic
-
-        assert self.survey.measured is not None
-        text = experiment_source(self.survey, self.survey.measured)
-        with atomic.reporting(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        atomic.write_new(self.path, text.encode())
-
     def shown(self) -> Sequence[str]:
         return [str(self.path)]
-
-    def say_remarks(self, work: "Work") -> None:
-        """Says what the experiment is, and warns of the data and of a budget that is exceeded."""
-        from ncsnx.config.model import RefineNetModel, UNet
-        from ncsnx.planning.budget import in_short
-        from ncsnx.planning.survey import data_remarks
-        from ncsnx.sampling.bias import known_bias
-
-        found, experiment, measured = self.survey, self.experiment, self.survey.measured
-        model, fit, training_s = experiment.model, found.fit, found.seconds_of_training
-        assert measured is not None
-        assert isinstance(model, RefineNetModel | UNet)  # of every proposal
-        work.info(
-            f"{counted(measured.distances.images, 'training image')} of "
-            f"{'×'.join(map(str, experiment.data.shape))}, {measured.held_out:,} held out; σ "
-            f"{experiment.schedule.sigma_max:g} → {found.plan.sigma_min:g} in {counted(found.plan.levels, 'level')}; "
-            f"width {model.width}, {counted(experiment.steps, 'step')} of {counted(experiment.batch_size, 'image')}"
-        )
-        for remark in data_remarks(measured):
-            work.warning(remark)
-        if fit is not None and fit.reductions:
-            _say_reductions(fit, work)
-        if training_s is not None:
-            _say_times(found, work)
-        if bias := known_bias(experiment.sampler, experiment):
-            work.info(bias)
-        budget_s = None if fit is None else fit.budget_s
-        if budget_s is not None and training_s is not None and training_s > budget_s:
-            fits = f"for one that fits, leave out {parameter('steps')}"
-            work.warning(f"that exceeds the budget of {in_short(budget_s)}; {fits}")
 
     def closing(self) -> Sequence[str]:
         from ncsnx.data.read_ahead import processors
@@ -247,41 +191,26 @@ class NewExperiment(Result):
         return self.experiment.name, str(self.path)
 
 
-def _say_reductions(fit: "Fit", work: "Work") -> None:
-    """Says what was reduced, why, and how to write other trainings."""
+def _say_budget(found: "Survey", fit: "Fit", work: "Work") -> None:
+    """Says what was reduced to fit the budget and how to write other trainings, and warns of a budget exceeded."""
     from ncsnx.planning.budget import in_short
 
     reduced = ", ".join(f"{what} {now} instead of {before}" for what, now, before in fit.reductions)
     published = f"add {typed('budget', 'none')}"
     if fit.budget_s is None:
-        timing = parameter("no_timing")
-        work.warning(
-            f"nothing was timed ({timing}), so no budget could be applied, and this is a small training: {reduced}.\n"
-            f"for one that fits a budget, leave out {timing}; for the published training, {published}"
-        )
+        if reduced:
+            timing = parameter("no_timing")
+            work.warning(
+                f"nothing was timed ({timing}), so no budget could be applied, and this is a small training: "
+                f"{reduced}\nfor one that fits a budget, leave out {timing}; for the published training, {published}"
+            )
         return
-    work.info(f"reduced to fit {in_short(fit.budget_s)} on this machine: {reduced}")
-    work.info(f"to write the published training, repeat the command with another name, and {published}")
-
-
-def _say_times(found: "Survey", work: "Work") -> None:
-    """Says how long the training and an image take."""
-    from ncsnx.planning.budget import span_of_time
-    from ncsnx.samplers.building import expected_evaluations
-
-    assert found.timing is not None
-    assert found.seconds_of_training is not None
-    assert found.seconds_per_image is not None
-    work.info(
-        f"training takes about {span_of_time(found.seconds_of_training)}, estimated from a quick timing: "
-        f"{found.timing.timed}"
-    )
-    evaluations = expected_evaluations(found.experiment.sampler, found.experiment.schedule.levels)
-    quickly = span_of_time(evaluations * found.timing.seconds_per_evaluation)
-    work.info(
-        f"an image takes about {quickly} with the experiment's sampler of {counted(evaluations, 'evaluation')}, and "
-        f"{span_of_time(found.seconds_per_image)} with the published one"
-    )
+    if reduced:
+        work.info(f"reduced to fit {in_short(fit.budget_s)} on this machine: {reduced}")
+        work.info(f"to write the published training, repeat the command with another name, and {published}")
+    if found.seconds_of_training is not None and found.seconds_of_training > fit.budget_s:
+        fits = f"for one that fits, leave out {parameter('steps')}"
+        work.warning(f"the training exceeds the budget of {in_short(fit.budget_s)}; {fits}")
 
 
 new = as_function(New)

@@ -1,4 +1,4 @@
-"""`ncsnx plan`: noise levels and sampler that follow from the data, their cost here, and differing values."""
+"""`ncsnx plan`: noise levels and sampler that follow from the data, and their cost here."""
 
 import shlex
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ from ncsnx.commands.groups import Device, FieldChanges, Place, changed_words, ov
 from ncsnx.commands.sources import InSource, ReadSimply, meant, own, refuse_reading
 from ncsnx.errors import UsageError
 from ncsnx.noise.techniques import MOST_OVERLAP, OVERLAP
-from ncsnx.quantities import counted
-from ncsnx.results import Column, Result, Table
+from ncsnx.results import Result
 from ncsnx.spelling import parameter
 
 if TYPE_CHECKING:
+    from ncsnx.config.data_sets import OwnData
     from ncsnx.config.experiment import Experiment
     from ncsnx.data.readers.from_path import Reading
     from ncsnx.planning.survey import Survey
@@ -68,9 +68,9 @@ class Planned(ReadSimply, Device):
 class Plan(Planned, InSource, Command["PlannedTraining"]):
     """Plan noise levels and sampler from the data.
 
-    Uses techniques 1, 2 and 4 of Song & Ermon (2020), and measures how long training and sampling take. For an
-    experiment, lists what differs from its own values. Where its data isn't at hand, uses the experiment's σ_1 and
-    says so.
+    Uses techniques 1, 2 and 4 of Song & Ermon (2020), and measures how long training and sampling take. For your own
+    images, the training is the published one for images of their size. Where the data of an experiment isn't at hand,
+    uses the experiment's σ_1 and says so.
     """
 
     source: Annotated["Experiment | Place", argument("EXPERIMENT|FOLDER", parse=values.name_or_path)] = attrs.field(
@@ -86,38 +86,33 @@ class Plan(Planned, InSource, Command["PlannedTraining"]):
             self.check()
 
             from ncsnx.config.variants import load_plugins
-            from ncsnx.planning.survey import data_remarks, plan_differences
+            from ncsnx.planning.experiment_proposal import draft, propose
             from ncsnx.planning.timing import time_experiment
-            from ncsnx.sampling.bias import known_bias
 
             load_plugins("ncsnx.runtime")
             folder, changes, reading = self.data_folder(), changed_words(self.changes), self.reading()
             named = meant(self.source, changes, folder)
             if isinstance(named, Path):
-                experiment = _changed(experiment_for("plan", named, reading, work), changes)
+                experiment = _changed(draft("plan", data_for(named, reading, work)), changes)
             else:
                 refuse_reading(self.source, named.data, reading)
                 experiment = named
         found = self.surveyed(experiment, folder, work)
         with work.at_once():
             if isinstance(named, Path):
-                found = attrs.evolve(found, experiment=_proposed(found, changes))
-            else:
-                found = attrs.evolve(found, differences=tuple(plan_differences(experiment, found.plan)))
+                assert found.distances is not None
+                data, images = found.experiment.data, found.distances.images
+                proposed = propose(found.experiment.name, data, found.plan, images)
+                found = attrs.evolve(found, experiment=_changed(proposed, changes))
             if not self.no_timing:
                 found = attrs.evolve(found, timing=time_experiment(found.experiment, self.runtime(), work))
-        for remark in data_remarks(found.measured) if found.measured else []:
-            work.warning(remark)
-        if bias := known_bias(found.experiment.sampler, found.experiment):
-            work.info(bias)
-        named_by = str(self.source) if isinstance(self.source, Path | str) else self.source.name
-        return PlannedTraining(survey=found, source=named_by, is_own=isinstance(named, Path))
+        return PlannedTraining(survey=found, own=str(self.source) if isinstance(named, Path) else None)
 
 
-def experiment_for(name: str, path: Path, reading: "Reading", work: "Work") -> "Experiment":
-    """A draft for a person's own images, at a size that the networks accept."""
+def data_for(path: Path, reading: "Reading", work: "Work") -> "OwnData":
+    """A person's own images, at a size that the networks accept."""
     from ncsnx.config.image_sizes import size_as_typed, size_in_words
-    from ncsnx.planning.experiment_proposal import check_size, draft, fitted_to_network
+    from ncsnx.planning.experiment_proposal import check_size, fitted_to_network
 
     if reading.image_size is not None:
         check_size(reading.image_size)
@@ -128,16 +123,7 @@ def experiment_for(name: str, path: Path, reading: "Reading", work: "Work") -> "
             f"{path} holds images of {stored} pixels, which are not resized; training sees random crops of {size} "
             f"pixels (data.random_crop={size_as_typed(data.random_crop)})"
         )
-    return draft(name, data)
-
-
-def _proposed(found: "Survey", changes: list[str]) -> "Experiment":
-    """The experiment of `ncsnx new --model ncsnv2 --budget none`."""
-    from ncsnx.planning.experiment_proposal import propose
-
-    assert found.measured is not None
-    data, images = found.experiment.data, found.measured.distances.images
-    return _changed(propose(found.experiment.name, data, found.plan, images), changes)
+    return data
 
 
 def _changed(experiment: "Experiment", changes: list[str]) -> "Experiment":
@@ -152,100 +138,22 @@ class PlannedTraining(Result):
 
     survey: "Survey"
     """The plan and its sources."""
-    source: str
-    is_own: bool
-    """Whether the data is a person's own, so that there are no values of an experiment to compare with."""
+    own: str | None
+    """The images of a person's own that it was made for; None for an experiment."""
 
-    def shown(self) -> Sequence[Table | str]:
-        found = self.survey
-        compared = [] if self.is_own else [Column("own", "right")]
-        rows = [
-            [name, value, *([] if self.is_own else [own_value]), words]
-            for name, value, own_value, words in (*_noise_rows(found), *_time_rows(found))
-        ]
-        parts: list[Table | str] = [
-            Table(columns=[Column(""), Column("plan", "right"), *compared, Column("")], rows=rows)
-        ]
-        if not self.is_own and not found.differences:
-            parts.append("\nThe experiment's own values equal the plan's, to rounding.")
-        for difference in found.differences:
-            own_value, planned = _value(difference.own), _value(difference.planned)
-            parts.append(f"\n{difference.field}: {own_value}, planned {planned}: {difference.meaning}")
-        return parts
+    def shown(self) -> Sequence[str]:
+        return self.survey.lines()
 
     def closing(self) -> Sequence[str]:
-        if not self.is_own:
+        if self.own is None:
             return []
-        new = f"ncsnx new NAME --from {shlex.quote(self.source)} --budget 10h"
-        return [f"this is the published training for such images\nfor one that fits a time budget here:  {new}"]
+        return [f"to fit the training into a time:  ncsnx new NAME --from {shlex.quote(self.own)} --budget 10h"]
 
     def to_json(self) -> object:
         return self.survey.facts()
 
     def heading(self) -> tuple[str, str]:
         return "plan", self.survey.experiment.name
-
-
-Row = tuple[str, str, str, str]
-"""Name, plan's value, experiment's value, explanation."""
-
-
-def _noise_rows(found: "Survey") -> list[Row]:
-    from ncsnx.config import AnnealedLangevin
-
-    plan, schedule, sampler = found.plan, found.experiment.schedule, found.experiment.sampler
-    langevin = sampler if isinstance(sampler, AnnealedLangevin) else None
-    rows = [("σ_1", _value(plan.sigma_max), _value(schedule.sigma_max), found.source)]
-    if found.measured is not None:
-        distances, (first, second) = found.measured.distances, found.measured.names
-        rows += [
-            ("", "", "", f"between {first} and {second}"),
-            ("99.9 % of pairs within", _value(distances.quantile), "", ""),
-        ]
-    return [
-        *rows,
-        ("σ_L", _value(plan.sigma_min), _value(schedule.sigma_min), ""),
-        ("γ", f"{plan.ratio:.5f}", "", f"ratio of levels that overlap by {plan.overlap:g}, D = {plan.dimensions:,}"),
-        ("L", f"{plan.levels:,}", f"{schedule.levels:,}", "levels"),
-        ("T", str(plan.steps_per_level), str(langevin.steps_per_level) if langevin else "", "steps per level"),
-        ("ε", _value(plan.step_size), _value(langevin.step_size) if langevin else "", "step size"),
-        (
-            "remaining variance",
-            f"{plan.remaining_variance:.4f}",
-            "",
-            "relative to the level's, ideally 1: technique 4 of NCSNv2",
-        ),
-        ("signal to noise", f"{plan.snr:.4f}", "", "√(ε/2)/σ_L, the snr of the Langevin corrector of score SDEs"),
-        ("evaluations", f"{plan.evaluations:,}", _own_evaluations(found), "of the network, per image"),
-    ]
-
-
-def _own_evaluations(found: "Survey") -> str:
-    from ncsnx.samplers.building import evaluations
-
-    count = evaluations(found.experiment.sampler, found.experiment.schedule.levels)
-    return "adaptive" if count is None else f"{count:,}"
-
-
-def _time_rows(found: "Survey") -> list[Row]:
-    from ncsnx.planning.budget import span_of_time
-
-    timing, per_image, training_s = found.timing, found.seconds_per_image, found.seconds_of_training
-    if timing is None or per_image is None or training_s is None:
-        return []
-    experiment, images = found.experiment, counted(found.experiment.batch_size, "image")
-    grids = "" if experiment.snapshots is None else ", and grids of samples"
-    return [
-        ("an evaluation", span_of_time(timing.seconds_per_evaluation), "", timing.timed),
-        ("an image", span_of_time(per_image), "", ""),
-        ("1,000 images", span_of_time(1000 * per_image), "", "of one checkpoint"),
-        ("a training step", span_of_time(timing.step_of(experiment.batch_size)), "", f"of {images}"),
-        ("training", span_of_time(training_s), "", f"{counted(experiment.steps, 'step')}{grids}"),
-    ]
-
-
-def _value(value: float | int | str) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else value
 
 
 plan = as_function(Plan)

@@ -1,26 +1,24 @@
 """Imports published checkpoints into a run: what must fit, the conversion of their tensors, and the run.
 
-The numbers stay the same. The published file stores the optimizer's state in the order of the parameters in its network
-state; a run stores it by name.
+The weights stay the same. The optimizer's state in the file is not taken over: training that resumes from an imported
+checkpoint begins with a fresh optimizer.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, suppress
-from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
 import attrs
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ncsnx.config import Experiment, Optimizer
+from ncsnx.config import Experiment
 from ncsnx.config.codec import Difference, identity
 from ncsnx.config.discovery import Resolved
-from ncsnx.config.variants import tag_of
 from ncsnx.errors import Hint, NcsnxError, quoted
-from ncsnx.exchange.published_files import PublishedCheckpoint, PublishedOptimizer
+from ncsnx.exchange.published_files import PublishedCheckpoint
 from ncsnx.networks import Network, from_published, meta_network, published_shapes, to_published
 from ncsnx.networks.published_names import SIGMAS, same_levels
 from ncsnx.quantities import counted
@@ -34,14 +32,10 @@ from ncsnx.runs.segments import ImportRecord, append_segment
 from ncsnx.runs.writer_lock import writer_lock
 from ncsnx.space import Space
 from ncsnx.spelling import A_NAME, argument
-from ncsnx.training.optimizers import build_optimizer
 from ncsnx.training.start import require_same_identity
 
 _SHOWN = 4  # names shown in a list
-# Settings that don't change what a step computes; `initial_lr` only records the learning rate before a scheduler.
-_IMMATERIAL = frozenset(("params", "foreach", "fused", "capturable", "differentiable", "initial_lr"))
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-ImportOutcome = Literal["imported", "already there"]
 
 
 # What must fit
@@ -54,7 +48,7 @@ def require_fit(experiment: Experiment, published: PublishedCheckpoint) -> None:
         raise NcsnxError(f"{published.path} does not fit {experiment.name}: {'; '.join(differences)}", hint)
     network = meta_network(experiment)
     types = {theirs: network.state_dict()[ours].dtype for ours, theirs in to_published(network).items()}
-    for tensors in (published.network, published.ema or {}, *published.optimizer.states):
+    for tensors in (published.network, published.ema or {}):
         for name, tensor in tensors.items():
             wanted = types.get(name, torch.float32)
             if tensor.dtype != wanted and (wanted not in _FLOATS or tensor.dtype not in _FLOATS):
@@ -84,34 +78,19 @@ def misfit(experiment: Experiment, published: PublishedCheckpoint) -> list[str]:
             f"{len(ours):,} from {ours[0]:g} to {ours[-1]:g}"
         )
     differences += _compared(expected, _shapes(theirs), "tensor")
-    parameters = {name: expected[name] for name in published_parameters(network)}
     if (experiment.ema is None) != (published.ema is None):
         holds = "no averaged weights" if published.ema is None else "averaged weights"
         differences.append(f"ema is {'set' if experiment.ema else 'none'}, and the file holds {holds}")
     elif published.ema is not None:
+        parameters = {name: expected[name] for name in published_parameters(network)}
         differences += _compared(parameters, _shapes(published.ema), "averaged tensor")
-    order = [parameters[name] for name in theirs if name in parameters]
-    return differences or _optimizer_misfit(experiment.optimizer, order, published.optimizer)
+    return differences
 
 
 def published_parameters(network: Network) -> dict[str, str]:
     """Our name of each trained tensor, by its published name."""
     names = to_published(network)
     return {names[name]: name for name, _ in network.named_parameters()}
-
-
-@lru_cache(maxsize=64)
-def kept_state(optimizer: Optimizer) -> Mapping[str, bool]:
-    """Names of the tensors that an optimizer keeps per parameter → whether they have the parameter's shape.
-
-    Determined by taking a step, so that it holds for optimizers from packages too.
-    """
-    parameter = nn.Parameter(torch.zeros(1))
-    parameter.grad = torch.zeros(1)
-    built = build_optimizer(optimizer, [parameter])
-    built.step()
-    state = built.state.get(parameter, {})
-    return {key: value.dim() > 0 for key, value in state.items() if isinstance(value, Tensor)}
 
 
 def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
@@ -135,21 +114,6 @@ def _compared(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple
     ]
 
 
-def _optimizer_misfit(config: Optimizer, shapes: Sequence[tuple[int, ...]], found: PublishedOptimizer) -> list[str]:
-    """Differences of the optimizer's state from that of parameters with these shapes, in the file's order."""
-    kept = kept_state(config)
-    wanted = [{key: shape if is_whole else () for key, is_whole in kept.items()} for shape in shapes]
-    states = [_shapes(state) for state in found.states]
-    if states == wanted:
-        return []
-    keys = sorted({quoted(key)[1:-1] for state in states for key in state})
-    return [
-        f"optimizer is {tag_of(type(config))}, which keeps {', '.join(sorted(kept)) or 'nothing'} for each of "
-        f"{counted(len(wanted), 'parameter')}; the file has {', '.join(keys[:_SHOWN]) or 'nothing'} for "
-        f"{counted(len(states), 'parameter')}"
-    ]
-
-
 # The conversion
 
 
@@ -163,61 +127,21 @@ def parts(
     """
     network = meta_network(experiment)
     names = published_parameters(network)
-    order = [names[theirs] for theirs in published.network if theirs in names]
     types = {name: tensor.dtype for name, tensor in network.state_dict().items()}
     state = from_published(network, published.network)
+
+    def in_own_types() -> Tensors:
+        return {name: tensor.to(types[name]) for name, tensor in state.items()}
+
     check_stop()
-    yield "model", _prepared(state, types)
+    yield "model", in_own_types()
     published.network.clear()
-    for ours in order:
-        del state[ours]
     if published.ema is not None:
         check_stop()
         # buffers such as running statistics aren't averaged: they are the network's
         state |= {ours: published.ema.pop(theirs) for theirs, ours in names.items()}
-        yield "ema", _prepared(state, types)
-        state.clear()
-    check_stop()
-    yield "optimizer", _prepared(_optimizer(experiment, published, order), {})
-
-
-def _optimizer(experiment: Experiment, published: PublishedCheckpoint, order: list[str]) -> Tensors:
-    """Optimizer state by `key/name`. order: our names of the file's parameters, in the file's order."""
-    if not kept_state(experiment.optimizer):
-        return {f"{checkpoint.UNTOUCHED}/{name}": torch.zeros(0) for name in order}
-    return {
-        f"{key}/{name}": value
-        for name, state in zip(order, published.optimizer.states, strict=True)
-        for key, value in state.items()
-    }
-
-
-def _prepared(tensors: Tensors, types: dict[str, torch.dtype]) -> Tensors:
-    """Tensors ready to write: float32 (integers for a counter), sharing no memory."""
-    ready: Tensors = {}
-    seen: set[int] = set()
-    for name, tensor in tensors.items():
-        plain = tensor.to(types.get(name, torch.float32)).contiguous()
-        place = plain.untyped_storage().data_ptr()
-        if place in seen or plain.untyped_storage().nbytes() != plain.nbytes:
-            plain = plain.clone()
-            place = plain.untyped_storage().data_ptr()
-        seen.add(place)
-        ready[name] = plain
-    return ready
-
-
-def other_settings(experiment: Experiment, published: PublishedCheckpoint) -> list[str]:
-    """Settings that the file's and the experiment's optimizers share but with other values, in words."""
-    parameter = torch.nn.Parameter(torch.zeros(1))
-    ours = build_optimizer(experiment.optimizer, [parameter]).param_groups[0]
-    theirs = published.optimizer.settings
-    shared = [
-        key
-        for key in ours
-        if key in theirs and key not in _IMMATERIAL and not (key == "lr" and experiment.warmup_steps)
-    ]
-    return [f"{key} {theirs[key]} (here {ours[key]})" for key in shared if theirs[key] != ours[key]]
+        yield "ema", in_own_types()
+    yield "optimizer", {f"{checkpoint.UNTOUCHED}/{name}": torch.zeros(0) for name in names.values()}
 
 
 # The run
@@ -227,8 +151,7 @@ def other_settings(experiment: Experiment, published: PublishedCheckpoint) -> li
 class Imported:
     """Result of importing one file."""
 
-    step: int
-    outcome: ImportOutcome
+    outcome: Literal["imported", "already there"]
     folder: Path
     """Folder of the checkpoint."""
 
@@ -336,14 +259,14 @@ def import_checkpoint(
                 "nothing is overwritten",
                 Hint("import it into a new run", adds=argument("name", A_NAME)),
             )
-        return Imported(published.step, "already there", folder)
+        return Imported("already there", folder)
     if run.data_fingerprint() is not None:
         raise NcsnxError(
             f"{run.path} was trained here, and {published.path} belongs to another training",
             Hint("import it into a new run", adds=argument("name", f"{run.name}-published")),
         )
     append_segment(run, from_step=published.step, runtime={}, changes={}, note=note, imported=origin)
-    return Imported(published.step, "imported", write_checkpoint(run.checkpoints, published.step, files()))
+    return Imported("imported", write_checkpoint(run.checkpoints, published.step, files()))
 
 
 def _differing(there: Manifest, files: Iterable[tuple[str, bytes | TensorFile]]) -> list[str]:

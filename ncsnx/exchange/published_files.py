@@ -1,9 +1,9 @@
 """Reads checkpoint files of the published implementation without executing anything in them.
 
 github.com/ermongroup/ncsnv2 saves `checkpoint_{step}.pth` as a pickled list: the network's state with names that begin
-with `module.`, the optimizer's state, the epoch, the step and, if the model has one, the moving average of the weights.
-This is the only module that reads pickled files. It uses torch's restricted reader (`weights_only`), which knows
-tensors, numbers, text and their containers and calls nothing that the file names, and checks its result.
+with `module.`, the optimizer's state (not used here), the epoch, the step and, if the model has one, the moving average
+of the weights. This is the only module that reads pickled files. It uses torch's restricted reader (`weights_only`),
+which knows tensors, numbers, text and their containers and calls nothing that the file names, and checks its result.
 """
 
 import re
@@ -17,7 +17,6 @@ import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.config.checks import is_whole
 from ncsnx.config.experiment import MOST_STEPS
 from ncsnx.errors import NcsnxError, UsageError, quoted
 from ncsnx.quantities import byte_size
@@ -34,16 +33,6 @@ _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 
 
 @attrs.frozen(eq=False)
-class PublishedOptimizer:
-    """The optimizer's state, in the order of the parameters in the file's network state."""
-
-    states: tuple[dict[str, Tensor], ...]
-    """State tensors by name, one dict per parameter; a number is a tensor without dimensions."""
-    settings: dict[str, Any]
-    """Settings such as the learning rate, under torch's names; only numbers, None and tuples of these."""
-
-
-@attrs.frozen(eq=False)
 class PublishedCheckpoint:
     """Content of a file: tensors of float or integer types on the CPU, without the prefix `module.`."""
 
@@ -53,8 +42,7 @@ class PublishedCheckpoint:
     size: int
     """Size of the file in bytes."""
     network: dict[str, Tensor]
-    """Parameters and buffers by their published names, in the file's order."""
-    optimizer: PublishedOptimizer
+    """Parameters and buffers by their published names."""
     epoch: int
     step: int
     ema: dict[str, Tensor] | None
@@ -139,13 +127,12 @@ def _unpickled(path: Path, file: BufferedReader, size: int) -> Any:
 def _checked(path: Path, sha256: str, size: int, content: object) -> PublishedCheckpoint:
     if not isinstance(content, list) or len(content) not in (4, 5):
         raise NcsnxError(f"{path} holds {_kind(content)}; {_FORMAT}")
-    network, optimizer, epoch, step, *rest = content
+    network, _, epoch, step, *rest = content
     return PublishedCheckpoint(
         path=path,
         sha256=sha256,
         size=size,
         network=_tensors(path, "network", network),
-        optimizer=_optimizer(path, optimizer),
         epoch=_count(path, "epoch", epoch),
         step=_count(path, "step", step),
         ema=_tensors(path, "EMA", rest[0]) if rest and rest[0] is not None else None,
@@ -173,37 +160,6 @@ def _tensor(path: Path, where: str, value: object) -> Tensor:
     if value.layout is not torch.strided or value.device.type != "cpu" or value.is_quantized or value.is_complex():
         raise NcsnxError(f"{path}: {where}: expected plain numbers, found a tensor of {value.dtype}, {value.layout}")
     return value.detach()
-
-
-def _optimizer(path: Path, found: object) -> PublishedOptimizer:
-    """The states in the order of the parameters' numbers: 0, 1, 2 … in current torch, memory addresses in torch 1.5."""
-    match found:
-        case {"state": dict(state), "param_groups": [{"params": list(numbers)} as group]}:
-            if all(map(is_whole, numbers)) and len(set(numbers)) == len(numbers) and state.keys() <= set(numbers):
-                states = tuple(_parameter_state(path, place, state.get(n, {})) for place, n in enumerate(numbers))
-                settings = {key: value for key, value in group.items() if isinstance(key, str) and _is_setting(value)}
-                return PublishedOptimizer(states, settings)
-    _refuse(path, "optimizer", "the state of torch's optimizer with one group of parameters", found)
-
-
-def _parameter_state(path: Path, place: int, found: object) -> dict[str, Tensor]:
-    where = f"optimizer, parameter {place}"
-    if not isinstance(found, dict) or not all(isinstance(key, str) and "/" not in key for key in found):
-        _refuse(path, where, "tensors by name", found)
-    return {
-        key: torch.tensor(float(value)) if _is_number(value) else _tensor(path, f"{where}, {quoted(key)}", value)
-        for key, value in found.items()
-        if value is not None  # SGD without momentum
-    }
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MOST_STEPS
-
-
-def _is_setting(value: object) -> bool:
-    values = value if isinstance(value, tuple) else (value,)  # flat: a nested one may be shared without end
-    return len(values) <= 8 and all(one is None or isinstance(one, bool | float) or _is_number(one) for one in values)
 
 
 def _count(path: Path, what: str, found: object) -> int:

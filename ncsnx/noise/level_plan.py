@@ -32,11 +32,6 @@ class NoisePlan:
         return self.levels * self.steps_per_level + 1
 
     @property
-    def snr(self) -> float:
-        """Signal-to-noise ratio of a step, as defined for score SDEs."""
-        return techniques.signal_to_noise(self.step_size, self.sigma_min)
-
-    @property
     def remaining_variance(self) -> float:
         """Variance of the noise after a level's steps, in units of σ²; technique 4 aims at 1."""
         ratio = techniques.spaced_ratio(self.sigma_max, self.sigma_min, self.levels)

@@ -116,12 +116,6 @@ def langevin_variance(sigmas: Sequence[float], step_size: float, steps_per_level
     return variance / data * ((data / (data + sigmas[-1] ** 2)) ** 2 if denoise else 1)
 
 
-def signal_to_noise(step_size: float, sigma_min: float) -> float:
-    """√(ε/2)/σ_L: the `snr` at which the annealed Langevin corrector of score SDEs (arXiv 2011.13456) has the same step
-    sizes, 2(snr·σ_i)²."""
-    return math.sqrt(step_size / 2) / sigma_min
-
-
 def _sign_change(function: Callable[[float], float], low: float, high: float) -> float:
     """The point where a function changes sign, once between `low` and `high`, to the last bit (bisection)."""
     starts_positive = function(low) > 0

@@ -8,7 +8,7 @@ spent on more steps.
 import math
 import re
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import attrs
 
@@ -46,38 +46,29 @@ TimeOf = Callable[[OwnData, int, int], Timing]
 
 @attrs.frozen(kw_only=True)
 class Fit:
-    """A training fitted to a budget, and the published one that it was reduced from."""
+    """A training, and how it was reduced to fit a budget."""
 
     data: OwnData
     scale: Scale
-    published: Scale
-    published_data: OwnData
+    reductions: Sequence[tuple[str, str, str]] = ()
+    """(name, reduced value, published value) of each reduced value."""
     budget_s: float | None = None
-    """None if nothing was timed, so that there is no budget."""
+    """None for the published training, and if nothing was timed."""
     timing: Timing | None = None
     """Timing of this training."""
 
-    @property
-    def reductions(self) -> list[tuple[str, str, str]]:
-        """(name, reduced value, published value) of each reduced value."""
+    def reduced_from(self, data: OwnData, scale: Scale) -> "Fit":
+        """The training, with what was reduced from one on `data` at `scale`."""
         sizes: list[tuple[str, str, str]] = []
-        if long_side(self.data) < long_side(self.published_data):
-            now, before = size_in_words(self.data.shape[1:]), size_in_words(self.published_data.shape[1:])
-            sizes.append(("image size", now, before))
+        if long_side(self.data) < long_side(data):
+            sizes.append(("image size", size_in_words(self.data.shape[1:]), size_in_words(data.shape[1:])))
         rows = [
-            ("width", self.scale.width, self.published.width),
-            ("batch size", self.scale.batch_size, self.published.batch_size),
-            ("steps", self.scale.steps, self.published.steps),
+            ("width", self.scale.width, scale.width),
+            ("batch size", self.scale.batch_size, scale.batch_size),
+            ("steps", self.scale.steps, scale.steps),
         ]
-        return [*sizes, *((name, f"{less:,}", f"{most:,}") for name, less, most in rows if less < most)]
-
-
-@attrs.frozen
-class _Stage:
-    """A training of one kind, with the fewest usable steps."""
-
-    data: OwnData
-    scale: Scale
+        reductions = [*sizes, *((name, f"{less:,}", f"{most:,}") for name, less, most in rows if less < most)]
+        return attrs.evolve(self, reductions=reductions)
 
 
 def fit(
@@ -98,16 +89,16 @@ def fit(
     stages = _stages(data, usual, steps, size_is_free=size_is_free)
     timings: dict[tuple[ImageSize, int], Timing] = {}
 
-    def timing_of(stage: _Stage) -> Timing:
+    def timing_of(stage: Fit) -> Timing:
         key = (stage.data.image_size, stage.scale.width)
         if key not in timings:
             timings[key] = time_of(stage.data, stage.scale.width, stage.scale.batch_size)
         return timings[key]
 
-    def step_s(stage: _Stage) -> float:  # with the snapshots'
+    def step_s(stage: Fit) -> float:  # with the snapshots'
         return timing_of(stage).step_of(stage.scale.batch_size) * (1 + SNAPSHOT_SHARE)
 
-    def most_steps(stage: _Stage) -> int:
+    def most_steps(stage: Fit) -> int:
         return int(budget_s * (1 - RESERVE) / step_s(stage))
 
     # bisection saves timings: if a stage fits, all later ones fit too
@@ -117,14 +108,17 @@ def fit(
         raise _too_short(stages[-1], needed_s, budget_s, size_is_free=size_is_free)
     stage = stages[min(place, len(stages) - 1)]
     most = usual_steps(long_side(stage.data), images, stage.scale.batch_size)
-    return Fit(
-        data=stage.data,
-        scale=attrs.evolve(stage.scale, steps=steps or min(most, _round_down(most_steps(stage)))),
-        budget_s=budget_s,
-        timing=timing_of(stage),
-        published=attrs.evolve(usual, steps=steps or usual.steps),
-        published_data=data,
-    )
+    scale = attrs.evolve(stage.scale, steps=steps or min(most, _round_down(most_steps(stage))))
+    fitted = attrs.evolve(stage, scale=scale, budget_s=budget_s, timing=timing_of(stage))
+    return fitted.reduced_from(data, attrs.evolve(usual, steps=steps or usual.steps))
+
+
+def as_published(data: OwnData, images: int, steps: int | None, time_of: TimeOf | None) -> Fit:
+    """The published training, however long it takes."""
+    usual = usual_scale(data, images)
+    scale = attrs.evolve(usual, steps=steps or usual.steps)
+    timing = None if time_of is None else time_of(data, scale.width, scale.batch_size)
+    return Fit(data=data, scale=scale, timing=timing)
 
 
 def untimed(data: OwnData, images: int, steps: int | None) -> Fit:
@@ -132,16 +126,16 @@ def untimed(data: OwnData, images: int, steps: int | None) -> Fit:
     usual = usual_scale(data, images)
     width, batch_size = min(usual.width, _NARROW), min(usual.batch_size, _SMALLEST_BATCH)
     small = Scale(width=width, batch_size=batch_size, steps=steps or NARROW_STEPS)
-    return Fit(data=data, scale=small, published=usual, published_data=data)
+    return Fit(data=data, scale=small).reduced_from(data, usual)
 
 
-def _stages(data: OwnData, usual: Scale, steps: int | None, *, size_is_free: bool) -> list[_Stage]:
+def _stages(data: OwnData, usual: Scale, steps: int | None, *, size_is_free: bool) -> list[Fit]:
     """Stages from the published training to the smallest one, each faster than the previous one."""
     narrow = min(usual.width, _NARROW)
 
-    def stage(of: OwnData, width: int, batch_size: int, least_steps: int) -> _Stage:
+    def stage(of: OwnData, width: int, batch_size: int, least_steps: int) -> Fit:
         batch_size = min(batch_size, usual.batch_size)
-        return _Stage(of, Scale(width=width, batch_size=batch_size, steps=steps or least_steps))
+        return Fit(data=of, scale=Scale(width=width, batch_size=batch_size, steps=steps or least_steps))
 
     widths = [width for width in (128, 64, 32) if width <= usual.width]
     batches = [batch for batch in (64, _SMALLEST_BATCH) if batch < usual.batch_size]
@@ -164,7 +158,7 @@ def _reduced(data: OwnData, side: int) -> OwnData:
     return attrs.evolve(data, image_size=size_of_sides(even))
 
 
-def _too_short(stage: _Stage, needed_s: float, budget_s: float, *, size_is_free: bool) -> UsageError:
+def _too_short(stage: Fit, needed_s: float, budget_s: float, *, size_is_free: bool) -> UsageError:
     unit_s = next(size for size in _UNITS.values() if needed_s >= 2 * size or size == 1)
     needed = in_short(math.ceil(needed_s / unit_s) * unit_s)
     return UsageError(

@@ -111,11 +111,6 @@ def favoured_network(data: Data) -> Network:
     return "unet" if data.is_bounded and long_side(data) <= UNET_UP_TO else "ncsnv2"
 
 
-def network_of(experiment: Experiment) -> Network:
-    """The kind of a proposed experiment's network."""
-    return "unet" if isinstance(experiment.model, UNet) else "ncsnv2"
-
-
 def draft(
     name: str, data: Data, network: Network = "ncsnv2", *, width: int | None = None, batch_size: int = 128
 ) -> Experiment:

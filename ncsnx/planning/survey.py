@@ -17,8 +17,7 @@ from torch import Tensor
 from ncsnx.config.data_sets import Data, NumericData
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.image_sizes import size_of_sides
-from ncsnx.config.model import Geometric, LogNormal
-from ncsnx.config.sampler import AnnealedLangevin
+from ncsnx.config.overrides import typed
 from ncsnx.config.variants import tag_of
 from ncsnx.data import DataMissingError, open_data
 from ncsnx.data.dataset import Dataset
@@ -26,14 +25,15 @@ from ncsnx.data.readers.encoded_pictures import EncodedPictures, FilePictures
 from ncsnx.data.readers.own_images import unread_in_words
 from ncsnx.data.transforms import Preprocessing
 from ncsnx.data.value_statistics import values_space
-from ncsnx.errors import NcsnxError
-from ncsnx.noise import techniques
+from ncsnx.errors import NcsnxError, printable
 from ncsnx.noise.level_plan import NoisePlan, plan_noise
-from ncsnx.planning.budget import Fit
-from ncsnx.planning.experiment_proposal import SMALL_SET
+from ncsnx.planning.budget import Fit, span_of_time
+from ncsnx.planning.experiment_proposal import SMALL_SET, published_sampler, rounded_up
 from ncsnx.planning.timing import Timing, training_seconds
-from ncsnx.quantities import counted
+from ncsnx.quantities import counted, product
 from ncsnx.randomness import Purpose, Stream
+from ncsnx.samplers.building import expected_evaluations
+from ncsnx.sampling.bias import known_bias
 from ncsnx.space import Space
 from ncsnx.work import Work
 
@@ -54,8 +54,8 @@ class Distances:
 
     largest: float
     """Largest distance found: the maximum if all images were compared, otherwise a lower bound."""
-    pair: tuple[int, int]
-    """Ids of the two images."""
+    names: tuple[str, str]
+    """Names of the two images."""
     images: int
     """Number of training images."""
     compared: int
@@ -82,15 +82,12 @@ class Distances:
         return f"estimate (lower bound) from {images}: all pairs of {self.compared:,}{seed}"
 
 
-def measure_distances(
-    dataset: Dataset, data: Data, space: Space, *, seed: int = 0, work: Work | None = None
-) -> Distances:
+def measure_distances(dataset: Dataset, data: Data, space: Space, *, seed: int, work: Work) -> Distances:
     """The distances between the images of a training split.
 
     seed: seed of the sample and of the dequantization. Raises NcsnxError for fewer than two images, and if all are
     equal.
     """
-    work = work or Work()
     images = len(dataset)
     if images < 2:
         raise NcsnxError(f"distances need at least two training images, but there is {'one' if images else 'none'}")
@@ -103,10 +100,10 @@ def measure_distances(
         raise NcsnxError(f"all {counted(len(compared), 'compared image')} are equal, so there are no distances")
     first, second, quantile = _all_pairs(points, work)
     largest = float(torch.linalg.vector_norm(points[first].double() - points[second].double()))
-    one, other = dataset.read(compared[[first, second]]).ids.tolist()
+    one, other = (image_name(dataset, number) for number in dataset.read(compared[[first, second]]).ids.tolist())
     return Distances(
         largest=largest,
-        pair=(one, other),
+        names=(one, other),
         images=images,
         compared=len(compared),
         quantile=quantile,
@@ -155,35 +152,6 @@ def _all_pairs(points: Tensor, work: Work) -> tuple[int, int, float]:
 
 OUTLIER = 1.25
 """σ_1 above this multiple of the 99.9 % quantile is probably caused by one outlier."""
-SIGMA_TOLERANCE = 0.01
-"""Relative tolerance of σ_1, and of L beyond one level."""
-STEP_TOLERANCE = 0.03
-"""Relative tolerance of ε; published values have two digits."""
-
-
-@attrs.frozen(kw_only=True)
-class MeasuredData:
-    """Measurements of a data set."""
-
-    distances: Distances
-    names: tuple[str, str]
-    """Names of the two training images that are farthest apart."""
-    held_out: int
-    """Number of held-out images."""
-    unread: str = ""
-    """Files in a folder or zip that aren't read, in words."""
-    space: Space
-    """The space of the images, without their mean and size."""
-
-
-@attrs.frozen
-class PlanDifference:
-    """A value of an experiment that differs from the plan."""
-
-    field: str
-    own: float | int | str
-    planned: float | int | str
-    meaning: str
 
 
 @attrs.frozen(kw_only=True)
@@ -192,9 +160,12 @@ class Survey:
 
     experiment: Experiment
     plan: NoisePlan
-    measured: MeasuredData | None
+    distances: Distances | None
     """None if the data isn't available."""
-    differences: tuple[PlanDifference, ...] = ()
+    held_out: int = 0
+    """Number of held-out images."""
+    unread: str = ""
+    """Files in a folder or zip that aren't read, in words."""
     timing: Timing | None = None
     fit: Fit | None = None
     """How the experiment was reduced to a budget, if it was."""
@@ -202,22 +173,49 @@ class Survey:
     @property
     def source(self) -> str:
         """Source of σ_1, in words."""
-        return self.measured.distances.source if self.measured else "the experiment (its data is not here)"
-
-    @property
-    def seconds_per_image(self) -> float | None:
-        """Seconds per image with the published sampler, as planned; None without a timing."""
-        return None if self.timing is None else self.timing.seconds_per_evaluation * self.plan.evaluations
+        return self.distances.source if self.distances else "the experiment's own (its data is not here)"
 
     @property
     def seconds_of_training(self) -> float | None:
         """Seconds of the experiment's training; None without a timing."""
         return None if self.timing is None else training_seconds(self.experiment, self.timing)
 
+    def lines(self) -> list[str]:
+        """The survey in words: data, noise levels, published sampler, training and times."""
+        experiment, plan, distances = self.experiment, self.plan, self.distances
+        lines, sigma_max = list[str](), f"σ_1 = {plan.sigma_max:g}: {self.source}"
+        if distances is not None:
+            images = counted(distances.images, "training image")
+            lines.append(f"{images} of {product(experiment.data.shape)}, {self.held_out:,} held out")
+            pair = " and ".join(map(printable, distances.names))
+            sigma_max += f", between {pair}; 99.9 % of the pairs are within {distances.quantile:.4g}"
+        evaluations, width = counted(plan.evaluations, "evaluation"), getattr(experiment.model, "width", None)
+        network = "" if width is None else f", width {width}"
+        lines += [
+            sigma_max,
+            f"{counted(plan.levels, 'geometric level')} to σ_L = {plan.sigma_min:g}, which overlap by {plan.overlap:g}",
+            f"published sampler, {evaluations} per image: {typed(published_sampler(plan))}",
+            f"training: {counted(experiment.steps, 'step')} of {counted(experiment.batch_size, 'image')}{network}",
+            *([] if self.timing is None else self._times(self.timing)),
+        ]
+        bias = known_bias(experiment.sampler, experiment)
+        return lines if bias is None else [*lines, bias]
+
+    def _times(self, timing: Timing) -> list[str]:
+        training = span_of_time(training_seconds(self.experiment, timing))
+        evaluations = expected_evaluations(self.experiment.sampler, self.experiment.schedule.levels)
+        own, published = (
+            span_of_time(count * timing.seconds_per_evaluation) for count in (evaluations, self.plan.evaluations)
+        )
+        return [
+            f"training takes about {training}, estimated from a quick timing: {timing.timed}",
+            f"an image takes about {own} with the experiment's sampler of {counted(evaluations, 'evaluation')}, and "
+            f"{published} with the published one",
+        ]
+
     def facts(self) -> dict[str, Any]:
         """The survey as JSON values."""
-        data, plan, timing = self.experiment.data, self.plan, self.timing
-        distances, per_image = self.measured.distances if self.measured else None, self.seconds_per_image
+        data, plan, timing, distances = self.experiment.data, self.plan, self.timing, self.distances
         return {
             "experiment": self.experiment.name,
             "data": tag_of(type(data)),
@@ -227,34 +225,17 @@ class Survey:
             "images": distances.images if distances else None,
             "sigma_max_source": self.source,
             "sigma_max_exact": distances.is_exact if distances else None,
-            "largest_pair": list(self.measured.names) if self.measured else None,
+            "largest_pair": list(distances.names) if distances else None,
             "quantile_999": distances.quantile if distances else None,
             **attrs.asdict(plan),
-            **{name: getattr(plan, name) for name in ("evaluations", "snr", "remaining_variance")},
+            "evaluations": plan.evaluations,
+            "remaining_variance": plan.remaining_variance,
             "seconds_per_evaluation": timing.seconds_per_evaluation if timing else None,
-            "seconds_per_image": per_image,
-            "seconds_per_1000_images": 1000 * per_image if per_image is not None else None,
+            "seconds_per_image": timing.seconds_per_evaluation * plan.evaluations if timing else None,
             "seconds_per_step": timing.step_of(self.experiment.batch_size) if timing else None,
             "seconds_of_training": self.seconds_of_training,
             "timed": timing.timed if timing else None,
-            "differences": [attrs.asdict(difference) for difference in self.differences],
         }
-
-
-def measure_data(data: Data, folder: Path, *, seed: int, work: Work) -> MeasuredData:
-    """Measures a data set. Raises DataMissingError if it isn't available."""
-    splits = open_data(data, folder, work)
-    space = values_space(data, splits, str(tag_of(type(data))), work)
-    distances = measure_distances(splits.train, data, space, seed=seed, work=work)
-    first, second = (image_name(splits.train, number) for number in distances.pair)
-    encoded = splits.train.encoded if isinstance(splits.train, EncodedPictures) else None
-    return MeasuredData(
-        distances=distances,
-        names=(first, second),
-        held_out=len(splits.held_out),
-        unread=unread_in_words(encoded.files) if isinstance(encoded, FilePictures) else "",
-        space=space,
-    )
 
 
 def survey(
@@ -262,34 +243,42 @@ def survey(
     folder: Path,
     work: Work,
     *,
-    overlap: float = techniques.OVERLAP,
-    steps_per_level: int | None = None,
-    seed: int = 0,
+    overlap: float,
+    steps_per_level: int | None,
+    seed: int,
 ) -> Survey:
-    """The plan for an experiment's data. If the data isn't available, warns and uses the experiment's own σ_1.
+    """The plan for an experiment's data, with warnings about the data. Without the data, σ_1 is the experiment's own.
 
-    folder: the data folder. overlap: C of neighbouring levels (technique 2). steps_per_level: T; by default as
-    published for a similar number of levels. seed: of the sample of images and of their dequantization. Raises
-    NcsnxError for data that can't be read, and if no noise levels suit it.
+    A measured σ_1 is rounded up to four digits, since no distance may exceed it. folder: the data folder. overlap: C of
+    neighbouring levels (technique 2). steps_per_level: T; None for as many as published for a similar number of levels.
+    seed: of the sample of images and of their dequantization. Raises NcsnxError for data that can't be read, and if no
+    noise levels suit it.
     """
-    sigma_max, measured = experiment.schedule.sigma_max, None
+    data, sigma_max = experiment.data, experiment.schedule.sigma_max
+    distances, held_out, unread = None, 0, ""
     try:
-        measured = measure_data(experiment.data, folder, seed=seed, work=work)
-        sigma_max = measured.distances.largest
-        if isinstance(experiment.data, NumericData):
-            scale = None if experiment.data.is_bounded else measured.space.span
-            experiment = attrs.evolve(experiment, data=attrs.evolve(experiment.data, scale=scale))
+        splits = open_data(data, folder, work)
+        space = values_space(data, splits, str(tag_of(type(data))), work)
+        distances = measure_distances(splits.train, data, space, seed=seed, work=work)
+        sigma_max, held_out = rounded_up(distances.largest, 4), len(splits.held_out)
+        encoded = splits.train.encoded if isinstance(splits.train, EncodedPictures) else None
+        unread = unread_in_words(encoded.files) if isinstance(encoded, FilePictures) else ""
+        if isinstance(data, NumericData):
+            data = attrs.evolve(data, scale=None if data.is_bounded else space.span)
+            experiment = attrs.evolve(experiment, data=data)
+        for remark in data_remarks(distances):
+            work.warning(remark)
     except DataMissingError as error:
         lines = [f"{error.message}, so σ_1 = {sigma_max:g} is the experiment's own", *map(str, error.hints)]
         work.warning("\n".join(lines))
     plan = plan_noise(
-        math.prod(experiment.data.shape),
+        math.prod(data.shape),
         sigma_max,
         sigma_min=experiment.schedule.sigma_min,
         overlap=overlap,
         steps_per_level=steps_per_level,
     )
-    return Survey(experiment=experiment, plan=plan, measured=measured)
+    return Survey(experiment=experiment, plan=plan, distances=distances, held_out=held_out, unread=unread)
 
 
 def image_name(dataset: Dataset, number: int) -> str:
@@ -297,10 +286,9 @@ def image_name(dataset: Dataset, number: int) -> str:
     return dataset.image_name(number) if isinstance(dataset, EncodedPictures) else f"image {number}"
 
 
-def data_remarks(measured: MeasuredData) -> list[str]:
+def data_remarks(distances: Distances) -> list[str]:
     """Warnings about the data, with advice, to be read before training."""
-    distances, (first, second) = measured.distances, measured.names
-    remarks = []
+    remarks, (first, second) = list[str](), distances.names
     if distances.largest > OUTLIER * distances.quantile:
         remarks.append(
             f"σ_1 = {distances.largest:.4g} is far above the distances of 99.9 % of the pairs, "
@@ -318,42 +306,3 @@ def data_remarks(measured: MeasuredData) -> list[str]:
             "crop images at random from larger ones:                              data.random_crop=SIDE"
         )
     return remarks
-
-
-def plan_differences(experiment: Experiment, plan: NoisePlan) -> list[PlanDifference]:
-    """Values in which the experiment differs from the plan by more than rounding, with their meaning."""
-    schedule, sampler, differences = experiment.schedule, experiment.sampler, list[PlanDifference]()
-    ratio = None
-    if isinstance(schedule, Geometric):
-        ratio = techniques.spaced_ratio(schedule.sigma_max, schedule.sigma_min, schedule.levels)
-    else:
-        meaning = "technique 2 uses a constant ratio of neighbouring levels"
-        differences.append(PlanDifference("schedule", tag_of(type(schedule)) or "", "geometric", meaning))
-    if abs(schedule.sigma_max / plan.sigma_max - 1) > SIGMA_TOLERANCE:
-        meaning = "above the largest distance found: safe, at the cost of a few more steps than needed"
-        if schedule.sigma_max < plan.sigma_max:
-            meaning = "the largest noise does not bridge images that are farther apart, so samples may lack diversity"
-        differences.append(PlanDifference("sigma_max", schedule.sigma_max, plan.sigma_max, meaning))
-    # a network that is trained at every σ has no levels that could be too far apart
-    levels_count = not isinstance(schedule, LogNormal)
-    if levels_count and abs(schedule.levels - plan.levels) > max(1, SIGMA_TOLERANCE * plan.levels):
-        meaning = f"{'more' if schedule.levels > plan.levels else 'fewer'} than needed from σ_1 to σ_L"
-        if ratio is not None:
-            share = techniques.level_overlap(plan.dimensions, ratio)
-            effect = "safe, with more evaluations" if share >= plan.overlap else "faster, but samples may suffer"
-            meaning = f"its levels overlap by {share:.3g}, those of the plan by {plan.overlap:.3g}: {effect}"
-        differences.append(PlanDifference("levels", schedule.levels, plan.levels, meaning))
-    if not isinstance(sampler, AnnealedLangevin):
-        return differences
-    steps, own = sampler.steps_per_level, sampler.step_size
-    if steps != plan.steps_per_level:
-        meaning = "more steps are better (technique 4), with proportionally more evaluations"
-        differences.append(PlanDifference("steps_per_level", steps, plan.steps_per_level, meaning))
-    best = plan.step_size if ratio is None else techniques.best_step_size(schedule.sigma_min, ratio, steps)
-    if abs(own / best - 1) > STEP_TOLERANCE:
-        meaning = f"technique 4 gives {best:.3g} for {counted(schedule.levels, 'level')} and T = {steps}"
-        differences.append(PlanDifference("step_size", own, plan.step_size, meaning))
-    elif abs(own / plan.step_size - 1) > STEP_TOLERANCE:
-        meaning = "the optimum for the experiment's own levels and steps"
-        differences.append(PlanDifference("step_size", own, plan.step_size, meaning))
-    return differences

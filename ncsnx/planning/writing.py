@@ -12,7 +12,7 @@ from ncsnx.config.overrides import typed
 from ncsnx.data.decoding import HEIC_EXTRA
 from ncsnx.planning.budget import in_short
 from ncsnx.planning.experiment_proposal import EPOCHS, SMALL_SET, published_sampler
-from ncsnx.planning.survey import MeasuredData, Survey
+from ncsnx.planning.survey import Distances, Survey
 from ncsnx.quantities import counted
 from ncsnx.samplers.building import expected_evaluations
 
@@ -44,14 +44,14 @@ _SPLITS = {
 _SPLIT_OF_PICTURES = "chosen by a hash of each name, so that the choice stays when images are added"
 
 
-def experiment_source(survey: Survey, measured: MeasuredData) -> str:
+def experiment_source(survey: Survey) -> str:
     """The text of a file that registers the survey's experiment.
 
     Untrusted text (paths, names of pictures) only appears in string literals and, made printable, in comments.
     """
     experiment, lines = survey.experiment, list[str]()
     parts = [experiment.data, experiment.sampler, getattr(experiment.sampler, "grid", None)]
-    for name, why in _reasons(survey, measured).items():
+    for name, why in _reasons(survey).items():
         value = getattr(experiment, name)
         parts.append(value)
         lines += [*comment(why), f"{name}={_literal(value)},"]
@@ -97,10 +97,11 @@ def _about_scale(survey: Survey) -> list[str]:
     return lines
 
 
-def _reasons(survey: Survey, measured: MeasuredData) -> dict[str, str]:
+def _reasons(survey: Survey) -> dict[str, str]:
     """The fields of the experiment that are written, with the reasons for their values."""
-    experiment, images = survey.experiment, measured.distances.images
+    experiment, distances = survey.experiment, survey.distances
     assert experiment.ema is not None
+    assert distances is not None
     is_unet = isinstance(experiment.model, UNet)
     is_published = getattr(experiment.model, "width", None) == 128
     rate = "As published." if is_published else "Higher than the published 1e-4, since the network is narrower."
@@ -112,11 +113,11 @@ def _reasons(survey: Survey, measured: MeasuredData) -> dict[str, str]:
             "decay": "To 0 at the end, so that the last weights are settled. For more steps change both.",
             "loss": "The weight at each σ with which the network learns all of them equally well.",
         }
-    seen = counted(experiment.batch_size * experiment.steps / images, "time")
+    seen = counted(experiment.batch_size * experiment.steps / distances.images, "time")
     network = "A U-Net that is conditional on σ" if is_unet else "The network published for images of about this size"
     return {
-        "data": _about_data(experiment.data, measured),
-        "schedule": _about_noise(survey, measured),
+        "data": _about_data(survey, distances.images),
+        "schedule": _about_noise(survey, distances),
         "model": f"{network}. A wider one gives finer images and takes longer; the published width is 128.",
         "sampler": _about_sampler(survey),
         "optimizer": rate,
@@ -130,15 +131,15 @@ def _reasons(survey: Survey, measured: MeasuredData) -> dict[str, str]:
     }
 
 
-def _about_data(data: Any, measured: MeasuredData) -> str:
-    images = measured.distances.images
+def _about_data(survey: Survey, images: int) -> str:
+    data = survey.experiment.data
     split = _SPLITS.get(type(data), _SPLIT_OF_PICTURES)
-    text = f"{counted(images, 'training image')}; {measured.held_out:,} held out, {split}."
+    text = f"{counted(images, 'training image')}; {survey.held_out:,} held out, {split}."
     if images < SMALL_SET:
         text += " A network can memorise so few: watch the held-out loss (`ncsnx loss`)."
     text += " random_flip=True doubles the training images, if mirror images are plausible."
-    if measured.unread:
-        text += f"\nIn the folder or zip, {measured.unread}."
+    if survey.unread:
+        text += f"\nIn the folder or zip, {survey.unread}."
     if getattr(data, "heic", False):
         text += f"\nHEIC needs an extra: {HEIC_EXTRA}"
     if not data.is_bounded:
@@ -146,9 +147,9 @@ def _about_data(data: Any, measured: MeasuredData) -> str:
     return text
 
 
-def _about_noise(survey: Survey, measured: MeasuredData) -> str:
-    plan, distances = survey.plan, measured.distances
-    first, second = (name if len(name) <= 40 else f"…{name[-39:]}" for name in measured.names)
+def _about_noise(survey: Survey, distances: Distances) -> str:
+    plan = survey.plan
+    first, second = (name if len(name) <= 40 else f"…{name[-39:]}" for name in distances.names)
     found = "largest distance" if distances.is_exact else "largest distance found"
     return (
         f"σ_1 (technique 1): the {found} between two training images is {distances.largest:.5g}, between {first!r} and "

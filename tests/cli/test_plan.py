@@ -1,7 +1,6 @@
 """`ncsnx plan` on the built-in experiments, on experiments of one's own and on images."""
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from tests.training.tiny import Result
 # L, T and ε as published (Song & Ermon 2020, appendix B)
 PUBLISHED = {
     "cifar10": (232, 5, 6.2e-6),
-    "church96": (788, 4, None),
+    "church96": (788, 4, None),  # the published step size is not the optimum
     "ffhq256": (2311, 3, 9e-7),
 }
 
@@ -49,23 +48,24 @@ def test_the_published_plans_come_out_of_the_published_sigma(name: str) -> None:
     assert found["evaluations"] == levels * steps + 1
     if step_size is not None:
         assert found["step_size"] == pytest.approx(step_size, rel=0.03)
-        assert found["differences"] == []
-    else:  # the published step size is not the optimum
-        (difference,) = found["differences"]
-        assert (difference["field"], difference["own"]) == ("step_size", 4.9e-6)
-        assert difference["meaning"].startswith("technique 4 gives 2.31e-06")
-    assert found["sigma_max_source"] == "the experiment (its data is not here)"
+    assert found["sigma_max_source"] == "the experiment's own (its data is not here)"
     assert "is the experiment's own\n  " in outcome.err
-    assert found["snr"] == pytest.approx(math.sqrt(found["step_size"] / 2) / 0.01, rel=1e-12)
 
 
 @pytest.mark.usefixtures("here")
-def test_a_table_shows_plan_and_experiment_side_by_side() -> None:
+def test_the_plan_is_told_in_lines_with_a_sampler_to_type() -> None:
     outcome = plan("digits", "--no-timing")
-    assert [line.split()[1:3] for line in outcome.out.splitlines() if line.startswith("L ")] == [["22", "24"]]
-    assert "\nlevels: 24, planned 22: its levels overlap by" in outcome.out
+    data, sigma, levels, sampler, training, bias = outcome.out.splitlines()
+    assert data == "1,498 training images of 1×8×8, 299 held out"
+    assert sigma.startswith("σ_1 = 4.801: largest of 1,498 images, between image 172 and image 766; 99.9 %")
+    assert levels == "22 geometric levels to σ_L = 0.01, which overlap by 0.567"
+    assert training == "training: 2,000 steps of 64 images, width 16"
+    assert bias.startswith("sampler=ald with steps_per_level=5 gives Gaussian data 132 %")
+    told, _, words = sampler.partition(": ")
+    assert told == "published sampler, 111 evaluations per image"
+    found = facts("digits", *words.split(), f"schedule.levels={facts('digits')['levels']}")
+    assert found["evaluations"] == 111
     assert "a network may memorise so few training images (1,498)" in outcome.err
-    assert "sampler=ald with steps_per_level=5 gives Gaussian data 132 %" in outcome.err
 
 
 @pytest.mark.usefixtures("here")
@@ -77,30 +77,14 @@ def test_the_overlap_and_the_steps_can_be_chosen() -> None:
 
 
 @pytest.mark.usefixtures("here")
-def test_what_differs_is_said_with_its_meaning() -> None:
-    words = ("schedule=uniform", "schedule.levels=10", "sampler.steps_per_level=2", "schedule.sigma_max=2.0")
-    meanings = {row["field"]: row["meaning"] for row in facts("digits", *words)["differences"]}
-    assert set(meanings) == {"schedule", "sigma_max", "levels", "steps_per_level"}
-    assert "does not bridge" in meanings["sigma_max"]
-    assert "constant ratio" in meanings["schedule"]
-    narrow = {row["field"]: row["meaning"] for row in facts("digits", "schedule.levels=10")["differences"]}
-    assert "samples may suffer" in narrow["levels"]
-
-
-@pytest.mark.usefixtures("here")
 def test_times_are_measured_and_add_up() -> None:
     outcome = plan("digits", "model.width=4", "steps=1000", "--json")
     found = json.loads(outcome.out)
     assert found["seconds_per_image"] == pytest.approx(found["seconds_per_evaluation"] * found["evaluations"])
-    assert found["seconds_per_1000_images"] == pytest.approx(1000 * found["seconds_per_image"])
     assert found["seconds_of_training"] > 1000 * found["seconds_per_step"]  # grids of samples are in it
     # a step has 128 images, each of which takes more than an evaluation; ten times as much and more would be wrong
     assert 0.1 < found["seconds_per_step"] / (128 * found["seconds_per_evaluation"]) < 100
     assert "at 8 px, on cpu" in found["timed"]
-
-
-def test_the_levels_of_a_network_that_is_trained_at_every_sigma_are_not_judged() -> None:
-    assert "levels" not in {row["field"] for row in facts("digits_edm", "schedule.levels=3")["differences"]}
 
 
 def test_a_folder_of_pictures_is_planned_for(here: Path) -> None:
@@ -109,8 +93,7 @@ def test_a_folder_of_pictures_is_planned_for(here: Path) -> None:
     assert (found["image_size"], found["channels"], found["dimensions"]) == (12, 3, 432)
     pixels = np.stack([np.asarray(Image.open(here / "photos" / name)) for name in found["largest_pair"]])
     distance = np.linalg.norm((pixels[0] / 255.0 - pixels[1] / 255.0).ravel())
-    assert found["sigma_max"] == pytest.approx(distance, rel=1e-6)
-    assert found["differences"] == []
+    assert distance * (1 - 1e-6) <= found["sigma_max"] <= distance * 1.001
     assert found["images"] < 30  # some are held out
     changed = facts("./photos", "--size", "8", "data.channels=1")
     assert (changed["image_size"], changed["channels"]) == (8, 1)

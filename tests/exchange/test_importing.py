@@ -1,8 +1,7 @@
-"""Imported checkpoints give the published scores, the same optimizer state and the same bits as our own."""
+"""Imported checkpoints give the published scores, the same bits as our own, and resume with a fresh optimizer."""
 
 import hashlib
 import json
-from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,10 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from ncsnx.config import SGD, Adam, Experiment, RMSProp
+from ncsnx.config import Experiment
 from ncsnx.config.discovery import resolve
 from ncsnx.errors import NcsnxError
-from ncsnx.exchange.importing import import_checkpoint, kept_state, misfit, other_settings, published_space, require_fit
+from ncsnx.exchange.importing import import_checkpoint, misfit, published_space, require_fit
 from ncsnx.exchange.published_files import read_published
 from ncsnx.networks import empty_network, meta_network, to_published
 from ncsnx.runs import checkpoint
@@ -22,11 +21,10 @@ from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import verify
 from ncsnx.runtime import Runtime
 from ncsnx.sampling.score_model import load
-from ncsnx.training.loss import score_matching_loss
-from ncsnx.training.optimizers import build_optimizer
 from tests.golden_networks import FOLDER, TOLERANCE, load_golden, model_of, relative_error
 from tests.published import (
     GOLDEN,
+    OPTIMIZER,
     STEP,
     expected,
     experiment_for,
@@ -36,7 +34,7 @@ from tests.published import (
     states_of,
     write,
 )
-from tests.spaces import space_of, state_of
+from tests.spaces import space_of
 from tests.training.tiny import command, files, overrides, saved, training
 
 CPU = Runtime(device=torch.device("cpu"), threads=1)
@@ -72,62 +70,14 @@ def test_the_imported_weights_give_the_published_scores(name: str, tmp_path: Pat
         assert relative_error(score, tensors[f"score_{kind}"]) < TOLERANCE, kind
 
 
-@pytest.mark.parametrize("name", GOLDEN)
-def test_a_further_step_is_the_one_that_the_published_optimizer_makes(name: str, tmp_path: Path) -> None:
-    experiment, states = golden_experiment(name), golden_states(name)
-    _, folder = imported(tmp_path, experiment, golden_path(name))
-    state = state_of(experiment, PLAIN)
-    state.load(folder)
-    size, levels = experiment.data.image_size, torch.tensor([0, experiment.schedule.levels - 1])
-    generator = torch.Generator().manual_seed(1)
-    x, noise = (torch.rand(2, 3, size, size, generator=generator) for _ in range(2))
-    score_matching_loss(state.network, x, state.network.sigmas[levels], noise).sum().backward()
-
-    # the file's parameters in the file's order, as the published code would resume
-    names = {theirs: ours for ours, theirs in to_published(state.network).items()}
-    order = [key.removeprefix("module.") for key in states[0] if key.removeprefix("module.") in names]
-    theirs = [torch.nn.Parameter(states[0][f"module.{key}"].clone()) for key in order]
-    for key, parameter in zip(order, theirs, strict=True):
-        parameter.grad = state.network.get_parameter(names[key]).grad.clone()  # type: ignore[union-attr]
-    adam = torch.optim.Adam(theirs)
-    adam.load_state_dict(states[1])
-    adam.step()
-    before = {key: state.network.get_parameter(names[key]).detach().clone() for key in order}
-    state.optimizer.step()
-    for key, parameter in zip(order, theirs, strict=True):
-        ours = state.network.get_parameter(names[key])
-        assert torch.allclose(ours, parameter, rtol=1e-6, atol=1e-8), key
-        assert not torch.equal(ours, before[key])
-
-
-def test_the_optimizer_s_numbers_mean_the_order_in_the_file(tmp_path: Path) -> None:
-    states = golden_states("ncsnv2")
-    count = len(states[1]["state"])
-    states[0] = OrderedDict(reversed(states[0].items()))
-    states[1]["state"] = {count - 1 - number: kept for number, kept in states[1]["state"].items()}
-    experiment = golden_experiment("ncsnv2")
-    _, turned = imported(tmp_path / "turned", experiment, write(tmp_path / "a.pth", states))
-    _, plain = imported(tmp_path / "plain", experiment, golden_path("ncsnv2"))
-    assert (turned / "optimizer.safetensors").read_bytes() == (plain / "optimizer.safetensors").read_bytes()
-    assert (turned / "model.safetensors").read_bytes() == (plain / "model.safetensors").read_bytes()
-
-
 @pytest.mark.parametrize("name", ["ncsn_spectral", "ncsnv2_batchnorm"])
-def test_buffers_are_kept_and_have_no_place_in_the_optimizer_s_order(name: str, tmp_path: Path) -> None:
+def test_buffers_are_kept_and_are_not_averaged(name: str, tmp_path: Path) -> None:
     golden = load_golden(name)
     network = golden.network
     names = to_published(network)
     parameters = [names[key] for key, _ in network.named_parameters()]
     weights = {key.removeprefix("state."): value for key, value in golden.tensors.items() if key.startswith("state.")}
-    # torch lists parameters and buffers in one order, module by module
-    network_state = {f"module.{key}": value for key, value in sorted(weights.items())}
-    order = [key for key in sorted(weights) if key in parameters]
-    kept = {
-        k: {"step": torch.tensor(2.0), "exp_avg": weights[key] * 2, "exp_avg_sq": weights[key].abs()}
-        for k, key in enumerate(order)
-    }
-    group = {"lr": 1e-4, "params": list(range(len(order)))}
-    states: list[Any] = [network_state, {"state": kept, "param_groups": [group]}, 0, 7]
+    states: list[Any] = [{f"module.{key}": value for key, value in weights.items()}, OPTIMIZER, 0, 7]
     if name.startswith("ncsnv2"):
         states.append({key: weights[key] + 1 for key in parameters})
     with safe_open(FOLDER / f"{name}.safetensors", "pt") as file:
@@ -137,10 +87,6 @@ def test_buffers_are_kept_and_have_no_place_in_the_optimizer_s_order(name: str, 
     content = checkpoint.read_checkpoint(folder)
     assert content.model.keys() == network.state_dict().keys()
     assert all(torch.equal(value, weights[names[key]]) for key, value in content.model.items())
-    assert all(
-        torch.equal(content.optimizer[f"exp_avg/{ours}"], weights[names[ours]] * 2)
-        for ours, _ in network.named_parameters()
-    )
     if content.ema is not None:
         trained = dict(network.named_parameters())
         assert all(torch.equal(v, weights[names[k]] + (k in trained)) for k, v in content.ema.items())
@@ -157,14 +103,14 @@ def own(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Experi
     return experiment, write(tmp_path_factory.mktemp("own") / "checkpoint_8.pth", states_of(folder, experiment))
 
 
-def test_our_own_checkpoint_comes_back_to_the_bit_and_trains_on_to_the_bit(
+def test_our_own_checkpoint_comes_back_to_the_bit_and_trains_on_with_a_fresh_optimizer(
     own: tuple[Experiment, Path], trained: Path, tmp_path: Path
 ) -> None:
     experiment, path = own
     words = ["import", str(path), "digits", *overrides()]
-    assert command(*words, folder=tmp_path).code == 0
+    assert "training it further begins with a fresh optimizer" in command(*words, folder=tmp_path).err
     own_run, run = Run(trained / "runs" / "digits"), Run(tmp_path / "runs" / "digits")
-    for name in ("model.safetensors", "ema.safetensors", "optimizer.safetensors"):
+    for name in ("model.safetensors", "ema.safetensors"):
         assert saved(own_run.path, 8)[name] == saved(run.path, 8)[name], name
     assert run.data_fingerprint() is None
 
@@ -172,8 +118,8 @@ def test_our_own_checkpoint_comes_back_to_the_bit_and_trains_on_to_the_bit(
 
     assert result.code == 0, result.err
     assert "from step 8" in result.err
-    for name in ("model.safetensors", "ema.safetensors"):
-        assert saved(run.path, 12)[name] == saved(own_run.path, 12)[name], name
+    newest = checkpoint.read_checkpoint(run.checkpoints / "step-00000012")
+    assert newest.optimizer["step/begin.bias"] == 12 - 8
     run.update_experiment(attrs.evolve(experiment, note="kept"))
     assert run.data_fingerprint() == own_run.data_fingerprint()
 
@@ -182,13 +128,11 @@ def test_other_contents_of_a_step_are_refused(own: tuple[Experiment, Path], tmp_
     experiment, path = own
     run, _ = imported(tmp_path, experiment, path)
     before = files(run.path)
-    for part, name in ((4, "ema"), (1, "optimizer")):
-        states: list[Any] = torch.load(path, weights_only=True)
-        tensors = states[1]["state"][3] if part == 1 else states[4]
-        tensors["exp_avg" if part == 1 else "end_conv.bias"] += 1
-        told = rf"already exists with other contents than .*\({name}\.safetensors\).*name=NAME"
-        with pytest.raises(NcsnxError, match=told):
-            import_checkpoint(run, experiment, read_published(write(tmp_path / "other.pth", states)))
+    states: list[Any] = torch.load(path, weights_only=True)
+    states[4]["end_conv.bias"] += 1
+    told = r"already exists with other contents than .*\(ema\.safetensors\).*name=NAME"
+    with pytest.raises(NcsnxError, match=told):
+        import_checkpoint(run, experiment, read_published(write(tmp_path / "other.pth", states)))
     assert files(run.path) == before
 
 
@@ -204,13 +148,13 @@ def test_weights_in_another_format_become_float32(own: tuple[Experiment, Path], 
     assert torch.equal(content.model["begin.weight"], before.bfloat16().float())
 
 
-@pytest.mark.parametrize("place", ["network", "EMA", "optimizer"])
+@pytest.mark.parametrize("place", ["network", "EMA"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 3])
 def test_wrong_numbers_are_refused_before_there_is_a_run(
     place: str, value: float, own: tuple[Experiment, Path], tmp_path: Path
 ) -> None:
     states: list[Any] = torch.load(own[1], weights_only=True)
-    part = {"network": states[0], "EMA": states[4], "optimizer": states[1]["state"][3]}[place]
+    part = {"network": states[0], "EMA": states[4]}[place]
     name = list(part)[-1]
     part[name] = torch.full_like(part[name], value, dtype=torch.int32 if value == 3 else None)
     result = command("import", str(write(tmp_path / "bad.pth", states)), "digits", *overrides(), folder=tmp_path)
@@ -237,36 +181,6 @@ def test_every_tensor_that_differs_is_found() -> None:
     ]
 
 
-KINDS = [Adam(), Adam(amsgrad=True), RMSProp(momentum=0.9), SGD(momentum=0.0)]
-
-
-@pytest.mark.parametrize("config", KINDS, ids=repr)
-def test_the_state_of_every_published_optimizer_is_taken_over(config: Any, tmp_path: Path) -> None:
-    experiment = attrs.evolve(golden_experiment("ncsnv2"), optimizer=config)
-    states = golden_states("ncsnv2")
-    names = {theirs: ours for ours, theirs in to_published(meta_network(experiment)).items()}
-    order = [key for key in (name.removeprefix("module.") for name in states[0]) if key in names]
-    theirs = [torch.nn.Parameter(states[4][key].clone()) for key in order]
-    for parameter in theirs:
-        parameter.grad = torch.ones_like(parameter)
-    optimizer = build_optimizer(config, theirs)
-    optimizer.step()
-    states[1] = optimizer.state_dict()
-    path = write(tmp_path / "a.pth", states)
-    _, folder = imported(tmp_path, experiment, path)
-    assert other_settings(experiment, read_published(path)) == []
-    state = state_of(experiment, CPU)
-    state.load(folder)
-    for key, parameter in zip(order, theirs, strict=True):
-        taken = state.optimizer.state.get(state.network.get_parameter(names[key]), {})
-        kept = {name: value for name, value in optimizer.state[parameter].items() if value is not None}
-        assert taken.keys() == kept.keys()
-        assert all(torch.equal(taken[name], kept[name]) for name in kept)
-    other = KINDS[KINDS.index(config) - 1]
-    assert kept_state(other) != kept_state(config)
-    assert misfit(attrs.evolve(experiment, optimizer=other), read_published(path)) != []
-
-
 def test_fields_that_differ_are_named() -> None:
     published, experiment = read_published(golden_path("ncsnv2")), golden_experiment("ncsnv2")
     schedule = attrs.evolve(experiment.schedule, sigma_max=49.0)
@@ -275,9 +189,6 @@ def test_fields_that_differ_are_named() -> None:
         ({"ema": None}, "ema is none, and the file holds averaged weights"),
     ):
         assert misfit(attrs.evolve(experiment, **other), published) == [told]
-    other_optimizer = attrs.evolve(experiment, optimizer=Adam(lr=1e-3, beta1=0.5))
-    told = ["lr 0.0001 (here 0.001)", "betas (0.9, 0.999) (here (0.5, 0.999))"]
-    assert other_settings(other_optimizer, published) == told
     with_average = attrs.evolve(golden_experiment("ncsn"), ema=experiment.ema)
     without = read_published(golden_path("ncsn"))
     assert misfit(with_average, without) == ["ema is set, and the file holds no averaged weights"]
@@ -288,20 +199,6 @@ def test_fields_that_differ_are_named() -> None:
     assert (
         "does not fit cifar10: model.width is 4 in the file, not 128; schedule has 10 levels" in refused.value.message
     )
-    words = ["model.width=4", "schedule.levels=10", "optimizer=sgd"]
-    with pytest.raises(NcsnxError, match=r"optimizer is sgd, which keeps momentum_buffer for .*the file has exp_avg, "):
-        require_fit(resolve("cifar10", words).experiment, published)
-
-
-@pytest.mark.parametrize("change", ["one without", "another shape"])
-def test_an_optimizer_s_state_that_is_incomplete_is_refused(change: str, tmp_path: Path) -> None:
-    states = golden_states("ncsnv2")
-    if change == "one without":
-        del states[1]["state"][5]
-    else:
-        states[1]["state"][5]["exp_avg"] = torch.zeros(3)
-    (found,) = misfit(golden_experiment("ncsnv2"), read_published(write(tmp_path / "a.pth", states)))
-    assert found.startswith("optimizer is adam, which keeps exp_avg, exp_avg_sq, step for each of 153 parameters")
 
 
 def test_a_conditional_network_may_come_with_noise_levels_which_must_be_the_schedule_s(tmp_path: Path) -> None:

@@ -98,12 +98,6 @@ def test_the_variance_equals_that_of_simulated_langevin_steps() -> None:
     assert techniques.remaining_variance(share * sigma**2, sigma, ratio, steps) == pytest.approx(expected, rel=1e-12)
 
 
-def test_the_signal_to_noise_ratio_makes_the_same_steps_as_the_corrector_of_score_sdes() -> None:
-    snr = techniques.signal_to_noise(6.2e-6, 0.01)
-    for sigma in (50.0, 1.3, 0.01):
-        assert 2 * (snr * sigma) ** 2 == pytest.approx(6.2e-6 * (sigma / 0.01) ** 2, rel=1e-12)
-
-
 @pytest.mark.parametrize(("levels", "steps"), [(2, 5), (700, 5), (701, 4), (875, 4), (876, 3), (100_000, 3)])
 def test_steps_per_level_are_as_many_as_3500_updates_allow(levels: int, steps: int) -> None:
     assert techniques.affordable_steps(levels) == steps
