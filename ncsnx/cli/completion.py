@@ -114,7 +114,7 @@ _NAMES: dict[str, Callable[[], Iterable[str]]] = {  # what they import would slo
     ),
     "rule": lambda: ("auto", "exact", "cg", "langevin", "dps"),
     "samplers": lambda: ("all", *_tags_of("ncsnx.config.sampler:Sampler")),
-    "trackers": lambda: (one.tag for one in resolve_name("ncsnx.tracking.tracker:all_trackers")()[0]),
+    "trackers": lambda: resolve_name("ncsnx.tracking.tracker:all_trackers")()[0],
 }
 
 

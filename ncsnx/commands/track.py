@@ -34,12 +34,10 @@ class Track(OfRun, Command["SentRun"]):
     def carry_out(self, work: "Work") -> "SentRun":
         with work.at_once():
             from ncsnx.config.foreign import error_in_words
-            from ncsnx.tracking.choosing import open_trackers
             from ncsnx.tracking.sending import send_run
 
             run, failed = self.opened(), list[str]()
             tags = self._tags(run)
-            open_trackers(run)
             work.info(f"sending {run.path} to {', '.join(tags)}")
             for tag in tags:
                 try:
@@ -52,7 +50,7 @@ class Track(OfRun, Command["SentRun"]):
 
     def _tags(self, run: "Run") -> tuple[str, ...]:
         """The trackers. Raises UsageError if there are none."""
-        from ncsnx.tracking.choosing import known_trackers, noted_trackers
+        from ncsnx.tracking.tracker import known_trackers, noted_trackers
 
         tags = noted_trackers(run) if self.to is None else values.words(self.to)
         if not tags:

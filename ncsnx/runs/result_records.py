@@ -77,7 +77,7 @@ class SpaceRecord:
 @document("the notes of a tracker", advice="remove it to begin a new record")
 @attrs.frozen(kw_only=True)
 class TrackerNotes:
-    """Content of trackers/TAG.json: what a tracker has been sent. Written by the process that sends, under its lock."""
+    """Content of trackers/TAG.json: what a tracker has been sent. Written under the run's lock."""
 
     schema_version: int = attrs.field(default=1, metadata=VERSION)
     name: str = attrs.field(validator=checks.name)
@@ -85,6 +85,4 @@ class TrackerNotes:
     record: str = attrs.field(validator=_IS_KEY)
     """Key of the record in the tracker."""
     sent: dict[str, int] = attrs.field(factory=dict)
-    """Series → the last step that was sent."""
-    measured: tuple[str, ...] = ()
-    """Marks of the entries of the ledger that were sent."""
+    """Losses and samples → the last step that was sent; measurements → place of the last one in the ledger."""

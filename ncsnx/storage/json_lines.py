@@ -69,35 +69,6 @@ def last_records(path: Path) -> list[dict[str, Any]]:
     return [record for record in found if record is not None]
 
 
-class RecordFollower:
-    """Reads what a JSON-lines file has gained since the last look. Where the file was replaced, it begins again."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file: tuple[int, int] | None = None
-        self._offset = 0
-
-    def new_records(self) -> Iterator[dict[str, Any]]:
-        """The new records, without a torn last line. A missing file has none. Raises as `records_with_lines`."""
-        try:
-            with reading.opened(self._path) as file:
-                status = os.fstat(file.fileno())
-                if (status.st_dev, status.st_ino) != self._file or status.st_size < self._offset:
-                    self._file, self._offset = (status.st_dev, status.st_ino), 0
-                file.seek(self._offset)
-                while (line := file.readline()).endswith(b"\n"):
-                    record = _record(line)
-                    if record is None:
-                        what = f"{self._path}: expected a JSON object in each line"
-                        raise AdvisedError(what, "fix or remove the other lines")
-                    yield record
-                    self._offset += len(line)
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise NcsnxError(f"cannot read {self._path}: {error.strerror}") from error
-
-
 def _record(line: bytes) -> dict[str, Any] | None:
     try:
         record = parse_json(line)

@@ -5,28 +5,31 @@
         ...
 
 The files of the run are the truth, and the record is their copy: `ncsnx.tracking.sending` decides what is sent. A
-tracker runs in a thread of its own, so it may be slow, fail or hang. Modules of
-`ncsnx.tracking.trackers` are found automatically; those of installed packages by their entry point in the group
-`ncsnx.trackers`, and are imported when a tracker is named that ncsnx doesn't have.
+tracker runs in a thread of its own, so it may be slow, fail or hang. Modules of `ncsnx.tracking.trackers` are found
+automatically; those of installed packages by their entry point in the group `ncsnx.trackers`.
 """
 
 import re
+import shlex
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 import attrs
 
 from ncsnx.config.variants import plugin_errors
+from ncsnx.errors import Hint, UsageError, shortened
 from ncsnx.registering import import_modules_of
+from ncsnx.runs.folder import Run
+from ncsnx.spelling import argument
 
 PROJECT = "ncsnx"
 """Project of the records, where the tracker's own environment variable names none."""
 PLUGIN_GROUP = "ncsnx.trackers"
 """The group of entry points."""
-Scalar: TypeAlias = str | int | float | bool | None
 _TAG = re.compile("[a-z][a-z0-9-]{0,30}")
 """Tags name files."""
 
@@ -39,8 +42,8 @@ class TrackedRun:
     """Name of the run when the record was begun."""
     record: str
     """Key of the record: 16 hexadecimal digits that no other run has, the same in every process that continues it."""
-    config: Mapping[str, Scalar]
-    """Dotted path → value of the experiment; path of a sweep, such as fid/n1000-…, → its protocol in words."""
+    config: Mapping[str, object]
+    """Dotted path → JSON value of the experiment; path of a sweep, such as fid/n1000-…, → its protocol in words."""
 
 
 class Tracker(ABC):
@@ -75,7 +78,6 @@ class Tracker(ABC):
 class RegisteredTracker:
     """A tracker, and what it needs."""
 
-    tag: str
     open: Callable[[TrackedRun], Tracker]
     requires: str | None
     """Module that must be installed."""
@@ -108,22 +110,44 @@ def tracker(tag: str, *, requires: str | None = None, install: str | None = None
         raise ValueError(f"a tracker {tag!r} already exists")
 
     def register_tracker(cls: T) -> T:
-        _trackers[tag] = RegisteredTracker(tag=tag, open=cls, requires=requires, install=install or requires)
+        _trackers[tag] = RegisteredTracker(open=cls, requires=requires, install=install or requires)
         return cls
 
     return register_tracker
 
 
-def find_tracker(tag: str) -> RegisteredTracker | None:
-    """The tracker with this tag; None if neither ncsnx nor an installed package has one."""
-    import_modules_of("ncsnx.tracking.trackers")
-    if tag not in _trackers:
-        plugin_errors(PLUGIN_GROUP)
-    return _trackers.get(tag)
-
-
-def all_trackers() -> tuple[list[RegisteredTracker], list[str]]:
+def all_trackers() -> tuple[dict[str, RegisteredTracker], list[str]]:
     """All trackers by tag, and a line for each package whose module can't be imported."""
     import_modules_of("ncsnx.tracking.trackers")
     errors = plugin_errors(PLUGIN_GROUP)
-    return [_trackers[tag] for tag in sorted(_trackers)], errors
+    return dict(sorted(_trackers.items())), errors
+
+
+def known_tracker(tag: str, name: str = "track") -> RegisteredTracker:
+    """The tracker of this tag. name: the parameter, for errors. Raises UsageError if it is unknown or not installed."""
+    known, errors = all_trackers()
+    if (found := known.get(tag)) is None:
+        *others, last = known
+        raise UsageError(
+            f"there is no tracker {shortened(tag)!a}; expected {', '.join(others)} or {last}"
+            + "".join(f"; {error}" for error in errors),
+            *(Hint("did you mean", adds=argument(name, near)) for near in get_close_matches(tag, known, 1)),
+        )
+    if not found.is_installed:
+        raise UsageError(
+            f"{tag} is not installed: the module {found.requires} is missing",
+            Hint("install it", f"pip install {shlex.quote(found.install or '')}"),
+        )
+    return found
+
+
+def known_trackers(tags: Sequence[str], name: str = "track") -> tuple[str, ...]:
+    """The tags without repetitions. Raises as `known_tracker`."""
+    for tag in tags:
+        known_tracker(tag, name)
+    return tuple(dict.fromkeys(tags))
+
+
+def noted_trackers(run: Run) -> tuple[str, ...]:
+    """The trackers that have a record of the run."""
+    return tuple(sorted(path.stem for path in run.trackers.glob("*.json")))

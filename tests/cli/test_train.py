@@ -400,7 +400,7 @@ def test_a_tracker_that_is_unknown_or_missing_is_said_with_what_to_do(
 def test_a_folder_of_a_packages_name_is_not_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "some_tracker").mkdir()
     monkeypatch.syspath_prepend(tmp_path)
-    found = RegisteredTracker(tag="some", open=None, requires="some_tracker", install=None)  # type: ignore[arg-type]
+    found = RegisteredTracker(open=None, requires="some_tracker", install=None)  # type: ignore[arg-type]
     assert not found.is_installed
     (tmp_path / "some_tracker" / "__init__.py").touch()
     assert found.is_installed
@@ -420,7 +420,7 @@ def test_a_resumed_run_continues_without_a_tracker_that_is_not_here(workplace: P
     (folder / "gone.json").write_text("{}")
     resumed = command(*training(), folder=workplace)
     assert resumed.code == 0
-    assert "warning: the training continues without gone: there is no tracker 'gone'" in resumed.err
+    assert "warning: gone does not have everything: there is no tracker 'gone'" in resumed.err
     refused = command(*training(), "--track", "gone", folder=workplace)
     assert refused.code == 2
     assert "there is no tracker 'gone'" in refused.err

@@ -14,7 +14,7 @@ from pathlib import Path
 import attrs
 import pytest
 
-from ncsnx.tracking.tracker import find_tracker
+from ncsnx.tracking.tracker import all_trackers
 from tests.training.tiny import CPU, attempt, training
 
 pytestmark = pytest.mark.slow
@@ -111,9 +111,7 @@ def asked(program: str, folder: Path) -> list[dict[str, object]]:
 @pytest.fixture(params=PACKAGES)
 def package(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """A package that is installed, with an environment in which it stays on this machine."""
-    found = find_tracker(request.param)
-    assert found is not None
-    if not found.is_installed:
+    if not all_trackers()[0][request.param].is_installed:
         pytest.skip(f"{request.param} is not installed")
     for name, value in OFFLINE.items():
         monkeypatch.setenv(name, value)

@@ -1,7 +1,8 @@
-"""New rows of a run are sent once, as long as no process is killed between a row and its note."""
+"""A run is sent once, and the next process sends the rest to the same record."""
 
 import json
 import math
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from ncsnx.errors import NcsnxError
 from ncsnx.runs.folder import Run
 from ncsnx.runs.ledger import Ledger
 from ncsnx.runs.metrics_log import MetricsLog
-from ncsnx.tracking import tracker
-from ncsnx.tracking.sending import TrackerRecord
+from ncsnx.runs.writer_lock import writer_lock
+from ncsnx.tracking import sending, tracker
+from ncsnx.tracking.sending import TrackerRecord, send_run, tracked
 from ncsnx.tracking.tracker import TrackedRun, Tracker
 from tests.runs.kept import SMALL, fid, subject
 from tests.spaces import space_of
@@ -49,12 +51,6 @@ def stored(monkeypatch: pytest.MonkeyPatch) -> Stored:
     return rows
 
 
-def record_of(run: Run) -> TrackerRecord:
-    """The record of a run, opened by another process."""
-    run.trackers.mkdir(exist_ok=True)
-    return TrackerRecord(run, "kept")
-
-
 def log(run: Run, *steps: int) -> None:
     for step in steps:
         MetricsLog(run).append({"step": step, "loss": 1 / step, "weights": "raw", "lr": 0.1})
@@ -66,7 +62,7 @@ def steps(stored: Stored, name: str) -> list[int]:
 
 def test_rows_are_sent_once_while_the_file_grows_and_after_it_was_truncated(run: Run, stored: Stored) -> None:
     log(run, 10, 20)
-    record = record_of(run)
+    record = TrackerRecord(run, "kept")
     record.send()
     log(run, 30)
     with run.metrics_path.open("a") as metrics:
@@ -84,9 +80,9 @@ def test_rows_are_sent_once_while_the_file_grows_and_after_it_was_truncated(run:
 
 def test_the_next_process_continues_the_same_record(run: Run, stored: Stored) -> None:
     log(run, 10, 20)
-    record_of(run).send()
+    send_run(run, "kept")
     log(run, 30)
-    record_of(Run(run.path.rename(run.path.with_name("renamed")))).send()
+    send_run(Run(run.path.rename(run.path.with_name("renamed"))), "kept")
     first, second = opened
     assert steps(stored, "loss/training_raw") == [10, 20, 30]
     assert (second.record, second.name) == (first.record, "small")
@@ -101,41 +97,83 @@ def test_a_score_of_an_earlier_checkpoint_is_sent_with_its_protocol(run: Run, st
         Ledger.read(run).add(protocol, subject(run, step, str(step)), values, {})
 
     add(20, score=8.0, recall=0.0, metrics={"x": 1})
-    record = record_of(run)
-    record.send()
+    send_run(run, "kept")
     (series,) = Ledger.read(run).series("fid")
     name = f"fid/{series.folder.name}"
     assert opened[0].config[name].endswith("seed 0; 40 images; reference: folder scans")
     assert "/home/ada" not in str(opened[0].config)
     add(10, score=9.0)
-    record.send()
-    record.send()
-    add(30, score=7.0)
     run.ledger.write_bytes(run.ledger.read_bytes() + b"{\n")
-    add(20, recall=0.5)
-    record_of(run).send()
+    send_run(run, "kept")
     run.ledger.write_bytes(run.ledger.read_bytes().replace(b"{\n", b"", 1))  # as the doctor advises
-    add(40, score=6.0)
-    record_of(run).send()
+    add(20, recall=0.5)
+    send_run(run, "kept")
     assert stored[1:] == [
         (20, {f"{name}/score": 8.0, f"{name}/recall": 0.0}),
         (10, {f"{name}/score": 9.0}),
-        (30, {f"{name}/score": 7.0}),
         (20, {f"{name}/recall": 0.5}),
-        (40, {f"{name}/score": 6.0}),
     ]
 
 
 def test_no_path_to_the_data_is_sent(tmp_path: Path, stored: Stored) -> None:
     data = Images(root="/home/ada/scans", image_size=8)
-    record_of(Run.create(tmp_path, "one", attrs.evolve(SMALL, data=data), {}, None, "f" * 64, space_of(data)))
+    run = Run.create(tmp_path, "one", attrs.evolve(SMALL, data=data), {}, None, "f" * 64, space_of(data))
+    send_run(run, "kept")
     assert opened[0].config["data.root"] == "scans"
 
 
-@pytest.mark.parametrize("change", [{"record": "../x"}, {"name": "a/b"}, {"sent": {"lr": "x"}}, {"more": 1}])
+@pytest.mark.parametrize("change", [{"record": "../x"}, {"name": "a/b"}])
 def test_damaged_notes_are_refused_with_what_to_do(run: Run, stored: Stored, change: dict[str, Any]) -> None:
-    record_of(run)
+    send_run(run, "kept")
     path = run.trackers / "kept.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(NcsnxError, match="remove it to begin a new record"):
-        record_of(run)
+        send_run(run, "kept")
+
+
+def test_a_run_that_trains_is_sent_by_its_own_process(run: Run, stored: Stored) -> None:
+    with writer_lock(run), pytest.raises(NcsnxError, match="'small' is being written by"):
+        send_run(run, "kept")
+
+
+@pytest.mark.parametrize(("period_s", "known"), [(-1.0, {"training losses": 10}), (60.0, {})])
+def test_what_failed_to_be_sent_is_sent_the_next_time(
+    run: Run, stored: Stored, monkeypatch: pytest.MonkeyPatch, period_s: float, known: dict[str, int]
+) -> None:
+    log(run, 10, 20, 30)
+    noted = list[str]()
+
+    def numbers(self: Tracker, step: int, values: Mapping[str, float]) -> None:
+        noted.append((run.trackers / "kept.json").read_text())
+        if step == 20:
+            raise ConnectionError
+        stored.append((step, dict(values)))
+
+    with monkeypatch.context() as failing:
+        failing.setattr(tracker.known_tracker("kept").open, "numbers", numbers)
+        failing.setattr(sending, "_NOTES_PERIOD_S", period_s)
+        with pytest.raises(ConnectionError):
+            send_run(run, "kept")
+    assert json.loads(noted[-1])["sent"] == known, "noted while it sends, in case it is killed"
+    send_run(run, "kept")
+    assert steps(stored, "lr") == [10, 20, 30]
+
+
+def test_a_run_that_takes_long_to_read_is_read_rarely(
+    run: Run, stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending, "_PERIOD_S", 0.01)
+    read = threading.Semaphore(0)
+    send = TrackerRecord.send
+
+    def slow(record: TrackerRecord) -> float:
+        log(run, len(stored) + 1)
+        send(record)
+        read.release()
+        return 10.0
+
+    monkeypatch.setattr(TrackerRecord, "send", slow)
+    with tracked(run, ("kept",), pytest.fail, pytest.fail, lambda: False):
+        assert read.acquire(timeout=60)
+        assert not read.acquire(timeout=0.5)
+    assert steps(stored, "lr") == [1, 2], "once while it trains, and at the end"

@@ -2,10 +2,9 @@
 
 import importlib
 import json
-import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ import pytest
 from ncsnx.tracking import sending, tracker
 from ncsnx.tracking.tracker import all_trackers
 from tests.conftest import TOY_PACKAGE
-from tests.training.tiny import Result, command, ended, lines, overrides, start, training, wait_until
+from tests.training.tiny import Result, command, lines, overrides, training
 
 FAULTY = '''\
 """Trackers that do what the environment's trackers may do one day."""
@@ -60,15 +59,6 @@ def install_trackers(site: Path) -> Path:
     entries = "[ncsnx.trackers]\njson_lines = json_lines_tracker\nfaulty = faulty_trackers\n"
     (info / "entry_points.txt").write_text(entries)
     return site
-
-
-def kill_while_sending(folder: Path, tag: str, has_begun: Callable[[], bool]) -> None:
-    """Runs `ncsnx track` on the run digits, and kills it."""
-    path = os.pathsep.join(filter(None, sys.path))
-    process = start("track", "digits", "--to", tag, folder=folder, environment={"PYTHONPATH": path})
-    wait_until(has_begun, process, poll_s=0.01)
-    process.kill()
-    ended(process)
 
 
 @pytest.fixture
@@ -136,18 +126,3 @@ def test_trackers_that_fail_are_said_once_and_the_training_is_the_same(
     weights = "digits/checkpoints/step-00000006/model.safetensors"
     runs = place / "runs"
     assert (runs / weights).read_bytes() == (runs / weights.replace("digits", "other", 1)).read_bytes()
-
-
-def test_a_process_that_was_killed_while_it_sent_leaves_no_gap(place: Path) -> None:
-    assert command(*training("steps=2", "snapshots=none", "eval_every=2"), folder=place).code == 0
-    many = [{"step": step, "loss": 1.0, "weights": "raw", "lr": 0.1} for step in range(1, 20_001)]
-    (place / "runs/digits/metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in many))
-    kill_while_sending(place, "json-lines", lambda: len(rows_text(place)) > 9)
-    assert len(rows_text(place)) < 20_000
-    finished = command("track", "digits", "--to", "json-lines", folder=place)
-    assert finished.code == 0, finished.err
-    assert set(steps(place, "lr")) == set(range(1, 20_001))
-
-
-def rows_text(place: Path) -> list[str]:
-    return [line for record in place.glob("json-lines/*") for line in record.read_text().splitlines()]

@@ -18,7 +18,7 @@ from ncsnx.runs.folder import Run, open_run
 from ncsnx.runs.manifest import checkpoints
 from ncsnx.runs.names import runs_folder
 from ncsnx.runs.writer_lock import writer_lock
-from ncsnx.tracking.choosing import known_trackers, usable_trackers
+from ncsnx.tracking.tracker import known_trackers, noted_trackers
 from ncsnx.work import Work
 
 
@@ -64,9 +64,7 @@ def require_free(job: TrainingJob, work: Work) -> TrainingJob:
     require_same(work.ranks, "has another experiment", dict(flatten(unstructure(job.experiment))))
     work.ranks.first(lambda: _require_unheld(job))
     chosen = job.options.trackers()
-    trackers = work.ranks.first(
-        lambda: usable_trackers(Run(job.path), work.warning) if chosen is None else known_trackers(chosen)
-    )
+    trackers = work.ranks.first(lambda: noted_trackers(Run(job.path)) if chosen is None else known_trackers(chosen))
     return attrs.evolve(job, trackers=trackers)
 
 

@@ -119,7 +119,7 @@ class SweptRuns:
         from ncsnx.config.variants import load_plugins
         from ncsnx.data import open_data
         from ncsnx.evaluation.reference import check_reference
-        from ncsnx.tracking.choosing import known_trackers
+        from ncsnx.tracking.tracker import known_trackers
 
         load_plugins("ncsnx.runtime")
         known_trackers(self.sweep.trackers() or ())

@@ -32,7 +32,6 @@ from ncsnx.runs.writer_lock import writer_lock
 from ncsnx.runtime import Runtime, device_name
 from ncsnx.space import Space
 from ncsnx.spelling import parameter
-from ncsnx.tracking.choosing import open_trackers
 from ncsnx.tracking.sending import tracked
 from ncsnx.training.loop import AgreedStop, train_steps
 from ncsnx.training.observer import TrainingObserver, TrainingViewer
@@ -175,11 +174,9 @@ class _Training:
         """The observer of a training that trackers and the run's page follow."""
         options, trackers, stop = self.job.options, tuple(self.job.trackers), self.work.stop
         with ExitStack() as following:
-            if trackers:
-                open_trackers(self.run)
-                following.enter_context(
-                    tracked(self.run, trackers, observer.warning, observer.note, lambda: stop.requested)
-                )
+            following.enter_context(
+                tracked(self.run, trackers, observer.warning, observer.note, lambda: stop.requested)
+            )
             if options.report:
                 observer = following.enter_context(renewed_report(self.run, observer))
             yield observer
