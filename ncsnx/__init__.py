@@ -37,13 +37,14 @@ if TYPE_CHECKING:
     from ncsnx.errors import NcsnxError
     from ncsnx.runs.targets import experiment
     from ncsnx.runtime import Runtime
-    from ncsnx.sampling.score_model import ScoreModel, load
+    from ncsnx.sampling.loading import load, loader
+    from ncsnx.sampling.model import Model
 
 __all__ = [
     "Experiment",
+    "Model",
     "NcsnxError",
     "Runtime",
-    "ScoreModel",
     "__version__",
     "compare",
     "doctor",
@@ -54,6 +55,7 @@ __all__ = [
     "import_checkpoint",
     "likelihood",
     "load",
+    "loader",
     "loss",
     "neighbors",
     "new",
@@ -71,10 +73,11 @@ _MODULES = {
     "register": "ncsnx.config",
     "NcsnxError": "ncsnx.errors",
     "Runtime": "ncsnx.runtime",
-    "ScoreModel": "ncsnx.sampling.score_model",
+    "Model": "ncsnx.sampling.model",
     "experiment": "ncsnx.runs.targets",
     "import_checkpoint": "ncsnx.commands.import_",
-    "load": "ncsnx.sampling.score_model",
+    "load": "ncsnx.sampling.loading",
+    "loader": "ncsnx.sampling.loading",
 }
 """Public name → its module; the other names are commands, each in a module of its name."""
 

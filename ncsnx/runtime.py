@@ -21,6 +21,7 @@ import torch
 from ncsnx.config.experiment import Experiment, Precision
 from ncsnx.config.model import Model, UNet
 from ncsnx.errors import Hint, UsageError, shortened
+from ncsnx.model_spec import ModelSpec
 from ncsnx.networks import Execution
 from ncsnx.quantities import counted
 from ncsnx.ranks.rank_group import ALONE, RankGroup
@@ -123,7 +124,7 @@ class Runtime:
             raise UsageError(f"precision={experiment.precision} {refusal}", Hint("use fp32", adds=_FP32_FIELD))
         return attrs.evolve(self, precision=None)
 
-    def for_weights_of(self, experiment: Experiment) -> "Runtime":
+    def for_weights_of(self, experiment: Experiment | ModelSpec) -> "Runtime":
         """Returns itself. Raises UsageError if the precision, own or the experiment's, needs another device."""
         precision = self.precision_for(experiment)
         if (refusal := self._refusal(precision)) is not None:
@@ -132,14 +133,9 @@ class Runtime:
             raise UsageError(f"{own} {refusal}", Hint("use fp32", adds=argument("precision", "fp32")))
         return self
 
-    def precision_for(self, experiment: Experiment) -> Precision:
-        """Number format of the experiment's trained network."""
+    def precision_for(self, experiment: Experiment | ModelSpec) -> Precision:
+        """Number format of the trained network."""
         return experiment.precision if self.precision is None else self.precision
-
-    def precision_in_words(self, experiment: Experiment) -> str:
-        """', in bf16' for a precision other than fp32, else ''; the end of a caption's part."""
-        precision = self.precision_for(experiment)
-        return "" if precision == "fp32" else f", in {precision}"
 
     def execution(self, experiment: Experiment) -> Execution:
         """Execution of the experiment's network under these choices."""

@@ -100,6 +100,29 @@ class Space:
         )
 
     @classmethod
+    def with_ends(cls, shape: tuple[int, int, int], ends: tuple[float, float] | None) -> Self:
+        """The space of pictures (C, H, W) that are black and white where x has these ends.
+
+        None: values are x itself, without limits, and pictures show −1 to 1.
+        """
+        low, high = (0.0, 1.0) if ends is None else ends
+        center = 0.0 if ends is None else (low + high) / 2
+        return cls(
+            shape=shape,
+            offset=-low / (high - low),
+            scale=1 / (high - low),
+            bounded=ends is not None,
+            complex=False,
+            logit=False,
+            signed=ends is None,
+            window=(-1.0, 1.0) if ends is None else (0.0, 1.0),
+            own=(0.0, 1.0),
+            center=center,
+            mean=(center,) * shape[0],
+            sigma_data=None,
+        )
+
+    @classmethod
     def unmeasured(cls, data: Data) -> Self:
         """A space for what depends on shapes alone, such as the speed of a network; its numbers mean nothing."""
         return cls.of(data, scale=1.0, sigma_data=1.0)

@@ -114,3 +114,15 @@ class Work:
 
 SILENT = Work()
 """Work without a display, for tests and library calls."""
+
+
+def extrapolated(advance: Advance, own: int, total: int) -> Advance:
+    """Progress of all ranks, in `total` units, as if the others were as far as this one with its `own` units."""
+    done = 0
+
+    def advance_all(count: int = 1, *, kept: bool = False) -> None:
+        nonlocal done
+        before, done = done, done + count
+        advance(done * total // own - before * total // own)
+
+    return advance_all

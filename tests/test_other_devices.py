@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ncsnx.config import AnnealedLangevin, Experiment, PredictorCorrector, Sampler
 from ncsnx.config.discovery import resolve
-from ncsnx.data import open_data
+from ncsnx.data import Preprocessing, open_data
 from ncsnx.data.batches import to_device
 from ncsnx.errors import NcsnxError
 from ncsnx.inverse import LinearMap, LinearOperator, tomography
@@ -31,7 +31,7 @@ from ncsnx.runtime import Runtime
 from ncsnx.samplers.building import build_sampler
 from ncsnx.samplers.contract import definition_of
 from ncsnx.samplers.state import ScaledScore, State
-from ncsnx.sampling.draws import between_rows, experiment_draws
+from ncsnx.sampling.draws import TrainingImages, between_rows, sampler_draws
 from ncsnx.sampling.generate import generate
 from ncsnx.training.compiled_gradient import require_equal_gradient
 from ncsnx.training.optimizers import _execution_of
@@ -68,7 +68,7 @@ class _Enough(Exception):
     """Ends a sampling."""
 
 
-def of_gaussian(x: Tensor, sigma: Tensor) -> Tensor:
+def of_gaussian(x: Tensor, sigma: Tensor, cond: object) -> Tensor:
     """σ times the score of data of variance 1."""
     each = sigma.view(-1, 1, 1, 1)
     return -each * x / (1 + each**2)
@@ -79,12 +79,13 @@ def waits_of_an_evaluation(
 ) -> dict[str, int]:
     """Waits of the process between the third and the fourth state, by kind."""
     config = attrs.evolve(experiment(), sampler=sampler)
-    space = space_of(config.data)
-    draws = experiment_draws(config, space, 0, open_data(config.data, Path()).train)
+    space, levels, train = space_of(config.data), sigmas(config.schedule), open_data(config.data, Path()).train
+    images = TrainingImages(train, Preprocessing(config.data, space, train.value_range, 0))
+    draws = sampler_draws(sampler, levels, space, 0, images)
     if task is not None:
         draws = attrs.evolve(draws, condition=task.conditions(space, 0.01, 0, 2))
     if columns:
-        draws = between_rows(config, space, draws, 0, columns)
+        draws = between_rows(sampler, levels, space, draws, 0, columns)
     seen: list[Counter[str]] = []
 
     def on_state(indices: Sequence[int], state: State) -> None:
@@ -92,7 +93,6 @@ def waits_of_an_evaluation(
         if len(seen) == 4:
             raise _Enough
 
-    levels = sigmas(config.schedule)
     with pytest.raises(_Enough):
         list(
             generate(

@@ -106,7 +106,7 @@ def _chosen(run: str, sampler: str, count: object) -> str | None:
 def print_loss(run: str) -> None:
     """Prints the mean of ‖D(x + σz) − x‖² / σ² per dimension, D the denoiser, x and σ in units of the range [0, 1]."""
     model = ncsnx.load(run)
-    denoiser, data = model.as_denoiser(), open_data(model.experiment.data, Path("data")).held_out
+    denoiser, data = model.as_denoiser(), open_data(model.origin.data, Path("data")).held_out
     low, high = data.value_range
     images = (data.read(torch.arange(len(data))).pixels.float() - low) / (high - low)
     highest, generator = (5.0 if run.startswith("digits") else 7.386), torch.Generator().manual_seed(0)

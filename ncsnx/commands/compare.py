@@ -78,7 +78,7 @@ class Compare(OneCheckpoint, BatchSize, Compared, Execution, Command["Measuremen
                     "samplers"
                 )
             require_between("n", self.n, LEAST_SCORED, MOST_IMAGES)  # before torch is imported
-            SampleRequest(n=self.n, batch_size=self.images_at_once(run.experiment()))
+            SampleRequest(n=self.n, batch_size=self.images_at_once(run.space().shape))
             step = self.checkpoint(run, work)
 
             from ncsnx.evaluation.comparison import compare_samplers
@@ -108,22 +108,22 @@ class Compare(OneCheckpoint, BatchSize, Compared, Execution, Command["Measuremen
         from ncsnx.evaluation.distance import Trials
         from ncsnx.evaluation.measure import choose
         from ncsnx.evaluation.roughness import roughest
-        from ncsnx.features.real_images import SplitImages
+        from ncsnx.features.real_images import DataSource, SplitImages
 
-        experiment = run.experiment()
-        runtime = self.runtime_for(experiment, work)
-        source, network, reference = self.open_compared(run, settings, runtime, work)
-        real, cache = SplitImages(source, data_set_of(experiment.data).reference), self.cache_folder()
-        subjects, _ = work.ranks.first(lambda: choose(run, [step], work, experiment, runtime, 0))
+        spec, source = run.spec(), DataSource.of_run(run, self.data_folder(), work)
+        runtime = self.runtime_for(spec, work)
+        network, reference = self.open_compared(source, settings, runtime, work)
+        real, cache = SplitImages(source, data_set_of(source.data).reference), self.cache_folder()
+        subjects, _ = work.ranks.first(lambda: choose(run, [step], work, runtime, spec.sampler, 0))
         return Trials(
             run=run,
-            experiment=experiment,
+            spec=spec,
             subjects=subjects,
             features=network,
             reference=reference,
             limit=work.ranks.in_turn(lambda: roughest(real, cache, work), work.check_stop),
             n=self.n,
-            batch_size=work.ranks.batch_size(self.n, self.images_at_once(experiment)),
+            batch_size=work.ranks.batch_size(self.n, self.images_at_once(spec.space.shape)),
             runtime=runtime,
             data=self.data_folder(),
         )

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 import attrs
 
 from ncsnx.commands.command import RUNS_PANEL, Command, as_function, command, option
-from ncsnx.commands.groups import OfRun
+from ncsnx.commands.groups import OfRun, name_or_path
 from ncsnx.errors import NcsnxError, printable
 from ncsnx.quantities import byte_size, counted
 from ncsnx.results import Result
 from ncsnx.spelling import parameter
 
 if TYPE_CHECKING:
-    from ncsnx.runs.doctor import Examination, Finding
+    from ncsnx.reporting.doctor import Examination, Finding
     from ncsnx.runs.folder import Run
     from ncsnx.work import Work
 
@@ -34,11 +34,15 @@ class Doctor(OfRun, Command["ExaminedRun"]):
         """The run, whose configuration may be missing. Raises UsageError, NcsnxError."""
         from ncsnx.runs.folder import Run, open_run
 
-        return self.run if isinstance(self.run, Run) else open_run(self.runs_folder(), self.run, needs_config=False)
+        return (
+            self.run
+            if isinstance(self.run, Run)
+            else open_run(self.runs_folder(), name_or_path(self.run), needs_config=False)
+        )
 
     def carry_out(self, work: "Work") -> "ExaminedRun":
         with work.at_once():
-            from ncsnx.runs import doctor
+            from ncsnx.reporting import doctor
             from ncsnx.runs.writer_lock import writer_lock, writer_of
 
             run = self.opened()

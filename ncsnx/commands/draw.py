@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ncsnx.config.sampler import Sampler
     from ncsnx.images import ImageBatch
     from ncsnx.inverse.task import Task
-    from ncsnx.sampling.score_model import ScoreModel
+    from ncsnx.sampling.model import Model
     from ncsnx.work import Work
 
 
@@ -24,8 +24,8 @@ class Draw(InData, Command["ImageBatch"]):
     grid, in the window of the data. Raises NcsnxError.
     """
 
-    model: "ScoreModel" = attrs.field(kw_only=False)
-    """A loaded model, such as ncsnx.load("digits")."""
+    model: "Model" = attrs.field(kw_only=False)
+    """A model, such as ncsnx.load("digits") or ncsnx.Model.of(…)."""
     n: int = attrs.field(default=16, kw_only=False)
     """Number of images; of rows with `interpolate`; of alternatives of each picture with `task`."""
     seed: int = attrs.field(default=0, kw_only=False)
@@ -33,7 +33,7 @@ class Draw(InData, Command["ImageBatch"]):
     batch_size: int | None = None
     """Images at once, which change an image by rounding at most; default: 64, and more below 16 px."""
     sampler: "Sampler | Literal['fast'] | None" = None
-    """Sampler; default: the experiment's; 'fast': the one that `ncsnx.compare` recommends."""
+    """Sampler; default: the model's; 'fast': the one that `ncsnx.compare` recommends."""
     interpolate: int | None = None
     """Number of columns K; the result is (n·K, C, H, W), flattened as row · K + column."""
     between: int | None = None
@@ -55,29 +55,29 @@ class Draw(InData, Command["ImageBatch"]):
         request = SampleRequest(
             n=count_images(self.n, self.task),
             seed=self.seed,
-            batch_size=images_at_once(model.experiment.data, self.batch_size, model.size),
+            batch_size=images_at_once(model.shape, self.batch_size),
             interpolate=self.interpolate,
             between=self.between,
         )
         drawing = Drawing(model=model, request=request, task=self.task, data=self.data_folder())
         with work.progress("sampling", total=drawing.states(), unit="sampler steps") as advance:
-            batches = drawing.batches(check_stop=work.check_stop, on_state=lambda batch, state: advance())
-            images = torch.cat([images.cpu() for _, images in batches])
-        return ImageBatch.of(images, model.space.pictures)
+            drawn = []
+            for _, images in drawing.batches(check_stop=work.check_stop, on_state=lambda batch, state: advance()):
+                drawn.append(images.cpu())
+        return ImageBatch.of(torch.cat(drawn), model.space.pictures)
 
-    def _model(self, work: "Work") -> "ScoreModel":
+    def _model(self, work: "Work") -> "Model":
         """The model with the sampler and the size. Raises UsageError, NcsnxError."""
         from ncsnx.config.checks import quoted
         from ncsnx.errors import UsageError
-        from ncsnx.sampling.sampler_choice import with_sampler
-        from ncsnx.sampling.score_model import ScoreModel
+        from ncsnx.sampling.model import Model
+        from ncsnx.sampling.sampler_choice import chosen_sampler
 
         model = self.model
-        if not isinstance(model, ScoreModel):
-            raise UsageError(f"model must be a ScoreModel, such as ncsnx.load('digits'), not {quoted(model)}")
+        if not isinstance(model, Model):
+            raise UsageError(f"model must be a Model, such as ncsnx.load('digits'), not {quoted(model)}")
         if self.sampler is not None:
-            chosen = with_sampler(work, model.source, [], self.sampler).sampler
-            model = attrs.evolve(model, experiment=attrs.evolve(model.experiment, sampler=chosen))
+            model = attrs.evolve(model, sampler=chosen_sampler(work, model, [], self.sampler))
         model = model.at_size(model.size if self.size is None else image_size(self.size))
         if self.size is not None and (remark := model.size_remark) is not None:
             work.warning(remark)

@@ -51,11 +51,11 @@ class Export(OneCheckpoint, InData, Execution, Command["ExportedModel"]):
             check_target(out)
 
             from ncsnx.exchange.exporting import draw_samples, export_checkpoint
-            from ncsnx.sampling.score_model import load
+            from ncsnx.sampling.loading import model_of
 
-            model = load(run, step, runtime=self.runtime_for(run.experiment(), work))
-            which = "EMA weights" if model.weights == "ema" else "raw weights, since the run has no EMA"
-            work.info(f"{run.path}, step {model.step:,}: {which}")
+            model = model_of(run, step, self.runtime_for(run.spec(), work))
+            which = "EMA weights" if model.checkpoint.weights == "ema" else "raw weights, since the run has no EMA"
+            work.info(f"{run.path}, step {step:,}: {which}")
         picture = draw_samples(model, self.grid, self.data_folder(), work)
         work.check_stop()
         made = export_checkpoint(run, model, out, license=self.license, picture=picture, work=work)

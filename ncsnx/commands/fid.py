@@ -1,7 +1,8 @@
 """`ncsnx fid`: scores the checkpoints of a run by the distance of their images to real images."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
 
 import attrs
 
@@ -16,13 +17,28 @@ from ncsnx.commands.command import (
     command,
     option,
 )
-from ncsnx.commands.groups import Checkpoints, Compared, Execution, MeasuringChanges, Noted, Sampled, split_changes
+from ncsnx.commands.groups import (
+    Checkpoints,
+    Compared,
+    Execution,
+    MeasuringChanges,
+    Noted,
+    Sampled,
+    is_model,
+    refuse_loading,
+    split_changes,
+)
 from ncsnx.errors import UsageError, quoted
 from ncsnx.spelling import parameter
 
 if TYPE_CHECKING:
+    from ncsnx.config.overrides import Override
     from ncsnx.evaluation.distance import Distance
+    from ncsnx.evaluation.reference import Reference
+    from ncsnx.features.feature_network import FeatureNetwork
+    from ncsnx.model_spec import HasSampler, ModelSpec
     from ncsnx.runs.measurements import Measurements
+    from ncsnx.sampling.model import Model
     from ncsnx.work import Work
 
 
@@ -56,42 +72,74 @@ class Fid(Checkpoints, Sampled, Compared, Execution, Noted, Command["Measurement
     packages."""
 
     def carry_out(self, work: "Work") -> "Measurements":
+        if is_model(self.run):
+            return self._of_model(self.run, work)
         with work.at_once():
-            from ncsnx.sampling.request import SampleRequest
-
             run = self.opened()
-            settings, changes = split_changes(self.changes, "features")
-            experiment = self.experiment_of(run, changes, work)
-            batch_size = work.ranks.batch_size(self.n, self.images_at_once(experiment))
-            SampleRequest(n=self.n, seed=self.seed, batch_size=batch_size)  # checks them before torch is imported
+            settings, spec, batch_size = self._drawn(run, work)
             steps = self.selected(run, work)
 
-            from ncsnx.evaluation.distance import Distance
             from ncsnx.evaluation.measure import choose, measure_checkpoints
+            from ncsnx.features.real_images import DataSource
 
             requested = _metrics(self.metrics)
-            runtime = self.runtime_for(experiment, work)
+            runtime = self.runtime_for(spec, work)
             subjects, problems = work.ranks.first(
-                lambda: choose(run, steps, work, experiment, runtime, self.seed, ensemble=self.ensemble)
+                lambda: choose(run, steps, work, runtime, spec.sampler, self.seed, ensemble=self.ensemble)
             )
-            _, network, reference = self.open_compared(run, settings, runtime, work)
-            job = Distance(
-                run=run,
-                experiment=experiment,
-                subjects=subjects,
-                features=network,
-                reference=reference,
-                perfect_model=reference.perfect_model(self.n, work),
-                n=self.n,
-                batch_size=batch_size,
-                runtime=runtime,
-                data=self.data_folder(),
-                note=self.note,
-            )
-            _refuse(job, requested)
+            compared = self.open_compared(DataSource.of_run(run, self.data_folder(), work), settings, runtime, work)
+            parts: dict[str, Any] = {"run": run, "spec": spec, "runtime": runtime, "subjects": subjects}
+            job = self._job(*compared, batch_size, requested, work, **parts)
         measurements = measure_checkpoints(job, problems, work, requested)
         self.renew_report(run, work)
         return measurements
+
+    def _drawn(self, source: "HasSampler", work: "Work") -> "tuple[list[Override], ModelSpec, int]":
+        """Settings of the features, the model with its sampler, and images per batch. Raises UsageError, NcsnxError."""
+        from ncsnx.sampling.request import SampleRequest
+
+        settings, changes = split_changes(self.changes, "features")
+        spec = self.spec_of(source, changes, work)
+        batch_size = work.ranks.batch_size(self.n, self.images_at_once(spec.space.shape))
+        SampleRequest(n=self.n, seed=self.seed, batch_size=batch_size)  # checks them before torch is imported
+        return settings, spec, batch_size
+
+    def _of_model(self, model: "Model", work: "Work") -> "Measurements":
+        """The score of a loaded model, which no run keeps."""
+        from ncsnx.evaluation.measure import measure_model
+        from ncsnx.features.real_images import DataSource
+
+        refuse_loading(self)
+        settings, spec, batch_size = self._drawn(model, work)
+        requested, source = _metrics(self.metrics), DataSource.of_model(model, self.data_folder(), work)
+        compared = self.open_compared(source, settings, model.runtime, work)
+        model = attrs.evolve(model, sampler=spec.sampler)
+        make = partial(self._job, *compared, batch_size, requested, work)
+        return measure_model(model, make, work, self.seed, requested)
+
+    def _job(
+        self,
+        features: "FeatureNetwork",
+        reference: "Reference",
+        batch_size: int,
+        requested: "Sequence[str] | None",
+        work: "Work",
+        **others: Any,
+    ) -> "Distance":
+        from ncsnx.evaluation.distance import Distance
+
+        job = Distance(
+            features=features,
+            reference=reference,
+            perfect_model=reference.perfect_model(self.n, work),
+            n=self.n,
+            batch_size=batch_size,
+            data=self.data_folder(),
+            note=self.note,
+            **others,
+        )
+        _refuse(job, requested)
+        return job
 
 
 def _metrics(tags: str | Sequence[str]) -> "Sequence[str] | None":

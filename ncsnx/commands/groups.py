@@ -1,9 +1,10 @@
 """Groups of parameters that commands share: base classes, each with the method that opens what it chooses."""
 
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeGuard
 
 import attrs
 
@@ -20,23 +21,24 @@ from ncsnx.commands.command import (
     argument,
     option,
 )
-from ncsnx.errors import Hint, NcsnxError, UsageError, quoted
+from ncsnx.errors import NcsnxError, UsageError, quoted
 from ncsnx.paths import folder_of
 from ncsnx.spelling import argument as typed
 
 if TYPE_CHECKING:
     from ncsnx.config.data_sets import Data
-    from ncsnx.config.experiment import Experiment
     from ncsnx.config.feature_networks import Features
     from ncsnx.config.overrides import Override
     from ncsnx.config.sampler import Sampler
     from ncsnx.evaluation.reference import Reference
     from ncsnx.features.feature_network import FeatureNetwork
     from ncsnx.features.real_images import DataSource
+    from ncsnx.model_spec import HasSampler, ModelSpec
     from ncsnx.ranks.rank_group import RankGroup
     from ncsnx.runs.folder import Run
     from ncsnx.runs.selection import Source
     from ncsnx.runtime import Runtime
+    from ncsnx.sampling.model import Model
     from ncsnx.work import Work
 
 Place = Path | str
@@ -80,9 +82,28 @@ def split_changes(changes: Changes, root: str) -> "tuple[list[Override], list[Ov
 def name_or_path(given: object) -> Place:
     """A name or a path. Raises UsageError for anything else, which Python may give."""
     if not isinstance(given, Path | str):
-        hint = Hint("draw images of a loaded model as tensors", "ncsnx.draw(model)")
-        raise UsageError(f"run must be a name, a path, a Run or an Export, not {quoted(given)}", hint)
+        raise UsageError(f"run must be a name, a path, or what ncsnx.load takes or gives, not {quoted(given)}")
     return given
+
+
+_OF_LOADING = ("ckpt", "range", "ensemble", "device", "threads", "compile", "precision", "plain")
+"""Parameters that say which weights are loaded, and how."""
+
+
+def refuse_loading(command: "attrs.AttrsInstance") -> None:
+    """Raises UsageError for parameters of loading beside a model that is loaded."""
+    for field in attrs.fields(type(command)):
+        if field.name in _OF_LOADING and getattr(command, field.name) != field.default:
+            raise UsageError(
+                f"{field.name} is for the loading of weights, and the model is loaded; give it to ncsnx.load, or leave "
+                "it out"
+            )
+
+
+def is_model(given: object) -> "TypeGuard[Model]":
+    """Whether it is a loaded model, which only Python can give."""
+    module = sys.modules.get("ncsnx.sampling.model")  # not imported here, since it imports torch
+    return module is not None and isinstance(given, module.Model)
 
 
 @attrs.frozen(slots=False, kw_only=True)
@@ -148,7 +169,7 @@ class InCache:
 class OfRun(InRuns):
     """A run."""
 
-    run: Annotated["Run | Place", argument("RUN", parse=values.name_or_path, complete="run")] = attrs.field(
+    run: Annotated["Run | Model | Place", argument("RUN", parse=values.name_or_path, complete="run")] = attrs.field(
         kw_only=False
     )
     """A run: its name in the runs folder, or a path."""
@@ -157,6 +178,9 @@ class OfRun(InRuns):
         """The run. Raises UsageError, NcsnxError."""
         from ncsnx.runs.folder import Run, open_run
 
+        if is_model(self.run):
+            taking = "draw, sample, restore, fid and likelihood take a loaded model"
+            raise UsageError(f"this needs a run, with its checkpoints; ncsnx.{taking}")
         return self.run if isinstance(self.run, Run) else open_run(self.runs_folder(), name_or_path(self.run))
 
     def renew_report(self, run: "Run", work: "Work") -> None:
@@ -175,7 +199,7 @@ class OfRun(InRuns):
 class OfModel(InRuns):
     """A run or an exported model."""
 
-    run: Annotated["Source | Place", argument("RUN", parse=values.name_or_path, complete="run")] = attrs.field(
+    run: Annotated["Source | Model | Place", argument("RUN", parse=values.name_or_path, complete="run")] = attrs.field(
         kw_only=False
     )
     """A run (its name in the runs folder, or a path), or an exported model: its folder, or hf://USER/MODEL on the
@@ -183,12 +207,15 @@ class OfModel(InRuns):
     ckpt: Annotated[int | str | None, option(IMAGES_PANEL, "STEP", default="latest", parse=str, complete="step")] = None
     """Checkpoint of a run: a step (150000 or 150k), latest or best."""
 
-    def opened(self, work: "Work") -> "Source":
-        """The run or exported model, downloaded if it is on the Hub. Raises UsageError, NcsnxError."""
+    def opened(self, work: "Work") -> "Source | Model":
+        """The run or exported model, downloaded if it is on the Hub; a loaded model. Raises UsageError, NcsnxError."""
         from ncsnx.runs.exported import Export
         from ncsnx.runs.folder import Run
         from ncsnx.runs.selection import open_source
 
+        if is_model(self.run):
+            refuse_loading(self)
+            return self.run
         if isinstance(self.run, Run | Export):
             return self.run
         return open_source(self.runs_folder(), name_or_path(self.run), work)
@@ -203,12 +230,7 @@ class OneCheckpoint(OfRun):
 
     def checkpoint(self, run: "Run", work: "Work") -> int:
         """The step, which exists; says which one is the best. Raises UsageError, NcsnxError."""
-        from ncsnx.runs.selection import say_best, wanted_step
-
-        step = work.ranks.first(lambda: wanted_step(run, self.ckpt))
-        if self.ckpt == "best":
-            say_best(run, work)
-        return step
+        return work.ranks.first(lambda: run.checkpoint(self.ckpt, work))
 
 
 @attrs.frozen(slots=False, kw_only=True)
@@ -221,12 +243,9 @@ class Checkpoints(OfRun):
 
     def selected(self, run: "Run", work: "Work") -> tuple[int, ...]:
         """Steps of the checkpoints in the range; says which one is the best. Raises UsageError, NcsnxError."""
-        from ncsnx.runs.selection import say_best, select
+        from ncsnx.runs.selection import select
 
-        steps = work.ranks.first(lambda: select(run, str(self.range)))
-        if self.range == "best":
-            say_best(run, work)
-        return steps
+        return work.ranks.first(lambda: select(run, str(self.range), work))
 
 
 @attrs.frozen(slots=False, kw_only=True)
@@ -268,10 +287,10 @@ class Execution(Compiling):
     ] = None
     """Number format of the network, part of the protocol: fp32, bf16 or tf32 (CUDA only)."""
 
-    def runtime_for(self, experiment: "Experiment", work: "Work", *, plain: bool = False) -> "Runtime":
-        """The runtime for weights of the experiment. Raises UsageError."""
+    def runtime_for(self, spec: "ModelSpec", work: "Work", *, plain: bool = False) -> "Runtime":
+        """The runtime for a trained model. Raises UsageError."""
         chosen = self.runtime(work.ranks, compile=self.compile, precision=self.precision, plain=plain)
-        return chosen.for_weights_of(experiment)
+        return chosen.for_weights_of(spec)
 
 
 @attrs.frozen(slots=False, kw_only=True)
@@ -299,11 +318,11 @@ class BatchSize:
     ] = None
     """Images at once; changes images by rounding at most."""
 
-    def images_at_once(self, experiment: "Experiment", size: values.Size | None = None) -> int:
-        """Images per batch of one process. size: that of the images; None: that of the data."""
-        from ncsnx.sampling.request import images_at_once
+    def images_at_once(self, shape: tuple[int, int, int], size: values.Size | None = None) -> int:
+        """Images per batch of one process. shape: (C, H, W) of the data. size: of the images; None: the data's."""
+        from ncsnx.sampling.request import images_at_once, shape_at
 
-        return images_at_once(experiment.data, self.batch_size, size)
+        return images_at_once(shape_at(shape, size), self.batch_size)
 
 
 @attrs.frozen(slots=False, kw_only=True)
@@ -311,13 +330,14 @@ class Sampled(BatchSize):
     """The sampler of a trained model."""
 
     sampler: "Sampler | Literal['fast'] | None" = None
-    """Sampler; 'fast': the one that `ncsnx compare` recommends. Default: the experiment's."""
+    """Sampler; 'fast': the one that `ncsnx compare` recommends. Default: the model's."""
 
-    def experiment_of(self, source: "Source", changes: "Sequence[Override]", work: "Work") -> "Experiment":
-        """The experiment of the model with this sampler and changes of it. Raises UsageError, NcsnxError."""
-        from ncsnx.sampling.sampler_choice import with_sampler
+    def spec_of(self, source: "HasSampler", changes: "Sequence[Override]", work: "Work") -> "ModelSpec":
+        """The model with this sampler and changes of it. Raises UsageError, NcsnxError."""
+        from ncsnx.sampling.sampler_choice import chosen_sampler
 
-        return work.ranks.first(lambda: with_sampler(work, source, changes, self.sampler))
+        sampler = work.ranks.first(lambda: chosen_sampler(work, source, changes, self.sampler))
+        return attrs.evolve(source.spec(), sampler=sampler)
 
 
 @attrs.frozen(slots=False, kw_only=True)
@@ -370,17 +390,19 @@ class Compared(InFeatures):
         return None if self.reference is None else str(self.reference)
 
     def open_compared(
-        self, run: "Run", settings: "Sequence[Override]", runtime: "Runtime", work: "Work"
-    ) -> "tuple[DataSource, FeatureNetwork, Reference]":
-        """The run's data, the features and the reference, computed unless they are cached. Raises NcsnxError."""
-        from ncsnx.evaluation.reference import check_reference, open_reference
-        from ncsnx.features.real_images import DataSource
+        self, source: "DataSource | None", settings: "Sequence[Override]", runtime: "Runtime", work: "Work"
+    ) -> "tuple[FeatureNetwork, Reference]":
+        """The features and the reference, computed unless they are cached. source: the model's data; None if unknown.
 
-        source = DataSource.of_run(run, self.data_folder(), work)
+        Raises NcsnxError.
+        """
+        from ncsnx.evaluation.reference import check_reference, open_reference
+
         wanted = self.wanted_reference()
         check_reference(wanted, source)
-        network = self.open_features(source, self.chosen_features(source.data, settings), runtime, work)
-        return source, network, open_reference(wanted, source, network, self.cache_folder(), work)
+        chosen = self.chosen_features(None if source is None else source.data, settings)
+        network = self.open_features(source, chosen, runtime, work)
+        return network, open_reference(wanted, source, network, self.cache_folder(), work)
 
 
 @attrs.frozen(slots=False, kw_only=True)
@@ -402,7 +424,7 @@ class Drawn(Plain, OfModel, InData, Sampled, Execution, Noted):
         option(
             OUTPUT_PANEL,
             "DIR",
-            default="below the run's samples/; ./samples/NAME for an exported model",
+            default="below the run's samples/; ./samples/NAME for other models",
             parse=values.folder,
         ),
     ] = None
@@ -412,13 +434,15 @@ class Drawn(Plain, OfModel, InData, Sampled, Execution, Noted):
 
     def image_size(self) -> values.Size | None:
         """The size of the images; None: that of the data. Raises UsageError."""
-        return values.image_size(self.size)
+        size = values.image_size(self.size)
+        return self.run.size if size is None and is_model(self.run) else size
 
-    def require_checkpoint(self, source: "Source", work: "Work") -> None:
-        """Refuses a checkpoint that doesn't exist. Raises UsageError, NcsnxError."""
-        from ncsnx.runs.selection import check_checkpoint
+    def checkpoint(self, source: "Source | Model", work: "Work") -> int:
+        """The step of the checkpoint; 0 of a loaded model. Raises UsageError, NcsnxError."""
+        from ncsnx.runs.exported import Export
+        from ncsnx.runs.folder import Run
 
-        work.ranks.first(lambda: check_checkpoint(source, self.ckpt))
+        return work.ranks.first(lambda: source.checkpoint(self.ckpt, work)) if isinstance(source, Run | Export) else 0
 
     def output_folder(self) -> Path | None:
         """The folder to write to; None: the one that the protocol names."""

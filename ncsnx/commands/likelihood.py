@@ -1,6 +1,6 @@
 """`ncsnx likelihood`: likelihood of held-out images under a run's checkpoints, in bits per dimension."""
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import attrs
 
@@ -15,10 +15,12 @@ from ncsnx.commands.command import (
     command,
     option,
 )
-from ncsnx.commands.groups import Checkpoints, Device, InData, Noted
+from ncsnx.commands.groups import Checkpoints, Device, InData, Noted, is_model, refuse_loading
 
 if TYPE_CHECKING:
+    from ncsnx.evaluation.measure import Measure
     from ncsnx.runs.measurements import Measurements
+    from ncsnx.sampling.model import Model
     from ncsnx.work import Work
 
 
@@ -49,33 +51,48 @@ class Likelihood(Checkpoints, InData, Device, Noted, Command["Measurements"]):
     """Images at once. Values don't depend on it, except for rounding."""
 
     def carry_out(self, work: "Work") -> "Measurements":
+        if is_model(self.run):
+            return self._of_model(self.run, work)
         with work.at_once():
             run = self.opened()
-            experiment, steps = run.experiment(), self.selected(run, work)
+            spec, steps = run.spec(), self.selected(run, work)
 
-            from ncsnx.evaluation import likelihood
             from ncsnx.evaluation.measure import choose, measure_checkpoints
             from ncsnx.features.real_images import DataSource
 
             runtime = self.runtime(work.ranks, precision="fp32")
-            subjects, problems = work.ranks.first(lambda: choose(run, steps, work, experiment, runtime))
-            job = likelihood.Likelihood(
-                run=run,
-                experiment=experiment,
-                subjects=subjects,
-                source=DataSource.of_run(run, self.data_folder(), work),
-                runtime=runtime,
-                n=self.n,
-                seed=self.seed,
-                estimator=self.estimator,
-                vectors=self.probes,
-                tolerance=self.tolerance,
-                batch_size=self.batch_size,
-                note=self.note,
-            )
+            subjects, problems = work.ranks.first(lambda: choose(run, steps, work, runtime))
+            source = DataSource.of_run(run, self.data_folder(), work)
+            job = self._job(source=source, run=run, spec=spec, runtime=runtime, subjects=subjects)
         measurements = measure_checkpoints(job, problems, work)
         self.renew_report(run, work)
         return measurements
+
+    def _of_model(self, model: "Model", work: "Work") -> "Measurements":
+        from ncsnx.errors import UsageError
+        from ncsnx.evaluation.measure import measure_model
+        from ncsnx.features.real_images import DataSource
+
+        refuse_loading(self)
+        if model.size is not None:
+            raise UsageError("a likelihood is of images of the data's size; leave size out of the model")
+        if (source := DataSource.of_model(model, self.data_folder(), work)) is None:
+            raise UsageError("a likelihood needs the model's data, such as Model.of(…, data=ncsnx.config.Digits())")
+        return measure_model(model, lambda **of_model: self._job(source=source, **of_model), work)
+
+    def _job(self, **others: Any) -> "Measure":
+        from ncsnx.evaluation.likelihood import Likelihood
+
+        return Likelihood(
+            n=self.n,
+            seed=self.seed,
+            estimator=self.estimator,
+            vectors=self.probes,
+            tolerance=self.tolerance,
+            batch_size=self.batch_size,
+            note=self.note,
+            **others,
+        )
 
 
 likelihood = as_function(Likelihood)

@@ -45,17 +45,17 @@ class Loss(Checkpoints, InData, Execution, Noted, Command["Measurements"]):
     def carry_out(self, work: "Work") -> "Measurements":
         with work.at_once():
             run = self.opened()
-            experiment, steps = run.experiment(), self.selected(run, work)
+            spec, steps = run.spec(), self.selected(run, work)
 
             from ncsnx.evaluation.held_out import HeldOutLoss
             from ncsnx.evaluation.measure import choose, measure_checkpoints
             from ncsnx.features.real_images import DataSource
 
-            runtime = self.runtime_for(experiment, work)
-            subjects, problems = work.ranks.first(lambda: choose(run, steps, work, experiment, runtime))
+            runtime = self.runtime_for(spec, work)
+            subjects, problems = work.ranks.first(lambda: choose(run, steps, work, runtime))
             job = HeldOutLoss(
                 run=run,
-                experiment=experiment,
+                spec=spec,
                 subjects=subjects,
                 source=DataSource.of_run(run, self.data_folder(), work),
                 runtime=runtime,

@@ -19,9 +19,9 @@ from ncsnx.errors import Hint, UsageError
 from ncsnx.spelling import argument as typed
 
 if TYPE_CHECKING:
-    from ncsnx.config.experiment import Experiment
     from ncsnx.config.overrides import Override
     from ncsnx.evaluation.neighbor_search import NearestTrainingImages, NeighborSearch
+    from ncsnx.model_spec import ModelSpec
     from ncsnx.runs.folder import Run
     from ncsnx.work import Work
 
@@ -58,12 +58,12 @@ class Neighbors(OneCheckpoint, Sampled, InFeatures, Execution, Command["NearestT
 
             run = self.opened()
             settings, changes = split_changes(self.changes, "features")
-            experiment = self.experiment_of(run, changes, work)
-            batch_size = work.ranks.batch_size(self.n, self.images_at_once(experiment))
+            spec = self.spec_of(run, changes, work)
+            batch_size = work.ranks.batch_size(self.n, self.images_at_once(spec.space.shape))
             SampleRequest(n=self.n, seed=self.seed, batch_size=batch_size)
             step = self.checkpoint(run, work)  # before torch is imported
 
-            search = self._search(run, step, experiment, batch_size, settings, work)
+            search = self._search(run, step, spec, batch_size, settings, work)
         work.info(f"{run.path}: {search.caption()}")
         nearest = search.carry_out(work)
         self.renew_report(run, work)
@@ -75,7 +75,7 @@ class Neighbors(OneCheckpoint, Sampled, InFeatures, Execution, Command["NearestT
         self,
         run: "Run",
         step: int,
-        experiment: "Experiment",
+        spec: "ModelSpec",
         batch_size: int,
         settings: "list[Override]",
         work: "Work",
@@ -88,11 +88,11 @@ class Neighbors(OneCheckpoint, Sampled, InFeatures, Execution, Command["NearestT
         if self.features == NO_FEATURES and settings:
             none = typed("features", NO_FEATURES)
             raise UsageError(f"{settings[0].path}: {none} has no settings; leave one of them out")
-        source, runtime = DataSource.of_run(run, self.data_folder(), work), self.runtime_for(experiment, work)
-        subjects, _ = work.ranks.first(lambda: choose(run, [step], work, experiment, runtime, self.seed))
+        source, runtime = DataSource.of_run(run, self.data_folder(), work), self.runtime_for(spec, work)
+        subjects, _ = work.ranks.first(lambda: choose(run, [step], work, runtime, spec.sampler, self.seed))
         search = NeighborSearch(
             run=run,
-            experiment=experiment,
+            spec=spec,
             runtime=runtime,
             subjects=subjects,
             source=source,
@@ -101,7 +101,7 @@ class Neighbors(OneCheckpoint, Sampled, InFeatures, Execution, Command["NearestT
             batch_size=batch_size,
             k=self.k,
             held_out=self.held_out,
-            flips=experiment.data.random_flip if self.flips is None else self.flips,
+            flips=source.data.random_flip if self.flips is None else self.flips,
             data=self.data_folder(),
         )  # checks what can be checked before a classifier is trained
         if self.features == NO_FEATURES:

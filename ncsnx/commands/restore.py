@@ -23,13 +23,13 @@ from ncsnx.quantities import counted
 from ncsnx.spelling import parameter
 
 if TYPE_CHECKING:
-    from ncsnx.config.experiment import Experiment
     from ncsnx.config.overrides import Override
     from ncsnx.inverse.restoring import RestoredImages
     from ncsnx.inverse.task import Task
+    from ncsnx.model_spec import HasSampler, ModelSpec
     from ncsnx.runs.selection import Source
+    from ncsnx.sampling.model import Model
     from ncsnx.sampling.sample_folder import SampleFolder
-    from ncsnx.sampling.score_model import ScoreModel
     from ncsnx.space import Space
     from ncsnx.work import Work
 
@@ -65,26 +65,25 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
         with TemporaryDirectory(prefix="ncsnx-") as made:
             with work.at_once():
                 source = self.opened(work)
-                experiment = self.experiment_of(source, overrides_of(self.changes), work)
+                spec = self.spec_of(source, overrides_of(self.changes), work)
                 self._require_task()
-                batch_size = self.images_at_once(experiment, self.image_size())
+                batch_size = self.images_at_once(spec.space.shape, self.image_size())
                 request = SampleRequest(seed=self.seed, batch_size=batch_size, frames=self.frames, film=self.film)
-                self.require_checkpoint(source, work)
+                step = self.checkpoint(source, work)
 
                 from ncsnx.inverse.restoring import say_before
                 from ncsnx.sampling.drawing import Drawing, count_images
                 from ncsnx.sampling.folder_drawing import FolderDrawing, load_model
                 from ncsnx.sampling.sampler_choice import at_noise
 
-                space = source.space().at(shape_at(experiment.data, self.image_size()))
-                task = self._built(experiment, space, Path(made))
-                sampler = at_noise(experiment.sampler, task.sigma(space))
-                experiment = attrs.evolve(experiment, sampler=sampler)
+                space = spec.space.at(shape_at(spec.space.shape, self.image_size()))
+                task = self._built(source, space, Path(made))
+                sampler = at_noise(spec.sampler, task.sigma(space))
                 say_before(task, sampler, work)
                 count = count_images(self.n, task)
                 at_once = work.ranks.batch_size(count, request.batch_size)
-                runtime = self.runtime_for(experiment, work, plain=self.plain)
-                model = load_model(work, source, experiment, self.ckpt, runtime, self.image_size())
+                runtime = self.runtime_for(spec, work, plain=self.plain)
+                model = load_model(work, source, sampler, step, runtime, self.image_size())
                 self._require_admitted(model, task)  # before a folder is made
             drawing = FolderDrawing(
                 drawing=Drawing(
@@ -100,12 +99,13 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
             )
             return self._recorded(drawing.carry_out(work), model, task, work)
 
-    def experiment_of(self, source: "Source", changes: "Sequence[Override]", work: "Work") -> "Experiment":
-        """The experiment of the model with the sampler of restorations, unless another one is chosen."""
-        from ncsnx.sampling.sampler_choice import with_restoring_sampler
+    def spec_of(self, source: "HasSampler", changes: "Sequence[Override]", work: "Work") -> "ModelSpec":
+        """The model with the sampler of restorations, unless another one is chosen."""
+        from ncsnx.sampling.sampler_choice import restoring_sampler
 
         rule = self.rule if self.task is None else self.task.rule
-        return work.ranks.first(lambda: with_restoring_sampler(work, source, changes, self.sampler, rule))
+        sampler = work.ranks.first(lambda: restoring_sampler(work, source, changes, self.sampler, rule))
+        return attrs.evolve(source.spec(), sampler=sampler)
 
     def _require_task(self) -> None:
         """Raises UsageError unless there is one task, as an object or by its parameters."""
@@ -114,31 +114,31 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
         elif given := self.given():
             raise UsageError(f"{parameter('task')} and {parameter(next(iter(given)))}: give one of them")
 
-    def _built(self, experiment: "Experiment", space: "Space", made: Path) -> "Task":
+    def _built(self, source: "Source | Model", space: "Space", made: Path) -> "Task":
         """The task, whose pictures are read. Raises UsageError, NcsnxError."""
         from ncsnx.config.variants import load_plugins
         from ncsnx.networks import meta_network
-        from ncsnx.sampling.score_model import require_size
+        from ncsnx.sampling.model import Model, require_size
 
         size = self.image_size()
         if size is not None:  # before pictures are read
             load_plugins("ncsnx.runtime")
-            require_size(meta_network(experiment), size)
+            require_size(source.network if isinstance(source, Model) else meta_network(source.experiment()), size)
         task = self.task
         if task is None:
             task = self.build(space, made)
         _ = task.protocol  # reads all pictures
         return task
 
-    def _require_admitted(self, model: "ScoreModel", task: "Task") -> None:
+    def _require_admitted(self, model: "Model", task: "Task") -> None:
         """Raises NcsnxError if the task's rule can't guide the sampler."""
         import torch
 
         first, lowest = torch.tensor([0], device=model.runtime.device), model.levels[-1]
         condition = task.conditions(model.space.at(model.shape), lowest, 0, self.n)(first)
-        condition.admit(model.experiment.sampler, model.levels)
+        condition.admit(model.sampler, model.levels)
 
-    def _recorded(self, output: "SampleFolder", model: "ScoreModel", task: "Task", work: "Work") -> "RestoredImages":
+    def _recorded(self, output: "SampleFolder", model: "Model", task: "Task", work: "Work") -> "RestoredImages":
         """The images of a complete folder, with a record of how well they agree."""
         from ncsnx.inverse.restoring import RestoredImages, say_agreement
         from ncsnx.inverse.task_record import record_task
@@ -148,7 +148,7 @@ class Restore(Tasks, Drawn, Command["RestoredImages"]):
         with folder_lock(output.path, str(output.path)):
             record = record_task(task, output.path, output.samples_path, space, work.check_stop)
         say_agreement(record, task, space, work)
-        return RestoredImages(source=model.source, output=output, record=record)
+        return RestoredImages(output=output, record=record)
 
 
 restore = as_function(Restore)

@@ -17,7 +17,7 @@ from ncsnx.commands.groups import Drawn, SamplerChanges, overrides_of
 from ncsnx.quantities import counted
 
 if TYPE_CHECKING:
-    from ncsnx.config.experiment import Experiment
+    from ncsnx.model_spec import ModelSpec
     from ncsnx.sampling.request import SampleRequest
     from ncsnx.sampling.sampled_images import SampledImages
     from ncsnx.work import Work
@@ -50,16 +50,16 @@ class Sample(Drawn, Command["SampledImages"]):
     def carry_out(self, work: "Work") -> "SampledImages":
         with work.at_once():
             source = self.opened(work)
-            experiment = self.experiment_of(source, overrides_of(self.changes), work)
-            request = self._request(experiment, work)
-            self.require_checkpoint(source, work)
+            spec = self.spec_of(source, overrides_of(self.changes), work)
+            request = self._request(spec, work)
+            step = self.checkpoint(source, work)
 
             from ncsnx.sampling.drawing import Drawing
             from ncsnx.sampling.folder_drawing import FolderDrawing, load_model
             from ncsnx.sampling.sampled_images import SampledImages
 
-            runtime = self.runtime_for(experiment, work, plain=self.plain)
-            model = load_model(work, source, experiment, self.ckpt, runtime, self.image_size())
+            runtime = self.runtime_for(spec, work, plain=self.plain)
+            model = load_model(work, source, spec.sampler, step, runtime, self.image_size())
         rows = f"{counted(request.n, 'row')} of {request.columns}"
         drawing = FolderDrawing(
             drawing=Drawing(model=model, request=request, data=self.data_folder()),
@@ -68,16 +68,16 @@ class Sample(Drawn, Command["SampledImages"]):
             overwrite=self.overwrite,
             note=self.note,
         )
-        return SampledImages(source=source, output=drawing.carry_out(work))
+        return SampledImages(output=drawing.carry_out(work))
 
-    def _request(self, experiment: "Experiment", work: "Work") -> "SampleRequest":
+    def _request(self, spec: "ModelSpec", work: "Work") -> "SampleRequest":
         """The images that are asked for. Raises UsageError."""
         from ncsnx.sampling.request import SampleRequest
 
         request = SampleRequest(
             n=self.n if self.n is not None else 64 if self.between is None else 1,
             seed=self.seed,
-            batch_size=self.images_at_once(experiment, self.image_size()),
+            batch_size=self.images_at_once(spec.space.shape, self.image_size()),
             interpolate=self.interpolate,
             between=self.between,
             frames=self.frames,

@@ -14,6 +14,7 @@ from types import ModuleType
 
 import attrs
 
+from ncsnx import reading
 from ncsnx.config.checks import FieldError
 from ncsnx.config.codec import ConfigError, flatten
 from ncsnx.config.converter import structure, unstructure
@@ -22,7 +23,6 @@ from ncsnx.config.foreign import ForeignError, foreign_code, kind_of, message_of
 from ncsnx.config.provenance import DEFAULT, executing_file, registered_by_file
 from ncsnx.config.variants import Config, described_values, plugin_errors
 from ncsnx.errors import NcsnxError
-from ncsnx.storage import reading
 
 LARGEST = 2**20
 """Largest size of an experiment file, in bytes."""

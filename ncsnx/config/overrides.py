@@ -16,7 +16,6 @@ import attrs
 from ncsnx.config.codec import ConfigError, flatten, shown
 from ncsnx.config.complaints import did_you_mean, problems_in_words
 from ncsnx.config.converter import optional_of, structure, unstructure
-from ncsnx.config.experiment import Experiment
 from ncsnx.config.image_sizes import ImageSize, parsed_size
 from ncsnx.config.provenance import COMMAND_LINE, DEFAULT, is_default
 from ncsnx.config.sampler import Sampler
@@ -108,19 +107,23 @@ def split_overrides(overrides: list[Override], root: str) -> tuple[list[Override
     return under, [override for override in overrides if override not in under]
 
 
-def apply_sampler_overrides(experiment: Experiment, overrides: list[Override]) -> Experiment:
-    """A trained experiment with another sampler or other values of its sampler.
+@attrs.frozen
+class _Sampling(Config):
+    """The root of `sampler…` paths."""
 
-    Raises OverrideError for paths outside `sampler`.
-    """
+    sampler: Sampler
+
+
+def apply_sampler_overrides(sampler: Sampler, overrides: list[Override]) -> Sampler:
+    """The sampler of a trained model, with other values, or another one. Raises OverrideError for other paths."""
     for override in overrides:
         if override.parts[0] != "sampler":
-            is_field = override.path in {field.name for field in attrs.fields(type(experiment.sampler))}
+            is_field = override.path in {field.name for field in attrs.fields(type(sampler))}
             such = f"sampler.{override.path}={override.text}" if is_field else "sampler.denoise=false"
             raise OverrideError(
                 f"{override.path}: cannot change in a trained run; only the sampler can, such as {such}"
             )
-    return apply_overrides(experiment, overrides)
+    return apply_overrides(_Sampling(sampler), overrides).sampler
 
 
 def parse_text(text: str, declared: Any, path: str) -> Any:

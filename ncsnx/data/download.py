@@ -9,9 +9,10 @@ from pathlib import Path
 
 import attrs
 
+from ncsnx import reading
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted
-from ncsnx.storage import atomic, reading
+from ncsnx.storage import atomic
 from ncsnx.work import Work
 
 _TIMEOUT_S = 60.0

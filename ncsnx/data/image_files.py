@@ -19,12 +19,12 @@ from typing import Any
 
 import attrs
 
+from ncsnx import reading
 from ncsnx.config.codec import digest
 from ncsnx.data.decoding import SUFFIXES, BrokenImageError
 from ncsnx.data.places import fingerprint_of_files
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.quantities import counted
-from ncsnx.storage import reading
 from ncsnx.storage.zips import MANY, ZIP_MAGIC, open_zip
 
 LARGEST_BYTES = 2**30

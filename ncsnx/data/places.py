@@ -12,8 +12,8 @@ from ncsnx.config.codec import digest
 from ncsnx.config.data_sets import DataOnDisk
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.paths import exists, folder_of, typed_folder, typed_path
+from ncsnx.reading import opened
 from ncsnx.spelling import A_DIR, argument
-from ncsnx.storage.reading import opened
 
 _OR_WHERE = Hint("or say where it is", adds="data.root=DIR")
 

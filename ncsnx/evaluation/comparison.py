@@ -108,7 +108,7 @@ def _tell(trials: Trials, found: Recommendation, work: Work) -> None:
     else:
         work.info(f"recommended, and what sampler=fast means: {said}")
     # only measurements decide: with few steps no sampler has converged, and even a biased one may come out best
-    if bias := known_bias(found.found.sampler, trials.run.experiment()):
+    if bias := known_bias(found.found.sampler, trials.spec.levels, trials.spec.space.shape):
         work.info(bias)
 
 

@@ -99,13 +99,12 @@ class Distance(Measure):
         return None if self.perfect_model is None else self.perfect_model.to_json()
 
     def facts(self) -> dict[str, Any]:
-        is_bounded = self.experiment.data.is_bounded
         return {
             "version": _VERSION,
             "n": self.n,
             "features": unnamed(self.features.facts),
             "reference": unnamed(self.reference.facts),
-            **({} if is_bounded else {"window": str(self.run.space().pictures)}),
+            **({} if self.spec.space.bounded else {"window": str(self.spec.space.pictures)}),
         }
 
     def words(self) -> dict[str, str]:
@@ -142,19 +141,18 @@ class Distance(Measure):
 
     def evaluations(self, subject: Subject) -> int | None:
         """Network evaluations per image, of all members together; None for adaptive solvers."""
-        count = evaluations(self.sampler(subject), self.experiment.schedule.levels)
+        count = evaluations(self.sampler(subject), len(self.spec.levels))
         return None if count is None else count * max(1, len(subject.members))
 
     def units(self, subject: Subject) -> int:
         """Sampler states, over all batches."""
-        return self.batches * state_count(self.sampler(subject), self.experiment.schedule.levels)
+        return self.batches * state_count(self.sampler(subject), len(self.spec.levels))
 
     def parts(self, subject: Subject, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Part]:
         with work.at_once():
             models = self.load(subject)
-        experiment = attrs.evolve(self.experiment, sampler=self.sampler(subject))
         request = SampleRequest(n=self.n, seed=subject.seed or 0, batch_size=self.batch_size)
-        drawing = Drawing(model=attrs.evolve(models[0], experiment=experiment), request=request, data=self.data)
+        drawing = Drawing(model=models[0], request=request, data=self.data)
         begun_s = time.perf_counter()
         for batch, pixels, taken in drawn_pixels(drawing, indices, work, advance, mean_score(models)):
             seconds = (time.perf_counter() - begun_s) / len(batch)

@@ -26,7 +26,7 @@ from ncsnx.errors import DivergedError, Hint, NcsnxError
 from ncsnx.images import to_uint8
 from ncsnx.ranks.joining import require_same
 from ncsnx.ranks.rank_group import held_by_first
-from ncsnx.ranks.shared_batches import extrapolated, own_images, runs_of
+from ncsnx.ranks.shared_batches import own_images, runs_of
 from ncsnx.ranks.shared_disk import wait_for_file
 from ncsnx.runs.folder import open_results
 from ncsnx.runs.ledger import FEATURES, Row
@@ -36,10 +36,10 @@ from ncsnx.runs.writer_lock import folder_lock, require_lock
 from ncsnx.samplers.state import ScaledScore, State
 from ncsnx.sampling.drawing import Drawing
 from ncsnx.sampling.generate import EvaluationCounter
-from ncsnx.sampling.score_model import ScoreModel
+from ncsnx.sampling.model import Model
 from ncsnx.spelling import A_DIR, argument
 from ncsnx.storage.parts import NewParts, Part, assembled, done_indices, write_part
-from ncsnx.work import Advance, Work
+from ncsnx.work import Advance, Work, extrapolated
 
 Subject = TypeVar("Subject")
 
@@ -242,8 +242,9 @@ def drawn_pixels(
         yield torch.tensor(batch, dtype=torch.int64), to_uint8(window(images)).cpu(), evaluations.of(batch)
 
 
-def mean_score(models: Sequence[ScoreModel]) -> ScaledScore:
+def mean_score(models: Sequence[Model]) -> ScaledScore:
     """The mean of several models, as the published code averages scores of checkpoints; of one model, its network."""
     if len(models) == 1:
         return models[0].network.scaled_score
-    return lambda x, sigma: torch.stack([model.network.scaled_score(x, sigma) for model in models]).mean(dim=0)
+    networks = [model.network for model in models]
+    return lambda x, sigma, cond: torch.stack([one.scaled_score(x, sigma, cond) for one in networks]).mean(dim=0)

@@ -6,6 +6,7 @@ the variance of a batch; with a log-normal σ it isn't, since training sees the 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, ClassVar
 
 import attrs
@@ -19,7 +20,6 @@ from ncsnx.errors import DivergedError, NcsnxError, UsageError
 from ncsnx.evaluation.measure import Measure
 from ncsnx.evaluation.plots import plot_losses
 from ncsnx.features.real_images import DataSource
-from ncsnx.noise.levels import sigmas
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs.ledger import Quantity, Row, Series, Subject
@@ -49,7 +49,7 @@ class HeldOutLoss(Measure):
     """Images per batch; changes the loss by rounding at most."""
 
     def __attrs_post_init__(self) -> None:
-        levels = self.experiment.schedule.levels
+        levels = len(self.sigmas)
         if self.passes is not None and not 1 <= self.passes <= levels:
             raise UsageError(
                 f"{parameter('passes')} must be between 1 and the {counted(levels, 'level')}, not {self.passes:,}"
@@ -65,7 +65,7 @@ class HeldOutLoss(Measure):
     @property
     def effective_passes(self) -> int:
         """Passes over the held-out images, each with another level for every image."""
-        return self.passes or min(self.experiment.schedule.levels, -(-_EVALUATIONS // self.count))
+        return self.passes or min(len(self.sigmas), -(-_EVALUATIONS // self.count))
 
     @property
     def quantities(self) -> list[Quantity]:
@@ -91,7 +91,12 @@ class HeldOutLoss(Measure):
     @property
     def sigmas(self) -> tuple[float, ...]:
         """The noise levels, largest first."""
-        return sigmas(self.experiment.schedule)
+        return self.spec.levels
+
+    @cached_property
+    def experiment(self) -> Experiment:
+        """The experiment of the run."""
+        return self.run.experiment()
 
     def words(self) -> dict[str, str]:
         return {

@@ -1,6 +1,6 @@
 """Likelihood of the same held-out images under each checkpoint of a run.
 
-For the likelihood of an image see `ncsnx.evaluation.probability_flow`.
+For the likelihood of an image see `ncsnx.sampling.probability_flow`.
 """
 
 import math
@@ -16,23 +16,23 @@ from ncsnx.config.model import RefineNetModel
 from ncsnx.data import Preprocessing
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.evaluation.measure import Measure
-from ncsnx.evaluation.probability_flow import (
-    COLUMNS,
-    FORM,
-    MEANING,
-    METRIC,
-    ProbabilityFlow,
-    Probes,
-    bits_per_dimension,
-    probe,
-)
 from ncsnx.features.real_images import DataSource
-from ncsnx.networks import Network, prepare
-from ncsnx.noise.levels import sigmas
 from ncsnx.quantities import counted
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs.ledger import Quantity, Row, Subject
 from ncsnx.samplers.dormand_prince import METHOD
+from ncsnx.sampling.probability_flow import (
+    COLUMNS,
+    FORM,
+    MEANING,
+    METRIC,
+    NO_FLOW,
+    ProbabilityFlow,
+    Probes,
+    bits_per_dimension,
+    require_flow,
+    require_tolerance,
+)
 from ncsnx.spelling import parameter
 from ncsnx.storage.parts import Part
 from ncsnx.work import Advance, Work
@@ -70,12 +70,10 @@ class Likelihood(Measure):
     """Images per batch, which share the solver's steps; changes results within the tolerance."""
 
     def __attrs_post_init__(self) -> None:
-        model = self.experiment.model
-        if not model.any_sigma:
-            raise NcsnxError(
-                f"{type(model).__name__} accepts its trained levels only, and a likelihood needs every σ between them; "
-                "use a model that takes any σ, such as ncsnv2 or unet"
-            )
+        if not self.spec.any_sigma:
+            raise NcsnxError(f"{type(self.spec.model).__name__} {NO_FLOW}")
+        if self.given is not None:
+            require_flow(self.given.network, self.tolerance)
         held_out = len(self.source.splits().held_out)
         if held_out < 2:
             raise NcsnxError(f"a likelihood needs at least 2 held-out images, and the data set has {held_out}")
@@ -85,8 +83,7 @@ class Likelihood(Measure):
             )
         if self.estimator == "exact" and self.vectors is not None:
             raise UsageError(f"{parameter('estimator')} exact takes no {parameter('probes')}; leave it out")
-        if not 1e-6 <= self.tolerance <= 0.1:
-            raise UsageError(f"{parameter('tolerance')} must be between 1e-6 and 0.1, not {self.tolerance:g}")
+        require_tolerance(self.tolerance)
         if self.estimator == "exact" and self.dimensions > _MOST_EXACT:
             raise UsageError(
                 f"{parameter('estimator')} exact is for images of at most {counted(_MOST_EXACT, 'dimension')}, not "
@@ -101,7 +98,7 @@ class Likelihood(Measure):
     @property
     def dimensions(self) -> int:
         """Dimensions of an image, C·H·W."""
-        return math.prod(self.experiment.data.shape)
+        return math.prod(self.spec.space.shape)
 
     @property
     def probes(self) -> int:
@@ -127,8 +124,7 @@ class Likelihood(Measure):
     @property
     def ends(self) -> tuple[float, float]:
         """σ_min and σ_max: the lowest and the highest trained level."""
-        levels = sigmas(self.experiment.schedule)
-        return levels[-1], levels[0]
+        return self.spec.levels[-1], self.spec.levels[0]
 
     def facts(self) -> dict[str, Any]:
         sigma_min, sigma_max = self.ends
@@ -143,7 +139,7 @@ class Likelihood(Measure):
             "sigma_min": sigma_min,
             "sigma_max": sigma_max,
             "grey_levels": self.grey_levels,
-            "transform": self.experiment.data.transform,
+            "transform": self.source.data.transform,
             "split": "held-out",
             **self.source.facts,
         }
@@ -163,7 +159,7 @@ class Likelihood(Measure):
         }
 
     def notes(self) -> list[str]:
-        form = f". {FORM}" if isinstance(self.experiment.model, RefineNetModel) else ""
+        form = f". {FORM}" if isinstance(self.spec.model, RefineNetModel) else ""
         return [
             f"uniform grey levels would take {math.log2(self.grey_levels):.2f}. The error includes "
             "the noise of the probes",
@@ -177,12 +173,15 @@ class Likelihood(Measure):
 
     def parts(self, subject: Subject, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Part]:
         """Yields the values of images, integrated to the prior. Raises DivergedError if the solver fails."""
-        network, places = self._network(subject), self._places()
+        (model,), places = self.load(subject), self._places()
         for start in range(0, len(indices), self.batch_size):
             batch = torch.tensor(indices[start : start + self.batch_size])
             watch = _progress(_UNITS * len(batch), self.ends, work, advance)
             pixels = self.source.splits().held_out.read(places[batch]).pixels
-            flow = ProbabilityFlow(network.scaled_score, *self.ends, tolerance=self.tolerance, watch=watch)
+            cond = model.inputs(self.seed, places[batch].to(self.runtime.device))
+            flow = ProbabilityFlow(
+                model.network.scaled_score, *self.ends, tolerance=self.tolerance, cond=cond, watch=watch
+            )
             values = bits_per_dimension(flow, pixels, places[batch], self._preprocessing(), self._probes(places[batch]))
             yield Part(batch, {"values": values.float()})
             watch(flow.sigma_max)
@@ -203,18 +202,8 @@ class Likelihood(Measure):
 
     def _probes(self, places: Tensor) -> Probes:
         """Probes of the held-out images at `places`."""
-        shape, places = self.experiment.data.shape, places.to(self.runtime.device)
-        if self.estimator == "exact":
-            basis = torch.eye(self.dimensions, device=places.device).view(-1, 1, *shape)
-            return Probes(basis.expand(-1, len(places), *shape), weight=1.0)
-        stream = Stream(self.seed, Purpose.PROBES)
-        vectors = [probe(stream, places, shape, number) for number in range(self.probes)]
-        return Probes(torch.stack(vectors), weight=1 / self.probes)
-
-    def _network(self, subject: Subject) -> Network:
-        """The network in fp32 whatever its precision: the solver needs differences that bf16 would round away."""
-        (model,) = self.load(subject)
-        return prepare(model.network, attrs.evolve(self.runtime.execution(self.experiment), precision="fp32"))
+        count = None if self.estimator == "exact" else self.probes
+        return Probes.at(places.to(self.runtime.device), self.spec.space.shape, count, self.seed)
 
     def _places(self) -> Tensor:
         """Indices (n,) int64 of the images in the held-out split."""
@@ -223,7 +212,7 @@ class Likelihood(Measure):
 
     def _preprocessing(self) -> Preprocessing:
         held_out = self.source.splits().held_out
-        return Preprocessing(self.experiment.data, self.source.space, held_out.value_range, self.seed)
+        return Preprocessing(self.source.data, self.source.space, held_out.value_range, self.seed)
 
 
 def _progress(units: int, ends: tuple[float, float], work: Work, advance: Advance) -> Callable[[float], None]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
 import attrs
@@ -13,18 +14,21 @@ from torch import Tensor
 from ncsnx.config.codec import digest, identity
 from ncsnx.config.converter import unstructure
 from ncsnx.config.experiment import Experiment
+from ncsnx.config.sampler import Sampler
 from ncsnx.errors import DivergedError, NcsnxError, UsageError
 from ncsnx.evaluation.engine import Measurement, measure_all, missing, writing
 from ncsnx.evaluation.plots import plot_scores
+from ncsnx.model_spec import ModelSpec
 from ncsnx.quantities import counted
 from ncsnx.runs.folder import Run, open_results
 from ncsnx.runs.ledger import Entry, Ledger, Protocol, Quantity, Row, Series, Subject, best_of, value
 from ncsnx.runs.manifest import UnsoundError, checkpoints, read_manifest
-from ncsnx.runs.measurements import Measurements, shown_columns
+from ncsnx.runs.measurements import MeasuredRow, Measurements, shown_columns
 from ncsnx.runs.names import step_name
 from ncsnx.runs.segments import versions
 from ncsnx.runtime import Runtime
-from ncsnx.sampling.score_model import ScoreModel, load, weights_of
+from ncsnx.sampling.loading import model_of, weights_of
+from ncsnx.sampling.model import Model
 from ncsnx.spelling import parameter
 from ncsnx.storage import atomic
 from ncsnx.storage.process import this_process
@@ -41,8 +45,8 @@ def choose(
     run: Run,
     steps: Sequence[int],
     work: Work,
-    experiment: Experiment,
     runtime: Runtime,
+    sampler: Sampler | None = None,
     seed: int | None = None,
     *,
     ensemble: int = 1,
@@ -50,9 +54,10 @@ def choose(
     """The subjects of these steps, and a line for each damaged checkpoint. Warns of everything left out.
 
     Each checkpoint is one, or with `ensemble` = K > 1 the last K checkpoints up to each, whose scores the published
-    code averages to evaluate runs without EMA. seed: of the images that are drawn, if any. Raises UsageError
+    code averages to evaluate runs without EMA. sampler, seed: of the images that are drawn, if any. Raises UsageError
     for an ensemble of a run with EMA, which the published code refuses too, and if no step has K checkpoints up to it.
     """
+    experiment = run.experiment()
     if ensemble > 1 and experiment.ema is not None:
         raise UsageError(
             f"{parameter('ensemble')} is for runs without EMA, and the weights of {run.name!r} are already averaged "
@@ -77,7 +82,7 @@ def choose(
             precision=runtime.precision_for(experiment),
             identity=identity(experiment),
             members=members if ensemble > 1 else (),
-            sampler=None if seed is None else unstructure(experiment.sampler),
+            sampler=None if sampler is None else unstructure(sampler),
             seed=seed,
         )
         subjects.append(subject)
@@ -114,10 +119,13 @@ class Measure(Measurement[Subject]):
     label: ClassVar = "the sweep"
 
     run: Run
-    experiment: Experiment
+    """The run, or the folder of this measurement alone."""
+    spec: ModelSpec
     runtime: Runtime
     subjects: tuple[Subject, ...]
     """The checkpoints or samplers that are measured."""
+    given: Model | None = None
+    """A loaded model that is measured; None: checkpoints of the run."""
     note: str = ""
     """A remark for the record of each entry."""
     _began: dict[str, str] = attrs.field(factory=dict, init=False)
@@ -245,20 +253,26 @@ class Measure(Measurement[Subject]):
             raise DivergedError(f"its {self.recorded.metric} is {row['score']:g}, which is out of range")
         return row
 
-    def load(self, subject: Subject) -> list[ScoreModel]:
-        """The models of a subject. Raises UnsoundError for a checkpoint that is damaged, removed or replaced."""
+    def load(self, subject: Subject) -> list[Model]:
+        """The models of a subject, with its sampler.
+
+        Raises UnsoundError for a checkpoint that is damaged, removed or replaced.
+        """
+        sampler = subject.known_sampler or self.spec.sampler
+        if self.given is not None:
+            return [attrs.evolve(self.given, sampler=sampler)]
         steps = subject.members or (subject.step,)
         try:
-            models = [load(self.run, step, runtime=self.runtime) for step in steps]
+            models = [model_of(self.run, self.run.checkpoint(step), self.runtime) for step in steps]
         except UsageError as error:
             if set(steps) <= set(checkpoints(self.run)):
                 raise
             raise UnsoundError("it was removed in the meantime, perhaps by the retention of a training run") from error
         except UnsoundError as error:
             raise UnsoundError(error.message) from error  # its hint is for commands that take one checkpoint
-        if len(models) == 1 and models[0].weights_sha256 != subject.weights_sha256:
+        if len(models) == 1 and models[0].checkpoint.weights_sha256 != subject.weights_sha256:
             raise UnsoundError(f"the checkpoint of step {subject.step:,} was replaced in the meantime")
-        return [attrs.evolve(model, experiment=self.experiment) for model in models]
+        return [attrs.evolve(model, sampler=sampler) for model in models]
 
 
 def measure(
@@ -341,3 +355,43 @@ def measure_checkpoints(
         notes=[*job.notes(), f"scores: {job.place}/scores.csv; plots: {drawn or 'none'}"] if job.entries() else (),
         left_out=[unscored] if problems else (),
     )
+
+
+def measure_model(
+    model: Model,
+    make: Callable[..., Measure],
+    work: Work,
+    seed: int | None = None,
+    requested: Sequence[str] | None = (),
+) -> Measurements:
+    """The numbers of a loaded model, which has no ledger: they are returned and not kept.
+
+    make: gives the measurement of a run, spec, runtime, subjects and a given model. seed: of the images that are drawn,
+    if any. requested: as in `measure_checkpoints`. Raises NcsnxError.
+    """
+    saved, where, facts = model.origin.checkpoint, model.origin.where, model.facts
+    subject = Subject(
+        step=0 if saved is None else saved.step,
+        weights_sha256=facts.get("weights_sha256", ""),
+        weights=where if saved is None else saved.weights,
+        precision=model.precision,
+        identity=digest(facts) if saved is None else identity(saved.experiment),
+        sampler=None if seed is None else unstructure(model.sampler),
+        seed=seed,
+    )
+    with TemporaryDirectory(prefix="ncsnx-") as folder:
+        run = Run(Path(folder) / model.origin.name)
+        run.path.mkdir()
+        job = make(run=run, spec=model.spec(), runtime=model.runtime, subjects=(subject,), given=model)
+        work.info(f"{where}: {job.caption()}")
+        if problems := measure(job, job.subjects, work, "model"):
+            raise NcsnxError("; ".join(problems))
+        return Measurements.of(
+            job.series,
+            names=("model",),
+            rows=[attrs.evolve(MeasuredRow.of(entry), names=(where,)) for entry in job.entries()],
+            columns=shown_columns(job.recorded, requested),
+            where=where,
+            folder=None,
+            notes=job.notes(),
+        )

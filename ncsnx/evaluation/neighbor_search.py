@@ -134,7 +134,7 @@ class NeighborSearch(Measure):
 
     def units(self, subject: Subject) -> int:
         """Sampler states, over all batches."""
-        return self.batches * state_count(self.experiment.sampler, self.experiment.schedule.levels)
+        return self.batches * state_count(self.spec.sampler, len(self.spec.levels))
 
     def parts(self, subject: Subject, indices: Sequence[int], work: Work, advance: Advance) -> Iterator[Part]:
         request = SampleRequest(n=self.n, seed=subject.seed or 0, batch_size=self.batch_size)

@@ -37,10 +37,10 @@ from ncsnx.metrics.frechet import frechet_distance_of_images
 from ncsnx.paths import typed_path
 from ncsnx.quantities import counted, number, with_error
 from ncsnx.randomness import Purpose, Stream
+from ncsnx.reading import sha256_of
 from ncsnx.spelling import argument
 from ncsnx.storage.documents import document, document_values, find_document, write_document
 from ncsnx.storage.expected_arrays import ExpectedArray, read_arrays
-from ncsnx.storage.reading import sha256_of
 from ncsnx.storage.zips import is_zip
 from ncsnx.work import SILENT, Work
 

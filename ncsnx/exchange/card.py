@@ -17,7 +17,7 @@ from ncsnx.config.variants import tag_of
 from ncsnx.errors import UsageError, printable
 from ncsnx.quantities import counted, with_error
 from ncsnx.runs.exported import CONFIG, MODEL, PICTURE, PLACEHOLDER, ExportConfig
-from ncsnx.sampling.bias import known_bias
+from ncsnx.sampling.bias import bias_of
 from ncsnx.space import Space
 from ncsnx.spelling import parameter
 
@@ -225,7 +225,7 @@ def _settings(experiment: Experiment) -> Iterator[str]:
     for title, fields in _SECTIONS:
         rows = flatten({field: values[field] for field in fields})
         yield f"## {title}"
-        if "sampler" in fields and (bias := known_bias(experiment.sampler, experiment)):
+        if "sampler" in fields and (bias := bias_of(experiment)):
             yield f"Known bias: {text(bias)}."
         yield "\n".join(
             ["| setting | value |", "|---|---|", *(f"| `{path}` | {text(shown(value))} |" for path, value in rows)]

@@ -12,8 +12,8 @@ from ncsnx.images import grid, png_bytes, square_columns, to_uint8
 from ncsnx.runs.exported import Export, ExportConfig, export_config, write_export
 from ncsnx.runs.folder import Run
 from ncsnx.sampling.drawing import Drawing
+from ncsnx.sampling.model import Model
 from ncsnx.sampling.request import SampleRequest
-from ncsnx.sampling.score_model import ScoreModel
 from ncsnx.spelling import argument
 from ncsnx.work import SILENT, Work
 
@@ -31,7 +31,7 @@ class Exported:
     scores: tuple[CardScore, ...]
 
 
-def draw_samples(model: ScoreModel, count: int, data: Path | None = None, work: Work = SILENT) -> Picture | None:
+def draw_samples(model: Model, count: int, data: Path | None = None, work: Work = SILENT) -> Picture | None:
     """Draws samples for the card; None for a count of 0. Raises NcsnxError.
 
     data: the data folder, for samplers that start from training images.
@@ -56,7 +56,7 @@ def draw_samples(model: ScoreModel, count: int, data: Path | None = None, work: 
 
 def export_checkpoint(
     run: Run,
-    model: ScoreModel,
+    model: Model,
     out: Path,
     *,
     license: str = UNKNOWN_LICENSE,
@@ -67,18 +67,19 @@ def export_checkpoint(
 
     Unreadable scores of the run are left out with a warning. Raises NcsnxError, UsageError.
     """
-    recorded = recorded_scores(run, model.experiment, model.step, model.weights_sha256)
+    saved = model.checkpoint
+    recorded = recorded_scores(run, saved.experiment, saved.step, saved.weights_sha256)
     for line in recorded.unreadable:
         work.warning(line)
     content = model.to_safetensors()
-    is_foreign = model.imported is not None and model.imported.step == model.step
+    is_foreign = saved.imported is not None and saved.imported.step == saved.step
     config = export_config(
-        model.experiment,
+        saved.experiment,
         model.space,
         run=run.name,
-        step=model.step,
-        weights=model.weights,
-        checkpoint_sha256=model.weights_sha256,
+        step=saved.step,
+        weights=saved.weights,
+        checkpoint_sha256=saved.weights_sha256,
         model=content,
         # the run's data isn't the data of imported weights, even if the run was trained further
         data_fingerprint=None if is_foreign else run.data_fingerprint(),
@@ -90,7 +91,7 @@ def export_checkpoint(
         license=license,
         scores=recorded.scores,
         picture=picture,
-        imported=model.imported,
+        imported=saved.imported,
     )
     export = write_export(out, config, content, text, None if picture is None else picture.png)
     return Exported(export, config, recorded.scores)

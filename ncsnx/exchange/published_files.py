@@ -17,10 +17,10 @@ import attrs
 import torch
 from torch import Tensor
 
+from ncsnx import reading
 from ncsnx.config.experiment import MOST_STEPS
 from ncsnx.errors import NcsnxError, UsageError, quoted
 from ncsnx.quantities import byte_size
-from ncsnx.storage import reading
 from ncsnx.storage.zips import FEW, open_zip
 
 PREFIX = "module."

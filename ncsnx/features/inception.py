@@ -29,9 +29,9 @@ from ncsnx.features.feature_network import INCEPTION, Extracted, distance_name
 from ncsnx.features.torchscript import INCEPTION_SIZE, CleanResizer, last_line, load_script
 from ncsnx.paths import typed_path
 from ncsnx.quantities import counted
+from ncsnx.reading import sha256_of
 from ncsnx.spelling import argument, parameter
 from ncsnx.storage.cache import cache_lock
-from ncsnx.storage.reading import sha256_of
 from ncsnx.work import Work
 
 INCEPTION_FILE = "inception-2015-12-05.pt"

@@ -21,6 +21,7 @@ from ncsnx.data.transforms import shown_pixels
 from ncsnx.data.value_statistics import values_space
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.runs.folder import Run
+from ncsnx.sampling.model import Model
 from ncsnx.space import Space
 from ncsnx.spelling import A_DIR, argument
 from ncsnx.work import SILENT, Work
@@ -51,6 +52,14 @@ class DataSource:
             work=work,
             space=run.space(),
         )
+
+    @classmethod
+    def of_model(cls, model: Model, folder: Path, work: Work = SILENT) -> Self | None:
+        """The data of a loaded model; None if unknown."""
+        origin = model.origin
+        if origin.data is None:
+            return None
+        return cls(data=origin.data, folder=folder, recorded=origin.data_fingerprint, work=work, space=model.space)
 
     @property
     def space(self) -> Space:

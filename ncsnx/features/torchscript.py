@@ -24,7 +24,7 @@ from ncsnx.errors import NcsnxError
 from ncsnx.features.feature_network import Extracted
 from ncsnx.paths import typed_path
 from ncsnx.quantities import counted
-from ncsnx.storage.reading import read_bytes
+from ncsnx.reading import read_bytes
 
 AS_THEY_ARE = "as they are"
 INCEPTION_SIZE = 299

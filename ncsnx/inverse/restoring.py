@@ -115,6 +115,6 @@ class RestoredImages(SampledImages):
         return f"{self.task}: {images} of {pictures}", str(self.folder)
 
     def remarks(self) -> Sequence[str]:
-        misfit = misfit_in_words(self.misfit, bounded=self.source.experiment().data.is_bounded)
+        misfit = misfit_in_words(self.misfit, bounded="values" not in self.protocol)
         words = [] if self.calibration is None else calibration_in_words(self.calibration).splitlines()
         return [f"largest difference from the measurement: {misfit}", *(["; ".join(words)] if words else [])]

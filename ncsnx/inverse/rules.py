@@ -212,7 +212,7 @@ def _fault(config: Sampler, sigmas: Sequence[float]) -> str | None:
         drawn += 1
         return torch.zeros_like(x)
 
-    def steepest(x: Tensor, sigma: Tensor) -> Tensor:
+    def steepest(x: Tensor, sigma: Tensor, cond: object) -> Tensor:
         return -2 * x / sigma.view(-1, 1, 1, 1)
 
     definition = definition_of(type(config))

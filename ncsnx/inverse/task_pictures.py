@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 from torch import Tensor
 
+from ncsnx import reading
 from ncsnx.config.checks import COLOURS, quoted
 from ncsnx.data.decoding import SUFFIXES, as_array, decode, fitted, flattened, is_grey
 from ncsnx.data.transforms import as_channels
@@ -18,7 +19,6 @@ from ncsnx.inverse.values import require_finite
 from ncsnx.quantities import counted
 from ncsnx.space import Space
 from ncsnx.spelling import argument, parameter
-from ncsnx.storage import reading
 from ncsnx.storage.array_files import COMPLEX, REAL, ArrayHeader, open_array_file
 from ncsnx.storage.process import in_utf8
 

@@ -24,6 +24,7 @@ import attrs
 import torch
 from torch import Tensor
 
+from ncsnx import reading
 from ncsnx.config.variants import OMITTED, REST, VERSION
 from ncsnx.images import picture, to_uint8
 from ncsnx.inverse.calibration import Calibration, Coverage, draw_calibration
@@ -33,7 +34,6 @@ from ncsnx.inverse.task import Task
 from ncsnx.quantities import counted, number
 from ncsnx.runs.result_records import TASK_FILE
 from ncsnx.space import Space
-from ncsnx.storage import reading
 from ncsnx.storage.atomic import reporting, write_bytes
 from ncsnx.storage.documents import document, write_document
 

@@ -5,11 +5,9 @@ NCSN's normalizations are conditional on the noise level. NCSNv2 is unconditiona
 
 from functools import partial
 
-from torch import Tensor
-
 from ncsnx.config.model import NCSN, ConditionalModel, NCSNDeeper, NCSNv2, NCSNv2Deeper, NCSNv2Deepest, RefineNetModel
 from ncsnx.networks.blocks import BlockConfig
-from ncsnx.networks.contract import Cond, NetworkSpec, network
+from ncsnx.networks.contract import NetworkSpec, network
 from ncsnx.networks.layers import ActivationLayer, Convolution, SpectralConvolution
 from ncsnx.networks.layouts import DEEPER, DEEPEST, NCSNV2
 from ncsnx.networks.normalization import conditional, no_normalization, unconditional
@@ -67,9 +65,6 @@ class NCSNNetwork(RefineNet):
             context_pool=mean_pool,
         )
         super().__init__(config, normalization(model.width), model.width, spec)
-
-    def forward(self, x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
-        return sigma.view(-1, 1, 1, 1) * self.refined(x, self.level_of(sigma))
 
 
 @network(NCSNDeeper)

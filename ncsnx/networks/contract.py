@@ -83,6 +83,9 @@ class Network(nn.Module, ABC):
     any_sigma: ClassVar[bool] = True
     """Whether it takes any σ > 0, not only the trained levels."""
 
+    trained_levels: ClassVar[bool] = True
+    """Whether the noise levels are those of a training, not only the range of σ."""
+
     sigmas: Tensor
     """Noise levels, (L,) float32, descending. Not in the state, since they follow from the configuration."""
 
@@ -94,6 +97,11 @@ class Network(nn.Module, ABC):
         self.memory_format: torch.memory_format = torch.contiguous_format
         self.precision: Precision = "fp32"
         self.register_buffer("sigmas", torch.tensor(spec.sigmas), persistent=False)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the images that it takes: that of its weights."""
+        return next((weights.dtype for weights in self.parameters()), torch.float32)
 
     @abstractmethod
     def forward(self, x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:

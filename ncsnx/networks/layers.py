@@ -156,11 +156,9 @@ class RoundedConvolution(Convolution):
 
     def forward(self, x: Tensor) -> Tensor:
         device = x.device.type
-        if torch.is_grad_enabled() or self.weight.requires_grad or torch.compiler.is_compiling():
-            return super().forward(x)
-        if not torch.amp.is_autocast_available(device) or not torch.is_autocast_enabled(device):
-            return super().forward(x)
-        kernel = self._rounded(torch.get_autocast_dtype(device))
+        changes = torch.is_grad_enabled() or self.weight.requires_grad or torch.compiler.is_compiling()
+        rounds = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+        kernel = self._rounded(torch.get_autocast_dtype(device)) if rounds and not changes else self.kernel()
         return F.conv2d(x, kernel, self.bias, padding=self.padding, dilation=self.dilation)
 
     def _rounded(self, dtype: torch.dtype) -> Tensor:

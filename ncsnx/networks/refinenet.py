@@ -48,15 +48,13 @@ class RefineNet(Network):
             raise _unfitting((height, width), type(self).__name__, self.layout)
 
     def forward(self, x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
-        return self.refined(x, None)
-
-    def refined(self, x: Tensor, levels: Tensor | None) -> Tensor:
-        """The output of the network. levels: (B,) int64, for normalizations that are conditional on them."""
+        levels = None if self.any_sigma else self.level_of(sigma)
         h = self.begin(self.centered(x))
         with self.autocast(x):
             h = self._body(h, levels)
         out: Tensor = self.end(self.norm(at_least_float32(h), levels, then=self.activation))
-        return out
+        # a network of levels gives the score itself
+        return out if self.any_sigma else sigma.view(-1, 1, 1, 1) * out
 
     def _body(self, h: Tensor, levels: Tensor | None) -> Tensor:
         outputs = []

@@ -33,7 +33,7 @@ from ncsnx.planning.timing import Timing, training_seconds
 from ncsnx.quantities import counted, product
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.samplers.building import expected_evaluations
-from ncsnx.sampling.bias import known_bias
+from ncsnx.sampling.bias import bias_of
 from ncsnx.space import Space
 from ncsnx.work import Work
 
@@ -198,7 +198,7 @@ class Survey:
             f"training: {counted(experiment.steps, 'step')} of {counted(experiment.batch_size, 'image')}{network}",
             *([] if self.timing is None else self._times(self.timing)),
         ]
-        bias = known_bias(experiment.sampler, experiment)
+        bias = bias_of(experiment)
         return lines if bias is None else [*lines, bias]
 
     def _times(self, timing: Timing) -> list[str]:

@@ -4,7 +4,6 @@ import zlib
 from collections.abc import Iterable, Sequence
 
 from ncsnx.ranks.rank_group import RankGroup
-from ncsnx.work import Advance
 
 
 def own_images(ranks: RankGroup, mark: str, left: Sequence[range], batch_size: int) -> list[int]:
@@ -17,18 +16,6 @@ def own_images(ranks: RankGroup, mark: str, left: Sequence[range], batch_size: i
     start = zlib.crc32(mark.encode())
     indices = (index for some in left for index in some)
     return [index for index in indices if (start + index // batch_size) % ranks.world == ranks.rank]
-
-
-def extrapolated(advance: Advance, own: int, total: int) -> Advance:
-    """Progress of all ranks, in `total` units, as if the others were as far as this one with its `own` units."""
-    done = 0
-
-    def advance_all(count: int = 1, *, kept: bool = False) -> None:
-        nonlocal done
-        before, done = done, done + count
-        advance(done * total // own - before * total // own)
-
-    return advance_all
 
 
 def runs_of(indices: Iterable[int]) -> list[range]:

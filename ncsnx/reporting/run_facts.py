@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeVar
 import attrs
 from markupsafe import Markup
 
+from ncsnx import reading
 from ncsnx.config.codec import identity
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError
@@ -16,7 +17,6 @@ from ncsnx.runs.ledger import Ledger
 from ncsnx.runs.manifest import checkpoints
 from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.segments import Segment, read_segments
-from ncsnx.storage import reading
 from ncsnx.storage.documents import read_document
 
 T = TypeVar("T")

@@ -17,20 +17,24 @@ from typing import Any, Literal
 
 import attrs
 
+from ncsnx import reading
 from ncsnx.config import checks, codec
 from ncsnx.config.checks import NAME
 from ncsnx.config.data_sets import place_fields
 from ncsnx.config.experiment import Experiment
+from ncsnx.config.sampler import Sampler
 from ncsnx.config.variants import OMITTED, VERSION
 from ncsnx.errors import Hint, NcsnxError, UsageError
+from ncsnx.model_spec import ModelSpec
 from ncsnx.quantities import counted
+from ncsnx.reading import read_json
 from ncsnx.runs.plugins import Plugin, plugins_of
 from ncsnx.space import Space
-from ncsnx.spelling import A_DIR, argument
-from ncsnx.storage import atomic, reading
+from ncsnx.spelling import A_DIR, argument, parameter
+from ncsnx.storage import atomic
 from ncsnx.storage.documents import document, document_bytes, parse_document
-from ncsnx.storage.reading import read_json
 from ncsnx.version import __version__
+from ncsnx.work import SILENT, Work
 
 CONFIG, MODEL, CARD, PICTURE = "config.json", "model.safetensors", "README.md", "samples.png"
 PLACEHOLDER = "path/to/this/folder"
@@ -144,6 +148,27 @@ class Export:
     def space(self) -> Space:
         """The space of the images. Raises NcsnxError."""
         return self.config().space
+
+    def spec(self) -> ModelSpec:
+        """The exported model. Raises NcsnxError."""
+        config = self.config()
+        return ModelSpec.of(config.experiment, config.space)
+
+    def checkpoint(self, wanted: int | str | None = None, work: Work = SILENT) -> int:
+        """Step of its only checkpoint. Raises UsageError if another one is asked for."""
+        step = self.config().step
+        if wanted is not None:
+            raise UsageError(
+                f"{self.where} is an exported model with one checkpoint, of step {step}; leave {parameter('ckpt')} out"
+            )
+        return step
+
+    def fast(self, work: Work = SILENT) -> Sampler:
+        """Raises UsageError: no sampler was compared."""
+        raise UsageError(
+            f"sampler=fast needs a run, in which `ncsnx compare` measures samplers, and {self.where} is an exported "
+            "model; type the sampler itself"
+        )
 
     def data_fingerprint(self) -> str | None:
         """Fingerprint of the training data; None if unknown. Raises NcsnxError."""

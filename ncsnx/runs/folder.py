@@ -11,19 +11,33 @@ from ncsnx.config import codec
 from ncsnx.config.checks import shortened
 from ncsnx.config.discovery import built_in_folder
 from ncsnx.config.experiment import Experiment
+from ncsnx.config.sampler import Sampler
 from ncsnx.config.variants import OMITTED, REST, VERSION
 from ncsnx.errors import Hint, NcsnxError, UsageError
+from ncsnx.model_spec import ModelSpec
 from ncsnx.paths import exists, typed_name_or_path
 from ncsnx.ranks.rank_group import RANK_LOGS
 from ncsnx.runs.exported import is_export
+from ncsnx.runs.fast_sampler import require_fast
 from ncsnx.runs.hub import is_hub_address, parse_hub_address
-from ncsnx.runs.names import as_typed, check_file_name, check_run_name, is_sweep_folder, near_matches, step_of
+from ncsnx.runs.ledger import Best, Ledger, require_best
+from ncsnx.runs.manifest import checkpoints
+from ncsnx.runs.names import (
+    as_typed,
+    check_file_name,
+    check_run_name,
+    is_sweep_folder,
+    near_matches,
+    parse_step,
+    step_of,
+)
 from ncsnx.runs.names import runs_folder as default_folder
 from ncsnx.runs.plugins import Plugin, plugins_of
 from ncsnx.space import Space
 from ncsnx.spelling import A_NAME, argument
 from ncsnx.storage import atomic
 from ncsnx.storage.documents import document, document_bytes, read_document, write_document
+from ncsnx.work import SILENT, Work
 
 
 @document("a run's configuration")
@@ -165,6 +179,45 @@ class Run:
     def space(self) -> Space:
         """The space of the run's images. Raises NcsnxError that names the file if it is invalid."""
         return self._config().space
+
+    def spec(self) -> ModelSpec:
+        """The model that the run trains. Raises NcsnxError that names the file if it is invalid."""
+        config = self._config()
+        return ModelSpec.of(config.experiment, config.space)
+
+    def checkpoint(self, wanted: int | str | None = None, work: Work = SILENT) -> int:
+        """The step of an existing checkpoint, sound or not; says which one 'best' is.
+
+        wanted: a step as a number or as typed, 'latest' (the default) or 'best'. Raises UsageError for an invalid or
+        missing step, NcsnxError without checkpoints or, for 'best', without scores.
+        """
+        step = parse_step(wanted) if isinstance(wanted, str) else wanted
+        if step == "best":
+            work.info(f"best: {(best := self.best(work))}")
+            return best.step
+        if not (steps := checkpoints(self)):
+            raise NcsnxError(f"run {self.name!r} has no checkpoint yet", Hint("`ncsnx train` writes the first"))
+        if step in (None, "latest"):
+            return steps[-1]
+        if step not in steps:
+            nearest = sorted(sorted(steps, key=lambda other: abs(other - int(step)))[:4])
+            listed = ", ".join(f"{other:,}" for other in nearest)
+            raise UsageError(f"run {self.name!r} has no checkpoint of step {step:,}; nearest: {listed}")
+        return int(step)
+
+    def best(self, work: Work = SILENT) -> Best:
+        """The checkpoint with the lowest score. Warns of damaged measurements. Raises NcsnxError without scores."""
+        ledger = Ledger.read(self)
+        ledger.warn(work.warning)
+        return require_best(ledger)
+
+    def fast(self, work: Work = SILENT) -> Sampler:
+        """The sampler that `ncsnx compare` recommends; says why. Raises NcsnxError where it recommends none."""
+        ledger = Ledger.read(self)
+        ledger.warn(work.warning)
+        sampler, why = require_fast(ledger)
+        work.info(f"sampler=fast: {why}")
+        return sampler
 
     def data_fingerprint(self) -> str | None:
         """Fingerprint of the run's training data; None for a run that was only imported. Raises NcsnxError."""

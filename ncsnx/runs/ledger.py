@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, Literal, Self
+from typing import Protocol as Interface
 
 import attrs
 from filelock import FileLock
@@ -21,14 +22,13 @@ from filelock import FileLock
 from ncsnx.config import checks
 from ncsnx.config.codec import canonical, digest
 from ncsnx.config.converter import structure
-from ncsnx.config.experiment import MOST_STEPS
+from ncsnx.config.experiment import MOST_STEPS, Experiment
 from ncsnx.config.overrides import typed
 from ncsnx.config.sampler import Sampler
 from ncsnx.config.variants import OMITTED, VERSION
 from ncsnx.errors import AdvisedError, Hint, NcsnxError, quoted, shortened
 from ncsnx.quantities import counted, number, percent, with_error
-from ncsnx.runs.folder import Run
-from ncsnx.runs.manifest import holds
+from ncsnx.runs.manifest import HasCheckpoints, holds
 from ncsnx.storage import atomic
 from ncsnx.storage.documents import append_document, document, document_of
 from ncsnx.storage.json_lines import complete_lines, record_in
@@ -242,11 +242,25 @@ class Entry:
         return str(self.made.get("finished", ""))
 
 
+class Measured(HasCheckpoints, Interface):
+    """A run, to this module, which the module of runs imports."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def typed(self) -> str: ...
+    @property
+    def ledger(self) -> Path: ...
+    def experiment(self) -> Experiment: ...
+
+
 @attrs.frozen(kw_only=True)
 class Series:
     """Numbers that can be compared: one protocol, and subjects that differ in `protocol.over` only."""
 
-    run: Run
+    run: Measured
     protocol: Protocol
     subject: Subject
     """One of them."""
@@ -327,7 +341,7 @@ def best_of(entries: Sequence[Entry]) -> Entry | None:
 class Ledger:
     """The measurements of a run, each stored durably when it is added."""
 
-    run: Run
+    run: Measured
     protocols: dict[str, Protocol] = attrs.field(factory=dict)
     """The newest form of each protocol, by digest."""
     damaged: list[NcsnxError] = attrs.field(factory=list)
@@ -335,7 +349,7 @@ class Ledger:
     _entries: dict[tuple[str, Subject], Entry] = attrs.field(factory=dict)
 
     @classmethod
-    def read(cls, run: Run, measures: Sequence[str] = ()) -> Self:
+    def read(cls, run: Measured, measures: Sequence[str] = ()) -> Self:
         """The ledger of a run; empty if it has none. Raises NcsnxError for a file that can't be read.
 
         measures: those read, which is faster than all of them.
@@ -431,7 +445,7 @@ class Ledger:
         return next((one for one in self.series(protocol.measure) if one.facts == wanted.facts), wanted)
 
 
-def lines(run: Run, measures: Sequence[str] = ()) -> Iterator[Protocol | Entry | NcsnxError]:
+def lines(run: Measured, measures: Sequence[str] = ()) -> Iterator[Protocol | Entry | NcsnxError]:
     """The record in each line of a run's ledger; an error for a line that is damaged, or of a newer version.
 
     measures: lines of other ones are left out; none for all lines. Raises NcsnxError for a file that can't be read.
@@ -452,7 +466,7 @@ def lines(run: Run, measures: Sequence[str] = ()) -> Iterator[Protocol | Entry |
     yield from (_record(run, place, line) for name, place, line in entries if name in known)
 
 
-def _record(run: Run, place: int, line: bytes) -> Protocol | Entry | NcsnxError:
+def _record(run: Measured, place: int, line: bytes) -> Protocol | Entry | NcsnxError:
     where = f"{run.ledger}, line {place}"
     try:
         values = record_in(line, where)

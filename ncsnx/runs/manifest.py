@@ -15,17 +15,17 @@ from typing import Any, Protocol, Self
 
 import attrs
 
+from ncsnx import reading
 from ncsnx.config import checks
 from ncsnx.config.complaints import NewerVersionError, StructureError
 from ncsnx.config.experiment import MOST_STEPS
 from ncsnx.config.variants import VERSION
 from ncsnx.errors import NcsnxError, quoted
 from ncsnx.quantities import counted
-from ncsnx.runs.folder import Run
+from ncsnx.reading import parse_json
 from ncsnx.runs.names import part_file, step_name, step_of
-from ncsnx.storage import atomic, reading
+from ncsnx.storage import atomic
 from ncsnx.storage.documents import document, document_bytes, parse_document
-from ncsnx.storage.reading import parse_json
 
 MANIFEST = "manifest.json"
 STATE = "state.json"
@@ -177,7 +177,14 @@ def verify(folder: Path, watch: reading.Watch = reading.unwatched) -> Manifest:
     return manifest
 
 
-def checkpoints(run: Run) -> list[int]:
+class HasCheckpoints(Protocol):
+    """A run, to modules that the module of runs imports."""
+
+    @property
+    def checkpoints(self) -> Path: ...
+
+
+def checkpoints(run: HasCheckpoints) -> list[int]:
     """Steps of the run's complete checkpoints, ascending, sound or not. Raises NcsnxError."""
     try:
         found = [step_of(entry.name) for entry in run.checkpoints.iterdir()]
@@ -188,7 +195,7 @@ def checkpoints(run: Run) -> list[int]:
     return sorted(step for step in found if step is not None)
 
 
-def holds(run: Run, step: int, weights_sha256: str) -> bool:
+def holds(run: HasCheckpoints, step: int, weights_sha256: str) -> bool:
     """Whether the checkpoint of `step` exists and its manifest lists a file with this hash."""
     if not 0 <= step <= MOST_STEPS:  # an edited record; no folder has such a name
         return False

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ncsnx.config.sampler import GridSampler, Sampler
+from ncsnx.networks.contract import NO_COND, Cond
 from ncsnx.quantities import counted
 from ncsnx.samplers.contract import Definition, DenoisingModel, Draw, Steps, definition_of, sampler_code
 from ncsnx.samplers.driver import drive
@@ -22,11 +23,18 @@ def build_sampler(config: Sampler) -> SamplerFunction:
     definition = definition_of(type(config))
 
     def sampler(
-        model: ScaledScore, x: Tensor, sigmas: Sequence[float], *, noise: Noise, constrain: Constrain | None = None
+        model: ScaledScore,
+        x: Tensor,
+        sigmas: Sequence[float],
+        *,
+        noise: Noise,
+        cond: Cond = NO_COND,
+        constrain: Constrain | None = None,
     ) -> Iterator[State]:
         if constrain is not None:
             constrain.admit(config, sigmas)
-        return run(definition, config, model, x, sampler_levels(config, sigmas), noise=noise, constrain=constrain)
+        levels = sampler_levels(config, sigmas)
+        return run(definition, config, model, x, levels, noise=noise, cond=cond, constrain=constrain)
 
     return sampler
 
@@ -39,6 +47,7 @@ def run(
     levels: Sequence[float],
     *,
     noise: Noise,
+    cond: Cond = NO_COND,
     constrain: Constrain | None = None,
 ) -> Iterator[State]:
     """The states of a sampler at these levels, without checking that it supports `constrain`."""
@@ -46,7 +55,8 @@ def run(
     def start(x: Tensor, draw: Draw, evaluate: DenoisingModel) -> Steps:
         return definition.start(config, x, levels, draw, evaluate)
 
-    return drive(start, model, x, noise=noise, constrain=constrain, adaptive=definition.adaptive is not None)
+    adaptive = definition.adaptive is not None
+    return drive(start, model, x, noise=noise, cond=cond, constrain=constrain, adaptive=adaptive)
 
 
 def sampler_levels(config: Sampler, trained: Sequence[float]) -> Sequence[float]:
@@ -97,7 +107,7 @@ def dry_run(config: Sampler, sigmas: tuple[float, ...]) -> DryRun:
     """Runs a sampler at these levels and counts. Raises NcsnxError if it rejects them or fails."""
     seen, x = list[float](), torch.zeros(1, 1, 1, 1, dtype=torch.float64)
 
-    def model(x: Tensor, sigma: Tensor) -> Tensor:
+    def model(x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
         seen.append(float(sigma))
         return torch.zeros_like(x)
 

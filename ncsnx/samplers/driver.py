@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from ncsnx.errors import NcsnxError
+from ncsnx.networks.contract import NO_COND, Cond
 from ncsnx.samplers.contract import DenoisingModel, Draw, Reply, Steps
-from ncsnx.samplers.state import Constrain, Noise, ScaledScore, Score, State, score_of, tweedie
+from ncsnx.samplers.state import Constrain, Noise, ScaledScore, State, score_of, tweedie
 
 
 @torch.no_grad()
@@ -24,6 +25,7 @@ def drive(
     x: Tensor,
     *,
     noise: Noise,
+    cond: Cond = NO_COND,
     constrain: Constrain | None = None,
     adaptive: bool = False,
 ) -> Iterator[State]:
@@ -32,7 +34,7 @@ def drive(
     start: calls the sampler with its initial x. adaptive: images have steps of their own; evaluations inside a step
     yield no state, since they are at a σ of their own for each image, and some are of a part of the images.
     """
-    batch = _Batch(partial(score_of, model), constrain, len(x))
+    batch = _Batch(model, cond, constrain, len(x))
     inner: list[State] = []
     draw = partial(next, map(noise, count()))
     routine = start(x.clone(), draw, batch.inside_adaptive if adaptive else partial(batch.inside, inner))
@@ -44,7 +46,8 @@ def drive(
         if is_last:
             yield batch.result(x, sigma)
             return
-        state, (x, denoised, s) = batch.arrive(x, sigma)
+        state, s, guidance = batch.evaluate(x, sigma)
+        x, denoised, s = batch.reply(state, s, guidance)
         yield state
         reply = x.clone(), denoised.clone(), s.clone()  # copies, since a sampler may change them in place
 
@@ -65,7 +68,8 @@ def _advance(routine: Steps, reply: Reply | None) -> tuple[bool, Tensor, float]:
 class _Batch:
     """The progress of a batch of images, with their measurement."""
 
-    score: Score
+    model: ScaledScore
+    cond: Cond
     constrain: Constrain | None
     images: int
     states: int = 0
@@ -75,22 +79,21 @@ class _Batch:
     last: State | None = None
     """The state at the last arrival."""
 
-    def arrive(self, x: Tensor, sigma: float) -> tuple[State, Reply]:
-        """The state at the beginning of a step, and the reply to the sampler."""
-        state, s, guidance = self._evaluate(x, sigma)
-        self.last = state
+    def reply(self, state: State, s: Tensor, guidance: Tensor | float) -> Reply:
+        """The reply to the sampler at the beginning of a step."""
+        self.last, sigma = state, state.sigma
         if self.constrain is None:
-            return state, (state.x, state.denoised, s)
+            return state.x, state.denoised, s
         x = self.constrain.released(state.x, state)
         s = s + guidance + (state.x - x) / sigma**2
-        return state, (x, state.denoised + sigma**2 * guidance, s)
+        return x, state.denoised + sigma**2 * guidance, s
 
     def inside(self, states: list[State], x: Tensor, sigma: float) -> tuple[Tensor, Tensor]:
         """(denoised, score) inside a step; measurements are put into a copy of x.
 
         states: list that the state is appended to.
         """
-        state, s, guidance = self._evaluate(x, sigma)
+        state, s, guidance = self.evaluate(x, sigma)
         states.append(state)
         if self.constrain is not None:
             s = self.constrain.followed(x, state.x, sigma, s + guidance, self.last)
@@ -104,13 +107,13 @@ class _Batch:
         The measurement's noise is that of the beginning of the step.
         """
         if self.constrain is None:
-            s, _ = self._scored(x, sigma, None)
+            s, _ = self._scored(x, sigma, None, rows)
         else:
             constrain, last = self.constrain.of(rows), self.last
             if last is not None:
                 last = attrs.evolve(last, denoised=last.denoised[rows])
             at = constrain(x, sigma, self.states - 1, last)
-            s, guidance = self._scored(at, sigma, constrain)
+            s, guidance = self._scored(at, sigma, constrain, rows)
             s = constrain.followed(x, at, sigma, s + guidance, last)
         return tweedie(x, sigma, s), s
 
@@ -120,12 +123,15 @@ class _Batch:
             x = self.constrain(x, sigma, self.states, self.last)
         return State(self.states, sigma, x, denoised=x, evaluations=self.evaluated / self.images)
 
-    def _scored(self, x: Tensor, sigma: float | Tensor, constrain: Constrain | None) -> tuple[Tensor, Tensor | float]:
-        """(score, likelihood score): one evaluation."""
+    def _scored(
+        self, x: Tensor, sigma: float | Tensor, constrain: Constrain | None, rows: Tensor | slice = slice(None)
+    ) -> tuple[Tensor, Tensor | float]:
+        """(score, likelihood score) of the images `rows`: one evaluation."""
         self.evaluated += len(x)
-        return (self.score(x, sigma), 0.0) if constrain is None else constrain.guided(self.score, x, sigma)
+        score = partial(score_of, self.model, cond={name: one[rows] for name, one in self.cond.items()})
+        return (score(x, sigma), 0.0) if constrain is None else constrain.guided(score, x, sigma)
 
-    def _evaluate(self, x: Tensor, sigma: float) -> tuple[State, Tensor, Tensor | float]:
+    def evaluate(self, x: Tensor, sigma: float) -> tuple[State, Tensor, Tensor | float]:
         """(state, score, likelihood score) for the sampler's x."""
         x = x if self.constrain is None else self.constrain(x, sigma, self.states, self.last)
         s, guidance = self._scored(x, sigma, self.constrain)

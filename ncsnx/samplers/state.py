@@ -13,8 +13,9 @@ import attrs
 from torch import Tensor
 
 from ncsnx.config.sampler import Sampler
+from ncsnx.networks.contract import NO_COND, Cond
 
-ScaledScore: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+ScaledScore: TypeAlias = Callable[[Tensor, Tensor, Cond], Tensor]
 """σ · s(x, σ), of the shape of x, (B, C, H, W), at the σ of each image, (B,): what networks give."""
 
 Score: TypeAlias = Callable[[Tensor, Any], Tensor]
@@ -24,16 +25,19 @@ Noise: TypeAlias = Callable[[int], Tensor]
 """The k-th draw of unit normal noise, k = 0, 1, …; of the shape of x."""
 
 
-def score_of(model: ScaledScore, x: Tensor, sigma: float | Tensor) -> Tensor:
+def score_of(model: ScaledScore, x: Tensor, sigma: float | Tensor, cond: Cond = NO_COND) -> Tensor:
     """s(x, σ) by one evaluation of the model. sigma: of all images, or of each, (B,) or (B, 1, 1, 1)."""
     # a number is filled in on the device, which as_tensor would wait for
     given = sigma.to(x) if isinstance(sigma, Tensor) else x.new_full((), sigma)
     each = given.reshape(-1).expand(len(x))
-    return model(x, each) / each.view(-1, 1, 1, 1)
+    return model(x, each, cond) / each.view(-1, 1, 1, 1)
 
 
 def tweedie(x: Tensor, sigma: float | Tensor, s: Tensor) -> Tensor:
-    """x + σ² s, the posterior mean of the image by the score s at x. sigma: of all images, or of each, (B, 1, 1, 1)."""
+    """x + σ² s, the posterior mean of the image by the score s at x. sigma: of all images, or of each, (B,) or
+    (B, 1, 1, 1)."""
+    if isinstance(sigma, Tensor) and sigma.dim() == 1:
+        sigma = sigma.view(-1, 1, 1, 1)
     return x + sigma**2 * s
 
 
@@ -99,7 +103,11 @@ class SamplerFunction(Protocol):
         sigmas: Sequence[float],
         *,
         noise: Noise,
+        cond: Cond = NO_COND,
         constrain: Constrain | None = None,
     ) -> Iterator[State]:
-        """Yields the states from x on; the last one is the result. sigmas: decreasing levels of the network."""
+        """Yields the states from x on; the last one is the result.
+
+        sigmas: decreasing levels of the network. cond: further inputs of the network for these images.
+        """
         ...

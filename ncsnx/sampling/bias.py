@@ -4,6 +4,7 @@ Some settings have a bias at any number of levels, deterministic solvers in few 
 """
 
 import math
+from collections.abc import Sequence
 from functools import singledispatch
 from typing import TYPE_CHECKING
 
@@ -20,22 +21,32 @@ _SMALL = 0.05
 """Relative error of the variance up to which no bias is reported: that of `cas` of order 1 with η = 0.1."""
 
 
+def bias_of(experiment: Experiment) -> str | None:
+    """The known bias of an experiment's own sampler."""
+    return known_bias(experiment.sampler, sigmas(experiment.schedule), experiment.data.shape)
+
+
 @singledispatch
-def known_bias(sampler: Sampler, experiment: Experiment) -> str | None:
-    """A sentence on how the samples' variance differs from the data's; None if the difference is small or unknown."""
+def known_bias(sampler: Sampler, levels: Sequence[float], shape: tuple[int, int, int]) -> str | None:
+    """A sentence on how the samples' variance differs from the data's; None if the difference is small or unknown.
+
+    levels: those of the network, σ_1 first. shape: (C, H, W) of an image.
+    """
     return None
 
 
 @known_bias.register
-def _annealed_langevin(sampler: AnnealedLangevin, experiment: Experiment) -> str | None:
+def _annealed_langevin(sampler: AnnealedLangevin, levels: Sequence[float], shape: tuple[int, int, int]) -> str | None:
     steps = sampler.steps_per_level
-    factor = langevin_variance(sigmas(experiment.schedule), sampler.step_size, steps, denoise=sampler.denoise)
+    factor = langevin_variance(levels, sampler.step_size, steps, denoise=sampler.denoise)
     remedy = "more levels do not cure that, more steps per level lessen it"
     return _sentence(f"sampler=ald with steps_per_level={steps}", remedy, factor)
 
 
 @known_bias.register
-def _consistent_annealed(sampler: ConsistentAnnealed, experiment: Experiment) -> str | None:
+def _consistent_annealed(
+    sampler: ConsistentAnnealed, levels: Sequence[float], shape: tuple[int, int, int]
+) -> str | None:
     factor = 1.0 if sampler.order == 2 else 1 - sampler.eta / 2
     return _sentence(
         f"sampler=cas with order=1 and eta={sampler.eta:g}", "more steps do not cure that, sampler.order=2 does", factor
@@ -43,18 +54,22 @@ def _consistent_annealed(sampler: ConsistentAnnealed, experiment: Experiment) ->
 
 
 @known_bias.register
-def _predictor_corrector(sampler: PredictorCorrector, experiment: Experiment) -> str | None:
+def _predictor_corrector(
+    sampler: PredictorCorrector, levels: Sequence[float], shape: tuple[int, int, int]
+) -> str | None:
     if sampler.corrector == "ald" or sampler.corrector_steps == 0:
         return None
     # (1 + 2/D)/(1 − r²): steps are small where the norm of the score happens to be large
-    small_steps = 1 + 2 / math.prod(experiment.data.shape)
+    small_steps = 1 + 2 / math.prod(shape)
     factor = math.inf if sampler.snr >= 1 else small_steps / (1 - sampler.snr**2)
     remedy = "more steps do not cure that, sampler.corrector=ald does"
     return _sentence(f"sampler=pc with corrector=langevin and snr={sampler.snr:g}", remedy, factor)
 
 
 @known_bias.register
-def _deterministic_solver(sampler: Heun | DPMSolverPP, experiment: Experiment) -> str | None:
+def _deterministic_solver(
+    sampler: Heun | DPMSolverPP, levels: Sequence[float], shape: tuple[int, int, int]
+) -> str | None:
     """Bias for data with standard deviations from 10 σ_L to σ_1/10, as images have them."""
     import torch
 
@@ -62,18 +77,17 @@ def _deterministic_solver(sampler: Heun | DPMSolverPP, experiment: Experiment) -
 
     if isinstance(sampler, Heun) and sampler.churn > 0:
         return None
-    trained = sigmas(experiment.schedule)
-    first, last = (sampler_levels(sampler, trained)[place] ** 2 for place in (0, -1))
-    v = torch.logspace(math.log10(10 * trained[-1]), math.log10(trained[0] / 10), 9, dtype=torch.float64) ** 2
+    first, last = (sampler_levels(sampler, levels)[place] ** 2 for place in (0, -1))
+    v = torch.logspace(math.log10(10 * levels[-1]), math.log10(levels[0] / 10), 9, dtype=torch.float64) ** 2
     v = v.view(-1, 1, 1, 1)
     # the score is linear, so that the solver multiplies x by a number
     solver, start = build_sampler(sampler), torch.ones_like(v)
 
-    def model(x: "Tensor", sigma: "Tensor") -> "Tensor":
+    def model(x: "Tensor", sigma: "Tensor", cond: object) -> "Tensor":
         each = sigma.view(-1, 1, 1, 1)
         return -each * x / (v + each**2)
 
-    *_, end = solver(model, start, trained, noise=torch.zeros)
+    *_, end = solver(model, start, levels, noise=torch.zeros)
     exact = v**2 / ((v + first) * (v + last))
     factors = (end.x**2 / exact).flatten().tolist()
     return _sentence(f"sampler={tag_of(type(sampler))} with steps={sampler.steps}", "more steps lessen that", *factors)

@@ -1,35 +1,28 @@
 """Images to draw from a trained model: as tensors, or into a folder with their protocol."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import attrs
 from torch import Tensor
 
-from ncsnx.config.codec import digest, identity
+from ncsnx.config.codec import digest
 from ncsnx.config.converter import unstructure
 from ncsnx.config.variants import tag_of
-from ncsnx.data import Splits, data_folder, open_data
+from ncsnx.data import Preprocessing, data_folder, open_data
 from ncsnx.errors import Hint, NcsnxError, UsageError
-from ncsnx.noise.levels import sigmas
 from ncsnx.quantities import counted
-from ncsnx.ranks.shared_batches import extrapolated, own_images
-from ncsnx.runs.exported import Export
+from ncsnx.ranks.shared_batches import own_images
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
 from ncsnx.runs.segments import versions
-from ncsnx.runs.selection import Source
 from ncsnx.samplers.building import build_sampler, visited
-from ncsnx.samplers.state import ScaledScore, State
-from ncsnx.sampling.draws import (
-    Draws,
-    between_rows,
-    between_seeds,
-    experiment_draws,
-    starts_from_data,
-)
+from ncsnx.samplers.state import Constrain, ScaledScore, State
+from ncsnx.sampling.draws import Draws, TrainingImages, between_rows, between_seeds, sampler_draws
+from ncsnx.sampling.function_model import require_grid
 from ncsnx.sampling.generate import (
     EvaluationCounter,
     FrameRecorder,
@@ -39,22 +32,19 @@ from ncsnx.sampling.generate import (
     indices_per_batch,
     never_stop,
 )
+from ncsnx.sampling.model import Model, Origin
 from ncsnx.sampling.request import MOST_IMAGES, SampleRequest
 from ncsnx.sampling.sample_folder import SampleFolder, SampleLayout
-from ncsnx.sampling.score_model import ScoreModel
 from ncsnx.space import Space
 from ncsnx.spelling import A_DIR, argument, parameter
 from ncsnx.storage.process import this_process
-from ncsnx.work import Advance, Work
-
-if TYPE_CHECKING:
-    from ncsnx.inverse.task import Task
+from ncsnx.work import Advance, Work, extrapolated
 
 FILM_FRAMES = 40
 """Default number of frames of an animation."""
 
 
-def count_images(n: int, task: "Task | None") -> int:
+def count_images(n: int, task: "Conditions | None") -> int:
     """Number of images: n, or n alternatives of each of the task's pictures. Raises UsageError."""
     if task is None:
         return n  # SampleRequest checks its range
@@ -67,14 +57,35 @@ def count_images(n: int, task: "Task | None") -> int:
     return n * task.count
 
 
+class Conditions(Protocol):
+    """Measurements of pictures, such as a task of `ncsnx.inverse`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def count(self) -> int:
+        """Number of pictures."""
+
+    @property
+    def pictures(self) -> Sequence[str]:
+        """Names of the pictures."""
+
+    @property
+    def protocol(self) -> Mapping[str, Any]:
+        """JSON that determines the measurements."""
+
+    def conditions(self, space: Space, lowest: float, seed: int, alternatives: int) -> Callable[[Tensor], Constrain]:
+        """(indices of images) → their measurement; image i is an alternative of picture i // alternatives."""
+
+
 @attrs.frozen(eq=False, kw_only=True)
 class Drawing:
     """Images to draw, and all that determines them."""
 
-    model: ScoreModel
+    model: Model
     request: SampleRequest
     """The images that are asked for; with a task, its number of pictures divides n."""
-    task: "Task | None" = None
+    task: Conditions | None = None
     """Measurements that the images agree with."""
     data: Path | None = None
     """The data folder, for samplers that start from training images."""
@@ -94,7 +105,9 @@ class Drawing:
         indices: indices of the request's images (rows, with `interpolate`); default: all. evaluate: default:
         the model's network. check_stop and on_state as in `generate`. Raises NcsnxError.
         """
-        model, sampler = self.model, self.model.experiment.sampler
+        model, sampler = self.model, self.model.sampler
+        if not model.network.trained_levels:
+            require_grid(sampler, model.origin.where)
         if not model.network.any_sigma:
             model.network.require_sigmas(visited(sampler, model.levels))
         for batch, x in generate(
@@ -117,11 +130,9 @@ class Drawing:
 
     def protocol(self) -> dict[str, Any]:
         """JSON values that determine the images."""
-        model, request, experiment = self.model, self.request, self.model.experiment
+        model, request = self.model, self.request
         given: dict[str, Any] = {} if request.between is None else {"between": request.between}
-        if isinstance(model.source, Export) and model.source.hub is not None:
-            given["source"] = model.source.hub
-        if experiment.sampler.start == "noise":
+        if model.sampler.start == "noise":
             space = model.space.at(model.shape)
             given["start_mean"] = list(space.mean) if space.mean_image is None else digest(space.mean_image)
         if model.size is not None:
@@ -129,13 +140,8 @@ class Drawing:
         if self.task is not None:
             given["task"] = self.task.protocol
         return {
-            "run": model.run_name,
-            "experiment": experiment.name,
-            "identity": identity(experiment),
-            "step": model.step,
-            "weights": model.weights,
-            "weights_sha256": model.weights_sha256,
-            "sampler": unstructure(experiment.sampler),
+            **model.facts,
+            "sampler": unstructure(model.sampler),
             "evaluations": model.evaluations,
             "seed": request.seed,
             "interpolate": request.interpolate,
@@ -147,8 +153,8 @@ class Drawing:
     def default_folder(self) -> Path:
         """Default folder of the samples, named by step, number, seed, sampler and a hash of the protocol.
 
-        It is in samples/ of a run or, since an exported model is never changed, in ./samples/NAME. Raises UsageError if
-        ./samples is inside the exported folder.
+        It is in samples/ of a run or, of any other model, in ./samples/NAME. Raises UsageError if ./samples is inside
+        an exported folder, which is never changed.
         """
         model, request = self.model, self.request
         more = {"n": request.n, "frames": request.frames, "film": request.film}
@@ -156,8 +162,9 @@ class Drawing:
         kind = f"rows{request.n}x{request.columns}" if request.interpolate else f"n{request.n}"
         if self.task is not None:
             kind = f"{self.task.name}-{kind}"
-        sampler = tag_of(type(model.experiment.sampler))
-        return _samples_place(model.source) / f"{step_name(model.step)}-{kind}-seed{request.seed}-{sampler}-{mark}"
+        saved, sampler = model.origin.checkpoint, tag_of(type(model.sampler))
+        step = "" if saved is None else f"{step_name(saved.step)}-"
+        return _samples_place(model.origin) / f"{step}{kind}-seed{request.seed}-{sampler}-{mark}"
 
     def folder(self, path: Path, note: str = "") -> SampleFolder:
         """The folder `path` for the samples, not opened, which is enough to add images to it."""
@@ -220,11 +227,12 @@ def _values_facts(space: Space) -> dict[str, Any]:
     return {} if space.bounded else {"values": "own", "scale": space.span, "window": list(space.window)}
 
 
-def _samples_place(source: Source) -> Path:
+def _samples_place(origin: Origin) -> Path:
+    source = origin.source
     if isinstance(source, Run):
         return source.samples
-    place = Path("samples") / source.name
-    if place.resolve().is_relative_to(source.path.resolve()):
+    place = Path("samples") / origin.name
+    if source is not None and place.resolve().is_relative_to(source.path.resolve()):
         raise UsageError(
             f"{source.path} is an exported model, which is never changed, so samples cannot go there",
             Hint("choose a folder", adds=argument("out", A_DIR)),
@@ -235,31 +243,35 @@ def _samples_place(source: Source) -> Path:
 def _draws(drawing: Drawing) -> Draws:
     """The random parts of the images. Raises NcsnxError."""
     model, request, task = drawing.model, drawing.request, drawing.task
-    experiment, space, columns = model.experiment, model.space.at(model.shape), request.interpolate
+    sampler, levels, columns = model.sampler, model.levels, request.interpolate
+    space, compiled = model.space.at(model.shape), model.runtime.compile
     if columns is not None and task is not None:
         raise UsageError(f"{parameter('interpolate')} cannot be combined with {task.name}")
-    dataset = _training_data(model, drawing.data).train if starts_from_data(experiment) else None
-    draws = experiment_draws(experiment, space, request.seed, dataset, compiled=model.runtime.compile)
+    images = _training_images(model, drawing.data, request.seed) if sampler.start == "data" else None
+    draws = sampler_draws(sampler, levels, space, request.seed, images, compiled=compiled)
+    if model.cond is not None:
+        draws = attrs.evolve(draws, cond=partial(model.inputs, request.seed))
     if task is not None:
-        lowest = sigmas(experiment.schedule)[-1]
-        condition = task.conditions(space, lowest, request.seed, request.n // task.count)
+        condition = task.conditions(space, levels[-1], request.seed, request.n // task.count)
         return attrs.evolve(draws, condition=condition)
     if columns is None:
         return draws
     if request.between is None:
-        return between_rows(experiment, space, draws, request.seed, columns)
-    return between_seeds(space, draws, experiment_draws(experiment, space, request.between, dataset), columns)
+        return between_rows(sampler, levels, space, draws, request.seed, columns)
+    return between_seeds(space, draws, sampler_draws(sampler, levels, space, request.between, images), columns)
 
 
-def _training_data(model: ScoreModel, data: Path | None) -> Splits:
+def _training_images(model: Model, data: Path | None, seed: int) -> TrainingImages:
     start = "the sampler starts from training images (data_init)"
     place = Hint("say where they are", adds=argument("data", A_DIR))
     noise = Hint("or start from noise", adds="sampler.data_init=false")
+    if (config := model.origin.data) is None:
+        raise UsageError(f"{start}, and {model.origin.where} names none", noise)
     try:
-        splits = open_data(model.experiment.data, data_folder(data))
+        splits = open_data(config, data_folder(data))
     except NcsnxError as error:
         got = [hint for hint in error.hints if not hint.adds]  # a run's data can't be moved by an override
         raise NcsnxError(f"{start}: {error.message}", *got, place, noise) from error
-    if model.source.data_fingerprint() not in (None, splits.fingerprint):
-        raise NcsnxError(f"{start}, but the data is not that of {model.source.where}", place, noise)
-    return splits
+    if model.origin.data_fingerprint not in (None, splits.fingerprint):
+        raise NcsnxError(f"{start}, but the data is not that of {model.origin.where}", place, noise)
+    return TrainingImages(splits.train, Preprocessing(config, model.space, splits.train.value_range, seed))

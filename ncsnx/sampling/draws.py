@@ -1,16 +1,16 @@
 """All random parts of sampling, as functions of the image indices."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.config.experiment import Experiment
+from ncsnx.config.sampler import Sampler
 from ncsnx.data import Dataset, Preprocessing
 from ncsnx.errors import NcsnxError
-from ncsnx.noise.levels import sigmas
+from ncsnx.networks.contract import Cond
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.samplers.building import first_sigma
 from ncsnx.samplers.state import Constrain, Noise
@@ -25,6 +25,8 @@ class Draws:
     """indices → initial x, (B·columns, C, H, W)."""
     noise: Callable[[Tensor], Noise]
     """indices → noise source of that shape."""
+    cond: Callable[[Tensor], Cond] | None = None
+    """indices → further inputs of the network for those images, tensors of that many rows; None: none."""
     condition: Callable[[Tensor], Constrain] | None = None
     """indices → measurement of those images."""
     columns: int = 1
@@ -144,9 +146,14 @@ def interpolated(
         x = draws.initial(rows)
         return repeat_rows(x, columns) if other is None else slerp_rows(x, other(rows), columns, middle)
 
+    def cond(rows: Tensor) -> Cond:
+        given = {} if draws.cond is None else draws.cond(rows)
+        return {name: repeat_rows(one, columns) for name, one in given.items()}
+
     return Draws(
         initial=initial,
         noise=lambda rows: InterpolatedNoise(draws.noise(rows), q(rows), columns),
+        cond=cond,
         columns=draws.columns * columns,
     )
 
@@ -160,54 +167,65 @@ _START = 2**32 - 1
 """Step of the noise stream that no sampler reaches; used for the start of a row's other end."""
 
 
-def starts_from_data(experiment: Experiment) -> bool:
-    """Whether the sampler starts from training images, which must then be available."""
-    return experiment.sampler.start == "data"
+@attrs.frozen(eq=False)
+class TrainingImages:
+    """Training images that samplers may start from."""
+
+    dataset: Dataset
+    preprocessing: Preprocessing
+
+    def at(self, positions: Tensor) -> Tensor:
+        """x of the images at positions (B,) int64, on the device of the positions."""
+        pixels = self.dataset.read(positions.cpu()).pixels.to(positions.device)
+        return self.preprocessing.space.encode(self.preprocessing.values(pixels))
 
 
-def experiment_draws(
-    experiment: Experiment, space: Space, seed: int, training_data: Dataset | None, *, compiled: bool = False
+def sampler_draws(
+    sampler: Sampler,
+    levels: Sequence[float],
+    space: Space,
+    seed: int,
+    training: TrainingImages | None,
+    *,
+    compiled: bool = False,
 ) -> Draws:
-    """Initial state and noise of image i under `seed`. space: of the images that are drawn. compiled: as in
-    `seeded_draws`.
+    """Initial state and noise of image i under `seed`. levels: those of the network. space: of the images that are
+    drawn. compiled: as in `seeded_draws`.
 
-    Raises NcsnxError if the sampler starts from training images and `training_data` is None.
+    Raises NcsnxError if the sampler starts from training images and there are none.
     """
     draws = seeded_draws(seed, space, compiled=compiled)
-    if experiment.sampler.start == "noise":
-        return attrs.evolve(draws, initial=_noise(experiment, space, seed))
-    if not starts_from_data(experiment):
+    if sampler.start == "noise":
+        mean, sigma = space.start_mean(), first_sigma(sampler, levels)
+        return attrs.evolve(
+            draws,
+            initial=lambda indices: initial_normal(
+                seed, indices, space.shape, mean=mean.to(indices.device), sigma=sigma
+            ),
+        )
+    if sampler.start != "data":
         return draws
-    if training_data is None:
+    if training is None:
         raise NcsnxError("the sampler starts from training images (data_init), but there are none")
-    dataset = training_data
-    preprocessing = Preprocessing(experiment.data, space, dataset.value_range, seed)
-
-    def images(chosen: Tensor) -> Tensor:
-        pixels = dataset.read(chosen.cpu()).pixels.to(chosen.device)
-        return space.encode(preprocessing.values(pixels))
+    images = training
 
     def initial(indices: Tensor) -> Tensor:
-        return initial_from_data(
-            seed,
-            indices,
-            space.shape,
-            sigma_max=experiment.schedule.sigma_max,
-            data_size=len(dataset),
-            data=images,
-        )
+        size = len(images.dataset)
+        return initial_from_data(seed, indices, space.shape, sigma_max=levels[0], data_size=size, data=images.at)
 
-    return Draws(initial=initial, noise=draws.noise)
+    return attrs.evolve(draws, initial=initial)
 
 
-def between_rows(experiment: Experiment, space: Space, draws: Draws, seed: int, columns: int) -> Draws:
+def between_rows(
+    sampler: Sampler, levels: Sequence[float], space: Space, draws: Draws, seed: int, columns: int
+) -> Draws:
     """Rows from the images of `draws` (under `seed`) to images of separate noise.
 
     Initial noise of the first level is interpolated too, since otherwise all images of a row would be equal for a
     sampler without further noise. Uniform starts and training images stay the same along a row, as published.
     """
-    sigma, middle, other = _first_level(experiment), space.start_mean(), None
-    if experiment.sampler.start == "noise":
+    sigma, middle, other = first_sigma(sampler, levels), space.start_mean(), None
+    if sampler.start == "noise":
         stream = Stream(seed, Purpose.INTERPOLATION_NOISE)
 
         def other(rows: Tensor) -> Tensor:
@@ -219,14 +237,3 @@ def between_rows(experiment: Experiment, space: Space, draws: Draws, seed: int, 
 def between_seeds(space: Space, first: Draws, second: Draws, columns: int) -> Draws:
     """Rows from the image of the first draws to the image of the second draws with the same index."""
     return interpolated(first, second.noise, columns, other=second.initial, middle=space.start_mean())
-
-
-def _noise(experiment: Experiment, space: Space, seed: int) -> Callable[[Tensor], Tensor]:
-    """Normal noise of the sampler's first level around the mean of the data."""
-    sigma, mean = _first_level(experiment), space.start_mean()
-    return lambda indices: initial_normal(seed, indices, space.shape, mean=mean.to(indices.device), sigma=sigma)
-
-
-def _first_level(experiment: Experiment) -> float:
-    """σ of the sampler's first level."""
-    return first_sigma(experiment.sampler, sigmas(experiment.schedule))

@@ -5,39 +5,32 @@ from pathlib import Path
 import attrs
 
 from ncsnx.config.codec import flatten
-from ncsnx.config.experiment import Experiment
 from ncsnx.config.image_sizes import ImageSize
+from ncsnx.config.sampler import Sampler
 from ncsnx.quantities import counted
 from ncsnx.ranks.joining import require_same
 from ncsnx.ranks.rank_group import held_by_first
 from ncsnx.ranks.shared_batches import runs_of
 from ncsnx.ranks.shared_disk import wait_for_file
-from ncsnx.runs.folder import Run
-from ncsnx.runs.selection import Source, check_checkpoint, say_best
+from ncsnx.runs.selection import Source
 from ncsnx.runs.writer_lock import folder_lock, require_lock
 from ncsnx.runtime import Runtime
 from ncsnx.sampling.drawing import Drawing
+from ncsnx.sampling.loading import model_of
+from ncsnx.sampling.model import Model
 from ncsnx.sampling.sample_folder import SampleFolder
-from ncsnx.sampling.score_model import ScoreModel, load
 from ncsnx.work import Work
 
 
 def load_model(
-    work: Work,
-    source: Source,
-    experiment: Experiment,
-    checkpoint: int | str | None,
-    runtime: Runtime,
-    size: ImageSize | None = None,
-) -> ScoreModel:
-    """The model of a run or an exported model, with the sampler of `experiment`, for images of a size.
+    work: Work, source: Source | Model, sampler: Sampler, step: int, runtime: Runtime, size: ImageSize | None = None
+) -> Model:
+    """The model of a source, or the loaded model itself, with a sampler, for images of a size.
 
     size: None for the size of the data; warns of any other. Raises NcsnxError.
     """
-    step = work.ranks.first(lambda: check_checkpoint(source, checkpoint))
-    if checkpoint == "best" and isinstance(source, Run):
-        say_best(source, work)
-    model = attrs.evolve(load(source, step, runtime=runtime), experiment=experiment).at_size(size)
+    model = source if isinstance(source, Model) else model_of(source, step, runtime)
+    model = attrs.evolve(model, sampler=sampler).at_size(model.size if size is None else size)
     if (remark := model.size_remark) is not None:
         work.warning(remark)
     return model
@@ -83,8 +76,9 @@ class FolderDrawing:
 
     @property
     def _source(self) -> str:
-        model = self.drawing.model
-        return f"{model.source.where}, step {model.step:,} ({model.weights}), {model.evaluations_in_words} each"
+        model, saved = self.drawing.model, self.drawing.model.origin.checkpoint
+        which = "" if saved is None else f", step {saved.step:,} ({saved.weights})"
+        return f"{model.origin.where}{which}, {model.evaluations_in_words} each"
 
     def _begin(self, output: SampleFolder, work: Work) -> list[range]:
         """Says what comes; returns the indices of the images that the folder lacks."""
@@ -115,7 +109,7 @@ class FolderDrawing:
 
     def _say_where(self, work: Work, output: SampleFolder) -> None:
         work.info(f"images: {output.path / 'images'}")
-        if not self.drawing.model.experiment.data.is_bounded:
+        if not self.drawing.model.space.bounded:
             work.info(f"values: {output.samples_path}, the data's own; pictures show {output.window}")
         work.info(f"grid:   {output.path / 'grid.png'}")
         if output.protocol["film"]:

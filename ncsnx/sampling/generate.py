@@ -7,8 +7,9 @@ import attrs
 import torch
 from torch import Tensor
 
-from ncsnx.errors import DivergedError, Hint, NcsnxError
+from ncsnx.errors import DivergedError, Hint
 from ncsnx.images import to_uint8
+from ncsnx.networks.contract import NO_COND, Cond
 from ncsnx.samplers.state import SamplerFunction, ScaledScore, State
 from ncsnx.sampling.draws import Draws
 
@@ -47,32 +48,29 @@ def generate(
     image contains NaN or infinity.
     """
 
-    def stoppable(x: Tensor, sigma: Tensor) -> Tensor:
+    def stoppable(x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
         check_stop()
-        return model(x, sigma)
+        return model(x, sigma, cond)
 
     per_batch = indices_per_batch(batch_size, draws.columns)
     for start in range(0, len(indices), per_batch):
         batch = indices[start : start + per_batch]
         positions = torch.tensor(batch, dtype=torch.int64, device=device)
         constrain = None if draws.condition is None else draws.condition(positions)
-        noise = draws.noise(positions)
-        states = sampler(stoppable, draws.initial(positions), sigmas, noise=noise, constrain=constrain)
-        yield batch, _final(states, batch, on_state)
-
-
-def _final(states: Iterator[State], batch: Sequence[int], on_state: Callable[[Sequence[int], State], None]) -> Tensor:
-    state = None
-    for state in states:
-        on_state(batch, state)
-    if state is None:
-        raise NcsnxError("the sampler yielded no state; its last state must be the result")
-    if not bool(torch.isfinite(state.x).all()):
-        raise DivergedError(
-            f"the sampler diverged: images {batch[0]} to {batch[-1]} contain NaN or infinity",
-            Hint("try smaller or more steps (sampler.step_size, sampler.steps), another sampler or another checkpoint"),
-        )
-    return state.x
+        noise, x = draws.noise(positions), draws.initial(positions)
+        cond = NO_COND if draws.cond is None else draws.cond(positions)
+        for state in sampler(stoppable, x, sigmas, noise=noise, cond=cond, constrain=constrain):
+            on_state(batch, state)
+            x = state.x
+        if not bool(torch.isfinite(x).all()):
+            raise DivergedError(
+                f"the sampler diverged: images {batch[0]} to {batch[-1]} contain NaN or infinity",
+                Hint(
+                    "try smaller or more steps (sampler.step_size, sampler.steps), another sampler or another "
+                    "checkpoint"
+                ),
+            )
+        yield batch, x
 
 
 def frame_steps(states: int, frames: int) -> tuple[int, ...]:

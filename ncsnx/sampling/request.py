@@ -4,7 +4,6 @@ import math
 
 import attrs
 
-from ncsnx.config.data_sets import Data
 from ncsnx.config.image_sizes import ImageSize, height_and_width
 from ncsnx.errors import Hint, UsageError, require_between
 from ncsnx.spelling import argument, parameter
@@ -22,20 +21,19 @@ _PIXELS_AT_ONCE = _AT_ONCE * 16**2
 """Pixels up to which a batch gets more images: below 16 px the cost of launching operators shows."""
 
 
-def shape_at(data: Data, size: ImageSize | None) -> tuple[int, int, int]:
-    """(C, H, W) of images of a size; None: that of the data."""
-    return data.shape if size is None else (data.channels, *height_and_width(size))
+def shape_at(shape: tuple[int, int, int], size: ImageSize | None) -> tuple[int, int, int]:
+    """(C, H, W) of images of a size; None: that of the shape."""
+    return shape if size is None else (shape[0], *height_and_width(size))
 
 
-def images_at_once(data: Data, asked: int | None = None, size: ImageSize | None = None) -> int:
+def images_at_once(shape: tuple[int, int, int], asked: int | None = None) -> int:
     """The number of images per batch that was asked for; by default 64, and more below 16 px, at most 256.
 
-    size: size of the images; None: that of the data. The default follows from the size alone, so that a repeated
-    command has the same batches.
+    shape: (C, H, W) of an image. The default follows from it alone, so that a repeated command has the same batches.
     """
     if asked is not None:
         return asked
-    return min(_MOST_AT_ONCE, max(_AT_ONCE, _PIXELS_AT_ONCE // math.prod(shape_at(data, size)[1:])))
+    return min(_MOST_AT_ONCE, max(_AT_ONCE, _PIXELS_AT_ONCE // math.prod(shape[1:])))
 
 
 @attrs.frozen(kw_only=True)

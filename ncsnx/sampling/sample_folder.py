@@ -21,6 +21,7 @@ import attrs
 import torch
 from torch import Tensor
 
+from ncsnx import reading
 from ncsnx.config.codec import canonical, flatten, shown
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.images import UNIT, Window, grid, png_bytes, save_film, square_columns, to_uint8
@@ -29,7 +30,6 @@ from ncsnx.runs.checkpoint import header_bytes
 from ncsnx.runs.result_records import PROTOCOL_FILE, SAMPLES_FILE, SampleRecord
 from ncsnx.sampling.request import SampleRequest
 from ncsnx.spelling import A_DIR, argument
-from ncsnx.storage import reading
 from ncsnx.storage.atomic import is_temporary, replacement, reporting, whole_name
 from ncsnx.storage.documents import read_document, write_document
 from ncsnx.storage.parts import NewParts, Part, done_indices, read_parts, read_row, write_part

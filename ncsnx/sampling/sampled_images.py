@@ -10,7 +10,6 @@ import safetensors.torch
 from ncsnx.images import ImageBatch
 from ncsnx.quantities import counted
 from ncsnx.results import Result
-from ncsnx.runs.selection import Source
 from ncsnx.sampling.sample_folder import SampleFolder
 
 
@@ -18,8 +17,6 @@ from ncsnx.sampling.sample_folder import SampleFolder
 class SampledImages(Result):
     """Images in a folder, with the protocol that reproduces them."""
 
-    source: Source
-    """The run or exported model that drew them."""
     output: SampleFolder = attrs.field(repr=False)
 
     @property
@@ -50,7 +47,7 @@ class SampledImages(Result):
     def tensor(self) -> ImageBatch:
         """All images, (N, C, H, W) float32 on the CPU: in [0, 1], or unbounded; read at each call."""
         images = safetensors.torch.load_file(self.samples)["samples"]
-        return ImageBatch.of(images, self.source.space().pictures)
+        return ImageBatch.of(images, self.output.window)
 
     def to_json(self) -> object:
         return {"folder": str(self.folder), **self.protocol}

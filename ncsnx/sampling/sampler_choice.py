@@ -6,7 +6,6 @@ from typing import Literal
 import attrs
 
 from ncsnx.config.checks import quoted
-from ncsnx.config.experiment import Experiment
 from ncsnx.config.overrides import Override, apply_sampler_overrides
 from ncsnx.config.sampler import (
     AnnealedLangevin,
@@ -22,10 +21,10 @@ from ncsnx.config.sampler import (
 )
 from ncsnx.config.variants import tag_of
 from ncsnx.errors import UsageError
-from ncsnx.runs.fast_sampler import find_fast, require_fast
+from ncsnx.model_spec import HasSampler, ModelSpec
+from ncsnx.runs.fast_sampler import find_fast
 from ncsnx.runs.folder import Run
 from ncsnx.runs.ledger import Ledger
-from ncsnx.runs.selection import Source
 from ncsnx.sampling.bias import known_bias
 from ncsnx.work import Work
 
@@ -70,60 +69,61 @@ def at_noise(sampler: Sampler, sigma: float) -> Sampler:
     return sampler
 
 
-def with_restoring_sampler(
+def restoring_sampler(
     work: Work,
-    source: Source,
+    source: HasSampler,
     overrides: Sequence[Override],
     sampler: Sampler | Literal["fast"] | None = None,
     rule: str | None = None,
-) -> Experiment:
-    """The experiment with the chosen sampler, as `with_sampler`, but with `RESTORING` by default.
+) -> Sampler:
+    """The chosen sampler, as `chosen_sampler`, but `RESTORING` by default.
 
     Another sampler on a grid takes as many steps, unless the overrides say how many. A sampler that needs the run's own
     values, such as its `ald`, has them if it is named. The run's own is the default where `RESTORING` does not suit:
     for a network of trained levels, and under the rule 'langevin'.
     """
-    experiment = source.experiment()
+    spec = source.spec()
     named = {override.text for override in overrides if override.path == "sampler"}
-    is_own = tag_of(type(experiment.sampler)) in named and not isinstance(experiment.sampler, GridSampler)
+    is_own = tag_of(type(spec.sampler)) in named and not isinstance(spec.sampler, GridSampler)
     is_chosen = sampler is not None or FAST_OVERRIDE in overrides or is_own
-    if is_chosen or not experiment.model.any_sigma or rule == "langevin":
-        return with_sampler(work, source, overrides, sampler)
+    if is_chosen or not spec.any_sigma or rule == "langevin":
+        return chosen_sampler(work, source, overrides, sampler)
     paths = {override.path for override in overrides}
-    chosen = apply_sampler_overrides(attrs.evolve(experiment, sampler=RESTORING), list(overrides))
-    if isinstance(chosen.sampler, GridSampler) and "sampler.steps" not in paths:
-        chosen = attrs.evolve(chosen, sampler=attrs.evolve(chosen.sampler, steps=RESTORING.steps))
-    few = chosen.sampler
-    if isinstance(few, ConsistentAnnealed) and few.steps < FEWEST_STEPS and "sampler.eta" not in paths:
-        chosen = attrs.evolve(chosen, sampler=attrs.evolve(few, eta=1.0))
-    return _with_bias_said(work, chosen)
+    chosen = apply_sampler_overrides(RESTORING, list(overrides))
+    if isinstance(chosen, GridSampler) and "sampler.steps" not in paths:
+        chosen = attrs.evolve(chosen, steps=RESTORING.steps)
+    if isinstance(chosen, ConsistentAnnealed) and chosen.steps < FEWEST_STEPS and "sampler.eta" not in paths:
+        chosen = attrs.evolve(chosen, eta=1.0)
+    _say_bias(work, chosen, spec)
+    return chosen
 
 
-def with_sampler(
-    work: Work, source: Source, overrides: Sequence[Override], sampler: Sampler | Literal["fast"] | None = None
-) -> Experiment:
-    """The experiment of a run or exported model, with the chosen sampler.
+def chosen_sampler(
+    work: Work, source: HasSampler, overrides: Sequence[Override], sampler: Sampler | Literal["fast"] | None = None
+) -> Sampler:
+    """The sampler that is chosen for a model.
 
-    sampler: the one to change, by default the experiment's; 'fast' is the override sampler=fast. Says what
+    sampler: the one to change, by default the model's own; 'fast' is the override sampler=fast. Says what
     `sampler=fast` means, how a sampler is known to be biased, and how to find one with fewer evaluations. Raises
     UsageError for what is no sampler, NcsnxError where no fast sampler is recommended, OverrideError for overrides of
     anything else.
     """
-    experiment = source.experiment()
-    if sampler is not None and sampler != "fast":
-        if not isinstance(sampler, Sampler):
-            raise UsageError(
-                f"sampler must be a configuration such as ncsnx.config.Heun(), or 'fast', not {quoted(sampler)}"
-            )
-        experiment = attrs.evolve(experiment, sampler=sampler)
+    spec = source.spec()
     others = [override for override in overrides if override != FAST_OVERRIDE]
     if sampler == "fast" or len(others) < len(overrides):
-        experiment = _with_fast(work, source)
+        begun = source.fast(work)
         if others:
             work.info("the other overrides change this sampler; the result was not measured")
-    changed = _with_bias_said(work, apply_sampler_overrides(experiment, others))
+    elif sampler is not None and not isinstance(sampler, Sampler):
+        raise UsageError(
+            f"sampler must be a configuration such as ncsnx.config.Heun(), or 'fast', not {quoted(sampler)}"
+        )
+    else:
+        begun = sampler or spec.sampler
+    changed = apply_sampler_overrides(begun, others)
+    _say_bias(work, changed, spec)
     is_own = sampler is None and not overrides
-    if is_own and isinstance(experiment.sampler, AnnealedLangevin) and isinstance(source, Run):
+    if is_own and isinstance(spec.sampler, AnnealedLangevin) and isinstance(source, Run):
         if find_fast(Ledger.read(source, ["compare"])) is not None:
             work.info("sampler=fast takes fewer evaluations")
         else:
@@ -131,21 +131,6 @@ def with_sampler(
     return changed
 
 
-def _with_fast(work: Work, source: Source) -> Experiment:
-    """The experiment with the recommended sampler; says what it is. Raises NcsnxError where none is."""
-    if not isinstance(source, Run):
-        raise UsageError(
-            f"sampler=fast needs a run, in which `ncsnx compare` measures samplers, and {source.where} is an exported "
-            "model; type the sampler itself"
-        )
-    ledger = Ledger.read(source)
-    ledger.warn(work.warning)
-    sampler, why = require_fast(ledger)
-    work.info(f"sampler=fast: {why}")
-    return attrs.evolve(source.experiment(), sampler=sampler)
-
-
-def _with_bias_said(work: Work, experiment: Experiment) -> Experiment:
-    if bias := known_bias(experiment.sampler, experiment):
+def _say_bias(work: Work, sampler: Sampler, spec: ModelSpec) -> None:
+    if bias := known_bias(sampler, spec.levels, spec.space.shape):
         work.info(bias)
-    return experiment

@@ -25,8 +25,8 @@ from safetensors import safe_open
 
 from ncsnx.errors import Hint, NcsnxError, shortened
 from ncsnx.quantities import counted
+from ncsnx.reading import opened, require_whole
 from ncsnx.storage.process import SHARE, available_memory, in_utf8
-from ncsnx.storage.reading import opened, require_whole
 from ncsnx.storage.zips import FEW, ZIP_MAGIC, open_zip
 
 if TYPE_CHECKING:

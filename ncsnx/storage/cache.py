@@ -12,9 +12,10 @@ from typing import Any, TypeVar
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
+from ncsnx import reading
 from ncsnx.config.codec import digest
 from ncsnx.paths import folder_of
-from ncsnx.storage import atomic, reading
+from ncsnx.storage import atomic
 from ncsnx.storage.documents import find_document, write_document
 from ncsnx.work import Work
 

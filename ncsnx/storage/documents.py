@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 
 import attrs
 
+from ncsnx import reading
 from ncsnx.config.codec import digest
 from ncsnx.config.complaints import StructureError
 from ncsnx.config.converter import structure, unstructure
 from ncsnx.errors import AdvisedError
-from ncsnx.storage import atomic, reading
+from ncsnx.storage import atomic
 from ncsnx.storage.json_lines import append_record, read_records
 
 T = TypeVar("T")

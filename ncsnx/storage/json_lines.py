@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ncsnx import reading
 from ncsnx.errors import AdvisedError, NcsnxError
-from ncsnx.storage import atomic, reading
-from ncsnx.storage.reading import parse_json
+from ncsnx.reading import parse_json
+from ncsnx.storage import atomic
 
 TAIL_BYTES = 2**18
 """Bytes that `last_records` reads at most."""

@@ -6,7 +6,7 @@ from io import BufferedReader
 from pathlib import Path
 
 from ncsnx.quantities import counted
-from ncsnx.storage.reading import opened
+from ncsnx.reading import opened
 
 ZIP_MAGIC = b"PK"
 """The first bytes of a zip."""

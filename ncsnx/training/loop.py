@@ -20,7 +20,7 @@ from ncsnx.data.memory_cache import CachedImages
 from ncsnx.errors import DivergedError, Hint, NcsnxError, Stopped
 from ncsnx.ranks.rank_group import ALONE, RankGroup
 from ncsnx.runs.folder import Run
-from ncsnx.sampling.score_model import weights_of
+from ncsnx.sampling.loading import weights_of
 from ncsnx.stopping import StopRequest
 from ncsnx.training.compiled_gradient import require_equal_gradient
 from ncsnx.training.loss import HeldOutBatch, PendingLosses

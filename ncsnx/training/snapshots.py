@@ -8,12 +8,12 @@ from torch import Tensor
 
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.sampler import Sampler
-from ncsnx.data import Dataset
+from ncsnx.data import Dataset, Preprocessing
 from ncsnx.images import grid, square_columns, to_uint8
 from ncsnx.ranks.rank_group import ALONE, RankGroup
 from ncsnx.samplers.building import build_sampler, expected_evaluations, state_count, visited
 from ncsnx.samplers.state import State
-from ncsnx.sampling.draws import experiment_draws
+from ncsnx.sampling.draws import TrainingImages, sampler_draws
 from ncsnx.sampling.generate import generate
 from ncsnx.training.observer import CHECKPOINT, EVALUATING, SAMPLING, Pause
 from ncsnx.training.training_state import TrainingState
@@ -59,20 +59,24 @@ def sample_grid(
 
     if not network.any_sigma:
         network.require_sigmas(visited(experiment.sampler, network.noise_levels))
+    space, window = state.space, state.space.pictures
+    preprocessing = Preprocessing(experiment.data, space, training_data.value_range, experiment.seed)
+    images = TrainingImages(training_data, preprocessing)
     batches = generate(
         build_sampler(experiment.sampler),
         network.scaled_score,
         network.noise_levels,
-        experiment_draws(experiment, state.space, experiment.seed, training_data, compiled=runtime.compile),
+        sampler_draws(
+            experiment.sampler, network.noise_levels, space, experiment.seed, images, compiled=runtime.compile
+        ),
         indices,
         batch_size=BATCH_SIZE,
         device=runtime.device,
         check_stop=check_stop,
         on_state=report,
     )
-    space, window = state.space, state.space.pictures
-    images = ranks.gather(lambda: [to_uint8(window.picture(space.decode(x))).cpu() for _, x in batches])
-    return grid(torch.cat([image for share in images for image in share]), square_columns(n))
+    drawn = ranks.gather(lambda: [to_uint8(window.picture(space.decode(x))).cpu() for _, x in batches])
+    return grid(torch.cat([image for share in drawn for image in share]), square_columns(n))
 
 
 _EVALUATION_OF_A_STEP = 1 / 3

@@ -146,7 +146,7 @@ def test_what_is_not_shown_goes_to_the_logger(trained: TrainedRun, caplog: pytes
         (ncsnx.fid, {"n": np.float32(16)}, "^n must be an int, not"),
         (ncsnx.fid, {"sampler": "heun"}, r"^sampler must be a configuration such as ncsnx.config.Heun\(\), or"),
         (ncsnx.fid, {"features": "abacus"}, "^features: expected one of inception"),
-        (ncsnx.draw, {}, r"^model must be a ScoreModel, such as ncsnx.load\('digits'\), not Run"),
+        (ncsnx.draw, {}, r"^model must be a Model, such as ncsnx.load\('digits'\), not Run"),
         (ncsnx.restore, {"outpaint": "p.png", "at": (1,)}, "^at must be two ints or None"),
         (ncsnx.compare, {"evaluations": 0}, "^evaluations must be between 1 and"),
         (ncsnx.restore, {"inpaint": "p.png", "mask": "m.png", "at": (1, 1)}, "^at goes with outpaint, which is not"),

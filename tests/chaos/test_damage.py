@@ -10,7 +10,7 @@ from ncsnx.runs import checkpoint
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import UnsoundError
 from ncsnx.runs.names import step_name
-from ncsnx.sampling.score_model import load
+from ncsnx.sampling.loading import load
 from tests.chaos.trials import finish
 from tests.training.tiny import training
 

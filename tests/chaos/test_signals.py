@@ -197,8 +197,9 @@ def differences(place: Path, straight: Path, reached: int | None) -> list[str]:
 
 
 def rows(run: Path) -> list[str]:
-    """The ledger, without provenance and times."""
-    found = lines(run / "measurements.jsonl")
+    """The ledger, without provenance and times; empty for a run that was only trained."""
+    ledger = run / "measurements.jsonl"
+    found = lines(ledger) if ledger.exists() else []
     values = [{**row.get("values", {}), "seconds": None} for row in found]
     return [json.dumps({**row, "made": None, "values": one}) for row, one in zip(found, values, strict=True)]
 

@@ -85,7 +85,7 @@ def test_the_card_has_the_scores_of_these_weights_and_no_others(scored: Path) ->
 def test_a_model_gives_the_images_of_its_run_to_the_bit(workplace: Path) -> None:
     assert export(workplace, "--ckpt", "8", "--grid", "0").code == 0
     model, original = ncsnx.load(workplace / "model"), ncsnx.load(workplace / RUN, ckpt="8")
-    assert (model.step, model.weights) == (8, "ema")
+    assert (model.checkpoint.step, model.checkpoint.weights) == (8, "ema")
     assert torch.equal(ncsnx.draw(model, n=5, seed=3), ncsnx.draw(original, n=5, seed=3))
     assert torch.equal(ncsnx.draw(model, n=2, interpolate=3), ncsnx.draw(original, n=2, interpolate=3))
     x = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))

@@ -111,7 +111,7 @@ def test_every_checkpoint_gets_a_row_with_its_protocol_in_json_csv_and_pictures(
 def test_the_scores_are_those_of_the_images_that_sample_draws(swept: Path, tmp_path: Path, cache: Path) -> None:
     """The same seed, checkpoint and sampler through `ncsnx sample`, and the distances computed by hand."""
     model = load(swept / RUN, ckpt=8)
-    source = DataSource(data=model.experiment.data, folder=tmp_path)
+    source = DataSource(data=model.checkpoint.experiment.data, folder=tmp_path)
     features = build_features(Classifier(steps=30, width=8), source, cache, model.runtime, Work())
     reference = open_reference(None, source, features, cache, Work())
     seen = features(to_uint8(draw(model, n=40, seed=0))).features

@@ -21,13 +21,13 @@ from ncsnx.evaluation import likelihood, measure
 from ncsnx.evaluation.held_out import HeldOutLoss, level_of
 from ncsnx.evaluation.likelihood import Likelihood
 from ncsnx.evaluation.measure import choose
-from ncsnx.evaluation.probability_flow import FORM, MEANING
 from ncsnx.features.real_images import DataSource
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import UnsoundError
 from ncsnx.runs.selection import select
 from ncsnx.runtime import Runtime
+from ncsnx.sampling.probability_flow import FORM, MEANING
 from ncsnx.work import SILENT
 from tests.training.tiny import CPU, Result, command
 
@@ -56,7 +56,7 @@ def measured(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_loss_is_that_of_every_held_out_image_at_every_level(measured: Path) -> None:
     """Computed by hand from the definition: ½ ‖σ s(x + σz, σ) + z‖², with the noise of the documented stream."""
     model = load(measured / RUN, ckpt=8)
-    held_out = open_data(model.experiment.data, measured).held_out
+    held_out = open_data(model.checkpoint.experiment.data, measured).held_out
     indices = torch.arange(len(held_out))
     x = held_out.read(indices).pixels / 16
     levels = len(model.network.noise_levels)
@@ -146,9 +146,9 @@ def likelihoods(folder: Path, **changes: Any) -> Likelihood:
     """The likelihood of step 8."""
     run = Run(folder / RUN)
     runtime = Runtime.choose(device="cpu", threads=1, precision="fp32")
-    subjects, _ = choose(run, select(run, "8"), SILENT, run.experiment(), runtime)
+    subjects, _ = choose(run, select(run, "8"), SILENT, runtime)
     facts = {
-        "experiment": run.experiment(),
+        "spec": run.spec(),
         "source": DataSource.of_run(run, folder),
         "tolerance": 0.1,
         "batch_size": 2,
@@ -188,8 +188,8 @@ def test_a_checkpoint_that_cannot_be_loaded_is_not_called_removed_unless_it_is(w
 
 
 def test_what_an_ncsnv2_adds_is_not_said_of_another_network(with_bits: Path) -> None:
-    experiment = attrs.evolve(Run(with_bits / RUN).experiment(), model=UNet())
-    assert not any(FORM in line for line in likelihoods(with_bits, experiment=experiment).notes())
+    spec = attrs.evolve(Run(with_bits / RUN).spec(), model=UNet())
+    assert not any(FORM in line for line in likelihoods(with_bits, spec=spec).notes())
 
 
 def test_likelihoods_are_the_mean_of_the_bits_of_their_images_with_its_standard_error(with_bits: Path) -> None:

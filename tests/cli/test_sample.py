@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import ncsnx
+from ncsnx import reading
 from ncsnx.config import AnnealedLangevin
 from ncsnx.data import open_data
 from ncsnx.errors import NcsnxError
@@ -18,7 +19,6 @@ from ncsnx.runs.folder import Run
 from ncsnx.runs.writer_lock import folder_lock
 from ncsnx.samplers.building import build_sampler
 from ncsnx.sampling.draws import SeededNoise, initial_uniform
-from ncsnx.storage import reading
 from ncsnx.storage.parts import Part, write_part
 from tests.spaces import unit_space
 from tests.training.tiny import CPU, Result, command, damage, files, training
@@ -82,12 +82,12 @@ def test_standard_output_has_the_protocol_on_request_and_nothing_else(workplace:
 def test_python_makes_the_images_of_the_command(workplace: Path) -> None:
     images = drawn(workplace, "--n", "5", "--batch-size", "2", "--seed", "3", "--ckpt", "0.008k")
     model = ncsnx.load("digits", ckpt="0.008k", runs=workplace / "runs")
-    assert (model.step, model.weights) == (8, "ema")
+    assert (model.checkpoint.step, model.checkpoint.weights) == (8, "ema")
     assert "; on cpu, " in repr(model)
     before = torch.get_rng_state()
     assert torch.equal(ncsnx.draw(model, n=5, seed=3, batch_size=2), images)
     assert torch.equal(torch.get_rng_state(), before)
-    by_path = ncsnx.load(workplace / ROOT, ckpt=model.step)
+    by_path = ncsnx.load(workplace / ROOT, ckpt=model.checkpoint.step)
     assert torch.equal(ncsnx.draw(by_path, n=5, seed=3, batch_size=2), images)
     assert grey_levels(ncsnx.draw(by_path, n=5, seed=4), images) > 10
 
@@ -100,7 +100,8 @@ def test_the_model_gives_the_score_of_its_averaged_weights(trained: Path) -> Non
     assert not score.requires_grad
     averaged = load_file(trained / ROOT / "checkpoints/step-00000012/ema.safetensors")
     assert all(torch.equal(averaged[name], tensor) for name, tensor in model.network.state_dict().items())
-    assert repr(model).startswith(f"ScoreModel of {trained / ROOT}, step 12, EMA weights {model.weights_sha256[:8]}\n")
+    mark = model.checkpoint.weights_sha256[:8]
+    assert repr(model).startswith(f"Model of {trained / ROOT}, step 12, EMA weights {mark}\n")
 
 
 def test_rows_of_an_interpolation_start_with_the_plain_sample(workplace: Path) -> None:
@@ -117,7 +118,7 @@ def test_rows_of_an_interpolation_start_with_the_plain_sample(workplace: Path) -
     # the last column is driven by the other noise alone, from the same start
     indices = torch.arange(3)
     other = SeededNoise(2, indices, (1, 8, 8), Purpose.INTERPOLATION_NOISE)
-    sampler = build_sampler(model.experiment.sampler)
+    sampler = build_sampler(model.sampler)
     first = initial_uniform(2, indices, unit_space(1, 8, 8))
     *_, last = sampler(model.network.scaled_score, first, model.network.noise_levels, noise=other)
     assert grey_levels(rows.view(3, 4, 1, 8, 8)[:, 3], last.x.clamp(0, 1)) <= 1
@@ -263,7 +264,7 @@ def test_a_model_is_loaded_by_reading_its_weights_once_and_no_other_file(
         "state.json",
     ]
     damage(workplace / ROOT / "checkpoints/step-00000012/optimizer.safetensors")
-    assert ncsnx.load(workplace / ROOT).weights_sha256 == model.weights_sha256
+    assert ncsnx.load(workplace / ROOT).checkpoint.weights_sha256 == model.checkpoint.weights_sha256
 
 
 def test_weights_of_another_experiment_are_refused(workplace: Path) -> None:
@@ -281,7 +282,7 @@ def test_an_experiment_without_an_average_is_sampled_raw(tmp_path: Path) -> None
     assert json.loads((tmp_path / "out/protocol.json").read_text())["weights"] == "raw"
     assert 0 <= float(images.min()) <= float(images.max()) <= 1
     model = ncsnx.load(tmp_path / ROOT)
-    assert model.weights == "raw"
+    assert model.checkpoint.weights == "raw"
     with pytest.raises(NcsnxError, match="levels"):
         model.score(images, 0.123)
 

@@ -21,7 +21,7 @@ from ncsnx.runs.folder import Run, read_origins
 from ncsnx.runs.manifest import checkpoints
 from ncsnx.runs.segments import read_segments
 from ncsnx.runs.writer_lock import writer_lock
-from ncsnx.sampling.score_model import load as load_model
+from ncsnx.sampling.loading import load as load_model
 from ncsnx.tracking.tracker import RegisteredTracker
 from ncsnx.training import loop
 from tests.cli.drawing import error

@@ -141,15 +141,14 @@ def test_all_that_is_wrong_with_several_overrides_is_told() -> None:
 
 
 def test_a_trained_run_can_change_its_sampler_only() -> None:
-    experiment = apply_sampler_overrides(
-        minimal(), parse_overrides(["sampler.steps_per_level=2", "sampler.denoise=false"])
-    )
-    assert (experiment.sampler.steps_per_level, experiment.sampler.denoise) == (2, False)  # type: ignore[attr-defined]
+    own = minimal().sampler
+    sampler = apply_sampler_overrides(own, parse_overrides(["sampler.steps_per_level=2", "sampler.denoise=false"]))
+    assert (sampler.steps_per_level, sampler.denoise) == (2, False)  # type: ignore[attr-defined]
     for typed, such in (("steps=5", "sampler.denoise=false"), ("step_size=2e-5", "sampler.step_size=2e-5")):
         with pytest.raises(
             OverrideError, match=f"cannot change in a trained run; only the sampler can, such as {such}$"
         ):
-            apply_sampler_overrides(minimal(), parse_overrides([typed]))
+            apply_sampler_overrides(own, parse_overrides([typed]))
 
 
 def test_an_experiment_has_a_fact_with_a_docstring_for_each_of_its_values() -> None:

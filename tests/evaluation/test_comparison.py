@@ -23,12 +23,14 @@ from ncsnx.errors import DivergedError, NcsnxError, UsageError
 from ncsnx.evaluation.comparison_candidates import _grids, comparison_candidates, default_counts
 from ncsnx.evaluation.distance import Trials
 from ncsnx.evaluation.roughness import roughest, roughness
+from ncsnx.model_spec import ModelSpec
 from ncsnx.runs.fast_sampler import MOST_BROKEN, Recommendation, is_usable, most_evaluations, recommend
 from ncsnx.runs.ledger import Subject
 from ncsnx.runs.measurements import MeasuredRow
 from ncsnx.samplers import Steps, contract
 from ncsnx.samplers.building import evaluations
 from ncsnx.samplers.contract import definition_of
+from ncsnx.space import Space
 
 
 def test_roughness_is_the_mean_square_of_neighbours_differences() -> None:
@@ -40,9 +42,10 @@ def test_roughness_is_the_mean_square_of_neighbours_differences() -> None:
 
 def test_all_images_of_a_sampler_that_diverged_are_broken() -> None:
     unused: Any = None
+    digits = resolve("digits").experiment
     trials = Trials(
         run=unused,
-        experiment=resolve("digits").experiment,
+        spec=ModelSpec.of(digits, Space.of(digits.data)),
         runtime=unused,
         subjects=(),
         features=unused,
@@ -205,7 +208,7 @@ def test_every_setting_can_be_typed_and_takes_no_more_evaluations_than_were_aske
     assert own == experiment.sampler
     assert len({own, *others}) == 1 + len(others), "none is tried twice"
     for sampler in (own, *others):
-        assert apply_sampler_overrides(experiment, parse_overrides(typed(sampler).split())).sampler == sampler
+        assert apply_sampler_overrides(experiment.sampler, parse_overrides(typed(sampler).split())) == sampler
     counts = {evaluations(sampler, experiment.schedule.levels) for sampler in others}
     assert counts <= {None, *range(4, max(default_counts(experiment)) + 1)}
     assert (None in counts) == (name != "cifar10_ncsn"), "the adaptive solver uses σ between the trained levels"

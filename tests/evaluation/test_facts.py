@@ -22,6 +22,7 @@ from ncsnx.evaluation.distance import Distance
 from ncsnx.evaluation.held_out import HeldOutLoss
 from ncsnx.evaluation.likelihood import Likelihood
 from ncsnx.features.real_images import DataSource, SplitImages
+from ncsnx.model_spec import ModelSpec
 from ncsnx.runs.ledger import Protocol
 from ncsnx.space import Space
 from ncsnx.sweeps.comparison import ComparedSettings, RunNumber, compared_settings
@@ -57,8 +58,8 @@ def source(experiment: Experiment, space: Space) -> DataSource:
 
 
 def given(experiment: Experiment, space: Space) -> dict[str, Any]:
-    run = SimpleNamespace(space=lambda: space)
-    return {"run": run, "experiment": experiment, "runtime": None, "subjects": ()}
+    run = SimpleNamespace(experiment=lambda: experiment)
+    return {"run": run, "spec": ModelSpec.of(experiment, space), "runtime": None, "subjects": ()}
 
 
 def of_loss(experiment: Experiment, space: Space | None = None) -> dict[str, Any]:

@@ -18,14 +18,16 @@ from ncsnx.errors import NcsnxError
 from ncsnx.evaluation.held_out import HeldOutLoss
 from ncsnx.evaluation.likelihood import Likelihood
 from ncsnx.evaluation.measure import choose
-from ncsnx.evaluation.probability_flow import ProbabilityFlow, Probes, bits_per_dimension
 from ncsnx.features.real_images import DataSource
+from ncsnx.model_spec import ModelSpec
 from ncsnx.runs.folder import Run
 from ncsnx.runs.ledger import Subject
 from ncsnx.runs.manifest import UnsoundError
 from ncsnx.runs.selection import select
 from ncsnx.runtime import Runtime
 from ncsnx.samplers.state import Score
+from ncsnx.sampling.probability_flow import ProbabilityFlow, Probes, bits_per_dimension
+from ncsnx.space import Space
 from ncsnx.work import SILENT
 from tests.config.examples import minimal
 from tests.samplers.toy import scaled
@@ -104,7 +106,7 @@ def sweep(folder: Path, request: dict[str, Any] | None = None, **changes: Any) -
     experiment = attrs.evolve(minimal(), **{"data": Digits()} | changes)
     return Likelihood(
         run=Run(folder),
-        experiment=experiment,
+        spec=ModelSpec.of(experiment, Space.of(experiment.data)),
         subjects=(subject(experiment),),
         source=DataSource(data=experiment.data, folder=folder),
         runtime=Runtime.choose(device="cpu"),
@@ -139,9 +141,9 @@ def test_every_choice_that_changes_a_number_is_in_the_protocol(tmp_path: Path) -
 def test_a_checkpoint_that_retention_removes_during_a_sweep_is_left_out_like_an_unsound_one(workplace: Path) -> None:
     run = Run(workplace / "runs" / "digits")
     source, runtime = DataSource.of_run(run, workplace), Runtime.choose(threads=1)
-    subjects, _ = choose(run, select(run, "8"), SILENT, run.experiment(), runtime)
-    job = HeldOutLoss(run=run, experiment=run.experiment(), subjects=subjects, source=source, runtime=runtime)
-    assert job.load(subjects[0])[0].step == 8
+    subjects, _ = choose(run, select(run, "8"), SILENT, runtime)
+    job = HeldOutLoss(run=run, spec=run.spec(), subjects=subjects, source=source, runtime=runtime)
+    assert job.load(subjects[0])[0].checkpoint.step == 8
     shutil.rmtree(run.checkpoints / "step-00000008")
     with pytest.raises(UnsoundError, match="removed in the meantime"):
         job.load(subjects[0])

@@ -20,7 +20,7 @@ from ncsnx.runs import checkpoint
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import verify
 from ncsnx.runtime import Runtime
-from ncsnx.sampling.score_model import load
+from ncsnx.sampling.loading import load
 from tests.golden_networks import FOLDER, TOLERANCE, load_golden, model_of, relative_error
 from tests.published import (
     GOLDEN,

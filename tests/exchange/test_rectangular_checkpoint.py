@@ -13,7 +13,8 @@ from ncsnx.exchange.importing import import_checkpoint
 from ncsnx.exchange.published_files import read_published
 from ncsnx.runs.folder import Run
 from ncsnx.runtime import Runtime
-from ncsnx.sampling.score_model import ScoreModel, load
+from ncsnx.sampling.loading import load
+from ncsnx.sampling.model import Model
 from tests.golden_networks import TOLERANCE, relative_error
 from tests.plain_ncsnv2 import plain_score
 from tests.published import STEP, golden_experiment, golden_states, write
@@ -30,7 +31,7 @@ def states() -> list[Any]:
 
 
 @pytest.fixture(scope="module")
-def model(states: list[Any], tmp_path_factory: pytest.TempPathFactory) -> ScoreModel:
+def model(states: list[Any], tmp_path_factory: pytest.TempPathFactory) -> Model:
     folder = tmp_path_factory.mktemp("imported")
     published = read_published(write(folder / f"checkpoint_{STEP}.pth", states))
     data = Arrays(path="slices.npy", image_size=TRAINED, channels=3, low=-1.0, high=1.0)
@@ -42,7 +43,7 @@ def model(states: list[Any], tmp_path_factory: pytest.TempPathFactory) -> ScoreM
 
 @pytest.mark.parametrize("size", [TRAINED, *OTHERS], ids=str)
 @torch.no_grad()
-def test_every_size_has_the_published_score(model: ScoreModel, states: list[Any], size: tuple[int, int]) -> None:
+def test_every_size_has_the_published_score(model: Model, states: list[Any], size: tuple[int, int]) -> None:
     sized = model.at_size(size)
     assert sized.shape == (3, *size)
     assert (sized.size_remark is None) == (size == TRAINED)
@@ -52,7 +53,7 @@ def test_every_size_has_the_published_score(model: ScoreModel, states: list[Any]
     assert relative_error(sized.score(x, sigma.view(-1, 1, 1, 1)), expected) < TOLERANCE
 
 
-def test_samples_of_another_size_are_drawn_with_a_warning(model: ScoreModel, caplog: pytest.LogCaptureFixture) -> None:
+def test_samples_of_another_size_are_drawn_with_a_warning(model: Model, caplog: pytest.LogCaptureFixture) -> None:
     quick = AnnealedLangevin(step_size=1e-5, steps_per_level=1)
     drawn = ncsnx.draw(model, n=2, size=(16, 24), sampler=quick)
     assert drawn.shape == (2, 3, 16, 24)

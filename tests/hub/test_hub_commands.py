@@ -30,7 +30,7 @@ def test_an_uploaded_folder_gives_the_images_of_its_run(hub: LocalHub, workplace
     assert protocol["source"] == address
     assert protocol["folder"].startswith("samples/digits/step-00000012-n2-seed3-")
     model = ncsnx.load(address)
-    assert repr(model).startswith(f"ScoreModel of {address}, step 12")
+    assert repr(model).startswith(f"Model of {address}, step 12")
     original = ncsnx.load(workplace / "runs/digits")
     assert torch.equal(ncsnx.draw(model, n=2, seed=3), ncsnx.draw(original, n=2, seed=3))
     again = command("sample", address, "--n", "2", "--seed", "3", *CPU, folder=workplace)

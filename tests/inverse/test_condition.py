@@ -328,8 +328,7 @@ def documented() -> list[tuple[Sampler, str]]:
         words, *ratios = [cell.strip(" `") for cell in line.strip(" |").split("|")]
         for steps, ratio in zip(columns, ratios, strict=True):
             typed = parse_overrides([*words.split(), steps])
-            base = attrs.evolve(resolve("cifar10").experiment, sampler=RESTORING)
-            found.append((apply_sampler_overrides(base, typed).sampler, ratio))
+            found.append((apply_sampler_overrides(RESTORING, typed), ratio))
     return found
 
 

@@ -139,7 +139,7 @@ def test_heuns_steps_end_where_the_published_ones_do(name: str) -> None:
     sampler = Heun(steps=steps, grid=Karras(sigma_max=80.0, sigma_min=0.002, rho=7.0))
     x = published.tensors["latents"] * 80
 
-    def evaluated(x: Tensor, sigma: Tensor) -> Tensor:  # in float32, as by the published sampler
+    def evaluated(x: Tensor, sigma: Tensor, cond: object) -> Tensor:  # in float32, as by the published sampler
         return network.scaled_score(x.float(), sigma.float()).double()
 
     *_, last = build_sampler(sampler)(evaluated, x, network.noise_levels, noise=lambda step: torch.zeros_like(x))

@@ -11,7 +11,6 @@ from ncsnx.errors import NcsnxError
 from ncsnx.runs.folder import Run
 from ncsnx.runs.ledger import Ledger, Quantity, require_best, value
 from ncsnx.runs.manifest import verify, write_checkpoint
-from ncsnx.runs.selection import wanted_step
 from tests.runs.kept import fid, subject, weights
 
 
@@ -196,7 +195,7 @@ def test_best_is_the_lowest_score_of_the_series_with_the_most_images(run: Run) -
     for step, score, sha256 in ((10, 9.0, first), (20, 4.0, second), (30, 5.0, third)):
         add(run, step, score, sha256, images=5_000)
     add(run, 10, 1.0, first, images=50, now="2027")
-    assert wanted_step(run, "best") == 20
+    assert run.checkpoint("best") == 20
     assert str(require_best(Ledger.read(run))).startswith("step 20, FD 4.000 on 5,000 images, the best of 3 scored in ")
 
 
@@ -204,7 +203,7 @@ def test_of_equally_large_series_the_newest_decides(run: Run) -> None:
     first, second = checkpoint(run, 10), checkpoint(run, 20)
     add(run, 20, 2.0, second, now="2026-01-02", seed=1)
     add(run, 10, 1.0, first, now="2026-01-01")
-    assert wanted_step(run, "best") == 20
+    assert run.checkpoint("best") == 20
 
 
 def test_ensembles_say_nothing_about_a_single_checkpoint(run: Run) -> None:
@@ -216,14 +215,14 @@ def test_ensembles_say_nothing_about_a_single_checkpoint(run: Run) -> None:
 def test_best_skips_weights_that_are_gone(run: Run) -> None:
     for step, score, sha256 in ((10, 3.0, checkpoint(run, 10)), (20, 1.0, "gone"), (30, 2.0, "gone")):
         add(run, step, score, sha256)
-    assert wanted_step(run, "best") == 10
+    assert run.checkpoint("best") == 10
 
 
 def test_best_does_not_pass_off_other_weights_as_those_that_were_scored(run: Run) -> None:
     checkpoint(run, 10)
     add(run, 10, 1.0, "other weights")
     with pytest.raises(NcsnxError, match="of weights that no longer exist"):
-        wanted_step(run, "best")
+        run.checkpoint("best")
 
 
 def test_what_somebody_wrote_in_the_place_of_a_number_is_no_number() -> None:

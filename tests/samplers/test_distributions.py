@@ -11,6 +11,7 @@ from ncsnx.config import (
     AnnealedLangevin,
     ConsistentAnnealed,
     DPMSolverPP,
+    Experiment,
     Geometric,
     Heun,
     PredictorCorrector,
@@ -23,8 +24,8 @@ from ncsnx.noise.levels import sigmas
 from ncsnx.noise.techniques import best_step_size, langevin_variance, spaced_ratio
 from ncsnx.samplers.building import build_sampler
 from ncsnx.samplers.contract import definition_of
-from ncsnx.sampling.bias import known_bias
-from ncsnx.sampling.draws import experiment_draws
+from ncsnx.sampling.bias import bias_of
+from ncsnx.sampling.draws import sampler_draws
 from tests.samplers.registry import PLAN, SAMPLERS, default_of, in_steps
 from tests.samplers.toy import DEVIATION, MEAN, Mixture, levels_of_plan, scaled
 from tests.spaces import unit_space
@@ -94,7 +95,7 @@ def test_the_probability_flow_has_the_weights_of_a_mixture_if_it_starts_around_t
     schedule = Geometric(sigma_max=2.0, sigma_min=0.01, levels=50)
     experiment = attrs.evolve(resolve("digits").experiment, schedule=schedule, sampler=Heun(steps=40))
     space = attrs.evolve(unit_space(1, 32, 32), mean=(MIXTURE.mean,))
-    x = experiment_draws(experiment, space, 5, None).initial(torch.arange(COUNT))
+    x = sampler_draws(experiment.sampler, sigmas(schedule), space, 5, None).initial(torch.arange(COUNT))
     *_, last = build_sampler(experiment.sampler)(
         scaled(MIXTURE.score), x, sigmas(schedule), noise=lambda k: torch.zeros(1)
     )
@@ -135,51 +136,55 @@ def test_the_variance_of_annealed_langevin_dynamics_is_that_of_the_recursion(ste
     assert float(last.x.square().sum()) == pytest.approx(expected, rel=1e-9)
 
 
+def bias(sampler: Sampler, experiment: Experiment) -> str | None:
+    return bias_of(attrs.evolve(experiment, sampler=sampler))
+
+
 @pytest.mark.parametrize(
     ("name", "percent"), [("digits", 132), ("cifar10", 114), ("celeba64", 113), ("church96", 107), ("bedroom128", 120)]
 )
 def test_the_published_samplers_tell_of_their_bias(name: str, percent: int) -> None:
     experiment = resolve(name).experiment
-    told = known_bias(experiment.sampler, experiment)
+    told = bias(experiment.sampler, experiment)
     assert told is not None
     assert f"gives Gaussian data {percent} % of its variance" in told
 
 
 def test_a_sampler_tells_of_its_bias_where_it_is_more_than_a_twentieth() -> None:
     digits = resolve("digits").experiment
-    told = known_bias(ConsistentAnnealed(order=1), digits)
+    told = bias(ConsistentAnnealed(order=1), digits)
     assert told is not None
     assert "order=1 and eta=1 gives Gaussian data 50 % of its variance" in told
-    assert known_bias(ConsistentAnnealed(order=1, eta=0.1), digits) is None
+    assert bias(ConsistentAnnealed(order=1, eta=0.1), digits) is None
     ncsn = resolve("cifar10_ncsn").experiment
-    assert known_bias(ncsn.sampler, ncsn) is None
+    assert bias(ncsn.sampler, ncsn) is None
     grids = [in_steps(default_of(cls), 40) for cls in SAMPLERS.values() if issubclass(cls, GridSampler)]
-    assert {known_bias(config, digits) for config in grids} == {None}
+    assert {bias(config, digits) for config in grids} == {None}
 
 
 def test_deterministic_solvers_tell_of_their_bias_in_few_steps() -> None:
     """The factors are those of the solvers' formulas, multiplied by hand."""
     published, digits = resolve("cifar10_edm").experiment, resolve("digits_edm").experiment
-    told = known_bias(published.sampler, published)
+    told = bias(published.sampler, published)
     assert told == "sampler=heun with steps=18 gives Gaussian data 105 to 132 % of its variance; more steps lessen that"
-    assert "113 to 122 % of its variance" in str(known_bias(Heun(steps=9), digits))
-    assert "109 to 114 % of its variance" in str(known_bias(DPMSolverPP(steps=9), digits))
-    assert known_bias(DPMSolverPP(steps=17), digits) is None
-    assert known_bias(Heun(steps=9, churn=20.0), digits) is None
+    assert "113 to 122 % of its variance" in str(bias(Heun(steps=9), digits))
+    assert "109 to 114 % of its variance" in str(bias(DPMSolverPP(steps=9), digits))
+    assert bias(DPMSolverPP(steps=17), digits) is None
+    assert bias(Heun(steps=9, churn=20.0), digits) is None
 
 
 def test_the_langevin_corrector_tells_of_its_bias_in_small_images() -> None:
     langevin = PredictorCorrector(corrector="langevin")
     digits, cifar10 = resolve("digits").experiment, resolve("cifar10").experiment
-    told = [known_bias(langevin, digits), known_bias(langevin, cifar10)]
+    told = [bias(langevin, digits), bias(langevin, cifar10)]
     assert [None if one is None else one.partition("data ")[2][:5] for one in told] == ["106 %", None]
-    coarse = known_bias(attrs.evolve(langevin, snr=0.5), cifar10)
+    coarse = bias(attrs.evolve(langevin, snr=0.5), cifar10)
     assert coarse is not None
     assert "133 % of its variance" in coarse
-    endless = known_bias(attrs.evolve(langevin, snr=1.0), cifar10)
+    endless = bias(attrs.evolve(langevin, snr=1.0), cifar10)
     assert endless is not None
     assert "without bound" in endless
-    assert known_bias(attrs.evolve(langevin, corrector_steps=0), digits) is None
+    assert bias(attrs.evolve(langevin, corrector_steps=0), digits) is None
 
 
 @pytest.mark.parametrize(("pixels", "langevin"), [(4, 1.67), (16, 1.15), (64, 1.06)])

@@ -25,12 +25,13 @@ from ncsnx.config import (
     TrainedLevels,
 )
 from ncsnx.errors import NcsnxError
-from ncsnx.evaluation.probability_flow import ProbabilityFlow as FlowODE
-from ncsnx.evaluation.probability_flow import Probes
+from ncsnx.noise.levels import sigmas as levels_of
 from ncsnx.samplers.building import build_sampler, evaluations
 from ncsnx.samplers.grids import grid_of
 from ncsnx.samplers.state import State
-from ncsnx.sampling.draws import InterpolatedNoise, SeededNoise, experiment_draws, initial_normal, repeat_rows
+from ncsnx.sampling.draws import InterpolatedNoise, SeededNoise, initial_normal, repeat_rows, sampler_draws
+from ncsnx.sampling.probability_flow import ProbabilityFlow as FlowODE
+from ncsnx.sampling.probability_flow import Probes
 from tests.config.examples import minimal
 from tests.golden_networks import Golden, load_golden, relative_error
 from tests.samplers.toy import SHAPE, SIGMAS, Mixture, RecordedNoise, gaussian_score, scaled
@@ -177,7 +178,8 @@ def test_images_start_from_noise_of_the_first_level_around_the_recorded_mean_or_
     data = attrs.evolve(minimal().data, transform=fields.get("transform", "none"))
     space = attrs.evolve(space_of(data), **measured)
     experiment = attrs.evolve(minimal(), data=data, sampler=ConsistentAnnealed(grid=Karras(sigma_max=2.0)))
-    x = experiment_draws(experiment, space, 3, None).initial(torch.arange(2_000)).double()
+    draws = sampler_draws(experiment.sampler, levels_of(experiment.schedule), space, 3, None)
+    x = draws.initial(torch.arange(2_000)).double()
     assert float(x.mean()) == pytest.approx(middle, abs=5 * 2 / math.sqrt(x.numel()))
     assert float(x.std()) == pytest.approx(2.0, rel=5 / math.sqrt(2 * x.numel()))
 

@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 def scaled(score: Score) -> ScaledScore:
     """A model as a network gives it, of its score s(x, σ) with σ as a tensor (B, 1, 1, 1)."""
 
-    def model(x: Tensor, sigma: Tensor) -> Tensor:
+    def model(x: Tensor, sigma: Tensor, cond: object) -> Tensor:
         each = sigma.view(-1, 1, 1, 1)
         return each * score(x, each)
 

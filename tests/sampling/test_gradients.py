@@ -12,7 +12,7 @@ from ncsnx.config import NCSN, Arrays, Digits, Heun, TrainedLevels
 from ncsnx.errors import NcsnxError
 from ncsnx.networks import prepare
 from ncsnx.networks.execution import Execution
-from ncsnx.sampling.score_model import ScoreModel
+from ncsnx.sampling.model import Model
 from tests.golden_networks import small_experiment
 from tests.spaces import space_of, untrained
 
@@ -24,17 +24,17 @@ EXECUTIONS = {
 
 
 @pytest.fixture
-def model(trained: Path) -> ScoreModel:
+def model(trained: Path) -> Model:
     return ncsnx.load(trained / "runs/digits")
 
 
-def slope(model: ScoreModel, x: Tensor, weights: Tensor, sigma: float) -> Tensor:
+def slope(model: Model, x: Tensor, weights: Tensor, sigma: float) -> Tensor:
     at = x.clone().requires_grad_()
     (found,) = torch.autograd.grad((weights * model.score(at, sigma)).sum(), at)
     return found
 
 
-def test_a_score_has_a_gradient_if_x_requires_one_and_only_then(model: ScoreModel) -> None:
+def test_a_score_has_a_gradient_if_x_requires_one_and_only_then(model: Model) -> None:
     x = torch.rand(2, 1, 8, 8)
     assert not model.score(x, 0.3).requires_grad
     with torch.no_grad():
@@ -44,24 +44,24 @@ def test_a_score_has_a_gradient_if_x_requires_one_and_only_then(model: ScoreMode
     assert all(not parameter.requires_grad for parameter in model.network.parameters())
 
 
-def test_a_score_of_images_that_the_network_cannot_halve_is_refused(model: ScoreModel) -> None:
+def test_a_score_of_images_that_the_network_cannot_halve_is_refused(model: Model) -> None:
     with pytest.raises(NcsnxError, match="needs images whose height and width"):
         model.score(torch.rand(1, 1, 7, 8), 0.3)
 
 
 @pytest.mark.parametrize("sigma", [0.0, -1.0, torch.tensor([0.3, 0.0]).view(-1, 1, 1, 1)])
-def test_a_score_without_noise_is_refused(model: ScoreModel, sigma: float | Tensor) -> None:
+def test_a_score_without_noise_is_refused(model: Model, sigma: float | Tensor) -> None:
     with pytest.raises(NcsnxError, match="σ must be above 0"):
         model.denoise(torch.rand(2, 1, 8, 8), sigma)
 
 
-def test_a_score_of_images_of_another_type_is_refused(model: ScoreModel) -> None:
+def test_a_score_of_images_of_another_type_is_refused(model: Model) -> None:
     with pytest.raises(NcsnxError, match=r"images must be torch\.float32, as the network's weights are, not torch\.f"):
         model.score(torch.rand(1, 1, 8, 8, dtype=torch.float64), 0.3)
 
 
 @pytest.mark.parametrize("execution", EXECUTIONS.values(), ids=EXECUTIONS.keys())
-def test_the_gradient_is_the_difference_quotient(model: ScoreModel, execution: Execution) -> None:
+def test_the_gradient_is_the_difference_quotient(model: Model, execution: Execution) -> None:
     generator = torch.Generator().manual_seed(0)
     x, weights, direction = torch.randn(3, 2, 1, 8, 8, generator=generator)
     prepare(model.network, execution)
@@ -75,7 +75,7 @@ def test_the_gradient_is_the_difference_quotient(model: ScoreModel, execution: E
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # torch's own, while it compiles
-def test_the_compiled_gradient_is_the_eager_one(model: ScoreModel) -> None:
+def test_the_compiled_gradient_is_the_eager_one(model: Model) -> None:
     generator = torch.Generator().manual_seed(0)
     x, weights = torch.randn(2, 2, 1, 8, 8, generator=generator)
     expected = slope(model, x, weights, 0.3)
@@ -85,7 +85,7 @@ def test_the_compiled_gradient_is_the_eager_one(model: ScoreModel) -> None:
         torch.testing.assert_close(slope(model, x, weights, 0.3), expected, rtol=1e-3, atol=1e-4)
 
 
-def test_a_denoiser_is_the_mean_of_clean_images_in_0_to_1(model: ScoreModel) -> None:
+def test_a_denoiser_is_the_mean_of_clean_images_in_0_to_1(model: Model) -> None:
     denoiser, y = model.as_denoiser(), torch.rand(2, 1, 8, 8)
     torch.testing.assert_close(denoiser(y, 0.2), model.denoise(y, 0.2))
     each = denoiser(y, torch.tensor([0.2, 0.4]))
@@ -101,12 +101,12 @@ def test_a_denoiser_is_the_mean_of_clean_images_in_0_to_1(model: ScoreModel) -> 
 
 
 def test_a_network_of_levels_is_refused_another_sigma_before_its_first_evaluation(
-    model: ScoreModel, monkeypatch: pytest.MonkeyPatch
+    model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     experiment = attrs.evolve(small_experiment(NCSN(width=4)), sampler=Heun(steps=4, grid=TrainedLevels()))
     network, evaluated = untrained(experiment).eval().requires_grad_(False), list[int]()
     monkeypatch.setattr(network, "forward", lambda x, sigma, cond: evaluated.append(len(x)) or x)
-    conditional = attrs.evolve(model, network=network, experiment=experiment, space=space_of(experiment.data))
+    conditional = attrs.evolve(model, network=network, sampler=experiment.sampler, space=space_of(experiment.data))
     with pytest.raises(NcsnxError, match=r"NCSNNetwork takes only the .* levels that it was trained at"):
         ncsnx.draw(conditional, n=1, sampler=Heun(steps=4))
     assert not evaluated

@@ -12,13 +12,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ncsnx import reading
 from ncsnx.config.codec import canonical, digest
 from ncsnx.config.complaints import NewerVersionError, StructureError
 from ncsnx.config.converter import optional_of
 from ncsnx.config.variants import Config, rest_field, version_fields
 from ncsnx.data.readers.packed import PackedRecord
 from ncsnx.errors import NcsnxError
-from ncsnx.storage import atomic, reading
+from ncsnx.storage import atomic
 from ncsnx.storage.documents import (
     DOCUMENTS,
     append_document,

@@ -10,7 +10,6 @@ from ncsnx.config.discovery import resolve
 from ncsnx.data import Splits, open_data
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
-from ncsnx.runs.selection import wanted_step
 from ncsnx.runtime import Runtime
 from ncsnx.stopping import StopRequest
 from ncsnx.training.loop import train_steps
@@ -47,7 +46,7 @@ class Training:
     def resume(self) -> None:
         """Loads the last checkpoint, as another process would."""
         self.state = state_of(self.config, self.runtime)
-        self.state.load(self.run.checkpoints / step_name(wanted_step(self.run, "latest")))
+        self.state.load(self.run.checkpoints / step_name(self.run.checkpoint()))
 
     def train(self, observer: Any, stop: StopRequest | None = None) -> None:
         train_steps(self.state, self.data, self.run, observer, stop or StopRequest())

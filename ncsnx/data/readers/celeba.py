@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from ncsnx import reading
 from ncsnx.config.codec import digest
 from ncsnx.config.data_sets import CelebA
 from ncsnx.config.image_sizes import height_and_width
@@ -22,7 +23,6 @@ from ncsnx.data.readers.encoded_pictures import EncodedPictures, FilePictures, p
 from ncsnx.data.registry import data_set
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted
-from ncsnx.storage import reading
 from ncsnx.work import SILENT, Work
 
 _FOLDER = "celeba"

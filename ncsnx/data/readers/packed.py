@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ncsnx import reading
 from ncsnx.config.codec import identifying_values
 from ncsnx.config.data_sets import Bounds, Data, Packed
 from ncsnx.config.image_sizes import ImageSize, as_image_size, height_and_width, size_as_typed, size_of_sides
@@ -35,7 +36,7 @@ from ncsnx.data.transforms import require_declared
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.quantities import counted, product
 from ncsnx.spelling import argument
-from ncsnx.storage import atomic, reading
+from ncsnx.storage import atomic
 from ncsnx.storage.array_files import StoredArray, open_array_file
 from ncsnx.storage.documents import document, document_bytes, parse_document
 from ncsnx.work import SILENT, Work

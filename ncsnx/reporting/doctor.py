@@ -13,6 +13,7 @@ from typing import Literal
 
 import attrs
 
+from ncsnx import reading
 from ncsnx.config.codec import identity
 from ncsnx.config.complaints import NewerVersionError
 from ncsnx.errors import AdvisedError, NcsnxError
@@ -27,7 +28,7 @@ from ncsnx.runs.retention import remove_leftover, was_checkpoint
 from ncsnx.runs.segments import read_segments, require_beginning
 from ncsnx.runs.writer_lock import is_being_written
 from ncsnx.spelling import argument
-from ncsnx.storage import atomic, reading
+from ncsnx.storage import atomic
 from ncsnx.storage.documents import read_document
 from ncsnx.work import SILENT, Work
 

@@ -23,10 +23,13 @@ import torch
 from torch import Tensor
 
 from ncsnx.data import Preprocessing
-from ncsnx.randomness import Stream
+from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.networks.contract import NO_COND, Cond, Network
+from ncsnx.randomness import Purpose, Stream
 from ncsnx.samplers.dormand_prince import rms_error, solve
 from ncsnx.samplers.state import ScaledScore
 from ncsnx.sampling.generate import never_stop
+from ncsnx.spelling import parameter
 
 METRIC = "bits per dimension"
 MEANING = (
@@ -39,6 +42,11 @@ FORM = (
     "good model, not that the score is right at every level"
 )
 """The sentence that an NCSNv2 adds to that."""
+NO_FLOW = (
+    "accepts its trained levels only, and a likelihood needs every σ between them; use a model that takes any σ, such "
+    "as ncsnv2 or unet"
+)
+"""The end of a sentence about a network without a flow."""
 COLUMNS = ("bits_per_dimension", "prior", "flow", "scale", "evaluations")
 """Values per image: the total of the next three; the bits of the prior, of the flow's divergence, and of transform and
 grey levels; the number of evaluations of the network and its divergence."""
@@ -55,6 +63,16 @@ class Probes:
     """(K, B, C, H, W), with the dtype and device of the score."""
     weight: float
     """1/K for an average; 1 for vectors that form a basis."""
+
+    @classmethod
+    def at(cls, places: Tensor, shape: tuple[int, ...], count: int | None, seed: int) -> "Probes":
+        """`count` random probes of images at places (B,) int64; None: a basis, which gives the exact divergence."""
+        if count is None:
+            basis = torch.eye(math.prod(shape), device=places.device).view(-1, 1, *shape)
+            return cls(basis.expand(-1, len(places), *shape), weight=1.0)
+        stream = Stream(seed, Purpose.PROBES)
+        vectors = [probe(stream, places, shape, number) for number in range(count)]
+        return cls(torch.stack(vectors), weight=1 / count)
 
     def of(self, rows: Tensor) -> "Probes":
         """The vectors of some of the images. rows: indices (B',) int64."""
@@ -86,6 +104,23 @@ class Flow:
     """(B,) float64: evaluations of the score and its divergence of each image."""
 
 
+def require_flow(network: Network, tolerance: float) -> None:
+    """Raises NcsnxError for a network without a flow, UsageError for one that isn't in fp32 and for a tolerance."""
+    if not network.any_sigma:
+        raise NcsnxError(f"{type(network).__name__} {NO_FLOW}")
+    if network.precision != "fp32":  # bf16 rounds the solver's differences away
+        raise UsageError(
+            f"a likelihood needs a network in fp32, not {network.precision}; load it with precision='fp32'"
+        )
+    require_tolerance(tolerance)
+
+
+def require_tolerance(tolerance: float) -> None:
+    """Raises UsageError for a tolerance that the solver doesn't take."""
+    if not 1e-6 <= tolerance <= 0.1:
+        raise UsageError(f"{parameter('tolerance')} must be between 1e-6 and 0.1, not {tolerance:g}")
+
+
 @attrs.frozen(eq=False)
 class ProbabilityFlow:
     """The ODE of a differentiable model between two noise levels."""
@@ -94,6 +129,8 @@ class ProbabilityFlow:
     sigma_min: float
     sigma_max: float
     tolerance: float = attrs.field(kw_only=True)
+    cond: Cond = attrs.field(default=NO_COND, kw_only=True)
+    """Further inputs of the model for the images."""
     watch: Callable[[float], None] = attrs.field(default=lambda sigma: None, kw_only=True)
     """Called with the lowest σ of the images before each evaluation and each backward pass; can stop by raising."""
 
@@ -116,7 +153,7 @@ class ProbabilityFlow:
             evaluations[rows] += 1
             with torch.enable_grad():
                 at = state[:, :-1].reshape(-1, *shape).to(dtype).to(device).requires_grad_()
-                slope = -self.model(at, sigma.to(at))
+                slope = -self.model(at, sigma.to(at), {name: one[rows] for name, one in self.cond.items()})
                 divergence = probes.of(rows).divergence(slope, at, lambda: self.watch(lowest))
             return torch.cat([slope.detach().cpu().double().flatten(1), divergence[:, None] / dimensions], dim=1)
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from ncsnx.errors import DivergedError
-from ncsnx.evaluation.probability_flow import ProbabilityFlow, Probes, log_normal, probe
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.samplers import dormand_prince
+from ncsnx.sampling.probability_flow import ProbabilityFlow, Probes, log_normal, probe
 from tests.samplers.toy import scaled
 
 SHAPE = (1, 2, 4)

@@ -11,8 +11,8 @@ from typing import Any
 import attrs
 import pytest
 
-from ncsnx.runs import doctor
-from ncsnx.runs.doctor import Examination, Finding
+from ncsnx.reporting import doctor
+from ncsnx.reporting.doctor import Examination, Finding
 from ncsnx.runs.exported import write_export
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import MANIFEST, write_checkpoint

@@ -1,0 +1,188 @@
+"""Loading of models: from runs, exported models, the Hub, and the addresses of packages.
+
+A package registers a function for its addresses:
+
+    @loader("lab")
+    def from_the_lab(address: str, runtime: Runtime) -> Model:  # ncsnx.load("lab://faces")
+        return Model.of(denoiser_at(address), shape=(3, 64, 64), sigma_max=80.0)
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import attrs
+import safetensors.torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from ncsnx.config.codec import identity
+from ncsnx.config.experiment import Experiment, Precision
+from ncsnx.config.variants import load_plugins
+from ncsnx.errors import NcsnxError, UsageError, quoted
+from ncsnx.networks import empty_network, load_weights, prepare
+from ncsnx.runs import checkpoint
+from ncsnx.runs.checkpoint import ImportedFrom
+from ncsnx.runs.exported import MODEL, Export, Weights
+from ncsnx.runs.folder import Run
+from ncsnx.runs.hub import fetch_model, is_hub_address, parse_hub_address
+from ncsnx.runs.manifest import read_manifest
+from ncsnx.runs.names import runs_folder
+from ncsnx.runs.selection import Source, open_source, reading
+from ncsnx.runtime import Runtime
+from ncsnx.sampling.model import Checkpoint, Model, Origin
+from ncsnx.space import Space
+from ncsnx.spelling import parameter
+
+Loader = Callable[[str, Runtime], Model]
+L = TypeVar("L", bound=Loader)
+_loaders: dict[str, Loader] = {}
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://")
+
+
+def loader(scheme: str) -> Callable[[L], L]:
+    """Decorator: registers a function (address, runtime) → Model for the addresses `scheme://…` of `ncsnx.load`.
+
+    Raises ValueError for a scheme that isn't of lower-case letters and digits, or has a loader.
+    """
+    if not _SCHEME.fullmatch(f"{scheme}://"):
+        raise ValueError(f"a scheme has lower-case letters, digits, '+', '.' and '-', not {scheme!r}")
+
+    def join(function: L) -> L:
+        if _loaders.setdefault(scheme, function) is not function:
+            raise ValueError(f"{scheme}:// already has a loader: {_loaders[scheme]!r}")
+        return function
+
+    return join
+
+
+@loader("hf")
+def _from_hub(address: str, runtime: Runtime) -> Model:
+    export = fetch_model(parse_hub_address(address))
+    return model_of(export, export.checkpoint(), runtime)
+
+
+def load(
+    source: Source | Path | str,
+    ckpt: int | str | None = None,
+    *,
+    runs: Path | str | None = None,
+    runtime: Runtime | None = None,
+    precision: Precision | None = None,
+) -> Model:
+    """Loads the model of a run's checkpoint or of an exported model: averaged weights, or raw ones without EMA.
+
+    Reads only JSON and safetensors, and checks the hash of each file.
+
+    source: name of a run in the runs folder, path of a run or an exported folder, a Run or an Export; or the address of
+    an exported model on the Hugging Face Hub, 'hf://USER/MODEL' or 'hf://USER/MODEL@REVISION', which is downloaded into
+    the cache (NCSNX_CACHE) unless its commit is there; or an address of an installed package's loader.
+    ckpt: checkpoint of a run: a step (150000, '150k'), 'latest' (the default) or 'best'; None for any other model.
+    runs: the runs folder; default: NCSNX_RUNS, else ./runs.
+    precision: number format of the evaluations: 'fp32', 'tf32' (CUDA only) or 'bf16'; default: the runtime's, else the
+    experiment's.
+    Raises NcsnxError.
+    """
+    load_plugins("ncsnx.runtime")
+    runtime = Runtime.choose() if runtime is None else runtime
+    if precision is not None:
+        runtime = attrs.evolve(runtime, precision=precision)
+    address = str(parse_hub_address(source)) if isinstance(source, str) and is_hub_address(source) else source
+    if isinstance(address, str) and (scheme := _SCHEME.match(address)) is not None:
+        return _of_address(address, scheme[1], ckpt, runtime)
+    place = address if isinstance(address, Run | Export) else open_source(runs_folder(runs), address)
+    return model_of(place, place.checkpoint(ckpt), runtime)
+
+
+def _of_address(address: str, scheme: str, ckpt: int | str | None, runtime: Runtime) -> Model:
+    if ckpt is not None:
+        raise UsageError(f"{address} has one checkpoint; leave {parameter('ckpt')} out")
+    if (function := _loaders.get(scheme)) is None:
+        known = ", ".join(f"{one}://" for one in sorted(_loaders))
+        raise UsageError(f"{quoted(address)}: no installed package loads such addresses; there are {known}")
+    found = function(address, runtime)
+    if not isinstance(found, Model):
+        raise NcsnxError(f"the loader of {scheme}:// returned {quoted(found)}, not a Model")
+    return found
+
+
+def model_of(source: Source, step: int, runtime: Runtime) -> Model:
+    """The model of a run's checkpoint, or of an exported model. Raises NcsnxError."""
+    return _of_run(source, step, runtime) if isinstance(source, Run) else _of_export(source, runtime)
+
+
+def weights_of(experiment: Experiment) -> tuple[Weights, Literal["model", "ema"]]:
+    """The weights that are sampled, and their part of a checkpoint: the averaged weights, or raw ones without EMA."""
+    return ("raw", "model") if experiment.ema is None else ("ema", "ema")
+
+
+def _of_run(run: Run, step: int, runtime: Runtime) -> Model:
+    experiment, space = run.experiment(), run.space()
+    weights, part = weights_of(experiment)
+    with reading(run, step) as folder:
+        saved = checkpoint.read_checkpoint(folder, [part])
+    if saved.state.get("identity") != identity(experiment):
+        raise NcsnxError(f"{folder} does not belong to {run.config_path}: it was trained by another experiment")
+    tensors = (saved.model if weights == "raw" else saved.ema) or {}
+    found = Checkpoint(
+        experiment=experiment,
+        run=run.name,
+        step=saved.step,
+        weights=weights,
+        weights_sha256=read_manifest(folder).files[f"{part}.safetensors"].sha256,
+        imported=ImportedFrom.of(saved.state),
+    )
+    return _trained(run, found, space, tensors, folder, runtime, found.facts)
+
+
+def _of_export(export: Export, runtime: Runtime) -> Model:
+    config, path = export.config(), export.path / MODEL
+    try:
+        tensors = safetensors.torch.load(export.model_content(config))
+    except SafetensorError as error:
+        raise NcsnxError(f"{path} is not a safetensors file: {error}") from error
+    found = Checkpoint(
+        experiment=config.experiment,
+        run=config.run,
+        step=config.step,
+        weights=config.weights,
+        weights_sha256=config.model_sha256,
+    )
+    facts = found.facts if export.hub is None else {**found.facts, "source": export.hub}
+    return _trained(export, found, config.space, tensors, path, runtime, facts)
+
+
+def _trained(
+    source: Source,
+    found: Checkpoint,
+    space: Space,
+    tensors: Mapping[str, Tensor],
+    path: Path,
+    runtime: Runtime,
+    facts: Mapping[str, Any],
+) -> Model:
+    """The model with these weights, ready for evaluation. path: that of the weights, for errors.
+
+    Raises NcsnxError if they don't fit, and UsageError if the precision needs another device.
+    """
+    experiment = found.experiment
+    execution = runtime.for_weights_of(experiment).execution(experiment)
+    network = empty_network(experiment, space)
+    load_weights(network, tensors, str(path))
+    network = network.to(runtime.device).eval().requires_grad_(False)
+    return Model(
+        network=prepare(network, execution),
+        space=space,
+        sampler=experiment.sampler,
+        origin=Origin(
+            where=source.where,
+            name=source.name,
+            facts=facts,
+            checkpoint=found,
+            source=source,
+            data=experiment.data,
+            data_fingerprint=source.data_fingerprint(),
+        ),
+        runtime=runtime,
+    )
