@@ -109,6 +109,7 @@ def _of_address(address: str, scheme: str, ckpt: int | str | None, runtime: Runt
 
 def model_of(source: Source, step: int, runtime: Runtime) -> Model:
     """The model of a run's checkpoint, or of an exported model. Raises NcsnxError."""
+    load_plugins("ncsnx.runtime")  # a package may bring the network
     return _of_run(source, step, runtime) if isinstance(source, Run) else _of_export(source, runtime)
 
 

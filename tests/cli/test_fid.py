@@ -282,7 +282,7 @@ def test_an_ensemble_averages_the_scores_of_the_last_checkpoints(tmp_path: Path)
     models = [load(tmp_path / "runs/plain", ckpt=step) for step in (8, 12)]
     x = torch.rand(3, 1, 8, 8)
     expected = (models[0].score(x, 1.0) + models[1].score(x, 1.0)) / 2
-    assert torch.allclose(mean_score(models)(x, torch.ones(3)), expected, rtol=1e-6)
+    assert torch.allclose(mean_score(models)(x, torch.ones(3), {}), expected, rtol=1e-6)
 
     single = rows(tmp_path, "--range", "12", run="plain")
     result = fid(tmp_path, "--ensemble", "2", run="plain")
