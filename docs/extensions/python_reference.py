@@ -13,9 +13,9 @@ from ncsnx.docstrings import field_docstring
 
 
 def markdown() -> str:
-    functions = {name: getattr(ncsnx, name) for name in ncsnx.__all__ if name not in ("load", "register", "experiment")}
-    commands = {name: one for name, one in functions.items() if inspect.isfunction(one)}
-    return "\n".join(line for name, function in commands.items() for line in _entry(name, function.__wrapped__))
+    found = {name: getattr(getattr(ncsnx, name), "__wrapped__", None) for name in ncsnx.__all__}
+    commands = {name: one for name, one in found.items() if isinstance(one, type) and issubclass(one, Command)}
+    return "\n".join(line for name, kind in commands.items() for line in _entry(name, kind))
 
 
 def _entry(name: str, kind: type[Command[Any]]) -> Iterator[str]:
