@@ -19,6 +19,8 @@ version = release = ncsnx.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "filled_pages", "docstrings"]
 exclude_patterns = ["_build", "extensions"]
 nitpicky = True
+# "Model" in a signature is the configuration of a network or ncsnx.Model; the link goes to the first
+suppress_warnings = ["ref.python"]
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
