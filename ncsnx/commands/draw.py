@@ -7,6 +7,7 @@ import attrs
 from ncsnx.commands.command import Command, as_function
 from ncsnx.commands.groups import InData
 from ncsnx.commands.values import Size, image_size
+from ncsnx.errors import UsageError, quoted
 
 if TYPE_CHECKING:
     from ncsnx.config.sampler import Sampler
@@ -68,8 +69,6 @@ class Draw(InData, Command["ImageBatch"]):
 
     def _model(self, work: "Work") -> "Model":
         """The model with the sampler and the size. Raises UsageError, NcsnxError."""
-        from ncsnx.config.checks import quoted
-        from ncsnx.errors import UsageError
         from ncsnx.sampling.model import Model
         from ncsnx.sampling.sampler_choice import chosen_sampler
 

@@ -16,6 +16,7 @@ from ncsnx.commands.command import (
     option,
 )
 from ncsnx.commands.groups import Checkpoints, Device, InData, Noted, is_model, refuse_loading
+from ncsnx.errors import UsageError
 
 if TYPE_CHECKING:
     from ncsnx.evaluation.measure import Measure
@@ -69,7 +70,6 @@ class Likelihood(Checkpoints, InData, Device, Noted, Command["Measurements"]):
         return measurements
 
     def _of_model(self, model: "Model", work: "Work") -> "Measurements":
-        from ncsnx.errors import UsageError
         from ncsnx.evaluation.measure import measure_model
         from ncsnx.features.real_images import DataSource
 

@@ -8,6 +8,7 @@ import attrs
 from ncsnx.commands import values
 from ncsnx.commands.command import argument, option
 from ncsnx.commands.groups import DataChanges, InData, Place
+from ncsnx.errors import Hint, UsageError, quoted
 from ncsnx.spelling import parameter
 
 if TYPE_CHECKING:
@@ -85,10 +86,8 @@ def meant(source: "Experiment | Place", changes: list[str], folder: Path) -> "Ex
 
     A name that an experiment has means the experiment, `./NAME` the folder. Raises UsageError where neither exists.
     """
-    from ncsnx.config.checks import quoted
     from ncsnx.config.discovery import UnknownExperimentError, file_and_name, resolve
     from ncsnx.config.experiment import Experiment
-    from ncsnx.errors import UsageError
     from ncsnx.runs.targets import changed_experiment, typed_target
 
     if isinstance(source, Experiment):
@@ -116,7 +115,6 @@ def own(path: Path, reading: "Reading", work: "Work") -> "OwnData":
     """The data set at `path`. Raises UsageError that names the parameter of an invalid field."""
     from ncsnx.config.checks import FieldError
     from ncsnx.data.readers.from_path import own_data
-    from ncsnx.errors import UsageError
 
     try:
         return own_data(path, reading, work)
@@ -127,7 +125,6 @@ def own(path: Path, reading: "Reading", work: "Work") -> "OwnData":
 def refuse_reading(source: object, data: "Data", reading: "Reading") -> None:
     """Raises UsageError for a parameter about reading images, where the source is an experiment on `data`."""
     from ncsnx.config.codec import shown
-    from ncsnx.errors import Hint, UsageError
 
     for field, value in reading.given().items():
         hints = [Hint(f"for a folder of that name, write ./{source}")]

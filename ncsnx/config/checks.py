@@ -10,8 +10,7 @@ from typing import Any
 
 import attrs
 
-from ncsnx.errors import quoted as quoted
-from ncsnx.errors import shortened as shortened
+from ncsnx.errors import quoted
 
 
 class FieldError(ValueError):
@@ -90,8 +89,3 @@ COLOURS = {"white": (255, 255, 255), "black": (0, 0, 0), "grey": (128, 128, 128)
 """Named colours as RGB in 0 … 255."""
 _RGB = re.compile("#[0-9a-fA-F]{6}")
 colour = Check(f"{', '.join(COLOURS)} or #rrggbb", lambda value: value in COLOURS or _RGB.fullmatch(value), str)
-
-
-def when_given(check: Check) -> Check:
-    """The check of a field that may be None, which every check accepts."""
-    return check

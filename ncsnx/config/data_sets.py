@@ -41,7 +41,7 @@ class Data(Config):
     """Map from pixels x in [0, 1] to the range of the network. 'rescaled': 2x − 1; 'logit': ln u − ln(1 − u) for
     u = λ + (1 − 2λ)x with λ = 1e-6; 'none': x itself, which the network maps to 2x − 1."""
     sigma_data: float | None = attrs.field(
-        default=None, validator=checks.when_given(checks.positive), metadata=OUTSIDE_IDENTITY_AT_DEFAULT
+        default=None, validator=checks.positive, metadata=OUTSIDE_IDENTITY_AT_DEFAULT
     )
     """σ_data of Karras et al. 2022 (arXiv 2206.00364): the root mean square of the images around the middle of their
     range, in the range of the network. None: measured on up to 1,024 training images when a run starts."""
@@ -104,9 +104,7 @@ def place_fields(data: Data) -> list[str]:
 class DataOnDisk(Data):
     """A published data set that is read from a folder."""
 
-    root: str | None = attrs.field(
-        default=None, validator=checks.when_given(checks.one_line), metadata=OUTSIDE_IDENTITY
-    )
+    root: str | None = attrs.field(default=None, validator=checks.one_line, metadata=OUTSIDE_IDENTITY)
     """Folder of the data set's files. None: a folder of its own inside the data folder (NCSNX_DATA, else ./data)."""
 
 
@@ -216,7 +214,7 @@ class OwnData(Data):
     image_size: ImageSize = attrs.field(converter=as_image_size, validator=checks.between(1, LARGEST_SIDE))
     """Height and width of the images in pixels, 1 to 16,384: one number, or the pair (height, width)."""
     random_crop: ImageSize | None = attrs.field(
-        default=None, converter=as_image_size, validator=checks.when_given(checks.between(1, LARGEST_SIDE))
+        default=None, converter=as_image_size, validator=checks.between(1, LARGEST_SIDE)
     )
     """Height and width in pixels, at least those of `image_size`, of the pictures that images are cropped from: at
     random in training, from the centre elsewhere. None: pictures are brought to `image_size` directly."""
@@ -248,7 +246,7 @@ class Images(OwnData):
     held_out: float = attrs.field(default=0.1, validator=checks.fraction)
     """Share of the pictures that is held out, at least 0 and below 1. A hash of each picture's name decides, so that
     adding pictures doesn't move others."""
-    held_out_folder: str | None = attrs.field(default=None, validator=checks.when_given(checks.one_line))
+    held_out_folder: str | None = attrs.field(default=None, validator=checks.one_line)
     """Name of the top folder whose pictures are held out. None: `held_out` decides."""
     on_error: Literal["refuse", "skip"] = attrs.field(default="refuse", metadata=OUTSIDE_IDENTITY)
     """Handling of broken files. 'refuse': an error that names all of them; 'skip': they are left out and counted."""
@@ -269,19 +267,13 @@ class NumericData(OwnData):
     """Range of the values. 'bounded': they lie between black and white, and so do the samples; 'unbounded': any finite
     numbers v, which the network sees as v / `scale`. Nothing is clamped then, and samples are in the data's own
     values."""
-    scale: float | None = attrs.field(
-        default=None, validator=checks.when_given(checks.positive), metadata=OUTSIDE_IDENTITY_AT_DEFAULT
-    )
+    scale: float | None = attrs.field(default=None, validator=checks.positive, metadata=OUTSIDE_IDENTITY_AT_DEFAULT)
     """Value that becomes 1 in unbounded data, > 0. None: the 99th percentile of |v| over the training set (of complex
     values: of their magnitude), which is measured when a run starts."""
-    window_low: float | None = attrs.field(
-        default=None, validator=checks.when_given(checks.finite), metadata=OUTSIDE_IDENTITY
-    )
+    window_low: float | None = attrs.field(default=None, validator=checks.finite, metadata=OUTSIDE_IDENTITY)
     """Value that pictures of unbounded data show as black. None: 0 if the training set has no negative value, else
     −`scale`; complex data is shown as magnitude, from 0, and phase."""
-    window_high: float | None = attrs.field(
-        default=None, validator=checks.when_given(checks.finite), metadata=OUTSIDE_IDENTITY
-    )
+    window_high: float | None = attrs.field(default=None, validator=checks.finite, metadata=OUTSIDE_IDENTITY)
     """Value that pictures of unbounded data show as white, above `window_low`. None: `scale`."""
     complex: bool = attrs.field(default=False, metadata=OUTSIDE_IDENTITY_AT_DEFAULT)
     """Whether the values are complex numbers. Each becomes two channels, the real and the imaginary part, so that
@@ -329,7 +321,7 @@ class Arrays(NumericData):
     """Value of the array that becomes 0 (black), in bounded data."""
     high: float = attrs.field(default=255.0, validator=checks.finite)
     """Value of the array that becomes 1 (white), in bounded data; above `low`."""
-    array: str | None = attrs.field(default=None, validator=checks.when_given(checks.one_line))
+    array: str | None = attrs.field(default=None, validator=checks.one_line)
     """Name of the array in a file that holds several; labels are read from an array called 'labels'. None: the only
     array of images."""
     held_out: float = attrs.field(default=0.1, validator=checks.fraction)
@@ -362,10 +354,10 @@ class Volumes(NumericData):
 
     path: str = attrs.field(validator=checks.one_line, metadata=OUTSIDE_IDENTITY)
     """Folder of the files, or one file. A relative path is looked up in the current folder, then in the data folder."""
-    dataset: str | None = attrs.field(default=None, validator=checks.when_given(checks.one_line))
+    dataset: str | None = attrs.field(default=None, validator=checks.one_line)
     """Name of the array in each file, with the groups that it is in, such as 'scan/rss'; a NIfTI has no names. None:
     'reconstruction_rss' (fastMRI), or else the only array."""
-    axis: int | None = attrs.field(default=None, validator=checks.when_given(checks.between(0, 3)))
+    axis: int | None = attrs.field(default=None, validator=checks.between(0, 3))
     """Axis of the slices, 0 to 3. None: the third (2) in NIfTI and MATLAB 7.3, the first (0) in other formats."""
     channels: int = attrs.field(default=1, validator=checks.between(1, MOST_CHANNELS))
     """Number of channels of a slice, 1 to 1,024; two for each complex value."""

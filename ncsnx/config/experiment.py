@@ -84,7 +84,7 @@ class Experiment(Config):
     """Optimizer steps over which the learning rate rises linearly to `optimizer.lr`, 0 to 1,000,000,000."""
     decay: Decay | None = attrs.field(default=None, metadata=OUTSIDE_IDENTITY_AT_DEFAULT)
     """Decay of the learning rate. None: it is constant after the warm-up."""
-    clip_norm: float | None = attrs.field(default=None, validator=checks.when_given(checks.positive))
+    clip_norm: float | None = attrs.field(default=None, validator=checks.positive)
     """Largest Euclidean norm of the gradient, > 0; larger gradients are scaled down to it. None: no clipping."""
     precision: Precision = "fp32"
     """Number format of the network. 'tf32' multiplies in TensorFloat-32, forward and backward, and needs CUDA. 'bf16'

@@ -20,7 +20,7 @@ class Features(Config):
 class Inception(Features):
     """The Inception network of 2015-12-05 as TorchScript, with clean-fid's resizing (Parmar et al. 2022); for FID."""
 
-    file: str | None = attrs.field(default=None, validator=checks.when_given(checks.one_line))
+    file: str | None = attrs.field(default=None, validator=checks.one_line)
     """Local copy of inception-2015-12-05.pt. Loading it executes code: name only a file that you trust. None: the
     network is downloaded once, into the cache folder."""
 
@@ -32,7 +32,7 @@ class TorchScript(Features):
 
     file: str = attrs.field(validator=checks.one_line)
     """The TorchScript file. Loading it executes code: name only a file that you trust."""
-    image_size: int | None = attrs.field(default=299, validator=checks.when_given(checks.between(1, 16_384)))
+    image_size: int | None = attrs.field(default=299, validator=checks.between(1, 16_384))
     """Side in pixels, 1 to 16,384, that clean-fid's resizer brings images to. None: images keep their size."""
 
 

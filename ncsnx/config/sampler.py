@@ -25,10 +25,10 @@ class TrainedLevels(Grid):
 class FreeGrid(Grid):
     """Levels from `sigma_max` down to `sigma_min`, for networks that accept any σ (NCSNv2)."""
 
-    sigma_max: float | None = attrs.field(default=None, validator=checks.when_given(checks.between(1e-6, 1e6)))
+    sigma_max: float | None = attrs.field(default=None, validator=checks.between(1e-6, 1e6))
     """First level of the grid, in the units of the schedule, 1e-6 to 1e6. None: σ_1 of the schedule. With few steps a
     smaller value is better: at a few times the spread of the data, images are already all noise."""
-    sigma_min: float | None = attrs.field(default=None, validator=checks.when_given(checks.between(1e-6, 1e6)))
+    sigma_min: float | None = attrs.field(default=None, validator=checks.between(1e-6, 1e6))
     """Last level of the grid, from which the result is denoised, 1e-6 to 1e6. None: σ_L of the schedule."""
 
 
@@ -111,7 +111,7 @@ class ConsistentAnnealed(GridSampler):
     eta: float = attrs.field(default=1.0, validator=checks.positive_fraction)
     """η = ε/σ_L², the share of the noise that a step removes, above 0 and at most 1. With 1, each level begins with
     fresh noise."""
-    eta_min: float | None = attrs.field(default=None, validator=checks.when_given(checks.not_negative))
+    eta_min: float | None = attrs.field(default=None, validator=checks.not_negative)
     """σ >= 0 below which a step draws no noise and follows the flow, as `dpmpp` does. None: 0, or in `ncsnx restore`
     the noise of the measurement."""
     order: int = attrs.field(default=2, validator=checks.one_of(1, 2))
@@ -168,7 +168,7 @@ class Heun(GridSampler):
     """S_churn, 0 to 1e9: before each step, fresh noise raises σ by the factor 1 + min(S_churn/steps, √2 − 1)."""
     churn_min: float = attrs.field(default=0.0, validator=checks.not_negative)
     """S_tmin >= 0, the smallest σ with churn."""
-    churn_max: float | None = attrs.field(default=None, validator=checks.when_given(checks.positive))
+    churn_max: float | None = attrs.field(default=None, validator=checks.positive)
     """S_tmax > 0, the largest σ with churn. None: no bound."""
     noise_scale: float = attrs.field(default=1.0, validator=checks.between(0, 1000))
     """S_noise, 0 to 1,000: factor of the standard deviation of the fresh noise."""

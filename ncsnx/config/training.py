@@ -98,10 +98,10 @@ class Retention(Config):
     The best and the last checkpoint are always kept.
     """
 
-    keep_last: int | None = attrs.field(default=None, validator=checks.when_given(checks.between(1, 1_000_000)))
+    keep_last: int | None = attrs.field(default=None, validator=checks.between(1, 1_000_000))
     """Number of latest checkpoints to keep, 1 to 1,000,000. None: no such rule. With 1, a damaged last checkpoint may
     leave nothing to resume from."""
-    keep_every: int | None = attrs.field(default=None, validator=checks.when_given(checks.between(1, 1_000_000_000)))
+    keep_every: int | None = attrs.field(default=None, validator=checks.between(1, 1_000_000_000))
     """Keeps checkpoints whose step is a multiple of it, 1 to 1,000,000,000; it should be one of `checkpoint_every`.
     None: no such rule."""
     keep_best: bool = False

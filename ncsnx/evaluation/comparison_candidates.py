@@ -5,11 +5,10 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
-from ncsnx.config.checks import quoted
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.sampler import AnnealedLangevin, Exponential, GridSampler, Karras, Sampler, TrainedLevels
 from ncsnx.config.variants import Config, tag_of, variants
-from ncsnx.errors import NcsnxError, UsageError
+from ncsnx.errors import NcsnxError, UsageError, quoted
 from ncsnx.noise.levels import sigmas
 from ncsnx.runs.fast_sampler import FEWEST, most_evaluations
 from ncsnx.samplers.building import dry_run, evaluations

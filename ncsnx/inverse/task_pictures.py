@@ -11,10 +11,10 @@ from PIL.Image import Image
 from torch import Tensor
 
 from ncsnx import reading
-from ncsnx.config.checks import COLOURS, quoted
+from ncsnx.config.checks import COLOURS
 from ncsnx.data.decoding import SUFFIXES, as_array, decode, fitted, flattened, is_grey
 from ncsnx.data.transforms import as_channels
-from ncsnx.errors import Hint, NcsnxError, UsageError
+from ncsnx.errors import Hint, NcsnxError, UsageError, quoted
 from ncsnx.inverse.values import require_finite
 from ncsnx.quantities import counted
 from ncsnx.space import Space

@@ -72,7 +72,7 @@ class ExportConfig:
     """sha256 of model.safetensors (hexadecimal)."""
     model_bytes: int = attrs.field(validator=checks.not_negative)
     """Size of model.safetensors."""
-    data_fingerprint: str | None = attrs.field(validator=checks.when_given(checks.short_ascii))
+    data_fingerprint: str | None = attrs.field(validator=checks.short_ascii)
     """Fingerprint of the training data; None if unknown."""
     space: Space
     """The space of the images."""

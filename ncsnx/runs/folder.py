@@ -8,12 +8,11 @@ from typing import Self
 import attrs
 
 from ncsnx.config import codec
-from ncsnx.config.checks import shortened
 from ncsnx.config.discovery import built_in_folder
 from ncsnx.config.experiment import Experiment
 from ncsnx.config.sampler import Sampler
 from ncsnx.config.variants import OMITTED, REST, VERSION
-from ncsnx.errors import Hint, NcsnxError, UsageError
+from ncsnx.errors import Hint, NcsnxError, UsageError, shortened
 from ncsnx.model_spec import ModelSpec
 from ncsnx.paths import exists, typed_name_or_path
 from ncsnx.ranks.rank_group import RANK_LOGS

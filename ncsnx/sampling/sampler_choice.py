@@ -5,7 +5,6 @@ from typing import Literal
 
 import attrs
 
-from ncsnx.config.checks import quoted
 from ncsnx.config.overrides import Override, apply_sampler_overrides
 from ncsnx.config.sampler import (
     AnnealedLangevin,
@@ -20,7 +19,7 @@ from ncsnx.config.sampler import (
     Sampler,
 )
 from ncsnx.config.variants import tag_of
-from ncsnx.errors import UsageError
+from ncsnx.errors import UsageError, quoted
 from ncsnx.model_spec import HasSampler, ModelSpec
 from ncsnx.runs.fast_sampler import find_fast
 from ncsnx.runs.folder import Run

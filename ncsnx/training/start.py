@@ -7,10 +7,9 @@ and note may change, and the change is recorded.
 from functools import partial
 from pathlib import Path
 
-from ncsnx.config.checks import shortened
 from ncsnx.config.codec import ABSENT, Difference, differences, identity, shown
 from ncsnx.config.experiment import Experiment
-from ncsnx.errors import Hint, NcsnxError, UsageError, printable
+from ncsnx.errors import Hint, NcsnxError, UsageError, printable, shortened
 from ncsnx.ranks.rank_group import ALONE, RankGroup
 from ncsnx.runs.folder import Origins, Run
 from ncsnx.runs.manifest import UnsoundError, checkpoints, set_aside
