@@ -26,12 +26,10 @@ from ncsnx.sampling.probability_flow import (
     FORM,
     MEANING,
     METRIC,
-    NO_FLOW,
     ProbabilityFlow,
     Probes,
     bits_per_dimension,
     require_flow,
-    require_tolerance,
 )
 from ncsnx.spelling import parameter
 from ncsnx.storage.parts import Part
@@ -70,10 +68,9 @@ class Likelihood(Measure):
     """Images per batch, which share the solver's steps; changes results within the tolerance."""
 
     def __attrs_post_init__(self) -> None:
-        if not self.spec.any_sigma:
-            raise NcsnxError(f"{type(self.spec.model).__name__} {NO_FLOW}")
-        if self.given is not None:
-            require_flow(self.given.network, self.tolerance)
+        name = type(self.spec.model).__name__
+        precision = "fp32" if self.given is None else self.given.precision  # of a run the runtime's
+        require_flow(name, precision, self.tolerance, any_sigma=self.spec.any_sigma)
         held_out = len(self.source.splits().held_out)
         if held_out < 2:
             raise NcsnxError(f"a likelihood needs at least 2 held-out images, and the data set has {held_out}")
@@ -83,7 +80,6 @@ class Likelihood(Measure):
             )
         if self.estimator == "exact" and self.vectors is not None:
             raise UsageError(f"{parameter('estimator')} exact takes no {parameter('probes')}; leave it out")
-        require_tolerance(self.tolerance)
         if self.estimator == "exact" and self.dimensions > _MOST_EXACT:
             raise UsageError(
                 f"{parameter('estimator')} exact is for images of at most {counted(_MOST_EXACT, 'dimension')}, not "

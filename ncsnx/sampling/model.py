@@ -323,7 +323,8 @@ class Model:
         the further inputs of position i. Raises UsageError for other images, and for a network without a flow, such as
         NCSN; DivergedError if the solver fails.
         """
-        require_flow(self.network, tolerance)
+        name, any_sigma = type(self.network).__name__, self.network.any_sigma
+        require_flow(name, self.precision, tolerance, any_sigma=any_sigma)
         if values.dim() != 4 or tuple(values.shape[1:]) != self.space.shape:
             raise UsageError(f"expected images (B, {', '.join(map(str, self.space.shape))}), found {(*values.shape,)}")
         if probes is not None:

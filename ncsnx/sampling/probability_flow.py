@@ -22,9 +22,10 @@ import attrs
 import torch
 from torch import Tensor
 
+from ncsnx.config.experiment import Precision
 from ncsnx.data import Preprocessing
 from ncsnx.errors import NcsnxError, UsageError
-from ncsnx.networks.contract import NO_COND, Cond, Network
+from ncsnx.networks.contract import NO_COND, Cond
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.samplers.dormand_prince import rms_error, solve
 from ncsnx.samplers.state import ScaledScore
@@ -42,11 +43,6 @@ FORM = (
     "good model, not that the score is right at every level"
 )
 """The sentence that an NCSNv2 adds to that."""
-NO_FLOW = (
-    "accepts its trained levels only, and a likelihood needs every σ between them; use a model that takes any σ, such "
-    "as ncsnv2 or unet"
-)
-"""The end of a sentence about a network without a flow."""
 COLUMNS = ("bits_per_dimension", "prior", "flow", "scale", "evaluations")
 """Values per image: the total of the next three; the bits of the prior, of the flow's divergence, and of transform and
 grey levels; the number of evaluations of the network and its divergence."""
@@ -104,19 +100,18 @@ class Flow:
     """(B,) float64: evaluations of the score and its divergence of each image."""
 
 
-def require_flow(network: Network, tolerance: float) -> None:
-    """Raises NcsnxError for a network without a flow, UsageError for one that isn't in fp32 and for a tolerance."""
-    if not network.any_sigma:
-        raise NcsnxError(f"{type(network).__name__} {NO_FLOW}")
-    if network.precision != "fp32":  # bf16 rounds the solver's differences away
-        raise UsageError(
-            f"a likelihood needs a network in fp32, not {network.precision}; load it with precision='fp32'"
+def require_flow(name: str, precision: Precision, tolerance: float, *, any_sigma: bool) -> None:
+    """Raises NcsnxError for a network without a flow, UsageError for a precision or a tolerance of the solver.
+
+    name: that of the network. any_sigma: whether it takes any σ.
+    """
+    if not any_sigma:
+        raise NcsnxError(
+            f"{name} accepts its trained levels only, and a likelihood needs every σ between them; use a model that "
+            "takes any σ, such as ncsnv2 or unet"
         )
-    require_tolerance(tolerance)
-
-
-def require_tolerance(tolerance: float) -> None:
-    """Raises UsageError for a tolerance that the solver doesn't take."""
+    if precision != "fp32":  # bf16 rounds the solver's differences away
+        raise UsageError(f"a likelihood needs a network in fp32, not {precision}; load it with precision='fp32'")
     if not 1e-6 <= tolerance <= 0.1:
         raise UsageError(f"{parameter('tolerance')} must be between 1e-6 and 0.1, not {tolerance:g}")
 
