@@ -194,8 +194,7 @@ class Run:
         if step == "best":
             work.info(f"best: {(best := self.best(work))}")
             return best.step
-        if not (steps := checkpoints(self)):
-            raise NcsnxError(f"run {self.name!r} has no checkpoint yet", Hint("`ncsnx train` writes the first"))
+        steps = self.steps()
         if step in (None, "latest"):
             return steps[-1]
         if step not in steps:
@@ -203,6 +202,12 @@ class Run:
             listed = ", ".join(f"{other:,}" for other in nearest)
             raise UsageError(f"run {self.name!r} has no checkpoint of step {step:,}; nearest: {listed}")
         return int(step)
+
+    def steps(self) -> list[int]:
+        """Steps of its checkpoints, ascending, sound or not. Raises NcsnxError if there is none."""
+        if not (found := checkpoints(self)):
+            raise NcsnxError(f"run {self.name!r} has no checkpoint yet", Hint("`ncsnx train` writes the first"))
+        return found
 
     def best(self, work: Work = SILENT) -> Best:
         """The checkpoint with the lowest score. Warns of damaged measurements. Raises NcsnxError without scores."""

@@ -25,8 +25,7 @@ def select(run: Run, text: str, work: Work = SILENT) -> tuple[int, ...]:
     """
     if text != "all" and ":" not in text:
         return (run.checkpoint(text if text in ("latest", "best") else _step(text, text), work),)
-    run.checkpoint()  # raises if there is none
-    steps = checkpoints(run)
+    steps = run.steps()
     if text == "all":
         return tuple(steps)
     first, last, multiple = _parsed(text)
