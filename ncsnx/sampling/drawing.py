@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -140,7 +140,7 @@ class Drawing:
         if self.task is not None:
             given["task"] = self.task.protocol
         return {
-            **model.facts,
+            **self._model_facts,
             "sampler": unstructure(model.sampler),
             "evaluations": model.evaluations,
             "seed": request.seed,
@@ -210,6 +210,11 @@ class Drawing:
         for batch, images in self.batches(own, check_stop=work.check_stop, on_state=on_state):
             folder.add(batch, images, recorder.take() if steps else None)
         return EvaluationCounter.of_all(work.ranks.gather(lambda: evaluations, check_stop=work.check_stop)).mean
+
+    @cached_property
+    def _model_facts(self) -> dict[str, Any]:
+        """The model's facts; those of a module take a hash of all its weights."""
+        return self.model.facts
 
     @property
     def _indices_per_batch(self) -> int:
