@@ -27,7 +27,7 @@ class ModelSpec:
     """The model's own sampler, or one chosen for it."""
     data: Data | None
     """The data set of the training; None if unknown."""
-    precision: Precision = "fp32"
+    precision: Precision
     """Number format of evaluations, unless another one is chosen."""
 
     @classmethod

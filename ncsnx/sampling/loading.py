@@ -84,7 +84,6 @@ def load(
     experiment's.
     Raises NcsnxError.
     """
-    load_plugins("ncsnx.runtime")
     runtime = Runtime.choose() if runtime is None else runtime
     if precision is not None:
         runtime = attrs.evolve(runtime, precision=precision)
@@ -98,6 +97,7 @@ def load(
 def _of_address(address: str, scheme: str, ckpt: int | str | None, runtime: Runtime) -> Model:
     if ckpt is not None:
         raise UsageError(f"{address} has one checkpoint; leave {parameter('ckpt')} out")
+    load_plugins("ncsnx.runtime")
     if (function := _loaders.get(scheme)) is None:
         known = ", ".join(f"{one}://" for one in sorted(_loaders))
         raise UsageError(f"{quoted(address)}: no installed package loads such addresses; there are {known}")
