@@ -18,7 +18,7 @@ def space_of(
     shape: tuple[int, int, int] | None, ends: tuple[float, float] | None, space: Space | None, data: Data | None
 ) -> Space:
     """The space of a function's images, by one of its three descriptions. Raises UsageError."""
-    if (shape is None) + (space is None) + (data is None) == 3:
+    if shape is None and space is None and data is None:
         raise UsageError("a model of a function needs the shape of its images: give shape, space or data")
     if data is not None and not isinstance(data, Data):
         raise UsageError(f"data must be a data set such as ncsnx.config.Digits(), not {quoted(data)}")
