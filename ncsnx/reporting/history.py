@@ -1,31 +1,23 @@
-"""Parts of a page about what a run is and how it was made: summary, curves, starts, configuration."""
+"""Facts of a page about how a run was made: summary, curves, starts, configuration."""
 
-import io
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
-
-from markupsafe import Markup
 
 from ncsnx.config.codec import flatten, shown
 from ncsnx.config.converter import unstructure
 from ncsnx.config.loading import relative
 from ncsnx.config.variants import tag_of
-from ncsnx.evaluation.plots import scale_values, style
 from ncsnx.quantities import number
-from ncsnx.reporting import html
-from ncsnx.reporting.run_facts import RunFacts, as_command
+from ncsnx.reporting.pictures import address, draw_curve
+from ncsnx.reporting.run_facts import RunFacts
 from ncsnx.runs.ledger import value
-from ncsnx.runs.names import as_typed
+from ncsnx.runs.segments import Segment
 
 T = TypeVar("T")
-Curve = Sequence[tuple[float, float]]
-"""Points (x, y) of finite numbers."""
-
-_SIZE_IN, _DOTS_PER_INCH = (4.4, 2.9), 180
 
 
-def summary(facts: RunFacts) -> Markup:
-    """The main facts of the run."""
+def summary(facts: RunFacts) -> list[tuple[str, str]]:
+    """(name, fact) of the main facts of the run."""
     known = {
         "note": _notes(facts),
         "steps": _steps(facts),
@@ -44,11 +36,11 @@ def summary(facts: RunFacts) -> Markup:
             "identity": facts.identity[:16],
             "data fingerprint": (facts.data_fingerprint or "")[:16],
         }
-    return html.table("The run at a glance", ("", ""), [(name, fact) for name, fact in known.items() if fact])
+    return [(name, fact) for name, fact in known.items() if fact]
 
 
-def training_curves(facts: RunFacts) -> Iterator[Markup]:
-    """Training loss, held-out loss and a learning rate that changes."""
+def training_curves(facts: RunFacts) -> Iterator[tuple[str, str]]:
+    """(caption, picture) of training loss, held-out loss and a learning rate that changes."""
     for caption, key, label in (
         ("Training loss", "loss", "loss"),
         ("Held-out loss", "held_out", "loss"),
@@ -56,25 +48,7 @@ def training_curves(facts: RunFacts) -> Iterator[Markup]:
     ):
         curve = [(record["step"], y) for record in facts.metrics if (y := value(record, key)) is not None]
         if len({y for _, y in curve}) > (1 if key == "lr" else 0):
-            yield html.figure(draw_curve(curve, label), f"{caption}{_weights(facts, key)}", "plot")
-
-
-def draw_curve(curve: Curve, y_label: str) -> bytes:
-    """A curve by training step as a PNG.
-
-    The axis of values is logarithmic if they are positive and span more than a factor of ten.
-    """
-    from matplotlib.figure import Figure
-
-    with style():
-        figure = Figure(figsize=_SIZE_IN, dpi=_DOTS_PER_INCH, layout="constrained")
-        axes = figure.subplots()
-        axes.plot(*zip(*curve, strict=True), marker="." if len(curve) < 30 else "")
-        scale_values(axes)
-        axes.set(xlabel="training step", ylabel=y_label)
-        content = io.BytesIO()
-        figure.savefig(content, format="png", metadata={"Software": None})
-    return content.getvalue()
+            yield f"{caption}{_weights(facts, key)}", address(draw_curve(curve, label), "plot")
 
 
 def evenly_spread(items: Sequence[T], most: int) -> list[T]:
@@ -90,25 +64,17 @@ def _weights(facts: RunFacts, key: str) -> str:
     return "" if key == "lr" else {"ema": " (EMA weights)", "raw": " (raw weights)"}.get(record.get("weights", ""), "")
 
 
-def configuration(facts: RunFacts) -> Iterator[Markup]:
-    """Every value with its origin."""
-    if facts.experiment is None:
-        return
-    rows = [
+def configuration(facts: RunFacts) -> list[tuple[str, str, str]]:
+    """(field, value, origin) of every value."""
+    return [
         (path, shown(entry), relative(facts.origins.get(path, "unknown")))
         for path, entry in flatten(unstructure(facts.experiment))
     ]
-    fingerprint = facts.data_fingerprint or "none recorded"
-    yield html.paragraph(f"Identity: {facts.identity}. Fingerprint of the data: {fingerprint}.")
-    yield html.table("Every value and where it comes from", ("field", "value", "origin"), rows)
-    yield html.commands("Show it", [f"ncsnx show {as_typed(facts.run.path)} --origins"])
 
 
-def starts(facts: RunFacts) -> Iterator[Markup]:
-    """The starts of the training, the versions and choices of the last one, and the commands."""
-    if not facts.segments:
-        return
-    rows = [
+def starts(facts: RunFacts) -> list[tuple[str, ...]]:
+    """Time, start, device, changes, note and git of the starts of the training."""
+    return [
         (
             one.started,
             "import" if one.imported else f"from step {one.from_step:,}",
@@ -119,12 +85,12 @@ def starts(facts: RunFacts) -> Iterator[Markup]:
         )
         for one in facts.segments
     ]
-    last = facts.segments[-1]
-    yield html.table("Starts of the training", ("time", "start", "device", "changes", "note", "git"), rows)
-    choices = [*last.versions.items(), *last.runtime.items()]
-    known = [(name, shown(choice)) for name, choice in choices if choice is not None]
-    yield html.table("Versions and execution at the last start", ("", ""), known)
-    yield html.commands("Train it again, or resume it", [as_command(one.command) for one in facts.segments])
+
+
+def execution(start: Segment) -> list[tuple[str, str]]:
+    """(name, value) of the versions and choices of a start."""
+    choices = [*start.versions.items(), *start.runtime.items()]
+    return [(name, shown(choice)) for name, choice in choices if choice is not None]
 
 
 def _notes(one: RunFacts) -> str:

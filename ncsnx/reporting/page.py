@@ -1,14 +1,18 @@
 """Renders a run as one HTML page without scripts and requests, and renews the page while the run trains."""
 
+import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib import resources
+from functools import cache
+from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from ncsnx.reporting import history, html, measurements
+from ncsnx.inverse.calibration import CALIBRATION_TITLES, calibration_in_words, calibration_rows
+from ncsnx.inverse.task_record import CALIBRATION_FILE
+from ncsnx.reporting import history, measurements
 from ncsnx.reporting.run_facts import RunFacts
 from ncsnx.runs.folder import Run
 from ncsnx.storage.atomic import write_bytes
@@ -18,32 +22,6 @@ from ncsnx.version import __version__
 _SHARE = 0.01
 """Largest share of the training's time that renewals take, but for the last one."""
 
-_PAGE = Markup("""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<link rel="icon" href="data:,">
-<title>{name}: ncsnx report</title>
-<style>
-{style}</style>
-</head>
-<body>
-<h1>{name}</h1>
-<nav><ul>
-{links}</ul></nav>
-<main>
-{sections}</main>
-<footer>
-<p>Made by ncsnx {version} from the files of the run. Numbers compare only where their protocols agree.</p>
-<p>Make it again: <code>{command}</code></p>
-</footer>
-</body>
-</html>
-""")
-
 
 def write_report(run: Run) -> None:
     """Writes the page about a run into its folder. Raises NcsnxError."""
@@ -52,40 +30,44 @@ def write_report(run: Run) -> None:
 
 def report_page(run: Run) -> bytes:
     """The page about a run. Parts that it lacks are left out; files that can't be read become lines of the page."""
-    facts = RunFacts.read(run)
-    sections = {title: shown for title, parts in _sections(facts).items() if (shown := html.joined(parts))}
-    if facts.problems:
-        caption = "Files that could not be read, and results left out"
-        lines = [(line,) for line in dict.fromkeys(facts.problems)]
-        sections["What is not shown"] = html.table(caption, ("what",), lines)
-    link = Markup('<li><a href="#{}">{}</a></li>\n')
-    page = _PAGE.format(
-        name=run.name,
-        style=Markup(resources.files("ncsnx.reporting").joinpath("style.css").read_text("utf-8")),
-        links=html.joined(link.format(html.identifier(title), title) for title in sections),
-        sections=html.joined(html.section(title, part) for title, part in sections.items()),
-        version=__version__,
-        command=f"ncsnx report {run.typed}",
-    )
+    page = _template().render(facts=RunFacts.read(run))
     return page.encode("utf-8", "backslashreplace")  # names of folders may have bytes that aren't UTF-8
 
 
-def _sections(facts: RunFacts) -> dict[str, Iterable[Markup]]:
-    """The parts of the page by title."""
-    return {
-        "Summary": [history.summary(facts)],
-        "Training": [html.beside(history.training_curves(facts), "plots")],
-        "Samples while training": measurements.snapshots(facts),
-        "Samples": measurements.samples(facts),
-        "Scores": measurements.measured(facts, "fid"),
-        "Held-out losses": measurements.measured(facts, "loss"),
-        "Likelihoods": measurements.measured(facts, "likelihood"),
-        "Samplers": measurements.measured(facts, "compare"),
-        "Neighbours": measurements.neighbours(facts),
-        "Tasks": measurements.tasks(facts),
-        "History": history.starts(facts),
-        "Configuration": history.configuration(facts),
-    }
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("ncsnx.reporting", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        extensions=["jinja2.ext.do"],
+    )
+    environment.filters["as_command"] = _as_command
+    environment.filters["identifier"] = lambda title: title.lower().replace(" ", "-")
+    return environment.get_template(
+        "report.html.j2",
+        globals={
+            "history": history,
+            "measurements": measurements,
+            "calibration_titles": CALIBRATION_TITLES,
+            "calibration_rows": calibration_rows,
+            "calibration_in_words": calibration_in_words,
+            "calibration_file": CALIBRATION_FILE,
+            "dumps": json.dumps,
+            "version": __version__,
+        },
+    )
+
+
+def _as_command(recorded: str) -> str:
+    """A recorded command line that begins with `ncsnx`, wherever that was installed."""
+    program, _, rest = recorded.partition(" ")
+    if Path(program).name in ("ncsnx", "__main__.py"):
+        return f"ncsnx {rest}".rstrip()
+    return recorded
 
 
 @contextmanager

@@ -2,18 +2,17 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import attrs
-from markupsafe import Markup
 
 from ncsnx import reading
 from ncsnx.config.codec import identity
 from ncsnx.config.experiment import Experiment
 from ncsnx.errors import NcsnxError
-from ncsnx.reporting import html
+from ncsnx.reporting.pictures import Style, address
 from ncsnx.runs.folder import Run, read_origins
-from ncsnx.runs.ledger import Ledger
+from ncsnx.runs.ledger import Ledger, Series
 from ncsnx.runs.manifest import checkpoints
 from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.segments import Segment, read_segments
@@ -77,30 +76,27 @@ class RunFacts:
         """The document in a file; None if it is missing, and also, with a line, if it can't be read."""
         return self.tried(lambda: read_document(path, kind, reading.RECORDS_LIMIT), None) if path.exists() else None
 
-    def picture(self, path: Path, caption: str, style: Literal["images", "plot"] = "images") -> Markup:
-        """The picture in a PNG; empty if it is missing, and also, with a line, if it can't be read."""
+    def picture(self, path: Path, style: Style = "images") -> str:
+        """The picture in a PNG as a data URI; empty if it is missing, and also, with a line, if it can't be read."""
         if not path.exists():
-            return Markup()
+            return ""
         try:
-            return html.figure(reading.read_bytes(path, _LARGEST_PICTURE), caption, style)
+            return address(reading.read_bytes(path, _LARGEST_PICTURE), style)
         except (NcsnxError, OSError) as error:
             self.problems.append(f"{path}: {error}")
-            return Markup()
+            return ""
+
+    def series(self, measure: str) -> Sequence[Series]:
+        """The newest series of a measure, with a line about the others."""
+        found = sorted(self.ledger.series(measure), key=lambda one: one.changed, reverse=True)
+        return self._first(found, measure)
 
     def newest(self, folders: list[Path], what: str) -> Sequence[Path]:
         """The folders that changed last, the newest first, with a line about the others."""
-        return self.first(sorted(folders, key=lambda folder: folder.stat().st_mtime_ns, reverse=True), what)
+        return self._first(sorted(folders, key=lambda folder: folder.stat().st_mtime_ns, reverse=True), what)
 
-    def first(self, found: Sequence[T], what: str) -> Sequence[T]:
+    def _first(self, found: Sequence[T], what: str) -> Sequence[T]:
         """The first results, the newest ones, with a line about the others."""
         if len(found) > _MOST_FOLDERS:
             self.problems.append(f"{what}: the newest {_MOST_FOLDERS} of {len(found):,} are shown")
         return found[:_MOST_FOLDERS]
-
-
-def as_command(recorded: str) -> str:
-    """A recorded command line that begins with `ncsnx`, wherever that was installed."""
-    program, _, rest = recorded.partition(" ")
-    if Path(program).name in ("ncsnx", "__main__.py"):
-        return f"ncsnx {rest}".rstrip()
-    return recorded

@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from ncsnx.errors import NcsnxError
-from ncsnx.reporting.history import draw_curve, evenly_spread
-from ncsnx.reporting.html import figure
+from ncsnx.reporting.history import evenly_spread
 from ncsnx.reporting.page import renewed_report, report_page
+from ncsnx.reporting.pictures import address, draw_curve
 from ncsnx.runs.folder import Run
 from ncsnx.runs.ledger import Ledger, Quantity
 from ncsnx.runs.metrics_log import MetricsLog
@@ -138,8 +138,8 @@ def test_a_logarithmic_axis_is_labelled_in_plain_numbers(monkeypatch: pytest.Mon
 def test_large_pictures_become_smaller() -> None:
     content = io.BytesIO()
     Image.effect_noise((2_000, 1_000), 100).save(content, format="PNG")
-    assert "data:image/jpeg" in figure(content.getvalue(), "noise", "images")
-    assert len(figure(content.getvalue(), "noise", "images")) < len(content.getvalue())
+    assert address(content.getvalue(), "images").startswith("data:image/jpeg")
+    assert len(address(content.getvalue(), "images")) < len(content.getvalue())
 
 
 def test_a_picture_beyond_the_limit_of_pixels_is_an_error_that_the_page_shows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +147,7 @@ def test_a_picture_beyond_the_limit_of_pixels_is_an_error_that_the_page_shows(mo
     Image.new("L", (30, 30)).save(content, format="PNG")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 400)  # twice as many are an error
     with pytest.raises(NcsnxError, match="not a complete picture"):
-        figure(content.getvalue(), "large", "images")
+        address(content.getvalue(), "images")
 
 
 def test_a_damaged_file_is_a_line_of_the_page(told: Run) -> None:
