@@ -1,7 +1,7 @@
 """Progress display, messages and stop check of a long job, supplied by its caller (a command, a test)."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -45,49 +45,34 @@ class Rows(Protocol):
     def __call__(self, titles: Sequence[str], *, total: int, units: int) -> AbstractContextManager[RowView]: ...
 
 
-def ignore_progress(count: int = 1, *, kept: bool = False) -> None:
-    """Progress that nobody sees."""
-
-
-@contextmanager
-def silent_progress(name: str, *, total: int, unit: str = "") -> Iterator[Advance]:
-    """Progress without a display."""
-    yield ignore_progress
-
-
-class _SilentRows:
-    def begin(self, name: str) -> None: ...
-    def advance(self, count: int = 1, *, kept: bool = False) -> None: ...
-    def row(self, cells: Sequence[str], best: int | None) -> None: ...
-
-
-@contextmanager
-def silent_rows(titles: Sequence[str], *, total: int, units: int) -> Iterator[RowView]:
-    """Rows without a display."""
-    yield _SilentRows()
-
-
 def ignore_message(text: str) -> None:
     """Discards a message."""
 
 
-class _SilentTraining:
-    def __getattr__(self, event: str) -> Callable[..., None]:
-        return lambda *values: None
+class Unseen:
+    """Stands in for displays and files that a job doesn't have: its methods do nothing, and its block yields it."""
+
+    def __call__(self, *facts: object, **more: object) -> Any:
+        return self
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *values, **more: None
+
+    def __enter__(self) -> "Unseen":
+        return self
+
+    def __exit__(self, *error: object) -> None: ...
 
 
-@contextmanager
-def silent_training(**facts: object) -> Iterator[_SilentTraining]:
-    """A training without a display."""
-    yield _SilentTraining()
+UNSEEN = Unseen()
 
 
 @attrs.frozen(kw_only=True)
 class Work:
     """Progress, messages and stop check of a job; by default nothing is shown and nothing stops it."""
 
-    progress: Progress = silent_progress
-    rows: Rows = silent_rows
+    progress: Progress = UNSEEN
+    rows: Rows = UNSEEN
     check_stop: Callable[[], None] = lambda: None
     """Called between the pieces of a job; raises to end it."""
     at_once: Callable[[], AbstractContextManager[None]] = nullcontext
@@ -104,8 +89,8 @@ class Work:
     """Begins to append messages, and those so far, to a log file."""
     separate: "Callable[[], Work] | None" = None
     """Makes a Work with a log of its own."""
-    training: Callable[..., AbstractContextManager[Any]] = silent_training
-    """Opens the display of a training, a `ncsnx.training.observer.TrainingViewer`."""
+    training: Callable[..., AbstractContextManager[Any]] = UNSEEN
+    """Opens a `ncsnx.training.observer.TrainingObserver`, given what `ncsnx.console.training.TrainingView` takes."""
 
     def with_own_log(self) -> "Work":
         """The same, for a part with a log of its own, such as a training among others."""

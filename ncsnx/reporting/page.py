@@ -16,7 +16,7 @@ from ncsnx.reporting import history, measurements
 from ncsnx.reporting.run_facts import RunFacts
 from ncsnx.runs.folder import Run
 from ncsnx.storage.atomic import write_bytes
-from ncsnx.training.observer import ForwardingObserver, TrainingObserver
+from ncsnx.training.observer import TrainingObserver
 from ncsnx.version import __version__
 
 _SHARE = 0.01
@@ -86,16 +86,18 @@ def renewed_report(
         renewing.renew()
 
 
-class _RenewingObserver(ForwardingObserver):
+class _RenewingObserver:
     """Passes all events on, and renews the page after checkpoints."""
 
     def __init__(self, observer: TrainingObserver, run: Run, write: Callable[[Run], None]) -> None:
-        super().__init__(observer)
-        self._run, self._write = run, write
+        self._observer, self._run, self._write = observer, run, write
         self._not_before = 0.0
         self._has_warned = False
 
-    def checkpoint(self, step: int, path: Any) -> None:
+    def __getattr__(self, event: str) -> Any:
+        return getattr(self._observer, event)
+
+    def checkpoint(self, step: int, path: Path) -> None:
         self._observer.checkpoint(step, path)
         if time.monotonic() >= self._not_before:
             self.renew()

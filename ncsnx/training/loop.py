@@ -26,10 +26,11 @@ from ncsnx.training.compiled_gradient import require_equal_gradient
 from ncsnx.training.loss import HeldOutBatch, PendingLosses
 from ncsnx.training.observer import COMPILING, EVALUATING, SAMPLING, TRAINING, TrainingObserver
 from ncsnx.training.optimizers import learning_rate
-from ncsnx.training.run_files import NoFiles, RunFiles
+from ncsnx.training.run_files import RunFiles
 from ncsnx.training.snapshots import sample_grid
 from ncsnx.training.training_state import TrainingState, non_finite
 from ncsnx.training.training_step import TrainingStep
+from ncsnx.work import UNSEEN
 
 _DRIFT = 1e-4
 """Largest relative difference between the norms of the ranks' weights."""
@@ -91,7 +92,7 @@ class _Training:
         self.held_out = (
             HeldOutBatch(data.held_out, experiment, state.space, self.device, ranks) if len(data.held_out) else None
         )
-        self.files: Any = RunFiles(run, state, observer, lambda: stop.requested) if ranks.is_first else NoFiles()
+        self.files: Any = RunFiles(run, state, observer, lambda: stop.requested) if ranks.is_first else UNSEEN
         self.losses = PendingLosses(self.device, total=self.step.total_loss)
         self.saved_step = state.step
 

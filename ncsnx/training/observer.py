@@ -1,9 +1,8 @@
 """Events that the training loop reports to an observer."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
@@ -43,7 +42,13 @@ class Pause:
 
 
 class TrainingObserver(Protocol):
-    """Receives the events of a training. A step is done when the weights are updated."""
+    """Receives the events of a training, and shows them. A step is done when the weights are updated."""
+
+    def start(self, facts: Mapping[str, str]) -> None:
+        """Training begins. facts: about it, label → value."""
+
+    def finish(self, outcome: str = "finished") -> None:
+        """Training has ended, with this outcome."""
 
     def phase(self, name: str) -> None:
         """A phase begins: one of the above, or another. Steps belong to TRAINING."""
@@ -68,39 +73,3 @@ class TrainingObserver(Protocol):
 
     def sampling(self, done: int, total: int, evaluations: int) -> None:
         """The sample grid is at state `done` of `total`, after `evaluations` network evaluations."""
-
-
-class ForwardingObserver:
-    """Passes the events of a training on to another observer; a subclass takes some of them itself."""
-
-    def __init__(self, observer: TrainingObserver) -> None:
-        self._observer = observer
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._observer, name)
-
-
-class TrainingDisplay(TrainingObserver, Protocol):
-    """Shows a training while it runs."""
-
-    def start(self, facts: Mapping[str, str]) -> None:
-        """Shows facts about the training: label → value."""
-
-    def finish(self, outcome: str = "finished") -> None:
-        """Closes the display with a summary that begins with `outcome`."""
-
-
-class TrainingViewer(Protocol):
-    """Opens the display of a training for a block."""
-
-    def __call__(
-        self,
-        *,
-        total_steps: int,
-        start_step: int,
-        batch_size: int,
-        dimensions: int = 1,
-        folder: Path | None = None,
-        pauses: Sequence[Pause] = (),
-    ) -> AbstractContextManager[TrainingDisplay]:
-        """batch_size: images per optimizer step. dimensions: values of an image. folder: the run."""

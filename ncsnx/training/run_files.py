@@ -99,17 +99,6 @@ class RunFiles:
         return self._run.snapshots / f"{step_name(step)}.png"
 
 
-class NoFiles:
-    """The files of ranks other than 0, which write nothing: each method returns None."""
-
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *arguments: None
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *error: object) -> None: ...
-
-
 @attrs.frozen
 class _Written:
     """A complete checkpoint, and what retention then removed."""

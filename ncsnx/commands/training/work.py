@@ -34,7 +34,7 @@ from ncsnx.space import Space
 from ncsnx.spelling import parameter
 from ncsnx.tracking.sending import tracked
 from ncsnx.training.loop import AgreedStop, train_steps
-from ncsnx.training.observer import TrainingObserver, TrainingViewer
+from ncsnx.training.observer import TrainingObserver
 from ncsnx.training.optimizers import learning_rate
 from ncsnx.training.run_files import TENSORBOARD_HINT, has_tensorboard
 from ncsnx.training.snapshots import pauses_of
@@ -128,8 +128,7 @@ class _Training:
         with held_by_first(work.ranks, writer_lock(run)):
             changes = self._begin()
             start_step = self.state.step
-            viewer: TrainingViewer = work.training
-            view = viewer(
+            view = work.training(
                 total_steps=self.state.experiment.steps,
                 start_step=start_step,
                 batch_size=self.state.experiment.batch_size,
