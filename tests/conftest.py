@@ -24,7 +24,6 @@ StartPython = Callable[..., "subprocess.Popen[str]"]
 for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(number) is signal.SIG_IGN:
         signal.signal(number, handler)
-os.environ["NCSNX_PATCH"] = "0"  # the files of a run don't depend on changes in this repository
 for name in ("NCSNX_RUNS", "NCSNX_DATA"):  # folders of the one who runs the tests
     os.environ.pop(name, None)
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported; threads waiting for a busy core cost seconds

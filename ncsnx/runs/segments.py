@@ -1,16 +1,9 @@
-"""The history of a run: one record per start of training or import, with what is needed to repeat it.
+"""The history of a run: one record per start of training or import, with what is needed to repeat it."""
 
-Uncommitted changes of the git repository that holds the experiment's file are a patch in the run, named by its sha256,
-so that equal ones of several starts are stored once. At the top of the repository,
-`git checkout COMMIT && git apply RUN/patches/NAME` restores the tracked files.
-"""
-
-import hashlib
 import os
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,7 +16,6 @@ from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import SET_ASIDE
 from ncsnx.runs.plugins import Plugin, plugins_of
 from ncsnx.spelling import argument
-from ncsnx.storage import atomic
 from ncsnx.storage.documents import append_document, document, read_document_lines
 from ncsnx.storage.process import ProcessNote, this_process
 
@@ -39,15 +31,7 @@ _PACKAGES = (
     "scikit-learn",
 )
 
-
-MOST_PATCH_BYTES = 2**20
-"""Largest patch that is recorded."""
 _GIT_LIMIT_S = 2.0
-_DIFF = (
-    "git diff HEAD -U3 --inter-hunk-context=0 --submodule=short --binary --full-index --no-color --no-ext-diff "
-    "--no-textconv --no-relative --src-prefix=a/ --dst-prefix=b/"
-)
-"""Options that make the patch independent of the user's settings."""
 
 
 @attrs.frozen(kw_only=True)
@@ -58,8 +42,7 @@ class GitState:
     dirty: bool | None
     """Whether tracked files differ from the commit; None if git took too long."""
     patch: str | None = attrs.field(default=None, metadata=OMITTED)
-    """File in the run's patches/ with the staged and unstaged changes of tracked files; None if there are none, for
-    more than MOST_PATCH_BYTES, and where NCSNX_PATCH is 0."""
+    """File in the run's patches/ with the changes, recorded by earlier versions."""
 
 
 @attrs.frozen(kw_only=True)
@@ -122,7 +105,7 @@ def append_segment(
         changes=dict(changes),
         runtime=dict(runtime),
         versions=versions(),
-        git=recorded_state(run, source or Path.cwd()),
+        git=git_state(source or Path.cwd()),
         plugins=plugins_of(run.experiment()),
         imported=imported,
     )
@@ -183,23 +166,6 @@ def git_state(folder: Path) -> GitState | None:
         return None
     status = _git(folder, "git status --porcelain --untracked-files=no")
     return GitState(commit=commit.decode().strip(), dirty=None if status is None else status != b"")
-
-
-def recorded_state(run: Run, folder: Path) -> GitState | None:
-    """The state of the folder's repository; its changes are written to the run's patches/, if possible."""
-    state = git_state(folder)
-    if state is None or state.dirty is False or os.environ.get("NCSNX_PATCH") == "0":
-        return state
-    content = _git(folder, _DIFF)
-    if not content or len(content) > MOST_PATCH_BYTES:
-        return state
-    path = run.patches / f"{hashlib.sha256(content).hexdigest()}.patch"
-    with suppress(NcsnxError):  # a training is worth more than a record of its sources
-        with atomic.reporting(run.patches):
-            run.patches.mkdir(exist_ok=True)
-        atomic.write_bytes(path, content)
-        return attrs.evolve(state, patch=path.name)
-    return state
 
 
 def _git(folder: Path, command: str) -> bytes | None:

@@ -1,5 +1,6 @@
 """The history of a run records what is needed to repeat each start."""
 
+import json
 import os
 import socket
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ncsnx.runs.folder import Run
-from ncsnx.runs.segments import MOST_PATCH_BYTES, GitState, append_segment, git_state, read_segments
+from ncsnx.runs.segments import GitState, append_segment, git_state, read_segments
 
 IDENTITY = ["-c", "user.name=someone", "-c", "user.email=someone@example.org"]
 
@@ -81,47 +82,8 @@ def test_a_git_that_hangs_or_is_missing_is_not_waited_for(repository: Path, monk
     assert git_state(repository) is None
 
 
-def recorded(run: Run, folder: Path, patch: str = "1") -> GitState:
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setenv("NCSNX_PATCH", patch)
-        append_segment(run, from_step=0, runtime={}, changes={}, source=folder)
-    state = read_segments(run)[-1].git
-    assert state is not None
-    return state
-
-
-def test_a_patch_restores_staged_and_unstaged_changes_of_text_and_bytes_whatever_a_person_has_set_for_git(
-    run: Run, repository: Path, tmp_path: Path
-) -> None:
-    for setting in ("diff.context 0", "diff.noprefix true", "diff.relative true", "color.ui always", "diff.external /"):
-        git(repository, "config", *setting.split())
-    inner = repository / "inner"
-    inner.mkdir()
-    (inner / "binary").write_bytes(bytes(range(256)))
-    git(repository, "add", "inner/binary")
-    (repository / "file").write_text("1\ntwo\n3\n")
-    state = recorded(run, inner)
-    assert state.patch is not None
-    git(tmp_path, "clone", "-q", str(repository), "copy")
-    git(tmp_path / "copy", "apply", str(run.patches / state.patch))
-    assert (tmp_path / "copy" / "file").read_text() == "1\ntwo\n3\n"
-    assert (tmp_path / "copy" / "inner" / "binary").read_bytes() == bytes(range(256))
-    (repository / "file").write_text("three")
-    other = recorded(run, inner)
-    assert other.patch is not None
-    assert sorted(path.name for path in run.patches.iterdir()) == sorted([state.patch, other.patch])
-
-
-def test_a_large_patch_and_one_that_is_not_wanted_are_left_out(run: Run, repository: Path) -> None:
-    (repository / "file").write_bytes(os.urandom(2 * MOST_PATCH_BYTES))
-    assert recorded(run, repository).patch is None
-    (repository / "file").write_text("two")
-    state = recorded(run, repository, patch="0")
-    assert (state.dirty, state.patch) == (True, None)
-    assert not run.patches.exists()
-
-
-def test_a_patch_that_cannot_be_written_stops_no_start(run: Run, repository: Path) -> None:
-    (repository / "file").write_text("changed\n")
-    run.patches.write_text("in the way")
-    assert recorded(run, repository).patch is None
+def test_a_start_whose_changes_an_earlier_version_recorded_is_read(run: Run) -> None:
+    append_segment(run, from_step=0, runtime={}, changes={}, source=run.path)
+    record = {**json.loads(run.segments_path.read_text()), "git": {"commit": "a1", "dirty": True, "patch": "b2.patch"}}
+    run.segments_path.write_text(json.dumps(record) + "\n")
+    assert read_segments(run)[0].git == GitState(commit="a1", dirty=True, patch="b2.patch")
