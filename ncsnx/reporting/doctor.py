@@ -1,13 +1,11 @@
 """Examines a run: reads every record, verifies every hash, and finds what killed processes left.
 
-A table says what must open and which hashes it records. Only a repair changes anything: it removes half-written files
-and renames unsound checkpoints.
+A table says what must open and which hashes it records. Nothing is changed.
 """
 
 import os
 import time
 from collections.abc import Callable, Iterable
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -20,11 +18,11 @@ from ncsnx.errors import AdvisedError, NcsnxError
 from ncsnx.runs.exported import CONFIG, MODEL, Export, is_export
 from ncsnx.runs.folder import Run, read_origins
 from ncsnx.runs.ledger import Ledger
-from ncsnx.runs.manifest import STATE, Manifest, UnsoundError, checkpoints, read_state, set_aside, verify
+from ncsnx.runs.manifest import STATE, UnsoundError, checkpoints, read_state, verify
 from ncsnx.runs.metrics_log import MetricsLog
 from ncsnx.runs.names import step_name, step_of
 from ncsnx.runs.result_records import SAMPLES_FILE, SampleRecord, TrackerNotes
-from ncsnx.runs.retention import remove_leftover, was_checkpoint
+from ncsnx.runs.retention import was_checkpoint
 from ncsnx.runs.segments import read_segments, require_beginning
 from ncsnx.runs.writer_lock import is_being_written
 from ncsnx.spelling import argument
@@ -48,13 +46,10 @@ class Finding:
     """The problem, in words that follow the path."""
     advice: str
     """Instructions, or that there is nothing to do."""
-    remedy: Callable[[], str | None] | None = None
-    """Repairs it and returns a remark, or None. Raises NcsnxError or OSError if it can't be repaired."""
-    repaired: bool = False
 
 
-Verdict = tuple[int, Manifest | UnsoundError]
-"""A step with its checkpoint's manifest if all files are sound, else with the error."""
+Verdict = tuple[int, UnsoundError | None]
+"""A step, and the error of its checkpoint; None if all files are sound."""
 Hashes = Iterable[tuple[Path, str]]
 """Files that a record names, with their sha256."""
 
@@ -140,14 +135,12 @@ class Examination:
 
     @property
     def is_sound(self) -> bool:
-        """Whether there are no problems, or all were repaired."""
-        return all(finding.repaired for finding in self.findings)
+        """Whether there are no problems."""
+        return not self.findings
 
-    def add(
-        self, kind: FindingKind, path: Path, what: str, advice: str, remedy: Callable[[], str | None] | None = None
-    ) -> None:
+    def add(self, kind: FindingKind, path: Path, what: str, advice: str) -> None:
         """Adds a finding."""
-        self.findings.append(Finding(kind, path, what, advice, remedy))
+        self.findings.append(Finding(kind, path, what, advice))
 
     def watch(self, count: int) -> None:
         """Counts hashed bytes; raises Stopped after a stop request."""
@@ -155,20 +148,13 @@ class Examination:
         self.work.check_stop()
 
 
-def examine(run: Run, work: Work = SILENT, writer: str | None = None, *, repair: bool = False) -> Examination:
-    """Examines a run. writer: the process that is writing it now, if any.
-
-    repair: apply the findings' remedies; the caller holds the writer's lock. Otherwise nothing is changed. Raises
-    Stopped.
-    """
+def examine(run: Run, work: Work = SILENT, writer: str | None = None) -> Examination:
+    """Examines a run. writer: the process that is writing it now, if any. Raises Stopped."""
     examination = Examination(run, work, writer)
     _examine_records(examination)
     verdicts = _examine_checkpoints(examination)
-    _examine_leftovers(examination)
-    if repair:
-        _repair(examination)
-        verdicts = [one for one in verdicts if (run.checkpoints / step_name(one[0])).exists()]
     if writer is None:
+        _examine_leftovers(examination)
         _examine_training(examination, verdicts)
     return examination
 
@@ -220,14 +206,13 @@ def _examine_checkpoints(examination: Examination) -> list[Verdict]:
             if examination.writer is not None and not folder.exists():
                 continue  # the writer's retention has removed it
             verdicts.append((step, error))
-            advice = f"{_FROM_BACKUP}, or let {argument('repair', True)} set it aside; ncsnx does not use it"
-            remedy = partial(_set_aside, folder) if examination.writer is None else None
-            examination.add("unsound", folder, _without_path(error, folder), advice, remedy)
+            advice = f"{_FROM_BACKUP}, or move it away; ncsnx does not use it"
+            examination.add("unsound", folder, _without_path(error, folder), advice)
         except NcsnxError as error:
             examination.add("damaged", folder, _without_path(error, folder), "fix that, then repeat the command")
         else:
             examination.files += len(manifest.files)
-            verdicts.append((step, manifest))
+            verdicts.append((step, None))
             if expected not in (None, state.get("identity")):
                 advice = f"move it away, or restore {run.config_path} if that is the wrong file"
                 examination.add("damaged", folder / STATE, "belongs to another experiment", advice)
@@ -237,8 +222,6 @@ def _examine_checkpoints(examination: Examination) -> list[Verdict]:
 def _examine_leftovers(examination: Examination) -> None:
     """Finds what killed processes left half written or half removed, where nobody writes now."""
     run = examination.run
-    if examination.writer is not None:
-        return
 
     def unreadable(error: OSError) -> None:
         advice = "make it readable, then repeat the command"
@@ -253,39 +236,18 @@ def _examine_leftovers(examination: Examination) -> None:
         is_young = path.is_dir() and not was_checkpoint(path) and _age_s(path) < CREATION_LIMIT_S
         if not (is_young or any(map(is_being_written, within))):
             what = "was left half written or half removed by a killed process"
-            advice = f"{argument('repair', True)} removes it"
-            examination.add("leftover", path, what, advice, partial(remove_leftover, path))
+            examination.add("leftover", path, what, "remove it")
 
 
 def _examine_training(examination: Examination, verdicts: list[Verdict]) -> None:
     """Whether training can resume."""
     run = examination.run
     try:
-        if all(isinstance(verdict, UnsoundError) for _, verdict in verdicts):
-            require_beginning(run, [(step, str(verdict)) for step, verdict in verdicts])
+        if all(error is not None for _, error in verdicts):
+            require_beginning(run, [(step, str(error)) for step, error in verdicts])
     except NcsnxError as error:
         advice = "; ".join(f"{hint.label} {hint.adds}".strip() for hint in error.hints)
         examination.add("untrainable", run.path, f"cannot be trained further: {error.message}", advice)
-
-
-def _repair(examination: Examination) -> None:
-    """Applies the findings' remedies. A finding whose remedy fails stays, with the reason."""
-    for number, finding in enumerate(examination.findings):
-        if finding.remedy is None:
-            continue
-        examination.work.check_stop()
-        try:
-            remark = finding.remedy()
-        except (NcsnxError, OSError) as error:
-            why = getattr(error, "strerror", None) or str(error)
-            changed = attrs.evolve(finding, advice=f"cannot be repaired: {why}", remedy=None)
-        else:
-            changed = attrs.evolve(finding, advice=remark or "removed", repaired=True)
-        examination.findings[number] = changed
-
-
-def _set_aside(folder: Path) -> str:
-    return f"renamed to {set_aside(folder)}, which is not read; delete it once the run is sound"
 
 
 def _age_s(path: Path) -> float:

@@ -125,17 +125,11 @@ def remove_debris_in(folders: Iterable[Path]) -> None:
     """Like `remove_debris`, in these folders only."""
     for folder in folders:
         for path in atomic.debris(folder):
-            if was_checkpoint(path) or path.is_symlink() or not path.is_dir():
-                with suppress(OSError):  # `doctor` reports what could not be removed
-                    remove_leftover(path)
-
-
-def remove_leftover(path: Path) -> None:
-    """Removes a half-written or half-removed file or folder. Raises OSError."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+            with suppress(OSError):  # `doctor` reports what could not be removed
+                if path.is_symlink() or not path.is_dir():
+                    path.unlink(missing_ok=True)
+                elif was_checkpoint(path):
+                    shutil.rmtree(path)
 
 
 def was_checkpoint(path: Path) -> bool:

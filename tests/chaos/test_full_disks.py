@@ -15,11 +15,10 @@ from pathlib import Path
 import attrs
 import pytest
 
-from ncsnx.runs.names import part_file
 from tests.chaos import mounts
 from tests.chaos.trials import assert_one_error, debris, half_done, unlike, unsound
 from tests.forked import REPOSITORY, fork
-from tests.training.tiny import CPU, PATIENCE_S, Result, damage, files, training
+from tests.training.tiny import CPU, PATIENCE_S, Result, files, training
 
 pytestmark = pytest.mark.chaos
 
@@ -55,7 +54,6 @@ JOBS = [
     Job("train", TRAIN, None),
     Job("retain", RETAIN, None),
     Job("resume", training("steps=9", "checkpoint_every=3", "retention.keep_last=2", "snapshots=none"), "begun"),
-    Job("repair", ["doctor", "digits", "--repair"], "ill", ("runs/digits/checkpoints/*/*",)),
     Job(
         "import",
         ["import", GOLDEN, "cifar10", "model.width=4", "schedule.levels=10"],
@@ -95,12 +93,10 @@ def origins(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("origins")
     (folder / "trained").mkdir()
     finish(*TRAIN, folder=folder / "trained")
-    begun, ill = (Path(shutil.copytree(folder / "trained", folder / name)) for name in ("begun", "ill"))
+    begun = Path(shutil.copytree(folder / "trained", folder / "begun"))
     with (begun / "runs/digits/metrics.jsonl").open("a") as metrics:  # several pages after the last checkpoint
         for step in [6] * 300 + [7]:
             metrics.write(json.dumps({"step": step, "loss": 1.0, "lr": 0.001}) + "\n")
-    _, last = sorted(ill.glob("runs/digits/checkpoints/step-*"))
-    damage(last / part_file("model"))
     return folder
 
 
@@ -177,8 +173,6 @@ class Trial:
         there, done = files(place), files(after)
         for name, old in files(before).items():
             assert is_kept(Path(name).name, old, done.get(name), there.get(name)), f"{name} was changed"
-            if job.name == "repair":  # the doctor moves a damaged checkpoint
-                assert name in there or old in there.values(), f"{name} is nowhere"
 
     def is_new(self, result: Result) -> bool:
         failure = re.sub(r"[0-9]+", "N", result.err)
@@ -196,8 +190,7 @@ class Trial:
         }
         for name in names:
             assert (place / name).read_bytes() == (after / name).read_bytes(), name
-        if job.name != "repair":
-            assert half_done(place) == []
+        assert half_done(place) == []
 
 
 def is_kept(name: str, old: bytes, new: bytes | None, now: bytes | None) -> bool:

@@ -17,7 +17,7 @@ COMMANDS = {
     "loss": ("loss", "digits", "--range", "latest", *CPU),
     "train": tuple(training("steps=13")),
     "export": ("export", "digits", "--out", "model", "--grid", "2", *CPU),
-    "doctor": ("doctor", "digits", "--repair"),
+    "doctor": ("doctor", "digits"),
     "show": ("show", "runs/digits", "--origins"),
     "list": ("list",),
 }

@@ -1,4 +1,4 @@
-"""The doctor finds what is wrong in a run, changes nothing unasked, and repairs on request."""
+"""The doctor finds what is wrong in a run, and changes nothing."""
 
 import hashlib
 import json
@@ -84,10 +84,6 @@ def only(found: Examination) -> Finding:
     return finding
 
 
-def repaired(run: Run) -> Examination:
-    return doctor.examine(run, repair=True)
-
-
 def test_a_sound_run_has_no_findings_and_every_file_with_a_hash_is_read(sound: Run) -> None:
     before = tree(sound.path)
     examination = doctor.examine(sound)
@@ -107,7 +103,6 @@ def test_a_checkpoint_of_another_experiment_is_found(sound: Run) -> None:
     write_checkpoint(sound.checkpoints, 40, contents(other, 40).items())
     finding = only(doctor.examine(sound))
     assert (finding.kind, finding.path) == ("damaged", folder(sound, 40) / "state.json")
-    assert finding.remedy is None
 
 
 DEBRIS = {
@@ -130,38 +125,27 @@ def leave(run: Run, what: str) -> Path:
 
 
 @pytest.mark.parametrize("what", DEBRIS)
-def test_debris_is_named_and_removed_on_request_alone(sound: Run, what: str) -> None:
-    clean = tree(sound.path)
+def test_debris_is_named_and_left(sound: Run, what: str) -> None:
     path = leave(sound, what)
     before = tree(sound.path)
     finding = only(doctor.examine(sound))
     assert (finding.kind, finding.path) == ("leftover", path)
     assert tree(sound.path) == before
-    examination = repaired(sound)
-    assert only(examination).repaired
-    assert examination.is_sound
-    assert not path.exists()
-    assert tree(sound.path) == clean
-    assert doctor.examine(sound).findings == []
 
 
-def test_an_export_that_is_being_written_into_the_run_is_left_alone(sound: Run) -> None:
+def test_an_export_that_is_being_written_into_the_run_is_no_debris(sound: Run) -> None:
     path = sound.path / f".model.{TOKEN}"
     path.mkdir()
-    assert repaired(sound).findings == []
-    assert path.exists()
+    assert doctor.examine(sound).findings == []
     os.utime(path, (1, 1))
-    assert only(repaired(sound)).repaired
-    assert not path.exists()
+    assert only(doctor.examine(sound)).path == path
 
 
 def test_a_run_without_a_sound_checkpoint_cannot_be_trained_further(sound: Run) -> None:
     for step in (10, 20, 30):
         damage(folder(sound, step) / "model.safetensors")
-    for examination in (doctor.examine(sound), repaired(sound)):
-        (finding,) = [finding for finding in examination.findings if finding.kind == "untrainable"]
-        assert "has no sound checkpoint any more" in finding.what
-        assert not examination.is_sound
+    (finding,) = [finding for finding in doctor.examine(sound).findings if finding.kind == "untrainable"]
+    assert "has no sound checkpoint any more" in finding.what
 
 
 def replaced(old: str, new: str) -> Callable[[bytes], bytes]:
@@ -183,7 +167,7 @@ def replaced(old: str, new: str) -> Callable[[bytes], bytes]:
         ("exported/model.safetensors", lambda content: b"others", "damaged"),
     ],
 )
-def test_what_only_a_person_can_mend_is_named_and_left(
+def test_what_is_damaged_or_missing_is_named_with_advice(
     sound: Run, place: str, change: Callable[[bytes], bytes] | None, kind: str
 ) -> None:
     path = sound.path / place
@@ -192,10 +176,9 @@ def test_what_only_a_person_can_mend_is_named_and_left(
     else:
         path.write_bytes(change(path.read_bytes()))
     before = tree(sound.path)
-    found = repaired(sound)
+    found = doctor.examine(sound)
     assert (kind, path) in {(finding.kind, finding.path) for finding in found.findings}
     assert not found.is_sound
-    assert not any(finding.repaired for finding in found.findings)
     assert tree(sound.path) == before
     assert all(finding.advice for finding in found.findings)
 
@@ -219,8 +202,7 @@ def test_what_a_sweep_that_is_going_on_writes_is_left_to_it(sound: Run) -> None:
     path = leave(sound, "half-written scores")
     with folder_lock(path.parent, "the sweep"):
         assert writer_of(path.parent) is not None
-        assert repaired(sound).findings == []
-        assert path.exists()
+        assert doctor.examine(sound).findings == []
     assert writer_of(path.parent) is None
 
 
