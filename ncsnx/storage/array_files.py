@@ -115,21 +115,24 @@ class ArrayFile(ABC):
         """Whether the slices of a volume lie along the third axis by convention, not along the first."""
         return self.is_matlab or isinstance(self, _NiftiFile)
 
-    @abstractmethod
     def header(self, name: str | None = None) -> ArrayHeader:
         """The header of an array. Raises NcsnxError unless it is a plain array that the file can hold."""
+        return self._found(name)[0]
 
-    @abstractmethod
     def mapped(self, name: str | None = None) -> Any:
-        """The array, with a `shape`, read where it is indexed; a packed one may be read whole. Raises NcsnxError."""
+        """The array, with a `shape`, read where it is indexed; a packed one is read whole. Raises NcsnxError."""
+        header, read = self._found(name)
+        if header.is_packed:
+            header.require_memory()
+        with _reporting(header.title, self.form):
+            return read()
 
     def read(self, name: str | None = None) -> NDArray[Any]:
         """The array in memory. Raises NcsnxError."""
-        header = self.header(name)
+        header, read = self._found(name)
         header.require_memory()
         with _reporting(header.title, self.form):
-            values = np.array(self.mapped(name)[...])
-            return values.reshape(header.shape)
+            return np.array(read()[...]).reshape(header.shape)
 
     def chosen(
         self, wanted: str | None, field: str, others: str, *, ignored: str = "", preferred: str = ""
@@ -155,9 +158,19 @@ class ArrayFile(ABC):
         """File and array name, for messages."""
         return in_utf8(self.path) if name is None else f"{in_utf8(self.path)}, array {_array_name(name)}"
 
-    def _require(self, name: str | None) -> None:
+    def _found(self, name: str | None) -> "Found":
         if name is not None and name not in (self.names or ()):
             raise NcsnxError(f"{self.title(name)}: is not there; the file holds {listed(self.names or ())}")
+        with _opened(self.path) as file, _reporting(self.title(name), self.form):
+            return self._array(file, self.title(name), name)
+
+    @abstractmethod
+    def _array(self, file: BufferedReader, title: str, name: str | None) -> "Found":
+        """An array of the opened file."""
+
+
+Found = tuple[ArrayHeader, Callable[[], Any]]
+"""The header of an array, and the function that maps it, or reads it if it is packed."""
 
 
 @attrs.define(eq=False, slots=False)
@@ -211,7 +224,7 @@ def open_array_file(path: Path) -> ArrayFile:
         return _NiftiFile(path, None)
     if path.suffix.lower() == ".safetensors" or begin[8:9] == b"{":
         with _reporting(in_utf8(path), _SafetensorsFile.form):
-            return _SafetensorsFile(path, tuple(_opened_safetensors(path).keys()))
+            return _SafetensorsFile(path, tuple(cast("Any", safe_open(path, framework="np")).keys()))
     raise NcsnxError(
         f"{in_utf8(path)}: expected a .npy, .npz, safetensors, HDF5, MATLAB 7.3 or NIfTI file, found something else; "
         "convert it (MATLAB: save(…, '-v7.3'), DICOM: dcm2niix)"
@@ -229,35 +242,19 @@ class _NumpyFile(ArrayFile):
 
     form = ".npy or .npz"
 
-    def header(self, name: str | None = None) -> ArrayHeader:
-        with self._array(name) as (header, _):
-            return header
+    def _array(self, file: BufferedReader, title: str, name: str | None) -> Found:
+        if name is None:
+            header = _npy_header(title, file, os.fstat(file.fileno()).st_size)
+            return header, lambda: np.load(self.path, mmap_mode="r")
+        with open_zip(file, FEW) as archive:
+            member = next(one for one in archive.infolist() if one.filename.removesuffix(".npy") == name)
+            with archive.open(member) as stream:
+                header = _npy_header(title, stream, member.file_size)
+        return attrs.evolve(header, is_packed=True), lambda: self._member(name)
 
-    def mapped(self, name: str | None = None) -> NDArray[Any]:
-        with self._array(name) as (_, read):
-            return read()
-
-    @contextmanager
-    def _array(self, name: str | None) -> Iterator[tuple[ArrayHeader, Callable[[], NDArray[Any]]]]:
-        """The header of an array, and the function that reads it."""
-        self._require(name)
-        title = self.title(name)
-        with _opened(self.path) as file, _reporting(title, self.form):
-            if name is None:
-                header = _npy_header(title, file, os.fstat(file.fileno()).st_size)
-                yield header, lambda: np.load(self.path, mmap_mode="r", allow_pickle=False)
-                return
-            with open_zip(file, FEW) as archive:
-                member = next(one for one in archive.infolist() if one.filename.removesuffix(".npy") == name)
-                with archive.open(member) as stream:
-                    header = attrs.evolve(_npy_header(title, stream, member.file_size), is_packed=True)
-
-                def read() -> NDArray[Any]:
-                    header.require_memory()
-                    with archive.open(member) as stream:
-                        return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
-
-                yield header, read
+    def _member(self, name: str) -> NDArray[Any]:
+        with np.load(self.path) as arrays:
+            return np.asarray(arrays[name])
 
 
 def _npy_header(title: str, stream: IO[bytes], size: int) -> ArrayHeader:
@@ -290,32 +287,16 @@ class _SafetensorsFile(ArrayFile):
 
     form = "safetensors file"
 
-    def header(self, name: str | None = None) -> ArrayHeader:
-        return self._entry(name)[0]
-
-    def mapped(self, name: str | None = None) -> NDArray[Any]:
-        header, start = self._entry(name)
-        if header.nbytes == 0:
-            return np.empty(header.shape, header.dtype)
-        return np.memmap(self.path, header.dtype, "r", start, header.shape)
-
-    def _entry(self, name: str | None) -> tuple[ArrayHeader, int]:
-        """The header of an array, and the place of its values in the file."""
-        self._require(name)
-        title = self.title(name)
-        with _reporting(title, self.form), _opened_safetensors(self.path), _opened(self.path) as file:
-            length = int.from_bytes(file.read(8), "little")
-            entry = json.loads(file.read(length))[name]
+    def _array(self, file: BufferedReader, title: str, name: str | None) -> Found:
+        length = int.from_bytes(file.read(8), "little")
+        entry = json.loads(file.read(length))[name]
         if entry["dtype"] not in _TENSOR_TYPES:
             raise NcsnxError(f"{title}: holds {entry['dtype']}, which NumPy does not know; save it as float32")
         header = ArrayHeader(title, tuple(entry["shape"]), np.dtype(_TENSOR_TYPES[entry["dtype"]]))
-        return header, 8 + length + int(entry["data_offsets"][0])
-
-
-def _opened_safetensors(path: Path) -> Any:
-    """The file, whose header has been checked. Raises NcsnxError for an irregular file, SafetensorError for others."""
-    with _opened(path):
-        return safe_open(path, framework="np")
+        start = 8 + length + int(entry["data_offsets"][0])
+        if header.nbytes == 0:
+            return header, lambda: np.empty(header.shape, header.dtype)
+        return header, lambda: np.memmap(self.path, header.dtype, "r", start, header.shape)
 
 
 class _Hdf5File(ArrayFile):
@@ -328,31 +309,18 @@ class _Hdf5File(ArrayFile):
     form = HDF5
     is_indexed_at_once = False
 
-    def header(self, name: str | None = None) -> ArrayHeader:
-        with self.dataset(name) as dataset:
-            shape = tuple(map(int, dataset.shape))[:: -1 if self.is_matlab else 1]
+    def _array(self, file: BufferedReader, title: str, name: str | None) -> Found:
+        with _opened_hdf5(self.path) as content:
+            dataset = content[name]
+            if dataset.is_virtual or dataset.external:
+                raise NcsnxError(f"{title}: keeps its values in other files, which are not read; save the array itself")
+            ArrayHeader(f"{title}, one chunk", dataset.chunks or (0,), dataset.dtype).require_memory()
+            shape = stored = tuple(map(int, dataset.shape))[:: -1 if self.is_matlab else 1]
             if name in self.vectors and len(shape) == 2 and 1 in shape:
                 shape = (math.prod(shape),)
             dtype = _number_type(dataset.dtype)
             assert dtype is not None  # else it has no name
-            return ArrayHeader(self.title(name), shape, dtype)
-
-    def mapped(self, name: str | None = None) -> "_LazyHdf5":
-        with self.dataset(name) as dataset:
-            return _LazyHdf5(self, name, tuple(dataset.shape)[:: -1 if self.is_matlab else 1])
-
-    @contextmanager
-    def dataset(self, name: str | None) -> "Iterator[h5py.Dataset]":
-        """The data set of an array, in the opened file. Raises NcsnxError."""
-        self._require(name)
-        title = self.title(name)
-        with _reporting(title, self.form), _opened_hdf5(self.path) as content:
-            dataset = content[name]
-            if dataset.is_virtual or dataset.external:
-                raise NcsnxError(f"{title}: keeps its values in other files, which are not read; save the array itself")
-            chunk = ArrayHeader(f"{title}, one chunk", dataset.chunks or (0,), dataset.dtype)
-            chunk.require_memory()
-            yield dataset
+        return ArrayHeader(title, shape, dtype), lambda: _LazyHdf5(self, name, stored)
 
 
 @attrs.frozen
@@ -364,10 +332,11 @@ class _LazyHdf5:
     shape: tuple[int, ...]
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
-        with self.file.dataset(self.name) as dataset:
+        title = self.file.title(self.name)
+        with _reporting(title, self.file.form), _opened_hdf5(self.file.path) as content:
             if self.file.is_matlab and key is not ...:
-                key = (*key, *[slice(None)] * (dataset.ndim - len(key)))[::-1]
-            values = np.asarray(dataset[key])
+                key = (*key, *[slice(None)] * (len(self.shape) - len(key)))[::-1]
+            values = np.asarray(content[self.name][key])
         wanted = _number_type(values.dtype)
         values = values.T if self.file.is_matlab else values
         if values.dtype.names is None:
@@ -381,8 +350,6 @@ class _LazyHdf5:
 def _opened_hdf5(path: Path) -> "Iterator[h5py.File]":
     import h5py
 
-    with _opened(path):  # a regular file
-        pass
     # without locking: a reader shouldn't stop a writer, and some file systems have no locks
     with h5py.File(path, "r", locking=False) as content:
         yield content
@@ -422,52 +389,35 @@ class _NiftiFile(ArrayFile):
 
     form = "NIfTI file"
 
-    def header(self, name: str | None = None) -> ArrayHeader:
-        """The header, without axes of length 1 at the end."""
-        return self._array()[0]
-
-    def mapped(self, name: str | None = None) -> "_Scaled":
-        header, proxy = self._array()
-        if header.is_packed:
-            header.require_memory()
-        with _reporting(header.title, self.form):
-            # the proxy's own indexing takes 15 to 58 ms per slice
-            stored = proxy.get_unscaled().reshape(header.shape, order="F")
-        return _Scaled(stored, header.dtype, proxy.slope, proxy.inter)
-
-    def _array(self) -> tuple[ArrayHeader, Any]:
-        """(header, nibabel's proxy of the array)."""
+    def _array(self, file: BufferedReader, title: str, name: str | None) -> Found:
+        """The array, without axes of length 1 at the end."""
         from nibabel.arrayproxy import ArrayProxy
         from nibabel.nifti1 import Nifti1Header
         from nibabel.nifti2 import Nifti2Header
 
-        title = in_utf8(self.path)
-        is_packed = self.path.suffix.lower() == ".gz"
-        with _opened(self.path) as file, _reporting(title, self.form):
-            size = os.fstat(file.fileno()).st_size
-            with gzip.open(file) if is_packed else file as stream:
-                begin = stream.read(_NIFTI_BYTES)
-            if begin[344:348] != b"n+1\0" and begin[4:8] != b"n+2\0":
-                raise ValueError("its header has another magic number (pairs of .hdr and .img are not read)")
-            kind, length = (Nifti1Header, 348) if begin[344:348] == b"n+1\0" else (Nifti2Header, 540)
-            parsed = cast("Any", kind)(begin[:length], check=False)  # nibabel has no types
-            stored, shape = parsed.get_data_dtype(), tuple(map(int, parsed.get_data_shape()))
-            slope, inter = parsed.get_slope_inter()
-            slope, inter = (1.0, 0.0) if slope is None else (float(slope), float(inter))
-            offset = parsed.get_data_offset()
-            if not length <= offset < 2**31:
-                raise ValueError(f"its values begin at byte {offset}")
+        is_packed, size = self.path.suffix.lower() == ".gz", os.fstat(file.fileno()).st_size
+        with gzip.open(file) if is_packed else file as stream:
+            begin = stream.read(_NIFTI_BYTES)
+        if begin[344:348] != b"n+1\0" and begin[4:8] != b"n+2\0":
+            raise ValueError("its header has another magic number (pairs of .hdr and .img are not read)")
+        kind, length = (Nifti1Header, 348) if begin[344:348] == b"n+1\0" else (Nifti2Header, 540)
+        parsed = cast("Any", kind)(begin[:length], check=False)  # nibabel has no types
+        stored, shape, offset = parsed.get_data_dtype(), tuple(parsed.get_data_shape()), parsed.get_data_offset()
+        if not length <= offset < 2**31:
+            raise ValueError(f"its values begin at byte {offset}")
         while len(shape) > 1 and shape[-1] == 1:
             shape = shape[:-1]
         if stored.names or stored.kind not in REAL + COMPLEX or stored.itemsize > (16 if stored.kind == "c" else 8):
             raise NcsnxError(f"{title}: expected real or complex numbers of up to 64 bits, found {stored}; convert it")
-        is_scaled = (slope, inter) != (1.0, 0.0)
+        proxy = cast("Any", ArrayProxy)(self.path, parsed)
+        is_scaled = (proxy.slope, proxy.inter) != (1.0, 0.0)
         dtype = np.dtype(np.complex64 if stored.kind == "c" else np.float32) if is_scaled else stored.newbyteorder("=")
         header = ArrayHeader(title, shape, dtype, is_packed, 2 if is_scaled else 1)
         if offset + math.prod(shape) * stored.itemsize > size * (1_032 if is_packed else 1):  # gzip's largest ratio
             held = counted(size, "byte")
             raise NcsnxError(f"{title}: declares {header}, but holds {held}; get a complete copy")
-        return header, cast("Any", ArrayProxy)(self.path, (shape, stored, offset, slope, inter))
+        # the proxy's own indexing takes 15 to 58 ms per slice
+        return header, lambda: _Scaled(proxy.get_unscaled().reshape(shape, order="F"), dtype, proxy.slope, proxy.inter)
 
 
 @attrs.frozen(eq=False)
@@ -483,12 +433,10 @@ class _Scaled:
     def shape(self) -> tuple[int, ...]:
         return self.stored.shape
 
-    def __getitem__(self, key: tuple[int | slice, ...]) -> NDArray[Any]:
-        values = self.stored[key]
-        if (self.slope, self.inter) == (1.0, 0.0):
-            return values.astype(self.dtype, copy=False)
-        wide = values.astype(np.result_type(values.dtype, np.float64))
-        return (wide * self.slope + self.inter).astype(self.dtype)
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        from nibabel.volumeutils import apply_read_scaling
+
+        return np.asarray(apply_read_scaling(self.stored[key], self.slope, self.inter)).astype(self.dtype, copy=False)
 
 
 def _require_extra(path: Path, module: str, format_name: str) -> None:

@@ -14,16 +14,13 @@ FEW = 2**22
 """Limit for files of arrays or tensors: bytes of the central directory of 40,000 members."""
 MANY = 2**27
 """Limit for zips of pictures: bytes of the central directory of a million members."""
-_MEMBER, _MEMBER_BYTES = b"PK\x01\x02", 100
-"""Magic bytes of a member in the central directory, and its usual size there; the minimum is 47."""
 
 
 def open_zip(file: BufferedReader, most: int) -> zipfile.ZipFile:
     """The zip in an open regular file.
 
-    most: limit of the central directory in bytes, with one member allowed for every 100 bytes, since each takes about
-    700 bytes of memory. Raises BadZipFile for a longer one, which a small sparse file can declare, and whatever
-    `zipfile` raises for damage: OSError, ValueError, NotImplementedError and others.
+    most: limit of the central directory in bytes. Raises BadZipFile for a longer one, which a small sparse file can
+    declare, and whatever `zipfile` raises for damage: OSError, ValueError, NotImplementedError and others.
     """
     bounded = _Bounded(file, most)
     archive = zipfile.ZipFile(bounded)
@@ -41,7 +38,7 @@ def is_zip(path: Path) -> bool:
 
 
 class _Bounded:
-    """A file for `zipfile` that raises if more than `most` bytes, or too many members, are read at once."""
+    """A file for `zipfile` that raises if more than `most` bytes are read at once."""
 
     def __init__(self, file: BufferedReader, most: int) -> None:
         self._file = file
@@ -52,16 +49,7 @@ class _Bounded:
     def read(self, size: int = -1) -> bytes:
         left = max(0, self.size - self.tell())
         wanted = left if size < 0 else min(size, left)  # asked for more, Python would allocate as much memory
-        if self.most is None:
-            return self._file.read(wanted)
-        if wanted > self.most:
-            raise _too_long(counted(wanted, "byte"), self.most)
-        found = self._file.read(wanted)
-        # counted, since `zipfile` reads all members, whatever number the end record declares
-        if (members := found.count(_MEMBER)) > self.most // _MEMBER_BYTES:
-            raise _too_long(counted(members, "entry"), self.most // _MEMBER_BYTES)
-        return found
-
-
-def _too_long(found: str, most: int) -> zipfile.BadZipFile:
-    return zipfile.BadZipFile(f"its list of members has {found}, and the limit for such files is {most:,}")
+        if self.most is not None and wanted > self.most:
+            limit = f"the limit for such files is {self.most:,}"
+            raise zipfile.BadZipFile(f"its list of members has {counted(wanted, 'byte')}, and {limit}")
+        return self._file.read(wanted)
