@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 class RunFiles:
     """All that a training writes into its run, whose lock the caller holds.
 
-    Leaving its block waits for the checkpoint that is being written.
+    First it drops records of later steps, which a killed process left. Leaving its block waits for the checkpoint that
+    is being written.
     """
 
     def __init__(
@@ -39,7 +40,9 @@ class RunFiles:
     ) -> None:
         """is_stopping: whether a stop was requested, so that pruning is put off."""
         self._run, self._observer = run, observer
-        self._recorder = Recorder(run, state.step)
+        self._metrics, self._start_step = MetricsLog(run), state.step
+        self._metrics.truncate(state.step)
+        self._events_file: SummaryWriter | None = None
         self._pruner = CheckpointPruner(run, state.experiment, is_stopping)
         self._writer = CheckpointWriter(run, self._pruner, observer)
 
@@ -48,22 +51,29 @@ class RunFiles:
         report_pruning(self._pruner.apply(), self._observer)
 
     def training(self, step: int, loss: float, lr: float) -> None:
-        """Records the mean loss since the last record, of the raw weights. Raises NcsnxError."""
-        self._recorder.training(step, loss, lr)
+        """Records the mean loss since the last record, of the raw weights before each update. Raises NcsnxError."""
+        self._record({"step": step, "loss": loss, "weights": "raw", "lr": lr})
 
     def held_out(self, step: int, loss: HeldOutLoss, weights: Weights) -> None:
-        """Records the held-out loss of `weights`. Raises NcsnxError."""
-        self._recorder.held_out(step, loss, weights)
+        """Records the held-out loss of `weights`, overall and per level. Raises NcsnxError."""
+        levels = {str(level): value for level, value in loss.levels.items()}
+        self._record({"step": step, "held_out": loss.mean, "weights": weights, "held_out_levels": levels})
 
     def lacks_held_out(self, step: int) -> bool:
         """Whether no held-out loss of this step is recorded."""
-        records = MetricsLog(self._run).read()
-        return not any(record["step"] == step and "held_out" in record for record in records)
+        return not any(record["step"] == step and "held_out" in record for record in self._metrics.read())
 
     def snapshot(self, step: int, grid: Tensor) -> None:
         """Saves a grid of samples, (C, H, W) uint8, once the checkpoint of its step is complete. Raises NcsnxError."""
         self._writer.finish()
-        self._recorder.snapshot(step, self._snapshot_path(step), grid)
+        path = self._snapshot_path(step)
+        with reporting(path.parent):
+            path.parent.mkdir(exist_ok=True)
+        save_png(path, grid)
+        with reporting(self._run.tensorboard):
+            if (events := self._events()) is not None:
+                events.add_image("samples", side_by_side(grid), step)
+                events.flush()
 
     def lacks_snapshot(self, step: int) -> bool:
         """Whether there is no grid of samples of this step."""
@@ -71,7 +81,9 @@ class RunFiles:
 
     def checkpoint(self, state: TrainingState) -> None:
         """Copies the state and begins to write its checkpoint. Raises NcsnxError if an earlier one failed."""
-        self._recorder.flush()
+        with reporting(self._run.tensorboard):
+            if self._events_file is not None:
+                self._events_file.flush()  # earlier steps are never recorded again
         self._observer.phase(CHECKPOINT)
         self._writer.begin(state)
 
@@ -84,19 +96,36 @@ class RunFiles:
         self._writer.finish()
 
     def __enter__(self) -> Self:
-        self._writer.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
-            self._recorder.close()
+            with reporting(self._run.tensorboard):
+                if self._events_file is not None:
+                    self._events_file.close()
         finally:
-            self._writer.__exit__(kind, error, traceback)
+            self._writer.close(error)
 
     def _snapshot_path(self, step: int) -> Path:
         return self._run.snapshots / f"{step_name(step)}.png"
+
+    def _record(self, record: dict[str, Any]) -> None:
+        self._metrics.append(record)
+        with reporting(self._run.tensorboard):
+            if (events := self._events()) is not None:
+                for name, value in series_of(record).items():
+                    events.add_scalar(name, value, record["step"])
+
+    def _events(self) -> "SummaryWriter | None":
+        """TensorBoard's writer, made for the first event, so that a complete run gets no further file."""
+        if self._events_file is None and has_tensorboard():
+            from torch.utils.tensorboard import SummaryWriter
+
+            # TensorBoard hides events of earlier files from this step on
+            self._events_file = SummaryWriter(str(self._run.tensorboard), purge_step=self._start_step + 1)
+        return self._events_file
 
 
 @attrs.frozen
@@ -109,11 +138,7 @@ class _Written:
 
 
 class CheckpointWriter:
-    """Writes the checkpoints of one training, within its block, under the lock that the caller holds.
-
-    Leaving the block waits for the write, however it is left, and raises its error. Beside another error than a stop,
-    the error of the write is a warning.
-    """
+    """Writes the checkpoints of one training under the lock that the caller holds."""
 
     def __init__(self, run: Run, pruner: CheckpointPruner, observer: TrainingObserver) -> None:
         """pruner: applied after each write, in the writer's thread."""
@@ -146,12 +171,8 @@ class CheckpointWriter:
         self._observer.checkpoint(written.step, written.path)
         report_pruning(written.pruned, self._observer)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def close(self, error: BaseException | None) -> None:
+        """Waits for the write and raises its error, which beside another `error` than a stop is a warning."""
         if error is not None and self._write is not None and not self._write.done():
             self._observer.phase(CHECKPOINT)
         self._wait_despite_interrupts()
@@ -198,61 +219,3 @@ TENSORBOARD_HINT = "no TensorBoard events: for them, in a clone of ncsnx, pip in
 def has_tensorboard() -> bool:
     """Whether TensorBoard is installed."""
     return importlib.util.find_spec("tensorboard") is not None
-
-
-class Recorder:
-    """Records the metrics of a training. First it drops records after `start_step`, which a killed process left."""
-
-    def __init__(self, run: Run, start_step: int) -> None:
-        self._run = run
-        self._metrics = MetricsLog(run)
-        self._metrics.truncate(start_step)
-        self._start_step = start_step
-        self._writer: SummaryWriter | None = None
-
-    def training(self, step: int, loss: float, lr: float) -> None:
-        """Records the mean loss of the steps since the last record, each with the raw weights before its update."""
-        self._record({"step": step, "loss": loss, "weights": "raw", "lr": lr})
-
-    def held_out(self, step: int, loss: HeldOutLoss, weights: Weights) -> None:
-        """Records the held-out loss of `weights`, overall and per level."""
-        levels = {str(level): value for level, value in loss.levels.items()}
-        self._record({"step": step, "held_out": loss.mean, "weights": weights, "held_out_levels": levels})
-
-    def snapshot(self, step: int, path: Path, grid: Tensor) -> None:
-        """Saves a grid of samples, (C, H, W) uint8."""
-        with reporting(path.parent):
-            path.parent.mkdir(exist_ok=True)
-        save_png(path, grid)
-        with reporting(self._run.tensorboard):
-            if (events := self._events()) is not None:
-                events.add_image("samples", side_by_side(grid), step)
-        self.flush()
-
-    def flush(self) -> None:
-        """Writes everything to disk; called before a checkpoint, since earlier steps are never recorded again."""
-        if self._writer is not None:
-            with reporting(self._run.tensorboard):
-                self._writer.flush()
-
-    def close(self) -> None:
-        """Writes everything to disk at the end of training."""
-        if self._writer is not None:
-            with reporting(self._run.tensorboard):
-                self._writer.close()
-
-    def _record(self, record: dict[str, Any]) -> None:
-        self._metrics.append(record)
-        with reporting(self._run.tensorboard):
-            if (events := self._events()) is not None:
-                for name, value in series_of(record).items():
-                    events.add_scalar(name, value, record["step"])
-
-    def _events(self) -> "SummaryWriter | None":
-        """TensorBoard's writer, made for the first event, so that a complete run gets no further file."""
-        if self._writer is None and has_tensorboard():
-            from torch.utils.tensorboard import SummaryWriter
-
-            # TensorBoard hides events of earlier files from this step on
-            self._writer = SummaryWriter(str(self._run.tensorboard), purge_step=self._start_step + 1)
-        return self._writer
