@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 import ncsnx
-from tests.training.tiny import CPU, Result, command, training
+from tests.training.tiny import CPU, Result, command
 
 QUICK = ("--n", "12", "features.steps=30", "features.width=8", *CPU)
 
@@ -29,14 +29,6 @@ def sampled(folder: Path, *words: str) -> tuple[Path, torch.Tensor, Result]:
     assert result.code == 0, result.err
     place = folder / json.loads(result.out)["folder"]
     return place, load_file(place / "samples.safetensors")["samples"], result
-
-
-def test_training_in_tf32_without_cuda_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    result = command(*training("precision=tf32"), folder=tmp_path)
-    assert result.code == 2
-    assert "precision=tf32 runs on CUDA only, and the device is cpu" in result.err
-    assert "precision=fp32" in result.err
-    assert not list(tmp_path.iterdir())
 
 
 def test_samples_in_bf16_are_other_samples_in_a_folder_of_their_own(workplace: Path) -> None:

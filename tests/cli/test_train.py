@@ -277,6 +277,7 @@ def test_a_run_that_is_being_written_is_left_alone(workplace: Path) -> None:
         (["digits", "--run", "../x"], 2, "cannot name a run"),
         (["digits", "--device", "cuda:99"], 2, "try --device auto"),
         (["digits", "steps=many"], 2, "steps"),
+        (["digits", "precision=tf32", *CPU], 2, "precision=tf32 runs on CUDA only, and the device is cpu"),
     ],
 )
 def test_what_cant_be_trained_leaves_no_run(tmp_path: Path, words: list[str], code: int, expected: str) -> None:

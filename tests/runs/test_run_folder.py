@@ -101,10 +101,3 @@ def test_listing_shows_broken_runs_with_what_is_wrong_beside_the_others(run: Run
     assert "cannot read" in str(rows["photos"].error)
     assert (rows["strange"].state, "config.json" in str(rows["strange"].error)) == ("broken", True)
     assert rows["small"].experiment == run.experiment()
-
-
-def test_values_outside_the_identity_can_be_updated(run: Run, experiment: Experiment) -> None:
-    longer = attrs.evolve(experiment, steps=200, note="longer")
-    run.update_experiment(longer)
-    assert run.experiment() == longer
-    assert run.data_fingerprint() == "f" * 64

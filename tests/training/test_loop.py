@@ -83,27 +83,22 @@ SMALL_UNET = ("model=unet", "model.width=4", "model.multipliers=1,2", "model.blo
 DRAWN = (*SMALL_UNET, "model.dropout=0.1", "augmentation.probability=0.3")
 
 
-def test_accumulation_changes_nothing_but_rounding(tmp_path: Path) -> None:
-    sgd = ("optimizer=sgd", "optimizer.lr=1e-4", *DRAWN)
-    folders = [tmp_path / name for name in ("whole", "parts")]
-    whole = trained_weights(folders[0], *sgd)
-    parts = trained_weights(folders[1], *sgd, "accumulation=4")
-    assert distance(parts, whole, experiment(*sgd)) < 1e-4
+def test_accumulation_changes_nothing_but_rounding_also_from_the_middle_on(tmp_path: Path) -> None:
+    sgd = ("snapshots=none", "optimizer=sgd", "optimizer.lr=1e-4", *DRAWN)
+    folders = [tmp_path / name for name in ("whole", "parts", "resumed")]
+    whole, parts = trained_weights(folders[0], *sgd), trained_weights(folders[1], *sgd, "accumulation=4")
+    folders[2].mkdir()
+    assert command(*training(*sgd, "steps=8"), folder=folders[2]).code == 0
+    result = command(*training(*sgd, "accumulation=4"), folder=folders[2])
+    assert "bit-identity with an uninterrupted run ends here: accumulation 1 → 4" in result.err
+    resumed = load(saved(folders[2] / "runs/digits", 12)["model.safetensors"])
     losses = [
         [record.get("loss", record.get("held_out")) for record in lines(folder / "runs/digits/metrics.jsonl")]
         for folder in folders
     ]
-    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
-
-
-def test_a_run_resumes_with_another_number_of_passes_and_says_so(tmp_path: Path) -> None:
-    sgd = ("optimizer=sgd", "optimizer.lr=1e-4", *DRAWN)
-    whole = trained_weights(tmp_path / "whole", *sgd)
-    assert command(*training("snapshots=none", *sgd, "steps=8"), folder=tmp_path).code == 0
-    result = command(*training("snapshots=none", *sgd, "accumulation=4"), folder=tmp_path)
-    assert "bit-identity with an uninterrupted run ends here: accumulation 1 → 4" in result.err
-    parts = load(saved(tmp_path / "runs/digits", 12)["model.safetensors"])
-    assert distance(parts, whole, experiment(*sgd)) < 1e-4
+    for found, seen in ((parts, losses[1]), (resumed, losses[2])):
+        assert distance(found, whole, experiment(*sgd)) < 1e-4
+        assert seen == pytest.approx(losses[0], rel=1e-5)
 
 
 def test_bf16_trains_weights_that_are_kept_in_fp32(tmp_path: Path) -> None:
