@@ -75,7 +75,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def chaos(session: nox.Session) -> None:
-    """Kills, full disks, damaged files, second writers, vanishing data; arguments go to pytest, --seed N with them."""
+    """Kills, full disks, signals, vanishing data; arguments go to pytest, --seed N with them."""
     session.install(".", *GROUPS["tests"])
     session.run(*PYTEST, "-m", "chaos", "tests/chaos", *session.posargs)
 

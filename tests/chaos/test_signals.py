@@ -1,4 +1,4 @@
-"""SIGTERM and SIGHUP in the phases of long commands, SIGHUP under nohup, and two Ctrl-C.
+"""SIGTERM and SIGHUP in the phases of long commands, and SIGHUP under nohup.
 
 Expected: a complete checkpoint or none, and a prompt end with exit code 143 or 129.
 """
@@ -32,8 +32,6 @@ START_S = 6.0
 TRAINING = training("steps=24", "checkpoint_every=6", "eval_every=4", "log_every=1")
 # passes of about half a second; a step of one minute
 LONG_STEPS = training("batch_size=65536", "accumulation=128", "steps=1", "log_every=1", "snapshots=none")
-# one pass that takes longer than anyone would wait
-LONG_PASS = training("batch_size=16384", "steps=1", "log_every=1", "snapshots=none")
 SLOW_GRIDS = training("steps=6", "checkpoint_every=3", "log_every=1", "sampler.steps_per_level=100", "snapshots.n=16")
 SAMPLE = ["sample", "digits", "--out", "out", "--n", "64", "--batch-size", "8", "sampler.steps_per_level=30", *CPU]
 PICTURES = ["sample", "digits", "--out", "out", "--n", "600", "--batch-size", "600", *CPU]
@@ -211,24 +209,6 @@ def drawn(place: Path) -> dict[str, bytes]:
         protocol = json.loads(found["protocol.json"])
         found["protocol.json"] = json.dumps({**protocol, "made": None}).encode()
     return found
-
-
-@pytest.mark.parametrize("number", range(3))
-def test_a_second_interrupt_ends_the_process_within_a_network_evaluation(number: int, tmp_path: Path) -> None:
-    with start(*LONG_PASS, folder=tmp_path) as process:
-        wait_for(partial(logged("training"), tmp_path, process), process)
-        time.sleep(1 + number)
-        process.send_signal(signal.SIGINT)
-        time.sleep(0.5)
-        assert process.poll() is None, "the first ended it"
-        process.send_signal(signal.SIGINT)
-        sent_s = time.monotonic()
-        result = ended(process)
-        assert time.monotonic() - sent_s < OVERHEAD_S
-    assert result.code == 130
-    assert "interrupted" in result.err
-    assert "Traceback" not in result.err
-    assert half_done(tmp_path) == []
 
 
 @pytest.mark.parametrize("number", range(3))

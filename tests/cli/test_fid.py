@@ -4,10 +4,8 @@ import csv
 import json
 import re
 import shutil
-import signal
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +28,7 @@ from ncsnx.metrics.kernel import kernel_distance
 from ncsnx.runs.folder import Run
 from ncsnx.work import Work
 from tests.cli.drawing import error
-from tests.forked import fork
-from tests.training.tiny import CPU, Result, command, damage, training, wait_until
+from tests.training.tiny import CPU, Result, command, damage, training
 
 RUN = "runs/digits"
 QUICK = ("features.steps=30", "features.width=8")
@@ -62,11 +59,6 @@ def measured(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def sweeps(folder: Path, run: str = RUN) -> list[Path]:
     return sorted((folder / run / "fid").iterdir())
-
-
-def has_parts(folder: Path, checkpoint: str) -> bool:
-    """Whether a batch of a checkpoint is finished, and the checkpoint not."""
-    return any((folder / RUN / "fid").glob(f"*/.parts/{checkpoint}/*.safetensors"))
 
 
 @pytest.fixture(scope="module")
@@ -161,22 +153,6 @@ def test_what_a_solver_that_chooses_its_steps_took_is_in_the_row_and_its_toleran
     drawn = command("sample", "digits", *words, *CPU, folder=workplace)
     (mean,) = re.findall(r"(\d+) evaluations per image, averaged", drawn.err)
     assert row["evaluations"] == pytest.approx(float(mean), abs=0.5)
-
-
-@pytest.mark.slow
-def test_a_sweep_killed_in_the_middle_ends_with_the_same_numbers(trained: Path, swept: Path, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(trained, tmp_path / "work"))
-    words = ("fid", "digits", "--batch-size", "8", *SMALL)
-    for moment in ("step-00000004*", "step-00000008*"):
-        process = fork(*words, folder=folder)
-        wait_until(partial(has_parts, folder, moment), process)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-    killed = rows(folder, "--batch-size", "8")
-    whole = rows(Path(shutil.copytree(trained, tmp_path / "whole")), "--batch-size", "8")
-    assert measured(killed) == measured(whole)
-    assert not has_parts(folder, "*")
-    assert not [path for path in (folder / RUN / "fid").rglob("*") if ".tmp-" in path.name]
 
 
 def test_best_is_what_the_sweep_says_and_sample_names_it(swept: Path, workplace: Path) -> None:

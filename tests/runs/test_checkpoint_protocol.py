@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import torch
 
 from ncsnx.config.codec import digest
 from ncsnx.errors import NcsnxError
+from ncsnx.runs import checkpoint
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import UnsoundError, checkpoints, read_manifest, read_verified, verify, write_checkpoint
 from ncsnx.runs.names import step_name
@@ -55,23 +57,30 @@ def test_a_checkpoint_holds_its_files_and_a_manifest_that_verifies(run: Run) -> 
     assert names_in(run.checkpoints) == ["step-00000150"]
 
 
+def assert_found(folder: Path) -> None:
+    """Damage is found by verifying and by loading."""
+    for use in (verify, checkpoint.read_checkpoint):
+        with pytest.raises(UnsoundError):
+            use(folder)
+
+
 def test_truncations_and_flipped_bits_of_every_file_are_detected(run: Run) -> None:
-    folder = write(run, 1)
+    weight = {"weight": torch.arange(4.0)}
+    folder = checkpoint.save(run, 1, weight, weight, {"exp_avg/weight": torch.zeros(4)}, {"seen": 16})
     generator = random.Random(0)
     for name in names_in(folder):
         whole = (folder / name).read_bytes()
         for length in {*range(0, len(whole), 97), len(whole) - 1}:
             (folder / name).write_bytes(whole[:length])
-            with pytest.raises(UnsoundError):
-                verify(folder)
+            assert_found(folder)
         for _ in range(50):
             flipped = bytearray(whole)
             flipped[generator.randrange(len(whole) - 1)] ^= 1 << generator.randrange(8)
             (folder / name).write_bytes(flipped)
-            with pytest.raises(UnsoundError):
-                verify(folder)
+            assert_found(folder)
         (folder / name).write_bytes(whole)
     verify(folder)
+    assert checkpoint.read_checkpoint(folder).step == 1
 
 
 def test_a_missing_file_and_a_named_pipe_in_its_place_are_refused_without_waiting(run: Run) -> None:
