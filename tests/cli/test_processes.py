@@ -2,7 +2,6 @@
 
 import os
 import platform
-import re
 import signal
 import subprocess
 import sys
@@ -13,11 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ncsnx.runs.folder import Run
-from ncsnx.runs.manifest import checkpoints
 from tests.cli.command import run_process
 from tests.forked import REPOSITORY, fork
-from tests.training.tiny import training, wait_until
+from tests.training.tiny import wait_until
 
 NCSNX = f'"{sys.executable}" -m ncsnx'
 
@@ -125,9 +122,6 @@ def test_nothing_but_ncsnx_itself_is_imported_before_ctrl_c_is_heeded() -> None:
     assert ended(code).stdout.split() == ["ncsnx", "ncsnx.cli", "ncsnx.version"]
 
 
-RUN = "runs/digits"
-
-
 def stopped(folder: Path, *words: str, at: Callable[[], object]) -> str:
     """The command's last line when SIGTERM comes at that moment."""
     with fork(*words, folder=folder) as process:
@@ -153,19 +147,6 @@ def pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (folder / f"{number}.png").hardlink_to(folder / f"{number % 10}.png")
     monkeypatch.setenv("NCSNX_CACHE", str(tmp_path / "cache"))
     return tmp_path
-
-
-def test_training_resumes_from_the_step_that_is_named(tmp_path: Path) -> None:
-    words = training("steps=100k", "checkpoint_every=100k", "log_every=1", "snapshots=none")
-    run = Run(tmp_path / RUN)
-    last = stopped(tmp_path, *words, at=run.metrics_path.exists)
-    told = re.search(r"; the same command resumes from step ([\d,]+)$", last)
-    assert told is not None
-    assert checkpoints(run) == [int(told[1].replace(",", ""))]
-    with fork(*words, folder=tmp_path) as process:
-        assert process.stderr is not None
-        assert any(f"from step {told[1]}" in line for line in iter(process.stderr.readline, ""))
-        process.kill()
 
 
 def test_training_that_has_not_begun_says_so(pictures: Path) -> None:

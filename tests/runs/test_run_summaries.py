@@ -72,12 +72,6 @@ def test_runs_are_ordered_by_columns_those_without_a_value_last(three: list[RunS
     assert names(ordered(diverged, "-loss")) == "abc"
 
 
-def test_a_run_whose_configuration_is_damaged_is_broken_and_hides_no_other(three: list[RunSummary]) -> None:
-    (three[0].path / "config.json").write_text("{")
-    found = summaries(three[0].path.parent)
-    assert [one.state for one in found] == ["broken", "unfinished", "unfinished"]
-
-
 def test_scores_of_other_protocols_are_not_ranked_together(
     three: list[RunSummary],
 ) -> None:

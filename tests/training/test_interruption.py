@@ -86,10 +86,11 @@ def test_a_signal_ends_the_run_with_a_checkpoint_of_its_step_and_is_told_once(tm
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert [line.split(";")[0] for line in err.splitlines() if "stopped" in line] == ["stopped by Ctrl-C"]
+    (told,) = [line for line in err.splitlines() if "stopped" in line]
     assert "SIGINT" not in err
     assert "Traceback" not in err
     (step,) = steps_of(run)
+    assert told == f"stopped by Ctrl-C; the same command resumes from step {step:,}"
     assert lines(run / "metrics.jsonl")[-1]["step"] == step
     log = (run / "log.txt").read_text()
     assert (log.count("stopped by Ctrl-C"), log.count(f"ended at step {step}/")) == (1, 1)
@@ -97,7 +98,8 @@ def test_a_signal_ends_the_run_with_a_checkpoint_of_its_step_and_is_told_once(tm
     straight.mkdir()
     # from there, training continues as if nothing had happened
     ahead = f"steps={step + 5}"
-    assert command(*training(*FOR_EVER[1:], ahead, "snapshots=none"), folder=tmp_path).code == 0
+    resumed = command(*training(*FOR_EVER[1:], ahead, "snapshots=none"), folder=tmp_path)
+    assert (resumed.code, f"from step {step:,}" in resumed.err) == (0, True)
     assert command(*training(*FOR_EVER[1:], ahead, "snapshots=none"), folder=straight).code == 0
     assert saved(run, step + 5) == saved(straight / "runs/digits", step + 5)
     assert (run / "metrics.jsonl").read_bytes() == (straight / "runs/digits/metrics.jsonl").read_bytes()
