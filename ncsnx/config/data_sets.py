@@ -235,12 +235,21 @@ class OwnData(Data):
 @variant(Data, "images")
 @attrs.frozen(kw_only=True)
 class Images(OwnData):
-    """A folder or zip of pictures (PNG, JPEG, WebP, TIFF, BMP), nested or not: the short side resized, then cropped."""
+    """A folder or zip of pictures (PNG, JPEG, WebP, TIFF, BMP), nested or not: the short side resized, then cropped, or
+    patches cut from them."""
 
     root: str = attrs.field(validator=checks.one_line, metadata=OUTSIDE_IDENTITY)
     """Folder or zip of the pictures. A relative path is looked up in the current folder, then in the data folder."""
     channels: int = attrs.field(default=3, validator=checks.one_of(1, 3))
     """Number of channels that pictures are converted to: 1 for grey, 3 for colour."""
+    patches: bool = attrs.field(default=False, metadata=OUTSIDE_IDENTITY_AT_DEFAULT)
+    """Whether images are patches of `image_size`, cut from the pictures without resizing them: at random places in
+    training, at fixed ones elsewhere. A picture gives as many images as patches fit side by side into it."""
+    scales: tuple[float, ...] = attrs.field(
+        default=(1.0,), validator=checks.positive_fraction, metadata=OUTSIDE_IDENTITY_AT_DEFAULT
+    )
+    """Scales of the pictures that patches are cut from, each above 0 and at most 1. Every patch draws one of them:
+    1,0.5 cuts half of the patches from pictures reduced to half their height and width."""
     background: str = attrs.field(default="white", validator=checks.colour)
     """Colour behind transparent pixels: white, black, grey or #rrggbb."""
     held_out: float = attrs.field(default=0.1, validator=checks.fraction)
@@ -257,6 +266,18 @@ class Images(OwnData):
     """Whether GIFs are read too, the first frame of each."""
     heic: bool = attrs.field(default=False, metadata=OUTSIDE_IDENTITY)
     """Whether HEIC and HEIF files are read too; needs the extra `heic`."""
+
+    @patches.validator
+    def _are_the_whole_image(self, attribute: "attrs.Attribute[bool]", value: bool) -> None:
+        if value is True and self.random_crop is not None:
+            raise checks.FieldError("random_crop", "must be left out with patches=true, whose places are drawn")
+
+    @scales.validator
+    def _are_those_of_patches(self, attribute: "attrs.Attribute[tuple[float, ...]]", value: tuple[float, ...]) -> None:
+        if not value:
+            raise checks.FieldError("scales", "must have at least one number")
+        if value != attribute.default and not self.patches:
+            raise checks.FieldError("scales", "needs patches=true; leave it out")
 
 
 @attrs.frozen(kw_only=True)

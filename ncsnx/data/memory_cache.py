@@ -6,6 +6,7 @@ from torch import Tensor
 
 from ncsnx.data.batches import to_device
 from ncsnx.data.dataset import Dataset, InMemory, Splits, StoredImages
+from ncsnx.data.patches import Patches
 from ncsnx.data.readers.packed import PackedImages
 from ncsnx.storage.process import SHARE, available_memory
 
@@ -32,7 +33,7 @@ def cache_in_memory(
 
 def _cached(dataset: Dataset, budgets: dict[torch.device, int]) -> Dataset:
     """The data set, cached in the first memory with room for it; its size is taken from that budget."""
-    if len(dataset) == 0:
+    if len(dataset) == 0 or isinstance(dataset, Patches):  # mapped into memory, and never cut twice alike
         return dataset
     sample = dataset.read(torch.arange(1)).pixels
     size = len(dataset) * sample[0].numel() * sample.element_size()

@@ -21,6 +21,7 @@ from ncsnx.config.overrides import typed
 from ncsnx.config.variants import tag_of
 from ncsnx.data import DataMissingError, open_data
 from ncsnx.data.dataset import Dataset
+from ncsnx.data.patches import Patches
 from ncsnx.data.readers.encoded_pictures import EncodedPictures, FilePictures
 from ncsnx.data.readers.own_images import unread_in_words
 from ncsnx.data.transforms import Preprocessing
@@ -261,8 +262,8 @@ def survey(
         space = values_space(data, splits, str(tag_of(type(data))), work)
         distances = measure_distances(splits.train, data, space, seed=seed, work=work)
         sigma_max, held_out = rounded_up(distances.largest, 4), len(splits.held_out)
-        encoded = splits.train.encoded if isinstance(splits.train, EncodedPictures) else None
-        unread = unread_in_words(encoded.files) if isinstance(encoded, FilePictures) else ""
+        pictures = splits.train.encoded if isinstance(splits.train, EncodedPictures) else splits.train
+        unread = unread_in_words(pictures.files) if isinstance(pictures, FilePictures | Patches) else ""
         if isinstance(data, NumericData):
             data = attrs.evolve(data, scale=None if data.is_bounded else space.span)
             experiment = attrs.evolve(experiment, data=data)
@@ -283,7 +284,7 @@ def survey(
 
 def image_name(dataset: Dataset, number: int) -> str:
     """Name of an image: its file's name, else its index in the whole data set."""
-    return dataset.image_name(number) if isinstance(dataset, EncodedPictures) else f"image {number}"
+    return dataset.image_name(number) if isinstance(dataset, EncodedPictures | Patches) else f"image {number}"
 
 
 def data_remarks(distances: Distances) -> list[str]:

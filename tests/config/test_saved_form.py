@@ -77,6 +77,7 @@ def test_defaults_are_those_of_what_version_1_wrote() -> None:
     )
     pictures = Images(root="photographs", image_size=64, random_crop=72, channels=1, background="#102030")
     assert cases["formats"].data == attrs.evolve(pictures, gif=True, heic=True)
+    assert cases["patches"].data == Images(root="photographs", image_size=48, patches=True, scales=(1.0, 0.5))
     samplers = [case.sampler for name, case in cases.items() if name.startswith("sampler-")]
     for typed in (
         EulerAncestral(steps=20, eta=0.5, grid=Exponential()),

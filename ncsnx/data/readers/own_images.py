@@ -1,4 +1,5 @@
 """A folder or zip of the user's own pictures as a data set of 8-bit images of one size, decoded when they are read.
+Patches are cut from pictures that are decoded once: see `ncsnx.data.patches`.
 
 The top folder of a picture is the topmost one below the folders that all pictures share, so that a zip of a folder has
 the same labels as the folder. (Its split and fingerprint differ, since they go by whole names: a run resumes only with
@@ -7,6 +8,7 @@ or more, these are the classes: the label is the folder's index in sorted order.
 `test/cat` … and 'test' held out, the classes are the folders within `train` and `test`. Otherwise there are no labels.
 """
 
+import math
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -17,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ncsnx.config.data_sets import Images as OwnImages
-from ncsnx.config.image_sizes import size_in_words
+from ncsnx.config.image_sizes import size_in_words, size_of_sides
 from ncsnx.data.dataset import NO_LABEL, Splits, held_out_by_hash, require_training_images
 from ncsnx.data.decoding import (
     GIF_SUFFIXES,
@@ -29,10 +31,11 @@ from ncsnx.data.decoding import (
     rgb,
 )
 from ncsnx.data.image_files import ImageFiles
+from ncsnx.data.patches import Patches, decoded_pictures
 from ncsnx.data.places import own_path
 from ncsnx.data.readers.encoded_pictures import EncodedPictures, FilePictures
 from ncsnx.data.registry import data_set
-from ncsnx.data.scan import printable_name, scan_of, scan_path, sound_files
+from ncsnx.data.scan import Scan, printable_name, scan_of, scan_path, sound_files
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.quantities import counted
 from ncsnx.work import Work
@@ -56,6 +59,8 @@ def open_images(data: OwnImages, folder: Path, work: Work) -> Splits:
     if is_new and (unread := unread_in_words(files, scan.further_pages)):
         work.info(f"{files.root}: {unread}")
     sound = sound_files(files, scan, data.on_error, work)
+    if data.patches:
+        return _open_patches(data, sound, scan, work)
     if smaller := scan.smaller_than(data.stored_size):
         size = size_in_words(data.stored_size)
         work.warning(f"{counted(smaller, 'picture')} of less than {size} pixels will be enlarged")
@@ -73,6 +78,29 @@ def open_images(data: OwnImages, folder: Path, work: Work) -> Splits:
         return EncodedPictures(FilePictures(sound, sound.names), where, decode, shape, ids[chosen], labels[chosen])
 
     return Splits(split(~held_out), split(held_out), sound.fingerprint)
+
+
+def _open_patches(data: OwnImages, sound: ImageFiles, scan: Scan, work: Work) -> Splits:
+    """Patches of the pictures that have room for one at every scale. Raises NcsnxError if none has."""
+    decoded = decoded_pictures(sound, data, scan.sizes, work)
+    has_room = (decoded.sizes.min(axis=1) >= data.stored_size).all(axis=1)
+    if left_out := int((~has_room).sum()):
+        smallest, count = min(data.scales), counted(len(sound), "picture")
+        least = size_in_words(size_of_sides([math.ceil(side / smallest) for side in data.stored_size]))
+        need = f"{sound.root}: patches need {least} pixels" + (f" at scale {smallest:g}" if smallest < 1 else "")
+        if left_out == len(sound):
+            raise NcsnxError(f"{need}, which none of {count} has")
+        work.warning(f"{need}, so {left_out:,} of {count} {'is' if left_out == 1 else 'are'} left out")
+    kept = sound.without([name for name, fits in zip(sound.names, has_room, strict=True) if not fits])
+    held_out = _held_out(data, kept)
+    require_training_images(str(kept.root), held_out, "picture")
+    labels = _labels(kept.names, held_out, apart=data.held_out_folder is not None)
+    places = torch.from_numpy(has_room).nonzero().flatten()
+
+    def split(chosen: Tensor) -> Patches:
+        return Patches(decoded, sound, places[chosen], labels[chosen], data.stored_size)
+
+    return Splits(split(~held_out), split(held_out), kept.fingerprint)
 
 
 def picture_files(data: OwnImages, path: Path) -> ImageFiles:
