@@ -68,6 +68,12 @@ class NamedData:
             return None
         return picture_files(self.data, own_path(self.data.root, self.folder, field="root"))
 
+    def scales_of_patches(self) -> Sequence[float]:
+        """Scales of the pictures that patches are cut from; none where images aren't patches."""
+        from ncsnx.config.data_sets import Images
+
+        return self.data.scales if isinstance(self.data, Images) and self.data.patches else ()
+
 
 @attrs.frozen(slots=False, kw_only=True)
 class Opened(InSource):
@@ -326,6 +332,8 @@ class DataFacts(Result):
             modes = ", ".join(f"{count:,} {mode}" for mode, count in scan.modes.items())
             sizes = [f"{width}×{height}" for width, height, _ in (scan.sizes[0], scan.sizes[-1])]
             rows["files"] = f"{modes}; from {' to '.join(sizes)} pixels; {scan.grey:,} grey"
+            if scales := self.data.scales_of_patches():
+                rows["patches"] = f"cut from these at scale {' or '.join(f'{scale:g}' for scale in scales)}"
             if unread := unread_in_words(files, scan.further_pages):
                 rows["not read"] = unread
         return [Table(columns=[Column("data"), Column(self.data.name)], rows=list(map(list, rows.items())))]

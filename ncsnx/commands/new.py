@@ -19,7 +19,7 @@ from ncsnx.spelling import argument as typed
 from ncsnx.spelling import parameter
 
 if TYPE_CHECKING:
-    from ncsnx.config.data_sets import OwnData
+    from ncsnx.config.data_sets import Data, OwnData
     from ncsnx.config.experiment import Experiment
     from ncsnx.planning.budget import Fit, TimeOf
     from ncsnx.planning.survey import Survey
@@ -45,9 +45,11 @@ class New(Planned, InData, Command["NewExperiment"]):
     """Pictures (a folder or zip), a file of arrays, or a packed data set."""
     array: Annotated[str | None, option(READING_PANEL, "NAME")] = None
     """Name of the images' array, in a file of several arrays."""
+    patches: Annotated[bool, option(READING_PANEL)] = False
+    """Cut images from the pictures, at their own resolution, instead of resizing whole pictures."""
     model: Annotated[
         Literal["ncsnv2", "unet"] | None,
-        option(TIME_PANEL, "NAME", default="unet up to 32 px, but for data without bounds"),
+        option(TIME_PANEL, "NAME", default="unet for patches, and up to 32 px, but for data without bounds"),
     ] = None
     """Network: ncsnv2, the published one for images of this size, or unet, a U-Net that is conditional on σ."""
     budget: Annotated[str, option(TIME_PANEL, "TIME")] = "10h"
@@ -86,6 +88,7 @@ class New(Planned, InData, Command["NewExperiment"]):
         for line in found.lines():
             work.info(line)
         _say_budget(found, fit, work)
+        self._suggest_patches(experiment.data, work)
         return NewExperiment(survey=found, path=path)
 
     def _free_place(self) -> Path:
@@ -114,6 +117,23 @@ class New(Planned, InData, Command["NewExperiment"]):
                 f"{parameter('source')} {self.source} does not exist, here or in {self.data_folder()}; expected "
                 "pictures (a folder or zip), a file of arrays, or a packed data set"
             ) from error
+
+    def _suggest_patches(self, data: "Data", work: "Work") -> None:
+        """Says how to cut patches, where most pictures are much larger than the images that they become."""
+        from ncsnx.config.data_sets import Images
+        from ncsnx.data.readers.own_images import picture_files
+        from ncsnx.data.scan import scan_of
+        from ncsnx.planning.experiment_proposal import MUCH_LARGER
+
+        if not isinstance(data, Images) or data.patches:
+            return
+        scan, (height, width) = scan_of(picture_files(data, self._images()), work), data.stored_size
+        if scan.smaller_than((MUCH_LARGER * height, MUCH_LARGER * width)) < scan.sound / 2:
+            work.info(
+                f"most pictures have at least {MUCH_LARGER} times the height and width of the images, which lose their "
+                "details\nto learn these from patches, repeat the command with another name, and add "
+                f"{typed('patches', True)}"
+            )
 
     def _clock(self, work: "Work") -> "TimeOf":
         """Times networks on this machine: the one that is asked for, or that is favoured at each image size."""

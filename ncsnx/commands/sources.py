@@ -26,6 +26,7 @@ _FIELDS = {
     "held_out_folder": "held_out_folder",
     "on_error": "on_error",
     "random_crop_from": "random_crop",
+    "patches": "patches",
     "array": "array",
 }
 """Parameter → field of a data set."""

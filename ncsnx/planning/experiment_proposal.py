@@ -50,6 +50,8 @@ NARROW_BELOW = 32
 UNET_UP_TO = 32
 """Largest image size, in pixels, for which the U-Net is proposed: at 8 px it was better (docs/project/networks.md), and
 at 32 its published FID on CIFAR-10 is 1.97 (Karras et al. 2022), that of NCSNv2 10.87."""
+MUCH_LARGER = 8
+"""Ratio of the sides of pictures to those of images above which patches are suggested."""
 _NARROW_UNET = 32
 """Largest width of a U-Net with few blocks."""
 
@@ -107,8 +109,16 @@ def check_size(size: ImageSize) -> None:
 
 
 def favoured_network(data: Data) -> Network:
-    """The kind of network to propose for a data set. P_mean of the U-Net's training noise suits bounded data only."""
-    return "unet" if data.is_bounded and long_side(data) <= UNET_UP_TO else "ncsnv2"
+    """The kind of network to propose for a data set. P_mean of the U-Net's training noise suits bounded data only.
+
+    A model of patches gets it at every size, since it takes pictures of other sizes.
+    """
+    return "unet" if data.is_bounded and (cuts_patches(data) or long_side(data) <= UNET_UP_TO) else "ncsnv2"
+
+
+def cuts_patches(data: Data) -> bool:
+    """Whether images are patches of pictures."""
+    return isinstance(data, Images) and data.patches
 
 
 def draft(
@@ -116,12 +126,14 @@ def draft(
 ) -> Experiment:
     """An experiment on unmeasured data; noise levels and steps are placeholders.
 
-    width: width of the network, by default `usual_width`. With the U-Net, bounded images are in [−1, 1].
+    width: width of the network, by default `usual_width`. With the U-Net, bounded images are in [−1, 1]. For patches it
+    has no attention, so that it takes whole pictures too.
     """
     width = width or usual_width(long_side(data))
     model: Model = attrs.evolve(network_for(data.shape[1:])[0](), width=width)
     if network == "unet":
-        model = unet_for(data.shape[1:], width)
+        unet = unet_for(data.shape[1:], width)
+        model = attrs.evolve(unet, attention=()) if cuts_patches(data) else unet
         data = attrs.evolve(data, transform="rescaled") if data.is_bounded else data
     return Experiment(
         name=name,

@@ -29,7 +29,7 @@ from ncsnx.data.value_statistics import values_space
 from ncsnx.errors import NcsnxError, printable
 from ncsnx.noise.level_plan import NoisePlan, plan_noise
 from ncsnx.planning.budget import Fit, span_of_time
-from ncsnx.planning.experiment_proposal import SMALL_SET, published_sampler, rounded_up
+from ncsnx.planning.experiment_proposal import SMALL_SET, cuts_patches, published_sampler, rounded_up
 from ncsnx.planning.timing import Timing, training_seconds
 from ncsnx.quantities import counted, product
 from ncsnx.randomness import Purpose, Stream
@@ -267,7 +267,7 @@ def survey(
         if isinstance(data, NumericData):
             data = attrs.evolve(data, scale=None if data.is_bounded else space.span)
             experiment = attrs.evolve(experiment, data=data)
-        for remark in data_remarks(distances):
+        for remark in data_remarks(distances, cuts_patches(data)):
             work.warning(remark)
     except DataMissingError as error:
         lines = [f"{error.message}, so σ_1 = {sigma_max:g} is the experiment's own", *map(str, error.hints)]
@@ -287,8 +287,8 @@ def image_name(dataset: Dataset, number: int) -> str:
     return dataset.image_name(number) if isinstance(dataset, EncodedPictures | Patches) else f"image {number}"
 
 
-def data_remarks(distances: Distances) -> list[str]:
-    """Warnings about the data, with advice, to be read before training."""
+def data_remarks(distances: Distances, of_patches: bool = False) -> list[str]:
+    """Warnings about the data, with advice, to be read before training. of_patches: they are cropped at random."""
     remarks, (first, second) = list[str](), distances.names
     if distances.largest > OUTLIER * distances.quantile:
         remarks.append(
@@ -298,12 +298,13 @@ def data_remarks(distances: Distances) -> list[str]:
             f"or train with:  schedule.sigma_max={distances.quantile:.3g}"
         )
     if distances.images < SMALL_SET:
-        remarks.append(
-            f"a network may memorise so few training images ({distances.images:,})\n"
-            "watch the held-out loss, and use a checkpoint from before it rises:  ncsnx loss RUN\n"
-            "compare samples with their nearest training images:                  ncsnx neighbors RUN\n"
-            "train fewer steps:                                                   steps=N\n"
-            "flip images, if mirror images are plausible:                         data.random_flip=true\n"
-            "crop images at random from larger ones:                              data.random_crop=SIDE"
-        )
+        lines = [
+            f"a network may memorise so few training images ({distances.images:,})",
+            "watch the held-out loss, and use a checkpoint from before it rises:  ncsnx loss RUN",
+            "compare samples with their nearest training images:                  ncsnx neighbors RUN",
+            "train fewer steps:                                                   steps=N",
+            "flip images, if mirror images are plausible:                         data.random_flip=true",
+            "crop images at random from larger ones:                              data.random_crop=SIDE",
+        ]
+        remarks.append("\n".join(lines[:-1] if of_patches else lines))
     return remarks

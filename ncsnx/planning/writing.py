@@ -11,7 +11,7 @@ from ncsnx.config.model import LogNormal, UNet
 from ncsnx.config.overrides import typed
 from ncsnx.data.decoding import HEIC_EXTRA
 from ncsnx.planning.budget import in_short
-from ncsnx.planning.experiment_proposal import EPOCHS, SMALL_SET, published_sampler
+from ncsnx.planning.experiment_proposal import EPOCHS, SMALL_SET, cuts_patches, published_sampler
 from ncsnx.planning.survey import Distances, Survey
 from ncsnx.quantities import counted
 from ncsnx.samplers.building import expected_evaluations
@@ -135,6 +135,9 @@ def _about_data(survey: Survey, images: int) -> str:
     data = survey.experiment.data
     split = _SPLITS.get(type(data), _SPLIT_OF_PICTURES)
     text = f"{counted(images, 'training image')}; {survey.held_out:,} held out, {split}."
+    if cuts_patches(data):
+        text += " Each is a cell of a picture, in which its patch begins at a random place (patches=True)."
+        text += " scales=(1.0, 0.5) would cut half of them from pictures reduced to half their size."
     if images < SMALL_SET:
         text += " A network can memorise so few: watch the held-out loss (`ncsnx loss`)."
     text += " random_flip=True doubles the training images, if mirror images are plausible."

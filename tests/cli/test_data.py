@@ -121,6 +121,16 @@ def test_a_folder_is_shown_with_its_original_sizes_and_what_is_not_read(place: P
     assert "contact sheet: pics-sheet.png" in outcome.err
 
 
+@pytest.mark.usefixtures("place")
+def test_patches_are_shown_with_their_number_and_scales() -> None:
+    rows = table(
+        run("data", "show", "digits", "data=images", "data.root=pics", "data.image_size=8", "data.patches=true").out
+    )
+    assert (rows["shape"], rows["patches"]) == ("3×8×8", "cut from these at scale 1")
+    fits = sum((20 + number) // 8 * ((24 + number) // 8) for number in range(COUNT))
+    assert int(rows["training images"]) + int(rows["held out"]) == fits
+
+
 def test_the_contact_sheet_shows_as_many_images_as_are_wanted_by_the_seed(here: Path) -> None:
     for seed in ("0", "1"):
         assert run("data", "show", "digits", "--n", "9", "--seed", seed, "--out", f"{seed}.png").code == 0

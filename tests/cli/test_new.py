@@ -42,6 +42,7 @@ from ncsnx.planning.budget import Fit
 from ncsnx.planning.experiment_proposal import (
     Network,
     Scale,
+    draft,
     fitting_size,
     propose,
     quick_sampler,
@@ -57,6 +58,7 @@ from ncsnx.samplers.state import score_of
 from ncsnx.work import Work
 from tests.cli.command import run
 from tests.cli.test_plan import write_pictures
+from tests.data.pictures import save
 from tests.spaces import untrained
 from tests.training.tiny import Result
 
@@ -138,6 +140,32 @@ def test_a_folder_of_mixed_pictures_becomes_an_experiment_that_trains_and_sample
     sampled = run("sample", "photos", "--n", "2", "--threads", "1", "--device", "cpu")
     assert sampled.code == 0, sampled.err
     assert len(list((here / "runs" / "photos" / "samples").rglob("*.png"))) >= 2
+
+
+def test_patches_are_suggested_where_pictures_are_large_and_an_experiment_on_them_resumes(here: Path) -> None:
+    write_pictures(here / "photos", 5, size=70)
+    assert "at least 8 times the height and width of the images" in new("whole", "--from", "photos", "--size", "8").err
+    assert "--patches" not in new("larger", "--from", "photos", "--size", "10").err
+    outcome = new("mine", "--from", "photos", "--size", "8", "--patches")
+    assert "--patches" not in outcome.err
+    assert "data.random_crop" not in outcome.err
+    experiment = resolve("mine").experiment
+    assert experiment.data == Images(root="photos", image_size=8, patches=True, transform="rescaled")
+    assert isinstance(experiment.model, UNet)
+    assert experiment.model.attention == ()
+    for number in range(5):
+        save(here / "wide" / f"{number}.png", number, (100, 80))
+    wide = made("wide", "--from", "wide", "--patches")
+    assert (wide.data.image_size, type(wide.model)) == (64, UNet)
+    assert draft("wide", wide.data, "unet", width=64).model.attention == ()  # type: ignore[attr-defined]
+
+    small = ("data.scales=1,0.5", "model.width=4", "schedule.levels=3", "snapshots=none", "batch_size=5")
+    for name, steps in (("once", (4,)), ("twice", (2, 4))):
+        for step in steps:
+            words = ("--run", name, f"steps={step}", "--threads", "1", "--device", "cpu")
+            assert run("train", "mine", *small, "decay.steps=4", "warmup_steps=0", *words).code == 0
+    once, twice = (here / "runs" / name / "checkpoints" / "step-00000004" for name in ("once", "twice"))
+    assert (once / "ema.safetensors").read_bytes() == (twice / "ema.safetensors").read_bytes()
 
 
 def test_the_file_has_the_values_of_the_plan(here: Path) -> None:
@@ -277,10 +305,12 @@ def test_nothing_is_overdeclared(here: Path) -> None:
         (("mine", "--from", "nowhere", "--budget", "1h30m"), "expected a time such as 90s, 30m, 2h or 1d"),
         (("mine", "--from", "photos", "--overlap", "1"), "--overlap must be"),
         (("../mine", "--from", "photos"), "cannot name an experiment"),
+        (("mine", "--from", "array.npy", "--patches"), "--patches does not apply to arrays; leave it out"),
     ],
 )
 def test_what_cannot_be_is_one_clear_line(here: Path, words: tuple[str, ...], expected: str) -> None:
     write_pictures(here / "photos", 4)
+    np.save(here / "array.npy", np.zeros((4, 8, 8), np.uint8))
     outcome = new(*words)
     assert outcome.code == 2
     assert expected in outcome.err

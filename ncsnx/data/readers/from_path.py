@@ -44,21 +44,24 @@ class Reading:
     held_out_folder: str | None = None
     on_error: Literal["refuse", "skip"] | None = None
     random_crop: ImageSize | None = None
+    patches: bool | None = None
     array: str | None = None
 
     def given(self) -> dict[str, Any]:
         """The options that were given, by name."""
-        return {name: value for name, value in attrs.asdict(self).items() if value is not None}
+        values = attrs.asdict(self).items()
+        return {name: value for name, value in values if value is not None and value is not False}
 
 
 def own_data(path: Path, said: Reading, work: Work) -> OwnData:
     """The data set at `path`, which must exist.
 
     Pictures: the default size is the largest square that nine in ten of them cover, at most 64; if all have one size
-    that isn't square, it is that size, reduced to at most 64 pixels. The default is one channel if no picture has
-    colours; GIFs are read if there are any, HEIC if it can be decoded too. Arrays and packed data sets
-    aren't resized: with a smaller `image_size` they get a `random_crop`. Raises FieldError for options that don't suit
-    the data; NcsnxError for files that can't be read, naming every broken picture unless they are skipped.
+    that isn't square, it is that size, reduced to at most 64 pixels; patches are squares of 64 pixels. The default is
+    one channel if no picture has colours; GIFs are read if there are any, HEIC if it can be decoded too. Arrays and
+    packed data sets aren't resized: with a smaller `image_size` they get a `random_crop`. Raises FieldError for options
+    that don't suit the data; NcsnxError for files that can't be read, naming every broken picture unless they are
+    skipped.
 
     Volumes, and complex arrays, keep their values. The default size of slices is the most frequent one.
     """
@@ -164,7 +167,8 @@ def _pictures(path: Path, said: Reading, work: Work) -> Images:
     scan = scan_of(files, work)
     quiet = attrs.evolve(work, warning=ignore_message)  # opening the data set warns about skipped pictures
     sound_files(files, scan, said.on_error or "refuse", quiet)
-    fields = {"channels": 1 if scan.grey == scan.sound else 3, "image_size": _usual_size(scan), **said.given()}
+    size = LARGEST_UNASKED if said.patches else _usual_size(scan)
+    fields = {"channels": 1 if scan.grey == scan.sound else 3, "image_size": size, **said.given()}
     return attrs.evolve(data, **fields)
 
 
