@@ -11,7 +11,7 @@ import pytest
 
 EXPERIMENTS = {
     "bedroom128", "celeba64", "church96", "cifar10", "cifar10_edm", "cifar10_ncsn", "digits", "digits_edm", "ffhq256",
-    "phantom64x48", "tower128",
+    "phantom64x48", "photographs", "tower128",
 }  # fmt: skip
 
 

@@ -126,7 +126,7 @@ def test_what_new_and_pack_write_is_what_is_shown(tmp_path: Path, monkeypatch: p
     experiment, packing = (part.split("```")[0] for part in guide("own-images").split("```text\n")[1:])
 
     new = run("new", "mine", "--from", "photographs", "--no-timing")
-    pack = run("data", "pack", "photographs", "--size", "16", "--out", "photographs.pack")
+    pack = run("data", "pack", "./photographs", "--size", "16", "--out", "photographs.pack")
 
     assert (new.code, pack.code) == (0, 0)
     assert experiment in (tmp_path / "experiments" / "mine.py").read_text()
