@@ -15,6 +15,7 @@ import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -35,10 +36,9 @@ from ncsnx.runs.retention import remove_debris_in
 from ncsnx.runs.writer_lock import folder_lock, require_lock
 from ncsnx.samplers.state import ScaledScore, State
 from ncsnx.sampling.drawing import Drawing
-from ncsnx.sampling.generate import EvaluationCounter
 from ncsnx.sampling.model import Model
 from ncsnx.spelling import A_DIR, argument
-from ncsnx.storage.parts import NewParts, Part, assembled, done_indices, write_part
+from ncsnx.storage.parts import Part, are_whole, assembled, done_indices, write_part
 from ncsnx.work import Advance, Work, extrapolated
 
 Subject = TypeVar("Subject")
@@ -189,7 +189,8 @@ def _row(job: Measurement[Subject], subject: Subject, failure: NcsnxError | None
         if failure is not None:
             raise failure
         parts = parts_of(job, subject)
-        wait_for_file(parts, "all ranks", work.ranks, work.check_stop, is_seen=NewParts(parts, job.count).are_whole)
+        is_seen = partial(are_whole, parts, job.count)
+        wait_for_file(parts, "all ranks", work.ranks, work.check_stop, is_seen=is_seen)
         with work.at_once():  # distances of 10,000 images take minutes
             return job.row(subject, assembled(parts, job.count), work)
     except DivergedError as error:
@@ -232,14 +233,15 @@ def drawn_pixels(
     Image i is the one that `ncsnx sample` draws. advance: told of every sampler state. evaluate: as in
     `Drawing.batches`. Raises NcsnxError.
     """
-    evaluations, window = EvaluationCounter(), drawing.model.space.pictures
+    evaluations, window = 0.0, drawing.model.space.pictures
 
     def on_state(batch: Sequence[int], state: State) -> None:
-        evaluations(batch, state)
+        nonlocal evaluations
+        evaluations = state.evaluations
         advance()
 
     for batch, images in drawing.batches(indices, evaluate=evaluate, check_stop=work.check_stop, on_state=on_state):
-        yield torch.tensor(batch, dtype=torch.int64), to_uint8(window(images)).cpu(), evaluations.of(batch)
+        yield torch.tensor(batch, dtype=torch.int64), to_uint8(window(images)).cpu(), evaluations
 
 
 def mean_score(models: Sequence[Model]) -> ScaledScore:

@@ -15,6 +15,7 @@ from ncsnx.config.variants import tag_of
 from ncsnx.data import Preprocessing, data_folder, open_data
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.quantities import counted
+from ncsnx.ranks.rank_group import never_stop
 from ncsnx.ranks.shared_batches import own_images
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
@@ -23,18 +24,10 @@ from ncsnx.samplers.building import build_sampler, visited
 from ncsnx.samplers.state import Constrain, ScaledScore, State
 from ncsnx.sampling.draws import Draws, TrainingImages, between_rows, between_seeds, sampler_draws
 from ncsnx.sampling.function_model import require_grid
-from ncsnx.sampling.generate import (
-    EvaluationCounter,
-    FrameRecorder,
-    frame_steps,
-    generate,
-    ignore_state,
-    indices_per_batch,
-    never_stop,
-)
+from ncsnx.sampling.generate import FrameRecorder, frame_steps, generate, ignore_state, indices_per_batch
 from ncsnx.sampling.model import Model, Origin
 from ncsnx.sampling.request import MOST_IMAGES, SampleRequest
-from ncsnx.sampling.sample_folder import SampleFolder, SampleLayout
+from ncsnx.sampling.sample_folder import SampleFolder
 from ncsnx.space import Space
 from ncsnx.spelling import A_DIR, argument, parameter
 from ncsnx.storage.process import this_process
@@ -170,13 +163,11 @@ class Drawing:
         """The folder `path` for the samples, not opened, which is enough to add images to it."""
         return SampleFolder(
             path,
-            SampleLayout(
-                protocol=self.protocol(),
-                request=self.request,
-                shape=self.model.shape,
-                frames=len(self._frame_steps),
-                window=self.model.space.pictures,
-            ),
+            facts=self.protocol(),
+            request=self.request,
+            shape=self.model.shape,
+            frames=len(self._frame_steps),
+            window=self.model.space.pictures,
             made={
                 **this_process(),
                 "note": note,
@@ -193,23 +184,22 @@ class Drawing:
         share the images, each calling this with the same `left`; all return when all are done. Returns the mean
         evaluations per image over the new images. Raises NcsnxError.
         """
-        steps, space = self._frame_steps, self.model.space
-        window, evaluations = space.pictures, EvaluationCounter()
-        recorder = FrameRecorder(
-            steps, folder.shown, lambda x: window.picture(space.decode(x)), look=lambda state: state.x
-        )
+        steps, space, evaluations, taken = self._frame_steps, self.model.space, 0.0, 0.0
+        recorder = FrameRecorder(steps, folder.shown, lambda x: space.pictures.picture(space.decode(x)))
         own = own_images(work.ranks, folder.path.name, left, self._indices_per_batch)
         advance = extrapolated(advance, self.states(len(own)), self.states(sum(map(len, left))))
 
         def on_state(batch: Sequence[int], state: State) -> None:
+            nonlocal evaluations
             if steps:
                 recorder(batch, state)
-            evaluations(batch, state)
+            evaluations = state.evaluations
             advance()
 
         for batch, images in self.batches(own, check_stop=work.check_stop, on_state=on_state):
             folder.add(batch, images, recorder.take() if steps else None)
-        return EvaluationCounter.of_all(work.ranks.gather(lambda: evaluations, check_stop=work.check_stop)).mean
+            taken += len(batch) * evaluations
+        return sum(work.ranks.gather(lambda: taken, check_stop=work.check_stop)) / max(sum(map(len, left)), 1)
 
     @cached_property
     def _model_facts(self) -> dict[str, Any]:

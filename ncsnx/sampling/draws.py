@@ -71,39 +71,17 @@ def initial_uniform(seed: int, indices: Tensor, space: Space) -> Tensor:
 
 
 def initial_normal(seed: int, indices: Tensor, shape: tuple[int, ...], *, mean: Tensor | float, sigma: float) -> Tensor:
-    """mean + σ z: (B, C, H, W) float32 on the device of `indices`, (B,) int64 of the images. mean: one, (C, 1, 1) or
-    (C, H, W)."""
+    """mean + σ z: (B, C, H, W) float32 on the device of `indices`, (B,) int64 of the images. mean: one, (C, 1, 1),
+    (C, H, W) or (B, C, H, W)."""
     return mean + sigma * Stream(seed, Purpose.INITIAL_SAMPLE).normal(indices, shape)
 
 
-def initial_from_data(
-    seed: int,
-    indices: Tensor,
-    shape: tuple[int, ...],
-    *,
-    sigma_max: float,
-    data_size: int,
-    data: Callable[[Tensor], Tensor],
-) -> Tensor:
-    """Training images + σ_1 z ('data_init'): (B, C, H, W) float32 on the device of `indices`.
+def interpolated_noise(p: Noise, q: Noise, columns: int) -> Noise:
+    """Noise from p (column 0, exactly) to q in `columns` equal steps of angle.
 
-    data: (B,) int64 positions in [0, data_size) → (B, C, H, W), transformed, on the device of the positions.
+    p and q give (R, C, H, W), one draw per row; the result (R·columns, C, H, W), flattened as row · columns + column.
     """
-    chosen = Stream(seed, Purpose.SAMPLE_DATA).integers(indices, data_size)
-    return data(chosen) + sigma_max * Stream(seed, Purpose.INITIAL_SAMPLE).normal(indices, shape)
-
-
-@attrs.frozen(eq=False)
-class InterpolatedNoise:
-    """Noise from p to q in `columns` equal steps of angle. p and q give (R, C, H, W), one draw per row."""
-
-    p: Noise
-    q: Noise
-    columns: int
-
-    def __call__(self, k: int) -> Tensor:
-        """(R·columns, C, H, W), flattened as row · columns + column. Column 0 is p exactly."""
-        return slerp_rows(self.p(k), self.q(k), self.columns)
+    return lambda k: slerp_rows(p(k), q(k), columns)
 
 
 _Start = Callable[[Tensor], Tensor]
@@ -152,7 +130,7 @@ def interpolated(
 
     return Draws(
         initial=initial,
-        noise=lambda rows: InterpolatedNoise(draws.noise(rows), q(rows), columns),
+        noise=lambda rows: interpolated_noise(draws.noise(rows), q(rows), columns),
         cond=cond,
         columns=draws.columns * columns,
     )
@@ -210,8 +188,8 @@ def sampler_draws(
     images = training
 
     def initial(indices: Tensor) -> Tensor:
-        size = len(images.dataset)
-        return initial_from_data(seed, indices, space.shape, sigma_max=levels[0], data_size=size, data=images.at)
+        chosen = Stream(seed, Purpose.SAMPLE_DATA).integers(indices, len(images.dataset))
+        return initial_normal(seed, indices, space.shape, mean=images.at(chosen), sigma=levels[0])
 
     return attrs.evolve(draws, initial=initial)
 

@@ -101,8 +101,7 @@ class FolderDrawing:
     def _finish(self, output: SampleFolder, work: Work) -> None:
         """Writes the pictures, once this rank sees the batches of all."""
         if not output.complete:
-            seen = output.new_parts().are_whole
-            wait_for_file(output.path, "all ranks", work.ranks, work.check_stop, is_seen=seen)
+            wait_for_file(output.path, "all ranks", work.ranks, work.check_stop, is_seen=output.has_all_parts)
         request = self.drawing.request
         with work.progress("writing pictures", total=request.n * request.columns, unit="images") as advance:
             output.finish(work.check_stop, advance)

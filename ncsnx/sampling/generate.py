@@ -1,7 +1,6 @@
 """Sampling any number of images in batches: image i depends only on the seed of the draws and i."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Self
+from collections.abc import Callable, Iterator, Sequence
 
 import attrs
 import torch
@@ -10,16 +9,13 @@ from torch import Tensor
 from ncsnx.errors import DivergedError, Hint
 from ncsnx.images import to_uint8
 from ncsnx.networks.contract import NO_COND, Cond
+from ncsnx.ranks.rank_group import never_stop
 from ncsnx.samplers.state import SamplerFunction, ScaledScore, State
 from ncsnx.sampling.draws import Draws
 
 
 def ignore_state(indices: Sequence[int], state: State) -> None:
     """A consumer of states that does nothing."""
-
-
-def never_stop() -> None:
-    """A stop check that never stops."""
 
 
 def indices_per_batch(batch_size: int, columns: int) -> int:
@@ -94,49 +90,17 @@ class FrameRecorder:
     """Number of images (rows, for interpolation) to keep, from index 0: those of the grid."""
     to_picture: Callable[[Tensor], Tensor]
     """Map from the network's range to [0, 1], black to white."""
-    look: Callable[[State], Tensor]
-    """Tensor of a state to show: its x (from noise to image) or its denoised image (from blur to image)."""
     _kept: list[Tensor] = attrs.field(factory=list, init=False)
 
     def __call__(self, indices: Sequence[int], state: State) -> None:
         """Keeps the state if it is one of the steps."""
         if state.step in self.steps:
-            images = self.look(state)
             shown = torch.tensor([index < self.shown for index in indices])
-            mask = shown.repeat_interleave(len(images) // len(indices)).to(images.device)
-            self._kept.append(to_uint8(self.to_picture(images[mask])).cpu())
+            mask = shown.repeat_interleave(len(state.x) // len(indices)).to(state.x.device)
+            self._kept.append(to_uint8(self.to_picture(state.x[mask])).cpu())
 
     def take(self) -> Tensor:
         """Returns and clears the frames of the last batch: (frames, images shown, C, H, W) uint8."""
         frames = torch.stack(self._kept)
         self._kept = []
         return frames
-
-
-@attrs.define(eq=False)
-class EvaluationCounter:
-    """Evaluations per image of every batch; pass it to `generate` as on_state."""
-
-    _found: dict[int, tuple[int, float]] = attrs.field(factory=dict, init=False)
-
-    @classmethod
-    def of_all(cls, counters: Iterable["EvaluationCounter"]) -> Self:
-        """The batches of several counters together."""
-        whole = cls()
-        for one in counters:
-            whole._found.update(one._found)
-        return whole
-
-    def __call__(self, indices: Sequence[int], state: State) -> None:
-        """Records the evaluations so far of a batch."""
-        self._found[indices[0]] = len(indices), state.evaluations
-
-    def of(self, indices: Sequence[int]) -> float:
-        """Evaluations per image of a finished batch."""
-        return self._found[indices[0]][1]
-
-    @property
-    def mean(self) -> float:
-        """Mean evaluations per image; 0 without images."""
-        images = sum(count for count, _ in self._found.values())
-        return sum(count * evaluations for count, evaluations in self._found.values()) / max(images, 1)

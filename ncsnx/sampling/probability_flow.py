@@ -27,9 +27,9 @@ from ncsnx.data import Preprocessing
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.networks.contract import NO_COND, Cond
 from ncsnx.randomness import Purpose, Stream
+from ncsnx.ranks.rank_group import never_stop
 from ncsnx.samplers.dormand_prince import rms_error, solve
 from ncsnx.samplers.state import ScaledScore
-from ncsnx.sampling.generate import never_stop
 from ncsnx.spelling import parameter
 
 METRIC = "bits per dimension"

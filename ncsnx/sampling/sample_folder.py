@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from ncsnx.sampling.request import SampleRequest
 from ncsnx.spelling import A_DIR, argument
 from ncsnx.storage.atomic import is_temporary, replacement, reporting, whole_name
 from ncsnx.storage.documents import read_document, write_document
-from ncsnx.storage.parts import NewParts, Part, done_indices, read_parts, read_row, write_part
+from ncsnx.storage.parts import Part, are_whole, done_indices, read_parts, read_row, write_part
 
 GRID_IMAGES = 100
 """Most images that the grid and the frames show."""
@@ -44,25 +45,32 @@ _OURS = re.compile(
 _ANOTHER_FOLDER = Hint("choose another folder", adds=argument("out", A_DIR))
 
 
-@attrs.frozen(kw_only=True)
-class SampleLayout:
-    """The content of a folder of samples: images under a protocol, and their pictures."""
+@attrs.define(eq=False, slots=False)
+class SampleFolder:
+    """A folder of images (of rows, where they are interpolated) under one protocol."""
 
-    protocol: Mapping[str, Any]
+    path: Path
+    """The folder, which `open` creates."""
+    facts: Mapping[str, Any] = attrs.field(kw_only=True)
     """JSON values that determine the images."""
-    request: SampleRequest
-    shape: tuple[int, int, int]
+    request: SampleRequest = attrs.field(kw_only=True)
+    shape: tuple[int, int, int] = attrs.field(kw_only=True)
     """(C, H, W) of an image."""
     frames: int = 0
     """Number of frames of a batch."""
     window: Window = UNIT
     """Values that pictures show as black and white."""
+    made: dict[str, Any] = attrs.field(factory=dict)
+    """Provenance (machine, note, pictures), which may differ when sampling is resumed."""
+    complete: bool = attrs.field(default=False, init=False)
+    _done: set[int] = attrs.field(factory=set, init=False)
 
-    def values(self) -> dict[str, Any]:
-        """JSON values of the protocol and of the files."""
+    @cached_property
+    def protocol(self) -> dict[str, Any]:
+        """JSON values of the images and of the files."""
         request = self.request
         return {
-            **self.protocol,
+            **self.facts,
             "n": request.n,
             "columns": request.columns,
             "shape": list(self.shape),
@@ -71,28 +79,14 @@ class SampleLayout:
             "film": request.film and (self.frames > 0 or request.columns > 1),
         }
 
-
-class SampleFolder:
-    """A folder of images (of rows, where they are interpolated) under one protocol.
-
-    path: the folder, which `open` creates. made: provenance (machine, note, pictures), which may differ when sampling
-    is resumed.
-    """
-
-    def __init__(self, path: Path, layout: SampleLayout, *, made: Mapping[str, Any] | None = None) -> None:
-        self.path = path
-        self.made = dict(made or {})
-        self.protocol = layout.values()
-        self.count, self.columns = layout.request.n, layout.request.columns
-        self.shape, self.frames, self.window = layout.shape, layout.frames, layout.window
-        self.picture_shape = layout.window.picture_shape(layout.shape)
-        self.complete = False
-        self._done: set[int] = set()
+    @property
+    def _picture_shape(self) -> tuple[int, ...]:
+        return self.window.picture_shape(self.shape)
 
     @property
     def shown(self) -> int:
         """Number of indices, from 0, that are shown in the grid and in frames."""
-        return min(self.count, max(1, GRID_IMAGES // self.columns))
+        return min(self.request.n, max(1, GRID_IMAGES // self.request.columns))
 
     def open(self, *, overwrite: bool = False) -> None:
         """Creates the folder, or resumes in an existing one; the caller holds its lock.
@@ -130,7 +124,7 @@ class SampleFolder:
 
     def missing(self) -> list[int]:
         """Indices that are still to be sampled, ascending."""
-        return [] if self.complete else [index for index in range(self.count) if index not in self._done]
+        return [] if self.complete else [index for index in range(self.request.n) if index not in self._done]
 
     def add(self, indices: Sequence[int], images: Tensor, frames: Tensor | None = None) -> None:
         """Stores a finished batch durably: an interrupted sampling resumes after it.
@@ -140,17 +134,17 @@ class SampleFolder:
         """
         shown = self._shown_of(indices)
         if frames is None:
-            frames = torch.empty((0, shown * self.columns, *self.picture_shape), dtype=torch.uint8)
+            frames = torch.empty((0, shown * self.request.columns, *self._picture_shape), dtype=torch.uint8)
         tensors = {
-            "images": images.float().cpu().reshape(len(indices), self.columns, *self.shape),
-            "frames": frames.cpu().reshape(self.frames, shown, self.columns, *self.picture_shape),
+            "images": images.float().cpu().reshape(len(indices), self.request.columns, *self.shape),
+            "frames": frames.cpu().reshape(self.frames, shown, self.request.columns, *self._picture_shape),
         }
         write_part(self._parts, Part(torch.tensor(indices, dtype=torch.int64), tensors))
         self._done.update(indices)
 
-    def new_parts(self) -> NewParts:
-        """Looks for the batches that other processes add."""
-        return NewParts(self._parts, self.count)
+    def has_all_parts(self) -> bool:
+        """Whether all batches are here, those of other processes too."""
+        return are_whole(self._parts, self.request.n)
 
     def finish(
         self, check_stop: Callable[[], None] = lambda: None, progress: Callable[[], None] = lambda: None
@@ -164,9 +158,8 @@ class SampleFolder:
             return
         self._done = self._find_done()
         if missing := self.missing():
-            raise NcsnxError(
-                f"{self.path} lacks {len(missing):,} of {counted(self.count, 'image')}; repeat the command to make them"
-            )
+            of_all = f"{len(missing):,} of {counted(self.request.n, 'image')}"
+            raise NcsnxError(f"{self.path} lacks {of_all}; repeat the command to make them")
         for path in filter(lambda path: is_temporary(path.name), self._our_files()):
             path.unlink()
         samples_sha256 = self._write_samples(check_stop)
@@ -195,13 +188,13 @@ class SampleFolder:
         return self.path / ".parts"
 
     def _find_done(self) -> set[int]:
-        image = [self.columns, *self.shape]
+        image = [self.request.columns, *self.shape]
 
         def fits(indices: list[int], shapes: Mapping[str, list[int]]) -> bool:
-            frames = [self.frames, self._shown_of(indices), self.columns, *self.picture_shape]
+            frames = [self.frames, self._shown_of(indices), self.request.columns, *self._picture_shape]
             return shapes == {"images": [len(indices), *image], "frames": frames}
 
-        return done_indices(self._parts, self.count, fits)
+        return done_indices(self._parts, self.request.n, fits)
 
     def _shown_of(self, indices: Sequence[int]) -> int:
         """Number of the indices that are shown."""
@@ -254,9 +247,9 @@ class SampleFolder:
 
     def _write_samples(self, check_stop: Callable[[], None]) -> str:
         """Writes samples.safetensors part by part, each image at its place, and returns its sha256."""
-        size = 4 * self.columns * math.prod(self.shape)
-        header = self._samples_header(size * self.count)
-        with replacement(self.samples_path, len(header) + size * self.count) as file:
+        size = 4 * self.request.columns * math.prod(self.shape)
+        header = self._samples_header(size * self.request.n)
+        with replacement(self.samples_path, len(header) + size * self.request.n) as file:
             file.write(header)
             for part in read_parts(self._parts):
                 check_stop()
@@ -271,23 +264,23 @@ class SampleFolder:
         """The header of samples.safetensors, as safetensors writes it. size: bytes of the tensor."""
         # one metadata entry: safetensors would write several in random order
         metadata = {"protocol": canonical(self.protocol).decode()}
-        shape = [self.count * self.columns, *self.shape]
+        shape = [self.request.n * self.request.columns, *self.shape]
         tensor = {"dtype": "F32", "shape": shape, "data_offsets": [0, size]}
         return header_bytes({"__metadata__": metadata, "samples": tensor})
 
     def _write_pictures(self, check_stop: Callable[[], None], progress: Callable[[], None]) -> None:
         """Writes images, grid and frames. Holds one part, the shown images, and one frame of them."""
         self._make("images")
-        shown = torch.empty((self.shown, self.columns, *self.picture_shape), dtype=torch.uint8)
+        shown = torch.empty((self.shown, self.request.columns, *self._picture_shape), dtype=torch.uint8)
         for part in read_parts(self._parts):
             images, kept = to_uint8(self.window.picture(part.tensors["images"].float())), part.indices < self.shown
             for index, rows in zip(part.indices.tolist(), images, strict=True):
                 for column, image in enumerate(rows):
                     check_stop()
-                    self._write_picture(f"images/{index * self.columns + column:05d}.png", image)
+                    self._write_picture(f"images/{index * self.request.columns + column:05d}.png", image)
                     progress()
             shown[part.indices[kept]] = images[kept]
-        columns = self.columns if self.columns > 1 else square_columns(self.shown)
+        columns = self.request.columns if self.request.columns > 1 else square_columns(self.shown)
         self._write_picture("grid.png", grid(shown.flatten(0, 1), columns))
         self._write_frames(shown, columns, check_stop)
 
@@ -308,8 +301,8 @@ class SampleFolder:
                 self._write_picture(f"frames/{number:03d}.png", frame)
         if self.protocol["film"]:
             grids, count = frames(), self.frames
-            if self.columns > 1:
-                there = [*range(self.columns), *range(self.columns - 1)[::-1]]
+            if self.request.columns > 1:
+                there = [*range(self.request.columns), *range(self.request.columns - 1)[::-1]]
                 grids = (grid(shown[:, column], square_columns(len(shown))) for column in there)
                 count = len(there)
             save_film(self.film_path, grids, count)

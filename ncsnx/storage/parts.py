@@ -73,21 +73,9 @@ def done_indices(folder: Path, count: int, fits: Fits = lambda indices, shapes: 
     return done
 
 
-class NewParts:
-    """Looks for the parts that processes write into a folder, and reads each once."""
-
-    def __init__(self, folder: Path, count: int) -> None:
-        """count: indices of all parts together."""
-        self._folder, self._count = folder, count
-        self._read: set[Path] = set()
-        self._indices: set[int] = set()
-
-    def are_whole(self) -> bool:
-        """Whether all indices have appeared."""
-        new = [path for path in _parts(self._folder) if path not in self._read]
-        self._read.update(new)
-        self._indices.update(index for path in new for index in _head(path)[0])
-        return len(self._indices) >= self._count
+def are_whole(folder: Path, count: int) -> bool:
+    """Whether the parts, which several processes write, have all of `count` indices."""
+    return len({index for path in _parts(folder) for index in _head(path)[0]}) >= count
 
 
 def assembled(folder: Path, count: int) -> dict[str, Tensor]:

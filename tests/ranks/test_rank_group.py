@@ -23,7 +23,7 @@ from ncsnx.ranks.rank_group import ALONE, RankGroup, held_by_first
 from ncsnx.ranks.shared_batches import own_images
 from ncsnx.ranks.shared_disk import wait_for_file
 from ncsnx.stopping import StopRequest
-from ncsnx.storage.parts import NewParts, Part, write_part
+from ncsnx.storage.parts import Part, are_whole, write_part
 from tests.ranks.process_ranks import Ended, in_ranks
 
 
@@ -257,6 +257,6 @@ def test_the_parts_of_other_ranks_are_waited_for_until_all_are_listed(tmp_path: 
     write(0)
     thread = threading.Thread(target=write_late)
     thread.start()
-    wait_for_file(tmp_path, "all ranks", RankGroup(), lambda: None, is_seen=NewParts(tmp_path, 30).are_whole)
+    wait_for_file(tmp_path, "all ranks", RankGroup(), lambda: None, is_seen=lambda: are_whole(tmp_path, 30))
     assert len(list(tmp_path.iterdir())) == 3
     thread.join()

@@ -1,13 +1,16 @@
 import math
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 
+from ncsnx.config import AnnealedLangevin
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.sampling.draws import (
-    InterpolatedNoise,
     SeededNoise,
-    initial_from_data,
     interpolated,
+    interpolated_noise,
+    sampler_draws,
     second_noise,
     seeded_draws,
 )
@@ -25,20 +28,23 @@ def test_every_draw_image_and_seed_has_noise_of_its_own() -> None:
 def test_initial_samples_from_data_are_chosen_images_plus_the_largest_noise() -> None:
     indices = torch.arange(50)
     data = torch.rand(10, *SHAPE, generator=torch.Generator().manual_seed(0))
-    x = initial_from_data(4, indices, SHAPE, sigma_max=2.0, data_size=10, data=lambda chosen: data[chosen])
+    images: Any = SimpleNamespace(dataset=data, at=lambda chosen: data[chosen])
+    draws = sampler_draws(
+        AnnealedLangevin(step_size=1e-4, steps_per_level=1, data_init=True), [2.0, 1.0], unit_space(*SHAPE), 4, images
+    )
+    x = draws.initial(indices)
     noise = Stream(4, Purpose.INITIAL_SAMPLE).normal(indices, SHAPE)
     rest = x - 2.0 * noise
     nearest = (rest[:, None] - data).flatten(2).norm(dim=-1).min(dim=1)
     assert float(nearest.values.max()) < 1e-5
     assert len(torch.unique(nearest.indices)) > 5
-    again = initial_from_data(4, indices[7:9], SHAPE, sigma_max=2.0, data_size=10, data=lambda i: data[i])
-    assert torch.equal(again, x[7:9])
+    assert torch.equal(draws.initial(indices[7:9]), x[7:9])
 
 
 def test_column_zero_is_p_exactly_and_the_last_is_q() -> None:
     rows = torch.arange(3)
     p, q = SeededNoise(0, rows, SHAPE), second_noise(0, SHAPE)(rows)
-    noise = InterpolatedNoise(p, q, columns=5)(2).view(3, 5, *SHAPE)
+    noise = interpolated_noise(p, q, columns=5)(2).view(3, 5, *SHAPE)
     assert torch.equal(noise[:, 0], p(2))
     torch.testing.assert_close(noise[:, -1], q(2))
     middle = (p(2) + q(2)) / math.sqrt(2)

@@ -29,7 +29,7 @@ from ncsnx.noise.levels import sigmas as levels_of
 from ncsnx.samplers.building import build_sampler, evaluations
 from ncsnx.samplers.grids import grid_of
 from ncsnx.samplers.state import State
-from ncsnx.sampling.draws import InterpolatedNoise, SeededNoise, initial_normal, repeat_rows, sampler_draws
+from ncsnx.sampling.draws import SeededNoise, initial_normal, interpolated_noise, repeat_rows, sampler_draws
 from ncsnx.sampling.probability_flow import ProbabilityFlow as FlowODE
 from ncsnx.sampling.probability_flow import Probes
 from tests.config.examples import minimal
@@ -220,7 +220,7 @@ def test_the_trajectory_is_the_published_one(golden: Golden) -> None:
 
 def test_an_interpolation_is_the_published_one(golden: Golden) -> None:
     tensors, network = golden.tensors, golden.network
-    noise = InterpolatedNoise(
+    noise = interpolated_noise(
         RecordedNoise(tensors["interp.noise_p"]), RecordedNoise(tensors["interp.noise_q"]), columns=3
     )
     sampler = build_sampler(AnnealedLangevin(step_size=5e-6, steps_per_level=2, denoise=False))

@@ -132,7 +132,7 @@ def test_frames_are_evenly_spaced_and_end_with_the_result() -> None:
 def test_the_frames_of_a_batch_are_those_of_the_images_shown() -> None:
     config = AnnealedLangevin(step_size=2e-4, steps_per_level=2)
     steps = frame_steps(state_count(config, len(SIGMAS)), 4)
-    recorder = FrameRecorder(steps, shown=3, to_picture=clamped, look=lambda state: state.x)
+    recorder = FrameRecorder(steps, shown=3, to_picture=clamped)
     draws = seeded_draws(0, unit_space(*SHAPE))
     made = generate(
         build_sampler(config),

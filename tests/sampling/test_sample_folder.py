@@ -16,7 +16,7 @@ from torch import Tensor
 from ncsnx.errors import NcsnxError
 from ncsnx.images import to_uint8
 from ncsnx.sampling.request import SampleRequest
-from ncsnx.sampling.sample_folder import SampleFolder, SampleLayout
+from ncsnx.sampling.sample_folder import SampleFolder
 from ncsnx.storage.parts import Part, done_indices, write_part
 from tests.forked import REPOSITORY
 from tests.runs.kept import tree
@@ -41,7 +41,7 @@ def still_folder(
     path: Path, count: int, protocol: Mapping[str, Any] = PROTOCOL, shape: tuple[int, int, int] = SHAPE
 ) -> SampleFolder:
     """A folder without frames."""
-    return SampleFolder(path, SampleLayout(protocol=protocol, request=SampleRequest(n=count), shape=shape))
+    return SampleFolder(path, facts=protocol, request=SampleRequest(n=count), shape=shape)
 
 
 def test_a_killed_sampling_resumes_at_another_batch_size_to_equal_files(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_an_unfinished_folder_cant_be_declared_complete(tmp_path: Path) -> None:
 
 def test_an_interpolation_is_laid_out_by_rows_and_columns(tmp_path: Path) -> None:
     request = SampleRequest(n=3, interpolate=4, frames=2)
-    folder = SampleFolder(tmp_path, SampleLayout(protocol=PROTOCOL, request=request, shape=(3, 32, 32), frames=2))
+    folder = SampleFolder(tmp_path, facts=PROTOCOL, request=request, shape=(3, 32, 32), frames=2)
     folder.open()
     images = torch.linspace(0, 1, 12).view(12, 1, 1, 1).expand(12, 3, 32, 32)
     frames = to_uint8(images).expand(2, 12, 3, 32, 32)

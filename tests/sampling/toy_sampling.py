@@ -12,7 +12,7 @@ from ncsnx.samplers.state import State
 from ncsnx.sampling.draws import seeded_draws
 from ncsnx.sampling.generate import FrameRecorder, frame_steps, generate
 from ncsnx.sampling.request import SampleRequest
-from ncsnx.sampling.sample_folder import SampleFolder, SampleLayout
+from ncsnx.sampling.sample_folder import SampleFolder
 from tests.samplers.toy import CPU, SHAPE, SIGMAS, clamped, gaussian_score, scaled
 from tests.spaces import unit_space
 
@@ -23,14 +23,14 @@ STEPS = frame_steps(state_count(CONFIG, len(SIGMAS)), 3)
 
 def sample_folder(path: Path, count: int, protocol: Mapping[str, Any] = PROTOCOL) -> SampleFolder:
     request = SampleRequest(n=count, frames=len(STEPS), film=True)
-    return SampleFolder(path, SampleLayout(protocol=protocol, request=request, shape=SHAPE, frames=len(STEPS)))
+    return SampleFolder(path, facts=protocol, request=request, shape=SHAPE, frames=len(STEPS))
 
 
 def sample(path: Path, batch_size: int, count: int, pause_s: float = 0) -> list[int]:
     """Samples into the folder and returns the new indices."""
     folder = sample_folder(path, count)
     folder.open()
-    recorder = FrameRecorder(STEPS, folder.shown, clamped, look=lambda state: state.x)
+    recorder = FrameRecorder(STEPS, folder.shown, clamped)
 
     def on_state(indices: Sequence[int], state: State) -> None:
         recorder(indices, state)
