@@ -12,7 +12,7 @@ from ncsnx.console.messages import Messages
 from ncsnx.console.progress import LINE_INTERVAL_S, Line, View, displayed
 from ncsnx.errors import printable
 from ncsnx.quantities import byte_size, counted, duration, number
-from ncsnx.training.observer import TRAINING, Pause, TrainingObserver
+from ncsnx.training.observer import TRAINING, TrainingObserver
 
 if TYPE_CHECKING:
     from ncsnx.runs.exported import Weights
@@ -23,33 +23,32 @@ _WEIGHTS = {"raw": "raw", "ema": "EMA"}
 
 
 class TrainingPace:
-    """Speed of training steps without pauses, and an estimate of the time left with them."""
+    """Speed of training steps without pauses, and an estimate of the time left with pauses as they were so far."""
 
-    def __init__(self, step: int, total: int, pauses: Sequence[Pause], clock: Callable[[], float]) -> None:
-        self._step, self._total, self._clock = step, total, clock
-        self._pauses = {pause.phase: pause for pause in pauses}
+    def __init__(self, total: int, clock: Callable[[], float]) -> None:
+        self._step, self._total, self._clock = 0, total, clock
         self._trained_s = 0.0  # in earlier phases of training
-        self._phase, self._since_s = "", clock()
-        self._costs_s: dict[str, float] = {}
+        self._is_training, self._since_s = True, clock()
+        self._first: tuple[int, float, float] | None = None  # the first step, its time, and its time in training
         self._marks = deque[tuple[float, int]]()  # (time in training, step), at most ten per second
 
     def phase(self, name: str) -> None:
-        """Notes the phase that begins now: training, a pause, or another one, which is ignored."""
+        """Notes the phase that begins now: training, or a pause."""
         now_s = self._clock()
-        if self._phase == TRAINING:
-            self._trained_s += now_s - self._since_s
-        elif self._phase in self._pauses:
-            self._costs_s[self._phase] = now_s - self._since_s  # the latest, since the first may include compilation
-        self._phase, self._since_s = name, now_s
+        self._trained_s, self._is_training, self._since_s = self._trained(now_s), name == TRAINING, now_s
 
     def step(self, step: int) -> None:
         """Notes that `step` is done. The time of the first step is ignored, since it loads and compiles."""
-        self._step = step
-        trained_s = self._trained_s + self._clock() - self._since_s
+        now_s = self._clock()
+        self._step, trained_s = step, self._trained(now_s)
+        self._first = self._first or (step, now_s, trained_s)
         if not self._marks or trained_s >= self._marks[-1][0] + 0.1:
             self._marks.append((trained_s, step))
         while len(self._marks) > 2 and self._marks[1][0] <= trained_s - 60:
             self._marks.popleft()
+
+    def _trained(self, now_s: float) -> float:
+        return self._trained_s + self._is_training * (now_s - self._since_s)
 
     def steps_per_second(self) -> float | None:
         """Speed over the last minute of training; None before the second mark."""
@@ -59,20 +58,13 @@ class TrainingPace:
         return (last - first) / (last_s - first_s)
 
     def remaining_s(self) -> float | None:
-        """Estimated seconds until the end, all remaining pauses included, or None."""
-        if (speed := self.steps_per_second()) is None:
+        """Estimated seconds until the end, or None."""
+        if (speed := self.steps_per_second()) is None or self._first is None:
             return None
-        seconds = (self._total - self._step) / speed
-        is_later = False
-        for pause in self._pauses.values():
-            cost_s = self._costs_s.get(pause.phase, pause.in_steps / speed)
-            # pauses that follow the current one after the same step are still to come
-            count = pause.count(self._step, self._total) + (is_later and pause.is_due(self._step, self._total))
-            seconds += count * cost_s
-            if pause.phase == self._phase:
-                seconds += max(cost_s - (self._clock() - self._since_s), 0.0)
-                is_later = True
-        return seconds or None
+        first, first_s, trained_s = self._first
+        now_s = self._clock()
+        paused_s = now_s - first_s - (self._trained(now_s) - trained_s)
+        return (self._total - self._step) * (1 / speed + paused_s / (self._step - first)) or None
 
 
 class TrainingView(View, TrainingObserver):
@@ -91,7 +83,6 @@ class TrainingView(View, TrainingObserver):
         batch_size: int,
         dimensions: int = 1,
         folder: Path | None = None,
-        pauses: Sequence[Pause] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """batch_size: images per optimizer step. dimensions: values of an image. folder: the run."""
@@ -106,7 +97,7 @@ class TrainingView(View, TrainingObserver):
         self._checkpoint: tuple[int, Path] | None = None
         self._sampling: tuple[int, int, int] | None = None
         self._clock = clock
-        self._pace = TrainingPace(start_step, total_steps, pauses, clock)
+        self._pace = TrainingPace(total_steps, clock)
         self._started_s = clock()
         self._next_line_s = self._started_s + LINE_INTERVAL_S
         self._is_over = False

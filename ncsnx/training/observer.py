@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-import attrs
-
 if TYPE_CHECKING:
     from ncsnx.runs.exported import Weights
 
@@ -16,29 +14,6 @@ SAMPLING = "sampling"
 """Recurring phases of training."""
 COMPILING = "compiling"
 """The phase before the first step of a compiled training."""
-
-
-@attrs.frozen(kw_only=True)
-class Pause:
-    """A recurring interruption of the training steps, such as a grid of samples."""
-
-    phase: str
-    """Name of its phase, as the training loop reports it."""
-    every: int
-    """Interval in steps: it follows each step whose number is a multiple of this."""
-    at_end: bool = False
-    """Whether it also follows the last step, whatever its number."""
-    in_steps: float = 0.0
-    """Assumed cost in training steps, until one was timed."""
-
-    def is_due(self, step: int, total: int) -> bool:
-        """Whether it follows this step. total: number of the last step."""
-        return step % self.every == 0 or (self.at_end and step == total)
-
-    def count(self, after: int, total: int) -> int:
-        """Number of occurrences from step `after` + 1 to step `total`."""
-        is_extra = self.at_end and after < total and total % self.every > 0
-        return total // self.every - after // self.every + is_extra
 
 
 class TrainingObserver(Protocol):

@@ -11,11 +11,10 @@ from ncsnx.config.sampler import Sampler
 from ncsnx.data import Dataset, Preprocessing
 from ncsnx.images import grid, square_columns, to_uint8
 from ncsnx.ranks.rank_group import ALONE, RankGroup
-from ncsnx.samplers.building import build_sampler, expected_evaluations, state_count, visited
+from ncsnx.samplers.building import build_sampler, state_count, visited
 from ncsnx.samplers.state import State
 from ncsnx.sampling.draws import TrainingImages, sampler_draws
 from ncsnx.sampling.generate import generate
-from ncsnx.training.observer import CHECKPOINT, EVALUATING, SAMPLING, Pause
 from ncsnx.training.training_state import TrainingState
 
 BATCH_SIZE = 64
@@ -77,19 +76,3 @@ def sample_grid(
     )
     drawn = ranks.gather(lambda: [to_uint8(window.picture(space.decode(x))).cpu() for _, x in batches])
     return grid(torch.cat([image for share in drawn for image in share]), square_columns(n))
-
-
-_EVALUATION_OF_A_STEP = 1 / 3
-"""Share of a training step that the forward pass takes; the backward pass takes twice as long."""
-
-
-def pauses_of(experiment: Experiment, *, held_out: bool) -> list[Pause]:
-    """The pauses of a training, in the order of its loop. held_out: whether held-out images exist."""
-    pauses = [Pause(phase=EVALUATING, every=experiment.eval_every)] if held_out else []
-    pauses.append(Pause(phase=CHECKPOINT, every=experiment.checkpoint_every, at_end=True))
-    if (snapshots := experiment.snapshots) is not None:
-        evaluations = snapshots.n * expected_evaluations(snapshot_sampler(experiment), experiment.schedule.levels)
-        every = snapshots.every * experiment.checkpoint_every
-        in_steps = _EVALUATION_OF_A_STEP * evaluations / experiment.batch_size
-        pauses.append(Pause(phase=SAMPLING, every=every, at_end=True, in_steps=in_steps))
-    return pauses

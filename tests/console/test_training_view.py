@@ -153,12 +153,9 @@ with TrainingView(Messages(), total_steps=1000, start_step=0, batch_size=8, dime
 PAUSES = """
 from ncsnx.console.messages import Messages
 from ncsnx.console.training import TrainingView
-from ncsnx.training.observer import SAMPLING, TRAINING, Pause
+from ncsnx.training.observer import SAMPLING, TRAINING
 now_s = 0.0
-pauses = [Pause(phase=SAMPLING, every=300, at_end=True)]
-with TrainingView(
-    Messages(), total_steps=600, start_step=0, batch_size=21, pauses=pauses, clock=lambda: now_s
-) as view:
+with TrainingView(Messages(), total_steps=600, start_step=0, batch_size=21, clock=lambda: now_s) as view:
     view.phase(TRAINING)
     for step in range(1, 601):
         now_s += 1.0
@@ -174,6 +171,6 @@ with TrainingView(
 
 def test_while_a_grid_is_drawn_the_end_of_the_run_is_told() -> None:
     lines = [line for line in piped(PAUSES).stderr.splitlines() if "sampling " in line]
-    assert "step 300/600  sampling 10/30, 50 evaluations  eta 0:05:00" in lines
-    assert "step 600/600  sampling 10/30, 50 evaluations  eta 0:02:00" in lines
+    assert "step 300/600  sampling 10/30, 50 evaluations  eta 0:06:00" in lines
+    assert "step 600/600  sampling 10/30, 50 evaluations" in lines
     assert not any(line.endswith("eta 0:00:00") for line in lines)

@@ -25,9 +25,7 @@ from ncsnx.runs.segments import read_segments
 from ncsnx.stopping import StopRequest
 from ncsnx.training.loop import AgreedStop
 from ncsnx.training.loss import HeldOutBatch
-from ncsnx.training.observer import SAMPLING
 from ncsnx.training.optimizers import build_optimizer, learning_rate
-from ncsnx.training.snapshots import pauses_of
 from tests.data.recorded import Recorded
 from tests.forked import REPOSITORY
 from tests.spaces import space_of, untrained
@@ -227,18 +225,6 @@ def test_no_step_waits_for_the_device(tmp_path: Path, extra: tuple[str, ...]) ->
         training.train(Events(lambda name, value: name == "step" and waited.append(len(watch.waited))))
     assert waited == [waited[0]] * 6
     assert len(watch.waited) > waited[-1]  # the checkpoint does wait
-
-
-def test_a_grid_is_foreseen_with_what_its_own_sampler_takes() -> None:
-    own, quick = (
-        next(pause for pause in pauses_of(experiment(*changes), held_out=False) if pause.phase == SAMPLING)
-        for changes in ((), ("snapshots.sampler=heun", "snapshots.sampler.steps=5"))
-    )
-    # Heun's method takes two evaluations per step and one in the last; an evaluation costs a third of a step
-    config = experiment()
-    assert config.snapshots is not None
-    assert quick.in_steps == pytest.approx((2 * 5 - 1) * config.snapshots.n / config.batch_size / 3)
-    assert quick.in_steps != pytest.approx(own.in_steps)
 
 
 class _Vanishing:

@@ -37,7 +37,6 @@ from ncsnx.training.loop import AgreedStop, train_steps
 from ncsnx.training.observer import TrainingObserver
 from ncsnx.training.optimizers import learning_rate
 from ncsnx.training.run_files import TENSORBOARD_HINT, has_tensorboard
-from ncsnx.training.snapshots import pauses_of
 from ncsnx.training.start import load_newest, record_start, require_same_identity
 from ncsnx.training.training_state import TrainingState
 from ncsnx.training.training_step import require_shareable
@@ -134,7 +133,6 @@ class _Training:
                 batch_size=self.state.experiment.batch_size,
                 dimensions=math.prod(self.state.experiment.data.shape),
                 folder=run.path,
-                pauses=pauses_of(self.state.experiment, held_out=len(self.splits.held_out) > 0),
             )
             with view as display:
                 display.start(self._facts())
