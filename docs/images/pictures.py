@@ -64,7 +64,7 @@ def save_measured(pictures: Pixels) -> None:
 
     images = pictures / 255
     blur = Blurring((1, *pictures.shape[1:]), 2.0, cutoff=0.0)
-    blurred = blur.images(blur.measure(from_numpy(images)[:, None]))[:, 0].numpy()
+    blurred = blur.images(blur.apply(from_numpy(images)[:, None]))[:, 0].numpy()
     for place in range(len(pictures)):
         write(GIVEN / "mnist" / "middle" / f"{place}.png", pictures[place, 7:21, 7:21])
         write(GIVEN / "mnist" / "blurred" / f"{place}.png", as_pixels(blurred[place]))

@@ -12,7 +12,7 @@ from ncsnx.inverse.condition import Condition, Measured
 from ncsnx.inverse.deepinv_bridge import from_deepinv
 from ncsnx.inverse.image_quality import psnr
 from ncsnx.inverse.measured_files import reconstruct
-from ncsnx.inverse.measurement_map import LinearMap, MeasurementMap, OperatorMap
+from ncsnx.inverse.measurement_map import LinearMap, MeasurementMap
 from ncsnx.inverse.operators import (
     Averaging,
     Blurring,
@@ -48,7 +48,6 @@ __all__ = [
     "MatrixOperator",
     "Measured",
     "MeasurementMap",
-    "OperatorMap",
     "Pictures",
     "Radon",
     "Sense",

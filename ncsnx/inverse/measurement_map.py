@@ -1,9 +1,10 @@
 """Measurements as functions of images: linear ones with an adjoint, and others that can be differentiated.
 
-An operator whose singular value decomposition doesn't fit in memory, such as the coils of magnetic resonance or a
-tomograph, is a `LinearMap`: A and its adjoint Aᴴ are all that the rules of `ncsnx.inverse.rules` need. Measurements may
-be complex; images are real, and ⟨y, y'⟩ = Re Σ ȳ y' is the inner product, so that Aᴴ is the transpose of A from the
-values of the image to the real and imaginary parts of the measurements.
+A `LinearMap` is known by A and its adjoint Aᴴ, which are all that the rules of `ncsnx.inverse.rules` need: the coils of
+magnetic resonance, or a tomograph, whose singular value decomposition doesn't fit in memory. A map that has one is a
+`LinearOperator` (`ncsnx.inverse.operators`), with which samplers can also agree exactly. Measurements may be complex;
+images are real, and ⟨y, y'⟩ = Re Σ ȳ y' is the inner product, so that Aᴴ is the transpose of A from the values of the
+image to the real and imaginary parts of the measurements.
 
 A map of your own has `shape`, `measured_shape`, `apply` and, if it is linear, `adjoint`.
 """
@@ -16,13 +17,11 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Self
 
-import attrs
 import torch
 from torch import Tensor
 
 from ncsnx.data.transforms import real_parts
 from ncsnx.errors import NcsnxError
-from ncsnx.inverse.operators import LinearOperator
 
 _POWER_STEPS = 100
 _POWER_TOLERANCE = 1e-4
@@ -111,10 +110,9 @@ def inner(x: Tensor, y: Tensor) -> float:
     return float((_real(x) * _real(y)).sum())
 
 
-def fingerprint(of: LinearOperator | MeasurementMap) -> str:
+def fingerprint(of: MeasurementMap) -> str:
     """The sha256 of measurements of fixed images, to four digits; machines differ in further digits."""
-    whole = of if isinstance(of, MeasurementMap) else OperatorMap(of)
-    values = _real(whole.apply(_random(whole, 0, uniform=True).float()))
+    values = _real(of.apply(_random(of, 0, uniform=True).float()))
     digits = (1e4 * values / values.abs().max().clamp_min(1e-300)).round().to(torch.int32)
     return hashlib.sha256(digits.cpu().contiguous().numpy().tobytes()).hexdigest()
 
@@ -210,33 +208,3 @@ def _real(x: Tensor) -> Tensor:
 
 def _length(x: Tensor) -> float:
     return float(_real(x).norm())
-
-
-@attrs.frozen(eq=False)
-class OperatorMap(LinearMap):
-    """A `LinearOperator` as a map: Uᵀ A = Σ Vᵀ and its transpose V Σ."""
-
-    operator: LinearOperator
-
-    @property
-    def shape(self) -> tuple[int, int, int]:  # type: ignore[override]
-        """(C, H, W) of the images."""
-        return self.operator.shape
-
-    @property
-    def measured_shape(self) -> tuple[int, ...]:  # type: ignore[override]
-        """(M,)."""
-        return (len(self.operator.singular_values),)
-
-    @cached_property
-    def norm(self) -> float:
-        """The largest singular value."""
-        return float(self.operator.singular_values.max())
-
-    def apply(self, x: Tensor) -> Tensor:
-        """Σ Vᵀ x, (B, C, H, W) → (B, M)."""
-        return self.operator.measure(x)
-
-    def adjoint(self, y: Tensor) -> Tensor:
-        """V Σ y, (B, M) → (B, C, H, W)."""
-        return self.operator.images(self.operator.placed_singular_values.like(y) * y)

@@ -8,7 +8,7 @@ An operator of your own has a shape, singular values and these two functions and
 """
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from functools import cache, cached_property
 
 import attrs
@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ncsnx.errors import NcsnxError
+from ncsnx.inverse.measurement_map import LinearMap
 from ncsnx.quantities import counted
 
 LUMA = (0.299, 0.587, 0.114)
@@ -44,11 +45,8 @@ class PlacedTensor:
         return self._copies[key]
 
 
-class LinearOperator(ABC):
-    """A linear operator A of rank M from images (C, H, W) to measurements."""
-
-    shape: tuple[int, int, int]
-    """(C, H, W) of the images."""
+class LinearOperator(LinearMap):
+    """A linear operator A of rank M from images (C, H, W) to measurements; as a map it is Uᵀ A = Σ Vᵀ."""
 
     @property
     @abstractmethod
@@ -68,9 +66,23 @@ class LinearOperator(ABC):
     def images(self, c: Tensor) -> Tensor:
         """V c: (B, M) → (B, C, H, W)."""
 
-    def measure(self, x: Tensor) -> Tensor:
+    @property
+    def measured_shape(self) -> tuple[int, ...]:  # type: ignore[override]
+        """(M,)."""
+        return (len(self.singular_values),)
+
+    @cached_property
+    def norm(self) -> float:
+        """The largest singular value."""
+        return float(self.singular_values.max())
+
+    def apply(self, x: Tensor) -> Tensor:
         """Uᵀ A x = Σ Vᵀ x: (B, C, H, W) → (B, M)."""
         return self.placed_singular_values.like(x) * self.coefficients(x)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """V Σ y: (B, M) → (B, C, H, W)."""
+        return self.images(self.placed_singular_values.like(y) * y)
 
     def of_measurement(self, y: Tensor) -> Tensor:
         """Uᵀ y of measurements y = A x: (B, …) → (B, M).

@@ -275,7 +275,7 @@ GUIDANCE: Mapping[str, type[Guidance]] = {
 """The rules for measurement maps, by name."""
 
 
-def chosen_rule(name: str, operator: LinearOperator | MeasurementMap) -> str:
+def chosen_rule(name: str, operator: MeasurementMap) -> str:
     """The rule of this name; for 'auto' the default of the operator.
 
     `exact` for an operator with singular values. `cg` for a linear map: of Gaussian data seen by coils it is nearest to

@@ -12,14 +12,7 @@ from torch import Tensor
 
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.inverse.condition import Condition, Measured
-from ncsnx.inverse.measurement_map import (
-    LinearMap,
-    MeasurementMap,
-    OperatorMap,
-    applied_precisely,
-    in_single_precision,
-    inner,
-)
+from ncsnx.inverse.measurement_map import LinearMap, MeasurementMap, applied_precisely, in_single_precision, inner
 from ncsnx.inverse.operators import LinearOperator
 from ncsnx.inverse.rules import EXACT, GUIDANCE, chosen_rule
 from ncsnx.inverse.values import require_finite, sha256_of_values
@@ -35,10 +28,10 @@ MEASURE = "measure"
 """Name of the task of a file of measurements."""
 
 
-def _operator(given: LinearOperator | MeasurementMap) -> LinearOperator | MeasurementMap:
-    if isinstance(given, LinearOperator | MeasurementMap):
+def _operator(given: MeasurementMap) -> MeasurementMap:
+    if isinstance(given, MeasurementMap):
         return given
-    raise NcsnxError(f"a task needs a LinearOperator or a MeasurementMap, not {type(given).__name__}")
+    raise NcsnxError(f"a task needs a MeasurementMap, such as a LinearOperator, not {type(given).__name__}")
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -52,11 +45,11 @@ class Task:
 
     name: str
     """Name of the task: 'inpaint', 'super-resolve', …"""
-    operator: LinearOperator | MeasurementMap = attrs.field(converter=_operator)
-    """A: an operator of rank M, or a map of images with values from 0 to 1."""
+    operator: MeasurementMap = attrs.field(converter=_operator)
+    """A: an operator of rank M, or another map of images with values from 0 to 1."""
     values: Tensor = attrs.field(converter=torch.as_tensor)
-    """Measured coefficients Σ⁻¹ Uᵀ y, (P, M), real and finite; `of_measurement` computes them from y. For a map, y
-    itself, (P, *measured_shape)."""
+    """Measured coefficients Σ⁻¹ Uᵀ y, (P, M), real and finite; `of_measurement` computes them from y. For another map,
+    y itself, (P, *measured_shape)."""
     noise: float = 0.0
     """γ, the standard deviation of the noise in y, finite and >= 0; of complex values, that of each part."""
     rule: str = "auto"
@@ -87,9 +80,8 @@ class Task:
 
     def _check_values(self) -> None:
         operator, shape = self.operator, tuple(self.operator.shape)
-        each = tuple((operator if isinstance(operator, MeasurementMap) else OperatorMap(operator)).measured_shape)
         images = ("inputs", self.inputs, shape), ("truth", self.truth, shape)
-        for what, tensor, one in (("values", self.values, each), *images):
+        for what, tensor, one in (("values", self.values, tuple(operator.measured_shape)), *images):
             if tensor is None:
                 continue
             if tensor.dim() == 0 or tuple(tensor.shape) != (max(1, len(self.values)), *one):
@@ -97,7 +89,7 @@ class Task:
                 kind, found = type(operator).__name__, tuple(tensor.shape)
                 raise NcsnxError(f"{self.name}: expected {what} ({expected}) for {kind}, found {found}")
             require_finite(tensor, f"{self.name}, {what}")
-        if isinstance(operator, MeasurementMap) and operator.pictures not in (None, self.count):
+        if operator.pictures not in (None, self.count):
             maps = counted(operator.pictures or 0, "picture")
             raise NcsnxError(f"{self.name}: the map is of {maps}, but there are values of {self.count}")
         if self.values.is_complex() and isinstance(operator, LinearOperator):
@@ -108,7 +100,7 @@ class Task:
     @classmethod
     def of_measurement(
         cls,
-        operator: LinearOperator | MeasurementMap,
+        operator: MeasurementMap,
         y: Tensor,
         *,
         name: str = "measured",
@@ -123,8 +115,8 @@ class Task:
 
         y: (P, …), as operator.of_measurement expects it: for a `MatrixOperator` (P, m), in the order of its rows; for a
         `Blurring` blurred pictures (P, C, H, W); for others M values per picture. Convert complex frequencies by
-        `Fourier.of_spectrum` first. A map takes (P, *measured_shape), real or complex. fields: further ones of the
-        task: rule, inputs, pictures, facts. Raises NcsnxError.
+        `Fourier.of_spectrum` first. Another map takes (P, *measured_shape), real or complex. fields: further ones of
+        the task: rule, inputs, pictures, facts. Raises NcsnxError.
         """
         y = torch.as_tensor(y)
         if isinstance(operator, LinearOperator):
@@ -161,10 +153,10 @@ class Task:
 
     def of(self, picture: int) -> Self:
         """The task of one of the pictures."""
-        chosen, operator = slice(picture, picture + 1), self.operator
+        chosen = slice(picture, picture + 1)
         return attrs.evolve(
             self,
-            operator=operator.of(torch.tensor([picture])) if isinstance(operator, MeasurementMap) else operator,
+            operator=self.operator.of(torch.tensor([picture])),
             values=self.values[chosen],
             inputs=None if self.inputs is None else self.inputs[chosen],
             truth=None if self.truth is None else self.truth[chosen],
@@ -175,7 +167,7 @@ class Task:
         """The task of the same images in units of `scale`. Raises NcsnxError unless the operator is linear."""
         if scale == 1:
             return self
-        if not isinstance(self.operator, LinearOperator | LinearMap):
+        if not isinstance(self.operator, LinearMap):
             raise NcsnxError(f"{self.name}: {type(self.operator).__name__} is not linear, as unbounded data needs")
         inputs, truth = (None if images is None else images / scale for images in (self.inputs, self.truth))
         return attrs.evolve(self, values=self.values / scale, inputs=inputs, truth=truth, noise=self.noise / scale)
@@ -195,24 +187,24 @@ class Task:
             return torch.full((self.count, *operator.shape), 0.5)
         return torch.cat([_of_adjoint(operator, self.values, place) for place in range(self.count)]).float()
 
-    def _by_map(self) -> tuple[MeasurementMap, Tensor]:
-        """The operator as a map, and the measurements as its values: Σ c for the coefficients c of an operator."""
-        if isinstance(self.operator, MeasurementMap):
-            return self.operator, self.values
-        return OperatorMap(self.operator), self.operator.singular_values.double() * self.values
+    @property
+    def _measured(self) -> Tensor:
+        """The measurements as the map's values: Σ c for the coefficients c of an operator."""
+        operator = self.operator
+        return operator.singular_values * self.values.double() if isinstance(operator, LinearOperator) else self.values
 
     def misfit(self, images: Tensor) -> float:
         """Largest difference between the measurement and that of images of one picture, (B, C, H, W) in [0, 1].
 
         The task has one picture. For an operator, the difference of Uᵀ y.
         """
-        operator, y = self._by_map()
-        return max(float((applied_precisely(operator, image[None]) - y).abs().max()) for image in images)
+        y = self._measured
+        return max(float((applied_precisely(self.operator, image[None]) - y).abs().max()) for image in images)
 
     @property
     def gain(self) -> float:
         """Largest factor from an error of an image to that of its measurement; 1 for the rule `exact`."""
-        return 1.0 if self.is_exact else self._by_map()[0].norm
+        return 1.0 if self.is_exact else self.operator.norm
 
     def require_fit(self, space: Space) -> None:
         """Raises UsageError for images of another shape, NcsnxError for logits and for an invalid operator (see
@@ -227,19 +219,18 @@ class Task:
                 "(data.transform=logit); use a model with data.transform none or rescaled"
             )
         operator.check()
-        if isinstance(operator, MeasurementMap):
-            measured = operator.of(torch.tensor([0])).apply(torch.zeros(1, *operator.shape))
-            kind, found = ("complex" if y.is_complex() else "real" for y in (measured, self.values))
-            if kind != found:
-                raise NcsnxError(
-                    f"{self.name}: expected measurements that are {kind}, as those of {type(operator).__name__}, "
-                    f"found {found} ones"
-                )
+        measured = operator.of(torch.tensor([0])).apply(torch.zeros(1, *operator.shape))
+        kind, found = ("complex" if y.is_complex() else "real" for y in (measured, self.values))
+        if kind != found:
+            raise NcsnxError(
+                f"{self.name}: expected measurements that are {kind}, as those of {type(operator).__name__}, "
+                f"found {found} ones"
+            )
 
     def sigma(self, space: Space) -> float:
         """The smallest noise of what was measured, as σ in the network's range."""
         black, white = space.ends
-        return (white - black) * self.noise / self._by_map()[0].norm
+        return (white - black) * self.noise / self.operator.norm
 
     def conditions(self, space: Space, lowest: float, seed: int, alternatives: int) -> Callable[[Tensor], Constrain]:
         """Function from indices to their condition; image i is an alternative of picture i // alternatives.
@@ -247,7 +238,7 @@ class Task:
         lowest: σ of the last level, for the rule `exact`. Raises as `require_fit`.
         """
         self.require_fit(space)
-        operator, (whole, y), (black, white) = self.operator, self._by_map(), space.ends
+        operator, y, (black, white) = self.operator, self._measured, space.ends
 
         def exact(indices: Tensor) -> Condition:
             assert isinstance(operator, LinearOperator), "chosen_rule"
@@ -260,12 +251,12 @@ class Task:
         def guided(indices: Tensor) -> Constrain:
             rule, each = GUIDANCE[self.rule], (indices // alternatives).cpu()
             pictures, places = torch.unique(each, return_inverse=True)
-            given = rule.prepared(whole.of(pictures), in_single_precision(y[pictures]))
+            given = rule.prepared(operator.of(pictures), in_single_precision(y[pictures]))
             return rule(
-                map=whole.of(each),
+                map=operator.of(each),
                 given=given[places].to(indices.device),
                 deviation=self.noise,
-                norm=whole.norm,
+                norm=operator.norm,
                 black=black,
                 white=white,
                 bounded=space.bounded,

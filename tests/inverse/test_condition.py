@@ -25,7 +25,6 @@ from ncsnx.inverse import (
     Masking,
     MatrixOperator,
     Measured,
-    OperatorMap,
 )
 from ncsnx.inverse.rules import DataConsistency
 from ncsnx.noise.levels import sigmas
@@ -244,10 +243,9 @@ def test_more_steps_bring_the_labels_of_half_digits_nearer_to_their_law_by_eithe
     away = torch.cdist(y, operator.coefficients(digits.view(-1, 1, 8, 8)))
     right = by_label((-(away**2) / (2 * (noise**2 + wide**2))).softmax(dim=1))
     levels, given = tuple(10 * 0.001 ** (k / 99) for k in range(100)), y.repeat_interleave(100, dim=0)
-    pixels = OperatorMap(operator)
     conditions = {
         "exact": Condition(Measured(operator, given, noise), draw, lowest=levels[-1]),
-        "cg": DataConsistency(map=pixels, given=pixels.adjoint(given), deviation=noise, norm=1.0),
+        "cg": DataConsistency(map=operator, given=operator.adjoint(given), deviation=noise, norm=1.0),
     }
     variation = {}
     for rule, condition in conditions.items():

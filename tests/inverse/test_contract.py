@@ -90,12 +90,12 @@ def test_an_image_agrees_with_its_own_measurement_and_its_null_space_stays(opera
     kept = Condition(Measured(operator, operator.coefficients(x)), lambda step: torch.zeros_like(x))
     torch.testing.assert_close(kept(x, 0.0, 0), x)
     replaced = kept(other, 0.0, 0)
-    torch.testing.assert_close(operator.measure(replaced), operator.measure(x))
+    torch.testing.assert_close(operator.apply(replaced), operator.apply(x))
     torch.testing.assert_close(
         replaced - operator.images(operator.coefficients(replaced)),
         other - operator.images(operator.coefficients(other)),
     )
-    torch.testing.assert_close(operator.measure(operator.images(operator.coefficients(x))), operator.measure(x))
+    torch.testing.assert_close(operator.apply(operator.images(operator.coefficients(x))), operator.apply(x))
 
 
 def test_it_measures_an_image_alike_in_any_batch_and_in_its_type(operator: LinearOperator) -> None:
@@ -109,7 +109,7 @@ def test_it_measures_an_image_alike_in_any_batch_and_in_its_type(operator: Linea
 def test_a_registered_task_reads_from_its_file_what_its_operator_measures(example: tuple[Tensor, Task]) -> None:
     images, task = example
     assert (task.count, *task.operator.shape) == tuple(images.shape)
-    expected = task.operator.measure(images)
+    expected = task.operator.apply(images)
     found = task.values * task.operator.singular_values.double()
     margin = WRONG * expected.norm() + 5 * task.noise * expected.numel() ** 0.5
     assert float((found - expected).norm()) <= margin

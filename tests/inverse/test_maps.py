@@ -13,7 +13,6 @@ from ncsnx.inverse import (
     Fourier,
     LinearMap,
     MeasurementMap,
-    OperatorMap,
     Radon,
     Sense,
     Task,
@@ -37,7 +36,7 @@ MAPS: dict[str, LinearMap] = {
     "radon, few detectors": Radon((2, 7, 9), [10.0, 100.0], 5),
     "matrix": MatrixMap((1, 3, 4), torch.randn(5, 12, generator=GENERATOR)),
     "complex matrix": MatrixMap((2, 3, 2), torch.randn(7, 12, dtype=torch.complex64, generator=GENERATOR)),
-    "operator": OperatorMap(Averaging((3, 6, 8), 2)),
+    "operator": Averaging((3, 6, 8), 2),
 }
 
 

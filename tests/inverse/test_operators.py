@@ -14,14 +14,14 @@ from tests.inverse.examples import OPERATORS, TopHalf, blurred, pictures, pseudo
 def test_averaging_measures_the_mean_of_each_square() -> None:
     operator, x = Averaging((3, 6, 8), 2), pictures(OPERATORS["averaging"])
     means = x.view(3, 3, 3, 2, 4, 2).mean(dim=(3, 5))
-    torch.testing.assert_close(operator.measure(x), means.flatten(1))
-    torch.testing.assert_close(pseudo_inverse(operator, operator.measure(x))[:, :, ::2, 1::2], means)
+    torch.testing.assert_close(operator.apply(x), means.flatten(1))
+    torch.testing.assert_close(pseudo_inverse(operator, operator.apply(x))[:, :, ::2, 1::2], means)
 
 
 def test_graying_measures_the_luma() -> None:
     operator, x = OPERATORS["graying"], pictures(OPERATORS["graying"])
     luma = 0.299 * x[:, 0] + 0.587 * x[:, 1] + 0.114 * x[:, 2]
-    torch.testing.assert_close(operator.measure(x), luma.flatten(1))
+    torch.testing.assert_close(operator.apply(x), luma.flatten(1))
 
 
 @pytest.mark.parametrize("sigma", [0.8, 2.5])
@@ -29,9 +29,9 @@ def test_blurring_is_the_gaussian_filter_with_mirrored_edges(sigma: float) -> No
     operator, whole = Blurring((1, 12, 8), sigma), Blurring((1, 12, 8), sigma, cutoff=0.0)
     x = pictures(operator)
     expected = blurred(sigma, x)
-    torch.testing.assert_close(whole.images(whole.measure(x)), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(whole.images(whole.apply(x)), expected, atol=1e-6, rtol=0)
     # the measurement is the blurred picture without the frequencies below the cutoff
-    torch.testing.assert_close(operator.images(operator.measure(x)), expected, atol=3e-2, rtol=0)
+    torch.testing.assert_close(operator.images(operator.apply(x)), expected, atol=3e-2, rtol=0)
     assert len(operator.singular_values) < 12 * 8 or sigma < 1
 
 

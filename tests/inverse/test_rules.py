@@ -8,7 +8,7 @@ from torch import Tensor
 from ncsnx.config import AnnealedLangevin, ConsistentAnnealed, Sampler
 from ncsnx.config.sampler import GridSampler
 from ncsnx.errors import NcsnxError
-from ncsnx.inverse import Averaging, LinearMap, Masking, MeasurementMap, OperatorMap, Task
+from ncsnx.inverse import Averaging, LinearMap, Masking, MeasurementMap, Task
 from ncsnx.inverse.rules import GUIDANCE, SPREAD, DataConsistency, Guidance, chosen_rule, solved
 from ncsnx.samplers.building import build_sampler
 from ncsnx.samplers.contract import definition_of
@@ -37,7 +37,7 @@ class Squares(MeasurementMap):
 
 
 def consistent_pixels(known: Tensor, values: Tensor, deviation: float, noise: Noise) -> Guidance:
-    pixels = OperatorMap(Masking(known))
+    pixels = Masking(known)
     return DataConsistency(map=pixels, given=pixels.adjoint(values), deviation=deviation, norm=1.0)
 
 
