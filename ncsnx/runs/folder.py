@@ -79,8 +79,6 @@ class Run:
     """A copy of the experiment's file, for people; never executed."""
     segments_path = RunEntry("segments.jsonl")
     """One JSON line for each start of the training."""
-    patches = RunEntry("patches")
-    """Uncommitted changes at the starts of the training: see `ncsnx.runs.segments`."""
     metrics_path = RunEntry("metrics.jsonl")
     """One JSON line for each step that was logged."""
     log_path = RunEntry("log.txt")

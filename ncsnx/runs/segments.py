@@ -41,8 +41,6 @@ class GitState:
     commit: str
     dirty: bool | None
     """Whether tracked files differ from the commit; None if git took too long."""
-    patch: str | None = attrs.field(default=None, metadata=OMITTED)
-    """File in the run's patches/ with the changes, recorded by earlier versions."""
 
 
 @attrs.frozen(kw_only=True)

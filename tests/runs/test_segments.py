@@ -1,6 +1,5 @@
 """The history of a run records what is needed to repeat each start."""
 
-import json
 import os
 import socket
 import subprocess
@@ -80,10 +79,3 @@ def test_a_git_that_hangs_or_is_missing_is_not_waited_for(repository: Path, monk
     program.unlink()
     monkeypatch.setenv("PATH", str(repository))
     assert git_state(repository) is None
-
-
-def test_a_start_whose_changes_an_earlier_version_recorded_is_read(run: Run) -> None:
-    append_segment(run, from_step=0, runtime={}, changes={}, source=run.path)
-    record = {**json.loads(run.segments_path.read_text()), "git": {"commit": "a1", "dirty": True, "patch": "b2.patch"}}
-    run.segments_path.write_text(json.dumps(record) + "\n")
-    assert read_segments(run)[0].git == GitState(commit="a1", dirty=True, patch="b2.patch")
