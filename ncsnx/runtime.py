@@ -74,16 +74,13 @@ class Runtime:
         *,
         device: str = "auto",
         threads: int | None = None,
-        plain: bool = False,
         compile: bool = False,
-        checkpointing: bool = False,
-        workers: int = 0,
-        precision: str | None = None,
         ranks: RankGroup = ALONE,
+        **choices: Any,
     ) -> "Runtime":
         """The choices that the options mean. Sets torch's threads and CUDA flags. Raises UsageError.
 
-        ranks: those that run the command, each on a GPU of its own.
+        ranks: those that run the command, each on a GPU of its own. choices: further fields.
         """
         if threads is not None:
             torch.set_num_threads(threads)
@@ -92,15 +89,7 @@ class Runtime:
             if chosen.index is not None:  # else pinned memory would open a context on the first GPU too
                 torch.cuda.set_device(chosen)
             _turn_off_tf32()
-        runtime = cls(
-            device=chosen,
-            threads=torch.get_num_threads(),
-            plain=plain,
-            checkpointing=checkpointing,
-            workers=workers,
-            ranks=ranks.world,
-            precision=precision,  # type: ignore[arg-type]  # checked by the validator
-        )
+        runtime = cls(device=chosen, threads=torch.get_num_threads(), ranks=ranks.world, **choices)
         return runtime.compiled() if compile else runtime
 
     def compiled(self) -> "Runtime":
@@ -149,17 +138,8 @@ class Runtime:
 
     def facts(self) -> dict[str, Any]:
         """The choices and the device's name, as they are recorded."""
-        return {
-            "device": str(self.device),
-            "device_name": device_name(self.device),
-            "threads": self.threads,
-            "plain": self.plain,
-            "compile": self.compile,
-            "checkpointing": self.checkpointing,
-            "workers": self.workers,
-            "ranks": self.ranks,
-            **({} if self.precision is None else {"precision": self.precision}),
-        }
+        choices = attrs.asdict(self, filter=lambda field, value: value is not None)
+        return {**choices, "device": str(self.device), "device_name": device_name(self.device)}
 
     def _is_contiguous(self, model: Model) -> bool:
         """Whether images are contiguous in memory. On MPS, pools and normalizations have wrong gradients in

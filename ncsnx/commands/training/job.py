@@ -61,18 +61,16 @@ def require_free(job: TrainingJob, work: Work) -> TrainingJob:
 
     Raises NcsnxError for ranks with other experiments, a run that another process writes, and unknown trackers.
     """
-    require_same(work.ranks, "has another experiment", dict(flatten(unstructure(job.experiment))))
-    work.ranks.first(lambda: _require_unheld(job))
     chosen = job.options.trackers()
-    trackers = work.ranks.first(lambda: noted_trackers(Run(job.path)) if chosen is None else known_trackers(chosen))
-    return attrs.evolve(job, trackers=trackers)
 
+    def trackers() -> Sequence[str]:
+        if (run := job.existing()) is not None:
+            with writer_lock(run):
+                pass  # the training takes the lock that counts
+        return noted_trackers(Run(job.path)) if chosen is None else known_trackers(chosen)
 
-def _require_unheld(job: TrainingJob) -> None:
-    """Refuses a run that another process writes, before data is opened."""
-    if (run := job.existing()) is not None:
-        with writer_lock(run):
-            pass  # the training takes the lock that counts
+    require_same(work.ranks, "has another experiment", dict(flatten(unstructure(job.experiment))))
+    return attrs.evolve(job, trackers=work.ranks.first(trackers))
 
 
 @attrs.frozen(kw_only=True, repr=False)

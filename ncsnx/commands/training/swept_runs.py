@@ -75,15 +75,13 @@ class SweptRuns:
         run = self._run(point)
         return summary_of(run) if run.path.exists() else None
 
-    def _is_finished(self, point: SweepPoint) -> bool:
-        run = self._run(point)
-        return run.path.exists() and max(checkpoints(run), default=0) >= point.experiment.steps
-
     def is_trained(self, point: SweepPoint) -> bool:
         """Whether the run of a point is finished, and its newest checkpoint sound."""
         run = self._run(point)
         try:
-            return self._is_finished(point) and bool(verify(run.checkpoints / step_name(max(checkpoints(run)))))
+            return is_finished(point, self._status(point)) and bool(
+                verify(run.checkpoints / step_name(max(checkpoints(run))))
+            )
         except UnsoundError:
             return False
 
@@ -189,7 +187,7 @@ class SweptRuns:
         read. Returns the numbers that were asked for, and a line for each run that has no score."""
         problems, work = list[str](), self._own_work(attrs.evolve(self.work, info=self.work.detail))
         measured: dict[str, dict[str, RunNumber]] = {key: {} for key in ("fid", "loss") if getattr(self.sweep, key)}
-        for point in [point for point in points if measured and self._is_finished(point)]:
+        for point in [point for point in points if measured and is_finished(point, self._status(point))]:
             for key, by_run in measured.items():
                 work.detail(f"{key} of {point.run}")
                 try:
