@@ -18,9 +18,7 @@ class CommonOptions(InRuns, InData, InCache, Execution, BatchSize, Noted, Comman
     """
 
 
-CommonOptions.registered = Registration(
-    name="options", kind=CommonOptions, panel=RUNS_PANEL, place=0, then="", is_shared=True
-)
+CommonOptions.registered = Registration("options", panel=RUNS_PANEL, place=0, then="", is_shared=True)
 
 
 def common_options(kind: type[Command[Any]]) -> str | None:

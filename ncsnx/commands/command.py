@@ -201,46 +201,37 @@ class Command(Generic[R]):
         raise NotImplementedError
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define(kw_only=True)
 class Registration:
-    """Name of a command, its place in `ncsnx --help`, and how it is run."""
+    """A command as it is declared: its place in `ncsnx --help`, and how it is run. It is the decorator `command`, which
+    registers the class.
 
-    name: str
-    """Words that are typed: 'fid', 'data pack'."""
-    kind: type[Command[Any]]
-    panel: str
-    place: int
-    """Orders the help, ascending; a panel stands where its first command does."""
-    then: str
-    """Clause on the same command after a stop by a signal, unless the work itself says it more precisely."""
-    is_shared: bool
-    """Whether several ranks can share the work; otherwise it runs on rank 0."""
-
-
-_commands: dict[str, Registration] = {}
-
-
-def command(
-    name: str,
-    *,
-    panel: str = PACKAGES_PANEL,
-    place: int = LAST,
-    then: str = FROM_THE_START,
-    is_shared: bool = False,
-) -> Callable[[C], C]:
-    """Registers a class as the command `name`; the parameters are those of `Registration`.
-
-    Its docstring's first line stands in `ncsnx --help`. Raises ValueError for a name that is taken.
+    The first line of the class's docstring stands in the help. The decorator raises ValueError for a name that is
+    taken.
     """
 
-    def register(kind: C) -> C:
-        registered = Registration(name=name, kind=kind, panel=panel, place=place, then=then, is_shared=is_shared)
-        if _commands.setdefault(name, registered) != registered:
-            raise ValueError(f"the command {name!r} already exists")
-        kind.registered = registered
+    name: str = attrs.field(kw_only=False)
+    """Words that are typed: 'fid', 'data pack'."""
+    panel: str = PACKAGES_PANEL
+    place: int = LAST
+    """Orders the help, ascending; a panel stands where its first command does."""
+    then: str = FROM_THE_START
+    """Clause on the same command after a stop by a signal, unless the work itself says it more precisely."""
+    is_shared: bool = False
+    """Whether several ranks can share the work; otherwise it runs on rank 0."""
+    kind: type[Command[Any]] = attrs.field(init=False)
+
+    def __call__(self, kind: C) -> C:
+        """Registers the class, and returns it unchanged."""
+        self.kind = kind
+        if _commands.setdefault(self.name, self) != self:
+            raise ValueError(f"the command {self.name!r} already exists")
+        kind.registered = self
         return kind
 
-    return register
+
+command = Registration
+_commands: dict[str, Registration] = {}
 
 
 @cache

@@ -68,52 +68,35 @@ class Grids:
     """Signal-to-noise ratio of a Langevin step of the experiment's own sampler."""
 
 
-@attrs.frozen(eq=False, kw_only=True)
+@attrs.define(eq=False, kw_only=True)
 class Definition:
-    """A sampler's function with the arguments of its registration."""
+    """A sampler as it is declared. It is the decorator `sampler`, which registers the generator function.
 
-    function: Callable[..., Steps]
-    label: str | None
-    """Name in plots; None: the tag."""
-    tried: Callable[[int, Grids], Sequence[Sampler]] | None
-    """(evaluations, grids) → configurations that `ncsnx compare` tries; None: the defaults, on the whole grid."""
-    fewest: int
-    """Fewest evaluations per image that `ncsnx compare` tries unless it is told how many."""
-    evaluations: Callable[[Any, int], int] | None
-    """(configuration, levels) → evaluations per image; None: counted in a dry run."""
-    order: int | None
-    """Order of convergence of the defaults to the solution of the probability-flow ODE; None: not declared."""
-    adaptive: str | None
-    """Configuration field with the tolerance of an adaptive sampler; None: not adaptive. The steps of an
-    adaptive sampler are an image's own, whatever its batch, and only sampling shows their NFE."""
-
-    def start(self, config: Sampler, x: Tensor, sigmas: Sequence[float], noise: Draw, model: DenoisingModel) -> Steps:
-        """A call of the sampler, before its first step."""
-        given = {"x": x, "sigmas": sigmas, "noise": noise, "model": model}
-        parameters = inspect.signature(self.function).parameters
-        return self.function(**{name: given[name] if name in given else getattr(config, name) for name in parameters})
-
-
-_definitions: dict[type[Sampler], Definition] = {}
-
-
-def sampler(
-    config: type[Sampler],
-    *,
-    label: str | None = None,
-    tried: Callable[[int, Grids], Sequence[Sampler]] | None = None,
-    fewest: int = 6,
-    evaluations: Callable[[Any, int], int] | None = None,
-    order: int | None = None,
-    adaptive: str | None = None,
-) -> Callable[[F], F]:
-    """Decorator: registers a generator function as the sampler of a configuration class.
-
-    See `Definition` for the other arguments. Raises ValueError for a second function of a class, TypeError for another
-    kind of function and for a parameter that is neither in the list above nor a field or property of the configuration.
+    The decorator raises ValueError for a second function of a class, TypeError for another kind of function and for a
+    parameter that is neither in the list above nor a field or property of the configuration.
     """
 
-    def register(function: F) -> F:
+    config: type[Sampler] = attrs.field(kw_only=False)
+    """The configuration class."""
+    label: str | None = None
+    """Name in plots; None: the tag."""
+    tried: Callable[[int, Grids], Sequence[Sampler]] | None = None
+    """(evaluations, grids) → configurations that `ncsnx compare` tries; None: the defaults, on the whole grid."""
+    fewest: int = 6
+    """Fewest evaluations per image that `ncsnx compare` tries unless it is told how many."""
+    evaluations: Callable[[Any, int], int] | None = None
+    """(configuration, levels) → evaluations per image; None: counted in a dry run."""
+    order: int | None = None
+    """Order of convergence of the defaults to the solution of the probability-flow ODE; None: not declared."""
+    adaptive: str | None = None
+    """Configuration field with the tolerance of an adaptive sampler; None: not adaptive. The steps of an
+    adaptive sampler are an image's own, whatever its batch, and only sampling shows their NFE."""
+    function: Callable[..., Steps] = attrs.field(init=False)
+    """The generator function."""
+
+    def __call__(self, function: F) -> F:
+        """Registers the function, and returns it unchanged."""
+        config = self.config
         where = f"@sampler({config.__name__}) {function.__qualname__}"
         if not inspect.isgeneratorfunction(function):
             raise TypeError(f"{where}: expected a generator function, with `x, denoised, score = yield x, sigma`")
@@ -123,22 +106,23 @@ def sampler(
             wanted = own if parameter.kind is parameter.KEYWORD_ONLY else _GIVEN
             if name not in wanted:
                 raise TypeError(f"{where}: expected parameters among {', '.join(wanted)}, found {name}")
-        if adaptive is not None and adaptive not in known:
-            raise TypeError(f"{where}: expected adaptive to be among {', '.join(known)}, found {adaptive}")
+        if self.adaptive is not None and self.adaptive not in known:
+            raise TypeError(f"{where}: expected adaptive to be among {', '.join(known)}, found {self.adaptive}")
         if config in _definitions:
             raise ValueError(f"{where}: {config.__name__} already has {_definitions[config].function.__qualname__}")
-        _definitions[config] = Definition(
-            function=function,
-            label=label,
-            tried=tried,
-            fewest=fewest,
-            evaluations=evaluations,
-            order=order,
-            adaptive=adaptive,
-        )
+        self.function = function
+        _definitions[config] = self
         return function
 
-    return register
+    def start(self, config: Sampler, x: Tensor, sigmas: Sequence[float], noise: Draw, model: DenoisingModel) -> Steps:
+        """A call of the sampler, before its first step."""
+        given = {"x": x, "sigmas": sigmas, "noise": noise, "model": model}
+        parameters = inspect.signature(self.function).parameters
+        return self.function(**{name: given[name] if name in given else getattr(config, name) for name in parameters})
+
+
+sampler = Definition
+_definitions: dict[type[Sampler], Definition] = {}
 
 
 def definition_of(config: type[Sampler]) -> Definition:

@@ -4,7 +4,7 @@ Unknown keys are refused, except in fields declared as `dict[str, Any]`. A form 
 document contains a digest of its content, and is valid only byte for byte as written.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,28 +23,24 @@ T = TypeVar("T")
 
 @attrs.frozen
 class DocumentKind:
-    """Properties of a kind of document besides its fields."""
+    """Properties of a kind of document besides its fields. It is the decorator `document` of a frozen attrs class."""
 
     title: str
     """Name in messages, with an article."""
-    advice: str
+    advice: str = attrs.field(default="", kw_only=True)
     """Advice for a damaged document; empty where the reader adds its own."""
-    is_sealed: bool
+    sealed: bool = attrs.field(default=False, kw_only=True)
     """Whether the file contains a digest of its content."""
 
-
-DOCUMENTS: dict[type, DocumentKind] = {}
-"""Kinds of documents by class, for all imported modules."""
-
-
-def document(title: str, *, advice: str = "", sealed: bool = False) -> Callable[[type[T]], type[T]]:
-    """Class decorator that declares a frozen attrs class as a kind of document; parameters as in `DocumentKind`."""
-
-    def declared(cls: type[T]) -> type[T]:
-        DOCUMENTS[cls] = DocumentKind(title, advice, sealed)
+    def __call__(self, cls: type[T]) -> type[T]:
+        """Declares the class, and returns it unchanged."""
+        DOCUMENTS[cls] = self
         return cls
 
-    return declared
+
+document = DocumentKind
+DOCUMENTS: dict[type, DocumentKind] = {}
+"""Kinds of documents by class, for all imported modules."""
 
 
 def document_of(values: object, cls: type[T], where: Path | str) -> T:
@@ -61,7 +57,7 @@ def document_of(values: object, cls: type[T], where: Path | str) -> T:
 def parse_document(content: bytes, cls: type[T], where: Path | str) -> T:
     """The document in a file's `content`. where: the file, for errors. Raises as `document_of`."""
     kind = DOCUMENTS[cls]
-    if kind.is_sealed:
+    if kind.sealed:
         values: Any = unsealed(content)
         if values is None:
             what = "is damaged: it does not match its own digest"
@@ -83,7 +79,7 @@ def document_values(value: Any) -> dict[str, Any]:
 def document_bytes(value: Any) -> bytes:
     """The content of a document's file: readable JSON, sealed if its kind is. Raises ValueError for NaN."""
     values = document_values(value)
-    return sealed_bytes(values) if DOCUMENTS[type(value)].is_sealed else atomic.json_bytes(values)
+    return sealed_bytes(values) if DOCUMENTS[type(value)].sealed else atomic.json_bytes(values)
 
 
 def read_document(path: Path, cls: type[T], limit: int = reading.JSON_LIMIT) -> T:

@@ -45,7 +45,7 @@ each_kind = pytest.mark.parametrize(("cls", "values"), KINDS, ids=[cls.__name__ 
 
 def written(values: Any, cls: type) -> bytes:
     """A file of these values, forged with a correct digest where needed."""
-    if DOCUMENTS[cls].is_sealed and isinstance(values, dict):
+    if DOCUMENTS[cls].sealed and isinstance(values, dict):
         values = {key: value for key, value in values.items() if key != "digest"}
         values = {**values, "digest": digest(values)}
     return atomic.json_bytes(values)
