@@ -2,14 +2,14 @@
 
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from ncsnx.notebooks import picture_html, remark
@@ -171,6 +171,40 @@ def grid(images: Tensor, columns: int, *, padding: int = 2, scale: int | None = 
 def square_columns(n: int) -> int:
     """Number of columns of the most square grid of n ≥ 1 images that isn't higher than wide."""
     return math.isqrt(n - 1) + 1
+
+
+_GAP, _CELL_PIXELS, _FONT_PIXELS, _LINE_PIXELS = 4, 128, 14, 19
+
+GridRow = Mapping[str, Sequence[tuple[Tensor, str]]]
+"""Images (C, H, W) uint8 with their captions, by the title of their group; equally many in every row."""
+
+
+def captioned_grid(rows: Sequence[GridRow]) -> bytes:
+    """A PNG with a line of images for each row, with captions, below the titles of the groups."""
+    from matplotlib.font_manager import findfont  # its own font, so that grids look the same everywhere
+
+    font = ImageFont.truetype(findfont("DejaVu Sans"), _FONT_PIXELS)
+    groups = list(rows[0].values())
+    columns, first = sum(map(len, groups)), picture(groups[0][0][0])
+    factor = max(1, min(round(_CELL_PIXELS / min(first.size)), MOST_PIXELS // max(first.width * columns, first.height)))
+    width, height = first.width * factor + _GAP, first.height * factor + _LINE_PIXELS
+    size = columns * width + (2 * len(groups) - 1) * _GAP, len(rows) * height + _LINE_PIXELS + _GAP
+    whole = Image.new("RGB", size, "white")
+    pen = ImageDraw.Draw(whole)
+    for line, row in enumerate(rows):
+        left, top = _GAP, _LINE_PIXELS + line * height
+        for title, group in row.items():
+            if line == 0:
+                pen.text((left, 1), title, fill="black", font=font)
+            for image, caption in group:
+                shown = picture(image).resize((width - _GAP, height - _LINE_PIXELS), Image.Resampling.NEAREST)
+                whole.paste(shown, (left, top))
+                pen.text((left, top + shown.height), caption, fill="black", font=font)
+                left += width
+            left += 2 * _GAP
+    encoded = io.BytesIO()
+    whole.save(encoded, format="PNG")
+    return encoded.getvalue()
 
 
 def picture(image: Tensor) -> Image.Image:

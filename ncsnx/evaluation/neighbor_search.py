@@ -19,11 +19,12 @@ from ncsnx.config.converter import unstructure
 from ncsnx.errors import NcsnxError, UsageError
 from ncsnx.evaluation.engine import drawn_pixels
 from ncsnx.evaluation.measure import Measure, measure
-from ncsnx.evaluation.memorizing import NEIGHBORHOOD, compared, relative_distances, verdict
+from ncsnx.evaluation.memorizing import NEAR_QUANTILE, NEIGHBORHOOD, compared, relative_distances, verdict
 from ncsnx.evaluation.nearest_images import Nearest, feature_space, nearest, pixel_space
-from ncsnx.evaluation.neighbor_pictures import GridRow, draw_grid, plot_distances
+from ncsnx.evaluation.plots import plot_distances
 from ncsnx.features.feature_network import FeatureNetwork, unnamed
 from ncsnx.features.real_images import DataSource, SplitImages
+from ncsnx.images import GridRow, captioned_grid
 from ncsnx.quantities import counted, number, percent
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.results import Column, Result, Table
@@ -163,10 +164,11 @@ class NeighborSearch(Measure):
         near = nearest(images, self.training, spaces, k, flips=self.flips, work=work)
         found = {space.name: Neighbors(one[:n], one[n:]) for space, one in zip(spaces, near, strict=True)}
         atomic.write_bytes(self.place / _TABLE, self._table(found))
-        draw_grid(self.place / _GRID, self._grid(images, found))
+        atomic.write_bytes(self.place / _GRID, captioned_grid(self._grid(images, found)))
         plot_distances(
             self.place / _PLOT,
             {name: (space.samples.distances[:, 0], space.held_out.distances[:, 0]) for name, space in found.items()},
+            near=NEAR_QUANTILE,
             title=f"{self.run.name}: distance to the nearest training image",
             caption=self.caption(),
         )

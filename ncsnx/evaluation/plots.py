@@ -4,14 +4,14 @@ import io
 import math
 import textwrap
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ncsnx.quantities import with_error
+from ncsnx.quantities import percent, with_error
 from ncsnx.runs.ledger import Row, value
 from ncsnx.storage.atomic import write_bytes
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
+    from torch import Tensor
 
 _FONT = "DejaVu Sans"  # comes with matplotlib, so plots look the same everywhere
 # From the palette of Okabe and Ito, distinct for colour-blind readers and in black and white; grey for its yellow.
@@ -134,6 +135,32 @@ def plot_samplers(stem: Path, rows: Sequence[Row], *, metric: str, title: str, c
         handles, labels = axes.get_legend_handles_labels()
         once = dict(zip(labels, handles, strict=True))
         axes.legend(once.values(), once.keys(), loc="upper left", bbox_to_anchor=(1, 1), handlelength=1.4)
+        write(stem, figure)
+
+
+def plot_distances(
+    stem: Path, spaces: Mapping[str, "tuple[Tensor, Tensor]"], *, near: float, title: str, caption: str
+) -> None:
+    """Draws cumulative distributions of distances into `stem`.png and `stem`.svg, one panel per space.
+
+    spaces: (n,) distances of samples and (m,) of held-out images, m ≥ 0, by name of the space. A dotted line marks the
+    quantile `near` of the held-out distances. For the rest see `plot_scores`. Raises NcsnxError.
+    """
+    with style():
+        figure = new_figure(3.2 * len(spaces) + 0.2, 3.5, title, caption)
+        panels = figure.subplots(1, len(spaces), squeeze=False)[0]
+        for axes, (name, (samples, held_out)) in zip(panels, spaces.items(), strict=True):
+            if len(held_out):
+                label = f"held out ({len(held_out):,})"
+                axes.ecdf(held_out.numpy(), color=GREY, linestyle=DASHED, label=label)
+                limit = float(held_out.quantile(near))
+                label = f"nearest {percent(near)} of held out"
+                axes.axvline(limit, color=GREY, linewidth=0.7, linestyle=":", label=label)
+            axes.ecdf(samples.numpy(), color=VERMILION, label=f"samples ({len(samples):,})")
+            axes.set_xlim(left=0)
+            axes.set_xlabel(f"distance in {name}")
+            axes.legend(loc="lower left", bbox_to_anchor=(0, 1))  # above the axes, where it covers no curve
+        panels[0].set_ylabel("cumulative share of images")
         write(stem, figure)
 
 

@@ -13,7 +13,6 @@ grid.png shows the measurement, its alternatives, their mean and spread, and the
 complex values as magnitude, in grey, beside the phase, in colours.
 """
 
-import io
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +25,7 @@ from torch import Tensor
 
 from ncsnx import reading
 from ncsnx.config.variants import OMITTED, REST, VERSION
-from ncsnx.images import picture, to_uint8
+from ncsnx.images import GridRow, captioned_grid, to_uint8
 from ncsnx.inverse.calibration import Calibration, Coverage, draw_calibration
 from ncsnx.inverse.image_quality import Comparison
 from ncsnx.inverse.posterior_maps import POSTERIOR_FILE, alternatives_of, pixel_maps, sorted_pixels, write_posterior
@@ -43,7 +42,6 @@ _BATCH_BYTES = 2**22
 """Images that are compared at once; some twenty times as much is in memory."""
 _ROWS, _COLUMNS = 12, 6
 """Most pictures, and most alternatives of each, that are shown."""
-_CELL_IN, _GAP_IN, _POINTS, _DOTS_PER_INCH = 0.8, 0.2, 6.5, 200
 
 
 def psnr_in_words(decibels: float | None) -> str:
@@ -128,7 +126,7 @@ def record_task(
     misfits: list[float] = []
     maps: list[dict[str, Tensor]] = []
     records: list[PictureRecord] = []
-    rows: list[list[Cell]] = []
+    rows: list[GridRow] = []
     for place in range(task.count):
         check_stop()
         measured, images = task.of(place), alternatives_of(samples, place, task.count)
@@ -152,7 +150,7 @@ def record_task(
         calibration=calibration,
         pictures=tuple(records),
     )
-    write_bytes(folder / _GRID_FILE, _drawn(rows, 2 * _CELL_IN if space.complex else _CELL_IN))
+    write_bytes(folder / _GRID_FILE, captioned_grid(rows))
     if calibration is not None and calibration.is_known:
         write_bytes(folder / CALIBRATION_FILE, draw_calibration(calibration, coverage.curve()))
     else:  # of an earlier truth
@@ -178,56 +176,34 @@ def _compared(task: Task, place: int, images: Tensor, space: Space) -> PictureRe
     return PictureRecord(picture=task.names[0], images=indices, range=comparison.data_range, distances=distances)
 
 
-Cell = tuple[str, Tensor, str]
-"""Title, picture in [0, 1] and the text below it."""
-
-
-def _drawn(rows: list[list[Cell]], cell_in: float) -> bytes:
-    """A row of cells for each picture, as a PNG. cell_in: width of a cell in inches."""
-    from matplotlib.figure import Figure
-
-    width, height = len(rows[0]) * (cell_in + _GAP_IN), len(rows) * (_CELL_IN + 1.6 * _GAP_IN)
-    figure = Figure(figsize=(width, height + _GAP_IN), dpi=_DOTS_PER_INCH)
-    places = figure.subplots(len(rows), len(rows[0]), squeeze=False).flat
-    for axes, (title, image, below) in zip(places, [cell for row in rows for cell in row], strict=True):
-        axes.imshow(picture(to_uint8(image)), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-        axes.set_axis_off()
-        axes.set_title(title, fontsize=_POINTS, pad=2)
-        axes.text(0.5, -0.03, below, transform=axes.transAxes, ha="center", va="top", fontsize=_POINTS)
-    figure.subplots_adjust(left=0.01, right=0.99, top=0.94, bottom=0.06, wspace=0.1, hspace=0.4)
-    content = io.BytesIO()
-    figure.savefig(content, format="png", metadata={"Software": None})
-    return content.getvalue()
-
-
-def _row(task: Task, images: Tensor, space: Space) -> list[Cell]:
-    """The cells of a task with one picture."""
+def _row(task: Task, images: Tensor, space: Space) -> GridRow:
+    """The pictures of a task with one picture, each with its caption."""
     truth, window, comparison = task.truth, space.pictures, Comparison.of(task.truth, space)
 
-    def cell(title: str, sample: Tensor) -> Cell:
-        below = "" if comparison is None else psnr_in_words(float(comparison.distances(sample[None])[0, 0]))
-        return title, window.picture(sample), below
+    def cell(sample: Tensor, place: str = "") -> tuple[Tensor, str]:
+        distance = "" if comparison is None else psnr_in_words(float(comparison.distances(sample[None])[0, 0]))
+        return to_uint8(window.picture(sample)), ": ".join(filter(None, [place, distance]))
 
-    def of_task(title: str, known: Tensor) -> Cell:
-        return title, window.picture((known * space.span).float()[0]), ""
+    def of_task(known: Tensor) -> list[tuple[Tensor, str]]:
+        return [(to_uint8(window.picture((known * space.span).float()[0])), "")]
 
-    return [
-        of_task("measurement", task.shown()),
-        *(cell(str(place), sample) for place, sample in enumerate(images[:_COLUMNS])),
-        cell("mean", images.mean(dim=0)),
-        _spread(images, space),
-        *([] if truth is None else [of_task("truth", truth)]),
-    ]
+    return {
+        "measurement": of_task(task.shown()),
+        "images": [cell(sample, str(place)) for place, sample in enumerate(images[:_COLUMNS])],
+        "mean": [cell(images.mean(dim=0))],
+        "spread × 2" if space.bounded else "deviation": [_spread(images, space)],
+        **({} if truth is None else {"truth": of_task(truth)}),
+    }
 
 
-def _spread(images: Tensor, space: Space) -> Cell:
-    """The cell of the standard deviation."""
+def _spread(images: Tensor, space: Space) -> tuple[Tensor, str]:
+    """The standard deviation, and what is white."""
     # of values in [0, 1] it is at most ½; else with n − 1 in the denominator, as in posterior.safetensors
     correction = 0 if space.bounded else min(1, len(images) - 1)
     deviation = images.std(dim=0, correction=correction)
     if space.bounded:
-        return "spread × 2", 2 * deviation, ""
+        return to_uint8(2 * deviation), ""
     if space.complex:  # of the complex value: E |v − E v|² is the sum of both variances
         deviation = torch.hypot(deviation[0::2], deviation[1::2])
     most = float(deviation.max())
-    return "deviation", deviation / most if most > 0 else deviation, f"white: {number(most)}"
+    return to_uint8(deviation / most if most > 0 else deviation), f"white: {number(most)}"
