@@ -5,8 +5,6 @@
 Sample i is image i of the seed, as `ncsnx sample` draws it. The results are an entry of the run's ledger.
 """
 
-import csv
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -29,6 +27,7 @@ from ncsnx.quantities import counted, number, percent
 from ncsnx.randomness import Purpose, Stream
 from ncsnx.results import Column, Result, Table
 from ncsnx.runs.ledger import Quantity, Row, Series, Subject
+from ncsnx.runs.measurements import csv_of
 from ncsnx.runs.result_records import SpaceRecord
 from ncsnx.samplers.building import state_count
 from ncsnx.sampling.drawing import Drawing
@@ -179,9 +178,7 @@ class NeighborSearch(Measure):
 
     def _table(self, found: Mapping[str, Neighbors]) -> bytes:
         """CSV with a line for each neighbour of a sample, and for the nearest neighbour of each held-out image."""
-        text = io.StringIO()
-        lines = csv.writer(text, lineterminator="\n")
-        lines.writerow(["set", "image", "space", "rank", "training_image", "id", "flipped", "distance", "relative"])
+        lines = list[dict[str, object]]()
         for space, one in found.items():
             for name, numbers, near, k in (
                 ("sample", range(self.n), one.samples, self.k),
@@ -191,11 +188,13 @@ class NeighborSearch(Measure):
                 for row, image in enumerate(numbers):
                     indices = near.indices[row, :k]
                     for rank, place in enumerate(self.training.at(indices).ids.tolist()):
+                        which = {"set": name, "image": image, "space": space, "rank": rank + 1}
+                        found_at = {"training_image": int(indices[rank]), "id": place}
                         distance = f"{float(near.distances[row, rank]):.9g}"
                         last = f"{float(relative[row]):.9g}" if rank == 0 else ""
-                        cells = [int(indices[rank]), place, int(near.flipped[row, rank]), distance, last]
-                        lines.writerow([name, image, space, rank + 1, *cells])
-        return text.getvalue().encode()
+                        flipped = int(near.flipped[row, rank])
+                        lines.append({**which, **found_at, "flipped": flipped, "distance": distance, "relative": last})
+        return csv_of(lines)
 
     def _grid(self, images: Tensor, found: Mapping[str, Neighbors]) -> list[GridRow]:
         """The samples that are nearest in pixels, with their neighbours; mirror images are shown and marked with ↔."""

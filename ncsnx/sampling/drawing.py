@@ -16,22 +16,17 @@ from ncsnx.data import Preprocessing, data_folder, open_data
 from ncsnx.errors import Hint, NcsnxError, UsageError
 from ncsnx.quantities import counted
 from ncsnx.ranks.rank_group import never_stop
-from ncsnx.ranks.shared_batches import own_images
 from ncsnx.runs.folder import Run
 from ncsnx.runs.names import step_name
-from ncsnx.runs.segments import versions
 from ncsnx.samplers.building import build_sampler, visited
 from ncsnx.samplers.state import Constrain, ScaledScore, State
 from ncsnx.sampling.draws import Draws, TrainingImages, between_rows, between_seeds, sampler_draws
 from ncsnx.sampling.function_model import require_grid
-from ncsnx.sampling.generate import FrameRecorder, frame_steps, generate, ignore_state, indices_per_batch
+from ncsnx.sampling.generate import frame_steps, generate, ignore_state, indices_per_batch
 from ncsnx.sampling.model import Model, Origin
 from ncsnx.sampling.request import MOST_IMAGES, SampleRequest
-from ncsnx.sampling.sample_folder import SampleFolder
 from ncsnx.space import Space
 from ncsnx.spelling import A_DIR, argument, parameter
-from ncsnx.storage.process import this_process
-from ncsnx.work import Advance, Work, extrapolated
 
 FILM_FRAMES = 40
 """Default number of frames of an animation."""
@@ -118,7 +113,7 @@ class Drawing:
 
     def states(self, images: int | None = None) -> int:
         """States of the batches of so many of the request's images (rows, with `interpolate`); default: of all."""
-        count, size = self.request.n if images is None else images, self._indices_per_batch
+        count, size = self.request.n if images is None else images, self.indices_per_batch
         return self.model.states * math.ceil(count / size)
 
     def protocol(self) -> dict[str, Any]:
@@ -159,59 +154,19 @@ class Drawing:
         step = "" if saved is None else f"{step_name(saved.step)}-"
         return _samples_place(model.origin) / f"{step}{kind}-seed{request.seed}-{sampler}-{mark}"
 
-    def folder(self, path: Path, note: str = "") -> SampleFolder:
-        """The folder `path` for the samples, not opened, which is enough to add images to it."""
-        return SampleFolder(
-            path,
-            facts=self.protocol(),
-            request=self.request,
-            shape=self.model.shape,
-            frames=len(self._frame_steps),
-            window=self.model.space.pictures,
-            made={
-                **this_process(),
-                "note": note,
-                "runtime": self.model.runtime.facts(),
-                "versions": versions(),
-                **({} if self.task is None else {"pictures": list(self.task.pictures)}),
-            },
-        )
-
-    def fill(self, folder: SampleFolder, left: Sequence[range], work: Work, advance: Advance) -> float:
-        """Draws images into the folder; its `finish` then writes the pictures.
-
-        left: indices of the images that it lacks. advance is called with the number of new states of batches. The ranks
-        share the images, each calling this with the same `left`; all return when all are done. Returns the mean
-        evaluations per image over the new images. Raises NcsnxError.
-        """
-        steps, space, evaluations, taken = self._frame_steps, self.model.space, 0.0, 0.0
-        recorder = FrameRecorder(steps, folder.shown, lambda x: space.pictures.picture(space.decode(x)))
-        own = own_images(work.ranks, folder.path.name, left, self._indices_per_batch)
-        advance = extrapolated(advance, self.states(len(own)), self.states(sum(map(len, left))))
-
-        def on_state(batch: Sequence[int], state: State) -> None:
-            nonlocal evaluations
-            if steps:
-                recorder(batch, state)
-            evaluations = state.evaluations
-            advance()
-
-        for batch, images in self.batches(own, check_stop=work.check_stop, on_state=on_state):
-            folder.add(batch, images, recorder.take() if steps else None)
-            taken += len(batch) * evaluations
-        return sum(work.ranks.gather(lambda: taken, check_stop=work.check_stop)) / max(sum(map(len, left)), 1)
-
     @cached_property
     def _model_facts(self) -> dict[str, Any]:
         """The model's facts; those of a module take a hash of all its weights."""
         return self.model.facts
 
     @property
-    def _indices_per_batch(self) -> int:
+    def indices_per_batch(self) -> int:
+        """Indices of a batch."""
         return indices_per_batch(self.request.batch_size, self.request.columns)
 
     @property
-    def _frame_steps(self) -> tuple[int, ...]:
+    def frame_steps(self) -> tuple[int, ...]:
+        """Indices of the states that frames show; none without frames and film."""
         request = self.request
         film = FILM_FRAMES if request.film and request.columns == 1 else 0
         return frame_steps(self.model.states, request.frames or film)

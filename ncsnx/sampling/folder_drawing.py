@@ -1,5 +1,6 @@
 """Images of a model, drawn into a folder with progress: what sampling and restoring share."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
@@ -10,16 +11,20 @@ from ncsnx.config.sampler import Sampler
 from ncsnx.quantities import counted
 from ncsnx.ranks.joining import require_same
 from ncsnx.ranks.rank_group import held_by_first
-from ncsnx.ranks.shared_batches import runs_of
+from ncsnx.ranks.shared_batches import own_images, runs_of
 from ncsnx.ranks.shared_disk import wait_for_file
+from ncsnx.runs.segments import versions
 from ncsnx.runs.selection import Source
 from ncsnx.runs.writer_lock import folder_lock, require_lock
 from ncsnx.runtime import Runtime
+from ncsnx.samplers.state import State
 from ncsnx.sampling.drawing import Drawing
+from ncsnx.sampling.generate import FrameRecorder
 from ncsnx.sampling.loading import model_of
 from ncsnx.sampling.model import Model
 from ncsnx.sampling.sample_folder import SampleFolder
-from ncsnx.work import Work
+from ncsnx.storage.process import this_process
+from ncsnx.work import Work, extrapolated
 
 
 def load_model(
@@ -57,7 +62,7 @@ class FolderDrawing:
         ranks = work.ranks
         require_same(ranks, "would not draw the same", dict(flatten(facts)), check_stop=work.check_stop)
         path = ranks.first(lambda: self.out or self.drawing.default_folder())
-        output = self.drawing.folder(path, self.note)
+        output = self._output(path)
         if ranks.first(lambda: self._is_complete(output)):
             work.info(f"{self.images} from {self._source}: already sampled")
         else:
@@ -69,6 +74,20 @@ class FolderDrawing:
         ranks.end_others()
         self._say_where(work, output)
         return output
+
+    def _output(self, path: Path) -> SampleFolder:
+        drawing, model, task = self.drawing, self.drawing.model, self.drawing.task
+        pictures = {} if task is None else {"pictures": list(task.pictures)}
+        provenance = {**this_process(), "note": self.note, "runtime": model.runtime.facts(), "versions": versions()}
+        return SampleFolder(
+            path,
+            facts=drawing.protocol(),
+            request=drawing.request,
+            shape=model.shape,
+            frames=len(drawing.frame_steps),
+            window=model.space.pictures,
+            made={**provenance, **pictures},
+        )
 
     def _is_complete(self, output: SampleFolder) -> bool:
         output.check(overwrite=self.overwrite)
@@ -90,13 +109,30 @@ class FolderDrawing:
         return runs_of(missing)
 
     def _fill(self, output: SampleFolder, left: list[range], work: Work) -> None:
-        if not left:
+        """Draws what the folder lacks; the ranks share the images, and return when all are done."""
+        drawing, count, evaluations, taken = self.drawing, sum(map(len, left)), 0.0, 0.0
+        if count == 0:
             return
-        states = self.drawing.states(sum(map(len, left)))
-        with work.progress("sampling", total=states, unit="sampler steps") as advance:
-            evaluations = self.drawing.fill(output, left, work, advance)
-        if self.drawing.model.evaluations is None:
-            work.info(f"{counted(evaluations, 'evaluation')} per image, averaged over the images just drawn")
+        steps, space = drawing.frame_steps, drawing.model.space
+        recorder = FrameRecorder(steps, output.shown, lambda x: space.pictures.picture(space.decode(x)))
+        own = own_images(work.ranks, output.path.name, left, drawing.indices_per_batch)
+        total = drawing.states(count)
+        with work.progress("sampling", total=total, unit="sampler steps") as told:
+            advance = extrapolated(told, drawing.states(len(own)), total)
+
+            def on_state(batch: Sequence[int], state: State) -> None:
+                nonlocal evaluations
+                if steps:
+                    recorder(batch, state)
+                evaluations = state.evaluations
+                advance()
+
+            for batch, images in drawing.batches(own, check_stop=work.check_stop, on_state=on_state):
+                output.add(batch, images, recorder.take() if steps else None)
+                taken += len(batch) * evaluations
+            mean = sum(work.ranks.gather(lambda: taken, check_stop=work.check_stop)) / count
+        if drawing.model.evaluations is None:
+            work.info(f"{counted(mean, 'evaluation')} per image, averaged over the images just drawn")
 
     def _finish(self, output: SampleFolder, work: Work) -> None:
         """Writes the pictures, once this rank sees the batches of all."""
