@@ -1,6 +1,6 @@
 """Progress display, messages and stop check of a long job, supplied by its caller (a command, a test)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,25 +24,6 @@ class Progress(Protocol):
     """Shows the progress of a job of `total` units within a block."""
 
     def __call__(self, name: str, *, total: int, unit: str = "") -> AbstractContextManager[Advance]: ...
-
-
-class RowView(Protocol):
-    """A table that fills row by row, with the progress of its next row."""
-
-    def begin(self, name: str) -> None:
-        """Names the work for the next row."""
-
-    def advance(self, count: int = 1, *, kept: bool = False) -> None:
-        """Reports that `count` more units are done; `kept` as in `Advance`."""
-
-    def row(self, cells: Sequence[str], best: int | None) -> None:
-        """Adds a row. best: index of the best row so far, if any."""
-
-
-class Rows(Protocol):
-    """Shows a job of `units` units that adds `total` rows to a table with these titles, within a block."""
-
-    def __call__(self, titles: Sequence[str], *, total: int, units: int) -> AbstractContextManager[RowView]: ...
 
 
 def ignore_message(text: str) -> None:
@@ -72,7 +53,8 @@ class Work:
     """Progress, messages and stop check of a job; by default nothing is shown and nothing stops it."""
 
     progress: Progress = UNSEEN
-    rows: Rows = UNSEEN
+    rows: Callable[..., AbstractContextManager[Any]] = UNSEEN
+    """Opens a `ncsnx.console.progress.RowsView`, given titles, and the numbers of rows (total) and units of work."""
     check_stop: Callable[[], None] = lambda: None
     """Called between the pieces of a job; raises to end it."""
     at_once: Callable[[], AbstractContextManager[None]] = nullcontext

@@ -6,17 +6,17 @@ from functools import partial
 from typing import Any
 
 from ncsnx.console.messages import Messages
-from ncsnx.console.progress import progress, rows_view
+from ncsnx.console.progress import RowsView, progress, rows_view
 from ncsnx.results import Column
 from ncsnx.stopping import StopRequest
-from ncsnx.work import RowView, Work
+from ncsnx.work import Work
 
 
 def work_of(messages: Messages, stop: StopRequest | None = None) -> Work:
     """The Work of a long job: progress and messages on the console, and its stop."""
     stop = StopRequest() if stop is None else stop
 
-    def rows(titles: Sequence[str], *, total: int, units: int) -> AbstractContextManager[RowView]:
+    def rows(titles: Sequence[str], *, total: int, units: int) -> AbstractContextManager[RowsView]:
         return rows_view(messages, columns=[Column(title, "right") for title in titles], total=total, units=units)
 
     def view_training(**facts: Any) -> AbstractContextManager[Any]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import attrs
+from torch import Tensor
 
 from ncsnx.config.codec import flatten
 from ncsnx.config.image_sizes import ImageSize
@@ -19,7 +20,7 @@ from ncsnx.runs.writer_lock import folder_lock, require_lock
 from ncsnx.runtime import Runtime
 from ncsnx.samplers.state import State
 from ncsnx.sampling.drawing import Drawing
-from ncsnx.sampling.generate import FrameRecorder
+from ncsnx.sampling.generate import frame_of
 from ncsnx.sampling.loading import model_of
 from ncsnx.sampling.model import Model
 from ncsnx.sampling.sample_folder import SampleFolder
@@ -113,8 +114,7 @@ class FolderDrawing:
         drawing, count, evaluations, taken = self.drawing, sum(map(len, left)), 0.0, 0.0
         if count == 0:
             return
-        steps, space = drawing.frame_steps, drawing.model.space
-        recorder = FrameRecorder(steps, output.shown, lambda x: space.pictures.picture(space.decode(x)))
+        space, frames = drawing.model.space, list[Tensor]()
         own = own_images(work.ranks, output.path.name, left, drawing.indices_per_batch)
         total = drawing.states(count)
         with work.progress("sampling", total=total, unit="sampler steps") as told:
@@ -122,13 +122,16 @@ class FolderDrawing:
 
             def on_state(batch: Sequence[int], state: State) -> None:
                 nonlocal evaluations
-                if steps:
-                    recorder(batch, state)
+                if state.step in drawing.frame_steps:
+                    frames.append(
+                        frame_of(state, batch, output.shown, lambda x: space.pictures.picture(space.decode(x)))
+                    )
                 evaluations = state.evaluations
                 advance()
 
             for batch, images in drawing.batches(own, check_stop=work.check_stop, on_state=on_state):
-                output.add(batch, images, recorder.take() if steps else None)
+                output.add(batch, images, frames)
+                frames.clear()
                 taken += len(batch) * evaluations
             mean = sum(work.ranks.gather(lambda: taken, check_stop=work.check_stop)) / count
         if drawing.model.evaluations is None:

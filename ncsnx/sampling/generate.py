@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-import attrs
 import torch
 from torch import Tensor
 
@@ -80,27 +79,11 @@ def frame_steps(states: int, frames: int) -> tuple[int, ...]:
     return tuple(sorted({round(i * last / (frames - 1)) for i in range(frames)}))
 
 
-@attrs.define(eq=False)
-class FrameRecorder:
-    """Records frames; pass it to `generate` as on_state and call `take` when the images of a batch arrive."""
+def frame_of(state: State, indices: Sequence[int], shown: int, to_picture: Callable[[Tensor], Tensor]) -> Tensor:
+    """The shown images of a state, (b·columns, C, H, W) uint8 on the CPU: those of the b indices below `shown`.
 
-    steps: tuple[int, ...]
-    """Indices of the states to keep, from `frame_steps`."""
-    shown: int
-    """Number of images (rows, for interpolation) to keep, from index 0: those of the grid."""
-    to_picture: Callable[[Tensor], Tensor]
-    """Map from the network's range to [0, 1], black to white."""
-    _kept: list[Tensor] = attrs.field(factory=list, init=False)
-
-    def __call__(self, indices: Sequence[int], state: State) -> None:
-        """Keeps the state if it is one of the steps."""
-        if state.step in self.steps:
-            shown = torch.tensor([index < self.shown for index in indices])
-            mask = shown.repeat_interleave(len(state.x) // len(indices)).to(state.x.device)
-            self._kept.append(to_uint8(self.to_picture(state.x[mask])).cpu())
-
-    def take(self) -> Tensor:
-        """Returns and clears the frames of the last batch: (frames, images shown, C, H, W) uint8."""
-        frames = torch.stack(self._kept)
-        self._kept = []
-        return frames
+    to_picture: map from the network's range to [0, 1], black to white.
+    """
+    are_shown = torch.tensor([index < shown for index in indices], device=state.x.device)
+    images = state.x[are_shown.repeat_interleave(len(state.x) // len(indices))]
+    return to_uint8(to_picture(images)).cpu()

@@ -126,18 +126,16 @@ class SampleFolder:
         """Indices that are still to be sampled, ascending."""
         return [] if self.complete else [index for index in range(self.request.n) if index not in self._done]
 
-    def add(self, indices: Sequence[int], images: Tensor, frames: Tensor | None = None) -> None:
+    def add(self, indices: Sequence[int], images: Tensor, frames: Sequence[Tensor] = ()) -> None:
         """Stores a finished batch durably: an interrupted sampling resumes after it.
 
-        images: (len(indices)·columns, C, H, W) float, in [0, 1] or own values. frames: (frames, b·columns, C, H, W)
-        uint8 of the b indices below `shown`, if the folder has frames.
+        images: (len(indices)·columns, C, H, W) float, in [0, 1] or own values. frames: as many as the folder has, each
+        (b·columns, C, H, W) uint8 on the CPU, of the b indices below `shown`.
         """
-        shown = self._shown_of(indices)
-        if frames is None:
-            frames = torch.empty((0, shown * self.request.columns, *self._picture_shape), dtype=torch.uint8)
+        of_frames = (self.frames, self._shown_of(indices), self.request.columns, *self._picture_shape)
         tensors = {
             "images": images.float().cpu().reshape(len(indices), self.request.columns, *self.shape),
-            "frames": frames.cpu().reshape(self.frames, shown, self.request.columns, *self._picture_shape),
+            "frames": torch.stack([*frames]).reshape(of_frames) if len(frames) else torch.empty(of_frames).byte(),
         }
         write_part(self._parts, Part(torch.tensor(indices, dtype=torch.int64), tensors))
         self._done.update(indices)

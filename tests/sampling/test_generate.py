@@ -14,7 +14,7 @@ from ncsnx.images import to_uint8
 from ncsnx.samplers.building import build_sampler, state_count
 from ncsnx.samplers.state import Score, State
 from ncsnx.sampling.draws import Draws, interpolated, second_noise, seeded_draws
-from ncsnx.sampling.generate import FrameRecorder, frame_steps, generate
+from ncsnx.sampling.generate import frame_of, frame_steps, generate
 from ncsnx.sampling.request import images_at_once
 from tests.golden_networks import load_golden
 from tests.samplers.toy import CPU, SHAPE, SIGMAS, clamped, gaussian_score, scaled
@@ -132,7 +132,12 @@ def test_frames_are_evenly_spaced_and_end_with_the_result() -> None:
 def test_the_frames_of_a_batch_are_those_of_the_images_shown() -> None:
     config = AnnealedLangevin(step_size=2e-4, steps_per_level=2)
     steps = frame_steps(state_count(config, len(SIGMAS)), 4)
-    recorder = FrameRecorder(steps, shown=3, to_picture=clamped)
+    recorded = list[Tensor]()
+
+    def record(indices: Sequence[int], state: State) -> None:
+        if state.step in steps:
+            recorded.append(frame_of(state, indices, 3, clamped))
+
     draws = seeded_draws(0, unit_space(*SHAPE))
     made = generate(
         build_sampler(config),
@@ -142,9 +147,10 @@ def test_the_frames_of_a_batch_are_those_of_the_images_shown() -> None:
         range(5),
         batch_size=2,
         device=CPU,
-        on_state=recorder,
+        on_state=record,
     )
-    frames, finals = zip(*((recorder.take(), x) for _, x in made), strict=True)
+    finals = [x for _, x in made]
+    frames = [torch.stack(recorded[place : place + 4]) for place in (0, 4, 8)]
     assert [tuple(batch.shape) for batch in frames] == [(4, 2, *SHAPE), (4, 1, *SHAPE), (4, 0, *SHAPE)]
     assert torch.equal(frames[0][-1], to_uint8(clamped(finals[0])))
     assert torch.equal(frames[0][0], to_uint8(draws.initial(torch.tensor([0, 1]))))

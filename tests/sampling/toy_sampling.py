@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from ncsnx.config import AnnealedLangevin
 from ncsnx.samplers.building import build_sampler, state_count
 from ncsnx.samplers.state import State
 from ncsnx.sampling.draws import seeded_draws
-from ncsnx.sampling.generate import FrameRecorder, frame_steps, generate
+from ncsnx.sampling.generate import frame_of, frame_steps, generate
 from ncsnx.sampling.request import SampleRequest
 from ncsnx.sampling.sample_folder import SampleFolder
 from tests.samplers.toy import CPU, SHAPE, SIGMAS, clamped, gaussian_score, scaled
@@ -30,10 +32,11 @@ def sample(path: Path, batch_size: int, count: int, pause_s: float = 0) -> list[
     """Samples into the folder and returns the new indices."""
     folder = sample_folder(path, count)
     folder.open()
-    recorder = FrameRecorder(STEPS, folder.shown, clamped)
+    frames = list[Tensor]()
 
     def on_state(indices: Sequence[int], state: State) -> None:
-        recorder(indices, state)
+        if state.step in STEPS:
+            frames.append(frame_of(state, indices, folder.shown, clamped))
         time.sleep(pause_s)
 
     missing = folder.missing()
@@ -48,7 +51,8 @@ def sample(path: Path, batch_size: int, count: int, pause_s: float = 0) -> list[
         device=CPU,
         on_state=on_state,
     ):
-        folder.add(indices, clamped(x), recorder.take())
+        folder.add(indices, clamped(x), frames)
+        frames.clear()
         print("added", *indices, flush=True)
     folder.finish()
     return missing
