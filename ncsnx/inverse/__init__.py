@@ -7,63 +7,32 @@ docs/guides/inverse-problems.md has examples. A package registers a task for the
 reads pictures with `read_pictures`.
 """
 
-from ncsnx.inverse.coils import Sense, estimated_maps, simulated_maps
-from ncsnx.inverse.condition import Condition, Measured
-from ncsnx.inverse.deepinv_bridge import from_deepinv
-from ncsnx.inverse.image_quality import psnr
-from ncsnx.inverse.measured_files import reconstruct
-from ncsnx.inverse.measurement_map import LinearMap, MeasurementMap
-from ncsnx.inverse.operators import (
-    Averaging,
-    Blurring,
-    Fourier,
-    Graying,
-    LinearOperator,
-    Masking,
-    MatrixOperator,
-)
-from ncsnx.inverse.task import Task
-from ncsnx.inverse.task_pictures import Pictures, read_pictures
-from ncsnx.inverse.tasks_from_files import (
-    TaskMaker,
-    colorize,
-    deblur,
-    inpaint,
-    outpaint,
-    register_task,
-    super_resolve,
-    with_truth,
-)
-from ncsnx.inverse.tomography import Radon
-
-__all__ = [
-    "Averaging",
-    "Blurring",
-    "Condition",
-    "Fourier",
-    "Graying",
-    "LinearMap",
-    "LinearOperator",
-    "Masking",
-    "MatrixOperator",
-    "Measured",
-    "MeasurementMap",
-    "Pictures",
-    "Radon",
-    "Sense",
-    "Task",
-    "TaskMaker",
-    "colorize",
-    "deblur",
-    "estimated_maps",
-    "from_deepinv",
-    "inpaint",
-    "outpaint",
-    "psnr",
-    "read_pictures",
-    "reconstruct",
-    "register_task",
-    "simulated_maps",
-    "super_resolve",
-    "with_truth",
-]
+from ncsnx.inverse.coils import Sense as Sense
+from ncsnx.inverse.coils import estimated_maps as estimated_maps
+from ncsnx.inverse.coils import simulated_maps as simulated_maps
+from ncsnx.inverse.condition import Condition as Condition
+from ncsnx.inverse.condition import Measured as Measured
+from ncsnx.inverse.deepinv_bridge import from_deepinv as from_deepinv
+from ncsnx.inverse.image_quality import psnr as psnr
+from ncsnx.inverse.measured_files import reconstruct as reconstruct
+from ncsnx.inverse.measurement_map import LinearMap as LinearMap
+from ncsnx.inverse.measurement_map import MeasurementMap as MeasurementMap
+from ncsnx.inverse.operators import Averaging as Averaging
+from ncsnx.inverse.operators import Blurring as Blurring
+from ncsnx.inverse.operators import Fourier as Fourier
+from ncsnx.inverse.operators import Graying as Graying
+from ncsnx.inverse.operators import LinearOperator as LinearOperator
+from ncsnx.inverse.operators import Masking as Masking
+from ncsnx.inverse.operators import MatrixOperator as MatrixOperator
+from ncsnx.inverse.task import Task as Task
+from ncsnx.inverse.task_pictures import Pictures as Pictures
+from ncsnx.inverse.task_pictures import read_pictures as read_pictures
+from ncsnx.inverse.tasks_from_files import TaskMaker as TaskMaker
+from ncsnx.inverse.tasks_from_files import colorize as colorize
+from ncsnx.inverse.tasks_from_files import deblur as deblur
+from ncsnx.inverse.tasks_from_files import inpaint as inpaint
+from ncsnx.inverse.tasks_from_files import outpaint as outpaint
+from ncsnx.inverse.tasks_from_files import register_task as register_task
+from ncsnx.inverse.tasks_from_files import super_resolve as super_resolve
+from ncsnx.inverse.tasks_from_files import with_truth as with_truth
+from ncsnx.inverse.tomography import Radon as Radon
