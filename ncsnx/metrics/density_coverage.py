@@ -7,7 +7,6 @@ lowers it. For images from the reference's distribution, the expected density is
 1 − (m − 1)⋯(m − k)/((m + n − 1)⋯(m + n − k)) (their lemma 3), 0.97 for m = n and k = 5.
 """
 
-import attrs
 import torch
 from torch import Tensor
 
@@ -15,25 +14,6 @@ from ncsnx.features.moments import require_images
 from ncsnx.metrics.manifold import centered, squared_distances, squared_radii
 from ncsnx.metrics.metric import FeatureSets, Quantity, metric
 from ncsnx.quantities import counted
-
-
-@attrs.frozen
-class DensityCoverage:
-    """How densely generated images populate the regions of real ones, and how much of the real variety they cover.
-
-    Errors are standard errors for other images of the same model and a fixed reference, by the jackknife over generated
-    images. For density, a mean over images, this is the standard error of a mean. For coverage, leaving an image out
-    removes the balls that contain no other. The expected jackknife variance is never too small (Efron & Stein 1981,
-    Annals of Statistics 9, 586–596): for coverage, the error was 1.2 times the true standard deviation at a coverage of
-    0.64, and 1.8 times at 0.98.
-    """
-
-    density: float
-    """Mean number of balls per generated image, divided by k."""
-    density_error: float
-    coverage: float
-    """Share of balls with a generated image, in [0, 1]."""
-    coverage_error: float
 
 
 @metric(
@@ -46,11 +26,18 @@ class DensityCoverage:
 def density_coverage_score(sets: FeatureSets) -> dict[str, float | None]:
     """Density and coverage of the generated images, with their errors."""
     assert sets.sample is not None
-    return attrs.asdict(density_coverage(sets.sample, sets.features))
+    return {**density_coverage(sets.sample, sets.features)}
 
 
-def density_coverage(real: Tensor, generated: Tensor, neighbors: int = 5, block: int = 1024) -> DensityCoverage:
+def density_coverage(real: Tensor, generated: Tensor, neighbors: int = 5, block: int = 1024) -> dict[str, float]:
     """Density and coverage of (n, D) generated features for (m, D) real ones, with k = `neighbors`; m > k, n ≥ 2.
+
+    How densely generated images populate the regions of real ones, and how much of the real variety they cover. Errors
+    are standard errors for other images of the same model and a fixed reference, by the jackknife over generated
+    images. For density, a mean over images, this is the standard error of a mean. For coverage, leaving an image out
+    removes the balls that contain no other. The expected jackknife variance is never too small (Efron & Stein 1981,
+    Annals of Statistics 9, 586–596): for coverage, the error was 1.2 times the true standard deviation at a coverage of
+    0.64, and 1.8 times at 0.98.
 
     Coverage depends on n, m and k, so compare values only for equal n, m and k. Needs memory for a few times `block`
     features, `block`² distances and `block` · n bytes. Raises NcsnxError for too few images, different dimensions, NaN
@@ -71,9 +58,9 @@ def density_coverage(real: Tensor, generated: Tensor, neighbors: int = 5, block:
         covered += int((held > 0).sum())
     density, lost = balls / neighbors, alone / len(reals)
     n = len(drawn)
-    return DensityCoverage(
-        density=density.mean().item(),
-        density_error=(density.var() / n).sqrt().item(),
-        coverage=covered / len(reals),
-        coverage_error=(lost.var() * (n - 1) ** 2 / n).sqrt().item(),
-    )
+    return {
+        "density": density.mean().item(),
+        "density_error": (density.var() / n).sqrt().item(),
+        "coverage": covered / len(reals),
+        "coverage_error": (lost.var() * (n - 1) ** 2 / n).sqrt().item(),
+    }

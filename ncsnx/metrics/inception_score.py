@@ -1,6 +1,5 @@
 """The Inception Score (Salimans et al. 2016, arXiv 1606.03498, section 4): exp E KL(p(y|x) ‖ p(y))."""
 
-import attrs
 import torch
 from torch import Tensor
 
@@ -22,30 +21,22 @@ INCEPTION_SCORE = Quantity(
 def class_score(sets: FeatureSets) -> dict[str, float | None]:
     """The Inception Score of the generated images, and its standard deviation over ten parts of them."""
     assert sets.logits is not None
-    found = inception_score(sets.logits)
-    return {"inception_score": found.value, "inception_score_spread": found.spread}
+    return inception_score(sets.logits)
 
 
-@attrs.frozen
-class InceptionScore:
-    """An Inception Score: from 1, for equal predictions for all images, to the number of classes."""
-
-    value: float
-    """Mean over the splits."""
-    spread: float | None
-    """Standard deviation over the splits (biased, dividing by their number, as published); None for a single split."""
-
-
-def inception_score(logits: Tensor, splits: int = 10) -> InceptionScore:
+def inception_score(logits: Tensor, splits: int = 10) -> dict[str, float | None]:
     """The Inception Score of (n, K) logits, split in order into `splits` parts whose sizes differ by at most one.
 
-    The score of few images is too small (1 for a single image), so it depends on n / splits. Raises NcsnxError for
+    It goes from 1, for equal predictions for all images, to the number of classes; the mean over the splits, with their
+    standard deviation (biased, dividing by their number, as published; None for a single split). The score of few
+    images is too small (1 for a single image), so it depends on n / splits. Raises NcsnxError for
     fewer images than splits, NaN or infinity.
     """
     rows = usable(logits)
     require_images(len(rows), splits, f"an Inception Score over {counted(splits, 'split')}")
     scores = torch.stack([_score(part.double()) for part in rows.tensor_split(splits)])
-    return InceptionScore(scores.mean().item(), scores.std(correction=0).item() if splits > 1 else None)
+    spread = scores.std(correction=0).item() if splits > 1 else None
+    return {"inception_score": scores.mean().item(), "inception_score_spread": spread}
 
 
 def _score(logits: Tensor) -> Tensor:

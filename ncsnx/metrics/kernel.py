@@ -4,7 +4,6 @@ It is the unbiased estimate (their equation 4) of the squared maximum mean discr
 k(x, y) = (xᵀy/D + 1)³. It makes no assumption about the distribution of features.
 """
 
-import attrs
 import torch
 from torch import Tensor
 
@@ -19,32 +18,22 @@ DISTANCE = Quantity("kernel_distance", "KD", of_inception="KID", error="kernel_d
 def kernel_score(sets: FeatureSets) -> dict[str, float | None]:
     """The kernel distance of the generated images to the reference's, and its standard error."""
     assert sets.sample is not None
-    found = kernel_distance(sets.features, sets.sample, sets.seed)
-    return {"kernel_distance": found.value, "kernel_distance_error": found.standard_error}
-
-
-@attrs.frozen
-class KernelDistance:
-    """An estimate of a squared distance, which can be negative by chance, and its standard error."""
-
-    value: float
-    standard_error: float
-    """Standard error for other images of the same model and a fixed reference. The standard deviation over subsets
-    would be too small, since subsets share images."""
+    return {**kernel_distance(sets.features, sets.sample, sets.seed)}
 
 
 def kernel_distance(
     features: Tensor, reference: Tensor, seed: int, subsets: int = 100, most: int = 1000
-) -> KernelDistance:
+) -> dict[str, float]:
     """The mean distance over random subsets of both sets, each of min(n, m, `most`) images drawn from `seed`.
 
     features: (n, D). reference: (m, D). n and m at least 2. The value follows clean-fid's protocol, but in float64. If
-    a subset comprises both whole sets, one suffices.
+    a subset comprises both whole sets, one suffices. It is a squared distance, which can be negative by chance.
 
-    The standard error is that of a U-statistic (Hoeffding 1948): an image i contributes 2wᵢhᵢ to the value, where hᵢ is
-    its mean kernel with the model's other images minus that with the reference's, and wᵢ its share in the draws; so the
-    variance is 4·Var h·Σwᵢ². It is valid if the model differs from the reference. Otherwise h is only the noise of its
-    means, and the standard error is too large by up to √2.
+    The standard error is for other images of the same model and a fixed reference. The standard deviation over subsets
+    would be too small, since subsets share images. It is that of a U-statistic (Hoeffding 1948): an image i contributes
+    2wᵢhᵢ to the value, where hᵢ is its mean kernel with the model's other images minus that with the reference's, and
+    wᵢ its share in the draws; so the variance is 4·Var h·Σwᵢ². It is valid if the model differs from the reference.
+    Otherwise h is only the noise of its means, and the standard error is too large by up to √2.
 
     Raises NcsnxError for fewer than 2 images, different dimensions, NaN or infinity.
     """
@@ -66,7 +55,7 @@ def kernel_distance(
         drawn[chosen] += 1
     seen = drawn > 0
     variance = (influence[seen] / drawn[seen]).var() * (drawn / drawn.sum()).square().sum()
-    return KernelDistance(value=total / count, standard_error=2 * variance.sqrt().item())
+    return {"kernel_distance": total / count, "kernel_distance_error": 2 * variance.sqrt().item()}
 
 
 class _Subsets:

@@ -26,30 +26,22 @@ from ncsnx.quantities import counted
 def covered_shares(sets: FeatureSets) -> dict[str, float | None]:
     """Precision and recall of the generated images."""
     assert sets.sample is not None
-    found = precision_recall(sets.sample, sets.features)
-    return {"precision": found.precision, "recall": found.recall}
+    return {**precision_recall(sets.sample, sets.features)}
 
 
-@attrs.frozen
-class PrecisionRecall:
-    """How realistic the images are, and how much of the real variety they cover; both in [0, 1]."""
-
-    precision: float
-    recall: float
-
-
-def precision_recall(real: Tensor, generated: Tensor, neighbours: int = 3, block: int = 1024) -> PrecisionRecall:
+def precision_recall(real: Tensor, generated: Tensor, neighbours: int = 3, block: int = 1024) -> dict[str, float]:
     """Precision and recall of (n, D) generated features for (m, D) real ones, with k = `neighbours`; n, m > k.
 
-    They depend on n, m and k, so compare values only for equal n, m and k. Needs memory for a few times `block`
-    features and `block`² distances. Raises NcsnxError for too few images, different dimensions, NaN or infinity.
+    How realistic the images are, and how much of the real variety they cover; both in [0, 1]. They depend on n, m and
+    k, so compare values only for equal n, m and k. Needs memory for a few times `block` features and `block`²
+    distances. Raises NcsnxError for too few images, different dimensions, NaN or infinity.
     """
     reals, drawn = centered(real, generated)
     require_images(min(len(reals), len(drawn)), neighbours + 1, f"precision with {counted(neighbours, 'neighbour')}")
-    return PrecisionRecall(
-        precision=_covered(drawn, reals, squared_radii(reals, neighbours, block), block),
-        recall=_covered(reals, drawn, squared_radii(drawn, neighbours, block), block),
-    )
+    return {
+        "precision": _covered(drawn, reals, squared_radii(reals, neighbours, block), block),
+        "recall": _covered(reals, drawn, squared_radii(drawn, neighbours, block), block),
+    }
 
 
 @attrs.frozen(eq=False)

@@ -114,7 +114,9 @@ def test_the_scores_are_those_of_the_images_that_sample_draws(swept: Path, tmp_p
     )
     assert row["error"] == pytest.approx(standard_error(seen, reference.mean, reference.covariance, 0), rel=1e-4)
     assert reference.sample is not None
-    assert row["kernel_distance"] == pytest.approx(kernel_distance(seen, reference.sample, 0).value, rel=1e-5)
+    assert row["kernel_distance"] == pytest.approx(
+        kernel_distance(seen, reference.sample, 0)["kernel_distance"], rel=1e-5
+    )
 
 
 def test_the_page_that_the_training_named_has_the_scores(swept: Path, trained: Path) -> None:
