@@ -4,7 +4,6 @@ import contextlib
 import errno
 import io
 import json
-import math
 import os
 import sys
 from collections import deque
@@ -19,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Literal, TextIO, cast
 from ncsnx.errors import NcsnxError, printable
 from ncsnx.quantities import counted
 from ncsnx.ranks.rank_group import ALONE, RANK_LOGS, RankGroup
+from ncsnx.storage.json_lines import finite_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -222,7 +222,7 @@ class Messages:
         NaN and infinity become null. Raises NcsnxError if standard output can't be written (a full disk), TypeError
         for values that JSON can't express.
         """
-        self._write_data(json.dumps(_without_non_finite(value), indent=2, allow_nan=False) + "\n")
+        self._write_data(json.dumps(finite_json(value), indent=2, allow_nan=False) + "\n")
 
     def console(self) -> "Console":
         """The rich console on standard error, shared so that messages appear above the live area."""
@@ -291,13 +291,3 @@ def rich_console(outlet: Outlet, *, in_notebook: bool = False) -> "Console":
 
 def _inert(text: str) -> str:
     return printable(text, keep="\n").replace("\n", "\n  ")
-
-
-def _without_non_finite(value: object) -> object:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _without_non_finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_non_finite(item) for item in value]
-    return value

@@ -1,6 +1,5 @@
 """Training metrics as JSON lines, truncated to the step from which a run resumes."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +8,7 @@ import attrs
 from ncsnx.errors import NcsnxError
 from ncsnx.runs.folder import Run
 from ncsnx.storage import atomic
-from ncsnx.storage.json_lines import append_record, read_records, records_with_lines
+from ncsnx.storage.json_lines import append_record, finite_json, read_records, records_with_lines
 
 
 @attrs.frozen
@@ -24,7 +23,7 @@ class MetricsLog:
         Raises NcsnxError if the file can't be written.
         """
         nonfinite: list[str] = []
-        plain = {name: _finite(value, name, nonfinite) for name, value in record.items()}
+        plain = {name: finite_json(value, name, nonfinite) for name, value in record.items()}
         if nonfinite:
             plain["nonfinite"] = nonfinite
         append_record(self.run.metrics_path, plain)
@@ -58,14 +57,3 @@ def series_of(record: Mapping[str, Any]) -> dict[str, float]:
         series = {f"loss/held_out_{weights}": record["held_out"]}
         series |= {f"held_out_level_{weights}/{level}": loss for level, loss in levels.items()}
     return {name: float(value) for name, value in series.items() if type(value) in (int, float)}
-
-
-def _finite(value: Any, name: str, nonfinite: list[str]) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        nonfinite.append(name)
-        return None
-    if isinstance(value, list | tuple):
-        return [_finite(item, f"{name}[{index}]", nonfinite) for index, item in enumerate(value)]
-    if isinstance(value, Mapping):
-        return {key: _finite(item, f"{name}.{key}", nonfinite) for key, item in value.items()}
-    return value

@@ -1,8 +1,9 @@
 """JSON-lines files, such as metrics and segments. A line counts only with its newline."""
 
 import json
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,19 @@ TAIL_BYTES = 2**18
 def append_record(path: Path, record: dict[str, Any]) -> None:
     """Appends `record` as one line, durably. Raises NcsnxError, and ValueError for NaN and infinities."""
     atomic.append_line(path, json.dumps(record, allow_nan=False))
+
+
+def finite_json(value: Any, name: str = "", nonfinite: list[str] | None = None) -> Any:
+    """The value with null in place of NaN and infinity, whose names are added to `nonfinite`."""
+    if isinstance(value, float) and not math.isfinite(value):
+        if nonfinite is not None:
+            nonfinite.append(name)
+        return None
+    if isinstance(value, list | tuple):
+        return [finite_json(item, f"{name}[{index}]", nonfinite) for index, item in enumerate(value)]
+    if isinstance(value, Mapping):
+        return {key: finite_json(item, f"{name}.{key}", nonfinite) for key, item in value.items()}
+    return value
 
 
 def records_with_lines(path: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
