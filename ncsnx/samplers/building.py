@@ -19,7 +19,11 @@ _GUESSED_EVALUATIONS = 100
 
 
 def build_sampler(config: Sampler) -> SamplerFunction:
-    """The sampler that `config` describes. Raises NcsnxError for a configuration without a registered sampler."""
+    """The sampler that `config` describes: it yields the states from x on, of which the last is the result.
+
+    It is called with decreasing levels of the network, and `cond`, further inputs of the network for these images.
+    Raises NcsnxError for a configuration without a registered sampler.
+    """
     definition = definition_of(type(config))
 
     def sampler(

@@ -93,21 +93,5 @@ class Constrain(Protocol):
         return
 
 
-class SamplerFunction(Protocol):
-    """A sampler with its settings, made by `build_sampler`."""
-
-    def __call__(
-        self,
-        model: ScaledScore,
-        x: Tensor,
-        sigmas: Sequence[float],
-        *,
-        noise: Noise,
-        cond: Cond = NO_COND,
-        constrain: Constrain | None = None,
-    ) -> Iterator[State]:
-        """Yields the states from x on; the last one is the result.
-
-        sigmas: decreasing levels of the network. cond: further inputs of the network for these images.
-        """
-        ...
+SamplerFunction: TypeAlias = Callable[..., Iterator[State]]
+"""A sampler with its settings, made by `build_sampler`."""
