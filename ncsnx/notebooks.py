@@ -1,8 +1,8 @@
-"""HTML for notebooks: tables, facts and pictures, with all text escaped, in the colours of the page around them."""
+"""HTML for notebooks: tables and pictures, with all text escaped, in the colours of the page around them."""
 
 import base64
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from ncsnx.errors import printable
 
@@ -28,11 +28,6 @@ def heading(text: str, remark: str = "") -> str:
 def remark(text: str) -> str:
     """A paragraph in a dim colour, such as a caption."""
     return f'<div style="{_DIM}; max-width: 60em">{escaped(text)}</div>'
-
-
-def facts(values: Mapping[str, str]) -> str:
-    """A table of labels and values."""
-    return html_table((), list(values.items()), ("left", "left"))
 
 
 def html_table(

@@ -22,19 +22,6 @@ from ncsnx.storage import atomic
 
 
 @attrs.frozen
-class PruningResult:
-    """Removed checkpoints."""
-
-    removed: tuple[int, ...] = ()
-    """Steps of removed checkpoints."""
-    problems: tuple[str, ...] = ()
-    """Lines about what couldn't be removed."""
-
-    def __str__(self) -> str:
-        return f"retention removed {_checkpoints(self.removed)}"
-
-
-@attrs.frozen
 class CheckpointPruner:
     """Applies the retention rules to one run, under the writer's lock."""
 
@@ -44,8 +31,9 @@ class CheckpointPruner:
     """Asked before each removal; True leaves the rest to the next call."""
     _reported: set[str] = attrs.field(factory=set, init=False)
 
-    def apply(self) -> PruningResult:
-        """Removes what the rules don't keep. Problems are in the result: they don't end training."""
+    def apply(self) -> tuple[list[int], list[str]]:
+        """Removes what the rules don't keep. Returns the removed steps, and a line for each problem that is new, since
+        a full disk causes the same one at every checkpoint; problems don't end training."""
         removed: list[int] = []
         problems: list[str] = []
         try:
@@ -56,10 +44,12 @@ class CheckpointPruner:
                     remove_checkpoint(self.run.checkpoints / step_name(step))
                     removed.append(step)
                 except NcsnxError as error:
-                    problems.append(f"retention cannot remove {_checkpoints([step])}: {error}")
+                    problems.append(f"retention cannot remove {steps_in_words([step])}: {error}")
         except NcsnxError as error:
             problems.append(f"retention removes nothing for now: {error}")
-        return PruningResult(tuple(removed), tuple(self._unreported(problems)))
+        new = [line for line in problems if line not in self._reported]
+        self._reported.update(new)
+        return removed, new
 
     def due(self) -> list[int]:
         """Steps of the checkpoints to remove now. Raises NcsnxError for damaged scores: the best is unknown."""
@@ -71,12 +61,6 @@ class CheckpointPruner:
         best = best_checkpoint(ledger)
         step, scored = (None, ()) if best is None else (best.step, best.series.entries)
         return steps_to_remove(rules, checkpoints(self.run), step, [one.step for one in scored])
-
-    def _unreported(self, lines: Iterable[str]) -> list[str]:
-        """The lines that weren't reported before: a full disk causes the same problem at every checkpoint."""
-        new = [line for line in lines if line not in self._reported]
-        self._reported.update(new)
-        return new
 
 
 def steps_to_remove(rules: Retention, steps: Sequence[int], best: int | None, scored: Iterable[int]) -> list[int]:
@@ -138,7 +122,6 @@ def was_checkpoint(path: Path) -> bool:
     return path.parent.name == "checkpoints" and whole is not None and step_of(whole) is not None
 
 
-def _checkpoints(steps: Sequence[int]) -> str:
-    if not steps:
-        return "nothing"
+def steps_in_words(steps: Sequence[int]) -> str:
+    """Checkpoints as they are named in messages."""
     return f"the checkpoint{'s of steps' if len(steps) > 1 else ' of step'} {listed(steps)}"

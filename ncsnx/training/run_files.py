@@ -1,13 +1,12 @@
 """All that a training writes into its run. Only one rank does, and the others call nothing that needs the disk."""
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-import attrs
 from torch import Tensor
 
 from ncsnx.errors import NcsnxError, Stopped
@@ -18,7 +17,7 @@ from ncsnx.runs.exported import Weights
 from ncsnx.runs.folder import Run
 from ncsnx.runs.metrics_log import MetricsLog, series_of
 from ncsnx.runs.names import step_name
-from ncsnx.runs.retention import CheckpointPruner, PruningResult
+from ncsnx.runs.retention import CheckpointPruner, steps_in_words
 from ncsnx.storage.atomic import reporting
 from ncsnx.training.loss import HeldOutLoss
 from ncsnx.training.observer import CHECKPOINT, TrainingObserver
@@ -128,13 +127,8 @@ class RunFiles:
         return self._events_file
 
 
-@attrs.frozen
-class _Written:
-    """A complete checkpoint, and what retention then removed."""
-
-    step: int
-    path: Path
-    pruned: PruningResult
+Pruned = tuple[Sequence[int], Sequence[str]]
+"""What `CheckpointPruner.apply` gives."""
 
 
 class CheckpointWriter:
@@ -145,7 +139,7 @@ class CheckpointWriter:
         self._run, self._pruner, self._observer = run, pruner, observer
         self._copy = HostCopy()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-        self._write: Future[_Written] | None = None
+        self._write: Future[tuple[int, Path, Pruned]] | None = None
 
     def begin(self, state: TrainingState) -> None:
         """Copies the state and begins to write it; the state may then change. Waits for an earlier write first.
@@ -167,9 +161,9 @@ class CheckpointWriter:
             return
         wait([self._write])
         write, self._write = self._write, None
-        written = write.result()
-        self._observer.checkpoint(written.step, written.path)
-        report_pruning(written.pruned, self._observer)
+        step, path, pruned = write.result()
+        self._observer.checkpoint(step, path)
+        report_pruning(pruned, self._observer)
 
     def close(self, error: BaseException | None) -> None:
         """Waits for the write and raises its error, which beside another `error` than a stop is a warning."""
@@ -198,18 +192,19 @@ class CheckpointWriter:
         if interrupt is not None:
             raise interrupt
 
-    def _written(self, step: int, parts: dict[str, Tensors], facts: dict[str, Any]) -> _Written:
+    def _written(self, step: int, parts: dict[str, Tensors], facts: dict[str, Any]) -> tuple[int, Path, Pruned]:
         """Runs in the thread."""
         self._copy.wait()
         path = checkpoint.save(self._run, step, parts["model"], parts.get("ema"), parts["optimizer"], facts)
-        return _Written(step, path, self._pruner.apply())
+        return step, path, self._pruner.apply()
 
 
-def report_pruning(result: PruningResult, observer: TrainingObserver) -> None:
+def report_pruning(pruned: Pruned, observer: TrainingObserver) -> None:
     """Tells what retention removed, and what couldn't be removed: that doesn't end training."""
-    if result.removed:
-        observer.note(str(result))
-    for problem in result.problems:
+    removed, problems = pruned
+    if removed:
+        observer.note(f"retention removed {steps_in_words(removed)}")
+    for problem in problems:
         observer.warning(problem)
 
 

@@ -72,19 +72,6 @@ def test_its_singular_values_are_above_zero_and_as_many_as_its_coefficients(oper
     assert 0 < len(singular) <= pictures(operator)[0].numel()
 
 
-def test_its_two_functions_are_each_others_transpose(operator: LinearOperator) -> None:
-    x, c = pictures(operator, 2), coefficients(operator)
-    of_coefficients = (operator.coefficients(x) * c).sum(dim=1)
-    of_images = (x * operator.images(c)).flatten(1).sum(dim=1)
-    torch.testing.assert_close(of_coefficients, of_images)
-
-
-def test_its_directions_are_orthonormal(operator: LinearOperator) -> None:
-    c = coefficients(operator)
-    torch.testing.assert_close(operator.coefficients(operator.images(c)), c)
-    torch.testing.assert_close(operator.images(c).flatten(1).norm(dim=1), c.norm(dim=1))
-
-
 def test_an_image_agrees_with_its_own_measurement_and_its_null_space_stays(operator: LinearOperator) -> None:
     x, other = pictures(operator), pictures(operator).flip(0)
     kept = Condition(Measured(operator, operator.coefficients(x)), lambda step: torch.zeros_like(x))

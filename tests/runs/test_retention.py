@@ -12,7 +12,7 @@ from ncsnx.config import Retention
 from ncsnx.errors import NcsnxError
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import MANIFEST, checkpoints, set_aside, verify
-from ncsnx.runs.retention import CheckpointPruner, remove_debris, steps_to_remove
+from ncsnx.runs.retention import CheckpointPruner, remove_debris, steps_in_words, steps_to_remove
 from ncsnx.runs.segments import append_segment, require_beginning
 from ncsnx.storage import atomic
 from tests.conftest import StartPython
@@ -106,9 +106,8 @@ def test_what_isnt_kept_goes_and_is_named(run: Run) -> None:
     write(run, 10, 20, 30, 40)
     (run.checkpoints / "step-00000010.unsound-1").mkdir()
     pruner = CheckpointPruner(run, with_rules(run, keep_last=2, keep_every=1000))
-    outcome = pruner.apply()
-    assert (outcome.removed, outcome.problems) == ((10, 20), ())
-    assert str(outcome) == "retention removed the checkpoints of steps 10, 20"
+    assert pruner.apply() == ([10, 20], [])
+    assert steps_in_words([10, 20]) == "the checkpoints of steps 10, 20"
     for step in (30, 40):
         verify(folder(run, step))
     assert names_of(run) == ["step-00000010.unsound-1", "step-00000030", "step-00000040"]
@@ -118,7 +117,7 @@ def test_without_rules_nothing_is_read_or_removed(run: Run) -> None:
     write(run, 10, 20)
     (folder(run, 20) / MANIFEST).write_text("{")
     pruner = CheckpointPruner(run, run.experiment())
-    assert str(pruner.apply()) == "retention removed nothing"
+    assert pruner.apply() == ([], [])
     assert checkpoints(run) == [10, 20]
 
 
@@ -126,7 +125,7 @@ def test_the_best_is_that_of_the_newest_sweep_with_the_most_images(run: Run) -> 
     write(run, 10, 20, 30, 40)
     score(run, {10: 1.0, 20: 2.0}, images=50, now="2031-01-01")
     score(run, {10: 5.0, 20: 4.0, 30: 9.0}, images=100)
-    assert CheckpointPruner(run, with_rules(run, keep_last=1)).apply().removed == (10, 30)
+    assert CheckpointPruner(run, with_rules(run, keep_last=1)).apply()[0] == [10, 30]
 
 
 def test_scores_that_cant_be_read_leave_everything_and_are_said_once(run: Run) -> None:
@@ -134,10 +133,10 @@ def test_scores_that_cant_be_read_leave_everything_and_are_said_once(run: Run) -
     score(run, {10: 1.0})
     run.ledger.write_text("{\n")
     pruner = CheckpointPruner(run, with_rules(run, keep_last=1))
-    (line,) = pruner.apply().problems
+    _, (line,) = pruner.apply()
     assert line.startswith("retention removes nothing for now: ")
     assert "measurements.jsonl, line 1" in line
-    assert pruner.apply().problems == ()
+    assert pruner.apply() == ([], [])
     assert checkpoints(run) == [10, 20, 30]
 
 
@@ -145,14 +144,14 @@ def test_a_stop_request_leaves_the_rest_to_the_next_call(run: Run) -> None:
     write(run, 10, 20, 30)
     answers = iter([False, True])
     outcome = CheckpointPruner(run, with_rules(run, keep_last=1), lambda: next(answers)).apply()
-    assert (outcome.removed, outcome.problems) == ((10,), ())
+    assert outcome == ([10], [])
 
 
 def test_a_strangers_file_keeps_its_checkpoint_and_is_named(run: Run) -> None:
     write(run, 10, 20)
     (folder(run, 10) / "notes.txt").write_text("the good one")
     before = tree(run.checkpoints)
-    (line,) = CheckpointPruner(run, with_rules(run, keep_last=1)).apply().problems
+    _, (line,) = CheckpointPruner(run, with_rules(run, keep_last=1)).apply()
     assert "step-00000010 stays, since it holds notes.txt" in line
     assert tree(run.checkpoints) == before
 
@@ -184,7 +183,7 @@ def test_a_removal_that_is_refused_is_named_and_leaves_debris_that_the_next_star
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(os, "unlink", refused)
-    (problem,) = CheckpointPruner(run, with_rules(run, keep_last=1)).apply().problems
+    _, (problem,) = CheckpointPruner(run, with_rules(run, keep_last=1)).apply()
     assert "retention cannot remove the checkpoint of step 10" in problem
     assert "Operation not permitted" in problem
     monkeypatch.undo()

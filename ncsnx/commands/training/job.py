@@ -10,8 +10,7 @@ from ncsnx.commands.training.options import Training
 from ncsnx.config.codec import flatten
 from ncsnx.config.converter import unstructure
 from ncsnx.config.experiment import Experiment
-from ncsnx.notebooks import facts
-from ncsnx.quantities import number
+from ncsnx.quantities import counted, number
 from ncsnx.ranks.joining import require_same
 from ncsnx.results import Result
 from ncsnx.runs.folder import Run, open_run
@@ -99,7 +98,7 @@ class TrainedRun(Result):
     def heading(self) -> tuple[str, str]:
         return "trained", self.run.name
 
-    def _repr_html_(self) -> str:
-        loss = "none logged" if self.loss is None else number(self.loss)
-        steps = f"{self.step:,}" + (f" (from {self.start_step:,})" if self.start_step else "")
-        return super()._repr_html_() + facts({"steps": steps, "loss": loss, "files": str(self.run.path)})
+    def remarks(self) -> Sequence[str]:
+        since = f" (from {self.start_step:,})" if self.start_step else ""
+        loss = "no loss logged" if self.loss is None else f"loss {number(self.loss)}"
+        return [f"{counted(self.step, 'step')}{since}, {loss}; files in {self.run.path}"]
