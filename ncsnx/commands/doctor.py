@@ -1,19 +1,18 @@
 """`ncsnx doctor`: damaged and orphaned files of a run, and what can be done about them."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import attrs
 
 from ncsnx.commands.command import RUNS_PANEL, Command, as_function, command
-from ncsnx.commands.groups import OfRun, name_or_path
+from ncsnx.commands.groups import OfRun
 from ncsnx.errors import NcsnxError, printable
 from ncsnx.quantities import byte_size, counted
 from ncsnx.results import Result
 
 if TYPE_CHECKING:
     from ncsnx.reporting.doctor import Examination, Finding
-    from ncsnx.runs.folder import Run
     from ncsnx.work import Work
 
 
@@ -26,15 +25,7 @@ class Doctor(OfRun, Command["ExaminedRun"]):
     and with 1 otherwise.
     """
 
-    def opened(self) -> "Run":
-        """The run, whose configuration may be missing. Raises UsageError, NcsnxError."""
-        from ncsnx.runs.folder import Run, open_run
-
-        return (
-            self.run
-            if isinstance(self.run, Run)
-            else open_run(self.runs_folder(), name_or_path(self.run), needs_config=False)
-        )
+    needs_config: ClassVar = False
 
     def carry_out(self, work: "Work") -> "ExaminedRun":
         with work.at_once():
@@ -97,15 +88,7 @@ class ExaminedRun(Result):
             "sound": found.is_sound,
             "writer": found.writer,
             "verified": {"checkpoints": found.checkpoints, "files": found.files, "bytes": found.bytes},
-            "findings": [
-                {
-                    "kind": finding.kind,
-                    "path": str(finding.path),
-                    "what": finding.what,
-                    "advice": finding.advice,
-                }
-                for finding in found.findings
-            ],
+            "findings": [{**attrs.asdict(finding), "path": str(finding.path)} for finding in found.findings],
         }
 
     def heading(self) -> tuple[str, str]:

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeGuard
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeGuard
 
 import attrs
 
@@ -173,6 +173,8 @@ class OfRun(InRuns):
         kw_only=False
     )
     """A run: its name in the runs folder, or a path."""
+    needs_config: ClassVar = True
+    """Whether the configuration of the run must be there."""
 
     def opened(self) -> "Run":
         """The run. Raises UsageError, NcsnxError."""
@@ -181,7 +183,9 @@ class OfRun(InRuns):
         if is_model(self.run):
             taking = "draw, sample, restore, fid and likelihood take a loaded model"
             raise UsageError(f"this needs a run, with its checkpoints; ncsnx.{taking}")
-        return self.run if isinstance(self.run, Run) else open_run(self.runs_folder(), name_or_path(self.run))
+        if isinstance(self.run, Run):
+            return self.run
+        return open_run(self.runs_folder(), name_or_path(self.run), needs_config=self.needs_config)
 
     def renew_report(self, run: "Run", work: "Work") -> None:
         """Writes the page of the run again if it has one that is older than its measurements."""

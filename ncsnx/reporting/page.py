@@ -2,8 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -70,32 +69,26 @@ def _as_command(recorded: str) -> str:
     return recorded
 
 
-@contextmanager
-def renewed_report(
-    run: Run, observer: TrainingObserver, write: Callable[[Run], None] = write_report
-) -> Iterator[TrainingObserver]:
-    """The observer for a training whose page is renewed at checkpoints and, with the last files, at the end.
+class RenewedReport:
+    """The observer of a training, whose page it renews at checkpoints and, with the last files, when its block ends.
 
     A page takes less than a second; after one that took t seconds there is none for 100 t. One that can't be written is
-    a warning of the observer, once.
+    a warning, once.
     """
-    renewing = _RenewingObserver(observer, run, write)
-    try:
-        yield renewing
-    finally:
-        renewing.renew()
 
-
-class _RenewingObserver:
-    """Passes all events on, and renews the page after checkpoints."""
-
-    def __init__(self, observer: TrainingObserver, run: Run, write: Callable[[Run], None]) -> None:
+    def __init__(self, run: Run, observer: TrainingObserver, write: Callable[[Run], None] = write_report) -> None:
         self._observer, self._run, self._write = observer, run, write
         self._not_before = 0.0
         self._has_warned = False
 
     def __getattr__(self, event: str) -> Any:
         return getattr(self._observer, event)
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.renew()
 
     def checkpoint(self, step: int, path: Path) -> None:
         self._observer.checkpoint(step, path)

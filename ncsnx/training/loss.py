@@ -117,16 +117,6 @@ class HeldOutBatch:
         return losses.cpu().double(), self._levels.cpu()
 
 
-@attrs.frozen(eq=False)
-class _Interval:
-    """The losses of consecutive steps."""
-
-    last: int
-    losses: Tensor
-    """(steps,) on the CPU; complete after `copied`."""
-    copied: "torch.cuda.Event | None"
-
-
 class PendingLosses:
     """The losses of the steps since those that were read."""
 
@@ -138,7 +128,7 @@ class PendingLosses:
         self._total = total
         self._delay = int(device.type == "cuda") if delay is None else delay
         self._open: list[Tensor] = []
-        self._ended: deque[_Interval] = deque()
+        self._ended = deque[tuple[int, Tensor, torch.cuda.Event | None]]()  # last step, losses, when they are copied
 
     def add(self, loss: Tensor) -> None:
         """The loss of the next step, a 0-dim tensor on the device."""
@@ -148,7 +138,7 @@ class PendingLosses:
         """Ends the interval after `step`, and begins to copy its losses."""
         if self._open:
             losses, self._open = self._total(torch.stack(self._open)), []
-            self._ended.append(_Interval(step, *_copied(losses)))
+            self._ended.append((step, *_copied(losses)))
 
     def read(self, *, all: bool) -> Iterator[tuple[int, list[float]]]:
         """Yields (last step, loss of each step) of the ended intervals, oldest first, but for the delayed ones.
@@ -156,10 +146,10 @@ class PendingLosses:
         all: the delayed ones too, which waits for the device.
         """
         while len(self._ended) > (0 if all else self._delay):
-            interval = self._ended.popleft()
-            if interval.copied is not None:
-                interval.copied.synchronize()
-            yield interval.last, interval.losses.tolist()
+            last, losses, copied = self._ended.popleft()
+            if copied is not None:
+                copied.synchronize()
+            yield last, losses.tolist()
 
 
 def _copied(losses: Tensor) -> tuple[Tensor, "torch.cuda.Event | None"]:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from ncsnx.errors import NcsnxError
 from ncsnx.reporting.history import evenly_spread
-from ncsnx.reporting.page import renewed_report, report_page
+from ncsnx.reporting.page import RenewedReport, report_page
 from ncsnx.reporting.pictures import address, draw_curve
 from ncsnx.runs.folder import Run
 from ncsnx.runs.ledger import Ledger, Quantity
@@ -235,7 +235,7 @@ def test_slow_renewals_are_rare(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
         written.append(now[0])
         now[0] += 1  # a second allows the next renewal after 100
 
-    with renewed_report(run, heard, write) as observer:  # type: ignore[arg-type]
+    with RenewedReport(run, heard, write) as observer:  # type: ignore[arg-type]
         for step in range(10, 60, 10):
             observer.checkpoint(step, run.path)
             now[0] += 40
@@ -250,7 +250,7 @@ def test_a_page_that_cannot_be_written_is_said_once(run: Run) -> None:
     def fail(run: Run) -> None:
         raise NcsnxError("the disk is full")
 
-    with renewed_report(run, heard, fail) as observer:  # type: ignore[arg-type]
+    with RenewedReport(run, heard, fail) as observer:  # type: ignore[arg-type]
         observer.checkpoint(10, run.path)
 
     assert heard.warnings == ["no report: the disk is full; training continues without it"]

@@ -24,7 +24,7 @@ from ncsnx.planning.timing import steps_within, time_experiment
 from ncsnx.quantities import counted, percent
 from ncsnx.ranks.joining import require_same
 from ncsnx.ranks.rank_group import RankGroup, held_by_first
-from ncsnx.reporting.page import renewed_report
+from ncsnx.reporting.page import RenewedReport
 from ncsnx.runs.folder import Run
 from ncsnx.runs.manifest import checkpoints
 from ncsnx.runs.metrics_log import MetricsLog
@@ -175,7 +175,7 @@ class _Training:
                 tracked(self.run, trackers, observer.warning, observer.note, lambda: stop.requested)
             )
             if options.report:
-                observer = following.enter_context(renewed_report(self.run, observer))
+                observer = following.enter_context(RenewedReport(self.run, observer))
             yield observer
 
     def _begin(self) -> list[str]:
