@@ -5,7 +5,6 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from ncsnx.console.messages import Messages
@@ -107,12 +106,7 @@ class TrainingView(View, TrainingObserver):
         self._opened.enter_context(displayed(self._messages, self, transient=False))
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._close()
 
     def start(self, facts: Mapping[str, str]) -> None:

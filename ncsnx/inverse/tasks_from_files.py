@@ -201,31 +201,29 @@ ExampleWriter: TypeAlias = Callable[[Tensor, Path], None]
 T = TypeVar("T", bound=TaskMaker)
 
 
-@attrs.frozen
+@attrs.define
 class RegisteredTask:
-    """A task registered by a package."""
+    """A task of a package. It is the decorator `register_task` of its `TaskMaker`.
 
-    make: TaskMaker
-    write_example: ExampleWriter | None
-    """Writes a file that `make` reads, for the conformance tests."""
-
-
-_tasks: dict[str, RegisteredTask] = {}
-
-
-def register_task(tag: str, *, example: ExampleWriter | None = None) -> Callable[[T], T]:
-    """Decorator of a `TaskMaker`: registers it as the task `tag`, and returns it unchanged.
-
-    example: writes a file that the maker reads. Raises ValueError if another task has the tag.
+    Raises ValueError if another task has the tag.
     """
 
-    def register(make: T) -> T:
-        if tag in _tasks:
-            raise ValueError(f"a task {tag!r} already exists")
-        _tasks[tag] = RegisteredTask(make, example)
+    tag: str
+    example: ExampleWriter | None = attrs.field(default=None, kw_only=True)
+    """Writes a file that the maker reads, for the conformance tests."""
+    make: TaskMaker = attrs.field(init=False)
+
+    def __call__(self, make: T) -> T:
+        """Registers the maker, and returns it unchanged."""
+        if self.tag in _tasks:
+            raise ValueError(f"a task {self.tag!r} already exists")
+        self.make = make
+        _tasks[self.tag] = self
         return make
 
-    return register
+
+register_task = RegisteredTask
+_tasks: dict[str, RegisteredTask] = {}
 
 
 def registered_tasks() -> dict[str, RegisteredTask]:

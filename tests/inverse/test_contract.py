@@ -25,11 +25,11 @@ WRONG = 0.01
 def measured(tag: str, folder: Path) -> tuple[Tensor, Task]:
     """Images, and the task made from the file of their measurement."""
     found = registered_tasks()[tag]
-    assert found.write_example is not None, f"@register_task({tag!r}, example=…) says how its file is written"
+    assert found.example is not None, f"@register_task({tag!r}, example=…) says how its file is written"
     for shape in SHAPES:
         images = torch.rand(3, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
         try:
-            found.write_example(images, folder / "example")
+            found.example(images, folder / "example")
             return images, found.make(folder / "example", shape)
         except NcsnxError:
             continue
