@@ -105,7 +105,6 @@ class Task:
         *,
         name: str = "measured",
         noise: float = 0.0,
-        truth: Tensor | None = None,
         **fields: Any,
     ) -> Self:
         """The task of measurements y = A x of images x in [0, 1], with noise of this standard deviation.
@@ -116,14 +115,14 @@ class Task:
         y: (P, …), as operator.of_measurement expects it: for a `MatrixOperator` (P, m), in the order of its rows; for a
         `Blurring` blurred pictures (P, C, H, W); for others M values per picture. Convert complex frequencies by
         `Fourier.of_spectrum` first. Another map takes (P, *measured_shape), real or complex. fields: further ones of
-        the task: rule, inputs, pictures, facts. Raises NcsnxError.
+        the task: rule, inputs, truth, pictures, facts. Raises NcsnxError.
         """
         y = torch.as_tensor(y)
         if isinstance(operator, LinearOperator):
             if y.is_complex():
                 raise NcsnxError(f"{name}: expected measurements that are real numbers, found complex ones")
             y = operator.of_measurement(y.double()) / operator.singular_values.to(y.device).double()
-        return cls(name=name, operator=operator, values=y, noise=noise, truth=truth, **fields)
+        return cls(name=name, operator=operator, values=y, noise=noise, **fields)
 
     @property
     def count(self) -> int:
