@@ -125,7 +125,7 @@ class RunFiles:
 
 
 Pruned = tuple[Sequence[int], Sequence[str]]
-"""What `CheckpointPruner.apply` gives."""
+"""The result of `CheckpointPruner.apply`."""
 
 
 class CheckpointWriter:
