@@ -352,14 +352,14 @@ class InFeatures(InData, InCache):
         "Features | str | None",
         option(
             MEASUREMENT_PANEL,
-            "TAG[:FILE]",
+            "TAG[:NAME]",
             default="classifier for digits, else inception",
             parse=values.file_behind_tag,
             complete="features",
         ),
     ] = None
-    """inception, inception:FILE, torchscript:FILE or classifier. A FILE is TorchScript, which runs code: name only
-    files that you trust."""
+    """inception, dinov2, timm:NAME, classifier, inception:FILE or torchscript:FILE. A FILE is TorchScript, which runs
+    code: name only files that you trust."""
 
     def chosen_features(self, data: "Data | None", settings: "Sequence[Override]" = ()) -> "Features":
         """The features for data, with settings features.FIELD=VALUE. Raises UsageError."""

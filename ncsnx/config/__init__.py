@@ -17,7 +17,7 @@ from ncsnx.config.data_sets import (
     Volumes,
 )
 from ncsnx.config.experiment import Augmentation, Ema, Experiment, Snapshots
-from ncsnx.config.feature_networks import Classifier, Features, Inception, TorchScript
+from ncsnx.config.feature_networks import Classifier, DINOv2, Features, Inception, Timm, TorchScript
 from ncsnx.config.loading import register
 from ncsnx.config.model import (
     NCSN,
@@ -76,6 +76,7 @@ __all__ = [
     "Config",
     "ConsistentAnnealed",
     "CosineDecay",
+    "DINOv2",
     "DPMSolverPP",
     "DPMSolverPPSDE",
     "Data",
@@ -114,6 +115,7 @@ __all__ = [
     "Schedule",
     "ScoreMatching",
     "Snapshots",
+    "Timm",
     "TorchScript",
     "TrainedLevels",
     "UNet",

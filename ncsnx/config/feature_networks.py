@@ -4,6 +4,8 @@ No experiment and no run contains one, so no saved file can name code to execute
 it is named on the command line.
 """
 
+from typing import ClassVar
+
 import attrs
 
 from ncsnx.config import checks
@@ -13,6 +15,9 @@ from ncsnx.config.variants import Config, variant
 @attrs.frozen(kw_only=True)
 class Features(Config):
     """A network that maps images to feature vectors and optionally to logits."""
+
+    typed: ClassVar[str] = "file"
+    """Field that the word behind the colon means, as in torchscript:FILE."""
 
 
 @variant(Features, "inception")
@@ -47,3 +52,40 @@ class Classifier(Features):
     """Optimizer steps of its training, 1 to 1,000,000."""
     seed: int = attrs.field(default=0, validator=checks.between(0, 2**32 - 1))
     """Seed of its training, 0 to 4,294,967,295."""
+
+
+@variant(Features, "timm")
+@attrs.frozen(kw_only=True)
+class Timm(Features):
+    """A network of the package timm without its last layer, as timm:NAME."""
+
+    typed: ClassVar[str] = "network"
+
+    network: str = attrs.field(validator=checks.short_ascii)
+    """Name of the network in timm, such as resnet50.a1_in1k."""
+    image_size: int | None = attrs.field(default=None, validator=checks.between(1, 16_384))
+    """Side in pixels that a vision transformer is made for, 1 to 16,384. None: that of its training."""
+    file: str | None = attrs.field(default=None, validator=checks.one_line)
+    """File of the weights by timm's names, safetensors or of torch. None: the weights that timm downloads."""
+
+    @property
+    def title(self) -> str:
+        """Name of the features."""
+        return self.network
+
+
+@variant(Features, "dinov2")
+@attrs.frozen(kw_only=True)
+class DINOv2(Timm):
+    """DINOv2 ViT-L/14 at 224 px, by timm: the features of FD-DINOv2 (Stein et al. 2023, arXiv 2306.04675)."""
+
+    typed: ClassVar[str] = "file"
+
+    network: str = attrs.field(default="vit_large_patch14_dinov2.lvd142m", validator=checks.short_ascii)
+    """Name of the network in timm."""
+    image_size: int | None = attrs.field(default=224, validator=checks.between(1, 16_384))
+    """Side in pixels that images are resized to, a multiple of 14."""
+
+    @property
+    def title(self) -> str:
+        return "DINOv2"

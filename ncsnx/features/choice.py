@@ -6,7 +6,7 @@ import attrs
 
 from ncsnx.config.feature_networks import Features
 from ncsnx.config.overrides import Override, apply_overrides
-from ncsnx.config.variants import Config
+from ncsnx.config.variants import Config, variants
 from ncsnx.errors import UsageError, quoted
 from ncsnx.spelling import parameter
 
@@ -31,5 +31,6 @@ def chosen_features(given: Features | str | None, default: Features, settings: S
     base, overrides = given if isinstance(given, Features) else default, list[Override]()
     if isinstance(given, str):
         tag, colon, file = given.partition(":")
-        overrides = [Override("features", tag), *([Override("features.file", file)] if colon else [])]
+        field = getattr(variants(Features).get(tag), "typed", "file")
+        overrides = [Override("features", tag), *([Override(f"features.{field}", file)] if colon else [])]
     return apply_overrides(_Chosen(features=base), [*overrides, *settings]).features

@@ -3,7 +3,7 @@
 from functools import singledispatch
 from pathlib import Path
 
-from ncsnx.config.feature_networks import Classifier, Features, Inception, TorchScript
+from ncsnx.config.feature_networks import Classifier, Features, Inception, Timm, TorchScript
 from ncsnx.errors import Hint, NcsnxError
 from ncsnx.features.feature_network import FeatureNetwork
 from ncsnx.features.real_images import DataSource
@@ -35,6 +35,13 @@ def _(config: Inception, source: DataSource | None, cache: Path, runtime: Runtim
     from ncsnx.features.inception import open_inception
 
     return open_inception(config, cache, runtime.device, work)
+
+
+@build_features.register
+def _(config: Timm, source: DataSource | None, cache: Path, runtime: Runtime, work: Work) -> FeatureNetwork:
+    from ncsnx.features.timm_network import open_timm
+
+    return open_timm(config, cache, runtime.device, work)
 
 
 @build_features.register
