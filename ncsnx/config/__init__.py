@@ -21,7 +21,10 @@ from ncsnx.config.feature_networks import Classifier, DINOv2, Features, Inceptio
 from ncsnx.config.loading import register
 from ncsnx.config.model import (
     NCSN,
+    Deepinv,
+    Diffusers,
     Geometric,
+    Listed,
     LogNormal,
     Model,
     NCSNDeeper,
@@ -32,6 +35,7 @@ from ncsnx.config.model import (
     UNet,
     Uniform,
 )
+from ncsnx.config.pretrained import Pretrained, Provenance
 from ncsnx.config.sampler import (
     AnnealedLangevin,
     ConsistentAnnealed,
@@ -82,6 +86,8 @@ __all__ = [
     "Data",
     "DataOnDisk",
     "Decay",
+    "Deepinv",
+    "Diffusers",
     "Digits",
     "Ema",
     "EulerAncestral",
@@ -96,6 +102,7 @@ __all__ = [
     "Inception",
     "InverseSqrtDecay",
     "Karras",
+    "Listed",
     "LogNormal",
     "Model",
     "NCSNDeeper",
@@ -108,7 +115,9 @@ __all__ = [
     "Packed",
     "Phantoms",
     "PredictorCorrector",
+    "Pretrained",
     "ProbabilityFlowODE",
+    "Provenance",
     "RMSProp",
     "Retention",
     "Sampler",

@@ -13,6 +13,7 @@ import attrs
 from ncsnx.config.complaints import StructureError
 from ncsnx.config.converter import structure, unstructure
 from ncsnx.config.experiment import Experiment
+from ncsnx.config.pretrained import Declared
 from ncsnx.config.provenance import is_default
 from ncsnx.config.variants import TAG, VERSION, Config, tag_of
 
@@ -31,23 +32,23 @@ class SavedExperiment:
     experiment: Experiment
 
 
-def to_json(experiment: Experiment) -> dict[str, Any]:
-    """The saved form: `{"schema_version": 1, "experiment": {…}}`."""
-    values: dict[str, Any] = unstructure(SavedExperiment(experiment=experiment))
-    return values
+def to_json(declared: Declared) -> dict[str, Any]:
+    """The saved form: `{"schema_version": 1, "experiment": {…}}`, or 'pretrained' in place of 'experiment'."""
+    key = "experiment" if isinstance(declared, Experiment) else "pretrained"
+    return {"schema_version": CONFIG_VERSION, key: unstructure(declared)}
 
 
-def identity(experiment: Experiment) -> str:
-    """sha256 (hexadecimal) of what determines the trained weights.
+def identity(declared: Declared) -> str:
+    """sha256 (hexadecimal) of what determines the trained weights, and of a model from elsewhere its network.
 
     Computed from the canonical JSON after a round trip, so that 1 and 1.0 count as the same float.
     """
-    return digest(identifying_values(structure(unstructure(experiment), Experiment)))
+    return digest(identifying_values(structure(unstructure(declared), type(declared))))
 
 
-def identifying_paths(experiment: Experiment) -> set[str]:
+def identifying_paths(declared: Declared) -> set[str]:
     """The dotted paths of all values that are part of the identity."""
-    return {path for path, _ in flatten(identifying_values(experiment))}
+    return {path for path, _ in flatten(identifying_values(declared))}
 
 
 def flatten(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
@@ -116,12 +117,12 @@ class Difference:
         return f"{self.path}: {shown(self.first)} → {shown(self.second)}"
 
 
-def differences(first: Experiment, second: Experiment) -> list[Difference]:
+def differences(first: Declared, second: Declared) -> list[Difference]:
     """Every value that differs, in the order of the fields; ABSENT for a value that only one experiment has."""
     return [Difference(path, ours, theirs, identity) for path, (ours, theirs), identity in differing(first, second)]
 
 
-def differing(*experiments: Experiment) -> list[tuple[str, list[Any], bool]]:
+def differing(*experiments: Declared) -> list[tuple[str, list[Any], bool]]:
     """(path, value in each experiment, whether it determines the trained weights) as in `differences`."""
     columns = [dict(flatten(unstructure(one))) for one in experiments]
     identifying = set[str]().union(*map(identifying_paths, experiments))

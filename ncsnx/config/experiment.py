@@ -91,6 +91,11 @@ class Experiment(Config):
     runs the body of the network under autocast. Weights, loss and the states of samplers stay in fp32."""
     seed: int = attrs.field(default=0, validator=checks.between(0, 2**32 - 1))
     """Seed of all random numbers of the training, 0 to 4,294,967,295."""
+    initial_weights: str | None = attrs.field(
+        default=None, validator=checks.sha256_hex, metadata=OUTSIDE_IDENTITY_AT_DEFAULT
+    )
+    """sha256 of the weights that training starts from, in hexadecimal; `ncsnx train --from` fills it in. None: random
+    weights of the seed."""
 
     steps: int = attrs.field(validator=checks.between(1, MOST_STEPS), metadata=OUTSIDE_IDENTITY)
     """Optimizer steps of the complete run, 1 to 1,000,000,000."""
@@ -118,6 +123,8 @@ class Experiment(Config):
     def _takes_the_noise(self, attribute: "attrs.Attribute[Model]", value: Model) -> None:
         if isinstance(self.schedule, LogNormal) and not getattr(value, "any_sigma", True):
             raise checks.FieldError("model", "must take any σ for schedule=lognormal, as ncsnv2 and unet do")
+        if getattr(value, "classes", 0):
+            raise checks.FieldError("model", "is conditional on classes, which training does not know yet")
 
     @augmentation.validator
     def _has_labels(self, attribute: "attrs.Attribute[Augmentation | None]", value: Augmentation | None) -> None:

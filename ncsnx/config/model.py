@@ -107,6 +107,12 @@ class UNet(Model):
     """Probability that a value before the second convolution of a block is set to 0 in training, at least 0 and below
     1 (Srivastava et al. 2014)."""
 
+    classes: int = attrs.field(default=0, validator=checks.between(0, 100_000), metadata=OUTSIDE_IDENTITY_AT_DEFAULT)
+    """Number of classes that images are conditional on, 0 to 100,000; 0: none."""
+    class_dropout: float = attrs.field(default=0.1, validator=checks.fraction, metadata=OUTSIDE_IDENTITY_AT_DEFAULT)
+    """Share of training images whose class is withheld, so that the same weights know images of any class, at least 0
+    and below 1 (Ho & Salimans 2022, arXiv 2207.12598)."""
+
     @width.validator
     def _is_even(self, attribute: "attrs.Attribute[int]", value: int) -> None:
         if checks.is_whole(value) and value % 2:
@@ -116,6 +122,26 @@ class UNet(Model):
     def _has_stages(self, attribute: "attrs.Attribute[tuple[int, ...]]", value: tuple[int, ...]) -> None:
         if not value:
             raise checks.FieldError("multipliers", "must have a number for each stage, at least one")
+
+
+@variant(Model, "diffusers")
+@attrs.frozen(kw_only=True)
+class Diffusers(Model):
+    """A `UNet2DModel` of the package diffusers, with all weights of a folder of it. `ncsnx import` fills this in."""
+
+    unet: str = attrs.field(validator=checks.one_line)
+    """Configuration of the network as JSON, with every default of the version of diffusers that read it."""
+    prediction: Literal["epsilon", "v_prediction", "sample"] = "epsilon"
+    """Quantity that it predicts: the noise ε, v of Salimans & Ho 2022 (arXiv 2202.00512), or the image."""
+
+
+@variant(Model, "deepinv")
+@attrs.frozen(kw_only=True)
+class Deepinv(Model):
+    """A denoiser of the package deepinv, of images in [0, 1]. `ncsnx import` fills this in."""
+
+    denoiser: str = attrs.field(validator=checks.name)
+    """Name of its class in `deepinv.models`, such as DRUNet."""
 
 
 @attrs.frozen(kw_only=True)
@@ -174,3 +200,18 @@ class LogNormal(Geometric):
 @attrs.frozen(kw_only=True)
 class Uniform(Schedule):
     """Noise levels with a constant difference."""
+
+
+@variant(Schedule, "listed")
+@attrs.frozen(kw_only=True)
+class Listed(Schedule):
+    """Noise levels one by one: those of a diffusion that was trained elsewhere."""
+
+    sigmas: tuple[float, ...] = attrs.field(validator=checks.positive)
+    """σ_1 > … > σ_L."""
+
+    @sigmas.validator
+    def _descends(self, attribute: "attrs.Attribute[tuple[float, ...]]", value: tuple[float, ...]) -> None:
+        ends = (self.sigma_max, self.sigma_min, self.levels)
+        if list(value) != sorted(set(value), reverse=True) or (*value[:1], *value[-1:], len(value)) != ends:
+            raise checks.FieldError("sigmas", "must descend from sigma_max to sigma_min, in as many levels as `levels`")

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from ncsnx.config import Experiment
 from ncsnx.config.foreign import error_in_words
+from ncsnx.config.pretrained import Declared, Pretrained
 from ncsnx.data.augmentation import LABELS
 from ncsnx.errors import Hint, NcsnxError
-from ncsnx.networks import architectures, unet  # noqa: F401  register the built-in networks
+from ncsnx.networks import architectures, deepinv_denoiser, diffusers_unet, unet  # noqa: F401  register the networks
 from ncsnx.networks.contract import Network, NetworkSpec, construct
 from ncsnx.networks.initialization import initialize
 from ncsnx.noise.levels import sigmas
@@ -30,38 +31,43 @@ def build_network(experiment: Experiment, space: Space) -> Network:
     return network
 
 
-def empty_network(experiment: Experiment, space: Space) -> Network:
-    """The same network for loading a state into, with weights as its constructor leaves them. Raises NcsnxError."""
-    spec = _spec(experiment, space)
-    _require_memory(meta_network(experiment))
+def empty_network(declared: Declared, space: Space) -> Network:
+    """The network for loading a state into, with weights as its constructor leaves them. Raises NcsnxError."""
+    spec = _spec(declared, space)
+    _require_memory(meta_network(declared, space))
     # modules of packages draw from torch's generator
     with torch.device("cpu"), torch.random.fork_rng(devices=()):
-        torch.default_generator.manual_seed(experiment.seed)
-        return construct(experiment.model, spec)
+        torch.default_generator.manual_seed(spec.seed)
+        return construct(declared.model, spec)
 
 
-def meta_network(experiment: Experiment) -> Network:
-    """The same network on torch's meta device: names and shapes only, without memory. Raises NcsnxError."""
-    spec = _spec(experiment, Space.unmeasured(experiment.data))
+def meta_network(declared: Declared, space: Space | None = None) -> Network:
+    """The same network on torch's meta device: names and shapes only, without memory. Raises NcsnxError.
+
+    space: needed for a model that was trained elsewhere.
+    """
+    if space is None:
+        assert declared.data is not None
+        space = Space.unmeasured(declared.data)
+    spec = _spec(declared, space)
     try:
         with torch.device("meta"):
-            return construct(experiment.model, spec)
+            return construct(declared.model, spec)
     except NcsnxError:
         raise
     except Exception as error:
         raise NcsnxError(
-            f"the network of {type(experiment.model).__name__} cannot be constructed on torch's meta device, where "
+            f"the network of {type(declared.model).__name__} cannot be constructed on torch's meta device, where "
             f"tensors have shapes but no values: {error_in_words(error)}"
         ) from error
 
 
-def _spec(experiment: Experiment, space: Space) -> NetworkSpec:
-    return NetworkSpec(
-        space=space,
-        sigmas=sigmas(experiment.schedule),
-        labels=0 if experiment.augmentation is None else LABELS,
-        seed=experiment.seed,
-    )
+def _spec(declared: Declared, space: Space) -> NetworkSpec:
+    levels = sigmas(declared.schedule)
+    if isinstance(declared, Pretrained):
+        return NetworkSpec(space=space, sigmas=levels, labels=declared.labels)
+    labels = 0 if declared.augmentation is None else LABELS
+    return NetworkSpec(space=space, sigmas=levels, labels=labels, seed=declared.seed)
 
 
 def load_weights(network: Network, tensors: Mapping[str, Tensor], source: str) -> None:

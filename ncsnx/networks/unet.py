@@ -101,12 +101,12 @@ class UNetNetwork(Network):
         return cond | {f"kept{number}": mask for number, mask in enumerate(masks)}
 
     def forward(self, x: Tensor, sigma: Tensor, cond: Cond) -> Tensor:
-        masks = [cond[f"kept{number}"] for number in range(len(cond) - ("labels" in cond))]
+        masks = [cond[name] for name in cond if name.startswith("kept")]
         x, scaled = x - self.center, (sigma / self.sigma_data).to(x.dtype).view(-1, 1, 1, 1)
         # in units of σ_data: c_skip = 1/(1 + σ²), c_out = σ/√(1 + σ²), c_in = 1/√(1 + σ²), and σ s = (D − x)/σ
         total = 1 + scaled**2
         # ln σ is that of data of σ_data = 0.5, as in the paper, whatever the units are
-        embedded = self.embedding(0.25 * torch.log(0.5 * scaled.flatten()), cond.get("labels"))
+        embedded = self.embedding(0.25 * torch.log(0.5 * scaled.flatten()), cond)
         if not self.is_preconditioned:
             return self.body(x, embedded, masks)
         out = self.body(x / (self.sigma_data * total.sqrt()), embedded, masks)
@@ -133,9 +133,9 @@ class UNetNetwork(Network):
 
 
 class NoiseEmbedding(nn.Module):
-    """Features of c_noise = ¼ ln σ, (B,), and of labels, (B, A) → (B, E): sines, then cosines, then two layers.
+    """Features of c_noise = ¼ ln σ, (B,), of labels, (B, A), and of classes, (B,) int64 → (B, E).
 
-    Labels that are 0 add nothing.
+    Sines, then cosines, then two layers. Labels that are 0 add nothing; class −1, or none given, means no class.
     """
 
     frequencies: Tensor
@@ -151,13 +151,19 @@ class NoiseEmbedding(nn.Module):
             exponents = torch.arange(half) / max(1, half - 1)
             self.register_buffer("frequencies", 10_000.0**-exponents, persistent=False)
         self.labels = glorot(nn.Linear(labels, 2 * half, bias=False)) if labels else None
+        self.classes = glorot(nn.Linear(model.classes, 2 * half)) if model.classes else None
         self.first, self.second = glorot(nn.Linear(2 * half, width)), glorot(nn.Linear(width, width))
 
-    def forward(self, noise: Tensor, labels: Tensor | None) -> Tensor:
+    def forward(self, noise: Tensor, cond: Cond) -> Tensor:
         angles = noise[:, None] * self.frequencies
         features = torch.cat([angles.sin(), angles.cos()], dim=1)
-        if self.labels is not None and labels is not None:
-            features = features + self.labels(labels)
+        if self.labels is not None and "labels" in cond:
+            features = features + self.labels(cond["labels"])
+        if self.classes is not None:
+            count = self.classes.in_features
+            known = torch.arange(count, device=noise.device)
+            told = cond["classes"][:, None] == known if "classes" in cond else features.new_zeros(1, count)
+            features = features + self.classes(math.sqrt(count) * told.to(features.dtype))
         out: Tensor = F.silu(self.second(F.silu(self.first(features))))
         return out
 

@@ -3,7 +3,7 @@
 import math
 from functools import singledispatch
 
-from ncsnx.config.model import Geometric, Schedule, Uniform
+from ncsnx.config.model import Geometric, Listed, Schedule, Uniform
 from ncsnx.registering import unregistered
 
 
@@ -25,3 +25,8 @@ def _uniform(schedule: Uniform) -> tuple[float, ...]:
     step = (schedule.sigma_min - schedule.sigma_max) / (schedule.levels - 1)
     inner = (schedule.sigma_max + step * i for i in range(1, schedule.levels - 1))
     return (float(schedule.sigma_max), *inner, float(schedule.sigma_min))
+
+
+@sigmas.register
+def _listed(schedule: Listed) -> tuple[float, ...]:
+    return schedule.sigmas

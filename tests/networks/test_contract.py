@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ncsnx.config import Digits, Model, NCSNv2
+from ncsnx.config import Deepinv, Diffusers, Digits, Model, NCSNv2
 from ncsnx.config.variants import variants
 from ncsnx.errors import NcsnxError
 from ncsnx.networks import Cond, Network, NetworkSpec, construct, network
@@ -17,7 +17,9 @@ from tests.config.examples import minimal
 from tests.golden_networks import small_experiment
 from tests.spaces import spec_of, untrained
 
-KINDS = [kind for _, kind in sorted(variants(Model).items())]
+ELSEWHERE = (Deepinv, Diffusers)
+"""Networks of other packages, whose configurations have no defaults; tests/exchange tests them."""
+KINDS = [kind for _, kind in sorted(variants(Model).items()) if kind not in ELSEWHERE]
 SIZES = (8, 16, 32, 64)
 """Image sizes; each network is tested at the smallest size that it takes."""
 

@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import attrs
@@ -14,25 +13,10 @@ from torch import Tensor
 from ncsnx.config import Augmentation, CelebA, Heun, Karras, UNet
 from ncsnx.config.discovery import resolve
 from ncsnx.networks import Network
+from ncsnx.networks.edm_names import from_edm
 from ncsnx.samplers.building import build_sampler
 from tests.golden_networks import FOLDER, relative_error
 from tests.spaces import untrained
-
-PARTS = {
-    "norm1.factors": "norm0",
-    "conv1": "conv0",
-    "bias": "affine",
-    "norm2.factors": "norm1",
-    "conv2": "conv1",
-    "shortcut": "skip",
-    "attention.norm.factors": "norm2",
-    "attention.projections": "qkv",
-    "attention.end": "proj",
-}
-OTHERS = {"embedding.first": "map_layer0", "embedding.second": "map_layer1", "embedding.labels": "map_augment"}
-KINDS = {"gamma": "weight", "beta": "bias"}
-"""Our names → the published ones: of the parts of a block, of what is in none, and of tensors."""
-
 
 NAMES = ("vp_uncond", "vp_uncond_enlarged", "vp_stages", "vp_stages_enlarged")
 
@@ -72,39 +56,11 @@ class Published:
         )
         data = CelebA(image_size=config["img_resolution"], transform="rescaled", sigma_data=0.5)
         made = untrained(attrs.evolve(cifar10, model=model, data=data, augmentation=Augmentation()))
-        names, left = dict(self._names(made)), {key[12:] for key in self.tensors if key.startswith("state.model.")}
-        state = {}
-        for name, ours in made.state_dict().items():
-            place, _, kind = name.rpartition(".")
-            published = f"{names[place]}.{KINDS.get(kind, kind)}"
-            tensor = self.tensors[f"state.model.{published}"]
-            left.remove(published)
-            if "projections" in name:  # query, key and value take turns there
-                tensor = tensor.unflatten(0, (-1, 3)).transpose(0, 1).flatten(0, 1)
-            assert tensor.shape == ours.shape
-            state[name] = tensor
-        assert all(name.endswith("resample_filter") for name in left)
-        made.load_state_dict(state)
+        state = {
+            name.removeprefix("state."): tensor for name, tensor in self.tensors.items() if name.startswith("state.")
+        }
+        made.load_state_dict(from_edm(made, state, "golden"))
         return made.eval()
-
-    def _names(self, network: Any) -> Iterator[tuple[str, str]]:
-        yield from OTHERS.items()
-        sides = [network.height >> stage for stage in range(network.halvings + 1)]
-        yield from (
-            ("begin", f"enc.{sides[0]}x{sides[0]}_conv"),
-            ("norm.factors", f"dec.{sides[0]}x{sides[0]}_aux_norm"),
-        )
-        yield "end", f"dec.{sides[0]}x{sides[0]}_aux_conv"
-        down, up, count = iter(range(len(network.down))), iter(range(len(network.up))), self.config["num_blocks"]
-        blocks = [(f"middle.{k}", f"dec.{sides[-1]}x{sides[-1]}_in{k}") for k in range(2)]
-        for side in sides:
-            kinds = [*(["down"] if side < sides[0] else []), *(f"block{k}" for k in range(count))]
-            blocks += [(f"down.{next(down)}", f"enc.{side}x{side}_{kind}") for kind in kinds]
-        for side in reversed(sides):
-            kinds = [*(["up"] if side > sides[-1] else []), *(f"block{k}" for k in range(count + 1))]
-            blocks += [(f"up.{next(up)}", f"dec.{side}x{side}_{kind}") for kind in kinds]
-        for ours, theirs in blocks:
-            yield from ((f"{ours}.{part}", f"{theirs}.{published}") for part, published in PARTS.items())
 
 
 @pytest.mark.parametrize("name", NAMES)

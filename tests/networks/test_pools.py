@@ -34,7 +34,7 @@ class PaddedMeanPools(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("fused", [False, True])
-@pytest.mark.parametrize("tag", variants(Model))
+@pytest.mark.parametrize("tag", [tag for tag in variants(Model) if tag not in ("deepinv", "diffusers")])
 def test_no_network_leaves_the_padding_to_a_mean_pool(tag: str, fused: bool) -> None:
     model = attrs.evolve(variants(Model)[tag](), width=4)
     assert isinstance(model, Model)
